@@ -1,0 +1,84 @@
+from hashlib import blake2b
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from workflow.hyperkv.chunks import chain_keys, chunk_keys, every
+
+token_arrays = hnp.arrays(np.uint32, st.integers(0, 200))
+blocks = st.integers(1, 40)
+
+
+def test_the_chain_is_the_documented_one():
+    tokens = np.arange(5, dtype=np.uint32)
+    first = blake2b(b"seed" + b"\0\0\0\0\1\0\0\0", digest_size=16).digest()
+    second = blake2b(first + b"\2\0\0\0\3\0\0\0", digest_size=16).digest()
+    assert chain_keys(tokens, 2, b"seed") == [first, second]
+
+
+@given(token_arrays, blocks)
+def test_full_blocks_only(tokens, block):
+    keys = chain_keys(tokens, block)
+    assert len(keys) == len(tokens) // block
+    assert all(len(key) == 16 for key in keys)
+    assert keys == chain_keys(tokens[: len(keys) * block], block)
+
+
+@given(token_arrays, token_arrays, token_arrays, blocks)
+def test_keys_are_shared_exactly_as_far_as_the_prefix(prefix, left, right, block):
+    a, b = np.concatenate([prefix, left]), np.concatenate([prefix, right])
+    shorter = min(len(a), len(b))
+    differs = np.flatnonzero(a[:shorter] != b[:shorter])
+    shared_tokens = int(differs[0]) if len(differs) else shorter
+    same = [x == y for x, y in zip(chain_keys(a, block), chain_keys(b, block), strict=False)]
+    shared_blocks = shared_tokens // block
+    assert same == [True] * shared_blocks + [False] * (len(same) - shared_blocks)
+
+
+@given(token_arrays.filter(len), blocks, st.data())
+def test_one_token_changes_its_block_and_all_after(tokens, block, data):
+    position = data.draw(st.integers(0, len(tokens) - 1))
+    changed = tokens.copy()
+    changed[position] ^= data.draw(st.integers(1, 2**32 - 1))
+    before, after = chain_keys(tokens, block), chain_keys(changed, block)
+    first = position // block
+    assert before[:first] == after[:first]
+    assert not set(before[first:]) & set(after[first:])
+
+
+@given(token_arrays, st.integers(1, 6))
+def test_chunk_keys_come_from_the_16_token_chain(tokens, n):
+    keys = chunk_keys(tokens, 16 * n)
+    assert keys == every(chain_keys(tokens, 16), n)
+    assert len(keys) == len(tokens) // (16 * n)
+
+
+@given(token_arrays, st.integers(1, 15))
+def test_chunk_sizes_off_the_grid_chain_on_their_own(tokens, chunk):
+    assert chunk_keys(tokens, chunk) == chain_keys(tokens, chunk)
+    assert chunk_keys(tokens, chunk + 16) == chain_keys(tokens, chunk + 16)
+
+
+@given(token_arrays.filter(lambda tokens: len(tokens) >= 16))
+def test_seeds_keep_caches_apart(tokens):
+    assert not set(chunk_keys(tokens, 16, b"bf16")) & set(chunk_keys(tokens, 16, b"fp8"))
+
+
+def test_views_and_narrow_tokens_hash_as_uint32():
+    tokens = np.arange(64, dtype=np.uint32)
+    assert chain_keys(tokens[::2], 16) == chain_keys(np.arange(0, 64, 2, dtype=np.uint32), 16)
+    assert chain_keys(tokens.astype(np.uint16), 16) == chain_keys(tokens.astype(">u4"), 16)
+    assert chain_keys(tokens, 16) == chain_keys(tokens.astype(np.uint16), 16)
+
+
+def test_wrong_arguments():
+    tokens = np.arange(64)
+    with pytest.raises(TypeError):
+        chain_keys(tokens, 16)
+    with pytest.raises(ValueError, match="at least 1"):
+        chain_keys(tokens.astype(np.uint32), 0)
+    with pytest.raises(ValueError, match="at least 1"):
+        every([], 0)

@@ -1,0 +1,80 @@
+"""Connector `redis`: redis-py, with the request pattern of LMCache's `redis://` connector.
+
+Each chunk is two keys, `<key>metadata` and `<key>kv_bytes`; a load is two GETs one after the other and a copy
+into the engine's buffer, a save is two SETs, a lookup one EXISTS per chunk, in sequence.
+Source: LMCache lmcache/v1/storage_backend/connector/redis_connector.py.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+
+import numpy as np
+import redis
+
+from ..errors import StoreError
+from ..stores.base import Endpoint
+from .base import Connector, gather_flags
+
+_METADATA = struct.Struct("<7I")  # LMCache's RemoteMetadata: length, format, dtype, four dimensions
+
+
+class RedisConnector(Connector):
+    """redis-py with hiredis, one client per worker."""
+
+    def __init__(self, endpoint: Endpoint, connections: int, timeout_s: float):
+        super().__init__(connections)
+        self._clients = [
+            redis.Redis(host=endpoint.host, port=endpoint.port, protocol=2, socket_timeout=timeout_s)
+            for _ in range(connections)
+        ]
+
+    def close(self) -> None:
+        super().close()
+        for client in self._clients:
+            client.close()
+
+    def count_present(self, keys: Sequence[bytes]) -> int:
+        try:
+            for count, key in enumerate(keys):
+                if not self._clients[0].exists(key + b"metadata"):
+                    return count
+        except redis.RedisError as error:
+            raise StoreError(f"EXISTS failed: {error}") from error
+        return len(keys)
+
+    def get(self, keys: Sequence[bytes], buffers: Sequence[np.ndarray]) -> list[bool]:
+        def load(worker: int, indices: range) -> list[bool]:
+            return [_load_chunk(self._clients[worker], keys[i], buffers[i]) for i in indices]
+
+        return gather_flags(self.spread(load, len(keys)), len(keys), self.connections)
+
+    def put(self, keys: Sequence[bytes], values: Sequence[np.ndarray]) -> None:
+        def save(worker: int, indices: range) -> None:
+            for i in indices:
+                _save_chunk(self._clients[worker], keys[i], values[i])
+
+        self.spread(save, len(keys))
+
+
+def _load_chunk(client: redis.Redis, key: bytes, buffer: np.ndarray) -> bool:
+    try:
+        metadata = client.get(key + b"metadata")
+        if metadata is None or _METADATA.unpack(metadata)[0] != buffer.size:
+            return False
+        value = client.get(key + b"kv_bytes")
+    except redis.RedisError as error:
+        raise StoreError(f"GET failed: {error}") from error
+    if value is None or len(value) != buffer.size:
+        return False
+    buffer[:] = np.frombuffer(value, dtype=np.uint8)
+    return True
+
+
+def _save_chunk(client: redis.Redis, key: bytes, value: np.ndarray) -> None:
+    try:
+        client.set(key + b"kv_bytes", value.data)
+        client.set(key + b"metadata", _METADATA.pack(value.size, 0, 0, 0, 0, 0, 0))
+    except redis.RedisError as error:
+        raise StoreError(f"SET failed: {error}") from error

@@ -1,0 +1,174 @@
+"""Connector `resp`: RESP2 without a copy. Values go out by scatter-gather and come in straight into the buffers.
+
+One blocking socket per worker; each worker pipelines its share of a batch. Protocol: redis.io, "RESP".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..errors import StoreError
+from ..stores.base import Endpoint
+from .base import Connector, gather_flags, leading_true
+
+_CRLF = b"\r\n"
+_SOCKET_BUFFER_BYTES = 4 << 20
+_EXISTS_BATCH = 512
+
+
+class RespConnector(Connector):
+    """Our own client: N connections, everything of a batch in flight at once."""
+
+    def __init__(self, endpoint: Endpoint, connections: int, timeout_s: float):
+        super().__init__(connections)
+        self._connections: list[RespConnection] = []
+        try:
+            for _ in range(connections):
+                self._connections.append(RespConnection(endpoint, timeout_s))
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        super().close()
+        for connection in self._connections:
+            connection.close()
+
+    def count_present(self, keys: Sequence[bytes]) -> int:
+        for start in range(0, len(keys), _EXISTS_BATCH):
+            batch = keys[start : start + _EXISTS_BATCH]
+            present = leading_true(self._connections[0].exists(batch))
+            if present < len(batch):
+                return start + present
+        return len(keys)
+
+    def get(self, keys: Sequence[bytes], buffers: Sequence[np.ndarray]) -> list[bool]:
+        def load(worker: int, indices: range) -> list[bool]:
+            return self._connections[worker].get([keys[i] for i in indices], [buffers[i] for i in indices])
+
+        return gather_flags(self.spread(load, len(keys)), len(keys), self.connections)
+
+    def put(self, keys: Sequence[bytes], values: Sequence[np.ndarray]) -> None:
+        def save(worker: int, indices: range) -> None:
+            self._connections[worker].set([keys[i] for i in indices], [values[i] for i in indices])
+
+        self.spread(save, len(keys))
+
+
+class RespConnection:
+    """One RESP2 connection that pipelines commands and never copies a value in Python."""
+
+    def __init__(self, endpoint: Endpoint, timeout_s: float):
+        self._peer = f"{endpoint.host}:{endpoint.port}"
+        self._timeout_s = timeout_s
+        try:
+            self._socket = socket.create_connection((endpoint.host, endpoint.port), timeout=timeout_s)
+        except OSError as error:
+            raise StoreError(f"cannot connect to {self._peer}: {error}") from error
+        # Kernel time-outs keep the socket blocking, so that one recv call fills a whole value.
+        self._socket.settimeout(None)
+        timeval = struct.pack("ll", int(timeout_s), int(timeout_s % 1 * 1e6))
+        for option, value in (
+            (socket.SO_RCVTIMEO, timeval),
+            (socket.SO_SNDTIMEO, timeval),
+            (socket.SO_RCVBUF, _SOCKET_BUFFER_BYTES),
+            (socket.SO_SNDBUF, _SOCKET_BUFFER_BYTES),
+        ):
+            self._socket.setsockopt(socket.SOL_SOCKET, option, value)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def exists(self, keys: Sequence[bytes]) -> list[bool]:
+        """Whether each key is present; one round trip."""
+        self._send_all([b"".join(_command(b"EXISTS", key) for key in keys)])
+        return [self._read_line() == b":1" for _ in keys]
+
+    def get(self, keys: Sequence[bytes], buffers: Sequence[np.ndarray]) -> list[bool]:
+        """Fill buffers[i] from keys[i]; False where the value is missing or of another length."""
+        self._send_all([b"".join(_command(b"GET", key) for key in keys)])
+        return [self._read_value(buffer) for buffer in buffers]
+
+    def set(self, keys: Sequence[bytes], values: Sequence[np.ndarray]) -> None:
+        """Save values[i] under keys[i]; the replies are read after the last value is sent."""
+        for key, value in zip(keys, values, strict=True):
+            header = b"*3\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n" % (len(key), key, value.size)
+            self._send_all([header, value.data, _CRLF])
+        for _ in keys:
+            self._read_line()
+
+    def _send_all(self, parts: Sequence[bytes | memoryview]) -> None:
+        pending = [memoryview(part) for part in parts]
+        while pending:
+            try:
+                sent = self._socket.sendmsg(pending)
+            except OSError as error:
+                raise self._failure("send", error) from error
+            while pending and sent >= len(pending[0]):
+                sent -= len(pending.pop(0))
+            if sent:
+                pending[0] = pending[0][sent:]
+
+    def _read_value(self, buffer: np.ndarray) -> bool:
+        line = self._read_line()
+        if line == b"$-1":
+            return False
+        if line[:1] != b"$":
+            raise StoreError(f"{self._peer} answered GET with {line[:80]!r}")
+        length = int(line[1:])
+        if length == buffer.size:
+            self._receive(memoryview(buffer))
+        else:
+            self._discard(length)
+        self._receive(memoryview(bytearray(2)))
+        return length == buffer.size
+
+    def _read_line(self) -> bytes:
+        """One reply line without its CRLF. Raises StoreError for an error reply.
+
+        Reads no byte past the line: the shortest header "$-1\\r\\n" has five bytes, the rest comes one by one.
+        """
+        line = bytearray(4)
+        self._receive(memoryview(line))
+        while not line.endswith(_CRLF):
+            byte = bytearray(1)
+            self._receive(memoryview(byte))
+            line += byte
+        if line[:1] == b"-":
+            raise StoreError(f"{self._peer} answered: {line[1:-2].decode(errors='replace')}")
+        return bytes(line[:-2])
+
+    def _receive(self, view: memoryview) -> None:
+        while view:
+            try:
+                count = self._socket.recv_into(view, 0, socket.MSG_WAITALL)
+            except OSError as error:
+                raise self._failure("receive", error) from error
+            if count == 0:
+                raise StoreError(f"{self._peer} closed the connection in the middle of a reply")
+            view = view[count:]
+
+    def _discard(self, length: int) -> None:
+        scratch = memoryview(bytearray(min(length, 1 << 20)))
+        while length:
+            part = scratch[: min(length, len(scratch))]
+            self._receive(part)
+            length -= len(part)
+
+    def _failure(self, verb: str, error: OSError) -> StoreError:
+        if isinstance(error, BlockingIOError | TimeoutError):
+            return StoreError(f"{verb} timed out after {self._timeout_s:g} s at {self._peer}")
+        with contextlib.suppress(OSError):
+            self._socket.close()
+        return StoreError(f"{verb} failed at {self._peer}: {error.strerror or error}")
+
+
+def _command(name: bytes, key: bytes) -> bytes:
+    return b"*2\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(name), name, len(key), key)

@@ -1,0 +1,1 @@
+"""Engines: what serves requests. `replay` moves real bytes and models the GPU; see docs in replay.py."""

@@ -1,0 +1,88 @@
+"""The modelled GPU: how long one step of an engine takes, from figures measured on the real one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..errors import UserError
+from ..geometry import Geometry
+
+
+@dataclass(frozen=True)
+class GpuModel:
+    """Step time of one GPU serving one model.
+
+    step_s = overhead_s + new / prefill_tokens_per_s + prefill_attention_s_per_token2 * new * mean context
+             + [if anything decodes] decode_base_s + sequences * decode_per_sequence_s
+             + context tokens * decode_per_context_token_s
+    copy_s = bytes / (host_device_gbps * 1e9)
+
+    scaled_from: the measured model these figures were scaled from by parameter count, None when measured.
+    """
+
+    name: str
+    prefill_tokens_per_s: float
+    host_device_gbps: float
+    overhead_s: float = 0.0
+    prefill_attention_s_per_token2: float = 0.0
+    decode_base_s: float = 0.0
+    decode_per_sequence_s: float = 0.0
+    decode_per_context_token_s: float = 0.0
+    scaled_from: str | None = None
+
+    def step_s(self, prefills: list[tuple[int, int]], decode_contexts: list[int]) -> float:
+        """Seconds of one step.
+
+        prefills: (new tokens, tokens already in context) per request that computes prompt tokens.
+        decode_contexts: context length in tokens of each request that generates one token.
+        """
+        seconds = self.overhead_s
+        for new, before in prefills:
+            seconds += new / self.prefill_tokens_per_s
+            seconds += self.prefill_attention_s_per_token2 * new * (before + new / 2)
+        if decode_contexts:
+            seconds += self.decode_base_s + len(decode_contexts) * self.decode_per_sequence_s
+            seconds += sum(decode_contexts) * self.decode_per_context_token_s
+        return seconds
+
+    def copy_s(self, size_bytes: int) -> float:
+        """Seconds to copy bytes between pinned host memory and the GPU."""
+        return size_bytes / (self.host_device_gbps * 1e9)
+
+    def as_record(self) -> dict[str, Any]:
+        """The figures, for the cell's record."""
+        return asdict(self)
+
+
+def load_gpu(path: Path, geometry: Geometry) -> GpuModel:
+    """The GPU file's figures for a model; scaled by active parameters when only another model was measured.
+
+    Raises UserError naming the file and the key.
+    """
+    try:
+        document = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise UserError(f"gpu: cannot read {path}: {error.strerror}; choose a file of config/gpus") from error
+    try:
+        measured: Mapping[str, Mapping[str, float]] = document["models"]
+        common = {"name": document["name"], "host_device_gbps": float(document["host_device_gbps"])}
+        if geometry.name in measured:
+            return GpuModel(**common, **_figures(measured[geometry.name]))
+        reference = document["scale_from"]
+        figures = dict(_figures(measured[reference]))
+        ratio = measured[reference]["active_parameters"] / geometry.active_parameters
+    except (KeyError, TypeError) as error:
+        raise UserError(f"gpu: {path} lacks {error}; see config/gpus/h100.yaml for the keys") from error
+    figures["prefill_tokens_per_s"] *= ratio
+    for name in ("decode_base_s", "decode_per_sequence_s"):
+        figures[name] = figures.get(name, 0.0) / ratio
+    return GpuModel(**common, **figures, scaled_from=reference)
+
+
+def _figures(entry: Mapping[str, float]) -> dict[str, float]:
+    return {name: float(value) for name, value in entry.items() if name in GpuModel.__dataclass_fields__}

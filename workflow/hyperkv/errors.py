@@ -1,0 +1,13 @@
+"""The exceptions that end a stage with one line instead of a traceback."""
+
+
+class UserError(Exception):
+    """Something the user can mend. The message is one line: what is wrong, and what to do about it."""
+
+
+class StoreError(UserError):
+    """A store refused or lost an operation (put, get, start); the message names the store and the cause."""
+
+
+class StoreDied(StoreError):
+    """A store's process ended while it was being measured."""

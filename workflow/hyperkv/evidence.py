@@ -1,0 +1,59 @@
+"""Whether a cell proves itself: pure rules from its evidence to valid, reasons and served_from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """valid: may be drawn as a result. reasons: why not. served_from: where loaded bytes came from.
+
+    served_from is "recompute" (no tier below HBM), "nothing" (a tier, but no byte was loaded), "ram" or "ssd".
+    """
+
+    valid: bool
+    reasons: tuple[str, ...]
+    served_from: str
+
+
+def device_share(evidence: Mapping[str, Any]) -> float | None:
+    """Bytes read from the block device per byte the engine loaded; None when either is unknown or 0."""
+    read, loaded = evidence.get("device_read_bytes"), evidence.get("loaded_bytes")
+    return None if read is None or not loaded else read / loaded
+
+
+def judge(tier: str, evidence: Mapping[str, Any], device_share_min: float) -> Verdict:
+    """Apply the rules of a record to its evidence.
+
+    tier: "none", "dram" or "ssd". evidence: queried_tokens, hit and computed tokens, loaded_bytes,
+    served_bytes, device_read_bytes, failed_requests, corrupt_chunks (None when unknown). device_share_min:
+    share of loaded bytes that must have come from the device for an `ssd` cell.
+    """
+    share = device_share(evidence)
+    served_from = _served_from(tier, evidence, share, device_share_min)
+    reasons = []
+    if evidence["failed_requests"]:
+        reasons.append(f"{evidence['failed_requests']} requests failed")
+    if evidence["corrupt_chunks"]:
+        reasons.append(f"{evidence['corrupt_chunks']} chunks came back with wrong bytes")
+    accounted = evidence["hit_tokens"] + evidence["computed_tokens"]
+    if accounted != evidence["queried_tokens"]:
+        reasons.append(f"{accounted} tokens hit or computed of {evidence['queried_tokens']} queried")
+    served = evidence.get("served_bytes")
+    if served is not None and served < evidence["loaded_bytes"]:
+        reasons.append(f"the store served {served:,} bytes, the engine loaded {evidence['loaded_bytes']:,}")
+    if tier == "ssd" and served_from == "ram":
+        measured = "unknown" if share is None else f"{share:.0%} of bytes loaded"
+        reasons.append(f"served from RAM: device reads {measured}, at least {device_share_min:.0%} needed")
+    return Verdict(not reasons, tuple(reasons), served_from)
+
+
+def _served_from(tier: str, evidence: Mapping[str, Any], share: float | None, least: float) -> str:
+    if tier == "none":
+        return "recompute"
+    if not evidence["loaded_bytes"]:
+        return "nothing"
+    return "ssd" if tier == "ssd" and share is not None and share >= least else "ram"

@@ -1,0 +1,70 @@
+"""A JSONL result that appears whole, and the partial file that keeps what was measured until then."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from .errors import UserError
+
+
+def canonical_digest(value: Any) -> str:
+    """12 hex digits that name a JSON value, whatever the order of its keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+class Journal:
+    """Records by key (a load, a point), kept in `<out>.partial` until `finish` makes `<out>`.
+
+    identity: what the records depend on; a partial file of another identity is left unused and replaced.
+    """
+
+    def __init__(self, out: Path, identity: Any):
+        self._out = out
+        self._partial = out.with_name(out.name + ".partial")
+        self._digest = canonical_digest(identity)
+        self._records: dict[str, dict[str, Any]] = {}
+        out.parent.mkdir(parents=True, exist_ok=True)
+        for line in self._kept_lines():
+            self._records[line["key"]] = line["record"]
+        if not self._records:
+            self._partial.unlink(missing_ok=True)
+
+    def _kept_lines(self) -> list[dict[str, Any]]:
+        if not self._partial.exists():
+            return []
+        lines = []
+        for text in self._partial.read_text().splitlines():
+            try:
+                lines.append(json.loads(text))
+            except json.JSONDecodeError:
+                break  # the line that was being written when the run was stopped
+        return [line for line in lines if line["digest"] == self._digest]
+
+    def has(self, key: Any) -> bool:
+        """Whether the record of `key` is already kept."""
+        return str(key) in self._records
+
+    def append(self, key: Any, record: dict[str, Any]) -> None:
+        """Keep a record, on disk before this returns. Raises UserError when the disk refuses."""
+        self._records[str(key)] = record
+        line = json.dumps({"digest": self._digest, "key": str(key), "record": record}, allow_nan=False)
+        try:
+            with self._partial.open("a") as file:
+                file.write(line + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise UserError(f"cannot write {self._partial}: {error.strerror}; free space and run again") from error
+
+    def finish(self, keys: list[Any], common: dict[str, Any]) -> None:
+        """Write `<out>` with the records of `keys`, in that order, each with `common` added."""
+        lines = [json.dumps(self._records[str(key)] | common, allow_nan=False) for key in keys]
+        temporary = self._out.with_name(self._out.name + ".tmp")
+        temporary.write_text("\n".join(lines) + "\n")
+        os.replace(temporary, self._out)
+        self._partial.unlink(missing_ok=True)

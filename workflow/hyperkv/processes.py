@@ -1,0 +1,194 @@
+"""Processes with an owner: started in their own group, watched, and gone when the owner leaves."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+from .errors import StoreDied, StoreError, UserError
+
+LOOPBACK = "127.0.0.1"
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def _end_with_parent() -> None:
+    """Ask Linux to kill this process when its parent dies, so that even kill -9 of a stage leaves nothing."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def free_port() -> int:
+    """A TCP port on loopback that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return probe.getsockname()[1]
+
+
+def require_free_port(port: int, key: str) -> None:
+    """Refuse a port that something listens on. Raises UserError naming the config key and the holder."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError as error:
+            raise UserError(
+                f"{key}: port {port} on {LOOPBACK} is in use{_holder_of(port)}; stop that process or choose "
+                f"another port (0 picks a free one)"
+            ) from error
+
+
+def _holder_of(port: int) -> str:
+    with contextlib.suppress(psutil.Error):
+        for connection in psutil.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+                return f" by pid {connection.pid} ({psutil.Process(connection.pid).name()})"
+    return ""
+
+
+class OwnedProcess:
+    """One server process in its own session; a context manager that ends the whole group.
+
+    argv: command. log: file that receives stdout and stderr. label: the name used in errors.
+    """
+
+    def __init__(self, argv: Sequence[str], *, log: Path, label: str, env: Mapping[str, str] | None = None):
+        self.argv = list(argv)
+        self.log = log
+        self.label = label
+        self._env = {**os.environ, **(env or {})}
+        self._process: subprocess.Popen | None = None
+
+    def __enter__(self) -> OwnedProcess:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int:
+        """Process id. Raises StoreError when the process was not started."""
+        if self._process is None:
+            raise StoreError(f"{self.label} is not running")
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start the process. Raises UserError when the program is missing."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with self.log.open("ab") as sink:
+                self._process = subprocess.Popen(
+                    self.argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=sink,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    preexec_fn=_end_with_parent,
+                    env=self._env,
+                )
+        except OSError as error:
+            raise UserError(f"{self.label}: cannot run {self.argv[0]}: {error.strerror}") from error
+
+    def wait_ready(self, probe: Callable[[], bool], timeout_s: float = 30.0) -> None:
+        """Poll `probe` until it is true. Raises StoreError with the log's end when the process dies or is late."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            if (code := self.exit_code()) is not None:
+                raise StoreError(
+                    f"{self.label} ended with {describe_exit(code)} at start: {self.last_line()}"
+                )
+            if probe():
+                return
+            if time.monotonic() > deadline:
+                raise StoreError(
+                    f"{self.label} did not answer within {timeout_s:.0f} s; see {self.log}: {self.last_line()}"
+                )
+            time.sleep(0.01)
+
+    def exit_code(self) -> int | None:
+        """None while the process runs, else its exit code (negative: the signal)."""
+        return None if self._process is None else self._process.poll()
+
+    def check_alive(self) -> None:
+        """Raises StoreDied, naming how it ended, when the process is gone."""
+        if self._process is not None and (code := self._process.poll()) is not None:
+            raise StoreDied(
+                f"{self.label} (pid {self._process.pid}) died with {describe_exit(code)} while it was being "
+                f"measured; see {self.log}"
+            )
+
+    def last_line(self) -> str:
+        """The last non-empty line the process wrote, for one-line errors."""
+        lines = [line for line in self.tail(30) if line.strip()]
+        return lines[-1].strip() if lines else "it wrote nothing"
+
+    def tail(self, lines: int) -> list[str]:
+        """The last lines of the process's log."""
+        if not self.log.exists():
+            return []
+        return self.log.read_text(errors="replace").splitlines()[-lines:]
+
+    def stop(self, timeout_s: float = 15.0) -> None:
+        """SIGTERM the group, then SIGKILL what is left; returns when no member remains."""
+        if self._process is None:
+            return
+        process, self._process = self._process, None
+        _signal_group(process.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout_s)
+        _signal_group(process.pid, signal.SIGKILL)
+        process.wait()
+        deadline = time.monotonic() + timeout_s
+        while _group_exists(process.pid):
+            if time.monotonic() > deadline:
+                raise StoreError(f"{self.label} left a process in group {process.pid} that does not end")
+            time.sleep(0.01)
+
+    def kill(self) -> None:
+        """SIGKILL the group at once: a crash, for durability tests."""
+        if self._process is not None:
+            _signal_group(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+
+def _signal_group(pgid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pgid, number)
+
+
+def _group_exists(pgid: int) -> bool:
+    try:
+        os.killpg(pgid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def describe_exit(code: int) -> str:
+    """'status 2' or 'signal 9 (SIGKILL)' for a Popen exit code."""
+    if code >= 0:
+        return f"status {code}"
+    return f"signal {-code} ({signal.Signals(-code).name})"
+
+
+@contextlib.contextmanager
+def ends_on_sigterm() -> Iterator[None]:
+    """Turn SIGTERM into KeyboardInterrupt inside the block, so that context managers end their servers."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -1,0 +1,57 @@
+"""How far a sweep is: one line per cell on the terminal, with the cells done, all cells and the time left."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+
+def write_plan(path: Path, cells: int) -> None:
+    """Start counting: `cells` are going to be measured from now on. Called once per run of the workflow."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"cells": cells, "done": 0, "started": time.time()}))
+
+
+class Progress:
+    """Prints one line per finished cell. The plan file is shared by all jobs of a run; without one, no totals."""
+
+    def __init__(self, plan: Path, scenario: str, repeat: int):
+        self._plan = plan
+        self._label = f"{scenario} repeat {repeat}"
+        self._load: Any = None
+
+    def begin(self, load: Any) -> None:
+        """The cell of this load starts."""
+        self._load = load
+
+    def end(self, record: dict[str, Any]) -> None:
+        """The cell is measured: count it and say so."""
+        state = "" if record["valid"] else f" · INVALID: {'; '.join(record['reasons'])}"
+        line = f"{self._label} load {self._load}: {record['cell_s']:.1f} s{state}"
+        print(f"hyperkv sweep: {self._position()}{line}", file=sys.stdout, flush=True)
+
+    def _position(self) -> str:
+        try:
+            with self._plan.open("r+") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                plan = json.load(file)
+                plan["done"] += 1
+                file.seek(0)
+                json.dump(plan, file)
+                file.truncate()
+        except (OSError, ValueError):
+            return ""
+        return position(plan["done"], plan["cells"], time.time() - plan["started"])
+
+
+def position(done: int, cells: int, elapsed_s: float) -> str:
+    """'cell 3 of 12, 25 %, about 2 min left · ' after `done` cells took `elapsed_s` seconds."""
+    if done > cells:
+        return ""
+    left = elapsed_s / done * (cells - done)
+    text = f"{left:.0f} s" if left < 100 else f"{left / 60:.0f} min"
+    return f"cell {done} of {cells}, {done / cells:.0%}, about {text} left · "

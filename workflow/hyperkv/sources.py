@@ -1,0 +1,85 @@
+"""Which source files a stage depends on: the import closure of a module of this package, read with `ast`."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+_PACKAGE = "workflow.hyperkv"
+
+
+def sources(*modules: str) -> list[str]:
+    """Paths, relative to the repository root, of the modules and of all they import from this package.
+
+    modules: dotted names below workflow.hyperkv, e.g. "sweep", "stores.rocksdb". Imports inside functions
+    count; modules loaded by name (import_module) do not, so name them here. Raises FileNotFoundError.
+    """
+    found: set[Path] = set()
+    pending = [_path_of(f"{_PACKAGE}.{module}") for module in modules]
+    while pending:
+        path = pending.pop()
+        if path is None or path in found:
+            continue
+        found.add(path)
+        pending.extend(_imported(path))
+    return sorted(str(path) for path in found)
+
+
+def scenario_sources(spec: Mapping[str, Any]) -> list[str]:
+    """Paths of everything that measuring one scenario runs: its own engine, workload, store and connector only.
+
+    spec: the scenario's slice of the config, as given to the sweep.
+    """
+    scenario = spec["scenario"]
+    modules = ["sweep", f"engines.{spec['engine']}", f"workloads.{spec['workload']['kind']}"]
+    if scenario["tier"] != "none":
+        modules += [f"stores.{scenario['store']}", f"connectors.{scenario['connector']}"]
+        if scenario["store"] == "rocksdb":
+            modules.append("stores.rocksdb_server")
+        if scenario["dram_pool_bytes"]:
+            modules += ["stores.dram", "connectors.inprocess"]
+    return sources(*modules)
+
+
+def code_digest(paths: Iterable[str]) -> str:
+    """12 hex digits that name the contents of source files."""
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        digest.update(path.encode() + b"\0" + Path(path).read_bytes() + b"\0")
+    return digest.hexdigest()[:12]
+
+
+def _path_of(module: str) -> Path:
+    base = Path(*module.split("."))
+    for candidate in (base.with_suffix(".py"), base / "__init__.py"):
+        if candidate.exists():
+            return candidate
+    raise FileNotFoundError(f"no module {module} under {Path.cwd()}")
+
+
+@lru_cache(maxsize=None)
+def _imported(path: Path) -> tuple[Path, ...]:
+    package = list(path.parent.parts)
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            names.add(base)
+            names.update(f"{base}.{alias.name}" for alias in node.names)
+    return tuple(path for name in sorted(names) for path in _paths_if_ours(name))
+
+
+def _paths_if_ours(module: str) -> list[Path]:
+    if module != _PACKAGE and not module.startswith(_PACKAGE + "."):
+        return []
+    base = Path(*module.split("."))
+    candidates = [base.with_suffix(".py"), base / "__init__.py"]
+    parents = [parent / "__init__.py" for parent in base.parents if parent.is_relative_to("workflow/hyperkv")]
+    return [path for path in (*candidates, *parents) if path.exists()]

@@ -1,0 +1,170 @@
+"""What every store offers: started, probed, measured and ended the same way."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import StoreDied, UserError
+from .counters import ProcessCounters, drop_page_cache, process_counters
+
+
+@dataclass(frozen=True)
+class StoreConfig:
+    """Everything a store needs to start.
+
+    directory: where it may put files; it is emptied at start. capacity_bytes: bound of a RAM store, None for
+    no bound. value_bytes: largest value it will hold. settings: the store's own keys, in its own terms.
+    port: TCP port on loopback, 0 for any free one. log: file for a server's output.
+    """
+
+    directory: Path
+    value_bytes: int
+    log: Path
+    capacity_bytes: int | None = None
+    port: int = 0
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Counters:
+    """A store's totals since it started; subtract two to get a cell's share. Unknown is None, never 0.
+
+    served_bytes, taken_bytes: as the store counts them (values, or RESP bytes where the store counts those).
+    hits, misses: GETs. Process figures come from /proc of the process that does the store's I/O.
+    """
+
+    served_bytes: int | None
+    taken_bytes: int | None
+    hits: int | None
+    misses: int | None
+    process: ProcessCounters
+
+    def minus(self, earlier: Counters) -> dict[str, float | int | None]:
+        """This snapshot less an earlier one, as a flat dict (rss_bytes stays the later value)."""
+        now, then = _flat(self), _flat(earlier)
+        return {
+            name: value
+            if name == "rss_bytes"
+            else None
+            if None in (value, then[name])
+            else value - then[name]
+            for name, value in now.items()
+        }
+
+
+def _flat(counters: Counters) -> dict[str, Any]:
+    flat = asdict(counters)
+    return flat | flat.pop("process")
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a RESP server listens."""
+
+    host: str
+    port: int
+
+
+class Store(ABC):
+    """A store's lifetime. A context manager: start on entry, everything ended on exit.
+
+    Class attributes: name (the word in config), medium ("ram" or "ssd": where values are meant to live).
+    """
+
+    name: str
+    medium: str
+
+    def __init__(self, config: StoreConfig):
+        self.config = config
+
+    def __enter__(self) -> Store:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @abstractmethod
+    def start(self) -> None:
+        """Start empty and ready. Raises UserError or StoreError."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """End every process and free the memory; files stay until the next start or `discard`."""
+
+    @abstractmethod
+    def restart(self) -> None:
+        """End and start again with the data kept (a RAM store keeps nothing)."""
+
+    @abstractmethod
+    def check_alive(self) -> None:
+        """Raises StoreDied when the store can no longer answer."""
+
+    @abstractmethod
+    def counters(self) -> Counters:
+        """The store's totals now."""
+
+    @abstractmethod
+    def pid(self) -> int:
+        """The process that does this store's I/O."""
+
+    def make_cold(self) -> bool:
+        """Restart with the data kept and drop the page cache. True when the system let the cache be dropped."""
+        self.restart()
+        return drop_page_cache()
+
+
+class LocalStore(Store):
+    """A store inside the measuring process: no server, values copied straight to and from buffers."""
+
+    def pid(self) -> int:
+        return os.getpid()
+
+    def check_alive(self) -> None:
+        if not self.is_open:
+            raise StoreDied(f"store {self.name} is closed")
+
+    @property
+    @abstractmethod
+    def is_open(self) -> bool:
+        """Whether the store was started and not stopped."""
+
+    @abstractmethod
+    def put(self, key: bytes, value: np.ndarray) -> None:
+        """Keep a copy of `value` (uint8). Raises StoreError."""
+
+    @abstractmethod
+    def get_into(self, key: bytes, buffer: np.ndarray) -> bool:
+        """Fill `buffer` with the key's value, False when it is missing or of another length."""
+
+    @abstractmethod
+    def exists(self, keys: Sequence[bytes]) -> list[bool]:
+        """Whether each key is present."""
+
+    def local_counters(self, served: int, taken: int, hits: int, misses: int) -> Counters:
+        """Counters from the store's own counts and this process's /proc."""
+        return Counters(served, taken, hits, misses, process_counters(os.getpid()))
+
+
+def prepare_directory(directory: Path) -> None:
+    """Make `directory` and prove it writable. Raises UserError naming it."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        probe = directory / ".hyperkv-writable"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise UserError(
+            f"data_dir: cannot write in {directory}: {error.strerror}; choose a writable folder with data_dir"
+        ) from error

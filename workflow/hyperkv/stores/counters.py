@@ -1,0 +1,101 @@
+"""What the kernel says about a process and a disk: the evidence that bytes really came from where they should."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_SECTOR_BYTES = 512
+
+
+@dataclass(frozen=True)
+class ProcessCounters:
+    """Totals of one process: bytes it caused to be read from and written to a block device, CPU seconds, RSS.
+
+    Source: /proc/PID/io (read_bytes, write_bytes), /proc/PID/stat (utime + stime), /proc/PID/status (VmRSS).
+    None where the kernel does not tell.
+    """
+
+    device_read_bytes: int | None
+    device_write_bytes: int | None
+    cpu_s: float | None
+    rss_bytes: int | None
+    page_faults: int | None
+
+
+def process_counters(pid: int) -> ProcessCounters:
+    """Read the counters of a process; all None once it is gone."""
+    process = Path("/proc") / str(pid)
+    io = _pairs(process / "io")
+    stat = _stat_fields(process / "stat")
+    rss = _pairs(process / "status").get("VmRSS")
+    return ProcessCounters(
+        device_read_bytes=_integer(io.get("read_bytes")),
+        device_write_bytes=_integer(io.get("write_bytes")),
+        cpu_s=(int(stat[11]) + int(stat[12])) / _TICKS_PER_S if stat else None,
+        rss_bytes=int(rss.split()[0]) * 1024 if rss else None,
+        page_faults=int(stat[7]) + int(stat[9]) if stat else None,
+    )
+
+
+def block_device_of(path: Path) -> Path | None:
+    """/sys/dev/block/MAJOR:MINOR of the file system that holds `path`; None for tmpfs, overlay and the like."""
+    device = os.stat(path).st_dev
+    node = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}")
+    return node if (node / "stat").exists() else None
+
+
+def block_device_bytes(path: Path) -> tuple[int, int] | None:
+    """(read, written) bytes of the block device under `path` since boot, by every process of the machine.
+
+    Source: Documentation/block/stat.rst, fields 3 and 7, in sectors of 512 bytes.
+    """
+    node = block_device_of(path)
+    if node is None:
+        return None
+    fields = (node / "stat").read_text().split()
+    return int(fields[2]) * _SECTOR_BYTES, int(fields[6]) * _SECTOR_BYTES
+
+
+def drop_page_cache() -> bool:
+    """Write dirty pages back and drop the page cache; False when this user may not."""
+    os.sync()
+    try:
+        Path("/proc/sys/vm/drop_caches").write_text("1\n")
+    except OSError:
+        return False
+    return True
+
+
+def supports_direct_io(directory: Path) -> bool:
+    """Whether files in `directory` can be opened with O_DIRECT."""
+    probe = directory / ".hyperkv-direct"
+    try:
+        os.close(os.open(probe, os.O_RDWR | os.O_CREAT | os.O_DIRECT, 0o600))
+    except OSError:
+        return False
+    finally:
+        probe.unlink(missing_ok=True)
+    return True
+
+
+def _pairs(path: Path) -> dict[str, str]:
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return {}
+    return {name: rest.strip() for name, _, rest in (line.partition(":") for line in lines)}
+
+
+def _stat_fields(path: Path) -> list[str]:
+    """The fields of /proc/PID/stat after the command name, so that index 0 is the process state."""
+    try:
+        return path.read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def _integer(text: str | None) -> int | None:
+    return None if text is None else int(text)

@@ -1,0 +1,150 @@
+"""Store `files`: one file per value, past the page cache where the file system allows: SSD without RESP."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import StoreError
+from ..payload import ALIGNMENT, aligned_buffer
+from .base import Counters, LocalStore, StoreConfig, prepare_directory
+from .counters import supports_direct_io
+
+_FOLDERS = 64
+
+
+class FilesStore(LocalStore):
+    """Values as files `directory/NN/KEY`, written under a temporary name and renamed, so never short.
+
+    settings: direct_io ("auto", "yes", "no"; default auto: O_DIRECT when the file system has it).
+    """
+
+    name = "files"
+    medium = "ssd"
+
+    def __init__(self, config: StoreConfig):
+        super().__init__(config)
+        self._open = False
+        self._direct = False
+        self._lock = threading.Lock()
+        self._served = self._taken = self._hits = self._misses = 0
+
+    @property
+    def is_open(self) -> bool:
+        return self._open
+
+    @property
+    def direct_io(self) -> bool:
+        """Whether reads and writes bypass the page cache."""
+        return self._direct
+
+    def start(self) -> None:
+        shutil.rmtree(self.config.directory, ignore_errors=True)
+        prepare_directory(self.config.directory)
+        for number in range(_FOLDERS):
+            (self.config.directory / f"{number:02x}").mkdir()
+        wanted = self.config.settings.get("direct_io", "auto")
+        self._direct = wanted != "no" and supports_direct_io(self.config.directory)
+        if wanted == "yes" and not self._direct:
+            raise StoreError(
+                f"store files: the file system of {self.config.directory} refuses O_DIRECT; "
+                f"set direct_io: auto or choose a data_dir on a local disk"
+            )
+        self._open = True
+
+    def stop(self) -> None:
+        self._open = False
+
+    def restart(self) -> None:
+        self._open = True
+
+    def _path(self, key: bytes) -> Path:
+        return self.config.directory / f"{key[0] % _FOLDERS:02x}" / key.hex()
+
+    def put(self, key: bytes, value: np.ndarray) -> None:
+        path = self._path(key)
+        partial = path.with_suffix(f".{threading.get_ident()}")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | (os.O_DIRECT if self._direct else 0)
+        try:
+            descriptor = os.open(partial, flags, 0o600)
+            try:
+                _write_all(descriptor, value, self._direct)
+            finally:
+                os.close(descriptor)
+            os.rename(partial, path)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            free = shutil.disk_usage(self.config.directory).free if self.config.directory.exists() else 0
+            raise StoreError(
+                f"store files: cannot write in {self.config.directory}: {error.strerror} ({free / 1e9:.1f} GB "
+                f"free); free space or choose another data_dir"
+            ) from error
+        with self._lock:
+            self._taken += value.size
+
+    def get_into(self, key: bytes, buffer: np.ndarray) -> bool:
+        try:
+            descriptor = os.open(self._path(key), os.O_RDONLY | (os.O_DIRECT if self._direct else 0))
+        except FileNotFoundError:
+            return self._count(False, 0)
+        except OSError as error:
+            raise StoreError(f"store files: cannot read {self._path(key)}: {error.strerror}") from error
+        try:
+            found = os.fstat(descriptor).st_size == buffer.size
+            if found:
+                _read_all(descriptor, buffer, self._direct)
+        except OSError as error:
+            raise StoreError(f"store files: cannot read {self._path(key)}: {error.strerror}") from error
+        finally:
+            os.close(descriptor)
+        return self._count(found, buffer.size if found else 0)
+
+    def _count(self, hit: bool, size: int) -> bool:
+        with self._lock:
+            self._hits += hit
+            self._misses += not hit
+            self._served += size
+        return hit
+
+    def exists(self, keys: Sequence[bytes]) -> list[bool]:
+        return [os.path.exists(self._path(key)) for key in keys]
+
+    def counters(self) -> Counters:
+        return self.local_counters(self._served, self._taken, self._hits, self._misses)
+
+
+def _is_aligned(buffer: np.ndarray) -> bool:
+    return buffer.size % ALIGNMENT == 0 and buffer.ctypes.data % ALIGNMENT == 0
+
+
+def _rounded_up(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def _write_all(descriptor: int, value: np.ndarray, direct: bool) -> None:
+    source = value
+    if direct and not _is_aligned(value):
+        source = aligned_buffer(_rounded_up(value.size))
+        source[: value.size] = value
+    written = 0
+    while written < source.size:
+        written += os.pwrite(descriptor, source[written:], written)
+    if source.size != value.size:
+        os.ftruncate(descriptor, value.size)
+
+
+def _read_all(descriptor: int, buffer: np.ndarray, direct: bool) -> None:
+    target = aligned_buffer(_rounded_up(buffer.size)) if direct and not _is_aligned(buffer) else buffer
+    read = 0
+    while read < buffer.size:
+        count = os.preadv(descriptor, [target[read:]], read)
+        if count == 0:
+            raise OSError(5, "the file is shorter than its size says")
+        read += count
+    if target is not buffer:
+        buffer[:] = target[: buffer.size]

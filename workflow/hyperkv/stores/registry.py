@@ -1,0 +1,20 @@
+"""From the config's word to a store, importing only that store's module."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from .base import Store, StoreConfig
+
+STORE_CLASSES = {
+    "dram": "DramStore",
+    "files": "FilesStore",
+    "valkey": "ValkeyStore",
+    "rocksdb": "RocksdbStore",
+}
+
+
+def make_store(name: str, config: StoreConfig) -> Store:
+    """The named store, not yet started. Only its own module is imported, so a re-run depends on nothing else."""
+    module = import_module(f"{__package__}.{name}")
+    return getattr(module, STORE_CLASSES[name])(config)

@@ -1,0 +1,115 @@
+"""Stores that are a server process speaking RESP on loopback."""
+
+from __future__ import annotations
+
+import shutil
+from abc import abstractmethod
+from collections.abc import Mapping
+
+import redis
+
+from ..errors import StoreDied, StoreError
+from ..processes import LOOPBACK, OwnedProcess, free_port, require_free_port
+from .base import Counters, Endpoint, Store, prepare_directory
+from .counters import process_counters
+
+_READY_TIMEOUT_S = 60.0
+_REPLY_TIMEOUT_S = 30.0
+
+
+class ServerStore(Store):
+    """A RESP server that this store starts, probes and ends. Subclasses give the command line."""
+
+    _process: OwnedProcess | None = None
+    _port = 0
+
+    @abstractmethod
+    def command(self, port: int) -> list[str]:
+        """The server's command line, listening on loopback at `port`."""
+
+    def environment(self) -> Mapping[str, str]:
+        """Environment variables the server needs beside this process's own."""
+        return {}
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where the server listens. Valid after start."""
+        return Endpoint(LOOPBACK, self._port)
+
+    def pid(self) -> int:
+        if self._process is None:
+            raise StoreError(f"store {self.name} is not running")
+        return self._process.pid
+
+    def start(self) -> None:
+        shutil.rmtree(self.config.directory, ignore_errors=True)
+        prepare_directory(self.config.directory)
+        self._launch()
+
+    def _launch(self) -> None:
+        if self.config.port:
+            require_free_port(self.config.port, f"store {self.name}")
+        self._port = self.config.port or free_port()
+        self._process = OwnedProcess(
+            self.command(self._port),
+            log=self.config.log,
+            label=f"store {self.name}",
+            env=self.environment(),
+        )
+        self._process.start()
+        self._process.wait_ready(self._answers, _READY_TIMEOUT_S)
+
+    def _answers(self) -> bool:
+        try:
+            with self.client(timeout_s=1.0) as client:
+                return bool(client.ping())
+        except redis.RedisError:
+            return False
+
+    def stop(self) -> None:
+        if self._process is not None:
+            process, self._process = self._process, None
+            process.stop()
+
+    def restart(self) -> None:
+        self.stop()
+        self._launch()
+
+    def kill(self) -> None:
+        """kill -9 the server: a crash, for durability tests."""
+        if self._process is not None:
+            self._process.kill()
+
+    def check_alive(self) -> None:
+        if self._process is None:
+            raise StoreDied(f"store {self.name} is not running")
+        self._process.check_alive()
+
+    def client(self, timeout_s: float = _REPLY_TIMEOUT_S) -> redis.Redis:
+        """A redis-py client for control (PING, INFO, CONFIG), not for the measured path."""
+        return redis.Redis(
+            host=LOOPBACK,
+            port=self._port,
+            protocol=2,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+        )
+
+    def info(self) -> dict:
+        """The server's INFO as redis-py parses it. Raises StoreDied or StoreError."""
+        try:
+            with self.client() as client:
+                return client.info()
+        except redis.RedisError as error:
+            self.check_alive()
+            raise StoreError(f"store {self.name} does not answer INFO: {error}") from error
+
+    def counters(self) -> Counters:
+        info = self.info()
+        return Counters(
+            served_bytes=info.get("total_net_output_bytes"),
+            taken_bytes=info.get("total_net_input_bytes"),
+            hits=info.get("keyspace_hits"),
+            misses=info.get("keyspace_misses"),
+            process=process_counters(self.pid()),
+        )

@@ -1,0 +1,56 @@
+"""Stage sweep: one job measures one scenario x repeat, all its loads, each on a fresh store.
+
+    python -m workflow.hyperkv.sweep --spec '{...}' --repeat 1 --out results/sweep/<scenario>/1.jsonl
+
+Every finished cell is kept at once in `<out>.partial`; a run that was stopped takes up what is there, as long
+as the spec and the code are the same, and `<out>` appears when all cells are there. The file's lines are cell
+records (see columns.yaml); the per-request samples are columns of lists inside each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from .cells import CellSpec, measure_cell
+from .cli import run_stage
+from .journal import Journal
+from .progress import Progress
+from .sources import code_digest, scenario_sources
+
+
+def main() -> None:
+    """Parse the command line and measure."""
+    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.sweep", description=__doc__)
+    parser.add_argument("--spec", required=True, help="JSON: this scenario's slice of the config")
+    parser.add_argument("--repeat", required=True, type=int, help="number of the repetition, from 1")
+    parser.add_argument("--out", required=True, type=Path, help="JSONL file of cell records")
+    arguments = parser.parse_args()
+    started = _process_start()
+    spec: dict[str, Any] = json.loads(arguments.spec)
+    journal = Journal(arguments.out, {"spec": spec, "code": code_digest(scenario_sources(spec))})
+    progress = Progress(arguments.out.parents[1] / ".progress.json", spec["scenario"]["name"], arguments.repeat)
+    for load in spec["loads"]:
+        if journal.has(load):
+            continue
+        progress.begin(load)
+        record = measure_cell(CellSpec.from_spec(spec, load, arguments.repeat))
+        journal.append(load, record)
+        progress.end(record)
+    journal.finish(spec["loads"], {"job_started_at": started, "job_s": time.time() - started})
+
+
+def _process_start() -> float:
+    """When this process was started, in seconds since the epoch, imports included."""
+    import psutil
+
+    return psutil.Process(os.getpid()).create_time()
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage("sweep", main))

@@ -1,0 +1,88 @@
+"""Workloads: conversations of token ids, deterministic from a seed and free of I/O.
+
+A workload is a sequence of `Conversation`. Turn k of a conversation sends the prompt
+`tokens[:turns[k].prompt_end]` and receives `tokens[turns[k].prompt_end:turns[k].answer_end]`, so a
+context only ever grows and two requests share a prefix exactly when their tokens do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from ..errors import UserError
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One request of a conversation, as positions in its token array.
+
+    prompt_end: length of the prompt in tokens (all earlier turns and answers included).
+    answer_end: prompt_end plus the answer's length in tokens.
+    arrival_s: when the request arrives in an open-loop replay, seconds from the start; None in a closed loop.
+    """
+
+    prompt_end: int
+    answer_end: int
+    arrival_s: float | None = None
+
+
+class Conversation(Protocol):
+    """Turns over one token array.
+
+    name: unique within the workload. turns: in order, each prompt_end >= the last turn's answer_end.
+    tokens: uint32, shape (turns[-1].answer_end,); may be built on access, so hold it while it is in use.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def turns(self) -> tuple[Turn, ...]: ...
+
+    @property
+    def tokens(self) -> np.ndarray: ...
+
+
+def generator(seed: int, index: int, stream: int) -> np.random.Generator:
+    """The random numbers of one item (conversation, document, block), independent of every other item's.
+
+    seed, index: 0 <= value < 2**32. stream: keeps apart the kinds of things one seed and index draw.
+    """
+    sequence = np.random.SeedSequence([seed, index], spawn_key=(stream,))
+    return np.random.Generator(np.random.PCG64(sequence))
+
+
+def uniform(draw: np.random.Generator, bounds: tuple[int, int]) -> int:
+    """A whole number from bounds = (lowest, highest), both included."""
+    return int(draw.integers(bounds[0], bounds[1], endpoint=True))
+
+
+def check_count(key: str, value: object, least: int = 1) -> None:
+    """Raise UserError, naming the workload's key, unless value is a whole number of at least `least`."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise UserError(f"workload.{key}: {value!r}; write a whole number of at least {least}")
+
+
+def check_range(key: str, value: object, least: int = 1) -> None:
+    """Raise UserError, naming the workload's key, unless value is (lo, hi) with least <= lo <= hi."""
+    whole = isinstance(value, tuple) and all(isinstance(v, int) and not isinstance(v, bool) for v in value)
+    if not whole or len(value) != 2 or not least <= value[0] <= value[1]:
+        shown = list(value) if isinstance(value, tuple) else value
+        raise UserError(
+            f"workload.{key}: {shown!r}; write [lowest, highest], whole, {least} <= lowest <= highest"
+        )
+
+
+def check_context(longest_tokens: int, max_context_tokens: int | None, what: str) -> None:
+    """Raise UserError when `what` may reach longest_tokens, more than max_context_tokens (None: no limit)."""
+    if max_context_tokens is None:
+        return
+    check_count("max_context_tokens", max_context_tokens)
+    if longest_tokens > max_context_tokens:
+        raise UserError(
+            f"workload.max_context_tokens: {max_context_tokens} is less than the {longest_tokens} tokens "
+            f"{what} may have; raise it or shorten the ranges"
+        )

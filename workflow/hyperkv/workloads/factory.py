@@ -1,0 +1,46 @@
+"""A workload's conversations from its slice of the config."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from importlib import import_module
+from typing import Any, TypeVar
+
+from ..errors import UserError
+from . import Conversation
+
+T = TypeVar("T")
+WORKLOAD_CLASSES = {"multi_turn": "MultiTurn", "long_documents": "LongDocuments", "mooncake": "Mooncake"}
+
+
+def make_workload(spec: Mapping[str, Any], seed: int = 0) -> list[Conversation]:
+    """The conversations of `spec`: the same bytes for the same seed, others for another. Imports that kind only.
+
+    spec: kind (multi_turn | long_documents | mooncake) and that kind's parameters under their names in
+    MultiTurn, LongDocuments or Mooncake; ranges are [lowest, highest]. seed: 0 <= seed < 2**32.
+    Errors: UserError naming the key, for an unknown kind or key, a missing key and a value out of range.
+    """
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
+        raise UserError(f"workload seed: {seed!r}; write a whole number from 0 to 2**32 - 1")
+    kind = spec.get("kind")
+    if kind not in WORKLOAD_CLASSES:
+        raise UserError(f"workload.kind: {kind!r}; choose {', '.join(WORKLOAD_CLASSES)}")
+    module = import_module(f"{__package__}.{kind}")
+    return [*module.conversations(_parameters(getattr(module, WORKLOAD_CLASSES[kind]), spec), seed)]
+
+
+def _parameters(kind: type[T], spec: Mapping[str, Any]) -> T:
+    given = {key: _frozen(value) for key, value in spec.items() if key != "kind"}
+    known = {field.name: field.default is MISSING for field in fields(kind)}
+    for key in given:
+        if key not in known:
+            raise UserError(f"workload.{key}: not a key of {spec['kind']}; choose from {', '.join(known)}")
+    for key, required in known.items():
+        if required and key not in given:
+            raise UserError(f"workload.{key}: missing; {spec['kind']} needs it")
+    return kind(**given)
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
