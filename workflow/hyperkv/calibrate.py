@@ -90,16 +90,9 @@ def fit_step_model(rows: list[dict]) -> dict:
 def step_row(samples_s: list[float], prefill: tuple = (0, 0), seqs: int = 0, context: float = 0) -> dict:
     """What a step held (prefill: prompts, tokens each; context: tokens of all decoding seqs); its times."""
     kind = "prefill" if not seqs else "mixed" if prefill[0] else "decode"
-    row = {
-        "kind": kind,
-        "prefill_tokens": prefill[0] * prefill[1],
-        "prefill_mean_context_tokens": prefill[1] / 2,
-    }
-    row |= {
-        "decode_seqs": seqs,
-        "decode_context_tokens": float(context),
-        "step_s": float(np.median(samples_s)),
-    }
+    tokens = {"prefill_tokens": prefill[0] * prefill[1], "prefill_mean_context_tokens": prefill[1] / 2}
+    row = {"kind": kind, **tokens, "decode_seqs": seqs, "decode_context_tokens": float(context)}
+    row["step_s"] = float(np.median(samples_s))
     return row | {"step_s_samples": [round(sample, 7) for sample in samples_s]}
 
 
@@ -224,11 +217,8 @@ def calibrate(model: Path, out: Path, eager: bool, repeats: int, decode_steps: i
     torch.cuda.empty_cache()
     settings = {"enforce_eager": eager, "enable_prefix_caching": False, "load_format": "dummy"}
     settings |= {"dtype": "bfloat16", "gpu_memory_utilization": 0.9, "skip_tokenizer_init": True}
-    settings |= {
-        "max_num_batched_tokens": PROMPTS[-1],
-        "max_model_len": PROMPTS[-1] + 512,
-        "max_num_seqs": 64,
-    }
+    longest = PROMPTS[-1]
+    settings |= {"max_num_batched_tokens": longest, "max_model_len": longest + 512, "max_num_seqs": 64}
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.json").write_text(json.dumps(config))
         engine = LLM(model=folder, **settings).llm_engine

@@ -38,16 +38,15 @@ _SPACE_FACTOR = 2.0  # a log-structured store holds a value twice while it compa
 
 @dataclass(frozen=True)
 class CellSpec:
-    """A cell's complete configuration. spec: the scenario's slice of the config. load: clients. repeat: from 1."""
+    """A cell's complete configuration.
+
+    spec: the scenario's slice of the config. load: clients. repeat: from 1. logs: folder for servers' output.
+    """
 
     spec: dict[str, Any]
     load: int
     repeat: int
-
-    @classmethod
-    def from_spec(cls, spec: dict[str, Any], load: int, repeat: int) -> CellSpec:
-        """The cell of one load and repeat."""
-        return cls(spec, load, repeat)
+    logs: Path
 
     @property
     def scenario(self) -> dict[str, Any]:
@@ -86,6 +85,7 @@ def measure_cell(cell: CellSpec) -> dict[str, Any]:
     _check_context(cell, geometry, conversations)
     try:
         with contextlib.ExitStack() as stack:
+            cell.directory.parent.mkdir(parents=True, exist_ok=True)
             tiers, store, start_s = _start_tiers(cell, geometry, conversations, stack)
             measuring = time.perf_counter()
             pair = _Pair(before=store.counters() if store else None)
@@ -188,7 +188,7 @@ def _open_tier(
     config = StoreConfig(
         directory=cell.directory / store_name,
         value_bytes=value_bytes,
-        log=Path(cell.spec["log_dir"]) / f"{cell.scenario['name']}-{cell.repeat}-{store_name}.log",
+        log=cell.logs / f"{cell.scenario['name']}-{cell.repeat}-{store_name}.log",
         capacity_bytes=capacity_bytes,
         port=cell.scenario["port"] if name == "store" else 0,
         settings=settings or {},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -15,11 +16,16 @@ def run_stage(stage: str, main: Callable[[], None]) -> int:
         with ends_on_sigterm():
             main()
     except UserError as error:
-        print(f"hyperkv {stage}: error: {error}", file=sys.stderr)
+        _say(f"hyperkv {stage}: error: {error}")
         return 2
     except KeyboardInterrupt:
-        print(
-            f"hyperkv {stage}: interrupted; what was measured is kept, run again to resume", file=sys.stderr
-        )
+        _say(f"hyperkv {stage}: interrupted; what was measured is kept, run again to resume")
         return 130
     return 0
+
+
+def _say(line: str) -> None:
+    """On stderr, which a rule sends to its log, and on stdout, where the person at the terminal sees it."""
+    print(line, file=sys.stderr, flush=True)
+    if not os.path.sameopenfile(sys.stdout.fileno(), sys.stderr.fileno()):
+        print(line, flush=True)

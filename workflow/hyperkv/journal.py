@@ -27,11 +27,12 @@ class Journal:
         self._out = out
         self._partial = out.with_name(out.name + ".partial")
         self._digest = canonical_digest(identity)
-        self._records: dict[str, dict[str, Any]] = {}
         out.parent.mkdir(parents=True, exist_ok=True)
-        for line in self._kept_lines():
-            self._records[line["key"]] = line["record"]
-        if not self._records:
+        kept = self._kept_lines()
+        self._records: dict[str, dict[str, Any]] = {line["key"]: line["record"] for line in kept}
+        if kept:  # rewritten, so that the next record does not continue a torn line
+            _replace(self._partial, [json.dumps(line) for line in kept])
+        else:
             self._partial.unlink(missing_ok=True)
 
     def _kept_lines(self) -> list[dict[str, Any]]:
@@ -51,7 +52,6 @@ class Journal:
 
     def append(self, key: Any, record: dict[str, Any]) -> None:
         """Keep a record, on disk before this returns. Raises UserError when the disk refuses."""
-        self._records[str(key)] = record
         line = json.dumps({"digest": self._digest, "key": str(key), "record": record}, allow_nan=False)
         try:
             with self._partial.open("a") as file:
@@ -60,11 +60,16 @@ class Journal:
                 os.fsync(file.fileno())
         except OSError as error:
             raise UserError(f"cannot write {self._partial}: {error.strerror}; free space and run again") from error
+        self._records[str(key)] = record
 
     def finish(self, keys: list[Any], common: dict[str, Any]) -> None:
         """Write `<out>` with the records of `keys`, in that order, each with `common` added."""
         lines = [json.dumps(self._records[str(key)] | common, allow_nan=False) for key in keys]
-        temporary = self._out.with_name(self._out.name + ".tmp")
-        temporary.write_text("\n".join(lines) + "\n")
-        os.replace(temporary, self._out)
+        _replace(self._out, lines)
         self._partial.unlink(missing_ok=True)
+
+
+def _replace(path: Path, lines: list[str]) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text("\n".join(lines) + "\n")
+    os.replace(temporary, path)

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 
-def write_plan(path: Path, cells: int) -> None:
+def write_plan(path: str | Path, cells: int) -> None:
     """Start counting: `cells` are going to be measured from now on. Called once per run of the workflow."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"cells": cells, "done": 0, "started": time.time()}))
+    plan = Path(path)
+    plan.parent.mkdir(parents=True, exist_ok=True)
+    plan.write_text(json.dumps({"cells": cells, "done": 0, "started": time.time()}))
 
 
 class Progress:
@@ -43,9 +44,9 @@ class Progress:
                 file.seek(0)
                 json.dump(plan, file)
                 file.truncate()
-        except (OSError, ValueError):
+            return position(plan["done"], plan["cells"], time.time() - plan["started"])
+        except (OSError, ValueError, KeyError, TypeError):
             return ""
-        return position(plan["done"], plan["cells"], time.time() - plan["started"])
 
 
 def position(done: int, cells: int, elapsed_s: float) -> str:

@@ -37,12 +37,20 @@ def scenario_sources(spec: Mapping[str, Any]) -> list[str]:
     scenario = spec["scenario"]
     modules = ["sweep", f"engines.{spec['engine']}", f"workloads.{spec['workload']['kind']}"]
     if scenario["tier"] != "none":
-        modules += [f"stores.{scenario['store']}", f"connectors.{scenario['connector']}"]
-        if scenario["store"] == "rocksdb":
-            modules.append("stores.rocksdb_server")
+        modules += _store_modules(scenario)
         if scenario["dram_pool_bytes"]:
             modules += ["stores.dram", "connectors.inprocess"]
     return sources(*modules)
+
+
+def profile_sources(scenario: Mapping[str, Any]) -> list[str]:
+    """Paths of everything that profiling one store through its connector runs."""
+    return sources("profile", *_store_modules(scenario))
+
+
+def _store_modules(scenario: Mapping[str, Any]) -> list[str]:
+    server = ["stores.rocksdb_server"] if scenario["store"] == "rocksdb" else []
+    return [f"stores.{scenario['store']}", f"connectors.{scenario['connector']}", *server]
 
 
 def code_digest(paths: Iterable[str]) -> str:

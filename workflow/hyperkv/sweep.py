@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("--spec", required=True, help="JSON: this scenario's slice of the config")
     parser.add_argument("--repeat", required=True, type=int, help="number of the repetition, from 1")
     parser.add_argument("--out", required=True, type=Path, help="JSONL file of cell records")
+    parser.add_argument("--logs", type=Path, default=Path("results/logs/servers"), help="folder for servers' output")
     arguments = parser.parse_args()
     started = _process_start()
     spec: dict[str, Any] = json.loads(arguments.spec)
@@ -39,7 +40,7 @@ def main() -> None:
         if journal.has(load):
             continue
         progress.begin(load)
-        record = measure_cell(CellSpec.from_spec(spec, load, arguments.repeat))
+        record = measure_cell(CellSpec(spec, load, arguments.repeat, arguments.logs))
         journal.append(load, record)
         progress.end(record)
     journal.finish(spec["loads"], {"job_started_at": started, "job_s": time.time() - started})

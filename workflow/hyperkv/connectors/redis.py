@@ -12,6 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from ..errors import StoreError
 from ..stores.base import Endpoint
@@ -21,12 +23,19 @@ _METADATA = struct.Struct("<7I")  # LMCache's RemoteMetadata: length, format, dt
 
 
 class RedisConnector(Connector):
-    """redis-py with hiredis, one client per worker."""
+    """redis-py with hiredis, one client per worker; a failed command is an error, never tried again."""
 
     def __init__(self, endpoint: Endpoint, connections: int, timeout_s: float):
         super().__init__(connections)
         self._clients = [
-            redis.Redis(host=endpoint.host, port=endpoint.port, protocol=2, socket_timeout=timeout_s)
+            redis.Redis(
+                host=endpoint.host,
+                port=endpoint.port,
+                protocol=2,
+                socket_timeout=timeout_s,
+                socket_connect_timeout=timeout_s,
+                retry=Retry(NoBackoff(), 0),
+            )
             for _ in range(connections)
         ]
 
@@ -41,7 +50,7 @@ class RedisConnector(Connector):
                 if not self._clients[0].exists(key + b"metadata"):
                     return count
         except redis.RedisError as error:
-            raise StoreError(f"EXISTS failed: {error}") from error
+            raise _failure("EXISTS", error) from error
         return len(keys)
 
     def get(self, keys: Sequence[bytes], buffers: Sequence[np.ndarray]) -> list[bool]:
@@ -65,7 +74,7 @@ def _load_chunk(client: redis.Redis, key: bytes, buffer: np.ndarray) -> bool:
             return False
         value = client.get(key + b"kv_bytes")
     except redis.RedisError as error:
-        raise StoreError(f"GET failed: {error}") from error
+        raise _failure("GET", error) from error
     if value is None or len(value) != buffer.size:
         return False
     buffer[:] = np.frombuffer(value, dtype=np.uint8)
@@ -77,4 +86,9 @@ def _save_chunk(client: redis.Redis, key: bytes, value: np.ndarray) -> None:
         client.set(key + b"kv_bytes", value.data)
         client.set(key + b"metadata", _METADATA.pack(value.size, 0, 0, 0, 0, 0, 0))
     except redis.RedisError as error:
-        raise StoreError(f"SET failed: {error}") from error
+        raise _failure("SET", error) from error
+
+
+def _failure(command: str, error: redis.RedisError) -> StoreError:
+    what = "timed out" if isinstance(error, redis.TimeoutError) else "failed"
+    return StoreError(f"{command} {what}: {error}")

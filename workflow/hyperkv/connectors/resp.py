@@ -8,7 +8,8 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -19,6 +20,13 @@ from .base import Connector, gather_flags, leading_true
 _CRLF = b"\r\n"
 _SOCKET_BUFFER_BYTES = 4 << 20
 _EXISTS_BATCH = 512
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+
+class ErrorReply(StoreError):
+    """The server refused one command; the connection goes on."""
 
 
 class RespConnector(Connector):
@@ -61,7 +69,10 @@ class RespConnector(Connector):
 
 
 class RespConnection:
-    """One RESP2 connection that pipelines commands and never copies a value in Python."""
+    """One RESP2 connection that pipelines commands and never copies a value in Python.
+
+    After a time-out or a reply that is not RESP it is closed: what came next would answer an earlier command.
+    """
 
     def __init__(self, endpoint: Endpoint, timeout_s: float):
         self._peer = f"{endpoint.host}:{endpoint.port}"
@@ -89,20 +100,35 @@ class RespConnection:
     def exists(self, keys: Sequence[bytes]) -> list[bool]:
         """Whether each key is present; one round trip."""
         self._send_all([b"".join(_command(b"EXISTS", key) for key in keys)])
-        return [self._read_line() == b":1" for _ in keys]
+        return self._read_replies(lambda _: self._read_line() == b":1", keys)
 
     def get(self, keys: Sequence[bytes], buffers: Sequence[np.ndarray]) -> list[bool]:
         """Fill buffers[i] from keys[i]; False where the value is missing or of another length."""
         self._send_all([b"".join(_command(b"GET", key) for key in keys)])
-        return [self._read_value(buffer) for buffer in buffers]
+        return self._read_replies(self._read_value, buffers)
 
     def set(self, keys: Sequence[bytes], values: Sequence[np.ndarray]) -> None:
         """Save values[i] under keys[i]; the replies are read after the last value is sent."""
         for key, value in zip(keys, values, strict=True):
             header = b"*3\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n" % (len(key), key, value.size)
             self._send_all([header, value.data, _CRLF])
-        for _ in keys:
-            self._read_line()
+        self._read_replies(self._read_ok, keys)
+
+    def _read_replies(self, read: Callable[[Item], Answer], items: Sequence[Item]) -> list[Answer]:
+        """read(item) once per reply. Raises the first error reply only when every reply has been read."""
+        answers, refused = [], None
+        for item in items:
+            try:
+                answers.append(read(item))
+            except ErrorReply as error:
+                refused = refused or error
+        if refused is not None:
+            raise refused
+        return answers
+
+    def _read_ok(self, _key: bytes) -> None:
+        if (line := self._read_line()) != b"+OK":
+            raise self._closed(f"{self._peer} answered SET with {line[:80]!r}")
 
     def _send_all(self, parts: Sequence[bytes | memoryview]) -> None:
         pending = [memoryview(part) for part in parts]
@@ -120,14 +146,17 @@ class RespConnection:
         line = self._read_line()
         if line == b"$-1":
             return False
-        if line[:1] != b"$":
-            raise StoreError(f"{self._peer} answered GET with {line[:80]!r}")
+        if line[:1] != b"$" or not line[1:].isdigit():
+            raise self._closed(f"{self._peer} answered GET with {line[:80]!r}")
         length = int(line[1:])
         if length == buffer.size:
             self._receive(memoryview(buffer))
         else:
             self._discard(length)
-        self._receive(memoryview(bytearray(2)))
+        end = bytearray(2)
+        self._receive(memoryview(end))
+        if end != _CRLF:
+            raise self._closed(f"{self._peer} sent a value that is not as long as it says")
         return length == buffer.size
 
     def _read_line(self) -> bytes:
@@ -142,7 +171,7 @@ class RespConnection:
             self._receive(memoryview(byte))
             line += byte
         if line[:1] == b"-":
-            raise StoreError(f"{self._peer} answered: {line[1:-2].decode(errors='replace')}")
+            raise ErrorReply(f"{self._peer} answered: {line[1:-2].decode(errors='replace')}")
         return bytes(line[:-2])
 
     def _receive(self, view: memoryview) -> None:
@@ -152,7 +181,7 @@ class RespConnection:
             except OSError as error:
                 raise self._failure("receive", error) from error
             if count == 0:
-                raise StoreError(f"{self._peer} closed the connection in the middle of a reply")
+                raise self._closed(f"{self._peer} closed the connection in the middle of a reply")
             view = view[count:]
 
     def _discard(self, length: int) -> None:
@@ -164,10 +193,13 @@ class RespConnection:
 
     def _failure(self, verb: str, error: OSError) -> StoreError:
         if isinstance(error, BlockingIOError | TimeoutError):
-            return StoreError(f"{verb} timed out after {self._timeout_s:g} s at {self._peer}")
+            return self._closed(f"{verb} timed out after {self._timeout_s:g} s at {self._peer}")
+        return self._closed(f"{verb} failed at {self._peer}: {error.strerror or error}")
+
+    def _closed(self, message: str) -> StoreError:
         with contextlib.suppress(OSError):
             self._socket.close()
-        return StoreError(f"{verb} failed at {self._peer}: {error.strerror or error}")
+        return StoreError(message)
 
 
 def _command(name: bytes, key: bytes) -> bytes:

@@ -68,6 +68,8 @@ def load_gpu(path: Path, geometry: Geometry) -> GpuModel:
         document = yaml.safe_load(path.read_text())
     except OSError as error:
         raise UserError(f"gpu: cannot read {path}: {error.strerror}; choose a file of config/gpus") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"gpu: {path} is not YAML; choose a file of config/gpus") from error
     try:
         measured: Mapping[str, Mapping[str, float]] = document["models"]
         common = {"name": document["name"], "host_device_gbps": float(document["host_device_gbps"])}
@@ -75,9 +77,11 @@ def load_gpu(path: Path, geometry: Geometry) -> GpuModel:
             return GpuModel(**common, **_figures(measured[geometry.name]))
         reference = document["scale_from"]
         figures = dict(_figures(measured[reference]))
-        ratio = measured[reference]["active_parameters"] / geometry.active_parameters
+        ratio = float(measured[reference]["active_parameters"]) / geometry.active_parameters
     except (KeyError, TypeError) as error:
         raise UserError(f"gpu: {path} lacks {error}; see config/gpus/h100.yaml for the keys") from error
+    except ValueError as error:
+        raise UserError(f"gpu: {path}: {error}; write a number") from error
     figures["prefill_tokens_per_s"] *= ratio
     for name in ("decode_base_s", "decode_per_sequence_s"):
         figures[name] = figures.get(name, 0.0) / ratio
@@ -85,4 +89,6 @@ def load_gpu(path: Path, geometry: Geometry) -> GpuModel:
 
 
 def _figures(entry: Mapping[str, float]) -> dict[str, float]:
-    return {name: float(value) for name, value in entry.items() if name in GpuModel.__dataclass_fields__}
+    required = {"prefill_tokens_per_s": entry["prefill_tokens_per_s"]}
+    known = {name: value for name, value in entry.items() if name in GpuModel.__dataclass_fields__}
+    return {name: float(value) for name, value in (required | known).items()}

@@ -315,7 +315,7 @@ class ReplayEngine:
 
     def _begin_step(self) -> None:
         if self._unstaged:
-            if self._stalled_since is None:
+            if self._stalled_since is None and (self._prefilling or self._decoding):
                 self._stalled_since = self._now
             return
         if self._stalled_since is not None:

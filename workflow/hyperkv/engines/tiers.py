@@ -19,8 +19,8 @@ from ..stores.base import Store
 class Load:
     """What one lookup and load did.
 
-    seconds: wall time of both. present: leading chunks that were loaded and whose bytes were right.
-    by_tier: chunks of `present` per tier name. corrupt: chunks that arrived with wrong bytes.
+    seconds: wall time of both. present: leading chunks that were loaded, those with wrong bytes included.
+    by_tier: chunks of `present` per tier name. corrupt: how many of them arrived with wrong bytes.
     """
 
     seconds: float

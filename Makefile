@@ -1,0 +1,43 @@
+# run · test · report · clean: each makes its own .venv first.
+CONFIG ?=
+PYTHON ?= python3
+CONFIGFILES = $(if $(CONFIG),--configfile config/scenarios.yaml config/config.yaml $(CONFIG))
+ACTIVATE = . .venv/bin/activate &&
+SNAKEMAKE = $(ACTIVATE) snakemake --cores all --keep-going --scheduler greedy $(CONFIGFILES)
+
+.PHONY: run test report bench docs lint clean
+
+run: .venv/installed
+	@$(SNAKEMAKE)
+	@$(MAKE) --no-print-directory results/report.html CONFIG=$(CONFIG)
+	@cat results/tables/summary.txt
+	@ls results/figures/*.svg results/figures/*.png results/report.html | tr '\n' ' ' && echo
+
+test: .venv/installed
+	@$(ACTIVATE) python -m pytest
+
+report: .venv/installed
+	@$(SNAKEMAKE) --report results/report.html
+	@echo results/report.html
+
+results/report.html: results/tables/summary.txt $(wildcard results/figures/*.svg)
+	@$(SNAKEMAKE) --quiet all --report $@
+
+bench: .venv/installed
+	@$(ACTIVATE) python -m workflow.hyperkv.bench_rocksdb --dir results/data/bench
+
+docs: .venv/installed
+	@$(ACTIVATE) python -m workflow.hyperkv.docs > config/README.md
+
+lint: .venv/installed
+	@$(ACTIVATE) ruff check . && ruff format --check . && snakefmt --check Snakefile workflow/rules && snakemake --lint
+
+clean:
+	rm -rf results/build results/array results/profile results/sweep results/tune results/tables results/figures \
+	  results/logs results/data results/report.html .snakemake
+
+.venv/installed: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit("HyperKV needs Python 3.11 or newer; set PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@$(ACTIVATE) pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@

@@ -1,0 +1,64 @@
+"""HyperKV: what keeping an LLM's KV cache on SSD costs and buys, compared with DRAM."""
+
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import min_version
+
+from workflow.hyperkv.config import checked, loads_of, profile_spec, selected, sweep_spec
+from workflow.hyperkv.errors import UserError
+from workflow.hyperkv.progress import write_plan
+from workflow.hyperkv.sources import profile_sources, scenario_sources, sources
+
+min_version("9.20")
+
+
+configfile: "config/scenarios.yaml"
+configfile: "config/config.yaml"
+
+
+report: "workflow/report/workflow.rst"
+
+
+pathvars:
+    sweep="results/sweep",
+    profile="results/profile",
+    tables="results/tables",
+    figures="results/figures",
+    logs="results/logs",
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/workload.smk"
+include: "workflow/rules/profile.smk"
+include: "workflow/rules/sweep.smk"
+include: "workflow/rules/tables.smk"
+include: "workflow/rules/figures.smk"
+
+
+localrules:
+    all,
+    profile,
+    sweep,
+    tables,
+    figures,
+
+
+rule all:
+    default_target: True
+    input:
+        rules.tables.input,
+        rules.figures.input,
+
+
+onstart:
+    write_plan("results/sweep/.progress.json", planned_cells(workflow))
+
+
+onsuccess:
+    print("HyperKV is done. The table: results/tables/summary.txt; the figures: results/figures/")
+
+
+onerror:
+    print(
+        "HyperKV stopped: the lines 'hyperkv ... error:' above say why. What was measured is kept; "
+        "mend it and run the same command again."
+    )

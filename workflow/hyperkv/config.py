@@ -1,0 +1,250 @@
+"""From config/*.yaml to the slices that the rules hand to the stages; every mistake is one line."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator, ValidationError
+from jsonschema.validators import extend
+
+from .errors import UserError
+
+SCHEMA_PATH = Path("workflow/schemas/config.schema.yaml")
+_UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+_STORES_OF_TIER = {"dram": ("dram", "valkey"), "ssd": ("files", "rocksdb")}
+_CONNECTORS_OF_STORE = {
+    "dram": ("inprocess",),
+    "files": ("inprocess",),
+    "valkey": ("redis", "resp"),
+    "rocksdb": ("redis", "resp"),
+}
+WORKLOAD_KEYS = {
+    "multi_turn": (
+        "conversations", "turns", "prefix_tokens", "user_tokens", "answer_tokens", "max_context_tokens", "vocabulary"
+    ),
+    "long_documents": (
+        "documents", "requests", "document_tokens", "question_tokens", "answer_tokens", "reuse",
+        "max_context_tokens", "vocabulary",
+    ),
+    "mooncake": ("trace", "max_requests", "max_context_tokens", "vocabulary"),
+}
+
+
+@lru_cache(maxsize=None)
+def schema() -> dict[str, Any]:
+    """The config's JSON Schema (2020-12)."""
+    return yaml.safe_load(SCHEMA_PATH.read_text())
+
+
+def checked(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config with defaults filled in, sizes in bytes and one scenario per chunk size.
+
+    Raises UserError: one line with the key, what is wrong and what is allowed.
+    """
+    full = deepcopy(dict(config))
+    error = min(_validator().iter_errors(full), key=lambda item: _depth(item), default=None)
+    if error is not None:
+        raise UserError(_explain(error))
+    full = _sizes_in_bytes(full)
+    kind = full["workload"]["kind"]
+    full["workload"] = {
+        key: value for key, value in full["workload"].items() if key == "kind" or key in WORKLOAD_KEYS[kind]
+    }
+    full["scenarios"] = dict(_expanded(full["scenarios"]))
+    _check_names(full)
+    for name in selected(full, full["experiment"]["scenarios"]):
+        _check_scenario(name, full["scenarios"][name], full)
+    _check_files(full)
+    return full
+
+
+def selected(config: Mapping[str, Any], families: list[str]) -> list[str]:
+    """Scenario names of a list of scenarios or of families with several chunk sizes, in order."""
+    return [
+        name
+        for family in families
+        for name, scenario in config["scenarios"].items()
+        if family in (name, scenario["family"])
+    ]
+
+
+def loads_of(config: Mapping[str, Any], scenario: str) -> list[int]:
+    """The loads of one scenario: its own, else the experiment's."""
+    return config["scenarios"][scenario].get("loads") or config["experiment"]["loads"]
+
+
+def sweep_spec(config: Mapping[str, Any], scenario: str) -> str:
+    """JSON of everything that measuring one scenario depends on, and nothing else."""
+    own = {key: value for key, value in config["scenarios"][scenario].items() if key not in ("loads", "family")}
+    spec = {key: config[key] for key in ("engine", "model", "kv_dtype", "gpu", "data_dir", "workload", "replay", "evidence")}
+    spec |= {
+        "scenario": {"name": scenario, **own},
+        "loads": loads_of(config, scenario),
+        "seed": config["experiment"]["seed"],
+    }
+    return json.dumps(spec, sort_keys=True)
+
+
+def profile_spec(config: Mapping[str, Any], family: str) -> str:
+    """JSON of everything that profiling the store of one scenario family depends on."""
+    scenario = config["scenarios"][selected(config, [family])[0]]
+    keys = ("tier", "store", "connector", "connections", "settings", "port", "timeout_s")
+    spec = {key: config["profile"][key] for key in ("value_bytes", "point_bytes", "repeats")}
+    spec |= {"scenario": {"name": family, **{key: scenario[key] for key in keys}}, "data_dir": config["data_dir"]}
+    return json.dumps(spec, sort_keys=True)
+
+
+def _validator() -> Draft202012Validator:
+    """A validator that fills in defaults as it goes (the recipe of jsonschema's documentation)."""
+    check_properties = Draft202012Validator.VALIDATORS["properties"]
+
+    def fill(validator: Any, properties: Any, instance: Any, subschema: Any) -> Iterator[ValidationError]:
+        if isinstance(instance, dict):
+            for key, value in properties.items():
+                if "default" in value:
+                    instance.setdefault(key, deepcopy(value["default"]))
+        yield from check_properties(validator, properties, instance, subschema)
+
+    return extend(Draft202012Validator, {"properties": fill})(schema())
+
+
+def _depth(error: ValidationError) -> tuple[int, str]:
+    return len(error.absolute_path), error.message
+
+
+def _explain(error: ValidationError) -> str:
+    """One line for a schema error: the key, what is there, what is allowed."""
+    path = ".".join(str(part) for part in error.absolute_path)
+    if error.validator == "additionalProperties":
+        known = list(error.schema["properties"])
+        wrong = next(key for key in error.instance if key not in known)
+        close = difflib.get_close_matches(str(wrong), known, 1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        return f"config: {_join(path, str(wrong))} is not a key; {hint}allowed are {', '.join(known)}"
+    if error.validator == "required":
+        missing = next(key for key in error.validator_value if key not in error.instance)
+        return f"config: {_join(path, missing)} is missing"
+    return f"config: {path}: {error.instance!r} is wrong; {_allowed(error)}"
+
+
+def _allowed(error: ValidationError) -> str:
+    rules = error.schema
+    if error.validator == "enum":
+        return f"allowed are {', '.join(map(str, error.validator_value))}"
+    if "size" in str(rules.get("$ref", "")) or "KiB" in json.dumps(rules):
+        return "write bytes as an integer or a size such as '512 MiB' (KiB, MiB, GiB)"
+    limits = [
+        f"{words} {rules[key]}"
+        for key, words in (("minimum", "at least"), ("exclusiveMinimum", "more than"), ("maximum", "at most"))
+        if key in rules
+    ]
+    kind = rules.get("type", "")
+    kinds = " or ".join(kind) if isinstance(kind, list) else kind
+    return f"it must be {' '.join([kinds, *limits]) or error.message}" + _unit(rules)
+
+
+def _unit(rules: Mapping[str, Any]) -> str:
+    return f" in {rules['unit']}" if "unit" in rules else ""
+
+
+def _join(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key
+
+
+def _sizes_in_bytes(value: Any, key: str = "") -> Any:
+    """Turn '512 MiB' under keys ending in _bytes into integers."""
+    if isinstance(value, dict):
+        return {name: _sizes_in_bytes(item, name) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_sizes_in_bytes(item, key) for item in value]
+    if key.endswith("_bytes") and isinstance(value, str):
+        return parse_size(value)
+    return value
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a size such as '512 MiB'."""
+    number, unit = text[:-3].strip(), text[-3:]
+    return int(float(number) * _UNITS[unit])
+
+
+def _expanded(scenarios: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for family, scenario in scenarios.items():
+        chunks = scenario["chunk_tokens"]
+        if not isinstance(chunks, list):
+            yield family, {**scenario, "family": family}
+            continue
+        for chunk in chunks:
+            yield f"{family}-{chunk}", {**scenario, "chunk_tokens": chunk, "family": family}
+
+
+def _check_names(config: Mapping[str, Any]) -> None:
+    names = {*config["scenarios"], *(item["family"] for item in config["scenarios"].values())}
+    lists = {"experiment.scenarios": config["experiment"], "profile.scenarios": config["profile"]}
+    for key, section in lists.items():
+        for name in section["scenarios"]:
+            if name not in names:
+                raise UserError(f"config: {key}: no scenario {name!r}; scenarios has {', '.join(sorted(names))}")
+    for name in config["profile"]["scenarios"]:
+        if config["scenarios"][selected(config, [name])[0]]["tier"] == "none":
+            raise UserError(f"config: profile.scenarios: {name} has no store to profile; leave it out")
+    baseline = config["figures"]["baseline"]
+    if baseline is not None and baseline not in selected(config, config["experiment"]["scenarios"]):
+        raise UserError(f"config: figures.baseline: {baseline!r} is not among the experiment's scenarios")
+
+
+def _check_scenario(name: str, scenario: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    tier, where = scenario["tier"], f"config: scenarios.{scenario['family']}"
+    block = config["replay"]["block_tokens"]
+    if scenario["chunk_tokens"] % block:
+        raise UserError(
+            f"{where}.chunk_tokens: {scenario['chunk_tokens']} is not a multiple of replay.block_tokens ({block})"
+        )
+    longest = longest_context_tokens(config["workload"])
+    if longest is not None and scenario["chunk_tokens"] > longest:
+        raise UserError(
+            f"{where}.chunk_tokens: {scenario['chunk_tokens']} exceeds the workload's longest context ({longest} "
+            f"tokens), so nothing would ever be cached; lower it"
+        )
+    if tier == "none":
+        return
+    for key in ("store", "connector"):
+        if key not in scenario:
+            raise UserError(f"{where}.{key} is missing; tier {tier} needs it")
+    store, connector = scenario["store"], scenario["connector"]
+    if store not in _STORES_OF_TIER[tier]:
+        raise UserError(f"{where}.store: {store} is not of tier {tier}; choose {' or '.join(_STORES_OF_TIER[tier])}")
+    if connector not in _CONNECTORS_OF_STORE[store]:
+        allowed = " or ".join(_CONNECTORS_OF_STORE[store])
+        raise UserError(f"{where}.connector: {connector} cannot reach store {store}; choose {allowed}")
+    if store == "dram" and scenario["dram_pool_bytes"] is None:
+        raise UserError(f"{where}.dram_pool_bytes is missing; store dram needs its size")
+
+
+def longest_context_tokens(workload: Mapping[str, Any]) -> int | None:
+    """An upper bound of a workload's longest context; None when only its file tells."""
+    if workload["kind"] == "multi_turn":
+        prefix, user, answer = (
+            workload.get(key, default)[1]
+            for key, default in (("prefix_tokens", (0, 1200)), ("user_tokens", (0, 150)), ("answer_tokens", (0, 230)))
+        )
+        bound = prefix + (workload.get("turns", (2, 28))[1] + 1) // 2 * (user + answer)
+        return min(bound, workload.get("max_context_tokens", bound))
+    if workload["kind"] == "long_documents":
+        keys = ("document_tokens", "question_tokens", "answer_tokens")
+        return sum(workload[key][1] for key in keys) if all(key in workload for key in keys) else None
+    return None
+
+
+def _check_files(config: Mapping[str, Any]) -> None:
+    for key, folder in (("model", "config/models"), ("gpu", "config/gpus")):
+        if not Path(config[key]).exists():
+            there = ", ".join(str(path) for path in sorted(Path(folder).glob("*.*")))
+            raise UserError(f"config: {key}: there is no file {config[key]}; {folder} has {there}")

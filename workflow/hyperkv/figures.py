@@ -1,0 +1,307 @@
+"""Stage figures: from tables to pictures, each as SVG and PNG.
+
+    python -m workflow.hyperkv.figures --figure tier_tradeoff --tables results/tables --spec '{...}' --svg F.svg --png F.png
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, ScalarFormatter
+
+from .cli import run_stage
+from .errors import UserError
+
+# Okabe and Ito's palette, told apart with every common colour blindness. A store keeps its colour everywhere.
+COLOURS = {"none": "#000000", "dram": "#0072B2", "files": "#009E73", "valkey": "#56B4E9", "rocksdb": "#D55E00"}
+MARKERS = {"none": "x", "dram": "o", "files": "s", "valkey": "^", "rocksdb": "D"}
+LINES = {"inprocess": "-", "resp": "-", "redis": "--", "": ":"}
+MEDIUM = {"dram": "RAM", "valkey": "RAM", "files": "SSD", "rocksdb": "SSD"}
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What figures are drawn from, and the chunk size at which scenarios are compared."""
+
+    scenarios: pd.DataFrame
+    values: pd.DataFrame
+    chunk_tokens: int
+
+
+def main() -> None:
+    """Parse the command line and draw one figure."""
+    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.figures", description=__doc__)
+    parser.add_argument("--figure", required=True, choices=sorted(DRAWINGS), help="which figure")
+    parser.add_argument("--tables", required=True, type=Path, help="folder of the tables")
+    parser.add_argument("--spec", required=True, help='JSON: {"figures": {"chunk_tokens": ...}}')
+    parser.add_argument("--svg", required=True, type=Path)
+    parser.add_argument("--png", required=True, type=Path)
+    arguments = parser.parse_args()
+    tables = Tables(
+        scenarios=_read(arguments.tables / "scenarios.csv"),
+        values=_read(arguments.tables / "values.csv"),
+        chunk_tokens=json.loads(arguments.spec)["figures"]["chunk_tokens"],
+    )
+    plt.rcParams.update({"font.size": 10, "axes.grid": True, "grid.alpha": 0.3, "svg.hashsalt": "hyperkv"})
+    figure = DRAWINGS[arguments.figure](tables)
+    figure.savefig(arguments.svg, metadata={"Date": None}, bbox_inches="tight")
+    figure.savefig(arguments.png, dpi=150, bbox_inches="tight")
+
+
+def _read(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, keep_default_na=False, na_values=[""]).fillna({"store": "", "connector": "", "reasons": ""})
+
+
+def require_parity(rows: pd.DataFrame, vary: Sequence[str]) -> None:
+    """Refuse to compare scenarios that differ in more than the named columns.
+
+    rows: of scenarios.csv. Raises UserError naming the column that differs.
+    """
+    fixed = ["engine", "comparable_digest", "chunk_tokens", "connections", "save_decode_cache"]
+    for column in fixed:
+        if column in vary:
+            continue
+        caching = rows[rows["tier"] != "none"] if column in ("chunk_tokens", "connections", "save_decode_cache") else rows
+        found = caching[column].unique()
+        if len(found) > 1:
+            raise UserError(
+                f"figures: scenarios {', '.join(caching['scenario'].unique())} differ in {column} "
+                f"({', '.join(map(str, found))}); compare like with like or set figures.chunk_tokens"
+            )
+
+
+def label(row: pd.Series) -> str:
+    """How a scenario is called in a legend: store, connector and medium."""
+    if row["tier"] == "none":
+        return "no cache below HBM (recompute)"
+    return f"{row['store']}, {row['connector']} ({MEDIUM.get(row['store'], '?')})"
+
+
+def draw_tier_tradeoff(tables: Tables) -> Figure:
+    """RPS/GPU against TPS/user, one line per scenario, one point per load, hit rate at the ends."""
+    rows = at_chunk(tables.scenarios, tables.chunk_tokens)
+    require_parity(rows, vary=["tier", "store", "connector"])
+    figure, axes = plt.subplots(figsize=(8.6, 5.4))
+    for _, line in rows.groupby("scenario", sort=False):
+        line = line.sort_values("load")
+        first = line.iloc[0]
+        style = _style(first)
+        _error_bars(axes, line, "tps_per_user", "rps_per_gpu", style["color"])
+        axes.plot(line["tps_per_user"], line["rps_per_gpu"], label=label(first), **style)
+        _hollow(axes, line, "tps_per_user", "rps_per_gpu", style)
+        top = line.iloc[-1]
+        axes.annotate(
+            f"{top['hit_rate']:.0%}",
+            (top["tps_per_user"], top["rps_per_gpu"]),
+            textcoords="offset points",
+            xytext=(-4, 7),
+            ha="right",
+            fontsize=8,
+            color=style["color"],
+        )
+    loads = ", ".join(map(str, sorted(rows["load"].unique())))
+    axes.set(
+        xlabel="TPS/user (answer tokens per second of a request, median)",
+        ylabel="RPS/GPU (requests per second, median)",
+        title=_title(rows, f"DRAM against SSD, chunk {tables.chunk_tokens} tokens"),
+    )
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
+    _legend(axes, rows, note=f"points: {loads} clients, right to left;\npercent: hit rate at the highest load")
+    return figure
+
+
+def draw_chunk(tables: Tables) -> Figure:
+    """Hit rate and RPS/GPU against chunk size at the highest load, one line per store and connector."""
+    rows = tables.scenarios[tables.scenarios["tier"] != "none"]
+    rows = rows[rows["load"] == rows["load"].max()]
+    sizes = rows.groupby(["store", "connector"])["chunk_tokens"].transform("nunique")
+    rows = rows[sizes > 1]
+    if rows.empty:
+        return _empty("No store was measured at more than one chunk size")
+    require_parity(rows, vary=["tier", "store", "connector", "chunk_tokens"])
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.6))
+    for _, line in rows.groupby(["store", "connector"], sort=False):
+        line = line.sort_values("chunk_tokens")
+        style = _style(line.iloc[0])
+        for axes, column in ((left, "hit_rate"), (right, "rps_per_gpu")):
+            _error_bars(axes, line, None, column, style["color"], x="chunk_tokens")
+            axes.plot(line["chunk_tokens"], line[column], label=label(line.iloc[0]), **style)
+            _hollow(axes, line, "chunk_tokens", column, style)
+    for axes in (left, right):
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(sorted(rows["chunk_tokens"].unique()))
+        axes.xaxis.set_major_formatter(ScalarFormatter())
+        axes.minorticks_off()
+        axes.set_xlabel("chunk (tokens)")
+    left.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
+    left.set(ylabel="hit rate (prompt tokens not computed, median)", title="What larger chunks lose")
+    right.set(ylabel="RPS/GPU (median)", title="What they do to throughput")
+    right.set_ylim(bottom=0)
+    figure.suptitle(_title(rows, f"Chunk size, {rows['load'].max()} clients"), fontsize=11)
+    _legend(right, rows)
+    figure.tight_layout()
+    return figure
+
+
+def draw_value_size(tables: Tables) -> Figure:
+    """GB/s against value size for SET, warm GET and cold GET, one line per store and connector."""
+    values = tables.values
+    if values.empty:
+        return _empty("No store was profiled (profile.scenarios is empty)")
+    panels = [("set", "SET"), ("get_warm", "GET, warm"), ("get_cold", "GET, cold (restart, page cache dropped)")]
+    figure, row = plt.subplots(1, 3, figsize=(13, 4.6), sharey=True)
+    for axes, (operation, title) in zip(row, panels, strict=True):
+        for _, line in values[values["operation"] == operation].groupby("scenario", sort=False):
+            line = line.sort_values("value_bytes").assign(valid=lambda t: (t["operation"] != "get_cold") | t["cold"])
+            style = _style(line.iloc[0])
+            mebibytes = line.assign(value_mib=line["value_bytes"] / 2**20)
+            _error_bars(axes, mebibytes, None, "gbps", style["color"], x="value_mib")
+            axes.plot(mebibytes["value_mib"], mebibytes["gbps"], label=label(line.iloc[0]), **style)
+            _hollow(axes, mebibytes, "value_mib", "gbps", style)
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
+        axes.set_xticks(sorted(values["value_bytes"].unique() / 2**20))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else ""))
+        axes.minorticks_on()
+        axes.xaxis.set_tick_params(which="minor", bottom=False)
+        axes.set(xlabel="value (MiB)", title=title)
+    row[0].set_ylabel("GB/s (10⁹ bytes per second, median)")
+    figure.suptitle("Each store alone: throughput against value size", fontsize=11)
+    _legend(row[0], values)
+    figure.tight_layout()
+    return figure
+
+
+def draw_transport_medium(tables: Tables) -> Figure:
+    """The 2x2 {in process, RESP} x {RAM, SSD}: TTFT and RPS/GPU at the highest load."""
+    rows = at_chunk(tables.scenarios, tables.chunk_tokens)
+    rows = rows[(rows["load"] == rows["load"].max()) & rows["connector"].isin(["inprocess", "resp"])]
+    if rows.empty:
+        return _empty("No scenario with connector inprocess or resp at this chunk size")
+    require_parity(rows, vary=["tier", "store", "connector"])
+    figure, panels = plt.subplots(1, 2, figsize=(10, 4.4))
+    recompute = at_chunk(tables.scenarios, tables.chunk_tokens)
+    recompute = recompute[(recompute["tier"] == "none") & (recompute["load"] == rows["load"].max())]
+    for axes, column, name in (
+        (panels[0], "ttft_p50_ms", "TTFT p50 (ms)"),
+        (panels[1], "rps_per_gpu", "RPS/GPU"),
+    ):
+        for position, (_, row) in enumerate(rows.iterrows()):
+            colour = COLOURS.get(row["store"], "#999999")
+            face = colour if row["valid"] else "none"
+            axes.bar(position, row[column], color=face, edgecolor=colour, linewidth=1.5, width=0.6)
+            low, high = row[f"{column}_low"], row[f"{column}_high"]
+            if pd.notna(low):
+                span = [[max(0, row[column] - low)], [max(0, high - row[column])]]
+                axes.errorbar(position, row[column], yerr=span, color="#333333", capsize=4)
+            top = row[column] if pd.isna(high) else max(high, row[column])
+            axes.annotate(
+                f"{row[column]:.3g}", (position, top), xytext=(0, 4), textcoords="offset points", ha="center", fontsize=9
+            )
+        names = [
+            f"{'in process' if row['connector'] == 'inprocess' else 'RESP'}\n{MEDIUM.get(row['store'], '?')}\n({row['store']})"
+            for _, row in rows.iterrows()
+        ]
+        axes.set_xticks(range(len(rows)), names)
+        axes.grid(axis="x", visible=False)
+        if len(recompute):
+            axes.axhline(recompute.iloc[0][column], color="#000000", linestyle=":", label="no cache below HBM (recompute)")
+            axes.legend(fontsize=8, loc="best")
+        axes.set_ylabel(f"{name}, median")
+        axes.margins(y=0.18)
+    figure.suptitle(_title(rows, f"Transport and medium, chunk {tables.chunk_tokens}, {rows['load'].max()} clients"), fontsize=11)
+    figure.tight_layout()
+    return figure
+
+
+DRAWINGS: dict[str, Callable[[Tables], Figure]] = {
+    "tier_tradeoff": draw_tier_tradeoff,
+    "chunk": draw_chunk,
+    "value_size": draw_value_size,
+    "transport_medium": draw_transport_medium,
+}
+
+
+def at_chunk(scenarios: pd.DataFrame, chunk_tokens: int) -> pd.DataFrame:
+    """Rows of scenarios with one chunk size, and those without a cache. Raises UserError when there is none."""
+    rows = scenarios[(scenarios["tier"] == "none") | (scenarios["chunk_tokens"] == chunk_tokens)]
+    if rows.empty:
+        there = ", ".join(map(str, sorted(scenarios["chunk_tokens"].unique())))
+        raise UserError(f"figures.chunk_tokens: no scenario has chunk {chunk_tokens}; there are {there}")
+    return rows
+
+
+def _title(rows: pd.DataFrame, text: str) -> str:
+    engine = rows["engine"].iloc[0]
+    note = "engine replay: real stores and bytes, modelled GPU time" if engine == "replay" else f"engine {engine}"
+    return f"{text}\n{note}"
+
+
+def _style(row: pd.Series) -> dict:
+    store = row["store"] or "none"
+    return {
+        "color": COLOURS.get(store, "#999999"),
+        "marker": MARKERS.get(store, "v"),
+        "linestyle": LINES.get(row["connector"], "-."),
+        "markersize": 6,
+        "linewidth": 1.6,
+    }
+
+
+def _error_bars(axes: Axes, line: pd.DataFrame, x_column: str | None, y_column: str, colour: str, x: str = "") -> None:
+    """95 % intervals as thin crosses behind the points."""
+    for _, row in line.iterrows():
+        at = row[x_column or x]
+        if pd.notna(row[f"{y_column}_low"]):
+            axes.plot([at, at], [row[f"{y_column}_low"], row[f"{y_column}_high"]], color=colour, alpha=0.45, linewidth=3)
+        if x_column and pd.notna(row[f"{x_column}_low"]):
+            ends = [row[f"{x_column}_low"], row[f"{x_column}_high"]]
+            axes.plot(ends, [row[y_column]] * 2, color=colour, alpha=0.45, linewidth=3)
+
+
+def _hollow(axes: Axes, line: pd.DataFrame, x: str, y: str, style: dict) -> None:
+    """Invalid cells: the marker without its filling."""
+    invalid = line[~line["valid"].astype(bool)]
+    axes.plot(
+        invalid[x], invalid[y], linestyle="none", marker=style["marker"], markersize=8,
+        markerfacecolor="white", markeredgecolor=style["color"], zorder=5,
+    )  # fmt: skip
+
+
+def _legend(axes: Axes, rows: pd.DataFrame, note: str = "") -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    if "valid" in rows and not rows["valid"].all():
+        handles.append(Line2D([], [], linestyle="none", marker="o", markerfacecolor="white", color="#666666"))
+        labels.append("hollow: invalid, see cells.csv")
+    handles.append(Line2D([], [], color="#666666", alpha=0.45, linewidth=3))
+    labels.append("95 % interval over repeats")
+    legend = axes.legend(handles, labels, fontsize=8, loc="best", title=note or None, title_fontsize=8)
+    legend.get_frame().set_alpha(0.85)
+
+
+def _empty(text: str) -> Figure:
+    figure, axes = plt.subplots(figsize=(7, 2))
+    axes.axis("off")
+    axes.text(0.5, 0.5, text, ha="center", va="center")
+    return figure
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage("figures", main))

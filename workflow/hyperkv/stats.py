@@ -1,0 +1,58 @@
+"""Medians with bootstrap confidence intervals, and ratios of paired repeats."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+_RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A median with its 95 % confidence interval over repeats; low and high are None for one repeat."""
+
+    median: float | None
+    low: float | None
+    high: float | None
+
+
+def median_interval(values: Sequence[float | None], seed: int = 0) -> Interval:
+    """Median and percentile-bootstrap 95 % interval. None values are left out; all None gives None.
+
+    With few repeats the interval is coarse: with three it is their range. Source: Efron, Tibshirani,
+    "An Introduction to the Bootstrap", chapter 13.
+    """
+    known = np.array([value for value in values if value is not None], dtype=float)
+    if not known.size:
+        return Interval(None, None, None)
+    if known.size == 1:
+        return Interval(float(known[0]), None, None)
+    draws = np.random.default_rng(seed).choice(known, size=(_RESAMPLES, known.size))
+    low, high = np.percentile(np.median(draws, axis=1), [2.5, 97.5])
+    return Interval(float(np.median(known)), float(low), float(high))
+
+
+def iso_tps_ratio(
+    baseline: Sequence[tuple[float, float]], other: Sequence[tuple[float, float]]
+) -> float | None:
+    """RPS/GPU of the baseline over that of the other at equal TPS/user; None when the curves share no TPS/user.
+
+    Both are (TPS/user, RPS/GPU) points of one repeat, joined by straight lines; the ratio is taken in the
+    middle of the TPS/user range that both cover.
+    """
+    if len(baseline) < 2 or len(other) < 2:
+        return None
+    low = max(min(x for x, _ in baseline), min(x for x, _ in other))
+    high = min(max(x for x, _ in baseline), max(x for x, _ in other))
+    if low >= high:
+        return None
+    middle = (low + high) / 2
+    return _at(baseline, middle) / _at(other, middle)
+
+
+def _at(curve: Sequence[tuple[float, float]], x: float) -> float:
+    xs, ys = zip(*sorted(curve), strict=True)
+    return float(np.interp(x, xs, ys))

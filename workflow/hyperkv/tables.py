@@ -1,0 +1,290 @@
+"""Stage tables: from raw records to tidy CSV and Parquet; workflow/schemas/columns.yaml is their dictionary.
+
+    python -m workflow.hyperkv.tables --spec '{...}' --cells results/sweep/*/*.jsonl --points results/profile/*.jsonl --out results/tables
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from .cli import run_stage
+from .errors import UserError
+from .stats import Interval, iso_tps_ratio, median_interval
+
+COLUMNS_PATH = Path("workflow/schemas/columns.yaml")
+SUMMARISED = (
+    "rps_per_gpu",
+    "tps_per_user",
+    "ttft_p50_ms",
+    "ttft_p95_ms",
+    "itl_p50_ms",
+    "hit_rate",
+    "external_hit_rate",
+    "load_gbps",
+    "save_gbps",
+    "device_share",
+)
+_SCENARIO_KEYS = ("tier", "store", "connector", "chunk_tokens", "connections", "dram_pool_bytes", "save_decode_cache")
+
+
+def main() -> None:
+    """Parse the command line and write the tables."""
+    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.tables", description=__doc__)
+    parser.add_argument("--spec", required=True, help='JSON: {"figures": {"baseline": ..., "chunk_tokens": ...}}')
+    parser.add_argument("--cells", required=True, nargs="+", type=Path, help="JSONL files of the sweep")
+    parser.add_argument("--points", nargs="*", default=[], type=Path, help="JSONL files of the profile")
+    parser.add_argument("--out", required=True, type=Path, help="folder for the tables")
+    arguments = parser.parse_args()
+    records = read_jsonl(arguments.cells)
+    cells = cells_table(records)
+    baseline = json.loads(arguments.spec)["figures"]["baseline"] or default_baseline(cells, json.loads(arguments.spec))
+    values = values_table(read_jsonl(arguments.points))
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    scenarios = scenarios_table(cells)
+    write(cells, arguments.out / "cells")
+    write(values, arguments.out / "values")
+    requests_table(records).to_parquet(arguments.out / "requests.parquet", index=False)
+    scenarios.to_csv(arguments.out / "scenarios.csv", index=False)
+    ratios_table(cells, baseline).to_csv(arguments.out / "ratios.csv", index=False)
+    sweep_time_table(records).to_csv(arguments.out / "sweep_time.csv", index=False)
+    columns_table().to_csv(arguments.out / "columns.csv", index=False)
+    environments = unique_environments(records)
+    (arguments.out / "environment.json").write_text(json.dumps(environments, indent=2) + "\n")
+
+
+def read_jsonl(paths: Iterable[Path]) -> list[dict[str, Any]]:
+    """All records of JSONL files, in order. Raises UserError naming file and line."""
+    records = []
+    for path in paths:
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            try:
+                records.append(json.loads(line))
+            except json.JSONDecodeError as error:
+                raise UserError(f"{path}:{number}: not JSON ({error.msg}); delete the file to measure it again") from error
+    return records
+
+
+def write(table: pd.DataFrame, stem: Path) -> None:
+    """Write a table as CSV and Parquet."""
+    table.to_csv(stem.with_suffix(".csv"), index=False)
+    table.to_parquet(stem.with_suffix(".parquet"), index=False)
+
+
+def cells_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """One row per cell: identity, values, evidence, validity."""
+    rows = []
+    for record in records:
+        scenario = record["spec"]["scenario"]
+        rows.append(
+            {
+                **{key: record[key] for key in ("engine", "scenario", "load", "repeat", "seed", "spec_digest", "model")},
+                "gpu": record["gpu_model"]["name"],
+                "gpu_scaled_from": record["gpu_model"]["scaled_from"],
+                **{key: scenario.get(key) for key in _SCENARIO_KEYS},
+                "chunk_bytes": record["chunk_bytes"],
+                "comparable_digest": comparable_digest(record),
+                "valid": record["valid"],
+                "reasons": "; ".join(record["reasons"]),
+                "served_from": record["served_from"],
+                **record["values"],
+                **record["evidence"],
+                **{key: record[key] for key in ("start_s", "measured_s", "cell_s", "started_at")},
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def comparable_digest(record: dict[str, Any]) -> str:
+    """Names everything that must be alike for two cells to stand in one figure: all but the scenario's own keys."""
+    from .journal import canonical_digest
+
+    shared = {key: value for key, value in record["spec"].items() if key not in ("scenario", "loads")}
+    policy = {key: record["spec"]["scenario"][key] for key in ("save_decode_cache",)}
+    return canonical_digest({**shared, **policy, "gpu_model": record["gpu_model"]})
+
+
+def scenarios_table(cells: pd.DataFrame) -> pd.DataFrame:
+    """One row per scenario x load: median and 95 % interval over repeats, of valid cells when there are any."""
+    rows = []
+    identity = ["engine", "scenario", *_SCENARIO_KEYS, "chunk_bytes", "comparable_digest", "load"]
+    for _, group in cells.groupby(["scenario", "load"], sort=False):
+        valid = group[group["valid"]]
+        used = valid if len(valid) else group
+        row = {key: group.iloc[0][key] for key in identity}
+        row |= {"repeats": len(group), "valid_repeats": len(valid), "valid": len(valid) == len(group)}
+        row["served_from"] = "/".join(dict.fromkeys(used["served_from"]))
+        row["reasons"] = "; ".join(dict.fromkeys(filter(None, group["reasons"])))
+        for name in SUMMARISED:
+            row |= _spread(name, median_interval(_known(used[name])))
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _spread(name: str, interval: Interval) -> dict[str, float | None]:
+    return {name: interval.median, f"{name}_low": interval.low, f"{name}_high": interval.high}
+
+
+def _known(column: Iterable[Any]) -> list[float | None]:
+    return [None if pd.isna(value) else float(value) for value in column]
+
+
+def default_baseline(cells: pd.DataFrame, spec: dict[str, Any]) -> str | None:
+    """The in-process DRAM scenario at the figures' chunk size, else any DRAM scenario, else None."""
+    dram = cells[(cells["store"] == "dram") & (cells["connector"] == "inprocess")]
+    preferred = dram[dram["chunk_tokens"] == spec["figures"]["chunk_tokens"]]
+    for candidates in (preferred, dram):
+        if len(candidates):
+            return str(candidates.iloc[0]["scenario"])
+    return None
+
+
+def ratios_table(cells: pd.DataFrame, baseline: str | None) -> pd.DataFrame:
+    """The baseline over every other scenario, paired by repeat: RPS/GPU and TTFT at equal load, RPS at equal TPS/user.
+
+    Only valid cells count. A ratio that cannot be taken is empty.
+    """
+    columns = ["baseline", "scenario", "at", "load", "metric", "ratio", "ratio_low", "ratio_high", "repeats"]
+    rows: list[dict[str, Any]] = []
+    valid = cells[cells["valid"]]
+    reference = valid[valid["scenario"] == baseline].set_index(["repeat", "load"])
+    for scenario, group in valid[valid["scenario"] != baseline].groupby("scenario", sort=False):
+        other = group.set_index(["repeat", "load"])
+        shared = reference.index.intersection(other.index)
+        for load in sorted({load for _, load in shared}):
+            pairs = [key for key in shared if key[1] == load]
+            for metric in ("rps_per_gpu", "ttft_p50_ms"):
+                found = [_quotient(reference.loc[key, metric], other.loc[key, metric]) for key in pairs]
+                rows.append(_ratio_row(baseline, scenario, "load", load, metric, found))
+        found = [
+            iso_tps_ratio(_curve(reference, repeat), _curve(other, repeat))
+            for repeat in sorted({repeat for repeat, _ in shared})
+        ]
+        rows.append(_ratio_row(baseline, scenario, "tps_per_user", None, "rps_per_gpu", found))
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _ratio_row(
+    baseline: str | None, scenario: Any, at: str, load: int | None, metric: str, found: list[float | None]
+) -> dict[str, Any]:
+    interval = median_interval(found)
+    return {
+        "baseline": baseline,
+        "scenario": scenario,
+        "at": at,
+        "load": load,
+        "metric": metric,
+        **_spread("ratio", interval),
+        "repeats": sum(value is not None for value in found),
+    }
+
+
+def _quotient(numerator: float, denominator: float) -> float | None:
+    return None if pd.isna(numerator) or pd.isna(denominator) or not denominator else float(numerator / denominator)
+
+
+def _curve(cells: pd.DataFrame, repeat: int) -> list[tuple[float, float]]:
+    rows = cells.loc[repeat]
+    return [(float(x), float(y)) for x, y in zip(rows["tps_per_user"], rows["rps_per_gpu"], strict=True)]
+
+
+def values_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """One row per profiled scenario x value size x operation: median GB/s and interval over repeats."""
+    rows = []
+    table = pd.DataFrame(records)
+    if table.empty:
+        return pd.DataFrame(columns=list(yaml.safe_load(COLUMNS_PATH.read_text())["values"]))
+    for (scenario, size, operation), group in table.groupby(["scenario", "value_bytes", "operation"], sort=False):
+        spec = group.iloc[0]["spec"]["scenario"]
+        moved = group["moved_bytes"].sum()
+        rows.append(
+            {
+                "scenario": scenario,
+                **{key: spec[key] for key in ("tier", "store", "connector", "connections")},
+                "value_bytes": size,
+                "operation": operation,
+                "cold": bool(group["cold"].all()),
+                **_spread("gbps", median_interval(_known(group["gbps"]))),
+                "repeats": len(group),
+                "store_cpu_s_per_gb": _per_gb(group["store_cpu_s"].sum(min_count=1), moved),
+                "device_read_share": _share(group["device_read_bytes"].sum(min_count=1), moved),
+                "device_write_share": _share(group["device_write_bytes"].sum(min_count=1), moved),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _per_gb(seconds: float, moved: int) -> float | None:
+    return None if pd.isna(seconds) else float(seconds / moved * 1e9)
+
+
+def _share(part: float, moved: int) -> float | None:
+    return None if pd.isna(part) else float(part / moved)
+
+
+def requests_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """One row per request of every cell: the raw samples."""
+    parts = [
+        pd.DataFrame(record["requests"]).assign(**{key: record[key] for key in ("scenario", "load", "repeat")})
+        for record in records
+    ]
+    table = pd.concat(parts, ignore_index=True)
+    return table[["scenario", "load", "repeat", *(column for column in table if column not in ("scenario", "load", "repeat"))]]
+
+
+def sweep_time_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """One row: the jobs' wall time against the cells' measured time plus server starts.
+
+    stage_s spans all jobs, Snakemake's own time between them included; it is empty when the records come from
+    several runs (a gap of over a minute between two jobs).
+    """
+    jobs = {(r["scenario"], r["repeat"]): (r["job_started_at"], r["job_s"]) for r in records}
+    cells_s = sum(record["cell_s"] for record in records if not record.get("kept"))
+    starts_s = sum(record["start_s"] for record in records)
+    jobs_s = sum(seconds for _, seconds in jobs.values())
+    spans = sorted((start, start + seconds) for start, seconds in jobs.values())
+    gaps = [later[0] - earlier[1] for earlier, later in zip(spans, spans[1:], strict=False)]
+    one_run = max(gaps, default=0.0) < 60
+    stage_s = spans[-1][1] - spans[0][0] if one_run else None
+    row = {
+        "cells": len(records),
+        "jobs": len(jobs),
+        "cells_s": cells_s,
+        "server_starts_s": starts_s,
+        "jobs_s": jobs_s,
+        "stage_s": stage_s,
+        "jobs_over_cells": jobs_s / cells_s,
+        "stage_over_cells": stage_s / cells_s if stage_s else None,
+    }
+    return pd.DataFrame([row])
+
+
+def columns_table() -> pd.DataFrame:
+    """The data dictionary as a table: one row per column of every table."""
+    dictionary = yaml.safe_load(COLUMNS_PATH.read_text())
+    return pd.DataFrame(
+        [
+            {"table": table, "column": column, "unit": entry["unit"], "description": entry["description"]}
+            for table, columns in dictionary.items()
+            for column, entry in columns.items()
+        ]
+    )
+
+
+def unique_environments(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The different environments the records come from."""
+    found: dict[str, dict[str, Any]] = {}
+    for record in records:
+        found[json.dumps(record["environment"], sort_keys=True)] = record["environment"]
+    return list(found.values())
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage("tables", main))

@@ -1,0 +1,19 @@
+rule measure_scenario:
+    input:
+        code=scenario_code,
+        files=scenario_inputs,
+    output:
+        "<sweep>/{scenario}/{repeat}.jsonl",
+    log:
+        "<logs>/sweep/{scenario}-{repeat}.log",
+    threads: whole_machine
+    params:
+        spec=scenario_spec,
+    shell:
+        "python -m workflow.hyperkv.sweep --spec {params.spec:q} --repeat {wildcards.repeat}"
+        " --out {output:q} 2> {log:q}"
+
+
+rule sweep:
+    input:
+        collect("<sweep>/{scenario}/{repeat}.jsonl", scenario=SCENARIOS, repeat=REPEATS),
