@@ -243,6 +243,7 @@ def _replay(
             prefix_caching=settings["prefix_caching"],
         ),
         tiers,
+        cell.spec["active_conversations"],
     )
     return engine.run()
 

@@ -88,6 +88,7 @@ def sweep_spec(config: Mapping[str, Any], scenario: str) -> str:
         "scenario": {"name": scenario, **own},
         "loads": loads_of(config, scenario),
         "seed": config["experiment"]["seed"],
+        "active_conversations": config["experiment"]["active_conversations"],
     }
     return json.dumps(spec, sort_keys=True)
 

@@ -59,7 +59,9 @@ class Journal:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise UserError(f"cannot write {self._partial}: {error.strerror}; free space and run again") from error
+            raise UserError(
+                f"cannot write {self._partial}: {error.strerror}; free space and run again"
+            ) from error
         self._records[str(key)] = record
 
     def finish(self, keys: list[Any], common: dict[str, Any]) -> None:

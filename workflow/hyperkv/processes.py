@@ -66,6 +66,7 @@ class OwnedProcess:
         self.label = label
         self._env = {**os.environ, **(env or {})}
         self._process: subprocess.Popen | None = None
+        self._log_start = 0
 
     def __enter__(self) -> OwnedProcess:
         self.start()
@@ -86,6 +87,7 @@ class OwnedProcess:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         try:
             with self.log.open("ab") as sink:
+                self._log_start = sink.tell()
                 self._process = subprocess.Popen(
                     self.argv,
                     stdin=subprocess.DEVNULL,
@@ -132,10 +134,10 @@ class OwnedProcess:
         return lines[-1].strip() if lines else "it wrote nothing"
 
     def tail(self, lines: int) -> list[str]:
-        """The last lines of the process's log."""
+        """The last lines that this process wrote, without those of an earlier start."""
         if not self.log.exists():
             return []
-        return self.log.read_text(errors="replace").splitlines()[-lines:]
+        return self.log.read_bytes()[self._log_start :].decode(errors="replace").splitlines()[-lines:]
 
     def stop(self, timeout_s: float = 15.0) -> None:
         """SIGTERM the group, then SIGKILL what is left; returns when no member remains."""

@@ -19,9 +19,11 @@ after the last token those of the answer (`save_decode_cache`). A save waits in 
 `staging_bytes`; while it is full the GPU starts no step (`staging_full: wait`) or the chunk is not saved
 (`drop`). A chunk that is still in the staging pool is not found by a lookup.
 
-N clients each send the turns of one conversation one after the other, the next as soon as the answer is
-there, then take the next conversation. The measured window ends when a client finds no conversation left:
-requests that arrived in it are the cell's samples, and its length is the time in RPS/GPU.
+N clients share the active conversations evenly. A client sends one request at a time: a turn of one of its
+conversations, then, as soon as the answer is there, a turn of the next, round and round; a conversation that
+is over makes room for a new one. The measured window ends when a client has nothing left to send: requests
+that arrived in it are the cell's samples, and its length is the time in RPS/GPU. Source of the pattern: vLLM's
+benchmark_serving_multi_turn.py, --num-clients and --max-active-conversations.
 
 What it cannot say: anything about contention between loads that a real engine would run at once, the CPU
 time of the engine itself, or a GPU whose figures were scaled and not measured.
@@ -126,7 +128,8 @@ class ReplayResult:
 class ReplayEngine:
     """One run over a workload. See the module's text for the timing model.
 
-    tiers: None recomputes everything HBM lost.
+    tiers: None recomputes everything HBM lost. active_conversations: how many are under way at once, at least
+    one per client; None for exactly one.
     """
 
     def __init__(
@@ -136,6 +139,7 @@ class ReplayEngine:
         gpu: GpuModel,
         settings: ReplaySettings,
         tiers: ChunkTiers | None,
+        active_conversations: int | None = None,
     ):
         self._check(conversations, settings, tiers)
         self._settings = settings
@@ -143,7 +147,9 @@ class ReplayEngine:
         self._tiers = tiers
         self._hbm = HbmCache(settings.hbm_blocks, settings.prefix_caching)
         self._backlog = deque(conversations)
-        self._clients: list[KeyedConversation | None] = [None] * clients
+        self._active_conversations = max(clients, active_conversations or clients)
+        self._rotations: list[deque[tuple[KeyedConversation, int]]] = [deque() for _ in range(clients)]
+        self._sent: list[KeyedConversation | None] = [None] * clients
         self._waiting: deque[Request] = deque()
         self._to_load: deque[Request] = deque()
         self._prefilling: deque[Request] = deque()
@@ -183,8 +189,10 @@ class ReplayEngine:
 
     def run(self) -> ReplayResult:
         """Serve every turn of every conversation."""
-        for client in range(len(self._clients)):
-            self._next_conversation(client)
+        for number in range(min(self._active_conversations, len(self._backlog))):
+            self._rotations[number % len(self._rotations)].append((self._backlog.popleft(), 0))
+        for client in range(len(self._rotations)):
+            self._send_next(client)
         while self._begin_work():
             ends = [item[0] for item in (self._transfer, self._step) if item is not None]
             self._now = min(ends)
@@ -195,18 +203,14 @@ class ReplayEngine:
         window = self._now if self._window_s is None else self._window_s
         return ReplayResult(self._requests, window, self._totals)
 
-    def _next_conversation(self, client: int) -> None:
-        if self._backlog:
-            self._clients[client] = self._backlog.popleft()
-            self._send(client, 0)
+    def _send_next(self, client: int) -> None:
+        """Send the turn that is next in the client's rotation; without one, the measured window is over."""
+        if not self._rotations[client]:
+            if self._window_s is None:
+                self._window_s = self._now
             return
-        self._clients[client] = None
-        if self._window_s is None:
-            self._window_s = self._now
-
-    def _send(self, client: int, turn: int) -> None:
-        keyed = self._clients[client]
-        assert keyed is not None
+        keyed, turn = self._rotations[client].popleft()
+        self._sent[client] = keyed
         position = keyed.conversation.turns[turn]
         blocks = position.answer_end // self._settings.block_tokens
         chunk_blocks = self._settings.chunk_tokens // self._settings.block_tokens
@@ -373,12 +377,13 @@ class ReplayEngine:
         assert request.allocation is not None
         self._hbm.commit(request.allocation, computed // self._settings.block_tokens)
         self._hbm.release(request.allocation)
-        keyed = self._clients[request.client]
+        keyed, rotation = self._sent[request.client], self._rotations[request.client]
         assert keyed is not None
         if request.turn + 1 < len(keyed.conversation.turns):
-            self._send(request.client, request.turn + 1)
-        else:
-            self._next_conversation(request.client)
+            rotation.append((keyed, request.turn + 1))
+        elif self._backlog:
+            rotation.append((self._backlog.popleft(), 0))
+        self._send_next(request.client)
 
     def _commit_and_save(self, request: Request, tokens: int) -> None:
         assert request.allocation is not None

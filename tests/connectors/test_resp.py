@@ -1,0 +1,173 @@
+"""The resp connector against a scripted server: whatever it sends, no wrong byte is handed on."""
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from workflow.hyperkv.connectors.resp import RespConnection, RespConnector
+from workflow.hyperkv.errors import StoreError
+from workflow.hyperkv.stores.base import Endpoint
+
+TIMEOUT_S = 5
+SIZE = 8
+KEYS = [b"a", b"b", b"c"]
+
+
+def bulk(value: bytes) -> bytes:
+    return b"$%d\r\n%b\r\n" % (len(value), value)
+
+
+def get_request(*keys: bytes) -> bytes:
+    return b"".join(b"*2\r\n$3\r\nGET\r\n" + bulk(key) for key in keys)
+
+
+@dataclass
+class Script:
+    """One peer: for every request, wait until all of its bytes are there, then send the pieces."""
+
+    turns: Sequence[tuple[int, Sequence[bytes]]]
+    closes: bool = False
+    received: bytes = b""
+    listener: socket.socket = field(default_factory=lambda: socket.create_server(("127.0.0.1", 0)))
+
+    def run(self) -> None:
+        with contextlib.suppress(OSError):
+            self.listener.settimeout(TIMEOUT_S)
+            peer, _ = self.listener.accept()
+            with peer:
+                peer.settimeout(TIMEOUT_S)
+                peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                for wanted, pieces in self.turns:
+                    while wanted > 0:
+                        piece = peer.recv(wanted)
+                        if not piece:
+                            return
+                        self.received += piece
+                        wanted -= len(piece)
+                    for piece in pieces:
+                        peer.sendall(piece)
+                while not self.closes and peer.recv(4096):
+                    pass
+
+
+@contextlib.contextmanager
+def talking(
+    *turns: tuple[bytes, Sequence[bytes]], closes: bool = False
+) -> Iterator[tuple[RespConnection, Script]]:
+    """A connection to a peer that answers each request (given, for its length) with pieces."""
+    script = Script([(len(request), pieces) for request, pieces in turns], closes)
+    thread = threading.Thread(target=script.run)
+    thread.start()
+    connection = RespConnection(Endpoint("127.0.0.1", script.listener.getsockname()[1]), TIMEOUT_S)
+    try:
+        yield connection, script
+    finally:
+        connection.close()
+        thread.join(2 * TIMEOUT_S)
+        script.listener.close()
+
+
+def buffers(count: int, size: int = SIZE) -> list[np.ndarray]:
+    return [np.zeros(size, dtype=np.uint8) for _ in range(count)]
+
+
+@pytest.mark.parametrize("reply", [b"$-1\r\n", bulk(b""), bulk(b"1234567"), bulk(b"123456789"), bulk(b"x" * 9000)])
+def test_missing_or_wrong_length_is_false_and_the_stream_stays_in_step(reply):
+    with talking((get_request(*KEYS), [bulk(b"AAAAAAAA"), reply, bulk(b"CCCCCCCC")])) as (connection, _):
+        filled = buffers(3)
+        assert connection.get(KEYS, filled) == [True, False, True]
+    assert [bytes(buffer) for buffer in filled] == [b"AAAAAAAA", bytes(SIZE), b"CCCCCCCC"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        (b"$8\r\n123456789\r\n", "not as long as it says"),
+        (b"$x\r\n", "answered GET with"),
+        (b"$-7\r\n", "answered GET with"),
+        (b"$\r\n\r\n", "answered GET with"),
+        (b"+OK\r\n", "answered GET with"),
+        (b":1\r\n", "answered GET with"),
+        (b"*1\r\n$8\r\n12345678\r\n", "answered GET with"),
+        (b"_\r\n\r\n", "answered GET with"),
+    ],
+)
+def test_a_reply_that_is_no_value_ends_the_connection(reply, words):
+    turns = [(get_request(b"a"), [reply, bulk(b"AAAAAAAA")]), (get_request(b"b"), [bulk(b"BBBBBBBB")])]
+    with talking(*turns) as (connection, _):
+        with pytest.raises(StoreError, match=words):
+            connection.get([b"a"], buffers(1))
+        with pytest.raises(StoreError):  # the rest would be read as the answer for b
+            connection.get([b"b"], buffers(1))
+
+
+@pytest.mark.parametrize("part", [b"", b"$", b"$8\r\n", b"$8\r\n1234", b"$8\r\n12345678", b"$9\r\n1234", b"-ERR"])
+def test_a_close_within_a_reply(part):
+    with talking((get_request(b"a"), [part]), closes=True) as (connection, _):
+        with pytest.raises(StoreError, match="closed the connection"):
+            connection.get([b"a"], buffers(1))
+
+
+def test_error_replies_are_raised_and_the_stream_stays_in_step():
+    replies = [bulk(b"AAAAAAAA"), b"-IO first\r\n-IO second\r\n"]
+    turns = [(get_request(*KEYS), replies), (get_request(b"d"), [bulk(b"DDDDDDDD")])]
+    with talking(*turns) as (connection, _):
+        with pytest.raises(StoreError, match="answered: IO first"):
+            connection.get(KEYS, buffers(3))
+        (filled,) = buffers(1)
+        assert connection.get([b"d"], [filled]) == [True]
+        assert bytes(filled) == b"DDDDDDDD"
+
+
+def test_the_requests_on_the_wire():
+    values = [np.frombuffer(b"12\r\n5", dtype=np.uint8), np.zeros(0, dtype=np.uint8)]
+    sets = b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$5\r\n12\r\n5\r\n*3\r\n$3\r\nSET\r\n$2\r\nbb\r\n$0\r\n\r\n"
+    exists = b"*2\r\n$6\r\nEXISTS\r\n$1\r\na\r\n*2\r\n$6\r\nEXISTS\r\n$2\r\nbb\r\n"
+    turns = [(sets, [b"+OK\r\n+OK\r\n"]), (exists, [b":1\r\n:0\r\n"]), (get_request(b"a"), [bulk(b"12\r\n5")])]
+    with talking(*turns) as (connection, script):
+        connection.set([b"a", b"bb"], values)
+        assert connection.exists([b"a", b"bb"]) == [True, False]
+        (filled,) = buffers(1, 5)
+        assert connection.get([b"a"], [filled]) == [True]
+        assert script.received == sets + exists + get_request(b"a")
+    assert bytes(filled) == b"12\r\n5"
+
+
+@pytest.mark.parametrize("reply", [b"-OOM no memory\r\n", b"$-1\r\n", b":1\r\n", b"+QUEUED\r\n"])
+def test_a_set_is_done_only_when_the_reply_says_ok(reply):
+    request = b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n1\r\n"
+    with talking((request * 3, [b"+OK\r\n", reply, b"+OK\r\n"])) as (connection, _):
+        with pytest.raises(StoreError, match=r"OOM no memory|answered SET with"):
+            connection.set(KEYS, [np.frombuffer(b"1", dtype=np.uint8)] * 3)
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 5, 7])
+def test_any_fragmentation(step):
+    stream = bulk(b"AAAAAAAA") + b"$-1\r\n" + bulk(b"C\r\n$-1\r\n"[:SIZE]) + bulk(b"long" * 40)
+    pieces = [stream[i : i + step] for i in range(0, len(stream), step)]
+    with talking((get_request(*KEYS, b"d"), pieces)) as (connection, _):
+        filled = [*buffers(3), np.zeros(160, dtype=np.uint8)]
+        assert connection.get([*KEYS, b"d"], filled) == [True, False, True, True]
+    assert [bytes(buffer) for buffer in filled] == [b"AAAAAAAA", bytes(SIZE), b"C\r\n$-1\r\n"[:SIZE], b"long" * 40]
+
+
+def test_a_large_value_in_odd_pieces():
+    value = np.random.default_rng(1).integers(0, 256, (1 << 20) + 1, dtype=np.uint8)
+    stream = bulk(value.tobytes())
+    pieces = [stream[i : i + 14611] for i in range(0, len(stream), 14611)]
+    with talking((get_request(b"a"), pieces)) as (connection, _):
+        (filled,) = buffers(1, value.size)
+        assert connection.get([b"a"], [filled]) == [True]
+        assert np.array_equal(filled, value)
+
+
+def test_nobody_listens():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(StoreError, match=f"cannot connect to 127.0.0.1:{port}"):
+        RespConnector(Endpoint("127.0.0.1", port), 2, TIMEOUT_S)

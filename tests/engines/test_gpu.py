@@ -1,0 +1,107 @@
+"""The step formula by hand, and the figures of a GPU file for measured and scaled models."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from workflow.hyperkv.engines.gpu import GpuModel, load_gpu
+from workflow.hyperkv.errors import UserError
+from workflow.hyperkv.geometry import load_geometry
+
+CONFIG = Path(__file__).parents[2] / "config"
+SMALL = load_geometry(CONFIG / "models/llama-3.2-1b.json")
+MODEL = GpuModel("g", 1000, 2, 0.5, 0.001, 0.25, 0.125, 0.0625)
+DOCUMENT = {
+    "name": "G",
+    "host_device_gbps": 50,
+    "scale_from": "big",
+    "models": {
+        "big": {
+            "active_parameters": 4 * SMALL.active_parameters,
+            "prefill_tokens_per_s": 1000,
+            "decode_base_s": 0.008,
+            "decode_per_sequence_s": 0.004,
+            "overhead_s": 0.5,
+        }
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("prefills", "decodes", "seconds"),
+    [
+        ([], [], 0.5),
+        ([(100, 0)], [], 0.5 + 0.1 + 0.001 * 100 * 50),
+        ([(100, 200), (10, 0)], [], 0.5 + 0.11 + 0.001 * (100 * 250 + 10 * 5)),
+        ([], [8, 24], 0.5 + 0.25 + 2 * 0.125 + 32 * 0.0625),
+        ([(100, 0)], [8], 0.5 + 0.1 + 5 + 0.25 + 0.125 + 0.5),
+    ],
+)
+def test_step(prefills, decodes, seconds):
+    assert MODEL.step_s(prefills, decodes) == pytest.approx(seconds)
+
+
+def test_copy():
+    assert MODEL.copy_s(3_000_000_000) == pytest.approx(1.5)
+
+
+def write(tmp_path, document):
+    path = tmp_path / "gpu.yaml"
+    path.write_text(document if isinstance(document, str) else yaml.safe_dump(document))
+    return path
+
+
+def test_scaled_by_active_parameters(tmp_path):
+    gpu = load_gpu(write(tmp_path, DOCUMENT), SMALL)
+    assert gpu == GpuModel(
+        "G", pytest.approx(4000), 50, 0.5, 0, pytest.approx(0.002), pytest.approx(0.001), 0, scaled_from="big"
+    )
+
+
+def test_measured_is_not_scaled(tmp_path):
+    document = DOCUMENT | {"models": {SMALL.name: DOCUMENT["models"]["big"]}}
+    gpu = load_gpu(write(tmp_path, document), SMALL)
+    assert gpu == GpuModel("G", 1000, 50, 0.5, 0, 0.008, 0.004)
+    assert gpu.as_record()["scaled_from"] is None
+
+
+def test_the_shipped_file():
+    path = CONFIG / "gpus/h100.yaml"
+    document = yaml.safe_load(path.read_text())
+    reference = document["scale_from"]
+    measured = document["models"][reference]
+    big = load_geometry(CONFIG / f"models/{reference}.json")
+    assert measured["active_parameters"] == pytest.approx(big.active_parameters, rel=1e-3)
+    gpu = load_gpu(path, big)
+    assert gpu.scaled_from is None
+    assert gpu.prefill_tokens_per_s == measured["prefill_tokens_per_s"]
+    assert gpu.host_device_gbps == document["host_device_gbps"]
+    small = load_gpu(path, SMALL)
+    if SMALL.name not in document["models"]:
+        assert small.scaled_from == reference
+    assert small.prefill_tokens_per_s > gpu.prefill_tokens_per_s
+
+
+@pytest.mark.parametrize("key", ["name", "host_device_gbps", "scale_from", "models"])
+def test_a_missing_key_is_named(tmp_path, key):
+    with pytest.raises(UserError, match=key):
+        load_gpu(write(tmp_path, {k: v for k, v in DOCUMENT.items() if k != key}), SMALL)
+
+
+@pytest.mark.parametrize("key", ["active_parameters", "prefill_tokens_per_s"])
+def test_a_missing_figure_is_named(tmp_path, key):
+    figures = {k: v for k, v in DOCUMENT["models"]["big"].items() if k != key}
+    with pytest.raises(UserError, match=key):
+        load_gpu(write(tmp_path, DOCUMENT | {"models": {"big": figures}}), SMALL)
+
+
+@pytest.mark.parametrize("document", ["", "[", DOCUMENT | {"host_device_gbps": "fast"}])
+def test_a_malformed_file_is_named(tmp_path, document):
+    with pytest.raises(UserError, match=r"gpu\.yaml"):
+        load_gpu(write(tmp_path, document), SMALL)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"none\.yaml"):
+        load_gpu(tmp_path / "none.yaml", SMALL)

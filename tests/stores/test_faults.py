@@ -1,0 +1,224 @@
+"""What goes wrong with a store: every case ends in one line within a bounded time, never in a hang."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.stores.conftest import (
+    CONNECTIONS,
+    CONNECTOR_OF,
+    MIB,
+    SERVER_PAIRS,
+    SERVERS,
+    buffers_for,
+    eventually,
+    new_keys,
+    payload,
+    store_config,
+    values_of,
+)
+from workflow.hyperkv.connectors.registry import make_connector
+from workflow.hyperkv.errors import StoreDied, StoreError, UserError
+from workflow.hyperkv.stores.base import Store
+from workflow.hyperkv.stores.registry import make_store
+
+SMALL_DISK_SETTINGS = {
+    "files": {},
+    "rocksdb": {"rocksdb.write_buffer_size": 1, "rocksdb.max_total_wal_size": 1, "direct_io": "no"},
+}
+
+
+# At start
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_port_in_use_names_the_holder(name, folder):
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+        store = make_store(name, store_config(folder, name, port=port))
+        with pytest.raises(UserError) as caught, store:
+            pass
+    assert f"store {name}: port {port} on 127.0.0.1 is in use by pid {os.getpid()}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_a_given_port_is_used_and_reused(name, folder):
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+    with make_store(name, store_config(folder, name, port=port)) as store:
+        assert store.endpoint.port == port
+        store.restart()
+        assert store.endpoint.port == port
+
+
+@pytest.mark.parametrize("name", ["files", "valkey", "rocksdb"])
+@pytest.mark.parametrize("below", ["", "further/down"])
+def test_unwritable_directory(name, below, folder):
+    config = store_config(folder, name)
+    folder.mkdir()
+    config.directory.write_text("a file in the way")
+    config = store_config(folder, name, directory=config.directory / below)
+    with pytest.raises(UserError, match="data_dir: cannot write in") as caught, make_store(name, config):
+        pass
+    assert str(config.directory) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "words"),
+    [
+        ("valkey", {"no-such-key": "1"}, "no-such-key|Bad directive"),
+        ("rocksdb", {"rocksdb.write_bufer_size": "64"}, "did you mean rocksdb.write_buffer_size"),
+    ],
+)
+def test_bad_setting_ends_the_start_with_the_servers_own_words(name, settings, words, folder):
+    store = make_store(name, store_config(folder, name, settings=settings))
+    with pytest.raises(StoreError, match=words) as caught, store:
+        pass
+    assert f"store {name} ended with status" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(StoreDied):
+        store.check_alive()
+
+
+# A full disk
+
+
+@pytest.fixture
+def small_disk(folder) -> Iterator[Path]:
+    """16 MiB of tmpfs at `folder`."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True, timeout=10).returncode:
+        pytest.skip("mounting a tmpfs needs root")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True, timeout=10)
+
+
+@pytest.mark.parametrize("name", list(SMALL_DISK_SETTINGS))
+def test_full_disk(name, small_disk, tmp_path):
+    config = store_config(small_disk, name, settings=SMALL_DISK_SETTINGS[name], log=tmp_path / "log")
+    first, *keys = new_keys(25)
+    with make_store(name, config) as store:
+        with make_connector(CONNECTOR_OF[name], store, 1, timeout_s=10) as connector:
+            connector.put([first], values_of([first], MIB))
+            with pytest.raises(StoreError, match="No space left on device"):
+                for key in keys:
+                    connector.put([key], values_of([key], MIB))
+            store.check_alive()
+            buffer = buffers_for([first], MIB)
+            assert connector.get([first], buffer) == [True]
+            assert payload(MIB).matches(first, buffer[0])
+            assert connector.count_present([first, keys[-1]]) == 1
+        if name == "files":
+            assert not [path for path in config.directory.rglob("*.*") if path.is_file()]
+        started = time.monotonic()
+    assert time.monotonic() - started < 10
+
+
+# A server that is killed
+
+
+@pytest.mark.parametrize("operation", ["put", "get"])
+@pytest.mark.parametrize(("name", "kind"), SERVER_PAIRS)
+def test_killed_server_is_an_error_at_once(name, kind, operation, folder):
+    keys = new_keys(2 * CONNECTIONS)
+    values, buffers = values_of(keys, 65536), buffers_for(keys, 65536)
+    killed_at: list[float] = []
+    under_way = threading.Event()
+    with make_store(name, store_config(folder, name)) as store:
+
+        def kill() -> None:
+            under_way.wait(10)
+            killed_at.append(time.monotonic())
+            os.kill(store.pid(), signal.SIGKILL)
+
+        killer = threading.Thread(target=kill)
+        with make_connector(kind, store, CONNECTIONS, timeout_s=5) as connector:
+            connector.put(keys, values)
+            killer.start()
+            with pytest.raises(StoreError):
+                deadline = time.monotonic() + 8
+                while time.monotonic() < deadline:
+                    connector.put(keys, values) if operation == "put" else connector.get(keys, buffers)
+                    under_way.set()
+            assert time.monotonic() - killed_at[0] < 2
+            for call in (
+                lambda: connector.put(keys, values),
+                lambda: connector.get(keys, buffers),
+                lambda: connector.count_present(keys),
+            ):
+                started = time.monotonic()
+                with pytest.raises(StoreError):
+                    call()
+                assert time.monotonic() - started < 2
+        killer.join(10)
+        with pytest.raises(StoreDied, match=r"signal 9 \(SIGKILL\)"):
+            store.check_alive()
+        with pytest.raises(StoreDied, match=r"signal 9 \(SIGKILL\)"):
+            store.counters()
+
+
+# A server that hangs
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def server(request, tmp_path_factory) -> Iterator[Store]:
+    with make_store(request.param, store_config(tmp_path_factory.mktemp("hang"), request.param)) as store:
+        yield store
+
+
+@contextlib.contextmanager
+def hanging(store: Store) -> Iterator[None]:
+    os.kill(store.pid(), signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(store.pid(), signal.SIGCONT)
+
+
+@pytest.mark.parametrize("operation", ["put", "get", "count_present"])
+@pytest.mark.parametrize("kind", ["resp", "redis"])
+def test_hanging_server_times_out(server, kind, operation):
+    keys = new_keys(2)
+    values, buffers = values_of(keys, 4096), buffers_for(keys, 4096)
+    with make_connector(kind, server, 2, timeout_s=0.5) as connector:
+        connector.put(keys, values)
+        assert connector.get(keys, buffers) == [True, True]
+        started = time.monotonic()
+        with hanging(server), pytest.raises(StoreError, match="timed out"):
+            if operation == "put":
+                connector.put(keys, values)
+            elif operation == "get":
+                connector.get(keys, buffers)
+            else:
+                connector.count_present(keys)
+        assert 0.3 < time.monotonic() - started < 2
+    server.check_alive()
+
+
+@pytest.mark.parametrize("kind", ["resp", "redis"])
+def test_a_late_reply_never_answers_the_next_request(server, kind):
+    late, wanted = keys = new_keys(2)
+    with make_connector(kind, server, 1, timeout_s=0.5) as connector:
+        connector.put(keys, values_of(keys, 4096))
+        with hanging(server), pytest.raises(StoreError):
+            connector.get([late], buffers_for([late], 4096))
+        with server.client() as client:
+            assert eventually(client.ping)  # the server is back, its late reply on the way
+        buffer = buffers_for([wanted], 4096)
+        try:
+            served = connector.get([wanted], buffer)
+        except StoreError:
+            served = [False]
+        assert served == [False] or payload(4096).matches(wanted, buffer[0])

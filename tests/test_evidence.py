@@ -1,0 +1,65 @@
+"""Every rule of `judge` and every value of served_from."""
+
+import pytest
+
+from workflow.hyperkv.evidence import device_share, judge
+
+GOOD = {
+    "queried_tokens": 100,
+    "hit_tokens": 60,
+    "computed_tokens": 40,
+    "loaded_bytes": 1000,
+    "served_bytes": 1000,
+    "device_read_bytes": 900,
+    "failed_requests": 0,
+    "corrupt_chunks": 0,
+}
+
+
+@pytest.mark.parametrize(
+    ("tier", "change", "served_from", "reason"),
+    [
+        ("none", {"loaded_bytes": 0, "served_bytes": None, "device_read_bytes": None}, "recompute", None),
+        ("dram", {}, "ram", None),
+        ("dram", {"device_read_bytes": None}, "ram", None),
+        ("dram", {"loaded_bytes": 0}, "nothing", None),
+        ("dram", {"served_bytes": None}, "ram", None),
+        ("ssd", {}, "ssd", None),
+        ("ssd", {"device_read_bytes": 800}, "ssd", None),
+        ("ssd", {"device_read_bytes": 799}, "ram", "reads 80% of bytes"),
+        ("ssd", {"device_read_bytes": 0}, "ram", "reads 0% of bytes loaded, at least 80% needed"),
+        ("ssd", {"device_read_bytes": None}, "ram", "reads unknown, at least 80% needed"),
+        ("ssd", {"loaded_bytes": 0, "device_read_bytes": None}, "nothing", None),
+        ("ssd", {"failed_requests": 3}, "ssd", "3 requests failed"),
+        ("dram", {"corrupt_chunks": 2}, "ram", "2 chunks came back with wrong bytes"),
+        ("dram", {"corrupt_chunks": None}, "ram", None),
+        ("dram", {"computed_tokens": 39}, "ram", "99 tokens hit or computed of 100"),
+        ("dram", {"hit_tokens": 61}, "ram", "101 tokens hit or computed of 100"),
+        ("dram", {"served_bytes": 999}, "ram", "served 999 bytes, the engine loaded 1,000"),
+    ],
+)
+def test_one_rule_each(tier, change, served_from, reason):
+    verdict = judge(tier, GOOD | change, 0.8)
+    assert verdict.served_from == served_from
+    assert verdict.valid is (reason is None)
+    assert len(verdict.reasons) == (reason is not None)
+    assert (reason or "") in "".join(verdict.reasons)
+
+
+def test_every_broken_rule_is_listed():
+    bad = {
+        "failed_requests": 1,
+        "corrupt_chunks": 1,
+        "hit_tokens": 0,
+        "served_bytes": 0,
+        "device_read_bytes": 0,
+    }
+    assert len(judge("ssd", GOOD | bad, 0.8).reasons) == 5
+
+
+@pytest.mark.parametrize(
+    ("read", "loaded", "share"),
+    [(500, 1000, 0.5), (0, 1000, 0), (None, 1000, None), (500, 0, None), (5, None, None)],
+)
+def test_device_share(read, loaded, share):
+    assert device_share({"device_read_bytes": read, "loaded_bytes": loaded}) == share
