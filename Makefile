@@ -3,7 +3,7 @@ CONFIG ?=
 PYTHON ?= python3
 CONFIGFILES = $(if $(CONFIG),--configfile config/scenarios.yaml config/config.yaml $(CONFIG))
 ACTIVATE = . .venv/bin/activate &&
-SNAKEMAKE = $(ACTIVATE) snakemake --cores all --keep-going --scheduler greedy $(CONFIGFILES)
+SNAKEMAKE = $(ACTIVATE) snakemake --cores all --keep-going --scheduler greedy --quiet rules $(CONFIGFILES)
 
 .PHONY: run test report bench docs lint clean
 
