@@ -78,7 +78,11 @@ def test_spread_waits_for_every_worker_before_it_raises():
 
 @pytest.mark.parametrize(
     ("store", "connector", "mend"),
-    [("dram", "resp", "use inprocess"), ("dram", "redis", "use inprocess"), ("valkey", "inprocess", "use redis")],
+    [
+        ("dram", "resp", "use inprocess"),
+        ("dram", "redis", "use inprocess"),
+        ("valkey", "inprocess", "use redis"),
+    ],
 )
 def test_a_connector_that_does_not_fit(store, connector, mend):
     config = StoreConfig(directory=Path("unused"), value_bytes=64, log=Path("unused"), capacity_bytes=64)

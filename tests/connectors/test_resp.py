@@ -76,7 +76,9 @@ def buffers(count: int, size: int = SIZE) -> list[np.ndarray]:
     return [np.zeros(size, dtype=np.uint8) for _ in range(count)]
 
 
-@pytest.mark.parametrize("reply", [b"$-1\r\n", bulk(b""), bulk(b"1234567"), bulk(b"123456789"), bulk(b"x" * 9000)])
+@pytest.mark.parametrize(
+    "reply", [b"$-1\r\n", bulk(b""), bulk(b"1234567"), bulk(b"123456789"), bulk(b"x" * 9000)]
+)
 def test_missing_or_wrong_length_is_false_and_the_stream_stays_in_step(reply):
     with talking((get_request(*KEYS), [bulk(b"AAAAAAAA"), reply, bulk(b"CCCCCCCC")])) as (connection, _):
         filled = buffers(3)
@@ -106,7 +108,9 @@ def test_a_reply_that_is_no_value_ends_the_connection(reply, words):
             connection.get([b"b"], buffers(1))
 
 
-@pytest.mark.parametrize("part", [b"", b"$", b"$8\r\n", b"$8\r\n1234", b"$8\r\n12345678", b"$9\r\n1234", b"-ERR"])
+@pytest.mark.parametrize(
+    "part", [b"", b"$", b"$8\r\n", b"$8\r\n1234", b"$8\r\n12345678", b"$9\r\n1234", b"-ERR"]
+)
 def test_a_close_within_a_reply(part):
     with talking((get_request(b"a"), [part]), closes=True) as (connection, _):
         with pytest.raises(StoreError, match="closed the connection"):
@@ -128,7 +132,11 @@ def test_the_requests_on_the_wire():
     values = [np.frombuffer(b"12\r\n5", dtype=np.uint8), np.zeros(0, dtype=np.uint8)]
     sets = b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$5\r\n12\r\n5\r\n*3\r\n$3\r\nSET\r\n$2\r\nbb\r\n$0\r\n\r\n"
     exists = b"*2\r\n$6\r\nEXISTS\r\n$1\r\na\r\n*2\r\n$6\r\nEXISTS\r\n$2\r\nbb\r\n"
-    turns = [(sets, [b"+OK\r\n+OK\r\n"]), (exists, [b":1\r\n:0\r\n"]), (get_request(b"a"), [bulk(b"12\r\n5")])]
+    turns = [
+        (sets, [b"+OK\r\n+OK\r\n"]),
+        (exists, [b":1\r\n:0\r\n"]),
+        (get_request(b"a"), [bulk(b"12\r\n5")]),
+    ]
     with talking(*turns) as (connection, script):
         connection.set([b"a", b"bb"], values)
         assert connection.exists([b"a", b"bb"]) == [True, False]
@@ -153,7 +161,12 @@ def test_any_fragmentation(step):
     with talking((get_request(*KEYS, b"d"), pieces)) as (connection, _):
         filled = [*buffers(3), np.zeros(160, dtype=np.uint8)]
         assert connection.get([*KEYS, b"d"], filled) == [True, False, True, True]
-    assert [bytes(buffer) for buffer in filled] == [b"AAAAAAAA", bytes(SIZE), b"C\r\n$-1\r\n"[:SIZE], b"long" * 40]
+    assert [bytes(buffer) for buffer in filled] == [
+        b"AAAAAAAA",
+        bytes(SIZE),
+        b"C\r\n$-1\r\n"[:SIZE],
+        b"long" * 40,
+    ]
 
 
 def test_a_large_value_in_odd_pieces():

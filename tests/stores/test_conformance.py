@@ -331,7 +331,9 @@ def test_dram_is_a_dict_with_lru(slots, operations):
                     assert np.array_equal(buffer, model[key])
             else:
                 assert store.exists([key]) == [key in model]
-        assert [key for key in map(bytes, [[n] * 4 for n in range(6)]) if store.exists([key])[0]] == sorted(model)
+        assert [key for key in map(bytes, [[n] * 4 for n in range(6)]) if store.exists([key])[0]] == sorted(
+            model
+        )
 
 
 def test_valkey_evicts_at_its_capacity(folder):

@@ -164,7 +164,14 @@ def _start_tiers(
     capacity = pool_bytes if scenario["store"] == "dram" else scenario["capacity_bytes"]
     name = "dram" if scenario["store"] == "dram" else "store"
     bottom = _open_tier(
-        name, scenario["store"], scenario["connector"], cell, value_bytes, capacity, stack, scenario["settings"]
+        name,
+        scenario["store"],
+        scenario["connector"],
+        cell,
+        value_bytes,
+        capacity,
+        stack,
+        scenario["settings"],
     )
     tiers.append(bottom)
     payload = Payload(value_bytes, cell.seed)
@@ -206,7 +213,10 @@ def _check_room(cell: CellSpec, working_set_bytes: int) -> None:
     if cell.scenario["tier"] == "ssd":
         existing = next(p for p in (cell.directory, *cell.directory.absolute().parents) if p.exists())
         free, needed = shutil.disk_usage(existing).free, working_set_bytes * _SPACE_FACTOR
-        where, mend = f"on the disk of {cell.directory.parent}", "choose another data_dir or a smaller workload"
+        where, mend = (
+            f"on the disk of {cell.directory.parent}",
+            "choose another data_dir or a smaller workload",
+        )
     else:
         needed = min(working_set_bytes, cell.scenario["dram_pool_bytes"] or working_set_bytes)
         free = psutil.virtual_memory().available
@@ -288,9 +298,7 @@ def _values(result: ReplayResult, evidence: dict[str, Any]) -> dict[str, float |
     window = [request for request in result.requests if request.arrival_s < result.window_s]
     finished = sum(_finish(request) <= result.window_s for request in window)
     ttft_ms = [1e3 * (_first(request) - request.arrival_s) for request in window]
-    itl_ms = [
-        1e3 * (_finish(r) - _first(r)) / (r.answer_tokens - 1) for r in window if r.answer_tokens > 1
-    ]
+    itl_ms = [1e3 * (_finish(r) - _first(r)) / (r.answer_tokens - 1) for r in window if r.answer_tokens > 1]
     busy_s = sum(_finish(request) - request.arrival_s for request in window)
     prompt = sum(request.prompt_tokens for request in window)
     hits = sum(request.hbm_hit_tokens + sum(request.tier_hit_tokens.values()) for request in window)

@@ -6,7 +6,7 @@ import difflib
 import json
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +27,29 @@ _CONNECTORS_OF_STORE = {
 }
 WORKLOAD_KEYS = {
     "multi_turn": (
-        "conversations", "turns", "prefix_tokens", "user_tokens", "answer_tokens", "max_context_tokens", "vocabulary"
+        "conversations",
+        "turns",
+        "prefix_tokens",
+        "user_tokens",
+        "answer_tokens",
+        "max_context_tokens",
+        "vocabulary",
     ),
     "long_documents": (
-        "documents", "requests", "document_tokens", "question_tokens", "answer_tokens", "reuse",
-        "max_context_tokens", "vocabulary",
+        "documents",
+        "requests",
+        "document_tokens",
+        "question_tokens",
+        "answer_tokens",
+        "reuse",
+        "max_context_tokens",
+        "vocabulary",
     ),
     "mooncake": ("trace", "max_requests", "max_context_tokens", "vocabulary"),
 }
 
 
-@lru_cache(maxsize=None)
+@cache
 def schema() -> dict[str, Any]:
     """The config's JSON Schema (2020-12)."""
     return yaml.safe_load(SCHEMA_PATH.read_text())
@@ -59,8 +71,12 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
     }
     full["scenarios"] = dict(_expanded(full["scenarios"]))
     _check_names(full)
-    for name in selected(full, full["experiment"]["scenarios"]):
-        _check_scenario(name, full["scenarios"][name], full)
+    measured = selected(full, full["experiment"]["scenarios"])
+    for name in measured:
+        _check_chunk(full["scenarios"][name], full)
+    for name in dict.fromkeys([*measured, *selected(full, full["profile"]["scenarios"])]):
+        _check_store(full["scenarios"][name])
+    _check_figures(full, [full["scenarios"][name] for name in measured])
     _check_files(full)
     return full
 
@@ -82,8 +98,13 @@ def loads_of(config: Mapping[str, Any], scenario: str) -> list[int]:
 
 def sweep_spec(config: Mapping[str, Any], scenario: str) -> str:
     """JSON of everything that measuring one scenario depends on, and nothing else."""
-    own = {key: value for key, value in config["scenarios"][scenario].items() if key not in ("loads", "family")}
-    spec = {key: config[key] for key in ("engine", "model", "kv_dtype", "gpu", "data_dir", "workload", "replay", "evidence")}
+    own = {
+        key: value for key, value in config["scenarios"][scenario].items() if key not in ("loads", "family")
+    }
+    spec = {
+        key: config[key]
+        for key in ("engine", "model", "kv_dtype", "gpu", "data_dir", "workload", "replay", "evidence")
+    }
     spec |= {
         "scenario": {"name": scenario, **own},
         "loads": loads_of(config, scenario),
@@ -98,7 +119,10 @@ def profile_spec(config: Mapping[str, Any], family: str) -> str:
     scenario = config["scenarios"][selected(config, [family])[0]]
     keys = ("tier", "store", "connector", "connections", "settings", "port", "timeout_s")
     spec = {key: config["profile"][key] for key in ("value_bytes", "point_bytes", "repeats")}
-    spec |= {"scenario": {"name": family, **{key: scenario[key] for key in keys}}, "data_dir": config["data_dir"]}
+    spec |= {
+        "scenario": {"name": family, **{key: scenario[key] for key in keys}},
+        "data_dir": config["data_dir"],
+    }
     return json.dumps(spec, sort_keys=True)
 
 
@@ -132,27 +156,46 @@ def _explain(error: ValidationError) -> str:
     if error.validator == "required":
         missing = next(key for key in error.validator_value if key not in error.instance)
         return f"config: {_join(path, missing)} is missing"
-    return f"config: {path}: {error.instance!r} is wrong; {_allowed(error)}"
+    return f"config: {path}: {error.instance!r} is wrong; {_must(error)}"
 
 
-def _allowed(error: ValidationError) -> str:
+def _must(error: ValidationError) -> str:
     rules = error.schema
     if error.validator == "enum":
         return f"allowed are {', '.join(map(str, error.validator_value))}"
-    if "size" in str(rules.get("$ref", "")) or "KiB" in json.dumps(rules):
-        return "write bytes as an integer or a size such as '512 MiB' (KiB, MiB, GiB)"
-    limits = [
-        f"{words} {rules[key]}"
-        for key, words in (("minimum", "at least"), ("exclusiveMinimum", "more than"), ("maximum", "at most"))
-        if key in rules
-    ]
-    kind = rules.get("type", "")
-    kinds = " or ".join(kind) if isinstance(kind, list) else kind
-    return f"it must be {' '.join([kinds, *limits]) or error.message}" + _unit(rules)
+    unit = f" (unit: {rules['unit']})" if "unit" in rules else ""
+    return f"it must be {allowed(rules, schema()['$defs'])}{unit}"
 
 
-def _unit(rules: Mapping[str, Any]) -> str:
-    return f" in {rules['unit']}" if "unit" in rules else ""
+def allowed(rules: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
+    """What a key's JSON Schema allows, in words. defs: the schema's `$defs`."""
+    if "$ref" in rules:
+        return allowed(defs[rules["$ref"].rpartition("/")[2]], defs)
+    if rules == defs["size"]:
+        return "a size such as '512 MiB' (KiB, MiB, GiB) or bytes as an integer, at least 1"
+    if "enum" in rules:
+        return " or ".join(map(str, rules["enum"]))
+    if "anyOf" in rules:
+        return ", or ".join(allowed(choice, defs) for choice in rules["anyOf"])
+    if "pattern" in rules:
+        return f"text like {rules['pattern']}"
+    if rules["type"] == "array":
+        items = allowed(rules["items"], defs)
+        if rules.get("maxItems") == 2:
+            return f"[lowest, highest], each {items}"
+        notes = [("minItems", ", not empty"), ("uniqueItems", ", none twice")]
+        return f"a list, each {items}" + "".join(words for key, words in notes if key in rules)
+    words = {"boolean": "true or false", "object": "a mapping", "string": "text", "null": "null"}
+    words |= {"integer": "an integer", "number": "a number"}
+    kinds = rules["type"] if isinstance(rules["type"], list) else [rules["type"]]
+    limits = [("minimum", "at least"), ("exclusiveMinimum", "more than"), ("maximum", "at most")]
+    return ", ".join(
+        [
+            " or ".join(words[kind] for kind in kinds),
+            *(f"{text} {rules[key]}" for key, text in limits if key in rules),
+            *(["not empty"] if "minProperties" in rules else []),
+        ]
+    )
 
 
 def _join(path: str, key: str) -> str:
@@ -166,7 +209,10 @@ def _sizes_in_bytes(value: Any, key: str = "") -> Any:
     if isinstance(value, list):
         return [_sizes_in_bytes(item, key) for item in value]
     if key.endswith("_bytes") and isinstance(value, str):
-        return parse_size(value)
+        size = parse_size(value)
+        if size < 1:
+            raise UserError(f"config: {key}: {value!r} is wrong; it must be at least 1 byte")
+        return size
     return value
 
 
@@ -192,7 +238,9 @@ def _check_names(config: Mapping[str, Any]) -> None:
     for key, section in lists.items():
         for name in section["scenarios"]:
             if name not in names:
-                raise UserError(f"config: {key}: no scenario {name!r}; scenarios has {', '.join(sorted(names))}")
+                raise UserError(
+                    f"config: {key}: no scenario {name!r}; scenarios has {', '.join(sorted(names))}"
+                )
     for name in config["profile"]["scenarios"]:
         if config["scenarios"][selected(config, [name])[0]]["tier"] == "none":
             raise UserError(f"config: profile.scenarios: {name} has no store to profile; leave it out")
@@ -201,8 +249,16 @@ def _check_names(config: Mapping[str, Any]) -> None:
         raise UserError(f"config: figures.baseline: {baseline!r} is not among the experiment's scenarios")
 
 
-def _check_scenario(name: str, scenario: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    tier, where = scenario["tier"], f"config: scenarios.{scenario['family']}"
+def _check_figures(config: Mapping[str, Any], measured: list[Mapping[str, Any]]) -> None:
+    chunk = config["figures"]["chunk_tokens"]
+    there = sorted({scenario["chunk_tokens"] for scenario in measured if scenario["tier"] != "none"})
+    if there and chunk not in there:
+        sizes = ", ".join(map(str, there))
+        raise UserError(f"config: figures.chunk_tokens: no scenario has chunk {chunk}; choose one of {sizes}")
+
+
+def _check_chunk(scenario: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    where = f"config: scenarios.{scenario['family']}"
     block = config["replay"]["block_tokens"]
     if scenario["chunk_tokens"] % block:
         raise UserError(
@@ -214,6 +270,10 @@ def _check_scenario(name: str, scenario: Mapping[str, Any], config: Mapping[str,
             f"{where}.chunk_tokens: {scenario['chunk_tokens']} exceeds the workload's longest context ({longest} "
             f"tokens), so nothing would ever be cached; lower it"
         )
+
+
+def _check_store(scenario: Mapping[str, Any]) -> None:
+    tier, where = scenario["tier"], f"config: scenarios.{scenario['family']}"
     if tier == "none":
         return
     for key in ("store", "connector"):
@@ -221,7 +281,9 @@ def _check_scenario(name: str, scenario: Mapping[str, Any], config: Mapping[str,
             raise UserError(f"{where}.{key} is missing; tier {tier} needs it")
     store, connector = scenario["store"], scenario["connector"]
     if store not in _STORES_OF_TIER[tier]:
-        raise UserError(f"{where}.store: {store} is not of tier {tier}; choose {' or '.join(_STORES_OF_TIER[tier])}")
+        raise UserError(
+            f"{where}.store: {store} is not of tier {tier}; choose {' or '.join(_STORES_OF_TIER[tier])}"
+        )
     if connector not in _CONNECTORS_OF_STORE[store]:
         allowed = " or ".join(_CONNECTORS_OF_STORE[store])
         raise UserError(f"{where}.connector: {connector} cannot reach store {store}; choose {allowed}")
@@ -234,7 +296,11 @@ def longest_context_tokens(workload: Mapping[str, Any]) -> int | None:
     if workload["kind"] == "multi_turn":
         prefix, user, answer = (
             workload.get(key, default)[1]
-            for key, default in (("prefix_tokens", (0, 1200)), ("user_tokens", (0, 150)), ("answer_tokens", (0, 230)))
+            for key, default in (
+                ("prefix_tokens", (0, 1200)),
+                ("user_tokens", (0, 150)),
+                ("answer_tokens", (0, 230)),
+            )
         )
         bound = prefix + (workload.get("turns", (2, 28))[1] + 1) // 2 * (user + answer)
         return min(bound, workload.get("max_context_tokens", bound))

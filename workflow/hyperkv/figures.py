@@ -1,6 +1,6 @@
 """Stage figures: from tables to pictures, each as SVG and PNG.
 
-    python -m workflow.hyperkv.figures --figure tier_tradeoff --tables results/tables --spec '{...}' --svg F.svg --png F.png
+python -m workflow.hyperkv.figures --figure tier_tradeoff --tables results/tables --spec '{...}' --svg F.svg --png F.png
 """
 
 from __future__ import annotations
@@ -27,7 +27,13 @@ from .cli import run_stage
 from .errors import UserError
 
 # Okabe and Ito's palette, told apart with every common colour blindness. A store keeps its colour everywhere.
-COLOURS = {"none": "#000000", "dram": "#0072B2", "files": "#009E73", "valkey": "#56B4E9", "rocksdb": "#D55E00"}
+COLOURS = {
+    "none": "#000000",
+    "dram": "#0072B2",
+    "files": "#009E73",
+    "valkey": "#56B4E9",
+    "rocksdb": "#D55E00",
+}
 MARKERS = {"none": "x", "dram": "o", "files": "s", "valkey": "^", "rocksdb": "D"}
 LINES = {"inprocess": "-", "resp": "-", "redis": "--", "": ":"}
 MEDIUM = {"dram": "RAM", "valkey": "RAM", "files": "SSD", "rocksdb": "SSD"}
@@ -63,7 +69,12 @@ def main() -> None:
 
 
 def _read(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path, keep_default_na=False, na_values=[""]).fillna({"store": "", "connector": "", "reasons": ""})
+    """A table with empty words as "", so that tier `none` has a store and a connector to compare by."""
+    words = ["store", "connector", "reasons"]
+    table = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(words, str))
+    present = [column for column in words if column in table]
+    table[present] = table[present].fillna("")
+    return table
 
 
 def require_parity(rows: pd.DataFrame, vary: Sequence[str]) -> None:
@@ -75,12 +86,16 @@ def require_parity(rows: pd.DataFrame, vary: Sequence[str]) -> None:
     for column in fixed:
         if column in vary:
             continue
-        caching = rows[rows["tier"] != "none"] if column in ("chunk_tokens", "connections", "save_decode_cache") else rows
+        caching = (
+            rows[rows["tier"] != "none"]
+            if column in ("chunk_tokens", "connections", "save_decode_cache")
+            else rows
+        )
         found = caching[column].unique()
         if len(found) > 1:
             raise UserError(
                 f"figures: scenarios {', '.join(caching['scenario'].unique())} differ in {column} "
-                f"({', '.join(map(str, found))}); compare like with like or set figures.chunk_tokens"
+                f"({', '.join(map(str, found))}); compare like with like: measure them under one config (snakemake sweep) or set figures.chunk_tokens"
             )
 
 
@@ -92,7 +107,7 @@ def label(row: pd.Series) -> str:
 
 
 def draw_tier_tradeoff(tables: Tables) -> Figure:
-    """RPS/GPU against TPS/user, one line per scenario, one point per load, hit rate at the ends."""
+    """RPS/GPU against TPS/user, one line per scenario, one point per load, hit rate at the highest load in the legend."""
     rows = at_chunk(tables.scenarios, tables.chunk_tokens)
     require_parity(rows, vary=["tier", "store", "connector"])
     figure, axes = plt.subplots(figsize=(8.6, 5.4))
@@ -101,18 +116,9 @@ def draw_tier_tradeoff(tables: Tables) -> Figure:
         first = line.iloc[0]
         style = _style(first)
         _error_bars(axes, line, "tps_per_user", "rps_per_gpu", style["color"])
-        axes.plot(line["tps_per_user"], line["rps_per_gpu"], label=label(first), **style)
+        hits = f"; hit rate {line.iloc[-1]['hit_rate']:.0%}"
+        axes.plot(line["tps_per_user"], line["rps_per_gpu"], label=label(first) + hits, **style)
         _hollow(axes, line, "tps_per_user", "rps_per_gpu", style)
-        top = line.iloc[-1]
-        axes.annotate(
-            f"{top['hit_rate']:.0%}",
-            (top["tps_per_user"], top["rps_per_gpu"]),
-            textcoords="offset points",
-            xytext=(-4, 7),
-            ha="right",
-            fontsize=8,
-            color=style["color"],
-        )
     loads = ", ".join(map(str, sorted(rows["load"].unique())))
     axes.set(
         xlabel="TPS/user (answer tokens per second of a request, median)",
@@ -121,7 +127,7 @@ def draw_tier_tradeoff(tables: Tables) -> Figure:
     )
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
-    _legend(axes, rows, note=f"points: {loads} clients, right to left;\npercent: hit rate at the highest load")
+    _legend(axes, rows, note=f"points: {loads} clients, right to left;\nhit rate: at the highest load")
     return figure
 
 
@@ -163,11 +169,17 @@ def draw_value_size(tables: Tables) -> Figure:
     values = tables.values
     if values.empty:
         return _empty("No store was profiled (profile.scenarios is empty)")
-    panels = [("set", "SET"), ("get_warm", "GET, warm"), ("get_cold", "GET, cold (restart, page cache dropped)")]
+    panels = [
+        ("set", "SET"),
+        ("get_warm", "GET, warm"),
+        ("get_cold", "GET, cold (restart, page cache dropped)"),
+    ]
     figure, row = plt.subplots(1, 3, figsize=(13, 4.6), sharey=True)
     for axes, (operation, title) in zip(row, panels, strict=True):
         for _, line in values[values["operation"] == operation].groupby("scenario", sort=False):
-            line = line.sort_values("value_bytes").assign(valid=lambda t: (t["operation"] != "get_cold") | t["cold"])
+            line = line.sort_values("value_bytes").assign(
+                valid=lambda t: (t["operation"] != "get_cold") | t["cold"]
+            )
             style = _style(line.iloc[0])
             mebibytes = line.assign(value_mib=line["value_bytes"] / 2**20)
             _error_bars(axes, mebibytes, None, "gbps", style["color"], x="value_mib")
@@ -178,7 +190,9 @@ def draw_value_size(tables: Tables) -> Figure:
         axes.set_xticks(sorted(values["value_bytes"].unique() / 2**20))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else ""))
+        axes.yaxis.set_minor_formatter(
+            FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
+        )
         axes.minorticks_on()
         axes.xaxis.set_tick_params(which="minor", bottom=False)
         axes.set(xlabel="value (MiB)", title=title)
@@ -213,7 +227,12 @@ def draw_transport_medium(tables: Tables) -> Figure:
                 axes.errorbar(position, row[column], yerr=span, color="#333333", capsize=4)
             top = row[column] if pd.isna(high) else max(high, row[column])
             axes.annotate(
-                f"{row[column]:.3g}", (position, top), xytext=(0, 4), textcoords="offset points", ha="center", fontsize=9
+                f"{row[column]:.3g}",
+                (position, top),
+                xytext=(0, 4),
+                textcoords="offset points",
+                ha="center",
+                fontsize=9,
             )
         names = [
             f"{'in process' if row['connector'] == 'inprocess' else 'RESP'}\n{MEDIUM.get(row['store'], '?')}\n({row['store']})"
@@ -222,11 +241,19 @@ def draw_transport_medium(tables: Tables) -> Figure:
         axes.set_xticks(range(len(rows)), names)
         axes.grid(axis="x", visible=False)
         if len(recompute):
-            axes.axhline(recompute.iloc[0][column], color="#000000", linestyle=":", label="no cache below HBM (recompute)")
+            axes.axhline(
+                recompute.iloc[0][column],
+                color="#000000",
+                linestyle=":",
+                label="no cache below HBM (recompute)",
+            )
             axes.legend(fontsize=8, loc="best")
         axes.set_ylabel(f"{name}, median")
         axes.margins(y=0.18)
-    figure.suptitle(_title(rows, f"Transport and medium, chunk {tables.chunk_tokens}, {rows['load'].max()} clients"), fontsize=11)
+    figure.suptitle(
+        _title(rows, f"Transport and medium, chunk {tables.chunk_tokens}, {rows['load'].max()} clients"),
+        fontsize=11,
+    )
     figure.tight_layout()
     return figure
 
@@ -249,9 +276,13 @@ def at_chunk(scenarios: pd.DataFrame, chunk_tokens: int) -> pd.DataFrame:
 
 
 def _title(rows: pd.DataFrame, text: str) -> str:
-    engine = rows["engine"].iloc[0]
-    note = "engine replay: real stores and bytes, modelled GPU time" if engine == "replay" else f"engine {engine}"
-    return f"{text}\n{note}"
+    first = rows.iloc[0]
+    if first["engine"] != "replay":
+        return f"{text}\n{first['model']}, {first['gpu']}, engine {first['engine']}"
+    scaled = f", scaled from {first['gpu_scaled_from']}" if pd.notna(first["gpu_scaled_from"]) else ""
+    return (
+        f"{text}\nengine replay: real stores and bytes; {first['model']} on a modelled {first['gpu']}{scaled}"
+    )
 
 
 def _style(row: pd.Series) -> dict:
@@ -265,12 +296,20 @@ def _style(row: pd.Series) -> dict:
     }
 
 
-def _error_bars(axes: Axes, line: pd.DataFrame, x_column: str | None, y_column: str, colour: str, x: str = "") -> None:
+def _error_bars(
+    axes: Axes, line: pd.DataFrame, x_column: str | None, y_column: str, colour: str, x: str = ""
+) -> None:
     """95 % intervals as thin crosses behind the points."""
     for _, row in line.iterrows():
         at = row[x_column or x]
         if pd.notna(row[f"{y_column}_low"]):
-            axes.plot([at, at], [row[f"{y_column}_low"], row[f"{y_column}_high"]], color=colour, alpha=0.45, linewidth=3)
+            axes.plot(
+                [at, at],
+                [row[f"{y_column}_low"], row[f"{y_column}_high"]],
+                color=colour,
+                alpha=0.45,
+                linewidth=3,
+            )
         if x_column and pd.notna(row[f"{x_column}_low"]):
             ends = [row[f"{x_column}_low"], row[f"{x_column}_high"]]
             axes.plot(ends, [row[y_column]] * 2, color=colour, alpha=0.45, linewidth=3)
@@ -292,7 +331,9 @@ def _legend(axes: Axes, rows: pd.DataFrame, note: str = "") -> None:
         labels.append("hollow: invalid, see cells.csv")
     handles.append(Line2D([], [], color="#666666", alpha=0.45, linewidth=3))
     labels.append("95 % interval over repeats")
-    legend = axes.legend(handles, labels, fontsize=8, loc="best", title=note or None, title_fontsize=8)
+    legend = axes.legend(
+        handles, labels, fontsize=8, loc="best", title=note or None, title_fontsize=8, handlelength=3
+    )
     legend.get_frame().set_alpha(0.85)
 
 

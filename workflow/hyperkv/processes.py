@@ -172,7 +172,15 @@ def _group_exists(pgid: int) -> bool:
         os.killpg(pgid, 0)
     except ProcessLookupError:
         return False
-    return True
+    return any(_is_running_member(process, pgid) for process in psutil.process_iter())
+
+
+def _is_running_member(process: psutil.Process, pgid: int) -> bool:
+    """Whether the process is of the group and not merely waiting to be reaped, by an init that may never do it."""
+    try:
+        return os.getpgid(process.pid) == pgid and process.status() != psutil.STATUS_ZOMBIE
+    except (ProcessLookupError, psutil.NoSuchProcess):
+        return False
 
 
 def describe_exit(code: int) -> str:

@@ -39,7 +39,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.profile", description=__doc__)
     parser.add_argument("--spec", required=True, help="JSON: this store's slice of the config")
     parser.add_argument("--out", required=True, type=Path, help="JSONL file of point records")
-    parser.add_argument("--logs", type=Path, default=Path("results/logs/servers"), help="folder for servers' output")
+    parser.add_argument(
+        "--logs", type=Path, default=Path("results/logs/servers"), help="folder for servers' output"
+    )
     arguments = parser.parse_args()
     spec: dict[str, Any] = json.loads(arguments.spec)
     scenario = spec["scenario"]
@@ -127,7 +129,9 @@ def _measure(
         raise StoreError(f"store {store.name}: {error}") from error
     counted = store.counters().minus(before)
     if operation != "set":
-        wrong = sum(not (hit and payload.matches(key, buffers[i])) for i, (key, hit) in enumerate(zip(keys, found)))
+        wrong = sum(
+            not (hit and payload.matches(key, buffers[i])) for i, (key, hit) in enumerate(zip(keys, found, strict=False))
+        )
         if wrong:
             raise UserError(f"store {store.name}: {wrong} of {len(keys)} values were missing or wrong")
     moved = sum(value.size for value in values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ def _path_of(module: str) -> Path:
     raise FileNotFoundError(f"no module {module} under {Path.cwd()}")
 
 
-@lru_cache(maxsize=None)
+@cache
 def _imported(path: Path) -> tuple[Path, ...]:
     package = list(path.parent.parts)
     names: set[str] = set()

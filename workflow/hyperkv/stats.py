@@ -38,7 +38,8 @@ def median_interval(values: Sequence[float | None], seed: int = 0) -> Interval:
 def iso_tps_ratio(
     baseline: Sequence[tuple[float, float]], other: Sequence[tuple[float, float]]
 ) -> float | None:
-    """RPS/GPU of the baseline over that of the other at equal TPS/user; None when the curves share no TPS/user.
+    """RPS/GPU of the baseline over that of the other at equal TPS/user; None when the curves share no TPS/user
+    or the other's RPS/GPU there is 0.
 
     Both are (TPS/user, RPS/GPU) points of one repeat, joined by straight lines; the ratio is taken in the
     middle of the TPS/user range that both cover.
@@ -50,7 +51,8 @@ def iso_tps_ratio(
     if low >= high:
         return None
     middle = (low + high) / 2
-    return _at(baseline, middle) / _at(other, middle)
+    denominator = _at(other, middle)
+    return _at(baseline, middle) / denominator if denominator else None
 
 
 def _at(curve: Sequence[tuple[float, float]], x: float) -> float:

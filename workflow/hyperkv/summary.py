@@ -1,6 +1,6 @@
 """Stage summary: the short table at the end of a run.
 
-    python -m workflow.hyperkv.summary --tables results/tables --out results/tables/summary.txt
+python -m workflow.hyperkv.summary --tables results/tables --out results/tables/summary.txt
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ def summary_text(scenarios: pd.DataFrame, time: pd.DataFrame) -> str:
         ]
         for _, row in scenarios.iterrows()
     ]
-    table = tabulate(rows, headers=HEADERS, disable_numparse=True, colalign=("left", *["right"] * 6, "left", "left"))
+    table = tabulate(
+        rows, headers=HEADERS, disable_numparse=True, colalign=("left", *["right"] * 6, "left", "left")
+    )
     invalid = [
         f"  {row['scenario']} load {row['load']}: {row['reasons']}"
         for _, row in scenarios.iterrows()

@@ -30,12 +30,16 @@ def main() -> None:
     parser.add_argument("--spec", required=True, help="JSON: this scenario's slice of the config")
     parser.add_argument("--repeat", required=True, type=int, help="number of the repetition, from 1")
     parser.add_argument("--out", required=True, type=Path, help="JSONL file of cell records")
-    parser.add_argument("--logs", type=Path, default=Path("results/logs/servers"), help="folder for servers' output")
+    parser.add_argument(
+        "--logs", type=Path, default=Path("results/logs/servers"), help="folder for servers' output"
+    )
     arguments = parser.parse_args()
     started = time.time() - _process_age_s()
     spec: dict[str, Any] = json.loads(arguments.spec)
     journal = Journal(arguments.out, {"spec": spec, "code": code_digest(scenario_sources(spec))})
-    progress = Progress(arguments.out.parents[1] / ".progress.json", spec["scenario"]["name"], arguments.repeat)
+    progress = Progress(
+        arguments.out.parents[1] / ".progress.json", spec["scenario"]["name"], arguments.repeat
+    )
     for load in spec["loads"]:
         if journal.has(load):
             continue

@@ -1,11 +1,12 @@
 """Stage tables: from raw records to tidy CSV and Parquet; workflow/schemas/columns.yaml is their dictionary.
 
-    python -m workflow.hyperkv.tables --spec '{...}' --cells results/sweep/*/*.jsonl --points results/profile/*.jsonl --out results/tables
+python -m workflow.hyperkv.tables --spec '{...}' --cells results/sweep/*/*.jsonl --points results/profile/*.jsonl --out results/tables
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 from collections.abc import Iterable, Sequence
@@ -32,20 +33,32 @@ SUMMARISED = (
     "save_gbps",
     "device_share",
 )
-_SCENARIO_KEYS = ("tier", "store", "connector", "chunk_tokens", "connections", "dram_pool_bytes", "save_decode_cache")
+_SCENARIO_KEYS = (
+    "tier",
+    "store",
+    "connector",
+    "chunk_tokens",
+    "connections",
+    "dram_pool_bytes",
+    "save_decode_cache",
+)
 
 
 def main() -> None:
     """Parse the command line and write the tables."""
     parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.tables", description=__doc__)
-    parser.add_argument("--spec", required=True, help='JSON: {"figures": {"baseline": ..., "chunk_tokens": ...}}')
+    parser.add_argument(
+        "--spec", required=True, help='JSON: {"figures": {"baseline": ..., "chunk_tokens": ...}}'
+    )
     parser.add_argument("--cells", required=True, nargs="+", type=Path, help="JSONL files of the sweep")
     parser.add_argument("--points", nargs="*", default=[], type=Path, help="JSONL files of the profile")
     parser.add_argument("--out", required=True, type=Path, help="folder for the tables")
     arguments = parser.parse_args()
     records = read_jsonl(arguments.cells)
     cells = cells_table(records)
-    baseline = json.loads(arguments.spec)["figures"]["baseline"] or default_baseline(cells, json.loads(arguments.spec))
+    baseline = json.loads(arguments.spec)["figures"]["baseline"] or default_baseline(
+        cells, json.loads(arguments.spec)
+    )
     values = values_table(read_jsonl(arguments.points))
     arguments.out.mkdir(parents=True, exist_ok=True)
     scenarios = scenarios_table(cells)
@@ -68,7 +81,9 @@ def read_jsonl(paths: Iterable[Path]) -> list[dict[str, Any]]:
             try:
                 records.append(json.loads(line))
             except json.JSONDecodeError as error:
-                raise UserError(f"{path}:{number}: not JSON ({error.msg}); delete the file to measure it again") from error
+                raise UserError(
+                    f"{path}:{number}: not JSON ({error.msg}); delete the file to measure it again"
+                ) from error
     return records
 
 
@@ -85,7 +100,10 @@ def cells_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
         scenario = record["spec"]["scenario"]
         rows.append(
             {
-                **{key: record[key] for key in ("engine", "scenario", "load", "repeat", "seed", "spec_digest", "model")},
+                **{
+                    key: record[key]
+                    for key in ("engine", "scenario", "load", "repeat", "seed", "spec_digest", "model")
+                },
                 "gpu": record["gpu_model"]["name"],
                 "gpu_scaled_from": record["gpu_model"]["scaled_from"],
                 **{key: scenario.get(key) for key in _SCENARIO_KEYS},
@@ -114,7 +132,17 @@ def comparable_digest(record: dict[str, Any]) -> str:
 def scenarios_table(cells: pd.DataFrame) -> pd.DataFrame:
     """One row per scenario x load: median and 95 % interval over repeats, of valid cells when there are any."""
     rows = []
-    identity = ["engine", "scenario", *_SCENARIO_KEYS, "chunk_bytes", "comparable_digest", "load"]
+    identity = [
+        "engine",
+        "model",
+        "gpu",
+        "gpu_scaled_from",
+        "scenario",
+        *_SCENARIO_KEYS,
+        "chunk_bytes",
+        "comparable_digest",
+        "load",
+    ]
     for _, group in cells.groupby(["scenario", "load"], sort=False):
         valid = group[group["valid"]]
         used = valid if len(valid) else group
@@ -187,11 +215,15 @@ def _ratio_row(
 
 
 def _quotient(numerator: float, denominator: float) -> float | None:
-    return None if pd.isna(numerator) or pd.isna(denominator) or not denominator else float(numerator / denominator)
+    return (
+        None
+        if pd.isna(numerator) or pd.isna(denominator) or not denominator
+        else float(numerator / denominator)
+    )
 
 
 def _curve(cells: pd.DataFrame, repeat: int) -> list[tuple[float, float]]:
-    rows = cells.loc[repeat]
+    rows = cells.loc[repeat].dropna(subset=["tps_per_user", "rps_per_gpu"])
     return [(float(x), float(y)) for x, y in zip(rows["tps_per_user"], rows["rps_per_gpu"], strict=True)]
 
 
@@ -201,7 +233,9 @@ def values_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     table = pd.DataFrame(records)
     if table.empty:
         return pd.DataFrame(columns=list(yaml.safe_load(COLUMNS_PATH.read_text())["values"]))
-    for (scenario, size, operation), group in table.groupby(["scenario", "value_bytes", "operation"], sort=False):
+    for (scenario, size, operation), group in table.groupby(
+        ["scenario", "value_bytes", "operation"], sort=False
+    ):
         spec = group.iloc[0]["spec"]["scenario"]
         moved = group["moved_bytes"].sum()
         rows.append(
@@ -232,11 +266,20 @@ def _share(part: float, moved: int) -> float | None:
 def requests_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """One row per request of every cell: the raw samples."""
     parts = [
-        pd.DataFrame(record["requests"]).assign(**{key: record[key] for key in ("scenario", "load", "repeat")})
+        pd.DataFrame(record["requests"]).assign(
+            **{key: record[key] for key in ("scenario", "load", "repeat")}
+        )
         for record in records
     ]
     table = pd.concat(parts, ignore_index=True)
-    return table[["scenario", "load", "repeat", *(column for column in table if column not in ("scenario", "load", "repeat"))]]
+    return table[
+        [
+            "scenario",
+            "load",
+            "repeat",
+            *(column for column in table if column not in ("scenario", "load", "repeat")),
+        ]
+    ]
 
 
 def sweep_time_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
@@ -250,7 +293,7 @@ def sweep_time_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     starts_s = sum(record["start_s"] for record in records)
     jobs_s = sum(seconds for _, seconds in jobs.values())
     spans = sorted((start, start + seconds) for start, seconds in jobs.values())
-    gaps = [later[0] - earlier[1] for earlier, later in zip(spans, spans[1:], strict=False)]
+    gaps = [later[0] - earlier[1] for earlier, later in itertools.pairwise(spans)]
     one_run = max(gaps, default=0.0) < 60
     stage_s = spans[-1][1] - spans[0][0] if one_run else None
     row = {

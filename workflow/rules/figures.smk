@@ -5,10 +5,17 @@ rule draw_figure:
         scenarios=rules.write_tables.output.scenarios,
         values=rules.write_tables.output.values,
     output:
-        svg=report("<figures>/{figure}.svg", caption="../report/{figure}.rst", category="Figures"),
+        svg=report(
+            "<figures>/{figure}.svg",
+            caption="../report/figure.rst",
+            category="Figures",
+            labels={"figure": "{figure}"},
+        ),
         png="<figures>/{figure}.png",
     log:
         "<logs>/figures/{figure}.log",
+    conda:
+        "../../envs/harness.yaml"
     params:
         spec=tables_spec,
         tables=subpath(input.cells, parent=True),

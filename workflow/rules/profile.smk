@@ -5,6 +5,8 @@ rule profile_store:
         "<profile>/{family}.jsonl",
     log:
         "<logs>/profile/{family}.log",
+    conda:
+        "../../envs/harness.yaml"
     threads: whole_machine
     params:
         spec=store_spec,

@@ -6,6 +6,8 @@ rule measure_scenario:
         "<sweep>/{scenario}/{repeat}.jsonl",
     log:
         "<logs>/sweep/{scenario}-{repeat}.log",
+    conda:
+        "../../envs/harness.yaml"
     threads: whole_machine
     params:
         spec=scenario_spec,

@@ -17,6 +17,8 @@ rule write_tables:
         environment="<tables>/environment.json",
     log:
         "<logs>/tables.log",
+    conda:
+        "../../envs/harness.yaml"
     params:
         spec=tables_spec,
         folder=subpath(output.cells, parent=True),
@@ -34,6 +36,8 @@ rule write_summary:
         report("<tables>/summary.txt", caption="../report/summary.rst", category="Tables"),
     log:
         "<logs>/summary.log",
+    conda:
+        "../../envs/harness.yaml"
     params:
         tables=subpath(input.scenarios, parent=True),
     shell:

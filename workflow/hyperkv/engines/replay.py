@@ -373,7 +373,9 @@ class ReplayEngine:
         """The KV of the last generated token is never computed, hence context_tokens without it."""
         request.finish_s = self._now
         computed = request.context_tokens
-        self._commit_and_save(request, computed if self._settings.save_decode_cache else request.prompt_tokens)
+        self._commit_and_save(
+            request, computed if self._settings.save_decode_cache else request.prompt_tokens
+        )
         assert request.allocation is not None
         self._hbm.commit(request.allocation, computed // self._settings.block_tokens)
         self._hbm.release(request.allocation)

@@ -111,5 +111,7 @@ def _timed_put(tier: Tier, keys: Sequence[bytes], values: Sequence[np.ndarray]) 
     except StoreError as error:
         tier.store.check_alive()
         message = str(error)
-        raise StoreError(message if tier.store.name in message else f"store {tier.store.name}: {message}") from error
+        raise StoreError(
+            message if tier.store.name in message else f"store {tier.store.name}: {message}"
+        ) from error
     return time.perf_counter() - started
