@@ -11,7 +11,16 @@ from workflow.hyperkv.geometry import load_geometry
 
 CONFIG = Path(__file__).parents[2] / "config"
 SMALL = load_geometry(CONFIG / "models/llama-3.2-1b.json")
-MODEL = GpuModel("g", 1000, 2, 0.5, 0.001, 0.25, 0.125, 0.0625)
+MODEL = GpuModel(
+    "g",
+    prefill_tokens_per_s=1000,
+    host_device_gbps=2,
+    prefill_attention_s_per_token2=0.001,
+    prefill_min_s=0.3,
+    decode_base_s=0.25,
+    decode_per_sequence_s=0.125,
+    decode_per_context_token_s=0.0625,
+)
 DOCUMENT = {
     "name": "G",
     "host_device_gbps": 50,
@@ -22,7 +31,7 @@ DOCUMENT = {
             "prefill_tokens_per_s": 1000,
             "decode_base_s": 0.008,
             "decode_per_sequence_s": 0.004,
-            "overhead_s": 0.5,
+            "prefill_min_s": 0.02,
         }
     },
 }
@@ -31,11 +40,13 @@ DOCUMENT = {
 @pytest.mark.parametrize(
     ("prefills", "decodes", "seconds"),
     [
-        ([], [], 0.5),
-        ([(100, 0)], [], 0.5 + 0.1 + 0.001 * 100 * 50),
-        ([(100, 200), (10, 0)], [], 0.5 + 0.11 + 0.001 * (100 * 250 + 10 * 5)),
-        ([], [8, 24], 0.5 + 0.25 + 2 * 0.125 + 32 * 0.0625),
-        ([(100, 0)], [8], 0.5 + 0.1 + 5 + 0.25 + 0.125 + 0.5),
+        ([], [], 0),
+        ([(100, 0)], [], 0.1 + 0.001 * 100 * 50),
+        ([(100, 200), (10, 0)], [], 0.11 + 0.001 * (100 * 250 + 10 * 5)),
+        ([(10, 0)], [], 0.3),
+        ([], [8, 24], 0.25 + 2 * 0.125 + 32 * 0.0625),
+        ([(10, 0)], [8], 0.3 + 0.125 + 0.5),
+        ([(100, 0)], [8], 0.1 + 5 + 0.125 + 0.5),
     ],
 )
 def test_step(prefills, decodes, seconds):
@@ -55,14 +66,22 @@ def write(tmp_path, document):
 def test_scaled_by_active_parameters(tmp_path):
     gpu = load_gpu(write(tmp_path, DOCUMENT), SMALL)
     assert gpu == GpuModel(
-        "G", pytest.approx(4000), 50, 0.5, 0, pytest.approx(0.002), pytest.approx(0.001), 0, scaled_from="big"
+        "G",
+        pytest.approx(4000),
+        50,
+        prefill_min_s=pytest.approx(0.005),
+        decode_base_s=pytest.approx(0.002),
+        decode_per_sequence_s=pytest.approx(0.001),
+        scaled_from="big",
     )
 
 
 def test_measured_is_not_scaled(tmp_path):
     document = DOCUMENT | {"models": {SMALL.name: DOCUMENT["models"]["big"]}}
     gpu = load_gpu(write(tmp_path, document), SMALL)
-    assert gpu == GpuModel("G", 1000, 50, 0.5, 0, 0.008, 0.004)
+    assert gpu == GpuModel(
+        "G", 1000, 50, prefill_min_s=0.02, decode_base_s=0.008, decode_per_sequence_s=0.004
+    )
     assert gpu.as_record()["scaled_from"] is None
 
 

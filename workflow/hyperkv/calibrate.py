@@ -68,8 +68,8 @@ def fit_step_model(rows: list[dict]) -> dict:
     """Fit step_s = the sum of TERMS with coefficients >= 0 to rows as `step_row` makes them.
 
     Errors count relative to the measured time, and every kind of step counts the same, however many its rows.
-    Returns coefficients (s, s/token, s/token2; prefill_tokens_per_s, null if prefill costs nothing) and the
-    quality per kind and over all. Raises UserError for fewer rows than coefficients.
+    Returns coefficients (prefill_tokens_per_s is null if prefill costs nothing) and the quality per kind and
+    over all. Raises UserError for fewer rows than coefficients.
     """
     if len(rows) < len(TERMS):
         raise UserError(f"{len(rows)} measured steps cannot fix {len(TERMS)} coefficients: measure more")
@@ -97,10 +97,9 @@ def step_row(samples_s: list[float], prefill: tuple = (0, 0), seqs: int = 0, con
 
 
 class Stepper:
-    """Feeds a vLLM LLMEngine; says of each engine step when it ended and which requests got a token."""
+    """Feeds a vLLM LLMEngine (params: max_tokens -> SamplingParams); tells step ends and who got a token."""
 
     def __init__(self, engine, params, vocab_size: int) -> None:
-        """engine: LLMEngine. params: max_tokens -> SamplingParams."""
         self.engine, self.params, self.vocab_size = engine, params, vocab_size
         self.random, self.names = np.random.default_rng(0), itertools.count()
         self.receive, engine.engine_core.get_output = engine.engine_core.get_output, self.receive_and_note
@@ -126,45 +125,49 @@ class Stepper:
                 return self.ended_s, got
         raise UserError("the engine dropped requests before the measurement was complete: see its log")
 
-    def drain(self) -> None:
-        """Run until nothing is left, and a moment longer."""
-        while self.engine.has_unfinished_requests():
-            self.engine.step()
-        time.sleep(0.02)
-
 
 def measure_idle(stepper: Stepper, tokens: int, repeats: int) -> dict:
     """Times from submitting one prompt to an idle engine to its first token; one warm-up goes before."""
     samples = []
     for _ in range(repeats + 1):
+        time.sleep(0.02)
         stepper.submit(1, tokens, 1)
         samples.append(stepper.step()[0] - stepper.submitted_s)
-        stepper.drain()
     return step_row(samples[1:], (1, tokens))
 
 
 def measure_busy(stepper: Stepper, decode: tuple, prefill: tuple, repeats: int) -> dict | None:
-    """Times of steps with all of `decode` (seqs, context) and all of `prefill` (prompts, tokens); or None."""
-    (seqs, context), prompts = decode, prefill[0]
-    ids = stepper.submit(seqs, context, (16 if prompts else 1) * (repeats + 1) + seqs + 8)
-    made, before, samples, contexts = Counter(), 0.0, [], []
+    """Times of steps with all of `decode` (seqs, context) and all of `prefill` (prompts, tokens); or None.
+
+    vLLM stamps a step after launching the next, so a prefill delays the stamp before its own: a mixed step is
+    timed together with the decode step before it, less a usual decode step.
+    """
+    (seqs, context), mixed = decode, prefill[0] > 0
+    ids = stepper.submit(seqs, context, (20 if mixed else 1) * (repeats + 1) + seqs + 8)
+    steps, found, made = [], [], Counter()
+
+    def advance() -> set[str]:
+        steps.append((*stepper.step(), seqs * context + made.total()))
+        made.update(steps[-1][1] & ids)
+        return steps[-1][1]
+
     while len(made) < seqs or min(made.values()) < 3:
-        before, got = stepper.step()
-        made.update(got)
+        advance()
     for _ in range(repeats + 1):
         late = wanted = ids | stepper.submit(*prefill, 1)
         while late:
-            ended, got = stepper.step()
-            if got == wanted:
-                samples.append(ended - before)
-                contexts.append(seqs * context + made.total())
-            before, late = ended, late - got
-            made.update(got & ids)
-        for _ in range(4 if prompts else 0):
-            before, got = stepper.step()
-            made.update(got)
-    stepper.drain()
-    return step_row(samples[1:], prefill, seqs, np.mean(contexts[1:])) if samples[1:] else None
+            late = late - (got := advance())
+            found += [len(steps) - 1] if got == wanted else []
+        for _ in range(6 if mixed else 0):
+            advance()
+    while stepper.engine.has_unfinished_requests():
+        stepper.engine.step()
+    ends, got, contexts = zip(*steps, strict=True)
+    usual = np.median(
+        [ends[i] - ends[i - 1] for i in range(1, len(ends)) if got[i - 1] == got[i] == ids] or 0
+    )
+    samples = [ends[i] - ends[i - 1 - mixed] - mixed * usual for i in found[1:]]
+    return step_row(samples, prefill, seqs, np.mean([contexts[i] for i in found[1:]])) if samples else None
 
 
 def measure_steps(stepper: Stepper, repeats: int, decode_steps: int) -> list[dict]:
@@ -215,14 +218,13 @@ def calibrate(model: Path, out: Path, eager: bool, repeats: int, decode_steps: i
     record = {"model": name, "mode": "eager" if eager else "cuda_graphs", "environment": environment(torch)}
     record["copy"] = [measure_copy(torch, *copy, repeats) for copy in COPIES]
     torch.cuda.empty_cache()
-    settings = {"enforce_eager": eager, "enable_prefix_caching": False, "load_format": "dummy"}
-    settings |= {"dtype": "bfloat16", "gpu_memory_utilization": 0.9, "skip_tokenizer_init": True}
-    longest = PROMPTS[-1]
-    settings |= {"max_num_batched_tokens": longest, "max_model_len": longest + 512, "max_num_seqs": 64}
+    options = {"enforce_eager": eager, "enable_prefix_caching": False, "load_format": "dummy"}
+    options |= {"dtype": "bfloat16", "gpu_memory_utilization": 0.9, "skip_tokenizer_init": True}
+    options |= {"max_num_batched_tokens": PROMPTS[-1], "max_model_len": PROMPTS[-1] + 512, "max_num_seqs": 64}
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.json").write_text(json.dumps(config))
-        engine = LLM(model=folder, **settings).llm_engine
-    record["engine"] = settings
+        engine = LLM(model=folder, **options).llm_engine
+    record["engine"] = options
     params = partial(SamplingParams, temperature=0, ignore_eos=True, detokenize=False)
     try:
         record["steps"] = measure_steps(Stepper(engine, params, config["vocab_size"]), repeats, decode_steps)

@@ -285,8 +285,8 @@ def _check_store(scenario: Mapping[str, Any]) -> None:
             f"{where}.store: {store} is not of tier {tier}; choose {' or '.join(_STORES_OF_TIER[tier])}"
         )
     if connector not in _CONNECTORS_OF_STORE[store]:
-        allowed = " or ".join(_CONNECTORS_OF_STORE[store])
-        raise UserError(f"{where}.connector: {connector} cannot reach store {store}; choose {allowed}")
+        choices = " or ".join(_CONNECTORS_OF_STORE[store])
+        raise UserError(f"{where}.connector: {connector} cannot reach store {store}; choose {choices}")
     if store == "dram" and scenario["dram_pool_bytes"] is None:
         raise UserError(f"{where}.dram_pool_bytes is missing; store dram needs its size")
 

@@ -29,8 +29,7 @@ Files are read in this order, later ones on top: `scenarios.yaml`, `config.yaml`
 merge key by key; a list or a value replaces the one before it.
 
 Sizes (keys that end in `_bytes`) are integers in bytes or text such as `512 MiB`, with KiB, MiB or GiB. A wrong
-key, type or unit stops the run before anything is measured. Only what depends on a changed key runs again.
-"""
+key, type or unit stops the run before anything is measured. Only what depends on a changed key runs again."""
 
 
 def main() -> None:

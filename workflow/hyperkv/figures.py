@@ -106,18 +106,27 @@ def label(row: pd.Series) -> str:
     return f"{row['store']}, {row['connector']} ({MEDIUM.get(row['store'], '?')})"
 
 
+def labels(rows: pd.DataFrame) -> dict[str, str]:
+    """Legend labels by scenario; two scenarios with the same store and connector carry their names as well."""
+    found = {row["scenario"]: label(row) for _, row in rows.drop_duplicates("scenario").iterrows()}
+    known = list(found.values())
+    return {name: text if known.count(text) == 1 else f"{text}: {name}" for name, text in found.items()}
+
+
 def draw_tier_tradeoff(tables: Tables) -> Figure:
     """RPS/GPU against TPS/user, one line per scenario, one point per load, hit rate at the highest load in the legend."""
     rows = at_chunk(tables.scenarios, tables.chunk_tokens)
     require_parity(rows, vary=["tier", "store", "connector"])
     figure, axes = plt.subplots(figsize=(8.6, 5.4))
-    for _, line in rows.groupby("scenario", sort=False):
+    names = labels(rows)
+    for scenario, line in rows.groupby("scenario", sort=False):
         line = line.sort_values("load")
         first = line.iloc[0]
         style = _style(first)
         _error_bars(axes, line, "tps_per_user", "rps_per_gpu", style["color"])
-        hits = f"; hit rate {line.iloc[-1]['hit_rate']:.0%}"
-        axes.plot(line["tps_per_user"], line["rps_per_gpu"], label=label(first) + hits, **style)
+        rate = line.iloc[-1]["hit_rate"]
+        hits = "; hit rate -" if pd.isna(rate) else f"; hit rate {rate:.0%}"
+        axes.plot(line["tps_per_user"], line["rps_per_gpu"], label=names[scenario] + hits, **style)
         _hollow(axes, line, "tps_per_user", "rps_per_gpu", style)
     loads = ", ".join(map(str, sorted(rows["load"].unique())))
     axes.set(
@@ -132,21 +141,27 @@ def draw_tier_tradeoff(tables: Tables) -> Figure:
 
 
 def draw_chunk(tables: Tables) -> Figure:
-    """Hit rate and RPS/GPU against chunk size at the highest load, one line per store and connector."""
+    """Hit rate and RPS/GPU against chunk size at the highest load, one line per scenario family."""
     rows = tables.scenarios[tables.scenarios["tier"] != "none"]
     rows = rows[rows["load"] == rows["load"].max()]
-    sizes = rows.groupby(["store", "connector"])["chunk_tokens"].transform("nunique")
+    families = [
+        name.removesuffix(f"-{chunk}")
+        for name, chunk in zip(rows["scenario"], rows["chunk_tokens"], strict=True)
+    ]
+    rows = rows.assign(scenario=families)
+    sizes = rows.groupby("scenario")["chunk_tokens"].transform("nunique")
     rows = rows[sizes > 1]
     if rows.empty:
         return _empty("No store was measured at more than one chunk size")
     require_parity(rows, vary=["tier", "store", "connector", "chunk_tokens"])
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.6))
-    for _, line in rows.groupby(["store", "connector"], sort=False):
+    names = labels(rows)
+    for family, line in rows.groupby("scenario", sort=False):
         line = line.sort_values("chunk_tokens")
         style = _style(line.iloc[0])
         for axes, column in ((left, "hit_rate"), (right, "rps_per_gpu")):
             _error_bars(axes, line, None, column, style["color"], x="chunk_tokens")
-            axes.plot(line["chunk_tokens"], line[column], label=label(line.iloc[0]), **style)
+            axes.plot(line["chunk_tokens"], line[column], label=names[family], **style)
             _hollow(axes, line, "chunk_tokens", column, style)
     for axes in (left, right):
         axes.set_xscale("log", base=2)
@@ -175,15 +190,16 @@ def draw_value_size(tables: Tables) -> Figure:
         ("get_cold", "GET, cold (restart, page cache dropped)"),
     ]
     figure, row = plt.subplots(1, 3, figsize=(13, 4.6), sharey=True)
+    names = labels(values)
     for axes, (operation, title) in zip(row, panels, strict=True):
-        for _, line in values[values["operation"] == operation].groupby("scenario", sort=False):
+        for scenario, line in values[values["operation"] == operation].groupby("scenario", sort=False):
             line = line.sort_values("value_bytes").assign(
                 valid=lambda t: (t["operation"] != "get_cold") | t["cold"]
             )
             style = _style(line.iloc[0])
             mebibytes = line.assign(value_mib=line["value_bytes"] / 2**20)
             _error_bars(axes, mebibytes, None, "gbps", style["color"], x="value_mib")
-            axes.plot(mebibytes["value_mib"], mebibytes["gbps"], label=label(line.iloc[0]), **style)
+            axes.plot(mebibytes["value_mib"], mebibytes["gbps"], label=names[scenario], **style)
             _hollow(axes, mebibytes, "value_mib", "gbps", style)
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
@@ -226,9 +242,10 @@ def draw_transport_medium(tables: Tables) -> Figure:
                 span = [[max(0, row[column] - low)], [max(0, high - row[column])]]
                 axes.errorbar(position, row[column], yerr=span, color="#333333", capsize=4)
             top = row[column] if pd.isna(high) else max(high, row[column])
+            known = pd.notna(row[column])
             axes.annotate(
-                f"{row[column]:.3g}",
-                (position, top),
+                f"{row[column]:.3g}" if known else "-",
+                (position, top if known else 0),
                 xytext=(0, 4),
                 textcoords="offset points",
                 ha="center",
@@ -268,11 +285,12 @@ DRAWINGS: dict[str, Callable[[Tables], Figure]] = {
 
 def at_chunk(scenarios: pd.DataFrame, chunk_tokens: int) -> pd.DataFrame:
     """Rows of scenarios with one chunk size, and those without a cache. Raises UserError when there is none."""
-    rows = scenarios[(scenarios["tier"] == "none") | (scenarios["chunk_tokens"] == chunk_tokens)]
-    if rows.empty:
-        there = ", ".join(map(str, sorted(scenarios["chunk_tokens"].unique())))
-        raise UserError(f"figures.chunk_tokens: no scenario has chunk {chunk_tokens}; there are {there}")
-    return rows
+    uncached = scenarios["tier"] == "none"
+    there = sorted(scenarios[~uncached]["chunk_tokens"].unique())
+    if there and chunk_tokens not in there:
+        sizes = ", ".join(map(str, there))
+        raise UserError(f"figures.chunk_tokens: no scenario has chunk {chunk_tokens}; there are {sizes}")
+    return scenarios[uncached | (scenarios["chunk_tokens"] == chunk_tokens)]
 
 
 def _title(rows: pd.DataFrame, text: str) -> str:

@@ -17,19 +17,21 @@ from ..geometry import Geometry
 class GpuModel:
     """Step time of one GPU serving one model.
 
-    step_s = overhead_s + new / prefill_tokens_per_s + prefill_attention_s_per_token2 * new * mean context
-             + [if anything decodes] decode_base_s + sequences * decode_per_sequence_s
-             + context tokens * decode_per_context_token_s
-    copy_s = bytes / (host_device_gbps * 1e9)
+    compute_s = new / prefill_tokens_per_s + prefill_attention_s_per_token2 * new * mean context, over prompts
+    step_s    = max(compute_s, prefill_min_s [if a prompt is computed], decode_base_s [if anything decodes])
+                + sequences * decode_per_sequence_s + context tokens * decode_per_context_token_s
+    copy_s    = bytes / (host_device_gbps * 1e9)
 
-    scaled_from: the measured model these figures were scaled from by parameter count, None when measured.
+    The weights are read once a step, whatever the step does: hence the maximum, not a sum. decode_base_s is
+    that read, prefill_min_s what launching a step with a prompt costs at least. scaled_from: the measured model
+    these figures were scaled from by active parameters, None when measured.
     """
 
     name: str
     prefill_tokens_per_s: float
     host_device_gbps: float
-    overhead_s: float = 0.0
     prefill_attention_s_per_token2: float = 0.0
+    prefill_min_s: float = 0.0
     decode_base_s: float = 0.0
     decode_per_sequence_s: float = 0.0
     decode_per_context_token_s: float = 0.0
@@ -41,14 +43,16 @@ class GpuModel:
         prefills: (new tokens, tokens already in context) per request that computes prompt tokens.
         decode_contexts: context length in tokens of each request that generates one token.
         """
-        seconds = self.overhead_s
-        for new, before in prefills:
-            seconds += new / self.prefill_tokens_per_s
-            seconds += self.prefill_attention_s_per_token2 * new * (before + new / 2)
-        if decode_contexts:
-            seconds += self.decode_base_s + len(decode_contexts) * self.decode_per_sequence_s
-            seconds += sum(decode_contexts) * self.decode_per_context_token_s
-        return seconds
+        compute_s = sum(
+            new / self.prefill_tokens_per_s + self.prefill_attention_s_per_token2 * new * (before + new / 2)
+            for new, before in prefills
+        )
+        least_s = max(self.prefill_min_s if prefills else 0.0, self.decode_base_s if decode_contexts else 0.0)
+        return (
+            max(compute_s, least_s)
+            + len(decode_contexts) * self.decode_per_sequence_s
+            + sum(decode_contexts) * self.decode_per_context_token_s
+        )
 
     def copy_s(self, size_bytes: int) -> float:
         """Seconds to copy bytes between pinned host memory and the GPU."""
@@ -83,7 +87,7 @@ def load_gpu(path: Path, geometry: Geometry) -> GpuModel:
     except ValueError as error:
         raise UserError(f"gpu: {path}: {error}; write a number") from error
     figures["prefill_tokens_per_s"] *= ratio
-    for name in ("decode_base_s", "decode_per_sequence_s"):
+    for name in ("prefill_min_s", "decode_base_s", "decode_per_sequence_s"):
         figures[name] = figures.get(name, 0.0) / ratio
     return GpuModel(**common, **figures, scaled_from=reference)
 

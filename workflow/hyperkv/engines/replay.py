@@ -5,7 +5,7 @@ The timing model
 Time is virtual. Two resources advance it, each doing one thing at a time:
 
 * the **GPU**, in steps as vLLM schedules them: every request that decodes gets one token, the rest of
-  `max_num_batched_tokens` goes to prompts in order of arrival. `GpuModel.step_s` says how long a step takes;
+  `max_num_batched_tokens` goes to prompts in the order in which they became ready. `GpuModel.step_s` says how long a step takes;
   its figures were measured on a real GPU (config/gpus).
 * the **channel** between the engine and the tiers below HBM, one load or save at a time. Each is executed for
   real, on this machine, when its virtual turn comes; the wall time it took, plus the modelled copy between

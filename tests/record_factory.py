@@ -1,0 +1,97 @@
+"""Specs of tiny cells, the real records they give, and variations of those."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from workflow.hyperkv.cells import CellSpec, measure_cell
+
+STORES = {
+    "none": {"tier": "none"},
+    "dram": {"tier": "dram", "store": "dram", "connector": "inprocess", "dram_pool_bytes": 64 << 20},
+    "files": {"tier": "ssd", "store": "files", "connector": "inprocess"},
+}
+_SCENARIO = {
+    "chunk_tokens": 32,
+    "connections": 2,
+    "dram_pool_bytes": None,
+    "capacity_bytes": None,
+    "save_decode_cache": True,
+    "settings": {},
+    "port": 0,
+    "timeout_s": 30,
+}
+
+
+def spec(folder: Path, scenario: str) -> dict[str, Any]:
+    """The slice of a scenario of STORES: a few short conversations that overflow a small HBM."""
+    return {
+        "engine": "replay",
+        "model": "config/models/llama-3.2-1b.json",
+        "kv_dtype": "auto",
+        "gpu": "config/gpus/h100.yaml",
+        "data_dir": str(folder / "data"),
+        "workload": {
+            "kind": "multi_turn",
+            "conversations": 4,
+            "turns": [4, 4],
+            "prefix_tokens": [64, 96],
+            "user_tokens": [8, 16],
+            "answer_tokens": [8, 16],
+        },
+        "replay": {
+            "block_tokens": 16,
+            "hbm_kv_bytes": 12 << 20,
+            "max_num_batched_tokens": 2048,
+            "max_num_seqs": 64,
+            "prefix_caching": True,
+            "staging_bytes": 16 << 20,
+            "staging_full": "wait",
+        },
+        "evidence": {"device_share_min": 0.8},
+        "scenario": {"name": scenario, **_SCENARIO, **STORES[scenario]},
+        "loads": [1, 2],
+        "seed": 1,
+        "active_conversations": 4,
+    }
+
+
+def cell(folder: Path, scenario: str, load: int = 2, repeat: int = 1) -> CellSpec:
+    """A tiny cell whose files lie under `folder`."""
+    return CellSpec(spec(folder, scenario), load, repeat, folder / "logs")
+
+
+def measured(folder: Path, scenario: str) -> dict[str, Any]:
+    """The record of one tiny cell, as the sweep writes it."""
+    return measure_cell(cell(folder, scenario)) | {"job_started_at": 1000.0, "job_s": 10.0}
+
+
+def varied(
+    record: dict[str, Any], values: dict[str, Any] | None = None, reasons: tuple[str, ...] = (), **keys: Any
+) -> dict[str, Any]:
+    """A copy of a record with other values, reasons that make it invalid, and other top-level keys."""
+    copy = deepcopy(record) | keys
+    copy["values"] |= values or {}
+    return copy | {"valid": not reasons, "reasons": list(reasons)}
+
+
+def point(scenario: str, operation: str = "set", size: int = 1 << 20, repeat: int = 1, **keys: Any) -> dict[str, Any]:
+    """A point record of the profile."""
+    tier, store = ("dram", "dram") if scenario == "dram" else ("ssd", "files")
+    return {
+        "scenario": scenario,
+        "repeat": repeat,
+        "value_bytes": size,
+        "operation": operation,
+        "cold": operation == "get_cold",
+        "moved_bytes": 10**9,
+        "elapsed_s": 1.0,
+        "gbps": float(repeat),
+        "store_cpu_s": 0.5,
+        "device_read_bytes": 5 * 10**8,
+        "device_write_bytes": None,
+        "spec": {"scenario": {"tier": tier, "store": store, "connector": "inprocess", "connections": 2}},
+        **keys,
+    }

@@ -1,0 +1,129 @@
+"""One cell from spec to record, on real stores with a tiny workload."""
+
+import json
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from workflow.hyperkv.cells import measure_cell
+from workflow.hyperkv.errors import UserError
+
+from .record_factory import STORES, cell
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    """One record per scenario, and the folder it was measured in."""
+    folders = {name: tmp_path_factory.mktemp(name) for name in STORES}
+    return {name: (measure_cell(cell(folder, name)), folder) for name, folder in folders.items()}
+
+
+@pytest.mark.parametrize("name", STORES)
+def test_a_record_is_json_without_nan(records, name):
+    record, _ = records[name]
+    assert json.loads(json.dumps(record, allow_nan=False)) == record
+
+
+@pytest.mark.parametrize("name", STORES)
+def test_tokens_add_up(records, name):
+    evidence = records[name][0]["evidence"]
+    assert evidence["queried_tokens"] > 0
+    assert evidence["hit_tokens"] + evidence["computed_tokens"] == evidence["queried_tokens"]
+    parts = [evidence[f"{tier}_hit_tokens"] for tier in ("hbm", "dram", "store")]
+    assert sum(parts) == evidence["hit_tokens"]
+
+
+@pytest.mark.parametrize(("name", "tier"), [("dram", "dram"), ("files", "store")])
+def test_bytes_loaded_are_whole_chunks_that_the_store_served(records, name, tier):
+    record, _ = records[name]
+    evidence, chunk = record["evidence"], record["chunk_bytes"]
+    assert chunk == 32 * record["kv_bytes_per_token"]
+    assert evidence["store_hits"] > 0
+    assert evidence["loaded_bytes"] == chunk * evidence["store_hits"]
+    assert evidence["served_bytes"] == evidence["loaded_bytes"]
+    assert evidence["taken_bytes"] == evidence["saved_bytes"]
+    assert 0 < evidence[f"{tier}_hit_tokens"] <= 32 * evidence["store_hits"]
+    assert evidence["corrupt_chunks"] == evidence["dropped_chunks"] == evidence["failed_requests"] == 0
+
+
+def test_without_a_tier_nothing_is_loaded_and_bytes_of_a_store_are_unknown(records):
+    record, _ = records["none"]
+    assert record["evidence"]["loaded_bytes"] == 0
+    assert record["evidence"]["served_bytes"] is None
+    assert record["evidence"]["device_share"] is None
+    assert (record["valid"], record["served_from"]) == (True, "recompute")
+
+
+def test_dram_serves_from_ram_and_a_files_cell_says_where_it_served_from(records):
+    assert (records["dram"][0]["valid"], records["dram"][0]["served_from"]) == (True, "ram")
+    files, _ = records["files"]
+    share = files["evidence"]["device_share"]
+    from_ssd = share is not None and share >= 0.8
+    assert files["served_from"] == ("ssd" if from_ssd else "ram")
+    assert files["valid"] == from_ssd
+    assert bool(files["reasons"]) != from_ssd
+
+
+def test_a_tier_saves_computing(records):
+    computed = {name: record["evidence"]["computed_tokens"] for name, (record, _) in records.items()}
+    assert computed["dram"] < computed["none"]
+    assert computed["files"] < computed["none"]
+
+
+@pytest.mark.parametrize("name", STORES)
+def test_samples_are_one_entry_per_request_and_sum_to_the_evidence(records, name):
+    record, _ = records[name]
+    samples, evidence = record["requests"], record["evidence"]
+    assert {len(column) for column in samples.values()} == {evidence["sent_requests"]}
+    for column in ("computed_tokens", "loaded_bytes", "hbm_hit_tokens", "dram_hit_tokens", "store_hit_tokens"):
+        assert sum(samples[column]) == evidence[column]
+    assert sum(samples["in_window"]) == record["values"]["requests"]
+
+
+@pytest.mark.parametrize("name", ["dram", "files"])
+def test_nothing_is_left_on_disk(records, name):
+    _, folder = records[name]
+    assert (folder / "data").is_dir()
+    assert list((folder / "data").iterdir()) == []
+
+
+def test_repeats_are_paired_across_scenarios_and_differ_from_one_another(records, tmp_path):
+    prompts = {name: sorted(record["requests"]["prompt_tokens"]) for name, (record, _) in records.items()}
+    assert prompts["none"] == prompts["dram"] == prompts["files"]
+    second = measure_cell(cell(tmp_path, "none", repeat=2))
+    assert second["seed"] != records["none"][0]["seed"]
+    assert sorted(second["requests"]["prompt_tokens"]) != prompts["none"]
+    seeds = {cell(tmp_path, name, load, 2).seed for name in STORES for load in (1, 2)}
+    assert seeds == {second["seed"]}
+
+
+def test_a_disk_without_room_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10, 9, 1))
+    with pytest.raises(UserError, match=r"scenario files: about \d+\.\d GB needed on the disk of .*data_dir"):
+        measure_cell(cell(tmp_path, "files"))
+    assert [path for path in (tmp_path / "data").rglob("*") if path.is_file()] == []
+
+
+def test_memory_without_room_is_refused(tmp_path, monkeypatch):
+    memory = namedtuple("memory", "available")
+    monkeypatch.setattr("workflow.hyperkv.cells.psutil.virtual_memory", lambda: memory(1))
+    with pytest.raises(UserError, match="needed in memory.*dram_pool_bytes"):
+        measure_cell(cell(tmp_path, "dram"))
+
+
+def test_a_chunk_longer_than_every_context_is_refused(tmp_path):
+    wrong = cell(tmp_path, "dram")
+    wrong.scenario["chunk_tokens"] = 4096
+    with pytest.raises(UserError, match="scenario dram: chunk_tokens 4096 exceeds the workload's longest context"):
+        measure_cell(wrong)
+    assert not Path(wrong.spec["data_dir"]).exists()
+
+
+def test_a_context_longer_than_the_models_is_refused(tmp_path):
+    wrong = cell(tmp_path, "none")
+    wrong.spec["workload"] |= {"conversations": 1, "turns": [2, 2], "prefix_tokens": [140_000, 140_000]}
+    with pytest.raises(UserError, match=r"workload: a context of 14\d+ tokens exceeds .*max_context_tokens"):
+        measure_cell(wrong)

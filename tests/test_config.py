@@ -1,0 +1,288 @@
+"""Checking the config: defaults, sizes, chunk lists, the slices of the stages, and one line per mistake."""
+
+import json
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workflow.hyperkv.config import (
+    checked,
+    loads_of,
+    longest_context_tokens,
+    parse_size,
+    profile_spec,
+    selected,
+    sweep_spec,
+)
+from workflow.hyperkv.errors import UserError
+
+BASE: dict[str, Any] = {
+    "engine": "replay",
+    "model": "config/models/llama-3.2-1b.json",
+    "gpu": "config/gpus/h100.yaml",
+    "workload": {"kind": "multi_turn", "conversations": 4, "turns": [2, 4], "prefix_tokens": [100, 200]},
+    "experiment": {"scenarios": ["none", "dram", "files"]},
+    "scenarios": {
+        "none": {"tier": "none"},
+        "dram": {
+            "tier": "dram",
+            "store": "dram",
+            "connector": "inprocess",
+            "chunk_tokens": [32, 64],
+            "dram_pool_bytes": "64 MiB",
+        },
+        "files": {"tier": "ssd", "store": "files", "connector": "inprocess", "loads": [1]},
+        "rocksdb": {"tier": "ssd", "store": "rocksdb", "connector": "resp", "settings": {"direct_io": "yes"}},
+    },
+    "profile": {"scenarios": ["dram", "files"], "value_bytes": ["1.5 KiB", 4096]},
+}
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    """BASE with the value at a dotted path replaced."""
+    config = deepcopy(BASE)
+    *parents, last = path.split(".")
+    section = config
+    for name in parents:
+        section = section.setdefault(name, {})
+    section[last] = value
+    return config
+
+
+def without(path: str) -> dict[str, Any]:
+    """BASE without the key at a dotted path."""
+    config = deepcopy(BASE)
+    *parents, last = path.split(".")
+    section = config
+    for name in parents:
+        section = section[name]
+    del section[last]
+    return config
+
+
+def test_defaults_are_filled_at_every_depth():
+    config = checked(BASE)
+    assert config["kv_dtype"] == "auto"
+    assert config["replay"]["block_tokens"] == 16
+    assert config["evidence"] == {"device_share_min": 0.8}
+    assert config["experiment"] == {
+        "scenarios": ["none", "dram", "files"],
+        "loads": [2, 4, 8],
+        "active_conversations": None,
+        "repeats": 3,
+        "seed": 1,
+    }
+    assert config["scenarios"]["files"]["settings"] == {}
+    assert config["scenarios"]["none"]["chunk_tokens"] == 64
+
+
+def test_what_is_given_is_kept_and_the_input_is_left_alone():
+    given_config = changed("replay.block_tokens", 32)
+    before = deepcopy(given_config)
+    assert checked(given_config)["replay"]["block_tokens"] == 32
+    assert given_config == before
+
+
+def test_sizes_are_bytes():
+    config = checked(BASE)
+    assert config["scenarios"]["dram-32"]["dram_pool_bytes"] == 64 << 20
+    assert config["replay"]["hbm_kv_bytes"] == 128 << 20
+    assert config["profile"]["value_bytes"] == [1536, 4096]
+    assert config["scenarios"]["files"]["dram_pool_bytes"] is None
+
+
+def test_a_list_of_chunks_becomes_one_scenario_per_size():
+    scenarios = checked(BASE)["scenarios"]
+    assert list(scenarios) == ["none", "dram-32", "dram-64", "files", "rocksdb"]
+    assert [scenarios[name]["chunk_tokens"] for name in ("dram-32", "dram-64", "files")] == [32, 64, 64]
+    assert {scenarios[name]["family"] for name in ("dram-32", "dram-64")} == {"dram"}
+
+
+def test_selected_takes_families_and_single_names_in_order():
+    config = checked(BASE)
+    assert selected(config, ["files", "dram"]) == ["files", "dram-32", "dram-64"]
+    assert selected(config, ["dram-64", "none"]) == ["dram-64", "none"]
+    assert selected(config, []) == []
+
+
+def test_a_scenarios_own_loads_come_first():
+    config = checked(BASE)
+    assert loads_of(config, "files") == [1]
+    assert loads_of(config, "dram-32") == [2, 4, 8]
+    assert json.loads(sweep_spec(config, "files"))["loads"] == [1]
+
+
+def test_sweep_spec_is_its_scenarios_slice_only():
+    spec = json.loads(sweep_spec(checked(BASE), "dram-32"))
+    assert set(spec) == {
+        *("engine", "model", "kv_dtype", "gpu", "data_dir", "workload", "replay", "evidence"),
+        *("scenario", "loads", "seed", "active_conversations"),
+    }
+    assert spec["scenario"]["name"] == "dram-32"
+    assert not {"loads", "family"} & set(spec["scenario"])
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("profile.repeats", 9),
+        ("figures.baseline", "files"),
+        ("experiment.repeats", 7),
+        ("experiment.scenarios", ["dram"]),
+        ("scenarios.rocksdb.connections", 9),
+        ("scenarios.dram.chunk_tokens", [32, 64, 128]),
+    ],
+)
+def test_sweep_spec_does_not_move_with_what_is_not_its_own(path, value):
+    assert sweep_spec(checked(changed(path, value)), "dram-32") == sweep_spec(checked(BASE), "dram-32")
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("experiment.loads", [1]),
+        ("experiment.seed", 2),
+        ("replay.hbm_kv_bytes", "1 GiB"),
+        ("workload.conversations", 5),
+        ("scenarios.dram.connections", 3),
+        ("evidence.device_share_min", 0.5),
+    ],
+)
+def test_sweep_spec_moves_with_what_its_cells_depend_on(path, value):
+    assert sweep_spec(checked(changed(path, value)), "dram-32") != sweep_spec(checked(BASE), "dram-32")
+
+
+def test_the_order_of_keys_and_the_spelling_of_sizes_change_no_spec():
+    reordered = dict(reversed(changed("scenarios.dram.dram_pool_bytes", 64 << 20).items()))
+    assert sweep_spec(checked(reordered), "dram-64") == sweep_spec(checked(BASE), "dram-64")
+
+
+def test_profile_spec_has_the_store_but_no_chunk():
+    spec = json.loads(profile_spec(checked(BASE), "dram"))
+    assert spec["scenario"]["name"] == "dram"
+    assert "chunk_tokens" not in spec["scenario"]
+    assert spec["value_bytes"] == [1536, 4096]
+    assert profile_spec(checked(changed("scenarios.dram.chunk_tokens", 64)), "dram") == profile_spec(
+        checked(BASE), "dram"
+    )
+
+
+def test_keys_of_another_workload_kind_are_left_out():
+    workload = {**BASE["workload"], "documents": 3, "trace": "nowhere.jsonl", "reuse": "zipf"}
+    assert checked(changed("workload", workload))["workload"] == BASE["workload"]
+
+
+@pytest.mark.parametrize(
+    ("workload", "longest"),
+    [
+        ({"kind": "multi_turn", "turns": [2, 4], "prefix_tokens": [1, 200], "user_tokens": [1, 10]}, 680),
+        ({"kind": "multi_turn", "turns": [2, 4], "max_context_tokens": 500}, 500),
+        ({"kind": "long_documents"}, None),
+        (
+            {
+                "kind": "long_documents",
+                "document_tokens": [1, 500],
+                "question_tokens": [1, 20],
+                "answer_tokens": [1, 30],
+            },
+            550,
+        ),
+        ({"kind": "mooncake", "trace": "t.jsonl"}, None),
+    ],
+)
+def test_longest_context(workload, longest):
+    assert longest_context_tokens(workload) == longest
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "smoke.yaml"])
+def test_the_configs_that_are_shipped_are_good(name):
+    def merge(low: Any, high: Any) -> Any:
+        if not (isinstance(low, dict) and isinstance(high, dict)):
+            return high
+        return {key: merge(low[key], high[key]) if key in low and key in high else {**low, **high}[key]
+                for key in {**low, **high}}  # fmt: skip
+
+    config: Any = {}
+    for file in dict.fromkeys(["scenarios.yaml", "config.yaml", name]):
+        config = merge(config, yaml.safe_load((Path("config") / file).read_text()))
+    full = checked(config)
+    assert all(json.loads(sweep_spec(full, name)) for name in selected(full, full["experiment"]["scenarios"]))
+
+
+MISTAKES = {
+    "unknown key": (changed("scenarios.dram.chunk_token", 64), "scenarios.dram.chunk_token", "mean chunk_tokens?"),
+    "unknown top key": (changed("zzz", 1), "zzz", "allowed are engine, model"),
+    "wrong unit": (changed("replay.hbm_kv_bytes", "512MB"), "replay.hbm_kv_bytes", "'512 MiB'"),
+    "wrong unit or null": (changed("scenarios.dram.dram_pool_bytes", "1 MB"), "dram_pool_bytes", "'512 MiB'"),
+    "wrong unit in a list": (changed("profile.value_bytes", ["1 TB"]), "profile.value_bytes.0", "'512 MiB'"),
+    "size 0": (changed("replay.staging_bytes", "0 MiB"), "staging_bytes", "at least 1"),
+    "less than a byte": (changed("replay.staging_bytes", "0.0001 KiB"), "staging_bytes", "at least 1"),
+    "unknown store": (changed("scenarios.files.store", "tape"), "scenarios.files.store", "files, valkey"),
+    "unknown tier": (changed("scenarios.files.tier", "hdd"), "scenarios.files.tier", "none, dram, ssd"),
+    "unknown connector": (changed("scenarios.files.connector", "x"), "files.connector", "inprocess, redis, resp"),
+    "store of another tier": (changed("scenarios.files.store", "dram"), "scenarios.files.store", "rocksdb"),
+    "connector of another store": (
+        changed("scenarios.files.connector", "resp"),
+        "scenarios.files.connector",
+        "choose inprocess",
+    ),
+    "no store": (without("scenarios.files.store"), "scenarios.files.store", "tier ssd needs it"),
+    "no pool": (without("scenarios.dram.dram_pool_bytes"), "scenarios.dram.dram_pool_bytes", "needs its size"),
+    "chunk 0": (changed("scenarios.files.chunk_tokens", 0), "scenarios.files.chunk_tokens", "at least 1"),
+    "chunk 0 in a list": (changed("scenarios.dram.chunk_tokens", [0]), "scenarios.dram.chunk_tokens", "at least 1"),
+    "chunk of half a block": (changed("scenarios.files.chunk_tokens", 24), "files.chunk_tokens", "multiple of"),
+    "chunk too long": (changed("scenarios.files.chunk_tokens", 4096), "files.chunk_tokens", "longest context (960"),
+    "load 0": (changed("experiment.loads", [0]), "experiment.loads.0", "at least 1"),
+    "no loads": (changed("experiment.loads", []), "experiment.loads", "not empty"),
+    "a load twice": (changed("experiment.loads", [2, 2]), "experiment.loads", "none twice"),
+    "loads not a list": (changed("experiment.loads", 4), "experiment.loads", "a list, each an integer"),
+    "range of three": (changed("workload.turns", [1, 2, 3]), "workload.turns", "[lowest, highest]"),
+    "no model file": (changed("model", "config/models/gone.json"), "model", "config/models/llama-3.2-1b.json"),
+    "no gpu file": (changed("gpu", "config/gpus/gone.yaml"), "gpu", "config/gpus/h100.yaml"),
+    "unknown scenario": (changed("experiment.scenarios", ["tape"]), "experiment.scenarios", "'tape'; scenarios has"),
+    "unknown profiled scenario": (changed("profile.scenarios", ["x"]), "profile.scenarios", "'x'; scenarios has"),
+    "profile of no tier": (changed("profile.scenarios", ["none"]), "profile.scenarios", "leave it out"),
+    "profile of half a scenario": (
+        changed("profile.scenarios", ["rocksdb"]) | {"scenarios": without("scenarios.rocksdb.store")["scenarios"]},
+        "scenarios.rocksdb.store",
+        "tier ssd needs it",
+    ),
+    "baseline unknown": (changed("figures.baseline", "tape"), "figures.baseline", "not among the experiment's"),
+    "baseline not measured": (changed("figures.baseline", "rocksdb"), "figures.baseline", "experiment's scenarios"),
+    "chunk of no scenario": (changed("figures.chunk_tokens", 128), "figures.chunk_tokens", "one of 32, 64"),
+    "negative repeats": (changed("experiment.repeats", -1), "experiment.repeats", "at least 1"),
+    "text for a number": (changed("experiment.repeats", "three"), "experiment.repeats", "an integer"),
+    "text for a section": (changed("replay", "fast"), "replay", "a mapping"),
+    "share above 1": (changed("evidence.device_share_min", 2), "evidence.device_share_min", "at most 1"),
+    "clients 0": (changed("experiment.active_conversations", 0), "active_conversations", "at least 1, or null"),
+    "yes as YAML reads it": (
+        changed("scenarios.files.settings", {"direct_io": True}),
+        "scenarios.files.settings.direct_io",
+        "text or an integer",
+    ),
+    "bad name": (changed("scenarios", {"No": {"tier": "none"}}), "scenarios", "^[a-z]"),
+    "missing": (without("workload.kind"), "workload.kind", "missing"),
+}
+
+
+@pytest.mark.parametrize(("config", "key", "allowed"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_one_line_with_the_key_and_what_is_allowed(config, key, allowed):
+    with pytest.raises(UserError) as caught:
+        checked(config)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith("config: ")
+    assert key in message
+    assert allowed in message
+
+
+@given(number=st.integers(1, 1 << 20), unit=st.sampled_from(["KiB", "MiB", "GiB"]), space=st.sampled_from(["", " "]))
+def test_parse_size(number, unit, space):
+    shift = {"KiB": 10, "MiB": 20, "GiB": 30}[unit]
+    assert parse_size(f"{number}{space}{unit}") == number << shift
+    assert parse_size(f"{number}.5{space}{unit}") == (2 * number + 1) << (shift - 1)
