@@ -3,6 +3,7 @@
 import itertools
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,6 @@ PAIRS = [("dram", "inprocess"), ("files", "inprocess"), *SERVER_PAIRS]
 CONNECTOR_OF = {"dram": "inprocess", "files": "inprocess", "valkey": "resp", "rocksdb": "resp"}
 
 _numbers = itertools.count()
-_payloads: dict[int, Payload] = {}
 
 
 def new_keys(count: int) -> list[bytes]:
@@ -30,8 +30,9 @@ def new_keys(count: int) -> list[bytes]:
     return [next(_numbers).to_bytes(4, "big") * 8 for _ in range(count)]
 
 
+@cache
 def payload(size: int) -> Payload:
-    return _payloads.setdefault(size, Payload(size))
+    return Payload(size)
 
 
 def values_of(keys: list[bytes], size: int) -> list[np.ndarray]:
@@ -46,7 +47,7 @@ def store_config(folder: Path, store: str, **changes) -> StoreConfig:
     """A configuration in `folder`, a RAM store bounded at 64 values of the largest size."""
     capacity = 64 * LARGEST if store == "dram" else None
     defaults = {"value_bytes": LARGEST, "capacity_bytes": capacity, "log": folder / f"{store}.log"}
-    return StoreConfig(directory=folder / store, **(defaults | changes))
+    return StoreConfig(**({"directory": folder / store} | defaults | changes))
 
 
 def eventually(condition: Callable[[], bool], within_s: float = 5.0) -> bool:

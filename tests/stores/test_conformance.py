@@ -1,4 +1,4 @@
-"""Every (store, connector) pair against the one contract of Store and Connector, then each store's own bound."""
+"""Every (store, connector) pair against the contract of Store and Connector, then each store's own bound."""
 
 import contextlib
 import os

@@ -191,11 +191,10 @@ def draw_value_size(tables: Tables) -> Figure:
     ]
     figure, row = plt.subplots(1, 3, figsize=(13, 4.6), sharey=True)
     names = labels(values)
+    values = values.assign(valid=(values["operation"] != "get_cold") | values["cold"].astype(bool))
     for axes, (operation, title) in zip(row, panels, strict=True):
         for scenario, line in values[values["operation"] == operation].groupby("scenario", sort=False):
-            line = line.sort_values("value_bytes").assign(
-                valid=lambda t: (t["operation"] != "get_cold") | t["cold"]
-            )
+            line = line.sort_values("value_bytes")
             style = _style(line.iloc[0])
             mebibytes = line.assign(value_mib=line["value_bytes"] / 2**20)
             _error_bars(axes, mebibytes, None, "gbps", style["color"], x="value_mib")
@@ -214,7 +213,7 @@ def draw_value_size(tables: Tables) -> Figure:
         axes.set(xlabel="value (MiB)", title=title)
     row[0].set_ylabel("GB/s (10⁹ bytes per second, median)")
     figure.suptitle("Each store alone: throughput against value size", fontsize=11)
-    _legend(row[0], values)
+    _legend(row[0], values, hollow="page cache not dropped")
     figure.tight_layout()
     return figure
 
@@ -342,15 +341,16 @@ def _hollow(axes: Axes, line: pd.DataFrame, x: str, y: str, style: dict) -> None
     )  # fmt: skip
 
 
-def _legend(axes: Axes, rows: pd.DataFrame, note: str = "") -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    if "valid" in rows and not rows["valid"].all():
+def _legend(axes: Axes, rows: pd.DataFrame, note: str = "", hollow: str = "invalid, see cells.csv") -> None:
+    handles, texts = axes.get_legend_handles_labels()
+    if not rows["valid"].all():
         handles.append(Line2D([], [], linestyle="none", marker="o", markerfacecolor="white", color="#666666"))
-        labels.append("hollow: invalid, see cells.csv")
-    handles.append(Line2D([], [], color="#666666", alpha=0.45, linewidth=3))
-    labels.append("95 % interval over repeats")
+        texts.append(f"hollow: {hollow}")
+    if any(rows[column].notna().any() for column in rows if column.endswith("_low")):
+        handles.append(Line2D([], [], color="#666666", alpha=0.45, linewidth=3))
+        texts.append("95 % interval over repeats")
     legend = axes.legend(
-        handles, labels, fontsize=8, loc="best", title=note or None, title_fontsize=8, handlelength=3
+        handles, texts, fontsize=8, loc="best", title=note or None, title_fontsize=8, handlelength=3
     )
     legend.get_frame().set_alpha(0.85)
 

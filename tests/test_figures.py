@@ -1,0 +1,307 @@
+"""The four figures from synthetic tables: what they draw, what they refuse, and the same bytes every time."""
+
+import json
+import sys
+from itertools import product
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+
+from workflow.hyperkv import figures
+from workflow.hyperkv.errors import UserError
+from workflow.hyperkv.figures import DRAWINGS, Tables
+from workflow.hyperkv.tables import SUMMARISED
+
+WAYS = {
+    "none": ("none", "", ""),
+    "dram": ("dram", "dram", "inprocess"),
+    "files": ("ssd", "files", "inprocess"),
+    "valkey_resp": ("dram", "valkey", "resp"),
+    "rocksdb_resp": ("ssd", "rocksdb", "resp"),
+    "rocksdb_redis": ("ssd", "rocksdb", "redis"),
+}
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    """Figures of a test are closed after it."""
+    yield
+    plt.close("all")
+
+
+def scenario_rows(families=tuple(WAYS), chunks=(16, 64), loads=(1, 4), interval=True) -> pd.DataFrame:
+    """Rows of scenarios.csv; every value differs from row to row."""
+    rows = []
+    for family in families:
+        tier, store, connector = WAYS[family]
+        for chunk, load in product(chunks if tier != "none" else (64,), loads):
+            row = {
+                "engine": "replay",
+                "model": "llama-3.2-1b",
+                "gpu": "H100",
+                "gpu_scaled_from": "llama-3.1-8b",
+                "scenario": family if tier == "none" else f"{family}-{chunk}",
+                "tier": tier,
+                "store": store,
+                "connector": connector,
+                "chunk_tokens": chunk,
+                "connections": 2,
+                "dram_pool_bytes": None,
+                "save_decode_cache": True,
+                "chunk_bytes": chunk << 15,
+                "comparable_digest": "abc",
+                "load": load,
+                "repeats": 3,
+                "valid_repeats": 3,
+                "valid": True,
+                "served_from": "ram",
+                "reasons": "",
+            }
+            for name in SUMMARISED:
+                value = 0.5 + len(rows) / 100
+                ends = (value - 0.1, value + 0.1) if interval else (None, None)
+                row |= {name: value, f"{name}_low": ends[0], f"{name}_high": ends[1]}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def value_rows(scenarios=("dram", "files", "rocksdb_resp"), cold=True) -> pd.DataFrame:
+    """Rows of values.csv."""
+    rows = []
+    for scenario, operation, size in product(scenarios, ("set", "get_warm", "get_cold"), (1 << 18, 1 << 20)):
+        tier, store, connector = WAYS[scenario]
+        if tier == "dram" and operation == "get_cold":
+            continue
+        gbps = 1 + len(rows) / 10
+        row = {"scenario": scenario, "tier": tier, "store": store, "connector": connector, "connections": 2}
+        row |= {"value_bytes": size, "operation": operation, "cold": cold and operation == "get_cold"}
+        rows.append(row | {"gbps": gbps, "gbps_low": gbps - 0.1, "gbps_high": gbps + 0.1, "repeats": 3})
+    return pd.DataFrame(rows) if rows else value_rows().head(0)
+
+
+def tables(scenarios=None, values=None, chunk=64) -> Tables:
+    """Tables as figures.main reads them."""
+    return Tables(
+        scenarios=scenario_rows() if scenarios is None else scenarios,
+        values=value_rows() if values is None else values,
+        chunk_tokens=chunk,
+    )
+
+
+def draw_files(folder: Path, monkeypatch, figure: str, chunk: int = 64, scenarios=None, values=None) -> tuple:
+    """Run the stage's main from CSV files; the bytes of the SVG and the PNG."""
+    folder.mkdir()
+    made = tables(scenarios, values)
+    made.scenarios.to_csv(folder / "scenarios.csv", index=False)
+    made.values.to_csv(folder / "values.csv", index=False)
+    spec = json.dumps({"figures": {"chunk_tokens": chunk, "baseline": None}})
+    arguments = ["--figure", figure, "--tables", folder, "--spec", spec]
+    arguments += ["--svg", folder / "f.svg", "--png", folder / "f.png"]
+    monkeypatch.setattr(sys, "argv", ["figures", *map(str, arguments)])
+    with plt.rc_context():
+        figures.main()
+    return (folder / "f.svg").read_bytes(), (folder / "f.png").read_bytes()
+
+
+def points(axes: Axes, hollow: bool) -> set[tuple[float, float]]:
+    """Points drawn with hollow or with filled markers, the line of markers only or not."""
+    return {
+        (float(x), float(y))
+        for line in axes.lines
+        if line.get_marker() not in ("None", "none", "", None)
+        if (to_hex(line.get_markerfacecolor()) == "#ffffff") == hollow
+        for x, y in line.get_xydata()
+    }
+
+
+def legend_of(axes: Axes) -> list[str]:
+    return [text.get_text() for text in axes.get_legend().get_texts()]
+
+
+def all_text(figure) -> str:
+    return "\n".join(text.get_text() for text in figure.findobj(plt.Text))
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_every_figure_is_written_as_svg_and_png_and_twice_the_same(tmp_path, monkeypatch, name):
+    svg, png = draw_files(tmp_path / "1", monkeypatch, name)
+    assert b"<svg" in svg[:600]
+    assert png.startswith(b"\x89PNG")
+    assert draw_files(tmp_path / "2", monkeypatch, name)[0] == svg
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_what_changes_in_the_tables_changes_the_picture(tmp_path, monkeypatch, name):
+    scenarios, values = scenario_rows(), value_rows()
+    scenarios["rps_per_gpu"] *= 1 + scenarios.index / 50
+    values["gbps"] *= 1 + values.index / 50
+    first = draw_files(tmp_path / "1", monkeypatch, name)[0]
+    assert draw_files(tmp_path / "2", monkeypatch, name, scenarios=scenarios, values=values)[0] != first
+
+
+@pytest.mark.parametrize("name", ["tier_tradeoff", "chunk", "transport_medium"])
+def test_replay_is_named_in_the_title(name):
+    assert "engine replay: real stores and bytes, modelled GPU time" in all_text(DRAWINGS[name](tables()))
+    vllm = scenario_rows().assign(engine="vllm")
+    text = all_text(DRAWINGS[name](tables(vllm)))
+    assert "engine vllm" in text
+    assert "modelled GPU" not in text
+
+
+def test_tier_tradeoff_draws_every_valid_cell_once_at_the_chunk():
+    rows = scenario_rows()
+    axes = figures.draw_tier_tradeoff(tables(rows)).axes[0]
+    wanted = rows[(rows["tier"] == "none") | (rows["chunk_tokens"] == 64)]
+    assert points(axes, hollow=False) == set(zip(wanted["tps_per_user"], wanted["rps_per_gpu"], strict=True))
+    assert points(axes, hollow=True) == set()
+    assert not any("hollow" in text for text in legend_of(axes))
+
+
+def invalid_at(rows: pd.DataFrame, scenario: str, load: int) -> pd.Series:
+    """Make one row invalid in place; that row."""
+    chosen = (rows["scenario"] == scenario) & (rows["load"] == load)
+    rows.loc[chosen, "valid"] = False
+    return rows[chosen].iloc[0]
+
+
+def test_invalid_cells_are_hollow_in_tier_tradeoff():
+    rows = scenario_rows()
+    row = invalid_at(rows, "files-64", 4)
+    axes = figures.draw_tier_tradeoff(tables(rows)).axes[0]
+    assert points(axes, hollow=True) == {(row["tps_per_user"], row["rps_per_gpu"])}
+    assert "hollow: invalid, see cells.csv" in legend_of(axes)
+
+
+def test_invalid_cells_are_hollow_in_chunk():
+    rows = scenario_rows()
+    row = invalid_at(rows, "files-16", 4)
+    left, right = figures.draw_chunk(tables(rows)).axes
+    assert points(left, hollow=True) == {(16, row["hit_rate"])}
+    assert points(right, hollow=True) == {(16, row["rps_per_gpu"])}
+
+
+def test_invalid_cells_are_hollow_in_transport_medium():
+    rows = scenario_rows()
+    row = invalid_at(rows, "files-64", 4)
+    for axes, column in zip(figures.draw_transport_medium(tables(rows)).axes, ("ttft_p50_ms", "rps_per_gpu"), strict=True):
+        bars = {bar.get_height(): bar.get_facecolor()[3] for bar in axes.patches}
+        assert len(bars) == 4
+        assert [height for height, alpha in bars.items() if alpha == 0] == [row[column]]
+
+
+@pytest.mark.parametrize("cold", [True, False])
+def test_a_get_that_was_not_cold_is_hollow(cold):
+    values = value_rows(cold=cold)
+    *warm, last = figures.draw_value_size(tables(values=values)).axes
+    assert all(points(axes, hollow=True) == set() for axes in warm)
+    expected = values[values["operation"] == "get_cold"]
+    drawn = set(zip(expected["value_bytes"] / 2**20, expected["gbps"], strict=True))
+    assert points(last, hollow=False) == drawn
+    assert points(last, hollow=True) == (set() if cold else drawn)
+    assert ("hollow: page cache not dropped" in legend_of(warm[0])) == (not cold)
+
+
+@pytest.mark.parametrize("name", ["tier_tradeoff", "chunk", "transport_medium"])
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("comparable_digest", "other"), ("engine", "vllm"), ("connections", 8), ("save_decode_cache", False)],
+)
+def test_scenarios_that_are_not_alike_are_refused_by_column(name, column, value):
+    rows = scenario_rows()
+    rows[column] = rows[column].astype(object).where(~rows["scenario"].str.startswith("files"), value)
+    with pytest.raises(UserError, match=f"differ in {column}.*like with like") as caught:
+        DRAWINGS[name](tables(rows))
+    assert "files-64" in str(caught.value) or "files" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_tier_none_need_not_share_what_only_caches_have():
+    rows = scenario_rows()
+    rows.loc[rows["tier"] == "none", ["connections", "chunk_tokens"]] = 7
+    assert len(figures.draw_tier_tradeoff(tables(rows)).axes) == 1
+
+
+@pytest.mark.parametrize("name", ["tier_tradeoff", "transport_medium"])
+@pytest.mark.parametrize("families", [tuple(WAYS), ("dram", "files")])
+def test_a_chunk_that_was_not_measured_is_named(name, families):
+    with pytest.raises(UserError, match=r"figures\.chunk_tokens: no scenario has chunk 128; there are 16, 64$"):
+        DRAWINGS[name](tables(scenario_rows(families), chunk=128))
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+@pytest.mark.parametrize(
+    "scenarios",
+    [
+        scenario_rows(("none",)),
+        scenario_rows(("dram",), chunks=(64,)),
+        scenario_rows(("rocksdb_redis",)),
+        scenario_rows(loads=(1,)),
+        scenario_rows(interval=False),
+        scenario_rows(("none", "dram"), loads=(1,), interval=False),
+        scenario_rows().assign(valid=False),
+        scenario_rows().assign(**dict.fromkeys(SUMMARISED)),
+    ],
+    ids=["none", "one", "redis", "one load", "no interval", "least", "all invalid", "all unknown"],
+)
+def test_poor_tables_still_draw(tmp_path, monkeypatch, name, scenarios):
+    svg, _ = draw_files(tmp_path / "1", monkeypatch, name, scenarios=scenarios, values=value_rows(()))
+    assert b">nan" not in svg.lower()
+    assert svg.endswith(b"</svg>\n")
+
+
+def test_no_profile_and_a_single_chunk_are_said_in_words():
+    assert "No store was profiled" in all_text(figures.draw_value_size(tables(values=value_rows(()))))
+    assert "more than one chunk size" in all_text(figures.draw_chunk(tables(scenario_rows(chunks=(64,)))))
+
+
+def test_unknown_hit_rates_and_bars_are_dashes():
+    rows = scenario_rows()
+    rows.loc[rows["scenario"] == "files-64", ["hit_rate", "rps_per_gpu"]] = None
+    text = all_text(figures.draw_tier_tradeoff(tables(rows))) + all_text(figures.draw_transport_medium(tables(rows)))
+    assert "nan" not in text
+    assert "hit rate -" in text
+
+
+def test_the_legend_names_an_interval_only_where_there_is_one():
+    bars = [figures.draw_tier_tradeoff(tables(scenario_rows(interval=flag))).axes[0] for flag in (True, False)]
+    assert ["95 % interval over repeats" in legend_of(axes) for axes in bars] == [True, False]
+
+
+@pytest.mark.parametrize("name", ["tier_tradeoff", "chunk", "value_size"])
+def test_no_legend_has_a_label_twice(name):
+    twin = scenario_rows(("rocksdb_resp",))
+    twin["scenario"] = twin["scenario"].str.replace("rocksdb_resp", "tuned")
+    rows = pd.concat([scenario_rows(), twin], ignore_index=True)
+    values = pd.concat([value_rows(), value_rows(("rocksdb_resp",)).assign(scenario="tuned")], ignore_index=True)
+    figure = DRAWINGS[name](tables(rows, values))
+    legends = [legend_of(axes) for axes in figure.axes if axes.get_legend()]
+    assert legends
+    for texts in legends:
+        assert len(texts) == len(set(texts))
+        assert any("tuned" in text for text in texts)
+
+
+def test_two_families_of_one_store_are_two_lines_in_chunk():
+    twin = scenario_rows(("files",)).assign(rps_per_gpu=9.0)
+    twin["scenario"] = twin["scenario"].str.replace("files", "files_direct")
+    rows = pd.concat([scenario_rows(("files",)), twin], ignore_index=True)
+    _, right = figures.draw_chunk(tables(rows)).axes
+    lines = [line for line in right.lines if line.get_linestyle() == "-" and line.get_marker() == "s"]
+    assert sorted(len(line.get_xdata()) for line in lines) == [2, 2]
+    assert [set(line.get_ydata()) for line in lines].count({9.0}) == 1
+
+
+def test_a_store_keeps_its_colour_in_every_figure():
+    made = tables()
+    tradeoff = figures.draw_tier_tradeoff(made).axes[0]
+    bars = figures.draw_transport_medium(made).axes[0]
+    assert {figures.COLOURS[store] for store in ("dram", "files", "valkey", "rocksdb", "none")} <= {
+        to_hex(line.get_color()).upper() for line in tradeoff.lines
+    }
+    assert {to_hex(bar.get_facecolor()).upper() for bar in bars.patches} == {
+        figures.COLOURS[store] for store in ("dram", "files", "valkey", "rocksdb")
+    }

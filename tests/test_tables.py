@@ -1,0 +1,242 @@
+"""From records to tables: the dictionary, medians over valid repeats, paired ratios, the sweep's time."""
+
+import json
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from workflow.hyperkv import tables
+from workflow.hyperkv.errors import UserError
+
+from .record_factory import measured, point, varied
+
+SPEC = json.dumps({"figures": {"baseline": None, "chunk_tokens": 32}})
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """One measured record of scenarios none and dram."""
+    return {name: measured(tmp_path_factory.mktemp(name), name) for name in ("none", "dram")}
+
+
+def run(folder: Path, monkeypatch, records: list, points: list, spec: str = SPEC) -> Path:
+    """Run the stage's main on records; the folder of its tables."""
+    files = {"cells": records, "points": points}
+    for name, lines in files.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    out = folder / "tables"
+    arguments = ["--spec", spec, "--cells", folder / "cells.jsonl", "--points", folder / "points.jsonl", "--out", out]
+    monkeypatch.setattr(sys, "argv", ["tables", *map(str, arguments)])
+    tables.main()
+    return out
+
+
+@pytest.fixture
+def written(tmp_path, monkeypatch, real):
+    """Tables of the two records, twice each, and of a profile."""
+    records = [varied(record, repeat=repeat) for record in real.values() for repeat in (1, 2)]
+    points = [point("files", operation) for operation in ("set", "get_warm", "get_cold")]
+    return run(tmp_path, monkeypatch, records, points)
+
+
+def dictionary() -> dict:
+    return yaml.safe_load(tables.COLUMNS_PATH.read_text())
+
+
+def load(out: Path, name: str) -> pd.DataFrame:
+    return pd.read_parquet(out / f"{name}.parquet") if name == "requests" else pd.read_csv(out / f"{name}.csv")
+
+
+def test_the_dictionary_has_exactly_the_columns_of_every_table(written):
+    names = {path.stem for path in written.iterdir()} - {"columns", "environment"}
+    assert names == set(dictionary())
+    assert {name: list(load(written, name)) for name in names} == {
+        name: list(columns) for name, columns in dictionary().items()
+    }
+    assert list(pd.read_parquet(written / "cells.parquet")) == list(dictionary()["cells"])
+
+
+def test_every_column_has_a_unit_and_a_description():
+    entries = [entry for columns in dictionary().values() for entry in columns.values()]
+    assert all(set(entry) == {"unit", "description"} and all(entry.values()) for entry in entries)
+    assert len(tables.columns_table()) == len(entries)
+
+
+def test_without_a_profile_values_has_its_columns_and_no_rows(tmp_path, monkeypatch, real):
+    values = load(run(tmp_path, monkeypatch, [real["none"]], []), "values")
+    assert list(values) == list(dictionary()["values"])
+    assert values.empty
+
+
+def test_unknown_is_empty_not_0_and_tier_none_stays_a_word(written):
+    cells = pd.read_csv(written / "cells.csv", keep_default_na=False, dtype=str)
+    none = cells[cells["scenario"] == "none"].iloc[0]
+    assert none["tier"] == "none"
+    assert none["served_bytes"] == none["store"] == none["load_gbps"] == ""
+    assert none["loaded_bytes"] == "0"
+
+
+def test_environments_are_named_once(written, real):
+    assert json.loads((written / "environment.json").read_text()) == [
+        *{json.dumps(record["environment"], sort_keys=True): record["environment"] for record in real.values()}.values()
+    ]
+
+
+def test_requests_have_a_row_each(written, real):
+    requests = load(written, "requests")
+    sent = sum(record["evidence"]["sent_requests"] for record in real.values())
+    assert len(requests) == 2 * sent
+    one = requests[(requests["scenario"] == "dram") & (requests["repeat"] == 2)]
+    assert one["computed_tokens"].sum() == real["dram"]["evidence"]["computed_tokens"]
+
+
+def rates(record: dict, values: list, **keys) -> list[dict]:
+    """Repeats 1, 2, … of a record with those RPS/GPU; None is an invalid repeat of 99."""
+    return [
+        varied(record, {"rps_per_gpu": value}, repeat=repeat, **keys)
+        if value is not None
+        else varied(record, {"rps_per_gpu": 99.0}, ("broken disk",), repeat=repeat, **keys)
+        for repeat, value in enumerate(values, 1)
+    ]
+
+
+def test_medians_are_over_valid_repeats_only(real):
+    table = tables.scenarios_table(tables.cells_table(rates(real["dram"], [1.0, None, 3.0])))
+    row = table.iloc[0]
+    assert (row["rps_per_gpu"], row["rps_per_gpu_low"], row["rps_per_gpu_high"]) == (2.0, 1.0, 3.0)
+    assert (row["repeats"], row["valid_repeats"], row["valid"]) == (3, 2, False)
+    assert row["reasons"] == "broken disk"
+
+
+def test_a_group_without_a_valid_repeat_shows_its_medians_and_is_flagged(real):
+    row = tables.scenarios_table(tables.cells_table(rates(real["dram"], [None, None]))).iloc[0]
+    assert (row["rps_per_gpu"], row["valid_repeats"], row["valid"]) == (99.0, 0, False)
+    assert row["reasons"] == "broken disk"
+
+
+def test_rows_are_by_scenario_and_load(real):
+    records = rates(real["dram"], [1.0, 2.0], load=1) + rates(real["dram"], [5.0], load=2) + rates(real["none"], [7.0])
+    table = tables.scenarios_table(tables.cells_table(records))
+    assert [(row["scenario"], row["load"], row["rps_per_gpu"]) for _, row in table.iterrows()] == [
+        ("dram", 1, 1.5),
+        ("dram", 2, 5.0),
+        ("none", 2, 7.0),
+    ]
+    assert pd.isna(table.iloc[1]["rps_per_gpu_low"])
+
+
+def ratio(records: list[dict], **where) -> pd.Series:
+    """The one row of the ratios, dram over others, with those values."""
+    table = tables.ratios_table(tables.cells_table(records), "dram")
+    for column, value in where.items():
+        table = table[table[column] == value]
+    assert len(table) == 1
+    return table.iloc[0]
+
+
+def test_ratios_are_paired_by_repeat(real):
+    # ratios of repeats: 2, 10, 4; the ratio of the medians would be 10 / 2 = 5
+    records = rates(real["dram"], [2.0, 10.0, 40.0]) + rates(real["none"], [1.0, 1.0, 10.0])
+    row = ratio(records, metric="rps_per_gpu", at="load")
+    assert (row["ratio"], row["ratio_low"], row["ratio_high"], row["repeats"]) == (4.0, 2.0, 10.0, 3)
+    assert (row["baseline"], row["scenario"], row["load"]) == ("dram", "none", 2)
+
+
+def test_a_pair_with_an_invalid_half_is_left_out(real):
+    records = rates(real["dram"], [2.0, None, 9.0]) + rates(real["none"], [1.0, 1.0, None])
+    row = ratio(records, metric="rps_per_gpu", at="load")
+    assert (row["ratio"], row["repeats"]) == (2.0, 1)
+
+
+def test_ratio_at_equal_tps_per_user(real):
+    def curve(name: str, points: list) -> list[dict]:
+        return [
+            varied(real[name], {"tps_per_user": x, "rps_per_gpu": y}, load=load) for load, (x, y) in enumerate(points)
+        ]
+
+    records = curve("dram", [(40.0, 3.0), (20.0, 5.0)]) + curve("none", [(60.0, 0.5), (20.0, 2.5)])
+    assert ratio(records, at="tps_per_user")["ratio"] == pytest.approx(2.0)
+    unknown = curve("dram", [(40.0, 3.0), (20.0, 5.0)]) + curve("none", [(60.0, 0.5), (None, 2.5)])
+    row = ratio(unknown, at="tps_per_user")
+    assert pd.isna(row["ratio"])
+    assert row["repeats"] == 0
+
+
+def test_nothing_finished_gives_no_ratio(real):
+    records = rates(real["dram"], [2.0]) + rates(real["none"], [0.0])
+    assert pd.isna(ratio(records, metric="rps_per_gpu", at="load")["ratio"])
+    two = [varied(record, {"rps_per_gpu": 0.0, "tps_per_user": load}, load=load) for record in real.values() for load in (1, 2)]
+    assert pd.isna(ratio(two, at="tps_per_user")["ratio"])
+
+
+def test_the_default_baseline_is_dram_at_the_figures_chunk(real):
+    other = varied(real["dram"], scenario="dram-64")
+    other["spec"]["scenario"]["chunk_tokens"] = 64
+    cells = tables.cells_table([real["none"], other, real["dram"]])
+    assert tables.default_baseline(cells, {"figures": {"chunk_tokens": 32}}) == "dram"
+    assert tables.default_baseline(cells, {"figures": {"chunk_tokens": 64}}) == "dram-64"
+    assert tables.default_baseline(cells, {"figures": {"chunk_tokens": 16}}) == "dram-64"
+    assert tables.default_baseline(tables.cells_table([real["none"]]), {"figures": {"chunk_tokens": 16}}) is None
+
+
+def test_cells_are_comparable_unless_something_but_the_scenario_differs(real):
+    assert tables.comparable_digest(real["none"]) != tables.comparable_digest(real["dram"])  # other data_dir
+    same = varied(real["dram"])
+    same["spec"]["data_dir"] = real["none"]["spec"]["data_dir"]
+    assert tables.comparable_digest(same) == tables.comparable_digest(real["none"])
+    same["spec"]["loads"] = [9]
+    assert tables.comparable_digest(same) == tables.comparable_digest(real["none"])
+    same["spec"]["replay"]["hbm_kv_bytes"] += 1
+    assert tables.comparable_digest(same) != tables.comparable_digest(real["none"])
+
+
+def jobs(record: dict, starts: list[float], cells: int = 2) -> list[dict]:
+    """Jobs of 10 s with `cells` cells of 4 s each, of which 1 s starts the store."""
+    return [
+        varied(record, repeat=repeat, load=load, cell_s=4.0, start_s=1.0, job_started_at=start, job_s=10.0)
+        for repeat, start in enumerate(starts, 1)
+        for load in range(1, cells + 1)
+    ]
+
+
+def test_sweep_time_is_jobs_over_cells(real):
+    row = tables.sweep_time_table(jobs(real["dram"], [100.0, 112.0])).iloc[0]
+    assert (row["cells"], row["jobs"], row["cells_s"], row["server_starts_s"]) == (4, 2, 16.0, 4.0)
+    assert (row["jobs_s"], row["stage_s"]) == (20.0, 22.0)
+    assert (row["jobs_over_cells"], row["stage_over_cells"]) == (20 / 16, 22 / 16)
+
+
+def test_the_stage_has_no_span_over_several_runs(real):
+    row = tables.sweep_time_table(jobs(real["dram"], [100.0, 5000.0])).iloc[0]
+    assert pd.isna(row["stage_s"])
+    assert pd.isna(row["stage_over_cells"])
+    assert row["jobs_over_cells"] == 20 / 16
+
+
+def test_values_are_medians_and_shares_of_bytes_moved():
+    points = [point("files", "get_cold", repeat=repeat) for repeat in (1, 2, 3)]
+    points.append(point("files", "get_warm", cold=False, device_read_bytes=None))
+    table = tables.values_table(points).set_index("operation")
+    cold = table.loc["get_cold"]
+    assert (cold["gbps"], cold["gbps_low"], cold["gbps_high"], cold["repeats"]) == (2.0, 1.0, 3.0, 3)
+    assert (cold["store_cpu_s_per_gb"], cold["device_read_share"]) == (0.5, 0.5)
+    assert pd.isna(cold["device_write_share"])
+    assert pd.isna(table.loc["get_warm", "device_read_share"])
+    assert cold["cold"]
+    assert not table.loc["get_warm", "cold"]
+
+
+def test_one_repeat_that_was_not_cold_makes_the_point_not_cold():
+    points = [point("files", "get_cold", repeat=repeat, cold=repeat > 1) for repeat in (1, 2)]
+    assert not tables.values_table(points).iloc[0]["cold"]
+
+
+def test_a_broken_line_is_named_with_file_and_line(tmp_path):
+    path = tmp_path / "1.jsonl"
+    path.write_text('{"a": 1}\n{"a": \n')
+    with pytest.raises(UserError, match=r"1\.jsonl:2: not JSON .*delete the file") as caught:
+        tables.read_jsonl([path])
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,159 @@
+"""The workflow as a whole: it runs, and it measures again exactly what a change concerns."""
+
+import csv
+import os
+import shutil
+import time
+
+import pytest
+
+from tests.workflow_helpers import TINY, Checkout, changed
+
+pytestmark = pytest.mark.slow
+
+FIGURES = {f"draw_figure {name}" for name in ("tier_tradeoff", "chunk", "value_size", "transport_medium")}
+AFTER = {"write_tables", "write_summary", *FIGURES}
+SCENARIOS = ["none", "dram-16", "dram-32", "rocksdb_resp", "valkey_resp", "valkey_redis"]
+PROFILE = {"profile_store valkey_resp"}
+
+
+def measured(*scenarios: str) -> set[str]:
+    """The sweep's jobs for scenarios, and what follows them."""
+    return {f"measure_scenario {name} 1" for name in scenarios} | AFTER
+
+
+@pytest.fixture(scope="module")
+def complete(tmp_path_factory) -> tuple[Checkout, str]:
+    """A checkout after a complete run, and what that run printed. Not to be changed."""
+    checkout = Checkout.new(tmp_path_factory.mktemp("complete") / "checkout")
+    status, output = checkout.snakemake(within_s=100)
+    assert status == 0, output
+    return checkout, output
+
+
+@pytest.fixture
+def checkout(complete, tmp_path) -> Checkout:
+    """A copy, in its own folder, of the checkout after a complete run."""
+    return complete[0].copy(tmp_path / "checkout")
+
+
+def test_a_complete_run(complete):
+    checkout, output = complete
+    with (checkout / "results/tables/cells.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["scenario"], row["load"]) for row in rows} == {
+        (name, load) for name in SCENARIOS for load in "12"
+    }
+    assert len(rows) == 12
+    assert {row["failed_requests"] for row in rows} == {"0"}
+    assert all(int(row["loaded_bytes"]) > 0 for row in rows if row["scenario"] != "none")
+    for job in FIGURES:
+        name = job.split()[1]
+        assert (checkout / f"results/figures/{name}.svg").read_text().rstrip().endswith("</svg>")
+        assert (checkout / f"results/figures/{name}.png").read_bytes().startswith(b"\x89PNG")
+    summary = (checkout / "results/tables/summary.txt").read_text()
+    assert all(f"\n{name} " in summary for name in SCENARIOS)
+    assert "hyperkv sweep: cell 12 of 12, 100%, about 0 s left" in output
+    assert "HyperKV is done." in output
+    assert not list(checkout.folder.glob("results/**/*.partial"))
+    assert not list(checkout.folder.glob("results/**/*.tmp"))
+    assert not list(checkout.folder.glob("results/data/*"))
+
+
+def test_nothing_is_left_to_do(complete):
+    assert complete[0].planned() == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "jobs"),
+    [
+        ("workflow/hyperkv/figures.py", FIGURES),
+        ("workflow/hyperkv/summary.py", {"write_summary"}),
+        ("workflow/hyperkv/stores/rocksdb_server.py", measured("rocksdb_resp")),
+        ("workflow/hyperkv/connectors/redis.py", measured("valkey_redis")),
+        ("workflow/hyperkv/connectors/resp.py", measured("rocksdb_resp", "valkey_resp") | PROFILE),
+        ("workflow/hyperkv/profile.py", PROFILE | AFTER),
+    ],
+)
+def test_editing_code_runs_what_uses_it(name, jobs, checkout):
+    with (checkout / name).open("a") as file:
+        file.write("# an edit\n")
+    assert checkout.planned() == jobs
+
+
+def test_editing_the_model_measures_again_but_profiles_no_store(checkout):
+    with (checkout / "config/models/llama-3.2-1b.json").open("a") as file:
+        file.write("\n")
+    assert checkout.planned() == measured(*SCENARIOS)
+
+
+def test_editing_what_no_stage_uses_runs_nothing(checkout):
+    for name in (
+        "README.md",
+        "config/README.md",
+        "Makefile",
+        "tests/test_chunks.py",
+        "workflow/hyperkv/calibrate.py",
+    ):
+        with (checkout / name).open("a") as file:
+            file.write("\n# an edit\n")
+    assert checkout.planned() == set()
+
+
+@pytest.mark.parametrize(
+    ("changes", "jobs"),
+    [
+        ({"scenarios.valkey_resp.loads": [1, 2, 4]}, measured("valkey_resp")),
+        ({"scenarios.dram.chunk_tokens": [16, 32, 48]}, measured("dram-48")),
+        ({"scenarios.dram.dram_pool_bytes": "65 MiB"}, measured("dram-16", "dram-32")),
+        ({"scenarios.valkey_resp.connections": 3}, measured("valkey_resp") | PROFILE),
+        ({"scenarios.files.connections": 3}, set()),
+        ({"profile.repeats": 2}, PROFILE | AFTER),
+        ({"figures.chunk_tokens": 32}, AFTER),
+    ],
+)
+def test_changing_a_key_runs_what_depends_on_it(changes, jobs, checkout):
+    checkout.configure(changed(TINY, changes))
+    assert checkout.planned() == jobs
+
+
+def test_touching_every_file_runs_nothing(checkout):
+    for folder, _, names in os.walk(checkout.folder):
+        for name in names:
+            if ".snakemake" not in folder:
+                os.utime(os.path.join(folder, name))
+    assert checkout.planned() == set()
+
+
+def test_moving_the_checkout_runs_nothing(complete, tmp_path):
+    moved = complete[0].copy(tmp_path / "first place", keep_mtimes=False)
+    shutil.move(moved.folder, tmp_path / "else where")
+    assert Checkout(tmp_path / "else where").planned() == set()
+
+
+def test_a_lost_result_is_measured_again_and_the_others_stay(checkout):
+    lost, kept = (checkout / f"results/sweep/{name}/1.jsonl" for name in ("dram-16", "rocksdb_resp"))
+    before = kept.stat().st_mtime_ns
+    lost.unlink()
+    assert checkout.planned() == measured("dram-16")
+    status, output = checkout.snakemake("tables")
+    assert status == 0, output
+    assert checkout.loads("dram-16") == [1, 2]
+    assert kept.stat().st_mtime_ns == before
+    assert [line for line in output.splitlines() if line.startswith("hyperkv sweep: cell 2 of 2, 100%")]
+
+
+def test_a_thousand_cells_are_planned_within_seconds(tmp_path):
+    checkout = Checkout.new(tmp_path / "checkout")
+    scenario = {"tier": "dram", "store": "valkey", "connector": "resp", "chunk_tokens": [16, 32, 48, 64]}
+    families = {f"family{number}": scenario | {"connections": number + 1} for number in range(28)}
+    config = changed(TINY, {"experiment.loads": [1, 2, 4], "experiment.repeats": 3})
+    config["scenarios"] |= families
+    config["experiment"]["scenarios"] = list(families)
+    checkout.configure(config)
+    started = time.monotonic()
+    jobs = checkout.planned()
+    elapsed = time.monotonic() - started
+    print(f"a dry run of 1,008 cells: {elapsed:.1f} s")
+    assert len([job for job in jobs if job.startswith("measure_scenario ")]) == 28 * 4 * 3
+    assert elapsed < 20

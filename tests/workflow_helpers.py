@@ -1,0 +1,222 @@
+"""What the tests of the whole workflow share: a copy of the checkout, a tiny config, and snakemake on both."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+import yaml
+
+T = TypeVar("T")
+REPOSITORY = Path(__file__).parents[1]
+CONFIGS = ["config/scenarios.yaml", "config/config.yaml", "tiny.yaml"]
+TARGETS = {"all", "sweep", "profile", "tables", "figures"}
+
+# A context is at most 80 + 2 x 48 = 176 tokens of 32 KiB, 5.5 MiB: one fits into HBM, three do not.
+TINY: dict[str, Any] = {
+    "workload": {
+        "conversations": 3,
+        "turns": [4, 4],
+        "prefix_tokens": [64, 80],
+        "user_tokens": [16, 24],
+        "answer_tokens": [16, 24],
+    },
+    "replay": {"hbm_kv_bytes": "6 MiB"},
+    "evidence": {"device_share_min": 0},
+    "scenarios": {
+        "dram": {"chunk_tokens": [16, 32], "dram_pool_bytes": "64 MiB"},
+        "files": {"chunk_tokens": 16},
+        "rocksdb_resp": {"chunk_tokens": 16},
+        "valkey_resp": {"chunk_tokens": 16},
+        "valkey_redis": {"chunk_tokens": 16},
+    },
+    "experiment": {
+        "scenarios": ["none", "dram", "rocksdb_resp", "valkey_resp", "valkey_redis"],
+        "loads": [1, 2],
+        "active_conversations": 3,
+        "repeats": 1,
+    },
+    "profile": {
+        "scenarios": ["valkey_resp"],
+        "value_bytes": [262144],
+        "point_bytes": 1048576,
+        "repeats": 1,
+    },
+    "figures": {"chunk_tokens": 16},
+}
+
+
+def changed(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a config with values set under dotted keys."""
+    copy = json.loads(json.dumps(config))
+    for path, value in changes.items():
+        *parents, last = path.split(".")
+        section = copy
+        for parent in parents:
+            section = section.setdefault(parent, {})
+        section[last] = value
+    return copy
+
+
+def merged(*configs: Mapping[str, Any]) -> dict[str, Any]:
+    """Configs on top of each other as snakemake merges them: mappings merge, all else is replaced."""
+    result: dict[str, Any] = {}
+    for config in configs:
+        for key, value in config.items():
+            both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+            result[key] = merged(result[key], value) if both else value
+    return result
+
+
+def eventually(poll: Callable[[], T], within_s: float = 20.0) -> T:
+    """Poll until the value is true and return it. Raises AssertionError when that takes too long."""
+    deadline = time.monotonic() + within_s
+    while not (value := poll()):
+        assert time.monotonic() < deadline, f"not within {within_s} s"
+        time.sleep(0.005)
+    return value
+
+
+class Checkout:
+    """A folder with the repository's files in which snakemake and stages run."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    @classmethod
+    def new(cls, folder: Path, config: Mapping[str, Any] = TINY) -> "Checkout":
+        """Copy what git tracks or would track, results apart, and write the config."""
+        listing = ["git", "ls-files", "-co", "--exclude-standard", "-z"]
+        names = subprocess.run(
+            listing, cwd=REPOSITORY, check=True, capture_output=True, text=True, timeout=30
+        )
+        for name in names.stdout.split("\0"):
+            source = REPOSITORY / name
+            if source.is_file() and not name.startswith("results/"):
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(source, folder / name)
+        checkout = cls(folder)
+        checkout.configure(config)
+        return checkout
+
+    def copy(self, folder: Path, keep_mtimes: bool = True) -> "Checkout":
+        """Everything, snakemake's records and the results included, in another folder."""
+        keep = shutil.copy2 if keep_mtimes else shutil.copy
+        shutil.copytree(self.folder, folder, copy_function=keep, symlinks=True)
+        return Checkout(folder)
+
+    def __truediv__(self, name: str) -> Path:
+        return self.folder / name
+
+    def configure(self, config: Mapping[str, Any]) -> None:
+        """Write the config that goes on top of the repository's own."""
+        (self / "tiny.yaml").write_text(yaml.safe_dump(dict(config)))
+
+    def spec(self, scenario: str) -> str:
+        """The scenario's slice of the config, as the rule hands it to the stage."""
+        from workflow.hyperkv.config import checked, sweep_spec
+
+        layers = [yaml.safe_load((self / name).read_text()) for name in CONFIGS]
+        return sweep_spec(checked(merged(*layers)), scenario)
+
+    @contextlib.contextmanager
+    def start(self, *argv: str) -> Iterator[subprocess.Popen[str]]:
+        """A Python program in the folder, its group killed at the end. Its output, both streams, is in stdout."""
+        here = Path(sys.executable).parent
+        env = {**os.environ, "PATH": f"{here}:{os.environ['PATH']}", "PYTHONPATH": "", "COLUMNS": "200"}
+        process = subprocess.Popen(
+            [sys.executable, *argv],
+            cwd=self.folder,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            yield process
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            for left in self.processes():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    left.kill()
+
+    def run(self, *argv: str, within_s: float = 60.0) -> tuple[int, str]:
+        """Run a Python program in the folder to its end: exit status and output. It must leave no process."""
+        with self.start(*argv) as process:
+            output, _ = process.communicate(timeout=within_s)
+            assert not self.processes(), output
+        return process.returncode, output
+
+    def snakemake_argv(self, *arguments: str) -> list[str]:
+        """The command line, after python, of snakemake as the Makefile calls it."""
+        options = ["--cores", "2", "--scheduler", "greedy", "--configfile", *CONFIGS]
+        return ["-m", "snakemake", *arguments, *options]
+
+    def snakemake(self, *arguments: str, within_s: float = 60.0) -> tuple[int, str]:
+        """Run snakemake to its end: exit status and output."""
+        return self.run(*self.snakemake_argv(*arguments), within_s=within_s)
+
+    def sweep_argv(self, scenario: str) -> list[str]:
+        """The command line, after python, of the sweep stage for repeat 1 of a scenario."""
+        out = f"results/sweep/{scenario}/1.jsonl"
+        return ["-m", "workflow.hyperkv.sweep", "--spec", self.spec(scenario), "--repeat", "1", "--out", out]
+
+    def sweep(self, scenario: str) -> tuple[int, str]:
+        """Run the sweep stage for repeat 1 of a scenario: exit status and output."""
+        return self.run(*self.sweep_argv(scenario))
+
+    def planned(self) -> set[str]:
+        """What snakemake would run, each job as its rule and its wildcards' values: 'draw_figure chunk'."""
+        status, output = self.snakemake("--dry-run")
+        assert status == 0, output
+        if "Nothing to be done" in output:
+            return set()
+        assert "This was a dry-run" in output, output
+        jobs = set()
+        for block in re.split(r"^\[.*\]$", output, flags=re.MULTILINE)[1:]:
+            rule = re.search(r"^\w*rule (\w+):$", block, re.MULTILINE)
+            assert rule, block
+            found = re.search(r"^ +wildcards: (.*)$", block, re.MULTILINE)
+            values = [item.split("=", 1)[1] for item in found[1].split(", ")] if found else []
+            jobs.add(" ".join([rule[1], *values]))
+        return jobs - TARGETS
+
+    def processes(self) -> list[psutil.Process]:
+        """Running processes that work in the folder or name it."""
+        mine = {os.getpid(), os.getppid()}
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                words = [process.cwd(), *process.cmdline()]
+                gone = process.status() == psutil.STATUS_ZOMBIE
+                if process.pid not in mine and not gone and any(str(self.folder) in word for word in words):
+                    found.append(process)
+        return found
+
+    def loads(self, scenario: str) -> list[int]:
+        """The loads of a scenario's finished file, in its order."""
+        return [json.loads(line)["load"] for line in self._lines(f"results/sweep/{scenario}/1.jsonl")]
+
+    def kept_loads(self, scenario: str) -> list[int]:
+        """The loads that an unfinished sweep of a scenario has measured so far."""
+        lines = [
+            line for line in self._lines(f"results/sweep/{scenario}/1.jsonl.partial") if line.endswith("\n")
+        ]
+        return [int(json.loads(line)["key"]) for line in lines]
+
+    def _lines(self, name: str) -> list[str]:
+        path = self / name
+        return path.read_text().splitlines(keepends=True) if path.exists() else []
