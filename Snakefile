@@ -45,6 +45,8 @@ localrules:
 rule all:
     default_target: True
     input:
+        rules.sweep.input,
+        rules.profile.input,
         rules.tables.input,
         rules.figures.input,
 

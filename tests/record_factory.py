@@ -77,7 +77,9 @@ def varied(
     return copy | {"valid": not reasons, "reasons": list(reasons)}
 
 
-def point(scenario: str, operation: str = "set", size: int = 1 << 20, repeat: int = 1, **keys: Any) -> dict[str, Any]:
+def point(
+    scenario: str, operation: str = "set", size: int = 1 << 20, repeat: int = 1, **keys: Any
+) -> dict[str, Any]:
     """A point record of the profile."""
     tier, store = ("dram", "dram") if scenario == "dram" else ("ssd", "files")
     return {

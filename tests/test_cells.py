@@ -77,7 +77,13 @@ def test_samples_are_one_entry_per_request_and_sum_to_the_evidence(records, name
     record, _ = records[name]
     samples, evidence = record["requests"], record["evidence"]
     assert {len(column) for column in samples.values()} == {evidence["sent_requests"]}
-    for column in ("computed_tokens", "loaded_bytes", "hbm_hit_tokens", "dram_hit_tokens", "store_hit_tokens"):
+    for column in (
+        "computed_tokens",
+        "loaded_bytes",
+        "hbm_hit_tokens",
+        "dram_hit_tokens",
+        "store_hit_tokens",
+    ):
         assert sum(samples[column]) == evidence[column]
     assert sum(samples["in_window"]) == record["values"]["requests"]
 
@@ -110,14 +116,16 @@ def test_a_disk_without_room_is_refused_before_anything_is_written(tmp_path, mon
 def test_memory_without_room_is_refused(tmp_path, monkeypatch):
     memory = namedtuple("memory", "available")
     monkeypatch.setattr("workflow.hyperkv.cells.psutil.virtual_memory", lambda: memory(1))
-    with pytest.raises(UserError, match="needed in memory.*dram_pool_bytes"):
+    with pytest.raises(UserError, match=r"needed in memory.*dram_pool_bytes"):
         measure_cell(cell(tmp_path, "dram"))
 
 
 def test_a_chunk_longer_than_every_context_is_refused(tmp_path):
     wrong = cell(tmp_path, "dram")
     wrong.scenario["chunk_tokens"] = 4096
-    with pytest.raises(UserError, match="scenario dram: chunk_tokens 4096 exceeds the workload's longest context"):
+    with pytest.raises(
+        UserError, match="scenario dram: chunk_tokens 4096 exceeds the workload's longest context"
+    ):
         measure_cell(wrong)
     assert not Path(wrong.spec["data_dir"]).exists()
 

@@ -114,7 +114,9 @@ def test_a_scenarios_own_loads_come_first():
     config = checked(BASE)
     assert loads_of(config, "files") == [1]
     assert loads_of(config, "dram-32") == [2, 4, 8]
-    assert json.loads(sweep_spec(config, "files"))["loads"] == [1]
+    spec = json.loads(sweep_spec(config, "files"))
+    assert spec["loads"] == [1]
+    assert "loads" not in spec["scenario"]
 
 
 def test_sweep_spec_is_its_scenarios_slice_only():
@@ -215,7 +217,11 @@ def test_the_configs_that_are_shipped_are_good(name):
 
 
 MISTAKES = {
-    "unknown key": (changed("scenarios.dram.chunk_token", 64), "scenarios.dram.chunk_token", "mean chunk_tokens?"),
+    "unknown key": (
+        changed("scenarios.dram.chunk_token", 64),
+        "scenarios.dram.chunk_token",
+        "mean chunk_tokens?",
+    ),
     "unknown top key": (changed("zzz", 1), "zzz", "allowed are engine, model"),
     "wrong unit": (changed("replay.hbm_kv_bytes", "512MB"), "replay.hbm_kv_bytes", "'512 MiB'"),
     "wrong unit or null": (changed("scenarios.dram.dram_pool_bytes", "1 MB"), "dram_pool_bytes", "'512 MiB'"),
@@ -224,7 +230,11 @@ MISTAKES = {
     "less than a byte": (changed("replay.staging_bytes", "0.0001 KiB"), "staging_bytes", "at least 1"),
     "unknown store": (changed("scenarios.files.store", "tape"), "scenarios.files.store", "files, valkey"),
     "unknown tier": (changed("scenarios.files.tier", "hdd"), "scenarios.files.tier", "none, dram, ssd"),
-    "unknown connector": (changed("scenarios.files.connector", "x"), "files.connector", "inprocess, redis, resp"),
+    "unknown connector": (
+        changed("scenarios.files.connector", "x"),
+        "files.connector",
+        "inprocess, redis, resp",
+    ),
     "store of another tier": (changed("scenarios.files.store", "dram"), "scenarios.files.store", "rocksdb"),
     "connector of another store": (
         changed("scenarios.files.connector", "resp"),
@@ -232,34 +242,75 @@ MISTAKES = {
         "choose inprocess",
     ),
     "no store": (without("scenarios.files.store"), "scenarios.files.store", "tier ssd needs it"),
-    "no pool": (without("scenarios.dram.dram_pool_bytes"), "scenarios.dram.dram_pool_bytes", "needs its size"),
+    "no pool": (
+        without("scenarios.dram.dram_pool_bytes"),
+        "scenarios.dram.dram_pool_bytes",
+        "needs its size",
+    ),
     "chunk 0": (changed("scenarios.files.chunk_tokens", 0), "scenarios.files.chunk_tokens", "at least 1"),
-    "chunk 0 in a list": (changed("scenarios.dram.chunk_tokens", [0]), "scenarios.dram.chunk_tokens", "at least 1"),
-    "chunk of half a block": (changed("scenarios.files.chunk_tokens", 24), "files.chunk_tokens", "multiple of"),
-    "chunk too long": (changed("scenarios.files.chunk_tokens", 4096), "files.chunk_tokens", "longest context (960"),
+    "chunk 0 in a list": (
+        changed("scenarios.dram.chunk_tokens", [0]),
+        "scenarios.dram.chunk_tokens",
+        "at least 1",
+    ),
+    "chunk of half a block": (
+        changed("scenarios.files.chunk_tokens", 24),
+        "files.chunk_tokens",
+        "multiple of",
+    ),
+    "chunk too long": (
+        changed("scenarios.files.chunk_tokens", 4096),
+        "files.chunk_tokens",
+        "longest context (960",
+    ),
     "load 0": (changed("experiment.loads", [0]), "experiment.loads.0", "at least 1"),
     "no loads": (changed("experiment.loads", []), "experiment.loads", "not empty"),
     "a load twice": (changed("experiment.loads", [2, 2]), "experiment.loads", "none twice"),
     "loads not a list": (changed("experiment.loads", 4), "experiment.loads", "a list, each an integer"),
     "range of three": (changed("workload.turns", [1, 2, 3]), "workload.turns", "[lowest, highest]"),
-    "no model file": (changed("model", "config/models/gone.json"), "model", "config/models/llama-3.2-1b.json"),
+    "no model file": (
+        changed("model", "config/models/gone.json"),
+        "model",
+        "config/models/llama-3.2-1b.json",
+    ),
     "no gpu file": (changed("gpu", "config/gpus/gone.yaml"), "gpu", "config/gpus/h100.yaml"),
-    "unknown scenario": (changed("experiment.scenarios", ["tape"]), "experiment.scenarios", "'tape'; scenarios has"),
-    "unknown profiled scenario": (changed("profile.scenarios", ["x"]), "profile.scenarios", "'x'; scenarios has"),
+    "unknown scenario": (
+        changed("experiment.scenarios", ["tape"]),
+        "experiment.scenarios",
+        "'tape'; scenarios has",
+    ),
+    "unknown profiled scenario": (
+        changed("profile.scenarios", ["x"]),
+        "profile.scenarios",
+        "'x'; scenarios has",
+    ),
     "profile of no tier": (changed("profile.scenarios", ["none"]), "profile.scenarios", "leave it out"),
     "profile of half a scenario": (
-        changed("profile.scenarios", ["rocksdb"]) | {"scenarios": without("scenarios.rocksdb.store")["scenarios"]},
+        changed("profile.scenarios", ["rocksdb"])
+        | {"scenarios": without("scenarios.rocksdb.store")["scenarios"]},
         "scenarios.rocksdb.store",
         "tier ssd needs it",
     ),
-    "baseline unknown": (changed("figures.baseline", "tape"), "figures.baseline", "not among the experiment's"),
-    "baseline not measured": (changed("figures.baseline", "rocksdb"), "figures.baseline", "experiment's scenarios"),
+    "baseline unknown": (
+        changed("figures.baseline", "tape"),
+        "figures.baseline",
+        "not among the experiment's",
+    ),
+    "baseline not measured": (
+        changed("figures.baseline", "rocksdb"),
+        "figures.baseline",
+        "experiment's scenarios",
+    ),
     "chunk of no scenario": (changed("figures.chunk_tokens", 128), "figures.chunk_tokens", "one of 32, 64"),
     "negative repeats": (changed("experiment.repeats", -1), "experiment.repeats", "at least 1"),
     "text for a number": (changed("experiment.repeats", "three"), "experiment.repeats", "an integer"),
     "text for a section": (changed("replay", "fast"), "replay", "a mapping"),
     "share above 1": (changed("evidence.device_share_min", 2), "evidence.device_share_min", "at most 1"),
-    "clients 0": (changed("experiment.active_conversations", 0), "active_conversations", "at least 1, or null"),
+    "clients 0": (
+        changed("experiment.active_conversations", 0),
+        "active_conversations",
+        "at least 1, or null",
+    ),
     "yes as YAML reads it": (
         changed("scenarios.files.settings", {"direct_io": True}),
         "scenarios.files.settings.direct_io",
@@ -281,7 +332,11 @@ def test_a_mistake_is_one_line_with_the_key_and_what_is_allowed(config, key, all
     assert allowed in message
 
 
-@given(number=st.integers(1, 1 << 20), unit=st.sampled_from(["KiB", "MiB", "GiB"]), space=st.sampled_from(["", " "]))
+@given(
+    number=st.integers(1, 1 << 20),
+    unit=st.sampled_from(["KiB", "MiB", "GiB"]),
+    space=st.sampled_from(["", " "]),
+)
 def test_parse_size(number, unit, space):
     shift = {"KiB": 10, "MiB": 20, "GiB": 30}[unit]
     assert parse_size(f"{number}{space}{unit}") == number << shift

@@ -42,7 +42,9 @@ def test_rendering_twice_gives_the_same_text():
     assert render(schema()) == render(yaml.safe_load(yaml.safe_dump(schema(), sort_keys=False)))
 
 
-@pytest.mark.parametrize(("path", "rules"), [*keys(schema())], ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("path", "rules"), [*keys(schema())], ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_every_key_says_what_it_means_and_in_which_unit(path, rules):
     assert rules["description"].strip()
     if "properties" not in rules and path != "scenarios":
@@ -62,7 +64,9 @@ def test_a_row_has_range_default_unit_and_meaning():
 
 
 def test_every_table_row_has_five_cells():
-    rows = [line for line in render(schema()).splitlines() if line.startswith("| `") and "." in line.split("`")[1]]
+    rows = [
+        line for line in render(schema()).splitlines() if line.startswith("| `") and "." in line.split("`")[1]
+    ]
     rows = [row for row in rows if not row.split("`")[1].endswith(".yaml")]
     assert rows
     assert {row.replace("\\|", "").count("|") for row in rows} == {6}

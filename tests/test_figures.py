@@ -1,5 +1,6 @@
 """The four figures from synthetic tables: what they draw, what they refuse, and the same bytes every time."""
 
+import io
 import json
 import sys
 from itertools import product
@@ -107,6 +108,14 @@ def draw_files(folder: Path, monkeypatch, figure: str, chunk: int = 64, scenario
     return (folder / "f.svg").read_bytes(), (folder / "f.png").read_bytes()
 
 
+def svg_of(figure) -> bytes:
+    """A figure as SVG, without what changes from run to run."""
+    buffer = io.BytesIO()
+    with plt.rc_context({"svg.hashsalt": "test"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
+
+
 def points(axes: Axes, hollow: bool) -> set[tuple[float, float]]:
     """Points drawn with hollow or with filled markers, the line of markers only or not."""
     return {
@@ -135,21 +144,22 @@ def test_every_figure_is_written_as_svg_and_png_and_twice_the_same(tmp_path, mon
 
 
 @pytest.mark.parametrize("name", DRAWINGS)
-def test_what_changes_in_the_tables_changes_the_picture(tmp_path, monkeypatch, name):
+def test_what_changes_in_the_tables_changes_the_picture(name):
     scenarios, values = scenario_rows(), value_rows()
     scenarios["rps_per_gpu"] *= 1 + scenarios.index / 50
     values["gbps"] *= 1 + values.index / 50
-    first = draw_files(tmp_path / "1", monkeypatch, name)[0]
-    assert draw_files(tmp_path / "2", monkeypatch, name, scenarios=scenarios, values=values)[0] != first
+    first = svg_of(DRAWINGS[name](tables()))
+    assert svg_of(DRAWINGS[name](tables(scenarios, values))) != first
 
 
 @pytest.mark.parametrize("name", ["tier_tradeoff", "chunk", "transport_medium"])
 def test_replay_is_named_in_the_title(name):
-    assert "engine replay: real stores and bytes, modelled GPU time" in all_text(DRAWINGS[name](tables()))
+    text = all_text(DRAWINGS[name](tables()))
+    assert "engine replay: real stores and bytes; llama-3.2-1b on a modelled H100" in text
     vllm = scenario_rows().assign(engine="vllm")
     text = all_text(DRAWINGS[name](tables(vllm)))
     assert "engine vllm" in text
-    assert "modelled GPU" not in text
+    assert "modelled" not in text
 
 
 def test_tier_tradeoff_draws_every_valid_cell_once_at_the_chunk():
@@ -187,7 +197,9 @@ def test_invalid_cells_are_hollow_in_chunk():
 def test_invalid_cells_are_hollow_in_transport_medium():
     rows = scenario_rows()
     row = invalid_at(rows, "files-64", 4)
-    for axes, column in zip(figures.draw_transport_medium(tables(rows)).axes, ("ttft_p50_ms", "rps_per_gpu"), strict=True):
+    for axes, column in zip(
+        figures.draw_transport_medium(tables(rows)).axes, ("ttft_p50_ms", "rps_per_gpu"), strict=True
+    ):
         bars = {bar.get_height(): bar.get_facecolor()[3] for bar in axes.patches}
         assert len(bars) == 4
         assert [height for height, alpha in bars.items() if alpha == 0] == [row[column]]
@@ -228,11 +240,13 @@ def test_tier_none_need_not_share_what_only_caches_have():
 @pytest.mark.parametrize("name", ["tier_tradeoff", "transport_medium"])
 @pytest.mark.parametrize("families", [tuple(WAYS), ("dram", "files")])
 def test_a_chunk_that_was_not_measured_is_named(name, families):
-    with pytest.raises(UserError, match=r"figures\.chunk_tokens: no scenario has chunk 128; there are 16, 64$"):
+    with pytest.raises(
+        UserError, match=r"figures\.chunk_tokens: no scenario has chunk 128; there are 16, 64$"
+    ):
         DRAWINGS[name](tables(scenario_rows(families), chunk=128))
 
 
-@pytest.mark.parametrize("name", DRAWINGS)
+@pytest.mark.parametrize("name", ["tier_tradeoff", "chunk", "transport_medium"])
 @pytest.mark.parametrize(
     "scenarios",
     [
@@ -247,27 +261,34 @@ def test_a_chunk_that_was_not_measured_is_named(name, families):
     ],
     ids=["none", "one", "redis", "one load", "no interval", "least", "all invalid", "all unknown"],
 )
-def test_poor_tables_still_draw(tmp_path, monkeypatch, name, scenarios):
-    svg, _ = draw_files(tmp_path / "1", monkeypatch, name, scenarios=scenarios, values=value_rows(()))
-    assert b">nan" not in svg.lower()
-    assert svg.endswith(b"</svg>\n")
+def test_poor_tables_still_draw(tmp_path, name, scenarios):
+    scenarios.to_csv(tmp_path / "scenarios.csv", index=False)
+    figure = DRAWINGS[name](tables(figures._read(tmp_path / "scenarios.csv")))
+    assert svg_of(figure).endswith(b"</svg>\n")
+    assert "nan" not in all_text(figure)
 
 
-def test_no_profile_and_a_single_chunk_are_said_in_words():
+def test_no_profile_and_a_single_chunk_are_said_in_words(tmp_path, monkeypatch):
     assert "No store was profiled" in all_text(figures.draw_value_size(tables(values=value_rows(()))))
+    svg, _ = draw_files(tmp_path / "1", monkeypatch, "value_size", values=value_rows(()))
+    assert b"No store was profiled" in svg
     assert "more than one chunk size" in all_text(figures.draw_chunk(tables(scenario_rows(chunks=(64,)))))
 
 
 def test_unknown_hit_rates_and_bars_are_dashes():
     rows = scenario_rows()
     rows.loc[rows["scenario"] == "files-64", ["hit_rate", "rps_per_gpu"]] = None
-    text = all_text(figures.draw_tier_tradeoff(tables(rows))) + all_text(figures.draw_transport_medium(tables(rows)))
+    text = all_text(figures.draw_tier_tradeoff(tables(rows))) + all_text(
+        figures.draw_transport_medium(tables(rows))
+    )
     assert "nan" not in text
     assert "hit rate -" in text
 
 
 def test_the_legend_names_an_interval_only_where_there_is_one():
-    bars = [figures.draw_tier_tradeoff(tables(scenario_rows(interval=flag))).axes[0] for flag in (True, False)]
+    bars = [
+        figures.draw_tier_tradeoff(tables(scenario_rows(interval=flag))).axes[0] for flag in (True, False)
+    ]
     assert ["95 % interval over repeats" in legend_of(axes) for axes in bars] == [True, False]
 
 
@@ -276,7 +297,9 @@ def test_no_legend_has_a_label_twice(name):
     twin = scenario_rows(("rocksdb_resp",))
     twin["scenario"] = twin["scenario"].str.replace("rocksdb_resp", "tuned")
     rows = pd.concat([scenario_rows(), twin], ignore_index=True)
-    values = pd.concat([value_rows(), value_rows(("rocksdb_resp",)).assign(scenario="tuned")], ignore_index=True)
+    values = pd.concat(
+        [value_rows(), value_rows(("rocksdb_resp",)).assign(scenario="tuned")], ignore_index=True
+    )
     figure = DRAWINGS[name](tables(rows, values))
     legends = [legend_of(axes) for axes in figure.axes if axes.get_legend()]
     assert legends

@@ -52,11 +52,11 @@ def test_many_repeats_narrow_the_interval_around_the_true_median():
 
 
 def test_iso_tps_ratio_by_hand():
-    # shared TPS/user 20..40, middle 30: baseline 4 (halfway 5..3), other 2 (a quarter from 2.5 at 20 to 0.5 at 60)
+    # shared TPS/user 20..40, middle 30: baseline 4 (halfway from 5 to 3), other 3 (a quarter of the way from 4 to 0)
     baseline = [(40.0, 3.0), (20.0, 5.0)]
-    other = [(60.0, 0.5), (20.0, 2.5)]
-    assert iso_tps_ratio(baseline, other) == pytest.approx(4 / 2)
-    assert iso_tps_ratio(other, baseline) == pytest.approx(2 / 4)
+    other = [(60.0, 0.0), (20.0, 4.0)]
+    assert iso_tps_ratio(baseline, other) == pytest.approx(4 / 3)
+    assert iso_tps_ratio(other, baseline) == pytest.approx(3 / 4)
 
 
 def test_iso_tps_ratio_of_a_curve_with_itself_is_1():

@@ -28,7 +28,16 @@ def run(folder: Path, monkeypatch, records: list, points: list, spec: str = SPEC
     for name, lines in files.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     out = folder / "tables"
-    arguments = ["--spec", spec, "--cells", folder / "cells.jsonl", "--points", folder / "points.jsonl", "--out", out]
+    arguments = [
+        "--spec",
+        spec,
+        "--cells",
+        folder / "cells.jsonl",
+        "--points",
+        folder / "points.jsonl",
+        "--out",
+        out,
+    ]
     monkeypatch.setattr(sys, "argv", ["tables", *map(str, arguments)])
     tables.main()
     return out
@@ -47,7 +56,9 @@ def dictionary() -> dict:
 
 
 def load(out: Path, name: str) -> pd.DataFrame:
-    return pd.read_parquet(out / f"{name}.parquet") if name == "requests" else pd.read_csv(out / f"{name}.csv")
+    return (
+        pd.read_parquet(out / f"{name}.parquet") if name == "requests" else pd.read_csv(out / f"{name}.csv")
+    )
 
 
 def test_the_dictionary_has_exactly_the_columns_of_every_table(written):
@@ -81,7 +92,10 @@ def test_unknown_is_empty_not_0_and_tier_none_stays_a_word(written):
 
 def test_environments_are_named_once(written, real):
     assert json.loads((written / "environment.json").read_text()) == [
-        *{json.dumps(record["environment"], sort_keys=True): record["environment"] for record in real.values()}.values()
+        *{
+            json.dumps(record["environment"], sort_keys=True): record["environment"]
+            for record in real.values()
+        }.values()
     ]
 
 
@@ -118,7 +132,11 @@ def test_a_group_without_a_valid_repeat_shows_its_medians_and_is_flagged(real):
 
 
 def test_rows_are_by_scenario_and_load(real):
-    records = rates(real["dram"], [1.0, 2.0], load=1) + rates(real["dram"], [5.0], load=2) + rates(real["none"], [7.0])
+    records = (
+        rates(real["dram"], [1.0, 2.0], load=1)
+        + rates(real["dram"], [5.0], load=2)
+        + rates(real["none"], [7.0])
+    )
     table = tables.scenarios_table(tables.cells_table(records))
     assert [(row["scenario"], row["load"], row["rps_per_gpu"]) for _, row in table.iterrows()] == [
         ("dram", 1, 1.5),
@@ -154,13 +172,16 @@ def test_a_pair_with_an_invalid_half_is_left_out(real):
 def test_ratio_at_equal_tps_per_user(real):
     def curve(name: str, points: list) -> list[dict]:
         return [
-            varied(real[name], {"tps_per_user": x, "rps_per_gpu": y}, load=load) for load, (x, y) in enumerate(points)
+            varied(real[name], {"tps_per_user": x, "rps_per_gpu": y}, load=load)
+            for load, (x, y) in enumerate(points)
         ]
 
-    records = curve("dram", [(40.0, 3.0), (20.0, 5.0)]) + curve("none", [(60.0, 0.5), (20.0, 2.5)])
-    assert ratio(records, at="tps_per_user")["ratio"] == pytest.approx(2.0)
-    unknown = curve("dram", [(40.0, 3.0), (20.0, 5.0)]) + curve("none", [(60.0, 0.5), (None, 2.5)])
-    row = ratio(unknown, at="tps_per_user")
+    dram = curve("dram", [(40.0, 3.0), (20.0, 5.0)])
+    records = dram + curve("none", [(60.0, 0.0), (20.0, 4.0)])
+    assert ratio(records, at="tps_per_user")["ratio"] == pytest.approx(4 / 3)
+    gap = dram + curve("none", [(60.0, 0.0), (None, 1.0), (20.0, 4.0)])
+    assert ratio(gap, at="tps_per_user")["ratio"] == pytest.approx(4 / 3)
+    row = ratio(dram + curve("none", [(60.0, 0.0), (None, 4.0)]), at="tps_per_user")
     assert pd.isna(row["ratio"])
     assert row["repeats"] == 0
 
@@ -168,7 +189,11 @@ def test_ratio_at_equal_tps_per_user(real):
 def test_nothing_finished_gives_no_ratio(real):
     records = rates(real["dram"], [2.0]) + rates(real["none"], [0.0])
     assert pd.isna(ratio(records, metric="rps_per_gpu", at="load")["ratio"])
-    two = [varied(record, {"rps_per_gpu": 0.0, "tps_per_user": load}, load=load) for record in real.values() for load in (1, 2)]
+    two = [
+        varied(record, {"rps_per_gpu": 0.0, "tps_per_user": load}, load=load)
+        for record in real.values()
+        for load in (1, 2)
+    ]
     assert pd.isna(ratio(two, at="tps_per_user")["ratio"])
 
 
@@ -179,7 +204,9 @@ def test_the_default_baseline_is_dram_at_the_figures_chunk(real):
     assert tables.default_baseline(cells, {"figures": {"chunk_tokens": 32}}) == "dram"
     assert tables.default_baseline(cells, {"figures": {"chunk_tokens": 64}}) == "dram-64"
     assert tables.default_baseline(cells, {"figures": {"chunk_tokens": 16}}) == "dram-64"
-    assert tables.default_baseline(tables.cells_table([real["none"]]), {"figures": {"chunk_tokens": 16}}) is None
+    assert (
+        tables.default_baseline(tables.cells_table([real["none"]]), {"figures": {"chunk_tokens": 16}}) is None
+    )
 
 
 def test_cells_are_comparable_unless_something_but_the_scenario_differs(real):

@@ -112,9 +112,9 @@ def test_a_reply_that_is_no_value_ends_the_connection(reply, words):
     "part", [b"", b"$", b"$8\r\n", b"$8\r\n1234", b"$8\r\n12345678", b"$9\r\n1234", b"-ERR"]
 )
 def test_a_close_within_a_reply(part):
-    with talking((get_request(b"a"), [part]), closes=True) as (connection, _):
-        with pytest.raises(StoreError, match="closed the connection"):
-            connection.get([b"a"], buffers(1))
+    peer = talking((get_request(b"a"), [part]), closes=True)
+    with peer as (connection, _), pytest.raises(StoreError, match="closed the connection"):
+        connection.get([b"a"], buffers(1))
 
 
 def test_error_replies_are_raised_and_the_stream_stays_in_step():
@@ -149,9 +149,9 @@ def test_the_requests_on_the_wire():
 @pytest.mark.parametrize("reply", [b"-OOM no memory\r\n", b"$-1\r\n", b":1\r\n", b"+QUEUED\r\n"])
 def test_a_set_is_done_only_when_the_reply_says_ok(reply):
     request = b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n1\r\n"
-    with talking((request * 3, [b"+OK\r\n", reply, b"+OK\r\n"])) as (connection, _):
-        with pytest.raises(StoreError, match=r"OOM no memory|answered SET with"):
-            connection.set(KEYS, [np.frombuffer(b"1", dtype=np.uint8)] * 3)
+    peer = talking((request * 3, [b"+OK\r\n", reply, b"+OK\r\n"]))
+    with peer as (connection, _), pytest.raises(StoreError, match=r"OOM no memory|answered SET with"):
+        connection.set(KEYS, [np.frombuffer(b"1", dtype=np.uint8)] * 3)
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 5, 7])

@@ -112,9 +112,13 @@ def test_full_disk(name, small_disk, tmp_path):
     with make_store(name, config) as store:
         with make_connector(CONNECTOR_OF[name], store, 1, timeout_s=10) as connector:
             connector.put([first], values_of([first], MIB))
-            with pytest.raises(StoreError, match="No space left on device"):
+
+            def fill() -> None:
                 for key in keys:
                     connector.put([key], values_of([key], MIB))
+
+            with pytest.raises(StoreError, match="No space left on device"):
+                fill()
             store.check_alive()
             buffer = buffers_for([first], MIB)
             assert connector.get([first], buffer) == [True]
@@ -127,6 +131,14 @@ def test_full_disk(name, small_disk, tmp_path):
 
 
 # A server that is killed
+
+
+def has_died(store: Store) -> bool:
+    try:
+        store.check_alive()
+    except StoreDied:
+        return True
+    return False
 
 
 @pytest.mark.parametrize("operation", ["put", "get"])
@@ -147,11 +159,15 @@ def test_killed_server_is_an_error_at_once(name, kind, operation, folder):
         with make_connector(kind, store, CONNECTIONS, timeout_s=5) as connector:
             connector.put(keys, values)
             killer.start()
-            with pytest.raises(StoreError):
+
+            def keep_going() -> None:
                 deadline = time.monotonic() + 8
                 while time.monotonic() < deadline:
                     connector.put(keys, values) if operation == "put" else connector.get(keys, buffers)
                     under_way.set()
+
+            with pytest.raises(StoreError):
+                keep_going()
             assert time.monotonic() - killed_at[0] < 2
             for call in (
                 lambda: connector.put(keys, values),
@@ -163,6 +179,7 @@ def test_killed_server_is_an_error_at_once(name, kind, operation, folder):
                     call()
                 assert time.monotonic() - started < 2
         killer.join(10)
+        assert eventually(lambda: has_died(store))  # its sockets close a moment before it can be waited for
         with pytest.raises(StoreDied, match=r"signal 9 \(SIGKILL\)"):
             store.check_alive()
         with pytest.raises(StoreDied, match=r"signal 9 \(SIGKILL\)"):
@@ -178,10 +195,19 @@ def server(request, tmp_path_factory) -> Iterator[Store]:
         yield store
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether every thread has stopped: a signal reaches a busy one a moment later."""
+    states = [
+        task.read_text().rpartition(")")[2].split()[0] for task in Path(f"/proc/{pid}/task").glob("*/stat")
+    ]
+    return set(states) == {"T"}
+
+
 @contextlib.contextmanager
 def hanging(store: Store) -> Iterator[None]:
     os.kill(store.pid(), signal.SIGSTOP)
     try:
+        assert eventually(lambda: is_stopped(store.pid()))
         yield
     finally:
         os.kill(store.pid(), signal.SIGCONT)
@@ -196,13 +222,9 @@ def test_hanging_server_times_out(server, kind, operation):
         connector.put(keys, values)
         assert connector.get(keys, buffers) == [True, True]
         started = time.monotonic()
+        arguments = {"put": (keys, values), "get": (keys, buffers), "count_present": (keys,)}[operation]
         with hanging(server), pytest.raises(StoreError, match="timed out"):
-            if operation == "put":
-                connector.put(keys, values)
-            elif operation == "get":
-                connector.get(keys, buffers)
-            else:
-                connector.count_present(keys)
+            getattr(connector, operation)(*arguments)
         assert 0.3 < time.monotonic() - started < 2
     server.check_alive()
 

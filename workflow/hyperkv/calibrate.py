@@ -220,7 +220,11 @@ def calibrate(model: Path, out: Path, eager: bool, repeats: int, decode_steps: i
     torch.cuda.empty_cache()
     options = {"enforce_eager": eager, "enable_prefix_caching": False, "load_format": "dummy"}
     options |= {"dtype": "bfloat16", "gpu_memory_utilization": 0.9, "skip_tokenizer_init": True}
-    options |= {"max_num_batched_tokens": PROMPTS[-1], "max_model_len": PROMPTS[-1] + 512, "max_num_seqs": 64}
+    options |= {
+        "max_num_batched_tokens": PROMPTS[-1],
+        "max_model_len": PROMPTS[-1] + 512,
+        "max_num_seqs": 256,
+    }
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.json").write_text(json.dumps(config))
         engine = LLM(model=folder, **options).llm_engine

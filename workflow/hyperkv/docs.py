@@ -1,6 +1,6 @@
 """config/README.md from the config's JSON Schema.
 
-    python -m workflow.hyperkv.docs > config/README.md
+python -m workflow.hyperkv.docs > config/README.md
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ def render(rules: Mapping[str, Any]) -> str:
         if _children(value):
             parts.append(f"{value['description']}\n")
         parts.append("| key | allowed | default | unit | meaning |\n|---|---|---|---|---|")
-        parts.extend(_row(path, leaf, needed, defs) for path, leaf, needed in _leaves(name, value, name in required))
+        parts.extend(
+            _row(path, leaf, needed, defs) for path, leaf, needed in _leaves(name, value, name in required)
+        )
     return "\n".join(parts) + "\n"
 
 
@@ -60,7 +62,9 @@ def _children(rules: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any], bo
     return [(name, value, name in required) for name, value in rules.get("properties", {}).items()]
 
 
-def _leaves(path: str, rules: Mapping[str, Any], needed: bool) -> Iterator[tuple[str, Mapping[str, Any], bool]]:
+def _leaves(
+    path: str, rules: Mapping[str, Any], needed: bool
+) -> Iterator[tuple[str, Mapping[str, Any], bool]]:
     children = _children(rules)
     if not children:
         yield path, rules, needed
@@ -69,10 +73,8 @@ def _leaves(path: str, rules: Mapping[str, Any], needed: bool) -> Iterator[tuple
 
 
 def _row(path: str, rules: Mapping[str, Any], needed: bool, defs: Mapping[str, Any]) -> str:
-    if "default" in rules:
-        default = f"`{_yaml(rules['default'])}`"
-    else:
-        default = "required" if needed else ""
+    without = "required" if needed else ""
+    default = f"`{_yaml(rules['default'])}`" if "default" in rules else without
     cells = [f"`{path}`", allowed(rules, defs), default, rules["unit"], rules["description"]]
     return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
 

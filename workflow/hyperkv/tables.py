@@ -148,8 +148,8 @@ def scenarios_table(cells: pd.DataFrame) -> pd.DataFrame:
         used = valid if len(valid) else group
         row = {key: group.iloc[0][key] for key in identity}
         row |= {"repeats": len(group), "valid_repeats": len(valid), "valid": len(valid) == len(group)}
-        row["served_from"] = "/".join(dict.fromkeys(used["served_from"]))
         row["reasons"] = "; ".join(dict.fromkeys(filter(None, group["reasons"])))
+        row["served_from"] = "/".join(dict.fromkeys(used["served_from"]))
         for name in SUMMARISED:
             row |= _spread(name, median_interval(_known(used[name])))
         rows.append(row)

@@ -7,6 +7,8 @@ from abc import abstractmethod
 from collections.abc import Mapping
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from ..errors import StoreDied, StoreError
 from ..processes import LOOPBACK, OwnedProcess, free_port, require_free_port
@@ -93,6 +95,7 @@ class ServerStore(Store):
             protocol=2,
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
+            retry=Retry(NoBackoff(), 0),
         )
 
     def info(self) -> dict:

@@ -1,0 +1,297 @@
+"""What goes wrong with a run: each case ends soon, in one line, leaves no process and loses no finished cell."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.workflow_helpers import TINY, Checkout, changed, eventually
+
+pytestmark = pytest.mark.slow
+
+FINISHED = "results/sweep/finished/1.jsonl"
+PARTIAL, DONE = "results/sweep/{}/1.jsonl.partial", "results/sweep/{}/1.jsonl"
+# 70 MiB in 36 requests: a cell takes long enough to be disturbed, and its first values are soon on disk.
+LONG = {
+    "workload.conversations": 12,
+    "workload.turns": [6, 6],
+    "replay.hbm_kv_bytes": "16 MiB",
+    "scenarios.rocksdb_resp.settings": {"rocksdb.write_buffer_size": 4, "direct_io": "no"},
+}
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory) -> Checkout:
+    """A checkout with one finished result. Not to be changed."""
+    checkout = Checkout.new(tmp_path_factory.mktemp("faults") / "checkout")
+    (checkout / FINISHED).parent.mkdir(parents=True)
+    (checkout / FINISHED).write_text("measured before\n")
+    return checkout
+
+
+@pytest.fixture
+def checkout(original, tmp_path) -> Iterator[Checkout]:
+    """A copy of its own; whatever the test does, the finished result is still there and nothing runs."""
+    copy = original.copy(tmp_path / "checkout")
+    yield copy
+    assert (copy / FINISHED).read_text() == "measured before\n"
+    assert not copy.processes()
+
+
+def only_error(output: str, stage: str = "sweep") -> str:
+    """The text of the one error line of a stage; there is no other error and no traceback."""
+    assert "Traceback" not in output
+    lines = [line for line in output.splitlines() if line.startswith("hyperkv") and "error:" in line]
+    assert len(lines) == 1, output
+    assert lines[0].startswith(f"hyperkv {stage}: error: ")
+    return lines[0].removeprefix(f"hyperkv {stage}: error: ")
+
+
+def closed(port: int) -> bool:
+    """Whether nothing listens on the port."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+@contextlib.contextmanager
+def bound_port() -> Iterator[int]:
+    """A port that this process listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+# A wrong config stops before anything runs
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        (
+            {"experiment.laods": [1]},
+            r"config: experiment\.laods is not a key; did you mean loads\? allowed are scenarios, loads, .*",
+        ),
+        (
+            {"replay.hbm_kv_bytes": "512MB"},
+            r"config: replay\.hbm_kv_bytes: '512MB' is wrong; .*'512 MiB' \(KiB, MiB, GiB\).*",
+        ),
+        (
+            {"scenarios.rocksdb_resp.store": "rockdb"},
+            r"config: scenarios\.rocksdb_resp\.store: 'rockdb' is wrong; allowed are dram, files, valkey, rocksdb",
+        ),
+        (
+            {"scenarios.valkey_resp.chunk_tokens": 0},
+            r"config: scenarios\.valkey_resp\.chunk_tokens: 0 is wrong; it must be .*at least 1.*",
+        ),
+        (
+            {"scenarios.valkey_resp.chunk_tokens": 192},
+            r"config: scenarios\.valkey_resp\.chunk_tokens: 192 exceeds .*longest context \(176 tokens\).*; lower it",
+        ),
+        (
+            {"experiment.loads": [1, 0]},
+            r"config: experiment\.loads\.1: 0 is wrong; it must be .*integer.* at least 1.*",
+        ),
+        (
+            {"model": "config/models/llama-4.json"},
+            r"config: model: there is no file config/models/llama-4\.json; config/models has .*llama-3\.2-1b\.json.*",
+        ),
+    ],
+)
+def test_wrong_config_is_one_line(changes, line, checkout):
+    checkout.configure(changed(TINY, changes))
+    status, output = checkout.snakemake()
+    assert status == 1
+    errors = [text for text in output.splitlines() if "config: " in text]
+    assert len(errors) == 1, output
+    assert re.fullmatch(line, errors[0])
+    assert "WorkflowError in file" in output
+    assert "Traceback" not in output
+    assert "rule measure_scenario" not in output
+
+
+# A scenario that cannot start
+
+
+def test_malformed_trace_names_the_line(checkout):
+    good = '{"timestamp": 0, "input_length": 600, "output_length": 20, "hash_ids": [1, 2]}\n'
+    (checkout / "bad.jsonl").write_text(2 * good + good.replace("[1, 2]", "[1]") + good)
+    checkout.configure(changed(TINY, {"workload.kind": "mooncake", "workload.trace": "bad.jsonl"}))
+    status, output = checkout.sweep("none")
+    assert status == 2
+    assert only_error(output).startswith("bad.jsonl:3: 1 hash_ids for input_length 600; write 2")
+
+
+def test_port_in_use_fails_that_scenario_and_the_others_go_on(checkout):
+    with bound_port() as port:
+        changes = {
+            "experiment.scenarios": ["none", "valkey_resp", "dram-16"],
+            "scenarios.valkey_resp.port": port,
+        }
+        checkout.configure(changed(TINY, changes))
+        status, output = checkout.snakemake("--keep-going", "sweep")
+        assert status == 1
+        error = only_error(output)
+        assert error.startswith(f"store valkey: port {port} on 127.0.0.1 is in use by pid {os.getpid()}")
+        assert "choose another port" in error
+        assert "HyperKV stopped: the lines 'hyperkv ... error:' above say why." in output
+        assert (checkout.loads("none"), checkout.loads("dram-16")) == ([1, 2], [1, 2])
+    status, output = checkout.snakemake("--keep-going", "sweep")
+    assert status == 0, output
+    assert re.findall(r"^hyperkv sweep: .*· (\S+) repeat 1 load (\d)", output, re.MULTILINE) == [
+        ("valkey_resp", "1"),
+        ("valkey_resp", "2"),
+    ]
+
+
+@pytest.mark.parametrize("scenario", ["files", "rocksdb_resp"])
+@pytest.mark.parametrize("data_dir", ["in-the-way", "in-the-way/below"])
+def test_unwritable_data_dir(data_dir, scenario, checkout):
+    (checkout / "in-the-way").write_text("a file")
+    checkout.configure(changed(TINY, {"data_dir": data_dir, "experiment.scenarios": [scenario]}))
+    status, output = checkout.sweep(scenario)
+    assert status == 2
+    assert re.match("data_dir: .*in-the-way.*; choose a writable folder", only_error(output))
+    assert (checkout / "in-the-way").read_text() == "a file"
+
+
+# A full disk
+
+
+@pytest.fixture
+def small_disk(tmp_path) -> Iterator[Path]:
+    """256 MiB of tmpfs, on which the long workload has room, for the stores' files."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=256m", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True, timeout=10).returncode:
+        pytest.skip("mounting a tmpfs needs root")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True, timeout=10)
+
+
+def fill(folder: Path) -> None:
+    """Take the rest of a disk's space with one file."""
+    with (folder / "filler").open("ab", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(1 << 20))
+
+
+def test_too_little_space_is_refused_before_measuring(small_disk, checkout):
+    fill(small_disk)
+    checkout.configure(changed(TINY, LONG | {"data_dir": str(small_disk)}))
+    status, output = checkout.sweep("rocksdb_resp")
+    assert status == 2
+    wanted = r"scenario rocksdb_resp: about 0\.\d GB needed on the disk of (\S+), 0\.0 GB free; choose another data_dir"
+    assert re.match(wanted, only_error(output))[1] == str(small_disk)
+    assert [path.name for path in small_disk.iterdir()] == ["filler"]
+
+
+@pytest.mark.parametrize("scenario", ["files", "rocksdb_resp"])
+def test_disk_full_during_a_sweep_then_resumed(scenario, small_disk, checkout):
+    changes = LONG | {"data_dir": str(small_disk), "experiment.scenarios": [scenario]}
+    checkout.configure(changed(TINY, changes))
+    with checkout.start(*checkout.sweep_argv(scenario)) as sweep:
+        eventually(lambda: checkout.kept_loads(scenario) == [1])
+        eventually(lambda: list(small_disk.glob("*-1/*/*")))
+        fill(small_disk)
+        output, _ = sweep.communicate(timeout=30)
+        assert not checkout.processes()
+    assert sweep.returncode == 2, output
+    assert re.search("No space left on device", only_error(output))
+    assert checkout.kept_loads(scenario) == [1]
+    assert checkout.loads(scenario) == []
+    assert [path.name for path in small_disk.iterdir()] == ["filler"]
+    (small_disk / "filler").unlink()
+    assert_resumes_after_load_1(checkout, scenario)
+
+
+# A sweep that is disturbed
+
+
+def store_of(checkout: Checkout) -> psutil.Process | None:
+    """The RocksDB server that runs in the checkout and holds values on disk, or None."""
+    if not list(checkout.folder.glob("results/data/*/*/*.blob")):
+        return None
+    servers = [
+        item for item in checkout.processes() if "workflow.hyperkv.stores.rocksdb_server" in item.cmdline()
+    ]
+    return servers[0] if servers else None
+
+
+def assert_resumes_after_load_1(checkout: Checkout, scenario: str) -> None:
+    """The same sweep again measures load 2 only and then has both, even behind a line torn in the middle."""
+    partial = checkout / PARTIAL.format(scenario)
+    kept = partial.read_text()
+    partial.write_text(kept + kept[:60])
+    status, output = checkout.sweep(scenario)
+    assert status == 0, output
+    assert re.findall(r"repeat 1 load (\d+):", output) == ["2"]
+    assert checkout.loads(scenario) == [1, 2]
+    assert not partial.exists()
+    first = json.loads((checkout / DONE.format(scenario)).read_text().splitlines()[0])
+    assert json.loads(kept)["record"].items() <= first.items()
+
+
+def test_store_killed_during_a_sweep_then_resumed(checkout):
+    checkout.configure(changed(TINY, LONG))
+    with checkout.start(*checkout.sweep_argv("rocksdb_resp")) as sweep:
+        eventually(lambda: checkout.kept_loads("rocksdb_resp") == [1])
+        store = eventually(lambda: store_of(checkout))
+        store.kill()
+        output, _ = sweep.communicate(timeout=20)
+        assert not checkout.processes()
+    assert sweep.returncode == 2, output
+    error = only_error(output)
+    assert (
+        f"store rocksdb (pid {store.pid}) died with signal 9 (SIGKILL) while it was being measured" in error
+    )
+    assert "see results/logs/servers/rocksdb_resp-1-rocksdb.log" in error
+    assert checkout.kept_loads("rocksdb_resp") == [1]
+    assert checkout.loads("rocksdb_resp") == []
+    assert not list(checkout.folder.glob("results/data/*"))
+    assert_resumes_after_load_1(checkout, "rocksdb_resp")
+
+
+def test_a_partial_file_of_another_config_is_not_used(checkout):
+    partial = checkout / PARTIAL.format("dram-16")
+    partial.parent.mkdir(parents=True)
+    partial.write_text('{"digest": "another", "key": "1", "record": {"load": 7}}\n')
+    status, output = checkout.sweep("dram-16")
+    assert status == 0, output
+    assert re.findall(r"repeat 1 load (\d+):", output) == ["1", "2"]
+    assert checkout.loads("dram-16") == [1, 2]
+    assert not partial.exists()
+
+
+def test_ctrl_c_ends_everything_and_the_next_run_resumes(checkout):
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+    changes = {"experiment.scenarios": ["rocksdb_resp"], "scenarios.rocksdb_resp.port": port}
+    checkout.configure(changed(TINY, LONG | changes))
+    with checkout.start(*checkout.snakemake_argv("sweep")) as run:
+        eventually(lambda: checkout.kept_loads("rocksdb_resp") == [1])
+        eventually(lambda: store_of(checkout))
+        assert not closed(port)
+        os.killpg(run.pid, signal.SIGINT)
+        output, _ = run.communicate(timeout=20)
+        assert not checkout.processes()
+    assert run.returncode != 0
+    assert output.count("hyperkv sweep: interrupted; what was measured is kept, run again to resume") == 1
+    assert "Traceback" not in output
+    assert closed(port)
+    assert checkout.kept_loads("rocksdb_resp") == [1]
+    assert checkout.loads("rocksdb_resp") == []
+    assert not list(checkout.folder.glob("results/data/*"))
+    status, output = checkout.snakemake("sweep")
+    assert status == 0, output
+    assert re.findall(r"cell 1 of 2.*repeat 1 load (\d+):|repeat 1 load (\d+):", output) == [("2", "")]
+    assert checkout.loads("rocksdb_resp") == [1, 2]
+    assert not (checkout / PARTIAL.format("rocksdb_resp")).exists()
