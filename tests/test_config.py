@@ -341,3 +341,17 @@ def test_parse_size(number, unit, space):
     shift = {"KiB": 10, "MiB": 20, "GiB": 30}[unit]
     assert parse_size(f"{number}{space}{unit}") == number << shift
     assert parse_size(f"{number}.5{space}{unit}") == (2 * number + 1) << (shift - 1)
+
+
+def test_a_family_and_one_of_its_members_is_measured_once():
+    assert selected(checked(BASE), ["dram-64", "dram", "dram-32"]) == ["dram-64", "dram-32"]
+
+
+def test_two_scenarios_of_one_name_are_refused():
+    with pytest.raises(UserError, match="two scenarios are called dram-64"):
+        checked(changed("scenarios.dram-64", {"tier": "none"}))
+
+
+def test_a_reversed_range_is_refused():
+    with pytest.raises(UserError, match=r"workload\.turns: \[8, 2\] is wrong; write \[lowest, highest\]"):
+        checked(changed("workload.turns", [8, 2]))

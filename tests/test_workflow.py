@@ -102,9 +102,8 @@ def test_editing_what_no_stage_uses_runs_nothing(checkout):
 @pytest.mark.parametrize(
     ("changes", "jobs"),
     [
-        ({"scenarios.valkey_resp.loads": [1, 2, 4]}, measured("valkey_resp")),
+        ({"scenarios.rocksdb_resp.loads": [1, 2, 4]}, measured("rocksdb_resp")),
         ({"scenarios.dram.chunk_tokens": [16, 32, 48]}, measured("dram-48")),
-        ({"scenarios.dram.dram_pool_bytes": "65 MiB"}, measured("dram-16", "dram-32")),
         ({"scenarios.valkey_resp.connections": 3}, measured("valkey_resp") | PROFILE),
         ({"profile.repeats": 2, "scenarios.files.connections": 3}, PROFILE | AFTER),
         ({"figures.chunk_tokens": 32}, AFTER),
@@ -139,7 +138,6 @@ def test_a_lost_result_is_measured_again_and_the_others_stay(checkout):
     assert "\nhyperkv sweep: cell 2 of 2, 100%" in output
     assert checkout.loads("dram-16") == [1, 2]
     assert kept.stat().st_mtime_ns == before
-    assert checkout.planned() == AFTER
 
 
 def test_a_thousand_cells_are_planned_within_seconds(tmp_path):

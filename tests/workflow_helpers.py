@@ -77,7 +77,7 @@ def merged(*configs: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def eventually(poll: Callable[[], T], within_s: float = 20.0) -> T:
+def eventually(poll: Callable[[], T], within_s: float = 40.0) -> T:
     """Poll until the value is true and return it. Raises AssertionError when that takes too long."""
     deadline = time.monotonic() + within_s
     while not (value := poll()):

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from workflow.hyperkv.cli import run_stage
+from workflow.hyperkv.engines.gpu import GpuModel
 from workflow.hyperkv.errors import UserError
 from workflow.hyperkv.geometry import load_geometry
 
@@ -30,15 +31,6 @@ DECODE = tuple(itertools.product((1, 2, 4, 8, 16, 32), (512, 2048, 8192)))  # (s
 MIXED_DECODE = ((1, 2048), (16, 2048), (16, 8192))
 MIXED_PREFILL = ((1, 128), (1, 512), (1, 2048), (1, 8192), (4, 1024), (8, 1024))  # (prompts, tokens each)
 COPIES = tuple(itertools.product(("host_to_device", "device_to_host"), (2**21, 2**25, 2**30)))  # bytes
-
-TERMS = {
-    "overhead_s": lambda row: 1.0,
-    "prefill_s_per_token": lambda row: row["prefill_tokens"],
-    "prefill_attention_s_per_token2": lambda row: row["prefill_tokens"] * row["prefill_mean_context_tokens"],
-    "decode_base_s": lambda row: float(row["decode_seqs"] > 0),
-    "decode_per_seq_s": lambda row: row["decode_seqs"],
-    "decode_per_context_token_s": lambda row: row["decode_context_tokens"],
-}
 
 
 def nonnegative_least_squares(matrix: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -65,26 +57,70 @@ def quality(predicted: np.ndarray, measured: np.ndarray) -> dict:
 
 
 def fit_step_model(rows: list[dict]) -> dict:
-    """Fit step_s = the sum of TERMS with coefficients >= 0 to rows as `step_row` makes them.
+    """Fit GpuModel's figures to rows as `step_row` makes them; every figure is >= 0.
 
-    Errors count relative to the measured time, and every kind of step counts the same, however many its rows.
-    Returns coefficients (prefill_tokens_per_s is null if prefill costs nothing) and the quality per kind and
-    over all. Raises UserError for fewer rows than coefficients.
+    Short prompts cost prefill_min_s whatever their length: the split between them and those bound by compute is
+    the one with the smallest error. Mixed steps fix nothing, they test the sum. Errors count relative to the
+    measured time. Returns the figures (coefficients) and the quality per kind. Raises UserError for too few rows.
     """
-    if len(rows) < len(TERMS):
-        raise UserError(f"{len(rows)} measured steps cannot fix {len(TERMS)} coefficients: measure more")
-    kinds = np.array([row["kind"] for row in rows])
-    measured = np.array([row["step_s"] for row in rows])
-    matrix = np.array([[term(row) for term in TERMS.values()] for row in rows], dtype=float)
-    scale = np.maximum(matrix.max(axis=0), 1e-30)
-    weights = 1 / (measured * np.sqrt([np.sum(kinds == kind) for kind in kinds]))
-    solution = nonnegative_least_squares(matrix / scale * weights[:, None], measured * weights) / scale
-    coefficients = dict(zip(TERMS, solution.tolist(), strict=True))
-    per_token = coefficients.pop("prefill_s_per_token")
-    coefficients["prefill_tokens_per_s"] = 1 / per_token if per_token else None
-    groups = {kind: kinds == kind for kind in sorted(set(kinds.tolist()))} | {"all": kinds == kinds}
-    fits = {name: quality((matrix @ solution)[group], measured[group]) for name, group in groups.items()}
+    prefills = sorted((r for r in rows if r["kind"] == "prefill"), key=lambda r: r["prefill_tokens"])
+    decodes = [row for row in rows if row["kind"] == "decode"]
+    if len(prefills) < 3 or len(decodes) < 3:
+        raise UserError(
+            f"{len(prefills)} prefill and {len(decodes)} decode steps cannot fix the figures: measure at least 3 of each"
+        )
+    terms = [
+        [row["prefill_tokens"], row["prefill_tokens"] * row["prefill_mean_context_tokens"]]
+        for row in prefills
+    ]
+    splits = [_split_fit(terms, _seconds(prefills), short) for short in range(1, len(prefills) - 1)]
+    _, prefill_min_s, (per_token_s, attention_s) = min(splits, key=lambda split: split[0])
+    decode = _relative_fit(
+        [[1, row["decode_seqs"], row["decode_context_tokens"]] for row in decodes], _seconds(decodes)
+    )
+    if not per_token_s:
+        raise UserError("the prefill times do not grow with the prompt: measure longer prompts")
+    coefficients = {
+        "prefill_tokens_per_s": 1 / float(per_token_s),
+        "prefill_attention_s_per_token2": float(attention_s),
+        "prefill_min_s": prefill_min_s,
+        "decode_base_s": float(decode[0]),
+        "decode_per_sequence_s": float(decode[1]),
+        "decode_per_context_token_s": float(decode[2]),
+    }
+    model = GpuModel("fit", host_device_gbps=1, **coefficients)
+    kinds = dict.fromkeys(row["kind"] for row in rows)
+    groups = {kind: [row for row in rows if row["kind"] == kind] for kind in kinds} | {"all": rows}
+    fits = {
+        name: quality(np.array([predicted_s(model, row) for row in group]), _seconds(group))
+        for name, group in groups.items()
+    }
     return {"coefficients": coefficients, "quality": fits}
+
+
+def predicted_s(model: GpuModel, row: dict) -> float:
+    """Seconds that the model gives the step of a row."""
+    tokens, seqs = row["prefill_tokens"], row["decode_seqs"]
+    prefills = [(tokens, row["prefill_mean_context_tokens"] - tokens / 2)] if tokens else []
+    return model.step_s(prefills, [row["decode_context_tokens"] / seqs] * seqs if seqs else [])
+
+
+def _seconds(rows: list[dict]) -> np.ndarray:
+    return np.array([row["step_s"] for row in rows])
+
+
+def _relative_fit(terms: list[list[float]], measured: np.ndarray) -> np.ndarray:
+    matrix = np.array(terms, dtype=float)
+    scale = np.maximum(matrix.max(axis=0), 1e-30)
+    return nonnegative_least_squares(matrix / scale / measured[:, None], np.ones(len(measured))) / scale
+
+
+def _split_fit(terms: list[list[float]], measured: np.ndarray, short: int) -> tuple[float, float, np.ndarray]:
+    """Squared relative error, least time and per-token figures when the first `short` prompts cost the least time."""
+    least_s = float(np.median(measured[:short]))
+    slopes = _relative_fit(terms[short:], measured[short:])
+    predicted = np.maximum(np.array(terms) @ slopes, least_s)
+    return float(np.sum((predicted / measured - 1) ** 2)), least_s, slopes
 
 
 def step_row(samples_s: list[float], prefill: tuple = (0, 0), seqs: int = 0, context: float = 0) -> dict:

@@ -69,7 +69,10 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
     full["workload"] = {
         key: value for key, value in full["workload"].items() if key == "kind" or key in WORKLOAD_KEYS[kind]
     }
-    full["scenarios"] = dict(_expanded(full["scenarios"]))
+    expanded = list(_expanded(full["scenarios"]))
+    full["scenarios"] = dict(expanded)
+    _check_unique([name for name, _ in expanded])
+    _check_ranges(full["workload"])
     _check_names(full)
     measured = selected(full, full["experiment"]["scenarios"])
     for name in measured:
@@ -83,12 +86,13 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def selected(config: Mapping[str, Any], families: list[str]) -> list[str]:
     """Scenario names of a list of scenarios or of families with several chunk sizes, in order."""
-    return [
+    found = [
         name
         for family in families
         for name, scenario in config["scenarios"].items()
         if family in (name, scenario["family"])
     ]
+    return list(dict.fromkeys(found))
 
 
 def loads_of(config: Mapping[str, Any], scenario: str) -> list[int]:
@@ -230,6 +234,20 @@ def _expanded(scenarios: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any
             continue
         for chunk in chunks:
             yield f"{family}-{chunk}", {**scenario, "chunk_tokens": chunk, "family": family}
+
+
+def _check_unique(names: list[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(
+                f"config: scenarios: two scenarios are called {name}, one of them by its chunk size; rename one"
+            )
+
+
+def _check_ranges(workload: Mapping[str, Any]) -> None:
+    for key, value in workload.items():
+        if isinstance(value, list) and value[0] > value[1]:
+            raise UserError(f"config: workload.{key}: {value} is wrong; write [lowest, highest]")
 
 
 def _check_names(config: Mapping[str, Any]) -> None:
