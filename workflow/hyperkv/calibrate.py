@@ -60,8 +60,9 @@ def fit_step_model(rows: list[dict]) -> dict:
     """Fit GpuModel's figures to rows as `step_row` makes them; every figure is >= 0.
 
     Short prompts cost prefill_min_s whatever their length: the split between them and those bound by compute is
-    the one with the smallest error. Mixed steps fix nothing, they test the sum. Errors count relative to the
-    measured time. Returns the figures (coefficients) and the quality per kind. Raises UserError for too few rows.
+    the one with the smallest error. prefill_min_s is the median over all such short steps, mixed ones less their
+    decode terms, since a serving engine is seldom idle; otherwise mixed steps only test the sum. Errors count
+    relative to the measured time. Returns the figures (coefficients) and the quality per kind. Raises UserError for too few rows.
     """
     prefills = sorted((r for r in rows if r["kind"] == "prefill"), key=lambda r: r["prefill_tokens"])
     decodes = [row for row in rows if row["kind"] == "decode"]
@@ -74,7 +75,7 @@ def fit_step_model(rows: list[dict]) -> dict:
         for row in prefills
     ]
     splits = [_split_fit(terms, _seconds(prefills), short) for short in range(1, len(prefills) - 1)]
-    _, prefill_min_s, (per_token_s, attention_s) = min(splits, key=lambda split: split[0])
+    _, short, (per_token_s, attention_s) = min(splits, key=lambda split: split[0])
     decode = _relative_fit(
         [[1, row["decode_seqs"], row["decode_context_tokens"]] for row in decodes], _seconds(decodes)
     )
@@ -83,7 +84,7 @@ def fit_step_model(rows: list[dict]) -> dict:
     coefficients = {
         "prefill_tokens_per_s": 1 / float(per_token_s),
         "prefill_attention_s_per_token2": float(attention_s),
-        "prefill_min_s": prefill_min_s,
+        "prefill_min_s": _least_prefill_s(rows, prefills[short - 1]["prefill_tokens"], decode),
         "decode_base_s": float(decode[0]),
         "decode_per_sequence_s": float(decode[1]),
         "decode_per_context_token_s": float(decode[2]),
@@ -115,12 +116,22 @@ def _relative_fit(terms: list[list[float]], measured: np.ndarray) -> np.ndarray:
     return nonnegative_least_squares(matrix / scale / measured[:, None], np.ones(len(measured))) / scale
 
 
-def _split_fit(terms: list[list[float]], measured: np.ndarray, short: int) -> tuple[float, float, np.ndarray]:
-    """Squared relative error, least time and per-token figures when the first `short` prompts cost the least time."""
+def _split_fit(terms: list[list[float]], measured: np.ndarray, short: int) -> tuple[float, int, np.ndarray]:
+    """Squared relative error, the split itself and per-token figures when the first `short` prompts cost the least time."""
     least_s = float(np.median(measured[:short]))
     slopes = _relative_fit(terms[short:], measured[short:])
     predicted = np.maximum(np.array(terms) @ slopes, least_s)
-    return float(np.sum((predicted / measured - 1) ** 2)), least_s, slopes
+    return float(np.sum((predicted / measured - 1) ** 2)), short, slopes
+
+
+def _least_prefill_s(rows: list[dict], longest: int, decode: np.ndarray) -> float:
+    """Median seconds of the steps that compute at most `longest` prompt tokens, without their decode terms."""
+    short = [row for row in rows if 0 < row["prefill_tokens"] <= longest]
+    return float(
+        np.median(
+            [row["step_s"] - decode[1:] @ [row["decode_seqs"], row["decode_context_tokens"]] for row in short]
+        )
+    )
 
 
 def step_row(samples_s: list[float], prefill: tuple = (0, 0), seqs: int = 0, context: float = 0) -> dict:
@@ -259,7 +270,7 @@ def calibrate(model: Path, out: Path, eager: bool, repeats: int, decode_steps: i
     options |= {
         "max_num_batched_tokens": PROMPTS[-1],
         "max_model_len": PROMPTS[-1] + 512,
-        "max_num_seqs": 256,
+        "max_num_seqs": 64,
     }
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.json").write_text(json.dumps(config))

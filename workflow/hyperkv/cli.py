@@ -10,16 +10,24 @@ from .errors import UserError
 from .processes import ends_on_sigterm
 
 
-def run_stage(stage: str, main: Callable[[], None]) -> int:
-    """Run a stage's main. Exit status: 0 done, 2 for a UserError (one line on stderr), 130 when interrupted."""
+def run_stage(stage: str, main: Callable[[], None], resumes: bool = False) -> int:
+    """Run a stage's main. resumes: it keeps what it measured when it is interrupted.
+
+    Exit status: 0 done, 2 for a UserError or an OSError (one line), 130 when interrupted.
+    """
     try:
         with ends_on_sigterm():
             main()
     except UserError as error:
         _say(f"hyperkv {stage}: error: {error}")
         return 2
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _say(f"hyperkv {stage}: error: {where}{error.strerror or error}; mend that and run again")
+        return 2
     except KeyboardInterrupt:
-        _say(f"hyperkv {stage}: interrupted; what was measured is kept, run again to resume")
+        kept = "what was measured is kept, run again to resume" if resumes else "run again"
+        _say(f"hyperkv {stage}: interrupted; {kept}")
         return 130
     return 0
 

@@ -147,4 +147,4 @@ def _measure(
 
 
 if __name__ == "__main__":
-    sys.exit(run_stage("profile", main))
+    sys.exit(run_stage("profile", main, resumes=True))

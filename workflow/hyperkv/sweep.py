@@ -59,4 +59,4 @@ def _process_age_s() -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(run_stage("sweep", main))
+    sys.exit(run_stage("sweep", main, resumes=True))

@@ -1,4 +1,9 @@
 import json
+import os
+import sys
+
+# Rules run the Python that runs Snakemake, whether or not its environment was activated.
+os.environ["PATH"] = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
 
 try:
     CONFIG = checked(config)
