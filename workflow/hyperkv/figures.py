@@ -21,7 +21,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, ScalarFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter, ScalarFormatter
 
 from .cli import run_stage
 from .errors import UserError
@@ -132,8 +132,8 @@ def draw_tier_tradeoff(tables: Tables) -> Figure:
     axes.set(
         xlabel="TPS/user (answer tokens per second of a request, median)",
         ylabel="RPS/GPU (requests per second, median)",
-        title=_title(rows, f"DRAM against SSD, chunk {tables.chunk_tokens} tokens"),
     )
+    axes.set_title(_title(rows, f"DRAM against SSD, chunk {tables.chunk_tokens} tokens"), fontsize=10)
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
     _legend(axes, rows, note=f"points: {loads} clients, right to left;\nhit rate: at the highest load")
@@ -169,7 +169,8 @@ def draw_chunk(tables: Tables) -> Figure:
         axes.xaxis.set_major_formatter(ScalarFormatter())
         axes.minorticks_off()
         axes.set_xlabel("chunk (tokens)")
-    left.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
+    left.yaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10], min_n_ticks=3))
+    left.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     left.set(ylabel="hit rate (prompt tokens not computed, median)", title="What larger chunks lose")
     right.set(ylabel="RPS/GPU (median)", title="What they do to throughput")
     right.set_ylim(bottom=0)
@@ -212,9 +213,9 @@ def draw_value_size(tables: Tables) -> Figure:
         axes.xaxis.set_tick_params(which="minor", bottom=False)
         axes.set(xlabel="value (MiB)", title=title)
     row[0].set_ylabel("GB/s (10⁹ bytes per second, median)")
-    figure.suptitle("Each store alone: throughput against value size", fontsize=11)
-    _legend(row[0], values, hollow="page cache not dropped")
+    figure.suptitle("Each store alone, no engine and no GPU: throughput against value size", fontsize=11)
     figure.tight_layout()
+    _legend(row[0], values, hollow="page cache not dropped", beside=row[-1])
     return figure
 
 
@@ -341,7 +342,14 @@ def _hollow(axes: Axes, line: pd.DataFrame, x: str, y: str, style: dict) -> None
     )  # fmt: skip
 
 
-def _legend(axes: Axes, rows: pd.DataFrame, note: str = "", hollow: str = "invalid, see cells.csv") -> None:
+def _legend(
+    axes: Axes,
+    rows: pd.DataFrame,
+    note: str = "",
+    hollow: str = "invalid, see cells.csv",
+    beside: Axes | None = None,
+) -> None:
+    """A legend of the axes' lines, in it or beside (to the right of) another panel."""
     handles, texts = axes.get_legend_handles_labels()
     if not rows["valid"].all():
         handles.append(Line2D([], [], linestyle="none", marker="o", markerfacecolor="white", color="#666666"))
@@ -349,8 +357,9 @@ def _legend(axes: Axes, rows: pd.DataFrame, note: str = "", hollow: str = "inval
     if any(rows[column].notna().any() for column in rows if column.endswith("_low")):
         handles.append(Line2D([], [], color="#666666", alpha=0.45, linewidth=3))
         texts.append("95 % interval over repeats")
-    legend = axes.legend(
-        handles, texts, fontsize=8, loc="best", title=note or None, title_fontsize=8, handlelength=3
+    place = {"loc": "best"} if beside is None else {"loc": "center left", "bbox_to_anchor": (1.02, 0.5)}
+    legend = (beside or axes).legend(
+        handles, texts, fontsize=8, title=note or None, title_fontsize=8, handlelength=3, **place
     )
     legend.get_frame().set_alpha(0.85)
 
