@@ -65,7 +65,11 @@ def cell(folder: Path, scenario: str, load: int = 2, repeat: int = 1) -> CellSpe
 
 def measured(folder: Path, scenario: str) -> dict[str, Any]:
     """The record of one tiny cell, as the sweep writes it."""
-    return measure_cell(cell(folder, scenario)) | {"job_started_at": 1000.0, "job_s": 10.0}
+    return measure_cell(cell(folder, scenario)) | {
+        "measured_in_job": 1000.0,
+        "job_started_at": 1000.0,
+        "job_s": 10.0,
+    }
 
 
 def varied(

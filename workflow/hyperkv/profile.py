@@ -130,7 +130,8 @@ def _measure(
     counted = store.counters().minus(before)
     if operation != "set":
         wrong = sum(
-            not (hit and payload.matches(key, buffers[i])) for i, (key, hit) in enumerate(zip(keys, found, strict=False))
+            not (hit and payload.matches(key, buffers[i]))
+            for i, (key, hit) in enumerate(zip(keys, found, strict=False))
         )
         if wrong:
             raise UserError(f"store {store.name}: {wrong} of {len(keys)} values were missing or wrong")

@@ -47,7 +47,7 @@ def main() -> None:
             continue
         progress.begin(load)
         record = measure_cell(CellSpec(spec, load, arguments.repeat, arguments.logs))
-        journal.append(load, record)
+        journal.append(load, record | {"measured_in_job": started})
         progress.end(record)
     journal.finish(spec["loads"], {"job_started_at": started, "job_s": time.time() - started})
 

@@ -18,6 +18,7 @@ import yaml
 
 from .cli import run_stage
 from .errors import UserError
+from .journal import canonical_digest
 from .stats import Interval, iso_tps_ratio, median_interval
 
 COLUMNS_PATH = Path("workflow/schemas/columns.yaml")
@@ -122,8 +123,6 @@ def cells_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 def comparable_digest(record: dict[str, Any]) -> str:
     """Names everything that must be alike for two cells to stand in one figure: all but the scenario's own keys."""
-    from .journal import canonical_digest
-
     shared = {key: value for key, value in record["spec"].items() if key not in ("scenario", "loads")}
     policy = {key: record["spec"]["scenario"][key] for key in ("save_decode_cache",)}
     return canonical_digest({**shared, **policy, "gpu_model": record["gpu_model"]})
@@ -285,12 +284,13 @@ def requests_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
 def sweep_time_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """One row: the jobs' wall time against the cells' measured time plus server starts.
 
-    stage_s spans all jobs, Snakemake's own time between them included; it is empty when the records come from
-    several runs (a gap of over a minute between two jobs).
+    Cells kept from a job that was stopped count in neither. stage_s spans all jobs, Snakemake's own time
+    between them included; it is empty when the records come from several runs (a gap of over a minute).
     """
     jobs = {(r["scenario"], r["repeat"]): (r["job_started_at"], r["job_s"]) for r in records}
-    cells_s = sum(record["cell_s"] for record in records if not record.get("kept"))
-    starts_s = sum(record["start_s"] for record in records)
+    own = [record for record in records if record["measured_in_job"] == record["job_started_at"]]
+    cells_s = sum(record["cell_s"] for record in own)
+    starts_s = sum(record["start_s"] for record in own)
     jobs_s = sum(seconds for _, seconds in jobs.values())
     spans = sorted((start, start + seconds) for start, seconds in jobs.values())
     gaps = [later[0] - earlier[1] for earlier, later in itertools.pairwise(spans)]
@@ -303,8 +303,8 @@ def sweep_time_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
         "server_starts_s": starts_s,
         "jobs_s": jobs_s,
         "stage_s": stage_s,
-        "jobs_over_cells": jobs_s / cells_s,
-        "stage_over_cells": stage_s / cells_s if stage_s else None,
+        "jobs_over_cells": jobs_s / cells_s if cells_s else None,
+        "stage_over_cells": stage_s / cells_s if stage_s and cells_s else None,
     }
     return pd.DataFrame([row])
 
