@@ -2,8 +2,11 @@
 CONFIG ?=
 PYTHON ?= python3
 CONFIGFILES = $(if $(CONFIG),--configfile config/scenarios.yaml config/config.yaml $(CONFIG))
+ifneq ($(CONFIG),)
+  $(if $(wildcard $(CONFIG)),,$(error CONFIG=$(CONFIG): there is no such file))
+endif
 ACTIVATE = . .venv/bin/activate &&
-SNAKEMAKE = $(ACTIVATE) snakemake --cores all --keep-going --scheduler greedy --quiet rules $(CONFIGFILES)
+SNAKEMAKE = $(ACTIVATE) snakemake --cores all --keep-going --scheduler greedy --quiet rules host reason $(CONFIGFILES)
 
 .PHONY: run test report bench docs lint clean
 
@@ -11,7 +14,7 @@ run: .venv/installed
 	@$(SNAKEMAKE)
 	@$(MAKE) --no-print-directory results/report.html CONFIG=$(CONFIG)
 	@cat results/tables/summary.txt
-	@ls results/figures/*.svg results/figures/*.png results/report.html | tr '\n' ' ' && echo
+	@echo "Figures: results/figures/*.svg, *.png   Tables: results/tables   Report: results/report.html"
 
 test: .venv/installed
 	@$(ACTIVATE) python -m pytest

@@ -61,6 +61,6 @@ onsuccess:
 
 onerror:
     print(
-        "HyperKV stopped: the lines 'hyperkv ... error:' above say why. What was measured is kept; "
-        "mend it and run the same command again."
+        "HyperKV stopped. Lines that begin with 'hyperkv' say why; what was measured is kept: "
+        "run the same command again."
     )

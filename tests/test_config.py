@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workflow.hyperkv.config import (
+    FETCHED_TRACE,
     checked,
     loads_of,
     longest_context_tokens,
@@ -355,3 +356,34 @@ def test_two_scenarios_of_one_name_are_refused():
 def test_a_reversed_range_is_refused():
     with pytest.raises(UserError, match=r"workload\.turns: \[8, 2\] is wrong; write \[lowest, highest\]"):
         checked(changed("workload.turns", [8, 2]))
+
+
+def test_hbm_that_holds_no_context_is_refused_with_what_it_takes():
+    with pytest.raises(
+        UserError, match=r"replay\.hbm_kv_bytes: 1 MiB hold no context of \d+ tokens .* takes \d+ MiB"
+    ):
+        checked(changed("replay.hbm_kv_bytes", "1 MiB"))
+
+
+def test_a_context_longer_than_the_models_is_refused():
+    with pytest.raises(UserError, match="exceeds llama-3.2-1b's 131072"):
+        checked(changed("workload.prefix_tokens", [200_000, 200_001]))
+
+
+def test_a_missing_trace_is_named_unless_a_rule_fetches_it():
+    mooncake = {"kind": "mooncake", "trace": "nowhere.jsonl"}
+    with pytest.raises(UserError, match=r"no file nowhere\.jsonl; .* is downloaded when it is named"):
+        checked(changed("workload", mooncake))
+    assert (
+        checked(changed("workload", mooncake | {"trace": FETCHED_TRACE}))["workload"]["trace"]
+        == FETCHED_TRACE
+    )
+
+
+def test_a_missing_key_of_the_workload_is_named():
+    with pytest.raises(UserError, match=r"workload\.requests: missing"):
+        checked(changed("workload", {"kind": "long_documents", "documents": 2}))
+
+
+def test_the_fetched_trace_is_the_rules_output():
+    assert f'"{FETCHED_TRACE}"' in Path("workflow/rules/workload.smk").read_text()

@@ -28,11 +28,10 @@ from .payload import Payload
 from .stores.base import Counters, Store, StoreConfig
 from .stores.counters import block_device_bytes
 from .stores.registry import make_store
-from .workloads import Conversation
+from .workloads import Conversation, repeat_seed
 from .workloads.factory import make_workload
 
 SCHEMA_VERSION = 1
-_SEEDS_PER_RUN = 10_000
 _SPACE_FACTOR = 2.0  # a log-structured store holds a value twice while it compacts
 
 
@@ -55,8 +54,8 @@ class CellSpec:
 
     @property
     def seed(self) -> int:
-        """The workload's seed: the same for every scenario and load of a repeat, so that repeats are paired."""
-        return self.spec["seed"] * _SEEDS_PER_RUN + self.repeat
+        """The workload's seed."""
+        return repeat_seed(self.spec["seed"], self.repeat)
 
     @property
     def directory(self) -> Path:

@@ -15,7 +15,11 @@ from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
 from .errors import UserError
+from .geometry import load_geometry
+from .workloads import repeat_seed
+from .workloads.factory import make_workload
 
+FETCHED_TRACE = "results/traces/mooncake_conversation.jsonl"
 SCHEMA_PATH = Path("workflow/schemas/config.schema.yaml")
 _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _STORES_OF_TIER = {"dram": ("dram", "valkey"), "ssd": ("files", "rocksdb")}
@@ -81,6 +85,7 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
         _check_store(full["scenarios"][name])
     _check_figures(full, [full["scenarios"][name] for name in measured])
     _check_files(full)
+    _check_workload(full)
     return full
 
 
@@ -333,3 +338,35 @@ def _check_files(config: Mapping[str, Any]) -> None:
         if not Path(config[key]).exists():
             there = ", ".join(str(path) for path in sorted(Path(folder).glob("*.*")))
             raise UserError(f"config: {key}: there is no file {config[key]}; {folder} has {there}")
+
+
+def _check_workload(config: Mapping[str, Any]) -> None:
+    """Build the workload of every repeat: its contexts must fit the model and HBM.
+
+    A trace that is still to be fetched is checked by the sweep.
+    """
+    workload, experiment = config["workload"], config["experiment"]
+    if "trace" in workload and not Path(workload["trace"]).exists():
+        if workload["trace"] == FETCHED_TRACE:
+            return
+        raise UserError(
+            f"config: workload.trace: there is no file {workload['trace']}; {FETCHED_TRACE} is downloaded when it is named"
+        )
+    longest = max(
+        conversation.turns[-1].answer_end
+        for repeat in range(1, experiment["repeats"] + 1)
+        for conversation in make_workload(workload, repeat_seed(experiment["seed"], repeat))
+    )
+    geometry = load_geometry(Path(config["model"]), config["kv_dtype"])
+    if longest > geometry.max_context_tokens:
+        raise UserError(
+            f"config: workload: a context of {longest} tokens exceeds {geometry.name}'s {geometry.max_context_tokens}; "
+            f"set workload.max_context_tokens or take shorter texts"
+        )
+    block = config["replay"]["block_tokens"]
+    needed = -(-longest // block) * block * geometry.kv_bytes_per_token
+    if needed > config["replay"]["hbm_kv_bytes"]:
+        raise UserError(
+            f"config: replay.hbm_kv_bytes: {config['replay']['hbm_kv_bytes'] >> 20} MiB hold no context of {longest} "
+            f"tokens of {geometry.name}; it takes {-(-needed // (1 << 20))} MiB, and as much for each further client"
+        )

@@ -19,7 +19,7 @@ _HEAD = """\
 | file | what it is for |
 |---|---|
 | `config.yaml` | the default run: any machine, no GPU, minutes on 2 cores |
-| `smoke.yaml` | on top of it: every stage once, in under a minute |
+| `smoke.yaml` | on top of it: every stage and store, in about two minutes |
 | `scenarios.yaml` | the scenarios that the other files choose from |
 | `models/` | models' Hugging Face `config.json`, for `model` |
 | `gpus/` | what was measured of a GPU, for `gpu` |

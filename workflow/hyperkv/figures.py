@@ -134,7 +134,6 @@ def draw_tier_tradeoff(tables: Tables) -> Figure:
         ylabel="RPS/GPU (requests per second, median)",
     )
     axes.set_title(_title(rows, f"DRAM against SSD, chunk {tables.chunk_tokens} tokens"), fontsize=10)
-    axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
     _legend(axes, rows, note=f"points: {loads} clients, right to left;\nhit rate: at the highest load")
     return figure

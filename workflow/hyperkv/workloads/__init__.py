@@ -15,6 +15,9 @@ import numpy as np
 from ..errors import UserError
 
 
+SEEDS_PER_RUN = 10_000
+
+
 @dataclass(frozen=True)
 class Turn:
     """One request of a conversation, as positions in its token array.
@@ -86,3 +89,8 @@ def check_context(longest_tokens: int, max_context_tokens: int | None, what: str
             f"workload.max_context_tokens: {max_context_tokens} is less than the {longest_tokens} tokens "
             f"{what} may have; raise it or shorten the ranges"
         )
+
+
+def repeat_seed(seed: int, repeat: int) -> int:
+    """The workload's seed of one repeat: the same for every scenario and load, so that repeats are paired."""
+    return seed * SEEDS_PER_RUN + repeat
