@@ -117,7 +117,7 @@ def draw_tier_tradeoff(tables: Tables) -> Figure:
     """RPS/GPU against TPS/user, one line per scenario, one point per load, hit rate at the highest load in the legend."""
     rows = at_chunk(tables.scenarios, tables.chunk_tokens)
     require_parity(rows, vary=["tier", "store", "connector"])
-    figure, axes = plt.subplots(figsize=(8.6, 5.4))
+    figure, axes = plt.subplots(figsize=(7.6, 5.2))
     names = labels(rows)
     for scenario, line in rows.groupby("scenario", sort=False):
         line = line.sort_values("load")
@@ -135,7 +135,12 @@ def draw_tier_tradeoff(tables: Tables) -> Figure:
     )
     axes.set_title(_title(rows, f"DRAM against SSD, chunk {tables.chunk_tokens} tokens"), fontsize=10)
     axes.set_ylim(bottom=0)
-    _legend(axes, rows, note=f"points: {loads} clients, right to left;\nhit rate: at the highest load")
+    _legend(
+        axes,
+        rows,
+        note=f"points: {loads} clients, right to left;\nhit rate: at the highest load",
+        beside=axes,
+    )
     return figure
 
 
@@ -186,7 +191,7 @@ def draw_value_size(tables: Tables) -> Figure:
         return _empty("No store was profiled (profile.scenarios is empty)")
     panels = [
         ("set", "SET"),
-        ("get_warm", "GET, warm"),
+        ("get_warm", "GET, warm (no restart)"),
         ("get_cold", "GET, cold (restart, page cache dropped)"),
     ]
     figure, row = plt.subplots(1, 3, figsize=(13, 4.6), sharey=True)
