@@ -366,7 +366,7 @@ def test_hbm_that_holds_no_context_is_refused_with_what_it_takes():
 
 
 def test_a_context_longer_than_the_models_is_refused():
-    with pytest.raises(UserError, match="exceeds llama-3.2-1b's 131072"):
+    with pytest.raises(UserError, match=r"exceeds llama-3\.2-1b's 131072"):
         checked(changed("workload.prefix_tokens", [200_000, 200_001]))
 
 

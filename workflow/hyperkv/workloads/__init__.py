@@ -14,7 +14,6 @@ import numpy as np
 
 from ..errors import UserError
 
-
 SEEDS_PER_RUN = 10_000
 
 
