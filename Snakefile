@@ -5,6 +5,7 @@ from snakemake.utils import min_version
 
 from workflow.hyperkv.config import checked, loads_of, profile_spec, selected, sweep_spec
 from workflow.hyperkv.errors import UserError
+from workflow.hyperkv.interpreter import put_own_python_first
 from workflow.hyperkv.progress import write_plan
 from workflow.hyperkv.sources import profile_sources, scenario_sources, sources
 

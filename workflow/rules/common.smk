@@ -1,9 +1,6 @@
 import json
-import os
-import sys
 
-# Rules run the Python that runs Snakemake, whether or not its environment was activated.
-os.environ["PATH"] = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
+put_own_python_first()
 
 try:
     CONFIG = checked(config)
