@@ -120,9 +120,12 @@ class OwnedProcess:
         """None while the process runs, else its exit code (negative: the signal)."""
         return None if self._process is None else self._process.poll()
 
-    def check_alive(self) -> None:
-        """Raises StoreDied, naming how it ended, when the process is gone."""
-        if self._process is not None and (code := self._process.poll()) is not None:
+    def check_alive(self, grace_s: float = 0.0) -> None:
+        """Raises StoreDied, naming how it ended, when the process is gone or goes within `grace_s` seconds."""
+        if self._process is None:
+            return
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            code = self._process.wait(grace_s)
             raise StoreDied(
                 f"{self.label} (pid {self._process.pid}) died with {describe_exit(code)} while it was being "
                 f"measured; see {self.log}"

@@ -28,7 +28,7 @@ from .journal import Journal, canonical_digest
 from .machine import environment
 from .payload import Payload, aligned_buffer, slots
 from .sources import code_digest, profile_sources
-from .stores.base import Store, StoreConfig
+from .stores.base import GRACE_S, Store, StoreConfig
 from .stores.registry import make_store
 
 SCHEMA_VERSION = 1
@@ -125,7 +125,7 @@ def _measure(
             found = connector.get(keys, buffers)
         elapsed_s = time.perf_counter() - started
     except StoreError as error:
-        store.check_alive()
+        store.check_alive(GRACE_S)
         raise StoreError(f"store {store.name}: {error}") from error
     counted = store.counters().minus(before)
     if operation != "set":

@@ -14,6 +14,8 @@ import numpy as np
 from ..errors import StoreDied, UserError
 from .counters import ProcessCounters, drop_page_cache, process_counters
 
+GRACE_S = 1.0  # how long a failed request waits to learn that the server died
+
 
 @dataclass(frozen=True)
 class StoreConfig:
@@ -108,8 +110,11 @@ class Store(ABC):
         """End and start again with the data kept (a RAM store keeps nothing)."""
 
     @abstractmethod
-    def check_alive(self) -> None:
-        """Raises StoreDied when the store can no longer answer."""
+    def check_alive(self, grace_s: float = 0.0) -> None:
+        """Raises StoreDied when the store can no longer answer.
+
+        grace_s: seconds to wait for its end; a killed server closes its sockets a moment before it is gone.
+        """
 
     @abstractmethod
     def counters(self) -> Counters:
@@ -131,7 +136,7 @@ class LocalStore(Store):
     def pid(self) -> int:
         return os.getpid()
 
-    def check_alive(self) -> None:
+    def check_alive(self, grace_s: float = 0.0) -> None:
         if not self.is_open:
             raise StoreDied(f"store {self.name} is closed")
 

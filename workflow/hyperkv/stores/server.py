@@ -12,7 +12,7 @@ from redis.retry import Retry
 
 from ..errors import StoreDied, StoreError
 from ..processes import LOOPBACK, OwnedProcess, free_port, require_free_port
-from .base import Counters, Endpoint, Store, prepare_directory
+from .base import GRACE_S, Counters, Endpoint, Store, prepare_directory
 from .counters import process_counters
 
 _READY_TIMEOUT_S = 60.0
@@ -82,10 +82,10 @@ class ServerStore(Store):
         if self._process is not None:
             self._process.kill()
 
-    def check_alive(self) -> None:
+    def check_alive(self, grace_s: float = 0.0) -> None:
         if self._process is None:
             raise StoreDied(f"store {self.name} is not running")
-        self._process.check_alive()
+        self._process.check_alive(grace_s)
 
     def client(self, timeout_s: float = _REPLY_TIMEOUT_S) -> redis.Redis:
         """A redis-py client for control (PING, INFO, CONFIG), not for the measured path."""
@@ -104,7 +104,7 @@ class ServerStore(Store):
             with self.client() as client:
                 return client.info()
         except redis.RedisError as error:
-            self.check_alive()
+            self.check_alive(GRACE_S)
             raise StoreError(f"store {self.name} does not answer INFO: {error}") from error
 
     def counters(self) -> Counters:
