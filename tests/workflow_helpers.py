@@ -86,6 +86,11 @@ def eventually(poll: Callable[[], T], within_s: float = 40.0) -> T:
     return value
 
 
+def listen_to_ctrl_c() -> None:
+    """Undo a SIGINT ignored by whoever started the tests (nohup, a background job): a terminal would not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Checkout:
     """A folder with the repository's files in which snakemake and stages run."""
 
@@ -142,6 +147,7 @@ class Checkout:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            preexec_fn=listen_to_ctrl_c,
         )
         try:
             yield process
