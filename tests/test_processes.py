@@ -6,12 +6,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.helpers import eventually
 from workflow.hyperkv.errors import StoreDied, StoreError, UserError
 from workflow.hyperkv.processes import (
     OwnedProcess,
@@ -23,15 +23,6 @@ from workflow.hyperkv.processes import (
 
 GRANDCHILD_IGNORES = "(trap '' TERM; exec sleep 60) & echo $!; exec sleep 60"
 ALL_IGNORE = "trap '' TERM; sleep 60 & echo $!; while :; do wait; done"
-
-
-def eventually(condition: Callable[[], bool], within_s: float = 5.0) -> bool:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.005)
-    return True
 
 
 def shell(script: str, log: Path) -> OwnedProcess:

@@ -4,16 +4,15 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.helpers import mounted_tmpfs
 from tests.workflow_helpers import TINY, Checkout, changed, eventually
 
 pytestmark = pytest.mark.slow
@@ -172,13 +171,8 @@ def test_unwritable_data_dir(scenario, data_dir, checkout):
 @pytest.fixture
 def small_disk(tmp_path) -> Iterator[Path]:
     """640 MiB of tmpfs, on which the long workload has room, for the stores' files."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=640m", "tmpfs", str(folder)]
-    if shutil.which("mount") is None or subprocess.run(command, capture_output=True, timeout=10).returncode:
-        pytest.skip("mounting a tmpfs needs root")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True, timeout=10)
+    with mounted_tmpfs(tmp_path / "disk", 640) as disk:
+        yield disk
 
 
 def fill(folder: Path) -> None:

@@ -1,8 +1,6 @@
 """What the store tests share: the (store, connector) pairs, configurations, values and polling."""
 
 import itertools
-import time
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -48,16 +46,6 @@ def store_config(folder: Path, store: str, **changes) -> StoreConfig:
     capacity = 64 * LARGEST if store == "dram" else None
     defaults = {"value_bytes": LARGEST, "capacity_bytes": capacity, "log": folder / f"{store}.log"}
     return StoreConfig(**({"directory": folder / store} | defaults | changes))
-
-
-def eventually(condition: Callable[[], bool], within_s: float = 5.0) -> bool:
-    """Poll until the condition holds; False when it does not within the time."""
-    deadline = time.monotonic() + within_s
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.005)
-    return True
 
 
 @pytest.fixture

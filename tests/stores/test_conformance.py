@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.helpers import eventually
 from tests.stores.conftest import (
     CONNECTIONS,
     CONNECTOR_OF,
@@ -22,7 +23,6 @@ from tests.stores.conftest import (
     SSD,
     STORES,
     buffers_for,
-    eventually,
     new_keys,
     payload,
     store_config,

@@ -2,10 +2,8 @@
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers import eventually, mounted_tmpfs
 from tests.stores.conftest import (
     CONNECTIONS,
     CONNECTOR_OF,
@@ -20,7 +19,6 @@ from tests.stores.conftest import (
     SERVER_PAIRS,
     SERVERS,
     buffers_for,
-    eventually,
     new_keys,
     payload,
     store_config,
@@ -97,12 +95,8 @@ def test_bad_setting_ends_the_start_with_the_servers_own_words(name, settings, w
 @pytest.fixture
 def small_disk(folder) -> Iterator[Path]:
     """16 MiB of tmpfs at `folder`."""
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)]
-    if shutil.which("mount") is None or subprocess.run(command, capture_output=True, timeout=10).returncode:
-        pytest.skip("mounting a tmpfs needs root")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True, timeout=10)
+    with mounted_tmpfs(folder, 16) as disk:
+        yield disk
 
 
 @pytest.mark.parametrize("name", list(SMALL_DISK_SETTINGS))

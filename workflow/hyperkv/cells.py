@@ -25,10 +25,10 @@ from .geometry import Geometry, load_geometry
 from .journal import canonical_digest
 from .machine import environment
 from .payload import Payload
-from .stores.base import Counters, Store, StoreConfig
+from .stores.base import Counters, Store, StoreConfig, prepare_directory
 from .stores.counters import block_device_bytes
 from .stores.registry import make_store
-from .workloads import Conversation, repeat_seed
+from .workloads import Conversation, longest_context, repeat_seed
 from .workloads.factory import make_workload
 
 SCHEMA_VERSION = 1
@@ -84,7 +84,7 @@ def measure_cell(cell: CellSpec) -> dict[str, Any]:
     _check_context(cell, geometry, conversations)
     try:
         with contextlib.ExitStack() as stack:
-            cell.directory.parent.mkdir(parents=True, exist_ok=True)
+            prepare_directory(cell.directory.parent)
             tiers, store, start_s = _start_tiers(cell, geometry, conversations, stack)
             measuring = time.perf_counter()
             pair = _Pair(before=store.counters() if store else None)
@@ -130,7 +130,7 @@ def measure_cell(cell: CellSpec) -> dict[str, Any]:
 
 
 def _check_context(cell: CellSpec, geometry: Geometry, conversations: Sequence[Conversation]) -> None:
-    longest = max(conversation.turns[-1].answer_end for conversation in conversations)
+    longest = longest_context(conversations)
     chunk = cell.scenario["chunk_tokens"]
     if chunk > longest:
         raise UserError(
@@ -154,7 +154,7 @@ def _start_tiers(
     started = time.perf_counter()
     value_bytes = geometry.chunk_bytes(scenario["chunk_tokens"])
     tokens = sum(conversation.turns[-1].answer_end for conversation in conversations)
-    longest = max(conversation.turns[-1].answer_end for conversation in conversations)
+    longest = longest_context(conversations)
     _check_room(cell, tokens * geometry.kv_bytes_per_token)
     pool_bytes = scenario["dram_pool_bytes"]
     tiers = []
@@ -210,8 +210,7 @@ def _open_tier(
 def _check_room(cell: CellSpec, working_set_bytes: int) -> None:
     """Refuse a cell whose working set cannot fit on the disk or in memory, before anything is measured."""
     if cell.scenario["tier"] == "ssd":
-        existing = next(p for p in (cell.directory, *cell.directory.absolute().parents) if p.exists())
-        free, needed = shutil.disk_usage(existing).free, working_set_bytes * _SPACE_FACTOR
+        free, needed = shutil.disk_usage(cell.directory.parent).free, working_set_bytes * _SPACE_FACTOR
         where, mend = (
             f"on the disk of {cell.directory.parent}",
             "choose another data_dir or a smaller workload",

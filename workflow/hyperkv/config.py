@@ -16,8 +16,8 @@ from jsonschema.validators import extend
 
 from .errors import UserError
 from .geometry import load_geometry
-from .workloads import repeat_seed
-from .workloads.factory import make_workload
+from .workloads import longest_context, repeat_seed
+from .workloads.factory import make_workload, parameters_of
 
 FETCHED_TRACE = "results/traces/mooncake_conversation.jsonl"
 SCHEMA_PATH = Path("workflow/schemas/config.schema.yaml")
@@ -28,28 +28,6 @@ _CONNECTORS_OF_STORE = {
     "files": ("inprocess",),
     "valkey": ("redis", "resp"),
     "rocksdb": ("redis", "resp"),
-}
-WORKLOAD_KEYS = {
-    "multi_turn": (
-        "conversations",
-        "turns",
-        "prefix_tokens",
-        "user_tokens",
-        "answer_tokens",
-        "max_context_tokens",
-        "vocabulary",
-    ),
-    "long_documents": (
-        "documents",
-        "requests",
-        "document_tokens",
-        "question_tokens",
-        "answer_tokens",
-        "reuse",
-        "max_context_tokens",
-        "vocabulary",
-    ),
-    "mooncake": ("trace", "max_requests", "max_context_tokens", "vocabulary"),
 }
 
 
@@ -69,10 +47,8 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
     if error is not None:
         raise UserError(_explain(error))
     full = _sizes_in_bytes(full)
-    kind = full["workload"]["kind"]
-    full["workload"] = {
-        key: value for key, value in full["workload"].items() if key == "kind" or key in WORKLOAD_KEYS[kind]
-    }
+    kept = {"kind", *parameters_of(full["workload"]["kind"])}
+    full["workload"] = {key: value for key, value in full["workload"].items() if key in kept}
     expanded = list(_expanded(full["scenarios"]))
     full["scenarios"] = dict(expanded)
     _check_unique([name for name, _ in expanded])
@@ -317,15 +293,9 @@ def _check_store(scenario: Mapping[str, Any]) -> None:
 def longest_context_tokens(workload: Mapping[str, Any]) -> int | None:
     """An upper bound of a workload's longest context; None when only its file tells."""
     if workload["kind"] == "multi_turn":
-        prefix, user, answer = (
-            workload.get(key, default)[1]
-            for key, default in (
-                ("prefix_tokens", (0, 1200)),
-                ("user_tokens", (0, 150)),
-                ("answer_tokens", (0, 230)),
-            )
-        )
-        bound = prefix + (workload.get("turns", (2, 28))[1] + 1) // 2 * (user + answer)
+        full = parameters_of("multi_turn") | workload
+        prefix, user, answer = (full[key][1] for key in ("prefix_tokens", "user_tokens", "answer_tokens"))
+        bound = prefix + (full["turns"][1] + 1) // 2 * (user + answer)
         return min(bound, workload.get("max_context_tokens", bound))
     if workload["kind"] == "long_documents":
         keys = ("document_tokens", "question_tokens", "answer_tokens")
@@ -353,9 +323,8 @@ def _check_workload(config: Mapping[str, Any]) -> None:
             f"config: workload.trace: there is no file {workload['trace']}; {FETCHED_TRACE} is downloaded when it is named"
         )
     longest = max(
-        conversation.turns[-1].answer_end
+        longest_context(make_workload(workload, repeat_seed(experiment["seed"], repeat)))
         for repeat in range(1, experiment["repeats"] + 1)
-        for conversation in make_workload(workload, repeat_seed(experiment["seed"], repeat))
     )
     geometry = load_geometry(Path(config["model"]), config["kv_dtype"])
     if longest > geometry.max_context_tokens:

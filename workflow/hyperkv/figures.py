@@ -82,19 +82,14 @@ def require_parity(rows: pd.DataFrame, vary: Sequence[str]) -> None:
 
     rows: of scenarios.csv. Raises UserError naming the column that differs.
     """
-    fixed = ["engine", "comparable_digest", "chunk_tokens", "connections", "save_decode_cache"]
-    for column in fixed:
-        if column in vary:
-            continue
-        caching = (
-            rows[rows["tier"] != "none"]
-            if column in ("chunk_tokens", "connections", "save_decode_cache")
-            else rows
-        )
-        found = caching[column].unique()
-        if len(found) > 1:
+    caching = rows[rows["tier"] != "none"]
+    fixed = {"engine": rows, "comparable_digest": rows}
+    fixed |= dict.fromkeys(["chunk_tokens", "connections", "save_decode_cache"], caching)
+    for column, compared in fixed.items():
+        found = compared[column].unique()
+        if column not in vary and len(found) > 1:
             raise UserError(
-                f"figures: scenarios {', '.join(caching['scenario'].unique())} differ in {column} "
+                f"figures: scenarios {', '.join(compared['scenario'].unique())} differ in {column} "
                 f"({', '.join(map(str, found))}); compare like with like: measure them under one config (snakemake sweep) or set figures.chunk_tokens"
             )
 
@@ -164,7 +159,7 @@ def draw_chunk(tables: Tables) -> Figure:
         line = line.sort_values("chunk_tokens")
         style = _style(line.iloc[0])
         for axes, column in ((left, "hit_rate"), (right, "rps_per_gpu")):
-            _error_bars(axes, line, None, column, style["color"], x="chunk_tokens")
+            _error_bars(axes, line, "chunk_tokens", column, style["color"])
             axes.plot(line["chunk_tokens"], line[column], label=names[family], **style)
             _hollow(axes, line, "chunk_tokens", column, style)
     for axes in (left, right):
@@ -202,7 +197,7 @@ def draw_value_size(tables: Tables) -> Figure:
             line = line.sort_values("value_bytes")
             style = _style(line.iloc[0])
             mebibytes = line.assign(value_mib=line["value_bytes"] / 2**20)
-            _error_bars(axes, mebibytes, None, "gbps", style["color"], x="value_mib")
+            _error_bars(axes, mebibytes, "value_mib", "gbps", style["color"])
             axes.plot(mebibytes["value_mib"], mebibytes["gbps"], label=names[scenario], **style)
             _hollow(axes, mebibytes, "value_mib", "gbps", style)
         axes.set_xscale("log", base=2)
@@ -225,14 +220,15 @@ def draw_value_size(tables: Tables) -> Figure:
 
 def draw_transport_medium(tables: Tables) -> Figure:
     """The 2x2 {in process, RESP} x {RAM, SSD}: TTFT and RPS/GPU at the highest load."""
-    rows = at_chunk(tables.scenarios, tables.chunk_tokens)
-    rows = rows[(rows["load"] == rows["load"].max()) & rows["connector"].isin(["inprocess", "resp"])]
+    compared = at_chunk(tables.scenarios, tables.chunk_tokens)
+    rows = compared[
+        (compared["load"] == compared["load"].max()) & compared["connector"].isin(["inprocess", "resp"])
+    ]
     if rows.empty:
         return _empty("No scenario with connector inprocess or resp at this chunk size")
     require_parity(rows, vary=["tier", "store", "connector"])
     figure, panels = plt.subplots(1, 2, figsize=(10, 4.4))
-    recompute = at_chunk(tables.scenarios, tables.chunk_tokens)
-    recompute = recompute[(recompute["tier"] == "none") & (recompute["load"] == rows["load"].max())]
+    recompute = compared[(compared["tier"] == "none") & (compared["load"] == rows["load"].max())]
     for axes, column, name in (
         (panels[0], "ttft_p50_ms", "TTFT p50 (ms)"),
         (panels[1], "rps_per_gpu", "RPS/GPU"),
@@ -318,23 +314,14 @@ def _style(row: pd.Series) -> dict:
     }
 
 
-def _error_bars(
-    axes: Axes, line: pd.DataFrame, x_column: str | None, y_column: str, colour: str, x: str = ""
-) -> None:
-    """95 % intervals as thin crosses behind the points."""
+def _error_bars(axes: Axes, line: pd.DataFrame, x: str, y: str, colour: str) -> None:
+    """95 % intervals of the columns that have one, as thin crosses behind the points."""
+    style = {"color": colour, "alpha": 0.45, "linewidth": 3}
     for _, row in line.iterrows():
-        at = row[x_column or x]
-        if pd.notna(row[f"{y_column}_low"]):
-            axes.plot(
-                [at, at],
-                [row[f"{y_column}_low"], row[f"{y_column}_high"]],
-                color=colour,
-                alpha=0.45,
-                linewidth=3,
-            )
-        if x_column and pd.notna(row[f"{x_column}_low"]):
-            ends = [row[f"{x_column}_low"], row[f"{x_column}_high"]]
-            axes.plot(ends, [row[y_column]] * 2, color=colour, alpha=0.45, linewidth=3)
+        if pd.notna(row[f"{y}_low"]):
+            axes.plot([row[x]] * 2, [row[f"{y}_low"], row[f"{y}_high"]], **style)
+        if pd.notna(row.get(f"{x}_low")):
+            axes.plot([row[f"{x}_low"], row[f"{x}_high"]], [row[y]] * 2, **style)
 
 
 def _hollow(axes: Axes, line: pd.DataFrame, x: str, y: str, style: dict) -> None:

@@ -28,7 +28,7 @@ from .journal import Journal, canonical_digest
 from .machine import environment
 from .payload import Payload, aligned_buffer, slots
 from .sources import code_digest, profile_sources
-from .stores.base import GRACE_S, Store, StoreConfig
+from .stores.base import Store, StoreConfig
 from .stores.registry import make_store
 
 SCHEMA_VERSION = 1
@@ -46,16 +46,12 @@ def main() -> None:
     spec: dict[str, Any] = json.loads(arguments.spec)
     scenario = spec["scenario"]
     journal = Journal(arguments.out, {"spec": spec, "code": code_digest(profile_sources(scenario))})
-    keys = [
-        f"{repeat}/{size}/{operation}"
-        for repeat in range(1, spec["repeats"] + 1)
-        for size in spec["value_bytes"]
-        for operation in operations(scenario)
-    ]
+    keys: list[str] = []
     started = time.perf_counter()
     for repeat in range(1, spec["repeats"] + 1):
         for size in spec["value_bytes"]:
             wanted = [f"{repeat}/{size}/{operation}" for operation in operations(scenario)]
+            keys += wanted
             if not all(journal.has(key) for key in wanted):
                 for key, record in zip(wanted, measure_size(spec, size, repeat, arguments.logs), strict=True):
                     journal.append(key, record)
@@ -125,13 +121,12 @@ def _measure(
             found = connector.get(keys, buffers)
         elapsed_s = time.perf_counter() - started
     except StoreError as error:
-        store.check_alive(GRACE_S)
-        raise StoreError(f"store {store.name}: {error}") from error
+        raise store.explain(error) from error
     counted = store.counters().minus(before)
     if operation != "set":
         wrong = sum(
             not (hit and payload.matches(key, buffers[i]))
-            for i, (key, hit) in enumerate(zip(keys, found, strict=False))
+            for i, (key, hit) in enumerate(zip(keys, found, strict=True))
         )
         if wrong:
             raise UserError(f"store {store.name}: {wrong} of {len(keys)} values were missing or wrong")

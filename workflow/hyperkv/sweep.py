@@ -22,7 +22,6 @@ from .cli import run_stage
 from .journal import Journal
 from .progress import Progress
 from .sources import code_digest, scenario_sources
-from .stores.base import prepare_directory
 
 
 def main() -> None:
@@ -37,7 +36,6 @@ def main() -> None:
     arguments = parser.parse_args()
     started = time.time() - _process_age_s()
     spec: dict[str, Any] = json.loads(arguments.spec)
-    prepare_directory(Path(spec["data_dir"]))
     journal = Journal(arguments.out, {"spec": spec, "code": code_digest(scenario_sources(spec))})
     progress = Progress(
         arguments.out.parents[1] / ".progress.json", spec["scenario"]["name"], arguments.repeat

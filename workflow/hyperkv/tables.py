@@ -57,9 +57,8 @@ def main() -> None:
     arguments = parser.parse_args()
     records = read_jsonl(arguments.cells)
     cells = cells_table(records)
-    baseline = json.loads(arguments.spec)["figures"]["baseline"] or default_baseline(
-        cells, json.loads(arguments.spec)
-    )
+    spec = json.loads(arguments.spec)
+    baseline = spec["figures"]["baseline"] or default_baseline(cells, spec)
     values = values_table(read_jsonl(arguments.points))
     arguments.out.mkdir(parents=True, exist_ok=True)
     scenarios = scenarios_table(cells)
@@ -124,8 +123,8 @@ def cells_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
 def comparable_digest(record: dict[str, Any]) -> str:
     """Names everything that must be alike for two cells to stand in one figure: all but the scenario's own keys."""
     shared = {key: value for key, value in record["spec"].items() if key not in ("scenario", "loads")}
-    policy = {key: record["spec"]["scenario"][key] for key in ("save_decode_cache",)}
-    return canonical_digest({**shared, **policy, "gpu_model": record["gpu_model"]})
+    shared["save_decode_cache"] = record["spec"]["scenario"]["save_decode_cache"]
+    return canonical_digest({**shared, "gpu_model": record["gpu_model"]})
 
 
 def scenarios_table(cells: pd.DataFrame) -> pd.DataFrame:
@@ -264,21 +263,9 @@ def _share(part: float, moved: int) -> float | None:
 
 def requests_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """One row per request of every cell: the raw samples."""
-    parts = [
-        pd.DataFrame(record["requests"]).assign(
-            **{key: record[key] for key in ("scenario", "load", "repeat")}
-        )
-        for record in records
-    ]
-    table = pd.concat(parts, ignore_index=True)
-    return table[
-        [
-            "scenario",
-            "load",
-            "repeat",
-            *(column for column in table if column not in ("scenario", "load", "repeat")),
-        ]
-    ]
+    identity = ["scenario", "load", "repeat"]
+    parts = [pd.DataFrame({key: record[key] for key in identity} | record["requests"]) for record in records]
+    return pd.concat(parts, ignore_index=True)
 
 
 def sweep_time_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:

@@ -37,7 +37,7 @@ from dataclasses import dataclass, field
 
 from ..chunks import every
 from ..errors import UserError
-from ..workloads import Conversation
+from ..workloads import Conversation, longest_context
 from .gpu import GpuModel
 from .hbm import Allocation, HbmCache
 from .tiers import ChunkTiers, Load
@@ -175,7 +175,7 @@ class ReplayEngine:
                 f"chunk_tokens: {settings.chunk_tokens} is not a multiple of the engine's block_tokens "
                 f"{settings.block_tokens}"
             )
-        longest = max(item.conversation.turns[-1].answer_end for item in conversations)
+        longest = longest_context(item.conversation for item in conversations)
         if _ceil_div(longest, settings.block_tokens) > settings.hbm_blocks:
             raise UserError(
                 f"hbm_kv_bytes: HBM holds {settings.hbm_blocks * settings.block_tokens} tokens, but a context "

@@ -12,7 +12,7 @@ import numpy as np
 from ..connectors.base import Connector
 from ..errors import StoreError
 from ..payload import Payload, aligned_buffer, slots
-from ..stores.base import GRACE_S, Store
+from ..stores.base import Store
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,7 @@ class RealTiers:
             present = tier.connector.count_present(keys)
             flags = tier.connector.get(keys[:present], buffers[:present]) if present else []
         except StoreError as error:
-            tier.store.check_alive(GRACE_S)
-            raise StoreError(f"store {tier.store.name}: {error}") from error
+            raise tier.store.explain(error) from error
         leading = flags.index(False) if False in flags else len(flags)
         return time.perf_counter() - started, flags[:leading]
 
@@ -109,9 +108,5 @@ def _timed_put(tier: Tier, keys: Sequence[bytes], values: Sequence[np.ndarray]) 
     try:
         tier.connector.put(keys, values)
     except StoreError as error:
-        tier.store.check_alive(GRACE_S)
-        message = str(error)
-        raise StoreError(
-            message if tier.store.name in message else f"store {tier.store.name}: {message}"
-        ) from error
+        raise tier.store.explain(error) from error
     return time.perf_counter() - started

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import StoreDied, UserError
+from ..errors import StoreDied, StoreError, UserError
 from .counters import ProcessCounters, drop_page_cache, process_counters
 
 GRACE_S = 1.0  # how long a failed request waits to learn that the server died
@@ -115,6 +115,13 @@ class Store(ABC):
 
         grace_s: seconds to wait for its end; a killed server closes its sockets a moment before it is gone.
         """
+
+    def explain(self, error: StoreError) -> StoreError:
+        """The error to raise for a failed request: it names this store. Raises StoreDied when the store is gone."""
+        self.check_alive(GRACE_S)
+        name = f"store {self.name}"
+        message = str(error)
+        return StoreError(message if message.startswith(name) else f"{name}: {message}")
 
     @abstractmethod
     def counters(self) -> Counters:

@@ -12,7 +12,7 @@ from redis.retry import Retry
 
 from ..errors import StoreDied, StoreError
 from ..processes import LOOPBACK, OwnedProcess, free_port, require_free_port
-from .base import GRACE_S, Counters, Endpoint, Store, prepare_directory
+from .base import Counters, Endpoint, Store, prepare_directory
 from .counters import process_counters
 
 _READY_TIMEOUT_S = 60.0
@@ -104,8 +104,7 @@ class ServerStore(Store):
             with self.client() as client:
                 return client.info()
         except redis.RedisError as error:
-            self.check_alive(GRACE_S)
-            raise StoreError(f"store {self.name} does not answer INFO: {error}") from error
+            raise self.explain(StoreError(f"store {self.name} does not answer INFO: {error}")) from error
 
     def counters(self) -> Counters:
         info = self.info()

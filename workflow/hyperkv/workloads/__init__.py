@@ -7,6 +7,7 @@ context only ever grows and two requests share a prefix exactly when their token
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -88,6 +89,11 @@ def check_context(longest_tokens: int, max_context_tokens: int | None, what: str
             f"workload.max_context_tokens: {max_context_tokens} is less than the {longest_tokens} tokens "
             f"{what} may have; raise it or shorten the ranges"
         )
+
+
+def longest_context(conversations: Iterable[Conversation]) -> int:
+    """Tokens of the longest context, last answer included, that a workload reaches."""
+    return max(conversation.turns[-1].answer_end for conversation in conversations)
 
 
 def repeat_seed(seed: int, repeat: int) -> int:

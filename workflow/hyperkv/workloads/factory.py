@@ -30,6 +30,12 @@ def make_workload(spec: Mapping[str, Any], seed: int = 0) -> list[Conversation]:
     return [*module.conversations(_parameters(getattr(module, WORKLOAD_CLASSES[kind]), spec), seed)]
 
 
+def parameters_of(kind: str) -> dict[str, Any]:
+    """The keys of one kind of workload with their defaults; dataclasses.MISSING for those it needs."""
+    module = import_module(f"{__package__}.{kind}")
+    return {field.name: field.default for field in fields(getattr(module, WORKLOAD_CLASSES[kind]))}
+
+
 def _parameters(kind: type[T], spec: Mapping[str, Any]) -> T:
     given = {key: _frozen(value) for key, value in spec.items() if key != "kind"}
     known = {field.name: field.default is MISSING for field in fields(kind)}
