@@ -1,4 +1,4 @@
-"""Which Python the rules run."""
+"""What the Snakefile takes from its surroundings: which Python the rules run, and whether builds are shared."""
 
 from __future__ import annotations
 
@@ -12,3 +12,8 @@ def put_own_python_first() -> None:
     A conda environment of a rule is activated later and comes before it.
     """
     os.environ["PATH"] = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
+
+
+def output_cache_is_set() -> bool:
+    """Whether Snakemake's between-workflow cache has a place, so that a build may be taken from it (--cache)."""
+    return bool(os.environ.get("SNAKEMAKE_OUTPUT_CACHE"))

@@ -1,0 +1,146 @@
+"""The rules that build or link Kvrocks: `snakemake build_kvrocks` for every source, again only for a reason."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.kvrocks_tree import (
+    seen_by_x_py,
+    write_dependencies,
+    write_kvrocks,
+    write_program,
+    write_tarball,
+    write_tools,
+    write_tree,
+)
+from tests.workflow_helpers import TINY, Checkout, changed
+from workflow.hyperkv.kvrocks_program import describe, sha256_of
+
+pytestmark = pytest.mark.slow
+
+PROGRAM = "results/build/kvrocks/kvrocks"
+ALL = {"fetch_kvrocks", "compile_kvrocks", "build_kvrocks"}
+
+
+@pytest.fixture(autouse=True)
+def tools(tmp_path, monkeypatch) -> Path:
+    """A compiler and so on first on PATH."""
+    monkeypatch.setenv("PATH", f"{write_tools(tmp_path / 'tools')}:{os.environ['PATH']}")
+    monkeypatch.delenv("CXX", raising=False)
+    return tmp_path / "tools"
+
+
+def release(tarball: Path) -> dict[str, Any]:
+    """The config section of a release whose dependencies are there."""
+    deps = tarball.parent / "deps"
+    if not deps.exists():
+        write_dependencies(deps)
+    return {"source": "release", "url": tarball.as_uri(), "sha256": sha256_of(tarball), "deps_dir": str(deps)}
+
+
+def checkout_with(folder: Path, section: dict[str, Any]) -> Checkout:
+    return Checkout.new(folder, changed(TINY, {"kvrocks": section}))
+
+
+def built(checkout: Checkout, *options: str) -> str:
+    """Run build_kvrocks, which must succeed: what it printed."""
+    status, output = checkout.snakemake("build_kvrocks", *options)
+    assert status == 0, output
+    return output
+
+
+def record(checkout: Checkout) -> dict[str, Any]:
+    return json.loads((checkout / f"{PROGRAM}.json").read_text())
+
+
+def errors(checkout: Checkout) -> list[str]:
+    """Run build_kvrocks, which must fail: the lines in which a stage says why, each once."""
+    status, output = checkout.snakemake("build_kvrocks")
+    assert status == 1, output
+    assert not (checkout / PROGRAM).exists()
+    return list(dict.fromkeys(line for line in output.splitlines() if line.startswith("hyperkv ")))
+
+
+def touch_all(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if ".snakemake" not in path.parts:
+            os.utime(path)
+
+
+def test_a_release_is_built_once(tmp_path):
+    tarball = write_tarball(tmp_path / "v2.10.0.tar.gz")
+    checkout = checkout_with(tmp_path / "checkout", release(tarball))
+    output = built(checkout)
+    assert output.count("hyperkv build_kvrocks: 100%") == 1
+    assert describe(checkout / PROGRAM)["version"] == "2.10.0"
+    assert record(checkout)["program_sha256"] == sha256_of(checkout / PROGRAM)
+    assert record(checkout)["tarball_sha256"] == sha256_of(tarball)
+    assert seen_by_x_py(checkout / PROGRAM)["jobs"] == 2
+    assert "FETCHCONTENT_FULLY_DISCONNECTED=ON" in record(checkout)["cmake_options"]
+    assert not (checkout / "results/build/kvrocks-work").exists()
+    with (checkout / "workflow/hyperkv/build_kvrocks.py").open("a") as file:
+        file.write("# an edit\n")
+    touch_all(checkout.folder)
+    assert checkout.planned("build_kvrocks") == set()
+    checkout.configure(changed(TINY, {"kvrocks": release(tarball) | {"march": "x86-64-v3"}}))
+    assert checkout.planned("build_kvrocks") == ALL - {"fetch_kvrocks"}
+
+
+def test_a_wrong_checksum_and_a_failing_build(tmp_path):
+    section = release(write_tarball(tmp_path / "v2.10.0.tar.gz", "fail"))
+    checkout = checkout_with(tmp_path / "checkout", section | {"sha256": "0" * 64})
+    [line] = errors(checkout)
+    assert "has SHA-256" in line
+    assert not (checkout / "results/build/kvrocks-source.tar.gz").exists()
+    checkout.configure(changed(TINY, {"kvrocks": section}))
+    *_, line = errors(checkout)
+    assert line.startswith(
+        "hyperkv build_kvrocks: error: Kvrocks did not build (status 1): src/server.cc:7:3: error:"
+    )
+    assert "results/build/kvrocks-work is kept" in line
+    assert (checkout / "results/build/kvrocks-work/build.log").exists()
+
+
+def test_a_checkout_is_built_again_when_its_contents_change(tmp_path):
+    tree = write_tree(tmp_path / "tree")
+    deps = write_dependencies(tmp_path / "deps")
+    section = {"source": "path", "path": str(tree), "deps_dir": str(deps)}
+    checkout = checkout_with(tmp_path / "checkout", section)
+    built(checkout)
+    write_program(tree / "build" / "kvrocks", "somebody's build")
+    touch_all(tree)
+    assert checkout.planned("build_kvrocks") == set()
+    (tree / "version").write_text("unstable\n")
+    built(checkout)
+    assert record(checkout)["version"] == describe(checkout / PROGRAM)["version"] == "unstable"
+    assert record(checkout)["path"] == str(tree)
+
+
+def test_a_program_is_linked_and_linked_again_after_an_upgrade(tmp_path):
+    program = write_program(tmp_path / "kvrocks", "#!/bin/sh\necho redis-server v=7\n")
+    checkout = checkout_with(tmp_path / "checkout", {"source": "binary", "binary": str(program)})
+    [line] = errors(checkout)
+    assert line.startswith(f"hyperkv install_kvrocks: error: {program} is not a Kvrocks")
+    write_kvrocks(program)
+    built(checkout)
+    assert (checkout / PROGRAM).readlink() == program
+    assert record(checkout)["version"] == "2.10.0"
+    write_kvrocks(program, "version 2.11.0")
+    assert checkout.planned("build_kvrocks") == {"build_kvrocks"}
+
+
+def test_two_checkouts_with_a_cache_compile_once(tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    monkeypatch.setenv("SNAKEMAKE_OUTPUT_CACHE", str(cache))
+    section = release(write_tarball(tmp_path / "v2.10.0.tar.gz"))
+    first, second = (checkout_with(tmp_path / name, section) for name in ("first", "second"))
+    assert "hyperkv build_kvrocks: 100%" in built(first, "--cache")
+    assert "hyperkv build_kvrocks: 100%" not in built(second, "--cache")
+    assert record(first) == record(second)
+    for checkout in (first, second):
+        assert not (checkout / PROGRAM).is_symlink()
+        assert describe(checkout / PROGRAM)["version"] == "2.10.0"

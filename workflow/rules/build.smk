@@ -1,0 +1,67 @@
+if KVROCKS.source in ("release", "git", "path"):
+
+    rule fetch_kvrocks:
+        output:
+            "<build>/kvrocks-source.tar.gz",
+        log:
+            "<logs>/fetch_kvrocks.log",
+        retries: 2
+        conda:
+            "../../envs/kvrocks-build.yaml"
+        params:
+            spec=kvrocks_fetch_spec,
+        shell:
+            "python -m workflow.hyperkv.fetch_kvrocks --spec {params.spec:q} --out {output:q} 2> {log:q}"
+
+    # No source code is an input of these two: params hold all that the program depends on, and
+    # editing a message in this package is no reason to compile for half an hour.
+    rule compile_kvrocks:
+        input:
+            source=rules.fetch_kvrocks.output,
+        output:
+            multiext("<build>/compiled/kvrocks", program="", record=".json"),
+        log:
+            "<logs>/compile_kvrocks.log",
+        cache: output_cache_is_set()
+        conda:
+            "../../envs/kvrocks-build.yaml"
+        threads: whole_machine
+        params:
+            spec=kvrocks_build_spec,
+        shell:
+            "python -m workflow.hyperkv.build_kvrocks --spec {params.spec:q} --source {input.source:q}"
+            " --out {output.program:q} --record {output.record:q} --jobs {threads} 2> {log:q}"
+
+    rule build_kvrocks:
+        input:
+            code=sources("install_kvrocks"),
+            program=rules.compile_kvrocks.output.program,
+            record=rules.compile_kvrocks.output.record,
+        output:
+            program="<build>/kvrocks/kvrocks",
+            record="<build>/kvrocks/kvrocks.json",
+        log:
+            "<logs>/build_kvrocks.log",
+        conda:
+            "../../envs/harness.yaml"
+        shell:
+            "python -m workflow.hyperkv.install_kvrocks --compiled {input.program:q}"
+            " --out {output.program:q} --record {output.record:q} 2> {log:q}"
+
+else:
+
+    rule build_kvrocks:
+        input:
+            code=sources("install_kvrocks"),
+        output:
+            program="<build>/kvrocks/kvrocks",
+            record="<build>/kvrocks/kvrocks.json",
+        log:
+            "<logs>/build_kvrocks.log",
+        conda:
+            "../../envs/kvrocks-conda.yaml" if KVROCKS.source == "conda" else "../../envs/harness.yaml"
+        params:
+            spec=kvrocks_link_spec,
+        shell:
+            "python -m workflow.hyperkv.install_kvrocks --spec {params.spec:q}"
+            " --out {output.program:q} --record {output.record:q} 2> {log:q}"
