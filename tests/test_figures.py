@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from workflow.hyperkv import figures
 from workflow.hyperkv.errors import UserError
@@ -24,7 +26,10 @@ WAYS = {
     "valkey_resp": ("dram", "valkey", "resp"),
     "rocksdb_resp": ("ssd", "rocksdb", "resp"),
     "rocksdb_redis": ("ssd", "rocksdb", "redis"),
+    "kvrocks": ("ssd", "kvrocks", "resp"),
+    "kvrocks_tuned": ("ssd", "kvrocks", "resp"),
 }
+FAMILIES = tuple(WAYS)[:6]
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +39,7 @@ def closed():
     plt.close("all")
 
 
-def scenario_rows(families=tuple(WAYS), chunks=(16, 64), loads=(1, 4), interval=True) -> pd.DataFrame:
+def scenario_rows(families=FAMILIES, chunks=(16, 64), loads=(1, 4), interval=True) -> pd.DataFrame:
     """Rows of scenarios.csv; every value differs from row to row."""
     rows = []
     for family in families:
@@ -70,37 +75,57 @@ def scenario_rows(families=tuple(WAYS), chunks=(16, 64), loads=(1, 4), interval=
     return pd.DataFrame(rows)
 
 
-def value_rows(scenarios=("dram", "files", "rocksdb_resp"), cold=True) -> pd.DataFrame:
-    """Rows of values.csv."""
+def store_rows(scenarios=("dram", "files", "rocksdb_resp"), cold=True, connections=(2,)) -> pd.DataFrame:
+    """Rows of stores.csv; every value differs from row to row."""
     rows = []
-    for scenario, operation, size in product(scenarios, ("set", "get_warm", "get_cold"), (1 << 18, 1 << 20)):
+    for scenario, count, operation, size in product(
+        scenarios, connections, ("set", "get_warm", "get_cold"), (1 << 18, 1 << 20)
+    ):
         tier, store, connector = WAYS[scenario]
         if tier == "dram" and operation == "get_cold":
             continue
         gbps = 1 + len(rows) / 10
-        row = {"scenario": scenario, "tier": tier, "store": store, "connector": connector, "connections": 2}
+        row = {
+            "scenario": scenario,
+            "tier": tier,
+            "store": store,
+            "connector": connector,
+            "connections": count,
+        }
         row |= {"value_bytes": size, "operation": operation, "cold": cold and operation == "get_cold"}
         rows.append(row | {"gbps": gbps, "gbps_low": gbps - 0.1, "gbps_high": gbps + 0.1, "repeats": 3})
-    return pd.DataFrame(rows) if rows else value_rows().head(0)
+    return pd.DataFrame(rows) if rows else store_rows().head(0)
 
 
-def tables(scenarios=None, values=None, chunk=64) -> Tables:
+def limit_rows(connections=(2,)) -> pd.DataFrame:
+    """Rows of limits.csv: 10 and more GB/s in memory, 20 and more of SET, 30 and more of GET on the socket."""
+    gbps = {"memcpy": 10, "loopback_set": 20, "loopback_get": 30}
+    return pd.DataFrame(
+        {"limit": limit, "connections": count, "value_bytes": size, "gbps": value + count}
+        for (limit, value), count, size in product(gbps.items(), connections, (1 << 18, 1 << 20))
+    )
+
+
+def tables(scenarios=None, stores=None, limits=None, chunk=64) -> Tables:
     """Tables as figures.main reads them."""
     return Tables(
         scenarios=scenario_rows() if scenarios is None else scenarios,
-        values=value_rows() if values is None else values,
+        stores=store_rows() if stores is None else stores,
+        limits=limit_rows() if limits is None else limits,
         chunk_tokens=chunk,
     )
 
 
-def draw_files(folder: Path, monkeypatch, figure: str, chunk: int = 64, scenarios=None, values=None) -> tuple:
-    """Run the stage's main from CSV files; the bytes of the SVG and the PNG."""
+def draw_files(folder: Path, monkeypatch, figure: str, **changes) -> tuple:
+    """Run the stage's main from the CSV files that the figure is drawn from; the bytes of the SVG and the PNG."""
     folder.mkdir()
-    made = tables(scenarios, values)
-    made.scenarios.to_csv(folder / "scenarios.csv", index=False)
-    made.values.to_csv(folder / "values.csv", index=False)
-    spec = json.dumps({"figures": {"chunk_tokens": chunk, "baseline": None}})
-    arguments = ["--figure", figure, "--tables", folder, "--spec", spec]
+    made = tables(**changes)
+    names = ("stores", "limits") if figure == "stores" else ("scenarios",)
+    files = [folder / f"{name}.csv" for name in names]
+    for name, file in zip(names, files, strict=True):
+        getattr(made, name).to_csv(file, index=False)
+    spec = {} if figure == "stores" else {"figures": {"chunk_tokens": made.chunk_tokens, "baseline": None}}
+    arguments = ["--figure", figure, "--tables", *files, "--spec", json.dumps(spec)]
     arguments += ["--svg", folder / "f.svg", "--png", folder / "f.png"]
     monkeypatch.setattr(sys, "argv", ["figures", *map(str, arguments)])
     with plt.rc_context():
@@ -127,8 +152,16 @@ def points(axes: Axes, hollow: bool) -> set[tuple[float, float]]:
     }
 
 
-def legend_of(axes: Axes) -> list[str]:
-    return [text.get_text() for text in axes.get_legend().get_texts()]
+def legend_of(owner: Axes | Figure) -> list[str]:
+    """The texts of an axes' legend, or of a figure's own."""
+    legend = owner.legends[0] if isinstance(owner, Figure) else owner.get_legend()
+    return [text.get_text() for text in legend.get_texts()]
+
+
+def line_called(axes: Axes, label: str) -> Line2D:
+    """The one line with that label."""
+    (line,) = [line for line in axes.lines if line.get_label() == label]
+    return line
 
 
 def all_text(figure) -> str:
@@ -145,11 +178,11 @@ def test_every_figure_is_written_as_svg_and_png_and_twice_the_same(tmp_path, mon
 
 @pytest.mark.parametrize("name", DRAWINGS)
 def test_what_changes_in_the_tables_changes_the_picture(name):
-    scenarios, values = scenario_rows(), value_rows()
+    scenarios, stores = scenario_rows(), store_rows()
     scenarios["rps_per_gpu"] *= 1 + scenarios.index / 50
-    values["gbps"] *= 1 + values.index / 50
+    stores["gbps"] *= 1 + stores.index / 50
     first = svg_of(DRAWINGS[name](tables()))
-    assert svg_of(DRAWINGS[name](tables(scenarios, values))) != first
+    assert svg_of(DRAWINGS[name](tables(scenarios, stores))) != first
 
 
 @pytest.mark.parametrize("name", ["tier_tradeoff", "chunk", "transport_medium"])
@@ -207,14 +240,68 @@ def test_invalid_cells_are_hollow_in_transport_medium():
 
 @pytest.mark.parametrize("cold", [True, False])
 def test_a_get_that_was_not_cold_is_hollow(cold):
-    values = value_rows(cold=cold)
-    *warm, last = figures.draw_value_size(tables(values=values)).axes
+    stores = store_rows(cold=cold)
+    figure = figures.draw_stores(tables(stores=stores))
+    *warm, last = figure.axes
     assert all(points(axes, hollow=True) == set() for axes in warm)
-    expected = values[values["operation"] == "get_cold"]
+    expected = stores[stores["operation"] == "get_cold"]
     drawn = set(zip(expected["value_bytes"] / 2**20, expected["gbps"], strict=True))
     assert points(last, hollow=False) == drawn
     assert points(last, hollow=True) == (set() if cold else drawn)
-    assert ("hollow: page cache not dropped" in legend_of(last)) == (not cold)
+    assert ("hollow: page cache not dropped" in legend_of(figure)) == (not cold)
+
+
+def test_stores_has_a_row_per_number_of_connections_and_a_column_per_operation():
+    stores = store_rows(connections=(8, 1, 4))
+    figure = figures.draw_stores(tables(stores=stores, limits=limit_rows((1, 4, 8))))
+    places = product((1, 4, 8), ("set", "get_warm", "get_cold"))
+    for axes, (connections, operation) in zip(figure.axes, places, strict=True):
+        rows = stores[(stores["connections"] == connections) & (stores["operation"] == operation)]
+        drawn = points(axes, hollow=False)
+        assert drawn == set(zip(rows["value_bytes"] / 2**20, rows["gbps"], strict=True))
+        limits = [line.get_ydata()[0] for line in axes.lines if str(line.get_label()).startswith("limit")]
+        assert limits == [10 + connections, (20 if operation == "set" else 30) + connections]
+    heads = [axes.get_ylabel().splitlines()[0] for axes in figure.axes[::3]]
+    assert heads == ["1 connection", "4 connections", "8 connections"]
+    assert [bool(axes.get_title()) for axes in figure.axes] == [True] * 3 + [False] * 6
+    assert "no engine and no GPU" in all_text(figure)
+
+
+@pytest.mark.parametrize(
+    "limits", [pd.DataFrame(), limit_rows().head(0), limit_rows((7,))], ids=["absent", "empty", "others"]
+)
+def test_stores_is_drawn_without_limits(limits):
+    figure = figures.draw_stores(tables(limits=limits))
+    assert not any("limit" in text for text in legend_of(figure))
+    assert points(figure.axes[0], hollow=False)
+
+
+def test_two_scenarios_of_one_store_are_told_apart_by_name_line_and_marker():
+    figure = figures.draw_stores(tables(stores=store_rows(("files", "kvrocks", "kvrocks_tuned"))))
+    first, second = (
+        line_called(figure.axes[0], f"kvrocks, resp (SSD): {name}") for name in ("kvrocks", "kvrocks_tuned")
+    )
+    assert to_hex(first.get_color()) == to_hex(second.get_color()) == "#cc79a7"
+    assert first.get_marker() == "P"
+    assert second.get_marker() != "P"
+    assert first.get_linestyle() != second.get_linestyle()
+    assert to_hex(second.get_markerfacecolor()) != "#ffffff"
+
+
+def test_every_store_has_a_colour_a_marker_and_a_medium_of_its_own():
+    names = {"dram", "files", "valkey", "rocksdb", "kvrocks"}
+    for known in (figures.COLOURS, figures.MARKERS):
+        assert names <= set(known)
+        assert len(set(known.values())) == len(known)
+    assert set(figures.SECOND_MARKERS) == names == set(figures.MEDIUM)
+    assert not set(figures.SECOND_MARKERS.values()) & set(figures.MARKERS.values())
+
+
+def test_transport_medium_names_the_scenario_where_a_store_is_there_twice():
+    rows = scenario_rows(("dram", "kvrocks", "kvrocks_tuned"))
+    text = all_text(figures.draw_transport_medium(tables(rows)))
+    assert "RESP\nSSD\n(kvrocks_tuned-64)" in text
+    assert "in process\nRAM\n(dram)" in text
 
 
 @pytest.mark.parametrize("name", ["tier_tradeoff", "chunk", "transport_medium"])
@@ -238,7 +325,7 @@ def test_tier_none_need_not_share_what_only_caches_have():
 
 
 @pytest.mark.parametrize("name", ["tier_tradeoff", "transport_medium"])
-@pytest.mark.parametrize("families", [tuple(WAYS), ("dram", "files")])
+@pytest.mark.parametrize("families", [FAMILIES, ("dram", "files")])
 def test_a_chunk_that_was_not_measured_is_named(name, families):
     with pytest.raises(
         UserError, match=r"figures\.chunk_tokens: no scenario has chunk 128; there are 16, 64$"
@@ -269,8 +356,8 @@ def test_poor_tables_still_draw(tmp_path, name, scenarios):
 
 
 def test_no_profile_and_a_single_chunk_are_said_in_words(tmp_path, monkeypatch):
-    assert "No store was profiled" in all_text(figures.draw_value_size(tables(values=value_rows(()))))
-    svg, _ = draw_files(tmp_path / "1", monkeypatch, "value_size", values=value_rows(()))
+    assert "No store was profiled" in all_text(figures.draw_stores(tables(stores=pd.DataFrame())))
+    svg, _ = draw_files(tmp_path / "1", monkeypatch, "stores", stores=store_rows(()))
     assert b"No store was profiled" in svg
     assert "more than one chunk size" in all_text(figures.draw_chunk(tables(scenario_rows(chunks=(64,)))))
 
@@ -292,16 +379,17 @@ def test_the_legend_names_an_interval_only_where_there_is_one():
     assert ["95 % interval over repeats" in legend_of(axes) for axes in bars] == [True, False]
 
 
-@pytest.mark.parametrize("name", ["tier_tradeoff", "chunk", "value_size"])
+@pytest.mark.parametrize("name", ["tier_tradeoff", "chunk", "stores"])
 def test_no_legend_has_a_label_twice(name):
     twin = scenario_rows(("rocksdb_resp",))
     twin["scenario"] = twin["scenario"].str.replace("rocksdb_resp", "tuned")
     rows = pd.concat([scenario_rows(), twin], ignore_index=True)
-    values = pd.concat(
-        [value_rows(), value_rows(("rocksdb_resp",)).assign(scenario="tuned")], ignore_index=True
+    stores = pd.concat(
+        [store_rows(), store_rows(("rocksdb_resp",)).assign(scenario="tuned")], ignore_index=True
     )
-    figure = DRAWINGS[name](tables(rows, values))
-    legends = [legend_of(axes) for axes in figure.axes if axes.get_legend()]
+    figure = DRAWINGS[name](tables(rows, stores))
+    owners = [*([figure] if figure.legends else []), *(axes for axes in figure.axes if axes.get_legend())]
+    legends = [legend_of(owner) for owner in owners]
     assert legends
     for texts in legends:
         assert len(texts) == len(set(texts))
@@ -313,7 +401,9 @@ def test_two_families_of_one_store_are_two_lines_in_chunk():
     twin["scenario"] = twin["scenario"].str.replace("files", "files_direct")
     rows = pd.concat([scenario_rows(("files",)), twin], ignore_index=True)
     _, right = figures.draw_chunk(tables(rows)).axes
-    lines = [line for line in right.lines if line.get_linestyle() == "-" and line.get_marker() == "s"]
+    lines = [
+        line for line in right.lines if line.get_linestyle() != "None" and line.get_marker() in ("s", "p")
+    ]
     assert sorted(len(line.get_xdata()) for line in lines) == [2, 2]
     assert [set(line.get_ydata()) for line in lines].count({9.0}) == 1
 

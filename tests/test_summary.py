@@ -1,13 +1,14 @@
 """The text at the end of a run."""
 
+import json
 import sys
 
 import pandas as pd
 import pytest
 
-from workflow.hyperkv import summary, tables
+from workflow.hyperkv import stores_table, summary, tables
 
-from .record_factory import measured, varied
+from .record_factory import measured, point, varied
 
 
 @pytest.fixture(scope="module")
@@ -16,13 +17,13 @@ def real(tmp_path_factory):
     return measured(tmp_path_factory.mktemp("none"), "none")
 
 
-def text_of(records: list[dict], folder, monkeypatch) -> str:
+def text_of(records: list[dict], folder, monkeypatch, points=(), notes=()) -> str:
     """The summary that the stage writes of records' tables."""
     tables.scenarios_table(tables.cells_table(records)).to_csv(folder / "scenarios.csv", index=False)
     tables.sweep_time_table(records).to_csv(folder / "sweep_time.csv", index=False)
-    monkeypatch.setattr(
-        sys, "argv", ["summary", "--tables", str(folder), "--out", str(folder / "summary.txt")]
-    )
+    stores_table.stores_table(points).to_csv(folder / "stores.csv", index=False)
+    arguments = ["--tables", folder, "--notes", json.dumps(notes), "--out", folder / "summary.txt"]
+    monkeypatch.setattr(sys, "argv", ["summary", *map(str, arguments)])
     summary.main()
     return (folder / "summary.txt").read_text()
 
@@ -70,3 +71,60 @@ def test_the_sweeps_time_is_said(real):
     text = summary.summary_text(scenarios, time)
     assert "6 cells in 30 s of jobs, 1.25 x" in text
     assert "(24 s, of it 2 s server starts)" in text
+
+
+OPERATIONS = ("set", "get_warm", "get_cold")
+
+
+def store_lines(text: str) -> list[list[str]]:
+    """Cells of the rows of the table of stores."""
+    below = text.partition("Each store alone")[2].splitlines()
+    return [line.split() for line in below if line.split()[:1] in (["files"], ["dram"])]
+
+
+def test_each_store_alone_is_shown_at_the_most_connections(real, tmp_path, monkeypatch):
+    points = [
+        point("files", operation, size, connections=connections, gbps=connections + index / 10)
+        for index, operation in enumerate(OPERATIONS)
+        for size in (1 << 18, 1 << 20, 16 << 20, 32 << 20)
+        for connections in (1, 8)
+    ]
+    points += [
+        point("dram", operation, size, connections=8)
+        for operation in OPERATIONS[:2]
+        for size in (1 << 20, 16 << 20)
+    ]
+    points[-1]["store_cpu_s"] = None
+    text = text_of([real], tmp_path, monkeypatch, points)
+    assert store_lines(text) == [
+        ["files", "1", "8.00", "8.10", "8.20", "0.50", "2.00"],
+        ["files", "16", "8.00", "8.10", "8.20", "0.50", "2.00"],
+        ["dram", "1", "1.00", "1.00", "-", "0.50", "-"],
+        ["dram", "16", "1.00", "1.00", "-", "-", "-"],
+    ]
+    assert "no engine, 8 connections." in text
+    assert "could not be dropped" not in text
+    assert text.index("Sweep:") < text.index("Each store alone")
+
+
+def test_the_nearest_sizes_are_taken_each_once(real, tmp_path, monkeypatch):
+    points = [
+        point("dram", operation, size) for operation in OPERATIONS[:2] for size in (3 << 18, 8 << 20, 4 << 20)
+    ]
+    text = text_of([real], tmp_path, monkeypatch, points)
+    assert [line[1] for line in store_lines(text)] == ["0.75", "8"]
+    points = [point("dram", operation, 2 << 20) for operation in OPERATIONS[:2]]
+    assert [line[1] for line in store_lines(text_of([real], tmp_path, monkeypatch, points))] == ["2"]
+
+
+def test_a_get_that_was_not_cold_is_marked(real, tmp_path, monkeypatch):
+    points = [point("files", operation, cold=False) for operation in OPERATIONS]
+    text = text_of([real], tmp_path, monkeypatch, points)
+    assert store_lines(text)[0][4] == "1.00*"
+    assert "\n* the page cache could not be dropped.\n" in text
+
+
+def test_without_a_profile_no_store_is_named_and_notes_end_the_text(real, tmp_path, monkeypatch):
+    text = text_of([real], tmp_path, monkeypatch, notes=["kvrocks: not built here", "and more"])
+    assert "Each store alone" not in text
+    assert text.endswith("server starts).\nkvrocks: not built here\nand more\n")

@@ -11,10 +11,12 @@ from tests.workflow_helpers import TINY, Checkout, changed
 
 pytestmark = pytest.mark.slow
 
-FIGURES = {f"draw_figure {name}" for name in ("tier_tradeoff", "chunk", "value_size", "transport_medium")}
-AFTER = {"write_tables", "write_summary", *FIGURES}
+FIGURES = {f"draw_figure {name}" for name in ("tier_tradeoff", "chunk", "stores", "transport_medium")}
+STORES = {"write_stores", "draw_figure stores"}
+AFTER = {"write_tables", "write_summary", *FIGURES} - STORES
 SCENARIOS = ["none", "dram-16", "dram-32", "rocksdb_resp", "valkey_resp", "valkey_redis"]
-PROFILE = {"profile_store valkey_resp"}
+PROFILE = {"profile_store valkey_resp", *STORES, "write_summary"}
+LIMITS = {"profile_limits", *STORES, "write_summary"}
 
 
 def measured(*scenarios: str) -> set[str]:
@@ -60,6 +62,11 @@ def test_a_complete_run(complete):
     assert not list(checkout.folder.glob("results/data/*"))
 
 
+def test_the_stores_alone_need_no_sweep(tmp_path):
+    checkout = Checkout.new(tmp_path / "checkout")
+    assert checkout.planned("stores") == {"profile_limits", "profile_store valkey_resp", *STORES}
+
+
 def test_nothing_is_left_to_do(complete):
     assert complete[0].planned() == set()
 
@@ -70,8 +77,10 @@ def test_nothing_is_left_to_do(complete):
         ("workflow/hyperkv/figures.py", FIGURES),
         ("workflow/hyperkv/stores/rocksdb_server.py", measured("rocksdb_resp")),
         ("workflow/hyperkv/connectors/redis.py", measured("valkey_redis")),
-        ("workflow/hyperkv/connectors/resp.py", measured("rocksdb_resp", "valkey_resp") | PROFILE),
-        ("workflow/hyperkv/profile.py", PROFILE | AFTER),
+        ("workflow/hyperkv/connectors/resp.py", measured("rocksdb_resp", "valkey_resp") | PROFILE | LIMITS),
+        ("workflow/hyperkv/profile.py", PROFILE),
+        ("workflow/hyperkv/loopback.py", LIMITS),
+        ("workflow/hyperkv/stores_table.py", STORES | {"write_summary"}),
     ],
 )
 def test_editing_code_runs_what_uses_it(name, jobs, checkout):
@@ -104,8 +113,9 @@ def test_editing_what_no_stage_uses_runs_nothing(checkout):
     [
         ({"scenarios.rocksdb_resp.loads": [1, 2, 4]}, measured("rocksdb_resp")),
         ({"scenarios.dram.chunk_tokens": [16, 32, 48]}, measured("dram-48")),
-        ({"scenarios.valkey_resp.connections": 3}, measured("valkey_resp") | PROFILE),
-        ({"profile.repeats": 2, "scenarios.files.connections": 3}, PROFILE | AFTER),
+        ({"scenarios.valkey_resp.connections": 3}, measured("valkey_resp")),
+        ({"profile.repeats": 2, "scenarios.files.connections": 3}, PROFILE | LIMITS),
+        ({"profile.connections": [1, 2]}, PROFILE | LIMITS),
         ({"figures.chunk_tokens": 32}, AFTER),
     ],
 )

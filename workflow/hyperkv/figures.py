@@ -1,6 +1,6 @@
 """Stage figures: from tables to pictures, each as SVG and PNG.
 
-python -m workflow.hyperkv.figures --figure tier_tradeoff --tables results/tables --spec '{...}' --svg F.svg --png F.png
+python -m workflow.hyperkv.figures --figure tier_tradeoff --tables results/tables/scenarios.csv --spec '{...}' --svg F.svg --png F.png
 """
 
 from __future__ import annotations
@@ -8,9 +8,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -21,7 +23,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter, ScalarFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, PercentFormatter, ScalarFormatter
 
 from .cli import run_stage
 from .errors import UserError
@@ -33,18 +35,30 @@ COLOURS = {
     "files": "#009E73",
     "valkey": "#56B4E9",
     "rocksdb": "#D55E00",
+    "kvrocks": "#CC79A7",
 }
-MARKERS = {"none": "x", "dram": "o", "files": "s", "valkey": "^", "rocksdb": "D"}
+MARKERS = {"none": "x", "dram": "o", "files": "s", "valkey": "^", "rocksdb": "D", "kvrocks": "P"}
+SECOND_MARKERS = {"dram": "8", "files": "p", "valkey": "v", "rocksdb": "d", "kvrocks": "H"}
 LINES = {"inprocess": "-", "resp": "-", "redis": "--", "": ":"}
-MEDIUM = {"dram": "RAM", "valkey": "RAM", "files": "SSD", "rocksdb": "SSD"}
+MEDIUM = {"dram": "RAM", "valkey": "RAM", "files": "SSD", "rocksdb": "SSD", "kvrocks": "SSD"}
+LIMITS = {
+    "memcpy": ("limit: memcpy", (0, (6, 3))),
+    "loopback_set": ("limit: raw loopback socket", (0, (1, 1.5))),
+    "loopback_get": ("limit: raw loopback socket", (0, (1, 1.5))),
+}
 
 
 @dataclass(frozen=True)
 class Tables:
-    """What figures are drawn from, and the chunk size at which scenarios are compared."""
+    """What figures are drawn from, and the chunk size at which scenarios are compared.
+
+    scenarios, stores, limits: those CSV tables; one that is not there has no rows. Figure `stores` takes the last
+    two only, the others the first only.
+    """
 
     scenarios: pd.DataFrame
-    values: pd.DataFrame
+    stores: pd.DataFrame
+    limits: pd.DataFrame
     chunk_tokens: int
 
 
@@ -52,15 +66,19 @@ def main() -> None:
     """Parse the command line and draw one figure."""
     parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.figures", description=__doc__)
     parser.add_argument("--figure", required=True, choices=sorted(DRAWINGS), help="which figure")
-    parser.add_argument("--tables", required=True, type=Path, help="folder of the tables")
-    parser.add_argument("--spec", required=True, help='JSON: {"figures": {"chunk_tokens": ...}}')
+    parser.add_argument(
+        "--tables", required=True, nargs="+", type=Path, help="scenarios.csv, or stores.csv and limits.csv"
+    )
+    parser.add_argument("--spec", required=True, help='JSON: {"figures": {"chunk_tokens": ...}}, or {}')
     parser.add_argument("--svg", required=True, type=Path)
     parser.add_argument("--png", required=True, type=Path)
     arguments = parser.parse_args()
+    given = {path.stem: _read(path) for path in arguments.tables}
+    names = ("scenarios", "stores", "limits")
+    compared = json.loads(arguments.spec).get("figures", {})
     tables = Tables(
-        scenarios=_read(arguments.tables / "scenarios.csv"),
-        values=_read(arguments.tables / "values.csv"),
-        chunk_tokens=json.loads(arguments.spec)["figures"]["chunk_tokens"],
+        **{name: given.get(name, pd.DataFrame()) for name in names},
+        chunk_tokens=compared.get("chunk_tokens", 0),
     )
     plt.rcParams.update({"font.size": 10, "axes.grid": True, "grid.alpha": 0.3, "svg.hashsalt": "hyperkv"})
     figure = DRAWINGS[arguments.figure](tables)
@@ -113,11 +131,10 @@ def draw_tier_tradeoff(tables: Tables) -> Figure:
     rows = at_chunk(tables.scenarios, tables.chunk_tokens)
     require_parity(rows, vary=["tier", "store", "connector"])
     figure, axes = plt.subplots(figsize=(7.6, 5.2))
-    names = labels(rows)
+    names, looks = labels(rows), styles(rows)
     for scenario, line in rows.groupby("scenario", sort=False):
         line = line.sort_values("load")
-        first = line.iloc[0]
-        style = _style(first)
+        style = looks[scenario]
         _error_bars(axes, line, "tps_per_user", "rps_per_gpu", style["color"])
         rate = line.iloc[-1]["hit_rate"]
         hits = "; hit rate -" if pd.isna(rate) else f"; hit rate {rate:.0%}"
@@ -154,10 +171,10 @@ def draw_chunk(tables: Tables) -> Figure:
         return _empty("No store was measured at more than one chunk size")
     require_parity(rows, vary=["tier", "store", "connector", "chunk_tokens"])
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.6))
-    names = labels(rows)
+    names, looks = labels(rows), styles(rows)
     for family, line in rows.groupby("scenario", sort=False):
         line = line.sort_values("chunk_tokens")
-        style = _style(line.iloc[0])
+        style = looks[family]
         for axes, column in ((left, "hit_rate"), (right, "rps_per_gpu")):
             _error_bars(axes, line, "chunk_tokens", column, style["color"])
             axes.plot(line["chunk_tokens"], line[column], label=names[family], **style)
@@ -179,43 +196,81 @@ def draw_chunk(tables: Tables) -> Figure:
     return figure
 
 
-def draw_value_size(tables: Tables) -> Figure:
-    """GB/s against value size for SET, warm GET and cold GET, one line per store and connector."""
-    values = tables.values
-    if values.empty:
+def draw_stores(tables: Tables) -> Figure:
+    """GB/s against value size for SET, warm GET and cold GET, a row per number of connections, a line per scenario.
+
+    Grey lines: the limits at the same connections.
+    """
+    if tables.stores.empty:
         return _empty("No store was profiled (profile.scenarios is empty)")
+    stores = tables.stores.assign(
+        value_mib=tables.stores["value_bytes"] / 2**20,
+        valid=(tables.stores["operation"] != "get_cold") | tables.stores["cold"].astype(bool),
+    )
     panels = [
-        ("set", "SET"),
-        ("get_warm", "GET, warm (no restart)"),
-        ("get_cold", "GET, cold (restart, page cache dropped)"),
+        ("set", "SET", "loopback_set"),
+        ("get_warm", "GET, warm (no restart)", "loopback_get"),
+        ("get_cold", "GET, cold (restart, page cache dropped)", "loopback_get"),
     ]
-    figure, row = plt.subplots(1, 3, figsize=(13, 4.6), sharey=True)
-    names = labels(values)
-    values = values.assign(valid=(values["operation"] != "get_cold") | values["cold"].astype(bool))
-    for axes, (operation, title) in zip(row, panels, strict=True):
-        for scenario, line in values[values["operation"] == operation].groupby("scenario", sort=False):
-            line = line.sort_values("value_bytes")
-            style = _style(line.iloc[0])
-            mebibytes = line.assign(value_mib=line["value_bytes"] / 2**20)
-            _error_bars(axes, mebibytes, "value_mib", "gbps", style["color"])
-            axes.plot(mebibytes["value_mib"], mebibytes["gbps"], label=names[scenario], **style)
-            _hollow(axes, mebibytes, "value_mib", "gbps", style)
-        axes.set_xscale("log", base=2)
-        axes.set_yscale("log")
-        axes.set_xticks(sorted(values["value_bytes"].unique() / 2**20))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.yaxis.set_minor_formatter(
-            FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
-        )
-        axes.minorticks_on()
-        axes.xaxis.set_tick_params(which="minor", bottom=False)
-        axes.set(xlabel="value (MiB)", title=title)
-    row[0].set_ylabel("GB/s (10⁹ bytes per second, median)")
-    figure.suptitle("Each store alone, no engine and no GPU: throughput against value size", fontsize=11)
+    counts = sorted(map(int, stores["connections"].unique()))
+    figure, grid = plt.subplots(
+        len(counts), 3, figsize=(12.5, 1.2 + 3.1 * len(counts)), sharex=True, sharey=True, squeeze=False
+    )
+    for connections, row in zip(counts, grid, strict=True):
+        for axes, (operation, title, socket) in zip(row, panels, strict=True):
+            _draw_limits(axes, tables.limits, connections, ("memcpy", socket))
+            chosen = (stores["connections"] == connections) & (stores["operation"] == operation)
+            _draw_stores_panel(axes, stores[chosen], labels(stores), styles(stores))
+            axes.set_title(title if connections == counts[0] else "", fontsize=11)
+        row[0].set_ylabel(f"{connections} connection{'s' * (connections > 1)}\nGB/s (median)")
+    _value_size_axes(grid[0, 0], sorted(stores["value_mib"].unique()))
+    for axes in grid[-1]:
+        axes.set_xlabel("value (MiB)")
+    figure.suptitle("Each store alone, no engine and no GPU: throughput against value size", fontsize=12)
     figure.tight_layout()
-    _legend(row[0], values, hollow="page cache not dropped", beside=row[-1])
+    _legend(grid[0, 0], stores, hollow="page cache not dropped", beside=figure)
     return figure
+
+
+def _draw_stores_panel(axes: Axes, rows: pd.DataFrame, names: dict[str, str], looks: dict) -> None:
+    for scenario, line in rows.groupby("scenario", sort=False):
+        line = line.sort_values("value_bytes")
+        style = looks[scenario]
+        _error_bars(axes, line, "value_mib", "gbps", style["color"])
+        axes.plot(line["value_mib"], line["gbps"], label=names[scenario], **style)
+        _hollow(axes, line, "value_mib", "gbps", style)
+
+
+def _draw_limits(axes: Axes, limits: pd.DataFrame, connections: int, wanted: Sequence[str]) -> None:
+    """The wanted limits at those connections, those that were measured, as grey lines without markers."""
+    for limit in wanted if len(limits) else ():
+        line = limits[(limits["limit"] == limit) & (limits["connections"] == connections)]
+        line = line.sort_values("value_bytes")
+        text, dashes = LIMITS[limit]
+        if len(line):
+            axes.plot(
+                line["value_bytes"] / 2**20,
+                line["gbps"],
+                label=text,
+                color="#666666",
+                linestyle=dashes,
+                zorder=1.5,
+            )
+
+
+def _value_size_axes(axes: Axes, sizes: Sequence[float]) -> None:
+    """Logarithmic axes for GB/s against MiB, with plain numbers, for all panels that share them."""
+
+    def plain(value: float, _: int) -> str:
+        return f"{value:g}"
+
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.set_xticks(sizes)
+    axes.minorticks_off()
+    axes.xaxis.set_major_formatter(FuncFormatter(plain))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(plain))
 
 
 def draw_transport_medium(tables: Tables) -> Figure:
@@ -251,8 +306,10 @@ def draw_transport_medium(tables: Tables) -> Figure:
                 ha="center",
                 fontsize=9,
             )
+        stores = list(rows["store"])
         names = [
-            f"{'in process' if row['connector'] == 'inprocess' else 'RESP'}\n{MEDIUM.get(row['store'], '?')}\n({row['store']})"
+            f"{'in process' if row['connector'] == 'inprocess' else 'RESP'}\n{MEDIUM.get(row['store'], '?')}\n"
+            f"({row['store'] if stores.count(row['store']) == 1 else row['scenario']})"
             for _, row in rows.iterrows()
         ]
         axes.set_xticks(range(len(rows)), names)
@@ -278,7 +335,7 @@ def draw_transport_medium(tables: Tables) -> Figure:
 DRAWINGS: dict[str, Callable[[Tables], Figure]] = {
     "tier_tradeoff": draw_tier_tradeoff,
     "chunk": draw_chunk,
-    "value_size": draw_value_size,
+    "stores": draw_stores,
     "transport_medium": draw_transport_medium,
 }
 
@@ -303,15 +360,26 @@ def _title(rows: pd.DataFrame, text: str) -> str:
     )
 
 
-def _style(row: pd.Series) -> dict:
-    store = row["store"] or "none"
-    return {
-        "color": COLOURS.get(store, "#999999"),
-        "marker": MARKERS.get(store, "v"),
-        "linestyle": LINES.get(row["connector"], "-."),
-        "markersize": 6,
-        "linewidth": 1.6,
-    }
+def styles(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Line styles by scenario: a colour and marker per store, a line per connector.
+
+    A second scenario of one store and connector has another marker and line, filled as well: hollow means invalid.
+    """
+    found, seen = {}, Counter()
+    for _, row in rows.drop_duplicates("scenario").iterrows():
+        store = row["store"] or "none"
+        markers, line = MARKERS, LINES.get(row["connector"], "-.")
+        if seen[store, row["connector"]]:
+            markers, line = SECOND_MARKERS, (0, (4, 1.2, 1, 1.2))
+        seen[store, row["connector"]] += 1
+        found[row["scenario"]] = {
+            "color": COLOURS.get(store, "#999999"),
+            "marker": markers.get(store, "v"),
+            "linestyle": line,
+            "markersize": 6,
+            "linewidth": 1.6,
+        }
+    return found
 
 
 def _error_bars(axes: Axes, line: pd.DataFrame, x: str, y: str, colour: str) -> None:
@@ -338,9 +406,9 @@ def _legend(
     rows: pd.DataFrame,
     note: str = "",
     hollow: str = "invalid, see cells.csv",
-    beside: Axes | None = None,
+    beside: Axes | Figure | None = None,
 ) -> None:
-    """A legend of the axes' lines, in it or beside (to the right of) another panel."""
+    """A legend of the axes' lines, in it or beside (to the right of) another panel or the whole figure."""
     handles, texts = axes.get_legend_handles_labels()
     if not rows["valid"].all():
         handles.append(Line2D([], [], linestyle="none", marker="o", markerfacecolor="white", color="#666666"))
@@ -348,7 +416,8 @@ def _legend(
     if any(rows[column].notna().any() for column in rows if column.endswith("_low")):
         handles.append(Line2D([], [], color="#666666", alpha=0.45, linewidth=3))
         texts.append("95 % interval over repeats")
-    place = {"loc": "best"} if beside is None else {"loc": "center left", "bbox_to_anchor": (1.02, 0.5)}
+    right = 1.0 if isinstance(beside, Figure) else 1.02
+    place = {"loc": "best"} if beside is None else {"loc": "center left", "bbox_to_anchor": (right, 0.5)}
     legend = (beside or axes).legend(
         handles, texts, fontsize=8, title=note or None, title_fontsize=8, handlelength=3, **place
     )

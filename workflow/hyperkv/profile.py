@@ -1,15 +1,19 @@
-"""Stage profile: GB/s of one store against value size: SET, GET warm and GET cold, no engine.
+"""Stage profile: GB/s of one store against value size and connections: SET, GET warm and GET cold, no engine.
 
     python -m workflow.hyperkv.profile --spec '{...}' --out results/profile/<scenario>.jsonl
 
-One line per repeat x value size x operation. `get_cold` follows a restart of the store and a drop of the page
-cache; where the system does not allow the drop and the store does not read past the cache, `cold` is false.
+One line per repeat x value size x connections x operation. `get_warm` follows an untimed pass of the same GETs.
+`get_cold` follows a restart of the store and a drop
+of the page cache; where the system does not allow the drop and the store does not read past the cache, `cold` is
+false. Every point moves point_bytes, and at least one value per connection. A server first takes warm_up_bytes of
+other values, untimed.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import shutil
 import sys
@@ -24,14 +28,12 @@ from .cli import run_stage
 from .connectors.base import Connector
 from .connectors.registry import make_connector
 from .errors import StoreError, UserError
-from .journal import Journal, canonical_digest
-from .machine import environment
+from .journal import Journal
 from .payload import Payload, aligned_buffer, slots
+from .points import common_fields, throughput, values_per_connection
 from .sources import code_digest, profile_sources
-from .stores.base import Store, StoreConfig
+from .stores.base import Counters, LocalStore, Store, StoreConfig
 from .stores.registry import make_store
-
-SCHEMA_VERSION = 1
 
 
 def main() -> None:
@@ -48,21 +50,15 @@ def main() -> None:
     journal = Journal(arguments.out, {"spec": spec, "code": code_digest(profile_sources(scenario))})
     keys: list[str] = []
     started = time.perf_counter()
-    for repeat in range(1, spec["repeats"] + 1):
-        for size in spec["value_bytes"]:
-            wanted = [f"{repeat}/{size}/{operation}" for operation in operations(scenario)]
-            keys += wanted
-            if not all(journal.has(key) for key in wanted):
-                for key, record in zip(wanted, measure_size(spec, size, repeat, arguments.logs), strict=True):
-                    journal.append(key, record)
-    common = {
-        "schema_version": SCHEMA_VERSION,
-        "record": "point",
-        "spec": spec,
-        "spec_digest": canonical_digest(spec),
-        "environment": environment(Path(spec["data_dir"])),
-    }
-    journal.finish(keys, common)
+    repeats = range(1, spec["repeats"] + 1)
+    for repeat, size, connections in itertools.product(repeats, spec["value_bytes"], spec["connections"]):
+        wanted = [f"{repeat}/{size}/{connections}/{operation}" for operation in operations(scenario)]
+        keys += wanted
+        if not all(journal.has(key) for key in wanted):
+            records = measure_size(spec, size, connections, repeat, arguments.logs)
+            for key, record in zip(wanted, records, strict=True):
+                journal.append(key, record)
+    journal.finish(keys, common_fields("point", spec, Path(spec["data_dir"])))
     print(f"hyperkv profile: {scenario['name']}: {len(keys)} points, {time.perf_counter() - started:.0f} s")
 
 
@@ -71,10 +67,12 @@ def operations(scenario: dict[str, Any]) -> tuple[str, ...]:
     return ("set", "get_warm", "get_cold") if scenario["tier"] == "ssd" else ("set", "get_warm")
 
 
-def measure_size(spec: dict[str, Any], value_bytes: int, repeat: int, logs: Path) -> list[dict[str, Any]]:
+def measure_size(
+    spec: dict[str, Any], value_bytes: int, connections: int, repeat: int, logs: Path
+) -> list[dict[str, Any]]:
     """Set point_bytes of one value size on a fresh store, get them, and get them cold; a record each."""
     scenario = spec["scenario"]
-    count = max(1, spec["point_bytes"] // value_bytes)
+    count = connections * values_per_connection(spec["point_bytes"], value_bytes, connections)
     directory = Path(spec["data_dir"]) / f"profile-{scenario['name']}"
     config = StoreConfig(
         directory=directory,
@@ -83,24 +81,82 @@ def measure_size(spec: dict[str, Any], value_bytes: int, repeat: int, logs: Path
         capacity_bytes=count * value_bytes if scenario["store"] == "dram" else None,
         port=scenario["port"],
         settings=scenario["settings"],
+        environment=scenario["environment"],
+        ignored_settings=tuple(scenario["ignored_settings"]),
     )
     payload = Payload(value_bytes, seed=repeat)
-    keys = [hashlib.blake2b(b"%d/%d" % (repeat, i), digest_size=16).digest() for i in range(count)]
+    keys = _keys("point", repeat, count)
     buffers = slots(aligned_buffer(count * value_bytes), value_bytes)
-    records = []
+    identity = {
+        "scenario": scenario["name"],
+        "repeat": repeat,
+        "value_bytes": value_bytes,
+        "connections": connections,
+    }
+    records: list[dict[str, Any]] = []
     try:
         with make_store(scenario["store"], config) as store:
+
+            def connected() -> Connector:
+                return make_connector(scenario["connector"], store, connections, scenario["timeout_s"])
+
+            notes = store.notes()
+            start = store.counters()
+            with connected() as connector:
+                warmed_bytes = _warm_up(store, connector, payload, repeat, spec["warm_up_bytes"])
             for operation in operations(scenario):
-                cold = store.make_cold() if operation == "get_cold" else False
-                with make_connector(
-                    scenario["connector"], store, scenario["connections"], scenario["timeout_s"]
-                ) as connector:
+                cold = False
+                if operation == "get_cold":
+                    cold = store.make_cold()
+                    records[0] |= {
+                        "settled_write_bytes": _written_until_its_end(store, start),
+                        "settled_set_bytes": warmed_bytes + count * value_bytes,
+                    }
+                with connected() as connector:
+                    if operation == "get_warm":
+                        _get(store, connector, keys, buffers)
                     point = _measure(operation, store, connector, keys, payload, buffers)
-                identity = {"scenario": scenario["name"], "repeat": repeat, "value_bytes": value_bytes}
-                records.append(identity | {"operation": operation, "cold": cold} | point)
+                records.append(identity | {"operation": operation, "cold": cold, "notes": notes} | point)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     return records
+
+
+def _keys(purpose: str, repeat: int, count: int) -> list[bytes]:
+    return [
+        hashlib.blake2b(f"{purpose}/{repeat}/{i}".encode(), digest_size=16).digest() for i in range(count)
+    ]
+
+
+def _warm_up(store: Store, connector: Connector, payload: Payload, repeat: int, size: int) -> int:
+    """Set at least `size` bytes of other values on a server; how many bytes that were, 0 in process."""
+    if isinstance(store, LocalStore):
+        return 0
+    keys = _keys("warm-up", repeat, -(-size // payload.value_bytes))
+    _put(store, connector, keys, [payload.value(key) for key in keys])
+    return len(keys) * payload.value_bytes
+
+
+def _get(store: Store, connector: Connector, keys: list[bytes], buffers: list[np.ndarray]) -> list[bool]:
+    try:
+        return connector.get(keys, buffers)
+    except StoreError as error:
+        raise store.explain(error) from error
+
+
+def _put(store: Store, connector: Connector, keys: list[bytes], values: list[np.ndarray]) -> None:
+    try:
+        connector.put(keys, values)
+    except StoreError as error:
+        raise store.explain(error) from error
+
+
+def _written_until_its_end(store: Store, start: Counters) -> int | None:
+    """Device bytes from `start` until the process that took the SETs had ended; in process, until now."""
+    ended = store.final_counters() or store.counters().process
+    if ended.device_write_bytes is None or start.process.device_write_bytes is None:
+        return None
+    return ended.device_write_bytes - start.process.device_write_bytes
 
 
 def _measure(
@@ -114,15 +170,13 @@ def _measure(
     values = [payload.value(key) for key in keys]
     before = store.counters()
     started = time.perf_counter()
-    try:
-        if operation == "set":
-            connector.put(keys, values)
-        else:
-            found = connector.get(keys, buffers)
-        elapsed_s = time.perf_counter() - started
-    except StoreError as error:
-        raise store.explain(error) from error
-    counted = store.counters().minus(before)
+    if operation == "set":
+        _put(store, connector, keys, values)
+    else:
+        found = _get(store, connector, keys, buffers)
+    elapsed_s = time.perf_counter() - started
+    after = store.counters()
+    counted = after.minus(before)
     if operation != "set":
         wrong = sum(
             not (hit and payload.matches(key, buffers[i]))
@@ -130,14 +184,17 @@ def _measure(
         )
         if wrong:
             raise UserError(f"store {store.name}: {wrong} of {len(keys)} values were missing or wrong")
-    moved = sum(value.size for value in values)
     return {
-        "moved_bytes": moved,
-        "elapsed_s": elapsed_s,
-        "gbps": moved / elapsed_s / 1e9,
+        **throughput(sum(value.size for value in values), elapsed_s),
         "store_cpu_s": counted["cpu_s"],
+        "store_page_faults": counted["page_faults"],
+        "store_rss_bytes": counted["rss_bytes"],
         "device_read_bytes": counted["device_read_bytes"],
         "device_write_bytes": counted["device_write_bytes"],
+        "settled_write_bytes": None,
+        "settled_set_bytes": None,
+        "store_before": before.details,
+        "store_after": after.details,
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

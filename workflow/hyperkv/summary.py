@@ -1,12 +1,15 @@
 """Stage summary: the short table at the end of a run.
 
-python -m workflow.hyperkv.summary --tables results/tables --out results/tables/summary.txt
+python -m workflow.hyperkv.summary --tables results/tables --notes '["..."]' --out results/tables/summary.txt
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -25,17 +28,30 @@ HEADERS = (
     "served from",
     "valid",
 )
+STORES_HEADERS = (
+    "scenario",
+    "value MiB",
+    "SET GB/s",
+    "GET warm GB/s",
+    "GET cold GB/s",
+    "CPU s/GB of GET",
+    "disk bytes per byte set",
+)
+STORES_VALUE_BYTES = (1 << 20, 16 << 20)
 
 
 def main() -> None:
     """Parse the command line and write the summary."""
     parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.summary", description=__doc__)
     parser.add_argument("--tables", required=True, type=Path, help="folder of the tables")
+    parser.add_argument("--notes", default="[]", help="JSON list: lines for the end")
     parser.add_argument("--out", required=True, type=Path, help="text file")
     arguments = parser.parse_args()
     scenarios = pd.read_csv(arguments.tables / "scenarios.csv", keep_default_na=False, na_values=[""])
     time = pd.read_csv(arguments.tables / "sweep_time.csv")
-    arguments.out.write_text(summary_text(scenarios, time))
+    stores = pd.read_csv(arguments.tables / "stores.csv")
+    notes = [f"{note}\n" for note in json.loads(arguments.notes)]
+    arguments.out.write_text("".join([summary_text(scenarios, time), stores_text(stores), *notes]))
 
 
 def summary_text(scenarios: pd.DataFrame, time: pd.DataFrame) -> str:
@@ -74,6 +90,47 @@ def summary_text(scenarios: pd.DataFrame, time: pd.DataFrame) -> str:
         ),
     ]
     return "\n".join(parts) + "\n"
+
+
+def stores_text(stores: pd.DataFrame) -> str:
+    """Each store alone, at the most connections and the measured value sizes nearest to 1 and 16 MiB; "" for no store.
+
+    stores: rows of stores.csv.
+    """
+    if stores.empty:
+        return ""
+    connections = int(stores["connections"].max())
+    chosen = stores[stores["connections"] == connections]
+    rows, not_cold = [], False
+    for scenario, of_scenario in chosen.groupby("scenario", sort=False):
+        for size in _nearest(sorted(of_scenario["value_bytes"].unique()), STORES_VALUE_BYTES):
+            point = of_scenario[of_scenario["value_bytes"] == size].set_index("operation")
+            cold = "get_cold" in point.index
+            unproven = cold and not bool(point.loc["get_cold", "cold"])
+            not_cold |= unproven
+            rows.append(
+                [
+                    scenario,
+                    f"{size / 2**20:g}",
+                    _number(point.loc["set", "gbps"], 2),
+                    _number(point.loc["get_warm", "gbps"], 2),
+                    (_number(point.loc["get_cold", "gbps"], 2) if cold else "-") + "*" * unproven,
+                    _number(point.loc["get_cold" if cold else "get_warm", "store_cpu_s_per_gb"], 2),
+                    _number(point.loc["set", "written_per_byte"], 2),
+                ]
+            )
+    parts = [
+        f"Each store alone, no engine, {connections} connection{'s' * (connections > 1)}. Medians over repeats; CPU of GET cold, of GET warm in RAM.",
+        tabulate(rows, headers=STORES_HEADERS, disable_numparse=True, colalign=("left", *["right"] * 6)),
+        *(["* the page cache could not be dropped."] if not_cold else []),
+    ]
+    return "\n".join(["", *parts]) + "\n"
+
+
+def _nearest(sizes: Sequence[int], wanted: Sequence[int]) -> list[int]:
+    """Of `sizes`, the one nearest to each wanted size by ratio, each once."""
+    found = [min(sizes, key=lambda size: abs(math.log(size / target))) for target in wanted]
+    return list(dict.fromkeys(found))
 
 
 _REPLAY_NOTE = " (real stores and bytes, modelled GPU time)"

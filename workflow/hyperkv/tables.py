@@ -1,6 +1,6 @@
 """Stage tables: from raw records to tidy CSV and Parquet; workflow/schemas/columns.yaml is their dictionary.
 
-python -m workflow.hyperkv.tables --spec '{...}' --cells results/sweep/*/*.jsonl --points results/profile/*.jsonl --out results/tables
+python -m workflow.hyperkv.tables --spec '{...}' --cells results/sweep/*/*.jsonl --out results/tables
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import argparse
 import itertools
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ import pandas as pd
 import yaml
 
 from .cli import run_stage
-from .errors import UserError
 from .journal import canonical_digest
-from .stats import Interval, iso_tps_ratio, median_interval
+from .records import known, read_jsonl, spread, write_table
+from .stats import iso_tps_ratio, median_interval
 
 COLUMNS_PATH = Path("workflow/schemas/columns.yaml")
 SUMMARISED = (
@@ -52,18 +52,15 @@ def main() -> None:
         "--spec", required=True, help='JSON: {"figures": {"baseline": ..., "chunk_tokens": ...}}'
     )
     parser.add_argument("--cells", required=True, nargs="+", type=Path, help="JSONL files of the sweep")
-    parser.add_argument("--points", nargs="*", default=[], type=Path, help="JSONL files of the profile")
     parser.add_argument("--out", required=True, type=Path, help="folder for the tables")
     arguments = parser.parse_args()
     records = read_jsonl(arguments.cells)
     cells = cells_table(records)
     spec = json.loads(arguments.spec)
     baseline = spec["figures"]["baseline"] or default_baseline(cells, spec)
-    values = values_table(read_jsonl(arguments.points))
     arguments.out.mkdir(parents=True, exist_ok=True)
     scenarios = scenarios_table(cells)
-    write(cells, arguments.out / "cells")
-    write(values, arguments.out / "values")
+    write_table(cells, arguments.out / "cells")
     requests_table(records).to_parquet(arguments.out / "requests.parquet", index=False)
     scenarios.to_csv(arguments.out / "scenarios.csv", index=False)
     ratios_table(cells, baseline).to_csv(arguments.out / "ratios.csv", index=False)
@@ -71,26 +68,6 @@ def main() -> None:
     columns_table().to_csv(arguments.out / "columns.csv", index=False)
     environments = unique_environments(records)
     (arguments.out / "environment.json").write_text(json.dumps(environments, indent=2) + "\n")
-
-
-def read_jsonl(paths: Iterable[Path]) -> list[dict[str, Any]]:
-    """All records of JSONL files, in order. Raises UserError naming file and line."""
-    records = []
-    for path in paths:
-        for number, line in enumerate(path.read_text().splitlines(), 1):
-            try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise UserError(
-                    f"{path}:{number}: not JSON ({error.msg}); delete the file to measure it again"
-                ) from error
-    return records
-
-
-def write(table: pd.DataFrame, stem: Path) -> None:
-    """Write a table as CSV and Parquet."""
-    table.to_csv(stem.with_suffix(".csv"), index=False)
-    table.to_parquet(stem.with_suffix(".parquet"), index=False)
 
 
 def cells_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
@@ -149,17 +126,9 @@ def scenarios_table(cells: pd.DataFrame) -> pd.DataFrame:
         row["reasons"] = "; ".join(dict.fromkeys(filter(None, group["reasons"])))
         row["served_from"] = "/".join(dict.fromkeys(used["served_from"]))
         for name in SUMMARISED:
-            row |= _spread(name, median_interval(_known(used[name])))
+            row |= spread(name, median_interval(known(used[name])))
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def _spread(name: str, interval: Interval) -> dict[str, float | None]:
-    return {name: interval.median, f"{name}_low": interval.low, f"{name}_high": interval.high}
-
-
-def _known(column: Iterable[Any]) -> list[float | None]:
-    return [None if pd.isna(value) else float(value) for value in column]
 
 
 def default_baseline(cells: pd.DataFrame, spec: dict[str, Any]) -> str | None:
@@ -207,7 +176,7 @@ def _ratio_row(
         "at": at,
         "load": load,
         "metric": metric,
-        **_spread("ratio", interval),
+        **spread("ratio", interval),
         "repeats": sum(value is not None for value in found),
     }
 
@@ -223,42 +192,6 @@ def _quotient(numerator: float, denominator: float) -> float | None:
 def _curve(cells: pd.DataFrame, repeat: int) -> list[tuple[float, float]]:
     rows = cells.loc[repeat].dropna(subset=["tps_per_user", "rps_per_gpu"])
     return [(float(x), float(y)) for x, y in zip(rows["tps_per_user"], rows["rps_per_gpu"], strict=True)]
-
-
-def values_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """One row per profiled scenario x value size x operation: median GB/s and interval over repeats."""
-    rows = []
-    table = pd.DataFrame(records)
-    if table.empty:
-        return pd.DataFrame(columns=list(yaml.safe_load(COLUMNS_PATH.read_text())["values"]))
-    for (scenario, size, operation), group in table.groupby(
-        ["scenario", "value_bytes", "operation"], sort=False
-    ):
-        spec = group.iloc[0]["spec"]["scenario"]
-        moved = group["moved_bytes"].sum()
-        rows.append(
-            {
-                "scenario": scenario,
-                **{key: spec[key] for key in ("tier", "store", "connector", "connections")},
-                "value_bytes": size,
-                "operation": operation,
-                "cold": bool(group["cold"].all()),
-                **_spread("gbps", median_interval(_known(group["gbps"]))),
-                "repeats": len(group),
-                "store_cpu_s_per_gb": _per_gb(group["store_cpu_s"].sum(min_count=1), moved),
-                "device_read_share": _share(group["device_read_bytes"].sum(min_count=1), moved),
-                "device_write_share": _share(group["device_write_bytes"].sum(min_count=1), moved),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def _per_gb(seconds: float, moved: int) -> float | None:
-    return None if pd.isna(seconds) else float(seconds / moved * 1e9)
-
-
-def _share(part: float, moved: int) -> float | None:
-    return None if pd.isna(part) else float(part / moved)
 
 
 def requests_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:

@@ -1,9 +1,7 @@
 rule draw_figure:
     input:
         code=sources("figures"),
-        cells=rules.write_tables.output.cells,
-        scenarios=rules.write_tables.output.scenarios,
-        values=rules.write_tables.output.values,
+        tables=figure_tables,
     output:
         svg=report(
             "<figures>/{figure}.svg",
@@ -17,11 +15,10 @@ rule draw_figure:
     conda:
         "../../envs/harness.yaml"
     params:
-        spec=tables_spec,
-        tables=subpath(input.cells, parent=True),
+        spec=figure_spec,
     shell:
         "python -m workflow.hyperkv.figures --figure {wildcards.figure} --spec {params.spec:q}"
-        " --tables {params.tables:q} --svg {output.svg:q} --png {output.png:q} 2> {log:q}"
+        " --tables {input.tables:q} --svg {output.svg:q} --png {output.png:q} 2> {log:q}"
 
 
 rule figures:

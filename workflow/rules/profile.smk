@@ -1,6 +1,7 @@
 rule profile_store:
     input:
         code=store_code,
+        files=store_files,
     output:
         "<profile>/{family}.jsonl",
     log:
@@ -14,6 +15,29 @@ rule profile_store:
         "python -m workflow.hyperkv.profile --spec {params.spec:q} --out {output:q} 2> {log:q}"
 
 
+rule profile_limits:
+    input:
+        code=sources("limits"),
+    output:
+        "<profile>/limits/limits.jsonl",
+    log:
+        "<logs>/profile/limits/limits.log",
+    conda:
+        "../../envs/harness.yaml"
+    threads: whole_machine
+    params:
+        spec=limits_spec,
+    shell:
+        "python -m workflow.hyperkv.limits --spec {params.spec:q} --out {output:q} 2> {log:q}"
+
+
 rule profile:
     input:
         collect("<profile>/{family}.jsonl", family=PROFILED),
+        rules.profile_limits.output,
+
+
+rule stores:
+    input:
+        "<tables>/stores.csv",
+        collect("<figures>/stores.{suffix}", suffix=["svg", "png"]),

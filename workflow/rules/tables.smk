@@ -3,15 +3,12 @@ rule write_tables:
         code=sources("tables"),
         columns="workflow/schemas/columns.yaml",
         cells=rules.sweep.input,
-        points=rules.profile.input,
     output:
         cells="<tables>/cells.csv",
         cells_parquet="<tables>/cells.parquet",
         requests="<tables>/requests.parquet",
         scenarios="<tables>/scenarios.csv",
         ratios="<tables>/ratios.csv",
-        values="<tables>/values.csv",
-        values_parquet="<tables>/values.parquet",
         time="<tables>/sweep_time.csv",
         columns="<tables>/columns.csv",
         environment="<tables>/environment.json",
@@ -24,7 +21,27 @@ rule write_tables:
         folder=subpath(output.cells, parent=True),
     shell:
         "python -m workflow.hyperkv.tables --spec {params.spec:q} --cells {input.cells:q}"
-        " --points {input.points:q} --out {params.folder:q} 2> {log:q}"
+        " --out {params.folder:q} 2> {log:q}"
+
+
+rule write_stores:
+    input:
+        code=sources("stores_table"),
+        points=collect("<profile>/{family}.jsonl", family=PROFILED),
+        limits=rules.profile_limits.output,
+    output:
+        stores="<tables>/stores.csv",
+        stores_parquet="<tables>/stores.parquet",
+        limits="<tables>/limits.csv",
+    log:
+        "<logs>/stores_table.log",
+    conda:
+        "../../envs/harness.yaml"
+    params:
+        folder=subpath(output.stores, parent=True),
+    shell:
+        "python -m workflow.hyperkv.stores_table --points {input.points:q} --limits {input.limits:q}"
+        " --out {params.folder:q} 2> {log:q}"
 
 
 rule write_summary:
@@ -32,6 +49,7 @@ rule write_summary:
         code=sources("summary"),
         scenarios=rules.write_tables.output.scenarios,
         time=rules.write_tables.output.time,
+        stores=rules.write_stores.output.stores,
     output:
         report("<tables>/summary.txt", caption="../report/summary.rst", category="Tables"),
     log:
@@ -40,11 +58,14 @@ rule write_summary:
         "../../envs/harness.yaml"
     params:
         tables=subpath(input.scenarios, parent=True),
+        notes=summary_notes,
     shell:
-        "python -m workflow.hyperkv.summary --tables {params.tables:q} --out {output:q} 2> {log:q}"
+        "python -m workflow.hyperkv.summary --tables {params.tables:q} --notes {params.notes:q}"
+        " --out {output:q} 2> {log:q}"
 
 
 rule tables:
     input:
         rules.write_tables.output,
+        rules.write_stores.output,
         rules.write_summary.output,

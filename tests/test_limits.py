@@ -1,0 +1,219 @@
+"""The limits: real copies, a real loopback process, and what happens when that one dies."""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from workflow.hyperkv import limits
+from workflow.hyperkv.errors import StoreDied, StoreError, UserError
+from workflow.hyperkv.limits import LIMITS, largest_point, measure_limits
+from workflow.hyperkv.loopback import Loopback, RawConnection
+from workflow.hyperkv.payload import aligned_buffer, slots
+
+SIZE = 256 << 10
+SPEC = {"value_bytes": [SIZE, 4 * SIZE], "connections": [1, 2], "point_bytes": 4 * SIZE, "repeats": 2}
+
+
+@pytest.fixture
+def loopback(tmp_path):
+    """A process with 8 values of memory."""
+    with Loopback(8 * SIZE, tmp_path / "loopback.log", timeout_s=10) as process:
+        yield process
+
+
+@pytest.fixture(autouse=True)
+def briefly(monkeypatch):
+    """Points of a millisecond."""
+    monkeypatch.setattr(limits, "_MINIMUM_S", 0.001)
+
+
+def random_bytes(size: int, seed: int = 0) -> np.ndarray:
+    return np.frombuffer(np.random.default_rng(seed).bytes(size), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("size", [1, 1000, SIZE, 8 * SIZE])
+def test_bytes_written_come_back_right(loopback, size):
+    count = 8 * SIZE // max(size, SIZE)
+    values = slots(random_bytes(count * size), size)
+    received = slots(aligned_buffer(count * size), size)
+    connection = loopback.connect()
+    connection.write(0, values)
+    connection.read(0, received)
+    connection.close()
+    assert all(np.array_equal(value, buffer) for value, buffer in zip(values, received, strict=True))
+
+
+def test_connections_share_the_memory_and_keep_to_their_part_of_it(loopback):
+    first, second = loopback.connect(), loopback.connect()
+    one, two = random_bytes(2 * SIZE, 1), random_bytes(2 * SIZE, 2)
+    first.write(0, slots(one, SIZE))
+    second.write(2 * SIZE, slots(two, SIZE))
+    whole = aligned_buffer(8 * SIZE)
+    second.read(0, slots(whole, SIZE))
+    assert np.array_equal(whole[: 2 * SIZE], one)
+    assert np.array_equal(whole[2 * SIZE : 4 * SIZE], two)
+    assert not whole[4 * SIZE :].any()
+    first.close()
+    second.close()
+
+
+def test_many_connections_at_once(loopback):
+    value = random_bytes(SIZE)
+    buffers = [aligned_buffer(SIZE) for _ in range(8)]
+    connections = [loopback.connect() for _ in buffers]
+
+    def round_trips(worker: int) -> None:
+        for _ in range(5):
+            connections[worker].write(worker * SIZE, [value])
+            connections[worker].read(worker * SIZE, [buffers[worker]])
+
+    threads = [threading.Thread(target=round_trips, args=(worker,)) for worker in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(np.array_equal(value, buffer) for buffer in buffers)
+    for connection in connections:
+        connection.close()
+
+
+def test_no_process_is_left(tmp_path):
+    with Loopback(SIZE, tmp_path / "log") as loopback:
+        process = psutil.Process(loopback.pid)
+        assert process.is_running()
+    assert not psutil.pid_exists(process.pid)
+    with pytest.raises(ZeroDivisionError), Loopback(SIZE, tmp_path / "log") as loopback:
+        process = psutil.Process(loopback.pid)
+        raise ZeroDivisionError
+    assert not psutil.pid_exists(process.pid)
+
+
+def test_a_process_that_cannot_start_is_one_line(tmp_path):
+    with pytest.raises(StoreError, match="the raw socket's process ended with status") as caught:
+        with Loopback(1 << 60, tmp_path / "log"):
+            pass
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("operation", ["read", "write"])
+def test_the_death_of_the_process_is_noticed_within_a_second(loopback, operation):
+    values = slots(aligned_buffer(8 * SIZE), SIZE)
+    connection = loopback.connect()
+    killed_at = []
+
+    def kill():
+        killed_at.append(time.monotonic())
+        os.kill(loopback.pid, signal.SIGKILL)
+
+    timer = threading.Timer(0.1, kill)
+    timer.start()
+    with pytest.raises(StoreError) as caught:
+        while True:
+            getattr(connection, operation)(0, values)
+    with pytest.raises(StoreDied, match=r"the raw socket's process \(pid \d+\) died with signal 9"):
+        raise loopback.explain(caught.value)
+    assert time.monotonic() - killed_at[0] < 1
+    timer.join()
+
+
+def test_a_stopped_process_times_out(tmp_path):
+    with Loopback(SIZE, tmp_path / "log", timeout_s=0.2) as loopback:
+        connection = loopback.connect()
+        os.kill(loopback.pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(StoreError, match=r"receive timed out after 0\.2 s"):
+                connection.read(0, [aligned_buffer(SIZE)])
+        finally:
+            os.kill(loopback.pid, signal.SIGCONT)
+
+
+def test_a_point_has_a_record_per_limit(loopback):
+    records = measure_limits(loopback, SIZE, connections=2, each=3)
+    assert [record["limit"] for record in records] == list(LIMITS)
+    for record in records:
+        assert (record["value_bytes"], record["connections"]) == (SIZE, 2)
+        assert record["moved_bytes"] == 2 * 3 * SIZE
+        assert record["passes"] >= 1
+        assert record["gbps"] == pytest.approx(record["moved_bytes"] / record["elapsed_s"] / 1e9)
+        assert record["cpu_s"] >= 0
+
+
+def test_the_fastest_pass_counts(monkeypatch):
+    monkeypatch.setattr(limits, "_MINIMUM_S", 0.05)
+    waits = iter([0.0, 0.03, 0.01, 0.03])
+    with ThreadPoolExecutor(1) as workers:
+        record = limits._timed(workers, lambda _: time.sleep(next(waits)), 1, 10**6, [os.getpid()])
+    assert 0.01 <= record["elapsed_s"] < 0.03
+    assert (record["passes"], record["moved_bytes"]) == (3, 10**6)
+
+
+def test_the_death_of_the_process_during_a_point_is_said(loopback, monkeypatch):
+    read = RawConnection.read
+
+    def killed(connection, offset, buffers):
+        os.kill(loopback.pid, signal.SIGKILL)
+        read(connection, offset, buffers)
+
+    monkeypatch.setattr(RawConnection, "read", killed)
+    with pytest.raises(StoreDied, match="died with signal 9"):
+        measure_limits(loopback, SIZE, connections=2, each=1)
+
+
+def test_wrong_bytes_are_no_result(loopback, monkeypatch):
+    monkeypatch.setattr(RawConnection, "read", lambda *_: None)
+    with pytest.raises(UserError, match="loopback_get: bytes arrived wrong"):
+        measure_limits(loopback, SIZE, connections=1, each=1)
+
+
+def test_the_largest_point_has_a_value_for_every_connection():
+    assert largest_point(SPEC) == 8 * SIZE
+    assert largest_point(SPEC | {"value_bytes": [10], "connections": [3], "point_bytes": 100}) == 90
+
+
+def run(folder: Path, monkeypatch) -> list[dict]:
+    """Run the stage; the records of its file."""
+    arguments = ["--spec", json.dumps(SPEC), "--out", folder / "out.jsonl", "--logs", folder]
+    monkeypatch.setattr(sys, "argv", ["limits", *map(str, arguments)])
+    limits.main()
+    return [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
+
+
+def test_the_stage_writes_a_line_per_point_and_ends_its_process(tmp_path, monkeypatch):
+    records = run(tmp_path, monkeypatch)
+    assert [(r["repeat"], r["value_bytes"], r["connections"], r["limit"]) for r in records] == [
+        (repeat, size, connections, limit)
+        for repeat in (1, 2)
+        for size in SPEC["value_bytes"]
+        for connections in (1, 2)
+        for limit in LIMITS
+    ]
+    assert {(record["record"], record["schema_version"]) for record in records} == {("limit", 2)}
+    assert records[0]["spec"] == SPEC
+    assert records[0]["environment"]["cores"]
+    assert not [child for child in psutil.Process().children() if "loopback" in " ".join(child.cmdline())]
+
+
+def test_points_that_were_kept_are_not_measured_again(tmp_path, monkeypatch):
+    calls = []
+
+    def stopped(*arguments):
+        calls.append(arguments[1:])
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return measure_limits(*arguments)
+
+    monkeypatch.setattr(limits, "measure_limits", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, monkeypatch)
+    assert not (tmp_path / "out.jsonl").exists()
+    assert len(run(tmp_path, monkeypatch)) == 24
+    assert len(calls) == 3 + 6

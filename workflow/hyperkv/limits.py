@@ -1,0 +1,149 @@
+"""Stage limits: what no store can exceed on this machine, a plain copy in memory and a raw loopback socket.
+
+    python -m workflow.hyperkv.limits --spec '{...}' --out results/profile/limits/limits.jsonl
+
+One line per repeat x value size x connections x limit: memcpy (a thread per connection copies values from one
+buffer to another), loopback_set and loopback_get (values over TCP to and from another process's memory, with the
+socket options of connector `resp`). Every pass moves point_bytes. One pass is not timed, so that all pages are
+touched; then passes are timed one by one for 0.3 s and the fastest counts, as in STREAM (McCalpin): where the
+scheduler puts sender and receiver makes a factor of two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .cli import run_stage
+from .errors import StoreError, UserError
+from .journal import Journal
+from .loopback import Loopback
+from .payload import aligned_buffer, slots
+from .points import common_fields, throughput, values_per_connection
+from .sources import code_digest, sources
+from .stores.counters import process_counters
+
+LIMITS = ("memcpy", "loopback_set", "loopback_get")
+_MINIMUM_S = 0.3
+
+
+def main() -> None:
+    """Parse the command line and measure."""
+    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.limits", description=__doc__)
+    parser.add_argument("--spec", required=True, help="JSON: value_bytes, connections, point_bytes, repeats")
+    parser.add_argument("--out", required=True, type=Path, help="JSONL file of limit records")
+    parser.add_argument(
+        "--logs",
+        type=Path,
+        default=Path("results/logs/servers"),
+        help="folder for the other process's output",
+    )
+    arguments = parser.parse_args()
+    spec: dict[str, Any] = json.loads(arguments.spec)
+    journal = Journal(arguments.out, {"spec": spec, "code": code_digest(sources("limits"))})
+    keys: list[str] = []
+    started = time.perf_counter()
+    repeats = range(1, spec["repeats"] + 1)
+    with Loopback(largest_point(spec), arguments.logs / "limits.log") as loopback:
+        for repeat, size, connections in itertools.product(repeats, spec["value_bytes"], spec["connections"]):
+            wanted = [f"{repeat}/{size}/{connections}/{limit}" for limit in LIMITS]
+            keys += wanted
+            if not all(journal.has(key) for key in wanted):
+                each = values_per_connection(spec["point_bytes"], size, connections)
+                records = measure_limits(loopback, size, connections, each)
+                for key, record in zip(wanted, records, strict=True):
+                    journal.append(key, {"repeat": repeat} | record)
+    journal.finish(keys, common_fields("limit", spec, Path(".")))
+    print(f"hyperkv limits: {len(keys)} points, {time.perf_counter() - started:.0f} s")
+
+
+def largest_point(spec: dict[str, Any]) -> int:
+    """Bytes of a spec's largest point, each value size and number of connections being one."""
+    return max(
+        size * connections * values_per_connection(spec["point_bytes"], size, connections)
+        for size, connections in itertools.product(spec["value_bytes"], spec["connections"])
+    )
+
+
+def measure_limits(loopback: Loopback, value_bytes: int, connections: int, each: int) -> list[dict[str, Any]]:
+    """A record per limit: `connections` workers move `each` values of `value_bytes`.
+
+    Raises UserError when a byte comes back wrong, StoreError when the other process fails.
+    """
+    pass_bytes = connections * each * value_bytes
+    source, target = aligned_buffer(pass_bytes), aligned_buffer(pass_bytes)
+    source[:] = np.frombuffer(np.random.default_rng(0).bytes(pass_bytes), dtype=np.uint8)
+    values, buffers = slots(source, value_bytes), slots(target, value_bytes)
+    identity = {"value_bytes": value_bytes, "connections": connections}
+    records = []
+    with contextlib.ExitStack() as stack:
+        workers = stack.enter_context(ThreadPoolExecutor(connections))
+        sockets = [stack.enter_context(contextlib.closing(loopback.connect())) for _ in range(connections)]
+        shares = [slice(worker * each, (worker + 1) * each) for worker in range(connections)]
+        offsets = [share.start * value_bytes for share in shares]
+        moves: dict[str, Callable[[int], None]] = {
+            "memcpy": lambda worker: _copy(values[shares[worker]], buffers[shares[worker]]),
+            "loopback_set": lambda worker: sockets[worker].write(offsets[worker], values[shares[worker]]),
+            "loopback_get": lambda worker: sockets[worker].read(offsets[worker], buffers[shares[worker]]),
+        }
+        for limit in LIMITS:
+            target.fill(0)
+            processes = [os.getpid()] if limit == "memcpy" else [os.getpid(), loopback.pid]
+            try:
+                record = _timed(workers, moves[limit], connections, pass_bytes, processes)
+            except StoreError as error:
+                raise loopback.explain(error) from error
+            if limit != "loopback_set" and not np.array_equal(source, target):
+                raise UserError(f"{limit}: bytes arrived wrong; this machine cannot be measured")
+            records.append({"limit": limit} | identity | record)
+    return records
+
+
+def _copy(values: Sequence[np.ndarray], buffers: Sequence[np.ndarray]) -> None:
+    for value, buffer in zip(values, buffers, strict=True):
+        np.copyto(buffer, value)
+
+
+def _timed(
+    workers: Executor, move: Callable[[int], None], connections: int, pass_bytes: int, processes: list[int]
+) -> dict[str, Any]:
+    """move(worker) on every worker, once untimed and then again for a while: the fastest pass, the mean pass's CPU."""
+    _on_each(workers, move, connections)
+    before = [process_counters(pid).cpu_s for pid in processes]
+    passes_s: list[float] = []
+    while sum(passes_s) < _MINIMUM_S:
+        started = time.perf_counter()
+        _on_each(workers, move, connections)
+        passes_s.append(time.perf_counter() - started)
+    after = [process_counters(pid).cpu_s for pid in processes]
+    known = None not in (*before, *after)
+    return {
+        **throughput(pass_bytes, min(passes_s)),
+        "passes": len(passes_s),
+        "cpu_s": (sum(after) - sum(before)) / len(passes_s) if known else None,
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _on_each(workers: Executor, move: Callable[[int], None], connections: int) -> None:
+    """Waits for all of them before raising the first error, so that no buffer is still being written."""
+    futures = [workers.submit(move, worker) for worker in range(connections)]
+    errors = [error for future in futures if (error := future.exception()) is not None]
+    if errors:
+        raise errors[0]
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage("limits", main, resumes=True))

@@ -1,0 +1,139 @@
+"""The raw socket: memory of another process read and written over loopback TCP, without keys, store or protocol.
+
+    python -m workflow.hyperkv.loopback --port 7000 --memory-bytes 33554432
+
+A request is 17 bytes: b"G" or b"S", offset and length, little-endian. G answers with the memory's bytes; S takes
+the bytes that follow into the memory and answers with one byte.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import socket
+import struct
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from .connectors.resp import RespConnection
+from .errors import StoreError
+from .payload import aligned_buffer
+from .processes import LOOPBACK, OwnedProcess, free_port
+from .stores.base import GRACE_S, Endpoint
+from .stores.counters import ProcessCounters, process_counters
+
+REQUEST = struct.Struct("<cQQ")
+_ACKNOWLEDGEMENT = b"."
+_READY_TIMEOUT_S = 30.0
+
+
+class Loopback:
+    """Owner of one process with `memory_bytes` of memory behind a socket. A context manager."""
+
+    def __init__(self, memory_bytes: int, log: Path, timeout_s: float = 30.0):
+        self._timeout_s = timeout_s
+        self._endpoint = Endpoint(LOOPBACK, free_port())
+        program = [sys.executable, "-m", __spec__.name]
+        arguments = ["--port", str(self._endpoint.port), "--memory-bytes", str(memory_bytes)]
+        self._process = OwnedProcess([*program, *arguments], log=log, label="the raw socket's process")
+
+    def __enter__(self) -> Loopback:
+        try:
+            self._process.start()
+            self._process.wait_ready(self._listens, _READY_TIMEOUT_S)
+        except BaseException:
+            self._process.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.stop()
+
+    def _listens(self) -> bool:
+        try:
+            self.connect().close()
+        except StoreError:
+            return False
+        return True
+
+    @property
+    def pid(self) -> int:
+        """The process that holds the memory."""
+        return self._process.pid
+
+    def connect(self) -> RawConnection:
+        """A new connection. Raises StoreError."""
+        return RawConnection(self._endpoint, self._timeout_s)
+
+    def counters(self) -> ProcessCounters:
+        """Totals of the process that holds the memory."""
+        return process_counters(self.pid)
+
+    def explain(self, error: StoreError) -> StoreError:
+        """The error to raise for a failed transfer. Raises StoreDied when the process is gone."""
+        self._process.check_alive(GRACE_S)
+        return error
+
+
+class RawConnection(RespConnection):
+    """The socket, the options and the failures of connector `resp`, without RESP."""
+
+    def read(self, offset: int, buffers: Sequence[np.ndarray]) -> None:
+        """Fill the buffers with the memory's bytes from `offset` on; one request per buffer, all sent first."""
+        requests = []
+        for buffer in buffers:
+            requests.append(REQUEST.pack(b"G", offset, buffer.size))
+            offset += buffer.size
+        self._send_all([b"".join(requests)])
+        for buffer in buffers:
+            self._receive(memoryview(buffer))
+
+    def write(self, offset: int, values: Sequence[np.ndarray]) -> None:
+        """Write the values to the memory from `offset` on; returns when the last byte was acknowledged."""
+        self._send_all([REQUEST.pack(b"S", offset, sum(value.size for value in values))])
+        for value in values:
+            self._send_all([value.data])
+        self._receive(memoryview(bytearray(len(_ACKNOWLEDGEMENT))))
+
+
+def main() -> None:
+    """Parse the command line and serve until the process is ended."""
+    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.loopback", description=__doc__)
+    parser.add_argument("--port", required=True, type=int, help="TCP port on loopback")
+    parser.add_argument("--memory-bytes", required=True, type=int, help="bytes of memory")
+    arguments = parser.parse_args()
+    memory = memoryview(aligned_buffer(arguments.memory_bytes))
+    with socket.create_server((LOOPBACK, arguments.port)) as listener:
+        while True:
+            connection, _ = listener.accept()
+            threading.Thread(target=_serve, args=(connection, memory), daemon=True).start()
+
+
+def _serve(connection: socket.socket, memory: memoryview) -> None:
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    request = memoryview(bytearray(REQUEST.size))
+    with connection, contextlib.suppress(ConnectionError):
+        while _filled(connection, request):
+            kind, offset, length = REQUEST.unpack(request)
+            if kind == b"G":
+                connection.sendall(memory[offset : offset + length])
+            elif _filled(connection, memory[offset : offset + length]):
+                connection.sendall(_ACKNOWLEDGEMENT)
+
+
+def _filled(connection: socket.socket, view: memoryview) -> bool:
+    """Receive until the view is full; False when the peer closed the connection before."""
+    while view:
+        count = connection.recv_into(view, 0, socket.MSG_WAITALL)
+        if count == 0:
+            return False
+        view = view[count:]
+    return True
+
+
+if __name__ == "__main__":
+    main()

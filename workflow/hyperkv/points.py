@@ -1,0 +1,33 @@
+"""What every point of the profile shares, of a store and of a limit alike: how much it moves and what its record says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .journal import canonical_digest
+from .machine import environment
+
+SCHEMA_VERSION = 2
+
+
+def values_per_connection(point_bytes: int, value_bytes: int, connections: int) -> int:
+    """How many values each connection moves: as many as point_bytes holds, the same for all, at least one."""
+    return max(1, point_bytes // (value_bytes * connections))
+
+
+def throughput(moved_bytes: int, elapsed_s: float) -> dict[str, float | int]:
+    """The three fields that say how fast a point was."""
+    return {"moved_bytes": moved_bytes, "elapsed_s": elapsed_s, "gbps": moved_bytes / elapsed_s / 1e9}
+
+
+def common_fields(kind: str, spec: Mapping[str, Any], data_dir: Path) -> dict[str, Any]:
+    """What every record of one file carries: its kind, its slice of the config and the environment."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "record": kind,
+        "spec": spec,
+        "spec_digest": canonical_digest(spec),
+        "environment": environment(data_dir),
+    }
