@@ -6,15 +6,23 @@ ifneq ($(CONFIG),)
   $(if $(wildcard $(CONFIG)),,$(error CONFIG=$(CONFIG): there is no such file))
 endif
 ACTIVATE = . .venv/bin/activate &&
-SNAKEMAKE = $(ACTIVATE) snakemake --cores all --keep-going --scheduler greedy --quiet rules host reason $(CONFIGFILES)
+SNAKEMAKE = $(ACTIVATE) snakemake --cores all --keep-going --scheduler greedy --quiet rules host reason $(CONFIGFILES) $(if $(SNAKEMAKE_OUTPUT_CACHE),--cache compile_kvrocks)
 
-.PHONY: run test report bench docs lint clean
+.PHONY: run stores kvrocks test report bench docs lint clean
 
 run: .venv/installed
 	@$(SNAKEMAKE)
 	@$(MAKE) --no-print-directory results/report.html CONFIG=$(CONFIG)
 	@cat results/tables/summary.txt
 	@echo "Figures: results/figures/*.svg, *.png   Tables: results/tables   Report: results/report.html"
+
+stores: .venv/installed
+	@$(SNAKEMAKE) stores
+	@echo "Table: results/tables/stores.csv   Figure: results/figures/stores.svg, .png"
+
+kvrocks: .venv/installed
+	@$(SNAKEMAKE) build_kvrocks
+	@cat results/build/kvrocks/kvrocks.json
 
 test: .venv/installed
 	@$(ACTIVATE) python -m pytest

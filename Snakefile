@@ -3,9 +3,13 @@
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
+from workflow.hyperkv.build_kvrocks import build_spec
 from workflow.hyperkv.config import checked, loads_of, profile_spec, selected, sweep_spec
 from workflow.hyperkv.errors import UserError
-from workflow.hyperkv.interpreter import put_own_python_first
+from workflow.hyperkv.fetch_kvrocks import fetch_spec
+from workflow.hyperkv.install_kvrocks import link_spec
+from workflow.hyperkv.interpreter import output_cache_is_set, put_own_python_first
+from workflow.hyperkv.kvrocks_source import kvrocks_notes, resolve, runnable, runnable_scenarios
 from workflow.hyperkv.progress import write_plan
 from workflow.hyperkv.sources import profile_sources, scenario_sources, sources
 
@@ -20,6 +24,7 @@ report: "workflow/report/workflow.rst"
 
 
 pathvars:
+    build="results/build",
     sweep="results/sweep",
     profile="results/profile",
     tables="results/tables",
@@ -28,6 +33,7 @@ pathvars:
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/build.smk"
 include: "workflow/rules/workload.smk"
 include: "workflow/rules/profile.smk"
 include: "workflow/rules/sweep.smk"
@@ -38,6 +44,7 @@ include: "workflow/rules/figures.smk"
 localrules:
     all,
     profile,
+    stores,
     sweep,
     tables,
     figures,

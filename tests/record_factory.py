@@ -20,6 +20,10 @@ _SCENARIO = {
     "capacity_bytes": None,
     "save_decode_cache": True,
     "settings": {},
+    "preset": None,
+    "environment": {},
+    "ignored_settings": [],
+    "page_cache": "evict",
     "port": 0,
     "timeout_s": 30,
 }
@@ -90,14 +94,37 @@ def point(
         "scenario": scenario,
         "repeat": repeat,
         "value_bytes": size,
+        "connections": 2,
         "operation": operation,
         "cold": operation == "get_cold",
+        "notes": [],
         "moved_bytes": 10**9,
         "elapsed_s": 1.0,
         "gbps": float(repeat),
         "store_cpu_s": 0.5,
+        "store_page_faults": 300,
+        "store_rss_bytes": 10**8,
         "device_read_bytes": 5 * 10**8,
         "device_write_bytes": None,
-        "spec": {"scenario": {"tier": tier, "store": store, "connector": "inprocess", "connections": 2}},
+        "settled_write_bytes": 3 * 10**9 if operation == "set" and tier == "ssd" else None,
+        "settled_set_bytes": 15 * 10**8 if operation == "set" and tier == "ssd" else None,
+        "store_before": {},
+        "store_after": {},
+        "spec": {"scenario": {"tier": tier, "store": store, "connector": "inprocess"}},
+        **keys,
+    }
+
+
+def limit(name: str = "memcpy", size: int = 1 << 20, repeat: int = 1, **keys: Any) -> dict[str, Any]:
+    """A limit record of the profile."""
+    return {
+        "limit": name,
+        "repeat": repeat,
+        "value_bytes": size,
+        "connections": 2,
+        "moved_bytes": 10**9,
+        "elapsed_s": 0.1,
+        "gbps": 10.0 * repeat,
+        "cpu_s": 0.2,
         **keys,
     }

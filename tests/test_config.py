@@ -1,6 +1,7 @@
 """Checking the config: defaults, sizes, chunk lists, the slices of the stages, and one line per mistake."""
 
 import json
+import re
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,65 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         section = section.setdefault(name, {})
     section[last] = value
     return config
+
+
+def with_kvrocks(**keys: Any) -> dict[str, Any]:
+    """BASE with a scenario `kvrocks`."""
+    return changed("scenarios.kvrocks", {"tier": "ssd", "store": "kvrocks", "connector": "resp"} | keys)
+
+
+def test_a_preset_lies_under_the_scenarios_own_keys():
+    own = {"settings": {"workers": 2}, "environment": {"A": "b"}, "ignored_settings": ["x"]}
+    scenario = checked(with_kvrocks(preset="tuned", **own))["scenarios"]["kvrocks"]
+    preset = yaml.safe_load(Path("config/kvrocks/tuned.yaml").read_text())
+    assert preset["settings"]["workers"] == "cores"
+    assert scenario["settings"] == preset["settings"] | {"workers": 2}
+    assert scenario["environment"] == preset["environment"] | {"A": "b"}
+    assert scenario["ignored_settings"] == ["x"]
+    assert scenario["preset"] == "tuned"
+
+
+def test_the_spec_has_the_presets_keys_so_that_a_changed_preset_measures_again():
+    spec = json.loads(sweep_spec(checked(with_kvrocks(preset="tuned")), "kvrocks"))
+    assert spec["scenario"]["settings"]["rocksdb.enable_blob_files"] == "yes"
+    spec = json.loads(profile_spec(checked(with_kvrocks(preset="reference")), "kvrocks"))
+    assert "rocksdb.dump_malloc_stats" in spec["scenario"]["ignored_settings"]
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (
+            with_kvrocks(preset="fast"),
+            "there is no config/kvrocks/fast.yaml; config/kvrocks has reference, shipped",
+        ),
+        (
+            changed("scenarios.rocksdb.preset", "tuned"),
+            "scenarios.rocksdb.preset: presets are for store kvrocks",
+        ),
+        (changed("kvrocks", {"source": "git"}), "kvrocks.commit is missing; source git needs it"),
+        (changed("kvrocks", {"source": "path"}), "kvrocks.path is missing; source path needs it"),
+        (
+            changed("kvrocks", {"source": "path", "path": "no/such"}),
+            "kvrocks.path: there is no folder no/such",
+        ),
+        (changed("kvrocks", {"deps_dir": "no/such"}), "kvrocks.deps_dir: there is no folder no/such"),
+        (changed("kvrocks", {"commit": "v2.10.0"}), "kvrocks.commit: 'v2.10.0' is wrong"),
+        (changed("kvrocks", {"source": "brew"}), "allowed are auto, release, git, path, conda, binary"),
+        (changed("kvrocks", {"march": "native; rm"}), "kvrocks.march: 'native; rm' is wrong"),
+    ],
+)
+def test_mistakes_about_kvrocks(config, words):
+    with pytest.raises(UserError, match=re.escape(words)) as caught:
+        checked(config)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_preset_is_checked_like_the_config(tmp_path, monkeypatch):
+    (tmp_path / "bad.yaml").write_text("description: x\nsettings: {rocksdb.compression: no}\n")
+    monkeypatch.setattr("workflow.hyperkv.config.PRESETS", tmp_path)
+    with pytest.raises(UserError, match=r"bad.yaml: settings.rocksdb.compression: False is wrong"):
+        checked(with_kvrocks(preset="bad"))
 
 
 def without(path: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import yaml
 T = TypeVar("T")
 REPOSITORY = Path(__file__).parents[1]
 CONFIGS = ["config/scenarios.yaml", "config/config.yaml", "tiny.yaml"]
-TARGETS = {"all", "sweep", "profile", "tables", "figures"}
+TARGETS = {"all", "sweep", "profile", "stores", "tables", "figures"}
 
 # A context is at most 80 + 2 x 48 = 176 tokens of 32 KiB, 5.5 MiB: one fits into HBM, three do not.
 TINY: dict[str, Any] = {
@@ -184,9 +184,9 @@ class Checkout:
         """Run the sweep stage for repeat 1 of a scenario: exit status and output."""
         return self.run(*self.sweep_argv(scenario))
 
-    def planned(self) -> set[str]:
-        """What snakemake would run, each job as its rule and its wildcards' values: 'draw_figure chunk'."""
-        status, output = self.snakemake("--dry-run")
+    def planned(self, *targets: str) -> set[str]:
+        """What snakemake would run for targets, or for all, each job as its rule and its wildcards' values: 'draw_figure chunk'."""
+        status, output = self.snakemake(*targets, "--dry-run")
         assert status == 0, output
         if "Nothing to be done" in output:
             return set()

@@ -1,6 +1,10 @@
-"""What the store tests share: the (store, connector) pairs, configurations, values and polling."""
+"""What the store tests share: the (store, connector) pairs, configurations, values and polling.
+
+Kvrocks takes part when KVROCKS_BIN names its program; without it those tests are skipped, and counted as skipped.
+"""
 
 import itertools
+import os
 from functools import cache
 from pathlib import Path
 
@@ -13,12 +17,26 @@ from workflow.hyperkv.stores.base import StoreConfig
 MIB = 1 << 20
 LARGEST = MIB + 1
 CONNECTIONS = 4
-STORES = ["dram", "files", "valkey", "rocksdb"]
-SERVERS = ["valkey", "rocksdb"]
-SSD = ["files", "rocksdb"]
-SERVER_PAIRS = [(store, connector) for store in SERVERS for connector in ("resp", "redis")]
-PAIRS = [("dram", "inprocess"), ("files", "inprocess"), *SERVER_PAIRS]
-CONNECTOR_OF = {"dram": "inprocess", "files": "inprocess", "valkey": "resp", "rocksdb": "resp"}
+KVROCKS_BIN = os.environ.get("KVROCKS_BIN")
+
+
+def offered(*words: str):
+    """Test parameters, skipped where the store (their first word) is not to be had."""
+    missing = words[0] == "kvrocks" and KVROCKS_BIN is None
+    skip = pytest.mark.skip(reason="KVROCKS_BIN is not set")
+    return pytest.param(
+        *([words[0]] if len(words) == 1 else words), marks=[skip] if missing else [], id="-".join(words)
+    )
+
+
+SERVER_NAMES = ["valkey", "rocksdb", "kvrocks"]
+SERVERS = [offered(name) for name in SERVER_NAMES]
+SSD = [offered(name) for name in ("files", "rocksdb", "kvrocks")]
+STORES = [offered(name) for name in ("dram", "files", *SERVER_NAMES)]
+ON_DISK = [offered(name) for name in ("files", *SERVER_NAMES)]
+SERVER_PAIRS = [offered(store, connector) for store in SERVER_NAMES for connector in ("resp", "redis")]
+PAIRS = [offered("dram", "inprocess"), offered("files", "inprocess"), *SERVER_PAIRS]
+CONNECTOR_OF = {"dram": "inprocess", "files": "inprocess"} | dict.fromkeys(SERVER_NAMES, "resp")
 
 _numbers = itertools.count()
 
@@ -45,6 +63,8 @@ def store_config(folder: Path, store: str, **changes) -> StoreConfig:
     """A configuration in `folder`, a RAM store bounded at 64 values of the largest size."""
     capacity = 64 * LARGEST if store == "dram" else None
     defaults = {"value_bytes": LARGEST, "capacity_bytes": capacity, "log": folder / f"{store}.log"}
+    if store == "kvrocks":
+        defaults["program"] = Path(KVROCKS_BIN or "kvrocks")
     return StoreConfig(**({"directory": folder / store} | defaults | changes))
 
 

@@ -18,8 +18,9 @@ from tests.stores.conftest import (
     CONNECTOR_OF,
     LARGEST,
     MIB,
+    ON_DISK,
     PAIRS,
-    SERVERS,
+    SERVER_NAMES,
     SSD,
     STORES,
     buffers_for,
@@ -64,7 +65,10 @@ def served(connector: Connector, keys: list[bytes], size: int) -> list[bool]:
     return hits
 
 
-@pytest.fixture(scope="module", params=PAIRS, ids="-".join)
+ONE_EACH = [pytest.param(pair.values, marks=pair.marks, id=pair.id) for pair in PAIRS]
+
+
+@pytest.fixture(scope="module", params=ONE_EACH)
 def pair(request, tmp_path_factory) -> Iterator[Pair]:
     name, connector = request.param
     with make_store(name, store_config(tmp_path_factory.mktemp(name), name)) as store:
@@ -213,7 +217,7 @@ def test_stop_leaves_nothing_and_the_next_start_is_empty(name, folder):
         store.start()
         try:
             store.check_alive()
-            pid, port = store.pid(), store.endpoint.port if name in SERVERS else None
+            pid, port = store.pid(), store.endpoint.port if name in SERVER_NAMES else None
             with connected(store) as connector:
                 assert served(connector, keys, 100) == [False, False]
                 save(connector, keys, 100)
@@ -228,7 +232,7 @@ def test_stop_leaves_nothing_and_the_next_start_is_empty(name, folder):
         store.stop()
 
 
-@pytest.mark.parametrize("name", ["files", "valkey", "rocksdb"])
+@pytest.mark.parametrize("name", ON_DISK)
 def test_start_empties_the_directory(name, folder):
     config = store_config(folder, name)
     stranger = config.directory / "deep" / "old file"

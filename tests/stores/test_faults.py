@@ -16,10 +16,12 @@ from tests.stores.conftest import (
     CONNECTIONS,
     CONNECTOR_OF,
     MIB,
+    ON_DISK,
     SERVER_PAIRS,
     SERVERS,
     buffers_for,
     new_keys,
+    offered,
     payload,
     store_config,
     values_of,
@@ -29,9 +31,11 @@ from workflow.hyperkv.errors import StoreDied, StoreError, UserError
 from workflow.hyperkv.stores.base import Store
 from workflow.hyperkv.stores.registry import make_store
 
+KVROCKS = offered("kvrocks")
 SMALL_DISK_SETTINGS = {
     "files": {},
     "rocksdb": {"rocksdb.write_buffer_size": 1, "rocksdb.max_total_wal_size": 1, "direct_io": "no"},
+    "kvrocks": {"rocksdb.write_buffer_size": 1, "rocksdb.max_total_wal_size": 1},
 }
 
 
@@ -59,7 +63,7 @@ def test_a_given_port_is_used_and_reused(name, folder):
         assert store.endpoint.port == port
 
 
-@pytest.mark.parametrize("name", ["files", "valkey", "rocksdb"])
+@pytest.mark.parametrize("name", ON_DISK)
 @pytest.mark.parametrize("below", ["", "further/down"])
 def test_unwritable_directory(name, below, folder):
     config = store_config(folder, name)
@@ -77,6 +81,12 @@ def test_unwritable_directory(name, below, folder):
     [
         ("valkey", {"no-such-key": "1"}, "no-such-key|Bad directive"),
         ("rocksdb", {"rocksdb.write_bufer_size": "64"}, "did you mean rocksdb.write_buffer_size"),
+        pytest.param(
+            "kvrocks",
+            {"rocksdb.write_buffer_size": "268435456"},
+            "the line is 'rocksdb.write_buffer_size 268435456'; sizes of buffers are in MiB",
+            marks=KVROCKS.marks,
+        ),
     ],
 )
 def test_bad_setting_ends_the_start_with_the_servers_own_words(name, settings, words, folder):
@@ -99,7 +109,7 @@ def small_disk(folder) -> Iterator[Path]:
         yield disk
 
 
-@pytest.mark.parametrize("name", list(SMALL_DISK_SETTINGS))
+@pytest.mark.parametrize("name", [offered(name) for name in SMALL_DISK_SETTINGS])
 def test_full_disk(name, small_disk, tmp_path):
     config = store_config(small_disk, name, settings=SMALL_DISK_SETTINGS[name], log=tmp_path / "log")
     first, *keys = new_keys(25)

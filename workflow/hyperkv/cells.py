@@ -89,10 +89,12 @@ def measure_cell(cell: CellSpec) -> dict[str, Any]:
             measuring = time.perf_counter()
             pair = _Pair(before=store.counters() if store else None)
             block_before = block_device_bytes(cell.directory.parent) if store else None
+            notes: list[str] = []
             result = _replay(cell, geometry, gpu, conversations, tiers)
             if store is not None:
                 store.check_alive()
                 pair.after = store.counters()
+                notes = store.notes()
                 block_after = block_device_bytes(cell.directory.parent)
                 if block_before and block_after:
                     pair.block = (block_after[0] - block_before[0], block_after[1] - block_before[1])
@@ -121,6 +123,9 @@ def measure_cell(cell: CellSpec) -> dict[str, Any]:
         "served_from": verdict.served_from,
         "values": _values(result, evidence),
         "evidence": evidence,
+        "store_before": pair.before.details if pair.before else {},
+        "store_after": pair.after.details if pair.after else {},
+        "notes": notes,
         "start_s": start_s,
         "measured_s": measured_s,
         "cell_s": time.perf_counter() - started,
@@ -198,13 +203,15 @@ def _open_tier(
         capacity_bytes=capacity_bytes,
         port=cell.scenario["port"] if name == "store" else 0,
         settings=settings or {},
+        environment=cell.scenario["environment"] if name == "store" else {},
+        ignored_settings=tuple(cell.scenario["ignored_settings"]),
     )
     store = stack.enter_context(make_store(store_name, config))
     timeout_s = cell.scenario["timeout_s"]
     connector = stack.enter_context(
         make_connector(connector_name, store, cell.scenario["connections"], timeout_s)
     )
-    return Tier(name, store, connector)
+    return Tier(name, store, connector, evict=cell.scenario["page_cache"] == "evict")
 
 
 def _check_room(cell: CellSpec, working_set_bytes: int) -> None:

@@ -21,13 +21,15 @@ from .workloads.factory import make_workload, parameters_of
 
 FETCHED_TRACE = "results/traces/mooncake_conversation.jsonl"
 SCHEMA_PATH = Path("workflow/schemas/config.schema.yaml")
+PRESETS = Path("config/kvrocks")
 _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
-_STORES_OF_TIER = {"dram": ("dram", "valkey"), "ssd": ("files", "rocksdb")}
+_STORES_OF_TIER = {"dram": ("dram", "valkey"), "ssd": ("files", "rocksdb", "kvrocks")}
 _CONNECTORS_OF_STORE = {
     "dram": ("inprocess",),
     "files": ("inprocess",),
     "valkey": ("redis", "resp"),
     "rocksdb": ("redis", "resp"),
+    "kvrocks": ("redis", "resp"),
 }
 
 
@@ -49,7 +51,7 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
     full = _sizes_in_bytes(full)
     kept = {"kind", *parameters_of(full["workload"]["kind"])}
     full["workload"] = {key: value for key, value in full["workload"].items() if key in kept}
-    expanded = list(_expanded(full["scenarios"]))
+    expanded = [(name, with_preset(scenario)) for name, scenario in _expanded(full["scenarios"])]
     full["scenarios"] = dict(expanded)
     _check_unique([name for name, _ in expanded])
     _check_ranges(full["workload"])
@@ -61,6 +63,7 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
         _check_store(full["scenarios"][name])
     _check_figures(full, [full["scenarios"][name] for name in measured])
     _check_files(full)
+    _check_kvrocks(full["kvrocks"])
     _check_workload(full)
     return full
 
@@ -74,6 +77,32 @@ def selected(config: Mapping[str, Any], families: list[str]) -> list[str]:
         if family in (name, scenario["family"])
     ]
     return list(dict.fromkeys(found))
+
+
+def with_preset(scenario: Mapping[str, Any]) -> dict[str, Any]:
+    """The scenario with its preset's settings, environment and ignored_settings under its own.
+
+    Raises UserError when there is no such preset, or it is not as config/README.md says.
+    """
+    name, where = scenario["preset"], f"config: scenarios.{scenario['family']}"
+    if name is None:
+        return dict(scenario)
+    if scenario.get("store") != "kvrocks":
+        raise UserError(f"{where}.preset: presets are for store kvrocks; leave it out")
+    path = PRESETS / f"{name}.yaml"
+    if not path.exists():
+        there = ", ".join(sorted(preset.stem for preset in PRESETS.glob("*.yaml")))
+        raise UserError(f"{where}.preset: there is no {path}; {PRESETS} has {there}")
+    preset = yaml.safe_load(path.read_text())
+    rules = schema()["properties"]["scenarios"]["additionalProperties"]["properties"]
+    keys = {key: rules[key] for key in ("settings", "environment", "ignored_settings")}
+    shape = {"type": "object", "additionalProperties": False, "required": ["description", "settings"]}
+    shape["properties"] = {"description": {"type": "string"}, **keys}
+    if (error := next(Draft202012Validator(shape).iter_errors(preset), None)) is not None:
+        raise UserError(_explain(error, str(path)))
+    mappings = {key: preset.get(key, {}) | scenario[key] for key in ("settings", "environment")}
+    ignored = [*preset.get("ignored_settings", []), *scenario["ignored_settings"]]
+    return {**scenario, **mappings, "ignored_settings": list(dict.fromkeys(ignored))}
 
 
 def loads_of(config: Mapping[str, Any], scenario: str) -> list[int]:
@@ -102,8 +131,10 @@ def sweep_spec(config: Mapping[str, Any], scenario: str) -> str:
 def profile_spec(config: Mapping[str, Any], family: str) -> str:
     """JSON of everything that profiling the store of one scenario family depends on."""
     scenario = config["scenarios"][selected(config, [family])[0]]
-    keys = ("tier", "store", "connector", "connections", "settings", "port", "timeout_s")
-    spec = {key: config["profile"][key] for key in ("value_bytes", "point_bytes", "repeats")}
+    keys = ("tier", "store", "connector", "settings", "environment", "ignored_settings", "port", "timeout_s")
+    profile = config["profile"]
+    spec = {key: profile[key] for key in ("value_bytes", "connections", "point_bytes", "repeats")}
+    spec["warm_up_bytes"] = profile["warm_up_bytes"] or profile["point_bytes"]
     spec |= {
         "scenario": {"name": family, **{key: scenario[key] for key in keys}},
         "data_dir": config["data_dir"],
@@ -129,7 +160,7 @@ def _depth(error: ValidationError) -> tuple[int, str]:
     return len(error.absolute_path), error.message
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, file: str = "config") -> str:
     """One line for a schema error: the key, what is there, what is allowed."""
     path = ".".join(str(part) for part in error.absolute_path)
     if error.validator == "additionalProperties":
@@ -137,11 +168,11 @@ def _explain(error: ValidationError) -> str:
         wrong = next(key for key in error.instance if key not in known)
         close = difflib.get_close_matches(str(wrong), known, 1)
         hint = f"did you mean {close[0]}? " if close else ""
-        return f"config: {_join(path, str(wrong))} is not a key; {hint}allowed are {', '.join(known)}"
+        return f"{file}: {_join(path, str(wrong))} is not a key; {hint}allowed are {', '.join(known)}"
     if error.validator == "required":
         missing = next(key for key in error.validator_value if key not in error.instance)
-        return f"config: {_join(path, missing)} is missing"
-    return f"config: {path}: {error.instance!r} is wrong; {_must(error)}"
+        return f"{file}: {_join(path, missing)} is missing"
+    return f"{file}: {path}: {error.instance!r} is wrong; {_must(error)}"
 
 
 def _must(error: ValidationError) -> str:
@@ -308,6 +339,15 @@ def _check_files(config: Mapping[str, Any]) -> None:
         if not Path(config[key]).exists():
             there = ", ".join(str(path) for path in sorted(Path(folder).glob("*.*")))
             raise UserError(f"config: {key}: there is no file {config[key]}; {folder} has {there}")
+
+
+def _check_kvrocks(section: Mapping[str, Any]) -> None:
+    for source, key in (("git", "commit"), ("path", "path")):
+        if section["source"] == source and section[key] is None:
+            raise UserError(f"config: kvrocks.{key} is missing; source {source} needs it")
+    for key in ("path", "deps_dir"):
+        if section[key] is not None and not Path(section[key]).is_dir():
+            raise UserError(f"config: kvrocks.{key}: there is no folder {section[key]}")
 
 
 def _check_workload(config: Mapping[str, Any]) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 
 from .errors import StoreDied, StoreError, UserError
+from .stores.counters import ProcessCounters, process_counters
 
 LOOPBACK = "127.0.0.1"
 _PR_SET_PDEATHSIG = 1
@@ -57,7 +58,8 @@ def _holder_of(port: int) -> str:
 class OwnedProcess:
     """One server process in its own session; a context manager that ends the whole group.
 
-    argv: command. log: file that receives stdout and stderr. label: the name used in errors.
+    argv: command. log: file that receives stdout and stderr. label: the name used in errors. final_counters:
+    the process's totals at its end, once `stop` has ended it.
     """
 
     def __init__(self, argv: Sequence[str], *, log: Path, label: str, env: Mapping[str, str] | None = None):
@@ -67,6 +69,7 @@ class OwnedProcess:
         self._env = {**os.environ, **(env or {})}
         self._process: subprocess.Popen | None = None
         self._log_start = 0
+        self.final_counters: ProcessCounters | None = None
 
     def __enter__(self) -> OwnedProcess:
         self.start()
@@ -148,8 +151,8 @@ class OwnedProcess:
             return
         process, self._process = self._process, None
         _signal_group(process.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout_s)
+        _wait_without_reaping(process.pid, timeout_s)
+        self.final_counters = process_counters(process.pid)
         _signal_group(process.pid, signal.SIGKILL)
         process.wait()
         deadline = time.monotonic() + timeout_s
@@ -163,6 +166,15 @@ class OwnedProcess:
         if self._process is not None:
             _signal_group(self._process.pid, signal.SIGKILL)
             self._process.wait()
+
+
+def _wait_without_reaping(pid: int, timeout_s: float) -> None:
+    """Wait for a child's end and leave it as a zombie, whose totals /proc still tells."""
+    deadline = time.monotonic() + timeout_s
+    options = os.WEXITED | os.WNOWAIT | os.WNOHANG
+    with contextlib.suppress(ChildProcessError):
+        while os.waitid(os.P_PID, pid, options) is None and time.monotonic() < deadline:
+            time.sleep(0.005)
 
 
 def _signal_group(pgid: int, number: int) -> None:

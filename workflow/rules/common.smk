@@ -4,13 +4,15 @@ put_own_python_first()
 
 try:
     CONFIG = checked(config)
+    KVROCKS = resolve(CONFIG["kvrocks"])
+    SCENARIOS = runnable_scenarios(CONFIG, selected(CONFIG, CONFIG["experiment"]["scenarios"]), KVROCKS)
+    PROFILED = runnable(CONFIG, CONFIG["profile"]["scenarios"], KVROCKS)
 except UserError as error:
     raise WorkflowError(str(error))
 
-SCENARIOS = selected(CONFIG, CONFIG["experiment"]["scenarios"])
-PROFILED = CONFIG["profile"]["scenarios"]
+KVROCKS_FILES = ["results/build/kvrocks/kvrocks.json", ancient("results/build/kvrocks/kvrocks")]
 REPEATS = list(range(1, CONFIG["experiment"]["repeats"] + 1))
-FIGURES = ["tier_tradeoff", "chunk", "value_size", "transport_medium"]
+FIGURES = ["tier_tradeoff", "chunk", "stores", "transport_medium"]
 
 
 wildcard_constraints:
@@ -34,9 +36,29 @@ def scenario_code(wildcards):
 
 
 def scenario_inputs(wildcards):
-    """The files a scenario's spec names: model, GPU and, for a trace, the trace."""
+    """The files a scenario needs: model, GPU, for a trace the trace, for Kvrocks its record and its program."""
     trace = [CONFIG["workload"]["trace"]] if "trace" in CONFIG["workload"] else []
-    return [CONFIG["model"], CONFIG["gpu"], *trace]
+    return [CONFIG["model"], CONFIG["gpu"], *trace, *server_files(CONFIG["scenarios"][wildcards.scenario])]
+
+
+def kvrocks_fetch_spec(wildcards):
+    return fetch_spec(CONFIG["kvrocks"], KVROCKS.source)
+
+
+def kvrocks_build_spec(wildcards):
+    return build_spec(CONFIG["kvrocks"], KVROCKS.source)
+
+
+def kvrocks_link_spec(wildcards):
+    return link_spec(CONFIG["kvrocks"], KVROCKS.source, KVROCKS.binary)
+
+
+def server_files(scenario):
+    return KVROCKS_FILES if scenario.get("store") == "kvrocks" else []
+
+
+def store_files(wildcards):
+    return server_files(CONFIG["scenarios"][selected(CONFIG, [wildcards.family])[0]])
 
 
 def store_spec(wildcards):
@@ -52,7 +74,31 @@ def tables_spec(wildcards):
     return json.dumps({"figures": CONFIG["figures"]}, sort_keys=True)
 
 
+def summary_notes(wildcards):
+    named = [*CONFIG["experiment"]["scenarios"], *CONFIG["profile"]["scenarios"]]
+    return json.dumps(kvrocks_notes(CONFIG, list(dict.fromkeys(named)), KVROCKS))
+
+
 def planned_cells(workflow):
     """Cells of the measure_scenario jobs that this run is going to execute."""
     jobs = [job for job in workflow.dag.needrun_jobs() if job.rule.name == "measure_scenario"]
     return sum(len(loads_of(CONFIG, job.wildcards.scenario)) for job in jobs)
+
+
+# Stores alone: the profile's limits, tables and figure.
+
+
+def limits_spec(wildcards):
+    spec = {key: CONFIG["profile"][key] for key in ("value_bytes", "connections", "point_bytes", "repeats")}
+    return json.dumps(spec, sort_keys=True)
+
+
+def figure_tables(wildcards):
+    """The tables that a figure is drawn from: stores alone need no sweep, the others no profile."""
+    if wildcards.figure == "stores":
+        return [rules.write_stores.output.stores, rules.write_stores.output.limits]
+    return [rules.write_tables.output.scenarios]
+
+
+def figure_spec(wildcards):
+    return "{}" if wildcards.figure == "stores" else tables_spec(wildcards)

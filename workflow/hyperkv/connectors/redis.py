@@ -31,6 +31,7 @@ class RedisConnector(Connector):
             redis.Redis(
                 host=endpoint.host,
                 port=endpoint.port,
+                password=endpoint.password,
                 protocol=2,
                 socket_timeout=timeout_s,
                 socket_connect_timeout=timeout_s,

@@ -92,6 +92,9 @@ class RespConnection:
         ):
             self._socket.setsockopt(socket.SOL_SOCKET, option, value)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if endpoint.password is not None:
+            self._send_all([_command(b"AUTH", endpoint.password.encode())])
+            self._read_ok("AUTH")
 
     def close(self) -> None:
         """Close the socket."""
@@ -112,7 +115,7 @@ class RespConnection:
         for key, value in zip(keys, values, strict=True):
             header = b"*3\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n" % (len(key), key, value.size)
             self._send_all([header, value.data, _CRLF])
-        self._read_replies(self._read_ok, keys)
+        self._read_replies(lambda _: self._read_ok("SET"), keys)
 
     def _read_replies(self, read: Callable[[Item], Answer], items: Sequence[Item]) -> list[Answer]:
         """read(item) once per reply. Raises the first error reply only when every reply has been read."""
@@ -126,9 +129,9 @@ class RespConnection:
             raise refused
         return answers
 
-    def _read_ok(self, _key: bytes) -> None:
+    def _read_ok(self, command: str) -> None:
         if (line := self._read_line()) != b"+OK":
-            raise self._closed(f"{self._peer} answered SET with {line[:80]!r}")
+            raise self._closed(f"{self._peer} answered {command} with {line[:80]!r}")
 
     def _send_all(self, parts: Sequence[bytes | memoryview]) -> None:
         pending = [memoryview(part) for part in parts]

@@ -43,11 +43,16 @@ class ChunkTiers(Protocol):
 
 @dataclass(frozen=True)
 class Tier:
-    """One level below HBM. name: the word counted in the record ("dram" or "store")."""
+    """One level below HBM.
+
+    name: the word counted in the record ("dram" or "store"). evict: take the store's files out of the page
+    cache before each load, outside the timed part.
+    """
 
     name: str
     store: Store
     connector: Connector
+    evict: bool = False
 
 
 class RealTiers:
@@ -83,6 +88,8 @@ class RealTiers:
         self, tier: Tier, keys: Sequence[bytes], buffers: Sequence[np.ndarray]
     ) -> tuple[float, list[bool]]:
         """Seconds spent, and one True per leading chunk that this tier filled."""
+        if tier.evict:
+            tier.store.evict_page_cache()
         started = time.perf_counter()
         try:
             present = tier.connector.count_present(keys)

@@ -23,7 +23,9 @@ class StoreConfig:
 
     directory: where it may put files; it is emptied at start. capacity_bytes: bound of a RAM store, None for
     no bound. value_bytes: largest value it will hold. settings: the store's own keys, in its own terms.
-    port: TCP port on loopback, 0 for any free one. log: file for a server's output.
+    port: TCP port on loopback, 0 for any free one. log: file for a server's output. environment: variables of
+    a server. ignored_settings: keys of `settings` that a server may not know. program: a server's program, None
+    for the store's own choice.
     """
 
     directory: Path
@@ -32,6 +34,9 @@ class StoreConfig:
     capacity_bytes: int | None = None
     port: int = 0
     settings: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+    ignored_settings: tuple[str, ...] = ()
+    program: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,8 @@ class Counters:
     """A store's totals since it started; subtract two to get a cell's share. Unknown is None, never 0.
 
     served_bytes, taken_bytes: as the store counts them (values, or RESP bytes where the store counts those).
-    hits, misses: GETs. Process figures come from /proc of the process that does the store's I/O.
+    hits, misses: GETs. Process figures come from /proc of the process that does the store's I/O. details: what
+    only this store tells, such as stalls and memtable bytes; some are totals, some are states.
     """
 
     served_bytes: int | None
@@ -47,6 +53,7 @@ class Counters:
     hits: int | None
     misses: int | None
     process: ProcessCounters
+    details: dict[str, float | int] = field(default_factory=dict)
 
     def minus(self, earlier: Counters) -> dict[str, float | int | None]:
         """This snapshot less an earlier one, as a flat dict (rss_bytes stays the later value)."""
@@ -63,15 +70,17 @@ class Counters:
 
 def _flat(counters: Counters) -> dict[str, Any]:
     flat = asdict(counters)
+    del flat["details"]
     return flat | flat.pop("process")
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a RESP server listens."""
+    """Where a RESP server listens, and the password it asks for, if any."""
 
     host: str
     port: int
+    password: str | None = None
 
 
 class Store(ABC):
@@ -130,6 +139,17 @@ class Store(ABC):
     @abstractmethod
     def pid(self) -> int:
         """The process that does this store's I/O."""
+
+    def final_counters(self) -> ProcessCounters | None:
+        """Totals of the process that the last stop or restart ended, None when there was none."""
+        return None
+
+    def notes(self) -> list[str]:
+        """What a reader of the results must know about this store's configuration, a line each."""
+        return []
+
+    def evict_page_cache(self) -> None:  # noqa: B027
+        """Take this store's files out of the page cache. Nothing to do for RAM and for direct I/O."""
 
     def make_cold(self) -> bool:
         """Restart with the data kept and drop the page cache. True when the system let the cache be dropped."""

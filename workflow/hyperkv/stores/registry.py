@@ -11,6 +11,7 @@ STORE_CLASSES = {
     "files": "FilesStore",
     "valkey": "ValkeyStore",
     "rocksdb": "RocksdbStore",
+    "kvrocks": "KvrocksStore",
 }
 
 

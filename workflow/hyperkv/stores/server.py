@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from abc import abstractmethod
 from collections.abc import Mapping
+from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
@@ -13,17 +14,22 @@ from redis.retry import Retry
 from ..errors import StoreDied, StoreError
 from ..processes import LOOPBACK, OwnedProcess, free_port, require_free_port
 from .base import Counters, Endpoint, Store, prepare_directory
-from .counters import process_counters
+from .counters import ProcessCounters, process_counters
 
 _READY_TIMEOUT_S = 60.0
 _REPLY_TIMEOUT_S = 30.0
 
 
 class ServerStore(Store):
-    """A RESP server that this store starts, probes and ends. Subclasses give the command line."""
+    """A RESP server that this store starts, probes and ends. Subclasses give the command line.
 
+    stop_timeout_s: how long it may take to end cleanly; it may have to write its memory out.
+    """
+
+    stop_timeout_s = 15.0
     _process: OwnedProcess | None = None
     _port = 0
+    _ended: ProcessCounters | None = None
 
     @abstractmethod
     def command(self, port: int) -> list[str]:
@@ -31,7 +37,7 @@ class ServerStore(Store):
 
     def environment(self) -> Mapping[str, str]:
         """Environment variables the server needs beside this process's own."""
-        return {}
+        return self.config.environment
 
     @property
     def endpoint(self) -> Endpoint:
@@ -71,7 +77,11 @@ class ServerStore(Store):
     def stop(self) -> None:
         if self._process is not None:
             process, self._process = self._process, None
-            process.stop()
+            process.stop(self.stop_timeout_s)
+            self._ended = process.final_counters
+
+    def final_counters(self) -> ProcessCounters | None:
+        return self._ended
 
     def restart(self) -> None:
         self.stop()
@@ -107,11 +117,15 @@ class ServerStore(Store):
             raise self.explain(StoreError(f"store {self.name} does not answer INFO: {error}")) from error
 
     def counters(self) -> Counters:
-        info = self.info()
+        return self.counters_of(self.info(), {})
+
+    def counters_of(self, info: Mapping[str, Any], details: dict[str, float | int]) -> Counters:
+        """Counters from the server's INFO and what this store adds to it."""
         return Counters(
             served_bytes=info.get("total_net_output_bytes"),
             taken_bytes=info.get("total_net_input_bytes"),
             hits=info.get("keyspace_hits"),
             misses=info.get("keyspace_misses"),
             process=process_counters(self.pid()),
+            details=details,
         )

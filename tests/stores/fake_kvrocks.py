@@ -1,0 +1,62 @@
+"""A server that reads a kvrocks.conf and answers as FAKE_KVROCKS (JSON) tells it to; enough RESP for redis-py.
+
+Keys of FAKE_KVROCKS: unknown (keys that CONFIG GET leaves out), applied (values that CONFIG GET gives instead),
+die (text to print before ending with status 1), say (text to print at start).
+"""
+
+import json
+import os
+import socketserver
+import sys
+from pathlib import Path
+
+SCRIPT = json.loads(os.environ.get("FAKE_KVROCKS", "{}"))
+
+
+def configuration(path):
+    lines = [line.split(maxsplit=1) for line in Path(path).read_text().splitlines()]
+    return {key: value.strip('"') for key, value in lines}
+
+
+CONFIG = configuration(sys.argv[sys.argv.index("-c") + 1])
+
+
+def bulk(text):
+    data = text.encode()
+    return b"$%d\r\n%b\r\n" % (len(data), data)
+
+
+def answer(words):
+    command = words[0].upper()
+    if command == "PING":
+        return b"+PONG\r\n"
+    if command == "CONFIG":
+        keys = {key: value for key, value in CONFIG.items() if key not in SCRIPT.get("unknown", [])}
+        pairs = (keys | SCRIPT.get("applied", {})).items()
+        return b"*%d\r\n" % (2 * len(pairs)) + b"".join(bulk(word) for pair in pairs for word in pair)
+    if command == "INFO":
+        return bulk("# Server\r\nkvrocks_version:2.10.0\r\nkvrocks_git_sha1:abc1234\r\n")
+    return b"+OK\r\n"
+
+
+class Handler(socketserver.StreamRequestHandler):
+    def handle(self):
+        while line := self.rfile.readline():
+            words = []
+            for _ in range(int(line[1:])):
+                length = int(self.rfile.readline()[1:])
+                words.append(self.rfile.read(length + 2)[:-2].decode())
+            self.wfile.write(answer(words))
+
+
+class Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+
+
+if "die" in SCRIPT:
+    print(SCRIPT["die"], flush=True)
+    sys.exit(1)
+if "say" in SCRIPT:
+    print(SCRIPT["say"], flush=True)
+Server(("127.0.0.1", int(CONFIG["port"])), Handler).serve_forever()

@@ -1,0 +1,370 @@
+"""Store kvrocks without a Kvrocks: its configuration file, what it holds against the server, and its refusals.
+
+With KVROCKS_BIN the presets are tried on the real one, and it takes part in test_conformance and test_faults.
+"""
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.stores.conftest import CONNECTIONS, MIB, buffers_for, new_keys, offered, store_config, values_of
+from workflow.hyperkv.connectors.base import Connector
+from workflow.hyperkv.connectors.redis import RedisConnector
+from workflow.hyperkv.connectors.registry import make_connector
+from workflow.hyperkv.connectors.resp import RespConnector
+from workflow.hyperkv.errors import StoreDied, StoreError, UserError
+from workflow.hyperkv.stores import kvrocks_config
+from workflow.hyperkv.stores.base import Endpoint
+from workflow.hyperkv.stores.kvrocks import KvrocksStore, refuse_locked
+from workflow.hyperkv.stores.kvrocks_config import complete, differences, in_bytes, rendered, warning
+
+PRESETS = sorted(Path("config/kvrocks").glob("*.yaml"))
+KEYS = set(Path("tests/data/kvrocks-2.10-keys.txt").read_text().split())
+FAKE = Path(__file__).with_name("fake_kvrocks.py")
+
+
+def preset(name: str) -> dict:
+    return yaml.safe_load(Path(f"config/kvrocks/{name}.yaml").read_text())
+
+
+def completed(settings: dict, value_bytes: int = MIB) -> dict[str, str]:
+    return complete(settings, directory=Path("/data"), port=6666, value_bytes=value_bytes)
+
+
+# The configuration file
+
+
+def test_without_settings_only_what_the_workflow_needs():
+    assert rendered(completed({})) == ("dir /data\nport 6666\nlog-dir stdout\ndaemonize no\nbind 127.0.0.1\n")
+
+
+def test_settings_are_key_blank_value_lines():
+    text = rendered(completed({"rocksdb.write_buffer_size": 256, "rocksdb.compression": "no"}))
+    assert "rocksdb.write_buffer_size 256\nrocksdb.compression no\n" in text
+    assert "=" not in text
+
+
+def test_workers_per_core():
+    assert completed({"workers": "cores"})["workers"] == str(len(os.sched_getaffinity(0)))
+
+
+@pytest.mark.parametrize(
+    ("value_bytes", "found"),
+    [(512 * MIB, None), (512 * MIB + 1, str(513 * MIB)), (600 * MIB, str(600 * MIB))],
+)
+def test_bulk_length_follows_the_largest_value(value_bytes, found):
+    assert completed({}, value_bytes).get("proto-max-bulk-len") == found
+
+
+def test_a_bulk_length_below_the_value_is_refused():
+    assert completed({"proto-max-bulk-len": "2m"})["proto-max-bulk-len"] == "2m"
+    with pytest.raises(UserError, match="proto-max-bulk-len: 512k is below the value's size 1048576"):
+        completed({"proto-max-bulk-len": "512k"})
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"rocksdb.write_buffer_size": "= 268435456"}, "Kvrocks reads `key value`, without ="),
+        ({"rocksdb.write_buffer_size": ""}, "settings.rocksdb.write_buffer_size: '' is wrong"),
+        ({"rocksdb.write_buffer_size = 5": "1"}, "is not a key"),
+        ({"": "1"}, "is not a key"),
+        ({"db-name": "a\nb"}, "more than one line"),
+        ({"dir": "/elsewhere"}, "settings.dir is set by the workflow"),
+        ({"daemonize": "yes"}, "settings.daemonize is set by the workflow"),
+        ({"bind": "10.0.0.1"}, "lacks 127.0.0.1"),
+    ],
+)
+def test_settings_that_are_refused(settings, words):
+    with pytest.raises(UserError, match=words) as caught:
+        completed(settings)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "exposed"),
+    [
+        ({}, False),
+        ({"bind": "127.0.0.1 localhost"}, False),
+        ({"bind": "0.0.0.0"}, True),
+        ({"bind": "127.0.0.1 10.0.0.1"}, True),
+        ({"bind": "0.0.0.0", "requirepass": "secret"}, False),
+    ],
+)
+def test_an_open_server_without_a_password_is_warned_of(settings, exposed):
+    found = warning(completed(settings))
+    assert (found is not None) == exposed
+    assert "requirepass" in (found or "requirepass")
+
+
+def parsed(line: str) -> tuple[str, str]:
+    """ParseConfigLine of Kvrocks 2.10 for lines without escapes other than \\\\ and \\"."""
+    key, _, rest = line.partition(" ")
+    if rest[:1] not in "\"'":
+        return key, rest.split("#")[0].strip()
+    value, escaped = "", False
+    for character in rest[1:]:
+        if not escaped and character == rest[0]:
+            return key, value
+        if escaped or character != "\\":
+            value += character
+        escaped = not escaped and character == "\\"
+    raise AssertionError(line)
+
+
+@given(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1).filter(lambda t: t[0] != "="))
+def test_every_value_is_read_back_as_it_was(value):
+    [line] = rendered({"db-name": value}).splitlines()
+    assert parsed(line) == ("db-name", value)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("1", 1), ("2k", 2048), ("3M", 3 << 20), ("1g", 1 << 30), ("-1", -1), ("yes", None), ("k", None)],
+)
+def test_in_bytes(text, size):
+    assert in_bytes(text) == size
+
+
+# Against what the server says
+
+
+def test_differences_names_every_fault():
+    wanted = {"workers": "8", "rocksdb.compression": "lz4", "no-such-key": "1", "old-key": "1", "size": "2m"}
+    applied = {"workers": "8", "rocksdb.compression": "no", "size": str(2 << 20), "other": "x"}
+    faults, ignored = differences(wanted, applied, ["old-key", "workers"])
+    assert faults == ["rocksdb.compression is 'no', not 'lz4'", "no-such-key is not a key of this Kvrocks"]
+    assert ignored == ["old-key"]
+
+
+def test_an_ignorable_key_that_is_applied_differently_is_still_a_fault():
+    assert differences({"a": "1"}, {"a": "2"}, ["a"]) == (["a is '2', not '1'"], [])
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+def test_presets_have_only_keys_of_the_pinned_version(path):
+    found = preset(path.stem)
+    unknown = {key for key in found["settings"] if key not in KEYS}
+    assert unknown == set(found.get("ignored_settings", []))
+    assert not set(found["settings"]) & set(kvrocks_config.OWN_KEYS)
+
+
+def test_the_three_presets_are_there():
+    assert [path.stem for path in PRESETS] == ["reference", "shipped", "tuned"]
+
+
+@pytest.fixture
+def fake(tmp_path) -> Path:
+    """A program that runs fake_kvrocks.py; it holds the words by which jemalloc is recognised."""
+    program = tmp_path / "kvrocks"
+    program.write_text(f'#!/bin/sh\n# oversize_threshold\nexec "{sys.executable}" "{FAKE}" "$@"\n')
+    program.chmod(0o755)
+    return program
+
+
+def fake_store(folder: Path, program: Path, script: dict | None = None, **changes) -> KvrocksStore:
+    environment = {"FAKE_KVROCKS": json.dumps(script or {})} | changes.pop("environment", {})
+    config = store_config(folder, "kvrocks", program=program, environment=environment, **changes)
+    return KvrocksStore(config)
+
+
+def test_a_good_start_notes_the_version(fake, folder):
+    with fake_store(folder, fake, settings={"workers": 3}) as store:
+        assert store.notes() == ["Kvrocks 2.10.0 (abc1234)"]
+        text = (store.config.directory / "kvrocks.conf").read_text()
+        assert "workers 3\n" in text
+        assert f"dir {store.config.directory.resolve()}\n" in text
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ({"unknown": ["workers"]}, "workers is not a key of this Kvrocks"),
+        ({"applied": {"workers": "8"}}, "workers is '8', not '3'"),
+        (
+            {"unknown": ["tcp-backlog"], "applied": {"workers": "8"}},
+            "workers is '8', not '3'; tcp-backlog is not a key of this Kvrocks",
+        ),
+    ],
+)
+def test_a_setting_that_is_not_taken_over_fails_and_leaves_nothing(script, words, fake, folder):
+    store = fake_store(folder, fake, script, settings={"workers": 3, "tcp-backlog": 5})
+    with pytest.raises(StoreError, match=words) as caught, store:
+        pass
+    assert "\n" not in str(caught.value)
+    with pytest.raises(StoreDied):
+        store.check_alive()
+
+
+def test_what_may_be_ignored_is_noted(fake, folder):
+    script = {"unknown": ["old-key", "older-key"]}
+    settings = {"old-key": "1", "older-key": 2, "workers": 3}
+    with fake_store(
+        folder, fake, script, settings=settings, ignored_settings=("old-key", "older-key", "workers")
+    ) as store:
+        assert store.notes() == ["Kvrocks 2.10.0 (abc1234)", "ignored by Kvrocks: old-key, older-key"]
+
+
+def test_a_refused_line_is_shown(fake, folder):
+    script = {"die": "Failed to load config. Error: at line #L5: failed to set value of field 'workers'"}
+    with pytest.raises(StoreError, match="the line is 'workers many'") as caught:
+        fake_store(folder, fake, script, settings={"workers": "many"}).__enter__()
+    assert "ended with status 1" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_allocator_that_refuses_its_options_fails(fake, folder):
+    script = {"say": "<jemalloc>: Invalid conf pair: no_such_option:1"}
+    with pytest.raises(
+        StoreError, match=r"environment\.MALLOC_CONF: <jemalloc>: Invalid conf pair: no_such_option"
+    ):
+        fake_store(folder, fake, script, environment={"MALLOC_CONF": "no_such_option:1"}).__enter__()
+
+
+def test_malloc_conf_needs_jemalloc(fake, folder):
+    fake.write_text(fake.read_text().replace("# oversize_threshold\n", ""))
+    with fake_store(folder, fake):
+        pass
+    with pytest.raises(UserError, match="is not linked with jemalloc"):
+        fake_store(folder, fake, environment={"MALLOC_CONF": "thp:always"}).__enter__()
+
+
+def test_an_open_server_is_said_on_stderr_and_in_the_notes(fake, folder, capsys):
+    # The fake listens on loopback whatever `bind` says.
+    with fake_store(folder, fake, settings={"bind": "0.0.0.0"}) as store:
+        assert "anybody who reaches it can read and delete" in capsys.readouterr().err
+        assert any("without requirepass" in note for note in store.notes())
+
+
+def test_a_missing_program_says_how_to_get_one(tmp_path, folder):
+    with pytest.raises(UserError, match=r"no program .*build_kvrocks` builds it") as caught:
+        fake_store(folder, tmp_path / "nothing").__enter__()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_directory_that_a_server_holds_is_refused(fake, folder):
+    store = fake_store(folder, fake)
+    lock = store.config.directory / "db" / "LOCK"
+    lock.parent.mkdir(parents=True)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", f"import fcntl, sys; f = open({str(lock)!r}, 'w'); fcntl.lockf(f, fcntl.LOCK_EX);"
+         "print('held', flush=True); sys.stdin.read()"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match=f"is in use by pid {holder.pid}; end that server first"):
+            store.start()
+        assert lock.exists()
+    finally:
+        holder.communicate("", timeout=10)
+    refuse_locked(store.config.directory)
+
+
+def test_an_unlocked_leftover_directory_is_emptied(fake, folder):
+    store = fake_store(folder, fake)
+    old = store.config.directory / "db" / "LOCK"
+    old.parent.mkdir(parents=True)
+    old.touch()
+    with old.open("w") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)  # this process's own lock does not count against it
+    with store:
+        assert not old.exists()
+
+
+# The real one
+
+
+@pytest.mark.parametrize(("store", "name"), [offered("kvrocks", path.stem) for path in PRESETS])
+def test_every_preset_starts_and_serves(store, name, folder):
+    found = preset(name)
+    config = store_config(
+        folder,
+        store,
+        settings=found["settings"],
+        environment=found.get("environment", {}),
+        ignored_settings=tuple(found.get("ignored_settings", [])),
+    )
+    keys = new_keys(8)
+    with KvrocksStore(config) as store:
+        noted = [note for note in store.notes() if note.startswith("ignored by Kvrocks")]
+        assert len(noted) == ("ignored_settings" in found)
+        assert all(key in noted[0] for key in found.get("ignored_settings", []))
+        with make_connector("resp", store, CONNECTIONS, timeout_s=10) as connector:
+            connector.put(keys, values_of(keys, MIB))
+            assert connector.get(keys, buffers_for(keys, MIB)) == [True] * 8
+        assert store.counters().details["memtable_bytes"] >= 8 * MIB
+        store.restart()  # SIGTERM writes the memtables out, with and without a write-ahead log
+        with make_connector("resp", store, CONNECTIONS, timeout_s=10) as connector:
+            assert connector.get(keys, buffers_for(keys, MIB)) == [True] * 8
+        ended = store.final_counters()
+        assert ended is not None
+        assert ended.device_write_bytes >= 8 * MIB
+
+
+REAL_PAIRS = [offered("kvrocks", kind) for kind in ("resp", "redis")]
+
+
+@pytest.mark.parametrize(("name", "kind"), REAL_PAIRS)
+def test_password(name, kind, folder):
+    config = store_config(folder, name, settings={"requirepass": "pass word #1"})
+    keys = new_keys(1)
+    with KvrocksStore(config) as store:
+        with make_connector(kind, store, 1, timeout_s=10) as connector:
+            connector.put(keys, values_of(keys, 100))
+            assert connector.get(keys, buffers_for(keys, 100)) == [True]
+        assert store.counters().hits >= 1
+        with (
+            stranger(kind, store.endpoint.port) as connector,
+            pytest.raises(StoreError, match=r"NOAUTH|Authentication required"),
+        ):
+            connector.get(keys, buffers_for(keys, 100))
+
+
+def stranger(kind: str, port: int) -> Connector:
+    """A connector that knows no password."""
+    return {"resp": RespConnector, "redis": RedisConnector}[kind](Endpoint("127.0.0.1", port), 1, 10)
+
+
+@pytest.mark.parametrize(("name", "kind"), REAL_PAIRS)
+def test_evicted_files_are_read_from_the_device(name, kind, folder):
+    settings = preset("tuned")["settings"] | {"rocksdb.write_buffer_size": 2}
+    keys, read = new_keys(32), []
+    with KvrocksStore(store_config(folder, name, settings=settings)) as store:
+        with make_connector(kind, store, 1, timeout_s=10) as connector:
+            connector.put(keys, values_of(keys, MIB))
+        store.restart()
+        with make_connector(kind, store, 1, timeout_s=10) as connector:
+            for evict in (False, True, True):
+                if evict:
+                    store.evict_page_cache()
+                before = store.counters()
+                assert connector.get(keys, buffers_for(keys, MIB)) == [True] * 32
+                read.append(store.counters().minus(before)["device_read_bytes"])
+    assert read[0] < 16 * MIB
+    assert min(read[1:]) >= 32 * MIB
+
+
+@pytest.mark.parametrize("name", [offered("kvrocks")])
+def test_a_crash_is_noticed_within_a_second(name, folder):
+    keys = new_keys(1)
+    with KvrocksStore(store_config(folder, name)) as store:
+        with make_connector("resp", store, 1, timeout_s=10) as connector:
+            connector.put(keys, values_of(keys, 100))
+            store.kill()
+            started = time.monotonic()
+            with pytest.raises(StoreError) as caught:
+                connector.get(keys, buffers_for(keys, 100))
+            with pytest.raises(StoreDied, match=r"signal 9 \(SIGKILL\)"):
+                raise store.explain(caught.value)
+            assert time.monotonic() - started < 1

@@ -1,0 +1,67 @@
+"""A run with Kvrocks among its scenarios: left out and named where there is none, measured with evidence where there is."""
+
+import json
+
+import pytest
+
+from tests.stores.conftest import KVROCKS_BIN
+from tests.workflow_helpers import TINY, Checkout, changed
+
+pytestmark = pytest.mark.slow
+
+WANTED = changed(
+    TINY,
+    {
+        "experiment.scenarios": ["none", "dram", "kvrocks_resp"],
+        "scenarios.kvrocks_resp": {"chunk_tokens": 16, "settings": {"rocksdb.write_buffer_size": 1}},
+        "profile.scenarios": ["kvrocks_tuned"],
+    },
+)
+
+
+@pytest.fixture
+def without_kvrocks(tmp_path, monkeypatch):
+    """A PATH on which there is no kvrocks; the interpreter's folder is put before it."""
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+
+
+def test_without_kvrocks_its_scenarios_are_left_out_and_the_summary_says_so(tmp_path, without_kvrocks):
+    checkout = Checkout.new(tmp_path / "checkout", WANTED)
+    planned = checkout.planned()
+    assert {"measure_scenario none 1", "measure_scenario dram-16 1", "write_summary"} <= planned
+    assert not [job for job in planned if "kvrocks" in job]
+    status, output = checkout.snakemake("--dry-run", "--printshellcmds", "tables")
+    assert status == 0, output
+    assert "kvrocks: not built here, so without kvrocks_resp, kvrocks_tuned. Build it: snakemake" in output
+
+
+def test_required_and_not_there_stops_before_anything_runs(tmp_path, without_kvrocks):
+    checkout = Checkout.new(tmp_path / "checkout", changed(WANTED, {"kvrocks.required": True}))
+    status, output = checkout.snakemake("--dry-run")
+    assert status != 0
+    assert "config: kvrocks.required: there is no Kvrocks here and source auto builds none" in output
+    assert "Traceback" not in output
+
+
+@pytest.mark.skipif(KVROCKS_BIN is None, reason="KVROCKS_BIN is not set")
+def test_with_kvrocks_it_is_measured(tmp_path):
+    source = {"source": "binary", "binary": KVROCKS_BIN}
+    checkout = Checkout.new(tmp_path / "checkout", changed(WANTED, {"kvrocks": source}))
+    status, output = checkout.snakemake(within_s=100)
+    assert status == 0, output
+    lines = (checkout / "results/sweep/kvrocks_resp/1.jsonl").read_text().splitlines()
+    for record in map(json.loads, lines):
+        assert record["reasons"] == []
+        assert record["served_from"] == "ssd"
+        assert record["evidence"]["loaded_bytes"] > 0
+        assert record["notes"][0].startswith("Kvrocks ")
+        assert record["store_before"]["blob_bytes"] == 0
+        assert record["store_after"]["memtable_bytes"] > 0
+        assert record["spec"]["scenario"]["settings"]["rocksdb.enable_blob_files"] == "yes"
+    points = [
+        json.loads(line)
+        for line in (checkout / "results/profile/kvrocks_tuned.jsonl").read_text().splitlines()
+    ]
+    assert {point["operation"] for point in points} == {"set", "get_warm", "get_cold"}
+    assert checkout.planned() == set()
+    assert not list(checkout.folder.glob("results/data/*"))

@@ -1,0 +1,122 @@
+"""Which Kvrocks a run takes, and what it leaves out without one."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from workflow.hyperkv.errors import UserError
+from workflow.hyperkv.kvrocks_source import (
+    PROGRAM,
+    RECORD,
+    KvrocksSource,
+    kvrocks_notes,
+    resolve,
+    runnable,
+    runnable_scenarios,
+)
+
+SECTION: dict[str, Any] = {
+    "source": "auto", "required": False, "binary": None, "commit": None, "path": None
+}  # fmt: skip
+CONFIG = {
+    "scenarios": {
+        "dram": {"store": "dram", "family": "dram"},
+        "none": {"tier": "none", "family": "none"},
+        "kv-16": {"store": "kvrocks", "family": "kv"},
+        "kv-32": {"store": "kvrocks", "family": "kv"},
+    }
+}
+NONE = KvrocksSource("release", available=False)
+
+
+@pytest.fixture(autouse=True)
+def empty(tmp_path, monkeypatch) -> Path:
+    """An empty working directory and an empty PATH."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    return tmp_path
+
+
+def program(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("#!/bin/sh\n")
+    path.chmod(0o755)
+    return path
+
+
+def built(source: str) -> None:
+    program(PROGRAM)
+    RECORD.write_text(json.dumps({"source": source}))
+
+
+def test_auto_finds_nothing():
+    assert resolve(SECTION) == NONE
+
+
+def test_auto_takes_one_on_path(empty):
+    found = program(empty / "bin" / "kvrocks")
+    assert resolve(SECTION) == KvrocksSource("binary", True, str(found))
+
+
+def test_auto_prefers_what_was_built_here(empty):
+    program(empty / "bin" / "kvrocks")
+    built("release")
+    assert resolve(SECTION) == KvrocksSource("release", True)
+
+
+@pytest.mark.parametrize(("source", "key", "value"), [("git", "commit", "a" * 40), ("path", "path", "/src")])
+def test_what_was_built_counts_while_its_keys_are_there(source, key, value):
+    built(source)
+    assert resolve(SECTION) == NONE
+    assert resolve({**SECTION, key: value}) == KvrocksSource(source, True)
+
+
+def test_a_link_whose_program_is_gone_does_not_count(empty):
+    PROGRAM.parent.mkdir(parents=True)
+    PROGRAM.symlink_to(empty / "gone")
+    RECORD.write_text(json.dumps({"source": "release"}))
+    assert resolve(SECTION) == NONE
+
+
+@pytest.mark.parametrize("source", ["release", "git", "path", "conda"])
+def test_a_named_source_is_taken(source):
+    assert resolve({**SECTION, "source": source}) == KvrocksSource(source, True)
+
+
+def test_a_named_binary_must_be_there(empty):
+    for name, shown in ((None, "kvrocks .on PATH."), ("/no/kvrocks", "/no/kvrocks")):
+        with pytest.raises(UserError, match=f"kvrocks.binary: there is no program {shown}"):
+            resolve({**SECTION, "source": "binary", "binary": name})
+    found = str(program(empty / "mine"))
+    assert resolve({**SECTION, "source": "binary", "binary": found}) == KvrocksSource("binary", True, found)
+
+
+def test_required_and_not_there():
+    with pytest.raises(UserError, match=r"kvrocks.required: .*set kvrocks.source to release, git") as caught:
+        resolve({**SECTION, "required": True})
+    assert "\n" not in str(caught.value)
+
+
+def test_without_kvrocks_its_scenarios_and_families_are_left_out_and_named():
+    names = ["none", "dram", "kv", "kv-16"]
+    assert runnable(CONFIG, names, NONE) == ["none", "dram"]
+    [note] = kvrocks_notes(CONFIG, names, NONE)
+    assert (
+        note == "kvrocks: not built here, so without kv, kv-16. Build it: snakemake --cores all build_kvrocks"
+    )
+
+
+def test_with_kvrocks_nothing_is_left_out():
+    there = KvrocksSource("conda", True)
+    assert runnable(CONFIG, ["kv", "dram"], there) == ["kv", "dram"]
+    assert kvrocks_notes(CONFIG, ["kv", "dram"], there) == []
+    assert kvrocks_notes(CONFIG, ["dram"], NONE) == []
+
+
+def test_a_run_of_kvrocks_alone_cannot_go_on_without():
+    with pytest.raises(UserError, match=r"experiment\.scenarios: all need Kvrocks"):
+        runnable_scenarios(CONFIG, ["kv-16", "kv-32"], NONE)
+    assert runnable_scenarios(CONFIG, ["kv-16", "none"], NONE) == ["none"]
+    assert runnable(CONFIG, ["kv-16"], NONE) == []

@@ -1,0 +1,195 @@
+"""Store `kvrocks`: Apache Kvrocks, RocksDB on SSD over RESP, as the reference project runs it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import struct
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import redis
+
+from ..errors import StoreError, UserError
+from .base import Counters, Endpoint
+from .kvrocks_config import BUILD_COMMAND, PROGRAM, complete, differences, rendered, warning
+from .server import ServerStore
+
+_MALLOC_MARK = b"oversize_threshold"  # a name that jemalloc 5's option parser holds
+_STATES = {
+    "all_mem_tables": "memtable_bytes",
+    "block_cache_usage": "block_cache_bytes",
+    "used_db_size": "db_bytes",
+}
+_TOTALS = {
+    "flush_count": "flushes",
+    "compaction_count": "compactions",
+    "num_background_errors": "background_errors",
+    "block_cache_hit": "block_cache_hits",
+    "block_cache_miss": "block_cache_misses",
+}
+_FILES = {".sst": "sst_bytes", ".blob": "blob_bytes", ".log": "wal_bytes"}
+
+
+class KvrocksStore(ServerStore):
+    """Kvrocks with its files in the store's directory. settings: keys of kvrocks.conf; `workers` may be `cores`.
+
+    After every start the settings are held against CONFIG GET: one that the server does not know, or applies
+    differently, raises StoreError with its name; those of `ignored_settings` become notes.
+    """
+
+    name = "kvrocks"
+    medium = "ssd"
+    stop_timeout_s = 120.0
+
+    _wanted: Mapping[str, str]
+    _ignored: tuple[str, ...] = ()
+    _version = ""
+
+    @property
+    def program(self) -> Path:
+        """The server's program."""
+        return self.config.program or PROGRAM
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return Endpoint(super().endpoint.host, self._port, self._wanted.get("requirepass"))
+
+    def start(self) -> None:
+        _require_program(self.program, self.config.environment)
+        refuse_locked(self.config.directory)
+        super().start()
+
+    def command(self, port: int) -> list[str]:
+        folder = self.config.directory.resolve()
+        self._wanted = complete(
+            self.config.settings, directory=folder, port=port, value_bytes=self.config.value_bytes
+        )
+        path = folder / "kvrocks.conf"
+        path.touch(0o600)
+        path.write_text(rendered(self._wanted))
+        return [str(self.program.absolute()), "-c", str(path)]
+
+    def _launch(self) -> None:
+        try:
+            super()._launch()
+        except StoreError as error:
+            raise self._explained(error) from error
+        self._check_applied()
+
+    def _explained(self, error: StoreError) -> StoreError:
+        """A refusal of the configuration file names a line number; say what is in that line."""
+        found = re.search(r"at line #L(\d+)", str(error))
+        lines = rendered(self._wanted).splitlines()
+        if found is None or int(found[1]) > len(lines):
+            return error
+        return StoreError(f"{error}; the line is {lines[int(found[1]) - 1]!r}; sizes of buffers are in MiB")
+
+    def _check_applied(self) -> None:
+        try:
+            with self.client() as client:
+                applied = {_word(key): _word(value) for key, value in client.config_get("*").items()}
+                server = client.info("server")
+        except redis.RedisError as error:
+            raise self.explain(StoreError(f"store kvrocks does not answer CONFIG GET: {error}")) from error
+        faults, ignored = differences(self._wanted, applied, self.config.ignored_settings)
+        if faults:
+            raise StoreError(
+                f"store kvrocks: {'; '.join(faults)}; mend settings, or name what may be ignored in ignored_settings"
+            )
+        self._ignored = tuple(ignored)
+        self._version = (
+            f"Kvrocks {server.get('kvrocks_version')} ({server.get('kvrocks_git_sha1') or 'no commit'})"
+        )
+        self._check_allocator()
+        if text := warning(self._wanted):
+            print(f"hyperkv: warning: {text}", file=sys.stderr)
+
+    def _check_allocator(self) -> None:
+        assert self._process is not None
+        for line in self._process.tail(200):
+            if "<jemalloc>: Invalid" in line:
+                raise StoreError(f"store kvrocks: environment.MALLOC_CONF: {line.strip()}")
+
+    def notes(self) -> list[str]:
+        ignored = [f"ignored by Kvrocks: {', '.join(self._ignored)}"] if self._ignored else []
+        exposed = [text] if (text := warning(self._wanted)) else []
+        return [self._version, *ignored, *exposed]
+
+    def client(self, timeout_s: float = 30.0) -> redis.Redis:
+        client = super().client(timeout_s)
+        if password := self._wanted.get("requirepass"):
+            client.connection_pool.connection_kwargs["password"] = password
+        return client
+
+    def counters(self) -> Counters:
+        """The server's totals. details: write stalls, memtable, cache, SST, blob and WAL bytes, flushes."""
+        info = self.info()
+        details = {name: info[key] for key, name in (_STATES | _TOTALS).items() if key in info}
+        for kind in ("slowdown", "stop"):
+            stalls = [
+                int(info[key]) for key in info if re.match(rf"\w+_limit_{kind}\[|\w+_bytes_{kind}\[", key)
+            ]
+            details[f"write_{kind}s"] = sum(stalls)
+        return self.counters_of(info, details | _file_bytes(self.config.directory))
+
+    def evict_page_cache(self) -> None:
+        for path in self.config.directory.rglob("*"):
+            with contextlib.suppress(OSError):
+                if path.suffix in _FILES:
+                    _evict(path)
+
+
+def refuse_locked(directory: Path) -> None:
+    """Refuse a directory that a running RocksDB holds. Raises UserError naming the process."""
+    lock = directory / "db" / "LOCK"
+    try:
+        descriptor = os.open(lock, os.O_RDWR)
+    except OSError:
+        return
+    try:
+        layout = struct.Struct("hhqqi4x")  # struct flock: type, whence, start, length, pid
+        asked = layout.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        kind, *_, pid = layout.unpack(fcntl.fcntl(descriptor, fcntl.F_GETLK, asked))
+    finally:
+        os.close(descriptor)
+    if kind != fcntl.F_UNLCK:
+        raise UserError(f"store kvrocks: {directory} is in use by pid {pid}; end that server first")
+
+
+def _require_program(program: Path, environment: Mapping[str, str]) -> None:
+    if not os.access(program, os.X_OK):
+        raise UserError(
+            f"store kvrocks: there is no program {program}; `{BUILD_COMMAND}` builds it, kvrocks.source says from where"
+        )
+    if "MALLOC_CONF" in environment and _MALLOC_MARK not in program.read_bytes():
+        raise UserError(
+            f"store kvrocks: environment.MALLOC_CONF: {program} is not linked with jemalloc 5, so it would be "
+            f"ignored; take another kvrocks.source, or leave MALLOC_CONF out"
+        )
+
+
+def _file_bytes(directory: Path) -> dict[str, int]:
+    """Bytes of table, blob and log files under `directory`; a file that goes away meanwhile counts nothing."""
+    found = dict.fromkeys(_FILES.values(), 0)
+    for path in directory.rglob("*"):
+        if path.suffix in _FILES:
+            with contextlib.suppress(FileNotFoundError):
+                found[_FILES[path.suffix]] += path.stat().st_size
+    return found
+
+
+def _evict(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fdatasync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)
+
+
+def _word(value: object) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
