@@ -33,6 +33,8 @@ GOOD = {
         ("ssd", {"failed_requests": 3}, "ssd", "3 requests failed"),
         ("dram", {"corrupt_chunks": 2}, "ram", "2 chunks came back with wrong bytes"),
         ("dram", {"corrupt_chunks": None}, "ram", None),
+        ("ssd", {"store_errors": 2}, "ssd", "the store reports 2 background errors"),
+        ("ssd", {"store_errors": None}, "ssd", None),
         ("dram", {"computed_tokens": 39}, "ram", "99 tokens hit or computed of 100"),
         ("dram", {"hit_tokens": 61}, "ram", "101 tokens hit or computed of 100"),
         ("dram", {"served_bytes": 999}, "ram", "served 999 bytes, the engine loaded 1,000"),

@@ -128,3 +128,11 @@ def test_without_a_profile_no_store_is_named_and_notes_end_the_text(real, tmp_pa
     text = text_of([real], tmp_path, monkeypatch, notes=["kvrocks: not built here", "and more"])
     assert "Each store alone" not in text
     assert text.endswith("server starts).\nkvrocks: not built here\nand more\n")
+
+
+def test_what_stores_say_of_themselves_stands_once_with_their_scenarios(real, tmp_path, monkeypatch):
+    said = ["Kvrocks 2.10.0 (abc)", "ignored by Kvrocks: old-key"]
+    records = [varied(real, scenario="a", notes=said), varied(real, scenario="b", notes=said), real]
+    points = [point("files", operation, notes=["direct"]) for operation in ("set", "get_warm")]
+    lines = text_of(records, tmp_path, monkeypatch, points).splitlines()
+    assert lines[-2:] == ["a, b: Kvrocks 2.10.0 (abc); ignored by Kvrocks: old-key", "files: direct"]

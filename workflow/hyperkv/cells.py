@@ -20,7 +20,7 @@ from .engines.gpu import GpuModel, load_gpu
 from .engines.replay import KeyedConversation, ReplayEngine, ReplayResult, ReplaySettings, Request
 from .engines.tiers import RealTiers, Tier
 from .errors import UserError
-from .evidence import device_share, judge
+from .evidence import device_share, judge, quotient
 from .geometry import Geometry, load_geometry
 from .journal import canonical_digest
 from .machine import environment
@@ -294,8 +294,14 @@ def _evidence(cell: CellSpec, result: ReplayResult, pair: _Pair) -> dict[str, An
         "store_page_faults": counted.get("page_faults"),
         "corrupt_chunks": totals.corrupt_chunks,
         "dropped_chunks": totals.dropped_chunks,
+        "store_errors": pair.after.details.get("background_errors") if pair.after else None,
     }
-    return evidence | {"device_share": device_share(evidence)}
+    moved = evidence["loaded_bytes"] + evidence["saved_bytes"]
+    return evidence | {
+        "device_share": device_share(evidence),
+        "write_amplification": quotient(evidence["device_write_bytes"], evidence["saved_bytes"]),
+        "store_cpu_s_per_gb": quotient(evidence["store_cpu_s"], moved / 1e9),
+    }
 
 
 def _values(result: ReplayResult, evidence: dict[str, Any]) -> dict[str, float | None]:

@@ -21,15 +21,19 @@ class Verdict:
 
 def device_share(evidence: Mapping[str, Any]) -> float | None:
     """Bytes read from the block device per byte the engine loaded; None when either is unknown or 0."""
-    read, loaded = evidence.get("device_read_bytes"), evidence.get("loaded_bytes")
-    return None if read is None or not loaded else read / loaded
+    return quotient(evidence.get("device_read_bytes"), evidence.get("loaded_bytes"))
+
+
+def quotient(part: float | None, whole: float | None) -> float | None:
+    """part / whole; None when either is unknown or the whole is 0."""
+    return None if part is None or not whole else part / whole
 
 
 def judge(tier: str, evidence: Mapping[str, Any], device_share_min: float) -> Verdict:
     """Apply the rules of a record to its evidence.
 
     tier: "none", "dram" or "ssd". evidence: queried_tokens, hit and computed tokens, loaded_bytes,
-    served_bytes, device_read_bytes, failed_requests, corrupt_chunks (None when unknown). device_share_min:
+    served_bytes, device_read_bytes, failed_requests, corrupt_chunks, store_errors (None when unknown). device_share_min:
     share of loaded bytes that must have come from the device for an `ssd` cell.
     """
     share = device_share(evidence)
@@ -39,6 +43,8 @@ def judge(tier: str, evidence: Mapping[str, Any], device_share_min: float) -> Ve
         reasons.append(f"{evidence['failed_requests']} requests failed")
     if evidence["corrupt_chunks"]:
         reasons.append(f"{evidence['corrupt_chunks']} chunks came back with wrong bytes")
+    if evidence.get("store_errors"):
+        reasons.append(f"the store reports {evidence['store_errors']} background errors")
     accounted = evidence["hit_tokens"] + evidence["computed_tokens"]
     if accounted != evidence["queried_tokens"]:
         reasons.append(f"{accounted} tokens hit or computed of {evidence['queried_tokens']} queried")

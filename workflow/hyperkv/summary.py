@@ -51,7 +51,8 @@ def main() -> None:
     time = pd.read_csv(arguments.tables / "sweep_time.csv")
     stores = pd.read_csv(arguments.tables / "stores.csv")
     notes = [f"{note}\n" for note in json.loads(arguments.notes)]
-    arguments.out.write_text("".join([summary_text(scenarios, time), stores_text(stores), *notes]))
+    texts = [summary_text(scenarios, time), stores_text(stores), store_notes_text(scenarios, stores), *notes]
+    arguments.out.write_text("".join(texts))
 
 
 def summary_text(scenarios: pd.DataFrame, time: pd.DataFrame) -> str:
@@ -125,6 +126,19 @@ def stores_text(stores: pd.DataFrame) -> str:
         *(["* the page cache could not be dropped."] if not_cold else []),
     ]
     return "\n".join(["", *parts]) + "\n"
+
+
+def store_notes_text(scenarios: pd.DataFrame, stores: pd.DataFrame) -> str:
+    """What stores say of themselves, each text once with the scenarios that it is of; "" when none says anything."""
+    noted = (
+        pd.concat([scenarios[["scenario", "notes"]], stores[["scenario", "notes"]]])
+        .dropna()
+        .drop_duplicates()
+    )
+    return "".join(
+        f"{', '.join(dict.fromkeys(of_text['scenario']))}: {text}\n"
+        for text, of_text in noted.groupby("notes", sort=False)
+    )
 
 
 def _nearest(sizes: Sequence[int], wanted: Sequence[int]) -> list[int]:

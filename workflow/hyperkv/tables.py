@@ -91,6 +91,7 @@ def cells_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
                 "served_from": record["served_from"],
                 **record["values"],
                 **record["evidence"],
+                "notes": "; ".join(record["notes"]),
                 **{key: record[key] for key in ("start_s", "measured_s", "cell_s", "started_at")},
             }
         )
@@ -124,6 +125,7 @@ def scenarios_table(cells: pd.DataFrame) -> pd.DataFrame:
         row = {key: group.iloc[0][key] for key in identity}
         row |= {"repeats": len(group), "valid_repeats": len(valid), "valid": len(valid) == len(group)}
         row["reasons"] = "; ".join(dict.fromkeys(filter(None, group["reasons"])))
+        row["notes"] = "; ".join(dict.fromkeys(filter(None, group["notes"])))
         row["served_from"] = "/".join(dict.fromkeys(used["served_from"]))
         for name in SUMMARISED:
             row |= spread(name, median_interval(known(used[name])))
