@@ -84,7 +84,7 @@ def bound_port() -> Iterator[int]:
         ),
         (
             {"scenarios.rocksdb_resp.store": "rockdb"},
-            r"config: scenarios\.rocksdb_resp\.store: 'rockdb' is wrong; allowed are dram, files, valkey, rocksdb",
+            r"config: scenarios\.rocksdb_resp\.store: 'rockdb' is wrong; allowed are dram, files, valkey, rocksdb, kvrocks",
         ),
         (
             {"scenarios.valkey_resp.chunk_tokens": 0},
