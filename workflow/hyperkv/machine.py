@@ -26,6 +26,7 @@ def environment(data_dir: Path) -> dict[str, Any]:
         "ram_bytes": psutil.virtual_memory().total,
         "gpu": _gpus(),
         "kernel": platform.release(),
+        "transparent_hugepage": _text(Path("/sys/kernel/mm/transparent_hugepage/enabled")),
         "os": _os_name(),
         "python": platform.python_version(),
         "disk": _disk(data_dir),
