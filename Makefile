@@ -6,33 +6,35 @@ ifneq ($(CONFIG),)
   $(if $(wildcard $(CONFIG)),,$(error CONFIG=$(CONFIG): there is no such file))
 endif
 ACTIVATE = . .venv/bin/activate &&
-SNAKEMAKE = $(ACTIVATE) snakemake --cores all --keep-going --scheduler greedy --quiet rules host reason $(CONFIGFILES) $(if $(SNAKEMAKE_OUTPUT_CACHE),--cache compile_kvrocks)
+SNAKEMAKE = $(ACTIVATE) snakemake
+SHARED_BUILDS = $(if $(SNAKEMAKE_OUTPUT_CACHE),--cache compile_kvrocks)
+OPTIONS = $(SHARED_BUILDS) --cores all --keep-going --scheduler greedy --quiet rules host reason $(CONFIGFILES)
 
 .PHONY: run stores kvrocks test report bench docs lint clean
 
 run: .venv/installed
-	@$(SNAKEMAKE)
-	@$(MAKE) --no-print-directory results/report.html CONFIG=$(CONFIG)
+	@$(SNAKEMAKE) $(OPTIONS)
+	@$(MAKE) --no-print-directory results/report.html CONFIG="$(CONFIG)"
 	@cat results/tables/summary.txt
 	@echo "Figures: results/figures/*.svg, *.png   Tables: results/tables   Report: results/report.html"
 
 stores: .venv/installed
-	@$(SNAKEMAKE) stores
+	@$(SNAKEMAKE) stores $(OPTIONS)
 	@echo "Table: results/tables/stores.csv   Figure: results/figures/stores.svg, .png"
 
 kvrocks: .venv/installed
-	@$(SNAKEMAKE) build_kvrocks
+	@$(SNAKEMAKE) build_kvrocks $(OPTIONS)
 	@cat results/build/kvrocks/kvrocks.json
 
 test: .venv/installed
 	@$(ACTIVATE) python -m pytest
 
 report: .venv/installed
-	@$(SNAKEMAKE) --report results/report.html
+	@$(SNAKEMAKE) --report results/report.html $(OPTIONS)
 	@echo results/report.html
 
 results/report.html: results/tables/summary.txt $(wildcard results/figures/*.svg)
-	@$(SNAKEMAKE) --quiet all --report $@
+	@$(SNAKEMAKE) --report $@ $(OPTIONS) --quiet all
 
 bench: .venv/installed
 	@$(ACTIVATE) python -m workflow.hyperkv.bench_rocksdb --dir results/data/bench
@@ -44,7 +46,7 @@ lint: .venv/installed
 	@$(ACTIVATE) ruff check . && ruff format --check . && snakefmt --check Snakefile workflow/rules && snakemake --lint
 
 clean:
-	rm -rf results/build results/array results/profile results/sweep results/tune results/tables results/figures \
+	rm -rf results/array results/profile results/sweep results/tune results/tables results/figures \
 	  results/logs results/data results/report.html .snakemake
 
 .venv/installed: requirements.txt
