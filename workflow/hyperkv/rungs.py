@@ -242,12 +242,9 @@ def _memcpy(bench: Bench) -> Records:
             list(workers.map(copy, range(values.connections)))
 
         move()
-        for operation in OPERATIONS:
-            yield {
-                "rung": "memcpy",
-                "operation": operation,
-                **_timed(values, move, None, _REPEATED_S),
-            }
+        record = _timed(values, move, None, _REPEATED_S)
+    for operation in OPERATIONS:
+        yield {"rung": "memcpy", "operation": operation, **record}
 
 
 def _sockets(bench: Bench) -> Records:
