@@ -10,7 +10,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, PercentFor
 
 from .cli import run_stage
 from .errors import UserError
+from .layers_figure import draw_layers
 
 # Okabe and Ito's palette, told apart with every common colour blindness. A store keeps its colour everywhere.
 COLOURS = {
@@ -52,14 +53,15 @@ LIMITS = {
 class Tables:
     """What figures are drawn from, and the chunk size at which scenarios are compared.
 
-    scenarios, stores, limits: those CSV tables; one that is not there has no rows. Figure `stores` takes the last
-    two only, the others the first only.
+    scenarios, stores, limits, layers: those CSV tables; one that is not there has no rows. Figure `stores` takes the
+    second and the third only, `layers` the last one only, the others the first only.
     """
 
     scenarios: pd.DataFrame
     stores: pd.DataFrame
     limits: pd.DataFrame
     chunk_tokens: int
+    layers: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def main() -> None:
@@ -67,14 +69,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.figures", description=__doc__)
     parser.add_argument("--figure", required=True, choices=sorted(DRAWINGS), help="which figure")
     parser.add_argument(
-        "--tables", required=True, nargs="+", type=Path, help="scenarios.csv, or stores.csv and limits.csv"
+        "--tables",
+        required=True,
+        nargs="+",
+        type=Path,
+        help="scenarios.csv, or stores.csv and limits.csv, or layers.csv",
     )
     parser.add_argument("--spec", required=True, help='JSON: {"figures": {"chunk_tokens": ...}}, or {}')
     parser.add_argument("--svg", required=True, type=Path)
     parser.add_argument("--png", required=True, type=Path)
     arguments = parser.parse_args()
     given = {path.stem: _read(path) for path in arguments.tables}
-    names = ("scenarios", "stores", "limits")
+    names = ("scenarios", "stores", "limits", "layers")
     compared = json.loads(arguments.spec).get("figures", {})
     tables = Tables(
         **{name: given.get(name, pd.DataFrame()) for name in names},
@@ -337,6 +343,7 @@ DRAWINGS: dict[str, Callable[[Tables], Figure]] = {
     "chunk": draw_chunk,
     "stores": draw_stores,
     "transport_medium": draw_transport_medium,
+    "layers": lambda tables: draw_layers(tables.layers),
 }
 
 
