@@ -31,7 +31,8 @@ _FAINT = 0.4
 def draw_layers(table: pd.DataFrame) -> Figure:
     """Stacked bars of layers.csv at the most connections, a group per scenario, a bar per value size.
 
-    What a layer takes off is drawn below 0, what is left of the whole hatched, and what cannot be told from 0 pale.
+    What a layer takes off is drawn below 0, what cannot be told from 0 pale. Hatched is what the layers' medians leave of
+    the whole's median, so that every bar sums to it; the table's `unexplained` is the median of each repeat's rest.
     """
     if table.empty:
         return _empty("No scenario was taken apart (layers.scenarios is empty)")
@@ -92,9 +93,12 @@ def _places(bars: list[tuple[str, int]]) -> dict[tuple[str, int], float]:
 def _draw_bar(axes: Axes, place: float, point: pd.DataFrame) -> list[str]:
     """One stacked bar with the measured whole on it; the layers that were drawn."""
     layers = point[(point["kind"] == "layer") & point["s_per_gb"].notna()]
+    whole = point[(point["kind"] == WHOLE) & point["s_per_gb"].notna()]
     top, bottom, drawn = 0.0, 0.0, []
     for _, row in layers.iterrows():
         name, value = row["layer"], float(row["s_per_gb"])
+        if name == UNEXPLAINED:
+            value = float(whole["s_per_gb"].iloc[0]) - (top + bottom)
         start = top if value >= 0 else bottom
         axes.bar(
             place,
@@ -109,7 +113,6 @@ def _draw_bar(axes: Axes, place: float, point: pd.DataFrame) -> list[str]:
         )
         top, bottom = (top + value, bottom) if value >= 0 else (top, bottom + value)
         drawn.append(name)
-    whole = point[(point["kind"] == WHOLE) & point["s_per_gb"].notna()]
     for _, row in whole.iterrows():
         axes.plot([place - 0.46, place + 0.46], [row["s_per_gb"]] * 2, color="#000000", linewidth=2, zorder=4)
         if pd.notna(row["s_per_gb_low"]):

@@ -65,6 +65,8 @@ def sentence(point: pd.DataFrame) -> str:
     shares = [f"{_percent(row)} {WORDS[row['layer']]}" for _, row in told.iterrows()]
     unknown = layers[layers["s_per_gb"].isna()]
     hidden = layers[layers["share"].isna() & layers["s_per_gb"].notna()]
+    if whole["repeats"] == 1:
+        return f"{head}: one repeat has no interval, so no shares"
     parts = [", ".join(shares) if shares else "no layer can be told from 0"]
     if len(hidden):
         parts.append(f"not distinguishable from 0: {_names(hidden)}")
