@@ -36,7 +36,7 @@ def layers_text(table: pd.DataFrame) -> str:
     verdicts = [line for point in points if (line := verdict_line(point)) is not None]
     parts = [
         "Where the time goes, medians over repeats with 95 % intervals; shares of the measured whole:",
-        *[f"  {sentence(point)}" for point in points],
+        *[line for point in points for line in (f"  {sentence(point)}", *sampled_lines(point))],
         f'"{CLAIM}":',
         *[f"  {line}" for line in verdicts or ["undecided: no scenario here has both a wire and a device"]],
         *checks,
@@ -73,6 +73,20 @@ def sentence(point: pd.DataFrame) -> str:
     if len(unknown):
         parts.append(f"not measured: {_names(unknown)}")
     return f"{head}: {'; '.join(parts)}"
+
+
+def sampled_lines(point: pd.DataFrame) -> list[str]:
+    """What perf saw of the server's CPU during the whole, the three largest categories; none when it was not sampled."""
+    samples = point[(point["kind"] == "sample") & point["sampled_cpu_s_per_gb"].notna()]
+    total = samples["sampled_cpu_s_per_gb"].sum()
+    if not total:
+        return []
+    largest = samples.sort_values("sampled_cpu_s_per_gb", ascending=False).head(3)
+    parts = [
+        f"{100 * row['sampled_cpu_s_per_gb'] / total:.0f} % {row['layer'].replace('_', ' ')}"
+        for _, row in largest.iterrows()
+    ]
+    return [f"    sampled, {total:.2f} CPU s/GB of its server: {', '.join(parts)}"]
 
 
 def verdict_line(point: pd.DataFrame) -> str | None:
