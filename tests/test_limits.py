@@ -52,6 +52,21 @@ def test_bytes_written_come_back_right(loopback, size):
     assert all(np.array_equal(value, buffer) for value, buffer in zip(values, received, strict=True))
 
 
+def test_a_unix_socket_moves_the_same_bytes_and_leaves_no_file(tmp_path):
+    values, received = slots(random_bytes(8 * SIZE), SIZE), slots(aligned_buffer(8 * SIZE), SIZE)
+    with Loopback(8 * SIZE, tmp_path / "log", timeout_s=10, unix=True) as loopback:
+        connection = loopback.connect()
+        place = Path(loopback._endpoint.path)
+        assert place.is_socket()
+        connection.write(0, values)
+        connection.read(0, received)
+        connection.close()
+    assert not place.parent.exists()
+    assert all(np.array_equal(value, buffer) for value, buffer in zip(values, received, strict=True))
+    with pytest.raises(StoreError, match=f"cannot connect to {place}"):
+        loopback.connect()
+
+
 def test_connections_share_the_memory_and_keep_to_their_part_of_it(loopback):
     first, second = loopback.connect(), loopback.connect()
     one, two = random_bytes(2 * SIZE, 1), random_bytes(2 * SIZE, 2)

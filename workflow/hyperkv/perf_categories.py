@@ -18,17 +18,19 @@ CATEGORIES = (
 )
 NETWORK = ("network", "socket_copy")
 
-_KERNEL = re.compile(r"^\[(kernel|guest\.kernel|unknown kernel)|\.ko(\.\w+)?$|^\[\w+\]$")
+_KERNEL = re.compile(
+    r"^\[(kernel|guest\.kernel|unknown kernel)|\.ko(\.\w+)?$|^\[(?!unknown|vdso|heap|stack|anon)\w+\]$"
+)
 _FRAME = re.compile(r"^\s+[0-9a-f]+\s+(.*?)(?:\+0x[0-9a-f]+)?\s+\((.*)\)\s*$")
 
 _KERNEL_COPY = re.compile(
     r"copy_to_iter|copy_from_iter|copy_to_user|copy_from_user|copy_user_|rep_movs|copyin|copyout|memcpy|"
-    r"copy_page_(to|from)_iter|copy_mc"
+    r"copy_(page|folio)_(to|from)_iter|copy_mc"
 )
 _SOCKET = re.compile(
     r"^(__)?(tcp_|ip_|ip6_|sk_|skb_|__skb|sock_|__sock|inet_|unix_|net_|__net|dev_|__dev_|loopback|"
     r"netif_|__netif|process_backlog|napi_|nf_|ipv4|validate_xmit|qdisc|pfifo|sch_|kfree_skb|consume_skb|"
-    r"alloc_skb|__alloc_skb|release_sock|lock_sock|ep_poll|eth_)|sendmsg|recvmsg|sendto|recvfrom|enter_from_sock"
+    r"alloc_skb|__alloc_skb|release_sock|lock_sock|ep_poll|ep_send|do_epoll|eth_)|sendmsg|recvmsg|sendto|recvfrom|enter_from_sock"
 )
 _MEMORY_KERNEL = re.compile(
     r"page_fault|clear_page|clear_huge|clear_user|handle_mm|do_anonymous|alloc_pages|__alloc_frozen|get_page_from_freelist|"
@@ -36,7 +38,7 @@ _MEMORY_KERNEL = re.compile(
     r"vma|brk|charge_|uncharge|rmqueue|prep_new_page|khugepaged|mas_|exit_mm|swap_cache|mm_|pte_|pmd_"
 )
 _FILES_KERNEL = re.compile(
-    r"^(__)?(ext4|xfs|btrfs|shmem|filemap|generic_file|generic_perform|vfs_|ksys_(read|write|pread|pwrite)|iomap|dio_|bio_|blk_|"
+    r"^(__)?(ext4|xfs|btrfs|shmem|filemap|generic_file|generic_perform|iomap|dio_|bio_|blk_|"
     r"submit_bio|virtio_blk|virtblk|nvme|jbd2|writeback|fsync|do_fsync|file_|page_cache|mpage|fuse|overlay|ovl_|"
     r"do_sys_open|do_unlink|fault_in_iov|invalidate_|truncate_|balance_dirty)"
 )

@@ -133,7 +133,10 @@ class Bench:
 
     def connect(self, store: Store, connector: str) -> Connector:
         """A connector of the point's connections to a started store."""
-        return make_connector(connector, store, self.values.connections, self.scenario["timeout_s"])
+        try:
+            return make_connector(connector, store, self.values.connections, self.scenario["timeout_s"])
+        except StoreError as error:
+            raise store.explain(error) from error
 
 
 Records = Iterator[dict[str, Any]]
