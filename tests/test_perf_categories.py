@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from workflow.hyperkv.perf_categories import CATEGORIES, category, samples, shares
+from workflow.hyperkv.perf_categories import CATEGORIES, category, samples, shares, user_only
 
 EXCERPT = Path("tests/data/perf_script_excerpt.txt").read_text()
 KERNEL, LIBC, KVROCKS = "[kernel.kallsyms]", "/usr/lib/x86_64-linux-gnu/libc.so.6", "/opt/kvrocks"
@@ -22,6 +22,22 @@ def test_shares_sum_to_one_and_weigh_by_period():
     assert sum(shares(EXCERPT).values()) == pytest.approx(1)
     text = f"  3 cycles:\n\tff clear_page_erms ({KERNEL})\n\n  1 cycles:\n\tff tcp_ack ({KERNEL})\n"
     assert shares(text) == dict.fromkeys(CATEGORIES, 0) | {"memory_management": 0.75, "network": 0.25}
+
+
+@pytest.mark.parametrize(
+    ("event", "wanted"),
+    [
+        ("cpu-clock:ppp", False),
+        ("cycles:u", True),
+        ("cycles:Pu", True),
+        ("cpu_core/cycles/P", False),
+        ("cpu_core/cycles/Pu", True),
+        ("cycles", False),
+        ("cpu-clock", False),
+    ],
+)
+def test_samples_without_the_kernel_are_noticed(event, wanted):
+    assert user_only(f"   10 {event}: \n\tff main (/opt/kvrocks)\n") is wanted
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "# a comment\n", "   500250 cpu-clock:ppp: \n\n"])

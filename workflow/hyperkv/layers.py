@@ -70,6 +70,8 @@ def main() -> None:
                 journal.append(
                     key, {"scenario": scenario["name"]} | point | record | {"measured_at": measured_at}
                 )
+    with contextlib.suppress(OSError):
+        Path(spec["memory_dir"]).rmdir()
     journal.finish(keys, common_fields("rung", spec, Path(spec["data_dir"])))
     print(f"hyperkv layers: {scenario['name']}: {len(keys)} records, {time.perf_counter() - started:.0f} s")
 

@@ -79,6 +79,12 @@ def samples(text: str) -> Iterator[Sample]:
             weight, frames = None, []
 
 
+def user_only(text: str) -> bool:
+    """Whether perf left the kernel out, as it does by itself for a user who may not sample it: events end in `:u`."""
+    found = re.search(r"^\s*\d+\s+[\w:\-/]+?(?:[:/]([A-Za-z]*))?:\s*$", text, re.MULTILINE)
+    return found is not None and "u" in (found[1] or "")
+
+
 def shares(text: str) -> dict[str, float] | None:
     """Each category's share of the sampled time, in sum 1; None without a sample."""
     found = dict.fromkeys(CATEGORIES, 0)

@@ -17,6 +17,7 @@ from . import perf_categories
 # Above the 99 to 499 that is usual, since a point is short: a sampled share needs hundreds of samples.
 FREQUENCY_HZ = 1999
 _TIMEOUT_S = 20.0
+_NO_KERNEL = "perf may not sample the kernel (kernel.perf_event_paranoid); run as root or lower it to 1"
 _FIELDS = "period,event,ip,sym,dso"
 
 
@@ -83,8 +84,8 @@ class Sampler:
             if self.reason is None:
                 text = _script(self._data)
                 self.samples = sum(1 for _ in perf_categories.samples(text))
-                self.shares = perf_categories.shares(text)
-                self.reason = None if self.shares else "perf took no sample"
+                self.shares = None if perf_categories.user_only(text) else perf_categories.shares(text)
+                self.reason = None if self.shares else _NO_KERNEL if self.samples else "perf took no sample"
         except (OSError, subprocess.SubprocessError) as error:
             self.reason = f"perf failed: {error}"
         finally:
