@@ -23,7 +23,7 @@ stores: .venv/installed
 	@echo "Table: results/tables/stores.csv   Figure: results/figures/stores.svg, .png"
 
 layers: .venv/installed
-	@$(SNAKEMAKE) layers
+	@$(SNAKEMAKE) layers $(OPTIONS)
 	@cat results/tables/layers.txt
 	@echo "Table: results/tables/layers.csv   Figure: results/figures/layers.svg, .png"
 
