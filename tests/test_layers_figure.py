@@ -61,7 +61,14 @@ def test_only_the_most_connections_are_drawn_and_every_scenario_is_named():
     assert "8 connections" in figure.get_suptitle()
     assert len(figure.axes[1].patches) == 2 * 7
     texts = [text.get_text() for text in figure.axes[1].texts]
-    assert {"rocksdb_resp", "other"} <= set(texts)
+    assert {"rocksdb\nresp", "other"} <= set(texts)
+
+
+def test_many_bars_put_the_panels_above_each_other():
+    records = [record | {"value_bytes": size << 20} for size in range(1, 14) for record in rungs()]
+    upper, lower = draw_layers(layers_table(records)).axes[:2]
+    assert upper.get_position().y0 > lower.get_position().y1
+    assert len(lower.patches) == 13 * 7
 
 
 def test_a_point_that_was_not_cold_says_so_instead_of_a_bar():

@@ -26,6 +26,7 @@ COLOURS = {
 }
 _PANELS = {"set": "SET", "get": "GET (cold where the tier is ssd)"}
 _FAINT = 0.4
+_SIDE_BY_SIDE = 12  # bars of a panel
 
 
 def draw_layers(table: pd.DataFrame) -> Figure:
@@ -41,7 +42,10 @@ def draw_layers(table: pd.DataFrame) -> Figure:
     bars = list(dict.fromkeys(zip(rows["scenario"], rows["value_bytes"], strict=True)))
     bars.sort(key=lambda bar: (list(dict.fromkeys(rows["scenario"])).index(bar[0]), bar[1]))
     places = _places(bars)
-    figure, panels = plt.subplots(1, 2, figsize=(max(9.0, 1.2 + 1.5 * len(bars)), 5.4), sharey=True)
+    if len(bars) <= _SIDE_BY_SIDE:
+        figure, panels = plt.subplots(1, 2, figsize=(max(9.0, 1.2 + 1.5 * len(bars)), 5.4), sharey=True)
+    else:
+        figure, panels = plt.subplots(2, 1, figsize=(2 + 0.5 * len(bars), 10.4), sharey=True)
     shown: list[str] = []
     for axes, (operation, title) in zip(panels, _PANELS.items(), strict=True):
         for bar in bars:
@@ -54,23 +58,25 @@ def draw_layers(table: pd.DataFrame) -> Figure:
         axes.axhline(0, color="#333333", linewidth=0.8)
         axes.set_title(title, fontsize=11)
         axes.set_xticks(list(places.values()), [f"{size / 2**20:g}" for _, size in bars])
-        axes.set_xlabel("value (MiB)", labelpad=26)
+        axes.set_xlabel("value (MiB)", labelpad=38)
         axes.grid(axis="x", visible=False)
         axes.set_axisbelow(True)
         axes.margins(x=0.03)
         for scenario in dict.fromkeys(name for name, _ in bars):
             mine = [place for (name, _), place in places.items() if name == scenario]
             axes.annotate(
-                scenario,
+                scenario.replace("_", "\n", 1),
                 (sum(mine) / len(mine), 0),
                 xycoords=("data", "axes fraction"),
-                xytext=(0, -30),
+                xytext=(0, -22),
                 textcoords="offset points",
                 ha="center",
+                va="top",
                 fontsize=9,
                 weight="bold",
             )
-    panels[0].set_ylabel("s/GB (median over repeats)")
+    for axes in panels if len(bars) > _SIDE_BY_SIDE else panels[:1]:
+        axes.set_ylabel("s/GB (median over repeats)")
     figure.suptitle(
         f"Where the time goes: each store alone, {connections} connection{'s' * (connections > 1)}; layers are "
         f"paired differences between measurements",
