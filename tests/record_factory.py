@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from workflow.hyperkv.cells import CellSpec, measure_cell
+from workflow.hyperkv.substitution import layers_of
 
 STORES = {
     "none": {"tier": "none"},
@@ -168,15 +169,15 @@ def rungs(
     """The rungs of repeats whose layers are known: by default 1 s/GB of wire and of every other layer a little more.
 
     layers: s/GB by layer of ROCKSDB, `unexplained` too. changes: fields of the record of rung `whole`. Every repeat is
-    slower than the one before by 1 %, in every rung.
+    slower than the one before by 1 %, in every rung. A SET has no cold engine.
     """
     known = {"wire": 1.0, "protocol": 0.5, "server_memory": 0.25, "engine": 2.0, "cold_engine": 0.125}
     known |= {"device": 4.0, "unexplained": 0.0625} | layers
+    names = {layer.rung: layer.name for layer in layers_of(ROCKSDB, operation)} | {"whole": "unexplained"}
     records = []
     for repeat in range(1, repeats + 1):
         total = 0.0
-        names = ("loopback", "null", "valkey", "store_ram_warm", "store_ram_cold", "store_disk_cold", "whole")
-        for name, layer in zip(names, known, strict=True):
+        for name, layer in names.items():
             total += known[layer]
             more = (changes or {}) if name == "whole" else {}
             records.append(rung(name, total * (0.99 + repeat / 100), repeat, operation, **more))

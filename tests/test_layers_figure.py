@@ -39,7 +39,7 @@ def test_what_a_layer_takes_off_lies_below_zero_and_the_sum_stays():
     assert found[COLOURS["protocol"]] == pytest.approx((0, -0.505))
     assert found[COLOURS["unexplained"]] == pytest.approx((-0.505, -0.2525))
     assert found[COLOURS["server_memory"]][0] == pytest.approx(1.01)
-    assert sum(height for _, height in found.values()) == pytest.approx((7.9375 - 1 - 0.3125) * 1.01)
+    assert sum(height for _, height in found.values()) == pytest.approx((7.9375 - 0.125 - 1 - 0.3125) * 1.01)
 
 
 def test_the_rest_is_hatched_and_what_cannot_be_told_from_zero_is_pale():

@@ -138,12 +138,12 @@ KEPT = ("loopback", "null", "valkey", "whole")
 
 
 def test_what_was_not_cold_is_said_and_leaves_the_rest():
-    records = [r for r in rungs() if r["rung"] != "store_disk_cold"]
-    records += [rung("store_disk_cold", None, repeat, notes=["not cold"], cold=False) for repeat in (1, 2, 3)]
+    records = [r for r in rungs() if r["rung"] != "store_disk"]
+    records += [rung("store_disk", None, repeat, notes=["not cold"], cold=False) for repeat in (1, 2, 3)]
     table = layers_table.layers_table(records)
     assert pd.isna(layer(table, "device")["s_per_gb"])
     assert pd.isna(layer(table, "unexplained")["s_per_gb"])
-    assert layer(table, "store_disk_cold", "rung")["notes"] == "not cold"
+    assert layer(table, "store_disk", "rung")["notes"] == "not cold"
     assert layer(table, "engine")["share"] == pytest.approx(2 / 7.9375)
     assert "not measured: device, unexplained" in layers_text(table)
 

@@ -65,7 +65,10 @@ def layers(records: list[dict], scenario: dict, operation: str) -> dict[str, flo
     """Wall seconds per value of every layer and of the rest; values of all connections move side by side."""
     seconds = {name: record["s_per_gb"] for name, record in by_rung(records, operation).items()}
     per_value = SIZE * CONNECTIONS / 1e9
-    return {name: value * per_value for name, value in differences(layers_of(scenario), seconds).items()}
+    return {
+        name: value * per_value
+        for name, value in differences(layers_of(scenario, operation), seconds).items()
+    }
 
 
 def test_the_rungs_of_valkey_are_measured_with_both_sides_and_nothing_is_left(bench, tmp_path):
@@ -178,9 +181,25 @@ def test_the_order_of_the_rungs_moves_on_with_every_repeat(bench, monkeypatch):
 
 def test_a_scenario_has_the_rungs_that_its_layers_need():
     for scenario in (VALKEY, ROCKSDB, FILES, ROCKSDB | {"connector": "redis"}):
-        there = {rung for rung, _ in keys_of(scenario)}
-        for layer in layers_of(scenario):
-            assert {layer.rung, layer.below or layer.rung} <= there
+        for operation in ("set", "get"):
+            there = {rung for rung, of in keys_of(scenario) if of == operation}
+            for layer in layers_of(scenario, operation):
+                assert {layer.rung, layer.below or layer.rung} <= there
+
+
+def test_a_set_meets_a_warm_server_and_a_get_of_a_disk_a_restarted_one(bench, monkeypatch):
+    delayed(monkeypatch)
+    seen: list[str] = []
+    for name, owner in {"make_cold": FakeDisk, "restart": NullStore}.items():
+        done = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda store, n=name, d=done: (seen.append(n), d(store))[1])
+    for name in ("_put", "_get"):
+        done = getattr(rungs, name)
+        monkeypatch.setattr(rungs, name, lambda *a, n=name, d=done: (seen.append(n), d(*a))[1])
+    records = list(rungs._store_disk(bench(ROCKSDB)))
+    assert [(r["rung"], r["operation"]) for r in records] == [("store_disk", "set"), ("store_disk", "get")]
+    assert seen == ["_put", "_put", "make_cold", "restart", "_get"]
+    assert ("store_ram_cold", "set") not in keys_of(ROCKSDB)
 
 
 def test_wrong_bytes_are_no_result(bench, monkeypatch):

@@ -1,5 +1,7 @@
 """Layers as paired differences: known layers are recovered, remainders are exact, and verdicts follow from intervals."""
 
+from itertools import product
+
 import pytest
 
 from workflow.hyperkv.stats import Interval
@@ -21,7 +23,7 @@ RUNGS = {
     "valkey": 1.75,
     "store_ram_warm": 3.75,
     "store_ram_cold": 3.25,
-    "store_disk_cold": 7.25,
+    "store_disk": 7.25,
     "client_redis": 4.75,
     "whole": 7.5,
 }
@@ -36,17 +38,17 @@ DISK = {
 
 
 def test_known_layers_are_recovered_and_the_rest_is_exact():
-    assert differences(layers_of(ROCKSDB), RUNGS) == DISK | {UNEXPLAINED: 0.25}
+    assert differences(layers_of(ROCKSDB, "get"), RUNGS) == DISK | {UNEXPLAINED: 0.25}
 
 
 def test_layers_and_the_rest_add_up_to_the_whole():
-    for connector in ("resp", "redis"):
-        found = differences(layers_of(ROCKSDB | {"connector": connector}), RUNGS)
+    for connector, operation in product(("resp", "redis"), ("set", "get")):
+        found = differences(layers_of(ROCKSDB | {"connector": connector}, operation), RUNGS)
         assert sum(found.values()) == RUNGS["whole"]
 
 
 def test_redis_py_is_what_it_costs_more_than_our_client():
-    found = differences(layers_of(VALKEY | {"connector": "redis"}), RUNGS | {"whole": 4.75})
+    found = differences(layers_of(VALKEY | {"connector": "redis"}, "set"), RUNGS | {"whole": 4.75})
     assert (found["client"], found[UNEXPLAINED]) == (3.0, 0.0)
 
 
@@ -59,13 +61,22 @@ def test_redis_py_is_what_it_costs_more_than_our_client():
     ],
 )
 def test_a_scenario_has_the_layers_of_its_store_and_connector(scenario, definitions):
-    assert [layer.definition for layer in layers_of(scenario)] == definitions
+    for operation in ("set", "get"):
+        assert [layer.definition for layer in layers_of(scenario, operation)] == definitions
+
+
+def test_only_a_get_meets_a_cold_engine():
+    definitions = {layer.name: layer.definition for layer in layers_of(ROCKSDB, "set")}
+    assert definitions["engine"] == "store_ram_warm - valkey"
+    assert definitions["device"] == "store_disk - store_ram_warm"
+    assert definitions.keys() | {"cold_engine"} == {layer.name for layer in layers_of(ROCKSDB, "get")}
+    assert "cold_engine" not in definitions
 
 
 def test_what_was_not_measured_leaves_its_layers_and_the_rest_unknown():
-    found = differences(layers_of(ROCKSDB), RUNGS | {"store_disk_cold": None})
+    found = differences(layers_of(ROCKSDB, "get"), RUNGS | {"store_disk": None})
     assert found == DISK | {"device": None, UNEXPLAINED: None}
-    assert differences(layers_of(ROCKSDB), RUNGS | {"whole": None}) == DISK | {UNEXPLAINED: None}
+    assert differences(layers_of(ROCKSDB, "get"), RUNGS | {"whole": None}) == DISK | {UNEXPLAINED: None}
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ COLOURS = {
     "copy": "#CC79A7",
     UNEXPLAINED: "#FFFFFF",
 }
-_PANELS = {"set": "SET", "get": "GET (cold where the tier is ssd)"}
+_PANELS = {"set": "SET (to a warm server)", "get": "GET (cold where the tier is ssd)"}
 _FAINT = 0.4
 _SIDE_BY_SIDE = 12  # bars of a panel
 

@@ -91,7 +91,7 @@ def point_rows(repeats: Sequence[Rungs]) -> Iterator[dict[str, Any]]:
     identity = {key: first[key] for key in _IDENTITY} | {
         key: scenario[key] for key in ("tier", "store", "connector")
     }
-    layers = layers_of(scenario)
+    layers = layers_of(scenario, first["operation"])
     found = [substitution.differences(layers, _column(rungs, "s_per_gb")) for rungs in repeats]
     wholes = [rungs[WHOLE]["s_per_gb"] for rungs in repeats]
 

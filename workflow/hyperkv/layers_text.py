@@ -35,7 +35,8 @@ def layers_text(table: pd.DataFrame) -> str:
     checks = _agreement(table)
     verdicts = [line for point in points if (line := verdict_line(point)) is not None]
     parts = [
-        "Where the time goes, medians over repeats with 95 % intervals; shares of the measured whole:",
+        "Where the time goes, medians over repeats with 95 % intervals; shares of the measured whole. SET to a warm "
+        "server, GET from an SSD's store cold:",
         *[line for point in points for line in (f"  {sentence(point)}", *sampled_lines(point))],
         f'"{CLAIM}":',
         *[f"  {line}" for line in verdicts or ["undecided: no scenario here has both a wire and a device"]],

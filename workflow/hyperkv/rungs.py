@@ -1,14 +1,15 @@
 """The rungs of the layers: the same values moved through one layer more each time, for the differences between them.
 
-A rung is one SET and one GET of point_bytes at one value size and number of connections:
+A rung is one SET and one GET of point_bytes at one value size and number of connections. Every SET meets a server that
+runs and is warmed up, as a cache's server is; a store on SSD is got from cold:
 
 memcpy            a copy in memory, a thread per connection
 loopback          to and from another process's memory over TCP (loopback.py); loopback_unix: over a unix socket
 null              a RESP server that stores nothing, through connector resp
 valkey            a server that keeps values in memory; client_redis: the same server through connector redis
 store_ram_warm    the scenario's store with its files on a tmpfs, through connector resp, after a warm-up
-store_ram_cold    the same after a restart
-store_disk_cold   the same on data_dir, after a restart and a drop of the page cache
+store_ram_cold    GET from the same after a restart
+store_disk        the same store on data_dir: SET after a warm-up, GET after a restart and a drop of the page cache
 device            the same bytes as files with O_DIRECT, no server
 whole             the scenario as it is, through its own connector, on another fresh store; sampled with perf
 """
@@ -41,6 +42,7 @@ from .stores.null import NullStore
 from .stores.registry import make_store
 
 OPERATIONS = ("set", "get")
+_GET_ONLY = ("store_ram_cold",)
 _REPEATED_S = 0.1
 _COLD_SHARE = 0.8
 _NOT_COLD = "not cold: the page cache could not be dropped and the store read from it"
@@ -128,7 +130,7 @@ class Bench:
 
     @property
     def room_bytes(self) -> int:
-        """All that one store is given to keep: the warm-up and three passes."""
+        """Room for the warm-up and three passes."""
         return self.spec["warm_up_bytes"] + 3 * self.values.total_bytes
 
     def connect(self, store: Store, connector: str) -> Connector:
@@ -158,7 +160,7 @@ def rungs_of(scenario: dict[str, Any]) -> dict[str, tuple[str, ...]]:
     if scenario["tier"] == "ssd":
         found |= {
             "store_ram": ("store_ram_warm", "store_ram_cold"),
-            "store_disk": ("store_disk_cold",),
+            "store_disk": ("store_disk",),
             "device": ("device",),
         }
     return found | {"whole": ("whole",)}
@@ -185,7 +187,7 @@ def keys_of(scenario: dict[str, Any]) -> list[tuple[str, str]]:
         (rung, operation)
         for rungs in rungs_of(scenario).values()
         for rung in rungs
-        for operation in OPERATIONS
+        for operation in (OPERATIONS[1:] if rung in _GET_ONLY else OPERATIONS)
     ]
 
 
@@ -346,13 +348,19 @@ def _warm(
     values = bench.values
     keys = values.keys(rung)
     with bench.connect(store, connector_name) as connector:
-        _warm_up(bench, store, connector, rung)
-        move = partial(_put, store, connector, values, keys)
-        yield {"rung": rung, "operation": "set", **_observed(values, store, move, sampler)}
+        yield _first_set(bench, store, connector, rung, sampler)
         get = partial(_get, store, connector, values, keys)
         found = get()
         yield {"rung": rung, "operation": "get", **_observed(values, store, get, sampler, _REPEATED_S)}
         values.require_right(keys, found, f"store {store.name}")
+
+
+def _first_set(
+    bench: Bench, store: Store, connector: Connector, rung: str, sampler: Callable[[], Sampler] | None
+) -> dict[str, Any]:
+    _warm_up(bench, store, connector, rung)
+    move = partial(_put, store, connector, bench.values, bench.values.keys(rung))
+    return {"rung": rung, "operation": "set", **_observed(bench.values, store, move, sampler)}
 
 
 def _warm_up(bench: Bench, store: Store, connector: Connector, rung: str) -> None:
@@ -373,12 +381,12 @@ def _store_ram(bench: Bench) -> Records:
         settings["direct_io"] = "no"
     with _discarded(make_store(bench.scenario["store"], bench.config(folder, settings=settings))) as store:
         yield from _warm(bench, store, "resp", "store_ram_warm")
-        yield from _after_restarts(bench, store, "resp", "store_ram_cold", "store_ram_warm", store.restart)
+        yield _after_restart(bench, store, "resp", "store_ram_cold", "store_ram_warm", store.restart)
 
 
 def _store_disk(bench: Bench) -> Records:
     with _discarded(make_store(bench.scenario["store"], bench.config(Path(bench.spec["data_dir"])))) as store:
-        yield from _cold(bench, store, "resp", "store_disk_cold")
+        yield from _cold(bench, store, "resp", "store_disk")
 
 
 def _device(bench: Bench) -> Records:
@@ -404,29 +412,19 @@ def _whole(bench: Bench) -> Records:
 def _cold(
     bench: Bench, store: Store, connector_name: str, rung: str, sampler: Callable[[], Sampler] | None = None
 ) -> Records:
-    """GET of keys and SET of others, each after a restart of the store and a drop of the page cache.
-
-    A store in process has nothing to restart: its SET is that of the keys that are then got.
-    """
-    values = bench.values
-    keys = values.keys(rung)
+    """SET of new keys after a warm-up of others, and GET of them after a restart and a drop of the page cache."""
     with bench.connect(store, connector_name) as connector:
-        move = partial(_put, store, connector, values, keys)
-        if isinstance(store, LocalStore):
-            yield {"rung": rung, "operation": "set", **_observed(values, store, move, sampler)}
-        else:
-            _warm_up(bench, store, connector, rung)
-            move()
+        yield _first_set(bench, store, connector, rung, sampler)
 
     def make_cold() -> bool:
         dropped = store.make_cold()
         store.evict_page_cache()
         return dropped
 
-    yield from _after_restarts(bench, store, connector_name, rung, rung, make_cold, sampler)
+    yield _after_restart(bench, store, connector_name, rung, rung, make_cold, sampler)
 
 
-def _after_restarts(
+def _after_restart(
     bench: Bench,
     store: Store,
     connector_name: str,
@@ -434,8 +432,8 @@ def _after_restarts(
     kept: str,
     restart: Callable[[], bool | None],
     sampler: Callable[[], Sampler] | None = None,
-) -> Records:
-    """GET of the keys of rung `kept`, and SET of new ones, each after a restart.
+) -> dict[str, Any]:
+    """GET of the keys of rung `kept` after a restart.
 
     restart: tells whether the page cache was dropped, None where that does not matter.
     """
@@ -453,13 +451,7 @@ def _after_restarts(
     record["cold"] = None if dropped is None else dropped or _read_past(read_before, read_after, values)
     if record["cold"] is False:
         record |= dict.fromkeys(_MEASURED) | {"sampled": None, "notes": [*record.get("notes", []), _NOT_COLD]}
-    yield {"rung": rung, "operation": "get", **record}
-    if isinstance(store, LocalStore):
-        return
-    restart()
-    with bench.connect(store, connector_name) as connector:
-        move = partial(_put, store, connector, values, values.keys(f"cold {rung}"))
-        yield {"rung": rung, "operation": "set", **_observed(values, store, move, sampler)}
+    return {"rung": rung, "operation": "get", **record}
 
 
 def _read_past(before: int | None, after: int | None, values: Values) -> bool:

@@ -27,8 +27,11 @@ class Layer:
         return self.rung if self.below is None else f"{self.rung} - {self.below}"
 
 
-def layers_of(scenario: Mapping[str, str]) -> tuple[Layer, ...]:
-    """The layers of a scenario, from the wire up. scenario: tier, store and connector."""
+def layers_of(scenario: Mapping[str, str], operation: str) -> tuple[Layer, ...]:
+    """The layers of a scenario's set or get, from the wire up. scenario: tier, store and connector.
+
+    Only a GET can meet a cold engine: every SET is of a warm server.
+    """
     if scenario["connector"] == "inprocess":
         return (
             (Layer("device", "device", None),)
@@ -41,11 +44,12 @@ def layers_of(scenario: Mapping[str, str]) -> tuple[Layer, ...]:
         Layer("server_memory", "valkey", "null"),
     ]
     if scenario["tier"] == "ssd":
-        layers += [
-            Layer("engine", "store_ram_warm", "valkey"),
-            Layer("cold_engine", "store_ram_cold", "store_ram_warm"),
-            Layer("device", "store_disk_cold", "store_ram_cold"),
-        ]
+        in_memory = "store_ram_warm"
+        layers.append(Layer("engine", in_memory, "valkey"))
+        if operation == "get":
+            layers.append(Layer("cold_engine", "store_ram_cold", in_memory))
+            in_memory = "store_ram_cold"
+        layers.append(Layer("device", "store_disk", in_memory))
     if scenario["connector"] == "redis":
         layers.append(Layer("client", "client_redis", "valkey"))
     return tuple(layers)
