@@ -168,6 +168,54 @@ def test_sampled_cpu_is_held_against_substitution():
     assert "agrees with substitution within 20 % in 2 of 2 comparisons" in text
 
 
+def with_copies(connections: int = 2) -> list[dict]:
+    """Rungs whose server spends a quarter of its CPU on copies and half of that on the socket; a copy costs 0.1 s/GB."""
+    shares = dict.fromkeys(CATEGORIES, 0.0) | {"copying": 0.25, "socket_copy": 0.125, "server": 0.625}
+    copies = [rung("memcpy", 0.4 * (0.99 + repeat / 100), repeat) for repeat in (1, 2, 3)]
+    made = rungs(changes={"sampled": shares}) + copies
+    return [record | {"connections": connections} for record in made]
+
+
+def test_copies_per_byte_are_sampled_cpu_over_that_of_a_plain_copy():
+    table = layers_table.layers_table(with_copies())
+    whole_cpu = 7.9375 / 2
+    assert layer(table, "copying", "sample")["copies_per_byte"] == pytest.approx(0.25 * whole_cpu / 0.1)
+    assert layer(table, "socket_copy", "sample")["copies_per_byte"] == pytest.approx(0.125 * whole_cpu / 0.1)
+    assert layer(table, "whole", "whole")["copies_per_byte"] == pytest.approx(0.375 * whole_cpu / 0.1)
+    assert table["copies_per_byte"].notna().sum() == 3
+    sentences = [line for line in layers_text(table).splitlines() if line.startswith("  for ")]
+    assert len(sentences) == 1
+    assert sentences[0].endswith("; its server copies each byte 14.9 times (in plain copies' CPU time)")
+
+
+def test_copies_are_held_against_the_copy_of_the_same_point():
+    slower = [
+        record | ({"client_cpu_s": 0.2 * record["s_per_gb"] / 0.4} if record["rung"] == "memcpy" else {})
+        for record in with_copies(8)
+    ]
+    table = layers_table.layers_table(with_copies() + slower)
+    few, many = (table[table["connections"] == connections] for connections in (2, 8))
+    assert layer(many, "copying", "sample")["copies_per_byte"] == pytest.approx(
+        layer(few, "copying", "sample")["copies_per_byte"] / 2
+    )
+
+
+def test_copies_are_unknown_without_samples_or_without_a_plain_copy():
+    without = [record | {"sampled": None} for record in with_copies()]
+    for records in (without, [record for record in with_copies() if record["rung"] != "memcpy"]):
+        table = layers_table.layers_table(records)
+        assert table["copies_per_byte"].isna().all()
+        assert "copies each byte" not in layers_text(table)
+
+
+def test_network_beyond_the_raw_socket_s_is_explained():
+    text = layers_text(layers_table.layers_table(rungs(changes={"sampled": sampled(0.5)})))
+    assert "in the server of rocksdb_resp: its network code is its own, and substitution books" in text
+    for network in (0.0, 0.5 / (7.9375 / 2)):
+        table = layers_table.layers_table(rungs(changes={"sampled": sampled(network)}))
+        assert "network code is its own" not in layers_text(table)
+
+
 def test_what_does_not_agree_is_recorded():
     table = layers_table.layers_table(rungs(changes={"sampled": sampled(0.5)}))
     assert layer(table, "wire")["agrees"] == False  # noqa: E712

@@ -16,7 +16,7 @@ import pandas as pd
 from . import substitution
 from .cli import run_stage
 from .layers_text import layers_text
-from .perf_categories import CATEGORIES, NETWORK
+from .perf_categories import CATEGORIES, COPIES, NETWORK
 from .records import read_jsonl, spread
 from .stats import Interval, median_interval
 from .substitution import UNEXPLAINED, WHOLE, Layer, layers_of
@@ -45,6 +45,7 @@ COLUMNS = (
     "server_faults_per_gb",
     "client_faults_per_gb",
     "sampled_cpu_s_per_gb",
+    "copies_per_byte",
     "agrees",
     "notes",
 )
@@ -114,6 +115,8 @@ def point_rows(repeats: Sequence[Rungs]) -> Iterator[dict[str, Any]]:
         values = {name: _median(repeats, rung, field) for name, field in _PER_GB.items()}
         seconds = [rungs[rung]["s_per_gb"] for rungs in repeats]
         kind = WHOLE if rung == WHOLE else "rung"
+        if rung == WHOLE:
+            values["copies_per_byte"] = _copies_per_byte(repeats, COPIES)
         yield row(kind, rung, seconds, definition=rung, notes=_notes(repeats, rung), **values)
     checks = _checks(repeats)
     for layer in layers:
@@ -151,7 +154,9 @@ def _sampled_rows(row: Any, repeats: Sequence[Rungs]) -> Iterator[dict]:
         return
     nothing = [None] * len(repeats)
     for category in CATEGORIES:
-        yield row("sample", category, nothing, sampled_cpu_s_per_gb=_sampled(repeats, (category,)))
+        copies = _copies_per_byte(repeats, (category,)) if category in COPIES else None
+        sampled = _sampled(repeats, (category,))
+        yield row("sample", category, nothing, sampled_cpu_s_per_gb=sampled, copies_per_byte=copies)
     beyond = [name for name in CATEGORIES if name not in NETWORK]
     by_substitution = _median_less(repeats, WHOLE, "loopback", "server_cpu_s")
     sampled = _sampled(repeats, beyond)
@@ -177,13 +182,22 @@ def _checks(repeats: Sequence[Rungs]) -> dict[str, Any]:
 
 def _sampled(repeats: Sequence[Rungs], categories: Sequence[str]) -> float | None:
     """Median over repeats of the server's CPU s/GB in categories: their share of the samples times its CPU clock."""
+    return median_interval([_sampled_cpu(rungs[WHOLE], categories) for rungs in repeats]).median
+
+
+def _copies_per_byte(repeats: Sequence[Rungs], categories: Sequence[str]) -> float | None:
+    """Median over repeats of the copies in memory that the server's sampled CPU in categories would have made."""
     values = []
     for rungs in repeats:
-        whole = rungs[WHOLE]
-        cpu = _per_gb(whole, "server_cpu_s")
-        shares = whole["sampled"]
-        values.append(None if cpu is None or not shares else cpu * sum(shares[name] for name in categories))
+        copying = _sampled_cpu(rungs[WHOLE], categories)
+        once = _per_gb(rungs.get("memcpy"), "client_cpu_s")
+        values.append(None if copying is None or not once else copying / once)
     return median_interval(values).median
+
+
+def _sampled_cpu(whole: Mapping[str, Any], categories: Sequence[str]) -> float | None:
+    cpu, shares = _per_gb(whole, "server_cpu_s"), whole["sampled"]
+    return None if cpu is None or not shares else cpu * sum(shares[name] for name in categories)
 
 
 def _column(rungs: Rungs, field: str) -> dict[str, float | None]:

@@ -73,6 +73,10 @@ def sentence(point: pd.DataFrame) -> str:
         parts.append(f"not distinguishable from 0: {_names(hidden)}")
     if len(unknown):
         parts.append(f"not measured: {_names(unknown)}")
+    if pd.notna(whole["copies_per_byte"]):
+        parts.append(
+            f"its server copies each byte {whole['copies_per_byte']:.1f} times (in plain copies' CPU time)"
+        )
     return f"{head}: {'; '.join(parts)}"
 
 
@@ -116,7 +120,21 @@ def _agreement(table: pd.DataFrame) -> list[str]:
     right = int(compared["agrees"].astype(bool).sum())
     return [
         f"Sampling by perf agrees with substitution within 20 % in {right} of {len(compared)} comparisons of the server's "
-        f"CPU (column agrees of layers.csv)."
+        f"CPU (column agrees of layers.csv).",
+        *_own_network(compared),
+    ]
+
+
+def _own_network(compared: pd.DataFrame) -> list[str]:
+    """Why samples of the wire exceed the raw socket's CPU, where they do not agree with it."""
+    wire = compared[(compared["layer"] == "wire") & ~compared["agrees"].astype(bool)]
+    more = wire[wire["sampled_cpu_s_per_gb"] > wire["server_cpu_s_per_gb"]]
+    if more.empty:
+        return []
+    servers = ", ".join(dict.fromkeys(more["scenario"]))
+    return [
+        f"More network than the raw socket's was sampled in the server of {servers}: its network code is its own, and "
+        f"substitution books what that takes beyond the wire under the engine (a store in RAM: under its memory)."
     ]
 
 
