@@ -101,8 +101,8 @@ def store_rows(scenarios=("dram", "files", "rocksdb_resp"), cold=True, connectio
 
 
 def limit_rows(connections=(2,)) -> pd.DataFrame:
-    """Rows of limits.csv: 10 and more GB/s in memory, 20 and more of SET, 30 and more of GET on the socket."""
-    gbps = {"memcpy": 10, "loopback_set": 20, "loopback_get": 30}
+    """Rows of limits.csv: 10 and more GB/s in memory, 20 and more of SET, 30 and more of GET on the socket; 1, 2 on the device."""
+    gbps = {"memcpy": 10, "loopback_set": 20, "loopback_get": 30, "device_set": 1, "device_get": 2}
     return pd.DataFrame(
         {"limit": limit, "connections": count, "value_bytes": size, "gbps": value + count}
         for (limit, value), count, size in product(gbps.items(), connections, (1 << 18, 1 << 20))
@@ -269,7 +269,8 @@ def test_stores_has_a_row_per_number_of_connections_and_a_column_per_operation()
         drawn = points(axes, hollow=False)
         assert drawn == set(zip(rows["value_bytes"] / 2**20, rows["gbps"], strict=True))
         limits = [line.get_ydata()[0] for line in axes.lines if str(line.get_label()).startswith("limit")]
-        assert limits == [10 + connections, (20 if operation == "set" else 30) + connections]
+        device = {"set": [1], "get_warm": [], "get_cold": [2]}[operation]
+        assert limits == [gbps + connections for gbps in (10, 20 if operation == "set" else 30, *device)]
     heads = [axes.get_ylabel().splitlines()[0] for axes in figure.axes[::3]]
     assert heads == ["1 connection", "4 connections", "8 connections"]
     assert [bool(axes.get_title()) for axes in figure.axes] == [True] * 3 + [False] * 6

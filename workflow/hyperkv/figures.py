@@ -46,6 +46,8 @@ LIMITS = {
     "memcpy": ("limit: memcpy", (0, (6, 3))),
     "loopback_set": ("limit: raw loopback socket", (0, (1, 1.5))),
     "loopback_get": ("limit: raw loopback socket", (0, (1, 1.5))),
+    "device_set": ("limit: device (O_DIRECT)", (0, (6, 2, 1, 2))),
+    "device_get": ("limit: device (O_DIRECT)", (0, (6, 2, 1, 2))),
 }
 
 
@@ -205,7 +207,7 @@ def draw_chunk(tables: Tables) -> Figure:
 def draw_stores(tables: Tables) -> Figure:
     """GB/s against value size for SET, warm GET and cold GET, a row per number of connections, a line per scenario.
 
-    Grey lines: the limits at the same connections.
+    Grey lines: the limits at the same connections; the device is none for a warm GET.
     """
     if tables.stores.empty:
         return _empty("No store was profiled (profile.scenarios is empty)")
@@ -214,17 +216,17 @@ def draw_stores(tables: Tables) -> Figure:
         valid=(tables.stores["operation"] != "get_cold") | tables.stores["cold"].astype(bool),
     )
     panels = [
-        ("set", "SET", "loopback_set"),
-        ("get_warm", "GET, warm (no restart)", "loopback_get"),
-        ("get_cold", "GET, cold (restart, page cache dropped)", "loopback_get"),
+        ("set", "SET", ("memcpy", "loopback_set", "device_set")),
+        ("get_warm", "GET, warm (no restart)", ("memcpy", "loopback_get")),
+        ("get_cold", "GET, cold (restart, page cache dropped)", ("memcpy", "loopback_get", "device_get")),
     ]
     counts = sorted(map(int, stores["connections"].unique()))
     figure, grid = plt.subplots(
         len(counts), 3, figsize=(12.5, 1.2 + 3.1 * len(counts)), sharex=True, sharey=True, squeeze=False
     )
     for connections, row in zip(counts, grid, strict=True):
-        for axes, (operation, title, socket) in zip(row, panels, strict=True):
-            _draw_limits(axes, tables.limits, connections, ("memcpy", socket))
+        for axes, (operation, title, limits) in zip(row, panels, strict=True):
+            _draw_limits(axes, tables.limits, connections, limits)
             chosen = (stores["connections"] == connections) & (stores["operation"] == operation)
             _draw_stores_panel(axes, stores[chosen], labels(stores), styles(stores))
             axes.set_title(title if connections == counts[0] else "", fontsize=11)

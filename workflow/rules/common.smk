@@ -99,7 +99,7 @@ def layered_code(wildcards):
 
 def limits_spec(wildcards):
     spec = {key: CONFIG["profile"][key] for key in ("value_bytes", "connections", "point_bytes", "repeats")}
-    return json.dumps(spec, sort_keys=True)
+    return json.dumps(spec | {"data_dir": CONFIG["data_dir"]}, sort_keys=True)
 
 
 def figure_tables(wildcards):
