@@ -10,7 +10,7 @@ SNAKEMAKE = $(ACTIVATE) snakemake
 SHARED_BUILDS = $(if $(SNAKEMAKE_OUTPUT_CACHE),--cache compile_kvrocks)
 OPTIONS = $(SHARED_BUILDS) --cores all --keep-going --scheduler greedy --quiet rules host reason $(CONFIGFILES)
 
-.PHONY: run stores kvrocks test report bench docs lint clean
+.PHONY: run stores layers peers kvrocks test report bench docs lint clean
 
 run: .venv/installed
 	@$(SNAKEMAKE) $(OPTIONS)
@@ -21,6 +21,14 @@ run: .venv/installed
 stores: .venv/installed
 	@$(SNAKEMAKE) stores $(OPTIONS)
 	@echo "Table: results/tables/stores.csv   Figure: results/figures/stores.svg, .png"
+
+layers: .venv/installed
+	@$(SNAKEMAKE) layers $(OPTIONS)
+	@cat results/tables/layers.txt
+	@echo "Table: results/tables/layers.csv   Figure: results/figures/layers.svg, .png"
+
+peers: .venv/installed
+	@$(ACTIVATE) python -m workflow.hyperkv.bench_peers
 
 kvrocks: .venv/installed
 	@$(SNAKEMAKE) build_kvrocks $(OPTIONS)

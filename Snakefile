@@ -4,14 +4,14 @@ from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
 from workflow.hyperkv.build_kvrocks import build_spec
-from workflow.hyperkv.config import checked, loads_of, profile_spec, selected, sweep_spec
+from workflow.hyperkv.config import checked, layers_spec, loads_of, profile_spec, selected, sweep_spec
 from workflow.hyperkv.errors import UserError
 from workflow.hyperkv.fetch_kvrocks import fetch_spec
 from workflow.hyperkv.install_kvrocks import link_spec
 from workflow.hyperkv.interpreter import output_cache_is_set, put_own_python_first
 from workflow.hyperkv.kvrocks_source import kvrocks_notes, resolve, runnable, runnable_scenarios
 from workflow.hyperkv.progress import write_plan
-from workflow.hyperkv.sources import profile_sources, scenario_sources, sources
+from workflow.hyperkv.sources import layers_sources, profile_sources, scenario_sources, sources
 
 min_version("9.20")
 
@@ -36,6 +36,7 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/build.smk"
 include: "workflow/rules/workload.smk"
 include: "workflow/rules/profile.smk"
+include: "workflow/rules/layers.smk"
 include: "workflow/rules/sweep.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
@@ -45,6 +46,7 @@ localrules:
     all,
     profile,
     stores,
+    layers,
     sweep,
     tables,
     figures,
@@ -55,6 +57,7 @@ rule all:
     input:
         rules.sweep.input,
         rules.profile.input,
+        rules.layers.input,
         rules.tables.input,
         rules.figures.input,
 

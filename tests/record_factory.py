@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from workflow.hyperkv.cells import CellSpec, measure_cell
+from workflow.hyperkv.substitution import layers_of
 
 STORES = {
     "none": {"tier": "none"},
@@ -128,3 +129,56 @@ def limit(name: str = "memcpy", size: int = 1 << 20, repeat: int = 1, **keys: An
         "cpu_s": 0.2,
         **keys,
     }
+
+
+VALKEY = {"tier": "dram", "store": "valkey", "connector": "resp"}
+ROCKSDB = {"tier": "ssd", "store": "rocksdb", "connector": "resp"}
+
+
+def rung(name: str, s_per_gb: float | None, repeat: int = 1, operation: str = "get", **keys: Any) -> dict:
+    """A record of one rung of the layers, of scenario ROCKSDB unless `spec` says otherwise."""
+    measured = s_per_gb is not None
+    return {
+        "scenario": "rocksdb_resp",
+        "repeat": repeat,
+        "value_bytes": 1 << 20,
+        "connections": 2,
+        "rung": name,
+        "operation": operation,
+        "elapsed_s": s_per_gb,
+        "moved_bytes": 10**9 if measured else None,
+        "passes": 1,
+        "s_per_gb": s_per_gb,
+        "server_cpu_s": s_per_gb / 2 if measured else None,
+        "client_cpu_s": s_per_gb / 4 if measured else None,
+        "server_page_faults": 100 if measured else None,
+        "client_page_faults": 10 if measured else None,
+        "cold": None,
+        "threads": None,
+        "sampled": None,
+        "samples": 0,
+        "notes": [],
+        "spec": {"scenario": ROCKSDB},
+        **keys,
+    }
+
+
+def rungs(
+    repeats: int = 3, operation: str = "get", changes: dict[str, Any] | None = None, **layers: float
+) -> list:
+    """The rungs of repeats whose layers are known: by default 1 s/GB of wire and of every other layer a little more.
+
+    layers: s/GB by layer of ROCKSDB, `unexplained` too. changes: fields of the record of rung `whole`. Every repeat is
+    slower than the one before by 1 %, in every rung. A SET has no cold engine.
+    """
+    known = {"wire": 1.0, "protocol": 0.5, "server_memory": 0.25, "engine": 2.0, "cold_engine": 0.125}
+    known |= {"device": 4.0, "unexplained": 0.0625} | layers
+    names = {layer.rung: layer.name for layer in layers_of(ROCKSDB, operation)} | {"whole": "unexplained"}
+    records = []
+    for repeat in range(1, repeats + 1):
+        total = 0.0
+        for name, layer in names.items():
+            total += known[layer]
+            more = (changes or {}) if name == "whole" else {}
+            records.append(rung(name, total * (0.99 + repeat / 100), repeat, operation, **more))
+    return records

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from workflow.hyperkv.config import (
     FETCHED_TRACE,
     checked,
+    layers_spec,
     loads_of,
     longest_context_tokens,
     parse_size,
@@ -235,6 +236,15 @@ def test_profile_spec_has_the_store_but_no_chunk():
     )
 
 
+def test_layers_spec_has_the_store_and_sizes_in_bytes():
+    config = changed("layers", {"scenarios": ["files"], "value_bytes": ["1 KiB"], "point_bytes": "1 MiB"})
+    spec = json.loads(layers_spec(checked(config), "files"))
+    assert (spec["scenario"]["name"], spec["scenario"]["store"]) == ("files", "files")
+    assert "chunk_tokens" not in spec["scenario"]
+    assert (spec["value_bytes"], spec["point_bytes"], spec["warm_up_bytes"]) == ([1024], 1 << 20, 1 << 20)
+    assert spec["memory_dir"] == "/dev/shm/hyperkv"
+
+
 def test_keys_of_another_workload_kind_are_left_out():
     workload = {**BASE["workload"], "documents": 3, "trace": "nowhere.jsonl", "reuse": "zipf"}
     assert checked(changed("workload", workload))["workload"] == BASE["workload"]
@@ -346,6 +356,13 @@ MISTAKES = {
         "'x'; scenarios has",
     ),
     "profile of no tier": (changed("profile.scenarios", ["none"]), "profile.scenarios", "leave it out"),
+    "unknown scenario of the layers": (
+        changed("layers.scenarios", ["x"]),
+        "layers.scenarios",
+        "'x'; scenarios has",
+    ),
+    "layers of no tier": (changed("layers.scenarios", ["none"]), "layers.scenarios", "leave it out"),
+    "layers with a wrong size": (changed("layers.point_bytes", "1 TB"), "layers.point_bytes", "'512 MiB'"),
     "profile of half a scenario": (
         changed("profile.scenarios", ["rocksdb"])
         | {"scenarios": without("scenarios.rocksdb.store")["scenarios"]},

@@ -10,7 +10,7 @@ import yaml
 from workflow.hyperkv.config import schema
 from workflow.hyperkv.docs import render
 
-SECTIONS = ("config.yaml", "smoke.yaml", "scenarios.yaml", "gpu-box.yaml")
+SECTIONS = ("config.yaml", "smoke.yaml", "scenarios.yaml", "layers.yaml", "gpu-box.yaml")
 FILES = [path for name in SECTIONS if (path := Path("config") / name).exists()]
 
 

@@ -1,4 +1,4 @@
-"""The four figures from synthetic tables: what they draw, what they refuse, and the same bytes every time."""
+"""The figures from synthetic tables: what they draw, what they refuse, and the same bytes every time."""
 
 import io
 import json
@@ -17,7 +17,10 @@ from matplotlib.lines import Line2D
 from workflow.hyperkv import figures
 from workflow.hyperkv.errors import UserError
 from workflow.hyperkv.figures import DRAWINGS, Tables
+from workflow.hyperkv.layers_table import layers_table
 from workflow.hyperkv.tables import SUMMARISED
+
+from .record_factory import rungs
 
 WAYS = {
     "none": ("none", "", ""),
@@ -98,21 +101,22 @@ def store_rows(scenarios=("dram", "files", "rocksdb_resp"), cold=True, connectio
 
 
 def limit_rows(connections=(2,)) -> pd.DataFrame:
-    """Rows of limits.csv: 10 and more GB/s in memory, 20 and more of SET, 30 and more of GET on the socket."""
-    gbps = {"memcpy": 10, "loopback_set": 20, "loopback_get": 30}
+    """Rows of limits.csv: 10 and more GB/s in memory, 20 and more of SET, 30 and more of GET on the socket; 1, 2 on the device."""
+    gbps = {"memcpy": 10, "loopback_set": 20, "loopback_get": 30, "device_set": 1, "device_get": 2}
     return pd.DataFrame(
         {"limit": limit, "connections": count, "value_bytes": size, "gbps": value + count}
         for (limit, value), count, size in product(gbps.items(), connections, (1 << 18, 1 << 20))
     )
 
 
-def tables(scenarios=None, stores=None, limits=None, chunk=64) -> Tables:
+def tables(scenarios=None, stores=None, limits=None, chunk=64, layers=None) -> Tables:
     """Tables as figures.main reads them."""
     return Tables(
         scenarios=scenario_rows() if scenarios is None else scenarios,
         stores=store_rows() if stores is None else stores,
         limits=limit_rows() if limits is None else limits,
         chunk_tokens=chunk,
+        layers=layers_table(rungs()) if layers is None else layers,
     )
 
 
@@ -120,11 +124,15 @@ def draw_files(folder: Path, monkeypatch, figure: str, **changes) -> tuple:
     """Run the stage's main from the CSV files that the figure is drawn from; the bytes of the SVG and the PNG."""
     folder.mkdir()
     made = tables(**changes)
-    names = ("stores", "limits") if figure == "stores" else ("scenarios",)
+    names = {"stores": ("stores", "limits"), "layers": ("layers",)}.get(figure, ("scenarios",))
     files = [folder / f"{name}.csv" for name in names]
     for name, file in zip(names, files, strict=True):
         getattr(made, name).to_csv(file, index=False)
-    spec = {} if figure == "stores" else {"figures": {"chunk_tokens": made.chunk_tokens, "baseline": None}}
+    spec = (
+        {}
+        if figure in ("stores", "layers")
+        else {"figures": {"chunk_tokens": made.chunk_tokens, "baseline": None}}
+    )
     arguments = ["--figure", figure, "--tables", *files, "--spec", json.dumps(spec)]
     arguments += ["--svg", folder / "f.svg", "--png", folder / "f.png"]
     monkeypatch.setattr(sys, "argv", ["figures", *map(str, arguments)])
@@ -182,7 +190,8 @@ def test_what_changes_in_the_tables_changes_the_picture(name):
     scenarios["rps_per_gpu"] *= 1 + scenarios.index / 50
     stores["gbps"] *= 1 + stores.index / 50
     first = svg_of(DRAWINGS[name](tables()))
-    assert svg_of(DRAWINGS[name](tables(scenarios, stores))) != first
+    layers = layers_table(rungs(wire=2.0))
+    assert svg_of(DRAWINGS[name](tables(scenarios, stores, layers=layers))) != first
 
 
 @pytest.mark.parametrize("name", ["tier_tradeoff", "chunk", "transport_medium"])
@@ -260,7 +269,8 @@ def test_stores_has_a_row_per_number_of_connections_and_a_column_per_operation()
         drawn = points(axes, hollow=False)
         assert drawn == set(zip(rows["value_bytes"] / 2**20, rows["gbps"], strict=True))
         limits = [line.get_ydata()[0] for line in axes.lines if str(line.get_label()).startswith("limit")]
-        assert limits == [10 + connections, (20 if operation == "set" else 30) + connections]
+        device = {"set": [1], "get_warm": [], "get_cold": [2]}[operation]
+        assert limits == [gbps + connections for gbps in (10, 20 if operation == "set" else 30, *device)]
     heads = [axes.get_ylabel().splitlines()[0] for axes in figure.axes[::3]]
     assert heads == ["1 connection", "4 connections", "8 connections"]
     assert [bool(axes.get_title()) for axes in figure.axes] == [True] * 3 + [False] * 6

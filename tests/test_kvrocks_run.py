@@ -15,6 +15,7 @@ WANTED = changed(
         "experiment.scenarios": ["none", "dram", "kvrocks_resp"],
         "scenarios.kvrocks_resp": {"chunk_tokens": 16, "settings": {"rocksdb.write_buffer_size": 1}},
         "profile.scenarios": ["kvrocks_tuned"],
+        "layers.scenarios": ["kvrocks_tuned"],
     },
 )
 
@@ -63,5 +64,12 @@ def test_with_kvrocks_it_is_measured(tmp_path):
         for line in (checkout / "results/profile/kvrocks_tuned.jsonl").read_text().splitlines()
     ]
     assert {point["operation"] for point in points} == {"set", "get_warm", "get_cold"}
+    rungs = [
+        json.loads(line)
+        for line in (checkout / "results/profile/layers/kvrocks_tuned.jsonl").read_text().splitlines()
+    ]
+    got = [rung for rung in rungs if rung["rung"] == "whole" and rung["operation"] == "get"]
+    assert all(rung["server_cpu_s"] > 0 and rung["notes"][0].startswith("Kvrocks ") for rung in got)
+    assert "GET from kvrocks_tuned" in (checkout / "results/tables/summary.txt").read_text()
     assert checkout.planned() == set()
     assert not list(checkout.folder.glob("results/data/*"))

@@ -15,7 +15,7 @@ import pytest
 
 from workflow.hyperkv import limits
 from workflow.hyperkv.errors import StoreDied, StoreError, UserError
-from workflow.hyperkv.limits import LIMITS, largest_point, measure_limits
+from workflow.hyperkv.limits import DEVICE, LIMITS, largest_point, measure_device, measure_limits
 from workflow.hyperkv.loopback import Loopback, RawConnection
 from workflow.hyperkv.payload import aligned_buffer, slots
 
@@ -50,6 +50,21 @@ def test_bytes_written_come_back_right(loopback, size):
     connection.read(0, received)
     connection.close()
     assert all(np.array_equal(value, buffer) for value, buffer in zip(values, received, strict=True))
+
+
+def test_a_unix_socket_moves_the_same_bytes_and_leaves_no_file(tmp_path):
+    values, received = slots(random_bytes(8 * SIZE), SIZE), slots(aligned_buffer(8 * SIZE), SIZE)
+    with Loopback(8 * SIZE, tmp_path / "log", timeout_s=10, unix=True) as loopback:
+        connection = loopback.connect()
+        place = Path(loopback._endpoint.path)
+        assert place.is_socket()
+        connection.write(0, values)
+        connection.read(0, received)
+        connection.close()
+    assert not place.parent.exists()
+    assert all(np.array_equal(value, buffer) for value, buffer in zip(values, received, strict=True))
+    with pytest.raises(StoreError, match=f"cannot connect to {place}"):
+        loopback.connect()
 
 
 def test_connections_share_the_memory_and_keep_to_their_part_of_it(loopback):
@@ -179,9 +194,30 @@ def test_the_largest_point_has_a_value_for_every_connection():
     assert largest_point(SPEC | {"value_bytes": [10], "connections": [3], "point_bytes": 100}) == 90
 
 
+def test_the_device_is_one_pass_each_way_and_leaves_no_file(tmp_path):
+    records = measure_device(tmp_path, SIZE, connections=2, each=3)
+    assert [record["limit"] for record in records] == list(DEVICE)
+    for record in records:
+        assert (record["passes"], record["moved_bytes"]) == (1, 2 * 3 * SIZE)
+        assert record["gbps"] == pytest.approx(record["moved_bytes"] / record["elapsed_s"] / 1e9)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_wrong_bytes_from_the_device_are_no_result(tmp_path, monkeypatch):
+    monkeypatch.setattr(limits.FilesStore, "get_into", lambda *_: True)
+    with pytest.raises(UserError, match="device_get: bytes arrived wrong"):
+        measure_device(tmp_path, SIZE, connections=1, each=1)
+
+
+def test_a_file_system_without_direct_io_has_no_device_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(limits, "supports_direct_io", lambda _: False)
+    assert {record["limit"] for record in run(tmp_path, monkeypatch)} == set(LIMITS)
+
+
 def run(folder: Path, monkeypatch) -> list[dict]:
     """Run the stage; the records of its file."""
-    arguments = ["--spec", json.dumps(SPEC), "--out", folder / "out.jsonl", "--logs", folder]
+    spec = SPEC | {"data_dir": str(folder / "data")}
+    arguments = ["--spec", json.dumps(spec), "--out", folder / "out.jsonl", "--logs", folder]
     monkeypatch.setattr(sys, "argv", ["limits", *map(str, arguments)])
     limits.main()
     return [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
@@ -194,10 +230,10 @@ def test_the_stage_writes_a_line_per_point_and_ends_its_process(tmp_path, monkey
         for repeat in (1, 2)
         for size in SPEC["value_bytes"]
         for connections in (1, 2)
-        for limit in LIMITS
+        for limit in (*LIMITS, *DEVICE)
     ]
     assert {(record["record"], record["schema_version"]) for record in records} == {("limit", 2)}
-    assert records[0]["spec"] == SPEC
+    assert records[0]["spec"] == SPEC | {"data_dir": str(tmp_path / "data")}
     assert records[0]["environment"]["cores"]
     assert not [child for child in psutil.Process().children() if "loopback" in " ".join(child.cmdline())]
 
@@ -215,5 +251,5 @@ def test_points_that_were_kept_are_not_measured_again(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, monkeypatch)
     assert not (tmp_path / "out.jsonl").exists()
-    assert len(run(tmp_path, monkeypatch)) == 24
+    assert len(run(tmp_path, monkeypatch)) == 40
     assert len(calls) == 3 + 6

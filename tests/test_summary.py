@@ -17,12 +17,15 @@ def real(tmp_path_factory):
     return measured(tmp_path_factory.mktemp("none"), "none")
 
 
-def text_of(records: list[dict], folder, monkeypatch, points=(), notes=()) -> str:
+def text_of(records: list[dict], folder, monkeypatch, points=(), notes=(), layers="") -> str:
     """The summary that the stage writes of records' tables."""
     tables.scenarios_table(tables.cells_table(records)).to_csv(folder / "scenarios.csv", index=False)
     tables.sweep_time_table(records).to_csv(folder / "sweep_time.csv", index=False)
     stores_table.stores_table(points).to_csv(folder / "stores.csv", index=False)
     arguments = ["--tables", folder, "--notes", json.dumps(notes), "--out", folder / "summary.txt"]
+    if layers:
+        (folder / "layers.txt").write_text(layers)
+        arguments += ["--layers", folder / "layers.txt"]
     monkeypatch.setattr(sys, "argv", ["summary", *map(str, arguments)])
     summary.main()
     return (folder / "summary.txt").read_text()
@@ -136,3 +139,10 @@ def test_what_stores_say_of_themselves_stands_once_with_their_scenarios(real, tm
     points = [point("files", operation, notes=["direct"]) for operation in ("set", "get_warm")]
     lines = text_of(records, tmp_path, monkeypatch, points).splitlines()
     assert lines[-2:] == ["a, b: Kvrocks 2.10.0 (abc); ignored by Kvrocks: old-key", "files: direct"]
+
+
+def test_where_the_time_goes_stands_between_the_stores_and_the_notes(real, tmp_path, monkeypatch):
+    points = [point("dram", operation) for operation in ("set", "get_warm")]
+    text = text_of([real], tmp_path, monkeypatch, points, ["a note"], "\nWhere the time goes\n")
+    assert text.endswith("\n\nWhere the time goes\na note\n")
+    assert text.index("Each store alone") < text.index("Where the time goes")

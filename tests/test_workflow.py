@@ -11,9 +11,13 @@ from tests.workflow_helpers import TINY, Checkout, changed
 
 pytestmark = pytest.mark.slow
 
-FIGURES = {f"draw_figure {name}" for name in ("tier_tradeoff", "chunk", "stores", "transport_medium")}
+FIGURES = {
+    f"draw_figure {name}" for name in ("tier_tradeoff", "chunk", "stores", "transport_medium", "layers")
+}
 STORES = {"write_stores", "draw_figure stores"}
-AFTER = {"write_tables", "write_summary", *FIGURES} - STORES
+DRAWN_LAYERS = {"write_layers", "draw_figure layers", "write_summary"}
+LAYERS = {"profile_layers valkey_resp", *DRAWN_LAYERS}
+AFTER = {"write_tables", "write_summary", *FIGURES} - STORES - {"draw_figure layers"}
 SCENARIOS = ["none", "dram-16", "dram-32", "rocksdb_resp", "valkey_resp", "valkey_redis"]
 PROFILE = {"profile_store valkey_resp", *STORES, "write_summary"}
 LIMITS = {"profile_limits", *STORES, "write_summary"}
@@ -67,6 +71,11 @@ def test_the_stores_alone_need_no_sweep(tmp_path):
     assert checkout.planned("stores") == {"profile_limits", "profile_store valkey_resp", *STORES}
 
 
+def test_the_layers_alone_need_neither_sweep_nor_profile(tmp_path):
+    checkout = Checkout.new(tmp_path / "checkout")
+    assert checkout.planned("layers") == LAYERS - {"write_summary"}
+
+
 def test_nothing_is_left_to_do(complete):
     assert complete[0].planned() == set()
 
@@ -77,9 +86,16 @@ def test_nothing_is_left_to_do(complete):
         ("workflow/hyperkv/figures.py", FIGURES),
         ("workflow/hyperkv/stores/rocksdb_server.py", measured("rocksdb_resp")),
         ("workflow/hyperkv/connectors/redis.py", measured("valkey_redis")),
-        ("workflow/hyperkv/connectors/resp.py", measured("rocksdb_resp", "valkey_resp") | PROFILE | LIMITS),
+        (
+            "workflow/hyperkv/connectors/resp.py",
+            measured("rocksdb_resp", "valkey_resp") | PROFILE | LIMITS | LAYERS,
+        ),
         ("workflow/hyperkv/profile.py", PROFILE),
-        ("workflow/hyperkv/loopback.py", LIMITS),
+        ("workflow/hyperkv/loopback.py", LIMITS | LAYERS),
+        ("workflow/hyperkv/rungs.py", LAYERS),
+        ("workflow/hyperkv/stores/null_server.py", LAYERS),
+        ("workflow/hyperkv/layers_table.py", DRAWN_LAYERS),
+        ("workflow/hyperkv/layers_figure.py", FIGURES),
         ("workflow/hyperkv/stores_table.py", STORES | {"write_summary"}),
     ],
 )
@@ -116,6 +132,8 @@ def test_editing_what_no_stage_uses_runs_nothing(checkout):
         ({"scenarios.valkey_resp.connections": 3}, measured("valkey_resp")),
         ({"profile.repeats": 2, "scenarios.files.connections": 3}, PROFILE | LIMITS),
         ({"profile.connections": [1, 2]}, PROFILE | LIMITS),
+        ({"layers.repeats": 3}, LAYERS),
+        ({"layers.scenarios": []}, DRAWN_LAYERS),
         ({"figures.chunk_tokens": 32}, AFTER),
     ],
 )

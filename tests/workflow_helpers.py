@@ -19,7 +19,7 @@ import yaml
 T = TypeVar("T")
 REPOSITORY = Path(__file__).parents[1]
 CONFIGS = ["config/scenarios.yaml", "config/config.yaml", "tiny.yaml"]
-TARGETS = {"all", "sweep", "profile", "stores", "tables", "figures"}
+TARGETS = {"all", "sweep", "profile", "stores", "layers", "tables", "figures"}
 
 # A context is at most 80 + 2 x 48 = 176 tokens of 32 KiB, 5.5 MiB: one fits into HBM, three do not.
 TINY: dict[str, Any] = {
@@ -50,6 +50,13 @@ TINY: dict[str, Any] = {
         "value_bytes": [262144],
         "point_bytes": 1048576,
         "repeats": 1,
+    },
+    "layers": {
+        "scenarios": ["valkey_resp"],
+        "value_bytes": [262144],
+        "connections": [1],
+        "point_bytes": 1048576,
+        "repeats": 2,
     },
     "figures": {"chunk_tokens": 16},
 }

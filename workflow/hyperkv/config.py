@@ -59,7 +59,8 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
     measured = selected(full, full["experiment"]["scenarios"])
     for name in measured:
         _check_chunk(full["scenarios"][name], full)
-    for name in dict.fromkeys([*measured, *selected(full, full["profile"]["scenarios"])]):
+    alone = [*full["profile"]["scenarios"], *full["layers"]["scenarios"]]
+    for name in dict.fromkeys([*measured, *selected(full, alone)]):
         _check_store(full["scenarios"][name])
     _check_figures(full, [full["scenarios"][name] for name in measured])
     _check_files(full)
@@ -130,16 +131,29 @@ def sweep_spec(config: Mapping[str, Any], scenario: str) -> str:
 
 def profile_spec(config: Mapping[str, Any], family: str) -> str:
     """JSON of everything that profiling the store of one scenario family depends on."""
-    scenario = config["scenarios"][selected(config, [family])[0]]
-    keys = ("tier", "store", "connector", "settings", "environment", "ignored_settings", "port", "timeout_s")
     profile = config["profile"]
     spec = {key: profile[key] for key in ("value_bytes", "connections", "point_bytes", "repeats")}
     spec["warm_up_bytes"] = profile["warm_up_bytes"] or profile["point_bytes"]
-    spec |= {
-        "scenario": {"name": family, **{key: scenario[key] for key in keys}},
-        "data_dir": config["data_dir"],
-    }
+    spec |= {"scenario": _alone(config, family), "data_dir": config["data_dir"]}
     return json.dumps(spec, sort_keys=True)
+
+
+def layers_spec(config: Mapping[str, Any], family: str) -> str:
+    """JSON of everything that the layers of one scenario family depend on."""
+    layers = config["layers"]
+    spec = {
+        key: layers[key] for key in ("value_bytes", "connections", "point_bytes", "repeats", "memory_dir")
+    }
+    spec["warm_up_bytes"] = layers["warm_up_bytes"] or layers["point_bytes"]
+    spec |= {"scenario": _alone(config, family), "data_dir": config["data_dir"]}
+    return json.dumps(spec, sort_keys=True)
+
+
+def _alone(config: Mapping[str, Any], family: str) -> dict[str, Any]:
+    """Of a scenario family what its store and connector are without an engine."""
+    scenario = config["scenarios"][selected(config, [family])[0]]
+    keys = ("tier", "store", "connector", "settings", "environment", "ignored_settings", "port", "timeout_s")
+    return {"name": family, **{key: scenario[key] for key in keys}}
 
 
 def _validator() -> Draft202012Validator:
@@ -264,16 +278,16 @@ def _check_ranges(workload: Mapping[str, Any]) -> None:
 
 def _check_names(config: Mapping[str, Any]) -> None:
     names = {*config["scenarios"], *(item["family"] for item in config["scenarios"].values())}
-    lists = {"experiment.scenarios": config["experiment"], "profile.scenarios": config["profile"]}
-    for key, section in lists.items():
-        for name in section["scenarios"]:
+    for key in ("experiment", "profile", "layers"):
+        for name in config[key]["scenarios"]:
             if name not in names:
                 raise UserError(
-                    f"config: {key}: no scenario {name!r}; scenarios has {', '.join(sorted(names))}"
+                    f"config: {key}.scenarios: no scenario {name!r}; scenarios has {', '.join(sorted(names))}"
                 )
-    for name in config["profile"]["scenarios"]:
-        if config["scenarios"][selected(config, [name])[0]]["tier"] == "none":
-            raise UserError(f"config: profile.scenarios: {name} has no store to profile; leave it out")
+    for key in ("profile", "layers"):
+        for name in config[key]["scenarios"]:
+            if config["scenarios"][selected(config, [name])[0]]["tier"] == "none":
+                raise UserError(f"config: {key}.scenarios: {name} has no store to profile; leave it out")
     baseline = config["figures"]["baseline"]
     if baseline is not None and baseline not in selected(config, config["experiment"]["scenarios"]):
         raise UserError(f"config: figures.baseline: {baseline!r} is not among the experiment's scenarios")

@@ -20,6 +20,7 @@ _HEAD = """\
 |---|---|
 | `config.yaml` | the default run: any machine, no GPU, minutes on 2 cores |
 | `smoke.yaml` | on top of it: every stage and store, in about two minutes |
+| `layers.yaml` | on top of it: where the time goes, layer by layer, in full; hours |
 | `scenarios.yaml` | the scenarios that the other files choose from |
 | `models/` | models' Hugging Face `config.json`, for `model` |
 | `gpus/` | what was measured of a GPU, for `gpu` |

@@ -10,7 +10,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, PercentFor
 
 from .cli import run_stage
 from .errors import UserError
+from .layers_figure import draw_layers
 
 # Okabe and Ito's palette, told apart with every common colour blindness. A store keeps its colour everywhere.
 COLOURS = {
@@ -45,6 +46,8 @@ LIMITS = {
     "memcpy": ("limit: memcpy", (0, (6, 3))),
     "loopback_set": ("limit: raw loopback socket", (0, (1, 1.5))),
     "loopback_get": ("limit: raw loopback socket", (0, (1, 1.5))),
+    "device_set": ("limit: device (O_DIRECT)", (0, (6, 2, 1, 2))),
+    "device_get": ("limit: device (O_DIRECT)", (0, (6, 2, 1, 2))),
 }
 
 
@@ -52,14 +55,15 @@ LIMITS = {
 class Tables:
     """What figures are drawn from, and the chunk size at which scenarios are compared.
 
-    scenarios, stores, limits: those CSV tables; one that is not there has no rows. Figure `stores` takes the last
-    two only, the others the first only.
+    scenarios, stores, limits, layers: those CSV tables; one that is not there has no rows. Figure `stores` takes the
+    second and the third only, `layers` the last one only, the others the first only.
     """
 
     scenarios: pd.DataFrame
     stores: pd.DataFrame
     limits: pd.DataFrame
     chunk_tokens: int
+    layers: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def main() -> None:
@@ -67,14 +71,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.figures", description=__doc__)
     parser.add_argument("--figure", required=True, choices=sorted(DRAWINGS), help="which figure")
     parser.add_argument(
-        "--tables", required=True, nargs="+", type=Path, help="scenarios.csv, or stores.csv and limits.csv"
+        "--tables",
+        required=True,
+        nargs="+",
+        type=Path,
+        help="scenarios.csv, or stores.csv and limits.csv, or layers.csv",
     )
     parser.add_argument("--spec", required=True, help='JSON: {"figures": {"chunk_tokens": ...}}, or {}')
     parser.add_argument("--svg", required=True, type=Path)
     parser.add_argument("--png", required=True, type=Path)
     arguments = parser.parse_args()
     given = {path.stem: _read(path) for path in arguments.tables}
-    names = ("scenarios", "stores", "limits")
+    names = ("scenarios", "stores", "limits", "layers")
     compared = json.loads(arguments.spec).get("figures", {})
     tables = Tables(
         **{name: given.get(name, pd.DataFrame()) for name in names},
@@ -199,7 +207,7 @@ def draw_chunk(tables: Tables) -> Figure:
 def draw_stores(tables: Tables) -> Figure:
     """GB/s against value size for SET, warm GET and cold GET, a row per number of connections, a line per scenario.
 
-    Grey lines: the limits at the same connections.
+    Grey lines: the limits at the same connections; the device is none for a warm GET.
     """
     if tables.stores.empty:
         return _empty("No store was profiled (profile.scenarios is empty)")
@@ -208,17 +216,17 @@ def draw_stores(tables: Tables) -> Figure:
         valid=(tables.stores["operation"] != "get_cold") | tables.stores["cold"].astype(bool),
     )
     panels = [
-        ("set", "SET", "loopback_set"),
-        ("get_warm", "GET, warm (no restart)", "loopback_get"),
-        ("get_cold", "GET, cold (restart, page cache dropped)", "loopback_get"),
+        ("set", "SET", ("memcpy", "loopback_set", "device_set")),
+        ("get_warm", "GET, warm (no restart)", ("memcpy", "loopback_get")),
+        ("get_cold", "GET, cold (restart, page cache dropped)", ("memcpy", "loopback_get", "device_get")),
     ]
     counts = sorted(map(int, stores["connections"].unique()))
     figure, grid = plt.subplots(
         len(counts), 3, figsize=(12.5, 1.2 + 3.1 * len(counts)), sharex=True, sharey=True, squeeze=False
     )
     for connections, row in zip(counts, grid, strict=True):
-        for axes, (operation, title, socket) in zip(row, panels, strict=True):
-            _draw_limits(axes, tables.limits, connections, ("memcpy", socket))
+        for axes, (operation, title, limits) in zip(row, panels, strict=True):
+            _draw_limits(axes, tables.limits, connections, limits)
             chosen = (stores["connections"] == connections) & (stores["operation"] == operation)
             _draw_stores_panel(axes, stores[chosen], labels(stores), styles(stores))
             axes.set_title(title if connections == counts[0] else "", fontsize=11)
@@ -337,6 +345,7 @@ DRAWINGS: dict[str, Callable[[Tables], Figure]] = {
     "chunk": draw_chunk,
     "stores": draw_stores,
     "transport_medium": draw_transport_medium,
+    "layers": lambda tables: draw_layers(tables.layers),
 }
 
 

@@ -1,4 +1,4 @@
-"""Stage limits: what no store can exceed on this machine, a plain copy in memory and a raw loopback socket.
+"""Stage limits: what the machine allows a store, a plain copy in memory, a raw loopback socket and the device.
 
     python -m workflow.hyperkv.limits --spec '{...}' --out results/profile/limits/limits.jsonl
 
@@ -6,7 +6,8 @@ One line per repeat x value size x connections x limit: memcpy (a thread per con
 buffer to another), loopback_set and loopback_get (values over TCP to and from another process's memory, with the
 socket options of connector `resp`). Every pass moves point_bytes. One pass is not timed, so that all pages are
 touched; then passes are timed one by one for 0.3 s and the fastest counts, as in STREAM (McCalpin): where the
-scheduler puts sender and receiver makes a factor of two.
+scheduler puts sender and receiver makes a factor of two. device_set and device_get (values as files with O_DIRECT on
+data_dir, where its file system has that) are one timed pass each, since a device that writes for long slows down.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import contextlib
 import itertools
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -31,18 +33,23 @@ from .errors import StoreError, UserError
 from .journal import Journal
 from .loopback import Loopback
 from .payload import aligned_buffer, slots
-from .points import common_fields, throughput, values_per_connection
+from .points import common_fields, point_keys, throughput, values_per_connection
 from .sources import code_digest, sources
-from .stores.counters import process_counters
+from .stores.base import StoreConfig, prepare_directory
+from .stores.counters import process_counters, supports_direct_io
+from .stores.files import FilesStore
 
 LIMITS = ("memcpy", "loopback_set", "loopback_get")
+DEVICE = ("device_set", "device_get")
 _MINIMUM_S = 0.3
 
 
 def main() -> None:
     """Parse the command line and measure."""
     parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.limits", description=__doc__)
-    parser.add_argument("--spec", required=True, help="JSON: value_bytes, connections, point_bytes, repeats")
+    parser.add_argument(
+        "--spec", required=True, help="JSON: value_bytes, connections, point_bytes, repeats, data_dir"
+    )
     parser.add_argument("--out", required=True, type=Path, help="JSONL file of limit records")
     parser.add_argument(
         "--logs",
@@ -53,20 +60,30 @@ def main() -> None:
     arguments = parser.parse_args()
     spec: dict[str, Any] = json.loads(arguments.spec)
     journal = Journal(arguments.out, {"spec": spec, "code": code_digest(sources("limits"))})
+    data_dir = Path(spec["data_dir"])
+    limits = limits_of(data_dir)
     keys: list[str] = []
     started = time.perf_counter()
     repeats = range(1, spec["repeats"] + 1)
     with Loopback(largest_point(spec), arguments.logs / "limits.log") as loopback:
         for repeat, size, connections in itertools.product(repeats, spec["value_bytes"], spec["connections"]):
-            wanted = [f"{repeat}/{size}/{connections}/{limit}" for limit in LIMITS]
+            wanted = [f"{repeat}/{size}/{connections}/{limit}" for limit in limits]
             keys += wanted
             if not all(journal.has(key) for key in wanted):
                 each = values_per_connection(spec["point_bytes"], size, connections)
                 records = measure_limits(loopback, size, connections, each)
+                if len(limits) > len(LIMITS):
+                    records += measure_device(data_dir, size, connections, each)
                 for key, record in zip(wanted, records, strict=True):
                     journal.append(key, {"repeat": repeat} | record)
-    journal.finish(keys, common_fields("limit", spec, Path(".")))
+    journal.finish(keys, common_fields("limit", spec, data_dir))
     print(f"hyperkv limits: {len(keys)} points, {time.perf_counter() - started:.0f} s")
+
+
+def limits_of(data_dir: Path) -> tuple[str, ...]:
+    """The limits that are measured: the device only where its file system has O_DIRECT."""
+    prepare_directory(data_dir)
+    return LIMITS + (DEVICE if supports_direct_io(data_dir) else ())
 
 
 def largest_point(spec: dict[str, Any]) -> int:
@@ -83,8 +100,7 @@ def measure_limits(loopback: Loopback, value_bytes: int, connections: int, each:
     Raises UserError when a byte comes back wrong, StoreError when the other process fails.
     """
     pass_bytes = connections * each * value_bytes
-    source, target = aligned_buffer(pass_bytes), aligned_buffer(pass_bytes)
-    source[:] = np.frombuffer(np.random.default_rng(0).bytes(pass_bytes), dtype=np.uint8)
+    source, target = _random(pass_bytes), aligned_buffer(pass_bytes)
     values, buffers = slots(source, value_bytes), slots(target, value_bytes)
     identity = {"value_bytes": value_bytes, "connections": connections}
     records = []
@@ -111,6 +127,50 @@ def measure_limits(loopback: Loopback, value_bytes: int, connections: int, each:
     return records
 
 
+def measure_device(data_dir: Path, value_bytes: int, connections: int, each: int) -> list[dict[str, Any]]:
+    """A record of writing and one of reading `connections` x `each` values as files with O_DIRECT, which are removed.
+
+    Raises UserError when a byte comes back wrong, StoreError when the file system refuses.
+    """
+    pass_bytes = connections * each * value_bytes
+    source, target = _random(pass_bytes), aligned_buffer(pass_bytes)
+    target.fill(0)
+    values, buffers = slots(source, value_bytes), slots(target, value_bytes)
+    keys = point_keys("limit", 1, len(values))
+    folder = data_dir / "limits-device"
+    settings = {"direct_io": "yes"}
+    store = FilesStore(StoreConfig(folder, value_bytes=value_bytes, log=folder / "log", settings=settings))
+
+    def put(worker: int) -> None:
+        for index in range(worker, len(values), connections):
+            store.put(keys[index], values[index])
+
+    def get(worker: int) -> None:
+        for index in range(worker, len(values), connections):
+            store.get_into(keys[index], buffers[index])
+
+    records = []
+    try:
+        with store, ThreadPoolExecutor(connections) as workers:
+            for limit, move in zip(DEVICE, (put, get), strict=True):
+                _on_each(workers, lambda _: None, connections)
+                record = _passes(workers, move, connections, pass_bytes, [os.getpid()], 0.0)
+                records.append(
+                    {"limit": limit, "value_bytes": value_bytes, "connections": connections} | record
+                )
+        if not np.array_equal(source, target):
+            raise UserError("device_get: bytes arrived wrong; this machine cannot be measured")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return records
+
+
+def _random(size: int) -> np.ndarray:
+    buffer = aligned_buffer(size)
+    buffer[:] = np.frombuffer(np.random.default_rng(0).bytes(size), dtype=np.uint8)
+    return buffer
+
+
 def _copy(values: Sequence[np.ndarray], buffers: Sequence[np.ndarray]) -> None:
     for value, buffer in zip(values, buffers, strict=True):
         np.copyto(buffer, value)
@@ -121,9 +181,20 @@ def _timed(
 ) -> dict[str, Any]:
     """move(worker) on every worker, once untimed and then again for a while: the fastest pass, the mean pass's CPU."""
     _on_each(workers, move, connections)
+    return _passes(workers, move, connections, pass_bytes, processes, _MINIMUM_S)
+
+
+def _passes(
+    workers: Executor,
+    move: Callable[[int], None],
+    connections: int,
+    pass_bytes: int,
+    processes: list[int],
+    at_least_s: float,
+) -> dict[str, Any]:
     before = [process_counters(pid).cpu_s for pid in processes]
     passes_s: list[float] = []
-    while sum(passes_s) < _MINIMUM_S:
+    while not passes_s or sum(passes_s) < at_least_s:
         started = time.perf_counter()
         _on_each(workers, move, connections)
         passes_s.append(time.perf_counter() - started)

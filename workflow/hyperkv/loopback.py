@@ -2,6 +2,8 @@
 
     python -m workflow.hyperkv.loopback --port 7000 --memory-bytes 33554432
 
+With --unix PATH it is a unix socket instead.
+
 A request is 17 bytes: b"G" or b"S", offset and length, little-endian. G answers with the memory's bytes; S takes
 the bytes that follow into the memory and answers with one byte.
 """
@@ -10,9 +12,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import shutil
 import socket
 import struct
 import sys
+import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,13 +36,22 @@ _READY_TIMEOUT_S = 30.0
 
 
 class Loopback:
-    """Owner of one process with `memory_bytes` of memory behind a socket. A context manager."""
+    """Owner of one process with `memory_bytes` of memory behind a socket. A context manager.
 
-    def __init__(self, memory_bytes: int, log: Path, timeout_s: float = 30.0):
+    unix: a unix socket, in a folder of its own, instead of TCP.
+    """
+
+    def __init__(self, memory_bytes: int, log: Path, timeout_s: float = 30.0, unix: bool = False):
         self._timeout_s = timeout_s
-        self._endpoint = Endpoint(LOOPBACK, free_port())
+        self._folder = tempfile.mkdtemp(prefix="hyperkv-") if unix else None
+        if self._folder is None:
+            self._endpoint = Endpoint(LOOPBACK, free_port())
+            place = ["--port", str(self._endpoint.port)]
+        else:
+            self._endpoint = Endpoint(LOOPBACK, 0, path=f"{self._folder}/socket")
+            place = ["--unix", self._endpoint.path]
         program = [sys.executable, "-m", __spec__.name]
-        arguments = ["--port", str(self._endpoint.port), "--memory-bytes", str(memory_bytes)]
+        arguments = [*place, "--memory-bytes", str(memory_bytes)]
         self._process = OwnedProcess([*program, *arguments], log=log, label="the raw socket's process")
 
     def __enter__(self) -> Loopback:
@@ -46,12 +59,17 @@ class Loopback:
             self._process.start()
             self._process.wait_ready(self._listens, _READY_TIMEOUT_S)
         except BaseException:
-            self._process.stop()
+            self._end()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def _end(self) -> None:
         self._process.stop()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _listens(self) -> bool:
         try:
@@ -103,18 +121,23 @@ class RawConnection(RespConnection):
 def main() -> None:
     """Parse the command line and serve until the process is ended."""
     parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.loopback", description=__doc__)
-    parser.add_argument("--port", required=True, type=int, help="TCP port on loopback")
+    place = parser.add_mutually_exclusive_group(required=True)
+    place.add_argument("--port", type=int, help="TCP port on loopback")
+    place.add_argument("--unix", help="path of a unix socket")
     parser.add_argument("--memory-bytes", required=True, type=int, help="bytes of memory")
     arguments = parser.parse_args()
     memory = memoryview(aligned_buffer(arguments.memory_bytes))
-    with socket.create_server((LOOPBACK, arguments.port)) as listener:
+    family = socket.AF_INET if arguments.unix is None else socket.AF_UNIX
+    address = arguments.unix or (LOOPBACK, arguments.port)
+    with socket.create_server(address, family=family) as listener:
         while True:
             connection, _ = listener.accept()
             threading.Thread(target=_serve, args=(connection, memory), daemon=True).start()
 
 
 def _serve(connection: socket.socket, memory: memoryview) -> None:
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if connection.family == socket.AF_INET:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     request = memoryview(bytearray(REQUEST.size))
     with connection, contextlib.suppress(ConnectionError):
         while _filled(connection, request):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,13 @@ SCHEMA_VERSION = 2
 def values_per_connection(point_bytes: int, value_bytes: int, connections: int) -> int:
     """How many values each connection moves: as many as point_bytes holds, the same for all, at least one."""
     return max(1, point_bytes // (value_bytes * connections))
+
+
+def point_keys(purpose: str, repeat: int, count: int) -> list[bytes]:
+    """`count` keys of 16 bytes that no other purpose and no other repeat has."""
+    return [
+        hashlib.blake2b(f"{purpose}/{repeat}/{i}".encode(), digest_size=16).digest() for i in range(count)
+    ]
 
 
 def throughput(moved_bytes: int, elapsed_s: float) -> dict[str, float | int]:

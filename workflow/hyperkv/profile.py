@@ -12,7 +12,6 @@ other values, untimed.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import itertools
 import json
 import shutil
@@ -30,7 +29,7 @@ from .connectors.registry import make_connector
 from .errors import StoreError, UserError
 from .journal import Journal
 from .payload import Payload, aligned_buffer, slots
-from .points import common_fields, throughput, values_per_connection
+from .points import common_fields, point_keys, throughput, values_per_connection
 from .sources import code_digest, profile_sources
 from .stores.base import Counters, LocalStore, Store, StoreConfig
 from .stores.registry import make_store
@@ -85,7 +84,7 @@ def measure_size(
         ignored_settings=tuple(scenario["ignored_settings"]),
     )
     payload = Payload(value_bytes, seed=repeat)
-    keys = _keys("point", repeat, count)
+    keys = point_keys("point", repeat, count)
     buffers = slots(aligned_buffer(count * value_bytes), value_bytes)
     identity = {
         "scenario": scenario["name"],
@@ -122,17 +121,11 @@ def measure_size(
     return records
 
 
-def _keys(purpose: str, repeat: int, count: int) -> list[bytes]:
-    return [
-        hashlib.blake2b(f"{purpose}/{repeat}/{i}".encode(), digest_size=16).digest() for i in range(count)
-    ]
-
-
 def _warm_up(store: Store, connector: Connector, payload: Payload, repeat: int, size: int) -> int:
     """Set at least `size` bytes of other values on a server; how many bytes that were, 0 in process."""
     if isinstance(store, LocalStore):
         return 0
-    keys = _keys("warm-up", repeat, -(-size // payload.value_bytes))
+    keys = point_keys("warm-up", repeat, -(-size // payload.value_bytes))
     _put(store, connector, keys, [payload.value(key) for key in keys])
     return len(keys) * payload.value_bytes
 

@@ -48,6 +48,16 @@ def profile_sources(scenario: Mapping[str, Any]) -> list[str]:
     return sources("profile", *_store_modules(scenario))
 
 
+def layers_sources(scenario: Mapping[str, Any]) -> list[str]:
+    """Paths of everything that measuring the layers of one scenario runs."""
+    modules = {"layers", *_store_modules(scenario)}
+    if scenario["connector"] != "inprocess":
+        modules |= {"stores.null_server", "stores.valkey", "connectors.resp"}
+    if scenario["tier"] == "ssd":
+        modules |= {"stores.files", "connectors.inprocess"}
+    return sources(*sorted(modules))
+
+
 def _store_modules(scenario: Mapping[str, Any]) -> list[str]:
     server = ["stores.rocksdb_server"] if scenario["store"] == "rocksdb" else []
     return [f"stores.{scenario['store']}", f"connectors.{scenario['connector']}", *server]

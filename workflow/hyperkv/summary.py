@@ -45,13 +45,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.summary", description=__doc__)
     parser.add_argument("--tables", required=True, type=Path, help="folder of the tables")
     parser.add_argument("--notes", default="[]", help="JSON list: lines for the end")
+    parser.add_argument("--layers", type=Path, help="text of the layers, for after the tables")
     parser.add_argument("--out", required=True, type=Path, help="text file")
     arguments = parser.parse_args()
     scenarios = pd.read_csv(arguments.tables / "scenarios.csv", keep_default_na=False, na_values=[""])
     time = pd.read_csv(arguments.tables / "sweep_time.csv")
     stores = pd.read_csv(arguments.tables / "stores.csv")
     notes = [f"{note}\n" for note in json.loads(arguments.notes)]
-    texts = [summary_text(scenarios, time), stores_text(stores), store_notes_text(scenarios, stores), *notes]
+    layers = arguments.layers.read_text() if arguments.layers else ""
+    own = store_notes_text(scenarios, stores)
+    texts = [summary_text(scenarios, time), stores_text(stores), layers, own, *notes]
     arguments.out.write_text("".join(texts))
 
 

@@ -7,12 +7,13 @@ try:
     KVROCKS = resolve(CONFIG["kvrocks"])
     SCENARIOS = runnable_scenarios(CONFIG, selected(CONFIG, CONFIG["experiment"]["scenarios"]), KVROCKS)
     PROFILED = runnable(CONFIG, CONFIG["profile"]["scenarios"], KVROCKS)
+    LAYERED = runnable(CONFIG, CONFIG["layers"]["scenarios"], KVROCKS)
 except UserError as error:
     raise WorkflowError(str(error))
 
 KVROCKS_FILES = ["results/build/kvrocks/kvrocks.json", ancient("results/build/kvrocks/kvrocks")]
 REPEATS = list(range(1, CONFIG["experiment"]["repeats"] + 1))
-FIGURES = ["tier_tradeoff", "chunk", "stores", "transport_medium"]
+FIGURES = ["tier_tradeoff", "chunk", "stores", "transport_medium", "layers"]
 
 
 wildcard_constraints:
@@ -75,7 +76,7 @@ def tables_spec(wildcards):
 
 
 def summary_notes(wildcards):
-    named = [*CONFIG["experiment"]["scenarios"], *CONFIG["profile"]["scenarios"]]
+    named = [name for key in ("experiment", "profile", "layers") for name in CONFIG[key]["scenarios"]]
     return json.dumps(kvrocks_notes(CONFIG, list(dict.fromkeys(named)), KVROCKS))
 
 
@@ -85,20 +86,30 @@ def planned_cells(workflow):
     return sum(len(loads_of(CONFIG, job.wildcards.scenario)) for job in jobs)
 
 
-# Stores alone: the profile's limits, tables and figure.
+# Stores alone: the layers, and the profile's limits, tables and figure.
+
+
+def layered_spec(wildcards):
+    return layers_spec(CONFIG, wildcards.family)
+
+
+def layered_code(wildcards):
+    return layers_sources(json.loads(layered_spec(wildcards))["scenario"])
 
 
 def limits_spec(wildcards):
     spec = {key: CONFIG["profile"][key] for key in ("value_bytes", "connections", "point_bytes", "repeats")}
-    return json.dumps(spec, sort_keys=True)
+    return json.dumps(spec | {"data_dir": CONFIG["data_dir"]}, sort_keys=True)
 
 
 def figure_tables(wildcards):
-    """The tables that a figure is drawn from: stores alone need no sweep, the others no profile."""
+    """The tables that a figure is drawn from: stores alone and layers need no sweep, the others no profile."""
     if wildcards.figure == "stores":
         return [rules.write_stores.output.stores, rules.write_stores.output.limits]
+    if wildcards.figure == "layers":
+        return [rules.write_layers.output.table]
     return [rules.write_tables.output.scenarios]
 
 
 def figure_spec(wildcards):
-    return "{}" if wildcards.figure == "stores" else tables_spec(wildcards)
+    return "{}" if wildcards.figure in ("stores", "layers") else tables_spec(wildcards)

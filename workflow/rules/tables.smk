@@ -50,6 +50,7 @@ rule write_summary:
         scenarios=rules.write_tables.output.scenarios,
         time=rules.write_tables.output.time,
         stores=rules.write_stores.output.stores,
+        layers=rules.write_layers.output.text,
     output:
         report("<tables>/summary.txt", caption="../report/summary.rst", category="Tables"),
     log:
@@ -61,11 +62,12 @@ rule write_summary:
         notes=summary_notes,
     shell:
         "python -m workflow.hyperkv.summary --tables {params.tables:q} --notes {params.notes:q}"
-        " --out {output:q} 2> {log:q}"
+        " --layers {input.layers:q} --out {output:q} 2> {log:q}"
 
 
 rule tables:
     input:
         rules.write_tables.output,
         rules.write_stores.output,
+        rules.write_layers.output,
         rules.write_summary.output,

@@ -75,10 +75,10 @@ class RespConnection:
     """
 
     def __init__(self, endpoint: Endpoint, timeout_s: float):
-        self._peer = f"{endpoint.host}:{endpoint.port}"
+        self._peer = endpoint.path or f"{endpoint.host}:{endpoint.port}"
         self._timeout_s = timeout_s
         try:
-            self._socket = socket.create_connection((endpoint.host, endpoint.port), timeout=timeout_s)
+            self._socket = _connected(endpoint, timeout_s)
         except OSError as error:
             raise StoreError(f"cannot connect to {self._peer}: {error}") from error
         # Kernel time-outs keep the socket blocking, so that one recv call fills a whole value.
@@ -91,7 +91,8 @@ class RespConnection:
             (socket.SO_SNDBUF, _SOCKET_BUFFER_BYTES),
         ):
             self._socket.setsockopt(socket.SOL_SOCKET, option, value)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if endpoint.path is None:
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if endpoint.password is not None:
             self._send_all([_command(b"AUTH", endpoint.password.encode())])
             self._read_ok("AUTH")
@@ -203,6 +204,19 @@ class RespConnection:
         with contextlib.suppress(OSError):
             self._socket.close()
         return StoreError(message)
+
+
+def _connected(endpoint: Endpoint, timeout_s: float) -> socket.socket:
+    if endpoint.path is None:
+        return socket.create_connection((endpoint.host, endpoint.port), timeout=timeout_s)
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.settimeout(timeout_s)
+        connection.connect(endpoint.path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _command(name: bytes, key: bytes) -> bytes:

@@ -76,11 +76,12 @@ def _flat(counters: Counters) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a RESP server listens, and the password it asks for, if any."""
+    """Where a RESP server listens, and the password it asks for, if any. path: a unix socket, instead of TCP."""
 
     host: str
     port: int
     password: str | None = None
+    path: str | None = None
 
 
 class Store(ABC):

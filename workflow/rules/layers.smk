@@ -1,0 +1,37 @@
+rule profile_layers:
+    input:
+        code=layered_code,
+        files=store_files,
+    output:
+        "<profile>/layers/{family}.jsonl",
+    log:
+        "<logs>/profile/layers/{family}.log",
+    conda:
+        "../../envs/harness.yaml"
+    threads: whole_machine
+    params:
+        spec=layered_spec,
+    shell:
+        "python -m workflow.hyperkv.layers --spec {params.spec:q} --out {output:q} 2> {log:q}"
+
+
+rule write_layers:
+    input:
+        code=sources("layers_table"),
+        rungs=collect("<profile>/layers/{family}.jsonl", family=LAYERED),
+    output:
+        table="<tables>/layers.csv",
+        text="<tables>/layers.txt",
+    log:
+        "<logs>/layers_table.log",
+    conda:
+        "../../envs/harness.yaml"
+    shell:
+        "python -m workflow.hyperkv.layers_table --rungs {input.rungs:q} --table {output.table:q}"
+        " --text {output.text:q} 2> {log:q}"
+
+
+rule layers:
+    input:
+        rules.write_layers.output,
+        collect("<figures>/layers.{suffix}", suffix=["svg", "png"]),
