@@ -33,7 +33,7 @@ from .errors import StoreError, UserError
 from .journal import Journal
 from .loopback import Loopback
 from .payload import aligned_buffer, slots
-from .points import common_fields, point_keys, throughput, values_per_connection
+from .points import common_fields, on_each, point_keys, throughput, values_per_connection
 from .sources import code_digest, sources
 from .stores.base import StoreConfig, prepare_directory
 from .stores.counters import process_counters, supports_direct_io
@@ -153,7 +153,7 @@ def measure_device(data_dir: Path, value_bytes: int, connections: int, each: int
     try:
         with store, ThreadPoolExecutor(connections) as workers:
             for limit, move in zip(DEVICE, (put, get), strict=True):
-                _on_each(workers, lambda _: None, connections)
+                on_each(workers, lambda _: None, connections)
                 record = _passes(workers, move, connections, pass_bytes, [os.getpid()], 0.0)
                 records.append(
                     {"limit": limit, "value_bytes": value_bytes, "connections": connections} | record
@@ -180,7 +180,7 @@ def _timed(
     workers: Executor, move: Callable[[int], None], connections: int, pass_bytes: int, processes: list[int]
 ) -> dict[str, Any]:
     """move(worker) on every worker, once untimed and then again for a while: the fastest pass, the mean pass's CPU."""
-    _on_each(workers, move, connections)
+    on_each(workers, move, connections)
     return _passes(workers, move, connections, pass_bytes, processes, _MINIMUM_S)
 
 
@@ -196,7 +196,7 @@ def _passes(
     passes_s: list[float] = []
     while not passes_s or sum(passes_s) < at_least_s:
         started = time.perf_counter()
-        _on_each(workers, move, connections)
+        on_each(workers, move, connections)
         passes_s.append(time.perf_counter() - started)
     after = [process_counters(pid).cpu_s for pid in processes]
     known = None not in (*before, *after)
@@ -206,14 +206,6 @@ def _passes(
         "cpu_s": (sum(after) - sum(before)) / len(passes_s) if known else None,
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def _on_each(workers: Executor, move: Callable[[int], None], connections: int) -> None:
-    """Waits for all of them before raising the first error, so that no buffer is still being written."""
-    futures = [workers.submit(move, worker) for worker in range(connections)]
-    errors = [error for future in futures if (error := future.exception()) is not None]
-    if errors:
-        raise errors[0]
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
@@ -39,3 +40,11 @@ def common_fields(kind: str, spec: Mapping[str, Any], data_dir: Path) -> dict[st
         "spec_digest": canonical_digest(spec),
         "environment": environment(data_dir),
     }
+
+
+def on_each(workers: Executor, move: Callable[[int], None], connections: int) -> None:
+    """move(worker) for every worker at once. Waits for all of them before raising the first error, so that no buffer is still being written."""
+    futures = [workers.submit(move, worker) for worker in range(connections)]
+    errors = [error for future in futures if (error := future.exception()) is not None]
+    if errors:
+        raise errors[0]

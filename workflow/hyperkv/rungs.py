@@ -35,7 +35,7 @@ from .loopback import Loopback, RawConnection
 from .memory_dir import require_memory
 from .meters import Usage, own_usage, thread_cpu_s, threads_since, usage
 from .payload import Payload, aligned_buffer, slots
-from .points import point_keys
+from .points import on_each, point_keys
 from .sampling import Sampler
 from .stores.base import LocalStore, Store, StoreConfig
 from .stores.null import NullStore
@@ -282,10 +282,10 @@ def _raw(values: Values, rung: str, loopback: Loopback) -> Records:
 
         with ThreadPoolExecutor(values.connections) as workers:
             for operation, move in zip(OPERATIONS, (write, read), strict=True):
-                _on_each(workers, move, values.connections)
+                on_each(workers, move, values.connections)
                 record = _timed(
                     values,
-                    partial(_on_each, workers, move, values.connections),
+                    partial(on_each, workers, move, values.connections),
                     loopback.pid,
                     _REPEATED_S,
                 )
@@ -294,14 +294,6 @@ def _raw(values: Values, rung: str, loopback: Loopback) -> Records:
     finally:
         for connection in connections:
             connection.close()
-
-
-def _on_each(workers: ThreadPoolExecutor, move: Callable[[int], None], connections: int) -> None:
-    """Waits for all of them before raising the first error, so that no buffer is still being written."""
-    futures = [workers.submit(move, worker) for worker in range(connections)]
-    errors = [error for future in futures if (error := future.exception()) is not None]
-    if errors:
-        raise errors[0]
 
 
 def _null(bench: Bench) -> Records:
