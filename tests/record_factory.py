@@ -6,7 +6,8 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from workflow.hyperkv.cells import CellSpec, measure_cell
+from workflow.hyperkv.cells import CellSpec
+from workflow.hyperkv.replay_cells import measure_cell
 from workflow.hyperkv.substitution import layers_of
 
 STORES = {
@@ -27,6 +28,8 @@ _SCENARIO = {
     "page_cache": "evict",
     "port": 0,
     "timeout_s": 30,
+    "data_dir": None,
+    "kv_dtype": None,
 }
 
 
@@ -56,6 +59,7 @@ def spec(folder: Path, scenario: str) -> dict[str, Any]:
             "staging_full": "wait",
         },
         "evidence": {"device_share_min": 0.8},
+        "slo": {"ttft_ms": None, "itl_ms": None},
         "scenario": {"name": scenario, **_SCENARIO, **STORES[scenario]},
         "loads": [1, 2],
         "seed": 1,

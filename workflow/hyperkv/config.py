@@ -14,16 +14,21 @@ import yaml
 from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
+from .engines import lmcache
+from .engines.vllm_command import settings_of
 from .errors import UserError
 from .geometry import load_geometry
+from .memory_dir import file_system_of
 from .workloads import longest_context, repeat_seed
 from .workloads.factory import make_workload, parameters_of
 
 FETCHED_TRACE = "results/traces/mooncake_conversation.jsonl"
 SCHEMA_PATH = Path("workflow/schemas/config.schema.yaml")
 PRESETS = Path("config/kvrocks")
+ENVIRONMENTS = {"vllm": "engine", "loadgen": "loadgen"}
 _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _STORES_OF_TIER = {"dram": ("dram", "valkey"), "ssd": ("files", "rocksdb", "kvrocks")}
+_ONLY_VLLM = ("mp", "offloading")
 _CONNECTORS_OF_STORE = {
     "dram": ("inprocess",),
     "files": ("inprocess",),
@@ -59,9 +64,11 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
     measured = selected(full, full["experiment"]["scenarios"])
     for name in measured:
         _check_chunk(full["scenarios"][name], full)
-    alone = [*full["profile"]["scenarios"], *full["layers"]["scenarios"]]
-    for name in dict.fromkeys([*measured, *selected(full, alone)]):
         _check_store(full["scenarios"][name])
+    _check_engine(full, measured)
+    for name in selected(full, [*full["profile"]["scenarios"], *full["layers"]["scenarios"]]):
+        _check_store(full["scenarios"][name])
+        _check_connector(full["scenarios"][name])
     _check_figures(full, [full["scenarios"][name] for name in measured])
     _check_files(full)
     _check_kvrocks(full["kvrocks"])
@@ -113,20 +120,40 @@ def loads_of(config: Mapping[str, Any], scenario: str) -> list[int]:
 
 def sweep_spec(config: Mapping[str, Any], scenario: str) -> str:
     """JSON of everything that measuring one scenario depends on, and nothing else."""
-    own = {
-        key: value for key, value in config["scenarios"][scenario].items() if key not in ("loads", "family")
-    }
-    spec = {
-        key: config[key]
-        for key in ("engine", "model", "kv_dtype", "gpu", "data_dir", "workload", "replay", "evidence")
-    }
-    spec |= {
-        "scenario": {"name": scenario, **own},
-        "loads": loads_of(config, scenario),
-        "seed": config["experiment"]["seed"],
-        "active_conversations": config["experiment"]["active_conversations"],
-    }
-    return json.dumps(spec, sort_keys=True)
+    experiment = config["experiment"]
+    left_out = {"loads", "family", *(() if config["engine"] == "vllm" else ("vllm", "lmcache"))}
+    own = {key: value for key, value in config["scenarios"][scenario].items() if key not in left_out}
+    spec = {key: config[key] for key in ("engine", "model", "kv_dtype", "data_dir", "workload", "evidence")}
+    spec |= {"scenario": {"name": scenario, **own}, "loads": loads_of(config, scenario)}
+    spec |= {key: experiment[key] for key in ("seed", "slo")}
+    if config["engine"] == "replay":
+        spec |= {"gpu": config["gpu"], "replay": config["replay"]}
+        spec["active_conversations"] = experiment["active_conversations"]
+        return json.dumps(spec, sort_keys=True)
+    for section in ("vllm", "loadgen"):
+        spec[section] = {
+            key: value
+            for key, value in config[section].items()
+            if key not in ("python", "requirements", "index")
+        }
+    spec |= {"latency": config["latency"], "loop": experiment["loop"]}
+    spec |= {"engine_python": python_of(config, "vllm"), "loadgen_python": python_of(config, "loadgen")}
+    return json.dumps(spec | {"made_model_dir": made_model_dir(config)}, sort_keys=True)
+
+
+def python_of(config: Mapping[str, Any], section: str) -> str:
+    """The interpreter of the engine's (`vllm`) or the load generator's (`loadgen`) environment: the config's, or ours."""
+    return config[section]["python"] or f"results/build/{ENVIRONMENTS[section]}/venv/bin/python"
+
+
+def requirements_of(config: Mapping[str, Any], section: str) -> str:
+    """The file of pinned packages of that environment."""
+    return config[section]["requirements"] or f"envs/engine-{config['vllm']['device']}.txt"
+
+
+def made_model_dir(config: Mapping[str, Any]) -> str:
+    """The folder of the model that is made from `model`, beside those with other weights."""
+    return f"results/build/models/{Path(config['model']).stem}-{config['vllm']['weights']}"
 
 
 def profile_spec(config: Mapping[str, Any], family: str) -> str:
@@ -304,7 +331,7 @@ def _check_figures(config: Mapping[str, Any], measured: list[Mapping[str, Any]])
 def _check_chunk(scenario: Mapping[str, Any], config: Mapping[str, Any]) -> None:
     where = f"config: scenarios.{scenario['family']}"
     block = config["replay"]["block_tokens"]
-    if scenario["chunk_tokens"] % block:
+    if config["engine"] == "replay" and scenario["chunk_tokens"] % block:
         raise UserError(
             f"{where}.chunk_tokens: {scenario['chunk_tokens']} is not a multiple of replay.block_tokens ({block})"
         )
@@ -323,16 +350,80 @@ def _check_store(scenario: Mapping[str, Any]) -> None:
     for key in ("store", "connector"):
         if key not in scenario:
             raise UserError(f"{where}.{key} is missing; tier {tier} needs it")
-    store, connector = scenario["store"], scenario["connector"]
-    if store not in _STORES_OF_TIER[tier]:
-        raise UserError(
-            f"{where}.store: {store} is not of tier {tier}; choose {' or '.join(_STORES_OF_TIER[tier])}"
-        )
-    if connector not in _CONNECTORS_OF_STORE[store]:
-        choices = " or ".join(_CONNECTORS_OF_STORE[store])
-        raise UserError(f"{where}.connector: {connector} cannot reach store {store}; choose {choices}")
+    store = scenario["store"]
+    in_memory = tier == "dram" and scenario["data_dir"] is not None
+    if in_memory:
+        folder = Path(scenario["data_dir"])
+        existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+        if (kind := file_system_of(existing)) != "tmpfs":
+            raise UserError(
+                f"{where}.data_dir: {folder} is on {kind}; with tier dram it must be on a tmpfs such as /dev/shm"
+            )
+    allowed = (*_STORES_OF_TIER[tier], *(_STORES_OF_TIER["ssd"] if in_memory else ()))
+    if store not in allowed:
+        raise UserError(f"{where}.store: {store} is not of tier {tier}; choose {' or '.join(allowed)}")
     if store == "dram" and scenario["dram_pool_bytes"] is None:
         raise UserError(f"{where}.dram_pool_bytes is missing; store dram needs its size")
+
+
+def _check_connector(scenario: Mapping[str, Any]) -> None:
+    """That one of our connectors can reach the store: for the replay engine and for a store alone."""
+    if scenario["tier"] == "none":
+        return
+    store, connector = scenario["store"], scenario["connector"]
+    if connector not in _CONNECTORS_OF_STORE[store]:
+        choices = " or ".join(_CONNECTORS_OF_STORE[store])
+        only = ", which engine vllm alone has," if connector in _ONLY_VLLM else ""
+        raise UserError(
+            f"config: scenarios.{scenario['family']}.connector: {connector}{only} cannot reach store {store}; choose {choices}"
+        )
+
+
+def _check_engine(config: Mapping[str, Any], measured: list[str]) -> None:
+    """What one engine needs and the other does not know."""
+    experiment, scenarios = config["experiment"], [config["scenarios"][name] for name in measured]
+    if config["engine"] == "replay":
+        for scenario in scenarios:
+            _check_connector(scenario)
+        if experiment["loop"] != "closed":
+            raise UserError(
+                "config: experiment.loop: engine replay has closed loops only; choose closed or engine vllm"
+            )
+        return
+    if experiment["active_conversations"] is not None:
+        raise UserError(
+            "config: experiment.active_conversations: AIPerf's clients hold one conversation each; leave it null with "
+            "engine vllm, and bound vLLM's own cache with vllm.hbm_kv_bytes or vllm.prefix_caching"
+        )
+    for name in measured:
+        scenario = {"name": name, **config["scenarios"][name]}
+        _check_overrides(scenario)
+        settings = settings_of({"vllm": config["vllm"], "scenario": scenario})
+        geometry = load_geometry(Path(config["model"]), scenario["kv_dtype"] or config["kv_dtype"])
+        try:
+            lmcache.check(
+                scenario,
+                settings["device"],
+                settings["block_tokens"],
+                geometry.chunk_bytes(scenario["chunk_tokens"]),
+                settings["staging_bytes"],
+            )
+        except UserError as error:
+            raise UserError(f"config: {error}") from None
+    folder = config["vllm"]["model_dir"]
+    if folder is not None and not (Path(folder) / "tokenizer.json").exists():
+        raise UserError(f"config: vllm.model_dir: {folder} has no tokenizer.json; download the whole model")
+
+
+def _check_overrides(scenario: Mapping[str, Any]) -> None:
+    """A scenario's own `vllm` keys by the rules of the section of that name."""
+    rules = schema()["properties"]["vllm"]["properties"]
+    keys = {
+        key: rule for key, rule in rules.items() if key not in ("python", "requirements", "index", "device")
+    }
+    shape = {"type": "object", "additionalProperties": False, "properties": keys, "$defs": schema()["$defs"]}
+    if (error := next(Draft202012Validator(shape).iter_errors(scenario["vllm"]), None)) is not None:
+        raise UserError(_explain(error, f"config: scenarios.{scenario['family']}.vllm"))
 
 
 def longest_context_tokens(workload: Mapping[str, Any]) -> int | None:
@@ -386,6 +477,8 @@ def _check_workload(config: Mapping[str, Any]) -> None:
             f"config: workload: a context of {longest} tokens exceeds {geometry.name}'s {geometry.max_context_tokens}; "
             f"set workload.max_context_tokens or take shorter texts"
         )
+    if config["engine"] == "vllm":
+        return
     block = config["replay"]["block_tokens"]
     needed = -(-longest // block) * block * geometry.kv_bytes_per_token
     if needed > config["replay"]["hbm_kv_bytes"]:

@@ -35,8 +35,11 @@ def scenario_sources(spec: Mapping[str, Any]) -> list[str]:
     spec: the scenario's slice of the config, as given to the sweep.
     """
     scenario = spec["scenario"]
-    modules = ["sweep", f"engines.{spec['engine']}", f"workloads.{spec['workload']['kind']}"]
-    if scenario["tier"] != "none":
+    modules = ["sweep", f"{spec['engine']}_cells", f"workloads.{spec['workload']['kind']}"]
+    if spec["engine"] == "vllm":
+        server = scenario["tier"] != "none" and scenario["store"] not in ("dram", "files")
+        modules += [name for name in _store_modules(scenario) if name.startswith("stores.")] if server else []
+    elif scenario["tier"] != "none":
         modules += _store_modules(scenario)
         if scenario["dram_pool_bytes"]:
             modules += ["stores.dram", "connectors.inprocess"]

@@ -1,10 +1,11 @@
-"""Stage sweep: one job measures one scenario x repeat, all its loads, each on a fresh store.
+"""Stage sweep: one job measures one scenario x repeat, all its loads.
 
     python -m workflow.hyperkv.sweep --spec '{...}' --repeat 1 --out results/sweep/<scenario>/1.jsonl
 
 Every finished cell is kept at once in `<out>.partial`; a run that was stopped takes up what is there, as long
 as the spec and the code are the same, and `<out>` appears when all cells are there. The file's lines are cell
-records (see columns.yaml); the per-request samples are columns of lists inside each.
+records (see columns.yaml); the per-request samples are columns of lists inside each. Engine `vllm` may put
+records of single requests before them.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ import json
 import os
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from .cells import CellSpec, measure_cell
 from .cli import run_stage
 from .journal import Journal
 from .progress import Progress
@@ -40,14 +41,16 @@ def main() -> None:
     progress = Progress(
         arguments.out.parents[1] / ".progress.json", spec["scenario"]["name"], arguments.repeat
     )
-    for load in spec["loads"]:
-        if journal.has(load):
-            continue
-        progress.begin(load)
-        record = measure_cell(CellSpec(spec, load, arguments.repeat, arguments.logs))
-        journal.append(load, record | {"measured_in_job": started})
-        progress.end(record)
-    journal.finish(spec["loads"], {"job_started_at": started, "job_s": time.time() - started})
+    engine = import_module(f"{__package__}.{spec['engine']}_cells")
+    points = engine.points(spec)
+    if missing := [point for point in points if not journal.has(point)]:
+        with engine.Measurement(spec, arguments.repeat, arguments.logs) as measurement:
+            for point in missing:
+                progress.begin(point)
+                record = measurement.measure(point)
+                journal.append(point, record | {"measured_in_job": started})
+                progress.end(record)
+    journal.finish(points, {"job_started_at": started, "job_s": time.time() - started})
 
 
 def _process_age_s() -> float:

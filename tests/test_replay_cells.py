@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from workflow.hyperkv.cells import measure_cell
 from workflow.hyperkv.errors import UserError
+from workflow.hyperkv.replay_cells import measure_cell
 
 from .record_factory import STORES, cell
 

@@ -1,0 +1,247 @@
+"""How vLLM reaches KV outside its own cache: LMCache's configuration, or that of vLLM's own offloading. Pure functions.
+
+Keys and command lines are those of LMCache 0.5 and vLLM 0.25 and later (docs.lmcache.ai, docs.vllm.ai).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from ..stores.base import Endpoint
+
+_GIB = 1 << 30
+LEAST_CHUNKS = 4
+_CONNECTORS = {
+    ("inprocess", "dram"),
+    ("inprocess", "files"),
+    ("mp", "dram"),
+    ("mp", "files"),
+    ("offloading", "dram"),
+    ("offloading", "files"),
+    *(
+        (connector, store)
+        for connector in ("redis", "resp", "mp")
+        for store in ("valkey", "rocksdb", "kvrocks")
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Offload:
+    """What one scenario adds to vLLM's command line.
+
+    transfer: vLLM's --kv-transfer-config, None to compute everything again. config: the file that
+    LMCACHE_CONFIG_FILE names, None when there is none. server: arguments of `lmcache server`, None without one.
+    """
+
+    transfer: dict[str, Any] | None = None
+    config: dict[str, Any] | None = None
+    server: list[str] | None = None
+
+
+def check(
+    scenario: Mapping[str, Any], device: str, block_tokens: int, chunk_bytes: int, staging_bytes: int
+) -> None:
+    """Refuse what vLLM and LMCache would not run or would silently run without a cache.
+
+    device: cuda or cpu. chunk_bytes: KV of one chunk. staging_bytes: LMCache's buffer when there is no pool.
+    Raises UserError naming the scenario, the key and the mend.
+    """
+    if scenario["tier"] == "none":
+        return
+    where = f"scenario {scenario['name']}"
+    store, connector, chunk = scenario["store"], scenario["connector"], scenario["chunk_tokens"]
+    if (connector, store) not in _CONNECTORS:
+        choices = " or ".join(sorted(name for name, other in _CONNECTORS if other == store))
+        raise UserError(
+            f"{where}: with engine vllm, connector {connector} cannot reach store {store}; choose {choices}"
+        )
+    if device == "cpu" and connector in ("inprocess", "redis", "resp"):
+        raise UserError(
+            f"{where}: LMCache runs inside vLLM on CUDA only (on a CPU it serves without a cache and says nothing); "
+            f"choose connector mp"
+        )
+    if device == "cpu" and connector == "offloading":
+        raise UserError(f"{where}: vLLM's own offloading needs CUDA; choose connector mp")
+    if chunk % block_tokens:
+        raise UserError(
+            f"{where}: chunk_tokens {chunk} is not a multiple of vLLM's block of {block_tokens} tokens; "
+            f"change one of them"
+        )
+    extra = scenario["lmcache"]
+    if connector == "resp" and extra.get("save_unfull_chunk"):
+        raise UserError(
+            f"{where}: lmcache.save_unfull_chunk: LMCache's resp client stores whole chunks only; leave it out or "
+            f"choose connector redis"
+        )
+    if connector == "resp" and (extra.get("extra_config") or {}).get("save_chunk_meta"):
+        raise UserError(
+            f"{where}: lmcache.extra_config.save_chunk_meta: LMCache's resp client keeps no metadata; leave it out"
+        )
+    if connector == "offloading" and extra:
+        raise UserError(
+            f"{where}: lmcache: connector offloading is vLLM's own and reads none of LMCache's keys"
+        )
+    pool = buffer_bytes(scenario, staging_bytes)
+    if pool < LEAST_CHUNKS * chunk_bytes:
+        key = "dram_pool_bytes" if scenario["dram_pool_bytes"] else "vllm.staging_bytes"
+        raise UserError(
+            f"{where}: {key}: {pool >> 20} MiB hold {pool // chunk_bytes} chunks of {chunk_bytes >> 20} MiB, at least "
+            f"{LEAST_CHUNKS} are needed; raise it or lower chunk_tokens"
+        )
+
+
+def buffer_bytes(scenario: Mapping[str, Any], staging_bytes: int) -> int:
+    """Bytes of host memory between GPU and store: the DRAM pool, without one the staging buffer."""
+    return scenario["dram_pool_bytes"] or staging_bytes
+
+
+def offload(
+    scenario: Mapping[str, Any],
+    staging_bytes: int,
+    directory: Path,
+    endpoint: Endpoint | None,
+    port: int,
+    http_port: int,
+) -> Offload:
+    """What a checked scenario needs.
+
+    directory: where LMCache or vLLM may put files. endpoint: the store's server, if it is one. port, http_port:
+    of an LMCache server.
+    """
+    if scenario["tier"] == "none":
+        return Offload()
+    connector = scenario["connector"]
+    if connector == "mp":
+        return Offload(
+            _mp_transfer(port),
+            server=mp_arguments(scenario, staging_bytes, directory, endpoint, port, http_port),
+        )
+    if connector == "offloading":
+        return Offload(_offloading_transfer(scenario, staging_bytes, directory))
+    transfer = {"kv_connector": "LMCacheConnectorV1", "kv_role": "kv_both"}
+    return Offload(transfer, inprocess_config(scenario, staging_bytes, directory, endpoint))
+
+
+def inprocess_config(
+    scenario: Mapping[str, Any], staging_bytes: int, directory: Path, endpoint: Endpoint | None
+) -> dict[str, Any]:
+    """LMCache's configuration file for LMCacheConnectorV1; the scenario's own `lmcache` keys come last.
+
+    Sizes are in GiB, as LMCache reads them. Without a DRAM pool local_cpu is off, and max_local_cpu_size is only
+    the pinned buffer through which chunks pass.
+    """
+    config: dict[str, Any] = {
+        "chunk_size": scenario["chunk_tokens"],
+        "local_cpu": bool(scenario["dram_pool_bytes"]),
+        "max_local_cpu_size": buffer_bytes(scenario, staging_bytes) / _GIB,
+        "save_decode_cache": scenario["save_decode_cache"],
+        "save_unfull_chunk": False,
+        "extra_config": {},
+    }
+    if scenario["store"] == "files":
+        config |= {
+            "local_disk": f"file://{directory.absolute()}/",
+            "max_local_disk_size": _disk_gib(scenario),
+        }
+        config["extra_config"] |= {"use_odirect": True}
+    if scenario["connector"] in ("redis", "resp"):
+        assert endpoint is not None
+        config |= {
+            "remote_url": f"{scenario['connector']}://{endpoint.host}:{endpoint.port}",
+            "remote_serde": "naive",
+        }
+    if scenario["connector"] == "resp":
+        config["extra_config"] |= {"save_chunk_meta": False, "resp_num_threads": scenario["connections"]}
+    extra = dict(scenario["lmcache"])
+    config["extra_config"] |= extra.pop("extra_config", None) or {}
+    return config | extra
+
+
+def mp_arguments(
+    scenario: Mapping[str, Any],
+    staging_bytes: int,
+    directory: Path,
+    endpoint: Endpoint | None,
+    port: int,
+    http_port: int,
+) -> list[str]:
+    """Arguments of `lmcache server`. Without a DRAM pool L1 is a buffer only, so that hits come from L2.
+
+    The scenario's `lmcache` keys become options: l1_use_hugepages: true is --l1-use-hugepages.
+    """
+    arguments = [
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--http-host",
+        "127.0.0.1",
+        "--http-port",
+        str(http_port),
+    ]
+    arguments += ["--chunk-size", str(scenario["chunk_tokens"])]
+    arguments += [
+        "--l1-size-gb",
+        f"{buffer_bytes(scenario, staging_bytes) / _GIB:g}",
+        "--eviction-policy",
+        "LRU",
+    ]
+    arguments += ["--supported-transfer-mode", "auto"]
+    if (adapter := _l2_adapter(scenario, directory, endpoint)) is not None:
+        arguments += ["--l2-adapter", json.dumps(adapter)]
+        if not scenario["dram_pool_bytes"]:
+            arguments += ["--l2-store-policy", "skip_l1"]
+    for key, value in scenario["lmcache"].items():
+        option = "--" + key.replace("_", "-")
+        if value is False:
+            arguments.append(option.replace("--", "--no-", 1))
+        else:
+            arguments += (
+                [option]
+                if value is True
+                else [option, value if isinstance(value, str) else json.dumps(value)]
+            )
+    return arguments
+
+
+def _l2_adapter(
+    scenario: Mapping[str, Any], directory: Path, endpoint: Endpoint | None
+) -> dict[str, Any] | None:
+    if scenario["store"] == "dram":
+        return None
+    if scenario["store"] == "files":
+        return {"type": "fs", "base_path": str(directory.absolute()), "use_odirect": True}
+    assert endpoint is not None
+    adapter = {
+        "type": "resp",
+        "host": endpoint.host,
+        "port": endpoint.port,
+        "num_workers": scenario["connections"],
+    }
+    return adapter | ({"password": endpoint.password} if endpoint.password else {})
+
+
+def _mp_transfer(port: int) -> dict[str, Any]:
+    extra = {"lmcache.mp.host": "tcp://127.0.0.1", "lmcache.mp.port": port}
+    return {"kv_connector": "LMCacheMPConnector", "kv_role": "kv_both", "kv_connector_extra_config": extra}
+
+
+def _offloading_transfer(scenario: Mapping[str, Any], staging_bytes: int, directory: Path) -> dict[str, Any]:
+    extra: dict[str, Any] = {
+        "cpu_bytes_to_use": buffer_bytes(scenario, staging_bytes),
+        "block_size": scenario["chunk_tokens"],
+    }
+    if scenario["store"] == "files":
+        tier = {"type": "fs", "root_dir": str(directory.absolute())}
+        extra |= {"spec_name": "TieringOffloadingSpec", "secondary_tiers": [tier]}
+    return {"kv_connector": "OffloadingConnector", "kv_role": "kv_both", "kv_connector_extra_config": extra}
+
+
+def _disk_gib(scenario: Mapping[str, Any]) -> float:
+    return (scenario["capacity_bytes"] or 1 << 44) / _GIB

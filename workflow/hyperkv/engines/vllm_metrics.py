@@ -1,0 +1,55 @@
+"""What vLLM and LMCache count, read from their Prometheus pages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
+
+_BY_SOURCE = "vllm:prompt_tokens_by_source_total"
+_TOKENS = {
+    "computed_tokens": "local_compute",
+    "hbm_hit_tokens": "local_cache_hit",
+    "external_hit_tokens": "external_kv_transfer",
+}
+# LMCache in process, then its server; what one version does not have is None.
+_LMCACHE = {
+    "remote_read_bytes": ("lmcache:num_remote_read_bytes_total",),
+    "remote_write_bytes": ("lmcache:num_remote_write_bytes_total",),
+    "get_failures": ("lmcache:get_blocking_failed_count_total", "lmcache:get_blocking_failed_count"),
+    "put_failures": ("lmcache:put_failed_count_total", "lmcache:put_failed_count"),
+    "stored_tokens": ("lmcache:num_stored_tokens_total",),
+    "dram_hit_tokens": ("lmcache_mp_lookup_hit_l1_tokens_total",),
+    "store_hit_tokens": ("lmcache_mp_lookup_hit_l2_tokens_total",),
+}
+
+
+def samples(text: str) -> dict[tuple[str, str | None], float]:
+    """(name, source label or None) -> value of a Prometheus page, summed over all other labels."""
+    found: dict[tuple[str, str | None], float] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            key = (sample.name, sample.labels.get("source"))
+            found[key] = found.get(key, 0.0) + sample.value
+    return found
+
+
+def counters(engine_page: str, server_page: str = "") -> dict[str, int | None]:
+    """Totals since the start, in tokens, bytes and failures; None for what no page has.
+
+    engine_page: vLLM's /metrics, LMCache's own in process included. server_page: the LMCache server's.
+    """
+    engine, server = samples(engine_page), samples(server_page)
+    found: dict[str, Any] = {name: engine.get((_BY_SOURCE, label)) for name, label in _TOKENS.items()}
+    found["prompt_tokens"] = engine.get(("vllm:prompt_tokens_total", None))
+    found["preemptions"] = engine.get(("vllm:num_preemptions_total", None))
+    for name, candidates in _LMCACHE.items():
+        values = [page[key, None] for page in (engine, server) for key in candidates if (key, None) in page]
+        found[name] = values[0] if values else None
+    return {name: None if value is None else round(value) for name, value in found.items()}
+
+
+def changes(before: Mapping[str, int | None], after: Mapping[str, int | None]) -> dict[str, int | None]:
+    """What happened between two `counters`; a counter that appeared in between began at 0, None where unknown."""
+    return {name: None if value is None else value - (before.get(name) or 0) for name, value in after.items()}

@@ -1,0 +1,221 @@
+"""vLLM and, when the scenario has one, an LMCache server before it: started, probed and ended in order."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import requests
+
+from ..errors import StoreDied, StoreError, UserError
+from ..processes import LOOPBACK, OwnedProcess
+from .vllm_metrics import counters
+
+_LOG_LINES = 30
+_GPU_FREE_TIMEOUT_S = 60.0
+_GPU_SLACK_BYTES = 1 << 30
+_PAGE_TIMEOUT_S = 30.0
+
+
+class EngineError(UserError):
+    """vLLM or LMCache did not start, or died; the message names the log."""
+
+
+@dataclass(frozen=True)
+class ServerCommand:
+    """A server's command line, where its health and its counters are, its log, and the time it may take to start."""
+
+    label: str
+    argv: Sequence[str]
+    port: int
+    health: str
+    log: Path
+    ready_timeout_s: float
+
+
+class EngineServers:
+    """A context manager around the servers of one scenario, in order of start; the last one is vLLM."""
+
+    def __init__(self, commands: Sequence[ServerCommand], environment: Mapping[str, str]):
+        self._commands = list(commands)
+        self._environment = dict(environment)
+        self._running: list[OwnedProcess] = []
+        self._gpu_bytes: int | None = None
+
+    @property
+    def url(self) -> str:
+        """Base URL of vLLM."""
+        return f"http://{LOOPBACK}:{self._commands[-1].port}"
+
+    def __enter__(self) -> EngineServers:
+        self._gpu_bytes = gpu_memory_used()
+        try:
+            for command in self._commands:
+                self._start(command)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the groups, the last started first, and wait until their GPU memory is free."""
+        while self._running:
+            self._running.pop().stop(30.0)
+        wait_for_gpu_memory(self._gpu_bytes)
+
+    def _start(self, command: ServerCommand) -> None:
+        process = OwnedProcess(command.argv, log=command.log, label=command.label, env=self._environment)
+        self._running.append(process)
+        process.start()
+        try:
+            process.wait_ready(lambda: _answers(command), command.ready_timeout_s)
+        except StoreError as error:
+            lines = "\n".join(process.tail(_LOG_LINES))
+            print(f"the last {_LOG_LINES} lines of {command.log}:\n{lines}", flush=True)
+            raise EngineError(f"{cause(process.tail(400)) or error}; the whole log: {command.log}") from error
+
+    def check_alive(self) -> None:
+        """Raises StoreDied when a server is gone."""
+        for process in self._running:
+            process.check_alive()
+
+    def pages(self) -> tuple[str, str]:
+        """vLLM's /metrics, and the LMCache server's or an empty text."""
+        found = [self._get(command, "/metrics") for command in self._commands]
+        return found[-1], found[0] if len(found) > 1 else ""
+
+    def counters(self) -> dict[str, int | None]:
+        """Totals of both pages (vllm_metrics.counters). Raises StoreDied or EngineError."""
+        return counters(*self.pages())
+
+    def reset_hbm(self) -> None:
+        """Empty vLLM's own prefix cache. Raises EngineError."""
+        answer = requests.post(f"{self.url}/reset_prefix_cache", timeout=_PAGE_TIMEOUT_S)
+        if answer.status_code != 200:
+            raise EngineError(f"vllm refused /reset_prefix_cache with status {answer.status_code}")
+
+    def _get(self, command: ServerCommand, path: str) -> str:
+        try:
+            answer = requests.get(f"http://{LOOPBACK}:{command.port}{path}", timeout=_PAGE_TIMEOUT_S)
+            answer.raise_for_status()
+        except requests.RequestException as error:
+            self.check_alive()
+            raise EngineError(f"{command.label} does not answer {path}: {error}") from error
+        return answer.text
+
+    def io_bytes(self) -> tuple[int, int]:
+        """(read, written) bytes of block devices by all processes of the servers' groups, from /proc/PID/io."""
+        read = written = 0
+        for process in self._members():
+            try:
+                io = process.io_counters()
+            except psutil.Error:
+                continue
+            read, written = read + io.read_bytes, written + io.write_bytes
+        return read, written
+
+    def _members(self) -> list[psutil.Process]:
+        found = []
+        for owned in self._running:
+            try:
+                parent = psutil.Process(owned.pid)
+                found += [parent, *parent.children(recursive=True)]
+            except (psutil.Error, StoreError):
+                continue
+        return found
+
+    def log_lines(self) -> list[str]:
+        """Every line that the servers wrote since they were started."""
+        return [line for process in self._running for line in process.tail(10**9)]
+
+
+def _answers(command: ServerCommand) -> bool:
+    try:
+        return requests.get(f"http://{LOOPBACK}:{command.port}{command.health}", timeout=2).status_code == 200
+    except requests.RequestException:
+        return False
+
+
+_CAUSES = (
+    (
+        "Free memory on device",
+        "too little GPU memory is free; stop what holds it (nvidia-smi) or lower vllm.gpu_memory_utilization",
+    ),
+    (
+        "No available memory for the cache blocks",
+        "no GPU memory is left for KV; raise vllm.gpu_memory_utilization or take a smaller model",
+    ),
+    (
+        "CUDA out of memory",
+        "CUDA ran out of memory; lower vllm.gpu_memory_utilization or take a smaller model",
+    ),
+    (
+        "is larger than the maximum number of tokens that can be stored",
+        "a context does not fit the KV cache; raise vllm.hbm_kv_bytes or vllm.gpu_memory_utilization",
+    ),
+    (
+        "Failed to infer device type",
+        "torch sees no device that vllm can use; look at nvidia-smi and at the torch of the engine's environment",
+    ),
+    ("address already in use", "a port is in use; stop that process"),
+    (
+        "Unable to load vocabulary",
+        "the model folder has no tokenizer; copy tokenizer.json and tokenizer_config.json into it",
+    ),
+    (
+        "extension not available",
+        "LMCache's native RESP client is not in this build; install a wheel that has it, or choose connector redis",
+    ),
+    (
+        "requires the C++ Redis extension",
+        "LMCache's native RESP client is not in this build; install a wheel that has it, or choose connector redis",
+    ),
+)
+
+
+def cause(lines: Sequence[str]) -> str | None:
+    """One line for a start that failed for a known reason, None for another."""
+    text = "\n".join(lines)
+    return next((f"vllm: {mend}" for sign, mend in _CAUSES if sign in text), None)
+
+
+def gpu_memory_used() -> int | None:
+    """Bytes in use on all GPUs, None without nvidia-smi or a GPU."""
+    if shutil.which("nvidia-smi") is None:
+        return None
+    query = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
+    done = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
+    numbers = [line.strip() for line in done.stdout.splitlines()]
+    return (
+        sum(int(n) for n in numbers) << 20
+        if done.returncode == 0 and all(n.isdigit() for n in numbers)
+        else None
+    )
+
+
+def wait_for_gpu_memory(before: int | None, timeout_s: float = _GPU_FREE_TIMEOUT_S) -> None:
+    """Wait until the GPUs hold no more than `before` bytes and a little. Raises EngineError past the time-out."""
+    deadline = time.monotonic() + timeout_s
+    while before is not None:
+        used = gpu_memory_used()
+        if used is None or used <= before + _GPU_SLACK_BYTES:
+            return
+        if time.monotonic() > deadline:
+            raise EngineError(
+                f"vllm left {(used - before) >> 20} MiB of GPU memory in use after its end; look at nvidia-smi"
+            )
+        time.sleep(0.2)
+
+
+def died_within(servers: EngineServers) -> str | None:
+    """What died, None while everything lives."""
+    try:
+        servers.check_alive()
+    except StoreDied as error:
+        return str(error)
+    return None
