@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import shutil
 import time
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ import redis
 from . import aiperf
 from .cells import CellSpec, StoreWindow, check_room, frame, open_store, per_byte
 from .engines import lmcache
+from .engines.lmcache_log import Transfers, transfers
 from .engines.single_request import Answer, send
 from .engines.vllm_command import MODEL_NAME, command, settings_of, variables
 from .engines.vllm_metrics import changes
@@ -44,10 +44,6 @@ _PING_TIMEOUT_S = 8.0
 _SETTLE_TIMEOUT_S = 30.0
 _QUIET_S = 0.4
 _EVICT_EVERY_S = 0.5
-_FAULT = re.compile(
-    r"LMCache ERROR|Timeout writing to socket|Timeout reading from socket|Failed to put|Failed to get|timed out",
-    re.I,
-)
 _ENGINE_FIGURES = ("load_gbps", "save_gbps", "save_stall_s", "gpu_busy_share")
 
 
@@ -65,6 +61,7 @@ class Measurement:
     def __init__(self, spec: dict[str, Any], repeat: int, logs: Path):
         self._cell = CellSpec(spec, 0, repeat, logs)
         self._running: _Running | None = None
+        self._unusable: str | None = None
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Measurement:
@@ -79,15 +76,19 @@ class Measurement:
         stack, self._stack = self._stack, contextlib.ExitStack()
         stack.close()
 
-    def _servers(self) -> _Running:
+    def measure(self, key: Any) -> dict[str, Any]:
+        """The record of single requests, or of the cell at load `key`; an invalid one when a server died or hung.
+
+        Raises UserError when the servers do not start. When they do not survive the warm-up, no point is tried.
+        """
+        if self._unusable is not None:
+            return _lost(self._cell.at(0 if key == SINGLE else key), key, self._unusable)
         if self._running is None:
             self._running = _start(self._cell, self._stack)
-        return self._running
-
-    def measure(self, key: Any) -> dict[str, Any]:
-        """The record of single requests, or of the cell at load `key`; an invalid one when a server died or hung."""
-        running = self._servers()
+        running = self._running
         try:
+            if not running.warm:
+                self._warm_up(running)
             return (
                 measure_single(self._cell, running)
                 if key == SINGLE
@@ -96,6 +97,14 @@ class Measurement:
         except (StoreError, EngineError) as error:
             self._stop()
             return _lost(self._cell.at(0 if key == SINGLE else key), key, str(error))
+
+    def _warm_up(self, running: _Running) -> None:
+        try:
+            _warm_up(self._cell, running)
+        except (StoreError, EngineError) as error:
+            self._unusable = f"warm-up: {error}"
+            raise type(error)(self._unusable) from error
+        running.warm = True
 
 
 class _Running:
@@ -107,10 +116,12 @@ class _Running:
         store: Store | None,
         model_dir: Path,
         words: Sequence[str],
-        start_s: float,
+        chunk_bytes: int,
     ):
         self.servers, self.store, self.model_dir, self.words = servers, store, model_dir, words
-        self.start_s = start_s
+        self.chunk_bytes = chunk_bytes
+        self.start_s = 0.0
+        self.warm = False
 
     def check(self) -> None:
         """Raises StoreDied or StoreError when a server is dead or the store does not answer in time."""
@@ -142,6 +153,10 @@ class _Running:
             time.sleep(0.05)
             if (now := self._saved_bytes()) >= last + self.chunk_bytes:
                 last, since = now, time.monotonic()
+
+    def served_bytes(self) -> int | None:
+        """Bytes that the store has served, None without a server."""
+        return self.store.counters().served_bytes if self.store is not None else None
 
     def _saved_bytes(self) -> int:
         """Bytes that the store took, or without a server those written by the engine's processes."""
@@ -208,7 +223,6 @@ def _start(cell: CellSpec, stack: contextlib.ExitStack) -> _Running:
         EngineServers(commands, variables(settings, config_file, files / "metrics"))
     )
     running = _Running(servers, store, model_dir, words, chunk_bytes)
-    _warm_up(cell, running)
     running.start_s = time.perf_counter() - started
     return running
 
@@ -227,7 +241,7 @@ def _model_dir(cell: CellSpec, settings: dict[str, Any]) -> Path:
 def _context_tokens(cell: CellSpec) -> int:
     """Tokens of the longest prompt with its answer that will be sent."""
     single = max(cell.spec["latency"]["prompt_tokens"], default=0) + _ANSWER_TOKENS
-    workload = max(longest_context(_conversations(cell.at(load))) for load in cell.spec["loads"])
+    workload = max((longest_context(_conversations(cell.at(load))) for load in cell.spec["loads"]), default=0)
     return max(single, workload) + 8
 
 
@@ -272,7 +286,7 @@ def measure_single(cell: CellSpec, running: _Running) -> dict[str, Any]:
                 rng = np.random.default_rng([cell.seed, tokens, number])
                 prompt = aiperf.token_ids(rng, vocabulary, tokens)
                 samples += _first_and_again(cell, running, prompt)
-    faults = proof_faults(samples, cell.scenario["tier"], cell.scenario["chunk_tokens"])
+    faults = _faults_of(cell, samples)
     return {
         **frame(cell, cell.geometry),
         "record": "single",
@@ -286,16 +300,33 @@ def measure_single(cell: CellSpec, running: _Running) -> dict[str, Any]:
 
 
 def _first_and_again(cell: CellSpec, running: _Running, prompt: Sequence[int]) -> list[dict[str, Any]]:
+    """One prompt computed and the same prompt again, vLLM's own cache emptied after each; a record of each pass."""
     timeout_s = cell.spec["loadgen"]["request_timeout_s"]
     found = []
     for kind in ("first", "again"):
         running.check()
+        lines, served = len(running.servers.log_lines()), running.served_bytes()
         answer = send(running.servers.url, prompt, _ANSWER_TOKENS, timeout_s)
-        found.append({"pass": kind, **_answer_record(answer)})
+        moved = running.served_bytes()
+        log = transfers(running.servers.log_lines()[lines:])
+        found.append(
+            {
+                "pass": kind,
+                **_answer_record(answer),
+                "served_bytes": None if moved is None or served is None else moved - served,
+                "retrieved_tokens": log.retrieved_tokens if _in_process(cell) else None,
+                "retrieve_s": log.retrieve_s if _in_process(cell) else None,
+            }
+        )
         running.servers.reset_hbm()
         if kind == "first" and cell.scenario["tier"] != "none":
             running.settle()
     return found
+
+
+def _in_process(cell: CellSpec) -> bool:
+    """Whether LMCache runs inside vLLM, and so tells of every request in its log."""
+    return cell.scenario["tier"] != "none" and cell.scenario["connector"] in ("inprocess", "redis", "resp")
 
 
 def _answer_record(answer: Answer) -> dict[str, Any]:
@@ -309,25 +340,46 @@ def _answer_record(answer: Answer) -> dict[str, Any]:
     }
 
 
-def proof_faults(samples: Sequence[dict[str, Any]], tier: str, chunk_tokens: int) -> list[str]:
-    """What single requests disprove: a first pass that was cached, a second that was not, other tokens than computed.
+def proof_faults(
+    samples: Sequence[dict[str, Any]], tier: str, chunk_tokens: int, kv_bytes_per_token: int, pool: bool
+) -> list[str]:
+    """What single requests disprove, a line each.
 
-    samples: pairs of a first pass and the same prompt again. A tier must return at least half of a prompt that
-    has whole chunks before its last token.
+    A first pass must be computed; the same prompt again must find at least half of its whole chunks, must have
+    moved what vLLM counts as a hit (by the store's bytes or LMCache's log), and must answer with the same first
+    token. samples: pairs of both passes. pool: a DRAM pool is before the store, which then serves nothing.
     """
     faults = []
     for first, again in zip(samples[::2], samples[1::2], strict=True):
-        length = first["prompt_tokens"]
+        length, found = first["prompt_tokens"], again["cached_tokens"]
         whole = (length - 1) // chunk_tokens * chunk_tokens
         if first["cached_tokens"]:
             faults.append(f"{first['cached_tokens']} of a new prompt's {length} tokens came from a cache")
-        if tier != "none" and whole and again["cached_tokens"] < whole / 2:
-            faults.append(
-                f"{again['cached_tokens']} of {whole} saved tokens of a prompt of {length} were found again"
-            )
         if first["tokens"][:1] != again["tokens"][:1]:
             faults.append(f"a prompt of {length} tokens got another first token from the tier than computed")
+        if tier == "none":
+            continue
+        if whole and found < whole / 2:
+            faults.append(f"{found} of {whole} saved tokens of a prompt of {length} were found again")
+        if again["retrieved_tokens"] is not None and again["retrieved_tokens"] < found:
+            faults.append(
+                f"vLLM counts {found} tokens of a prompt of {length} as loaded, LMCache loaded {again['retrieved_tokens']}"
+            )
+        served = again["served_bytes"]
+        if served is not None and not pool and served < found * kv_bytes_per_token:
+            faults.append(
+                f"vLLM counts {found} tokens of a prompt of {length} as loaded, the store served {served:,} bytes of "
+                f"{found * kv_bytes_per_token:,}"
+            )
     return list(dict.fromkeys(faults))
+
+
+def _faults_of(cell: CellSpec, samples: Sequence[dict[str, Any]]) -> list[str]:
+    scenario = cell.scenario
+    pool = bool(scenario["dram_pool_bytes"])
+    return proof_faults(
+        samples, scenario["tier"], scenario["chunk_tokens"], cell.geometry.kv_bytes_per_token, pool
+    )
 
 
 def measure_load(cell: CellSpec, running: _Running) -> dict[str, Any]:
@@ -356,13 +408,13 @@ def measure_load(cell: CellSpec, running: _Running) -> dict[str, Any]:
         measured_s = time.perf_counter() - measuring
         counted, io_after = changes(before, running.servers.counters()), running.servers.io_bytes()
         window.end()
-    faults = [line for line in running.servers.log_lines()[log_lines:] if _FAULT.search(line)]
+    log = transfers(running.servers.log_lines()[log_lines:])
     io = (io_after[0] - io_before[0], io_after[1] - io_before[1])
-    evidence = _evidence(cell, geometry, requests, counted, window, io)
+    evidence = _evidence(cell, geometry, requests, counted, log, window, io)
     samples = [request.sample for request in requests if request.sample is not None]
     window_s = aiperf.window_s(requests, loop)
     verdict = judge(cell.scenario["tier"], evidence, cell.spec["evidence"]["device_share_min"])
-    reasons = [*verdict.reasons, *_faults(requests, conversations, faults, counted), *proof]
+    reasons = [*verdict.reasons, *_faults(cell, requests, conversations, log, evidence), *proof]
     values = window_values(samples, window_s, cell.spec["slo"])
     return {
         **frame(cell, geometry),
@@ -370,10 +422,10 @@ def measure_load(cell: CellSpec, running: _Running) -> dict[str, Any]:
         "valid": not reasons,
         "reasons": reasons,
         "served_from": verdict.served_from,
-        "values": values | dict.fromkeys(_ENGINE_FIGURES) | _external_hit_rate(evidence),
+        "values": values | _engine_figures(evidence, log),
         "evidence": evidence,
         "engine_counters": counted,
-        "engine_faults": faults[:50],
+        "engine_faults": list(log.faults[:50]),
         "store_before": window.details_before,
         "store_after": window.details_after,
         "notes": window.notes,
@@ -392,7 +444,7 @@ def _proof(cell: CellSpec, running: _Running, conversations: Sequence[Conversati
     samples: list[dict[str, Any]] = []
     for tokens in (lengths[len(lengths) // 2], lengths[-1]):
         samples += _first_and_again(cell, running, aiperf.token_ids(rng, vocabulary, tokens))
-    return proof_faults(samples, cell.scenario["tier"], cell.scenario["chunk_tokens"])
+    return _faults_of(cell, samples)
 
 
 def _run_aiperf(
@@ -420,13 +472,14 @@ def _evidence(
     geometry: Geometry,
     requests: Sequence[aiperf.Request],
     counted: dict[str, int | None],
+    log: Transfers,
     window: StoreWindow,
     io: tuple[int, int],
 ) -> dict[str, Any]:
     """Totals of the run: tokens by source as vLLM counts them, bytes by the store's and the kernel's counters."""
     external = counted["external_hit_tokens"] or 0
     hbm, computed = counted["hbm_hit_tokens"] or 0, counted["computed_tokens"] or 0
-    from_store = _store_tokens(cell, external, counted, geometry)
+    from_store = _store_tokens(cell, external, counted, window, geometry)
     samples = [request.sample for request in requests if request.sample is not None]
     files = cell.scenario.get("store") == "files"
     evidence: dict[str, Any] = {
@@ -438,19 +491,17 @@ def _evidence(
         "store_hit_tokens": from_store,
         "hit_tokens": hbm + external,
         "computed_tokens": computed,
+        "retrieved_tokens": log.retrieved_tokens if _in_process(cell) else None,
         "loaded_bytes": from_store * geometry.kv_bytes_per_token
         if _has_store(cell)
         else external * geometry.kv_bytes_per_token,
-        "saved_bytes": _saved_bytes(counted, geometry),
+        "saved_bytes": log.stored_tokens * geometry.kv_bytes_per_token if _in_process(cell) else None,
         **window.evidence(),
         "corrupt_chunks": 0,
         "dropped_chunks": 0,
     }
     if files:
         evidence |= {"device_read_bytes": io[0], "device_write_bytes": io[1]}
-    failures = [counted[name] for name in ("get_failures", "put_failures") if counted[name]]
-    if failures:
-        evidence["store_errors"] = (evidence["store_errors"] or 0) + sum(failures)
     return evidence | {"device_share": device_share(evidence)} | per_byte(evidence)
 
 
@@ -458,7 +509,9 @@ def _has_store(cell: CellSpec) -> bool:
     return cell.scenario["tier"] != "none" and cell.scenario["store"] != "dram"
 
 
-def _store_tokens(cell: CellSpec, external: int, counted: dict[str, int | None], geometry: Geometry) -> int:
+def _store_tokens(
+    cell: CellSpec, external: int, counted: dict[str, int | None], window: StoreWindow, geometry: Geometry
+) -> int:
     """Of the tokens that came from outside HBM those from the store and not from the DRAM pool in front of it."""
     if not _has_store(cell):
         return 0
@@ -466,41 +519,47 @@ def _store_tokens(cell: CellSpec, external: int, counted: dict[str, int | None],
         return external
     if counted["store_hit_tokens"] is not None:
         return min(external, counted["store_hit_tokens"])
-    if counted["remote_read_bytes"] is not None:
-        return min(external, counted["remote_read_bytes"] // geometry.kv_bytes_per_token)
-    return external
-
-
-def _saved_bytes(counted: dict[str, int | None], geometry: Geometry) -> int | None:
-    if counted["remote_write_bytes"] is not None:
-        return counted["remote_write_bytes"]
-    return (
-        None if counted["stored_tokens"] is None else counted["stored_tokens"] * geometry.kv_bytes_per_token
-    )
+    served = window.evidence()["served_bytes"]
+    return external if served is None else min(external, served // geometry.kv_bytes_per_token)
 
 
 def _faults(
+    cell: CellSpec,
     requests: Sequence[aiperf.Request],
     conversations: Sequence[Conversation],
-    log: Sequence[str],
-    counted: dict[str, int | None],
+    log: Transfers,
+    evidence: dict[str, Any],
 ) -> list[str]:
-    """Why a cell is invalid beside the general rules: turns not sent, faults in the servers' logs."""
+    """Why a cell is invalid beside the general rules: turns not sent, hits not loaded, faults in the logs."""
     found = []
     if missing := aiperf.missing_turns(requests, conversations):
         found.append(f"{len(missing)} turns were not sent, first {missing[0]}")
     if errors := [request.failed for request in requests if request.failed]:
         found.append(f"first failed request: {errors[0]}")
-    if log:
-        found.append(f"{len(log)} lines of LMCache's errors and time-outs, first: {log[0].strip()[:200]}")
+    external = evidence["dram_hit_tokens"] + evidence["store_hit_tokens"]
+    if evidence["retrieved_tokens"] is not None and evidence["retrieved_tokens"] < external:
+        found.append(
+            f"vLLM counts {external} tokens as loaded, LMCache loaded {evidence['retrieved_tokens']}"
+        )
+    if log.faults:
+        found.append(
+            f"{len(log.faults)} lines of LMCache's errors and time-outs, first: {log.faults[0][:200]}"
+        )
     return found
 
 
-def _external_hit_rate(evidence: dict[str, Any]) -> dict[str, float | None]:
-    """Of the whole run: AIPerf's records do not tell HBM from a tier."""
+def _engine_figures(evidence: dict[str, Any], log: Transfers) -> dict[str, float | None]:
+    """What the requests' samples do not tell: hits from below HBM, over the whole run, and LMCache's own GB/s."""
     asked = evidence["queried_tokens"]
     outside = evidence["dram_hit_tokens"] + evidence["store_hit_tokens"]
-    return {"external_hit_rate": outside / asked if asked else None}
+    saved = evidence["saved_bytes"]
+    return {
+        "external_hit_rate": outside / asked if asked else None,
+        "load_gbps": evidence["loaded_bytes"] / log.retrieve_s / 1e9 if log.retrieve_s else None,
+        "save_gbps": saved / log.store_s / 1e9 if saved and log.store_s else None,
+        "save_stall_s": None,
+        "gpu_busy_share": None,
+    }
 
 
 def _columns(requests: Sequence[aiperf.Request], window_s: float) -> dict[str, list[Any]]:
@@ -538,6 +597,7 @@ def _lost(cell: CellSpec, key: Any, reason: str) -> dict[str, Any]:
             "store_hit_tokens",
             "hit_tokens",
             "computed_tokens",
+            "retrieved_tokens",
             "loaded_bytes",
             "saved_bytes",
             "corrupt_chunks",

@@ -13,15 +13,10 @@ _TOKENS = {
     "hbm_hit_tokens": "local_cache_hit",
     "external_hit_tokens": "external_kv_transfer",
 }
-# LMCache in process, then its server; what one version does not have is None.
+# LMCache's server only: the counters of LMCache in process come seconds late (see lmcache_log).
 _LMCACHE = {
-    "remote_read_bytes": ("lmcache:num_remote_read_bytes_total",),
-    "remote_write_bytes": ("lmcache:num_remote_write_bytes_total",),
-    "get_failures": ("lmcache:get_blocking_failed_count_total", "lmcache:get_blocking_failed_count"),
-    "put_failures": ("lmcache:put_failed_count_total", "lmcache:put_failed_count"),
-    "stored_tokens": ("lmcache:num_stored_tokens_total",),
-    "dram_hit_tokens": ("lmcache_mp_lookup_hit_l1_tokens_total",),
-    "store_hit_tokens": ("lmcache_mp_lookup_hit_l2_tokens_total",),
+    "dram_hit_tokens": "lmcache_mp_lookup_hit_l1_tokens_total",
+    "store_hit_tokens": "lmcache_mp_lookup_hit_l2_tokens_total",
 }
 
 
@@ -44,9 +39,7 @@ def counters(engine_page: str, server_page: str = "") -> dict[str, int | None]:
     found: dict[str, Any] = {name: engine.get((_BY_SOURCE, label)) for name, label in _TOKENS.items()}
     found["prompt_tokens"] = engine.get(("vllm:prompt_tokens_total", None))
     found["preemptions"] = engine.get(("vllm:num_preemptions_total", None))
-    for name, candidates in _LMCACHE.items():
-        values = [page[key, None] for page in (engine, server) for key in candidates if (key, None) in page]
-        found[name] = values[0] if values else None
+    found |= {name: server.get((key, None)) for name, key in _LMCACHE.items()}
     return {name: None if value is None else round(value) for name, value in found.items()}
 
 
