@@ -4,7 +4,18 @@ from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
 from workflow.hyperkv.build_kvrocks import build_spec
-from workflow.hyperkv.config import checked, layers_spec, loads_of, profile_spec, selected, sweep_spec
+from workflow.hyperkv.config import (
+    ENVIRONMENTS,
+    checked,
+    layers_spec,
+    loads_of,
+    made_model_dir,
+    profile_spec,
+    python_of,
+    requirements_of,
+    selected,
+    sweep_spec,
+)
 from workflow.hyperkv.errors import UserError
 from workflow.hyperkv.fetch_kvrocks import fetch_spec
 from workflow.hyperkv.install_kvrocks import link_spec
@@ -34,6 +45,7 @@ pathvars:
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/build.smk"
+include: "workflow/rules/engine.smk"
 include: "workflow/rules/workload.smk"
 include: "workflow/rules/profile.smk"
 include: "workflow/rules/layers.smk"

@@ -27,6 +27,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, PercentFor
 
 from .cli import run_stage
 from .errors import UserError
+from .latency_figure import draw_latency
 from .layers_figure import draw_layers
 
 # Okabe and Ito's palette, told apart with every common colour blindness. A store keeps its colour everywhere.
@@ -55,8 +56,8 @@ LIMITS = {
 class Tables:
     """What figures are drawn from, and the chunk size at which scenarios are compared.
 
-    scenarios, stores, limits, layers: those CSV tables; one that is not there has no rows. Figure `stores` takes the
-    second and the third only, `layers` the last one only, the others the first only.
+    scenarios, stores, limits, layers, latency: those CSV tables; one that is not there has no rows. Figure `stores`
+    takes the second and the third only, `layers` and `latency` the one of that name, the others the first only.
     """
 
     scenarios: pd.DataFrame
@@ -64,6 +65,7 @@ class Tables:
     limits: pd.DataFrame
     chunk_tokens: int
     layers: pd.DataFrame = field(default_factory=pd.DataFrame)
+    latency: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def main() -> None:
@@ -75,14 +77,14 @@ def main() -> None:
         required=True,
         nargs="+",
         type=Path,
-        help="scenarios.csv, or stores.csv and limits.csv, or layers.csv",
+        help="scenarios.csv, or stores.csv and limits.csv, or layers.csv, or latency.csv",
     )
     parser.add_argument("--spec", required=True, help='JSON: {"figures": {"chunk_tokens": ...}}, or {}')
     parser.add_argument("--svg", required=True, type=Path)
     parser.add_argument("--png", required=True, type=Path)
     arguments = parser.parse_args()
     given = {path.stem: _read(path) for path in arguments.tables}
-    names = ("scenarios", "stores", "limits", "layers")
+    names = ("scenarios", "stores", "limits", "layers", "latency")
     compared = json.loads(arguments.spec).get("figures", {})
     tables = Tables(
         **{name: given.get(name, pd.DataFrame()) for name in names},
@@ -124,7 +126,9 @@ def label(row: pd.Series) -> str:
     """How a scenario is called in a legend: store, connector and medium."""
     if row["tier"] == "none":
         return "no cache below HBM (recompute)"
-    return f"{row['store']}, {row['connector']} ({MEDIUM.get(row['store'], '?')})"
+    medium = MEDIUM.get(row["store"], "?")
+    medium = "tmpfs" if medium == "SSD" and row["tier"] == "dram" else medium
+    return f"{row['store']}, {row['connector']} ({medium})"
 
 
 def labels(rows: pd.DataFrame) -> dict[str, str]:
@@ -346,6 +350,7 @@ DRAWINGS: dict[str, Callable[[Tables], Figure]] = {
     "stores": draw_stores,
     "transport_medium": draw_transport_medium,
     "layers": lambda tables: draw_layers(tables.layers),
+    "latency": lambda tables: draw_latency(tables.latency, COLOURS, MARKERS),
 }
 
 

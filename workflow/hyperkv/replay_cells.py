@@ -203,6 +203,7 @@ def _evidence(result: ReplayResult, window: StoreWindow) -> dict[str, Any]:
         **hits,
         "hit_tokens": sum(hits.values()),
         "computed_tokens": sum(request.computed_tokens for request in requests),
+        "retrieved_tokens": None,
         "loaded_bytes": sum(request.loaded_bytes for request in requests),
         "saved_bytes": totals.saved_bytes,
         **window.evidence(),
@@ -251,6 +252,7 @@ def _samples(result: ReplayResult) -> dict[str, list[Any]]:
         name: [getattr(request, name) for request in result.requests]
         for name in ("conversation", "turn", "client", "prompt_tokens", "answer_tokens", "hbm_hit_tokens")
     }
+    columns["hit_tokens"] = [_sample(request).hit_tokens for request in result.requests]
     columns["dram_hit_tokens"] = [r.tier_hit_tokens.get("dram", 0) for r in result.requests]
     columns["store_hit_tokens"] = [r.tier_hit_tokens.get("store", 0) for r in result.requests]
     for name in ("computed_tokens", "loaded_bytes"):

@@ -24,6 +24,7 @@ from .stats import iso_tps_ratio, median_interval
 COLUMNS_PATH = Path("workflow/schemas/columns.yaml")
 SUMMARISED = (
     "rps_per_gpu",
+    "goodput_rps",
     "tps_per_user",
     "ttft_p50_ms",
     "ttft_p95_ms",
@@ -54,7 +55,8 @@ def main() -> None:
     parser.add_argument("--cells", required=True, nargs="+", type=Path, help="JSONL files of the sweep")
     parser.add_argument("--out", required=True, type=Path, help="folder for the tables")
     arguments = parser.parse_args()
-    records = read_jsonl(arguments.cells)
+    found = read_jsonl(arguments.cells)
+    records = [record for record in found if record["record"] == "cell"]
     cells = cells_table(records)
     spec = json.loads(arguments.spec)
     baseline = spec["figures"]["baseline"] or default_baseline(cells, spec)
@@ -66,7 +68,10 @@ def main() -> None:
     ratios_table(cells, baseline).to_csv(arguments.out / "ratios.csv", index=False)
     sweep_time_table(records).to_csv(arguments.out / "sweep_time.csv", index=False)
     columns_table().to_csv(arguments.out / "columns.csv", index=False)
-    environments = unique_environments(records)
+    latency_table([record for record in found if record["record"] == "single"]).to_csv(
+        arguments.out / "latency.csv", index=False
+    )
+    environments = unique_environments(found)
     (arguments.out / "environment.json").write_text(json.dumps(environments, indent=2) + "\n")
 
 
@@ -81,8 +86,7 @@ def cells_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
                     key: record[key]
                     for key in ("engine", "scenario", "load", "repeat", "seed", "spec_digest", "model")
                 },
-                "gpu": record["gpu_model"]["name"],
-                "gpu_scaled_from": record["gpu_model"]["scaled_from"],
+                **gpu_of(record),
                 **{key: scenario.get(key) for key in _SCENARIO_KEYS},
                 "chunk_bytes": record["chunk_bytes"],
                 "comparable_digest": comparable_digest(record),
@@ -98,10 +102,20 @@ def cells_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def gpu_of(record: dict[str, Any]) -> dict[str, str | None]:
+    """The modelled GPU and the model its figures were scaled from; of a real engine the GPUs it ran on, or "CPU"."""
+    if record["gpu_model"] is not None:
+        return {"gpu": record["gpu_model"]["name"], "gpu_scaled_from": record["gpu_model"]["scaled_from"]}
+    names = [line.split(",")[0] for line in record["environment"]["gpu"]]
+    device = {**record["spec"]["vllm"], **record["spec"]["scenario"]["vllm"]}["device"]
+    return {"gpu": ", ".join(dict.fromkeys(names)) if device == "cuda" else "CPU", "gpu_scaled_from": None}
+
+
 def comparable_digest(record: dict[str, Any]) -> str:
     """Names everything that must be alike for two cells to stand in one figure: all but the scenario's own keys."""
     shared = {key: value for key, value in record["spec"].items() if key not in ("scenario", "loads")}
-    shared["save_decode_cache"] = record["spec"]["scenario"]["save_decode_cache"]
+    for key in ("save_decode_cache", "kv_dtype", "vllm"):
+        shared[f"scenario_{key}"] = record["spec"]["scenario"].get(key)
     return canonical_digest({**shared, "gpu_model": record["gpu_model"]})
 
 
@@ -201,6 +215,67 @@ def requests_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     identity = ["scenario", "load", "repeat"]
     parts = [pd.DataFrame({key: record[key] for key in identity} | record["requests"]) for record in records]
     return pd.concat(parts, ignore_index=True)
+
+
+LATENCY_COLUMNS = (
+    "engine",
+    "model",
+    "gpu",
+    "scenario",
+    "tier",
+    "store",
+    "connector",
+    "chunk_tokens",
+    "prompt_tokens",
+    "pass",
+    "prompts",
+    "cached_tokens",
+    "ttft_s",
+    "ttft_s_low",
+    "ttft_s_high",
+    "valid",
+    "reasons",
+)
+
+
+def latency_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """One row per scenario, prompt length and pass of single requests: the median TTFT over prompts and repeats.
+
+    pass: computed (no tier), saved (computed, and saved to the tier), loaded (the same prompt from the tier).
+    """
+    rows = []
+    groups: dict[tuple[str, int, str], list[tuple[dict[str, Any], dict[str, Any]]]] = {}
+    for record in records:
+        for sample in record["samples"]:
+            key = (record["scenario"], sample["prompt_tokens"], pass_of(record, sample))
+            groups.setdefault(key, []).append((record, sample))
+    for (scenario, tokens, kind), found in groups.items():
+        record = found[0][0]
+        own = record["spec"]["scenario"]
+        rows.append(
+            {
+                "engine": record["engine"],
+                "model": record["model"],
+                "gpu": gpu_of({"gpu_model": None, **record})["gpu"],
+                "scenario": scenario,
+                **{key: own.get(key) for key in ("tier", "store", "connector", "chunk_tokens")},
+                "prompt_tokens": tokens,
+                "pass": kind,
+                "prompts": len(found),
+                "cached_tokens": min(sample["cached_tokens"] for _, sample in found),
+                **spread("ttft_s", median_interval([sample["ttft_s"] for _, sample in found])),
+                "valid": all(record["valid"] for record, _ in found),
+                "reasons": "; ".join(dict.fromkeys(r for record, _ in found for r in record["reasons"])),
+            }
+        )
+    return pd.DataFrame(rows, columns=LATENCY_COLUMNS)
+
+
+def pass_of(record: dict[str, Any], sample: dict[str, Any]) -> str:
+    """The word of a single request's pass."""
+    if record["spec"]["scenario"]["tier"] == "none":
+        return "computed"
+    return "saved" if sample["pass"] == "first" else "loaded"
 
 
 def sweep_time_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:

@@ -577,7 +577,17 @@ def _columns(requests: Sequence[aiperf.Request], window_s: float) -> dict[str, l
         "finish_s": [round(sample.finish_s, 6) for _, sample in answered],
         "in_window": [sample.arrival_s < window_s for _, sample in answered],
     }
-    return columns
+    unknown = (
+        "hbm_hit_tokens",
+        "dram_hit_tokens",
+        "store_hit_tokens",
+        "computed_tokens",
+        "loaded_bytes",
+        "admitted_s",
+        "loaded_s",
+        "load_s",
+    )
+    return columns | {name: [None] * len(answered) for name in unknown}
 
 
 def _lost(cell: CellSpec, key: Any, reason: str) -> dict[str, Any]:

@@ -13,7 +13,9 @@ except UserError as error:
 
 KVROCKS_FILES = ["results/build/kvrocks/kvrocks.json", ancient("results/build/kvrocks/kvrocks")]
 REPEATS = list(range(1, CONFIG["experiment"]["repeats"] + 1))
+VLLM = CONFIG["engine"] == "vllm"
 FIGURES = ["tier_tradeoff", "chunk", "stores", "transport_medium", "layers"]
+FIGURES += ["latency"] if VLLM and CONFIG["latency"]["prompt_tokens"] else []
 
 
 wildcard_constraints:
@@ -37,9 +39,36 @@ def scenario_code(wildcards):
 
 
 def scenario_inputs(wildcards):
-    """The files a scenario needs: model, GPU, for a trace the trace, for Kvrocks its record and its program."""
+    """The files a scenario needs: model, what its engine needs, a trace, for Kvrocks its record and its program."""
     trace = [CONFIG["workload"]["trace"]] if "trace" in CONFIG["workload"] else []
-    return [CONFIG["model"], CONFIG["gpu"], *trace, *server_files(CONFIG["scenarios"][wildcards.scenario])]
+    engine = vllm_files() if VLLM else [CONFIG["gpu"]]
+    return [CONFIG["model"], *engine, *trace, *server_files(CONFIG["scenarios"][wildcards.scenario])]
+
+
+def vllm_files():
+    """The records of both environments, and the model's folder when it is made here."""
+    made = [] if CONFIG["vllm"]["model_dir"] else [f"{made_model_dir(CONFIG)}/config.json"]
+    return ["results/build/engine/engine.json", "results/build/loadgen/loadgen.json", *made]
+
+
+def wheels_of(section):
+    """The wheels that an environment is made from; none when it is there already."""
+    return [] if CONFIG[section]["python"] else [f"results/build/{ENVIRONMENTS[section]}/wheels.tar"]
+
+
+def environment_options(section):
+    """The options of build_environment: the interpreter that is there, or what a new one is made from."""
+    folder = f"results/build/{ENVIRONMENTS[section]}"
+    if CONFIG[section]["python"]:
+        return ["--python", CONFIG[section]["python"]]
+    requirements = requirements_of(CONFIG, section)
+    return ["--requirements", requirements, "--wheels", f"{folder}/wheels.tar", "--venv", f"{folder}/venv"]
+
+
+def engine_needs(wildcards):
+    """What the scenarios ask of LMCache: lmcache at all, and resp for its native client."""
+    connectors = {CONFIG["scenarios"][name].get("connector") for name in SCENARIOS}
+    return [*(["lmcache"] if connectors & {"inprocess", "redis", "resp", "mp"} else []), *(["resp"] if "resp" in connectors else [])]
 
 
 def kvrocks_fetch_spec(wildcards):
@@ -108,8 +137,10 @@ def figure_tables(wildcards):
         return [rules.write_stores.output.stores, rules.write_stores.output.limits]
     if wildcards.figure == "layers":
         return [rules.write_layers.output.table]
+    if wildcards.figure == "latency":
+        return [rules.write_tables.output.latency]
     return [rules.write_tables.output.scenarios]
 
 
 def figure_spec(wildcards):
-    return "{}" if wildcards.figure in ("stores", "layers") else tables_spec(wildcards)
+    return "{}" if wildcards.figure in ("stores", "layers", "latency") else tables_spec(wildcards)

@@ -10,6 +10,7 @@ rule write_tables:
         scenarios="<tables>/scenarios.csv",
         ratios="<tables>/ratios.csv",
         time="<tables>/sweep_time.csv",
+        latency="<tables>/latency.csv",
         columns="<tables>/columns.csv",
         environment="<tables>/environment.json",
     log:

@@ -1,0 +1,149 @@
+"""LMCache's configurations and vLLM's own offloading, rendered from scenarios; what is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from workflow.hyperkv.engines import lmcache
+from workflow.hyperkv.errors import UserError
+from workflow.hyperkv.stores.base import Endpoint
+
+GIB = 1 << 30
+ENDPOINT = Endpoint("127.0.0.1", 6666)
+
+
+def scenario(store: str, connector: str, **changes) -> dict:
+    return {
+        "name": "s",
+        "tier": "dram" if store in ("dram", "valkey") else "ssd",
+        "store": store,
+        "connector": connector,
+        "chunk_tokens": 256,
+        "connections": 8,
+        "dram_pool_bytes": None,
+        "capacity_bytes": None,
+        "save_decode_cache": True,
+        "lmcache": {},
+    } | changes
+
+
+def offload(own: dict) -> lmcache.Offload:
+    return lmcache.offload(own, 4 * GIB, Path("/data/kv"), ENDPOINT, 5555, 8080)
+
+
+def test_recompute_needs_nothing():
+    assert offload({"tier": "none"}) == lmcache.Offload()
+
+
+def test_a_dram_pool_is_lmcaches_own_memory():
+    found = offload(scenario("dram", "inprocess", dram_pool_bytes=16 * GIB))
+    assert found.transfer == {"kv_connector": "LMCacheConnectorV1", "kv_role": "kv_both"}
+    assert found.config["local_cpu"] is True
+    assert found.config["max_local_cpu_size"] == 16
+    assert "remote_url" not in found.config
+    assert found.server is None
+
+
+def test_resp_without_a_pool_keeps_nothing_in_memory_and_no_metadata():
+    config = offload(scenario("kvrocks", "resp")).config
+    assert config["remote_url"] == "resp://127.0.0.1:6666"
+    assert (config["local_cpu"], config["max_local_cpu_size"]) == (False, 4)
+    assert config["extra_config"] == {"save_chunk_meta": False, "resp_num_threads": 8}
+
+
+def test_the_reference_projects_file():
+    config = offload(scenario("kvrocks", "redis", chunk_tokens=1024)).config
+    assert (config["chunk_size"], config["remote_url"]) == (1024, "redis://127.0.0.1:6666")
+
+
+def test_local_disk_is_ssd_without_resp():
+    config = offload(scenario("files", "inprocess")).config
+    assert config["local_disk"] == "file:///data/kv/"
+    assert config["extra_config"]["use_odirect"] is True
+
+
+def test_a_scenarios_own_keys_come_last_and_extra_config_is_merged():
+    own = {"local_cpu": True, "extra_config": {"resp_num_threads": 3}}
+    config = offload(scenario("valkey", "resp", lmcache=own)).config
+    assert config["local_cpu"] is True
+    assert config["extra_config"] == {"save_chunk_meta": False, "resp_num_threads": 3}
+
+
+@pytest.mark.parametrize(
+    ("store", "adapter"),
+    [
+        ("valkey", '"type": "resp", "host": "127.0.0.1", "port": 6666, "num_workers": 8'),
+        ("files", '"type": "fs", "base_path": "/data/kv", "use_odirect": true'),
+    ],
+)
+def test_the_server_has_an_l2_and_without_a_pool_only_a_buffer(store, adapter):
+    found = offload(scenario(store, "mp"))
+    words = " ".join(found.server)
+    assert adapter in words
+    assert "--l2-store-policy skip_l1" in words
+    assert "--l1-size-gb 4 " in words
+    assert found.transfer["kv_connector"] == "LMCacheMPConnector"
+    assert found.transfer["kv_connector_extra_config"]["lmcache.mp.port"] == 5555
+
+
+def test_the_server_of_a_dram_pool_has_no_l2_and_takes_options():
+    own = {"l1_use_hugepages": False, "max_workers": 4, "enable_gc_monitor": True}
+    words = " ".join(offload(scenario("dram", "mp", dram_pool_bytes=2 * GIB, lmcache=own)).server)
+    assert "--l2-adapter" not in words
+    assert words.endswith("--no-l1-use-hugepages --max-workers 4 --enable-gc-monitor")
+
+
+def test_vllms_own_offloading_to_memory_and_to_disk():
+    memory = offload(scenario("dram", "offloading", dram_pool_bytes=GIB)).transfer[
+        "kv_connector_extra_config"
+    ]
+    assert memory == {"cpu_bytes_to_use": GIB, "block_size": 256}
+    disk = offload(scenario("files", "offloading")).transfer["kv_connector_extra_config"]
+    assert disk["secondary_tiers"] == [{"type": "fs", "root_dir": "/data/kv"}]
+
+
+@pytest.mark.parametrize(
+    ("own", "device", "block", "words"),
+    [
+        (
+            scenario("valkey", "inprocess"),
+            "cuda",
+            16,
+            "connector inprocess cannot reach store valkey; choose mp or redis or resp",
+        ),
+        (scenario("dram", "resp", dram_pool_bytes=GIB), "cuda", 16, "cannot reach store dram"),
+        (scenario("valkey", "resp"), "cpu", 16, "choose connector mp"),
+        (scenario("dram", "offloading", dram_pool_bytes=GIB), "cpu", 16, "needs CUDA"),
+        (scenario("valkey", "resp", chunk_tokens=100), "cuda", 16, "chunk_tokens 100 is not a multiple"),
+        (scenario("valkey", "resp", lmcache={"save_unfull_chunk": True}), "cuda", 16, "save_unfull_chunk"),
+        (
+            scenario("valkey", "resp", lmcache={"extra_config": {"save_chunk_meta": True}}),
+            "cuda",
+            16,
+            "save_chunk_meta",
+        ),
+        (
+            scenario("dram", "offloading", dram_pool_bytes=GIB, lmcache={"a": 1}),
+            "cuda",
+            16,
+            "reads none of LMCache's keys",
+        ),
+        (
+            scenario("dram", "inprocess", dram_pool_bytes=3 << 20),
+            "cuda",
+            16,
+            "dram_pool_bytes: 3 MiB hold 3 chunks of 1 MiB",
+        ),
+    ],
+)
+def test_refused_with_the_reason_and_the_mend(own, device, block, words):
+    with pytest.raises(UserError) as raised:
+        lmcache.check(own, device, block, 1 << 20, 4 * GIB)
+    assert words in str(raised.value)
+    assert str(raised.value).startswith("scenario s: ")
+    assert "\n" not in str(raised.value)
+
+
+def test_a_small_staging_buffer_is_named_by_its_own_key():
+    with pytest.raises(UserError, match=r"vllm\.staging_bytes: 2 MiB hold 2 chunks"):
+        lmcache.check(scenario("valkey", "resp"), "cuda", 16, 1 << 20, 2 << 20)

@@ -1,0 +1,33 @@
+"""LMCache's log lines, as 0.5.0 wrote them on an H100."""
+
+from workflow.hyperkv.engines.lmcache_log import transfers
+
+LINES = [
+    "(EngineCore pid=1594) \x1b[32;20m[2026-11-24 14:37:30,438] LMCache INFO:\x1b[0m [req_id=cmpl-b] Retrieved 1792 out of 1792 required tokens (from 1792 total tokens). size: 0.2188 gb, cost 35.7298 ms, throughput: 6.1223 GB/s; \x1b[3m(cache_engine.py:939:lmcache.v1.cache_engine)\x1b[0m",
+    "(EngineCore pid=1594) \x1b[32;20m[2026-11-24 14:37:29,486] LMCache INFO:\x1b[0m [req_id=cmpl-9] Stored 512 out of total 512 tokens. size: 0.0625 GB, cost 4.2991 ms, throughput: 14.5381 GB/s; offload_time: 4.0814 ms, put_time: 0.1544 ms \x1b[3m(cache_engine.py:561:lmcache.v1.cache_engine)\x1b[0m",
+    "(EngineCore pid=1594) LMCache INFO: Reqid: cmpl-8, Total tokens 8192, Inference Engine computed tokens: 0, LMCache hit tokens: 8192, need to load: 8191 (vllm_v1_adapter.py:1461)",
+]
+
+
+def test_tokens_and_seconds_are_summed():
+    found = transfers([*LINES, LINES[0]])
+    assert (found.retrieved_tokens, found.stored_tokens) == (3584, 512)
+    assert found.retrieve_s == 2 * 0.0357298
+    assert found.store_s == 0.0042991
+    assert found.faults == ()
+
+
+def test_a_hit_that_was_only_looked_up_counts_as_nothing():
+    assert transfers(LINES[2:]).retrieved_tokens == 0
+
+
+def test_faults_are_kept_without_colours():
+    found = transfers(
+        [
+            "\x1b[31;20m[2026-11-24] LMCache ERROR:\x1b[0m Failed to put chunk",
+            "redis.exceptions.TimeoutError: Timeout writing to socket",
+            "INFO: 127.0.0.1 - GET /health 200 OK",
+        ]
+    )
+    assert found.faults[0] == "[2026-11-24] LMCache ERROR: Failed to put chunk"
+    assert len(found.faults) == 2

@@ -1,0 +1,74 @@
+"""vLLM's command line and environment, from a scenario's settings."""
+
+from pathlib import Path
+
+import yaml
+
+from workflow.hyperkv.config import schema
+from workflow.hyperkv.engines.vllm_command import command, settings_of, variables
+from workflow.hyperkv.geometry import load_geometry
+
+DEFAULTS = {key: rules.get("default") for key, rules in schema()["properties"]["vllm"]["properties"].items()}
+GEOMETRY = load_geometry(Path("config/models/llama-3.1-8b.json"))
+
+
+def words(kv_dtype: str = "auto", transfer=None, **settings) -> str:
+    full = {**DEFAULTS, "staging_bytes": 1 << 32, **settings}
+    return " ".join(command("python", Path("m"), full, GEOMETRY, kv_dtype, 9000, 8100, transfer))
+
+
+def test_defaults():
+    line = words()
+    assert line.startswith(
+        "python -m vllm.entrypoints.openai.api_server --model m --served-model-name hyperkv --host 127.0.0.1"
+    )
+    for part in (
+        "--port 8100",
+        "--max-model-len 9000",
+        "--block-size 16",
+        "--enable-prefix-caching",
+        "--load-format dummy",
+    ):
+        assert part in line
+    for part in ("--enforce-eager", "--kv-cache-dtype", "--num-gpu-blocks-override", "--kv-transfer-config"):
+        assert part not in line
+
+
+def test_a_bound_of_hbm_is_whole_blocks_of_the_models_geometry():
+    assert "--num-gpu-blocks-override 512 " in words(hbm_kv_bytes=1 << 30) + " "
+
+
+def test_what_a_scenario_may_change():
+    line = words("fp8", {"kv_connector": "X"}, enforce_eager=True, prefix_caching=False, flags=["--swap", 3])
+    for part in (
+        "--kv-cache-dtype fp8",
+        "--enforce-eager",
+        "--no-enable-prefix-caching",
+        '--kv-transfer-config {"kv_connector": "X"}',
+    ):
+        assert part in line
+    assert line.endswith("--swap 3")
+
+
+def test_real_or_random_weights_are_loaded():
+    assert "--load-format" not in words(weights="random")
+    assert "--load-format" not in words(model_dir="/models/llama")
+
+
+def test_a_scenarios_own_settings_win():
+    spec = {"vllm": {"block_tokens": 16, "flags": []}, "scenario": {"vllm": {"block_tokens": 64}}}
+    assert settings_of(spec) == {"block_tokens": 64, "flags": []}
+
+
+def test_variables_name_the_file_and_let_the_config_add():
+    settings = {**DEFAULTS, "device": "cpu", "hbm_kv_bytes": (1 << 30) + 1, "environment": {"A": "b"}}
+    found = variables(settings, Path("lmcache.yaml"), Path("metrics"))
+    assert found["LMCACHE_CONFIG_FILE"] == "lmcache.yaml"
+    assert (found["PYTHONHASHSEED"], found["VLLM_SERVER_DEV_MODE"], found["A"]) == ("0", "1", "b")
+    assert found["VLLM_CPU_KVCACHE_SPACE"] == "2"
+    assert "LMCACHE_CONFIG_FILE" not in variables(settings, None, Path("metrics"))
+
+
+def test_the_schema_of_the_section_is_valid_yaml_with_units():
+    rules = yaml.safe_load(Path("workflow/schemas/config.schema.yaml").read_text())["properties"]["vllm"]
+    assert all({"description", "unit"} <= set(key) for key in rules["properties"].values())

@@ -1,0 +1,39 @@
+"""Prometheus pages of vLLM 0.32 and of LMCache's server 0.5.6, shortened."""
+
+from workflow.hyperkv.engines.vllm_metrics import changes, counters
+
+ENGINE = """\
+# HELP vllm:prompt_tokens_total Number of prefill tokens processed.
+# TYPE vllm:prompt_tokens_total counter
+vllm:prompt_tokens_total{engine="0",model_name="m"} 9000.0
+# TYPE vllm:prompt_tokens_by_source_total counter
+vllm:prompt_tokens_by_source_total{engine="0",model_name="m",source="local_compute"} 3112.0
+vllm:prompt_tokens_by_source_total{engine="0",model_name="m",source="local_cache_hit"} 2944.0
+vllm:prompt_tokens_by_source_total{engine="0",model_name="m",source="external_kv_transfer"} 2944.0
+"""
+SERVER = """\
+# TYPE lmcache_mp_lookup_hit_l1_tokens_total counter
+lmcache_mp_lookup_hit_l1_tokens_total{cache_salt="",model_name="a"} 5888.0
+lmcache_mp_lookup_hit_l1_tokens_total{cache_salt="",model_name="b"} 12.0
+lmcache_mp_lookup_hit_l2_tokens_total{cache_salt="",model_name="a"} 64.0
+"""
+
+
+def test_tokens_by_source_and_by_tier():
+    found = counters(ENGINE, SERVER)
+    assert (found["computed_tokens"], found["hbm_hit_tokens"], found["external_hit_tokens"]) == (
+        3112,
+        2944,
+        2944,
+    )
+    assert (found["dram_hit_tokens"], found["store_hit_tokens"]) == (5900, 64)
+    assert found["prompt_tokens"] == 9000
+
+
+def test_what_no_page_has_is_unknown():
+    assert counters(ENGINE)["store_hit_tokens"] is None
+    assert counters("")["computed_tokens"] is None
+
+
+def test_changes_of_a_counter_that_appeared_in_between():
+    assert changes({"a": 3, "b": None, "c": 1}, {"a": 5, "b": 4, "c": None}) == {"a": 2, "b": 4, "c": None}

@@ -1,0 +1,89 @@
+"""A stand-in for vLLM's server: the pages that HyperKV uses, and a prefix cache "outside" that forgets nothing.
+
+FAKE_VLLM: `die` ends at start with a known cause, `unloaded` counts hits that no log line or store confirms, `wrong`
+answers with another token from the cache, `slow` never answers a completion.
+"""
+
+import json
+import os
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+MODE = os.environ.get("FAKE_VLLM", "")
+BLOCK = 16
+counts = {"local_compute": 0, "local_cache_hit": 0, "external_kv_transfer": 0}
+seen: dict[tuple, int] = {}
+lock = threading.Lock()
+
+
+class Handler(BaseHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+    def reply(self, body: str, kind: str = "text/plain") -> None:
+        data = body.encode()
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def do_GET(self):
+        if self.path == "/metrics":
+            lines = [
+                f'vllm:prompt_tokens_by_source_total{{source="{key}"}} {value}'
+                for key, value in counts.items()
+            ]
+            self.reply("# TYPE vllm:prompt_tokens_by_source counter\n" + "\n".join(lines) + "\n")
+        else:
+            self.reply("ok")
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
+        if self.path != "/v1/completions":
+            return self.reply("ok")
+        if MODE == "slow":
+            threading.Event().wait(60)
+        prompt = tuple(body["prompt"])
+        offloads = "--kv-transfer-config" in sys.argv
+        with lock:
+            held = max((n for key, n in seen.items() if prompt[:n] == key), default=0) if offloads else 0
+            cached = min(held // BLOCK * BLOCK, len(prompt) - 1)
+            whole = len(prompt) // BLOCK * BLOCK
+            seen[prompt[:whole]] = whole
+            counts["external_kv_transfer"] += cached
+            counts["local_compute"] += len(prompt) - cached
+        if offloads and cached and MODE != "unloaded":
+            print(
+                f"LMCache INFO: [req_id=1] Retrieved {held} out of {held} required tokens (from {held} total tokens). size: 0.1 gb, cost 2.0 ms, throughput: 1 GB/s;",
+                flush=True,
+            )
+        if offloads and not cached:
+            print(
+                f"LMCache INFO: [req_id=1] Stored {whole} out of total {whole} tokens. size: 0.1 GB, cost 4.0 ms, throughput: 1 GB/s",
+                flush=True,
+            )
+        token = "w7" if MODE == "wrong" and cached else f"w{sum(prompt) % 97}"
+        choice = {"index": 0, "text": token, "logprobs": {"tokens": [token], "token_logprobs": [-1.0]}}
+        usage = {
+            "prompt_tokens": len(prompt),
+            "completion_tokens": 1,
+            "prompt_tokens_details": {"cached_tokens": cached},
+        }
+        events = [{"choices": [choice]}, {"choices": [], "usage": usage}]
+        self.reply(
+            "".join(f"data: {json.dumps(event)}\n\n" for event in events) + "data: [DONE]\n\n",
+            "text/event-stream",
+        )
+
+
+if __name__ == "__main__":
+    if MODE == "die":
+        print("\n".join(f"line {number}" for number in range(50)))
+        print(
+            "ValueError: Free memory on device (3.0/80.0 GiB) on startup is less than desired GPU memory utilization"
+        )
+        sys.exit(1)
+    port = int(sys.argv[sys.argv.index("--port") + 1])
+    ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
