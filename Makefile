@@ -7,10 +7,10 @@ ifneq ($(CONFIG),)
 endif
 ACTIVATE = . .venv/bin/activate &&
 SNAKEMAKE = $(ACTIVATE) snakemake
-SHARED_BUILDS = $(if $(SNAKEMAKE_OUTPUT_CACHE),--cache compile_kvrocks)
+SHARED_BUILDS = $(if $(SNAKEMAKE_OUTPUT_CACHE),--cache compile_kvrocks fetch_engine fetch_loadgen)
 OPTIONS = $(SHARED_BUILDS) --cores all --keep-going --scheduler greedy --quiet rules host reason $(CONFIGFILES)
 
-.PHONY: run stores layers peers kvrocks test report bench docs lint clean
+.PHONY: run stores layers peers kvrocks test test-engine report bench docs lint clean
 
 run: .venv/installed
 	@$(SNAKEMAKE) $(OPTIONS)
@@ -36,6 +36,11 @@ kvrocks: .venv/installed
 
 test: .venv/installed
 	@$(ACTIVATE) python -m pytest
+
+# The real engine on a CPU, with a tiny random model: it makes both environments first (about 5 GB).
+test-engine: .venv/installed
+	@$(MAKE) --no-print-directory run CONFIG="config/engine-cpu.yaml $(CONFIG)"
+	@$(ACTIVATE) python -m pytest -m engine tests/test_real_engine.py
 
 report: .venv/installed
 	@$(SNAKEMAKE) --report results/report.html $(OPTIONS)

@@ -1,0 +1,67 @@
+"""What `make test-engine` measured with the real AIPerf, vLLM, LMCache, Valkey and RocksDB (config/engine-cpu.yaml)."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.engine
+STORES = ("engine_valkey", "engine_rocksdb")
+
+
+@pytest.fixture(scope="module")
+def records():
+    """Records of the sweep's first repeat by scenario and kind."""
+    found = {}
+    for name in ("none", *STORES):
+        lines = Path(f"results/sweep/{name}/1.jsonl").read_text().splitlines()
+        found |= {(name, record["record"]): record for record in map(json.loads, lines)}
+    return found
+
+
+@pytest.mark.parametrize("kind", ["single", "cell"])
+@pytest.mark.parametrize("name", ["none", *STORES])
+def test_everything_proves_itself(records, name, kind):
+    assert (records[name, kind]["valid"], records[name, kind]["reasons"]) == (True, [])
+
+
+@pytest.mark.parametrize("name", STORES)
+def test_hits_come_from_the_store_and_its_bytes_say_so(records, name):
+    record = records[name, "cell"]
+    evidence = record["evidence"]
+    assert evidence["sent_requests"] == 8
+    assert evidence["store_hit_tokens"] > 0
+    assert evidence["hit_tokens"] + evidence["computed_tokens"] == evidence["queried_tokens"]
+    assert (
+        evidence["served_bytes"]
+        >= evidence["loaded_bytes"]
+        == evidence["store_hit_tokens"] * record["kv_bytes_per_token"]
+    )
+    assert record["values"]["hit_rate"] > 0.2
+
+
+def test_ssd_means_the_device(records):
+    assert records["engine_rocksdb", "cell"]["served_from"] == "ssd"
+    assert records["engine_rocksdb", "cell"]["evidence"]["device_share"] >= 0.8
+
+
+@pytest.mark.parametrize("name", STORES)
+def test_the_same_prompts_get_the_same_tokens_computed_and_from_the_store(records, name):
+    computed = [sample for sample in records["none", "single"]["samples"] if sample["pass"] == "first"]
+    again = [sample for sample in records[name, "single"]["samples"] if sample["pass"] == "again"]
+    assert len(again) == len(computed) == 4
+    for left, right in zip(computed, again, strict=True):
+        assert left["tokens"] == right["tokens"]
+        assert right["cached_tokens"] > 0.9 * right["prompt_tokens"]
+    assert len({tuple(sample["tokens"]) for sample in computed}) == len(computed)
+
+
+def test_every_scenario_was_asked_the_same(records):
+    lengths = {
+        tuple(sorted(records[name, "cell"]["requests"]["prompt_tokens"])) for name in ("none", *STORES)
+    }
+    assert len(lengths) == 1
+
+
+def test_the_figure_of_single_requests_was_drawn():
+    assert Path("results/figures/latency.png").stat().st_size > 10_000

@@ -1,0 +1,254 @@
+"""Cells of engine vllm, on stand-ins of vLLM and AIPerf (tests/fake_engine) and a real Valkey."""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from workflow.hyperkv import sweep, vllm_cells
+from workflow.hyperkv.engines.vllm_server import cause
+from workflow.hyperkv.errors import UserError
+from workflow.hyperkv.model_folder import write_model_folder
+from workflow.hyperkv.stores.server import ServerStore
+from workflow.hyperkv.vllm_cells import SINGLE, Measurement, points, proof_faults
+from workflow.hyperkv.watch import run_watched
+
+from .record_factory import spec as replay_spec
+
+_ROOT = Path(__file__).parents[1]
+_DRAM = {"tier": "dram", "store": "dram", "connector": "inprocess", "dram_pool_bytes": 64 << 20}
+_VALKEY = {"tier": "dram", "store": "valkey", "connector": "redis", "dram_pool_bytes": None}
+
+
+@pytest.fixture(autouse=True)
+def fake_modules(monkeypatch):
+    """The stand-ins are what `python -m vllm...` and `python -m aiperf` find."""
+    monkeypatch.chdir(_ROOT)
+    monkeypatch.setenv("PYTHONPATH", str(_ROOT / "tests/fake_engine"))
+
+
+@pytest.fixture
+def spec(tmp_path):
+    """The slice of a scenario with a DRAM pool, one load of two clients and two single requests."""
+    write_model_folder(Path("config/models/tiny-llama.json"), tmp_path / "model")
+    base = replay_spec(tmp_path, "dram")
+    return {
+        key: value for key, value in base.items() if key not in ("replay", "gpu", "active_conversations")
+    } | {
+        "engine": "vllm",
+        "model": "config/models/tiny-llama.json",
+        "scenario": {**base["scenario"], **_DRAM, "name": "s", "vllm": {}, "lmcache": {}},
+        "loads": [2],
+        "loop": "closed",
+        "latency": {"prompt_tokens": [100], "prompts": 2},
+        "vllm": {
+            "device": "cuda",
+            "model_dir": None,
+            "weights": "dummy",
+            "gpu_memory_utilization": 0.9,
+            "hbm_kv_bytes": None,
+            "block_tokens": 16,
+            "max_num_batched_tokens": 2048,
+            "max_num_seqs": 8,
+            "max_context_tokens": None,
+            "prefix_caching": False,
+            "enforce_eager": True,
+            "staging_bytes": 64 << 20,
+            "flags": [],
+            "environment": {},
+            "ready_timeout_s": 30,
+        },
+        "loadgen": {"prime": False, "warm_up_requests": 1, "request_timeout_s": 20, "timeout_s": 60},
+        "engine_python": sys.executable,
+        "loadgen_python": sys.executable,
+        "made_model_dir": str(tmp_path / "model"),
+    }
+
+
+def without_a_tier(spec: dict) -> dict:
+    return {**spec, "scenario": {**spec["scenario"], "tier": "none", "dram_pool_bytes": None}}
+
+
+def measured(spec: dict, tmp_path: Path, *keys) -> list[dict]:
+    """Records of some points, measured in one job that has left no process."""
+    with Measurement(spec, 1, tmp_path / "logs") as measurement:
+        records = [measurement.measure(key) for key in keys]
+    assert not [child for child in psutil.Process().children(recursive=True) if child.status() != "zombie"]
+    return records
+
+
+def test_single_requests_come_first_when_there_are_any(spec):
+    assert points(spec) == [SINGLE, 2]
+    assert points(spec | {"latency": {"prompt_tokens": [], "prompts": 1}}) == [2]
+
+
+def test_a_cell_and_its_evidence(spec, tmp_path):
+    single, cell = measured(spec, tmp_path, SINGLE, 2)
+    assert (single["valid"], single["reasons"]) == (True, [])
+    passes = [(sample["pass"], sample["cached_tokens"] > 0) for sample in single["samples"]]
+    assert passes == [("first", False), ("again", True)] * 2
+    assert (cell["valid"], cell["reasons"]) == (True, [])
+    evidence = cell["evidence"]
+    assert evidence["sent_requests"] == 8
+    assert evidence["hit_tokens"] + evidence["computed_tokens"] == evidence["queried_tokens"]
+    assert evidence["dram_hit_tokens"] == evidence["hit_tokens"] > 0
+    assert evidence["retrieved_tokens"] >= evidence["hit_tokens"]
+    assert evidence["saved_bytes"] > 0
+    assert cell["values"]["hit_rate"] == pytest.approx(cell["values"]["external_hit_rate"], abs=0.1)
+    assert cell["values"]["load_gbps"] > 0
+    assert len(cell["requests"]["turn"]) == 8
+    assert json.loads(json.dumps(cell, allow_nan=False)) == cell
+
+
+def test_recompute_has_no_hits(spec, tmp_path):
+    single, cell = measured(without_a_tier(spec), tmp_path, SINGLE, 2)
+    assert single["valid"]
+    assert cell["valid"]
+    assert cell["served_from"] == "recompute"
+    assert cell["evidence"]["hit_tokens"] == 0
+
+
+def test_the_workload_of_a_load_is_the_same_for_every_scenario_and_another_for_every_load(spec, tmp_path):
+    lengths = [
+        measured(own, tmp_path, load)[0]["requests"]["prompt_tokens"]
+        for own, load in ((spec, 2), (without_a_tier(spec), 2), (spec, 1))
+    ]
+    assert sorted(lengths[0]) == sorted(lengths[1])
+    assert sorted(lengths[0]) != sorted(lengths[2])
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [
+        ("unloaded", "as loaded, LMCache loaded 0"),
+        ("wrong", "got another first token from the tier than computed"),
+    ],
+)
+def test_an_engine_that_did_not_load_or_answers_wrongly_is_found_out(
+    spec, tmp_path, monkeypatch, mode, words
+):
+    monkeypatch.setenv("FAKE_VLLM", mode)
+    for record in measured(spec, tmp_path, SINGLE, 2):
+        assert not record["valid"]
+        assert any(words in reason for reason in record["reasons"])
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"), [("short", "1 turns were not sent"), ("fail", "first failed request: HTTP 500")]
+)
+def test_a_load_that_was_not_sent_in_full_is_invalid(spec, tmp_path, monkeypatch, mode, words):
+    monkeypatch.setenv("FAKE_AIPERF", mode)
+    (cell,) = measured(spec, tmp_path, 2)
+    assert not cell["valid"]
+    assert any(words in reason for reason in cell["reasons"])
+
+
+def test_a_start_that_dies_says_why_and_shows_the_last_30_lines(spec, tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("FAKE_VLLM", "die")
+    with pytest.raises(UserError, match="too little GPU memory is free") as raised:
+        measured(spec, tmp_path, SINGLE)
+    assert "\n" not in str(raised.value)
+    shown = capfd.readouterr().out.splitlines()
+    assert "line 49" in shown
+    assert "line 20" not in shown
+    assert len([line for line in shown if line.startswith(("line", "ValueError"))]) == 30
+
+
+def test_an_engine_that_never_answers_costs_one_time_out(spec, tmp_path, monkeypatch):
+    monkeypatch.setenv("FAKE_VLLM", "slow")
+    spec["loadgen"]["request_timeout_s"] = 1
+    started = time.monotonic()
+    records = measured(spec, tmp_path, SINGLE, 2)
+    assert time.monotonic() - started < 20
+    assert all("warm-up: vllm gave no answer" in record["reasons"][0] for record in records)
+    assert records[1]["values"]["rps_per_gpu"] is None
+
+
+@pytest.mark.parametrize("fault", ["killed", "stopped"])
+def test_a_dead_or_hanging_store_is_noticed_within_10_s(spec, tmp_path, monkeypatch, fault):
+    monkeypatch.setenv("FAKE_AIPERF", "hang")
+    spec["scenario"] |= _VALKEY
+    stores: list[ServerStore] = []
+    check_alive = ServerStore.check_alive
+
+    def remember(store: ServerStore, grace_s: float = 0.0) -> None:
+        stores.append(store)
+        check_alive(store, grace_s)
+
+    monkeypatch.setattr(ServerStore, "check_alive", remember)
+    with Measurement(spec, 1, tmp_path / "logs") as measurement:
+        assert measurement.measure(SINGLE)["record"] == "single"
+        pid = stores[-1].pid()
+        broken: list[float] = []
+
+        def break_store() -> None:
+            if not broken:
+                broken.append(time.monotonic())
+                psutil.Process(pid).kill() if fault == "killed" else psutil.Process(pid).suspend()
+
+        def remember_and_break(store: ServerStore, grace_s: float = 0.0) -> None:
+            remember(store, grace_s)
+            if "aiperf" in {part for child in psutil.Process().children() for part in child.cmdline()}:
+                break_store()
+
+        noticed: list[float] = []
+
+        def watched(*arguments) -> None:
+            try:
+                run_watched(*arguments)
+            finally:
+                noticed.append(time.monotonic())
+
+        monkeypatch.setattr(ServerStore, "check_alive", remember_and_break)
+        monkeypatch.setattr(vllm_cells, "run_watched", watched)
+        record = measurement.measure(2)
+        assert noticed[0] - broken[0] < 10
+    assert not record["valid"]
+    assert "store valkey" in record["reasons"][0]
+    assert record["values"]["ttft_p50_ms"] is None
+
+
+def test_the_sweep_writes_both_kinds_of_records_and_resumes(spec, tmp_path, monkeypatch):
+    out = tmp_path / "sweep" / "s" / "1.jsonl"
+    options = [
+        "--spec",
+        json.dumps(spec),
+        "--repeat",
+        "1",
+        "--out",
+        str(out),
+        "--logs",
+        str(tmp_path / "logs"),
+    ]
+    monkeypatch.setattr(sys, "argv", ["sweep", *options])
+    sweep.main()
+    records = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [(record["record"], record["load"]) for record in records] == [("single", None), ("cell", 2)]
+    assert {"job_started_at", "measured_in_job"} <= set(records[1])
+
+
+SAMPLE = {"prompt_tokens": 1000, "tokens": ["a"], "served_bytes": None, "retrieved_tokens": None}
+
+
+def faults(again: dict, tier: str = "dram", pool: bool = False, first: dict | None = None) -> list[str]:
+    pair = [{**SAMPLE, "cached_tokens": 0} | (first or {}), {**SAMPLE, "cached_tokens": 999} | again]
+    return proof_faults(pair, tier, 100, 10, pool)
+
+
+def test_what_single_requests_disprove():
+    assert faults({}) == []
+    assert faults({"served_bytes": 9990, "retrieved_tokens": 1000}) == []
+    assert "new prompt" in faults({}, first={"cached_tokens": 5})[0]
+    assert "0 of 900 saved tokens" in faults({"cached_tokens": 0})[0]
+    assert faults({"cached_tokens": 0}, tier="none") == []
+    assert "the store served 9,000 bytes of 9,990" in faults({"served_bytes": 9000})[0]
+    assert faults({"served_bytes": 0}, pool=True) == []
+    assert "LMCache loaded 0" in faults({"retrieved_tokens": 0})[0]
+
+
+def test_known_causes_have_a_mend_and_others_none():
+    assert "wheel that has it" in cause(["x", "RuntimeError: RESPClient requires the C++ Redis extension."])
+    assert cause(["KeyError: 3"]) is None
