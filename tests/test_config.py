@@ -136,6 +136,8 @@ def test_defaults_are_filled_at_every_depth():
         "scenarios": ["none", "dram", "files"],
         "loads": [2, 4, 8],
         "active_conversations": None,
+        "loop": "closed",
+        "slo": {"ttft_ms": None, "itl_ms": None},
         "repeats": 3,
         "seed": 1,
     }
@@ -185,10 +187,98 @@ def test_sweep_spec_is_its_scenarios_slice_only():
     spec = json.loads(sweep_spec(checked(BASE), "dram-32"))
     assert set(spec) == {
         *("engine", "model", "kv_dtype", "gpu", "data_dir", "workload", "replay", "evidence"),
-        *("scenario", "loads", "seed", "active_conversations"),
+        *("scenario", "loads", "seed", "active_conversations", "slo"),
     }
     assert spec["scenario"]["name"] == "dram-32"
-    assert not {"loads", "family"} & set(spec["scenario"])
+    assert not {"loads", "family", "vllm", "lmcache"} & set(spec["scenario"])
+
+
+def engine(**changes: Any) -> dict[str, Any]:
+    """BASE with engine vllm on a GPU and one scenario of every kind, some keys changed."""
+    config = deepcopy(BASE) | {"engine": "vllm", "latency": {"prompt_tokens": [1024]}}
+    config["scenarios"]["valkey"] = {"tier": "dram", "store": "valkey", "connector": "resp"}
+    config["experiment"] = {"scenarios": ["none", "dram", "files", "valkey"]}
+    for path, value in changes.items():
+        section, _, key = path.partition("__")
+        config.setdefault(section, {})[key] = value
+    return config
+
+
+def test_the_slice_of_engine_vllm_has_its_sections_and_the_environments_interpreters():
+    spec = json.loads(sweep_spec(checked(engine(loadgen__python="/opt/aiperf/bin/python")), "valkey"))
+    assert {"vllm", "loadgen", "latency", "loop", "slo"} <= set(spec)
+    assert not {"replay", "gpu", "active_conversations"} & set(spec)
+    assert spec["engine_python"] == "results/build/engine/venv/bin/python"
+    assert spec["loadgen_python"] == "/opt/aiperf/bin/python"
+    assert spec["made_model_dir"] == "results/build/models/llama-3.2-1b-dummy"
+    assert not {"python", "requirements", "index"} & (set(spec["vllm"]) | set(spec["loadgen"]))
+
+
+def test_where_packages_come_from_does_not_measure_again():
+    other = engine(vllm__index="https://packages.invalid/cu130")
+    assert sweep_spec(checked(other), "valkey") == sweep_spec(checked(engine()), "valkey")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"vllm__device": "cpu"}, "choose connector mp"),
+        ({"vllm__block_tokens": 48}, "chunk_tokens 32 is not a multiple of vLLM's block of 48"),
+        ({"vllm__staging_bytes": "2 MiB"}, "vllm.staging_bytes: 2 MiB hold 1 chunks"),
+        ({"vllm__model_dir": "/no/model"}, "vllm.model_dir: /no/model has no tokenizer.json"),
+        ({"vllm__devise": "cpu"}, "vllm.devise is not a key; did you mean device?"),
+        (
+            {"experiment__active_conversations": 9},
+            "experiment.active_conversations: AIPerf's clients hold one",
+        ),
+        ({"experiment__loop": "open"}, None),
+    ],
+)
+def test_what_engine_vllm_refuses(changes, words):
+    if words is None:
+        checked(engine(**changes) | {"scenarios": engine()["scenarios"]})
+        return
+    config = engine(**changes)
+    config["experiment"].setdefault("scenarios", ["none", "dram", "files", "valkey"])
+    with pytest.raises(UserError) as raised:
+        checked(config)
+    assert words in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_scenarios_own_vllm_keys_follow_the_sections_rules():
+    config = engine()
+    config["scenarios"]["valkey"]["vllm"] = {"gpu_memory": 0.5}
+    with pytest.raises(
+        UserError,
+        match=r"scenarios\.valkey\.vllm: gpu_memory is not a key; did you mean gpu_memory_utilization",
+    ):
+        checked(config)
+    config["scenarios"]["valkey"]["vllm"] = {"gpu_memory_utilization": 1.5}
+    with pytest.raises(UserError, match="at most 1"):
+        checked(config)
+
+
+def test_replay_has_closed_loops_and_its_own_connectors_only():
+    with pytest.raises(UserError, match=r"experiment\.loop: engine replay has closed loops only"):
+        checked(changed("experiment.loop", "open"))
+    with pytest.raises(UserError, match="mp, which engine vllm alone has, cannot reach store files"):
+        checked(changed("scenarios.files.connector", "mp"))
+
+
+def test_an_ssd_store_in_memory_must_lie_on_a_tmpfs(tmp_path):
+    config = engine()
+    config["experiment"]["scenarios"] = ["none", "memory"]
+    config["scenarios"]["memory"] = {
+        "tier": "dram",
+        "store": "rocksdb",
+        "connector": "resp",
+        "data_dir": str(tmp_path),
+    }
+    with pytest.raises(UserError, match="with tier dram it must be on a tmpfs"):
+        checked(config)
+    config["scenarios"]["memory"]["data_dir"] = "/dev/shm/hyperkv"
+    assert checked(config)["scenarios"]["memory"]["data_dir"] == "/dev/shm/hyperkv"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).parents[1]
-ELSEWHERE = {"vllm", "torch", "lmcache", "snakemake"}
+ELSEWHERE = {"vllm", "torch", "lmcache", "snakemake", "transformers"}
 
 
 def pins() -> list[str]:

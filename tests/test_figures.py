@@ -21,6 +21,7 @@ from workflow.hyperkv.layers_table import layers_table
 from workflow.hyperkv.tables import SUMMARISED
 
 from .record_factory import rungs
+from .test_latency_figure import latency_rows
 
 WAYS = {
     "none": ("none", "", ""),
@@ -109,7 +110,7 @@ def limit_rows(connections=(2,)) -> pd.DataFrame:
     )
 
 
-def tables(scenarios=None, stores=None, limits=None, chunk=64, layers=None) -> Tables:
+def tables(scenarios=None, stores=None, limits=None, chunk=64, layers=None, latency=None) -> Tables:
     """Tables as figures.main reads them."""
     return Tables(
         scenarios=scenario_rows() if scenarios is None else scenarios,
@@ -117,6 +118,7 @@ def tables(scenarios=None, stores=None, limits=None, chunk=64, layers=None) -> T
         limits=limit_rows() if limits is None else limits,
         chunk_tokens=chunk,
         layers=layers_table(rungs()) if layers is None else layers,
+        latency=latency_rows() if latency is None else latency,
     )
 
 
@@ -124,13 +126,15 @@ def draw_files(folder: Path, monkeypatch, figure: str, **changes) -> tuple:
     """Run the stage's main from the CSV files that the figure is drawn from; the bytes of the SVG and the PNG."""
     folder.mkdir()
     made = tables(**changes)
-    names = {"stores": ("stores", "limits"), "layers": ("layers",)}.get(figure, ("scenarios",))
+    names = {"stores": ("stores", "limits"), "layers": ("layers",), "latency": ("latency",)}.get(
+        figure, ("scenarios",)
+    )
     files = [folder / f"{name}.csv" for name in names]
     for name, file in zip(names, files, strict=True):
         getattr(made, name).to_csv(file, index=False)
     spec = (
         {}
-        if figure in ("stores", "layers")
+        if figure in ("stores", "layers", "latency")
         else {"figures": {"chunk_tokens": made.chunk_tokens, "baseline": None}}
     )
     arguments = ["--figure", figure, "--tables", *files, "--spec", json.dumps(spec)]
@@ -190,8 +194,9 @@ def test_what_changes_in_the_tables_changes_the_picture(name):
     scenarios["rps_per_gpu"] *= 1 + scenarios.index / 50
     stores["gbps"] *= 1 + stores.index / 50
     first = svg_of(DRAWINGS[name](tables()))
-    layers = layers_table(rungs(wire=2.0))
-    assert svg_of(DRAWINGS[name](tables(scenarios, stores, layers=layers))) != first
+    layers, latency = layers_table(rungs(wire=2.0)), latency_rows()
+    latency.loc[latency["tier"] == "none", "ttft_s"] *= 2
+    assert svg_of(DRAWINGS[name](tables(scenarios, stores, layers=layers, latency=latency))) != first
 
 
 @pytest.mark.parametrize("name", ["tier_tradeoff", "chunk", "transport_medium"])

@@ -69,7 +69,7 @@ def scenario(store: str, connector: str, **changes) -> list[str]:
 
 def test_sweep_closure_holds_its_imports_but_no_store():
     found = names(sources("sweep"))
-    assert {"sweep.py", "journal.py", "errors.py", "sources.py", "stores/registry.py"} <= set(found)
+    assert {"sweep.py", "journal.py", "errors.py", "sources.py"} <= set(found)
     assert not {f"stores/{name}.py" for name in ("files", "valkey", "rocksdb", "rocksdb_server")} & set(found)
     assert found == sorted(found)
 
@@ -96,6 +96,22 @@ def test_scenario_depends_on_its_own_store_and_connector(store, connector, own, 
     assert not {f"connectors/{name}.py" for name in unused} & set(found)
     assert {"engines/replay.py", "workloads/multi_turn.py"} <= set(found)
     assert "workloads/mooncake.py" not in found
+
+
+def test_an_engine_depends_on_its_own_cells_only():
+    replay = set(scenario("valkey", "resp"))
+    part = {"tier": "dram", "store": "valkey", "connector": "resp", "dram_pool_bytes": 0}
+    spec = {"engine": "vllm", "workload": {"kind": "multi_turn"}, "scenario": part}
+    vllm = set(names(scenario_sources(spec)))
+    assert {"replay_cells.py", "engines/replay.py", "connectors/resp.py"} <= replay - vllm
+    assert {"vllm_cells.py", "aiperf.py", "engines/lmcache.py", "engines/vllm_server.py"} <= vllm - replay
+    assert {"cells.py", "samples.py", "stores/valkey.py", "stores/registry.py"} <= vllm & replay
+
+
+def test_engine_vllm_starts_no_store_for_memory_and_files_of_its_own():
+    part = {"tier": "ssd", "store": "files", "connector": "mp", "dram_pool_bytes": 0}
+    found = names(scenario_sources({"engine": "vllm", "workload": {"kind": "multi_turn"}, "scenario": part}))
+    assert not {"stores/files.py", "stores/valkey.py"} & set(found)
 
 
 def test_a_pool_adds_the_dram_store():

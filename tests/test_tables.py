@@ -252,3 +252,52 @@ def test_a_broken_line_is_named_with_file_and_line(tmp_path):
     with pytest.raises(UserError, match=r"1\.jsonl:2: not JSON .*delete the file") as caught:
         read_jsonl([path])
     assert "\n" not in str(caught.value)
+
+
+SINGLE = {
+    "record": "single",
+    "engine": "vllm",
+    "model": "m",
+    "scenario": "s",
+    "load": None,
+    "repeat": 1,
+    "valid": True,
+    "reasons": [],
+    "environment": {"gpu": ["NVIDIA H100 80GB HBM3, 580.1, 81559 MiB"]},
+}
+
+
+def single(tier: str, *ttfts: float, **changes) -> dict:
+    """A record of single requests of one length, first and again in turn."""
+    passes = ("first", "again") * (len(ttfts) // 2)
+    samples = [
+        {"pass": name, "prompt_tokens": 8192, "cached_tokens": 8191 * (name == "again"), "ttft_s": ttft}
+        for name, ttft in zip(passes, ttfts, strict=True)
+    ]
+    scenario = {"tier": tier, "store": "valkey", "connector": "resp", "chunk_tokens": 256, "vllm": {}}
+    return SINGLE | {"samples": samples, "spec": {"vllm": {"device": "cuda"}, "scenario": scenario}} | changes
+
+
+def test_single_requests_are_medians_by_pass(tmp_path, monkeypatch, real):
+    records = [single("dram", 0.3, 0.1, 0.2, 0.12), single("dram", 0.25, 0.2, repeat=2)]
+    latency = load(run(tmp_path, monkeypatch, [*real.values(), *records]), "latency").set_index("pass")
+    assert latency["ttft_s"].to_dict() == {"saved": 0.25, "loaded": 0.12}
+    assert latency["prompts"].to_list() == [3, 3]
+    assert set(latency["gpu"]) == {"NVIDIA H100 80GB HBM3"}
+    assert latency["cached_tokens"].to_dict() == {"saved": 0, "loaded": 8191}
+
+
+def test_without_a_tier_both_passes_are_computed_and_an_unproved_record_is_marked(
+    tmp_path, monkeypatch, real
+):
+    record = single("none", 0.2, 0.3, valid=False, reasons=["because"])
+    latency = load(run(tmp_path, monkeypatch, [*real.values(), record]), "latency")
+    assert latency["pass"].to_list() == ["computed"]
+    assert (latency["ttft_s"][0], latency["valid"][0], latency["reasons"][0]) == (0.25, False, "because")
+
+
+def test_cells_of_a_real_engine_name_its_gpu(tmp_path, monkeypatch, real):
+    spec = {**real["none"]["spec"], "vllm": {"device": "cpu"}}
+    spec["scenario"] = {**spec["scenario"], "vllm": {}}
+    cells = load(run(tmp_path, monkeypatch, [real["none"] | {"gpu_model": None, "spec": spec}]), "cells")
+    assert cells["gpu"][0] == "CPU"

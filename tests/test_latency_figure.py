@@ -1,0 +1,59 @@
+"""The figure of single requests: what it shows and how it marks what is not proved."""
+
+import pandas as pd
+from matplotlib.colors import to_hex
+
+from workflow.hyperkv.figures import COLOURS, MARKERS
+from workflow.hyperkv.latency_figure import draw_latency
+from workflow.hyperkv.tables import LATENCY_COLUMNS
+
+
+def latency_rows(**changes) -> pd.DataFrame:
+    """Rows of latency.csv: recompute, Valkey, and Kvrocks on a tmpfs that does not prove itself."""
+    rows = []
+    for tokens in (1024, 8192):
+        row = {
+            "engine": "vllm",
+            "model": "m",
+            "gpu": "NVIDIA H100",
+            "chunk_tokens": 256,
+            "prompts": 2,
+            "valid": True,
+        }
+        row |= {"prompt_tokens": tokens, "cached_tokens": 0, "reasons": ""} | changes
+        ttft = tokens / 40_000
+        interval = {"ttft_s": ttft, "ttft_s_low": ttft * 0.9, "ttft_s_high": ttft * 1.1}
+        rows.append({**row, "scenario": "none", "tier": "none", "pass": "computed", **interval})
+        for name, valid in (("valkey", True), ("kvrocks", False)):
+            for kind in ("saved", "loaded"):
+                own = {"scenario": name, "tier": "dram", "store": name, "connector": "resp", "valid": valid}
+                rows.append({**row, **own, "pass": kind, **interval})
+    return pd.DataFrame(rows, columns=LATENCY_COLUMNS)
+
+
+def test_both_panels_have_recompute_and_every_tier_and_units():
+    figure = draw_latency(latency_rows(), COLOURS, MARKERS)
+    loaded, saved = figure.axes
+    for axes in (loaded, saved):
+        assert axes.get_xlabel() == "prompt (tokens)"
+        assert len(axes.containers) == 3
+    assert loaded.get_ylabel().endswith("(s)")
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == [
+        "recompute, no tier: none",
+        "valkey (RAM), resp, chunk 256",
+        "kvrocks (tmpfs), resp, chunk 256",
+    ]
+    assert "NVIDIA H100" in figure.get_suptitle()
+
+
+def test_what_is_not_proved_is_hollow_and_said():
+    figure = draw_latency(latency_rows(), COLOURS, MARKERS)
+    faces = [to_hex(container.lines[0].get_markerfacecolor()) for container in figure.axes[0].containers]
+    assert faces == ["#000000", COLOURS["valkey"].lower(), "#ffffff"]
+    assert "hollow: not proved" in figure.get_suptitle()
+
+
+def test_nothing_measured_says_so():
+    figure = draw_latency(pd.DataFrame(columns=LATENCY_COLUMNS), COLOURS, MARKERS)
+    assert "latency.prompt_tokens is empty" in figure.axes[0].texts[0].get_text()
