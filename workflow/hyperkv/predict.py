@@ -47,7 +47,9 @@ class Capacities:
         for name in TIERS:
             if f"{name}_bytes" in tiers:
                 size = tiers[f"{name}_bytes"]
-                units[name] = None if size is None else size // (block_bytes if name == "hbm" else chunk_bytes)
+                units[name] = (
+                    None if size is None else size // (block_bytes if name == "hbm" else chunk_bytes)
+                )
         return cls(units)
 
 
@@ -66,9 +68,7 @@ class Simulation:
     _held: dict[tuple[bool, int, int | None], np.ndarray] = field(default_factory=dict)
 
     @classmethod
-    def of(
-        cls, conversations: Sequence[Conversation], clients: int, active_conversations: int
-    ) -> Simulation:
+    def of(cls, conversations: Sequence[Conversation], clients: int, active_conversations: int) -> Simulation:
         """The simulation of conversations that so many clients hold."""
         turns = [len(conversation.turns) for conversation in conversations]
         order = request_order(turns, clients, active_conversations)
@@ -110,7 +110,9 @@ class Simulation:
 def main() -> None:
     """Parse the command line, simulate every combination and write the table."""
     parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.predict", description=__doc__)
-    parser.add_argument("--spec", required=True, help="JSON: the stage's slice of the config (config.predict_spec)")
+    parser.add_argument(
+        "--spec", required=True, help="JSON: the stage's slice of the config (config.predict_spec)"
+    )
     parser.add_argument("--out", required=True, type=Path, help="CSV file for the table")
     arguments = parser.parse_args()
     hit_rates_table(json.loads(arguments.spec)).to_csv(arguments.out, index=False)
