@@ -4,7 +4,16 @@ from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
 from workflow.hyperkv.build_kvrocks import build_spec
-from workflow.hyperkv.config import checked, layers_spec, loads_of, profile_spec, selected, sweep_spec
+from workflow.hyperkv.config import (
+    break_even_spec,
+    checked,
+    layers_spec,
+    loads_of,
+    predict_spec,
+    profile_spec,
+    selected,
+    sweep_spec,
+)
 from workflow.hyperkv.errors import UserError
 from workflow.hyperkv.fetch_kvrocks import fetch_spec
 from workflow.hyperkv.install_kvrocks import link_spec
@@ -27,6 +36,7 @@ pathvars:
     build="results/build",
     sweep="results/sweep",
     profile="results/profile",
+    predict="results/predict",
     tables="results/tables",
     figures="results/figures",
     logs="results/logs",
@@ -39,6 +49,7 @@ include: "workflow/rules/profile.smk"
 include: "workflow/rules/layers.smk"
 include: "workflow/rules/sweep.smk"
 include: "workflow/rules/tables.smk"
+include: "workflow/rules/predict.smk"
 include: "workflow/rules/figures.smk"
 
 
@@ -48,6 +59,7 @@ localrules:
     stores,
     layers,
     sweep,
+    predict,
     tables,
     figures,
 
@@ -58,6 +70,7 @@ rule all:
         rules.sweep.input,
         rules.profile.input,
         rules.layers.input,
+        rules.predict.input,
         rules.tables.input,
         rules.figures.input,
 

@@ -42,6 +42,7 @@ def spec(tiers, workload=REFERENCE, chunks=CHUNKS, seeds=10, active=(50,), clien
         "workload": workload,
         "active_conversations": list(active),
         "clients": clients,
+        "counted": "all",
         "tiers": tiers,
     }
     return {

@@ -31,7 +31,7 @@ from .workloads import Conversation, repeat_seed
 from .workloads.factory import make_workload
 
 TIERS = ("hbm", "dram", "ssd")
-RATES = ("hit_rate", "window_hit_rate", "ceiling_hit_rate")
+RATES = ("hit_rate", "ceiling_hit_rate")
 
 
 @dataclass(frozen=True)
@@ -129,16 +129,19 @@ def hit_rates_table(spec: Mapping[str, Any]) -> pd.DataFrame:
 
 def _case_rows(name: str, case: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     geometry = load_geometry(Path(case["model"]), case["kv_dtype"])
-    workload = case["workload"]
+    workload, block = case["workload"], case["block_tokens"]
     seeds = 1 if workload["kind"] == "mooncake" else spec["seeds"]
     workloads = [make_workload(workload, repeat_seed(spec["seed"], number + 1)) for number in range(seeds)]
     for active in case["active_conversations"]:
         runs = [Simulation.of(made, case["clients"], active) for made in workloads]
+        counted = [_counted(run, case["counted"]) for run in runs]
         for tiers, decode, chunk in product(case["tiers"], spec["save_decode_cache"], spec["chunk_tokens"]):
-            capacities = Capacities.of(
-                case["tiers"][tiers], geometry.chunk_bytes(case["block_tokens"]), geometry.chunk_bytes(chunk)
-            )
-            found = [_rates(run, capacities, decode, case["block_tokens"], chunk) for run in runs]
+            sizes = case["tiers"][tiers]
+            capacities = Capacities.of(sizes, geometry.chunk_bytes(block), geometry.chunk_bytes(chunk))
+            found = [
+                _rates(run, requests, capacities, decode, block, chunk)
+                for run, requests in zip(runs, counted, strict=True)
+            ]
             yield {
                 "case": name,
                 "workload": workload["kind"],
@@ -146,28 +149,38 @@ def _case_rows(name: str, case: Mapping[str, Any], spec: Mapping[str, Any]) -> I
                 "active_conversations": max(active, case["clients"]),
                 "clients": case["clients"],
                 "tiers": tiers,
-                **{f"{tier}_bytes": _capacity(case["tiers"][tiers], tier) for tier in TIERS},
+                **{f"{tier}_bytes": _capacity(sizes, tier) for tier in TIERS},
                 "save_decode_cache": decode,
                 "chunk_tokens": chunk,
                 "seeds": seeds,
-                "requests": int(np.mean([len(run.prompts) for run in runs])),
-                "prompt_tokens": int(np.mean([run.prompts.sum() for run in runs])),
+                "counted": case["counted"],
+                "requests": round(
+                    np.mean([len(run.prompts[:n]) for run, n in zip(runs, counted, strict=True)])
+                ),
+                "prompt_tokens": round(
+                    np.mean([run.prompts[:n].sum() for run, n in zip(runs, counted, strict=True)])
+                ),
                 **_over_seeds(found),
             }
 
 
+def _counted(run: Simulation, counted: str) -> int:
+    """How many requests count: all of them, or those of the measured window."""
+    return run.order.window if counted == "window" else len(run.prompts)
+
+
 def _rates(
-    run: Simulation, capacities: Capacities, decode: bool, block_tokens: int, chunk_tokens: int
+    run: Simulation, requests: int, capacities: Capacities, decode: bool, block_tokens: int, chunk_tokens: int
 ) -> dict[str, float]:
-    """Shares of prompt tokens: in all, in the measured window, per tier, and with an unbounded store below no HBM."""
-    total, window = run.prompts.sum(), run.order.window
+    """Shares of the first requests' prompt tokens: all tiers, each, and one unbounded store without HBM."""
+    total = run.prompts[:requests].sum()
     hits = run.hit_tokens(capacities, decode, block_tokens, chunk_tokens)
-    together = sum(hits.values(), np.zeros_like(run.prompts))
+    ceiling = run.reached(decode, chunk_tokens, None)
+    by_tier = {f"{tier}_hit_rate": tokens[:requests].sum() / total for tier, tokens in hits.items()}
     return {
-        "hit_rate": together.sum() / total,
-        "window_hit_rate": together[:window].sum() / run.prompts[:window].sum(),
-        "ceiling_hit_rate": run.reached(decode, chunk_tokens, None).sum() / total,
-        **{f"{tier}_hit_rate": tokens.sum() / total for tier, tokens in hits.items()},
+        "hit_rate": sum(by_tier.values()),
+        "ceiling_hit_rate": ceiling[:requests].sum() / total,
+        **by_tier,
     }
 
 

@@ -14,6 +14,7 @@ except UserError as error:
 KVROCKS_FILES = ["results/build/kvrocks/kvrocks.json", ancient("results/build/kvrocks/kvrocks")]
 REPEATS = list(range(1, CONFIG["experiment"]["repeats"] + 1))
 FIGURES = ["tier_tradeoff", "chunk", "stores", "transport_medium", "layers"]
+PREDICTIONS = ["hit_rate", "break_even"]
 
 
 wildcard_constraints:
@@ -113,3 +114,37 @@ def figure_tables(wildcards):
 
 def figure_spec(wildcards):
     return "{}" if wildcards.figure in ("stores", "layers") else tables_spec(wildcards)
+
+
+# Predictions: no GPU, no store.
+
+
+def prediction_spec(wildcards):
+    return predict_spec(CONFIG)
+
+
+def prediction_cases():
+    return json.loads(predict_spec(CONFIG))["cases"].values()
+
+
+def prediction_code(wildcards):
+    kinds = {case["workload"]["kind"] for case in prediction_cases()}
+    return sources("predict", *(f"workloads.{kind}" for kind in kinds))
+
+
+def prediction_files(wildcards):
+    """Models and traces of the cases."""
+    models = [case["model"] for case in prediction_cases()]
+    traces = [case["workload"]["trace"] for case in prediction_cases() if "trace" in case["workload"]]
+    return sorted({*models, *traces})
+
+
+def break_even_slice(wildcards):
+    return break_even_spec(CONFIG)
+
+
+def prediction_tables(wildcards):
+    """The tables that a figure of predictions is drawn from, with what was measured beside."""
+    if wildcards.figure == "hit_rate":
+        return [*rules.write_hit_rates.output, rules.write_tables.output.scenarios]
+    return [*rules.write_break_even.output, *rules.place_stores.output]
