@@ -84,7 +84,7 @@ def _model(entry: Mapping[str, float], compute: float, memory: float) -> dict[st
 
 
 def _rounded(value: float) -> float:
-    return float(f"{value:.4g}")
+    return float(f"{value:.5g}")
 
 
 if __name__ == "__main__":
