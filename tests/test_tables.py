@@ -52,7 +52,14 @@ def load(out: Path, name: str) -> pd.DataFrame:
 
 def test_the_dictionary_has_exactly_the_columns_of_every_table(written):
     names = {path.stem for path in written.iterdir()} - {"columns", "environment"}
-    elsewhere = {"stores", "limits", "layers", "hit_rates", "break_even", "placed_stores"}  # their stages' tests
+    elsewhere = {
+        "stores",
+        "limits",
+        "layers",
+        "hit_rates",
+        "break_even",
+        "placed_stores",
+    }  # their stages' tests
     assert names == set(dictionary()) - elsewhere
     assert {name: list(load(written, name)) for name in names} == {
         name: list(columns) for name, columns in dictionary().items() if name in names

@@ -19,7 +19,9 @@ STORES = {"write_stores", "draw_figure stores"}
 PLACED = {"place_stores", "draw_prediction break_even"}
 DRAWN_LAYERS = {"write_layers", "draw_figure layers", "write_summary"}
 LAYERS = {"profile_layers valkey_resp", *DRAWN_LAYERS}
-AFTER = {"write_tables", "write_summary", *FIGURES, "draw_prediction hit_rate"} - STORES - {"draw_figure layers"}
+AFTER = (
+    {"write_tables", "write_summary", *FIGURES, "draw_prediction hit_rate"} - STORES - {"draw_figure layers"}
+)
 SCENARIOS = ["none", "dram-16", "dram-32", "rocksdb_resp", "valkey_resp", "valkey_redis"]
 PROFILE = {"profile_store valkey_resp", *STORES, *PLACED, "write_summary"}
 LIMITS = {"profile_limits", *STORES, *PLACED, "write_summary"}

@@ -135,7 +135,7 @@ def _is_experiment(rows: pd.DataFrame) -> bool:
 
 def _case_title(row: pd.Series) -> str:
     name = "as measured by the sweep" if row["counted"] == "window" else f"case {row['case']}"
-    seeds = f"{row['seeds']} seed{'s' * (row['seeds'] > 1)}"
+    seeds = f"{row['seeds']} seed{'s' if row['seeds'] > 1 else ''}"
     return f"{name}: {row['model']}, {row['workload']}, {row['requests']} requests, {row['active_conversations']} active, {seeds}"
 
 
