@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from tests.test_figures import store_rows
 from workflow.hyperkv import breakeven, place_stores
-from workflow.hyperkv.breakeven import attention_width, break_even_table, modelled_gpu, required_gbps
+from workflow.hyperkv.break_even_text import break_even_text
+from workflow.hyperkv.breakeven import break_even_table, required_gbps
 from workflow.hyperkv.derive_gpu import GPUS, derived, published, render
+from workflow.hyperkv.engines.gpu import load_gpu
 from workflow.hyperkv.errors import UserError
 from workflow.hyperkv.geometry import load_geometry
 from workflow.hyperkv.place_stores import nearest_get, placed_stores_table
@@ -45,17 +47,21 @@ def row_of(table: pd.DataFrame, model: str, gpu: str, prompt: int = 8192) -> pd.
     return table.loc[index]
 
 
-def test_an_h100_needs_what_was_measured(table):
+def test_an_h100_needs_what_was_measured_but_for_what_engine_and_connector_spend(table):
+    """5.80 GB/s against 6.88 measured (6.7 with 0.16 s to load in): the modelled time to load is 29 ms longer.
+
+    22 ms of that are what vLLM and LMCache spend on a request that hits (in all 57 ms from the DRAM pool, of which the
+    model has the copy and the step of the last token), 7 ms are recompute, modelled 3 % slower than it was there.
+    """
     row = row_of(table, "llama-3.1-8b", "H100")
     measured = row["kv_bytes"] / (MEASURED_RECOMPUTE_S - MEASURED_DRAM_HIT_S) / 1e9
-    print(
-        f"required {row['required_gbps']:.2f} GB/s, measured {measured:.2f}; prefill {row['prefill_s']:.3f} s"
-    )
+    overhead_s = MEASURED_DRAM_HIT_S - row["step_s"] - row["copy_s"]
+    slower_s = row["prefill_s"] - MEASURED_RECOMPUTE_S
     assert row["kv_bytes"] == 8192 * 131072
-    assert measured == pytest.approx(6.7, rel=0.03)
-    assert row["required_gbps"] == pytest.approx(6.7, rel=0.15)
-    assert row["prefill_s"] == pytest.approx(MEASURED_RECOMPUTE_S, rel=0.05)
-    assert row["step_s"] + row["copy_s"] < MEASURED_DRAM_HIT_S
+    assert (row["required_gbps"], measured) == (pytest.approx(5.80, abs=0.01), pytest.approx(6.88, abs=0.01))
+    assert (overhead_s, slower_s) == (pytest.approx(0.022, abs=0.0005), pytest.approx(0.007, abs=0.0005))
+    load_s = row["kv_bytes"] / (row["required_gbps"] * 1e9)
+    assert row["kv_bytes"] / (load_s - overhead_s - slower_s) / 1e9 == pytest.approx(measured)
 
 
 def test_break_even_by_hand(table):
@@ -81,11 +87,14 @@ def test_what_never_pays_is_infinite():
 
 
 def test_the_table_has_the_dictionarys_columns_and_no_prompt_above_a_context(tmp_path, monkeypatch):
-    out = tmp_path / "break_even.csv"
-    monkeypatch.setattr(sys, "argv", ["breakeven", "--spec", json.dumps(SPEC), "--out", str(out)])
+    out, text = tmp_path / "break_even.csv", tmp_path / "break_even.txt"
+    monkeypatch.setattr(
+        sys, "argv", ["breakeven", "--spec", json.dumps(SPEC), "--out", str(out), "--text", str(text)]
+    )
     breakeven.main()
     written = pd.read_csv(out)
     assert list(written) == list(yaml.safe_load(COLUMNS_PATH.read_text())["break_even"])
+    assert text.read_text() == break_even_text(break_even_table(SPEC))
     assert len(written) == 4 * (4 * 4) - 4
     assert written[written["model"] == "qwen3-32b"]["prompt_tokens"].max() == 32768
     assert written["source"].notna().all()
@@ -122,13 +131,11 @@ def test_public_geometries():
 
 
 def test_attention_is_scaled_by_its_width():
-    widths = {
-        name: attention_width(json.loads(Path(f"config/models/{name}.json").read_text())) for name in MODELS
-    }
+    found = {name: load_geometry(Path(f"config/models/{name}.json")) for name in MODELS}
+    widths = {name: geometry.attention_width for name, geometry in found.items()}
     assert widths["llama-3.1-70b"] == 5 * widths["llama-3.1-8b"] == 5 * 32 * 32 * 2 * 128
     assert widths["deepseek-v3"] == 61 * 128 * (128 + 64 + 128)
-    path = Path("config/models/llama-3.1-70b.json")
-    gpu = modelled_gpu(Path("config/gpus/h100.yaml"), path, load_geometry(path))
+    gpu = load_gpu(Path("config/gpus/h100.yaml"), found["llama-3.1-70b"])
     assert gpu.prefill_attention_s_per_token2 == pytest.approx(5 * 5.7e-10)
 
 
@@ -176,6 +183,22 @@ def test_placed_stores(table, tmp_path, monkeypatch):
     assert list(placed) == list(yaml.safe_load(COLUMNS_PATH.read_text())["placed_stores"])
     assert len(placed) == 3 * len(table)
     assert ((placed["speedup"] > 1) == (placed["share_of_required"] > 1)).all()
+
+
+def test_the_text_has_a_row_per_model_and_a_column_per_gpu(table):
+    text = break_even_text(table)
+    one, together, origin = text.split("\n\n")[1:4]
+    assert "8,192 tokens" in text.splitlines()[0]
+    assert one.splitlines()[0].split("  ")[0] == "per GPU"
+    assert [line.split()[0] for line in one.splitlines()[1:]] == list(MODELS)
+    assert one.splitlines()[1].split() == ["llama-3.1-8b", "1.07", "GB", "0.64", "1.7", "5.8", "5.8"]
+    assert together.splitlines()[2].endswith("2.9 (2)")
+    assert origin.splitlines()[1].split()[3:] == ["derived", "derived", "measured", "derived"]
+    assert "6.7 to 6.9" in text
+
+
+def test_the_text_of_nothing_is_empty(table):
+    assert break_even_text(table.head(0)) == ""
 
 
 def test_no_store_is_placed_without_one(table):

@@ -109,7 +109,7 @@ def test_nothing_is_left_to_do(complete):
         ("workflow/hyperkv/rungs.py", LAYERS),
         ("workflow/hyperkv/stores/null_server.py", LAYERS),
         ("workflow/hyperkv/layers_table.py", DRAWN_LAYERS),
-        ("workflow/hyperkv/layers_figure.py", FIGURES),
+        ("workflow/hyperkv/layers_figure.py", FIGURES | PREDICTED),
         ("workflow/hyperkv/stores_table.py", STORES | PLACED | {"write_summary"}),
     ],
 )

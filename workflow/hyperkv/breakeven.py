@@ -1,6 +1,6 @@
 """Stage breakeven: the GB/s a store must deliver for loading a prompt's KV to beat computing it; no GPU, no store.
 
-python -m workflow.hyperkv.breakeven --spec '{...}' --out results/tables/break_even.csv
+python -m workflow.hyperkv.breakeven --spec '{...}' --out results/tables/break_even.csv --text results/tables/break_even.txt
 
 One prompt on an idle engine, all of its KV in the store, loading overlapped with nothing (engines/replay):
   recompute  step_s of the whole prompt
@@ -16,33 +16,34 @@ import json
 import math
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import yaml
 
+from .break_even_text import break_even_text
 from .cli import run_stage
 from .derive_gpu import published
-from .engines.gpu import GpuModel, load_gpu
-from .errors import UserError
+from .engines.gpu import load_gpu
 from .geometry import Geometry, load_geometry
 
-MODELS = Path("config/models")
 WEIGHT_BYTES = 2
 MEMORY_SHARE = 0.9
 
 
 def main() -> None:
-    """Parse the command line and write the table."""
+    """Parse the command line and write both tables."""
     parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.breakeven", description=__doc__)
     parser.add_argument(
         "--spec", required=True, help="JSON: the stage's slice of the config (config.break_even_spec)"
     )
     parser.add_argument("--out", required=True, type=Path, help="CSV file for the table")
+    parser.add_argument("--text", required=True, type=Path, help="text file for the table to read")
     arguments = parser.parse_args()
-    break_even_table(json.loads(arguments.spec)).to_csv(arguments.out, index=False)
+    table = break_even_table(json.loads(arguments.spec))
+    table.to_csv(arguments.out, index=False)
+    arguments.text.write_text(break_even_text(table))
 
 
 def break_even_table(spec: Mapping[str, Any]) -> pd.DataFrame:
@@ -60,42 +61,9 @@ def required_gbps(kv_bytes: int, prefill_s: float, rest_s: float) -> float:
     return kv_bytes / (prefill_s - rest_s) / 1e9 if prefill_s > rest_s else math.inf
 
 
-def modelled_gpu(path: Path, model: Path, geometry: Geometry) -> GpuModel:
-    """The GPU's figures for a model; for one that was not measured, attention is scaled by its own width as well."""
-    gpu = load_gpu(path, geometry)
-    if gpu.scaled_from is None:
-        return gpu
-    ratio = attention_width(_config(model)) / attention_width(_config(MODELS / f"{gpu.scaled_from}.json"))
-    return replace(gpu, prefill_attention_s_per_token2=gpu.prefill_attention_s_per_token2 * ratio)
-
-
-def attention_width(config: Mapping[str, Any]) -> int:
-    """Multiply-adds per pair of tokens in a forward pass: layers * heads * (query-key + value dimensions).
-
-    config: a Hugging Face config.json; the time of attention over a context is proportional to it. MLA computes
-    prompts in its expanded form: qk_nope + qk_rope and v dimensions (arXiv 2405.04434, section 2.1).
-    """
-    heads = config["num_attention_heads"]
-    if "kv_lora_rank" in config:
-        dimensions = config["qk_nope_head_dim"] + config["qk_rope_head_dim"] + config["v_head_dim"]
-    else:
-        dimensions = 2 * config.get("head_dim", config["hidden_size"] // heads)
-    return config["num_hidden_layers"] * heads * dimensions
-
-
-def _config(path: Path) -> dict[str, Any]:
-    file = path / "config.json" if path.is_dir() else path
-    try:
-        return json.loads(file.read_text())
-    except OSError as error:
-        raise UserError(
-            f"{file}: {error.strerror}; figures are scaled by attention from this model"
-        ) from error
-
-
 def _rows(model: Path, path: Path, spec: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     geometry = load_geometry(model, spec["kv_dtype"])
-    gpu = modelled_gpu(path, model, geometry)
+    gpu = load_gpu(path, geometry)
     document = yaml.safe_load(path.read_text())
     gpus = _gpus_for_weights(geometry, path.stem)
     for prompt in spec["prompt_tokens"]:

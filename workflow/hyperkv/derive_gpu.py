@@ -19,6 +19,7 @@ from .errors import UserError
 PUBLISHED = Path("config/published_gpus.yaml")
 GPUS = Path("config/gpus")
 BASE = "h100"
+SIZES = ("active_parameters", "attention_width", "layers", "kv_bytes_per_token")
 _HEAD = (
     "# Written by `python -m workflow.hyperkv.derive_gpu --gpu {gpu}` from config/published_gpus.yaml and "
     "config/gpus/{base}.yaml.\n"
@@ -73,7 +74,7 @@ def derived(gpu: str, base: str, figures: Mapping[str, Any], measured: Mapping[s
 def _model(entry: Mapping[str, float], compute: float, memory: float) -> dict[str, float]:
     read_s = entry["decode_base_s"] / memory
     return {
-        "active_parameters": entry["active_parameters"],
+        **{key: entry[key] for key in SIZES},
         "prefill_tokens_per_s": _rounded(entry["prefill_tokens_per_s"] * compute),
         "prefill_attention_s_per_token2": _rounded(entry["prefill_attention_s_per_token2"] / compute),
         "prefill_min_s": _rounded(max(entry["prefill_min_s"], read_s)),

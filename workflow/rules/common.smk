@@ -147,4 +147,4 @@ def prediction_tables(wildcards):
     """The tables that a figure of predictions is drawn from, with what was measured beside."""
     if wildcards.figure == "hit_rate":
         return [*rules.write_hit_rates.output, rules.write_tables.output.scenarios]
-    return [*rules.write_break_even.output, *rules.place_stores.output]
+    return [rules.write_break_even.output.table, *rules.place_stores.output]

@@ -21,7 +21,8 @@ rule write_break_even:
         models=CONFIG["break_even"]["models"],
         gpus=CONFIG["break_even"]["gpus"],
     output:
-        "<tables>/break_even.csv",
+        table="<tables>/break_even.csv",
+        text="<tables>/break_even.txt",
     log:
         "<logs>/break_even.log",
     conda:
@@ -29,13 +30,14 @@ rule write_break_even:
     params:
         spec=break_even_slice,
     shell:
-        "python -m workflow.hyperkv.breakeven --spec {params.spec:q} --out {output:q} 2> {log:q}"
+        "python -m workflow.hyperkv.breakeven --spec {params.spec:q} --out {output.table:q}"
+        " --text {output.text:q} 2> {log:q}"
 
 
 rule place_stores:
     input:
         code=sources("place_stores"),
-        break_even=rules.write_break_even.output,
+        break_even=rules.write_break_even.output.table,
         stores=rules.write_stores.output.stores,
     output:
         "<tables>/placed_stores.csv",
@@ -60,10 +62,10 @@ rule draw_prediction:
             labels={"figure": "{figure}"},
         ),
         png="<figures>/{figure}.png",
-    wildcard_constraints:
-        figure="|".join(PREDICTIONS),
     log:
         "<logs>/figures/{figure}.log",
+    wildcard_constraints:
+        figure="|".join(PREDICTIONS),
     conda:
         "../../envs/harness.yaml"
     shell:
