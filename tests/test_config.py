@@ -475,6 +475,7 @@ def test_what_the_sweep_measures_is_predicted():
     case = json.loads(predict_spec(checked(config)))["cases"]["experiment"]
     assert case["workload"]["turns"] == [2, 4]
     assert (case["clients"], case["active_conversations"], case["counted"]) == (4, [4], "window")
+    assert (case["seeds"], case["lookup"]) == (3, "rest")
     hbm = {"hbm_bytes": 256 << 20}
     assert case["tiers"] == {
         "hbm": hbm,
@@ -491,7 +492,7 @@ def test_a_predicted_case_takes_what_it_does_not_say_from_the_experiment():
     assert spec["cases"]["mine"]["model"] == BASE["model"]
     assert spec["cases"]["mine"]["workload"]["conversations"] == 4
     assert spec["cases"]["mine"]["tiers"] == {"both": {"dram_bytes": 1 << 30, "ssd_bytes": None}}
-    assert spec["cases"]["mine"]["counted"] == "all"
+    assert [spec["cases"]["mine"][key] for key in ("counted", "lookup", "seeds")] == ["all", "prompt", 10]
 
 
 @pytest.mark.parametrize(

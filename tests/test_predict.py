@@ -42,12 +42,13 @@ def spec(tiers, workload=REFERENCE, chunks=CHUNKS, seeds=10, active=(50,), clien
         "workload": workload,
         "active_conversations": list(active),
         "clients": clients,
+        "seeds": seeds,
         "counted": "all",
+        "lookup": "prompt",
         "tiers": tiers,
     }
     return {
         "seed": 1,
-        "seeds": seeds,
         "chunk_tokens": list(chunks),
         "save_decode_cache": [True, False],
         "cases": {"reference": case},

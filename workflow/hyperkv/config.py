@@ -161,7 +161,7 @@ def _alone(config: Mapping[str, Any], family: str) -> dict[str, Any]:
 def predict_spec(config: Mapping[str, Any]) -> str:
     """JSON of everything that the predicted hit rates depend on."""
     predict = config["predict"]
-    spec = {key: predict[key] for key in ("chunk_tokens", "save_decode_cache", "seeds")}
+    spec = {key: predict[key] for key in ("chunk_tokens", "save_decode_cache")}
     own = {EXPERIMENT: _experiment_case(config)} if predict["experiment"] else {}
     cases = {name: _predicted_case(case, config) for name, case in (own | predict["cases"]).items()}
     return json.dumps({**spec, "seed": config["experiment"]["seed"], "cases": cases}, sort_keys=True)
@@ -182,19 +182,27 @@ def _predicted_case(case: Mapping[str, Any], config: Mapping[str, Any]) -> dict[
         "block_tokens": config["replay"]["block_tokens"],
         "active_conversations": active,
         "clients": case["clients"],
+        "seeds": case.get("seeds", config["predict"]["seeds"]),
         "counted": case.get("counted", "all"),
+        "lookup": case["lookup"],
         "tiers": case["tiers"],
     }
 
 
 def _experiment_case(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What the sweep measures, as a case: the tiers of its scenarios, each set of them once."""
+    """What the sweep measures, as a case: its repeats' workloads, the tiers of its scenarios, each set of them once."""
     measured = selected(config, config["experiment"]["scenarios"])
     found = [_tiers_of(config, name) for name in measured]
     tiers = {tiers_name(item): item for item in found}
     loads = [load for name in measured for load in loads_of(config, name)]
-    case = {"workload": None, "model": None, "active_conversations": None, "counted": "window"}
-    return {**case, "clients": max(loads), "tiers": tiers}
+    case = {
+        "workload": None,
+        "model": None,
+        "active_conversations": None,
+        "counted": "window",
+        "lookup": "rest",
+    }
+    return {**case, "clients": max(loads), "seeds": config["experiment"]["repeats"], "tiers": tiers}
 
 
 def tiers_name(tiers: Mapping[str, int | None]) -> str:

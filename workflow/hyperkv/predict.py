@@ -2,11 +2,14 @@
 
 python -m workflow.hyperkv.predict --spec '{...}' --out results/predict/hit_rates.csv
 
-Each tier is an LRU cache that sees every request and gets every chunk (written through, as LMCache does), HBM in the
-engine's blocks and with answers, the tiers below in chunks. A prompt is served from HBM as far as it goes, then from
-the first tier below that holds its next whole chunk; its last token is always computed. There is no time: requests
-come one after the other, so nothing in flight takes room in HBM, and a chunk is saved before the next request. A tier
-also learns of hits above it; one that does not (a server below a DRAM pool) forgets hot chunks sooner.
+Each tier is an LRU cache that gets every chunk (written through, as LMCache does), HBM in the engine's blocks and with
+answers, the tiers below in chunks. A prompt is served from HBM as far as it goes, then from the first tier below that
+holds its next whole chunk; its last token is always computed. There is no time: requests come one after the other, so
+nothing in flight takes room in HBM, and a chunk is saved before the next request.
+
+lookup `prompt`: a tier is asked for the whole prompt and so learns of hits above it, as LMCache's is. lookup `rest`: it is
+asked only for what HBM did not have, as in engine replay, and forgets what HBM serves. A pool hardly larger than HBM then
+holds other chunks than HBM, and the two together more.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ import pandas as pd
 
 from .cli import run_stage
 from .geometry import load_geometry
+from .lower_tiers import loaded_chunks
 from .lru import held_units
 from .prefix_tree import Order, PrefixTree, Units, prefix_tree, prompt_tokens, request_order
 from .workloads import Conversation, repeat_seed
@@ -78,11 +82,15 @@ class Simulation:
         """Prompt tokens of each request that a tier alone would serve: whole units, never the last token."""
         key = (save_decode_cache, unit_tokens, capacity)
         if key not in self._held:
-            tree, leaves = self._tree(save_decode_cache)
-            if key[:2] not in self._units:
-                self._units[key[:2]] = tree.units(unit_tokens)
-            self._held[key] = held_units(self._units[key[:2]], leaves, capacity)
+            self._held[key] = held_units(*self._in_units(save_decode_cache, unit_tokens), capacity)
         return np.minimum(self._held[key], (self.prompts - 1) // unit_tokens) * unit_tokens
+
+    def _in_units(self, save_decode_cache: bool, unit_tokens: int) -> tuple[Units, list[int]]:
+        tree, leaves = self._tree(save_decode_cache)
+        key = (save_decode_cache, unit_tokens)
+        if key not in self._units:
+            self._units[key] = tree.units(unit_tokens)
+        return self._units[key], leaves
 
     def _tree(self, save_decode_cache: bool) -> tuple[PrefixTree, list[int]]:
         if save_decode_cache not in self._trees:
@@ -94,7 +102,10 @@ class Simulation:
     def hit_tokens(
         self, capacities: Capacities, save_decode_cache: bool, block_tokens: int, chunk_tokens: int
     ) -> dict[str, np.ndarray]:
-        """Prompt tokens of each request served by each tier, from the fastest down, each adding to those above."""
+        """Prompt tokens of each request served by each tier, from the fastest down, each adding to those above.
+
+        Every tier is asked for the whole prompt.
+        """
         position = np.zeros_like(self.prompts)
         hits = {}
         for name, capacity in capacities.units.items():
@@ -104,6 +115,23 @@ class Simulation:
             else:
                 position = np.maximum(above, self.reached(save_decode_cache, chunk_tokens, capacity))
             hits[name] = position - above
+        return hits
+
+    def hit_tokens_of_rest(
+        self, capacities: Capacities, save_decode_cache: bool, block_tokens: int, chunk_tokens: int
+    ) -> dict[str, np.ndarray]:
+        """The same with the tiers below HBM asked only for what HBM did not have."""
+        below = dict(capacities.units)
+        hits, position = {}, np.zeros_like(self.prompts)
+        if "hbm" in below:
+            hits["hbm"] = position = self.reached(True, block_tokens, below.pop("hbm"))
+        units, leaves = self._in_units(save_decode_cache, chunk_tokens)
+        chunks, last = position // chunk_tokens, (self.prompts - 1) // chunk_tokens
+        served = loaded_chunks(units, leaves, chunks.tolist(), last.tolist(), below)
+        for name in below:
+            chunks = chunks + served[name]
+            reached = np.maximum(position, chunks * chunk_tokens)
+            hits[name], position = reached - position, reached
         return hits
 
 
@@ -130,7 +158,7 @@ def hit_rates_table(spec: Mapping[str, Any]) -> pd.DataFrame:
 def _case_rows(name: str, case: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     geometry = load_geometry(Path(case["model"]), case["kv_dtype"])
     workload, block = case["workload"], case["block_tokens"]
-    seeds = 1 if workload["kind"] == "mooncake" else spec["seeds"]
+    seeds = 1 if workload["kind"] == "mooncake" else case["seeds"]
     workloads = [make_workload(workload, repeat_seed(spec["seed"], number + 1)) for number in range(seeds)]
     for active in case["active_conversations"]:
         runs = [Simulation.of(made, case["clients"], active) for made in workloads]
@@ -139,7 +167,7 @@ def _case_rows(name: str, case: Mapping[str, Any], spec: Mapping[str, Any]) -> I
             sizes = case["tiers"][tiers]
             capacities = Capacities.of(sizes, geometry.chunk_bytes(block), geometry.chunk_bytes(chunk))
             found = [
-                _rates(run, requests, capacities, decode, block, chunk)
+                _rates(run, requests, case["lookup"], (capacities, decode, block, chunk))
                 for run, requests in zip(runs, counted, strict=True)
             ]
             yield {
@@ -154,6 +182,7 @@ def _case_rows(name: str, case: Mapping[str, Any], spec: Mapping[str, Any]) -> I
                 "chunk_tokens": chunk,
                 "seeds": seeds,
                 "counted": case["counted"],
+                "lookup": case["lookup"],
                 "requests": round(
                     np.mean([len(run.prompts[:n]) for run, n in zip(runs, counted, strict=True)])
                 ),
@@ -170,11 +199,12 @@ def _counted(run: Simulation, counted: str) -> int:
 
 
 def _rates(
-    run: Simulation, requests: int, capacities: Capacities, decode: bool, block_tokens: int, chunk_tokens: int
+    run: Simulation, requests: int, lookup: str, setting: tuple[Capacities, bool, int, int]
 ) -> dict[str, float]:
     """Shares of the first requests' prompt tokens: all tiers, each, and one unbounded store without HBM."""
     total = run.prompts[:requests].sum()
-    hits = run.hit_tokens(capacities, decode, block_tokens, chunk_tokens)
+    hits = run.hit_tokens(*setting) if lookup == "prompt" else run.hit_tokens_of_rest(*setting)
+    _, decode, _, chunk_tokens = setting
     ceiling = run.reached(decode, chunk_tokens, None)
     by_tier = {f"{tier}_hit_rate": tokens[:requests].sum() / total for tier, tokens in hits.items()}
     return {
