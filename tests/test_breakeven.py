@@ -19,7 +19,7 @@ from workflow.hyperkv.derive_gpu import GPUS, derived, published, render
 from workflow.hyperkv.engines.gpu import load_gpu
 from workflow.hyperkv.errors import UserError
 from workflow.hyperkv.geometry import load_geometry
-from workflow.hyperkv.place_stores import nearest_get, placed_stores_table
+from workflow.hyperkv.place_stores import machine_words, nearest_get, placed_stores_table
 from workflow.hyperkv.tables import COLUMNS_PATH
 
 MODELS = ("llama-3.1-8b", "llama-3.1-70b", "qwen3-32b", "deepseek-v3")
@@ -168,12 +168,21 @@ def test_placed_stores(table, tmp_path, monkeypatch):
     files = {"break_even": table, "stores": store_rows()}
     for name, content in files.items():
         content.to_csv(tmp_path / f"{name}.csv", index=False)
+    environment = {
+        "cpu": "A",
+        "cores": 2,
+        "ram_bytes": 4 << 30,
+        "disk": {"file_system": "ext4", "device": "vda"},
+    }
+    (tmp_path / "limits.jsonl").write_text(json.dumps({"environment": environment}) + "\n")
     out = tmp_path / "placed_stores.csv"
     arguments = [
         "--break-even",
         tmp_path / "break_even.csv",
         "--stores",
         tmp_path / "stores.csv",
+        "--limits",
+        tmp_path / "limits.jsonl",
         "--out",
         out,
     ]
@@ -182,6 +191,7 @@ def test_placed_stores(table, tmp_path, monkeypatch):
     placed = pd.read_csv(out)
     assert list(placed) == list(yaml.safe_load(COLUMNS_PATH.read_text())["placed_stores"])
     assert len(placed) == 3 * len(table)
+    assert placed["machine"].unique().tolist() == ["2 x A, 4 GiB, ext4 on vda"]
     assert ((placed["speedup"] > 1) == (placed["share_of_required"] > 1)).all()
 
 
@@ -201,5 +211,9 @@ def test_the_text_of_nothing_is_empty(table):
     assert break_even_text(table.head(0)) == ""
 
 
+def test_a_machine_without_names_has_its_numbers():
+    assert machine_words({"cpu": None, "cores": 1, "ram_bytes": 1 << 30}) == "1 x CPU core, 1 GiB"
+
+
 def test_no_store_is_placed_without_one(table):
-    assert placed_stores_table(table, store_rows(())).empty
+    assert placed_stores_table(table, store_rows(()), "").empty

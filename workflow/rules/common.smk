@@ -146,5 +146,5 @@ def break_even_slice(wildcards):
 def prediction_tables(wildcards):
     """The tables that a figure of predictions is drawn from, with what was measured beside."""
     if wildcards.figure == "hit_rate":
-        return [*rules.write_hit_rates.output, rules.write_tables.output.scenarios]
+        return [*rules.write_hit_rates.output, rules.write_tables.output.cells]
     return [rules.write_break_even.output.table, *rules.place_stores.output]

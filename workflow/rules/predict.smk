@@ -39,6 +39,7 @@ rule place_stores:
         code=sources("place_stores"),
         break_even=rules.write_break_even.output.table,
         stores=rules.write_stores.output.stores,
+        limits=rules.profile_limits.output,
     output:
         "<tables>/placed_stores.csv",
     log:
@@ -47,7 +48,7 @@ rule place_stores:
         "../../envs/harness.yaml"
     shell:
         "python -m workflow.hyperkv.place_stores --break-even {input.break_even:q} --stores {input.stores:q}"
-        " --out {output:q} 2> {log:q}"
+        " --limits {input.limits:q} --out {output:q} 2> {log:q}"
 
 
 rule draw_prediction:
