@@ -38,14 +38,16 @@ def real_hits(
             )
             levels.append(Tier(name, store, stack.enter_context(InprocessConnector(store, 1))))
         tiers = RealTiers(levels, Payload(SIZE), 1000)
-        found = []
+        found, answer = [], []
         for (index, turn), held in zip(run.order.requests, blocks, strict=True):
             position = run.conversations[index].turns[turn]
             saved = position.answer_end - 1 if decode else position.prompt_end
             keys = chain_keys(tokens[index][:saved], chunk)
             first = held // chunk
             load = tiers.load(keys[first : (position.prompt_end - 1) // chunk])
-            tiers.save(keys[first + load.present :])
+            done, whole = first + load.present, position.prompt_end // chunk
+            tiers.save([*answer, *keys[done:whole]])
+            answer = keys[max(done, whole) :]
             found.append(int(max(held, (first + load.present) * chunk)))
     return found
 
@@ -64,15 +66,13 @@ def test_they_are_the_engines_own_tiers(tmp_path, hbm, capacities, decode, chunk
 @given(
     st.sampled_from(WORKLOADS), st.integers(0, 2**16), st.booleans(), st.sampled_from([16, 32, 128]), st.integers(0, 300)
 )  # fmt: skip
-def test_an_unbounded_tier_learns_nothing_but_answers_that_hbm_had(workload, seed, decode, chunk, hbm):
-    """Both lookups hit alike when answers are saved; else the rest lacks answers of earlier turns that HBM served."""
+def test_an_unbounded_tier_asked_for_the_rest_hits_no_more(workload, seed, decode, chunk, hbm):
+    """It lacks an answer that is asked for at once, and answers that HBM served when they are not saved themselves."""
     run = Simulation.of(make_workload(workload, seed), 2, 3)
     tiers = Capacities({"hbm": hbm, "ssd": None})
-    rest, prompt = (
-        method(tiers, decode, 16, chunk)["ssd"] for method in (run.hit_tokens_of_rest, run.hit_tokens)
-    )
-    assert (rest <= prompt).all()
-    assert not decode or rest.tolist() == prompt.tolist()
+    rest, prompt = (method(tiers, decode, 16, chunk) for method in (run.hit_tokens_of_rest, run.hit_tokens))
+    assert rest["hbm"].tolist() == prompt["hbm"].tolist()
+    assert (rest["ssd"] <= prompt["ssd"]).all()
 
 
 @pytest.mark.parametrize(
@@ -80,9 +80,9 @@ def test_an_unbounded_tier_learns_nothing_but_answers_that_hbm_had(workload, see
     [("none", {}), ("dram", {"dram_bytes": 256 << 20}), ("files", {"ssd_bytes": None}), ("valkey_resp", {"dram_bytes": None})],
 )  # fmt: skip
 @pytest.mark.parametrize("repeat", [1, 2, 3])
-@pytest.mark.parametrize("chunk", [16, 64])
+@pytest.mark.parametrize("chunk", [16, 64, 256])
 def test_one_clients_hits_are_those_that_the_replay_engine_measured(scenario, tiers, repeat, chunk):
-    """With one client what was measured differs by the moment of a save and by the HBM of the request itself only."""
+    """With one client they are the same; HBM alone differs by the room of the request itself."""
     cells = pd.read_csv(CELLS, keep_default_na=False, na_values=[""])
     name = scenario if scenario == "none" else f"{scenario}-{chunk}"
     (measured,) = cells[(cells["scenario"] == name) & (cells["load"] == 1) & (cells["repeat"] == repeat)][
@@ -94,4 +94,4 @@ def test_one_clients_hits_are_those_that_the_replay_engine_measured(scenario, ti
     hits = run.hit_tokens_of_rest(capacities, True, 16, chunk)
     window = run.order.window
     found = sum(tokens[:window].sum() for tokens in hits.values()) / run.prompts[:window].sum()
-    assert found == pytest.approx(measured, abs=0.005 if scenario == "none" else 0.001)
+    assert found == pytest.approx(measured, abs=0.005 if scenario == "none" else 0.0005)

@@ -37,28 +37,31 @@ class LruTier:
 def loaded_chunks(
     units: Units,
     leaves: Sequence[int],
-    first: Sequence[int],
-    last: Sequence[int],
+    asked: Sequence[tuple[int, int]],
+    prompts: Sequence[int],
     capacities: Mapping[str, int | None],
 ) -> dict[str, np.ndarray]:
     """Chunks of each request that each tier serves, int64, by tier name.
 
-    units: in chunks. leaves: a node of the tree per request, in the order in which they are sent. first, last: the chunks
-    of a request that it asks for, those past HBM's hit that could serve its prompt. capacities: chunks by tier name,
-    fastest first. A request loads from the fastest tier that has its next chunk, which copies it to those above
-    (engines/tiers), and saves what none had to all of them, before the next request comes.
+    units: in chunks. leaves: a node of the tree per request, in the order in which they are sent. asked: first and last of
+    the chunks that a request asks for, those past HBM's hit that could serve its prompt. prompts: whole chunks of its prompt.
+    capacities: chunks by tier name, fastest first. A request loads from the fastest tier that has its next chunk, which
+    copies it to those above (engines/tiers), and saves what none had to all of them: its prompt's chunks before the
+    next request comes, its answer's after that one has loaded, since loads go first (engines/replay).
     """
     starts = np.cumsum([0, *units.count]).tolist()
     tiers = {name: LruTier(capacity) for name, capacity in capacities.items()}
     served = {name: np.zeros(len(leaves), dtype=np.int64) for name in tiers}
+    answer: Sequence[int] = ()
     for request, leaf in enumerate(leaves):
         path = _path(units, units.whole[leaf], starts)
-        done = first[request]
-        for name, count in _load(tiers, path[done : last[request]]):
+        done, last = asked[request]
+        for name, count in _load(tiers, path[done:last]):
             served[name][request] += count
             done += count
         for tier in tiers.values():
-            tier.save(path[done:])
+            tier.save([*answer, *path[done : prompts[request]]])
+        answer = path[max(done, prompts[request]) :]
     return served
 
 

@@ -8,7 +8,8 @@ holds its next whole chunk; its last token is always computed. There is no time:
 nothing in flight takes room in HBM, and a chunk is saved before the next request.
 
 lookup `prompt`: a tier is asked for the whole prompt and so learns of hits above it, as LMCache's is. lookup `rest`: it is
-asked only for what HBM did not have, as in engine replay, and forgets what HBM serves. A pool hardly larger than HBM then
+asked only for what HBM did not have, and saves an answer after the next load, as in engine replay; it forgets what HBM
+serves. A pool hardly larger than HBM then
 holds other chunks than HBM, and the two together more.
 """
 
@@ -127,7 +128,8 @@ class Simulation:
             hits["hbm"] = position = self.reached(True, block_tokens, below.pop("hbm"))
         units, leaves = self._in_units(save_decode_cache, chunk_tokens)
         chunks, last = position // chunk_tokens, (self.prompts - 1) // chunk_tokens
-        served = loaded_chunks(units, leaves, chunks.tolist(), last.tolist(), below)
+        asked = list(zip(chunks.tolist(), last.tolist(), strict=True))
+        served = loaded_chunks(units, leaves, asked, (self.prompts // chunk_tokens).tolist(), below)
         for name in below:
             chunks = chunks + served[name]
             reached = np.maximum(position, chunks * chunk_tokens)

@@ -95,7 +95,7 @@ def draw_hit_rate(tables: Mapping[str, pd.DataFrame]) -> Figure:
         "Predicted hit rate against chunk size: LRU tiers simulated exactly, without time, GPU or store\n"
         "lines: mean over seeds, bands: their range",
         fontsize=10,
-        y=1.02,
+        y=0.985,
         va="bottom",
     )
     figure.tight_layout(h_pad=4.5)
