@@ -22,7 +22,7 @@ rule write_break_even:
         gpus=CONFIG["break_even"]["gpus"],
     output:
         table="<tables>/break_even.csv",
-        text="<tables>/break_even.txt",
+        text=report("<tables>/break_even.txt", caption="../report/break_even.rst", category="Tables"),
     log:
         "<logs>/break_even.log",
     conda:
