@@ -7,10 +7,10 @@ answers, the tiers below in chunks. A prompt is served from HBM as far as it goe
 holds its next whole chunk; its last token is always computed. There is no time: requests come one after the other, so
 nothing in flight takes room in HBM, and a chunk is saved before the next request.
 
-lookup `prompt`: a tier is asked for the whole prompt and so learns of hits above it, as LMCache's is. lookup `rest`: it is
-asked only for what HBM did not have, and saves an answer after the next load, as in engine replay; it forgets what HBM
-serves. A pool hardly larger than HBM then
-holds other chunks than HBM, and the two together more.
+lookup `prompt`: a tier is asked for the whole prompt and so learns of hits above it, as in LMCache, whose backends use
+every chunk that vLLM's lookup pins (contains and touch_cache). lookup `rest`: it is asked only for what HBM did not have,
+and saves an answer after the next load, as in engine replay. A pool hardly larger than HBM then holds other chunks than
+HBM, and the two together more.
 """
 
 from __future__ import annotations
