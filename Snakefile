@@ -6,10 +6,12 @@ from snakemake.utils import min_version
 from workflow.hyperkv.build_kvrocks import build_spec
 from workflow.hyperkv.config import (
     ENVIRONMENTS,
+    break_even_spec,
     checked,
     layers_spec,
     loads_of,
     made_model_dir,
+    predict_spec,
     profile_spec,
     python_of,
     requirements_of,
@@ -38,6 +40,7 @@ pathvars:
     build="results/build",
     sweep="results/sweep",
     profile="results/profile",
+    predict="results/predict",
     tables="results/tables",
     figures="results/figures",
     logs="results/logs",
@@ -51,6 +54,7 @@ include: "workflow/rules/profile.smk"
 include: "workflow/rules/layers.smk"
 include: "workflow/rules/sweep.smk"
 include: "workflow/rules/tables.smk"
+include: "workflow/rules/predict.smk"
 include: "workflow/rules/figures.smk"
 
 
@@ -60,6 +64,7 @@ localrules:
     stores,
     layers,
     sweep,
+    predict,
     tables,
     figures,
 
@@ -70,6 +75,7 @@ rule all:
         rules.sweep.input,
         rules.profile.input,
         rules.layers.input,
+        rules.predict.input,
         rules.tables.input,
         rules.figures.input,
 

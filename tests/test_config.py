@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 
 from workflow.hyperkv.config import (
     FETCHED_TRACE,
+    break_even_spec,
     checked,
     layers_spec,
     loads_of,
     longest_context_tokens,
     parse_size,
+    predict_spec,
     profile_spec,
     selected,
     sweep_spec,
@@ -554,3 +556,71 @@ def test_a_missing_key_of_the_workload_is_named():
 
 def test_the_fetched_trace_is_the_rules_output():
     assert f'"{FETCHED_TRACE}"' in Path("workflow/rules/workload.smk").read_text()
+
+
+def test_what_the_sweep_measures_is_predicted():
+    config = changed("experiment.scenarios", ["none", "dram", "files", "rocksdb"])
+    config["experiment"]["loads"] = [2, 4]
+    config["replay"] = {"hbm_kv_bytes": "256 MiB"}
+    case = json.loads(predict_spec(checked(config)))["cases"]["experiment"]
+    assert case["workload"]["turns"] == [2, 4]
+    assert (case["clients"], case["active_conversations"], case["counted"]) == (4, [4], "window")
+    assert (case["seeds"], case["lookup"]) == (3, "rest")
+    hbm = {"hbm_bytes": 256 << 20}
+    assert case["tiers"] == {
+        "hbm": hbm,
+        "dram_64mib": hbm | {"dram_bytes": 64 << 20},
+        "ssd": hbm | {"ssd_bytes": None},
+    }
+
+
+def test_a_predicted_case_takes_what_it_does_not_say_from_the_experiment():
+    tiers = {"both": {"dram_bytes": "1 GiB", "ssd_bytes": None}}
+    config = changed("predict", {"experiment": False, "cases": {"mine": {"tiers": tiers}}})
+    spec = json.loads(predict_spec(checked(config)))
+    assert list(spec["cases"]) == ["mine"]
+    assert spec["cases"]["mine"]["model"] == BASE["model"]
+    assert spec["cases"]["mine"]["workload"]["conversations"] == 4
+    assert spec["cases"]["mine"]["tiers"] == {"both": {"dram_bytes": 1 << 30, "ssd_bytes": None}}
+    assert [spec["cases"]["mine"][key] for key in ("counted", "lookup", "seeds")] == ["all", "prompt", 10]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "what"),
+    [
+        ("predict.seeds", 0, "predict.seeds: 0 is wrong; it must be an integer, at least 1"),
+        ("predict.cases", {"mine": {}}, "predict.cases.mine.tiers is missing"),
+        (
+            "predict.cases",
+            {"mine": {"tiers": {"a": {"ram_bytes": 1}}}},
+            "ram_bytes is not a key; did you mean",
+        ),
+        ("predict.cases", {"experiment": {"tiers": {"a": {}}}}, "experiment is what the sweep measures"),
+        (
+            "predict.cases",
+            {"mine": {"tiers": {"a": {}}, "workload": {"kind": "multi_turn"}}},
+            "predict.cases.mine: workload.conversations: missing",
+        ),
+        (
+            "predict.cases",
+            {"mine": {"tiers": {"a": {}}, "model": "none.json"}},
+            "predict.cases.mine.model: there is no file none.json",
+        ),
+        (
+            "break_even.gpus",
+            ["config/gpus/tpu.yaml"],
+            "break_even.gpus: there is no file config/gpus/tpu.yaml",
+        ),
+        ("break_even.models", [], "break_even.models"),
+    ],
+)
+def test_wrong_predictions_are_one_line(path, value, what):
+    with pytest.raises(UserError, match=re.escape(what)) as error:
+        checked(changed(path, value))
+    assert "\n" not in str(error.value)
+
+
+def test_break_even_is_at_the_figures_chunk():
+    config = changed("figures", {"chunk_tokens": 32})
+    spec = json.loads(break_even_spec(checked(config)))
+    assert (spec["chunk_tokens"], spec["kv_dtype"], len(spec["gpus"])) == (32, "auto", 4)

@@ -13,6 +13,8 @@ from workflow.hyperkv.docs import render
 SECTIONS = ("config.yaml", "smoke.yaml", "scenarios.yaml", "layers.yaml", "gpu-box.yaml")
 FILES = [path for name in SECTIONS if (path := Path("config") / name).exists()]
 
+BY_NAME = ("scenarios.", "predict.cases.", "predict.cases.<name>.tiers.")
+
 
 def keys(rules: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
     """Every property of a schema with its dotted path, objects included."""
@@ -27,8 +29,8 @@ def keys(rules: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str,
 def used(config: dict[str, Any], path: str = "") -> Iterator[str]:
     """Dotted paths of a config file's keys, as the schema spells them."""
     for name, value in config.items():
-        at = "scenarios.<name>" if path == "scenarios." else f"{path}{name}"
-        if isinstance(value, dict) and not at.endswith(".settings"):
+        at = f"{path}<name>" if path in BY_NAME else f"{path}{name}"
+        if isinstance(value, dict) and not at.endswith((".settings", "<name>.workload")):
             yield from used(value, f"{at}.")
         else:
             yield at
@@ -47,7 +49,7 @@ def test_rendering_twice_gives_the_same_text():
 )
 def test_every_key_says_what_it_means_and_in_which_unit(path, rules):
     assert rules["description"].strip()
-    if "properties" not in rules and path != "scenarios":
+    if "properties" not in rules and f"{path}." not in BY_NAME:
         assert rules["unit"].strip()
         assert f"| `{path}` | " in render(schema())
 

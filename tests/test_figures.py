@@ -365,7 +365,7 @@ def test_a_chunk_that_was_not_measured_is_named(name, families):
 )
 def test_poor_tables_still_draw(tmp_path, name, scenarios):
     scenarios.to_csv(tmp_path / "scenarios.csv", index=False)
-    figure = DRAWINGS[name](tables(figures._read(tmp_path / "scenarios.csv")))
+    figure = DRAWINGS[name](tables(figures.read_table(tmp_path / "scenarios.csv")))
     assert svg_of(figure).endswith(b"</svg>\n")
     assert "nan" not in all_text(figure)
 

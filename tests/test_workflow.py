@@ -14,13 +14,18 @@ pytestmark = pytest.mark.slow
 FIGURES = {
     f"draw_figure {name}" for name in ("tier_tradeoff", "chunk", "stores", "transport_medium", "layers")
 }
+PREDICTED = {"draw_prediction hit_rate", "draw_prediction break_even"}
 STORES = {"write_stores", "draw_figure stores"}
+PLACED = {"place_stores", "draw_prediction break_even"}
 DRAWN_LAYERS = {"write_layers", "draw_figure layers", "write_summary"}
 LAYERS = {"profile_layers valkey_resp", *DRAWN_LAYERS}
-AFTER = {"write_tables", "write_summary", *FIGURES} - STORES - {"draw_figure layers"}
+AFTER = (
+    {"write_tables", "write_summary", *FIGURES, "draw_prediction hit_rate"} - STORES - {"draw_figure layers"}
+)
 SCENARIOS = ["none", "dram-16", "dram-32", "rocksdb_resp", "valkey_resp", "valkey_redis"]
-PROFILE = {"profile_store valkey_resp", *STORES, "write_summary"}
-LIMITS = {"profile_limits", *STORES, "write_summary"}
+PROFILE = {"profile_store valkey_resp", *STORES, *PLACED, "write_summary"}
+LIMITS = {"profile_limits", *STORES, *PLACED, "write_summary"}
+BREAK_EVEN = {"write_break_even", *PLACED}
 
 
 def measured(*scenarios: str) -> set[str]:
@@ -53,7 +58,7 @@ def test_a_complete_run(complete):
     assert len(rows) == 12
     assert {row["failed_requests"] for row in rows} == {"0"}
     assert all(int(row["loaded_bytes"]) > 0 for row in rows if row["scenario"] != "none")
-    for job in FIGURES:
+    for job in FIGURES | PREDICTED:
         name = job.split()[1]
         assert (checkout / f"results/figures/{name}.svg").read_text().rstrip().endswith("</svg>")
         assert (checkout / f"results/figures/{name}.png").read_bytes().startswith(b"\x89PNG")
@@ -76,6 +81,11 @@ def test_the_layers_alone_need_neither_sweep_nor_profile(tmp_path):
     assert checkout.planned("layers") == LAYERS - {"write_summary"}
 
 
+def test_predictions_need_neither_sweep_nor_stores(tmp_path):
+    checkout = Checkout.new(tmp_path / "checkout")
+    assert checkout.planned("predict") == {"write_hit_rates", "write_break_even"}
+
+
 def test_nothing_is_left_to_do(complete):
     assert complete[0].planned() == set()
 
@@ -83,7 +93,11 @@ def test_nothing_is_left_to_do(complete):
 @pytest.mark.parametrize(
     ("name", "jobs"),
     [
-        ("workflow/hyperkv/figures.py", FIGURES),
+        ("workflow/hyperkv/figures.py", FIGURES | PREDICTED),
+        ("workflow/hyperkv/prediction_figures.py", PREDICTED),
+        ("workflow/hyperkv/lru.py", {"write_hit_rates", "draw_prediction hit_rate"}),
+        ("workflow/hyperkv/breakeven.py", BREAK_EVEN),
+        ("workflow/hyperkv/place_stores.py", PLACED),
         ("workflow/hyperkv/stores/rocksdb_server.py", measured("rocksdb_resp")),
         ("workflow/hyperkv/connectors/redis.py", measured("valkey_redis")),
         (
@@ -95,8 +109,8 @@ def test_nothing_is_left_to_do(complete):
         ("workflow/hyperkv/rungs.py", LAYERS),
         ("workflow/hyperkv/stores/null_server.py", LAYERS),
         ("workflow/hyperkv/layers_table.py", DRAWN_LAYERS),
-        ("workflow/hyperkv/layers_figure.py", FIGURES),
-        ("workflow/hyperkv/stores_table.py", STORES | {"write_summary"}),
+        ("workflow/hyperkv/layers_figure.py", FIGURES | PREDICTED),
+        ("workflow/hyperkv/stores_table.py", STORES | PLACED | {"write_summary"}),
     ],
 )
 def test_editing_code_runs_what_uses_it(name, jobs, checkout):
@@ -108,7 +122,7 @@ def test_editing_code_runs_what_uses_it(name, jobs, checkout):
 def test_editing_the_model_measures_again_but_profiles_no_store(checkout):
     with (checkout / "config/models/llama-3.2-1b.json").open("a") as file:
         file.write("\n")
-    assert checkout.planned() == measured(*SCENARIOS)
+    assert checkout.planned() == measured(*SCENARIOS) | {"write_hit_rates"}
 
 
 def test_editing_what_no_stage_uses_runs_nothing(checkout):
@@ -127,14 +141,16 @@ def test_editing_what_no_stage_uses_runs_nothing(checkout):
 @pytest.mark.parametrize(
     ("changes", "jobs"),
     [
-        ({"scenarios.rocksdb_resp.loads": [1, 2, 4]}, measured("rocksdb_resp")),
+        ({"scenarios.rocksdb_resp.loads": [1, 2, 4]}, measured("rocksdb_resp") | {"write_hit_rates"}),
         ({"scenarios.dram.chunk_tokens": [16, 32, 48]}, measured("dram-48")),
         ({"scenarios.valkey_resp.connections": 3}, measured("valkey_resp")),
         ({"profile.repeats": 2, "scenarios.files.connections": 3}, PROFILE | LIMITS),
         ({"profile.connections": [1, 2]}, PROFILE | LIMITS),
         ({"layers.repeats": 3}, LAYERS),
         ({"layers.scenarios": []}, DRAWN_LAYERS),
-        ({"figures.chunk_tokens": 32}, AFTER),
+        ({"figures.chunk_tokens": 32}, AFTER | BREAK_EVEN),
+        ({"predict.seeds": 3}, {"write_hit_rates", "draw_prediction hit_rate"}),
+        ({"break_even.prompt_tokens": [4096]}, BREAK_EVEN),
     ],
 )
 def test_changing_a_key_runs_what_depends_on_it(changes, jobs, checkout):

@@ -19,7 +19,7 @@ import yaml
 T = TypeVar("T")
 REPOSITORY = Path(__file__).parents[1]
 CONFIGS = ["config/scenarios.yaml", "config/config.yaml", "tiny.yaml"]
-TARGETS = {"all", "sweep", "profile", "stores", "layers", "tables", "figures"}
+TARGETS = {"all", "sweep", "profile", "predict", "stores", "layers", "tables", "figures"}
 
 # A context is at most 80 + 2 x 48 = 176 tokens of 32 KiB, 5.5 MiB: one fits into HBM, three do not.
 TINY: dict[str, Any] = {
@@ -57,6 +57,11 @@ TINY: dict[str, Any] = {
         "connections": [1],
         "point_bytes": 1048576,
         "repeats": 2,
+    },
+    "predict": {
+        "chunk_tokens": [16, 32],
+        "seeds": 2,
+        "cases": {"reference": {"workload": {"conversations": 5}}},
     },
     "figures": {"chunk_tokens": 16},
 }

@@ -1,10 +1,12 @@
 """The step formula by hand, and the figures of a GPU file for measured and scaled models."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
+from workflow.hyperkv.derive_gpu import SIZES
 from workflow.hyperkv.engines.gpu import GpuModel, load_gpu
 from workflow.hyperkv.errors import UserError
 from workflow.hyperkv.geometry import load_geometry
@@ -28,7 +30,12 @@ DOCUMENT = {
     "models": {
         "big": {
             "active_parameters": 4 * SMALL.active_parameters,
+            "attention_width": 8 * SMALL.attention_width,
+            "layers": 2 * SMALL.layers,
+            "kv_bytes_per_token": 16 * SMALL.kv_bytes_per_token,
             "prefill_tokens_per_s": 1000,
+            "prefill_attention_s_per_token2": 0.0008,
+            "decode_per_context_token_s": 0.0032,
             "decode_base_s": 0.008,
             "decode_per_sequence_s": 0.004,
             "prefill_min_s": 0.02,
@@ -63,24 +70,62 @@ def write(tmp_path, document):
     return path
 
 
-def test_scaled_by_active_parameters(tmp_path):
+def test_each_figure_is_scaled_by_what_it_depends_on(tmp_path):
     gpu = load_gpu(write(tmp_path, DOCUMENT), SMALL)
     assert gpu == GpuModel(
         "G",
         pytest.approx(4000),
         50,
-        prefill_min_s=pytest.approx(0.005),
+        prefill_attention_s_per_token2=pytest.approx(0.0001),
+        prefill_min_s=pytest.approx(0.01),
         decode_base_s=pytest.approx(0.002),
-        decode_per_sequence_s=pytest.approx(0.001),
+        decode_per_sequence_s=pytest.approx(0.004),
+        decode_per_context_token_s=pytest.approx(0.0002),
         scaled_from="big",
     )
+
+
+def test_a_scaled_step_takes_no_less_than_reading_the_weights(tmp_path):
+    measured = DOCUMENT["models"]["big"] | {"prefill_min_s": 0.002}
+    gpu = load_gpu(write(tmp_path, DOCUMENT | {"models": {"big": measured}}), SMALL)
+    assert gpu.prefill_min_s == gpu.decode_base_s == pytest.approx(0.002)
+
+
+def test_scaling_against_the_other_measured_model():
+    """Llama-3.2-1B on an H100, scaled from 8B, against its own measurement."""
+    path = CONFIG / "gpus/h100.yaml"
+    measured = load_gpu(path, SMALL)
+    scaled = load_gpu(path, replace(SMALL, name="another"))
+    ratios = {
+        key: getattr(scaled, key) / getattr(measured, key)
+        for key, value in scaled.as_record().items()
+        if isinstance(value, float) and key != "host_device_gbps"
+    }
+    assert ratios == {
+        "prefill_tokens_per_s": pytest.approx(1.14, abs=0.01),
+        "prefill_attention_s_per_token2": pytest.approx(0.98, abs=0.01),
+        "prefill_min_s": pytest.approx(0.66, abs=0.01),
+        "decode_base_s": pytest.approx(0.67, abs=0.01),
+        "decode_per_sequence_s": pytest.approx(0.52, abs=0.01),
+        "decode_per_context_token_s": pytest.approx(1.37, abs=0.01),
+    }
+    for prompt in (4096, 8192, 32768):
+        seconds = scaled.step_s([(prompt, 0)], [])
+        assert seconds == pytest.approx(measured.step_s([(prompt, 0)], []), rel=0.13)
 
 
 def test_measured_is_not_scaled(tmp_path):
     document = DOCUMENT | {"models": {SMALL.name: DOCUMENT["models"]["big"]}}
     gpu = load_gpu(write(tmp_path, document), SMALL)
     assert gpu == GpuModel(
-        "G", 1000, 50, prefill_min_s=0.02, decode_base_s=0.008, decode_per_sequence_s=0.004
+        "G",
+        1000,
+        50,
+        prefill_attention_s_per_token2=0.0008,
+        prefill_min_s=0.02,
+        decode_base_s=0.008,
+        decode_per_sequence_s=0.004,
+        decode_per_context_token_s=0.0032,
     )
     assert gpu.as_record()["scaled_from"] is None
 
@@ -91,7 +136,9 @@ def test_the_shipped_file():
     reference = document["scale_from"]
     measured = document["models"][reference]
     big = load_geometry(CONFIG / f"models/{reference}.json")
-    assert measured["active_parameters"] == pytest.approx(big.active_parameters, rel=1e-3)
+    for name, entry in document["models"].items():
+        geometry = load_geometry(CONFIG / f"models/{name}.json")
+        assert {key: entry[key] for key in SIZES} == {key: getattr(geometry, key) for key in SIZES}
     gpu = load_gpu(path, big)
     assert gpu.scaled_from is None
     assert gpu.prefill_tokens_per_s == measured["prefill_tokens_per_s"]
@@ -108,7 +155,7 @@ def test_a_missing_key_is_named(tmp_path, key):
         load_gpu(write(tmp_path, {k: v for k, v in DOCUMENT.items() if k != key}), SMALL)
 
 
-@pytest.mark.parametrize("key", ["active_parameters", "prefill_tokens_per_s"])
+@pytest.mark.parametrize("key", ["active_parameters", "attention_width", "layers", "prefill_tokens_per_s"])
 def test_a_missing_figure_is_named(tmp_path, key):
     figures = {k: v for k, v in DOCUMENT["models"]["big"].items() if k != key}
     with pytest.raises(UserError, match=key):

@@ -26,6 +26,7 @@ FETCHED_TRACE = "results/traces/mooncake_conversation.jsonl"
 SCHEMA_PATH = Path("workflow/schemas/config.schema.yaml")
 PRESETS = Path("config/kvrocks")
 ENVIRONMENTS = {"vllm": "engine", "loadgen": "loadgen"}
+EXPERIMENT = "experiment"
 _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _STORES_OF_TIER = {"dram": ("dram", "valkey"), "ssd": ("files", "rocksdb", "kvrocks")}
 _ONLY_VLLM = ("mp", "offloading")
@@ -71,6 +72,7 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
         _check_connector(full["scenarios"][name])
     _check_figures(full, [full["scenarios"][name] for name in measured])
     _check_files(full)
+    _check_predictions(full)
     _check_kvrocks(full["kvrocks"])
     _check_workload(full)
     return full
@@ -181,6 +183,78 @@ def _alone(config: Mapping[str, Any], family: str) -> dict[str, Any]:
     scenario = config["scenarios"][selected(config, [family])[0]]
     keys = ("tier", "store", "connector", "settings", "environment", "ignored_settings", "port", "timeout_s")
     return {"name": family, **{key: scenario[key] for key in keys}}
+
+
+def predict_spec(config: Mapping[str, Any]) -> str:
+    """JSON of everything that the predicted hit rates depend on."""
+    predict = config["predict"]
+    spec = {key: predict[key] for key in ("chunk_tokens", "save_decode_cache")}
+    own = {EXPERIMENT: _experiment_case(config)} if predict["experiment"] else {}
+    cases = {name: _predicted_case(case, config) for name, case in (own | predict["cases"]).items()}
+    return json.dumps({**spec, "seed": config["experiment"]["seed"], "cases": cases}, sort_keys=True)
+
+
+def break_even_spec(config: Mapping[str, Any]) -> str:
+    """JSON of everything that break-even depends on."""
+    spec = {**config["break_even"], "kv_dtype": config["kv_dtype"]}
+    return json.dumps(spec | {"chunk_tokens": config["figures"]["chunk_tokens"]}, sort_keys=True)
+
+
+def _predicted_case(case: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    active = case["active_conversations"] or [config["experiment"]["active_conversations"] or case["clients"]]
+    return {
+        "workload": case["workload"] or config["workload"],
+        "model": case["model"] or config["model"],
+        "kv_dtype": config["kv_dtype"],
+        "block_tokens": config["replay"]["block_tokens"],
+        "active_conversations": active,
+        "clients": case["clients"],
+        "seeds": case.get("seeds", config["predict"]["seeds"]),
+        "counted": case.get("counted", "all"),
+        "lookup": case["lookup"],
+        "tiers": case["tiers"],
+    }
+
+
+def _experiment_case(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What the sweep measures, as a case: its repeats' workloads, the tiers of its scenarios, each set of them once."""
+    measured = selected(config, config["experiment"]["scenarios"])
+    found = [_tiers_of(config, name) for name in measured]
+    tiers = {tiers_name(item): item for item in found}
+    loads = [load for name in measured for load in loads_of(config, name)]
+    case = {
+        "workload": None,
+        "model": None,
+        "active_conversations": None,
+        "counted": "window",
+        "lookup": "rest",
+    }
+    return {**case, "clients": max(loads), "seeds": config["experiment"]["repeats"], "tiers": tiers}
+
+
+def tiers_name(tiers: Mapping[str, int | None]) -> str:
+    """How a set of tiers that the sweep measures is called: hbm, dram_256mib, ssd, dram_256mib_ssd, ...; none."""
+    bounded = {"dram_bytes": "dram", "ssd_bytes": "ssd"}
+    parts = [
+        word if tiers[key] is None else f"{word}_{tiers[key] >> 20}mib"
+        for key, word in bounded.items()
+        if key in tiers
+    ]
+    return "_".join(parts) or ("hbm" if tiers else "none")
+
+
+def _tiers_of(config: Mapping[str, Any], name: str) -> dict[str, int | None]:
+    scenario, replay = config["scenarios"][name], config["replay"]
+    tiers = {"hbm_bytes": replay["hbm_kv_bytes"]} if replay["prefix_caching"] else {}
+    if scenario["tier"] == "none":
+        return tiers
+    if scenario["dram_pool_bytes"]:
+        tiers["dram_bytes"] = scenario["dram_pool_bytes"]
+    if scenario["store"] == "valkey":
+        tiers["dram_bytes"] = scenario["capacity_bytes"]
+    elif scenario["store"] != "dram":
+        tiers["ssd_bytes"] = None
+    return tiers
 
 
 def _validator() -> Draft202012Validator:
@@ -444,6 +518,33 @@ def _check_files(config: Mapping[str, Any]) -> None:
         if not Path(config[key]).exists():
             there = ", ".join(str(path) for path in sorted(Path(folder).glob("*.*")))
             raise UserError(f"config: {key}: there is no file {config[key]}; {folder} has {there}")
+
+
+def _check_predictions(config: Mapping[str, Any]) -> None:
+    named = {
+        "break_even.models": config["break_even"]["models"],
+        "break_even.gpus": config["break_even"]["gpus"],
+        **{
+            f"predict.cases.{name}.model": [case["model"]]
+            for name, case in config["predict"]["cases"].items()
+        },
+    }
+    for key, paths in named.items():
+        for path in paths:
+            if path is not None and not Path(path).is_file():
+                raise UserError(f"config: {key}: there is no file {path}")
+    for name, case in config["predict"]["cases"].items():
+        if name == EXPERIMENT:
+            raise UserError(
+                f"config: predict.cases: {EXPERIMENT} is what the sweep measures; rename the case"
+            )
+        workload = case["workload"]
+        if workload is None or workload.get("trace") == FETCHED_TRACE:
+            continue
+        try:
+            make_workload(workload)
+        except UserError as error:
+            raise UserError(f"config: predict.cases.{name}: {error}") from None
 
 
 def _check_kvrocks(section: Mapping[str, Any]) -> None:

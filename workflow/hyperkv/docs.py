@@ -23,7 +23,8 @@ _HEAD = """\
 | `layers.yaml` | on top of it: where the time goes, layer by layer, in full; hours |
 | `scenarios.yaml` | the scenarios that the other files choose from |
 | `models/` | models' Hugging Face `config.json`, for `model` |
-| `gpus/` | what was measured of a GPU, for `gpu` |
+| `gpus/` | what was measured of a GPU, or derived from one that was (`assumption`), for `gpu` |
+| `published_gpus.yaml` | published figures that GPUs are derived with |
 
 Files are read in this order, later ones on top: `scenarios.yaml`, `config.yaml`, then your own with
 `make run CONFIG=FILE` (plain snakemake: `--configfile config/scenarios.yaml config/config.yaml FILE`). Mappings

@@ -83,20 +83,25 @@ def main() -> None:
     parser.add_argument("--svg", required=True, type=Path)
     parser.add_argument("--png", required=True, type=Path)
     arguments = parser.parse_args()
-    given = {path.stem: _read(path) for path in arguments.tables}
+    given = {path.stem: read_table(path) for path in arguments.tables}
     names = ("scenarios", "stores", "limits", "layers", "latency")
     compared = json.loads(arguments.spec).get("figures", {})
     tables = Tables(
         **{name: given.get(name, pd.DataFrame()) for name in names},
         chunk_tokens=compared.get("chunk_tokens", 0),
     )
+    save(lambda: DRAWINGS[arguments.figure](tables), arguments.svg, arguments.png)
+
+
+def save(draw: Callable[[], Figure], svg: Path, png: Path) -> None:
+    """Draw a figure in the house's style and write it; the same bytes for the same tables."""
     plt.rcParams.update({"font.size": 10, "axes.grid": True, "grid.alpha": 0.3, "svg.hashsalt": "hyperkv"})
-    figure = DRAWINGS[arguments.figure](tables)
-    figure.savefig(arguments.svg, metadata={"Date": None}, bbox_inches="tight")
-    figure.savefig(arguments.png, dpi=150, bbox_inches="tight")
+    figure = draw()
+    figure.savefig(svg, metadata={"Date": None}, bbox_inches="tight")
+    figure.savefig(png, dpi=150, bbox_inches="tight")
 
 
-def _read(path: Path) -> pd.DataFrame:
+def read_table(path: Path) -> pd.DataFrame:
     """A table with empty words as "", so that tier `none` has a store and a connector to compare by."""
     words = ["store", "connector", "reasons"]
     table = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(words, str))

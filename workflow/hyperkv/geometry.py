@@ -33,7 +33,12 @@ class Parameters:
 
 @dataclass(frozen=True)
 class Geometry:
-    """What the cache has to know of a model; kv_bytes_per_token is for the whole model, all layers."""
+    """What the cache has to know of a model; kv_bytes_per_token is for the whole model, all layers.
+
+    attention_width: multiply-adds per pair of tokens in a forward pass, layers * heads * (query-key + value dimensions):
+    the time of attention over a context is proportional to it. MLA computes prompts in its expanded form: qk_nope +
+    qk_rope and v dimensions (arXiv 2405.04434, section 2.1).
+    """
 
     name: str
     layers: int
@@ -42,6 +47,7 @@ class Geometry:
     parameters: int
     active_parameters: int
     max_context_tokens: int
+    attention_width: int
 
     def chunk_bytes(self, chunk_tokens: int) -> int:
         """Bytes of KV in one chunk of `chunk_tokens` tokens."""
@@ -119,6 +125,7 @@ def load_geometry(source: str | Path | Mapping[str, Any], kv_dtype: str = "auto"
         parameters=parameters.total,
         active_parameters=parameters.active,
         max_context_tokens=config.count("max_position_embeddings"),
+        attention_width=_attention_width(config),
     )
 
 
@@ -206,6 +213,15 @@ def _kv_bytes_per_token(config: _Config, kv_dtype: str) -> int:
     else:
         elements = 2 * config.count("num_key_value_heads") * _head_dim(config)
     return config.count("num_hidden_layers") * elements * KV_DTYPE_BYTES[_resolve_dtype(config, kv_dtype)]
+
+
+def _attention_width(config: _Config) -> int:
+    if _family(config).mla:
+        keys = ("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
+        dimensions = sum(config.count(key) for key in keys)
+    else:
+        dimensions = 2 * _head_dim(config)
+    return config.count("num_hidden_layers") * config.count("num_attention_heads") * dimensions
 
 
 def _parameters(config: _Config) -> Parameters:

@@ -16,6 +16,7 @@ REPEATS = list(range(1, CONFIG["experiment"]["repeats"] + 1))
 VLLM = CONFIG["engine"] == "vllm"
 FIGURES = ["tier_tradeoff", "chunk", "stores", "transport_medium", "layers"]
 FIGURES += ["latency"] if VLLM and CONFIG["latency"]["prompt_tokens"] else []
+PREDICTIONS = ["hit_rate", "break_even"]
 
 
 wildcard_constraints:
@@ -68,7 +69,10 @@ def environment_options(section):
 def engine_needs(wildcards):
     """What the scenarios ask of LMCache: lmcache at all, and resp for its native client."""
     connectors = {CONFIG["scenarios"][name].get("connector") for name in SCENARIOS}
-    return [*(["lmcache"] if connectors & {"inprocess", "redis", "resp", "mp"} else []), *(["resp"] if "resp" in connectors else [])]
+    return [
+        *(["lmcache"] if connectors & {"inprocess", "redis", "resp", "mp"} else []),
+        *(["resp"] if "resp" in connectors else []),
+    ]
 
 
 def kvrocks_fetch_spec(wildcards):
@@ -144,3 +148,37 @@ def figure_tables(wildcards):
 
 def figure_spec(wildcards):
     return "{}" if wildcards.figure in ("stores", "layers", "latency") else tables_spec(wildcards)
+
+
+# Predictions: no GPU, no store.
+
+
+def prediction_spec(wildcards):
+    return predict_spec(CONFIG)
+
+
+def prediction_cases():
+    return json.loads(predict_spec(CONFIG))["cases"].values()
+
+
+def prediction_code(wildcards):
+    kinds = {case["workload"]["kind"] for case in prediction_cases()}
+    return sources("predict", *(f"workloads.{kind}" for kind in kinds))
+
+
+def prediction_files(wildcards):
+    """Models and traces of the cases."""
+    models = [case["model"] for case in prediction_cases()]
+    traces = [case["workload"]["trace"] for case in prediction_cases() if "trace" in case["workload"]]
+    return sorted({*models, *traces})
+
+
+def break_even_slice(wildcards):
+    return break_even_spec(CONFIG)
+
+
+def prediction_tables(wildcards):
+    """The tables that a figure of predictions is drawn from, with what was measured beside."""
+    if wildcards.figure == "hit_rate":
+        return [*rules.write_hit_rates.output, rules.write_tables.output.cells]
+    return [rules.write_break_even.output.table, *rules.place_stores.output]

@@ -23,4 +23,4 @@ rule draw_figure:
 
 rule figures:
     input:
-        collect("<figures>/{figure}.{suffix}", figure=FIGURES, suffix=["svg", "png"]),
+        collect("<figures>/{figure}.{suffix}", figure=[*FIGURES, *PREDICTIONS], suffix=["svg", "png"]),

@@ -1,0 +1,107 @@
+"""Stage breakeven: the GB/s a store must deliver for loading a prompt's KV to beat computing it; no GPU, no store.
+
+python -m workflow.hyperkv.breakeven --spec '{...}' --out results/tables/break_even.csv --text results/tables/break_even.txt
+
+One prompt on an idle engine, all of its KV in the store, loading overlapped with nothing (engines/replay):
+  recompute  step_s of the whole prompt
+  full hit   bytes / store's GB/s + bytes / host-device GB/s + step_s of the one token that is always computed
+Break-even is the store's GB/s at which both take alike. What an engine and a connector spend per request and per chunk
+besides is not in it: real break-even is higher.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from .break_even_text import break_even_text
+from .cli import run_stage
+from .derive_gpu import published
+from .engines.gpu import load_gpu
+from .geometry import Geometry, load_geometry
+
+WEIGHT_BYTES = 2
+MEMORY_SHARE = 0.9
+
+
+def main() -> None:
+    """Parse the command line and write both tables."""
+    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.breakeven", description=__doc__)
+    parser.add_argument(
+        "--spec", required=True, help="JSON: the stage's slice of the config (config.break_even_spec)"
+    )
+    parser.add_argument("--out", required=True, type=Path, help="CSV file for the table")
+    parser.add_argument("--text", required=True, type=Path, help="text file for the table to read")
+    arguments = parser.parse_args()
+    table = break_even_table(json.loads(arguments.spec))
+    table.to_csv(arguments.out, index=False)
+    arguments.text.write_text(break_even_text(table))
+
+
+def break_even_table(spec: Mapping[str, Any]) -> pd.DataFrame:
+    """One row per model x GPU x prompt length, those longer than the model's context left out.
+
+    Raises UserError, naming file and key, for a model or GPU that cannot be read.
+    """
+    return pd.DataFrame(
+        row for model in spec["models"] for gpu in spec["gpus"] for row in _rows(Path(model), Path(gpu), spec)
+    )
+
+
+def required_gbps(kv_bytes: int, prefill_s: float, rest_s: float) -> float:
+    """GB/s at which loading kv_bytes and then spending rest_s takes prefill_s; infinite when rest_s alone takes that."""
+    return kv_bytes / (prefill_s - rest_s) / 1e9 if prefill_s > rest_s else math.inf
+
+
+def _rows(model: Path, path: Path, spec: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    geometry = load_geometry(model, spec["kv_dtype"])
+    gpu = load_gpu(path, geometry)
+    document = yaml.safe_load(path.read_text())
+    gpus = _gpus_for_weights(geometry, path.stem)
+    for prompt in spec["prompt_tokens"]:
+        if prompt > geometry.max_context_tokens:
+            continue
+        size = geometry.chunk_bytes(prompt)
+        prefill_s, step_s, copy_s = (
+            gpu.step_s([(prompt, 0)], []),
+            gpu.step_s([(1, prompt - 1)], []),
+            gpu.copy_s(size),
+        )
+        required = required_gbps(size, prefill_s, step_s + copy_s)
+        yield {
+            "model": geometry.name,
+            "gpu": gpu.name,
+            "prompt_tokens": prompt,
+            "kv_bytes": size,
+            "chunk_bytes": geometry.chunk_bytes(spec["chunk_tokens"]),
+            "prefill_s": prefill_s,
+            "step_s": step_s,
+            "copy_s": copy_s,
+            "required_gbps": required,
+            "required_to_gpu_gbps": required_gbps(size, prefill_s, step_s),
+            "gpus_for_weights": gpus,
+            "required_node_gbps": None if gpus is None else required * gpus,
+            "scaled_from": gpu.scaled_from,
+            "assumption": document.get("assumption"),
+            "source": document.get("source") or f"measured: {path}",
+        }
+
+
+def _gpus_for_weights(geometry: Geometry, gpu: str) -> int | None:
+    """Least number of such GPUs whose memory holds the weights in bf16; None when their memory is not published."""
+    figures = published().get(gpu)
+    if figures is None:
+        return None
+    return math.ceil(geometry.parameters * WEIGHT_BYTES / (MEMORY_SHARE * figures["memory_gb"] * 1e9))
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage("breakeven", main))

@@ -1,0 +1,80 @@
+rule write_hit_rates:
+    input:
+        code=prediction_code,
+        files=prediction_files,
+    output:
+        "<predict>/hit_rates.csv",
+    log:
+        "<logs>/predict.log",
+    conda:
+        "../../envs/harness.yaml"
+    params:
+        spec=prediction_spec,
+    shell:
+        "python -m workflow.hyperkv.predict --spec {params.spec:q} --out {output:q} 2> {log:q}"
+
+
+rule write_break_even:
+    input:
+        code=sources("breakeven"),
+        published="config/published_gpus.yaml",
+        models=CONFIG["break_even"]["models"],
+        gpus=CONFIG["break_even"]["gpus"],
+    output:
+        table="<tables>/break_even.csv",
+        text=report("<tables>/break_even.txt", caption="../report/break_even.rst", category="Tables"),
+    log:
+        "<logs>/break_even.log",
+    conda:
+        "../../envs/harness.yaml"
+    params:
+        spec=break_even_slice,
+    shell:
+        "python -m workflow.hyperkv.breakeven --spec {params.spec:q} --out {output.table:q}"
+        " --text {output.text:q} 2> {log:q}"
+
+
+rule place_stores:
+    input:
+        code=sources("place_stores"),
+        break_even=rules.write_break_even.output.table,
+        stores=rules.write_stores.output.stores,
+        limits=rules.profile_limits.output,
+    output:
+        "<tables>/placed_stores.csv",
+    log:
+        "<logs>/place_stores.log",
+    conda:
+        "../../envs/harness.yaml"
+    shell:
+        "python -m workflow.hyperkv.place_stores --break-even {input.break_even:q} --stores {input.stores:q}"
+        " --limits {input.limits:q} --out {output:q} 2> {log:q}"
+
+
+rule draw_prediction:
+    input:
+        code=sources("prediction_figures"),
+        tables=prediction_tables,
+    output:
+        svg=report(
+            "<figures>/{figure}.svg",
+            caption="../report/figure.rst",
+            category="Figures",
+            labels={"figure": "{figure}"},
+        ),
+        png="<figures>/{figure}.png",
+    log:
+        "<logs>/figures/{figure}.log",
+    wildcard_constraints:
+        figure="|".join(PREDICTIONS),
+    conda:
+        "../../envs/harness.yaml"
+    shell:
+        "python -m workflow.hyperkv.prediction_figures --figure {wildcards.figure} --tables {input.tables:q}"
+        " --svg {output.svg:q} --png {output.png:q} 2> {log:q}"
+
+
+rule predict:
+    input:
+        rules.write_hit_rates.output,
+        rules.write_break_even.output,
