@@ -42,7 +42,7 @@ SINGLE = "single"
 _ANSWER_TOKENS = 4
 _PING_TIMEOUT_S = 8.0
 _SETTLE_TIMEOUT_S = 30.0
-_QUIET_S = 0.4
+_QUIET_S = 0.5
 _EVICT_EVERY_S = 0.5
 _ENGINE_FIGURES = ("load_gbps", "save_gbps", "save_stall_s", "gpu_busy_share")
 
@@ -145,20 +145,29 @@ class _Running:
             return contextlib.nullcontext()
         return every(_EVICT_EVERY_S, self.store.evict_page_cache)
 
-    def settle(self) -> None:
-        """Wait until what was saved has arrived: less than a chunk at the store or the tier for a while."""
+    def settle(self, saved_before: int = 0, expected_bytes: int = 0) -> None:
+        """Wait until what was saved has arrived, half a minute at most.
+
+        expected_bytes: what must arrive on top of `saved_before` (see saved_bytes), since a server that stalls is
+        quiet, too; 0 when that is not known: then until less than a chunk arrives in a while.
+        """
         deadline = time.monotonic() + _SETTLE_TIMEOUT_S
-        last, since = self._saved_bytes(), time.monotonic()
-        while time.monotonic() < min(deadline, since + _QUIET_S):
-            time.sleep(0.05)
-            if (now := self._saved_bytes()) >= last + self.chunk_bytes:
+        last, since = self.saved_bytes(), time.monotonic()
+        while time.monotonic() < deadline:
+            if expected_bytes and self.store is not None:
+                if self.saved_bytes() >= saved_before + expected_bytes:
+                    return
+            elif time.monotonic() > since + _QUIET_S:
+                return
+            elif (now := self.saved_bytes()) >= last + self.chunk_bytes:
                 last, since = now, time.monotonic()
+            time.sleep(0.05)
 
     def served_bytes(self) -> int | None:
         """Bytes that the store has served, None without a server."""
         return self.store.counters().served_bytes if self.store is not None else None
 
-    def _saved_bytes(self) -> int:
+    def saved_bytes(self) -> int:
         """Bytes that the store took, or without a server those written by the engine's processes."""
         if self.store is not None:
             return self.store.counters().taken_bytes or 0
@@ -306,6 +315,7 @@ def _first_and_again(cell: CellSpec, running: _Running, prompt: Sequence[int]) -
     for kind in ("first", "again"):
         running.check()
         lines, served = len(running.servers.log_lines()), running.served_bytes()
+        saved = running.saved_bytes()
         answer = send(running.servers.url, prompt, _ANSWER_TOKENS, timeout_s)
         moved = running.served_bytes()
         log = transfers(running.servers.log_lines()[lines:])
@@ -320,7 +330,7 @@ def _first_and_again(cell: CellSpec, running: _Running, prompt: Sequence[int]) -
         )
         running.servers.reset_hbm()
         if kind == "first" and cell.scenario["tier"] != "none":
-            running.settle()
+            running.settle(saved, log.stored_tokens * cell.geometry.kv_bytes_per_token)
     return found
 
 
