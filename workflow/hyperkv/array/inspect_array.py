@@ -1,0 +1,95 @@
+"""Stage inspect_array: what disks there are, what is on them, and what provision_array would do. Changes nothing.
+
+python -m workflow.hyperkv.array.inspect_array --spec JSON --data-dir FOLDER
+
+Without root it cannot read signatures, and says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from ..cli import run_stage
+from .commands import call
+from .facts import Disk, Machine
+from .gather import gather
+from .layout import readable
+from .place import place_of
+from .plan import Plan, in_use, plan_provision
+from .settings import ArraySettings
+
+
+def main() -> None:
+    """Parse the command line and print what there is."""
+    parser = argparse.ArgumentParser(
+        prog="python -m workflow.hyperkv.array.inspect_array", description=__doc__
+    )
+    parser.add_argument("--spec", required=True, type=json.loads, help="config section `array`, JSON")
+    parser.add_argument("--data-dir", required=True, type=Path, help="where the stores' files go")
+    arguments = parser.parse_args()
+    settings = ArraySettings.of(arguments.spec)
+    machine = gather(settings, every_disk=True)
+    print("\n".join(report(settings, machine)))
+    print(f"\nThe stores' files go to {arguments.data_dir}: {place_of(arguments.data_dir, call).note()}.")
+
+
+def report(settings: ArraySettings, machine: Machine) -> list[str]:
+    """The lines of a report: every disk, and the plan for those that the config names."""
+    lines = ["Disks:" if machine.disks else "There are no disks here that lsblk shows."]
+    for disk in machine.disks:
+        lines += [f"  {disk.name}", f"    {described(disk)}", f"    {state(disk, machine)}"]
+    if not machine.root:
+        lines.append(
+            "Signatures are not read without root: a disk that shows nothing may still hold something."
+        )
+    for md in machine.arrays:
+        where = ", ".join(mount.target for mount in machine.mounts_of(md)) or "not mounted"
+        lines.append(
+            f"Array {md.path}: {md.level or 'no level'} of {', '.join(md.members)}, {md.state}, {where}"
+        )
+    lines.append("")
+    if settings.source != "raid0":
+        return [*lines, "array.source is path: nothing is provisioned, data_dir is used as it is."]
+    if not settings.devices:
+        return [*lines, "array.devices names none; name at least two of the above for provision_array."]
+    plan = plan_provision(settings, machine if machine.root else machine.assuming_blank())
+    return lines + planned(plan, "provision_array")
+
+
+def planned(plan: Plan, stage: str) -> list[str]:
+    """A plan in words: its refusals, or what is lost and the commands."""
+    if plan.refusals:
+        return [f"{stage} would refuse:", *(f"  {refusal.text}" for refusal in plan.refusals)]
+    if not plan.steps:
+        return [f"{stage} would change nothing."]
+    lost = ["This is lost:", *(f"  {line}" for line in plan.lost)] if plan.lost else []
+    return [*lost, f"{stage} would run:", *(f"  {step}" for step in plan.steps)]
+
+
+def described(disk: Disk) -> str:
+    """Size, kind, model and serial of a disk."""
+    medium = "rotating" if disk.rotational else "not rotating"
+    words = [
+        readable(disk.size_bytes),
+        disk.transport or "transport unknown",
+        medium,
+        disk.model,
+        disk.serial,
+        disk.path,
+    ]
+    return ", ".join(word for word in words if word)
+
+
+def state(disk: Disk, machine: Machine) -> str:
+    """What uses a disk, or what is on it."""
+    used = next(iter(in_use(disk, machine)), None)
+    if used is not None:
+        return used.text.removeprefix(f"{disk.name}: ").partition(";")[0]
+    return f"holds {disk.holds()}"
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage("inspect_array", main))
