@@ -1,10 +1,25 @@
 """HyperKV: what keeping an LLM's KV cache on SSD costs and buys, compared with DRAM."""
 
+from pathlib import Path
+
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
+from workflow.hyperkv.array.baseline_file import baseline_of
+from workflow.hyperkv.array.place import place_of
+from workflow.hyperkv.array.settings import ArraySettings
 from workflow.hyperkv.build_kvrocks import build_spec
-from workflow.hyperkv.config import checked, layers_spec, loads_of, profile_spec, selected, sweep_spec
+from workflow.hyperkv.config import (
+    baseline_spec,
+    checked,
+    layers_spec,
+    limits_spec,
+    loads_of,
+    on_array,
+    profile_spec,
+    selected,
+    sweep_spec,
+)
 from workflow.hyperkv.errors import UserError
 from workflow.hyperkv.fetch_kvrocks import fetch_spec
 from workflow.hyperkv.install_kvrocks import link_spec
@@ -34,6 +49,7 @@ pathvars:
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/build.smk"
+include: "workflow/rules/array.smk"
 include: "workflow/rules/workload.smk"
 include: "workflow/rules/profile.smk"
 include: "workflow/rules/layers.smk"
@@ -44,6 +60,9 @@ include: "workflow/rules/figures.smk"
 
 localrules:
     all,
+    inspect_array,
+    provision_array,
+    teardown_array,
     profile,
     stores,
     layers,
@@ -64,6 +83,10 @@ rule all:
 
 onstart:
     write_plan("results/sweep/.progress.json", planned_cells(workflow))
+    if planned_cells(workflow):
+        print(
+            f"The stores' files go to {CONFIG['data_dir']}: {place_of(Path(CONFIG['data_dir'])).note()}."
+        )
 
 
 onsuccess:

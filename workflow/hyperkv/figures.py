@@ -48,6 +48,8 @@ LIMITS = {
     "loopback_get": ("limit: raw loopback socket", (0, (1, 1.5))),
     "device_set": ("limit: device (O_DIRECT)", (0, (6, 2, 1, 2))),
     "device_get": ("limit: device (O_DIRECT)", (0, (6, 2, 1, 2))),
+    "fio_write": ("limit: device (fio, best queue depth)", "-"),
+    "fio_read": ("limit: device (fio, best queue depth)", "-"),
 }
 
 
@@ -216,9 +218,13 @@ def draw_stores(tables: Tables) -> Figure:
         valid=(tables.stores["operation"] != "get_cold") | tables.stores["cold"].astype(bool),
     )
     panels = [
-        ("set", "SET", ("memcpy", "loopback_set", "device_set")),
+        ("set", "SET", ("memcpy", "loopback_set", "device_set", "fio_write")),
         ("get_warm", "GET, warm (no restart)", ("memcpy", "loopback_get")),
-        ("get_cold", "GET, cold (restart, page cache dropped)", ("memcpy", "loopback_get", "device_get")),
+        (
+            "get_cold",
+            "GET, cold (restart, page cache dropped)",
+            ("memcpy", "loopback_get", "device_get", "fio_read"),
+        ),
     ]
     counts = sorted(map(int, stores["connections"].unique()))
     figure, grid = plt.subplots(
@@ -250,10 +256,13 @@ def _draw_stores_panel(axes: Axes, rows: pd.DataFrame, names: dict[str, str], lo
 
 
 def _draw_limits(axes: Axes, limits: pd.DataFrame, connections: int, wanted: Sequence[str]) -> None:
-    """The wanted limits at those connections, those that were measured, as grey lines without markers."""
+    """The wanted limits at those connections (fio's at its best queue depth), those measured, as grey lines without markers."""
     for limit in wanted if len(limits) else ():
-        line = limits[(limits["limit"] == limit) & (limits["connections"] == connections)]
-        line = line.sort_values("value_bytes")
+        line = limits[limits["limit"] == limit]
+        if limit.startswith("fio_"):
+            line = line.groupby("value_bytes", as_index=False)["gbps"].max()
+        else:
+            line = line[line["connections"] == connections].sort_values("value_bytes")
         text, dashes = LIMITS[limit]
         if len(line):
             axes.plot(

@@ -127,7 +127,8 @@ def _unfit(settings: ArraySettings, machine: Machine) -> tuple[Refusal, ...]:
             f"array.devices: unequal sizes ({listed}); what exceeds the smallest is striped over fewer disks: name "
             f"equal ones, or set array.allow_unequal: true"
         )
-    return tuple(Refusal(UNFIT, text) for text in dict.fromkeys(texts))
+    system = [refusal for disk in members if "/" in all_mounts(disk) for refusal in in_use(disk, machine)]
+    return (*(Refusal(UNFIT, text) for text in dict.fromkeys(texts)), *system)
 
 
 def _unfit_device(settings: ArraySettings, machine: Machine, name: str) -> str | None:
@@ -343,9 +344,14 @@ def lines_at_boot(settings: ArraySettings, machine: Machine) -> list[tuple[str, 
     return found
 
 
+def all_mounts(disk: Disk) -> tuple[str, ...]:
+    """Where a disk, its partitions and what is built on them are mounted; [SWAP] for swap."""
+    return (*disk.mounts, *(mount for part in disk.parts for mount in part.mounts))
+
+
 def in_use(disk: Disk, machine: Machine, ours: Md | None = None) -> Iterator[Refusal]:
     """Reasons why a disk is in use by anything but the md device `ours`."""
-    mounts = [*disk.mounts, *(mount for part in disk.parts for mount in part.mounts)]
+    mounts = all_mounts(disk)
     swaps = [*disk.swaps, *(mount for mount in mounts if mount == "[SWAP]")]
     folders = sorted({mount for mount in mounts if mount != "[SWAP]"})
     holders = [f"{part.path} ({part.kind})" for part in built_on(disk)]

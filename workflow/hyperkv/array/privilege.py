@@ -35,32 +35,31 @@ def only_one() -> Iterator[None]:
 
 
 def refuse_without_root(settings: ArraySettings, machine: Machine, stage: str) -> None:
-    """Raises ArrayError with the commands for an administrator when this user is not root."""
+    """Raises ArrayError when this user is not root, the commands for an administrator printed before."""
     if machine.root:
         return
     plan_it = plan_provision if stage == "provision_array" else plan_teardown
-    raise ArrayError(
-        [Refusal(NOT_ROOT, for_administrator(settings, plan_it(settings, machine.assuming_blank()), stage))]
-    )
-
-
-def for_administrator(settings: ArraySettings, plan: Plan, stage: str) -> str:
-    """One message, several lines: what root is to run, and how to do without.
-
-    plan: made as if the disks were blank, since only root can read what is on them.
-    """
+    plan = plan_it(settings, machine.assuming_blank())
     if plan.refusals:
-        return "\n".join(refusal.text for refusal in plan.refusals)
+        raise ArrayError(plan.refusals)
+    print("\n".join(for_administrator(settings, plan, stage)), flush=True)
+    text = (
+        f"{stage} needs root: an administrator runs the commands above, or set array.source: path and data_dir to a folder "
+        f"that is there"
+    )
+    raise ArrayError([Refusal(NOT_ROOT, text)])
+
+
+def for_administrator(settings: ArraySettings, plan: Plan, stage: str) -> list[str]:
+    """The lines that root is to run. plan: made as if the disks were blank, since only root can read what is on them."""
     module = f"workflow.hyperkv.array.{stage.removesuffix('_array')}"
     command = shlex.join(["sudo", sys.executable, "-m", module, "--spec", settings.spec()])
-    lines = [
-        f"needs root; as an administrator run, in {Path.cwd()}:",
+    return [
+        f"As an administrator, in {Path.cwd()}:",
         f"  {command}",
-        *(["which looks at the disks first, and on blank ones runs:"] if plan.steps else []),
+        *(["It looks at the disks first; on blank ones it runs:"] if plan.steps else []),
         *(f"  {step}" for step in plan.steps),
-        "or set array.source: path and data_dir to a folder that is there",
     ]
-    return "\n".join(lines)
 
 
 def refuse_without_consent(settings: ArraySettings) -> None:

@@ -11,9 +11,13 @@ again to resume), 6 needs root, 130 interrupted (run again to resume).
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ..cli import run_stage
 from .commands import execute
@@ -25,6 +29,7 @@ from .privilege import only_one, refuse_without_consent, refuse_without_root
 from .record import RECORD, document, write_record
 from .refusal import FAILED, ArrayError, Refusal
 from .settings import ArraySettings
+from .verify import verified
 
 _ROUNDS = 5
 STAGE = "provision_array"
@@ -45,6 +50,9 @@ def main() -> None:
 
 def provision(settings: ArraySettings, out: Path) -> None:
     """Bring the machine to the mounted array and write its record. Raises ArrayError."""
+    if os.geteuid() != 0 and (there := _seen_without_root(settings, out)):
+        print(f"hyperkv {STAGE}: {settings.name} at {there['mount']}: unchanged")
+        return
     changed = False
     for _ in range(_ROUNDS):
         machine = gather(settings)
@@ -66,6 +74,13 @@ def provision(settings: ArraySettings, out: Path) -> None:
     written = _record(settings, machine, out)
     outcome = "provisioned" if changed else "unchanged; array.json written" if written else "unchanged"
     print(f"hyperkv {STAGE}: {settings.name} at {settings.mount}: {outcome}")
+
+
+def _seen_without_root(settings: ArraySettings, out: Path) -> Mapping[str, Any] | None:
+    """The record of an array that is there as recorded, which needs no root to see; None otherwise."""
+    with contextlib.suppress(ArrayError):
+        return verified(settings.identity(), out)
+    return None
 
 
 def _record(settings: ArraySettings, machine: Machine, out: Path) -> bool:

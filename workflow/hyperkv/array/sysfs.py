@@ -61,6 +61,6 @@ def holders_of(nodes: Sequence[str], top: Path = Path("/")) -> tuple[str, ...]:
 def text_of(path: Path) -> str:
     """A file's text, '' when it cannot be read."""
     try:
-        return path.readtext_of()
+        return path.read_text()
     except OSError:
         return ""
