@@ -10,7 +10,7 @@ SNAKEMAKE = $(ACTIVATE) snakemake
 SHARED_BUILDS = $(if $(SNAKEMAKE_OUTPUT_CACHE),--cache compile_kvrocks)
 OPTIONS = $(SHARED_BUILDS) --cores all --keep-going --scheduler greedy --quiet rules host reason $(CONFIGFILES)
 
-.PHONY: run stores layers peers kvrocks test report bench docs lint clean
+.PHONY: run stores layers peers kvrocks test test-array report bench docs lint clean
 
 run: .venv/installed
 	@$(SNAKEMAKE) $(OPTIONS)
@@ -36,6 +36,9 @@ kvrocks: .venv/installed
 
 test: .venv/installed
 	@$(ACTIVATE) python -m pytest
+
+test-array: .venv/installed
+	@$(ACTIVATE) python -m pytest -m vm -rs tests/array_vm
 
 report: .venv/installed
 	@$(SNAKEMAKE) --report results/report.html $(OPTIONS)

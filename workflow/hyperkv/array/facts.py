@@ -38,9 +38,13 @@ class Member:
 
 @dataclass(frozen=True)
 class Part:
-    """A partition, or a device that is built on a disk. kind: lsblk's TYPE (part, lvm, crypt, raid0, mpath, ...)."""
+    """A partition, or a device that is built on a disk. kind: lsblk's TYPE (part, lvm, crypt, raid0, mpath, ...).
+
+    path: /dev/mapper/NAME for a mapping, which kernel_name calls dm-0.
+    """
 
     path: str
+    kernel_name: str
     kind: str
     mounts: tuple[str, ...] = ()
     file_system: str | None = None
@@ -212,7 +216,7 @@ def parse_lsblk(text: str) -> list[Disk]:
 
 def _descendants(item: Mapping[str, Any]) -> Iterable[Part]:
     for child in item.get("children", []):
-        yield Part(child["path"], child["type"], _mounts(child), child["fstype"])
+        yield Part(child["path"], child["kname"], child["type"], _mounts(child), child["fstype"])
         yield from _descendants(child)
 
 

@@ -52,7 +52,11 @@ def gather(
             disk,
             by_id=best_first(by_id.get(disk.path, [])),
             holders=holders_of(nodes, top),
-            swaps=tuple(swap for swap in swaps if swap in {*nodes, *(part.path for part in disk.parts)}),
+            swaps=tuple(
+                swap
+                for swap in swaps
+                if swap in {*nodes, *(f"/dev/{part.kernel_name}" for part in disk.parts)}
+            ),
         )
         wanted = disk.path in named.values() or (every_disk and disk.kind == "disk")
         disks.append(_opened(disk, nodes, probe) if root and wanted else disk)

@@ -40,7 +40,7 @@ def report(settings: ArraySettings, machine: Machine) -> list[str]:
     """The lines of a report: every disk, and the plan for those that the config names."""
     lines = ["Disks:" if machine.disks else "There are no disks here that lsblk shows."]
     for disk in machine.disks:
-        lines += [f"  {disk.name}", f"    {described(disk)}", f"    {state(disk, machine)}"]
+        lines += [f"  {disk.name}", f"    {described(disk)}", f"    {state(disk)}"]
     if not machine.root:
         lines.append(
             "Signatures are not read without root: a disk that shows nothing may still hold something."
@@ -56,17 +56,17 @@ def report(settings: ArraySettings, machine: Machine) -> list[str]:
     if not settings.devices:
         return [*lines, "array.devices names none; name at least two of the above for provision_array."]
     plan = plan_provision(settings, machine if machine.root else machine.assuming_blank())
-    return lines + planned(plan, "provision_array")
-
-
-def planned(plan: Plan, stage: str) -> list[str]:
-    """A plan in words: its refusals, or what is lost and the commands."""
     if plan.refusals:
-        return [f"{stage} would refuse:", *(f"  {refusal.text}" for refusal in plan.refusals)]
+        return [*lines, "provision_array would refuse:", *(f"  {refusal.text}" for refusal in plan.refusals)]
     if not plan.steps:
-        return [f"{stage} would change nothing."]
+        return [*lines, "provision_array would change nothing."]
+    return [*lines, *announced(plan, "provision_array would run:")]
+
+
+def announced(plan: Plan, heading: str) -> list[str]:
+    """What a plan destroys, and its commands under a heading."""
     lost = ["This is lost:", *(f"  {line}" for line in plan.lost)] if plan.lost else []
-    return [*lost, f"{stage} would run:", *(f"  {step}" for step in plan.steps)]
+    return [*lost, heading, *(f"  {step}" for step in plan.steps)]
 
 
 def described(disk: Disk) -> str:
@@ -83,9 +83,9 @@ def described(disk: Disk) -> str:
     return ", ".join(word for word in words if word)
 
 
-def state(disk: Disk, machine: Machine) -> str:
+def state(disk: Disk) -> str:
     """What uses a disk, or what is on it."""
-    used = next(iter(in_use(disk, machine)), None)
+    used = next(iter(in_use(disk)), None)
     if used is not None:
         return used.text.removeprefix(f"{disk.name}: ").partition(";")[0]
     return f"holds {disk.holds()}"

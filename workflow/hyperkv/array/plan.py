@@ -127,7 +127,7 @@ def _unfit(settings: ArraySettings, machine: Machine) -> tuple[Refusal, ...]:
             f"array.devices: unequal sizes ({listed}); what exceeds the smallest is striped over fewer disks: name "
             f"equal ones, or set array.allow_unequal: true"
         )
-    system = [refusal for disk in members if "/" in all_mounts(disk) for refusal in in_use(disk, machine)]
+    system = [refusal for disk in members if "/" in all_mounts(disk) for refusal in in_use(disk)]
     return (*(Refusal(UNFIT, text) for text in dict.fromkeys(texts)), *system)
 
 
@@ -166,7 +166,7 @@ def _is_ours(settings: ArraySettings, disk: Disk) -> bool:
 
 
 def _create(settings: ArraySettings, machine: Machine, members: list[Disk]) -> Plan:
-    refusals = [refusal for disk in members for refusal in in_use(disk, machine)]
+    refusals = [refusal for disk in members for refusal in in_use(disk)]
     refusals += _mount_point_taken(settings, machine)
     if machine.array_node is not None:
         refusals.append(
@@ -177,7 +177,7 @@ def _create(settings: ArraySettings, machine: Machine, members: list[Disk]) -> P
         )
     lost = []
     for disk in members:
-        if disk.blank or any(in_use(disk, machine)):
+        if disk.blank or any(in_use(disk)):
             continue
         if _is_ours(settings, disk) and not settings.overwrite:
             refusals.append(_incomplete(settings, disk))
@@ -215,7 +215,7 @@ def _continue(settings: ArraySettings, machine: Machine, uuid: str) -> Plan:
     members = members_of(settings, machine)
     md = array_of(machine, uuid, members)
     if md is None or md.state in ("clear", "inactive"):
-        if refusals := [refusal for disk in members for refusal in in_use(disk, machine, md)]:
+        if refusals := [refusal for disk in members for refusal in in_use(disk, md)]:
             return Plan(refusals=tuple(refusals))
         stop = [Run(("mdadm", "--stop", md.path))] if md is not None and md.state == "inactive" else []
         assemble = Run(
@@ -311,7 +311,7 @@ def _take_apart(settings: ArraySettings, machine: Machine, ours: list[Disk], uui
     md = array_of(machine, uuid, ours)
     lost, steps = [], []
     if md is None:
-        if refusals := [refusal for disk in ours for refusal in in_use(disk, machine)]:
+        if refusals := [refusal for disk in ours for refusal in in_use(disk)]:
             return Plan(refusals=tuple(refusals))
     else:
         mounts = machine.mounts_of(md)
@@ -349,13 +349,12 @@ def all_mounts(disk: Disk) -> tuple[str, ...]:
     return (*disk.mounts, *(mount for part in disk.parts for mount in part.mounts))
 
 
-def in_use(disk: Disk, machine: Machine, ours: Md | None = None) -> Iterator[Refusal]:
+def in_use(disk: Disk, ours: Md | None = None) -> Iterator[Refusal]:
     """Reasons why a disk is in use by anything but the md device `ours`."""
-    mounts = all_mounts(disk)
-    swaps = [*disk.swaps, *(mount for mount in mounts if mount == "[SWAP]")]
-    folders = sorted({mount for mount in mounts if mount != "[SWAP]"})
+    folders = sorted({mount for mount in all_mounts(disk) if mount != "[SWAP]"})
+    swaps = [node.path for node in (disk, *disk.parts) if "[SWAP]" in node.mounts] or list(disk.swaps)
     holders = [f"{part.path} ({part.kind})" for part in built_on(disk)]
-    known = {part.path.rpartition("/")[2] for part in built_on(disk)}
+    known = {part.kernel_name for part in built_on(disk)}
     holders += [f"/dev/{name}" for name in disk.holders if name not in known]
     holders = [text for text in dict.fromkeys(holders) if ours is None or text.split()[0] != ours.path]
     if "/" in folders:
@@ -365,8 +364,7 @@ def in_use(disk: Disk, machine: Machine, ours: Md | None = None) -> Iterator[Ref
             IN_USE, f"{disk.name}: mounted at {', '.join(folders)}; umount it, or name another disk"
         )
     elif swaps:
-        where = disk.swaps[0] if disk.swaps else disk.path
-        yield Refusal(IN_USE, f"{disk.name}: {where} is swap in use; swapoff it, or name another disk")
+        yield Refusal(IN_USE, f"{disk.name}: {swaps[0]} is swap in use; swapoff it, or name another disk")
     elif holders:
         yield Refusal(
             IN_USE, f"{disk.name}: held by {', '.join(holders)}; stop that first, or name another disk"

@@ -23,7 +23,7 @@ from ..cli import run_stage
 from .commands import execute
 from .facts import Machine
 from .gather import gather
-from .inspect_array import planned
+from .inspect_array import announced
 from .plan import array_of, boot_lines, members_of, our_array, plan_provision
 from .privilege import only_one, refuse_without_consent, refuse_without_root
 from .record import RECORD, document, write_record
@@ -62,7 +62,7 @@ def provision(settings: ArraySettings, out: Path) -> None:
             raise ArrayError(plan.refusals)
         if not plan.steps:
             break
-        print("\n".join(planned(plan, STAGE)), flush=True)
+        print("\n".join(announced(plan, "These commands are next:")), flush=True)
         refuse_without_consent(settings)
         execute(plan.steps, lambda line: print(line, flush=True))
         changed = True

@@ -15,7 +15,7 @@ from pathlib import Path
 from ..cli import run_stage
 from .commands import execute
 from .gather import gather
-from .inspect_array import planned
+from .inspect_array import announced
 from .plan import lines_at_boot, plan_teardown
 from .privilege import only_one, refuse_without_consent, refuse_without_root
 from .record import RECORD
@@ -44,7 +44,7 @@ def teardown(settings: ArraySettings, out: Path) -> None:
     if plan.refusals:
         raise ArrayError(plan.refusals)
     if plan.steps:
-        print("\n".join(planned(plan, STAGE)), flush=True)
+        print("\n".join(announced(plan, "These commands are next:")), flush=True)
         refuse_without_consent(settings)
         execute(plan.steps, lambda line: print(line, flush=True))
         machine = gather(settings)
