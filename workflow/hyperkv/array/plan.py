@@ -179,7 +179,9 @@ def _create(settings: ArraySettings, machine: Machine, members: list[Disk]) -> P
     for disk in members:
         if disk.blank or any(in_use(disk)):
             continue
-        if _is_ours(settings, disk) and not settings.overwrite:
+        if disk.signatures is None or disk.probed is None:
+            refusals.append(_unreadable(disk.name))
+        elif _is_ours(settings, disk) and not settings.overwrite:
             refusals.append(_incomplete(settings, disk))
         elif not settings.overwrite:
             refusals.append(
@@ -237,7 +239,9 @@ def _continue(settings: ArraySettings, machine: Machine, uuid: str) -> Plan:
         return Plan(refusals=(Refusal(IN_USE, text),))
     refusals = _mount_point_taken(settings, machine)
     steps, lost = [], []
-    if md.blank or md.unfinished:
+    if md.signatures is None or md.content is None:
+        refusals.append(_unreadable(md.path))
+    elif md.blank or md.unfinished:
         wipe = [Run(("wipefs", "-a", md.path))] if not md.blank else []
         steps = [*wipe, *_make_file_system(settings, machine, md.path)]
     elif not _file_system_is_ours(settings, md):
@@ -402,6 +406,12 @@ def _incomplete(settings: ArraySettings, disk: Disk) -> Refusal:
         FOREIGN,
         f"{disk.name}: a member of array {settings.name} (UUID {member.uuid if member else ''}) of {count} disks, and array.devices "
         f"does not name these {count}; name them, or set array.overwrite: true to lose it",
+    )
+
+
+def _unreadable(name: str) -> Refusal:
+    return Refusal(
+        UNFIT, f"{name}: wipefs or blkid cannot read it, so what it holds is not known; see what they say"
     )
 
 
