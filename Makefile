@@ -57,7 +57,7 @@ lint: .venv/installed
 	@$(ACTIVATE) ruff check . && ruff format --check . && snakefmt --check Snakefile workflow/rules && snakemake --lint
 
 clean:
-	rm -rf results/array results/profile results/sweep results/tune results/tables results/figures \
+	rm -rf results/array/baseline.jsonl* results/profile results/sweep results/tune results/tables results/figures \
 	  results/logs results/data results/report.html .snakemake
 
 .venv/installed: requirements.txt

@@ -156,7 +156,7 @@ def test_the_baseline_becomes_the_devices_limit(tmp_path, monkeypatch):
     assert status == 0, output
     limits = (checkout / "results/tables/limits.csv").read_text()
     assert "\nfio_read,1,1048576,1.16" in limits
-    assert "best queue depth" in (checkout / "results/figures/stores.svg").read_text()
+    assert "fio, its best" in (checkout / "results/figures/stores.svg").read_text()
     assert checkout.planned("stores") == set()
     checkout.configure(changed(TINY, {"array": {"baseline": section["baseline"] | {"repeats": 2}}}))
     assert checkout.planned("stores") == set()

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import os
+import platform
 import shutil
 import subprocess
 import tempfile
@@ -126,6 +127,8 @@ class Image:
 @functools.cache
 def image() -> Image:
     """The image, made once per version of this folder's code. Raises Unavailable."""
+    if platform.machine() != "x86_64":
+        raise Unavailable(f"this machine is {platform.machine()}, the packages are for x86_64")
     for tool in ("apt-get", "apt-cache", "dpkg"):
         if shutil.which(tool) is None:
             raise Unavailable(f"there is no {tool}, so no Debian packages")
@@ -152,7 +155,9 @@ def _make(folder: Path) -> None:
         if shutil.which(_QEMU) is None:
             _unpacked(work / "qemu", "qemu-system-x86", installed=None).rename(made / "qemu")
         bzimage = next((kernel / "boot").glob("vmlinuz-*"))
-        (made / "vmlinux").write_bytes(uncompressed_kernel(bzimage.read_bytes()))
+        (made / "vmlinux").write_bytes(
+            uncompressed_kernel(bzimage.read_bytes(), functools.partial(_filter, work / "tool"))
+        )
         release = bzimage.name.removeprefix("vmlinuz-")
         (made / "initramfs").write_bytes(_initramfs(guest, kernel, release, work / "modules"))
         shutil.rmtree(folder, ignore_errors=True)
@@ -208,6 +213,16 @@ def _depmod(guest: Path, base: Path, release: str) -> None:
     libraries = f"{guest}/lib/x86_64-linux-gnu:{guest}/usr/lib/x86_64-linux-gnu"
     env = {**os.environ, "LD_LIBRARY_PATH": libraries}
     subprocess.run(["depmod", "-b", str(base), release], executable=kmod, env=env, check=True, timeout=60)
+
+
+def _filter(folder: Path, command: list[str], data: bytes) -> bytes:
+    """What a program makes of data; the program comes from its package when it is not installed."""
+    env = dict(os.environ)
+    if shutil.which(command[0]) is None:
+        tree = _unpacked(folder, command[0], installed=None)
+        command = [str(tree / "usr/bin" / command[0]), *command[1:]]
+        env["LD_LIBRARY_PATH"] = f"{tree}/usr/lib/x86_64-linux-gnu:{tree}/lib/x86_64-linux-gnu"
+    return subprocess.run(command, input=data, env=env, capture_output=True, timeout=60).stdout
 
 
 def _kernel_package() -> str:

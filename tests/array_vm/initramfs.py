@@ -4,7 +4,6 @@ import lzma
 import os
 import stat
 import struct
-import subprocess
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -176,14 +175,17 @@ def _needed(module: bytes) -> list[str]:
     return found
 
 
-def uncompressed_kernel(image: bytes) -> bytes:
-    """vmlinux out of a bzImage (Documentation/arch/x86/boot.rst: payload_offset, payload_length), which boots faster."""
+def uncompressed_kernel(image: bytes, unpack: Callable[[list[str], bytes], bytes]) -> bytes:
+    """vmlinux out of a bzImage (Documentation/arch/x86/boot.rst: payload_offset, payload_length), which boots faster.
+
+    unpack: runs lz4, xz or zstd on the payload. Raises RuntimeError when what comes out is no kernel.
+    """
     offset, length = struct.unpack_from("<II", image, 0x248)
     start = ((image[0x1F1] or 4) + 1) * 512 + offset
     payload = image[start : start + length][:-4]
     tools = {b"\x02\x21\x4c\x18": ["lz4", "-dc"], b"\xfd7zX": ["xz", "-dc", "--single-stream"]}
     tool = tools.get(payload[:4], ["zstd", "-dc"])
-    kernel = subprocess.run(tool, input=payload, capture_output=True, timeout=60).stdout
+    kernel = unpack(tool, payload)
     if kernel[:4] != b"\x7fELF":
         raise RuntimeError(f"{tool[0]} cannot unpack the kernel")
     return kernel
