@@ -29,9 +29,10 @@ from tests.array.machines import (
 from workflow.hyperkv.array.commands import AddLine, DropLine, Run
 from workflow.hyperkv.array.facts import Machine, Member, Mount, Part, Signature
 from workflow.hyperkv.array.layout import fstab_line, mdadm_line, readable
-from workflow.hyperkv.array.plan import Plan, plan_provision, plan_teardown
+from workflow.hyperkv.array.plan import Plan, plan_provision
 from workflow.hyperkv.array.refusal import FOREIGN as FOREIGN_DATA
 from workflow.hyperkv.array.refusal import IN_USE, UNFIT
+from workflow.hyperkv.array.teardown_plan import plan_teardown
 
 EXT4 = {"file_system": "ext4", "raid_chunk_bytes": 64 << 10}
 MDADM_LINE = "ARRAY /dev/md/hyperkv metadata=1.2 name=any:hyperkv UUID=d9ed5db4:d2dc3c1a:826f9198:40a08e22"
@@ -638,6 +639,12 @@ def test_teardown_takes_our_lines_out_of_etc_and_no_others():
             ),
             FOREIGN_DATA,
             f"{A}: a member of array hyperkv",
+        ),
+        (
+            settings(devices=(A, C), allow_unequal=True),
+            assembled(mounted=True),
+            FOREIGN_DATA,
+            f"{B}: a member of array hyperkv too, and array.devices does not name it; name it",
         ),
         (settings(), assembled(md(holders=("dm-0",))), IN_USE, "/dev/md127: array hyperkv is held by dm-0"),
         (

@@ -140,6 +140,11 @@ class Md:
         """Whether no file system or anything else is on it; False when that is not known."""
         return self.signatures == () and self.content == {}
 
+    def holds(self) -> str:
+        """What is on it in words: 'xfs "hyperkv"'."""
+        found = ", ".join(dict.fromkeys(str(signature) for signature in self.signatures or ()))
+        return found or (self.content or {}).get("TYPE", "nothing")
+
 
 @dataclass(frozen=True)
 class Machine:

@@ -24,7 +24,7 @@ from .facts import (
     parse_swaps,
     parse_wipefs,
 )
-from .plan import required_tools
+from .fitness import required_tools
 from .settings import ArraySettings
 from .sysfs import Probe, holders_of, md_device, mounts, text_of
 

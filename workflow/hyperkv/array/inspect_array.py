@@ -15,10 +15,11 @@ from pathlib import Path
 from ..cli import run_stage
 from .commands import call
 from .facts import Disk, Machine
+from .fitness import in_use
 from .gather import gather
 from .layout import readable
 from .place import place_of
-from .plan import Plan, in_use, plan_provision
+from .plan import Plan, plan_provision
 from .settings import ArraySettings
 
 

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .facts import Machine
-from .plan import Plan, plan_provision, plan_teardown
+from .plan import Plan, plan_provision
 from .refusal import IN_USE, NOT_ROOT, UNFIT, ArrayError, Refusal
 from .settings import ArraySettings
+from .teardown_plan import plan_teardown
 
 _LOCK = Path("/run/lock/hyperkv-array")
 

@@ -22,9 +22,10 @@ from typing import Any
 from ..cli import run_stage
 from .commands import execute
 from .facts import Machine
+from .fitness import array_of, members_of, our_array
 from .gather import gather
 from .inspect_array import announced
-from .plan import array_of, boot_lines, members_of, our_array, plan_provision
+from .plan import boot_lines, plan_provision
 from .privilege import only_one, refuse_without_consent, refuse_without_root
 from .record import RECORD, document, write_record
 from .refusal import FAILED, ArrayError, Refusal

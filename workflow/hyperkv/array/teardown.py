@@ -16,11 +16,11 @@ from ..cli import run_stage
 from .commands import execute
 from .gather import gather
 from .inspect_array import announced
-from .plan import lines_at_boot, plan_teardown
 from .privilege import only_one, refuse_without_consent, refuse_without_root
 from .record import RECORD
 from .refusal import FAILED, ArrayError, Refusal
 from .settings import ArraySettings
+from .teardown_plan import lines_at_boot, plan_teardown
 
 STAGE = "teardown_array"
 
@@ -38,7 +38,7 @@ def main() -> None:
 
 def teardown(settings: ArraySettings, out: Path) -> None:
     """Take the array apart and remove its record. Raises ArrayError."""
-    machine = gather(settings)
+    machine = gather(settings, every_disk=True)
     refuse_without_root(settings, machine, STAGE)
     plan = plan_teardown(settings, machine)
     if plan.refusals:
@@ -47,7 +47,7 @@ def teardown(settings: ArraySettings, out: Path) -> None:
         print("\n".join(announced(plan, "These commands are next:")), flush=True)
         refuse_without_consent(settings)
         execute(plan.steps, lambda line: print(line, flush=True))
-        machine = gather(settings)
+        machine = gather(settings, every_disk=True)
         if (left := plan_teardown(settings, machine)).steps or left.refusals:
             raise ArrayError([Refusal(FAILED, f"array {settings.name}: not all of it is gone; run again")])
     out.unlink(missing_ok=True)
