@@ -100,6 +100,7 @@ FIRST = {
     + "; stat -c %Y%Z /results/array.json",
     "user-run": as_user(stage("provision")),
     "verified": as_user(stage("verify")),
+    "inspect-array": f"mkdir -p /job/repo/results; ln -sf /results /job/repo/results/array; {as_user(stage('inspect_array'))}",
     "other-config": stage("provision", raid_chunk_bytes=64 << 10),
     "other-mount": stage("provision", mount="/srv/hyperkv"),
     "other-name": stage("provision", name="elsewhere", overwrite=True),
@@ -313,6 +314,13 @@ def test_a_second_run_changes_nothing_and_says_so(first):
     assert first["verified"].status == first["persisted-again"].status == first["ext4-again"].status == 0
     assert first["persisted-again"].lines[-1].endswith("unchanged")
     assert first["ext4-again"].lines[-1].endswith("unchanged")
+
+
+def test_without_root_an_array_that_is_there_is_recognised(first):
+    lines = first["inspect-array"].lines
+    assert "Array /dev/md127: raid0 of nvme0n1, nvme1n1, clean, /mnt/hyperkv" in lines
+    assert "provision_array would change nothing: the array is there as array.json says." in lines
+    assert lines[-1].endswith("xfs on md127, md raid0 of 2 devices, RAID chunk 512 KiB.")
 
 
 def test_lost_mount_options_come_back(first):

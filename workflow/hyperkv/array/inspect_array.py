@@ -10,7 +10,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ..cli import run_stage
 from .commands import call
@@ -21,6 +23,7 @@ from .layout import readable
 from .place import place_of
 from .plan import Plan, plan_provision
 from .settings import ArraySettings
+from .verify import seen_without_root
 
 
 def main() -> None:
@@ -33,12 +36,12 @@ def main() -> None:
     arguments = parser.parse_args()
     settings = ArraySettings.of(arguments.spec)
     machine = gather(settings, every_disk=True)
-    print("\n".join(report(settings, machine)))
+    print("\n".join([*listing(machine), "", *outlook(settings, machine, seen_without_root(settings))]))
     print(f"\nThe stores' files go to {arguments.data_dir}: {place_of(arguments.data_dir, call).note()}.")
 
 
-def report(settings: ArraySettings, machine: Machine) -> list[str]:
-    """The lines of a report: every disk, and the plan for those that the config names."""
+def listing(machine: Machine) -> list[str]:
+    """The lines that say what every disk is, what uses it or is on it, and what arrays there are."""
     lines = ["Disks:" if machine.disks else "There are no disks here that lsblk shows."]
     for disk in machine.disks:
         lines += [f"  {disk.name}", f"    {described(disk)}", f"    {state(disk)}"]
@@ -51,17 +54,23 @@ def report(settings: ArraySettings, machine: Machine) -> list[str]:
         lines.append(
             f"Array {md.path}: {md.level or 'no level'} of {', '.join(md.members)}, {md.state}, {where}"
         )
-    lines.append("")
+    return lines
+
+
+def outlook(settings: ArraySettings, machine: Machine, record: Mapping[str, Any] | None) -> list[str]:
+    """The lines that say what provision_array would do. record: of the array that is there, as far as no root sees it."""
     if settings.source != "raid0":
-        return [*lines, "array.source is path: nothing is provisioned, data_dir is used as it is."]
+        return ["array.source is path: nothing is provisioned, data_dir is used as it is."]
     if not settings.devices:
-        return [*lines, "array.devices names none; name at least two of the above for provision_array."]
+        return ["array.devices names none; name at least two of the above for provision_array."]
+    if not machine.root and record is not None:
+        return ["provision_array would change nothing: the array is there as array.json says."]
     plan = plan_provision(settings, machine if machine.root else machine.assuming_blank())
     if plan.refusals:
-        return [*lines, "provision_array would refuse:", *(f"  {refusal.text}" for refusal in plan.refusals)]
+        return ["provision_array would refuse:", *(f"  {refusal.text}" for refusal in plan.refusals)]
     if not plan.steps:
-        return [*lines, "provision_array would change nothing."]
-    return [*lines, *announced(plan, "provision_array would run:")]
+        return ["provision_array would change nothing."]
+    return announced(plan, "provision_array would run:")
 
 
 def announced(plan: Plan, heading: str) -> list[str]:

@@ -11,13 +11,10 @@ again to resume), 6 needs root, 130 interrupted (run again to resume).
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from ..cli import run_stage
 from .commands import execute
@@ -30,7 +27,7 @@ from .privilege import only_one, refuse_without_consent, refuse_without_root
 from .record import RECORD, document, write_record
 from .refusal import FAILED, ArrayError, Refusal
 from .settings import ArraySettings
-from .verify import verified
+from .verify import seen_without_root
 
 _ROUNDS = 5
 STAGE = "provision_array"
@@ -51,7 +48,7 @@ def main() -> None:
 
 def provision(settings: ArraySettings, out: Path) -> None:
     """Bring the machine to the mounted array and write its record. Raises ArrayError."""
-    if os.geteuid() != 0 and (there := _seen_without_root(settings, out)):
+    if os.geteuid() != 0 and (there := seen_without_root(settings, out)):
         print(f"hyperkv {STAGE}: {settings.name} at {there['mount']}: unchanged")
         return
     changed = False
@@ -77,13 +74,6 @@ def provision(settings: ArraySettings, out: Path) -> None:
     print(f"hyperkv {STAGE}: {settings.name} at {settings.mount}: {outcome}")
 
 
-def _seen_without_root(settings: ArraySettings, out: Path) -> Mapping[str, Any] | None:
-    """The record of an array that is there as recorded, which needs no root to see; None otherwise."""
-    with contextlib.suppress(ArrayError):
-        return verified(settings.identity(), out)
-    return None
-
-
 def _record(settings: ArraySettings, machine: Machine, out: Path) -> bool:
     """Write the record of the array that is mounted, and say what makes it come back at boot."""
     members = members_of(settings, machine)
@@ -101,4 +91,4 @@ def _record(settings: ArraySettings, machine: Machine, out: Path) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(run_stage(STAGE, main, resumes=True))
+    sys.exit(run_stage(STAGE, main))

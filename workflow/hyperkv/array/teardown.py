@@ -57,4 +57,4 @@ def teardown(settings: ArraySettings, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_stage(STAGE, main, resumes=True))
+    sys.exit(run_stage(STAGE, main))

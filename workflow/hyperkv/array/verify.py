@@ -8,6 +8,7 @@ Exit status: 0 it is, 7 it is not, with one line that says what differs and what
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from .facts import Md, Mount
 from .layout import unlisted
 from .record import RECORD
 from .refusal import NOT_THERE, ArrayError, Refusal
+from .settings import ArraySettings
 from .sysfs import Probe, md_device, mounts, serial_of
 
 _PROVISION = "provision it (`snakemake --cores 1 provision_array`) or set array.source: path"
@@ -63,6 +65,13 @@ def verified(
     if (wrong := difference(wanted, record, mount, md, serials)) is not None:
         raise _not_there(f"array: {wrong}")
     return record
+
+
+def seen_without_root(settings: ArraySettings, path: Path = RECORD) -> dict[str, Any] | None:
+    """The record of an array that is there as recorded, which needs no root to see; None otherwise."""
+    with contextlib.suppress(ArrayError):
+        return verified(settings.identity(), path)
+    return None
 
 
 def difference(
