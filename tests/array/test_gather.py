@@ -173,6 +173,23 @@ def test_a_machine_without_any_tool(top):
     nothing = Output(127, "", "there is no program")
     machine = gather(settings(), probe=lambda argv: nothing, top=top)
     assert machine.disks == machine.mounts == ()
+    assert [line.partition(":")[0] for line in machine.complaints] == ["lsblk", "findmnt"]
+
+
+def test_an_lsblk_that_is_too_old_is_said(top):
+    old = Output(1, "", "lsblk: unknown column: NAME,MOUNTPOINTS\n")
+    machine = gather(settings(), probe=Tools(lsblk=old), top=top)
+    [line] = machine.complaints
+    assert line.startswith(
+        "lsblk: failed (status 1): lsblk: unknown column: NAME,MOUNTPOINTS; util-linux must be 2.37"
+    )
+
+
+def test_a_device_that_vanishes_while_lsblk_looks_is_no_complaint(top):
+    warned = Output(1, recorded("lsblk-blank.json"), "lsblk: md127: unknown device name\n")
+    machine = gather(settings(), probe=Tools(lsblk=warned), top=top)
+    assert machine.complaints == ()
+    assert len(machine.disks) == 4
 
 
 def test_what_the_mount_point_and_the_folder_are(top):

@@ -156,7 +156,7 @@ def test_overwrite_does_not_touch_a_healthy_array():
             ],
         ),
         (assembled(mounted=True, data_owner=None), MOUNTED[-1:]),
-        (assembled(mounted=True, data_owner=(1000, 1000)), MOUNTED[-1:]),
+        (assembled(mounted=True, data_owner=(1000, 1000)), []),
     ],
     ids=[
         "mounted",
@@ -176,6 +176,15 @@ def test_an_array_of_ours_is_taken_up_where_it_is(found, steps):
         commands(plan_provision(settings(devices=(B, A)), found))[-3:]
         == [step.replace("/dev/nvme0n1 /dev/nvme1n1", "/dev/nvme1n1 /dev/nvme0n1") for step in steps][-3:]
     )
+
+
+def test_the_folder_becomes_the_owners_who_is_named():
+    wanted = settings(owner="user")
+    found = assembled(mounted=True, owner=(1000, 100), data_owner=(0, 0))
+    assert commands(plan_provision(wanted, found)) == [
+        "install -d -m 755 -o 1000 -g 100 /mnt/hyperkv/hyperkv"
+    ]
+    assert commands(plan_provision(wanted, replace(found, data_owner=(1000, 100)))) == []
 
 
 def test_a_lost_mount_option_comes_back():
@@ -295,6 +304,16 @@ REFUSED = {
         machine(missing_tools=("mkfs.xfs",)),
         UNFIT,
         ["mkfs.xfs: there is no such program; install xfsprogs"],
+    ),
+    "an old lsblk": (
+        settings(),
+        machine(
+            (),
+            named=PATHS,
+            complaints=("lsblk: failed (status 1): unknown column: MOUNTPOINTS; util-linux must be",),
+        ),
+        UNFIT,
+        ["lsblk: failed (status 1): unknown column"],
     ),
     "no user": (
         settings(owner="nobody-here"),
@@ -710,6 +729,24 @@ def test_no_state_of_disks_is_destroyed_without_leave_or_while_in_use(
         )
         assert disk.transport == "nvme" or any_device
     assert unequal or first["size_bytes"] == second["size_bytes"]
+
+
+@given(STATES, STATES, STATES)
+def test_teardown_touches_members_only(first, second, third):
+    """Whatever is on the disks: what is zeroed or wiped is a member of the array, idle, and named."""
+    found = machine(disks(nvme0n1=first, nvme1n1=second, nvme2n1=third))
+    plan = plan_teardown(settings(allow_unequal=True, allow_any_block_device=True), found)
+    assert not (plan.steps and plan.refusals)
+    for step in plan.steps:
+        for path in [word for word in step.argv if word.startswith("/dev/")]:
+            disk = found.disk(path)
+            assert disk is not None
+            assert disk.path in ("/dev/nvme0n1", "/dev/nvme1n1")
+            assert disk.member is not None
+            assert (disk.member.name, disk.member.level) == ("hyperkv", "raid0")
+            assert (disk.busy or False, disk.mounts, disk.holders) == (False, (), ())
+    uuids = {disk.member.uuid for disk in found.disks[:2] if disk.member and plan.steps}
+    assert not any(disk.member and disk.member.uuid in uuids for disk in found.disks[2:])
 
 
 @given(st.integers(0, 1 << 50))

@@ -44,6 +44,14 @@ def settings(**changes) -> ArraySettings:
     return ArraySettings(**(values | changes))
 
 
+THREE = {
+    "name": "three",
+    "devices": (C, D, VIRTIO),
+    "mount": "/mnt/three",
+    "allow_unequal": True,
+    "allow_any_block_device": True,
+    "mount_options": ("noatime", "discard"),
+}
 SECOND = {"name": "second", "devices": (C, D), "mount": OTHER}
 
 
@@ -140,9 +148,14 @@ def second_boot() -> dict[str, str]:
         "second-mounted": "grep second /proc/mounts",
         "second-unfinished": f"umount {OTHER}; printf '\\1' | dd of=/dev/md/second bs=1 seek=126 conv=notrunc status=none; sync; "
         + stage("provision", out="/results/second.json", **SECOND),
+        "second-part": f"umount {OTHER}; mdadm --stop /dev/md/second; mdadm --incremental /dev/nvme2n1; cat /proc/mdstat; "
+        + stage("provision", out="/results/second.json", **SECOND),
         "second-half": f"umount {OTHER}; mdadm --stop /dev/md/second; mdadm --zero-superblock /dev/nvme3n1; wipefs -qa /dev/nvme3n1; "
         + stage("provision", out="/results/second.json", **SECOND),
         "second-teardown": stage("teardown", out="/results/second.json", **SECOND),
+        "three": stage("provision", out="/results/three.json", **THREE),
+        "three-verified": as_user(stage("verify", out="/results/three.json", **THREE)),
+        "three-teardown": stage("teardown", out="/results/three.json", **THREE),
         "teardown": stage("teardown", persist=True),
         "after": "cat /etc/fstab; grep -c ARRAY /etc/mdadm/mdadm.conf; wipefs -n /dev/nvme[0-3]n1; ls /results; cat /proc/mdstat",
     }
@@ -381,6 +394,21 @@ def test_an_unfinished_file_system_is_made_again(second):
     assert step.status == 0
     assert any(line.startswith("+ wipefs -a /dev/md") for line in step.lines)
     assert step.lines[-1].endswith("provisioned")
+
+
+def test_an_array_that_came_up_in_part_is_assembled(second):
+    step = second["second-part"]
+    assert step.status == 0, step.output
+    assert any(": inactive nvme2n1" in line for line in step.lines)
+    ran = [line.split()[1:3] for line in step.lines if line.startswith("+ mdadm")]
+    assert ran == [["mdadm", "--stop"], ["mdadm", "--assemble"]]
+    assert step.lines[-1].endswith("provisioned")
+
+
+def test_three_unequal_disks_of_two_kinds(second):
+    assert second["three"].status == 0, second["three"].output
+    assert second["three"].lines[-1] == "hyperkv provision_array: three at /mnt/three: provisioned"
+    assert second["three-verified"].status == second["three-teardown"].status == 0
 
 
 def test_half_an_array_is_refused_and_torn_down(second):

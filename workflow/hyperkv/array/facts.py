@@ -151,7 +151,7 @@ class Machine:
     """All that a plan depends on.
 
     named: the config's device names to kernel paths, None for one that is not there. array_node: what /dev/md/NAME
-    leads to. mount_point_files: how many entries the mount point has. owner: uid and gid that the data folder is to
+    leads to. complaints: why lsblk or findmnt told nothing, a line each. mount_point_files: how many entries the mount point has. owner: uid and gid that the data folder is to
     have, None when there is no such user; data_owner: those it has, None without the folder. files: the text of
     /etc/fstab and mdadm.conf by path, '' for one that is not there.
     """
@@ -165,6 +165,7 @@ class Machine:
     raid0_loaded: bool = True
     udev: bool = True
     missing_tools: tuple[str, ...] = ()
+    complaints: tuple[str, ...] = ()
     mount_point_files: int = 0
     owner: tuple[int, int] | None = (0, 0)
     data_owner: tuple[int, int] | None = None

@@ -41,6 +41,7 @@ def unfit(settings: ArraySettings, machine: Machine) -> tuple[Refusal, ...]:
         f"{tool}: there is no such program; install {_PACKAGES[tool]} (Debian's name of the package)"
         for tool in machine.missing_tools
     ]
+    texts += machine.complaints
     if machine.owner is None:
         texts.append(f"array.owner: there is no user {settings.owner}; name one, or null for who runs sudo")
     texts += [

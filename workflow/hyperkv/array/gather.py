@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from .commands import call
+from .commands import Output, call
 from .facts import (
     LSBLK_COLUMNS,
     Disk,
@@ -19,6 +19,7 @@ from .facts import (
     Md,
     best_first,
     parse_blkid,
+    parse_findmnt,
     parse_lsblk,
     parse_member,
     parse_swaps,
@@ -26,7 +27,7 @@ from .facts import (
 )
 from .fitness import required_tools
 from .settings import ArraySettings
-from .sysfs import Probe, holders_of, md_device, mounts, text_of
+from .sysfs import FINDMNT, Probe, holders_of, md_device, text_of
 
 _XFS_MAGIC = b"XFSB"
 _XFS_INPROGRESS_OFFSET = 126
@@ -44,7 +45,8 @@ def gather(
     named = {name: _resolved(top, name) for name in settings.devices}
     swaps = parse_swaps(text_of(top / "proc/swaps"))
     disks = []
-    for disk in parse_lsblk(probe(["lsblk", "-J", "-b", "-o", LSBLK_COLUMNS]).text):
+    listed, mounted = probe(["lsblk", "-J", "-b", "-o", LSBLK_COLUMNS]), probe(FINDMNT)
+    for disk in parse_lsblk(listed.text):
         if disk.kind == "rom" or not (disk.size_bytes or disk.path in named.values()):
             continue
         nodes = [disk.path, *(part.path for part in disk.parts if part.kind == "part")]
@@ -69,18 +71,31 @@ def gather(
     return Machine(
         disks=tuple(disks),
         arrays=tuple(_arrays(top, probe if root else None)),
-        mounts=mounts(probe),
+        mounts=parse_findmnt(mounted.text),
         named=named,
         array_node=_resolved(top, settings.node),
         root=root,
         raid0_loaded="[raid0]" in text_of(top / "proc/mdstat"),
         udev=_below(top, "/run/udev/control").exists(),
+        complaints=tuple(
+            _complaint(name, done)
+            for name, done in (("lsblk", listed), ("findmnt", mounted))
+            if done.status and not done.text.strip()
+        ),
         missing_tools=tuple(tool for tool in required_tools(settings) if not _has(tool)),
         mount_point_files=_entries(_below(top, settings.mount)),
         owner=_owner(settings.owner),
         data_owner=_owner_of(_below(top, settings.data_dir)),
         files={path: text_of(_below(top, path)) for path in ("/etc/fstab", conf)},
         mdadm_conf=conf,
+    )
+
+
+def _complaint(tool: str, done: Output) -> str:
+    said = [line.strip() for line in done.errors.splitlines() if line.strip()]
+    return (
+        f"{tool}: failed (status {done.status}): {said[-1] if said else 'no word'}; util-linux must be 2.37 or newer and "
+        f"see /sys and /proc"
     )
 
 

@@ -42,7 +42,7 @@ def main() -> None:
 
 def listing(machine: Machine) -> list[str]:
     """The lines that say what every disk is, what uses it or is on it, and what arrays there are."""
-    lines = ["Disks:" if machine.disks else "There are no disks here that lsblk shows."]
+    lines = [*machine.complaints, "Disks:" if machine.disks else "There are no disks here that lsblk shows."]
     for disk in machine.disks:
         lines += [f"  {disk.name}", f"    {described(disk)}", f"    {state(disk)}"]
     if not machine.root:

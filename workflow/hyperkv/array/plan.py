@@ -164,7 +164,7 @@ def _finish_mounted(
     steps: list[Step] = []
     if missing := unlisted(settings.mount_options, here):
         steps.append(Run(("mount", "-o", f"remount,{','.join(missing)}", settings.mount)))
-    if machine.data_owner is None or machine.data_owner != machine.owner:
+    if machine.data_owner is None or (settings.owner is not None and machine.data_owner != machine.owner):
         steps.append(_data_folder(settings, machine))
     if settings.persist:
         steps += [

@@ -9,12 +9,13 @@ from pathlib import Path
 from .commands import Output, call
 from .facts import FINDMNT_COLUMNS, Md, Mount, parse_findmnt
 
+FINDMNT = ("findmnt", "-J", "-l", "-o", FINDMNT_COLUMNS)
 Probe = Callable[[Sequence[str]], Output]
 
 
 def mounts(probe: Probe = call) -> tuple[Mount, ...]:
     """All mounts; none where there is no findmnt."""
-    return parse_findmnt(probe(["findmnt", "-J", "-l", "-o", FINDMNT_COLUMNS]).text)
+    return parse_findmnt(probe(FINDMNT).text)
 
 
 def md_device(name: str, top: Path = Path("/")) -> Md | None:

@@ -48,8 +48,12 @@ def teardown(settings: ArraySettings, out: Path) -> None:
         refuse_without_consent(settings)
         execute(plan.steps, lambda line: print(line, flush=True))
         machine = gather(settings, every_disk=True)
-        if (left := plan_teardown(settings, machine)).steps or left.refusals:
-            raise ArrayError([Refusal(FAILED, f"array {settings.name}: not all of it is gone; run again")])
+        left = plan_teardown(settings, machine)
+        if left.steps or left.refusals:
+            there = "; ".join([*(refusal.text for refusal in left.refusals), *map(str, left.steps)])
+            raise ArrayError(
+                [Refusal(FAILED, f"array {settings.name}: not all of it is gone ({there}); run again")]
+            )
     out.unlink(missing_ok=True)
     for path, line in lines_at_boot(settings, machine):
         print(f"{path} still has this line; remove it (array.persist: true does):\n  {line}")

@@ -60,7 +60,7 @@ def _take_apart(settings: ArraySettings, machine: Machine, ours: list[Disk], uui
         if md.state not in ("clear", "inactive"):
             where = f", mounted at {mounts[0].target}" if mounts else ""
             lost.append(f"array {settings.name} on {md.path}: {md.holds()}{where}")
-            steps.append(Run(("wipefs", "-a", md.path)))
+            steps.append(Run(("wipefs", "-a", md.path), fails_as=IN_USE))
         steps += [Run(("mdadm", "--stop", md.path), fails_as=IN_USE), *settle(machine)]
     lost = lost or [f"array {settings.name}, not assembled, and what is on it"]
     paths = tuple(disk.path for disk in ours)
