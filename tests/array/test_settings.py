@@ -91,7 +91,10 @@ def test_what_the_array_is_measures_again(key, value):
 
 
 def test_a_folder_of_the_array_may_be_chosen():
-    assert checked(array() | {"data_dir": "/mnt/hyperkv/mine"})["data_dir"] == "/mnt/hyperkv/mine"
+    assert (
+        checked(array() | {"data_dir": "/mnt/hyperkv/hyperkv/mine"})["data_dir"]
+        == "/mnt/hyperkv/hyperkv/mine"
+    )
 
 
 @pytest.mark.parametrize(
@@ -141,11 +144,11 @@ def test_mistakes(keys, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_data_dir_that_is_not_on_the_array():
-    with pytest.raises(
-        UserError, match="data_dir: /data is not on the array at /mnt/hyperkv; leave it out, or set array"
-    ):
-        checked(array() | {"data_dir": "/data"})
+@pytest.mark.parametrize("data_dir", ["/data", "/mnt/hyperkv", "/mnt/hyperkv/mine", "data"])
+def test_a_data_dir_that_is_not_on_the_array(data_dir):
+    message = f"data_dir: {data_dir} is not in /mnt/hyperkv/hyperkv on the array; leave it out, or set array.source: path"
+    with pytest.raises(UserError, match=re.escape(message)):
+        checked(array() | {"data_dir": data_dir})
 
 
 def test_mistakes_of_an_array_that_is_not_used_stop_nothing():

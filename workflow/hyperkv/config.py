@@ -397,9 +397,9 @@ def _check_array(config: dict[str, Any]) -> None:
     data_dir = Path(config["data_dir"])
     if config["data_dir"] == schema()["properties"]["data_dir"]["default"]:
         config["data_dir"] = settings.data_dir
-    elif not data_dir.is_relative_to(settings.mount):
+    elif not data_dir.is_relative_to(settings.data_dir):
         raise UserError(
-            f"config: data_dir: {data_dir} is not on the array at {settings.mount}; leave it out, or set array.source: path"
+            f"config: data_dir: {data_dir} is not in {settings.data_dir} on the array; leave it out, or set array.source: path"
         )
 
 

@@ -65,7 +65,8 @@ def mistakes(settings: ArraySettings) -> list[str]:
     if len(settings.devices) < 2:
         named = settings.devices[0] if settings.devices else "none"
         wrong.append(
-            f"array.devices: {named} is named; RAID0 needs at least two, `snakemake inspect_array` lists them"
+            f"array.devices: {named} is named; RAID0 needs at least two: with array.source: path, `snakemake "
+            f"--cores 1 inspect_array` lists what there is"
         )
     for device in sorted({name for name in settings.devices if settings.devices.count(name) > 1}):
         wrong.append(f"array.devices: {device} is named twice; name each disk once")
