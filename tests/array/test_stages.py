@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.array.machines import A, B, assembled, disks, machine, settings
-from workflow.hyperkv.array import privilege, provision, record, teardown
+from workflow.hyperkv.array import look, privilege, provision, record, teardown
 from workflow.hyperkv.array.commands import Run
 from workflow.hyperkv.array.inspect_array import listing, outlook
 from workflow.hyperkv.array.privilege import only_one
@@ -21,8 +21,9 @@ class World:
     def __init__(self, monkeypatch, *found):
         self.found = list(found)
         self.ran: list[str] = []
+        monkeypatch.setattr(look, "gather", self.gather)
+        monkeypatch.setattr(look, "call", lambda argv: self.ran.append(" ".join(argv)))
         for stage in (provision, teardown):
-            monkeypatch.setattr(stage, "gather", self.gather)
             monkeypatch.setattr(stage, "execute", self.execute)
         monkeypatch.setattr("os.geteuid", lambda: 0)
         monkeypatch.delenv("SUDO_UID", raising=False)
@@ -44,6 +45,33 @@ def test_provisioning_looks_again_until_nothing_is_left(monkeypatch, tmp_path, c
     assert lines[-1] == "hyperkv provision_array: hyperkv at /mnt/hyperkv: provisioned"
     assert len([line for line in lines if line.startswith("To have it back after a reboot")]) == 2
     assert (tmp_path / "array.json").exists()
+
+
+GONE = {"named": {A: "/dev/nvme0n1", B: None}}
+SETTLE = "udevadm settle --timeout=30"
+
+
+def test_a_link_that_udev_is_replacing_is_looked_for_again(monkeypatch, tmp_path):
+    away = replace(assembled(mounted=True), **GONE)
+    world = World(monkeypatch, assembled(), away, assembled(mounted=True))
+    provision.provision(settings(), tmp_path / "array.json")
+    assert world.ran[-1] == SETTLE
+    world = World(monkeypatch, assembled(mounted=True), machine(**GONE), machine())
+    teardown.teardown(settings(), tmp_path / "array.json")
+    assert not (tmp_path / "array.json").exists()
+
+
+def test_a_device_that_stays_away_is_refused(monkeypatch, tmp_path):
+    away = replace(assembled(mounted=True), **GONE)
+    world = World(monkeypatch, assembled(), away)
+    with pytest.raises(ArrayError, match="there is no such device") as caught:
+        provision.provision(settings(), tmp_path / "array.json")
+    assert caught.value.exit_status == UNFIT
+    assert world.ran[-3:] == [SETTLE] * 3
+    world = World(monkeypatch, away)
+    with pytest.raises(ArrayError, match="there is no such device"):
+        teardown.teardown(settings(), tmp_path / "array.json")
+    assert world.ran == []
 
 
 def test_a_lost_record_is_written_again(monkeypatch, tmp_path, capsys):

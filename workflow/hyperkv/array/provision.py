@@ -20,8 +20,8 @@ from ..cli import run_stage
 from .commands import execute
 from .facts import Machine
 from .fitness import array_of, members_of, our_array
-from .gather import gather
 from .inspect_array import announced
+from .look import look
 from .plan import boot_lines, plan_provision
 from .privilege import only_one, refuse_without_consent, refuse_without_root
 from .record import RECORD, document, write_record
@@ -53,9 +53,8 @@ def provision(settings: ArraySettings, out: Path) -> None:
         return
     changed = False
     for _ in range(_ROUNDS):
-        machine = gather(settings)
+        machine, plan = look(settings, plan_provision, after_change=changed)
         refuse_without_root(settings, machine, STAGE)
-        plan = plan_provision(settings, machine)
         if plan.refusals:
             raise ArrayError(plan.refusals)
         if not plan.steps:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from ..cli import run_stage
 from .commands import execute
-from .gather import gather
 from .inspect_array import announced
+from .look import look
 from .privilege import only_one, refuse_without_consent, refuse_without_root
 from .record import RECORD
 from .refusal import FAILED, ArrayError, Refusal
@@ -38,17 +38,15 @@ def main() -> None:
 
 def teardown(settings: ArraySettings, out: Path) -> None:
     """Take the array apart and remove its record. Raises ArrayError."""
-    machine = gather(settings, every_disk=True)
+    machine, plan = look(settings, plan_teardown, after_change=False, every_disk=True)
     refuse_without_root(settings, machine, STAGE)
-    plan = plan_teardown(settings, machine)
     if plan.refusals:
         raise ArrayError(plan.refusals)
     if plan.steps:
         print("\n".join(announced(plan, "These commands are next:")), flush=True)
         refuse_without_consent(settings)
         execute(plan.steps, lambda line: print(line, flush=True))
-        machine = gather(settings, every_disk=True)
-        left = plan_teardown(settings, machine)
+        machine, left = look(settings, plan_teardown, after_change=True, every_disk=True)
         if left.steps or left.refusals:
             there = "; ".join([*(refusal.text for refusal in left.refusals), *map(str, left.steps)])
             raise ArrayError(
