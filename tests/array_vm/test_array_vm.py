@@ -21,7 +21,7 @@ BY_ID = "/dev/disk/by-id/nvme-QEMU_NVMe_Ctrl_"
 A, B, C, D, S = (f"{BY_ID}TEST{name}" for name in "ABCDS")
 VIRTIO = "/dev/disk/by-id/virtio-TESTV"
 MOUNT, OTHER = "/mnt/hyperkv", "/mnt/second"
-BOOT_S = 280.0
+BOOT_S = 420.0
 
 
 def settings(**changes) -> ArraySettings:
