@@ -10,7 +10,7 @@ SNAKEMAKE = $(ACTIVATE) snakemake
 SHARED_BUILDS = $(if $(SNAKEMAKE_OUTPUT_CACHE),--cache compile_kvrocks fetch_engine fetch_loadgen)
 OPTIONS = $(SHARED_BUILDS) --cores all --keep-going --scheduler greedy --quiet rules host reason $(CONFIGFILES)
 
-.PHONY: run stores layers peers kvrocks test test-engine report bench docs lint clean
+.PHONY: run stores layers peers kvrocks test test-engine test-array report bench docs lint clean
 
 run: .venv/installed
 	@$(SNAKEMAKE) $(OPTIONS)
@@ -42,6 +42,9 @@ test-engine: .venv/installed
 	@$(MAKE) --no-print-directory run CONFIG="config/engine-cpu.yaml $(CONFIG)"
 	@$(ACTIVATE) python -m pytest -m engine tests/test_real_engine.py
 
+test-array: .venv/installed
+	@$(ACTIVATE) python -m pytest -m vm -rs tests/array_vm
+
 report: .venv/installed
 	@$(SNAKEMAKE) --report results/report.html $(OPTIONS)
 	@echo results/report.html
@@ -59,7 +62,7 @@ lint: .venv/installed
 	@$(ACTIVATE) ruff check . && ruff format --check . && snakefmt --check Snakefile workflow/rules && snakemake --lint
 
 clean:
-	rm -rf results/array results/profile results/predict results/sweep results/tune results/tables results/figures \
+	rm -rf results/array/baseline.jsonl* results/profile results/predict results/sweep results/tune results/tables results/figures \
 	  results/logs results/data results/report.html .snakemake
 
 .venv/installed: requirements.txt

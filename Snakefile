@@ -1,16 +1,24 @@
 """HyperKV: what keeping an LLM's KV cache on SSD costs and buys, compared with DRAM."""
 
+from pathlib import Path
+
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
+from workflow.hyperkv.array.baseline_file import baseline_of
+from workflow.hyperkv.array.place import place_of
+from workflow.hyperkv.array.settings import ArraySettings
 from workflow.hyperkv.build_kvrocks import build_spec
 from workflow.hyperkv.config import (
     ENVIRONMENTS,
+    baseline_spec,
     break_even_spec,
     checked,
     layers_spec,
+    limits_spec,
     loads_of,
     made_model_dir,
+    on_array,
     predict_spec,
     profile_spec,
     python_of,
@@ -49,6 +57,7 @@ pathvars:
 include: "workflow/rules/common.smk"
 include: "workflow/rules/build.smk"
 include: "workflow/rules/engine.smk"
+include: "workflow/rules/array.smk"
 include: "workflow/rules/workload.smk"
 include: "workflow/rules/profile.smk"
 include: "workflow/rules/layers.smk"
@@ -60,6 +69,9 @@ include: "workflow/rules/figures.smk"
 
 localrules:
     all,
+    inspect_array,
+    provision_array,
+    teardown_array,
     profile,
     stores,
     layers,
@@ -82,6 +94,10 @@ rule all:
 
 onstart:
     write_plan("results/sweep/.progress.json", planned_cells(workflow))
+    if planned_cells(workflow):
+        print(
+            f"The stores' files go to {CONFIG['data_dir']}: {place_of(Path(CONFIG['data_dir'])).note()}."
+        )
 
 
 onsuccess:

@@ -10,9 +10,18 @@ import yaml
 from workflow.hyperkv.config import schema
 from workflow.hyperkv.docs import render
 
-SECTIONS = ("config.yaml", "smoke.yaml", "scenarios.yaml", "layers.yaml", "gpu-box.yaml")
+SECTIONS = (
+    "config.yaml",
+    "smoke.yaml",
+    "scenarios.yaml",
+    "layers.yaml",
+    "gpu-box.yaml",
+    "engine-cpu.yaml",
+    "h100.yaml",
+)
 FILES = [path for name in SECTIONS if (path := Path("config") / name).exists()]
 
+OPAQUE = (".settings", ".environment", "<name>.workload", "<name>.vllm", "<name>.lmcache")
 BY_NAME = ("scenarios.", "predict.cases.", "predict.cases.<name>.tiers.")
 
 
@@ -30,7 +39,7 @@ def used(config: dict[str, Any], path: str = "") -> Iterator[str]:
     """Dotted paths of a config file's keys, as the schema spells them."""
     for name, value in config.items():
         at = f"{path}<name>" if path in BY_NAME else f"{path}{name}"
-        if isinstance(value, dict) and not at.endswith((".settings", "<name>.workload")):
+        if isinstance(value, dict) and not at.endswith(OPAQUE):
             yield from used(value, f"{at}.")
         else:
             yield at

@@ -282,6 +282,21 @@ def test_stores_has_a_row_per_number_of_connections_and_a_column_per_operation()
     assert "no engine and no GPU" in all_text(figure)
 
 
+def test_stores_shows_the_best_that_fio_got_from_the_device():
+    sizes = (1 << 12, 1 << 20)
+    fio = [
+        {"limit": f"fio_{operation}", "connections": depth, "value_bytes": size, "gbps": best + depth}
+        for (operation, best), size, depth in product({"write": 3, "read": 5}.items(), sizes, (1, 32))
+    ]
+    figure = figures.draw_stores(tables(limits=pd.concat([limit_rows(), pd.DataFrame(fio)])))
+    mebibytes = store_rows()["value_bytes"] / 2**20
+    for axes, gbps in zip(figure.axes, (35, None, 37), strict=True):
+        lines = [line for line in axes.lines if "fio" in str(line.get_label())]
+        assert [list(line.get_ydata()) for line in lines] == ([[gbps, gbps]] if gbps else [])
+        assert all(list(line.get_xdata()) == [mebibytes.min(), mebibytes.max()] for line in lines)
+    assert "limit: device (fio, its best)" in legend_of(figure)
+
+
 @pytest.mark.parametrize(
     "limits", [pd.DataFrame(), limit_rows().head(0), limit_rows((7,))], ids=["absent", "empty", "others"]
 )

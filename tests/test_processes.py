@@ -13,13 +13,8 @@ import pytest
 
 from tests.helpers import eventually
 from workflow.hyperkv.errors import StoreDied, StoreError, UserError
-from workflow.hyperkv.processes import (
-    OwnedProcess,
-    describe_exit,
-    ends_on_sigterm,
-    free_port,
-    require_free_port,
-)
+from workflow.hyperkv.processes import OwnedProcess, describe_exit, free_port, require_free_port
+from workflow.hyperkv.signals import ends_on_sigterm
 
 GRANDCHILD_IGNORES = "(trap '' TERM; exec sleep 60) & echo $!; exec sleep 60"
 ALL_IGNORE = "trap '' TERM; sleep 60 & echo $!; while :; do wait; done"

@@ -113,3 +113,21 @@ def test_limits_are_medians_too():
     row = table.iloc[0]
     assert (row["gbps"], row["gbps_low"], row["gbps_high"], row["repeats"]) == (20.0, 10.0, 30.0, 3)
     assert row["cpu_s_per_gb"] == pytest.approx(0.2)
+
+
+def test_the_devices_baseline_gives_limits():
+    common = {"block_bytes": 1 << 20, "queue_depth": 8, "cpu_s": 0.5, "moved_bytes": 10**9}
+    baseline = [
+        {"pattern": pattern, "operation": operation, "gbps": float(gbps), "repeat": repeat} | common
+        for pattern, operation, gbps in (
+            ("sequential", "read", 3),
+            ("random", "read", 2),
+            ("sequential", "write", 1),
+        )
+        for repeat in (1, 2)
+    ]
+    table = stores_table.limits_table([limit(), *stores_table.device_limits(baseline)])
+    assert list(table["limit"]) == ["memcpy", "fio_read", "fio_write"]
+    row = table.iloc[1]
+    assert (row["connections"], row["value_bytes"], row["gbps"], row["repeats"]) == (8, 1 << 20, 3.0, 2)
+    assert row["cpu_s_per_gb"] == 0.5

@@ -7,20 +7,22 @@ import sys
 from collections.abc import Callable
 
 from .errors import UserError
-from .processes import ends_on_sigterm
+from .signals import ends_on_sigterm
 
 
 def run_stage(stage: str, main: Callable[[], None], resumes: bool = False) -> int:
     """Run a stage's main. resumes: it keeps what it measured when it is interrupted.
 
-    Exit status: 0 done, 2 for a UserError or an OSError (one line), 130 when interrupted.
+    Exit status: 0 done, a UserError's own (2 unless it says otherwise; each line of it names the stage), 2 for an
+    OSError, 130 when interrupted.
     """
     try:
         with ends_on_sigterm():
             main()
     except UserError as error:
-        _say(f"hyperkv {stage}: error: {error}")
-        return 2
+        for line in str(error).splitlines():
+            _say(f"hyperkv {stage}: error: {line}")
+        return error.exit_status
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _say(f"hyperkv {stage}: error: {where}{error.strerror or error}; mend that and run again")

@@ -14,6 +14,7 @@ import yaml
 from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
+from .array.settings import ArraySettings, mistakes
 from .engines import lmcache
 from .engines.vllm_command import settings_of
 from .errors import UserError
@@ -74,6 +75,7 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
     _check_files(full)
     _check_predictions(full)
     _check_kvrocks(full["kvrocks"])
+    _check_array(full)
     _check_workload(full)
     return full
 
@@ -131,7 +133,7 @@ def sweep_spec(config: Mapping[str, Any], scenario: str) -> str:
     if config["engine"] == "replay":
         spec |= {"gpu": config["gpu"], "replay": config["replay"]}
         spec["active_conversations"] = experiment["active_conversations"]
-        return json.dumps(spec, sort_keys=True)
+        return json.dumps(spec | on_array(config), sort_keys=True)
     for section in ("vllm", "loadgen"):
         spec[section] = {
             key: value
@@ -140,7 +142,8 @@ def sweep_spec(config: Mapping[str, Any], scenario: str) -> str:
         }
     spec |= {"latency": config["latency"], "loop": experiment["loop"]}
     spec |= {"engine_python": python_of(config, "vllm"), "loadgen_python": python_of(config, "loadgen")}
-    return json.dumps(spec | {"made_model_dir": made_model_dir(config)}, sort_keys=True)
+    spec |= {"made_model_dir": made_model_dir(config)}
+    return json.dumps(spec | on_array(config), sort_keys=True)
 
 
 def python_of(config: Mapping[str, Any], section: str) -> str:
@@ -164,7 +167,7 @@ def profile_spec(config: Mapping[str, Any], family: str) -> str:
     spec = {key: profile[key] for key in ("value_bytes", "connections", "point_bytes", "repeats")}
     spec["warm_up_bytes"] = profile["warm_up_bytes"] or profile["point_bytes"]
     spec |= {"scenario": _alone(config, family), "data_dir": config["data_dir"]}
-    return json.dumps(spec, sort_keys=True)
+    return json.dumps(spec | on_array(config), sort_keys=True)
 
 
 def layers_spec(config: Mapping[str, Any], family: str) -> str:
@@ -175,7 +178,27 @@ def layers_spec(config: Mapping[str, Any], family: str) -> str:
     }
     spec["warm_up_bytes"] = layers["warm_up_bytes"] or layers["point_bytes"]
     spec |= {"scenario": _alone(config, family), "data_dir": config["data_dir"]}
-    return json.dumps(spec, sort_keys=True)
+    return json.dumps(spec | on_array(config), sort_keys=True)
+
+
+def limits_spec(config: Mapping[str, Any]) -> str:
+    """JSON of everything that the limits of the profile depend on."""
+    profile = config["profile"]
+    spec = {key: profile[key] for key in ("value_bytes", "connections", "point_bytes", "repeats")}
+    return json.dumps(spec | {"data_dir": config["data_dir"]} | on_array(config), sort_keys=True)
+
+
+def baseline_spec(config: Mapping[str, Any]) -> str:
+    """JSON of everything that the baseline of the device depends on."""
+    spec = config["array"]["baseline"] | {"data_dir": config["data_dir"]}
+    return json.dumps(spec | on_array(config), sort_keys=True)
+
+
+def on_array(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The array that a measurement is to find under its data_dir, as a key of its spec; nothing for source path."""
+    if config["array"]["source"] == "path":
+        return {}
+    return {"array": ArraySettings.of(config["array"]).identity()}
 
 
 def _alone(config: Mapping[str, Any], family: str) -> dict[str, Any]:
@@ -554,6 +577,23 @@ def _check_kvrocks(section: Mapping[str, Any]) -> None:
     for key in ("path", "deps_dir"):
         if section[key] is not None and not Path(section[key]).is_dir():
             raise UserError(f"config: kvrocks.{key}: there is no folder {section[key]}")
+
+
+def _check_array(config: dict[str, Any]) -> None:
+    """Check section `array`, and for source raid0 put data_dir on the array."""
+    section = config["array"]
+    if section["source"] == "path":
+        return
+    settings = ArraySettings.of(section)
+    if wrong := mistakes(settings):
+        raise UserError(f"config: {wrong[0]}")
+    data_dir = Path(config["data_dir"])
+    if config["data_dir"] == schema()["properties"]["data_dir"]["default"]:
+        config["data_dir"] = settings.data_dir
+    elif not data_dir.is_relative_to(settings.data_dir):
+        raise UserError(
+            f"config: data_dir: {data_dir} is not in {settings.data_dir} on the array; leave it out, or set array.source: path"
+        )
 
 
 def _check_workload(config: Mapping[str, Any]) -> None:

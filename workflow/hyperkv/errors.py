@@ -2,7 +2,12 @@
 
 
 class UserError(Exception):
-    """Something the user can mend. The message is one line: what is wrong, and what to do about it."""
+    """Something the user can mend. The message is one line: what is wrong, and what to do about it.
+
+    exit_status: what the stage that it ends exits with.
+    """
+
+    exit_status = 2
 
 
 class StoreError(UserError):

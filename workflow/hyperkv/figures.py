@@ -49,6 +49,8 @@ LIMITS = {
     "loopback_get": ("limit: raw loopback socket", (0, (1, 1.5))),
     "device_set": ("limit: device (O_DIRECT)", (0, (6, 2, 1, 2))),
     "device_get": ("limit: device (O_DIRECT)", (0, (6, 2, 1, 2))),
+    "fio_write": ("limit: device (fio, its best)", "-"),
+    "fio_read": ("limit: device (fio, its best)", "-"),
 }
 
 
@@ -225,9 +227,13 @@ def draw_stores(tables: Tables) -> Figure:
         valid=(tables.stores["operation"] != "get_cold") | tables.stores["cold"].astype(bool),
     )
     panels = [
-        ("set", "SET", ("memcpy", "loopback_set", "device_set")),
+        ("set", "SET", ("memcpy", "loopback_set", "device_set", "fio_write")),
         ("get_warm", "GET, warm (no restart)", ("memcpy", "loopback_get")),
-        ("get_cold", "GET, cold (restart, page cache dropped)", ("memcpy", "loopback_get", "device_get")),
+        (
+            "get_cold",
+            "GET, cold (restart, page cache dropped)",
+            ("memcpy", "loopback_get", "device_get", "fio_read"),
+        ),
     ]
     counts = sorted(map(int, stores["connections"].unique()))
     figure, grid = plt.subplots(
@@ -235,7 +241,7 @@ def draw_stores(tables: Tables) -> Figure:
     )
     for connections, row in zip(counts, grid, strict=True):
         for axes, (operation, title, limits) in zip(row, panels, strict=True):
-            _draw_limits(axes, tables.limits, connections, limits)
+            _draw_limits(axes, tables.limits, connections, limits, list(stores["value_bytes"]))
             chosen = (stores["connections"] == connections) & (stores["operation"] == operation)
             _draw_stores_panel(axes, stores[chosen], labels(stores), styles(stores))
             axes.set_title(title if connections == counts[0] else "", fontsize=11)
@@ -258,11 +264,20 @@ def _draw_stores_panel(axes: Axes, rows: pd.DataFrame, names: dict[str, str], lo
         _hollow(axes, line, "value_mib", "gbps", style)
 
 
-def _draw_limits(axes: Axes, limits: pd.DataFrame, connections: int, wanted: Sequence[str]) -> None:
-    """The wanted limits at those connections, those that were measured, as grey lines without markers."""
+def _draw_limits(
+    axes: Axes, limits: pd.DataFrame, connections: int, wanted: Sequence[str], sizes: Sequence[int]
+) -> None:
+    """The wanted limits at those connections, those that were measured, as grey lines without markers.
+
+    Those of fio are its best sequential figure, level over all value sizes.
+    """
     for limit in wanted if len(limits) else ():
-        line = limits[(limits["limit"] == limit) & (limits["connections"] == connections)]
-        line = line.sort_values("value_bytes")
+        line = limits[limits["limit"] == limit]
+        if limit.startswith("fio_"):
+            ends = [] if line.empty else [min(sizes), max(sizes)]
+            line = pd.DataFrame({"value_bytes": ends, "gbps": line["gbps"].max()})
+        else:
+            line = line[line["connections"] == connections].sort_values("value_bytes")
         text, dashes = LIMITS[limit]
         if len(line):
             axes.plot(

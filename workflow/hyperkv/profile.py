@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from .array.verify import require_array
 from .cli import run_stage
 from .connectors.base import Connector
 from .connectors.registry import make_connector
@@ -46,6 +47,7 @@ def main() -> None:
     arguments = parser.parse_args()
     spec: dict[str, Any] = json.loads(arguments.spec)
     scenario = spec["scenario"]
+    require_array(spec)
     journal = Journal(arguments.out, {"spec": spec, "code": code_digest(profile_sources(scenario))})
     keys: list[str] = []
     started = time.perf_counter()

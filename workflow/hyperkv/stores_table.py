@@ -56,11 +56,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.stores_table", description=__doc__)
     parser.add_argument("--points", nargs="*", default=[], type=Path, help="JSONL files of the profile")
     parser.add_argument("--limits", nargs="*", default=[], type=Path, help="JSONL files of the limits")
+    parser.add_argument(
+        "--baseline", nargs="*", default=[], type=Path, help="JSONL files of the device's baseline"
+    )
     parser.add_argument("--out", required=True, type=Path, help="folder for the tables")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     write_table(stores_table(read_jsonl(arguments.points)), arguments.out / "stores")
-    limits = limits_table(read_jsonl(arguments.limits))
+    limits = limits_table([*read_jsonl(arguments.limits), *device_limits(read_jsonl(arguments.baseline))])
     limits.to_csv(arguments.out / "limits.csv", index=False)
 
 
@@ -102,6 +105,20 @@ def limits_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
         for group in _groups(records, identity)
     ]
     return pd.DataFrame(rows, columns=list(LIMITS_COLUMNS))
+
+
+def device_limits(baseline: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The sequential points of fio in a baseline as limits `fio_write` and `fio_read`: block size, and queue depth as connections."""
+    return [
+        {
+            "limit": f"fio_{record['operation']}",
+            "connections": record["queue_depth"],
+            "value_bytes": record["block_bytes"],
+            **{key: record[key] for key in ("gbps", "cpu_s", "moved_bytes")},
+        }
+        for record in baseline
+        if record["pattern"] == "sequential"
+    ]
 
 
 def _groups(records: Sequence[dict[str, Any]], keys: list[str]) -> list[pd.DataFrame]:

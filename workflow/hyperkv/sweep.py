@@ -19,6 +19,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from .array.verify import require_array
 from .cli import run_stage
 from .journal import Journal
 from .progress import Progress
@@ -37,6 +38,7 @@ def main() -> None:
     arguments = parser.parse_args()
     started = time.time() - _process_age_s()
     spec: dict[str, Any] = json.loads(arguments.spec)
+    require_array(spec)
     journal = Journal(arguments.out, {"spec": spec, "code": code_digest(scenario_sources(spec))})
     progress = Progress(
         arguments.out.parents[1] / ".progress.json", spec["scenario"]["name"], arguments.repeat

@@ -113,6 +113,14 @@ def summary_notes(wildcards):
     return json.dumps(kvrocks_notes(CONFIG, list(dict.fromkeys(named)), KVROCKS))
 
 
+def array_spec(wildcards):
+    return ArraySettings.of(CONFIG["array"]).spec()
+
+
+def array_baseline_spec(wildcards):
+    return baseline_spec(CONFIG)
+
+
 def planned_cells(workflow):
     """Cells of the measure_scenario jobs that this run is going to execute."""
     jobs = [job for job in workflow.dag.needrun_jobs() if job.rule.name == "measure_scenario"]
@@ -130,9 +138,13 @@ def layered_code(wildcards):
     return layers_sources(json.loads(layered_spec(wildcards))["scenario"])
 
 
-def limits_spec(wildcards):
-    spec = {key: CONFIG["profile"][key] for key in ("value_bytes", "connections", "point_bytes", "repeats")}
-    return json.dumps(spec | {"data_dir": CONFIG["data_dir"]}, sort_keys=True)
+def profile_limits_spec(wildcards):
+    return limits_spec(CONFIG)
+
+
+def baseline_files(wildcards):
+    """The device's baseline, when somebody measured it on this data_dir."""
+    return baseline_of(CONFIG["data_dir"], on_array(CONFIG).get("array"))
 
 
 def figure_tables(wildcards):

@@ -26,7 +26,7 @@ rule profile_limits:
         "../../envs/harness.yaml"
     threads: whole_machine
     params:
-        spec=limits_spec,
+        spec=profile_limits_spec,
     shell:
         "python -m workflow.hyperkv.limits --spec {params.spec:q} --out {output:q} 2> {log:q}"
 

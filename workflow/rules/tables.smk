@@ -30,6 +30,7 @@ rule write_stores:
         code=sources("stores_table"),
         points=collect("<profile>/{family}.jsonl", family=PROFILED),
         limits=rules.profile_limits.output,
+        baseline=baseline_files,
     output:
         stores="<tables>/stores.csv",
         stores_parquet="<tables>/stores.parquet",
@@ -42,7 +43,7 @@ rule write_stores:
         folder=subpath(output.stores, parent=True),
     shell:
         "python -m workflow.hyperkv.stores_table --points {input.points:q} --limits {input.limits:q}"
-        " --out {params.folder:q} 2> {log:q}"
+        " --baseline {input.baseline:q} --out {params.folder:q} 2> {log:q}"
 
 
 rule write_summary:

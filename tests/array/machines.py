@@ -1,0 +1,135 @@
+"""Machines as they were recorded on emulated NVMe drives, and as tests change them."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from workflow.hyperkv.array.facts import (
+    Disk,
+    Machine,
+    Md,
+    parse_blkid,
+    parse_findmnt,
+    parse_lsblk,
+    parse_member,
+    parse_wipefs,
+)
+from workflow.hyperkv.array.settings import ArraySettings
+
+RECORDED = Path(__file__).parent / "recorded"
+BY_ID = "/dev/disk/by-id/nvme-QEMU_NVMe_Ctrl_TESTNVME"
+A, B, C = (f"{BY_ID}{number}" for number in range(3))
+VIRTIO = "/dev/disk/by-id/virtio-TESTVIRT3"
+PATHS = {A: "/dev/nvme0n1", B: "/dev/nvme1n1", C: "/dev/nvme2n1", VIRTIO: "/dev/vda"}
+MD_UUID = "d9ed5db4-d2dc-3c1a-826f-919840a08e22"
+FS_UUID = "4ea66022-3664-407f-8f9b-06250accd9b3"
+MOUNT = "/mnt/hyperkv"
+
+
+def recorded(name: str) -> str:
+    return (RECORDED / name).read_text()
+
+
+def settings(**changes: Any) -> ArraySettings:
+    """The array of a and b as the defaults have it, with consent."""
+    values: dict[str, Any] = {
+        "source": "raid0",
+        "name": "hyperkv",
+        "devices": (A, B),
+        "consent": True,
+        "overwrite": False,
+        "allow_unequal": False,
+        "allow_any_block_device": False,
+        "raid_chunk_bytes": 512 << 10,
+        "file_system": "xfs",
+        "mount": MOUNT,
+        "mount_options": ("noatime",),
+        "owner": None,
+        "persist": False,
+    }
+    return ArraySettings(**(values | changes))
+
+
+def disks(listing: str = "lsblk-blank.json", **changes: dict[str, Any]) -> tuple[Disk, ...]:
+    """The disks of a recorded lsblk, blank as root sees them. changes: fields by kernel name."""
+    names = {path: name for name, path in PATHS.items()}
+    found = []
+    for disk in parse_lsblk(recorded(listing)):
+        disk = replace(disk, by_id=(names[disk.path],), signatures=(), probed={}, busy=False)
+        found.append(replace(disk, **changes.get(disk.path.removeprefix("/dev/"), {})))
+    return tuple(found)
+
+
+def machine(found: tuple[Disk, ...] | None = None, **changes: Any) -> Machine:
+    """A machine with those disks, blank ones by default."""
+    return replace(Machine(found or disks(), named=PATHS, mounts=mounts()[:-2]), **changes)
+
+
+def mounts():
+    """The mounts of the machine with the array mounted: that is the last one, the one before a partition."""
+    return parse_findmnt(recorded("findmnt.json"))
+
+
+FOREIGN: dict[str, dict[str, Any]] = {
+    "ext4": {
+        "signatures": parse_wipefs(recorded("wipefs-ext4.json")),
+        "probed": parse_blkid(0, recorded("blkid-ext4.txt")),
+    },
+    "gpt": {
+        "signatures": parse_wipefs(recorded("wipefs-gpt.json")),
+        "probed": parse_blkid(0, recorded("blkid-gpt.txt")),
+    },
+}
+MEMBER: dict[str, Any] = {
+    "signatures": parse_wipefs(recorded("wipefs-member.json")),
+    "probed": {"TYPE": "linux_raid_member", "USAGE": "raid"},
+    "member": parse_member(recorded("mdadm-examine.txt")),
+}
+
+
+def md(**changes: Any) -> Md:
+    """The recorded array with its XFS."""
+    values: dict[str, Any] = {
+        "path": "/dev/md127",
+        "uuid": MD_UUID,
+        "level": "raid0",
+        "raid_chunk_bytes": 512 << 10,
+        "state": "clean",
+        "members": ("nvme0n1", "nvme1n1"),
+        "device": "9:127",
+        "signatures": parse_wipefs(recorded("wipefs-xfs.json")),
+        "content": parse_blkid(0, recorded("blkid-xfs.txt")),
+        "unfinished": False,
+    }
+    return Md(**(values | changes))
+
+
+def assembled(array: Md | None = None, mounted: bool = False, **changes: Any) -> Machine:
+    """The machine with the recorded array in the kernel, mounted or not."""
+    listing = disks(
+        "lsblk-array.json",
+        nvme0n1=MEMBER | {"busy": True, "holders": ("md127",)},
+        nvme1n1=MEMBER | {"busy": True},
+    )
+    if not mounted:
+        listing = tuple(
+            replace(
+                disk,
+                parts=tuple(
+                    replace(part, mounts=()) if part.kind == "raid0" else part for part in disk.parts
+                ),
+            )
+            for disk in listing
+        )
+    values: dict[str, Any] = {
+        "arrays": (array or md(),),
+        "array_node": "/dev/md127",
+        "mounts": mounts() if mounted else mounts()[:-1],
+        "data_owner": (0, 0) if mounted else None,
+    }
+    return machine(listing, **(values | changes))
+
+
+def stopped(**changes: Any) -> Machine:
+    """The machine with the recorded array's members, and no array in the kernel."""
+    return machine(disks(nvme0n1=MEMBER, nvme1n1=MEMBER), **changes)

@@ -1,0 +1,227 @@
+"""Facts from a machine that is a folder: its /sys, /proc, /dev and /etc, and tools that print what was recorded."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.array.machines import MD_UUID, MOUNT, A, B, recorded, settings
+from workflow.hyperkv.array import gather as module
+from workflow.hyperkv.array.commands import Output
+from workflow.hyperkv.array.gather import gather
+from workflow.hyperkv.array.plan import plan_provision
+from workflow.hyperkv.array.sysfs import md_device, mounts, serial_of
+
+
+class Tools:
+    """Prints what was recorded; counts calls. Everything is blank unless `prints` says otherwise, by command line."""
+
+    def __init__(self, **prints: Output):
+        self.calls: list[list[str]] = []
+        self.prints = {
+            "lsblk": Output(0, recorded("lsblk-blank.json")),
+            "findmnt": Output(0, recorded("findmnt.json")),
+            "wipefs": Output(0, recorded("wipefs-blank.json")),
+            "blkid": Output(2, ""),
+            "mdadm": Output(1, "", "mdadm: No md superblock detected"),
+        } | prints
+
+    def __call__(self, argv):
+        self.calls.append(list(argv))
+        return self.prints.get(" ".join(argv), self.prints[argv[0]])
+
+
+@pytest.fixture
+def top(tmp_path) -> Path:
+    """The machine's file system, with four disks and no array."""
+    by_id = tmp_path / "dev/disk/by-id"
+    by_id.mkdir(parents=True)
+    for number in range(3):
+        name = f"nvme{number}n1"
+        (tmp_path / "dev" / name).touch()
+        for suffix in ("", "_1"):
+            (by_id / f"nvme-QEMU_NVMe_Ctrl_TESTNVME{number}{suffix}").symlink_to(f"../../{name}")
+        device = tmp_path / "sys/block" / name / "device"
+        device.mkdir(parents=True)
+        (device / "serial").write_text(f"TESTNVME{number}           \n")
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/swaps").write_text(recorded("swaps.txt"))
+    (tmp_path / "etc/mdadm").mkdir(parents=True)
+    (tmp_path / "etc/fstab").write_text("proc /proc proc\n")
+    return tmp_path
+
+
+def write_array(top: Path, state: str = "clean", uuid: bool = True) -> None:
+    """md127 of the first two disks, as sysfs shows it."""
+    node = top / "sys/block/md127"
+    (node / "md").mkdir(parents=True)
+    values = {"level": "raid0", "chunk_size": "524288", "array_state": state} | (
+        {"uuid": MD_UUID} if uuid else {}
+    )
+    for name, value in values.items():
+        (node / "md" / name).write_text(f"{value}\n")
+    (node / "dev").write_text("9:127\n")
+    for name in ("nvme0n1", "nvme1n1"):
+        (node / "slaves" / name).mkdir(parents=True)
+        (top / "sys/class/block" / name / "holders/md127").mkdir(parents=True)
+    (top / "dev/md").mkdir()
+    (top / "dev/md127").touch()
+    (top / "dev/md/hyperkv").symlink_to("../md127")
+
+
+@pytest.fixture(autouse=True)
+def root(monkeypatch):
+    """The tests' user is root to the code, and nobody opens a device."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(module, "_busy", lambda path: False)
+    monkeypatch.setattr(module, "_unfinished_xfs", lambda path: False)
+    monkeypatch.setattr(module, "_has", lambda tool: True)
+    monkeypatch.delenv("SUDO_UID", raising=False)
+
+
+def test_blank_disks(top):
+    tools = Tools()
+    machine = gather(settings(), probe=tools, top=top)
+    assert machine.named == {A: "/dev/nvme0n1", B: "/dev/nvme1n1"}
+    first, _, third, virtio = machine.disks
+    assert first.name == A
+    assert first.blank
+    assert third.signatures is None
+    assert virtio.name == "/dev/vda"
+    assert not machine.raid0_loaded
+    assert not machine.udev
+    assert machine.array_node is None
+    assert machine.files == {"/etc/fstab": "proc /proc proc\n", "/etc/mdadm.conf": ""}
+    assert [call for call in tools.calls if "--examine" in call] == [
+        ["mdadm", "--examine", "--export", path] for path in ("/dev/nvme0n1", "/dev/nvme1n1")
+    ]
+    assert "mdadm" in " ".join(map(str, plan_provision(settings(mount="/srv/x"), machine).steps))
+
+
+def test_every_disk_is_looked_at_when_asked(top):
+    machine = gather(settings(), every_disk=True, probe=Tools(), top=top)
+    assert all(disk.blank for disk in machine.disks)
+
+
+def test_without_root_nothing_is_opened(top, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    tools = Tools()
+    machine = gather(settings(), every_disk=True, probe=tools, top=top)
+    assert not machine.root
+    assert {call[0] for call in tools.calls} == {"lsblk", "findmnt"}
+    assert all(disk.signatures is None for disk in machine.disks)
+
+
+def test_partitions_in_use(top):
+    wipefs = "wipefs -n -J /dev/nvme2n1 /dev/nvme2n1p1 /dev/nvme2n1p2"
+    tools = Tools(
+        **{"lsblk": Output(0, recorded("lsblk-in-use.json")), wipefs: Output(0, recorded("wipefs-gpt.json"))}
+    )
+    disk = gather(settings(), every_disk=True, probe=tools, top=top).disks[2]
+    assert disk.swaps == ("/dev/nvme2n1p2",)
+    assert disk.holds() == "gpt, PMBR"
+
+
+@pytest.mark.parametrize("uuid", [True, False])
+def test_an_array(top, uuid):
+    write_array(top, uuid=uuid)
+    (top / "proc/mdstat").write_text("Personalities : [raid0] \n")
+    if not uuid:
+        (top / f"dev/disk/by-id/md-uuid-{MD_UUID.replace('-', '')}").symlink_to("../../md127")
+    member = Output(0, recorded("mdadm-examine.txt"))
+    tools = Tools(
+        **{
+            "lsblk": Output(0, recorded("lsblk-array.json")),
+            "mdadm --examine --export /dev/nvme0n1": member,
+            "mdadm --examine --export /dev/nvme1n1": member,
+            "wipefs -n -J /dev/md127": Output(0, recorded("wipefs-xfs.json")),
+            "blkid -p -o export /dev/md127": Output(0, recorded("blkid-xfs.txt")),
+        }
+    )
+    machine = gather(settings(), probe=tools, top=top)
+    [md] = machine.arrays
+    assert (md.uuid, md.level, md.raid_chunk_bytes, md.state) == (MD_UUID, "raid0", 512 << 10, "clean")
+    assert md.members == ("nvme0n1", "nvme1n1")
+    assert machine.array_node == "/dev/md127"
+    assert machine.raid0_loaded
+    assert machine.disks[0].holders == ("md127",)
+    assert machine.mounts_of(md)[0].target == MOUNT
+    plan = plan_provision(settings(), machine)
+    assert plan.refusals == ()
+    assert [str(step) for step in plan.steps] == ["install -d -m 755 -o 0 -g 0 /mnt/hyperkv/hyperkv"]
+
+
+def test_an_array_that_is_not_running_is_not_read(top):
+    write_array(top, state="inactive")
+    tools = Tools()
+    [md] = gather(settings(), probe=tools, top=top).arrays
+    assert md.signatures is None
+    assert not any("/dev/md127" in call for call in tools.calls)
+
+
+@pytest.mark.parametrize(
+    ("wipefs", "blkid"),
+    [(Output(1, "", "wipefs: error"), Output(2, "")), (Output(0, ""), Output(2, "", "blkid: error: denied"))],
+)
+def test_a_disk_that_cannot_be_read_is_not_blank(top, wipefs, blkid):
+    disk = gather(settings(), probe=Tools(wipefs=wipefs, blkid=blkid), top=top).disks[0]
+    assert not disk.blank
+    assert disk.signatures is None or disk.probed is None
+
+
+def test_a_machine_without_any_tool(top):
+    nothing = Output(127, "", "there is no program")
+    machine = gather(settings(), probe=lambda argv: nothing, top=top)
+    assert machine.disks == machine.mounts == ()
+    assert [line.partition(":")[0] for line in machine.complaints] == ["lsblk", "findmnt"]
+
+
+def test_an_lsblk_that_is_too_old_is_said(top):
+    old = Output(1, "", "lsblk: unknown column: NAME,MOUNTPOINTS\n")
+    machine = gather(settings(), probe=Tools(lsblk=old), top=top)
+    [line] = machine.complaints
+    assert line.startswith(
+        "lsblk: failed (status 1): lsblk: unknown column: NAME,MOUNTPOINTS; util-linux must be 2.37"
+    )
+
+
+def test_a_device_that_vanishes_while_lsblk_looks_is_no_complaint(top):
+    warned = Output(1, recorded("lsblk-blank.json"), "lsblk: md127: unknown device name\n")
+    machine = gather(settings(), probe=Tools(lsblk=warned), top=top)
+    assert machine.complaints == ()
+    assert len(machine.disks) == 4
+
+
+def test_what_the_mount_point_and_the_folder_are(top):
+    folder = top / "mnt/hyperkv/hyperkv"
+    folder.mkdir(parents=True)
+    (top / "mnt/hyperkv/lost+found").mkdir()
+    machine = gather(settings(), probe=Tools(), top=top)
+    assert machine.mount_point_files == 1
+    assert machine.data_owner == (folder.stat().st_uid, folder.stat().st_gid)
+
+
+@pytest.mark.parametrize(
+    ("name", "owner"), [("root", (0, 0)), ("0", (0, 0)), ("no-such-user", None), ("987654", None)]
+)
+def test_owners_by_name_and_number(top, name, owner):
+    assert gather(settings(owner=name), probe=Tools(), top=top).owner == owner
+
+
+def test_the_owner_is_who_runs_sudo(top, monkeypatch):
+    monkeypatch.setenv("SUDO_UID", "1000")
+    monkeypatch.setenv("SUDO_GID", "100")
+    assert gather(settings(), probe=Tools(), top=top).owner == (1000, 100)
+
+
+def test_debian_keeps_mdadm_conf_in_a_folder(top):
+    assert gather(settings(), probe=Tools(), top=top).mdadm_conf == "/etc/mdadm.conf"
+    (top / "etc/debian_version").touch()
+    assert gather(settings(), probe=Tools(), top=top).mdadm_conf == "/etc/mdadm/mdadm.conf"
+
+
+def test_what_sysfs_tells_everybody(top):
+    assert md_device("nvme0n1", top) is None
+    assert serial_of("nvme0n1", top) == "TESTNVME0"
+    assert serial_of("nothing", top) is None
+    assert mounts(Tools())[-1].target == MOUNT

@@ -1,0 +1,761 @@
+"""Plans on recorded facts: every refusal, every way to go on, and that nothing is destroyed without leave."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.array.machines import (
+    BY_ID,
+    FOREIGN,
+    FS_UUID,
+    MD_UUID,
+    MEMBER,
+    MOUNT,
+    PATHS,
+    VIRTIO,
+    A,
+    B,
+    C,
+    assembled,
+    disks,
+    machine,
+    md,
+    mounts,
+    settings,
+    stopped,
+)
+from workflow.hyperkv.array.commands import AddLine, DropLine, Run
+from workflow.hyperkv.array.facts import Machine, Member, Mount, Part, Signature
+from workflow.hyperkv.array.layout import fstab_line, mdadm_line, readable
+from workflow.hyperkv.array.plan import Plan, plan_provision
+from workflow.hyperkv.array.refusal import FOREIGN as FOREIGN_DATA
+from workflow.hyperkv.array.refusal import IN_USE, UNFIT
+from workflow.hyperkv.array.teardown_plan import plan_teardown
+
+EXT4 = {"file_system": "ext4", "raid_chunk_bytes": 64 << 10}
+MDADM_LINE = "ARRAY /dev/md/hyperkv metadata=1.2 name=any:hyperkv UUID=d9ed5db4:d2dc3c1a:826f9198:40a08e22"
+FSTAB_LINE = f"UUID={FS_UUID} /mnt/hyperkv xfs noatime,nofail,x-systemd.device-timeout=30 0 0"
+
+
+def commands(plan: Plan) -> list[str]:
+    """The plan's commands; it must not refuse."""
+    assert plan.refusals == ()
+    return [str(step) for step in plan.steps]
+
+
+def programs(plan: Plan) -> list[str]:
+    return [command.split()[0] for command in commands(plan)]
+
+
+def with_parts(*parts: Part, **changes) -> Machine:
+    return machine(disks(nvme1n1={"parts": parts, **changes}))
+
+
+CREATED = [
+    "udevadm settle --timeout=30",
+    "mdadm --create /dev/md/hyperkv --homehost=any --name=hyperkv --metadata=1.2 --level=0 --chunk=512K --raid-devices=2 "
+    "/dev/nvme0n1 /dev/nvme1n1",
+    "udevadm settle --timeout=30",
+    "wipefs -a /dev/md/hyperkv",
+    "mkfs.xfs -q -L hyperkv -d su=524288,sw=2 /dev/md/hyperkv",
+    "udevadm settle --timeout=30",
+    "install -d -m 755 /mnt/hyperkv",
+    "mount -t xfs -o noatime /dev/md/hyperkv /mnt/hyperkv",
+    "install -d -m 755 -o 0 -g 0 /mnt/hyperkv/hyperkv",
+]
+MOUNTED = [
+    "install -d -m 755 /mnt/hyperkv",
+    "mount -t xfs -o noatime /dev/md127 /mnt/hyperkv",
+    "install -d -m 755 -o 0 -g 0 /mnt/hyperkv/hyperkv",
+]
+MADE = ["mkfs.xfs -q -L hyperkv -d su=524288,sw=2 /dev/md127", "udevadm settle --timeout=30", *MOUNTED]
+
+
+def test_blank_disks_become_an_array():
+    plan = plan_provision(settings(), machine())
+    assert commands(plan) == CREATED
+    assert plan.lost == ()
+
+
+def test_the_driver_is_loaded_and_udev_not_waited_for_where_there_is_none():
+    plan = plan_provision(settings(), machine(raid0_loaded=False, udev=False))
+    assert commands(plan) == ["modprobe raid0", *(line for line in CREATED if "udevadm" not in line)]
+    assert plan.steps[0].fails_as == UNFIT
+
+
+def test_ext4_of_three_disks_with_other_options_and_owner():
+    wanted = settings(**EXT4, devices=(A, B, C), allow_unequal=True, mount_options=("noatime", "discard"))
+    lines = commands(plan_provision(wanted, machine(owner=(1000, 100))))
+    assert "--chunk=64K --raid-devices=3 /dev/nvme0n1 /dev/nvme1n1 /dev/nvme2n1" in lines[1]
+    assert "mkfs.ext4 -q -b 4096 -L hyperkv -E stride=16,stripe_width=48," in lines[4]
+    assert lines[-2:] == [
+        "mount -t ext4 -o noatime,discard /dev/md/hyperkv /mnt/hyperkv",
+        "install -d -m 755 -o 1000 -g 100 /mnt/hyperkv/hyperkv",
+    ]
+
+
+def test_no_mount_options():
+    lines = commands(plan_provision(settings(mount_options=()), machine()))
+    assert "mount -t xfs /dev/md/hyperkv /mnt/hyperkv" in lines
+
+
+def test_nothing_is_forced():
+    for found in (machine(), assembled(md(signatures=(), content={}))):
+        for step in plan_provision(settings(overwrite=True), found).steps:
+            assert not {"--run", "-f", "-F", "--force", "--assume-clean"} & set(step.argv)
+
+
+LOST = machine(
+    disks(
+        nvme0n1=FOREIGN["ext4"],
+        nvme1n1=FOREIGN["gpt"]
+        | {
+            "signatures": (
+                *(replace(item, device="nvme1n1") for item in FOREIGN["gpt"]["signatures"]),
+                Signature("nvme1n1p1", "swap", 4086),
+            )
+        },
+    )
+)
+
+
+def test_with_leave_signatures_go_deepest_first_and_are_listed():
+    plan = plan_provision(settings(overwrite=True), LOST)
+    wiped = ["wipefs -a /dev/nvme0n1", "wipefs -a /dev/nvme1n1p1", "wipefs -a /dev/nvme1n1"]
+    assert commands(plan) == [*wiped, *CREATED]
+    assert plan.lost == (f'{A} (2.0 GiB): ext4 "old"', f"{B} (2.0 GiB): gpt, PMBR, swap")
+
+
+def test_overwrite_does_not_touch_a_healthy_array():
+    assert commands(plan_provision(settings(overwrite=True), assembled(mounted=True))) == []
+
+
+@pytest.mark.parametrize(
+    ("found", "steps"),
+    [
+        (assembled(mounted=True), []),
+        (assembled(), MOUNTED),
+        (assembled(md(uuid=None)), MOUNTED),
+        (assembled(md(signatures=(), content={})), MADE),
+        (assembled(md(unfinished=True)), ["wipefs -a /dev/md127", *MADE]),
+        (
+            stopped(),
+            [
+                f"mdadm --assemble /dev/md/hyperkv --uuid={MD_UUID} /dev/nvme0n1 /dev/nvme1n1",
+                "udevadm settle --timeout=30",
+            ],
+        ),
+        (
+            assembled(md(state="inactive", level=None, raid_chunk_bytes=0, uuid=None)),
+            [
+                "mdadm --stop /dev/md127",
+                f"mdadm --assemble /dev/md/hyperkv --uuid={MD_UUID} /dev/nvme0n1 /dev/nvme1n1",
+                "udevadm settle --timeout=30",
+            ],
+        ),
+        (assembled(mounted=True, data_owner=None), MOUNTED[-1:]),
+        (assembled(mounted=True, data_owner=(1000, 1000)), []),
+    ],
+    ids=[
+        "mounted",
+        "assembled",
+        "no uuid in sysfs",
+        "no file system",
+        "unfinished",
+        "stopped",
+        "inactive",
+        "no folder",
+        "another's folder",
+    ],
+)
+def test_an_array_of_ours_is_taken_up_where_it_is(found, steps):
+    assert commands(plan_provision(settings(), found)) == steps
+    assert (
+        commands(plan_provision(settings(devices=(B, A)), found))[-3:]
+        == [step.replace("/dev/nvme0n1 /dev/nvme1n1", "/dev/nvme1n1 /dev/nvme0n1") for step in steps][-3:]
+    )
+
+
+def test_the_folder_becomes_the_owners_who_is_named():
+    wanted = settings(owner="user")
+    found = assembled(mounted=True, owner=(1000, 100), data_owner=(0, 0))
+    assert commands(plan_provision(wanted, found)) == [
+        "install -d -m 755 -o 1000 -g 100 /mnt/hyperkv/hyperkv"
+    ]
+    assert commands(plan_provision(wanted, replace(found, data_owner=(1000, 100)))) == []
+
+
+def test_a_lost_mount_option_comes_back():
+    there = [*mounts()[:-1], replace(mounts()[-1], options=("rw", "relatime", "sunit=1024", "swidth=2048"))]
+    found = assembled(mounted=True, mounts=tuple(there))
+    assert commands(plan_provision(settings(), found)) == ["mount -o remount,noatime /mnt/hyperkv"]
+    assert commands(plan_provision(settings(mount_options=("relatime", "nofail", "defaults")), found)) == []
+
+
+def test_persisting_adds_the_two_lines_once():
+    wanted = settings(persist=True)
+    plan = plan_provision(wanted, assembled(mounted=True))
+    assert plan.steps == (AddLine("/etc/mdadm/mdadm.conf", MDADM_LINE), AddLine("/etc/fstab", FSTAB_LINE))
+    files = {"/etc/mdadm/mdadm.conf": f"# old\n{MDADM_LINE}\n", "/etc/fstab": f"{FSTAB_LINE}\n"}
+    assert plan_provision(wanted, assembled(mounted=True, files=files)).steps == ()
+
+
+def test_a_foreign_file_system_on_our_array_goes_only_with_leave():
+    other = md(content={"TYPE": "xfs", "LABEL": "mine", "UUID": FS_UUID})
+    plan = plan_provision(settings(overwrite=True), assembled(other))
+    assert commands(plan) == ["wipefs -a /dev/md127", *MADE]
+    assert plan.lost == ('/dev/md127: xfs "hyperkv"',)
+
+
+OTHER_MEMBER = MEMBER | {"member": Member("data", "0000", "raid0", 2)}
+LVM = {"signatures": (Signature("nvme1n1", "LVM2_member", 536),), "probed": {"TYPE": "LVM2_member"}}
+LUKS = {"signatures": (Signature("nvme1n1", "crypto_LUKS", 0),), "probed": {"TYPE": "crypto_LUKS"}}
+ZFS = {"signatures": (Signature("nvme1n1", "zfs_member", 1 << 18),), "probed": {"TYPE": "zfs_member"}}
+IN_THE_WAY = Mount(MOUNT, "/dev/sdz1", "ext4", ("rw",), "8:1")
+
+REFUSED = {
+    "path": (settings(source="path"), machine(), UNFIT, ["array.source: it is path"]),
+    "one device": (
+        settings(devices=(A,)),
+        machine(),
+        UNFIT,
+        [f"array.devices: {A} is named; RAID0 needs at least two"],
+    ),
+    "no device": (settings(devices=()), machine(), UNFIT, ["array.devices: none is named"]),
+    "twice": (
+        settings(devices=(A, A)),
+        machine(),
+        UNFIT,
+        [f"array.devices: {A} is named twice", f"{A} and {A}: the same disk, /dev/nvme0n1"],
+    ),
+    "the same by another name": (
+        settings(devices=(A, f"{A}_1")),
+        machine(named={**PATHS, f"{A}_1": "/dev/nvme0n1"}),
+        UNFIT,
+        [f"{A} and {A}_1: the same disk, /dev/nvme0n1"],
+    ),
+    "absent": (settings(devices=(A, f"{BY_ID}9")), machine(), UNFIT, [f"{BY_ID}9: there is no such device"]),
+    "kernel name": (
+        settings(devices=(A, "/dev/nvme1n1")),
+        machine(named={**PATHS, "/dev/nvme1n1": "/dev/nvme1n1"}),
+        UNFIT,
+        [f"/dev/nvme1n1: a name that may be another disk's after a reboot; write {B}"],
+    ),
+    "partition": (
+        settings(devices=(A, f"{C}-part1")),
+        machine(named={**PATHS, f"{C}-part1": "/dev/nvme2n1p1"}),
+        UNFIT,
+        [f"{C}-part1: a partition or a volume (/dev/nvme2n1p1), not a whole disk"],
+    ),
+    "loop": (
+        settings(),
+        machine(disks(nvme1n1={"kind": "loop"})),
+        UNFIT,
+        [f"{B}: a loop device, not a whole disk"],
+    ),
+    "not NVMe": (
+        settings(devices=(A, VIRTIO), allow_unequal=True),
+        machine(),
+        UNFIT,
+        [f"{VIRTIO}: not NVMe (transport unknown)"],
+    ),
+    "SATA": (
+        settings(),
+        machine(disks(nvme1n1={"transport": "sata"})),
+        UNFIT,
+        [f"{B}: not NVMe (transport sata)"],
+    ),
+    "read-only": (settings(), machine(disks(nvme1n1={"read_only": True})), UNFIT, [f"{B}: read-only"]),
+    "no medium": (
+        settings(allow_unequal=True),
+        machine(disks(nvme1n1={"size_bytes": 0})),
+        UNFIT,
+        [f"{B}: has no size"],
+    ),
+    "unequal": (
+        settings(devices=(A, C)),
+        machine(),
+        UNFIT,
+        [f"array.devices: unequal sizes ({A} 2.0 GiB, {C} 1.0 GiB)"],
+    ),
+    "chunk 3": (
+        settings(raid_chunk_bytes=3),
+        machine(),
+        UNFIT,
+        ["array.raid_chunk_bytes: 3 is no power of two"],
+    ),
+    "chunk 513 KiB": (
+        settings(raid_chunk_bytes=513 << 10),
+        machine(),
+        UNFIT,
+        ["array.raid_chunk_bytes: 525312 is no power of two"],
+    ),
+    "relative mount": (settings(mount="mnt"), machine(), UNFIT, ["array.mount: mnt is no absolute path"]),
+    "no mdadm": (
+        settings(),
+        machine(missing_tools=("mdadm",)),
+        UNFIT,
+        ["mdadm: there is no such program; install mdadm"],
+    ),
+    "no mkfs": (
+        settings(),
+        machine(missing_tools=("mkfs.xfs",)),
+        UNFIT,
+        ["mkfs.xfs: there is no such program; install xfsprogs"],
+    ),
+    "an old lsblk": (
+        settings(),
+        machine(
+            (),
+            named=PATHS,
+            complaints=("lsblk: failed (status 1): unknown column: MOUNTPOINTS; util-linux must be",),
+        ),
+        UNFIT,
+        ["lsblk: failed (status 1): unknown column"],
+    ),
+    "no user": (
+        settings(owner="nobody-here"),
+        machine(owner=None),
+        UNFIT,
+        ["array.owner: there is no user nobody-here"],
+    ),
+    "unreadable": (
+        settings(overwrite=True),
+        machine(disks(nvme1n1={"signatures": None})),
+        UNFIT,
+        [f"{B}: wipefs or blkid cannot read it"],
+    ),
+    "ext4": (
+        settings(),
+        machine(disks(nvme1n1=FOREIGN["ext4"])),
+        FOREIGN_DATA,
+        [f'{B}: holds ext4 "old"; name another disk'],
+    ),
+    "gpt": (settings(), machine(disks(nvme1n1=FOREIGN["gpt"])), FOREIGN_DATA, [f"{B}: holds gpt, PMBR;"]),
+    "LVM": (settings(), machine(disks(nvme1n1=LVM)), FOREIGN_DATA, [f"{B}: holds LVM2_member"]),
+    "LUKS": (settings(), machine(disks(nvme1n1=LUKS)), FOREIGN_DATA, [f"{B}: holds crypto_LUKS"]),
+    "ZFS": (settings(), machine(disks(nvme1n1=ZFS)), FOREIGN_DATA, [f"{B}: holds zfs_member"]),
+    "only blkid sees it": (
+        settings(),
+        machine(disks(nvme1n1={"probed": {"TYPE": "ambivalent signatures"}})),
+        FOREIGN_DATA,
+        [f"{B}: holds ambivalent"],
+    ),
+    "another array's member": (
+        settings(),
+        machine(disks(nvme1n1=OTHER_MEMBER)),
+        FOREIGN_DATA,
+        [f'{B}: holds linux_raid_member "any:hyperkv"'],
+    ),
+    "half of ours": (
+        settings(devices=(A, C), allow_unequal=True),
+        stopped(),
+        FOREIGN_DATA,
+        [f"{A}: a member of array hyperkv (UUID {MD_UUID}) of 2 disks"],
+    ),
+    "raid1 of our name": (
+        settings(),
+        machine(disks(nvme0n1=MEMBER, nvme1n1=MEMBER | {"member": Member("hyperkv", MD_UUID, "raid1", 2)})),
+        FOREIGN_DATA,
+        [f"{A}: a member of array hyperkv", f"{B}: holds linux_raid_member"],
+    ),
+    "root disk": (
+        settings(overwrite=True),
+        with_parts(Part("/dev/nvme1n1p2", "nvme1n1p2", "part", ("/",))),
+        IN_USE,
+        [f"{B}: holds this system's root file system"],
+    ),
+    "root disk of another kind": (
+        settings(devices=(A, VIRTIO), allow_unequal=True),
+        machine(disks(vda={"mounts": ("/",)})),
+        IN_USE,
+        [f"{VIRTIO}: not NVMe", f"{VIRTIO}: holds this system's root"],
+    ),
+    "root on LVM": (
+        settings(),
+        with_parts(
+            Part("/dev/nvme1n1p1", "nvme1n1p1", "part"), Part("/dev/mapper/vg-root", "dm-0", "lvm", ("/",))
+        ),
+        IN_USE,
+        [f"{B}: holds this system's root"],
+    ),
+    "mounted": (
+        settings(overwrite=True),
+        machine(disks(nvme1n1={"mounts": ("/data",)})),
+        IN_USE,
+        [f"{B}: mounted at /data"],
+    ),
+    "mounted partition": (
+        settings(devices=(A, C), allow_unequal=True, overwrite=True),
+        machine(disks("lsblk-in-use.json")),
+        IN_USE,
+        [f"{C}: mounted at /sysmnt"],
+    ),
+    "swap": (
+        settings(overwrite=True),
+        with_parts(Part("/dev/nvme1n1p1", "nvme1n1p1", "part", ("[SWAP]",))),
+        IN_USE,
+        [f"{B}: /dev/nvme1n1p1 is swap in use"],
+    ),
+    "swap in /proc only": (
+        settings(),
+        machine(disks(nvme1n1={"swaps": ("/dev/nvme1n1",)})),
+        IN_USE,
+        [f"{B}: /dev/nvme1n1 is swap in use"],
+    ),
+    "LVM in use": (
+        settings(overwrite=True),
+        with_parts(Part("/dev/mapper/vg-lv", "dm-3", "lvm"), holders=("dm-3",)),
+        IN_USE,
+        [f"{B}: held by /dev/mapper/vg-lv (lvm); stop"],
+    ),
+    "LUKS in use": (
+        settings(overwrite=True),
+        with_parts(Part("/dev/mapper/secret", "dm-1", "crypt")),
+        IN_USE,
+        [f"{B}: held by /dev/mapper/secret (crypt)"],
+    ),
+    "multipath": (
+        settings(overwrite=True),
+        with_parts(Part("/dev/mapper/mpatha", "dm-2", "mpath")),
+        IN_USE,
+        [f"{B}: held by /dev/mapper/mpatha (mpath)"],
+    ),
+    "a holder lsblk does not show": (
+        settings(),
+        machine(disks(nvme1n1={"holders": ("bcache0",)})),
+        IN_USE,
+        [f"{B}: held by /dev/bcache0"],
+    ),
+    "in exclusive use": (
+        settings(overwrite=True),
+        machine(disks(nvme1n1={"busy": True})),
+        IN_USE,
+        [f"{B}: in exclusive use by something unnamed"],
+    ),
+    "members of a running array": (
+        settings(name="elsewhere", overwrite=True),
+        assembled(mounted=True, array_node=None, mounts=()),
+        IN_USE,
+        [f"{A}: mounted at /mnt/hyperkv", f"{B}: mounted at"],
+    ),
+    "mount point taken": (
+        settings(),
+        machine(mounts=(IN_THE_WAY,)),
+        IN_USE,
+        ["/mnt/hyperkv: /dev/sdz1 is mounted there"],
+    ),
+    "mount point taken, ours assembled": (
+        settings(),
+        assembled(mounts=(IN_THE_WAY,)),
+        IN_USE,
+        ["/mnt/hyperkv: /dev/sdz1 is mounted there"],
+    ),
+    "mount point with files": (
+        settings(),
+        machine(mount_point_files=3),
+        IN_USE,
+        ["/mnt/hyperkv: has 3 entries"],
+    ),
+    "name taken": (
+        settings(),
+        machine(array_node="/dev/md5"),
+        IN_USE,
+        ["/dev/md/hyperkv: leads to another array, /dev/md5"],
+    ),
+    "another RAID chunk": (
+        settings(raid_chunk_bytes=64 << 10),
+        assembled(),
+        FOREIGN_DATA,
+        ["/dev/md127: array hyperkv has a RAID chunk of 512 KiB, not 64 KiB"],
+    ),
+    "mounted elsewhere": (
+        settings(mount="/srv"),
+        assembled(mounted=True),
+        IN_USE,
+        ["/dev/md127: array hyperkv is mounted at /mnt/hyperkv, not at /srv"],
+    ),
+    "another file system, mounted": (
+        settings(file_system="ext4"),
+        assembled(mounted=True),
+        FOREIGN_DATA,
+        ["/dev/md127: array hyperkv carries xfs, not ext4"],
+    ),
+    "another file system": (
+        settings(file_system="ext4", overwrite=True),
+        assembled(),
+        FOREIGN_DATA,
+        ['/dev/md127: array hyperkv carries xfs "hyperkv", not ext4'],
+    ),
+    "not our file system": (
+        settings(),
+        assembled(md(content={"TYPE": "xfs", "LABEL": "mine"})),
+        FOREIGN_DATA,
+        ["/dev/md127: array hyperkv carries xfs"],
+    ),
+    "array unreadable": (
+        settings(),
+        assembled(md(signatures=None)),
+        UNFIT,
+        ["/dev/md127: wipefs or blkid cannot read it"],
+    ),
+    "array held": (
+        settings(),
+        assembled(md(holders=("dm-0",))),
+        IN_USE,
+        ["/dev/md127: array hyperkv is held by dm-0"],
+    ),
+    "not aligned": (
+        settings(),
+        assembled(
+            mounted=True,
+            mounts=(
+                *mounts()[:-1],
+                replace(mounts()[-1], options=("rw", "noatime", "sunit=8", "swidth=2048")),
+            ),
+        ),
+        FOREIGN_DATA,
+        ["/mnt/hyperkv: xfs is not aligned to the array, sunit=8 instead of sunit=1024,swidth=2048"],
+    ),
+    "aligned to nothing": (
+        settings(),
+        assembled(mounted=True, mounts=(*mounts()[:-1], replace(mounts()[-1], options=("rw", "noatime")))),
+        FOREIGN_DATA,
+        ["/mnt/hyperkv: xfs is not aligned to the array, sunit=None, swidth=None instead of"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("wanted", "found", "status", "beginnings"), REFUSED.values(), ids=REFUSED)
+def test_refusals_name_the_thing_what_is_there_and_what_to_do(wanted, found, status, beginnings):
+    plan = plan_provision(wanted, found)
+    assert plan.steps == ()
+    assert len(plan.refusals) == len(beginnings), plan.refusals
+    assert max(refusal.status for refusal in plan.refusals) == status
+    for refusal, beginning in zip(plan.refusals, beginnings, strict=True):
+        assert refusal.text.startswith(beginning)
+        assert "\n" not in refusal.text
+        assert ";" in refusal.text or ", or " in refusal.text or "the same disk" in refusal.text
+
+
+@pytest.mark.parametrize(
+    "case",
+    ["ext4", "gpt", "LVM", "LUKS", "ZFS", "another array's member", "half of ours", "only blkid sees it"],
+)
+def test_what_is_foreign_goes_only_with_leave(case):
+    wanted, found, _, _ = REFUSED[case]
+    plan = plan_provision(replace(wanted, overwrite=True), found)
+    assert "mdadm" in programs(plan)
+    assert programs(plan)[0] == "wipefs"
+    assert plan.lost
+
+
+ALLOWED = {
+    "not NVMe": {"allow_any_block_device": True},
+    "SATA": {"allow_any_block_device": True},
+    "loop": {"allow_any_block_device": True},
+    "unequal": {"allow_unequal": True},
+}
+
+
+@pytest.mark.parametrize("case", ALLOWED)
+def test_what_may_be_allowed(case):
+    wanted, found, _, _ = REFUSED[case]
+    assert programs(plan_provision(replace(wanted, **ALLOWED[case]), found))[1] == "mdadm"
+
+
+def test_a_machine_without_by_id_names_takes_kernel_names():
+    found = machine(
+        tuple(replace(disk, by_id=()) for disk in disks()), named={path: path for path in PATHS.values()}
+    )
+    assert commands(plan_provision(settings(devices=("/dev/nvme0n1", "/dev/nvme1n1")), found)) == CREATED
+
+
+def test_without_root_the_plan_is_that_for_blank_disks():
+    seen = {"signatures": None, "probed": None, "busy": None}
+    found = machine(disks(nvme0n1=seen, nvme1n1=seen), root=False)
+    assert commands(plan_provision(settings(), found.assuming_blank())) == CREATED
+
+
+TORN = [
+    "umount /mnt/hyperkv",
+    "wipefs -a /dev/md127",
+    "mdadm --stop /dev/md127",
+    "udevadm settle --timeout=30",
+    "mdadm --zero-superblock /dev/nvme0n1 /dev/nvme1n1",
+    "wipefs -a /dev/nvme0n1 /dev/nvme1n1",
+    "udevadm settle --timeout=30",
+]
+
+
+@pytest.mark.parametrize(
+    ("found", "steps"),
+    [
+        (assembled(mounted=True), TORN),
+        (assembled(), TORN[1:]),
+        (assembled(md(state="inactive", uuid=None)), TORN[2:]),
+        (stopped(), TORN[4:]),
+        (machine(disks(nvme1n1=MEMBER)), [line.replace("/dev/nvme0n1 ", "") for line in TORN[4:]]),
+        (machine(), []),
+    ],
+    ids=["mounted", "assembled", "inactive", "stopped", "interrupted", "none"],
+)
+def test_teardown(found, steps):
+    plan = plan_teardown(settings(), found)
+    assert commands(plan) == steps
+    assert bool(plan.lost) == bool(steps)
+    assert all(
+        step.fails_as == IN_USE for step in plan.steps if "umount" in str(step) or "--stop" in str(step)
+    )
+
+
+def test_teardown_takes_our_lines_out_of_etc_and_no_others():
+    files = {
+        "/etc/mdadm/mdadm.conf": f"MAILADDR root\n{MDADM_LINE}\n",
+        "/etc/fstab": f"UUID=1 / ext4 defaults 0 1\n\n{FSTAB_LINE}\nproc /proc proc\n",
+    }
+    plan = plan_teardown(settings(persist=True), assembled(mounted=True, files=files))
+    assert plan.steps[-2:] == (
+        DropLine("/etc/mdadm/mdadm.conf", MDADM_LINE),
+        DropLine("/etc/fstab", FSTAB_LINE),
+    )
+    assert commands(plan_teardown(settings(), assembled(mounted=True, files=files))) == TORN
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found", "status", "beginning"),
+    [
+        (
+            settings(),
+            machine(disks(nvme1n1=FOREIGN["ext4"])),
+            FOREIGN_DATA,
+            f'{B}: holds ext4 "old", not a member of array hyperkv',
+        ),
+        (settings(name="other"), stopped(), FOREIGN_DATA, f"{A}: holds linux_raid_member"),
+        (
+            settings(devices=(A, B, C), allow_unequal=True),
+            machine(disks(nvme0n1=MEMBER, nvme1n1=MEMBER, nvme2n1=LVM)),
+            FOREIGN_DATA,
+            f"{C}: holds LVM2_member",
+        ),
+        (
+            settings(),
+            machine(disks(nvme0n1=MEMBER, nvme1n1=MEMBER | {"member": Member("hyperkv", "1", "raid0", 2)})),
+            FOREIGN_DATA,
+            "array.devices: members of different arrays",
+        ),
+        (
+            settings(),
+            machine(
+                disks(
+                    **{
+                        name: MEMBER | {"member": Member("hyperkv", MD_UUID, "raid0", 3)}
+                        for name in ("nvme0n1", "nvme1n1")
+                    }
+                )
+            ),
+            FOREIGN_DATA,
+            f"{A}: a member of array hyperkv",
+        ),
+        (
+            settings(devices=(A, C), allow_unequal=True),
+            assembled(mounted=True),
+            FOREIGN_DATA,
+            f"{B}: a member of array hyperkv too, and array.devices does not name it; name it",
+        ),
+        (settings(), assembled(md(holders=("dm-0",))), IN_USE, "/dev/md127: array hyperkv is held by dm-0"),
+        (
+            settings(),
+            machine(disks(nvme0n1=MEMBER | {"busy": True}, nvme1n1=MEMBER)),
+            IN_USE,
+            f"{A}: in exclusive use",
+        ),
+        (settings(devices=(A, f"{BY_ID}9")), stopped(), UNFIT, f"{BY_ID}9: there is no such device"),
+    ],
+)
+def test_teardown_refuses(wanted, found, status, beginning):
+    plan = plan_teardown(wanted, found)
+    assert plan.steps == ()
+    assert plan.refusals[0].text.startswith(beginning)
+    assert max(refusal.status for refusal in plan.refusals) == status
+
+
+SIGNATURES = st.lists(st.sampled_from(["ext4", "gpt", "LVM2_member", "linux_raid_member"]), max_size=2)
+STATES = st.fixed_dictionaries(
+    {
+        "busy": st.booleans(),
+        "mounts": st.sampled_from([(), ("/data",), ("[SWAP]",), ("/",)]),
+        "holders": st.sampled_from([(), ("dm-0",)]),
+        "signatures": st.one_of(
+            st.none(), SIGNATURES.map(lambda kinds: tuple(Signature("nvme0n1", kind, 0) for kind in kinds))
+        ),
+        "probed": st.sampled_from([None, {}, {"TYPE": "ext4"}]),
+        "member": st.sampled_from(
+            [
+                None,
+                Member("hyperkv", MD_UUID, "raid0", 2),
+                Member("hyperkv", "1", "raid0", 3),
+                Member("x", "2", "raid1", 2),
+            ]
+        ),
+        "transport": st.sampled_from(["nvme", "sata", None]),
+        "size_bytes": st.sampled_from([2 << 30, 1 << 30]),
+    }
+)
+
+
+@given(STATES, STATES, st.booleans(), st.booleans(), st.booleans())
+def test_no_state_of_disks_is_destroyed_without_leave_or_while_in_use(
+    first, second, overwrite, unequal, any_device
+):
+    """Whatever is on the disks: steps or refusals, never both, and never a wipe of what is held or not named as lost."""
+    wanted = settings(overwrite=overwrite, allow_unequal=unequal, allow_any_block_device=any_device)
+    found = machine(disks(nvme0n1=first, nvme1n1=second))
+    plan = plan_provision(wanted, found)
+    assert not (plan.steps and plan.refusals)
+    destroying = [
+        step
+        for step in plan.steps
+        if isinstance(step, Run) and step.argv[:2] in (("wipefs", "-a"), ("mdadm", "--create"))
+    ]
+    if not destroying:
+        return
+    for disk in found.disks[:2]:
+        assert (disk.busy, disk.mounts, disk.holders) in ((False, (), ()), (None, (), ()))
+        assert disk.blank or (
+            overwrite and disk.signatures is not None and any(disk.name in line for line in plan.lost)
+        )
+        assert disk.transport == "nvme" or any_device
+    assert unequal or first["size_bytes"] == second["size_bytes"]
+
+
+@given(STATES, STATES, STATES)
+def test_teardown_touches_members_only(first, second, third):
+    """Whatever is on the disks: what is zeroed or wiped is a member of the array, idle, and named."""
+    found = machine(disks(nvme0n1=first, nvme1n1=second, nvme2n1=third))
+    plan = plan_teardown(settings(allow_unequal=True, allow_any_block_device=True), found)
+    assert not (plan.steps and plan.refusals)
+    for step in plan.steps:
+        for path in [word for word in step.argv if word.startswith("/dev/")]:
+            disk = found.disk(path)
+            assert disk is not None
+            assert disk.path in ("/dev/nvme0n1", "/dev/nvme1n1")
+            assert disk.member is not None
+            assert (disk.member.name, disk.member.level) == ("hyperkv", "raid0")
+            assert (disk.busy or False, disk.mounts, disk.holders) == (False, (), ())
+    uuids = {disk.member.uuid for disk in found.disks[:2] if disk.member and plan.steps}
+    assert not any(disk.member and disk.member.uuid in uuids for disk in found.disks[2:])
+
+
+@given(st.integers(0, 1 << 50))
+def test_readable_sizes(size):
+    number, unit = readable(size).split()
+    factor = {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}[unit]
+    assert abs(float(number) * factor - size) <= factor * 0.51
+
+
+def test_lines_for_boot():
+    assert mdadm_line(settings(), MD_UUID) == MDADM_LINE
+    assert fstab_line(settings(), FS_UUID) == FSTAB_LINE

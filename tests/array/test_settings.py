@@ -1,0 +1,160 @@
+"""Config section `array`: defaults, mistakes in one line, and what it makes of data_dir and the specs."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from tests.array.machines import A, B
+from tests.test_config import changed
+from workflow.hyperkv.array.settings import ArraySettings
+from workflow.hyperkv.config import (
+    baseline_spec,
+    checked,
+    layers_spec,
+    limits_spec,
+    on_array,
+    profile_spec,
+    sweep_spec,
+)
+from workflow.hyperkv.errors import UserError
+
+RAID0: dict[str, Any] = {"source": "raid0", "devices": [A, B]}
+
+
+def array(**keys: Any) -> dict[str, Any]:
+    return changed("array", RAID0 | keys)
+
+
+def test_by_default_a_folder_is_taken_as_it_is():
+    config = checked(changed("array", {}))
+    assert config["array"]["source"] == "path"
+    assert config["array"]["raid_chunk_bytes"] == 512 << 10
+    assert config["data_dir"] == "results/data"
+    assert on_array(config) == {}
+    assert not config["array"]["consent"]
+    assert not config["array"]["overwrite"]
+    assert not config["array"]["persist"]
+
+
+def test_on_an_array_the_data_goes_there_and_every_spec_names_it():
+    config = checked(array(mount="/mnt/fast", consent=True))
+    assert config["data_dir"] == "/mnt/fast/hyperkv"
+    specs = [
+        sweep_spec(config, "files"),
+        profile_spec(config, "files"),
+        layers_spec(config, "files"),
+        limits_spec(config),
+        baseline_spec(config),
+    ]
+    for spec in map(json.loads, specs):
+        assert spec["data_dir"] == "/mnt/fast/hyperkv"
+        assert spec["array"] == {
+            "name": "hyperkv",
+            "devices": [A, B],
+            "raid_chunk_bytes": 512 << 10,
+            "file_system": "xfs",
+            "mount": "/mnt/fast",
+            "mount_options": ["noatime"],
+        }
+
+
+def test_consent_and_the_like_measure_nothing_again():
+    plain = checked(array())
+    allowed = checked(
+        array(
+            consent=True,
+            overwrite=True,
+            persist=True,
+            owner="root",
+            allow_unequal=True,
+            allow_any_block_device=True,
+        )
+    )
+    assert sweep_spec(plain, "files") == sweep_spec(allowed, "files")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("name", "other"),
+        ("devices", [B, A]),
+        ("raid_chunk_bytes", "64 KiB"),
+        ("file_system", "ext4"),
+        ("mount", "/x"),
+        ("mount_options", []),
+    ],
+)
+def test_what_the_array_is_measures_again(key, value):
+    assert sweep_spec(checked(array(**{key: value})), "files") != sweep_spec(checked(array()), "files")
+
+
+def test_a_folder_of_the_array_may_be_chosen():
+    assert (
+        checked(array() | {"data_dir": "/mnt/hyperkv/hyperkv/mine"})["data_dir"]
+        == "/mnt/hyperkv/hyperkv/mine"
+    )
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"source": "raid5"}, "config: array.source: 'raid5' is wrong; allowed are path, raid0"),
+        (
+            {"device": [A]},
+            "config: array.device is not a key; did you mean devices? allowed are source, name",
+        ),
+        ({"devices": []}, "config: array.devices: none is named; RAID0 needs at least two"),
+        ({"devices": [A]}, f"config: array.devices: {A} is named; RAID0 needs at least two"),
+        ({"devices": [A, A]}, f"config: array.devices: {A} is named twice"),
+        (
+            {"devices": ["nvme0n1", A]},
+            "config: array.devices.0: 'nvme0n1' is wrong; it must be text like ^/dev/",
+        ),
+        ({"devices": A}, "config: array.devices: '/dev/disk"),
+        (
+            {"raid_chunk_bytes": 513 << 10},
+            "config: array.raid_chunk_bytes: 525312 is no power of two of at least 4096",
+        ),
+        ({"raid_chunk_bytes": "2 KiB"}, "config: array.raid_chunk_bytes: 2048 is no power of two"),
+        (
+            {"raid_chunk_bytes": "512K"},
+            "config: array.raid_chunk_bytes: '512K' is wrong; it must be a size such as",
+        ),
+        ({"consent": "yes"}, "config: array.consent: 'yes' is wrong; it must be true or false"),
+        ({"mount": "mnt"}, "config: array.mount: 'mnt' is wrong; it must be text like ^/"),
+        ({"mount": "/mnt/"}, "config: array.mount: /mnt/ is no absolute path without a slash at its end"),
+        ({"name": "Hyper-KV"}, "config: array.name: 'Hyper-KV' is wrong; it must be text like"),
+        ({"name": "longer_than_xfs_takes"}, "config: array.name: 'longer_than_xfs_takes' is wrong"),
+        ({"mount_options": ["noatime,discard"]}, "config: array.mount_options.0: 'noatime,discard' is wrong"),
+        (
+            {"baseline": {"queue_depths": [0]}},
+            "config: array.baseline.queue_depths.0: 0 is wrong; it must be an integer, at least 1",
+        ),
+        (
+            {"baseline": {"point_s": 0}},
+            "config: array.baseline.point_s: 0 is wrong; it must be a number, more than 0 (unit: seconds)",
+        ),
+    ],
+)
+def test_mistakes(keys, message):
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
+        checked(array(**keys))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("data_dir", ["/data", "/mnt/hyperkv", "/mnt/hyperkv/mine", "data"])
+def test_a_data_dir_that_is_not_on_the_array(data_dir):
+    message = f"data_dir: {data_dir} is not in /mnt/hyperkv/hyperkv on the array; leave it out, or set array.source: path"
+    with pytest.raises(UserError, match=re.escape(message)):
+        checked(array() | {"data_dir": data_dir})
+
+
+def test_mistakes_of_an_array_that_is_not_used_stop_nothing():
+    assert checked(changed("array", {"source": "path", "devices": [A]}))["array"]["devices"] == [A]
+
+
+def test_settings_and_back():
+    settings = ArraySettings.of(checked(array())["array"])
+    assert ArraySettings.of(json.loads(settings.spec())) == settings

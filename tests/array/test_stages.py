@@ -1,0 +1,208 @@
+"""The stages on machines as recorded: what they print, with which status they end, and what they leave alone."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.array.machines import A, B, assembled, disks, machine, settings
+from workflow.hyperkv.array import look, privilege, provision, record, teardown
+from workflow.hyperkv.array.commands import Run
+from workflow.hyperkv.array.inspect_array import listing, outlook
+from workflow.hyperkv.array.privilege import only_one
+from workflow.hyperkv.array.refusal import EXIT_STATUSES, FAILED, IN_USE, NOT_ROOT, UNFIT, ArrayError
+
+SEEN = {"signatures": None, "probed": None, "busy": None}
+
+
+class World:
+    """What gather finds, one machine after the other, and what the stages run."""
+
+    def __init__(self, monkeypatch, *found):
+        self.found = list(found)
+        self.ran: list[str] = []
+        monkeypatch.setattr(look, "gather", self.gather)
+        monkeypatch.setattr(look, "call", lambda argv: self.ran.append(" ".join(argv)))
+        for stage in (provision, teardown):
+            monkeypatch.setattr(stage, "execute", self.execute)
+        monkeypatch.setattr("os.geteuid", lambda: 0)
+        monkeypatch.delenv("SUDO_UID", raising=False)
+
+    def gather(self, *_, **__):
+        return self.found.pop(0) if len(self.found) > 1 else self.found[0]
+
+    def execute(self, steps, say):
+        self.ran += map(str, steps)
+
+
+def test_provisioning_looks_again_until_nothing_is_left(monkeypatch, tmp_path, capsys):
+    world = World(monkeypatch, machine(), assembled(), assembled(mounted=True))
+    provision.provision(settings(), tmp_path / "array.json")
+    assert any("--create" in line for line in world.ran)
+    assert world.ran[-2] == "mount -t xfs -o noatime /dev/md127 /mnt/hyperkv"
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "These commands are next:"
+    assert lines[-1] == "hyperkv provision_array: hyperkv at /mnt/hyperkv: provisioned"
+    assert len([line for line in lines if line.startswith("To have it back after a reboot")]) == 2
+    assert (tmp_path / "array.json").exists()
+
+
+GONE = {"named": {A: "/dev/nvme0n1", B: None}}
+SETTLE = "udevadm settle --timeout=30"
+
+
+def test_a_link_that_udev_is_replacing_is_looked_for_again(monkeypatch, tmp_path):
+    away = replace(assembled(mounted=True), **GONE)
+    world = World(monkeypatch, assembled(), away, assembled(mounted=True))
+    provision.provision(settings(), tmp_path / "array.json")
+    assert world.ran[-1] == SETTLE
+    world = World(monkeypatch, assembled(mounted=True), machine(**GONE), machine())
+    teardown.teardown(settings(), tmp_path / "array.json")
+    assert not (tmp_path / "array.json").exists()
+
+
+def test_a_device_that_stays_away_is_refused(monkeypatch, tmp_path):
+    away = replace(assembled(mounted=True), **GONE)
+    world = World(monkeypatch, assembled(), away)
+    with pytest.raises(ArrayError, match="there is no such device") as caught:
+        provision.provision(settings(), tmp_path / "array.json")
+    assert caught.value.exit_status == UNFIT
+    assert world.ran[-3:] == [SETTLE] * 3
+    world = World(monkeypatch, away)
+    with pytest.raises(ArrayError, match="there is no such device"):
+        teardown.teardown(settings(), tmp_path / "array.json")
+    assert world.ran == []
+
+
+def test_a_lost_record_is_written_again(monkeypatch, tmp_path, capsys):
+    world = World(monkeypatch, assembled(mounted=True))
+    for outcome in ("unchanged; array.json written", "unchanged"):
+        provision.provision(settings(), tmp_path / "array.json")
+        assert capsys.readouterr().out.splitlines()[-1].endswith(f"/mnt/hyperkv: {outcome}")
+    assert world.ran == []
+
+
+def test_commands_that_change_nothing_end(monkeypatch, tmp_path):
+    World(monkeypatch, machine())
+    with pytest.raises(ArrayError, match="these commands succeed and change nothing") as caught:
+        provision.provision(settings(), tmp_path / "array.json")
+    assert caught.value.exit_status == FAILED
+
+
+@pytest.mark.parametrize(
+    ("stage", "found"), [(provision.provision, machine()), (teardown.teardown, assembled(mounted=True))]
+)
+def test_without_consent_the_commands_are_printed_only(monkeypatch, tmp_path, capsys, stage, found):
+    world = World(monkeypatch, found)
+    with pytest.raises(ArrayError, match=r"array\.consent: it is false") as caught:
+        stage(settings(consent=False), tmp_path / "array.json")
+    assert caught.value.exit_status == UNFIT
+    assert world.ran == []
+    assert "  mdadm --" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("stage", "module"), [(provision.provision, "provision"), (teardown.teardown, "teardown")]
+)
+def test_without_root_the_command_for_an_administrator_is_printed(
+    monkeypatch, tmp_path, capsys, stage, module
+):
+    World(monkeypatch, machine(disks(nvme0n1=SEEN, nvme1n1=SEEN), root=False))
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    with pytest.raises(
+        ArrayError, match=f"^{module}_array needs root: .*, or set array.source: path"
+    ) as caught:
+        stage(settings(), tmp_path / "array.json")
+    assert caught.value.exit_status == NOT_ROOT
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith("  sudo ")
+    assert f"-m workflow.hyperkv.array.{module} --spec '{{" in lines[1]
+    assert any("mdadm --create" in line for line in lines) == (module == "provision")
+
+
+def test_a_teardown_that_leaves_something_fails(monkeypatch, tmp_path):
+    World(monkeypatch, assembled(mounted=True))
+    with pytest.raises(ArrayError, match=r"not all of it is gone \(umount /mnt/hyperkv; .*\); run again"):
+        teardown.teardown(settings(), tmp_path / "array.json")
+
+
+def test_teardown_removes_the_record_and_says_which_lines_stay(monkeypatch, tmp_path, capsys):
+    line = "UUID=1 /mnt/hyperkv xfs noatime,nofail,x-systemd.device-timeout=30 0 0"
+    world = World(monkeypatch, assembled(mounted=True), machine(files={"/etc/fstab": f"{line}\n"}))
+    (tmp_path / "array.json").touch()
+    for outcome in ("torn down", "unchanged, there is none"):
+        teardown.teardown(settings(), tmp_path / "array.json")
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[-3:] == [
+            "/etc/fstab still has this line; remove it (array.persist: true does):",
+            f"  {line}",
+            f"hyperkv teardown_array: hyperkv: {outcome}",
+        ]
+    assert world.ran[0] == "umount /mnt/hyperkv"
+    assert not (tmp_path / "array.json").exists()
+
+
+def test_only_one_at_a_time(monkeypatch, tmp_path):
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr(privilege, "_LOCK", tmp_path / "lock")
+    with only_one():
+        with pytest.raises(ArrayError, match="is running; wait for it") as caught, only_one():
+            pass
+    assert caught.value.exit_status == IN_USE
+    with only_one():
+        pass
+
+
+def test_under_sudo_the_record_is_the_callers(monkeypatch, tmp_path):
+    given: list[tuple] = []
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr("os.chown", lambda *words: given.append(words))
+    monkeypatch.setenv("SUDO_UID", "1000")
+    monkeypatch.setenv("SUDO_GID", "100")
+    path = tmp_path / "results/array/array.json"
+    record.write_record(path, {})
+    if path.stat().st_uid == 0:
+        assert given == [(made, 1000, 100) for made in (path, path.parent, path.parent.parent)]
+
+
+def test_the_listing_names_every_disk_and_what_is_on_it():
+    lines = listing(assembled(mounted=True))
+    assert lines[:4] == [
+        "Disks:",
+        f"  {A}",
+        "    2.0 GiB, nvme, not rotating, QEMU NVMe Ctrl, TESTNVME0, /dev/nvme0n1",
+        "    mounted at /mnt/hyperkv",
+    ]
+    assert f"  {B}" in lines
+    assert lines[-1] == "Array /dev/md127: raid0 of nvme0n1, nvme1n1, clean, /mnt/hyperkv"
+    assert listing(replace(machine(), disks=())) == ["There are no disks here that lsblk shows."]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found", "there", "line"),
+    [
+        (settings(source="path"), machine(), None, "array.source is path: nothing is provisioned"),
+        (settings(devices=()), machine(), None, "array.devices names none"),
+        (settings(), machine(), None, "provision_array would run:"),
+        (settings(), assembled(mounted=True), None, "provision_array would change nothing."),
+        (settings(), machine(disks(nvme1n1={"mounts": ("/x",)})), None, "provision_array would refuse:"),
+        (
+            settings(),
+            replace(assembled(mounted=True), root=False),
+            {},
+            "provision_array would change nothing: the array is there",
+        ),
+    ],
+)
+def test_the_outlook(wanted, found, there, line):
+    assert outlook(wanted, found, there)[0].startswith(line)
+
+
+def test_the_exit_statuses_are_documented():
+    readme = Path("README.md").read_text()
+    for status in EXIT_STATUSES:
+        assert f"\n| {status} | " in readme
+
+
+def test_a_plan_is_of_commands_that_can_be_pasted():
+    assert str(Run(("mount", "-o", "a b", "/x"))) == "mount -o 'a b' /x"

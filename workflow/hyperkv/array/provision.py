@@ -1,0 +1,93 @@
+"""Stage provision_array: make the array that the config describes, or take it up where it was left.
+
+python -m workflow.hyperkv.array.provision --spec JSON [--out results/array/array.json]
+
+Looks at the machine, plans, prints all commands, runs them, and looks again until nothing is left to do. A second run
+changes nothing and says so. Needs root, and `consent: true`.
+Exit status: 0 done or nothing to do, 2 unfit setting, tool or device, 3 foreign data, 4 in use, 5 a command failed (run
+again to resume), 6 needs root, 130 interrupted (run again to resume).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from ..cli import run_stage
+from .commands import execute
+from .facts import Machine
+from .fitness import array_of, members_of, our_array
+from .inspect_array import announced
+from .look import look
+from .plan import boot_lines, plan_provision
+from .privilege import only_one, refuse_without_consent, refuse_without_root
+from .record import RECORD, document, write_record
+from .refusal import FAILED, ArrayError, Refusal
+from .settings import ArraySettings
+from .verify import seen_without_root
+
+_ROUNDS = 5
+STAGE = "provision_array"
+
+
+def main() -> None:
+    """Parse the command line and provision."""
+    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.array.provision", description=__doc__)
+    parser.add_argument("--spec", required=True, type=json.loads, help="config section `array`, JSON")
+    parser.add_argument(
+        "--out", type=Path, default=RECORD, help="the record that measurements are verified against"
+    )
+    arguments = parser.parse_args()
+    settings = ArraySettings.of(arguments.spec)
+    with only_one():
+        provision(settings, arguments.out)
+
+
+def provision(settings: ArraySettings, out: Path) -> None:
+    """Bring the machine to the mounted array and write its record. Raises ArrayError."""
+    if os.geteuid() != 0 and (there := seen_without_root(settings, out)):
+        print(f"hyperkv {STAGE}: {settings.name} at {there['mount']}: unchanged")
+        return
+    changed = False
+    for _ in range(_ROUNDS):
+        machine, plan = look(settings, plan_provision, after_change=changed)
+        refuse_without_root(settings, machine, STAGE)
+        if plan.refusals:
+            raise ArrayError(plan.refusals)
+        if not plan.steps:
+            break
+        print("\n".join(announced(plan, "These commands are next:")), flush=True)
+        refuse_without_consent(settings)
+        execute(plan.steps, lambda line: print(line, flush=True))
+        changed = True
+    else:
+        steps = "; ".join(map(str, plan.steps))
+        raise ArrayError(
+            [Refusal(FAILED, f"array {settings.name}: these commands succeed and change nothing: {steps}")]
+        )
+    written = _record(settings, machine, out)
+    outcome = "provisioned" if changed else "unchanged; array.json written" if written else "unchanged"
+    print(f"hyperkv {STAGE}: {settings.name} at {settings.mount}: {outcome}")
+
+
+def _record(settings: ArraySettings, machine: Machine, out: Path) -> bool:
+    """Write the record of the array that is mounted, and say what makes it come back at boot."""
+    members = members_of(settings, machine)
+    uuid = our_array(settings, members)
+    md = array_of(machine, uuid, members) if uuid is not None else None
+    mount = machine.mounted_at(settings.mount)
+    if md is None or mount is None:
+        raise ArrayError(
+            [Refusal(FAILED, f"array {settings.name}: gone while it was being looked at; run again")]
+        )
+    for path, line in boot_lines(settings, machine, md, md.uuid or ""):
+        if line not in machine.files.get(path, "").splitlines():
+            print(f"To have it back after a reboot, add to {path} (or set array.persist: true):\n  {line}")
+    return write_record(out, document(settings, members, md, mount))
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage(STAGE, main))

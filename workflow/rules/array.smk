@@ -1,0 +1,59 @@
+# None of these has an output: a file does not prove what a machine's disks are, so each looks whenever it is asked
+# for, and no other rule asks for it.
+
+
+rule inspect_array:
+    input:
+        code=sources("array.inspect_array"),
+    log:
+        "<logs>/inspect_array.log",
+    conda:
+        "../../envs/harness.yaml"
+    params:
+        spec=array_spec,
+        data_dir=CONFIG["data_dir"],
+    shell:
+        "python -m workflow.hyperkv.array.inspect_array --spec {params.spec:q} --data-dir {params.data_dir:q}"
+        " 2> {log:q}"
+
+
+rule provision_array:
+    input:
+        code=sources("array.provision"),
+    log:
+        "<logs>/provision_array.log",
+    conda:
+        "../../envs/harness.yaml"
+    threads: whole_machine
+    params:
+        spec=array_spec,
+    shell:
+        "python -m workflow.hyperkv.array.provision --spec {params.spec:q} 2> {log:q}"
+
+
+rule teardown_array:
+    input:
+        code=sources("array.teardown"),
+    log:
+        "<logs>/teardown_array.log",
+    conda:
+        "../../envs/harness.yaml"
+    threads: whole_machine
+    params:
+        spec=array_spec,
+    shell:
+        "python -m workflow.hyperkv.array.teardown --spec {params.spec:q} 2> {log:q}"
+
+
+rule baseline_array:
+    input:
+        code=sources("array.baseline"),
+    log:
+        "<logs>/baseline_array.log",
+    conda:
+        "../../envs/harness.yaml"
+    threads: whole_machine
+    params:
+        spec=array_baseline_spec,
+    shell:
+        "python -m workflow.hyperkv.array.baseline --spec {params.spec:q} 2> {log:q}"
