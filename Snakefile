@@ -14,6 +14,7 @@ from workflow.hyperkv.config import (
     baseline_spec,
     break_even_spec,
     checked,
+    environment_records,
     layers_spec,
     limits_spec,
     loads_of,

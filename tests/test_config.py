@@ -213,6 +213,10 @@ def test_the_slice_of_engine_vllm_has_its_sections_and_the_environments_interpre
     assert spec["engine_python"] == "results/build/engine/venv/bin/python"
     assert spec["loadgen_python"] == "/opt/aiperf/bin/python"
     assert spec["made_model_dir"] == "results/build/models/llama-3.2-1b-dummy"
+    assert spec["environment_records"] == [
+        "results/build/engine/engine.json",
+        "results/build/loadgen/loadgen.json",
+    ]
     assert not {"python", "requirements", "index"} & (set(spec["vllm"]) | set(spec["loadgen"]))
 
 

@@ -8,12 +8,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from workflow.hyperkv import sweep, vllm_cells
+from workflow.hyperkv import sweep, vllm_cells, vllm_running
 from workflow.hyperkv.engines.vllm_server import cause
 from workflow.hyperkv.errors import UserError
 from workflow.hyperkv.model_folder import write_model_folder
 from workflow.hyperkv.stores.server import ServerStore
-from workflow.hyperkv.vllm_cells import SINGLE, Measurement, points, proof_faults
+from workflow.hyperkv.vllm_cells import SINGLE, Measurement, points
+from workflow.hyperkv.vllm_single import proof_faults
 from workflow.hyperkv.watch import run_watched
 
 from .record_factory import spec as replay_spec
@@ -65,6 +66,7 @@ def spec(tmp_path):
         "engine_python": sys.executable,
         "loadgen_python": sys.executable,
         "made_model_dir": str(tmp_path / "model"),
+        "environment_records": [str(tmp_path / "engine.json"), str(tmp_path / "loadgen.json")],
     }
 
 
@@ -83,6 +85,13 @@ def measured(spec: dict, tmp_path: Path, *keys) -> list[dict]:
 def test_single_requests_come_first_when_there_are_any(spec):
     assert points(spec) == [SINGLE, 2]
     assert points(spec | {"latency": {"prompt_tokens": [], "prompts": 1}}) == [2]
+
+
+def test_a_record_has_the_environments_that_were_built(spec, tmp_path):
+    (tmp_path / "engine.json").write_text('{"versions": {"vllm": "0.25.0"}}')
+    (cell,) = measured(spec, tmp_path, 2)
+    assert cell["environment"]["engine"]["versions"]["vllm"] == "0.25.0"
+    assert "loadgen" not in cell["environment"]
 
 
 def test_a_cell_and_its_evidence(spec, tmp_path):
@@ -170,7 +179,7 @@ def test_an_engine_that_never_answers_costs_one_time_out(spec, tmp_path, monkeyp
 @pytest.mark.parametrize("fault", ["killed", "stopped"])
 def test_a_dead_or_hanging_store_is_noticed_within_10_s(spec, tmp_path, monkeypatch, fault):
     monkeypatch.setenv("FAKE_AIPERF", "hang")
-    monkeypatch.setattr(vllm_cells, "_SETTLE_TIMEOUT_S", 0.1)  # the stand-in saves nothing to Valkey
+    monkeypatch.setattr(vllm_running, "_SETTLE_TIMEOUT_S", 0.1)  # the stand-in saves nothing to Valkey
     spec["scenario"] |= _VALKEY
     stores: list[ServerStore] = []
     check_alive = ServerStore.check_alive

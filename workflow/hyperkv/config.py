@@ -142,13 +142,18 @@ def sweep_spec(config: Mapping[str, Any], scenario: str) -> str:
         }
     spec |= {"latency": config["latency"], "loop": experiment["loop"]}
     spec |= {"engine_python": python_of(config, "vllm"), "loadgen_python": python_of(config, "loadgen")}
-    spec |= {"made_model_dir": made_model_dir(config)}
+    spec |= {"made_model_dir": made_model_dir(config), "environment_records": environment_records()}
     return json.dumps(spec | on_array(config), sort_keys=True)
 
 
 def python_of(config: Mapping[str, Any], section: str) -> str:
     """The interpreter of the engine's (`vllm`) or the load generator's (`loadgen`) environment: the config's, or ours."""
     return config[section]["python"] or f"results/build/{ENVIRONMENTS[section]}/venv/bin/python"
+
+
+def environment_records() -> list[str]:
+    """The files in which both environments say what they are."""
+    return [f"results/build/{name}/{name}.json" for name in ENVIRONMENTS.values()]
 
 
 def requirements_of(config: Mapping[str, Any], section: str) -> str:

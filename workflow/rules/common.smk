@@ -49,7 +49,7 @@ def scenario_inputs(wildcards):
 def vllm_files():
     """The records of both environments, and the model's folder when it is made here."""
     made = [] if CONFIG["vllm"]["model_dir"] else [f"{made_model_dir(CONFIG)}/config.json"]
-    return ["results/build/engine/engine.json", "results/build/loadgen/loadgen.json", *made]
+    return [*environment_records(), *made]
 
 
 def wheels_of(section):

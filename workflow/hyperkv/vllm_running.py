@@ -1,0 +1,199 @@
+"""What runs for a scenario of engine `vllm`: the store, LMCache's server and vLLM, in that order."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from . import aiperf
+from .cells import CellSpec, check_room, open_store
+from .engines import lmcache
+from .engines.vllm_command import command, settings_of, variables
+from .engines.vllm_server import EngineServers, ServerCommand
+from .errors import StoreError, UserError
+from .geometry import Geometry
+from .processes import free_port
+from .stores.base import Store, prepare_directory
+from .stores.server import ServerStore
+from .watch import every
+from .workloads import Conversation, longest_context
+from .workloads.factory import make_workload
+
+ANSWER_TOKENS = 4  # of a single request
+_PING_TIMEOUT_S = 8.0
+_SETTLE_TIMEOUT_S = 30.0
+_QUIET_S = 0.5
+_EVICT_EVERY_S = 0.5
+
+
+class Running:
+    """What runs for a scenario: the engine's servers and the store below them."""
+
+    def __init__(
+        self,
+        servers: EngineServers,
+        store: Store | None,
+        model_dir: Path,
+        words: Sequence[str],
+        chunk_bytes: int,
+    ):
+        self.servers, self.store, self.model_dir, self.words = servers, store, model_dir, words
+        self.chunk_bytes = chunk_bytes
+        self.vocabulary: int = json.loads((model_dir / "config.json").read_text())["vocab_size"]
+        self.start_s = 0.0
+        self.warm = False
+
+    def check(self) -> None:
+        """Raises StoreDied or StoreError when a server is dead or the store does not answer in time."""
+        self.servers.check_alive()
+        if self.store is None:
+            return
+        self.store.check_alive()
+        if isinstance(self.store, ServerStore):
+            try:
+                with self.store.client(_PING_TIMEOUT_S) as client:
+                    client.ping()
+            except redis.RedisError as error:
+                self.store.check_alive(1.0)
+                raise StoreError(
+                    f"store {self.store.name} does not answer PING within {_PING_TIMEOUT_S:.0f} s: {error}"
+                ) from error
+
+    def evicting(self, cell: CellSpec) -> contextlib.AbstractContextManager[None]:
+        """Takes the store's files out of the page cache all the time, where the scenario says so."""
+        if self.store is None or cell.scenario["tier"] != "ssd" or cell.scenario["page_cache"] != "evict":
+            return contextlib.nullcontext()
+        return every(_EVICT_EVERY_S, self.store.evict_page_cache)
+
+    def settle(self, saved_before: int = 0, expected_bytes: int = 0) -> None:
+        """Wait until what was saved has arrived, half a minute at most.
+
+        expected_bytes: what must arrive on top of `saved_before` (see saved_bytes), since a server that stalls is
+        quiet, too; 0 when that is not known: then until less than a chunk arrives in a while.
+        """
+        deadline = time.monotonic() + _SETTLE_TIMEOUT_S
+        last, since = self.saved_bytes(), time.monotonic()
+        while time.monotonic() < deadline:
+            if expected_bytes and self.store is not None:
+                if self.saved_bytes() >= saved_before + expected_bytes:
+                    return
+            elif time.monotonic() > since + _QUIET_S:
+                return
+            elif (now := self.saved_bytes()) >= last + self.chunk_bytes:
+                last, since = now, time.monotonic()
+            time.sleep(0.05)
+
+    def served_bytes(self) -> int | None:
+        """Bytes that the store has served, None without a server."""
+        return self.store.counters().served_bytes if self.store is not None else None
+
+    def saved_bytes(self) -> int:
+        """Bytes that the store took, or without a server those written by the engine's processes."""
+        if self.store is not None:
+            return self.store.counters().taken_bytes or 0
+        return self.servers.io_bytes()[1]
+
+
+def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
+    """Start the store, then LMCache's server, then vLLM. Raises UserError before anything, or EngineError."""
+    started = time.perf_counter()
+    settings, scenario, geometry = settings_of(cell.spec), cell.scenario, cell.geometry
+    chunk_bytes = geometry.chunk_bytes(scenario["chunk_tokens"])
+    staging = settings["staging_bytes"]
+    lmcache.check(scenario, settings["device"], settings["block_tokens"], chunk_bytes, staging)
+    model_dir = _model_dir(cell, settings)
+    words = aiperf.words_of(model_dir / "tokenizer.json")
+    prepare_directory(cell.directory.parent)
+    _check_room(cell, geometry)
+    store = None
+    if scenario["tier"] != "none" and scenario["store"] not in ("dram", "files"):
+        store = open_store(cell, scenario["store"], chunk_bytes, scenario["capacity_bytes"], stack)
+    files = cell.directory / "engine"
+    for folder in (files / "kv", files / "metrics"):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    port, mp_port, http_port = free_port(), free_port(), free_port()
+    endpoint = store.endpoint if isinstance(store, ServerStore) else None
+    offload = lmcache.offload(scenario, staging, files / "kv", endpoint, mp_port, http_port)
+    config_file = None
+    if offload.config is not None:
+        config_file = files / "lmcache.yaml"
+        config_file.write_text(json.dumps(offload.config, indent=1) + "\n")
+    python = cell.spec["engine_python"]
+    log = cell.logs / f"{scenario['name']}-{cell.repeat}"
+    ready_s = settings["ready_timeout_s"]
+    commands = []
+    if offload.server is not None:
+        argv = [python, "-m", "lmcache.cli.main", "server", *offload.server]
+        commands.append(
+            ServerCommand(
+                "lmcache server",
+                argv,
+                http_port,
+                "/healthcheck",
+                log.with_name(log.name + "-lmcache.log"),
+                ready_s,
+            )
+        )
+    argv = command(
+        python,
+        model_dir,
+        settings,
+        geometry,
+        scenario["kv_dtype"] or cell.spec["kv_dtype"],
+        context_tokens(cell),
+        port,
+        offload.transfer,
+    )
+    commands.append(
+        ServerCommand("vllm", argv, port, "/health", log.with_name(log.name + "-vllm.log"), ready_s)
+    )
+    servers = stack.enter_context(
+        EngineServers(commands, variables(settings, config_file, files / "metrics"))
+    )
+    running = Running(servers, store, model_dir, words, chunk_bytes)
+    running.start_s = time.perf_counter() - started
+    return running
+
+
+def _model_dir(cell: CellSpec, settings: dict[str, Any]) -> Path:
+    """The folder vLLM serves. Raises UserError when a named one has no tokenizer or no config."""
+    folder = Path(settings["model_dir"] or cell.spec["made_model_dir"])
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        if not (folder / name).exists():
+            raise UserError(
+                f"vllm.model_dir: {folder} has no {name}; download the whole model, tokenizer included"
+            )
+    return folder
+
+
+def context_tokens(cell: CellSpec) -> int:
+    """Tokens of the longest prompt with its answer that will be sent."""
+    single = max(cell.spec["latency"]["prompt_tokens"], default=0) + ANSWER_TOKENS
+    workload = max(
+        (longest_context(conversations_of(cell.at(load))) for load in cell.spec["loads"]), default=0
+    )
+    return max(single, workload) + 8
+
+
+def conversations_of(cell: CellSpec) -> list[Conversation]:
+    """The conversations of one load: the same for every scenario, others for every load and repeat."""
+    return make_workload(cell.spec["workload"], (cell.seed * 1009 + int(cell.load)) % 2**32)
+
+
+def _check_room(cell: CellSpec, geometry: Geometry) -> None:
+    if cell.scenario["tier"] == "none":
+        return
+    tokens = sum(
+        conversation.turns[-1].answer_end
+        for load in cell.spec["loads"]
+        for conversation in conversations_of(cell.at(load))
+    )
+    check_room(cell, tokens * geometry.kv_bytes_per_token)

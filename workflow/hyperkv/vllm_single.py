@@ -1,0 +1,141 @@
+"""Single requests of engine `vllm`: TTFT by prompt length, and the proof that what a tier returns is right.
+
+Each prompt is sent twice, vLLM's own cache emptied in between: computed, then from the tier. The second answer must
+name the same first token, and what vLLM counts as loaded must have been moved.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from . import aiperf
+from .cells import CellSpec, frame
+from .engines.lmcache_log import transfers
+from .engines.single_request import Answer, send
+from .vllm_running import ANSWER_TOKENS, Running, context_tokens
+
+
+def warm_up(cell: CellSpec, running: Running) -> None:
+    """Compile, allocate and connect: a few requests whose tokens occur nowhere else."""
+    rng = np.random.default_rng([cell.seed, 0])
+    shortest = 2 * cell.scenario["chunk_tokens"] + 1
+    for tokens in (shortest, *cell.spec["latency"]["prompt_tokens"][-1:]):
+        for _ in range(cell.spec["loadgen"]["warm_up_requests"]):
+            prompt = aiperf.token_ids(
+                rng, running.vocabulary, min(tokens, context_tokens(cell) - ANSWER_TOKENS)
+            )
+            for _ in range(2):
+                send(running.servers.url, prompt, ANSWER_TOKENS, cell.spec["loadgen"]["request_timeout_s"])
+                running.servers.reset_hbm()
+    running.settle()
+
+
+def measure_single(cell: CellSpec, running: Running) -> dict[str, Any]:
+    """TTFT of single requests by prompt length: first (computed, and saved where there is a tier), then again."""
+    started = time.perf_counter()
+    samples: list[dict[str, Any]] = []
+    with running.evicting(cell):
+        for tokens in cell.spec["latency"]["prompt_tokens"]:
+            for number in range(cell.spec["latency"]["prompts"]):
+                rng = np.random.default_rng([cell.seed, tokens, number])
+                prompt = aiperf.token_ids(rng, running.vocabulary, tokens)
+                samples += first_and_again(cell, running, prompt)
+    faults = faults_of(cell, samples)
+    return {
+        **frame(cell, cell.geometry),
+        "record": "single",
+        "load": None,
+        "valid": not faults,
+        "reasons": faults,
+        "samples": samples,
+        "start_s": running.start_s,
+        "cell_s": time.perf_counter() - started,
+    }
+
+
+def first_and_again(cell: CellSpec, running: Running, prompt: Sequence[int]) -> list[dict[str, Any]]:
+    """One prompt computed and the same prompt again, vLLM's own cache emptied after each; a record of each pass."""
+    timeout_s = cell.spec["loadgen"]["request_timeout_s"]
+    found = []
+    for kind in ("first", "again"):
+        running.check()
+        lines, served = len(running.servers.log_lines()), running.served_bytes()
+        saved = running.saved_bytes()
+        answer = send(running.servers.url, prompt, ANSWER_TOKENS, timeout_s)
+        moved = running.served_bytes()
+        log = transfers(running.servers.log_lines()[lines:])
+        found.append(
+            {
+                "pass": kind,
+                **_answer_record(answer),
+                "served_bytes": None if moved is None or served is None else moved - served,
+                "retrieved_tokens": log.retrieved_tokens if in_process(cell) else None,
+                "retrieve_s": log.retrieve_s if in_process(cell) else None,
+            }
+        )
+        running.servers.reset_hbm()
+        if kind == "first" and cell.scenario["tier"] != "none":
+            running.settle(saved, log.stored_tokens * cell.geometry.kv_bytes_per_token)
+    return found
+
+
+def in_process(cell: CellSpec) -> bool:
+    """Whether LMCache runs inside vLLM, and so tells of every request in its log."""
+    return cell.scenario["tier"] != "none" and cell.scenario["connector"] in ("inprocess", "redis", "resp")
+
+
+def _answer_record(answer: Answer) -> dict[str, Any]:
+    return {
+        "prompt_tokens": answer.prompt_tokens,
+        "cached_tokens": answer.cached_tokens,
+        "ttft_s": answer.ttft_s,
+        "latency_s": answer.latency_s,
+        "tokens": list(answer.tokens),
+        "first_logprob": answer.first_logprob,
+    }
+
+
+def proof_faults(
+    samples: Sequence[dict[str, Any]], tier: str, chunk_tokens: int, kv_bytes_per_token: int, pool: bool
+) -> list[str]:
+    """What single requests disprove, a line each.
+
+    A first pass must be computed; the same prompt again must find at least half of its whole chunks, must have
+    moved what vLLM counts as a hit (by the store's bytes or LMCache's log), and must answer with the same first
+    token. samples: pairs of both passes. pool: a DRAM pool is before the store, which then serves nothing.
+    """
+    faults = []
+    for first, again in zip(samples[::2], samples[1::2], strict=True):
+        length, found = first["prompt_tokens"], again["cached_tokens"]
+        whole = (length - 1) // chunk_tokens * chunk_tokens
+        if first["cached_tokens"]:
+            faults.append(f"{first['cached_tokens']} of a new prompt's {length} tokens came from a cache")
+        if first["tokens"][:1] != again["tokens"][:1]:
+            faults.append(f"a prompt of {length} tokens got another first token from the tier than computed")
+        if tier == "none":
+            continue
+        if whole and found < whole / 2:
+            faults.append(f"{found} of {whole} saved tokens of a prompt of {length} were found again")
+        if again["retrieved_tokens"] is not None and again["retrieved_tokens"] < found:
+            faults.append(
+                f"vLLM counts {found} tokens of a prompt of {length} as loaded, LMCache loaded {again['retrieved_tokens']}"
+            )
+        served = again["served_bytes"]
+        if served is not None and not pool and served < found * kv_bytes_per_token:
+            faults.append(
+                f"vLLM counts {found} tokens of a prompt of {length} as loaded, the store served {served:,} bytes of "
+                f"{found * kv_bytes_per_token:,}"
+            )
+    return list(dict.fromkeys(faults))
+
+
+def faults_of(cell: CellSpec, samples: Sequence[dict[str, Any]]) -> list[str]:
+    scenario = cell.scenario
+    pool = bool(scenario["dram_pool_bytes"])
+    return proof_faults(
+        samples, scenario["tier"], scenario["chunk_tokens"], cell.geometry.kv_bytes_per_token, pool
+    )
