@@ -18,7 +18,7 @@ from workflow.hyperkv.aiperf import (
     words_of,
 )
 from workflow.hyperkv.errors import UserError
-from workflow.hyperkv.model_folder import word_tokenizer
+from workflow.hyperkv.model_folder import word_of, word_tokenizer
 from workflow.hyperkv.workloads.factory import make_workload
 
 WORKLOAD = {"kind": "multi_turn", "conversations": 3, "turns": [4, 4], "prefix_tokens": [20, 30]}
@@ -148,7 +148,7 @@ def test_the_window_of_an_open_loop_ends_with_the_last_arrival(tmp_path):
 
 def test_every_word_of_a_made_tokenizer_is_used(tmp_path):
     (tmp_path / "tokenizer.json").write_text(json.dumps(word_tokenizer(2000)))
-    assert words_of(tmp_path / "tokenizer.json") == [f"w{token}" for token in range(2000)]
+    assert words_of(tmp_path / "tokenizer.json") == [word_of(token) for token in range(1, 2000)]
 
 
 def test_of_a_byte_level_vocabulary_whole_lower_case_words_are_taken(tmp_path):

@@ -27,3 +27,11 @@ def test_the_folder_has_config_tokenizer_and_a_template_that_keeps_prefixes(tmp_
 def test_no_model_config_is_refused(tmp_path):
     with pytest.raises(UserError, match="no such model config"):
         write_model_folder(tmp_path / "absent.json", tmp_path / "m")
+
+
+def test_words_name_one_token_and_a_text_of_them_is_within_vllms_bound_on_characters():
+    words = [word_of(token) for token in range(128_256)]
+    assert len(set(words)) == len(words)
+    assert [int(word, 36) for word in words[1000::1000]] == [*range(1000, 128_256, 1000)]
+    longest = max(map(len, words))
+    assert max(map(len, words[1:])) + len(" ") <= longest

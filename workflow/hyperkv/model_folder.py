@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .cli import run_stage
 from .errors import UserError
 from .geometry import load_geometry
@@ -55,8 +57,12 @@ def write_model_folder(model: Path, folder: Path) -> None:
 
 
 def word_of(token: int) -> str:
-    """The word of a token id in `word_tokenizer`."""
-    return f"w{token}"
+    """The word of a token id in `word_tokenizer`: its base-36 digits, and for token 0 a word of no text.
+
+    vLLM refuses a text with more characters than the longest context has, times those of the longest word; that
+    does not count the blanks, so token 0 is long.
+    """
+    return np.base_repr(token, 36).lower() if token else "<unknown-word>"
 
 
 def word_tokenizer(vocabulary: int) -> dict[str, Any]:

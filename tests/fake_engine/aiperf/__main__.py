@@ -34,7 +34,7 @@ def main() -> None:
     for line in Path(option("--input-file")).read_text().splitlines():
         conversation, context = json.loads(line), []
         for number, turn in enumerate(conversation["turns"]):
-            context += [int(word[1:]) for word in turn["text"].split()]
+            context += [int(word, 36) for word in turn["text"].split()]
             started = time.time_ns()
             usage = ask(context)
             about = {"conversation_id": conversation["session_id"], "turn_index": number}
