@@ -77,7 +77,8 @@ def test_a_trace_keeps_its_arrival_times(tmp_path):
     ]
     trace.write_text("".join(json.dumps(row) + "\n" for row in rows))
     conversations = make_workload({"kind": "mooncake", "trace": str(trace)}, 1)
-    found = [json.loads(line)["turns"][0] for line in trace_lines(conversations, WORDS)]
+    found = [json.loads(line) for line in trace_lines(conversations, WORDS)]
+    assert [line["session_id"] for line in found] == ["request-0", "request-1"]
     assert [turn["timestamp"] for turn in found] == [0, 1500]
     assert found[0]["text"].split()[:512] == found[1]["text"].split()[:512]
     assert found[0]["text"].split()[512:] != found[1]["text"].split()[512:]
@@ -97,7 +98,7 @@ LOADGEN = Loadgen("python", "http://127.0.0.1:1", "hyperkv", Path("model"), 30.0
 def test_the_command_line_of_each_loop(loop, words):
     line = " ".join(command(LOADGEN, Path("in.jsonl"), 40, Path("out"), loop, 8))
     assert words in line
-    assert "--custom-dataset-type multi_turn" in line
+    assert f"--custom-dataset-type {'single_turn' if loop == 'trace' else 'multi_turn'}" in line
     assert "ignore_eos:true" in line
 
 

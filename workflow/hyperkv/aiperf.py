@@ -46,7 +46,7 @@ def multi_turn_lines(conversations: Iterable[Conversation], words: Sequence[str]
 
 
 def trace_lines(conversations: Iterable[Conversation], words: Sequence[str]) -> Iterator[str]:
-    """The same for single requests with an arrival time each: timestamps in milliseconds, replayed as they are."""
+    """AIPerf's single_turn format: single requests with an arrival time each, in milliseconds, replayed as they are."""
     for conversation in conversations:
         tokens, turn = conversation.tokens, conversation.turns[0]
         text = " ".join(words[token % len(words)] for token in tokens[: turn.prompt_end])
@@ -55,7 +55,7 @@ def trace_lines(conversations: Iterable[Conversation], words: Sequence[str]) -> 
             "output_length": turn.answer_end - turn.prompt_end,
             "timestamp": round(1e3 * (turn.arrival_s or 0.0)),
         }
-        yield json.dumps({"session_id": conversation.name, "turns": [entry]})
+        yield json.dumps({"session_id": conversation.name, **entry})
 
 
 def command(
@@ -78,7 +78,8 @@ def command(
     ]
     argv += ["--url", loadgen.url, "--endpoint-type", "chat", "--streaming", "--use-server-token-count"]
     argv += ["--extra-inputs", "ignore_eos:true", "--extra-inputs", "temperature:0"]
-    argv += ["--input-file", str(input_file), "--custom-dataset-type", "multi_turn"]
+    kind = "single_turn" if loop == "trace" else "multi_turn"
+    argv += ["--input-file", str(input_file), "--custom-dataset-type", kind]
     argv += ["--dataset-sampling-strategy", "sequential", "--random-seed", str(loadgen.seed)]
     argv += ["--request-timeout-seconds", f"{loadgen.request_timeout_s:g}"]
     argv += {

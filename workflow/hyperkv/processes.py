@@ -135,8 +135,8 @@ class OwnedProcess:
             )
 
     def last_line(self) -> str:
-        """The last non-empty line the process wrote, for one-line errors."""
-        lines = [line for line in self.tail(30) if line.strip()]
+        """The last line with a word in it that the process wrote, for one-line errors."""
+        lines = [line for line in self.tail(30) if any(character.isalnum() for character in line)]
         return lines[-1].strip() if lines else "it wrote nothing"
 
     def tail(self, lines: int) -> list[str]:
