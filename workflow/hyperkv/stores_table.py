@@ -22,6 +22,8 @@ STORES_COLUMNS = (
     "tier",
     "store",
     "connector",
+    "stripe_bytes",
+    "processes",
     "connections",
     "value_bytes",
     "operation",
@@ -74,6 +76,7 @@ def stores_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
             {
                 **{key: first[key] for key in ("scenario", "connections", "value_bytes", "operation")},
                 **{key: scenario[key] for key in ("tier", "store", "connector")},
+                **{key: scenario.get(key) for key in ("stripe_bytes", "processes")},
                 "cold": bool(group["cold"].all()),
                 **spread("gbps", median_interval(known(group["gbps"]))),
                 "repeats": len(group),

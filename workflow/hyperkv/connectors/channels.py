@@ -49,7 +49,7 @@ class Exchange(ABC):
         """
         raise StoreError(f"{self.name} was answered with a value")
 
-    def placed(self) -> None:
+    def placed(self) -> None:  # noqa: B027
         """The rest of the value lies in its place."""
 
 

@@ -123,7 +123,9 @@ class StripedConnector(Connector):
         """Spread the commands over the connections of their servers and see all of them to their end."""
         if not exchanges:
             return
-        work: dict[Channel, list[Exchange]] = {channel: [] for lane in self._lanes for channel in lane.channels}
+        work: dict[Channel, list[Exchange]] = {
+            channel: [] for lane in self._lanes for channel in lane.channels
+        }
         turns = [0] * len(self._servers)
         for server, exchange in exchanges:
             channels = self._servers[server]
