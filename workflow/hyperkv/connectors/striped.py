@@ -42,8 +42,8 @@ class StripedConnector(Connector):
     """`connections` connections to each of `endpoints`, which must be given in the same order every time.
 
     stripe_bytes: size of a stripe, without its head. in_flight: commands sent and not answered on each connection
-    at most, None for all. threads: how many drive the connections, None for one per usable core, eight at most. A closed
-    connection is opened again by the next call that needs it. Calls from several threads wait for each other.
+    at most, None for all. threads: how many drive the connections, None for one per usable core, eight at most.
+    connect: whether the servers must be there now. A closed connection is opened again by the next call that needs it. Calls from several threads wait for each other.
     damaged_chunks: loads that found stripes, all of the right length, that were together not the chunk.
     """
 
@@ -55,6 +55,7 @@ class StripedConnector(Connector):
         stripe_bytes: int = STRIPE_BYTES,
         in_flight: int | None = None,
         threads: int | None = None,
+        connect: bool = True,
     ):
         total = connections * len(endpoints)
         cores = len(os.sched_getaffinity(0))
@@ -69,6 +70,8 @@ class StripedConnector(Connector):
         ]
         channels = [server[i] for i in range(connections) for server in self._servers]
         self._lanes = [Lane(channels[i::lanes]) for i in range(lanes)]
+        if not connect:
+            return
         try:
             for channel in channels:
                 channel.open()
