@@ -109,7 +109,12 @@ def test_nobody_is_there_at_the_start():
 
 
 def test_settings_from_a_plugins_keys():
-    keys = {"p.endpoints": "127.0.0.1:1, unix:/run/kv", "p.connections": "8", "p.retry_s": 2, "q.stripe_bytes": 1}
+    keys = {
+        "p.endpoints": "127.0.0.1:1, unix:/run/kv",
+        "p.connections": "8",
+        "p.retry_s": 2,
+        "q.stripe_bytes": 1,
+    }
     settings = settings_from(keys | {"p.password": "secret"}, "p")
     assert settings == CacheSettings(
         (Endpoint("127.0.0.1", 1, "secret"), Endpoint("", 0, "secret", "/run/kv")), connections=8, retry_s=2.0
