@@ -104,8 +104,9 @@ def compare(
     size = arguments.chunk_bytes
     count = connections * values_per_connection(arguments.point_bytes, size, connections)
     found: dict[int, list[Speeds]] = {id(client): [] for client in clients}
-    for _ in range(arguments.rounds):
-        for client in clients:
+    for number in range(arguments.rounds):
+        first = number % len(clients)
+        for client in [*clients[first:], *clients[:first]]:
             store = stores[client.server]
             found[id(client)].append(
                 ours(store, client.connector, size, connections, count, **client.options)
