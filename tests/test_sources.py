@@ -98,6 +98,14 @@ def test_scenario_depends_on_its_own_store_and_connector(store, connector, own, 
     assert "workloads/mooncake.py" not in found
 
 
+def test_several_processes_add_their_store_and_stripes_their_modules():
+    found = scenario("valkey", "striped")
+    own = {f"connectors/{name}.py" for name in ("striped", "stripes", "channels", "sockets")}
+    assert own <= set(found)
+    assert "connectors/resp.py" not in found
+    assert set(scenario("valkey", "striped", processes=2)) - set(found) == {"stores/sharded.py"}
+
+
 def test_a_pool_adds_the_dram_store():
     added = {"stores/dram.py", "connectors/inprocess.py"}
     assert not added & set(scenario("rocksdb", "resp"))

@@ -328,10 +328,13 @@ def _check_names(config: Mapping[str, Any]) -> None:
             if config["scenarios"][selected(config, [name])[0]]["tier"] == "none":
                 raise UserError(f"config: {key}.scenarios: {name} has no store to profile; leave it out")
     for name in config["layers"]["scenarios"]:
-        if config["scenarios"][selected(config, [name])[0]]["processes"] > 1:
-            raise UserError(
-                f"config: layers.scenarios: {name} is several processes; leave it out, or set processes: 1"
-            )
+        scenario = config["scenarios"][selected(config, [name])[0]]
+        for key, only in (("processes", 1), ("socket", "tcp")):
+            if scenario[key] != only:
+                raise UserError(
+                    f"config: layers.scenarios: {name} has {key}: {scenario[key]}, and the layers are those of one "
+                    f"server over TCP; leave it out, or set {key}: {only}"
+                )
     baseline = config["figures"]["baseline"]
     if baseline is not None and baseline not in selected(config, config["experiment"]["scenarios"]):
         raise UserError(f"config: figures.baseline: {baseline!r} is not among the experiment's scenarios")

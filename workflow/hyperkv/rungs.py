@@ -126,7 +126,6 @@ class Bench:
             settings=scenario["settings"],
             environment=scenario["environment"],
             ignored_settings=tuple(scenario["ignored_settings"]),
-            unix=scenario.get("socket") == "unix",
         )
         return replace(config, **changes)
 
