@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.connectors.test_resp import TIMEOUT_S, Script, bulk, get_request
-from tests.stores.conftest import MIB, buffers_for, new_keys, payload, store_config, values_of
+from tests.stores.conftest import MIB, SERVERS, buffers_for, new_keys, payload, store_config, values_of
 from workflow.hyperkv.connectors.registry import make_connector
 from workflow.hyperkv.connectors.striped import StripedConnector
 from workflow.hyperkv.connectors.stripes import HEAD_BYTES, stripe_key
@@ -187,7 +187,7 @@ def test_the_same_connector_goes_on_after_a_restart(tmp_path):
 # Unix sockets
 
 
-@pytest.mark.parametrize("name", ["valkey", "rocksdb"])
+@pytest.mark.parametrize("name", SERVERS)
 def test_over_a_unix_socket(name, tmp_path):
     keys = new_keys(3)
     with make_store(name, store_config(tmp_path, name, unix=True)) as store:
