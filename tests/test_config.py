@@ -628,3 +628,49 @@ def test_break_even_is_at_the_figures_chunk():
     config = changed("figures", {"chunk_tokens": 32})
     spec = json.loads(break_even_spec(checked(config)))
     assert (spec["chunk_tokens"], spec["kv_dtype"], len(spec["gpus"])) == (32, "auto", 4)
+
+
+def with_striped(**keys: Any) -> dict[str, Any]:
+    """BASE with a profiled scenario `striped`."""
+    scenario = {"tier": "dram", "store": "valkey", "connector": "striped"} | keys
+    config = changed("scenarios.striped", scenario)
+    config["profile"]["scenarios"] = ["striped"]
+    return config
+
+
+def test_keys_of_stripes_reach_the_stages_when_they_say_something():
+    spec = json.loads(profile_spec(checked(with_striped()), "striped"))
+    assert spec["scenario"]["stripe_bytes"] == 1 << 20
+    assert not {"processes", "socket", "stripes_in_flight"} & set(spec["scenario"])
+    keys = {"stripe_bytes": "256 KiB", "processes": 3, "socket": "unix", "stripes_in_flight": 4}
+    for spec_of in (profile_spec, sweep_spec):
+        found = json.loads(spec_of(checked(with_striped(**keys)), "striped"))["scenario"]
+        assert {key: found[key] for key in keys} == keys | {"stripe_bytes": 256 << 10}
+
+
+def test_other_connectors_specs_do_not_know_of_stripes():
+    spec = json.loads(sweep_spec(checked(BASE), "rocksdb"))["scenario"]
+    assert not {"stripe_bytes", "processes", "socket", "stripes_in_flight"} & set(spec)
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"connector": "resp", "processes": 2}, "processes: connector resp reaches one process"),
+        ({"connector": "redis", "socket": "unix"}, "socket: connector redis has no unix sockets"),
+        ({"stripe_bytes": "1 KiB"}, "stripe_bytes: 1024 is below 4096"),
+        ({"stripes_in_flight": 0}, "stripes_in_flight: 0 is wrong"),
+        ({"processes": 0}, "processes: 0 is wrong"),
+    ],
+)
+def test_wrong_keys_of_stripes(keys, words):
+    with pytest.raises(UserError, match=words):
+        checked(with_striped(**keys))
+
+
+@pytest.mark.parametrize(("key", "value"), [("processes", 2), ("socket", "unix")])
+def test_layers_are_those_of_one_server_over_tcp(key, value):
+    config = with_striped(**{key: value})
+    config["layers"] = {"scenarios": ["striped"]}
+    with pytest.raises(UserError, match=f"layers.scenarios: striped has {key}: {value}"):
+        checked(config)

@@ -114,6 +114,14 @@ def test_engine_vllm_starts_no_store_for_memory_and_files_of_its_own():
     assert not {"stores/files.py", "stores/valkey.py"} & set(found)
 
 
+def test_several_processes_add_their_store_and_stripes_their_modules():
+    found = scenario("valkey", "striped")
+    own = {f"connectors/{name}.py" for name in ("striped", "stripes", "channels", "sockets")}
+    assert own <= set(found)
+    assert "connectors/resp.py" not in found
+    assert set(scenario("valkey", "striped", processes=2)) - set(found) == {"stores/sharded.py"}
+
+
 def test_a_pool_adds_the_dram_store():
     added = {"stores/dram.py", "connectors/inprocess.py"}
     assert not added & set(scenario("rocksdb", "resp"))

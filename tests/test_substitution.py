@@ -52,6 +52,12 @@ def test_redis_py_is_what_it_costs_more_than_our_client():
     assert (found["client"], found[UNEXPLAINED]) == (3.0, 0.0)
 
 
+def test_stripes_are_what_they_cost_or_save_against_one_value():
+    rungs = RUNGS | {"client_striped": 1.25, "whole": 1.25}
+    found = differences(layers_of(VALKEY | {"connector": "striped"}, "get"), rungs)
+    assert (found["client"], found[UNEXPLAINED]) == (-0.5, 0.0)
+
+
 @pytest.mark.parametrize(
     ("scenario", "definitions"),
     [

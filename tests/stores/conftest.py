@@ -29,12 +29,14 @@ def offered(*words: str):
     )
 
 
+CLIENTS = ("resp", "redis", "striped")
+OPTIONS = {"striped": {"stripe_bytes": 20_000}}
 SERVER_NAMES = ["valkey", "rocksdb", "kvrocks"]
 SERVERS = [offered(name) for name in SERVER_NAMES]
 SSD = [offered(name) for name in ("files", "rocksdb", "kvrocks")]
 STORES = [offered(name) for name in ("dram", "files", *SERVER_NAMES)]
 ON_DISK = [offered(name) for name in ("files", *SERVER_NAMES)]
-SERVER_PAIRS = [offered(store, connector) for store in SERVER_NAMES for connector in ("resp", "redis")]
+SERVER_PAIRS = [offered(store, connector) for store in SERVER_NAMES for connector in CLIENTS]
 PAIRS = [offered("dram", "inprocess"), offered("files", "inprocess"), *SERVER_PAIRS]
 CONNECTOR_OF = {"dram": "inprocess", "files": "inprocess"} | dict.fromkeys(SERVER_NAMES, "resp")
 

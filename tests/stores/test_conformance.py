@@ -19,6 +19,7 @@ from tests.stores.conftest import (
     LARGEST,
     MIB,
     ON_DISK,
+    OPTIONS,
     PAIRS,
     SERVER_NAMES,
     SSD,
@@ -48,7 +49,8 @@ class Pair:
 
 @contextlib.contextmanager
 def connected(store: Store, connector: str | None = None) -> Iterator[Connector]:
-    with make_connector(connector or CONNECTOR_OF[store.name], store, CONNECTIONS, timeout_s=10) as one:
+    kind = connector or CONNECTOR_OF[store.name]
+    with make_connector(kind, store, CONNECTIONS, timeout_s=10, **OPTIONS.get(kind, {})) as one:
         yield one
 
 
@@ -168,8 +170,8 @@ def test_counters_rise_by_at_least_the_bytes_moved(pair):
         return (
             6 * 65536 <= share["served_bytes"] < 7 * 65536
             and 6 * 65536 <= share["taken_bytes"] < 7 * 65536
-            and share["hits"] in (6, 12)
-            and share["misses"] == 2
+            and share["hits"] in (6, 12, 6 * 4)  # one key a chunk, redis two, striped one a stripe
+            and share["misses"] in (2, 2 * 4)
         )
 
     assert eventually(rose, 2), pair.store.counters().minus(before)

@@ -13,10 +13,12 @@ import pytest
 
 from tests.helpers import eventually, mounted_tmpfs
 from tests.stores.conftest import (
+    CLIENTS,
     CONNECTIONS,
     CONNECTOR_OF,
     MIB,
     ON_DISK,
+    OPTIONS,
     SERVER_PAIRS,
     SERVERS,
     buffers_for,
@@ -160,7 +162,7 @@ def test_killed_server_is_an_error_at_once(name, kind, operation, folder):
             os.kill(store.pid(), signal.SIGKILL)
 
         killer = threading.Thread(target=kill)
-        with make_connector(kind, store, CONNECTIONS, timeout_s=5) as connector:
+        with make_connector(kind, store, CONNECTIONS, timeout_s=5, **OPTIONS.get(kind, {})) as connector:
             connector.put(keys, values)
             killer.start()
 
@@ -218,7 +220,7 @@ def hanging(store: Store) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("operation", ["put", "get", "count_present"])
-@pytest.mark.parametrize("kind", ["resp", "redis"])
+@pytest.mark.parametrize("kind", CLIENTS)
 def test_hanging_server_times_out(server, kind, operation):
     keys = new_keys(2)
     values, buffers = values_of(keys, 4096), buffers_for(keys, 4096)
@@ -233,7 +235,7 @@ def test_hanging_server_times_out(server, kind, operation):
     server.check_alive()
 
 
-@pytest.mark.parametrize("kind", ["resp", "redis"])
+@pytest.mark.parametrize("kind", CLIENTS)
 def test_a_late_reply_never_answers_the_next_request(server, kind):
     late, wanted = keys = new_keys(2)
     with make_connector(kind, server, 1, timeout_s=0.5) as connector:

@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from tabulate import tabulate
 
@@ -31,7 +32,7 @@ from .connectors.registry import make_connector
 from .errors import UserError
 from .payload import Payload, aligned_buffer, slots
 from .points import point_keys, values_per_connection
-from .stores.base import Endpoint, StoreConfig
+from .stores.base import Endpoint, Store, StoreConfig
 from .stores.valkey import ValkeyStore
 
 _TIMEOUT_S = 300
@@ -109,12 +110,14 @@ def ratio(own: float, other: float) -> str:
     return f"{value:.2f}{'' if abs(value - 1) <= _ALIKE else ' *'}"
 
 
-def ours(store: ValkeyStore, connector: str, value_bytes: int, connections: int, count: int) -> Speeds:
-    """GB/s of one of our connectors: every value set, over what was there, and got."""
+def ours(
+    store: Store, connector: str, value_bytes: int, connections: int, count: int, **options: Any
+) -> Speeds:
+    """GB/s of one of our connectors: every value set, over what was there, and got. options: the connector's."""
     payload = Payload(value_bytes)
-    keys = point_keys(connector, 1, count)
+    keys = point_keys(f"{connector} {options}", 1, count)
     buffers = slots(aligned_buffer(count * value_bytes), value_bytes)
-    with make_connector(connector, store, connections) as client:
+    with make_connector(connector, store, connections, **options) as client:
         started = time.perf_counter()
         client.put(keys, [payload.value(key) for key in keys])
         middle = time.perf_counter()

@@ -199,6 +199,8 @@ def open_store(
         settings=scenario["settings"] if bottom and name == scenario["store"] else {},
         environment=scenario["environment"] if bottom else {},
         ignored_settings=tuple(scenario["ignored_settings"]),
+        processes=scenario.get("processes", 1) if bottom else 1,
+        unix=bottom and scenario.get("socket") == "unix",
     )
     return stack.enter_context(make_store(name, config))
 

@@ -15,6 +15,7 @@ from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
 from .array.settings import ArraySettings, mistakes
+from .connectors.stripes import LEAST_STRIPE_BYTES
 from .engines import lmcache
 from .engines.vllm_command import settings_of
 from .errors import UserError
@@ -31,12 +32,13 @@ EXPERIMENT = "experiment"
 _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _STORES_OF_TIER = {"dram": ("dram", "valkey"), "ssd": ("files", "rocksdb", "kvrocks")}
 _ONLY_VLLM = ("mp", "offloading")
+_IDLE = {"stripe_bytes": None, "stripes_in_flight": None, "processes": 1, "socket": "tcp"}
 _CONNECTORS_OF_STORE = {
     "dram": ("inprocess",),
     "files": ("inprocess",),
-    "valkey": ("redis", "resp"),
-    "rocksdb": ("redis", "resp"),
-    "kvrocks": ("redis", "resp"),
+    "valkey": ("redis", "resp", "striped"),
+    "rocksdb": ("redis", "resp", "striped"),
+    "kvrocks": ("redis", "resp", "striped"),
 }
 
 
@@ -126,7 +128,8 @@ def sweep_spec(config: Mapping[str, Any], scenario: str) -> str:
     """JSON of everything that measuring one scenario depends on, and nothing else."""
     experiment = config["experiment"]
     left_out = {"loads", "family", *(() if config["engine"] == "vllm" else ("vllm", "lmcache"))}
-    own = {key: value for key, value in config["scenarios"][scenario].items() if key not in left_out}
+    own = _without_idle(config["scenarios"][scenario])
+    own = {key: value for key, value in own.items() if key not in left_out}
     spec = {key: config[key] for key in ("engine", "model", "kv_dtype", "data_dir", "workload", "evidence")}
     spec |= {"scenario": {"name": scenario, **own}, "loads": loads_of(config, scenario)}
     spec |= {key: experiment[key] for key in ("seed", "slo")}
@@ -210,7 +213,16 @@ def _alone(config: Mapping[str, Any], family: str) -> dict[str, Any]:
     """Of a scenario family what its store and connector are without an engine."""
     scenario = config["scenarios"][selected(config, [family])[0]]
     keys = ("tier", "store", "connector", "settings", "environment", "ignored_settings", "port", "timeout_s")
-    return {"name": family, **{key: scenario[key] for key in keys}}
+    return {"name": family, **_without_idle({key: scenario[key] for key in (*keys, *_IDLE)})}
+
+
+def _without_idle(scenario: Mapping[str, Any]) -> dict[str, Any]:
+    """A scenario less the keys that another connector or kind of socket would read."""
+    striped = scenario.get("connector") == "striped"
+    idle = [
+        key for key, value in _IDLE.items() if scenario.get(key) == value or not (striped or key == "socket")
+    ]
+    return {key: value for key, value in scenario.items() if key not in idle}
 
 
 def predict_spec(config: Mapping[str, Any]) -> str:
@@ -234,7 +246,7 @@ def _predicted_case(case: Mapping[str, Any], config: Mapping[str, Any]) -> dict[
         "workload": case["workload"] or config["workload"],
         "model": case["model"] or config["model"],
         "kv_dtype": config["kv_dtype"],
-        "block_tokens": config["replay"]["block_tokens"],
+        "block_tokens": config[config["engine"]]["block_tokens"],
         "active_conversations": active,
         "clients": case["clients"],
         "seeds": case.get("seeds", config["predict"]["seeds"]),
@@ -255,7 +267,7 @@ def _experiment_case(config: Mapping[str, Any]) -> dict[str, Any]:
         "model": None,
         "active_conversations": None,
         "counted": "window",
-        "lookup": "rest",
+        "lookup": "rest" if config["engine"] == "replay" else "prompt",
     }
     return {**case, "clients": max(loads), "seeds": config["experiment"]["repeats"], "tiers": tiers}
 
@@ -272,8 +284,8 @@ def tiers_name(tiers: Mapping[str, int | None]) -> str:
 
 
 def _tiers_of(config: Mapping[str, Any], name: str) -> dict[str, int | None]:
-    scenario, replay = config["scenarios"][name], config["replay"]
-    tiers = {"hbm_bytes": replay["hbm_kv_bytes"]} if replay["prefix_caching"] else {}
+    scenario, engine = config["scenarios"][name], config[config["engine"]]
+    tiers = {"hbm_bytes": engine["hbm_kv_bytes"]} if engine["prefix_caching"] else {}
     if scenario["tier"] == "none":
         return tiers
     if scenario["dram_pool_bytes"]:
@@ -417,6 +429,14 @@ def _check_names(config: Mapping[str, Any]) -> None:
         for name in config[key]["scenarios"]:
             if config["scenarios"][selected(config, [name])[0]]["tier"] == "none":
                 raise UserError(f"config: {key}.scenarios: {name} has no store to profile; leave it out")
+    for name in config["layers"]["scenarios"]:
+        scenario = config["scenarios"][selected(config, [name])[0]]
+        for key, only in (("processes", 1), ("socket", "tcp")):
+            if scenario[key] != only:
+                raise UserError(
+                    f"config: layers.scenarios: {name} has {key}: {scenario[key]}, and the layers are those of one "
+                    f"server over TCP; leave it out, or set {key}: {only}"
+                )
     baseline = config["figures"]["baseline"]
     if baseline is not None and baseline not in selected(config, config["experiment"]["scenarios"]):
         raise UserError(f"config: figures.baseline: {baseline!r} is not among the experiment's scenarios")
@@ -466,6 +486,19 @@ def _check_store(scenario: Mapping[str, Any]) -> None:
         raise UserError(f"{where}.store: {store} is not of tier {tier}; choose {' or '.join(allowed)}")
     if store == "dram" and scenario["dram_pool_bytes"] is None:
         raise UserError(f"{where}.dram_pool_bytes is missing; store dram needs its size")
+    if scenario["processes"] > 1 and scenario["connector"] != "striped":
+        raise UserError(
+            f"{where}.processes: connector {scenario['connector']} reaches one process; choose 1 or connector striped"
+        )
+    if scenario["socket"] == "unix" and scenario["connector"] not in ("resp", "striped"):
+        raise UserError(
+            f"{where}.socket: connector {scenario['connector']} has no unix sockets; choose tcp, or connector resp or "
+            f"striped"
+        )
+    if scenario["stripe_bytes"] < LEAST_STRIPE_BYTES:
+        raise UserError(
+            f"{where}.stripe_bytes: {scenario['stripe_bytes']} is below {LEAST_STRIPE_BYTES}; raise it"
+        )
 
 
 def _check_connector(scenario: Mapping[str, Any]) -> None:

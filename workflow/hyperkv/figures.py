@@ -41,7 +41,7 @@ COLOURS = {
 }
 MARKERS = {"none": "x", "dram": "o", "files": "s", "valkey": "^", "rocksdb": "D", "kvrocks": "P"}
 SECOND_MARKERS = {"dram": "8", "files": "p", "valkey": "v", "rocksdb": "d", "kvrocks": "H"}
-LINES = {"inprocess": "-", "resp": "-", "redis": "--", "": ":"}
+LINES = {"inprocess": "-", "resp": "-", "redis": "--", "striped": (0, (3, 1)), "": ":"}
 MEDIUM = {"dram": "RAM", "valkey": "RAM", "files": "SSD", "rocksdb": "SSD", "kvrocks": "SSD"}
 LIMITS = {
     "memcpy": ("limit: memcpy", (0, (6, 3))),

@@ -26,7 +26,7 @@ import numpy as np
 from .array.verify import require_array
 from .cli import run_stage
 from .connectors.base import Connector
-from .connectors.registry import make_connector
+from .connectors.registry import make_connector, options_of
 from .errors import StoreError, UserError
 from .journal import Journal
 from .payload import Payload, aligned_buffer, slots
@@ -84,6 +84,8 @@ def measure_size(
         settings=scenario["settings"],
         environment=scenario["environment"],
         ignored_settings=tuple(scenario["ignored_settings"]),
+        processes=scenario.get("processes", 1),
+        unix=scenario.get("socket") == "unix",
     )
     payload = Payload(value_bytes, seed=repeat)
     keys = point_keys("point", repeat, count)
@@ -99,7 +101,8 @@ def measure_size(
         with make_store(scenario["store"], config) as store:
 
             def connected() -> Connector:
-                return make_connector(scenario["connector"], store, connections, scenario["timeout_s"])
+                name, options = scenario["connector"], options_of(scenario["connector"], scenario)
+                return make_connector(name, store, connections, scenario["timeout_s"], **options)
 
             notes = store.notes()
             start = store.counters()

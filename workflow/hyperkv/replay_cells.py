@@ -11,7 +11,7 @@ from typing import Any
 
 from .cells import CellSpec, StoreWindow, check_room, frame, open_store, per_byte
 from .chunks import chain_keys
-from .connectors.registry import make_connector
+from .connectors.registry import make_connector, options_of
 from .engines.gpu import GpuModel, load_gpu
 from .engines.replay import KeyedConversation, ReplayEngine, ReplayResult, ReplaySettings, Request
 from .engines.tiers import RealTiers, Tier
@@ -153,7 +153,13 @@ def _open_tier(
 ) -> Tier:
     store = open_store(cell, store_name, value_bytes, capacity_bytes, stack, bottom)
     connector = stack.enter_context(
-        make_connector(connector_name, store, cell.scenario["connections"], cell.scenario["timeout_s"])
+        make_connector(
+            connector_name,
+            store,
+            cell.scenario["connections"],
+            cell.scenario["timeout_s"],
+            **options_of(connector_name, cell.scenario),
+        )
     )
     return Tier(name, store, connector, evict=cell.scenario["page_cache"] == "evict")
 

@@ -6,7 +6,7 @@ runs and is warmed up, as a cache's server is; a store on SSD is got from cold:
 memcpy            a copy in memory, a thread per connection
 loopback          to and from another process's memory over TCP (loopback.py); loopback_unix: over a unix socket
 null              a RESP server that stores nothing, through connector resp
-valkey            a server that keeps values in memory; client_redis: the same server through connector redis
+valkey            a server that keeps values in memory; client_redis, client_striped: the same server through that connector
 store_ram_warm    the scenario's store with its files on a tmpfs, through connector resp, after a warm-up
 store_ram_cold    GET from the same after a restart
 store_disk        the same store on data_dir: SET after a warm-up, GET after a restart and a drop of the page cache
@@ -29,7 +29,7 @@ import numpy as np
 
 from . import engine_layers
 from .connectors.base import Connector
-from .connectors.registry import make_connector
+from .connectors.registry import make_connector, options_of
 from .errors import StoreError, UserError
 from .loopback import Loopback, RawConnection
 from .memory_dir import require_memory
@@ -42,6 +42,7 @@ from .stores.null import NullStore
 from .stores.registry import make_store
 
 OPERATIONS = ("set", "get")
+CLIENTS = ("redis", "striped")
 _GET_ONLY = ("store_ram_cold",)
 _REPEATED_S = 0.1
 _COLD_SHARE = 0.8
@@ -136,7 +137,13 @@ class Bench:
     def connect(self, store: Store, connector: str) -> Connector:
         """A connector of the point's connections to a started store."""
         try:
-            return make_connector(connector, store, self.values.connections, self.scenario["timeout_s"])
+            return make_connector(
+                connector,
+                store,
+                self.values.connections,
+                self.scenario["timeout_s"],
+                **options_of(connector, self.scenario),
+            )
         except StoreError as error:
             raise store.explain(error) from error
 
@@ -150,12 +157,12 @@ def rungs_of(scenario: dict[str, Any]) -> dict[str, tuple[str, ...]]:
     if scenario["connector"] == "inprocess":
         device = {"device": ("device",)} if scenario["store"] == "files" else {}
         return {"memcpy": ("memcpy",), **device, "whole": ("whole",)}
-    redis = ("client_redis",) if scenario["connector"] == "redis" else ()
+    client = (f"client_{scenario['connector']}",) if scenario["connector"] in CLIENTS else ()
     found = {
         "memcpy": ("memcpy",),
         "sockets": ("loopback", "loopback_unix"),
         "null": ("null",),
-        "valkey": ("valkey", *redis, *engine_layers.RUNGS),
+        "valkey": ("valkey", *client, *engine_layers.RUNGS),
     }
     if scenario["tier"] == "ssd":
         found |= {
@@ -325,8 +332,8 @@ def _valkey(bench: Bench) -> Records:
     store = make_store("valkey", bench.config(Path(bench.spec["data_dir"]), **changes))
     with _discarded(store):
         yield from _warm(bench, store, "resp", "valkey")
-        if bench.scenario["connector"] == "redis":
-            yield from _warm(bench, store, "redis", "client_redis")
+        if (client := bench.scenario["connector"]) in CLIENTS:
+            yield from _warm(bench, store, client, f"client_{client}")
         values = bench.values
         yield from engine_layers.measure(
             store.endpoint, values.value_bytes, values.connections, len(values.buffers)

@@ -63,7 +63,8 @@ def layers_sources(scenario: Mapping[str, Any]) -> list[str]:
 
 def _store_modules(scenario: Mapping[str, Any]) -> list[str]:
     server = ["stores.rocksdb_server"] if scenario["store"] == "rocksdb" else []
-    return [f"stores.{scenario['store']}", f"connectors.{scenario['connector']}", *server]
+    sharded = ["stores.sharded"] if scenario.get("processes", 1) > 1 else []
+    return [f"stores.{scenario['store']}", f"connectors.{scenario['connector']}", *server, *sharded]
 
 
 def code_digest(paths: Iterable[str]) -> str:

@@ -23,6 +23,8 @@ STORES_COLUMNS = (
     "store",
     "connector",
     "connections",
+    "stripe_bytes",
+    "processes",
     "value_bytes",
     "operation",
     "cold",
@@ -77,6 +79,7 @@ def stores_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
             {
                 **{key: first[key] for key in ("scenario", "connections", "value_bytes", "operation")},
                 **{key: scenario[key] for key in ("tier", "store", "connector")},
+                **{key: scenario.get(key) for key in ("stripe_bytes", "processes")},
                 "cold": bool(group["cold"].all()),
                 **spread("gbps", median_interval(known(group["gbps"]))),
                 "repeats": len(group),

@@ -50,8 +50,8 @@ def layers_of(scenario: Mapping[str, str], operation: str) -> tuple[Layer, ...]:
             layers.append(Layer("cold_engine", "store_ram_cold", in_memory))
             in_memory = "store_ram_cold"
         layers.append(Layer("device", "store_disk", in_memory))
-    if scenario["connector"] == "redis":
-        layers.append(Layer("client", "client_redis", "valkey"))
+    if scenario["connector"] in ("redis", "striped"):
+        layers.append(Layer("client", f"client_{scenario['connector']}", "valkey"))
     return tuple(layers)
 
 

@@ -41,6 +41,8 @@ _SCENARIO_KEYS = (
     "connector",
     "chunk_tokens",
     "connections",
+    "stripe_bytes",
+    "processes",
     "dram_pool_bytes",
     "save_decode_cache",
 )

@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
+from typing import Any
 
 from ..errors import UserError
 from ..stores.base import Store
 from .base import Connector
 
-CONNECTOR_CLASSES = {"inprocess": "InprocessConnector", "redis": "RedisConnector", "resp": "RespConnector"}
+CONNECTOR_CLASSES = {
+    "inprocess": "InprocessConnector",
+    "redis": "RedisConnector",
+    "resp": "RespConnector",
+    "striped": "StripedConnector",
+}
+_OPTIONS = {"striped": {"stripe_bytes": "stripe_bytes", "in_flight": "stripes_in_flight"}}
 
 
-def make_connector(name: str, store: Store, connections: int, timeout_s: float = 30.0) -> Connector:
-    """The named connector, connected to a started store. Raises UserError when the two do not fit."""
+def options_of(name: str, scenario: Mapping[str, Any]) -> dict[str, Any]:
+    """The keyword arguments of the named connector that a scenario's own keys give."""
+    return {argument: scenario[key] for argument, key in _OPTIONS.get(name, {}).items() if key in scenario}
+
+
+def make_connector(
+    name: str, store: Store, connections: int, timeout_s: float = 30.0, **options: Any
+) -> Connector:
+    """The named connector, connected to a started store. options: see options_of.
+
+    Raises UserError when the two do not fit.
+    """
     connector = getattr(import_module(f"{__package__}.{name}"), CONNECTOR_CLASSES[name])
     if name == "inprocess":
         return connector(store, connections)
-    endpoint = getattr(store, "endpoint", None)
-    if endpoint is None:
+    endpoints = getattr(store, "endpoints", None)
+    if endpoints is None:
         raise UserError(f"connector {name} cannot reach store {store.name}; use inprocess")
-    return connector(endpoint, connections, timeout_s)
+    if name == "striped":
+        return connector(endpoints, connections, timeout_s, **options)
+    if len(endpoints) > 1:
+        raise UserError(f"connector {name} reaches one process of store {store.name}; use striped")
+    return connector(endpoints[0], connections, timeout_s, **options)

@@ -16,9 +16,9 @@ import numpy as np
 from ..errors import StoreError
 from ..stores.base import Endpoint
 from .base import Connector, gather_flags, leading_true
+from .sockets import command, enlarge, name_of, open_socket
 
 _CRLF = b"\r\n"
-_SOCKET_BUFFER_BYTES = 4 << 20
 _EXISTS_BATCH = 512
 
 Item = TypeVar("Item")
@@ -75,26 +75,20 @@ class RespConnection:
     """
 
     def __init__(self, endpoint: Endpoint, timeout_s: float):
-        self._peer = endpoint.path or f"{endpoint.host}:{endpoint.port}"
+        self._peer = name_of(endpoint)
         self._timeout_s = timeout_s
         try:
-            self._socket = _connected(endpoint, timeout_s)
+            self._socket = open_socket(endpoint, timeout_s)
         except OSError as error:
             raise StoreError(f"cannot connect to {self._peer}: {error}") from error
         # Kernel time-outs keep the socket blocking, so that one recv call fills a whole value.
         self._socket.settimeout(None)
         timeval = struct.pack("ll", int(timeout_s), int(timeout_s % 1 * 1e6))
-        for option, value in (
-            (socket.SO_RCVTIMEO, timeval),
-            (socket.SO_SNDTIMEO, timeval),
-            (socket.SO_RCVBUF, _SOCKET_BUFFER_BYTES),
-            (socket.SO_SNDBUF, _SOCKET_BUFFER_BYTES),
-        ):
-            self._socket.setsockopt(socket.SOL_SOCKET, option, value)
-        if endpoint.path is None:
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            self._socket.setsockopt(socket.SOL_SOCKET, option, timeval)
+        enlarge(self._socket)
         if endpoint.password is not None:
-            self._send_all([_command(b"AUTH", endpoint.password.encode())])
+            self._send_all([command(b"AUTH", endpoint.password.encode())])
             self._read_ok("AUTH")
 
     def close(self) -> None:
@@ -103,12 +97,12 @@ class RespConnection:
 
     def exists(self, keys: Sequence[bytes]) -> list[bool]:
         """Whether each key is present; one round trip."""
-        self._send_all([b"".join(_command(b"EXISTS", key) for key in keys)])
+        self._send_all([b"".join(command(b"EXISTS", key) for key in keys)])
         return self._read_replies(lambda _: self._read_line() == b":1", keys)
 
     def get(self, keys: Sequence[bytes], buffers: Sequence[np.ndarray]) -> list[bool]:
         """Fill buffers[i] from keys[i]; False where the value is missing or of another length."""
-        self._send_all([b"".join(_command(b"GET", key) for key in keys)])
+        self._send_all([b"".join(command(b"GET", key) for key in keys)])
         return self._read_replies(self._read_value, buffers)
 
     def set(self, keys: Sequence[bytes], values: Sequence[np.ndarray]) -> None:
@@ -204,20 +198,3 @@ class RespConnection:
         with contextlib.suppress(OSError):
             self._socket.close()
         return StoreError(message)
-
-
-def _connected(endpoint: Endpoint, timeout_s: float) -> socket.socket:
-    if endpoint.path is None:
-        return socket.create_connection((endpoint.host, endpoint.port), timeout=timeout_s)
-    connection = socket.socket(socket.AF_UNIX)
-    try:
-        connection.settimeout(timeout_s)
-        connection.connect(endpoint.path)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _command(name: bytes, key: bytes) -> bytes:
-    return b"*2\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(name), name, len(key), key)

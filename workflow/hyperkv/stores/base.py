@@ -25,7 +25,8 @@ class StoreConfig:
     no bound. value_bytes: largest value it will hold. settings: the store's own keys, in its own terms.
     port: TCP port on loopback, 0 for any free one. log: file for a server's output. environment: variables of
     a server. ignored_settings: keys of `settings` that a server may not know. program: a server's program, None
-    for the store's own choice.
+    for the store's own choice. processes: how many servers share the work. unix: a server listens on a unix socket
+    as well, and that is its endpoint.
     """
 
     directory: Path
@@ -37,6 +38,8 @@ class StoreConfig:
     environment: dict[str, str] = field(default_factory=dict)
     ignored_settings: tuple[str, ...] = ()
     program: Path | None = None
+    processes: int = 1
+    unix: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import re
 import struct
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import redis
@@ -56,7 +57,7 @@ class KvrocksStore(ServerStore):
 
     @property
     def endpoint(self) -> Endpoint:
-        return Endpoint(super().endpoint.host, self._port, self._wanted.get("requirepass"))
+        return replace(super().endpoint, password=self._wanted.get("requirepass"))
 
     def start(self) -> None:
         _require_program(self.program, self.config.environment)
@@ -66,7 +67,11 @@ class KvrocksStore(ServerStore):
     def command(self, port: int) -> list[str]:
         folder = self.config.directory.resolve()
         self._wanted = complete(
-            self.config.settings, directory=folder, port=port, value_bytes=self.config.value_bytes
+            self.config.settings,
+            directory=folder,
+            port=port,
+            value_bytes=self.config.value_bytes,
+            socket=self.socket_path,
         )
         path = folder / "kvrocks.conf"
         path.touch(0o600)

@@ -23,7 +23,12 @@ _REACHABLE = {LOOPBACK, "0.0.0.0", "localhost"}
 
 
 def complete(
-    settings: Mapping[str, object], *, directory: Path, port: int, value_bytes: int
+    settings: Mapping[str, object],
+    *,
+    directory: Path,
+    port: int,
+    value_bytes: int,
+    socket: str | None = None,
 ) -> dict[str, str]:
     """Every key of the configuration file, as text: the settings and what the store sets itself.
 
@@ -49,7 +54,8 @@ def complete(
         raise UserError(
             f"store kvrocks: settings.bind: {given['bind']!r} lacks {LOOPBACK}, where the client is"
         )
-    return {"dir": str(directory), "port": str(port), "log-dir": "stdout", "daemonize": "no"} | given
+    own = {"dir": str(directory), "port": str(port), "log-dir": "stdout", "daemonize": "no"}
+    return own | ({} if socket is None else {"unixsocket": socket}) | given
 
 
 def rendered(complete_settings: Mapping[str, str]) -> str:

@@ -17,5 +17,7 @@ STORE_CLASSES = {
 
 def make_store(name: str, config: StoreConfig) -> Store:
     """The named store, not yet started. Only its own module is imported, so a re-run depends on nothing else."""
-    module = import_module(f"{__package__}.{name}")
-    return getattr(module, STORE_CLASSES[name])(config)
+    store = getattr(import_module(f"{__package__}.{name}"), STORE_CLASSES[name])
+    if config.processes == 1:
+        return store(config)
+    return import_module(f"{__package__}.sharded").ShardedStore(config, store)

@@ -27,5 +27,6 @@ class RocksdbStore(ServerStore):
             str(port),
             "--direct-io",
             str(direct_io),
+            *([] if self.socket_path is None else ["--unix-socket", self.socket_path]),
             *pairs,
         ]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from abc import abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import redis
@@ -29,11 +31,12 @@ class ServerStore(Store):
     stop_timeout_s = 15.0
     _process: OwnedProcess | None = None
     _port = 0
+    _socket_folder: Path | None = None
     _ended: ProcessCounters | None = None
 
     @abstractmethod
     def command(self, port: int) -> list[str]:
-        """The server's command line, listening on loopback at `port`."""
+        """The server's command line, listening on loopback at `port`, and at `socket_path` when there is one."""
 
     def environment(self) -> Mapping[str, str]:
         """Environment variables the server needs beside this process's own."""
@@ -42,7 +45,17 @@ class ServerStore(Store):
     @property
     def endpoint(self) -> Endpoint:
         """Where the server listens. Valid after start."""
-        return Endpoint(LOOPBACK, self._port)
+        return Endpoint(LOOPBACK, self._port, path=self.socket_path)
+
+    @property
+    def endpoints(self) -> list[Endpoint]:
+        """The same, as a list of one."""
+        return [self.endpoint]
+
+    @property
+    def socket_path(self) -> str | None:
+        """The unix socket's path, short enough for the kernel; None without one. Valid after start."""
+        return None if self._socket_folder is None else str(self._socket_folder / "socket")
 
     def pid(self) -> int:
         if self._process is None:
@@ -58,6 +71,8 @@ class ServerStore(Store):
         if self.config.port:
             require_free_port(self.config.port, f"store {self.name}")
         self._port = self.config.port or free_port()
+        if self.config.unix and self._socket_folder is None:
+            self._socket_folder = Path(tempfile.mkdtemp(prefix="hyperkv-"))
         self._process = OwnedProcess(
             self.command(self._port),
             log=self.config.log,
@@ -79,6 +94,9 @@ class ServerStore(Store):
             process, self._process = self._process, None
             process.stop(self.stop_timeout_s)
             self._ended = process.final_counters
+        if self._socket_folder is not None:
+            shutil.rmtree(self._socket_folder, ignore_errors=True)
+            self._socket_folder = None
 
     def final_counters(self) -> ProcessCounters | None:
         return self._ended

@@ -39,6 +39,7 @@ class ValkeyStore(ServerStore):
             "daemonize": "no",
             "maxmemory": self.config.capacity_bytes or 0,
             "maxmemory-policy": "allkeys-lru",
+            **({} if self.socket_path is None else {"unixsocket": self.socket_path}),
             **self.config.settings,
         }
         return [

@@ -1,0 +1,173 @@
+"""The plugin inside LMCache's own remote backend, against a real Valkey; skipped where LMCache is not installed."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("lmcache")
+import torch
+from lmcache.utils import CacheEngineKey
+from lmcache.v1.config import LMCacheEngineConfig
+from lmcache.v1.metadata import LMCacheMetadata
+from lmcache.v1.storage_backend.remote_backend import RemoteBackend
+
+try:
+    from lmcache.v1.memory_allocators.ad_hoc_memory_allocator import AdHocMemoryAllocator
+except ImportError:
+    from lmcache.v1.memory_management import AdHocMemoryAllocator
+
+from tests.helpers import eventually
+from tests.stores.conftest import store_config
+from workflow.hyperkv.connectors.lmcache_striped import StripedRemoteConnector
+from workflow.hyperkv.connectors.stripes import stripe_key
+from workflow.hyperkv.stores.base import Store
+from workflow.hyperkv.stores.registry import make_store
+
+CHUNK, LAYERS, HEADS, HEAD_SIZE = 64, 4, 2, 32
+BYTES = 2 * LAYERS * CHUNK * HEADS * HEAD_SIZE * 2
+
+
+class Pool:
+    """LMCache's CPU pool, as far as a connector uses it, with a bound."""
+
+    def __init__(self, config, metadata, most: int = 100):
+        self.config, self.metadata = config, metadata
+        self.most, self.given = most, []
+        self._allocator = AdHocMemoryAllocator("cpu")
+
+    def allocate(self, shapes, dtypes, fmt=None, eviction=True, busy_loop=True):
+        assert not busy_loop
+        if sum(item.get_ref_count() > 0 for item in self.given) >= self.most:
+            return None
+        self.given.append(self._allocator.allocate(shapes, dtypes, fmt))
+        return self.given[-1]
+
+    def full(self, tokens: int = CHUNK):
+        shape = torch.Size([2, LAYERS, tokens, HEADS * HEAD_SIZE])
+        return self._allocator.allocate(shape, torch.bfloat16)
+
+    @property
+    def held(self) -> int:
+        return sum(item.get_ref_count() > 0 for item in self.given)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Iterator[Store]:
+    with make_store("valkey", store_config(tmp_path_factory.mktemp("lmcache"), "valkey")) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    one = asyncio.new_event_loop()
+    thread = threading.Thread(target=one.run_forever)
+    thread.start()
+    yield one
+    one.call_soon_threadsafe(one.stop)
+    thread.join(10)
+    one.close()
+
+
+@pytest.fixture
+def rig(store, loop) -> Iterator[SimpleNamespace]:
+    prefix = "remote_storage_plugin.striped"
+    config = LMCacheEngineConfig.from_defaults(
+        chunk_size=CHUNK,
+        remote_serde="naive",
+        remote_storage_plugins=["striped"],
+        extra_config={
+            f"{prefix}.module_path": "workflow.hyperkv.connectors.lmcache_striped",
+            f"{prefix}.class_name": "StripedAdapter",
+            f"{prefix}.endpoints": f"{store.endpoint.host}:{store.endpoint.port}",
+            f"{prefix}.stripe_bytes": 8192,
+            f"{prefix}.save_queue_bytes": 8 * BYTES,
+            f"{prefix}.timeout_s": 1,
+            f"{prefix}.retry_s": 0.1,
+        },
+    )
+    metadata = LMCacheMetadata("tiny", 1, 1, 0, 0, torch.bfloat16, (LAYERS, 2, CHUNK, HEADS, HEAD_SIZE))
+    metadata.chunk_size = CHUNK
+    pool = Pool(config, metadata)
+    backend = RemoteBackend(config, metadata, loop, pool, dst_device="cpu", plugin_name="striped")
+    connector = backend.connection.getWrappedConnector()
+    assert isinstance(connector, StripedRemoteConnector)
+    assert connector.full_chunk_size_bytes == BYTES
+    yield SimpleNamespace(backend=backend, pool=pool, connector=connector, cache=connector.cache)
+    backend.close()
+
+
+def keys_of(purpose: int, count: int) -> list[CacheEngineKey]:
+    return [CacheEngineKey("tiny", 1, 0, 1000 * purpose + i, torch.bfloat16) for i in range(count)]
+
+
+def filled(pool: Pool, count: int) -> list:
+    objects = [pool.full() for _ in range(count)]
+    for number, item in enumerate(objects):
+        np.frombuffer(item.byte_array, dtype=np.uint8)[:] = np.random.default_rng(number).integers(
+            0, 256, BYTES, dtype=np.uint8
+        )
+    return objects
+
+
+def save(rig: SimpleNamespace, keys: list, objects: list) -> None:
+    rig.backend.batched_submit_put_task(keys, objects)
+    assert eventually(lambda: sum(vars(rig.cache.counts.saves).values()) >= len(keys), 10)
+
+
+def test_chunks_come_back_as_they_were_saved(rig):
+    keys, objects = keys_of(1, 6), filled(rig.pool, 6)
+    save(rig, keys, objects)
+    assert rig.cache.counts.saves.saved == 6
+    assert eventually(lambda: all(item.get_ref_count() == 1 for item in objects))
+    assert rig.backend.batched_contains(keys + keys_of(2, 1)) == 6
+    assert rig.backend.contains(keys[0])
+    assert not rig.backend.contains(keys_of(2, 1)[0])
+    loaded = rig.backend.batched_get_blocking(keys)
+    assert [bytes(item.byte_array) for item in loaded] == [bytes(item.byte_array) for item in objects]
+    assert bytes(rig.backend.get_blocking(keys[3]).byte_array) == bytes(objects[3].byte_array)
+    assert rig.pool.held == 7
+
+
+def test_a_damaged_chunk_is_a_miss_and_its_memory_is_given_back(rig, store):
+    keys, objects = keys_of(3, 4), filled(rig.pool, 4)
+    save(rig, keys, objects)
+    with store.client() as client:
+        name = stripe_key(keys[1].to_string().encode(), 2)
+        client.set(name, bytes(len(client.get(name))))
+    loaded = rig.backend.batched_get_blocking(keys)
+    assert [item is not None for item in loaded] == [True, False, True, True]
+    assert rig.pool.held == 3
+    assert rig.cache.counts.damaged == 1
+    future: Future = asyncio.run_coroutine_threadsafe(
+        rig.backend.batched_get_non_blocking("lookup", keys), rig.connector._loop
+    )
+    assert len(future.result(10)) == 1
+    assert rig.pool.held == 4
+
+
+def test_saves_beyond_the_bound_are_dropped_and_given_back(rig):
+    keys, objects = keys_of(4, 40), filled(rig.pool, 40)
+    save(rig, keys, objects)
+    counts = rig.cache.counts.saves
+    assert counts.saved >= 8
+    assert counts.saved + counts.dropped == 40
+    assert eventually(lambda: all(item.get_ref_count() == 1 for item in objects))
+
+
+def test_a_full_pool_makes_misses_and_no_waiting(rig):
+    keys = keys_of(5, 4)
+    save(rig, keys, filled(rig.pool, 4))
+    rig.pool.most = 2
+    assert [item is not None for item in rig.backend.batched_get_blocking(keys)] == [True, True, False, False]
+
+
+def test_an_unfull_chunk_is_not_saved(rig):
+    (key,) = keys_of(6, 1)
+    rig.backend.batched_submit_put_task([key], [rig.pool.full(CHUNK // 2)])
+    assert eventually(lambda: rig.connector.dropped_unfull == 1)
+    assert not rig.backend.contains(key)

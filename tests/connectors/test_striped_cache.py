@@ -1,0 +1,135 @@
+"""Stripes for a serving engine: a failing store is a cache that misses, left alone for a while, and found again."""
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.helpers import eventually
+from tests.stores.conftest import buffers_for, new_keys, payload, store_config, values_of
+from tests.stores.test_faults import is_stopped
+from workflow.hyperkv.connectors.save_queue import SaveCounts
+from workflow.hyperkv.connectors.striped_cache import CacheSettings, StripedCache, settings_from
+from workflow.hyperkv.errors import UserError
+from workflow.hyperkv.stores.base import Endpoint, Store
+from workflow.hyperkv.stores.registry import make_store
+
+SIZE = 100_000
+
+
+@pytest.fixture
+def store(tmp_path) -> Iterator[Store]:
+    with make_store("rocksdb", store_config(tmp_path, "rocksdb")) as one:
+        port = one.endpoint.port
+    with make_store("rocksdb", store_config(tmp_path, "rocksdb", port=port)) as one:
+        yield one
+
+
+@contextlib.contextmanager
+def cached(store: Store, **changes) -> Iterator[StripedCache]:
+    settings = {"connections": 2, "stripe_bytes": 20_000, "timeout_s": 0.5, "retry_s": 0.2} | changes
+    cache = StripedCache(CacheSettings((store.endpoint,), **settings))
+    try:
+        yield cache
+    finally:
+        cache.close()
+
+
+def save(cache: StripedCache, keys: list[bytes]) -> None:
+    for key, value in zip(keys, values_of(keys, SIZE), strict=True):
+        assert cache.offer([key], [value], lambda: None)
+    assert cache.wait_saved(10)
+
+
+def hits(cache: StripedCache, keys: list[bytes]) -> list[bool]:
+    buffers = buffers_for(keys, SIZE)
+    found = cache.load(keys, buffers)
+    for key, hit, buffer in zip(keys, found, buffers, strict=True):
+        assert not hit or payload(SIZE).matches(key, buffer)
+    return found
+
+
+def test_saves_lookups_and_loads(store):
+    keys, absent = new_keys(5), new_keys(1)
+    with cached(store) as cache:
+        save(cache, keys)
+        assert cache.count_present(keys + absent) == 5
+        assert hits(cache, keys + absent) == [True] * 5 + [False]
+        counts = cache.counts
+    assert (counts.loaded, counts.missed, counts.failures, counts.skipped) == (5, 1, 0, 0)
+    assert counts.saves == SaveCounts(saved=5)
+
+
+def test_a_dead_store_is_a_miss_and_is_found_again(store):
+    keys = new_keys(3)
+    with cached(store, retry_s=30) as cache:
+        save(cache, keys)
+        store.kill()
+        started = time.monotonic()
+        assert hits(cache, keys) == [False] * 3
+        assert cache.count_present(keys) == 0
+        assert cache.offer(keys[:1], values_of(keys[:1], SIZE), lambda: None)
+        assert cache.wait_saved(5)
+        assert time.monotonic() - started < 1
+        assert cache.counts.failures == 1
+        assert cache.counts.skipped == 2
+        assert cache.counts.saves == SaveCounts(saved=3, failed=1)
+    store.restart()
+    with cached(store) as cache:
+        save(cache, keys)
+        assert hits(cache, keys) == [True] * 3
+
+
+def test_a_hanging_store_costs_one_time_out_and_then_nothing(store):
+    keys = new_keys(2)
+    with cached(store) as cache:
+        save(cache, keys)
+        os.kill(store.pid(), signal.SIGSTOP)
+        try:
+            assert eventually(lambda: is_stopped(store.pid()))
+            started = time.monotonic()
+            assert hits(cache, keys) == [False, False]
+            assert hits(cache, keys) == [False, False]
+            assert time.monotonic() - started < 1
+        finally:
+            os.kill(store.pid(), signal.SIGCONT)
+        assert eventually(lambda: hits(cache, keys) == [True, True], 10)
+
+
+def test_nobody_is_there_at_the_start():
+    cache = StripedCache(CacheSettings((Endpoint("127.0.0.1", 1),)))
+    try:
+        assert cache.count_present(new_keys(1)) == 0
+        assert cache.counts.failures == 1
+    finally:
+        cache.close()
+
+
+def test_settings_from_a_plugins_keys():
+    keys = {
+        "p.endpoints": "127.0.0.1:1, unix:/run/kv",
+        "p.connections": "8",
+        "p.retry_s": 2,
+        "q.stripe_bytes": 1,
+    }
+    settings = settings_from(keys | {"p.password": "secret"}, "p")
+    assert settings == CacheSettings(
+        (Endpoint("127.0.0.1", 1, "secret"), Endpoint("", 0, "secret", "/run/kv")), connections=8, retry_s=2.0
+    )
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({}, r"p\.endpoints is missing; write host:port"),
+        ({"p.endpoints": "localhost"}, r"p\.endpoints: 'localhost' is wrong"),
+        ({"p.endpoints": "a:1", "p.connections": "many"}, r"p\.connections: 'many' is wrong"),
+        ({"p.endpoints": "a:1", "p.timeout_s": 0}, r"p\.timeout_s: 0 is wrong"),
+    ],
+)
+def test_wrong_settings_name_the_key(keys, words):
+    with pytest.raises(UserError, match=words):
+        settings_from(keys, "p")

@@ -1,0 +1,158 @@
+"""Connector striped beside redis and resp, against one kind of store, in GB/s with ratios.
+
+    python -m workflow.hyperkv.bench_striped --store valkey
+    python -m workflow.hyperkv.bench_striped --store kvrocks --program PATH --processes 1 3
+
+Every client sets the same chunks under keys of its own, over what was there, and gets them again, warm, in every round;
+the figures are medians over rounds. Several numbers of processes, and unix sockets, are servers of their own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import statistics
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from .bench_peers import Speeds, ours
+from .cli import run_stage
+from .config import with_preset
+from .points import values_per_connection
+from .stores.base import Store, StoreConfig
+from .stores.registry import make_store
+
+_PRESETS = {"kvrocks": "tuned"}
+
+
+@dataclass(frozen=True)
+class Client:
+    """One line of the table: a connector, the servers it is for (processes, unix) and its options."""
+
+    connector: str
+    connections: int
+    server: tuple[int, bool] = (1, False)
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """The line's words."""
+        stripe = self.options.get("stripe_bytes")
+        words = [self.connector, *([] if stripe is None else [f"{stripe >> 10} KiB"])]
+        flight = self.options.get("in_flight")
+        words += [] if flight is None else [f"{flight} in flight"]
+        words += [f"{self.server[0]} processes"] if self.server[0] > 1 else []
+        return " ".join([*words, *(["unix"] if self.server[1] else [])])
+
+
+def main() -> None:
+    """Parse the command line, measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.bench_striped", description=__doc__)
+    parser.add_argument("--store", choices=("valkey", "rocksdb", "kvrocks"), default="valkey")
+    parser.add_argument("--program", type=Path, help="the server's program, for kvrocks")
+    parser.add_argument("--preset", help="of config/kvrocks (tuned)")
+    parser.add_argument("--dir", type=Path, help="parent of the folder for the servers' files")
+    parser.add_argument("--chunk-bytes", type=int, default=32 << 20)
+    parser.add_argument("--stripe-bytes", nargs="+", type=int, default=[256 << 10, 1 << 20, 4 << 20, 8 << 20])
+    parser.add_argument("--connections", nargs="+", type=int, default=[2])
+    parser.add_argument("--processes", nargs="+", type=int, default=[1])
+    parser.add_argument("--in-flight", nargs="+", type=int, default=[0], help="0 for all")
+    parser.add_argument("--unix", action="store_true", help="resp and striped over unix sockets as well")
+    parser.add_argument("--point-bytes", type=int, default=256 << 20, help="bytes of one operation's round")
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    for connections in arguments.connections:
+        clients = clients_of(arguments, connections)
+        with (
+            tempfile.TemporaryDirectory(prefix="hyperkv-", dir=arguments.dir) as folder,
+            contextlib.ExitStack() as stack,
+        ):
+            stores = {
+                server: stack.enter_context(_store(arguments, server, Path(folder)))
+                for server in dict.fromkeys(client.server for client in clients)
+            }
+            print(compare(arguments, clients, stores, connections), flush=True)
+
+
+def clients_of(arguments: argparse.Namespace, connections: int) -> list[Client]:
+    """The lines of one table."""
+    sockets = (False, True) if arguments.unix else (False,)
+    others = [Client("redis", connections), *(Client("resp", connections, (1, unix)) for unix in sockets)]
+    shapes = itertools.product(arguments.stripe_bytes, arguments.in_flight, arguments.processes, sockets)
+    return others + [
+        Client(
+            "striped", connections, (processes, unix), {"stripe_bytes": stripe, "in_flight": flight or None}
+        )
+        for stripe, flight, processes, unix in shapes
+    ]
+
+
+def compare(
+    arguments: argparse.Namespace,
+    clients: Sequence[Client],
+    stores: dict[tuple[int, bool], Store],
+    connections: int,
+) -> str:
+    """The table of one number of connections: GB/s of every client and the ratios of each to redis and resp."""
+    size = arguments.chunk_bytes
+    count = connections * values_per_connection(arguments.point_bytes, size, connections)
+    found: dict[int, list[Speeds]] = {id(client): [] for client in clients}
+    for number in range(arguments.rounds):
+        first = number % len(clients)
+        for client in [*clients[first:], *clients[:first]]:
+            store = stores[client.server]
+            found[id(client)].append(
+                ours(store, client.connector, size, connections, count, **client.options)
+            )
+    medians = [_medians(found[id(client)]) for client in clients]
+    redis, resp = medians[0], medians[1]
+    rows = [
+        [
+            client.label,
+            *(f"{speeds[operation]:.2f}" for operation in ("set", "get")),
+            *(f"{speeds['get'] / other['get']:.2f}" for other in (redis, resp)),
+        ]
+        for client, speeds in zip(clients, medians, strict=True)
+    ]
+    head = (
+        f"{arguments.store}: chunks of {size / 2**20:g} MiB, {connections} connections, {count} chunks, "
+        f"median of {arguments.rounds}"
+    )
+    headers = ("client", "SET GB/s", "GET GB/s", "GET / redis", "GET / resp")
+    table = tabulate(rows, headers=headers, disable_numparse=True, colalign=("left", *["right"] * 4))
+    return f"{head}\n{table}\n"
+
+
+def _medians(rounds: Sequence[Speeds]) -> Speeds:
+    return {name: statistics.median(speeds[name] for speeds in rounds) for name in ("set", "get")}
+
+
+def _store(arguments: argparse.Namespace, server: tuple[int, bool], folder: Path) -> Store:
+    processes, unix = server
+    name = f"{arguments.store}-{processes}{'-unix' if unix else ''}"
+    preset = arguments.preset or _PRESETS.get(arguments.store)
+    base = {"family": "bench", "preset": preset, "store": arguments.store, "settings": {}, "environment": {}}
+    scenario = with_preset(base | {"ignored_settings": []})
+    config = StoreConfig(
+        folder / name,
+        arguments.chunk_bytes,
+        folder / f"{name}.log",
+        settings=scenario["settings"],
+        environment=scenario["environment"],
+        ignored_settings=tuple(scenario["ignored_settings"]),
+        program=None if arguments.program is None else arguments.program.absolute(),
+        processes=processes,
+        unix=unix,
+    )
+    return make_store(arguments.store, config)
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage("bench_striped", main))

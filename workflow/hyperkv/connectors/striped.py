@@ -1,0 +1,230 @@
+"""Connector `striped`: a chunk is several values, and all stripes of all chunks of a request are in flight at once.
+
+Stripes go round the servers and round the connections to each (stripes.py says what a stripe is, channels.py how it
+moves). A save sends stripe 0 of its chunks only when all the others are in the store, and a lookup asks for stripe 0
+only: what it finds was saved whole, and has lost nothing unless the store lost it since. A load proves every byte.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..stores.base import Endpoint
+from .base import Connector, leading_true
+from .channels import Channel, Exchange, Lane
+from .sockets import command
+from .stripes import (
+    HEAD_BYTES,
+    STRIPE_BYTES,
+    ChunkProof,
+    Head,
+    Part,
+    checksum,
+    chunk_id,
+    parts_of,
+    root_of,
+    shard_of,
+    stripe_key,
+)
+
+_CRLF = memoryview(b"\r\n")
+_EXISTS_BATCH = 512
+_MOST_THREADS = 8
+
+Routed = tuple[int, Exchange]  # the server's number, and the command for it
+
+
+class StripedConnector(Connector):
+    """`connections` connections to each of `endpoints`, which must be given in the same order every time.
+
+    stripe_bytes: size of a stripe, without its head. in_flight: commands sent and not answered on each connection
+    at most, None for all. threads: how many drive the connections, None for one per usable core, eight at most.
+    connect: whether the servers must be there now. A closed connection is opened again by the next call that needs it. Calls from several threads wait for each other.
+    damaged_chunks: loads that found stripes, all of the right length, that were together not the chunk.
+    """
+
+    def __init__(
+        self,
+        endpoints: Sequence[Endpoint],
+        connections: int,
+        timeout_s: float,
+        stripe_bytes: int = STRIPE_BYTES,
+        in_flight: int | None = None,
+        threads: int | None = None,
+        connect: bool = True,
+    ):
+        total = connections * len(endpoints)
+        cores = len(os.sched_getaffinity(0))
+        lanes = min(total, threads or min(cores, _MOST_THREADS))
+        super().__init__(lanes)
+        self.connections = connections
+        self.stripe_bytes = stripe_bytes
+        self.damaged_chunks = 0
+        self._lock = threading.Lock()
+        self._servers = [
+            [Channel(endpoint, timeout_s, in_flight) for _ in range(connections)] for endpoint in endpoints
+        ]
+        channels = [server[i] for i in range(connections) for server in self._servers]
+        self._lanes = [Lane(channels[i::lanes]) for i in range(lanes)]
+        if not connect:
+            return
+        try:
+            for channel in channels:
+                channel.open()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        super().close()
+        for lane in self._lanes:
+            lane.close()
+
+    def count_present(self, keys: Sequence[bytes]) -> int:
+        for start in range(0, len(keys), _EXISTS_BATCH):
+            batch = keys[start : start + _EXISTS_BATCH]
+            lookups = [_Lookup(key) for key in batch]
+            self._run([(self._server_of(item.key, 0), item) for item in lookups])
+            present = leading_true([item.present for item in lookups])
+            if present < len(batch):
+                return start + present
+        return len(keys)
+
+    def get(self, keys: Sequence[bytes], buffers: Sequence[np.ndarray]) -> list[bool]:
+        proofs: list[ChunkProof] = []
+        loads: list[Routed] = []
+        for key, buffer in zip(keys, buffers, strict=True):
+            proof = ChunkProof(key, buffer.size, self.stripe_bytes)
+            proofs.append(proof)
+            view = memoryview(buffer)
+            loads += [
+                (self._server_of(key, part.index), _Load(key, part, proof, view[part.offset : part.end]))
+                for part in proof.parts
+            ]
+        self._run(loads)
+        complete = [proof.complete for proof in proofs]
+        self.damaged_chunks += sum(
+            proof.found == len(proof.parts) and not whole
+            for proof, whole in zip(proofs, complete, strict=True)
+        )
+        return complete
+
+    def put(self, keys: Sequence[bytes], values: Sequence[np.ndarray]) -> None:
+        saves = [_save_chunk(key, value, self.stripe_bytes) for key, value in zip(keys, values, strict=True)]
+        routed = [[(self._server_of(save.key, save.part.index), save) for save in chunk] for chunk in saves]
+        self._run([item for chunk in routed for item in chunk[1:]])
+        self._run([chunk[0] for chunk in routed])
+
+    def _server_of(self, key: bytes, index: int) -> int:
+        return shard_of(key, index, len(self._servers))
+
+    def _run(self, exchanges: Sequence[Routed]) -> None:
+        """Spread the commands over the connections of their servers and see all of them to their end."""
+        if not exchanges:
+            return
+        work: dict[Channel, list[Exchange]] = {
+            channel: [] for lane in self._lanes for channel in lane.channels
+        }
+        turns = [0] * len(self._servers)
+        for server, exchange in exchanges:
+            channels = self._servers[server]
+            work[channels[turns[server] % len(channels)]].append(exchange)
+            turns[server] += 1
+        busy = [lane for lane in self._lanes if any(work[channel] for channel in lane.channels)]
+        with self._lock:
+            futures = [
+                self._workers.submit(lane.run, [work[channel] for channel in lane.channels]) for lane in busy
+            ]
+            errors = [error for future in futures if (error := future.exception()) is not None]
+        if errors:
+            raise errors[0]
+
+
+class _Lookup(Exchange):
+    """EXISTS of a chunk's stripe 0."""
+
+    name = "EXISTS"
+
+    def __init__(self, key: bytes):
+        self.key = key
+        self.present = False
+
+    def request(self) -> Sequence[bytes | memoryview]:
+        return [command(b"EXISTS", stripe_key(self.key, 0))]
+
+    def line(self, line: bytes) -> bool:
+        self.present = line == b":1"
+        return line in (b":0", b":1")
+
+
+class _Load(Exchange):
+    """GET of one stripe into its part of the buffer."""
+
+    name = "GET"
+    head_bytes = HEAD_BYTES
+
+    def __init__(self, key: bytes, part: Part, proof: ChunkProof, view: memoryview):
+        self._key, self._part, self._proof, self._view = key, part, proof, view
+        self._head: Head | None = None
+
+    def request(self) -> Sequence[bytes | memoryview]:
+        return [command(b"GET", stripe_key(self._key, self._part.index))]
+
+    def line(self, line: bytes) -> bool:
+        return line == b"$-1"
+
+    def place(self, length: int, head: memoryview) -> memoryview | None:
+        if length != HEAD_BYTES + self._part.length:
+            return None
+        self._proof.found += 1
+        self._head = self._proof.expects(self._part, head)
+        return None if self._head is None else self._view
+
+    def placed(self) -> None:
+        assert self._head is not None
+        self._proof.take(self._part, self._head, self._view)
+
+
+class _Save(Exchange):
+    """SET of one stripe. siblings: the chunk's other saves, for stripe 0."""
+
+    name = "SET"
+
+    def __init__(self, key: bytes, part: Part, head: tuple[int, int, bytes], view: memoryview):
+        self.key, self.part = key, part
+        self._count, self._chunk_bytes, self._chunk = head
+        self._view = view
+        self.siblings: Sequence[_Save] = ()
+        self.checksum: int | None = None
+
+    def request(self) -> Sequence[bytes | memoryview]:
+        self.checksum = checksum(self._view)
+        root = root_of([save.checksum for save in (self, *self.siblings)]) if self.part.index == 0 else 0
+        head = Head(
+            self.part.index,
+            self._count,
+            self.part.length,
+            self._chunk_bytes,
+            self._chunk,
+            self.checksum,
+            root,
+        )
+        key = stripe_key(self.key, self.part.index)
+        words = (len(key), key, HEAD_BYTES + self.part.length, head.packed())
+        return [b"*3\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b" % words, self._view, _CRLF]
+
+    def line(self, line: bytes) -> bool:
+        return line == b"+OK"
+
+
+def _save_chunk(key: bytes, value: np.ndarray, stripe_bytes: int) -> list[_Save]:
+    """The saves of a chunk's stripes, in order."""
+    parts, view = parts_of(value.size, stripe_bytes), memoryview(value)
+    head = (len(parts), value.size, chunk_id(key))
+    saves = [_Save(key, part, head, view[part.offset : part.end]) for part in parts]
+    saves[0].siblings = saves[1:]
+    return saves

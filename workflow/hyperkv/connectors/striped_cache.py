@@ -1,0 +1,182 @@
+"""Stripes for a serving engine: a store that fails is a cache that misses, and nothing ever waits for a save.
+
+Lookups, loads and saves have connections of their own, so that none queues behind another kind.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+from ..errors import StoreError, UserError
+from ..stores.base import Endpoint
+from .save_queue import SaveCounts, SaveQueue
+from .striped import StripedConnector
+from .stripes import STRIPE_BYTES
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class CacheSettings:
+    """Where the servers are and how they are used.
+
+    connections: for loads, and as many for saves, to each server. timeout_s: longest wait without progress.
+    retry_s: after a failure the store is left alone for so long, and everything is a miss. save_queue_bytes: bound
+    of what waits to be saved or is being saved; more is dropped.
+    """
+
+    endpoints: tuple[Endpoint, ...]
+    connections: int = 4
+    stripe_bytes: int = STRIPE_BYTES
+    stripes_in_flight: int | None = None
+    timeout_s: float = 3.0
+    retry_s: float = 10.0
+    save_queue_bytes: int = 1 << 30
+
+
+@dataclass(frozen=True)
+class CacheCounts:
+    """Since the start. loaded, missed: chunks asked for; damaged: of the missed, those that were there and not whole.
+
+    failures: calls that the store failed; skipped: calls made while it was left alone. saves: see SaveCounts.
+    """
+
+    loaded: int
+    missed: int
+    damaged: int
+    failures: int
+    skipped: int
+    saves: SaveCounts
+
+
+def settings_from(values: Mapping[str, Any], prefix: str) -> CacheSettings:
+    """Settings from keys such as `<prefix>.connections`; `<prefix>.endpoints` is `host:port` or `unix:PATH`, by commas.
+
+    `<prefix>.password` is every server's. Raises UserError naming the key.
+    """
+    where = f"{prefix}.endpoints"
+    text = values.get(where)
+    if not text:
+        raise UserError(f"{where} is missing; write host:port or unix:PATH, several separated by commas")
+    password = values.get(f"{prefix}.password")
+    endpoints = tuple(_endpoint(word.strip(), password, where) for word in str(text).split(","))
+    kinds: dict[str, Callable[[Any], Any]] = {
+        "connections": int,
+        "stripe_bytes": int,
+        "stripes_in_flight": int,
+        "timeout_s": float,
+        "retry_s": float,
+        "save_queue_bytes": int,
+    }
+    given = {name: values[f"{prefix}.{name}"] for name in kinds if values.get(f"{prefix}.{name}") is not None}
+    for name, value in given.items():
+        try:
+            given[name] = kinds[name](value)
+        except (TypeError, ValueError):
+            given[name] = 0
+        if given[name] <= 0:
+            raise UserError(f"{prefix}.{name}: {value!r} is wrong; it must be a number above 0")
+    return CacheSettings(endpoints, **given)
+
+
+def _endpoint(word: str, password: str | None, where: str) -> Endpoint:
+    if word.startswith("unix:"):
+        return Endpoint("", 0, password, word.removeprefix("unix:"))
+    host, _, port = word.rpartition(":")
+    if not host or not port.isdigit():
+        raise UserError(f"{where}: {word!r} is wrong; write host:port or unix:PATH")
+    return Endpoint(host, int(port), password)
+
+
+class StripedCache:
+    """Lookups, loads and saves that never raise StoreError. Safe to use from several threads."""
+
+    def __init__(self, settings: CacheSettings):
+        self.settings = settings
+        self._lookups = self._connector(1)
+        self._loads = self._connector(settings.connections)
+        self._stores = self._connector(settings.connections)
+        self._saves = SaveQueue(self._save, settings.save_queue_bytes)
+        self._lock = threading.Lock()
+        self._alone_until = 0.0
+        self._loaded = self._missed = self._failures = self._skipped = 0
+
+    def _connector(self, connections: int) -> StripedConnector:
+        chosen = self.settings
+        return StripedConnector(
+            chosen.endpoints,
+            connections,
+            chosen.timeout_s,
+            chosen.stripe_bytes,
+            chosen.stripes_in_flight,
+            connect=False,
+        )
+
+    def close(self) -> None:
+        """Drop the saves that wait, end the one under way and close every connection."""
+        self._saves.close()
+        for connector in (self._lookups, self._loads, self._stores):
+            connector.close()
+
+    @property
+    def counts(self) -> CacheCounts:
+        """What has happened so far."""
+        with self._lock:
+            return CacheCounts(
+                self._loaded,
+                self._missed,
+                self._loads.damaged_chunks,
+                self._failures,
+                self._skipped,
+                self._saves.counts,
+            )
+
+    def count_present(self, keys: Sequence[bytes]) -> int:
+        """How many leading chunks are there; 0 when the store fails."""
+        return self._tried(lambda: self._lookups.count_present(keys), 0)
+
+    def load(self, keys: Sequence[bytes], buffers: Sequence[np.ndarray]) -> list[bool]:
+        """Fill buffers[i] (uint8, the chunk's size); False where the chunk is missing, damaged or the store fails.
+
+        A buffer of which False is said holds anything.
+        """
+        found = self._tried(lambda: self._loads.get(keys, buffers), [False] * len(keys))
+        with self._lock:
+            self._loaded += found.count(True)
+            self._missed += found.count(False)
+        return found
+
+    def offer(self, keys: Sequence[bytes], values: Sequence[np.ndarray], done: Callable[[], None]) -> bool:
+        """Save the chunks later, and call `done` then; False, and nothing more, when they are dropped."""
+        return self._saves.offer(keys, values, done)
+
+    def wait_saved(self, timeout_s: float) -> bool:
+        """Wait until no save is waiting or under way; False when that takes longer."""
+        return self._saves.wait_empty(timeout_s)
+
+    def _save(self, keys: Sequence[bytes], values: Sequence[np.ndarray]) -> None:
+        def save() -> bool:
+            self._stores.put(keys, values)
+            return True
+
+        if not self._tried(save, False):
+            raise StoreError("the store failed, or is left alone")
+
+    def _tried(self, work: Callable[[], T], otherwise: T) -> T:
+        with self._lock:
+            if time.monotonic() < self._alone_until:
+                self._skipped += 1
+                return otherwise
+        try:
+            return work()
+        except StoreError:
+            with self._lock:
+                self._failures += 1
+                self._alone_until = time.monotonic() + self.settings.retry_s
+            return otherwise

@@ -1,0 +1,142 @@
+"""A chunk as stripes: how it is cut, what each stripe says of itself, and when all of them together are the chunk.
+
+Every stripe is one value under `<key>#<index>`: a head of HEAD_BYTES, then its part of the chunk. The head names the
+chunk (a digest of its key), the chunk's length and number of stripes, the stripe's index, the XXH3 of its part, and in
+stripe 0 the root: the XXH3 of all the stripes' checksums. Every field is known beforehand or is checked, so that a
+stripe that is missing, short, damaged or of another chunk is noticed by itself, and one of an earlier save by the root.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from xxhash import xxh3_64_intdigest
+
+_HEAD = struct.Struct("<4sIIIQ16sQQ")
+_MAGIC = b"HKS1"
+_CHECKSUM = struct.Struct("<Q")
+_ID_BYTES = 16
+HEAD_BYTES = _HEAD.size
+STRIPE_BYTES = 1 << 20
+LEAST_STRIPE_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class Part:
+    """The bytes of one stripe within its chunk."""
+
+    index: int
+    offset: int
+    length: int
+
+    @property
+    def end(self) -> int:
+        """The offset of the byte after it."""
+        return self.offset + self.length
+
+
+def parts_of(chunk_bytes: int, stripe_bytes: int) -> list[Part]:
+    """A chunk's stripes in order, all of stripe_bytes but the last; an empty chunk has one. ValueError below 1."""
+    if stripe_bytes < 1:
+        raise ValueError(f"stripe_bytes is {stripe_bytes}; it must be at least 1")
+    offsets = range(0, max(chunk_bytes, 1), stripe_bytes)
+    return [Part(i, offset, min(stripe_bytes, chunk_bytes - offset)) for i, offset in enumerate(offsets)]
+
+
+def stripe_key(key: bytes, index: int) -> bytes:
+    """The key of one stripe of the chunk `key`."""
+    return b"%b#%d" % (key, index)
+
+
+def shard_of(key: bytes, index: int, shards: int) -> int:
+    """Which of `shards` servers holds a stripe: the chunk's hash says where it begins, its stripes go round."""
+    return (zlib.crc32(key) + index) % shards
+
+
+def chunk_id(key: bytes) -> bytes:
+    """16 bytes that name a chunk in the heads of its stripes."""
+    return blake2b(key, digest_size=_ID_BYTES).digest()
+
+
+def checksum(part: memoryview | bytes) -> int:
+    """XXH3, 64 bits, of a stripe's part of the chunk."""
+    return xxh3_64_intdigest(part)
+
+
+def root_of(checksums: Sequence[int]) -> int:
+    """XXH3, 64 bits, of a chunk's stripes' checksums in order."""
+    return xxh3_64_intdigest(b"".join(map(_CHECKSUM.pack, checksums)))
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a stripe says of itself. root: of stripe 0, else 0."""
+
+    index: int
+    count: int
+    length: int
+    chunk_bytes: int
+    chunk: bytes
+    checksum: int
+    root: int = 0
+
+    def packed(self) -> bytes:
+        """HEAD_BYTES bytes, little-endian."""
+        return _HEAD.pack(
+            _MAGIC,
+            self.index,
+            self.count,
+            self.length,
+            self.chunk_bytes,
+            self.chunk,
+            self.checksum,
+            self.root,
+        )
+
+
+def read_head(data: bytes | memoryview) -> Head | None:
+    """The head that `data` (HEAD_BYTES bytes) holds; None when it is of another format."""
+    magic, *fields = _HEAD.unpack(data)
+    return Head(*fields) if magic == _MAGIC else None
+
+
+class ChunkProof:
+    """Collects a chunk's stripes while they arrive in any order, from several threads; `complete` at the end.
+
+    A stripe is taken when its head is the expected one and its bytes have its checksum; the chunk is complete
+    when all were taken and the root of stripe 0 is that of their checksums.
+    """
+
+    def __init__(self, key: bytes, chunk_bytes: int, stripe_bytes: int):
+        self.parts = parts_of(chunk_bytes, stripe_bytes)
+        self._id = chunk_id(key)
+        self._chunk_bytes = chunk_bytes
+        self._checksums: list[int | None] = [None] * len(self.parts)
+        self._root: int | None = None
+        self.found = 0
+
+    def expects(self, part: Part, data: bytes | memoryview) -> Head | None:
+        """The stripe's head, None unless it is exactly that of this part but for checksum and root."""
+        head = read_head(data)
+        if head is None:
+            return None
+        mine = (part.index, len(self.parts), part.length, self._chunk_bytes, self._id)
+        same = mine == (head.index, head.count, head.length, head.chunk_bytes, head.chunk)
+        return head if same and (part.index == 0 or head.root == 0) else None
+
+    def take(self, part: Part, head: Head, data: memoryview) -> None:
+        """A stripe's bytes have arrived, with the head that `expects` returned; `data` is where they lie now."""
+        if checksum(data) == head.checksum:
+            self._checksums[part.index] = head.checksum
+            if part.index == 0:
+                self._root = head.root
+
+    @property
+    def complete(self) -> bool:
+        """Whether every byte of the chunk is proven."""
+        known = [value for value in self._checksums if value is not None]
+        return len(known) == len(self.parts) and self._root == root_of(known)

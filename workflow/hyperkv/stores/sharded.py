@@ -1,0 +1,105 @@
+"""One store as several server processes, each with its own folder and port; the connector says what goes where."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields, replace
+from typing import TypeVar
+
+from ..errors import StoreError
+from .base import Counters, Endpoint, Store, StoreConfig
+from .counters import ProcessCounters
+from .server import ServerStore
+
+T = TypeVar("T")
+
+
+class ShardedStore(Store):
+    """config.processes servers of one kind, started one after the other and ended together.
+
+    Server i lies in directory/i and listens at port + i, when a port is given; a capacity is shared evenly.
+    Counters are sums over the servers, details too.
+    """
+
+    def __init__(self, config: StoreConfig, make: Callable[[StoreConfig], ServerStore]):
+        super().__init__(config)
+        self.stores = [make(_part(config, index)) for index in range(config.processes)]
+        self.name, self.medium = self.stores[0].name, self.stores[0].medium
+
+    @property
+    def endpoints(self) -> list[Endpoint]:
+        """Where the servers listen, always in the same order. Valid after start."""
+        return [store.endpoint for store in self.stores]
+
+    def start(self) -> None:
+        shutil.rmtree(self.config.directory, ignore_errors=True)
+        for store in self.stores:
+            store.start()
+
+    def stop(self) -> None:
+        _each(self.stores, lambda store: store.stop())
+
+    def restart(self) -> None:
+        self.stop()
+        for store in self.stores:
+            store.restart()
+
+    def check_alive(self, grace_s: float = 0.0) -> None:
+        for store in self.stores:
+            store.check_alive(grace_s / len(self.stores))
+
+    def counters(self) -> Counters:
+        found = [store.counters() for store in self.stores]
+        return Counters(
+            *(
+                _sum([getattr(item, name) for item in found])
+                for name in ("served_bytes", "taken_bytes", "hits", "misses")
+            ),
+            process=_sum_of_processes([item.process for item in found]),
+            details={name: sum(item.details.get(name, 0) for item in found) for name in found[0].details},
+        )
+
+    def final_counters(self) -> ProcessCounters | None:
+        ended = [counters for store in self.stores if (counters := store.final_counters()) is not None]
+        return _sum_of_processes(ended) if len(ended) == len(self.stores) else None
+
+    def pid(self) -> int:
+        raise StoreError(f"store {self.name} is {len(self.stores)} processes")
+
+    def notes(self) -> list[str]:
+        lines = [line for store in self.stores for line in store.notes()]
+        return [*dict.fromkeys(lines), f"{len(self.stores)} processes"]
+
+    def evict_page_cache(self) -> None:
+        for store in self.stores:
+            store.evict_page_cache()
+
+
+def _part(config: StoreConfig, index: int) -> StoreConfig:
+    return replace(
+        config,
+        directory=config.directory / str(index),
+        log=config.log.with_stem(f"{config.log.stem}-{index}"),
+        capacity_bytes=None if config.capacity_bytes is None else config.capacity_bytes // config.processes,
+        port=config.port + index if config.port else 0,
+        processes=1,
+    )
+
+
+def _each(stores: Sequence[ServerStore], work: Callable[[ServerStore], T]) -> None:
+    """work(store) for all of them at once. Waits for all before raising the first error."""
+    with ThreadPoolExecutor(len(stores)) as workers:
+        futures = [workers.submit(work, store) for store in stores]
+    for future in futures:
+        future.result()
+
+
+def _sum(values: Sequence[float | int | None]) -> float | int | None:
+    return None if None in values else sum(values)
+
+
+def _sum_of_processes(found: Sequence[ProcessCounters]) -> ProcessCounters:
+    names = [field.name for field in fields(ProcessCounters)]
+    return ProcessCounters(*(_sum([getattr(item, name) for item in found]) for name in names))
