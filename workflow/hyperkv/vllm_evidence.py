@@ -66,10 +66,10 @@ def _store_tokens(
     """Of the tokens that came from outside HBM those from the store and not from the DRAM pool in front of it."""
     if not _has_store(cell):
         return 0
+    if counted["store_hit_tokens"] is not None:  # an LMCache server's buffer may still hold what it is saving
+        return min(external, counted["store_hit_tokens"])
     if not cell.scenario["dram_pool_bytes"]:
         return external
-    if counted["store_hit_tokens"] is not None:
-        return min(external, counted["store_hit_tokens"])
     served = window.evidence()["served_bytes"]
     return external if served is None else min(external, served // geometry.kv_bytes_per_token)
 

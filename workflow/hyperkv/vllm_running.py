@@ -84,11 +84,16 @@ class Running:
             if expected_bytes and self.store is not None:
                 if self.saved_bytes() >= saved_before + expected_bytes:
                     return
-            elif time.monotonic() > since + _QUIET_S:
+            elif time.monotonic() > since + _QUIET_S and not self._saving():
                 return
             elif (now := self.saved_bytes()) >= last + self.chunk_bytes:
                 last, since = now, time.monotonic()
             time.sleep(0.05)
+
+    def _saving(self) -> bool:
+        """Whether an LMCache server has chunks on their way to its store."""
+        counted = self.servers.counters()
+        return (counted["saves_begun"] or 0) > (counted["saves_done"] or 0)
 
     def served_bytes(self) -> int | None:
         """Bytes that the store has served, None without a server."""
