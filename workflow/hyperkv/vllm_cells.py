@@ -67,7 +67,7 @@ class Measurement:
         Raises UserError when the servers do not start. When they do not survive the warm-up, no point is tried.
         """
         if self._unusable is not None:
-            return lost(self._cell.at(0 if key == SINGLE else key), key, self._unusable)
+            return lost(self._cell, key, self._unusable)
         if self._running is None:
             self._running = start(self._cell, self._stack)
         running = self._running
@@ -81,7 +81,7 @@ class Measurement:
             )
         except (StoreError, EngineError) as error:
             self._stop()
-            return lost(self._cell.at(0 if key == SINGLE else key), key, str(error))
+            return lost(self._cell, key, str(error))
 
     def _warm_up(self, running: Running) -> None:
         try:

@@ -43,9 +43,7 @@ def evidence_of(
         "hit_tokens": hbm + external,
         "computed_tokens": computed,
         "retrieved_tokens": log.retrieved_tokens if in_process(cell) else None,
-        "loaded_bytes": from_store * geometry.kv_bytes_per_token
-        if _has_store(cell)
-        else external * geometry.kv_bytes_per_token,
+        "loaded_bytes": (from_store if _has_store(cell) else external) * geometry.kv_bytes_per_token,
         "saved_bytes": log.stored_tokens * geometry.kv_bytes_per_token if in_process(cell) else None,
         **window.evidence(),
         "corrupt_chunks": 0,
@@ -142,7 +140,8 @@ def columns_of(requests: Sequence[aiperf.Request], window_s: float) -> dict[str,
 
 
 def lost(cell: CellSpec, key: Any, reason: str) -> dict[str, Any]:
-    """The record of a point that could not be measured: invalid, its figures unknown."""
+    """The record of a point of `cell` that could not be measured: invalid, its figures unknown."""
+    cell = cell.at(0 if key == SINGLE else key)
     about = {**frame(cell, cell.geometry), "valid": False, "reasons": [reason], "start_s": 0.0, "cell_s": 0.0}
     if key == SINGLE:
         return {**about, "record": "single", "load": None, "samples": []}

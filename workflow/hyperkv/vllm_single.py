@@ -22,12 +22,10 @@ from .vllm_running import ANSWER_TOKENS, Running, context_tokens
 def warm_up(cell: CellSpec, running: Running) -> None:
     """Compile, allocate and connect: a few requests whose tokens occur nowhere else."""
     rng = np.random.default_rng([cell.seed, 0])
-    shortest = 2 * cell.scenario["chunk_tokens"] + 1
+    shortest, longest = 2 * cell.scenario["chunk_tokens"] + 1, context_tokens(cell) - ANSWER_TOKENS
     for tokens in (shortest, *cell.spec["latency"]["prompt_tokens"][-1:]):
         for _ in range(cell.spec["loadgen"]["warm_up_requests"]):
-            prompt = aiperf.token_ids(
-                rng, running.vocabulary, min(tokens, context_tokens(cell) - ANSWER_TOKENS)
-            )
+            prompt = aiperf.token_ids(rng, running.vocabulary, min(tokens, longest))
             for _ in range(2):
                 send(running.servers.url, prompt, ANSWER_TOKENS, cell.spec["loadgen"]["request_timeout_s"])
                 running.servers.reset_hbm()
@@ -134,6 +132,7 @@ def proof_faults(
 
 
 def faults_of(cell: CellSpec, samples: Sequence[dict[str, Any]]) -> list[str]:
+    """`proof_faults` of single requests of this cell."""
     scenario = cell.scenario
     pool = bool(scenario["dram_pool_bytes"])
     return proof_faults(

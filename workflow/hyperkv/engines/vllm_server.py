@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import requests
 
-from ..errors import StoreDied, StoreError, UserError
+from ..errors import StoreError, UserError
 from ..processes import LOOPBACK, OwnedProcess
 from .vllm_metrics import counters
 
@@ -210,12 +210,3 @@ def wait_for_gpu_memory(before: int | None, timeout_s: float = _GPU_FREE_TIMEOUT
                 f"vllm left {(used - before) >> 20} MiB of GPU memory in use after its end; look at nvidia-smi"
             )
         time.sleep(0.2)
-
-
-def died_within(servers: EngineServers) -> str | None:
-    """What died, None while everything lives."""
-    try:
-        servers.check_alive()
-    except StoreDied as error:
-        return str(error)
-    return None
