@@ -27,6 +27,7 @@ from workflow.hyperkv.config import (
     selected,
     sweep_spec,
 )
+from workflow.hyperkv.engines.lmcache import IN_PROCESS
 from workflow.hyperkv.errors import UserError
 from workflow.hyperkv.fetch_kvrocks import fetch_spec
 from workflow.hyperkv.install_kvrocks import link_spec

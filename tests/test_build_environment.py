@@ -18,6 +18,7 @@ GOOD = {
     "cuda": "13.0",
     "gpus": ["NVIDIA H100"],
     "native_resp": True,
+    "striped": True,
 }
 
 
@@ -29,7 +30,7 @@ def refused(kind: str, device: str, needs: list[str], **changes) -> str:
 
 
 def test_what_is_complete_is_taken():
-    build_environment.refuse(GOOD, "engine", "cuda", ["lmcache", "resp"])
+    build_environment.refuse(GOOD, "engine", "cuda", ["lmcache", "resp", "striped"])
     build_environment.refuse({**GOOD, "cuda": None, "gpus": []}, "engine", "cpu", ["lmcache"])
     without = {**GOOD, "versions": {**GOOD["versions"], "lmcache": None}, "native_resp": False}
     build_environment.refuse(without, "engine", "cuda", [])
@@ -56,6 +57,13 @@ def test_what_is_complete_is_taken():
         ("engine", "cuda", [], {"gpus": []}, "sees no GPU; look at nvidia-smi"),
         ("engine", "cpu", [], {}, "is a CUDA build"),
         ("engine", "cuda", ["lmcache", "resp"], {"native_resp": False}, "has no native RESP client"),
+        (
+            "engine",
+            "cuda",
+            ["lmcache", "striped"],
+            {"striped": False, "errors": {"striped": "ModuleNotFoundError: No module named 'xxhash'"}},
+            "connector striped cannot be imported by p: ModuleNotFoundError: No module named 'xxhash'",
+        ),
         ("loadgen", "cuda", [], {"versions": {"aiperf": None}}, "aiperf cannot be imported"),
     ],
 )

@@ -11,6 +11,7 @@ import pytest
 from workflow.hyperkv import sweep, vllm_cells, vllm_running
 from workflow.hyperkv.engines.vllm_server import cause
 from workflow.hyperkv.errors import UserError
+from workflow.hyperkv.geometry import load_geometry
 from workflow.hyperkv.model_folder import write_model_folder
 from workflow.hyperkv.stores.server import ServerStore
 from workflow.hyperkv.vllm_cells import SINGLE, Measurement, points
@@ -118,6 +119,20 @@ def test_recompute_has_no_hits(spec, tmp_path):
     assert cell["valid"]
     assert cell["served_from"] == "recompute"
     assert cell["evidence"]["hit_tokens"] == 0
+
+
+def test_striped_over_two_servers_proves_its_bytes(spec, tmp_path, monkeypatch):
+    geometry = load_geometry(Path(spec["model"]), "auto")
+    monkeypatch.setenv("FAKE_KV_BYTES", str(geometry.kv_bytes_per_token))
+    striped = {"connector": "striped", "stripe_bytes": 8192, "processes": 2, "chunk_tokens": 32}
+    spec["scenario"] |= {**_VALKEY, **striped}
+    single, cell = measured(spec, tmp_path, SINGLE, 2)
+    assert (single["valid"], single["reasons"]) == (True, [])
+    moved = 96 * geometry.kv_bytes_per_token
+    assert all(moved <= again["served_bytes"] < 1.1 * moved for again in single["samples"][1::2])
+    assert (cell["valid"], cell["reasons"], cell["served_from"]) == (True, [], "ram")
+    assert cell["evidence"]["store_hit_tokens"] > 0
+    assert cell["notes"][-1] == "2 processes"
 
 
 def test_the_workload_of_a_load_is_the_same_for_every_scenario_and_another_for_every_load(spec, tmp_path):

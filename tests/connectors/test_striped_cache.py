@@ -13,6 +13,7 @@ from tests.stores.conftest import buffers_for, new_keys, payload, store_config, 
 from tests.stores.test_faults import is_stopped
 from workflow.hyperkv.connectors.save_queue import SaveCounts
 from workflow.hyperkv.connectors.striped_cache import CacheSettings, StripedCache, settings_from
+from workflow.hyperkv.connectors.stripes import stripe_key
 from workflow.hyperkv.errors import UserError
 from workflow.hyperkv.stores.base import Endpoint, Store
 from workflow.hyperkv.stores.registry import make_store
@@ -29,9 +30,10 @@ def store(tmp_path) -> Iterator[Store]:
 
 
 @contextlib.contextmanager
-def cached(store: Store, **changes) -> Iterator[StripedCache]:
+def cached(store: Store, reports: list[str] | None = None, **changes) -> Iterator[StripedCache]:
     settings = {"connections": 2, "stripe_bytes": 20_000, "timeout_s": 0.5, "retry_s": 0.2} | changes
-    cache = StripedCache(CacheSettings((store.endpoint,), **settings))
+    report = (lambda line: None) if reports is None else reports.append
+    cache = StripedCache(CacheSettings((store.endpoint,), **settings), report)
     try:
         yield cache
     finally:
@@ -64,8 +66,8 @@ def test_saves_lookups_and_loads(store):
 
 
 def test_a_dead_store_is_a_miss_and_is_found_again(store):
-    keys = new_keys(3)
-    with cached(store, retry_s=30) as cache:
+    keys, reports = new_keys(3), []
+    with cached(store, reports, retry_s=30) as cache:
         save(cache, keys)
         store.kill()
         started = time.monotonic()
@@ -77,10 +79,25 @@ def test_a_dead_store_is_a_miss_and_is_found_again(store):
         assert cache.counts.failures == 1
         assert cache.counts.skipped == 2
         assert cache.counts.saves == SaveCounts(saved=3, failed=1)
+    assert len(reports) == 1
+    assert reports[0].startswith("the store failed and is left alone for 30 s: ")
     store.restart()
     with cached(store) as cache:
         save(cache, keys)
         assert hits(cache, keys) == [True] * 3
+
+
+def test_a_damaged_chunk_is_a_miss_and_is_reported(store):
+    keys, reports = new_keys(2), []
+    with cached(store, reports) as cache, store.client() as client:
+        save(cache, keys)
+        stripe = stripe_key(keys[1], 2)
+        value = bytearray(client.get(stripe))
+        value[-1] ^= 1
+        client.set(stripe, bytes(value))
+        assert hits(cache, keys) == [True, False]
+        assert hits(cache, keys[:1]) == [True]
+    assert reports == ["1 of 2 chunks are damaged"]
 
 
 def test_a_hanging_store_costs_one_time_out_and_then_nothing(store):

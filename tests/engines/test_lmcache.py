@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from workflow.hyperkv.connectors.striped_cache import settings_from
 from workflow.hyperkv.engines import lmcache
 from workflow.hyperkv.errors import UserError
 from workflow.hyperkv.stores.base import Endpoint
@@ -28,7 +29,7 @@ def scenario(store: str, connector: str, **changes) -> dict:
 
 
 def offload(own: dict) -> lmcache.Offload:
-    return lmcache.offload(own, 4 * GIB, Path("/data/kv"), ENDPOINT, 5555, 8080)
+    return lmcache.offload(own, 4 * GIB, Path("/data/kv"), [ENDPOINT], 5555, 8080)
 
 
 def test_recompute_needs_nothing():
@@ -49,6 +50,18 @@ def test_resp_without_a_pool_keeps_nothing_in_memory_and_no_metadata():
     assert config["remote_url"] == "resp://127.0.0.1:6666"
     assert (config["local_cpu"], config["max_local_cpu_size"]) == (False, 4)
     assert config["extra_config"] == {"save_chunk_meta": False, "resp_num_threads": 8}
+
+
+def test_striped_is_a_plugin_of_lmcache_with_all_of_its_servers():
+    own = scenario("kvrocks", "striped", stripe_bytes=1 << 20, stripes_in_flight=8, processes=2)
+    endpoints = [Endpoint("127.0.0.1", 6666, "secret"), Endpoint("", 0, "secret", "/run/kv.sock")]
+    config = lmcache.offload(own, 4 * GIB, Path("/data/kv"), endpoints, 5555, 8080).config
+    assert "remote_url" not in config
+    assert config["remote_storage_plugins"] == ["striped"]
+    settings = settings_from(config["extra_config"], "remote_storage_plugin.striped")
+    assert [str(item) for item in settings.endpoints] == [str(item) for item in endpoints]
+    assert (settings.connections, settings.stripe_bytes, settings.stripes_in_flight) == (8, 1 << 20, 8)
+    assert settings.save_queue_bytes == 2 * GIB
 
 
 def test_the_reference_projects_file():
@@ -109,10 +122,13 @@ def test_vllms_own_offloading_to_memory_and_to_disk():
             scenario("valkey", "inprocess"),
             "cuda",
             16,
-            "connector inprocess cannot reach store valkey; choose mp or redis or resp",
+            "connector inprocess cannot reach store valkey; choose mp or redis or resp or striped",
         ),
         (scenario("dram", "resp", dram_pool_bytes=GIB), "cuda", 16, "cannot reach store dram"),
         (scenario("valkey", "resp"), "cpu", 16, "choose connector mp"),
+        (scenario("valkey", "striped", stripe_bytes=1 << 20), "cpu", 16, "choose connector mp"),
+        (scenario("valkey", "resp", socket="unix"), "cuda", 16, "choose tcp, or connector striped"),
+        (scenario("valkey", "striped", lmcache={"save_unfull_chunk": True}), "cuda", 16, "save_unfull_chunk"),
         (scenario("dram", "offloading", dram_pool_bytes=GIB), "cpu", 16, "needs CUDA"),
         (scenario("valkey", "resp", chunk_tokens=100), "cuda", 16, "chunk_tokens 100 is not a multiple"),
         (scenario("valkey", "resp", lmcache={"save_unfull_chunk": True}), "cuda", 16, "save_unfull_chunk"),

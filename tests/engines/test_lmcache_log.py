@@ -21,6 +21,18 @@ def test_a_hit_that_was_only_looked_up_counts_as_nothing():
     assert transfers(LINES[2:]).retrieved_tokens == 0
 
 
+def test_what_the_plugin_drops_is_counted_and_what_it_reports_is_a_fault():
+    found = transfers(
+        [
+            "LMCache WARNING: striped: dropped 3 chunks, saves are behind",
+            "LMCache WARNING: striped: dropped 1 chunks, saves are behind",
+            "LMCache ERROR: striped: 1 of 4 chunks are damaged",
+        ]
+    )
+    assert found.dropped_chunks == 4
+    assert found.faults == ("LMCache ERROR: striped: 1 of 4 chunks are damaged",)
+
+
 def test_faults_are_kept_without_colours():
     found = transfers(
         [

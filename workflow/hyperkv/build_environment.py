@@ -23,6 +23,7 @@ from typing import Any
 from .cli import run_stage
 from .errors import UserError
 from .fetch_wheels import run_pip
+from .interpreter import import_path
 
 _PREFLIGHT_TIMEOUT_S = 600
 
@@ -36,7 +37,7 @@ def main() -> None:
     )
     parser.add_argument("--kind", required=True, choices=("engine", "loadgen"), help="what it is for")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="what vLLM runs on")
-    parser.add_argument("--needs", nargs="*", default=[], help="what must be there: lmcache, resp")
+    parser.add_argument("--needs", nargs="*", default=[], help="what must be there: lmcache, resp, striped")
     parser.add_argument("--python", help="interpreter of an environment that is there; nothing is installed")
     parser.add_argument("--requirements", type=Path, help="pinned packages")
     parser.add_argument("--wheels", type=Path, help="tar of fetch_wheels")
@@ -80,10 +81,7 @@ def install(requirements: Path, wheels: Path, venv: Path) -> str:
 
 def probe(python: str, kind: str) -> dict[str, Any]:
     """What the environment's own interpreter says of itself (preflight.py). Raises UserError when it cannot run."""
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH")])),
-    }
+    environment = os.environ | {"PYTHONPATH": import_path()}
     argv = [python, "-m", "workflow.hyperkv.preflight", kind]
     done = subprocess.run(
         argv,
@@ -103,7 +101,7 @@ def probe(python: str, kind: str) -> dict[str, Any]:
 def refuse(record: dict[str, Any], kind: str, device: str, needs: list[str]) -> None:
     """Raise UserError, one line, for what is missing in an environment that was probed.
 
-    needs: lmcache and resp (its native RESP client), as the scenarios use them.
+    needs: lmcache, resp (its native RESP client) and striped (our plugin), as the scenarios use them.
     """
     errors = record["errors"]
     wanted = ["aiperf"] if kind == "loadgen" else ["torch", "vllm", *(["lmcache"] if needs else [])]
@@ -126,6 +124,11 @@ def refuse(record: dict[str, Any], kind: str, device: str, needs: list[str]) -> 
     if device == "cpu" and record["cuda"] is not None:
         raise UserError(
             f"torch {record['versions']['torch']} of {record['python']} is a CUDA build; vllm.device: cpu needs the CPU build"
+        )
+    if "striped" in needs and not record["striped"]:
+        raise UserError(
+            f"connector striped cannot be imported by {record['python']}: {errors.get('striped')}; it needs numpy and "
+            f"xxhash there"
         )
     if "resp" in needs and not record["native_resp"]:
         raise UserError(

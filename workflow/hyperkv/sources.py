@@ -39,6 +39,7 @@ def scenario_sources(spec: Mapping[str, Any]) -> list[str]:
     if spec["engine"] == "vllm":
         server = scenario["tier"] != "none" and scenario["store"] not in ("dram", "files")
         modules += [name for name in _store_modules(scenario) if name.startswith("stores.")] if server else []
+        modules += ["connectors.lmcache_striped"] if scenario.get("connector") == "striped" else []
     elif scenario["tier"] != "none":
         modules += _store_modules(scenario)
         if scenario["dram_pool_bytes"]:

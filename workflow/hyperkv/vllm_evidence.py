@@ -47,7 +47,7 @@ def evidence_of(
         "saved_bytes": log.stored_tokens * geometry.kv_bytes_per_token if in_process(cell) else None,
         **window.evidence(),
         "corrupt_chunks": 0,
-        "dropped_chunks": 0,
+        "dropped_chunks": log.dropped_chunks,
     }
     if files:
         evidence |= {"device_read_bytes": io[0], "device_write_bytes": io[1]}

@@ -22,6 +22,7 @@ from .geometry import Geometry
 from .processes import free_port
 from .stores.base import Store, prepare_directory
 from .stores.server import ServerStore
+from .stores.sharded import ShardedStore
 from .watch import every
 from .workloads import Conversation, longest_context
 from .workloads.factory import make_workload
@@ -56,14 +57,14 @@ class Running:
         if self.store is None:
             return
         self.store.check_alive()
-        if isinstance(self.store, ServerStore):
+        for server in servers_of(self.store):
             try:
-                with self.store.client(_PING_TIMEOUT_S) as client:
+                with server.client(_PING_TIMEOUT_S) as client:
                     client.ping()
             except redis.RedisError as error:
-                self.store.check_alive(1.0)
+                server.check_alive(1.0)
                 raise StoreError(
-                    f"store {self.store.name} does not answer PING within {_PING_TIMEOUT_S:.0f} s: {error}"
+                    f"store {server.name} does not answer PING within {_PING_TIMEOUT_S:.0f} s: {error}"
                 ) from error
 
     def evicting(self, cell: CellSpec) -> contextlib.AbstractContextManager[None]:
@@ -106,6 +107,13 @@ class Running:
         return self.servers.io_bytes()[1]
 
 
+def servers_of(store: Store) -> Sequence[ServerStore]:
+    """The server processes of a store, none when it has none."""
+    if isinstance(store, ShardedStore):
+        return store.stores
+    return [store] if isinstance(store, ServerStore) else []
+
+
 def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
     """Start the store, then LMCache's server, then vLLM. Raises UserError before anything, or EngineError."""
     started = time.perf_counter()
@@ -125,8 +133,9 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
     port, mp_port, http_port = free_port(), free_port(), free_port()
-    endpoint = store.endpoint if isinstance(store, ServerStore) else None
-    offload = lmcache.offload(scenario, staging, files / "kv", endpoint, mp_port, http_port)
+    offload = lmcache.offload(
+        scenario, staging, files / "kv", getattr(store, "endpoints", []), mp_port, http_port
+    )
     config_file = None
     if offload.config is not None:
         config_file = files / "lmcache.yaml"

@@ -14,6 +14,7 @@ import numpy as np
 
 from . import aiperf
 from .cells import CellSpec, frame
+from .engines import lmcache
 from .engines.lmcache_log import transfers
 from .engines.single_request import Answer, send
 from .vllm_running import ANSWER_TOKENS, Running, context_tokens
@@ -83,7 +84,7 @@ def first_and_again(cell: CellSpec, running: Running, prompt: Sequence[int]) -> 
 
 def in_process(cell: CellSpec) -> bool:
     """Whether LMCache runs inside vLLM, and so tells of every request in its log."""
-    return cell.scenario["tier"] != "none" and cell.scenario["connector"] in ("inprocess", "redis", "resp")
+    return cell.scenario["tier"] != "none" and cell.scenario["connector"] in lmcache.IN_PROCESS
 
 
 def _answer_record(answer: Answer) -> dict[str, Any]:

@@ -67,11 +67,11 @@ def environment_options(section):
 
 
 def engine_needs(wildcards):
-    """What the scenarios ask of LMCache: lmcache at all, and resp for its native client."""
+    """What the scenarios ask of LMCache: lmcache at all, resp for its native client, striped for our plugin."""
     connectors = {CONFIG["scenarios"][name].get("connector") for name in SCENARIOS}
     return [
-        *(["lmcache"] if connectors & {"inprocess", "redis", "resp", "mp"} else []),
-        *(["resp"] if "resp" in connectors else []),
+        *(["lmcache"] if connectors & {*IN_PROCESS, "mp"} else []),
+        *(name for name in ("resp", "striped") if name in connectors),
     ]
 
 

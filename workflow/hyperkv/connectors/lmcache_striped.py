@@ -41,7 +41,11 @@ class StripedAdapter(ConnectorAdapter):
         name = context.plugin_name or NAME
         settings = settings_from(context.config.extra_config or {}, f"remote_storage_plugin.{name}")
         return StripedRemoteConnector(
-            StripedCache(settings), context.loop, context.local_cpu_backend, context.config, context.metadata
+            StripedCache(settings, lambda line: logger.error("striped: %s", line)),
+            context.loop,
+            context.local_cpu_backend,
+            context.config,
+            context.metadata,
         )
 
 
@@ -121,6 +125,8 @@ class StripedRemoteConnector(RemoteConnector):
             for key, data in whole
             if self.cache.offer(_names([key]), [data], partial(self._resolve, saved := asyncio.Event()))
         ]
+        if dropped := len(whole) - len(pending):
+            logger.warning("striped: dropped %d chunks, saves are behind", dropped)
         for saved in pending:
             await _undisturbed(saved)
 

@@ -95,10 +95,14 @@ def _endpoint(word: str, password: str | None, where: str) -> Endpoint:
 
 
 class StripedCache:
-    """Lookups, loads and saves that never raise StoreError. Safe to use from several threads."""
+    """Lookups, loads and saves that never raise StoreError. Safe to use from several threads.
 
-    def __init__(self, settings: CacheSettings):
+    report: is told in a line when the store fails and when chunks are damaged.
+    """
+
+    def __init__(self, settings: CacheSettings, report: Callable[[str], None] = lambda _: None):
         self.settings = settings
+        self._report = report
         self._lookups = self._connector(1)
         self._loads = self._connector(settings.connections)
         self._stores = self._connector(settings.connections)
@@ -146,10 +150,13 @@ class StripedCache:
 
         A buffer of which False is said holds anything.
         """
+        damaged = self._loads.damaged_chunks
         found = self._tried(lambda: self._loads.get(keys, buffers), [False] * len(keys))
         with self._lock:
             self._loaded += found.count(True)
             self._missed += found.count(False)
+        if self._loads.damaged_chunks > damaged:
+            self._report(f"{self._loads.damaged_chunks - damaged} of {len(keys)} chunks are damaged")
         return found
 
     def offer(self, keys: Sequence[bytes], values: Sequence[np.ndarray], done: Callable[[], None]) -> bool:
@@ -175,8 +182,9 @@ class StripedCache:
                 return otherwise
         try:
             return work()
-        except StoreError:
+        except StoreError as error:
             with self._lock:
                 self._failures += 1
                 self._alone_until = time.monotonic() + self.settings.retry_s
+            self._report(f"the store failed and is left alone for {self.settings.retry_s:g} s: {error}")
             return otherwise

@@ -6,7 +6,7 @@ Keys and command lines are those of LMCache 0.5 and vLLM 0.25 and later (docs.lm
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from ..stores.base import Endpoint
 
 _GIB = 1 << 30
 LEAST_CHUNKS = 4
+IN_PROCESS = ("inprocess", "redis", "resp", "striped")
+_PLUGIN = "remote_storage_plugin.striped"
 _CONNECTORS = {
     ("inprocess", "dram"),
     ("inprocess", "files"),
@@ -25,7 +27,7 @@ _CONNECTORS = {
     ("offloading", "files"),
     *(
         (connector, store)
-        for connector in ("redis", "resp", "mp")
+        for connector in ("redis", "resp", "striped", "mp")
         for store in ("valkey", "rocksdb", "kvrocks")
     ),
 }
@@ -61,7 +63,7 @@ def check(
         raise UserError(
             f"{where}: with engine vllm, connector {connector} cannot reach store {store}; choose {choices}"
         )
-    if device == "cpu" and connector in ("inprocess", "redis", "resp"):
+    if device == "cpu" and connector in IN_PROCESS:
         raise UserError(
             f"{where}: LMCache runs inside vLLM on CUDA only (on a CPU it serves without a cache and says nothing); "
             f"choose connector mp"
@@ -74,9 +76,13 @@ def check(
             f"change one of them"
         )
     extra = scenario["lmcache"]
-    if connector == "resp" and extra.get("save_unfull_chunk"):
+    if connector == "resp" and scenario.get("socket") == "unix":
         raise UserError(
-            f"{where}: lmcache.save_unfull_chunk: LMCache's resp client stores whole chunks only; leave it out or "
+            f"{where}: socket: LMCache's resp client has no unix sockets; choose tcp, or connector striped"
+        )
+    if connector in ("resp", "striped") and extra.get("save_unfull_chunk"):
+        raise UserError(
+            f"{where}: lmcache.save_unfull_chunk: connector {connector} stores whole chunks only; leave it out or "
             f"choose connector redis"
         )
     if connector == "resp" and (extra.get("extra_config") or {}).get("save_chunk_meta"):
@@ -105,14 +111,14 @@ def offload(
     scenario: Mapping[str, Any],
     staging_bytes: int,
     directory: Path,
-    endpoint: Endpoint | None,
+    endpoints: Sequence[Endpoint],
     port: int,
     http_port: int,
 ) -> Offload:
     """What a checked scenario needs.
 
-    directory: where LMCache or vLLM may put files. endpoint: the store's server, if it is one. port, http_port:
-    of an LMCache server.
+    directory: where LMCache or vLLM may put files. endpoints: the store's servers, none when it has none. port,
+    http_port: of an LMCache server.
     """
     if scenario["tier"] == "none":
         return Offload()
@@ -120,16 +126,16 @@ def offload(
     if connector == "mp":
         return Offload(
             _mp_transfer(port),
-            server=mp_arguments(scenario, staging_bytes, directory, endpoint, port, http_port),
+            server=mp_arguments(scenario, staging_bytes, directory, endpoints, port, http_port),
         )
     if connector == "offloading":
         return Offload(_offloading_transfer(scenario, staging_bytes, directory))
     transfer = {"kv_connector": "LMCacheConnectorV1", "kv_role": "kv_both"}
-    return Offload(transfer, inprocess_config(scenario, staging_bytes, directory, endpoint))
+    return Offload(transfer, inprocess_config(scenario, staging_bytes, directory, endpoints))
 
 
 def inprocess_config(
-    scenario: Mapping[str, Any], staging_bytes: int, directory: Path, endpoint: Endpoint | None
+    scenario: Mapping[str, Any], staging_bytes: int, directory: Path, endpoints: Sequence[Endpoint]
 ) -> dict[str, Any]:
     """LMCache's configuration file for LMCacheConnectorV1; the scenario's own `lmcache` keys come last.
 
@@ -151,23 +157,46 @@ def inprocess_config(
         }
         config["extra_config"] |= {"use_odirect": True}
     if scenario["connector"] in ("redis", "resp"):
-        assert endpoint is not None
+        (endpoint,) = endpoints
         config |= {
             "remote_url": f"{scenario['connector']}://{endpoint.host}:{endpoint.port}",
             "remote_serde": "naive",
         }
     if scenario["connector"] == "resp":
         config["extra_config"] |= {"save_chunk_meta": False, "resp_num_threads": scenario["connections"]}
+    if scenario["connector"] == "striped":
+        config |= {"remote_storage_plugins": ["striped"], "remote_serde": "naive"}
+        config["extra_config"] |= _striped_config(scenario, staging_bytes, endpoints)
     extra = dict(scenario["lmcache"])
     config["extra_config"] |= extra.pop("extra_config", None) or {}
     return config | extra
+
+
+def _striped_config(
+    scenario: Mapping[str, Any], staging_bytes: int, endpoints: Sequence[Endpoint]
+) -> dict[str, Any]:
+    """Keys of the plugin (connectors/lmcache_striped.py). Half of the buffer may wait to be saved, the rest is for loads."""
+    own = {
+        "module_path": "workflow.hyperkv.connectors.lmcache_striped",
+        "class_name": "StripedAdapter",
+        "endpoints": ",".join(
+            f"unix:{endpoint.path}" if endpoint.path else f"{endpoint.host}:{endpoint.port}"
+            for endpoint in endpoints
+        ),
+        "connections": scenario["connections"],
+        "stripe_bytes": scenario["stripe_bytes"],
+        "save_queue_bytes": buffer_bytes(scenario, staging_bytes) // 2,
+    }
+    optional = {"stripes_in_flight": scenario.get("stripes_in_flight"), "password": endpoints[0].password}
+    own |= {key: value for key, value in optional.items() if value is not None}
+    return {"save_chunk_meta": False, **{f"{_PLUGIN}.{key}": value for key, value in own.items()}}
 
 
 def mp_arguments(
     scenario: Mapping[str, Any],
     staging_bytes: int,
     directory: Path,
-    endpoint: Endpoint | None,
+    endpoints: Sequence[Endpoint],
     port: int,
     http_port: int,
 ) -> list[str]:
@@ -193,7 +222,7 @@ def mp_arguments(
         "LRU",
     ]
     arguments += ["--supported-transfer-mode", "auto"]
-    if (adapter := _l2_adapter(scenario, directory, endpoint)) is not None:
+    if (adapter := _l2_adapter(scenario, directory, endpoints)) is not None:
         arguments += ["--l2-adapter", json.dumps(adapter)]
         if not scenario["dram_pool_bytes"]:
             arguments += ["--l2-store-policy", "skip_l1"]
@@ -211,13 +240,13 @@ def mp_arguments(
 
 
 def _l2_adapter(
-    scenario: Mapping[str, Any], directory: Path, endpoint: Endpoint | None
+    scenario: Mapping[str, Any], directory: Path, endpoints: Sequence[Endpoint]
 ) -> dict[str, Any] | None:
     if scenario["store"] == "dram":
         return None
     if scenario["store"] == "files":
         return {"type": "fs", "base_path": str(directory.absolute()), "use_odirect": True}
-    assert endpoint is not None
+    (endpoint,) = endpoints
     adapter = {
         "type": "resp",
         "host": endpoint.host,

@@ -1,7 +1,8 @@
 """A stand-in for vLLM's server: the pages that HyperKV uses, and a prefix cache "outside" that forgets nothing.
 
 FAKE_VLLM: `die` ends at start with a known cause, `unloaded` counts hits that no log line or store confirms, `wrong`
-answers with another token from the cache, `slow` never answers a completion.
+answers with another token from the cache, `slow` never answers a completion. Where LMCache's configuration has connector
+striped, whole chunks of FAKE_KV_BYTES a token are saved and loaded through it.
 """
 
 import json
@@ -9,12 +10,49 @@ import os
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 MODE = os.environ.get("FAKE_VLLM", "")
 BLOCK = 16
+CONFIG = json.loads(Path(os.environ.get("LMCACHE_CONFIG_FILE", os.devnull)).read_text() or "{}")
 counts = {"local_compute": 0, "local_cache_hit": 0, "external_kv_transfer": 0}
 seen: dict[tuple, int] = {}
 lock = threading.Lock()
+
+
+class Striped:
+    """What LMCache does with the plugin: chunk i of a prompt under a key of the prompt's first i + 1 chunks."""
+
+    def __init__(self, config: dict):
+        import numpy as np
+
+        from workflow.hyperkv.connectors.striped_cache import StripedCache, settings_from
+
+        settings = settings_from(config["extra_config"], "remote_storage_plugin.striped")
+        self._cache = StripedCache(settings, lambda line: print(f"LMCache ERROR: striped: {line}", flush=True))
+        self._chunk = config["chunk_size"]
+        self._value = np.ones(self._chunk * int(os.environ["FAKE_KV_BYTES"]), np.uint8)
+        self._empty = np.empty_like
+
+    def _keys(self, prompt: tuple) -> list[bytes]:
+        return [
+            f"{hash(prompt[: end + self._chunk])}".encode()
+            for end in range(0, len(prompt) - self._chunk + 1, self._chunk)
+        ]
+
+    def save(self, prompt: tuple) -> int:
+        for key in self._keys(prompt):
+            self._cache.offer([key], [self._value], lambda: None)
+        return len(self._keys(prompt)) * self._chunk
+
+    def load(self, prompt: tuple) -> int:
+        keys = self._keys(prompt)
+        keys = keys[: self._cache.count_present(keys)]
+        found = self._cache.load(keys, [self._empty(self._value) for _ in keys])
+        return found.count(True) * self._chunk
+
+
+striped = Striped(CONFIG) if CONFIG.get("remote_storage_plugins") else None
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -49,8 +87,9 @@ class Handler(BaseHTTPRequestHandler):
         offloads = "--kv-transfer-config" in sys.argv
         with lock:
             held = max((n for key, n in seen.items() if prompt[:n] == key), default=0) if offloads else 0
+            held = striped.load(prompt) if striped else held
             cached = min(held // BLOCK * BLOCK, len(prompt) - 1)
-            whole = len(prompt) // BLOCK * BLOCK
+            whole = striped.save(prompt) if striped and not cached else len(prompt) // BLOCK * BLOCK
             seen[prompt[:whole]] = whole
             counts["external_kv_transfer"] += cached
             counts["local_compute"] += len(prompt) - cached
