@@ -143,7 +143,11 @@ def test_a_build_leaves_a_program_and_its_record(spec, tmp_path, out, capfd):
 
 
 def test_a_named_instruction_set_and_a_strict_cmake():
-    flags = ["PORTABLE=x86-64-v3", "CMAKE_C_FLAGS=-march=x86-64-v3", "CMAKE_CXX_FLAGS=-march=x86-64-v3"]
+    flags = [
+        "PORTABLE=x86-64-v3",
+        "CMAKE_C_FLAGS=-march=x86-64-v3 -mpclmul",
+        "CMAKE_CXX_FLAGS=-march=x86-64-v3 -mpclmul",
+    ]
     assert cmake_options("x86-64-v3", {}, (3, 31, 6)) == [*BASIC, *flags]
     assert cmake_options("x86-64-v3", {}, (4, 0)) == [*BASIC, *flags, "CMAKE_POLICY_VERSION_MINIMUM=3.5"]
 

@@ -237,6 +237,10 @@ def test_where_packages_come_from_does_not_measure_again():
             {"experiment__active_conversations": 9},
             "experiment.active_conversations: AIPerf's clients hold one",
         ),
+        (
+            {"loadgen__conversations_per_client": 3, "experiment__loads": [2, 200]},
+            "200 clients with 3 each need 600 conversations",
+        ),
         ({"experiment__loop": "open"}, None),
     ],
 )
@@ -250,6 +254,19 @@ def test_what_engine_vllm_refuses(changes, words):
         checked(config)
     assert words in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_without_loads_a_scenario_is_single_requests_alone():
+    config = engine()
+    config["scenarios"]["valkey"]["loads"] = []
+    assert json.loads(sweep_spec(checked(config), "valkey"))["loads"] == []
+    for changed in (engine(latency__prompt_tokens=[]), deepcopy(BASE)):
+        changed["scenarios"]["none"]["loads"] = []
+        changed["experiment"]["scenarios"] = ["none"]
+        with pytest.raises(
+            UserError, match=r"scenarios\.none\.loads: there is nothing to measure without loads"
+        ):
+            checked(changed)
 
 
 def test_a_scenarios_own_vllm_keys_follow_the_sections_rules():

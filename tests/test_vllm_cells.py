@@ -63,7 +63,13 @@ def spec(tmp_path):
             "environment": {},
             "ready_timeout_s": 30,
         },
-        "loadgen": {"prime": False, "warm_up_requests": 1, "request_timeout_s": 20, "timeout_s": 60},
+        "loadgen": {
+            "prime": False,
+            "conversations_per_client": None,
+            "warm_up_requests": 1,
+            "request_timeout_s": 20,
+            "timeout_s": 60,
+        },
         "engine_python": sys.executable,
         "loadgen_python": sys.executable,
         "made_model_dir": str(tmp_path / "model"),
@@ -133,6 +139,12 @@ def test_striped_over_two_servers_proves_its_bytes(spec, tmp_path, monkeypatch):
     assert (cell["valid"], cell["reasons"], cell["served_from"]) == (True, [], "ram")
     assert cell["evidence"]["store_hit_tokens"] > 0
     assert cell["notes"][-1] == "2 processes"
+
+
+def test_a_load_has_so_many_conversations_for_each_client(spec, tmp_path):
+    spec["loadgen"]["conversations_per_client"] = 1
+    (one,) = measured(spec, tmp_path, 1)
+    assert set(one["requests"]["conversation"]) == {"chat-0"}
 
 
 def test_the_workload_of_a_load_is_the_same_for_every_scenario_and_another_for_every_load(spec, tmp_path):

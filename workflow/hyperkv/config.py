@@ -121,7 +121,8 @@ def with_preset(scenario: Mapping[str, Any]) -> dict[str, Any]:
 
 def loads_of(config: Mapping[str, Any], scenario: str) -> list[int]:
     """The loads of one scenario: its own, else the experiment's."""
-    return config["scenarios"][scenario].get("loads") or config["experiment"]["loads"]
+    own = config["scenarios"][scenario].get("loads")
+    return config["experiment"]["loads"] if own is None else own
 
 
 def sweep_spec(config: Mapping[str, Any], scenario: str) -> str:
@@ -269,7 +270,12 @@ def _experiment_case(config: Mapping[str, Any]) -> dict[str, Any]:
         "counted": "window",
         "lookup": "rest" if config["engine"] == "replay" else "prompt",
     }
-    return {**case, "clients": max(loads), "seeds": config["experiment"]["repeats"], "tiers": tiers}
+    return {
+        **case,
+        "clients": max(loads, default=1),
+        "seeds": config["experiment"]["repeats"],
+        "tiers": tiers,
+    }
 
 
 def tiers_name(tiers: Mapping[str, int | None]) -> str:
@@ -517,6 +523,13 @@ def _check_connector(scenario: Mapping[str, Any]) -> None:
 def _check_engine(config: Mapping[str, Any], measured: list[str]) -> None:
     """What one engine needs and the other does not know."""
     experiment, scenarios = config["experiment"], [config["scenarios"][name] for name in measured]
+    single = config["engine"] == "vllm" and config["latency"]["prompt_tokens"]
+    for name in measured:
+        if not loads_of(config, name) and not single:
+            raise UserError(
+                f"config: scenarios.{config['scenarios'][name]['family']}.loads: there is nothing to measure without "
+                f"loads; write some, or with engine vllm set latency.prompt_tokens"
+            )
     if config["engine"] == "replay":
         for scenario in scenarios:
             _check_connector(scenario)
@@ -529,6 +542,13 @@ def _check_engine(config: Mapping[str, Any], measured: list[str]) -> None:
         raise UserError(
             "config: experiment.active_conversations: AIPerf's clients hold one conversation each; leave it null with "
             "engine vllm, and bound vLLM's own cache with vllm.hbm_kv_bytes or vllm.prefix_caching"
+        )
+    each, there = config["loadgen"]["conversations_per_client"], config["workload"].get("conversations")
+    most = max((load for name in measured for load in loads_of(config, name)), default=0)
+    if each is not None and there is not None and each * most > there:
+        raise UserError(
+            f"config: loadgen.conversations_per_client: {most} clients with {each} each need {each * most} conversations, "
+            f"workload.conversations is {there}; raise that or lower this"
         )
     for name in measured:
         scenario = {"name": name, **config["scenarios"][name]}

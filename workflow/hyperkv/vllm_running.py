@@ -31,6 +31,7 @@ ANSWER_TOKENS = 4  # of a single request
 _PING_TIMEOUT_S = 8.0
 _SETTLE_TIMEOUT_S = 30.0
 _QUIET_S = 0.5
+_STALLED_S = 8.0
 _EVICT_EVERY_S = 0.5
 
 
@@ -76,19 +77,22 @@ class Running:
     def settle(self, saved_before: int = 0, expected_bytes: int = 0) -> None:
         """Wait until what was saved has arrived, half a minute at most.
 
-        expected_bytes: what must arrive on top of `saved_before` (see saved_bytes), since a server that stalls is
-        quiet, too; 0 when that is not known: then until less than a chunk arrives in a while.
+        expected_bytes: what must arrive on top of `saved_before` (see saved_bytes): a server that stalls is quiet,
+        too, and is given _STALLED_S to go on; 0 when that is not known: then until less than a chunk arrives in
+        _QUIET_S.
         """
+        known = bool(expected_bytes) and self.store is not None
+        quiet_s = _STALLED_S if known else _QUIET_S
         deadline = time.monotonic() + _SETTLE_TIMEOUT_S
         last, since = self.saved_bytes(), time.monotonic()
         while time.monotonic() < deadline:
-            if expected_bytes and self.store is not None:
-                if self.saved_bytes() >= saved_before + expected_bytes:
-                    return
-            elif time.monotonic() > since + _QUIET_S and not self._saving():
+            now = self.saved_bytes()
+            if known and now >= saved_before + expected_bytes:
                 return
-            elif (now := self.saved_bytes()) >= last + self.chunk_bytes:
+            if now >= last + self.chunk_bytes:
                 last, since = now, time.monotonic()
+            elif time.monotonic() > since + quiet_s and (known or not self._saving()):
+                return
             time.sleep(0.05)
 
     def _saving(self) -> bool:
@@ -199,7 +203,9 @@ def context_tokens(cell: CellSpec) -> int:
 
 def conversations_of(cell: CellSpec) -> list[Conversation]:
     """The conversations of one load: the same for every scenario, others for every load and repeat."""
-    return make_workload(cell.spec["workload"], (cell.seed * 1009 + int(cell.load)) % 2**32)
+    found = make_workload(cell.spec["workload"], (cell.seed * 1009 + int(cell.load)) % 2**32)
+    each = cell.spec["loadgen"]["conversations_per_client"]
+    return found if each is None or cell.spec["loop"] != "closed" else found[: each * cell.load]
 
 
 def _check_room(cell: CellSpec, geometry: Geometry) -> None:

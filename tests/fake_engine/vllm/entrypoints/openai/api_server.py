@@ -29,7 +29,9 @@ class Striped:
         from workflow.hyperkv.connectors.striped_cache import StripedCache, settings_from
 
         settings = settings_from(config["extra_config"], "remote_storage_plugin.striped")
-        self._cache = StripedCache(settings, lambda line: print(f"LMCache ERROR: striped: {line}", flush=True))
+        self._cache = StripedCache(
+            settings, lambda line: print(f"LMCache ERROR: striped: {line}", flush=True)
+        )
         self._chunk = config["chunk_size"]
         self._value = np.ones(self._chunk * int(os.environ["FAKE_KV_BYTES"]), np.uint8)
         self._empty = np.empty_like
