@@ -17,6 +17,7 @@ def latency_rows(**changes) -> pd.DataFrame:
             "model": "m",
             "gpu": "NVIDIA H100",
             "chunk_tokens": 256,
+            "kv_dtype": "auto",
             "prompts": 2,
             "valid": True,
         }
@@ -40,7 +41,7 @@ def test_both_panels_have_recompute_and_every_tier_and_units():
     assert loaded.get_ylabel().endswith("(s)")
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels == [
-        "recompute, no tier: none",
+        "recompute, no tier",
         "valkey (RAM), resp, chunk 256",
         "kvrocks (tmpfs), resp, chunk 256",
     ]
@@ -52,6 +53,22 @@ def test_what_is_not_proved_is_hollow_and_said():
     faces = [to_hex(container.lines[0].get_markerfacecolor()) for container in figure.axes[0].containers]
     assert faces == ["#000000", COLOURS["valkey"].lower(), "#ffffff"]
     assert "hollow: not proved" in figure.get_suptitle()
+
+
+def test_one_length_that_is_not_proved_is_hollow_on_a_filled_line():
+    rows = latency_rows()
+    rows.loc[(rows["scenario"] == "valkey") & (rows["prompt_tokens"] == 8192), "valid"] = False
+    axes = draw_latency(rows, COLOURS, MARKERS).axes[0]
+    face = to_hex(axes.containers[1].lines[0].get_markerfacecolor())
+    assert face == COLOURS["valkey"].lower()
+    hollow = [
+        line
+        for line in axes.lines
+        if line.get_linestyle() == "None" and line.get_color() == COLOURS["valkey"]
+    ]
+    assert [list(line.get_xdata()) for line in hollow if to_hex(line.get_markerfacecolor()) == "#ffffff"] == [
+        [8192]
+    ]
 
 
 def test_nothing_measured_says_so():

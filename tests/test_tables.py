@@ -278,8 +278,10 @@ def single(tier: str, *ttfts: float, **changes) -> dict:
         {"pass": name, "prompt_tokens": 8192, "cached_tokens": 8191 * (name == "again"), "ttft_s": ttft}
         for name, ttft in zip(passes, ttfts, strict=True)
     ]
+    samples = [sample | {"faults": changes.get("reasons", [])} for sample in samples]
     scenario = {"tier": tier, "store": "valkey", "connector": "resp", "chunk_tokens": 256, "vllm": {}}
-    return SINGLE | {"samples": samples, "spec": {"vllm": {"device": "cuda"}, "scenario": scenario}} | changes
+    spec = {"vllm": {"device": "cuda"}, "kv_dtype": "auto", "scenario": scenario}
+    return SINGLE | {"samples": samples, "spec": spec} | changes
 
 
 def test_single_requests_are_medians_by_pass(tmp_path, monkeypatch, real):
@@ -298,6 +300,15 @@ def test_without_a_tier_both_passes_are_computed_and_an_unproved_record_is_marke
     latency = load(run(tmp_path, monkeypatch, [*real.values(), record]), "latency")
     assert latency["pass"].to_list() == ["computed"]
     assert (latency["ttft_s"][0], latency["valid"][0], latency["reasons"][0]) == (0.25, False, "because")
+
+
+def test_one_prompt_that_is_not_proved_leaves_other_lengths_as_they_are(tmp_path, monkeypatch, real):
+    record = single("dram", 0.3, 0.1, 0.2, 0.12, valid=False)
+    for sample in record["samples"][2:]:
+        sample |= {"prompt_tokens": 32768, "faults": ["not found again"]}
+    latency = load(run(tmp_path, monkeypatch, [*real.values(), record]), "latency")
+    valid = latency.set_index(["prompt_tokens", "pass"])["valid"].to_dict()
+    assert valid == {(n, kind): n == 8192 for n in (8192, 32768) for kind in ("saved", "loaded")}
 
 
 def test_cells_of_a_real_engine_name_its_gpu(tmp_path, monkeypatch, real):

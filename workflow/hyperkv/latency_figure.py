@@ -17,8 +17,8 @@ _PANELS = {"loaded": "the same prompt again, from the tier", "saved": "first tim
 def draw_latency(table: pd.DataFrame, colours: Mapping[str, str], markers: Mapping[str, str]) -> Figure:
     """latency.csv as two panels over one curve of recompute: loading a prompt, and computing and saving it.
 
-    colours, markers: by store. Scenarios of one store differ in dashes. Scenarios whose requests do not prove
-    themselves have hollow markers.
+    colours, markers: by store. Scenarios of one store differ in dashes. Requests that do not prove themselves have
+    hollow markers.
     """
     if table.empty:
         figure, axes = plt.subplots(figsize=(8, 3))
@@ -29,8 +29,9 @@ def draw_latency(table: pd.DataFrame, colours: Mapping[str, str], markers: Mappi
     computed = table[table["pass"] == "computed"]
     scenarios = list(dict.fromkeys(table[table["pass"] != "computed"]["scenario"]))
     for axes, (kind, title) in zip(panels, _PANELS.items(), strict=True):
-        for scenario, rows in computed.groupby("scenario", sort=False):
-            _line(axes, rows, f"recompute, no tier: {scenario}", "#000000", "x", "-")
+        for number, (_, rows) in enumerate(computed.groupby("scenario", sort=False)):
+            words = f"recompute, no tier{_dtype(rows.iloc[0])}"
+            _line(axes, rows, words, "#000000", "x", _DASHES[number % len(_DASHES)])
         used: dict[str, int] = {}
         for scenario in scenarios:
             rows = table[(table["scenario"] == scenario) & (table["pass"] == kind)]
@@ -64,12 +65,16 @@ def draw_latency(table: pd.DataFrame, colours: Mapping[str, str], markers: Mappi
 def line_label(row: pd.Series) -> str:
     """A scenario in the legend: store, connector, chunk and where its bytes are meant to lie."""
     medium = "SSD" if row["tier"] == "ssd" else "RAM" if row["store"] in ("dram", "valkey") else "tmpfs"
-    return f"{row['store']} ({medium}), {row['connector']}, chunk {row['chunk_tokens']:g}"
+    return f"{row['store']} ({medium}), {row['connector']}, chunk {row['chunk_tokens']:g}{_dtype(row)}"
+
+
+def _dtype(row: pd.Series) -> str:
+    return "" if row["kv_dtype"] == "auto" else f", {row['kv_dtype']}"
 
 
 def _line(axes: Axes, rows: pd.DataFrame, label: str, colour: str, marker: str, dashes: object) -> None:
     rows = rows.sort_values("prompt_tokens")
-    valid = bool(rows["valid"].all())
+    valid = rows["valid"].astype(bool)
     low, high = rows["ttft_s"] - rows["ttft_s_low"], rows["ttft_s_high"] - rows["ttft_s"]
     axes.errorbar(
         rows["prompt_tokens"],
@@ -78,9 +83,20 @@ def _line(axes: Axes, rows: pd.DataFrame, label: str, colour: str, marker: str, 
         label=label,
         color=colour,
         marker=marker,
-        markerfacecolor=colour if valid else "white",
+        markerfacecolor=colour if valid.any() else "white",
         linestyle=dashes,
         linewidth=1.4,
         markersize=5,
         capsize=2,
+    )
+    hollow = rows[~valid]
+    axes.plot(
+        hollow["prompt_tokens"],
+        hollow["ttft_s"],
+        linestyle="none",
+        color=colour,
+        marker=marker,
+        markerfacecolor="white",
+        markersize=5,
+        zorder=3,
     )

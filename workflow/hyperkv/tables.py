@@ -228,6 +228,7 @@ LATENCY_COLUMNS = (
     "store",
     "connector",
     "chunk_tokens",
+    "kv_dtype",
     "prompt_tokens",
     "pass",
     "prompts",
@@ -261,13 +262,16 @@ def latency_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
                 "gpu": gpu_of({"gpu_model": None, **record})["gpu"],
                 "scenario": scenario,
                 **{key: own.get(key) for key in ("tier", "store", "connector", "chunk_tokens")},
+                "kv_dtype": own.get("kv_dtype") or record["spec"]["kv_dtype"],
                 "prompt_tokens": tokens,
                 "pass": kind,
                 "prompts": len(found),
                 "cached_tokens": min(sample["cached_tokens"] for _, sample in found),
                 **spread("ttft_s", median_interval([sample["ttft_s"] for _, sample in found])),
-                "valid": all(record["valid"] for record, _ in found),
-                "reasons": "; ".join(dict.fromkeys(r for record, _ in found for r in record["reasons"])),
+                "valid": not any(sample["faults"] for _, sample in found),
+                "reasons": "; ".join(
+                    dict.fromkeys(fault for _, sample in found for fault in sample["faults"])
+                ),
             }
         )
     return pd.DataFrame(rows, columns=LATENCY_COLUMNS)

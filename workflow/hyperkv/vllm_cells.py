@@ -153,7 +153,7 @@ def _proof(cell: CellSpec, running: Running, conversations: Sequence[Conversatio
     samples: list[dict[str, Any]] = []
     for tokens in (lengths[len(lengths) // 2], lengths[-1]):
         samples += first_and_again(cell, running, aiperf.token_ids(rng, running.vocabulary, tokens))
-    return faults_of(cell, samples)
+    return faults_of(samples)
 
 
 def _run_aiperf(

@@ -43,7 +43,7 @@ def measure_single(cell: CellSpec, running: Running) -> dict[str, Any]:
                 rng = np.random.default_rng([cell.seed, tokens, number])
                 prompt = aiperf.token_ids(rng, running.vocabulary, tokens)
                 samples += first_and_again(cell, running, prompt)
-    faults = faults_of(cell, samples)
+    faults = faults_of(samples)
     return {
         **frame(cell, cell.geometry),
         "record": "single",
@@ -57,7 +57,10 @@ def measure_single(cell: CellSpec, running: Running) -> dict[str, Any]:
 
 
 def first_and_again(cell: CellSpec, running: Running, prompt: Sequence[int]) -> list[dict[str, Any]]:
-    """One prompt computed and the same prompt again, vLLM's own cache emptied after each; a record of each pass."""
+    """One prompt computed and the same prompt again, vLLM's own cache emptied after each; a record of each pass.
+
+    `faults` of both are what the pair disproves (proof_faults).
+    """
     timeout_s = cell.spec["loadgen"]["request_timeout_s"]
     found = []
     for kind in ("first", "again"):
@@ -79,7 +82,10 @@ def first_and_again(cell: CellSpec, running: Running, prompt: Sequence[int]) -> 
         running.servers.reset_hbm()
         if kind == "first" and cell.scenario["tier"] != "none":
             running.settle(saved, log.stored_tokens * cell.geometry.kv_bytes_per_token)
-    return found
+    scenario = cell.scenario
+    pool, token_bytes = bool(scenario["dram_pool_bytes"]), cell.geometry.kv_bytes_per_token
+    faults = proof_faults(found, scenario["tier"], scenario["chunk_tokens"], token_bytes, pool)
+    return [{**sample, "faults": faults} for sample in found]
 
 
 def in_process(cell: CellSpec) -> bool:
@@ -132,10 +138,6 @@ def proof_faults(
     return list(dict.fromkeys(faults))
 
 
-def faults_of(cell: CellSpec, samples: Sequence[dict[str, Any]]) -> list[str]:
-    """`proof_faults` of single requests of this cell."""
-    scenario = cell.scenario
-    pool = bool(scenario["dram_pool_bytes"])
-    return proof_faults(
-        samples, scenario["tier"], scenario["chunk_tokens"], cell.geometry.kv_bytes_per_token, pool
-    )
+def faults_of(samples: Sequence[dict[str, Any]]) -> list[str]:
+    """What some single requests disprove, every line once."""
+    return list(dict.fromkeys(fault for sample in samples for fault in sample["faults"]))
