@@ -77,7 +77,6 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
     _check_figures(full, [full["scenarios"][name] for name in measured])
     _check_files(full)
     _check_predictions(full)
-    cost_spec(full)
     _check_kvrocks(full["kvrocks"])
     _check_array(full)
     _check_workload(full)

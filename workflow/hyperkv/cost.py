@@ -100,7 +100,10 @@ def repeats_table(
     for (_, repeat), curve in curves.items():
         point, at_least = at_slo([point for _, point in curve], *bounds.values())
         row = _identity(curve[0][0]) | {"at": "slo", "load": None, "repeat": repeat, **bounds}
-        row |= {"valid": point is not None, "reasons": "" if point else "no load that was measured keeps the SLO"}
+        row |= {
+            "valid": point is not None,
+            "reasons": "" if point else "no load that was measured keeps the SLO",
+        }
         rows.append(row | _measures(point, prices, point and point.load, at_least if point else None))
     return pd.DataFrame(rows, columns=list(REPEATS_COLUMNS))
 
@@ -211,7 +214,9 @@ def cost_table(repeats: pd.DataFrame) -> pd.DataFrame:
         row = {key: group.iloc[0][key] for key in (*IDENTITY, "at", "load", *_SLO)}
         row |= {"repeats": len(group), "valid_repeats": len(valid), "valid": len(valid) == len(group)}
         row["reasons"] = "; ".join(dict.fromkeys(filter(None, group["reasons"])))
-        row["users_at_least"] = bool(valid["users_at_least"].any()) if valid["users_at_least"].notna().any() else None
+        row["users_at_least"] = (
+            bool(valid["users_at_least"].any()) if valid["users_at_least"].notna().any() else None
+        )
         for name in SUMMARISED:
             row |= spread(name, median_interval(known(valid[name])))
         row |= {name: median_interval(known(valid[name])).median for name in _POINT}

@@ -68,7 +68,9 @@ def _checked(path: Path, name: str, price: Any, positive: bool) -> dict[str, Any
     if numbers != sorted(numbers):
         raise UserError(f"{path}: {name}: low, value and high must not fall, they are {numbers}")
     if not _DATE.fullmatch(str(price["date"])):
-        raise UserError(f"{path}: {name}.date: {price['date']!r} is wrong; it must be a month such as 2026-11")
+        raise UserError(
+            f"{path}: {name}.date: {price['date']!r} is wrong; it must be a month such as 2026-11"
+        )
     if not isinstance(price["source"], str) or not price["source"].strip():
         raise UserError(f"{path}: {name}.source is empty; say where the figure is from, or: assumption")
     return {**{key: price[key] for key in KEYS}, "source": " ".join(price["source"].split())}
