@@ -252,7 +252,7 @@ def _groups(repeats: pd.DataFrame) -> Iterator[tuple[Any, pd.DataFrame]]:
 
 def _compared(repeats: pd.DataFrame) -> Iterator[tuple[Any, pd.DataFrame]]:
     """Of every scenario the valid repeats at the SLO, else those at its highest load."""
-    for scenario, own in repeats[repeats["valid"]].groupby("scenario", sort=False):
+    for scenario, own in repeats[repeats["valid"].astype(bool)].groupby("scenario", sort=False):
         at_slo_rows = own[own["at"] == "slo"]
         if len(at_slo_rows):
             yield (scenario, "slo", None), at_slo_rows
