@@ -38,6 +38,7 @@ IDENTITY = (
     "comparable_digest",
 )
 SHARES = tuple(f"{part}_share" for part in PARTS)
+_ROUNDED_S = 1e-6  # records round times to it, and the window ends with an answer
 _POINT = ("tokens_per_s", "answer_tokens_per_s", "dram_bytes", "ssd_bytes", "written_bytes_per_s")
 _MEASURED = ("rps_per_gpu", "tps_per_user", "ttft_p95_ms")
 _COSTS = ("usd_per_hour", "usd_per_million_tokens", "usd_per_million_answer_tokens", "endurance_years")
@@ -121,7 +122,8 @@ def point_of(record: Mapping[str, Any]) -> tuple[Point | None, list[str]]:
         return None, list(record["reasons"])
     values, evidence, requests = record["values"], record["evidence"], record["requests"]
     window_s, finish_s = values["window_s"], requests["finish_s"]
-    done = [index for index, end_s in enumerate(finish_s) if end_s is not None and end_s <= window_s]
+    end_s = window_s + _ROUNDED_S
+    done = [index for index, at_s in enumerate(finish_s) if at_s is not None and at_s <= end_s]
     if not window_s or not done:
         return None, ["no request was answered in the measured window"]
     answers = sum(requests["answer_tokens"][index] for index in done)
