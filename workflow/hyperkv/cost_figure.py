@@ -174,6 +174,8 @@ def _draw_sensitivity(axes: Axes, rows: pd.DataFrame, sensitivity: pd.DataFrame)
                 color=colour, label=names[row["scenario"]] if not position else None,
             )  # fmt: skip
     axes.axvline(0, color="black", linewidth=1)
+    axes.use_sticky_edges = False
+    axes.margins(x=0.05)
     axes.set_yticks(range(len(prices)), [_price_words(sensitivity, price) for price in prices], fontsize=8)
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
