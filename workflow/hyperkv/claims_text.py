@@ -16,9 +16,9 @@ def claims_text(table: pd.DataFrame) -> str:
     if table.empty:
         return "No claims (config/claims.yaml has none).\n"
     counts = [f"{(table['verdict'] == verdict).sum()} {verdict}" for verdict in _ORDER]
-    parts = [
-        f"{len(table)} claims: {', '.join(counts)}. Medians with 95 % bootstrap intervals over repeats; of three repeats that is their range."
-    ]
+    head = f"{len(table)} claims: {', '.join(counts)}."
+    means = "Medians with 95 % bootstrap intervals over repeats; of three repeats that is their range."
+    parts = [fill(f"{head} {means}", _WIDTH)]
     for verdict in _ORDER:
         for _, row in table[table["verdict"] == verdict].iterrows():
             parts.append("\n".join(_lines(row)))
