@@ -228,6 +228,34 @@ def test_equal_speed_is_taken_on_the_curves(tmp_path):
     assert "share no TPS/user" in judged(tmp_path, {"cells": few}, expression=expression).reason
 
 
+COSTS = "median(cost_repeats.usd_per_million_tokens, store='files') / median(cost_repeats.usd_per_million_tokens, store='dram')"
+
+
+@pytest.mark.parametrize(
+    ("capped", "condition", "expected"),
+    [
+        ((), "value < 1", "confirmed"),
+        (("files",), "value < 1", "confirmed"),
+        (("dram",), "value < 1", "undecided"),
+        (("files", "dram"), "value < 1", "confirmed"),
+        (("files",), "value >= 0.2", "undecided"),
+        (("dram",), "value >= 0.2", "confirmed"),
+        (("dram",), "value > 1", "undecided"),
+        (("files",), "value > 1", "refuted"),
+    ],
+)
+def test_a_cost_at_the_highest_load_may_be_lower_and_that_may_decide_otherwise(
+    tmp_path, capped, condition, expected
+):
+    rows = cells(dram=(4.0, 4.0, 4.0), files=(1.0, 1.0, 1.0))
+    rows = rows[rows["load"] == 4].assign(at="slo", load=None)
+    rows["usd_per_million_tokens"] = rows["rps_per_gpu"]
+    rows["users_at_least"] = rows["store"].isin(capped)
+    found = judged(tmp_path, {"cost_repeats": rows}, expression=COSTS, condition=condition)
+    assert (found.verdict, found.interval) == (expected, Interval(0.25, 0.25, 0.25))
+    assert found.reason.startswith("higher loads may decide otherwise") is (expected == "undecided")
+
+
 STORES = pd.DataFrame(
     {
         "scenario": ["valkey", "kvrocks"],

@@ -37,6 +37,10 @@ PARITY = {
     "hit_rates": ("case", "active_conversations", "clients", "save_decode_cache", "counted", "lookup", "tiers", "chunk_tokens"),
 }  # fmt: skip
 _WITH_REPEATS = ("cells", "cost_repeats")
+# Where the SLO is kept at the highest load measured, more clients are possible: these are at most, these at least, so much.
+AT_MOST = ("usd_per_million_tokens", "usd_per_million_answer_tokens", "endurance_years")
+AT_LEAST = ("users_per_gpu", "rps_per_gpu", "tokens_per_s", "answer_tokens_per_s", "written_bytes_per_s")
+_FAR = 1e6
 _SAMPLES = ("repeats", "prompts", "seeds")
 
 
@@ -82,10 +86,14 @@ class Judged:
 
 @dataclass
 class Evaluation:
-    """One expression over tables by name. compared: the configuration's figures.chunk_tokens."""
+    """One expression over tables by name. compared: the configuration's figures.chunk_tokens.
+
+    unbounded: take what is bounded on one side only, since no higher load was measured, as far off on the other.
+    """
 
     tables: Mapping[str, pd.DataFrame]
     compared: int
+    unbounded: bool = False
     used: list[Used] = field(default_factory=list)
 
     def value(self, expression: Expression) -> Quantity:
@@ -114,7 +122,9 @@ class Evaluation:
                 raise Unmeasured(f"not measured: {_described(expression.selection)} has no {column}")
             _one_per_repeat(expression.selection, rows)
             self.used.append(Used(table, column, rows))
-            return Quantity.sampled({int(row["repeat"]): float(row[column]) for _, row in rows.iterrows()})
+            return Quantity.sampled(
+                {int(row["repeat"]): self._cell(row, column) for _, row in rows.iterrows()}
+            )
         if len(rows) > 1:
             raise Unmeasured(
                 f"{_described(expression.selection)} are {len(rows)} rows, {_differences(rows)}; name one of them"
@@ -126,6 +136,12 @@ class Evaluation:
         known = [None if end is None or pd.isna(end) else float(end) for end in ends]
         self.used.append(Used(table, column, rows))
         return Quantity(Interval(float(row[column]), *known))
+
+    def _cell(self, row: pd.Series, column: str) -> float:
+        if not self.unbounded or str(row.get("users_at_least")).lower() != "true":
+            return float(row[column])
+        factor = 1 / _FAR if column in AT_MOST else _FAR if column in AT_LEAST else 1.0
+        return float(row[column]) * factor
 
     def _equal_speed(self, expression: EqualSpeed) -> Quantity:
         curves = []
@@ -223,6 +239,9 @@ def judge_claim(claim: Claim, tables: Mapping[str, pd.DataFrame], compared: int)
             claim, UNDECIDED, quantity.interval, "; ".join(["no interval: one repeat", *notes]), used
         )
     found = verdict(claim.condition, quantity.interval)
+    if found != UNDECIDED and not _is_bounded(claim, found, tables, compared):
+        capped = "higher loads may decide otherwise: the SLO was still kept at the highest that was measured"
+        return Judged(claim, UNDECIDED, quantity.interval, "; ".join([capped, *notes]), used)
     notes = ["the interval spans the condition's edge", *notes] if found == UNDECIDED else notes
     return Judged(claim, found, quantity.interval, "; ".join(notes), used)
 
@@ -236,6 +255,17 @@ def verdict(condition: Condition, interval: Interval) -> str:
         return CONFIRMED
     below, above = not condition.above_low(interval.high), not condition.below_high(interval.low)
     return REFUTED if below or above else UNDECIDED
+
+
+def _is_bounded(claim: Claim, found: str, tables: Mapping[str, pd.DataFrame], compared: int) -> bool:
+    """Whether a verdict stays, however much better the scenarios do whose highest load still kept the SLO."""
+    try:
+        return (
+            verdict(claim.condition, Evaluation(tables, compared, True).value(claim.expression).interval)
+            == found
+        )
+    except Unmeasured:
+        return False
 
 
 def _undecided(claim: Claim, reason: str, tables: Mapping[str, pd.DataFrame], compared: int) -> Judged:
