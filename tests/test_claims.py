@@ -197,6 +197,12 @@ def test_what_is_not_alike_is_not_compared(tmp_path, column, value):
     assert f"differ in {column}" in found.reason
 
 
+def test_cells_that_do_not_say_what_they_share_are_not_compared(tmp_path):
+    found = judged(tmp_path, {"cells": cells().drop(columns="comparable_digest")})
+    assert found.verdict == "undecided"
+    assert "cells.csv has no column comparable_digest to compare by" in found.reason
+
+
 def test_a_claim_may_vary_what_it_is_about_and_only_that(tmp_path):
     rows = cells()
     rows.loc[rows["store"] == "files", "chunk_tokens"] = 256
@@ -423,6 +429,9 @@ def test_wrong_files_are_named(tmp_path):
     (tmp_path / "other.csv").write_text("a\n")
     (tmp_path / "cells.csv").write_text('a,b\n1,2,3\n"\n')
     (tmp_path / "bad.jsonl").write_text("{}\n")
+    (tmp_path / "stores.csv").write_text("scenario,gbps\nfiles,fast\n")
+    with pytest.raises(UserError, match=r"stores\.csv: column gbps has 'fast' where a number is wanted"):
+        stage.read_csv(tmp_path / "stores.csv")
     with pytest.raises(UserError, match="there is no table other; allowed are cells"):
         stage.read_csv(tmp_path / "other.csv")
     with pytest.raises(UserError, match="not a table"):

@@ -20,6 +20,7 @@ from .claims_file import PREDICTED_TABLES, RECORDS_OF, Claim, columns_dictionary
 from .claims_text import claims_text
 from .cli import run_stage
 from .errors import UserError
+from .expressions import kind_of
 from .place_stores import machine_words
 from .verdicts import UNDECIDED, Judged, Used, judge_claim
 
@@ -68,11 +69,22 @@ def read_csv(path: Path) -> pd.DataFrame:
             f"{path}: there is no table {path.stem}; allowed are {', '.join(columns_dictionary())}"
         )
     try:
-        return pd.read_csv(path, keep_default_na=False, na_values=[""])
+        table = pd.read_csv(path, keep_default_na=False, na_values=[""])
     except pd.errors.EmptyDataError:
         return pd.DataFrame()
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a table ({' '.join(str(error).split())}); make it again") from None
+    for column, entry in columns_dictionary()[path.stem].items():
+        if column in table and kind_of(entry["unit"]) == "number":
+            wrong = table[column][
+                pd.to_numeric(table[column], errors="coerce").isna() & table[column].notna()
+            ]
+            if len(wrong):
+                raise UserError(
+                    f"{path}: column {column} has {wrong.iloc[0]!r} where a number is wanted; make it again"
+                )
+            table[column] = pd.to_numeric(table[column])
+    return table
 
 
 def source_of(path: Path) -> Source:

@@ -147,6 +147,11 @@ def tables_of(expression: Expression) -> set[str]:
     return found
 
 
+def kind_of(unit: str) -> str:
+    """Whether a column with that unit holds numbers, text or booleans."""
+    return "boolean" if unit == "boolean" else "text" if unit in _WORDS else "number"
+
+
 def _parsed(text: Any) -> ast.expr:
     if not isinstance(text, str) or not text.strip():
         raise UserError(f"{text!r} is wrong; it must be text")
@@ -310,8 +315,7 @@ class _Reader:
         return name
 
     def _kind(self, table: str, column: str) -> str:
-        unit = self._tables[table][column]["unit"]
-        return "boolean" if unit == "boolean" else "text" if unit in _WORDS else "number"
+        return kind_of(self._tables[table][column]["unit"])
 
 
 def _short(text: str) -> str:

@@ -8,16 +8,18 @@ import pandas as pd
 
 from .errors import UserError
 
+SHARED = ("engine", "comparable_digest")
+SHARED_BY_CACHING = ("chunk_tokens", "connections", "save_decode_cache")
+
 
 def require_parity(rows: pd.DataFrame, vary: Sequence[str], who: str = "figures") -> None:
     """Refuse to compare scenarios that differ in more than the named columns.
 
-    rows: of scenarios.csv, cells.csv or cost_repeats.csv. who: begins the message. Raises UserError naming the column that
-    differs.
+    rows: of scenarios.csv, cells.csv, cost.csv or cost_repeats.csv. who: begins the message. Raises UserError naming the
+    column that differs.
     """
     caching = rows[rows["tier"] != "none"]
-    fixed = {"engine": rows, "comparable_digest": rows}
-    fixed |= dict.fromkeys(["chunk_tokens", "connections", "save_decode_cache"], caching)
+    fixed = dict.fromkeys(SHARED, rows) | dict.fromkeys(SHARED_BY_CACHING, caching)
     for column, compared in fixed.items():
         found = compared[column].unique()
         if column not in vary and len(found) > 1:

@@ -21,7 +21,7 @@ from .expressions import (
     Number,
     Selection,
 )
-from .parity import require_parity
+from .parity import SHARED, SHARED_BY_CACHING, require_parity
 from .quantities import Quantity, Unmeasured, combine, reduce_all
 from .stats import Interval, iso_tps_ratio
 
@@ -292,6 +292,8 @@ def _require_alike(claim: Claim, used: Sequence[Used]) -> None:
             if len(found) > 1:
                 raise UserError(f"they differ in {column} ({', '.join(map(_plain, found))})")
         if table in _WITH_REPEATS:
+            if missing := [column for column in ("tier", *SHARED, *SHARED_BY_CACHING) if column not in rows]:
+                raise UserError(f"{table}.csv has no column {missing[0]} to compare by")
             require_parity(rows, claim.vary, who="claims")
 
 
