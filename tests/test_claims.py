@@ -319,6 +319,11 @@ def test_predictions_alone_decide_nothing(tmp_path):
     ("change", "message"),
     [
         ({"expression": "median(cells.rps)"}, "claim 1 (a_claim): expression: table cells has no column rps"),
+        (
+            {"expression": "median(requests.finish_s)"},
+            "expression: there is no table requests; allowed are cells",
+        ),
+        ({"expression": "median(claims.value)"}, "expression: there is no table claims; allowed are cells"),
         ({"expression": "2 / 1"}, "claim 1 (a_claim): expression: it reads no table"),
         ({"condition": "value = 1"}, "claim 1 (a_claim): condition: value = 1 cannot be read"),
         ({"vary": ["shop"]}, "claim 1 (a_claim): vary: no table has a column shop"),

@@ -216,6 +216,8 @@ def test_a_stores_capacity_bounds_what_it_needs(real):
     assert (found.dram_bytes, found.ssd_bytes, found.written_bytes_per_s) == ((1 << 20) + 5, 0.0, None)
     unknown = with_scenario(real["files"], {"saved_bytes": None, "taken_bytes": None})
     assert point_of(unknown) == (None, ["how many bytes the store holds is not known"])
+    unseen = with_scenario(real["files"], {"device_write_bytes": None})
+    assert point_of(unseen) == (None, ["how many bytes were written to the device is not known"])
 
 
 def test_scenarios_are_compared_at_the_speed_that_all_reach(real):

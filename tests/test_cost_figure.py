@@ -14,7 +14,7 @@ from workflow.hyperkv.cost_figure import PART_COLOURS, compared_rows, draw_cost
 from workflow.hyperkv.errors import UserError
 from workflow.hyperkv.figures import read_table
 
-from .record_factory import measured
+from .record_factory import measured, varied
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +75,16 @@ def test_an_open_loop_is_drawn_at_its_highest_load(tmp_path, lines):
     text = all_text(draw_cost(cost, sensitivity, 32))
     assert "load 2 of an open loop" in text
     assert "clients" not in text
+
+
+def test_a_scenario_without_a_valid_cell_has_no_bar_and_its_reason(tmp_path, lines):
+    bad = [varied(line, None, ("served from RAM",)) if line["scenario"] == "none" else line for line in lines]
+    cost, sensitivity, _ = written(tmp_path, bad)
+    figure = draw_cost(cost, sensitivity, 32)
+    text = all_text(figure)
+    assert "no cost: served from RAM" in text
+    assert "keep 50 TPS/user" in text
+    assert len(figure.axes[0].patches) == 2 * len(PART_COLOURS)
 
 
 def test_scenarios_that_are_not_alike_are_refused(tmp_path, lines):

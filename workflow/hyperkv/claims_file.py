@@ -59,6 +59,13 @@ class Claim:
         return tables_of(self.expression) | (tables_of(self.predicted) if self.predicted else set())
 
 
+def readable_tables() -> dict[str, dict[str, dict[str, str]]]:
+    """The part of the dictionary that claims may read: not the requests themselves, nor the verdicts."""
+    return {
+        name: columns for name, columns in columns_dictionary().items() if name not in ("requests", "claims")
+    }
+
+
 @cache
 def columns_dictionary() -> dict[str, dict[str, dict[str, str]]]:
     """Unit and description of every column by table."""
@@ -144,6 +151,6 @@ def _claim(where: str, item: Any) -> Claim:
 
 def _expression(where: str, text: Any) -> Expression:
     try:
-        return parse_expression(text, columns_dictionary())
+        return parse_expression(text, readable_tables())
     except UserError as error:
         raise UserError(f"{where}: {error}") from None

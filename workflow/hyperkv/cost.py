@@ -132,7 +132,10 @@ def point_of(record: Mapping[str, Any]) -> tuple[Point | None, list[str]]:
     if needed is None:
         return None, ["how many bytes the store holds is not known"]
     span_s = max(end for end in finish_s if end is not None) - min(requests["arrival_s"])
-    written = evidence["device_write_bytes"] if record["spec"]["scenario"]["tier"] == "ssd" else None
+    on_ssd = record["spec"]["scenario"]["tier"] == "ssd"
+    written = evidence["device_write_bytes"] if on_ssd else None
+    if on_ssd and written is None:
+        return None, ["how many bytes were written to the device is not known"]
     return Point(
         load=record["load"],
         rps_per_gpu=values["rps_per_gpu"],

@@ -59,7 +59,7 @@ def draw_cost(cost: pd.DataFrame, sensitivity: pd.DataFrame, chunk_tokens: int) 
     )
     _draw_shares(left, rows)
     _draw_sensitivity(right, rows, sensitivity)
-    first = rows.iloc[0]
+    first = rows.sort_values("at", ascending=False, kind="stable").iloc[0]
     modelled = "engine replay: real stores and bytes, modelled GPU" if first["engine"] == "replay" else ""
     figure.suptitle(
         f"What a million tokens cost, {_compared_at(first)}, chunk {chunk_tokens} tokens\n"
