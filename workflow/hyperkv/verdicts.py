@@ -110,8 +110,8 @@ class Evaluation:
         return reduce_all(expression.symbol, parts)
 
     def _median(self, expression: Median) -> Quantity:
-        table, column = expression.selection.table, expression.column
-        rows = self._rows(expression.selection)
+        selection, column = self._resolved(expression.selection), expression.column
+        table, rows = selection.table, self._rows(selection)
         if column not in rows:
             raise Unmeasured(
                 f"not measured: {table}.csv has no column {column}; it was written before there was one"
@@ -119,19 +119,19 @@ class Evaluation:
         if table in _WITH_REPEATS:
             rows = rows[rows[column].notna()]
             if rows.empty:
-                raise Unmeasured(f"not measured: {_described(expression.selection)} has no {column}")
-            _one_per_repeat(expression.selection, rows)
+                raise Unmeasured(f"not measured: {_described(selection)} has no {column}")
+            _one_per_repeat(selection, rows)
             self.used.append(Used(table, column, rows))
             return Quantity.sampled(
                 {int(row["repeat"]): self._cell(row, column) for _, row in rows.iterrows()}
             )
         if len(rows) > 1:
             raise Unmeasured(
-                f"{_described(expression.selection)} are {len(rows)} rows, {_differences(rows)}; name one of them"
+                f"{_described(selection)} are {len(rows)} rows, {_differences(rows)}; name one of them"
             )
         row = rows.iloc[0]
         if pd.isna(row[column]):
-            raise Unmeasured(f"not measured: {_described(expression.selection)} has no {column}")
+            raise Unmeasured(f"not measured: {_described(selection)} has no {column}")
         ends = [row.get(f"{column}{end}") for end in ("_low", "_high")]
         known = [None if end is None or pd.isna(end) else float(end) for end in ends]
         self.used.append(Used(table, column, rows))
@@ -145,7 +145,7 @@ class Evaluation:
 
     def _equal_speed(self, expression: EqualSpeed) -> Quantity:
         curves = []
-        for selection in (expression.one, expression.other):
+        for selection in map(self._resolved, (expression.one, expression.other)):
             rows = self._rows(selection).dropna(subset=["tps_per_user", "rps_per_gpu"])
             if rows["scenario"].nunique() > 1:
                 raise Unmeasured(
@@ -169,6 +169,17 @@ class Evaluation:
             raise Unmeasured("the curves share no TPS/user in any repeat")
         return Quantity.sampled(found)
 
+    def _resolved(self, selection: Selection) -> Selection:
+        """The selection with the configuration's chunk size where it says compared."""
+        where = [
+            (
+                column,
+                tuple(float(self.compared) if choice == Named(COMPARED) else choice for choice in choices),
+            )
+            for column, choices in selection.where
+        ]
+        return Selection(selection.table, tuple(where))
+
     def _rows(self, selection: Selection) -> pd.DataFrame:
         """The valid rows of the first preference that has any. Raises Unmeasured."""
         table = self.tables.get(selection.table)
@@ -190,11 +201,10 @@ class Evaluation:
 
     def _matching(self, table: pd.DataFrame, chosen: Sequence[tuple[str, Choice]]) -> pd.DataFrame:
         rows = table
-        extremes = [(column, choice.name) for column, choice in chosen if _is_extreme(choice)]
+        extremes = [(column, choice.name) for column, choice in chosen if isinstance(choice, Named)]
         for column, choice in chosen:
-            if not _is_extreme(choice):
-                value = self.compared if isinstance(choice, Named) else choice
-                rows = rows[_equal(rows[column], value)]
+            if not isinstance(choice, Named):
+                rows = rows[_equal(rows[column], choice)]
         for column, name in extremes:
             numbers = pd.to_numeric(rows[column], errors="coerce")
             rows = rows[numbers == (numbers.max() if name == "highest" else numbers.min())]
@@ -342,10 +352,6 @@ def _described(selection: Selection, table: bool = True) -> str:
     ]
     text = ", ".join(parts) or "any value"
     return f"{selection.table} with {text}" if table else text
-
-
-def _is_extreme(choice: Choice) -> bool:
-    return isinstance(choice, Named) and choice.name != COMPARED
 
 
 def _equal(column: pd.Series, value: float | str | bool) -> pd.Series:
