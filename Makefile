@@ -10,7 +10,7 @@ SNAKEMAKE = $(ACTIVATE) snakemake
 SHARED_BUILDS = $(if $(SNAKEMAKE_OUTPUT_CACHE),--cache compile_kvrocks fetch_engine fetch_loadgen)
 OPTIONS = $(SHARED_BUILDS) --cores all --keep-going --scheduler greedy --quiet rules host reason $(CONFIGFILES)
 
-.PHONY: run stores layers peers kvrocks test test-engine test-array report bench docs lint clean
+.PHONY: run stores layers decide peers kvrocks test test-engine test-array report bench docs lint clean
 
 run: .venv/installed
 	@$(SNAKEMAKE) $(OPTIONS)
@@ -26,6 +26,11 @@ layers: .venv/installed
 	@$(SNAKEMAKE) layers $(OPTIONS)
 	@cat results/tables/layers.txt
 	@echo "Table: results/tables/layers.csv   Figure: results/figures/layers.svg, .png"
+
+decide: .venv/installed
+	@$(SNAKEMAKE) decide $(OPTIONS)
+	@cat results/tables/claims.txt
+	@echo "Tables: results/tables/claims.csv, cost.csv, cost_sensitivity.csv   Figure: results/figures/cost.svg, .png"
 
 peers: .venv/installed
 	@$(ACTIVATE) python -m workflow.hyperkv.bench_peers

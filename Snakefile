@@ -9,11 +9,13 @@ from workflow.hyperkv.array.baseline_file import baseline_of
 from workflow.hyperkv.array.place import place_of
 from workflow.hyperkv.array.settings import ArraySettings
 from workflow.hyperkv.build_kvrocks import build_spec
+from workflow.hyperkv.claims_file import claimed_records, claimed_tables, read_claims
 from workflow.hyperkv.config import (
     ENVIRONMENTS,
     baseline_spec,
     break_even_spec,
     checked,
+    cost_spec,
     environment_records,
     layers_spec,
     limits_spec,
@@ -67,6 +69,7 @@ include: "workflow/rules/sweep.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/predict.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/decide.smk"
 
 
 localrules:
@@ -81,6 +84,7 @@ localrules:
     predict,
     tables,
     figures,
+    decide,
 
 
 rule all:
@@ -92,6 +96,7 @@ rule all:
         rules.predict.input,
         rules.tables.input,
         rules.figures.input,
+        rules.decide.input,
 
 
 onstart:

@@ -17,14 +17,18 @@ FIGURES = {
 PREDICTED = {"draw_prediction hit_rate", "draw_prediction break_even"}
 STORES = {"write_stores", "draw_figure stores"}
 PLACED = {"place_stores", "draw_prediction break_even"}
-DRAWN_LAYERS = {"write_layers", "draw_figure layers", "write_summary"}
+COST = {"write_cost", "draw_cost"}
+CLAIMS = {"write_claims"}
+DRAWN_LAYERS = {"write_layers", "draw_figure layers", "write_summary", *CLAIMS}
 LAYERS = {"profile_layers valkey_resp", *DRAWN_LAYERS}
-AFTER = (
+DRAWN = (
     {"write_tables", "write_summary", *FIGURES, "draw_prediction hit_rate"} - STORES - {"draw_figure layers"}
 )
+AFTER = DRAWN | COST | CLAIMS
 SCENARIOS = ["none", "dram-16", "dram-32", "rocksdb_resp", "valkey_resp", "valkey_redis"]
-PROFILE = {"profile_store valkey_resp", *STORES, *PLACED, "write_summary"}
-LIMITS = {"profile_limits", *STORES, *PLACED, "write_summary"}
+PROFILE = {"profile_store valkey_resp", *STORES, *PLACED, *CLAIMS, "write_summary"}
+LIMITS = {"profile_limits", *STORES, *PLACED, *CLAIMS, "write_summary"}
+HIT_RATES = {"write_hit_rates", "draw_prediction hit_rate", *CLAIMS}
 BREAK_EVEN = {"write_break_even", *PLACED}
 
 
@@ -79,12 +83,46 @@ def test_the_stores_alone_need_no_sweep(tmp_path):
 
 def test_the_layers_alone_need_neither_sweep_nor_profile(tmp_path):
     checkout = Checkout.new(tmp_path / "checkout")
-    assert checkout.planned("layers") == LAYERS - {"write_summary"}
+    assert checkout.planned("layers") == LAYERS - {"write_summary", *CLAIMS}
 
 
 def test_predictions_need_neither_sweep_nor_stores(tmp_path):
     checkout = Checkout.new(tmp_path / "checkout")
     assert checkout.planned("predict") == {"write_hit_rates", "write_break_even"}
+
+
+def test_the_decision_is_made_of_predictions_costs_and_claims(complete, tmp_path):
+    checkout, _ = complete
+    with (checkout / "results/tables/claims.csv").open() as file:
+        verdicts = {row["claim"]: row for row in csv.DictReader(file)}
+    assert {row["verdict"] for row in verdicts.values()} <= {"confirmed", "refuted", "undecided"}
+    assert "one repeat" in verdicts["dram_beats_recompute"]["reason"]
+    assert "no row of cells" in verdicts["tuning_gives_1_5_times"]["reason"]
+    assert float(verdicts["native_client_beats_redis_py"]["value"]) > 0
+    assert "results/sweep/valkey_redis" in verdicts["native_client_beats_redis_py"]["run"]
+    with (checkout / "results/tables/cost.csv").open() as file:
+        costs = [row for row in csv.DictReader(file) if row["at"] == "slo"]
+    assert {row["scenario"] for row in costs} == set(SCENARIOS)
+    assert all(float(row["usd_per_million_tokens"]) > 0 for row in costs)
+    assert (checkout / "results/figures/cost.png").read_bytes().startswith(b"\x89PNG")
+    fresh = Checkout.new(tmp_path / "checkout")
+    assert fresh.planned("decide") >= {"write_hit_rates", "write_break_even", *COST, *CLAIMS}
+    assert not fresh.planned("decide") & {"write_summary", "draw_figure tier_tradeoff"}
+
+
+def test_a_wrong_claim_or_price_stops_before_anything_runs(tmp_path):
+    checkout = Checkout.new(tmp_path / "checkout")
+    good = (checkout / "config/claims.yaml").read_text()
+    (checkout / "config/claims.yaml").write_text(good.replace("cells.rps_per_gpu", "cells.rps"))
+    status, output = checkout.snakemake()
+    assert status != 0
+    assert "claim 1 (dram_is_2_5_times_as_fast): expression: table cells has no column rps; it has" in output
+    (checkout / "config/claims.yaml").write_text(good)
+    checkout.configure(changed(TINY, {"cost.prices": "none.yaml"}))
+    status, output = checkout.snakemake()
+    assert status != 0
+    assert "config: cost.prices: there is no file none.yaml" in output
+    assert not (checkout / "results").exists()
 
 
 def test_nothing_is_left_to_do(complete):
@@ -94,11 +132,15 @@ def test_nothing_is_left_to_do(complete):
 @pytest.mark.parametrize(
     ("name", "jobs"),
     [
-        ("workflow/hyperkv/figures.py", FIGURES | PREDICTED),
+        ("workflow/hyperkv/figures.py", FIGURES | PREDICTED | {"draw_cost"}),
         ("workflow/hyperkv/prediction_figures.py", PREDICTED),
-        ("workflow/hyperkv/lru.py", {"write_hit_rates", "draw_prediction hit_rate"}),
+        ("workflow/hyperkv/lru.py", HIT_RATES),
         ("workflow/hyperkv/breakeven.py", BREAK_EVEN),
-        ("workflow/hyperkv/place_stores.py", PLACED),
+        ("workflow/hyperkv/place_stores.py", PLACED | CLAIMS),
+        ("workflow/hyperkv/cost_model.py", COST | CLAIMS),
+        ("workflow/hyperkv/cost_figure.py", {"draw_cost"}),
+        ("workflow/hyperkv/verdicts.py", CLAIMS),
+        ("config/claims.yaml", CLAIMS),
         ("workflow/hyperkv/stores/rocksdb_server.py", measured("rocksdb_resp")),
         ("workflow/hyperkv/connectors/redis.py", measured("valkey_redis")),
         (
@@ -110,8 +152,8 @@ def test_nothing_is_left_to_do(complete):
         ("workflow/hyperkv/rungs.py", LAYERS),
         ("workflow/hyperkv/stores/null_server.py", LAYERS),
         ("workflow/hyperkv/layers_table.py", DRAWN_LAYERS),
-        ("workflow/hyperkv/layers_figure.py", FIGURES | PREDICTED),
-        ("workflow/hyperkv/stores_table.py", STORES | PLACED | {"write_summary"}),
+        ("workflow/hyperkv/layers_figure.py", FIGURES | PREDICTED | {"draw_cost"}),
+        ("workflow/hyperkv/stores_table.py", STORES | PLACED | CLAIMS | {"write_summary"}),
     ],
 )
 def test_editing_code_runs_what_uses_it(name, jobs, checkout):
@@ -149,8 +191,9 @@ def test_editing_what_no_stage_uses_runs_nothing(checkout):
         ({"profile.connections": [1, 2]}, PROFILE | LIMITS),
         ({"layers.repeats": 3}, LAYERS),
         ({"layers.scenarios": []}, DRAWN_LAYERS),
-        ({"figures.chunk_tokens": 32}, AFTER | BREAK_EVEN),
-        ({"predict.seeds": 3}, {"write_hit_rates", "draw_prediction hit_rate"}),
+        ({"figures.chunk_tokens": 32}, DRAWN | BREAK_EVEN | CLAIMS | {"draw_cost"}),
+        ({"predict.seeds": 3}, HIT_RATES),
+        ({"cost.dram_usd_per_gb": 5}, COST | CLAIMS),
         ({"break_even.prompt_tokens": [4096]}, BREAK_EVEN),
     ],
 )

@@ -21,6 +21,7 @@ from .engines.vllm_command import settings_of
 from .errors import UserError
 from .geometry import load_geometry
 from .memory_dir import file_system_of
+from .prices import resolved_prices
 from .workloads import longest_context, repeat_seed
 from .workloads.factory import make_workload, parameters_of
 
@@ -239,6 +240,18 @@ def break_even_spec(config: Mapping[str, Any]) -> str:
     """JSON of everything that break-even depends on."""
     spec = {**config["break_even"], "kv_dtype": config["kv_dtype"]}
     return json.dumps(spec | {"chunk_tokens": config["figures"]["chunk_tokens"]}, sort_keys=True)
+
+
+def cost_spec(config: Mapping[str, Any]) -> str:
+    """JSON of everything that the costs depend on: every price with its range and source, and the SLO.
+
+    Raises UserError when the table of prices is not as config/README.md says.
+    """
+    section = config["cost"]
+    rules = schema()["properties"]["cost"]["properties"]
+    prices = {name: rule for name, rule in rules.items() if name not in ("prices", "slo")}
+    found = resolved_prices(Path(section["prices"]), section, prices)
+    return json.dumps({"prices": found, "slo": section["slo"]}, sort_keys=True)
 
 
 def _predicted_case(case: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,8 @@ _HEAD = """\
 | `models/` | models' Hugging Face `config.json`, for `model` |
 | `gpus/` | what was measured of a GPU, or derived from one that was (`assumption`), for `gpu` |
 | `published_gpus.yaml` | published figures that GPUs are derived with |
+| `prices.yaml` | prices with their ranges and sources, for `cost` |
+| `claims.yaml` | claims and what decides them, for `claims` |
 
 Files are read in this order, later ones on top: `scenarios.yaml`, `config.yaml`, then your own with
 `make run CONFIG=FILE` (plain snakemake: `--configfile config/scenarios.yaml config/config.yaml FILE`). Mappings

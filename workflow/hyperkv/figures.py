@@ -29,6 +29,7 @@ from .cli import run_stage
 from .errors import UserError
 from .latency_figure import draw_latency
 from .layers_figure import draw_layers
+from .parity import require_parity
 
 # Okabe and Ito's palette, told apart with every common colour blindness. A store keeps its colour everywhere.
 COLOURS = {
@@ -110,23 +111,6 @@ def read_table(path: Path) -> pd.DataFrame:
     present = [column for column in words if column in table]
     table[present] = table[present].fillna("")
     return table
-
-
-def require_parity(rows: pd.DataFrame, vary: Sequence[str]) -> None:
-    """Refuse to compare scenarios that differ in more than the named columns.
-
-    rows: of scenarios.csv. Raises UserError naming the column that differs.
-    """
-    caching = rows[rows["tier"] != "none"]
-    fixed = {"engine": rows, "comparable_digest": rows}
-    fixed |= dict.fromkeys(["chunk_tokens", "connections", "save_decode_cache"], caching)
-    for column, compared in fixed.items():
-        found = compared[column].unique()
-        if column not in vary and len(found) > 1:
-            raise UserError(
-                f"figures: scenarios {', '.join(compared['scenario'].unique())} differ in {column} "
-                f"({', '.join(map(str, found))}); compare like with like: measure them under one config (snakemake sweep) or set figures.chunk_tokens"
-            )
 
 
 def label(row: pd.Series) -> str:

@@ -8,6 +8,8 @@ try:
     SCENARIOS = runnable_scenarios(CONFIG, selected(CONFIG, CONFIG["experiment"]["scenarios"]), KVROCKS)
     PROFILED = runnable(CONFIG, CONFIG["profile"]["scenarios"], KVROCKS)
     LAYERED = runnable(CONFIG, CONFIG["layers"]["scenarios"], KVROCKS)
+    COST_SPEC = cost_spec(CONFIG)
+    CLAIMS = read_claims(Path(CONFIG["claims"]))
 except UserError as error:
     raise WorkflowError(str(error))
 
@@ -194,3 +196,45 @@ def prediction_tables(wildcards):
     if wildcards.figure == "hit_rate":
         return [*rules.write_hit_rates.output, rules.write_tables.output.cells]
     return [rules.write_break_even.output.table, *rules.place_stores.output]
+
+
+# Decisions: costs and claims.
+
+
+def cost_slice(wildcards):
+    return COST_SPEC
+
+
+def compared_chunk(wildcards):
+    return json.dumps({"chunk_tokens": CONFIG["figures"]["chunk_tokens"]})
+
+
+def claims_tables(wildcards):
+    """The tables that the claims read."""
+    files = {
+        "cost_repeats": rules.write_cost.output.repeats,
+        "cost": rules.write_cost.output.cost,
+        "cost_sensitivity": rules.write_cost.output.sensitivity,
+        "stores": rules.write_stores.output.stores,
+        "limits": rules.write_stores.output.limits,
+        "layers": rules.write_layers.output.table,
+        "hit_rates": rules.write_hit_rates.output[0],
+        "break_even": rules.write_break_even.output.table,
+        "placed_stores": rules.place_stores.output[0],
+        **{
+            name: getattr(rules.write_tables.output, "time" if name == "sweep_time" else name)
+            for name in ("cells", "scenarios", "ratios", "latency", "sweep_time")
+        },
+    }
+    return [files[name] for name in claimed_tables(CLAIMS)]
+
+
+def claims_records(wildcards):
+    """The records behind those tables."""
+    files = {
+        "sweep": rules.sweep.input,
+        "point": collect("<profile>/{family}.jsonl", family=PROFILED),
+        "rung": collect("<profile>/layers/{family}.jsonl", family=LAYERED),
+        "limit": rules.profile_limits.output,
+    }
+    return [path for kind in claimed_records(CLAIMS) for path in files[kind]]

@@ -1,0 +1,72 @@
+rule write_cost:
+    input:
+        code=sources("cost"),
+        cells=rules.sweep.input,
+    output:
+        cost="<tables>/cost.csv",
+        repeats="<tables>/cost_repeats.csv",
+        sensitivity="<tables>/cost_sensitivity.csv",
+    log:
+        "<logs>/cost.log",
+    conda:
+        "../../envs/harness.yaml"
+    params:
+        spec=cost_slice,
+        folder=subpath(output.cost, parent=True),
+    shell:
+        "python -m workflow.hyperkv.cost --spec {params.spec:q} --cells {input.cells:q}"
+        " --out {params.folder:q} 2> {log:q}"
+
+
+rule write_claims:
+    input:
+        code=sources("claims"),
+        columns="workflow/schemas/columns.yaml",
+        claims=CONFIG["claims"],
+        tables=claims_tables,
+        records=claims_records,
+    output:
+        table="<tables>/claims.csv",
+        text=report("<tables>/claims.txt", caption="../report/claims.rst", category="Tables"),
+    log:
+        "<logs>/claims.log",
+    conda:
+        "../../envs/harness.yaml"
+    params:
+        spec=compared_chunk,
+    shell:
+        "python -m workflow.hyperkv.claims --claims {input.claims:q} --spec {params.spec:q}"
+        " --tables {input.tables:q} --records {input.records:q} --table {output.table:q}"
+        " --text {output.text:q} 2> {log:q}"
+
+
+rule draw_cost:
+    input:
+        code=sources("cost_figure"),
+        cost=rules.write_cost.output.cost,
+        sensitivity=rules.write_cost.output.sensitivity,
+    output:
+        svg=report(
+            "<figures>/cost.svg",
+            caption="../report/cost.rst",
+            category="Figures",
+            labels={"figure": "cost"},
+        ),
+        png="<figures>/cost.png",
+    log:
+        "<logs>/figures/cost.log",
+    conda:
+        "../../envs/harness.yaml"
+    params:
+        spec=compared_chunk,
+    shell:
+        "python -m workflow.hyperkv.cost_figure --spec {params.spec:q} --cost {input.cost:q}"
+        " --sensitivity {input.sensitivity:q} --svg {output.svg:q} --png {output.png:q} 2> {log:q}"
+
+
+rule decide:
+    input:
+        rules.predict.input,
+        rules.write_cost.output,
+        rules.write_claims.output,
+        rules.draw_cost.output,
