@@ -163,6 +163,11 @@ def inprocess_config(
     return config | extra
 
 
+def rendered(config: Mapping[str, Any]) -> str:
+    """The text of the file that LMCACHE_CONFIG_FILE names."""
+    return json.dumps(config, indent=1) + "\n"
+
+
 def mp_arguments(
     scenario: Mapping[str, Any],
     staging_bytes: int,

@@ -1,0 +1,76 @@
+"""A recommendation in words: one sentence, built from a ranking's numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .ranking import RECOMPUTE, Candidate, Comparison, Objective, Ranking
+from .stats import Interval
+
+_TIER_WORDS = {"dram": "in DRAM", "ssd": "on an SSD"}
+
+
+def number(value: float | None) -> str:
+    """Three significant digits; "unknown" for None."""
+    return "unknown" if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def with_interval(interval: Interval) -> str:
+    """'11.2 [11, 11.4]'; without the brackets for one repeat."""
+    text = number(interval.median)
+    return text if interval.low is None else f"{text} [{number(interval.low)}, {number(interval.high)}]"
+
+
+def answer(ranking: Ranking, objective: Objective) -> str:
+    """What to do and by how much it is better: one sentence."""
+    chosen = ranking.chosen
+    if chosen is None:
+        why = f": {ranking.left_out[0].reason}" if ranking.left_out else ""
+        return f"Nothing can be recommended, since no load of any scenario counts (the first{why})."
+    if chosen.facts["tier"] == RECOMPUTE:
+        return _do_not_offload(ranking, chosen, objective)
+    where = f"Keep KV {_TIER_WORDS[chosen.facts['tier']]} with scenario {chosen.scenario}"
+    return f"{where}: {_measured(chosen, objective)}{_against(ranking.others)}."
+
+
+def _do_not_offload(ranking: Ranking, chosen: Candidate, objective: Objective) -> str:
+    """Recompute is best, or as good as the best."""
+    if not ranking.others:
+        return f"Nothing was measured beside recompute, which gives {_measured(chosen, objective)}."
+    nearest = ranking.others[0]
+    if ranking.for_simplicity:
+        return (
+            f"Do not offload: nothing that was measured is better than recompute beyond its interval; {nearest.other.scenario} "
+            f"and recompute cannot be told apart; recompute gives {_measured(chosen, objective)}, "
+            f"{times(nearest)} {nearest.other.scenario}."
+        )
+    return f"Do not offload, compute again: {_measured(chosen, objective)}{_against(ranking.others, True)}."
+
+
+def _measured(candidate: Candidate, objective: Objective) -> str:
+    clients = f"{candidate.load} client{'s' * (candidate.load != 1)}"
+    return f"{with_interval(candidate.interval)} {objective.unit} ({objective.label}) at {clients}"
+
+
+def _against(others: Sequence[Comparison], recompute_chosen: bool = False) -> str:
+    """', 1.3 [1.2, 1.4] times as good as recompute and 1.1 [1, 1.2] times as good as dram-64 (not told apart)'."""
+    recompute = [item for item in others if item.other.facts["tier"] == RECOMPUTE]
+    parts = [f"{times(item)} recompute{doubt(item)}" for item in recompute]
+    if next_best := [item for item in others if item not in recompute][:1]:
+        parts.append(f"{times(next_best[0])} {next_best[0].other.scenario}, the next{doubt(next_best[0])}")
+    missing = (
+        ""
+        if recompute or recompute_chosen
+        else "; recompute is not among what could be compared, so whether offloading pays is not known"
+    )
+    return (", " + " and ".join(parts) if parts else "") + missing
+
+
+def times(comparison: Comparison) -> str:
+    """'1.3 [1.2, 1.4] times as good as'."""
+    return f"{with_interval(comparison.ratio)} times as good as"
+
+
+def doubt(comparison: Comparison) -> str:
+    """What takes away from a comparison; "" when the two are apart."""
+    return {True: "", False: " (not told apart)", None: " (one repeat, no interval)"}[comparison.apart]
