@@ -23,6 +23,7 @@ from workflow.hyperkv.config import (
     predict_spec,
     profile_spec,
     python_of,
+    recommend_spec,
     requirements_of,
     selected,
     sweep_spec,
@@ -52,6 +53,8 @@ pathvars:
     predict="results/predict",
     tables="results/tables",
     figures="results/figures",
+    recommended="results/recommended",
+    report="results/report",
     logs="results/logs",
 
 
@@ -66,6 +69,7 @@ include: "workflow/rules/sweep.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/predict.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/recommend.smk"
 
 
 localrules:
@@ -80,6 +84,7 @@ localrules:
     predict,
     tables,
     figures,
+    recommend,
 
 
 rule all:
@@ -91,6 +96,7 @@ rule all:
         rules.predict.input,
         rules.tables.input,
         rules.figures.input,
+        rules.recommend.input,
 
 
 onstart:

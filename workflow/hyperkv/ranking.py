@@ -30,6 +30,11 @@ class Objective:
     load: int | None = None
     tps_per_user_min: float | None = None
 
+    @property
+    def measured(self) -> str:
+        """What follows a number in a sentence: the label, after its unit where that is not in it."""
+        return self.label if self.higher_is_better else f"{self.unit} of {self.label}"
+
     @classmethod
     def of(cls, section: Mapping[str, Any], slo: Mapping[str, Any]) -> Objective:
         """The objective of config section `recommend`. slo: experiment.slo; without one goodput has no meaning."""
@@ -42,7 +47,7 @@ class Objective:
 _METRICS = {
     "goodput": ("goodput_rps", "requests/s", "answers within the SLO per second and GPU", True),
     "rps_per_gpu": ("rps_per_gpu", "requests/s", "requests per second and GPU", True),
-    "ttft": ("ttft_p50_ms", "ms", "median time to first token", False),
+    "ttft": ("ttft_p50_ms", "ms", "time to first token (median)", False),
 }
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -146,12 +147,30 @@ def recommendation_of(
             "records": list(dict.fromkeys(str(path) for path, _ in used)),
             "measured": [record["started_at"] for record in records],
             "spec_digest": records[0]["spec_digest"] if records else None,
+            "command": again(records[0]) if records else None,
         },
         "files": files.about,
         "not_written": files.missing,
         "notes": [*files.notes, *parity_notes(ranking)],
         "servers": files.servers,
     }
+
+
+def again(record: Mapping[str, Any]) -> str:
+    """The command line that measures a record's scenario and repeat again."""
+    spec, repeat = json.dumps(record["spec"], sort_keys=True), str(record["repeat"])
+    argv = [
+        "python",
+        "-m",
+        "workflow.hyperkv.sweep",
+        "--spec",
+        spec,
+        "--repeat",
+        repeat,
+        "--out",
+        "again.jsonl",
+    ]
+    return shlex.join(argv)
 
 
 def words_of(column: pd.Series) -> str | None:

@@ -12,11 +12,13 @@ _TIER_WORDS = {"dram": "in DRAM", "ssd": "on an SSD"}
 
 def number(value: float | None) -> str:
     """Three significant digits; "unknown" for None."""
-    return "unknown" if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    if value is None:
+        return "unknown"
+    return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:#.3g}".rstrip(".")
 
 
 def with_interval(interval: Interval) -> str:
-    """'11.2 [11, 11.4]'; without the brackets for one repeat."""
+    """'11.2 [11.0, 11.4]'; without the brackets for one repeat."""
     text = number(interval.median)
     return text if interval.low is None else f"{text} [{number(interval.low)}, {number(interval.high)}]"
 
@@ -41,7 +43,7 @@ def _do_not_offload(ranking: Ranking, chosen: Candidate, objective: Objective) -
     if ranking.for_simplicity:
         return (
             f"Do not offload: nothing that was measured is better than recompute beyond its interval; {nearest.other.scenario} "
-            f"and recompute cannot be told apart; recompute gives {_measured(chosen, objective)}, "
+            f"and recompute cannot be told apart: recompute gives {_measured(chosen, objective)}, "
             f"{times(nearest)} {nearest.other.scenario}."
         )
     return f"Do not offload, compute again: {_measured(chosen, objective)}{_against(ranking.others, True)}."
@@ -49,11 +51,11 @@ def _do_not_offload(ranking: Ranking, chosen: Candidate, objective: Objective) -
 
 def _measured(candidate: Candidate, objective: Objective) -> str:
     clients = f"{candidate.load} client{'s' * (candidate.load != 1)}"
-    return f"{with_interval(candidate.interval)} {objective.unit} ({objective.label}) at {clients}"
+    return f"{with_interval(candidate.interval)} {objective.measured} at {clients}"
 
 
 def _against(others: Sequence[Comparison], recompute_chosen: bool = False) -> str:
-    """', 1.3 [1.2, 1.4] times as good as recompute and 1.1 [1, 1.2] times as good as dram-64 (not told apart)'."""
+    """', 1.30 [1.20, 1.40] times as good as recompute and 1.10 [0.98, 1.20] times as good as dram-64 (not told apart)'."""
     recompute = [item for item in others if item.other.facts["tier"] == RECOMPUTE]
     parts = [f"{times(item)} recompute{doubt(item)}" for item in recompute]
     if next_best := [item for item in others if item not in recompute][:1]:
@@ -67,7 +69,7 @@ def _against(others: Sequence[Comparison], recompute_chosen: bool = False) -> st
 
 
 def times(comparison: Comparison) -> str:
-    """'1.3 [1.2, 1.4] times as good as'."""
+    """'1.30 [1.20, 1.40] times as good as'."""
     return f"{with_interval(comparison.ratio)} times as good as"
 
 

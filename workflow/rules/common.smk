@@ -17,6 +17,8 @@ VLLM = CONFIG["engine"] == "vllm"
 FIGURES = ["tier_tradeoff", "chunk", "stores", "transport_medium", "layers"]
 FIGURES += ["latency"] if VLLM and CONFIG["latency"]["prompt_tokens"] else []
 PREDICTIONS = ["hit_rate", "break_even"]
+PAGE_FIGURES = [name for name in [*FIGURES, *PREDICTIONS] if name not in ("stores", "layers", "hit_rate")]
+CAPTIONS = ["figure"]
 
 
 wildcard_constraints:
@@ -194,3 +196,31 @@ def prediction_tables(wildcards):
     if wildcards.figure == "hit_rate":
         return [*rules.write_hit_rates.output, rules.write_tables.output.cells]
     return [rules.write_break_even.output.table, *rules.place_stores.output]
+
+
+# The recommendation and the page.
+
+
+def recommendation_spec(wildcards):
+    return recommend_spec(CONFIG)
+
+
+def recommendation_code(wildcards):
+    stores = [f"stores.{name}" for name in ("valkey", "rocksdb", "kvrocks", "sharded")]
+    return sources("recommend", f"workloads.{CONFIG['workload']['kind']}", *stores)
+
+
+def recommendation_files(wildcards):
+    """What the longest context is worked out from: the model and a trace."""
+    return [CONFIG["model"], *([CONFIG["workload"]["trace"]] if "trace" in CONFIG["workload"] else [])]
+
+
+def engine_record(wildcards):
+    """What says that the engine's environment is there; nothing for the replay engine."""
+    return rules.build_engine.output if VLLM else []
+
+
+def page_tables(wildcards):
+    """The tables that the page shows; those of claims and costs belong here, too."""
+    written = rules.write_tables.output
+    return [written.cells, written.scenarios, written.ratios, written.environment]
