@@ -11,6 +11,7 @@ import shlex
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -157,14 +158,17 @@ def recommendation_of(
 
 
 def again(record: Mapping[str, Any]) -> str:
-    """The command line that measures a record's scenario and repeat again."""
-    spec, repeat = json.dumps(record["spec"], sort_keys=True), str(record["repeat"])
+    """The command line that measures a record's scenario and repeat again; a password in it is not told."""
+    spec = deepcopy(record["spec"])
+    if "requirepass" in spec["scenario"]["settings"]:
+        spec["scenario"]["settings"]["requirepass"] = "HIDDEN"
+    text, repeat = json.dumps(spec, sort_keys=True), str(record["repeat"])
     argv = [
         "python",
         "-m",
         "workflow.hyperkv.sweep",
         "--spec",
-        spec,
+        text,
         "--repeat",
         repeat,
         "--out",

@@ -99,7 +99,7 @@ def _add_store(files: Files, cell: CellSpec, record: Mapping[str, Any], place: P
         StoreConfig(
             directory=place.data_dir,
             value_bytes=record["chunk_bytes"],
-            log=Path(),
+            log=Path("store.log"),
             capacity_bytes=scenario["capacity_bytes"],
             port=store_port(scenario, place),
             settings=scenario["settings"],
