@@ -125,19 +125,19 @@ def page(found: Mapping[str, Any], pictures: Sequence[Picture], template: Path) 
 def texts(found: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that the template shows beside the pictures."""
     cells, scenarios, recommendation = found["cells"], found["scenarios"], found["recommendation"]
-    environments = found["environment"]
+    environments, ratios = found["environment"], found["ratios"].dropna(subset=["baseline"])
     claims, cost = (_rows(found.get(name)) for name in ("claims", "cost"))
     return {
         "question": content.QUESTION,
-        "answer": [recommendation["answer"], content.price_of_ssd(scenarios, found["ratios"])],
+        "answer": [recommendation["answer"], content.price_of_ssd(scenarios, ratios)],
         "verdicts": None if claims is None else content.verdicts_sentence(claims),
         "run": run_words(recommendation),
         "recommendation": recommendation,
         "objective": objective_words(recommendation["objective"]),
         "ranking": content.ranking_rows(recommendation),
         "checks": found.get("check", []),
-        "baseline": None if found["ratios"].empty else found["ratios"].iloc[0]["baseline"],
-        "ratios": content.ratios_rows(found["ratios"]),
+        "baseline": None if ratios.empty else ratios.iloc[0]["baseline"],
+        "ratios": content.ratios_rows(ratios),
         "scenarios": content.scenario_rows(scenarios),
         "claims": None if claims is None else content.claims_rows(claims),
         "cost": None if cost is None else content.cost_rows(cost),
