@@ -1,6 +1,7 @@
 """The workflow as a whole: it runs, and it measures again exactly what a change concerns."""
 
 import csv
+import json
 import os
 import shutil
 import time
@@ -16,11 +17,15 @@ FIGURES = {
 }
 PREDICTED = {"draw_prediction hit_rate", "draw_prediction break_even"}
 STORES = {"write_stores", "draw_figure stores"}
-PLACED = {"place_stores", "draw_prediction break_even"}
+PAGE = {"write_report_page"}
+RECOMMENDED = {"write_recommendation", "check_recommended", *PAGE}
+PLACED = {"place_stores", "draw_prediction break_even", *PAGE}
 DRAWN_LAYERS = {"write_layers", "draw_figure layers", "write_summary"}
 LAYERS = {"profile_layers valkey_resp", *DRAWN_LAYERS}
 AFTER = (
-    {"write_tables", "write_summary", *FIGURES, "draw_prediction hit_rate"} - STORES - {"draw_figure layers"}
+    {"write_tables", "write_summary", *FIGURES, "draw_prediction hit_rate", *RECOMMENDED}
+    - STORES
+    - {"draw_figure layers"}
 )
 SCENARIOS = ["none", "dram-16", "dram-32", "rocksdb_resp", "valkey_resp", "valkey_redis"]
 PROFILE = {"profile_store valkey_resp", *STORES, *PLACED, "write_summary"}
@@ -62,6 +67,14 @@ def test_a_complete_run(complete):
         name = job.split()[1]
         assert (checkout / f"results/figures/{name}.svg").read_text().rstrip().endswith("</svg>")
         assert (checkout / f"results/figures/{name}.png").read_bytes().startswith(b"\x89PNG")
+    page = (checkout / "results/report/index.html").read_text()
+    assert page.rstrip().endswith("</html>")
+    assert page.count("data:image/svg+xml;base64,") == 4
+    recommendation = json.loads((checkout / "results/recommended/recommendation.json").read_text())
+    checks = json.loads((checkout / "results/recommended/check.json").read_text())
+    assert recommendation["chosen"]["scenario"] in SCENARIOS
+    started = [item["status"] for item in checks if item["what"] == "store.sh"]
+    assert started == ["checked"] * len(recommendation["servers"])
     summary = (checkout / "results/tables/summary.txt").read_text()
     assert all(f"\n{name} " in summary for name in SCENARIOS)
     assert "hyperkv sweep: cell 12 of 12, 100%, about 0 s left" in output
@@ -94,11 +107,11 @@ def test_nothing_is_left_to_do(complete):
 @pytest.mark.parametrize(
     ("name", "jobs"),
     [
-        ("workflow/hyperkv/figures.py", FIGURES | PREDICTED),
-        ("workflow/hyperkv/prediction_figures.py", PREDICTED),
+        ("workflow/hyperkv/figures.py", FIGURES | PREDICTED | PAGE),
+        ("workflow/hyperkv/prediction_figures.py", PREDICTED | PAGE),
         ("workflow/hyperkv/lru.py", {"write_hit_rates", "draw_prediction hit_rate"}),
         ("workflow/hyperkv/breakeven.py", BREAK_EVEN),
-        ("workflow/hyperkv/place_stores.py", PLACED),
+        ("workflow/hyperkv/place_stores.py", PLACED | RECOMMENDED),
         ("workflow/hyperkv/stores/rocksdb_server.py", measured("rocksdb_resp")),
         ("workflow/hyperkv/connectors/redis.py", measured("valkey_redis")),
         (
@@ -110,7 +123,11 @@ def test_nothing_is_left_to_do(complete):
         ("workflow/hyperkv/rungs.py", LAYERS),
         ("workflow/hyperkv/stores/null_server.py", LAYERS),
         ("workflow/hyperkv/layers_table.py", DRAWN_LAYERS),
-        ("workflow/hyperkv/layers_figure.py", FIGURES | PREDICTED),
+        ("workflow/hyperkv/layers_figure.py", FIGURES | PREDICTED | PAGE),
+        ("workflow/hyperkv/recommended_files.py", RECOMMENDED),
+        ("workflow/hyperkv/check_recommended.py", {"check_recommended"} | PAGE),
+        ("workflow/hyperkv/html_report.py", PAGE),
+        ("workflow/report/page.html.j2", PAGE),
         ("workflow/hyperkv/stores_table.py", STORES | PLACED | {"write_summary"}),
     ],
 )
@@ -150,6 +167,7 @@ def test_editing_what_no_stage_uses_runs_nothing(checkout):
         ({"layers.repeats": 3}, LAYERS),
         ({"layers.scenarios": []}, DRAWN_LAYERS),
         ({"figures.chunk_tokens": 32}, AFTER | BREAK_EVEN),
+        ({"recommend.load": 1}, RECOMMENDED),
         ({"predict.seeds": 3}, {"write_hit_rates", "draw_prediction hit_rate"}),
         ({"break_even.prompt_tokens": [4096]}, BREAK_EVEN),
     ],

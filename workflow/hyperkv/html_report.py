@@ -22,7 +22,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from . import page_content as content
 from .cli import run_stage
 from .errors import UserError
-from .recommend import objective_words
+from .recommendation_text import objective_words
 
 FIGURES = {
     "tier_tradeoff": "What each tier serves: requests per GPU against speed for each user",

@@ -22,7 +22,7 @@ from .cli import run_stage
 from .errors import UserError
 from .place_stores import machine_words
 from .ranking import Candidate, Comparison, Objective, Ranking, ranked
-from .recommendation_text import answer, doubt, number, with_interval
+from .recommendation_text import answer, doubt, number, objective_words, with_interval
 from .recommended_files import EngineSlice, Files, Place, files_of, measured_place
 from .records import read_jsonl
 from .stats import Interval
@@ -259,24 +259,6 @@ def readme(recommendation: Mapping[str, Any]) -> str:
     if recommendation["evidence"]["records"]:
         parts += ["", "Records:", *(f"  {path}" for path in recommendation["evidence"]["records"])]
     return "\n".join(parts) + "\n"
-
-
-def objective_words(objective: Mapping[str, Any]) -> str:
-    """'most requests per second and GPU, TPS/user at least 30, any load'."""
-    most = "most" if objective["higher_is_better"] else "shortest"
-    slo = [f"{key} {bound:g}" for key, bound in objective["slo"].items() if bound is not None]
-    floor, load = objective["tps_per_user_min"], objective["load"]
-    words = [f"{most} {objective['label']}"]
-    words += [f"SLO {', '.join(slo)}"] if slo and objective["word"] == "goodput" else []
-    words += [f"TPS/user at least {floor:g}"] if floor is not None else []
-    words += [
-        f"load {load}"
-        if load is not None
-        else "each scenario at its best load"
-        if objective["higher_is_better"]
-        else "the highest load that all share"
-    ]
-    return ", ".join(words)
 
 
 def ranking_table(recommendation: Mapping[str, Any]) -> str:

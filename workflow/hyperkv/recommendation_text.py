@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from .ranking import RECOMPUTE, Candidate, Comparison, Objective, Ranking
 from .stats import Interval
@@ -76,3 +77,21 @@ def times(comparison: Comparison) -> str:
 def doubt(comparison: Comparison) -> str:
     """What takes away from a comparison; "" when the two are apart."""
     return {True: "", False: " (not told apart)", None: " (one repeat, no interval)"}[comparison.apart]
+
+
+def objective_words(objective: Mapping[str, Any]) -> str:
+    """'most requests per second and GPU, TPS/user at least 30, any load'."""
+    most = "most" if objective["higher_is_better"] else "shortest"
+    slo = [f"{key} {bound:g}" for key, bound in objective["slo"].items() if bound is not None]
+    floor, load = objective["tps_per_user_min"], objective["load"]
+    words = [f"{most} {objective['label']}"]
+    words += [f"SLO {', '.join(slo)}"] if slo and objective["word"] == "goodput" else []
+    words += [f"TPS/user at least {floor:g}"] if floor is not None else []
+    words += [
+        f"load {load}"
+        if load is not None
+        else "each scenario at its best load"
+        if objective["higher_is_better"]
+        else "the highest load that all share"
+    ]
+    return ", ".join(words)
