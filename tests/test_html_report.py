@@ -116,7 +116,7 @@ def test_claims_and_costs_are_shown_when_they_are_among_the_tables(tmp_path, lap
     assert not {"claims", "cost"} & laptop.ids
     page = Reader(page_of(tmp_path / "page", few_cells(), extra={"claims": CLAIMS, "cost": COST}))
     assert {"claims", "cost"} <= page.ids
-    assert "Of 3 claims 1 confirmed, 1 refuted, 1 undecided." in page.text
+    assert "Claims: 1 confirmed, 1 refuted, 1 undecided." in page.text
     assert "1.03 [1.02, 1.16] ratio" in page.text
     assert "0.123 [0.120, 0.130]" in page.text
     assert "9.00" not in page.text.partition("Cost")[2].partition("Claims")[0]
@@ -215,6 +215,36 @@ def test_a_cost_figure_takes_the_place_of_break_even(tmp_path):
 def test_costs_of_another_shape_are_shown_as_they_are():
     table = content.cost_rows(pd.DataFrame({"scenario": ["a"], "price": [1.5], "note": ["x"]}))
     assert (list(table.headers), list(table.rows)) == (["scenario", "price", "note"], [["a", "1.50", "x"]])
+
+
+def layers(**changes) -> pd.DataFrame:
+    rows = [
+        {"kind": "whole", "layer": "whole", "s_per_gb": 2.0, "share": None, "distinguishable": True},
+        {"kind": "layer", "layer": "wire", "s_per_gb": 0.5, "share": 0.25, "distinguishable": True},
+        {"kind": "layer", "layer": "device", "s_per_gb": 1.4, "share": 0.7, "distinguishable": True},
+        {"kind": "layer", "layer": "protocol", "s_per_gb": 0.1, "share": None, "distinguishable": False},
+        {"kind": "group", "layer": "serialization", "s_per_gb": 0.6, "share": 0.3, "distinguishable": True},
+    ]
+    table = pd.DataFrame(rows).assign(
+        scenario="rocksdb_resp", operation="get", value_bytes=1 << 24, connections=4
+    )
+    for name in ("s_per_gb", "share"):
+        table[f"{name}_low"], table[f"{name}_high"] = table[name] - 0.05, table[name] + 0.05
+    return table.assign(**changes)
+
+
+def test_layers_are_named_the_largest_first():
+    table = content.layers_rows(layers(), {"wire": "wire", "device": "the device"})
+    shares = "70 % [65 %, 75 %] the device, 25 % [20 %, 30 %] wire"
+    assert table.rows == [["rocksdb_resp", "GET", "16 MiB", "4", "2.00 [1.95, 2.05]", shares]]
+    assert content.layers_rows(layers(distinguishable=False), {}) is None
+    assert content.layers_rows(layers(s_per_gb=None), {}) is None
+
+
+def test_the_page_says_what_limits_a_store(tmp_path):
+    page = Reader(page_of(tmp_path / "page", few_cells(), extra={"layers": layers()}))
+    assert "layers" in page.ids
+    assert "70 % [65 %, 75 %] device" in page.text
 
 
 def test_the_stages_command_line_says_what_is_missing(tmp_path, capsys):

@@ -20,7 +20,7 @@ STORES = {"write_stores", "draw_figure stores"}
 PAGE = {"write_report_page"}
 RECOMMENDED = {"write_recommendation", "check_recommended", *PAGE}
 PLACED = {"place_stores", "draw_prediction break_even", *PAGE}
-DRAWN_LAYERS = {"write_layers", "draw_figure layers", "write_summary"}
+DRAWN_LAYERS = {"write_layers", "draw_figure layers", "write_summary", *PAGE}
 LAYERS = {"profile_layers valkey_resp", *DRAWN_LAYERS}
 AFTER = (
     {"write_tables", "write_summary", *FIGURES, "draw_prediction hit_rate", *RECOMMENDED}
@@ -92,7 +92,7 @@ def test_the_stores_alone_need_no_sweep(tmp_path):
 
 def test_the_layers_alone_need_neither_sweep_nor_profile(tmp_path):
     checkout = Checkout.new(tmp_path / "checkout")
-    assert checkout.planned("layers") == LAYERS - {"write_summary"}
+    assert checkout.planned("layers") == LAYERS - {"write_summary"} - PAGE
 
 
 def test_predictions_need_neither_sweep_nor_stores(tmp_path):

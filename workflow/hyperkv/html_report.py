@@ -22,6 +22,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from . import page_content as content
 from .cli import run_stage
 from .errors import UserError
+from .layers_text import WORDS
 from .recommendation_text import objective_words
 
 FIGURES = {
@@ -56,7 +57,7 @@ def main() -> None:
         required=True,
         nargs="+",
         type=Path,
-        help="cells, scenarios, ratios .csv and environment.json; claims.csv and cost.csv where they are",
+        help="cells, scenarios, ratios .csv and environment.json; layers, claims and cost .csv where they are",
     )
     parser.add_argument(
         "--recommended", required=True, nargs="+", type=Path, help="recommendation.json, check.json"
@@ -126,7 +127,7 @@ def texts(found: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that the template shows beside the pictures."""
     cells, scenarios, recommendation = found["cells"], found["scenarios"], found["recommendation"]
     environments, ratios = found["environment"], found["ratios"].dropna(subset=["baseline"])
-    claims, cost = (_rows(found.get(name)) for name in ("claims", "cost"))
+    claims, cost, layers = (_rows(found.get(name)) for name in ("claims", "cost", "layers"))
     return {
         "question": content.QUESTION,
         "answer": [recommendation["answer"], content.price_of_ssd(scenarios, ratios)],
@@ -139,6 +140,7 @@ def texts(found: Mapping[str, Any]) -> dict[str, Any]:
         "baseline": None if ratios.empty else ratios.iloc[0]["baseline"],
         "ratios": content.ratios_rows(ratios),
         "scenarios": content.scenario_rows(scenarios),
+        "layers": None if layers is None else content.layers_rows(layers, WORDS),
         "claims": None if claims is None else content.claims_rows(claims),
         "cost": None if cost is None else content.cost_rows(cost),
         "evidence": content.evidence_items(cells),

@@ -90,9 +90,9 @@ def _from_device(ssd: pd.DataFrame) -> str:
 
 
 def verdicts_sentence(claims: pd.DataFrame) -> str:
-    """'Of 9 claims 3 are confirmed, 2 refuted and 4 undecided.'"""
+    """'Claims: 3 confirmed, 2 refuted, 4 undecided.'"""
     counts = [f"{(claims['verdict'] == word).sum()} {word}" for word in ("confirmed", "refuted", "undecided")]
-    return f"Of {len(claims)} claims {counts[0]}, {counts[1]}, {counts[2]}."
+    return f"Claims: {', '.join(counts)}."
 
 
 def ratios_rows(ratios: pd.DataFrame) -> Table | None:
@@ -187,6 +187,38 @@ def cost_rows(cost: pd.DataFrame) -> Table:
         for _, row in kept.iterrows()
     ]
     return Table(["scenario", *there.values()], rows, range(1, len(there) + 1))
+
+
+def layers_rows(layers: pd.DataFrame, names: Mapping[str, str]) -> Table | None:
+    """Where the time of a SET and a GET goes: the layers that can be told from 0, the largest first; None without any.
+
+    layers: that table. names: layers in words. Each store at its largest value and most connections.
+    """
+    rows = []
+    for (scenario, operation), group in layers.groupby(["scenario", "operation"], sort=False):
+        at = group[group["value_bytes"] == group["value_bytes"].max()]
+        at = at[at["connections"] == at["connections"].max()]
+        whole = at[at["kind"] == "whole"]
+        parts = at[(at["kind"] == "layer") & at["distinguishable"].eq(True) & at["share"].notna()]
+        if whole.empty or parts.empty or whole["s_per_gb"].isna().all():
+            continue
+        shares = [
+            f"{percent(row['share'])} [{percent(row['share_low'])}, {percent(row['share_high'])}] {names.get(row['layer'], row['layer'])}"
+            for _, row in parts.sort_values("share", ascending=False).iterrows()
+        ]
+        size = f"{at['value_bytes'].iloc[0] / (1 << 20):g} MiB"
+        rows.append(
+            [
+                _word(scenario),
+                str(operation).upper(),
+                size,
+                f"{at['connections'].iloc[0]}",
+                interval_text(whole.iloc[0], "s_per_gb"),
+                ", ".join(shares),
+            ]
+        )
+    headers = ["store", "operation", "value", "connections", "s/GB", "shares of it"]
+    return Table(headers, rows, (2, 3, 4)) if rows else None
 
 
 def ranking_rows(recommendation: Mapping[str, Any]) -> Table | None:

@@ -278,8 +278,8 @@ def _note_engine(
 ) -> None:
     if replay:
         files.notes.append(
-            "engine replay measured the store and modelled the GPU: vllm.sh and lmcache.yaml are what a real engine would "
-            "need for this scenario and were not run; vLLM takes as much HBM as fits, not the "
+            "engine replay modelled the GPU: the engine's files are what a real engine would need for this scenario and were "
+            "not run; vLLM takes as much HBM as fits, not the "
             f"{cell.spec['replay']['hbm_kv_bytes'] >> 20} MiB of KV that were modelled"
         )
     else:

@@ -223,4 +223,5 @@ def engine_record(wildcards):
 def page_tables(wildcards):
     """The tables that the page shows; those of claims and costs belong here, too."""
     written = rules.write_tables.output
-    return [written.cells, written.scenarios, written.ratios, written.environment]
+    common = [written.cells, written.scenarios, written.ratios, written.environment]
+    return [*common, rules.write_layers.output.table]
