@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests.record_factory import measured, spec, varied
+from tests.stores.conftest import KVROCKS_BIN
 from tests.workflow_helpers import merged
 from workflow.hyperkv import check_recommended, recommend, tables
 from workflow.hyperkv.check_recommended import check, command_words, conf_settings
@@ -179,6 +180,19 @@ def test_a_key_that_kvrocks_does_not_know_is_an_error(real, tmp_path, kvrocks, m
     )
     with pytest.raises(UserError, match=r"rocksdb\.write_buffer_size is not a key of this Kvrocks"):
         check(recommendation, folder, NO_ENGINE)
+
+
+@pytest.mark.skipif(KVROCKS_BIN is None, reason="KVROCKS_BIN is not set")
+@pytest.mark.parametrize("preset", ["shipped", "tuned", "reference"])
+def test_a_real_kvrocks_starts_from_its_files(preset, real, tmp_path, monkeypatch):
+    monkeypatch.setattr("workflow.hyperkv.stores.kvrocks.PROGRAM", Path(KVROCKS_BIN))
+    names = ("config/scenarios.yaml", "config/config.yaml")
+    config = checked(merged(*(yaml.safe_load(Path(name).read_text()) for name in names)))
+    own = {**config["scenarios"][f"kvrocks_{preset}"], "name": "kv", "socket": "unix"}
+    recommendation, folder = written(files_for(real, own, tmp_path), tmp_path / "files")
+    (started, *_) = check(recommendation, folder, NO_ENGINE)
+    assert started.status == "checked"
+    assert not list(folder.glob("hyperkv-check-*"))
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,7 @@ def texts(found: Mapping[str, Any]) -> dict[str, Any]:
         "recommendation": recommendation,
         "objective": objective_words(recommendation["objective"]),
         "ranking": content.ranking_rows(recommendation),
+        "left_out": content.left_out_rows(recommendation),
         "checks": found.get("check", []),
         "baseline": None if ratios.empty else ratios.iloc[0]["baseline"],
         "ratios": content.ratios_rows(ratios),

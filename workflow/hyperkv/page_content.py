@@ -239,6 +239,12 @@ def ranking_rows(recommendation: Mapping[str, Any]) -> Table | None:
     return Table([*headers, "chosen is better by, times"], rows, (1, 2, 4))
 
 
+def left_out_rows(recommendation: Mapping[str, Any]) -> Table | None:
+    """Scenarios and loads that took no part in the choice; None when all did."""
+    rows = [[item["scenario"], str(item["load"]), item["reason"]] for item in recommendation["left_out"]]
+    return Table(["scenario", "clients", "reason"], rows, (1,)) if rows else None
+
+
 def evidence_items(cells: pd.DataFrame) -> list[tuple[str, str]]:
     """Names and values of what the cells prove."""
     valid = int(cells["valid"].sum())
