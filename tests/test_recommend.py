@@ -1,5 +1,6 @@
 """A recommendation's files: as a measurement's, ready to start, and found out when they are not as written."""
 
+import itertools
 import json
 import shlex
 import shutil
@@ -210,6 +211,21 @@ def test_lmcache_gets_the_file_that_a_measurement_gives_it(store, connector, rea
     assert yaml.safe_load(files.texts["lmcache.yaml"]) == as_measured
     assert 'export LMCACHE_CONFIG_FILE="$here/lmcache.yaml"' in files.texts["vllm.sh"]
     assert not any("VLLM_SERVER_DEV_MODE" in line for line in files.texts["vllm.sh"].splitlines())
+
+
+def test_an_lmcache_server_is_started_beside_vllm(real, tmp_path):
+    files = files_for(real, scenario("valkey", "mp"), tmp_path)
+    words = command_words(files.texts["lmcache-server.sh"])
+    options = dict(itertools.pairwise(words))
+    assert (options["--port"], options["--http-port"]) == ("8001", "8002")
+    assert json.loads(options["--l2-adapter"])["port"] == 6666
+    transfer = command_words(files.texts["vllm.sh"])
+    extra = json.loads(transfer[transfer.index("--kv-transfer-config") + 1])["kv_connector_extra_config"]
+    assert extra["lmcache.mp.port"] == 8001
+    assert "lmcache.yaml" not in files.texts
+    recommendation, folder = written(files, tmp_path / "files")
+    found = {item.what: item.status for item in check(recommendation, folder, NO_ENGINE)}
+    assert (found["store.sh"], found["lmcache-server.sh"]) == ("checked", "not checked")
 
 
 def test_recompute_needs_vllm_alone(real, tmp_path):

@@ -75,6 +75,10 @@ def check(recommendation: Mapping[str, Any], folder: Path, engine_python: str) -
             checks.append(Check(name, NOT_CHECKED, f"there is no such file: {why}"))
         else:
             checks.append(Check(name, NOT_CHECKED, engine) if engine else look(folder / name, engine_python))
+    if "lmcache-server.sh" in recommendation["files"]:
+        checks.append(
+            Check("lmcache-server.sh", NOT_CHECKED, "LMCache's server reads its words only when it starts")
+        )
     return checks
 
 

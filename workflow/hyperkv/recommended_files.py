@@ -28,7 +28,6 @@ from .workloads.factory import make_workload
 SERVERS = ("valkey", "rocksdb", "kvrocks")
 KVROCKS_CONF = "kvrocks.conf"
 _MODEL = "@MODEL@"
-_METRICS = Path("@METRICS@")
 _ONLY_MEASURING = ("VLLM_SERVER_DEV_MODE", "PROMETHEUS_MULTIPROC_DIR")
 
 
@@ -172,7 +171,7 @@ def _add_server(
         environment,
         config.directory,
         working,
-        resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+        open_files(),
         store.stop_timeout_s,
     )
     files.add(unit, unit_text(service), "the same for systemd; set User= to who owns its folder")
@@ -207,20 +206,13 @@ def _add_engine(files: Files, cell: CellSpec, engine: EngineSlice, place: Place)
             lmcache.rendered(offload.config),
             "LMCache's configuration, for LMCACHE_CONFIG_FILE",
         )
-    environment = {
-        key: value
-        for key, value in variables(
-            settings, Path("lmcache.yaml") if offload.config else None, _METRICS
-        ).items()
-        if key not in _ONLY_MEASURING
-    }
+    environment = variables(settings, None, Path())
+    lines = _exports({key: value for key, value in environment.items() if key not in _ONLY_MEASURING})
     python = f'"${{PYTHON:-{engine.python}}}"' if replay else shlex.quote(engine.python)
-    lines = _exports(environment)
     if offload.config is not None:
-        lines = [line for line in lines if not line.startswith("export LMCACHE_CONFIG_FILE=")]
         lines.append('export LMCACHE_CONFIG_FILE="$here/lmcache.yaml"')
     if scenario.get("store") == "files":
-        lines.append(f"[ $# -gt 0 ] || mkdir -p {shlex.quote(str(kv))}")
+        lines.append(f"mkdir -p {shlex.quote(str(kv))}")
     if offload.server is not None:
         server = f"{python} -m lmcache.cli.main server {shlex.join(offload.server)}"
         files.add(
@@ -312,6 +304,12 @@ def _with_variables(argv: Sequence[str], directory: str, port: str) -> Iterator[
 def _in_quotes(text: str) -> str:
     """A text as the default of a variable, which a shell does not split: "${X:-it}"."""
     return "".join(f"\\{character}" if character in '\\"$`}' else character for character in text)
+
+
+def open_files() -> str:
+    """The limit of open files that a server started here has, as systemd writes it."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return "infinity" if limit == resource.RLIM_INFINITY else str(limit)
 
 
 def _exports(environment: Mapping[str, str]) -> list[str]:

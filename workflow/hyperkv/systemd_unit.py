@@ -16,7 +16,7 @@ class Service:
     environment: Mapping[str, str]
     directory: Path
     working_directory: Path | None
-    open_files: int
+    open_files: str
     stop_timeout_s: float
 
 
