@@ -49,6 +49,11 @@ COST = pd.DataFrame(
     {
         "scenario": ["none", "dram-64", "none"],
         "at": ["slo", "slo", "load"],
+        "load": [None, None, 4.0],
+        "valid": [True, False, True],
+        "slo_tps_per_user": [427.0, 427.0, None],
+        "slo_ttft_p95_ms": [None, 500.0, None],
+        "users_at_least": [True, False, False],
         "users_per_gpu": [4.0, 3.5, 4.0],
         "users_per_gpu_low": [3.9, None, None],
         "users_per_gpu_high": [4.1, None, None],

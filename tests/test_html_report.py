@@ -212,9 +212,14 @@ def test_a_cost_figure_takes_the_place_of_break_even(tmp_path):
     assert [path.stem for path in chosen] == ["chunk", "cost"]
 
 
-def test_costs_of_another_shape_are_shown_as_they_are():
-    table = content.cost_rows(pd.DataFrame({"scenario": ["a"], "price": [1.5], "note": ["x"]}))
-    assert (list(table.headers), list(table.rows)) == (["scenario", "price", "note"], [["a", "1.50", "x"]])
+def test_costs_are_those_at_the_slo_and_else_at_the_loads():
+    table = content.cost_rows(COST)
+    assert [row[:4] for row in table.rows] == [
+        ["none", "427 TPS/user", "0.123 [0.120, 0.130]", "4.00 [3.90, 4.10] or more"],
+        ["dram-64", "427 TPS/user, TTFT p95 500 ms", "0.125", "3.50"],
+    ]
+    assert table.marked == [1]
+    assert [row[1] for row in content.cost_rows(COST[COST["at"] == "load"]).rows] == ["load 4"]
 
 
 def layers(**changes) -> pd.DataFrame:

@@ -162,31 +162,34 @@ def claims_rows(claims: pd.DataFrame) -> Table:
     return Table(["claim", "verdict", "measured", "confirmed if", "why", "who says so"], rows, [])
 
 
+_COSTS = {
+    "usd_per_million_tokens": "USD per million tokens",
+    "users_per_gpu": "users per GPU",
+    "usd_per_hour": "USD per hour",
+    "endurance_years": "years until a drive is worn",
+}
+
+
 def cost_rows(cost: pd.DataFrame) -> Table:
-    """Cost of every scenario at the SLO where the table has such rows, else at its highest load."""
-    kept = cost[cost["at"] == "slo"] if "at" in cost and (cost["at"] == "slo").any() else cost
-    names = {
-        "usd_per_million_tokens": "USD per million tokens",
-        "users_per_gpu": "users per GPU",
-        "usd_per_hour": "USD per hour",
-        "endurance_years": "years until a drive is worn",
-    }
-    there = {column: title for column, title in names.items() if column in kept}
-    if not there:
-        there = {column: column for column in kept if column != "scenario"}
-    rows = [
-        [
-            _word(row["scenario"]),
-            *(
-                interval_text(row, column)
-                if pd.api.types.is_numeric_dtype(kept[column])
-                else _word(row[column])
-                for column in there
-            ),
-        ]
-        for _, row in kept.iterrows()
-    ]
-    return Table(["scenario", *there.values()], rows, range(1, len(there) + 1))
+    """Cost of every scenario at the SLO, and of one that has no such row at each of its loads."""
+    at_slo = set(cost.loc[cost["at"] == "slo", "scenario"])
+    kept = cost[(cost["at"] == "slo") | ~cost["scenario"].isin(at_slo)]
+    rows, marked = [], []
+    for index, (_, row) in enumerate(kept.iterrows()):
+        texts = {name: interval_text(row, name) for name in _COSTS}
+        texts["users_per_gpu"] += " or more" if row["users_at_least"] else ""
+        rows.append([_word(row["scenario"]), cost_condition(row), *texts.values()])
+        if not row["valid"]:
+            marked.append(index)
+    return Table(["scenario", "at", *_COSTS.values()], rows, range(2, len(_COSTS) + 2), marked)
+
+
+def cost_condition(row: Mapping[str, Any]) -> str:
+    """'427 TPS/user, TTFT p95 500 ms' of a row at the SLO, 'load 4' of one at a load."""
+    if row["at"] != "slo":
+        return f"load {row['load']:g}"
+    bounds = (("slo_tps_per_user", "{} TPS/user"), ("slo_ttft_p95_ms", "TTFT p95 {} ms"))
+    return ", ".join(text.format(number(row[name])) for name, text in bounds if pd.notna(row[name]))
 
 
 def layers_rows(layers: pd.DataFrame, names: Mapping[str, str]) -> Table | None:
