@@ -174,6 +174,25 @@ def test_kvrocks_is_started_from_its_files_in_a_scratch_folder(real, tmp_path, k
     assert (folder / "kvrocks.conf").stat().st_mode & 0o077 == 0
 
 
+def test_a_wrong_option_of_the_allocator_is_an_error(real, tmp_path, kvrocks, monkeypatch):
+    monkeypatch.setenv("FAKE_KVROCKS", json.dumps({"say": "<jemalloc>: Invalid conf pair: thp:sometimes"}))
+    recommendation, folder = written(
+        files_for(real, scenario("kvrocks", **KVROCKS), tmp_path), tmp_path / "files"
+    )
+    with pytest.raises(UserError, match=r"MALLOC_CONF: .* Invalid conf pair: thp:sometimes"):
+        check(recommendation, folder, NO_ENGINE)
+
+
+def test_without_the_program_it_is_said_that_nothing_was_started(real, tmp_path, kvrocks):
+    recommendation, folder = written(
+        files_for(real, scenario("kvrocks", **KVROCKS), tmp_path), tmp_path / "files"
+    )
+    kvrocks.unlink()
+    found = {item.what: (item.status, item.detail) for item in check(recommendation, folder, NO_ENGINE)}
+    nothing = ("not checked", f"this machine has no program {kvrocks}")
+    assert (found["store.sh"], found["hyperkv-store.service"]) == (nothing, nothing)
+
+
 def test_a_key_that_kvrocks_does_not_know_is_an_error(real, tmp_path, kvrocks, monkeypatch):
     monkeypatch.setenv("FAKE_KVROCKS", json.dumps({"unknown": ["rocksdb.write_buffer_size"]}))
     recommendation, folder = written(

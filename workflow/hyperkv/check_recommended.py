@@ -64,8 +64,13 @@ def main() -> None:
 
 def check(recommendation: Mapping[str, Any], folder: Path, engine_python: str) -> list[Check]:
     """Everything about the files in `folder` that this machine can check. Raises UserError naming the first fault."""
-    checks = [check_server(server, folder) for server in recommendation["servers"]]
-    checks += [check_unit(folder / server["unit"]) for server in recommendation["servers"]]
+    checks = []
+    for server in recommendation["servers"]:
+        if os.access(server["program"], os.X_OK):
+            checks += [check_server(server, folder), check_unit(folder / server["unit"])]
+        else:
+            why = f"this machine has no program {server['program']}"
+            checks += [Check(server[key], NOT_CHECKED, why) for key in ("script", "unit")]
     if not recommendation["servers"]:
         checks.append(Check("store", NOT_CHECKED, "the recommended scenario has no server"))
     engine = missing_engine(engine_python)
@@ -99,6 +104,7 @@ def check_server(server: Mapping[str, Any], folder: Path) -> Check:
             client = client_at(port, wanted.get("requirepass"))
             process.wait_ready(lambda: _answers(client), _READY_S)
             round_trip(client, server, process)
+            refuse_allocator(process, server["script"])
             applied = {_word(key): _word(value) for key, value in client.config_get("*").items()}
             client.close()
         except redis.RedisError as error:
@@ -139,6 +145,13 @@ def round_trip(client: redis.Redis, server: Mapping[str, Any], process: OwnedPro
     if client.get("hyperkv-check") != value:
         process.check_alive(1.0)
         raise StoreError(f"{server['script']}: GET does not return what was set")
+
+
+def refuse_allocator(process: OwnedProcess, script: str) -> None:
+    """Raises UserError when jemalloc says that it does not know an option of MALLOC_CONF."""
+    for line in process.tail(200):
+        if "<jemalloc>: Invalid" in line:
+            raise UserError(f"{script}: MALLOC_CONF: {line.strip()}")
 
 
 def _answers(client: redis.Redis) -> bool:

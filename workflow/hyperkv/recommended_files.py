@@ -50,8 +50,8 @@ class Place:
 class Files:
     """texts: file by name. about: what each is. missing: what could not be written, and why. notes: what to know.
 
-    servers: for every store process what a check needs: its script, port, store, the largest value and, for Kvrocks,
-    its configuration file.
+    servers: for every store process what a check needs: its store, program, script, unit, the largest value and, for
+    Kvrocks, its configuration file.
     """
 
     texts: dict[str, str] = field(default_factory=dict)
@@ -178,10 +178,10 @@ def _add_server(
     files.servers.append(
         {
             "store": store.name,
+            "program": argv[0],
             "script": script,
             "unit": unit,
             "conf": conf,
-            "port": config.port,
             "value_bytes": config.value_bytes,
             "ignored_settings": list(scenario.get("ignored_settings", [])),
         }
