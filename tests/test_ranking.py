@@ -108,6 +108,18 @@ def test_a_load_with_an_invalid_repeat_is_left_out_with_its_reason():
     assert (left.scenario, left.load, left.reason) == ("dram", 2, "1 of 3 repeats invalid: 3 requests failed")
 
 
+def test_a_tier_that_nothing_was_loaded_from_is_left_out():
+    idle = {("dram", 1, repeat): {"served_from": "nothing"} for repeat in (1, 2)}
+    table = cells({("none", 1): [1, 1], ("dram", 1): [9, 9], ("files", 1): [2, 2]}, changes=idle)
+    ranking = ranked(table, objective())
+    assert ranking.chosen.scenario == "files"
+    assert [item.reason for item in ranking.left_out] == [
+        "nothing was loaded from its tier, so its speed is that of recompute"
+    ]
+    table.loc[(table["scenario"] == "dram") & (table["repeat"] == 1), "served_from"] = "ram"
+    assert ranked(table, objective()).chosen.facts["served_from"] == "ram/nothing"
+
+
 def test_nothing_valid_recommends_nothing():
     bad = {("dram", 1, 1): {"valid": False, "reasons": "store died"}}
     ranking = ranked(cells({("dram", 1): [1]}, changes=bad), objective())

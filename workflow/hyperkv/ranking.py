@@ -12,6 +12,7 @@ from .errors import UserError
 from .stats import Interval, median_interval
 
 RECOMPUTE = "none"
+_NOTHING = "nothing"
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ class Ranking:
 def ranked(cells: pd.DataFrame, objective: Objective) -> Ranking:
     """Choose among the scenarios of cells.csv. Raises UserError when the cells lack what the objective counts.
 
-    A load counts when all its repeats are valid and it keeps the floor. Each scenario stands with its best load; for
+    A load counts when all its repeats are valid, something was loaded from the tier, and it keeps the floor. Each scenario stands with its best load; for
     ttft without a load, with the highest load that every scenario measured. If recompute cannot be told apart from
     the best, it is chosen: nothing to run, nothing to lose.
     """
@@ -185,6 +186,8 @@ def _unfit(group: pd.DataFrame, objective: Objective) -> str | None:
         return f"{len(bad)} of {len(group)} repeats invalid: {reasons}"
     if group[objective.metric].isna().all():
         return f"no {objective.metric} was measured"
+    if group["tier"].iloc[0] != RECOMPUTE and (group["served_from"] == _NOTHING).all():
+        return "nothing was loaded from its tier, so its speed is that of recompute"
     floor = objective.tps_per_user_min
     if floor is not None and not (median := group["tps_per_user"].median()) >= floor:
         return f"TPS/user {median:.3g} is below the floor of {floor:g}"

@@ -24,7 +24,7 @@ rule check_recommended:
     input:
         code=sources("check_recommended", "stores.rocksdb_server"),
         recommendation=rules.write_recommendation.output.recommendation,
-        files=rules.write_recommendation.output.files,
+        files=ancient(rules.write_recommendation.output.files),
         engine=engine_record,
     output:
         "<recommended>/check.json",
