@@ -10,13 +10,14 @@ SNAKEMAKE = $(ACTIVATE) snakemake
 SHARED_BUILDS = $(if $(SNAKEMAKE_OUTPUT_CACHE),--cache compile_kvrocks fetch_engine fetch_loadgen)
 OPTIONS = $(SHARED_BUILDS) --cores all --keep-going --scheduler greedy --quiet rules host reason $(CONFIGFILES)
 
-.PHONY: run stores layers decide peers kvrocks test test-engine test-array report bench docs lint clean
+.PHONY: run stores layers decide peers kvrocks test test-engine test-array test-report report bench docs lint clean
 
 run: .venv/installed
 	@$(SNAKEMAKE) $(OPTIONS)
 	@$(MAKE) --no-print-directory results/report.html CONFIG="$(CONFIG)"
 	@cat results/tables/summary.txt
 	@echo "Figures: results/figures/*.svg, *.png   Tables: results/tables   Report: results/report.html"
+	@echo "The page to read first: results/report/index.html   What to run: results/recommended/README.txt"
 
 stores: .venv/installed
 	@$(SNAKEMAKE) stores $(OPTIONS)
@@ -50,6 +51,9 @@ test-engine: .venv/installed
 test-array: .venv/installed
 	@$(ACTIVATE) python -m pytest -m vm -rs tests/array_vm
 
+test-report: .venv/installed
+	@$(ACTIVATE) python -m pytest -m browser -rs tests/test_report_browser.py
+
 report: .venv/installed
 	@$(SNAKEMAKE) --report results/report.html $(OPTIONS)
 	@echo results/report.html
@@ -68,7 +72,7 @@ lint: .venv/installed
 
 clean:
 	rm -rf results/array/baseline.jsonl* results/profile results/predict results/sweep results/tune results/tables results/figures \
-	  results/logs results/data results/report.html .snakemake
+	  results/logs results/data results/report.html results/report results/recommended .snakemake
 
 .venv/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit("HyperKV needs Python 3.11 or newer; set PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'

@@ -25,6 +25,7 @@ from workflow.hyperkv.config import (
     predict_spec,
     profile_spec,
     python_of,
+    recommend_spec,
     requirements_of,
     selected,
     sweep_spec,
@@ -55,6 +56,8 @@ pathvars:
     predict="results/predict",
     tables="results/tables",
     figures="results/figures",
+    recommended="results/recommended",
+    report="results/report",
     logs="results/logs",
 
 
@@ -70,6 +73,7 @@ include: "workflow/rules/tables.smk"
 include: "workflow/rules/predict.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/decide.smk"
+include: "workflow/rules/recommend.smk"
 
 
 localrules:
@@ -85,6 +89,7 @@ localrules:
     tables,
     figures,
     decide,
+    recommend,
 
 
 rule all:
@@ -97,6 +102,7 @@ rule all:
         rules.tables.input,
         rules.figures.input,
         rules.decide.input,
+        rules.recommend.input,
 
 
 onstart:

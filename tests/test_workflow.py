@@ -1,6 +1,7 @@
 """The workflow as a whole: it runs, and it measures again exactly what a change concerns."""
 
 import csv
+import json
 import os
 import shutil
 import time
@@ -16,13 +17,17 @@ FIGURES = {
 }
 PREDICTED = {"draw_prediction hit_rate", "draw_prediction break_even"}
 STORES = {"write_stores", "draw_figure stores"}
-PLACED = {"place_stores", "draw_prediction break_even"}
-COST = {"write_cost", "draw_cost"}
-CLAIMS = {"write_claims"}
+PAGE = {"write_report_page"}
+RECOMMENDED = {"write_recommendation", "check_recommended", *PAGE}
+PLACED = {"place_stores", "draw_prediction break_even", *PAGE}
+CLAIMS = {"write_claims", *PAGE}
+COST = {"write_cost", "draw_cost", *PAGE}
 DRAWN_LAYERS = {"write_layers", "draw_figure layers", "write_summary", *CLAIMS}
 LAYERS = {"profile_layers valkey_resp", *DRAWN_LAYERS}
 DRAWN = (
-    {"write_tables", "write_summary", *FIGURES, "draw_prediction hit_rate"} - STORES - {"draw_figure layers"}
+    {"write_tables", "write_summary", *FIGURES, "draw_prediction hit_rate", *RECOMMENDED}
+    - STORES
+    - {"draw_figure layers"}
 )
 AFTER = DRAWN | COST | CLAIMS
 SCENARIOS = ["none", "dram-16", "dram-32", "rocksdb_resp", "valkey_resp", "valkey_redis"]
@@ -66,6 +71,14 @@ def test_a_complete_run(complete):
         name = job.split()[1]
         assert (checkout / f"results/figures/{name}.svg").read_text().rstrip().endswith("</svg>")
         assert (checkout / f"results/figures/{name}.png").read_bytes().startswith(b"\x89PNG")
+    page = (checkout / "results/report/index.html").read_text()
+    assert page.rstrip().endswith("</html>")
+    assert page.count("data:image/svg+xml;base64,") == 4
+    recommendation = json.loads((checkout / "results/recommended/recommendation.json").read_text())
+    checks = json.loads((checkout / "results/recommended/check.json").read_text())
+    assert recommendation["chosen"]["scenario"] in SCENARIOS
+    started = [item["status"] for item in checks if item["what"] == "store.sh"]
+    assert started == ["checked"] * len(recommendation["servers"])
     summary = (checkout / "results/tables/summary.txt").read_text()
     assert all(f"\n{name} " in summary for name in SCENARIOS)
     assert "hyperkv sweep: cell 12 of 12, 100%, about 0 s left" in output
@@ -132,13 +145,13 @@ def test_nothing_is_left_to_do(complete):
 @pytest.mark.parametrize(
     ("name", "jobs"),
     [
-        ("workflow/hyperkv/figures.py", FIGURES | PREDICTED | {"draw_cost"}),
-        ("workflow/hyperkv/prediction_figures.py", PREDICTED),
+        ("workflow/hyperkv/figures.py", FIGURES | PREDICTED | PAGE | {"draw_cost"}),
+        ("workflow/hyperkv/prediction_figures.py", PREDICTED | PAGE),
         ("workflow/hyperkv/lru.py", HIT_RATES),
         ("workflow/hyperkv/breakeven.py", BREAK_EVEN),
-        ("workflow/hyperkv/place_stores.py", PLACED | CLAIMS),
+        ("workflow/hyperkv/place_stores.py", PLACED | CLAIMS | RECOMMENDED),
         ("workflow/hyperkv/cost_model.py", COST | CLAIMS),
-        ("workflow/hyperkv/cost_figure.py", {"draw_cost"}),
+        ("workflow/hyperkv/cost_figure.py", {"draw_cost"} | PAGE),
         ("workflow/hyperkv/verdicts.py", CLAIMS),
         ("config/claims.yaml", CLAIMS),
         ("workflow/hyperkv/stores/rocksdb_server.py", measured("rocksdb_resp")),
@@ -152,7 +165,11 @@ def test_nothing_is_left_to_do(complete):
         ("workflow/hyperkv/rungs.py", LAYERS),
         ("workflow/hyperkv/stores/null_server.py", LAYERS),
         ("workflow/hyperkv/layers_table.py", DRAWN_LAYERS),
-        ("workflow/hyperkv/layers_figure.py", FIGURES | PREDICTED | {"draw_cost"}),
+        ("workflow/hyperkv/layers_figure.py", FIGURES | PREDICTED | PAGE | {"draw_cost"}),
+        ("workflow/hyperkv/recommended_files.py", RECOMMENDED),
+        ("workflow/hyperkv/check_recommended.py", {"check_recommended"} | PAGE),
+        ("workflow/hyperkv/html_report.py", PAGE),
+        ("workflow/report/page.html.j2", PAGE),
         ("workflow/hyperkv/stores_table.py", STORES | PLACED | CLAIMS | {"write_summary"}),
     ],
 )
@@ -193,6 +210,7 @@ def test_editing_what_no_stage_uses_runs_nothing(checkout):
         ({"layers.scenarios": []}, DRAWN_LAYERS),
         ({"figures.chunk_tokens": 32}, DRAWN | BREAK_EVEN | CLAIMS | {"draw_cost"}),
         ({"predict.seeds": 3}, HIT_RATES),
+        ({"recommend.load": 1}, RECOMMENDED),
         ({"cost.dram_usd_per_gb": 5}, COST | CLAIMS),
         ({"break_even.prompt_tokens": [4096]}, BREAK_EVEN),
     ],

@@ -1,11 +1,13 @@
 """A server that reads a kvrocks.conf and answers as FAKE_KVROCKS (JSON) tells it to; enough RESP for redis-py.
 
 Keys of FAKE_KVROCKS: unknown (keys that CONFIG GET leaves out), applied (values that CONFIG GET gives instead),
-die (text to print before ending with status 1), say (text to print at start).
+die (text to print before ending with status 1), say (text to print at start). Words of its command line after the
+file's name win over the file, as Kvrocks's do; a value that is set can be got.
 """
 
 import json
 import os
+import shlex
 import socketserver
 import sys
 from pathlib import Path
@@ -14,15 +16,18 @@ SCRIPT = json.loads(os.environ.get("FAKE_KVROCKS", "{}"))
 
 
 def configuration(path):
-    lines = [line.split(maxsplit=1) for line in Path(path).read_text().splitlines()]
-    return {key: value.strip('"') for key, value in lines}
+    lines = [shlex.split(line) for line in Path(path).read_text().splitlines()]
+    return {key: " ".join(values) for key, *values in lines}
 
 
-CONFIG = configuration(sys.argv[sys.argv.index("-c") + 1])
+WORDS = sys.argv[sys.argv.index("-c") + 1 :]
+CONFIG = configuration(WORDS[0])
+CONFIG |= {key.removeprefix("--"): value for key, value in zip(WORDS[1::2], WORDS[2::2], strict=True)}
+VALUES = {}
 
 
 def bulk(text):
-    data = text.encode()
+    data = text.encode("latin-1")
     return b"$%d\r\n%b\r\n" % (len(data), data)
 
 
@@ -36,6 +41,10 @@ def answer(words):
         return b"*%d\r\n" % (2 * len(pairs)) + b"".join(bulk(word) for pair in pairs for word in pair)
     if command == "INFO":
         return bulk("# Server\r\nkvrocks_version:2.10.0\r\nkvrocks_git_sha1:abc1234\r\n")
+    if command == "SET":
+        VALUES[words[1]] = words[2]
+    if command == "GET":
+        return bulk(VALUES[words[1]])
     return b"+OK\r\n"
 
 
@@ -45,7 +54,7 @@ class Handler(socketserver.StreamRequestHandler):
             words = []
             for _ in range(int(line[1:])):
                 length = int(self.rfile.readline()[1:])
-                words.append(self.rfile.read(length + 2)[:-2].decode())
+                words.append(self.rfile.read(length + 2)[:-2].decode("latin-1"))
             self.wfile.write(answer(words))
 
 

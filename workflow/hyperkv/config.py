@@ -75,6 +75,7 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
         _check_store(full["scenarios"][name])
         _check_connector(full["scenarios"][name])
     _check_figures(full, [full["scenarios"][name] for name in measured])
+    _check_recommend(full, measured)
     _check_files(full)
     _check_predictions(full)
     _check_kvrocks(full["kvrocks"])
@@ -202,6 +203,17 @@ def baseline_spec(config: Mapping[str, Any]) -> str:
     """JSON of everything that the baseline of the device depends on."""
     spec = config["array"]["baseline"] | {"data_dir": config["data_dir"]}
     return json.dumps(spec | on_array(config), sort_keys=True)
+
+
+def recommend_spec(config: Mapping[str, Any]) -> str:
+    """JSON of everything that the recommendation depends on beside the records."""
+    spec = {"recommend": config["recommend"], "slo": config["experiment"]["slo"]}
+    spec["python"] = python_of(config, "vllm")
+    replay = config["engine"] == "replay"
+    own = selected(config, config["experiment"]["scenarios"]) if replay else []
+    spec["vllm"] = config["vllm"] if replay else {}
+    spec["own"] = {name: {key: config["scenarios"][name][key] for key in ("vllm", "lmcache")} for name in own}
+    return json.dumps(spec, sort_keys=True)
 
 
 def on_array(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -467,6 +479,22 @@ def _check_figures(config: Mapping[str, Any], measured: list[Mapping[str, Any]])
     if there and chunk not in there:
         sizes = ", ".join(map(str, there))
         raise UserError(f"config: figures.chunk_tokens: no scenario has chunk {chunk}; choose one of {sizes}")
+
+
+def _check_recommend(config: Mapping[str, Any], measured: list[str]) -> None:
+    section = config["recommend"]
+    bounds = config["experiment"]["slo"].values()
+    if section["objective"] == "goodput" and all(bound is None for bound in bounds):
+        raise UserError(
+            "config: recommend.objective: goodput counts answers that keep experiment.slo, which has no bound; set "
+            "experiment.slo.ttft_ms or choose rps_per_gpu"
+        )
+    there = sorted({load for name in measured for load in loads_of(config, name)})
+    if section["load"] is not None and section["load"] not in there:
+        raise UserError(
+            f"config: recommend.load: no scenario is measured at load {section['load']}; choose one of "
+            f"{', '.join(map(str, there))}, or null"
+        )
 
 
 def _check_chunk(scenario: Mapping[str, Any], config: Mapping[str, Any]) -> None:

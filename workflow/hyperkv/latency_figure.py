@@ -58,7 +58,9 @@ def draw_latency(table: pd.DataFrame, colours: Mapping[str, str], markers: Mappi
         fontsize=11,
     )
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0.02), ncols=2, fontsize=9)
+    figure.legend(
+        handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0.02), ncols=2, fontsize=9, handlelength=4
+    )
     return figure
 
 

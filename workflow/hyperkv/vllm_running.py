@@ -143,7 +143,7 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
     config_file = None
     if offload.config is not None:
         config_file = files / "lmcache.yaml"
-        config_file.write_text(json.dumps(offload.config, indent=1) + "\n")
+        config_file.write_text(lmcache.rendered(offload.config))
     python = cell.spec["engine_python"]
     log = cell.logs / f"{scenario['name']}-{cell.repeat}"
     ready_s = settings["ready_timeout_s"]

@@ -19,6 +19,11 @@ VLLM = CONFIG["engine"] == "vllm"
 FIGURES = ["tier_tradeoff", "chunk", "stores", "transport_medium", "layers"]
 FIGURES += ["latency"] if VLLM and CONFIG["latency"]["prompt_tokens"] else []
 PREDICTIONS = ["hit_rate", "break_even"]
+PAGE_FIGURES = [
+    *(name for name in [*FIGURES, *PREDICTIONS] if name not in ("stores", "layers", "hit_rate")),
+    "cost",
+]
+CAPTIONS = ["figure", "cost"]
 
 
 wildcard_constraints:
@@ -238,3 +243,33 @@ def claims_records(wildcards):
         "limit": rules.profile_limits.output,
     }
     return [path for kind in claimed_records(CLAIMS) for path in files[kind]]
+
+
+# The recommendation and the page.
+
+
+def recommendation_spec(wildcards):
+    return recommend_spec(CONFIG)
+
+
+def recommendation_code(wildcards):
+    stores = [f"stores.{name}" for name in ("valkey", "rocksdb", "kvrocks", "sharded")]
+    return sources("recommend", f"workloads.{CONFIG['workload']['kind']}", *stores)
+
+
+def recommendation_files(wildcards):
+    """What the longest context is worked out from: the model and a trace."""
+    return [CONFIG["model"], *([CONFIG["workload"]["trace"]] if "trace" in CONFIG["workload"] else [])]
+
+
+def engine_record(wildcards):
+    """What says that the engine's environment is there; nothing for the replay engine."""
+    return rules.build_engine.output if VLLM else []
+
+
+def page_tables(wildcards):
+    """The tables that the page shows."""
+    written = rules.write_tables.output
+    common = [written.cells, written.scenarios, written.ratios, written.environment]
+    decided = [rules.write_claims.output.table, rules.write_cost.output.cost]
+    return [*common, rules.write_layers.output.table, *decided]

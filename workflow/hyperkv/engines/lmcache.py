@@ -184,12 +184,17 @@ def _striped_config(
             for endpoint in endpoints
         ),
         "connections": scenario["connections"],
-        "stripe_bytes": scenario["stripe_bytes"],
         "save_queue_bytes": buffer_bytes(scenario, staging_bytes) // 2,
     }
-    optional = {"stripes_in_flight": scenario.get("stripes_in_flight"), "password": endpoints[0].password}
+    optional = {key: scenario.get(key) for key in ("stripe_bytes", "stripes_in_flight")}
+    optional["password"] = endpoints[0].password
     own |= {key: value for key, value in optional.items() if value is not None}
     return {"save_chunk_meta": False, **{f"{_PLUGIN}.{key}": value for key, value in own.items()}}
+
+
+def rendered(config: Mapping[str, Any]) -> str:
+    """The text of the file that LMCACHE_CONFIG_FILE names."""
+    return json.dumps(config, indent=1) + "\n"
 
 
 def mp_arguments(

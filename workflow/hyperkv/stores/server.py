@@ -38,6 +38,14 @@ class ServerStore(Store):
     def command(self, port: int) -> list[str]:
         """The server's command line, listening on loopback at `port`, and at `socket_path` when there is one."""
 
+    def command_in(self, folder: Path, port: int) -> list[str]:
+        """The command line of a server that is not started here; its unix socket, if it has one, in `folder`."""
+        kept, self._socket_folder = self._socket_folder, folder if self.config.unix else None
+        try:
+            return self.command(port)
+        finally:
+            self._socket_folder = kept
+
     def environment(self) -> Mapping[str, str]:
         """Environment variables the server needs beside this process's own."""
         return self.config.environment

@@ -1,0 +1,336 @@
+"""The files of a recommended scenario, by the renderers that a measurement uses; only paths and ports are others."""
+
+from __future__ import annotations
+
+import itertools
+import resource
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .cells import CellSpec
+from .engines import lmcache
+from .engines.vllm_command import command, settings_of, variables
+from .errors import UserError
+from .geometry import Geometry
+from .processes import LOOPBACK
+from .stores.base import Endpoint, StoreConfig
+from .stores.kvrocks_config import complete, rendered
+from .stores.registry import make_store
+from .stores.server import ServerStore
+from .systemd_unit import Service, unit_text
+from .vllm_running import context_tokens
+from .workloads import longest_context
+from .workloads.factory import make_workload
+
+SERVERS = ("valkey", "rocksdb", "kvrocks")
+KVROCKS_CONF = "kvrocks.conf"
+_MODEL = "@MODEL@"
+_ONLY_MEASURING = ("VLLM_SERVER_DEV_MODE", "PROMETHEUS_MULTIPROC_DIR")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the recommended servers live. data_dir: the store's files, on the disk that was measured unless told otherwise.
+
+    install_dir: where the files are copied to. port, engine_port: of the store, counted up over its processes, and of
+    vLLM. checkout: this repository, where the store rocksdb is run from.
+    """
+
+    data_dir: Path
+    install_dir: Path
+    port: int
+    engine_port: int
+    checkout: Path
+
+
+@dataclass
+class Files:
+    """texts: file by name. about: what each is. missing: what could not be written, and why. notes: what to know.
+
+    servers: for every store process what a check needs: its store, program, script, unit, the largest value and, for
+    Kvrocks, its configuration file.
+    """
+
+    texts: dict[str, str] = field(default_factory=dict)
+    about: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    servers: list[dict[str, Any]] = field(default_factory=list)
+    password: str | None = None
+
+    def add(self, name: str, text: str, about: str) -> None:
+        """One more file."""
+        self.texts[name], self.about[name] = text, about
+
+
+@dataclass(frozen=True)
+class EngineSlice:
+    """What a real engine needs and a replay record does not say.
+
+    vllm: config section `vllm`. own: the scenario's `vllm` and `lmcache` keys. python: the engine's interpreter.
+    """
+
+    vllm: Mapping[str, Any]
+    own: Mapping[str, Any]
+    python: str
+
+
+def files_of(record: Mapping[str, Any], engine: EngineSlice, place: Place) -> Files:
+    """Render a cell record's scenario: the store's configuration, unit and command line, and the engine's."""
+    files = Files()
+    cell = CellSpec(record["spec"], record["load"], record["repeat"], Path())
+    if cell.scenario["tier"] != "none" and cell.scenario["store"] in SERVERS:
+        _add_store(files, cell, record, place)
+    try:
+        _add_engine(files, cell, engine, place)
+    except UserError as error:
+        files.missing["vllm.sh, lmcache.yaml"] = str(error)
+    return files
+
+
+def _add_store(files: Files, cell: CellSpec, record: Mapping[str, Any], place: Place) -> None:
+    scenario = cell.scenario
+    store = make_store(
+        scenario["store"],
+        StoreConfig(
+            directory=place.data_dir,
+            value_bytes=record["chunk_bytes"],
+            log=Path("store.log"),
+            capacity_bytes=scenario["capacity_bytes"],
+            port=store_port(scenario, place),
+            settings=scenario["settings"],
+            environment=scenario.get("environment", {}),
+            processes=scenario.get("processes", 1),
+            unix=scenario.get("socket") == "unix",
+        ),
+    )
+    parts: Sequence[ServerStore] = getattr(store, "stores", [store])
+    for index, part in enumerate(parts):
+        _add_server(files, part, f"-{index}" if len(parts) > 1 else "", scenario, place)
+    if scenario["store"] == "rocksdb":
+        files.notes.append(
+            "store rocksdb is RocksDB behind this repository's own server and stands in for Kvrocks: for a service, build "
+            "Kvrocks (make kvrocks) and measure it"
+        )
+    if scenario["settings"].get("workers") == "cores":
+        files.notes.append(
+            f"workers is one per usable core of the machine that wrote these files; measured with {record['environment']['cores']}"
+        )
+
+
+def _add_server(
+    files: Files, store: ServerStore, suffix: str, scenario: Mapping[str, Any], place: Place
+) -> None:
+    """One process: its command line as a script and as a unit; for Kvrocks its configuration file."""
+    config, environment = store.config, dict(store.environment())
+    script, unit, conf = f"store{suffix}.sh", f"hyperkv-store{suffix}.service", None
+    working = None
+    if store.name == "kvrocks":
+        conf = KVROCKS_CONF.replace(".", f"{suffix}.")
+        socket = str(config.directory / "socket") if config.unix else None
+        wanted = complete(
+            config.settings,
+            directory=config.directory,
+            port=config.port,
+            value_bytes=config.value_bytes,
+            socket=socket,
+        )
+        files.password = wanted.get("requirepass")
+        files.add(conf, rendered(wanted), "Kvrocks's configuration")
+        program = str(store.program.absolute())
+        argv = [program, "-c", str(place.install_dir / conf)]
+        words = f'{shlex.quote(program)} -c "$here/{conf}" --dir "$dir" --port "$port"'
+        words += ' --unixsocket "$dir/socket"' if socket else ""
+    else:
+        argv = store.command_in(config.directory, config.port)
+        words = " ".join(_with_variables(argv, str(config.directory), str(config.port)))
+    if store.name == "rocksdb":
+        working = place.checkout
+    title = f"store {store.name} of scenario {scenario['name']}"
+    files.add(
+        script,
+        _script(
+            f"{title[0].upper()}{title[1:]}, as it was measured; HYPERKV_DIR and HYPERKV_PORT put it elsewhere.",
+            [
+                f'dir="${{HYPERKV_DIR:-{_in_quotes(str(config.directory))}}}"',
+                f"port=${{HYPERKV_PORT:-{config.port}}}",
+                *_exports(environment),
+                'mkdir -p "$dir"',
+                *([f"cd {shlex.quote(str(working))}"] if working else []),
+                f"exec {words}",
+            ],
+        ),
+        "the store's command line",
+    )
+    service = Service(
+        f"HyperKV {title}",
+        argv,
+        environment,
+        config.directory,
+        working,
+        open_files(),
+        store.stop_timeout_s,
+    )
+    files.add(unit, unit_text(service), "the same for systemd; set User= to who owns its folder")
+    files.servers.append(
+        {
+            "store": store.name,
+            "program": argv[0],
+            "script": script,
+            "unit": unit,
+            "conf": conf,
+            "value_bytes": config.value_bytes,
+            "ignored_settings": list(scenario.get("ignored_settings", [])),
+        }
+    )
+
+
+def _add_engine(files: Files, cell: CellSpec, engine: EngineSlice, place: Place) -> None:
+    """LMCache's configuration and vLLM's command line. Raises UserError when vLLM and LMCache do not know the scenario."""
+    replay = cell.spec["engine"] == "replay"
+    scenario = {**cell.scenario, **(engine.own if replay else {})}
+    settings = settings_of({"vllm": engine.vllm if replay else cell.spec["vllm"], "scenario": scenario})
+    geometry = cell.geometry
+    chunk_bytes, staging = geometry.chunk_bytes(scenario["chunk_tokens"]), settings["staging_bytes"]
+    lmcache.check(scenario, settings["device"], settings["block_tokens"], chunk_bytes, staging)
+    endpoints = [
+        Endpoint(LOOPBACK, store_port(scenario, place) + number, files.password)
+        for number in range(scenario.get("processes", 1))
+    ]
+    port, http_port = place.engine_port + 1, place.engine_port + 2
+    kv = place.data_dir / "kv"
+    offload = lmcache.offload(scenario, staging, kv, endpoints, port, http_port)
+    if offload.config is not None:
+        files.add(
+            "lmcache.yaml",
+            lmcache.rendered(offload.config),
+            "LMCache's configuration, for LMCACHE_CONFIG_FILE",
+        )
+    environment = variables(settings, None, Path())
+    if scenario.get("connector") == "striped":
+        files.notes.append(
+            "connector striped is imported from this checkout; vLLM's environment needs xxhash"
+        )
+        environment["PYTHONPATH"] = str(place.checkout)
+    else:
+        del environment["PYTHONPATH"]
+    lines = _exports({key: value for key, value in environment.items() if key not in _ONLY_MEASURING})
+    python = f'"${{PYTHON:-{engine.python}}}"' if replay else shlex.quote(engine.python)
+    if offload.config is not None:
+        lines.append('export LMCACHE_CONFIG_FILE="$here/lmcache.yaml"')
+    if scenario.get("store") == "files":
+        lines.append(f"mkdir -p {shlex.quote(str(kv))}")
+    if offload.server is not None:
+        server = f"{python} -m lmcache.cli.main server {shlex.join(offload.server)}"
+        files.add(
+            "lmcache-server.sh",
+            _script("LMCache's server; start it before vLLM.", [*lines, f'exec {server} "$@"']),
+            "LMCache's server, to be started before vLLM",
+        )
+    argv = _vllm_argv(cell, settings, scenario, geometry, place, offload)
+    model = _MODEL in argv
+    if model:
+        lines.append(
+            f': "${{MODEL_DIR:?set MODEL_DIR to the folder of {geometry.name}, with weights and tokenizer}}"'
+        )
+    words = shlex.join(argv[1:]).replace(_MODEL, '"$MODEL_DIR"')
+    files.add(
+        "vllm.sh",
+        _script(
+            f"vLLM's OpenAI server for scenario {scenario['name']}. Words after it go to vLLM and win.",
+            [*lines, f'exec {python} {words} "$@"'],
+        ),
+        "vLLM's command line and environment",
+    )
+    _note_engine(files, cell, settings, replay, model)
+
+
+def _vllm_argv(
+    cell: CellSpec,
+    settings: Mapping[str, Any],
+    scenario: Mapping[str, Any],
+    geometry: Geometry,
+    place: Place,
+    offload: lmcache.Offload,
+) -> list[str]:
+    """vLLM's command line; a model that was made for measuring, or none, is _MODEL."""
+    longest = (
+        longest_context(make_workload(cell.spec["workload"], cell.seed)) + 8
+        if cell.spec["engine"] == "replay"
+        else context_tokens(cell)
+    )
+    folder = settings["model_dir"]
+    return command(
+        "python",
+        Path(folder).absolute() if folder else Path(_MODEL),
+        {**settings, "model_dir": folder or _MODEL},
+        geometry,
+        scenario.get("kv_dtype") or cell.spec["kv_dtype"],
+        longest,
+        place.engine_port,
+        offload.transfer,
+    )
+
+
+def _note_engine(
+    files: Files, cell: CellSpec, settings: Mapping[str, Any], replay: bool, model: bool
+) -> None:
+    if replay:
+        files.notes.append(
+            "engine replay modelled the GPU: the engine's files are what a real engine would need for this scenario and were "
+            "not run; vLLM takes as much HBM as fits, not the "
+            f"{cell.spec['replay']['hbm_kv_bytes'] >> 20} MiB of KV that were modelled"
+        )
+    else:
+        files.notes.append(
+            f"left out of vllm.sh, since they serve measuring only: {', '.join(_ONLY_MEASURING)}"
+        )
+        if model:
+            files.notes.append(f"measured with {settings['weights']} weights of the model's shape")
+        if settings["hbm_kv_bytes"] is not None:
+            files.notes.append(
+                "--num-gpu-blocks-override bounds vLLM's own cache, as measured; without it HBM hits more and the tier less"
+            )
+    files.notes.append("--max-model-len is the longest context that was measured")
+
+
+def store_port(scenario: Mapping[str, Any], place: Place) -> int:
+    """The scenario's own port, or the place's."""
+    return scenario["port"] or place.port
+
+
+def _with_variables(argv: Sequence[str], directory: str, port: str) -> Iterator[str]:
+    """The words of a command line for a shell, with $dir and $port where it names the folder and the port."""
+    for previous, word in itertools.pairwise(["", *argv]):
+        if word == directory or word.startswith(directory + "/"):
+            yield '"$dir"' + word.removeprefix(directory)
+        else:
+            yield '"$port"' if (previous, word) == ("--port", port) else shlex.quote(word)
+
+
+def _in_quotes(text: str) -> str:
+    """A text as the default of a variable, which a shell does not split: "${X:-it}"."""
+    return "".join(f"\\{character}" if character in '\\"$`}' else character for character in text)
+
+
+def open_files() -> str:
+    """The limit of open files that a server started here has, as systemd writes it."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return "infinity" if limit == resource.RLIM_INFINITY else str(limit)
+
+
+def _exports(environment: Mapping[str, str]) -> list[str]:
+    return [f"export {key}={shlex.quote(value)}" for key, value in environment.items()]
+
+
+def _script(title: str, lines: Sequence[str]) -> str:
+    head = ["#!/bin/sh", f"# {title}", "set -eu", 'here=$(cd "$(dirname "$0")" && pwd)']
+    return "\n".join([*head, *lines]) + "\n"
+
+
+def measured_place(record: Mapping[str, Any]) -> Path:
+    """Folder `recommended` on the disk that a record was measured on."""
+    return (CellSpec(record["spec"], 0, 1, Path()).data_dir / "recommended").absolute()

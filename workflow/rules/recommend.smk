@@ -1,0 +1,69 @@
+rule write_recommendation:
+    input:
+        code=recommendation_code,
+        files=recommendation_files,
+        table=rules.write_tables.output.cells,
+        cells=rules.sweep.input,
+    output:
+        recommendation="<recommended>/recommendation.json",
+        readme="<recommended>/README.txt",
+        files=directory("<recommended>/files"),
+    log:
+        "<logs>/recommend.log",
+    conda:
+        "../../envs/harness.yaml"
+    params:
+        spec=recommendation_spec,
+    shell:
+        "python -m workflow.hyperkv.recommend --spec {params.spec:q} --table {input.table:q}"
+        " --cells {input.cells:q} --out {output.recommendation:q} --readme {output.readme:q}"
+        " --files {output.files:q} 2> {log:q}"
+
+
+rule check_recommended:
+    input:
+        code=sources("check_recommended", "stores.rocksdb_server"),
+        recommendation=rules.write_recommendation.output.recommendation,
+        files=ancient(rules.write_recommendation.output.files),
+        engine=engine_record,
+    output:
+        "<recommended>/check.json",
+    log:
+        "<logs>/check_recommended.log",
+    conda:
+        "../../envs/harness.yaml"
+    threads: whole_machine
+    params:
+        python=python_of(CONFIG, "vllm"),
+    shell:
+        "python -m workflow.hyperkv.check_recommended --recommendation {input.recommendation:q}"
+        " --files {input.files:q} --engine-python {params.python:q} --out {output:q} 2> {log:q}"
+
+
+rule write_report_page:
+    input:
+        code=sources("html_report"),
+        template="workflow/report/page.html.j2",
+        captions=collect("workflow/report/{name}.rst", name=CAPTIONS),
+        tables=page_tables,
+        recommended=[rules.write_recommendation.output.recommendation, rules.check_recommended.output],
+        figures=collect("<figures>/{figure}.svg", figure=PAGE_FIGURES),
+    output:
+        "<report>/index.html",
+    log:
+        "<logs>/report_page.log",
+    conda:
+        "../../envs/harness.yaml"
+    params:
+        captions=subpath(input.template, parent=True),
+    shell:
+        "python -m workflow.hyperkv.html_report --template {input.template:q} --captions {params.captions:q}"
+        " --tables {input.tables:q} --recommended {input.recommended:q} --figures {input.figures:q}"
+        " --out {output:q} 2> {log:q}"
+
+
+rule recommend:
+    input:
+        rules.write_recommendation.output,
+        rules.check_recommended.output,
+        rules.write_report_page.output,
