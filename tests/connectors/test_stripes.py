@@ -67,8 +67,9 @@ def test_parts_cover_the_chunk_once_and_in_order(size, stripe_bytes):
     assert parts[0].offset == 0
     assert all(one.end == other.offset for one, other in itertools.pairwise(parts))
     assert parts[-1].end == size
-    assert all(part.length == stripe_bytes for part in parts[:-1])
-    assert len(parts) == max(1, -(-size // stripe_bytes))
+    assert parts[0].length == 0
+    assert all(part.length == stripe_bytes for part in parts[1:-1])
+    assert len(parts) == 1 + -(-size // stripe_bytes)
 
 
 @pytest.mark.parametrize("stripe_bytes", [0, -1])
@@ -117,13 +118,13 @@ def test_a_missing_short_or_long_stripe_is_a_miss(data, size, stripe_bytes):
         assert decoded(b"key", size, stripe_bytes, stripes) is None
 
 
-@pytest.mark.parametrize("order", [[1, 0, 2], [0, 2, 1], [0, 0, 2], [2, 1, 0]])
+@pytest.mark.parametrize("order", [[1, 0, 2, 3], [0, 2, 1, 3], [0, 1, 1, 3], [0, 3, 2, 1], [3, 1, 2, 0]])
 def test_swapped_stripes_are_a_miss(order):
     stripes = encoded(b"key", random_bytes(300), 100)
     assert decoded(b"key", 300, 100, [stripes[i] for i in order]) is None
 
 
-@pytest.mark.parametrize("foreign", [0, 1, 2])
+@pytest.mark.parametrize("foreign", [0, 1, 2, 3])
 def test_a_stripe_of_another_chunk_with_the_same_bytes_is_a_miss(foreign):
     value = random_bytes(300)
     stripes = encoded(b"key", value, 100)
@@ -131,20 +132,20 @@ def test_a_stripe_of_another_chunk_with_the_same_bytes_is_a_miss(foreign):
     assert decoded(b"key", 300, 100, stripes) is None
 
 
-@given(mask=st.lists(st.booleans(), min_size=3, max_size=3))
+@given(mask=st.lists(st.booleans(), min_size=4, max_size=4))
 def test_two_saves_are_never_mixed(mask):
     """Every stripe is valid by itself; only stripes of one and the same content are a chunk."""
     old, new = random_bytes(300, 1), random_bytes(300, 2)
     pairs = zip(encoded(b"key", old, 100), encoded(b"key", new, 100), strict=True)
     mixed = [pair[choice] for pair, choice in zip(pairs, mask, strict=True)]
-    assert decoded(b"key", 300, 100, mixed) == {0: old, 3: new}.get(sum(mask))
+    assert decoded(b"key", 300, 100, mixed) == {0: old, 4: new}.get(sum(mask))
 
 
 @pytest.mark.parametrize("read_with", [99, 101, 150, 300])
 def test_another_stripe_size_is_a_miss(read_with):
     stripes = encoded(b"key", random_bytes(300), 100)
     count = len(parts_of(300, read_with))
-    assert decoded(b"key", 300, read_with, (stripes + [None] * 3)[:count]) is None
+    assert decoded(b"key", 300, read_with, (stripes + [None] * 4)[:count]) is None
 
 
 @given(key=st.binary(min_size=1, max_size=40), shards=st.integers(1, 9), stripes=st.integers(1, 50))

@@ -4,6 +4,8 @@ Every stripe is one value under `<key>#<index>`: a head of HEAD_BYTES, then its 
 chunk (a digest of its key), the chunk's length and number of stripes, the stripe's index, the XXH3 of its part, and in
 stripe 0 the root: the XXH3 of all the stripes' checksums. Every field is known beforehand or is checked, so that a
 stripe that is missing, short, damaged or of another chunk is noticed by itself, and one of an earlier save by the root.
+
+Stripe 0 has no part of the chunk. It is what a lookup asks for, and Kvrocks reads a whole value to answer EXISTS.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from hashlib import blake2b
 from xxhash import xxh3_64_intdigest
 
 _HEAD = struct.Struct("<4sIIIQ16sQQ")
-_MAGIC = b"HKS1"
+_MAGIC = b"HKS2"
 _CHECKSUM = struct.Struct("<Q")
 _ID_BYTES = 16
 HEAD_BYTES = _HEAD.size
@@ -40,11 +42,14 @@ class Part:
 
 
 def parts_of(chunk_bytes: int, stripe_bytes: int) -> list[Part]:
-    """A chunk's stripes in order, all of stripe_bytes but the last; an empty chunk has one. ValueError below 1."""
+    """A chunk's stripes in order: the empty stripe 0, then stripe_bytes each but the last. ValueError below 1."""
     if stripe_bytes < 1:
         raise ValueError(f"stripe_bytes is {stripe_bytes}; it must be at least 1")
-    offsets = range(0, max(chunk_bytes, 1), stripe_bytes)
-    return [Part(i, offset, min(stripe_bytes, chunk_bytes - offset)) for i, offset in enumerate(offsets)]
+    offsets = range(0, chunk_bytes, stripe_bytes)
+    return [
+        Part(0, 0, 0),
+        *(Part(i, offset, min(stripe_bytes, chunk_bytes - offset)) for i, offset in enumerate(offsets, 1)),
+    ]
 
 
 def stripe_key(key: bytes, index: int) -> bytes:
