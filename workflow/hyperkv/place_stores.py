@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from . import hardware
 from .cli import run_stage
 from .records import read_jsonl
 
@@ -37,6 +38,7 @@ COLUMNS = (
     "ttft_s",
     "prefill_s",
     "speedup",
+    *hardware.COLUMNS,
 )
 
 
@@ -96,6 +98,7 @@ def placed_stores_table(break_even: pd.DataFrame, stores: pd.DataFrame, machine:
                     "ttft_s": ttft_s,
                     "prefill_s": row["prefill_s"],
                     "speedup": row["prefill_s"] / ttft_s,
+                    **{key: point.get(key) for key in hardware.COLUMNS},
                 }
             )
     return pd.DataFrame(rows, columns=list(COLUMNS))

@@ -1,0 +1,244 @@
+"""A Slurm cluster of one machine: munged, slurmctld and slurmd on 127.0.0.1, owned by whoever started it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from tests.workflow_helpers import eventually
+
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "sinfo", "scontrol")
+PACKAGES = "slurmctld slurmd slurm-client munge"
+ETC = Path("/etc/slurm")
+NODE = socket.gethostname().partition(".")[0]
+CPUS, MEMORY_MB = 4, 8000
+
+# Accounting, cgroups and PAM are left out: a machine without systemd has none of them. Finished jobs stay in squeue
+# for MinJobAge seconds, which is where the executor looks for them. A gpu without a file would drain the node.
+_SLURM_CONF = """\
+ClusterName=hyperkv
+SlurmctldHost={node}(127.0.0.1)
+SlurmUser=root
+SlurmdUser=root
+SlurmctldPort={controller_port}
+SlurmdPort={node_port}
+SrunPortRange={srun_ports}
+CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
+AuthType=auth/munge
+CredType=cred/munge
+AuthInfo=socket={folder}/munge.sock
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+JobCompType=jobcomp/filetxt
+JobCompLoc={folder}/finished.txt
+MailProg=/bin/true
+MpiDefault=none
+SwitchType=switch/none
+MinJobAge=600
+SchedulerType=sched/backfill
+SchedulerParameters=batch_sched_delay=0,sched_interval=2,bf_interval=2
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+ReturnToService=2
+KillWait=10
+InactiveLimit=0
+SlurmdParameters=config_overrides
+GresTypes=gpu
+NodeName={node} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory_mb} Gres=gpu:1 Feature=testbed State=UNKNOWN
+PartitionName=main Nodes={node} Default=YES MaxTime=60 DefaultTime=10 DefMemPerCPU=200 OverSubscribe=NO State=UP
+"""
+_GRES_CONF = """\
+AutoDetect=off
+NodeName={node} Name=gpu File=/dev/null
+"""
+
+
+class Unavailable(Exception):
+    """No Slurm can be started on this machine; the message says why."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A job that ended: id, rule and wildcards as the executor's comment has them, state, start and end (s, epoch)."""
+
+    job_id: int
+    state: str
+    start: float
+    end: float
+    words: Mapping[str, str] = field(repr=False)
+
+
+class Cluster:
+    """A running cluster: queries, and the environment in which Slurm's commands reach it."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """os.environ with the way to this cluster."""
+        return {**os.environ, "SLURM_CONF": str(self._folder / "slurm.conf"), "SLURM_TIME_FORMAT": "%s"}
+
+    def call(self, *words: str) -> str:
+        """Run one of Slurm's commands and return what it prints. Raises CalledProcessError."""
+        done = subprocess.run(
+            words, env=self.environment, check=True, capture_output=True, text=True, timeout=30
+        )
+        return done.stdout
+
+    def queued(self) -> list[str]:
+        """Ids of jobs that have not ended."""
+        return self.call("squeue", "-h", "-o", "%i").split()
+
+    def jobs(self) -> list[dict[str, str]]:
+        """All jobs that the controller remembers, each as the words of `scontrol show job`."""
+        blocks = self.call("scontrol", "show", "job", "-o").splitlines()
+        return [
+            dict(word.split("=", 1) for word in block.split() if "=" in word)
+            for block in blocks
+            if "JobId=" in block
+        ]
+
+    def finished(self) -> list[Finished]:
+        """Jobs that ended, in the order of their start."""
+        found = [
+            Finished(int(job["JobId"]), job["JobState"], float(job["StartTime"]), float(job["EndTime"]), job)
+            for job in self.jobs()
+            if job["JobState"] not in ("PENDING", "RUNNING", "COMPLETING")
+        ]
+        return sorted(found, key=lambda job: job.start)
+
+
+def require_programs() -> None:
+    """Raises Unavailable, naming what is missing."""
+    if os.geteuid() != 0:
+        raise Unavailable("slurmctld and slurmd are started as root here; this user is not root")
+    if missing := [name for name in PROGRAMS if shutil.which(name) is None]:
+        raise Unavailable(f"no {', '.join(missing)}; on Debian: apt-get install {PACKAGES}")
+    running = {process.name() for process in psutil.process_iter(["name"])}
+    if there := running & {"slurmctld", "slurmd"}:
+        raise Unavailable(
+            f"{' and '.join(sorted(there))} runs here already: this machine belongs to a cluster"
+        )
+
+
+@contextlib.contextmanager
+def started(folder: Path) -> Iterator[Cluster]:
+    """A cluster whose files lie in `folder`, ready for jobs; afterwards no daemon, no job and no file of it is left."""
+    require_programs()
+    for name in ("state", "spool"):
+        (folder / name).mkdir(parents=True)
+    folder.chmod(0o755)
+    values = {
+        "node": NODE,
+        "folder": folder,
+        "cpus": CPUS,
+        "memory_mb": MEMORY_MB,
+        "controller_port": _free_port(),
+        "node_port": _free_port(),
+        "srun_ports": "40000-41000",
+    }
+    (folder / "slurm.conf").write_text(_SLURM_CONF.format(**values))
+    (folder / "gres.conf").write_text(_GRES_CONF.format(**values))
+    (folder / "munge.key").write_bytes(os.urandom(128))
+    (folder / "munge.key").chmod(0o600)
+    cluster = Cluster(folder)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_in_etc(folder, ("slurm.conf", "gres.conf")))
+        munge = f"munged -F --key-file={folder}/munge.key --socket={folder}/munge.sock --pid-file={folder}/munged.pid"
+        munge += f" --log-file={folder}/munged.log --seed-file={folder}/munge.seed"
+        stack.enter_context(_daemon(cluster, folder, *munge.split()))
+        eventually((folder / "munge.sock").exists, 20)
+        stack.enter_context(_daemon(cluster, folder, "slurmctld", "-D"))
+        eventually(lambda: "is UP" in _says(cluster, "scontrol", "ping"), 30)
+        stack.enter_context(_daemon(cluster, folder, "slurmd", "-D"))
+        eventually(lambda: _says(cluster, "sinfo", "-h", "-o", "%t").strip() == "idle", 60)
+        stack.callback(_end_jobs, cluster, folder)
+        yield cluster
+
+
+@contextlib.contextmanager
+def _daemon(cluster: Cluster, folder: Path, *command: str) -> Iterator[None]:
+    """A daemon in the foreground, in a process group of its own that is ended with it."""
+    with (folder / f"{command[0]}.out").open("ab") as log:
+        process = subprocess.Popen(
+            command,
+            env=cluster.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=15)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(timeout=15)
+
+
+@contextlib.contextmanager
+def _in_etc(folder: Path, names: tuple[str, ...]) -> Iterator[None]:
+    """Links in /etc/slurm, where steps inside a job look for their configuration; what was there is put back."""
+    made = not ETC.exists()
+    ETC.mkdir(exist_ok=True)
+    saved = {name: ETC / f"{name}.before-hyperkv-test" for name in names}
+    try:
+        for name, aside in saved.items():
+            if os.path.lexists(ETC / name) and not os.path.lexists(aside):
+                os.rename(ETC / name, aside)
+            (ETC / name).unlink(missing_ok=True)
+            (ETC / name).symlink_to(folder / name)
+        yield
+    finally:
+        for name, aside in saved.items():
+            (ETC / name).unlink(missing_ok=True)
+            if os.path.lexists(aside):
+                os.rename(aside, ETC / name)
+        if made:
+            ETC.rmdir()
+
+
+def _end_jobs(cluster: Cluster, folder: Path) -> None:
+    """Cancel what is left, and end the steps of jobs that do not go."""
+    for job in cluster.queued():
+        cluster.call("scancel", job)
+    deadline = time.monotonic() + 30
+    while cluster.queued() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.name() == "slurmstepd" and str(folder) in process.environ().get("SLURM_CONF", ""):
+                process.kill()
+
+
+def _says(cluster: Cluster, *words: str) -> str:
+    try:
+        return cluster.call(*words)
+    except subprocess.SubprocessError:
+        return ""
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
