@@ -1,12 +1,9 @@
 """HyperKV: what keeping an LLM's KV cache on SSD costs and buys, compared with DRAM."""
 
-from pathlib import Path
-
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
 from workflow.hyperkv.array.baseline_file import baseline_of
-from workflow.hyperkv.array.place import place_of
 from workflow.hyperkv.array.settings import ArraySettings
 from workflow.hyperkv.build_kvrocks import build_spec
 from workflow.hyperkv.config import (
@@ -32,6 +29,7 @@ from workflow.hyperkv.fetch_kvrocks import fetch_spec
 from workflow.hyperkv.install_kvrocks import link_spec
 from workflow.hyperkv.interpreter import output_cache_is_set, put_own_python_first
 from workflow.hyperkv.kvrocks_source import kvrocks_notes, resolve, runnable, runnable_scenarios
+from workflow.hyperkv.node import where_files_go
 from workflow.hyperkv.progress import write_plan
 from workflow.hyperkv.sources import layers_sources, profile_sources, scenario_sources, sources
 
@@ -106,9 +104,7 @@ rule all:
 onstart:
     write_plan("results/sweep/.progress.json", planned_cells(workflow))
     if planned_cells(workflow):
-        print(
-            f"The stores' files go to {CONFIG['data_dir']}: {place_of(Path(CONFIG['data_dir'])).note()}."
-        )
+        print(f"The stores' files go to {where_files_go(CONFIG['data_dir'], workflow.non_local_exec)}.")
 
 
 onsuccess:

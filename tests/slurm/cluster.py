@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import shutil
 import signal
@@ -45,8 +46,6 @@ ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
-JobCompType=jobcomp/filetxt
-JobCompLoc={folder}/finished.txt
 MailProg=/bin/true
 MpiDefault=none
 SwitchType=switch/none
@@ -61,7 +60,7 @@ InactiveLimit=0
 SlurmdParameters=config_overrides
 GresTypes=gpu
 NodeName={node} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory_mb} Gres=gpu:1 Feature=testbed State=UNKNOWN
-PartitionName=main Nodes={node} Default=YES MaxTime=60 DefaultTime=10 DefMemPerCPU=200 OverSubscribe=NO State=UP
+PartitionName=main Nodes={node} Default=YES MaxTime=UNLIMITED DefaultTime=10 DefMemPerCPU=200 OverSubscribe=NO State=UP
 """
 _GRES_CONF = """\
 AutoDetect=off
@@ -184,6 +183,7 @@ def _daemon(cluster: Cluster, folder: Path, *command: str) -> Iterator[None]:
             stdout=log,
             stderr=log,
             start_new_session=True,
+            preexec_fn=_end_with_parent,
         )
     try:
         yield
@@ -196,6 +196,11 @@ def _daemon(cluster: Cluster, folder: Path, *command: str) -> Iterator[None]:
             process.wait(timeout=15)
 
 
+def _end_with_parent() -> None:
+    """Let SIGTERM end this process when the tests are killed (prctl(2), PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
 @contextlib.contextmanager
 def _in_etc(folder: Path, names: tuple[str, ...]) -> Iterator[None]:
     """Links in /etc/slurm, where steps inside a job look for their configuration; what was there is put back."""
@@ -204,7 +209,8 @@ def _in_etc(folder: Path, names: tuple[str, ...]) -> Iterator[None]:
     saved = {name: ETC / f"{name}.before-hyperkv-test" for name in names}
     try:
         for name, aside in saved.items():
-            if os.path.lexists(ETC / name) and not os.path.lexists(aside):
+            left_by_us = (ETC / name).is_symlink() and not (ETC / name).exists()
+            if os.path.lexists(ETC / name) and not os.path.lexists(aside) and not left_by_us:
                 os.rename(ETC / name, aside)
             (ETC / name).unlink(missing_ok=True)
             (ETC / name).symlink_to(folder / name)

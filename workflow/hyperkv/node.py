@@ -8,6 +8,7 @@ import socket
 import tempfile
 from pathlib import Path
 
+from .array.place import place_of
 from .errors import UserError
 
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
@@ -48,3 +49,19 @@ def data_dir_of(text: str) -> Path:
             f"another data_dir"
         )
     return folder
+
+
+def where_files_go(text: str, submitted: bool) -> str:
+    """What a run says of data_dir before it measures. submitted: other machines measure, which are not seen here.
+
+    Raises UserError when this machine measures and does not have it.
+    """
+    if not submitted:
+        folder = data_dir_of(text)
+        return f"{folder}: {place_of(folder).note()}"
+    if Path(text).is_absolute() or text.startswith("$"):
+        return f"{text} on the node that measures"
+    return (
+        f"{text} below this folder, so to the file system that all nodes share; set data_dir to a folder of the nodes' own "
+        f"disk, such as $TMPDIR/hyperkv"
+    )
