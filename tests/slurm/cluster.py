@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -73,55 +74,60 @@ class Unavailable(Exception):
 
 
 @dataclass(frozen=True)
-class Finished:
-    """A job that ended: id, rule and wildcards as the executor's comment has them, state, start and end (s, epoch)."""
+class Job:
+    """A job as the controller remembers it: id, the executor's comment (rule and wildcards), state, start and end (s).
+
+    words: all that `scontrol show job` says. start and end are whole seconds since the epoch; 0 before they are known.
+    """
 
     job_id: int
+    comment: str
     state: str
-    start: float
-    end: float
+    start: int
+    end: int
     words: Mapping[str, str] = field(repr=False)
+
+    @classmethod
+    def of(cls, line: str) -> Job:
+        """From a line of `scontrol show job -o`."""
+        words = dict(word.split("=", 1) for word in line.split() if "=" in word)
+        times = [int(words[key]) if words[key].isdigit() else 0 for key in ("StartTime", "EndTime")]
+        return cls(int(words["JobId"]), words.get("Comment", ""), words["JobState"], *times, words)
+
+    @property
+    def ended(self) -> bool:
+        return self.state not in ("PENDING", "RUNNING", "COMPLETING")
+
+    def beside(self, other: Job) -> bool:
+        """Whether both ran at the same time, to the second."""
+        return max(self.start, other.start) < min(self.end, other.end)
 
 
 class Cluster:
-    """A running cluster: queries, and the environment in which Slurm's commands reach it."""
+    """A running cluster."""
 
     def __init__(self, folder: Path):
         self._folder = folder
 
     @property
     def environment(self) -> dict[str, str]:
-        """os.environ with the way to this cluster."""
-        return {**os.environ, "SLURM_CONF": str(self._folder / "slurm.conf"), "SLURM_TIME_FORMAT": "%s"}
+        """What Slurm's commands need to reach this cluster."""
+        return {"SLURM_CONF": str(self._folder / "slurm.conf"), "SLURM_TIME_FORMAT": "%s"}
 
     def call(self, *words: str) -> str:
         """Run one of Slurm's commands and return what it prints. Raises CalledProcessError."""
-        done = subprocess.run(
-            words, env=self.environment, check=True, capture_output=True, text=True, timeout=30
-        )
+        own = os.environ | self.environment
+        done = subprocess.run(words, env=own, check=True, capture_output=True, text=True, timeout=30)
         return done.stdout
+
+    def jobs(self) -> list[Job]:
+        """All jobs, in the order of their ids."""
+        lines = self.call("scontrol", "show", "job", "-o").splitlines()
+        return sorted((Job.of(line) for line in lines if "JobId=" in line), key=lambda job: job.job_id)
 
     def queued(self) -> list[str]:
         """Ids of jobs that have not ended."""
         return self.call("squeue", "-h", "-o", "%i").split()
-
-    def jobs(self) -> list[dict[str, str]]:
-        """All jobs that the controller remembers, each as the words of `scontrol show job`."""
-        blocks = self.call("scontrol", "show", "job", "-o").splitlines()
-        return [
-            dict(word.split("=", 1) for word in block.split() if "=" in word)
-            for block in blocks
-            if "JobId=" in block
-        ]
-
-    def finished(self) -> list[Finished]:
-        """Jobs that ended, in the order of their start."""
-        found = [
-            Finished(int(job["JobId"]), job["JobState"], float(job["StartTime"]), float(job["EndTime"]), job)
-            for job in self.jobs()
-            if job["JobState"] not in ("PENDING", "RUNNING", "COMPLETING")
-        ]
-        return sorted(found, key=lambda job: job.start)
 
 
 def require_programs() -> None:
@@ -138,9 +144,25 @@ def require_programs() -> None:
 
 
 @contextlib.contextmanager
-def started(folder: Path) -> Iterator[Cluster]:
-    """A cluster whose files lie in `folder`, ready for jobs; afterwards no daemon, no job and no file of it is left."""
+def started() -> Iterator[Cluster]:
+    """A cluster that is ready for jobs; afterwards no daemon, no job and no file of it is left.
+
+    Its folder is not pytest's, which others may not enter: munged insists that they may. Raises Unavailable, or
+    AssertionError with the daemons' last words.
+    """
     require_programs()
+    with tempfile.TemporaryDirectory(prefix="hyperkv-slurm-") as folder:
+        try:
+            with _daemons(Path(folder)) as cluster:
+                yield cluster
+        except AssertionError as error:
+            for log in sorted(Path(folder).glob("*.out")):
+                error.add_note(f"{log.name}: " + log.read_text()[-1500:])
+            raise
+
+
+@contextlib.contextmanager
+def _daemons(folder: Path) -> Iterator[Cluster]:
     for name in ("state", "spool"):
         (folder / name).mkdir(parents=True)
     folder.chmod(0o755)
@@ -178,7 +200,7 @@ def _daemon(cluster: Cluster, folder: Path, *command: str) -> Iterator[None]:
     with (folder / f"{command[0]}.out").open("ab") as log:
         process = subprocess.Popen(
             command,
-            env=cluster.environment,
+            env=os.environ | cluster.environment,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
