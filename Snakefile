@@ -27,7 +27,7 @@ from workflow.hyperkv.config import (
 from workflow.hyperkv.errors import UserError
 from workflow.hyperkv.fetch_kvrocks import fetch_spec
 from workflow.hyperkv.install_kvrocks import link_spec
-from workflow.hyperkv.interpreter import output_cache_is_set, put_own_python_first
+from workflow.hyperkv.interpreter import output_cache_is_set, put_own_python_first, require_scheduler
 from workflow.hyperkv.kvrocks_source import kvrocks_notes, resolve, runnable, runnable_scenarios
 from workflow.hyperkv.node import where_files_go
 from workflow.hyperkv.progress import write_plan
@@ -102,6 +102,7 @@ rule all:
 
 
 onstart:
+    require_scheduler(workflow.executor_plugin.name)
     write_plan("results/sweep/.progress.json", planned_cells(workflow))
     if planned_cells(workflow):
         print(f"The stores' files go to {where_files_go(CONFIG['data_dir'], workflow.non_local_exec)}.")

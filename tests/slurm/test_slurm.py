@@ -46,7 +46,7 @@ MEASURING = [
 LONG = changed(
     STORY,
     {
-        "workload.conversations": 60,
+        "workload.conversations": 30,
         "experiment.scenarios": ["rocksdb_resp-64"],
         "experiment.loads": [1, 4],
         "evidence": {"device_share_min": 0},
