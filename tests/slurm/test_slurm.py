@@ -300,4 +300,5 @@ def test_what_slurm_refuses_is_said_and_nothing_is_left(cluster, tmp_path, edits
     refused = run(cluster, checkout, "results/sweep/none/1.jsonl")
     assert refused.status == 1
     assert message in refused.output
-    assert refused.jobs == []
+    assert all((job.state, job.start) == ("FAILED", job.end) for job in refused.jobs)
+    assert not list(checkout.folder.glob("results/sweep/none/*"))
