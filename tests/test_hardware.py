@@ -126,5 +126,8 @@ def test_a_figure_and_the_summary_say_that_rows_are_not_alike(elsewhere, tmp_pat
     assert "Not alike" not in summary.hardware_text([alike])
 
 
-def test_break_even_knows_where_its_stores_were_measured():
-    assert set(hardware.COLUMNS) <= set(place_stores.COLUMNS)
+def test_break_even_names_the_machine_of_its_stores_not_that_of_the_limits():
+    here, far = pd.DataFrame({"hardware": [WORDS, None]}), pd.DataFrame({"hardware": ["8 x Far", WORDS]})
+    assert place_stores.machine_of(ENVIRONMENT, here) == "64 x EPYC 7B13, 504 GiB, xfs"
+    assert place_stores.machine_of(ENVIRONMENT, pd.DataFrame()) == "64 x EPYC 7B13, 504 GiB, xfs"
+    assert place_stores.machine_of(ENVIRONMENT, far) == f"{WORDS} and 8 x Far"

@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -250,9 +249,8 @@ def _end_jobs(cluster: Cluster, folder: Path) -> None:
     """Cancel what is left, and end the steps of jobs that do not go."""
     for job in cluster.queued():
         cluster.call("scancel", job)
-    deadline = time.monotonic() + 30
-    while cluster.queued() and time.monotonic() < deadline:
-        time.sleep(0.1)
+    with contextlib.suppress(AssertionError):
+        eventually(lambda: not cluster.queued(), 30)
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if process.name() == "slurmstepd" and str(folder) in process.environ().get("SLURM_CONF", ""):

@@ -56,8 +56,16 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path, help="CSV file for the table")
     arguments = parser.parse_args()
     stores = pd.read_csv(arguments.stores, keep_default_na=False, na_values=[""])
-    machine = machine_words(read_jsonl([arguments.limits])[0]["environment"])
+    machine = machine_of(read_jsonl([arguments.limits])[0]["environment"], stores)
     placed_stores_table(pd.read_csv(arguments.break_even), stores, machine).to_csv(arguments.out, index=False)
+
+
+def machine_of(environment: Mapping[str, Any], stores: pd.DataFrame) -> str:
+    """What the stores were measured on: the limits' machine, or where that was another one, what the stores say."""
+    told = set(stores["hardware"].dropna()) if "hardware" in stores else set()
+    if told <= {hardware.hardware_words(environment)}:
+        return machine_words(environment)
+    return " and ".join(sorted(told))
 
 
 def machine_words(environment: Mapping[str, Any]) -> str:
