@@ -1,5 +1,6 @@
 # run · test · report · clean: each makes its own .venv first.
 CONFIG ?=
+PROFILE ?=
 PYTHON ?= python3
 CONFIGFILES = $(if $(CONFIG),--configfile config/scenarios.yaml config/config.yaml $(CONFIG))
 ifneq ($(CONFIG),)
@@ -8,23 +9,26 @@ endif
 ACTIVATE = . .venv/bin/activate &&
 SNAKEMAKE = $(ACTIVATE) snakemake
 SHARED_BUILDS = $(if $(SNAKEMAKE_OUTPUT_CACHE),--cache compile_kvrocks fetch_engine fetch_loadgen)
-OPTIONS = $(SHARED_BUILDS) --cores all --keep-going --scheduler greedy --quiet rules host reason $(CONFIGFILES)
+QUIET = --quiet rules host reason
+OPTIONS = $(SHARED_BUILDS) --cores all --keep-going --scheduler greedy $(QUIET) $(CONFIGFILES)
+# A profile says what runs at once and where, and is not to be told by this machine's cores.
+RUN_OPTIONS = $(if $(PROFILE),$(SHARED_BUILDS) --workflow-profile $(PROFILE) $(QUIET) $(CONFIGFILES),$(OPTIONS))
 
-.PHONY: run stores layers decide peers kvrocks test test-engine test-array test-report report bench docs lint clean
+.PHONY: run stores layers decide peers kvrocks test test-engine test-array test-report test-slurm report bench docs lint clean
 
 run: .venv/installed
-	@$(SNAKEMAKE) $(OPTIONS)
+	@$(SNAKEMAKE) $(RUN_OPTIONS)
 	@$(MAKE) --no-print-directory results/report.html CONFIG="$(CONFIG)"
 	@cat results/tables/summary.txt
 	@echo "Figures: results/figures/*.svg, *.png   Tables: results/tables   Report: results/report.html"
 	@echo "The page to read first: results/report/index.html   What to run: results/recommended/README.txt"
 
 stores: .venv/installed
-	@$(SNAKEMAKE) stores $(OPTIONS)
+	@$(SNAKEMAKE) stores $(RUN_OPTIONS)
 	@echo "Table: results/tables/stores.csv   Figure: results/figures/stores.svg, .png"
 
 layers: .venv/installed
-	@$(SNAKEMAKE) layers $(OPTIONS)
+	@$(SNAKEMAKE) layers $(RUN_OPTIONS)
 	@cat results/tables/layers.txt
 	@echo "Table: results/tables/layers.csv   Figure: results/figures/layers.svg, .png"
 
@@ -37,7 +41,7 @@ peers: .venv/installed
 	@$(ACTIVATE) python -m workflow.hyperkv.bench_peers
 
 kvrocks: .venv/installed
-	@$(SNAKEMAKE) build_kvrocks $(OPTIONS)
+	@$(SNAKEMAKE) build_kvrocks $(RUN_OPTIONS)
 	@cat results/build/kvrocks/kvrocks.json
 
 test: .venv/installed
@@ -53,6 +57,9 @@ test-array: .venv/installed
 
 test-report: .venv/installed
 	@$(ACTIVATE) python -m pytest -m browser -rs tests/test_report_browser.py
+
+test-slurm: .venv/installed
+	@$(ACTIVATE) python -m pytest -m slurm -rs tests/slurm
 
 report: .venv/installed
 	@$(SNAKEMAKE) --report results/report.html $(OPTIONS)

@@ -1,12 +1,9 @@
 """HyperKV: what keeping an LLM's KV cache on SSD costs and buys, compared with DRAM."""
 
-from pathlib import Path
-
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
 from workflow.hyperkv.array.baseline_file import baseline_of
-from workflow.hyperkv.array.place import place_of
 from workflow.hyperkv.array.settings import ArraySettings
 from workflow.hyperkv.build_kvrocks import build_spec
 from workflow.hyperkv.claims_file import claimed_records, claimed_tables, read_claims
@@ -34,8 +31,9 @@ from workflow.hyperkv.engines.lmcache import IN_PROCESS
 from workflow.hyperkv.errors import UserError
 from workflow.hyperkv.fetch_kvrocks import fetch_spec
 from workflow.hyperkv.install_kvrocks import link_spec
-from workflow.hyperkv.interpreter import output_cache_is_set, put_own_python_first
+from workflow.hyperkv.interpreter import output_cache_is_set, put_own_python_first, require_scheduler
 from workflow.hyperkv.kvrocks_source import kvrocks_notes, resolve, runnable, runnable_scenarios
+from workflow.hyperkv.node import where_files_go
 from workflow.hyperkv.progress import write_plan
 from workflow.hyperkv.sources import layers_sources, profile_sources, scenario_sources, sources
 
@@ -81,6 +79,16 @@ localrules:
     inspect_array,
     provision_array,
     teardown_array,
+    fetch_trace,
+    write_hit_rates,
+    write_break_even,
+    place_stores,
+    write_tables,
+    write_stores,
+    write_layers,
+    write_summary,
+    draw_figure,
+    draw_prediction,
     profile,
     stores,
     layers,
@@ -106,11 +114,10 @@ rule all:
 
 
 onstart:
+    require_scheduler(workflow.executor_plugin.name)
     write_plan("results/sweep/.progress.json", planned_cells(workflow))
     if planned_cells(workflow):
-        print(
-            f"The stores' files go to {CONFIG['data_dir']}: {place_of(Path(CONFIG['data_dir'])).note()}."
-        )
+        print(f"The stores' files go to {where_files_go(CONFIG['data_dir'], workflow.non_local_exec)}.")
 
 
 onsuccess:

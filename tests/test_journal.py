@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -120,3 +122,17 @@ def test_canonical_digest():
     assert canonical_digest({"a": 1, "b": [1, 2]}) == canonical_digest({"b": [1, 2], "a": 1})
     assert canonical_digest([1, 2]) != canonical_digest([2, 1])
     assert len(canonical_digest(None)) == 12
+
+
+def test_two_processes_never_measure_the_same_file(out):
+    code = "import sys, pathlib; from workflow.hyperkv.journal import Journal; held = Journal(pathlib.Path(sys.argv[1]), {})"
+    other = [sys.executable, "-c", code + "; print('mine', flush=True); sys.stdin.read()", str(out)]
+    with subprocess.Popen(other, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "mine\n"
+        with pytest.raises(UserError, match=r"1\.jsonl is being measured already.*squeue, scancel"):
+            Journal(out, IDENTITY)
+        process.kill()
+    journal = Journal(out, IDENTITY)
+    journal.append(1, {"load": 1})
+    journal.finish([1], {})
+    assert [path.name for path in out.parent.iterdir()] == ["1.jsonl"]

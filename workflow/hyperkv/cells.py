@@ -17,6 +17,7 @@ from .evidence import quotient
 from .geometry import Geometry, load_geometry
 from .journal import canonical_digest
 from .machine import environment
+from .node import data_dir_of
 from .stores.base import Counters, Store, StoreConfig
 from .stores.counters import block_device_bytes
 from .stores.registry import make_store
@@ -63,7 +64,7 @@ class CellSpec:
     @property
     def data_dir(self) -> Path:
         """The folder whose disk is measured: the scenario's own, else the config's."""
-        return Path(self.scenario.get("data_dir") or self.spec["data_dir"])
+        return data_dir_of(self.scenario.get("data_dir") or self.spec["data_dir"])
 
     @property
     def directory(self) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, PercentFor
 
 from .cli import run_stage
 from .errors import UserError
+from .hardware import mixed
 from .latency_figure import draw_latency
 from .layers_figure import draw_layers
 from .parity import require_parity
@@ -93,13 +95,20 @@ def main() -> None:
         **{name: given.get(name, pd.DataFrame()) for name in names},
         chunk_tokens=compared.get("chunk_tokens", 0),
     )
-    save(lambda: DRAWINGS[arguments.figure](tables), arguments.svg, arguments.png)
+    note = mixed(list(given.values()))
+    save(lambda: DRAWINGS[arguments.figure](tables), arguments.svg, arguments.png, note)
 
 
-def save(draw: Callable[[], Figure], svg: Path, png: Path) -> None:
-    """Draw a figure in the house's style and write it; the same bytes for the same tables."""
+def save(draw: Callable[[], Figure], svg: Path, png: Path, note: str = "") -> None:
+    """Draw a figure in the house's style and write it; the same bytes for the same tables.
+
+    note: what is not alike about its rows, for below the figure.
+    """
     plt.rcParams.update({"font.size": 10, "axes.grid": True, "grid.alpha": 0.3, "svg.hashsalt": "hyperkv"})
     figure = draw()
+    if note:
+        lines = [textwrap.fill(line, int(figure.get_figwidth() * 13)) for line in note.splitlines()]
+        figure.text(0.02, -0.02, "\n".join(lines), va="top", fontsize=9, color="#B00020")
     figure.savefig(svg, metadata={"Date": None}, bbox_inches="tight")
     figure.savefig(png, dpi=150, bbox_inches="tight")
 

@@ -1,9 +1,12 @@
-"""What a run takes from its surroundings: which Python runs, what it imports, and whether builds are shared."""
+"""What a run takes from its surroundings: Python and what it imports, the builds' shared cache, a scheduler."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+
+from .errors import UserError
 
 
 def put_own_python_first() -> None:
@@ -22,3 +25,11 @@ def import_path() -> str:
 def output_cache_is_set() -> bool:
     """Whether Snakemake's between-workflow cache has a place, so that a build may be taken from it (--cache)."""
     return bool(os.environ.get("SNAKEMAKE_OUTPUT_CACHE"))
+
+
+def require_scheduler(executor: str) -> None:
+    """Raises UserError when jobs are to go to Slurm and this machine knows none. executor: the name of Snakemake's."""
+    if executor == "slurm" and shutil.which("sbatch") is None:
+        raise UserError(
+            "executor slurm: there is no sbatch on PATH; run this on a login node of the cluster, or leave the profile out"
+        )

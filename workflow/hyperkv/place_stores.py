@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from . import hardware
 from .cli import run_stage
 from .records import read_jsonl
 
@@ -37,6 +38,7 @@ COLUMNS = (
     "ttft_s",
     "prefill_s",
     "speedup",
+    *hardware.COLUMNS,
 )
 
 
@@ -54,8 +56,16 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path, help="CSV file for the table")
     arguments = parser.parse_args()
     stores = pd.read_csv(arguments.stores, keep_default_na=False, na_values=[""])
-    machine = machine_words(read_jsonl([arguments.limits])[0]["environment"])
+    machine = machine_of(read_jsonl([arguments.limits])[0]["environment"], stores)
     placed_stores_table(pd.read_csv(arguments.break_even), stores, machine).to_csv(arguments.out, index=False)
+
+
+def machine_of(environment: Mapping[str, Any], stores: pd.DataFrame) -> str:
+    """What the stores were measured on: the limits' machine, or where that was another one, what the stores say."""
+    told = set(stores["hardware"].dropna()) if "hardware" in stores else set()
+    if told <= {hardware.hardware_words(environment)}:
+        return machine_words(environment)
+    return " and ".join(sorted(told))
 
 
 def machine_words(environment: Mapping[str, Any]) -> str:
@@ -96,6 +106,7 @@ def placed_stores_table(break_even: pd.DataFrame, stores: pd.DataFrame, machine:
                     "ttft_s": ttft_s,
                     "prefill_s": row["prefill_s"],
                     "speedup": row["prefill_s"] / ttft_s,
+                    **{key: point.get(key) for key in hardware.COLUMNS},
                 }
             )
     return pd.DataFrame(rows, columns=list(COLUMNS))

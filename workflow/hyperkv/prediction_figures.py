@@ -19,6 +19,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, PercentFormatter, Scala
 
 from .cli import run_stage
 from .figures import COLOURS, MARKERS, labels, read_table, save, styles
+from .hardware import mixed
 
 # A set of tiers takes the colour of its lowest one.
 TIER_COLOURS = {"hbm": "#E69F00", "dram": COLOURS["dram"], "ssd": COLOURS["rocksdb"]}
@@ -42,7 +43,8 @@ def main() -> None:
     parser.add_argument("--png", required=True, type=Path)
     arguments = parser.parse_args()
     tables = {path.stem: read_table(path) for path in arguments.tables}
-    save(lambda: DRAWINGS[arguments.figure](tables), arguments.svg, arguments.png)
+    note = mixed([table for name, table in tables.items() if name in ("cells", "placed_stores")])
+    save(lambda: DRAWINGS[arguments.figure](tables), arguments.svg, arguments.png, note)
 
 
 def draw_hit_rate(tables: Mapping[str, pd.DataFrame]) -> Figure:

@@ -29,6 +29,7 @@ from .connectors.base import Connector
 from .connectors.registry import make_connector, options_of
 from .errors import StoreError, UserError
 from .journal import Journal
+from .node import data_dir_of, node_name
 from .payload import Payload, aligned_buffer, slots
 from .points import common_fields, point_keys, throughput, values_per_connection
 from .sources import code_digest, profile_sources
@@ -48,7 +49,9 @@ def main() -> None:
     spec: dict[str, Any] = json.loads(arguments.spec)
     scenario = spec["scenario"]
     require_array(spec)
-    journal = Journal(arguments.out, {"spec": spec, "code": code_digest(profile_sources(scenario))})
+    journal = Journal(
+        arguments.out, {"spec": spec, "code": code_digest(profile_sources(scenario)), "node": node_name()}
+    )
     keys: list[str] = []
     started = time.perf_counter()
     repeats = range(1, spec["repeats"] + 1)
@@ -59,7 +62,7 @@ def main() -> None:
             records = measure_size(spec, size, connections, repeat, arguments.logs)
             for key, record in zip(wanted, records, strict=True):
                 journal.append(key, record)
-    journal.finish(keys, common_fields("point", spec, Path(spec["data_dir"])))
+    journal.finish(keys, common_fields("point", spec, data_dir_of(spec["data_dir"])))
     print(f"hyperkv profile: {scenario['name']}: {len(keys)} points, {time.perf_counter() - started:.0f} s")
 
 
@@ -74,7 +77,7 @@ def measure_size(
     """Set point_bytes of one value size on a fresh store, get them, and get them cold; a record each."""
     scenario = spec["scenario"]
     count = connections * values_per_connection(spec["point_bytes"], value_bytes, connections)
-    directory = Path(spec["data_dir"]) / f"profile-{scenario['name']}"
+    directory = data_dir_of(spec["data_dir"]) / f"profile-{scenario['name']}"
     config = StoreConfig(
         directory=directory,
         value_bytes=value_bytes,

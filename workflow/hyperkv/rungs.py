@@ -34,6 +34,7 @@ from .errors import StoreError, UserError
 from .loopback import Loopback, RawConnection
 from .memory_dir import require_memory
 from .meters import Usage, own_usage, thread_cpu_s, threads_since, usage
+from .node import data_dir_of
 from .payload import Payload, aligned_buffer, slots
 from .points import on_each, point_keys
 from .sampling import Sampler
@@ -306,7 +307,7 @@ def _raw(values: Values, rung: str, loopback: Loopback) -> Records:
 def _null(bench: Bench) -> Records:
     values = bench.values
     config = bench.config(
-        Path(bench.spec["data_dir"]),
+        data_dir_of(bench.spec["data_dir"]),
         port=0,
         environment={},
         settings={"memory_bytes": values.total_bytes},
@@ -329,7 +330,7 @@ def _null(bench: Bench) -> Records:
 def _valkey(bench: Bench) -> Records:
     own = bench.scenario["store"] == "valkey"
     changes = {} if own else {"settings": {}, "environment": {}, "port": 0, "ignored_settings": ()}
-    store = make_store("valkey", bench.config(Path(bench.spec["data_dir"]), **changes))
+    store = make_store("valkey", bench.config(data_dir_of(bench.spec["data_dir"]), **changes))
     with _discarded(store):
         yield from _warm(bench, store, "resp", "valkey")
         if (client := bench.scenario["connector"]) in CLIENTS:
@@ -384,19 +385,23 @@ def _store_ram(bench: Bench) -> Records:
 
 
 def _store_disk(bench: Bench) -> Records:
-    with _discarded(make_store(bench.scenario["store"], bench.config(Path(bench.spec["data_dir"])))) as store:
+    with _discarded(
+        make_store(bench.scenario["store"], bench.config(data_dir_of(bench.spec["data_dir"])))
+    ) as store:
         yield from _cold(bench, store, "resp", "store_disk")
 
 
 def _device(bench: Bench) -> Records:
-    config = bench.config(Path(bench.spec["data_dir"]), settings={"direct_io": "auto"}, environment={})
+    config = bench.config(data_dir_of(bench.spec["data_dir"]), settings={"direct_io": "auto"}, environment={})
     with _discarded(make_store("files", config)) as store:
         yield from _cold(bench, store, "inprocess", "device")
 
 
 def _whole(bench: Bench) -> Records:
     scenario = bench.scenario
-    with _discarded(make_store(scenario["store"], bench.config(Path(bench.spec["data_dir"])))) as store:
+    with _discarded(
+        make_store(scenario["store"], bench.config(data_dir_of(bench.spec["data_dir"])))
+    ) as store:
 
         def sampler() -> Sampler:
             return Sampler(store.pid())

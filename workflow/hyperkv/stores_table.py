@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from . import hardware
 from .cli import run_stage
 from .records import known, read_jsonl, spread, write_table
 from .stats import median_interval
@@ -39,6 +40,7 @@ STORES_COLUMNS = (
     "written_per_byte",
     "store_rss_bytes",
     "notes",
+    *hardware.COLUMNS,
 )
 LIMITS_COLUMNS = (
     "limit",
@@ -49,6 +51,7 @@ LIMITS_COLUMNS = (
     "gbps_high",
     "repeats",
     "cpu_s_per_gb",
+    *hardware.COLUMNS,
 )
 _GB = 1e9
 
@@ -90,6 +93,7 @@ def stores_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
                 "written_per_byte": _median_per_byte(group, "settled_write_bytes", moved="settled_set_bytes"),
                 "store_rss_bytes": median_interval(known(group["store_rss_bytes"])).median,
                 "notes": "; ".join(dict.fromkeys(note for notes in group["notes"] for note in notes)),
+                **hardware.columns_of(group.to_dict("records")),
             }
         )
     return pd.DataFrame(rows, columns=list(STORES_COLUMNS))
@@ -104,6 +108,7 @@ def limits_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
             **spread("gbps", median_interval(known(group["gbps"]))),
             "repeats": len(group),
             "cpu_s_per_gb": _median_per_byte(group, "cpu_s", _GB),
+            **hardware.columns_of(group.to_dict("records")),
         }
         for group in _groups(records, identity)
     ]
@@ -118,6 +123,7 @@ def device_limits(baseline: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             "connections": record["queue_depth"],
             "value_bytes": record["block_bytes"],
             **{key: record[key] for key in ("gbps", "cpu_s", "moved_bytes")},
+            "environment": record.get("environment"),
         }
         for record in baseline
         if record["pattern"] == "sequential"

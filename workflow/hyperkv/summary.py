@@ -16,6 +16,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from .cli import run_stage
+from .hardware import measured_on, mixed
 
 HEADERS = (
     "scenario",
@@ -46,6 +47,7 @@ def main() -> None:
     parser.add_argument("--tables", required=True, type=Path, help="folder of the tables")
     parser.add_argument("--notes", default="[]", help="JSON list: lines for the end")
     parser.add_argument("--layers", type=Path, help="text of the layers, for after the tables")
+    parser.add_argument("--layers-table", nargs="*", default=[], type=Path, help="layers.csv")
     parser.add_argument("--out", required=True, type=Path, help="text file")
     arguments = parser.parse_args()
     scenarios = pd.read_csv(arguments.tables / "scenarios.csv", keep_default_na=False, na_values=[""])
@@ -54,8 +56,9 @@ def main() -> None:
     notes = [f"{note}\n" for note in json.loads(arguments.notes)]
     layers = arguments.layers.read_text() if arguments.layers else ""
     own = store_notes_text(scenarios, stores)
-    texts = [summary_text(scenarios, time), stores_text(stores), layers, own, *notes]
-    arguments.out.write_text("".join(texts))
+    measured = [scenarios, stores, *map(pd.read_csv, arguments.layers_table)]
+    sweep = summary_text(scenarios, time) + hardware_text(measured)
+    arguments.out.write_text("".join([sweep, stores_text(stores), layers, own, *notes]))
 
 
 def summary_text(scenarios: pd.DataFrame, time: pd.DataFrame) -> str:
@@ -129,6 +132,11 @@ def stores_text(stores: pd.DataFrame) -> str:
         *(["* the page cache could not be dropped."] if not_cold else []),
     ]
     return "\n".join(["", *parts]) + "\n"
+
+
+def hardware_text(tables: Sequence[pd.DataFrame]) -> str:
+    """What all was measured on, and a line for what is not alike; "" when the tables do not tell."""
+    return "".join(f"{line}\n" for line in (measured_on(tables), mixed(tables)) if line)
 
 
 def store_notes_text(scenarios: pd.DataFrame, stores: pd.DataFrame) -> str:

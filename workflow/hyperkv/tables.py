@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from . import hardware
 from .cli import run_stage
 from .journal import canonical_digest
 from .records import known, read_jsonl, spread, write_table
@@ -99,6 +100,7 @@ def cells_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
                 **record["evidence"],
                 "notes": "; ".join(record["notes"]),
                 **{key: record[key] for key in ("start_s", "measured_s", "cell_s", "started_at")},
+                **hardware.columns_of([record]),
             }
         )
     return pd.DataFrame(rows)
@@ -145,6 +147,7 @@ def scenarios_table(cells: pd.DataFrame) -> pd.DataFrame:
         row["served_from"] = "/".join(dict.fromkeys(used["served_from"]))
         for name in SUMMARISED:
             row |= spread(name, median_interval(known(used[name])))
+        row |= hardware.joined(used)
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -238,6 +241,7 @@ LATENCY_COLUMNS = (
     "ttft_s_high",
     "valid",
     "reasons",
+    *hardware.COLUMNS,
 )
 
 
@@ -272,6 +276,7 @@ def latency_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
                 "reasons": "; ".join(
                     dict.fromkeys(fault for _, sample in found for fault in sample["faults"])
                 ),
+                **hardware.columns_of(record for record, _ in found),
             }
         )
     return pd.DataFrame(rows, columns=LATENCY_COLUMNS)

@@ -6,6 +6,7 @@ if KVROCKS.source in ("release", "git", "path"):
         log:
             "<logs>/fetch_kvrocks.log",
         retries: 2
+        localrule: True
         conda:
             "../../envs/kvrocks-build.yaml"
         params:

@@ -34,8 +34,20 @@ wildcard_constraints:
 
 
 def whole_machine(wildcards):
-    """Every core, so that nothing runs beside a measurement."""
-    return workflow.cores
+    """Every core of the machine that a job runs on, so that nothing runs beside a measurement.
+
+    Under an executor that submits jobs, which core counts the nodes have is known on the nodes only: the profile asks
+    for whole ones, and the job itself gets here with that node's cores.
+    """
+    return workflow.resource_settings.cores or 1
+
+
+def gpus(wildcards):
+    """1 for an engine on a GPU; a scheduler is asked for it, and locally nothing counts it."""
+    if not VLLM:
+        return 0
+    own = CONFIG["scenarios"][wildcards.scenario].get("vllm", {}) if "scenario" in wildcards.keys() else {}
+    return int({**CONFIG["vllm"], **own}["device"] == "cuda")
 
 
 def scenario_spec(wildcards):

@@ -9,6 +9,7 @@ if VLLM:
             "<logs>/fetch_engine.log",
         cache: output_cache_is_set()
         retries: 2
+        localrule: True
         conda:
             "../../envs/harness.yaml"
         params:
@@ -27,6 +28,8 @@ if VLLM:
             "<logs>/build_engine.log",
         conda:
             "../../envs/harness.yaml"
+        resources:
+            gpu=gpus,
         params:
             options=environment_options("vllm"),
             device=CONFIG["vllm"]["device"],
@@ -44,6 +47,7 @@ if VLLM:
             "<logs>/fetch_loadgen.log",
         cache: output_cache_is_set()
         retries: 2
+        localrule: True
         conda:
             "../../envs/harness.yaml"
         shell:

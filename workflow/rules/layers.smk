@@ -9,6 +9,8 @@ rule profile_layers:
     conda:
         "../../envs/harness.yaml"
     threads: whole_machine
+    resources:
+        testbed=1,
     params:
         spec=layered_spec,
     shell:

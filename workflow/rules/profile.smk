@@ -9,6 +9,8 @@ rule profile_store:
     conda:
         "../../envs/harness.yaml"
     threads: whole_machine
+    resources:
+        testbed=1,
     params:
         spec=store_spec,
     shell:
@@ -25,6 +27,8 @@ rule profile_limits:
     conda:
         "../../envs/harness.yaml"
     threads: whole_machine
+    resources:
+        testbed=1,
     params:
         spec=profile_limits_spec,
     shell:

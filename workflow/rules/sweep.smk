@@ -9,6 +9,9 @@ rule measure_scenario:
     conda:
         "../../envs/harness.yaml"
     threads: whole_machine
+    resources:
+        gpu=gpus,
+        testbed=1,
     params:
         spec=scenario_spec,
     shell:

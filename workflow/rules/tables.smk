@@ -53,6 +53,7 @@ rule write_summary:
         time=rules.write_tables.output.time,
         stores=rules.write_stores.output.stores,
         layers=rules.write_layers.output.text,
+        layers_table=rules.write_layers.output.table,
     output:
         report("<tables>/summary.txt", caption="../report/summary.rst", category="Tables"),
     log:
@@ -64,7 +65,7 @@ rule write_summary:
         notes=summary_notes,
     shell:
         "python -m workflow.hyperkv.summary --tables {params.tables:q} --notes {params.notes:q}"
-        " --layers {input.layers:q} --out {output:q} 2> {log:q}"
+        " --layers {input.layers:q} --layers-table {input.layers_table:q} --out {output:q} 2> {log:q}"
 
 
 rule tables:

@@ -23,6 +23,7 @@ from ..cli import run_stage
 from ..errors import UserError
 from ..journal import Journal
 from ..limits import measure_device
+from ..node import data_dir_of, node_name
 from ..points import common_fields, values_per_connection
 from ..sources import code_digest, sources
 from ..stores.base import prepare_directory
@@ -48,14 +49,16 @@ def main() -> None:
     arguments = parser.parse_args()
     spec: dict[str, Any] = arguments.spec
     require_array(spec)
-    data_dir = Path(spec["data_dir"])
+    data_dir = data_dir_of(spec["data_dir"])
     prepare_directory(data_dir)
     if not supports_direct_io(data_dir):
         raise UserError(
             f"data_dir: {data_dir} has no O_DIRECT ({place_of(data_dir).note()}); choose a folder on a disk"
         )
     _check_room(spec, data_dir)
-    journal = Journal(arguments.out, {"spec": spec, "code": code_digest(sources("array.baseline"))})
+    journal = Journal(
+        arguments.out, {"spec": spec, "code": code_digest(sources("array.baseline")), "node": node_name()}
+    )
     with_fio = shutil.which("fio") is not None
     if not with_fio:
         print(

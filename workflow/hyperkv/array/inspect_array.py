@@ -11,10 +11,10 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ..cli import run_stage
+from ..node import expanded
 from .commands import call
 from .facts import Disk, Machine
 from .fitness import in_use
@@ -32,7 +32,7 @@ def main() -> None:
         prog="python -m workflow.hyperkv.array.inspect_array", description=__doc__
     )
     parser.add_argument("--spec", required=True, type=json.loads, help="config section `array`, JSON")
-    parser.add_argument("--data-dir", required=True, type=Path, help="where the stores' files go")
+    parser.add_argument("--data-dir", required=True, type=expanded, help="where the stores' files go")
     arguments = parser.parse_args()
     settings = ArraySettings.of(arguments.spec)
     machine = gather(settings, every_disk=True)

@@ -1,0 +1,84 @@
+"""The profile for other schedulers: what it submits, whether it notices failure, and what Ctrl-C leaves."""
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.workflow_helpers import CONFIGS, TINY, Checkout, changed, eventually
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+PROFILE = "workflow/profiles/generic"
+
+
+@pytest.fixture
+def pbs(tmp_path, monkeypatch) -> Iterator[Path]:
+    """Stand-ins for qsub, qstat and qdel on PATH; the folder of their state."""
+    programs, state = tmp_path / "programs", tmp_path / "state"
+    for folder in (programs, state, tmp_path / "node-disk"):
+        folder.mkdir()
+    for name in ("qsub", "qstat", "qdel"):
+        (programs / name).symlink_to(Path(__file__).with_name("fake_pbs.py"))
+    monkeypatch.setenv("FAKE_PBS", str(state))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "node-disk"))
+    monkeypatch.setenv("PATH", str(programs), prepend=":")
+    return state
+
+
+def submitted(state: Path) -> dict[str, list[str]]:
+    """qsub's arguments by the jobs' ids."""
+    return {path.name.removesuffix(".words"): path.read_text().splitlines() for path in state.glob("*.words")}
+
+
+def argv(*targets: str) -> list[str]:
+    return ["-m", "snakemake", *targets, "--workflow-profile", PROFILE, "--configfile", *CONFIGS]
+
+
+def test_measuring_jobs_are_submitted_for_whole_nodes_and_a_failing_one_is_reported(pbs, tmp_path):
+    wrong = {"data_dir": "$TMPDIR/hyperkv", "scenarios.rocksdb_resp.data_dir": "/mnt/not-here/hyperkv"}
+    checkout = Checkout.new(tmp_path / "checkout", changed(TINY, wrong))
+    (checkout / PROFILE / "profile.yaml").write_text(
+        (checkout / PROFILE / "profile.yaml").read_text().replace("testbed: 1", "testbed: 3", 1)
+    )
+    targets = [f"results/sweep/{name}/1.jsonl" for name in ("none", "rocksdb_resp")]
+    status, output = checkout.run(*argv(*targets), within_s=200)
+    assert status == 1
+    assert "there is no folder /mnt/not-here on" in output
+    assert [path.name for path in checkout.folder.glob("results/sweep/*/*.jsonl")] == ["1.jsonl"]
+    records = [json.loads(line) for line in (checkout / targets[0]).read_text().splitlines()]
+    assert [record["load"] for record in records] == TINY["experiment"]["loads"]
+    jobs = submitted(pbs)
+    assert sorted((pbs / f"{job}.status").read_text() for job in jobs) == ["0\n", "1\n"]
+    for words in jobs.values():
+        assert words[:3] == ["-V", "-N", "measure_scenario"]
+        assert "select=1:ncpus=32:mem=64000mb" in words
+        assert "place=exclhost" in words
+        assert "walltime=14400" in words
+
+
+def test_ctrl_c_ends_jobs_and_their_servers(pbs, tmp_path):
+    longer = {"data_dir": "$TMPDIR/hyperkv", "workload.conversations": 400}
+    checkout = Checkout.new(tmp_path / "checkout", changed(TINY, longer))
+    with checkout.start(*argv("results/sweep/rocksdb_resp/1.jsonl")) as process:
+        eventually(lambda: any("rocksdb_server" in " ".join(p.cmdline()) for p in checkout.processes()), 120)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+        assert process.returncode != 0
+        eventually(lambda: not checkout.processes(), 30)
+    assert len(submitted(pbs)) == 1
+
+
+def test_engine_vllm_asks_for_a_gpu(tmp_path):
+    checkout = Checkout.new(tmp_path / "checkout")
+    configs = [*CONFIGS[:2], "config/gpu-box.yaml"]
+    for profile in ("slurm", "generic"):
+        words = ["sweep", "--dry-run", "--workflow-profile", f"workflow/profiles/{profile}"]
+        status, output = checkout.run("-m", "snakemake", *words, "--configfile", *configs)
+        assert status == 0, output
+        jobs = output.split("\n[")
+        asked = [job for job in jobs if "rule measure_scenario:" in job or "rule build_engine:" in job]
+        assert len(asked) > 20
+        assert all("gpu=1" in job for job in asked)
