@@ -33,7 +33,14 @@ from workflow.hyperkv.install_kvrocks import link_spec
 from workflow.hyperkv.interpreter import output_cache_is_set, put_own_python_first
 from workflow.hyperkv.kvrocks_source import kvrocks_notes, resolve, runnable, runnable_scenarios
 from workflow.hyperkv.progress import write_plan
-from workflow.hyperkv.sources import layers_sources, profile_sources, scenario_sources, sources
+from workflow.hyperkv.sources import (
+    layers_sources,
+    profile_sources,
+    scenario_sources,
+    sources,
+    tune_sources,
+)
+from workflow.hyperkv.tuning.resolve import tune_spec, tuned_scenarios
 
 min_version("9.20")
 
@@ -50,6 +57,7 @@ pathvars:
     sweep="results/sweep",
     profile="results/profile",
     predict="results/predict",
+    tune="results/tune",
     tables="results/tables",
     figures="results/figures",
     logs="results/logs",
@@ -66,6 +74,7 @@ include: "workflow/rules/sweep.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/predict.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/tune.smk"
 
 
 localrules:
@@ -80,6 +89,7 @@ localrules:
     predict,
     tables,
     figures,
+    tune,
 
 
 rule all:

@@ -8,6 +8,7 @@ try:
     SCENARIOS = runnable_scenarios(CONFIG, selected(CONFIG, CONFIG["experiment"]["scenarios"]), KVROCKS)
     PROFILED = runnable(CONFIG, CONFIG["profile"]["scenarios"], KVROCKS)
     LAYERED = runnable(CONFIG, CONFIG["layers"]["scenarios"], KVROCKS)
+    TUNED = tuned_scenarios(CONFIG, KVROCKS)
 except UserError as error:
     raise WorkflowError(str(error))
 
@@ -194,3 +195,29 @@ def prediction_tables(wildcards):
     if wildcards.figure == "hit_rate":
         return [*rules.write_hit_rates.output, rules.write_tables.output.cells]
     return [rules.write_break_even.output.table, *rules.place_stores.output]
+
+
+# The tuner: its spec is checked when it is asked for, not by every run.
+
+
+def a_store_to_tune(wildcards):
+    """No file. Raises WorkflowError when no scenario of tune.scenarios has its store here."""
+    if not TUNED:
+        names = ", ".join(CONFIG["tune"]["scenarios"]) or "it is empty"
+        raise WorkflowError(f"config: tune.scenarios: none can be measured here ({names}); name another one")
+    return []
+
+
+def tuning_spec(wildcards):
+    try:
+        return tune_spec(CONFIG, wildcards.scenario)
+    except UserError as error:
+        raise WorkflowError(str(error))
+
+
+def tuning_code(wildcards):
+    return tune_sources(json.loads(tuning_spec(wildcards)))
+
+
+def tuning_files(wildcards):
+    return scenario_inputs(wildcards)

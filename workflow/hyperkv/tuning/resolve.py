@@ -18,10 +18,9 @@ _SEARCH = ("trials", "budget_minutes", "seed", "pruner", "finalists", "repeats",
 _LOAD = ("prompt_tokens", "rounds", "get_weight")
 
 
-def tuned_scenario(config: Mapping[str, Any], kvrocks: KvrocksSource) -> str | None:
-    """The scenario that the search starts from: the first of tune.scenarios whose store is there; None without one."""
-    names = runnable(config, config["tune"]["scenarios"], kvrocks)
-    return selected(config, names[:1])[0] if names else None
+def tuned_scenarios(config: Mapping[str, Any], kvrocks: KvrocksSource) -> list[str]:
+    """The scenario that the search starts from, the first of tune.scenarios whose store is there; empty without one."""
+    return selected(config, runnable(config, config["tune"]["scenarios"], kvrocks)[:1])[:1]
 
 
 def tune_spec(config: Mapping[str, Any], scenario: str) -> str:
