@@ -32,6 +32,7 @@ from workflow.hyperkv.fetch_kvrocks import fetch_spec
 from workflow.hyperkv.install_kvrocks import link_spec
 from workflow.hyperkv.interpreter import output_cache_is_set, put_own_python_first
 from workflow.hyperkv.kvrocks_source import kvrocks_notes, resolve, runnable, runnable_scenarios
+from workflow.hyperkv.ladder_config import ladder_scenarios, ladder_spec
 from workflow.hyperkv.progress import write_plan
 from workflow.hyperkv.sources import (
     layers_sources,
@@ -75,6 +76,7 @@ include: "workflow/rules/tables.smk"
 include: "workflow/rules/predict.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/tune.smk"
+include: "workflow/rules/ladder.smk"
 
 
 localrules:
@@ -90,6 +92,7 @@ localrules:
     tables,
     figures,
     tune,
+    ladder,
 
 
 rule all:

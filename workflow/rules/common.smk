@@ -9,6 +9,8 @@ try:
     PROFILED = runnable(CONFIG, CONFIG["profile"]["scenarios"], KVROCKS)
     LAYERED = runnable(CONFIG, CONFIG["layers"]["scenarios"], KVROCKS)
     TUNED = tuned_scenarios(CONFIG, KVROCKS)
+    LADDER = runnable(CONFIG, ladder_scenarios(CONFIG), KVROCKS)
+    LADDER_SPEC = ladder_spec(CONFIG) if CONFIG["ladder"]["steps"] else "{}"
 except UserError as error:
     raise WorkflowError(str(error))
 
@@ -195,6 +197,13 @@ def prediction_tables(wildcards):
     if wildcards.figure == "hit_rate":
         return [*rules.write_hit_rates.output, rules.write_tables.output.cells]
     return [rules.write_break_even.output.table, *rules.place_stores.output]
+
+
+def ladder_slice(wildcards):
+    if LADDER_SPEC == "{}" or set(LADDER) != set(ladder_scenarios(CONFIG)):
+        what = "ladder.steps is empty" if LADDER_SPEC == "{}" else "ladder: there is no Kvrocks here"
+        raise WorkflowError(f"config: {what}; take --configfile ... config/ladder.yaml, or build it")
+    return LADDER_SPEC
 
 
 # The tuner: its spec is checked when it is asked for, not by every run.
