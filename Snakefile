@@ -91,6 +91,7 @@ localrules:
     predict,
     tables,
     figures,
+    capacity,
     tune,
     ladder,
 

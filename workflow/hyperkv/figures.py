@@ -176,7 +176,7 @@ def draw_tier_tradeoff(tables: Tables) -> Figure:
 
 
 def draw_chunk(tables: Tables) -> Figure:
-    """Hit rate and RPS/GPU against chunk size at the highest load, one line per scenario family."""
+    """Hit rate and RPS/GPU against chunk size at the highest load, and loaded GB/s against hit rate, one line per scenario family."""
     rows = tables.scenarios[tables.scenarios["tier"] != "none"]
     rows = rows[rows["load"] == rows["load"].max()]
     families = [
@@ -189,15 +189,23 @@ def draw_chunk(tables: Tables) -> Figure:
     if rows.empty:
         return _empty("No store was measured at more than one chunk size")
     require_parity(rows, vary=["tier", "store", "connector", "chunk_tokens"])
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.6))
+    figure, (left, right, trade) = plt.subplots(1, 3, figsize=(16, 4.6))
     names, looks = labels(rows), styles(rows)
+    panels = (
+        (left, "chunk_tokens", "hit_rate"),
+        (right, "chunk_tokens", "rps_per_gpu"),
+        (trade, "hit_rate", "load_gbps"),
+    )
     for family, line in rows.groupby("scenario", sort=False):
         line = line.sort_values("chunk_tokens")
         style = looks[family]
-        for axes, column in ((left, "hit_rate"), (right, "rps_per_gpu")):
-            _error_bars(axes, line, "chunk_tokens", column, style["color"])
-            axes.plot(line["chunk_tokens"], line[column], label=names[family], **style)
-            _hollow(axes, line, "chunk_tokens", column, style)
+        for axes, x, y in panels:
+            _error_bars(axes, line, x, y, style["color"])
+            axes.plot(line[x], line[y], label=names[family], **style)
+            _hollow(axes, line, x, y, style)
+        for _, row in line[line["load_gbps"].notna()].iterrows():
+            place = (row["hit_rate"], row["load_gbps"])
+            trade.annotate(row["chunk_tokens"], place, (3, 5), textcoords="offset points", fontsize=7)
     for axes in (left, right):
         axes.set_xscale("log", base=2)
         axes.set_xticks(sorted(rows["chunk_tokens"].unique()))
@@ -209,6 +217,13 @@ def draw_chunk(tables: Tables) -> Figure:
     left.set(ylabel="hit rate (prompt tokens not computed, median)", title="What larger chunks lose")
     right.set(ylabel="RPS/GPU (median)", title="What they do to throughput")
     right.set_ylim(bottom=0)
+    trade.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    trade.set(
+        xlabel="hit rate (median); numbers are chunks in tokens",
+        ylabel="GB/s of loads (median)",
+        title="The trade: hits against throughput",
+    )
+    trade.set_ylim(bottom=0)
     figure.suptitle(_title(rows, f"Chunk size, {rows['load'].max()} clients"), fontsize=11)
     _legend(right, rows)
     figure.tight_layout()

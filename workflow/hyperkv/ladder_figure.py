@@ -81,6 +81,7 @@ def _draw_steps(axes: Axes, steps: pd.DataFrame, column: str, gain: str) -> None
             textcoords="offset points",
             va="center",
             fontsize=8,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
         )
     axes.set_xlim(0, top * 1.75)
 
@@ -116,7 +117,8 @@ def draw_before_after(table: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(figsize=(7.6, 5))
     for rows, word, colour, marker in ends:
         row = rows.iloc[0]
-        name = f"{word}: {row['step']} ({row['store']}, {row['connector']}, {row['kv_dtype']})"
+        dtype = "" if row["kv_dtype"] == "auto" else f", {row['kv_dtype']}"
+        name = f"{word}: {row['step']} ({row['store']}, {row['connector']}{dtype})"
         _draw_curve(axes, rows, name, colour, marker)
     for _, rows in table[table["number"].isna()].groupby("scenario", sort=False):
         store = rows.iloc[0]["store"] or "none"

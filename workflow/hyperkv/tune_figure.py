@@ -17,10 +17,12 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from .cli import run_stage
 from .figures import save
 from .stats import median_interval
+from .tuning.space import worded
 
 # Okabe and Ito's palette.
 _TRIAL, _BEST, _OWN, _WINNER = "#0072B2", "#D55E00", "#000000", "#009E73"
@@ -57,6 +59,7 @@ def draw_tune(table: pd.DataFrame, evidence: Mapping[str, Any]) -> Figure:
     _draw_cells(finals, rows[rows["level"] == "engine"], evidence)
     figure.suptitle(_title(evidence), fontsize=11)
     figure.tight_layout()
+    figure.text(0.02, -0.01, _finalists_text(evidence), fontsize=8, va="top")
     return figure
 
 
@@ -69,6 +72,19 @@ def _title(evidence: Mapping[str, Any]) -> str:
     )
     counts = f"{study['trials']} trials in {study['spent_s'] / 60:.1f} min, {study['failed']} failed"
     return textwrap.fill(evidence["in_words"], 150) + f"\n{counts}; engine {engine}"
+
+
+def _finalists_text(evidence: Mapping[str, Any]) -> str:
+    """What the finalists' numbers stand for, a line each."""
+    own = evidence["finalists"][0]["parameters"]
+    lines = [
+        f"no. {item['candidate']}: {worded(item['parameters'], own)}" for item in evidence["finalists"][1:]
+    ]
+    return "\n".join(textwrap.fill(line, 230, subsequent_indent="      ") for line in lines)
+
+
+def _plain(value: float, _: int) -> str:
+    return f"{value:g}"
 
 
 def _draw_history(axes: Axes, rows: pd.DataFrame) -> None:
@@ -88,6 +104,9 @@ def _draw_history(axes: Axes, rows: pd.DataFrame) -> None:
         top = known["value"].max() * 1.25 if len(known) else 1.0
         axes.plot(failed["number"], [top] * len(failed), "x", color="#666666", label="failed")
     axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(_plain))
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set(
         xlabel="trial",
         ylabel="s per 1,000 tokens (SET and GET, weighted)",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ _KTOKENS = 1000
 
 def measured_rounds(
     spec: Mapping[str, Any], scenario: Mapping[str, Any], logs: Path
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any], None, None]:
     """One dict per round: cost_s_per_ktokens, set_gbps, get_gbps, device_share; the store ends with the iterator.
 
     spec: of the stage. scenario: the sweep's, with the trial's values. Tokens beyond the last whole chunk take no part.

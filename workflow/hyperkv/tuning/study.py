@@ -11,7 +11,7 @@ import fcntl
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from .space import Parameter, Value
 
 COST = "cost_s_per_ktokens"
 STOPPED = "the run was stopped"
-Rounds = Generator[dict[str, Any], None, None] | Iterator[dict[str, Any]]
+Rounds = Generator[dict[str, Any], None, None]
 _STARTUP_TRIALS = 10  # random ones, before the sampler has enough to go by
 _SEEDS_PER_STUDY = 1_000_000
 
