@@ -10,7 +10,7 @@ SNAKEMAKE = $(ACTIVATE) snakemake
 SHARED_BUILDS = $(if $(SNAKEMAKE_OUTPUT_CACHE),--cache compile_kvrocks fetch_engine fetch_loadgen)
 OPTIONS = $(SHARED_BUILDS) --cores all --keep-going --scheduler greedy --quiet rules host reason $(CONFIGFILES)
 
-.PHONY: run stores layers peers kvrocks test test-engine test-array report bench docs lint clean
+.PHONY: run stores layers tune ladder peers kvrocks test test-engine test-array report bench docs lint clean
 
 run: .venv/installed
 	@$(SNAKEMAKE) $(OPTIONS)
@@ -26,6 +26,14 @@ layers: .venv/installed
 	@$(SNAKEMAKE) layers $(OPTIONS)
 	@cat results/tables/layers.txt
 	@echo "Table: results/tables/layers.csv   Figure: results/figures/layers.svg, .png"
+
+tune: .venv/installed
+	@$(SNAKEMAKE) tune $(OPTIONS)
+	@echo "Search: results/tune   Table: results/tables/tune.csv   Figure: results/figures/tune.svg, .png"
+
+ladder: .venv/installed
+	@$(SNAKEMAKE) ladder $(OPTIONS)
+	@echo "Table: results/tables/ladder.csv   Figures: results/figures/ladder.svg, before_after.svg, .png"
 
 peers: .venv/installed
 	@$(ACTIVATE) python -m workflow.hyperkv.bench_peers

@@ -19,7 +19,19 @@ import yaml
 T = TypeVar("T")
 REPOSITORY = Path(__file__).parents[1]
 CONFIGS = ["config/scenarios.yaml", "config/config.yaml", "tiny.yaml"]
-TARGETS = {"all", "sweep", "profile", "predict", "stores", "layers", "tables", "figures"}
+TARGETS = {
+    "all",
+    "sweep",
+    "profile",
+    "predict",
+    "stores",
+    "layers",
+    "tables",
+    "figures",
+    "capacity",
+    "tune",
+    "ladder",
+}
 
 # A context is at most 80 + 2 x 48 = 176 tokens of 32 KiB, 5.5 MiB: one fits into HBM, three do not.
 TINY: dict[str, Any] = {

@@ -23,7 +23,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, PercentFormatter, ScalarFormatter
+from matplotlib.ticker import (
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    PercentFormatter,
+    ScalarFormatter,
+)
 
 from .cli import run_stage
 from .errors import UserError
@@ -41,7 +48,8 @@ COLOURS = {
 }
 MARKERS = {"none": "x", "dram": "o", "files": "s", "valkey": "^", "rocksdb": "D", "kvrocks": "P"}
 SECOND_MARKERS = {"dram": "8", "files": "p", "valkey": "v", "rocksdb": "d", "kvrocks": "H"}
-LINES = {"inprocess": "-", "resp": "-", "redis": "--", "striped": (0, (3, 1)), "": ":"}
+LINES = {"inprocess": "-", "resp": "-", "redis": "--", "striped": (0, (1, 1)), "": ":"}
+CONNECTOR_MARKERS = {"inprocess": "o", "redis": "v", "resp": "s", "striped": "*"}
 MEDIUM = {"dram": "RAM", "valkey": "RAM", "files": "SSD", "rocksdb": "SSD", "kvrocks": "SSD"}
 LIMITS = {
     "memcpy": ("limit: memcpy", (0, (6, 3))),
@@ -190,7 +198,7 @@ def draw_chunk(tables: Tables) -> Figure:
         return _empty("No store was measured at more than one chunk size")
     require_parity(rows, vary=["tier", "store", "connector", "chunk_tokens"])
     figure, (left, right, trade) = plt.subplots(1, 3, figsize=(16, 4.6))
-    names, looks = labels(rows), styles(rows)
+    names, looks = labels(rows), _styles_by_connector(rows)
     panels = (
         (left, "chunk_tokens", "hit_rate"),
         (right, "chunk_tokens", "rps_per_gpu"),
@@ -223,7 +231,10 @@ def draw_chunk(tables: Tables) -> Figure:
         ylabel="GB/s of loads (median)",
         title="The trade: hits against throughput",
     )
-    trade.set_ylim(bottom=0)
+    trade.set_yscale("log")
+    trade.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    trade.yaxis.set_major_formatter(ScalarFormatter())
+    trade.yaxis.set_minor_formatter(NullFormatter())
     figure.suptitle(_title(rows, f"Chunk size, {rows['load'].max()} clients"), fontsize=11)
     _legend(right, rows)
     figure.tight_layout()
@@ -428,6 +439,17 @@ def styles(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
             "markersize": 6,
             "linewidth": 1.6,
         }
+    return found
+
+
+def _styles_by_connector(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """The same, where a store has several connectors with a marker for each of these."""
+    found = styles(rows)
+    connectors = rows.groupby("store")["connector"].nunique()
+    for _, row in rows.drop_duplicates("scenario").iterrows():
+        marker = CONNECTOR_MARKERS.get(row["connector"])
+        if connectors[row["store"]] > 1 and marker:
+            found[row["scenario"]] |= {"marker": marker, "markersize": 11 if marker == "*" else 6}
     return found
 
 
