@@ -8,7 +8,9 @@ import signal
 import pytest
 import yaml
 
-from tests.workflow_helpers import TINY, Checkout, changed, eventually
+from tests.workflow_helpers import CONFIGS, TINY, Checkout, changed, eventually, merged
+from workflow.hyperkv.config import checked
+from workflow.hyperkv.tuning.resolve import tune_spec
 
 pytestmark = pytest.mark.slow
 
@@ -156,16 +158,18 @@ def test_more_trials_go_on_with_the_same_study_and_another_space_begins_one(chec
     assert lines(checkout, "trials.jsonl") != before
 
 
+def tune_argv(checkout, **changes) -> list[str]:
+    """The command line, after python, of the search. changes: of the scenario's slice."""
+    config = checked(merged(*[yaml.safe_load((checkout / name).read_text()) for name in CONFIGS]))
+    spec = json.loads(tune_spec(config, "valkey_striped"))
+    for key, value in changes.items():
+        spec["sweep"][key] |= value
+    return ["-m", "workflow.hyperkv.tune", "--spec", json.dumps(spec), "--out", FOLDER]
+
+
 def test_a_killed_search_goes_on(tmp_path):
     checkout = new_checkout(tmp_path / "checkout")
-    (checkout / "results").mkdir(exist_ok=True)
-    from workflow.hyperkv.config import checked
-    from workflow.hyperkv.tuning.resolve import tune_spec
-
-    from .workflow_helpers import CONFIGS, merged
-
-    config = checked(merged(*[yaml.safe_load((checkout / name).read_text()) for name in CONFIGS]))
-    argv = ["-m", "workflow.hyperkv.tune", "--spec", tune_spec(config, "valkey_striped"), "--out", FOLDER]
+    argv = tune_argv(checkout)
     journal = checkout / f"{FOLDER}/finalists.jsonl.partial"
     with checkout.start(*argv) as process:
         eventually(lambda: journal.exists() and journal.read_text().endswith("\n"), within_s=60)
@@ -185,3 +189,15 @@ def test_nothing_to_tune_is_said(tmp_path):
     status, output = checkout.snakemake("tune", "--dry-run")
     assert status == 1
     assert "config: tune.scenarios: none can be measured here (it is empty); name another one" in output
+
+
+def test_a_search_without_a_complete_trial_fails_and_says_why(tmp_path):
+    checkout = new_checkout(tmp_path / "checkout")
+    argv = tune_argv(checkout, scenario={"settings": {"io-threads": "many"}})
+    status, output = checkout.run(*argv)
+    assert status == 2
+    assert (
+        "hyperkv tune: error: no trial of valkey_striped was complete; the first: store valkey ended with"
+        in output
+    )
+    assert "delete results/tune/valkey_striped/study.journal" in output

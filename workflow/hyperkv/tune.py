@@ -19,13 +19,14 @@ from typing import Any
 
 from .array.verify import require_array
 from .cli import run_stage
+from .errors import UserError
 from .journal import Journal, canonical_digest
 from .sources import code_digest, scenario_sources, trial_sources
 from .tuning.finalists import Measurements, candidates, compare
 from .tuning.outcome import evidence_of, preset_text, trial_line, winner_text, write
 from .tuning.space import POLICIES, Parameter, applied
 from .tuning.store_load import measured_rounds
-from .tuning.study import as_record, best, judged, open_study, search
+from .tuning.study import as_record, best, is_any_complete, judged, open_study, search
 
 
 def main() -> None:
@@ -61,9 +62,15 @@ def tune(spec: dict[str, Any], out: Path, logs: Path) -> None:
         budget_s=spec["budget_minutes"] * 60,
         told=lambda trial: _say(trial_line(as_record(trial), own)),
     )
+    if not is_any_complete(study):
+        raise UserError(
+            f"no trial of {scenario['name']} was complete; the first: {as_record(judged(study)[0])['reason']}; mend that "
+            f"and delete {out / 'study.journal'}"
+        )
     searched_own = {parameter.name: parameter.own for parameter in searched}
     numbered = candidates(parameters, own, best(study, searched_own, spec["finalists"]))
-    journal = Journal(out / "finalists.jsonl", {"sweep": sweep, "code": code_digest(scenario_sources(sweep))})
+    code = code_digest({*scenario_sources(sweep), *trial_sources(scenario)})
+    journal = Journal(out / "finalists.jsonl", {"sweep": sweep, "objective": spec["objective"], "code": code})
     cells = Measurements(spec, journal, logs, _say)
     found = compare(cells, dict(enumerate(numbered)), spec["objective"]["metric"], spec["repeats"])
     common = {"scenario": scenario["name"], "metric": spec["objective"]["metric"]}

@@ -226,7 +226,3 @@ def tuning_spec(wildcards):
 
 def tuning_code(wildcards):
     return tune_sources(json.loads(tuning_spec(wildcards)))
-
-
-def tuning_files(wildcards):
-    return scenario_inputs(wildcards)

@@ -1,7 +1,7 @@
 rule search_settings:
     input:
         code=tuning_code,
-        files=tuning_files,
+        files=scenario_inputs,
     output:
         trials="<tune>/{scenario}/trials.jsonl",
         finalists="<tune>/{scenario}/finalists.jsonl",

@@ -109,6 +109,11 @@ def judged(study: optuna.Study) -> list[FrozenTrial]:
     ]
 
 
+def is_any_complete(study: optuna.Study) -> bool:
+    """Whether a trial had all its rounds without an error."""
+    return any(trial.state is TrialState.COMPLETE for trial in judged(study))
+
+
 def spent_s(study: optuna.Study) -> float:
     """Seconds that the judged trials took."""
     return sum(trial.user_attrs["spent_s"] for trial in judged(study))
