@@ -193,7 +193,7 @@ def test_nothing_to_tune_is_said(tmp_path):
 
 def test_a_search_without_a_complete_trial_fails_and_says_why(tmp_path):
     checkout = new_checkout(tmp_path / "checkout")
-    argv = tune_argv(checkout, scenario={"settings": {"io-threads": "many"}})
+    argv = tune_argv(checkout, scenario={"settings": {"no-such-key": "x"}})
     status, output = checkout.run(*argv)
     assert status == 2
     assert (
