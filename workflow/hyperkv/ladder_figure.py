@@ -56,7 +56,8 @@ def draw_ladder(table: pd.DataFrame) -> Figure:
     if len(beside):
         panels[0].legend(fontsize=8, loc="lower right")
     clients = f"{int(rows['load'].max())} clients, {int(rows['repeats'].max())} repeats"
-    figure.suptitle(_title(steps, f"Step by step, everything else equal: {clients}"), fontsize=11)
+    note = "x: gain over the step above, paired by repeat, with its 95 % interval"
+    figure.suptitle(_title(steps, f"Step by step, everything else equal: {clients}; {note}"), fontsize=11)
     figure.tight_layout()
     return figure
 
