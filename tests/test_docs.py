@@ -20,6 +20,7 @@ SECTIONS = (
     "h100.yaml",
     "ladder.yaml",
     "capacity.yaml",
+    "tune.yaml",
 )
 FILES = [path for name in SECTIONS if (path := Path("config") / name).exists()]
 
