@@ -46,8 +46,11 @@ CELLS = [
 ]
 
 
-def evidence(importances):
+def evidence(importances, better=True):
+    proof = {"parameters": {"connections": 2}, "gain": 2.0, "gain_low": 1.5, "gain_high": 2.5}
     return {
+        "better": better,
+        "before_after": proof,
         "scenario": "valkey_striped",
         "engine": "replay",
         "objective": {"metric": METRIC, "load": 2},
@@ -95,12 +98,30 @@ def test_the_figure_shows_failures_the_best_so_far_and_the_proof():
     assert lines["ended early"] == [0.2]
     assert len(lines["failed"]) == 1
     assert [label.get_text() for label in bars.get_yticklabels()] == ["processes", "connections"]
-    assert [label.get_text() for label in cells.get_xticklabels()] == [
-        "as it is\nfinals", "no. 1\nfinals", "no. 2\nfinals", "as it is\nproof", "no. 1\nproof",
-    ]  # fmt: skip
+    names = [label.get_text() for label in cells.get_xticklabels()]
+    assert names == ["as it is", "no. 1", "no. 2", "as it is", "no. 1"]
+    assert {"chosen on these requests", "proof, on others"} < {text.get_text() for text in cells.texts}
     assert "no valid\ncell" in [text.get_text() for text in cells.texts]
 
 
 def test_without_importances_and_cells_it_is_drawn_all_the_same():
     figure = draw_tune(tune_table([trial(0, None, "failed", "x")], []), evidence(None))
     assert "too few complete trials" in [text.get_text() for text in figure.axes[1].texts]
+
+
+@pytest.mark.parametrize(
+    ("better", "words"), [(True, "; better"), (False, "not proved better, so that stays")]
+)
+def test_the_title_says_what_is_proved(better, words):
+    figure = draw_tune(tune_table(TRIALS, CELLS), evidence(None, better))
+    title = figure.get_suptitle()
+    assert title.startswith(
+        "valkey_striped: no. 1 is 2.00 [1.50, 2.50] times as good as the scenario as it is"
+    )
+    assert words in title
+    nothing = {**evidence(None), "before_after": None, "in_words": "valkey_striped: nothing found better"}
+    assert (
+        draw_tune(tune_table(TRIALS, CELLS), nothing)
+        .get_suptitle()
+        .startswith("valkey_striped: nothing found")
+    )

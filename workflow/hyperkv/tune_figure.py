@@ -52,7 +52,7 @@ def draw_tune(table: pd.DataFrame, evidence: Mapping[str, Any]) -> Figure:
     """
     rows = table[table["scenario"] == evidence["scenario"]]
     figure, (history, bars, finals) = plt.subplots(
-        1, 3, figsize=(15, 4.8), gridspec_kw={"width_ratios": [1.25, 1, 1]}
+        1, 3, figsize=(15, 4.8), gridspec_kw={"width_ratios": [1.2, 0.9, 1.2]}
     )
     _draw_history(history, rows[rows["level"] == "store"])
     _draw_importances(bars, evidence["study"]["importances"])
@@ -71,7 +71,20 @@ def _title(evidence: Mapping[str, Any]) -> str:
         else evidence["engine"]
     )
     counts = f"{study['trials']} trials in {study['spent_s'] / 60:.1f} min, {study['failed']} failed"
-    return textwrap.fill(evidence["in_words"], 150) + f"\n{counts}; engine {engine}"
+    return f"{evidence['scenario']}: {_verdict(evidence)}\n{counts}; engine {engine}"
+
+
+def _verdict(evidence: Mapping[str, Any]) -> str:
+    """The evidence's words, with the winner's number in place of its values."""
+    proof = evidence["before_after"]
+    if proof is None or proof["gain"] is None:
+        return evidence["in_words"].removeprefix(f"{evidence['scenario']}: ")
+    number = next(
+        item["candidate"] for item in evidence["finalists"] if item["parameters"] == proof["parameters"]
+    )
+    interval = "" if proof["gain_low"] is None else f" [{proof['gain_low']:.2f}, {proof['gain_high']:.2f}]"
+    words = f"no. {number} is {proof['gain']:.2f}{interval} times as good as the scenario as it is"
+    return f"{words}; {'better' if evidence['better'] else 'not proved better, so that stays'}"
 
 
 def _finalists_text(evidence: Mapping[str, Any]) -> str:
@@ -112,7 +125,9 @@ def _draw_history(axes: Axes, rows: pd.DataFrame) -> None:
         ylabel="s per 1,000 tokens (SET and GET, weighted)",
         title="The store alone",
     )
-    axes.legend(fontsize=8)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high * (high / low) ** 0.3)
+    axes.legend(fontsize=8, ncols=2, loc="upper right")
 
 
 def _draw_importances(axes: Axes, importances: Mapping[str, float] | None) -> None:
@@ -154,8 +169,14 @@ def _draw_cells(axes: Axes, rows: pd.DataFrame, evidence: Mapping[str, Any]) -> 
         axes.plot(place, interval.median, "_", markersize=22, markeredgewidth=2.5, color=colour)
         if interval.low is not None:
             axes.plot([place, place], [interval.low, interval.high], color=colour, alpha=0.35, linewidth=4)
-    names = [f"{'as it is' if number == 0 else f'no. {number}'}\n{phase}" for phase, number, _ in groups]
+    names = ["as it is" if number == 0 else f"no. {number}" for _, number, _ in groups]
     axes.set_xticks(range(len(groups)), names, fontsize=8)
+    for phase, words in (("finals", "chosen on these requests"), ("proof", "proof, on others")):
+        places = [place for place, (of, _, _) in enumerate(groups) if of == phase]
+        if places:
+            middle = sum(places) / len(places)
+            axes.text(middle, -0.13, words, ha="center", fontsize=8, transform=axes.get_xaxis_transform())
+            axes.axvline(places[0] - 0.5, color="#999999", linewidth=0.8)
     axes.set_xlim(-0.6, len(groups) - 0.4)
     axes.set_ylim(bottom=0)
     axes.grid(axis="x", visible=False)

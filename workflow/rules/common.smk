@@ -200,9 +200,12 @@ def prediction_tables(wildcards):
 
 
 def ladder_slice(wildcards):
-    if LADDER_SPEC == "{}" or set(LADDER) != set(ladder_scenarios(CONFIG)):
-        what = "ladder.steps is empty" if LADDER_SPEC == "{}" else "ladder: there is no Kvrocks here"
-        raise WorkflowError(f"config: {what}; take --configfile ... config/ladder.yaml, or build it")
+    if LADDER_SPEC == "{}":
+        raise WorkflowError("config: ladder.steps is empty; config/ladder.yaml has a ladder")
+    if set(LADDER) != set(ladder_scenarios(CONFIG)):
+        raise WorkflowError(
+            "config: ladder: its scenarios need Kvrocks, and there is none; `make kvrocks` builds it"
+        )
     return LADDER_SPEC
 
 
