@@ -184,11 +184,22 @@ def test_a_killed_search_goes_on(tmp_path):
     assert json.loads(kept[0])["record"].items() <= found[0].items()
 
 
-def test_nothing_to_tune_is_said(tmp_path):
-    checkout = Checkout.new(tmp_path / "checkout", configured(scenarios=[]))
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"scenarios": []}, "tune.scenarios: none can be measured here (it is empty); name another one"),
+        ({"finalists": 9}, "tune.finalists: 9 are more than the 4 trials; lower it"),
+        (
+            {"space": {"connections": {"kind": "integer", "low": 9, "high": 2}}},
+            "low 9 is above high 2; swap them",
+        ),
+    ],
+)
+def test_a_search_that_cannot_be_stops_before_anything_runs(checkout, change, message):
+    checkout.configure(configured(**change))
     status, output = checkout.snakemake("tune", "--dry-run")
     assert status == 1
-    assert "config: tune.scenarios: none can be measured here (it is empty); name another one" in output
+    assert message in output
 
 
 def test_a_search_without_a_complete_trial_fails_and_says_why(tmp_path):

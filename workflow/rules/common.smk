@@ -9,8 +9,8 @@ try:
     PROFILED = runnable(CONFIG, CONFIG["profile"]["scenarios"], KVROCKS)
     LAYERED = runnable(CONFIG, CONFIG["layers"]["scenarios"], KVROCKS)
     TUNED = tuned_scenarios(CONFIG, KVROCKS)
-    LADDER = runnable(CONFIG, ladder_scenarios(CONFIG), KVROCKS)
     LADDER_SPEC = ladder_spec(CONFIG) if CONFIG["ladder"]["steps"] else "{}"
+    LADDER = runnable(CONFIG, ladder_scenarios(CONFIG), KVROCKS)
 except UserError as error:
     raise WorkflowError(str(error))
 
@@ -199,32 +199,39 @@ def prediction_tables(wildcards):
     return [rules.write_break_even.output.table, *rules.place_stores.output]
 
 
-def ladder_slice(wildcards):
+# Ladder and tuner: checked by their targets, when they are asked for, not by every run. (An error in the input of a rule
+# whose output exists is swallowed.)
+
+
+def a_ladder(wildcards):
+    """No file. Raises WorkflowError when there is no ladder, or its store is not here."""
     if LADDER_SPEC == "{}":
         raise WorkflowError("config: ladder.steps is empty; config/ladder.yaml has a ladder")
     if set(LADDER) != set(ladder_scenarios(CONFIG)):
         raise WorkflowError(
             "config: ladder: its scenarios need Kvrocks, and there is none; `make kvrocks` builds it"
         )
+    return []
+
+
+def ladder_slice(wildcards):
     return LADDER_SPEC
 
 
-# The tuner: its spec is checked when it is asked for, not by every run.
-
-
-def a_store_to_tune(wildcards):
-    """No file. Raises WorkflowError when no scenario of tune.scenarios has its store here."""
+def a_search(wildcards):
+    """No file. Raises WorkflowError when no scenario of tune.scenarios has its store here, or it cannot be searched."""
     if not TUNED:
         names = ", ".join(CONFIG["tune"]["scenarios"]) or "it is empty"
         raise WorkflowError(f"config: tune.scenarios: none can be measured here ({names}); name another one")
+    try:
+        tune_spec(CONFIG, TUNED[0])
+    except UserError as error:
+        raise WorkflowError(str(error))
     return []
 
 
 def tuning_spec(wildcards):
-    try:
-        return tune_spec(CONFIG, wildcards.scenario)
-    except UserError as error:
-        raise WorkflowError(str(error))
+    return tune_spec(CONFIG, wildcards.scenario)
 
 
 def tuning_code(wildcards):

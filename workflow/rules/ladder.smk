@@ -39,5 +39,6 @@ rule draw_ladder:
 
 rule ladder:
     input:
+        a_ladder,
         rules.write_ladder.output,
         collect("<figures>/{figure}.{suffix}", figure=["ladder", "before_after"], suffix=["svg", "png"]),

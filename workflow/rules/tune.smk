@@ -59,6 +59,6 @@ rule draw_tune:
 
 rule tune:
     input:
-        a_store_to_tune,
+        a_search,
         rules.write_tune.output,
         rules.draw_tune.output,

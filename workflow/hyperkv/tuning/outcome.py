@@ -38,6 +38,7 @@ def evidence_of(spec: Mapping[str, Any], study: optuna.Study, found: Comparison)
         "before_after": _before_after(found),
         "finalists": [_finalist(found, number) for number in found.candidates],
         "study": {
+            "optuna": optuna.__version__,
             "trials": len(trials),
             **{state: states.count(state) for state in ("complete", "pruned", "failed")},
             "spent_s": spent_s(study),
