@@ -101,7 +101,7 @@ class _Load:
     def _prove(self, keys: Sequence[bytes], found: Sequence[bool], buffers: Sequence[Any]) -> None:
         wrong = sum(
             not (hit and self._payload.matches(key, buffer))
-            for key, hit, buffer in zip(keys, found, buffers, strict=False)
+            for key, hit, buffer in zip(keys, found, buffers, strict=True)
         )
         if wrong:
             raise StoreError(f"store {self._store.name}: {wrong} of {len(keys)} chunks were missing or wrong")
