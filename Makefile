@@ -14,7 +14,7 @@ OPTIONS = $(SHARED_BUILDS) --cores all --keep-going --scheduler greedy $(QUIET) 
 # A profile says what runs at once and where, and is not to be told by this machine's cores.
 RUN_OPTIONS = $(if $(PROFILE),$(SHARED_BUILDS) --workflow-profile $(PROFILE) $(QUIET) $(CONFIGFILES),$(OPTIONS))
 
-.PHONY: run stores layers decide peers kvrocks test test-engine test-array test-report test-slurm report bench docs lint clean
+.PHONY: run stores layers tune ladder decide peers kvrocks test test-engine test-array test-report test-slurm report bench docs lint clean
 
 run: .venv/installed
 	@$(SNAKEMAKE) $(RUN_OPTIONS)
@@ -36,6 +36,14 @@ decide: .venv/installed
 	@$(SNAKEMAKE) decide $(OPTIONS)
 	@cat results/tables/claims.txt
 	@echo "Tables: results/tables/claims.csv, cost.csv, cost_sensitivity.csv   Figure: results/figures/cost.svg, .png"
+
+tune: .venv/installed
+	@$(SNAKEMAKE) tune $(OPTIONS)
+	@echo "Search: results/tune   Table: results/tables/tune.csv   Figure: results/figures/tune.svg, .png"
+
+ladder: .venv/installed
+	@$(SNAKEMAKE) ladder $(OPTIONS)
+	@echo "Table: results/tables/ladder.csv   Figures: results/figures/ladder.svg, before_after.svg, .png"
 
 peers: .venv/installed
 	@$(ACTIVATE) python -m workflow.hyperkv.bench_peers

@@ -33,9 +33,17 @@ from workflow.hyperkv.fetch_kvrocks import fetch_spec
 from workflow.hyperkv.install_kvrocks import link_spec
 from workflow.hyperkv.interpreter import output_cache_is_set, put_own_python_first, require_scheduler
 from workflow.hyperkv.kvrocks_source import kvrocks_notes, resolve, runnable, runnable_scenarios
+from workflow.hyperkv.ladder_config import ladder_scenarios, ladder_spec
 from workflow.hyperkv.node import where_files_go
 from workflow.hyperkv.progress import write_plan
-from workflow.hyperkv.sources import layers_sources, profile_sources, scenario_sources, sources
+from workflow.hyperkv.sources import (
+    layers_sources,
+    profile_sources,
+    scenario_sources,
+    sources,
+    tune_sources,
+)
+from workflow.hyperkv.tuning.resolve import tune_spec, tuned_scenarios
 
 min_version("9.20")
 
@@ -52,6 +60,7 @@ pathvars:
     sweep="results/sweep",
     profile="results/profile",
     predict="results/predict",
+    tune="results/tune",
     tables="results/tables",
     figures="results/figures",
     recommended="results/recommended",
@@ -72,6 +81,8 @@ include: "workflow/rules/predict.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/decide.smk"
 include: "workflow/rules/recommend.smk"
+include: "workflow/rules/tune.smk"
+include: "workflow/rules/ladder.smk"
 
 
 localrules:
@@ -98,6 +109,9 @@ localrules:
     figures,
     decide,
     recommend,
+    capacity,
+    tune,
+    ladder,
 
 
 rule all:

@@ -18,11 +18,14 @@ SECTIONS = (
     "gpu-box.yaml",
     "engine-cpu.yaml",
     "h100.yaml",
+    "ladder.yaml",
+    "capacity.yaml",
+    "tune.yaml",
 )
 FILES = [path for name in SECTIONS if (path := Path("config") / name).exists()]
 
 OPAQUE = (".settings", ".environment", "<name>.workload", "<name>.vllm", "<name>.lmcache")
-BY_NAME = ("scenarios.", "predict.cases.", "predict.cases.<name>.tiers.")
+BY_NAME = ("scenarios.", "predict.cases.", "predict.cases.<name>.tiers.", "tune.space.", "ladder.steps.")
 
 
 def keys(rules: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:

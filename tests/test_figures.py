@@ -236,9 +236,17 @@ def test_invalid_cells_are_hollow_in_tier_tradeoff():
 def test_invalid_cells_are_hollow_in_chunk():
     rows = scenario_rows()
     row = invalid_at(rows, "files-16", 4)
-    left, right = figures.draw_chunk(tables(rows)).axes
+    left, right, trade = figures.draw_chunk(tables(rows)).axes
     assert points(left, hollow=True) == {(16, row["hit_rate"])}
     assert points(right, hollow=True) == {(16, row["rps_per_gpu"])}
+    assert points(trade, hollow=True) == {(row["hit_rate"], row["load_gbps"])}
+
+
+def test_the_trade_of_hits_against_throughput_names_every_chunk_and_tells_connectors_apart():
+    _, _, trade = figures.draw_chunk(tables(scenario_rows(("rocksdb_resp", "rocksdb_redis")))).axes
+    assert sorted(text.get_text() for text in trade.texts) == ["16", "16", "64", "64"]
+    markers = {line.get_label(): line.get_marker() for line in trade.lines if "rocksdb" in line.get_label()}
+    assert len(set(markers.values())) == 2
 
 
 def test_invalid_cells_are_hollow_in_transport_medium():
@@ -430,7 +438,7 @@ def test_two_families_of_one_store_are_two_lines_in_chunk():
     twin = scenario_rows(("files",)).assign(rps_per_gpu=9.0)
     twin["scenario"] = twin["scenario"].str.replace("files", "files_direct")
     rows = pd.concat([scenario_rows(("files",)), twin], ignore_index=True)
-    _, right = figures.draw_chunk(tables(rows)).axes
+    _, right, _ = figures.draw_chunk(tables(rows)).axes
     lines = [
         line for line in right.lines if line.get_linestyle() != "None" and line.get_marker() in ("s", "p")
     ]

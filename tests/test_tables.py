@@ -63,6 +63,8 @@ def test_the_dictionary_has_exactly_the_columns_of_every_table(written):
         "cost",
         "cost_sensitivity",
         "claims",
+        "tune",
+        "ladder",
     }  # their stages' tests
     assert names == set(dictionary()) - elsewhere
     assert {name: list(load(written, name)) for name in names} == {

@@ -30,6 +30,9 @@ TARGETS = {
     "figures",
     "decide",
     "recommend",
+    "capacity",
+    "tune",
+    "ladder",
 }
 
 # A context is at most 80 + 2 x 48 = 176 tokens of 32 KiB, 5.5 MiB: one fits into HBM, three do not.

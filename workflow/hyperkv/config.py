@@ -71,7 +71,8 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
         _check_chunk(full["scenarios"][name], full)
         _check_store(full["scenarios"][name])
     _check_engine(full, measured)
-    for name in selected(full, [*full["profile"]["scenarios"], *full["layers"]["scenarios"]]):
+    alone = [name for key in ("profile", "layers", "tune") for name in full[key]["scenarios"]]
+    for name in selected(full, alone):
         _check_store(full["scenarios"][name])
         _check_connector(full["scenarios"][name])
     _check_figures(full, [full["scenarios"][name] for name in measured])
@@ -450,13 +451,13 @@ def _check_ranges(workload: Mapping[str, Any]) -> None:
 
 def _check_names(config: Mapping[str, Any]) -> None:
     names = {*config["scenarios"], *(item["family"] for item in config["scenarios"].values())}
-    for key in ("experiment", "profile", "layers"):
+    for key in ("experiment", "profile", "layers", "tune"):
         for name in config[key]["scenarios"]:
             if name not in names:
                 raise UserError(
                     f"config: {key}.scenarios: no scenario {name!r}; scenarios has {', '.join(sorted(names))}"
                 )
-    for key in ("profile", "layers"):
+    for key in ("profile", "layers", "tune"):
         for name in config[key]["scenarios"]:
             if config["scenarios"][selected(config, [name])[0]]["tier"] == "none":
                 raise UserError(f"config: {key}.scenarios: {name} has no store to profile; leave it out")
@@ -559,6 +560,23 @@ def _check_connector(scenario: Mapping[str, Any]) -> None:
         raise UserError(
             f"config: scenarios.{scenario['family']}.connector: {connector}{only} cannot reach store {store}; choose {choices}"
         )
+
+
+def check_measured(scenario: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """That a store alone and the engine can measure a scenario, of the config or made from one of it."""
+    name = scenario["family"]
+    _check_chunk(scenario, config)
+    _check_store(scenario)
+    _check_connector(scenario)
+    _check_engine({**config, "scenarios": {**config["scenarios"], name: scenario}}, [name])
+
+
+def check_scenario_key(key: str, value: Any, where: str) -> None:
+    """That a scenario's key may have a value. Raises UserError beginning with `where`."""
+    rules = schema()["properties"]["scenarios"]["additionalProperties"]["properties"][key]
+    if not Draft202012Validator(rules | {"$defs": schema()["$defs"]}).is_valid(value):
+        must = allowed(rules, schema()["$defs"])
+        raise UserError(f"{where}: {value!r} is wrong; it must be {must} (unit: {rules['unit']})")
 
 
 def _check_engine(config: Mapping[str, Any], measured: list[str]) -> None:

@@ -21,6 +21,9 @@ _HEAD = """\
 | `config.yaml` | the default run: any machine, no GPU, minutes on 2 cores |
 | `smoke.yaml` | on top of it: every stage and store, in about two minutes |
 | `layers.yaml` | on top of it: where the time goes, layer by layer, in full; hours |
+| `ladder.yaml` | on top of it: from the reference configuration to the fastest, a named step at a time |
+| `capacity.yaml` | on top of it: chunk size against hit rate and throughput, every connector |
+| `tune.yaml` | on top of it: a short search of a store's settings |
 | `scenarios.yaml` | the scenarios that the other files choose from |
 | `models/` | models' Hugging Face `config.json`, for `model` |
 | `gpus/` | what was measured of a GPU, or derived from one that was (`assumption`), for `gpu` |

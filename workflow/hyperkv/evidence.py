@@ -33,7 +33,7 @@ def judge(tier: str, evidence: Mapping[str, Any], device_share_min: float) -> Ve
     """Apply the rules of a record to its evidence.
 
     tier: "none", "dram" or "ssd". evidence: queried_tokens, hit and computed tokens, loaded_bytes,
-    served_bytes, device_read_bytes, failed_requests, corrupt_chunks, store_errors (None when unknown). device_share_min:
+    served_bytes, device_read_bytes, failed_requests, corrupt_chunks, damaged_chunks, store_errors (None when unknown). device_share_min:
     share of loaded bytes that must have come from the device for an `ssd` cell.
     """
     share = device_share(evidence)
@@ -43,6 +43,10 @@ def judge(tier: str, evidence: Mapping[str, Any], device_share_min: float) -> Ve
         reasons.append(f"{evidence['failed_requests']} requests failed")
     if evidence["corrupt_chunks"]:
         reasons.append(f"{evidence['corrupt_chunks']} chunks came back with wrong bytes")
+    if evidence.get("damaged_chunks"):
+        reasons.append(
+            f"{evidence['damaged_chunks']} chunks were damaged in the store, and counted as misses"
+        )
     if evidence.get("store_errors"):
         reasons.append(f"the store reports {evidence['store_errors']} background errors")
     accounted = evidence["hit_tokens"] + evidence["computed_tokens"]

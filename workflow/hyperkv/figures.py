@@ -24,7 +24,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, PercentFormatter, ScalarFormatter
+from matplotlib.ticker import (
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    PercentFormatter,
+    ScalarFormatter,
+)
 
 from .cli import run_stage
 from .errors import UserError
@@ -44,7 +51,8 @@ COLOURS = {
 }
 MARKERS = {"none": "x", "dram": "o", "files": "s", "valkey": "^", "rocksdb": "D", "kvrocks": "P"}
 SECOND_MARKERS = {"dram": "8", "files": "p", "valkey": "v", "rocksdb": "d", "kvrocks": "H"}
-LINES = {"inprocess": "-", "resp": "-", "redis": "--", "striped": (0, (3, 1)), "": ":"}
+LINES = {"inprocess": "-", "resp": "-", "redis": "--", "striped": (0, (1, 1)), "": ":"}
+CONNECTOR_MARKERS = {"inprocess": "o", "redis": "v", "resp": "s", "striped": "*"}
 MEDIUM = {"dram": "RAM", "valkey": "RAM", "files": "SSD", "rocksdb": "SSD", "kvrocks": "SSD"}
 LIMITS = {
     "memcpy": ("limit: memcpy", (0, (6, 3))),
@@ -169,7 +177,7 @@ def draw_tier_tradeoff(tables: Tables) -> Figure:
 
 
 def draw_chunk(tables: Tables) -> Figure:
-    """Hit rate and RPS/GPU against chunk size at the highest load, one line per scenario family."""
+    """Hit rate and RPS/GPU against chunk size at the highest load, and loaded GB/s against hit rate, one line per scenario family."""
     rows = tables.scenarios[tables.scenarios["tier"] != "none"]
     rows = rows[rows["load"] == rows["load"].max()]
     families = [
@@ -182,15 +190,23 @@ def draw_chunk(tables: Tables) -> Figure:
     if rows.empty:
         return _empty("No store was measured at more than one chunk size")
     require_parity(rows, vary=["tier", "store", "connector", "chunk_tokens"])
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.6))
-    names, looks = labels(rows), styles(rows)
+    figure, (left, right, trade) = plt.subplots(1, 3, figsize=(16, 4.6))
+    names, looks = labels(rows), _styles_by_connector(rows)
+    panels = (
+        (left, "chunk_tokens", "hit_rate"),
+        (right, "chunk_tokens", "rps_per_gpu"),
+        (trade, "hit_rate", "load_gbps"),
+    )
     for family, line in rows.groupby("scenario", sort=False):
         line = line.sort_values("chunk_tokens")
         style = looks[family]
-        for axes, column in ((left, "hit_rate"), (right, "rps_per_gpu")):
-            _error_bars(axes, line, "chunk_tokens", column, style["color"])
-            axes.plot(line["chunk_tokens"], line[column], label=names[family], **style)
-            _hollow(axes, line, "chunk_tokens", column, style)
+        for axes, x, y in panels:
+            _error_bars(axes, line, x, y, style["color"])
+            axes.plot(line[x], line[y], label=names[family], **style)
+            _hollow(axes, line, x, y, style)
+        for _, row in line[line["load_gbps"].notna()].iterrows():
+            place = (row["hit_rate"], row["load_gbps"])
+            trade.annotate(row["chunk_tokens"], place, (3, 5), textcoords="offset points", fontsize=7)
     for axes in (left, right):
         axes.set_xscale("log", base=2)
         axes.set_xticks(sorted(rows["chunk_tokens"].unique()))
@@ -202,6 +218,16 @@ def draw_chunk(tables: Tables) -> Figure:
     left.set(ylabel="hit rate (prompt tokens not computed, median)", title="What larger chunks lose")
     right.set(ylabel="RPS/GPU (median)", title="What they do to throughput")
     right.set_ylim(bottom=0)
+    trade.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    trade.set(
+        xlabel="hit rate (median); numbers are chunks in tokens",
+        ylabel="GB/s of loads (median)",
+        title="The trade: hits against throughput",
+    )
+    trade.set_yscale("log")
+    trade.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    trade.yaxis.set_major_formatter(ScalarFormatter())
+    trade.yaxis.set_minor_formatter(NullFormatter())
     figure.suptitle(_title(rows, f"Chunk size, {rows['load'].max()} clients"), fontsize=11)
     _legend(right, rows)
     figure.tight_layout()
@@ -406,6 +432,17 @@ def styles(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
             "markersize": 6,
             "linewidth": 1.6,
         }
+    return found
+
+
+def _styles_by_connector(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """The same, where a store has several connectors with a marker for each of these."""
+    found = styles(rows)
+    connectors = rows.groupby("store")["connector"].nunique()
+    for _, row in rows.drop_duplicates("scenario").iterrows():
+        marker = CONNECTOR_MARKERS.get(row["connector"])
+        if connectors[row["store"]] > 1 and marker:
+            found[row["scenario"]] |= {"marker": marker, "markersize": 11 if marker == "*" else 6}
     return found
 
 

@@ -54,6 +54,10 @@ class Journal:
         """Whether the record of `key` is already kept."""
         return str(key) in self._records
 
+    def record(self, key: Any) -> dict[str, Any]:
+        """The kept record of `key`."""
+        return self._records[str(key)]
+
     def append(self, key: Any, record: dict[str, Any]) -> None:
         """Keep a record, on disk before this returns. Raises UserError when the disk refuses."""
         line = json.dumps({"digest": self._digest, "key": str(key), "record": record}, allow_nan=False)

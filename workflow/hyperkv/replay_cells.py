@@ -69,7 +69,7 @@ def measure_cell(cell: CellSpec) -> dict[str, Any]:
             measured_s = time.perf_counter() - measuring
     finally:
         shutil.rmtree(cell.directory, ignore_errors=True)
-    evidence = _evidence(result, window)
+    evidence = _evidence(result, window, None if tiers is None else tiers.damaged_chunks)
     verdict = judge(cell.scenario["tier"], evidence, cell.spec["evidence"]["device_share_min"])
     return {
         **frame(cell, geometry),
@@ -194,7 +194,7 @@ def _replay(
     return engine.run()
 
 
-def _evidence(result: ReplayResult, window: StoreWindow) -> dict[str, Any]:
+def _evidence(result: ReplayResult, window: StoreWindow, damaged_chunks: int | None) -> dict[str, Any]:
     """Whole-run totals: tokens by source, bytes by counter, faults."""
     requests, totals = result.requests, result.totals
     hits = {
@@ -214,6 +214,7 @@ def _evidence(result: ReplayResult, window: StoreWindow) -> dict[str, Any]:
         "saved_bytes": totals.saved_bytes,
         **window.evidence(),
         "corrupt_chunks": totals.corrupt_chunks,
+        "damaged_chunks": damaged_chunks,
         "dropped_chunks": totals.dropped_chunks,
     }
     return evidence | {"device_share": device_share(evidence)} | per_byte(evidence)

@@ -62,6 +62,18 @@ def layers_sources(scenario: Mapping[str, Any]) -> list[str]:
     return sources(*sorted(modules))
 
 
+def trial_sources(scenario: Mapping[str, Any]) -> list[str]:
+    """Paths of everything that a trial of the tuner on a store alone runs, whatever its values."""
+    sharded = ["stores.sharded"] if scenario["connector"] == "striped" else []
+    return sources("tuning.study", "tuning.store_load", *_store_modules(scenario), *sharded)
+
+
+def tune_sources(spec: Mapping[str, Any]) -> list[str]:
+    """Paths of everything that tuning one scenario runs, its engine included."""
+    scenario = spec["sweep"]["scenario"]
+    return sorted({*sources("tune"), *trial_sources(scenario), *scenario_sources(spec["sweep"])})
+
+
 def _store_modules(scenario: Mapping[str, Any]) -> list[str]:
     server = ["stores.rocksdb_server"] if scenario["store"] == "rocksdb" else []
     sharded = ["stores.sharded"] if scenario.get("processes", 1) > 1 else []

@@ -10,6 +10,9 @@ try:
     LAYERED = runnable(CONFIG, CONFIG["layers"]["scenarios"], KVROCKS)
     COST_SPEC = cost_spec(CONFIG)
     CLAIMS = read_claims(Path(CONFIG["claims"]))
+    TUNED = tuned_scenarios(CONFIG, KVROCKS)
+    LADDER_SPEC = ladder_spec(CONFIG) if CONFIG["ladder"]["steps"] else "{}"
+    LADDER = runnable(CONFIG, ladder_scenarios(CONFIG), KVROCKS)
 except UserError as error:
     raise WorkflowError(str(error))
 
@@ -285,3 +288,42 @@ def page_tables(wildcards):
     common = [written.cells, written.scenarios, written.ratios, written.environment]
     decided = [rules.write_claims.output.table, rules.write_cost.output.cost]
     return [*common, rules.write_layers.output.table, *decided]
+
+
+# Ladder and tuner: checked by their targets, when they are asked for, not by every run. (An error in the input of a rule
+# whose output exists is swallowed.)
+
+
+def a_ladder(wildcards):
+    """No file. Raises WorkflowError when there is no ladder, or its store is not here."""
+    if LADDER_SPEC == "{}":
+        raise WorkflowError("config: ladder.steps is empty; config/ladder.yaml has a ladder")
+    if set(LADDER) != set(ladder_scenarios(CONFIG)):
+        raise WorkflowError(
+            "config: ladder: its scenarios need Kvrocks, and there is none; `make kvrocks` builds it"
+        )
+    return []
+
+
+def ladder_slice(wildcards):
+    return LADDER_SPEC
+
+
+def a_search(wildcards):
+    """No file. Raises WorkflowError when no scenario of tune.scenarios has its store here, or it cannot be searched."""
+    if not TUNED:
+        names = ", ".join(CONFIG["tune"]["scenarios"]) or "it is empty"
+        raise WorkflowError(f"config: tune.scenarios: none can be measured here ({names}); name another one")
+    try:
+        tune_spec(CONFIG, TUNED[0])
+    except UserError as error:
+        raise WorkflowError(str(error))
+    return []
+
+
+def tuning_spec(wildcards):
+    return tune_spec(CONFIG, wildcards.scenario)
+
+
+def tuning_code(wildcards):
+    return tune_sources(json.loads(tuning_spec(wildcards)))

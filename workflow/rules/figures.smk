@@ -24,3 +24,8 @@ rule draw_figure:
 rule figures:
     input:
         collect("<figures>/{figure}.{suffix}", figure=[*FIGURES, *PREDICTIONS], suffix=["svg", "png"]),
+
+
+rule capacity:
+    input:
+        collect("<figures>/chunk.{suffix}", suffix=["svg", "png"]),

@@ -1,0 +1,159 @@
+"""The search space from the config: sizes, own values, what a store lacks, and every mistake as one line."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.workflow_helpers import changed, merged
+from workflow.hyperkv.config import checked
+from workflow.hyperkv.errors import UserError
+from workflow.hyperkv.kvrocks_source import KvrocksSource
+from workflow.hyperkv.tuning.resolve import tune_spec, tuned_scenarios
+from workflow.hyperkv.tuning.space import Parameter, applied, worded
+
+FILES = ("config/scenarios.yaml", "config/config.yaml")
+
+
+def config(**changes):
+    """The repository's config, with a space that is small and values set under dotted keys."""
+    layers = [yaml.safe_load(Path(name).read_text()) for name in FILES]
+    full = merged(*layers)
+    full["tune"] |= {
+        "scenarios": ["valkey_striped"],
+        "space": {"connections": {"kind": "integer", "low": 1, "high": 8}},
+    }
+    return checked(changed(full, {key.replace("__", "."): value for key, value in changes.items()}))
+
+
+def spec(space=None, scenario="valkey_striped", **changes):
+    return json.loads(tune_spec(config(**({"tune__space": space} if space else {}), **changes), scenario))
+
+
+def test_sizes_are_bytes_and_the_scenario_s_own_value_is_among_the_choices():
+    found = spec({"stripe_bytes": {"kind": "choice", "choices": ["256 KiB", "4 MiB"]}})["space"]
+    assert found[0]["choices"] == [1 << 20, 256 << 10, 4 << 20]
+    assert Parameter.of(found[0]).own == 1 << 20
+    found = spec({"stripe_bytes": {"kind": "integer", "low": "256 KiB", "high": "2 MiB", "step": "256 KiB"}})
+    assert [found["space"][0][key] for key in ("low", "high", "step")] == [1 << 18, 1 << 21, 1 << 18]
+
+
+def test_what_a_store_or_connector_lacks_is_left_out_and_said():
+    space = {
+        "connections": {"kind": "integer", "low": 1, "high": 4},
+        "stripe_bytes": {"kind": "choice", "choices": ["1 MiB"]},
+        "settings.rocksdb.write_buffer_size": {"kind": "choice", "choices": [8]},
+        "environment.MALLOC_CONF": {"kind": "choice", "choices": ["thp:always"]},
+        "page_cache": {"kind": "choice", "choices": ["keep"]},
+    }
+    found = spec(space, "valkey_resp-64", tune__scenarios=["valkey_resp"])
+    assert [entry["name"] for entry in found["space"]] == ["connections"]
+    assert [line.split(" is left out: ")[0] for line in found["left_out"]] == list(space)[1:]
+    kvrocks = spec(space, "kvrocks_striped", tune__scenarios=["kvrocks_striped"])
+    assert [entry["name"] for entry in kvrocks["space"]] == list(space)
+    rocksdb = spec(space, "rocksdb_striped", tune__scenarios=["rocksdb_striped"])
+    assert len(rocksdb["left_out"]) == 2
+
+
+def test_values_go_where_the_scenario_has_them():
+    scenario = {"connections": 2, "settings": {"a": 1}, "environment": {}}
+    values = {"connections": 8, "settings.a": None, "settings.rocksdb.b": 2, "environment.X": "y"}
+    assert applied(scenario, values) == {
+        "connections": 8,
+        "settings": {"rocksdb.b": 2},
+        "environment": {"X": "y"},
+    }
+    assert scenario["settings"] == {"a": 1}
+    assert worded({"stripe_bytes": 1 << 22, "connections": 2}, {"connections": 2}) == "stripe_bytes 4 MiB"
+    assert worded({"connections": 2}, {"connections": 2}) == "as it is"
+
+
+def test_the_first_scenario_whose_store_is_there_is_tuned():
+    names = {"tune__scenarios": ["kvrocks_striped", "rocksdb_striped"]}
+    full = config(**names)
+    assert tuned_scenarios(full, KvrocksSource("binary", True, "x")) == ["kvrocks_striped"]
+    assert tuned_scenarios(full, KvrocksSource("release", False)) == ["rocksdb_striped"]
+    assert tuned_scenarios(config(tune__scenarios=[]), KvrocksSource("release", False)) == []
+
+
+def test_the_default_space_can_be_searched_on_every_striped_scenario():
+    full = merged(*[yaml.safe_load(Path(name).read_text()) for name in FILES])
+    for name in ("kvrocks_striped_small", "rocksdb_striped", "valkey_striped"):
+        found = json.loads(tune_spec(checked(changed(full, {"tune.scenarios": [name]})), name))
+        assert len(found["space"]) >= 7
+        assert found["sweep"]["loads"] == [2]
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        (
+            {"stripe_size": {"kind": "choice", "choices": [1]}},
+            "tune.space: stripe_size is not a parameter; allowed are",
+        ),
+        ({"settings": {"kind": "choice", "choices": [1]}}, "tune.space: settings is not a parameter"),
+        ({"connections": {"kind": "integer", "low": 8, "high": 2}}, "low 8 is above high 2"),
+        ({"connections": {"kind": "integer", "low": 4, "high": 8}}, "own value 2 is not in 4 to 8"),
+        (
+            {"connections": {"kind": "integer", "low": 1, "high": 9, "step": 4}},
+            "own value 2 is not in 1 to 9 by 4",
+        ),
+        ({"connections": {"kind": "integer", "low": 1}}, "tune.space.connections.high is missing"),
+        ({"connections": {"kind": "integer", "low": 1.5, "high": 8}}, "connections.low: 1.5 is wrong"),
+        ({"connections": {"kind": "integer", "low": 0, "high": 8, "log": True}}, "must begin above 0"),
+        ({"connections": {"kind": "integer", "low": 1, "high": 8, "log": True, "step": 2}}, "has none"),
+        ({"connections": {"kind": "integer", "low": 1, "high": 999}}, "tune.space.connections: 999 is wrong"),
+        (
+            {"connections": {"kind": "choice", "choices": [2, "two"]}},
+            "tune.space.connections: 'two' is wrong",
+        ),
+        ({"connections": {"kind": "choice"}}, "tune.space.connections.choices is missing"),
+        ({"connections": {"kind": "choice", "choices": [1], "low": 1}}, "kind choice has none"),
+        ({"connections": {"kind": "integer", "low": 1, "high": 4, "choices": [1]}}, "kind integer has none"),
+        (
+            {"stripe_bytes": {"kind": "choice", "choices": ["1 MB"]}},
+            "stripe_bytes: '1 MB' is wrong; it must be a size",
+        ),
+        ({"stripe_bytes": {"kind": "choice", "choices": [100]}}, "stripe_bytes: 100 is below 4096"),
+        ({"chunk_tokens": {"kind": "choice", "choices": [40]}}, "chunk_tokens: 40 is not a multiple"),
+        ({"kv_dtype": {"kind": "choice", "choices": ["int4"]}}, "tune.space.kv_dtype: 'int4' is wrong"),
+        ({"settings.workers": {"kind": "choice", "choices": [1]}}, "has none of the parameters"),
+        ({"save_decode_cache": {"kind": "choice", "choices": [False]}}, "has none of the parameters"),
+    ],
+)
+def test_a_space_that_cannot_be_searched_is_one_line(space, message):
+    with pytest.raises(UserError) as caught:
+        spec(space)
+    assert message in str(caught.value)
+    assert str(caught.value).startswith("config: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tune__budget_minutes": 0}, "tune.budget_minutes: 0 is wrong; it must be a number, more than 0"),
+        ({"tune__trials": 0}, "tune.trials: 0 is wrong"),
+        ({"tune__finalists": 20, "tune__trials": 10}, "tune.finalists: 20 are more than the 10 trials"),
+        (
+            {"tune__objective": {"metric": "goodput_rps"}},
+            "goodput_rps needs a bound; set experiment.slo.ttft_ms",
+        ),
+        (
+            {"tune__objective": {"metric": "tps"}},
+            "tune.objective.metric: 'tps' is wrong; allowed are ttft_p50_ms",
+        ),
+        ({"tune__scenarios": ["none"]}, "tune.scenarios: none has no store"),
+        ({"tune__scenarios": ["nowhere"]}, "tune.scenarios: no scenario 'nowhere'"),
+        (
+            {"tune__pruner": "hyperband"},
+            "tune.pruner: 'hyperband' is wrong; allowed are median, halving, none",
+        ),
+    ],
+)
+def test_a_search_that_cannot_be_is_one_line(changes, message):
+    with pytest.raises(UserError) as caught:
+        spec(**changes)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,110 @@
+"""Stage tune: search a scenario's settings on its store alone, measure the best with the engine, and prove the winner.
+
+    python -m workflow.hyperkv.tune --spec '{...}' --out results/tune/<scenario>
+
+The folder keeps the study (study.journal, an Optuna journal) and the engine's cells (finalists.jsonl.partial): a run that was
+stopped takes up what is there, as long as the spec and the code are the same. At the end it has trials.jsonl,
+finalists.jsonl, evidence.json and winner.yaml, a configuration with the winner as a scenario; of a Kvrocks also
+preset.yaml, a file for config/kvrocks. The winner is the scenario as it is unless another one proves better.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .array.verify import require_array
+from .cli import run_stage
+from .errors import UserError
+from .journal import Journal, canonical_digest
+from .sources import code_digest, scenario_sources, trial_sources
+from .tuning.finalists import Measurements, candidates, compare
+from .tuning.outcome import evidence_of, preset_text, trial_line, winner_text, write
+from .tuning.space import POLICIES, Parameter, applied
+from .tuning.store_load import measured_rounds
+from .tuning.study import as_record, best, is_any_complete, judged, open_study, search
+
+
+def main() -> None:
+    """Parse the command line, search and measure."""
+    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.tune", description=__doc__)
+    parser.add_argument("--spec", required=True, help="JSON: the search's slice of the config")
+    parser.add_argument("--out", required=True, type=Path, help="folder of the study and its results")
+    parser.add_argument(
+        "--logs", type=Path, default=Path("results/logs/servers"), help="folder for servers' output"
+    )
+    arguments = parser.parse_args()
+    spec: dict[str, Any] = json.loads(arguments.spec)
+    require_array(spec["sweep"])
+    tune(spec, arguments.out, arguments.logs)
+
+
+def tune(spec: dict[str, Any], out: Path, logs: Path) -> None:
+    """Run a search to its end and write what it found into the folder `out`."""
+    for line in spec["left_out"]:
+        _say(line)
+    sweep = spec["sweep"]
+    scenario = sweep["scenario"]
+    parameters = [Parameter.of(entry) for entry in spec["space"]]
+    own = {parameter.name: parameter.own for parameter in parameters}
+    searched = [parameter for parameter in parameters if not parameter.is_policy]
+    study = open_study(out / "study.journal", study_name(spec), spec["pruner"])
+    search(
+        study,
+        searched,
+        lambda values: measured_rounds(spec, applied(scenario, values), logs),
+        seed=spec["seed"],
+        trials=spec["trials"],
+        budget_s=spec["budget_minutes"] * 60,
+        told=lambda trial: _say(trial_line(as_record(trial), own)),
+    )
+    if not is_any_complete(study):
+        raise UserError(
+            f"no trial of {scenario['name']} was complete; the first: {as_record(judged(study)[0])['reason']}; mend that "
+            f"and delete {out / 'study.journal'}"
+        )
+    searched_own = {parameter.name: parameter.own for parameter in searched}
+    numbered = candidates(parameters, own, best(study, searched_own, spec["finalists"]))
+    code = code_digest({*scenario_sources(sweep), *trial_sources(scenario)})
+    journal = Journal(out / "finalists.jsonl", {"sweep": sweep, "objective": spec["objective"], "code": code})
+    cells = Measurements(spec, journal, logs, _say)
+    found = compare(cells, dict(enumerate(numbered)), spec["objective"]["metric"], spec["repeats"])
+    common = {"scenario": scenario["name"], "metric": spec["objective"]["metric"]}
+    trials = [as_record(trial) | {"scenario": scenario["name"]} for trial in judged(study)]
+    write(out / "trials.jsonl", "".join(json.dumps(trial) + "\n" for trial in trials))
+    evidence = evidence_of(spec, study, found)
+    write(out / "evidence.json", json.dumps(evidence, indent=1) + "\n")
+    write(out / "winner.yaml", winner_text(spec, found))
+    if scenario["store"] == "kvrocks":
+        write(out / "preset.yaml", preset_text(spec, found))
+    journal.finish(cells.keys, common)
+    _say(evidence["in_words"])
+
+
+def study_name(spec: Mapping[str, Any]) -> str:
+    """Names all that a trial depends on: more trials, minutes or finalists go on with the same study."""
+    sweep = spec["sweep"]
+    scenario = sweep["scenario"]
+    of_trial = ("prompt_tokens", "rounds", "get_weight", "warm_up_bytes", "seed", "pruner")
+    of_sweep = ("model", "kv_dtype", "data_dir", "evidence", "array")
+    return canonical_digest(
+        {
+            **{key: spec[key] for key in of_trial},
+            **{key: sweep.get(key) for key in of_sweep},
+            "space": [entry for entry in spec["space"] if entry["name"] not in POLICIES],
+            "scenario": {key: value for key, value in scenario.items() if key not in POLICIES},
+            "code": code_digest(trial_sources(scenario)),
+        }
+    )
+
+
+def _say(line: str) -> None:
+    print(f"hyperkv tune: {line}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage("tune", main, resumes=True))

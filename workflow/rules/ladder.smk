@@ -1,0 +1,44 @@
+rule write_ladder:
+    input:
+        code=sources("ladder"),
+        cells=collect("<sweep>/{scenario}/{repeat}.jsonl", scenario=LADDER, repeat=REPEATS),
+    output:
+        "<tables>/ladder.csv",
+    log:
+        "<logs>/ladder.log",
+    conda:
+        "../../envs/harness.yaml"
+    params:
+        spec=ladder_slice,
+    shell:
+        "python -m workflow.hyperkv.ladder --spec {params.spec:q} --cells {input.cells:q} --out {output:q} 2> {log:q}"
+
+
+rule draw_ladder:
+    input:
+        code=sources("ladder_figure"),
+        table=rules.write_ladder.output,
+    output:
+        svg=report(
+            "<figures>/{figure}.svg",
+            caption="../report/ladder.rst",
+            category="Figures",
+            labels={"figure": "{figure}"},
+        ),
+        png="<figures>/{figure}.png",
+    log:
+        "<logs>/figures/{figure}.log",
+    wildcard_constraints:
+        figure="ladder|before_after",
+    conda:
+        "../../envs/harness.yaml"
+    shell:
+        "python -m workflow.hyperkv.ladder_figure --figure {wildcards.figure} --table {input.table:q}"
+        " --svg {output.svg:q} --png {output.png:q} 2> {log:q}"
+
+
+rule ladder:
+    input:
+        a_ladder,
+        rules.write_ladder.output,
+        collect("<figures>/{figure}.{suffix}", figure=["ladder", "before_after"], suffix=["svg", "png"]),

@@ -1,0 +1,64 @@
+rule search_settings:
+    input:
+        code=tuning_code,
+        files=scenario_inputs,
+    output:
+        trials="<tune>/{scenario}/trials.jsonl",
+        finalists="<tune>/{scenario}/finalists.jsonl",
+        evidence="<tune>/{scenario}/evidence.json",
+        winner="<tune>/{scenario}/winner.yaml",
+    log:
+        "<logs>/tune/{scenario}.log",
+    conda:
+        "../../envs/harness.yaml"
+    threads: whole_machine
+    params:
+        spec=tuning_spec,
+        folder=subpath(output.trials, parent=True),
+    shell:
+        "python -m workflow.hyperkv.tune --spec {params.spec:q} --out {params.folder:q} 2> {log:q}"
+
+
+rule write_tune:
+    input:
+        code=sources("tune_table"),
+        trials=expand("<tune>/{scenario}/trials.jsonl", scenario=TUNED),
+        finalists=expand("<tune>/{scenario}/finalists.jsonl", scenario=TUNED),
+    output:
+        "<tables>/tune.csv",
+    log:
+        "<logs>/tune_table.log",
+    conda:
+        "../../envs/harness.yaml"
+    shell:
+        "python -m workflow.hyperkv.tune_table --trials {input.trials:q} --finalists {input.finalists:q}"
+        " --out {output:q} 2> {log:q}"
+
+
+rule draw_tune:
+    input:
+        code=sources("tune_figure"),
+        table=rules.write_tune.output,
+        evidence=expand("<tune>/{scenario}/evidence.json", scenario=TUNED),
+    output:
+        svg=report(
+            "<figures>/tune.svg",
+            caption="../report/tune.rst",
+            category="Figures",
+            labels={"figure": "tune"},
+        ),
+        png="<figures>/tune.png",
+    log:
+        "<logs>/figures/tune.log",
+    conda:
+        "../../envs/harness.yaml"
+    shell:
+        "python -m workflow.hyperkv.tune_figure --table {input.table:q} --evidence {input.evidence:q}"
+        " --svg {output.svg:q} --png {output.png:q} 2> {log:q}"
+
+
+rule tune:
+    input:
+        a_search,
+        rules.write_tune.output,
+        rules.draw_tune.output,
