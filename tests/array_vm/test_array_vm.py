@@ -166,7 +166,7 @@ def product() -> dict[str, bytes]:
     package = REPOSITORY / "workflow/hyperkv"
     names = [
         *package.glob("array/*.py"),
-        *(package / f"{name}.py" for name in ("__init__", "errors", "cli", "signals")),
+        *(package / f"{name}.py" for name in ("__init__", "errors", "cli", "node", "signals")),
     ]
     files = {f"job/repo/{path.relative_to(REPOSITORY)}": path.read_bytes() for path in names}
     return files | {"job/killing/mkfs.xfs": b"#!/bin/bash\nkill -9 $PPID\n"}
