@@ -7,8 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from workflow.hyperkv.connectors.registry import make_connector
+from workflow.hyperkv.connectors.stripes import stripe_key
+from workflow.hyperkv.engines.tiers import RealTiers, Tier
 from workflow.hyperkv.errors import UserError
-from workflow.hyperkv.replay_cells import measure_cell
+from workflow.hyperkv.payload import Payload
+from workflow.hyperkv.replay_cells import damaged_chunks, measure_cell
+from workflow.hyperkv.stores.base import StoreConfig
+from workflow.hyperkv.stores.registry import make_store
 
 from .record_factory import STORES, cell
 
@@ -135,3 +141,23 @@ def test_a_context_longer_than_the_models_is_refused(tmp_path):
     wrong.spec["workload"] |= {"conversations": 1, "turns": [2, 2], "prefix_tokens": [140_000, 140_000]}
     with pytest.raises(UserError, match=r"workload: a context of 14\d+ tokens exceeds .*max_context_tokens"):
         measure_cell(wrong)
+
+
+def test_a_damaged_chunk_is_a_miss_and_is_counted(tmp_path):
+    payload, keys = Payload(4100), [bytes([0, 0, 0, i]) * 4 for i in range(6)]
+    config = StoreConfig(tmp_path / "valkey", 4100, tmp_path / "log")
+    with make_store("valkey", config) as store, make_connector("striped", store, 2) as connector:
+        levels = [Tier("store", store, connector)]
+        tiers = RealTiers(levels, payload, len(keys))
+        tiers.save(keys)
+        assert tiers.load(keys).present == len(keys)
+        assert damaged_chunks(levels) == 0
+        with store.client() as client:
+            name = stripe_key(keys[2], 0)
+            client.set(name, client.get(name)[:-1] + b"?")
+        load = tiers.load(keys)
+        assert (load.present, load.corrupt, damaged_chunks(levels)) == (2, 0, 1)
+
+
+def test_connectors_that_cannot_tell_of_damage_say_nothing(records):
+    assert {record["evidence"]["damaged_chunks"] for record, _ in records.values()} == {None}

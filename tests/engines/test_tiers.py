@@ -6,14 +6,11 @@ import numpy as np
 import pytest
 
 from workflow.hyperkv.connectors.inprocess import InprocessConnector
-from workflow.hyperkv.connectors.registry import make_connector
-from workflow.hyperkv.connectors.stripes import stripe_key
 from workflow.hyperkv.engines.tiers import RealTiers, Tier
 from workflow.hyperkv.errors import StoreError
 from workflow.hyperkv.payload import Payload
 from workflow.hyperkv.stores.base import StoreConfig
 from workflow.hyperkv.stores.dram import DramStore
-from workflow.hyperkv.stores.registry import make_store
 
 SIZE = 4100
 KEYS = [bytes([0, 0, 0, i]) * 4 for i in range(6)]
@@ -92,21 +89,3 @@ def test_a_dead_store_is_an_error(built):
     lower.stop()
     with pytest.raises(StoreError, match="dram"):
         tiers.save(KEYS[:1])
-
-
-def test_a_damaged_chunk_is_a_miss_and_is_counted(tmp_path, payload):
-    config = StoreConfig(tmp_path / "valkey", SIZE, tmp_path / "log")
-    with make_store("valkey", config) as store, make_connector("striped", store, 2) as connector:
-        tiers = RealTiers([Tier("store", store, connector)], payload, len(KEYS))
-        tiers.save(KEYS)
-        assert tiers.load(KEYS).present == len(KEYS)
-        assert tiers.damaged_chunks == 0
-        with store.client() as client:
-            name = stripe_key(KEYS[2], 0)
-            client.set(name, client.get(name)[:-1] + b"?")
-        load = tiers.load(KEYS)
-    assert (load.present, load.corrupt, tiers.damaged_chunks) == (2, 0, 1)
-
-
-def test_a_connector_that_cannot_tell_of_damage_says_nothing(built):
-    assert built[0].damaged_chunks is None

@@ -20,7 +20,7 @@ from .evidence import device_share, judge
 from .geometry import Geometry
 from .payload import Payload
 from .samples import Sample, window_values
-from .stores.base import Store, prepare_directory
+from .stores.base import prepare_directory
 from .workloads import Conversation, longest_context
 from .workloads.factory import make_workload
 
@@ -60,7 +60,9 @@ def measure_cell(cell: CellSpec) -> dict[str, Any]:
     try:
         with contextlib.ExitStack() as stack:
             prepare_directory(cell.directory.parent)
-            tiers, store, start_s = _start_tiers(cell, geometry, conversations, stack)
+            levels, start_s = _start_tiers(cell, geometry, conversations, stack)
+            tiers = _real_tiers(cell, geometry, conversations, levels) if levels else None
+            store = levels[-1].store if levels else None
             measuring = time.perf_counter()
             window = StoreWindow(store, cell.directory.parent)
             window.begin()
@@ -69,7 +71,7 @@ def measure_cell(cell: CellSpec) -> dict[str, Any]:
             measured_s = time.perf_counter() - measuring
     finally:
         shutil.rmtree(cell.directory, ignore_errors=True)
-    evidence = _evidence(result, window, None if tiers is None else tiers.damaged_chunks)
+    evidence = _evidence(result, window, damaged_chunks(levels))
     verdict = judge(cell.scenario["tier"], evidence, cell.spec["evidence"]["device_share_min"])
     return {
         **frame(cell, geometry),
@@ -106,15 +108,14 @@ def _check_context(cell: CellSpec, geometry: Geometry, conversations: Sequence[C
 
 def _start_tiers(
     cell: CellSpec, geometry: Geometry, conversations: Sequence[Conversation], stack: contextlib.ExitStack
-) -> tuple[RealTiers | None, Store | None, float]:
-    """The tiers below HBM, the store at the bottom, and the seconds spent starting them."""
+) -> tuple[list[Tier], float]:
+    """The tiers below HBM, the scenario's own store last, and the seconds spent starting them."""
     scenario = cell.scenario
     if scenario["tier"] == "none":
-        return None, None, 0.0
+        return [], 0.0
     started = time.perf_counter()
     value_bytes = geometry.chunk_bytes(scenario["chunk_tokens"])
     tokens = sum(conversation.turns[-1].answer_end for conversation in conversations)
-    longest = longest_context(conversations)
     check_room(cell, tokens * geometry.kv_bytes_per_token)
     pool_bytes = scenario["dram_pool_bytes"]
     tiers = []
@@ -132,13 +133,22 @@ def _start_tiers(
         stack,
         True,
     )
-    tiers.append(bottom)
-    payload = Payload(value_bytes, cell.seed)
-    return (
-        RealTiers(tiers, payload, longest // scenario["chunk_tokens"]),
-        bottom.store,
-        time.perf_counter() - started,
-    )
+    return [*tiers, bottom], time.perf_counter() - started
+
+
+def _real_tiers(
+    cell: CellSpec, geometry: Geometry, conversations: Sequence[Conversation], tiers: Sequence[Tier]
+) -> RealTiers:
+    chunk_tokens = cell.scenario["chunk_tokens"]
+    payload = Payload(geometry.chunk_bytes(chunk_tokens), cell.seed)
+    return RealTiers(tiers, payload, longest_context(conversations) // chunk_tokens)
+
+
+def damaged_chunks(tiers: Sequence[Tier]) -> int | None:
+    """Loads that a connector took for a miss because the chunk's stripes did not prove it; None where none tells."""
+    told = [getattr(tier.connector, "damaged_chunks", None) for tier in tiers]
+    known = [count for count in told if count is not None]
+    return sum(known) if known else None
 
 
 def _open_tier(

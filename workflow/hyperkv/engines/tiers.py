@@ -68,13 +68,6 @@ class RealTiers:
         self._payload = payload
         self._buffers = slots(aligned_buffer(max_chunks * payload.value_bytes), payload.value_bytes)
 
-    @property
-    def damaged_chunks(self) -> int | None:
-        """Loads that a connector took for a miss because the chunk's stripes did not prove it; None where none tells."""
-        told = [getattr(tier.connector, "damaged_chunks", None) for tier in self._tiers]
-        known = [count for count in told if count is not None]
-        return sum(known) if known else None
-
     def load(self, keys: Sequence[bytes]) -> Load:
         by_tier = {tier.name: 0 for tier in self._tiers}
         seconds, done = 0.0, 0
