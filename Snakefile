@@ -131,7 +131,8 @@ onstart:
     require_scheduler(workflow.executor_plugin.name)
     write_plan("results/sweep/.progress.json", planned_cells(workflow))
     if planned_cells(workflow):
-        print(f"The stores' files go to {where_files_go(CONFIG['data_dir'], workflow.non_local_exec)}.")
+        place = where_files_go(CONFIG["data_dir"], workflow.non_local_exec, bool(on_array(CONFIG)))
+        print(f"The stores' files go to {place}.")
 
 
 onsuccess:

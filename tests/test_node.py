@@ -44,5 +44,6 @@ def test_what_is_said_before_a_run_is_about_the_machine_that_measures(tmp_path):
     assert where_files_go("$TMPDIR/hyperkv", True) == "$TMPDIR/hyperkv on the node that measures"
     assert "all nodes share; set data_dir" in where_files_go("results/data", True)
     assert where_files_go(str(tmp_path), False).startswith(f"{tmp_path}: ")
+    assert where_files_go("/mnt/no-array/hyperkv", False, on_array=True).startswith("/mnt/no-array/hyperkv: ")
     with pytest.raises(UserError, match="no folder /mnt/no-disk on"):
         where_files_go("/mnt/no-disk/hyperkv", False)

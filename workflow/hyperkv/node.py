@@ -51,13 +51,15 @@ def data_dir_of(text: str) -> Path:
     return folder
 
 
-def where_files_go(text: str, submitted: bool) -> str:
-    """What a run says of data_dir before it measures. submitted: other machines measure, which are not seen here.
+def where_files_go(text: str, submitted: bool, on_array: bool = False) -> str:
+    """What a run says of data_dir before it measures.
+
+    submitted: other machines measure, which are not seen here. on_array: each job verifies the array that it is on.
 
     Raises UserError when this machine measures and does not have it.
     """
     if not submitted:
-        folder = data_dir_of(text)
+        folder = expanded(text) if on_array else data_dir_of(text)
         return f"{folder}: {place_of(folder).note()}"
     if Path(text).is_absolute() or text.startswith("$"):
         return f"{text} on the node that measures"
