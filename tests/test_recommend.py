@@ -20,7 +20,7 @@ from workflow.hyperkv.check_recommended import check, command_words, conf_settin
 from workflow.hyperkv.config import checked, recommend_spec
 from workflow.hyperkv.engines import lmcache
 from workflow.hyperkv.errors import StoreError, UserError
-from workflow.hyperkv.recommended_files import EngineSlice, Place, files_of
+from workflow.hyperkv.recommended_files import EngineSlice, Place, files_of, measured_place
 from workflow.hyperkv.stores.base import Endpoint
 from workflow.hyperkv.stores.kvrocks_config import complete, rendered
 from workflow.hyperkv.systemd_unit import quoted
@@ -245,6 +245,21 @@ def test_an_lmcache_server_is_started_beside_vllm(real, tmp_path):
     recommendation, folder = written(files, tmp_path / "files")
     found = {item.what: item.status for item in check(recommendation, folder, NO_ENGINE)}
     assert (found["store.sh"], found["lmcache-server.sh"]) == ("checked", "not checked")
+
+
+def test_the_place_is_the_measured_disk_whether_or_not_this_machine_has_it(monkeypatch):
+    monkeypatch.setenv("TMPDIR", "/scratch")
+    monkeypatch.delenv("JOB_DISK", raising=False)
+    places = {
+        "$TMPDIR/kv": "/scratch/kv",
+        "/mnt/not-here/kv": "/mnt/not-here/kv",
+        "$JOB_DISK/kv": "/var/lib/hyperkv",
+    }
+    for data_dir, folder in places.items():
+        record = {"spec": {"data_dir": data_dir, "scenario": {}}}
+        assert measured_place(record) == Path(folder) / "recommended"
+    own = {"spec": {"data_dir": "/mnt/a", "scenario": {"data_dir": "/mnt/b"}}}
+    assert measured_place(own) == Path("/mnt/b/recommended")
 
 
 def test_recompute_needs_vllm_alone(real, tmp_path):

@@ -239,7 +239,7 @@ def test_a_job_measures_with_all_cores_on_the_nodes_own_disk(story):
 
 def test_the_mended_run_measures_only_what_failed(story):
     assert story.mended.status == 0, story.mended.output
-    assert [job.comment for job in story.mended.jobs] == [FAILING]
+    assert [job.comment for job in story.mended.jobs] == [FAILING, "rule_check_recommended"]
     after = kept_files(story.checkout)
     assert {name: after[name] for name in story.kept} == story.kept
     assert not list(story.checkout.folder.glob("results/**/*.partial"))

@@ -15,6 +15,7 @@ from .engines import lmcache
 from .engines.vllm_command import command, settings_of, variables
 from .errors import UserError
 from .geometry import Geometry
+from .node import expanded
 from .processes import LOOPBACK
 from .stores.base import Endpoint, StoreConfig
 from .stores.kvrocks_config import complete, rendered
@@ -28,6 +29,7 @@ from .workloads.factory import make_workload
 SERVERS = ("valkey", "rocksdb", "kvrocks")
 KVROCKS_CONF = "kvrocks.conf"
 _MODEL = "@MODEL@"
+_ANYWHERE = Path("/var/lib/hyperkv")
 _ONLY_MEASURING = ("VLLM_SERVER_DEV_MODE", "PROMETHEUS_MULTIPROC_DIR")
 
 
@@ -332,5 +334,13 @@ def _script(title: str, lines: Sequence[str]) -> str:
 
 
 def measured_place(record: Mapping[str, Any]) -> Path:
-    """Folder `recommended` on the disk that a record was measured on."""
-    return (CellSpec(record["spec"], 0, 1, Path()).data_dir / "recommended").absolute()
+    """Folder `recommended` on the disk that a record was measured on, which this machine need not have.
+
+    Where only the measuring node knows the variables of data_dir, it is below _ANYWHERE.
+    """
+    spec = record["spec"]
+    try:
+        folder = expanded(spec["scenario"].get("data_dir") or spec["data_dir"])
+    except UserError:
+        folder = _ANYWHERE
+    return (folder / "recommended").absolute()

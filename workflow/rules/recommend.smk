@@ -33,6 +33,8 @@ rule check_recommended:
     conda:
         "../../envs/harness.yaml"
     threads: whole_machine
+    resources:
+        testbed=1,
     params:
         python=python_of(CONFIG, "vllm"),
     shell:

@@ -12,6 +12,9 @@ rule search_settings:
     conda:
         "../../envs/harness.yaml"
     threads: whole_machine
+    resources:
+        gpu=gpus,
+        testbed=1,
     params:
         spec=tuning_spec,
         folder=subpath(output.trials, parent=True),
