@@ -78,18 +78,9 @@ def measure_size(
     scenario = spec["scenario"]
     count = connections * values_per_connection(spec["point_bytes"], value_bytes, connections)
     directory = data_dir_of(spec["data_dir"]) / f"profile-{scenario['name']}"
-    config = StoreConfig(
-        directory=directory,
-        value_bytes=value_bytes,
-        log=logs / f"profile-{scenario['name']}.log",
-        capacity_bytes=count * value_bytes if scenario["store"] == "dram" else None,
-        port=scenario["port"],
-        settings=scenario["settings"],
-        environment=scenario["environment"],
-        ignored_settings=tuple(scenario["ignored_settings"]),
-        processes=scenario.get("processes", 1),
-        unix=scenario.get("socket") == "unix",
-    )
+    room = count * value_bytes if scenario["store"] == "dram" else None
+    log = logs / f"profile-{scenario['name']}.log"
+    config = StoreConfig.of(scenario, directory, value_bytes, log, room)
     payload = Payload(value_bytes, seed=repeat)
     keys = point_keys("point", repeat, count)
     buffers = slots(aligned_buffer(count * value_bytes), value_bytes)

@@ -118,15 +118,10 @@ class Bench:
     def config(self, folder: Path, **changes: Any) -> StoreConfig:
         """The scenario's store with its files in `folder`."""
         scenario = self.scenario
-        config = StoreConfig(
-            directory=folder / f"layers-{scenario['name']}",
-            value_bytes=self.values.value_bytes,
-            log=self.logs / f"layers-{scenario['name']}.log",
-            capacity_bytes=self.room_bytes if scenario["store"] == "dram" else None,
-            port=scenario["port"],
-            settings=scenario["settings"],
-            environment=scenario["environment"],
-            ignored_settings=tuple(scenario["ignored_settings"]),
+        name = f"layers-{scenario['name']}"
+        room = self.room_bytes if scenario["store"] == "dram" else None
+        config = StoreConfig.of(
+            scenario, folder / name, self.values.value_bytes, self.logs / f"{name}.log", room
         )
         return replace(config, **changes)
 

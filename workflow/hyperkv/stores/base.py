@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,29 @@ class StoreConfig:
     program: Path | None = None
     processes: int = 1
     unix: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        scenario: Mapping[str, Any],
+        directory: Path,
+        value_bytes: int,
+        log: Path,
+        capacity_bytes: int | None,
+    ) -> StoreConfig:
+        """A scenario's own store, by the keys of its slice of the config."""
+        return cls(
+            directory,
+            value_bytes,
+            log,
+            capacity_bytes,
+            scenario["port"],
+            scenario["settings"],
+            scenario["environment"],
+            tuple(scenario["ignored_settings"]),
+            processes=scenario.get("processes", 1),
+            unix=scenario.get("socket") == "unix",
+        )
 
 
 @dataclass(frozen=True)

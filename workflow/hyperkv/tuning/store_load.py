@@ -119,18 +119,8 @@ class _Load:
 
 
 def _store_config(scenario: Mapping[str, Any], directory: Path, value_bytes: int, logs: Path) -> StoreConfig:
-    return StoreConfig(
-        directory=directory,
-        value_bytes=value_bytes,
-        log=logs / f"tune-{scenario['name']}.log",
-        capacity_bytes=scenario["capacity_bytes"],
-        port=scenario["port"],
-        settings=scenario["settings"],
-        environment=scenario["environment"],
-        ignored_settings=tuple(scenario["ignored_settings"]),
-        processes=scenario.get("processes", 1),
-        unix=scenario.get("socket") == "unix",
-    )
+    log = logs / f"tune-{scenario['name']}.log"
+    return StoreConfig.of(scenario, directory, value_bytes, log, scenario["capacity_bytes"])
 
 
 def _connected(store: Store, scenario: Mapping[str, Any]) -> Connector:
