@@ -1,10 +1,12 @@
 """What tests of several folders share."""
 
+import random
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,16 @@ def eventually(condition: Callable[[], bool], within_s: float = 5.0) -> bool:
             return False
         time.sleep(0.005)
     return True
+
+
+def free_ports_in_a_row(count: int) -> int:
+    """The first of so many free TCP ports on loopback, below those that the system gives to connections."""
+    for port in random.sample(range(20000, 30000), 1000):
+        with ExitStack() as stack, suppress(OSError):
+            for number in range(count):
+                stack.enter_context(socket.socket()).bind(("127.0.0.1", port + number))
+            return port
+    raise AssertionError("no free ports")
 
 
 @contextmanager

@@ -220,9 +220,7 @@ def store_of(checkout: Checkout) -> psutil.Process | None:
     """The RocksDB server that runs in the checkout and holds values on disk, or None."""
     if not list(checkout.folder.glob("results/data/*/*/*.blob")):
         return None
-    servers = [
-        item for item in checkout.processes() if "workflow.hyperkv.stores.rocksdb_server" in item.cmdline()
-    ]
+    servers = checkout.processes("workflow.hyperkv.stores.rocksdb_server")
     return servers[0] if servers else None
 
 

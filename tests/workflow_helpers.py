@@ -226,15 +226,16 @@ class Checkout:
             jobs.add(" ".join([rule[1], *values]))
         return jobs - TARGETS
 
-    def processes(self) -> list[psutil.Process]:
-        """Running processes that work in the folder or name it."""
+    def processes(self, command: str = "") -> list[psutil.Process]:
+        """Running processes that work in the folder or name it, and have `command` in their command line."""
         mine = {os.getpid(), os.getppid()}
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 words = [process.cwd(), *process.cmdline()]
                 gone = process.status() == psutil.STATUS_ZOMBIE
-                if process.pid not in mine and not gone and any(str(self.folder) in word for word in words):
+                here = any(str(self.folder) in word for word in words) and command in " ".join(words)
+                if process.pid not in mine and not gone and here:
                     found.append(process)
         return found
 

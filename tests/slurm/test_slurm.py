@@ -262,7 +262,7 @@ def test_a_second_run_submits_nothing(story):
 
 
 def servers(checkout: Checkout) -> list[psutil.Process]:
-    return [process for process in checkout.processes() if "rocksdb_server" in " ".join(process.cmdline())]
+    return checkout.processes("rocksdb_server")
 
 
 def test_ctrl_c_leaves_no_job_and_no_process_and_the_next_run_resumes(cluster, tmp_path):

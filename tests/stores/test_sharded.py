@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.helpers import eventually
+from tests.helpers import eventually, free_ports_in_a_row
 from tests.stores.conftest import (
     MIB,
     SERVERS,
@@ -71,8 +71,7 @@ def test_every_process_serves_its_share(name, folder):
 @pytest.mark.parametrize("name", [offered("rocksdb"), offered("kvrocks")])
 def test_one_that_is_killed_makes_misses_only_once_it_is_back(name, folder):
     keys = new_keys(4)
-    with sharded(folder, name) as first:
-        port = max(endpoint.port for endpoint in first.endpoints) + 1
+    port = free_ports_in_a_row(3)
     with sharded(folder, name, port=port) as store:
         assert [endpoint.port for endpoint in store.endpoints] == [port, port + 1, port + 2]
         with connected(store) as connector:
