@@ -22,7 +22,7 @@ from .stores.kvrocks_config import complete, rendered
 from .stores.registry import make_store
 from .stores.server import ServerStore
 from .systemd_unit import Service, unit_text
-from .vllm_running import context_tokens
+from .vllm_running import context_tokens, servers_of
 from .workloads import longest_context
 from .workloads.factory import make_workload
 
@@ -109,7 +109,7 @@ def _add_store(files: Files, cell: CellSpec, record: Mapping[str, Any], place: P
             unix=scenario.get("socket") == "unix",
         ),
     )
-    parts: Sequence[ServerStore] = getattr(store, "stores", [store])
+    parts = servers_of(store)
     for index, part in enumerate(parts):
         _add_server(files, part, f"-{index}" if len(parts) > 1 else "", scenario, place)
     if scenario["store"] == "rocksdb":
@@ -216,9 +216,7 @@ def _add_engine(files: Files, cell: CellSpec, engine: EngineSlice, place: Place)
         files.notes.append(
             "connector striped is imported from this checkout; vLLM's environment needs xxhash"
         )
-        environment["PYTHONPATH"] = str(place.checkout)
-    else:
-        del environment["PYTHONPATH"]
+        environment = {"PYTHONPATH": str(place.checkout)} | environment
     lines = _exports({key: value for key, value in environment.items() if key not in _ONLY_MEASURING})
     python = f'"${{PYTHON:-{engine.python}}}"' if replay else shlex.quote(engine.python)
     if offload.config is not None:

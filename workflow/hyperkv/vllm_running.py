@@ -19,6 +19,7 @@ from .engines.vllm_command import command, settings_of, variables
 from .engines.vllm_server import EngineServers, ServerCommand
 from .errors import StoreError, UserError
 from .geometry import Geometry
+from .interpreter import import_path
 from .processes import free_port
 from .stores.base import Store, prepare_directory
 from .stores.server import ServerStore
@@ -173,9 +174,9 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
     commands.append(
         ServerCommand("vllm", argv, port, "/health", log.with_name(log.name + "-vllm.log"), ready_s)
     )
-    servers = stack.enter_context(
-        EngineServers(commands, variables(settings, config_file, files / "metrics"))
-    )
+    # LMCache imports connector striped from here.
+    environment = {"PYTHONPATH": import_path()} | variables(settings, config_file, files / "metrics")
+    servers = stack.enter_context(EngineServers(commands, environment))
     running = Running(servers, store, model_dir, words, chunk_bytes)
     running.start_s = time.perf_counter() - started
     return running

@@ -1,4 +1,4 @@
-"""vLLM's command line and environment for one scenario."""
+"""vLLM's command line and environment for one scenario. Pure functions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from ..geometry import Geometry
-from ..interpreter import import_path
 
 MODEL_NAME = "hyperkv"
 _GIB = 1 << 30
@@ -78,14 +77,13 @@ def variables(settings: Mapping[str, Any], config_file: Path | None, metrics_dir
     """Environment variables of vLLM and of an LMCache server.
 
     PYTHONHASHSEED makes LMCache's keys the same in every process; VLLM_SERVER_DEV_MODE offers
-    /reset_prefix_cache; PYTHONPATH leads LMCache to connector striped. metrics_dir: where LMCache, in another process, leaves its counters for /metrics.
+    /reset_prefix_cache. metrics_dir: where LMCache, in another process, leaves its counters for /metrics.
     """
     found = {
         **_QUIET,
         "PYTHONHASHSEED": "0",
         "VLLM_SERVER_DEV_MODE": "1",
         "PROMETHEUS_MULTIPROC_DIR": str(metrics_dir),
-        "PYTHONPATH": import_path(),
     }
     if config_file is not None:
         found["LMCACHE_CONFIG_FILE"] = str(config_file)
