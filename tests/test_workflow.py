@@ -246,7 +246,7 @@ def test_a_lost_result_is_measured_again_and_the_others_stay(checkout):
     assert kept.stat().st_mtime_ns == before
 
 
-def test_a_thousand_cells_are_planned_within_seconds(tmp_path):
+def test_a_thousand_cells_are_planned_within_a_minute(tmp_path):
     checkout = Checkout.new(tmp_path / "checkout")
     scenario = {"tier": "dram", "store": "valkey", "connector": "resp", "chunk_tokens": [16, 32, 48, 64]}
     families = {f"family{number}": scenario | {"connections": number + 1} for number in range(28)}
@@ -259,4 +259,4 @@ def test_a_thousand_cells_are_planned_within_seconds(tmp_path):
     elapsed = time.monotonic() - started
     print(f"a dry run of 1,008 cells: {elapsed:.1f} s")
     assert len([job for job in jobs if job.startswith("measure_scenario ")]) == 28 * 4 * 3
-    assert elapsed < 20
+    assert elapsed < 60

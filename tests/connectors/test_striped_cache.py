@@ -67,7 +67,7 @@ def test_saves_lookups_and_loads(store):
 
 def test_a_dead_store_is_a_miss_and_is_found_again(store):
     keys, reports = new_keys(3), []
-    with cached(store, reports, retry_s=30) as cache:
+    with cached(store, reports, retry_s=30, timeout_s=20) as cache:
         save(cache, keys)
         store.kill()
         started = time.monotonic()
@@ -75,7 +75,7 @@ def test_a_dead_store_is_a_miss_and_is_found_again(store):
         assert cache.count_present(keys) == 0
         assert cache.offer(keys[:1], values_of(keys[:1], SIZE), lambda: None)
         assert cache.wait_saved(5)
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 10
         assert cache.counts.failures == 1
         assert cache.counts.skipped == 2
         assert cache.counts.saves == SaveCounts(saved=3, failed=1)
@@ -102,7 +102,7 @@ def test_a_damaged_chunk_is_a_miss_and_is_reported(store):
 
 def test_a_hanging_store_costs_one_time_out_and_then_nothing(store):
     keys = new_keys(2)
-    with cached(store) as cache:
+    with cached(store, timeout_s=3, retry_s=8) as cache:
         save(cache, keys)
         os.kill(store.pid(), signal.SIGSTOP)
         try:
@@ -110,10 +110,10 @@ def test_a_hanging_store_costs_one_time_out_and_then_nothing(store):
             started = time.monotonic()
             assert hits(cache, keys) == [False, False]
             assert hits(cache, keys) == [False, False]
-            assert time.monotonic() - started < 1
+            assert time.monotonic() - started < 5.5
         finally:
             os.kill(store.pid(), signal.SIGCONT)
-        assert eventually(lambda: hits(cache, keys) == [True, True], 10)
+        assert eventually(lambda: hits(cache, keys) == [True, True], 20)
 
 
 def test_nobody_is_there_at_the_start():

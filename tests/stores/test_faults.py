@@ -174,7 +174,7 @@ def test_killed_server_is_an_error_at_once(name, kind, operation, folder):
 
             with pytest.raises(StoreError):
                 keep_going()
-            assert time.monotonic() - killed_at[0] < 2
+            assert time.monotonic() - killed_at[0] < 4
             for call in (
                 lambda: connector.put(keys, values),
                 lambda: connector.get(keys, buffers),
@@ -183,7 +183,7 @@ def test_killed_server_is_an_error_at_once(name, kind, operation, folder):
                 started = time.monotonic()
                 with pytest.raises(StoreError):
                     call()
-                assert time.monotonic() - started < 2
+                assert time.monotonic() - started < 4
         killer.join(10)
         assert eventually(lambda: has_died(store))  # its sockets close a moment before it can be waited for
         with pytest.raises(StoreDied, match=r"signal 9 \(SIGKILL\)"):
@@ -231,7 +231,7 @@ def test_hanging_server_times_out(server, kind, operation):
         arguments = {"put": (keys, values), "get": (keys, buffers), "count_present": (keys,)}[operation]
         with hanging(server), pytest.raises(StoreError, match="timed out"):
             getattr(connector, operation)(*arguments)
-        assert 0.3 < time.monotonic() - started < 2
+        assert 0.3 < time.monotonic() - started < 4
     server.check_alive()
 
 

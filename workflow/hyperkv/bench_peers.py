@@ -91,7 +91,7 @@ def compare(store: ValkeyStore, value_bytes: int, connections: int, count: int, 
     table = [
         [
             name,
-            *(f"{speeds[o]:.2f}" for o in ("set", "get")),
+            *(f"{speeds[o]:.3g}" for o in ("set", "get")),
             *(ratio(own[o], speeds[o]) for o in ("set", "get")),
         ]
         for name, speeds in medians.items()
