@@ -104,11 +104,10 @@ def test_another_stripe_size_or_chunk_length_is_a_miss_and_leaves_the_buffer(val
 
 
 @pytest.mark.parametrize("in_flight", [None, 1, 3])
-@pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("connections", [1, 4])
-def test_every_shape_of_pipeline(valkey, connections, threads, in_flight):
+def test_every_shape_of_pipeline(valkey, connections, in_flight):
     keys = new_keys(40)
-    with striped(valkey, connections, threads=threads, in_flight=in_flight) as connector:
+    with striped(valkey, connections, in_flight=in_flight) as connector:
         connector.put(keys, values_of(keys, SIZE))
         assert connector.count_present([*keys, *new_keys(1)]) == 40
         buffers = buffers_for(keys, SIZE)

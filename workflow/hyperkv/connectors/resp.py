@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import struct
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -16,7 +15,7 @@ import numpy as np
 from ..errors import StoreError
 from ..stores.base import Endpoint
 from .base import Connector, gather_flags, leading_true
-from .sockets import command, enlarge, name_of, open_socket
+from .sockets import command, enlarge, name_of, open_socket, set_timeout
 
 _CRLF = b"\r\n"
 _EXISTS_BATCH = 512
@@ -81,11 +80,7 @@ class RespConnection:
             self._socket = open_socket(endpoint, timeout_s)
         except OSError as error:
             raise StoreError(f"cannot connect to {self._peer}: {error}") from error
-        # Kernel time-outs keep the socket blocking, so that one recv call fills a whole value.
-        self._socket.settimeout(None)
-        timeval = struct.pack("ll", int(timeout_s), int(timeout_s % 1 * 1e6))
-        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-            self._socket.setsockopt(socket.SOL_SOCKET, option, timeval)
+        set_timeout(self._socket, timeout_s)
         enlarge(self._socket)
         if endpoint.password is not None:
             self._send_all([command(b"AUTH", endpoint.password.encode())])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 
 from ..stores.base import Endpoint
 
@@ -29,6 +30,14 @@ def enlarge(connection: socket.socket) -> None:
         connection.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER_BYTES)
     if connection.family != socket.AF_UNIX:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def set_timeout(connection: socket.socket, timeout_s: float) -> None:
+    """Let the kernel keep the time-out of every send and receive, so that the socket blocks and one call fills a whole value."""
+    connection.settimeout(None)
+    timeval = struct.pack("ll", int(timeout_s), int(timeout_s % 1 * 1e6))
+    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        connection.setsockopt(socket.SOL_SOCKET, option, timeval)
 
 
 def name_of(endpoint: Endpoint) -> str:

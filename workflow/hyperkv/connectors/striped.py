@@ -7,7 +7,6 @@ only: what it finds was saved whole, and has lost nothing unless the store lost 
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Sequence
 
@@ -15,7 +14,7 @@ import numpy as np
 
 from ..stores.base import Endpoint
 from .base import Connector, leading_true
-from .channels import Channel, Exchange, Lane
+from .channels import Channel, Exchange
 from .sockets import command
 from .stripes import (
     HEAD_BYTES,
@@ -33,7 +32,6 @@ from .stripes import (
 
 _CRLF = memoryview(b"\r\n")
 _EXISTS_BATCH = 512
-_MOST_THREADS = 8
 
 Routed = tuple[int, Exchange]  # the server's number, and the command for it
 
@@ -42,8 +40,8 @@ class StripedConnector(Connector):
     """`connections` connections to each of `endpoints`, which must be given in the same order every time.
 
     stripe_bytes: size of a stripe, without its head. in_flight: commands sent and not answered on each connection
-    at most, None for all. threads: how many drive the connections, None for one per usable core, eight at most.
-    connect: whether the servers must be there now. A closed connection is opened again by the next call that needs it. Calls from several threads wait for each other.
+    at most, None for all. connect: whether the servers must be there now. Every connection has a thread. A closed
+    connection is opened again by the next call that needs it. Calls from several threads wait for each other.
     damaged_chunks: loads that found stripes, all of the right length, that were together not the chunk.
     """
 
@@ -54,13 +52,9 @@ class StripedConnector(Connector):
         timeout_s: float,
         stripe_bytes: int = STRIPE_BYTES,
         in_flight: int | None = None,
-        threads: int | None = None,
         connect: bool = True,
     ):
-        total = connections * len(endpoints)
-        cores = len(os.sched_getaffinity(0))
-        lanes = min(total, threads or min(cores, _MOST_THREADS))
-        super().__init__(lanes)
+        super().__init__(connections * len(endpoints))
         self.connections = connections
         self.stripe_bytes = stripe_bytes
         self.damaged_chunks = 0
@@ -68,21 +62,23 @@ class StripedConnector(Connector):
         self._servers = [
             [Channel(endpoint, timeout_s, in_flight) for _ in range(connections)] for endpoint in endpoints
         ]
-        channels = [server[i] for i in range(connections) for server in self._servers]
-        self._lanes = [Lane(channels[i::lanes]) for i in range(lanes)]
         if not connect:
             return
         try:
-            for channel in channels:
+            for channel in self._channels:
                 channel.open()
         except BaseException:
             self.close()
             raise
 
+    @property
+    def _channels(self) -> list[Channel]:
+        return [channel for server in self._servers for channel in server]
+
     def close(self) -> None:
         super().close()
-        for lane in self._lanes:
-            lane.close()
+        for channel in self._channels:
+            channel.close()
 
     def count_present(self, keys: Sequence[bytes]) -> int:
         for start in range(0, len(keys), _EXISTS_BATCH):
@@ -126,19 +122,14 @@ class StripedConnector(Connector):
         """Spread the commands over the connections of their servers and see all of them to their end."""
         if not exchanges:
             return
-        work: dict[Channel, list[Exchange]] = {
-            channel: [] for lane in self._lanes for channel in lane.channels
-        }
+        work: dict[Channel, list[Exchange]] = {}
         turns = [0] * len(self._servers)
         for server, exchange in exchanges:
             channels = self._servers[server]
-            work[channels[turns[server] % len(channels)]].append(exchange)
+            work.setdefault(channels[turns[server] % len(channels)], []).append(exchange)
             turns[server] += 1
-        busy = [lane for lane in self._lanes if any(work[channel] for channel in lane.channels)]
         with self._lock:
-            futures = [
-                self._workers.submit(lane.run, [work[channel] for channel in lane.channels]) for lane in busy
-            ]
+            futures = [self._workers.submit(channel.run, share) for channel, share in work.items()]
             errors = [error for future in futures if (error := future.exception()) is not None]
         if errors:
             raise errors[0]
