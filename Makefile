@@ -8,7 +8,7 @@ ifneq ($(CONFIG),)
 endif
 ACTIVATE = . .venv/bin/activate &&
 SNAKEMAKE = $(ACTIVATE) snakemake
-SHARED_BUILDS = $(if $(SNAKEMAKE_OUTPUT_CACHE),--cache compile_kvrocks fetch_engine fetch_loadgen)
+SHARED_BUILDS = $(if $(SNAKEMAKE_OUTPUT_CACHE),--cache compile_kvrocks compile_patched_kvrocks fetch_engine fetch_loadgen)
 QUIET = --quiet rules host reason
 OPTIONS = $(SHARED_BUILDS) --cores all --keep-going --scheduler greedy $(QUIET) $(CONFIGFILES)
 # A profile says what runs at once and where, and is not to be told by this machine's cores.

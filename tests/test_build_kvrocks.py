@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+import yaml
 
 from tests.helpers import eventually
 from tests.kvrocks_tree import (
@@ -24,15 +26,19 @@ from tests.kvrocks_tree import (
     write_tools,
     write_tree,
 )
+from workflow.hyperkv import build_kvrocks
 from workflow.hyperkv.build_kvrocks import (
+    PATCHES,
     build,
     build_spec,
     check_tools,
     cmake_options,
     error_line,
     find_dependencies,
+    patch_file,
     unpack,
 )
+from workflow.hyperkv.config import SCHEMA_PATH
 from workflow.hyperkv.errors import UserError
 from workflow.hyperkv.fetch_kvrocks import fetch_source, fetch_spec, tree_digest
 from workflow.hyperkv.install_kvrocks import link_spec
@@ -98,6 +104,75 @@ def members(tarball: Path) -> list[str]:
 def comment(tarball: Path) -> str | None:
     with tarfile.open(tarball) as tar:
         return tar.pax_headers.get("comment")
+
+
+VERSION_PATCH = """Says another version.
+
+diff --git a/version b/version
+--- a/version
++++ b/version
+@@ -1 +1 @@
+-version 2.10.0 (commit abc1234)
++version 2.10.9 (commit abc1234)
+"""
+
+
+@pytest.fixture
+def patches(tmp_path, monkeypatch) -> Path:
+    """The folder of patches, with one that changes the version."""
+    folder = tmp_path / "patches"
+    folder.mkdir()
+    monkeypatch.setattr(build_kvrocks, "PATCHES", folder)
+    (folder / "other-version.patch").write_text(VERSION_PATCH)
+    return folder
+
+
+def patched(spec, *names: str) -> dict:
+    """What the rule passes for a config with these patches."""
+    kvrocks = {**spec, "sha256": None, "patches": list(names)}
+    return {**spec, "patches": json.loads(build_spec(kvrocks, "release", patched=True))["patches"]}
+
+
+def test_patches_are_applied_and_recorded(spec, patches, tmp_path, out):
+    repository(tmp_path)  # as the results folder lies in the repository of the workflow
+    names = ["other-version"]
+    build(patched(spec, *names), write_tarball(tmp_path / "kvrocks.tar.gz"), out, record_of(out), jobs=3)
+    record = json.loads(record_of(out).read_text())
+    assert record["version"] == describe(out)["version"] == "2.10.9"
+    digest = sha256_of(patches / "other-version.patch")
+    assert record["patches"] == [{"name": "other-version", "sha256": digest}]
+
+
+def test_a_patch_that_does_not_apply_is_one_line_before_anything_is_compiled(spec, patches, tmp_path, out):
+    (patches / "other-version-again.patch").write_text(VERSION_PATCH)
+    spec = patched(spec, "other-version", "other-version-again")
+    with pytest.raises(UserError) as caught:
+        build(spec, write_tarball(tmp_path / "kvrocks.tar.gz"), out, record_of(out), jobs=3)
+    assert re.match(
+        r"kvrocks\.patches: other-version-again does not apply to this source of Kvrocks \(error: patch failed: version:1\)",
+        one_line(caught),
+    )
+    assert not out.exists()
+
+
+def test_a_patch_that_is_not_there_or_changed(spec, patches, tmp_path, out):
+    with pytest.raises(UserError, match=r"there is no .*/nothing\.patch; .*patches has other-version$"):
+        patched(spec, "nothing")
+    planned = patched(spec, "other-version")
+    (patches / "other-version.patch").write_text(VERSION_PATCH + "\n")
+    with pytest.raises(UserError, match="has changed since this run began"):
+        build(planned, write_tarball(tmp_path / "kvrocks.tar.gz"), out, record_of(out), jobs=3)
+
+
+def test_the_patches_of_this_repository_change_what_they_say():
+    default = yaml.safe_load(SCHEMA_PATH.read_text())["properties"]["kvrocks"]["properties"]["patches"][
+        "default"
+    ]
+    assert sorted(default) == sorted(path.stem for path in PATCHES.glob("*.patch"))
+    for name in default:
+        lines = patch_file(name).read_text().splitlines()
+        preamble = lines[: next(i for i, line in enumerate(lines) if line.startswith("diff --git "))]
+        assert "Applies to" in " ".join(preamble)
 
 
 def test_a_build_leaves_a_program_and_its_record(spec, tmp_path, out, capfd):

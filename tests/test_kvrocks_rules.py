@@ -16,13 +16,16 @@ from tests.kvrocks_tree import (
     write_tools,
     write_tree,
 )
+from tests.test_build_kvrocks import VERSION_PATCH
 from tests.workflow_helpers import TINY, Checkout, changed
 from workflow.hyperkv.kvrocks_program import describe, sha256_of
 
 pytestmark = pytest.mark.slow
 
 PROGRAM = "results/build/kvrocks/kvrocks"
+PATCHED_PROGRAM = "results/build/kvrocks-patched/kvrocks"
 ALL = {"fetch_kvrocks", "compile_kvrocks", "build_kvrocks"}
+PATCHED = {"compile_patched_kvrocks", "build_patched_kvrocks"}
 
 
 @pytest.fixture(autouse=True)
@@ -144,3 +147,25 @@ def test_two_checkouts_with_a_cache_compile_once(tmp_path, monkeypatch):
     for checkout in (first, second):
         assert not (checkout / PROGRAM).is_symlink()
         assert describe(checkout / PROGRAM)["version"] == "2.10.0"
+
+
+def test_a_patched_program_is_one_more_and_only_for_who_asks(tmp_path):
+    section = release(write_tarball(tmp_path / "v2.10.0.tar.gz")) | {"patches": ["other-version"]}
+    kvrocks = {"tier": "ssd", "store": "kvrocks", "connector": "resp", "chunk_tokens": 16}
+    scenarios = {"kv": kvrocks, "kv_patched": kvrocks | {"patched": True}}
+    config = changed(TINY, {"kvrocks": section, "experiment.scenarios": ["none", "kv"]})
+    config["scenarios"] |= scenarios
+    checkout = Checkout.new(tmp_path / "checkout", config)
+    (checkout / "workflow/patches/kvrocks/other-version.patch").write_text(VERSION_PATCH)
+    assert {job.split()[0] for job in checkout.planned("sweep")} >= ALL
+    assert not PATCHED & {job.split()[0] for job in checkout.planned("sweep")}
+    config["experiment"]["scenarios"].append("kv_patched")
+    checkout.configure(config)
+    assert {job.split()[0] for job in checkout.planned("sweep")} >= ALL | PATCHED
+    status, output = checkout.snakemake("build_kvrocks", "build_patched_kvrocks")
+    assert status == 0, output
+    assert describe(checkout / PROGRAM)["version"] == "2.10.0"
+    assert describe(checkout / PATCHED_PROGRAM)["version"] == "2.10.9"
+    with (checkout / "workflow/patches/kvrocks/other-version.patch").open("a") as file:
+        file.write("\n")
+    assert checkout.planned("build_kvrocks", "build_patched_kvrocks") == PATCHED

@@ -26,6 +26,7 @@ CONFIG = {
         "none": {"tier": "none", "family": "none"},
         "kv-16": {"store": "kvrocks", "family": "kv"},
         "kv-32": {"store": "kvrocks", "family": "kv"},
+        "patched-32": {"store": "kvrocks", "family": "patched", "patched": True},
     }
 }
 NONE = KvrocksSource("release", available=False)
@@ -120,3 +121,22 @@ def test_a_run_of_kvrocks_alone_cannot_go_on_without():
         runnable_scenarios(CONFIG, ["kv-16", "kv-32"], NONE)
     assert runnable_scenarios(CONFIG, ["kv-16", "none"], NONE) == ["none"]
     assert runnable(CONFIG, ["kv-16"], NONE) == []
+
+
+@pytest.mark.parametrize("source", ["binary", "conda"])
+def test_a_program_that_is_not_compiled_here_is_not_patched(source):
+    names = ["dram", "kv", "patched-32"]
+    kvrocks = KvrocksSource(source, True)
+    assert runnable(CONFIG, names, kvrocks) == ["dram", "kv"]
+    [note] = kvrocks_notes(CONFIG, names, kvrocks)
+    assert note == (
+        f"kvrocks: source {source} cannot be patched, so without patched-32. Sources release, git and path can"
+    )
+    assert kvrocks_notes(CONFIG, ["dram", "kv"], kvrocks) == []
+
+
+@pytest.mark.parametrize("source", ["release", "git", "path"])
+def test_a_source_that_is_compiled_is_patched(source):
+    names = ["kv", "patched"]
+    assert runnable(CONFIG, names, KvrocksSource(source, True)) == names
+    assert runnable(CONFIG, names, NONE) == []

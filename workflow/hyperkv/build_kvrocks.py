@@ -2,7 +2,7 @@
 
 python -m workflow.hyperkv.build_kvrocks --spec JSON --source TARBALL --out FILE --record FILE --jobs N
 
-It works in a folder beside that of `out`, named kvrocks-work, which stays when the build fails.
+It works in a folder beside that of `out`, named <out>-work, which stays when the build fails.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import tarfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from .kvrocks_program import describe, sha256_of
 from .processes import OwnedProcess, describe_exit
 
 GIT_HOST = "https://github.com"
+PATCHES = Path("workflow/patches/kvrocks")
 _HOST_TIMEOUT_S = 10
 _CMAKE_MIN = (3, 16)
 _CMAKE_STRICT = (4, 0)
@@ -50,7 +51,7 @@ _CMAKE_ERROR = "CMake Error"
 def main() -> None:
     """Parse the command line and build."""
     parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.build_kvrocks", description=__doc__)
-    parser.add_argument("--spec", required=True, type=json.loads, help="source, deps_dir, march")
+    parser.add_argument("--spec", required=True, type=json.loads, help="source, deps_dir, march, patches")
     parser.add_argument("--source", required=True, type=Path, help="tarball")
     parser.add_argument("--out", required=True, type=Path, help="the program")
     parser.add_argument("--record", required=True, type=Path, help="what was built, JSON")
@@ -59,10 +60,45 @@ def main() -> None:
     build(arguments.spec, arguments.source, arguments.out, arguments.record, arguments.jobs)
 
 
-def build_spec(kvrocks: Mapping[str, Any], source: str) -> str:
-    """JSON of what the program depends on besides the tarball's contents. kvrocks: the config section."""
+def build_spec(kvrocks: Mapping[str, Any], source: str, patched: bool = False) -> str:
+    """JSON of what the program depends on besides the tarball's contents. kvrocks: the config section.
+
+    patched: with its patches, by name and contents. Raises UserError.
+    """
     spec = identity(kvrocks, source) | {key: kvrocks[key] for key in ("deps_dir", "march")}
+    if patched:
+        spec["patches"] = [
+            {"name": name, "sha256": sha256_of(patch_file(name))} for name in kvrocks["patches"]
+        ]
     return json.dumps(spec, sort_keys=True)
+
+
+def patch_file(name: str) -> Path:
+    """A patch of Kvrocks's source by its name in the config. Raises UserError when there is none."""
+    path = PATCHES / f"{name}.patch"
+    if not path.is_file():
+        there = ", ".join(sorted(file.stem for file in PATCHES.glob("*.patch")))
+        raise UserError(f"config: kvrocks.patches: there is no {path}; {PATCHES} has {there or 'none'}")
+    return path
+
+
+def apply_patches(tree: Path, patches: Sequence[Mapping[str, str]]) -> None:
+    """Apply patches (name, sha256) to an unpacked source, in order. Raises UserError naming one that does not apply."""
+    env = {**os.environ, "GIT_CEILING_DIRECTORIES": str(tree.parent.resolve())}
+    for patch in patches:
+        path = patch_file(patch["name"]).absolute()
+        if sha256_of(path) != patch["sha256"]:
+            raise UserError(f"{path} has changed since this run began; run again")
+        command = ["git", "apply", str(path)]
+        applied = subprocess.run(
+            command, cwd=tree, env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60
+        )
+        if applied.returncode:
+            said = (applied.stderr.strip() or "it said nothing").splitlines()[0]
+            raise UserError(
+                f"kvrocks.patches: {patch['name']} does not apply to this source of Kvrocks ({said}); take another "
+                f"source, or leave the patch out"
+            )
 
 
 def build(
@@ -77,9 +113,10 @@ def build(
     dependencies = find_dependencies(spec["deps_dir"])
     check_tools(None if spec["deps_dir"] else git_host)
     options = cmake_options(spec["march"], dependencies, cmake_version())
-    scratch = out.absolute().parent.with_name("kvrocks-work")
+    scratch = out.absolute().parent.with_name(f"{out.name}-work")
     shutil.rmtree(scratch, ignore_errors=True)
     tree, commit = unpack(source, scratch / "source")
+    apply_patches(tree, spec.get("patches", []))
     compiled = run_x_py(tree, scratch, options, jobs)
     described = describe(compiled)
     document = {

@@ -191,18 +191,9 @@ def open_store(
 ) -> Store:
     """Start a store in the cell's folder; `stack` ends it. bottom: it is the scenario's own store, not a pool's."""
     scenario = cell.scenario
-    config = StoreConfig(
-        directory=cell.directory / name,
-        value_bytes=value_bytes,
-        log=cell.logs / f"{scenario['name']}-{cell.repeat}-{name}.log",
-        capacity_bytes=capacity_bytes,
-        port=scenario["port"] if bottom else 0,
-        settings=scenario["settings"] if bottom and name == scenario["store"] else {},
-        environment=scenario["environment"] if bottom else {},
-        ignored_settings=tuple(scenario["ignored_settings"]),
-        processes=scenario.get("processes", 1) if bottom else 1,
-        unix=bottom and scenario.get("socket") == "unix",
-    )
+    log = cell.logs / f"{scenario['name']}-{cell.repeat}-{name}.log"
+    place = (cell.directory / name, value_bytes, log, capacity_bytes)
+    config = StoreConfig.of(scenario, *place) if bottom else StoreConfig(*place)
     return stack.enter_context(make_store(name, config))
 
 

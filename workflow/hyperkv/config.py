@@ -33,7 +33,8 @@ EXPERIMENT = "experiment"
 _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _STORES_OF_TIER = {"dram": ("dram", "valkey"), "ssd": ("files", "rocksdb", "kvrocks")}
 _ONLY_VLLM = ("mp", "offloading")
-_IDLE = {"stripe_bytes": None, "stripes_in_flight": None, "processes": 1, "socket": "tcp"}
+_IDLE = {"stripe_bytes": None, "stripes_in_flight": None, "processes": 1, "socket": "tcp", "patched": False}
+_ANYWHERE = ("socket", "patched")
 _CONNECTORS_OF_STORE = {
     "dram": ("inprocess",),
     "files": ("inprocess",),
@@ -232,10 +233,10 @@ def _alone(config: Mapping[str, Any], family: str) -> dict[str, Any]:
 
 
 def _without_idle(scenario: Mapping[str, Any]) -> dict[str, Any]:
-    """A scenario less the keys that another connector or kind of socket would read."""
+    """A scenario less the keys that another connector, kind of socket or program would read."""
     striped = scenario.get("connector") == "striped"
     idle = [
-        key for key, value in _IDLE.items() if scenario.get(key) == value or not (striped or key == "socket")
+        key for key, value in _IDLE.items() if scenario.get(key) == value or not (striped or key in _ANYWHERE)
     ]
     return {key: value for key, value in scenario.items() if key not in idle}
 
@@ -543,6 +544,8 @@ def _check_store(scenario: Mapping[str, Any]) -> None:
             f"{where}.socket: connector {scenario['connector']} has no unix sockets; choose tcp, or connector resp or "
             f"striped"
         )
+    if scenario["patched"] and store != "kvrocks":
+        raise UserError(f"{where}.patched: there are patches for store kvrocks only; leave it out")
     if scenario["stripe_bytes"] < LEAST_STRIPE_BYTES:
         raise UserError(
             f"{where}.stripe_bytes: {scenario['stripe_bytes']} is below {LEAST_STRIPE_BYTES}; raise it"

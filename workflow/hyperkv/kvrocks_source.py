@@ -58,7 +58,7 @@ def resolve(section: Mapping[str, Any]) -> KvrocksSource:
 
 def runnable(config: Mapping[str, Any], names: Sequence[str], kvrocks: KvrocksSource) -> list[str]:
     """The scenarios or families of `names` whose store this run has."""
-    missing = [] if kvrocks.available else on_kvrocks(config, names)
+    missing = _without_server(config, names, kvrocks)
     return [name for name in names if name not in missing]
 
 
@@ -74,19 +74,35 @@ def runnable_scenarios(config: Mapping[str, Any], names: Sequence[str], kvrocks:
 
 def on_kvrocks(config: Mapping[str, Any], names: Sequence[str]) -> list[str]:
     """The scenarios or families of `names` with store kvrocks."""
-    stores = {
-        key: scenario.get("store")
-        for name, scenario in config["scenarios"].items()
-        for key in (name, scenario["family"])
-    }
-    return [name for name in names if stores[name] == "kvrocks"]
+    return [name for name in names if _scenario(config, name).get("store") == "kvrocks"]
+
+
+def _scenario(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    return next(
+        scenario for key, scenario in config["scenarios"].items() if name in (key, scenario["family"])
+    )
+
+
+def _without_server(config: Mapping[str, Any], names: Sequence[str], kvrocks: KvrocksSource) -> list[str]:
+    """Of `names` those whose server is not here: a Kvrocks at all, or one that can be patched."""
+    found = on_kvrocks(config, names)
+    if not kvrocks.available:
+        return found
+    if kvrocks.source in _BUILT:
+        return []
+    return [name for name in found if _scenario(config, name).get("patched")]
 
 
 def kvrocks_notes(config: Mapping[str, Any], names: Sequence[str], kvrocks: KvrocksSource) -> list[str]:
     """What the summary says about scenarios that were left out, a line each."""
-    if kvrocks.available or not (left_out := on_kvrocks(config, names)):
+    if not (left_out := _without_server(config, names, kvrocks)):
         return []
-    return [f"kvrocks: not built here, so without {', '.join(left_out)}. Build it: {BUILD_COMMAND}"]
+    named = ", ".join(left_out)
+    if kvrocks.available:
+        return [
+            f"kvrocks: source {kvrocks.source} cannot be patched, so without {named}. Sources release, git and path can"
+        ]
+    return [f"kvrocks: not built here, so without {named}. Build it: {BUILD_COMMAND}"]
 
 
 def _built_source(section: Mapping[str, Any]) -> str | None:

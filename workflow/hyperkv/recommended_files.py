@@ -97,16 +97,12 @@ def _add_store(files: Files, cell: CellSpec, record: Mapping[str, Any], place: P
     scenario = cell.scenario
     store = make_store(
         scenario["store"],
-        StoreConfig(
-            directory=place.data_dir,
-            value_bytes=record["chunk_bytes"],
-            log=Path("store.log"),
-            capacity_bytes=scenario["capacity_bytes"],
-            port=store_port(scenario, place),
-            settings=scenario["settings"],
-            environment=scenario.get("environment", {}),
-            processes=scenario.get("processes", 1),
-            unix=scenario.get("socket") == "unix",
+        StoreConfig.of(
+            {**scenario, "port": store_port(scenario, place)},
+            place.data_dir,
+            record["chunk_bytes"],
+            Path("store.log"),
+            scenario["capacity_bytes"],
         ),
     )
     parts = servers_of(store)

@@ -49,6 +49,26 @@ if KVROCKS.source in ("release", "git", "path"):
             "python -m workflow.hyperkv.install_kvrocks --compiled {input.program:q}"
             " --out {output.program:q} --record {output.record:q} 2> {log:q}"
 
+    # The same source with kvrocks.patches, for the scenarios with `patched: true`.
+    use rule compile_kvrocks as compile_patched_kvrocks with:
+        output:
+            multiext("<build>/compiled/kvrocks-patched", program="", record=".json"),
+        log:
+            "<logs>/compile_patched_kvrocks.log",
+        params:
+            spec=patched_build_spec,
+
+    use rule build_kvrocks as build_patched_kvrocks with:
+        input:
+            code=sources("install_kvrocks"),
+            program=rules.compile_patched_kvrocks.output.program,
+            record=rules.compile_patched_kvrocks.output.record,
+        output:
+            program="<build>/kvrocks-patched/kvrocks",
+            record="<build>/kvrocks-patched/kvrocks.json",
+        log:
+            "<logs>/build_patched_kvrocks.log",
+
 else:
 
     rule build_kvrocks:

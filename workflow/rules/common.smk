@@ -16,7 +16,6 @@ try:
 except UserError as error:
     raise WorkflowError(str(error))
 
-KVROCKS_FILES = ["results/build/kvrocks/kvrocks.json", ancient("results/build/kvrocks/kvrocks")]
 REPEATS = list(range(1, CONFIG["experiment"]["repeats"] + 1))
 VLLM = CONFIG["engine"] == "vllm"
 FIGURES = ["tier_tradeoff", "chunk", "stores", "transport_medium", "layers"]
@@ -105,12 +104,20 @@ def kvrocks_build_spec(wildcards):
     return build_spec(CONFIG["kvrocks"], KVROCKS.source)
 
 
+def patched_build_spec(wildcards):
+    return build_spec(CONFIG["kvrocks"], KVROCKS.source, patched=True)
+
+
 def kvrocks_link_spec(wildcards):
     return link_spec(CONFIG["kvrocks"], KVROCKS.source, KVROCKS.binary)
 
 
 def server_files(scenario):
-    return KVROCKS_FILES if scenario.get("store") == "kvrocks" else []
+    """For Kvrocks the record of its program, and the program."""
+    if scenario.get("store") != "kvrocks":
+        return []
+    program = PATCHED_PROGRAM if scenario.get("patched") else PROGRAM
+    return [str(program.with_suffix(".json")), ancient(str(program))]
 
 
 def store_files(wildcards):

@@ -26,7 +26,7 @@ class StoreConfig:
     port: TCP port on loopback, 0 for any free one. log: file for a server's output. environment: variables of
     a server. ignored_settings: keys of `settings` that a server may not know. program: a server's program, None
     for the store's own choice. processes: how many servers share the work. unix: a server listens on a unix socket
-    as well, and that is its endpoint.
+    as well, and that is its endpoint. patched: Kvrocks compiled with kvrocks.patches.
     """
 
     directory: Path
@@ -40,6 +40,7 @@ class StoreConfig:
     program: Path | None = None
     processes: int = 1
     unix: bool = False
+    patched: bool = False
 
     @classmethod
     def of(
@@ -62,6 +63,7 @@ class StoreConfig:
             tuple(scenario["ignored_settings"]),
             processes=scenario.get("processes", 1),
             unix=scenario.get("socket") == "unix",
+            patched=scenario.get("patched", False),
         )
 
 

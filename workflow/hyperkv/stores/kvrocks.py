@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import re
 import struct
@@ -16,7 +17,7 @@ import redis
 
 from ..errors import StoreError, UserError
 from .base import Counters, Endpoint
-from .kvrocks_config import BUILD_COMMAND, PROGRAM, complete, differences, rendered, warning
+from .kvrocks_config import BUILD_COMMAND, PATCHED_PROGRAM, PROGRAM, complete, differences, rendered, warning
 from .server import ServerStore
 
 _MALLOC_MARK = b"oversize_threshold"  # a name that jemalloc 5's option parser holds
@@ -53,7 +54,7 @@ class KvrocksStore(ServerStore):
     @property
     def program(self) -> Path:
         """The server's program."""
-        return self.config.program or PROGRAM
+        return self.config.program or (PATCHED_PROGRAM if self.config.patched else PROGRAM)
 
     @property
     def endpoint(self) -> Endpoint:
@@ -61,6 +62,11 @@ class KvrocksStore(ServerStore):
 
     def start(self) -> None:
         _require_program(self.program, self.config.environment)
+        if self.config.patched and not patches_of(self.program):
+            raise UserError(
+                f"store kvrocks: {self.program} has no record of patches beside it, so it is not the patched one; "
+                f"`snakemake --cores all build_patched_kvrocks` builds that"
+            )
         refuse_locked(self.config.directory)
         super().start()
 
@@ -108,6 +114,7 @@ class KvrocksStore(ServerStore):
         self._ignored = tuple(ignored)
         self._version = (
             f"Kvrocks {server.get('kvrocks_version')} ({server.get('kvrocks_git_sha1') or 'no commit'})"
+            + ("" if not (patches := patches_of(self.program)) else f" with {', '.join(patches)}")
         )
         self._check_allocator()
         if text := warning(self._wanted):
@@ -175,6 +182,16 @@ def _require_program(program: Path, environment: Mapping[str, str]) -> None:
             f"store kvrocks: environment.MALLOC_CONF: {program} is not linked with jemalloc 5, so it would be "
             f"ignored; take another kvrocks.source, or leave MALLOC_CONF out"
         )
+
+
+def patches_of(program: Path) -> list[str]:
+    """Names of the patches that a program was compiled with, from the record that a build leaves beside it."""
+    record = program.with_suffix(".json")
+    return (
+        [patch["name"] for patch in json.loads(record.read_text()).get("patches", [])]
+        if record.exists()
+        else []
+    )
 
 
 def _file_bytes(directory: Path) -> dict[str, int]:

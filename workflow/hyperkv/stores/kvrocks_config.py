@@ -14,6 +14,7 @@ from ..errors import UserError
 from ..processes import LOOPBACK
 
 PROGRAM = Path("results/build/kvrocks/kvrocks")
+PATCHED_PROGRAM = Path("results/build/kvrocks-patched/kvrocks")
 BUILD_COMMAND = "snakemake --cores all build_kvrocks"
 OWN_KEYS = ("dir", "port", "daemonize", "log-dir", "pidfile", "supervised", "socket-fd", "unixsocket")
 BULK_KEY = "proto-max-bulk-len"
