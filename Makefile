@@ -14,7 +14,7 @@ OPTIONS = $(SHARED_BUILDS) --cores all --keep-going --scheduler greedy $(QUIET) 
 # A profile says what runs at once and where, and is not to be told by this machine's cores.
 RUN_OPTIONS = $(if $(PROFILE),$(SHARED_BUILDS) --workflow-profile $(PROFILE) $(QUIET) $(CONFIGFILES),$(OPTIONS))
 
-.PHONY: run stores layers tune ladder decide peers kvrocks test test-engine test-array test-report test-slurm report bench docs lint clean
+.PHONY: run stores layers tune ladder decide peers kvrocks kvrocks-patched test test-engine test-array test-report test-slurm report bench docs lint clean
 
 run: .venv/installed
 	@$(SNAKEMAKE) $(RUN_OPTIONS)
@@ -51,6 +51,10 @@ peers: .venv/installed
 kvrocks: .venv/installed
 	@$(SNAKEMAKE) build_kvrocks $(RUN_OPTIONS)
 	@cat results/build/kvrocks/kvrocks.json
+
+kvrocks-patched: .venv/installed
+	@$(SNAKEMAKE) build_patched_kvrocks $(RUN_OPTIONS)
+	@cat results/build/kvrocks-patched/kvrocks.json
 
 test: .venv/installed
 	@$(ACTIVATE) python -m pytest

@@ -165,6 +165,14 @@ def test_kvrocks_gets_the_file_that_a_measurement_gives_it(real, tmp_path, kvroc
     assert conf_settings(files.texts["kvrocks.conf"]) == as_measured
 
 
+def test_the_patched_kvrocks_is_the_one_that_was_measured(real, tmp_path, kvrocks, monkeypatch):
+    patched = tmp_path / "patched" / "kvrocks"
+    monkeypatch.setattr("workflow.hyperkv.stores.kvrocks.PATCHED_PROGRAM", patched)
+    files = files_for(real, scenario("kvrocks", patched=True, **KVROCKS), tmp_path)
+    assert f"ExecStart={patched} -c " in files.texts["hyperkv-store.service"]
+    assert any("workflow/patches/kvrocks" in note for note in files.notes)
+
+
 def test_kvrocks_is_started_from_its_files_in_a_scratch_folder(real, tmp_path, kvrocks):
     recommendation, folder = written(
         files_for(real, scenario("kvrocks", **KVROCKS), tmp_path), tmp_path / "files"

@@ -185,6 +185,15 @@ def test_a_good_start_notes_the_version(fake, folder):
         assert f"dir {store.config.directory.resolve()}\n" in text
 
 
+def test_a_patched_program_is_told_from_its_record(fake, folder):
+    with pytest.raises(UserError, match="has no record of patches beside it"):
+        fake_store(folder, fake, patched=True).start()
+    patches = [{"name": name, "sha256": "0"} for name in ("large-transfers", "fewer-copies")]
+    fake.with_suffix(".json").write_text(json.dumps({"patches": patches}))
+    with fake_store(folder, fake, patched=True) as store:
+        assert store.notes() == ["Kvrocks 2.10.0 (abc1234) with large-transfers, fewer-copies"]
+
+
 @pytest.mark.parametrize(
     ("script", "words"),
     [

@@ -1,10 +1,10 @@
 """Connector striped beside redis and resp, against one kind of store, in GB/s with ratios.
 
     python -m workflow.hyperkv.bench_striped --store valkey
-    python -m workflow.hyperkv.bench_striped --store kvrocks --program PATH --processes 1 3
+    python -m workflow.hyperkv.bench_striped --store kvrocks --program PATH PATCHED_PATH --processes 1 3
 
 Every client sets the same chunks under keys of its own, over what was there, and gets them again, warm, in every round;
-the figures are medians over rounds. Several numbers of processes, and unix sockets, are servers of their own.
+the figures are medians over rounds. Several programs, numbers of processes, and unix sockets, are servers of their own.
 """
 
 from __future__ import annotations
@@ -27,18 +27,35 @@ from .cli import run_stage
 from .config import with_preset
 from .points import values_per_connection
 from .stores.base import Store, StoreConfig
+from .stores.kvrocks import patches_of
 from .stores.registry import make_store
 
 _PRESETS = {"kvrocks": "tuned"}
 
 
 @dataclass(frozen=True)
+class Server:
+    """What a client is measured against; program: None for the store's own choice."""
+
+    program: Path | None = None
+    processes: int = 1
+    unix: bool = False
+
+    @property
+    def label(self) -> str:
+        """Its words in a client's line."""
+        patches = [] if self.program is None else patches_of(self.program)
+        words = [f"{self.processes} processes"] if self.processes > 1 else []
+        return " ".join([*words, *(["unix"] if self.unix else []), *(["patched"] if patches else [])])
+
+
+@dataclass(frozen=True)
 class Client:
-    """One line of the table: a connector, the servers it is for (processes, unix) and its options."""
+    """One line of the table: a connector, the server it is for and its options."""
 
     connector: str
     connections: int
-    server: tuple[int, bool] = (1, False)
+    server: Server = Server()
     options: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -48,15 +65,14 @@ class Client:
         words = [self.connector, *([] if stripe is None else [f"{stripe >> 10} KiB"])]
         flight = self.options.get("in_flight")
         words += [] if flight is None else [f"{flight} in flight"]
-        words += [f"{self.server[0]} processes"] if self.server[0] > 1 else []
-        return " ".join([*words, *(["unix"] if self.server[1] else [])])
+        return " ".join([*words, self.server.label]).strip()
 
 
 def main() -> None:
     """Parse the command line, measure and print."""
     parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.bench_striped", description=__doc__)
     parser.add_argument("--store", choices=("valkey", "rocksdb", "kvrocks"), default="valkey")
-    parser.add_argument("--program", type=Path, help="the server's program, for kvrocks")
+    parser.add_argument("--program", nargs="+", type=Path, default=[None], help="servers, for kvrocks")
     parser.add_argument("--preset", help="of config/kvrocks (tuned)")
     parser.add_argument("--dir", type=Path, help="parent of the folder for the servers' files")
     parser.add_argument("--chunk-bytes", type=int, default=32 << 20)
@@ -75,8 +91,8 @@ def main() -> None:
             contextlib.ExitStack() as stack,
         ):
             stores = {
-                server: stack.enter_context(_store(arguments, server, Path(folder)))
-                for server in dict.fromkeys(client.server for client in clients)
+                server: stack.enter_context(_store(arguments, server, Path(folder, str(number))))
+                for number, server in enumerate(dict.fromkeys(client.server for client in clients))
             }
             print(compare(arguments, clients, stores, connections), flush=True)
 
@@ -84,20 +100,24 @@ def main() -> None:
 def clients_of(arguments: argparse.Namespace, connections: int) -> list[Client]:
     """The lines of one table."""
     sockets = (False, True) if arguments.unix else (False,)
-    others = [Client("redis", connections), *(Client("resp", connections, (1, unix)) for unix in sockets)]
-    shapes = itertools.product(arguments.stripe_bytes, arguments.in_flight, arguments.processes, sockets)
+    programs = [None if path is None else path.absolute() for path in arguments.program]
+    others = [Client("redis", connections, Server(programs[0]))]
+    others += [
+        Client("resp", connections, Server(program, 1, unix))
+        for program, unix in itertools.product(programs, sockets)
+    ]
+    servers = itertools.product(programs, arguments.processes, sockets)
+    shapes = itertools.product(arguments.stripe_bytes, arguments.in_flight, list(servers))
     return others + [
-        Client(
-            "striped", connections, (processes, unix), {"stripe_bytes": stripe, "in_flight": flight or None}
-        )
-        for stripe, flight, processes, unix in shapes
+        Client("striped", connections, Server(*server), {"stripe_bytes": stripe, "in_flight": flight or None})
+        for stripe, flight, server in shapes
     ]
 
 
 def compare(
     arguments: argparse.Namespace,
     clients: Sequence[Client],
-    stores: dict[tuple[int, bool], Store],
+    stores: dict[Server, Store],
     connections: int,
 ) -> str:
     """The table of one number of connections: GB/s of every client and the ratios of each to redis and resp."""
@@ -116,7 +136,7 @@ def compare(
     rows = [
         [
             client.label,
-            *(f"{speeds[operation]:.2f}" for operation in ("set", "get")),
+            *(f"{speeds[operation]:.3g}" for operation in ("set", "get")),
             *(f"{speeds['get'] / other['get']:.2f}" for other in (redis, resp)),
         ]
         for client, speeds in zip(clients, medians, strict=True)
@@ -134,22 +154,20 @@ def _medians(rounds: Sequence[Speeds]) -> Speeds:
     return {name: statistics.median(speeds[name] for speeds in rounds) for name in ("set", "get")}
 
 
-def _store(arguments: argparse.Namespace, server: tuple[int, bool], folder: Path) -> Store:
-    processes, unix = server
-    name = f"{arguments.store}-{processes}{'-unix' if unix else ''}"
+def _store(arguments: argparse.Namespace, server: Server, folder: Path) -> Store:
     preset = arguments.preset or _PRESETS.get(arguments.store)
     base = {"family": "bench", "preset": preset, "store": arguments.store, "settings": {}, "environment": {}}
     scenario = with_preset(base | {"ignored_settings": []})
     config = StoreConfig(
-        folder / name,
+        folder,
         arguments.chunk_bytes,
-        folder / f"{name}.log",
+        folder.with_suffix(".log"),
         settings=scenario["settings"],
         environment=scenario["environment"],
         ignored_settings=tuple(scenario["ignored_settings"]),
-        program=None if arguments.program is None else arguments.program.absolute(),
-        processes=processes,
-        unix=unix,
+        program=server.program,
+        processes=server.processes,
+        unix=server.unix,
     )
     return make_store(arguments.store, config)
 

@@ -113,6 +113,11 @@ def _add_store(files: Files, cell: CellSpec, record: Mapping[str, Any], place: P
             "store rocksdb is RocksDB behind this repository's own server and stands in for Kvrocks: for a service, build "
             "Kvrocks (make kvrocks) and measure it"
         )
+    if scenario.get("patched"):
+        files.notes.append(
+            "this Kvrocks is compiled with patches of workflow/patches/kvrocks (make kvrocks-patched); its record beside it "
+            "names them"
+        )
     if scenario["settings"].get("workers") == "cores":
         files.notes.append(
             f"workers is one per usable core of the machine that wrote these files; measured with {record['environment']['cores']}"
