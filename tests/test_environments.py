@@ -41,3 +41,11 @@ def test_every_import_is_required():
                 if name != "workflow" and not owners & required:
                     missing.add((name, str(path)))
     assert missing == set()
+
+
+def test_engines_have_what_connector_striped_imports():
+    own = next(pin for pin in pins() if pin.startswith("xxhash=="))
+    for device in ("cpu", "cuda"):
+        pinned = (ROOT / f"envs/engine-{device}.txt").read_text().splitlines()
+        assert own in pinned
+        assert any(pin.startswith("numpy==") for pin in pinned)
