@@ -326,6 +326,14 @@ def test_two_scenarios_of_one_store_are_told_apart_by_name_line_and_marker():
     assert to_hex(second.get_markerfacecolor()) != "#ffffff"
 
 
+def test_six_scenarios_of_one_store_and_connector_look_different():
+    names = [f"kvrocks_{number}" for number in range(6)]
+    rows = pd.DataFrame({"scenario": names, "store": "kvrocks", "connector": "resp"})
+    found = figures.styles(rows)
+    assert len({found[name]["marker"] for name in names}) == 6
+    assert len({str(found[name]["linestyle"]) for name in names}) == 6
+
+
 def test_every_store_has_a_colour_a_marker_and_a_medium_of_its_own():
     names = {"dram", "files", "valkey", "rocksdb", "kvrocks"}
     for known in (figures.COLOURS, figures.MARKERS):

@@ -51,6 +51,13 @@ COLOURS = {
 }
 MARKERS = {"none": "x", "dram": "o", "files": "s", "valkey": "^", "rocksdb": "D", "kvrocks": "P"}
 SECOND_MARKERS = {"dram": "8", "files": "p", "valkey": "v", "rocksdb": "d", "kvrocks": "H"}
+SECOND_LINE = (0, (4, 1.2, 1, 1.2))
+FURTHER = (
+    (">", (0, (8, 1.5))),
+    ("*", (0, (1, 2.5))),
+    ("<", (0, (3, 1, 1, 1, 1, 1))),
+    ("h", (0, (6, 1, 1, 1))),
+)
 LINES = {"inprocess": "-", "resp": "-", "redis": "--", "striped": (0, (1, 1)), "": ":"}
 CONNECTOR_MARKERS = {"inprocess": "o", "redis": "v", "resp": "s", "striped": "*"}
 MEDIUM = {"dram": "RAM", "valkey": "RAM", "files": "SSD", "rocksdb": "SSD", "kvrocks": "SSD"}
@@ -416,18 +423,21 @@ def _title(rows: pd.DataFrame, text: str) -> str:
 def styles(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """Line styles by scenario: a colour and marker per store, a line per connector.
 
-    A second scenario of one store and connector has another marker and line, filled as well: hollow means invalid.
+    Every further scenario of one store and connector has another marker and line, filled as well: hollow means invalid.
     """
     found, seen = {}, Counter()
     for _, row in rows.drop_duplicates("scenario").iterrows():
         store = row["store"] or "none"
-        markers, line = MARKERS, LINES.get(row["connector"], "-.")
-        if seen[store, row["connector"]]:
-            markers, line = SECOND_MARKERS, (0, (4, 1.2, 1, 1.2))
+        earlier = seen[store, row["connector"]]
         seen[store, row["connector"]] += 1
+        marker, line = MARKERS.get(store, "v"), LINES.get(row["connector"], "-.")
+        if earlier == 1:
+            marker, line = SECOND_MARKERS.get(store, "v"), SECOND_LINE
+        elif earlier:
+            marker, line = FURTHER[(earlier - 2) % len(FURTHER)]
         found[row["scenario"]] = {
             "color": COLOURS.get(store, "#999999"),
-            "marker": markers.get(store, "v"),
+            "marker": marker,
             "linestyle": line,
             "markersize": 6,
             "linewidth": 1.6,
