@@ -658,8 +658,9 @@ def with_striped(**keys: Any) -> dict[str, Any]:
 def test_keys_of_stripes_reach_the_stages_when_they_say_something():
     spec = json.loads(profile_spec(checked(with_striped()), "striped"))
     assert spec["scenario"]["stripe_bytes"] == 1 << 20
-    assert not {"processes", "socket", "stripes_in_flight"} & set(spec["scenario"])
-    keys = {"stripe_bytes": "256 KiB", "processes": 3, "socket": "unix", "stripes_in_flight": 4}
+    assert spec["scenario"]["stripes_in_flight"] == 4
+    assert not {"processes", "socket", "patched"} & set(spec["scenario"])
+    keys = {"stripe_bytes": "256 KiB", "processes": 3, "socket": "unix", "stripes_in_flight": 9}
     for spec_of in (profile_spec, sweep_spec):
         found = json.loads(spec_of(checked(with_striped(**keys)), "striped"))["scenario"]
         assert {key: found[key] for key in keys} == keys | {"stripe_bytes": 256 << 10}
@@ -667,7 +668,18 @@ def test_keys_of_stripes_reach_the_stages_when_they_say_something():
 
 def test_other_connectors_specs_do_not_know_of_stripes():
     spec = json.loads(sweep_spec(checked(BASE), "rocksdb"))["scenario"]
-    assert not {"stripe_bytes", "processes", "socket", "stripes_in_flight"} & set(spec)
+    assert not {"stripe_bytes", "processes", "socket", "stripes_in_flight", "patched"} & set(spec)
+
+
+def test_patches_are_for_kvrocks_with_any_connector():
+    with pytest.raises(UserError, match="patched: there are patches for store kvrocks only"):
+        checked(with_striped(patched=True))
+    for connector in ("resp", "striped"):
+        keys = {"tier": "ssd", "store": "kvrocks", "connector": connector, "patched": True}
+        for spec_of in (profile_spec, sweep_spec):
+            assert (
+                json.loads(spec_of(checked(with_striped(**keys)), "striped"))["scenario"]["patched"] is True
+            )
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from tabulate import tabulate
 from .bench_peers import Speeds, ours
 from .cli import run_stage
 from .config import with_preset
+from .errors import StoreError
 from .points import values_per_connection
 from .stores.base import Store, StoreConfig
 from .stores.kvrocks import patches_of
@@ -79,7 +80,7 @@ def main() -> None:
     parser.add_argument("--stripe-bytes", nargs="+", type=int, default=[256 << 10, 1 << 20, 4 << 20, 8 << 20])
     parser.add_argument("--connections", nargs="+", type=int, default=[2])
     parser.add_argument("--processes", nargs="+", type=int, default=[1])
-    parser.add_argument("--in-flight", nargs="+", type=int, default=[0], help="0 for all")
+    parser.add_argument("--in-flight", nargs="+", type=int, default=[4], help="0 for all")
     parser.add_argument("--unix", action="store_true", help="resp and striped over unix sockets as well")
     parser.add_argument("--point-bytes", type=int, default=256 << 20, help="bytes of one operation's round")
     parser.add_argument("--rounds", type=int, default=3)
@@ -128,9 +129,11 @@ def compare(
         first = number % len(clients)
         for client in [*clients[first:], *clients[:first]]:
             store = stores[client.server]
-            found[id(client)].append(
-                ours(store, client.connector, size, connections, count, **client.options)
-            )
+            try:
+                speeds = ours(store, client.connector, size, connections, count, **client.options)
+            except StoreError as error:
+                raise store.explain(error) from error
+            found[id(client)].append(speeds)
     medians = [_medians(found[id(client)]) for client in clients]
     redis, resp = medians[0], medians[1]
     rows = [

@@ -19,7 +19,8 @@ _CRLF = b"\r\n"
 _SCRATCH_BYTES = 4096
 _DISCARD_BYTES = 256 << 10
 _SEND_BYTES = 256 << 10
-_MOST_IN_FLIGHT = 1024  # what is not read of their requests and replies has to fit the kernel's buffers
+_BUFFERS_PER_SEND = 1024  # IOV_MAX
+MOST_IN_FLIGHT = 1024  # what is not read of their requests and replies has to fit the kernel's buffers
 
 
 class Exchange(ABC):
@@ -59,7 +60,7 @@ class Channel:
         self.endpoint = endpoint
         self._peer = name_of(endpoint)
         self._timeout_s = timeout_s
-        self._most = in_flight or _MOST_IN_FLIGHT
+        self._most = in_flight or MOST_IN_FLIGHT
         self._scratch = bytearray(_SCRATCH_BYTES)
         self._view = memoryview(self._scratch)
         self._at = self._have = 0
@@ -151,7 +152,7 @@ class Channel:
         pending = list(map(memoryview, parts))
         while pending:
             try:
-                count = self._socket.sendmsg(pending[:_MOST_IN_FLIGHT])
+                count = self._socket.sendmsg(pending[:_BUFFERS_PER_SEND])
             except OSError as error:
                 raise self._failure("send", error) from error
             while pending and count >= len(pending[0]):

@@ -17,7 +17,7 @@ from ..errors import StoreError, UserError
 from ..stores.base import Endpoint
 from .save_queue import SaveCounts, SaveQueue
 from .striped import StripedConnector
-from .stripes import STRIPE_BYTES
+from .stripes import STRIPE_BYTES, STRIPES_IN_FLIGHT
 
 T = TypeVar("T")
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 class CacheSettings:
     """Where the servers are and how they are used.
 
-    connections: for loads, and as many for saves, to each server. timeout_s: longest wait without progress.
+    connections: for loads, and as many for saves, to each server. stripes_in_flight: on each of them. timeout_s: longest wait without progress.
     retry_s: after a failure the store is left alone for so long, and everything is a miss. save_queue_bytes: bound
     of what waits to be saved or is being saved; more is dropped.
     """
@@ -34,7 +34,7 @@ class CacheSettings:
     endpoints: tuple[Endpoint, ...]
     connections: int = 4
     stripe_bytes: int = STRIPE_BYTES
-    stripes_in_flight: int | None = None
+    stripes_in_flight: int = STRIPES_IN_FLIGHT
     timeout_s: float = 3.0
     retry_s: float = 10.0
     save_queue_bytes: int = 1 << 30

@@ -18,6 +18,7 @@ _GIB = 1 << 30
 LEAST_CHUNKS = 4
 IN_PROCESS = ("inprocess", "redis", "resp", "striped")
 _PLUGIN = "remote_storage_plugin.striped"
+_ALL_IN_FLIGHT = 1024  # as many as connectors/channels.py ever sends ahead
 _CONNECTORS = {
     ("inprocess", "dram"),
     ("inprocess", "files"),
@@ -186,8 +187,8 @@ def _striped_config(
         "connections": scenario["connections"],
         "save_queue_bytes": buffer_bytes(scenario, staging_bytes) // 2,
     }
-    optional = {key: scenario.get(key) for key in ("stripe_bytes", "stripes_in_flight")}
-    optional["password"] = endpoints[0].password
+    own["stripes_in_flight"] = scenario.get("stripes_in_flight") or _ALL_IN_FLIGHT
+    optional = {"stripe_bytes": scenario.get("stripe_bytes"), "password": endpoints[0].password}
     own |= {key: value for key, value in optional.items() if value is not None}
     return {"save_chunk_meta": False, **{f"{_PLUGIN}.{key}": value for key, value in own.items()}}
 
