@@ -4,6 +4,7 @@ import csv
 
 import pytest
 
+from tests.kvrocks_tree import write_kvrocks
 from tests.workflow_helpers import TINY, Checkout, changed
 
 pytestmark = pytest.mark.slow
@@ -11,7 +12,10 @@ pytestmark = pytest.mark.slow
 STEPS = {
     "1 reference": {"scenario": "valkey_redis"},
     "2 native client": {"scenario": "valkey_resp", "changes": ["connector"]},
-    "3 striped": {"scenario": "valkey_striped", "changes": ["connector", "stripe_bytes"]},
+    "3 striped": {
+        "scenario": "valkey_striped",
+        "changes": ["connector", "stripe_bytes", "stripes_in_flight"],
+    },
 }
 CONFIG = changed(
     TINY,
@@ -50,6 +54,27 @@ def test_again_nothing_runs_and_a_changed_figure_only_draws(complete, tmp_path):
     path = checkout / "workflow/hyperkv/ladder_figure.py"
     path.write_text(path.read_text() + "\n# changed\n")
     assert checkout.planned("ladder") == DRAWN
+
+
+def test_a_ladder_without_its_kvrocks_says_which_scenarios_and_why(tmp_path, monkeypatch):
+    program = write_kvrocks(tmp_path / "kvrocks")
+    patched = {"scenarios.valkey_striped.store": "kvrocks", "scenarios.valkey_striped.tier": "ssd"}
+    patched |= {"scenarios.valkey_striped.patched": True}
+    source = {"kvrocks": {"source": "binary", "binary": str(program)}}
+    steps = {
+        "ladder.steps.3 striped.changes": [
+            "connector",
+            "stripe_bytes",
+            "stripes_in_flight",
+            "store",
+            "tier",
+            "patched",
+        ]
+    }
+    checkout = Checkout.new(tmp_path / "checkout", changed(CONFIG, patched | source | steps))
+    status, output = checkout.snakemake("ladder", "--dry-run")
+    assert status == 1
+    assert "config: ladder: kvrocks: source binary cannot be patched, so without valkey_striped." in output
 
 
 @pytest.mark.parametrize(

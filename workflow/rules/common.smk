@@ -306,9 +306,8 @@ def a_ladder(wildcards):
     if LADDER_SPEC == "{}":
         raise WorkflowError("config: ladder.steps is empty; config/ladder.yaml has a ladder")
     if set(LADDER) != set(ladder_scenarios(CONFIG)):
-        raise WorkflowError(
-            "config: ladder: its scenarios need Kvrocks, and there is none; `make kvrocks` builds it"
-        )
+        [note] = kvrocks_notes(CONFIG, ladder_scenarios(CONFIG), KVROCKS)
+        raise WorkflowError(f"config: ladder: {note}")
     return []
 
 
