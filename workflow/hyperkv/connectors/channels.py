@@ -9,18 +9,19 @@ from __future__ import annotations
 import contextlib
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ..errors import StoreError
 from ..stores.base import Endpoint
 from .sockets import command, enlarge, name_of, open_socket, set_timeout
 
 _CRLF = b"\r\n"
+_NOTHING = memoryview(b"")
 _SCRATCH_BYTES = 4096
 _DISCARD_BYTES = 256 << 10
 _SEND_BYTES = 256 << 10
 _BUFFERS_PER_SEND = 1024  # IOV_MAX
-MOST_IN_FLIGHT = 1024  # what is not read of their requests and replies has to fit the kernel's buffers
+_MOST_IN_FLIGHT = 1024  # what is not read of their requests and replies has to fit the kernel's buffers
 
 
 class Exchange(ABC):
@@ -60,7 +61,7 @@ class Channel:
         self.endpoint = endpoint
         self._peer = name_of(endpoint)
         self._timeout_s = timeout_s
-        self._most = in_flight or MOST_IN_FLIGHT
+        self._most = min(in_flight or _MOST_IN_FLIGHT, _MOST_IN_FLIGHT)
         self._scratch = bytearray(_SCRATCH_BYTES)
         self._view = memoryview(self._scratch)
         self._at = self._have = 0
@@ -126,7 +127,7 @@ class Channel:
             raise refused
 
     @contextlib.contextmanager
-    def _closing(self):
+    def _closing(self) -> Iterator[None]:
         """Whatever ends the block by an exception closes the connection."""
         try:
             yield
@@ -212,9 +213,9 @@ class Channel:
 
     def _discard(self, length: int) -> bytes:
         """Receive `length` bytes for nothing; the two bytes after them."""
-        bin_ = memoryview(bytearray(min(length, _DISCARD_BYTES)))
+        waste = memoryview(bytearray(min(length, _DISCARD_BYTES)))
         while length:
-            length -= self._received([bin_[:length]])
+            length -= self._received([waste[:length]])
         return self._fill_place(_NOTHING)
 
     def _received(self, buffers: Sequence[memoryview]) -> int:
@@ -247,6 +248,3 @@ class Channel:
         if isinstance(error, BlockingIOError | TimeoutError):
             return StoreError(f"{verb} timed out after {self._timeout_s:g} s at {self._peer}")
         return StoreError(f"{verb} failed at {self._peer}: {error.strerror or error}")
-
-
-_NOTHING = memoryview(b"")
