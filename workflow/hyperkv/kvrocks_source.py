@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .config import selected
 from .errors import UserError
 from .stores.kvrocks_config import BUILD_COMMAND, PROGRAM
 
@@ -72,25 +73,15 @@ def runnable_scenarios(config: Mapping[str, Any], names: Sequence[str], kvrocks:
     return left
 
 
-def on_kvrocks(config: Mapping[str, Any], names: Sequence[str]) -> list[str]:
-    """The scenarios or families of `names` with store kvrocks."""
-    return [name for name in names if _scenario(config, name).get("store") == "kvrocks"]
-
-
-def _scenario(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    return next(
-        scenario for key, scenario in config["scenarios"].items() if name in (key, scenario["family"])
-    )
-
-
 def _without_server(config: Mapping[str, Any], names: Sequence[str], kvrocks: KvrocksSource) -> list[str]:
     """Of `names` those whose server is not here: a Kvrocks at all, or one that can be patched."""
-    found = on_kvrocks(config, names)
+    scenarios = {name: config["scenarios"][selected(config, [name])[0]] for name in names}
+    found = [name for name in names if scenarios[name].get("store") == "kvrocks"]
     if not kvrocks.available:
         return found
     if kvrocks.source in _BUILT:
         return []
-    return [name for name in found if _scenario(config, name).get("patched")]
+    return [name for name in found if scenarios[name].get("patched")]
 
 
 def kvrocks_notes(config: Mapping[str, Any], names: Sequence[str], kvrocks: KvrocksSource) -> list[str]:

@@ -13,14 +13,13 @@ from collections.abc import Iterator, Sequence
 
 from ..errors import StoreError
 from ..stores.base import Endpoint
-from .sockets import command, enlarge, name_of, open_socket, set_timeout
+from .sockets import command, enlarge, name_of, open_socket, send_all, set_timeout
 
 _CRLF = b"\r\n"
 _NOTHING = memoryview(b"")
 _SCRATCH_BYTES = 4096
 _DISCARD_BYTES = 256 << 10
 _SEND_BYTES = 256 << 10
-_BUFFERS_PER_SEND = 1024  # IOV_MAX
 _MOST_IN_FLIGHT = 1024  # what is not read of their requests and replies has to fit the kernel's buffers
 
 
@@ -117,8 +116,9 @@ class Channel:
         sent = 0
         with self._closing():
             for number, exchange in enumerate(exchanges):
-                while sent < min(len(exchanges), number + self._most):
-                    sent = self._send_some(exchanges, sent, number + self._most)
+                end = min(len(exchanges), number + self._most)
+                while sent < end:
+                    sent = self._send_some(exchanges, sent, end)
                 error = self._take_reply(exchange)
                 refused = refused or error
             if self._have > self._at:
@@ -135,11 +135,11 @@ class Channel:
             self.close()
             raise
 
-    def _send_some(self, exchanges: Sequence[Exchange], first: int, most: int) -> int:
-        """Send the commands from `first` on, `_SEND_BYTES` or a little more; the number of the next one."""
+    def _send_some(self, exchanges: Sequence[Exchange], first: int, end: int) -> int:
+        """Send the commands from `first` up to `end`, `_SEND_BYTES` or a little more; the number of the next one."""
         parts: list[memoryview] = []
         size = 0
-        for number in range(first, min(len(exchanges), most)):
+        for number in range(first, end):
             new = [memoryview(part) for part in exchanges[number].request() if len(part)]
             parts += new
             size += sum(map(len, new))
@@ -150,16 +150,10 @@ class Channel:
 
     def _send(self, parts: Sequence[bytes | memoryview]) -> None:
         assert self._socket is not None
-        pending = list(map(memoryview, parts))
-        while pending:
-            try:
-                count = self._socket.sendmsg(pending[:_BUFFERS_PER_SEND])
-            except OSError as error:
-                raise self._failure("send", error) from error
-            while pending and count >= len(pending[0]):
-                count -= len(pending.pop(0))
-            if count:
-                pending[0] = pending[0][count:]
+        try:
+            send_all(self._socket, parts)
+        except OSError as error:
+            raise self._failure("send", error) from error
 
     def _take_reply(self, exchange: Exchange) -> StoreError | None:
         """One reply, to its end; the error, when it is one of the server's. Raises StoreError."""

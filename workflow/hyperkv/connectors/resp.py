@@ -15,7 +15,7 @@ import numpy as np
 from ..errors import StoreError
 from ..stores.base import Endpoint
 from .base import Connector, gather_flags, leading_true
-from .sockets import command, enlarge, name_of, open_socket, set_timeout
+from .sockets import command, enlarge, name_of, open_socket, send_all, set_timeout
 
 _CRLF = b"\r\n"
 _EXISTS_BATCH = 512
@@ -124,16 +124,10 @@ class RespConnection:
             raise self._closed(f"{self._peer} answered {command} with {line[:80]!r}")
 
     def _send_all(self, parts: Sequence[bytes | memoryview]) -> None:
-        pending = [memoryview(part) for part in parts]
-        while pending:
-            try:
-                sent = self._socket.sendmsg(pending)
-            except OSError as error:
-                raise self._failure("send", error) from error
-            while pending and sent >= len(pending[0]):
-                sent -= len(pending.pop(0))
-            if sent:
-                pending[0] = pending[0][sent:]
+        try:
+            send_all(self._socket, parts)
+        except OSError as error:
+            raise self._failure("send", error) from error
 
     def _read_value(self, buffer: np.ndarray) -> bool:
         line = self._read_line()
