@@ -1,5 +1,6 @@
 """The figures from synthetic tables: what they draw, what they refuse, and the same bytes every time."""
 
+import contextlib
 import io
 import json
 import sys
@@ -7,6 +8,7 @@ from itertools import product
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
@@ -368,6 +370,38 @@ def test_tier_none_need_not_share_what_only_caches_have():
     rows = scenario_rows()
     rows.loc[rows["tier"] == "none", ["connections", "chunk_tokens"]] = 7
     assert len(figures.draw_tier_tradeoff(tables(rows)).axes) == 1
+
+
+def test_connections_are_compared_as_those_to_all_processes_together():
+    rows = scenario_rows()
+    one = rows["scenario"].str.startswith("files")
+    rows["processes"] = np.where(one, 4, None)
+    rows["connections"] = np.where(one, 2, 8)
+    assert len(figures.draw_tier_tradeoff(tables(rows)).axes) == 1
+    rows["connections"] = 8
+    with pytest.raises(UserError, match=r"differ in connections \(8, 32\)"):
+        figures.draw_tier_tradeoff(tables(rows))
+
+
+def test_a_line_that_turns_back_has_its_clients_at_its_points():
+    rows = scenario_rows(("dram", "files"), chunks=(64,), loads=(1, 4))
+    rows["tps_per_user"] = 50 - rows["load"]
+    assert "points: 1, 4 clients, right to left;" in all_text(figures.draw_tier_tradeoff(tables(rows)))
+    line = rows["scenario"] == "files-64"
+    rows.loc[line, "tps_per_user"] = 40 + rows["load"]
+    figure = figures.draw_tier_tradeoff(tables(rows))
+    assert "right to left where not numbered;" in all_text(figure)
+    drawn = sorted(float(text.get_text()) for text in figure.axes[0].texts)
+    assert drawn == sorted(rows.loc[line, "load"])
+
+
+@pytest.mark.parametrize(("engine", "refused"), [("vllm", False), ("replay", True)])
+def test_only_inside_vllm_a_pool_has_no_connections(engine, refused):
+    rows = scenario_rows()
+    rows["engine"] = engine
+    rows.loc[rows["connector"] == "inprocess", "connections"] = 7
+    with pytest.raises(UserError, match="connections") if refused else contextlib.nullcontext():
+        figures.draw_tier_tradeoff(tables(rows))
 
 
 @pytest.mark.parametrize("name", ["tier_tradeoff", "transport_medium"])

@@ -38,11 +38,27 @@ def test_recompute_needs_nothing():
 
 def test_a_dram_pool_is_lmcaches_own_memory():
     found = offload(scenario("dram", "inprocess", dram_pool_bytes=16 * GIB))
-    assert found.transfer == {"kv_connector": "LMCacheConnectorV1", "kv_role": "kv_both"}
+    assert (found.transfer["kv_connector"], found.transfer["kv_role"]) == ("LMCacheConnectorV1", "kv_both")
     assert found.config["local_cpu"] is True
     assert found.config["max_local_cpu_size"] == 16
     assert "remote_url" not in found.config
     assert found.server is None
+
+
+@pytest.mark.parametrize("connector", ["redis", "resp", "striped"])
+def test_a_hit_leaves_two_tokens_to_compute_so_that_no_step_that_loads_is_a_full_graph(connector):
+    extra = offload(scenario("kvrocks", connector)).transfer["kv_connector_extra_config"]
+    assert extra == {"skip_last_n_tokens": 2}
+
+
+def test_keys_of_lmcaches_own_come_beside_those_of_the_plugin():
+    own = {"enable_async_loading": True, "extra_config": {"lookup_backoff_time": 0.001}}
+    config = offload(scenario("kvrocks", "striped", lmcache=own)).config
+    assert config["enable_async_loading"] is True
+    assert config["extra_config"]["lookup_backoff_time"] == 0.001
+    assert config["extra_config"]["remote_storage_plugin.striped.endpoints"] == "127.0.0.1:6666"
+    assert lmcache.loads_ahead(scenario("kvrocks", "striped", lmcache=own))
+    assert not lmcache.loads_ahead(scenario("kvrocks", "striped"))
 
 
 def test_resp_without_a_pool_keeps_nothing_in_memory_and_no_metadata():

@@ -34,6 +34,7 @@ IDENTITY = (
     "connector",
     "chunk_tokens",
     "connections",
+    "processes",
     "save_decode_cache",
     "comparable_digest",
 )

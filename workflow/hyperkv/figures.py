@@ -153,6 +153,22 @@ def labels(rows: pd.DataFrame) -> dict[str, str]:
     return {name: text if known.count(text) == 1 else f"{text}: {name}" for name, text in found.items()}
 
 
+def name_loads(axes: Axes, rows: pd.DataFrame) -> str:
+    """The legend's words for which point is which load, of lines of TPS/user against RPS/GPU.
+
+    The more clients, the fewer TPS/user, mostly; where that is not so the line's points carry their number of clients.
+    """
+    loads = ", ".join(f"{load:g}" for load in sorted(rows["load"].unique()))
+    lines = [line.sort_values("load") for _, line in rows.groupby("scenario")]
+    turning = [line for line in lines if not line["tps_per_user"].dropna().is_monotonic_decreasing]
+    for _, point in pd.concat(turning).iterrows() if turning else ():
+        at = (point["tps_per_user"], point["rps_per_gpu"])
+        axes.annotate(
+            f"{point['load']:g}", at, xytext=(0, -13), textcoords="offset points", fontsize=8, ha="center"
+        )
+    return f"points: {loads} clients, right to left{' where not numbered' if turning else ''}"
+
+
 def draw_tier_tradeoff(tables: Tables) -> Figure:
     """RPS/GPU against TPS/user, one line per scenario, one point per load, hit rate at the highest load in the legend."""
     rows = at_chunk(tables.scenarios, tables.chunk_tokens)
@@ -167,7 +183,6 @@ def draw_tier_tradeoff(tables: Tables) -> Figure:
         hits = "; hit rate -" if pd.isna(rate) else f"; hit rate {rate:.0%}"
         axes.plot(line["tps_per_user"], line["rps_per_gpu"], label=names[scenario] + hits, **style)
         _hollow(axes, line, "tps_per_user", "rps_per_gpu", style)
-    loads = ", ".join(map(str, sorted(rows["load"].unique())))
     axes.set(
         xlabel="TPS/user (answer tokens per second of a request, median)",
         ylabel="RPS/GPU (requests per second, median)",
@@ -177,7 +192,7 @@ def draw_tier_tradeoff(tables: Tables) -> Figure:
     _legend(
         axes,
         rows,
-        note=f"points: {loads} clients, right to left;\nhit rate: at the highest load",
+        note=f"{name_loads(axes, rows)};\nhit rate: at the highest load",
         beside=axes,
     )
     return figure

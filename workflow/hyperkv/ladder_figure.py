@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .cli import run_stage
-from .figures import COLOURS, MARKERS, label, read_table, save
+from .figures import COLOURS, MARKERS, label, name_loads, read_table, save
 
 _STEP = "#0072B2"
 _BEFORE, _AFTER, _LAST = "#5E3C99", "#CC79A7", "#D55E00"
@@ -131,10 +131,9 @@ def draw_before_after(table: pd.DataFrame) -> Figure:
         ylabel="RPS/GPU (requests/s, median)",
     )
     axes.set_ylim(bottom=0)
-    loads = ", ".join(str(int(load)) for load in sorted(table["load"].unique()))
     axes.set_title(_title(steps, "Before and after tuning"), fontsize=10)
     axes.legend(
-        fontsize=8, title=f"points: {loads} clients, right to left;\nhollow: not all repeats valid", title_fontsize=8,
+        fontsize=8, title=f"{name_loads(axes, table)};\nhollow: not all repeats valid", title_fontsize=8,
         loc="center left", bbox_to_anchor=(1.02, 0.5),
     )  # fmt: skip
     return figure

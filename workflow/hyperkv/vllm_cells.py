@@ -132,7 +132,7 @@ def measure_load(cell: CellSpec, running: Running) -> dict[str, Any]:
         "valid": not reasons,
         "reasons": reasons,
         "served_from": verdict.served_from,
-        "values": values | engine_figures(evidence, log),
+        "values": values | engine_figures(cell, evidence, log),
         "evidence": evidence,
         "engine_counters": counted,
         "engine_faults": list(log.faults[:50]),

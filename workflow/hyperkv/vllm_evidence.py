@@ -7,6 +7,7 @@ from typing import Any
 
 from . import aiperf
 from .cells import CellSpec, StoreWindow, frame, per_byte
+from .engines.lmcache import loads_ahead
 from .engines.lmcache_log import Transfers
 from .evidence import device_share
 from .geometry import Geometry
@@ -97,14 +98,15 @@ def faults_in(
     return found
 
 
-def engine_figures(evidence: dict[str, Any], log: Transfers) -> dict[str, float | None]:
+def engine_figures(cell: CellSpec, evidence: dict[str, Any], log: Transfers) -> dict[str, float | None]:
     """What the requests' samples do not tell: hits from below HBM, over the whole run, and LMCache's own GB/s."""
+    timed = log.retrieve_s and not loads_ahead(cell.scenario)
     asked = evidence["queried_tokens"]
     outside = evidence["dram_hit_tokens"] + evidence["store_hit_tokens"]
     saved = evidence["saved_bytes"]
     return {
         "external_hit_rate": outside / asked if asked else None,
-        "load_gbps": evidence["loaded_bytes"] / log.retrieve_s / 1e9 if log.retrieve_s else None,
+        "load_gbps": evidence["loaded_bytes"] / log.retrieve_s / 1e9 if timed else None,
         "save_gbps": saved / log.store_s / 1e9 if saved and log.store_s else None,
         "save_stall_s": None,
         "gpu_busy_share": None,

@@ -63,6 +63,7 @@ def first_and_again(cell: CellSpec, running: Running, prompt: Sequence[int]) -> 
     """
     timeout_s = cell.spec["loadgen"]["request_timeout_s"]
     found = []
+    timed = in_process(cell) and not lmcache.loads_ahead(cell.scenario)
     for kind in ("first", "again"):
         running.check()
         lines, served = len(running.servers.log_lines()), running.served_bytes()
@@ -76,7 +77,7 @@ def first_and_again(cell: CellSpec, running: Running, prompt: Sequence[int]) -> 
                 **_answer_record(answer),
                 "served_bytes": None if moved is None or served is None else moved - served,
                 "retrieved_tokens": log.retrieved_tokens if in_process(cell) else None,
-                "retrieve_s": log.retrieve_s if in_process(cell) else None,
+                "retrieve_s": log.retrieve_s if timed else None,
             }
         )
         running.servers.reset_hbm()
