@@ -1,6 +1,9 @@
 """What `make test-engine` measured with the real AIPerf, vLLM, LMCache, Valkey and RocksDB (config/engine-cpu.yaml)."""
 
 import json
+import re
+import subprocess
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -61,6 +64,17 @@ def test_every_scenario_was_asked_the_same(records):
         tuple(sorted(records[name, "cell"]["requests"]["prompt_tokens"])) for name in ("none", *STORES)
     }
     assert len(lengths) == 1
+
+
+def test_connector_striped_inside_lmcache_itself():
+    """Its tests need LMCache, so they run with the engine's interpreter, with pytest from this one's environment."""
+    python = json.loads(Path("results/build/engine/engine.json").read_text())["python"]
+    tests = ["-rs", "-p", "no:cacheprovider", "tests/connectors/test_lmcache_striped.py"]
+    code = f"import sys; sys.path.append({sysconfig.get_path('purelib')!r}); import pytest; sys.exit(pytest.main({tests}))"
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+    assert re.search(r"\d+ passed", done.stdout)
+    assert "skipped" not in done.stdout
 
 
 def test_the_figure_of_single_requests_was_drawn():

@@ -4,6 +4,8 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
+from dataclasses import replace
+from queue import Queue
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,8 +15,10 @@ pytest.importorskip("lmcache")
 import torch
 from lmcache.utils import CacheEngineKey
 from lmcache.v1.config import LMCacheEngineConfig
+from lmcache.v1.event_manager import EventManager, EventType
 from lmcache.v1.metadata import LMCacheMetadata
 from lmcache.v1.storage_backend.remote_backend import RemoteBackend
+from lmcache.v1.storage_backend.storage_manager import StorageManager
 
 try:
     from lmcache.v1.memory_allocators.ad_hoc_memory_allocator import AdHocMemoryAllocator
@@ -97,7 +101,14 @@ def rig(store, loop) -> Iterator[SimpleNamespace]:
     connector = backend.connection.getWrappedConnector()
     assert isinstance(connector, StripedRemoteConnector)
     assert connector.full_chunk_size_bytes == BYTES
-    yield SimpleNamespace(backend=backend, pool=pool, connector=connector, cache=connector.cache)
+    yield SimpleNamespace(
+        backend=backend,
+        pool=pool,
+        connector=connector,
+        cache=connector.cache,
+        config=config,
+        metadata=metadata,
+    )
     backend.close()
 
 
@@ -164,6 +175,32 @@ def test_a_full_pool_makes_misses_and_no_waiting(rig):
     save(rig, keys, filled(rig.pool, 4))
     rig.pool.most = 2
     assert [item is not None for item in rig.backend.batched_get_blocking(keys)] == [True, True, False, False]
+
+
+def test_loading_ahead_tells_lmcache_how_many_tokens_came_and_hands_over_their_bytes(rig, store):
+    """What `enable_async_loading` does: the prefix is looked up and loaded while the request waits, damage ends it."""
+    keys, objects = keys_of(7, 5), filled(rig.pool, 5)
+    save(rig, keys[:4], objects[:4])
+    with store.client() as client:
+        name = stripe_key(keys[3].to_string().encode(), 1)
+        client.set(name, bytes(len(client.get(name))))
+    answers: Queue = Queue()
+    scheduler = SimpleNamespace(send_response_to_scheduler=lambda *answer: answers.put(answer))
+    events = EventManager()
+    config = replace(rig.config, enable_async_loading=True, max_local_cpu_size=0.01)
+    manager = StorageManager(config, rig.metadata, events, async_lookup_server=scheduler)
+    try:
+        lengths = [CHUNK * number for number in range(6)]
+        lookup = manager.async_lookup_and_prefetch("request", keys, lengths, pin=True)
+        asyncio.run_coroutine_threadsafe(lookup, manager.loop).result(10)
+        assert answers.get(timeout=10) == ("request", 3 * CHUNK)
+        ((*loaded,),) = events.get_event_future(EventType.LOADING, "request").result()
+        assert [key for key, _ in loaded] == keys[:3]
+        assert [bytes(item.byte_array) for _, item in loaded] == [
+            bytes(item.byte_array) for item in objects[:3]
+        ]
+    finally:
+        manager.close()
 
 
 def test_an_unfull_chunk_is_not_saved(rig):

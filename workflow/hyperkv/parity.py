@@ -21,7 +21,9 @@ def require_parity(rows: pd.DataFrame, vary: Sequence[str], who: str = "figures"
     """
     caching = rows[rows["tier"] != "none"]
     connected = _connected(caching)
-    fixed = dict.fromkeys(SHARED, rows) | dict.fromkeys(SHARED_BY_CACHING, caching) | {"connections": connected}
+    fixed = (
+        dict.fromkeys(SHARED, rows) | dict.fromkeys(SHARED_BY_CACHING, caching) | {"connections": connected}
+    )
     for column, compared in fixed.items():
         found = compared[column].unique()
         if column not in vary and len(found) > 1:
