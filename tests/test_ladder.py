@@ -70,7 +70,7 @@ def closed():
 def test_the_repository_s_ladder_keeps_its_word():
     steps = json.loads(ladder_spec(config()))["steps"]
     assert [step["step"] for step in steps] == [
-        "reference", "native client", "small values", "allocator", "write path", "striped", "patched server", "fp8",
+        "reference", "native client", "small values", "allocator", "write path", "no compactions", "striped", "patched server", "fp8",
     ]  # fmt: skip
     assert all(step["changes"] for step in steps[1:])
 
@@ -82,7 +82,7 @@ def test_the_repository_s_ladder_keeps_its_word():
             {"scenarios.ladder_allocator.connections": 8},
             "differs from ladder_small_values in connections as well",
         ),
-        ({"scenarios.ladder_striped.data_dir": "x"}, "differs from ladder_write_path in data_dir as well"),
+        ({"scenarios.ladder_striped.data_dir": "x"}, "differs from ladder_no_compactions in data_dir as well"),
         ({"scenarios.ladder_fp8.loads": [9]}, "differs from ladder_patched in config loads as well"),
         (
             {"scenarios.ladder_native_client.connector": "redis"},

@@ -16,6 +16,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.helpers import eventually
 from tests.stores.conftest import CONNECTIONS, MIB, buffers_for, new_keys, offered, store_config, values_of
 from workflow.hyperkv.connectors.base import Connector
 from workflow.hyperkv.connectors.redis import RedisConnector
@@ -362,6 +363,28 @@ def test_evicted_files_are_read_from_the_device(name, kind, folder):
                 read.append(store.counters().minus(before)["device_read_bytes"])
     assert read[0] < 16 * MIB
     assert min(read[1:]) >= 32 * MIB
+
+
+@pytest.mark.parametrize("name", [offered("kvrocks")])
+def test_preset_tuned_compacts_nothing_since_a_compaction_reads_every_value(name, folder):
+    settings = preset("tuned")["settings"] | {"rocksdb.write_buffer_size": 2}
+    keys = new_keys(32)
+    with KvrocksStore(store_config(folder, name, settings=settings)) as store:
+        with make_connector("resp", store, 1, timeout_s=10) as connector:
+            connector.put(keys, values_of(keys, MIB))
+        saved = store.counters()
+        assert saved.details["flushes"] > 4  # as many L0 files as begin a compaction otherwise
+        assert saved.details["compactions"] == 0
+        store.restart()
+        store.evict_page_cache()
+        before = store.counters()
+        with store.client(30) as client:
+            client.execute_command("COMPACT")
+
+        def read() -> int:
+            return store.counters().minus(before)["device_read_bytes"]
+
+        assert eventually(lambda: read() >= 32 * MIB, 20)
 
 
 @pytest.mark.parametrize("name", [offered("kvrocks")])
