@@ -2,7 +2,7 @@
 
 import pytest
 
-from workflow.hyperkv.evidence import device_share, judge
+from workflow.hyperkv.evidence import device_share, excess, judge
 
 GOOD = {
     "queried_tokens": 100,
@@ -68,3 +68,11 @@ def test_every_broken_rule_is_listed():
 )
 def test_device_share(read, loaded, share):
     assert device_share({"device_read_bytes": read, "loaded_bytes": loaded}) == share
+
+
+@pytest.mark.parametrize(("read", "notes"), [(None, 0), (0, 0), (1000, 0), (1400, 0), (1500, 1), (3200, 1)])
+def test_a_store_that_reads_for_itself_is_noted(read, notes):
+    found = excess({"device_read_bytes": read, "loaded_bytes": 1000})
+    assert len(found) == notes
+    if read == 3200:
+        assert found == ["the store read 3.2 bytes from the device per byte loaded"]

@@ -82,7 +82,10 @@ def test_the_repository_s_ladder_keeps_its_word():
             {"scenarios.ladder_allocator.connections": 8},
             "differs from ladder_small_values in connections as well",
         ),
-        ({"scenarios.ladder_striped.data_dir": "x"}, "differs from ladder_no_compactions in data_dir as well"),
+        (
+            {"scenarios.ladder_striped.data_dir": "x"},
+            "differs from ladder_no_compactions in data_dir as well",
+        ),
         ({"scenarios.ladder_fp8.loads": [9]}, "differs from ladder_patched in config loads as well"),
         (
             {"scenarios.ladder_native_client.connector": "redis"},

@@ -267,12 +267,19 @@ def test_the_sweep_writes_both_kinds_of_records_and_resumes(spec, tmp_path, monk
     assert {"job_started_at", "measured_in_job"} <= set(records[1])
 
 
-SAMPLE = {"prompt_tokens": 1000, "tokens": ["a"], "served_bytes": None, "retrieved_tokens": None}
+SAMPLE = {
+    "prompt_tokens": 1000,
+    "tokens": ["a"],
+    "served_bytes": None,
+    "retrieved_tokens": None,
+    "device_read_bytes": None,
+}
 
 
 def faults(again: dict, tier: str = "dram", pool: bool = False, first: dict | None = None) -> list[str]:
     pair = [{**SAMPLE, "cached_tokens": 0} | (first or {}), {**SAMPLE, "cached_tokens": 999} | again]
-    return proof_faults(pair, tier, 100, 10, pool)
+    scenario = {"tier": tier, "chunk_tokens": 100, "dram_pool_bytes": 1 if pool else None}
+    return proof_faults(pair, scenario, 10, 0.8)
 
 
 def test_what_single_requests_disprove():
@@ -284,6 +291,10 @@ def test_what_single_requests_disprove():
     assert "the store served 9,000 bytes of 9,990" in faults({"served_bytes": 9000})[0]
     assert faults({"served_bytes": 0}, pool=True) == []
     assert "LMCache loaded 0" in faults({"retrieved_tokens": 0})[0]
+    assert faults({"device_read_bytes": 0}) == faults({"device_read_bytes": 8000}, tier="ssd") == []
+    assert faults({"device_read_bytes": 7000}, tier="ssd") == [
+        "a prompt of 1000 tokens was served from RAM: device reads 70% of bytes loaded, at least 80% needed"
+    ]
 
 
 def test_known_causes_have_a_mend_and_others_none():

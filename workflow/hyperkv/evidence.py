@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+_EXCESS = 1.5
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -22,6 +24,14 @@ class Verdict:
 def device_share(evidence: Mapping[str, Any]) -> float | None:
     """Bytes read from the block device per byte the engine loaded; None when either is unknown or 0."""
     return quotient(evidence.get("device_read_bytes"), evidence.get("loaded_bytes"))
+
+
+def excess(evidence: Mapping[str, Any]) -> list[str]:
+    """A note when the store read far more than it served: the excess is no proof that what it served came from there."""
+    share = device_share(evidence)
+    if share is None or share < _EXCESS:
+        return []
+    return [f"the store read {share:.1f} bytes from the device per byte loaded"]
 
 
 def quotient(part: float | None, whole: float | None) -> float | None:

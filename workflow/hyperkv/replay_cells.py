@@ -16,7 +16,7 @@ from .engines.gpu import GpuModel, load_gpu
 from .engines.replay import KeyedConversation, ReplayEngine, ReplayResult, ReplaySettings, Request
 from .engines.tiers import RealTiers, Tier
 from .errors import UserError
-from .evidence import device_share, judge
+from .evidence import device_share, excess, judge
 from .geometry import Geometry
 from .payload import Payload
 from .samples import Sample, window_values
@@ -83,7 +83,7 @@ def measure_cell(cell: CellSpec) -> dict[str, Any]:
         "evidence": evidence,
         "store_before": window.details_before,
         "store_after": window.details_after,
-        "notes": window.notes,
+        "notes": [*window.notes, *excess(evidence)],
         "start_s": start_s,
         "measured_s": measured_s,
         "cell_s": time.perf_counter() - started,

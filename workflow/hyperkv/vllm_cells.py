@@ -22,7 +22,7 @@ from .engines.vllm_command import MODEL_NAME
 from .engines.vllm_metrics import changes
 from .engines.vllm_server import EngineError
 from .errors import StoreError
-from .evidence import judge
+from .evidence import excess, judge
 from .processes import OwnedProcess
 from .samples import window_values
 from .vllm_evidence import SINGLE, columns_of, engine_figures, evidence_of, faults_in, lost
@@ -138,7 +138,7 @@ def measure_load(cell: CellSpec, running: Running) -> dict[str, Any]:
         "engine_faults": list(log.faults[:50]),
         "store_before": window.details_before,
         "store_after": window.details_after,
-        "notes": window.notes,
+        "notes": [*window.notes, *excess(evidence)],
         "start_s": running.start_s,
         "measured_s": measured_s,
         "cell_s": time.perf_counter() - started,

@@ -7,6 +7,7 @@ import json
 import shutil
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,18 @@ _SETTLE_TIMEOUT_S = 30.0
 _QUIET_S = 0.5
 _STALLED_S = 8.0
 _EVICT_EVERY_S = 0.5
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Bytes in all: served and taken by the store, and read by it from block devices.
+
+    Without a store: None, and what the engine's processes wrote to block devices and read from them.
+    """
+
+    served: int | None
+    saved: int
+    device_read: int
 
 
 class Running:
@@ -101,15 +114,16 @@ class Running:
         counted = self.servers.counters()
         return (counted["saves_begun"] or 0) > (counted["saves_done"] or 0)
 
-    def served_bytes(self) -> int | None:
-        """Bytes that the store has served, None without a server."""
-        return self.store.counters().served_bytes if self.store is not None else None
+    def moved(self) -> Moved:
+        """What has been moved until now."""
+        if self.store is None:
+            return Moved(None, *reversed(self.servers.io_bytes()))
+        counted = self.store.counters()
+        return Moved(counted.served_bytes, counted.taken_bytes or 0, counted.process.device_read_bytes or 0)
 
     def saved_bytes(self) -> int:
-        """Bytes that the store took, or without a server those written by the engine's processes."""
-        if self.store is not None:
-            return self.store.counters().taken_bytes or 0
-        return self.servers.io_bytes()[1]
+        """Bytes saved until now (see Moved)."""
+        return self.moved().saved
 
 
 def servers_of(store: Store) -> Sequence[ServerStore]:

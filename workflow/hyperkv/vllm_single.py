@@ -7,7 +7,7 @@ name the same first token, and what vLLM counts as loaded must have been moved.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from .cells import CellSpec, frame
 from .engines import lmcache
 from .engines.lmcache_log import transfers
 from .engines.single_request import Answer, send
+from .evidence import quotient
 from .vllm_running import ANSWER_TOKENS, Running, context_tokens
 
 
@@ -66,26 +67,26 @@ def first_and_again(cell: CellSpec, running: Running, prompt: Sequence[int]) -> 
     timed = in_process(cell) and not lmcache.loads_ahead(cell.scenario)
     for kind in ("first", "again"):
         running.check()
-        lines, served = len(running.servers.log_lines()), running.served_bytes()
-        saved = running.saved_bytes()
+        lines, before = len(running.servers.log_lines()), running.moved()
         answer = send(running.servers.url, prompt, ANSWER_TOKENS, timeout_s)
-        moved = running.served_bytes()
+        after = running.moved()
         log = transfers(running.servers.log_lines()[lines:])
         found.append(
             {
                 "pass": kind,
                 **_answer_record(answer),
-                "served_bytes": None if moved is None or served is None else moved - served,
+                "served_bytes": None if before.served is None else after.served - before.served,
+                "device_read_bytes": after.device_read - before.device_read,
                 "retrieved_tokens": log.retrieved_tokens if in_process(cell) else None,
                 "retrieve_s": log.retrieve_s if timed else None,
             }
         )
         running.servers.reset_hbm()
         if kind == "first" and cell.scenario["tier"] != "none":
-            running.settle(saved, log.stored_tokens * cell.geometry.kv_bytes_per_token)
-    scenario = cell.scenario
-    pool, token_bytes = bool(scenario["dram_pool_bytes"]), cell.geometry.kv_bytes_per_token
-    faults = proof_faults(found, scenario["tier"], scenario["chunk_tokens"], token_bytes, pool)
+            running.settle(before.saved, log.stored_tokens * cell.geometry.kv_bytes_per_token)
+    faults = proof_faults(
+        found, cell.scenario, cell.geometry.kv_bytes_per_token, cell.spec["evidence"]["device_share_min"]
+    )
     return [{**sample, "faults": faults} for sample in found]
 
 
@@ -106,14 +107,19 @@ def _answer_record(answer: Answer) -> dict[str, Any]:
 
 
 def proof_faults(
-    samples: Sequence[dict[str, Any]], tier: str, chunk_tokens: int, kv_bytes_per_token: int, pool: bool
+    samples: Sequence[dict[str, Any]],
+    scenario: Mapping[str, Any],
+    kv_bytes_per_token: int,
+    device_share_min: float,
 ) -> list[str]:
     """What single requests disprove, a line each.
 
     A first pass must be computed; the same prompt again must find at least half of its whole chunks, must have
-    moved what vLLM counts as a hit (by the store's bytes or LMCache's log), and must answer with the same first
-    token. samples: pairs of both passes. pool: a DRAM pool is before the store, which then serves nothing.
+    moved what vLLM counts as a hit (by the store's bytes or LMCache's log; with a DRAM pool in front the store
+    serves nothing), of tier ssd `device_share_min` of it from the device, and must answer with the same first token.
+    samples: pairs of both passes.
     """
+    tier, chunk_tokens, pool = scenario["tier"], scenario["chunk_tokens"], bool(scenario["dram_pool_bytes"])
     faults = []
     for first, again in zip(samples[::2], samples[1::2], strict=True):
         length, found = first["prompt_tokens"], again["cached_tokens"]
@@ -135,6 +141,12 @@ def proof_faults(
             faults.append(
                 f"vLLM counts {found} tokens of a prompt of {length} as loaded, the store served {served:,} bytes of "
                 f"{found * kv_bytes_per_token:,}"
+            )
+        share = quotient(again["device_read_bytes"], found * kv_bytes_per_token)
+        if tier == "ssd" and share is not None and share < device_share_min:
+            faults.append(
+                f"a prompt of {length} tokens was served from RAM: device reads {share:.0%} of bytes loaded, at least "
+                f"{device_share_min:.0%} needed"
             )
     return list(dict.fromkeys(faults))
 
