@@ -9,13 +9,14 @@ import psutil
 import pytest
 
 from workflow.hyperkv import sweep, vllm_cells, vllm_running
+from workflow.hyperkv.cells import CellSpec
 from workflow.hyperkv.engines.vllm_server import cause
 from workflow.hyperkv.errors import UserError
 from workflow.hyperkv.geometry import load_geometry
 from workflow.hyperkv.model_folder import write_model_folder
 from workflow.hyperkv.stores.server import ServerStore
 from workflow.hyperkv.vllm_cells import SINGLE, Measurement, points
-from workflow.hyperkv.vllm_single import proof_faults
+from workflow.hyperkv.vllm_single import device_faults, proof_faults
 from workflow.hyperkv.watch import run_watched
 
 from .record_factory import spec as replay_spec
@@ -267,19 +268,12 @@ def test_the_sweep_writes_both_kinds_of_records_and_resumes(spec, tmp_path, monk
     assert {"job_started_at", "measured_in_job"} <= set(records[1])
 
 
-SAMPLE = {
-    "prompt_tokens": 1000,
-    "tokens": ["a"],
-    "served_bytes": None,
-    "retrieved_tokens": None,
-    "device_read_bytes": None,
-}
+SAMPLE = {"prompt_tokens": 1000, "tokens": ["a"], "served_bytes": None, "retrieved_tokens": None}
 
 
 def faults(again: dict, tier: str = "dram", pool: bool = False, first: dict | None = None) -> list[str]:
     pair = [{**SAMPLE, "cached_tokens": 0} | (first or {}), {**SAMPLE, "cached_tokens": 999} | again]
-    scenario = {"tier": tier, "chunk_tokens": 100, "dram_pool_bytes": 1 if pool else None}
-    return proof_faults(pair, scenario, 10, 0.8)
+    return proof_faults(pair, tier, 100, 10, pool)
 
 
 def test_what_single_requests_disprove():
@@ -291,10 +285,19 @@ def test_what_single_requests_disprove():
     assert "the store served 9,000 bytes of 9,990" in faults({"served_bytes": 9000})[0]
     assert faults({"served_bytes": 0}, pool=True) == []
     assert "LMCache loaded 0" in faults({"retrieved_tokens": 0})[0]
-    assert faults({"device_read_bytes": 0}) == faults({"device_read_bytes": 8000}, tier="ssd") == []
-    assert faults({"device_read_bytes": 7000}, tier="ssd") == [
-        "a prompt of 1000 tokens was served from RAM: device reads 70% of bytes loaded, at least 80% needed"
-    ]
+
+
+@pytest.mark.parametrize(
+    ("tier", "share", "right"), [("ssd", 0.7, False), ("ssd", 0.9, True), ("dram", 0, True)]
+)
+def test_a_prompt_of_tier_ssd_must_come_from_the_device(spec, tmp_path, tier, share, right):
+    spec["scenario"]["tier"] = tier
+    cell = CellSpec(spec, 0, 1, tmp_path)
+    loaded = 1000 * cell.geometry.kv_bytes_per_token
+    sample = {"prompt_tokens": 1001, "cached_tokens": 1000, "device_read_bytes": int(share * loaded)}
+    found = device_faults(sample, cell)
+    assert not found if right else "was served from RAM: device reads 70% of bytes loaded" in found[0]
+    assert not device_faults({**sample, "cached_tokens": 0}, cell)
 
 
 def test_known_causes_have_a_mend_and_others_none():

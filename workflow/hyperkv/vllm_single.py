@@ -43,7 +43,9 @@ def measure_single(cell: CellSpec, running: Running) -> dict[str, Any]:
             for number in range(cell.spec["latency"]["prompts"]):
                 rng = np.random.default_rng([cell.seed, tokens, number])
                 prompt = aiperf.token_ids(rng, running.vocabulary, tokens)
-                samples += first_and_again(cell, running, prompt)
+                first, again = first_and_again(cell, running, prompt)
+                again["faults"] += device_faults(again, cell)
+                samples += [first, again]
     faults = faults_of(samples)
     return {
         **frame(cell, cell.geometry),
@@ -84,10 +86,22 @@ def first_and_again(cell: CellSpec, running: Running, prompt: Sequence[int]) -> 
         running.servers.reset_hbm()
         if kind == "first" and cell.scenario["tier"] != "none":
             running.settle(before.saved, log.stored_tokens * cell.geometry.kv_bytes_per_token)
-    faults = proof_faults(
-        found, cell.scenario, cell.geometry.kv_bytes_per_token, cell.spec["evidence"]["device_share_min"]
-    )
-    return [{**sample, "faults": faults} for sample in found]
+    scenario = cell.scenario
+    pool, token_bytes = bool(scenario["dram_pool_bytes"]), cell.geometry.kv_bytes_per_token
+    faults = proof_faults(found, scenario["tier"], scenario["chunk_tokens"], token_bytes, pool)
+    return [{**sample, "faults": list(faults)} for sample in found]
+
+
+def device_faults(again: Mapping[str, Any], cell: CellSpec) -> list[str]:
+    """Of tier ssd, what says that a prompt came from RAM: from the page cache or what the store has not written yet."""
+    least = cell.spec["evidence"]["device_share_min"]
+    share = quotient(again["device_read_bytes"], again["cached_tokens"] * cell.geometry.kv_bytes_per_token)
+    if cell.scenario["tier"] != "ssd" or share is None or share >= least:
+        return []
+    return [
+        f"a prompt of {again['prompt_tokens']} tokens was served from RAM: device reads {share:.0%} of bytes loaded, "
+        f"at least {least:.0%} needed"
+    ]
 
 
 def in_process(cell: CellSpec) -> bool:
@@ -107,19 +121,14 @@ def _answer_record(answer: Answer) -> dict[str, Any]:
 
 
 def proof_faults(
-    samples: Sequence[dict[str, Any]],
-    scenario: Mapping[str, Any],
-    kv_bytes_per_token: int,
-    device_share_min: float,
+    samples: Sequence[dict[str, Any]], tier: str, chunk_tokens: int, kv_bytes_per_token: int, pool: bool
 ) -> list[str]:
     """What single requests disprove, a line each.
 
     A first pass must be computed; the same prompt again must find at least half of its whole chunks, must have
-    moved what vLLM counts as a hit (by the store's bytes or LMCache's log; with a DRAM pool in front the store
-    serves nothing), of tier ssd `device_share_min` of it from the device, and must answer with the same first token.
-    samples: pairs of both passes.
+    moved what vLLM counts as a hit (by the store's bytes or LMCache's log), and must answer with the same first
+    token. samples: pairs of both passes. pool: a DRAM pool is before the store, which then serves nothing.
     """
-    tier, chunk_tokens, pool = scenario["tier"], scenario["chunk_tokens"], bool(scenario["dram_pool_bytes"])
     faults = []
     for first, again in zip(samples[::2], samples[1::2], strict=True):
         length, found = first["prompt_tokens"], again["cached_tokens"]
@@ -141,12 +150,6 @@ def proof_faults(
             faults.append(
                 f"vLLM counts {found} tokens of a prompt of {length} as loaded, the store served {served:,} bytes of "
                 f"{found * kv_bytes_per_token:,}"
-            )
-        share = quotient(again["device_read_bytes"], found * kv_bytes_per_token)
-        if tier == "ssd" and share is not None and share < device_share_min:
-            faults.append(
-                f"a prompt of {length} tokens was served from RAM: device reads {share:.0%} of bytes loaded, at least "
-                f"{device_share_min:.0%} needed"
             )
     return list(dict.fromkeys(faults))
 
