@@ -1,6 +1,7 @@
 """Verdicts on claims: from tables to confirmed, refuted or undecided, and what the file of claims may hold."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -373,6 +374,17 @@ def test_the_repositorys_claims_are_read_and_have_the_reference_projects_four():
     assert sum(one.source.startswith("the reference project") for one in claims) == 4
     assert {"cells", "stores", "layers", "hit_rates", "cost_repeats"} <= set(claimed_tables(claims))
     assert claimed_records(claims) == ["sweep", "point", "rung"]
+
+
+def test_the_claims_at_equal_speed_are_about_scenarios_of_the_ladder():
+    configs = [
+        yaml.safe_load(Path("config", name).read_text()) for name in ("ladder.yaml", "equal_speed.yaml")
+    ]
+    text = Path(configs[1]["claims"]).read_text()
+    assert claimed_tables(read_claims(Path(configs[1]["claims"]))) == ["cells"]
+    named = set(re.findall(r'scenario="(\w+)"', text))
+    assert len(named) == 4
+    assert named <= set(configs[0]["experiment"]["scenarios"])
 
 
 def record_file(folder: Path, kind: str, scenario: str, cores=2) -> Path:

@@ -19,6 +19,7 @@ SECTIONS = (
     "engine-cpu.yaml",
     "h100.yaml",
     "ladder.yaml",
+    "equal_speed.yaml",
     "capacity.yaml",
     "tune.yaml",
 )
