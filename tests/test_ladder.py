@@ -169,3 +169,15 @@ def test_the_figures_show_every_step_and_its_gain(base):
     assert [name.split(" (")[0] for name in names] == [
         "before: reference", "after: more", "after: fp8", "no cache below HBM",
     ]  # fmt: skip
+
+
+def test_before_and_after_numbers_the_points_of_lines_that_are_drawn_only(base):
+    table = ladder_table(SPEC, records(base)).fillna({"store": "", "connector": "", "reasons": ""})
+    between = table[table["step"] == "more"].assign(scenario="dram_between", step="between", number=0.5)
+    turning = [between.assign(load=load, tps_per_user=10.0 * load) for load in (1, 2)]
+    (axes,) = DRAWINGS["before_after"](pd.concat([table, *turning])).axes
+    assert not axes.texts
+    last = table[table["step"] == "fp8"]
+    turning = [last.assign(load=load, tps_per_user=10.0 * load) for load in (1, 2)]
+    (axes,) = DRAWINGS["before_after"](pd.concat([table[table["step"] != "fp8"], *turning])).axes
+    assert [text.get_text() for text in axes.texts] == ["1", "2"]

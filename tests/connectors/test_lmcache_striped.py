@@ -130,6 +130,12 @@ def save(rig: SimpleNamespace, keys: list, objects: list) -> None:
     assert eventually(lambda: sum(vars(rig.cache.counts.saves).values()) >= len(keys), 10)
 
 
+def damage(store: Store, key: CacheEngineKey, stripe: int) -> None:
+    with store.client() as client:
+        name = stripe_key(key.to_string().encode(), stripe)
+        client.set(name, bytes(len(client.get(name))))
+
+
 def test_chunks_come_back_as_they_were_saved(rig):
     keys, objects = keys_of(1, 6), filled(rig.pool, 6)
     save(rig, keys, objects)
@@ -147,9 +153,7 @@ def test_chunks_come_back_as_they_were_saved(rig):
 def test_a_damaged_chunk_is_a_miss_and_its_memory_is_given_back(rig, store):
     keys, objects = keys_of(3, 4), filled(rig.pool, 4)
     save(rig, keys, objects)
-    with store.client() as client:
-        name = stripe_key(keys[1].to_string().encode(), 2)
-        client.set(name, bytes(len(client.get(name))))
+    damage(store, keys[1], 2)
     loaded = rig.backend.batched_get_blocking(keys)
     assert [item is not None for item in loaded] == [True, False, True, True]
     assert rig.pool.held == 3
@@ -181,9 +185,7 @@ def test_loading_ahead_tells_lmcache_how_many_tokens_came_and_hands_over_their_b
     """What `enable_async_loading` does: the prefix is looked up and loaded while the request waits, damage ends it."""
     keys, objects = keys_of(7, 5), filled(rig.pool, 5)
     save(rig, keys[:4], objects[:4])
-    with store.client() as client:
-        name = stripe_key(keys[3].to_string().encode(), 1)
-        client.set(name, bytes(len(client.get(name))))
+    damage(store, keys[3], 1)
     answers: Queue = Queue()
     scheduler = SimpleNamespace(send_response_to_scheduler=lambda *answer: answers.put(answer))
     events = EventManager()

@@ -14,16 +14,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from tabulate import tabulate
 
+from .bench_peers import preset_config
 from .cli import run_stage
-from .config import with_preset
 from .connectors.registry import make_connector
-from .stores.base import Store, StoreConfig
+from .stores.base import Store
 from .stores.registry import make_store
 from .watch import every
 
@@ -65,18 +65,11 @@ def main() -> None:
 
 def measured(arguments: argparse.Namespace, disabled: str) -> list[Interval]:
     """The store's growth, doubling. disabled: of rocksdb.disable_auto_compactions. Raises StoreError."""
-    scenario = with_preset(
-        {"family": "bench", "preset": "tuned", "store": "kvrocks", "settings": {}, "environment": {}}
-        | {"ignored_settings": []}
-    )
     with tempfile.TemporaryDirectory(prefix="hyperkv-", dir=arguments.dir) as folder:
-        config = StoreConfig(
-            Path(folder, "kvrocks"),
-            arguments.value_bytes,
-            Path(folder, "kvrocks.log"),
-            settings=scenario["settings"] | {"rocksdb.disable_auto_compactions": disabled},
-            environment=scenario["environment"],
-            ignored_settings=tuple(scenario["ignored_settings"]),
+        tuned = preset_config("kvrocks", "tuned", Path(folder, "kvrocks"), arguments.value_bytes)
+        config = replace(
+            tuned,
+            settings={**tuned.settings, "rocksdb.disable_auto_compactions": disabled},
             program=None if arguments.program is None else arguments.program.absolute(),
         )
         with make_store("kvrocks", config) as store, every(_EVICT_EVERY_S, store.evict_page_cache):

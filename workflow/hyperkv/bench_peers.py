@@ -28,6 +28,7 @@ from typing import Any
 from tabulate import tabulate
 
 from .cli import run_stage
+from .config import with_preset
 from .connectors.registry import make_connector
 from .errors import UserError
 from .payload import Payload, aligned_buffer, slots
@@ -61,6 +62,14 @@ def main() -> None:
             config = StoreConfig(Path(folder) / "valkey", size, Path(folder) / "valkey.log")
             with ValkeyStore(config) as store:
                 print(compare(store, size, arguments.connections, count, arguments.rounds), flush=True)
+
+
+def preset_config(store: str, preset: str | None, directory: Path, value_bytes: int) -> StoreConfig:
+    """A store with a preset's settings, its log beside its files. Raises UserError when there is no such preset."""
+    scenario = {"family": "bench", "preset": preset, "store": store, "port": 0}
+    scenario |= {"settings": {}, "environment": {}, "ignored_settings": []}
+    log = directory.with_suffix(".log")
+    return StoreConfig.of(with_preset(scenario), directory, value_bytes, log, capacity_bytes=None)
 
 
 def compare(store: ValkeyStore, value_bytes: int, connections: int, count: int, rounds: int) -> str:

@@ -16,18 +16,17 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tabulate import tabulate
 
-from .bench_peers import Speeds, ours
+from .bench_peers import Speeds, ours, preset_config
 from .cli import run_stage
-from .config import with_preset
 from .errors import StoreError
 from .points import values_per_connection
-from .stores.base import Store, StoreConfig
+from .stores.base import Store
 from .stores.kvrocks import patches_of
 from .stores.registry import make_store
 
@@ -159,20 +158,9 @@ def _medians(rounds: Sequence[Speeds]) -> Speeds:
 
 def _store(arguments: argparse.Namespace, server: Server, folder: Path) -> Store:
     preset = arguments.preset or _PRESETS.get(arguments.store)
-    base = {"family": "bench", "preset": preset, "store": arguments.store, "settings": {}, "environment": {}}
-    scenario = with_preset(base | {"ignored_settings": []})
-    config = StoreConfig(
-        folder,
-        arguments.chunk_bytes,
-        folder.with_suffix(".log"),
-        settings=scenario["settings"],
-        environment=scenario["environment"],
-        ignored_settings=tuple(scenario["ignored_settings"]),
-        program=server.program,
-        processes=server.processes,
-        unix=server.unix,
-    )
-    return make_store(arguments.store, config)
+    config = preset_config(arguments.store, preset, folder, arguments.chunk_bytes)
+    own = {"program": server.program, "processes": server.processes, "unix": server.unix}
+    return make_store(arguments.store, replace(config, **own))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,12 @@ def device_share(evidence: Mapping[str, Any]) -> float | None:
     return quotient(evidence.get("device_read_bytes"), evidence.get("loaded_bytes"))
 
 
+def served_from_ram(share: float | None, least: float, moved: str = "loaded") -> str:
+    """The reason when the device's share of what was moved is too small. moved: the word for that."""
+    measured = "unknown" if share is None else f"{share:.0%} of bytes {moved}"
+    return f"served from RAM: device reads {measured}, at least {least:.0%} needed"
+
+
 def excess(evidence: Mapping[str, Any]) -> list[str]:
     """A note when the store read far more than it served: the excess is no proof that what it served came from there."""
     share = device_share(evidence)
@@ -66,8 +72,7 @@ def judge(tier: str, evidence: Mapping[str, Any], device_share_min: float) -> Ve
     if served is not None and served < evidence["loaded_bytes"]:
         reasons.append(f"the store served {served:,} bytes, the engine loaded {evidence['loaded_bytes']:,}")
     if tier == "ssd" and served_from == "ram":
-        measured = "unknown" if share is None else f"{share:.0%} of bytes loaded"
-        reasons.append(f"served from RAM: device reads {measured}, at least {device_share_min:.0%} needed")
+        reasons.append(served_from_ram(share, device_share_min))
     return Verdict(not reasons, tuple(reasons), served_from)
 
 

@@ -159,14 +159,13 @@ def name_loads(axes: Axes, rows: pd.DataFrame) -> str:
     The more clients, the fewer TPS/user, mostly; where that is not so the line's points carry their number of clients.
     """
     loads = ", ".join(f"{load:g}" for load in sorted(rows["load"].unique()))
-    lines = [line.sort_values("load") for _, line in rows.groupby("scenario")]
-    turning = [line for line in lines if not line["tps_per_user"].dropna().is_monotonic_decreasing]
-    for _, point in pd.concat(turning).iterrows() if turning else ():
+    known = rows.dropna(subset=["tps_per_user", "rps_per_gpu"]).sort_values("load")
+    turning = known.groupby("scenario").filter(lambda line: not line["tps_per_user"].is_monotonic_decreasing)
+    look = {"textcoords": "offset points", "fontsize": 8, "ha": "center"}
+    for _, point in turning.iterrows():
         at = (point["tps_per_user"], point["rps_per_gpu"])
-        axes.annotate(
-            f"{point['load']:g}", at, xytext=(0, -13), textcoords="offset points", fontsize=8, ha="center"
-        )
-    return f"points: {loads} clients, right to left{' where not numbered' if turning else ''}"
+        axes.annotate(f"{point['load']:g}", at, xytext=(0, -13), **look)
+    return f"points: {loads} clients, right to left{'' if turning.empty else ' where not numbered'}"
 
 
 def draw_tier_tradeoff(tables: Tables) -> Figure:

@@ -121,7 +121,8 @@ def draw_before_after(table: pd.DataFrame) -> Figure:
         dtype = "" if row["kv_dtype"] == "auto" else f", {row['kv_dtype']}"
         name = f"{word}: {row['step']} ({row['store']}, {row['connector']}{dtype})"
         _draw_curve(axes, rows, name, colour, marker)
-    for _, rows in table[table["number"].isna()].groupby("scenario", sort=False):
+    beside = table[table["number"].isna()]
+    for _, rows in beside.groupby("scenario", sort=False):
         store = rows.iloc[0]["store"] or "none"
         _draw_curve(
             axes, rows, label(rows.iloc[0]), COLOURS.get(store, "#999999"), MARKERS.get(store, "v"), ":"
@@ -132,8 +133,9 @@ def draw_before_after(table: pd.DataFrame) -> Figure:
     )
     axes.set_ylim(bottom=0)
     axes.set_title(_title(steps, "Before and after tuning"), fontsize=10)
+    drawn = pd.concat([*(rows for rows, *_ in ends), beside])
     axes.legend(
-        fontsize=8, title=f"{name_loads(axes, table)};\nhollow: not all repeats valid", title_fontsize=8,
+        fontsize=8, title=f"{name_loads(axes, drawn)};\nhollow: not all repeats valid", title_fontsize=8,
         loc="center left", bbox_to_anchor=(1.02, 0.5),
     )  # fmt: skip
     return figure

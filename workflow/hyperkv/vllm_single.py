@@ -17,7 +17,7 @@ from .cells import CellSpec, frame
 from .engines import lmcache
 from .engines.lmcache_log import transfers
 from .engines.single_request import Answer, send
-from .evidence import quotient
+from .evidence import quotient, served_from_ram
 from .vllm_running import ANSWER_TOKENS, Running, context_tokens
 
 
@@ -98,10 +98,7 @@ def device_faults(again: Mapping[str, Any], cell: CellSpec) -> list[str]:
     share = quotient(again["device_read_bytes"], again["cached_tokens"] * cell.geometry.kv_bytes_per_token)
     if cell.scenario["tier"] != "ssd" or share is None or share >= least:
         return []
-    return [
-        f"a prompt of {again['prompt_tokens']} tokens was served from RAM: device reads {share:.0%} of bytes loaded, "
-        f"at least {least:.0%} needed"
-    ]
+    return [f"a prompt of {again['prompt_tokens']} tokens was {served_from_ram(share, least)}"]
 
 
 def in_process(cell: CellSpec) -> bool:

@@ -13,7 +13,8 @@ from collections.abc import Iterator, Sequence
 
 from ..errors import StoreError
 from ..stores.base import Endpoint
-from .sockets import command, enlarge, name_of, open_socket, send_all, set_timeout
+from ..stores.resp_protocol import send_all
+from .sockets import command, enlarge, name_of, open_socket, set_timeout
 
 _CRLF = b"\r\n"
 _NOTHING = memoryview(b"")

@@ -14,8 +14,9 @@ import numpy as np
 
 from ..errors import StoreError
 from ..stores.base import Endpoint
+from ..stores.resp_protocol import send_all
 from .base import Connector, gather_flags, leading_true
-from .sockets import command, enlarge, name_of, open_socket, send_all, set_timeout
+from .sockets import command, enlarge, name_of, open_socket, set_timeout
 
 _CRLF = b"\r\n"
 _EXISTS_BATCH = 512

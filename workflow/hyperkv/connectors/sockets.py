@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Sequence
 
 from ..stores.base import Endpoint
 
 SOCKET_BUFFER_BYTES = 4 << 20
-_BUFFERS_PER_SEND = 1024  # IOV_MAX
 
 
 def open_socket(endpoint: Endpoint, timeout_s: float) -> socket.socket:
@@ -32,17 +30,6 @@ def enlarge(connection: socket.socket) -> None:
         connection.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER_BYTES)
     if connection.family != socket.AF_UNIX:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
-def send_all(connection: socket.socket, parts: Sequence[bytes | memoryview]) -> None:
-    """Send the parts one after the other without joining them. Raises OSError."""
-    pending = list(map(memoryview, parts))
-    while pending:
-        count = connection.sendmsg(pending[:_BUFFERS_PER_SEND])
-        while pending and count >= len(pending[0]):
-            count -= len(pending.pop(0))
-        if count:
-            pending[0] = pending[0][count:]
 
 
 def set_timeout(connection: socket.socket, timeout_s: float) -> None:

@@ -161,7 +161,7 @@ class ReplyWriter:
             self.bytes_sent += size
 
 
-def send_all(sock: socket.socket, parts: Sequence[bytes]) -> None:
+def send_all(sock: socket.socket, parts: Sequence[bytes | memoryview]) -> None:
     """Send buffers in order without copying them together. Raises OSError."""
     views = [memoryview(part) for part in parts if len(part)]
     while views:

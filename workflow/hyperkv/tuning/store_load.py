@@ -12,6 +12,7 @@ from ..cells import CellSpec
 from ..connectors.base import Connector
 from ..connectors.registry import make_connector, options_of
 from ..errors import StoreError
+from ..evidence import served_from_ram
 from ..payload import Payload, aligned_buffer, slots
 from ..points import point_keys
 from ..stores.base import Counters, Store, StoreConfig
@@ -111,11 +112,8 @@ class _Load:
     def _prove_device(self, share: float | None) -> None:
         least = self._spec["sweep"]["evidence"]["device_share_min"]
         if share is None or share < least:
-            measured = "unknown" if share is None else f"{share:.0%} of bytes got"
-            raise StoreError(
-                f"store {self._store.name}: served from RAM: device reads {measured}, at least {least:.0%} needed; "
-                f"raise tune.warm_up_bytes"
-            )
+            reason = served_from_ram(share, least, "got")
+            raise StoreError(f"store {self._store.name}: {reason}; raise tune.warm_up_bytes")
 
 
 def _store_config(scenario: Mapping[str, Any], directory: Path, value_bytes: int, logs: Path) -> StoreConfig:
