@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+import redis
 
 from tests.helpers import eventually
 from tests.stores.conftest import buffers_for, new_keys, payload, store_config, values_of
@@ -125,16 +126,32 @@ def test_nobody_is_there_at_the_start():
         cache.close()
 
 
+@pytest.mark.parametrize(("changes", "saving"), [({}, 3), ({"save_connections": 1}, 1)])
+def test_saves_have_connections_of_their_own(tmp_path, changes, saving):
+    with make_store("valkey", store_config(tmp_path, "valkey")) as store:
+        endpoint = store.endpoint
+        with (
+            redis.Redis(endpoint.host, endpoint.port, password=endpoint.password) as client,
+            cached(store, connections=3, **changes) as cache,
+        ):
+            save(cache, new_keys(4))
+            assert len(client.client_list()) == 1 + saving
+
+
 def test_settings_from_a_plugins_keys():
     keys = {
         "p.endpoints": "127.0.0.1:1, unix:/run/kv",
         "p.connections": "8",
+        "p.save_connections": 2,
         "p.retry_s": 2,
         "q.stripe_bytes": 1,
     }
     settings = settings_from(keys | {"p.password": "secret"}, "p")
     assert settings == CacheSettings(
-        (Endpoint("127.0.0.1", 1, "secret"), Endpoint("", 0, "secret", "/run/kv")), connections=8, retry_s=2.0
+        (Endpoint("127.0.0.1", 1, "secret"), Endpoint("", 0, "secret", "/run/kv")),
+        connections=8,
+        save_connections=2,
+        retry_s=2.0,
     )
 
 

@@ -89,15 +89,24 @@ class Running:
         return every(_EVICT_EVERY_S, self.store.evict_page_cache)
 
     def settle(self, saved_before: int = 0, expected_bytes: int = 0) -> None:
-        """Wait until what was saved has arrived, half a minute at most.
+        """Wait until what was saved has arrived and the store has written what it set out to, half a minute at most.
 
         expected_bytes: what must arrive on top of `saved_before` (see saved_bytes): a server that stalls is quiet,
         too, and is given _STALLED_S to go on; 0 when that is not known: then until less than a chunk arrives in
         _QUIET_S.
         """
+        deadline = time.monotonic() + _SETTLE_TIMEOUT_S
+        self._wait_arrived(saved_before, expected_bytes, deadline)
+        while time.monotonic() < deadline and self._flushing():
+            time.sleep(0.05)
+
+    def _flushing(self) -> bool:
+        """Whether the store is still writing full memtables, which takes as much of the processor as a load does."""
+        return self.store is not None and self.store.counters().details.get("memtables_to_flush", 0) > 0
+
+    def _wait_arrived(self, saved_before: int, expected_bytes: int, deadline: float) -> None:
         known = bool(expected_bytes) and self.store is not None
         quiet_s = _STALLED_S if known else _QUIET_S
-        deadline = time.monotonic() + _SETTLE_TIMEOUT_S
         last, since = self.saved_bytes(), time.monotonic()
         while time.monotonic() < deadline:
             now = self.saved_bytes()

@@ -23,6 +23,7 @@ from .server import ServerStore
 _MALLOC_MARK = b"oversize_threshold"  # a name that jemalloc 5's option parser holds
 _STATES = {
     "all_mem_tables": "memtable_bytes",
+    "num_immutable_tables": "memtables_to_flush",
     "block_cache_usage": "block_cache_bytes",
     "used_db_size": "db_bytes",
 }

@@ -1,0 +1,58 @@
+"""What runs for engine vllm: when a store counts as at rest."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from workflow.hyperkv.stores.base import Counters
+from workflow.hyperkv.stores.counters import ProcessCounters
+from workflow.hyperkv.vllm_running import Running
+
+CHUNK = 100
+IDLE = ProcessCounters(*[0] * len(ProcessCounters.__dataclass_fields__))
+
+
+@dataclass
+class Server:
+    """Stands for vLLM's processes: no LMCache server is among them."""
+
+    def counters(self) -> dict[str, Any]:
+        return {"saves_begun": None, "saves_done": None}
+
+
+class Told:
+    """A store that tells one state after the other, and then the last one: bytes taken and memtables to write."""
+
+    def __init__(self, *states: tuple[int, int | None]):
+        self.states = list(states)
+        self.asked = 0
+
+    def counters(self) -> Counters:
+        self.asked += 1
+        taken, to_flush = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+        return Counters(0, taken, 0, 0, IDLE, {} if to_flush is None else {"memtables_to_flush": to_flush})
+
+
+def running(store: Told, tmp_path) -> Running:
+    (tmp_path / "config.json").write_text(json.dumps({"vocab_size": 8}))
+    return Running(Server(), store, tmp_path, [], CHUNK)  # type: ignore[arg-type]
+
+
+def test_settling_waits_for_what_was_saved(tmp_path):
+    store = Told((0, 0), (CHUNK, 0), (2 * CHUNK, 0), (3 * CHUNK, 0))
+    running(store, tmp_path).settle(0, 3 * CHUNK)
+    assert store.states == [(3 * CHUNK, 0)]
+
+
+def test_settling_waits_until_the_store_has_written_its_memtables(tmp_path):
+    store = Told((CHUNK, 2), (CHUNK, 2), (CHUNK, 1), (CHUNK, 0))
+    running(store, tmp_path).settle(0, CHUNK)
+    assert store.states == [(CHUNK, 0)]
+
+
+def test_settling_asks_nothing_of_a_store_without_memtables(tmp_path):
+    store = Told((CHUNK, None))
+    running(store, tmp_path).settle(0, CHUNK)
+    assert store.asked <= 3
