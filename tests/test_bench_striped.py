@@ -11,6 +11,7 @@ from workflow.hyperkv.stores.valkey import ValkeyStore
 
 def arguments(**changes) -> argparse.Namespace:
     common = {"store": "valkey", "program": [None], "processes": [1], "in_flight": [0], "unix": False}
+    common |= {"client": ["python"]}
     sizes = {"chunk_bytes": 1 << 16, "stripe_bytes": [1 << 14], "point_bytes": 1 << 18, "rounds": 2}
     return argparse.Namespace(**common | sizes | changes)
 
@@ -20,14 +21,20 @@ def test_every_program_number_of_processes_and_kind_of_socket_is_a_line(tmp_path
     patched.with_suffix(".json").write_text(json.dumps({"patches": [{"name": "fewer-copies"}]}))
     found = clients_of(
         arguments(
-            program=[stock, patched], processes=[1, 3], in_flight=[0, 2], unix=True, stripe_bytes=[1 << 20]
+            program=[stock, patched],
+            processes=[1, 3],
+            in_flight=[0, 2],
+            client=["python", "native"],
+            unix=True,
+            stripe_bytes=[1 << 20],
         ),
         4,
     )
     labels = [client.label for client in found]
     assert labels[:5] == ["redis", "resp", "resp unix", "resp patched", "resp unix patched"]
-    assert len(labels) == len(set(labels)) == 5 + 2 * 2 * 2 * 2
+    assert len(labels) == len(set(labels)) == 5 + 2 * 2 * 2 * 2 * 2
     assert "striped 1024 KiB 2 in flight 3 processes unix patched" in labels
+    assert "striped 1024 KiB native patched" in labels
     assert {client.server for client in found} == {
         Server(program, processes, unix)
         for program in (stock, patched) for processes in (1, 3) for unix in (False, True)

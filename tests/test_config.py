@@ -659,8 +659,14 @@ def test_keys_of_stripes_reach_the_stages_when_they_say_something():
     spec = json.loads(profile_spec(checked(with_striped()), "striped"))
     assert spec["scenario"]["stripe_bytes"] == 1 << 20
     assert spec["scenario"]["stripes_in_flight"] == 4
-    assert not {"processes", "socket", "patched"} & set(spec["scenario"])
-    keys = {"stripe_bytes": "256 KiB", "processes": 3, "socket": "unix", "stripes_in_flight": 9}
+    assert not {"processes", "client", "socket", "patched"} & set(spec["scenario"])
+    keys = {
+        "stripe_bytes": "256 KiB",
+        "processes": 3,
+        "socket": "unix",
+        "stripes_in_flight": 9,
+        "client": "native",
+    }
     for spec_of in (profile_spec, sweep_spec):
         found = json.loads(spec_of(checked(with_striped(**keys)), "striped"))["scenario"]
         assert {key: found[key] for key in keys} == keys | {"stripe_bytes": 256 << 10}
@@ -687,6 +693,7 @@ def test_patches_are_for_kvrocks_with_any_connector():
     [
         ({"connector": "resp", "processes": 2}, "processes: connector resp reaches one process"),
         ({"connector": "redis", "socket": "unix"}, "socket: connector redis has no unix sockets"),
+        ({"connector": "resp", "client": "native"}, "client: connector resp has no client native"),
         ({"stripe_bytes": "1 KiB"}, "stripe_bytes: 1024 is below 4096"),
         ({"stripes_in_flight": 0}, "stripes_in_flight: 0 is wrong"),
         ({"processes": 0}, "processes: 0 is wrong"),

@@ -4,10 +4,12 @@ import contextlib
 import os
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.connectors.native import compiled_library
 from tests.connectors.test_resp import TIMEOUT_S, Script, bulk, get_request
 from tests.stores.conftest import MIB, SERVERS, buffers_for, new_keys, payload, store_config, values_of
 from workflow.hyperkv.connectors.registry import make_connector
@@ -20,6 +22,20 @@ from workflow.hyperkv.stores.registry import make_store
 STRIPE = 4096
 SIZE = 5 * STRIPE + 77
 COUNT = 7
+OPTIONS: dict[str, Path] = {}  # of every connector here
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory) -> Path:
+    return compiled_library(tmp_path_factory.mktemp("library"))
+
+
+@pytest.fixture(params=["python", "native"], autouse=True)
+def client(request, monkeypatch) -> str:
+    """Every test runs with both clients."""
+    if request.param == "native":
+        monkeypatch.setitem(OPTIONS, "library", request.getfixturevalue("library"))
+    return request.param
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +45,7 @@ def valkey(tmp_path_factory) -> Iterator[Store]:
 
 
 def striped(store: Store, connections: int = 2, **options) -> StripedConnector:
-    options = {"stripe_bytes": STRIPE, "timeout_s": TIMEOUT_S} | options
+    options = {"stripe_bytes": STRIPE, "timeout_s": TIMEOUT_S} | OPTIONS | options
     return make_connector("striped", store, connections, **options)
 
 
@@ -196,7 +212,8 @@ def test_over_a_unix_socket(name, tmp_path):
         assert path is not None
         assert os.path.exists(path)
         for kind in ("striped", "resp"):
-            with make_connector(kind, store, 2, TIMEOUT_S) as connector:
+            options = OPTIONS if kind == "striped" else {}
+            with make_connector(kind, store, 2, TIMEOUT_S, **options) as connector:
                 connector.put(keys, values_of(keys, MIB + 1))
                 buffers = buffers_for(keys, MIB + 1)
                 assert connector.get(keys, buffers) == [True] * 3
@@ -219,7 +236,7 @@ def peer(*pieces: bytes, closes: bool = False) -> Iterator[StripedConnector]:
     thread.start()
     endpoint = Endpoint("127.0.0.1", script.listener.getsockname()[1])
     try:
-        with StripedConnector([endpoint], 1, 0.5, STRIPE) as connector:
+        with StripedConnector([endpoint], 1, 0.5, STRIPE, **OPTIONS) as connector:
             yield connector
     finally:
         thread.join(2 * TIMEOUT_S)

@@ -52,7 +52,7 @@ def decoded(key: bytes, size: int, stripe_bytes: int, stripes: list[bytes | None
             continue
         if (head := proof.expects(part, stripe[:HEAD_BYTES])) is not None:
             buffer[part.offset : part.end] = stripe[HEAD_BYTES:]
-            proof.take(part, head, memoryview(buffer)[part.offset : part.end])
+            proof.take(part, head, checksum(memoryview(buffer)[part.offset : part.end]))
     return bytes(buffer) if proof.complete else None
 
 

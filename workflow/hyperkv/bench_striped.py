@@ -24,6 +24,7 @@ from tabulate import tabulate
 
 from .bench_peers import Speeds, ours, preset_config
 from .cli import run_stage
+from .connectors.registry import library_of
 from .errors import StoreError
 from .points import values_per_connection
 from .stores.base import Store
@@ -65,6 +66,7 @@ class Client:
         words = [self.connector, *([] if stripe is None else [f"{stripe >> 10} KiB"])]
         flight = self.options.get("in_flight")
         words += [] if flight is None else [f"{flight} in flight"]
+        words += [] if self.options.get("library") is None else ["native"]
         return " ".join([*words, self.server.label]).strip()
 
 
@@ -80,6 +82,7 @@ def main() -> None:
     parser.add_argument("--connections", nargs="+", type=int, default=[2])
     parser.add_argument("--processes", nargs="+", type=int, default=[1])
     parser.add_argument("--in-flight", nargs="+", type=int, default=[4], help="0 for all")
+    parser.add_argument("--client", nargs="+", choices=("python", "native"), default=["python"])
     parser.add_argument("--unix", action="store_true", help="resp and striped over unix sockets as well")
     parser.add_argument("--point-bytes", type=int, default=256 << 20, help="bytes of one operation's round")
     parser.add_argument("--rounds", type=int, default=3)
@@ -107,10 +110,15 @@ def clients_of(arguments: argparse.Namespace, connections: int) -> list[Client]:
         for program, unix in itertools.product(programs, sockets)
     ]
     servers = itertools.product(programs, arguments.processes, sockets)
-    shapes = itertools.product(arguments.stripe_bytes, arguments.in_flight, list(servers))
+    shapes = itertools.product(arguments.stripe_bytes, arguments.in_flight, arguments.client, list(servers))
     return others + [
-        Client("striped", connections, Server(*server), {"stripe_bytes": stripe, "in_flight": flight or None})
-        for stripe, flight, server in shapes
+        Client(
+            "striped",
+            connections,
+            Server(*server),
+            {"stripe_bytes": stripe, "in_flight": flight or None, "library": library_of(client)},
+        )
+        for stripe, flight, client, server in shapes
     ]
 
 

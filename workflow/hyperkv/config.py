@@ -33,7 +33,14 @@ EXPERIMENT = "experiment"
 _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _STORES_OF_TIER = {"dram": ("dram", "valkey"), "ssd": ("files", "rocksdb", "kvrocks")}
 _ONLY_VLLM = ("mp", "offloading")
-_IDLE = {"stripe_bytes": None, "stripes_in_flight": None, "processes": 1, "socket": "tcp", "patched": False}
+_IDLE = {
+    "stripe_bytes": None,
+    "stripes_in_flight": None,
+    "processes": 1,
+    "client": "python",
+    "socket": "tcp",
+    "patched": False,
+}
 _ANYWHERE = ("socket", "patched")
 _CONNECTORS_OF_STORE = {
     "dram": ("inprocess",),
@@ -538,6 +545,10 @@ def _check_store(scenario: Mapping[str, Any]) -> None:
     if scenario["processes"] > 1 and scenario["connector"] != "striped":
         raise UserError(
             f"{where}.processes: connector {scenario['connector']} reaches one process; choose 1 or connector striped"
+        )
+    if scenario["client"] == "native" and scenario["connector"] != "striped":
+        raise UserError(
+            f"{where}.client: connector {scenario['connector']} has no client native; leave it out or choose striped"
         )
     if scenario["socket"] == "unix" and scenario["connector"] not in ("resp", "striped"):
         raise UserError(

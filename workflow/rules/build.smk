@@ -1,3 +1,20 @@
+rule build_striped:
+    input:
+        code=sources("build_striped"),
+        source="workflow/hyperkv/connectors/striped.c",
+    output:
+        "<build>/striped/striped.so",
+    log:
+        "<logs>/build_striped.log",
+    conda:
+        "../../envs/kvrocks-build.yaml"
+    params:
+        march=CONFIG["kvrocks"]["march"],
+    shell:
+        "python -m workflow.hyperkv.build_striped --source {input.source:q} --march {params.march}"
+        " --out {output:q} 2> {log:q}"
+
+
 if KVROCKS.source in ("release", "git", "path"):
 
     rule fetch_kvrocks:

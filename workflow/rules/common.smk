@@ -113,11 +113,12 @@ def kvrocks_link_spec(wildcards):
 
 
 def server_files(scenario):
-    """For Kvrocks the record of its program, and the program."""
+    """What is built for a scenario: connector striped's library, and for Kvrocks the record of its program, and the program."""
+    library = [str(LIBRARY)] if scenario.get("client") == "native" else []
     if scenario.get("store") != "kvrocks":
-        return []
+        return library
     program = PATCHED_PROGRAM if scenario.get("patched") else PROGRAM
-    return [str(program.with_suffix(".json")), ancient(str(program))]
+    return [*library, str(program.with_suffix(".json")), ancient(str(program))]
 
 
 def store_files(wildcards):

@@ -59,9 +59,9 @@ class Channel:
 
     def __init__(self, endpoint: Endpoint, timeout_s: float, in_flight: int | None):
         self.endpoint = endpoint
-        self._peer = name_of(endpoint)
-        self._timeout_s = timeout_s
-        self._most = min(in_flight or _MOST_IN_FLIGHT, _MOST_IN_FLIGHT)
+        self.peer = name_of(endpoint)
+        self.timeout_s = timeout_s
+        self.in_flight = min(in_flight or _MOST_IN_FLIGHT, _MOST_IN_FLIGHT)
         self._scratch = bytearray(_SCRATCH_BYTES)
         self._view = memoryview(self._scratch)
         self._at = self._have = 0
@@ -73,12 +73,12 @@ class Channel:
             return
         self.close()
         try:
-            self._socket = open_socket(self.endpoint, self._timeout_s)
+            self._socket = open_socket(self.endpoint, self.timeout_s)
             enlarge(self._socket)
-            set_timeout(self._socket, self._timeout_s)
+            set_timeout(self._socket, self.timeout_s)
         except OSError as error:
             self.close()
-            raise StoreError(f"cannot connect to {self._peer}: {error}") from error
+            raise StoreError(f"cannot connect to {self.peer}: {error}") from error
         if self.endpoint.password is not None:
             self._authenticate(self.endpoint.password.encode())
 
@@ -97,7 +97,7 @@ class Channel:
             self._send([command(b"AUTH", password)])
             answer = self._line()
             if answer != b"+OK":
-                raise StoreError(f"{self._peer} answered AUTH with {answer[:80]!r}")
+                raise StoreError(f"{self.peer} answered AUTH with {answer[:80]!r}")
 
     def close(self) -> None:
         """Close the socket and forget what was under way."""
@@ -106,6 +106,17 @@ class Channel:
                 self._socket.close()
         self._socket = None
         self._at = self._have = 0
+
+    @contextlib.contextmanager
+    def descriptor(self) -> Iterator[int]:
+        """The open connection's socket, for what sends whole commands and takes whole replies by itself.
+
+        An exception within closes the connection. Raises StoreError.
+        """
+        self.open()
+        with self._closing():
+            assert self._socket is not None
+            yield self._socket.fileno()
 
     def run(self, exchanges: Sequence[Exchange]) -> None:
         """Send the commands and see every reply to its end. Raises StoreError.
@@ -117,13 +128,13 @@ class Channel:
         sent = 0
         with self._closing():
             for number, exchange in enumerate(exchanges):
-                end = min(len(exchanges), number + self._most)
+                end = min(len(exchanges), number + self.in_flight)
                 while sent < end:
                     sent = self._send_some(exchanges, sent, end)
                 error = self._take_reply(exchange)
                 refused = refused or error
             if self._have > self._at:
-                raise StoreError(f"{self._peer} sent more than it was asked for")
+                raise StoreError(f"{self.peer} sent more than it was asked for")
         if refused is not None:
             raise refused
 
@@ -162,15 +173,15 @@ class Channel:
         if line[:1] == b"$" and line[1:].isdigit():
             self._take_value(exchange, int(line[1:]))
         elif line[:1] == b"-":
-            return StoreError(f"{self._peer} answered: {line[1:].decode(errors='replace')}")
+            return StoreError(f"{self.peer} answered: {line[1:].decode(errors='replace')}")
         elif not exchange.line(line):
-            raise StoreError(f"{self._peer} answered {exchange.name} with {line[:80]!r}")
+            raise StoreError(f"{self.peer} answered {exchange.name} with {line[:80]!r}")
         return None
 
     def _line(self) -> bytes:
         while (end := self._scratch.find(_CRLF, self._at, self._have)) < 0:
             if self._have - self._at == _SCRATCH_BYTES:
-                raise StoreError(f"{self._peer} sent a line of more than {_SCRATCH_BYTES} bytes")
+                raise StoreError(f"{self.peer} sent a line of more than {_SCRATCH_BYTES} bytes")
             self._fill()
         line = bytes(self._view[self._at : end])
         self._at = end + 2
@@ -189,7 +200,7 @@ class Channel:
         self._at += there
         end = self._discard(left - there) if place is None else self._fill_place(place[there:])
         if end != _CRLF:
-            raise StoreError(f"{self._peer} sent a value that is not as long as it says")
+            raise StoreError(f"{self.peer} sent a value that is not as long as it says")
         if place is not None:
             exchange.placed()
 
@@ -236,10 +247,10 @@ class Channel:
 
     def _counted(self, count: int) -> int:
         if count == 0:
-            raise StoreError(f"{self._peer} closed the connection in the middle of a reply")
+            raise StoreError(f"{self.peer} closed the connection in the middle of a reply")
         return count
 
     def _failure(self, verb: str, error: OSError) -> StoreError:
         if isinstance(error, BlockingIOError | TimeoutError):
-            return StoreError(f"{verb} timed out after {self._timeout_s:g} s at {self._peer}")
-        return StoreError(f"{verb} failed at {self._peer}: {error.strerror or error}")
+            return StoreError(f"{verb} timed out after {self.timeout_s:g} s at {self.peer}")
+        return StoreError(f"{verb} failed at {self.peer}: {error.strerror or error}")

@@ -4,24 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
 from ..stores.base import Store
 from .base import Connector
 
+LIBRARY = Path("results/build/striped/striped.so")
 CONNECTOR_CLASSES = {
     "inprocess": "InprocessConnector",
     "redis": "RedisConnector",
     "resp": "RespConnector",
     "striped": "StripedConnector",
 }
-_OPTIONS = {"striped": {"stripe_bytes": "stripe_bytes", "in_flight": "stripes_in_flight"}}
+_OPTIONS = {
+    "striped": {"stripe_bytes": "stripe_bytes", "in_flight": "stripes_in_flight", "library": "client"}
+}
 
 
 def options_of(name: str, scenario: Mapping[str, Any]) -> dict[str, Any]:
     """The keyword arguments of the named connector that a scenario's own keys give."""
-    return {argument: scenario[key] for argument, key in _OPTIONS.get(name, {}).items() if key in scenario}
+    options = {argument: scenario[key] for argument, key in _OPTIONS.get(name, {}).items() if key in scenario}
+    if "library" in options:
+        options["library"] = library_of(options["library"])
+    return options
+
+
+def library_of(client: str) -> Path | None:
+    """The compiled code of connector striped's client `native`; None for `python`."""
+    return LIBRARY if client == "native" else None
 
 
 def make_connector(

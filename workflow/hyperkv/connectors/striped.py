@@ -8,13 +8,16 @@ only: what it finds was saved whole, and has lost nothing unless the store lost 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from ..stores.base import Endpoint
 from .base import Connector, leading_true
 from .channels import Channel, Exchange
+from .native import NativeLoads, Wanted
 from .sockets import command
 from .stripes import (
     HEAD_BYTES,
@@ -33,14 +36,15 @@ from .stripes import (
 _CRLF = memoryview(b"\r\n")
 _EXISTS_BATCH = 512
 
-Routed = tuple[int, Exchange]  # the server's number, and the command for it
+T = TypeVar("T")
 
 
 class StripedConnector(Connector):
     """`connections` connections to each of `endpoints`, which must be given in the same order every time.
 
     stripe_bytes: size of a stripe, without its head. in_flight: commands sent and not answered on each connection
-    at most, None for all. connect: whether the servers must be there now. Every connection has a thread. A closed
+    at most, None for all. connect: whether the servers must be there now. library: what loads, see native.py; None
+    for Python. Every connection has a thread. A closed
     connection is opened again by the next call that needs it. Calls from several threads wait for each other.
     damaged_chunks: loads that found stripes, all of the right length, that were together not the chunk.
     """
@@ -53,12 +57,14 @@ class StripedConnector(Connector):
         stripe_bytes: int = STRIPE_BYTES,
         in_flight: int | None = None,
         connect: bool = True,
+        library: Path | None = None,
     ):
         super().__init__(connections * len(endpoints))
         self.connections = connections
         self.stripe_bytes = stripe_bytes
         self.damaged_chunks = 0
         self._lock = threading.Lock()
+        self._native = None if library is None else NativeLoads(library)
         self._servers = [
             [Channel(endpoint, timeout_s, in_flight) for _ in range(connections)] for endpoint in endpoints
         ]
@@ -84,24 +90,21 @@ class StripedConnector(Connector):
         for start in range(0, len(keys), _EXISTS_BATCH):
             batch = keys[start : start + _EXISTS_BATCH]
             lookups = [_Lookup(key) for key in batch]
-            self._run([(self._server_of(item.key, 0), item) for item in lookups])
+            self._run([(self._server_of(item.key, 0), item) for item in lookups], Channel.run)
             present = leading_true([item.present for item in lookups])
             if present < len(batch):
                 return start + present
         return len(keys)
 
     def get(self, keys: Sequence[bytes], buffers: Sequence[np.ndarray]) -> list[bool]:
-        proofs: list[ChunkProof] = []
-        loads: list[Routed] = []
-        for key, buffer in zip(keys, buffers, strict=True):
-            proof = ChunkProof(key, buffer.size, self.stripe_bytes)
-            proofs.append(proof)
-            view = memoryview(buffer)
-            loads += [
-                (self._server_of(key, part.index), _Load(key, part, proof, view[part.offset : part.end]))
-                for part in proof.parts
-            ]
-        self._run(loads)
+        proofs = [
+            ChunkProof(key, buffer.size, self.stripe_bytes) for key, buffer in zip(keys, buffers, strict=True)
+        ]
+        chunks = list(zip(keys, buffers, proofs, strict=True))
+        if self._native is None:
+            self._run([load for chunk in chunks for load in self._loads(*chunk)], Channel.run)
+        else:
+            self._run([stripe for chunk in chunks for stripe in self._wanted(*chunk)], self._native.run)
         complete = [proof.complete for proof in proofs]
         self.damaged_chunks += sum(
             proof.found == len(proof.parts) and not whole
@@ -112,27 +115,48 @@ class StripedConnector(Connector):
     def put(self, keys: Sequence[bytes], values: Sequence[np.ndarray]) -> None:
         saves = [_save_chunk(key, value, self.stripe_bytes) for key, value in zip(keys, values, strict=True)]
         routed = [[(self._server_of(save.key, save.part.index), save) for save in chunk] for chunk in saves]
-        self._run([item for chunk in routed for item in chunk[1:]])
-        self._run([chunk[0] for chunk in routed])
+        self._run([item for chunk in routed for item in chunk[1:]], Channel.run)
+        self._run([chunk[0] for chunk in routed], Channel.run)
+
+    def _loads(self, key: bytes, buffer: np.ndarray, proof: ChunkProof) -> list[tuple[int, Exchange]]:
+        view = memoryview(buffer)
+        return [
+            (self._server_of(key, part.index), _Load(key, part, proof, view[part.offset : part.end]))
+            for part in proof.parts
+        ]
+
+    def _wanted(self, key: bytes, buffer: np.ndarray, proof: ChunkProof) -> list[tuple[int, Wanted]]:
+        start = buffer.ctypes.data
+        return [
+            (self._server_of(key, part.index), Wanted(_get_of(key, part), start + part.offset, part, proof))
+            for part in proof.parts
+        ]
 
     def _server_of(self, key: bytes, index: int) -> int:
         return shard_of(key, index, len(self._servers))
 
-    def _run(self, exchanges: Sequence[Routed]) -> None:
-        """Spread the commands over the connections of their servers and see all of them to their end."""
-        if not exchanges:
+    def _run(self, items: Sequence[tuple[int, T]], run: Callable[[Channel, list[T]], None]) -> None:
+        """Spread commands over the connections of their servers and see all of them to their end.
+
+        items: the server's number, and the command for it. run: does a connection's share of them.
+        """
+        if not items:
             return
-        work: dict[Channel, list[Exchange]] = {}
+        work: dict[Channel, list[T]] = {}
         turns = [0] * len(self._servers)
-        for server, exchange in exchanges:
+        for server, item in items:
             channels = self._servers[server]
-            work.setdefault(channels[turns[server] % len(channels)], []).append(exchange)
+            work.setdefault(channels[turns[server] % len(channels)], []).append(item)
             turns[server] += 1
         with self._lock:
-            futures = [self._workers.submit(channel.run, share) for channel, share in work.items()]
+            futures = [self._workers.submit(run, channel, share) for channel, share in work.items()]
             errors = [error for future in futures if (error := future.exception()) is not None]
         if errors:
             raise errors[0]
+
+
+def _get_of(key: bytes, part: Part) -> bytes:
+    return command(b"GET", stripe_key(key, part.index))
 
 
 class _Lookup(Exchange):
@@ -163,7 +187,7 @@ class _Load(Exchange):
         self._head: Head | None = None
 
     def request(self) -> Sequence[bytes | memoryview]:
-        return [command(b"GET", stripe_key(self._key, self._part.index))]
+        return [_get_of(self._key, self._part)]
 
     def line(self, line: bytes) -> bool:
         return line == b"$-1"
@@ -177,7 +201,7 @@ class _Load(Exchange):
 
     def placed(self) -> None:
         assert self._head is not None
-        self._proof.take(self._part, self._head, self._view)
+        self._proof.take(self._part, self._head, checksum(self._view))
 
 
 class _Save(Exchange):

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -29,7 +30,7 @@ class CacheSettings:
     connections: for loads, to each server. save_connections: for saves, None for as many; fewer leave more of the
     processor to the engine while it saves. stripes_in_flight: on each of them. timeout_s: longest wait without progress.
     retry_s: after a failure the store is left alone for so long, and everything is a miss. save_queue_bytes: bound
-    of what waits to be saved or is being saved; more is dropped.
+    of what waits to be saved or is being saved; more is dropped. library: what loads, see native.py; None for Python.
     """
 
     endpoints: tuple[Endpoint, ...]
@@ -40,6 +41,7 @@ class CacheSettings:
     timeout_s: float = 3.0
     retry_s: float = 10.0
     save_queue_bytes: int = 1 << 30
+    library: str | None = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def settings_from(values: Mapping[str, Any], prefix: str) -> CacheSettings:
             given[name] = 0
         if given[name] <= 0:
             raise UserError(f"{prefix}.{name}: {value!r} is wrong; it must be a number above 0")
-    return CacheSettings(endpoints, **given)
+    return CacheSettings(endpoints, **given, library=values.get(f"{prefix}.library"))
 
 
 def _endpoint(word: str, password: str | None, where: str) -> Endpoint:
@@ -123,6 +125,7 @@ class StripedCache:
             chosen.stripe_bytes,
             chosen.stripes_in_flight,
             connect=False,
+            library=None if chosen.library is None else Path(chosen.library),
         )
 
     def close(self) -> None:

@@ -134,12 +134,18 @@ class ChunkProof:
         same = mine == (head.index, head.count, head.length, head.chunk_bytes, head.chunk)
         return head if same and (part.index == 0 or head.root == 0) else None
 
-    def take(self, part: Part, head: Head, data: memoryview) -> None:
-        """A stripe's bytes have arrived, with the head that `expects` returned; `data` is where they lie now."""
-        if checksum(data) == head.checksum:
+    def take(self, part: Part, head: Head, found: int) -> None:
+        """A stripe's bytes have arrived, with the head that `expects` returned; `found` is their checksum."""
+        if found == head.checksum:
             self._checksums[part.index] = head.checksum
             if part.index == 0:
                 self._root = head.root
+
+    def arrived(self, part: Part, data: bytes | memoryview, found: int) -> None:
+        """A stripe of the right length has arrived: its head `data`, and the checksum that was found of its bytes."""
+        self.found += 1
+        if (head := self.expects(part, data)) is not None:
+            self.take(part, head, found)
 
     @property
     def complete(self) -> bool:

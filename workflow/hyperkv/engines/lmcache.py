@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..connectors.registry import library_of
 from ..errors import UserError
 from ..stores.base import Endpoint
 
@@ -200,7 +201,12 @@ def _striped_config(
         "save_queue_bytes": buffer_bytes(scenario, staging_bytes) // 2,
     }
     own["stripes_in_flight"] = scenario.get("stripes_in_flight") or _ALL_IN_FLIGHT
-    optional = {"stripe_bytes": scenario.get("stripe_bytes"), "password": endpoints[0].password}
+    library = library_of(scenario.get("client", "python"))
+    optional = {
+        "stripe_bytes": scenario.get("stripe_bytes"),
+        "password": endpoints[0].password,
+        "library": None if library is None else str(library.absolute()),
+    }
     own |= {key: value for key, value in optional.items() if value is not None}
     return {"save_chunk_meta": False, **{f"{_PLUGIN}.{key}": value for key, value in own.items()}}
 
