@@ -23,7 +23,6 @@ from .server import ServerStore
 _MALLOC_MARK = b"oversize_threshold"  # a name that jemalloc 5's option parser holds
 _STATES = {
     "all_mem_tables": "memtable_bytes",
-    "num_immutable_tables": "memtables_to_flush",
     "block_cache_usage": "block_cache_bytes",
     "used_db_size": "db_bytes",
 }
@@ -34,6 +33,7 @@ _TOTALS = {
     "block_cache_hit": "block_cache_hits",
     "block_cache_miss": "block_cache_misses",
 }
+_MEMTABLES_KEPT = 1  # full ones: Kvrocks writes two at a time (storage.cc, min_write_buffer_number_to_merge)
 _FILES = {".sst": "sst_bytes", ".blob": "blob_bytes", ".log": "wal_bytes"}
 
 
@@ -139,9 +139,10 @@ class KvrocksStore(ServerStore):
         return client
 
     def counters(self) -> Counters:
-        """The server's totals. details: write stalls, memtable, cache, SST, blob and WAL bytes, flushes."""
+        """The server's totals. details: write stalls, memtables, cache, SST, blob and WAL bytes, flushes."""
         info = self.info()
         details = {name: info[key] for key, name in (_STATES | _TOTALS).items() if key in info}
+        details["memtables_to_flush"] = max(0, info.get("num_immutable_tables", 0) - _MEMTABLES_KEPT)
         for kind in ("slowdown", "stop"):
             stalls = [
                 int(info[key]) for key in info if re.match(rf"\w+_limit_{kind}\[|\w+_bytes_{kind}\[", key)
