@@ -48,6 +48,19 @@ def test_both_panels_have_recompute_and_every_tier_and_units():
     assert "NVIDIA H100" in figure.get_suptitle()
 
 
+def test_lines_that_would_be_called_the_same_have_their_scenarios_names():
+    rows = latency_rows()
+    other = rows[rows["scenario"] == "valkey"].assign(scenario="valkey_ahead")
+    figure = draw_latency(pd.concat([rows, other]), COLOURS, MARKERS)
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert sorted(labels) == [
+        "kvrocks (tmpfs), resp, chunk 256",
+        "recompute, no tier",
+        "valkey (RAM), resp, chunk 256 (valkey)",
+        "valkey (RAM), resp, chunk 256 (valkey_ahead)",
+    ]
+
+
 def test_what_is_not_proved_is_hollow_and_said():
     figure = draw_latency(latency_rows(), COLOURS, MARKERS)
     faces = [to_hex(container.lines[0].get_markerfacecolor()) for container in figure.axes[0].containers]

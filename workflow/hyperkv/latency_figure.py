@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
@@ -27,18 +28,18 @@ def draw_latency(table: pd.DataFrame, colours: Mapping[str, str], markers: Mappi
         return figure
     figure, panels = plt.subplots(1, 2, figsize=(11, 5), sharey=True)
     computed = table[table["pass"] == "computed"]
-    scenarios = list(dict.fromkeys(table[table["pass"] != "computed"]["scenario"]))
+    labels = _labels(table[table["pass"] != "computed"])
     for axes, (kind, title) in zip(panels, _PANELS.items(), strict=True):
         for number, (_, rows) in enumerate(computed.groupby("scenario", sort=False)):
             words = f"recompute, no tier{_dtype(rows.iloc[0])}"
             _line(axes, rows, words, "#000000", "x", _DASHES[number % len(_DASHES)])
         used: dict[str, int] = {}
-        for scenario in scenarios:
+        for scenario, words in labels.items():
             rows = table[(table["scenario"] == scenario) & (table["pass"] == kind)]
             store = rows.iloc[0]["store"]
             dashes = _DASHES[used.setdefault(store, 0) % len(_DASHES)]
             used[store] += 1
-            _line(axes, rows, line_label(rows.iloc[0]), colours[store], markers[store], dashes)
+            _line(axes, rows, words, colours[store], markers[store], dashes)
         axes.set_title(title, fontsize=11)
         axes.set_xlabel("prompt (tokens)")
         axes.set_xscale("log", base=2)
@@ -57,11 +58,25 @@ def draw_latency(table: pd.DataFrame, colours: Mapping[str, str], markers: Mappi
         f"{'; hollow: not proved' if not table['valid'].all() else ''}",
         fontsize=11,
     )
-    handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(
-        handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0.02), ncols=2, fontsize=9, handlelength=4
+        *panels[0].get_legend_handles_labels(),
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0.02),
+        ncols=2,
+        fontsize=9,
+        handlelength=4,
     )
     return figure
+
+
+def _labels(rows: pd.DataFrame) -> dict[str, str]:
+    """Each scenario's words in the legend; those that would be the same have the scenario's name behind them."""
+    words = {
+        name: line_label(row)
+        for name, row in rows.drop_duplicates("scenario").set_index("scenario").iterrows()
+    }
+    shared = [word for word, count in Counter(words.values()).items() if count > 1]
+    return {name: f"{word} ({name})" if word in shared else word for name, word in words.items()}
 
 
 def line_label(row: pd.Series) -> str:
