@@ -27,8 +27,8 @@ from workflow.hyperkv.config import (
     selected,
     sweep_spec,
 )
-from workflow.hyperkv.connectors.registry import LIBRARY
-from workflow.hyperkv.engines.lmcache import IN_PROCESS
+from workflow.hyperkv.connectors.registry import LIBRARY, STRIPED
+from workflow.hyperkv.engines.lmcache import IN_PROCESS, SERVED
 from workflow.hyperkv.errors import UserError
 from workflow.hyperkv.fetch_kvrocks import fetch_spec
 from workflow.hyperkv.install_kvrocks import link_spec

@@ -31,8 +31,8 @@ class Gate:
 
 
 @contextmanager
-def queue(gate: Gate, most: int) -> Iterator[tuple[SaveQueue, list[bytes]]]:
-    done: list[bytes] = []
+def queue(gate: Gate, most: int) -> Iterator[tuple[SaveQueue, list[tuple[bytes, bool]]]]:
+    done: list[tuple[bytes, bool]] = []
     one = SaveQueue(gate.save, most)
     try:
         yield one, done
@@ -41,8 +41,8 @@ def queue(gate: Gate, most: int) -> Iterator[tuple[SaveQueue, list[bytes]]]:
         one.close()
 
 
-def offer(one: SaveQueue, done: list[bytes], key: bytes) -> bool:
-    return one.offer([key], [VALUE], lambda: done.append(key))
+def offer(one: SaveQueue, done: list[tuple[bytes, bool]], key: bytes) -> bool:
+    return one.offer([key], [VALUE], lambda saved: done.append((key, saved)))
 
 
 def test_what_does_not_fit_is_dropped_at_once_and_counted():
@@ -59,7 +59,7 @@ def test_what_does_not_fit_is_dropped_at_once_and_counted():
         assert offer(one, done, b"f")
         assert one.wait_empty(5)
     assert gate.calls == [[b"a"], [b"b", b"c"], [b"f"]]
-    assert done == [b"a", b"b", b"c", b"f"]
+    assert done == [(key, True) for key in (b"a", b"b", b"c", b"f")]
     assert one.counts == SaveCounts(saved=4, dropped=2)
 
 
@@ -77,7 +77,7 @@ def test_a_failed_save_is_counted_and_the_next_one_goes_on():
             assert offer(one, done, key)
             assert one.wait_empty(5)
         assert one.counts == SaveCounts(failed=2)
-    assert done == [b"a", b"b"]
+    assert done == [(b"a", False), (b"b", False)]
 
 
 def test_closing_drops_what_waits_and_calls_every_done():
@@ -91,7 +91,7 @@ def test_closing_drops_what_waits_and_calls_every_done():
     assert eventually(lambda: one._closed)
     gate.opened.set()
     closing.join(10)
-    assert done == [b"a", b"b"]
+    assert done == [(b"a", True), (b"b", False)]
     assert one.counts == SaveCounts(saved=1, dropped=1)
     assert not offer(one, done, b"c")
     assert gate.calls == [[b"a"]]

@@ -43,7 +43,7 @@ def cached(store: Store, reports: list[str] | None = None, **changes) -> Iterato
 
 def save(cache: StripedCache, keys: list[bytes]) -> None:
     for key, value in zip(keys, values_of(keys, SIZE), strict=True):
-        assert cache.offer([key], [value], lambda: None)
+        assert cache.offer([key], [value], lambda _: None)
     assert cache.wait_saved(10)
 
 
@@ -74,7 +74,7 @@ def test_a_dead_store_is_a_miss_and_is_found_again(store):
         started = time.monotonic()
         assert hits(cache, keys) == [False] * 3
         assert cache.count_present(keys) == 0
-        assert cache.offer(keys[:1], values_of(keys[:1], SIZE), lambda: None)
+        assert cache.offer(keys[:1], values_of(keys[:1], SIZE), lambda _: None)
         assert cache.wait_saved(5)
         assert time.monotonic() - started < 10
         assert cache.counts.failures == 1

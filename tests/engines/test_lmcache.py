@@ -1,5 +1,6 @@
 """LMCache's configurations and vLLM's own offloading, rendered from scenarios; what is refused."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,27 @@ def test_the_server_has_an_l2_and_without_a_pool_only_a_buffer(store, adapter):
     assert "--l1-size-gb 4 " in words
     assert found.transfer["kv_connector"] == "LMCacheMPConnector"
     assert found.transfer["kv_connector_extra_config"]["lmcache.mp.port"] == 5555
+
+
+def test_the_server_keeps_chunks_in_stripes():
+    own = {"stripe_bytes": 1 << 20, "stripes_in_flight": 4, "save_connections": 1, "client": "native"}
+    server = offload(scenario("kvrocks", "striped_mp", **own)).server
+    adapter = json.loads(server[server.index("--l2-adapter") + 1])
+    parameters = adapter.pop("adapter_params")
+    assert adapter == {
+        "type": "native_plugin",
+        "module_path": "workflow.hyperkv.connectors.lmcache_striped_l2",
+        "class_name": "StripedL2Client",
+    }
+    assert parameters.pop("library").endswith("/results/build/striped/striped.so")
+    assert parameters == {
+        "endpoints": "127.0.0.1:6666",
+        "connections": 8,
+        "save_queue_bytes": 2 * GIB,
+        "stripe_bytes": 1 << 20,
+        "stripes_in_flight": 4,
+        "save_connections": 1,
+    }
 
 
 def test_the_server_of_a_dram_pool_has_no_l2_and_takes_options():

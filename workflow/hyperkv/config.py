@@ -15,6 +15,7 @@ from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
 from .array.settings import ArraySettings, mistakes
+from .connectors.registry import STRIPED
 from .connectors.stripes import LEAST_STRIPE_BYTES
 from .engines import lmcache
 from .engines.vllm_command import settings_of
@@ -32,10 +33,11 @@ ENVIRONMENTS = {"vllm": "engine", "loadgen": "loadgen"}
 EXPERIMENT = "experiment"
 _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _STORES_OF_TIER = {"dram": ("dram", "valkey"), "ssd": ("files", "rocksdb", "kvrocks")}
-_ONLY_VLLM = ("mp", "offloading")
+_ONLY_VLLM = ("mp", "striped_mp", "offloading")
 _IDLE = {
     "stripe_bytes": None,
     "stripes_in_flight": None,
+    "save_connections": None,
     "processes": 1,
     "client": "python",
     "socket": "tcp",
@@ -241,7 +243,7 @@ def _alone(config: Mapping[str, Any], family: str) -> dict[str, Any]:
 
 def _without_idle(scenario: Mapping[str, Any]) -> dict[str, Any]:
     """A scenario less the keys that another connector, kind of socket or program would read."""
-    striped = scenario.get("connector") == "striped"
+    striped = scenario.get("connector") in STRIPED
     idle = [
         key for key, value in _IDLE.items() if scenario.get(key) == value or not (striped or key in _ANYWHERE)
     ]
@@ -542,15 +544,15 @@ def _check_store(scenario: Mapping[str, Any]) -> None:
         raise UserError(f"{where}.store: {store} is not of tier {tier}; choose {' or '.join(allowed)}")
     if store == "dram" and scenario["dram_pool_bytes"] is None:
         raise UserError(f"{where}.dram_pool_bytes is missing; store dram needs its size")
-    if scenario["processes"] > 1 and scenario["connector"] != "striped":
+    if scenario["processes"] > 1 and scenario["connector"] not in STRIPED:
         raise UserError(
             f"{where}.processes: connector {scenario['connector']} reaches one process; choose 1 or connector striped"
         )
-    if scenario["client"] == "native" and scenario["connector"] != "striped":
+    if scenario["client"] == "native" and scenario["connector"] not in STRIPED:
         raise UserError(
             f"{where}.client: connector {scenario['connector']} has no client native; leave it out or choose striped"
         )
-    if scenario["socket"] == "unix" and scenario["connector"] not in ("resp", "striped"):
+    if scenario["socket"] == "unix" and scenario["connector"] not in ("resp", *STRIPED):
         raise UserError(
             f"{where}.socket: connector {scenario['connector']} has no unix sockets; choose tcp, or connector resp or "
             f"striped"

@@ -58,8 +58,15 @@ FURTHER = (
     ("<", (0, (3, 1, 1, 1, 1, 1))),
     ("h", (0, (6, 1, 1, 1))),
 )
-LINES = {"inprocess": "-", "resp": "-", "redis": "--", "striped": (0, (1, 1)), "": ":"}
-CONNECTOR_MARKERS = {"inprocess": "o", "redis": "v", "resp": "s", "striped": "*"}
+LINES = {
+    "inprocess": "-",
+    "resp": "-",
+    "redis": "--",
+    "striped": (0, (1, 1)),
+    "striped_mp": (0, (3, 1, 1, 1)),
+    "": ":",
+}
+CONNECTOR_MARKERS = {"inprocess": "o", "redis": "v", "resp": "s", "striped": "*", "striped_mp": "P"}
 MEDIUM = {"dram": "RAM", "valkey": "RAM", "files": "SSD", "rocksdb": "SSD", "kvrocks": "SSD"}
 LIMITS = {
     "memcpy": ("limit: memcpy", (0, (6, 3))),

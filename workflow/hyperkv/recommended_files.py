@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .cells import CellSpec
+from .connectors.registry import STRIPED
 from .engines import lmcache
 from .engines.vllm_command import command, settings_of, variables
 from .errors import UserError
@@ -213,9 +214,9 @@ def _add_engine(files: Files, cell: CellSpec, engine: EngineSlice, place: Place)
             "LMCache's configuration, for LMCACHE_CONFIG_FILE",
         )
     environment = variables(settings, None, Path())
-    if scenario.get("connector") == "striped":
+    if scenario.get("connector") in STRIPED:
         files.notes.append(
-            "connector striped is imported from this checkout; vLLM's environment needs xxhash"
+            f"connector {scenario['connector']} is imported from this checkout; vLLM's environment needs xxhash"
         )
         environment = {"PYTHONPATH": str(place.checkout)} | environment
     lines = _exports({key: value for key, value in environment.items() if key not in _ONLY_MEASURING})

@@ -39,7 +39,8 @@ def scenario_sources(spec: Mapping[str, Any]) -> list[str]:
     if spec["engine"] == "vllm":
         server = scenario["tier"] != "none" and scenario["store"] not in ("dram", "files")
         modules += [name for name in _store_modules(scenario) if name.startswith("stores.")] if server else []
-        modules += ["connectors.lmcache_striped"] if scenario.get("connector") == "striped" else []
+        plugin = {"striped": ["connectors.lmcache_striped"], "striped_mp": ["connectors.lmcache_striped_l2"]}
+        modules += plugin.get(scenario.get("connector"), [])
     elif scenario["tier"] != "none":
         modules += _store_modules(scenario)
         if scenario["dram_pool_bytes"]:

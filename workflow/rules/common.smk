@@ -91,8 +91,9 @@ def engine_needs(wildcards):
     """What the scenarios ask of LMCache: lmcache at all, resp for its native client, striped for our plugin."""
     connectors = {CONFIG["scenarios"][name].get("connector") for name in SCENARIOS}
     return [
-        *(["lmcache"] if connectors & {*IN_PROCESS, "mp"} else []),
-        *(name for name in ("resp", "striped") if name in connectors),
+        *(["lmcache"] if connectors & {*IN_PROCESS, *SERVED} else []),
+        *(["resp"] if "resp" in connectors else []),
+        *(["striped"] if connectors & {*STRIPED} else []),
     ]
 
 

@@ -130,7 +130,7 @@ class StripedRemoteConnector(RemoteConnector):
         for saved in pending:
             await _undisturbed(saved)
 
-    def _resolve(self, saved: asyncio.Event) -> None:
+    def _resolve(self, saved: asyncio.Event, _: bool) -> None:
         with contextlib.suppress(RuntimeError):  # the loop was closed before the save ended
             self._loop.call_soon_threadsafe(saved.set)
 

@@ -11,6 +11,7 @@ from ..errors import UserError
 from ..stores.base import Store
 from .base import Connector
 
+STRIPED = ("striped", "striped_mp")  # inside vLLM, and below an LMCache server
 LIBRARY = Path("results/build/striped/striped.so")
 CONNECTOR_CLASSES = {
     "inprocess": "InprocessConnector",

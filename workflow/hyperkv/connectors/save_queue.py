@@ -29,7 +29,7 @@ class SaveCounts:
 class _Batch:
     keys: Sequence[bytes]
     values: Sequence[np.ndarray]
-    done: Callable[[], None]
+    done: Callable[[bool], None]
 
     @property
     def size(self) -> int:
@@ -40,7 +40,8 @@ class SaveQueue:
     """Batches of at most `most_bytes` together wait or are being saved; `offer` never waits.
 
     save: moves what waited, several batches at once; its StoreError counts them as failed. A batch's `done` is called exactly once, by the
-    queue's thread, when its values are not read any more; for a batch that was not taken it is never called.
+    queue's thread, when its values are not read any more, with whether they were saved; for a batch that was not taken
+    it is never called.
     """
 
     def __init__(self, save: Save, most_bytes: int):
@@ -60,7 +61,9 @@ class SaveQueue:
         with self._changed:
             return self._counts
 
-    def offer(self, keys: Sequence[bytes], values: Sequence[np.ndarray], done: Callable[[], None]) -> bool:
+    def offer(
+        self, keys: Sequence[bytes], values: Sequence[np.ndarray], done: Callable[[bool], None]
+    ) -> bool:
         """Take the batch, or drop it and return False: when it does not fit, or the queue is closed."""
         batch = _Batch(keys, values, done)
         with self._changed:
@@ -102,7 +105,7 @@ class SaveQueue:
                     self._pending_bytes -= sum(batch.size for batch in batches)
                     self._changed.notify_all()
                 for batch in batches:
-                    batch.done()
+                    batch.done(outcome == "saved")
 
     def _next(self) -> list[_Batch]:
         """What waits, up to about _TOGETHER_BYTES, so that its stripes are in flight together; nothing at the end."""

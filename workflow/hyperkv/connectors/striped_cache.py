@@ -165,8 +165,10 @@ class StripedCache:
             self._report(f"{self._loads.damaged_chunks - damaged} of {len(keys)} chunks are damaged")
         return found
 
-    def offer(self, keys: Sequence[bytes], values: Sequence[np.ndarray], done: Callable[[], None]) -> bool:
-        """Save the chunks later, and call `done` then; False, and nothing more, when they are dropped."""
+    def offer(
+        self, keys: Sequence[bytes], values: Sequence[np.ndarray], done: Callable[[bool], None]
+    ) -> bool:
+        """Save the chunks later, and call `done` then, with whether they were saved; False, and nothing more, when they are dropped."""
         return self._saves.offer(keys, values, done)
 
     def wait_saved(self, timeout_s: float) -> bool:

@@ -18,7 +18,9 @@ from ..stores.base import Endpoint
 _GIB = 1 << 30
 LEAST_CHUNKS = 4
 IN_PROCESS = ("inprocess", "redis", "resp", "striped")
+SERVED = ("mp", "striped_mp")
 _PLUGIN = "remote_storage_plugin.striped"
+_CONNECTOR_MODULES = "workflow.hyperkv.connectors"
 _ALL_IN_FLIGHT = 1024  # as many as connectors/channels.py ever sends ahead
 # Tokens at a prompt's end that are never looked up, so that a hit leaves at least two to compute: a step of one token
 # per request runs as a full CUDA graph, in which LMCache 0.5 loads nothing (LMCacheConnectorV1Impl.start_load_kv).
@@ -32,7 +34,7 @@ _CONNECTORS = {
     ("offloading", "files"),
     *(
         (connector, store)
-        for connector in ("redis", "resp", "striped", "mp")
+        for connector in ("redis", "resp", "striped", *SERVED)
         for store in ("valkey", "rocksdb", "kvrocks")
     ),
 }
@@ -71,7 +73,7 @@ def check(
     if device == "cpu" and connector in IN_PROCESS:
         raise UserError(
             f"{where}: LMCache runs inside vLLM on CUDA only (on a CPU it serves without a cache and says nothing); "
-            f"choose connector mp"
+            f"choose connector mp or striped_mp"
         )
     if device == "cpu" and connector == "offloading":
         raise UserError(f"{where}: vLLM's own offloading needs CUDA; choose connector mp")
@@ -133,7 +135,7 @@ def offload(
     if scenario["tier"] == "none":
         return Offload()
     connector = scenario["connector"]
-    if connector == "mp":
+    if connector in SERVED:
         return Offload(
             _mp_transfer(port),
             server=mp_arguments(scenario, staging_bytes, directory, endpoints, port, http_port),
@@ -180,19 +182,25 @@ def inprocess_config(
         config["extra_config"] |= {"save_chunk_meta": False, "resp_num_threads": scenario["connections"]}
     if scenario["connector"] == "striped":
         config |= {"remote_storage_plugins": ["striped"], "remote_serde": "naive"}
-        config["extra_config"] |= _striped_config(scenario, staging_bytes, endpoints)
+        config["extra_config"] |= {
+            "save_chunk_meta": False,
+            f"{_PLUGIN}.module_path": f"{_CONNECTOR_MODULES}.lmcache_striped",
+            f"{_PLUGIN}.class_name": "StripedAdapter",
+            **{
+                f"{_PLUGIN}.{key}": value
+                for key, value in _stripes(scenario, staging_bytes, endpoints).items()
+            },
+        }
     extra = dict(scenario["lmcache"])
     config["extra_config"] |= extra.pop("extra_config", None) or {}
     return config | extra
 
 
-def _striped_config(
+def _stripes(
     scenario: Mapping[str, Any], staging_bytes: int, endpoints: Sequence[Endpoint]
 ) -> dict[str, Any]:
-    """Keys of the plugin (connectors/lmcache_striped.py). Half of the buffer may wait to be saved, the rest is for loads."""
+    """Keys of connectors/striped_cache.py. Half of the buffer may wait to be saved, the rest is for loads."""
     own = {
-        "module_path": "workflow.hyperkv.connectors.lmcache_striped",
-        "class_name": "StripedAdapter",
         "endpoints": ",".join(
             f"unix:{endpoint.path}" if endpoint.path else f"{endpoint.host}:{endpoint.port}"
             for endpoint in endpoints
@@ -204,11 +212,11 @@ def _striped_config(
     library = library_of(scenario.get("client", "python"))
     optional = {
         "stripe_bytes": scenario.get("stripe_bytes"),
+        "save_connections": scenario.get("save_connections"),
         "password": endpoints[0].password,
         "library": None if library is None else str(library.absolute()),
     }
-    own |= {key: value for key, value in optional.items() if value is not None}
-    return {"save_chunk_meta": False, **{f"{_PLUGIN}.{key}": value for key, value in own.items()}}
+    return own | {key: value for key, value in optional.items() if value is not None}
 
 
 def rendered(config: Mapping[str, Any]) -> str:
@@ -246,7 +254,7 @@ def mp_arguments(
         "LRU",
     ]
     arguments += ["--supported-transfer-mode", "auto"]
-    if (adapter := _l2_adapter(scenario, directory, endpoints)) is not None:
+    if (adapter := _l2_adapter(scenario, staging_bytes, directory, endpoints)) is not None:
         arguments += ["--l2-adapter", json.dumps(adapter)]
         if not scenario["dram_pool_bytes"]:
             arguments += ["--l2-store-policy", "skip_l1"]
@@ -264,12 +272,19 @@ def mp_arguments(
 
 
 def _l2_adapter(
-    scenario: Mapping[str, Any], directory: Path, endpoints: Sequence[Endpoint]
+    scenario: Mapping[str, Any], staging_bytes: int, directory: Path, endpoints: Sequence[Endpoint]
 ) -> dict[str, Any] | None:
     if scenario["store"] == "dram":
         return None
     if scenario["store"] == "files":
         return {"type": "fs", "base_path": str(directory.absolute()), "use_odirect": True}
+    if scenario["connector"] == "striped_mp":
+        return {
+            "type": "native_plugin",
+            "module_path": f"{_CONNECTOR_MODULES}.lmcache_striped_l2",
+            "class_name": "StripedL2Client",
+            "adapter_params": _stripes(scenario, staging_bytes, endpoints),
+        }
     (endpoint,) = endpoints
     adapter = {
         "type": "resp",

@@ -44,7 +44,7 @@ class Striped:
 
     def save(self, prompt: tuple) -> int:
         for key in self._keys(prompt):
-            self._cache.offer([key], [self._value], lambda: None)
+            self._cache.offer([key], [self._value], lambda _: None)
         self._cache.wait_saved(10)
         return len(self._keys(prompt)) * self._chunk
 
