@@ -1,10 +1,13 @@
-"""What runs for engine vllm: when a store counts as at rest."""
+"""What runs for engine vllm: when a store counts as at rest, and when as cold."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
+
+import pytest
 
 from workflow.hyperkv.stores.base import Counters
 from workflow.hyperkv.stores.counters import ProcessCounters
@@ -28,6 +31,13 @@ class Told:
     def __init__(self, *states: tuple[int, int | None]):
         self.states = list(states)
         self.asked = 0
+        self.done: list[str] = []
+
+    def push_out_writes(self) -> None:
+        self.done.append("pushed out")
+
+    def evict_page_cache(self) -> None:
+        self.done.append(f"evicted at {self.states[0]}")
 
     def counters(self) -> Counters:
         self.asked += 1
@@ -56,3 +66,18 @@ def test_settling_asks_nothing_of_a_store_without_memtables(tmp_path):
     store = Told((CHUNK, None))
     running(store, tmp_path).settle(0, CHUNK)
     assert store.asked <= 3
+
+
+def test_cold_is_out_of_the_write_buffers_first_and_then_out_of_the_page_cache(tmp_path):
+    store = Told((CHUNK, 2), (CHUNK, 2), (CHUNK, 0))
+    cell = SimpleNamespace(scenario={"tier": "ssd", "page_cache": "evict"})
+    running(store, tmp_path).make_cold(cell)  # type: ignore[arg-type]
+    assert store.done == ["pushed out", f"evicted at {(CHUNK, 0)}"]
+
+
+@pytest.mark.parametrize(("tier", "page_cache"), [("ssd", "keep"), ("dram", "evict")])
+def test_nothing_is_made_cold_that_is_not_asked_for(tier, page_cache, tmp_path):
+    store = Told((CHUNK, 0))
+    cell = SimpleNamespace(scenario={"tier": tier, "page_cache": page_cache})
+    running(store, tmp_path).make_cold(cell)  # type: ignore[arg-type]
+    assert store.done == []

@@ -368,6 +368,29 @@ def test_evicted_files_are_read_from_the_device(name, kind, folder):
 
 
 @pytest.mark.parametrize("name", [offered("kvrocks")])
+def test_what_is_pushed_out_of_the_write_buffers_is_read_from_the_device(name, folder):
+    settings = preset("tuned")["settings"] | {"rocksdb.write_buffer_size": 8}
+    keys, read = new_keys(4), []
+    with (
+        KvrocksStore(store_config(folder, name, settings=settings)) as store,
+        make_connector("resp", store, 1, timeout_s=10) as connector,
+    ):
+        values = values_of(keys, MIB)
+        connector.put(keys, values)
+        for push_out in (False, True):
+            if push_out:
+                store.push_out_writes()
+                assert eventually(lambda: not store.counters().details["memtables_to_flush"], 20)
+            store.evict_page_cache()
+            before, buffers = store.counters(), buffers_for(keys, MIB)
+            assert connector.get(keys, buffers) == [True] * 4
+            assert all((got == value).all() for got, value in zip(buffers, values, strict=True))
+            read.append(store.counters().minus(before)["device_read_bytes"])
+    assert read[0] < MIB
+    assert read[1] >= 4 * MIB
+
+
+@pytest.mark.parametrize("name", [offered("kvrocks")])
 def test_preset_tuned_compacts_nothing_since_a_compaction_reads_every_value(name, folder):
     settings = preset("tuned")["settings"] | {"rocksdb.write_buffer_size": 2}
     keys = new_keys(32)

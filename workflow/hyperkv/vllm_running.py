@@ -84,9 +84,17 @@ class Running:
 
     def evicting(self, cell: CellSpec) -> contextlib.AbstractContextManager[None]:
         """Takes the store's files out of the page cache all the time, where the scenario says so."""
-        if self.store is None or cell.scenario["tier"] != "ssd" or cell.scenario["page_cache"] != "evict":
+        if self.store is None or not _evicts(cell):
             return contextlib.nullcontext()
         return every(_EVICT_EVERY_S, self.store.evict_page_cache)
+
+    def make_cold(self, cell: CellSpec) -> None:
+        """Put what was saved where it is when far more is saved than RAM holds, on the device alone: where the scenario says so."""
+        if self.store is None or not _evicts(cell):
+            return
+        self.store.push_out_writes()
+        self.settle()
+        self.store.evict_page_cache()
 
     def settle(self, saved_before: int = 0, expected_bytes: int = 0) -> None:
         """Wait until what was saved has arrived and the store has written what it set out to, half a minute at most.
@@ -133,6 +141,10 @@ class Running:
     def saved_bytes(self) -> int:
         """Bytes saved until now (see Moved)."""
         return self.moved().saved
+
+
+def _evicts(cell: CellSpec) -> bool:
+    return cell.scenario["tier"] == "ssd" and cell.scenario["page_cache"] == "evict"
 
 
 def servers_of(store: Store) -> Sequence[ServerStore]:

@@ -86,6 +86,7 @@ def first_and_again(cell: CellSpec, running: Running, prompt: Sequence[int]) -> 
         running.servers.reset_hbm()
         if kind == "first" and cell.scenario["tier"] != "none":
             running.settle(before.saved, log.stored_tokens * cell.geometry.kv_bytes_per_token)
+            running.make_cold(cell)
     scenario = cell.scenario
     pool, token_bytes = bool(scenario["dram_pool_bytes"]), cell.geometry.kv_bytes_per_token
     faults = proof_faults(found, scenario["tier"], scenario["chunk_tokens"], token_bytes, pool)

@@ -180,6 +180,12 @@ class Store(ABC):
     def evict_page_cache(self) -> None:  # noqa: B027
         """Take this store's files out of the page cache. Nothing to do for RAM and for direct I/O."""
 
+    def push_out_writes(self) -> None:  # noqa: B027
+        """Save other values until those saved before have left the write buffers for files. Raises StoreError.
+
+        Nothing to do where there are none, or where they are no bigger than a chunk or two.
+        """
+
     def make_cold(self) -> bool:
         """Restart with the data kept and drop the page cache. True when the system let the cache be dropped."""
         self.restart()

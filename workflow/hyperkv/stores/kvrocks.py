@@ -16,7 +16,7 @@ from pathlib import Path
 import redis
 
 from ..errors import StoreError, UserError
-from .base import Counters, Endpoint
+from .base import Counters, Endpoint, StoreConfig
 from .kvrocks_config import BUILD_COMMAND, PATCHED_PROGRAM, PROGRAM, complete, differences, rendered, warning
 from .server import ServerStore
 
@@ -34,6 +34,7 @@ _TOTALS = {
     "block_cache_miss": "block_cache_misses",
 }
 _MEMTABLES_KEPT = 1  # full ones: Kvrocks writes two at a time (storage.cc, min_write_buffer_number_to_merge)
+_WRITE_BUFFER_MIB = 64  # Kvrocks's own
 _FILES = {".sst": "sst_bytes", ".blob": "blob_bytes", ".log": "wal_bytes"}
 
 
@@ -51,6 +52,10 @@ class KvrocksStore(ServerStore):
     _wanted: Mapping[str, str]
     _ignored: tuple[str, ...] = ()
     _version = ""
+
+    def __init__(self, config: StoreConfig):
+        super().__init__(config)
+        self._synced: dict[Path, tuple[int, int]] = {}
 
     @property
     def program(self) -> Path:
@@ -154,7 +159,31 @@ class KvrocksStore(ServerStore):
         for path in self.config.directory.rglob("*"):
             with contextlib.suppress(OSError):
                 if path.suffix in _FILES:
-                    _evict(path)
+                    self._evict(path)
+
+    def _evict(self, path: Path) -> None:
+        """Only clean pages can be taken. A file is written out when it has changed since: there are thousands."""
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            found = os.fstat(descriptor)
+            state = (found.st_size, found.st_mtime_ns)
+            if self._synced.get(path) != state:
+                os.fdatasync(descriptor)
+                self._synced[path] = state
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(descriptor)
+
+    def push_out_writes(self) -> None:
+        """Three write buffers of other values: the one in use, and as many full ones as Kvrocks writes at a time."""
+        buffer_mib = int(self._wanted.get("rocksdb.write_buffer_size", _WRITE_BUFFER_MIB))
+        value = os.urandom(1 << 20)
+        try:
+            with self.client() as client:
+                for number in range(3 * buffer_mib + 1):
+                    client.set(f"hyperkv:other:{number}", value)
+        except redis.RedisError as error:
+            raise self.explain(StoreError(f"store kvrocks does not take other values: {error}")) from error
 
 
 def refuse_locked(directory: Path) -> None:
@@ -204,15 +233,6 @@ def _file_bytes(directory: Path) -> dict[str, int]:
             with contextlib.suppress(FileNotFoundError):
                 found[_FILES[path.suffix]] += path.stat().st_size
     return found
-
-
-def _evict(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fdatasync(descriptor)
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-    finally:
-        os.close(descriptor)
 
 
 def _word(value: object) -> str:

@@ -76,6 +76,10 @@ class ShardedStore(Store):
         for store in self.stores:
             store.evict_page_cache()
 
+    def push_out_writes(self) -> None:
+        for store in self.stores:
+            store.push_out_writes()
+
 
 def _part(config: StoreConfig, index: int) -> StoreConfig:
     return replace(
