@@ -226,7 +226,7 @@ def _add_engine(files: Files, cell: CellSpec, engine: EngineSlice, place: Place)
     if scenario.get("store") == "files":
         lines.append(f"mkdir -p {shlex.quote(str(kv))}")
     if offload.server is not None:
-        server = f"{python} -m lmcache.cli.main server {shlex.join(offload.server)}"
+        server = f"{python} -c {shlex.quote(lmcache.COMMAND)} server {shlex.join(offload.server)}"
         files.add(
             "lmcache-server.sh",
             _script("LMCache's server; start it before vLLM.", [*lines, f'exec {server} "$@"']),

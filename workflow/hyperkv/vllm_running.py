@@ -185,7 +185,7 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
     ready_s = settings["ready_timeout_s"]
     commands = []
     if offload.server is not None:
-        argv = [python, "-m", "lmcache.cli.main", "server", *offload.server]
+        argv = [python, "-c", lmcache.COMMAND, "server", *offload.server]
         commands.append(
             ServerCommand(
                 "lmcache server",

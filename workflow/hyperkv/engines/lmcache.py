@@ -15,6 +15,8 @@ from ..connectors.registry import library_of
 from ..errors import UserError
 from ..stores.base import Endpoint
 
+# What LMCache's own program does; the module cannot be run by itself in 0.5.0.
+COMMAND = "from lmcache.cli.main import main; main()"
 _GIB = 1 << 30
 LEAST_CHUNKS = 4
 IN_PROCESS = ("inprocess", "redis", "resp", "striped")
