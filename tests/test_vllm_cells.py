@@ -204,6 +204,15 @@ def test_an_engine_that_never_answers_costs_one_time_out(spec, tmp_path, monkeyp
     assert records[1]["values"]["rps_per_gpu"] is None
 
 
+def test_an_engine_that_dies_is_lost_with_its_own_error(spec, tmp_path, monkeypatch):
+    monkeypatch.setenv("FAKE_VLLM", "perish")
+    spec["loadgen"]["warm_up_requests"] = 0
+    single, cell = measured(spec, tmp_path, SINGLE, 2)
+    for record in (single, cell):
+        assert not record["valid"]
+        assert record["reasons"][0].endswith("; vllm's engine: AcceleratorError: CUDA error: unspecified")
+
+
 @pytest.mark.parametrize("fault", ["killed", "stopped"])
 def test_a_dead_or_hanging_store_is_noticed_within_10_s(spec, tmp_path, monkeypatch, fault):
     monkeypatch.setenv("FAKE_AIPERF", "hang")

@@ -20,7 +20,7 @@ from .cells import CellSpec, StoreWindow, frame
 from .engines.lmcache_log import transfers
 from .engines.vllm_command import MODEL_NAME
 from .engines.vllm_metrics import changes
-from .engines.vllm_server import EngineError
+from .engines.vllm_server import EngineError, engine_error
 from .errors import StoreError
 from .evidence import excess, judge
 from .processes import OwnedProcess
@@ -80,8 +80,9 @@ class Measurement:
                 else measure_load(self._cell.at(key), running)
             )
         except (StoreError, EngineError) as error:
+            died_of = engine_error(running.servers.log_lines())
             self._stop()
-            return lost(self._cell, key, str(error))
+            return lost(self._cell, key, f"{error}; vllm's engine: {died_of}" if died_of else str(error))
 
     def _warm_up(self, running: Running) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import time
@@ -17,6 +18,9 @@ from ..processes import LOOPBACK, OwnedProcess
 from .vllm_metrics import counters
 
 _LOG_LINES = 30
+_ENGINE_ERROR = re.compile(
+    r"\(EngineCore[^)]*\) ERROR .*?\] (?:\w+\.)*(\w*(?:Error|Exception|Interrupt)\b.*)"
+)
 _GPU_FREE_TIMEOUT_S = 60.0
 _GPU_SLACK_BYTES = 1 << 30
 _PAGE_TIMEOUT_S = 30.0
@@ -182,6 +186,14 @@ def cause(lines: Sequence[str]) -> str | None:
     """One line for a start that failed for a known reason, None for another."""
     text = "\n".join(lines)
     return next((f"vllm: {mend}" for sign, mend in _CAUSES if sign in text), None)
+
+
+def engine_error(lines: Sequence[str]) -> str | None:
+    """The first exception that vLLM's engine process wrote, such as `RuntimeError: ...`; None for none.
+
+    What follows it are consequences: the API server then refuses every request, and its port goes away.
+    """
+    return next((found[1][:300] for line in lines if (found := _ENGINE_ERROR.search(line))), None)
 
 
 def gpu_memory_used() -> int | None:

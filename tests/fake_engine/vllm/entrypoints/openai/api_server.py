@@ -87,6 +87,15 @@ class Handler(BaseHTTPRequestHandler):
         if MODE == "slow":
             threading.Event().wait(60)
         prompt = tuple(body["prompt"])
+        if MODE == "perish" and prompt[: len(prompt) // BLOCK * BLOCK] in seen:
+            print("(EngineCore pid=7) ERROR 11-28 02:26:52 [core.py:1111] Traceback (most recent call last):")
+            print(
+                "(EngineCore pid=7) ERROR 11-28 02:26:52 [core.py:1111] torch.AcceleratorError: CUDA error: unspecified"
+            )
+            print(
+                "(APIServer pid=6) ERROR 11-28 02:26:53 [utils.py:3] EngineDeadError: EngineCore", flush=True
+            )
+            os._exit(1)
         offloads = "--kv-transfer-config" in sys.argv
         with lock:
             held = max((n for key, n in seen.items() if prompt[:n] == key), default=0) if offloads else 0
