@@ -56,8 +56,9 @@ kvrocks-patched: .venv/installed
 	@$(SNAKEMAKE) build_patched_kvrocks $(RUN_OPTIONS)
 	@cat results/build/kvrocks-patched/kvrocks.json
 
+# A file's tests stay in one process, with the servers that they share.
 test: .venv/installed
-	@$(ACTIVATE) python -m pytest
+	@$(ACTIVATE) python -m pytest -n 2 --dist loadfile
 
 # The real engine on a CPU, with a tiny random model: it makes both environments first (about 5 GB).
 test-engine: .venv/installed

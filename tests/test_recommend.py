@@ -95,7 +95,8 @@ ROCKSDB = {"rocksdb.write_buffer_size": 8, "rocksdb.write_options.disable_wal": 
     ],
     ids=lambda own: f"{own['name']}-{own.get('socket', 'tcp')}-{own.get('processes', 1)}",
 )
-def test_what_is_written_starts_keeps_a_value_and_ends(own, real, tmp_path):
+def test_what_is_written_starts_keeps_a_value_and_ends(own, real, tmp_path_factory):
+    tmp_path = tmp_path_factory.mktemp("r")  # short: a unix socket's path has 107 characters at most
     recommendation, folder = written(files_for(real, own, tmp_path), tmp_path / "files")
     checks = check(recommendation, folder, NO_ENGINE)
     started = [item for item in checks if item.what.endswith(".sh") and item.what.startswith("store")]
