@@ -256,6 +256,17 @@ def test_an_lmcache_server_is_started_beside_vllm(real, tmp_path):
     assert (found["store.sh"], found["lmcache-server.sh"]) == ("checked", "not checked")
 
 
+def test_an_lmcache_server_with_stripes_below_it_imports_them_from_this_checkout(real, tmp_path):
+    own = scenario("rocksdb", "striped_mp", processes=2, stripe_bytes=1 << 20, settings=ROCKSDB)
+    files = files_for(real, own, tmp_path)
+    assert "export PYTHONPATH=" in files.texts["lmcache-server.sh"]
+    words = command_words(files.texts["lmcache-server.sh"])
+    adapter = json.loads(words[words.index("--l2-adapter") + 1])
+    assert adapter["class_name"] == "StripedL2Client"
+    assert adapter["adapter_params"]["endpoints"] == "127.0.0.1:6666,127.0.0.1:6667"
+    assert any("connector striped_mp is imported from this checkout" in note for note in files.notes)
+
+
 def test_the_place_is_the_measured_disk_whether_or_not_this_machine_has_it(monkeypatch):
     monkeypatch.setenv("TMPDIR", "/scratch")
     monkeypatch.delenv("JOB_DISK", raising=False)
