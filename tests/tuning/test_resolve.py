@@ -10,7 +10,7 @@ from tests.workflow_helpers import changed, merged
 from workflow.hyperkv.config import checked
 from workflow.hyperkv.errors import UserError
 from workflow.hyperkv.kvrocks_source import KvrocksSource
-from workflow.hyperkv.tuning.resolve import tune_spec, tuned_scenarios
+from workflow.hyperkv.tuning.resolve import resolve, tune_spec, tuned_scenarios
 from workflow.hyperkv.tuning.space import Parameter, applied, worded
 
 FILES = ("config/scenarios.yaml", "config/config.yaml")
@@ -54,6 +54,8 @@ def test_what_a_store_or_connector_lacks_is_left_out_and_said():
     assert [entry["name"] for entry in kvrocks["space"]] == list(space)
     rocksdb = spec(space, "rocksdb_striped", tune__scenarios=["rocksdb_striped"])
     assert len(rocksdb["left_out"]) == 2
+    kvrocks["sweep"]["scenario"]["connector"] = "striped_mp"
+    assert resolve(config(tune__space=space)["tune"]["space"], kvrocks["sweep"]["scenario"])[1] == []
 
 
 def test_values_go_where_the_scenario_has_them():

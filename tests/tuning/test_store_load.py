@@ -36,7 +36,9 @@ def clean(tmp_path):
     return not servers() and not list((tmp_path / "data").glob("tune-*"))
 
 
-def test_every_round_weighs_get_and_set_per_thousand_tokens(spec, tmp_path):
+@pytest.mark.parametrize("connector", ["striped", "striped_mp"])
+def test_every_round_weighs_get_and_set_per_thousand_tokens(spec, tmp_path, connector):
+    spec["sweep"]["scenario"]["connector"] = connector
     found = list(rounds(spec, tmp_path, connections=4, processes=2))
     assert len(found) == 3
     for entry in found:

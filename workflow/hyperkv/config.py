@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
 from .array.settings import ArraySettings, mistakes
-from .connectors.registry import STRIPED
+from .connectors.registry import STRIPED, alone
 from .connectors.stripes import LEAST_STRIPE_BYTES
 from .engines import lmcache
 from .engines.vllm_command import settings_of
@@ -84,7 +84,7 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
     alone = [name for key in ("profile", "layers", "tune") for name in full[key]["scenarios"]]
     for name in selected(full, alone):
         _check_store(full["scenarios"][name])
-        _check_connector(full["scenarios"][name])
+        _check_connector(_by_itself(full["scenarios"][name]))
     _check_figures(full, [full["scenarios"][name] for name in measured])
     _check_recommend(full, measured)
     _check_files(full)
@@ -238,7 +238,13 @@ def _alone(config: Mapping[str, Any], family: str) -> dict[str, Any]:
     """Of a scenario family what its store and connector are without an engine."""
     scenario = config["scenarios"][selected(config, [family])[0]]
     keys = ("tier", "store", "connector", "settings", "environment", "ignored_settings", "port", "timeout_s")
-    return {"name": family, **_without_idle({key: scenario[key] for key in (*keys, *_IDLE)})}
+    told = _by_itself({key: scenario[key] for key in (*keys, *_IDLE) if key != "save_connections"})
+    return {"name": family, **_without_idle(told)}
+
+
+def _by_itself(scenario: Mapping[str, Any]) -> dict[str, Any]:
+    """A scenario as its store is measured without an engine."""
+    return {**scenario, **({"connector": alone(scenario["connector"])} if "connector" in scenario else {})}
 
 
 def _without_idle(scenario: Mapping[str, Any]) -> dict[str, Any]:
@@ -583,7 +589,7 @@ def check_measured(scenario: Mapping[str, Any], config: Mapping[str, Any]) -> No
     name = scenario["family"]
     _check_chunk(scenario, config)
     _check_store(scenario)
-    _check_connector(scenario)
+    _check_connector(_by_itself(scenario))
     _check_engine({**config, "scenarios": {**config["scenarios"], name: scenario}}, [name])
 
 

@@ -9,6 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from .connectors.registry import alone
+
 _PACKAGE = "workflow.hyperkv"
 
 
@@ -65,8 +67,10 @@ def layers_sources(scenario: Mapping[str, Any]) -> list[str]:
 
 def trial_sources(scenario: Mapping[str, Any]) -> list[str]:
     """Paths of everything that a trial of the tuner on a store alone runs, whatever its values."""
-    sharded = ["stores.sharded"] if scenario["connector"] == "striped" else []
-    return sources("tuning.study", "tuning.store_load", *_store_modules(scenario), *sharded)
+    connector = alone(scenario["connector"])
+    sharded = ["stores.sharded"] if connector == "striped" else []
+    modules = _store_modules({**scenario, "connector": connector})
+    return sources("tuning.study", "tuning.store_load", *modules, *sharded)
 
 
 def tune_sources(spec: Mapping[str, Any]) -> list[str]:

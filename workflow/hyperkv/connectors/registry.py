@@ -12,6 +12,7 @@ from ..stores.base import Store
 from .base import Connector
 
 STRIPED = ("striped", "striped_mp")  # inside vLLM, and below an LMCache server
+_BELOW_SERVER = {"mp": "resp", "striped_mp": "striped"}
 LIBRARY = Path("results/build/striped/striped.so")
 CONNECTOR_CLASSES = {
     "inprocess": "InprocessConnector",
@@ -22,6 +23,11 @@ CONNECTOR_CLASSES = {
 _OPTIONS = {
     "striped": {"stripe_bytes": "stripe_bytes", "in_flight": "stripes_in_flight", "library": "client"}
 }
+
+
+def alone(name: str) -> str:
+    """The connector that a store is measured with by itself, without an engine: that of an LMCache server's own client."""
+    return _BELOW_SERVER.get(name, name)
 
 
 def options_of(name: str, scenario: Mapping[str, Any]) -> dict[str, Any]:

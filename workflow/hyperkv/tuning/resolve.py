@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..config import check_measured, check_scenario_key, parse_size, selected, sweep_spec
+from ..connectors.registry import STRIPED
 from ..errors import UserError
 from ..kvrocks_source import KvrocksSource, runnable
 from .space import KEYS, NESTED, Parameter, Value, applied, own_value
@@ -91,9 +92,9 @@ def _lacks(name: str, scenario: Mapping[str, Any]) -> str | None:
     """Why the scenario's store or connector has no such parameter; None when it has."""
     store, connector = scenario["store"], scenario["connector"]
     section, _, key = name.partition(".")
-    if name in _ONLY_STRIPED and connector != "striped":
+    if name in _ONLY_STRIPED and connector not in STRIPED:
         return f"connector {connector} has none"
-    if name == "socket" and connector not in ("resp", "striped"):
+    if name == "socket" and connector not in ("resp", *STRIPED):
         return f"connector {connector} has none"
     if name == "page_cache" and store != "kvrocks":
         return f"store {store} has none"

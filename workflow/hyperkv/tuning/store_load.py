@@ -10,7 +10,7 @@ from typing import Any
 
 from ..cells import CellSpec
 from ..connectors.base import Connector
-from ..connectors.registry import make_connector, options_of
+from ..connectors.registry import alone, make_connector, options_of
 from ..errors import StoreError
 from ..evidence import served_from_ram
 from ..payload import Payload, aligned_buffer, slots
@@ -122,7 +122,7 @@ def _store_config(scenario: Mapping[str, Any], directory: Path, value_bytes: int
 
 
 def _connected(store: Store, scenario: Mapping[str, Any]) -> Connector:
-    name = scenario["connector"]
+    name = alone(scenario["connector"])
     options = options_of(name, scenario)
     return make_connector(name, store, scenario["connections"], scenario["timeout_s"], **options)
 
