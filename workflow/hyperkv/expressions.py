@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import ast
 import math
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -158,7 +159,9 @@ def _parsed(text: Any) -> ast.expr:
     if len(text) > LONGEST:
         raise UserError(f"{len(text)} characters are too many; at most {LONGEST}")
     try:
-        return ast.parse(" ".join(text.split()), mode="eval").body
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)  # such as "1and 2", which is said in our own words
+            return ast.parse(" ".join(text.split()), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise UserError(f"{_short(text)} cannot be read ({getattr(error, 'msg', error)})") from None
 
