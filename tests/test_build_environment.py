@@ -62,7 +62,7 @@ def test_what_is_complete_is_taken():
             "cuda",
             ["lmcache", "striped"],
             {"striped": False, "errors": {"striped": "ModuleNotFoundError: No module named 'xxhash'"}},
-            "connector striped cannot be imported by p: ModuleNotFoundError: No module named 'xxhash'",
+            "connectors striped and striped_mp cannot be imported by p: ModuleNotFoundError: No module named 'xxhash'",
         ),
         ("loadgen", "cuda", [], {"versions": {"aiperf": None}}, "aiperf cannot be imported"),
     ],

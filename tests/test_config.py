@@ -694,7 +694,11 @@ def test_patches_are_for_kvrocks_with_any_connector():
         ({"connector": "resp", "processes": 2}, "processes: connector resp reaches one process"),
         ({"connector": "redis", "socket": "unix"}, "socket: connector redis has no unix sockets"),
         ({"connector": "resp", "client": "native"}, "client: connector resp has no client native"),
-        ({"connector": "mp", "processes": 2}, "processes: connector mp reaches one process"),
+        ({"connector": "mp", "processes": 2}, "mp reaches one process; choose 1 or connector striped_mp"),
+        (
+            {"connector": "resp", "save_connections": 1},
+            "save_connections: connector resp saves over its other",
+        ),
         ({"connector": "striped_mp", "save_connections": 0}, "save_connections: 0 is wrong"),
         ({"stripe_bytes": "1 KiB"}, "stripe_bytes: 1024 is below 4096"),
         ({"stripes_in_flight": 0}, "stripes_in_flight: 0 is wrong"),
@@ -710,7 +714,8 @@ def test_wrong_keys_of_stripes(keys, words):
     ("connector", "client"), [("striped_mp", "striped"), ("mp", "resp"), ("resp", "resp")]
 )
 def test_a_store_alone_is_reached_with_the_client_of_the_server_above_it(connector, client):
-    config = with_striped(connector=connector, save_connections=1)
+    own = {"save_connections": 1} if connector == "striped_mp" else {}
+    config = with_striped(connector=connector, **own)
     spec = json.loads(profile_spec(checked(config), "striped"))
     assert spec["scenario"]["connector"] == client
     assert "save_connections" not in spec["scenario"]

@@ -11,40 +11,50 @@ NOTHING = Transfers(0, 0.0, 0, 0.0, ())
 GEOMETRY = SimpleNamespace(kv_bytes_per_token=10)
 
 
-def cell(connector: str, pool: int | None = None) -> SimpleNamespace:
-    scenario = {"tier": "ssd", "store": "kvrocks", "connector": connector, "dram_pool_bytes": pool}
+def cell(connector: str, pool: int | None = None, tier: str = "ssd") -> SimpleNamespace:
+    scenario = {"tier": tier, "store": "kvrocks", "connector": connector, "chunk_tokens": 16}
+    scenario["dram_pool_bytes"] = pool
     return SimpleNamespace(scenario=scenario, spec={"evidence": {"device_share_min": 0.8}})
 
 
-def from_store(connector: str, counted: int | None, served_bytes: int | None, pool: int | None = None) -> int:
+def from_store(connector: str, loaded: int | None, served_bytes: int | None, pool: int | None = None) -> int:
     window = SimpleNamespace(evidence=lambda: {"served_bytes": served_bytes})
-    return _store_tokens(cell(connector, pool), 100, {"store_hit_tokens": counted}, window, GEOMETRY)
+    return _store_tokens(cell(connector, pool), 100, {"store_loaded_chunks": loaded}, window, GEOMETRY)
 
 
 @pytest.mark.parametrize(
-    ("connector", "counted", "served_bytes", "tokens"),
+    ("connector", "loaded", "tokens"),
     [
-        ("striped_mp", 90, 1000, 90),  # the server counts: believe it
-        ("striped_mp", None, 905, 90),  # it does not: no more than the store served
-        ("mp", None, 2000, 100),
-        ("mp", None, None, 100),
-        ("resp", None, 905, 100),  # nothing is between the engine and the store: a fault, if it is true
+        ("striped_mp", 5, 80),  # the rest was still in the server's buffer
+        ("mp", 9, 100),
+        ("resp", None, 100),  # nothing is between the engine and the store
     ],
 )
-def test_hits_are_the_store_s_as_far_as_it_is_known_to_have_served_them(
-    connector, counted, served_bytes, tokens
-):
-    assert from_store(connector, counted, served_bytes) == tokens
+def test_hits_are_the_store_s_as_far_as_the_server_loaded_them(connector, loaded, tokens):
+    assert from_store(connector, loaded, 2000) == tokens
 
 
 def test_a_pool_in_front_serves_the_rest():
     assert from_store("striped", None, 400, pool=1 << 30) == 40
 
 
-@pytest.mark.parametrize(("dram", "faults"), [(20, 0), (21, 1)])
-def test_a_buffer_that_served_too_much_makes_a_cell_invalid(dram, faults):
+@pytest.mark.parametrize(
+    ("tier", "dram", "device_share", "faults"),
+    [
+        ("dram", 0, None, 0),
+        ("dram", 20, None, 0),
+        ("dram", 21, None, 1),
+        ("ssd", 0, 0.5, 0),  # a fault of its own
+        ("ssd", 10, 0.95, 0),
+        ("ssd", 10, 3.0, 0),
+        ("ssd", 15, 0.9, 1),
+        ("ssd", 30, 3.0, 1),
+    ],
+)
+def test_a_buffer_that_served_too_much_makes_a_cell_invalid(tier, dram, device_share, faults):
     evidence = {"dram_hit_tokens": dram, "store_hit_tokens": 100 - dram, "retrieved_tokens": None}
-    found = faults_in(cell("striped_mp"), [], [], NOTHING, evidence)
+    evidence["device_share"] = device_share
+    found = faults_in(cell("striped_mp", tier=tier), [], [], NOTHING, evidence)
     assert len(found) == faults
-    assert all("21 of 100 tokens came from the buffer of LMCache's server" in line for line in found)
-    assert faults_in(cell("striped_mp", pool=1 << 30), [], [], NOTHING, evidence) == []
+    assert all(f"{dram} of 100 tokens came from the buffer of LMCache's server" in line for line in found)
+    assert faults_in(cell("striped_mp", 1 << 30, tier), [], [], NOTHING, evidence) == []

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from workflow.hyperkv.engines.lmcache_log import transfers
+from workflow.hyperkv.engines.vllm_server import EngineServers
 from workflow.hyperkv.stores.base import Counters
 from workflow.hyperkv.stores.counters import ProcessCounters
 from workflow.hyperkv.vllm_running import Running
@@ -66,6 +68,31 @@ def test_settling_asks_nothing_of_a_store_without_memtables(tmp_path):
     store = Told((CHUNK, None))
     running(store, tmp_path).settle(0, CHUNK)
     assert store.asked <= 3
+
+
+@dataclass
+class Log:
+    """Stands for a server's process and what it has written."""
+
+    lines: list[str]
+
+    def tail(self, count: int) -> list[str]:
+        return self.lines[-count:]
+
+
+def test_a_servers_new_lines_are_told_from_anothers_old_ones():
+    servers = EngineServers([], {})
+    server, engine = Log(["started"]), Log([f"old {number}" for number in range(100)])
+    servers._running = [server, engine]  # type: ignore[list-item]
+    marks = servers.log_marks()
+    server.lines += [
+        "LMCache ERROR: striped: the store failed",
+        "striped: dropped 7 chunks, saves are behind",
+    ]
+    engine.lines += ["Retrieved 32 out of 32 required tokens (from 32 total tokens). size: 1 gb, cost 2.0 ms"]
+    found = transfers(servers.log_lines(marks))
+    assert (len(found.faults), found.dropped_chunks, found.retrieved_tokens) == (1, 7, 32)
+    assert len(servers.log_lines()) == 104
 
 
 def test_cold_is_out_of_the_write_buffers_first_and_then_out_of_the_page_cache(tmp_path):

@@ -170,6 +170,12 @@ def test_vllms_own_offloading_to_memory_and_to_disk():
         (scenario("dram", "resp", dram_pool_bytes=GIB), "cuda", 16, "cannot reach store dram"),
         (scenario("valkey", "resp"), "cpu", 16, "choose connector mp"),
         (scenario("valkey", "striped", stripe_bytes=1 << 20), "cpu", 16, "choose connector mp"),
+        (
+            scenario("valkey", "striped_mp", lmcache={"enable_async_loading": True}),
+            "cuda",
+            16,
+            "lmcache.enable_async_loading is a key of LMCache inside vLLM",
+        ),
         (scenario("valkey", "resp", socket="unix"), "cuda", 16, "choose tcp, or connector striped"),
         (scenario("valkey", "striped", lmcache={"save_unfull_chunk": True}), "cuda", 16, "save_unfull_chunk"),
         (scenario("dram", "offloading", dram_pool_bytes=GIB), "cpu", 16, "needs CUDA"),

@@ -127,7 +127,7 @@ def refuse(record: dict[str, Any], kind: str, device: str, needs: list[str]) -> 
         )
     if "striped" in needs and not record["striped"]:
         raise UserError(
-            f"connector striped cannot be imported by {record['python']}: {errors.get('striped')}; it needs numpy and "
+            f"connectors striped and striped_mp cannot be imported by {record['python']}: {errors.get('striped')}; it needs numpy and "
             f"xxhash there"
         )
     if "resp" in needs and not record["native_resp"]:

@@ -81,8 +81,8 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
         _check_chunk(full["scenarios"][name], full)
         _check_store(full["scenarios"][name])
     _check_engine(full, measured)
-    alone = [name for key in ("profile", "layers", "tune") for name in full[key]["scenarios"]]
-    for name in selected(full, alone):
+    without_engine = [name for key in ("profile", "layers", "tune") for name in full[key]["scenarios"]]
+    for name in selected(full, without_engine):
         _check_store(full["scenarios"][name])
         _check_connector(_by_itself(full["scenarios"][name]))
     _check_figures(full, [full["scenarios"][name] for name in measured])
@@ -141,7 +141,8 @@ def loads_of(config: Mapping[str, Any], scenario: str) -> list[int]:
 def sweep_spec(config: Mapping[str, Any], scenario: str) -> str:
     """JSON of everything that measuring one scenario depends on, and nothing else."""
     experiment = config["experiment"]
-    left_out = {"loads", "family", *(() if config["engine"] == "vllm" else ("vllm", "lmcache"))}
+    other = () if config["engine"] == "vllm" else ("vllm", "lmcache", "save_connections")
+    left_out = {"loads", "family", *other}
     own = _without_idle(config["scenarios"][scenario])
     own = {key: value for key, value in own.items() if key not in left_out}
     spec = {key: config[key] for key in ("engine", "model", "kv_dtype", "data_dir", "workload", "evidence")}
@@ -552,7 +553,13 @@ def _check_store(scenario: Mapping[str, Any]) -> None:
         raise UserError(f"{where}.dram_pool_bytes is missing; store dram needs its size")
     if scenario["processes"] > 1 and scenario["connector"] not in STRIPED:
         raise UserError(
-            f"{where}.processes: connector {scenario['connector']} reaches one process; choose 1 or connector striped"
+            f"{where}.processes: connector {scenario['connector']} reaches one process; choose 1 or connector "
+            f"{'striped_mp' if scenario['connector'] == 'mp' else 'striped'}"
+        )
+    if scenario["save_connections"] is not None and scenario["connector"] not in STRIPED:
+        raise UserError(
+            f"{where}.save_connections: connector {scenario['connector']} saves over its other connections; leave it out "
+            f"or choose striped"
         )
     if scenario["client"] == "native" and scenario["connector"] not in STRIPED:
         raise UserError(

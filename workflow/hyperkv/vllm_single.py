@@ -43,7 +43,7 @@ def measure_single(cell: CellSpec, running: Running) -> dict[str, Any]:
             for number in range(cell.spec["latency"]["prompts"]):
                 rng = np.random.default_rng([cell.seed, tokens, number])
                 prompt = aiperf.token_ids(rng, running.vocabulary, tokens)
-                first, again = first_and_again(cell, running, prompt)
+                first, again = first_and_again(cell, running, prompt, cold=True)
                 again["faults"] += device_faults(again, cell)
                 samples += [first, again]
     faults = faults_of(samples)
@@ -59,8 +59,12 @@ def measure_single(cell: CellSpec, running: Running) -> dict[str, Any]:
     }
 
 
-def first_and_again(cell: CellSpec, running: Running, prompt: Sequence[int]) -> list[dict[str, Any]]:
+def first_and_again(
+    cell: CellSpec, running: Running, prompt: Sequence[int], cold: bool = False
+) -> list[dict[str, Any]]:
     """One prompt computed and the same prompt again, vLLM's own cache emptied after each; a record of each pass.
+
+    cold: see Running.make_cold.
 
     `faults` of both are what the pair disproves (proof_faults).
     """
@@ -69,10 +73,10 @@ def first_and_again(cell: CellSpec, running: Running, prompt: Sequence[int]) -> 
     timed = in_process(cell) and not lmcache.loads_ahead(cell.scenario)
     for kind in ("first", "again"):
         running.check()
-        lines, before = len(running.servers.log_lines()), running.moved()
+        marks, before = running.servers.log_marks(), running.moved()
         answer = send(running.servers.url, prompt, ANSWER_TOKENS, timeout_s)
         after = running.moved()
-        log = transfers(running.servers.log_lines()[lines:])
+        log = transfers(running.servers.log_lines(marks))
         found.append(
             {
                 "pass": kind,
@@ -86,7 +90,8 @@ def first_and_again(cell: CellSpec, running: Running, prompt: Sequence[int]) -> 
         running.servers.reset_hbm()
         if kind == "first" and cell.scenario["tier"] != "none":
             running.settle(before.saved, log.stored_tokens * cell.geometry.kv_bytes_per_token)
-            running.make_cold(cell)
+            if cold:
+                running.make_cold(cell)
     scenario = cell.scenario
     pool, token_bytes = bool(scenario["dram_pool_bytes"]), cell.geometry.kv_bytes_per_token
     faults = proof_faults(found, scenario["tier"], scenario["chunk_tokens"], token_bytes, pool)

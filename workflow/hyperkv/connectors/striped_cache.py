@@ -180,7 +180,12 @@ class StripedCache:
             self._stores.put(keys, values)
             return True
 
-        if not self._tried(save, False):
+        try:
+            saved = self._tried(save, False)
+        except Exception as error:  # the thread of saves must go on: whose memory they hold waits for it
+            self._report(f"a save failed: {type(error).__name__}: {error}")
+            raise StoreError(str(error)) from error
+        if not saved:
             raise StoreError("the store failed, or is left alone")
 
     def _tried(self, work: Callable[[], T], otherwise: T) -> T:

@@ -24,13 +24,19 @@ Completion = tuple[int, bool, str, "list[bool] | None"]
 class StripedL2:
     """A StripedCache under LMCache's interface. Closes it in the end. Safe to use from several threads.
 
-    report: is told in a line when saves are dropped. Lookups have a thread of their own, so have loads; a lookup finds
-    leading chunks only, which is what a prefix cache asks for.
+    warn: is told in a line when saves are dropped; fail: when a lookup or a load failed in a way that the cache does
+    not know. Lookups have a thread of their own, so have loads; a lookup finds leading chunks only, which is what a
+    prefix cache asks for.
     """
 
-    def __init__(self, cache: StripedCache, report: Callable[[str], None] = lambda _: None):
+    def __init__(
+        self,
+        cache: StripedCache,
+        warn: Callable[[str], None] = lambda _: None,
+        fail: Callable[[str], None] = lambda _: None,
+    ):
         self.cache = cache
-        self._report = report
+        self._warn, self._fail = warn, fail
         self._numbers = itertools.count()
         self._lock = threading.Lock()
         self._completed: list[Completion] = []
@@ -71,7 +77,7 @@ class StripedL2:
                 dropped += 1
                 task.ended(False)
         if dropped:
-            self._report(f"dropped {dropped} chunks, saves are behind")
+            self._warn(f"dropped {dropped} chunks, saves are behind")
         if not keys:
             self._complete(number, True, "")
         return number
@@ -102,7 +108,7 @@ class StripedL2:
                 found = work()
             except Exception as error:  # a task that never ends would hold its request for ever
                 why = f"{type(error).__name__}: {error}"
-                self._report(f"a lookup or load failed: {why}")
+                self._fail(f"a lookup or load failed: {why}")
                 self._complete(number, False, why)
             else:
                 self._complete(number, True, "", found)

@@ -27,6 +27,7 @@ _ALL_IN_FLIGHT = 1024  # as many as connectors/channels.py ever sends ahead
 # Tokens at a prompt's end that are never looked up, so that a hit leaves at least two to compute: a step of one token
 # per request runs as a full CUDA graph, in which LMCache 0.5 loads nothing (LMCacheConnectorV1Impl.start_load_kv).
 _COMPUTED_TOKENS = 2
+_IN_PROCESS_KEYS = {"enable_async_loading", "extra_config", "local_cpu", "max_local_cpu_size", "remote_url"}
 _CONNECTORS = {
     ("inprocess", "dram"),
     ("inprocess", "files"),
@@ -97,6 +98,11 @@ def check(
     if connector == "resp" and (extra.get("extra_config") or {}).get("save_chunk_meta"):
         raise UserError(
             f"{where}: lmcache.extra_config.save_chunk_meta: LMCache's resp client keeps no metadata; leave it out"
+        )
+    if connector in SERVED and (wrong := sorted(extra.keys() & _IN_PROCESS_KEYS)):
+        raise UserError(
+            f"{where}: lmcache.{wrong[0]} is a key of LMCache inside vLLM; with connector {connector} these are options of "
+            f"`lmcache server`, such as max_workers; leave it out"
         )
     if connector == "offloading" and extra:
         raise UserError(

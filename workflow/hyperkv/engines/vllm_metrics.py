@@ -17,8 +17,10 @@ _TOKENS = {
 _LMCACHE = {
     "dram_hit_tokens": "lmcache_mp_lookup_hit_l1_tokens_total",
     "store_hit_tokens": "lmcache_mp_lookup_hit_l2_tokens_total",
-    "saves_begun": "lmcache_mp_l2_store_submitted_objects_chunks_total",
-    "saves_done": "lmcache_mp_l2_store_completed_objects_chunks_total",
+    "store_loaded_chunks": "lmcache_mp_l2_prefetch_load_completed_chunks_total",
+    # Requests: those that failed are done, too.
+    "saves_begun": "lmcache_mp_l2_store_submitted_requests_total",
+    "saves_done": "lmcache_mp_l2_store_completed_requests_total",
 }
 
 

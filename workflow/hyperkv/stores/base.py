@@ -183,7 +183,7 @@ class Store(ABC):
     def push_out_writes(self) -> None:  # noqa: B027
         """Save other values until those saved before have left the write buffers for files. Raises StoreError.
 
-        Nothing to do where there are none, or where they are no bigger than a chunk or two.
+        Does nothing for a store that has none, nor for rocksdb, whose write buffers a scenario is to keep small.
         """
 
     def make_cold(self) -> bool:

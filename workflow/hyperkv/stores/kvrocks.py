@@ -19,6 +19,7 @@ from ..errors import StoreError, UserError
 from .base import Counters, Endpoint, StoreConfig
 from .kvrocks_config import BUILD_COMMAND, PATCHED_PROGRAM, PROGRAM, complete, differences, rendered, warning
 from .server import ServerStore
+from .write_buffers import pushing_bytes
 
 _MALLOC_MARK = b"oversize_threshold"  # a name that jemalloc 5's option parser holds
 _STATES = {
@@ -34,7 +35,6 @@ _TOTALS = {
     "block_cache_miss": "block_cache_misses",
 }
 _MEMTABLES_KEPT = 1  # full ones: Kvrocks writes two at a time (storage.cc, min_write_buffer_number_to_merge)
-_WRITE_BUFFER_MIB = 64  # Kvrocks's own
 _FILES = {".sst": "sst_bytes", ".blob": "blob_bytes", ".log": "wal_bytes"}
 
 
@@ -175,12 +175,11 @@ class KvrocksStore(ServerStore):
             os.close(descriptor)
 
     def push_out_writes(self) -> None:
-        """Three write buffers of other values: the one in use, and as many full ones as Kvrocks writes at a time."""
-        buffer_mib = int(self._wanted.get("rocksdb.write_buffer_size", _WRITE_BUFFER_MIB))
+        """Values of other keys, as many as write_buffers.pushing_bytes says."""
         value = os.urandom(1 << 20)
         try:
             with self.client() as client:
-                for number in range(3 * buffer_mib + 1):
+                for number in range(pushing_bytes(self._wanted) >> 20):
                     client.set(f"hyperkv:other:{number}", value)
         except redis.RedisError as error:
             raise self.explain(StoreError(f"store kvrocks does not take other values: {error}")) from error
