@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from workflow.hyperkv.engines.lmcache_log import Transfers
-from workflow.hyperkv.vllm_evidence import _store_tokens, faults_in
+from workflow.hyperkv.vllm_evidence import _store_tokens, faults_in, from_buffer
 
 NOTHING = Transfers(0, 0.0, 0, 0.0, ())
 GEOMETRY = SimpleNamespace(kv_bytes_per_token=10)
@@ -41,9 +41,7 @@ def test_a_pool_in_front_serves_the_rest():
 @pytest.mark.parametrize(
     ("tier", "dram", "device_share", "faults"),
     [
-        ("dram", 0, None, 0),
-        ("dram", 20, None, 0),
-        ("dram", 21, None, 1),
+        ("dram", 60, None, 0),
         ("ssd", 0, 0.5, 0),  # a fault of its own
         ("ssd", 10, 0.95, 0),
         ("ssd", 10, 3.0, 0),
@@ -51,10 +49,16 @@ def test_a_pool_in_front_serves_the_rest():
         ("ssd", 30, 3.0, 1),
     ],
 )
-def test_a_buffer_that_served_too_much_makes_a_cell_invalid(tier, dram, device_share, faults):
+def test_a_buffer_and_a_page_cache_that_served_too_much_make_an_ssd_cell_invalid(
+    tier, dram, device_share, faults
+):
     evidence = {"dram_hit_tokens": dram, "store_hit_tokens": 100 - dram, "retrieved_tokens": None}
     evidence["device_share"] = device_share
-    found = faults_in(cell("striped_mp", tier=tier), [], [], NOTHING, evidence)
+    own = cell("striped_mp", tier=tier)
+    found = faults_in(own, [], [], NOTHING, evidence)
     assert len(found) == faults
-    assert all(f"{dram} of 100 tokens came from the buffer of LMCache's server" in line for line in found)
-    assert faults_in(cell("striped_mp", 1 << 30, tier), [], [], NOTHING, evidence) == []
+    words = f"{dram} of 100 hit tokens came from the buffer of LMCache's server"
+    assert all(line.startswith(words) for line in found)
+    assert from_buffer(own, evidence) == ([words] if dram else [])
+    pool = cell("striped_mp", 1 << 30, tier)
+    assert faults_in(pool, [], [], NOTHING, evidence) == from_buffer(pool, evidence) == []

@@ -89,14 +89,10 @@ def faults_in(
     if errors := [request.failed for request in requests if request.failed]:
         found.append(f"first failed request: {errors[0]}")
     external = evidence["dram_hit_tokens"] + evidence["store_hit_tokens"]
-    if _has_store(cell) and not cell.scenario["dram_pool_bytes"] and external:
-        from_store = evidence["store_hit_tokens"] / external
-        of_device = min(1.0, evidence["device_share"] or 0.0) if cell.scenario["tier"] == "ssd" else 1.0
-        if from_store < 1 and from_store * of_device < cell.spec["evidence"]["device_share_min"]:
-            found.append(
-                f"{evidence['dram_hit_tokens']} of {external} tokens came from the buffer of LMCache's server, which still "
-                f"had them"
-            )
+    if cell.scenario["tier"] == "ssd" and (told := from_buffer(cell, evidence)):
+        share = evidence["store_hit_tokens"] / external * min(1.0, evidence["device_share"] or 0.0)
+        if share < cell.spec["evidence"]["device_share_min"]:
+            found.append(f"{told[0]}, so that the device read {share:.0%} of what hits asked for")
     if evidence["retrieved_tokens"] is not None and evidence["retrieved_tokens"] < external:
         found.append(
             f"vLLM counts {external} tokens as loaded, LMCache loaded {evidence['retrieved_tokens']}"
@@ -106,6 +102,16 @@ def faults_in(
             f"{len(log.faults)} lines of LMCache's errors and time-outs, first: {log.faults[0][:200]}"
         )
     return found
+
+
+def from_buffer(cell: CellSpec, evidence: dict[str, Any]) -> list[str]:
+    """A line when hits came from an LMCache server's buffer, which still had what it was saving; none with a DRAM pool."""
+    found, missed = evidence["dram_hit_tokens"], not _has_store(cell) or cell.scenario["dram_pool_bytes"]
+    if missed or not found:
+        return []
+    return [
+        f"{found} of {found + evidence['store_hit_tokens']} hit tokens came from the buffer of LMCache's server"
+    ]
 
 
 def engine_figures(cell: CellSpec, evidence: dict[str, Any], log: Transfers) -> dict[str, float | None]:
