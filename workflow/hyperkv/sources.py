@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from .connectors.registry import alone
+from .connectors.registry import STRIPED, alone
 
 _PACKAGE = "workflow.hyperkv"
 
@@ -67,10 +67,8 @@ def layers_sources(scenario: Mapping[str, Any]) -> list[str]:
 
 def trial_sources(scenario: Mapping[str, Any]) -> list[str]:
     """Paths of everything that a trial of the tuner on a store alone runs, whatever its values."""
-    connector = alone(scenario["connector"])
-    sharded = ["stores.sharded"] if connector == "striped" else []
-    modules = _store_modules({**scenario, "connector": connector})
-    return sources("tuning.study", "tuning.store_load", *modules, *sharded)
+    sharded = ["stores.sharded"] if scenario["connector"] in STRIPED else []
+    return sources("tuning.study", "tuning.store_load", *_store_modules(scenario), *sharded)
 
 
 def tune_sources(spec: Mapping[str, Any]) -> list[str]:
@@ -82,7 +80,7 @@ def tune_sources(spec: Mapping[str, Any]) -> list[str]:
 def _store_modules(scenario: Mapping[str, Any]) -> list[str]:
     server = ["stores.rocksdb_server"] if scenario["store"] == "rocksdb" else []
     sharded = ["stores.sharded"] if scenario.get("processes", 1) > 1 else []
-    return [f"stores.{scenario['store']}", f"connectors.{scenario['connector']}", *server, *sharded]
+    return [f"stores.{scenario['store']}", f"connectors.{alone(scenario['connector'])}", *server, *sharded]
 
 
 def code_digest(paths: Iterable[str]) -> str:

@@ -65,9 +65,8 @@ def _store_tokens(
     """Of the tokens that came from outside HBM those from the store and not from the DRAM pool in front of it."""
     if not _has_store(cell):
         return 0
-    if (
-        counted["store_loaded_chunks"] is not None
-    ):  # an LMCache server's buffer may still hold what it is saving
+    # An LMCache server's buffer may still hold what it is saving.
+    if counted["store_loaded_chunks"] is not None:
         return min(external, counted["store_loaded_chunks"] * cell.scenario["chunk_tokens"])
     if not cell.scenario["dram_pool_bytes"]:
         return external
@@ -106,8 +105,8 @@ def faults_in(
 
 def from_buffer(cell: CellSpec, evidence: dict[str, Any]) -> list[str]:
     """A line when hits came from an LMCache server's buffer, which still had what it was saving; none with a DRAM pool."""
-    found, missed = evidence["dram_hit_tokens"], not _has_store(cell) or cell.scenario["dram_pool_bytes"]
-    if missed or not found:
+    found = evidence["dram_hit_tokens"]
+    if not found or not _has_store(cell) or cell.scenario["dram_pool_bytes"]:
         return []
     return [
         f"{found} of {found + evidence['store_hit_tokens']} hit tokens came from the buffer of LMCache's server"

@@ -26,11 +26,8 @@ class StripedL2Client(StripedL2):
 
     def __init__(self, **parameters: Any):
         settings = settings_from({f"{_PREFIX}.{key}": value for key, value in parameters.items()}, _PREFIX)
-
-        def fail(line: str) -> None:
-            logger.error("striped: %s", line)
-
-        super().__init__(StripedCache(settings, fail), lambda line: logger.warning("striped: %s", line), fail)
+        cache = StripedCache(settings, lambda line: logger.error("striped: %s", line))
+        super().__init__(cache, lambda line: logger.warning("striped: %s", line))
 
     def close(self) -> None:
         super().close()

@@ -107,7 +107,7 @@ class StripedCache:
 
     def __init__(self, settings: CacheSettings, report: Callable[[str], None] = lambda _: None):
         self.settings = settings
-        self._report = report
+        self.report = report
         self._lookups = self._connector(1)
         self._loads = self._connector(settings.connections)
         self._stores = self._connector(settings.save_connections or settings.connections)
@@ -162,7 +162,7 @@ class StripedCache:
             self._loaded += found.count(True)
             self._missed += found.count(False)
         if self._loads.damaged_chunks > damaged:
-            self._report(f"{self._loads.damaged_chunks - damaged} of {len(keys)} chunks are damaged")
+            self.report(f"{self._loads.damaged_chunks - damaged} of {len(keys)} chunks are damaged")
         return found
 
     def offer(
@@ -183,7 +183,7 @@ class StripedCache:
         try:
             saved = self._tried(save, False)
         except Exception as error:  # the thread of saves must go on: whose memory they hold waits for it
-            self._report(f"a save failed: {type(error).__name__}: {error}")
+            self.report(f"a save failed: {type(error).__name__}: {error}")
             raise StoreError(str(error)) from error
         if not saved:
             raise StoreError("the store failed, or is left alone")
@@ -199,5 +199,5 @@ class StripedCache:
             with self._lock:
                 self._failures += 1
                 self._alone_until = time.monotonic() + self.settings.retry_s
-            self._report(f"the store failed and is left alone for {self.settings.retry_s:g} s: {error}")
+            self.report(f"the store failed and is left alone for {self.settings.retry_s:g} s: {error}")
             return otherwise

@@ -24,19 +24,14 @@ Completion = tuple[int, bool, str, "list[bool] | None"]
 class StripedL2:
     """A StripedCache under LMCache's interface. Closes it in the end. Safe to use from several threads.
 
-    warn: is told in a line when saves are dropped; fail: when a lookup or a load failed in a way that the cache does
-    not know. Lookups have a thread of their own, so have loads; a lookup finds leading chunks only, which is what a
+    warn: is told in a line when saves are dropped; the cache's own `report`, when a lookup or a load failed in a way
+    that the cache does not know. Lookups have a thread of their own, so have loads; a lookup finds leading chunks only, which is what a
     prefix cache asks for.
     """
 
-    def __init__(
-        self,
-        cache: StripedCache,
-        warn: Callable[[str], None] = lambda _: None,
-        fail: Callable[[str], None] = lambda _: None,
-    ):
+    def __init__(self, cache: StripedCache, warn: Callable[[str], None] = lambda _: None):
         self.cache = cache
-        self._warn, self._fail = warn, fail
+        self._warn = warn
         self._numbers = itertools.count()
         self._lock = threading.Lock()
         self._completed: list[Completion] = []
@@ -70,7 +65,9 @@ class StripedL2:
         Those for which the queue has no room are dropped at once.
         """
         number = next(self._numbers)
-        task = _Saving(len(keys), lambda saved: self._complete(number, saved, "" if saved else "not saved"))
+        task = _Saving(
+            len(keys) + 1, lambda saved: self._complete(number, saved, "" if saved else "not saved")
+        )
         dropped = 0
         for key, buffer in zip(keys, buffers, strict=True):
             if not self.cache.offer(_names([key]), [np.frombuffer(buffer, np.uint8)], task.ended):
@@ -78,8 +75,7 @@ class StripedL2:
                 task.ended(False)
         if dropped:
             self._warn(f"dropped {dropped} chunks, saves are behind")
-        if not keys:
-            self._complete(number, True, "")
+        task.ended(True)
         return number
 
     def drain_completions(self) -> list[Completion]:
@@ -108,7 +104,7 @@ class StripedL2:
                 found = work()
             except Exception as error:  # a task that never ends would hold its request for ever
                 why = f"{type(error).__name__}: {error}"
-                self._fail(f"a lookup or load failed: {why}")
+                self.cache.report(f"a lookup or load failed: {why}")
                 self._complete(number, False, why)
             else:
                 self._complete(number, True, "", found)
@@ -125,10 +121,10 @@ class StripedL2:
 
 
 class _Saving:
-    """Counts the chunks of a task that have ended; tells `done` at the last one whether all were saved."""
+    """Counts the parts of a task that have ended, its chunks and the offering of them; tells `done` whether all did well."""
 
-    def __init__(self, chunks: int, done: Callable[[bool], None]):
-        self._left, self._done, self._saved = chunks, done, True
+    def __init__(self, parts: int, done: Callable[[bool], None]):
+        self._left, self._done, self._saved = parts, done, True
         self._lock = threading.Lock()
 
     def ended(self, saved: bool) -> None:
