@@ -700,6 +700,7 @@ def test_patches_are_for_kvrocks_with_any_connector():
             "save_connections: connector resp saves over its other",
         ),
         ({"connector": "striped_mp", "save_connections": 0}, "save_connections: 0 is wrong"),
+        ({"load_queue_bytes": "1 GiB"}, "load_queue_bytes: connector striped has no queue of loads"),
         ({"stripe_bytes": "1 KiB"}, "stripe_bytes: 1024 is below 4096"),
         ({"stripes_in_flight": 0}, "stripes_in_flight: 0 is wrong"),
         ({"processes": 0}, "processes: 0 is wrong"),
@@ -714,11 +715,11 @@ def test_wrong_keys_of_stripes(keys, words):
     ("connector", "client"), [("striped_mp", "striped"), ("mp", "resp"), ("resp", "resp")]
 )
 def test_a_store_alone_is_reached_with_the_client_of_the_server_above_it(connector, client):
-    own = {"save_connections": 1} if connector == "striped_mp" else {}
+    own = {"save_connections": 1, "load_queue_bytes": "1 GiB"} if connector == "striped_mp" else {}
     config = with_striped(connector=connector, **own)
     spec = json.loads(profile_spec(checked(config), "striped"))
     assert spec["scenario"]["connector"] == client
-    assert "save_connections" not in spec["scenario"]
+    assert not {"save_connections", "load_queue_bytes"} & set(spec["scenario"])
     config["experiment"]["scenarios"].append("striped")
     if connector != client:
         with pytest.raises(UserError, match=f"{connector}, which engine vllm alone has, cannot reach store"):

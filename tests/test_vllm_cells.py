@@ -280,9 +280,15 @@ def test_the_sweep_writes_both_kinds_of_records_and_resumes(spec, tmp_path, monk
 SAMPLE = {"prompt_tokens": 1000, "tokens": ["a"], "served_bytes": None, "retrieved_tokens": None}
 
 
-def faults(again: dict, tier: str = "dram", pool: bool = False, first: dict | None = None) -> list[str]:
+def faults(
+    again: dict,
+    tier: str = "dram",
+    pool: bool = False,
+    first: dict | None = None,
+    load_queue_bytes: int | None = None,
+) -> list[str]:
     pair = [{**SAMPLE, "cached_tokens": 0} | (first or {}), {**SAMPLE, "cached_tokens": 999} | again]
-    return proof_faults(pair, tier, 100, 10, pool)
+    return proof_faults(pair, tier, 100, 10, pool, load_queue_bytes)
 
 
 def test_what_single_requests_disprove():
@@ -294,6 +300,9 @@ def test_what_single_requests_disprove():
     assert "the store served 9,000 bytes of 9,990" in faults({"served_bytes": 9000})[0]
     assert faults({"served_bytes": 0}, pool=True) == []
     assert "LMCache loaded 0" in faults({"retrieved_tokens": 0})[0]
+    assert "200 of 900 saved tokens" in faults({"cached_tokens": 200})[0]
+    assert faults({"cached_tokens": 200}, load_queue_bytes=3000) == []
+    assert "0 of 300 saved tokens" in faults({"cached_tokens": 0}, load_queue_bytes=3000)[0]
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,12 @@
 """Where hits of engine vllm came from, and what a buffer that still held them makes of a cell."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from workflow.hyperkv.engines.lmcache_log import Transfers
-from workflow.hyperkv.vllm_evidence import _store_tokens, faults_in, from_buffer
+from workflow.hyperkv.vllm_evidence import _store_tokens, faults_in, from_buffer, left_to_compute
 
 NOTHING = Transfers(0, 0.0, 0, 0.0, ())
 GEOMETRY = SimpleNamespace(kv_bytes_per_token=10)
@@ -62,3 +63,9 @@ def test_a_buffer_and_a_page_cache_that_served_too_much_make_an_ssd_cell_invalid
     assert from_buffer(own, evidence) == ([words] if dram else [])
     pool = cell("striped_mp", 1 << 30, tier)
     assert faults_in(pool, [], [], NOTHING, evidence) == from_buffer(pool, evidence) == []
+
+
+def test_chunks_left_to_compute_are_a_note():
+    left = replace(NOTHING, left_chunks=3)
+    assert left_to_compute(NOTHING) == []
+    assert left_to_compute(left) == ["3 chunks that were there were computed, since loads were behind"]

@@ -1,6 +1,7 @@
 """Stripes under the interface of an LMCache server's native connectors, against a real Valkey."""
 
 import select
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -90,6 +91,54 @@ def test_saves_that_find_no_room_are_dropped_and_said(store):
         looking = one.submit_batch_exists(keys)
         assert completed(one, looking)[looking] == (True, "", [False] * 3)
     assert said == ["dropped 3 chunks, saves are behind"]
+
+
+def test_of_more_than_can_be_loaded_a_lookup_finds_the_leading_part_and_the_rest_is_not_saved_again(store):
+    keys = [f"bounded-{number}" for number in range(5)]
+    with opened(store.endpoints, said := [], load_queue_bytes=2 * CHUNK + 1) as one:
+        completed(one, one.submit_batch_set(keys, chunks(5, 6)))
+        looking = one.submit_batch_exists(keys)
+        assert completed(one, looking)[looking] == (True, "", [True] * 2 + [False] * 3)
+        assert said == ["left 3 chunks to be computed, loads are behind"]
+        with store.client(5.0) as client:
+            client.delete(stripe_key(b"bounded-2", 0))
+        saving = one.submit_batch_set(keys[2:], chunks(3, 6))
+        assert completed(one, saving)[saving] == (True, "", None)
+        assert one.cache.counts.saves.saved == 5
+        again = one.submit_batch_set(keys[2:], chunks(3, 6))
+        assert completed(one, again)[again] == (True, "", None)
+        assert one.cache.counts.saves.saved == 8
+
+
+def test_a_load_takes_room_until_it_has_ended(store):
+    keys = ["room-0", "room-1", "room-2"]
+    with opened(store.endpoints, load_queue_bytes=3 * CHUNK) as one:
+        completed(one, one.submit_batch_set(keys, chunks(3, 7)))
+        begun, goes_on = threading.Event(), threading.Event()
+        load = one.cache.load
+
+        def held(*arguments):
+            begun.set()
+            assert goes_on.wait(10)
+            return load(*arguments)
+
+        one.cache.load = held
+        loading = one.submit_batch_get(keys[:2], room(2))
+        assert begun.wait(10)
+        looking = one.submit_batch_exists(keys)
+        assert completed(one, looking)[looking][2] == [True, False, False]
+        goes_on.set()
+        assert completed(one, loading)[loading][2] == [True, True]
+        looking = one.submit_batch_exists(keys)
+        assert completed(one, looking)[looking][2] == [True] * 3
+
+
+def test_a_load_that_fails_gives_its_room_back(store):
+    with opened(store.endpoints, load_queue_bytes=CHUNK) as one:
+        completed(one, one.submit_batch_set(["back-0"], chunks(1, 8)))
+        completed(one, one.submit_batch_get(["back-0", "back-1"], room(1)))
+        looking = one.submit_batch_exists(["back-0"])
+        assert completed(one, looking)[looking][2] == [True]
 
 
 def test_a_store_that_is_not_there_is_a_cache_that_misses():

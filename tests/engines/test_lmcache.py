@@ -122,7 +122,8 @@ def test_the_server_has_an_l2_and_without_a_pool_only_a_buffer(store, adapter):
 
 
 def test_the_server_keeps_chunks_in_stripes():
-    own = {"stripe_bytes": 1 << 20, "stripes_in_flight": 4, "save_connections": 1, "client": "native"}
+    own = {"stripe_bytes": 1 << 20, "stripes_in_flight": 4, "save_connections": 1, "load_queue_bytes": GIB}
+    own |= {"client": "native"}
     server = offload(scenario("kvrocks", "striped_mp", **own)).server
     adapter = json.loads(server[server.index("--l2-adapter") + 1])
     parameters = adapter.pop("adapter_params")
@@ -139,6 +140,7 @@ def test_the_server_keeps_chunks_in_stripes():
         "stripe_bytes": 1 << 20,
         "stripes_in_flight": 4,
         "save_connections": 1,
+        "load_queue_bytes": GIB,
     }
 
 
@@ -198,6 +200,12 @@ def test_vllms_own_offloading_to_memory_and_to_disk():
             "cuda",
             16,
             "dram_pool_bytes: 3 MiB hold 3 chunks of 1 MiB",
+        ),
+        (
+            scenario("kvrocks", "striped_mp", load_queue_bytes=(1 << 20) - 1),
+            "cuda",
+            16,
+            "load_queue_bytes: 0 MiB hold no chunk of 1 MiB",
         ),
     ],
 )

@@ -26,10 +26,11 @@ def test_what_the_plugin_drops_is_counted_and_what_it_reports_is_a_fault():
         [
             "LMCache WARNING: striped: dropped 3 chunks, saves are behind",
             "LMCache WARNING: striped: dropped 1 chunks, saves are behind",
+            "LMCache WARNING: striped: left 5 chunks to be computed, loads are behind",
             "LMCache ERROR: striped: 1 of 4 chunks are damaged",
         ]
     )
-    assert found.dropped_chunks == 4
+    assert (found.dropped_chunks, found.left_chunks) == (4, 5)
     assert found.faults == ("LMCache ERROR: striped: 1 of 4 chunks are damaged",)
 
 

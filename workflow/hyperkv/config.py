@@ -38,12 +38,14 @@ _IDLE = {
     "stripe_bytes": None,
     "stripes_in_flight": None,
     "save_connections": None,
+    "load_queue_bytes": None,
     "processes": 1,
     "client": "python",
     "socket": "tcp",
     "patched": False,
 }
 _ANYWHERE = ("socket", "patched")
+_OF_ENGINE = ("save_connections", "load_queue_bytes")
 _CONNECTORS_OF_STORE = {
     "dram": ("inprocess",),
     "files": ("inprocess",),
@@ -141,7 +143,7 @@ def loads_of(config: Mapping[str, Any], scenario: str) -> list[int]:
 def sweep_spec(config: Mapping[str, Any], scenario: str) -> str:
     """JSON of everything that measuring one scenario depends on, and nothing else."""
     experiment = config["experiment"]
-    other = () if config["engine"] == "vllm" else ("vllm", "lmcache", "save_connections")
+    other = () if config["engine"] == "vllm" else ("vllm", "lmcache", *_OF_ENGINE)
     left_out = {"loads", "family", *other}
     own = _without_idle(config["scenarios"][scenario])
     own = {key: value for key, value in own.items() if key not in left_out}
@@ -239,7 +241,7 @@ def _alone(config: Mapping[str, Any], family: str) -> dict[str, Any]:
     """Of a scenario family what its store and connector are without an engine."""
     scenario = config["scenarios"][selected(config, [family])[0]]
     keys = ("tier", "store", "connector", "settings", "environment", "ignored_settings", "port", "timeout_s")
-    told = {key: scenario[key] for key in (*keys, *_IDLE) if key != "save_connections"}
+    told = {key: scenario[key] for key in (*keys, *_IDLE) if key not in _OF_ENGINE}
     return {"name": family, **_without_idle(told | {"connector": alone(scenario["connector"])})}
 
 
@@ -555,6 +557,11 @@ def _check_store(scenario: Mapping[str, Any]) -> None:
         raise UserError(
             f"{where}.save_connections: connector {scenario['connector']} saves over its other connections; leave it out "
             f"or choose striped"
+        )
+    if scenario["load_queue_bytes"] is not None and scenario["connector"] != "striped_mp":
+        raise UserError(
+            f"{where}.load_queue_bytes: connector {scenario['connector']} has no queue of loads; leave it out or choose "
+            f"striped_mp"
         )
     if scenario["client"] == "native" and scenario["connector"] not in STRIPED:
         raise UserError(

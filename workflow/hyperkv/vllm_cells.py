@@ -25,7 +25,16 @@ from .errors import StoreError
 from .evidence import excess, judge
 from .processes import OwnedProcess
 from .samples import window_values
-from .vllm_evidence import SINGLE, columns_of, engine_figures, evidence_of, faults_in, from_buffer, lost
+from .vllm_evidence import (
+    SINGLE,
+    columns_of,
+    engine_figures,
+    evidence_of,
+    faults_in,
+    from_buffer,
+    left_to_compute,
+    lost,
+)
 from .vllm_running import Running, conversations_of, start
 from .vllm_single import faults_of, first_and_again, measure_single, warm_up
 from .watch import run_watched
@@ -139,7 +148,7 @@ def measure_load(cell: CellSpec, running: Running) -> dict[str, Any]:
         "engine_faults": list(log.faults[:50]),
         "store_before": window.details_before,
         "store_after": window.details_after,
-        "notes": [*window.notes, *excess(evidence), *from_buffer(cell, evidence)],
+        "notes": [*window.notes, *excess(evidence), *from_buffer(cell, evidence), *left_to_compute(log)],
         "start_s": running.start_s,
         "measured_s": measured_s,
         "cell_s": time.perf_counter() - started,

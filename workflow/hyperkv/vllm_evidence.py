@@ -113,6 +113,13 @@ def from_buffer(cell: CellSpec, evidence: dict[str, Any]) -> list[str]:
     ]
 
 
+def left_to_compute(log: Transfers) -> list[str]:
+    """A line when the bound on loads left chunks to be computed that were there."""
+    if not log.left_chunks:
+        return []
+    return [f"{log.left_chunks} chunks that were there were computed, since loads were behind"]
+
+
 def engine_figures(cell: CellSpec, evidence: dict[str, Any], log: Transfers) -> dict[str, float | None]:
     """What the requests' samples do not tell: hits from below HBM, over the whole run, and LMCache's own GB/s."""
     timed = log.retrieve_s and not loads_ahead(cell.scenario)

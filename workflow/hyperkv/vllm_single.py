@@ -94,7 +94,8 @@ def first_and_again(
                 running.make_cold(cell)
     scenario = cell.scenario
     pool, token_bytes = bool(scenario["dram_pool_bytes"]), cell.geometry.kv_bytes_per_token
-    faults = proof_faults(found, scenario["tier"], scenario["chunk_tokens"], token_bytes, pool)
+    bound = scenario.get("load_queue_bytes")
+    faults = proof_faults(found, scenario["tier"], scenario["chunk_tokens"], token_bytes, pool, bound)
     return [{**sample, "faults": list(faults)} for sample in found]
 
 
@@ -124,18 +125,26 @@ def _answer_record(answer: Answer) -> dict[str, Any]:
 
 
 def proof_faults(
-    samples: Sequence[dict[str, Any]], tier: str, chunk_tokens: int, kv_bytes_per_token: int, pool: bool
+    samples: Sequence[dict[str, Any]],
+    tier: str,
+    chunk_tokens: int,
+    kv_bytes_per_token: int,
+    pool: bool,
+    load_queue_bytes: int | None = None,
 ) -> list[str]:
     """What single requests disprove, a line each.
 
     A first pass must be computed; the same prompt again must find at least half of its whole chunks, must have
     moved what vLLM counts as a hit (by the store's bytes or LMCache's log), and must answer with the same first
     token. samples: pairs of both passes. pool: a DRAM pool is before the store, which then serves nothing.
+    load_queue_bytes: the bound on loads, None for none; of a longer prompt no more has to be found.
     """
     faults = []
     for first, again in zip(samples[::2], samples[1::2], strict=True):
         length, found = first["prompt_tokens"], again["cached_tokens"]
         whole = (length - 1) // chunk_tokens * chunk_tokens
+        if load_queue_bytes is not None:
+            whole = min(whole, load_queue_bytes // kv_bytes_per_token)
         if first["cached_tokens"]:
             faults.append(f"{first['cached_tokens']} of a new prompt's {length} tokens came from a cache")
         if first["tokens"][:1] != again["tokens"][:1]:

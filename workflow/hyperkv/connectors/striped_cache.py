@@ -30,7 +30,8 @@ class CacheSettings:
     connections: for loads, to each server. save_connections: for saves, None for as many; fewer leave more of the
     processor to the engine while it saves. stripes_in_flight: on each of them. timeout_s: longest wait without progress.
     retry_s: after a failure the store is left alone for so long, and everything is a miss. save_queue_bytes: bound
-    of what waits to be saved or is being saved; more is dropped. library: what loads, see native.py; None for Python.
+    of what waits to be saved or is being saved; more is dropped. load_queue_bytes: bound of what waits to be loaded or is
+    being loaded, for StripedL2 alone, see load_bound.py. library: what loads, see native.py; None for Python.
     """
 
     endpoints: tuple[Endpoint, ...]
@@ -41,6 +42,7 @@ class CacheSettings:
     timeout_s: float = 3.0
     retry_s: float = 10.0
     save_queue_bytes: int = 1 << 30
+    load_queue_bytes: int | None = None
     library: str | None = None
 
 
@@ -78,6 +80,7 @@ def settings_from(values: Mapping[str, Any], prefix: str) -> CacheSettings:
         "timeout_s": float,
         "retry_s": float,
         "save_queue_bytes": int,
+        "load_queue_bytes": int,
     }
     given = {name: values[f"{prefix}.{name}"] for name in kinds if values.get(f"{prefix}.{name}") is not None}
     for name, value in given.items():

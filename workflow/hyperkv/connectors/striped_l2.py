@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from .load_bound import LoadBound
 from .striped_cache import StripedCache
 
 # number of the task, whether it was done, why not, and of lookups and loads what was found, one per key
@@ -24,14 +25,15 @@ Completion = tuple[int, bool, str, "list[bool] | None"]
 class StripedL2:
     """A StripedCache under LMCache's interface. Closes it in the end. Safe to use from several threads.
 
-    warn: is told in a line when saves are dropped; the cache's own `report`, when a lookup or a load failed in a way
-    that the cache does not know. Lookups have a thread of their own, so have loads; a lookup finds leading chunks only, which is what a
-    prefix cache asks for.
+    warn: is told in a line when saves are dropped and when chunks are left for want of room (load_queue_bytes); the
+    cache's own `report`, when a lookup or a load failed in a way that the cache does not know. Lookups have a thread of
+    their own, so have loads; a lookup finds leading chunks only, which is what a prefix cache asks for.
     """
 
     def __init__(self, cache: StripedCache, warn: Callable[[str], None] = lambda _: None):
         self.cache = cache
         self._warn = warn
+        self._bound = LoadBound(cache.settings.load_queue_bytes)
         self._numbers = itertools.count()
         self._lock = threading.Lock()
         self._completed: list[Completion] = []
@@ -46,31 +48,47 @@ class StripedL2:
         return self._descriptor
 
     def submit_batch_exists(self, keys: Sequence[str]) -> int:
-        """Look for chunks; found are the leading ones."""
+        """Look for chunks; found are the leading ones, of which no more than can be loaded."""
 
         def look() -> list[bool]:
             present = self.cache.count_present(_names(keys))
-            return [index < present for index in range(len(keys))]
+            found = self._bound.fitting(keys[:present])
+            if found < present:
+                self._warn(f"left {present - found} chunks to be computed, loads are behind")
+            return [index < found for index in range(len(keys))]
 
         return self._submit(self._lookups, look)
 
     def submit_batch_get(self, keys: Sequence[str], buffers: Sequence[memoryview]) -> int:
         """Load chunks into buffers of their size, which must stay until the task has ended."""
         arrays = [np.frombuffer(buffer, np.uint8) for buffer in buffers]
-        return self._submit(self._loads, lambda: self.cache.load(_names(keys), arrays))
+        size = sum(array.size for array in arrays)
+
+        def load() -> list[bool]:
+            try:
+                return self.cache.load(_names(keys), arrays)
+            finally:
+                self._bound.end(size)
+
+        self._bound.saw(buffers)
+        self._bound.begin(size)
+        return self._submit(self._loads, load)
 
     def submit_batch_set(self, keys: Sequence[str], buffers: Sequence[memoryview]) -> int:
         """Save chunks, which must not change until the task has ended; done when all of them are saved.
 
-        Those for which the queue has no room are dropped at once.
+        Those for which the queue has no room are dropped at once; those that a lookup left are there.
         """
+        self._bound.saw(buffers)
         number = next(self._numbers)
         task = _Saving(
             len(keys) + 1, lambda saved: self._complete(number, saved, "" if saved else "not saved")
         )
         dropped = 0
         for key, buffer in zip(keys, buffers, strict=True):
-            if not self.cache.offer(_names([key]), [np.frombuffer(buffer, np.uint8)], task.ended):
+            if self._bound.was_left(key):
+                task.ended(True)
+            elif not self.cache.offer(_names([key]), [np.frombuffer(buffer, np.uint8)], task.ended):
                 dropped += 1
                 task.ended(False)
         if dropped:

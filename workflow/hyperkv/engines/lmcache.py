@@ -115,6 +115,12 @@ def check(
             f"{where}: {key}: {pool >> 20} MiB hold {pool // chunk_bytes} chunks of {chunk_bytes >> 20} MiB, at least "
             f"{LEAST_CHUNKS} are needed; raise it or lower chunk_tokens"
         )
+    bound = scenario.get("load_queue_bytes")
+    if bound is not None and bound < chunk_bytes:
+        raise UserError(
+            f"{where}: load_queue_bytes: {bound >> 20} MiB hold no chunk of {chunk_bytes >> 20} MiB, so that nothing would be "
+            f"loaded; raise it or lower chunk_tokens"
+        )
 
 
 def loads_ahead(scenario: Mapping[str, Any]) -> bool:
@@ -221,6 +227,7 @@ def _stripes(
     optional = {
         "stripe_bytes": scenario.get("stripe_bytes"),
         "save_connections": scenario.get("save_connections"),
+        "load_queue_bytes": scenario.get("load_queue_bytes"),
         "password": endpoints[0].password,
         "library": None if library is None else str(library.absolute()),
     }
