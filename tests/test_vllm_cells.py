@@ -10,7 +10,7 @@ import pytest
 
 from workflow.hyperkv import sweep, vllm_cells, vllm_running
 from workflow.hyperkv.cells import CellSpec
-from workflow.hyperkv.engines.vllm_server import cause
+from workflow.hyperkv.engines.vllm_server import cause, engine_error
 from workflow.hyperkv.errors import UserError
 from workflow.hyperkv.geometry import load_geometry
 from workflow.hyperkv.model_folder import write_model_folder
@@ -174,13 +174,34 @@ def test_an_engine_that_did_not_load_or_answers_wrongly_is_found_out(
 
 
 @pytest.mark.parametrize(
-    ("mode", "words"), [("short", "1 turns were not sent"), ("fail", "first failed request: HTTP 500")]
+    ("mode", "words"),
+    [
+        ("short", "1 turns were not sent"),
+        ("fail", "first failed request: HTTP 500"),
+        ("all_fail", "first failed request: HTTP 500"),
+    ],
 )
 def test_a_load_that_was_not_sent_in_full_is_invalid(spec, tmp_path, monkeypatch, mode, words):
     monkeypatch.setenv("FAKE_AIPERF", mode)
     (cell,) = measured(spec, tmp_path, 2)
     assert not cell["valid"]
     assert any(words in reason for reason in cell["reasons"])
+
+
+def test_after_a_load_that_was_not_answered_at_all_the_next_is_measured(spec, tmp_path, monkeypatch):
+    monkeypatch.setenv("FAKE_AIPERF", "all_fail")
+    with Measurement(spec, 1, tmp_path / "logs") as measurement:
+        lost = measurement.measure(2)
+        monkeypatch.delenv("FAKE_AIPERF")
+        assert measurement.measure(3)["valid"]
+    assert (lost["values"]["requests"], lost["values"]["ttft_p50_ms"]) == (0, None)
+    assert lost["evidence"]["failed_requests"] == lost["evidence"]["sent_requests"] > 0
+
+
+def test_a_load_generator_that_cannot_run_ends_the_scenario_with_its_own_words(spec, tmp_path, monkeypatch):
+    monkeypatch.setenv("FAKE_AIPERF", "broken")
+    with pytest.raises(UserError, match="aiperf ended with status 1: aiperf: no such option; see "):
+        measured(spec, tmp_path, 2)
 
 
 def test_a_start_that_dies_says_why_and_shows_the_last_30_lines(spec, tmp_path, monkeypatch, capfd):
@@ -321,3 +342,27 @@ def test_a_prompt_of_tier_ssd_must_come_from_the_device(spec, tmp_path, tier, sh
 def test_known_causes_have_a_mend_and_others_none():
     assert "wheel that has it" in cause(["x", "RuntimeError: RESPClient requires the C++ Redis extension."])
     assert cause(["KeyError: 3"]) is None
+
+
+_ABORTED = """\
+(EngineCore pid=7) ERROR 11-28 05:20:04 [core.py:1233] EngineCore encountered a fatal error.
+(EngineCore pid=7) ERROR 11-28 05:20:04 [core.py:1233] Traceback (most recent call last):
+(EngineCore pid=7) ERROR 11-28 05:20:04 [core.py:1233]   File "/site/vllm/v1/engine/core.py", line 1224, in run_engine_core
+(EngineCore pid=7) ERROR 11-28 05:20:04 [core.py:1233]     engine_core.run_busy_loop()
+(EngineCore pid=7) ERROR 11-28 05:20:04 [core.py:1233]   File "/site/lmcache/vllm_v1_adapter.py", line 1849, in request_finished
+(EngineCore pid=7) ERROR 11-28 05:20:04 [core.py:1233]     assert self.lmcache_engine is not None
+(EngineCore pid=7) ERROR 11-28 05:20:04 [core.py:1233]            ^^^^^^^^^^^^^^^^^^^
+(EngineCore pid=7) ERROR 11-28 05:20:04 [core.py:1233] AssertionError
+(APIServer pid=6) ERROR 11-28 05:20:04 [async_llm.py:704] vllm.v1.engine.exceptions.EngineDeadError: see above""".splitlines()
+
+
+def test_an_engines_death_is_told_with_its_place_and_what_is_known_of_it():
+    assert engine_error(_ABORTED) == (
+        "AssertionError (request_finished, vllm_v1_adapter.py:1849); this version of LMCache ends the engine when a "
+        "client gives a request up; raise loadgen.request_timeout_s"
+    )
+    other = [line.replace("self.lmcache_engine is not None", "False") for line in _ABORTED]
+    assert engine_error(other) == "AssertionError (request_finished, vllm_v1_adapter.py:1849)"
+    assert engine_error(_ABORTED[:4]) is None
+    told = [*_ABORTED[:7], _ABORTED[7].replace("AssertionError", "RuntimeError: why")]
+    assert engine_error(told).startswith("RuntimeError: why; this version of LMCache")

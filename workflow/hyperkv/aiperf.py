@@ -122,6 +122,14 @@ def read_records(path: Path) -> list[Request]:
     return [_request(record, origin) for record in records]
 
 
+def all_failed(path: Path) -> bool:
+    """Whether AIPerf sent requests and none of them was answered."""
+    try:
+        return not any(request.sample for request in read_records(path))
+    except UserError:
+        return False
+
+
 def _request(record: Mapping[str, Any], origin_ns: int) -> Request:
     about, metrics = record["metadata"], record.get("metrics") or {}
     name, turn = about["conversation_id"], about["turn_index"]

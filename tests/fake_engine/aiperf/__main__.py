@@ -1,6 +1,7 @@
 """A stand-in for AIPerf: sends every turn of its input to the fake vLLM by token ids and writes its records.
 
-FAKE_AIPERF: `short` leaves the last turn out, `fail` records an error for the first one, `hang` never ends.
+FAKE_AIPERF: `short` leaves the last turn out, `fail` records an error for the first one, `all_fail`
+for all and ends with status 1, `broken` ends so without a record, `hang` never ends.
 """
 
 import json
@@ -30,6 +31,8 @@ def ask(prompt: list[int]) -> dict:
 def main() -> None:
     if MODE == "hang":
         threading.Event().wait(120)
+    if MODE == "broken":
+        sys.exit("aiperf: no such option")
     records = []
     for line in Path(option("--input-file")).read_text().splitlines():
         conversation, context = json.loads(line), []
@@ -47,7 +50,7 @@ def main() -> None:
                 "usage_prompt_cache_read_tokens": usage["prompt_tokens_details"]["cached_tokens"],
             }
             record = {"metadata": about, "metrics": {key: {"value": value} for key, value in values.items()}}
-            if MODE == "fail" and not records:
+            if MODE == "all_fail" or (MODE == "fail" and not records):
                 record = {"metadata": about, "metrics": {}, "error": {"message": "HTTP 500"}}
             records.append(record)
             context += [1000 + number] * turn["output_length"]
@@ -55,6 +58,8 @@ def main() -> None:
     folder = Path(option("--output-artifact-dir"))
     folder.mkdir(parents=True)
     (folder / "profile_export.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    if MODE == "all_fail":
+        sys.exit("All inference request(s) failed")
 
 
 main()

@@ -22,6 +22,9 @@ _ALL = 10**9
 _ENGINE_ERROR = re.compile(
     r"\(EngineCore[^)]*\) ERROR .*?\] (?:\w+\.)*(\w*(?:Error|Exception|Interrupt)\b.*)"
 )
+_ENGINE_FRAME = re.compile(
+    r'\(EngineCore[^)]*\) ERROR .*?\]   File "(?:[^"]*/)?([^/"]+)", line (\d+), in (\w+)'
+)
 _GPU_FREE_TIMEOUT_S = 60.0
 _GPU_SLACK_BYTES = 1 << 30
 _PAGE_TIMEOUT_S = 30.0
@@ -155,6 +158,13 @@ def _answers(command: ServerCommand) -> bool:
         return False
 
 
+# LMCache/LMCache#3337: the assertion is gone in versions after 0.5.0.
+_DEATHS = (
+    (
+        "assert self.lmcache_engine is not None",
+        "this version of LMCache ends the engine when a client gives a request up; raise loadgen.request_timeout_s",
+    ),
+)
 _CAUSES = (
     (
         "Free memory on device",
@@ -201,9 +211,19 @@ def cause(lines: Sequence[str]) -> str | None:
 def engine_error(lines: Sequence[str]) -> str | None:
     """The first exception that vLLM's engine process wrote, such as `RuntimeError: ...`; None for none.
 
-    What follows it are consequences: the API server then refuses every request, and its port goes away.
+    One without words is told with the place that raised it, one that is known with what to do about it. What follows it
+    are consequences: the API server then refuses every request, and its port goes away.
     """
-    return next((found[1][:300] for line in lines if (found := _ENGINE_ERROR.search(line))), None)
+    frame = ""
+    for number, line in enumerate(lines):
+        if found := _ENGINE_FRAME.search(line):
+            frame = f"{found[3]}, {found[1]}:{found[2]}"
+        if found := _ENGINE_ERROR.search(line):
+            said = found[1][:300]
+            said += f" ({frame})" if frame and ": " not in said else ""
+            above = "\n".join(lines[max(0, number - _LOG_LINES) : number])
+            return said + next((f"; {mend}" for sign, mend in _DEATHS if sign in above), "")
+    return None
 
 
 def gpu_memory_used() -> int | None:
