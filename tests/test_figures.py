@@ -251,6 +251,12 @@ def test_the_trade_of_hits_against_throughput_names_every_chunk_and_tells_connec
     assert len(set(markers.values())) == 2
 
 
+def test_where_no_engine_timed_its_loads_the_trade_is_left_out():
+    left, right = figures.draw_chunk(tables(scenario_rows().assign(load_gbps=float("nan")))).axes
+    assert (left.get_title(), right.get_title()) == ("What larger chunks lose", "What they do to throughput")
+    assert all(axes.lines and axes.get_xlabel() == "chunk (tokens)" for axes in (left, right))
+
+
 def test_invalid_cells_are_hollow_in_transport_medium():
     rows = scenario_rows()
     row = invalid_at(rows, "files-64", 4)

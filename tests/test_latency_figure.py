@@ -61,6 +61,17 @@ def test_lines_that_would_be_called_the_same_have_their_scenarios_names():
     ]
 
 
+def test_twelve_scenarios_of_one_store_look_different():
+    rows = latency_rows()
+    others = [rows[rows["scenario"] == "valkey"].assign(scenario=f"valkey_{number}") for number in range(11)]
+    figure = draw_latency(pd.concat([rows, *others]), COLOURS, MARKERS)
+    looks = [
+        (line.get_color(), line.get_marker(), line.get_linestyle(), str(line._unscaled_dash_pattern))
+        for line in (container[0] for container in figure.axes[0].containers)
+    ]
+    assert len(set(looks)) == len(looks) == 14
+
+
 def test_what_is_not_proved_is_hollow_and_said():
     figure = draw_latency(latency_rows(), COLOURS, MARKERS)
     faces = [to_hex(container.lines[0].get_markerfacecolor()) for container in figure.axes[0].containers]

@@ -205,7 +205,10 @@ def draw_tier_tradeoff(tables: Tables) -> Figure:
 
 
 def draw_chunk(tables: Tables) -> Figure:
-    """Hit rate and RPS/GPU against chunk size at the highest load, and loaded GB/s against hit rate, one line per scenario family."""
+    """Hit rate and RPS/GPU against chunk size at the highest load, and loaded GB/s against hit rate, one line per scenario family.
+
+    The last is left out where no engine timed its loads.
+    """
     rows = tables.scenarios[tables.scenarios["tier"] != "none"]
     rows = rows[rows["load"] == rows["load"].max()]
     families = [
@@ -218,13 +221,13 @@ def draw_chunk(tables: Tables) -> Figure:
     if rows.empty:
         return _empty("No store was measured at more than one chunk size")
     require_parity(rows, vary=["tier", "store", "connector", "chunk_tokens"])
-    figure, (left, right, trade) = plt.subplots(1, 3, figsize=(16, 4.6))
+    timed = bool(rows["load_gbps"].notna().any())
+    figure, axes_of = plt.subplots(1, 2 + timed, figsize=(10.6 + 5.4 * timed, 4.6))
+    left, right = axes_of[:2]
     names, looks = labels(rows), _styles_by_connector(rows)
-    panels = (
-        (left, "chunk_tokens", "hit_rate"),
-        (right, "chunk_tokens", "rps_per_gpu"),
-        (trade, "hit_rate", "load_gbps"),
-    )
+    panels = [(left, "chunk_tokens", "hit_rate"), (right, "chunk_tokens", "rps_per_gpu")]
+    if timed:
+        panels.append((axes_of[2], "hit_rate", "load_gbps"))
     for family, line in rows.groupby("scenario", sort=False):
         line = line.sort_values("chunk_tokens")
         style = looks[family]
@@ -234,7 +237,7 @@ def draw_chunk(tables: Tables) -> Figure:
             _hollow(axes, line, x, y, style)
         for _, row in line[line["load_gbps"].notna()].iterrows():
             place = (row["hit_rate"], row["load_gbps"])
-            trade.annotate(row["chunk_tokens"], place, (3, 5), textcoords="offset points", fontsize=7)
+            axes_of[2].annotate(row["chunk_tokens"], place, (3, 5), textcoords="offset points", fontsize=7)
     for axes in (left, right):
         axes.set_xscale("log", base=2)
         axes.set_xticks(sorted(rows["chunk_tokens"].unique()))
@@ -245,21 +248,26 @@ def draw_chunk(tables: Tables) -> Figure:
     left.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     left.set(ylabel="hit rate (prompt tokens not computed, median)", title="What larger chunks lose")
     right.set(ylabel="RPS/GPU (median)", title="What they do to throughput")
-    right.set_ylim(bottom=0)
-    trade.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    trade.set(
-        xlabel="hit rate (median); numbers are chunks in tokens",
-        ylabel="GB/s of loads (median)",
-        title="The trade: hits against throughput",
-    )
-    trade.set_yscale("log")
-    trade.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    trade.yaxis.set_major_formatter(ScalarFormatter())
-    trade.yaxis.set_minor_formatter(NullFormatter())
+    right.set_ylim(0, right.get_ylim()[1] * 1.05)
+    if timed:
+        _trade_axes(axes_of[2])
     figure.suptitle(_title(rows, f"Chunk size, {rows['load'].max()} clients"), fontsize=11)
     _legend(right, rows)
     figure.tight_layout()
     return figure
+
+
+def _trade_axes(axes: Axes) -> None:
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.set(
+        xlabel="hit rate (median); numbers are chunks in tokens",
+        ylabel="GB/s of loads (median)",
+        title="The trade: hits against throughput",
+    )
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def draw_stores(tables: Tables) -> Figure:

@@ -12,14 +12,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 _DASHES = ("-", "--", "-.", (0, (1, 1.2)), (0, (5, 1, 1, 1, 1, 1)))
+_FURTHER_MARKERS = ("v", "*", "<", "h")
 _PANELS = {"loaded": "the same prompt again, from the tier", "saved": "first time: computed and saved"}
 
 
 def draw_latency(table: pd.DataFrame, colours: Mapping[str, str], markers: Mapping[str, str]) -> Figure:
     """latency.csv as two panels over one curve of recompute: loading a prompt, and computing and saving it.
 
-    colours, markers: by store. Scenarios of one store differ in dashes. Requests that do not prove themselves have
-    hollow markers.
+    colours, markers: by store. Scenarios of one store differ in dashes, more of them than there are dashes in markers, too.
+    Requests that do not prove themselves have hollow markers.
     """
     if table.empty:
         figure, axes = plt.subplots(figsize=(8, 3))
@@ -37,9 +38,10 @@ def draw_latency(table: pd.DataFrame, colours: Mapping[str, str], markers: Mappi
         for scenario, words in labels.items():
             rows = table[(table["scenario"] == scenario) & (table["pass"] == kind)]
             store = rows.iloc[0]["store"]
-            dashes = _DASHES[used.setdefault(store, 0) % len(_DASHES)]
+            turn, place = divmod(used.setdefault(store, 0), len(_DASHES))
             used[store] += 1
-            _line(axes, rows, words, colours[store], markers[store], dashes)
+            marker = markers[store] if turn == 0 else _FURTHER_MARKERS[(turn - 1) % len(_FURTHER_MARKERS)]
+            _line(axes, rows, words, colours[store], marker, _DASHES[place])
         axes.set_title(title, fontsize=11)
         axes.set_xlabel("prompt (tokens)")
         axes.set_xscale("log", base=2)
