@@ -198,6 +198,19 @@ def test_after_a_load_that_was_not_answered_at_all_the_next_is_measured(spec, tm
     assert lost["evidence"]["failed_requests"] == lost["evidence"]["sent_requests"] > 0
 
 
+def test_a_load_that_takes_too_long_is_lost_and_the_next_is_measured(spec, tmp_path, monkeypatch):
+    monkeypatch.setenv("FAKE_AIPERF", "hang")
+    spec["loadgen"]["timeout_s"] = 1
+    with Measurement(spec, 1, tmp_path / "logs") as measurement:
+        late = measurement.measure(2)
+        monkeypatch.delenv("FAKE_AIPERF")
+        spec["loadgen"]["timeout_s"] = 60
+        assert measurement.measure(3)["valid"]
+    assert not late["valid"]
+    assert late["reasons"][0].startswith("aiperf did not end within 1 s; see ")
+    assert late["reasons"][0].endswith("; raise loadgen.timeout_s or lower the load")
+
+
 def test_a_load_generator_that_cannot_run_ends_the_scenario_with_its_own_words(spec, tmp_path, monkeypatch):
     monkeypatch.setenv("FAKE_AIPERF", "broken")
     with pytest.raises(UserError, match="aiperf ended with status 1: aiperf: no such option; see "):

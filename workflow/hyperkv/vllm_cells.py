@@ -37,7 +37,7 @@ from .vllm_evidence import (
 )
 from .vllm_running import Running, conversations_of, start
 from .vllm_single import faults_of, first_and_again, measure_single, warm_up
-from .watch import ProcessFailed, run_watched
+from .watch import ProcessFailed, ProcessLate, run_watched
 from .workloads import Conversation
 
 
@@ -184,6 +184,8 @@ def _run_aiperf(
     process = OwnedProcess(argv, log=log, label="aiperf", env={"AIPERF_LOG_LEVEL": "WARNING"})
     try:
         run_watched(process, [running.check], options["timeout_s"])
+    except ProcessLate as error:
+        raise EngineError(f"{error}; raise loadgen.timeout_s or lower the load") from error
     except ProcessFailed:
         # So it ends when no request was answered, which is the cell's fault and not its own.
         if not aiperf.all_failed(artifacts / aiperf.RECORDS):

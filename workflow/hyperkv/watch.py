@@ -17,13 +17,17 @@ class ProcessFailed(UserError):
     """The process ended with another status than 0; the message has its last line and names its log."""
 
 
+class ProcessLate(UserError):
+    """The process did not end in time; the message names its log."""
+
+
 def run_watched(
     process: OwnedProcess, checks: Sequence[Callable[[], None]], timeout_s: float, period_s: float = _PERIOD_S
 ) -> None:
     """Start `process` and return when it has ended with status 0; its group is gone in every case.
 
     checks: raise when something it needs is dead or hangs; called in turn, `period_s` seconds apart, and the
-    first error ends the process and is raised. Raises ProcessFailed for another status, UserError past `timeout_s`.
+    first error ends the process and is raised. Raises ProcessFailed for another status, ProcessLate past `timeout_s`.
     """
     deadline = time.monotonic() + timeout_s
     with process:
@@ -31,7 +35,7 @@ def run_watched(
             for check in checks:
                 check()
             if time.monotonic() > deadline:
-                raise UserError(f"{process.label} did not end within {timeout_s:.0f} s; see {process.log}")
+                raise ProcessLate(f"{process.label} did not end within {timeout_s:.0f} s; see {process.log}")
             with contextlib.suppress(StoreError):
                 _wait(process, period_s)
         if code != 0:
