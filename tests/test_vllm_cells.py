@@ -1,6 +1,7 @@
 """Cells of engine vllm, on stand-ins of vLLM and AIPerf (tests/fake_engine) and a real Valkey."""
 
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from workflow.hyperkv import sweep, vllm_cells, vllm_running
+from workflow.hyperkv import sweep, vllm_cells, vllm_running, vllm_single
 from workflow.hyperkv.cells import CellSpec
 from workflow.hyperkv.engines.vllm_server import cause, engine_error
 from workflow.hyperkv.errors import UserError
@@ -178,7 +179,7 @@ def test_an_engine_that_did_not_load_or_answers_wrongly_is_found_out(
     [
         ("short", "1 turns were not sent"),
         ("fail", "first failed request: HTTP 500"),
-        ("all_fail", "first failed request: HTTP 500"),
+        ("all_fail", "measure: no request was answered, first: HTTP 500"),
     ],
 )
 def test_a_load_that_was_not_sent_in_full_is_invalid(spec, tmp_path, monkeypatch, mode, words):
@@ -195,7 +196,54 @@ def test_after_a_load_that_was_not_answered_at_all_the_next_is_measured(spec, tm
         monkeypatch.delenv("FAKE_AIPERF")
         assert measurement.measure(3)["valid"]
     assert (lost["values"]["requests"], lost["values"]["ttft_p50_ms"]) == (0, None)
-    assert lost["evidence"]["failed_requests"] == lost["evidence"]["sent_requests"] > 0
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [
+        ("fail", "prime: 1 of 8 requests failed, first: HTTP 500"),
+        ("all_fail", "prime: no request was answered, first: HTTP 500"),
+    ],
+)
+def test_a_tier_that_was_not_filled_is_not_measured(spec, tmp_path, monkeypatch, mode, words):
+    monkeypatch.setenv("FAKE_AIPERF", mode)
+    spec["loadgen"]["prime"] = True
+    (cell,) = measured(spec, tmp_path, 2)
+    assert (cell["valid"], cell["reasons"], cell["values"]["requests"]) == (False, [words], 0)
+
+
+def test_an_engine_that_died_while_no_request_was_answered_is_named(spec, tmp_path, monkeypatch):
+    monkeypatch.setenv("FAKE_VLLM", "wounded")
+    monkeypatch.setenv("FAKE_AIPERF", "all_fail")
+    (cell,) = measured(spec, tmp_path, 2)
+    assert cell["reasons"][0].endswith("; vllm's engine: AcceleratorError: CUDA error: unspecified")
+
+
+def test_of_a_load_that_took_too_long_no_death_is_told_that_its_end_may_have_caused(
+    spec, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("FAKE_VLLM", "wounded")
+    monkeypatch.setenv("FAKE_AIPERF", "hang")
+    spec["loadgen"]["timeout_s"] = 1
+    (cell,) = measured(spec, tmp_path, 2)
+    assert cell["reasons"][0].endswith("; raise loadgen.timeout_s or lower the load")
+
+
+def test_chunks_that_lookups_left_are_noted_and_the_bound_is_part_of_the_proof(spec, tmp_path, monkeypatch):
+    monkeypatch.setenv("FAKE_VLLM", "left")
+    bounds = []
+
+    def proof(*arguments):
+        bounds.append(arguments[-1])
+        return proof_faults(*arguments)
+
+    monkeypatch.setattr(vllm_single, "proof_faults", proof)
+    spec["scenario"]["load_queue_bytes"] = 1 << 20
+    (cell,) = measured(spec, tmp_path, 2)
+    assert any(
+        re.fullmatch(r"lookups left [1-9]\d* chunks that were there .*", note) for note in cell["notes"]
+    )
+    assert set(bounds) == {1 << 20}
 
 
 def test_a_load_that_takes_too_long_is_lost_and_the_next_is_measured(spec, tmp_path, monkeypatch):

@@ -68,4 +68,6 @@ def test_a_buffer_and_a_page_cache_that_served_too_much_make_an_ssd_cell_invalid
 def test_chunks_left_to_compute_are_a_note():
     left = replace(NOTHING, left_chunks=3)
     assert left_to_compute(NOTHING) == []
-    assert left_to_compute(left) == ["3 chunks that were there were computed, since loads were behind"]
+    assert left_to_compute(left) == [
+        "lookups left 3 chunks that were there to be computed, for want of room to load"
+    ]

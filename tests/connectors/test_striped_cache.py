@@ -143,6 +143,7 @@ def test_settings_from_a_plugins_keys():
         "p.endpoints": "127.0.0.1:1, unix:/run/kv",
         "p.connections": "8",
         "p.save_connections": 2,
+        "p.load_queue_bytes": 5,
         "p.retry_s": 2,
         "q.stripe_bytes": 1,
     }
@@ -151,6 +152,7 @@ def test_settings_from_a_plugins_keys():
         (Endpoint("127.0.0.1", 1, "secret"), Endpoint("", 0, "secret", "/run/kv")),
         connections=8,
         save_connections=2,
+        load_queue_bytes=5,
         retry_s=2.0,
     )
 

@@ -99,7 +99,7 @@ def test_of_more_than_can_be_loaded_a_lookup_finds_the_leading_part_and_the_rest
         completed(one, one.submit_batch_set(keys, chunks(5, 6)))
         looking = one.submit_batch_exists(keys)
         assert completed(one, looking)[looking] == (True, "", [True] * 2 + [False] * 3)
-        assert said == ["left 3 chunks to be computed, loads are behind"]
+        assert said == ["left 3 chunks to be computed, for want of room to load"]
         with store.client(5.0) as client:
             client.delete(stripe_key(b"bounded-2", 0))
         saving = one.submit_batch_set(keys[2:], chunks(3, 6))
@@ -108,6 +108,19 @@ def test_of_more_than_can_be_loaded_a_lookup_finds_the_leading_part_and_the_rest
         again = one.submit_batch_set(keys[2:], chunks(3, 6))
         assert completed(one, again)[again] == (True, "", None)
         assert one.cache.counts.saves.saved == 8
+
+
+def test_a_chunk_that_was_left_and_then_lost_is_saved_again(store):
+    with opened(store.endpoints, load_queue_bytes=CHUNK) as one:
+        completed(one, one.submit_batch_set(["lost-0", "lost-1"], chunks(2, 9)))
+        looking = one.submit_batch_exists(["lost-0", "lost-1"])
+        assert completed(one, looking)[looking][2] == [True, False]
+        with store.client(5.0) as client:
+            client.delete(stripe_key(b"lost-1", 0))
+        looking = one.submit_batch_exists(["lost-1"])
+        assert completed(one, looking)[looking][2] == [False]
+        completed(one, one.submit_batch_set(["lost-1"], chunks(1, 9)))
+        assert one.cache.counts.saves.saved == 3
 
 
 def test_a_load_takes_room_until_it_has_ended(store):

@@ -26,7 +26,7 @@ def test_what_the_plugin_drops_is_counted_and_what_it_reports_is_a_fault():
         [
             "LMCache WARNING: striped: dropped 3 chunks, saves are behind",
             "LMCache WARNING: striped: dropped 1 chunks, saves are behind",
-            "LMCache WARNING: striped: left 5 chunks to be computed, loads are behind",
+            "LMCache WARNING: striped: left 5 chunks to be computed, for want of room to load",
             "LMCache ERROR: striped: 1 of 4 chunks are damaged",
         ]
     )

@@ -122,12 +122,13 @@ def read_records(path: Path) -> list[Request]:
     return [_request(record, origin) for record in records]
 
 
-def all_failed(path: Path) -> bool:
-    """Whether AIPerf sent requests and none of them was answered."""
+def unanswered(path: Path) -> str | None:
+    """The first failure when AIPerf sent requests and none of them was answered, else None."""
     try:
-        return not any(request.sample for request in read_records(path))
-    except UserError:
-        return False
+        requests = read_records(path)
+    except (UserError, ValueError, KeyError):
+        return None
+    return None if any(request.sample for request in requests) else requests[0].failed
 
 
 def _request(record: Mapping[str, Any], origin_ns: int) -> Request:

@@ -89,7 +89,9 @@ class Measurement:
                 else measure_load(self._cell.at(key), running)
             )
         except (StoreError, EngineError) as error:
-            died_of = engine_error(running.servers.log_lines())
+            # Requests that were given up because a load took too long end LMCache 0.5.0, so that its death says nothing.
+            late = isinstance(error.__cause__, ProcessLate)
+            died_of = None if late else engine_error(running.servers.log_lines())
             self._stop()
             return lost(self._cell, key, f"{error}; vllm's engine: {died_of}" if died_of else str(error))
 
@@ -186,8 +188,12 @@ def _run_aiperf(
         run_watched(process, [running.check], options["timeout_s"])
     except ProcessLate as error:
         raise EngineError(f"{error}; raise loadgen.timeout_s or lower the load") from error
-    except ProcessFailed:
-        # So it ends when no request was answered, which is the cell's fault and not its own.
-        if not aiperf.all_failed(artifacts / aiperf.RECORDS):
-            raise
-    return aiperf.read_records(artifacts / aiperf.RECORDS)
+    except ProcessFailed as error:
+        # So it ends when no request was answered, which is the load's fault and not its own.
+        if failure := aiperf.unanswered(artifacts / aiperf.RECORDS):
+            raise EngineError(f"{name}: no request was answered, first: {failure}") from error
+        raise
+    requests = aiperf.read_records(artifacts / aiperf.RECORDS)
+    if name == "prime" and (failures := [request.failed for request in requests if request.failed]):
+        raise EngineError(f"prime: {len(failures)} of {len(requests)} requests failed, first: {failures[0]}")
+    return requests

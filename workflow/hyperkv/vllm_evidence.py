@@ -117,7 +117,7 @@ def left_to_compute(log: Transfers) -> list[str]:
     """A line when the bound on loads left chunks to be computed that were there."""
     if not log.left_chunks:
         return []
-    return [f"{log.left_chunks} chunks that were there were computed, since loads were behind"]
+    return [f"lookups left {log.left_chunks} chunks that were there to be computed, for want of room to load"]
 
 
 def engine_figures(cell: CellSpec, evidence: dict[str, Any], log: Transfers) -> dict[str, float | None]:

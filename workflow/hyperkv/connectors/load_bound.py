@@ -1,16 +1,18 @@
-"""A bound on loads: of what is there a lookup finds only as much as can be loaded without a long wait; the rest is computed."""
+"""A bound on loads: of what is there a lookup finds only what can be loaded without a long wait; the rest is computed."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 
 _REMEMBERED = 1 << 16
+_REMEMBERED_S = 60.0
 
 
 class LoadBound:
-    """At most `most_bytes` are being loaded or wait for it; None for no bound. Safe to use from several threads.
+    """A lookup finds as much as fits in `most_bytes` beside the loads under way; None for no bound. For several threads.
 
     Lookups that come together, before the loads that follow them, each find all of the room. The size of a chunk is
     known from the first load or save; until then everything is found.
@@ -20,7 +22,7 @@ class LoadBound:
         self._most_bytes = most_bytes
         self._loading_bytes = 0
         self._chunk_bytes = 0
-        self._left: OrderedDict[str, None] = OrderedDict()
+        self._left: OrderedDict[str, float] = OrderedDict()
         self._lock = threading.Lock()
 
     def saw(self, buffers: Sequence[memoryview]) -> None:
@@ -39,23 +41,29 @@ class LoadBound:
         with self._lock:
             self._loading_bytes -= size
 
-    def fitting(self, present: Sequence[str]) -> int:
-        """For how many leading ones of the chunks that are there is room; the others are remembered as left."""
+    def fitting(self, keys: Sequence[str], present: int) -> int:
+        """Of the leading chunks that are there how many have room; what is behind them is remembered as left.
+
+        keys: those that were looked for; the first `present` are there. What is found or not there is not left any more.
+        """
         if self._most_bytes is None:
-            return len(present)
+            return present
         with self._lock:
-            if not self._chunk_bytes:
-                return len(present)
-            room = max(0, self._most_bytes - self._loading_bytes)
-            fitting = min(len(present), room // self._chunk_bytes)
-            for key in present[fitting:]:
-                self._left[key] = None
-                self._left.move_to_end(key)
+            fitting = present
+            if self._chunk_bytes:
+                room = max(0, self._most_bytes - self._loading_bytes)
+                fitting = min(present, room // self._chunk_bytes)
+            now = time.monotonic()
+            for number, key in enumerate(keys):
+                self._left.pop(key, None)
+                if fitting <= number < present:
+                    self._left[key] = now
             while len(self._left) > _REMEMBERED:
                 self._left.popitem(last=False)
         return fitting
 
     def was_left(self, key: str) -> bool:
-        """Whether the chunk was left, and so is there already when it comes to be saved; true once."""
+        """Whether the chunk was left a moment ago, and so is there already when it comes to be saved; true once."""
         with self._lock:
-            return self._left.pop(key, self) is None
+            since = self._left.pop(key, None)
+        return since is not None and time.monotonic() - since < _REMEMBERED_S

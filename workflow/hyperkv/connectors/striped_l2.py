@@ -48,13 +48,13 @@ class StripedL2:
         return self._descriptor
 
     def submit_batch_exists(self, keys: Sequence[str]) -> int:
-        """Look for chunks; found are the leading ones, of which no more than can be loaded."""
+        """Look for chunks; found are the leading ones, as far as there is room to load them."""
 
         def look() -> list[bool]:
             present = self.cache.count_present(_names(keys))
-            found = self._bound.fitting(keys[:present])
+            found = self._bound.fitting(keys, present)
             if found < present:
-                self._warn(f"left {present - found} chunks to be computed, loads are behind")
+                self._warn(f"left {present - found} chunks to be computed, for want of room to load")
             return [index < found for index in range(len(keys))]
 
         return self._submit(self._lookups, look)

@@ -1,7 +1,8 @@
 """A stand-in for vLLM's server: the pages that HyperKV uses, and a prefix cache "outside" that forgets nothing.
 
 FAKE_VLLM: `die` ends at start with a known cause, `unloaded` counts hits that no log line or store confirms, `wrong`
-answers with another token from the cache, `slow` never answers a completion. Where LMCache's configuration has connector
+answers with another token from the cache, `slow` never answers a completion, `perish` dies of an engine's exception when
+a prompt comes again, `wounded` writes one and lives, `left` says that lookups left chunks. Where LMCache's configuration has connector
 striped, whole chunks of FAKE_KV_BYTES a token are saved and loaded through it.
 """
 
@@ -87,11 +88,18 @@ class Handler(BaseHTTPRequestHandler):
         if MODE == "slow":
             threading.Event().wait(60)
         prompt = tuple(body["prompt"])
-        if MODE == "perish" and prompt[: len(prompt) // BLOCK * BLOCK] in seen:
+        if MODE == "left":
+            print(
+                "LMCache WARNING: striped: left 2 chunks to be computed, for want of room to load", flush=True
+            )
+        known = prompt[: len(prompt) // BLOCK * BLOCK] in seen
+        if MODE == "wounded" or (MODE == "perish" and known):
             print("(EngineCore pid=7) ERROR 11-28 02:26:52 [core.py:1111] Traceback (most recent call last):")
             print(
-                "(EngineCore pid=7) ERROR 11-28 02:26:52 [core.py:1111] torch.AcceleratorError: CUDA error: unspecified"
+                "(EngineCore pid=7) ERROR 11-28 02:26:52 [core.py:1111] torch.AcceleratorError: CUDA error: unspecified",
+                flush=True,
             )
+        if MODE == "perish" and known:
             print(
                 "(APIServer pid=6) ERROR 11-28 02:26:53 [utils.py:3] EngineDeadError: EngineCore", flush=True
             )
