@@ -170,3 +170,23 @@ def test_ends_on_sigterm():
         assert eventually(lambda: seen == ["outside"])
     finally:
         signal.signal(signal.SIGTERM, original)
+
+
+def test_a_processes_new_lines_are_told_from_those_before_and_from_an_earlier_start(log):
+    with shell("echo earlier", log) as process:
+        assert eventually(lambda: process.lines() == ["earlier"])
+    pipe = log.parent / "pipe"
+    os.mkfifo(pipe)
+    process = shell(f"echo one; read word < '{pipe}'; echo two", log)
+    assert process.written() == len("earlier\n")
+    with process:
+        assert eventually(lambda: process.lines() == ["one"])
+        mark = process.written()
+        pipe.write_text("go\n")
+        assert eventually(lambda: process.lines(mark) == ["two"])
+        assert (process.lines(), process.tail(1)) == (["one", "two"], ["two"])
+
+
+def test_what_was_never_started_has_written_nothing(log):
+    process = shell("true", log)
+    assert (process.written(), process.lines(), process.tail(3)) == (0, [], [])

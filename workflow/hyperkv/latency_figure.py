@@ -40,8 +40,8 @@ def draw_latency(table: pd.DataFrame, colours: Mapping[str, str], markers: Mappi
             store = rows.iloc[0]["store"]
             turn, place = divmod(used.setdefault(store, 0), len(_DASHES))
             used[store] += 1
-            marker = markers[store] if turn == 0 else _FURTHER_MARKERS[(turn - 1) % len(_FURTHER_MARKERS)]
-            _line(axes, rows, words, colours[store], marker, _DASHES[place])
+            own = (markers[store], *_FURTHER_MARKERS)
+            _line(axes, rows, words, colours[store], own[turn % len(own)], _DASHES[place])
         axes.set_title(title, fontsize=11)
         axes.set_xlabel("prompt (tokens)")
         axes.set_xscale("log", base=2)

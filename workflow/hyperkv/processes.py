@@ -141,9 +141,19 @@ class OwnedProcess:
 
     def tail(self, lines: int) -> list[str]:
         """The last lines that this process wrote, without those of an earlier start."""
+        return self.lines()[-lines:]
+
+    def written(self) -> int:
+        """The log's size in bytes, for `lines`."""
+        return self.log.stat().st_size if self.log.exists() else 0
+
+    def lines(self, since: int = 0) -> list[str]:
+        """Every line that this process wrote, or since `written` said `since`; none of an earlier start."""
         if not self.log.exists():
             return []
-        return self.log.read_bytes()[self._log_start :].decode(errors="replace").splitlines()[-lines:]
+        with self.log.open("rb") as log:
+            log.seek(max(since, self._log_start))
+            return log.read().decode(errors="replace").splitlines()
 
     def stop(self, timeout_s: float = 15.0) -> None:
         """SIGTERM the group, then SIGKILL what is left; returns when no member remains."""

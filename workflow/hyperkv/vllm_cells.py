@@ -88,10 +88,12 @@ class Measurement:
                 if key == SINGLE
                 else measure_load(self._cell.at(key), running)
             )
+        except ProcessLate as error:
+            # Its requests were given up, which ends LMCache 0.5.0: what the engine says of itself then is no cause.
+            self._stop()
+            return lost(self._cell, key, f"{error}; raise loadgen.timeout_s or lower the load")
         except (StoreError, EngineError) as error:
-            # Requests that were given up because a load took too long end LMCache 0.5.0, so that its death says nothing.
-            late = isinstance(error.__cause__, ProcessLate)
-            died_of = None if late else engine_error(running.servers.log_lines())
+            died_of = engine_error(running.servers.log_lines())
             self._stop()
             return lost(self._cell, key, f"{error}; vllm's engine: {died_of}" if died_of else str(error))
 
@@ -186,8 +188,6 @@ def _run_aiperf(
     process = OwnedProcess(argv, log=log, label="aiperf", env={"AIPERF_LOG_LEVEL": "WARNING"})
     try:
         run_watched(process, [running.check], options["timeout_s"])
-    except ProcessLate as error:
-        raise EngineError(f"{error}; raise loadgen.timeout_s or lower the load") from error
     except ProcessFailed as error:
         # So it ends when no request was answered, which is the load's fault and not its own.
         if failure := aiperf.unanswered(artifacts / aiperf.RECORDS):

@@ -18,7 +18,6 @@ from ..processes import LOOPBACK, OwnedProcess
 from .vllm_metrics import counters
 
 _LOG_LINES = 30
-_ALL = 10**9
 _ENGINE_ERROR = re.compile(
     r"\(EngineCore[^)]*\) ERROR .*?\] (?:\w+\.)*(\w*(?:Error|Exception|Interrupt)\b.*)"
 )
@@ -138,16 +137,14 @@ class EngineServers:
         return found
 
     def log_marks(self) -> list[int]:
-        """How many lines each server has written, for log_lines."""
-        return [len(process.tail(_ALL)) for process in self._running]
+        """How much each server has written, for log_lines."""
+        return [process.written() for process in self._running]
 
     def log_lines(self, since: Sequence[int] | None = None) -> list[str]:
         """Every line that the servers wrote since their start, or since log_marks said `since`."""
         marks = [0] * len(self._running) if since is None else since
         return [
-            line
-            for process, mark in zip(self._running, marks, strict=True)
-            for line in process.tail(_ALL)[mark:]
+            line for process, mark in zip(self._running, marks, strict=True) for line in process.lines(mark)
         ]
 
 
