@@ -63,7 +63,10 @@ def scenario_rows(families=FAMILIES, chunks=(16, 64), loads=(1, 4), interval=Tru
                 "chunk_tokens": chunk,
                 "connections": 2,
                 "dram_pool_bytes": None,
-                "save_decode_cache": True,
+                "save_decode_cache": None if tier == "none" else True,
+                "kv_dtype": "bfloat16",
+                "gpus": 1,
+                "versions": None,
                 "chunk_bytes": chunk << 15,
                 "comparable_digest": "abc",
                 "load": load,
@@ -361,7 +364,16 @@ def test_transport_medium_names_the_scenario_where_a_store_is_there_twice():
 @pytest.mark.parametrize("name", ["tier_tradeoff", "chunk", "transport_medium"])
 @pytest.mark.parametrize(
     ("column", "value"),
-    [("comparable_digest", "other"), ("engine", "vllm"), ("connections", 8), ("save_decode_cache", False)],
+    [
+        ("comparable_digest", "other"),
+        ("engine", "vllm"),
+        ("connections", 8),
+        ("save_decode_cache", False),
+        ("save_decode_cache", None),
+        ("kv_dtype", "fp8"),
+        ("gpus", 2),
+        ("versions", "vllm 0.33.0, lmcache 0.5.6"),
+    ],
 )
 def test_scenarios_that_are_not_alike_are_refused_by_column(name, column, value):
     rows = scenario_rows()
@@ -385,7 +397,7 @@ def test_connections_are_compared_as_those_to_all_processes_together():
     rows["connections"] = np.where(one, 2, 8)
     assert len(figures.draw_tier_tradeoff(tables(rows)).axes) == 1
     rows["connections"] = 8
-    with pytest.raises(UserError, match=r"differ in connections \(8, 32\)"):
+    with pytest.raises(UserError, match=r"differ in connections \(8: .*; 32: files-64\)"):
         figures.draw_tier_tradeoff(tables(rows))
 
 

@@ -57,6 +57,7 @@ def records(base, ttft=None):
             value = (ttft or {}).get(name, values[0]) + repeat - 1
             record = varied(deepcopy(own), {"ttft_p50_ms": value, "rps_per_gpu": 100 / value}, repeat=repeat)
             record["spec"]["scenario"] |= values[1] | {"name": name}
+            record["effective"]["kv_dtype"] = values[1].get("kv_dtype", "bfloat16")
             found.append(record | {"scenario": name})
     return found
 

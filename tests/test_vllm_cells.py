@@ -121,6 +121,46 @@ def test_a_cell_and_its_evidence(spec, tmp_path):
     assert json.loads(json.dumps(cell, allow_nan=False)) == cell
 
 
+def test_what_ran_is_read_back_beside_what_was_asked(spec, tmp_path):
+    for record in measured(spec, tmp_path, SINGLE, 2):
+        assert record["asked"] == record["effective"] | {
+            "kv_bytes_per_token": load_geometry(Path(spec["model"])).kv_bytes_per_token,
+            "chunk_tokens": 32,
+            "buffer_bytes": 64 << 20,
+            "kv_dtype": "bfloat16",
+        }
+        assert record["effective"]["save_decode_cache"] is True
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({"tensor_parallel_size": 2}, "gpus: 1 was asked for, the engine has 2; set vllm.tensor_parallel"),
+        ({"cache_dtype": "fp8_e4m3"}, "kv_dtype: bfloat16 was asked for, the engine has fp8"),
+        ({"block_size": 32}, "block_tokens: 16 was asked for, the engine has 32"),
+        ({"enable_prefix_caching": True}, "prefix_caching: False was asked for, the engine has True"),
+        ({"kv_cache_memory_bytes": 100 * 16 * 4096 // 2}, "kv_bytes_per_token: 4,096 was asked for"),
+    ],
+)
+def test_an_engine_that_is_not_as_asked_makes_its_points_invalid(spec, tmp_path, monkeypatch, told, words):
+    monkeypatch.setenv("FAKE_TOLD", json.dumps(told))
+    for record in measured(spec, tmp_path, SINGLE, 2):
+        assert not record["valid"]
+        assert [reason for reason in record["reasons"] if reason.startswith(words)]
+
+
+@pytest.mark.parametrize(("asked", "valid"), [(True, False), (False, True)])
+def test_answers_that_are_not_saved_are_found_out(spec, tmp_path, monkeypatch, asked, valid):
+    monkeypatch.setenv("FAKE_VLLM", "prompts")
+    spec["scenario"]["save_decode_cache"] = asked
+    (cell,) = measured(spec, tmp_path, 2)
+    assert cell["effective"]["save_decode_cache"] is False
+    assert cell["valid"] is valid
+    assert (
+        "save_decode_cache: True was asked for, the engine has False" in "; ".join(cell["reasons"])
+    ) is not valid
+
+
 def test_recompute_has_no_hits(spec, tmp_path):
     single, cell = measured(without_a_tier(spec), tmp_path, SINGLE, 2)
     assert single["valid"]

@@ -98,10 +98,14 @@ def test_local_disk_is_ssd_without_resp():
 
 
 def test_a_scenarios_own_keys_come_last_and_extra_config_is_merged():
-    own = {"local_cpu": True, "extra_config": {"resp_num_threads": 3}}
+    own = {"use_layerwise": True, "extra_config": {"lookup_backoff_time": 0.1}}
     config = offload(scenario("valkey", "resp", lmcache=own)).config
-    assert config["local_cpu"] is True
-    assert config["extra_config"] == {"save_chunk_meta": False, "resp_num_threads": 3}
+    assert config["use_layerwise"] is True
+    assert config["extra_config"] == {
+        "save_chunk_meta": False,
+        "resp_num_threads": 8,
+        "lookup_backoff_time": 0.1,
+    }
 
 
 @pytest.mark.parametrize(
@@ -155,8 +159,11 @@ def test_vllms_own_offloading_to_memory_and_to_disk():
     memory = offload(scenario("dram", "offloading", dram_pool_bytes=GIB)).transfer[
         "kv_connector_extra_config"
     ]
-    assert memory == {"cpu_bytes_to_use": GIB, "block_size": 256}
-    disk = offload(scenario("files", "offloading")).transfer["kv_connector_extra_config"]
+    assert memory == {"cpu_bytes_to_use": GIB, "block_size": 256, "offload_prompt_only": False}
+    disk = offload(scenario("files", "offloading", save_decode_cache=False)).transfer[
+        "kv_connector_extra_config"
+    ]
+    assert disk["offload_prompt_only"] is True
     assert disk["secondary_tiers"] == [{"type": "fs", "root_dir": "/data/kv"}]
 
 
@@ -179,16 +186,8 @@ def test_vllms_own_offloading_to_memory_and_to_disk():
             "lmcache.enable_async_loading is a key of LMCache inside vLLM",
         ),
         (scenario("valkey", "resp", socket="unix"), "cuda", 16, "choose tcp, or connector striped"),
-        (scenario("valkey", "striped", lmcache={"save_unfull_chunk": True}), "cuda", 16, "save_unfull_chunk"),
         (scenario("dram", "offloading", dram_pool_bytes=GIB), "cpu", 16, "needs CUDA"),
         (scenario("valkey", "resp", chunk_tokens=100), "cuda", 16, "chunk_tokens 100 is not a multiple"),
-        (scenario("valkey", "resp", lmcache={"save_unfull_chunk": True}), "cuda", 16, "save_unfull_chunk"),
-        (
-            scenario("valkey", "resp", lmcache={"extra_config": {"save_chunk_meta": True}}),
-            "cuda",
-            16,
-            "save_chunk_meta",
-        ),
         (
             scenario("dram", "offloading", dram_pool_bytes=GIB, lmcache={"a": 1}),
             "cuda",

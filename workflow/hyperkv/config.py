@@ -18,6 +18,7 @@ from .array.settings import ArraySettings, mistakes
 from .connectors.registry import STRIPED, alone
 from .connectors.stripes import LEAST_STRIPE_BYTES
 from .engines import lmcache
+from .engines.owned_words import refuse_owned_words
 from .engines.vllm_command import settings_of
 from .errors import UserError
 from .geometry import load_geometry
@@ -78,6 +79,7 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
     _check_unique([name for name, _ in expanded])
     _check_ranges(full["workload"])
     _check_names(full)
+    _check_pass_through(full)
     measured = selected(full, full["experiment"]["scenarios"])
     for name in measured:
         _check_chunk(full["scenarios"][name], full)
@@ -658,6 +660,13 @@ def _check_engine(config: Mapping[str, Any], measured: list[str]) -> None:
     folder = config["vllm"]["model_dir"]
     if folder is not None and not (Path(folder) / "tokenizer.json").exists():
         raise UserError(f"config: vllm.model_dir: {folder} has no tokenizer.json; download the whole model")
+
+
+def _check_pass_through(config: Mapping[str, Any]) -> None:
+    """Words for vLLM and LMCache that a key of ours sets, with any engine: what is recommended has them, too."""
+    refuse_owned_words("config: vllm", config["vllm"], None)
+    for scenario in config["scenarios"].values():
+        refuse_owned_words(f"config: scenarios.{scenario['family']}", scenario["vllm"], scenario)
 
 
 def _check_overrides(scenario: Mapping[str, Any]) -> None:

@@ -20,6 +20,7 @@ import pandas as pd
 
 from .cli import run_stage
 from .cost_model import PARTS, Point, at_slo, endurance_years, usd_per_hour, usd_per_million
+from .effective import FACTS, facts_of
 from .records import known, read_jsonl, spread
 from .stats import median_interval
 from .tables import comparable_digest, gpu_of
@@ -35,7 +36,8 @@ IDENTITY = (
     "chunk_tokens",
     "connections",
     "processes",
-    "save_decode_cache",
+    "dram_pool_bytes",
+    *FACTS,
     "comparable_digest",
 )
 SHARES = tuple(f"{part}_share" for part in PARTS)
@@ -178,7 +180,7 @@ def _bounds(curves: Sequence[Sequence[Point]], slo: Mapping[str, float | None]) 
 
 def _identity(record: Mapping[str, Any]) -> dict[str, Any]:
     scenario = record["spec"]["scenario"]
-    named = {
+    named = facts_of(record) | {
         "engine": record["engine"],
         "model": record["model"],
         "gpu": gpu_of(record)["gpu"],

@@ -54,7 +54,7 @@ def ladder_table(spec: Mapping[str, Any], records: Sequence[dict[str, Any]]) -> 
     UserError when the records' own specs differ in more or less than the steps name, or a scenario has no cell.
     """
     _require_parity(spec, records)
-    cells = cells_table(records).assign(kv_dtype=[_kv_dtype(record) for record in records])
+    cells = cells_table(records)
     rows = []
     steps = spec["steps"]
     for number, step in enumerate(steps):
@@ -88,10 +88,6 @@ def _require_parity(spec: Mapping[str, Any], records: Sequence[Mapping[str, Any]
                 f"ladder: scenario {name}: its repeats are of several configurations; measure it again"
             )
     require_steps(spec["steps"], [by_scenario[step["scenario"]][0]["spec"] for step in spec["steps"]])
-
-
-def _kv_dtype(record: Mapping[str, Any]) -> str:
-    return record["spec"]["scenario"].get("kv_dtype") or record["spec"]["kv_dtype"]
 
 
 def _summary(own: pd.DataFrame) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .cli import run_stage
+from .effective import USUAL_KV_DTYPES
 from .figures import COLOURS, MARKERS, label, name_loads, read_table, save
 
 _STEP = "#0072B2"
@@ -118,7 +119,7 @@ def draw_before_after(table: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(figsize=(7.6, 5))
     for rows, word, colour, marker in ends:
         row = rows.iloc[0]
-        dtype = "" if row["kv_dtype"] == "auto" else f", {row['kv_dtype']}"
+        dtype = "" if row["kv_dtype"] in USUAL_KV_DTYPES else f", {row['kv_dtype']}"
         name = f"{word}: {row['step']} ({row['store']}, {row['connector']}{dtype})"
         _draw_curve(axes, rows, name, colour, marker)
     beside = table[table["number"].isna()]

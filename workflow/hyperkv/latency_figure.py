@@ -11,6 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
+from .effective import USUAL_KV_DTYPES
+
 _DASHES = ("-", "--", "-.", (0, (1, 1.2)), (0, (5, 1, 1, 1, 1, 1)))
 _FURTHER_MARKERS = ("v", "*", "<", "h")
 _PANELS = {"loaded": "the same prompt again, from the tier", "saved": "first time: computed and saved"}
@@ -88,7 +90,7 @@ def line_label(row: pd.Series) -> str:
 
 
 def _dtype(row: pd.Series) -> str:
-    return "" if row["kv_dtype"] == "auto" else f", {row['kv_dtype']}"
+    return "" if row["kv_dtype"] in USUAL_KV_DTYPES else f", {row['kv_dtype']}"
 
 
 def _line(axes: Axes, rows: pd.DataFrame, label: str, colour: str, marker: str, dashes: object) -> None:

@@ -8,29 +8,57 @@ import pandas as pd
 
 from .errors import UserError
 
-SHARED = ("engine", "comparable_digest")
+SHARED = ("engine", "comparable_digest", "kv_dtype", "gpus", "versions")
 SHARED_BY_CACHING = ("chunk_tokens", "connections", "save_decode_cache")
 _WITHOUT_CONNECTIONS = ("inprocess", "offloading")
+_UNLIKE = {
+    "save_decode_cache": (
+        "it says whether answers were saved, as it happened and not as it was asked: measure them again, with one "
+        "save_decode_cache and versions of vLLM and LMCache that keep to it"
+    ),
+    "kv_dtype": "give them one kv_dtype",
+    "gpus": "figures per GPU of different numbers of GPUs are not alike: give them one vllm.tensor_parallel",
+    "versions": "measure them with one environment",
+    "dram_pool_bytes": "give them one dram_pool_bytes",
+    "chunk_tokens": "set figures.chunk_tokens to a size that they share",
+    "connections": "give them one number of connections, over all processes",
+}
+_MEND = "measure them under one configuration (snakemake sweep)"
 
 
 def require_parity(rows: pd.DataFrame, vary: Sequence[str], who: str = "figures") -> None:
     """Refuse to compare scenarios that differ in more than the named columns.
 
-    Connections are those to all processes of a store together. rows: of scenarios.csv, cells.csv, cost.csv or
-    cost_repeats.csv. who: begins the message. Raises UserError naming the column that differs.
+    The columns say what happened (effective.facts_of). Connections are those to all processes of a store together; pools
+    are compared where they are the store, and where they are before one. What is not known is unlike what is, but in rows
+    that are not valid. rows: of scenarios.csv, cells.csv, cost.csv or cost_repeats.csv. who: begins the message. Raises
+    UserError naming the column that differs, each scenario's value and the mend.
     """
     caching = rows[rows["tier"] != "none"]
-    connected = _connected(caching)
-    fixed = (
-        dict.fromkeys(SHARED, rows) | dict.fromkeys(SHARED_BY_CACHING, caching) | {"connections": connected}
-    )
-    for column, compared in fixed.items():
-        found = compared[column].unique()
-        if column not in vary and len(found) > 1:
-            raise UserError(
-                f"{who}: scenarios {', '.join(compared['scenario'].unique())} differ in {column} "
-                f"({', '.join(map(str, found))}); compare like with like: measure them under one config (snakemake sweep) or set figures.chunk_tokens"
-            )
+    pools = [rows[rows["store"] == "dram"], caching[caching["store"] != "dram"]]
+    compared = [
+        *((column, rows) for column in SHARED),
+        *((column, caching) for column in SHARED_BY_CACHING if column != "connections"),
+        ("connections", _connected(caching)),
+        *(("dram_pool_bytes", pool) for pool in pools),
+    ]
+    for column, part in compared:
+        if column not in vary and column in part:
+            _require_one(part, column, who)
+
+
+def _require_one(rows: pd.DataFrame, column: str, who: str) -> None:
+    if "valid" in rows:
+        rows = rows[rows[column].notna() | (rows["valid"] == True)]  # noqa: E712
+    by_value = rows.groupby(column, sort=False, dropna=False)["scenario"].unique()
+    if len(by_value) > 1:
+        unknown = "none" if column == "dram_pool_bytes" else "not known"
+        told = "; ".join(
+            f"{unknown if pd.isna(value) else value}: {', '.join(names)}" for value, names in by_value.items()
+        )
+        raise UserError(
+            f"{who}: scenarios differ in {column} ({told}); compare like with like: {_UNLIKE.get(column, _MEND)}"
+        )
 
 
 def _connected(rows: pd.DataFrame) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from .effective import FACTS
 from .errors import UserError
 from .stats import Interval, median_interval
 
@@ -160,7 +161,8 @@ def _eligible(cells: pd.DataFrame, objective: Objective) -> tuple[dict[str, list
     return found, left_out
 
 
-_FACTS = ("tier", "store", "connector", "chunk_tokens", "comparable_digest")
+COMPARED_FACTS = ("comparable_digest", *FACTS)
+_FACTS = ("tier", "store", "connector", "chunk_tokens", *COMPARED_FACTS)
 _MEDIANS = ("tps_per_user", "rps_per_gpu", "ttft_p50_ms", "ttft_p95_ms", "hit_rate", "device_share")
 
 

@@ -21,7 +21,7 @@ from tabulate import tabulate
 from .cli import run_stage
 from .errors import UserError
 from .place_stores import machine_words
-from .ranking import Candidate, Comparison, Objective, Ranking, ranked
+from .ranking import COMPARED_FACTS, Candidate, Comparison, Objective, Ranking, ranked
 from .recommendation_text import answer, doubt, number, objective_words, with_interval
 from .recommended_files import EngineSlice, Files, Place, files_of, measured_place
 from .records import read_jsonl
@@ -212,17 +212,27 @@ def parity_notes(ranking: Ranking) -> list[str]:
     chosen = ranking.chosen
     if chosen is None:
         return []
-    unlike = [
-        item.other.scenario
-        for item in ranking.others
-        if item.other.facts["comparable_digest"] != chosen.facts["comparable_digest"]
-    ]
-    if not unlike:
+    unlike = {item.other.scenario: _unlike_facts(item.other, chosen) for item in ranking.others}
+    if not any(unlike.values()):
         return []
+    facts = dict.fromkeys(fact for found in unlike.values() for fact in found)
     return [
-        f"{chosen.scenario} and {', '.join(unlike)} differ in more than tier, store and connector: in save_decode_cache, "
-        "kv_dtype (which changes answers), vllm or a common setting; compare them with care"
+        f"{chosen.scenario} and {', '.join(name for name, found in unlike.items() if found)} differ in more than tier, store "
+        f"and connector: in {', '.join(_FACT_WORDS.get(fact, fact) for fact in facts)}; compare them with care"
     ]
+
+
+_FACT_WORDS = {
+    "comparable_digest": "vllm or a common setting",
+    "kv_dtype": "kv_dtype (which changes answers)",
+}
+
+
+def _unlike_facts(one: Candidate, other: Candidate) -> list[str]:
+    """The facts in which two candidates differ; without a tier there is nothing to save."""
+    computes = "none" in (one.facts["tier"], other.facts["tier"])
+    held_to = [name for name in COMPARED_FACTS if not (computes and name == "save_decode_cache")]
+    return [name for name in held_to if one.facts[name] != other.facts[name]]
 
 
 def readme(recommendation: Mapping[str, Any]) -> str:

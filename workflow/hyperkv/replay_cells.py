@@ -12,6 +12,7 @@ from typing import Any
 from .cells import CellSpec, StoreWindow, check_room, frame, open_store, per_byte
 from .chunks import chain_keys
 from .connectors.registry import make_connector, options_of
+from .effective import Effective
 from .engines.gpu import GpuModel, load_gpu
 from .engines.replay import KeyedConversation, ReplayEngine, ReplayResult, ReplaySettings, Request
 from .engines.tiers import RealTiers, Tier
@@ -73,9 +74,12 @@ def measure_cell(cell: CellSpec) -> dict[str, Any]:
         shutil.rmtree(cell.directory, ignore_errors=True)
     evidence = _evidence(result, window, damaged_chunks(levels))
     verdict = judge(cell.scenario["tier"], evidence, cell.spec["evidence"]["device_share_min"])
+    ran = asked(cell, geometry).record()
     return {
         **frame(cell, geometry),
         "gpu_model": gpu.as_record(),
+        "asked": ran,
+        "effective": ran,
         "valid": verdict.valid,
         "reasons": list(verdict.reasons),
         "served_from": verdict.served_from,
@@ -89,6 +93,22 @@ def measure_cell(cell: CellSpec) -> dict[str, Any]:
         "cell_s": time.perf_counter() - started,
         "requests": _samples(result),
     }
+
+
+def asked(cell: CellSpec, geometry: Geometry) -> Effective:
+    """What the scenario asks for, which is what this engine does."""
+    settings, scenario = cell.spec["replay"], cell.scenario
+    below = scenario["tier"] != "none"
+    return Effective(
+        chunk_tokens=scenario["chunk_tokens"] if below else None,
+        save_decode_cache=scenario["save_decode_cache"] if below else None,
+        buffer_bytes=(scenario["dram_pool_bytes"] or settings["staging_bytes"]) if below else None,
+        kv_dtype=geometry.kv_dtype,
+        kv_bytes_per_token=geometry.kv_bytes_per_token,
+        block_tokens=settings["block_tokens"],
+        prefix_caching=settings["prefix_caching"],
+        gpus=1,
+    )
 
 
 def _check_context(cell: CellSpec, geometry: Geometry, conversations: Sequence[Conversation]) -> None:

@@ -18,6 +18,7 @@ import yaml
 
 from . import hardware
 from .cli import run_stage
+from .effective import FACTS, facts_of
 from .journal import canonical_digest
 from .records import known, read_jsonl, spread, write_table
 from .stats import iso_tps_ratio, median_interval
@@ -45,7 +46,6 @@ _SCENARIO_KEYS = (
     "stripe_bytes",
     "processes",
     "dram_pool_bytes",
-    "save_decode_cache",
 )
 
 
@@ -91,6 +91,7 @@ def cells_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
                 },
                 **gpu_of(record),
                 **{key: scenario.get(key) for key in _SCENARIO_KEYS},
+                **facts_of(record),
                 "chunk_bytes": record["chunk_bytes"],
                 "comparable_digest": comparable_digest(record),
                 "valid": record["valid"],
@@ -116,11 +117,12 @@ def gpu_of(record: dict[str, Any]) -> dict[str, str | None]:
 
 
 def comparable_digest(record: dict[str, Any]) -> str:
-    """Names everything that must be alike for two cells to stand in one figure: all but the scenario's own keys."""
-    shared = {key: value for key, value in record["spec"].items() if key not in ("scenario", "loads")}
-    for key in ("save_decode_cache", "kv_dtype", "vllm"):
-        shared[f"scenario_{key}"] = record["spec"]["scenario"].get(key)
-    return canonical_digest({**shared, "gpu_model": record["gpu_model"]})
+    """Names what must be alike for two cells to stand in one figure beside the facts that parity compares by themselves:
+    all but the scenario's own keys and kv_dtype."""
+    spec = record["spec"]
+    shared = {key: value for key, value in spec.items() if key not in ("scenario", "loads", "kv_dtype")}
+    own = spec["scenario"].get("vllm")
+    return canonical_digest({**shared, "scenario_vllm": own, "gpu_model": record["gpu_model"]})
 
 
 def scenarios_table(cells: pd.DataFrame) -> pd.DataFrame:
@@ -133,6 +135,7 @@ def scenarios_table(cells: pd.DataFrame) -> pd.DataFrame:
         "gpu_scaled_from",
         "scenario",
         *_SCENARIO_KEYS,
+        *FACTS,
         "chunk_bytes",
         "comparable_digest",
         "load",
@@ -140,7 +143,7 @@ def scenarios_table(cells: pd.DataFrame) -> pd.DataFrame:
     for _, group in cells.groupby(["scenario", "load"], sort=False):
         valid = group[group["valid"]]
         used = valid if len(valid) else group
-        row = {key: group.iloc[0][key] for key in identity}
+        row = {key: used.iloc[0][key] for key in identity}
         row |= {"repeats": len(group), "valid_repeats": len(valid), "valid": len(valid) == len(group)}
         row["reasons"] = "; ".join(dict.fromkeys(filter(None, group["reasons"])))
         row["notes"] = "; ".join(dict.fromkeys(filter(None, group["notes"])))
@@ -266,7 +269,7 @@ def latency_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
                 "gpu": gpu_of({"gpu_model": None, **record})["gpu"],
                 "scenario": scenario,
                 **{key: own.get(key) for key in ("tier", "store", "connector", "chunk_tokens")},
-                "kv_dtype": own.get("kv_dtype") or record["spec"]["kv_dtype"],
+                "kv_dtype": facts_of(record)["kv_dtype"],
                 "prompt_tokens": tokens,
                 "pass": kind,
                 "prompts": len(found),

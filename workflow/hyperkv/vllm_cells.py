@@ -17,6 +17,7 @@ import numpy as np
 
 from . import aiperf
 from .cells import CellSpec, StoreWindow, frame
+from .effective import differences
 from .engines.lmcache_log import transfers
 from .engines.vllm_command import MODEL_NAME
 from .engines.vllm_metrics import changes
@@ -35,7 +36,7 @@ from .vllm_evidence import (
     left_to_compute,
     lost,
 )
-from .vllm_running import Running, conversations_of, start
+from .vllm_running import Running, asked, conversations_of, start
 from .vllm_single import faults_of, first_and_again, measure_single, warm_up
 from .watch import ProcessFailed, ProcessLate, run_watched
 from .workloads import Conversation
@@ -138,11 +139,19 @@ def measure_load(cell: CellSpec, running: Running) -> dict[str, Any]:
     samples = [request.sample for request in requests if request.sample is not None]
     window_s = aiperf.window_s(requests, loop)
     verdict = judge(cell.scenario["tier"], evidence, cell.spec["evidence"]["device_share_min"])
-    reasons = [*verdict.reasons, *faults_in(cell, requests, conversations, log, evidence), *proof]
+    wanted = asked(cell)
+    reasons = [
+        *verdict.reasons,
+        *differences(wanted, running.effective),
+        *faults_in(cell, requests, conversations, log, evidence),
+        *proof,
+    ]
     values = window_values(samples, window_s, cell.spec["slo"])
     return {
         **frame(cell, geometry),
         "gpu_model": None,
+        "asked": wanted.record(),
+        "effective": running.effective.record(),
         "valid": not reasons,
         "reasons": reasons,
         "served_from": verdict.served_from,

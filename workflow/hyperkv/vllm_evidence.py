@@ -7,11 +7,13 @@ from typing import Any
 
 from . import aiperf
 from .cells import CellSpec, StoreWindow, frame, per_byte
+from .effective import Effective
 from .engines.lmcache import loads_ahead
 from .engines.lmcache_log import Transfers
 from .evidence import device_share
 from .geometry import Geometry
 from .samples import window_values
+from .vllm_running import asked
 from .vllm_single import in_process
 from .workloads import Conversation
 
@@ -167,6 +169,7 @@ def lost(cell: CellSpec, key: Any, reason: str) -> dict[str, Any]:
     """The record of a point of `cell` that could not be measured: invalid, its figures unknown."""
     cell = cell.at(0 if key == SINGLE else key)
     about = {**frame(cell, cell.geometry), "valid": False, "reasons": [reason], "start_s": 0.0, "cell_s": 0.0}
+    about |= {"asked": asked(cell).record(), "effective": Effective().record()}
     if key == SINGLE:
         return {**about, "record": "single", "load": None, "samples": []}
     unknown = window_values([], 0.0) | dict.fromkeys(_ENGINE_FIGURES)

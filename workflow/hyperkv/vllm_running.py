@@ -15,6 +15,7 @@ import redis
 
 from . import aiperf
 from .cells import CellSpec, check_room, open_store
+from .effective import Effective
 from .engines import lmcache
 from .engines.vllm_command import command, settings_of, variables
 from .engines.vllm_server import EngineServers, ServerCommand
@@ -66,6 +67,7 @@ class Running:
         self.vocabulary: int = json.loads((model_dir / "config.json").read_text())["vocab_size"]
         self.start_s = 0.0
         self.warm = False
+        self.effective = Effective()
 
     def check(self) -> None:
         """Raises StoreDied or StoreError when a server is dead or the store does not answer in time."""
@@ -215,7 +217,24 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
     servers = stack.enter_context(EngineServers(commands, environment))
     running = Running(servers, store, model_dir, words, chunk_bytes)
     running.start_s = time.perf_counter() - started
+    running.effective = Effective(**servers.told())
     return running
+
+
+def asked(cell: CellSpec) -> Effective:
+    """What the scenario asks of vLLM and LMCache; versions are not asked for."""
+    settings, scenario, geometry = settings_of(cell.spec), cell.scenario, cell.geometry
+    below = scenario["tier"] != "none"
+    return Effective(
+        chunk_tokens=scenario["chunk_tokens"] if below else None,
+        save_decode_cache=scenario["save_decode_cache"] if below else None,
+        buffer_bytes=lmcache.buffer_bytes(scenario, settings["staging_bytes"]) if below else None,
+        kv_dtype=geometry.kv_dtype,
+        kv_bytes_per_token=geometry.kv_bytes_per_token,
+        block_tokens=settings["block_tokens"],
+        prefix_caching=settings["prefix_caching"],
+        gpus=1,
+    )
 
 
 def _model_dir(cell: CellSpec, settings: dict[str, Any]) -> Path:

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from . import aiperf
 from .cells import CellSpec, frame
+from .effective import differences
 from .engines import lmcache
 from .engines.lmcache_log import transfers
 from .engines.single_request import Answer, send
 from .evidence import quotient, served_from_ram
-from .vllm_running import ANSWER_TOKENS, Running, context_tokens
+from .vllm_running import ANSWER_TOKENS, Running, asked, context_tokens
+
+_PROBED_TOKENS = 8
 
 
 def warm_up(cell: CellSpec, running: Running) -> None:
@@ -32,6 +36,31 @@ def warm_up(cell: CellSpec, running: Running) -> None:
                 send(running.servers.url, prompt, ANSWER_TOKENS, cell.spec["loadgen"]["request_timeout_s"])
                 running.servers.reset_hbm()
     running.settle()
+    running.effective = replace(running.effective, save_decode_cache=saves_answers(cell, running))
+
+
+def saves_answers(cell: CellSpec, running: Running) -> bool | None:
+    """Whether an answer's KV can be found again: a chunk that only the answer completes, asked for once more.
+
+    None without a tier, where no context holds such a chunk, or vLLM does not tell token ids.
+    """
+    chunk = cell.scenario["chunk_tokens"]
+    part = min(_PROBED_TOKENS, chunk - 1)
+    longest = context_tokens(cell) - ANSWER_TOKENS
+    if cell.scenario["tier"] == "none" or not part or chunk + 2 * _PROBED_TOKENS > longest:
+        return None
+    rng, timeout_s = np.random.default_rng([cell.seed, 2]), cell.spec["loadgen"]["request_timeout_s"]
+    prompt = aiperf.token_ids(rng, running.vocabulary, chunk - part)
+    answer = send(running.servers.url, prompt, part + _PROBED_TOKENS, timeout_s, token_ids=True)
+    running.servers.reset_hbm()
+    running.settle()
+    if len(answer.token_ids) != part + _PROBED_TOKENS:
+        return None
+    rest = aiperf.token_ids(rng, running.vocabulary, _PROBED_TOKENS)
+    again = send(running.servers.url, [*prompt, *answer.token_ids, *rest], ANSWER_TOKENS, timeout_s)
+    running.servers.reset_hbm()
+    running.settle()
+    return again.cached_tokens >= chunk
 
 
 def measure_single(cell: CellSpec, running: Running) -> dict[str, Any]:
@@ -46,9 +75,11 @@ def measure_single(cell: CellSpec, running: Running) -> dict[str, Any]:
                 first, again = first_and_again(cell, running, prompt, cold=True)
                 again["faults"] += device_faults(again, cell)
                 samples += [first, again]
-    faults = faults_of(samples)
+    faults = [*faults_of(samples), *differences(asked(cell), running.effective)]
     return {
         **frame(cell, cell.geometry),
+        "asked": asked(cell).record(),
+        "effective": running.effective.record(),
         "record": "single",
         "load": None,
         "valid": not faults,

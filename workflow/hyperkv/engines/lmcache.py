@@ -90,15 +90,6 @@ def check(
         raise UserError(
             f"{where}: socket: LMCache's resp client has no unix sockets; choose tcp, or connector striped"
         )
-    if connector in ("resp", "striped") and extra.get("save_unfull_chunk"):
-        raise UserError(
-            f"{where}: lmcache.save_unfull_chunk: connector {connector} stores whole chunks only; leave it out or "
-            f"choose connector redis"
-        )
-    if connector == "resp" and (extra.get("extra_config") or {}).get("save_chunk_meta"):
-        raise UserError(
-            f"{where}: lmcache.extra_config.save_chunk_meta: LMCache's resp client keeps no metadata; leave it out"
-        )
     if connector in SERVED and (wrong := sorted(extra.keys() & _IN_PROCESS_KEYS)):
         raise UserError(
             f"{where}: lmcache.{wrong[0]} is a key of LMCache inside vLLM; with connector {connector} these are options of "
@@ -151,7 +142,7 @@ def offload(
     connector = scenario["connector"]
     if connector in SERVED:
         return Offload(
-            _mp_transfer(port),
+            _mp_transfer(scenario, port),
             server=mp_arguments(scenario, staging_bytes, directory, endpoints, port, http_port),
         )
     if connector == "offloading":
@@ -310,8 +301,13 @@ def _l2_adapter(
     return adapter | ({"password": endpoint.password} if endpoint.password else {})
 
 
-def _mp_transfer(port: int) -> dict[str, Any]:
-    extra = {"lmcache.mp.host": "tcp://127.0.0.1", "lmcache.mp.port": port}
+def _mp_transfer(scenario: Mapping[str, Any], port: int) -> dict[str, Any]:
+    # Read from 0.5.6 on; LMCache's server saved answers always before (effective.py).
+    extra = {
+        "lmcache.mp.host": "tcp://127.0.0.1",
+        "lmcache.mp.port": port,
+        "lmcache.mp.save_decode_cache": scenario["save_decode_cache"],
+    }
     return {"kv_connector": "LMCacheMPConnector", "kv_role": "kv_both", "kv_connector_extra_config": extra}
 
 
@@ -319,6 +315,7 @@ def _offloading_transfer(scenario: Mapping[str, Any], staging_bytes: int, direct
     extra: dict[str, Any] = {
         "cpu_bytes_to_use": buffer_bytes(scenario, staging_bytes),
         "block_size": scenario["chunk_tokens"],
+        "offload_prompt_only": not scenario["save_decode_cache"],
     }
     if scenario["store"] == "files":
         tier = {"type": "fs", "root_dir": str(directory.absolute())}

@@ -17,7 +17,8 @@ from .vllm_server import EngineError
 class Answer:
     """An answer at temperature 0. tokens: the words of its tokens. cached_tokens: prompt tokens not computed.
 
-    first_logprob: of the first token, to say how far two answers are apart that name the same one.
+    first_logprob: of the first token, to say how far two answers are apart that name the same one. token_ids: of its tokens,
+    when they were asked for.
     """
 
     ttft_s: float
@@ -26,10 +27,16 @@ class Answer:
     first_logprob: float | None
     prompt_tokens: int
     cached_tokens: int
+    token_ids: tuple[int, ...] = ()
 
 
-def send(url: str, prompt: Sequence[int], answer_tokens: int, timeout_s: float) -> Answer:
-    """Send one prompt and stream its answer. Raises EngineError when there is none within `timeout_s`."""
+def send(
+    url: str, prompt: Sequence[int], answer_tokens: int, timeout_s: float, token_ids: bool = False
+) -> Answer:
+    """Send one prompt and stream its answer. Raises EngineError when there is none within `timeout_s`.
+
+    token_ids: ask for the answer's token ids as well; vLLM then sends those of the prompt, too, so not when it is timed.
+    """
     body = {
         "model": MODEL_NAME,
         "prompt": list(prompt),
@@ -40,8 +47,9 @@ def send(url: str, prompt: Sequence[int], answer_tokens: int, timeout_s: float) 
         "stream": True,
         "stream_options": {"include_usage": True},
     }
-    payload = json.dumps(body)
+    payload = json.dumps(body | ({"return_token_ids": True} if token_ids else {}))
     tokens: list[str] = []
+    ids: list[int] = []
     logprobs: list[float] = []
     usage: dict = {}
     first_s: float | None = None
@@ -66,6 +74,7 @@ def send(url: str, prompt: Sequence[int], answer_tokens: int, timeout_s: float) 
                     told = choice.get("logprobs") or {}
                     tokens += told.get("tokens") or []
                     logprobs += told.get("token_logprobs") or []
+                    ids += choice.get("token_ids") or []
     except requests.RequestException as error:
         raise EngineError(
             f"vllm gave no answer to a single request within {timeout_s:.0f} s: {error}"
@@ -80,4 +89,5 @@ def send(url: str, prompt: Sequence[int], answer_tokens: int, timeout_s: float) 
         first_logprob=logprobs[0] if logprobs else None,
         prompt_tokens=usage["prompt_tokens"],
         cached_tokens=cached,
+        token_ids=tuple(ids),
     )

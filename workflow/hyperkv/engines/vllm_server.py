@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import requests
@@ -16,6 +17,7 @@ import requests
 from ..errors import StoreError, UserError
 from ..processes import LOOPBACK, OwnedProcess
 from .vllm_metrics import counters
+from .vllm_told import lmcache_facts, unknown_keys, vllm_facts
 
 _LOG_LINES = 30
 _ENGINE_ERROR = re.compile(
@@ -96,6 +98,19 @@ class EngineServers:
         found = [self._get(command, "/metrics") for command in self._commands]
         return found[-1], found[0] if len(found) > 1 else ""
 
+    def told(self) -> dict[str, Any]:
+        """What vLLM and LMCache say of themselves: facts of effective.Effective, only those that are told.
+
+        Raises EngineError when LMCache does not know a key of its configuration.
+        """
+        engine, lines = self._commands[-1], self.log_lines()
+        if unknown := unknown_keys(lines):
+            raise EngineError(f"lmcache: {', '.join(unknown)} is no key of this LMCache; leave it out")
+        info = _json(engine, "/server_info?config_format=json")
+        server = self._commands[0] if len(self._commands) > 1 else None
+        config = _json(server, "/config") or _json(server, "/conf") if server else {}
+        return vllm_facts(info, lines) | lmcache_facts(config, lines)
+
     def counters(self) -> dict[str, int | None]:
         """Totals of both pages (vllm_metrics.counters). Raises StoreDied or EngineError."""
         return counters(*self.pages())
@@ -146,6 +161,16 @@ class EngineServers:
         return [
             line for process, mark in zip(self._running, marks, strict=True) for line in process.lines(mark)
         ]
+
+
+def _json(command: ServerCommand, path: str) -> dict[str, Any]:
+    """A page's JSON object; empty when there is no such page."""
+    try:
+        answer = requests.get(f"http://{LOOPBACK}:{command.port}{path}", timeout=_PAGE_TIMEOUT_S)
+        found = answer.json() if answer.status_code == 200 else {}
+    except (requests.RequestException, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _answers(command: ServerCommand) -> bool:

@@ -2,7 +2,8 @@
 
 FAKE_VLLM: `die` ends at start with a known cause, `unloaded` counts hits that no log line or store confirms, `wrong`
 answers with another token from the cache, `slow` never answers a completion, `perish` dies of an engine's exception when
-a prompt comes again, `wounded` writes one and lives, `left` says that lookups left chunks. Where LMCache's configuration has connector
+a prompt comes again, `wounded` writes one and lives, `left` says that lookups left chunks, `prompts` saves no answers. What
+FAKE_TOLD has goes over what /server_info says of the cache and the GPUs. Where LMCache's configuration has connector
 striped, whole chunks of FAKE_KV_BYTES a token are saved and loaded through it.
 """
 
@@ -59,6 +60,22 @@ class Striped:
 striped = Striped(CONFIG) if CONFIG.get("remote_storage_plugins") else None
 
 
+def server_info() -> dict:
+    """/server_info?config_format=json, as far as it is read."""
+
+    def value(option: str, otherwise: str) -> str:
+        return sys.argv[sys.argv.index(option) + 1] if option in sys.argv else otherwise
+
+    told = {
+        "cache_dtype": value("--kv-cache-dtype", "auto"),
+        "block_size": int(value("--block-size", "16")),
+        "enable_prefix_caching": "--enable-prefix-caching" in sys.argv,
+        "num_gpu_blocks": 100,
+        "tensor_parallel_size": int(value("--tensor-parallel-size", "1")),
+    } | json.loads(os.environ.get("FAKE_TOLD", "{}"))
+    return {"vllm_config": {"cache_config": told, "parallel_config": told}}
+
+
 class Handler(BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
@@ -78,6 +95,8 @@ class Handler(BaseHTTPRequestHandler):
                 for key, value in counts.items()
             ]
             self.reply("# TYPE vllm:prompt_tokens_by_source counter\n" + "\n".join(lines) + "\n")
+        elif self.path.startswith("/server_info"):
+            self.reply(json.dumps(server_info()), "application/json")
         else:
             self.reply("ok")
 
@@ -111,6 +130,11 @@ class Handler(BaseHTTPRequestHandler):
             cached = min(held // BLOCK * BLOCK, len(prompt) - 1)
             whole = striped.save(prompt) if striped and not cached else len(prompt) // BLOCK * BLOCK
             seen[prompt[:whole]] = whole
+            answer = [sum(prompt) % 97] * body["max_tokens"] if body.get("return_token_ids") else []
+            if answer and MODE != "prompts":
+                context = (*prompt, *answer)
+                end = striped.save(context) if striped else len(context) // BLOCK * BLOCK
+                seen[context[:end]] = end
             counts["external_kv_transfer"] += cached
             counts["local_compute"] += len(prompt) - cached
         if offloads and cached and MODE != "unloaded":
@@ -124,7 +148,12 @@ class Handler(BaseHTTPRequestHandler):
                 flush=True,
             )
         token = "w7" if MODE == "wrong" and cached else f"w{sum(prompt) % 97}"
-        choice = {"index": 0, "text": token, "logprobs": {"tokens": [token], "token_logprobs": [-1.0]}}
+        choice = {
+            "index": 0,
+            "text": token,
+            "token_ids": answer,
+            "logprobs": {"tokens": [token], "token_logprobs": [-1.0]},
+        }
         usage = {
             "prompt_tokens": len(prompt),
             "completion_tokens": 1,

@@ -1,0 +1,235 @@
+"""Words of pass-throughs that a key of the configuration sets are refused with that key, however they are written."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.test_config import BASE
+from workflow.hyperkv.config import checked
+from workflow.hyperkv.engines import lmcache, owned_words
+from workflow.hyperkv.engines.owned_words import flag_faults, lmcache_faults, variable_faults
+from workflow.hyperkv.engines.vllm_command import command, variables
+from workflow.hyperkv.errors import UserError
+from workflow.hyperkv.geometry import load_geometry
+from workflow.hyperkv.stores.base import Endpoint
+
+from .test_lmcache import offload, scenario
+from .test_vllm_command import DEFAULTS
+
+
+def refused(changes: dict) -> str:
+    raw = json.loads(json.dumps(BASE))
+    for path, value in changes.items():
+        node = raw
+        *parents, last = path.split(".")
+        for key in parents:
+            node = node.setdefault(key, {})
+        node[last] = value
+    with pytest.raises(UserError) as caught:
+        checked(raw)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("flags", "word", "key"),
+    [
+        (["--kv-cache-dtype", "fp8"], "--kv-cache-dtype", "kv_dtype"),
+        (["--kv_cache_dtype=fp8"], "--kv_cache_dtype", "kv_dtype"),
+        (["--block-size", 32], "--block-size", "vllm.block_tokens"),
+        (["--dtype", "float16"], "--dtype", "bfloat16"),
+        (["--max-model-len", "4096"], "--max-model-len", "vllm.max_context_tokens"),
+        (["--max-model", "4096"], "--max-model", "vllm.max_context_tokens"),
+        (["--kv-transfer-config", "{}"], "--kv-transfer-config", "connector"),
+        (["--kv-transfer-config.kv_role", "kv_both"], "--kv-transfer-config", "connector"),
+        (["-tp", 2], "-tp", "vllm.tensor_parallel"),
+        (["-tp=2"], "-tp", "vllm.tensor_parallel"),
+        (["--tensor-parallel-size", 2], "--tensor-parallel-size", "vllm.tensor_parallel"),
+        (["--tensor_parallel_size=2"], "--tensor_parallel_size", "vllm.tensor_parallel"),
+        (["--data-parallel-size", 2], "--data-parallel-size", "one engine"),
+        (["-dp", 2], "-dp", "one engine"),
+        (["--pipeline-parallel-size", 2], "--pipeline-parallel-size", "one engine"),
+        (["-pp", 2], "-pp", "one engine"),
+        (["--no-enable-prefix-caching"], "--no-enable-prefix-caching", "vllm.prefix_caching"),
+        (["--num-gpu-blocks-override", 10], "--num-gpu-blocks-override", "vllm.hbm_kv_bytes"),
+        (["--kv-cache-memory-bytes", "8G"], "--kv-cache-memory-bytes", "vllm.hbm_kv_bytes"),
+        (["--kv-offloading-size", 8], "--kv-offloading-size", "dram_pool_bytes"),
+        (["--hf-overrides", "{}"], "--hf-overrides", "vllm.model_dir"),
+        (["--config", "mine.yaml"], "--config", "vllm.flags"),
+        (["--port=8000"], "--port", "free port"),
+        (["--async-scheduling", "--max-num-seqs", 8], "--max-num-seqs", "vllm.max_num_seqs"),
+    ],
+)
+def test_vllms_words_are_refused_for_all_scenarios_and_for_one(flags, word, key):
+    for where in ("vllm", "scenarios.none.vllm"):
+        said = refused({f"{where}.flags": flags})
+        assert said.startswith(f"config: {where}.flags: {word} is ")
+        assert key in said
+
+
+@pytest.mark.parametrize(
+    ("keys", "word", "key"),
+    [
+        ({"chunk_size": 64}, "chunk_size", "chunk_tokens"),
+        ({"save_decode_cache": False}, "save_decode_cache", "save_decode_cache"),
+        ({"local_cpu": True}, "local_cpu", "dram_pool_bytes"),
+        ({"max_local_cpu_size": 5}, "max_local_cpu_size", "dram_pool_bytes"),
+        ({"remote_url": "redis://x:1"}, "remote_url", "store"),
+        ({"save_unfull_chunk": True}, "save_unfull_chunk", "chunk_tokens"),
+        ({"gds_path": "/mnt"}, "gds_path", "store"),
+        ({"enable_pd": True}, "enable_pd", "one engine"),
+        ({"extra_config": {"resp_num_threads": 3}}, "extra_config.resp_num_threads", "connections"),
+        ({"extra_config": {"save_chunk_meta": True}}, "extra_config.save_chunk_meta", "connector"),
+        (
+            {"extra_config": {"remote_storage_plugin.striped.endpoints": "a"}},
+            "extra_config.remote_storage_plugin.striped.endpoints",
+            "store",
+        ),
+    ],
+)
+def test_lmcaches_words_are_refused_with_any_engine(keys, word, key):
+    said = refused({"scenarios.dram.lmcache": keys})
+    assert said.startswith(f"config: scenarios.dram.lmcache: {word} is ")
+    assert key in said
+
+
+@pytest.mark.parametrize(
+    ("keys", "key"),
+    [
+        ({"chunk_size": 64}, "chunk_tokens"),
+        ({"chunk-size": 64}, "chunk_tokens"),
+        ({"chunk": 64}, "chunk_tokens"),
+        ({"l1_size_gb": 64}, "dram_pool_bytes"),
+        ({"l1_size": 64}, "dram_pool_bytes"),
+        ({"l2_adapter": "{}"}, "store"),
+        ({"eviction_policy": "ARC"}, "LRU"),
+        ({"port": 1}, "free port"),
+        ({"lmcache.mp.save_decode_cache": False}, "save_decode_cache"),
+    ],
+)
+def test_options_of_lmcaches_server_too(keys, key):
+    ((word, why),) = lmcache_faults(keys, served=True)
+    assert word == next(iter(keys))
+    assert key in why
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("LMCACHE_CHUNK_SIZE", "chunk_tokens"),
+        ("LMCACHE_SAVE_DECODE_CACHE", "save_decode_cache"),
+        ("LMCACHE_MAX_LOCAL_CPU_SIZE", "dram_pool_bytes"),
+        ("LMCACHE_CONFIG_FILE", "workflow"),
+        ("LMCACHE_LOG_LEVEL", "logs"),
+        ("VLLM_LOGGING_LEVEL", "logs"),
+        ("VLLM_CPU_KVCACHE_SPACE", "vllm.hbm_kv_bytes"),
+        ("PYTHONHASHSEED", "every process"),
+    ],
+)
+def test_variables_that_say_the_same_are_refused(name, key):
+    said = refused({"vllm.environment": {name: "1"}})
+    assert said.startswith(f"config: vllm.environment: {name} is ")
+    assert key in said
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--compilation-config", '{"mode": 0}'],
+        ["-O3"],
+        ["--attention-backend", "FLASH_ATTN"],
+        ["--async-scheduling"],
+        ["--quantization", "fp8"],
+        ["--tokenizer-mode", "slow"],
+        ["--model-impl", "transformers"],
+        ["-q", "awq"],
+        ["--cudagraph-capture-sizes", 1, 2, -1],
+        ["--speculative-config", '{"method": "ngram"}'],
+    ],
+)
+def test_other_words_pass(flags):
+    assert list(flag_faults(flags)) == []
+
+
+def test_what_shipped_configurations_say_passes():
+    for path in Path("config").glob("*.yaml"):
+        raw = yaml.safe_load(path.read_text()) or {}
+        settings = [
+            raw.get("vllm") or {},
+            *((own or {}).get("vllm") or {} for own in (raw.get("scenarios") or {}).values()),
+        ]
+        for each in settings:
+            assert not [*flag_faults(each.get("flags", [])), *variable_faults(each.get("environment", {}))], (
+                path
+            )
+
+
+GEOMETRY = load_geometry(Path("config/models/llama-3.1-8b.json"))
+OURS = command(
+    "python",
+    Path("model"),
+    DEFAULTS | {"hbm_kv_bytes": 1 << 30, "enforce_eager": True},
+    GEOMETRY,
+    "fp8",
+    4096,
+    8000,
+    {"kv_connector": "x"},
+)
+
+
+@given(st.sampled_from([word for word in OURS if word.startswith("--")]), st.sampled_from(["-", "_"]))
+def test_every_option_that_the_workflow_gives_vllm_is_its_own(option, joint):
+    word = "--" + option[2:].replace("-", joint)
+    assert [found for found, _ in flag_faults([word, "x"])] == [word]
+    assert [found for found, _ in flag_faults([f"{word}=x"])] == [word]
+
+
+@pytest.mark.parametrize("own", [scenario("valkey", "mp"), scenario("dram", "mp", dram_pool_bytes=1 << 30)])
+def test_every_option_that_the_workflow_gives_lmcaches_server_is_its_own(own):
+    for option in (word for word in offload(own).server if word.startswith("--")):
+        assert list(lmcache_faults({option[2:].replace("-", "_"): 1}, served=True)), option
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        scenario("dram", "inprocess", dram_pool_bytes=1 << 30),
+        scenario("files", "inprocess"),
+        scenario("valkey", "resp"),
+        scenario("kvrocks", "striped", processes=1),
+    ],
+)
+def test_every_key_that_the_workflow_writes_for_lmcache_is_its_own(own):
+    written = lmcache.inprocess_config(own, 1 << 30, Path("/kv"), [Endpoint("127.0.0.1", 6666)])
+    inner = written.pop("extra_config")
+    for key in written:
+        assert list(lmcache_faults({key: 1}, served=False)), key
+    for key in inner:
+        assert list(lmcache_faults({"extra_config": {key: 1}}, served=False)), key
+
+
+def test_every_variable_that_the_workflow_gives_is_its_own_but_those_that_only_keep_it_quiet():
+    given_ours = variables(DEFAULTS | {"device": "cpu"}, Path("x"), Path("y"))
+    free = {name for name in given_ours if not list(variable_faults({name: "1"}))}
+    assert free == {
+        "VLLM_NO_USAGE_STATS",
+        "DO_NOT_TRACK",
+        "LMCACHE_TRACK_USAGE",
+        "LMCACHE_DISABLE_BANNER",
+        "HF_HUB_OFFLINE",
+    }
+
+
+def test_no_word_stands_twice_and_every_one_says_why():
+    for table in (
+        owned_words.VLLM_FLAGS,
+        owned_words.LMCACHE_KEYS,
+        owned_words.LMCACHE_EXTRA_KEYS,
+        owned_words.LMCACHE_OPTIONS,
+        owned_words.VARIABLES,
+    ):
+        assert all(why and not why.endswith(".") for why in table.values())

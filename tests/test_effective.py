@@ -1,0 +1,167 @@
+"""What ran, beside what was asked, of records old and new."""
+
+import json
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from workflow.hyperkv.effective import Effective, differences, facts_of
+from workflow.hyperkv.errors import UserError
+from workflow.hyperkv.parity import require_parity
+from workflow.hyperkv.tables import cells_table
+
+ASKED = Effective(256, True, 4 << 30, "bfloat16", 131072, 16, False, 1)
+
+
+def test_facts_that_are_not_known_differ_from_nothing():
+    assert differences(ASKED, Effective()) == []
+    assert differences(Effective(), ASKED) == []
+    assert differences(ASKED, ASKED) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("chunk_tokens", 64),
+        ("save_decode_cache", False),
+        ("buffer_bytes", 2 << 30),
+        ("kv_dtype", "fp8"),
+        ("kv_bytes_per_token", 65536),
+        ("block_tokens", 64),
+        ("prefix_caching", True),
+        ("gpus", 2),
+    ],
+)
+def test_every_fact_that_differs_is_named_with_both_values(name, value):
+    (line,) = differences(ASKED, replace(ASKED, **{name: value}))
+    assert line.startswith(f"{name}: ")
+    assert " was asked for, the engine has " in line
+
+
+def test_every_fact_but_the_versions_is_compared():
+    compared = {field.name for field in fields(Effective) if getattr(ASKED, field.name) is not None}
+    assert compared == {field.name for field in fields(Effective)} - {"vllm", "lmcache"}
+
+
+@pytest.mark.parametrize(("part", "alike"), [(0.981, True), (1.019, True), (0.979, False), (1.021, False)])
+def test_bytes_may_be_2_percent_apart(part, alike):
+    told = replace(ASKED, kv_bytes_per_token=131072 * part)
+    assert (differences(ASKED, told) == []) is alike
+
+
+def record(connector: str, *, asked=True, engine="vllm", lmcache: str | None = "0.5.0", tier="dram") -> dict:
+    """As schema 1 wrote it, as far as facts are read from it."""
+    scenario = {"tier": tier, "connector": connector, "save_decode_cache": asked, "kv_dtype": None}
+    versions = {"vllm": "0.25.0", "lmcache": lmcache}
+    return {
+        "engine": engine,
+        "spec": {"scenario": scenario, "kv_dtype": "auto"},
+        "environment": {"engine": {"versions": versions}} if engine == "vllm" else {},
+    }
+
+
+@pytest.mark.parametrize(
+    ("old", "saved"),
+    [
+        (record("striped_mp", asked=False), True),
+        (record("mp", asked=False, lmcache="0.5.5"), True),
+        (record("mp", asked=True, lmcache="0.5.6"), False),
+        (record("mp", asked=True, lmcache="0.6.0"), False),
+        (record("striped_mp", asked=True, lmcache=None), None),
+        (record("offloading", asked=True), False),
+        (record("inprocess", asked=True), True),
+        (record("resp", asked=False), False),
+        (record("mp", asked=True, engine="replay"), True),
+        (record("mp", tier="none"), None),
+    ],
+)
+def test_schema_1_has_the_save_policy_of_its_versions(old, saved):
+    assert facts_of(old)["save_decode_cache"] is saved
+
+
+def test_schema_1_has_the_words_and_versions_that_it_ran_with():
+    assert facts_of(record("mp")) | {"save_decode_cache": None} == {
+        "save_decode_cache": None,
+        "kv_dtype": "bfloat16",
+        "gpus": 1,
+        "versions": "vllm 0.25.0, lmcache 0.5.0",
+    }
+    assert facts_of(record("mp", engine="replay"))["versions"] is None
+
+
+def reference(run: str) -> list[dict]:
+    """Committed records of a run on an H100, of schema 1."""
+    found = []
+    for path in sorted(Path("results/reference", run).rglob("*.jsonl")):
+        found += [json.loads(line) for line in path.read_text().splitlines()]
+    return [each for each in found if each.get("record") == "cell"]
+
+
+def test_committed_rows_that_saved_unlike_things_are_told_apart():
+    cells = cells_table(reference("h100-server"))
+    saved = cells.dropna(subset=["save_decode_cache"]).groupby("connector")["save_decode_cache"].unique()
+    assert {name: list(values) for name, values in saved.items()}["offloading"] == [False]
+    compared = cells[
+        cells["connector"].isin(["offloading", "striped_mp"]) & (cells["kv_dtype"] == "bfloat16")
+    ]
+    with pytest.raises(UserError, match=r"differ in save_decode_cache \(.*False: h100_offloading"):
+        require_parity(compared, vary=["tier", "store", "connector", "comparable_digest", "connections"])
+
+
+def rows(**columns) -> pd.DataFrame:
+    shared = {
+        "engine": "vllm",
+        "tier": ["none", "dram", "ssd"],
+        "store": [None, "dram", "kvrocks"],
+        "connector": [None, "inprocess", "striped_mp"],
+        "scenario": ["none", "pool", "disk"],
+        "comparable_digest": "x",
+        "kv_dtype": "bfloat16",
+        "gpus": 1,
+        "versions": "vllm 0.33.0, lmcache 0.5.6",
+        "chunk_tokens": 256,
+        "connections": 8,
+        "save_decode_cache": [None, True, True],
+        "dram_pool_bytes": [None, 1 << 30, None],
+        "valid": True,
+    }
+    return pd.DataFrame(shared | columns)
+
+
+def test_the_same_facts_are_compared_whatever_was_asked():
+    require_parity(rows(), vary=["tier", "store", "connector"])
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"save_decode_cache": [None, True, False]}, r"save_decode_cache \(True: pool; False: disk\)"),
+        ({"save_decode_cache": [None, True, None]}, r"save_decode_cache \(True: pool; not known: disk\)"),
+        ({"gpus": [1, 1, 2]}, r"gpus \(1: none, pool; 2: disk\).*vllm.tensor_parallel"),
+        ({"kv_dtype": ["bfloat16", "bfloat16", "fp8"]}, "kv_dtype"),
+        ({"versions": ["vllm 0.25.0", "vllm 0.33.0", "vllm 0.33.0"]}, "versions"),
+    ],
+)
+def test_what_happened_otherwise_is_refused_with_who_and_the_mend(columns, words):
+    with pytest.raises(UserError, match=words):
+        require_parity(rows(**columns), vary=["tier", "store", "connector"])
+    name = next(iter(columns))
+    require_parity(rows(**columns), vary=["tier", "store", "connector", name])
+
+
+def test_an_invalid_row_that_knows_nothing_is_like_any():
+    unknown = rows(save_decode_cache=[None, True, None], valid=[True, True, False])
+    require_parity(unknown, vary=["tier", "store", "connector"])
+
+
+def test_pools_before_a_store_are_alike_and_those_that_are_the_store_too():
+    disks = rows(
+        tier=["ssd", "dram", "ssd"],
+        store=["kvrocks", "dram", "kvrocks"],
+        save_decode_cache=True,
+        dram_pool_bytes=[4 << 30, 256 << 30, None],
+    )
+    with pytest.raises(UserError, match=r"dram_pool_bytes \(4294967296.*: none; none: disk\)"):
+        require_parity(disks, vary=["tier", "store", "connector"])

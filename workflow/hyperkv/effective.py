@@ -1,0 +1,126 @@
+"""What a cell ran with: what was asked, what the running engine told, and where the two differ.
+
+Records carry it as `effective`; tables take it for the facts that comparisons need. What an engine does not tell is null.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+FACTS = ("save_decode_cache", "kv_dtype", "gpus", "versions")  # the columns of facts_of
+USUAL_KV_DTYPES = ("auto", "bfloat16")  # labels leave them out
+_SERVED = ("mp", "striped_mp")
+_TOLERANCE = 0.02
+_MENDS = {
+    "save_decode_cache": "choose the other value, or versions of vLLM and LMCache that have this setting for the connector",
+    "kv_bytes_per_token": "the model's config.json or kv_dtype does not say what the engine holds; set kv_dtype",
+    "kv_dtype": "set kv_dtype to what the engine uses",
+    "gpus": "set vllm.tensor_parallel",
+    "prefix_caching": "the engine cannot do that with this model; choose the other value of vllm.prefix_caching",
+    "block_tokens": "set vllm.block_tokens to what the engine uses",
+}
+
+
+@dataclass(frozen=True)
+class Effective:
+    """Facts that decide what a cell's figures mean; None where they are not known, or nothing of the kind is there.
+
+    chunk_tokens: of an entry below HBM. save_decode_cache: whether answers' KV is saved. buffer_bytes: host memory between
+    GPU and store, the DRAM pool or what saves and loads pass through. kv_dtype: of a value of the KV cache.
+    kv_bytes_per_token: on all GPUs. block_tokens: of an HBM block. gpus: that one engine runs on. vllm, lmcache: versions.
+    """
+
+    chunk_tokens: int | None = None
+    save_decode_cache: bool | None = None
+    buffer_bytes: int | None = None
+    kv_dtype: str | None = None
+    kv_bytes_per_token: float | None = None
+    block_tokens: int | None = None
+    prefix_caching: bool | None = None
+    gpus: int | None = None
+    vllm: str | None = None
+    lmcache: str | None = None
+
+    def record(self) -> dict[str, Any]:
+        """The record's `asked` or `effective`."""
+        return asdict(self)
+
+
+def differences(wanted: Effective, told: Effective) -> list[str]:
+    """A line for each fact in which the running engine is not what was asked for; bytes may be 2 % apart.
+
+    Facts that either does not know are left out.
+    """
+    found = []
+    for field in fields(Effective):
+        one, other = getattr(wanted, field.name), getattr(told, field.name)
+        if one is None or other is None or _alike(one, other):
+            continue
+        mend = f"; {_MENDS[field.name]}" if field.name in _MENDS else ""
+        found.append(f"{field.name}: {_plain(one)} was asked for, the engine has {_plain(other)}{mend}")
+    return found
+
+
+def _alike(one: Any, other: Any) -> bool:
+    if isinstance(one, bool) or not isinstance(one, int | float):
+        return one == other
+    return abs(other - one) <= _TOLERANCE * abs(one)
+
+
+def _plain(value: Any) -> str:
+    return f"{value:,.0f}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+
+
+def facts_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of a record that say what ran: as the engine told, else as asked, but for the save policy.
+
+    save_decode_cache is None where nobody knows: LMCache's server and vLLM's offloading have a mind of their own about it,
+    which differs by version. Records of schema 1 did not ask the engine; what is known of their versions stands in.
+    versions: `vllm 0.25.0, lmcache 0.5.0`, None for engine replay.
+    """
+    if "effective" not in record:
+        return _facts_of_schema_1(record)
+    told, wanted = record["effective"], record["asked"]
+    known = {name: wanted[name] if value is None else value for name, value in told.items()}
+    return {
+        "save_decode_cache": told["save_decode_cache"],
+        "kv_dtype": known["kv_dtype"],
+        "gpus": known["gpus"],
+        "versions": _versions(record, told),
+    }
+
+
+def _versions(record: Mapping[str, Any], told: Mapping[str, Any]) -> str | None:
+    built = (record["environment"].get("engine") or {}).get("versions") or {}
+    found = {name: told.get(name) or built.get(name) for name in ("vllm", "lmcache")}
+    return ", ".join(f"{name} {version}" for name, version in found.items() if version) or None
+
+
+def _facts_of_schema_1(record: Mapping[str, Any]) -> dict[str, Any]:
+    spec, scenario = record["spec"], record["spec"]["scenario"]
+    word = scenario.get("kv_dtype") or spec["kv_dtype"]
+    versions = _versions(record, {})
+    return {
+        "save_decode_cache": _saved_by_version(record, versions) if scenario["tier"] != "none" else None,
+        "kv_dtype": "bfloat16" if word == "auto" and record["engine"] == "vllm" else word,
+        "gpus": 1,
+        "versions": versions,
+    }
+
+
+def _saved_by_version(record: Mapping[str, Any], versions: str | None) -> bool | None:
+    """Whether answers were saved where a record of schema 1 left it to the engine.
+
+    LMCache's server saved them always until 0.5.5, from 0.5.6 on only when told (lmcache.mp.save_decode_cache); vLLM's
+    offloading saves prompts only unless told (offload_prompt_only, 0.25).
+    """
+    scenario = record["spec"]["scenario"]
+    if record["engine"] == "replay" or scenario["connector"] not in (*_SERVED, "offloading"):
+        return scenario.get("save_decode_cache")
+    if scenario["connector"] == "offloading":
+        return False
+    found = re.search(r"lmcache (\d+)\.(\d+)\.(\d+)", versions or "")
+    return None if found is None else tuple(map(int, found.groups())) < (0, 5, 6)

@@ -1,0 +1,259 @@
+"""Words of vLLM and LMCache that the workflow sets or counts with: a pass-through must not say them as well.
+
+A pass-through is `vllm.flags`, `vllm.environment` and a scenario's `lmcache` and `vllm`. Each table has the engine's own word
+and what sets it: a key of the configuration, or why nothing may.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from ..errors import UserError
+
+_ONE_ENGINE = "not to be set: one engine on one machine is measured"
+_OURS = "the workflow's own"
+_ADDRESS = "the workflow's own: it serves on loopback, on a free port"
+_WEIGHTS = "the model's; name another model with vllm.model_dir"
+_STORE = "set by the scenario's store and connector"
+_LOGS = "not to be set: the workflow reads these logs"
+_BYTES = "not to be set: the workflow counts the bytes of KV as the engine holds it"
+_LRU = "not to be set: hits are predicted and compared for LRU"
+_GIVEN_UP = "not to be set: it changes which tokens are looked up"
+
+# vLLM's options, without dashes. One that ends in * stands for all that begin so.
+VLLM_FLAGS = {
+    "model": "set by vllm.model_dir, or made from model",
+    "tokenizer": _WEIGHTS,
+    "hf-*": _WEIGHTS,
+    "config-format": _WEIGHTS,
+    "revision": _WEIGHTS,
+    "code-revision": _WEIGHTS,
+    "rope-*": _WEIGHTS,
+    "disable-sliding-window": _WEIGHTS,
+    "served-model-name": _OURS,
+    "load-format": "set by vllm.weights",
+    "dtype": "not to be set: every cell computes in bfloat16",
+    "kv-cache-dtype*": "set by kv_dtype",
+    "kv-cache-memory*": "set by vllm.hbm_kv_bytes",
+    "num-gpu-blocks-override": "set by vllm.hbm_kv_bytes",
+    "gpu-memory-utilization": "set by vllm.gpu_memory_utilization",
+    "device-memory-utilization": "set by vllm.gpu_memory_utilization",
+    "block-size": "set by vllm.block_tokens",
+    "max-model-len": "set by vllm.max_context_tokens",
+    "max-num-batched-tokens": "set by vllm.max_num_batched_tokens",
+    "max-num-seqs": "set by vllm.max_num_seqs",
+    "enable-prefix-caching": "set by vllm.prefix_caching",
+    "no-enable-prefix-caching": "set by vllm.prefix_caching",
+    "enforce-eager": "set by vllm.enforce_eager",
+    "no-enforce-eager": "set by vllm.enforce_eager",
+    "kv-transfer-config": "set by the scenario's connector",
+    "kv-offloading-*": "set by the scenario's connector and dram_pool_bytes",
+    "kv-events-config": _OURS,
+    "ec-transfer-config": "not to be set: KV alone is kept",
+    "tensor-parallel-size": "set by vllm.tensor_parallel",
+    "tp": "set by vllm.tensor_parallel",
+    "pipeline-parallel-size": _ONE_ENGINE,
+    "pp": _ONE_ENGINE,
+    "data-parallel-*": _ONE_ENGINE,
+    "dp*": _ONE_ENGINE,
+    "decode-context-parallel-size": _ONE_ENGINE,
+    "dcp": _ONE_ENGINE,
+    "prefill-context-parallel-size": _ONE_ENGINE,
+    "pcp": _ONE_ENGINE,
+    "nnodes": _ONE_ENGINE,
+    "n": _ONE_ENGINE,
+    "node-rank": _ONE_ENGINE,
+    "r": _ONE_ENGINE,
+    "master-*": _ONE_ENGINE,
+    "headless": _ONE_ENGINE,
+    "api-server-count": _ONE_ENGINE,
+    "host": _ADDRESS,
+    "port": _ADDRESS,
+    "uds": _ADDRESS,
+    "root-path": _ADDRESS,
+    "ssl-*": _ADDRESS,
+    "api-key": _ADDRESS,
+    "seed": _OURS,
+    "enable-prompt-tokens-details": _OURS,
+    "no-enable-prompt-tokens-details": _OURS,
+    "stream-interval": "not to be set: the time between tokens is measured",
+    "log-level": _LOGS,
+    "log-config-file": _LOGS,
+    "logging-config": _LOGS,
+    "disable-log-stats": "not to be set: the workflow reads vLLM's counters",
+    "config": "a file of options that nothing checks; write them in vllm.flags",
+}
+
+# Keys of LMCache's configuration file; LMCACHE_ and the key in capitals is the same word as a variable.
+LMCACHE_KEYS = {
+    "chunk_size": "set by chunk_tokens",
+    "save_decode_cache": "set by the scenario's save_decode_cache",
+    "save_unfull_chunk": "not to be set: chunk_tokens are saved whole, the rest of a prompt is not",
+    "local_cpu": "set by dram_pool_bytes",
+    "max_local_cpu_size": "set by dram_pool_bytes, without a pool by vllm.staging_bytes",
+    "reserve_local_cpu_size": "set by dram_pool_bytes",
+    "local_disk*": _STORE,
+    "max_local_disk_size": "set by capacity_bytes",
+    "remote_url": _STORE,
+    "audit_actual_remote_url": _STORE,
+    "remote_serde": _BYTES,
+    "remote_storage_plugins": _STORE,
+    "storage_plugins": _STORE,
+    "external_backends": _STORE,
+    "retrieve_locations": _STORE,
+    "store_location": _STORE,
+    "gds_*": _STORE,
+    "use_gds": _STORE,
+    "cufile_*": _STORE,
+    "nixl_*": _STORE,
+    "weka_path": _STORE,
+    "maru_*": _STORE,
+    "mp_*": _STORE,
+    "enable_p2p": _ONE_ENGINE,
+    "p2p_*": _ONE_ENGINE,
+    "enable_pd": _ONE_ENGINE,
+    "pd_*": _ONE_ENGINE,
+    "enable_controller": _ONE_ENGINE,
+    "controller_*": _ONE_ENGINE,
+    "enable_blending": _GIVEN_UP,
+    "skip_last_n_tokens": _GIVEN_UP,
+    "external_lookup_client": _STORE,
+    "config_file": _OURS,
+    "log_level": _LOGS,
+    "cache_policy": _LRU,
+}
+LMCACHE_EXTRA_KEYS = {
+    "save_chunk_meta": "set by the scenario's connector",
+    "resp_num_threads": "set by connections",
+    "use_odirect": "not to be set: files are read with O_DIRECT",
+    "remote_storage_plugin.*": _STORE,
+    "storage_plugin.*": _STORE,
+    "*.module_path": _STORE,
+    "enable_nixl_storage": _STORE,
+    "nixl_*": _STORE,
+}
+# Options of `lmcache server`, with _ for -.
+LMCACHE_OPTIONS = {
+    "host": _ADDRESS,
+    "port": _ADDRESS,
+    "http_host": _ADDRESS,
+    "http_port": _ADDRESS,
+    "transport": _OURS,
+    "prometheus_port": _ADDRESS,
+    "chunk_size": "set by chunk_tokens",
+    "null_block_id": _OURS,
+    "engine_type": "set by the scenario's connector",
+    "l1_size_gb": "set by dram_pool_bytes, without a pool by vllm.staging_bytes",
+    "l1_init_size_gb": "set by dram_pool_bytes, without a pool by vllm.staging_bytes",
+    "l1_manager": _STORE,
+    "l1_devdax_path": _STORE,
+    "gds_l1_*": _STORE,
+    "eviction_policy": _LRU,
+    "l2_adapter": _STORE,
+    "l2_store_policy": "set by dram_pool_bytes",
+    "supported_transfer_mode": _OURS,
+    "no_metrics": "not to be set: the workflow reads LMCache's counters",
+    "disable_observability": "not to be set: the workflow reads LMCache's counters",
+    "disable_metrics": "not to be set: the workflow reads LMCache's counters",
+    "config": "a file of options that nothing checks; write them in the scenario's lmcache",
+    "p2p_*": _ONE_ENGINE,
+    "coordinator_*": _ONE_ENGINE,
+}
+# What LMCacheMPConnector reads beside its server, given to vLLM in kv_connector_extra_config.
+CONNECTOR_KEYS = {
+    "lmcache.mp.host": _ADDRESS,
+    "lmcache.mp.port": _ADDRESS,
+    "lmcache.mp.save_decode_cache": "set by the scenario's save_decode_cache",
+}
+VARIABLES = {
+    "PYTHONPATH": _OURS,
+    "PYTHONHASHSEED": "not to be set: LMCache's keys must be the same in every process",
+    "PROMETHEUS_MULTIPROC_DIR": _OURS,
+    "VLLM_SERVER_DEV_MODE": _OURS,
+    "VLLM_CPU_KVCACHE_SPACE": "set by vllm.hbm_kv_bytes",
+    "VLLM_API_KEY": _ADDRESS,
+    "VLLM_PORT": _ADDRESS,
+    "VLLM_HOST_IP": _ADDRESS,
+    "VLLM_DP_*": _ONE_ENGINE,
+    "VLLM_LOGGING_*": _LOGS,
+    "VLLM_CONFIGURE_LOGGING": _LOGS,
+    "VLLM_ALLOW_LONG_MAX_MODEL_LEN": "set by the model and vllm.max_context_tokens",
+}
+
+
+def refuse_owned_words(where: str, settings: Mapping[str, Any], scenario: Mapping[str, Any] | None) -> None:
+    """Refuse words of the pass-throughs that the workflow sets.
+
+    where: how the message begins, such as `config: scenarios.NAME`. settings: `vllm`, the section or the scenario's own
+    keys. scenario: whose `lmcache` is looked at as well; None for the section. Raises UserError naming word and key.
+    """
+    _refuse(f"{where}.vllm.flags" if scenario else f"{where}.flags", flag_faults(settings.get("flags", ())))
+    variables = f"{where}.vllm.environment" if scenario else f"{where}.environment"
+    _refuse(variables, variable_faults(settings.get("environment", {})))
+    if scenario is not None:
+        served = scenario.get("connector") in ("mp", "striped_mp")
+        _refuse(f"{where}.lmcache", lmcache_faults(scenario.get("lmcache", {}), served))
+
+
+def flag_faults(flags: Sequence[Any]) -> Iterator[tuple[str, str]]:
+    """(word, what sets it) of every word of vLLM's command line that is not the user's.
+
+    Words are taken as vLLM's parser takes them: with _ for -, with =VALUE, with .KEY of a mapping, and abbreviated.
+    """
+    for word in map(str, flags):
+        if not re.match(r"--?[A-Za-z]", word):
+            continue
+        name = re.split(r"[=. ]", word, maxsplit=1)[0]
+        bare = name.lstrip("-").replace("_", "-")
+        if why := _owner(bare, VLLM_FLAGS, "-", abbreviated=name.startswith("--")):
+            yield name, why
+
+
+def variable_faults(environment: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(name, what sets it) of every variable that is not the user's: LMCache reads its keys from LMCACHE_KEY, too."""
+    for name in environment:
+        upper = name.upper()
+        why = _owner(upper, VARIABLES, "_")
+        if upper.startswith("LMCACHE_") and not why:
+            key = upper.removeprefix("LMCACHE_").lower()
+            why = _owner(key, LMCACHE_KEYS, "_") or _owner(key, LMCACHE_OPTIONS, "_")
+            if key == "extra_config":
+                why = "set by the scenario's lmcache.extra_config"
+        if why:
+            yield name, why
+
+
+def lmcache_faults(keys: Mapping[str, Any], served: bool) -> Iterator[tuple[str, str]]:
+    """(key, what sets it) of every LMCache key that is not the user's. served: they go to `lmcache server`."""
+    for key, value in keys.items():
+        plain = key.lstrip("-").replace("-", "_")
+        if served:
+            why = _owner(plain, LMCACHE_OPTIONS, "_", abbreviated=True) or _owner(plain, CONNECTOR_KEYS, ".")
+        else:
+            why = _owner(plain, LMCACHE_KEYS, "_")
+        if why:
+            yield key, why
+        if plain == "extra_config" and isinstance(value, Mapping):
+            for inner in value:
+                if why := _owner(str(inner), LMCACHE_EXTRA_KEYS, ".") or _owner(
+                    str(inner), LMCACHE_KEYS, "_"
+                ):
+                    yield f"extra_config.{inner}", why
+
+
+def _owner(word: str, owned: Mapping[str, str], joint: str, abbreviated: bool = False) -> str | None:
+    """What sets `word`. abbreviated: a parser completes the beginning of an option to the whole."""
+    for name, why in owned.items():
+        if name.startswith("*") and word.endswith(name[1:]):
+            return why
+        stem = name.removesuffix("*")
+        if word == stem.rstrip(joint) or (name.endswith("*") and word.startswith(stem)):
+            return why
+    return next((why for name, why in owned.items() if abbreviated and name.startswith(word)), None)
+
+
+def _refuse(where: str, faults: Iterable[tuple[str, str]]) -> None:
+    for word, why in faults:
+        raise UserError(f"{where}: {word} is {why}; leave it out here")
