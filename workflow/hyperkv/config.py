@@ -666,21 +666,14 @@ def _check_served(config: Mapping[str, Any], measured: list[str]) -> None:
 
     Raises UserError naming the key.
     """
-    try:
-        geometries = {
-            name: load_geometry(
-                Path(config["model"]), config["scenarios"][name]["kv_dtype"] or config["kv_dtype"]
-            )
-            for name in measured
-        }
-        if config["engine"] == "replay":
-            load_gpu(Path(config["gpu"]), load_geometry(Path(config["model"]), config["kv_dtype"]))
-    except UserError as error:
-        where = "config" if str(error).startswith(("gpu: ", "model: ")) else "config: model"
-        raise UserError(f"{where}: {error}") from None
-    for name, geometry in geometries.items():
+    model, engine = Path(config["model"]), config["engine"]
+    for name in measured:
         scenario = config["scenarios"][name]
-        if config["engine"] == "vllm" and geometry.kv_dtype == "float32":
+        try:
+            geometry = load_geometry(model, scenario["kv_dtype"] or config["kv_dtype"])
+        except UserError as error:
+            raise UserError(f"config: model: {error}") from None
+        if engine == "vllm" and geometry.kv_dtype == "float32":
             raise UserError(
                 "config: kv_dtype: vLLM keeps no KV in float32; choose auto, bfloat16, float16 or fp8"
             )
@@ -689,6 +682,11 @@ def _check_served(config: Mapping[str, Any], measured: list[str]) -> None:
                 f"config: scenarios.{scenario['family']}: {geometry.offload_refusal}; choose a model without such "
                 f"layers, or measure scenarios of tier none alone"
             )
+        if engine == "replay":
+            try:
+                load_gpu(Path(config["gpu"]), geometry)
+            except UserError as error:
+                raise UserError(f"config: {error}") from None
 
 
 def _check_model_dir(config: Mapping[str, Any]) -> None:
@@ -759,7 +757,7 @@ def _check_predictions(config: Mapping[str, Any]) -> None:
     }
     for key, paths in named.items():
         for path in paths:
-            if path is not None and not Path(path).is_file():
+            if path is not None and not Path(path).exists():
                 raise UserError(f"config: {key}: there is no file {path}")
             if path is not None and not key.endswith("gpus"):
                 _check_model(key, Path(path), config)
