@@ -682,11 +682,11 @@ def _check_served(config: Mapping[str, Any], measured: list[str]) -> None:
                 f"config: scenarios.{scenario['family']}: {geometry.offload_refusal}; choose a model without such "
                 f"layers, or measure scenarios of tier none alone"
             )
-        if engine == "replay":
-            try:
-                load_gpu(Path(config["gpu"]), geometry)
-            except UserError as error:
-                raise UserError(f"config: {error}") from None
+    if engine == "replay" and measured:
+        try:
+            load_gpu(Path(config["gpu"]), geometry)
+        except UserError as error:
+            raise UserError(f"config: {error}") from None
 
 
 def _check_model_dir(config: Mapping[str, Any]) -> None:
