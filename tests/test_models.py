@@ -142,6 +142,7 @@ def test_layers_by_kind(config, expected):
         ({**LLAMA, "model_type": "mistral", "sliding_window": [4096] * 5}, "sliding_window has 5 entries"),
         ({**models.QWEN3_NEXT_80B, "linear_num_key_heads": None}, "linear_num_key_heads is missing"),
         ({**models.DEEPSEEK_V3_2, "index_head_dim": None}, "index_head_dim is missing"),
+        ({**LLAMA, "model_type": "mamba", "state_size": 16, "conv_kernel": 4}, "no layer keeps tokens"),
     ],
 )
 def test_layers_that_are_not_understood_are_one_line(config, message):
@@ -332,6 +333,20 @@ def test_kv_of_an_unknown_plain_decoder_is_derived_and_its_weights_are_not():
 )
 def test_heads_by_their_names(config, expected):
     assert load_geometry(config).kv_bytes_per_token == expected
+
+
+@pytest.mark.parametrize(
+    ("model_type", "text", "size", "total"),
+    [
+        ("qwen3_5_moe", {"model_type": "qwen3_5_moe_text", "mamba_ssm_dtype": "float32"}, 20_480, 34.7e9),
+        ("qwen3_5", {"model_type": "qwen3_5_text"}, 32_768, 9.0e9),
+        ("llama4", {"model_type": "llama4_text"}, 196_608, 107.8e9),
+    ],
+)
+def test_defaults_of_a_nested_part_are_those_of_the_published_models(model_type, text, size, total):
+    geometry = load_geometry({"model_type": model_type, "text_config": text})
+    assert geometry.kv_bytes_per_token == size
+    assert geometry.parameters == pytest.approx(total, rel=0.02)
 
 
 def test_a_nested_part_has_transformers_defaults_and_the_top_has_none():

@@ -185,6 +185,10 @@ def _geometry(
         for part in by_kind
         if part.attended_tokens is None
     ]
+    if not any(part.kv_bytes_per_token for part in by_kind):
+        raise UserError(
+            f"{name}: no layer keeps tokens, so there is no KV cache to keep; choose another model"
+        )
     return Geometry(
         name=name,
         layers=layers,
