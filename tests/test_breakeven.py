@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.test_figures import store_rows
 from workflow.hyperkv import breakeven, place_stores
 from workflow.hyperkv.break_even_text import break_even_text
-from workflow.hyperkv.breakeven import break_even_table, required_gbps
+from workflow.hyperkv.breakeven import break_even_table, remarks, required_gbps
 from workflow.hyperkv.derive_gpu import GPUS, derived, published, render
 from workflow.hyperkv.engines.gpu import load_gpu
 from workflow.hyperkv.errors import UserError
@@ -94,7 +94,10 @@ def test_the_table_has_the_dictionarys_columns_and_no_prompt_above_a_context(tmp
     breakeven.main()
     written = pd.read_csv(out)
     assert list(written) == list(yaml.safe_load(COLUMNS_PATH.read_text())["break_even"])
-    assert text.read_text() == break_even_text(break_even_table(SPEC))
+    assert text.read_text() == break_even_text(break_even_table(SPEC), remarks(SPEC))
+    assert text.read_text().endswith(
+        "\nqwen3-32b: left out 65,536 tokens, longer than its context of 40,960 (max_position_embeddings 40,960).\n"
+    )
     assert len(written) == 4 * (4 * 4) - 4
     assert written[written["model"] == "qwen3-32b"]["prompt_tokens"].max() == 32768
     assert written["source"].notna().all()

@@ -11,6 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests import model_configs
 from workflow.hyperkv.config import (
     FETCHED_TRACE,
     break_even_spec,
@@ -267,6 +268,111 @@ def test_without_loads_a_scenario_is_single_requests_alone():
             UserError, match=r"scenarios\.none\.loads: there is nothing to measure without loads"
         ):
             checked(changed)
+
+
+def model_file(folder: Path, content: dict[str, Any]) -> str:
+    """A model's file."""
+    path = folder / "model.json"
+    path.write_text(json.dumps(content))
+    return str(path)
+
+
+def one_line(config: dict[str, Any]) -> str:
+    """The mistake that a config is refused with."""
+    with pytest.raises(UserError) as caught:
+        checked(config)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("engine_name", ["replay", "vllm"])
+@pytest.mark.parametrize("name", ["QWEN3_NEXT_80B", "JAMBA_MINI", "NEMOTRON_NANO_9B_V2"])
+def test_a_sweep_over_layers_whose_state_lmcache_cannot_store_stops_and_the_remedy_works(
+    tmp_path, engine_name, name
+):
+    config = deepcopy(BASE) if engine_name == "replay" else engine()
+    config |= {"model": model_file(tmp_path, getattr(model_configs, name)), "kv_dtype": "auto"}
+    config["gpu"] = "config/gpus/h100.yaml"
+    config["replay"] = {"hbm_kv_bytes": "64 GiB"}
+    message = one_line(config)
+    assert message.startswith("config: scenarios.")
+    assert "a state of" in message
+    config["experiment"] = {"scenarios": ["none"]}
+    if engine_name == "replay" and name != "QWEN3_NEXT_80B":
+        assert "active_parameters is not known" in one_line(config)
+    else:
+        assert checked(config)["model"] == config["model"]
+
+
+def test_a_sweep_over_sliding_layers_is_no_mistake(tmp_path):
+    config = deepcopy(BASE) | {"model": "config/models/gpt-oss-120b.json"}
+    config["replay"] = {"hbm_kv_bytes": "8 GiB"}
+    assert checked(config)["model"] == "config/models/gpt-oss-120b.json"
+
+
+def test_a_model_that_is_not_known_is_named_with_its_key(tmp_path):
+    strange = {**model_configs.QWEN2_5_7B, "model_type": "brand_new", "ssm_cfg": {"d": 1}}
+    path = model_file(tmp_path, strange)
+    message = one_line(deepcopy(BASE) | {"model": path})
+    assert message.startswith(
+        f"config: model: {path}: model_type 'brand_new' is unknown and has the key ssm_cfg"
+    )
+    for key in ("break_even", "predict"):
+        config = deepcopy(BASE)
+        config[key] = (
+            {"models": [path]}
+            if key == "break_even"
+            else {"cases": {"mine": {"model": path, "tiers": {"ssd": {"ssd_bytes": None}}}}}
+        )
+        where = "break_even.models" if key == "break_even" else "predict.cases.mine.model"
+        assert one_line(config).startswith(f"config: {where}: {path}: model_type 'brand_new'")
+
+
+def test_replay_and_break_even_need_weights_and_engine_vllm_does_not(tmp_path):
+    plain = {**model_configs.PHI_4, "model_type": "brand_new", "rope_scaling": None}
+    path = model_file(tmp_path, plain)
+    assert "active_parameters is not known" in one_line(deepcopy(BASE) | {"model": path})
+    config = deepcopy(BASE)
+    config["break_even"] = {"models": [path]}
+    assert one_line(config).startswith(
+        "config: break_even.models: model: model: active_parameters is not known"
+    )
+    assert checked(engine() | {"model": path})["model"] == path
+
+
+def test_engine_vllm_with_a_model_described_by_hand_needs_its_folder(tmp_path):
+    layers = [{"kind": "full", "count": 16, "kv_bytes_per_token": 2048}]
+    path = model_file(tmp_path, {"layers": layers, "max_context_tokens": 131_072})
+    message = one_line(engine() | {"model": path})
+    assert message.startswith(f"config: model: {path}: a description by hand")
+    assert "vllm.model_dir" in message
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "tokenizer.json").write_text("{}")
+    config = engine(vllm__model_dir=str(tmp_path / "own")) | {"model": path}
+    assert checked(config)["model"] == path
+
+
+def test_the_folder_that_vllm_serves_keeps_what_is_counted(tmp_path):
+    """A checkpoint with an 8-bit KV cache served, its 16-bit original named."""
+    original = json.loads(Path("config/models/llama-3.2-1b.json").read_text())
+    quantized = {
+        **original,
+        "quantization_config": {"quant_method": "modelopt", "kv_cache_quant_algo": "FP8"},
+    }
+    (tmp_path / "tokenizer.json").write_text("{}")
+    (tmp_path / "config.json").write_text(json.dumps(quantized))
+    config = engine(vllm__model_dir=str(tmp_path))
+    message = one_line(config)
+    assert "16,384 bytes of KV per token" in message
+    assert f"set model to {tmp_path}/config.json" in message
+    assert checked(config | {"model": f"{tmp_path}/config.json"})
+    assert checked(config | {"model": str(tmp_path)})
+    assert checked(config | {"kv_dtype": "fp8"})
+
+
+def test_vllm_keeps_no_kv_in_float32():
+    assert "vLLM keeps no KV in float32" in one_line(engine() | {"kv_dtype": "float32"})
+    assert checked(deepcopy(BASE) | {"kv_dtype": "float32"})
 
 
 def test_a_scenarios_own_vllm_keys_follow_the_sections_rules():

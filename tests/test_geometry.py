@@ -126,9 +126,11 @@ def test_head_dim_wins_over_the_quotient():
     assert kv_bytes_per_token({**LLAMA, "head_dim": None}) == 131_072
 
 
-def test_dtype_key_of_newer_transformers():
-    config = {**without(LLAMA, "torch_dtype"), "dtype": "float32"}
-    assert load_geometry(config).kv_dtype == "float32"
+@pytest.mark.parametrize("key", ["dtype", "torch_dtype"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "torch.float16", None])
+def test_kv_is_kept_in_what_the_workflow_serves_in_whatever_the_weights_are_saved_in(key, dtype):
+    geometry = load_geometry({**without(LLAMA, "torch_dtype"), key: dtype})
+    assert (geometry.kv_dtype, geometry.kv_bytes_per_token) == ("bfloat16", 131_072)
 
 
 def test_a_model_folder_names_the_model(tmp_path):
@@ -141,13 +143,25 @@ def test_a_model_folder_names_the_model(tmp_path):
 @pytest.mark.parametrize(
     ("config", "parts"),
     [
-        ({**LLAMA, "model_type": "mamba2"}, ("model_type", "'mamba2'", "known: ")),
-        ({**LLAMA, "model_type": "deepseek_v32"}, ("model_type", "'deepseek_v32'")),
-        (without(LLAMA, "model_type"), ("model_type", "None")),
-        ({**LLAMA, "model_type": "mistral", "sliding_window": 4096}, ("sliding_window 4096",)),
-        ({**QWEN2_5_7B, "use_sliding_window": True}, ("sliding_window 131072",)),
-        ({**LLAMA, "layer_types": ["full_attention", "sliding_attention"]}, ("layer_types",)),
-        (without(LLAMA, "num_key_value_heads"), ("num_key_value_heads is missing", "copy it")),
+        (
+            {**LLAMA, "model_type": "new", "ssm_cfg": {}},
+            ("model_type", "'new'", "ssm_cfg", "known: ", "by hand"),
+        ),
+        ({**LLAMA, "model_type": "deepseek_v32"}, ("kv_lora_rank is missing",)),
+        (without(LLAMA, "model_type"), ("model_type", "None", "by hand")),
+        (
+            {**LLAMA, "layer_types": ["full_attention", "sliding_attention"]},
+            ("layer_types has 2 entries for 32",),
+        ),
+        ({**LLAMA, "layer_types": ["sliding_attention"] * 32}, ("layer_types", "without a sliding_window")),
+        ({**LLAMA, "layer_types": ["linear_attention"] * 32}, ("layer_types", "'llama'", "by hand")),
+        ({**LLAMA, "layer_types": ["warped_attention"] * 32}, ("'warped_attention'", "by hand")),
+        ({**LLAMA, "layer_types": "full_attention"}, ("layer_types", "write a list")),
+        ({**LLAMA, "num_key_value_heads": 5}, ("num_key_value_heads is 5", "divides 32 heads")),
+        ({**LLAMA, "kv_lora_rank": 512}, ("kv_lora_rank is 512", "by hand")),
+        ({**LLAMA, "num_kv_shared_layers": 15}, ("num_kv_shared_layers is 15", "by hand")),
+        ({**LLAMA, "text_config": "none"}, ("text_config", "copy it")),
+        ({**LLAMA, "quantization_config": "fp8"}, ("quantization_config", "copy it")),
         (without(LLAMA, "vocab_size"), ("vocab_size is missing",)),
         (without(LLAMA, "max_position_embeddings"), ("max_position_embeddings is missing",)),
         ({**LLAMA, "num_hidden_layers": "32"}, ("num_hidden_layers is '32'",)),
@@ -156,7 +170,6 @@ def test_a_model_folder_names_the_model(tmp_path):
         ({**LLAMA, "tie_word_embeddings": "no"}, ("tie_word_embeddings is 'no'",)),
         ({**LLAMA, "num_attention_heads": 30}, ("hidden_size 4096", "add head_dim")),
         ({**LLAMA, "torch_dtype": "int4"}, ("torch_dtype is 'int4'", "set kv_dtype")),
-        (without(LLAMA, "torch_dtype"), ("dtype is None", "set kv_dtype")),
     ],
 )
 def test_refusals_are_one_line_and_name_file_and_key(tmp_path, config, parts):

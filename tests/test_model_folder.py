@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.model_configs import QWEN2_5_7B, QWEN3_VL_30B
 from workflow.hyperkv.errors import UserError
+from workflow.hyperkv.geometry import load_geometry
 from workflow.hyperkv.model_folder import word_of, write_model_folder
 
 TINY = Path("config/models/tiny-llama.json")
@@ -35,3 +37,43 @@ def test_words_name_one_token_and_a_text_of_them_is_within_vllms_bound_on_charac
     assert [int(word, 36) for word in words[1000::1000]] == [*range(1000, 128_256, 1000)]
     longest = max(map(len, words))
     assert max(map(len, words[1:])) + len(" ") <= longest
+
+
+def test_a_multimodal_models_folder_is_its_language_models(tmp_path):
+    for name, architecture, vocabulary in (
+        ("gemma-3-27b", "Gemma3ForCausalLM", 262_208),
+        ("mistral-small-3.1", "MistralForCausalLM", 131_072),
+    ):
+        write_model_folder(Path(f"config/models/{name}.json"), tmp_path / name)
+        config = json.loads((tmp_path / name / "config.json").read_text())
+        assert (config["architectures"], config["vocab_size"]) == ([architecture], vocabulary)
+        assert config["torch_dtype"] == "bfloat16"
+        there, own = load_geometry(tmp_path / name), load_geometry(Path(f"config/models/{name}.json"))
+        assert (there.by_kind, there.max_context_tokens) == (own.by_kind, own.max_context_tokens)
+
+
+def test_a_folder_is_made_from_a_folder_and_yarn_raises_its_context(tmp_path):
+    yarn = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/config.json").write_text(json.dumps({**QWEN2_5_7B, "rope_scaling": yarn}))
+    write_model_folder(tmp_path / "own", tmp_path / "m")
+    config = json.loads((tmp_path / "m/config.json").read_text())
+    tokenizer = json.loads((tmp_path / "m/tokenizer_config.json").read_text())
+    assert config["max_position_embeddings"] == tokenizer["model_max_length"] == 131_072
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        (
+            {"layers": [{"kind": "full", "count": 1, "kv_bytes_per_token": 2}], "max_context_tokens": 1},
+            "by hand",
+        ),
+        (QWEN3_VL_30B, "'qwen3_vl_moe_text'"),
+    ],
+)
+def test_of_what_no_folder_can_be_made_is_said(tmp_path, document, message):
+    (tmp_path / "mine.json").write_text(json.dumps(document))
+    with pytest.raises(UserError, match=message) as caught:
+        write_model_folder(tmp_path / "mine.json", tmp_path / "m")
+    assert str(caught.value).endswith("set vllm.model_dir to the model's own folder")

@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
+from tests import model_configs as models
 from workflow.hyperkv.derive_gpu import SIZES
-from workflow.hyperkv.engines.gpu import GpuModel, load_gpu
+from workflow.hyperkv.engines.gpu import BoundedAttention, GpuModel, load_gpu
 from workflow.hyperkv.errors import UserError
 from workflow.hyperkv.geometry import load_geometry
 
@@ -171,3 +174,48 @@ def test_a_malformed_file_is_named(tmp_path, document):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match=r"none\.yaml"):
         load_gpu(tmp_path / "none.yaml", SMALL)
+
+
+@given(st.integers(0, 5000), st.integers(1, 5000), st.integers(1, 3000), st.booleans())
+def test_attention_within_a_window_is_no_more_than_over_all_and_the_same_in_parts(
+    before, new, tokens, chunked
+):
+    layers = BoundedAttention(tokens, chunked, 1.0, 1.0)
+    pairs = layers.pairs(before + new) - layers.pairs(before)
+    assert 0 <= pairs <= new * (before + new / 2) + 1e-6
+    assert pairs <= new * tokens
+    if before + new <= tokens:
+        assert pairs == pytest.approx(new * (before + new / 2))
+    assert layers.attended(before + new) <= tokens
+
+
+def test_a_window_bounds_what_attention_takes():
+    """gpt-oss: 18 layers of 64 heads and 64 dimensions over all tokens, 18 over 128."""
+    path, h100 = CONFIG / "gpus/h100.yaml", yaml.safe_load((CONFIG / "gpus/h100.yaml").read_text())
+    measured = h100["models"][h100["scale_from"]]
+    gpu = load_gpu(path, load_geometry(models.GPT_OSS_120B))
+    share = 18 * 64 * 128 / measured["attention_width"]
+    attention = measured["prefill_attention_s_per_token2"]
+    assert gpu.prefill_attention_s_per_token2 == pytest.approx(share * attention)
+    (sliding,) = gpu.bounded
+    assert (sliding.tokens, sliding.prefill_s_per_token2) == (128, pytest.approx(share * attention))
+    prompt = 100_000
+    all_tokens = prompt / gpu.prefill_tokens_per_s + share * attention * prompt**2 / 2
+    windows = share * attention * (128**2 / 2 + (prompt - 128) * 128)
+    assert gpu.step_s([(prompt, 0)], []) == pytest.approx(all_tokens + windows)
+    decode = measured["decode_per_context_token_s"] * 36_864 / measured["kv_bytes_per_token"]
+    one, none = gpu.step_s([], [50_000]), gpu.decode_base_s + gpu.decode_per_sequence_s
+    assert one - none == pytest.approx(decode * (50_000 + 128))
+    assert gpu.as_record()["bounded"][0]["tokens"] == 128
+
+
+def test_chunks_start_again_and_sparse_attention_looks_at_its_best():
+    scout = load_gpu(CONFIG / "gpus/h100.yaml", load_geometry(models.LLAMA_4_SCOUT))
+    (chunked,) = scout.bounded
+    assert (chunked.tokens, chunked.chunked) == (8192, True)
+    assert chunked.pairs(3 * 8192) == 3 * chunked.pairs(8192)
+    sparse = load_gpu(CONFIG / "gpus/h100.yaml", load_geometry(models.DEEPSEEK_V3_2))
+    assert [layers.tokens for layers in sparse.bounded] == [2048]
+    dense = load_gpu(CONFIG / "gpus/h100.yaml", load_geometry(models.DEEPSEEK_V3))
+    assert sparse.step_s([(131_072, 0)], []) < dense.step_s([(131_072, 0)], [])
+    assert "bounded" not in dense.as_record()

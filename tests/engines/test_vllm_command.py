@@ -1,5 +1,6 @@
 """vLLM's command line and environment, from a scenario's settings."""
 
+import json
 from pathlib import Path
 
 import yaml
@@ -12,9 +13,9 @@ DEFAULTS = {key: rules.get("default") for key, rules in schema()["properties"]["
 GEOMETRY = load_geometry(Path("config/models/llama-3.1-8b.json"))
 
 
-def words(kv_dtype: str = "auto", transfer=None, **settings) -> str:
+def words(kv_dtype: str = "auto", transfer=None, geometry=GEOMETRY, **settings) -> str:
     full = {**DEFAULTS, "staging_bytes": 1 << 32, **settings}
-    return " ".join(command("python", Path("m"), full, GEOMETRY, kv_dtype, 9000, 8100, transfer))
+    return " ".join(command("python", Path("m"), full, geometry, kv_dtype, 9000, 8100, transfer))
 
 
 def test_defaults():
@@ -36,6 +37,29 @@ def test_defaults():
 
 def test_a_bound_of_hbm_is_whole_blocks_of_the_models_geometry():
     assert "--num-gpu-blocks-override 512 " in words(hbm_kv_bytes=1 << 30) + " "
+
+
+def test_a_bound_of_hbm_is_blocks_of_a_groups_layers_where_windows_are_freed():
+    gpt = load_geometry(Path("config/models/gpt-oss-120b.json"))
+    for device, connector, blocks in (
+        ("cuda", None, (1 << 30) // (16 * 36_864)),
+        ("cuda", "LMCacheMPConnector", (1 << 30) // (16 * 36_864)),
+        ("cuda", "LMCacheConnectorV1", (1 << 30) // (16 * 73_728)),
+        ("cpu", None, (1 << 30) // (16 * 73_728)),
+    ):
+        transfer = connector and {"kv_connector": connector}
+        line = words("auto", transfer, gpt, hbm_kv_bytes=1 << 30, device=device)
+        assert f"--num-gpu-blocks-override {blocks} " in line + " "
+
+
+def test_bfloat16_is_asked_for_where_the_checkpoint_brings_another_format():
+    config = json.loads(Path("config/models/llama-3.1-8b.json").read_text())
+    config["quantization_config"] = {"quant_method": "modelopt", "kv_cache_quant_algo": "FP8"}
+    for kv_dtype, asked in (("auto", False), ("bfloat16", True), ("fp8", True), ("float16", True)):
+        line = words(kv_dtype, None, load_geometry(config, kv_dtype))
+        assert (f"--kv-cache-dtype {kv_dtype}" in line) is asked
+    assert "--kv-cache-dtype" not in words("bfloat16")
+    assert "--dtype bfloat16" in words()
 
 
 def test_what_a_scenario_may_change():

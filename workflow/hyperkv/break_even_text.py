@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 
@@ -20,13 +20,15 @@ compute; weights in FP8.
 """
 
 
-def break_even_text(table: pd.DataFrame) -> str:
+def break_even_text(table: pd.DataFrame, remarks: Sequence[str] = ()) -> str:
     """The required GB/s at the prompt length nearest to 8,192 tokens, for one GPU and for as many as hold the weights.
 
-    table: rows of break_even.csv, one prompt length for all models where they have one in common; "" without rows.
+    table: rows of break_even.csv, one prompt length for all models where they have one in common. remarks: what is left
+    out and why, a line each, at the end. "" without rows and remarks.
     """
+    said = "".join(f"{line}\n" for line in remarks)
     if table.empty:
-        return ""
+        return said
     prompt = min(table["prompt_tokens"].unique(), key=lambda tokens: abs(tokens - PROMPT_TOKENS))
     rows = table[table["prompt_tokens"] == prompt]
     parts = [
@@ -36,7 +38,7 @@ def break_even_text(table: pd.DataFrame) -> str:
         _grid(rows, "GPU step times", _origin),
         NOTES,
     ]
-    return "\n\n".join(parts)
+    return "\n\n".join(parts) + (f"\n{said}" if said else "")
 
 
 def _grid(rows: pd.DataFrame, title: str, cell: Callable[[pd.Series], str]) -> str:

@@ -6,7 +6,8 @@ One prompt on an idle engine, all of its KV in the store, loading overlapped wit
   recompute  step_s of the whole prompt
   full hit   bytes / store's GB/s + bytes / host-device GB/s + step_s of the one token that is always computed
 Break-even is the store's GB/s at which both take alike. What an engine and a connector spend per request and per chunk
-besides is not in it: real break-even is higher.
+besides is not in it: real break-even is higher. bytes: what LMCache loads of the prompt (Geometry.stored_bytes), so sliding
+layers in full; held_bytes is what of it the engine needs (Geometry.kv_bytes).
 """
 
 from __future__ import annotations
@@ -41,19 +42,38 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path, help="CSV file for the table")
     parser.add_argument("--text", required=True, type=Path, help="text file for the table to read")
     arguments = parser.parse_args()
-    table = break_even_table(json.loads(arguments.spec))
+    spec = json.loads(arguments.spec)
+    table = break_even_table(spec)
     table.to_csv(arguments.out, index=False)
-    arguments.text.write_text(break_even_text(table))
+    arguments.text.write_text(break_even_text(table, remarks(spec)))
 
 
 def break_even_table(spec: Mapping[str, Any]) -> pd.DataFrame:
-    """One row per model x GPU x prompt length, those longer than the model's context left out.
+    """One row per model x GPU x prompt length, those longer than the model's context left out (see remarks).
 
     Raises UserError, naming file and key, for a model or GPU that cannot be read.
     """
     return pd.DataFrame(
         row for model in spec["models"] for gpu in spec["gpus"] for row in _rows(Path(model), Path(gpu), spec)
     )
+
+
+def remarks(spec: Mapping[str, Any]) -> list[str]:
+    """What is left out of the table, and why, and what is to be known of the models' KV, a line each.
+
+    Raises UserError as break_even_table does.
+    """
+    lines = []
+    for model in spec["models"]:
+        geometry = load_geometry(Path(model), spec["kv_dtype"])
+        longer = [f"{prompt:,}" for prompt in spec["prompt_tokens"] if prompt > geometry.max_context_tokens]
+        if longer:
+            lines.append(
+                f"{geometry.name}: left out {', '.join(longer)} tokens, longer than its context of "
+                f"{geometry.max_context_tokens:,} ({geometry.context_source})."
+            )
+        lines += [f"{geometry.name}: {note}." for note in geometry.offload_notes]
+    return lines
 
 
 def required_gbps(kv_bytes: int, prefill_s: float, rest_s: float) -> float:
@@ -69,7 +89,7 @@ def _rows(model: Path, path: Path, spec: Mapping[str, Any]) -> Iterator[dict[str
     for prompt in spec["prompt_tokens"]:
         if prompt > geometry.max_context_tokens:
             continue
-        size = geometry.chunk_bytes(prompt)
+        size = geometry.stored_bytes(prompt)
         prefill_s, step_s, copy_s = (
             gpu.step_s([(prompt, 0)], []),
             gpu.step_s([(1, prompt - 1)], []),
@@ -81,6 +101,7 @@ def _rows(model: Path, path: Path, spec: Mapping[str, Any]) -> Iterator[dict[str
             "gpu": gpu.name,
             "prompt_tokens": prompt,
             "kv_bytes": size,
+            "held_bytes": geometry.kv_bytes(prompt),
             "chunk_bytes": geometry.chunk_bytes(spec["chunk_tokens"]),
             "prefill_s": prefill_s,
             "step_s": step_s,
@@ -96,9 +117,9 @@ def _rows(model: Path, path: Path, spec: Mapping[str, Any]) -> Iterator[dict[str
 
 
 def _gpus_for_weights(geometry: Geometry, gpu: str) -> int | None:
-    """Least number of such GPUs whose memory holds the weights in bf16; None when their memory is not published."""
+    """Least number of such GPUs whose memory holds the weights in bf16; None when memory or weights are not known."""
     figures = published().get(gpu)
-    if figures is None:
+    if figures is None or geometry.parameters is None:
         return None
     return math.ceil(geometry.parameters * WEIGHT_BYTES / (MEMORY_SHARE * figures["memory_gb"] * 1e9))
 

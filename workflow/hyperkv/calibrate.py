@@ -25,6 +25,7 @@ from workflow.hyperkv.cli import run_stage
 from workflow.hyperkv.engines.gpu import GpuModel
 from workflow.hyperkv.errors import UserError
 from workflow.hyperkv.geometry import load_geometry
+from workflow.hyperkv.model_folder import served_config
 
 PROMPTS = (512, 1024, 2048, 4096, 8192, 16384)
 DECODE = tuple(itertools.product((1, 2, 4, 8, 16, 32), (512, 2048, 8192)))  # (sequences, context tokens)
@@ -254,7 +255,7 @@ def environment(torch) -> dict:
 
 def calibrate(model: Path, out: Path, eager: bool, repeats: int, decode_steps: int) -> None:
     """Measure and fit the model whose config.json is `model`; everything goes to `out` (JSON)."""
-    name, config = load_geometry(model).name, json.loads(model.read_text())
+    name, config = load_geometry(model).name, served_config(model)
     try:
         import torch
         from vllm import LLM, SamplingParams

@@ -18,11 +18,13 @@ from .array.settings import ArraySettings, mistakes
 from .connectors.registry import STRIPED, alone
 from .connectors.stripes import LEAST_STRIPE_BYTES
 from .engines import lmcache
+from .engines.gpu import load_gpu
 from .engines.owned_words import refuse_owned_words
 from .engines.vllm_command import settings_of
 from .errors import UserError
 from .geometry import load_geometry
 from .memory_dir import file_system_of
+from .model_folder import served_config
 from .prices import resolved_prices
 from .workloads import longest_context, repeat_seed
 from .workloads.factory import make_workload, parameters_of
@@ -84,6 +86,8 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
     for name in measured:
         _check_chunk(full["scenarios"][name], full)
         _check_store(full["scenarios"][name])
+    _check_files(full)
+    _check_served(full, measured)
     _check_engine(full, measured)
     without_engine = [name for key in ("profile", "layers", "tune") for name in full[key]["scenarios"]]
     for name in selected(full, without_engine):
@@ -91,7 +95,6 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
         _check_connector(full["scenarios"][name], by_itself=True)
     _check_figures(full, [full["scenarios"][name] for name in measured])
     _check_recommend(full, measured)
-    _check_files(full)
     _check_predictions(full)
     _check_kvrocks(full["kvrocks"])
     _check_array(full)
@@ -657,9 +660,60 @@ def _check_engine(config: Mapping[str, Any], measured: list[str]) -> None:
             )
         except UserError as error:
             raise UserError(f"config: {error}") from None
-    folder = config["vllm"]["model_dir"]
-    if folder is not None and not (Path(folder) / "tokenizer.json").exists():
+    _check_model_dir(config)
+
+
+def _check_served(config: Mapping[str, Any], measured: list[str]) -> None:
+    """That model and GPU can be read, and each scenario's store keep what the model's layers keep.
+
+    Raises UserError naming the key.
+    """
+    model, engine = Path(config["model"]), config["engine"]
+    for name in measured:
+        scenario = config["scenarios"][name]
+        try:
+            geometry = load_geometry(model, scenario["kv_dtype"] or config["kv_dtype"])
+        except UserError as error:
+            raise UserError(f"config: model: {error}") from None
+        if engine == "vllm" and geometry.kv_dtype == "float32":
+            raise UserError(
+                "config: kv_dtype: vLLM keeps no KV in float32; choose auto, bfloat16, float16 or fp8"
+            )
+        if scenario["tier"] != "none" and geometry.offload_refusal:
+            raise UserError(
+                f"config: scenarios.{scenario['family']}: {geometry.offload_refusal}; choose a model without such "
+                f"layers, or measure scenarios of tier none alone"
+            )
+    if engine == "replay" and measured:
+        try:
+            load_gpu(Path(config["gpu"]), geometry)
+        except UserError as error:
+            raise UserError(f"config: {error}") from None
+
+
+def _check_model_dir(config: Mapping[str, Any]) -> None:
+    """That vLLM can serve `model`: a folder of it can be made, or vllm.model_dir is that model's."""
+    model, folder = Path(config["model"]), config["vllm"]["model_dir"]
+    if folder is None:
+        try:
+            served_config(model)
+        except UserError as error:
+            raise UserError(f"config: model: {error}") from None
+        return
+    if not (Path(folder) / "tokenizer.json").exists():
         raise UserError(f"config: vllm.model_dir: {folder} has no tokenizer.json; download the whole model")
+    if not (Path(folder) / "config.json").exists():
+        return
+    try:
+        own = load_geometry(Path(folder), config["kv_dtype"])
+    except UserError:
+        return
+    counted = load_geometry(model, config["kv_dtype"])
+    if own.kv_bytes_per_token != counted.kv_bytes_per_token:
+        raise UserError(
+            f"config: vllm.model_dir: {folder} keeps {own.kv_bytes_per_token:,} bytes of KV per token, model: {model} "
+            f"{counted.kv_bytes_per_token:,}; set model to {folder}/config.json"
+        )
 
 
 def _check_pass_through(config: Mapping[str, Any]) -> None:
@@ -696,7 +750,8 @@ def longest_context_tokens(workload: Mapping[str, Any]) -> int | None:
 def _check_files(config: Mapping[str, Any]) -> None:
     for key, folder in (("model", "config/models"), ("gpu", "config/gpus")):
         if not Path(config[key]).exists():
-            there = ", ".join(str(path) for path in sorted(Path(folder).glob("*.*")))
+            files = (path for path in sorted(Path(folder).glob("*.*")) if path.suffix != ".md")
+            there = ", ".join(str(path) for path in files)
             raise UserError(f"config: {key}: there is no file {config[key]}; {folder} has {there}")
 
 
@@ -711,8 +766,10 @@ def _check_predictions(config: Mapping[str, Any]) -> None:
     }
     for key, paths in named.items():
         for path in paths:
-            if path is not None and not Path(path).is_file():
+            if path is not None and not Path(path).exists():
                 raise UserError(f"config: {key}: there is no file {path}")
+            if path is not None and not key.endswith("gpus"):
+                _check_model(key, Path(path), config)
     for name, case in config["predict"]["cases"].items():
         if name == EXPERIMENT:
             raise UserError(
@@ -725,6 +782,18 @@ def _check_predictions(config: Mapping[str, Any]) -> None:
             make_workload(workload)
         except UserError as error:
             raise UserError(f"config: predict.cases.{name}: {error}") from None
+
+
+def _check_model(key: str, model: Path, config: Mapping[str, Any]) -> None:
+    """That a model that a prediction names can be read, and for break-even that a GPU's time can be scaled to it."""
+    try:
+        geometry = load_geometry(model, config["kv_dtype"])
+        unknown = geometry.active_parameters is None or geometry.attention_width is None
+        if key == "break_even.models" and unknown:
+            for gpu in config["break_even"]["gpus"]:
+                load_gpu(Path(gpu), geometry)
+    except UserError as error:
+        raise UserError(f"config: {key}: {error}") from None
 
 
 def _check_kvrocks(section: Mapping[str, Any]) -> None:

@@ -25,7 +25,7 @@ _HEAD = """\
 | `capacity.yaml` | on top of it: chunk size against hit rate and throughput, every connector |
 | `tune.yaml` | on top of it: a short search of a store's settings |
 | `scenarios.yaml` | the scenarios that the other files choose from |
-| `models/` | models' Hugging Face `config.json`, for `model` |
+| `models/` | models' Hugging Face `config.json`, for `model`; its README says what is read of it, and how to describe a model by hand |
 | `gpus/` | what was measured of a GPU, or derived from one that was (`assumption`), for `gpu` |
 | `published_gpus.yaml` | published figures that GPUs are derived with |
 | `prices.yaml` | prices with their ranges and sources, for `cost` |

@@ -19,7 +19,26 @@ import numpy as np
 from .cli import run_stage
 from .errors import UserError
 from .geometry import load_geometry
+from .models.context import longest_context
+from .models.described import is_described
+from .models.reading import model_config, read_document
 
+# What serves the language model of a multimodal one alone.
+TEXT_ARCHITECTURES = {
+    "cohere2": "Cohere2ForCausalLM",
+    "deepseek_v2": "DeepseekV2ForCausalLM",
+    "deepseek_v3": "DeepseekV3ForCausalLM",
+    "gemma2": "Gemma2ForCausalLM",
+    "gemma3_text": "Gemma3ForCausalLM",
+    "gemma": "GemmaForCausalLM",
+    "llama": "LlamaForCausalLM",
+    "llama4_text": "Llama4ForCausalLM",
+    "ministral3": "Ministral3ForCausalLM",
+    "mistral": "MistralForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+    "qwen3_moe": "Qwen3MoeForCausalLM",
+}
 CHAT_TEMPLATE = "{% for message in messages %}{{ message['content'] }} {% endfor %}"
 
 
@@ -36,9 +55,9 @@ def main() -> None:
 
 
 def write_model_folder(model: Path, folder: Path) -> None:
-    """Write config.json and the tokenizer's files. Raises UserError for a config that is none."""
+    """Write config.json and the tokenizer's files. Raises UserError for a config that is none or cannot be served alone."""
     load_geometry(model)
-    config = json.loads(model.read_text())
+    config = served_config(model)
     folder.mkdir(parents=True, exist_ok=True)
     files = {
         "config.json": config,
@@ -47,13 +66,40 @@ def write_model_folder(model: Path, folder: Path) -> None:
             "tokenizer_class": "PreTrainedTokenizerFast",
             "chat_template": CHAT_TEMPLATE,
             "clean_up_tokenization_spaces": False,
-            "model_max_length": config["max_position_embeddings"],
+            "model_max_length": longest_context(model_config(config, str(model))).tokens,
             "unk_token": word_of(0),
         },
         "generation_config.json": {"_from_model_config": False},
     }
     for name, content in files.items():
         (folder / name).write_text(json.dumps(content) + "\n")
+
+
+def served_config(model: Path) -> dict[str, Any]:
+    """The config.json of the folder: the model's own, of a multimodal one its language model's alone.
+
+    max_position_embeddings is raised to what YaRN reaches, as vLLM 0.32 and transformers want it. Raises UserError for a
+    description by hand and for a language model that is not served alone: a folder cannot be made of it.
+    """
+    document, where, _ = read_document(model)
+    mend = "set vllm.model_dir to the model's own folder"
+    if is_described(document):
+        raise UserError(f"{where}: a description by hand, of which no model can be made; {mend}")
+    config = model_config(document, where)
+    served = dict(config.values)
+    if config.values is not document:
+        if config.model_type not in TEXT_ARCHITECTURES:
+            raise UserError(
+                f"{where}: no model of shape {config.model_type!r} can be made without the rest of it; {mend}"
+            )
+        served["architectures"] = [TEXT_ARCHITECTURES[config.model_type]]
+        keys = ("dtype", "torch_dtype", "quantization_config", "compression_config")
+        served |= {key: document[key] for key in keys if key in document and key not in served}
+    context = longest_context(config)
+    if "yarn" in context.source:
+        served["max_position_embeddings"] = context.tokens
+    served["vocab_size"] = config.count("vocab_size")
+    return served
 
 
 def word_of(token: int) -> str:

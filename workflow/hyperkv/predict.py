@@ -10,7 +10,8 @@ nothing in flight takes room in HBM, and a chunk is saved before the next reques
 lookup `prompt`: a tier is asked for the whole prompt and so learns of hits above it, as in LMCache, whose backends use
 every chunk that vLLM's lookup pins (contains and touch_cache). lookup `rest`: it is asked only for what HBM did not have,
 and saves an answer after the next load, as in engine replay. A pool hardly larger than HBM then holds other chunks than
-HBM, and the two together more.
+HBM, and the two together more. All layers are taken to keep every token, as LMCache keeps them; `note` says where a
+model's layers do not.
 """
 
 from __future__ import annotations
@@ -192,6 +193,7 @@ def _case_rows(name: str, case: Mapping[str, Any], spec: Mapping[str, Any]) -> I
                     np.mean([run.prompts[:n].sum() for run, n in zip(runs, counted, strict=True)])
                 ),
                 **_over_seeds(found),
+                "note": "; ".join(geometry.offload_notes),
             }
 
 

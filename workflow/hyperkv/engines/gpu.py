@@ -12,14 +12,43 @@ import yaml
 from ..errors import UserError
 from ..geometry import Geometry
 
+_SIZES = ("active_parameters", "attention_width", "layers", "kv_bytes_per_token")
+
+
+@dataclass(frozen=True)
+class BoundedAttention:
+    """Layers that look at the last `tokens` tokens only, or with `chunked` at those of the current chunk of so many.
+
+    prefill_s_per_token2 and decode_s_per_token: seconds per pair of tokens of a prompt, and per token that one decoding
+    request looks at.
+    """
+
+    tokens: int
+    chunked: bool
+    prefill_s_per_token2: float
+    decode_s_per_token: float
+
+    def pairs(self, end: int) -> float:
+        """Pairs of tokens in a context's first `end` tokens: each with those it looks at, half a triangle as in GpuModel."""
+        whole, rest = divmod(end, self.tokens)
+        if self.chunked:
+            return whole * self.tokens**2 / 2 + rest**2 / 2
+        return end**2 / 2 if not whole else self.tokens**2 / 2 + (end - self.tokens) * self.tokens
+
+    def attended(self, context: int) -> int:
+        """Tokens that the last one of a context looks at."""
+        return context % self.tokens if self.chunked else min(context, self.tokens)
+
 
 @dataclass(frozen=True)
 class GpuModel:
     """Step time of one GPU serving one model.
 
     compute_s = new / prefill_tokens_per_s + prefill_attention_s_per_token2 * new * mean context, over prompts
+                + pairs within reach * prefill_s_per_token2, over layers whose attention is bounded
     step_s    = max(compute_s, prefill_min_s [if a prompt is computed], decode_base_s [if anything decodes])
                 + sequences * decode_per_sequence_s + context tokens * decode_per_context_token_s
+                + tokens within reach * decode_s_per_token, over layers whose attention is bounded
     copy_s    = bytes / (host_device_gbps * 1e9)
 
     The weights are read once a step, whatever the step does: hence the maximum, not a sum. decode_base_s is
@@ -36,6 +65,7 @@ class GpuModel:
     decode_per_sequence_s: float = 0.0
     decode_per_context_token_s: float = 0.0
     scaled_from: str | None = None
+    bounded: tuple[BoundedAttention, ...] = ()
 
     def step_s(self, prefills: list[tuple[int, int]], decode_contexts: list[int]) -> float:
         """Seconds of one step.
@@ -47,11 +77,21 @@ class GpuModel:
             new / self.prefill_tokens_per_s + self.prefill_attention_s_per_token2 * new * (before + new / 2)
             for new, before in prefills
         )
+        compute_s += sum(
+            layers.prefill_s_per_token2 * (layers.pairs(before + new) - layers.pairs(before))
+            for layers in self.bounded
+            for new, before in prefills
+        )
         least_s = max(self.prefill_min_s if prefills else 0.0, self.decode_base_s if decode_contexts else 0.0)
         return (
             max(compute_s, least_s)
             + len(decode_contexts) * self.decode_per_sequence_s
             + sum(decode_contexts) * self.decode_per_context_token_s
+            + sum(
+                layers.decode_s_per_token * layers.attended(context)
+                for layers in self.bounded
+                for context in decode_contexts
+            )
         )
 
     def copy_s(self, size_bytes: int) -> float:
@@ -59,8 +99,9 @@ class GpuModel:
         return size_bytes / (self.host_device_gbps * 1e9)
 
     def as_record(self) -> dict[str, Any]:
-        """The figures, for the cell's record."""
-        return asdict(self)
+        """The figures, for the cell's record; what is bounded only where something is."""
+        record = asdict(self)
+        return record if record["bounded"] else {key: record[key] for key in record if key != "bounded"}
 
 
 def load_gpu(path: Path, geometry: Geometry) -> GpuModel:
@@ -70,9 +111,11 @@ def load_gpu(path: Path, geometry: Geometry) -> GpuModel:
     less than reading the weights), reading a context with its KV bytes; what a sequence costs besides (sampling) stays.
     Checked on the one pair that was measured, Llama-3.2-1B on an H100 scaled from 8B: prompts of 4,096 tokens and more
     within 13 %, attention within 3 %, launching a third too fast, decode figures within a factor of 2. One GPU is
-    modelled to hold any model, and a mixture's prompt to read its active experts only.
+    modelled to hold any model, and a mixture's prompt to read its active experts only. Attention of sliding, chunked and
+    sparse layers is scaled by its own width and bounded by its window, chunk or index_topk; that of linear layers is left
+    out besides their weights.
 
-    Raises UserError naming the file and the key.
+    Raises UserError naming the file and the key, and for a model whose weights or attention are not known.
     """
     try:
         document = yaml.safe_load(path.read_text())
@@ -87,22 +130,48 @@ def load_gpu(path: Path, geometry: Geometry) -> GpuModel:
             return GpuModel(**common, **_figures(measured[geometry.name]))
         reference = document["scale_from"]
         figures = dict(_figures(measured[reference]))
-        ratios = {name: own / float(measured[reference][name]) for name, own in _sizes(geometry).items()}
+        sizes = {name: float(measured[reference][name]) for name in _SIZES}
     except (KeyError, TypeError) as error:
         raise UserError(f"gpu: {path} lacks {error}; see config/gpus/h100.yaml for the keys") from error
     except ValueError as error:
         raise UserError(f"gpu: {path}: {error}; write a number") from error
-    return GpuModel(**common, **_scaled(figures, ratios), scaled_from=reference)
+    ratios = {name: own / sizes[name] for name, own in _own_sizes(geometry).items()}
+    bounded = _bounded(geometry, figures, sizes)
+    return GpuModel(**common, **_scaled(figures, ratios), scaled_from=reference, bounded=bounded)
 
 
-def _sizes(geometry: Geometry) -> dict[str, int]:
+def _own_sizes(geometry: Geometry) -> dict[str, int]:
     """What figures scale with, by its key in a GPU file."""
+    for key in ("active_parameters", "attention_width"):
+        if getattr(geometry, key) is None:
+            raise UserError(
+                f"model: {geometry.name}: {key} is not known, so the GPU's time cannot be scaled to it; describe the model "
+                f"by hand with {key} (config/models/README.md), or take engine vllm"
+            )
+    unbounded = [part for part in geometry.by_kind if part.attended_tokens is None]
     return {
         "active_parameters": geometry.active_parameters,
         "attention_width": geometry.attention_width,
         "layers": geometry.layers,
-        "kv_bytes_per_token": geometry.kv_bytes_per_token,
+        "kv_bytes_per_token": sum(part.count * part.kv_bytes_per_token for part in unbounded),
     }
+
+
+def _bounded(
+    geometry: Geometry, figures: Mapping[str, float], sizes: Mapping[str, float]
+) -> tuple[BoundedAttention, ...]:
+    """The layers whose attention is bounded, scaled as the others are."""
+    prefill = figures.get("prefill_attention_s_per_token2", 0.0) / sizes["attention_width"]
+    decode = figures.get("decode_per_context_token_s", 0.0) / sizes["kv_bytes_per_token"]
+    return tuple(
+        BoundedAttention(
+            part.attended_tokens,
+            part.kind == "chunked",
+            prefill * part.count * part.attention_width,
+            decode * part.count * part.kv_bytes_per_token,
+        )
+        for part in geometry.bounded_attention
+    )
 
 
 def _scaled(figures: Mapping[str, float], ratios: Mapping[str, float]) -> dict[str, float]:

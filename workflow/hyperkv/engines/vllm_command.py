@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..geometry import Geometry
+from ..models.kv_format import SERVED_DTYPE
+from ..models.vllm_cache import block_bytes, hybrid_manager
 
 MODEL_NAME = "hyperkv"
 _GIB = 1 << 30
@@ -51,18 +53,24 @@ def command(
         "--port",
         str(port),
     ]
-    argv += ["--dtype", "bfloat16", "--max-model-len", str(settings["max_context_tokens"] or context_tokens)]
+    argv += [
+        "--dtype",
+        SERVED_DTYPE,
+        "--max-model-len",
+        str(settings["max_context_tokens"] or context_tokens),
+    ]
     argv += ["--block-size", str(settings["block_tokens"])]
     argv += ["--max-num-batched-tokens", str(settings["max_num_batched_tokens"])]
     argv += ["--max-num-seqs", str(settings["max_num_seqs"])]
     argv += ["--enable-prompt-tokens-details", "--seed", "0"]
     argv += ["--enable-prefix-caching" if settings["prefix_caching"] else "--no-enable-prefix-caching"]
-    if kv_dtype not in ("auto", "bfloat16"):
+    if kv_dtype != "auto" and (kv_dtype != SERVED_DTYPE or geometry.checkpoint_kv_dtype):
         argv += ["--kv-cache-dtype", kv_dtype]
     if settings["device"] == "cuda":
         argv += ["--gpu-memory-utilization", str(settings["gpu_memory_utilization"])]
     if settings["hbm_kv_bytes"] is not None:
-        blocks = settings["hbm_kv_bytes"] // (geometry.kv_bytes_per_token * settings["block_tokens"])
+        hybrid = hybrid_manager(geometry, settings["device"], (transfer or {}).get("kv_connector"))
+        blocks = settings["hbm_kv_bytes"] // block_bytes(geometry, settings["block_tokens"], hybrid)
         argv += ["--num-gpu-blocks-override", str(blocks)]
     if settings["model_dir"] is None and settings["weights"] == "dummy":
         argv += ["--load-format", "dummy"]
