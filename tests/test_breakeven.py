@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -114,8 +115,32 @@ def test_how_many_gpus_hold_the_weights(table):
     assert counts["llama-3.1-70b", "H100"] == counts["llama-3.1-70b", "H200"] == 2
     assert counts["qwen3-32b", "L4"] == 4
     assert counts["deepseek-v3", "H200"] == 11
-    row = row_of(table, "llama-3.1-70b", "H100")
+
+
+def test_gpus_together_share_the_prefill_the_copy_and_the_weights_but_not_a_launch(table):
+    row = row_of(table, "llama-3.1-70b", "A100")
     assert row["required_node_gbps"] == pytest.approx(2 * row["required_gbps"])
+    row = row_of(table, "llama-3.1-70b", "H100")
+    launch_s = 0.0155 * 80 / 32
+    assert launch_s > row["step_s"] / 2
+    time_s = row["prefill_s"] / 2 - row["copy_s"] / 2 - launch_s
+    assert row["required_node_gbps"] == pytest.approx(row["kv_bytes"] / time_s / 1e9)
+
+
+def test_mla_goes_to_every_gpu_as_a_whole(table):
+    row = row_of(table, "deepseek-v3", "H200")
+    time_s = row["prefill_s"] / 11 - row["copy_s"] - 0.0155 * 61 / 32
+    assert row["required_node_gbps"] == pytest.approx(row["kv_bytes"] / time_s / 1e9)
+    assert row["required_node_gbps"] > 1.5 * 11 * row["required_gbps"]
+
+
+def test_copies_of_kv_heads_are_loaded_too():
+    path = Path("config/gpus/l4.yaml")
+    geometry = replace(load_geometry(Path("config/models/llama-3.1-70b.json")), kv_heads=4)
+    four, eight = (breakeven._required(load_gpu(path, geometry, gpus), geometry, 8192) for gpus in (4, 8))
+    size, copy_s = geometry.chunk_bytes(8192), geometry.chunk_bytes(8192) / 4 / 27.45e9
+    busy_s = size / four / 1e9 + copy_s
+    assert eight == pytest.approx(2 * size / (busy_s / 2 - copy_s) / 1e9)
 
 
 def test_public_geometries():

@@ -121,6 +121,47 @@ def test_a_cell_and_its_evidence(spec, tmp_path):
     assert json.loads(json.dumps(cell, allow_nan=False)) == cell
 
 
+def test_two_gpus_prove_themselves_and_count_as_two(spec, tmp_path, monkeypatch):
+    monkeypatch.setattr(vllm_running, "gpu_lines", lambda: ["H100, 1, 80 GiB"] * 4)
+    spec["vllm"] |= {"tensor_parallel": 2}
+    single, cell = measured(spec, tmp_path, SINGLE, 2)
+    assert (single["valid"], single["reasons"], single["gpus"]) == (True, [], 2)
+    assert (cell["valid"], cell["reasons"], cell["gpus"]) == (True, [], 2)
+    window_s, ends = cell["values"]["window_s"], cell["requests"]["finish_s"]
+    answered = sum(end <= window_s + 1e-6 for end in ends)
+    assert cell["values"]["rps_per_gpu"] == pytest.approx(answered / window_s / 2)
+    # Both ranks tell of every token: it was moved once.
+    assert cell["evidence"]["retrieved_tokens"] < 1.5 * cell["evidence"]["hit_tokens"]
+    log = (tmp_path / "logs/s-1-vllm.log").read_text()
+    assert "(Worker_TP0 " in log
+    assert "(Worker_TP1 " in log
+
+
+def test_two_ranks_store_half_a_chunk_each(spec, tmp_path, monkeypatch):
+    monkeypatch.setattr(vllm_running, "gpu_lines", lambda: [])
+    geometry = load_geometry(Path(spec["model"]), "auto")
+    monkeypatch.setenv("FAKE_KV_BYTES", str(geometry.kv_bytes_per_token // 2))
+    spec["scenario"] |= {
+        **_VALKEY,
+        "connector": "striped",
+        "stripe_bytes": 8192,
+        "vllm": {"tensor_parallel": 2},
+    }
+    (single,) = measured(spec, tmp_path, SINGLE)
+    moved = 96 * geometry.kv_bytes_per_token
+    assert (single["valid"], single["reasons"], single["gpus"]) == (True, [], 2)
+    assert single["chunk_bytes"] == 32 * geometry.kv_bytes_per_token
+    assert all(moved <= again["served_bytes"] < 1.1 * moved for again in single["samples"][1::2])
+
+
+def test_a_machine_with_fewer_gpus_is_refused_before_anything_starts(spec, tmp_path, monkeypatch):
+    monkeypatch.setattr(vllm_running, "gpu_lines", lambda: ["L4, 1, 24 GiB"])
+    spec["vllm"] |= {"tensor_parallel": 2}
+    with pytest.raises(UserError, match="2 GPUs are asked for, this machine shows 1"):
+        measured(spec, tmp_path, 2)
+    assert not (tmp_path / "logs").exists()
+
+
 def test_recompute_has_no_hits(spec, tmp_path):
     single, cell = measured(without_a_tier(spec), tmp_path, SINGLE, 2)
     assert single["valid"]

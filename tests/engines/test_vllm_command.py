@@ -38,6 +38,14 @@ def test_a_bound_of_hbm_is_whole_blocks_of_the_models_geometry():
     assert "--num-gpu-blocks-override 512 " in words(hbm_kv_bytes=1 << 30) + " "
 
 
+def test_gpus_share_the_model_on_cuda():
+    assert "--tensor-parallel-size 1 " in words()
+    line = words(tensor_parallel=4, hbm_kv_bytes=1 << 30)
+    assert "--tensor-parallel-size 4 " in line
+    assert "--num-gpu-blocks-override 512 " in line + " "
+    assert "--tensor-parallel-size" not in words(device="cpu")
+
+
 def test_what_a_scenario_may_change():
     line = words("fp8", {"kv_connector": "X"}, enforce_eager=True, prefix_caching=False, flags=["--swap", 3])
     for part in (

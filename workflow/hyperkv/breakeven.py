@@ -24,12 +24,10 @@ import yaml
 
 from .break_even_text import break_even_text
 from .cli import run_stage
-from .derive_gpu import published
-from .engines.gpu import load_gpu
+from .engines.gpu import GpuModel, load_gpu
+from .engines.gpu_memory import gpus_for_weights, memory_gb_of
 from .geometry import Geometry, load_geometry
-
-WEIGHT_BYTES = 2
-MEMORY_SHARE = 0.9
+from .gpus import kv_copies
 
 
 def main() -> None:
@@ -65,7 +63,9 @@ def _rows(model: Path, path: Path, spec: Mapping[str, Any]) -> Iterator[dict[str
     geometry = load_geometry(model, spec["kv_dtype"])
     gpu = load_gpu(path, geometry)
     document = yaml.safe_load(path.read_text())
-    gpus = _gpus_for_weights(geometry, path.stem)
+    memory_gb = memory_gb_of(path)
+    gpus = None if memory_gb is None else gpus_for_weights(geometry, memory_gb)
+    together = None if gpus is None else load_gpu(path, geometry, gpus)
     for prompt in spec["prompt_tokens"]:
         if prompt > geometry.max_context_tokens:
             continue
@@ -75,7 +75,6 @@ def _rows(model: Path, path: Path, spec: Mapping[str, Any]) -> Iterator[dict[str
             gpu.step_s([(1, prompt - 1)], []),
             gpu.copy_s(size),
         )
-        required = required_gbps(size, prefill_s, step_s + copy_s)
         yield {
             "model": geometry.name,
             "gpu": gpu.name,
@@ -85,22 +84,21 @@ def _rows(model: Path, path: Path, spec: Mapping[str, Any]) -> Iterator[dict[str
             "prefill_s": prefill_s,
             "step_s": step_s,
             "copy_s": copy_s,
-            "required_gbps": required,
+            "required_gbps": _required(gpu, geometry, prompt),
             "required_to_gpu_gbps": required_gbps(size, prefill_s, step_s),
             "gpus_for_weights": gpus,
-            "required_node_gbps": None if gpus is None else required * gpus,
+            "required_node_gbps": None if together is None else _required(together, geometry, prompt),
             "scaled_from": gpu.scaled_from,
             "assumption": document.get("assumption"),
             "source": document.get("source") or f"measured: {path}",
         }
 
 
-def _gpus_for_weights(geometry: Geometry, gpu: str) -> int | None:
-    """Least number of such GPUs whose memory holds the weights in bf16; None when their memory is not published."""
-    figures = published().get(gpu)
-    if figures is None:
-        return None
-    return math.ceil(geometry.parameters * WEIGHT_BYTES / (MEMORY_SHARE * figures["memory_gb"] * 1e9))
+def _required(gpus: GpuModel, geometry: Geometry, prompt: int) -> float:
+    """GB/s at which loading a prompt takes as long as computing it."""
+    size = round(geometry.chunk_bytes(prompt) * kv_copies(geometry, gpus.gpus))
+    rest_s = gpus.step_s([(1, prompt - 1)], []) + gpus.copy_s(size)
+    return required_gbps(size, gpus.step_s([(prompt, 0)], []), rest_s)
 
 
 if __name__ == "__main__":

@@ -18,9 +18,11 @@ from .array.settings import ArraySettings, mistakes
 from .connectors.registry import STRIPED, alone
 from .connectors.stripes import LEAST_STRIPE_BYTES
 from .engines import lmcache
+from .engines.gpu_memory import require_weights_fit
 from .engines.vllm_command import settings_of
 from .errors import UserError
-from .geometry import load_geometry
+from .geometry import Geometry, load_geometry
+from .gpus import check_settings, kv_share, require_divides, tensor_parallel_of
 from .memory_dir import file_system_of
 from .prices import resolved_prices
 from .workloads import longest_context, repeat_seed
@@ -78,6 +80,7 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
     _check_unique([name for name, _ in expanded])
     _check_ranges(full["workload"])
     _check_names(full)
+    _check_files(full)
     measured = selected(full, full["experiment"]["scenarios"])
     for name in measured:
         _check_chunk(full["scenarios"][name], full)
@@ -89,7 +92,6 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
         _check_connector(full["scenarios"][name], by_itself=True)
     _check_figures(full, [full["scenarios"][name] for name in measured])
     _check_recommend(full, measured)
-    _check_files(full)
     _check_predictions(full)
     _check_kvrocks(full["kvrocks"])
     _check_array(full)
@@ -164,6 +166,14 @@ def sweep_spec(config: Mapping[str, Any], scenario: str) -> str:
     spec |= {"engine_python": python_of(config, "vllm"), "loadgen_python": python_of(config, "loadgen")}
     spec |= {"made_model_dir": made_model_dir(config), "environment_records": environment_records()}
     return json.dumps(spec | on_array(config), sort_keys=True)
+
+
+def requested_gpus(config: Mapping[str, Any], scenario: str | None) -> int:
+    """GPUs that a scheduler is asked for: those of a scenario; for None 1, to look at the engine's environment; 0 without."""
+    if config["engine"] != "vllm" or config["vllm"]["device"] != "cuda":
+        return 0
+    own = config["scenarios"][scenario] if scenario is not None else {"vllm": {"tensor_parallel": 1}}
+    return tensor_parallel_of(settings_of({"vllm": config["vllm"], "scenario": own}))
 
 
 def python_of(config: Mapping[str, Any], section: str) -> str:
@@ -331,7 +341,7 @@ def tiers_name(tiers: Mapping[str, int | None]) -> str:
 
 def _tiers_of(config: Mapping[str, Any], name: str) -> dict[str, int | None]:
     scenario, engine = config["scenarios"][name], config[config["engine"]]
-    tiers = {"hbm_bytes": engine["hbm_kv_bytes"]} if engine["prefix_caching"] else {}
+    tiers = {"hbm_bytes": _hbm_bytes(config, engine)} if engine["prefix_caching"] else {}
     if scenario["tier"] == "none":
         return tiers
     if scenario["dram_pool_bytes"]:
@@ -341,6 +351,16 @@ def _tiers_of(config: Mapping[str, Any], name: str) -> dict[str, int | None]:
     elif scenario["store"] != "dram":
         tiers["ssd_bytes"] = None
     return tiers
+
+
+def _hbm_bytes(config: Mapping[str, Any], engine: Mapping[str, Any]) -> int | None:
+    """Bytes of HBM less the copies of KV that several GPUs hold of one token; None without a bound."""
+    if engine["hbm_kv_bytes"] is None:
+        return None
+    geometry = load_geometry(Path(config["model"]), config["kv_dtype"])
+    gpus = engine["gpus"] if config["engine"] == "replay" else tensor_parallel_of(engine)
+    copies = kv_share(geometry, gpus).hbm_bytes_per_token
+    return engine["hbm_kv_bytes"] * geometry.kv_bytes_per_token // copies
 
 
 def _validator() -> Draft202012Validator:
@@ -623,6 +643,7 @@ def _check_engine(config: Mapping[str, Any], measured: list[str]) -> None:
     if config["engine"] == "replay":
         for scenario in scenarios:
             _check_connector(scenario)
+            _check_replay_gpus(scenario, config)
         if experiment["loop"] != "closed":
             raise UserError(
                 "config: experiment.loop: engine replay has closed loops only; choose closed or engine vllm"
@@ -644,13 +665,15 @@ def _check_engine(config: Mapping[str, Any], measured: list[str]) -> None:
         scenario = {"name": name, **config["scenarios"][name]}
         _check_overrides(scenario)
         settings = settings_of({"vllm": config["vllm"], "scenario": scenario})
-        geometry = load_geometry(Path(config["model"]), scenario["kv_dtype"] or config["kv_dtype"])
+        geometry = _geometry_of(scenario, config)
+        own = f"scenarios.{scenario['family']}." if "tensor_parallel" in scenario["vllm"] else ""
+        check_settings(settings, geometry, f"config: {own}")
         try:
             lmcache.check(
                 scenario,
                 settings["device"],
                 settings["block_tokens"],
-                geometry.chunk_bytes(scenario["chunk_tokens"]),
+                kv_share(geometry, tensor_parallel_of(settings)).stored_bytes(scenario["chunk_tokens"]),
                 settings["staging_bytes"],
             )
         except UserError as error:
@@ -658,6 +681,27 @@ def _check_engine(config: Mapping[str, Any], measured: list[str]) -> None:
     folder = config["vllm"]["model_dir"]
     if folder is not None and not (Path(folder) / "tokenizer.json").exists():
         raise UserError(f"config: vllm.model_dir: {folder} has no tokenizer.json; download the whole model")
+
+
+def _geometry_of(scenario: Mapping[str, Any], config: Mapping[str, Any]) -> Geometry:
+    return load_geometry(Path(config["model"]), scenario["kv_dtype"] or config["kv_dtype"])
+
+
+def _check_replay_gpus(scenario: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """That the modelled GPUs are as many as vLLM's would be, could share the model, and hold it."""
+    gpus, geometry = config["replay"]["gpus"], _geometry_of(scenario, config)
+    of_vllm = tensor_parallel_of({**config["vllm"], **scenario["vllm"]})
+    if of_vllm not in (1, gpus):
+        own = f"scenarios.{scenario['family']}." if "tensor_parallel" in scenario["vllm"] else ""
+        raise UserError(
+            f"config: replay.gpus: {gpus} {'is' if gpus == 1 else 'are'} modelled by engine replay, and {own}vllm.tensor_parallel is "
+            f"{of_vllm}, which engine vllm alone reads; set replay.gpus to it, or leave that out"
+        )
+    require_divides(geometry, gpus, "config: replay.gpus")
+    try:
+        require_weights_fit(Path(config["gpu"]), geometry, gpus, config["replay"]["hbm_kv_bytes"])
+    except UserError as error:
+        raise UserError(f"config: {error}") from None
 
 
 def _check_overrides(scenario: Mapping[str, Any]) -> None:
@@ -769,7 +813,8 @@ def _check_workload(config: Mapping[str, Any]) -> None:
     if config["engine"] == "vllm":
         return
     block = config["replay"]["block_tokens"]
-    needed = -(-longest // block) * block * geometry.kv_bytes_per_token
+    share = kv_share(geometry, config["replay"]["gpus"])
+    needed = -(-longest // block) * block * share.hbm_bytes_per_token
     if needed > config["replay"]["hbm_kv_bytes"]:
         raise UserError(
             f"config: replay.hbm_kv_bytes: {config['replay']['hbm_kv_bytes'] >> 20} MiB hold no context of {longest} "

@@ -37,7 +37,8 @@ class Geometry:
 
     attention_width: multiply-adds per pair of tokens in a forward pass, layers * heads * (query-key + value dimensions):
     the time of attention over a context is proportional to it. MLA computes prompts in its expanded form: qk_nope +
-    qk_rope and v dimensions (arXiv 2405.04434, section 2.1).
+    qk_rope and v dimensions (arXiv 2405.04434, section 2.1). kv_heads: what tensor parallelism shares of the KV; None where every
+    GPU holds all of it (MLA).
     """
 
     name: str
@@ -48,6 +49,8 @@ class Geometry:
     active_parameters: int
     max_context_tokens: int
     attention_width: int
+    attention_heads: int
+    kv_heads: int | None
 
     def chunk_bytes(self, chunk_tokens: int) -> int:
         """Bytes of KV in one chunk of `chunk_tokens` tokens."""
@@ -126,6 +129,8 @@ def load_geometry(source: str | Path | Mapping[str, Any], kv_dtype: str = "auto"
         active_parameters=parameters.active,
         max_context_tokens=config.count("max_position_embeddings"),
         attention_width=_attention_width(config),
+        attention_heads=config.count("num_attention_heads"),
+        kv_heads=None if _family(config).mla else config.count("num_key_value_heads"),
     )
 
 

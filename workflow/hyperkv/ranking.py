@@ -160,7 +160,7 @@ def _eligible(cells: pd.DataFrame, objective: Objective) -> tuple[dict[str, list
     return found, left_out
 
 
-_FACTS = ("tier", "store", "connector", "chunk_tokens", "comparable_digest")
+_FACTS = ("tier", "store", "connector", "chunk_tokens", "gpus", "comparable_digest")
 _MEDIANS = ("tps_per_user", "rps_per_gpu", "ttft_p50_ms", "ttft_p95_ms", "hit_rate", "device_share")
 
 

@@ -9,7 +9,7 @@ import argparse
 import itertools
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,7 @@ def cells_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
                     for key in ("engine", "scenario", "load", "repeat", "seed", "spec_digest", "model")
                 },
                 **gpu_of(record),
+                "gpus": gpus_in(record),
                 **{key: scenario.get(key) for key in _SCENARIO_KEYS},
                 "chunk_bytes": record["chunk_bytes"],
                 "comparable_digest": comparable_digest(record),
@@ -115,6 +116,11 @@ def gpu_of(record: dict[str, Any]) -> dict[str, str | None]:
     return {"gpu": ", ".join(dict.fromkeys(names)) if device == "cuda" else "CPU", "gpu_scaled_from": None}
 
 
+def gpus_in(record: Mapping[str, Any]) -> int:
+    """GPUs that a record's figures per GPU are divided by; records from before there were several have one."""
+    return record.get("gpus") or 1
+
+
 def comparable_digest(record: dict[str, Any]) -> str:
     """Names everything that must be alike for two cells to stand in one figure: all but the scenario's own keys."""
     shared = {key: value for key, value in record["spec"].items() if key not in ("scenario", "loads")}
@@ -124,13 +130,18 @@ def comparable_digest(record: dict[str, Any]) -> str:
 
 
 def scenarios_table(cells: pd.DataFrame) -> pd.DataFrame:
-    """One row per scenario x load: median and 95 % interval over repeats, of valid cells when there are any."""
+    """One row per scenario x load: median and 95 % interval over repeats, of valid cells when there are any.
+
+    cells: of cells_table, or read from a cells.csv, which from before there was the column has one GPU each.
+    """
     rows = []
+    cells = cells if "gpus" in cells else cells.assign(gpus=1)
     identity = [
         "engine",
         "model",
         "gpu",
         "gpu_scaled_from",
+        "gpus",
         "scenario",
         *_SCENARIO_KEYS,
         "chunk_bytes",
@@ -226,6 +237,7 @@ LATENCY_COLUMNS = (
     "engine",
     "model",
     "gpu",
+    "gpus",
     "scenario",
     "tier",
     "store",
@@ -264,6 +276,7 @@ def latency_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
                 "engine": record["engine"],
                 "model": record["model"],
                 "gpu": gpu_of({"gpu_model": None, **record})["gpu"],
+                "gpus": gpus_in(record),
                 "scenario": scenario,
                 **{key: own.get(key) for key in ("tier", "store", "connector", "chunk_tokens")},
                 "kv_dtype": own.get("kv_dtype") or record["spec"]["kv_dtype"],

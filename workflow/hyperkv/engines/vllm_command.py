@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..geometry import Geometry
+from ..gpus import kv_share, tensor_parallel_of
 
 MODEL_NAME = "hyperkv"
 _GIB = 1 << 30
@@ -61,8 +62,9 @@ def command(
         argv += ["--kv-cache-dtype", kv_dtype]
     if settings["device"] == "cuda":
         argv += ["--gpu-memory-utilization", str(settings["gpu_memory_utilization"])]
+        argv += ["--tensor-parallel-size", str(tensor_parallel_of(settings))]
     if settings["hbm_kv_bytes"] is not None:
-        blocks = settings["hbm_kv_bytes"] // (geometry.kv_bytes_per_token * settings["block_tokens"])
+        blocks = hbm_blocks(settings, geometry)
         argv += ["--num-gpu-blocks-override", str(blocks)]
     if settings["model_dir"] is None and settings["weights"] == "dummy":
         argv += ["--load-format", "dummy"]
@@ -71,6 +73,12 @@ def command(
     if transfer is not None:
         argv += ["--kv-transfer-config", json.dumps(transfer)]
     return argv + [str(flag) for flag in settings["flags"]]
+
+
+def hbm_blocks(settings: Mapping[str, Any], geometry: Geometry) -> int:
+    """Blocks on each GPU so that all of them together hold hbm_kv_bytes; a block has its tokens' KV on every GPU."""
+    share = kv_share(geometry, tensor_parallel_of(settings))
+    return settings["hbm_kv_bytes"] // (share.hbm_bytes_per_token * settings["block_tokens"])
 
 
 def variables(settings: Mapping[str, Any], config_file: Path | None, metrics_dir: Path) -> dict[str, str]:

@@ -19,10 +19,10 @@ from .vllm_metrics import counters
 
 _LOG_LINES = 30
 _ENGINE_ERROR = re.compile(
-    r"\(EngineCore[^)]*\) ERROR .*?\] (?:\w+\.)*(\w*(?:Error|Exception|Interrupt)\b.*)"
+    r"\((?:EngineCore|Worker)[^)]*\) ERROR .*?\] (?:\w+\.)*(\w*(?:Error|Exception|Interrupt)\b.*)"
 )
 _ENGINE_FRAME = re.compile(
-    r'\(EngineCore[^)]*\) ERROR .*?\]   File "(?:[^"]*/)?([^/"]+)", line (\d+), in (\w+)'
+    r'\((?:EngineCore|Worker)[^)]*\) ERROR .*?\]   File "(?:[^"]*/)?([^/"]+)", line (\d+), in (\w+)'
 )
 _GPU_FREE_TIMEOUT_S = 60.0
 _GPU_SLACK_BYTES = 1 << 30
