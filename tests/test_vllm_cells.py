@@ -468,3 +468,12 @@ def test_an_engines_death_is_told_with_its_place_and_what_is_known_of_it():
     assert engine_error(_ABORTED[:4]) is None
     told = [*_ABORTED[:7], _ABORTED[7].replace("AssertionError", "RuntimeError: why")]
     assert engine_error(told).startswith("RuntimeError: why; this version of LMCache")
+
+
+def test_the_first_exception_may_be_a_workers():
+    lines = [
+        '(Worker_TP1 pid=8) ERROR 11-28 05:20:03 [multiproc_executor.py:9]   File "/site/vllm/w.py", line 3, in run',
+        "(Worker_TP1 pid=8) ERROR 11-28 05:20:03 [multiproc_executor.py:9] torch.OutOfMemoryError: CUDA",
+        "(EngineCore pid=7) ERROR 11-28 05:20:04 [core.py:1] RuntimeError: Worker failed with error",
+    ]
+    assert engine_error(lines) == "OutOfMemoryError: CUDA"

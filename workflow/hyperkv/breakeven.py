@@ -5,7 +5,7 @@ python -m workflow.hyperkv.breakeven --spec '{...}' --out results/tables/break_e
 One prompt on an idle engine, all of its KV in the store, loading overlapped with nothing (engines/replay):
   recompute  step_s of the whole prompt
   full hit   bytes / store's GB/s + bytes / host-device GB/s + step_s of the one token that is always computed
-Break-even is the store's GB/s at which both take alike. What an engine and a connector spend per request and per chunk
+Break-even is the store's GB/s at which both take alike. The engine has as many GPUs as hold the model's weights. What an engine and a connector spend per request and per chunk
 besides is not in it: real break-even is higher.
 """
 
@@ -24,9 +24,9 @@ import yaml
 
 from .break_even_text import break_even_text
 from .cli import run_stage
-from .engines.gpu import GpuModel, load_gpu
+from .engines.gpu import load_gpu
 from .engines.gpu_memory import gpus_for_weights, memory_gb_of
-from .geometry import Geometry, load_geometry
+from .geometry import load_geometry
 from .gpus import kv_copies
 
 
@@ -61,44 +61,38 @@ def required_gbps(kv_bytes: int, prefill_s: float, rest_s: float) -> float:
 
 def _rows(model: Path, path: Path, spec: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     geometry = load_geometry(model, spec["kv_dtype"])
-    gpu = load_gpu(path, geometry)
     document = yaml.safe_load(path.read_text())
     memory_gb = memory_gb_of(path)
-    gpus = None if memory_gb is None else gpus_for_weights(geometry, memory_gb)
-    together = None if gpus is None else load_gpu(path, geometry, gpus)
+    known = None if memory_gb is None else gpus_for_weights(geometry, memory_gb)
+    gpus = known or 1
+    together = load_gpu(path, geometry, gpus)
     for prompt in spec["prompt_tokens"]:
         if prompt > geometry.max_context_tokens:
             continue
-        size = geometry.chunk_bytes(prompt)
+        size = round(geometry.chunk_bytes(prompt) * kv_copies(geometry, gpus))
         prefill_s, step_s, copy_s = (
-            gpu.step_s([(prompt, 0)], []),
-            gpu.step_s([(1, prompt - 1)], []),
-            gpu.copy_s(size),
+            together.step_s([(prompt, 0)], []),
+            together.step_s([(1, prompt - 1)], []),
+            together.copy_s(size),
         )
+        required = required_gbps(size, prefill_s, step_s + copy_s)
         yield {
             "model": geometry.name,
-            "gpu": gpu.name,
+            "gpu": together.name,
             "prompt_tokens": prompt,
             "kv_bytes": size,
             "chunk_bytes": geometry.chunk_bytes(spec["chunk_tokens"]),
             "prefill_s": prefill_s,
             "step_s": step_s,
             "copy_s": copy_s,
-            "required_gbps": _required(gpu, geometry, prompt),
-            "required_to_gpu_gbps": required_gbps(size, prefill_s, step_s),
-            "gpus_for_weights": gpus,
-            "required_node_gbps": None if together is None else _required(together, geometry, prompt),
-            "scaled_from": gpu.scaled_from,
+            "required_gbps": required / gpus,
+            "required_to_gpu_gbps": required_gbps(size, prefill_s, step_s) / gpus,
+            "gpus_for_weights": known,
+            "required_node_gbps": None if known is None else required,
+            "scaled_from": together.scaled_from,
             "assumption": document.get("assumption"),
             "source": document.get("source") or f"measured: {path}",
         }
-
-
-def _required(gpus: GpuModel, geometry: Geometry, prompt: int) -> float:
-    """GB/s at which loading a prompt takes as long as computing it."""
-    size = round(geometry.chunk_bytes(prompt) * kv_copies(geometry, gpus.gpus))
-    rest_s = gpus.step_s([(1, prompt - 1)], []) + gpus.copy_s(size)
-    return required_gbps(size, gpus.step_s([(prompt, 0)], []), rest_s)
 
 
 if __name__ == "__main__":

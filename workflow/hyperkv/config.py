@@ -311,7 +311,7 @@ def _experiment_case(config: Mapping[str, Any]) -> dict[str, Any]:
     """What the sweep measures, as a case: its repeats' workloads, the tiers of its scenarios, each set of them once."""
     measured = selected(config, config["experiment"]["scenarios"])
     found = [_tiers_of(config, name) for name in measured]
-    tiers = {tiers_name(item): item for item in found}
+    tiers = {tiers_name(item): _less_copies(config, item) for item in found}
     loads = [load for name in measured for load in loads_of(config, name)]
     case = {
         "workload": None,
@@ -341,7 +341,7 @@ def tiers_name(tiers: Mapping[str, int | None]) -> str:
 
 def _tiers_of(config: Mapping[str, Any], name: str) -> dict[str, int | None]:
     scenario, engine = config["scenarios"][name], config[config["engine"]]
-    tiers = {"hbm_bytes": _hbm_bytes(config, engine)} if engine["prefix_caching"] else {}
+    tiers = {"hbm_bytes": engine["hbm_kv_bytes"]} if engine["prefix_caching"] else {}
     if scenario["tier"] == "none":
         return tiers
     if scenario["dram_pool_bytes"]:
@@ -353,14 +353,16 @@ def _tiers_of(config: Mapping[str, Any], name: str) -> dict[str, int | None]:
     return tiers
 
 
-def _hbm_bytes(config: Mapping[str, Any], engine: Mapping[str, Any]) -> int | None:
-    """Bytes of HBM less the copies of KV that several GPUs hold of one token; None without a bound."""
-    if engine["hbm_kv_bytes"] is None:
-        return None
-    geometry = load_geometry(Path(config["model"]), config["kv_dtype"])
+def _less_copies(config: Mapping[str, Any], tiers: Mapping[str, int | None]) -> dict[str, int | None]:
+    """Sizes of tiers less what copies of KV take there: each of several GPUs may hold, and store, the same heads."""
+    geometry, engine = load_geometry(Path(config["model"]), config["kv_dtype"]), config[config["engine"]]
     gpus = engine["gpus"] if config["engine"] == "replay" else tensor_parallel_of(engine)
-    copies = kv_share(geometry, gpus).hbm_bytes_per_token
-    return engine["hbm_kv_bytes"] * geometry.kv_bytes_per_token // copies
+    share, once = kv_share(geometry, gpus), geometry.kv_bytes_per_token
+    taken = {"hbm_bytes": share.hbm_bytes_per_token}
+    return {
+        key: None if size is None else size * once // taken.get(key, share.stored_bytes_per_token)
+        for key, size in tiers.items()
+    }
 
 
 def _validator() -> Draft202012Validator:

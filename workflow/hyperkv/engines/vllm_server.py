@@ -169,11 +169,11 @@ _CAUSES = (
     ),
     (
         "No available memory for the cache blocks",
-        "no GPU memory is left for KV; raise vllm.gpu_memory_utilization or take a smaller model",
+        "no GPU memory is left for KV; raise vllm.gpu_memory_utilization or vllm.tensor_parallel, or take a smaller model",
     ),
     (
         "CUDA out of memory",
-        "CUDA ran out of memory; lower vllm.gpu_memory_utilization or take a smaller model",
+        "CUDA ran out of memory; lower vllm.gpu_memory_utilization, raise vllm.tensor_parallel or take a smaller model",
     ),
     (
         "is larger than the maximum number of tokens that can be stored",
