@@ -23,6 +23,7 @@ from workflow.hyperkv.config import (
     profile_spec,
     python_of,
     recommend_spec,
+    requested_gpus,
     requirements_of,
     selected,
     sweep_spec,

@@ -117,8 +117,51 @@ def test_how_many_gpus_hold_the_weights(table):
     assert counts["llama-3.1-70b", "H100"] == counts["llama-3.1-70b", "H200"] == 2
     assert counts["qwen3-32b", "L4"] == 4
     assert counts["deepseek-v3", "H200"] == 11
-    row = row_of(table, "llama-3.1-70b", "H100")
+
+
+def test_gpus_together_share_the_prefill_the_copy_and_the_weights_but_not_a_launch(table):
+    row, one = row_of(table, "llama-3.1-70b", "H100"), one_gpu("h100", "llama-3.1-70b")
+    launch_s = 0.0155 * 80 / 32
+    assert row["prefill_s"] == pytest.approx(one.step_s([(8192, 0)], []) / 2)
+    assert row["copy_s"] == pytest.approx(row["kv_bytes"] / 54.9e9 / 2)
+    assert row["step_s"] == pytest.approx(launch_s)
+    assert launch_s > one.decode_base_s / 2
+    time_s = row["prefill_s"] - row["copy_s"] - launch_s
+    assert row["required_node_gbps"] == pytest.approx(row["kv_bytes"] / time_s / 1e9)
     assert row["required_node_gbps"] == pytest.approx(2 * row["required_gbps"])
+
+
+def one_gpu(gpu: str, model: str):
+    return load_gpu(GPUS / f"{gpu}.yaml", load_geometry(Path(f"config/models/{model}.json")))
+
+
+def test_mla_goes_to_every_gpu_as_a_whole(table):
+    row, one = row_of(table, "deepseek-v3", "H200"), one_gpu("h200", "deepseek-v3")
+    assert row["copy_s"] == pytest.approx(row["kv_bytes"] / 54.9e9)
+    time_s = one.step_s([(8192, 0)], []) / 11 - row["copy_s"] - 0.0155 * 61 / 32
+    assert row["required_node_gbps"] == pytest.approx(row["kv_bytes"] / time_s / 1e9)
+
+
+def test_copies_of_kv_heads_are_loaded_too(tmp_path):
+    config = json.loads(Path("config/models/llama-3.1-70b.json").read_text())
+    (tmp_path / "few.json").write_text(json.dumps({**config, "num_key_value_heads": 4}))
+    (tmp_path / "l4.yaml").write_text(
+        (GPUS / "l4.yaml").read_text().replace("memory_gb: 24", "memory_gb: 20")
+    )
+    spec = SPEC | {"models": [str(tmp_path / "few.json")], "gpus": [str(tmp_path / "l4.yaml")]}
+    row = row_of(break_even_table(spec), "few", "L4")
+    whole = 8192 * 2 * 80 * 4 * 128 * 2
+    assert row["gpus_for_weights"] == 8
+    assert row["kv_bytes"] == 2 * whole
+    assert row["copy_s"] == pytest.approx(whole / 4 / 27.45e9)
+
+
+def test_a_store_serves_all_gpus_that_hold_the_model(table):
+    placed = placed_stores_table(table, store_rows(("files",)), "")
+    row = placed[(placed["model"] == "llama-3.1-70b") & placed["gpu"].str.contains("L4")].iloc[0]
+    needed = row_of(table, "llama-3.1-70b", "L4", row["prompt_tokens"])
+    assert row["gpus_for_weights"] == 7
+    assert row["required_gbps"] == needed["required_node_gbps"] == pytest.approx(7 * needed["required_gbps"])
 
 
 def test_public_geometries():

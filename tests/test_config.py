@@ -293,7 +293,7 @@ def test_a_sweep_over_layers_whose_state_lmcache_cannot_store_stops_and_the_reme
     config = deepcopy(BASE) if engine_name == "replay" else engine()
     config |= {"model": model_file(tmp_path, getattr(model_configs, name)), "kv_dtype": "auto"}
     config["gpu"] = "config/gpus/h100.yaml"
-    config["replay"] = {"hbm_kv_bytes": "64 GiB"}
+    config["replay"] = {"hbm_kv_bytes": "64 GiB", "gpus": 4}
     message = one_line(config)
     assert message.startswith("config: scenarios.")
     assert "a state of" in message
@@ -306,7 +306,7 @@ def test_a_sweep_over_layers_whose_state_lmcache_cannot_store_stops_and_the_reme
 
 def test_a_sweep_over_sliding_layers_is_no_mistake(tmp_path):
     config = deepcopy(BASE) | {"model": "config/models/gpt-oss-120b.json"}
-    config["replay"] = {"hbm_kv_bytes": "8 GiB"}
+    config["replay"] = {"hbm_kv_bytes": "8 GiB", "gpus": 4}
     assert checked(config)["model"] == "config/models/gpt-oss-120b.json"
 
 

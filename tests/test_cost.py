@@ -65,6 +65,13 @@ def test_a_cost_worked_by_hand():
     assert usd_per_million(3.6, 0.0) is None
 
 
+def test_two_gpus_cost_two_with_their_servers_and_one_tier():
+    one, two = (usd_per_hour(PRICES, 100e9, 500e9, 1e6, gpus) for gpus in (1, 2))
+    assert (two["gpu"], two["server"]) == (2 * one["gpu"], 2 * one["server"])
+    assert (two["dram"], two["ssd"]) == (one["dram"], one["ssd"])
+    assert two["power"] == pytest.approx((2 * 800 + 50 + 5) / 1000 * 2 * 0.1)
+
+
 def test_an_ssd_costs_its_wear_where_that_is_more_than_its_capacity():
     found = usd_per_hour(PRICES, 0, 500e9, written_bytes_per_s=1e8)
     assert found["ssd"] == pytest.approx(0.72)  # 1e8 x 2 x 3,600 = 0.72 TB an hour, a USD each
@@ -230,6 +237,24 @@ def test_scenarios_are_compared_at_the_speed_that_all_reach(real):
     loads = table[table["at"] == "load"]
     assert loads["slo_tps_per_user"].isna().all()
     assert list(loads["users_per_gpu"]) == list(loads["load"])
+
+
+def test_a_record_of_two_gpus_costs_two_and_serves_half_the_users_on_each(real):
+    lines = records({"dram": real["dram"]}, repeats=(1,))
+    one, two = (repeats_table([line | {"gpus": gpus} for line in lines], PRICES, NO_SLO) for gpus in (1, 2))
+    old = repeats_table([{k: v for k, v in line.items() if k != "gpus"} for line in lines], PRICES, NO_SLO)
+    pd.testing.assert_frame_equal(old, one)
+    assert (set(one["gpus"]), set(two["gpus"])) == ({1}, {2})
+    assert list(two["users_per_gpu"]) == list(one["users_per_gpu"] / 2)
+    for name in ("gpu", "server"):
+        dollars = [table["usd_per_hour"] * table[f"{name}_share"] for table in (one, two)]
+        assert list(dollars[1]) == pytest.approx(list(2 * dollars[0]))
+    assert (two["usd_per_million_tokens"] > 1.9 * one["usd_per_million_tokens"]).all()
+    assert list(two["tokens_per_s"]) == list(one["tokens_per_s"])
+    low = sensitivity_table(two, full_prices()).set_index("price").loc["gpu_usd_per_hour"]
+    at = two[two["at"] == "slo"].iloc[0]
+    saved = (low["usd_per_million_tokens"] - low["usd_at_low"]) * 3600 * at["tokens_per_s"] / 1e6
+    assert saved == pytest.approx(2 * PRICES["gpu_usd_per_hour"] / 2)
 
 
 def test_an_slo_of_the_configuration_that_nobody_keeps_has_no_cost_and_a_reason(real):

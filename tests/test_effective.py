@@ -85,7 +85,6 @@ def test_schema_1_has_the_words_and_versions_that_it_ran_with():
     assert facts_of(record("mp")) | {"save_decode_cache": None} == {
         "save_decode_cache": None,
         "kv_dtype": "bfloat16",
-        "gpus": 1,
         "versions": "vllm 0.25.0, lmcache 0.5.0",
     }
     assert facts_of(record("mp", engine="replay"))["versions"] is None

@@ -1,6 +1,7 @@
 """The profile for other schedulers: what it submits, whether it notices failure, and what Ctrl-C leaves."""
 
 import json
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,6 +70,27 @@ def test_ctrl_c_ends_jobs_and_their_servers(pbs, tmp_path):
         assert process.returncode != 0
         eventually(lambda: not checkout.processes(), 30)
     assert len(submitted(pbs)) == 1
+
+
+def test_engine_vllm_asks_for_the_gpus_that_share_a_model(tmp_path):
+    checkout = Checkout.new(tmp_path / "checkout")
+    (checkout / "two.yaml").write_text(
+        "vllm: {tensor_parallel: 2}\nexperiment: {scenarios: [none, dram]}\n"
+        "scenarios: {none: {vllm: {tensor_parallel: 4}}}\n"
+    )
+    configs = [*CONFIGS[:2], "config/gpu-box.yaml", "two.yaml"]
+    words = ["sweep", "--dry-run", "--workflow-profile", "workflow/profiles/slurm"]
+    status, output = checkout.run("-m", "snakemake", *words, "--configfile", *configs)
+    assert status == 0, output
+    jobs = output.split("\n[")
+    measuring = [job for job in jobs if "rule measure_scenario:" in job]
+    asked = {
+        ("none" if "scenario=none," in job else "dram", word)
+        for job in measuring
+        for word in re.findall(r"gpu=\d+", job)
+    }
+    assert asked == {("none", "gpu=4"), ("dram", "gpu=2")}
+    assert all("gpu=1" in job for job in jobs if "rule build_engine:" in job)
 
 
 def test_engine_vllm_asks_for_a_gpu(tmp_path):

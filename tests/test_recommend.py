@@ -241,6 +241,22 @@ def test_lmcache_gets_the_file_that_a_measurement_gives_it(store, connector, rea
     assert not any("VLLM_SERVER_DEV_MODE" in line for line in files.texts["vllm.sh"].splitlines())
 
 
+def test_as_many_gpus_are_recommended_as_were_measured_or_modelled(real, tmp_path):
+    record = record_of(real, scenario("valkey", "striped", stripe_bytes=1 << 20))
+    record["spec"]["replay"] = record["spec"]["replay"] | {"gpus": 2}
+    own = EngineSlice(VLLM, {"vllm": {}, "lmcache": {}}, "python3")
+    files = files_of(record, own, place(tmp_path))
+    words = command_words(files.texts["vllm.sh"])
+    assert words[words.index("--tensor-parallel-size") + 1] == "2"
+    assert yaml.safe_load(files.texts["lmcache.yaml"])["max_local_cpu_size"] == 2
+    assert files.servers[0]["value_bytes"] == record["chunk_bytes"] // 2
+    assert "vllm.sh needs 2 GPUs, which share the model (--tensor-parallel-size)" in files.notes
+    alone = files_of(record_of(real, record["spec"]["scenario"]), own, place(tmp_path))
+    assert "--tensor-parallel-size 1 " in alone.texts["vllm.sh"]
+    recommendation, folder = written(files, tmp_path / "files")
+    assert check(recommendation, folder, NO_ENGINE)[0].status == "checked"
+
+
 def test_an_lmcache_server_is_started_beside_vllm(real, tmp_path):
     files = files_for(real, scenario("valkey", "mp"), tmp_path)
     words = command_words(files.texts["lmcache-server.sh"])

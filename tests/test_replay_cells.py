@@ -32,6 +32,18 @@ def test_a_record_is_json_without_nan(records, name):
     assert json.loads(json.dumps(record, allow_nan=False)) == record
 
 
+def test_two_modelled_gpus_are_counted_as_two(records, tmp_path):
+    two = cell(tmp_path, "dram")
+    two.spec["replay"]["gpus"] = 2
+    record, one = measure_cell(two), records["dram"][0]
+    assert (one["gpus"], record["gpus"], record["gpu_model"]["gpus"]) == (1, 2, 2)
+    assert record["gpu_model"]["host_device_gbps"] == 2 * one["gpu_model"]["host_device_gbps"]
+    assert record["chunk_bytes"] == one["chunk_bytes"]
+    window_s, ends = record["values"]["window_s"], record["requests"]["finish_s"]
+    answered = sum(end <= window_s + 1e-6 for end in ends)
+    assert record["values"]["rps_per_gpu"] == pytest.approx(answered / window_s / 2)
+
+
 @pytest.mark.parametrize("name", STORES)
 def test_tokens_add_up(records, name):
     evidence = records[name][0]["evidence"]

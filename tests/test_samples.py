@@ -11,6 +11,17 @@ def sample(arrival: float, first: float, finish: float, answer: int = 11, hit: i
     return Sample(arrival, first, finish, 100, answer, hit, hit)
 
 
+def test_figures_per_gpu_are_divided_by_the_gpus():
+    requests = [Sample(0.0, 0.1, 1.0, 10, 2, 5), Sample(1.0, 1.1, 2.0, 10, 2, 5)]
+    one, two = (window_values(requests, 4.0, {"ttft_ms": 500}, gpus) for gpus in (1, 2))
+    assert (one["rps_per_gpu"], two["rps_per_gpu"]) == (0.5, 0.25)
+    assert (one["goodput_rps"], two["goodput_rps"]) == (0.5, 0.25)
+    per_gpu = ("rps_per_gpu", "goodput_rps")
+    assert {k: v for k, v in one.items() if k not in per_gpu} == {
+        k: v for k, v in two.items() if k not in per_gpu
+    }
+
+
 def test_values_by_hand():
     requests = [sample(0, 1, 2), sample(1, 1.5, 5, hit=50), sample(6, 7, 8)]
     values = window_values(requests, 4.0)

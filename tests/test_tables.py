@@ -104,6 +104,15 @@ def test_requests_have_a_row_each(written, real):
     assert one["computed_tokens"].sum() == real["dram"]["evidence"]["computed_tokens"]
 
 
+def test_a_record_without_gpus_has_one(real):
+    record = real["dram"]
+    old = {key: value for key, value in record.items() if key != "gpus"}
+    cells = tables.cells_table([old, record | {"gpus": 2, "scenario": "two"}])
+    assert list(cells["gpus"]) == [1, 2]
+    assert list(tables.scenarios_table(cells)["gpus"]) == [1, 2]
+    assert list(tables.scenarios_table(cells.drop(columns="gpus"))["gpus"]) == [1, 1]
+
+
 def rates(record: dict, values: list, **keys) -> list[dict]:
     """Repeats 1, 2, … of a record with those RPS/GPU; None is an invalid repeat of 99."""
     return [

@@ -4,12 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tests import model_configs as models
 from workflow.hyperkv.geometry import load_geometry
-from workflow.hyperkv.models.vllm_cache import block_bytes, expected_cache_tokens, hybrid_manager
+from workflow.hyperkv.models.vllm_cache import block_bytes, hybrid_manager
 
 LLAMA = load_geometry(json.loads(Path("config/models/llama-3.1-8b.json").read_text()))
 GPT = load_geometry(models.GPT_OSS_120B)
@@ -51,31 +49,3 @@ def test_a_block_is_a_groups_layers(geometry, hybrid, gpus, expected):
 def test_layers_of_two_kinds_of_almost_equal_number_are_padded_to_the_more():
     config = {**models.GPT_OSS_20B, "num_hidden_layers": 25, "layer_types": None}
     assert block_bytes(load_geometry(config), 16, hybrid=True) == 16 * 13 * 2_048
-
-
-@pytest.mark.parametrize(
-    ("geometry", "blocks", "hybrid", "expected"),
-    [
-        (LLAMA, 1_000, True, 16_000),
-        (GPT, 1_000, False, 16_000),
-        # 512 blocks of a context of 8,192 in full layers, (127 + 2,048) / 16 + 1 = 137 in sliding ones
-        (GPT, 6_490, True, 10 * 8_192),
-        # six groups of ten: one full, and 52 sliding layers in six
-        (GEMMA, 512 + 6 * 193, True, 8_192),
-        (SCOUT, 512, False, 8_192),
-        (load_geometry(models.QWEN3_NEXT_80B), 512, True, None),
-        # all layers slide: (4,095 + 2,048) / 16 + 1 blocks a context
-        (load_geometry(models.STARCODER2_15B), 385, False, 8_192),
-    ],
-)
-def test_the_size_in_vllms_log(geometry, blocks, hybrid, expected):
-    assert expected_cache_tokens(geometry, blocks, 16, 8_192, 2_048, hybrid) == expected
-
-
-@given(st.integers(1, 1 << 20), st.sampled_from([16, 32, 64]), st.integers(1, 1 << 17))
-def test_without_windows_the_size_is_that_of_the_blocks(blocks, block, longest):
-    tokens = expected_cache_tokens(LLAMA, blocks, block, longest, 2048, hybrid=True)
-    assert tokens <= blocks * block
-    assert tokens >= blocks * block * longest / (longest + block) - 1
-    if not longest % block:
-        assert tokens == pytest.approx(blocks * block, abs=1)

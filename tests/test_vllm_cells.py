@@ -161,6 +161,47 @@ def test_answers_that_are_not_saved_are_found_out(spec, tmp_path, monkeypatch, a
     ) is not valid
 
 
+def test_two_gpus_prove_themselves_and_count_as_two(spec, tmp_path, monkeypatch):
+    monkeypatch.setattr(vllm_running, "gpu_lines", lambda: ["H100, 1, 80 GiB"] * 4)
+    spec["vllm"] |= {"tensor_parallel": 2}
+    single, cell = measured(spec, tmp_path, SINGLE, 2)
+    assert (single["valid"], single["reasons"], single["gpus"]) == (True, [], 2)
+    assert (cell["valid"], cell["reasons"], cell["gpus"]) == (True, [], 2)
+    window_s, ends = cell["values"]["window_s"], cell["requests"]["finish_s"]
+    answered = sum(end <= window_s + 1e-6 for end in ends)
+    assert cell["values"]["rps_per_gpu"] == pytest.approx(answered / window_s / 2)
+    # Both ranks tell of every token: it was moved once.
+    assert cell["evidence"]["retrieved_tokens"] < 1.5 * cell["evidence"]["hit_tokens"]
+    log = (tmp_path / "logs/s-1-vllm.log").read_text()
+    assert "(Worker_TP0 " in log
+    assert "(Worker_TP1 " in log
+
+
+def test_two_ranks_store_half_a_chunk_each(spec, tmp_path, monkeypatch):
+    monkeypatch.setattr(vllm_running, "gpu_lines", lambda: [])
+    geometry = load_geometry(Path(spec["model"]), "auto")
+    monkeypatch.setenv("FAKE_KV_BYTES", str(geometry.kv_bytes_per_token // 2))
+    spec["scenario"] |= {
+        **_VALKEY,
+        "connector": "striped",
+        "stripe_bytes": 8192,
+        "vllm": {"tensor_parallel": 2},
+    }
+    (single,) = measured(spec, tmp_path, SINGLE)
+    moved = 96 * geometry.kv_bytes_per_token
+    assert (single["valid"], single["reasons"], single["gpus"]) == (True, [], 2)
+    assert single["chunk_bytes"] == 32 * geometry.kv_bytes_per_token
+    assert all(moved <= again["served_bytes"] < 1.1 * moved for again in single["samples"][1::2])
+
+
+def test_a_machine_with_fewer_gpus_is_refused_before_anything_starts(spec, tmp_path, monkeypatch):
+    monkeypatch.setattr(vllm_running, "gpu_lines", lambda: ["L4, 1, 24 GiB"])
+    spec["vllm"] |= {"tensor_parallel": 2}
+    with pytest.raises(UserError, match="2 GPUs are asked for, this machine shows 1"):
+        measured(spec, tmp_path, 2)
+    assert not (tmp_path / "logs").exists()
+
+
 def test_recompute_has_no_hits(spec, tmp_path):
     single, cell = measured(without_a_tier(spec), tmp_path, SINGLE, 2)
     assert single["valid"]
@@ -467,3 +508,12 @@ def test_an_engines_death_is_told_with_its_place_and_what_is_known_of_it():
     assert engine_error(_ABORTED[:4]) is None
     told = [*_ABORTED[:7], _ABORTED[7].replace("AssertionError", "RuntimeError: why")]
     assert engine_error(told).startswith("RuntimeError: why; this version of LMCache")
+
+
+def test_the_first_exception_may_be_a_workers():
+    lines = [
+        '(Worker_TP1 pid=8) ERROR 11-28 05:20:03 [multiproc_executor.py:9]   File "/site/vllm/w.py", line 3, in run',
+        "(Worker_TP1 pid=8) ERROR 11-28 05:20:03 [multiproc_executor.py:9] torch.OutOfMemoryError: CUDA",
+        "(EngineCore pid=7) ERROR 11-28 05:20:04 [core.py:1] RuntimeError: Worker failed with error",
+    ]
+    assert engine_error(lines) == "OutOfMemoryError: CUDA"

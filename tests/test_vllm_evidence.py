@@ -6,21 +6,24 @@ from types import SimpleNamespace
 import pytest
 
 from workflow.hyperkv.engines.lmcache_log import Transfers
+from workflow.hyperkv.gpus import KvShare
 from workflow.hyperkv.vllm_evidence import _store_tokens, faults_in, from_buffer, left_to_compute
 
 NOTHING = Transfers(0, 0.0, 0, 0.0, ())
-GEOMETRY = SimpleNamespace(kv_bytes_per_token=10)
 
 
-def cell(connector: str, pool: int | None = None, tier: str = "ssd") -> SimpleNamespace:
+def cell(connector: str, pool: int | None = None, tier: str = "ssd", ranks: int = 1) -> SimpleNamespace:
     scenario = {"tier": tier, "store": "kvrocks", "connector": connector, "chunk_tokens": 16}
     scenario["dram_pool_bytes"] = pool
-    return SimpleNamespace(scenario=scenario, spec={"evidence": {"device_share_min": 0.8}})
+    share = KvShare(ranks, 10 // ranks, ranks)
+    return SimpleNamespace(scenario=scenario, share=share, spec={"evidence": {"device_share_min": 0.8}})
 
 
-def from_store(connector: str, loaded: int | None, served_bytes: int | None, pool: int | None = None) -> int:
+def from_store(
+    connector: str, loaded: int | None, served_bytes: int | None, pool: int | None = None, ranks: int = 1
+) -> int:
     window = SimpleNamespace(evidence=lambda: {"served_bytes": served_bytes})
-    return _store_tokens(cell(connector, pool), 100, {"store_loaded_chunks": loaded}, window, GEOMETRY)
+    return _store_tokens(cell(connector, pool, ranks=ranks), 100, {"store_loaded_chunks": loaded}, window)
 
 
 @pytest.mark.parametrize(
@@ -33,6 +36,11 @@ def from_store(connector: str, loaded: int | None, served_bytes: int | None, poo
 )
 def test_hits_are_the_store_s_as_far_as_the_server_loaded_them(connector, loaded, tokens):
     assert from_store(connector, loaded, 2000) == tokens
+
+
+def test_a_server_counts_a_value_of_every_rank():
+    assert from_store("striped_mp", 5, 2000, ranks=2) == 32
+    assert from_store("striped_mp", 10, 2000, ranks=2) == 80
 
 
 def test_a_pool_in_front_serves_the_rest():

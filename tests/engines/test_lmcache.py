@@ -29,8 +29,22 @@ def scenario(store: str, connector: str, **changes) -> dict:
     } | changes
 
 
-def offload(own: dict) -> lmcache.Offload:
-    return lmcache.offload(own, 4 * GIB, Path("/data/kv"), [ENDPOINT], 5555, 8080)
+def offload(own: dict, ranks: int = 1) -> lmcache.Offload:
+    return lmcache.offload(own, 4 * GIB, Path("/data/kv"), [ENDPOINT], 5555, 8080, ranks)
+
+
+def test_every_rank_has_its_part_of_the_sizes_for_all():
+    pool = offload(scenario("dram", "inprocess", dram_pool_bytes=16 * GIB), 4).config
+    assert pool["max_local_cpu_size"] == 4
+    disk = offload(scenario("files", "inprocess", capacity_bytes=8 * GIB), 4).config
+    assert (disk["max_local_cpu_size"], disk["max_local_disk_size"]) == (1, 2)
+    extra = offload(scenario("kvrocks", "striped"), 4).config["extra_config"]
+    assert settings_from(extra, "remote_storage_plugin.striped").save_queue_bytes == 4 * GIB // 2 // 4
+
+
+def test_a_server_beside_vllm_has_them_for_all_ranks():
+    for own in (scenario("kvrocks", "striped_mp"), scenario("dram", "offloading", dram_pool_bytes=GIB)):
+        assert offload(own, 4) == offload(own)
 
 
 def test_recompute_needs_nothing():

@@ -1,5 +1,7 @@
 """LMCache's log lines, as 0.5.0 wrote them on an H100."""
 
+import pytest
+
 from workflow.hyperkv.engines.lmcache_log import transfers
 
 LINES = [
@@ -15,6 +17,45 @@ def test_tokens_and_seconds_are_summed():
     assert found.retrieve_s == 2 * 0.0357298
     assert found.store_s == 0.0042991
     assert found.faults == ()
+
+
+def of_ranks(*numbers: int) -> list[str]:
+    """The lines of several workers."""
+    return [
+        line.replace("(EngineCore pid=1594)", f"(Worker_TP{rank} pid={rank + 9})")
+        for rank in numbers
+        for line in LINES
+    ]
+
+
+def test_what_every_rank_tells_is_moved_once():
+    found = transfers(of_ranks(0, 1), ranks=2)
+    assert (found.retrieved_tokens, found.stored_tokens) == (1792, 512)
+    assert (found.retrieve_s, found.store_s) == (0.0357298, 0.0042991)
+
+
+def test_the_slowest_rank_counts_and_what_one_of_them_lacks_is_not_moved():
+    short = of_ranks(1)[0].replace("Retrieved 1792", "Retrieved 256").replace("cost 35.7298", "cost 50.0")
+    found = transfers([*of_ranks(0), short], ranks=2)
+    assert (found.retrieved_tokens, found.retrieve_s) == (256, 0.05)
+    assert found.stored_tokens == 0  # rank 1 tells of none
+    assert transfers(of_ranks(0), ranks=2).retrieved_tokens == 0
+
+
+def test_lines_without_their_process_are_shared_evenly():
+    found = transfers([*LINES, *LINES], ranks=2)
+    assert (found.retrieved_tokens, found.stored_tokens) == (1792, 512)
+    assert found.retrieve_s == pytest.approx(0.0357298)
+
+
+def test_only_the_first_rank_tells_of_what_all_of_them_share():
+    assert transfers(of_ranks(0)).retrieved_tokens == 1792
+
+
+def test_dropped_and_left_values_are_chunks():
+    lines = ["striped: dropped 3 chunks", "striped: dropped 2 chunks", "striped: left 8 chunks"]
+    found = transfers(lines, ranks=2)
+    assert (found.dropped_chunks, found.left_chunks) == (3, 4)
 
 
 def test_a_hit_that_was_only_looked_up_counts_as_nothing():

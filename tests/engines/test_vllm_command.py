@@ -62,6 +62,14 @@ def test_bfloat16_is_asked_for_where_the_checkpoint_brings_another_format():
     assert "--dtype bfloat16" in words()
 
 
+def test_gpus_share_the_model_on_cuda():
+    assert "--tensor-parallel-size 1 " in words()
+    line = words(tensor_parallel=4, hbm_kv_bytes=1 << 30)
+    assert "--tensor-parallel-size 4 " in line
+    assert "--num-gpu-blocks-override 512 " in line + " "
+    assert "--tensor-parallel-size" not in words(device="cpu")
+
+
 def test_what_a_scenario_may_change():
     line = words("fp8", {"kv_connector": "X"}, enforce_eager=True, prefix_caching=False, flags=["--swap", 3])
     for part in (

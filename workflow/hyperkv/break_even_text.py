@@ -14,9 +14,10 @@ once: vLLM 0.25 with LMCache 0.5 on an H100, Llama-3.1-8B, 8,192 tokens, needed 
 measured: step times of this model on this GPU. scaled: of another model on this GPU, by active parameters, attention
 width and layers. derived: of an H100, by published compute, memory and link speeds; peak figures, so a GPU that throttles
 needs less.
-Several GPUs share one prompt with ideal scaling. Left out: their communication, which makes computing slower; that MLA's
-KV goes to each of them as a whole; that a prompt reads all of a mixture's experts, which makes short prompts slower to
-compute; weights in FP8.
+Several GPUs share the computing of one prompt and the reading of weights with ideal scaling, and each receives the KV that
+it holds: its heads, of MLA all of it. Launching a step takes what it takes on one. Left out: their communication, which
+makes computing slower; that a prompt reads all of a mixture's experts, which makes short prompts slower to compute; weights
+in FP8.
 """
 
 

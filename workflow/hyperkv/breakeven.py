@@ -5,9 +5,10 @@ python -m workflow.hyperkv.breakeven --spec '{...}' --out results/tables/break_e
 One prompt on an idle engine, all of its KV in the store, loading overlapped with nothing (engines/replay):
   recompute  step_s of the whole prompt
   full hit   bytes / store's GB/s + bytes / host-device GB/s + step_s of the one token that is always computed
-Break-even is the store's GB/s at which both take alike. What an engine and a connector spend per request and per chunk
-besides is not in it: real break-even is higher. bytes: what LMCache loads of the prompt (Geometry.stored_bytes), so sliding
-layers in full; held_bytes is what of it the engine needs (Geometry.kv_bytes).
+Break-even is the store's GB/s at which both take alike. The engine has as many GPUs as hold the model's weights. What an
+engine and a connector spend per request and per chunk besides is not in it: real break-even is higher. bytes: what LMCache
+loads of the prompt (Geometry.stored_bytes, and copies of heads where there are more GPUs than KV heads), so sliding layers in
+full; held_bytes is what of it the engine needs (Geometry.kv_bytes).
 """
 
 from __future__ import annotations
@@ -25,12 +26,10 @@ import yaml
 
 from .break_even_text import break_even_text
 from .cli import run_stage
-from .derive_gpu import published
 from .engines.gpu import load_gpu
-from .geometry import Geometry, load_geometry
-
-WEIGHT_BYTES = 2
-MEMORY_SHARE = 0.9
+from .engines.gpu_memory import gpus_for_weights, memory_gb_of
+from .geometry import load_geometry
+from .gpus import kv_copies
 
 
 def main() -> None:
@@ -83,22 +82,26 @@ def required_gbps(kv_bytes: int, prefill_s: float, rest_s: float) -> float:
 
 def _rows(model: Path, path: Path, spec: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     geometry = load_geometry(model, spec["kv_dtype"])
-    gpu = load_gpu(path, geometry)
     document = yaml.safe_load(path.read_text())
-    gpus = _gpus_for_weights(geometry, path.stem)
+    memory_gb = memory_gb_of(path)
+    known = (
+        None if memory_gb is None or geometry.parameters is None else gpus_for_weights(geometry, memory_gb)
+    )
+    gpus = known or 1
+    together = load_gpu(path, geometry, gpus)
     for prompt in spec["prompt_tokens"]:
         if prompt > geometry.max_context_tokens:
             continue
-        size = geometry.stored_bytes(prompt)
+        size = round(geometry.stored_bytes(prompt) * kv_copies(geometry, gpus))
         prefill_s, step_s, copy_s = (
-            gpu.step_s([(prompt, 0)], []),
-            gpu.step_s([(1, prompt - 1)], []),
-            gpu.copy_s(size),
+            together.step_s([(prompt, 0)], []),
+            together.step_s([(1, prompt - 1)], []),
+            together.copy_s(size),
         )
         required = required_gbps(size, prefill_s, step_s + copy_s)
         yield {
             "model": geometry.name,
-            "gpu": gpu.name,
+            "gpu": together.name,
             "prompt_tokens": prompt,
             "kv_bytes": size,
             "held_bytes": geometry.kv_bytes(prompt),
@@ -106,22 +109,14 @@ def _rows(model: Path, path: Path, spec: Mapping[str, Any]) -> Iterator[dict[str
             "prefill_s": prefill_s,
             "step_s": step_s,
             "copy_s": copy_s,
-            "required_gbps": required,
-            "required_to_gpu_gbps": required_gbps(size, prefill_s, step_s),
-            "gpus_for_weights": gpus,
-            "required_node_gbps": None if gpus is None else required * gpus,
-            "scaled_from": gpu.scaled_from,
+            "required_gbps": required / gpus,
+            "required_to_gpu_gbps": required_gbps(size, prefill_s, step_s) / gpus,
+            "gpus_for_weights": known,
+            "required_node_gbps": None if known is None else required,
+            "scaled_from": together.scaled_from,
             "assumption": document.get("assumption"),
             "source": document.get("source") or f"measured: {path}",
         }
-
-
-def _gpus_for_weights(geometry: Geometry, gpu: str) -> int | None:
-    """Least number of such GPUs whose memory holds the weights in bf16; None when memory or weights are not known."""
-    figures = published().get(gpu)
-    if figures is None or geometry.parameters is None:
-        return None
-    return math.ceil(geometry.parameters * WEIGHT_BYTES / (MEMORY_SHARE * figures["memory_gb"] * 1e9))
 
 
 if __name__ == "__main__":

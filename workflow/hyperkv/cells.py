@@ -15,6 +15,7 @@ import psutil
 from .errors import UserError
 from .evidence import quotient
 from .geometry import Geometry, load_geometry
+from .gpus import KvShare, gpus_of, kv_share
 from .journal import canonical_digest
 from .machine import environment
 from .node import data_dir_of
@@ -75,6 +76,16 @@ class CellSpec:
     def geometry(self) -> Geometry:
         """The model's KV geometry, in the scenario's KV dtype when it has one of its own."""
         return load_geometry(Path(self.spec["model"]), self.scenario.get("kv_dtype") or self.spec["kv_dtype"])
+
+    @property
+    def gpus(self) -> int:
+        """GPUs that it was asked to use, 1 on a CPU: what figures per GPU are divided by."""
+        return gpus_of(self.spec)
+
+    @property
+    def share(self) -> KvShare:
+        """What each of them holds of the KV."""
+        return kv_share(self.geometry, self.gpus)
 
     def at(self, load: int) -> CellSpec:
         """The same cell at another load."""
@@ -168,8 +179,9 @@ def frame(cell: CellSpec, geometry: Geometry) -> dict[str, Any]:
         "spec_digest": canonical_digest(cell.spec),
         "spec": cell.spec,
         "model": geometry.name,
+        "gpus": cell.gpus,
         "kv_bytes_per_token": geometry.kv_bytes_per_token,
-        "chunk_bytes": geometry.chunk_bytes(cell.scenario["chunk_tokens"]),
+        "chunk_bytes": cell.share.stored_bytes(cell.scenario["chunk_tokens"]),
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "environment": environment(cell.data_dir) | _built_environments(cell.spec),
     }

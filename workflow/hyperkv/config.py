@@ -19,10 +19,12 @@ from .connectors.registry import STRIPED, alone
 from .connectors.stripes import LEAST_STRIPE_BYTES
 from .engines import lmcache
 from .engines.gpu import load_gpu
+from .engines.gpu_memory import require_weights_fit
 from .engines.owned_words import refuse_owned_words
 from .engines.vllm_command import settings_of
 from .errors import UserError
-from .geometry import load_geometry
+from .geometry import Geometry, load_geometry
+from .gpus import check_settings, kv_share, require_divides, tensor_parallel_of
 from .memory_dir import file_system_of
 from .model_folder import served_config
 from .prices import resolved_prices
@@ -82,6 +84,7 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
     _check_ranges(full["workload"])
     _check_names(full)
     _check_pass_through(full)
+    _check_files(full)
     measured = selected(full, full["experiment"]["scenarios"])
     for name in measured:
         _check_chunk(full["scenarios"][name], full)
@@ -169,6 +172,14 @@ def sweep_spec(config: Mapping[str, Any], scenario: str) -> str:
     spec |= {"engine_python": python_of(config, "vllm"), "loadgen_python": python_of(config, "loadgen")}
     spec |= {"made_model_dir": made_model_dir(config), "environment_records": environment_records()}
     return json.dumps(spec | on_array(config), sort_keys=True)
+
+
+def requested_gpus(config: Mapping[str, Any], scenario: str | None) -> int:
+    """GPUs that a scheduler is asked for: those of a scenario; for None 1, to look at the engine's environment; 0 without."""
+    if config["engine"] != "vllm" or config["vllm"]["device"] != "cuda":
+        return 0
+    own = config["scenarios"][scenario] if scenario is not None else {"vllm": {"tensor_parallel": 1}}
+    return tensor_parallel_of(settings_of({"vllm": config["vllm"], "scenario": own}))
 
 
 def python_of(config: Mapping[str, Any], section: str) -> str:
@@ -306,7 +317,7 @@ def _experiment_case(config: Mapping[str, Any]) -> dict[str, Any]:
     """What the sweep measures, as a case: its repeats' workloads, the tiers of its scenarios, each set of them once."""
     measured = selected(config, config["experiment"]["scenarios"])
     found = [_tiers_of(config, name) for name in measured]
-    tiers = {tiers_name(item): item for item in found}
+    tiers = {tiers_name(item): _less_copies(config, item) for item in found}
     loads = [load for name in measured for load in loads_of(config, name)]
     case = {
         "workload": None,
@@ -346,6 +357,18 @@ def _tiers_of(config: Mapping[str, Any], name: str) -> dict[str, int | None]:
     elif scenario["store"] != "dram":
         tiers["ssd_bytes"] = None
     return tiers
+
+
+def _less_copies(config: Mapping[str, Any], tiers: Mapping[str, int | None]) -> dict[str, int | None]:
+    """Sizes of tiers less what copies of KV take there: each of several GPUs may hold, and store, the same heads."""
+    geometry, engine = load_geometry(Path(config["model"]), config["kv_dtype"]), config[config["engine"]]
+    gpus = engine["gpus"] if config["engine"] == "replay" else tensor_parallel_of(engine)
+    share, once = kv_share(geometry, gpus), geometry.kv_bytes_per_token
+    taken = {"hbm_bytes": share.hbm_bytes_per_token}
+    return {
+        key: None if size is None else size * once // taken.get(key, share.stored_bytes_per_token)
+        for key, size in tiers.items()
+    }
 
 
 def _validator() -> Draft202012Validator:
@@ -628,6 +651,7 @@ def _check_engine(config: Mapping[str, Any], measured: list[str]) -> None:
     if config["engine"] == "replay":
         for scenario in scenarios:
             _check_connector(scenario)
+            _check_replay_gpus(scenario, config)
         if experiment["loop"] != "closed":
             raise UserError(
                 "config: experiment.loop: engine replay has closed loops only; choose closed or engine vllm"
@@ -649,13 +673,15 @@ def _check_engine(config: Mapping[str, Any], measured: list[str]) -> None:
         scenario = {"name": name, **config["scenarios"][name]}
         _check_overrides(scenario)
         settings = settings_of({"vllm": config["vllm"], "scenario": scenario})
-        geometry = load_geometry(Path(config["model"]), scenario["kv_dtype"] or config["kv_dtype"])
+        geometry = _geometry_of(scenario, config)
+        own = f"scenarios.{scenario['family']}." if "tensor_parallel" in scenario["vllm"] else ""
+        check_settings(settings, geometry, f"config: {own}")
         try:
             lmcache.check(
                 scenario,
                 settings["device"],
                 settings["block_tokens"],
-                geometry.chunk_bytes(scenario["chunk_tokens"]),
+                kv_share(geometry, tensor_parallel_of(settings)).stored_bytes(scenario["chunk_tokens"]),
                 settings["staging_bytes"],
             )
         except UserError as error:
@@ -721,6 +747,27 @@ def _check_pass_through(config: Mapping[str, Any]) -> None:
     refuse_owned_words("config: vllm", config["vllm"], None)
     for scenario in config["scenarios"].values():
         refuse_owned_words(f"config: scenarios.{scenario['family']}", scenario["vllm"], scenario)
+
+
+def _geometry_of(scenario: Mapping[str, Any], config: Mapping[str, Any]) -> Geometry:
+    return load_geometry(Path(config["model"]), scenario["kv_dtype"] or config["kv_dtype"])
+
+
+def _check_replay_gpus(scenario: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """That the modelled GPUs are as many as vLLM's would be, could share the model, and hold it."""
+    gpus, geometry = config["replay"]["gpus"], _geometry_of(scenario, config)
+    of_vllm = tensor_parallel_of({**config["vllm"], **scenario["vllm"]})
+    if of_vllm not in (1, gpus):
+        own = f"scenarios.{scenario['family']}." if "tensor_parallel" in scenario["vllm"] else ""
+        raise UserError(
+            f"config: replay.gpus: {gpus} {'is' if gpus == 1 else 'are'} modelled by engine replay, and {own}vllm.tensor_parallel is "
+            f"{of_vllm}, which engine vllm alone reads; set replay.gpus to it, or leave that out"
+        )
+    require_divides(geometry, gpus, "config: replay.gpus")
+    try:
+        require_weights_fit(Path(config["gpu"]), geometry, gpus, config["replay"]["hbm_kv_bytes"])
+    except UserError as error:
+        raise UserError(f"config: {error}") from None
 
 
 def _check_overrides(scenario: Mapping[str, Any]) -> None:
@@ -847,7 +894,8 @@ def _check_workload(config: Mapping[str, Any]) -> None:
     if config["engine"] == "vllm":
         return
     block = config["replay"]["block_tokens"]
-    needed = -(-longest // block) * block * geometry.kv_bytes_per_token
+    share = kv_share(geometry, config["replay"]["gpus"])
+    needed = -(-longest // block) * block * share.hbm_bytes_per_token
     if needed > config["replay"]["hbm_kv_bytes"]:
         raise UserError(
             f"config: replay.hbm_kv_bytes: {config['replay']['hbm_kv_bytes'] >> 20} MiB hold no context of {longest} "

@@ -23,12 +23,13 @@ from .cost_model import PARTS, Point, at_slo, endurance_years, usd_per_hour, usd
 from .effective import FACTS, facts_of
 from .records import known, read_jsonl, spread
 from .stats import median_interval
-from .tables import comparable_digest, gpu_of
+from .tables import comparable_digest, gpu_of, gpus_in
 
 IDENTITY = (
     "engine",
     "model",
     "gpu",
+    "gpus",
     "scenario",
     "tier",
     "store",
@@ -149,6 +150,7 @@ def point_of(record: Mapping[str, Any]) -> tuple[Point | None, list[str]]:
         dram_bytes=needed["dram"],
         ssd_bytes=needed["ssd"],
         written_bytes_per_s=None if written is None else written / span_s,
+        gpus=gpus_in(record),
     ), []
 
 
@@ -184,6 +186,7 @@ def _identity(record: Mapping[str, Any]) -> dict[str, Any]:
         "engine": record["engine"],
         "model": record["model"],
         "gpu": gpu_of(record)["gpu"],
+        "gpus": gpus_in(record),
         "scenario": record["scenario"],
         "comparable_digest": comparable_digest(record),
     }
@@ -196,12 +199,13 @@ def _measures(
     """What is measured and what it costs; nothing of a point that is not there."""
     if point is None:
         return {}
-    parts = usd_per_hour(prices, point.dram_bytes, point.ssd_bytes, point.written_bytes_per_s)
+    needs = (point.dram_bytes, point.ssd_bytes, point.written_bytes_per_s)
+    parts = usd_per_hour(prices, *needs, point.gpus)
     total = sum(parts.values())
     values = asdict(point)
     return {
         **{name: values[name] for name in (*_MEASURED, *_POINT)},
-        "users_per_gpu": users,
+        "users_per_gpu": None if users is None else users / point.gpus,
         "users_at_least": at_least,
         "usd_per_hour": total,
         "usd_per_million_tokens": usd_per_million(total, point.tokens_per_s),
@@ -273,7 +277,7 @@ def _median_cost(rows: pd.DataFrame, prices: Mapping[str, float]) -> float | Non
     costs = []
     for _, row in rows.iterrows():
         written = None if pd.isna(row["written_bytes_per_s"]) else row["written_bytes_per_s"]
-        parts = usd_per_hour(prices, row["dram_bytes"], row["ssd_bytes"], written)
+        parts = usd_per_hour(prices, row["dram_bytes"], row["ssd_bytes"], written, row["gpus"])
         costs.append(usd_per_million(sum(parts.values()), row["tokens_per_s"]))
     return median_interval(costs).median
 

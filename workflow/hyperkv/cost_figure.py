@@ -19,6 +19,7 @@ from matplotlib.patches import Patch
 from .cli import run_stage
 from .cost_model import PARTS
 from .figures import COLOURS, at_chunk, labels, read_table, save
+from .hardware import gpu_words
 from .parity import require_parity
 
 PART_COLOURS = {
@@ -63,7 +64,7 @@ def draw_cost(cost: pd.DataFrame, sensitivity: pd.DataFrame, chunk_tokens: int) 
     modelled = "engine replay: real stores and bytes, modelled GPU" if first["engine"] == "replay" else ""
     figure.suptitle(
         f"What a million tokens cost, {_compared_at(first)}, chunk {chunk_tokens} tokens\n"
-        f"{first['model']} on {first['gpu']}; {modelled or 'engine ' + first['engine']}; prices of config/prices.yaml or the configuration",
+        f"{first['model']} on {gpu_words(rows)}; {modelled or 'engine ' + first['engine']}; prices of config/prices.yaml or the configuration",
         fontsize=11,
     )
     figure.tight_layout()

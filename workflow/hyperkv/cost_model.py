@@ -1,4 +1,4 @@
-"""What one GPU with a tier costs: from prices and what a scenario needs to dollars per hour, and how long its SSD lasts."""
+"""What the GPUs of a scenario with a tier cost: from prices and what a scenario needs to dollars per hour, and how long its SSD lasts."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ PARTS = ("gpu", "server", "dram", "ssd", "power")
 
 @dataclass(frozen=True)
 class Point:
-    """One GPU at one load: what it did and what it needed.
+    """A scenario at one load: what its GPUs did together and what they needed.
 
-    load: clients. tokens_per_s: prompt and answer tokens of answered requests, answer_tokens_per_s: the latter alone.
+    load: clients of all of them. gpus: how many they are. tokens_per_s: prompt and answer tokens of answered requests, answer_tokens_per_s: the latter alone.
     dram_bytes, ssd_bytes: what the tier must hold. written_bytes_per_s: to the block device; None where it is not known, or
     no SSD is there. Values that were not measured are None.
     """
@@ -27,12 +27,17 @@ class Point:
     dram_bytes: float
     ssd_bytes: float
     written_bytes_per_s: float | None
+    gpus: int = 1
 
 
 def usd_per_hour(
-    prices: Mapping[str, float], dram_bytes: float, ssd_bytes: float, written_bytes_per_s: float | None
+    prices: Mapping[str, float],
+    dram_bytes: float,
+    ssd_bytes: float,
+    written_bytes_per_s: float | None,
+    gpus: int = 1,
 ) -> dict[str, float]:
-    """Dollars per hour of one GPU by part (PARTS).
+    """Dollars per hour of so many GPUs, each with its share of a server, and one tier, by part (PARTS).
 
     Capacity is paid for by what is needed, not by whole modules. An SSD costs its capacity over the years of
     amortisation or what writing wears off it, whichever is more. prices: by name, in the units of the configuration.
@@ -43,14 +48,13 @@ def usd_per_hour(
     written_tb_per_hour = (written_bytes_per_s or 0.0) * prices["ssd_write_amplification"] * 3600 / 1e12
     drives = ssd_gb / prices["ssd_capacity_gb"]
     watts = (
-        prices["gpu_power_w"]
-        + prices["server_power_w"]
+        gpus * (prices["gpu_power_w"] + prices["server_power_w"])
         + dram_gb * prices["dram_power_w_per_gb"]
         + drives * prices["ssd_power_w"]
     )
     return {
-        "gpu": prices["gpu_usd_per_hour"],
-        "server": prices["server_usd"] / hours,
+        "gpu": gpus * prices["gpu_usd_per_hour"],
+        "server": gpus * prices["server_usd"] / hours,
         "dram": dram_gb * prices["dram_usd_per_gb"] / hours,
         "ssd": max(
             ssd_gb * prices["ssd_usd_per_gb"] / hours, written_tb_per_hour * drive_usd / prices["ssd_tbw_tb"]
@@ -129,4 +133,6 @@ def _between(one: Point, other: Point, share: float) -> Point:
         low, high = getattr(one, name), getattr(other, name)
         return None if low is None or high is None else low + (high - low) * share
 
-    return Point(**{field.name: mixed(field.name) for field in fields(Point)})
+    return Point(
+        **{field.name: mixed(field.name) for field in fields(Point) if field.name != "gpus"}, gpus=one.gpus
+    )

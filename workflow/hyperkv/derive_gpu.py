@@ -65,6 +65,7 @@ def derived(gpu: str, base: str, figures: Mapping[str, Any], measured: Mapping[s
             f"{other['memory_gbps']} GB/s), host link x {link:.3g} ({own['host_link_gbps']} / {other['host_link_gbps']} GB/s)"
         ),
         "source": f"{own['source']}; {other['source']}",
+        "memory_gb": own["memory_gb"],
         "host_device_gbps": _rounded(measured["host_device_gbps"] * link),
         "scale_from": measured["scale_from"],
         "models": {name: _model(entry, compute, memory) for name, entry in measured["models"].items()},

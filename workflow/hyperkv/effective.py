@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-FACTS = ("save_decode_cache", "kv_dtype", "gpus", "versions")  # the columns of facts_of
+FACTS = ("save_decode_cache", "kv_dtype", "versions")  # the columns of facts_of
 USUAL_KV_DTYPES = ("auto", "bfloat16")  # labels leave them out
 _SERVED = ("mp", "striped_mp")
 _TOLERANCE = 0.02
@@ -84,11 +84,9 @@ def facts_of(record: Mapping[str, Any]) -> dict[str, Any]:
     if "effective" not in record:
         return _facts_of_schema_1(record)
     told, wanted = record["effective"], record["asked"]
-    known = {name: wanted[name] if value is None else value for name, value in told.items()}
     return {
         "save_decode_cache": told["save_decode_cache"],
-        "kv_dtype": known["kv_dtype"],
-        "gpus": known["gpus"],
+        "kv_dtype": told["kv_dtype"] or wanted["kv_dtype"],
         "versions": _versions(record, told),
     }
 
@@ -106,7 +104,6 @@ def _facts_of_schema_1(record: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "save_decode_cache": _saved_by_version(record, versions) if scenario["tier"] != "none" else None,
         "kv_dtype": "bfloat16" if word == "auto" and record["engine"] == "vllm" else word,
-        "gpus": 1,
         "versions": versions,
     }
 

@@ -35,7 +35,7 @@ from matplotlib.ticker import (
 
 from .cli import run_stage
 from .errors import UserError
-from .hardware import mixed
+from .hardware import gpu_words, mixed
 from .latency_figure import draw_latency
 from .layers_figure import draw_layers
 from .parity import require_parity
@@ -442,11 +442,9 @@ def at_chunk(scenarios: pd.DataFrame, chunk_tokens: int) -> pd.DataFrame:
 def _title(rows: pd.DataFrame, text: str) -> str:
     first = rows.iloc[0]
     if first["engine"] != "replay":
-        return f"{text}\n{first['model']}, {first['gpu']}, engine {first['engine']}"
+        return f"{text}\n{first['model']}, {gpu_words(rows)}, engine {first['engine']}"
     scaled = f", scaled from {first['gpu_scaled_from']}" if pd.notna(first["gpu_scaled_from"]) else ""
-    return (
-        f"{text}\nengine replay: real stores and bytes; {first['model']} on a modelled {first['gpu']}{scaled}"
-    )
+    return f"{text}\nengine replay: real stores and bytes; {first['model']} on a modelled {gpu_words(rows)}{scaled}"
 
 
 def styles(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:

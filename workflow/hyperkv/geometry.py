@@ -35,7 +35,8 @@ class Geometry:
     of the layers that look at all tokens before: the time of attention over a context is proportional to it. MLA computes
     prompts in its expanded form: qk_nope + qk_rope and v dimensions (arXiv 2405.04434, section 2.1), sparse MLA in the
     latent's. None where a description by hand does not tell it. Layers that look at some tokens only: bounded_attention.
-    context_source: the keys that max_context_tokens follows from.
+    context_source: the keys that max_context_tokens follows from. attention_heads: what tensor parallelism divides; None of
+    a description by hand.
     """
 
     name: str
@@ -49,10 +50,17 @@ class Geometry:
     by_kind: tuple[Layers, ...] = ()
     context_source: str = ""
     checkpoint_kv_dtype: str | None = None
+    attention_heads: int | None = None
 
     def chunk_bytes(self, chunk_tokens: int) -> int:
         """Bytes of KV in one chunk of `chunk_tokens` tokens, as LMCache keeps it."""
         return self.kv_bytes_per_token * chunk_tokens
+
+    @property
+    def kv_heads(self) -> int | None:
+        """What tensor parallelism divides of the KV, the least of all layers; None where every GPU holds all of it (MLA)."""
+        heads = [part.kv_heads for part in self.by_kind if part.kv_bytes_per_token and part.kind != "index"]
+        return min((count for count in heads if count is not None), default=None)
 
     def kv_bytes(self, tokens: int) -> int:
         """Bytes that an engine has to hold for one context of so many tokens: sliding layers their window, linear ones a state.
@@ -145,6 +153,7 @@ def load_geometry(source: str | Path | Mapping[str, Any], kv_dtype: str = "auto"
         checkpoint_kv_dtype=checkpoint_kv_dtype(config, family.mla)
         if kv_dtype == "auto"
         else _brought(config),
+        attention_heads=config.count("num_attention_heads"),
     )
 
 

@@ -64,6 +64,20 @@ def hardware_words(environment: Mapping[str, Any]) -> str | None:
     return ", ".join(parts)
 
 
+def gpu_words(rows: pd.DataFrame) -> str | None:
+    """'2 x NVIDIA L4': the GPUs of a table's rows with their number where it is not 1, several joined by ', '; None for none.
+
+    rows: with column gpu; a table from before there was the column gpus has one each.
+    """
+    counts = rows["gpus"] if "gpus" in rows else [1] * len(rows)
+    found = {
+        f"{int(count)} x {gpu}" if pd.notna(count) and count > 1 else str(gpu): None
+        for gpu, count in zip(rows["gpu"], counts, strict=True)
+        if pd.notna(gpu)
+    }
+    return ", ".join(found) or None
+
+
 def disk_words(disk: Mapping[str, Any]) -> str | None:
     """'ext4, 2 x Samsung PM9A3 (md array, raid0, 512 KiB)': file system, the disks' models and what joins them."""
     if not disk:

@@ -28,6 +28,7 @@ _IDENTITY = (
     "model",
     "gpu",
     "gpu_scaled_from",
+    "gpus",
     "tier",
     "store",
     "connector",

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from .effective import USUAL_KV_DTYPES
+from .hardware import gpu_words
 
 _DASHES = ("-", "--", "-.", (0, (1, 1.2)), (0, (5, 1, 1, 1, 1, 1)))
 _FURTHER_MARKERS = ("v", "*", "<", "h")
@@ -58,7 +59,7 @@ def draw_latency(table: pd.DataFrame, colours: Mapping[str, str], markers: Mappi
     panels[0].set_ylabel("TTFT of one request on an idle engine (s)")
     first = table.iloc[0]
     figure.suptitle(
-        f"{first['engine']}, {first['model']}'s shape, {first['gpu']}: medians over {int(table['prompts'].min())} or more prompts"
+        f"{first['engine']}, {first['model']}'s shape, {gpu_words(table)}: medians over {int(table['prompts'].min())} or more prompts"
         f"{'; hollow: not proved' if not table['valid'].all() else ''}",
         fontsize=11,
     )

@@ -28,7 +28,7 @@ def environment(data_dir: Path) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "usable_cores": len(os.sched_getaffinity(0)),
         "ram_bytes": psutil.virtual_memory().total,
-        "gpu": _gpus(),
+        "gpu": gpu_lines(),
         "kernel": platform.release(),
         "transparent_hugepage": _text(Path("/sys/kernel/mm/transparent_hugepage/enabled")),
         "os": _os_name(),
@@ -54,7 +54,7 @@ def _os_name() -> str | None:
         return None
 
 
-def _gpus() -> list[str]:
+def gpu_lines() -> list[str]:
     """One 'name, driver, memory' line per GPU; empty without one."""
     if shutil.which("nvidia-smi") is None:
         return []

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from .hardware import gpu_words
 from .recommendation_text import number, with_interval
 from .stats import Interval
 
@@ -309,7 +310,7 @@ def limits(cells: pd.DataFrame, environments: Sequence[Mapping[str, Any]]) -> li
     """What this run cannot say."""
     found = []
     if "replay" in set(cells["engine"]):
-        gpus = ", ".join(cells["gpu"].dropna().astype(str).unique())
+        gpus = gpu_words(cells)
         found.append(
             f"Engine replay has no GPU. Real: stores and servers, every byte saved, looked up, loaded and compared, and the "
             f"time that took on this machine. Modelled: the GPU ({gpus}; step times measured on a real one), the copy between "

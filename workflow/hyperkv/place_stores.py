@@ -26,6 +26,7 @@ COLUMNS = (
     "connector",
     "model",
     "gpu",
+    "gpus_for_weights",
     "prompt_tokens",
     "chunk_bytes",
     "operation",
@@ -91,6 +92,8 @@ def placed_stores_table(break_even: pd.DataFrame, stores: pd.DataFrame, machine:
             point = nearest_get(points, row["chunk_bytes"])
             if point is None:
                 continue
+            known = pd.notna(row["required_node_gbps"])
+            required = row["required_node_gbps"] if known else row["required_gbps"]
             ttft_s = row["kv_bytes"] / (point["gbps"] * 1e9) + row["copy_s"] + row["step_s"]
             rows.append(
                 {
@@ -100,9 +103,10 @@ def placed_stores_table(break_even: pd.DataFrame, stores: pd.DataFrame, machine:
                     **{key: point[key] for key in ("value_bytes", "connections", "gbps")},
                     **{
                         key: row[key]
-                        for key in ("model", "gpu", "prompt_tokens", "chunk_bytes", "required_gbps")
+                        for key in ("model", "gpu", "gpus_for_weights", "prompt_tokens", "chunk_bytes")
                     },
-                    "share_of_required": point["gbps"] / row["required_gbps"],
+                    "required_gbps": required,
+                    "share_of_required": point["gbps"] / required,
                     "ttft_s": ttft_s,
                     "prefill_s": row["prefill_s"],
                     "speedup": row["prefill_s"] / ttft_s,

@@ -270,11 +270,14 @@ def _draw_gpu(axes: Axes, rows: pd.DataFrame, stores: pd.DataFrame) -> None:
         text = f"{names[scenario]}: {first['gbps']:.2g} GB/s, {cold}, {value}"
         axes.plot(line["prompt_tokens"], line["ttft_s"], label=text, **{**looks[scenario], "markersize": 4})
     at = rows.iloc[(prompts - 8192).abs().argmin()]
+    several = pd.notna(at["gpus_for_weights"]) and at["gpus_for_weights"] > 1
+    count = f"{int(at['gpus_for_weights'])} x " if several else ""
+    required = at["required_node_gbps" if several else "required_gbps"]
     steps = "step times measured" if pd.isna(at["assumption"]) else "step times derived from another GPU's"
     if pd.notna(at["scaled_from"]):
         steps += f", scaled from {at['scaled_from']}"
-    note = f"break-even at {at['prompt_tokens']:,} tokens: {at['required_gbps']:.2g} GB/s"
-    axes.set_title(f"{at['gpu'].removesuffix(' (derived)')}, {steps}\n{note}", fontsize=9)
+    note = f"break-even at {at['prompt_tokens']:,} tokens: {required:.2g} GB/s"
+    axes.set_title(f"{count}{at['gpu'].removesuffix(' (derived)')}, {steps}\n{note}", fontsize=9)
 
 
 def _token_axes(axes: Axes, sizes: list[int]) -> None:

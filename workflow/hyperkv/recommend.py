@@ -20,6 +20,7 @@ from tabulate import tabulate
 
 from .cli import run_stage
 from .errors import UserError
+from .hardware import gpu_words
 from .place_stores import machine_words
 from .ranking import COMPARED_FACTS, Candidate, Comparison, Objective, Ranking, ranked
 from .recommendation_text import answer, doubt, number, objective_words, with_interval
@@ -141,7 +142,8 @@ def recommendation_of(
         "ties": [item.other.scenario for item in ranking.ties],
         "not_told_by_one_repeat": [item.other.scenario for item in ranking.untold],
         "left_out": [vars(item) for item in ranking.left_out],
-        **{key: words_of(cells[key]) for key in ("engine", "model", "gpu")},
+        **{key: words_of(cells[key]) for key in ("engine", "model")},
+        "gpu": gpu_words(cells),
         "machines": [machine_words(environment) for environment in environments],
         "environments": environments,
         "evidence": {

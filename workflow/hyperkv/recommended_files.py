@@ -16,6 +16,7 @@ from .engines import lmcache
 from .engines.vllm_command import command, settings_of, variables
 from .errors import UserError
 from .geometry import Geometry
+from .gpus import check_settings, kv_share, tensor_parallel_of
 from .node import expanded
 from .processes import LOOPBACK
 from .stores.base import Endpoint, StoreConfig
@@ -86,7 +87,7 @@ def files_of(record: Mapping[str, Any], engine: EngineSlice, place: Place) -> Fi
     files = Files()
     cell = CellSpec(record["spec"], record["load"], record["repeat"], Path())
     if cell.scenario["tier"] != "none" and cell.scenario["store"] in SERVERS:
-        _add_store(files, cell, record, place)
+        _add_store(files, cell, record, place, tensor_parallel_of(_settings(cell, engine)))
     try:
         _add_engine(files, cell, engine, place)
     except UserError as error:
@@ -94,14 +95,14 @@ def files_of(record: Mapping[str, Any], engine: EngineSlice, place: Place) -> Fi
     return files
 
 
-def _add_store(files: Files, cell: CellSpec, record: Mapping[str, Any], place: Place) -> None:
+def _add_store(files: Files, cell: CellSpec, record: Mapping[str, Any], place: Place, ranks: int) -> None:
     scenario = cell.scenario
     store = make_store(
         scenario["store"],
         StoreConfig.of(
             {**scenario, "port": store_port(scenario, place)},
             place.data_dir,
-            record["chunk_bytes"],
+            kv_share(cell.geometry, ranks).value_bytes(scenario["chunk_tokens"]),
             Path("store.log"),
             scenario["capacity_bytes"],
         ),
@@ -196,9 +197,10 @@ def _add_engine(files: Files, cell: CellSpec, engine: EngineSlice, place: Place)
     """LMCache's configuration and vLLM's command line. Raises UserError when vLLM and LMCache do not know the scenario."""
     replay = cell.spec["engine"] == "replay"
     scenario = {**cell.scenario, **(engine.own if replay else {})}
-    settings = settings_of({"vllm": engine.vllm if replay else cell.spec["vllm"], "scenario": scenario})
-    geometry = cell.geometry
-    chunk_bytes, staging = geometry.chunk_bytes(scenario["chunk_tokens"]), settings["staging_bytes"]
+    settings, geometry = _settings(cell, engine), cell.geometry
+    check_settings(settings, geometry, "")
+    share = kv_share(geometry, tensor_parallel_of(settings))
+    chunk_bytes, staging = share.stored_bytes(scenario["chunk_tokens"]), settings["staging_bytes"]
     lmcache.check(scenario, settings["device"], settings["block_tokens"], chunk_bytes, staging)
     endpoints = [
         Endpoint(LOOPBACK, store_port(scenario, place) + number, files.password)
@@ -206,7 +208,7 @@ def _add_engine(files: Files, cell: CellSpec, engine: EngineSlice, place: Place)
     ]
     port, http_port = place.engine_port + 1, place.engine_port + 2
     kv = place.data_dir / "kv"
-    offload = lmcache.offload(scenario, staging, kv, endpoints, port, http_port)
+    offload = lmcache.offload(scenario, staging, kv, endpoints, port, http_port, share.values_per_chunk)
     if offload.config is not None:
         files.add(
             "lmcache.yaml",
@@ -248,6 +250,14 @@ def _add_engine(files: Files, cell: CellSpec, engine: EngineSlice, place: Place)
         "vLLM's command line and environment",
     )
     _note_engine(files, cell, settings, replay, model)
+
+
+def _settings(cell: CellSpec, engine: EngineSlice) -> dict[str, Any]:
+    """vLLM's settings: those measured with; of a modelled engine the config's, on as many GPUs as were modelled."""
+    if cell.spec["engine"] != "replay":
+        return settings_of(cell.spec)
+    settings = settings_of({"vllm": engine.vllm, "scenario": {"vllm": engine.own["vllm"]}})
+    return {**settings, "tensor_parallel": cell.gpus}
 
 
 def _vllm_argv(
@@ -296,6 +306,8 @@ def _note_engine(
             files.notes.append(
                 "--num-gpu-blocks-override bounds vLLM's own cache, as measured; without it HBM hits more and the tier less"
             )
+    if (ranks := tensor_parallel_of(settings)) > 1:
+        files.notes.append(f"vllm.sh needs {ranks} GPUs, which share the model (--tensor-parallel-size)")
     files.notes.append("--max-model-len is the longest context that was measured")
 
 

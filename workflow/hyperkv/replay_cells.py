@@ -55,19 +55,19 @@ def measure_cell(cell: CellSpec) -> dict[str, Any]:
     """
     started = time.perf_counter()
     geometry = cell.geometry
-    gpu = load_gpu(Path(cell.spec["gpu"]), geometry)
+    gpu = load_gpu(Path(cell.spec["gpu"]), geometry, cell.gpus)
     conversations = make_workload(cell.spec["workload"], cell.seed)
     _check_context(cell, geometry, conversations)
     try:
         with contextlib.ExitStack() as stack:
             prepare_directory(cell.directory.parent)
-            levels, start_s = _start_tiers(cell, geometry, conversations, stack)
-            tiers = _real_tiers(cell, geometry, conversations, levels) if levels else None
+            levels, start_s = _start_tiers(cell, conversations, stack)
+            tiers = _real_tiers(cell, conversations, levels) if levels else None
             store = levels[-1].store if levels else None
             measuring = time.perf_counter()
             window = StoreWindow(store, cell.directory.parent)
             window.begin()
-            result = _replay(cell, geometry, gpu, conversations, tiers)
+            result = _replay(cell, gpu, conversations, tiers)
             window.end()
             measured_s = time.perf_counter() - measuring
     finally:
@@ -83,7 +83,7 @@ def measure_cell(cell: CellSpec) -> dict[str, Any]:
         "valid": verdict.valid,
         "reasons": list(verdict.reasons),
         "served_from": verdict.served_from,
-        "values": _values(result, evidence, cell.spec["slo"]),
+        "values": _values(result, evidence, cell.spec["slo"], cell.gpus),
         "evidence": evidence,
         "store_before": window.details_before,
         "store_after": window.details_after,
@@ -107,7 +107,7 @@ def asked(cell: CellSpec, geometry: Geometry) -> Effective:
         kv_bytes_per_token=geometry.kv_bytes_per_token,
         block_tokens=settings["block_tokens"],
         prefix_caching=settings["prefix_caching"],
-        gpus=1,
+        gpus=cell.gpus,
     )
 
 
@@ -127,16 +127,16 @@ def _check_context(cell: CellSpec, geometry: Geometry, conversations: Sequence[C
 
 
 def _start_tiers(
-    cell: CellSpec, geometry: Geometry, conversations: Sequence[Conversation], stack: contextlib.ExitStack
+    cell: CellSpec, conversations: Sequence[Conversation], stack: contextlib.ExitStack
 ) -> tuple[list[Tier], float]:
     """The tiers below HBM, the scenario's own store last, and the seconds spent starting them."""
     scenario = cell.scenario
     if scenario["tier"] == "none":
         return [], 0.0
     started = time.perf_counter()
-    value_bytes = geometry.chunk_bytes(scenario["chunk_tokens"])
+    value_bytes = cell.share.stored_bytes(scenario["chunk_tokens"])
     tokens = sum(conversation.turns[-1].answer_end for conversation in conversations)
-    check_room(cell, tokens * geometry.kv_bytes_per_token)
+    check_room(cell, tokens * cell.share.stored_bytes_per_token)
     pool_bytes = scenario["dram_pool_bytes"]
     tiers = []
     if scenario["store"] != "dram" and pool_bytes:
@@ -156,11 +156,9 @@ def _start_tiers(
     return [*tiers, bottom], time.perf_counter() - started
 
 
-def _real_tiers(
-    cell: CellSpec, geometry: Geometry, conversations: Sequence[Conversation], tiers: Sequence[Tier]
-) -> RealTiers:
+def _real_tiers(cell: CellSpec, conversations: Sequence[Conversation], tiers: Sequence[Tier]) -> RealTiers:
     chunk_tokens = cell.scenario["chunk_tokens"]
-    payload = Payload(geometry.chunk_bytes(chunk_tokens), cell.seed)
+    payload = Payload(cell.share.stored_bytes(chunk_tokens), cell.seed)
     return RealTiers(tiers, payload, longest_context(conversations) // chunk_tokens)
 
 
@@ -196,7 +194,6 @@ def _open_tier(
 
 def _replay(
     cell: CellSpec,
-    geometry: Geometry,
     gpu: GpuModel,
     conversations: Sequence[Conversation],
     tiers: RealTiers | None,
@@ -209,7 +206,7 @@ def _replay(
         gpu,
         ReplaySettings(
             block_tokens=block,
-            hbm_blocks=settings["hbm_kv_bytes"] // (geometry.kv_bytes_per_token * block),
+            hbm_blocks=settings["hbm_kv_bytes"] // (cell.share.hbm_bytes_per_token * block),
             chunk_tokens=scenario["chunk_tokens"],
             max_num_batched_tokens=settings["max_num_batched_tokens"],
             max_num_seqs=settings["max_num_seqs"],
@@ -251,12 +248,12 @@ def _evidence(result: ReplayResult, window: StoreWindow, damaged_chunks: int | N
 
 
 def _values(
-    result: ReplayResult, evidence: dict[str, Any], slo: dict[str, float | None]
+    result: ReplayResult, evidence: dict[str, Any], slo: dict[str, float | None], gpus: int
 ) -> dict[str, float | None]:
     """The cell's figures, over requests that arrived in the measured window; see columns.yaml."""
     totals = result.totals
     return {
-        **window_values([_sample(request) for request in result.requests], result.window_s, slo),
+        **window_values([_sample(request) for request in result.requests], result.window_s, slo, gpus),
         "load_gbps": evidence["loaded_bytes"] / totals.load_s / 1e9 if totals.load_s else None,
         "save_gbps": evidence["saved_bytes"] / totals.save_s / 1e9 if totals.save_s else None,
         "save_stall_s": totals.save_stall_s,

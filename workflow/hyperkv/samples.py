@@ -39,12 +39,15 @@ class Sample:
 
 
 def window_values(
-    samples: Sequence[Sample], window_s: float, slo: Mapping[str, float | None] | None = None
+    samples: Sequence[Sample],
+    window_s: float,
+    slo: Mapping[str, float | None] | None = None,
+    gpus: int = 1,
 ) -> dict[str, float | None]:
     """The cell's figures over the requests that arrived in the measured window, which ends at `window_s`.
 
     slo: ttft_ms and itl_ms, None for no bound; goodput counts the answers completed in the window that keep
-    them, None without an SLO. Names and units: columns.yaml.
+    them, None without an SLO. gpus: that served them; RPS/GPU and goodput are per GPU. Names and units: columns.yaml.
     """
     window = [sample for sample in samples if sample.arrival_s < window_s]
     finished = [sample for sample in window if sample.finish_s <= window_s]
@@ -56,8 +59,8 @@ def window_values(
     return {
         "requests": len(window),
         "window_s": window_s,
-        "rps_per_gpu": len(finished) / window_s if window_s else None,
-        "goodput_rps": _goodput(finished, window_s, slo),
+        "rps_per_gpu": len(finished) / window_s / gpus if window_s else None,
+        "goodput_rps": _goodput(finished, window_s, slo, gpus),
         "tps_per_user": sum(sample.answer_tokens for sample in window) / busy_s if busy_s else None,
         "ttft_p50_ms": _percentile(ttft_ms, 50),
         "ttft_p95_ms": _percentile(ttft_ms, 95),
@@ -68,11 +71,11 @@ def window_values(
 
 
 def _goodput(
-    finished: Sequence[Sample], window_s: float, slo: Mapping[str, float | None] | None
+    finished: Sequence[Sample], window_s: float, slo: Mapping[str, float | None] | None, gpus: int
 ) -> float | None:
     if not slo or not window_s or all(bound is None for bound in slo.values()):
         return None
-    return sum(_keeps(sample, slo) for sample in finished) / window_s
+    return sum(_keeps(sample, slo) for sample in finished) / window_s / gpus
 
 
 def _keeps(sample: Sample, slo: Mapping[str, float | None]) -> bool:

@@ -9,7 +9,7 @@ import argparse
 import itertools
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,7 @@ def cells_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
                     for key in ("engine", "scenario", "load", "repeat", "seed", "spec_digest", "model")
                 },
                 **gpu_of(record),
+                "gpus": gpus_in(record),
                 **{key: scenario.get(key) for key in _SCENARIO_KEYS},
                 **facts_of(record),
                 "chunk_bytes": record["chunk_bytes"],
@@ -116,6 +117,14 @@ def gpu_of(record: dict[str, Any]) -> dict[str, str | None]:
     return {"gpu": ", ".join(dict.fromkeys(names)) if device == "cuda" else "CPU", "gpu_scaled_from": None}
 
 
+_UNTOLD = {"gpus": 1} | dict.fromkeys(FACTS)
+
+
+def gpus_in(record: Mapping[str, Any]) -> int:
+    """GPUs that a record's figures per GPU are divided by; records from before there were several have one."""
+    return record.get("gpus") or 1
+
+
 def comparable_digest(record: dict[str, Any]) -> str:
     """Names what must be alike for two cells to stand in one figure beside the facts that parity compares by themselves:
     all but the scenario's own keys and kv_dtype."""
@@ -126,13 +135,18 @@ def comparable_digest(record: dict[str, Any]) -> str:
 
 
 def scenarios_table(cells: pd.DataFrame) -> pd.DataFrame:
-    """One row per scenario x load: median and 95 % interval over repeats, of valid cells when there are any."""
+    """One row per scenario x load: median and 95 % interval over repeats, of valid cells when there are any.
+
+    cells: of cells_table, or read from a cells.csv, which from before there was the column has one GPU each and tells no facts.
+    """
     rows = []
+    cells = cells.assign(**{name: value for name, value in _UNTOLD.items() if name not in cells})
     identity = [
         "engine",
         "model",
         "gpu",
         "gpu_scaled_from",
+        "gpus",
         "scenario",
         *_SCENARIO_KEYS,
         *FACTS,
@@ -229,6 +243,7 @@ LATENCY_COLUMNS = (
     "engine",
     "model",
     "gpu",
+    "gpus",
     "scenario",
     "tier",
     "store",
@@ -267,6 +282,7 @@ def latency_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
                 "engine": record["engine"],
                 "model": record["model"],
                 "gpu": gpu_of({"gpu_model": None, **record})["gpu"],
+                "gpus": gpus_in(record),
                 "scenario": scenario,
                 **{key: own.get(key) for key in ("tier", "store", "connector", "chunk_tokens")},
                 "kv_dtype": facts_of(record)["kv_dtype"],

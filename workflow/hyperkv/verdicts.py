@@ -33,7 +33,7 @@ PARITY = {
     "cost_repeats": ("at", "load", "slo_tps_per_user", "slo_ttft_p95_ms"),
     "stores": ("operation", "cold", "connections", "value_bytes"),
     "layers": ("scenario", "operation", "connections", "value_bytes"),
-    "latency": ("engine", "model", "gpu", "prompt_tokens"),
+    "latency": ("engine", "model", "gpu", "gpus", "prompt_tokens"),
     "hit_rates": ("case", "active_conversations", "clients", "save_decode_cache", "counted", "lookup", "tiers", "chunk_tokens"),
 }  # fmt: skip
 _WITH_REPEATS = ("cells", "cost_repeats")

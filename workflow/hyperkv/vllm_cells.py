@@ -133,9 +133,9 @@ def measure_load(cell: CellSpec, running: Running) -> dict[str, Any]:
         measured_s = time.perf_counter() - measuring
         counted, io_after = changes(before, running.servers.counters()), running.servers.io_bytes()
         window.end()
-    log = transfers(running.servers.log_lines(marks))
+    log = transfers(running.servers.log_lines(marks), cell.share.values_per_chunk)
     io = (io_after[0] - io_before[0], io_after[1] - io_before[1])
-    evidence = evidence_of(cell, geometry, requests, counted, log, window, io)
+    evidence = evidence_of(cell, requests, counted, log, window, io)
     samples = [request.sample for request in requests if request.sample is not None]
     window_s = aiperf.window_s(requests, loop)
     verdict = judge(cell.scenario["tier"], evidence, cell.spec["evidence"]["device_share_min"])
@@ -146,7 +146,7 @@ def measure_load(cell: CellSpec, running: Running) -> dict[str, Any]:
         *faults_in(cell, requests, conversations, log, evidence),
         *proof,
     ]
-    values = window_values(samples, window_s, cell.spec["slo"])
+    values = window_values(samples, window_s, cell.spec["slo"], cell.gpus)
     return {
         **frame(cell, geometry),
         "gpu_model": None,

@@ -11,7 +11,6 @@ from .effective import Effective
 from .engines.lmcache import loads_ahead
 from .engines.lmcache_log import Transfers
 from .evidence import device_share
-from .geometry import Geometry
 from .samples import window_values
 from .vllm_running import asked
 from .vllm_single import in_process
@@ -23,7 +22,6 @@ _ENGINE_FIGURES = ("load_gbps", "save_gbps", "save_stall_s", "gpu_busy_share")
 
 def evidence_of(
     cell: CellSpec,
-    geometry: Geometry,
     requests: Sequence[aiperf.Request],
     counted: dict[str, int | None],
     log: Transfers,
@@ -31,9 +29,10 @@ def evidence_of(
     io: tuple[int, int],
 ) -> dict[str, Any]:
     """Totals of the run: tokens by source as vLLM counts them, bytes by the store's and the kernel's counters."""
+    token_bytes = cell.share.stored_bytes_per_token
     external = counted["external_hit_tokens"] or 0
     hbm, computed = counted["hbm_hit_tokens"] or 0, counted["computed_tokens"] or 0
-    from_store = _store_tokens(cell, external, counted, window, geometry)
+    from_store = _store_tokens(cell, external, counted, window)
     samples = [request.sample for request in requests if request.sample is not None]
     files = cell.scenario.get("store") == "files"
     evidence: dict[str, Any] = {
@@ -46,8 +45,8 @@ def evidence_of(
         "hit_tokens": hbm + external,
         "computed_tokens": computed,
         "retrieved_tokens": log.retrieved_tokens if in_process(cell) else None,
-        "loaded_bytes": (from_store if _has_store(cell) else external) * geometry.kv_bytes_per_token,
-        "saved_bytes": log.stored_tokens * geometry.kv_bytes_per_token if in_process(cell) else None,
+        "loaded_bytes": (from_store if _has_store(cell) else external) * token_bytes,
+        "saved_bytes": log.stored_tokens * token_bytes if in_process(cell) else None,
         **window.evidence(),
         "corrupt_chunks": 0,
         "dropped_chunks": log.dropped_chunks,
@@ -61,19 +60,18 @@ def _has_store(cell: CellSpec) -> bool:
     return cell.scenario["tier"] != "none" and cell.scenario["store"] != "dram"
 
 
-def _store_tokens(
-    cell: CellSpec, external: int, counted: dict[str, int | None], window: StoreWindow, geometry: Geometry
-) -> int:
+def _store_tokens(cell: CellSpec, external: int, counted: dict[str, int | None], window: StoreWindow) -> int:
     """Of the tokens that came from outside HBM those from the store and not from the DRAM pool in front of it."""
     if not _has_store(cell):
         return 0
     # An LMCache server's buffer may still hold what it is saving.
-    if counted["store_loaded_chunks"] is not None:
-        return min(external, counted["store_loaded_chunks"] * cell.scenario["chunk_tokens"])
+    share = cell.share
+    if (values := counted["store_loaded_chunks"]) is not None:
+        return min(external, values // share.values_per_chunk * cell.scenario["chunk_tokens"])
     if not cell.scenario["dram_pool_bytes"]:
         return external
     served = window.evidence()["served_bytes"]
-    return external if served is None else min(external, served // geometry.kv_bytes_per_token)
+    return external if served is None else min(external, served // share.stored_bytes_per_token)
 
 
 def faults_in(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Sequence
@@ -17,11 +18,12 @@ from . import aiperf
 from .cells import CellSpec, check_room, open_store
 from .effective import Effective
 from .engines import lmcache
-from .engines.vllm_command import command, settings_of, variables
+from .engines.vllm_command import block_bytes_of, command, settings_of, variables
 from .engines.vllm_server import EngineServers, ServerCommand
 from .errors import StoreError, UserError
-from .geometry import Geometry
+from .gpus import VISIBLE, check_settings, require_gpus
 from .interpreter import import_path
+from .machine import gpu_lines
 from .processes import free_port
 from .stores.base import Store, prepare_directory
 from .stores.server import ServerStore
@@ -161,23 +163,32 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
     """Start the store, then LMCache's server, then vLLM. Raises UserError before anything, or EngineError."""
     started = time.perf_counter()
     settings, scenario, geometry = settings_of(cell.spec), cell.scenario, cell.geometry
-    chunk_bytes = geometry.chunk_bytes(scenario["chunk_tokens"])
-    staging = settings["staging_bytes"]
+    share, chunk_tokens = cell.share, scenario["chunk_tokens"]
+    chunk_bytes, staging = share.stored_bytes(chunk_tokens), settings["staging_bytes"]
+    check_settings(settings, geometry, "")
+    require_gpus(settings, len(gpu_lines()) or None, os.environ.get(VISIBLE))
     lmcache.check(scenario, settings["device"], settings["block_tokens"], chunk_bytes, staging)
     model_dir = _model_dir(cell, settings)
     words = aiperf.words_of(model_dir / "tokenizer.json")
     prepare_directory(cell.directory.parent)
-    _check_room(cell, geometry)
+    _check_room(cell)
     store = None
     if scenario["tier"] != "none" and scenario["store"] not in ("dram", "files"):
-        store = open_store(cell, scenario["store"], chunk_bytes, scenario["capacity_bytes"], stack)
+        value_bytes = share.value_bytes(chunk_tokens)
+        store = open_store(cell, scenario["store"], value_bytes, scenario["capacity_bytes"], stack)
     files = cell.directory / "engine"
     for folder in (files / "kv", files / "metrics"):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
     port, mp_port, http_port = free_port(), free_port(), free_port()
     offload = lmcache.offload(
-        scenario, staging, files / "kv", getattr(store, "endpoints", []), mp_port, http_port
+        scenario,
+        staging,
+        files / "kv",
+        getattr(store, "endpoints", []),
+        mp_port,
+        http_port,
+        share.values_per_chunk,
     )
     config_file = None
     if offload.config is not None:
@@ -221,6 +232,14 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
     return running
 
 
+def _block_bytes_per_token(cell: CellSpec, settings: dict[str, Any]) -> float | None:
+    """What vLLM should hold for each token of a block; None for layers whose blocks are padded to a state."""
+    if cell.geometry.state_bytes:
+        return None
+    connector = lmcache.CONNECTOR_CLASSES.get(cell.scenario.get("connector"))
+    return block_bytes_of(settings, cell.geometry, connector) / settings["block_tokens"]
+
+
 def asked(cell: CellSpec) -> Effective:
     """What the scenario asks of vLLM and LMCache; versions are not asked for."""
     settings, scenario, geometry = settings_of(cell.spec), cell.scenario, cell.geometry
@@ -230,10 +249,10 @@ def asked(cell: CellSpec) -> Effective:
         save_decode_cache=scenario["save_decode_cache"] if below else None,
         buffer_bytes=lmcache.buffer_bytes(scenario, settings["staging_bytes"]) if below else None,
         kv_dtype=geometry.kv_dtype,
-        kv_bytes_per_token=geometry.kv_bytes_per_token,
+        kv_bytes_per_token=_block_bytes_per_token(cell, settings),
         block_tokens=settings["block_tokens"],
         prefix_caching=settings["prefix_caching"],
-        gpus=1,
+        gpus=cell.gpus,
     )
 
 
@@ -264,7 +283,7 @@ def conversations_of(cell: CellSpec) -> list[Conversation]:
     return found if each is None or cell.spec["loop"] != "closed" else found[: each * cell.load]
 
 
-def _check_room(cell: CellSpec, geometry: Geometry) -> None:
+def _check_room(cell: CellSpec) -> None:
     if cell.scenario["tier"] == "none":
         return
     tokens = sum(
@@ -272,7 +291,7 @@ def _check_room(cell: CellSpec, geometry: Geometry) -> None:
         for load in cell.spec["loads"]
         for conversation in conversations_of(cell.at(load))
     )
-    check_room(cell, tokens * geometry.kv_bytes_per_token + _pushed_out_bytes(cell))
+    check_room(cell, tokens * cell.share.stored_bytes_per_token + _pushed_out_bytes(cell))
 
 
 def _pushed_out_bytes(cell: CellSpec) -> int:

@@ -107,7 +107,7 @@ def first_and_again(
         marks, before = running.servers.log_marks(), running.moved()
         answer = send(running.servers.url, prompt, ANSWER_TOKENS, timeout_s)
         after = running.moved()
-        log = transfers(running.servers.log_lines(marks))
+        log = transfers(running.servers.log_lines(marks), cell.share.values_per_chunk)
         found.append(
             {
                 "pass": kind,
@@ -120,11 +120,11 @@ def first_and_again(
         )
         running.servers.reset_hbm()
         if kind == "first" and cell.scenario["tier"] != "none":
-            running.settle(before.saved, log.stored_tokens * cell.geometry.kv_bytes_per_token)
+            running.settle(before.saved, log.stored_tokens * cell.share.stored_bytes_per_token)
             if cold:
                 running.make_cold(cell)
     scenario = cell.scenario
-    pool, token_bytes = bool(scenario["dram_pool_bytes"]), cell.geometry.kv_bytes_per_token
+    pool, token_bytes = bool(scenario["dram_pool_bytes"]), cell.share.stored_bytes_per_token
     bound = scenario.get("load_queue_bytes")
     faults = proof_faults(found, scenario["tier"], scenario["chunk_tokens"], token_bytes, pool, bound)
     return [{**sample, "faults": list(faults)} for sample in found]
@@ -133,7 +133,7 @@ def first_and_again(
 def device_faults(again: Mapping[str, Any], cell: CellSpec) -> list[str]:
     """Of tier ssd, what says that a prompt came from RAM: from the page cache or what the store has not written yet."""
     least = cell.spec["evidence"]["device_share_min"]
-    share = quotient(again["device_read_bytes"], again["cached_tokens"] * cell.geometry.kv_bytes_per_token)
+    share = quotient(again["device_read_bytes"], again["cached_tokens"] * cell.share.stored_bytes_per_token)
     if cell.scenario["tier"] != "ssd" or share is None or share >= least:
         return []
     return [f"a prompt of {again['prompt_tokens']} tokens was {served_from_ram(share, least)}"]
@@ -159,7 +159,7 @@ def proof_faults(
     samples: Sequence[dict[str, Any]],
     tier: str,
     chunk_tokens: int,
-    kv_bytes_per_token: int,
+    stored_bytes_per_token: int,
     pool: bool,
     load_queue_bytes: int | None = None,
 ) -> list[str]:
@@ -175,7 +175,7 @@ def proof_faults(
         length, found = first["prompt_tokens"], again["cached_tokens"]
         whole = (length - 1) // chunk_tokens * chunk_tokens
         if load_queue_bytes is not None:
-            whole = min(whole, load_queue_bytes // kv_bytes_per_token)
+            whole = min(whole, load_queue_bytes // stored_bytes_per_token)
         if first["cached_tokens"]:
             faults.append(f"{first['cached_tokens']} of a new prompt's {length} tokens came from a cache")
         if first["tokens"][:1] != again["tokens"][:1]:
@@ -189,10 +189,10 @@ def proof_faults(
                 f"vLLM counts {found} tokens of a prompt of {length} as loaded, LMCache loaded {again['retrieved_tokens']}"
             )
         served = again["served_bytes"]
-        if served is not None and not pool and served < found * kv_bytes_per_token:
+        if served is not None and not pool and served < found * stored_bytes_per_token:
             faults.append(
                 f"vLLM counts {found} tokens of a prompt of {length} as loaded, the store served {served:,} bytes of "
-                f"{found * kv_bytes_per_token:,}"
+                f"{found * stored_bytes_per_token:,}"
             )
     return list(dict.fromkeys(faults))
 

@@ -45,11 +45,9 @@ def whole_machine(wildcards):
 
 
 def gpus(wildcards):
-    """1 for an engine on a GPU; a scheduler is asked for it, and locally nothing counts it."""
-    if not VLLM:
-        return 0
-    own = CONFIG["scenarios"][wildcards.scenario].get("vllm", {}) if "scenario" in wildcards.keys() else {}
-    return int({**CONFIG["vllm"], **own}["device"] == "cuda")
+    """GPUs that an engine on cuda uses; a scheduler is asked for them, and locally nothing counts them."""
+    name = wildcards.scenario if "scenario" in wildcards.keys() else None
+    return requested_gpus(CONFIG, name)
 
 
 def scenario_spec(wildcards):

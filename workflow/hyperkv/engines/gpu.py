@@ -1,9 +1,9 @@
-"""The modelled GPU: how long one step of an engine takes, from figures measured on the real one."""
+"""The modelled GPU, or several that share a model: how long one step of an engine takes, from figures measured on the real one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import yaml
 
 from ..errors import UserError
 from ..geometry import Geometry
+from ..gpus import kv_fraction, kv_values
 
 _SIZES = ("active_parameters", "attention_width", "layers", "kv_bytes_per_token")
 
@@ -42,7 +43,7 @@ class BoundedAttention:
 
 @dataclass(frozen=True)
 class GpuModel:
-    """Step time of one GPU serving one model.
+    """Step time of one GPU, or of `gpus` together, serving one model.
 
     compute_s = new / prefill_tokens_per_s + prefill_attention_s_per_token2 * new * mean context, over prompts
                 + pairs within reach * prefill_s_per_token2, over layers whose attention is bounded
@@ -53,7 +54,8 @@ class GpuModel:
 
     The weights are read once a step, whatever the step does: hence the maximum, not a sum. decode_base_s is
     that read, prefill_min_s what launching a step with a prompt costs at least. scaled_from: the measured model
-    these figures were scaled from (see load_gpu), None when measured.
+    these figures were scaled from (see load_gpu), None when measured. host_device_gbps: of what
+    is stored of the KV, over all links that it takes.
     """
 
     name: str
@@ -66,6 +68,7 @@ class GpuModel:
     decode_per_context_token_s: float = 0.0
     scaled_from: str | None = None
     bounded: tuple[BoundedAttention, ...] = ()
+    gpus: int = 1
 
     def step_s(self, prefills: list[tuple[int, int]], decode_contexts: list[int]) -> float:
         """Seconds of one step.
@@ -95,7 +98,7 @@ class GpuModel:
         )
 
     def copy_s(self, size_bytes: int) -> float:
-        """Seconds to copy bytes between pinned host memory and the GPU."""
+        """Seconds to copy stored KV between pinned host memory and the GPUs."""
         return size_bytes / (self.host_device_gbps * 1e9)
 
     def as_record(self) -> dict[str, Any]:
@@ -104,30 +107,28 @@ class GpuModel:
         return record if record["bounded"] else {key: record[key] for key in record if key != "bounded"}
 
 
-def load_gpu(path: Path, geometry: Geometry) -> GpuModel:
+def load_gpu(path: Path, geometry: Geometry, gpus: int = 1) -> GpuModel:
     """The GPU file's figures for a model; scaled from `scale_from` when only other models were measured.
 
     Computing and reading weights scale with active parameters, attention with its width, launching with layers (but no
     less than reading the weights), reading a context with its KV bytes; what a sequence costs besides (sampling) stays.
     Checked on the one pair that was measured, Llama-3.2-1B on an H100 scaled from 8B: prompts of 4,096 tokens and more
-    within 13 %, attention within 3 %, launching a third too fast, decode figures within a factor of 2. One GPU is
-    modelled to hold any model, and a mixture's prompt to read its active experts only. Attention of sliding, chunked and
-    sparse layers is scaled by its own width and bounded by its window, chunk or index_topk; that of linear layers is left
-    out besides their weights.
+    within 13 %, attention within 3 %, launching a third too fast, decode figures within a factor of 2. A mixture's prompt is
+    modelled to read its active experts only. Attention of sliding, chunked and sparse layers is scaled by its own width and
+    bounded by its window, chunk or index_topk; that of linear layers is left out besides their weights.
+
+    gpus: that share the model by tensor parallelism, ideally: computing and reading weights take 1 / gpus, a context is read
+    and KV copied by each GPU as far as it holds it (gpus.py); launching and sampling stay. Their communication is left out.
+    Whether they hold the weights is for require_weights_fit to say.
 
     Raises UserError naming the file and the key, and for a model whose weights or attention are not known.
     """
-    try:
-        document = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise UserError(f"gpu: cannot read {path}: {error.strerror}; choose a file of config/gpus") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"gpu: {path} is not YAML; choose a file of config/gpus") from error
+    document = document_of(path)
     try:
         measured: Mapping[str, Mapping[str, float]] = document["models"]
         common = {"name": document["name"], "host_device_gbps": float(document["host_device_gbps"])}
         if geometry.name in measured:
-            return GpuModel(**common, **_figures(measured[geometry.name]))
+            return _shared(GpuModel(**common, **_figures(measured[geometry.name])), geometry, gpus)
         reference = document["scale_from"]
         figures = dict(_figures(measured[reference]))
         sizes = {name: float(measured[reference][name]) for name in _SIZES}
@@ -137,7 +138,48 @@ def load_gpu(path: Path, geometry: Geometry) -> GpuModel:
         raise UserError(f"gpu: {path}: {error}; write a number") from error
     ratios = {name: own / sizes[name] for name, own in _own_sizes(geometry).items()}
     bounded = _bounded(geometry, figures, sizes)
-    return GpuModel(**common, **_scaled(figures, ratios), scaled_from=reference, bounded=bounded)
+    one = GpuModel(**common, **_scaled(figures, ratios), scaled_from=reference, bounded=bounded)
+    launches = figures.get("prefill_min_s", 0.0) > figures.get("decode_base_s", 0.0)
+    launch_s = figures["prefill_min_s"] * ratios["layers"] if launches else 0.0
+    return _shared(one, geometry, gpus, launch_s)
+
+
+def document_of(path: Path) -> Any:
+    """The content of a GPU's file. Raises UserError when it cannot be read."""
+    try:
+        return yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise UserError(f"gpu: cannot read {path}: {error.strerror}; choose a file of config/gpus") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"gpu: {path} is not YAML; choose a file of config/gpus") from error
+
+
+def _shared(one: GpuModel, geometry: Geometry, gpus: int, launch_s: float | None = None) -> GpuModel:
+    """The figures of so many GPUs. launch_s: of a step with a prompt; None takes prefill_min_s unless that is reading weights."""
+    if gpus == 1:
+        return one
+    if launch_s is None:
+        launch_s = one.prefill_min_s if one.prefill_min_s > one.decode_base_s else 0.0
+    base_s, kept = one.decode_base_s / gpus, kv_fraction(geometry, gpus)
+    bounded = tuple(
+        replace(
+            layers,
+            prefill_s_per_token2=layers.prefill_s_per_token2 / gpus,
+            decode_s_per_token=layers.decode_s_per_token * kept,
+        )
+        for layers in one.bounded
+    )
+    return replace(
+        one,
+        prefill_tokens_per_s=one.prefill_tokens_per_s * gpus,
+        host_device_gbps=one.host_device_gbps * kv_values(geometry, gpus),
+        prefill_attention_s_per_token2=one.prefill_attention_s_per_token2 / gpus,
+        prefill_min_s=max(launch_s, base_s),
+        decode_base_s=base_s,
+        decode_per_context_token_s=one.decode_per_context_token_s * kept,
+        bounded=bounded,
+        gpus=gpus,
+    )
 
 
 def _own_sizes(geometry: Geometry) -> dict[str, int]:

@@ -21,6 +21,12 @@ _GIB = 1 << 30
 LEAST_CHUNKS = 4
 IN_PROCESS = ("inprocess", "redis", "resp", "striped")
 SERVED = ("mp", "striped_mp")
+# vLLM's classes, as --kv-transfer-config names them.
+CONNECTOR_CLASSES = {
+    **dict.fromkeys(IN_PROCESS, "LMCacheConnectorV1"),
+    **dict.fromkeys(SERVED, "LMCacheMPConnector"),
+    "offloading": "OffloadingConnector",
+}
 _PLUGIN = "remote_storage_plugin.striped"
 _CONNECTOR_MODULES = "workflow.hyperkv.connectors"
 _ALL_IN_FLIGHT = 1024  # as many as connectors/channels.py ever sends ahead
@@ -61,7 +67,7 @@ def check(
 ) -> None:
     """Refuse what vLLM and LMCache would not run or would silently run without a cache.
 
-    device: cuda or cpu. chunk_bytes: KV of one chunk. staging_bytes: LMCache's buffer when there is no pool.
+    device: cuda or cpu. chunk_bytes: KV of one chunk, all GPUs' values together. staging_bytes: LMCache's buffer when there is no pool.
     Raises UserError naming the scenario, the key and the mend.
     """
     if scenario["tier"] == "none":
@@ -131,11 +137,13 @@ def offload(
     endpoints: Sequence[Endpoint],
     port: int,
     http_port: int,
+    ranks: int = 1,
 ) -> Offload:
     """What a checked scenario needs.
 
     directory: where LMCache or vLLM may put files. endpoints: the store's servers, none when it has none. port,
-    http_port: of an LMCache server.
+    http_port: of an LMCache server. ranks: of vLLM that store values, each with an LMCache inside (KvShare.values_per_chunk);
+    an LMCache server and vLLM's own offloading have one for all.
     """
     if scenario["tier"] == "none":
         return Offload()
@@ -148,25 +156,30 @@ def offload(
     if connector == "offloading":
         return Offload(_offloading_transfer(scenario, staging_bytes, directory))
     transfer = {
-        "kv_connector": "LMCacheConnectorV1",
+        "kv_connector": CONNECTOR_CLASSES[connector],
         "kv_role": "kv_both",
         "kv_connector_extra_config": {"skip_last_n_tokens": _COMPUTED_TOKENS},
     }
-    return Offload(transfer, inprocess_config(scenario, staging_bytes, directory, endpoints))
+    return Offload(transfer, inprocess_config(scenario, staging_bytes, directory, endpoints, ranks))
 
 
 def inprocess_config(
-    scenario: Mapping[str, Any], staging_bytes: int, directory: Path, endpoints: Sequence[Endpoint]
+    scenario: Mapping[str, Any],
+    staging_bytes: int,
+    directory: Path,
+    endpoints: Sequence[Endpoint],
+    ranks: int = 1,
 ) -> dict[str, Any]:
     """LMCache's configuration file for LMCacheConnectorV1; the scenario's own `lmcache` keys come last.
 
     Sizes are in GiB, as LMCache reads them. Without a DRAM pool local_cpu is off, and max_local_cpu_size is only
-    the pinned buffer through which chunks pass.
+    the pinned buffer through which chunks pass. Every rank reads the file and takes its sizes for itself, so that each has
+    its part of the scenario's.
     """
     config: dict[str, Any] = {
         "chunk_size": scenario["chunk_tokens"],
         "local_cpu": bool(scenario["dram_pool_bytes"]),
-        "max_local_cpu_size": buffer_bytes(scenario, staging_bytes) / _GIB,
+        "max_local_cpu_size": buffer_bytes(scenario, staging_bytes) / ranks / _GIB,
         "save_decode_cache": scenario["save_decode_cache"],
         "save_unfull_chunk": False,
         "extra_config": {},
@@ -174,7 +187,7 @@ def inprocess_config(
     if scenario["store"] == "files":
         config |= {
             "local_disk": f"file://{directory.absolute()}/",
-            "max_local_disk_size": _disk_gib(scenario),
+            "max_local_disk_size": _disk_gib(scenario) / ranks,
         }
         config["extra_config"] |= {"use_odirect": True}
     if scenario["connector"] in ("redis", "resp"):
@@ -193,7 +206,7 @@ def inprocess_config(
             f"{_PLUGIN}.class_name": "StripedAdapter",
             **{
                 f"{_PLUGIN}.{key}": value
-                for key, value in _stripes(scenario, staging_bytes, endpoints).items()
+                for key, value in _stripes(scenario, staging_bytes, endpoints, ranks).items()
             },
         }
     extra = dict(scenario["lmcache"])
@@ -202,16 +215,16 @@ def inprocess_config(
 
 
 def _stripes(
-    scenario: Mapping[str, Any], staging_bytes: int, endpoints: Sequence[Endpoint]
+    scenario: Mapping[str, Any], staging_bytes: int, endpoints: Sequence[Endpoint], ranks: int = 1
 ) -> dict[str, Any]:
-    """Keys of connectors/striped_cache.py. Half of the buffer may wait to be saved, the rest is for loads."""
+    """Keys of connectors/striped_cache.py. Half of a rank's buffer may wait to be saved, the rest is for loads."""
     own = {
         "endpoints": ",".join(
             f"unix:{endpoint.path}" if endpoint.path else f"{endpoint.host}:{endpoint.port}"
             for endpoint in endpoints
         ),
         "connections": scenario["connections"],
-        "save_queue_bytes": buffer_bytes(scenario, staging_bytes) // 2,
+        "save_queue_bytes": buffer_bytes(scenario, staging_bytes) // 2 // ranks,
     }
     own["stripes_in_flight"] = scenario.get("stripes_in_flight") or _ALL_IN_FLIGHT
     library = library_of(scenario.get("client", "python"))
@@ -308,7 +321,7 @@ def _mp_transfer(scenario: Mapping[str, Any], port: int) -> dict[str, Any]:
         "lmcache.mp.port": port,
         "lmcache.mp.save_decode_cache": scenario["save_decode_cache"],
     }
-    return {"kv_connector": "LMCacheMPConnector", "kv_role": "kv_both", "kv_connector_extra_config": extra}
+    return {"kv_connector": CONNECTOR_CLASSES["mp"], "kv_role": "kv_both", "kv_connector_extra_config": extra}
 
 
 def _offloading_transfer(scenario: Mapping[str, Any], staging_bytes: int, directory: Path) -> dict[str, Any]:
@@ -320,7 +333,11 @@ def _offloading_transfer(scenario: Mapping[str, Any], staging_bytes: int, direct
     if scenario["store"] == "files":
         tier = {"type": "fs", "root_dir": str(directory.absolute())}
         extra |= {"spec_name": "TieringOffloadingSpec", "secondary_tiers": [tier]}
-    return {"kv_connector": "OffloadingConnector", "kv_role": "kv_both", "kv_connector_extra_config": extra}
+    return {
+        "kv_connector": CONNECTOR_CLASSES["offloading"],
+        "kv_role": "kv_both",
+        "kv_connector_extra_config": extra,
+    }
 
 
 def _disk_gib(scenario: Mapping[str, Any]) -> float:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..geometry import Geometry
+from ..gpus import tensor_parallel_of
 from ..models.kv_format import SERVED_DTYPE
 from ..models.vllm_cache import block_bytes, hybrid_manager
 
@@ -68,9 +69,10 @@ def command(
         argv += ["--kv-cache-dtype", kv_dtype]
     if settings["device"] == "cuda":
         argv += ["--gpu-memory-utilization", str(settings["gpu_memory_utilization"])]
+        argv += ["--tensor-parallel-size", str(tensor_parallel_of(settings))]
     if settings["hbm_kv_bytes"] is not None:
-        hybrid = hybrid_manager(geometry, settings["device"], (transfer or {}).get("kv_connector"))
-        blocks = settings["hbm_kv_bytes"] // block_bytes(geometry, settings["block_tokens"], hybrid)
+        connector = (transfer or {}).get("kv_connector")
+        blocks = settings["hbm_kv_bytes"] // block_bytes_of(settings, geometry, connector)
         argv += ["--num-gpu-blocks-override", str(blocks)]
     if settings["model_dir"] is None and settings["weights"] == "dummy":
         argv += ["--load-format", "dummy"]
@@ -79,6 +81,15 @@ def command(
     if transfer is not None:
         argv += ["--kv-transfer-config", json.dumps(transfer)]
     return argv + [str(flag) for flag in settings["flags"]]
+
+
+def block_bytes_of(settings: Mapping[str, Any], geometry: Geometry, connector: str | None) -> int:
+    """Bytes of one of vLLM's blocks on all GPUs together, copies included; a block has its tokens' KV on every GPU.
+
+    connector: the kv_connector of --kv-transfer-config, None without one.
+    """
+    gpus, hybrid = tensor_parallel_of(settings), hybrid_manager(geometry, settings["device"], connector)
+    return gpus * block_bytes(geometry, settings["block_tokens"], hybrid, gpus)
 
 
 def variables(settings: Mapping[str, Any], config_file: Path | None, metrics_dir: Path) -> dict[str, str]:

@@ -21,10 +21,10 @@ from .vllm_told import lmcache_facts, unknown_keys, vllm_facts
 
 _LOG_LINES = 30
 _ENGINE_ERROR = re.compile(
-    r"\(EngineCore[^)]*\) ERROR .*?\] (?:\w+\.)*(\w*(?:Error|Exception|Interrupt)\b.*)"
+    r"\((?:EngineCore|Worker)[^)]*\) ERROR .*?\] (?:\w+\.)*(\w*(?:Error|Exception|Interrupt)\b.*)"
 )
 _ENGINE_FRAME = re.compile(
-    r'\(EngineCore[^)]*\) ERROR .*?\]   File "(?:[^"]*/)?([^/"]+)", line (\d+), in (\w+)'
+    r'\((?:EngineCore|Worker)[^)]*\) ERROR .*?\]   File "(?:[^"]*/)?([^/"]+)", line (\d+), in (\w+)'
 )
 _GPU_FREE_TIMEOUT_S = 60.0
 _GPU_SLACK_BYTES = 1 << 30
@@ -194,11 +194,11 @@ _CAUSES = (
     ),
     (
         "No available memory for the cache blocks",
-        "no GPU memory is left for KV; raise vllm.gpu_memory_utilization or take a smaller model",
+        "no GPU memory is left for KV; raise vllm.gpu_memory_utilization or vllm.tensor_parallel, or take a smaller model",
     ),
     (
         "CUDA out of memory",
-        "CUDA ran out of memory; lower vllm.gpu_memory_utilization or take a smaller model",
+        "CUDA ran out of memory; lower vllm.gpu_memory_utilization, raise vllm.tensor_parallel or take a smaller model",
     ),
     (
         "is larger than the maximum number of tokens that can be stored",

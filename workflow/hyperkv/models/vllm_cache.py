@@ -1,4 +1,4 @@
-"""How vLLM lays out a model's KV cache: bytes per block, and the size that it writes in its log at start. Pure functions.
+"""How vLLM lays out a model's KV cache: bytes per block. Pure functions.
 
 vllm/v1/core/kv_cache_utils.py and kv_cache_interface.py of 0.25 and 0.32.
 """
@@ -31,49 +31,6 @@ def block_bytes(geometry: Geometry, block_tokens: int, hybrid: bool, tensor_para
     whole = geometry.kv_bytes_per_token_on_gpu(tensor_parallel) * block_tokens
     groups = _groups(geometry) if hybrid else None
     return whole if groups is None else whole * groups[0] // sum(part.count for part in geometry.by_kind)
-
-
-def expected_cache_tokens(
-    geometry: Geometry,
-    blocks: int,
-    block_tokens: int,
-    max_model_len: int,
-    max_num_batched_tokens: int,
-    hybrid: bool,
-) -> int | None:
-    """The N of "GPU KV cache size: N tokens" for so many blocks; None where it is not known (linear layers).
-
-    vLLM's get_kv_cache_capacity: contexts of max_model_len that fit, times max_model_len. That is blocks * block_tokens
-    without windows; a sliding layer of a context holds its window and what is computed at once. blocks: of one GPU, by
-    block_bytes from its bytes, so that N * bytes / token is what the GPU holds.
-    """
-    if any(part.kind == "linear" for part in geometry.by_kind):
-        return None
-    full = -(-max_model_len // block_tokens)
-    groups = _groups(geometry)
-    if groups is None:
-        windows = {part.window_tokens for part in geometry.by_kind}
-        alone = next(iter(windows)) if len(windows) == 1 else None
-        needed = (
-            full
-            if alone is None
-            else _window_blocks(alone, block_tokens, max_model_len, max_num_batched_tokens)
-        )
-        return None if len(windows) > 1 and hybrid else int(blocks / needed * max_model_len)
-    if not hybrid:
-        return int(blocks / full * max_model_len)
-    size, needed = groups[0], 0
-    for part in geometry.by_kind:
-        own = full
-        if part.window_tokens is not None:
-            own = _window_blocks(part.window_tokens, block_tokens, max_model_len, max_num_batched_tokens)
-        needed += -(-part.count // size) * own
-    return int(blocks / needed * max_model_len)
-
-
-def _window_blocks(window: int, block: int, max_model_len: int, batched: int) -> int:
-    """SlidingWindowSpec.max_admission_blocks_per_request."""
-    return -(-min(window - 1 + batched, max_model_len) // block) + 1
 
 
 def _groups(geometry: Geometry) -> tuple[int, int] | None:

@@ -4,7 +4,7 @@ FAKE_VLLM: `die` ends at start with a known cause, `unloaded` counts hits that n
 answers with another token from the cache, `slow` never answers a completion, `perish` dies of an engine's exception when
 a prompt comes again, `wounded` writes one and lives, `left` says that lookups left chunks, `prompts` saves no answers. What
 FAKE_TOLD has goes over what /server_info says of the cache and the GPUs. Where LMCache's configuration has connector
-striped, whole chunks of FAKE_KV_BYTES a token are saved and loaded through it.
+striped, whole chunks of FAKE_KV_BYTES a token and rank are saved and loaded through it.
 """
 
 import json
@@ -20,10 +20,13 @@ CONFIG = json.loads(Path(os.environ.get("LMCACHE_CONFIG_FILE", os.devnull)).read
 counts = {"local_compute": 0, "local_cache_hit": 0, "external_kv_transfer": 0}
 seen: dict[tuple, int] = {}
 lock = threading.Lock()
+RANKS = 1
+if "--tensor-parallel-size" in sys.argv:
+    RANKS = int(sys.argv[sys.argv.index("--tensor-parallel-size") + 1])
 
 
 class Striped:
-    """What LMCache does with the plugin: chunk i of a prompt under a key of the prompt's first i + 1 chunks."""
+    """What LMCache does with the plugin: chunk i of a prompt under a key of the prompt's first i + 1 chunks for each rank."""
 
     def __init__(self, config: dict):
         import numpy as np
@@ -40,21 +43,22 @@ class Striped:
 
     def _keys(self, prompt: tuple) -> list[bytes]:
         return [
-            f"{hash(prompt[: end + self._chunk])}".encode()
+            f"{hash(prompt[: end + self._chunk])}@{rank}".encode()
             for end in range(0, len(prompt) - self._chunk + 1, self._chunk)
+            for rank in range(RANKS)
         ]
 
     def save(self, prompt: tuple) -> int:
         for key in self._keys(prompt):
             self._cache.offer([key], [self._value], lambda _: None)
         self._cache.wait_saved(10)
-        return len(self._keys(prompt)) * self._chunk
+        return len(self._keys(prompt)) // RANKS * self._chunk
 
     def load(self, prompt: tuple) -> int:
         keys = self._keys(prompt)
         keys = keys[: self._cache.count_present(keys)]
         found = self._cache.load(keys, [self._empty(self._value) for _ in keys])
-        return found.count(True) * self._chunk
+        return found.count(True) // RANKS * self._chunk
 
 
 striped = Striped(CONFIG) if CONFIG.get("remote_storage_plugins") else None
@@ -74,6 +78,12 @@ def server_info() -> dict:
         "tensor_parallel_size": int(value("--tensor-parallel-size", "1")),
     } | json.loads(os.environ.get("FAKE_TOLD", "{}"))
     return {"vllm_config": {"cache_config": told, "parallel_config": told}}
+
+
+def say(line: str) -> None:
+    """A line of LMCache, once per rank, each in a process of its own where there are several."""
+    for rank in range(RANKS):
+        print(f"(Worker_TP{rank} pid={50 + rank}) {line}" if RANKS > 1 else line, flush=True)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -138,14 +148,12 @@ class Handler(BaseHTTPRequestHandler):
             counts["external_kv_transfer"] += cached
             counts["local_compute"] += len(prompt) - cached
         if offloads and cached and MODE != "unloaded":
-            print(
-                f"LMCache INFO: [req_id=1] Retrieved {held} out of {held} required tokens (from {held} total tokens). size: 0.1 gb, cost 2.0 ms, throughput: 1 GB/s;",
-                flush=True,
+            say(
+                f"LMCache INFO: [req_id=1] Retrieved {held} out of {held} required tokens (from {held} total tokens). size: 0.1 gb, cost 2.0 ms, throughput: 1 GB/s;"
             )
         if offloads and not cached:
-            print(
-                f"LMCache INFO: [req_id=1] Stored {whole} out of total {whole} tokens. size: 0.1 GB, cost 4.0 ms, throughput: 1 GB/s",
-                flush=True,
+            say(
+                f"LMCache INFO: [req_id=1] Stored {whole} out of total {whole} tokens. size: 0.1 GB, cost 4.0 ms, throughput: 1 GB/s"
             )
         token = "w7" if MODE == "wrong" and cached else f"w{sum(prompt) % 97}"
         choice = {

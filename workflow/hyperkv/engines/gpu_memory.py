@@ -1,0 +1,58 @@
+"""How many GPUs hold a model: by the GPU's memory and what weights and KV take of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..derive_gpu import published
+from ..errors import UserError
+from ..geometry import Geometry
+from ..gpus import divides
+from .gpu import document_of
+
+WEIGHT_BYTES = 2
+MEMORY_SHARE = 0.9
+
+
+def memory_gb_of(path: Path) -> float | None:
+    """Memory of the GPU of a file, 10^9 bytes: the file's `memory_gb`, else that of config/published_gpus.yaml; None for neither."""
+    document = document_of(path)
+    own = document.get("memory_gb") if isinstance(document, Mapping) else None
+    figures = {} if own is not None else published().get(path.stem, {})
+    memory = figures.get("memory_gb") if own is None else own
+    if memory is not None and (
+        isinstance(memory, bool) or not isinstance(memory, int | float) or memory <= 0
+    ):
+        raise UserError(f"gpu: {path}: memory_gb is {memory!r}; write GB of memory, a number above 0")
+    return memory
+
+
+def gpus_for_weights(geometry: Geometry, memory_gb: float, kv_bytes: int = 0) -> int:
+    """Least number of such GPUs whose memory, 90 % of it, holds the weights in bf16 and kv_bytes of KV."""
+    return math.ceil((geometry.parameters * WEIGHT_BYTES + kv_bytes) / (MEMORY_SHARE * memory_gb * 1e9))
+
+
+def require_weights_fit(path: Path, geometry: Geometry, gpus: int, kv_bytes: int) -> None:
+    """That `gpus` GPUs of a file hold the model and kv_bytes of its KV. Raises UserError with the number that does."""
+    memory = memory_gb_of(path)
+    if geometry.parameters is None:
+        raise UserError(
+            f"model: {geometry.name}: parameters is not known, so that it is not known whether the model fits; describe the "
+            f"model by hand with parameters (config/models/README.md), or take engine vllm"
+        )
+    if memory is None:
+        raise UserError(
+            f"gpu: {path} lacks memory_gb, so that it is not known whether the model fits; write the GPU's memory there, in GB"
+        )
+    if (needed := gpus_for_weights(geometry, memory, kv_bytes)) <= gpus:
+        return
+    most = range(needed, (geometry.attention_heads or needed) + 1)
+    enough = next((count for count in most if divides(geometry, count)), None)
+    mend = "choose a `gpu` with more memory or a smaller model" if enough is None else f"set it to {enough}"
+    weights_gb = geometry.parameters * WEIGHT_BYTES / 1e9
+    raise UserError(
+        f"replay.gpus: {weights_gb:.0f} GB of {geometry.name}'s weights in bf16 and {kv_bytes / 1e9:.2f} GB of KV "
+        f"(replay.hbm_kv_bytes) do not fit in {MEMORY_SHARE:.0%} of {gpus} x {memory:g} GB ({path}); {mend}"
+    )
