@@ -1,13 +1,18 @@
 """The executor: in order, announced, stopped at the first failure, and nothing left behind."""
 
 import os
+import subprocess
 import time
+from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.helpers import eventually
-from workflow.hyperkv.array.commands import AddLine, DropLine, Run, call, execute
+from workflow.hyperkv.array.boot_files import lines_of
+from workflow.hyperkv.array.commands import BACKUP, Edit, Run, call, execute
 from workflow.hyperkv.array.refusal import FAILED, IN_USE, ArrayError, Refusal
 
 
@@ -60,18 +65,43 @@ def test_commands_read_nothing_and_speak_english():
 
 def test_lines_are_added_and_dropped(tmp_path):
     path = tmp_path / "etc/fstab"
-    add, drop = AddLine(str(path), "UUID=1 /x xfs a 0 0"), DropLine(str(path), "UUID=1 /x xfs a 0 0")
-    execute([add], lambda line: None)
+    execute([Edit(str(path), "", add="one")], lambda line: None)
+    assert path.read_text() == "one\n"
     path.chmod(0o640)
-    path.write_text("first\n" + path.read_text() + "last")
-    execute([add], lambda line: None)
-    assert path.read_text() == "first\nlast\nUUID=1 /x xfs a 0 0\n"
+    execute([Edit(str(path), "one\n", (1,), "two")], lambda line: None)
+    assert path.read_text() == "two\n"
     assert path.stat().st_mode & 0o777 == 0o640
-    execute([drop], lambda line: None)
-    assert path.read_text() == "first\nlast\n"
-    assert os.listdir(path.parent) == ["fstab"]
-    assert str(add).startswith("echo 'UUID=1 /x xfs a 0 0' >> ")
-    assert str(drop).startswith("grep -vxF ")
+    assert (path.parent / f"fstab{BACKUP}").read_text() == "one\n"
+    assert sorted(os.listdir(path.parent)) == ["fstab", f"fstab{BACKUP}"]
+    with pytest.raises(ArrayError, match="it is not as it was looked at") as caught:
+        execute([Edit(str(path), "one\n", add="three")], lambda line: None)
+    assert caught.value.exit_status == FAILED
+    assert path.read_text() == "two\n"
+
+
+LINES = st.text(st.sampled_from("ab \t\\#'\"$&/é\r\x0b\u2028"), max_size=6)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(LINES, max_size=5),
+    st.booleans(),
+    st.sets(st.integers(1, 5)),
+    st.none() | st.just("U=1 /a\\040b x"),
+)
+def test_an_edit_is_the_command_that_is_printed(tmp_path, lines, ended, drop, add):
+    """The text that an edit leaves is what the printed command leaves, and all lines but the dropped ones are as before."""
+    before = "\n".join(lines) + ("\n" if ended else "")
+    numbers = tuple(sorted(number for number in drop if number <= len(lines_of(before))))
+    if not numbers and add is None:
+        return
+    edit = Edit(str(tmp_path / "by hand"), before, numbers, add)
+    Path(edit.path).write_bytes(before.encode())
+    subprocess.run(["bash", "-c", str(edit)], check=True)
+    assert Path(edit.path).read_bytes().decode() == edit.after
+    kept = [line for number, line in enumerate(lines_of(before), 1) if number not in numbers]
+    left = [line for line in lines_of(edit.after) if line != f"{add}\n"]
+    assert [line.rstrip("\n") for line in left] == [line.rstrip("\n") for line in kept]
 
 
 def test_the_gravest_reason_is_the_exit_status():

@@ -87,7 +87,7 @@ def test_blkid():
 
 def test_member():
     member = parse_member(recorded("mdadm-examine.txt"))
-    assert member == Member("hyperkv", MD_UUID, "raid0", 2)
+    assert member == Member("hyperkv", MD_UUID, "raid0", 2, "any")
     assert parse_member("") is None
     assert parse_member("MD_LEVEL=raid1\nMD_DEVICES=2\nMD_UUID=1:2:3:4\n").name == ""
 

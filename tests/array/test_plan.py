@@ -26,7 +26,7 @@ from tests.array.machines import (
     settings,
     stopped,
 )
-from workflow.hyperkv.array.commands import AddLine, DropLine, Run
+from workflow.hyperkv.array.commands import Edit, Run
 from workflow.hyperkv.array.facts import Machine, Member, Mount, Part, Signature
 from workflow.hyperkv.array.layout import fstab_line, mdadm_line, readable
 from workflow.hyperkv.array.plan import Plan, plan_provision
@@ -36,7 +36,9 @@ from workflow.hyperkv.array.teardown_plan import plan_teardown
 
 EXT4 = {"file_system": "ext4", "raid_chunk_bytes": 64 << 10}
 MDADM_LINE = "ARRAY /dev/md/hyperkv metadata=1.2 name=any:hyperkv UUID=d9ed5db4:d2dc3c1a:826f9198:40a08e22"
-FSTAB_LINE = f"UUID={FS_UUID} /mnt/hyperkv xfs noatime,nofail,x-systemd.device-timeout=30 0 0"
+FSTAB_LINE = (
+    f"UUID={FS_UUID} /mnt/hyperkv xfs noatime,nofail,x-systemd.device-timeout=30,x-hyperkv=hyperkv 0 0"
+)
 
 
 def commands(plan: Plan) -> list[str]:
@@ -197,7 +199,10 @@ def test_a_lost_mount_option_comes_back():
 def test_persisting_adds_the_two_lines_once():
     wanted = settings(persist=True)
     plan = plan_provision(wanted, assembled(mounted=True))
-    assert plan.steps == (AddLine("/etc/mdadm/mdadm.conf", MDADM_LINE), AddLine("/etc/fstab", FSTAB_LINE))
+    assert plan.steps == (
+        Edit("/etc/mdadm/mdadm.conf", "", add=MDADM_LINE),
+        Edit("/etc/fstab", "", add=FSTAB_LINE),
+    )
     files = {"/etc/mdadm/mdadm.conf": f"# old\n{MDADM_LINE}\n", "/etc/fstab": f"{FSTAB_LINE}\n"}
     assert plan_provision(wanted, assembled(mounted=True, files=files)).steps == ()
 
@@ -618,8 +623,8 @@ def test_teardown_takes_our_lines_out_of_etc_and_no_others():
     }
     plan = plan_teardown(settings(persist=True), assembled(mounted=True, files=files))
     assert plan.steps[-2:] == (
-        DropLine("/etc/mdadm/mdadm.conf", MDADM_LINE),
-        DropLine("/etc/fstab", FSTAB_LINE),
+        Edit("/etc/mdadm/mdadm.conf", files["/etc/mdadm/mdadm.conf"], (2,)),
+        Edit("/etc/fstab", files["/etc/fstab"], (3,)),
     )
     assert commands(plan_teardown(settings(), assembled(mounted=True, files=files))) == TORN
 
@@ -757,5 +762,5 @@ def test_readable_sizes(size):
 
 
 def test_lines_for_boot():
-    assert mdadm_line(settings(), MD_UUID) == MDADM_LINE
+    assert mdadm_line(settings(), MD_UUID, "any:hyperkv") == MDADM_LINE
     assert fstab_line(settings(), FS_UUID) == FSTAB_LINE

@@ -32,7 +32,7 @@ def test_the_record_describes_the_array():
     assert found["stripe"] == {"sunit": 1024, "swidth": 2048}
     assert found["data_dir"] == "/mnt/hyperkv/hyperkv"
     assert found["at_boot"] == {
-        "mdadm.conf": mdadm_line(settings(), MD_UUID),
+        "mdadm.conf": mdadm_line(settings(), MD_UUID, "any:hyperkv"),
         "fstab": fstab_line(settings(), FS_UUID),
     }
 

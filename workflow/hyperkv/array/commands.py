@@ -11,9 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .boot_files import lines_of
 from .refusal import FAILED, ArrayError, Refusal
+from .rewrite import replace_text
 
 PROBE_TIMEOUT_S = 60.0
+BACKUP = ".before-hyperkv"
 
 
 @dataclass(frozen=True)
@@ -29,30 +32,41 @@ class Run:
 
 
 @dataclass(frozen=True)
-class AddLine:
-    """Append a line to a file that may not be there yet."""
+class Edit:
+    """Take lines out of a text file and put one in, at the place of the first of them or at the end.
+
+    before: the file as it was looked at, '' for one that is not there. drop: numbers of lines, from 1, ascending.
+    """
 
     path: str
-    line: str
+    before: str
+    drop: tuple[int, ...] = ()
+    add: str | None = None
+
+    @property
+    def after(self) -> str:
+        """The file's text afterwards; what is not dropped stays as it is."""
+        lines = lines_of(self.before)
+        at = self.drop[0] - 1 if self.drop else len(lines)
+        head = "".join(line for number, line in enumerate(lines[:at], 1) if number not in self.drop)
+        tail = "".join(line for number, line in enumerate(lines[at:], at + 1) if number not in self.drop)
+        if self.add is None:
+            return head + tail
+        return f"{head}\n{self.add}\n" if head and not head.endswith("\n") else f"{head}{self.add}\n{tail}"
 
     def __str__(self) -> str:
-        return f"echo {shlex.quote(self.line)} >> {shlex.quote(self.path)}"
+        path = shlex.quote(self.path)
+        if not self.drop and self.add is not None and (not self.before or self.before.endswith("\n")):
+            return f"echo {shlex.quote(self.add)} >> {path}"
+        text = (self.add or "").replace("\\", "\\\\")
+        words = [f"{number}d" for number in self.drop]
+        if self.add is not None:
+            words = [f"{self.drop[0]}c{text}", *words[1:]] if self.drop else [f"$a{text}"]
+        expressions = " ".join(f"-e {shlex.quote(word)}" for word in words)
+        return f"sed -i{BACKUP if self.drop else ''} --follow-symlinks {expressions} {path}"
 
 
-@dataclass(frozen=True)
-class DropLine:
-    """Remove every line of a file that equals `line`."""
-
-    path: str
-    line: str
-
-    def __str__(self) -> str:
-        return (
-            f"grep -vxF {shlex.quote(self.line)} {shlex.quote(self.path)}  # and put the result in its place"
-        )
-
-
-Step = Run | AddLine | DropLine
+Step = Run | Edit
 
 
 @dataclass(frozen=True)
@@ -105,16 +119,11 @@ def _failure(step: Run, done: Output) -> str:
     return f"`{step}` failed (status {done.status}): {said[-1] if said else 'it said nothing'}; mend that and run again"
 
 
-def _edit(step: AddLine | DropLine) -> None:
-    """Replace a file by one with the line added or removed, its mode kept."""
-    path = Path(step.path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines = path.read_text().splitlines() if path.exists() else []
-    mode = path.stat().st_mode & 0o7777 if path.exists() else 0o644
-    kept = [line for line in lines if line != step.line]
-    temporary = path.with_name(f".{path.name}.hyperkv")
-    temporary.write_text(
-        "".join(f"{line}\n" for line in [*kept, *([step.line] if isinstance(step, AddLine) else [])])
-    )
-    temporary.chmod(mode)
-    os.replace(temporary, path)
+def _edit(step: Edit) -> None:
+    """Carry out an edit. Raises ArrayError when the file is another than was looked at, or cannot be written."""
+    try:
+        replace_text(Path(step.path), step.before, step.after, BACKUP if step.drop else None)
+    except OSError as error:
+        why = error.strerror or str(error)
+        text = f"{step.path}: cannot be changed ({why}); mend that and run again, or set array.persist: false"
+        raise ArrayError([Refusal(FAILED, text)]) from error

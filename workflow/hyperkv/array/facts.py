@@ -28,12 +28,21 @@ class Signature:
 
 @dataclass(frozen=True)
 class Member:
-    """A disk's md superblock. name: without the host before the colon. devices: how many the array has."""
+    """A disk's md superblock. name: without the host before the colon. devices: how many the array has.
+
+    host: '' for an array whose name has none.
+    """
 
     name: str
     uuid: str
     level: str
     devices: int
+    host: str = ""
+
+    @property
+    def full_name(self) -> str:
+        """The name with its host, as mdadm.conf has to give it."""
+        return f"{self.host}:{self.name}" if self.host else self.name
 
 
 @dataclass(frozen=True)
@@ -153,7 +162,9 @@ class Machine:
     named: the config's device names to kernel paths, None for one that is not there. array_node: what /dev/md/NAME
     leads to. complaints: why lsblk or findmnt told nothing, a line each. mount_point_files: how many entries the mount point has. owner: uid and gid that the data folder is to
     have, None when there is no such user; data_owner: those it has, None without the folder. files: the text of
-    /etc/fstab and mdadm.conf by path, '' for one that is not there.
+    /etc/fstab and mdadm.conf by path, '' for one that is not there. file_systems: UUIDs of the file systems that there
+    are to the kernel paths that have them. systemd: whether it runs here, and follows fstab. initramfs: the command that
+    makes it anew, with its copy of mdadm.conf; None where there is none.
     """
 
     disks: tuple[Disk, ...]
@@ -171,6 +182,9 @@ class Machine:
     data_owner: tuple[int, int] | None = None
     files: Mapping[str, str] = field(default_factory=dict, hash=False)
     mdadm_conf: str = "/etc/mdadm/mdadm.conf"
+    file_systems: Mapping[str, str] = field(default_factory=dict, hash=False)
+    systemd: bool = False
+    initramfs: str | None = None
 
     def disk(self, path: str | None) -> Disk | None:
         """The disk of a kernel path such as /dev/nvme0n1."""
@@ -274,8 +288,9 @@ def parse_member(text: str) -> Member | None:
     found = parse_export(text)
     if "MD_UUID" not in found:
         return None
-    name = found.get("MD_NAME", "").rpartition(":")[2]
-    return Member(name, dashed(found["MD_UUID"]), found.get("MD_LEVEL", ""), int(found.get("MD_DEVICES", 0)))
+    host, _, name = found.get("MD_NAME", "").rpartition(":")
+    devices = int(found.get("MD_DEVICES", 0))
+    return Member(name, dashed(found["MD_UUID"]), found.get("MD_LEVEL", ""), devices, host)
 
 
 def dashed(uuid: str) -> str:

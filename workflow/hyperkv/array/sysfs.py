@@ -60,8 +60,8 @@ def holders_of(nodes: Sequence[str], top: Path = Path("/")) -> tuple[str, ...]:
 
 
 def text_of(path: Path) -> str:
-    """A file's text, '' when it cannot be read."""
+    """A file's text as it is, '' when it cannot be read; bytes that are no UTF-8 as surrogates."""
     try:
-        return path.read_text()
+        return path.read_bytes().decode(errors="surrogateescape")
     except OSError:
         return ""
