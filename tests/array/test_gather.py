@@ -220,6 +220,31 @@ def test_debian_keeps_mdadm_conf_in_a_folder(top):
     assert gather(settings(), probe=Tools(), top=top).mdadm_conf == "/etc/mdadm/mdadm.conf"
 
 
+def test_mdadm_conf_is_the_one_that_mdadm_reads(top):
+    for name in ("mdadm.conf", "mdadm/mdadm.conf"):
+        (top / "etc" / name).touch()
+    assert gather(settings(), probe=Tools(), top=top).mdadm_conf == "/etc/mdadm.conf"
+    (top / "etc/debian_version").touch()
+    assert gather(settings(), probe=Tools(), top=top).mdadm_conf == "/etc/mdadm/mdadm.conf"
+    (top / "etc/mdadm/mdadm.conf").unlink()
+    assert gather(settings(), probe=Tools(), top=top).mdadm_conf == "/etc/mdadm.conf"
+
+
+def test_the_files_of_etc_are_read_as_they_are(top):
+    (top / "etc/fstab").write_bytes(b"caf\xe9 /x\r\n\x0by")
+    assert gather(settings(), probe=Tools(), top=top).files["/etc/fstab"] == "caf\udce9 /x\r\n\x0by"
+
+
+def test_what_follows_fstab_and_mdadm_conf(top):
+    machine = gather(settings(), probe=Tools(), top=top)
+    assert (machine.systemd, machine.initramfs, machine.file_systems) == (False, "update-initramfs -u", {})
+    (top / "run/systemd/system").mkdir(parents=True)
+    (top / "dev/disk/by-uuid").mkdir()
+    (top / "dev/disk/by-uuid/ABCD-12").symlink_to("../../nvme2n1")
+    machine = gather(settings(), probe=Tools(), top=top)
+    assert (machine.systemd, machine.file_systems) == (True, {"abcd-12": "/dev/nvme2n1"})
+
+
 def test_what_sysfs_tells_everybody(top):
     assert md_device("nvme0n1", top) is None
     assert serial_of("nvme0n1", top) == "TESTNVME0"

@@ -112,7 +112,7 @@ echo "@@BOOT"
 cd /job
 for step in steps/*; do
   echo; echo "@@BEGIN ${step#steps/*-}"
-  timeout 120 "$step"; status=$?
+  timeout 300 "$step"; status=$?
   echo; echo "@@END $status $(cut -d' ' -f1 /proc/uptime)"
 done
 echo "@@OFF"
