@@ -318,6 +318,20 @@ def test_teardown_takes_lines_of_an_array_that_is_gone():
     assert plan_teardown(settings(), machine(files=stale)).steps == ()
 
 
+def test_lines_of_half_an_array_are_ours():
+    """One of two disks was replaced: what is left of the array is on a named disk, so its lines are not another's."""
+    lines = files(f"{STALE[0]}\n", f"{MDADM_LINE}\n")
+    half = machine(disks(nvme0n1=MEMBER), files=lines)
+    [refusal] = plan_provision(PERSIST, half).refusals
+    assert refusal.text.startswith(f"{A}: a member of array hyperkv")
+    assert plan_provision(settings(persist=True, overwrite=True), half).refusals == ()
+    for found in (half, machine(disks(nvme0n1=MEMBER, nvme1n1=MEMBER), files=lines)):
+        edits = [step for step in plan_teardown(PERSIST, found).steps if isinstance(step, Edit)]
+        assert [edit.after for edit in edits] == ["", ""]
+    other = machine(disks(nvme2n1=MEMBER), files=lines)
+    assert "line 1 calls the array" in plan_provision(PERSIST, other).refusals[0].text
+
+
 def test_what_fstab_mounts_from_a_disk_is_said_of_it():
     uuid = FOREIGN["ext4"]["signatures"][0].uuid
     found = machine(

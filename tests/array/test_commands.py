@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.helpers import eventually
 from workflow.hyperkv.array.boot_files import lines_of
-from workflow.hyperkv.array.commands import BACKUP, Edit, Run, call, execute
+from workflow.hyperkv.array.commands import BACKUP, Edit, Run, Same, Zero, call, execute
 from workflow.hyperkv.array.refusal import FAILED, IN_USE, ArrayError, Refusal
 
 
@@ -42,6 +42,32 @@ def test_a_program_that_is_not_there():
     with pytest.raises(ArrayError, match=r"`no-such-program` failed \(status 127\)") as caught:
         execute([Run(("no-such-program",))], lambda line: None)
     assert caught.value.exit_status == FAILED
+
+
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [
+        (
+            ("diskseq=8", "serial=S2"),
+            r"not the device that was looked at \(diskseq=7, serial=S1\), it is diskseq=8, serial=S2",
+        ),
+        (("diskseq=8", "serial=S1"), r"not the device that was looked at \(diskseq=7\), it is"),
+        ((), r"not the device that was looked at \(diskseq=7, serial=S1\), it is no device now"),
+    ],
+)
+@pytest.mark.parametrize("kind", [Run, Zero])
+def test_a_device_that_is_another_by_then_is_left_alone(tmp_path, there, said, kind):
+    disk = tmp_path / "disk"
+    disk.write_bytes(b"x" * 8192)
+    on = (Same(str(disk), ("diskseq=7", "serial=S1")),)
+    step = Zero(str(disk), 8192, on) if kind is Zero else Run(("rm", str(disk)), on=on)
+    with pytest.raises(ArrayError, match=rf"{disk}: {said}.* was not run; run again$") as caught:
+        execute([step], lambda line: None, lambda path: there)
+    assert caught.value.exit_status == IN_USE
+    assert "\n" not in str(caught.value)
+    assert disk.read_bytes() == b"x" * 8192
+    execute([step], lambda line: None, lambda path: ("diskseq=7", "size=16", "serial=S1"))
+    assert not disk.exists() or not disk.read_bytes().strip(b"\0")
 
 
 def sleeping() -> list[psutil.Process]:

@@ -1,5 +1,6 @@
 """The stages on machines as recorded: what they print, with which status they end, and what they leave alone."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from workflow.hyperkv.array.inspect_array import listing, outlook
 from workflow.hyperkv.array.privilege import only_one
 from workflow.hyperkv.array.refusal import EXIT_STATUSES, FAILED, IN_USE, NOT_ROOT, UNFIT, ArrayError
 
-SEEN = {"signatures": None, "probed": None, "busy": None}
+SEEN = {"signatures": None, "probed": None, "busy": None, "sampled": False}
 
 
 class World:
@@ -201,6 +202,42 @@ def test_only_one_at_a_time(monkeypatch, tmp_path):
     assert caught.value.exit_status == IN_USE
     with only_one():
         pass
+
+
+def planted(kind: str, lock: Path) -> Path:
+    """Something in the lock's place that is not the lock; what it would do harm to."""
+    victim = lock.with_name("victim")
+    victim.write_text("keep")
+    if kind == "link":
+        lock.symlink_to(victim)
+    elif kind == "dangling link":
+        lock.symlink_to(victim.with_name("made"))
+    elif kind == "second name":
+        os.link(victim, lock)
+    elif kind == "pipe":
+        os.mkfifo(lock)
+    else:
+        lock.mkdir()
+    return victim
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link", "second name", "pipe", "folder"])
+def test_what_is_planted_at_the_lock_is_refused_and_not_followed(monkeypatch, tmp_path, kind):
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr(privilege, "_LOCK", tmp_path / "lock")
+    victim = planted(kind, tmp_path / "lock")
+    with (
+        pytest.raises(ArrayError, match=r"lock: cannot be the lock \(.*\); remove it$") as caught,
+        only_one(),
+    ):
+        pass
+    assert caught.value.exit_status == IN_USE
+    assert victim.read_text() == "keep"
+    assert not (tmp_path / "made").exists()
+
+
+def test_the_lock_is_where_only_root_writes():
+    assert str(privilege._LOCK.parent) == "/run"
 
 
 def test_under_sudo_the_record_is_the_callers(monkeypatch, tmp_path):

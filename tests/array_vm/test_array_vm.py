@@ -45,6 +45,7 @@ def settings(**changes) -> ArraySettings:
 
 
 THREE = {
+    "overwrite": True,
     "name": "three",
     "devices": (C, D, VIRTIO),
     "mount": "/mnt/three",
@@ -123,7 +124,8 @@ FIRST = {
     "foreign-teardown": "mkfs.ext4 -qF -L keep /dev/nvme0n1; "
     + stage("teardown")
     + "; s=$?; wipefs -qa /dev/nvme0n1; exit $s",
-    "ext4": stage("provision", file_system="ext4", raid_chunk_bytes=64 << 10),
+    "unsigned": BLANK + "; " + stage("provision"),
+    "ext4": stage("provision", file_system="ext4", raid_chunk_bytes=64 << 10, overwrite=True),
     "ext4-stripe": f"dumpe2fs -h /dev/md127 2>/dev/null | grep RAID; findmnt -no OPTIONS {MOUNT}",
     "ext4-again": stage("provision", file_system="ext4", raid_chunk_bytes=64 << 10),
     "other-system": stage("provision", raid_chunk_bytes=64 << 10),
@@ -322,6 +324,7 @@ def test_without_consent_the_commands_are_printed_and_not_run(first):
         ("not-there", 7, [f"array: nothing is mounted at {MOUNT}; provision it"]),
         ("occupied", 4, [f"{MOUNT}: has 1 entries, which the mount would hide"]),
         ("busy-teardown", 4, [f"`umount {MOUNT}` failed (status 32): umount: {MOUNT}: target is busy"]),
+        ("unsigned", 3, [f"{A}: holds data without a signature (not zeros at byte "]),
         ("foreign-teardown", 3, [f'{A}: holds ext4 "keep", not a member of array hyperkv']),
         ("other-system", 3, ["/dev/md127: array hyperkv carries ext4, not xfs"]),
     ],

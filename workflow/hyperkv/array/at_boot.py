@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from .boot_files import ArrayEntry, FstabEntry, array_entries, fstab_entries, lines_of, shown
 from .commands import Edit
 from .facts import Disk, Machine, Md, dashed
+from .fitness import members_of
 from .layout import BOOT_OPTIONS, FSTAB, HOST, MARK, fstab_line, mdadm_line, with_colons
 from .refusal import IN_USE, Refusal
 from .settings import FILE_SYSTEMS, ArraySettings
@@ -105,7 +106,7 @@ def _in_mdadm_conf(settings: ArraySettings, machine: Machine, md: Md | None) -> 
     entries = array_entries(text)
     uuid = md.uuid if md is not None else None
     name = _full_name(settings, machine, uuid)
-    elsewhere = _arrays_elsewhere(machine, uuid)
+    elsewhere = _arrays_elsewhere(settings, machine, uuid)
     ours = [entry for entry in entries if _array_is_ours(settings, entry, elsewhere)]
     serving = [entry for entry in entries if _array_serves(entry, uuid, name)]
     in_the_way = [
@@ -211,12 +212,13 @@ def _file_systems_elsewhere(machine: Machine, md: Md | None) -> set[str]:
     return {uuid.lower() for uuid in found}
 
 
-def _arrays_elsewhere(machine: Machine, uuid: str | None) -> set[str]:
-    """UUIDs of arrays that are on this machine, assembled or not, and not this one."""
-    found = {md.uuid for md in machine.arrays if md.uuid} | {
-        disk.member.uuid for disk in machine.disks if disk.member
-    }
-    return found - {uuid}
+def _arrays_elsewhere(settings: ArraySettings, machine: Machine, uuid: str | None) -> set[str]:
+    """UUIDs of arrays that are on other disks of this machine than the named ones, assembled or not."""
+    members = members_of(settings, machine)
+    here = {disk.member.uuid for disk in members if disk.member} | {uuid}
+    found = {md.uuid for md in machine.arrays if md.uuid}
+    found |= {disk.member.uuid for disk in machine.disks if disk.member and disk not in members}
+    return found - here
 
 
 def mounted_by_fstab(machine: Machine, disk: Disk) -> tuple[str, ...]:

@@ -8,24 +8,38 @@ import shlex
 import signal
 import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .boot_files import lines_of
-from .refusal import FAILED, ArrayError, Refusal
+from .identity import identity_of
+from .refusal import FAILED, IN_USE, ArrayError, Refusal
 from .rewrite import replace_text
+from .samples import BLOCK_BYTES, places, zero
 
 PROBE_TIMEOUT_S = 60.0
 BACKUP = ".before-hyperkv"
 
 
 @dataclass(frozen=True)
+class Same:
+    """A device that a step destroys something on: it has to be, when the step begins, the one that was looked at.
+
+    identity: some of what identity_of() tells of its path; without any nothing is known to compare.
+    """
+
+    path: str
+    identity: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Run:
-    """A command. fails_as: exit status of the stage when it fails. timeout_s: longest time it may take."""
+    """A command. fails_as: exit status of the stage when it fails. timeout_s: longest time it may take. on: its devices."""
 
     argv: tuple[str, ...]
     fails_as: int = FAILED
     timeout_s: float = 120.0
+    on: tuple[Same, ...] = field(default=(), compare=False)
 
     def __str__(self) -> str:
         return shlex.join(self.argv)
@@ -66,7 +80,23 @@ class Edit:
         return f"sed -i{BACKUP if self.drop else ''} --follow-symlinks {expressions} {path}"
 
 
-Step = Run | Edit
+@dataclass(frozen=True)
+class Zero:
+    """Write zeros to the places of a disk that a look samples, so that it counts as blank."""
+
+    path: str
+    size_bytes: int
+    on: tuple[Same, ...] = field(default=(), compare=False)
+
+    def __str__(self) -> str:
+        numbers = [
+            f"seq {part.start} {part.step} {part[-1]}" for part in reversed(places(self.size_bytes)) if part
+        ]
+        write = f"dd if=/dev/zero of={shlex.quote(self.path)} bs={BLOCK_BYTES} count=1 seek=$at conv=notrunc status=none"
+        return f"{{ {'; '.join(numbers)}; }} | while read at; do {write}; done"
+
+
+Step = Run | Edit | Zero
 
 
 @dataclass(frozen=True)
@@ -102,16 +132,47 @@ def call(argv: Sequence[str], timeout_s: float = PROBE_TIMEOUT_S) -> Output:
     return Output(process.returncode, text, errors)
 
 
-def execute(steps: Sequence[Step], say: Callable[[str], None]) -> None:
-    """Carry out steps in order, each announced as `+ command`. Raises ArrayError at the first that fails."""
+def execute(
+    steps: Sequence[Step],
+    say: Callable[[str], None],
+    identify: Callable[[str], tuple[str, ...]] = identity_of,
+) -> None:
+    """Carry out steps in order, each announced as `+ command`. identify: what a device is, at that moment.
+
+    Raises ArrayError at the first that fails, and before one whose device is another than was looked at.
+    """
     for step in steps:
         say(f"+ {step}")
         if isinstance(step, Run):
+            _require_same(step, identify)
             done = call(step.argv, step.timeout_s)
             if done.status:
                 raise ArrayError([Refusal(step.fails_as, _failure(step, done))])
+        elif isinstance(step, Zero):
+            _require_same(step, identify)
+            _zero(step)
         else:
             _edit(step)
+
+
+def _require_same(step: Run | Zero, identify: Callable[[str], tuple[str, ...]]) -> None:
+    for device in step.on:
+        there = identify(device.path)
+        if gone := [word for word in device.identity if word not in there]:
+            now = ", ".join(there) or "no device"
+            text = (
+                f"{device.path}: not the device that was looked at ({', '.join(gone)}), it is {now} now; `{step}` was not run; "
+                f"run again"
+            )
+            raise ArrayError([Refusal(IN_USE, text)])
+
+
+def _zero(step: Zero) -> None:
+    try:
+        zero(step.path)
+    except OSError as error:
+        text = f"{step.path}: zeros cannot be written ({error.strerror or error}); mend that and run again"
+        raise ArrayError([Refusal(FAILED, text)]) from error
 
 
 def _failure(step: Run, done: Output) -> str:

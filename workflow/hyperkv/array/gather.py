@@ -26,7 +26,9 @@ from .facts import (
     parse_wipefs,
 )
 from .fitness import required_tools
+from .identity import identity_of
 from .layout import FSTAB
+from .samples import first_data
 from .settings import ArraySettings
 from .sysfs import FINDMNT, Probe, holders_of, md_device, text_of
 
@@ -55,6 +57,7 @@ def gather(
         disk = replace(
             disk,
             by_id=best_first(by_id.get(disk.path, [])),
+            identity=identity_of(disk.path, top),
             holders=holders_of(nodes, top),
             swaps=tuple(
                 swap
@@ -107,13 +110,19 @@ def _opened(disk: Disk, nodes: Sequence[str], probe: Probe) -> Disk:
     """The disk with what only root may read."""
     found = probe(["wipefs", "-n", "-J", *nodes])
     probed = probe(["blkid", "-p", "-o", "export", disk.path])
-    return replace(
+    disk = replace(
         disk,
         signatures=parse_wipefs(found.text) if not found.status else None,
         probed=None if probed.errors.strip() else parse_blkid(probed.status, probed.text),
         member=parse_member(probe(["mdadm", "--examine", "--export", disk.path]).text),
         busy=_busy(disk.path),
     )
+    if not disk.unsigned:
+        return disk
+    try:
+        return replace(disk, data_at=first_data(disk.path), sampled=True)
+    except OSError:
+        return disk
 
 
 def _busy(path: str) -> bool | None:
@@ -131,6 +140,7 @@ def _arrays(top: Path, probe: Probe | None) -> list[Md]:
         md = md_device(node.name, top)
         if md is None:
             continue
+        md = replace(md, identity=identity_of(md.path, top))
         if probe is not None and md.state not in ("clear", "inactive"):
             signatures = probe(["wipefs", "-n", "-J", md.path])
             content = probe(["blkid", "-p", "-o", "export", md.path])

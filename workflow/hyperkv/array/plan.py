@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .at_boot import Listed, listed, mounted_by_fstab
-from .commands import Edit, Run, Step
+from .commands import Edit, Run, Same, Step
 from .facts import Disk, Machine, Md, Mount
 from .fitness import array_of, in_use, incomplete, is_ours, members_of, our_array, unfit
+from .identity import members_word
 from .layout import EXT4_BLOCK_BYTES, FSTAB, HOST, misalignment, readable, unlisted
 from .refusal import FOREIGN, IN_USE, UNFIT, Refusal
 from .settings import ArraySettings
@@ -55,7 +56,7 @@ def _create(settings: ArraySettings, machine: Machine, members: list[Disk]) -> P
     for disk in members:
         if disk.blank or any(in_use(disk)):
             continue
-        if disk.signatures is None or disk.probed is None:
+        if disk.signatures is None or disk.probed is None or (disk.unsigned and not disk.sampled):
             refusals.append(_unreadable(disk.name))
         elif is_ours(settings, disk) and not settings.overwrite:
             refusals.append(incomplete(settings, disk))
@@ -69,6 +70,7 @@ def _create(settings: ArraySettings, machine: Machine, members: list[Disk]) -> P
         lost.append(f"{disk.name} ({readable(disk.size_bytes)}): {_content(machine, disk)}")
     if refusals:
         return Plan(refusals=tuple(refusals))
+    made = (Same(settings.node, members_word([disk.path.removeprefix("/dev/") for disk in members])),)
     steps = [
         *load_raid0(machine),
         *(step for disk in members for step in _wipe(disk)),
@@ -78,11 +80,12 @@ def _create(settings: ArraySettings, machine: Machine, members: list[Disk]) -> P
                 *("mdadm", "--create", settings.node, f"--homehost={HOST}", f"--name={settings.name}"),
                 *("--metadata=1.2", "--level=0", f"--chunk={settings.raid_chunk_bytes >> 10}K"),
                 *(f"--raid-devices={len(members)}", *(disk.path for disk in members)),
-            )
+            ),
+            on=the_same(*members),
         ),
         *settle(machine),
-        Run(("wipefs", "-a", settings.node)),
-        *_make_file_system(settings, machine),
+        Run(("wipefs", "-a", settings.node), on=made),
+        *_make_file_system(settings, machine, settings.node, made),
         *_mount(settings, machine, settings.node, boot, known=False),
     ]
     return Plan(tuple(steps), lost=tuple(lost))
@@ -122,8 +125,8 @@ def _continue(settings: ArraySettings, machine: Machine, uuid: str) -> Plan:
     if md.signatures is None or md.content is None:
         refusals.append(_unreadable(md.path))
     elif md.blank or md.unfinished:
-        wipe = [Run(("wipefs", "-a", md.path))] if not md.blank else []
-        steps = [*wipe, *_make_file_system(settings, machine, md.path)]
+        wipe = [Run(("wipefs", "-a", md.path), on=the_same(md))] if not md.blank else []
+        steps = [*wipe, *_make_file_system(settings, machine, md.path, the_same(md))]
     elif not _file_system_is_ours(settings, md):
         holds = md.holds()
         if _is_other_kind(settings, md):
@@ -136,7 +139,8 @@ def _continue(settings: ArraySettings, machine: Machine, uuid: str) -> Plan:
             )
         elif settings.overwrite:
             lost = [f"{md.path}: {holds}"]
-            steps = [Run(("wipefs", "-a", md.path)), *_make_file_system(settings, machine, md.path)]
+            wipe = Run(("wipefs", "-a", md.path), on=the_same(md))
+            steps = [wipe, *_make_file_system(settings, machine, md.path, the_same(md))]
         else:
             refusals.append(
                 Refusal(
@@ -227,32 +231,37 @@ def _content(machine: Machine, disk: Disk) -> str:
 
 
 def _unreadable(name: str) -> Refusal:
-    return Refusal(
-        UNFIT, f"{name}: wipefs or blkid cannot read it, so what it holds is not known; see what they say"
-    )
+    text = f"{name}: wipefs, blkid or a read of samples failed, so what it holds is not known; see what `dmesg` and they say"
+    return Refusal(UNFIT, text)
 
 
 def _wipe(disk: Disk) -> list[Step]:
     """wipefs for the partitions with signatures, deepest first, and then for the disk."""
-    if disk.blank:
+    if disk.unsigned:
         return []
     own = disk.path.removeprefix("/dev/")
     others = dict.fromkeys(item.device for item in disk.signatures or () if item.device != own)
-    return [Run(("wipefs", "-a", f"/dev/{name}")) for name in reversed(others)] + [
-        Run(("wipefs", "-a", disk.path))
-    ]
+    paths = [*(f"/dev/{name}" for name in reversed(others)), disk.path]
+    return [Run(("wipefs", "-a", path), on=(Same(path, disk.identity),)) for path in paths]
 
 
-def _make_file_system(settings: ArraySettings, machine: Machine, node: str | None = None) -> list[Step]:
+def the_same(*devices: Disk | Md) -> tuple[Same, ...]:
+    """Devices as they have to be when a step that destroys something on them begins."""
+    return tuple(Same(device.path, device.identity) for device in devices)
+
+
+def _make_file_system(
+    settings: ArraySettings, machine: Machine, node: str, on: tuple[Same, ...]
+) -> list[Step]:
     """mkfs without its force option, so that it refuses what a plan has overlooked."""
-    unit, disks, node = settings.raid_chunk_bytes, len(settings.devices), node or settings.node
+    unit, disks = settings.raid_chunk_bytes, len(settings.devices)
     if settings.file_system == "xfs":
         argv = ("mkfs.xfs", "-q", "-L", settings.name, "-d", f"su={unit},sw={disks}", node)
     else:
         blocks = unit // EXT4_BLOCK_BYTES
         stripes = f"stride={blocks},stripe_width={blocks * disks},lazy_itable_init=0,lazy_journal_init=0"
         argv = ("mkfs.ext4", "-q", "-b", str(EXT4_BLOCK_BYTES), "-L", settings.name, "-E", stripes, node)
-    return [Run(argv, timeout_s=MKFS_TIMEOUT_S), *settle(machine)]
+    return [Run(argv, timeout_s=MKFS_TIMEOUT_S, on=on), *settle(machine)]
 
 
 def _mount(

@@ -7,11 +7,11 @@ from functools import partial
 
 from .at_boot import Listed, listed
 from .boot_files import ArrayEntry, FstabEntry
-from .commands import Run, Step
+from .commands import Run, Step, Zero
 from .facts import Disk, Machine, Md
 from .fitness import array_of, in_use, incomplete, is_ours, members_of, our_array, unfit
 from .layout import MARK
-from .plan import Plan, reload_fstab, settle
+from .plan import Plan, reload_fstab, settle, the_same
 from .refusal import FOREIGN, IN_USE, Refusal
 from .settings import ArraySettings
 
@@ -29,7 +29,7 @@ def plan_teardown(settings: ArraySettings, machine: Machine) -> Plan:
             FOREIGN, f"{disk.name}: holds {disk.holds()}, not a member of array {settings.name}; leave it out"
         )
         for disk in rest
-        if not disk.blank
+        if not disk.unsigned
     ]
     refusals += [
         Refusal(
@@ -65,11 +65,16 @@ def _take_apart(settings: ArraySettings, machine: Machine, ours: list[Disk], uui
         if md.state not in ("clear", "inactive"):
             where = f", mounted at {mounts[0].target}" if mounts else ""
             lost.append(f"array {settings.name} on {md.path}: {md.holds()}{where}")
-            steps.append(Run(("wipefs", "-a", md.path), fails_as=IN_USE))
+            steps.append(Run(("wipefs", "-a", md.path), fails_as=IN_USE, on=the_same(md)))
         steps += [Run(("mdadm", "--stop", md.path), fails_as=IN_USE), *settle(machine)]
     lost = lost or [f"array {settings.name}, not assembled, and what is on it"]
     paths = tuple(disk.path for disk in ours)
-    steps += [Run(("mdadm", "--zero-superblock", *paths)), Run(("wipefs", "-a", *paths)), *settle(machine)]
+    steps += [*(Zero(disk.path, disk.size_bytes, the_same(disk)) for disk in ours), *settle(machine)]
+    steps += [
+        Run(("mdadm", "--zero-superblock", *paths), on=the_same(*ours)),
+        Run(("wipefs", "-a", *paths), on=the_same(*ours)),
+        *settle(machine),
+    ]
     return Plan((*steps, *_at_boot(settings, machine, md)), lost=tuple(lost))
 
 
