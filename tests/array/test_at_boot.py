@@ -287,6 +287,9 @@ def test_another_array_of_that_name_is_refused(line, said):
     assert [refusal.text for refusal in refusals] == [
         f"{CONF}: {said}, and was not written here; remove that line, name another array.name, or set array.persist: false"
     ]
+    assert plan_provision(settings(), found).refusals == ()
+    assert plan_provision(PERSIST, replace(found, files=files())).refusals == ()
+    assert plan_provision(settings(persist=True, name="other"), machine(files=files("", line))).refusals == ()
 
 
 def test_an_array_that_is_to_be_ignored_is_refused():

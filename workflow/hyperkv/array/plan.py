@@ -98,7 +98,11 @@ def _continue(settings: ArraySettings, machine: Machine, uuid: str) -> Plan:
     if md is None or md.state in ("clear", "inactive"):
         if refusals := [refusal for disk in members for refusal in in_use(disk, md)]:
             return Plan(refusals=tuple(refusals))
-        stop = [Run(("mdadm", "--stop", md.path))] if md is not None and md.state == "inactive" else []
+        stop = (
+            [Run(("mdadm", "--stop", md.path), on=the_same(md))]
+            if md is not None and md.state == "inactive"
+            else []
+        )
         assemble = Run(
             ("mdadm", "--assemble", settings.node, f"--uuid={uuid}", *(disk.path for disk in members))
         )

@@ -66,7 +66,7 @@ def _take_apart(settings: ArraySettings, machine: Machine, ours: list[Disk], uui
             where = f", mounted at {mounts[0].target}" if mounts else ""
             lost.append(f"array {settings.name} on {md.path}: {md.holds()}{where}")
             steps.append(Run(("wipefs", "-a", md.path), fails_as=IN_USE, on=the_same(md)))
-        steps += [Run(("mdadm", "--stop", md.path), fails_as=IN_USE), *settle(machine)]
+        steps += [Run(("mdadm", "--stop", md.path), fails_as=IN_USE, on=the_same(md)), *settle(machine)]
     lost = lost or [f"array {settings.name}, not assembled, and what is on it"]
     paths = tuple(disk.path for disk in ours)
     steps += [*(Zero(disk.path, disk.size_bytes, the_same(disk)) for disk in ours), *settle(machine)]
