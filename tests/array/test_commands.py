@@ -94,7 +94,9 @@ def test_lines_are_added_and_dropped(tmp_path):
     execute([Edit(str(path), "", add="one")], lambda line: None)
     assert path.read_text() == "one\n"
     path.chmod(0o640)
-    execute([Edit(str(path), "one\n", (1,), "two")], lambda line: None)
+    said: list[str] = []
+    execute([Edit(str(path), "one\n", (1,), "two")], said.append)
+    assert said[1:] == [f"  {path}{BACKUP} has it as it was before"]
     assert path.read_text() == "two\n"
     assert path.stat().st_mode & 0o777 == 0o640
     assert (path.parent / f"fstab{BACKUP}").read_text() == "one\n"

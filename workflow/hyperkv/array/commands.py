@@ -153,6 +153,8 @@ def execute(
             _zero(step)
         else:
             _edit(step)
+            if step.drop:
+                say(f"  {step.path}{BACKUP} has it as it was before")
 
 
 def _require_same(step: Run | Zero, identify: Callable[[str], tuple[str, ...]]) -> None:
