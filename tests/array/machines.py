@@ -55,7 +55,7 @@ def disks(listing: str = "lsblk-blank.json", **changes: dict[str, Any]) -> tuple
     names = {path: name for name, path in PATHS.items()}
     found = []
     for disk in parse_lsblk(recorded(listing)):
-        disk = replace(disk, by_id=(names[disk.path],), signatures=(), probed={}, busy=False)
+        disk = replace(disk, by_id=(names[disk.path],), signatures=(), probed={}, busy=False, sampled=True)
         found.append(replace(disk, **changes.get(disk.path.removeprefix("/dev/"), {})))
     return tuple(found)
 

@@ -9,6 +9,7 @@ from tests.array.machines import MD_UUID, MOUNT, A, B, recorded, settings
 from workflow.hyperkv.array import gather as module
 from workflow.hyperkv.array.commands import Output
 from workflow.hyperkv.array.gather import gather
+from workflow.hyperkv.array.identity import identity_of
 from workflow.hyperkv.array.plan import plan_provision
 from workflow.hyperkv.array.sysfs import md_device, mounts, serial_of
 
@@ -74,6 +75,7 @@ def root(monkeypatch):
     """The tests' user is root to the code, and nobody opens a device."""
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(module, "_busy", lambda path: False)
+    monkeypatch.setattr(module, "first_data", lambda path: None)
     monkeypatch.setattr(module, "_unfinished_xfs", lambda path: False)
     monkeypatch.setattr(module, "_has", lambda tool: True)
     monkeypatch.delenv("SUDO_UID", raising=False)
@@ -218,6 +220,75 @@ def test_debian_keeps_mdadm_conf_in_a_folder(top):
     assert gather(settings(), probe=Tools(), top=top).mdadm_conf == "/etc/mdadm.conf"
     (top / "etc/debian_version").touch()
     assert gather(settings(), probe=Tools(), top=top).mdadm_conf == "/etc/mdadm/mdadm.conf"
+
+
+def test_a_disk_without_a_signature_is_sampled(top, monkeypatch):
+    monkeypatch.setattr(module, "first_data", lambda path: 4096 if path == "/dev/nvme0n1" else None)
+    first, second, third, _ = gather(settings(), probe=Tools(), top=top).disks
+    assert (first.blank, first.data_at) == (False, 4096)
+    assert second.blank
+    assert not third.sampled
+    signed = Tools(wipefs=Output(0, recorded("wipefs-ext4.json")))
+    assert not gather(settings(), probe=signed, top=top).disks[0].sampled
+
+
+def test_samples_that_cannot_be_read_are_not_known(top, monkeypatch):
+    def fails(path):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(module, "first_data", fails)
+    disk = gather(settings(), probe=Tools(), top=top).disks[0]
+    assert (disk.sampled, disk.blank, disk.unsigned) == (False, False, True)
+
+
+def test_what_a_device_is_known_by(top):
+    write_array(top)
+    classes = top / "sys/class/block"
+    for name in ("nvme0n1", "md127"):
+        node = classes / name
+        node.mkdir(parents=True, exist_ok=True)
+        (node / "size").write_text("4194304\n")
+        (node / "diskseq").write_text("9\n")
+    (classes / "nvme0n1/wwid").write_text("eui.01\n")
+    (classes / "nvme0n1/nvme0n1p1").mkdir()
+    (classes / "nvme0n1/nvme0n1p1/partition").write_text("1\n")
+    (classes / "nvme0n1p1").symlink_to("nvme0n1/nvme0n1p1")
+    for name in ("nvme0n1", "nvme1n1"):
+        (classes / "md127/slaves" / name).mkdir(parents=True)
+    disk = ("diskseq=9", "size=4194304", "wwid=eui.01")
+    assert identity_of("/dev/nvme0n1", top) == identity_of(A, top) == disk
+    assert identity_of("/dev/nvme0n1p1", top) == disk
+    array = ("diskseq=9", "size=4194304", "members=nvme0n1 nvme1n1")
+    assert identity_of("/dev/md/hyperkv", top) == identity_of("/dev/md127", top) == array
+    assert identity_of("/dev/none", top) == ()
+    machine = gather(settings(), probe=Tools(), top=top)
+    assert machine.disks[0].identity == disk
+    assert machine.arrays[0].identity == array
+
+
+def test_mdadm_conf_is_the_one_that_mdadm_reads(top):
+    for name in ("mdadm.conf", "mdadm/mdadm.conf"):
+        (top / "etc" / name).touch()
+    assert gather(settings(), probe=Tools(), top=top).mdadm_conf == "/etc/mdadm.conf"
+    (top / "etc/debian_version").touch()
+    assert gather(settings(), probe=Tools(), top=top).mdadm_conf == "/etc/mdadm/mdadm.conf"
+    (top / "etc/mdadm/mdadm.conf").unlink()
+    assert gather(settings(), probe=Tools(), top=top).mdadm_conf == "/etc/mdadm.conf"
+
+
+def test_the_files_of_etc_are_read_as_they_are(top):
+    (top / "etc/fstab").write_bytes(b"caf\xe9 /x\r\n\x0by")
+    assert gather(settings(), probe=Tools(), top=top).files["/etc/fstab"] == "caf\udce9 /x\r\n\x0by"
+
+
+def test_what_follows_fstab_and_mdadm_conf(top):
+    machine = gather(settings(), probe=Tools(), top=top)
+    assert (machine.systemd, machine.initramfs, machine.file_systems) == (False, "update-initramfs -u", {})
+    (top / "run/systemd/system").mkdir(parents=True)
+    (top / "dev/disk/by-uuid").mkdir()
+    (top / "dev/disk/by-uuid/ABCD-12").symlink_to("../../nvme2n1")
+    machine = gather(settings(), probe=Tools(), top=top)
+    assert (machine.systemd, machine.file_systems) == (True, {"abcd-12": "/dev/nvme2n1"})
 
 
 def test_what_sysfs_tells_everybody(top):

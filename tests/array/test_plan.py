@@ -26,7 +26,7 @@ from tests.array.machines import (
     settings,
     stopped,
 )
-from workflow.hyperkv.array.commands import AddLine, DropLine, Run
+from workflow.hyperkv.array.commands import Edit, Run, Same, Zero
 from workflow.hyperkv.array.facts import Machine, Member, Mount, Part, Signature
 from workflow.hyperkv.array.layout import fstab_line, mdadm_line, readable
 from workflow.hyperkv.array.plan import Plan, plan_provision
@@ -36,7 +36,9 @@ from workflow.hyperkv.array.teardown_plan import plan_teardown
 
 EXT4 = {"file_system": "ext4", "raid_chunk_bytes": 64 << 10}
 MDADM_LINE = "ARRAY /dev/md/hyperkv metadata=1.2 name=any:hyperkv UUID=d9ed5db4:d2dc3c1a:826f9198:40a08e22"
-FSTAB_LINE = f"UUID={FS_UUID} /mnt/hyperkv xfs noatime,nofail,x-systemd.device-timeout=30 0 0"
+FSTAB_LINE = (
+    f"UUID={FS_UUID} /mnt/hyperkv xfs noatime,nofail,x-systemd.device-timeout=30,x-hyperkv=hyperkv 0 0"
+)
 
 
 def commands(plan: Plan) -> list[str]:
@@ -114,7 +116,7 @@ LOST = machine(
         | {
             "signatures": (
                 *(replace(item, device="nvme1n1") for item in FOREIGN["gpt"]["signatures"]),
-                Signature("nvme1n1p1", "swap", 4086),
+                Signature("nvme1n1p1", "swap"),
             )
         },
     )
@@ -126,6 +128,75 @@ def test_with_leave_signatures_go_deepest_first_and_are_listed():
     wiped = ["wipefs -a /dev/nvme0n1", "wipefs -a /dev/nvme1n1p1", "wipefs -a /dev/nvme1n1"]
     assert commands(plan) == [*wiped, *CREATED]
     assert plan.lost == (f'{A} (2.0 GiB): ext4 "old"', f"{B} (2.0 GiB): gpt, PMBR, swap")
+
+
+def test_data_without_a_signature_is_listed_and_goes_only_with_leave():
+    full = {"data_at": 1 << 30}
+    found = machine(disks(nvme0n1=full, nvme1n1=full))
+    refusals = plan_provision(settings(), found).refusals
+    assert [(refusal.status, refusal.text) for refusal in refusals] == [
+        (
+            FOREIGN_DATA,
+            f"{name}: holds data without a signature (not zeros at byte 1073741824); name another disk, or set "
+            f"array.overwrite: true to lose that",
+        )
+        for name in (A, B)
+    ]
+    plan = plan_provision(settings(overwrite=True), found)
+    assert commands(plan) == CREATED
+    assert [line.partition(": ")[2] for line in plan.lost] == [
+        "data without a signature (not zeros at byte 1073741824)"
+    ] * 2
+
+
+def test_a_disk_whose_samples_cannot_be_read_is_not_blank():
+    plan = plan_provision(settings(overwrite=True), machine(disks(nvme1n1={"sampled": False})))
+    [refusal] = plan.refusals
+    assert (refusal.status, refusal.text.partition(",")[0]) == (UNFIT, f"{B}: wipefs")
+
+
+IDENTITY = ("diskseq=7", "serial=S1")
+
+
+def destroying(plan: Plan) -> list[Run | Zero]:
+    """The steps that lose something."""
+    programs = ("wipefs", "mkfs.xfs", "mkfs.ext4")
+    return [
+        step
+        for step in plan.steps
+        if isinstance(step, Zero)
+        or (
+            isinstance(step, Run)
+            and (step.argv[0] in programs or set(step.argv) & {"--create", "--zero-superblock"})
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        plan_provision(settings(overwrite=True), LOST),
+        plan_provision(settings(), assembled(md(unfinished=True))),
+        plan_provision(settings(overwrite=True), assembled(md(content={"TYPE": "xfs", "LABEL": "mine"}))),
+        plan_teardown(settings(), assembled(mounted=True)),
+        plan_teardown(settings(), stopped()),
+    ],
+)
+def test_every_step_that_destroys_names_the_devices_that_were_looked_at(plan):
+    assert destroying(plan)
+    for step in destroying(plan):
+        words = [step.path] if isinstance(step, Zero) else step.argv
+        paths = {word for word in words if word.startswith("/dev/")}
+        if "--create" in words:
+            paths.remove("/dev/md/hyperkv")
+        assert {same.path for same in step.on} == paths
+
+
+def test_the_identity_is_the_one_that_was_looked_at_and_a_new_array_is_of_the_members():
+    found = machine(disks(nvme0n1=FOREIGN["ext4"] | {"identity": IDENTITY}))
+    steps = destroying(plan_provision(settings(overwrite=True), found))
+    assert steps[0].on == (Same("/dev/nvme0n1", IDENTITY),)
+    assert steps[-1].on == (Same("/dev/md/hyperkv", ("members=nvme0n1 nvme1n1",)),)
 
 
 def test_overwrite_does_not_touch_a_healthy_array():
@@ -197,7 +268,10 @@ def test_a_lost_mount_option_comes_back():
 def test_persisting_adds_the_two_lines_once():
     wanted = settings(persist=True)
     plan = plan_provision(wanted, assembled(mounted=True))
-    assert plan.steps == (AddLine("/etc/mdadm/mdadm.conf", MDADM_LINE), AddLine("/etc/fstab", FSTAB_LINE))
+    assert plan.steps == (
+        Edit("/etc/mdadm/mdadm.conf", "", add=MDADM_LINE),
+        Edit("/etc/fstab", "", add=FSTAB_LINE),
+    )
     files = {"/etc/mdadm/mdadm.conf": f"# old\n{MDADM_LINE}\n", "/etc/fstab": f"{FSTAB_LINE}\n"}
     assert plan_provision(wanted, assembled(mounted=True, files=files)).steps == ()
 
@@ -210,9 +284,9 @@ def test_a_foreign_file_system_on_our_array_goes_only_with_leave():
 
 
 OTHER_MEMBER = MEMBER | {"member": Member("data", "0000", "raid0", 2)}
-LVM = {"signatures": (Signature("nvme1n1", "LVM2_member", 536),), "probed": {"TYPE": "LVM2_member"}}
-LUKS = {"signatures": (Signature("nvme1n1", "crypto_LUKS", 0),), "probed": {"TYPE": "crypto_LUKS"}}
-ZFS = {"signatures": (Signature("nvme1n1", "zfs_member", 1 << 18),), "probed": {"TYPE": "zfs_member"}}
+LVM = {"signatures": (Signature("nvme1n1", "LVM2_member"),), "probed": {"TYPE": "LVM2_member"}}
+LUKS = {"signatures": (Signature("nvme1n1", "crypto_LUKS"),), "probed": {"TYPE": "crypto_LUKS"}}
+ZFS = {"signatures": (Signature("nvme1n1", "zfs_member"),), "probed": {"TYPE": "zfs_member"}}
 IN_THE_WAY = Mount(MOUNT, "/dev/sdz1", "ext4", ("rw",), "8:1")
 
 REFUSED = {
@@ -325,7 +399,7 @@ REFUSED = {
         settings(overwrite=True),
         machine(disks(nvme1n1={"signatures": None})),
         UNFIT,
-        [f"{B}: wipefs or blkid cannot read it"],
+        [f"{B}: wipefs, blkid or a read of samples failed"],
     ),
     "ext4": (
         settings(),
@@ -499,7 +573,7 @@ REFUSED = {
         settings(),
         assembled(md(signatures=None)),
         UNFIT,
-        ["/dev/md127: wipefs or blkid cannot read it"],
+        ["/dev/md127: wipefs, blkid or a read of samples failed"],
     ),
     "array held": (
         settings(),
@@ -579,10 +653,13 @@ def test_without_root_the_plan_is_that_for_blank_disks():
     assert commands(plan_provision(settings(), found.assuming_blank())) == CREATED
 
 
+ZEROS = [str(Zero(f"/dev/nvme{number}n1", 2 << 30)) for number in range(2)]
 TORN = [
     "umount /mnt/hyperkv",
     "wipefs -a /dev/md127",
     "mdadm --stop /dev/md127",
+    "udevadm settle --timeout=30",
+    *ZEROS,
     "udevadm settle --timeout=30",
     "mdadm --zero-superblock /dev/nvme0n1 /dev/nvme1n1",
     "wipefs -a /dev/nvme0n1 /dev/nvme1n1",
@@ -597,10 +674,14 @@ TORN = [
         (assembled(), TORN[1:]),
         (assembled(md(state="inactive", uuid=None)), TORN[2:]),
         (stopped(), TORN[4:]),
-        (machine(disks(nvme1n1=MEMBER)), [line.replace("/dev/nvme0n1 ", "") for line in TORN[4:]]),
+        (machine(disks(nvme1n1=MEMBER)), [line.replace("/dev/nvme0n1 ", "") for line in TORN[5:]]),
+        (
+            machine(disks(nvme0n1={"data_at": 4096}, nvme1n1=MEMBER)),
+            [line.replace("/dev/nvme0n1 ", "") for line in TORN[5:]],
+        ),
         (machine(), []),
     ],
-    ids=["mounted", "assembled", "inactive", "stopped", "interrupted", "none"],
+    ids=["mounted", "assembled", "inactive", "stopped", "interrupted", "interrupted with data", "none"],
 )
 def test_teardown(found, steps):
     plan = plan_teardown(settings(), found)
@@ -618,8 +699,8 @@ def test_teardown_takes_our_lines_out_of_etc_and_no_others():
     }
     plan = plan_teardown(settings(persist=True), assembled(mounted=True, files=files))
     assert plan.steps[-2:] == (
-        DropLine("/etc/mdadm/mdadm.conf", MDADM_LINE),
-        DropLine("/etc/fstab", FSTAB_LINE),
+        Edit("/etc/mdadm/mdadm.conf", files["/etc/mdadm/mdadm.conf"], (2,)),
+        Edit("/etc/fstab", files["/etc/fstab"], (3,)),
     )
     assert commands(plan_teardown(settings(), assembled(mounted=True, files=files))) == TORN
 
@@ -689,9 +770,11 @@ STATES = st.fixed_dictionaries(
         "mounts": st.sampled_from([(), ("/data",), ("[SWAP]",), ("/",)]),
         "holders": st.sampled_from([(), ("dm-0",)]),
         "signatures": st.one_of(
-            st.none(), SIGNATURES.map(lambda kinds: tuple(Signature("nvme0n1", kind, 0) for kind in kinds))
+            st.none(), SIGNATURES.map(lambda kinds: tuple(Signature("nvme0n1", kind) for kind in kinds))
         ),
         "probed": st.sampled_from([None, {}, {"TYPE": "ext4"}]),
+        "sampled": st.booleans(),
+        "data_at": st.sampled_from([None, 0, 1 << 30]),
         "member": st.sampled_from(
             [
                 None,
@@ -738,7 +821,8 @@ def test_teardown_touches_members_only(first, second, third):
     plan = plan_teardown(settings(allow_unequal=True, allow_any_block_device=True), found)
     assert not (plan.steps and plan.refusals)
     for step in plan.steps:
-        for path in [word for word in step.argv if word.startswith("/dev/")]:
+        words = [step.path] if isinstance(step, Zero) else step.argv
+        for path in [word for word in words if word.startswith("/dev/")]:
             disk = found.disk(path)
             assert disk is not None
             assert disk.path in ("/dev/nvme0n1", "/dev/nvme1n1")
@@ -757,5 +841,5 @@ def test_readable_sizes(size):
 
 
 def test_lines_for_boot():
-    assert mdadm_line(settings(), MD_UUID) == MDADM_LINE
+    assert mdadm_line(settings(), MD_UUID, "any:hyperkv") == MDADM_LINE
     assert fstab_line(settings(), FS_UUID) == FSTAB_LINE

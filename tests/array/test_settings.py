@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from tests.array.machines import A, B
+from tests.array.machines import settings as array_settings
 from tests.test_config import changed
-from workflow.hyperkv.array.settings import ArraySettings
+from workflow.hyperkv.array.settings import ArraySettings, mistakes
 from workflow.hyperkv.config import (
     baseline_spec,
     checked,
@@ -125,6 +126,20 @@ def test_a_folder_of_the_array_may_be_chosen():
         ({"consent": "yes"}, "config: array.consent: 'yes' is wrong; it must be true or false"),
         ({"mount": "mnt"}, "config: array.mount: 'mnt' is wrong; it must be text like ^/"),
         ({"mount": "/mnt/"}, "config: array.mount: /mnt/ is no absolute path without a slash at its end"),
+        (
+            {"mount": "/mnt//x"},
+            "config: array.mount: /mnt//x is no absolute path without a slash at its end, or has",
+        ),
+        ({"mount": "/mnt/../x"}, "config: array.mount: /mnt/../x is no absolute path"),
+        ({"mount": "//mnt"}, "config: array.mount: //mnt is no absolute path"),
+        ({"mount": "/mnt/a\nb"}, "config: array.mount: '/mnt/a\\nb' is wrong; it must be text like"),
+        ({"mount": "/mnt/a\tb"}, "config: array.mount: '/mnt/a\\tb' is wrong; it must be text like"),
+        ({"mount": "/mnt/a\n"}, "config: array.mount: '/mnt/a\\n' has white space or a character that"),
+        ({"mount": "/mnt/a\x7f"}, "config: array.mount: '/mnt/a\\x7f' has white space or a character that"),
+        ({"name": "hyperkv\n"}, "config: array.name: 'hyperkv\\n' has white space"),
+        ({"mount_options": ["noatime\n"]}, "config: array.mount_options: 'noatime\\n' has white space"),
+        ({"mount_options": ["x=a\tb"]}, "config: array.mount_options.0: 'x=a\\tb' is wrong"),
+        ({"devices": [A, f"{B}\n/dev/x"]}, "config: array.devices.1: '/dev/disk"),
         ({"name": "Hyper-KV"}, "config: array.name: 'Hyper-KV' is wrong; it must be text like"),
         ({"name": "longer_than_xfs_takes"}, "config: array.name: 'longer_than_xfs_takes' is wrong"),
         ({"mount_options": ["noatime,discard"]}, "config: array.mount_options.0: 'noatime,discard' is wrong"),
@@ -158,3 +173,23 @@ def test_mistakes_of_an_array_that_is_not_used_stop_nothing():
 def test_settings_and_back():
     settings = ArraySettings.of(checked(array())["array"])
     assert ArraySettings.of(json.loads(settings.spec())) == settings
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"mount": "/x\ny"},
+        {"mount": "/x\ty"},
+        {"mount": "/x y"},
+        {"mount": "/x\u2028y"},
+        {"name": "a\n"},
+        {"mount_options": ("a\nb",)},
+        {"devices": (A, f"{B}\n")},
+        {"mount": "/"},
+    ],
+)
+def test_the_stages_own_door_is_as_strict(values):
+    """A spec may be pasted, and is not seen by the schema then."""
+    [line] = mistakes(array_settings(**values))
+    assert line.startswith(f"array.{next(iter(values))}: ")
+    assert line.isprintable()

@@ -1,18 +1,20 @@
 """The stages on machines as recorded: what they print, with which status they end, and what they leave alone."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.array.machines import A, B, assembled, disks, machine, settings
+from tests.array.machines import MD_UUID, A, B, assembled, disks, machine, settings
+from tests.array.test_plan import FSTAB_LINE, MDADM_LINE
 from workflow.hyperkv.array import look, privilege, provision, record, teardown
 from workflow.hyperkv.array.commands import Run
 from workflow.hyperkv.array.inspect_array import listing, outlook
 from workflow.hyperkv.array.privilege import only_one
 from workflow.hyperkv.array.refusal import EXIT_STATUSES, FAILED, IN_USE, NOT_ROOT, UNFIT, ArrayError
 
-SEEN = {"signatures": None, "probed": None, "busy": None}
+SEEN = {"signatures": None, "probed": None, "busy": None, "sampled": False}
 
 
 class World:
@@ -142,6 +144,55 @@ def test_teardown_removes_the_record_and_says_which_lines_stay(monkeypatch, tmp_
     assert not (tmp_path / "array.json").exists()
 
 
+OLD = "UUID=1 /mnt/hyperkv xfs noatime,nofail,x-systemd.device-timeout=30 0 0"
+
+
+def test_an_earlier_arrays_line_and_record_are_said(monkeypatch, tmp_path, capsys):
+    found = assembled(mounted=True, files={"/etc/fstab": f"{OLD}\n"}, initramfs="update-initramfs -u")
+    world = World(monkeypatch, found)
+    out = tmp_path / "array.json"
+    out.write_text('{"md_uuid": "an-earlier-one"}')
+    provision.provision(settings(), out)
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("To have it back after a reboot") for line in lines) == 2
+    assert [line for line in lines if line.endswith("remove it (array.persist: true does):")]
+    assert f"  {OLD}" in lines
+    assert any(
+        line.startswith(f"{out} was of array an-earlier-one, which is not there any more") for line in lines
+    )
+    assert world.ran == []
+    provision.provision(settings(), out)
+    assert "any more" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"md_uuid": null}'])
+def test_a_record_that_cannot_be_read_is_replaced(monkeypatch, tmp_path, text):
+    World(monkeypatch, assembled(mounted=True))
+    out = tmp_path / "array.json"
+    out.write_text(text)
+    provision.provision(settings(), out)
+    assert record.recorded_uuid(out) == MD_UUID
+
+
+def test_the_initramfs_copy_of_mdadm_conf_is_said_when_that_file_changes(monkeypatch, tmp_path, capsys):
+    found = assembled(mounted=True, initramfs="dracut -f")
+    done = replace(found, files={"/etc/mdadm/mdadm.conf": MDADM_LINE, "/etc/fstab": FSTAB_LINE})
+    World(monkeypatch, found, done)
+    for said in (True, False):
+        provision.provision(settings(persist=True), tmp_path / "array.json")
+        assert ("`dracut -f` makes it anew" in capsys.readouterr().out) == said
+    World(monkeypatch, done, replace(done, arrays=(), disks=disks(), files={}))
+    teardown.teardown(settings(persist=True), tmp_path / "array.json")
+    assert "`dracut -f` makes it anew" in capsys.readouterr().out
+
+
+def test_teardown_takes_out_the_lines_of_an_array_that_is_gone(monkeypatch, tmp_path, capsys):
+    world = World(monkeypatch, machine(files={"/etc/fstab": f"{OLD}\n"}), machine())
+    teardown.teardown(settings(persist=True), tmp_path / "array.json")
+    assert world.ran == ["sed -i.before-hyperkv --follow-symlinks -e 1d /etc/fstab"]
+    assert capsys.readouterr().out.splitlines()[-1].endswith("hyperkv: there was none, its lines are removed")
+
+
 def test_only_one_at_a_time(monkeypatch, tmp_path):
     monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setattr(privilege, "_LOCK", tmp_path / "lock")
@@ -151,6 +202,42 @@ def test_only_one_at_a_time(monkeypatch, tmp_path):
     assert caught.value.exit_status == IN_USE
     with only_one():
         pass
+
+
+def planted(kind: str, lock: Path) -> Path:
+    """Something in the lock's place that is not the lock; what it would do harm to."""
+    victim = lock.with_name("victim")
+    victim.write_text("keep")
+    if kind == "link":
+        lock.symlink_to(victim)
+    elif kind == "dangling link":
+        lock.symlink_to(victim.with_name("made"))
+    elif kind == "second name":
+        os.link(victim, lock)
+    elif kind == "pipe":
+        os.mkfifo(lock)
+    else:
+        lock.mkdir()
+    return victim
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link", "second name", "pipe", "folder"])
+def test_what_is_planted_at_the_lock_is_refused_and_not_followed(monkeypatch, tmp_path, kind):
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr(privilege, "_LOCK", tmp_path / "lock")
+    victim = planted(kind, tmp_path / "lock")
+    with (
+        pytest.raises(ArrayError, match=r"lock: cannot be the lock \(.*\); remove it$") as caught,
+        only_one(),
+    ):
+        pass
+    assert caught.value.exit_status == IN_USE
+    assert victim.read_text() == "keep"
+    assert not (tmp_path / "made").exists()
+
+
+def test_the_lock_is_where_only_root_writes():
+    assert str(privilege._LOCK.parent) == "/run"
 
 
 def test_under_sudo_the_record_is_the_callers(monkeypatch, tmp_path):

@@ -32,7 +32,7 @@ def test_the_record_describes_the_array():
     assert found["stripe"] == {"sunit": 1024, "swidth": 2048}
     assert found["data_dir"] == "/mnt/hyperkv/hyperkv"
     assert found["at_boot"] == {
-        "mdadm.conf": mdadm_line(settings(), MD_UUID),
+        "mdadm.conf": mdadm_line(settings(), MD_UUID, "any:hyperkv"),
         "fstab": fstab_line(settings(), FS_UUID),
     }
 
@@ -159,6 +159,16 @@ def test_verified_reads_the_machine(tmp_path):
         return Output(0, recorded("findmnt.json"))
 
     assert verified(settings().identity(), path, findmnt, tmp_path)["md_uuid"] == MD_UUID
+    link = tmp_path / "dev/disk/by-uuid" / FS_UUID
+    link.parent.mkdir(parents=True)
+    link.symlink_to("../../md127")
+    assert verified(settings().identity(), path, findmnt, tmp_path)["fs_uuid"] == FS_UUID
+    link.rename(link.with_name("made-again"))
+    with pytest.raises(
+        ArrayError, match=f"has file system UUID made-again, array.json says {FS_UUID}; provision it"
+    ):
+        verified(settings().identity(), path, findmnt, tmp_path)
+    link.with_name("made-again").unlink()
     (tmp_path / "sys/block/nvme1n1/device/serial").write_text("ANOTHER\n")
     with pytest.raises(ArrayError, match="has members ANOTHER, TESTNVME0") as caught:
         verified(settings().identity(), path, findmnt, tmp_path)

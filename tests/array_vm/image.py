@@ -27,7 +27,17 @@ _GUEST = (
         "kmod",
         "mdadm",
     ),
-    *("xfsprogs", "e2fsprogs", "udev", "dmsetup", "grep", "sed", "python3-minimal", "libpython3-stdlib"),
+    *(
+        "xfsprogs",
+        "e2fsprogs",
+        "udev",
+        "dmsetup",
+        "grep",
+        "sed",
+        "python3-minimal",
+        "libpython3-stdlib",
+        "systemd",
+    ),
 )
 _PROGRAMS = (
     *(
@@ -102,7 +112,7 @@ echo "@@BOOT"
 cd /job
 for step in steps/*; do
   echo; echo "@@BEGIN ${step#steps/*-}"
-  timeout 120 "$step"; status=$?
+  timeout 300 "$step"; status=$?
   echo; echo "@@END $status $(cut -d' ' -f1 /proc/uptime)"
 done
 echo "@@OFF"
@@ -184,7 +194,7 @@ def _initramfs(guest: Path, kernel: Path, release: str, scratch: Path) -> bytes:
     for name in _APPLETS:
         archive.link(f"usr/bin/{name}", "busybox")
     for name in ("lib/systemd", "usr/lib/systemd"):
-        files.folder(name, lambda path: not path.endswith("/systemd-udevd"))
+        files.folder(name, lambda path: not path.endswith(("/systemd-udevd", "/systemd-fstab-generator")))
     for name in ("lib/udev", "usr/lib/udev"):
         files.folder(name, lambda path: "hwdb" in path)
     groups = "root:0 disk:6 tty:5 kmem:15 input:101 kvm:102 render:103 audio:29 video:44 cdrom:24 tape:26 lp:7 dialout:20 sgx:104"

@@ -10,7 +10,10 @@ from pathlib import Path
 from .image import Image
 from .initramfs import Archive
 
-_KERNEL_WORDS = "console=ttyS0 quiet panic=-1 nokaslr mitigations=off cryptomgr.notests"
+_KERNEL_WORDS = (
+    "console=ttyS0 quiet panic=-1 nokaslr mitigations=off cryptomgr.notests "
+    "nvme_core.io_timeout=255 nvme_core.admin_timeout=255"
+)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The array stages on real disks: emulated NVMe in a virtual machine, two boots of one story. `make test-array`.
+"""The array stages on real disks: emulated NVMe in a virtual machine, three boots of one story. `make test-array`.
 
 Disks a and b become an array again and again, c and d another one, s is the machine's own, v is not NVMe.
 """
@@ -14,14 +14,14 @@ from workflow.hyperkv.array.settings import ArraySettings
 from .image import Unavailable, image
 from .machine import Disk, Ended, boot
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(1500)]
 
 REPOSITORY = Path(__file__).parents[2]
 BY_ID = "/dev/disk/by-id/nvme-QEMU_NVMe_Ctrl_"
 A, B, C, D, S = (f"{BY_ID}TEST{name}" for name in "ABCDS")
 VIRTIO = "/dev/disk/by-id/virtio-TESTV"
 MOUNT, OTHER = "/mnt/hyperkv", "/mnt/second"
-BOOT_S = 420.0
+BOOT_S = 1200.0
 
 
 def settings(**changes) -> ArraySettings:
@@ -45,6 +45,7 @@ def settings(**changes) -> ArraySettings:
 
 
 THREE = {
+    "overwrite": True,
     "name": "three",
     "devices": (C, D, VIRTIO),
     "mount": "/mnt/three",
@@ -123,7 +124,8 @@ FIRST = {
     "foreign-teardown": "mkfs.ext4 -qF -L keep /dev/nvme0n1; "
     + stage("teardown")
     + "; s=$?; wipefs -qa /dev/nvme0n1; exit $s",
-    "ext4": stage("provision", file_system="ext4", raid_chunk_bytes=64 << 10),
+    "unsigned": BLANK + "; " + stage("provision"),
+    "ext4": stage("provision", file_system="ext4", raid_chunk_bytes=64 << 10, overwrite=True),
     "ext4-stripe": f"dumpe2fs -h /dev/md127 2>/dev/null | grep RAID; findmnt -no OPTIONS {MOUNT}",
     "ext4-again": stage("provision", file_system="ext4", raid_chunk_bytes=64 << 10),
     "other-system": stage("provision", raid_chunk_bytes=64 << 10),
@@ -159,6 +161,40 @@ def second_boot() -> dict[str, str]:
         "teardown": stage("teardown", persist=True),
         "after": "cat /etc/fstab; grep -c ARRAY /etc/mdadm/mdadm.conf; wipefs -n /dev/nvme[0-3]n1; ls /results; cat /proc/mdstat",
     }
+
+
+ETC = "/etc/fstab /etc/mdadm/mdadm.conf"
+GENERATED = (
+    "rm -rf /tmp/units; mkdir /tmp/units; SYSTEMD_LOG_TARGET=console /lib/systemd/system-generators/systemd-fstab-generator"
+    " /tmp/units /tmp/units /tmp/units 2>&1; cat /tmp/units/mnt-hyperkv.mount"
+)
+REBOOTED = (
+    f"umount {MOUNT}; mdadm --stop /dev/md127; udevadm settle; mdadm --assemble --scan 2>&1; udevadm settle; mount -a; "
+    f"findmnt -n -o UUID {MOUNT}; findmnt --verify --tab-file /etc/fstab | grep -A3 ^{MOUNT}; {stage('verify')}"
+)
+THIRD = {
+    "blank": f"{BLANK}; {stage('verify')}",
+    "stale-generated": GENERATED,
+    "not-persisted": stage("provision", consent=False),
+    "replaced": stage("provision", persist=True),
+    "uuids": f"findmnt -n -o UUID {MOUNT}; mdadm --detail --export /dev/md127 | grep MD_UUID",
+    "edited": f"cat {ETC}; stat -c '%a %U' {ETC}; cat /etc/fstab.before-hyperkv",
+    "generated": GENERATED,
+    "replaced-again": f"stat -c %Y%i {ETC}; {stage('provision', persist=True)}; stat -c %Y%i {ETC}",
+    "rebooted": REBOOTED,
+    "duplicate": f"umount {MOUNT}; mdadm --stop /dev/md127; udevadm settle; cp /etc/mdadm/mdadm.conf /tmp/two; "
+    "grep ^ARRAY /tmp/two | sed s/UUID=..../UUID=0000/ >> /tmp/two; mdadm --assemble --scan --config=/tmp/two",
+    "one-replaced": "mdadm --zero-superblock /dev/nvme1n1; wipefs -qa /dev/nvme1n1; udevadm settle; "
+    + stage("provision", persist=True),
+    "one-overwritten": stage("provision", persist=True, overwrite=True),
+    "one-generated": GENERATED,
+    "foreign-line": f"cp /etc/fstab /tmp/kept; echo 'LABEL=mine {MOUNT} ext4 nofail' >> /etc/fstab; "
+    f"{stage('provision', persist=True)}; s=$?; cp /tmp/kept /etc/fstab; exit $s",
+    "teardown": stage("teardown", persist=True),
+    "left": f"cat {ETC}",
+}
+FOREIGN_FSTAB = "# static\nproc /proc proc defaults 0 0\n"
+FOREIGN_CONF = "HOMEHOST <system>\nMAILADDR root\n"
 
 
 def product() -> dict[str, bytes]:
@@ -200,6 +236,22 @@ def second(first, disks, tmp_path_factory) -> dict[str, Ended]:
         "results/before.json": record.encode(),
     }
     return boot(image(), disks, second_boot(), files, tmp_path_factory.mktemp("second"), BOOT_S)
+
+
+@pytest.fixture(scope="module")
+def third(first, second, disks, tmp_path_factory) -> dict[str, Ended]:
+    """The steps after a stop and start in a cloud: /etc and record as they were, disks a and b new and empty."""
+    record, fstab, conf = first["files"].output.split("@@@\n")
+    for disk in disks[:2]:
+        disk.image.unlink()
+    earlier = fstab.replace(",x-hyperkv=hyperkv", "")
+    assert earlier != fstab
+    files = product() | {
+        "etc/fstab": f"{FOREIGN_FSTAB}{earlier}".encode(),
+        "etc/mdadm/mdadm.conf": f"{FOREIGN_CONF}{conf}\n".encode(),
+        "results/array.json": record.encode(),
+    }
+    return boot(image(), disks, THIRD, files, tmp_path_factory.mktemp("third"), BOOT_S)
 
 
 def refusals(step: Ended) -> list[str]:
@@ -272,6 +324,7 @@ def test_without_consent_the_commands_are_printed_and_not_run(first):
         ("not-there", 7, [f"array: nothing is mounted at {MOUNT}; provision it"]),
         ("occupied", 4, [f"{MOUNT}: has 1 entries, which the mount would hide"]),
         ("busy-teardown", 4, [f"`umount {MOUNT}` failed (status 32): umount: {MOUNT}: target is busy"]),
+        ("unsigned", 3, [f"{A}: holds data without a signature (not zeros at byte "]),
         ("foreign-teardown", 3, [f'{A}: holds ext4 "keep", not a member of array hyperkv']),
         ("other-system", 3, ["/dev/md127: array hyperkv carries ext4, not xfs"]),
     ],
@@ -421,3 +474,67 @@ def test_after_the_teardowns_nothing_is_left(second):
     assert second["teardown"].status == 0
     lines = second["after"].lines
     assert lines == ["0", "before.json", "Personalities : [raid0] ", "unused devices: <none>"]
+
+
+def test_blank_disks_are_noticed_and_stale_lines_are_said(first, third):
+    old = json.loads(first["files"].output.split("@@@")[0])
+    assert third["blank"].status == 7
+    assert third["blank"].output.startswith(
+        f"hyperkv verify_array: error: array: nothing is mounted at {MOUNT}"
+    )
+    assert f"What=/dev/disk/by-uuid/{old['fs_uuid']}" in third["stale-generated"].lines
+    assert third["not-persisted"].status == 2
+
+
+def test_after_a_cloud_stop_the_new_array_is_mounted_at_boot(first, third):
+    old = json.loads(first["files"].output.split("@@@")[0])
+    assert third["replaced"].status == 0, third["replaced"].output
+    assert any(
+        line.startswith("/results/array.json was of array " + old["md_uuid"])
+        for line in third["replaced"].lines
+    )
+    fs_uuid, md_uuid = third["uuids"].lines
+    assert fs_uuid != old["fs_uuid"]
+    text = third["edited"].output
+    assert text.startswith(f"{FOREIGN_FSTAB}UUID={fs_uuid} {MOUNT} xfs noatime,nofail,")
+    assert (
+        f"{FOREIGN_CONF}ARRAY /dev/md/hyperkv metadata=1.2 name=any:hyperkv UUID={md_uuid[8:]}\n644 root"
+        in text
+    )
+    before = text.partition("644 root\n644 root\n")[2]
+    assert before.startswith(f"{FOREIGN_FSTAB}UUID={old['fs_uuid']} {MOUNT} xfs noatime,nofail,")
+    assert f"What=/dev/disk/by-uuid/{fs_uuid}" in third["generated"].lines
+    assert "Duplicate" not in third["generated"].output
+    lines = third["replaced-again"].lines
+    assert lines[:2] == lines[-2:]
+    assert lines[2:-2] == [f"hyperkv provision_array: hyperkv at {MOUNT}: unchanged"]
+
+
+def test_mdadm_and_mount_bring_the_new_array_back(third):
+    step = third["rebooted"]
+    assert step.status == 0, step.output
+    assert third["uuids"].lines[0] in step.lines
+    assert "[E]" not in step.output
+    assert "Duplicate MD device names in conf file" in third["duplicate"].output
+
+
+def test_one_disk_of_two_replaced(third):
+    assert third["one-replaced"].status == 3
+    assert refusals(third["one-replaced"])[0].startswith(f"{A}: a member of array hyperkv")
+    assert third["one-overwritten"].status == 0, third["one-overwritten"].output
+    [what] = [line for line in third["one-generated"].lines if line.startswith("What=")]
+    assert not what.endswith(third["uuids"].lines[0])
+
+
+def test_anothers_line_for_the_mount_point_is_refused(third):
+    step = third["foreign-line"]
+    assert step.status == 4
+    [line] = refusals(step)
+    assert line.startswith(
+        f"/etc/fstab: line 4 mounts LABEL=mine at {MOUNT}, and was not written here; remove that line"
+    )
+
+
+def test_teardown_leaves_others_lines_as_they_were(third):
+    assert third["teardown"].status == 0
+    assert third["left"].output == (FOREIGN_FSTAB + FOREIGN_CONF).rstrip("\n")

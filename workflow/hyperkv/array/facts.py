@@ -13,11 +13,10 @@ _FINE_CHILDREN = ("part",)
 
 @dataclass(frozen=True)
 class Signature:
-    """A magic number on a device that says what it holds. offset_bytes: where."""
+    """A magic number on a device that says what it holds."""
 
     device: str
     kind: str
-    offset_bytes: int
     label: str | None = None
     uuid: str | None = None
 
@@ -28,12 +27,21 @@ class Signature:
 
 @dataclass(frozen=True)
 class Member:
-    """A disk's md superblock. name: without the host before the colon. devices: how many the array has."""
+    """A disk's md superblock. name: without the host before the colon. devices: how many the array has.
+
+    host: '' for an array whose name has none.
+    """
 
     name: str
     uuid: str
     level: str
     devices: int
+    host: str = ""
+
+    @property
+    def full_name(self) -> str:
+        """The name with its host, as mdadm.conf has to give it."""
+        return f"{self.host}:{self.name}" if self.host else self.name
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,9 @@ class Disk:
     """A block device. by_id: its names under /dev/disk/by-id, best first. parts: all that is built on it.
 
     signatures, probed and busy are None where only root could tell: all magic numbers on it and on its partitions
-    (wipefs), what blkid takes it for ({} for nothing), and whether the kernel has it in exclusive use.
+    (wipefs), what blkid takes it for ({} for nothing), and whether the kernel has it in exclusive use. sampled: whether
+    samples of one without any of these were read; data_at: where the first was that held anything but zeros. identity:
+    what the kernel tells of it, by which it is known again.
     """
 
     path: str
@@ -76,6 +86,9 @@ class Disk:
     probed: Mapping[str, str] | None = field(default=None, hash=False)
     member: Member | None = None
     busy: bool | None = None
+    sampled: bool = False
+    data_at: int | None = None
+    identity: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -83,9 +96,14 @@ class Disk:
         return self.by_id[0] if self.by_id else self.path
 
     @property
-    def blank(self) -> bool:
-        """Whether nothing is on it; False when that is not known."""
+    def unsigned(self) -> bool:
+        """Whether it has no signature; False when that is not known."""
         return self.signatures == () and self.probed == {}
+
+    @property
+    def blank(self) -> bool:
+        """Whether nothing is on it as far as samples tell; False when that is not known."""
+        return self.unsigned and self.sampled and self.data_at is None
 
     def holds(self) -> str:
         """What is on it in words: 'ext4 "old", gpt'; of an unprivileged look only what udev told."""
@@ -97,6 +115,8 @@ class Disk:
         found = list(dict.fromkeys(str(signature) for signature in self.signatures))
         if not found and self.probed:
             found = [self.probed.get("TYPE") or self.probed.get("PTTYPE") or "something blkid does not name"]
+        if not found and self.data_at is not None:
+            found = [f"data without a signature (not zeros at byte {self.data_at})"]
         return ", ".join(found) or "nothing"
 
 
@@ -134,6 +154,7 @@ class Md:
     signatures: tuple[Signature, ...] | None = None
     content: Mapping[str, str] | None = field(default=None, hash=False)
     unfinished: bool | None = None
+    identity: tuple[str, ...] = ()
 
     @property
     def blank(self) -> bool:
@@ -153,7 +174,9 @@ class Machine:
     named: the config's device names to kernel paths, None for one that is not there. array_node: what /dev/md/NAME
     leads to. complaints: why lsblk or findmnt told nothing, a line each. mount_point_files: how many entries the mount point has. owner: uid and gid that the data folder is to
     have, None when there is no such user; data_owner: those it has, None without the folder. files: the text of
-    /etc/fstab and mdadm.conf by path, '' for one that is not there.
+    /etc/fstab and mdadm.conf by path, '' for one that is not there. file_systems: UUIDs of the file systems that there
+    are to the kernel paths that have them. systemd: whether it runs here, and follows fstab. initramfs: the command that
+    makes it anew, with its copy of mdadm.conf; None where there is none.
     """
 
     disks: tuple[Disk, ...]
@@ -171,6 +194,9 @@ class Machine:
     data_owner: tuple[int, int] | None = None
     files: Mapping[str, str] = field(default_factory=dict, hash=False)
     mdadm_conf: str = "/etc/mdadm/mdadm.conf"
+    file_systems: Mapping[str, str] = field(default_factory=dict, hash=False)
+    systemd: bool = False
+    initramfs: str | None = None
 
     def disk(self, path: str | None) -> Disk | None:
         """The disk of a kernel path such as /dev/nvme0n1."""
@@ -186,7 +212,7 @@ class Machine:
 
     def assuming_blank(self) -> Machine:
         """The same with nothing on the named disks, where only root could tell."""
-        blank = {"signatures": (), "probed": {}, "busy": False}
+        blank = {"signatures": (), "probed": {}, "busy": False, "sampled": True}
         disks = [
             replace(disk, **blank) if disk.path in self.named.values() and disk.signatures is None else disk
             for disk in self.disks
@@ -244,9 +270,7 @@ def parse_wipefs(text: str) -> tuple[Signature, ...]:
     if not text.strip():
         return ()
     return tuple(
-        Signature(
-            item["device"], item["type"], int(item["offset"], 0), _word(item["label"]), _word(item["uuid"])
-        )
+        Signature(item["device"], item["type"], _word(item["label"]), _word(item["uuid"]))
         for item in json.loads(text)["signatures"]
     )
 
@@ -274,8 +298,9 @@ def parse_member(text: str) -> Member | None:
     found = parse_export(text)
     if "MD_UUID" not in found:
         return None
-    name = found.get("MD_NAME", "").rpartition(":")[2]
-    return Member(name, dashed(found["MD_UUID"]), found.get("MD_LEVEL", ""), int(found.get("MD_DEVICES", 0)))
+    host, _, name = found.get("MD_NAME", "").rpartition(":")
+    devices = int(found.get("MD_DEVICES", 0))
+    return Member(name, dashed(found["MD_UUID"]), found.get("MD_LEVEL", ""), devices, host)
 
 
 def dashed(uuid: str) -> str:

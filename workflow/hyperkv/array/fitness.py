@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from .facts import Disk, Machine, Md, built_on
 from .layout import readable
@@ -110,7 +111,7 @@ def array_of(machine: Machine, uuid: str, members: list[Disk]) -> Md | None:
     names = {disk.path.removeprefix("/dev/") for disk in members}
     for md in machine.arrays:
         if md.uuid == uuid or (md.uuid is None and names & set(md.members)):
-            return md
+            return replace(md, uuid=uuid)
     return None
 
 

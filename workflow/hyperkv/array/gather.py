@@ -26,11 +26,15 @@ from .facts import (
     parse_wipefs,
 )
 from .fitness import required_tools
+from .identity import identity_of
+from .layout import FSTAB
+from .samples import first_data
 from .settings import ArraySettings
 from .sysfs import FINDMNT, Probe, holders_of, md_device, text_of
 
 _XFS_MAGIC = b"XFSB"
 _XFS_INPROGRESS_OFFSET = 126
+_INITRAMFS = ("update-initramfs -u", "dracut -f")
 
 
 def gather(
@@ -41,7 +45,7 @@ def gather(
     probe: runs a command. top: where /sys, /proc, /dev and /etc are found. Raises nothing: what is not known is None.
     """
     root = os.geteuid() == 0
-    by_id = _by_id(top)
+    by_id = _links(top, "by-id")
     named = {name: _resolved(top, name) for name in settings.devices}
     swaps = parse_swaps(text_of(top / "proc/swaps"))
     disks = []
@@ -53,6 +57,7 @@ def gather(
         disk = replace(
             disk,
             by_id=best_first(by_id.get(disk.path, [])),
+            identity=identity_of(disk.path, top),
             holders=holders_of(nodes, top),
             swaps=tuple(
                 swap
@@ -62,12 +67,7 @@ def gather(
         )
         wanted = disk.path in named.values() or (every_disk and disk.kind == "disk")
         disks.append(_opened(disk, nodes, probe) if root and wanted else disk)
-    conf = next(
-        (path for path in ("/etc/mdadm/mdadm.conf", "/etc/mdadm.conf") if _below(top, path).exists()), None
-    )
-    conf = conf or (
-        "/etc/mdadm/mdadm.conf" if _below(top, "/etc/debian_version").exists() else "/etc/mdadm.conf"
-    )
+    conf = _mdadm_conf(top)
     return Machine(
         disks=tuple(disks),
         arrays=tuple(_arrays(top, probe if root else None)),
@@ -86,8 +86,15 @@ def gather(
         mount_point_files=_entries(_below(top, settings.mount)),
         owner=_owner(settings.owner),
         data_owner=_owner_of(_below(top, settings.data_dir)),
-        files={path: text_of(_below(top, path)) for path in ("/etc/fstab", conf)},
+        files={path: text_of(_below(top, path)) for path in (FSTAB, conf)},
         mdadm_conf=conf,
+        file_systems={
+            os.path.basename(link).lower(): path
+            for path, links in _links(top, "by-uuid").items()
+            for link in links
+        },
+        systemd=_below(top, "/run/systemd/system").is_dir(),
+        initramfs=next((command for command in _INITRAMFS if _has(command.split()[0])), None),
     )
 
 
@@ -103,13 +110,19 @@ def _opened(disk: Disk, nodes: Sequence[str], probe: Probe) -> Disk:
     """The disk with what only root may read."""
     found = probe(["wipefs", "-n", "-J", *nodes])
     probed = probe(["blkid", "-p", "-o", "export", disk.path])
-    return replace(
+    disk = replace(
         disk,
         signatures=parse_wipefs(found.text) if not found.status else None,
         probed=None if probed.errors.strip() else parse_blkid(probed.status, probed.text),
         member=parse_member(probe(["mdadm", "--examine", "--export", disk.path]).text),
         busy=_busy(disk.path),
     )
+    if not disk.unsigned:
+        return disk
+    try:
+        return replace(disk, data_at=first_data(disk.path), sampled=True)
+    except OSError:
+        return disk
 
 
 def _busy(path: str) -> bool | None:
@@ -127,6 +140,7 @@ def _arrays(top: Path, probe: Probe | None) -> list[Md]:
         md = md_device(node.name, top)
         if md is None:
             continue
+        md = replace(md, identity=identity_of(md.path, top))
         if probe is not None and md.state not in ("clear", "inactive"):
             signatures = probe(["wipefs", "-n", "-J", md.path])
             content = probe(["blkid", "-p", "-o", "export", md.path])
@@ -150,14 +164,22 @@ def _unfinished_xfs(path: str) -> bool | None:
     return start.startswith(_XFS_MAGIC) and start[_XFS_INPROGRESS_OFFSET] != 0
 
 
-def _by_id(top: Path) -> Mapping[str, list[str]]:
-    """Names under /dev/disk/by-id by the kernel path they lead to."""
+def _links(top: Path, kind: str) -> Mapping[str, list[str]]:
+    """Names under a folder of /dev/disk, such as by-id, by the kernel path they lead to."""
     found: dict[str, list[str]] = {}
-    for link in sorted((top / "dev/disk/by-id").glob("*")):
+    for link in sorted((top / "dev/disk" / kind).glob("*")):
         found.setdefault(f"/dev/{os.path.basename(os.readlink(link))}", []).append(
-            f"/dev/disk/by-id/{link.name}"
+            f"/dev/disk/{kind}/{link.name}"
         )
     return found
+
+
+def _mdadm_conf(top: Path) -> str:
+    """The file that mdadm reads: the first that is there, in the order that Debian's and others' programs look."""
+    names = ["/etc/mdadm.conf", "/etc/mdadm/mdadm.conf"]
+    if _below(top, "/etc/debian_version").exists():
+        names.reverse()
+    return next((name for name in names if _below(top, name).exists()), names[0])
 
 
 def _resolved(top: Path, name: str) -> str | None:

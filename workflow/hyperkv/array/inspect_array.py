@@ -10,12 +10,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..cli import run_stage
 from ..node import expanded
-from .commands import call
+from .commands import Edit, Step, call
 from .facts import Disk, Machine
 from .fitness import in_use
 from .gather import gather
@@ -77,6 +77,17 @@ def announced(plan: Plan, heading: str) -> list[str]:
     """What a plan destroys, and its commands under a heading."""
     lost = ["This is lost:", *(f"  {line}" for line in plan.lost)] if plan.lost else []
     return [*lost, heading, *(f"  {step}" for step in plan.steps)]
+
+
+def say_initramfs(machine: Machine, steps: Sequence[Step]) -> None:
+    """Print what is left to do where an edited mdadm.conf has a copy in the initramfs."""
+    if machine.initramfs and any(
+        isinstance(step, Edit) and step.path == machine.mdadm_conf for step in steps
+    ):
+        print(
+            f"{machine.mdadm_conf} has changed. The initramfs may have a copy: `{machine.initramfs}` makes it anew. "
+            f"Until then only the array's name may be another after a reboot; it is found by its UUID."
+        )
 
 
 def described(disk: Disk) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from .boot_files import escaped
 from .facts import Mount
 from .settings import ArraySettings
 
@@ -12,17 +13,28 @@ _SECTOR_BYTES = 512
 _NOT_SHOWN = ("defaults", "nofail", "auto", "noauto", "user", "nouser", "_netdev")
 
 
+FSTAB = "/etc/fstab"
+MARK = "x-hyperkv"
+BOOT_OPTIONS = ("nofail", "x-systemd.device-timeout=30")
+HOST = "any"
+
+
 def fstab_line(settings: ArraySettings, fs_uuid: str) -> str:
-    """The line that mounts the array at boot; a machine without the array starts all the same."""
-    options = ",".join([*settings.mount_options, "nofail", "x-systemd.device-timeout=30"])
-    return f"UUID={fs_uuid} {settings.mount} {settings.file_system} {options} 0 0"
+    """The line that mounts the array at boot, marked as written here; a machine without the array starts all the same."""
+    options = ",".join([*settings.mount_options, *BOOT_OPTIONS, f"{MARK}={settings.name}"])
+    fields = (f"UUID={fs_uuid}", settings.mount, settings.file_system, options)
+    return f"{' '.join(map(escaped, fields))} 0 0"
 
 
-def mdadm_line(settings: ArraySettings, uuid: str) -> str:
-    """The line of mdadm.conf that gives the array its name at boot."""
-    digits = uuid.replace("-", "").replace(":", "")
-    colons = ":".join(digits[i : i + 8] for i in range(0, 32, 8))
-    return f"ARRAY {settings.node} metadata=1.2 name=any:{settings.name} UUID={colons}"
+def mdadm_line(settings: ArraySettings, uuid: str, full_name: str) -> str:
+    """The line of mdadm.conf that gives the array its name at boot. full_name: as its members have it, host included."""
+    return f"ARRAY {settings.node} metadata=1.2 name={full_name} UUID={with_colons(uuid)}"
+
+
+def with_colons(uuid: str) -> str:
+    """An md UUID as mdadm writes it, from sysfs's with dashes."""
+    digits = uuid.replace("-", "")
+    return ":".join(digits[i : i + 8] for i in range(0, 32, 8))
 
 
 def misalignment(settings: ArraySettings, mount: Mount) -> str | None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .commands import AddLine, Run, Step
+from .at_boot import Listed, listed, mounted_by_fstab
+from .commands import Edit, Run, Same, Step
 from .facts import Disk, Machine, Md, Mount
 from .fitness import array_of, in_use, incomplete, is_ours, members_of, our_array, unfit
-from .layout import EXT4_BLOCK_BYTES, fstab_line, mdadm_line, misalignment, readable, unlisted
+from .identity import members_word
+from .layout import EXT4_BLOCK_BYTES, FSTAB, HOST, misalignment, readable, unlisted
 from .refusal import FOREIGN, IN_USE, UNFIT, Refusal
 from .settings import ArraySettings
 
@@ -40,6 +43,8 @@ def plan_provision(settings: ArraySettings, machine: Machine) -> Plan:
 def _create(settings: ArraySettings, machine: Machine, members: list[Disk]) -> Plan:
     refusals = [refusal for disk in members for refusal in in_use(disk)]
     refusals += _mount_point_taken(settings, machine)
+    boot = listed(settings, machine, None, None)
+    refusals += _kept_away_at_boot(settings, boot)
     if machine.array_node is not None:
         refusals.append(
             Refusal(
@@ -51,7 +56,7 @@ def _create(settings: ArraySettings, machine: Machine, members: list[Disk]) -> P
     for disk in members:
         if disk.blank or any(in_use(disk)):
             continue
-        if disk.signatures is None or disk.probed is None:
+        if disk.signatures is None or disk.probed is None or (disk.unsigned and not disk.sampled):
             refusals.append(_unreadable(disk.name))
         elif is_ours(settings, disk) and not settings.overwrite:
             refusals.append(incomplete(settings, disk))
@@ -59,27 +64,29 @@ def _create(settings: ArraySettings, machine: Machine, members: list[Disk]) -> P
             refusals.append(
                 Refusal(
                     FOREIGN,
-                    f"{disk.name}: holds {disk.holds()}; name another disk, or set array.overwrite: true to lose that",
+                    f"{disk.name}: holds {_content(machine, disk)}; name another disk, or set array.overwrite: true to lose that",
                 )
             )
-        lost.append(f"{disk.name} ({readable(disk.size_bytes)}): {disk.holds()}")
+        lost.append(f"{disk.name} ({readable(disk.size_bytes)}): {_content(machine, disk)}")
     if refusals:
         return Plan(refusals=tuple(refusals))
+    made = (Same(settings.node, members_word([disk.path.removeprefix("/dev/") for disk in members])),)
     steps = [
         *load_raid0(machine),
         *(step for disk in members for step in _wipe(disk)),
         *settle(machine),
         Run(
             (
-                *("mdadm", "--create", settings.node, "--homehost=any", f"--name={settings.name}"),
+                *("mdadm", "--create", settings.node, f"--homehost={HOST}", f"--name={settings.name}"),
                 *("--metadata=1.2", "--level=0", f"--chunk={settings.raid_chunk_bytes >> 10}K"),
                 *(f"--raid-devices={len(members)}", *(disk.path for disk in members)),
-            )
+            ),
+            on=the_same(*members),
         ),
         *settle(machine),
-        Run(("wipefs", "-a", settings.node)),
-        *_make_file_system(settings, machine),
-        *_mount(settings, machine, settings.node),
+        Run(("wipefs", "-a", settings.node), on=made),
+        *_make_file_system(settings, machine, settings.node, made),
+        *_mount(settings, machine, settings.node, boot, known=False),
     ]
     return Plan(tuple(steps), lost=tuple(lost))
 
@@ -91,7 +98,11 @@ def _continue(settings: ArraySettings, machine: Machine, uuid: str) -> Plan:
     if md is None or md.state in ("clear", "inactive"):
         if refusals := [refusal for disk in members for refusal in in_use(disk, md)]:
             return Plan(refusals=tuple(refusals))
-        stop = [Run(("mdadm", "--stop", md.path))] if md is not None and md.state == "inactive" else []
+        stop = (
+            [Run(("mdadm", "--stop", md.path), on=the_same(md))]
+            if md is not None and md.state == "inactive"
+            else []
+        )
         assemble = Run(
             ("mdadm", "--assemble", settings.node, f"--uuid={uuid}", *(disk.path for disk in members))
         )
@@ -105,17 +116,21 @@ def _continue(settings: ArraySettings, machine: Machine, uuid: str) -> Plan:
         return Plan(refusals=(Refusal(FOREIGN, text),))
     mounts = machine.mounts_of(md)
     if mounts:
-        return _finish_mounted(settings, machine, md, mounts, uuid)
+        return _finish_mounted(settings, machine, md, mounts)
     if md.holders:
         text = f"{md.path}: array {settings.name} is held by {', '.join(md.holders)}; stop that first"
         return Plan(refusals=(Refusal(IN_USE, text),))
     refusals = _mount_point_taken(settings, machine)
+    boot = listed_at_boot(settings, machine, md)
+    if not _file_system_is_ours(settings, md) or md.unfinished:
+        boot = listed(settings, machine, md, None)
+    refusals += _kept_away_at_boot(settings, boot)
     steps, lost = [], []
     if md.signatures is None or md.content is None:
         refusals.append(_unreadable(md.path))
     elif md.blank or md.unfinished:
-        wipe = [Run(("wipefs", "-a", md.path))] if not md.blank else []
-        steps = [*wipe, *_make_file_system(settings, machine, md.path)]
+        wipe = [Run(("wipefs", "-a", md.path), on=the_same(md))] if not md.blank else []
+        steps = [*wipe, *_make_file_system(settings, machine, md.path, the_same(md))]
     elif not _file_system_is_ours(settings, md):
         holds = md.holds()
         if _is_other_kind(settings, md):
@@ -128,7 +143,8 @@ def _continue(settings: ArraySettings, machine: Machine, uuid: str) -> Plan:
             )
         elif settings.overwrite:
             lost = [f"{md.path}: {holds}"]
-            steps = [Run(("wipefs", "-a", md.path)), *_make_file_system(settings, machine, md.path)]
+            wipe = Run(("wipefs", "-a", md.path), on=the_same(md))
+            steps = [wipe, *_make_file_system(settings, machine, md.path, the_same(md))]
         else:
             refusals.append(
                 Refusal(
@@ -139,12 +155,10 @@ def _continue(settings: ArraySettings, machine: Machine, uuid: str) -> Plan:
             )
     if refusals:
         return Plan(refusals=tuple(refusals))
-    return Plan((*steps, *_mount(settings, machine, md.path)), lost=tuple(lost))
+    return Plan((*steps, *_mount(settings, machine, md.path, boot, known=not steps)), lost=tuple(lost))
 
 
-def _finish_mounted(
-    settings: ArraySettings, machine: Machine, md: Md, mounts: tuple[Mount, ...], uuid: str
-) -> Plan:
+def _finish_mounted(settings: ArraySettings, machine: Machine, md: Md, mounts: tuple[Mount, ...]) -> Plan:
     here = next((mount for mount in mounts if mount.target == settings.mount), None)
     if here is None or here != machine.mounted_at(settings.mount):
         text = (
@@ -166,21 +180,33 @@ def _finish_mounted(
         steps.append(Run(("mount", "-o", f"remount,{','.join(missing)}", settings.mount)))
     if machine.data_owner is None or (settings.owner is not None and machine.data_owner != machine.owner):
         steps.append(_data_folder(settings, machine))
-    if settings.persist:
-        steps += [
-            AddLine(path, line)
-            for path, line in boot_lines(settings, machine, md, uuid)
-            if line not in machine.files.get(path, "").splitlines()
-        ]
-    return Plan(tuple(steps))
+    boot = listed_at_boot(settings, machine, md)
+    if refusals := _kept_away_at_boot(settings, boot):
+        return Plan(refusals=tuple(refusals))
+    return Plan((*steps, *_at_boot(settings, machine, boot)))
 
 
-def boot_lines(settings: ArraySettings, machine: Machine, md: Md, uuid: str) -> list[tuple[str, str]]:
-    """File and line of what makes the array come back at boot; without a file system's UUID only mdadm's."""
-    lines = [(machine.mdadm_conf, mdadm_line(settings, uuid))]
-    if md.content and "UUID" in md.content:
-        lines.append(("/etc/fstab", fstab_line(settings, md.content["UUID"])))
-    return lines
+def listed_at_boot(settings: ArraySettings, machine: Machine, md: Md) -> tuple[Listed, Listed]:
+    """What mdadm.conf and fstab say of an array with its file system."""
+    return listed(settings, machine, md, (md.content or {}).get("UUID"))
+
+
+def _kept_away_at_boot(settings: ArraySettings, boot: tuple[Listed, ...]) -> list[Refusal]:
+    return [refusal for file in boot for refusal in file.refusals()] if settings.persist else []
+
+
+def _at_boot(settings: ArraySettings, machine: Machine, boot: tuple[Listed, ...]) -> list[Step]:
+    """The edits that bring the array back at boot, where they are asked for; systemd then reads fstab again."""
+    if not settings.persist:
+        return []
+    edits = [edit for file in boot for edit in file.edit()]
+    return [*edits, *reload_fstab(machine, edits)]
+
+
+def reload_fstab(machine: Machine, edits: Sequence[Edit]) -> list[Step]:
+    """What makes systemd follow an edited fstab; until then it mounts, and may unmount, by the old one."""
+    changed = machine.systemd and any(edit.path == FSTAB for edit in edits)
+    return [Run(("systemctl", "daemon-reload"))] if changed else []
 
 
 def _mount_point_taken(settings: ArraySettings, machine: Machine) -> list[Refusal]:
@@ -202,38 +228,62 @@ def _mount_point_taken(settings: ArraySettings, machine: Machine) -> list[Refusa
     return []
 
 
+def _content(machine: Machine, disk: Disk) -> str:
+    """What is on a disk in words, and where fstab mounts it, though it may not be mounted now."""
+    targets = ", ".join(dict.fromkeys(mounted_by_fstab(machine, disk)))
+    return f"{disk.holds()}, which {FSTAB} mounts at {targets}" if targets else disk.holds()
+
+
 def _unreadable(name: str) -> Refusal:
-    return Refusal(
-        UNFIT, f"{name}: wipefs or blkid cannot read it, so what it holds is not known; see what they say"
-    )
+    text = f"{name}: wipefs, blkid or a read of samples failed, so what it holds is not known; see what `dmesg` and they say"
+    return Refusal(UNFIT, text)
 
 
 def _wipe(disk: Disk) -> list[Step]:
     """wipefs for the partitions with signatures, deepest first, and then for the disk."""
-    if disk.blank:
+    if disk.unsigned:
         return []
     own = disk.path.removeprefix("/dev/")
     others = dict.fromkeys(item.device for item in disk.signatures or () if item.device != own)
-    return [Run(("wipefs", "-a", f"/dev/{name}")) for name in reversed(others)] + [
-        Run(("wipefs", "-a", disk.path))
-    ]
+    paths = [*(f"/dev/{name}" for name in reversed(others)), disk.path]
+    return [Run(("wipefs", "-a", path), on=(Same(path, disk.identity),)) for path in paths]
 
 
-def _make_file_system(settings: ArraySettings, machine: Machine, node: str | None = None) -> list[Step]:
+def the_same(*devices: Disk | Md) -> tuple[Same, ...]:
+    """Devices as they have to be when a step that destroys something on them begins."""
+    return tuple(Same(device.path, device.identity) for device in devices)
+
+
+def _make_file_system(
+    settings: ArraySettings, machine: Machine, node: str, on: tuple[Same, ...]
+) -> list[Step]:
     """mkfs without its force option, so that it refuses what a plan has overlooked."""
-    unit, disks, node = settings.raid_chunk_bytes, len(settings.devices), node or settings.node
+    unit, disks = settings.raid_chunk_bytes, len(settings.devices)
     if settings.file_system == "xfs":
         argv = ("mkfs.xfs", "-q", "-L", settings.name, "-d", f"su={unit},sw={disks}", node)
     else:
         blocks = unit // EXT4_BLOCK_BYTES
         stripes = f"stride={blocks},stripe_width={blocks * disks},lazy_itable_init=0,lazy_journal_init=0"
         argv = ("mkfs.ext4", "-q", "-b", str(EXT4_BLOCK_BYTES), "-L", settings.name, "-E", stripes, node)
-    return [Run(argv, timeout_s=MKFS_TIMEOUT_S), *settle(machine)]
+    return [Run(argv, timeout_s=MKFS_TIMEOUT_S, on=on), *settle(machine)]
 
 
-def _mount(settings: ArraySettings, machine: Machine, node: str) -> list[Step]:
+def _mount(
+    settings: ArraySettings, machine: Machine, node: str, boot: tuple[Listed, Listed], *, known: bool
+) -> list[Step]:
+    """Mount the array and make its folder. known: whether the file system is there already, and so its UUID.
+
+    Where fstab has stale lines of ours these are replaced before, so that systemd does not unmount it again; for a file
+    system that is still to be made that is for the next look.
+    """
+    before: list[Step] = []
+    if settings.persist and boot[1].stale:
+        if not known:
+            return []
+        before = _at_boot(settings, machine, boot)
     options = ("-o", ",".join(settings.mount_options)) if settings.mount_options else ()
     return [
+        *before,
         Run(("install", "-d", "-m", "755", settings.mount)),
         Run(("mount", "-t", settings.file_system, *options, node, settings.mount)),
         _data_folder(settings, machine),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import shlex
+import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,23 +18,48 @@ from .refusal import IN_USE, NOT_ROOT, UNFIT, ArrayError, Refusal
 from .settings import ArraySettings
 from .teardown_plan import plan_teardown
 
-_LOCK = Path("/run/lock/hyperkv-array")
+_LOCK = Path("/run/hyperkv-array.lock")
 
 
 @contextlib.contextmanager
 def only_one() -> Iterator[None]:
-    """Hold the machine's lock for changing arrays; nothing without root. Raises ArrayError when another has it."""
+    """Hold the machine's lock for changing arrays; nothing without root.
+
+    The lock is a file that only root can make and change. Raises ArrayError when another has it, or it is no such file.
+    """
     if os.geteuid() != 0:
         yield
         return
-    _LOCK.parent.mkdir(parents=True, exist_ok=True)
-    with _LOCK.open("w") as lock:
+    with _own_file(_LOCK) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             text = "array: another provision_array or teardown_array is running; wait for it"
             raise ArrayError([Refusal(IN_USE, text)]) from None
         yield
+
+
+@contextlib.contextmanager
+def _own_file(path: Path) -> Iterator[int]:
+    """A file opened without following a link at its place or changing what it holds. Raises ArrayError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        why = "it is a link" if error.errno == errno.ELOOP else error.strerror
+        raise ArrayError([Refusal(IN_USE, f"{path}: cannot be the lock ({why}); remove it")]) from error
+    try:
+        found = os.fstat(opened)
+        if (
+            not stat.S_ISREG(found.st_mode)
+            or found.st_uid not in (os.geteuid(), os.getuid())
+            or found.st_nlink != 1
+        ):
+            text = f"{path}: cannot be the lock (it is not a plain file of this user's alone); remove it"
+            raise ArrayError([Refusal(IN_USE, text)])
+        yield opened
+    finally:
+        os.close(opened)
 
 
 def refuse_without_root(settings: ArraySettings, machine: Machine, stage: str) -> None:

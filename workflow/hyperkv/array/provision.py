@@ -17,14 +17,14 @@ import sys
 from pathlib import Path
 
 from ..cli import run_stage
-from .commands import execute
+from .commands import Step, execute
 from .facts import Machine
 from .fitness import array_of, members_of, our_array
-from .inspect_array import announced
+from .inspect_array import announced, say_initramfs
 from .look import look
-from .plan import boot_lines, plan_provision
+from .plan import listed_at_boot, plan_provision
 from .privilege import only_one, refuse_without_consent, refuse_without_root
-from .record import RECORD, document, write_record
+from .record import RECORD, document, recorded_uuid, write_record
 from .refusal import FAILED, ArrayError, Refusal
 from .settings import ArraySettings
 from .verify import seen_without_root
@@ -51,9 +51,9 @@ def provision(settings: ArraySettings, out: Path) -> None:
     if os.geteuid() != 0 and (there := seen_without_root(settings, out)):
         print(f"hyperkv {STAGE}: {settings.name} at {there['mount']}: unchanged")
         return
-    changed = False
+    ran: list[Step] = []
     for _ in range(_ROUNDS):
-        machine, plan = look(settings, plan_provision, after_change=changed)
+        machine, plan = look(settings, plan_provision, after_change=bool(ran))
         refuse_without_root(settings, machine, STAGE)
         if plan.refusals:
             raise ArrayError(plan.refusals)
@@ -62,14 +62,15 @@ def provision(settings: ArraySettings, out: Path) -> None:
         print("\n".join(announced(plan, "These commands are next:")), flush=True)
         refuse_without_consent(settings)
         execute(plan.steps, lambda line: print(line, flush=True))
-        changed = True
+        ran += plan.steps
     else:
         steps = "; ".join(map(str, plan.steps))
         raise ArrayError(
             [Refusal(FAILED, f"array {settings.name}: these commands succeed and change nothing: {steps}")]
         )
     written = _record(settings, machine, out)
-    outcome = "provisioned" if changed else "unchanged; array.json written" if written else "unchanged"
+    say_initramfs(machine, ran)
+    outcome = "provisioned" if ran else "unchanged; array.json written" if written else "unchanged"
     print(f"hyperkv {STAGE}: {settings.name} at {settings.mount}: {outcome}")
 
 
@@ -83,9 +84,14 @@ def _record(settings: ArraySettings, machine: Machine, out: Path) -> bool:
         raise ArrayError(
             [Refusal(FAILED, f"array {settings.name}: gone while it was being looked at; run again")]
         )
-    for path, line in boot_lines(settings, machine, md, md.uuid or ""):
-        if line not in machine.files.get(path, "").splitlines():
-            print(f"To have it back after a reboot, add to {path} (or set array.persist: true):\n  {line}")
+    for file in listed_at_boot(settings, machine, md):
+        for note in file.notes():
+            print(note)
+    if (earlier := recorded_uuid(out)) not in (None, md.uuid):
+        print(
+            f"{out} was of array {earlier}, which is not there any more (disks of a cloud come back empty after a stop): "
+            f"what was on it is lost; it is now of {md.uuid}."
+        )
     return write_record(out, document(settings, members, md, mount))
 
 

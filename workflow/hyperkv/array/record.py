@@ -20,6 +20,7 @@ _STRIPE_OPTIONS = ("sunit", "swidth", "stripe")
 def document(settings: ArraySettings, disks: list[Disk], md: Md, mount: Mount) -> dict[str, Any]:
     """The record of a mounted array. disks: its members in the order of settings.devices; no time, so that it repeats."""
     fs_uuid = (md.content or {}).get("UUID")
+    name = next((disk.member.full_name for disk in disks if disk.member is not None), settings.name)
     return {
         "schema_version": SCHEMA_VERSION,
         **settings.identity(),
@@ -34,10 +35,18 @@ def document(settings: ArraySettings, disks: list[Disk], md: Md, mount: Mount) -
         "stripe": {key: int(value) for key in _STRIPE_OPTIONS if (value := mount.option(key))},
         "data_dir": settings.data_dir,
         "at_boot": {
-            "mdadm.conf": mdadm_line(settings, md.uuid or ""),
+            "mdadm.conf": mdadm_line(settings, md.uuid or "", name),
             "fstab": fstab_line(settings, fs_uuid) if fs_uuid else None,
         },
     }
+
+
+def recorded_uuid(path: Path) -> str | None:
+    """The md UUID of a record that is there; None without one that can be read."""
+    try:
+        return json.loads(path.read_text())["md_uuid"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> bool:

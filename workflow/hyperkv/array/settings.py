@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import posixpath
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 RAID_CHUNK_MIN_BYTES = 4096
 DATA_FOLDER = "hyperkv"
+FILE_SYSTEMS = ("xfs", "ext4")
 _IDENTITY = ("name", "devices", "raid_chunk_bytes", "file_system", "mount", "mount_options")
 
 
@@ -76,8 +79,20 @@ def mistakes(settings: ArraySettings) -> list[str]:
             f"array.raid_chunk_bytes: {size} is no power of two of at least {RAID_CHUNK_MIN_BYTES}; "
             f"write one such as 512 KiB"
         )
-    if settings.mount.rstrip("/") != settings.mount or not settings.mount.startswith("/"):
+    words = [
+        ("name", settings.name),
+        ("mount", settings.mount),
+        *(("devices", name) for name in settings.devices),
+    ]
+    words += [("mount_options", option) for option in settings.mount_options]
+    wrong += [
+        f"array.{key}: {word!a} has white space or a character that cannot be printed; write it without"
+        for key, word in words
+        if not word.isprintable() or " " in word
+    ]
+    if posixpath.normpath(settings.mount) != settings.mount or not re.match("/[^/]", settings.mount):
         wrong.append(
-            f"array.mount: {settings.mount} is no absolute path without a slash at its end; write one such as /mnt/hyperkv"
+            f"array.mount: {ascii(settings.mount)[1:-1]} is no absolute path without a slash at its end, or has empty "
+            f"parts, . or ..; write one such as /mnt/hyperkv"
         )
     return wrong

@@ -53,6 +53,14 @@ def _linked_uuid(top: Path, name: str) -> str | None:
     return None
 
 
+def file_system_uuid(path: str, top: Path = Path("/")) -> str | None:
+    """The UUID of the file system on a device such as /dev/md127, as udev tells everybody; None where it does not."""
+    for link in sorted((top / "dev/disk/by-uuid").glob("*")):
+        if os.path.basename(os.readlink(link)) == os.path.basename(path):
+            return link.name
+    return None
+
+
 def holders_of(nodes: Sequence[str], top: Path = Path("/")) -> tuple[str, ...]:
     """Kernel names of what holds the nodes. Source: /sys/class/block/*/holders."""
     folders = [top / "sys/class/block" / node.removeprefix("/dev/") / "holders" for node in nodes]
@@ -60,8 +68,8 @@ def holders_of(nodes: Sequence[str], top: Path = Path("/")) -> tuple[str, ...]:
 
 
 def text_of(path: Path) -> str:
-    """A file's text, '' when it cannot be read."""
+    """A file's text as it is, '' when it cannot be read; bytes that are no UTF-8 as surrogates."""
     try:
-        return path.read_text()
+        return path.read_bytes().decode(errors="surrogateescape")
     except OSError:
         return ""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..cli import run_stage
 from .commands import execute
-from .inspect_array import announced
+from .inspect_array import announced, say_initramfs
 from .look import look
 from .privilege import only_one, refuse_without_consent, refuse_without_root
 from .record import RECORD
@@ -53,9 +53,13 @@ def teardown(settings: ArraySettings, out: Path) -> None:
                 [Refusal(FAILED, f"array {settings.name}: not all of it is gone ({there}); run again")]
             )
     out.unlink(missing_ok=True)
-    for path, line in lines_at_boot(settings, machine):
-        print(f"{path} still has this line; remove it (array.persist: true does):\n  {line}")
-    print(f"hyperkv {STAGE}: {settings.name}: {'torn down' if plan.steps else 'unchanged, there is none'}")
+    for file in lines_at_boot(settings, machine):
+        for entry in file.ours:
+            line = file.line(entry)
+            print(f"{file.path} still has this line; remove it (array.persist: true does):\n  {line}")
+    say_initramfs(machine, plan.steps)
+    outcome = "torn down" if plan.lost else "there was none, its lines are removed"
+    print(f"hyperkv {STAGE}: {settings.name}: {outcome if plan.steps else 'unchanged, there is none'}")
 
 
 if __name__ == "__main__":

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from .commands import DropLine, Run
-from .facts import Disk, Machine
+from dataclasses import replace
+from functools import partial
+
+from .at_boot import Listed, listed
+from .boot_files import ArrayEntry, FstabEntry
+from .commands import Run, Step, Zero
+from .facts import Disk, Machine, Md
 from .fitness import array_of, in_use, incomplete, is_ours, members_of, our_array, unfit
-from .layout import fstab_line, mdadm_line
-from .plan import Plan, settle
+from .layout import MARK
+from .plan import Plan, reload_fstab, settle, the_same
 from .refusal import FOREIGN, IN_USE, Refusal
 from .settings import ArraySettings
 
@@ -24,7 +29,7 @@ def plan_teardown(settings: ArraySettings, machine: Machine) -> Plan:
             FOREIGN, f"{disk.name}: holds {disk.holds()}, not a member of array {settings.name}; leave it out"
         )
         for disk in rest
-        if not disk.blank
+        if not disk.unsigned
     ]
     refusals += [
         Refusal(
@@ -41,7 +46,7 @@ def plan_teardown(settings: ArraySettings, machine: Machine) -> Plan:
     if refusals:
         return Plan(refusals=tuple(refusals))
     if not ours:
-        return Plan()
+        return Plan(tuple(_at_boot(settings, machine)))
     return _take_apart(settings, machine, ours, uuids.pop())
 
 
@@ -60,26 +65,32 @@ def _take_apart(settings: ArraySettings, machine: Machine, ours: list[Disk], uui
         if md.state not in ("clear", "inactive"):
             where = f", mounted at {mounts[0].target}" if mounts else ""
             lost.append(f"array {settings.name} on {md.path}: {md.holds()}{where}")
-            steps.append(Run(("wipefs", "-a", md.path), fails_as=IN_USE))
-        steps += [Run(("mdadm", "--stop", md.path), fails_as=IN_USE), *settle(machine)]
+            steps.append(Run(("wipefs", "-a", md.path), fails_as=IN_USE, on=the_same(md)))
+        steps += [Run(("mdadm", "--stop", md.path), fails_as=IN_USE, on=the_same(md)), *settle(machine)]
     lost = lost or [f"array {settings.name}, not assembled, and what is on it"]
     paths = tuple(disk.path for disk in ours)
-    steps += [Run(("mdadm", "--zero-superblock", *paths)), Run(("wipefs", "-a", *paths)), *settle(machine)]
-    if settings.persist:
-        steps += [DropLine(path, line) for path, line in lines_at_boot(settings, machine)]
-    return Plan(tuple(steps), lost=tuple(lost))
+    steps += [*(Zero(disk.path, disk.size_bytes, the_same(disk)) for disk in ours), *settle(machine)]
+    steps += [
+        Run(("mdadm", "--zero-superblock", *paths), on=the_same(*ours)),
+        Run(("wipefs", "-a", *paths), on=the_same(*ours)),
+        *settle(machine),
+    ]
+    return Plan((*steps, *_at_boot(settings, machine, md)), lost=tuple(lost))
 
 
-def lines_at_boot(settings: ArraySettings, machine: Machine) -> list[tuple[str, str]]:
-    """File and line of what was written here so that the array comes back at boot, whatever its UUIDs."""
-    found = []
-    for path, wanted in ((machine.mdadm_conf, "ARRAY "), ("/etc/fstab", "UUID=")):
-        for line in machine.files.get(path, "").splitlines():
-            uuid = line.split()[0].removeprefix("UUID=") if wanted == "UUID=" and line.strip() else ""
-            ours = fstab_line(settings, uuid) if uuid else mdadm_line(settings, line.rpartition("UUID=")[2])
-            if line.startswith(wanted) and line == ours:
-                found.append((path, line))
-    return found
+def _at_boot(settings: ArraySettings, machine: Machine, md: Md | None = None) -> list[Step]:
+    edits = [edit for file in lines_at_boot(settings, machine, md) for edit in file.removal()]
+    return [*edits, *reload_fstab(machine, edits)] if settings.persist else []
+
+
+def lines_at_boot(settings: ArraySettings, machine: Machine, md: Md | None = None) -> tuple[Listed, ...]:
+    """What mdadm.conf and fstab have of the array, whatever its UUIDs; lines marked for another array are not its own."""
+    files = listed(settings, machine, md, (md.content or {}).get("UUID") if md is not None else None)
+    return tuple(replace(file, ours=tuple(filter(partial(_its_own, settings), file.ours))) for file in files)
+
+
+def _its_own(settings: ArraySettings, entry: FstabEntry | ArrayEntry) -> bool:
+    return isinstance(entry, ArrayEntry) or entry.option(MARK) in (None, settings.name)
 
 
 def _two_arrays(settings: ArraySettings, disks: list[Disk]) -> Refusal:

@@ -22,7 +22,7 @@ from .layout import unlisted
 from .record import RECORD
 from .refusal import NOT_THERE, ArrayError, Refusal
 from .settings import ArraySettings
-from .sysfs import Probe, md_device, mounts, serial_of
+from .sysfs import Probe, file_system_uuid, md_device, mounts, serial_of
 
 _PROVISION = "provision it (`snakemake --cores 1 provision_array`) or set array.source: path"
 _FROM_CONFIG = ("name", "raid_chunk_bytes", "file_system", "mount")
@@ -62,7 +62,8 @@ def verified(
     mount = next((item for item in reversed(mounts(probe)) if item.target == record["mount"]), None)
     md = md_device(mount.source.rpartition("/")[2], top) if mount is not None else None
     serials = {serial_of(name, top) for name in md.members} if md is not None else set()
-    if (wrong := difference(wanted, record, mount, md, serials)) is not None:
+    fs_uuid = file_system_uuid(md.path, top) if md is not None else None
+    if (wrong := difference(wanted, record, mount, md, serials, fs_uuid)) is not None:
         raise _not_there(f"array: {wrong}")
     return record
 
@@ -80,10 +81,12 @@ def difference(
     mount: Mount | None,
     md: Md | None,
     serials: set[str | None],
+    fs_uuid: str | None = None,
 ) -> str | None:
     """The first thing in which config, record and machine differ, with what to do; None when they agree.
 
     mount: what is at the record's mount point. md: the md device under it. serials: those of its members.
+    fs_uuid: of the file system on it; None where that is not known.
     """
     for key in _FROM_CONFIG:
         if wanted[key] != record[key]:
@@ -99,6 +102,7 @@ def difference(
         "level": (md.level, record["level"]),
         "RAID chunk": (md.raid_chunk_bytes, record["raid_chunk_bytes"]),
         "file system": (mount.file_system, record["file_system"]),
+        "file system UUID": (fs_uuid or record["fs_uuid"], record["fs_uuid"] or fs_uuid),
         "members": (sorted(map(str, serials)), sorted(str(member["serial"]) for member in record["members"])),
     }
     for what, (there, recorded) in found.items():
