@@ -87,7 +87,7 @@ def test_the_spec_has_the_presets_keys_so_that_a_changed_preset_measures_again()
     [
         (
             with_kvrocks(preset="fast"),
-            "there is no config/kvrocks/fast.yaml; config/kvrocks has reference, shipped",
+            "there is no file config/kvrocks/fast.yaml; config/kvrocks has reference, shipped",
         ),
         (
             changed("scenarios.rocksdb.preset", "tuned"),
@@ -114,7 +114,7 @@ def test_mistakes_about_kvrocks(config, words):
 def test_a_preset_is_checked_like_the_config(tmp_path, monkeypatch):
     (tmp_path / "bad.yaml").write_text("description: x\nsettings: {rocksdb.compression: no}\n")
     monkeypatch.setattr("workflow.hyperkv.config.PRESETS", tmp_path)
-    with pytest.raises(UserError, match=r"bad.yaml: settings.rocksdb.compression: False is wrong"):
+    with pytest.raises(UserError, match=r"bad.yaml: settings.rocksdb.compression: false is wrong"):
         checked(with_kvrocks(preset="bad"))
 
 
@@ -274,7 +274,7 @@ def test_a_scenarios_own_vllm_keys_follow_the_sections_rules():
     config["scenarios"]["valkey"]["vllm"] = {"gpu_memory": 0.5}
     with pytest.raises(
         UserError,
-        match=r"scenarios\.valkey\.vllm: gpu_memory is not a key; did you mean gpu_memory_utilization",
+        match=r"scenarios\.valkey\.vllm\.gpu_memory is not a key; did you mean gpu_memory_utilization",
     ):
         checked(config)
     config["scenarios"]["valkey"]["vllm"] = {"gpu_memory_utilization": 1.5}
@@ -620,7 +620,7 @@ def test_a_predicted_case_takes_what_it_does_not_say_from_the_experiment():
         (
             "predict.cases",
             {"mine": {"tiers": {"a": {}}, "workload": {"kind": "multi_turn"}}},
-            "predict.cases.mine: workload.conversations: missing",
+            "predict.cases.mine.workload.conversations: missing",
         ),
         (
             "predict.cases",

@@ -10,7 +10,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .config import allowed, schema
+from .config import schema
+from .schema_errors import allowed
 
 _HEAD = """\
 <!-- Written by `make docs` from workflow/schemas/config.schema.yaml; edit that. -->

@@ -15,6 +15,7 @@ import redis
 
 from . import aiperf
 from .cells import CellSpec, check_room, open_store
+from .context_limit import ROOM_TOKENS, check_context
 from .engines import lmcache
 from .engines.vllm_command import command, settings_of, variables
 from .engines.vllm_server import EngineServers, ServerCommand
@@ -27,6 +28,7 @@ from .stores.server import ServerStore
 from .stores.sharded import ShardedStore
 from .stores.write_buffers import pushing_bytes
 from .watch import every
+from .working_set import working_set
 from .workloads import Conversation, longest_context
 from .workloads.factory import make_workload
 
@@ -165,7 +167,8 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
     model_dir = _model_dir(cell, settings)
     words = aiperf.words_of(model_dir / "tokenizer.json")
     prepare_directory(cell.directory.parent)
-    _check_room(cell, geometry)
+    _check_context(cell, geometry, settings)
+    _check_room(cell, geometry, staging)
     store = None
     if scenario["tier"] != "none" and scenario["store"] not in ("dram", "files"):
         store = open_store(cell, scenario["store"], chunk_bytes, scenario["capacity_bytes"], stack)
@@ -235,7 +238,7 @@ def context_tokens(cell: CellSpec) -> int:
     workload = max(
         (longest_context(conversations_of(cell.at(load))) for load in cell.spec["loads"]), default=0
     )
-    return max(single, workload) + 8
+    return max(single, workload) + ROOM_TOKENS
 
 
 def conversations_of(cell: CellSpec) -> list[Conversation]:
@@ -245,15 +248,40 @@ def conversations_of(cell: CellSpec) -> list[Conversation]:
     return found if each is None or cell.spec["loop"] != "closed" else found[: each * cell.load]
 
 
-def _check_room(cell: CellSpec, geometry: Geometry) -> None:
-    if cell.scenario["tier"] == "none":
-        return
-    tokens = sum(
-        conversation.turns[-1].answer_end
-        for load in cell.spec["loads"]
-        for conversation in conversations_of(cell.at(load))
-    )
-    check_room(cell, tokens * geometry.kv_bytes_per_token + _pushed_out_bytes(cell))
+def proof_lengths(conversations: Sequence[Conversation]) -> tuple[int, int]:
+    """Tokens of the two prompts that prove a load's tier: the middle one and the longest of the load's last prompts."""
+    lengths = sorted(conversation.turns[-1].prompt_end for conversation in conversations)
+    return lengths[len(lengths) // 2], lengths[-1]
+
+
+def saved_bytes(cell: CellSpec, geometry: Geometry) -> int:
+    """What the scenario's store is given to keep over all points of a job.
+
+    The working set of every load, whose conversations are its own (priming sends the same ones), the prompts that prove
+    each load, the single requests, and what pushes these out of write buffers. An LMCache server saves answers in any case.
+    """
+    scenario, chunk = cell.scenario, cell.scenario["chunk_tokens"]
+    answers = scenario["save_decode_cache"] or scenario["connector"] in lmcache.SERVED
+    latency, found = cell.spec["latency"], 0
+    prompts = [tokens for tokens in latency["prompt_tokens"] for _ in range(latency["prompts"])]
+    for load in cell.spec["loads"]:
+        conversations = conversations_of(cell.at(load))
+        found += working_set(conversations, geometry, chunk, answers)
+        prompts += proof_lengths(conversations)
+    chunks = sum((tokens + ANSWER_TOKENS) // chunk for tokens in prompts)
+    return found + chunks * geometry.chunk_bytes(chunk) + _pushed_out_bytes(cell)
+
+
+def _check_context(cell: CellSpec, geometry: Geometry, settings: dict[str, Any]) -> None:
+    """That vLLM would start with the longest context; each load has conversations of its own, so that the config knows some."""
+    most = min(geometry.max_context_tokens, settings["max_context_tokens"] or geometry.max_context_tokens)
+    what = f"the {most} of {geometry.name} and vllm.max_context_tokens less {ROOM_TOKENS} for a chat template"
+    check_context(cell.spec["workload"], context_tokens(cell) - ROOM_TOKENS, most - ROOM_TOKENS, what)
+
+
+def _check_room(cell: CellSpec, geometry: Geometry, staging_bytes: int) -> None:
+    if cell.scenario["tier"] != "none":
+        check_room(cell, saved_bytes(cell, geometry), staging_bytes)
 
 
 def _pushed_out_bytes(cell: CellSpec) -> int:
