@@ -694,7 +694,7 @@ def test_patches_are_for_kvrocks_with_any_connector():
         ({"connector": "resp", "processes": 2}, "processes: connector resp reaches one process"),
         ({"connector": "redis", "socket": "unix"}, "socket: connector redis has no unix sockets"),
         ({"connector": "resp", "client": "native"}, "client: connector resp has no client native"),
-        ({"connector": "mp", "processes": 2}, "mp reaches one process; choose 1 or connector striped_mp"),
+        ({"connector": "mp", "processes": 2}, "mp reaches one process; choose 1, or connector striped_mp"),
         (
             {"connector": "resp", "save_connections": 1},
             "save_connections: connector resp saves over its other",

@@ -139,7 +139,9 @@ def test_a_chunk_longer_than_every_context_is_refused(tmp_path):
 def test_a_context_longer_than_the_models_is_refused(tmp_path):
     wrong = cell(tmp_path, "none")
     wrong.spec["workload"] |= {"conversations": 1, "turns": [2, 2], "prefix_tokens": [140_000, 140_000]}
-    with pytest.raises(UserError, match=r"workload: a context of 14\d+ tokens exceeds .*; lower the highest of"):
+    with pytest.raises(
+        UserError, match=r"workload: a context of 14\d+ tokens exceeds .*; lower the highest of"
+    ):
         measure_cell(wrong)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -15,11 +15,11 @@ from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
 from .array.settings import ArraySettings, mistakes
-from .coercion import check_keys, coerced
+from .coercion import check_keys, coerced, shown
 from .config_files import read_mapping, there
 from .connectors.registry import STRIPED, alone
 from .connectors.stripes import LEAST_STRIPE_BYTES
-from .context_limit import check_context, limited
+from .context_limit import ContextLimit, check_context, limited
 from .engines import lmcache
 from .engines.vllm_command import settings_of
 from .errors import UserError
@@ -177,7 +177,7 @@ def sweep_spec(config: Mapping[str, Any], scenario: str) -> str:
 def measured_workload(config: Mapping[str, Any]) -> dict[str, Any]:
     """The workload as the sweep sends it: long requests that are left out or cut are so by what model and engine take."""
     scenarios = [config["scenarios"][name] for name in selected(config, config["experiment"]["scenarios"])]
-    return limited(config["workload"], context_limit(config, scenarios)[0])
+    return limited(config["workload"], context_limit(config, scenarios).tokens)
 
 
 def python_of(config: Mapping[str, Any], section: str) -> str:
@@ -456,8 +456,12 @@ def _check_names(config: Mapping[str, Any]) -> None:
                     f"server over TCP; leave it out, or set {key}: {only}"
                 )
     baseline = config["figures"]["baseline"]
-    if baseline is not None and baseline not in selected(config, config["experiment"]["scenarios"]):
-        raise UserError(f"config: figures.baseline: {baseline!r} is not among the experiment's scenarios")
+    measured = selected(config, config["experiment"]["scenarios"])
+    if baseline is not None and baseline not in measured:
+        raise UserError(
+            f"config: figures.baseline: {baseline!r} is not among the experiment's scenarios; choose one of "
+            f"{', '.join(measured)}, or null"
+        )
 
 
 def _check_figures(config: Mapping[str, Any], measured: list[Mapping[str, Any]]) -> None:
@@ -486,16 +490,21 @@ def _check_recommend(config: Mapping[str, Any], measured: list[str]) -> None:
 
 def _check_chunk(scenario: Mapping[str, Any], config: Mapping[str, Any]) -> None:
     where = f"config: scenarios.{scenario['family']}"
-    block = config["replay"]["block_tokens"]
-    if config["engine"] == "replay" and scenario["chunk_tokens"] % block:
-        raise UserError(
-            f"{where}.chunk_tokens: {scenario['chunk_tokens']} is not a multiple of replay.block_tokens ({block})"
+    block = config["replay"]["block_tokens"] if config["engine"] == "replay" else 1
+    chunk, longest = scenario["chunk_tokens"], longest_context_tokens(config["workload"])
+    if longest is not None and chunk > longest:
+        mend = (
+            f"lower it to at most {longest // block * block}" if longest >= block else "lengthen the workload"
         )
-    longest = longest_context_tokens(config["workload"])
-    if longest is not None and scenario["chunk_tokens"] > longest:
         raise UserError(
-            f"{where}.chunk_tokens: {scenario['chunk_tokens']} exceeds the workload's longest context ({longest} "
-            f"tokens), so nothing would ever be cached; lower it"
+            f"{where}.chunk_tokens: {chunk} exceeds the workload's longest context ({longest} tokens), so nothing would ever "
+            f"be cached; {mend}"
+        )
+    if chunk % block:
+        near = [size for size in (chunk // block * block, -(-chunk // block) * block) if size]
+        raise UserError(
+            f"{where}.chunk_tokens: {chunk} is not a multiple of replay.block_tokens ({block}); choose "
+            f"{' or '.join(map(str, near))}"
         )
 
 
@@ -505,7 +514,8 @@ def _check_store(scenario: Mapping[str, Any]) -> None:
         return
     for key in ("store", "connector"):
         if key not in scenario:
-            raise UserError(f"{where}.{key} is missing; tier {tier} needs it")
+            choices = _STORES_OF_TIER[tier] if key == "store" else _CONNECTORS_OF_STORE[scenario["store"]]
+            raise UserError(f"{where}.{key} is missing; tier {tier} needs it: {' or '.join(choices)}")
     store = scenario["store"]
     in_memory = tier == "dram" and scenario["data_dir"] is not None
     if in_memory:
@@ -513,43 +523,53 @@ def _check_store(scenario: Mapping[str, Any]) -> None:
         existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
         if (kind := file_system_of(existing)) != "tmpfs":
             raise UserError(
-                f"{where}.data_dir: {folder} is on {kind}; with tier dram it must be on a tmpfs such as /dev/shm"
+                f"{where}.data_dir: {folder} is on {kind}; with tier dram it must be on a tmpfs, such as /dev/shm/hyperkv, or "
+                f"choose tier ssd"
             )
     allowed = (*_STORES_OF_TIER[tier], *(_STORES_OF_TIER["ssd"] if in_memory else ()))
     if store not in allowed:
         raise UserError(f"{where}.store: {store} is not of tier {tier}; choose {' or '.join(allowed)}")
     if store == "dram" and scenario["dram_pool_bytes"] is None:
         raise UserError(f"{where}.dram_pool_bytes is missing; store dram needs its size")
-    if scenario["processes"] > 1 and scenario["connector"] not in STRIPED:
+    connector = scenario["connector"]
+    if scenario["processes"] > 1 and connector not in STRIPED:
         raise UserError(
-            f"{where}.processes: connector {scenario['connector']} reaches one process; choose 1 or connector "
-            f"{'striped_mp' if scenario['connector'] == 'mp' else 'striped'}"
+            f"{where}.processes: connector {connector} reaches one process; choose 1{_or_connector(scenario, STRIPED)}"
         )
-    if scenario["save_connections"] is not None and scenario["connector"] not in STRIPED:
+    if scenario["save_connections"] is not None and connector not in STRIPED:
         raise UserError(
-            f"{where}.save_connections: connector {scenario['connector']} saves over its other connections; leave it out "
-            f"or choose striped"
+            f"{where}.save_connections: connector {connector} saves over its other connections; leave it out"
+            f"{_or_connector(scenario, STRIPED)}"
         )
-    if scenario["load_queue_bytes"] is not None and scenario["connector"] != "striped_mp":
+    if scenario["load_queue_bytes"] is not None and connector != "striped_mp":
         raise UserError(
-            f"{where}.load_queue_bytes: connector {scenario['connector']} has no queue of loads; leave it out or choose "
-            f"striped_mp"
+            f"{where}.load_queue_bytes: connector {connector} has no queue of loads; leave it out"
+            f"{_or_connector(scenario, ('striped_mp',))}"
         )
-    if scenario["client"] == "native" and scenario["connector"] not in STRIPED:
+    if scenario["client"] == "native" and connector not in STRIPED:
         raise UserError(
-            f"{where}.client: connector {scenario['connector']} has no client native; leave it out or choose striped"
+            f"{where}.client: connector {connector} has no client native; leave it out{_or_connector(scenario, STRIPED)}"
         )
-    if scenario["socket"] == "unix" and scenario["connector"] not in ("resp", *STRIPED):
+    if scenario["socket"] == "unix" and connector not in ("resp", *STRIPED):
         raise UserError(
-            f"{where}.socket: connector {scenario['connector']} has no unix sockets; choose tcp, or connector resp or "
-            f"striped"
+            f"{where}.socket: connector {connector} has no unix sockets; choose tcp"
+            f"{_or_connector(scenario, ('resp', *STRIPED))}"
         )
     if scenario["patched"] and store != "kvrocks":
         raise UserError(f"{where}.patched: there are patches for store kvrocks only; leave it out")
     if scenario["stripe_bytes"] < LEAST_STRIPE_BYTES:
         raise UserError(
-            f"{where}.stripe_bytes: {scenario['stripe_bytes']} is below {LEAST_STRIPE_BYTES}; raise it"
+            f"{where}.stripe_bytes: {scenario['stripe_bytes']} is below {LEAST_STRIPE_BYTES}; raise it to that at least"
         )
+
+
+def _or_connector(scenario: Mapping[str, Any], wanted: Sequence[str]) -> str:
+    """', or connector A or B': those of `wanted` that reach the store, of the same place for LMCache; '' for none."""
+    served = scenario["connector"] in lmcache.SERVED
+    same = [name for name in wanted if (name in lmcache.SERVED) == served] or wanted
+    reaching = [name for name in same if alone(name) in _CONNECTORS_OF_STORE[scenario["store"]]]
+    with_vllm = " (engine vllm)" if reaching == ["striped_mp"] and not served else ""
+    return f", or connector {' or '.join(reaching)}{with_vllm}" if reaching else ""
 
 
 def _check_connector(scenario: Mapping[str, Any], by_itself: bool = False) -> None:
@@ -574,12 +594,17 @@ def check_measured(scenario: Mapping[str, Any], config: Mapping[str, Any]) -> No
     _check_engine({**config, "scenarios": {**config["scenarios"], name: scenario}}, [name])
 
 
+def scenario_rules(key: str) -> dict[str, Any]:
+    """The schema of one key of a scenario."""
+    return schema()["properties"]["scenarios"]["additionalProperties"]["properties"][key]
+
+
 def check_scenario_key(key: str, value: Any, where: str) -> None:
     """That a scenario's key may have a value. Raises UserError beginning with `where`."""
-    rules = schema()["properties"]["scenarios"]["additionalProperties"]["properties"][key]
+    rules = scenario_rules(key)
     if not Draft202012Validator(rules | {"$defs": schema()["$defs"]}).is_valid(value):
         must = allowed(rules, schema()["$defs"])
-        raise UserError(f"{where}: {value!r} is wrong; it must be {must} (unit: {rules['unit']})")
+        raise UserError(f"{where}: {shown(value)} is wrong; it must be {must} (unit: {rules['unit']})")
 
 
 def _check_engine(config: Mapping[str, Any], measured: list[str]) -> None:
@@ -605,12 +630,13 @@ def _check_engine(config: Mapping[str, Any], measured: list[str]) -> None:
             "config: experiment.active_conversations: AIPerf's clients hold one conversation each; leave it null with "
             "engine vllm, and bound vLLM's own cache with vllm.hbm_kv_bytes or vllm.prefix_caching"
         )
-    each, there = config["loadgen"]["conversations_per_client"], config["workload"].get("conversations")
+    each, held = config["loadgen"]["conversations_per_client"], config["workload"].get("conversations")
     most = max((load for name in measured for load in loads_of(config, name)), default=0)
-    if each is not None and there is not None and each * most > there:
+    if each is not None and held is not None and each * most > held:
         raise UserError(
             f"config: loadgen.conversations_per_client: {most} clients with {each} each need {each * most} conversations, "
-            f"workload.conversations is {there}; raise that or lower this"
+            f"workload.conversations is {held}; set workload.conversations: {each * most}"
+            + (f", or lower this to {held // most}" if held >= most else "")
         )
     for name in measured:
         scenario = {"name": name, **config["scenarios"][name]}
@@ -687,11 +713,8 @@ def _check_predictions(config: Mapping[str, Any]) -> None:
         if workload.get("trace") == FETCHED_TRACE and not Path(FETCHED_TRACE).exists():
             continue
         geometry = load_geometry(Path(case_of["model"]), config["kv_dtype"])
-        most = geometry.max_context_tokens
         try:
-            check_context(
-                workload, longest_context(make_workload(workload)), most, f"{geometry.name}'s {most}"
-            )
+            check_context(workload, longest_context(make_workload(workload)), ContextLimit.of(geometry))
         except UserError as error:
             if case["workload"] is None:
                 raise UserError(f"config: predict.cases.{name}: {error}") from None

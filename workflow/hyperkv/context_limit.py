@@ -3,12 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from .errors import UserError
+from .geometry import Geometry
 from .workloads.factory import parameters_of
 
 ROOM_TOKENS = 8  # that a chat template may add to a prompt
+
+
+@dataclass(frozen=True)
+class ContextLimit:
+    """tokens: of the longest context that is taken. what: whose limit that is. mend: how it is raised."""
+
+    tokens: int
+    what: str
+    mend: str = "choose a model with a longer context"
+
+    @classmethod
+    def of(cls, geometry: Geometry) -> ContextLimit:
+        """The model's."""
+        return cls(geometry.max_context_tokens, f"{geometry.name}'s {geometry.max_context_tokens}")
+
+    @classmethod
+    def of_vllm(cls, geometry: Geometry, max_context_tokens: int | None) -> ContextLimit:
+        """The smaller of the model's and vllm.max_context_tokens, less what a chat template may add."""
+        model, room = cls.of(geometry), f"less {ROOM_TOKENS} for a chat template"
+        if max_context_tokens is None or max_context_tokens >= model.tokens:
+            return cls(model.tokens - ROOM_TOKENS, f"{model.what} {room}")
+        what = f"vllm.max_context_tokens {max_context_tokens} {room}"
+        return cls(max_context_tokens - ROOM_TOKENS, what, "raise vllm.max_context_tokens")
 
 
 def limited(workload: Mapping[str, Any], limit_tokens: int) -> dict[str, Any]:
@@ -33,10 +58,9 @@ def shortened(workload: Mapping[str, Any], limit_tokens: int) -> str:
     return f"lower the highest of {listed} so that together they are at most {limit_tokens}"
 
 
-def check_context(workload: Mapping[str, Any], longest: int, limit_tokens: int, what: str) -> None:
-    """Raise UserError, with what to do, when a context of `longest` tokens passes the limit of `what`."""
-    if longest > limit_tokens:
+def check_context(workload: Mapping[str, Any], longest: int, limit: ContextLimit) -> None:
+    """Raise UserError, with what to do, when a context of `longest` tokens passes the limit."""
+    if longest > limit.tokens:
         raise UserError(
-            f"workload: a context of {longest} tokens exceeds {what}; {shortened(workload, limit_tokens)}, or choose a model "
-            f"with a longer context"
+            f"workload: a context of {longest} tokens exceeds {limit.what}; {shortened(workload, limit.tokens)}, or {limit.mend}"
         )

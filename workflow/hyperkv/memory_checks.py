@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .connectors.registry import STRIPED
-from .context_limit import ROOM_TOKENS, check_context
+from .context_limit import ROOM_TOKENS, ContextLimit, check_context
 from .engines.vllm_command import settings_of
 from .errors import UserError
 from .geometry import Geometry, load_geometry
@@ -17,21 +17,16 @@ from .workloads import Conversation
 _ANSWER_TOKENS = 4  # of a single request
 
 
-def context_limit(config: Mapping[str, Any], scenarios: Sequence[Mapping[str, Any]]) -> tuple[int, str]:
-    """Tokens of the longest context that the model and the engine of these scenarios take, and whose limit that is."""
+def context_limit(config: Mapping[str, Any], scenarios: Sequence[Mapping[str, Any]]) -> ContextLimit:
+    """The longest context that the model and the engine of these scenarios take."""
     geometry = load_geometry(Path(config["model"]), config["kv_dtype"])
-    limit, what = geometry.max_context_tokens, f"{geometry.name}'s {geometry.max_context_tokens}"
     if config["engine"] != "vllm":
-        return limit, what
+        return ContextLimit.of(geometry)
     bounds = [
         settings_of({"vllm": config["vllm"], "scenario": scenario})["max_context_tokens"]
         for scenario in scenarios
     ]
-    bound = min((bound for bound in bounds if bound is not None), default=limit)
-    room = f"less {ROOM_TOKENS} for a chat template"
-    if bound < limit:
-        return bound - ROOM_TOKENS, f"vllm.max_context_tokens {bound} {room}"
-    return limit - ROOM_TOKENS, f"{what} {room}"
+    return ContextLimit.of_vllm(geometry, min((bound for bound in bounds if bound is not None), default=None))
 
 
 def check_memory(
@@ -45,13 +40,13 @@ def check_memory(
     """
     contexts = [max(workload, key=lambda item: item.turns[-1].answer_end) for workload in workloads]
     longest = max(context.turns[-1].answer_end for context in contexts)
-    limit, what = context_limit(config, scenarios)
+    limit = context_limit(config, scenarios)
     try:
-        check_context(config["workload"], longest, limit, what)
+        check_context(config["workload"], longest, limit)
     except UserError as error:
         raise UserError(f"config: {error}") from None
     if config["engine"] == "vllm":
-        _check_single(config, limit, what)
+        _check_single(config, limit)
     for scenario in scenarios:
         geometry = load_geometry(Path(config["model"]), scenario["kv_dtype"] or config["kv_dtype"])
         if config["engine"] == "vllm":
@@ -60,12 +55,12 @@ def check_memory(
             _check_replay(config, scenario, geometry, contexts)
 
 
-def _check_single(config: Mapping[str, Any], limit: int, what: str) -> None:
+def _check_single(config: Mapping[str, Any], limit: ContextLimit) -> None:
     longest = max(config["latency"]["prompt_tokens"], default=0)
-    if longest + _ANSWER_TOKENS > limit:
+    if longest + _ANSWER_TOKENS > limit.tokens:
         raise UserError(
-            f"config: latency.prompt_tokens: {longest} and an answer of {_ANSWER_TOKENS} exceed {what}; lower it to at most "
-            f"{limit - _ANSWER_TOKENS}"
+            f"config: latency.prompt_tokens: {longest} and an answer of {_ANSWER_TOKENS} exceed {limit.what}; lower it to at "
+            f"most {limit.tokens - _ANSWER_TOKENS}, or {limit.mend}"
         )
 
 

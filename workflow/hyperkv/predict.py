@@ -33,7 +33,7 @@ from .lower_tiers import loaded_chunks
 from .lru import held_units
 from .prefix_tree import Order, PrefixTree, Units, prefix_tree, prompt_tokens, request_order
 from .workloads import Conversation, repeat_seed
-from .workloads.factory import make_workload
+from .workloads.factory import make_workload, workload_notes
 
 TIERS = ("hbm", "dram", "ssd")
 RATES = ("hit_rate", "ceiling_hit_rate")
@@ -160,6 +160,7 @@ def hit_rates_table(spec: Mapping[str, Any]) -> pd.DataFrame:
 def _case_rows(name: str, case: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     geometry = load_geometry(Path(case["model"]), case["kv_dtype"])
     workload, block = case["workload"], case["block_tokens"]
+    notes = "; ".join(workload_notes(workload)) or None
     seeds = 1 if workload["kind"] == "mooncake" else case["seeds"]
     workloads = [make_workload(workload, repeat_seed(spec["seed"], number + 1)) for number in range(seeds)]
     for active in case["active_conversations"]:
@@ -192,6 +193,7 @@ def _case_rows(name: str, case: Mapping[str, Any], spec: Mapping[str, Any]) -> I
                     np.mean([run.prompts[:n].sum() for run, n in zip(runs, counted, strict=True)])
                 ),
                 **_over_seeds(found),
+                "notes": notes,
             }
 
 

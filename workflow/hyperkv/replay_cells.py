@@ -12,7 +12,7 @@ from typing import Any
 from .cells import CellSpec, StoreWindow, check_room, frame, open_store, per_byte
 from .chunks import chain_keys
 from .connectors.registry import make_connector, options_of
-from .context_limit import check_context
+from .context_limit import ContextLimit, check_context
 from .engines.gpu import GpuModel, load_gpu
 from .engines.replay import KeyedConversation, ReplayEngine, ReplayResult, ReplaySettings, Request
 from .engines.tiers import RealTiers, Tier
@@ -101,8 +101,7 @@ def _check_context(cell: CellSpec, geometry: Geometry, conversations: Sequence[C
             f"scenario {cell.scenario['name']}: chunk_tokens {chunk} exceeds the workload's longest context "
             f"({longest} tokens), so nothing would ever be cached; lower it"
         )
-    most = geometry.max_context_tokens
-    check_context(cell.spec["workload"], longest, most, f"{geometry.name}'s {most}")
+    check_context(cell.spec["workload"], longest, ContextLimit.of(geometry))
 
 
 def _start_tiers(

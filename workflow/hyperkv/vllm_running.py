@@ -15,7 +15,7 @@ import redis
 
 from . import aiperf
 from .cells import CellSpec, check_room, open_store
-from .context_limit import ROOM_TOKENS, check_context
+from .context_limit import ROOM_TOKENS, ContextLimit, check_context
 from .engines import lmcache
 from .engines.vllm_command import command, settings_of, variables
 from .engines.vllm_server import EngineServers, ServerCommand
@@ -273,10 +273,9 @@ def saved_bytes(cell: CellSpec, geometry: Geometry) -> int:
 
 
 def _check_context(cell: CellSpec, geometry: Geometry, settings: dict[str, Any]) -> None:
-    """That vLLM would start with the longest context; each load has conversations of its own, so that the config knows some."""
-    most = min(geometry.max_context_tokens, settings["max_context_tokens"] or geometry.max_context_tokens)
-    what = f"the {most} of {geometry.name} and vllm.max_context_tokens less {ROOM_TOKENS} for a chat template"
-    check_context(cell.spec["workload"], context_tokens(cell) - ROOM_TOKENS, most - ROOM_TOKENS, what)
+    """That vLLM starts with the longest context of all loads, whose conversations are others than the config's check knew."""
+    limit = ContextLimit.of_vllm(geometry, settings["max_context_tokens"])
+    check_context(cell.spec["workload"], context_tokens(cell) - ROOM_TOKENS, limit)
 
 
 def _check_room(cell: CellSpec, geometry: Geometry, staging_bytes: int) -> None:

@@ -6,7 +6,16 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..config import check_measured, check_scenario_key, parse_size, selected, sweep_spec
+from ..coercion import quoting, shown
+from ..config import (
+    check_measured,
+    check_scenario_key,
+    parse_size,
+    scenario_rules,
+    schema,
+    selected,
+    sweep_spec,
+)
 from ..connectors.registry import STRIPED
 from ..errors import UserError
 from ..kvrocks_source import KvrocksSource, runnable
@@ -53,7 +62,12 @@ def _check_search(config: Mapping[str, Any], scenario: str, parameters: Sequence
 
 def _check_value(config: Mapping[str, Any], base: Mapping[str, Any], name: str, value: Value) -> None:
     """That the scenario may have the value, by the schema and by the checks of any measured scenario."""
-    if "." in name:
+    section, _, key = name.partition(".")
+    if key:
+        if isinstance(value, bool):
+            rules = scenario_rules(section)["additionalProperties"]
+            told = f"config: tune.space.{name}.choices: {shown(value)} is wrong"
+            raise UserError(told + quoting(value, rules, schema()))
         return
     check_scenario_key(name, value, f"config: tune.space.{name}")
     check_measured({**applied(base, {name: value})}, config)
