@@ -90,11 +90,18 @@ def _request(line: str, where: str, first: bool) -> dict[str, Any]:
             raise UserError(
                 f"{where}: {key} is {values[key]!r}; write a whole number of tokens of at least 1"
             )
-    if not isinstance(hash_ids, list) or not all(type(h) is int and 0 <= h < 1 << 32 for h in hash_ids):
+    if not isinstance(hash_ids, list) or not _are_ids(hash_ids):
         raise UserError(
             f"{where}: hash_ids is no list of whole numbers from 0 to 2**32 - 1; number the blocks' hashes from 0 on"
         )
     return values
+
+
+def _are_ids(hash_ids: list[Any]) -> bool:
+    return (
+        set(map(type, hash_ids)) <= {int}
+        and 0 <= min(hash_ids, default=0) <= max(hash_ids, default=0) < 1 << 32
+    )
 
 
 def _told(line: str, first: bool) -> str:
