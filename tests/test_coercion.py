@@ -116,6 +116,8 @@ FILES = {
     ),
     "cost.prices": lambda path: cost_spec(checked(changed("cost", {"prices": path}))),
     "claims": lambda path: read_claims(Path(checked(changed("claims", path))["claims"])),
+    "vllm.requirements": lambda path: checked(engine(vllm__requirements=path)),
+    "loadgen.requirements": lambda path: checked(engine(loadgen__requirements=path)),
     "workload.trace": lambda path: checked(changed("workload", {"kind": "mooncake", "trace": path})),
     "predict.cases.mine.workload.trace": lambda path: checked(
         changed(
@@ -135,6 +137,8 @@ CONTENTS = {
 @pytest.mark.parametrize("content", [*CONTENTS, "folder", "unreadable"])
 @pytest.mark.parametrize("key", FILES)
 def test_a_file_that_is_none_is_one_line_with_key_and_file(tmp_path, key, content):
+    if key.endswith("requirements") and content in ("empty", "list", "text"):
+        pytest.skip("pip says what it cannot read")
     path = tmp_path / "named.json"
     if content == "folder":
         path.mkdir()
@@ -148,7 +152,7 @@ def test_a_file_that_is_none_is_one_line_with_key_and_file(tmp_path, key, conten
     with pytest.raises(UserError) as error:
         FILES[key](str(path))
     message = str(error.value)
-    assert message.startswith(f"config: {key}")
+    assert message.startswith(f"config: {key}: ")
     assert str(path) in message
     assert "\n" not in message
 

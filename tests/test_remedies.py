@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from workflow.hyperkv.config import checked, sweep_spec
+from workflow.hyperkv.config import checked, predict_spec, sweep_spec
 from workflow.hyperkv.errors import UserError
 from workflow.hyperkv.workloads.factory import make_workload
 
@@ -26,7 +26,6 @@ DOCUMENTS = {
     "answer_tokens": [10, 20],
 }
 TRACE = {"kind": "mooncake", "trace": str(EXCERPT)}
-SHORT = {"none": None}  # a key to take away
 
 
 def applied(config: dict[str, Any], remedy: dict[str, Any]) -> dict[str, Any]:
@@ -505,3 +504,15 @@ def test_a_file_that_is_mended_as_its_message_says_is_read(tmp_path, kind, packe
         assert str(error.value).startswith(f"config: workload.trace: {path}")
         path.write_text(good)
     checked(config)
+
+
+def test_a_case_s_long_requests_end_with_its_own_model_s_context(words):
+    trace = {**TRACE, "long_requests": "leave_out"}
+    cases = {
+        "own": {"tiers": {"a": {}}, "workload": trace, "model": words["short"]},
+        "theirs": {"tiers": {"a": {}}, "model": words["short"]},
+    }
+    config = roomy(trace, predict={"cases": cases}, model="config/models/llama-3.1-8b.json")
+    found = json.loads(predict_spec(checked(config)))["cases"]
+    limits = {name: case["workload"]["max_context_tokens"] for name, case in found.items()}
+    assert limits == {"experiment": 131_072, "own": 8192, "theirs": 8192}

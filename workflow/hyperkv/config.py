@@ -16,7 +16,7 @@ from jsonschema.validators import extend
 
 from .array.settings import ArraySettings, mistakes
 from .coercion import check_keys, coerced, shown
-from .config_files import read_mapping, there
+from .config_files import read_mapping, read_text, there
 from .connectors.registry import STRIPED, alone
 from .connectors.stripes import LEAST_STRIPE_BYTES
 from .context_limit import ContextLimit, check_context, limited
@@ -698,6 +698,11 @@ def _check_files(config: Mapping[str, Any]) -> None:
             load_geometry(Path(path), config["kv_dtype"])
         except UserError as error:
             raise UserError(f"config: {key}: {error}") from None
+    if config["engine"] == "vllm":
+        for section in ENVIRONMENTS:
+            if config[section]["python"] is None:
+                file = Path(requirements_of(config, section))
+                read_text(file, f"{section}.requirements", there(Path("envs"), ".txt"))
     for key, path in [("gpu", config["gpu"]), *(("break_even.gpus", path) for path in break_even["gpus"])]:
         check_gpu(Path(path), key)
 
