@@ -166,6 +166,9 @@ def test_of_a_predicted_case_only_what_its_kind_has_is_taken():
     assert config["predict"]["cases"]["reference"]["workload"] == own
 
 
-def test_engine_vllm_knows_no_gpu_but_checks_its_file():
-    with pytest.raises(UserError, match="config: gpu: there is no file"):
-        checked(engine() | {"gpu": "none.yaml"})
+@pytest.mark.parametrize(
+    ("key", "path"), [("gpu", "none.yaml"), ("model", "none.json"), ("model", "Makefile")]
+)
+def test_with_engine_vllm_files_are_named_by_their_keys_too(key, path):
+    with pytest.raises(UserError, match=f"config: {key}: .*{path}"):
+        checked(engine() | {key: path})

@@ -87,6 +87,7 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
     _check_unique([name for name, _ in expanded])
     _check_ranges(full["workload"], "workload")
     _check_names(full)
+    _check_files(full)
     measured = selected(full, full["experiment"]["scenarios"])
     for name in measured:
         _check_chunk(full["scenarios"][name], full)
@@ -98,7 +99,6 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
         _check_connector(full["scenarios"][name], by_itself=True)
     _check_figures(full, [full["scenarios"][name] for name in measured])
     _check_recommend(full, measured)
-    _check_files(full)
     _check_predictions(full)
     _check_kvrocks(full["kvrocks"])
     _check_array(full)
