@@ -355,9 +355,9 @@ def test_mistakes_in_a_claim_name_it_and_the_key(tmp_path, change, message):
     ("text", "message"),
     [
         ("claims: {", "not YAML"),
-        ("- 1", "it must be a mapping with one key, claims, a list"),
+        ("- 1", "is no mapping of keys"),
         ("claims: 5", "it must be a mapping with one key, claims, a list"),
-        ("", "it must be a mapping with one key, claims, a list"),
+        ("", "is empty; config/claims.yaml is one"),
         ("claims: [5]", "claim 1: it must be a mapping with id, "),
     ],
 )

@@ -88,7 +88,7 @@ def test_the_spec_has_the_presets_keys_so_that_a_changed_preset_measures_again()
     [
         (
             with_kvrocks(preset="fast"),
-            "there is no config/kvrocks/fast.yaml; config/kvrocks has reference, shipped",
+            "there is no file config/kvrocks/fast.yaml; config/kvrocks has reference, shipped",
         ),
         (
             changed("scenarios.rocksdb.preset", "tuned"),
@@ -115,7 +115,7 @@ def test_mistakes_about_kvrocks(config, words):
 def test_a_preset_is_checked_like_the_config(tmp_path, monkeypatch):
     (tmp_path / "bad.yaml").write_text("description: x\nsettings: {rocksdb.compression: no}\n")
     monkeypatch.setattr("workflow.hyperkv.config.PRESETS", tmp_path)
-    with pytest.raises(UserError, match=r"bad.yaml: settings.rocksdb.compression: False is wrong"):
+    with pytest.raises(UserError, match=r"bad.yaml: settings.rocksdb.compression: false is wrong"):
         checked(with_kvrocks(preset="bad"))
 
 
@@ -380,7 +380,7 @@ def test_a_scenarios_own_vllm_keys_follow_the_sections_rules():
     config["scenarios"]["valkey"]["vllm"] = {"gpu_memory": 0.5}
     with pytest.raises(
         UserError,
-        match=r"scenarios\.valkey\.vllm: gpu_memory is not a key; did you mean gpu_memory_utilization",
+        match=r"scenarios\.valkey\.vllm\.gpu_memory is not a key; did you mean gpu_memory_utilization",
     ):
         checked(config)
     config["scenarios"]["valkey"]["vllm"] = {"gpu_memory_utilization": 1.5}
@@ -726,7 +726,7 @@ def test_a_predicted_case_takes_what_it_does_not_say_from_the_experiment():
         (
             "predict.cases",
             {"mine": {"tiers": {"a": {}}, "workload": {"kind": "multi_turn"}}},
-            "predict.cases.mine: workload.conversations: missing",
+            "predict.cases.mine.workload.conversations: missing",
         ),
         (
             "predict.cases",
@@ -800,7 +800,7 @@ def test_patches_are_for_kvrocks_with_any_connector():
         ({"connector": "resp", "processes": 2}, "processes: connector resp reaches one process"),
         ({"connector": "redis", "socket": "unix"}, "socket: connector redis has no unix sockets"),
         ({"connector": "resp", "client": "native"}, "client: connector resp has no client native"),
-        ({"connector": "mp", "processes": 2}, "mp reaches one process; choose 1 or connector striped_mp"),
+        ({"connector": "mp", "processes": 2}, "mp reaches one process; choose 1, or connector striped_mp"),
         (
             {"connector": "resp", "save_connections": 1},
             "save_connections: connector resp saves over its other",

@@ -386,7 +386,7 @@ def test_mistakes_in_the_table_of_prices_name_the_price(tmp_path, prices, messag
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "not YAML"), ("5", "it must be a mapping of prices"), ("usd: 1", "years is missing")],
+    [("{", "not YAML"), ("5", "is no mapping of keys"), ("usd: 1", "years is missing")],
 )
 def test_a_table_that_is_none_is_one_line(tmp_path, text, message):
     with pytest.raises(UserError) as error:

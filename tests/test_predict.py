@@ -219,3 +219,22 @@ def test_a_trace_has_one_seed(tmp_path, monkeypatch):
 def test_a_wrong_workload_is_one_line():
     with pytest.raises(UserError, match=r"workload\.turn: not a key"):
         hit_rates_table(spec({"ssd": {"ssd_bytes": None}}, {**REFERENCE, "turn": 3}))
+
+
+def test_what_was_done_to_long_requests_is_in_the_table():
+    workload = {
+        "kind": "mooncake",
+        "trace": str(EXCERPT),
+        "long_requests": "leave_out",
+        "max_context_tokens": 7000,
+    }
+    table = hit_rates_table(spec({"ssd": {"ssd_bytes": None}}, workload, [512], 1, (1,), 1))
+    assert (
+        table["notes"].str.fullmatch(r"trace: of 50 requests \d+ left out, longer than 7,000 tokens .*").all()
+    )
+    assert (table["requests"] < 50).all()
+    assert (
+        hit_rates_table(spec({"ssd": {"ssd_bytes": None}}, WORKLOADS[0], [16], 1, (1,), 1))["notes"]
+        .isna()
+        .all()
+    )

@@ -151,7 +151,9 @@ def test_a_chunk_longer_than_every_context_is_refused(tmp_path):
 def test_a_context_longer_than_the_models_is_refused(tmp_path):
     wrong = cell(tmp_path, "none")
     wrong.spec["workload"] |= {"conversations": 1, "turns": [2, 2], "prefix_tokens": [140_000, 140_000]}
-    with pytest.raises(UserError, match=r"workload: a context of 14\d+ tokens exceeds .*max_context_tokens"):
+    with pytest.raises(
+        UserError, match=r"workload: a context of 14\d+ tokens exceeds .*; lower the highest of"
+    ):
         measure_cell(wrong)
 
 
@@ -173,3 +175,25 @@ def test_a_damaged_chunk_is_a_miss_and_is_counted(tmp_path):
 
 def test_connectors_that_cannot_tell_of_damage_say_nothing(records):
     assert {record["evidence"]["damaged_chunks"] for record, _ in records.values()} == {None}
+
+
+def test_a_record_notes_what_was_done_to_long_requests(tmp_path):
+    rows = [
+        {"timestamp": n, "input_length": 64 + 96 * (n == 2), "output_length": 8, "hash_ids": [0, 1, 2, 3]}
+        for n in range(4)
+    ]
+    rows[2]["hash_ids"] = list(range(10))
+    (tmp_path / "trace.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    traced = cell(tmp_path, "none")
+    workload = {"kind": "mooncake", "trace": str(tmp_path / "trace.jsonl"), "block_tokens": 16}
+    traced.spec["workload"] = workload | {"max_context_tokens": 120, "long_requests": "leave_out"}
+    record = measure_cell(traced)
+    assert record["evidence"]["sent_requests"] == 3
+    assert "trace: of 4 requests 1 left out, longer than 120 tokens with their answers" in record["notes"]
+    traced.spec["workload"] |= {"long_requests": "cut"}
+    record = measure_cell(traced)
+    assert record["evidence"]["sent_requests"] == 4
+    assert (
+        "trace: of 4 requests 1 cut at the prompt's end, longer than 120 tokens with their answers"
+        in record["notes"]
+    )

@@ -92,7 +92,7 @@ def bound_port() -> Iterator[int]:
         ),
         (
             {"scenarios.valkey_resp.chunk_tokens": 192},
-            r"config: scenarios\.valkey_resp\.chunk_tokens: 192 exceeds .*longest context \(176 tokens\).*; lower it",
+            r"config: scenarios\.valkey_resp\.chunk_tokens: 192 exceeds .*longest context \(176 tokens\).*; lower it to at most 176",
         ),
         (
             {"experiment.loads": [1, 0]},
@@ -101,6 +101,14 @@ def bound_port() -> Iterator[int]:
         (
             {"model": "config/models/llama-4.json"},
             r"config: model: there is no file config/models/llama-4\.json; config/models has .*llama-3\.2-1b\.json.*",
+        ),
+        (
+            {"gpu": "config/published_gpus.yaml"},
+            r"config: gpu: config/published_gpus\.yaml: name is missing; config/gpus/README\.md has an example",
+        ),
+        (
+            {"scenarios.rocksdb_resp.settings.direct_io": True},
+            r"config: scenarios\.rocksdb_resp\.settings\.direct_io: true is wrong; .*: write \"yes\"",
         ),
     ],
 )
@@ -116,6 +124,17 @@ def test_wrong_config_is_one_line(changes, line, checkout):
     assert "rule measure_scenario" not in output
 
 
+def test_numbers_of_the_command_line_are_numbers(checkout):
+    checkout.configure(TINY)
+    told = 'experiment={"loads": [1], "repeats": 1}'
+    status, output = checkout.snakemake("--dry-run", "sweep", "--config", told)
+    assert status == 0, output
+    status, output = checkout.snakemake("--dry-run", "sweep", "--config", 'experiment={"loads": [one]}')
+    assert status == 1
+    assert "config: experiment.loads.0: 'one' is wrong; it must be an integer, at least 1" in output
+    assert "Traceback" not in output
+
+
 # A scenario that cannot start
 
 
@@ -127,7 +146,9 @@ def test_malformed_trace_names_the_line(checkout):
     assert status == 1
     errors = [text for text in output.splitlines() if "bad.jsonl" in text]
     assert len(errors) == 1, output
-    assert errors[0].startswith("bad.jsonl:3: 1 hash_ids for input_length 600; write 2")
+    assert errors[0].startswith(
+        "config: workload.trace: bad.jsonl:3: 1 hash_ids for input_length 600; write 2"
+    )
     assert "Traceback" not in output
 
 
@@ -187,7 +208,7 @@ def test_too_little_space_is_refused_before_measuring(small_disk, checkout):
     checkout.configure(changed(TINY, LONG | {"data_dir": str(small_disk)}))
     status, output = checkout.sweep("rocksdb_resp")
     assert status == 2
-    wanted = r"scenario rocksdb_resp: about 0\.\d GB needed on the disk of (\S+), 0\.0 GB free; choose another data_dir"
+    wanted = r"scenario rocksdb_resp: about 0\.\d GB needed on the disk of (\S+), where .* twice its 0\.\d GB, 0\.0 GB free; choose another data_dir"
     assert re.match(wanted, only_error(output))[1] == str(small_disk)
     assert [path.name for path in small_disk.iterdir()] == ["filler"]
 

@@ -159,3 +159,25 @@ def test_a_search_that_cannot_be_is_one_line(changes, message):
         spec(**changes)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_numbers_of_the_command_line_are_numbers():
+    """Nested values of --config arrive as text."""
+    space = {"connections": {"kind": "integer", "low": "1", "high": "8"}}
+    assert spec(space)["space"] == spec({"connections": {"kind": "integer", "low": 1, "high": 8}})["space"]
+    space = {"connections": {"kind": "choice", "choices": ["2", "4"]}}
+    assert spec(space)["space"][0]["choices"] == [2, 4]
+    space = {"stripe_bytes": {"kind": "choice", "choices": ["1048576", "256 KiB"]}}
+    assert spec(space)["space"][0]["choices"] == [1 << 20, 256 << 10]
+
+
+def test_yaml_s_yes_among_choices_is_told_to_be_quoted():
+    name = "settings.appendonly"
+    with pytest.raises(
+        UserError, match=r'tune\.space\.settings\.appendonly\.choices: true is wrong; .*: write "yes"'
+    ):
+        spec({name: {"kind": "choice", "choices": [True, "no"]}})
+    assert spec({name: {"kind": "choice", "choices": ["yes", "no"]}})["space"][0]["choices"][1:] == [
+        "yes",
+        "no",
+    ]

@@ -51,7 +51,7 @@ def test_kinds_and_seeds(spec, count):
         ({**DOCUMENTS, "document_tokens": [9, 8]}, "workload.document_tokens"),
         ({**DOCUMENTS, "max_context_tokens": 100}, "100 is less than the 220 tokens a request may have"),
         ({**MOONCAKE, "trace": 3}, "workload.trace: 3"),
-        ({**MOONCAKE, "trace": "none.jsonl"}, "none.jsonl: No such file"),
+        ({**MOONCAKE, "trace": "none.jsonl"}, "none.jsonl: no such file"),
         ({**MOONCAKE, "max_requests": 0}, "workload.max_requests: 0"),
     ],
 )

@@ -7,12 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workflow.hyperkv.errors import UserError
-from workflow.hyperkv.workloads.mooncake import BLOCK_TOKENS, Mooncake, conversations, parse
+from workflow.hyperkv.workloads.mooncake import Mooncake, conversations
+from workflow.hyperkv.workloads.trace import parse
 
 ROOT = Path(__file__).parents[2]
 EXCERPT = ROOT / "tests" / "data" / "mooncake_excerpt.jsonl"
 TRACE = ROOT.parent / "shared" / "data" / "mooncake" / "conversation_trace.jsonl"
 
+BLOCK_TOKENS = 512
 GOOD = {"timestamp": 3000, "input_length": 600, "output_length": 5, "hash_ids": [0, 7]}
 
 
@@ -71,8 +73,8 @@ def test_any_valid_line(input_length, output_length, first_id):
     ids = list(range(first_id, first_id + -(-input_length // BLOCK_TOKENS)))
     text = line(input_length=input_length, output_length=output_length, hash_ids=ids)
     (record,) = parse([text, "\n"], "t")
-    assert (record.timestamp_ms, record.input_tokens, record.output_tokens) == (
-        3000,
+    assert (record.arrival_s, record.input_tokens, record.output_tokens) == (
+        0,
         input_length,
         output_length,
     )
@@ -106,7 +108,7 @@ def test_malformed_lines_name_file_and_line(tmp_path, text, what):
     with pytest.raises(UserError) as error:
         conversations(Mooncake(str(path)), 0)
     message = str(error.value)
-    assert message.startswith(f"{path}:2: ")
+    assert message.startswith(f"workload.trace: {path}:2: ")
     assert what in message
     assert ";" in message
     assert "\n" not in message
@@ -118,18 +120,21 @@ def test_a_first_timestamp_below_zero_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("content", "what"), [(None, "No such file"), (b"", "no requests"), (b"\xff\xfe\n", "not UTF-8")]
+    ("content", "what"), [(None, "no such file"), (b"", "no requests"), (b"\xff\xff\n", "not UTF-8")]
 )
 def test_unusable_files(tmp_path, content, what):
     path = tmp_path / "trace.jsonl"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(UserError, match=f"{what}.*; set workload.trace"):
+    with pytest.raises(UserError, match=f"{what}.*; (set workload.trace|a trace has)"):
         conversations(Mooncake(str(path)), 0)
 
 
 def test_a_request_above_the_context_limit_is_refused():
-    with pytest.raises(UserError, match=r"more than workload\.max_context_tokens 4096; raise it"):
+    with pytest.raises(
+        UserError,
+        match=r"more than workload\.max_context_tokens 4096, .* set workload\.long_requests: leave_out",
+    ):
         conversations(Mooncake(str(EXCERPT), max_context_tokens=4096), 0)
 
 

@@ -209,21 +209,32 @@ def open_store(
     return stack.enter_context(make_store(name, config))
 
 
-def check_room(cell: CellSpec, working_set_bytes: int) -> None:
-    """Refuse a cell whose working set cannot fit on the disk or in memory, before anything is measured."""
-    on_disk = cell.scenario["tier"] == "ssd" or cell.scenario.get("data_dir")
+def check_room(cell: CellSpec, saved_bytes: int, buffer_bytes: int = 0) -> None:
+    """Refuse a cell that cannot fit on the disk or in memory, before anything is measured.
+
+    saved_bytes: what its store is given to keep, the working set (working_set.py) and what is saved besides. A store on a disk
+    needs twice that while it compacts. A DRAM pool is in memory as a whole from the start, as is an engine's buffer
+    (buffer_bytes); a valkey store holds what it is given, up to its capacity_bytes.
+    """
+    scenario, folder = cell.scenario, cell.directory.parent
+    on_disk = scenario["tier"] == "ssd" or scenario.get("data_dir")
     if on_disk:
-        free, needed = shutil.disk_usage(cell.directory.parent).free, working_set_bytes * _SPACE_FACTOR
-        where, mend = (
-            f"on the disk of {cell.directory.parent}",
-            "choose another data_dir or a smaller workload",
+        free, needed = shutil.disk_usage(folder).free, saved_bytes * _SPACE_FACTOR
+        where = (
+            f"on the disk of {folder}, where a store that compacts takes twice its {saved_bytes / 1e9:.1f} GB"
         )
-    else:
-        needed = min(working_set_bytes, cell.scenario["dram_pool_bytes"] or working_set_bytes)
-        free = psutil.virtual_memory().available
-        where, mend = "in memory", "lower dram_pool_bytes or take a smaller workload"
+        _refuse(cell, needed, free, where, "choose another data_dir or a smaller workload")
+    needed = scenario["dram_pool_bytes"] or buffer_bytes
+    keys = "dram_pool_bytes" if scenario["dram_pool_bytes"] else "vllm.staging_bytes" if buffer_bytes else ""
+    if scenario["store"] == "valkey" and not on_disk:
+        needed += min(saved_bytes, scenario["capacity_bytes"] or saved_bytes)
+        keys = "capacity_bytes" + (f" or {keys}" if keys else "")
+    mend = f"set a lower {keys} or take a smaller workload"
+    _refuse(cell, needed, psutil.virtual_memory().available, "in memory", mend)
+
+
+def _refuse(cell: CellSpec, needed: float, free: float, where: str, mend: str) -> None:
     if needed > free:
         raise UserError(
-            f"scenario {cell.scenario['name']}: about {needed / 1e9:.1f} GB needed {where}, {free / 1e9:.1f} GB "
-            f"free; {mend}"
+            f"scenario {cell.scenario['name']}: about {needed / 1e9:.1f} GB needed {where}, {free / 1e9:.1f} GB free; {mend}"
         )

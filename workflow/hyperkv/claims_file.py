@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from .config_files import read_mapping
 from .errors import UserError
 from .expressions import Condition, Expression, parse_condition, parse_expression, tables_of
 
@@ -74,13 +75,8 @@ def columns_dictionary() -> dict[str, dict[str, dict[str, str]]]:
 
 def read_claims(path: Path) -> list[Claim]:
     """The claims of a file. Raises UserError naming file, claim and key."""
-    if not path.is_file():
-        raise UserError(f"config: claims: there is no file {path}; config/claims.yaml is one")
-    try:
-        document = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not YAML ({' '.join(str(error).split())}); mend that") from None
-    if not isinstance(document, Mapping) or not isinstance(document.get("claims"), list):
+    document = read_mapping(path, "claims", "config/claims.yaml is one")
+    if not isinstance(document.get("claims"), list):
         raise UserError(f"{path}: it must be a mapping with one key, claims, a list")
     claims = [
         _claim(f"{path}: claim {number}", item) for number, item in enumerate(document["claims"], start=1)

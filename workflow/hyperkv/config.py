@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -15,8 +15,11 @@ from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
 from .array.settings import ArraySettings, mistakes
+from .coercion import check_keys, coerced, shown
+from .config_files import read_mapping, read_text, there
 from .connectors.registry import STRIPED, alone
 from .connectors.stripes import LEAST_STRIPE_BYTES
+from .context_limit import ContextLimit, check_context, limited
 from .engines import lmcache
 from .engines.gpu import load_gpu
 from .engines.gpu_memory import require_weights_fit
@@ -24,16 +27,20 @@ from .engines.owned_words import refuse_owned_words
 from .engines.vllm_command import settings_of
 from .errors import UserError
 from .geometry import Geometry, load_geometry
+from .gpu_file import check_gpu
 from .gpus import check_settings, kv_share, require_divides, tensor_parallel_of
+from .memory_checks import check_memory, context_limit
 from .memory_dir import file_system_of
 from .model_folder import served_config
 from .prices import resolved_prices
+from .schema_errors import allowed, depth, explain
 from .workloads import longest_context, repeat_seed
 from .workloads.factory import make_workload, parameters_of
 
 FETCHED_TRACE = "results/traces/mooncake_conversation.jsonl"
 SCHEMA_PATH = Path("workflow/schemas/config.schema.yaml")
 PRESETS = Path("config/kvrocks")
+MODELS = Path("config/models")
 ENVIRONMENTS = {"vllm": "engine", "loadgen": "loadgen"}
 EXPERIMENT = "experiment"
 _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
@@ -71,17 +78,19 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises UserError: one line with the key, what is wrong and what is allowed.
     """
-    full = deepcopy(dict(config))
-    error = min(_validator().iter_errors(full), key=lambda item: _depth(item), default=None)
+    check_keys(config)
+    full = coerced(deepcopy(dict(config)), schema(), schema())
+    error = min(_validator().iter_errors(full), key=depth, default=None)
     if error is not None:
-        raise UserError(_explain(error))
+        raise UserError(explain(error, schema()))
     full = _sizes_in_bytes(full)
-    kept = {"kind", *parameters_of(full["workload"]["kind"])}
-    full["workload"] = {key: value for key, value in full["workload"].items() if key in kept}
+    full["workload"] = _of_its_kind(full["workload"])
+    for name, case in full["predict"]["cases"].items():
+        case["workload"] = _case_workload(case["workload"], name)
     expanded = [(name, with_preset(scenario)) for name, scenario in _expanded(full["scenarios"])]
     full["scenarios"] = dict(expanded)
     _check_unique([name for name, _ in expanded])
-    _check_ranges(full["workload"])
+    _check_ranges(full["workload"], "workload")
     _check_names(full)
     _check_pass_through(full)
     _check_files(full)
@@ -101,7 +110,7 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
     _check_predictions(full)
     _check_kvrocks(full["kvrocks"])
     _check_array(full)
-    _check_workload(full)
+    _check_workload(full, [full["scenarios"][name] for name in measured])
     return full
 
 
@@ -126,17 +135,15 @@ def with_preset(scenario: Mapping[str, Any]) -> dict[str, Any]:
         return dict(scenario)
     if scenario.get("store") != "kvrocks":
         raise UserError(f"{where}.preset: presets are for store kvrocks; leave it out")
-    path = PRESETS / f"{name}.yaml"
-    if not path.exists():
-        there = ", ".join(sorted(preset.stem for preset in PRESETS.glob("*.yaml")))
-        raise UserError(f"{where}.preset: there is no {path}; {PRESETS} has {there}")
-    preset = yaml.safe_load(path.read_text())
+    names = ", ".join(sorted(preset.stem for preset in PRESETS.glob("*.yaml")))
+    key = f"scenarios.{scenario['family']}.preset"
+    preset = read_mapping(PRESETS / f"{name}.yaml", key, f"{PRESETS} has {names}")
     rules = schema()["properties"]["scenarios"]["additionalProperties"]["properties"]
     keys = {key: rules[key] for key in ("settings", "environment", "ignored_settings")}
     shape = {"type": "object", "additionalProperties": False, "required": ["description", "settings"]}
     shape["properties"] = {"description": {"type": "string"}, **keys}
     if (error := next(Draft202012Validator(shape).iter_errors(preset), None)) is not None:
-        raise UserError(_explain(error, str(path)))
+        raise UserError(explain(error, schema(), f"config: {key}: {PRESETS / name}.yaml"))
     mappings = {key: preset.get(key, {}) | scenario[key] for key in ("settings", "environment")}
     ignored = [*preset.get("ignored_settings", []), *scenario["ignored_settings"]]
     return {**scenario, **mappings, "ignored_settings": list(dict.fromkeys(ignored))}
@@ -155,7 +162,8 @@ def sweep_spec(config: Mapping[str, Any], scenario: str) -> str:
     left_out = {"loads", "family", *other}
     own = _without_idle(config["scenarios"][scenario])
     own = {key: value for key, value in own.items() if key not in left_out}
-    spec = {key: config[key] for key in ("engine", "model", "kv_dtype", "data_dir", "workload", "evidence")}
+    spec = {key: config[key] for key in ("engine", "model", "kv_dtype", "data_dir", "evidence")}
+    spec["workload"] = measured_workload(config)
     spec |= {"scenario": {"name": scenario, **own}, "loads": loads_of(config, scenario)}
     spec |= {key: experiment[key] for key in ("seed", "slo")}
     if config["engine"] == "replay":
@@ -180,6 +188,12 @@ def requested_gpus(config: Mapping[str, Any], scenario: str | None) -> int:
         return 0
     own = config["scenarios"][scenario] if scenario is not None else {"vllm": {"tensor_parallel": 1}}
     return tensor_parallel_of(settings_of({"vllm": config["vllm"], "scenario": own}))
+
+
+def measured_workload(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The workload as the sweep sends it: long requests that are left out or cut are so by what model and engine take."""
+    scenarios = [config["scenarios"][name] for name in selected(config, config["experiment"]["scenarios"])]
+    return limited(config["workload"], context_limit(config, scenarios).tokens)
 
 
 def python_of(config: Mapping[str, Any], section: str) -> str:
@@ -299,9 +313,11 @@ def cost_spec(config: Mapping[str, Any]) -> str:
 
 def _predicted_case(case: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
     active = case["active_conversations"] or [config["experiment"]["active_conversations"] or case["clients"]]
+    model = case["model"] or config["model"]
+    most = load_geometry(Path(model), config["kv_dtype"]).max_context_tokens
     return {
-        "workload": case["workload"] or config["workload"],
-        "model": case["model"] or config["model"],
+        "workload": limited(case["workload"] or config["workload"], most),
+        "model": model,
         "kv_dtype": config["kv_dtype"],
         "block_tokens": config[config["engine"]]["block_tokens"],
         "active_conversations": active,
@@ -320,7 +336,7 @@ def _experiment_case(config: Mapping[str, Any]) -> dict[str, Any]:
     tiers = {tiers_name(item): _less_copies(config, item) for item in found}
     loads = [load for name in measured for load in loads_of(config, name)]
     case = {
-        "workload": None,
+        "workload": measured_workload(config),
         "model": None,
         "active_conversations": None,
         "counted": "window",
@@ -385,68 +401,6 @@ def _validator() -> Draft202012Validator:
     return extend(Draft202012Validator, {"properties": fill})(schema())
 
 
-def _depth(error: ValidationError) -> tuple[int, str]:
-    return len(error.absolute_path), error.message
-
-
-def _explain(error: ValidationError, file: str = "config") -> str:
-    """One line for a schema error: the key, what is there, what is allowed."""
-    path = ".".join(str(part) for part in error.absolute_path)
-    if error.validator == "additionalProperties":
-        known = list(error.schema["properties"])
-        wrong = next(key for key in error.instance if key not in known)
-        close = difflib.get_close_matches(str(wrong), known, 1)
-        hint = f"did you mean {close[0]}? " if close else ""
-        return f"{file}: {_join(path, str(wrong))} is not a key; {hint}allowed are {', '.join(known)}"
-    if error.validator == "required":
-        missing = next(key for key in error.validator_value if key not in error.instance)
-        return f"{file}: {_join(path, missing)} is missing"
-    return f"{file}: {path}: {error.instance!r} is wrong; {_must(error)}"
-
-
-def _must(error: ValidationError) -> str:
-    rules = error.schema
-    if error.validator == "enum":
-        return f"allowed are {', '.join(map(str, error.validator_value))}"
-    unit = f" (unit: {rules['unit']})" if "unit" in rules else ""
-    return f"it must be {allowed(rules, schema()['$defs'])}{unit}"
-
-
-def allowed(rules: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
-    """What a key's JSON Schema allows, in words. defs: the schema's `$defs`."""
-    if "$ref" in rules:
-        return allowed(defs[rules["$ref"].rpartition("/")[2]], defs)
-    if rules == defs["size"]:
-        return "a size such as '512 MiB' (KiB, MiB, GiB) or bytes as an integer, at least 1"
-    if "enum" in rules:
-        return " or ".join(map(str, rules["enum"]))
-    if "anyOf" in rules:
-        return ", or ".join(allowed(choice, defs) for choice in rules["anyOf"])
-    if "pattern" in rules:
-        return f"text like {rules['pattern']}"
-    if rules["type"] == "array":
-        items = allowed(rules["items"], defs)
-        if rules.get("maxItems") == 2:
-            return f"[lowest, highest], each {items}"
-        notes = [("minItems", ", not empty"), ("uniqueItems", ", none twice")]
-        return f"a list, each {items}" + "".join(words for key, words in notes if key in rules)
-    words = {"boolean": "true or false", "object": "a mapping", "string": "text", "null": "null"}
-    words |= {"integer": "an integer", "number": "a number"}
-    kinds = rules["type"] if isinstance(rules["type"], list) else [rules["type"]]
-    limits = [("minimum", "at least"), ("exclusiveMinimum", "more than"), ("maximum", "at most")]
-    return ", ".join(
-        [
-            " or ".join(words[kind] for kind in kinds),
-            *(f"{text} {rules[key]}" for key, text in limits if key in rules),
-            *(["not empty"] if "minProperties" in rules else []),
-        ]
-    )
-
-
-def _join(path: str, key: str) -> str:
-    return f"{path}.{key}" if path else key
-
-
 def _sizes_in_bytes(value: Any, key: str = "") -> Any:
     """Turn '512 MiB' under keys ending in _bytes into integers."""
     if isinstance(value, dict):
@@ -485,10 +439,28 @@ def _check_unique(names: list[str]) -> None:
             )
 
 
-def _check_ranges(workload: Mapping[str, Any]) -> None:
+def _check_ranges(workload: Mapping[str, Any], where: str) -> None:
     for key, value in workload.items():
         if isinstance(value, list) and value[0] > value[1]:
-            raise UserError(f"config: workload.{key}: {value} is wrong; write [lowest, highest]")
+            raise UserError(f"config: {where}.{key}: {value} is wrong; write [lowest, highest]")
+
+
+def _of_its_kind(workload: Mapping[str, Any]) -> dict[str, Any]:
+    """The workload's keys that its kind has; the others come from a configuration below."""
+    kept = {"kind", *parameters_of(workload["kind"])}
+    return {key: value for key, value in workload.items() if key in kept}
+
+
+def _case_workload(workload: Mapping[str, Any] | None, name: str) -> dict[str, Any] | None:
+    """A predicted case's own workload, by the rules of section `workload`."""
+    if workload is None:
+        return None
+    where, rules = f"predict.cases.{name}.workload", schema()["properties"]["workload"]
+    errors = Draft202012Validator(rules | {"$defs": schema()["$defs"]}).iter_errors(workload)
+    if (error := min(errors, key=depth, default=None)) is not None:
+        raise UserError(explain(error, schema(), under=where))
+    _check_ranges(workload, where)
+    return _of_its_kind(workload)
 
 
 def _check_names(config: Mapping[str, Any]) -> None:
@@ -512,8 +484,12 @@ def _check_names(config: Mapping[str, Any]) -> None:
                     f"server over TCP; leave it out, or set {key}: {only}"
                 )
     baseline = config["figures"]["baseline"]
-    if baseline is not None and baseline not in selected(config, config["experiment"]["scenarios"]):
-        raise UserError(f"config: figures.baseline: {baseline!r} is not among the experiment's scenarios")
+    measured = selected(config, config["experiment"]["scenarios"])
+    if baseline is not None and baseline not in measured:
+        raise UserError(
+            f"config: figures.baseline: {baseline!r} is not among the experiment's scenarios; choose one of "
+            f"{', '.join(measured)}, or null"
+        )
 
 
 def _check_figures(config: Mapping[str, Any], measured: list[Mapping[str, Any]]) -> None:
@@ -542,16 +518,21 @@ def _check_recommend(config: Mapping[str, Any], measured: list[str]) -> None:
 
 def _check_chunk(scenario: Mapping[str, Any], config: Mapping[str, Any]) -> None:
     where = f"config: scenarios.{scenario['family']}"
-    block = config["replay"]["block_tokens"]
-    if config["engine"] == "replay" and scenario["chunk_tokens"] % block:
-        raise UserError(
-            f"{where}.chunk_tokens: {scenario['chunk_tokens']} is not a multiple of replay.block_tokens ({block})"
+    block = config["replay"]["block_tokens"] if config["engine"] == "replay" else 1
+    chunk, longest = scenario["chunk_tokens"], longest_context_tokens(config["workload"])
+    if longest is not None and chunk > longest:
+        mend = (
+            f"lower it to at most {longest // block * block}" if longest >= block else "lengthen the workload"
         )
-    longest = longest_context_tokens(config["workload"])
-    if longest is not None and scenario["chunk_tokens"] > longest:
         raise UserError(
-            f"{where}.chunk_tokens: {scenario['chunk_tokens']} exceeds the workload's longest context ({longest} "
-            f"tokens), so nothing would ever be cached; lower it"
+            f"{where}.chunk_tokens: {chunk} exceeds the workload's longest context ({longest} tokens), so nothing would ever "
+            f"be cached; {mend}"
+        )
+    if chunk % block:
+        near = [size for size in (chunk // block * block, -(-chunk // block) * block) if size]
+        raise UserError(
+            f"{where}.chunk_tokens: {chunk} is not a multiple of replay.block_tokens ({block}); choose "
+            f"{' or '.join(map(str, near))}"
         )
 
 
@@ -561,7 +542,8 @@ def _check_store(scenario: Mapping[str, Any]) -> None:
         return
     for key in ("store", "connector"):
         if key not in scenario:
-            raise UserError(f"{where}.{key} is missing; tier {tier} needs it")
+            choices = _STORES_OF_TIER[tier] if key == "store" else _CONNECTORS_OF_STORE[scenario["store"]]
+            raise UserError(f"{where}.{key} is missing; tier {tier} needs it: {' or '.join(choices)}")
     store = scenario["store"]
     in_memory = tier == "dram" and scenario["data_dir"] is not None
     if in_memory:
@@ -569,43 +551,53 @@ def _check_store(scenario: Mapping[str, Any]) -> None:
         existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
         if (kind := file_system_of(existing)) != "tmpfs":
             raise UserError(
-                f"{where}.data_dir: {folder} is on {kind}; with tier dram it must be on a tmpfs such as /dev/shm"
+                f"{where}.data_dir: {folder} is on {kind}; with tier dram it must be on a tmpfs, such as /dev/shm/hyperkv, or "
+                f"choose tier ssd"
             )
     allowed = (*_STORES_OF_TIER[tier], *(_STORES_OF_TIER["ssd"] if in_memory else ()))
     if store not in allowed:
         raise UserError(f"{where}.store: {store} is not of tier {tier}; choose {' or '.join(allowed)}")
     if store == "dram" and scenario["dram_pool_bytes"] is None:
         raise UserError(f"{where}.dram_pool_bytes is missing; store dram needs its size")
-    if scenario["processes"] > 1 and scenario["connector"] not in STRIPED:
+    connector = scenario["connector"]
+    if scenario["processes"] > 1 and connector not in STRIPED:
         raise UserError(
-            f"{where}.processes: connector {scenario['connector']} reaches one process; choose 1 or connector "
-            f"{'striped_mp' if scenario['connector'] == 'mp' else 'striped'}"
+            f"{where}.processes: connector {connector} reaches one process; choose 1{_or_connector(scenario, STRIPED)}"
         )
-    if scenario["save_connections"] is not None and scenario["connector"] not in STRIPED:
+    if scenario["save_connections"] is not None and connector not in STRIPED:
         raise UserError(
-            f"{where}.save_connections: connector {scenario['connector']} saves over its other connections; leave it out "
-            f"or choose striped"
+            f"{where}.save_connections: connector {connector} saves over its other connections; leave it out"
+            f"{_or_connector(scenario, STRIPED)}"
         )
-    if scenario["load_queue_bytes"] is not None and scenario["connector"] != "striped_mp":
+    if scenario["load_queue_bytes"] is not None and connector != "striped_mp":
         raise UserError(
-            f"{where}.load_queue_bytes: connector {scenario['connector']} has no queue of loads; leave it out or choose "
-            f"striped_mp"
+            f"{where}.load_queue_bytes: connector {connector} has no queue of loads; leave it out"
+            f"{_or_connector(scenario, ('striped_mp',))}"
         )
-    if scenario["client"] == "native" and scenario["connector"] not in STRIPED:
+    if scenario["client"] == "native" and connector not in STRIPED:
         raise UserError(
-            f"{where}.client: connector {scenario['connector']} has no client native; leave it out or choose striped"
+            f"{where}.client: connector {connector} has no client native; leave it out{_or_connector(scenario, STRIPED)}"
         )
-    if scenario["socket"] == "unix" and scenario["connector"] not in ("resp", *STRIPED):
+    if scenario["socket"] == "unix" and connector not in ("resp", *STRIPED):
         raise UserError(
-            f"{where}.socket: connector {scenario['connector']} has no unix sockets; choose tcp, or connector resp or "
-            f"striped"
+            f"{where}.socket: connector {connector} has no unix sockets; choose tcp"
+            f"{_or_connector(scenario, ('resp', *STRIPED))}"
         )
     if scenario["patched"] and store != "kvrocks":
         raise UserError(f"{where}.patched: there are patches for store kvrocks only; leave it out")
     if scenario["stripe_bytes"] < LEAST_STRIPE_BYTES:
         raise UserError(
-            f"{where}.stripe_bytes: {scenario['stripe_bytes']} is below {LEAST_STRIPE_BYTES}; raise it"
+            f"{where}.stripe_bytes: {scenario['stripe_bytes']} is below {LEAST_STRIPE_BYTES}; raise it to that at least"
         )
+
+
+def _or_connector(scenario: Mapping[str, Any], wanted: Sequence[str]) -> str:
+    """', or connector A or B': those of `wanted` that reach the store, of the same place for LMCache; '' for none."""
+    served = scenario["connector"] in lmcache.SERVED
+    same = [name for name in wanted if (name in lmcache.SERVED) == served] or wanted
+    reaching = [name for name in same if alone(name) in _CONNECTORS_OF_STORE[scenario["store"]]]
+    with_vllm = " (engine vllm)" if reaching == ["striped_mp"] and not served else ""
+    return f", or connector {' or '.join(reaching)}{with_vllm}" if reaching else ""
 
 
 def _check_connector(scenario: Mapping[str, Any], by_itself: bool = False) -> None:
@@ -630,12 +622,17 @@ def check_measured(scenario: Mapping[str, Any], config: Mapping[str, Any]) -> No
     _check_engine({**config, "scenarios": {**config["scenarios"], name: scenario}}, [name])
 
 
+def scenario_rules(key: str) -> dict[str, Any]:
+    """The schema of one key of a scenario."""
+    return schema()["properties"]["scenarios"]["additionalProperties"]["properties"][key]
+
+
 def check_scenario_key(key: str, value: Any, where: str) -> None:
     """That a scenario's key may have a value. Raises UserError beginning with `where`."""
-    rules = schema()["properties"]["scenarios"]["additionalProperties"]["properties"][key]
+    rules = scenario_rules(key)
     if not Draft202012Validator(rules | {"$defs": schema()["$defs"]}).is_valid(value):
         must = allowed(rules, schema()["$defs"])
-        raise UserError(f"{where}: {value!r} is wrong; it must be {must} (unit: {rules['unit']})")
+        raise UserError(f"{where}: {shown(value)} is wrong; it must be {must} (unit: {rules['unit']})")
 
 
 def _check_engine(config: Mapping[str, Any], measured: list[str]) -> None:
@@ -662,12 +659,13 @@ def _check_engine(config: Mapping[str, Any], measured: list[str]) -> None:
             "config: experiment.active_conversations: AIPerf's clients hold one conversation each; leave it null with "
             "engine vllm, and bound vLLM's own cache with vllm.hbm_kv_bytes or vllm.prefix_caching"
         )
-    each, there = config["loadgen"]["conversations_per_client"], config["workload"].get("conversations")
+    each, held = config["loadgen"]["conversations_per_client"], config["workload"].get("conversations")
     most = max((load for name in measured for load in loads_of(config, name)), default=0)
-    if each is not None and there is not None and each * most > there:
+    if each is not None and held is not None and each * most > held:
         raise UserError(
             f"config: loadgen.conversations_per_client: {most} clients with {each} each need {each * most} conversations, "
-            f"workload.conversations is {there}; raise that or lower this"
+            f"workload.conversations is {held}; set workload.conversations: {each * most}"
+            + (f", or lower this to {held // most}" if held >= most else "")
         )
     for name in measured:
         scenario = {"name": name, **config["scenarios"][name]}
@@ -778,7 +776,7 @@ def _check_overrides(scenario: Mapping[str, Any]) -> None:
     }
     shape = {"type": "object", "additionalProperties": False, "properties": keys, "$defs": schema()["$defs"]}
     if (error := next(Draft202012Validator(shape).iter_errors(scenario["vllm"]), None)) is not None:
-        raise UserError(_explain(error, f"config: scenarios.{scenario['family']}.vllm"))
+        raise UserError(explain(error, schema(), under=f"scenarios.{scenario['family']}.vllm"))
 
 
 def longest_context_tokens(workload: Mapping[str, Any]) -> int | None:
@@ -795,40 +793,47 @@ def longest_context_tokens(workload: Mapping[str, Any]) -> int | None:
 
 
 def _check_files(config: Mapping[str, Any]) -> None:
-    for key, folder in (("model", "config/models"), ("gpu", "config/gpus")):
-        if not Path(config[key]).exists():
-            files = (path for path in sorted(Path(folder).glob("*.*")) if path.suffix != ".md")
-            there = ", ".join(str(path) for path in files)
-            raise UserError(f"config: {key}: there is no file {config[key]}; {folder} has {there}")
+    """That models and GPUs are files that say what they must, before anything is built on them."""
+    break_even, cases = config["break_even"], config["predict"]["cases"]
+    for key, path in [("gpu", config["gpu"]), *(("break_even.gpus", path) for path in break_even["gpus"])]:
+        check_gpu(Path(path), key)
+    models = [("model", config["model"]), *(("break_even.models", path) for path in break_even["models"])]
+    models += [
+        (f"predict.cases.{name}.model", case["model"]) for name, case in cases.items() if case["model"]
+    ]
+    for key, path in models:
+        if not Path(path).exists():
+            raise UserError(f"config: {key}: there is no file {path}; {there(MODELS, '.json')}")
+        _check_model(key, Path(path), config)
+    if config["engine"] == "vllm":
+        for section in ENVIRONMENTS:
+            if config[section]["python"] is None:
+                file = Path(requirements_of(config, section))
+                read_text(file, f"{section}.requirements", there(Path("envs"), ".txt"))
 
 
 def _check_predictions(config: Mapping[str, Any]) -> None:
-    named = {
-        "break_even.models": config["break_even"]["models"],
-        "break_even.gpus": config["break_even"]["gpus"],
-        **{
-            f"predict.cases.{name}.model": [case["model"]]
-            for name, case in config["predict"]["cases"].items()
-        },
-    }
-    for key, paths in named.items():
-        for path in paths:
-            if path is not None and not Path(path).exists():
-                raise UserError(f"config: {key}: there is no file {path}")
-            if path is not None and not key.endswith("gpus"):
-                _check_model(key, Path(path), config)
     for name, case in config["predict"]["cases"].items():
         if name == EXPERIMENT:
             raise UserError(
                 f"config: predict.cases: {EXPERIMENT} is what the sweep measures; rename the case"
             )
-        workload = case["workload"]
-        if workload is None or workload.get("trace") == FETCHED_TRACE:
+        case_of = _predicted_case(case, config)
+        workload = case_of["workload"]
+        if workload.get("trace") == FETCHED_TRACE and not Path(FETCHED_TRACE).exists():
             continue
+        geometry = load_geometry(Path(case_of["model"]), config["kv_dtype"])
         try:
-            make_workload(workload)
+            check_context(workload, longest_context(make_workload(workload)), ContextLimit.of(geometry))
         except UserError as error:
-            raise UserError(f"config: predict.cases.{name}: {error}") from None
+            if case["workload"] is None:
+                raise UserError(f"config: predict.cases.{name}: {error}") from None
+            raise UserError(f"config: {_in_case(name, str(error))}") from None
+
+
+def _in_case(name: str, message: str) -> str:
+    """A message about `workload` with its keys as they are called in a predicted case."""
+    return re.sub(r"(?<![\w./-])workload(?=[.:])", f"predict.cases.{name}.workload", message)
 
 
 def _check_model(key: str, model: Path, config: Mapping[str, Any]) -> None:
@@ -869,35 +874,23 @@ def _check_array(config: dict[str, Any]) -> None:
         )
 
 
-def _check_workload(config: Mapping[str, Any]) -> None:
-    """Build the workload of every repeat: its contexts must fit the model and HBM.
+def _check_workload(config: Mapping[str, Any], scenarios: list[Mapping[str, Any]]) -> None:
+    """Build the workload of every repeat: its contexts must fit the model, HBM and the buffers below it.
 
     A trace that is still to be fetched is checked by the sweep.
     """
-    workload, experiment = config["workload"], config["experiment"]
+    workload, experiment = measured_workload(config), config["experiment"]
     if "trace" in workload and not Path(workload["trace"]).exists():
         if workload["trace"] == FETCHED_TRACE:
             return
         raise UserError(
             f"config: workload.trace: there is no file {workload['trace']}; {FETCHED_TRACE} is downloaded when it is named"
         )
-    longest = max(
-        longest_context(make_workload(workload, repeat_seed(experiment["seed"], repeat)))
-        for repeat in range(1, experiment["repeats"] + 1)
-    )
-    geometry = load_geometry(Path(config["model"]), config["kv_dtype"])
-    if longest > geometry.max_context_tokens:
-        raise UserError(
-            f"config: workload: a context of {longest} tokens exceeds {geometry.name}'s {geometry.max_context_tokens}; "
-            f"set workload.max_context_tokens or take shorter texts"
-        )
-    if config["engine"] == "vllm":
-        return
-    block = config["replay"]["block_tokens"]
-    share = kv_share(geometry, config["replay"]["gpus"])
-    needed = -(-longest // block) * block * share.hbm_bytes_per_token
-    if needed > config["replay"]["hbm_kv_bytes"]:
-        raise UserError(
-            f"config: replay.hbm_kv_bytes: {config['replay']['hbm_kv_bytes'] >> 20} MiB hold no context of {longest} "
-            f"tokens of {geometry.name}; it takes {-(-needed // (1 << 20))} MiB, and as much for each further client"
-        )
+    try:
+        made = [
+            make_workload(workload, repeat_seed(experiment["seed"], repeat))
+            for repeat in range(1, experiment["repeats"] + 1)
+        ]
+    except UserError as error:
+        raise UserError(f"config: {error}") from None
+    check_memory({**config, "workload": workload}, scenarios, made)

@@ -10,7 +10,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .config import allowed, schema
+from .config import schema
+from .schema_errors import allowed
 
 _HEAD = """\
 <!-- Written by `make docs` from workflow/schemas/config.schema.yaml; edit that. -->
@@ -25,18 +26,19 @@ _HEAD = """\
 | `capacity.yaml` | on top of it: chunk size against hit rate and throughput, every connector |
 | `tune.yaml` | on top of it: a short search of a store's settings |
 | `scenarios.yaml` | the scenarios that the other files choose from |
-| `models/` | models' Hugging Face `config.json`, for `model`; its README says what is read of it, and how to describe a model by hand |
-| `gpus/` | what was measured of a GPU, or derived from one that was (`assumption`), for `gpu` |
+| `models/` | models' Hugging Face `config.json`, for `model`; its README.md says what is read of it, and how to describe a model by hand |
+| `gpus/` | what was measured of a GPU, or derived from one that was (`assumption`), for `gpu`; its README.md says how to describe yours |
 | `published_gpus.yaml` | published figures that GPUs are derived with |
 | `prices.yaml` | prices with their ranges and sources, for `cost` |
 | `claims.yaml` | claims and what decides them, for `claims` |
 
 Files are read in this order, later ones on top: `scenarios.yaml`, `config.yaml`, then your own with
 `make run CONFIG=FILE` (plain snakemake: `--configfile config/scenarios.yaml config/config.yaml FILE`). Mappings
-merge key by key; a list or a value replaces the one before it.
+merge key by key; a list or a value replaces the one before it. `--config 'experiment={"loads": [3]}'` comes on top of all.
 
 Sizes (keys that end in `_bytes`) are integers in bytes or text such as `512 MiB`, with KiB, MiB or GiB. A wrong
-key, type or unit stops the run before anything is measured. Only what depends on a changed key runs again."""
+key, type or unit stops the run before anything is measured. YAML reads `yes`, `no`, `on` and `off` as true and false: a
+store's own key takes them in quotes, `"yes"`. Only what depends on a changed key runs again."""
 
 
 def main() -> None:

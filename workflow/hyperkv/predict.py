@@ -10,7 +10,7 @@ nothing in flight takes room in HBM, and a chunk is saved before the next reques
 lookup `prompt`: a tier is asked for the whole prompt and so learns of hits above it, as in LMCache, whose backends use
 every chunk that vLLM's lookup pins (contains and touch_cache). lookup `rest`: it is asked only for what HBM did not have,
 and saves an answer after the next load, as in engine replay. A pool hardly larger than HBM then holds other chunks than
-HBM, and the two together more. All layers are taken to keep every token, as LMCache keeps them; `note` says where a
+HBM, and the two together more. All layers are taken to keep every token, as LMCache keeps them; `notes` say where a
 model's layers do not.
 """
 
@@ -34,7 +34,7 @@ from .lower_tiers import loaded_chunks
 from .lru import held_units
 from .prefix_tree import Order, PrefixTree, Units, prefix_tree, prompt_tokens, request_order
 from .workloads import Conversation, repeat_seed
-from .workloads.factory import make_workload
+from .workloads.factory import make_workload, workload_notes
 
 TIERS = ("hbm", "dram", "ssd")
 RATES = ("hit_rate", "ceiling_hit_rate")
@@ -161,6 +161,7 @@ def hit_rates_table(spec: Mapping[str, Any]) -> pd.DataFrame:
 def _case_rows(name: str, case: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     geometry = load_geometry(Path(case["model"]), case["kv_dtype"])
     workload, block = case["workload"], case["block_tokens"]
+    notes = "; ".join([*workload_notes(workload), *geometry.offload_notes]) or None
     seeds = 1 if workload["kind"] == "mooncake" else case["seeds"]
     workloads = [make_workload(workload, repeat_seed(spec["seed"], number + 1)) for number in range(seeds)]
     for active in case["active_conversations"]:
@@ -193,7 +194,7 @@ def _case_rows(name: str, case: Mapping[str, Any], spec: Mapping[str, Any]) -> I
                     np.mean([run.prompts[:n].sum() for run, n in zip(runs, counted, strict=True)])
                 ),
                 **_over_seeds(found),
-                "note": "; ".join(geometry.offload_notes),
+                "notes": notes,
             }
 
 

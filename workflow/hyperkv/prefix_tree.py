@@ -15,8 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from .workloads import Conversation
-from .workloads.long_documents import Question
-from .workloads.mooncake import BLOCK_TOKENS, Replay
 
 ROOT = 0
 
@@ -75,9 +73,9 @@ def prefix_tree(conversations: Sequence[Conversation], save_decode_cache: bool) 
     cuts: list[set[int]] = [set()]
     above: list[tuple[int, int]] = [(0, 0)]
     marks: list[list[tuple[int, int]]] = []
-    for index, conversation in enumerate(conversations):
+    for conversation in conversations:
         ends, path, at = [], [], (0, 0)
-        for identity, end in _segments(conversation, index):
+        for identity, end in conversation.parts:
             key = (*at, identity)
             if (segment := segments.get(key)) is None:
                 segment = segments[key] = len(cuts)
@@ -128,19 +126,6 @@ def request_order(turns: Sequence[int], clients: int, active_conversations: int)
 def prompt_tokens(conversations: Sequence[Conversation], order: Order) -> np.ndarray:
     """Length of every request's prompt in tokens, int64, in the order in which they are sent."""
     return np.array([conversations[index].turns[turn].prompt_end for index, turn in order.requests])
-
-
-def _segments(conversation: Conversation, index: int) -> list[tuple[Hashable, int]]:
-    """(identity, end in tokens) of a context's parts; behind equal prefixes, equal identities are equal tokens."""
-    own = (("own", index), conversation.turns[-1].answer_end)
-    if isinstance(conversation, Question):
-        return [(conversation.document, conversation.document_tokens), own]
-    if isinstance(conversation, Replay):
-        prompt_end = conversation.turns[0].prompt_end
-        starts = range(0, prompt_end, BLOCK_TOKENS)
-        blocks = zip(starts, conversation.hash_ids, strict=True)
-        return [*((name, min(start + BLOCK_TOKENS, prompt_end)) for start, name in blocks), own]
-    return [own]
 
 
 def _numbered(

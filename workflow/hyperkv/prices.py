@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from .config_files import read_mapping
 from .errors import UserError
 
 KEYS = ("value", "low", "high", "date", "source")
@@ -39,14 +38,7 @@ def resolved_prices(
 
 
 def _read(path: Path, rules: Mapping[str, Any]) -> Mapping[str, Any]:
-    if not path.is_file():
-        raise UserError(f"config: cost.prices: there is no file {path}; config/prices.yaml is one")
-    try:
-        table = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not YAML ({' '.join(str(error).split())}); mend that") from None
-    if not isinstance(table, Mapping):
-        raise UserError(f"{path}: it must be a mapping of prices, {', '.join(rules)}")
+    table = read_mapping(path, "cost.prices", "config/prices.yaml is one")
     for name in table:
         if name not in rules:
             raise UserError(f"{path}: {name} is not a price; allowed are {', '.join(rules)}")

@@ -12,6 +12,7 @@ from typing import Any
 
 from .cells import CellSpec
 from .connectors.registry import STRIPED
+from .context_limit import ROOM_TOKENS
 from .engines import lmcache
 from .engines.vllm_command import command, settings_of, variables
 from .errors import UserError
@@ -270,7 +271,7 @@ def _vllm_argv(
 ) -> list[str]:
     """vLLM's command line; a model that was made for measuring, or none, is _MODEL."""
     longest = (
-        longest_context(make_workload(cell.spec["workload"], cell.seed)) + 8
+        longest_context(make_workload(cell.spec["workload"], cell.seed)) + ROOM_TOKENS
         if cell.spec["engine"] == "replay"
         else context_tokens(cell)
     )

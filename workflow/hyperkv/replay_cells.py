@@ -12,6 +12,7 @@ from typing import Any
 from .cells import CellSpec, StoreWindow, check_room, frame, open_store, per_byte
 from .chunks import chain_keys
 from .connectors.registry import make_connector, options_of
+from .context_limit import ContextLimit, check_context
 from .effective import Effective
 from .engines.gpu import GpuModel, load_gpu
 from .engines.replay import KeyedConversation, ReplayEngine, ReplayResult, ReplaySettings, Request
@@ -22,8 +23,9 @@ from .geometry import Geometry
 from .payload import Payload
 from .samples import Sample, window_values
 from .stores.base import prepare_directory
+from .working_set import working_set
 from .workloads import Conversation, longest_context
-from .workloads.factory import make_workload
+from .workloads.factory import make_workload, workload_notes
 
 
 class Measurement:
@@ -87,7 +89,7 @@ def measure_cell(cell: CellSpec) -> dict[str, Any]:
         "evidence": evidence,
         "store_before": window.details_before,
         "store_after": window.details_after,
-        "notes": [*window.notes, *excess(evidence)],
+        "notes": [*window.notes, *excess(evidence), *workload_notes(cell.spec["workload"])],
         "start_s": start_s,
         "measured_s": measured_s,
         "cell_s": time.perf_counter() - started,
@@ -119,11 +121,7 @@ def _check_context(cell: CellSpec, geometry: Geometry, conversations: Sequence[C
             f"scenario {cell.scenario['name']}: chunk_tokens {chunk} exceeds the workload's longest context "
             f"({longest} tokens), so nothing would ever be cached; lower it"
         )
-    if longest > geometry.max_context_tokens:
-        raise UserError(
-            f"workload: a context of {longest} tokens exceeds {geometry.name}'s {geometry.max_context_tokens}; "
-            f"set workload.max_context_tokens"
-        )
+    check_context(cell.spec["workload"], longest, ContextLimit.of(geometry))
 
 
 def _start_tiers(
@@ -134,9 +132,9 @@ def _start_tiers(
     if scenario["tier"] == "none":
         return [], 0.0
     started = time.perf_counter()
-    value_bytes = cell.share.stored_bytes(scenario["chunk_tokens"])
-    tokens = sum(conversation.turns[-1].answer_end for conversation in conversations)
-    check_room(cell, tokens * cell.share.stored_bytes_per_token)
+    chunk = scenario["chunk_tokens"]
+    value_bytes = cell.share.stored_bytes(chunk)
+    check_room(cell, working_set(conversations, value_bytes, chunk, scenario["save_decode_cache"]))
     pool_bytes = scenario["dram_pool_bytes"]
     tiers = []
     if scenario["store"] != "dram" and pool_bytes:

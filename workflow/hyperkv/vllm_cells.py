@@ -36,10 +36,11 @@ from .vllm_evidence import (
     left_to_compute,
     lost,
 )
-from .vllm_running import Running, asked, conversations_of, start
+from .vllm_running import Running, asked, conversations_of, proof_lengths, start
 from .vllm_single import faults_of, first_and_again, measure_single, warm_up
 from .watch import ProcessFailed, ProcessLate, run_watched
 from .workloads import Conversation
+from .workloads.factory import workload_notes
 
 
 def points(spec: dict[str, Any]) -> list[Any]:
@@ -161,7 +162,13 @@ def measure_load(cell: CellSpec, running: Running) -> dict[str, Any]:
         "engine_faults": list(log.faults[:50]),
         "store_before": window.details_before,
         "store_after": window.details_after,
-        "notes": [*window.notes, *excess(evidence), *from_buffer(cell, evidence), *left_to_compute(log)],
+        "notes": [
+            *window.notes,
+            *excess(evidence),
+            *from_buffer(cell, evidence),
+            *left_to_compute(log),
+            *workload_notes(cell.spec["workload"]),
+        ],
         "start_s": running.start_s,
         "measured_s": measured_s,
         "cell_s": time.perf_counter() - started,
@@ -172,9 +179,8 @@ def measure_load(cell: CellSpec, running: Running) -> dict[str, Any]:
 def _proof(cell: CellSpec, running: Running, conversations: Sequence[Conversation]) -> list[str]:
     """Two prompts of this load's lengths, computed and from the tier, none of them part of the load."""
     rng = np.random.default_rng([cell.seed, int(cell.load), 1])
-    lengths = sorted(conversation.turns[-1].prompt_end for conversation in conversations)
     samples: list[dict[str, Any]] = []
-    for tokens in (lengths[len(lengths) // 2], lengths[-1]):
+    for tokens in proof_lengths(conversations):
         samples += first_and_again(cell, running, aiperf.token_ids(rng, running.vocabulary, tokens))
     return faults_of(samples)
 

@@ -16,6 +16,7 @@ import redis
 
 from . import aiperf
 from .cells import CellSpec, check_room, open_store
+from .context_limit import ROOM_TOKENS, ContextLimit, check_context
 from .effective import Effective
 from .engines import lmcache
 from .engines.vllm_command import block_bytes_of, command, settings_of, variables
@@ -30,6 +31,7 @@ from .stores.server import ServerStore
 from .stores.sharded import ShardedStore
 from .stores.write_buffers import pushing_bytes
 from .watch import every
+from .working_set import working_set
 from .workloads import Conversation, longest_context
 from .workloads.factory import make_workload
 
@@ -171,7 +173,8 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
     model_dir = _model_dir(cell, settings)
     words = aiperf.words_of(model_dir / "tokenizer.json")
     prepare_directory(cell.directory.parent)
-    _check_room(cell)
+    _check_context(cell, settings)
+    _check_room(cell, staging)
     store = None
     if scenario["tier"] != "none" and scenario["store"] not in ("dram", "files"):
         value_bytes = share.value_bytes(chunk_tokens)
@@ -273,7 +276,7 @@ def context_tokens(cell: CellSpec) -> int:
     workload = max(
         (longest_context(conversations_of(cell.at(load))) for load in cell.spec["loads"]), default=0
     )
-    return max(single, workload) + 8
+    return max(single, workload) + ROOM_TOKENS
 
 
 def conversations_of(cell: CellSpec) -> list[Conversation]:
@@ -283,15 +286,39 @@ def conversations_of(cell: CellSpec) -> list[Conversation]:
     return found if each is None or cell.spec["loop"] != "closed" else found[: each * cell.load]
 
 
-def _check_room(cell: CellSpec) -> None:
-    if cell.scenario["tier"] == "none":
-        return
-    tokens = sum(
-        conversation.turns[-1].answer_end
-        for load in cell.spec["loads"]
-        for conversation in conversations_of(cell.at(load))
-    )
-    check_room(cell, tokens * cell.share.stored_bytes_per_token + _pushed_out_bytes(cell))
+def proof_lengths(conversations: Sequence[Conversation]) -> tuple[int, int]:
+    """Tokens of the two prompts that prove a load's tier: the middle one and the longest of the load's last prompts."""
+    lengths = sorted(conversation.turns[-1].prompt_end for conversation in conversations)
+    return lengths[len(lengths) // 2], lengths[-1]
+
+
+def saved_bytes(cell: CellSpec) -> int:
+    """What the scenario's store is given to keep over all points of a job.
+
+    The working set of every load, whose conversations are its own (priming sends the same ones), the prompts that prove
+    each load, the single requests, and what pushes these out of write buffers. An LMCache server may save answers in any case.
+    """
+    scenario, chunk = cell.scenario, cell.scenario["chunk_tokens"]
+    answers = scenario["save_decode_cache"] or scenario["connector"] in lmcache.SERVED
+    latency, found = cell.spec["latency"], 0
+    prompts = [tokens for tokens in latency["prompt_tokens"] for _ in range(latency["prompts"])]
+    for load in cell.spec["loads"]:
+        conversations = conversations_of(cell.at(load))
+        found += working_set(conversations, cell.share.stored_bytes(chunk), chunk, answers)
+        prompts += proof_lengths(conversations)
+    chunks = sum((tokens + ANSWER_TOKENS) // chunk for tokens in prompts)
+    return found + chunks * cell.share.stored_bytes(chunk) + _pushed_out_bytes(cell)
+
+
+def _check_context(cell: CellSpec, settings: dict[str, Any]) -> None:
+    """That vLLM starts with the longest context of all loads, whose conversations are others than the config's check knew."""
+    limit = ContextLimit.of_vllm(cell.geometry, settings["max_context_tokens"])
+    check_context(cell.spec["workload"], context_tokens(cell) - ROOM_TOKENS, limit)
+
+
+def _check_room(cell: CellSpec, staging_bytes: int) -> None:
+    if cell.scenario["tier"] != "none":
+        check_room(cell, saved_bytes(cell), staging_bytes)
 
 
 def _pushed_out_bytes(cell: CellSpec) -> int:

@@ -6,7 +6,16 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..config import check_measured, check_scenario_key, parse_size, selected, sweep_spec
+from ..coercion import coerced, quoting, shown
+from ..config import (
+    check_measured,
+    check_scenario_key,
+    parse_size,
+    scenario_rules,
+    schema,
+    selected,
+    sweep_spec,
+)
 from ..connectors.registry import STRIPED
 from ..errors import UserError
 from ..kvrocks_source import KvrocksSource, runnable
@@ -53,7 +62,12 @@ def _check_search(config: Mapping[str, Any], scenario: str, parameters: Sequence
 
 def _check_value(config: Mapping[str, Any], base: Mapping[str, Any], name: str, value: Value) -> None:
     """That the scenario may have the value, by the schema and by the checks of any measured scenario."""
-    if "." in name:
+    section, _, key = name.partition(".")
+    if key:
+        if isinstance(value, bool):
+            rules = scenario_rules(section)["additionalProperties"]
+            told = f"config: tune.space.{name}.choices: {shown(value)} is wrong"
+            raise UserError(told + quoting(value, rules, schema()))
         return
     check_scenario_key(name, value, f"config: tune.space.{name}")
     check_measured({**applied(base, {name: value})}, config)
@@ -127,13 +141,13 @@ def _parameter(name: str, rules: Mapping[str, Any], scenario: Mapping[str, Any])
         _refuse(where, rules, ("low", "high", "step", "log"), kind)
         if "choices" not in rules:
             raise UserError(f"{where}.choices is missing; kind choice needs it")
-        choices = [_value(name, choice, where) for choice in rules["choices"]]
+        choices = [_value(name, choice, where, kind) for choice in rules["choices"]]
         return Parameter(name, kind, own, choices=tuple(dict.fromkeys([own, *choices])))
     _refuse(where, rules, ("choices",), kind)
     for key in ("low", "high"):
         if key not in rules:
             raise UserError(f"{where}.{key} is missing; kind {kind} needs it")
-    ends = {key: _value(name, rules[key], where) for key in ("low", "high", "step") if key in rules}
+    ends = {key: _value(name, rules[key], where, kind) for key in ("low", "high", "step") if key in rules}
     if wrong := [key for key, value in ends.items() if not _is_number(value, kind)]:
         raise UserError(f"{where}.{wrong[0]}: {ends[wrong[0]]!r} is wrong; kind {kind} takes numbers of it")
     parameter = Parameter(name, kind, own, log=rules.get("log", False), **ends)
@@ -169,8 +183,11 @@ def _is_number(value: Any, kind: str) -> bool:
     return isinstance(value, _KINDS[kind]) and not isinstance(value, bool)
 
 
-def _value(name: str, value: Any, where: str) -> Value:
-    """A value of the config; sizes of parameters that end in _bytes as integers."""
+def _value(name: str, value: Any, where: str, kind: str) -> Value:
+    """A value of the config; sizes of parameters that end in _bytes as integers, and what --config has as text."""
+    if isinstance(value, str):
+        rules = {"type": "number"} if kind in _KINDS else {} if "." in name else scenario_rules(name)
+        value = coerced(value, rules, schema())
     if not name.endswith("_bytes") or value is None or isinstance(value, int):
         return value
     try:

@@ -7,7 +7,7 @@ context only ever grows and two requests share a prefix exactly when their token
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -37,6 +37,7 @@ class Conversation(Protocol):
 
     name: unique within the workload. turns: in order, each prompt_end >= the last turn's answer_end.
     tokens: uint32, shape (turns[-1].answer_end,); may be built on access, so hold it while it is in use.
+    parts: (identity, end in tokens) of what the tokens are made of; behind equal parts, equal identities are equal tokens.
     """
 
     @property
@@ -47,6 +48,9 @@ class Conversation(Protocol):
 
     @property
     def tokens(self) -> np.ndarray: ...
+
+    @property
+    def parts(self) -> list[tuple[Hashable, int]]: ...
 
 
 def generator(seed: int, index: int, stream: int) -> np.random.Generator:

@@ -30,6 +30,14 @@ def make_workload(spec: Mapping[str, Any], seed: int = 0) -> list[Conversation]:
     return [*module.conversations(_parameters(getattr(module, WORKLOAD_CLASSES[kind]), spec), seed)]
 
 
+def workload_notes(spec: Mapping[str, Any]) -> list[str]:
+    """What a record must say of how the workload was made, a line each; spec as in make_workload."""
+    module = import_module(f"{__package__}.{spec['kind']}")
+    if not hasattr(module, "notes"):
+        return []
+    return module.notes(_parameters(getattr(module, WORKLOAD_CLASSES[spec["kind"]]), spec))
+
+
 def parameters_of(kind: str) -> dict[str, Any]:
     """The keys of one kind of workload with their defaults; dataclasses.MISSING for those it needs."""
     module = import_module(f"{__package__}.{kind}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,6 +67,11 @@ class Question:
                 rest.integers(0, self.vocabulary, own, dtype=np.uint32),
             ]
         )
+
+    @property
+    def parts(self) -> list[tuple[Hashable, int]]:
+        """The document, then question and answer, its own."""
+        return [(self.document, self.document_tokens), (("own", self.name), self.turns[-1].answer_end)]
 
 
 def conversations(workload: LongDocuments, seed: int) -> list[Question]:

@@ -1,58 +1,68 @@
-"""Replay of Mooncake traces: requests with arrival times whose prompts are lists of hashed 512-token blocks.
+"""Replay of traces: requests with arrival times whose prompts are lists of hashed blocks (workloads/trace.py).
 
-Format and data: kvcache-ai/Mooncake, FAST25-release. Equal hash ids are equal blocks behind equal prefixes;
-token ids are drawn from them. A trace does not say which blocks hold an earlier answer, so an answer here
-is never part of a later prompt and saving decode KV buys nothing in a replay.
+Equal hash ids are equal blocks behind equal prefixes; token ids are drawn from them. A trace does not say which blocks
+hold an earlier answer, so an answer here is never part of a later prompt and saving decode KV buys nothing in a replay.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from itertools import islice
-from math import isfinite
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import UserError
 from . import Turn, check_count, generator
+from .trace import PER_SECOND, Record, parse
+from .trace_file import FORMS, lines_of
 
-BLOCK_TOKENS = 512
+LONG_REQUESTS = ("refuse", "leave_out", "cut")
 _BLOCK, _ANSWER = 0, 1
 
 
 @dataclass(frozen=True)
 class Mooncake:
-    """Parameters. trace: a JSONL file. max_requests: take the first ones only; None: all.
+    """Parameters. trace: the file. max_requests: take its first ones only; None: all.
 
-    max_context_tokens: refuse the trace when a request's prompt and answer pass it; None: no limit.
+    block_tokens: tokens per hash id. time_unit: of timestamps, ms, s or us. long_requests: what becomes of requests
+    whose prompt and answer pass max_context_tokens (None: no limit): `refuse` the trace; `leave_out` the request, so
+    that later ones do not find what it would have saved; `cut` its prompt's end, so that prompt and answer just fit: the
+    chain of blocks before it stays, and prompts that part only behind the cut become the same, which raises hit rates.
+    A request whose answer alone leaves no room for a prompt is left out in both.
     """
 
     trace: str
     max_requests: int | None = None
     max_context_tokens: int | None = None
+    long_requests: str = "refuse"
+    block_tokens: int = 512
+    time_unit: str = "ms"
     vocabulary: int = 128256
 
     def __post_init__(self) -> None:
         if not isinstance(self.trace, str) or not self.trace:
-            raise UserError(f"workload.trace: {self.trace!r}; write the path of a Mooncake JSONL file")
+            raise UserError(f"workload.trace: {self.trace!r}; write the path of a trace; {FORMS}")
         if self.max_requests is not None:
             check_count("max_requests", self.max_requests)
         if self.max_context_tokens is not None:
-            check_count("max_context_tokens", self.max_context_tokens)
+            check_count("max_context_tokens", self.max_context_tokens, least=2)
+        for key, choices in (("long_requests", LONG_REQUESTS), ("time_unit", PER_SECOND)):
+            if getattr(self, key) not in choices:
+                raise UserError(f"workload.{key}: {getattr(self, key)!r}; choose {', '.join(choices)}")
+        check_count("block_tokens", self.block_tokens)
         check_count("vocabulary", self.vocabulary, least=2)
 
 
 @dataclass(frozen=True)
-class Record:
-    """One line of a trace: timestamp_ms from the start, lengths in tokens, one hash id per prompt block."""
+class Taken:
+    """What is replayed of a trace. requests: those read of it. left_out, cut: how many of them were too long."""
 
-    timestamp_ms: float
-    input_tokens: int
-    output_tokens: int
-    hash_ids: tuple[int, ...]
+    records: tuple[Record, ...]
+    requests: int
+    left_out: int = 0
+    cut: int = 0
 
 
 @dataclass(frozen=True)
@@ -62,6 +72,7 @@ class Replay:
     name: str
     turns: tuple[Turn, ...]
     hash_ids: tuple[int, ...]
+    block_tokens: int
     seed: int
     index: int
     vocabulary: int
@@ -73,11 +84,20 @@ class Replay:
         Blocks are the same in every request of one seed that names them; an answer is this request's own.
         """
         turn, tokens = self.turns[0], np.empty(self.turns[0].answer_end, dtype=np.uint32)
-        for start, hash_id in zip(range(0, turn.prompt_end, BLOCK_TOKENS), self.hash_ids, strict=True):
-            part = tokens[start : min(start + BLOCK_TOKENS, turn.prompt_end)]
+        for start, hash_id in zip(range(0, turn.prompt_end, self.block_tokens), self.hash_ids, strict=True):
+            part = tokens[start : min(start + self.block_tokens, turn.prompt_end)]
             part[:] = self._draw(hash_id, _BLOCK, len(part))
         tokens[turn.prompt_end :] = self._draw(self.index, _ANSWER, turn.answer_end - turn.prompt_end)
         return tokens
+
+    @property
+    def parts(self) -> list[tuple[Hashable, int]]:
+        """The prompt's blocks by hash id, then the answer, its own."""
+        turn = self.turns[0]
+        starts = range(0, turn.prompt_end, self.block_tokens)
+        blocks = zip(starts, self.hash_ids, strict=True)
+        prompt = [(name, min(start + self.block_tokens, turn.prompt_end)) for start, name in blocks]
+        return [*prompt, (("own", self.name), turn.answer_end)]
 
     def _draw(self, index: int, stream: int, count: int) -> np.ndarray:
         return generator(self.seed, index, stream).integers(0, self.vocabulary, count, dtype=np.uint32)
@@ -86,84 +106,87 @@ class Replay:
 def conversations(workload: Mooncake, seed: int) -> list[Replay]:
     """One single-turn conversation per request of the trace, with arrival_s; reads the trace's file.
 
-    Errors: UserError for a missing, malformed or empty trace and a request above max_context_tokens.
+    Raises UserError for a file that is no trace and a request above max_context_tokens that is to be refused.
     """
+    return [_replay(record, workload, seed, index) for index, record in enumerate(taken(workload).records)]
+
+
+def notes(workload: Mooncake) -> list[str]:
+    """What was done to requests that were too long, a line for a record's notes; none when all were taken as they are."""
+    found = taken(workload)
+    if not found.left_out and not found.cut:
+        return []
+    done = [f"{found.cut} cut at the prompt's end"] if found.cut else []
+    done += [f"{found.left_out} left out"] if found.left_out else []
+    return [
+        f"trace: of {found.requests:,} requests {' and '.join(done)}, longer than {workload.max_context_tokens:,} tokens with "
+        f"their answers"
+    ]
+
+
+def taken(workload: Mooncake) -> Taken:
+    """The trace's records as `workload` takes them. A file is read once as long as it stays as it is."""
     path = Path(workload.trace)
     try:
-        with path.open(encoding="utf-8") as lines:
-            records = list(islice(parse(lines, workload.trace), workload.max_requests))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise UserError(f"{path}: {reason}; set workload.trace to a Mooncake JSONL file") from None
+        stat = path.stat()
+        state = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+    except OSError:
+        state = (0, 0, 0)
+    return _taken(workload, state)
+
+
+@lru_cache(maxsize=4)
+def _taken(workload: Mooncake, state: tuple[int, int, int]) -> Taken:
+    path, where = Path(workload.trace), f"workload.trace: {workload.trace}"
+    lines = lines_of(path, where)
+    records = parse(lines, where, workload.block_tokens, workload.time_unit, workload.max_requests)
     if not records:
-        raise UserError(f"{path}: no requests; set workload.trace to a Mooncake JSONL file")
-    longest = max(record.input_tokens + record.output_tokens for record in records)
-    if workload.max_context_tokens is not None and longest > workload.max_context_tokens:
+        raise UserError(f"{where}: no requests, the file is empty; {FORMS}")
+    return _within(records, workload, where)
+
+
+def _within(records: Sequence[Record], workload: Mooncake, where: str) -> Taken:
+    limit = workload.max_context_tokens
+    too_long = [r for r in records if limit is not None and r.input_tokens + r.output_tokens > limit]
+    if limit is None or not too_long:
+        return Taken(tuple(records), len(records))
+    longest = max(record.input_tokens + record.output_tokens for record in too_long)
+    if workload.long_requests == "refuse":
         raise UserError(
-            f"{path}: a request has {longest} tokens, more than workload.max_context_tokens "
-            f"{workload.max_context_tokens}; raise it or take such requests out of the trace"
+            f"{where}: {len(too_long):,} of {len(records):,} requests have more than workload.max_context_tokens {limit}, prompt "
+            f"and answer, up to {longest}; set workload.long_requests: leave_out, or cut, or raise it to {longest}"
         )
-    return [_replay(record, workload.vocabulary, seed, index) for index, record in enumerate(records)]
-
-
-def parse(lines: Iterable[str], source: str) -> Iterator[Record]:
-    """Records of a trace's lines, in order; blank lines are skipped.
-
-    Errors: UserError "SOURCE:LINE: what; mend" for bad JSON, a missing key, a wrong type, a length below 1,
-    hash_ids that are not one per started block of 512 tokens, and a timestamp before the last one.
-    """
-    last_ms: float = 0
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        record = _record(line, f"{source}:{number}")
-        if record.timestamp_ms < last_ms:
-            raise UserError(
-                f"{source}:{number}: timestamp {record.timestamp_ms} is before the last one, {last_ms}; "
-                "sort the trace by timestamp, from 0 on"
-            )
-        last_ms = record.timestamp_ms
-        yield record
-
-
-def _record(line: str, where: str) -> Record:
-    try:
-        values = json.loads(line)
-    except ValueError as error:
-        raise UserError(f"{where}: not JSON ({error}); write one JSON object a line") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{where}: not a JSON object; write one JSON object a line")
-    for key in ("timestamp", "input_length", "output_length", "hash_ids"):
-        if key not in values:
-            raise UserError(
-                f"{where}: {key} is missing; write timestamp, input_length, output_length, hash_ids"
-            )
-    timestamp, hash_ids = values["timestamp"], values["hash_ids"]
-    if not isinstance(timestamp, int | float) or isinstance(timestamp, bool) or not isfinite(timestamp):
-        raise UserError(f"{where}: timestamp is {timestamp!r}; write milliseconds as a number")
-    for key in ("input_length", "output_length"):
-        if not _is_whole(values[key]) or values[key] < 1:
-            raise UserError(
-                f"{where}: {key} is {values[key]!r}; write a whole number of tokens of at least 1"
-            )
-    if not isinstance(hash_ids, list) or not all(_is_whole(h) and 0 <= h < 2**32 for h in hash_ids):
+    kept = []
+    cut = 0
+    for record in records:
+        room = limit - record.output_tokens
+        if record.input_tokens <= room:
+            kept.append(record)
+        elif workload.long_requests == "cut" and room > 0:
+            kept.append(_cut(record, room, workload.block_tokens))
+            cut += 1
+    if not kept:
         raise UserError(
-            f"{where}: hash_ids is no list of whole numbers from 0 to 2**32 - 1; write block hash ids"
+            f"{where}: no request is left below workload.max_context_tokens {limit}; the shortest has "
+            f"{min(r.input_tokens + r.output_tokens for r in records)} tokens, prompt and answer: raise it to that at least"
         )
-    blocks = -(-values["input_length"] // BLOCK_TOKENS)
-    if len(hash_ids) != blocks:
-        raise UserError(
-            f"{where}: {len(hash_ids)} hash_ids for input_length {values['input_length']}; "
-            f"write {blocks}, one per started block of {BLOCK_TOKENS} tokens"
-        )
-    return Record(timestamp, values["input_length"], values["output_length"], tuple(hash_ids))
+    return Taken(tuple(kept), len(records), len(records) - len(kept), cut)
 
 
-def _replay(record: Record, vocabulary: int, seed: int, index: int) -> Replay:
+def _cut(record: Record, prompt_tokens: int, block_tokens: int) -> Record:
+    blocks = -(-prompt_tokens // block_tokens)
+    return replace(record, input_tokens=prompt_tokens, hash_ids=record.hash_ids[:blocks])
+
+
+def _replay(record: Record, workload: Mooncake, seed: int, index: int) -> Replay:
     answer_end = record.input_tokens + record.output_tokens
-    turn = Turn(record.input_tokens, answer_end, arrival_s=record.timestamp_ms / 1000)
-    return Replay(f"request-{index}", (turn,), record.hash_ids, seed, index, vocabulary)
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    turn = Turn(record.input_tokens, answer_end, arrival_s=record.arrival_s)
+    return Replay(
+        f"request-{index}",
+        (turn,),
+        record.hash_ids,
+        workload.block_tokens,
+        seed,
+        index,
+        workload.vocabulary,
+    )

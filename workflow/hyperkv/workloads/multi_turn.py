@@ -6,7 +6,7 @@ of text: the reference project took its figures with that tool.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,6 +59,11 @@ class Chat:
         """Token ids, uint32, shape (turns[-1].answer_end,), uniform over the vocabulary."""
         size = self.turns[-1].answer_end
         return generator(self.seed, self.index, _TOKENS).integers(0, self.vocabulary, size, dtype=np.uint32)
+
+    @property
+    def parts(self) -> list[tuple[Hashable, int]]:
+        """One part: nothing is shared with other chats."""
+        return [(("own", self.name), self.turns[-1].answer_end)]
 
 
 def conversations(workload: MultiTurn, seed: int) -> list[Chat]:

@@ -1,0 +1,46 @@
+"""Reading the files that a config names: whatever is wrong with one is one line that names key and file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .errors import UserError
+
+
+def read_text(path: Path, key: str, instead: str) -> str:
+    """A file's text. instead: what to name when it cannot be had, as in 'config/claims.yaml is one'. Raises UserError."""
+    where = f"config: {key}:"
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"{where} there is no file {path}; {instead}") from None
+    except IsADirectoryError:
+        raise UserError(f"{where} {path} is a folder; name a file in it: {instead}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{where} {path} is not text; {instead}") from None
+    except OSError as error:
+        raise UserError(f"{where} {path} cannot be read ({error.strerror}); make it readable") from None
+
+
+def read_mapping(path: Path, key: str, instead: str) -> dict[str, Any]:
+    """A YAML file's mapping. Raises UserError, as read_text, and for what is no YAML, empty or no mapping."""
+    text = read_text(path, key, instead)
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(
+            f"config: {key}: {path} is not YAML ({' '.join(str(error).split())}); mend that, or: {instead}"
+        ) from None
+    if not isinstance(document, Mapping):
+        told = "empty" if document is None else "no mapping of keys"
+        raise UserError(f"config: {key}: {path} is {told}; {instead}")
+    return dict(document)
+
+
+def there(folder: Path, suffix: str) -> str:
+    """'FOLDER has A, B', for messages: its files with that suffix."""
+    return f"{folder} has {', '.join(str(path) for path in sorted(folder.glob(f'*{suffix}')))}"
