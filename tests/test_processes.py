@@ -190,3 +190,24 @@ def test_a_processes_new_lines_are_told_from_those_before_and_from_an_earlier_st
 def test_what_was_never_started_has_written_nothing(log):
     process = shell("true", log)
     assert (process.written(), process.lines(), process.tail(3)) == (0, [], [])
+
+
+def test_a_process_that_goes_to_the_background_is_told_and_ended(log):
+    process = shell("setsid sh -c 'echo $$; exec sleep 60' & sleep 0.2; exit 0", log)
+    process.start()
+    try:
+        with pytest.raises(
+            StoreError, match=r"ended with status 0 at start, and left a process in the back"
+        ) as said:
+            process.wait_ready(lambda: False, 10)
+    finally:
+        process.stop()
+    assert "\n" not in str(said.value)
+    assert not is_running(int(process.last_line()))
+
+
+def test_what_another_server_runs_is_not_taken_for_a_stray(log, tmp_path):
+    with shell("echo up; exec sleep 60", log) as one:
+        with shell("echo up; exec sleep 60", tmp_path / "other.log"):
+            pass
+        one.check_alive()

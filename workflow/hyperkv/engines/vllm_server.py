@@ -15,6 +15,7 @@ import requests
 
 from ..errors import StoreError, UserError
 from ..processes import LOOPBACK, OwnedProcess
+from . import direct_http
 from .vllm_metrics import counters
 
 _LOG_LINES = 30
@@ -102,13 +103,14 @@ class EngineServers:
 
     def reset_hbm(self) -> None:
         """Empty vLLM's own prefix cache. Raises EngineError."""
-        answer = requests.post(f"{self.url}/reset_prefix_cache", timeout=_PAGE_TIMEOUT_S)
+        answer = direct_http.request("POST", f"{self.url}/reset_prefix_cache", timeout=_PAGE_TIMEOUT_S)
         if answer.status_code != 200:
             raise EngineError(f"vllm refused /reset_prefix_cache with status {answer.status_code}")
 
     def _get(self, command: ServerCommand, path: str) -> str:
         try:
-            answer = requests.get(f"http://{LOOPBACK}:{command.port}{path}", timeout=_PAGE_TIMEOUT_S)
+            url = f"http://{LOOPBACK}:{command.port}{path}"
+            answer = direct_http.request("GET", url, timeout=_PAGE_TIMEOUT_S)
             answer.raise_for_status()
         except requests.RequestException as error:
             self.check_alive()
@@ -150,7 +152,8 @@ class EngineServers:
 
 def _answers(command: ServerCommand) -> bool:
     try:
-        return requests.get(f"http://{LOOPBACK}:{command.port}{command.health}", timeout=2).status_code == 200
+        url = f"http://{LOOPBACK}:{command.port}{command.health}"
+        return direct_http.request("GET", url, timeout=2).status_code == 200
     except requests.RequestException:
         return False
 
