@@ -6,9 +6,17 @@ CONFIGFILES = $(if $(CONFIG),--configfile config/scenarios.yaml config/config.ya
 ifneq ($(CONFIG),)
   $(if $(wildcard $(CONFIG)),,$(error CONFIG=$(CONFIG): there is no such file))
 endif
-# Without a home folder that can be written, Snakemake and pip keep their caches here (workflow/hyperkv/surroundings.py).
+# As workflow/hyperkv/surroundings.py has it for the stages: Snakemake and pip need a home folder that can be written, and a
+# user with a name, before any of our code runs.
+OWN_HOME = $(CURDIR)/results/cache
 ifeq ($(shell test -d "$$HOME" && test -w "$$HOME" && echo yes),)
-  export XDG_CACHE_HOME ?= $(CURDIR)/results/cache
+  export XDG_CACHE_HOME ?= $(OWN_HOME)
+endif
+ifeq ($(shell test -d "$$HOME" && echo yes),)
+  export HOME := $(shell mkdir -p "$(OWN_HOME)" && echo "$(OWN_HOME)")
+endif
+ifeq ($(shell id -un 2> /dev/null),)
+  export LOGNAME ?= uid$(shell id -u)
 endif
 ACTIVATE = . .venv/bin/activate &&
 SNAKEMAKE = $(ACTIVATE) snakemake

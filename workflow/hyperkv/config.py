@@ -21,8 +21,10 @@ from .engines import lmcache
 from .engines.vllm_command import settings_of
 from .errors import UserError
 from .geometry import load_geometry
+from .home_folders import with_home_folders
 from .memory_dir import file_system_of
 from .prices import resolved_prices
+from .store_keys import check_store_keys
 from .workloads import longest_context, repeat_seed
 from .workloads.factory import make_workload, parameters_of
 
@@ -43,8 +45,10 @@ _IDLE = {
     "client": "python",
     "socket": "tcp",
     "patched": False,
+    "password_file": None,
+    "password_env": None,
 }
-_ANYWHERE = ("socket", "patched")
+_ANYWHERE = ("socket", "patched", "password_file", "password_env")
 _OF_ENGINE = ("save_connections", "load_queue_bytes")
 _CONNECTORS_OF_STORE = {
     "dram": ("inprocess",),
@@ -66,7 +70,7 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises UserError: one line with the key, what is wrong and what is allowed.
     """
-    full = deepcopy(dict(config))
+    full = with_home_folders(deepcopy(dict(config)), schema())
     error = min(_validator().iter_errors(full), key=lambda item: _depth(item), default=None)
     if error is not None:
         raise UserError(_explain(error))
@@ -572,6 +576,7 @@ def _check_store(scenario: Mapping[str, Any]) -> None:
             f"{where}.socket: connector {scenario['connector']} has no unix sockets; choose tcp, or connector resp or "
             f"striped"
         )
+    check_store_keys(scenario, where)
     if scenario["patched"] and store != "kvrocks":
         raise UserError(f"{where}.patched: there are patches for store kvrocks only; leave it out")
     if scenario["stripe_bytes"] < LEAST_STRIPE_BYTES:

@@ -307,6 +307,7 @@ def _null(bench: Bench) -> Records:
         port=0,
         environment={},
         settings={"memory_bytes": values.total_bytes},
+        password=None,
     )
     with _discarded(NullStore(config)) as store, bench.connect(store, "resp") as connector:
         keys = values.keys("point")
@@ -325,7 +326,8 @@ def _null(bench: Bench) -> Records:
 
 def _valkey(bench: Bench) -> Records:
     own = bench.scenario["store"] == "valkey"
-    changes = {} if own else {"settings": {}, "environment": {}, "port": 0, "ignored_settings": ()}
+    alone = {"settings": {}, "environment": {}, "port": 0, "ignored_settings": (), "password": None}
+    changes = {} if own else alone
     store = make_store("valkey", bench.config(data_dir_of(bench.spec["data_dir"]), **changes))
     with _discarded(store):
         yield from _warm(bench, store, "resp", "valkey")
@@ -403,7 +405,9 @@ def _store_disk(bench: Bench) -> Records:
 
 
 def _device(bench: Bench) -> Records:
-    config = bench.config(data_dir_of(bench.spec["data_dir"]), settings={"direct_io": "auto"}, environment={})
+    config = bench.config(
+        data_dir_of(bench.spec["data_dir"]), settings={"direct_io": "auto"}, environment={}, password=None
+    )
     with _discarded(make_store("files", config)) as store:
         yield from _cold(bench, store, "inprocess", "device")
 
