@@ -428,3 +428,21 @@ def test_a_crash_is_noticed_at_once(name, folder):
             with pytest.raises(StoreDied, match=r"signal 9 \(SIGKILL\)"):
                 raise store.explain(caught.value)
             assert time.monotonic() - started < 5
+
+
+def test_the_fake_with_a_password_lets_the_workflow_in_and_its_file_goes(folder, fake, tmp_path):
+    write_private(tmp_path / "secret", 'pa "ss #1')
+    with fake_store(folder, fake, password=Secret(tmp_path / "secret")) as store:
+        assert store.client().config_get("requirepass")["requirepass"] == 'pa "ss #1'
+        assert not list(folder.rglob("kvrocks.conf"))
+
+
+def test_a_password_that_the_server_has_otherwise_is_not_told(folder, fake, tmp_path):
+    script = {"applied": {"requirepass": "other-word"}}
+    write_private(tmp_path / "secret", "secret-word")
+    with (
+        pytest.raises(StoreError, match="requirepass is another") as caught,
+        fake_store(folder, fake, script, password=Secret(tmp_path / "secret")),
+    ):
+        pass
+    assert "-word" not in str(caught.value)

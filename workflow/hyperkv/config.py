@@ -633,6 +633,12 @@ def _check_engine(config: Mapping[str, Any], measured: list[str]) -> None:
                 "config: experiment.loop: engine replay has closed loops only; choose closed or engine vllm"
             )
         return
+    for scenario in scenarios:
+        if scenario.get("store") == "files" and scenario["settings"]:
+            raise UserError(
+                f"config: scenarios.{scenario['family']}.settings: with engine vllm LMCache or vLLM writes the files and reads none "
+                f"of store files' keys; leave it out"
+            )
     if experiment["active_conversations"] is not None:
         raise UserError(
             "config: experiment.active_conversations: AIPerf's clients hold one conversation each; leave it null with "
