@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -22,6 +25,7 @@ from .surroundings import past_proxies
 LOOPBACK = "127.0.0.1"
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_MARK = "HYPERKV_OWNED"
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -77,7 +81,8 @@ class OwnedProcess:
         self.log = log
         self.label = label
         given = {**os.environ, **(env or {})}
-        self._env = given | past_proxies(given)
+        self._mark = uuid.uuid4().hex
+        self._env = given | past_proxies(given) | {_MARK: self._mark}
         self._process: subprocess.Popen | None = None
         self._log_start = 0
         self.final_counters: ProcessCounters | None = None
@@ -121,11 +126,8 @@ class OwnedProcess:
         deadline = time.monotonic() + timeout_s
         while True:
             if (code := self.exit_code()) is not None:
-                left = (
-                    ", and left a process in the background, where it is not watched"
-                    if self._strays()
-                    else ""
-                )
+                there = self._strays() or _group_exists(self.pid)
+                left = ", and left a process in the background, where it is not watched" if there else ""
                 raise StoreError(
                     f"{self.label} ended with {describe_exit(code)} at start{left}: {self.last_line()}"
                 )
@@ -200,9 +202,21 @@ class OwnedProcess:
             with contextlib.suppress(psutil.Error, ProcessLookupError):
                 session = os.getsid(child.pid)
                 gone = child.status() == psutil.STATUS_ZOMBIE
-                if session != os.getsid(0) and session not in self._leaders and not gone:
+                if (
+                    session != os.getsid(0)
+                    and session not in self._leaders
+                    and not gone
+                    and self._is_mine(child)
+                ):
                     found.append(child)
         return found
+
+    def _is_mine(self, process: psutil.Process) -> bool:
+        """Whether it has this one's mark; a server that writes its title over its environment is known by its program."""
+        if process.environ().get(_MARK) == self._mark:
+            return True
+        program = os.path.realpath(shutil.which(self.argv[0]) or self.argv[0])
+        return process.exe() == program != os.path.realpath(sys.executable)
 
     def kill(self) -> None:
         """SIGKILL the group at once: a crash, for durability tests."""
