@@ -6,6 +6,18 @@ CONFIGFILES = $(if $(CONFIG),--configfile config/scenarios.yaml config/config.ya
 ifneq ($(CONFIG),)
   $(if $(wildcard $(CONFIG)),,$(error CONFIG=$(CONFIG): there is no such file))
 endif
+# As workflow/hyperkv/surroundings.py has it for the stages: Snakemake and pip need a home folder that can be written, and a
+# user with a name, before any of our code runs.
+OWN_HOME = $(CURDIR)/results/cache
+ifeq ($(shell test -d "$$HOME" && test -w "$$HOME" && echo yes),)
+  export XDG_CACHE_HOME ?= $(OWN_HOME)
+endif
+ifeq ($(shell test -d "$$HOME" && echo yes),)
+  export HOME := $(shell mkdir -p "$(OWN_HOME)" && echo "$(OWN_HOME)")
+endif
+ifeq ($(shell id -un 2> /dev/null),)
+  export LOGNAME ?= uid$(shell id -u)
+endif
 ACTIVATE = . .venv/bin/activate &&
 SNAKEMAKE = $(ACTIVATE) snakemake
 SHARED_BUILDS = $(if $(SNAKEMAKE_OUTPUT_CACHE),--cache compile_kvrocks compile_patched_kvrocks fetch_engine fetch_loadgen)
@@ -92,7 +104,7 @@ lint: .venv/installed
 
 clean:
 	rm -rf results/array/baseline.jsonl* results/profile results/predict results/sweep results/tune results/tables results/figures \
-	  results/logs results/data results/report.html results/report results/recommended .snakemake
+	  results/logs results/data results/report.html results/report results/recommended results/cache .snakemake
 
 .venv/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit("HyperKV needs Python 3.11 or newer; set PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'

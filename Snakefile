@@ -46,6 +46,7 @@ from workflow.hyperkv.sources import (
     tune_sources,
 )
 from workflow.hyperkv.stores.kvrocks_config import PATCHED_PROGRAM, PROGRAM
+from workflow.hyperkv.surroundings import settle
 from workflow.hyperkv.tuning.resolve import tune_spec, tuned_scenarios
 
 min_version("9.20")

@@ -75,7 +75,7 @@ def test_a_memory_folder_that_is_none_stops_before_anything_is_measured(tmp_path
     def refuse(folder: Path, needed: int) -> None:
         raise UserError(f"layers.memory_dir: {folder} {needed}")
 
-    monkeypatch.setattr(layers, "require_memory", refuse)
+    monkeypatch.setattr(layers, "memory_folder", refuse)
     monkeypatch.setattr(layers, "Loopback", None)
     with pytest.raises(UserError, match=rf"layers\.memory_dir: .*memory {2 * (SIZE + 3 * 2 * SIZE)}"):
         run(tmp_path, monkeypatch, spec(tmp_path, ROCKSDB))

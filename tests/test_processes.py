@@ -15,6 +15,7 @@ from tests.helpers import eventually
 from workflow.hyperkv.errors import StoreDied, StoreError, UserError
 from workflow.hyperkv.processes import OwnedProcess, describe_exit, free_port, require_free_port
 from workflow.hyperkv.signals import ends_on_sigterm
+from workflow.hyperkv.stores.valkey import valkey_binary
 
 GRANDCHILD_IGNORES = "(trap '' TERM; exec sleep 60) & echo $!; exec sleep 60"
 ALL_IGNORE = "trap '' TERM; sleep 60 & echo $!; while :; do wait; done"
@@ -190,3 +191,44 @@ def test_a_processes_new_lines_are_told_from_those_before_and_from_an_earlier_st
 def test_what_was_never_started_has_written_nothing(log):
     process = shell("true", log)
     assert (process.written(), process.lines(), process.tail(3)) == (0, [], [])
+
+
+def test_a_process_that_goes_to_the_background_is_told_and_ended(log):
+    process = shell("setsid sh -c 'echo $$; exec sleep 60' & sleep 0.2; exit 0", log)
+    process.start()
+    try:
+        with pytest.raises(
+            StoreError, match=r"ended with status 0 at start, and left a process in the back"
+        ) as said:
+            process.wait_ready(lambda: False, 10)
+    finally:
+        process.stop()
+    assert "\n" not in str(said.value)
+    assert not is_running(int(process.last_line()))
+
+
+def test_what_is_not_its_own_is_not_taken_for_a_stray(log, tmp_path):
+    other = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    try:
+        with shell("echo up; exec sleep 60", log) as one:
+            with shell("echo up; exec sleep 60", tmp_path / "other.log"):
+                pass
+            one.check_alive()
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_a_valkey_that_goes_to_the_background_is_ended(log, tmp_path):
+    """It writes its title over its environment."""
+    port = free_port()
+    argv = [valkey_binary(), "--port", str(port), "--daemonize", "yes", "--save", "", "--dir", str(tmp_path)]
+    process = OwnedProcess(argv, log=log, label="store x")
+    process.start()
+    try:
+        with pytest.raises(StoreError, match="left a process in the background"):
+            process.wait_ready(lambda: False, 10)
+    finally:
+        process.stop()
+    require_free_port(port, "port")

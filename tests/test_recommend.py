@@ -21,12 +21,14 @@ from workflow.hyperkv.config import checked, recommend_spec
 from workflow.hyperkv.engines import lmcache
 from workflow.hyperkv.errors import StoreError, UserError
 from workflow.hyperkv.recommended_files import EngineSlice, Place, files_of, measured_place
+from workflow.hyperkv.secret import write_private
 from workflow.hyperkv.stores.base import Endpoint
 from workflow.hyperkv.stores.kvrocks_config import complete, rendered
 from workflow.hyperkv.systemd_unit import quoted
 
 FAKE_KVROCKS = Path(__file__).parent / "stores" / "fake_kvrocks.py"
 NO_ENGINE = "no/such/python"
+SECRET = 'pa "ss\\ $HOME %s #1'
 VLLM = {
     "device": "cuda",
     "block_tokens": 16,
@@ -146,7 +148,7 @@ def kvrocks(tmp_path, monkeypatch):
 
 
 KVROCKS = {
-    "settings": {"workers": "cores", "rocksdb.write_buffer_size": 256, "requirepass": 'a "b'},
+    "settings": {"workers": "cores", "rocksdb.write_buffer_size": 256, "db-name": 'a "b'},
     "environment": {"MALLOC_CONF": "thp:always,background_thread:true"},
 }
 
@@ -399,14 +401,38 @@ def test_the_stage_writes_files_numbers_and_a_text(real, tmp_path, monkeypatch):
     assert "  sh files/store.sh\n" in text
 
 
-def test_a_password_is_in_the_stores_file_alone(real, tmp_path, monkeypatch, kvrocks):
-    own = scenario("kvrocks", name="kv", settings={"requirepass": "secret-word"})
+def with_password(store: str, tmp_path: Path, **keys) -> dict:
+    """A scenario whose password is in a file of its own."""
+    write_private(tmp_path / "secret", SECRET)
+    own = scenario(store, name="kv", password_file=str(tmp_path / "secret"))
+    return own | keys
+
+
+@pytest.mark.parametrize("store", ["kvrocks", "valkey"])
+@pytest.mark.parametrize("by", ["file", "variable"])
+def test_a_password_is_in_no_file_and_the_store_asks_for_it(store, by, real, tmp_path, monkeypatch, kvrocks):
+    own = with_password(store, tmp_path, connector="resp")
+    if by == "variable":
+        monkeypatch.setenv("KV_PASSWORD", SECRET)
+        own = own | {"password_file": None, "password_env": "KV_PASSWORD"}
     records = [varied(record_of(real, own), {"rps_per_gpu": 9.0})]
     found, text = run_stage(records, tmp_path, monkeypatch)
     assert found["chosen"]["scenario"] == "kv"
-    assert "secret-word" not in json.dumps(found) + text
-    telling = [path.name for path in (tmp_path / "files").iterdir() if "secret-word" in path.read_text()]
-    assert telling == ["kvrocks.conf"]
+    assert SECRET not in json.dumps(found) + text
+    files = tmp_path / "files"
+    assert not [path.name for path in files.iterdir() if SECRET in path.read_text()]
+    (server,) = found["servers"]
+    checked_server = check_recommended.check_server(server, files)
+    assert checked_server.status == check_recommended.CHECKED
+    assert f"ExecStart=/bin/sh /etc/hyperkv/{server['script']}" in (files / server["unit"]).read_text()
+
+
+def test_without_the_file_the_recommended_store_does_not_start(real, tmp_path, monkeypatch, kvrocks):
+    records = [varied(record_of(real, with_password("kvrocks", tmp_path)), {"rps_per_gpu": 9.0})]
+    found, _ = run_stage(records, tmp_path, monkeypatch)
+    (tmp_path / "secret").unlink()
+    with pytest.raises(UserError, match=r"password_file: .*write the password there"):
+        check_recommended.check_server(found["servers"][0], tmp_path / "files")
 
 
 def test_the_stage_says_when_nothing_proved_itself(real, tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ import pytest
 from workflow.hyperkv import rungs
 from workflow.hyperkv.errors import StoreError, UserError
 from workflow.hyperkv.loopback import Loopback
+from workflow.hyperkv.memory_dir import MemoryFolder
 from workflow.hyperkv.payload import Payload
 from workflow.hyperkv.rungs import Bench, Values, keys_of, measure_point, memory_needed, rungs_of
 from workflow.hyperkv.sampling import why_not
@@ -30,7 +31,7 @@ REST = {"settings": {}, "environment": {}, "ignored_settings": [], "port": 0, "t
 def briefly(monkeypatch):
     """Single passes, and a memory folder that need not be a tmpfs."""
     monkeypatch.setattr(rungs, "_REPEATED_S", 0.0)
-    monkeypatch.setattr(rungs, "require_memory", lambda folder, needed: None)
+    monkeypatch.setattr(rungs, "memory_folder", lambda folder, needed: MemoryFolder(folder))
 
 
 @pytest.fixture(scope="module")
@@ -220,12 +221,26 @@ def test_a_server_that_dies_is_named(bench, monkeypatch):
         measure_point(bench(VALKEY))
 
 
-def test_memory_that_is_none_stops_the_point(bench, monkeypatch):
-    def refuse(folder: Path, needed: int) -> None:
-        raise UserError(f"{folder.name} {needed}")
+def test_without_room_in_memory_the_layers_there_are_left_out_and_say_why(bench, monkeypatch):
+    asked = []
 
-    monkeypatch.setattr(rungs, "require_memory", refuse)
+    def none_here(folder: Path, needed: int) -> MemoryFolder:
+        asked.append((folder.name, needed))
+        return MemoryFolder(None, "no room")
+
+    monkeypatch.setattr(rungs, "memory_folder", none_here)
+    records = measure_point(bench(ROCKSDB))
     needed = memory_needed({"warm_up_bytes": SIZE}, SIZE * EACH * CONNECTIONS)
-    assert needed == 2 * (SIZE + 3 * SIZE * EACH * CONNECTIONS)
-    with pytest.raises(UserError, match=f"memory {needed}"):
-        measure_point(bench(ROCKSDB))
+    assert asked == [("memory", needed)] == [("memory", 2 * (SIZE + 3 * SIZE * EACH * CONNECTIONS))]
+    left_out = [record for record in records if record["rung"].startswith("store_ram")]
+    assert [(record["s_per_gb"], record["notes"]) for record in left_out] == [(None, ["no room"])] * 3
+    assert by_rung(records, "get")["store_disk"]["s_per_gb"] is not None
+
+
+def test_another_folder_in_memory_is_used_and_named(bench, monkeypatch, tmp_path):
+    other = tmp_path / "other"
+    monkeypatch.setattr(rungs, "memory_folder", lambda *_: MemoryFolder(other, "other was used"))
+    records = by_rung(measure_point(bench(ROCKSDB)), "get")
+    assert "other was used" in records["store_ram_warm"]["notes"]
+    assert records["store_ram_cold"]["s_per_gb"] is not None
+    assert not other.exists()

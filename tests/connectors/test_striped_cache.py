@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import redis
@@ -16,6 +17,7 @@ from workflow.hyperkv.connectors.save_queue import SaveCounts
 from workflow.hyperkv.connectors.striped_cache import CacheSettings, StripedCache, settings_from
 from workflow.hyperkv.connectors.stripes import stripe_key
 from workflow.hyperkv.errors import UserError
+from workflow.hyperkv.secret import Secret
 from workflow.hyperkv.stores.base import Endpoint, Store
 from workflow.hyperkv.stores.registry import make_store
 
@@ -131,7 +133,7 @@ def test_saves_have_connections_of_their_own(tmp_path, changes, saving):
     with make_store("valkey", store_config(tmp_path, "valkey")) as store:
         endpoint = store.endpoint
         with (
-            redis.Redis(endpoint.host, endpoint.port, password=endpoint.password) as client,
+            redis.Redis(endpoint.host, endpoint.port, password=None) as client,
             cached(store, connections=3, **changes) as cache,
         ):
             save(cache, new_keys(4))
@@ -147,9 +149,10 @@ def test_settings_from_a_plugins_keys():
         "p.retry_s": 2,
         "q.stripe_bytes": 1,
     }
-    settings = settings_from(keys | {"p.password": "secret"}, "p")
+    settings = settings_from(keys | {"p.password_file": "/run/secrets/kv"}, "p")
+    secret = Secret(Path("/run/secrets/kv"))
     assert settings == CacheSettings(
-        (Endpoint("127.0.0.1", 1, "secret"), Endpoint("", 0, "secret", "/run/kv")),
+        (Endpoint("127.0.0.1", 1, secret), Endpoint("", 0, secret, "/run/kv")),
         connections=8,
         save_connections=2,
         load_queue_bytes=5,
@@ -164,6 +167,10 @@ def test_settings_from_a_plugins_keys():
         ({"p.endpoints": "localhost"}, r"p\.endpoints: 'localhost' is wrong"),
         ({"p.endpoints": "a:1", "p.connections": "many"}, r"p\.connections: 'many' is wrong"),
         ({"p.endpoints": "a:1", "p.timeout_s": 0}, r"p\.timeout_s: 0 is wrong"),
+        (
+            {"p.endpoints": "a:1", "p.password": "word"},
+            r"p\.password: LMCache logs .* name it in p\.password_file",
+        ),
     ],
 )
 def test_wrong_settings_name_the_key(keys, words):

@@ -8,6 +8,7 @@ import pytest
 from workflow.hyperkv.connectors.striped_cache import settings_from
 from workflow.hyperkv.engines import lmcache
 from workflow.hyperkv.errors import UserError
+from workflow.hyperkv.secret import Secret
 from workflow.hyperkv.stores.base import Endpoint
 
 GIB = 1 << 30
@@ -85,7 +86,8 @@ def test_resp_without_a_pool_keeps_nothing_in_memory_and_no_metadata():
 
 def test_striped_is_a_plugin_of_lmcache_with_all_of_its_servers():
     own = scenario("kvrocks", "striped", stripe_bytes=1 << 20, stripes_in_flight=8, processes=2)
-    endpoints = [Endpoint("127.0.0.1", 6666, "secret"), Endpoint("", 0, "secret", "/run/kv.sock")]
+    secret = Secret(Path("/run/secrets/kv"))
+    endpoints = [Endpoint("127.0.0.1", 6666, secret), Endpoint("", 0, secret, "/run/kv.sock")]
     config = lmcache.offload(own, 4 * GIB, Path("/data/kv"), endpoints, 5555, 8080).config
     assert "remote_url" not in config
     assert config["remote_storage_plugins"] == ["striped"]

@@ -2,7 +2,7 @@
 
 Keys of FAKE_KVROCKS: unknown (keys that CONFIG GET leaves out), applied (values that CONFIG GET gives instead),
 die (text to print before ending with status 1), say (text to print at start). Words of its command line after the
-file's name win over the file, as Kvrocks's do; a value that is set can be got.
+file's name win over the file, as Kvrocks's do; a value that is set can be got. With requirepass it answers who gave it.
 """
 
 import json
@@ -49,13 +49,22 @@ def answer(words):
 
 
 class Handler(socketserver.StreamRequestHandler):
+    allowed = False
+
     def handle(self):
         while line := self.rfile.readline():
             words = []
             for _ in range(int(line[1:])):
                 length = int(self.rfile.readline()[1:])
                 words.append(self.rfile.read(length + 2)[:-2].decode("latin-1"))
-            self.wfile.write(answer(words))
+            self.wfile.write(self.answer_if_allowed(words))
+
+    def answer_if_allowed(self, words):
+        password = CONFIG.get("requirepass")
+        if words[0].upper() == "AUTH":
+            self.allowed = words[-1].encode("latin-1").decode() == password
+            return b"+OK\r\n" if self.allowed else b"-ERR invalid password\r\n"
+        return answer(words) if self.allowed or not password else b"-NOAUTH Authentication required.\r\n"
 
 
 class Server(socketserver.ThreadingTCPServer):

@@ -82,7 +82,8 @@ def test_unwritable_directory(name, below, folder):
     ("name", "settings", "words"),
     [
         ("valkey", {"no-such-key": "1"}, "no-such-key|Bad directive"),
-        ("rocksdb", {"rocksdb.write_bufer_size": "64"}, "did you mean rocksdb.write_buffer_size"),
+        ("valkey", {"io-threads": "none"}, r"""'io-threads "none"'; mend settings"""),
+        ("valkey", {"maxmemory-policy": "keep-all"}, "keep-all"),
         pytest.param(
             "kvrocks",
             {"rocksdb.write_buffer_size": "268435456"},

@@ -23,7 +23,7 @@ from workflow.hyperkv.connectors.redis import RedisConnector
 from workflow.hyperkv.connectors.registry import make_connector
 from workflow.hyperkv.connectors.resp import RespConnector
 from workflow.hyperkv.errors import StoreDied, StoreError, UserError
-from workflow.hyperkv.stores import kvrocks_config
+from workflow.hyperkv.secret import Secret, write_private
 from workflow.hyperkv.stores.base import Endpoint
 from workflow.hyperkv.stores.kvrocks import KvrocksStore, refuse_locked
 from workflow.hyperkv.stores.kvrocks_config import complete, differences, in_bytes, rendered, warning
@@ -79,7 +79,7 @@ def test_a_bulk_length_below_the_value_is_refused():
         ({"rocksdb.write_buffer_size": ""}, "settings.rocksdb.write_buffer_size: '' is wrong"),
         ({"rocksdb.write_buffer_size = 5": "1"}, "is not a key"),
         ({"": "1"}, "is not a key"),
-        ({"db-name": "a\nb"}, "more than one line"),
+        ({"db-name": "a\nb"}, "has a line break"),
         ({"dir": "/elsewhere"}, "settings.dir is set by the workflow"),
         ({"daemonize": "yes"}, "settings.daemonize is set by the workflow"),
         ({"bind": "10.0.0.1"}, "lacks 127.0.0.1"),
@@ -98,13 +98,13 @@ def test_settings_that_are_refused(settings, words):
         ({"bind": "127.0.0.1 localhost"}, False),
         ({"bind": "0.0.0.0"}, True),
         ({"bind": "127.0.0.1 10.0.0.1"}, True),
-        ({"bind": "0.0.0.0", "requirepass": "secret"}, False),
     ],
 )
 def test_an_open_server_without_a_password_is_warned_of(settings, exposed):
     found = warning(completed(settings))
     assert (found is not None) == exposed
-    assert "requirepass" in (found or "requirepass")
+    assert "password_file" in (found or "password_file")
+    assert warning(completed(settings) | {"requirepass": "secret"}) is None
 
 
 def parsed(line: str) -> tuple[str, str]:
@@ -156,7 +156,7 @@ def test_presets_have_only_keys_of_the_pinned_version(path):
     found = preset(path.stem)
     unknown = {key for key in found["settings"] if key not in KEYS}
     assert unknown == set(found.get("ignored_settings", []))
-    assert not set(found["settings"]) & set(kvrocks_config.OWN_KEYS)
+    KvrocksStore.check_settings(found["settings"], "settings")
 
 
 def test_the_three_presets_are_there():
@@ -252,7 +252,7 @@ def test_an_open_server_is_said_on_stderr_and_in_the_notes(fake, folder, capsys)
     # The fake listens on loopback whatever `bind` says.
     with fake_store(folder, fake, settings={"bind": "0.0.0.0"}) as store:
         assert "anybody who reaches it can read and delete" in capsys.readouterr().err
-        assert any("without requirepass" in note for note in store.notes())
+        assert any("without password_file" in note for note in store.notes())
 
 
 def test_a_missing_program_says_how_to_get_one(tmp_path, folder):
@@ -329,7 +329,10 @@ REAL_PAIRS = [offered("kvrocks", kind) for kind in ("resp", "redis")]
 
 @pytest.mark.parametrize(("name", "kind"), REAL_PAIRS)
 def test_password(name, kind, folder):
-    config = store_config(folder, name, settings={"requirepass": "pass word #1"})
+    folder.mkdir()
+    secret = folder / "password"
+    write_private(secret, 'pass "word" #1\n')
+    config = store_config(folder, name, password=Secret(secret))
     keys = new_keys(1)
     with KvrocksStore(config) as store:
         with make_connector(kind, store, 1, timeout_s=10) as connector:
@@ -425,3 +428,21 @@ def test_a_crash_is_noticed_at_once(name, folder):
             with pytest.raises(StoreDied, match=r"signal 9 \(SIGKILL\)"):
                 raise store.explain(caught.value)
             assert time.monotonic() - started < 5
+
+
+def test_the_fake_with_a_password_lets_the_workflow_in_and_its_file_goes(folder, fake, tmp_path):
+    write_private(tmp_path / "secret", 'pa "ss #1')
+    with fake_store(folder, fake, password=Secret(tmp_path / "secret")) as store:
+        assert store.client().config_get("requirepass")["requirepass"] == 'pa "ss #1'
+        assert not list(folder.rglob("kvrocks.conf"))
+
+
+def test_a_password_that_the_server_has_otherwise_is_not_told(folder, fake, tmp_path):
+    script = {"applied": {"requirepass": "other-word"}}
+    write_private(tmp_path / "secret", "secret-word")
+    with (
+        pytest.raises(StoreError, match="requirepass is another") as caught,
+        fake_store(folder, fake, script, password=Secret(tmp_path / "secret")),
+    ):
+        pass
+    assert "-word" not in str(caught.value)

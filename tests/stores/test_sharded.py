@@ -100,7 +100,7 @@ def test_a_capacity_is_shared(folder):
 
 
 def test_a_server_that_does_not_start_leaves_none_behind(folder):
-    store = sharded(folder, "rocksdb", settings={"rocksdb.no_such_key": "1"})
+    store = sharded(folder, "valkey", settings={"no-such-key": "1"})
     with pytest.raises(StoreError), store:
         pass
     with pytest.raises(StoreDied):

@@ -24,6 +24,7 @@ from .cli import run_stage
 from .errors import UserError
 from .fetch_wheels import run_pip
 from .interpreter import import_path
+from .surroundings import past_proxies
 
 _PREFLIGHT_TIMEOUT_S = 600
 
@@ -81,7 +82,7 @@ def install(requirements: Path, wheels: Path, venv: Path) -> str:
 
 def probe(python: str, kind: str) -> dict[str, Any]:
     """What the environment's own interpreter says of itself (preflight.py). Raises UserError when it cannot run."""
-    environment = os.environ | {"PYTHONPATH": import_path()}
+    environment = os.environ | past_proxies(os.environ) | {"PYTHONPATH": import_path()}
     argv = [python, "-m", "workflow.hyperkv.preflight", kind]
     done = subprocess.run(
         argv,

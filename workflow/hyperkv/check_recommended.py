@@ -25,6 +25,7 @@ from redis.retry import Retry
 from .cli import run_stage
 from .errors import StoreError, UserError
 from .processes import LOOPBACK, OwnedProcess, free_port
+from .secret import Secret
 from .stores.kvrocks_config import differences
 
 CHECKED, NOT_CHECKED = "checked", "not checked"
@@ -101,7 +102,8 @@ def check_server(server: Mapping[str, Any], folder: Path) -> Check:
         try:
             process.start()
             wanted = written_settings(server, folder)
-            client = client_at(port, wanted.get("requirepass"))
+            secret = Secret.of(server.get("password", {}))
+            client = client_at(port, None if secret is None else secret.value())
             process.wait_ready(lambda: _answers(client), _READY_S)
             round_trip(client, server, process)
             refuse_allocator(process, server["script"])
@@ -169,7 +171,8 @@ def written_settings(server: Mapping[str, Any], folder: Path) -> dict[str, str]:
     if server["store"] == "rocksdb":
         positions = [index for index, word in enumerate(words) if word == "--set"]
         return {words[index + 1]: words[index + 2] for index in positions}
-    return {key.removeprefix("--"): value for key, value in zip(words[1::2], words[2::2], strict=True)}
+    words = words[2 if server.get("password") else 1 :]
+    return {key.removeprefix("--"): value for key, value in zip(words[::2], words[1::2], strict=True)}
 
 
 def conf_settings(text: str) -> dict[str, str]:

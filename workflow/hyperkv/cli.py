@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from .errors import UserError
 from .signals import ends_on_sigterm
+from .surroundings import settle
 
 
 def run_stage(stage: str, main: Callable[[], None], resumes: bool = False) -> int:
@@ -17,6 +18,7 @@ def run_stage(stage: str, main: Callable[[], None], resumes: bool = False) -> in
     OSError, 130 when interrupted.
     """
     try:
+        settle()
         with ends_on_sigterm():
             main()
     except UserError as error:

@@ -29,11 +29,13 @@ from .errors import UserError
 from .geometry import Geometry, load_geometry
 from .gpu_file import check_gpu
 from .gpus import check_settings, kv_share, require_divides, tensor_parallel_of
+from .home_folders import with_home_folders
 from .memory_checks import check_memory, context_limit
 from .memory_dir import file_system_of
 from .model_folder import served_config
 from .prices import resolved_prices
 from .schema_errors import allowed, depth, explain
+from .store_keys import check_store_keys
 from .workloads import longest_context, repeat_seed
 from .workloads.factory import make_workload, parameters_of
 
@@ -55,8 +57,10 @@ _IDLE = {
     "client": "python",
     "socket": "tcp",
     "patched": False,
+    "password_file": None,
+    "password_env": None,
 }
-_ANYWHERE = ("socket", "patched")
+_ANYWHERE = ("socket", "patched", "password_file", "password_env")
 _OF_ENGINE = ("save_connections", "load_queue_bytes")
 _CONNECTORS_OF_STORE = {
     "dram": ("inprocess",),
@@ -79,7 +83,7 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
     Raises UserError: one line with the key, what is wrong and what is allowed.
     """
     check_keys(config)
-    full = coerced(deepcopy(dict(config)), schema(), schema())
+    full = coerced(with_home_folders(deepcopy(dict(config)), schema()), schema(), schema())
     error = min(_validator().iter_errors(full), key=depth, default=None)
     if error is not None:
         raise UserError(explain(error, schema()))
@@ -583,6 +587,7 @@ def _check_store(scenario: Mapping[str, Any]) -> None:
             f"{where}.socket: connector {connector} has no unix sockets; choose tcp"
             f"{_or_connector(scenario, ('resp', *STRIPED))}"
         )
+    check_store_keys(scenario, where)
     if scenario["patched"] and store != "kvrocks":
         raise UserError(f"{where}.patched: there are patches for store kvrocks only; leave it out")
     if scenario["stripe_bytes"] < LEAST_STRIPE_BYTES:
@@ -654,6 +659,12 @@ def _check_engine(config: Mapping[str, Any], measured: list[str]) -> None:
                 "config: experiment.loop: engine replay has closed loops only; choose closed or engine vllm"
             )
         return
+    for scenario in scenarios:
+        if scenario.get("store") == "files" and scenario["settings"]:
+            raise UserError(
+                f"config: scenarios.{scenario['family']}.settings: with engine vllm LMCache or vLLM writes the files and reads none "
+                f"of store files' keys; leave it out"
+            )
     if experiment["active_conversations"] is not None:
         raise UserError(
             "config: experiment.active_conversations: AIPerf's clients hold one conversation each; leave it null with "

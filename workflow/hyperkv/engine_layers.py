@@ -89,7 +89,8 @@ def _lmcache(
     from lmcache.v1.storage_backend.native_clients.resp_client import RESPClient
 
     loop = asyncio.new_event_loop()
-    client = RESPClient(endpoint.host, endpoint.port, connections, loop)
+    password = "" if endpoint.password is None else endpoint.password.value()
+    client = RESPClient(endpoint.host, endpoint.port, connections, loop, password=password)
     keys = [f"lmcache-{index}" for index in range(count)]
     views = [memoryview(bytearray(value_bytes)) for _ in keys]
     return {

@@ -23,7 +23,7 @@ from .cli import run_stage
 from .journal import Journal
 from .limits import largest_point
 from .loopback import Loopback
-from .memory_dir import require_memory
+from .memory_dir import memory_folder
 from .node import data_dir_of, node_name
 from .payload import Payload
 from .points import common_fields, values_per_connection
@@ -51,7 +51,10 @@ def main() -> None:
     largest = largest_point(spec)
     stations = rungs_of(scenario)
     if "store_ram" in stations:
-        require_memory(Path(spec["memory_dir"]), memory_needed(spec, largest))
+        memory = memory_folder(Path(spec["memory_dir"]), memory_needed(spec, largest))
+        if memory.note:
+            lost = "" if memory.path else "; its layers in memory are left out"
+            print(f"hyperkv layers: {scenario['name']}: {memory.note}{lost}", flush=True)
     with contextlib.ExitStack() as stack:
         tcp = unix = None
         if "sockets" in stations:
@@ -75,8 +78,6 @@ def main() -> None:
                 journal.append(
                     key, {"scenario": scenario["name"]} | point | record | {"measured_at": measured_at}
                 )
-    with contextlib.suppress(OSError):
-        Path(spec["memory_dir"]).rmdir()
     journal.finish(keys, common_fields("rung", spec, data_dir_of(spec["data_dir"])))
     print(f"hyperkv layers: {scenario['name']}: {len(keys)} records, {time.perf_counter() - started:.0f} s")
 

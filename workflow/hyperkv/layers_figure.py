@@ -129,6 +129,16 @@ def _draw_bar(axes: Axes, place: float, point: pd.DataFrame) -> list[str]:
                 linewidth=1.2,
                 zorder=4,
             )
+    missing = point[(point["kind"] == "layer") & point["s_per_gb"].isna()]
+    if len(missing) and len(whole):
+        axes.annotate(
+            "not all\nmeasured",
+            (place, top),
+            xytext=(0, 4),
+            textcoords="offset points",
+            ha="center",
+            fontsize=8,
+        )
     if whole.empty and len(point):
         axes.annotate(
             "not\ncold", (place, 0), xytext=(0, 4), textcoords="offset points", ha="center", fontsize=8

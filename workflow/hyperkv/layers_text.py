@@ -72,12 +72,20 @@ def sentence(point: pd.DataFrame) -> str:
     if len(hidden):
         parts.append(f"not distinguishable from 0: {_names(hidden)}")
     if len(unknown):
-        parts.append(f"not measured: {_names(unknown)}")
+        parts.append(f"not measured: {_names(unknown)}{_why(point, unknown)}")
     if pd.notna(whole["copies_per_byte"]):
         parts.append(
             f"its server copies each byte {whole['copies_per_byte']:.1f} times (in plain copies' CPU time)"
         )
     return f"{head}: {'; '.join(parts)}"
+
+
+def _why(point: pd.DataFrame, unknown: pd.DataFrame) -> str:
+    """' (reason)' from the rungs whose absence leaves layers unknown, '' when they tell none."""
+    rungs = {rung for definition in unknown["definition"] for rung in str(definition).split(" - ")}
+    rows = point[(point["kind"] == "rung") & point["layer"].isin(rungs) & point["s_per_gb"].isna()]
+    notes = [note for note in dict.fromkeys(rows["notes"].dropna()) if note]
+    return f" ({'; '.join(notes)})" if notes else ""
 
 
 def sampled_lines(point: pd.DataFrame) -> list[str]:

@@ -2,30 +2,74 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from .errors import UserError
 
+DEFAULT = Path("/dev/shm/hyperkv")
 
-def require_memory(folder: Path, needed_bytes: int) -> None:
-    """Refuse a folder that is not on a tmpfs with `needed_bytes` free. Raises UserError naming layers.memory_dir."""
-    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    kind = file_system_of(existing)
+
+@dataclass(frozen=True)
+class MemoryFolder:
+    """A folder on a tmpfs with room; path None where this machine has none. note: what a reader must know, if anything."""
+
+    path: Path | None
+    note: str | None = None
+
+
+def memory_folder(wanted: Path, needed_bytes: int) -> MemoryFolder:
+    """`wanted` when it has `needed_bytes` free, else a folder on the tmpfs with the most room, else none and why.
+
+    Raises UserError naming layers.memory_dir when `wanted` was chosen by the reader and is on a disk.
+    """
+    existing = next(parent for parent in (wanted, *wanted.absolute().parents) if parent.exists())
+    kind, free = file_system_of(existing), shutil.disk_usage(existing).free
+    if kind != "tmpfs" and wanted != DEFAULT:
+        raise UserError(f"layers.memory_dir: {wanted} is on {kind}, not on a tmpfs; choose a folder on one")
     if kind != "tmpfs":
-        raise UserError(f"layers.memory_dir: {folder} is on {kind}, not on a tmpfs; choose a folder on one")
-    free = shutil.disk_usage(existing).free
-    if free < needed_bytes:
-        raise UserError(
-            f"layers.memory_dir: {folder} has {free >> 20} MiB free, and a point needs {-(-needed_bytes // (1 << 20))}; "
-            f"enlarge that tmpfs, or lower layers.point_bytes and layers.warm_up_bytes"
-        )
+        why = f"{wanted} is on {kind}, not on a tmpfs"
+    elif not _writable(existing):
+        why = f"{wanted} cannot be written"
+    elif free < needed_bytes:
+        why = f"{wanted} has {free >> 20} MiB free"
+    else:
+        return MemoryFolder(wanted)
+    needed = f"a point needs {-(-needed_bytes // (1 << 20))} MiB"
+    if other := next(_others(needed_bytes), None):
+        return MemoryFolder(other, f"{why}, and {needed}: {other} was used instead")
+    return MemoryFolder(
+        None,
+        f"{why}, and {needed}: enlarge that tmpfs (docker run --shm-size), set layers.memory_dir to a folder on another, or "
+        f"lower layers.point_bytes and layers.warm_up_bytes",
+    )
+
+
+def _others(needed_bytes: int) -> Iterator[Path]:
+    """Folders of our own on the other tmpfs of this machine that may be written and have room, the most room first."""
+    roots = {Path(part.mountpoint) for part in psutil.disk_partitions(all=True) if part.fstype == "tmpfs"}
+    rooms = {root: shutil.disk_usage(root).free for root in roots if _writable(root)}
+    for root in sorted(rooms, key=lambda root: (-rooms[root], root)):
+        folder = root / f"hyperkv-{os.getuid()}"
+        if rooms[root] >= needed_bytes and (not folder.exists() or _writable(folder)):
+            yield folder
+
+
+def _writable(folder: Path) -> bool:
+    return os.access(folder, os.W_OK | os.X_OK)
 
 
 def file_system_of(path: Path) -> str:
     """The type of the file system that holds an existing path, 'an unknown file system' when it is not listed."""
     resolved = path.resolve()
     mounts = [part for part in psutil.disk_partitions(all=True) if resolved.is_relative_to(part.mountpoint)]
-    return max(mounts, key=lambda part: len(part.mountpoint)).fstype if mounts else "an unknown file system"
+    return (
+        max(reversed(mounts), key=lambda part: len(part.mountpoint)).fstype
+        if mounts
+        else "an unknown file system"
+    )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .array.place import place_of
 from .errors import UserError
+from .surroundings import has_home
 
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
 
@@ -25,6 +26,7 @@ def expanded(text: str) -> Path:
     TMPDIR is always known: the folder for temporary files. Raises UserError naming a variable that is not set here.
     """
     known = {"TMPDIR": tempfile.gettempdir(), **os.environ}
+    known |= {} if has_home() else {"HOME": ""}
 
     def value(match: re.Match[str]) -> str:
         name = match[1] or match[2]

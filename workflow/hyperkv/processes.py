@@ -5,26 +5,38 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import psutil
 
 from .errors import StoreDied, StoreError, UserError
 from .stores.counters import ProcessCounters, process_counters
+from .surroundings import past_proxies
 
 LOOPBACK = "127.0.0.1"
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_MARK = "HYPERKV_OWNED"
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def _end_with_parent() -> None:
     """Ask Linux to kill this process when its parent dies, so that even kill -9 of a stage leaves nothing."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _adopt_orphans() -> None:
+    """Ask Linux to make this process the parent of what its children leave behind, so that a daemon is not lost."""
+    _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def free_port() -> int:
@@ -56,17 +68,21 @@ def _holder_of(port: int) -> str:
 
 
 class OwnedProcess:
-    """One server process in its own session; a context manager that ends the whole group.
+    """One server process in its own session; a context manager that ends the whole group, and what left it.
 
     argv: command. log: file that receives stdout and stderr. label: the name used in errors. final_counters:
     the process's totals at its end, once `stop` has ended it.
     """
 
+    _leaders: ClassVar[set[int]] = set()  # of all that run; a session of no leader was left by one
+
     def __init__(self, argv: Sequence[str], *, log: Path, label: str, env: Mapping[str, str] | None = None):
         self.argv = list(argv)
         self.log = log
         self.label = label
-        self._env = {**os.environ, **(env or {})}
+        given = {**os.environ, **(env or {})}
+        self._mark = uuid.uuid4().hex
+        self._env = given | past_proxies(given) | {_MARK: self._mark}
         self._process: subprocess.Popen | None = None
         self._log_start = 0
         self.final_counters: ProcessCounters | None = None
@@ -88,6 +104,7 @@ class OwnedProcess:
     def start(self) -> None:
         """Start the process. Raises UserError when the program is missing."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
+        _adopt_orphans()
         try:
             with self.log.open("ab") as sink:
                 self._log_start = sink.tell()
@@ -102,14 +119,17 @@ class OwnedProcess:
                 )
         except OSError as error:
             raise UserError(f"{self.label}: cannot run {self.argv[0]}: {error.strerror}") from error
+        self._leaders.add(self._process.pid)
 
     def wait_ready(self, probe: Callable[[], bool], timeout_s: float = 30.0) -> None:
         """Poll `probe` until it is true. Raises StoreError with the log's end when the process dies or is late."""
         deadline = time.monotonic() + timeout_s
         while True:
             if (code := self.exit_code()) is not None:
+                there = self._strays() or _group_exists(self.pid)
+                left = ", and left a process in the background, where it is not watched" if there else ""
                 raise StoreError(
-                    f"{self.label} ended with {describe_exit(code)} at start: {self.last_line()}"
+                    f"{self.label} ended with {describe_exit(code)} at start{left}: {self.last_line()}"
                 )
             if probe():
                 return
@@ -165,11 +185,38 @@ class OwnedProcess:
         self.final_counters = process_counters(process.pid)
         _signal_group(process.pid, signal.SIGKILL)
         process.wait()
+        self._leaders.discard(process.pid)
+        for stray in self._strays():
+            with contextlib.suppress(psutil.Error):
+                stray.kill()
         deadline = time.monotonic() + timeout_s
-        while _group_exists(process.pid):
+        while _group_exists(process.pid) or self._strays():
             if time.monotonic() > deadline:
                 raise StoreError(f"{self.label} left a process in group {process.pid} that does not end")
             time.sleep(0.01)
+
+    def _strays(self) -> list[psutil.Process]:
+        """Processes that left their session before their parent's end, and so became this process's own children."""
+        found = []
+        for child in psutil.Process().children():
+            with contextlib.suppress(psutil.Error, ProcessLookupError):
+                session = os.getsid(child.pid)
+                gone = child.status() == psutil.STATUS_ZOMBIE
+                if (
+                    session != os.getsid(0)
+                    and session not in self._leaders
+                    and not gone
+                    and self._is_mine(child)
+                ):
+                    found.append(child)
+        return found
+
+    def _is_mine(self, process: psutil.Process) -> bool:
+        """Whether it has this one's mark; a server that writes its title over its environment is known by its program."""
+        if process.environ().get(_MARK) == self._mark:
+            return True
+        program = os.path.realpath(shutil.which(self.argv[0]) or self.argv[0])
+        return process.exe() == program != os.path.realpath(sys.executable)
 
     def kill(self) -> None:
         """SIGKILL the group at once: a crash, for durability tests."""

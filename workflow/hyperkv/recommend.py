@@ -11,7 +11,6 @@ import shlex
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +104,7 @@ def interpreter_of(record: Mapping[str, Any], spec: Mapping[str, Any]) -> str:
 
 
 def write_files(files: Files, folder: Path) -> None:
-    """Scripts can be executed; a configuration may hold a password and is its owner's alone."""
+    """Scripts can be executed; a configuration is its owner's alone."""
     for name, text in files.texts.items():
         path = folder / name
         path.touch(0o700 if name.endswith(".sh") else 0o600 if name.endswith((".conf", ".yaml")) else 0o644)
@@ -160,11 +159,8 @@ def recommendation_of(
 
 
 def again(record: Mapping[str, Any]) -> str:
-    """The command line that measures a record's scenario and repeat again; a password in it is not told."""
-    spec = deepcopy(record["spec"])
-    if "requirepass" in spec["scenario"]["settings"]:
-        spec["scenario"]["settings"]["requirepass"] = "HIDDEN"
-    text, repeat = json.dumps(spec, sort_keys=True), str(record["repeat"])
+    """The command line that measures a record's scenario and repeat again."""
+    text, repeat = json.dumps(record["spec"], sort_keys=True), str(record["repeat"])
     argv = [
         "python",
         "-m",
@@ -313,8 +309,8 @@ def install_lines(recommendation: Mapping[str, Any]) -> list[str]:
     scripts += [f"sh files/{name}" for name in ("lmcache-server.sh", "vllm.sh") if name in files]
     return ["To try, each in its own terminal:", *(f"  {line}" for line in scripts)] + (
         [
-            "As services: copy the .service files to /etc/systemd/system, the .conf and .yaml files to the folder that they",
-            "name, set User=, then systemctl daemon-reload and systemctl enable --now.",
+            "As services: copy the .service files to /etc/systemd/system, the others to the folder that they name,",
+            "set User=, then systemctl daemon-reload and systemctl enable --now.",
         ]
         if recommendation["servers"]
         else []

@@ -20,6 +20,7 @@ from .geometry import Geometry
 from .gpus import check_settings, kv_share, tensor_parallel_of
 from .node import expanded
 from .processes import LOOPBACK
+from .secret import Secret
 from .stores.base import Endpoint, StoreConfig
 from .stores.kvrocks_config import complete, rendered
 from .stores.registry import make_store
@@ -30,7 +31,7 @@ from .workloads import longest_context
 from .workloads.factory import make_workload
 
 SERVERS = ("valkey", "rocksdb", "kvrocks")
-KVROCKS_CONF = "kvrocks.conf"
+KVROCKS_CONF, PASSWORD_CONF = "kvrocks.conf", "password.conf"
 _MODEL = "@MODEL@"
 _ANYWHERE = Path("/var/lib/hyperkv")
 _ONLY_MEASURING = ("VLLM_SERVER_DEV_MODE", "PROMETHEUS_MULTIPROC_DIR")
@@ -64,7 +65,7 @@ class Files:
     missing: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     servers: list[dict[str, Any]] = field(default_factory=list)
-    password: str | None = None
+    password: Secret | None = None
 
     def add(self, name: str, text: str, about: str) -> None:
         """One more file."""
@@ -144,17 +145,24 @@ def _add_server(
             value_bytes=config.value_bytes,
             socket=socket,
         )
-        files.password = wanted.get("requirepass")
         files.add(conf, rendered(wanted), "Kvrocks's configuration")
         program = str(store.program.absolute())
         argv = [program, "-c", str(place.install_dir / conf)]
-        words = f'{shlex.quote(program)} -c "$here/{conf}" --dir "$dir" --port "$port"'
+        read = f"$dir/{KVROCKS_CONF}" if config.password else f"$here/{conf}"
+        words = f'{shlex.quote(program)} -c "{read}" --dir "$dir" --port "$port"'
         words += ' --unixsocket "$dir/socket"' if socket else ""
     else:
         argv = store.command_in(config.directory, config.port)
         words = " ".join(_with_variables(argv, str(config.directory), str(config.port)))
     if store.name == "rocksdb":
         working = place.checkout
+    program = argv[0]
+    secret = []
+    if config.password is not None:
+        files.password = config.password
+        argv = ["/bin/sh", str(place.install_dir / script)]
+        source = f'cat "$here/{conf}"; ' if conf else ""
+        secret = _with_password(config.password, source, KVROCKS_CONF if conf else PASSWORD_CONF)
     title = f"store {store.name} of scenario {scenario['name']}"
     files.add(
         script,
@@ -165,6 +173,7 @@ def _add_server(
                 f"port=${{HYPERKV_PORT:-{config.port}}}",
                 *_exports(environment),
                 'mkdir -p "$dir"',
+                *secret,
                 *([f"cd {shlex.quote(str(working))}"] if working else []),
                 f"exec {words}",
             ],
@@ -184,7 +193,8 @@ def _add_server(
     files.servers.append(
         {
             "store": store.name,
-            "program": argv[0],
+            "program": program,
+            "password": config.password.keys() if config.password else {},
             "script": script,
             "unit": unit,
             "conf": conf,
@@ -221,6 +231,12 @@ def _add_engine(files: Files, cell: CellSpec, engine: EngineSlice, place: Place)
         files.notes.append(
             f"connector {scenario['connector']} is imported from this checkout; vLLM's environment needs xxhash"
         )
+    if files.password is not None:
+        files.notes.append(
+            f"the store's password is in none of these files: they read it where {' '.join(files.password.keys().values())} "
+            f"says, by the plugin of this checkout"
+        )
+    if scenario.get("connector") in STRIPED or files.password is not None:
         environment = {"PYTHONPATH": str(place.checkout)} | environment
     lines = _exports({key: value for key, value in environment.items() if key not in _ONLY_MEASURING})
     python = f'"${{PYTHON:-{engine.python}}}"' if replay else shlex.quote(engine.python)
@@ -315,6 +331,23 @@ def _note_engine(
 def store_port(scenario: Mapping[str, Any], place: Place) -> int:
     """The scenario's own port, or the place's."""
     return scenario["port"] or place.port
+
+
+def _with_password(secret: Secret, source: str, name: str) -> list[str]:
+    """Lines of a shell that write a configuration with the password into the store's folder. source: what is above it."""
+    told = secret.keys()
+    if "password_file" in told:
+        read = f"cat {shlex.quote(told['password_file'])}"
+    else:
+        name_of = told["password_env"]
+        read = f"printf '%s\\n' \"${{{name_of}:?set it to the password of the store}}\""
+    line = """printf 'requirepass "%s"\\n' "$password\""""
+    return [
+        f"password=$({read} | sed 's/[\\\\\"]/\\\\&/g')",
+        f'rm -f "$dir/{name}"',
+        f'(umask 077; {{ {source}{line}; }} > "$dir/{name}")',
+        "unset password",
+    ]
 
 
 def _with_variables(argv: Sequence[str], directory: str, port: str) -> Iterator[str]:

@@ -16,6 +16,7 @@ whole             the scenario as it is, through its own connector, on another f
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +33,7 @@ from .connectors.base import Connector
 from .connectors.registry import make_connector, options_of
 from .errors import StoreError, UserError
 from .loopback import Loopback, RawConnection
-from .memory_dir import require_memory
+from .memory_dir import memory_folder
 from .meters import Usage, own_usage, thread_cpu_s, threads_since, usage
 from .node import data_dir_of
 from .payload import Payload, aligned_buffer, slots
@@ -306,6 +307,7 @@ def _null(bench: Bench) -> Records:
         port=0,
         environment={},
         settings={"memory_bytes": values.total_bytes},
+        password=None,
     )
     with _discarded(NullStore(config)) as store, bench.connect(store, "resp") as connector:
         keys = values.keys("point")
@@ -324,7 +326,8 @@ def _null(bench: Bench) -> Records:
 
 def _valkey(bench: Bench) -> Records:
     own = bench.scenario["store"] == "valkey"
-    changes = {} if own else {"settings": {}, "environment": {}, "port": 0, "ignored_settings": ()}
+    alone = {"settings": {}, "environment": {}, "port": 0, "ignored_settings": (), "password": None}
+    changes = {} if own else alone
     store = make_store("valkey", bench.config(data_dir_of(bench.spec["data_dir"]), **changes))
     with _discarded(store):
         yield from _warm(bench, store, "resp", "valkey")
@@ -369,8 +372,23 @@ def _warm_up(bench: Bench, store: Store, connector: Connector, rung: str) -> Non
 
 
 def _store_ram(bench: Bench) -> Records:
-    folder = Path(bench.spec["memory_dir"])
-    require_memory(folder, memory_needed(bench.spec, bench.values.total_bytes))
+    memory = memory_folder(
+        Path(bench.spec["memory_dir"]), memory_needed(bench.spec, bench.values.total_bytes)
+    )
+    notes = [memory.note] if memory.note else []
+    if memory.path is None:
+        rungs = rungs_of(bench.scenario)["store_ram"]
+        for rung, operation in keys_of(bench.scenario):
+            if rung in rungs:
+                yield {"rung": rung, "operation": operation, "notes": notes}
+        return
+    for record in _in_memory(bench, memory.path):
+        yield record | {"notes": [*notes, *record.get("notes", [])]}
+    with contextlib.suppress(OSError):
+        memory.path.rmdir()
+
+
+def _in_memory(bench: Bench, folder: Path) -> Records:
     settings = dict(bench.scenario["settings"])
     if bench.scenario["store"] == "rocksdb":
         settings["direct_io"] = "no"
@@ -387,7 +405,9 @@ def _store_disk(bench: Bench) -> Records:
 
 
 def _device(bench: Bench) -> Records:
-    config = bench.config(data_dir_of(bench.spec["data_dir"]), settings={"direct_io": "auto"}, environment={})
+    config = bench.config(
+        data_dir_of(bench.spec["data_dir"]), settings={"direct_io": "auto"}, environment={}, password=None
+    )
     with _discarded(make_store("files", config)) as store:
         yield from _cold(bench, store, "inprocess", "device")
 

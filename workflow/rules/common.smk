@@ -1,5 +1,6 @@
 import json
 
+settle()
 put_own_python_first()
 
 try:

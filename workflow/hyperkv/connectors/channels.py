@@ -80,7 +80,7 @@ class Channel:
             self.close()
             raise StoreError(f"cannot connect to {self.peer}: {error}") from error
         if self.endpoint.password is not None:
-            self._authenticate(self.endpoint.password.encode())
+            self._authenticate(self.endpoint.password.value().encode())
 
     def _stands(self) -> bool:
         assert self._socket is not None

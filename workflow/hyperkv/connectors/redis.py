@@ -31,7 +31,7 @@ class RedisConnector(Connector):
             redis.Redis(
                 host=endpoint.host,
                 port=endpoint.port,
-                password=endpoint.password,
+                password=None if endpoint.password is None else endpoint.password.value(),
                 protocol=2,
                 socket_timeout=timeout_s,
                 socket_connect_timeout=timeout_s,

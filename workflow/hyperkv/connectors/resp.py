@@ -84,7 +84,7 @@ class RespConnection:
         set_timeout(self._socket, timeout_s)
         enlarge(self._socket)
         if endpoint.password is not None:
-            self._send_all([command(b"AUTH", endpoint.password.encode())])
+            self._send_all([command(b"AUTH", endpoint.password.value().encode())])
             self._read_ok("AUTH")
 
     def close(self) -> None:

@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..errors import StoreError, UserError
+from ..secret import KEYS as SECRET_KEYS
+from ..secret import Secret
 from ..stores.base import Endpoint
 from .save_queue import SaveCounts, SaveQueue
 from .striped import StripedConnector
@@ -64,13 +66,19 @@ class CacheCounts:
 def settings_from(values: Mapping[str, Any], prefix: str) -> CacheSettings:
     """Settings from keys such as `<prefix>.connections`; `<prefix>.endpoints` is `host:port` or `unix:PATH`, by commas.
 
-    `<prefix>.password` is every server's. Raises UserError naming the key.
+    `<prefix>.password_file`, or `<prefix>.password_env`, says where every server's password is (secret.py). Raises
+    UserError naming the key.
     """
     where = f"{prefix}.endpoints"
     text = values.get(where)
     if not text:
         raise UserError(f"{where} is missing; write host:port or unix:PATH, several separated by commas")
-    password = values.get(f"{prefix}.password")
+    if f"{prefix}.password" in values:
+        raise UserError(
+            f"{prefix}.password: LMCache logs its configuration; write the password into a file of mode 600 and name it in "
+            f"{prefix}.password_file"
+        )
+    password = Secret.of({key: values.get(f"{prefix}.{key}") for key in SECRET_KEYS})
     endpoints = tuple(_endpoint(word.strip(), password, where) for word in str(text).split(","))
     kinds: dict[str, Callable[[Any], Any]] = {
         "connections": int,
@@ -93,7 +101,7 @@ def settings_from(values: Mapping[str, Any], prefix: str) -> CacheSettings:
     return CacheSettings(endpoints, **given, library=values.get(f"{prefix}.library"))
 
 
-def _endpoint(word: str, password: str | None, where: str) -> Endpoint:
+def _endpoint(word: str, password: Secret | None, where: str) -> Endpoint:
     if word.startswith("unix:"):
         return Endpoint("", 0, password, word.removeprefix("unix:"))
     host, _, port = word.rpartition(":")

@@ -27,7 +27,9 @@ CONNECTOR_CLASSES = {
     **dict.fromkeys(SERVED, "LMCacheMPConnector"),
     "offloading": "OffloadingConnector",
 }
-_PLUGIN = "remote_storage_plugin.striped"
+_PLUGIN_PREFIX = "remote_storage_plugin"
+_PLUGIN = f"{_PLUGIN_PREFIX}.striped"
+_WITH_PASSWORD = "with_password"
 _CONNECTOR_MODULES = "workflow.hyperkv.connectors"
 _ALL_IN_FLIGHT = 1024  # as many as connectors/channels.py ever sends ahead
 # Tokens at a prompt's end that are never looked up, so that a hit leaves at least two to compute: a step of one token
@@ -192,10 +194,22 @@ def inprocess_config(
         config["extra_config"] |= {"use_odirect": True}
     if scenario["connector"] in ("redis", "resp"):
         (endpoint,) = endpoints
-        config |= {
-            "remote_url": f"{scenario['connector']}://{endpoint.host}:{endpoint.port}",
-            "remote_serde": "naive",
-        }
+        config |= {"remote_serde": "naive"}
+        if endpoint.password is None:
+            config["remote_url"] = f"{scenario['connector']}://{endpoint.host}:{endpoint.port}"
+        else:
+            config["remote_storage_plugins"] = [_WITH_PASSWORD]
+            config["extra_config"] |= {
+                f"{_PLUGIN_PREFIX}.{_WITH_PASSWORD}.{key}": value
+                for key, value in {
+                    "module_path": f"{_CONNECTOR_MODULES}.lmcache_password",
+                    "class_name": "PasswordAdapter",
+                    "client": scenario["connector"],
+                    "host": endpoint.host,
+                    "port": endpoint.port,
+                    **_reference(endpoint),
+                }.items()
+            }
     if scenario["connector"] == "resp":
         config["extra_config"] |= {"save_chunk_meta": False, "resp_num_threads": scenario["connections"]}
     if scenario["connector"] == "striped":
@@ -232,10 +246,15 @@ def _stripes(
         "stripe_bytes": scenario.get("stripe_bytes"),
         "save_connections": scenario.get("save_connections"),
         "load_queue_bytes": scenario.get("load_queue_bytes"),
-        "password": endpoints[0].password,
         "library": None if library is None else str(library.absolute()),
     }
-    return own | {key: value for key, value in optional.items() if value is not None}
+    own |= {key: value for key, value in optional.items() if value is not None}
+    return own | _reference(endpoints[0])
+
+
+def _reference(endpoint: Endpoint) -> dict[str, str]:
+    """Where LMCache's processes find a server's password, as keys; the password itself would be in their logs and words."""
+    return {} if endpoint.password is None else endpoint.password.keys()
 
 
 def rendered(config: Mapping[str, Any]) -> str:
@@ -305,13 +324,15 @@ def _l2_adapter(
             "adapter_params": _stripes(scenario, staging_bytes, endpoints),
         }
     (endpoint,) = endpoints
-    adapter = {
-        "type": "resp",
-        "host": endpoint.host,
-        "port": endpoint.port,
-        "num_workers": scenario["connections"],
+    where = {"host": endpoint.host, "port": endpoint.port, "num_workers": scenario["connections"]}
+    if endpoint.password is None:
+        return {"type": "resp", **where}
+    return {
+        "type": "native_plugin",
+        "module_path": f"{_CONNECTOR_MODULES}.lmcache_password_l2",
+        "class_name": "resp_client",
+        "adapter_params": {**where, **_reference(endpoint)},
     }
-    return adapter | ({"password": endpoint.password} if endpoint.password else {})
 
 
 def _mp_transfer(scenario: Mapping[str, Any], port: int) -> dict[str, Any]:

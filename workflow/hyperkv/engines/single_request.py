@@ -9,6 +9,7 @@ from time import perf_counter
 
 import requests
 
+from . import direct_http
 from .vllm_command import MODEL_NAME
 from .vllm_server import EngineError
 
@@ -55,7 +56,8 @@ def send(
     first_s: float | None = None
     started = perf_counter()
     try:
-        with requests.post(
+        with direct_http.request(
+            "POST",
             f"{url}/v1/completions",
             data=payload,
             headers={"Content-Type": "application/json"},

@@ -16,6 +16,7 @@ import requests
 
 from ..errors import StoreError, UserError
 from ..processes import LOOPBACK, OwnedProcess
+from . import direct_http
 from .vllm_metrics import counters
 from .vllm_told import lmcache_facts, unknown_keys, vllm_facts
 
@@ -117,13 +118,14 @@ class EngineServers:
 
     def reset_hbm(self) -> None:
         """Empty vLLM's own prefix cache. Raises EngineError."""
-        answer = requests.post(f"{self.url}/reset_prefix_cache", timeout=_PAGE_TIMEOUT_S)
+        answer = direct_http.request("POST", f"{self.url}/reset_prefix_cache", timeout=_PAGE_TIMEOUT_S)
         if answer.status_code != 200:
             raise EngineError(f"vllm refused /reset_prefix_cache with status {answer.status_code}")
 
     def _get(self, command: ServerCommand, path: str) -> str:
         try:
-            answer = requests.get(f"http://{LOOPBACK}:{command.port}{path}", timeout=_PAGE_TIMEOUT_S)
+            url = f"http://{LOOPBACK}:{command.port}{path}"
+            answer = direct_http.request("GET", url, timeout=_PAGE_TIMEOUT_S)
             answer.raise_for_status()
         except requests.RequestException as error:
             self.check_alive()
@@ -166,7 +168,7 @@ class EngineServers:
 def _json(command: ServerCommand, path: str) -> dict[str, Any]:
     """A page's JSON object; empty when there is no such page."""
     try:
-        answer = requests.get(f"http://{LOOPBACK}:{command.port}{path}", timeout=_PAGE_TIMEOUT_S)
+        answer = direct_http.request("GET", f"http://{LOOPBACK}:{command.port}{path}", timeout=_PAGE_TIMEOUT_S)
         found = answer.json() if answer.status_code == 200 else {}
     except (requests.RequestException, ValueError):
         return {}
@@ -175,7 +177,8 @@ def _json(command: ServerCommand, path: str) -> dict[str, Any]:
 
 def _answers(command: ServerCommand) -> bool:
     try:
-        return requests.get(f"http://{LOOPBACK}:{command.port}{command.health}", timeout=2).status_code == 200
+        url = f"http://{LOOPBACK}:{command.port}{command.health}"
+        return direct_http.request("GET", url, timeout=2).status_code == 200
     except requests.RequestException:
         return False
 

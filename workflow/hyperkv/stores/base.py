@@ -7,12 +7,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ..errors import StoreDied, StoreError, UserError
+from ..secret import Secret
 from .counters import ProcessCounters, drop_page_cache, process_counters
+from .owned_keys import Owned, refuse_owned
 
 GRACE_S = 1.0  # how long a failed request waits to learn that the server died
 
@@ -26,7 +28,7 @@ class StoreConfig:
     port: TCP port on loopback, 0 for any free one. log: file for a server's output. environment: variables of
     a server. ignored_settings: keys of `settings` that a server may not know. program: a server's program, None
     for the store's own choice. processes: how many servers share the work. unix: a server listens on a unix socket
-    as well, and that is its endpoint. patched: Kvrocks compiled with kvrocks.patches.
+    as well, and that is its endpoint. patched: Kvrocks compiled with kvrocks.patches. password: what a server asks for.
     """
 
     directory: Path
@@ -41,6 +43,7 @@ class StoreConfig:
     processes: int = 1
     unix: bool = False
     patched: bool = False
+    password: Secret | None = None
 
     @classmethod
     def of(
@@ -64,6 +67,7 @@ class StoreConfig:
             processes=scenario.get("processes", 1),
             unix=scenario.get("socket") == "unix",
             patched=scenario.get("patched", False),
+            password=Secret.of(scenario),
         )
 
 
@@ -104,25 +108,34 @@ def _flat(counters: Counters) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a RESP server listens, and the password it asks for, if any. path: a unix socket, instead of TCP."""
+    """Where a RESP server listens, and where the password is that it asks for, if any. path: a unix socket, instead of TCP."""
 
     host: str
     port: int
-    password: str | None = None
+    password: Secret | None = None
     path: str | None = None
 
 
 class Store(ABC):
     """A store's lifetime. A context manager: start on entry, everything ended on exit.
 
-    Class attributes: name (the word in config), medium ("ram" or "ssd": where values are meant to live).
+    Class attributes: name (the word in config), medium ("ram" or "ssd": where values are meant to live), owned_keys
+    (those of its settings that the workflow sets or counts on), takes_password.
     """
 
     name: str
     medium: str
+    owned_keys: ClassVar[tuple[Owned, ...]] = ()
+    takes_password: ClassVar[bool] = False
 
     def __init__(self, config: StoreConfig):
         self.config = config
+        self.check_settings(config.settings, f"store {self.name}: settings")
+
+    @classmethod
+    def check_settings(cls, settings: Mapping[str, Any], where: str) -> None:
+        """What can be said of `settings` without starting the store. Raises UserError that begins with `where`."""
+        refuse_owned(settings, cls.owned_keys, where)
 
     def __enter__(self) -> Store:
         try:

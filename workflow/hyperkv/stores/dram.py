@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,11 @@ class DramStore(LocalStore):
         self._held: OrderedDict[bytes, tuple[np.ndarray, int]] = OrderedDict()
         self._lock = threading.Lock()
         self._served = self._taken = self._hits = self._misses = self.evictions = 0
+
+    @classmethod
+    def check_settings(cls, settings: Mapping[str, Any], where: str) -> None:
+        for key in settings:
+            raise UserError(f"{where}.{key}: store dram has no keys of its own; leave it out")
 
     @property
     def is_open(self) -> bool:

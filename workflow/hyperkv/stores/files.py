@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ..errors import StoreError
+from ..errors import StoreError, UserError
 from ..payload import ALIGNMENT, aligned_buffer
 from .base import Counters, LocalStore, StoreConfig, prepare_directory
 from .counters import supports_direct_io
 
 _FOLDERS = 64
+_DIRECT_IO = ("auto", "yes", "no")
 
 
 class FilesStore(LocalStore):
@@ -33,6 +35,15 @@ class FilesStore(LocalStore):
         self._direct = False
         self._lock = threading.Lock()
         self._served = self._taken = self._hits = self._misses = 0
+
+    @classmethod
+    def check_settings(cls, settings: Mapping[str, Any], where: str) -> None:
+        super().check_settings(settings, where)
+        for key, value in settings.items():
+            if key != "direct_io":
+                raise UserError(f"{where}.{key}: store files has no such key; it has direct_io")
+            if value not in _DIRECT_IO:
+                raise UserError(f"{where}.{key}: {value!r} is wrong; allowed are {', '.join(_DIRECT_IO)}")
 
     @property
     def is_open(self) -> bool:

@@ -10,14 +10,25 @@ import re
 import struct
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import redis
 
 from ..errors import StoreError, UserError
-from .base import Counters, Endpoint, StoreConfig
-from .kvrocks_config import BUILD_COMMAND, PATCHED_PROGRAM, PROGRAM, complete, differences, rendered, warning
+from ..secret import write_private
+from .base import Counters, StoreConfig
+from .kvrocks_config import (
+    BUILD_COMMAND,
+    OWNED,
+    PATCHED_PROGRAM,
+    PROGRAM,
+    check_settings,
+    complete,
+    differences,
+    rendered,
+    warning,
+)
 from .server import ServerStore
 from .write_buffers import pushing_bytes
 
@@ -47,6 +58,8 @@ class KvrocksStore(ServerStore):
 
     name = "kvrocks"
     medium = "ssd"
+    takes_password = True
+    owned_keys = OWNED
     stop_timeout_s = 120.0
 
     _wanted: Mapping[str, str]
@@ -62,9 +75,9 @@ class KvrocksStore(ServerStore):
         """The server's program."""
         return self.config.program or (PATCHED_PROGRAM if self.config.patched else PROGRAM)
 
-    @property
-    def endpoint(self) -> Endpoint:
-        return replace(super().endpoint, password=self._wanted.get("requirepass"))
+    @classmethod
+    def check_settings(cls, settings: Mapping[str, Any], where: str) -> None:
+        check_settings(settings, where)
 
     def start(self) -> None:
         _require_program(self.program, self.config.environment)
@@ -76,7 +89,11 @@ class KvrocksStore(ServerStore):
         refuse_locked(self.config.directory)
         super().start()
 
-    def command(self, port: int) -> list[str]:
+    @property
+    def _file(self) -> Path:
+        return self.config.directory.resolve() / "kvrocks.conf"
+
+    def write_configuration(self, port: int, password: str | None) -> Path | None:
         folder = self.config.directory.resolve()
         self._wanted = complete(
             self.config.settings,
@@ -84,24 +101,23 @@ class KvrocksStore(ServerStore):
             port=port,
             value_bytes=self.config.value_bytes,
             socket=self.socket_path,
+            password=password,
         )
-        path = folder / "kvrocks.conf"
-        path.touch(0o600)
-        path.write_text(rendered(self._wanted))
-        return [str(self.program.absolute()), "-c", str(path)]
+        write_private(self._file, rendered(self._wanted))
+        return self._file
+
+    def command(self, port: int) -> list[str]:
+        return [str(self.program.absolute()), "-c", str(self._file)]
 
     def _launch(self) -> None:
-        try:
-            super()._launch()
-        except StoreError as error:
-            raise self._explained(error) from error
+        super()._launch()
         self._check_applied()
 
-    def _explained(self, error: StoreError) -> StoreError:
+    def explain_start(self, error: StoreError) -> StoreError:
         """A refusal of the configuration file names a line number; say what is in that line."""
         found = re.search(r"at line #L(\d+)", str(error))
         lines = rendered(self._wanted).splitlines()
-        if found is None or int(found[1]) > len(lines):
+        if found is None or int(found[1]) > len(lines) or lines[int(found[1]) - 1].startswith("requirepass"):
             return error
         return StoreError(f"{error}; the line is {lines[int(found[1]) - 1]!r}; sizes of buffers are in MiB")
 
@@ -136,12 +152,6 @@ class KvrocksStore(ServerStore):
         ignored = [f"ignored by Kvrocks: {', '.join(self._ignored)}"] if self._ignored else []
         exposed = [text] if (text := warning(self._wanted)) else []
         return [self._version, *ignored, *exposed]
-
-    def client(self, timeout_s: float = 30.0) -> redis.Redis:
-        client = super().client(timeout_s)
-        if password := self._wanted.get("requirepass"):
-            client.connection_pool.connection_kwargs["password"] = password
-        return client
 
     def counters(self) -> Counters:
         """The server's totals. details: write stalls, memtables, cache, SST, blob and WAL bytes, flushes."""

@@ -12,11 +12,38 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..processes import LOOPBACK
+from ..secret import quoted
+from .owned_keys import (
+    ITS_COMMANDS,
+    ITS_CONNECTIONS,
+    ITS_FOLDER,
+    ITS_PORT,
+    ITS_PROCESS,
+    ITS_SOCKET,
+    NO_LOGIN,
+    NO_TLS,
+    ONE_SERVER,
+    PASSWORD,
+    Owned,
+    refuse_owned,
+)
 
 PROGRAM = Path("results/build/kvrocks/kvrocks")
 PATCHED_PROGRAM = Path("results/build/kvrocks-patched/kvrocks")
 BUILD_COMMAND = "snakemake --cores all build_kvrocks"
-OWN_KEYS = ("dir", "port", "daemonize", "log-dir", "pidfile", "supervised", "socket-fd", "unixsocket")
+OWNED = (
+    Owned(("port",), ITS_PORT),
+    Owned(("unixsocket", "unixsocketperm"), ITS_SOCKET),
+    Owned(("dir", "backup-dir"), ITS_FOLDER),
+    Owned(("requirepass",), PASSWORD),
+    Owned(("masterauth", "namespace.*"), NO_LOGIN),
+    Owned(("tls-*",), NO_TLS, ("0", "no")),
+    Owned(("cluster-enabled", "slaveof", "repl-namespace-enabled"), ONE_SERVER, ("no",)),
+    Owned(("daemonize", "supervised", "pidfile", "log-dir", "socket-fd"), ITS_PROCESS, ("no", "-1")),
+    Owned(("rename-command",), ITS_COMMANDS),
+    Owned(("timeout",), ITS_CONNECTIONS, ("0",)),
+)
+_SECRET_KEYS = ("requirepass", "masterauth")
 BULK_KEY = "proto-max-bulk-len"
 BULK_DEFAULT_BYTES = 512 << 20
 _UNITS = {"k": 10, "m": 20, "g": 30, "t": 40}
@@ -30,16 +57,15 @@ def complete(
     port: int,
     value_bytes: int,
     socket: str | None = None,
+    password: str | None = None,
 ) -> dict[str, str]:
     """Every key of the configuration file, as text: the settings and what the store sets itself.
 
     `workers: cores` becomes the number of usable cores; proto-max-bulk-len is raised when a value needs it.
     Raises UserError naming the key.
     """
-    given = {key: _text(key, value) for key, value in settings.items()}
-    for key in OWN_KEYS:
-        if key in given:
-            raise UserError(f"store kvrocks: settings.{key} is set by the workflow; leave it out")
+    check_settings(settings, "store kvrocks: settings")
+    given = {key.lower(): str(value).strip() for key, value in settings.items()}
     if given.get("workers") == "cores":
         given["workers"] = str(len(os.sched_getaffinity(0)))
     needed = -(-value_bytes >> 20) << 20
@@ -51,12 +77,19 @@ def complete(
             f"Kvrocks would refuse every SET"
         )
     given.setdefault("bind", LOOPBACK)
-    if not _REACHABLE & set(given["bind"].split()):
-        raise UserError(
-            f"store kvrocks: settings.bind: {given['bind']!r} lacks {LOOPBACK}, where the client is"
-        )
     own = {"dir": str(directory), "port": str(port), "log-dir": "stdout", "daemonize": "no"}
-    return own | ({} if socket is None else {"unixsocket": socket}) | given
+    own |= {} if socket is None else {"unixsocket": socket}
+    return own | given | ({} if password is None else {"requirepass": password})
+
+
+def check_settings(settings: Mapping[str, object], where: str) -> None:
+    """What can be said of a scenario's settings without a server. Raises UserError that begins with `where`."""
+    refuse_owned(settings, OWNED, where)
+    for key, value in settings.items():
+        if not (text := str(value).strip()) or text.startswith("="):
+            raise UserError(f"{where}.{key}: {str(value)!r} is wrong; Kvrocks reads `key value`, without =")
+        if key.lower() == "bind" and not _REACHABLE & set(text.split()):
+            raise UserError(f"{where}.{key}: {text!r} lacks {LOOPBACK}, where the client is")
 
 
 def rendered(complete_settings: Mapping[str, str]) -> str:
@@ -78,7 +111,9 @@ def differences(
         elif key not in applied:
             faults.append(f"{key} is not a key of this Kvrocks")
         elif not _same(value, applied[key]):
-            faults.append(f"{key} is {applied[key]!r}, not {value!r}")
+            faults.append(
+                f"{key} is another" if key in _SECRET_KEYS else f"{key} is {applied[key]!r}, not {value!r}"
+            )
     return faults, ignored
 
 
@@ -87,7 +122,7 @@ def warning(complete_settings: Mapping[str, str]) -> str | None:
     others = [word for word in complete_settings["bind"].split() if word not in (LOOPBACK, "localhost")]
     if not others or complete_settings.get("requirepass"):
         return None
-    return f"store kvrocks: bind {' '.join(others)} without requirepass: anybody who reaches it can read and delete"
+    return f"store kvrocks: bind {' '.join(others)} without password_file: anybody who reaches it can read and delete"
 
 
 def in_bytes(text: str) -> int | None:
@@ -98,24 +133,9 @@ def in_bytes(text: str) -> int | None:
     return int(number) << _UNITS.get(unit, 0)
 
 
-def _text(key: str, value: object) -> str:
-    text = str(value).strip()
-    if not key or any(character in key for character in " \t=#'\""):
-        raise UserError(f"store kvrocks: settings: {key!r} is not a key")
-    if not text or text.startswith("="):
-        raise UserError(
-            f"store kvrocks: settings.{key}: {str(value)!r} is wrong; Kvrocks reads `key value`, without ="
-        )
-    if "\n" in text:
-        raise UserError(f"store kvrocks: settings.{key} has more than one line")
-    return text
-
-
 def _quoted(value: str) -> str:
-    if not any(character in value for character in "#'\"\\"):
-        return value
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+    plain = value == value.strip() and not any(character in value for character in "#'\"\\")
+    return value if plain else quoted(value)
 
 
 def _same(wanted: str, applied: str) -> bool:

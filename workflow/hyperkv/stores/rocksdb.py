@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from typing import Any
 
+from ..errors import UserError
+from .owned_keys import ITS_FOLDER, ITS_PORT, ITS_SOCKET, Owned
 from .server import ServerStore
 
 
@@ -12,6 +16,25 @@ class RocksdbStore(ServerStore):
 
     name = "rocksdb"
     medium = "ssd"
+    owned_keys = (
+        Owned(("port",), ITS_PORT),
+        Owned(("unixsocket",), ITS_SOCKET),
+        Owned(("dir",), ITS_FOLDER),
+        Owned(("bind",), "it listens on 127.0.0.1; leave it out", ("127.0.0.1",)),
+    )
+
+    @classmethod
+    def check_settings(cls, settings: Mapping[str, Any], where: str) -> None:
+        from .rocksdb_options import complete, parse_pairs
+
+        super().check_settings(settings, where)
+        given = {key: str(value) for key, value in settings.items()}
+        if (direct_io := given.pop("direct_io", "yes")) not in ("yes", "no"):
+            raise UserError(f"{where}.direct_io: {direct_io!r} is wrong; allowed are yes, no")
+        try:
+            complete(parse_pairs(list(given.items())))
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None
 
     def command(self, port: int) -> list[str]:
         settings = dict(self.config.settings)

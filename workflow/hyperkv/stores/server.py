@@ -20,6 +20,8 @@ from .counters import ProcessCounters, process_counters
 
 _READY_TIMEOUT_S = 60.0
 _REPLY_TIMEOUT_S = 30.0
+_REFUSALS = (redis.AuthenticationError, redis.exceptions.AuthorizationError, redis.ResponseError)
+_FULL = "max number of clients"
 
 
 class ServerStore(Store):
@@ -53,7 +55,7 @@ class ServerStore(Store):
     @property
     def endpoint(self) -> Endpoint:
         """Where the server listens. Valid after start."""
-        return Endpoint(LOOPBACK, self._port, path=self.socket_path)
+        return Endpoint(LOOPBACK, self._port, self.config.password, self.socket_path)
 
     @property
     def endpoints(self) -> list[Endpoint]:
@@ -79,22 +81,44 @@ class ServerStore(Store):
         if self.config.port:
             require_free_port(self.config.port, f"store {self.name}")
         self._port = self.config.port or free_port()
+        password = None if self.config.password is None else self.config.password.value()
         if self.config.unix and self._socket_folder is None:
             self._socket_folder = Path(tempfile.mkdtemp(prefix="hyperkv-"))
-        self._process = OwnedProcess(
-            self.command(self._port),
-            log=self.config.log,
-            label=f"store {self.name}",
-            env=self.environment(),
-        )
-        self._process.start()
-        self._process.wait_ready(self._answers, _READY_TIMEOUT_S)
+        written = self.write_configuration(self._port, password)
+        try:
+            self._process = OwnedProcess(
+                self.command(self._port),
+                log=self.config.log,
+                label=f"store {self.name}",
+                env=self.environment(),
+            )
+            self._process.start()
+            self._process.wait_ready(self._answers, _READY_TIMEOUT_S)
+        except StoreError as error:
+            raise self.explain_start(error) from error
+        finally:
+            if password is not None and written is not None:
+                written.unlink(missing_ok=True)
+
+    def write_configuration(self, port: int, password: str | None) -> Path | None:
+        """Write the file that `command` names, if it names one, readable by its owner alone; it goes after the start when
+        it has a password."""
+        return None
+
+    def explain_start(self, error: StoreError) -> StoreError:
+        """The error of a server that did not start, with what its log says of the configuration."""
+        return error
 
     def _answers(self) -> bool:
+        """Whether the server is ready. Raises StoreError when it is, and refuses this client."""
         try:
             with self.client(timeout_s=1.0) as client:
                 return bool(client.ping())
-        except redis.RedisError:
+        except redis.RedisError as error:
+            if isinstance(error, _REFUSALS) or _FULL in str(error):
+                raise StoreError(
+                    f"store {self.name} refuses the workflow's own client: {error}; mend settings"
+                ) from error
             return False
 
     def stop(self) -> None:
@@ -128,6 +152,7 @@ class ServerStore(Store):
         return redis.Redis(
             host=LOOPBACK,
             port=self._port,
+            password=None if self.config.password is None else self.config.password.value(),
             protocol=2,
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,

@@ -3,8 +3,23 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
-from ..errors import UserError
+from ..errors import StoreError, UserError
+from ..secret import quoted, write_private
+from .owned_keys import (
+    ITS_COMMANDS,
+    ITS_CONNECTIONS,
+    ITS_FOLDER,
+    ITS_PORT,
+    ITS_PROCESS,
+    ITS_SOCKET,
+    NO_LOGIN,
+    NO_TLS,
+    ONE_SERVER,
+    PASSWORD,
+    Owned,
+)
 from .server import ServerStore
 
 
@@ -24,10 +39,46 @@ def valkey_binary() -> str:
 
 
 class ValkeyStore(ServerStore):
-    """Valkey without persistence. settings: any key of valkey.conf, for example io-threads."""
+    """Valkey without persistence. settings: any key of valkey.conf that is not in owned_keys, for example io-threads."""
 
     name = "valkey"
     medium = "ram"
+    takes_password = True
+    owned_keys = (
+        Owned(("port",), ITS_PORT),
+        Owned(("unixsocket", "unixsocketperm", "unixsocketgroup"), ITS_SOCKET),
+        Owned(("bind",), "it listens on 127.0.0.1; leave it out", ("127.0.0.1",)),
+        Owned(("dir", "dbfilename", "appenddirname", "appendfilename"), ITS_FOLDER),
+        Owned(("maxmemory",), "set capacity_bytes"),
+        Owned(("requirepass",), PASSWORD),
+        Owned(("user", "aclfile", "masterauth", "primaryauth", "masteruser", "primaryuser"), NO_LOGIN),
+        Owned(("tls-*",), NO_TLS, ("0", "no")),
+        Owned(("cluster-enabled", "slaveof", "replicaof", "sentinel"), ONE_SERVER, ("no",)),
+        Owned(
+            ("daemonize", "supervised", "pidfile", "logfile", "syslog-enabled", "include"),
+            ITS_PROCESS,
+            ("no",),
+        ),
+        Owned(("loadmodule", "rename-command"), ITS_COMMANDS),
+        Owned(("timeout",), ITS_CONNECTIONS, ("0",)),
+    )
+
+    @property
+    def _password_file(self) -> Path:
+        return self.config.directory.resolve() / "password.conf"
+
+    def write_configuration(self, port: int, password: str | None) -> Path | None:
+        if password is None:
+            return None
+        write_private(self._password_file, f"requirepass {quoted(password)}\n")
+        return self._password_file
+
+    def explain_start(self, error: StoreError) -> StoreError:
+        """A key that the server does not know, or a value that it does not take, is in the line before the last."""
+        assert self._process is not None
+        lines = [line.strip() for line in self._process.tail(10) if line.strip()]
+        wrong = [line.removeprefix(">>> ") for line in lines if line.startswith(">>> ")]
+        return StoreError(f"{error}: {wrong[-1]}; mend settings") if wrong else error
 
     def command(self, port: int) -> list[str]:
         settings = {
@@ -44,5 +95,6 @@ class ValkeyStore(ServerStore):
         }
         return [
             valkey_binary(),
+            *([] if self.config.password is None else [str(self._password_file)]),
             *[word for key, value in settings.items() for word in (f"--{key}", str(value))],
         ]

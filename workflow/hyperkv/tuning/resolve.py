@@ -19,6 +19,8 @@ from ..config import (
 from ..connectors.registry import STRIPED
 from ..errors import UserError
 from ..kvrocks_source import KvrocksSource, runnable
+from ..stores.owned_keys import refuse_owned
+from ..stores.registry import store_class
 from .space import KEYS, NESTED, Parameter, Value, applied, own_value
 
 _ONLY_STRIPED = ("stripe_bytes", "stripes_in_flight", "processes")
@@ -83,6 +85,7 @@ def resolve(
     found, left_out = [], []
     for name, rules in space.items():
         _check_name(name)
+        _check_owned(name, scenario)
         if (reason := _lacks(name, scenario)) is None:
             found.append(_parameter(name, rules, scenario))
         else:
@@ -100,6 +103,12 @@ def _check_name(name: str) -> None:
     raise UserError(
         f"config: tune.space: {name} is not a parameter; allowed are {', '.join(KEYS)}, settings.KEY and environment.NAME"
     )
+
+
+def _check_owned(name: str, scenario: Mapping[str, Any]) -> None:
+    section, _, key = name.partition(".")
+    if section == "settings":
+        refuse_owned({key: ""}, store_class(scenario["store"]).owned_keys, "config: tune.space.settings")
 
 
 def _lacks(name: str, scenario: Mapping[str, Any]) -> str | None:

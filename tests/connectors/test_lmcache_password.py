@@ -1,0 +1,109 @@
+"""LMCache's own clients for a server with a password: they get in, and LMCache logs none of it; skipped without LMCache."""
+
+import json
+import logging
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip("lmcache")
+import torch
+from lmcache.v1.config import LMCacheEngineConfig
+from lmcache.v1.distributed.l2_adapters.native_plugin_l2_adapter import (
+    NativePluginL2AdapterConfig,
+    _create_native_plugin_l2_adapter,
+)
+from lmcache.v1.metadata import LMCacheMetadata
+from lmcache.v1.storage_backend.remote_backend import RemoteBackend
+
+from tests.connectors.test_lmcache_striped import (
+    CHUNK,
+    HEAD_SIZE,
+    HEADS,
+    LAYERS,
+    Pool,
+    filled,
+    keys_of,
+    loop,  # noqa: F401
+)
+from tests.helpers import eventually
+from tests.stores.conftest import store_config
+from workflow.hyperkv.engines.lmcache import inprocess_config, mp_arguments
+from workflow.hyperkv.secret import Secret, write_private
+from workflow.hyperkv.stores.registry import make_store
+
+WORD = 'pa "ss\\ #1/@:%41 é'
+
+
+@pytest.fixture
+def store(tmp_path):
+    write_private(tmp_path / "secret", WORD)
+    config = store_config(tmp_path, "valkey", password=Secret(tmp_path / "secret"))
+    with make_store("valkey", config) as one:
+        yield one
+
+
+@pytest.fixture
+def logged(capfd, monkeypatch):
+    """What LMCache writes, and a handler on all of its loggers."""
+    lines = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith("lmcache"):
+            logging.getLogger(name).addHandler(handler)
+    yield lambda: "".join([*lines, *capfd.readouterr()])
+    for name in list(logging.root.manager.loggerDict):
+        logging.getLogger(name).removeHandler(handler)
+
+
+def scenario(connector: str) -> dict:
+    return {
+        "store": "valkey",
+        "connector": connector,
+        "connections": 2,
+        "chunk_tokens": CHUNK,
+        "dram_pool_bytes": None,
+        "capacity_bytes": None,
+        "save_decode_cache": False,
+        "lmcache": {},
+    }
+
+
+class WaitingPool(Pool):
+    """What LMCache's own connectors ask of the pool."""
+
+    def allocate(self, shapes, dtypes, fmt=None, eviction=True, busy_loop=False):
+        return super().allocate(shapes, dtypes, fmt, eviction, False)
+
+
+@pytest.mark.parametrize("connector", ["redis", "resp"])
+def test_lmcaches_own_connector_saves_and_loads(connector, store, tmp_path, loop, logged):  # noqa: F811
+    written = inprocess_config(scenario(connector), 1 << 28, tmp_path, store.endpoints)
+    assert WORD not in json.dumps(written, ensure_ascii=False)
+    (tmp_path / "lmcache.yaml").write_text(json.dumps(written))
+    config = LMCacheEngineConfig.from_file(str(tmp_path / "lmcache.yaml"))
+    metadata = LMCacheMetadata("tiny", 1, 1, 0, 0, torch.bfloat16, (LAYERS, 2, CHUNK, HEADS, HEAD_SIZE))
+    metadata.chunk_size = CHUNK
+    pool = WaitingPool(config, metadata)
+    (name,) = config.remote_storage_plugins
+    backend = RemoteBackend(config, metadata, loop, pool, dst_device="cpu", plugin_name=name)
+    # Its close waits for its own loop, so it is left to the process's end.
+    assert type(backend.connection.getWrappedConnector()).__name__.lower() == f"{connector}connector"
+    keys, objects = keys_of(1, 2), filled(pool, 2)
+    backend.batched_submit_put_task(keys, objects)
+    assert eventually(lambda: all(backend.contains(key) for key in keys), 10)
+    loaded = backend.batched_get_blocking(keys)
+    assert [bytes(item.byte_array) for item in loaded] == [bytes(item.byte_array) for item in objects]
+    assert WORD not in logged()
+
+
+def test_the_servers_client_gets_in(store, tmp_path, logged):
+    arguments = mp_arguments(scenario("mp"), 1 << 28, tmp_path, store.endpoints, 5555, 8080)
+    assert WORD not in json.dumps(arguments, ensure_ascii=False)
+    written = json.loads(arguments[arguments.index("--l2-adapter") + 1])
+    assert written.pop("type") == "native_plugin"
+    adapter = _create_native_plugin_l2_adapter(NativePluginL2AdapterConfig.from_dict(written))
+    adapter.close()
+    assert WORD not in logged()
+    assert SimpleNamespace(**written["adapter_params"]).password_file == str(tmp_path / "secret")

@@ -1,0 +1,108 @@
+"""A run without a name, a home folder or a way past the proxy."""
+
+import getpass
+import os
+import pwd
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workflow.hyperkv import surroundings
+from workflow.hyperkv.surroundings import housed, named, past_proxies
+
+NOBODY = 54321
+HOSTS = ("127.0.0.1", "localhost", "::1")
+
+
+@pytest.mark.parametrize(
+    ("given_", "kept"),
+    [
+        ({}, ""),
+        ({"no_proxy": ""}, ""),
+        ({"no_proxy": "", "NO_PROXY": "corp.example"}, "corp.example,"),
+        ({"NO_PROXY": "a"}, "a,"),
+        ({"no_proxy": "a, b"}, "a,b,"),
+        ({"no_proxy": "a", "NO_PROXY": "b"}, "a,"),
+        ({"no_proxy": "localhost"}, None),
+    ],
+)
+def test_loopback_is_added_to_what_the_user_keeps_off_the_proxy(given_, kept):
+    found = past_proxies(given_)
+    assert set(found) == {"no_proxy", "NO_PROXY"}
+    assert found["no_proxy"] == found["NO_PROXY"]
+    assert set(HOSTS) <= set(found["no_proxy"].split(","))
+    assert kept is None or found["no_proxy"].startswith(kept)
+
+
+def test_everything_off_the_proxy_stays_as_it_is():
+    assert past_proxies({"NO_PROXY": "*"}) == {"no_proxy": "*", "NO_PROXY": "*"}
+
+
+@given(
+    st.dictionaries(st.sampled_from(["no_proxy", "NO_PROXY", "http_proxy"]), st.text("ab,.* ", max_size=9))
+)
+def test_twice_is_once(environment):
+    once = past_proxies(environment)
+    assert past_proxies({**environment, **once}) == once
+
+
+def test_a_nameless_user_gets_a_name_and_no_other(monkeypatch):
+    assert named({}, os.getuid()) == {}
+    assert named({"USER": "me"}, NOBODY) == {}
+    with pytest.raises(KeyError):
+        pwd.getpwuid(NOBODY)
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in named({}, NOBODY).items():
+        monkeypatch.setenv(name, value)
+    assert getpass.getuser() == f"uid{NOBODY}"
+
+
+def test_a_home_that_can_be_written_is_left_alone(tmp_path):
+    assert housed({"HOME": str(tmp_path)}, tmp_path / "own") == {}
+
+
+def test_a_home_that_cannot_be_written_is_kept_and_caches_go_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    found = housed({"HOME": str(tmp_path), "HF_HOME": "/models"}, tmp_path / "own")
+    assert "HOME" not in found
+    assert "HF_HOME" not in found
+    assert found["XDG_CACHE_HOME"] == str(tmp_path / "own")
+    assert all(Path(folder).is_relative_to(tmp_path / "own") for folder in found.values())
+
+
+@pytest.mark.parametrize("home", ["/nonexistent", "", None])
+def test_without_a_home_there_is_one_of_our_own(tmp_path, home, monkeypatch):
+    def nobody(uid):
+        raise KeyError(uid)
+
+    monkeypatch.setattr(surroundings.pwd, "getpwuid", nobody)
+    environment = {} if home is None else {"HOME": home}
+    assert housed(environment, tmp_path / "own")["HOME"] == str(tmp_path / "own")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="another uid needs root")
+@pytest.mark.parametrize("home", [None, "/nonexistent", "/root"])
+def test_a_stage_as_a_uid_without_a_name_settles_first(tmp_path, home):
+    """As Docker's --user 54321: what asks for a name or a home folder finds one, below the run's own folder."""
+    probe = (
+        "import getpass, os; from workflow.hyperkv.surroundings import settle\n"
+        f"os.setgid({NOBODY}); os.setuid({NOBODY}); settle()\n"
+        "print(getpass.getuser(), os.environ['XDG_CACHE_HOME'])"
+    )
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment |= {} if home is None else {"HOME": home}
+    tmp_path.chmod(0o777)
+    done = subprocess.run(
+        [sys.executable, "-c", probe],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.split() == [f"uid{NOBODY}", str(tmp_path / "results/cache")], done.stderr

@@ -1,0 +1,93 @@
+"""What a user's surroundings would bring into a run, and how it is kept out: proxies, a missing name, a missing home folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+from collections.abc import Mapping
+from pathlib import Path
+
+LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
+OWN_HOME = Path("results/cache")
+_NO_PROXY = ("no_proxy", "NO_PROXY")
+_NAMES = ("LOGNAME", "USER")
+_ASKED_NAMES = ("LOGNAME", "USER", "LNAME", "USERNAME")  # those of getpass.getuser
+_CACHES = {
+    "XDG_CACHE_HOME": "",
+    "MPLCONFIGDIR": "matplotlib",
+    "HF_HOME": "huggingface",
+    "VLLM_CACHE_ROOT": "vllm",
+    "VLLM_CONFIG_ROOT": "vllm-config",
+    "FLASHINFER_WORKSPACE_BASE": "flashinfer",
+    "TORCHINDUCTOR_CACHE_DIR": "torchinductor",
+    "TRITON_HOME": "triton",
+    "TRITON_CACHE_DIR": "triton/cache",
+    "CUDA_CACHE_PATH": "cuda",
+    "NUMBA_CACHE_DIR": "numba",
+}
+
+
+def settle() -> None:
+    """Have this process, and what it starts, do without a proxy for loopback, a user's name and a home folder.
+
+    Nothing that is there and can be used is changed. Called where a run begins: by the Snakefile and by every stage.
+    """
+    os.environ.update(past_proxies(os.environ))
+    os.environ.update(named(os.environ, os.getuid()))
+    os.environ.update(found := housed(os.environ, OWN_HOME.absolute()))
+    if "HOME" in found:
+        with contextlib.suppress(OSError):
+            OWN_HOME.mkdir(parents=True, exist_ok=True)
+
+
+def past_proxies(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that keep loopback off every proxy: no_proxy in both cases, what it names already kept.
+
+    Programs read one or the other, most the lower case first; `*`, which some know only by itself, stays alone.
+    """
+    given = next((environment[name] for name in _NO_PROXY if environment.get(name, "").strip()), "")
+    names = [word.strip() for word in given.split(",") if word.strip()]
+    if names == ["*"]:
+        return dict.fromkeys(_NO_PROXY, "*")
+    return dict.fromkeys(_NO_PROXY, ",".join(dict.fromkeys([*names, *LOOPBACK_NAMES])))
+
+
+def named(environment: Mapping[str, str], uid: int) -> dict[str, str]:
+    """The variables that give a nameless user a name, which Python's getpass and torch ask for; none for others."""
+    if any(environment.get(name) for name in _ASKED_NAMES):
+        return {}
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        return dict.fromkeys(_NAMES, f"uid{uid}")
+    return {}
+
+
+def housed(environment: Mapping[str, str], own: Path) -> dict[str, str]:
+    """The variables that lead caches to `own` where the home folder cannot be written, and home itself where there is none.
+
+    A variable that is set already stays as it is. A home that can be read is kept: what lies in it is the user's.
+    """
+    home = _home(environment)
+    if home is not None and os.access(home, os.W_OK | os.X_OK):
+        return {}
+    found = {name: str(own / below) for name, below in _CACHES.items() if not environment.get(name)}
+    return found if home is not None else {**found, "HOME": str(own)}
+
+
+def has_home() -> bool:
+    """Whether the user has a home folder that `~` can stand for."""
+    home = _home(os.environ)
+    return home is not None and home != OWN_HOME.absolute()
+
+
+def _home(environment: Mapping[str, str]) -> Path | None:
+    """The home folder; None when no variable and no account names one that is there."""
+    named_home = environment.get("HOME")
+    if named_home is None:
+        try:
+            named_home = pwd.getpwuid(os.getuid()).pw_dir
+        except KeyError:
+            return None
+    return Path(named_home) if named_home and Path(named_home).is_dir() else None
