@@ -104,7 +104,16 @@ def test_lmcache_in_vllm_tells_in_its_log():
         "'max_local_cpu_size': '40.0 GB', 'local_disk': None, 'save_decode_cache': True, 'extra_config': {'a': 1}} (config.py:803)"
     )
     assert lmcache_facts({}, [line]) == {"chunk_tokens": 256, "buffer_bytes": 40 << 30}
+    assert lmcache_facts({}, [line], ranks=2)["buffer_bytes"] == 80 << 30
     assert lmcache_facts({}, []) == {}
+
+
+def test_lmcache_0_5_0_tells_in_other_words():
+    line = (
+        "(Worker_TP0 pid=6636) [2026-11-28 12:25:35,471] LMCache INFO: Creating LMCacheEngine with config: {'chunk_size': 256, "
+        "'local_cpu': False, 'max_local_cpu_size': 4.0, 'local_cpu_use_hugepages': False, 'reserve_local_cpu_size': 0.0}"
+    )
+    assert lmcache_facts({}, [line], ranks=2) == {"chunk_tokens": 256, "buffer_bytes": 8 << 30}
 
 
 def test_keys_that_lmcache_went_on_without_are_named():

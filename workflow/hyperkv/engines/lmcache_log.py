@@ -9,13 +9,12 @@ Its Prometheus counters come seconds late; the log has a line per request. Lines
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 _MOVED = re.compile(
     r"(Retrieved|Stored) (\d+) out of (?:total )?\d+ (?:required )?tokens.*?cost ([0-9.]+) ms"
 )
-_WORKER = re.compile(r"\((Worker\S*) pid=\d+\)")
 _DROPPED = re.compile(r"striped: dropped (\d+) chunks")
 _LEFT = re.compile(r"striped: left (\d+) chunks")
 _FAULT = re.compile(
@@ -27,7 +26,7 @@ _FAULT = re.compile(
 class Transfers:
     """Totals over some lines: tokens and seconds of loads and saves, as LMCache timed them, and lines of faults.
 
-    A token is moved when every rank has moved its part of it; ranks work at the same time, and the slowest counts.
+    Of several ranks, which work at the same time, the mean: less than all tokens where one of them moved less.
     dropped_chunks: chunks that connector striped did not save, since its queue was full. left_chunks: that it had and did not
     load, since its queue was full.
     """
@@ -44,51 +43,34 @@ class Transfers:
 def transfers(lines: Iterable[str], ranks: int = 1) -> Transfers:
     """Read lines of the log.
 
-    ranks: values per chunk (KvShare.values_per_chunk). As many of vLLM's processes have a line each for what they moved of
-    a request, told apart by vLLM's prefix `(Worker_TP0 pid=…)` where they have it, and a chunk that is dropped or left is so
-    many values.
+    ranks: values per chunk (KvShare.values_per_chunk). As many of vLLM's processes tell each of what it moved of a request;
+    they write to one log at once, so that a line's beginning may be another's. A chunk that is dropped or left is so many
+    values.
     """
-    tokens: dict[str, dict[str, int]] = {"Retrieved": {}, "Stored": {}}
-    seconds: dict[str, dict[str, float]] = {"Retrieved": {}, "Stored": {}}
+    tokens, seconds = {"Retrieved": 0, "Stored": 0}, {"Retrieved": 0.0, "Stored": 0.0}
     faults, dropped, left = [], 0, 0
     for line in lines:
-        if found := _MOVED.search(line):
-            kind, rank = found[1], _rank_of(line)
-            tokens[kind][rank] = tokens[kind].get(rank, 0) + int(found[2])
-            seconds[kind][rank] = seconds[kind].get(rank, 0.0) + float(found[3]) / 1e3
-        elif found := _DROPPED.search(line):
+        moved = _MOVED.findall(line)
+        for kind, count, cost_ms in moved:
+            tokens[kind] += int(count)
+            seconds[kind] += float(cost_ms) / 1e3
+        if moved:
+            continue
+        if found := _DROPPED.search(line):
             dropped += int(found[1])
         elif found := _LEFT.search(line):
             left += int(found[1])
         elif _FAULT.search(line):
             faults.append(_plain(line))
     return Transfers(
-        _by_all(tokens["Retrieved"], ranks),
-        _by_slowest(seconds["Retrieved"], ranks),
-        _by_all(tokens["Stored"], ranks),
-        _by_slowest(seconds["Stored"], ranks),
+        tokens["Retrieved"] // ranks,
+        seconds["Retrieved"] / ranks,
+        tokens["Stored"] // ranks,
+        seconds["Stored"] / ranks,
         tuple(faults),
         -(-dropped // ranks),
         -(-left // ranks),
     )
-
-
-def _rank_of(line: str) -> str:
-    found = _WORKER.search(line)
-    return found[1] if found else ""
-
-
-def _by_all(tokens: Mapping[str, int], ranks: int) -> int:
-    """Tokens that every rank moved: none while one of them has not told. Those of lines without a rank are shared evenly."""
-    if set(tokens) == {""}:
-        return tokens[""] // ranks
-    return min(tokens.values(), default=0) if len(tokens) >= ranks else 0
-
-
-def _by_slowest(seconds: Mapping[str, float], ranks: int) -> float:
-    if set(seconds) == {""}:
-        return seconds[""] / ranks
-    return max(seconds.values(), default=0.0)
 
 
 def _plain(line: str) -> str:

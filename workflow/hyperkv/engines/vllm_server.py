@@ -99,9 +99,10 @@ class EngineServers:
         found = [self._get(command, "/metrics") for command in self._commands]
         return found[-1], found[0] if len(found) > 1 else ""
 
-    def told(self) -> dict[str, Any]:
+    def told(self, ranks: int) -> dict[str, Any]:
         """What vLLM and LMCache say of themselves: facts of effective.Effective, only those that are told.
 
+        ranks: see vllm_told.lmcache_facts.
         Raises EngineError when LMCache does not know a key of its configuration.
         """
         engine, lines = self._commands[-1], self.log_lines()
@@ -110,7 +111,7 @@ class EngineServers:
         info = _json(engine, "/server_info?config_format=json")
         server = self._commands[0] if len(self._commands) > 1 else None
         config = _json(server, "/config") or _json(server, "/conf") if server else {}
-        return vllm_facts(info, lines) | lmcache_facts(config, lines)
+        return vllm_facts(info, lines) | lmcache_facts(config, lines, ranks)
 
     def counters(self) -> dict[str, int | None]:
         """Totals of both pages (vllm_metrics.counters). Raises StoreDied or EngineError."""
@@ -168,7 +169,9 @@ class EngineServers:
 def _json(command: ServerCommand, path: str) -> dict[str, Any]:
     """A page's JSON object; empty when there is no such page."""
     try:
-        answer = direct_http.request("GET", f"http://{LOOPBACK}:{command.port}{path}", timeout=_PAGE_TIMEOUT_S)
+        answer = direct_http.request(
+            "GET", f"http://{LOOPBACK}:{command.port}{path}", timeout=_PAGE_TIMEOUT_S
+        )
         found = answer.json() if answer.status_code == 200 else {}
     except (requests.RequestException, ValueError):
         return {}

@@ -14,7 +14,7 @@ _GIB = 1 << 30
 _AVAILABLE = re.compile(r"Available KV cache memory: ([0-9.]+) GiB")
 _OVERRIDDEN = re.compile(r"Overriding num_gpu_blocks=(\d+) with num_gpu_blocks_override=")
 _VERSION = re.compile(r"Initializing a V1 LLM engine \(v([^)]+)\)")
-_CONFIGURATION = re.compile(r"LMCache Configuration: (\{.*\})")
+_CONFIGURATION = re.compile(r"(?:LMCache Configuration|Creating LMCacheEngine with config): (\{.*\})")
 _UNKNOWN = re.compile(r"Unknown config(?:uration)? key: ?'?([\w.]+)")
 _PARALLEL = (
     "tensor_parallel_size",
@@ -64,8 +64,11 @@ def kv_bytes_per_token(
     return memory / (blocks * cache["block_size"]) * (parallel.get("tensor_parallel_size") or 1)
 
 
-def lmcache_facts(config: Mapping[str, Any], lines: Iterable[str]) -> dict[str, Any]:
-    """Facts that LMCache tells. config: its server's own, empty when there is none. lines: of the log of LMCache in vLLM."""
+def lmcache_facts(config: Mapping[str, Any], lines: Iterable[str], ranks: int = 1) -> dict[str, Any]:
+    """Facts that LMCache tells. config: its server's own, empty when there is none. lines: of the log of LMCache in vLLM.
+
+    ranks: of vLLM that store values, each with an LMCache of the same configuration inside (gpus.KvShare.values_per_chunk).
+    """
     served = config.get("mp") or {}
     if served.get("chunk_size"):
         return {"chunk_tokens": served["chunk_size"]} | _l1(config.get("storage_manager") or {})
@@ -73,7 +76,7 @@ def lmcache_facts(config: Mapping[str, Any], lines: Iterable[str]) -> dict[str, 
         return {}
     chunk, pool = _word(told, "chunk_size", r"\d+"), _word(told, "max_local_cpu_size", r"[0-9.]+")
     found: dict[str, Any] = {} if chunk is None else {"chunk_tokens": int(chunk)}
-    return found | ({} if pool is None else {"buffer_bytes": round(float(pool) * _GIB)})
+    return found | ({} if pool is None else {"buffer_bytes": round(float(pool) * _GIB) * ranks})
 
 
 def unknown_keys(lines: Iterable[str]) -> list[str]:
