@@ -21,6 +21,7 @@ from .engines import lmcache
 from .engines.vllm_command import settings_of
 from .errors import UserError
 from .geometry import load_geometry
+from .kvrocks_patches import check_patches
 from .memory_dir import file_system_of
 from .prices import resolved_prices
 from .workloads import longest_context, repeat_seed
@@ -723,8 +724,9 @@ def _check_kvrocks(section: Mapping[str, Any]) -> None:
         if section["source"] == source and section[key] is None:
             raise UserError(f"config: kvrocks.{key} is missing; source {source} needs it")
     for key in ("path", "deps_dir"):
-        if section[key] is not None and not Path(section[key]).is_dir():
+        if section[key] is not None and not Path(section[key]).expanduser().is_dir():
             raise UserError(f"config: kvrocks.{key}: there is no folder {section[key]}")
+    check_patches(section["patches"])
 
 
 def _check_array(config: dict[str, Any]) -> None:

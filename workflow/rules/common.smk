@@ -113,6 +113,10 @@ def kvrocks_link_spec(wildcards):
     return link_spec(CONFIG["kvrocks"], KVROCKS.source, KVROCKS.binary)
 
 
+def patched_link_spec(wildcards):
+    return link_spec(CONFIG["kvrocks"], KVROCKS.source, KVROCKS.patched_binary, patched=True)
+
+
 def server_files(scenario):
     """What is built for a scenario: connector striped's library, and for Kvrocks the record of its program, and the program."""
     library = [str(LIBRARY)] if scenario.get("client") == "native" else []

@@ -12,10 +12,12 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import redis
 
 from ..errors import StoreError, UserError
+from ..machine_code import lacking, needs_of, unmet
 from .base import Counters, Endpoint, StoreConfig
 from .kvrocks_config import BUILD_COMMAND, PATCHED_PROGRAM, PROGRAM, complete, differences, rendered, warning
 from .server import ServerStore
@@ -71,7 +73,7 @@ class KvrocksStore(ServerStore):
         if self.config.patched and not patches_of(self.program):
             raise UserError(
                 f"store kvrocks: {self.program} has no record of patches beside it, so it is not the patched one; "
-                f"`snakemake --cores all build_patched_kvrocks` builds that"
+                f"`snakemake --cores all build_patched_kvrocks` builds that, or kvrocks.patched_binary names one"
             )
         refuse_locked(self.config.directory)
         super().start()
@@ -207,6 +209,13 @@ def _require_program(program: Path, environment: Mapping[str, str]) -> None:
         raise UserError(
             f"store kvrocks: there is no program {program}; `{BUILD_COMMAND}` builds it, kvrocks.source says from where"
         )
+    if why := unmet(needs_of(program)):
+        raise UserError(f"store kvrocks: {program} {why}")
+    if missing := lacking(record_of(program).get("instructions") or []):
+        raise UserError(
+            f"store kvrocks: {program} may use {', '.join(missing)}, which this CPU lacks: build it here, or with kvrocks.march "
+            f"set to what all machines have, such as x86-64-v3"
+        )
     if "MALLOC_CONF" in environment and _MALLOC_MARK not in program.read_bytes():
         raise UserError(
             f"store kvrocks: environment.MALLOC_CONF: {program} is not linked with jemalloc 5, so it would be "
@@ -214,14 +223,16 @@ def _require_program(program: Path, environment: Mapping[str, str]) -> None:
         )
 
 
-def patches_of(program: Path) -> list[str]:
-    """Names of the patches that a program was compiled with, from the record that a build leaves beside it."""
+def record_of(program: Path) -> dict[str, Any]:
+    """The record that the workflow leaves beside a program; empty without one."""
     record = program.with_suffix(".json")
-    return (
-        [patch["name"] for patch in json.loads(record.read_text()).get("patches", [])]
-        if record.exists()
-        else []
-    )
+    found = json.loads(record.read_text()) if record.exists() else {}
+    return found.get("built", {}) | found
+
+
+def patches_of(program: Path) -> list[str]:
+    """Names of the patches that a program was compiled with, from its record."""
+    return [patch["name"] for patch in record_of(program).get("patches", [])]
 
 
 def _file_bytes(directory: Path) -> dict[str, int]:

@@ -1,0 +1,24 @@
+"""What a run says at its end is what it made."""
+
+from workflow.hyperkv.closing import closing_lines
+
+
+def test_a_single_target():
+    made = ["results/build/kvrocks/kvrocks", "results/build/kvrocks/kvrocks.json", "results/logs/build.log"]
+    assert closing_lines(made) == [
+        "HyperKV is done. Made: results/build/kvrocks/kvrocks, results/build/kvrocks/kvrocks.json"
+    ]
+
+
+def test_a_whole_run_names_what_to_read_first():
+    figures = [f"results/figures/{name}.{kind}" for name in "abcd" for kind in ("svg", "png")]
+    made = ["results/tables/summary.txt", "results/tables/cells.csv", *figures, "results/report/index.html"]
+    assert closing_lines([*made, *made]) == [
+        "HyperKV is done. The table: results/tables/summary.txt; the page to read first: results/report/index.html",
+        "Made besides: results/figures (8 files), results/tables/cells.csv",
+    ]
+
+
+def test_nothing_is_named_that_was_not_made():
+    assert closing_lines([]) == ["HyperKV is done. Nothing had to be made."]
+    assert "summary" not in " ".join(closing_lines(["results/tables/layers.csv"]))
