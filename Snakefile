@@ -148,8 +148,7 @@ onstart:
 
 
 onsuccess:
-    made = [file for job in workflow.dag.needrun_jobs(exclude_finished=False) for file in job.output]
-    print(*closing_lines(made), sep="\n")
+    print(*closing_lines(made_files(workflow), asked_files(workflow)), sep="\n")
 
 
 onerror:

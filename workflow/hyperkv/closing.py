@@ -11,20 +11,20 @@ _FIRST = {
     "results/recommended/README.txt": "what to run",
 }
 _FEW = 3
-_LEFT_OUT = ("results/logs",)
 
 
-def closing_lines(made: Iterable[str]) -> list[str]:
-    """One line with the named results among the files that were made, and one with the rest, a folder at a time."""
-    files = list(dict.fromkeys(str(PurePath(file)) for file in made))
-    files = [file for file in files if not file.startswith(_LEFT_OUT)]
+def closing_lines(made: Iterable[str], asked: Iterable[str]) -> list[str]:
+    """One line with the named results among the files that were made, and one with the others that were asked for, a
+    folder of results at a time. What was made on the way is not named."""
+    wanted = {str(PurePath(file)) for file in asked}
+    files = [file for file in dict.fromkeys(str(PurePath(file)) for file in made) if file in wanted]
     if not files:
         return ["HyperKV is done. Nothing had to be made."]
     named = [f"{what}: {file}" for file, what in _FIRST.items() if file in files]
     folders: dict[str, list[str]] = {}
     for file in files:
         if file not in _FIRST:
-            folders.setdefault(str(PurePath(file).parent), []).append(file)
+            folders.setdefault("/".join(PurePath(file).parts[:2]), []).append(file)
     rest = [
         ", ".join(inside) if len(inside) <= _FEW else f"{folder} ({len(inside)} files)"
         for folder, inside in sorted(folders.items())

@@ -162,6 +162,16 @@ def planned_cells(workflow):
     return sum(len(loads_of(CONFIG, job.wildcards.scenario)) for job in jobs)
 
 
+def made_files(workflow):
+    """Files that the jobs of this run made."""
+    return [file for job in workflow.dag.needrun_jobs(exclude_finished=False) for file in job.output]
+
+
+def asked_files(workflow):
+    """Files that this run was asked for: its targets', and for a target without files of its own those that it names."""
+    return [file for job in workflow.dag.targetjobs for file in (job.output or job.input)]
+
+
 # Stores alone: the layers, and the profile's limits, tables and figure.
 
 
