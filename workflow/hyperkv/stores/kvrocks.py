@@ -24,6 +24,7 @@ from .server import ServerStore
 from .write_buffers import pushing_bytes
 
 _MALLOC_MARK = b"oversize_threshold"  # a name that jemalloc 5's option parser holds
+_OTHER_CPU = "build it here, or with kvrocks.march set to what all machines have, such as x86-64-v3"
 _STATES = {
     "all_mem_tables": "memtable_bytes",
     "block_cache_usage": "block_cache_bytes",
@@ -100,7 +101,9 @@ class KvrocksStore(ServerStore):
         self._check_applied()
 
     def _explained(self, error: StoreError) -> StoreError:
-        """A refusal of the configuration file names a line number; say what is in that line."""
+        """Say what is in the line whose number a refusal of the configuration file names, and what mends a wrong CPU."""
+        if "SIGILL" in str(error):
+            return StoreError(f"{error}; {_OTHER_CPU}")
         found = re.search(r"at line #L(\d+)", str(error))
         lines = rendered(self._wanted).splitlines()
         if found is None or int(found[1]) > len(lines):
@@ -213,8 +216,7 @@ def _require_program(program: Path, environment: Mapping[str, str]) -> None:
         raise UserError(f"store kvrocks: {program} {why}")
     if missing := lacking(record_of(program).get("instructions") or []):
         raise UserError(
-            f"store kvrocks: {program} may use {', '.join(missing)}, which this CPU lacks: build it here, or with kvrocks.march "
-            f"set to what all machines have, such as x86-64-v3"
+            f"store kvrocks: {program} may use {', '.join(missing)}, which this CPU lacks; {_OTHER_CPU}"
         )
     if "MALLOC_CONF" in environment and _MALLOC_MARK not in program.read_bytes():
         raise UserError(
