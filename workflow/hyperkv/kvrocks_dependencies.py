@@ -99,7 +99,7 @@ def main() -> None:
     found = [item for item in dependencies_of(arguments.source) if item.needed is not False]
     for item in found:
         print(f"{item.name}\t{item.version}\t{item.url}", flush=True)
-        if arguments.into:
+        if arguments.into and (item.archive or item.needed):
             fetch_dependency(item, arguments.into)
 
 
