@@ -185,7 +185,7 @@ def copied(found: Mapping[str, Path], into: Path) -> dict[str, Path]:
         except shutil.Error as error:
             source, _, why = error.args[0][0]
             raise UserError(
-                f"kvrocks.deps_dir: {source} cannot be copied: {why}; make it readable"
+                f"kvrocks.deps_dir: {source} cannot be copied to {into}: {why}; make it readable, and room for its copy"
             ) from error
         for parent, folders, files in os.walk(copies[name]):
             for entry in (".", *folders, *files):
