@@ -128,7 +128,7 @@ def test_a_run_of_kvrocks_alone_cannot_go_on_without():
 @pytest.mark.parametrize("source", ["binary", "conda"])
 def test_a_program_that_is_not_compiled_here_is_not_patched(source):
     names = ["dram", "kv", "patched-32"]
-    kvrocks = KvrocksSource(source, True)
+    kvrocks = KvrocksSource(source, True, "/bin/kvrocks" if source == "binary" else None)
     assert runnable(CONFIG, names, kvrocks) == ["dram", "kv"]
     [note] = kvrocks_notes(CONFIG, names, kvrocks)
     assert note == (
@@ -160,6 +160,20 @@ def test_both_programs_are_named(empty, monkeypatch):
     stock.chmod(0o644)
     with pytest.raises(UserError, match=r"kvrocks\.binary: ~/stock is not executable; chmod \+x it"):
         resolve(section)
+
+
+def test_a_patched_program_alone(empty):
+    patched = program(empty / "patched")
+    found = resolve({**SECTION, "source": "binary", "patched_binary": str(patched)})
+    assert found == KvrocksSource("binary", True, None, str(patched))
+    names = ["dram", "kv", "patched-32"]
+    assert runnable(CONFIG, names, found) == ["dram", "patched-32"]
+    [note] = kvrocks_notes(CONFIG, names, found)
+    assert (
+        note == "kvrocks: there is a patched program alone, so without kv. kvrocks.binary names a stock one"
+    )
+    stock = program(empty / "bin" / "kvrocks")
+    assert resolve({**SECTION, "source": "binary", "patched_binary": str(patched)}).binary == str(stock)
 
 
 OTHER = {

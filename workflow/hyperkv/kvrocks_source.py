@@ -42,6 +42,11 @@ class KvrocksSource:
     patched_binary: str | None = None
 
     @property
+    def has_stock(self) -> bool:
+        """Whether scenarios without `patched: true` have their program."""
+        return self.source != "binary" or self.binary is not None
+
+    @property
     def can_be_patched(self) -> bool:
         """Whether scenarios with `patched: true` have their program."""
         return self.source in BUILT or self.patched_binary is not None
@@ -68,12 +73,13 @@ def resolve(section: Mapping[str, Any]) -> KvrocksSource:
 def _decided(section: Mapping[str, Any]) -> KvrocksSource:
     source = section["source"]
     if source == "binary":
-        patched = section.get("patched_binary")
+        named, patched = section["binary"], section.get("patched_binary")
+        if named is None and patched is not None:
+            found = shutil.which("kvrocks")
+        else:
+            found = _program(named or "kvrocks", "binary", "" if named else " (on PATH)")
         return KvrocksSource(
-            "binary",
-            True,
-            _program(section["binary"] or "kvrocks", "binary", "" if section["binary"] else " (on PATH)"),
-            None if patched is None else _program(patched, "patched_binary"),
+            "binary", True, found, None if patched is None else _program(patched, "patched_binary")
         )
     if source != "auto":
         return KvrocksSource(source, True)
@@ -111,9 +117,11 @@ def _without_server(config: Mapping[str, Any], names: Sequence[str], kvrocks: Kv
     found = [name for name in names if scenarios[name].get("store") == "kvrocks"]
     if not kvrocks.available:
         return found
-    if kvrocks.can_be_patched:
-        return []
-    return [name for name in found if scenarios[name].get("patched")]
+    return [
+        name
+        for name in found
+        if not (kvrocks.can_be_patched if scenarios[name].get("patched") else kvrocks.has_stock)
+    ]
 
 
 def kvrocks_notes(config: Mapping[str, Any], names: Sequence[str], kvrocks: KvrocksSource) -> list[str]:
@@ -122,6 +130,10 @@ def kvrocks_notes(config: Mapping[str, Any], names: Sequence[str], kvrocks: Kvro
     if not (left_out := _without_server(config, names, kvrocks)):
         return notes
     named = ", ".join(left_out)
+    if kvrocks.available and not kvrocks.has_stock and kvrocks.can_be_patched:
+        return [
+            f"kvrocks: there is a patched program alone, so without {named}. kvrocks.binary names a stock one"
+        ]
     if kvrocks.available:
         return [
             f"kvrocks: source {kvrocks.source} cannot be patched, so without {named}. Sources release, git and path can, "
