@@ -26,7 +26,7 @@ OPTIONS = $(SHARED_BUILDS) --cores all --keep-going --scheduler greedy $(QUIET) 
 # A profile says what runs at once and where, and is not to be told by this machine's cores.
 RUN_OPTIONS = $(if $(PROFILE),$(SHARED_BUILDS) --workflow-profile $(PROFILE) $(QUIET) $(CONFIGFILES),$(OPTIONS))
 
-.PHONY: run stores layers tune ladder decide peers kvrocks kvrocks-patched test test-engine test-array test-report test-slurm report bench docs lint clean
+.PHONY: run stores layers tune ladder decide peers kvrocks kvrocks-patched kvrocks-deps test test-engine test-array test-report test-slurm report bench docs lint clean
 
 run: .venv/installed
 	@$(SNAKEMAKE) $(RUN_OPTIONS)
@@ -67,6 +67,10 @@ kvrocks: .venv/installed
 kvrocks-patched: .venv/installed
 	@$(SNAKEMAKE) build_patched_kvrocks $(RUN_OPTIONS)
 	@cat results/build/kvrocks-patched/kvrocks.json
+
+kvrocks-deps: .venv/installed
+	@$(SNAKEMAKE) fetch_kvrocks_dependencies $(RUN_OPTIONS)
+	@echo "For kvrocks.deps_dir on a machine without internet: results/build/kvrocks-deps"
 
 # A file's tests stay in one process, with the servers that they share.
 test: .venv/installed

@@ -7,6 +7,7 @@ from workflow.hyperkv.array.baseline_file import baseline_of
 from workflow.hyperkv.array.settings import ArraySettings
 from workflow.hyperkv.build_kvrocks import build_spec
 from workflow.hyperkv.claims_file import claimed_records, claimed_tables, read_claims
+from workflow.hyperkv.closing import closing_lines
 from workflow.hyperkv.config import (
     ENVIRONMENTS,
     baseline_spec,
@@ -149,7 +150,7 @@ onstart:
 
 
 onsuccess:
-    print("HyperKV is done. The table: results/tables/summary.txt; the figures: results/figures/")
+    print(*closing_lines(made_files(workflow), asked_files(workflow)), sep="\n")
 
 
 onerror:

@@ -26,22 +26,20 @@ from tests.kvrocks_tree import (
     write_tools,
     write_tree,
 )
-from workflow.hyperkv import build_kvrocks
+from workflow.hyperkv import fetch, kvrocks_patches
 from workflow.hyperkv.build_kvrocks import (
-    PATCHES,
     build,
     build_spec,
     check_tools,
     cmake_options,
     error_line,
-    find_dependencies,
-    patch_file,
     unpack,
 )
 from workflow.hyperkv.config import SCHEMA_PATH
 from workflow.hyperkv.errors import UserError
 from workflow.hyperkv.fetch_kvrocks import fetch_source, fetch_spec, tree_digest
 from workflow.hyperkv.install_kvrocks import link_spec
+from workflow.hyperkv.kvrocks_patches import PATCHES, needs_of, patch_file
 from workflow.hyperkv.kvrocks_program import describe, install_program, link_program, parse_version, sha256_of
 from workflow.hyperkv.processes import free_port
 
@@ -97,8 +95,10 @@ def repository(folder: Path) -> str:
 
 
 def members(tarball: Path) -> list[str]:
+    """Files of a tarball, those apart that say its dependencies and its patches."""
     with tarfile.open(tarball) as tar:
-        return [member.name for member in tar if member.isfile()]
+        names = [member.name for member in tar if member.isfile()]
+    return [name for name in names if not re.search(r"/cmake/|/src/cli/|/CMakeLists\.txt$", name)]
 
 
 def comment(tarball: Path) -> str | None:
@@ -122,7 +122,7 @@ def patches(tmp_path, monkeypatch) -> Path:
     """The folder of patches, with one that changes the version."""
     folder = tmp_path / "patches"
     folder.mkdir()
-    monkeypatch.setattr(build_kvrocks, "PATCHES", folder)
+    monkeypatch.setattr(kvrocks_patches, "PATCHES", folder)
     (folder / "other-version.patch").write_text(VERSION_PATCH)
     return folder
 
@@ -173,7 +173,8 @@ def test_the_patches_of_this_repository_change_what_they_say():
     for name in names:
         lines = patch_file(name).read_text().splitlines()
         preamble = lines[: next(i for i, line in enumerate(lines) if line.startswith("diff --git "))]
-        assert re.search(r"Applies (after [a-z-]+ )?to v2\.10\.0", " ".join(preamble))
+        assert re.search(r"Applies to v2\.10\.0", " ".join(preamble))
+        assert set(needs_of(name)) <= {*names} - {name}
 
 
 def test_a_build_leaves_a_program_and_its_record(spec, tmp_path, out, capfd):
@@ -181,11 +182,14 @@ def test_a_build_leaves_a_program_and_its_record(spec, tmp_path, out, capfd):
     tarball = write_tarball(tmp_path / "kvrocks.tar.gz", commit=COMMIT)
     build(spec, tarball, out, record_of(out), jobs=3)
     record = json.loads(record_of(out).read_text())
-    assert describe(out) == {"version": "2.10.0", "commit": "abc1234", "sha256": sha256_of(out)}
+    described = {"version": "2.10.0", "commit": "abc1234", "sha256": sha256_of(out), "needs": None}
+    assert describe(out) == described
     seen = seen_by_x_py(out)
     flags = ["PORTABLE=0", "CMAKE_C_FLAGS=-march=native", "CMAKE_CXX_FLAGS=-march=native"]
+    copies = out.parents[1] / "kvrocks-work" / "deps"
     sources = [
-        f"FETCHCONTENT_SOURCE_DIR_{name.upper()}={tmp_path}/deps/{name}" for name in ("jemalloc", "rocksdb")
+        f"FETCHCONTENT_SOURCE_DIR_{name.upper()}={copies}/{name}"
+        for name in ("jemalloc", "rocksdb", "luajit")
     ]
     assert seen["options"] == [*BASIC, *flags, *sources, "FETCHCONTENT_FULLY_DISCONNECTED=ON"]
     assert seen["jobs"] == 3
@@ -206,6 +210,14 @@ def test_a_build_leaves_a_program_and_its_record(spec, tmp_path, out, capfd):
         "cmake_options": seen["options"],
         "march": "native",
         "march_resolved": "znver9",
+        "instructions": ["avx2", "pclmulqdq"],
+        "needs": None,
+        "dependencies": {
+            "jemalloc": "5.3.0",
+            "rocksdb": "v9.6.1",
+            "luajit": "c0a8e68325ec261a77bde1c8eabad398168ffe74",
+            "span": "v0.11.0",
+        },
         "jobs": 3,
     }
     assert sorted(path.name for path in out.parent.parent.rglob("*")) == [
@@ -274,7 +286,7 @@ def test_all_that_is_missing_is_one_line(tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
     with pytest.raises(UserError, match="missing: ") as caught:
-        check_tools(f"http://127.0.0.1:{free_port()}/")
+        check_tools()
     message = one_line(caught)
     packages = (
         "Debian: g++; conda: gxx",
@@ -283,7 +295,6 @@ def test_all_that_is_missing_is_one_line(tmp_path, monkeypatch):
         "autoconf (",
         "git (",
         "python3 (",
-        "127.0.0.1",
     )
     assert [word for word in (*packages, *WAYS) if word not in message] == []
 
@@ -293,24 +304,24 @@ def test_an_old_cmake(tools):
     with pytest.raises(
         UserError, match=r"missing: cmake >= 3\.16, this one is 3\.10\.2 \(Debian: cmake"
     ) as caught:
-        check_tools(None)
+        check_tools()
     one_line(caught)
 
 
 def test_a_host_that_does_not_answer_stops_before_the_build(spec, tmp_path, out):
     tarball = write_tarball(tmp_path / "kvrocks.tar.gz")
     spec |= {"deps_dir": None}
-    with pytest.raises(UserError, match="where the dependencies come from") as caught:
-        build(spec, tarball, out, record_of(out), 1, git_host=f"http://127.0.0.1:{free_port()}/")
-    assert [word for word in WAYS if word not in one_line(caught)] == []
+    host = f"http://127.0.0.1:{free_port()}/"
+    with pytest.raises(UserError, match="where its dependencies come from, does not answer") as caught:
+        build(spec, tarball, out, record_of(out), 1, git_host=host)
+    message = one_line(caught)
+    assert [
+        word
+        for word in (host, "make kvrocks-deps", "deps_dir", "conda", "binary", "proxy")
+        if word not in message
+    ] == []
+    assert "install" not in message
     assert not out.parents[1].exists()
-
-
-@pytest.mark.parametrize("name", ["nowhere", "empty"])
-def test_a_folder_without_dependencies(name, tmp_path):
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=r"kvrocks.deps_dir: .* has no folders"):
-        find_dependencies(str(tmp_path / name))
 
 
 def test_a_tarball_of_something_else(tmp_path):
@@ -437,7 +448,6 @@ def test_what_git_cannot_give(tmp_path, monkeypatch):
 
 def test_a_checkout_is_packed_by_its_contents(tmp_path):
     tree = write_tree(tmp_path / "tree")
-    (tree / "src").mkdir()
     (tree / "src" / "link").symlink_to("../version")
     (tree / "src" / "twin").hardlink_to(tree / "version")
     commit = repository(tree)
@@ -510,6 +520,7 @@ def test_a_program_is_linked(tmp_path, monkeypatch):
         "version": "2.10.0",
         "commit": "abc1234",
         "program_sha256": hashlib.sha256(program.read_bytes()).hexdigest(),
+        "needs": None,
     }
     with pytest.raises(UserError, match="--sdm conda"):
         link_program("kvrocks", out, record, "conda")
@@ -565,3 +576,139 @@ def test_a_cached_program_is_made_executable_and_must_match_its_record(tmp_path)
     with pytest.raises(UserError, match="is not the program its record describes"):
         install_program(compiled, out, record_of(out))
     assert [path.name for path in out.parent.iterdir()] == ["kvrocks.json"]
+
+
+def test_a_patched_program_says_so_itself(spec, patches, tmp_path, out):
+    build(
+        patched(spec, "other-version"),
+        write_tarball(tmp_path / "kvrocks.tar.gz"),
+        out,
+        record_of(out),
+        jobs=1,
+    )
+    digest = sha256_of(patches / "other-version.patch")
+    carried = tmp_path / "carried" / "my-kvrocks"
+    carried.parent.mkdir()
+    carried.write_bytes(out.read_bytes() + b"# stripped, so that its digest is another\n")
+    carried.chmod(0o755)
+    linked, record = tmp_path / "linked" / "kvrocks", tmp_path / "linked" / "kvrocks.json"
+    link_program(str(carried), linked, record, "binary", patched=True)
+    assert json.loads(record.read_text())["patches"] == [{"name": "other-version", "sha256": digest}]
+    with pytest.raises(
+        UserError, match=r"is patched with other-version, .*kvrocks\.patched_binary"
+    ) as caught:
+        link_program(str(carried), linked, record, "binary")
+    one_line(caught)
+
+
+def test_an_older_patched_program_is_told_from_the_record_that_is_carried_with_it(tmp_path):
+    program = write_kvrocks(tmp_path / "opt" / "kvrocks-2.10")
+    linked, record = tmp_path / "linked" / "kvrocks", tmp_path / "linked" / "kvrocks.json"
+    with pytest.raises(
+        UserError, match=r"kvrocks\.patched_binary: .*does not say that it is patched"
+    ) as caught:
+        link_program(str(program), linked, record, "binary", patched=True)
+    assert "make kvrocks-patched" in one_line(caught)
+    built = {
+        "patches": [{"name": "a", "sha256": "0"}],
+        "march": "x86-64-v3",
+        "program_sha256": sha256_of(program),
+    }
+    (program.parent / "kvrocks.json").write_text(json.dumps(built | {"program_sha256": "0"}))
+    with pytest.raises(UserError, match="does not say that it is patched"):
+        link_program(str(program), linked, record, "binary", patched=True)
+    (program.parent / "kvrocks.json").write_text(json.dumps(built))
+    link_program(str(program), linked, record, "binary", patched=True)
+    found = json.loads(record.read_text())
+    assert found["patches"] == built["patches"]
+    assert found["built"] == {"march": "x86-64-v3"}
+
+
+def test_instructions_that_this_cpu_lacks_stop_before_a_server_starts(tmp_path):
+    compiled, out = write_kvrocks(tmp_path / "compiled"), tmp_path / "new" / "kvrocks"
+    record = {"march_resolved": "znver9", "instructions": ["avx9999"], "program_sha256": sha256_of(compiled)}
+    (tmp_path / "compiled.json").write_text(json.dumps(record))
+    with pytest.raises(
+        UserError, match=r"built for znver9 and may use avx9999, which this CPU lacks.*kvrocks.march"
+    ):
+        install_program(compiled, out, record_of(out))
+    with pytest.raises(UserError, match="avx9999"):
+        link_program(str(compiled), out, record_of(out), "binary")
+    assert not out.exists()
+
+
+def test_a_folder_of_dependencies_is_copied_and_may_be_read_only(spec, tmp_path, out):
+    deps = Path(spec["deps_dir"])
+    (deps / "jemalloc" / "link").symlink_to("README")
+    for path in [*deps.rglob("*"), deps]:
+        if not path.is_symlink():
+            path.chmod(0o555 if path.is_dir() else 0o444)
+    before = {path: (path.lstat().st_mode, path.lstat().st_mtime_ns) for path in [deps, *deps.rglob("*")]}
+    digest = tree_digest(deps)
+    build(spec, write_tarball(tmp_path / "kvrocks.tar.gz"), out, record_of(out), jobs=1)
+    assert tree_digest(deps) == digest
+    assert {
+        path: (path.lstat().st_mode, path.lstat().st_mtime_ns) for path in [deps, *deps.rglob("*")]
+    } == before
+    for path in deps.rglob("*"):
+        if path.is_dir():
+            path.chmod(0o755)
+
+
+def test_missing_dependencies_are_named_before_anything_is_compiled(spec, tmp_path, out, capfd):
+    deps = Path(spec["deps_dir"])
+    for name in ("rocksdb", "luajit"):
+        (deps / name / "README").unlink()
+        (deps / name).rmdir()
+    with pytest.raises(UserError, match=r"lacks 2 of the 3 dependencies of this Kvrocks") as caught:
+        build(spec, write_tarball(tmp_path / "kvrocks.tar.gz"), out, record_of(out), jobs=1)
+    message = one_line(caught)
+    assert "rocksdb v9.6.1 (https://github.com/facebook/rocksdb/archive/v9.6.1.zip)" in message
+    assert "luajit c0a8e68325ec261a77bde1c8eabad398168ffe74 (https://" in message
+    assert "Building" not in capfd.readouterr().err
+    write_dependencies(deps, ("rocksdb", "luajit"))  # the remedy
+    build(spec, write_tarball(tmp_path / "kvrocks.tar.gz"), out, record_of(out), jobs=1)
+
+
+def test_another_version_of_a_dependency_is_said_and_recorded(spec, tmp_path, out, capfd):
+    header = Path(spec["deps_dir"], "rocksdb", "include", "rocksdb", "version.h")
+    header.parent.mkdir(parents=True)
+    header.write_text("#define ROCKSDB_MAJOR 9\n#define ROCKSDB_MINOR 3\n#define ROCKSDB_PATCH 1\n")
+    build(spec, write_tarball(tmp_path / "kvrocks.tar.gz"), out, record_of(out), jobs=1)
+    warning = "hyperkv build_kvrocks: warning: kvrocks.deps_dir: rocksdb is 9.3.1, not 9.6.1\n"
+    terminal, log = capfd.readouterr()
+    assert warning in terminal
+    assert warning in log
+    assert json.loads(record_of(out).read_text())["dependencies"]["rocksdb"] == "9.3.1"
+
+
+@pytest.mark.parametrize(
+    "url", ["--upload-pack=touch pwned", "-u", "file:///nowhere", "ssh://-oProxyCommand=touch%20pwned/x"]
+)
+def test_a_url_is_no_option_of_git(url, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="cannot fetch 1234567890ab from"):
+        fetch_source({"source": "git", "git_url": url, "commit": COMMIT}, tmp_path / "out")
+    assert not list(tmp_path.rglob("pwned"))
+
+
+def test_git_is_asked_again_only_when_that_may_help(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(fetch, "_FIRST_WAIT_S", 0)
+    for said, attempts in (
+        ("fatal: unable to access 'x': The requested URL returned error: 503", 3),
+        ("error: RPC failed; curl 18 transfer closed with outstanding read data remaining", 3),
+        ("fatal: unable to access 'x': Could not resolve host: nowhere.example", 1),
+        ("fatal: unable to access 'x': The requested URL returned error: 404", 1),
+        ("fatal: remote error: upload-pack: not our ref 1234", 1),
+        ("fatal: Authentication failed for 'x'", 1),
+    ):
+        calls = tmp_path / "calls"
+        calls.unlink(missing_ok=True)
+        script = f'#!/bin/sh\ncase "$*" in *fetch*) echo x >> {calls}; echo "{said}" >&2; exit 128;; esac\n'
+        write_program(tmp_path / "tools" / "git", script)
+        with pytest.raises(UserError) as caught:
+            fetch_source(
+                {"source": "git", "git_url": "https://example.org/x", "commit": COMMIT}, tmp_path / "out"
+            )
+        assert len(calls.read_text().split()) == attempts, said
+        assert ("tried 3 times" in one_line(caught)) == (attempts == 3)

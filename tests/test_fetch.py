@@ -1,12 +1,20 @@
 """Downloads appear only when they are what was asked for."""
 
 import hashlib
+import socket
+import threading
+import urllib.error
+from collections.abc import Iterator
+from email.message import Message
+from http.client import IncompleteRead
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from workflow.hyperkv.errors import UserError
-from workflow.hyperkv.fetch import fetch
+from workflow.hyperkv import fetch as module
+from workflow.hyperkv.errors import PassingError, UserError
+from workflow.hyperkv.fetch import fetch, may_pass
 
 
 def test_the_right_bytes_arrive(tmp_path: Path):
@@ -23,6 +31,115 @@ def test_other_bytes_do_not(tmp_path: Path):
     with pytest.raises(UserError, match="has SHA-256"):
         fetch(source.as_uri(), hashlib.sha256(b"trace").hexdigest(), out)
     assert list(tmp_path.iterdir()) == [source]
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch):
+    """No waiting between attempts, and no proxy between a test and a closed port."""
+    monkeypatch.setattr(module, "_FIRST_WAIT_S", 0)
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+class Server:
+    """Answers each request with the next of its replies, the last one for ever; counts them. "cut" breaks off."""
+
+    def __init__(self) -> None:
+        self.replies: list[int | str] = [200]
+        self.asked = 0
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                reply = outer.replies[min(outer.asked, len(outer.replies) - 1)]
+                outer.asked += 1
+                self.send_response(200 if reply == "cut" else int(reply))
+                self.send_header("Content-Length", "9" if reply == "cut" else "5")
+                self.end_headers()
+                self.wfile.write(b"trace")
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/trace"
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    served = Server()
+    thread = threading.Thread(target=served.server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield served
+    served.server.shutdown()
+    thread.join()
+    served.server.server_close()
+
+
+RIGHT = hashlib.sha256(b"trace").hexdigest()
+
+
+@pytest.mark.parametrize("reply", [500, 502, 503, 504, 429, 408])
+def test_what_may_pass_is_tried_again(reply, server, tmp_path):
+    server.replies = [reply, reply, 200]
+    fetch(server.url, RIGHT, tmp_path / "out")
+    assert server.asked == 3
+    assert (tmp_path / "out").read_bytes() == b"trace"
+    server.asked, server.replies = 0, [reply]
+    with pytest.raises(UserError, match=r"tried 3 times") as caught:
+        fetch(server.url, RIGHT, tmp_path / "again")
+    assert server.asked == 3
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("reply", [400, 401, 403, 404, 410, 501])
+def test_what_stays_is_tried_once(reply, server, tmp_path):
+    server.replies = [reply, 200]
+    with pytest.raises(UserError, match="cannot download"):
+        fetch(server.url, RIGHT, tmp_path / "out")
+    assert server.asked == 1
+
+
+def test_a_wrong_digest_is_tried_once(server, tmp_path):
+    with pytest.raises(UserError, match="has SHA-256"):
+        fetch(server.url, "0" * 64, tmp_path / "out")
+    assert server.asked == 1
+
+
+def test_another_algorithm(server, tmp_path):
+    fetch(server.url, hashlib.md5(b"trace").hexdigest(), tmp_path / "out", "md5")
+    with pytest.raises(UserError, match=r"has MD5 [0-9a-f]{32}, not 0"):
+        fetch(server.url, "0", tmp_path / "out", "md5")
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (urllib.error.URLError(socket.gaierror(-2, "Name or service not known")), False),
+        (urllib.error.URLError(socket.gaierror(-3, "Temporary failure in name resolution")), False),
+        (urllib.error.URLError(ConnectionRefusedError()), True),
+        (urllib.error.URLError(TimeoutError()), True),
+        (urllib.error.URLError("unknown url type: x"), False),
+        (urllib.error.HTTPError("u", 404, "Not Found", Message(), None), False),
+        (ConnectionResetError(), True),
+        (IncompleteRead(b""), True),
+        (PermissionError(), False),
+        (ValueError(), False),
+    ],
+)
+def test_may_pass(error, expected):
+    assert may_pass(error) is expected
+    assert issubclass(PassingError, UserError)
+
+
+def test_a_file_that_is_cut_off_is_asked_for_again(server, tmp_path):
+    server.replies = ["cut", 200]
+    fetch(server.url, RIGHT, tmp_path / "out")
+    assert server.asked == 2
+    server.asked, server.replies = 0, ["cut"]
+    with pytest.raises(UserError, match=r"broke off after 5 of 9 bytes.*tried 3 times"):
+        fetch(server.url, RIGHT, tmp_path / "again")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 @pytest.mark.parametrize("url", ["file:///nowhere/at/all", "http://127.0.0.1:9/trace", "not a url"])

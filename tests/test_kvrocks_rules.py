@@ -1,7 +1,11 @@
 """The rules that build or link Kvrocks: `snakemake build_kvrocks` for every source, again only for a reason."""
 
+import hashlib
 import json
 import os
+import shutil
+import tarfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +82,9 @@ def test_a_release_is_built_once(tmp_path):
     checkout = checkout_with(tmp_path / "checkout", release(tarball))
     output = built(checkout)
     assert output.count("hyperkv build_kvrocks: 100%") == 1
+    made = f"HyperKV is done. Made: {PROGRAM}, {PROGRAM}.json"
+    assert made in output
+    assert "results/tables" not in output
     assert describe(checkout / PROGRAM)["version"] == "2.10.0"
     assert record(checkout)["program_sha256"] == sha256_of(checkout / PROGRAM)
     assert record(checkout)["tarball_sha256"] == sha256_of(tarball)
@@ -97,6 +104,8 @@ def test_a_wrong_checksum_and_a_failing_build(tmp_path):
     checkout = checkout_with(tmp_path / "checkout", section | {"sha256": "0" * 64})
     [line] = errors(checkout)
     assert "has SHA-256" in line
+    _, output = checkout.snakemake("build_kvrocks")
+    assert output.count("hyperkv fetch_kvrocks: error: ") == 1, "what stays wrong is not tried again"
     assert not (checkout / "results/build/kvrocks-source.tar.gz").exists()
     checkout.configure(changed(TINY, {"kvrocks": section}))
     *_, line = errors(checkout)
@@ -169,3 +178,105 @@ def test_a_patched_program_is_one_more_and_only_for_who_asks(tmp_path):
     with (checkout / "workflow/patches/kvrocks/other-version.patch").open("a") as file:
         file.write("\n")
     assert checkout.planned("build_kvrocks", "build_patched_kvrocks") == PATCHED
+
+
+def test_both_programs_are_carried_and_linked(tmp_path):
+    stock, patched = (write_kvrocks(tmp_path / name) for name in ("stock", "patched"))
+    kvrocks = {"tier": "ssd", "store": "kvrocks", "connector": "resp", "chunk_tokens": 16}
+    section = {"source": "binary", "binary": str(stock), "patched_binary": str(patched)}
+    config = changed(TINY, {"kvrocks": section, "experiment.scenarios": ["none", "kv", "kv_patched"]})
+    config["scenarios"] |= {"kv": kvrocks, "kv_patched": kvrocks | {"patched": True}}
+    checkout = Checkout.new(tmp_path / "checkout", config)
+    jobs = {job.split()[0] for job in checkout.planned("sweep")}
+    assert jobs >= {"build_kvrocks", "build_patched_kvrocks"}
+    assert not jobs & {"fetch_kvrocks", "compile_kvrocks", "compile_patched_kvrocks"}
+    status, output = checkout.snakemake("build_patched_kvrocks")
+    assert status == 1
+    assert (
+        f"hyperkv install_kvrocks: error: kvrocks.patched_binary: {patched} does not say that it is patched"
+        in output
+    )
+    with patched.open("a") as file:
+        file.write('#hyperkv-patches: [{"name": "mine", "sha256": "0"}]\n')
+    status, output = checkout.snakemake("build_kvrocks", "build_patched_kvrocks")
+    assert status == 0, output
+    assert (checkout / PROGRAM).readlink() == stock
+    assert (checkout / PATCHED_PROGRAM).readlink() == patched
+    assert json.loads((checkout / f"{PATCHED_PROGRAM}.json").read_text())["patches"] == [
+        {"name": "mine", "sha256": "0"}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ({"path": "/tmp"}, "config: kvrocks.path: source release, which auto took, does not read it"),
+        (
+            {"source": "release", "commit": "a" * 40},
+            "config: kvrocks.commit: source release does not read it",
+        ),
+        (
+            {"patches": ["values-from-files"]},
+            "values-from-files needs large-transfers and fewer-copies before it",
+        ),
+        (
+            {"git_url": "--upload-pack=touch pwned"},
+            "config: kvrocks.git_url: '--upload-pack=touch pwned' is wrong",
+        ),
+        ({"git_url": "ssh://-oProxyCommand=x/y"}, "config: kvrocks.git_url: "),
+        ({"git_url": "ext::sh -c touch% pwned"}, "config: kvrocks.git_url: "),
+        ({"url": "--output=x"}, "config: kvrocks.url: "),
+        ({"url": "data:,x"}, "config: kvrocks.url: "),
+        ({"march": "-v3"}, "config: kvrocks.march: "),
+        ({"patches": ["--directory"]}, "config: kvrocks.patches.0: "),
+    ],
+)
+def test_a_wrong_section_stops_before_anything_runs(section, words, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", f"{tmp_path / 'tools'}:/usr/bin:/bin")
+    status, output = checkout_with(tmp_path / "checkout", section).snakemake("build_kvrocks", "--dry-run")
+    assert status == 1
+    assert words in output
+    assert "Traceback" not in output
+
+
+@pytest.mark.skipif(shutil.which("cmake") is None, reason="cmake is not here")
+def test_dependencies_are_fetched_and_carried_to_a_machine_without_internet(tmp_path):
+    tree = write_tree(tmp_path / "tree-build")
+    for name in ("jemalloc", "rocksdb", "luajit"):
+        with zipfile.ZipFile(tmp_path / f"{name}.zip", "w") as archive:
+            archive.writestr(f"{name}-1/README", name)
+        url, md5 = (
+            (tmp_path / f"{name}.zip").as_uri(),
+            hashlib.md5((tmp_path / f"{name}.zip").read_bytes()).hexdigest(),
+        )
+        text = f"include_guard()\nFetchContent_DeclareWithMirror({name}\n  {url}\n  MD5={md5}\n)\n"
+        (tree / "cmake" / f"{name}.cmake").write_text(text)
+    tarball = tmp_path / "v2.10.0.tar.gz"
+    with tarfile.open(tarball, "w:gz") as tar:
+        tar.add(tree, "kvrocks-2.10.0")
+    (tmp_path / "tools" / "cmake").unlink()  # the real one unpacks
+    section = {"source": "release", "url": tarball.as_uri(), "sha256": sha256_of(tarball)}
+    checkout = checkout_with(tmp_path / "checkout", section)
+    status, output = checkout.snakemake("fetch_kvrocks_dependencies")
+    assert status == 0, output
+    assert "HyperKV is done. Made: results/build/kvrocks-deps" in output
+    carried = tmp_path / "carried"
+    (checkout / "results/build/kvrocks-deps").rename(carried)
+    assert {"jemalloc", "luajit", "rocksdb"} <= {path.name for path in carried.iterdir()}
+    (checkout / "results/build/kvrocks-source.tar.gz").rename(tmp_path / "carried.tar.gz")
+    offline = section | {"url": (tmp_path / "carried.tar.gz").as_uri(), "deps_dir": str(carried)}
+    checkout = checkout_with(tmp_path / "offline", offline)
+    built(checkout)
+    assert record(checkout)["dependencies"]["rocksdb"] == "rocksdb.zip"
+
+
+def test_a_source_that_is_placed_by_hand_is_taken(tmp_path):
+    tarball = write_tarball(tmp_path / "v2.10.0.tar.gz")
+    section = release(tarball) | {"url": "file:///nowhere/v2.10.0.tar.gz"}
+    checkout = checkout_with(tmp_path / "checkout", section)
+    [line] = errors(checkout)
+    assert "place the file at results/build/kvrocks-source.tar.gz yourself to go on" in line
+    (checkout / "results/build").mkdir(exist_ok=True)
+    shutil.copy(tarball, checkout / "results/build/kvrocks-source.tar.gz")
+    built(checkout)
+    assert record(checkout)["tarball_sha256"] == sha256_of(tarball)

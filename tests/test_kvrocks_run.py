@@ -1,11 +1,14 @@
 """A run with Kvrocks among its scenarios: left out and named where there is none, measured with evidence where there is."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from tests.stores.conftest import KVROCKS_BIN
 from tests.workflow_helpers import TINY, Checkout, changed
+from workflow.hyperkv.kvrocks_patches import patches_in
+from workflow.hyperkv.stores.kvrocks import patches_of
 
 pytestmark = pytest.mark.slow
 
@@ -46,8 +49,11 @@ def test_required_and_not_there_stops_before_anything_runs(tmp_path, without_kvr
 
 @pytest.mark.skipif(KVROCKS_BIN is None, reason="KVROCKS_BIN is not set")
 def test_with_kvrocks_it_is_measured(tmp_path):
-    source = {"source": "binary", "binary": KVROCKS_BIN}
-    checkout = Checkout.new(tmp_path / "checkout", changed(WANTED, {"kvrocks": source}))
+    program = Path(KVROCKS_BIN or "")
+    patched = bool(patches_in(program) or patches_of(program))
+    source = {"source": "binary", "patched_binary" if patched else "binary": str(program)}
+    marked = {f"scenarios.{name}.patched": patched for name in ("kvrocks_resp", "kvrocks_tuned")}
+    checkout = Checkout.new(tmp_path / "checkout", changed(WANTED, {"kvrocks": source, **marked}))
     status, output = checkout.snakemake(within_s=100)
     assert status == 0, output
     lines = (checkout / "results/sweep/kvrocks_resp/1.jsonl").read_text().splitlines()

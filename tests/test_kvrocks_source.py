@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from workflow.hyperkv.config import schema
 from workflow.hyperkv.errors import UserError
 from workflow.hyperkv.kvrocks_source import (
     PROGRAM,
@@ -18,7 +19,7 @@ from workflow.hyperkv.kvrocks_source import (
 )
 
 SECTION: dict[str, Any] = {
-    "source": "auto", "required": False, "binary": None, "commit": None, "path": None
+    "source": "auto", "required": False, "binary": None, "patched_binary": None, "commit": None, "path": None
 }  # fmt: skip
 CONFIG = {
     "scenarios": {
@@ -35,6 +36,7 @@ NONE = KvrocksSource("release", available=False)
 @pytest.fixture(autouse=True)
 def empty(tmp_path, monkeypatch) -> Path:
     """An empty working directory and an empty PATH."""
+    schema()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     return tmp_path
@@ -126,11 +128,12 @@ def test_a_run_of_kvrocks_alone_cannot_go_on_without():
 @pytest.mark.parametrize("source", ["binary", "conda"])
 def test_a_program_that_is_not_compiled_here_is_not_patched(source):
     names = ["dram", "kv", "patched-32"]
-    kvrocks = KvrocksSource(source, True)
+    kvrocks = KvrocksSource(source, True, "/bin/kvrocks" if source == "binary" else None)
     assert runnable(CONFIG, names, kvrocks) == ["dram", "kv"]
     [note] = kvrocks_notes(CONFIG, names, kvrocks)
     assert note == (
-        f"kvrocks: source {source} cannot be patched, so without patched-32. Sources release, git and path can"
+        f"kvrocks: source {source} cannot be patched, so without patched-32. Sources release, git and path can, and source "
+        f"binary takes a patched program from kvrocks.patched_binary"
     )
     assert kvrocks_notes(CONFIG, ["dram", "kv"], kvrocks) == []
 
@@ -140,3 +143,94 @@ def test_a_source_that_is_compiled_is_patched(source):
     names = ["kv", "patched"]
     assert runnable(CONFIG, names, KvrocksSource(source, True)) == names
     assert runnable(CONFIG, names, NONE) == []
+
+
+def test_both_programs_are_named(empty, monkeypatch):
+    monkeypatch.setenv("HOME", str(empty))
+    stock, patched = program(empty / "stock"), program(empty / "patched")
+    section = {**SECTION, "source": "binary", "binary": "~/stock", "patched_binary": "~/patched"}
+    found = resolve(section)
+    assert found == KvrocksSource("binary", True, str(stock), str(patched))
+    names = ["dram", "kv", "patched-32"]
+    assert runnable(CONFIG, names, found) == names
+    assert kvrocks_notes(CONFIG, names, found) == []
+    patched.unlink()
+    with pytest.raises(UserError, match=r"kvrocks\.patched_binary: there is no program ~/patched"):
+        resolve(section)
+    stock.chmod(0o644)
+    with pytest.raises(UserError, match=r"kvrocks\.binary: ~/stock is not executable; chmod \+x it"):
+        resolve(section)
+
+
+def test_a_patched_program_alone(empty):
+    patched = program(empty / "patched")
+    found = resolve({**SECTION, "source": "binary", "patched_binary": str(patched)})
+    assert found == KvrocksSource("binary", True, None, str(patched))
+    names = ["dram", "kv", "patched-32"]
+    assert runnable(CONFIG, names, found) == ["dram", "patched-32"]
+    [note] = kvrocks_notes(CONFIG, names, found)
+    assert (
+        note == "kvrocks: there is a patched program alone, so without kv. kvrocks.binary names a stock one"
+    )
+    stock = program(empty / "bin" / "kvrocks")
+    assert resolve({**SECTION, "source": "binary", "patched_binary": str(patched)}).binary == str(stock)
+
+
+OTHER = {
+    "url": "file:///mine.tar.gz",
+    "sha256": "0" * 64,
+    "git_url": "/a/clone",
+    "commit": "a" * 40,
+    "path": "/src",
+    "binary": "/bin/true",
+    "patched_binary": "/bin/true",
+    "deps_dir": "/deps",
+}
+READ = {
+    "release": {"url", "sha256", "deps_dir"},
+    "git": {"git_url", "commit", "deps_dir"},
+    "path": {"path", "deps_dir"},
+    "conda": set(),
+    "binary": {"binary", "patched_binary"},
+}
+
+
+@pytest.mark.parametrize("key", OTHER)
+@pytest.mark.parametrize("source", [*READ, "auto"])
+def test_a_key_that_the_source_does_not_read_is_refused_and_the_remedy_does(source, key, empty):
+    program(empty / "bin" / "kvrocks")
+    section = {**SECTION, "source": source, key: OTHER[key]}
+    if source == "auto":
+        PROGRAM.parent.mkdir(parents=True)
+    decided = "binary" if source == "auto" else source
+    if key in READ[decided] - ({"binary", "patched_binary"} if source == "auto" else set()):
+        assert resolve(section).source == decided
+        return
+    with pytest.raises(UserError, match=rf"config: kvrocks\.{key}: ") as caught:
+        resolve(section)
+    message = str(caught.value)
+    assert "\n" not in message
+    for mend in message.partition("set kvrocks.source: ")[2].partition(",")[0].split(" or "):
+        assert resolve({**section, "source": mend}).source == mend
+    assert resolve({**section, key: SECTION.get(key, schema_default(key))}).source == decided
+
+
+def schema_default(key: str) -> object:
+    return schema()["properties"]["kvrocks"]["properties"][key]["default"]
+
+
+def test_defaults_are_never_refused(empty):
+    program(empty / "bin" / "kvrocks")
+    rules = schema()["properties"]["kvrocks"]["properties"]
+    full = {key: rule["default"] for key, rule in rules.items()}
+    for source in (*READ, "auto"):
+        resolve({**full, "source": source})
+
+
+def test_patches_that_nothing_uses_are_noted():
+    chosen = {**CONFIG, "kvrocks": {"patches": ["large-transfers"]}}
+    there = KvrocksSource("release", True)
+    [note] = kvrocks_notes(chosen, ["dram", "kv"], there)
+    assert "patches large-transfers were chosen, and no scenario of this run has `patched: true`" in note
+    assert kvrocks_notes(chosen, ["dram", "patched"], there) == []
+    assert kvrocks_notes({**CONFIG, "kvrocks": {"patches": schema_default("patches")}}, ["kv"], there) == []

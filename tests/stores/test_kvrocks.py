@@ -23,6 +23,7 @@ from workflow.hyperkv.connectors.redis import RedisConnector
 from workflow.hyperkv.connectors.registry import make_connector
 from workflow.hyperkv.connectors.resp import RespConnector
 from workflow.hyperkv.errors import StoreDied, StoreError, UserError
+from workflow.hyperkv.machine_code import Needs
 from workflow.hyperkv.secret import Secret, write_private
 from workflow.hyperkv.stores.base import Endpoint
 from workflow.hyperkv.stores.kvrocks import KvrocksStore, refuse_locked
@@ -258,6 +259,33 @@ def test_an_open_server_is_said_on_stderr_and_in_the_notes(fake, folder, capsys)
 def test_a_missing_program_says_how_to_get_one(tmp_path, folder):
     with pytest.raises(UserError, match=r"no program .*build_kvrocks` builds it") as caught:
         fake_store(folder, tmp_path / "nothing").__enter__()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_program_for_another_machine_is_refused_before_it_starts(fake, folder, monkeypatch):
+    needs = Needs("x86_64", None, ["libc.so.6"], {"GLIBC": "2.999"})
+    monkeypatch.setattr("workflow.hyperkv.stores.kvrocks.needs_of", lambda program: needs)
+    monkeypatch.setattr("workflow.hyperkv.machine_code.platform.machine", lambda: "x86_64")
+    monkeypatch.setattr("workflow.hyperkv.machine_code.glibc_version", lambda: "2.36")
+    with pytest.raises(
+        UserError, match=r"needs glibc 2\.999, this machine has 2\.36: build it here"
+    ) as caught:
+        fake_store(folder, fake).__enter__()
+    assert "\n" not in str(caught.value)
+    assert not (folder / "kvrocks.log").exists()
+
+
+@pytest.mark.parametrize("record", [{"instructions": ["avx9999"]}, {"built": {"instructions": ["avx9999"]}}])
+def test_a_program_for_another_cpu_is_refused_before_it_starts(record, fake, folder):
+    fake.with_suffix(".json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match=r"may use avx9999, which this CPU lacks; .*kvrocks\.march"):
+        fake_store(folder, fake).__enter__()
+
+
+def test_an_illegal_instruction_is_translated(fake, folder):
+    fake.write_text("#!/bin/sh\nkill -ILL $$\n")
+    with pytest.raises(StoreError, match=r"SIGILL: this CPU lacks an instruction.*kvrocks\.march") as caught:
+        fake_store(folder, fake).__enter__()
     assert "\n" not in str(caught.value)
 
 

@@ -2,7 +2,8 @@
 
 python -m workflow.hyperkv.build_kvrocks --spec JSON --source TARBALL --out FILE --record FILE --jobs N
 
-It works in a folder beside that of `out`, named <out>-work, which stays when the build fails.
+It works in a folder beside that of `out`, named <out>-work, which stays when the build fails. The folders of deps_dir are
+copied into it.
 """
 
 from __future__ import annotations
@@ -18,19 +19,22 @@ import tarfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from .cli import run_stage
+from .digests import sha256_of
 from .errors import UserError
 from .fetch_kvrocks import OTHER_SOURCES, identity
-from .kvrocks_program import describe, sha256_of
+from .kvrocks_dependencies import HOW_TO_FILL, copied, declared, locate, told_versions, unlike
+from .kvrocks_patches import apply_patches, check_patches, patch_file
+from .kvrocks_program import describe
+from .machine_code import instructions_of
 from .processes import OwnedProcess, describe_exit
 
 GIT_HOST = "https://github.com"
-PATCHES = Path("workflow/patches/kvrocks")
 _HOST_TIMEOUT_S = 10
 _CMAKE_MIN = (3, 16)
 _CMAKE_STRICT = (4, 0)
@@ -41,6 +45,7 @@ _PACKAGES = {
     "git": ("git", "git"),
     "python3": ("python3", "python"),
 }
+_TELL_TARGET = ("-Q", "--help=target")
 _MADE_BEFORE_CMAKE = ("jemalloc-build", "luajit-build")
 _PERCENT = re.compile(r"^\[ *(\d+)%\]")
 _ERROR = re.compile(r"\b(?:fatal )?error: |undefined reference|No space left on device|Killed")
@@ -67,38 +72,11 @@ def build_spec(kvrocks: Mapping[str, Any], source: str, patched: bool = False) -
     """
     spec = identity(kvrocks, source) | {key: kvrocks[key] for key in ("deps_dir", "march")}
     if patched:
+        check_patches(kvrocks["patches"])
         spec["patches"] = [
             {"name": name, "sha256": sha256_of(patch_file(name))} for name in kvrocks["patches"]
         ]
     return json.dumps(spec, sort_keys=True)
-
-
-def patch_file(name: str) -> Path:
-    """A patch of Kvrocks's source by its name in the config. Raises UserError when there is none."""
-    path = PATCHES / f"{name}.patch"
-    if not path.is_file():
-        there = ", ".join(sorted(file.stem for file in PATCHES.glob("*.patch")))
-        raise UserError(f"config: kvrocks.patches: there is no {path}; {PATCHES} has {there or 'none'}")
-    return path
-
-
-def apply_patches(tree: Path, patches: Sequence[Mapping[str, str]]) -> None:
-    """Apply patches (name, sha256) to an unpacked source, in order. Raises UserError naming one that does not apply."""
-    env = {**os.environ, "GIT_CEILING_DIRECTORIES": str(tree.parent.resolve())}
-    for patch in patches:
-        path = patch_file(patch["name"]).absolute()
-        if sha256_of(path) != patch["sha256"]:
-            raise UserError(f"{path} has changed since this run began; run again")
-        command = ["git", "apply", str(path)]
-        applied = subprocess.run(
-            command, cwd=tree, env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60
-        )
-        if applied.returncode:
-            said = (applied.stderr.strip() or "it said nothing").splitlines()[0]
-            raise UserError(
-                f"kvrocks.patches: {patch['name']} does not apply to this source of Kvrocks ({said}); take another "
-                f"source, or leave the patch out"
-            )
 
 
 def build(
@@ -110,13 +88,15 @@ def build(
     """
     started = time.monotonic()
     sha256 = _checked_sha256(source, spec)
-    dependencies = find_dependencies(spec["deps_dir"])
-    check_tools(None if spec["deps_dir"] else git_host)
-    options = cmake_options(spec["march"], dependencies, cmake_version())
+    check_tools()
+    if spec["deps_dir"] is None:
+        check_host(git_host)
     scratch = out.absolute().parent.with_name(f"{out.name}-work")
     shutil.rmtree(scratch, ignore_errors=True)
     tree, commit = unpack(source, scratch / "source")
     apply_patches(tree, spec.get("patches", []))
+    folders, versions = find_dependencies(tree, spec["deps_dir"], scratch / "deps")
+    options = cmake_options(spec["march"], folders, cmake_version())
     compiled = run_x_py(tree, scratch, options, jobs)
     described = describe(compiled)
     document = {
@@ -126,6 +106,8 @@ def build(
         "commit": commit or described["commit"],
         "program_sha256": described["sha256"],
         **environment(spec["march"]),
+        "needs": described["needs"],
+        "dependencies": versions,
         "cmake_options": options,
         "jobs": jobs,
         "seconds": round(time.monotonic() - started, 1),
@@ -135,13 +117,15 @@ def build(
     shutil.rmtree(scratch)
 
 
-def environment(march: str) -> dict[str, str | None]:
-    """What compiled: compiler, cmake, march and what the compiler takes that to be; None where it does not tell."""
+def environment(march: str) -> dict[str, Any]:
+    """What compiled: compiler, cmake, march and what the compiler takes that to be, and the instructions that it may use,
+    by Linux's names; None where it does not tell."""
     return {
         "compiler": first_line(compiler(), "--version"),
         "cmake": ".".join(map(str, cmake_version())),
         "march": march,
         "march_resolved": resolved_march(march),
+        "instructions": instructions_of(_output(compiler(), *_flags(march).split(), *_TELL_TARGET) or ""),
     }
 
 
@@ -153,7 +137,7 @@ def cmake_options(march: str, dependencies: Mapping[str, Path], cmake: tuple[int
     hardware CRC32C off. It uses carry-less multiplication, which the levels x86-64-v2 to v4 do not name although
     every such processor has it. CMake 4 refuses what several dependencies declare as their oldest version.
     """
-    flags = f"-march={march}" + (" -mpclmul" if march.startswith("x86-64-v") else "")
+    flags = _flags(march)
     options = [
         "CMAKE_BUILD_TYPE=Release",
         "ENABLE_LUAJIT=ON",
@@ -170,25 +154,27 @@ def cmake_options(march: str, dependencies: Mapping[str, Path], cmake: tuple[int
     return options
 
 
-def find_dependencies(deps_dir: str | None) -> dict[str, Path]:
-    """Absolute path of each folder in deps_dir by its name; empty without one. Raises UserError."""
-    if deps_dir is None:
-        return {}
-    folder = Path(deps_dir).expanduser().absolute()
-    found = {path.name: path for path in sorted(folder.glob("*")) if path.is_dir()}
-    if not found:
-        raise UserError(
-            f"kvrocks.deps_dir: {deps_dir} has no folders; it needs one unpacked source tree per dependency of "
-            f"Kvrocks (rocksdb, jemalloc, ...)"
-        )
-    return found
+def find_dependencies(tree: Path, deps_dir: str | None, into: Path) -> tuple[dict[str, Path], dict[str, str]]:
+    """Copies below `into` of the dependencies that deps_dir has, by name (none without deps_dir), and all versions by name.
 
-
-def check_tools(git_host: str | None) -> None:
-    """Raises UserError, one line with all that is missing and where it comes from, when a build cannot succeed.
-
-    git_host: URL that must answer; None when nothing is downloaded.
+    tree: the unpacked source, whose cmake files name them. A version that is not the pinned one is a warning.
+    Raises UserError naming those that are missing.
     """
+    wanted = [item for item in declared(tree) if item.needed is not False]
+    versions = {item.name: item.version for item in wanted}
+    if deps_dir is None:
+        return {}, versions
+    found = locate(deps_dir, wanted)
+    told = told_versions(found)
+    for difference in unlike(wanted, told):
+        for stream in (sys.stdout, sys.stderr):
+            print(f"hyperkv build_kvrocks: warning: kvrocks.deps_dir: {difference}", file=stream, flush=True)
+        versions[difference.partition(" ")[0]] = told[difference.partition(" ")[0]]
+    return copied(found, into), versions
+
+
+def check_tools() -> None:
+    """Raises UserError, one line with all tools that are missing and where they come from."""
     missing = []
     if compiler() is None:
         missing.append("a C++ compiler (Debian: g++; conda: gxx)")
@@ -199,11 +185,18 @@ def check_tools(git_host: str | None) -> None:
     if shutil.which("cmake") and cmake_version() < _CMAKE_MIN:
         version = ".".join(map(str, cmake_version()))
         missing.append(f"cmake >= 3.16, this one is {version} (Debian: cmake; conda, PyPI: cmake)")
-    if git_host and (reason := unreachable(git_host)):
-        missing.append(f"{git_host}, where the dependencies come from ({reason})")
     if missing:
         raise UserError(
             f"cannot build Kvrocks, missing: {', '.join(missing)}; install it or run with --sdm conda; {OTHER_SOURCES}"
+        )
+
+
+def check_host(git_host: str) -> None:
+    """Raises UserError, with what helps on a machine without internet, when a URL does not answer."""
+    if reason := unreachable(git_host):
+        raise UserError(
+            f"cannot build Kvrocks: {git_host}, where its dependencies come from, does not answer ({reason}); set "
+            f"https_proxy if there is a proxy; without internet {HOW_TO_FILL}; other ways: kvrocks.source conda or binary"
         )
 
 
@@ -232,9 +225,13 @@ def cmake_version() -> tuple[int, ...]:
 
 def resolved_march(march: str) -> str | None:
     """The instruction set that the compiler takes -march=`march` to be, such as znver3; None if it does not tell."""
-    listing = _output(compiler(), f"-march={march}", "-Q", "--help=target") or ""
+    listing = _output(compiler(), f"-march={march}", *_TELL_TARGET) or ""
     found = re.search(r"^\s*-march=\s+(\S+)\s*$", listing, re.MULTILINE)
     return found[1] if found else None
+
+
+def _flags(march: str) -> str:
+    return f"-march={march}" + (" -mpclmul" if march.startswith("x86-64-v") else "")
 
 
 def first_line(program: str | None, *arguments: str) -> str | None:

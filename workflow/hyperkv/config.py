@@ -30,6 +30,7 @@ from .geometry import Geometry, load_geometry
 from .gpu_file import check_gpu
 from .gpus import check_settings, kv_share, require_divides, tensor_parallel_of
 from .home_folders import with_home_folders
+from .kvrocks_patches import check_patches
 from .memory_checks import check_memory, context_limit
 from .memory_dir import file_system_of
 from .model_folder import served_config
@@ -864,8 +865,9 @@ def _check_kvrocks(section: Mapping[str, Any]) -> None:
         if section["source"] == source and section[key] is None:
             raise UserError(f"config: kvrocks.{key} is missing; source {source} needs it")
     for key in ("path", "deps_dir"):
-        if section[key] is not None and not Path(section[key]).is_dir():
+        if section[key] is not None and not Path(section[key]).expanduser().is_dir():
             raise UserError(f"config: kvrocks.{key}: there is no folder {section[key]}")
+    check_patches(section["patches"])
 
 
 def _check_array(config: dict[str, Any]) -> None:

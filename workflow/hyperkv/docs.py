@@ -26,6 +26,7 @@ _HEAD = """\
 | `capacity.yaml` | on top of it: chunk size against hit rate and throughput, every connector |
 | `tune.yaml` | on top of it: a short search of a store's settings |
 | `scenarios.yaml` | the scenarios that the other files choose from |
+| `kvrocks/` | presets of Kvrocks, and [how to build it without internet, carry it and ask it](kvrocks/README.md) |
 | `models/` | models' Hugging Face `config.json`, for `model`; its README.md says what is read of it, and how to describe a model by hand |
 | `gpus/` | what was measured of a GPU, or derived from one that was (`assumption`), for `gpu`; its README.md says how to describe yours |
 | `published_gpus.yaml` | published figures that GPUs are derived with |

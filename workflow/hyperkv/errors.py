@@ -10,6 +10,10 @@ class UserError(Exception):
     exit_status = 2
 
 
+class PassingError(UserError):
+    """A failure that may be over the next time: a busy server, a connection that broke. Worth another attempt."""
+
+
 class StoreError(UserError):
     """A store refused or lost an operation (put, get, start); the message names the store and the cause."""
 

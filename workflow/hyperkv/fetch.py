@@ -9,15 +9,25 @@ import argparse
 import hashlib
 import os
 import shutil
+import socket
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Callable
+from http.client import HTTPException
 from pathlib import Path
+from typing import TypeVar
+
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from .cli import run_stage
-from .errors import UserError
+from .errors import PassingError, UserError
 
+ATTEMPTS = 3
+PASSING_STATUS = (408, 425, 429, 500, 502, 503, 504)
 _TIMEOUT_S = 60
+_FIRST_WAIT_S = 2
+_T = TypeVar("_T")
 
 
 def main() -> None:
@@ -30,25 +40,70 @@ def main() -> None:
     fetch(arguments.url, arguments.sha256, arguments.out)
 
 
-def fetch(url: str, sha256: str, out: Path) -> None:
-    """Download `url` to `out`, which appears only when its SHA-256 is right. Raises UserError."""
+def fetch(url: str, digest: str | None, out: Path, algorithm: str = "sha256") -> None:
+    """Download `url` to `out`, which appears only when its digest is right (None: whatever comes). Raises UserError.
+
+    What may pass (a connection that is refused, reset or too slow, a busy server) is tried again, what stays (no such
+    file, host or right digest) is not.
+    """
     partial = out.with_name(out.name + ".partial")
     out.parent.mkdir(parents=True, exist_ok=True)
+    attempted(lambda: _download(url, partial, out))
+    with partial.open("rb") as file:
+        found = hashlib.file_digest(file, algorithm).hexdigest()
+    if digest is not None and found != digest:
+        partial.unlink()
+        name = algorithm.upper().replace("SHA", "SHA-")
+        raise UserError(f"{url} has {name} {found}, not {digest}; it changed or was damaged on the way")
+    os.replace(partial, out)
+
+
+def attempted(action: Callable[[], _T]) -> _T:
+    """What `action` returns. A PassingError is tried again, up to three times in all, and says so on stderr."""
+
+    def say(state: RetryCallState) -> None:
+        assert state.outcome is not None
+        assert state.next_action is not None
+        print(
+            f"{state.outcome.exception()}; trying again in {state.next_action.sleep:.0f} s",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    try:
+        return Retrying(
+            retry=retry_if_exception_type(PassingError),
+            stop=stop_after_attempt(ATTEMPTS),
+            wait=wait_exponential(_FIRST_WAIT_S, min=_FIRST_WAIT_S),
+            before_sleep=say,
+            reraise=True,
+        )(action)
+    except PassingError as error:
+        raise PassingError(f"{error} (tried {ATTEMPTS} times)") from error
+
+
+def _download(url: str, partial: Path, out: Path) -> None:
     try:
         with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as source, partial.open("wb") as sink:
             shutil.copyfileobj(source, sink)
-    except (urllib.error.URLError, OSError, ValueError) as error:
+            whole, came = source.headers.get("Content-Length"), sink.tell()
+            if whole and int(whole) > came:
+                raise ConnectionError(f"broke off after {came} of {whole} bytes")
+    except (OSError, ValueError, HTTPException) as error:
         partial.unlink(missing_ok=True)
+        kind = PassingError if may_pass(error) else UserError
         reason = getattr(error, "reason", error)
-        raise UserError(
-            f"cannot download {url}: {reason}; place the file at {out} yourself to go on"
-        ) from error
-    with partial.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != sha256:
-        partial.unlink()
-        raise UserError(f"{url} has SHA-256 {found}, not {sha256}; it changed or was damaged on the way")
-    os.replace(partial, out)
+        raise kind(f"cannot download {url}: {reason}; place the file at {out} yourself to go on") from error
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether what went wrong with a download may be over the next time. A host without an address stays so."""
+    if isinstance(error, urllib.error.HTTPError):
+        return error.code in PASSING_STATUS
+    reason = getattr(error, "reason", error)
+    if isinstance(reason, socket.gaierror):
+        return False
+    return isinstance(reason, TimeoutError | ConnectionError | HTTPException)
 
 
 if __name__ == "__main__":

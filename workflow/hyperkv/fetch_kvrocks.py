@@ -12,6 +12,7 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,14 +24,19 @@ from pathlib import Path
 from typing import IO, Any
 
 from .cli import run_stage
-from .errors import UserError
-from .fetch import fetch
+from .errors import PassingError, UserError
+from .fetch import attempted, fetch
 
 OTHER_SOURCES = (
     "other ways: kvrocks.source conda, binary, path or git; kvrocks.deps_dir on a machine without internet"
 )
 _KEYS = {"release": ("url", "sha256"), "git": ("git_url", "commit"), "path": ("path",)}
 _NO_SUCH_COMMIT = ("not our ref", "couldn't find remote ref", "unadvertised object", "bad object")
+_MAY_PASS = re.compile(
+    r"timed out|early EOF|reset by peer|hung up unexpectedly|unexpected disconnect|RPC failed|transfer closed|too slow|"
+    r"Connection refused|error: (?:408|425|429|5\d\d)",
+    re.IGNORECASE,
+)
 _STALLED = ("-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=60")
 
 
@@ -101,19 +107,25 @@ def _fetch_commit(url: str, commit: str | None, out: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="kvrocks-git-", dir=out.parent) as scratch:
         repository, archive = Path(scratch, "repository"), Path(scratch, "source.tar")
         _git("init", "--quiet", "--bare", str(repository))
-        fetched = _run_git("-C", str(repository), *_STALLED, "fetch", "--quiet", "--depth", "1", url, commit)
-        if fetched.returncode:
-            said = (fetched.stderr.strip() or "it said nothing").splitlines()
-            if any(text in line for line in said for text in _NO_SUCH_COMMIT):
-                raise UserError(
-                    f"kvrocks.commit: {url} has no commit {commit}; give one that it has, all 40 digits"
-                )
-            raise UserError(f"cannot fetch {commit[:12]} from {url}: {said[0]}; {OTHER_SOURCES}")
+        attempted(lambda: _fetch_into(repository, url, commit))
         prefix = f"--prefix=kvrocks-{commit[:12]}/"
         command = ["-C", str(repository), "-c", "tar.umask=0022", "archive", "--format=tar", prefix]
         _git(*command, "-o", str(archive.absolute()), commit)
         with archive.open("rb") as tar, _written(out) as sink:
             shutil.copyfileobj(tar, sink)
+
+
+def _fetch_into(repository: Path, url: str, commit: str) -> None:
+    """Fetch one commit. Raises PassingError when another attempt may help, else UserError."""
+    options = [*_STALLED, "fetch", "--quiet", "--depth", "1", "--"]
+    fetched = _run_git("-C", str(repository), *options, os.path.expanduser(url), commit)
+    if not fetched.returncode:
+        return
+    said = (fetched.stderr.strip() or "it said nothing").splitlines()
+    if any(text in line for line in said for text in _NO_SUCH_COMMIT):
+        raise UserError(f"kvrocks.commit: {url} has no commit {commit}; give one that it has, all 40 digits")
+    kind = PassingError if _MAY_PASS.search(fetched.stderr) else UserError
+    raise kind(f"cannot fetch {commit[:12]} from {url}: {said[0]}; {OTHER_SOURCES}")
 
 
 def _pack_checkout(path: str | None, out: Path) -> None:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from .cli import run_stage
-from .kvrocks_program import install_program, link_program, sha256_of
+from .digests import sha256_of
+from .kvrocks_program import install_program, link_program
 
 
 def main() -> None:
@@ -30,20 +31,22 @@ def main() -> None:
         install_program(arguments.compiled, arguments.out, arguments.record)
     else:
         spec = arguments.spec
-        link_program(spec["program"], arguments.out, arguments.record, spec["source"])
+        patched = spec.get("patched", False)
+        link_program(spec["program"], arguments.out, arguments.record, spec["source"], patched)
 
 
-def link_spec(kvrocks: Mapping[str, Any], source: str, binary: str | None) -> str:
+def link_spec(kvrocks: Mapping[str, Any], source: str, binary: str | None, patched: bool = False) -> str:
     """JSON of what linking depends on: for source binary the program's contents too, so that an upgrade is noticed.
 
-    kvrocks: the config section. binary: the program that was found, if any.
+    kvrocks: the config section. binary: the program that was found, if any. patched: for the patched program.
     """
     if source == "conda":
         return json.dumps({"program": "kvrocks", "source": source}, sort_keys=True)
-    program = str(binary or kvrocks["binary"] or "kvrocks")
+    program = str(binary or kvrocks["patched_binary" if patched else "binary"] or "kvrocks")
     found = shutil.which(program)
     sha256 = sha256_of(Path(found)) if found else None
-    return json.dumps({"program": program, "sha256": sha256, "source": source}, sort_keys=True)
+    spec = {"program": program, "sha256": sha256, "source": source} | ({"patched": True} if patched else {})
+    return json.dumps(spec, sort_keys=True)
 
 
 if __name__ == "__main__":

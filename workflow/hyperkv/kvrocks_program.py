@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -13,15 +12,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .digests import sha256_of
 from .errors import UserError
+from .kvrocks_patches import patches_in
+from .machine_code import lacking, needs_of, unmet
 from .processes import describe_exit
 
 HOW_TO_GET_ONE = (
     "kvrocks.source: release, git or path builds one, conda takes conda-forge's (with --sdm conda), "
-    "binary the program that kvrocks.binary names"
+    "binary the programs that kvrocks.binary and kvrocks.patched_binary name"
 )
 _VERSION = re.compile(r"^kvrocks (?:version )?(\S+)(?: \(commit (\w+)\))?$", re.MULTILINE)
 _TIMEOUT_S = 30
+_OTHER_CPU = (
+    " (it was built for another CPU: delete results/build/compiled and its entry in "
+    "SNAKEMAKE_OUTPUT_CACHE, or set kvrocks.march to what all machines have, such as x86-64-v3)"
+)
 
 
 def parse_version(text: str) -> tuple[str, str | None] | None:
@@ -34,12 +40,18 @@ def parse_version(text: str) -> tuple[str, str | None] | None:
     return (found[1], found[2]) if found else None
 
 
-def describe(program: Path) -> dict[str, str | None]:
-    """Start `program --version`: version, commit and the program's sha256. Raises UserError if it is no Kvrocks."""
+def describe(program: Path) -> dict[str, Any]:
+    """Start `program --version`: version, commit, the program's sha256, and what it needs of a machine (None: not told).
+
+    Raises UserError if it is no Kvrocks, or cannot start here.
+    """
     if not program.is_file():
         raise UserError(f"there is no program {program}; {HOW_TO_GET_ONE}")
     if not os.access(program, os.X_OK):
         raise UserError(f"{program} is not executable; chmod +x it if it is a Kvrocks; {HOW_TO_GET_ONE}")
+    needs = needs_of(program)
+    if why := unmet(needs):
+        raise UserError(f"{program} {why}; {HOW_TO_GET_ONE}")
     answer = _answer(program)
     version = parse_version(answer.stdout)
     if answer.returncode or version is None:
@@ -48,14 +60,15 @@ def describe(program: Path) -> dict[str, str | None]:
             f"{program} is not a Kvrocks that runs here: --version ended with "
             f"{describe_exit(answer.returncode)} and said {said[:200]!r}{_mend(answer.returncode)}; {HOW_TO_GET_ONE}"
         )
-    return {"version": version[0], "commit": version[1], "sha256": sha256_of(program)}
+    told = needs.as_record() if needs else None
+    return {"version": version[0], "commit": version[1], "sha256": sha256_of(program), "needs": told}
 
 
-def link_program(program: str, out: Path, record: Path, source: str) -> None:
+def link_program(program: str, out: Path, record: Path, source: str, patched: bool = False) -> None:
     """Let `out` be a symlink to a program that is there, and `record` say what it is.
 
     program: a path, or a name that is looked up on PATH. source: binary or conda, which takes the program of its
-    own environment only. Raises UserError.
+    own environment only. patched: whether it must be a patched one; else it must not. Raises UserError.
     """
     found = shutil.which(program) if os.sep not in program else program
     if found is None:
@@ -63,10 +76,30 @@ def link_program(program: str, out: Path, record: Path, source: str) -> None:
     target = Path(os.path.abspath(os.path.expanduser(found)))
     if source == "conda" and not target.is_relative_to(os.environ.get("CONDA_PREFIX") or "/nowhere"):
         raise UserError("kvrocks.source conda takes conda-forge's Kvrocks: run snakemake with --sdm conda")
+    key = "kvrocks.patched_binary" if patched else "kvrocks.binary"
     if target == Path(os.path.abspath(out)):
-        raise UserError(f"kvrocks.binary names {out}, which the workflow itself makes; name another program")
+        raise UserError(f"{key} names {out}, which the workflow itself makes; name another program")
     described = describe(target)
-    _write_record(record, {"source": source, "program": str(target), **_named(described)})
+    carried = carried_record(target, described["sha256"])
+    patches = patches_in(target) or carried.get("patches", [])
+    if patched and not patches:
+        raise UserError(
+            f"kvrocks.patched_binary: {target} does not say that it is patched, and no record beside it "
+            f"({', '.join(path.name for path in _records_of(target))}) does: carry kvrocks.json of the build beside a "
+            f"program that is as it was built, or build it anew with `make kvrocks-patched`: such a program says "
+            f"it itself, stripped or not"
+        )
+    if patches and not patched:
+        named = ", ".join(patch["name"] for patch in patches)
+        raise UserError(
+            f"kvrocks.binary: {target} is patched with {named}, so it is not Kvrocks as it comes; name it in "
+            f"kvrocks.patched_binary, and a stock one in kvrocks.binary"
+        )
+    check_instructions(target, carried)
+    document = {"source": source, "program": str(target), **_named(described), "needs": described["needs"]}
+    built = {key: value for key, value in carried.items() if key not in (*document, "patches")}
+    document |= ({"patches": patches} if patches else {}) | ({"built": built} if built else {})
+    _write_record(record, document)
     out.parent.mkdir(parents=True, exist_ok=True)
     link = out.with_name(f"{out.name}.partial")
     link.unlink(missing_ok=True)
@@ -86,6 +119,7 @@ def install_program(compiled: Path, out: Path, record: Path) -> None:
     try:
         shutil.copyfile(compiled, copy)
         copy.chmod(0o755)
+        check_instructions(compiled, built)
         if describe(copy)["sha256"] != built["program_sha256"]:
             raise UserError(f"{compiled} is not the program its record describes; delete it and run again")
         _write_record(record, built)
@@ -94,13 +128,33 @@ def install_program(compiled: Path, out: Path, record: Path) -> None:
         copy.unlink(missing_ok=True)
 
 
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def carried_record(program: Path, sha256: str) -> dict[str, Any]:
+    """The record of the build that lies beside a program and describes its very bytes; empty without one."""
+    for path in _records_of(program):
+        try:
+            record = json.loads(path.read_text())
+        except (OSError, ValueError):
+            continue
+        if isinstance(record, dict) and record.get("program_sha256") == sha256:
+            return record
+    return {}
 
 
-def _named(described: Mapping[str, str | None]) -> dict[str, str | None]:
+def check_instructions(program: Path, record: Mapping[str, Any]) -> None:
+    """Raises UserError when a program's record names instructions that this CPU lacks."""
+    if missing := lacking(record.get("instructions") or []):
+        raise UserError(
+            f"{program} was built for {record.get('march_resolved') or record.get('march')} and may use "
+            f"{', '.join(missing)}, which this CPU lacks{_OTHER_CPU}"
+        )
+
+
+def _records_of(program: Path) -> list[Path]:
+    names = (f"{program.name}.json", f"{program.stem}.json", "kvrocks.json")
+    return [program.with_name(name) for name in dict.fromkeys(names)]
+
+
+def _named(described: Mapping[str, Any]) -> dict[str, str | None]:
     return {
         "version": described["version"],
         "commit": described["commit"],
@@ -109,12 +163,7 @@ def _named(described: Mapping[str, str | None]) -> dict[str, str | None]:
 
 
 def _mend(code: int) -> str:
-    if code == -signal.SIGILL:
-        return (
-            " (it was built for another CPU: delete results/build/compiled and its entry in "
-            "SNAKEMAKE_OUTPUT_CACHE, or set kvrocks.march to what all machines have, such as x86-64-v3)"
-        )
-    return ""
+    return _OTHER_CPU if code == -signal.SIGILL else ""
 
 
 def _answer(program: Path) -> subprocess.CompletedProcess[str]:

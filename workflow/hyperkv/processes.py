@@ -256,7 +256,12 @@ def _is_running_member(process: psutil.Process, pgid: int) -> bool:
 
 
 def describe_exit(code: int) -> str:
-    """'status 2' or 'signal 9 (SIGKILL)' for a Popen exit code."""
+    """'status 2' or 'signal 9 (SIGKILL)' for a Popen exit code; of SIGILL what it means."""
     if code >= 0:
         return f"status {code}"
-    return f"signal {-code} ({signal.Signals(-code).name})"
+    meaning = (
+        ": this CPU lacks an instruction of it, it was built for another one"
+        if -code == signal.SIGILL
+        else ""
+    )
+    return f"signal {-code} ({signal.Signals(-code).name}{meaning})"

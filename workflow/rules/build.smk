@@ -22,7 +22,6 @@ if KVROCKS.source in ("release", "git", "path"):
             "<build>/kvrocks-source.tar.gz",
         log:
             "<logs>/fetch_kvrocks.log",
-        retries: 2
         localrule: True
         conda:
             "../../envs/kvrocks-build.yaml"
@@ -30,6 +29,20 @@ if KVROCKS.source in ("release", "git", "path"):
             spec=kvrocks_fetch_spec,
         shell:
             "python -m workflow.hyperkv.fetch_kvrocks --spec {params.spec:q} --out {output:q} 2> {log:q}"
+
+    # For kvrocks.deps_dir of a machine without internet.
+    rule fetch_kvrocks_dependencies:
+        input:
+            rules.fetch_kvrocks.output,
+        output:
+            directory("<build>/kvrocks-deps"),
+        log:
+            "<logs>/fetch_kvrocks_dependencies.log",
+        localrule: True
+        conda:
+            "../../envs/kvrocks-build.yaml"
+        shell:
+            "python -m workflow.hyperkv.kvrocks_dependencies --source {input:q} --into {output:q} 2> {log:q}"
 
     # No source code is an input of these two: params hold all that the program depends on, and
     # editing a message in this package is no reason to compile for half an hour.
@@ -103,3 +116,14 @@ else:
         shell:
             "python -m workflow.hyperkv.install_kvrocks --spec {params.spec:q}"
             " --out {output.program:q} --record {output.record:q} 2> {log:q}"
+
+    if KVROCKS.patched_binary:
+
+        use rule build_kvrocks as build_patched_kvrocks with:
+            output:
+                program="<build>/kvrocks-patched/kvrocks",
+                record="<build>/kvrocks-patched/kvrocks.json",
+            log:
+                "<logs>/build_patched_kvrocks.log",
+            params:
+                spec=patched_link_spec,

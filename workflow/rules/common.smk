@@ -112,6 +112,10 @@ def kvrocks_link_spec(wildcards):
     return link_spec(CONFIG["kvrocks"], KVROCKS.source, KVROCKS.binary)
 
 
+def patched_link_spec(wildcards):
+    return link_spec(CONFIG["kvrocks"], KVROCKS.source, KVROCKS.patched_binary, patched=True)
+
+
 def server_files(scenario):
     """What is built for a scenario: connector striped's library, and for Kvrocks the record of its program, and the program."""
     library = [str(LIBRARY)] if scenario.get("client") == "native" else []
@@ -155,6 +159,16 @@ def planned_cells(workflow):
     """Cells of the measure_scenario jobs that this run is going to execute."""
     jobs = [job for job in workflow.dag.needrun_jobs() if job.rule.name == "measure_scenario"]
     return sum(len(loads_of(CONFIG, job.wildcards.scenario)) for job in jobs)
+
+
+def made_files(workflow):
+    """Files that the jobs of this run made."""
+    return [file for job in workflow.dag.needrun_jobs(exclude_finished=False) for file in job.output]
+
+
+def asked_files(workflow):
+    """Files that this run was asked for: its targets', and for a target without files of its own those that it names."""
+    return [file for job in workflow.dag.targetjobs for file in (job.output or job.input)]
 
 
 # Stores alone: the layers, and the profile's limits, tables and figure.

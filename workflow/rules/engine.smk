@@ -8,7 +8,6 @@ if VLLM:
         log:
             "<logs>/fetch_engine.log",
         cache: output_cache_is_set()
-        retries: 2
         localrule: True
         conda:
             "../../envs/harness.yaml"
@@ -46,7 +45,6 @@ if VLLM:
         log:
             "<logs>/fetch_loadgen.log",
         cache: output_cache_is_set()
-        retries: 2
         localrule: True
         conda:
             "../../envs/harness.yaml"

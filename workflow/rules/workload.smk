@@ -5,7 +5,6 @@ rule fetch_trace:
         "results/traces/mooncake_conversation.jsonl",
     log:
         "<logs>/fetch_trace.log",
-    retries: 2
     conda:
         "../../envs/harness.yaml"
     params:

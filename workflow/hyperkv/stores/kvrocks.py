@@ -16,6 +16,7 @@ from typing import Any
 import redis
 
 from ..errors import StoreError, UserError
+from ..machine_code import lacking, needs_of, unmet
 from ..secret import write_private
 from .base import Counters, StoreConfig
 from .kvrocks_config import (
@@ -33,6 +34,7 @@ from .server import ServerStore
 from .write_buffers import pushing_bytes
 
 _MALLOC_MARK = b"oversize_threshold"  # a name that jemalloc 5's option parser holds
+_OTHER_CPU = "build it here, or with kvrocks.march set to what all machines have, such as x86-64-v3"
 _STATES = {
     "all_mem_tables": "memtable_bytes",
     "block_cache_usage": "block_cache_bytes",
@@ -84,7 +86,7 @@ class KvrocksStore(ServerStore):
         if self.config.patched and not patches_of(self.program):
             raise UserError(
                 f"store kvrocks: {self.program} has no record of patches beside it, so it is not the patched one; "
-                f"`snakemake --cores all build_patched_kvrocks` builds that"
+                f"`snakemake --cores all build_patched_kvrocks` builds that, or kvrocks.patched_binary names one"
             )
         refuse_locked(self.config.directory)
         super().start()
@@ -114,7 +116,9 @@ class KvrocksStore(ServerStore):
         self._check_applied()
 
     def explain_start(self, error: StoreError) -> StoreError:
-        """A refusal of the configuration file names a line number; say what is in that line."""
+        """Say what is in the line whose number a refusal of the configuration file names, and what mends a wrong CPU."""
+        if "SIGILL" in str(error):
+            return StoreError(f"{error}; {_OTHER_CPU}")
         found = re.search(r"at line #L(\d+)", str(error))
         lines = rendered(self._wanted).splitlines()
         if found is None or int(found[1]) > len(lines) or lines[int(found[1]) - 1].startswith("requirepass"):
@@ -217,6 +221,12 @@ def _require_program(program: Path, environment: Mapping[str, str]) -> None:
         raise UserError(
             f"store kvrocks: there is no program {program}; `{BUILD_COMMAND}` builds it, kvrocks.source says from where"
         )
+    if why := unmet(needs_of(program)):
+        raise UserError(f"store kvrocks: {program} {why}")
+    if missing := lacking(record_of(program).get("instructions") or []):
+        raise UserError(
+            f"store kvrocks: {program} may use {', '.join(missing)}, which this CPU lacks; {_OTHER_CPU}"
+        )
     if "MALLOC_CONF" in environment and _MALLOC_MARK not in program.read_bytes():
         raise UserError(
             f"store kvrocks: environment.MALLOC_CONF: {program} is not linked with jemalloc 5, so it would be "
@@ -224,14 +234,16 @@ def _require_program(program: Path, environment: Mapping[str, str]) -> None:
         )
 
 
-def patches_of(program: Path) -> list[str]:
-    """Names of the patches that a program was compiled with, from the record that a build leaves beside it."""
+def record_of(program: Path) -> dict[str, Any]:
+    """The record that the workflow leaves beside a program; empty without one."""
     record = program.with_suffix(".json")
-    return (
-        [patch["name"] for patch in json.loads(record.read_text()).get("patches", [])]
-        if record.exists()
-        else []
-    )
+    found = json.loads(record.read_text()) if record.exists() else {}
+    return found.get("built", {}) | found
+
+
+def patches_of(program: Path) -> list[str]:
+    """Names of the patches that a program was compiled with, from its record."""
+    return [patch["name"] for patch in record_of(program).get("patches", [])]
 
 
 def _file_bytes(directory: Path) -> dict[str, int]:

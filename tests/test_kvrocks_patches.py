@@ -1,0 +1,76 @@
+"""Patches name what they need; the order that a message advises is accepted."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from workflow.hyperkv import kvrocks_patches
+from workflow.hyperkv.errors import UserError
+from workflow.hyperkv.kvrocks_patches import check_patches, needs_of, ordered, patches_in
+
+
+@pytest.fixture
+def needing(tmp_path, monkeypatch) -> Path:
+    """Patches a, b (needs a), c (needs b and a), d."""
+    for name, text in {"a": "", "b": "Needs: a\n", "c": "Needs: b, a\n", "d": "It needs: nothing\n"}.items():
+        (tmp_path / f"{name}.patch").write_text(f"What it does.\n{text}\ndiff --git a/x b/x\nNeeds: z\n")
+    monkeypatch.setattr(kvrocks_patches, "PATCHES", tmp_path)
+    return tmp_path
+
+
+def test_needs_are_read_from_the_text_above_the_first_difference(needing):
+    assert {name: needs_of(name) for name in "abcd"} == {"a": [], "b": ["a"], "c": ["b", "a"], "d": []}
+
+
+@pytest.mark.parametrize("names", ["a", "d", "ab", "abc", "dabc", "adb"])
+def test_what_is_there_in_order_is_accepted(names, needing):
+    check_patches(list(names))
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ("b", "b needs a before it"),
+        ("ba", "b needs a before it"),
+        ("c", "c needs b and a before it"),
+        ("acb", "c needs b before it"),
+        ("dc", "c needs b and a before it"),
+    ],
+)
+def test_what_is_missing_or_late_is_named_and_the_remedy_is_accepted(names, words, needing):
+    with pytest.raises(UserError, match=words) as caught:
+        check_patches(list(names))
+    message = str(caught.value)
+    assert "\n" not in message
+    advised = re.search(r"write patches: \[(.*)\]$", message)
+    assert advised is not None
+    assert set(names) <= set(advised[1].split(", "))
+    check_patches(advised[1].split(", "))
+
+
+def test_a_circle_is_said(needing):
+    (needing / "a.patch").write_text("Needs: b\n\ndiff --git a/x b/x\n")
+    with pytest.raises(UserError, match="it needs itself"):
+        check_patches(["a"])
+
+
+def test_the_real_ones():
+    assert ordered(["values-from-files"]) == ["large-transfers", "fewer-copies", "values-from-files"]
+    for names in (["values-from-files"], ["values-from-files", "large-transfers", "fewer-copies"]):
+        with pytest.raises(
+            UserError, match="values-from-files needs large-transfers and fewer-copies before it"
+        ):
+            check_patches(names)
+
+
+def test_the_mark(tmp_path):
+    program = tmp_path / "program"
+    for content, found in (
+        (b"", []),
+        (b"\x7fELF stock", []),
+        (b'x\0hyperkv-patches: [{"name": "a", "sha256": "0"}]\0y', [{"name": "a", "sha256": "0"}]),
+        (b"x\0hyperkv-patches: [broken]\0y", []),
+    ):
+        program.write_bytes(content)
+        assert patches_in(program) == found
