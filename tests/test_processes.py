@@ -232,3 +232,14 @@ def test_a_valkey_that_goes_to_the_background_is_ended(log, tmp_path):
     finally:
         process.stop()
     require_free_port(port, "port")
+
+
+def test_what_a_server_s_children_leave_is_waited_for(tmp_path):
+    """Adopted orphans would stay as zombies for as long as a job runs."""
+    script = "import subprocess, sys, time; subprocess.Popen(['sleep', '60']); print('up', flush=True); time.sleep(60)"
+    process = OwnedProcess([sys.executable, "-c", script], log=tmp_path / "log", label="server")
+    process.start()
+    process.wait_ready(lambda: "up" in process.lines())
+    (child,) = psutil.Process(process.pid).children()
+    process.stop()
+    assert not psutil.pid_exists(child.pid)

@@ -86,13 +86,14 @@ def _read(program: Path) -> Needs | None:
         if data[4] != 2:
             return Needs(machine, None, [], {})
         offset, size, count = struct.unpack_from("<Q", data, 32)[0], *struct.unpack_from("<HH", data, 54)
+        whole = os.fstat(file.fileno()).st_size
         file.seek(offset)
         table = file.read(size * count)
         segments = [struct.unpack_from("<IIQQQQQQ", table, number * size) for number in range(count)]
 
         def at(position: int, length: int) -> bytes:
             file.seek(position)
-            return file.read(length)
+            return file.read(min(length, whole))
 
         loaded = [
             (start, address, length) for kind, _, start, address, _, length, *_ in segments if kind == _LOAD

@@ -180,6 +180,7 @@ class OwnedProcess:
         if self._process is None:
             return
         process, self._process = self._process, None
+        members = _descendants(process.pid)
         _signal_group(process.pid, signal.SIGTERM)
         _wait_without_reaping(process.pid, timeout_s)
         self.final_counters = process_counters(process.pid)
@@ -187,6 +188,7 @@ class OwnedProcess:
         process.wait()
         self._leaders.discard(process.pid)
         for stray in self._strays():
+            members.append(stray.pid)
             with contextlib.suppress(psutil.Error):
                 stray.kill()
         deadline = time.monotonic() + timeout_s
@@ -194,6 +196,10 @@ class OwnedProcess:
             if time.monotonic() > deadline:
                 raise StoreError(f"{self.label} left a process in group {process.pid} that does not end")
             time.sleep(0.01)
+        for pid in members:
+            # Adopted, so nobody else waits for them.
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
 
     def _strays(self) -> list[psutil.Process]:
         """Processes that left their session before their parent's end, and so became this process's own children."""
@@ -232,6 +238,12 @@ def _wait_without_reaping(pid: int, timeout_s: float) -> None:
     with contextlib.suppress(ChildProcessError):
         while os.waitid(os.P_PID, pid, options) is None and time.monotonic() < deadline:
             time.sleep(0.005)
+
+
+def _descendants(pid: int) -> list[int]:
+    with contextlib.suppress(psutil.Error):
+        return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+    return []
 
 
 def _signal_group(pgid: int, number: int) -> None:
