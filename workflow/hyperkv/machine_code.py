@@ -73,7 +73,7 @@ def needs_of(program: Path) -> Needs | None:
     """What a program needs; None of what is no whole ELF file (a script). A file of 32 bits tells its processor only."""
     try:
         return _read(program)
-    except (struct.error, StopIteration):
+    except (struct.error, StopIteration, OverflowError, ValueError):
         return None
 
 
@@ -87,12 +87,14 @@ def _read(program: Path) -> Needs | None:
             return Needs(machine, None, [], {})
         offset, size, count = struct.unpack_from("<Q", data, 32)[0], *struct.unpack_from("<HH", data, 54)
         whole = os.fstat(file.fileno()).st_size
+        if offset > whole:
+            return None
         file.seek(offset)
         table = file.read(size * count)
         segments = [struct.unpack_from("<IIQQQQQQ", table, number * size) for number in range(count)]
 
         def at(position: int, length: int) -> bytes:
-            file.seek(position)
+            file.seek(min(position, whole))
             return file.read(min(length, whole))
 
         loaded = [
