@@ -47,6 +47,7 @@ def cells(dram=(3.0, 4.0, 5.0), files=(1.5, 2.0, 2.0), **columns) -> pd.DataFram
     rows = [
         {
             "engine": "replay",
+            "gpu": "H100",
             "scenario": f"{store}-64",
             "tier": tier,
             "store": store,
@@ -147,7 +148,7 @@ def test_refuted_and_undecided(tmp_path):
         ({"expression": RATIO.replace("load=highest", "load=3")}, "not measured: no row of cells has store dram, load 3"),
         ({"expression": RATIO.replace("load=highest", "repeat=1")}, "cells with store dram, repeat 1 are several cells of one repeat, load 1 or 4"),
         ({"expression": "median(cells.hit_rate)"}, "not measured: cells.csv has no column hit_rate"),
-        ({"expression": "median(cells.rps_per_gpu, socket='x')".replace("socket", "gpu")}, "cells.csv has no column gpu"),
+        ({"expression": "median(cells.rps_per_gpu, model='x')"}, "cells.csv has no column model"),
         ({"expression": "median(stores.gbps)"}, "not measured: there is no table stores"),
         ({"expression": "median(layers.share)"}, "not measured: table layers has no rows"),
         ({"expression": f"{RATIO} / (median(cells.load, store='dram', load=1) - 1)"}, "it divides by a value of 0"),
@@ -192,6 +193,7 @@ def test_one_repeat_has_a_value_and_no_verdict(tmp_path):
         ("save_decode_cache", False),
         ("kv_dtype", "fp8"),
         ("gpus", 2),
+        ("gpu", "A100"),
         ("versions", "vllm 0.25.0"),
         ("load", 8),
     ],

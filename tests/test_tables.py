@@ -20,7 +20,8 @@ SPEC = json.dumps({"figures": {"baseline": None, "chunk_tokens": 32}})
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
     """One measured record of scenarios none and dram."""
-    return {name: measured(tmp_path_factory.mktemp(name), name) for name in ("none", "dram")}
+    folder = tmp_path_factory.mktemp("real")
+    return {name: measured(folder, name) for name in ("none", "dram")}
 
 
 def run(folder: Path, monkeypatch, lines: list) -> Path:
@@ -169,6 +170,38 @@ def test_ratios_are_paired_by_repeat(real):
     assert (row["baseline"], row["scenario"], row["load"]) == ("dram", "none", 2)
 
 
+@pytest.mark.parametrize(
+    ("changes", "facts"),
+    [
+        ({"kv_dtype": "fp8"}, "kv_dtype"),
+        ({"vllm": "0.25.0"}, "versions"),
+        ({"save_decode_cache": False}, None),
+    ],
+)
+def test_scenarios_that_ran_unlike_have_no_ratio_and_the_facts_are_named(real, changes, facts):
+    other = varied(real["none"], {"rps_per_gpu": 1.0})
+    other["effective"] |= changes
+    row = ratio([varied(real["dram"], {"rps_per_gpu": 2.0}), other], metric="rps_per_gpu", at="load")
+    assert pd.isna(row["ratio"]) is (facts is not None)
+    assert row["unlike"] == facts
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"spec_digest": "other"}, "spec_digest"),
+        ({"gpus": 2}, "gpus"),
+        ({"effective": {"save_decode_cache": False}}, "save_decode_cache"),
+        ({"effective": {"kv_dtype": "fp8"}}, "kv_dtype"),
+    ],
+)
+def test_cells_of_one_scenario_that_ran_unlike_are_no_repeats(tmp_path, monkeypatch, real, changes, word):
+    other = varied(real["dram"], repeat=2)
+    other["effective"] |= changes.pop("effective", {})
+    with pytest.raises(UserError, match=f"scenario dram: its cells differ in {word}"):
+        run(tmp_path, monkeypatch, [real["none"], real["dram"], other | changes])
+
+
 def test_a_pair_with_an_invalid_half_is_left_out(real):
     records = rates(real["dram"], [2.0, None, 9.0]) + rates(real["none"], [1.0, 1.0, None])
     row = ratio(records, metric="rps_per_gpu", at="load")
@@ -216,8 +249,9 @@ def test_the_default_baseline_is_dram_at_the_figures_chunk(real):
 
 
 def test_cells_are_comparable_unless_something_but_the_scenario_differs(real):
-    assert tables.comparable_digest(real["none"]) != tables.comparable_digest(real["dram"])  # other data_dir
     same = varied(real["dram"])
+    same["spec"]["data_dir"] = "elsewhere"
+    assert tables.comparable_digest(real["none"]) != tables.comparable_digest(same)
     same["spec"]["data_dir"] = real["none"]["spec"]["data_dir"]
     assert tables.comparable_digest(same) == tables.comparable_digest(real["none"])
     same["spec"]["loads"] = [9]

@@ -21,9 +21,10 @@ import pandas as pd
 from .cli import run_stage
 from .cost_model import PARTS, Point, at_slo, endurance_years, usd_per_hour, usd_per_million
 from .effective import FACTS, facts_of
+from .parity import require_one_configuration
 from .records import known, read_jsonl, spread
 from .stats import median_interval
-from .tables import comparable_digest, gpu_of, gpus_in
+from .tables import cells_table, comparable_digest, gpu_of, gpus_in
 
 IDENTITY = (
     "engine",
@@ -71,6 +72,7 @@ def main() -> None:
     arguments = parser.parse_args()
     spec = json.loads(arguments.spec)
     records = [record for record in read_jsonl(arguments.cells) if record["record"] == "cell"]
+    require_one_configuration(cells_table(records), "cost")
     repeats = repeats_table(records, values_of(spec["prices"]), spec["slo"])
     arguments.out.mkdir(parents=True, exist_ok=True)
     repeats.to_csv(arguments.out / "cost_repeats.csv", index=False)

@@ -52,6 +52,8 @@ def price_of_ssd(scenarios: pd.DataFrame, ratios: pd.DataFrame) -> str:
     chunks = scenarios.drop_duplicates("scenario").set_index("scenario")["chunk_tokens"]
     alike = rows[rows["scenario"].map(chunks) == chunks.get(ratios.iloc[0]["baseline"])]
     rows = alike if len(alike) else rows
+    if rows.empty and (facts := _unlike(ratios[ratios["scenario"].isin(ssd["scenario"])])):
+        return f"The SSD scenarios and {ratios.iloc[0]['baseline']} differ in {facts}, so the two cannot be compared."
     if rows.empty:
         return "No SSD scenario is valid where DRAM is, so the two cannot be compared."
     load = int(rows["load"].max())
@@ -70,6 +72,12 @@ def price_of_ssd(scenarios: pd.DataFrame, ratios: pd.DataFrame) -> str:
         f"At {load} client{'s' * (load != 1)} {_baseline(scenarios, best['baseline'])} serves {' and '.join(parts)}"
         f"{_from_device(ssd[ssd['scenario'].isin(rows['scenario'])])}."
     )
+
+
+def _unlike(ratios: pd.DataFrame) -> str:
+    """The facts in which they differ from the baseline, empty when in none."""
+    told = ratios["unlike"].dropna() if "unlike" in ratios else ()
+    return ", ".join(dict.fromkeys(fact for text in told for fact in text.split(", ")))
 
 
 def _baseline(scenarios: pd.DataFrame, name: str) -> str:

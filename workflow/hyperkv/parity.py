@@ -8,7 +8,7 @@ import pandas as pd
 
 from .errors import UserError
 
-SHARED = ("engine", "comparable_digest", "kv_dtype", "gpus", "versions")
+SHARED = ("engine", "gpu", "comparable_digest", "kv_dtype", "gpus", "versions")
 SHARED_BY_CACHING = ("chunk_tokens", "connections", "save_decode_cache")
 _WITHOUT_CONNECTIONS = ("inprocess", "offloading")
 _UNLIKE = {
@@ -18,6 +18,7 @@ _UNLIKE = {
     ),
     "kv_dtype": "give them one kv_dtype",
     "gpus": "figures per GPU of different numbers of GPUs are not alike: give them one vllm.tensor_parallel",
+    "gpu": "measure them on one kind of GPU",
     "versions": "measure them with one environment",
     "dram_pool_bytes": "give them one dram_pool_bytes",
     "chunk_tokens": "set figures.chunk_tokens to a size that they share",
@@ -45,6 +46,31 @@ def require_parity(rows: pd.DataFrame, vary: Sequence[str], who: str = "figures"
     for column, part in compared:
         if column not in vary and column in part:
             _require_one(part, column, who)
+
+
+def unlike(one: pd.DataFrame, other: pd.DataFrame) -> list[str]:
+    """Facts in which the cells of two scenarios differ, so that a ratio of them says nothing; chunks and pools may differ."""
+    rows = pd.concat([one, other])
+    caching = rows[rows["tier"] != "none"]
+    compared = [*((column, rows) for column in SHARED), ("save_decode_cache", caching)]
+    return [column for column, part in compared if column in part and part[column].nunique(dropna=False) > 1]
+
+
+def require_one_configuration(cells: pd.DataFrame, who: str) -> None:
+    """Refuse a scenario whose cells are of several configurations, or whose valid cells ran with different facts.
+
+    cells: of cells_table. Raises UserError naming the scenario and what differs.
+    """
+    for scenario, group in cells.groupby("scenario", sort=False) if len(cells) else ():
+        columns = ("spec_digest", *SHARED, "save_decode_cache")
+        for column in columns:
+            found = (group if column == "spec_digest" else group[group["valid"]])[column]
+            if found.nunique(dropna=False) > 1:
+                values = ", ".join("not known" if pd.isna(value) else str(value) for value in found.unique())
+                raise UserError(
+                    f"{who}: scenario {scenario}: its cells differ in {column} ({values}), so they are no repeats of one "
+                    f"another; delete results/sweep/{scenario} and run the same command again"
+                )
 
 
 def _require_one(rows: pd.DataFrame, column: str, who: str) -> None:

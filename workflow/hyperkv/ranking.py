@@ -161,7 +161,7 @@ def _eligible(cells: pd.DataFrame, objective: Objective) -> tuple[dict[str, list
     return found, left_out
 
 
-COMPARED_FACTS = ("comparable_digest", "gpus", *FACTS)
+COMPARED_FACTS = ("gpu", "comparable_digest", "gpus", *FACTS)
 _FACTS = ("tier", "store", "connector", "chunk_tokens", *COMPARED_FACTS)
 _MEDIANS = ("tps_per_user", "rps_per_gpu", "ttft_p50_ms", "ttft_p95_ms", "hit_rate", "device_share")
 

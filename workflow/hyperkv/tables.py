@@ -20,6 +20,7 @@ from . import hardware
 from .cli import run_stage
 from .effective import FACTS, facts_of
 from .journal import canonical_digest
+from .parity import require_one_configuration, unlike
 from .records import known, read_jsonl, spread, write_table
 from .stats import iso_tps_ratio, median_interval
 
@@ -61,6 +62,7 @@ def main() -> None:
     found = read_jsonl(arguments.cells)
     records = [record for record in found if record["record"] == "cell"]
     cells = cells_table(records)
+    require_one_configuration(cells, "tables")
     spec = json.loads(arguments.spec)
     baseline = spec["figures"]["baseline"] or default_baseline(cells, spec)
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -182,25 +184,43 @@ def default_baseline(cells: pd.DataFrame, spec: dict[str, Any]) -> str | None:
 def ratios_table(cells: pd.DataFrame, baseline: str | None) -> pd.DataFrame:
     """The baseline over every other scenario, paired by repeat: RPS/GPU and TTFT at equal load, RPS at equal TPS/user.
 
-    Only valid cells count. A ratio that cannot be taken is empty.
+    Only valid cells count. A ratio that cannot be taken is empty, also where the two differ in more than where and how KV is
+    kept: `unlike` then names the facts.
     """
-    columns = ["baseline", "scenario", "at", "load", "metric", "ratio", "ratio_low", "ratio_high", "repeats"]
+    columns = [
+        "baseline",
+        "scenario",
+        "at",
+        "load",
+        "metric",
+        "ratio",
+        "ratio_low",
+        "ratio_high",
+        "repeats",
+        "unlike",
+    ]
     rows: list[dict[str, Any]] = []
     valid = cells[cells["valid"]]
     reference = valid[valid["scenario"] == baseline].set_index(["repeat", "load"])
     for scenario, group in valid[valid["scenario"] != baseline].groupby("scenario", sort=False):
+        facts = unlike(valid[valid["scenario"] == baseline], group)
         other = group.set_index(["repeat", "load"])
         shared = reference.index.intersection(other.index)
         for load in sorted({load for _, load in shared}):
             pairs = [key for key in shared if key[1] == load]
             for metric in ("rps_per_gpu", "ttft_p50_ms"):
-                found = [_quotient(reference.loc[key, metric], other.loc[key, metric]) for key in pairs]
+                found = [
+                    None if facts else _quotient(reference.loc[key, metric], other.loc[key, metric])
+                    for key in pairs
+                ]
                 rows.append(_ratio_row(baseline, scenario, "load", load, metric, found))
         found = [
-            iso_tps_ratio(_curve(reference, repeat), _curve(other, repeat))
+            None if facts else iso_tps_ratio(_curve(reference, repeat), _curve(other, repeat))
             for repeat in sorted({repeat for repeat, _ in shared})
         ]
         rows.append(_ratio_row(baseline, scenario, "tps_per_user", None, "rps_per_gpu", found))
+        for row in rows[-1 - 2 * len({load for _, load in shared}) :]:
+            row["unlike"] = ", ".join(facts) or None
     return pd.DataFrame(rows, columns=columns)
 
 
