@@ -16,8 +16,8 @@ from .errors import UserError
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 _WORDS = {
-    **dict.fromkeys(("true", "yes", "on"), True),
-    **dict.fromkeys(("false", "no", "off"), False),
+    "true": True,
+    "false": False,
     **dict.fromkeys(("null", "~", "none"), None),
 }
 

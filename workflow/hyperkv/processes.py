@@ -34,9 +34,9 @@ def _end_with_parent() -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _adopt_orphans() -> None:
+def _adopt_orphans(adopt: bool) -> None:
     """Ask Linux to make this process the parent of what its children leave behind, so that a daemon is not lost."""
-    _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, int(adopt), 0, 0, 0)
 
 
 def free_port() -> int:
@@ -104,7 +104,7 @@ class OwnedProcess:
     def start(self) -> None:
         """Start the process. Raises UserError when the program is missing."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        _adopt_orphans()
+        _adopt_orphans(True)
         try:
             with self.log.open("ab") as sink:
                 self._log_start = sink.tell()
@@ -200,6 +200,8 @@ class OwnedProcess:
             # Adopted, so nobody else waits for them.
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
+        if not self._leaders:
+            _adopt_orphans(False)
 
     def _strays(self) -> list[psutil.Process]:
         """Processes that left their session before their parent's end, and so became this process's own children."""
