@@ -9,6 +9,7 @@ from snakemake.cli import parse_config
 from workflow.hyperkv.claims_file import read_claims
 from workflow.hyperkv.coercion import coerced, shown
 from workflow.hyperkv.config import checked, cost_spec, schema, sweep_spec
+from workflow.hyperkv.engines.lmcache import mp_arguments
 from workflow.hyperkv.errors import UserError
 
 from .test_config import BASE, changed, engine
@@ -43,6 +44,16 @@ def with_config(base, *entries: str):
         ('scenarios={"rocksdb": {"environment": {"N": 2}}}', "scenarios.rocksdb.environment.N", "2"),
         ('scenarios={"files": {"vllm": {"enforce_eager": true, "max_num_seqs": 4}}}', "scenarios.files.vllm.max_num_seqs",
          4),
+        ('scenarios={"files": {"lmcache": {"enable_async_loading": "false"}}}', "scenarios.files.lmcache",
+         {"enable_async_loading": False}),
+        ('scenarios={"files": {"lmcache": {"a": "no", "b": 4, "c": 0.5, "d": null, "e": LRU, "f": "007"}}}',
+         "scenarios.files.lmcache", {"a": False, "b": 4, "c": 0.5, "d": None, "e": "LRU", "f": "007"}),
+        ('scenarios={"files": {"lmcache": {"extra_config": {"a": true, "b": [1, none]}}}}',
+         "scenarios.files.lmcache.extra_config", {"a": True, "b": [1, "none"]}),
+        ('scenarios={"files": {"vllm": {"flags": ["-q", 1], "environment": {"A": 1}}}}', "scenarios.files.vllm.environment",
+         {"A": "1"}),
+        ('replay={"hbm_kv_bytes": 1e9}', "replay.hbm_kv_bytes", 10**9),
+        ('scenarios={"files": {"vllm": {"hbm_kv_bytes": "1e9"}}}', "scenarios.files.vllm.hbm_kv_bytes", 10**9),
         ('array={"owner": 1000}', "array.owner", "1000"),
         ('predict={"cases": {"a": {"tiers": {"x": {"dram_bytes": null}}, "workload": {"kind": multi_turn, '
          '"conversations": 3, "turns": [2, 2]}}}}', "predict.cases.a.workload.turns", [2, 2]),
@@ -92,7 +103,7 @@ def test_text_that_may_be_text_stays_text():
     rules = schema()["properties"]["scenarios"]["additionalProperties"]["properties"]
     assert coerced({"workers": "4", "x": "yes"}, rules["settings"], schema()) == {"workers": "4", "x": "yes"}
     assert coerced(["1", 2], schema()["properties"]["vllm"]["properties"]["flags"], schema()) == ["1", 2]
-    assert coerced({"a": "1"}, rules["lmcache"], schema()) == {"a": "1"}
+    assert coerced({"a": "1"}, rules["environment"], schema()) == {"a": "1"}
 
 
 @pytest.mark.parametrize(
@@ -172,3 +183,26 @@ def test_of_a_predicted_case_only_what_its_kind_has_is_taken():
 def test_with_engine_vllm_files_are_named_by_their_keys_too(key, path):
     with pytest.raises(UserError, match=f"config: {key}: .*{path}"):
         checked(engine() | {key: path})
+
+
+def test_an_option_of_lmcaches_server_that_is_false_on_the_command_line_is_a_no():
+    entry = 'scenarios={"pool": {"tier": "dram", "store": "dram", "connector": "mp", "dram_pool_bytes": "64 MiB", "chunk_tokens": 32, "lmcache": {"l1_use_lazy": "false"}}}'
+    scenario = with_config(BASE, entry)["scenarios"]["pool"]
+    words = mp_arguments(scenario, 1 << 30, Path("/kv"), [], 7000, 7001)
+    assert "--no-l1-use-lazy" in words
+    assert "--l1-use-lazy" not in words
+
+
+def test_a_float_of_yaml_where_an_integer_is_wanted_is_one():
+    found = checked(
+        changed(
+            "scenarios.files.vllm",
+            {"hbm_kv_bytes": 4.0e9, "block_tokens": 16.0, "gpu_memory_utilization": 1.0},
+        )
+    )
+    own = found["scenarios"]["files"]["vllm"]
+    assert {key: (value, type(value)) for key, value in own.items()} == {
+        "hbm_kv_bytes": (4_000_000_000, int),
+        "block_tokens": (16, int),
+        "gpu_memory_utilization": (1.0, float),
+    }

@@ -27,6 +27,8 @@ from workflow.hyperkv.config import (
 )
 from workflow.hyperkv.errors import UserError
 
+from .workflow_helpers import merged
+
 BASE: dict[str, Any] = {
     "engine": "replay",
     "model": "config/models/llama-3.2-1b.json",
@@ -845,3 +847,70 @@ def test_layers_are_those_of_one_server_over_tcp(key, value):
     config["layers"] = {"scenarios": ["striped"]}
     with pytest.raises(UserError, match=f"layers.scenarios: striped has {key}: {value}"):
         checked(config)
+
+
+H100 = merged(
+    *(yaml.safe_load(Path("config", f"{name}.yaml").read_text()) for name in ("config", "scenarios", "h100"))
+)
+
+
+@pytest.mark.parametrize("engine", ["replay", "vllm"])
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"hbm_kv_bytes": "4 GB"}, "hbm_kv_bytes: '4 GB' is wrong; it must be a size"),
+        ({"hbm_kv_bytes": "8 gib"}, "hbm_kv_bytes: '8 gib' is wrong; it must be a size"),
+        ({"hbm_kv_bytes": "lots"}, "hbm_kv_bytes: 'lots' is wrong"),
+        ({"hbm_kv_bytes": "8 GiB "}, "hbm_kv_bytes: '8 GiB ' is wrong"),
+        ({"staging_bytes": ""}, "staging_bytes: '' is wrong"),
+        ({"hbm_kv_bytes": True}, "hbm_kv_bytes: true is wrong"),
+        ({"flags": "text"}, "flags: 'text' is wrong; it must be a list"),
+        ({"flags": 5}, "flags: 5 is wrong; it must be a list"),
+        ({"flags": None}, "flags: null is wrong; it must be a list"),
+        ({"flags": [None]}, r"flags\.0: null is wrong"),
+        ({"environment": None}, "environment: null is wrong; it must be a mapping"),
+        ({"environment": {"A_BYTES": ["1 GiB"]}}, r"environment\.A_BYTES: .* is wrong; it must be text"),
+        ({"block_tokens": "many"}, "block_tokens: 'many' is wrong; it must be an integer"),
+        ({"block_token": 16}, "block_token is not a key; did you mean block_tokens"),
+        ({"python": "x"}, "python is not a key"),
+    ],
+)
+def test_a_scenarios_keys_for_vllm_are_checked_with_every_engine(keys, words, engine):
+    """Of a scenario that is not measured, too."""
+    raw = deepcopy(H100)
+    raw["experiment"]["scenarios"] = ["h100_dram"]
+    raw["engine"] = engine
+    raw["scenarios"]["h100_none"]["vllm"] = keys
+    with pytest.raises(UserError, match=rf"^config: scenarios\.h100_none\.vllm\.{words}") as said:
+        checked(raw)
+    assert "\n" not in str(said.value)
+
+
+def test_sizes_in_mappings_of_others_stay_as_they_are():
+    raw = deepcopy(BASE)
+    raw["scenarios"]["files"] |= {
+        "lmcache": {"a_bytes": "4 GB", "b_bytes": "1 GiB", "extra_config": {"c_bytes": "lots"}},
+        "vllm": {"environment": {"d_bytes": "8 gib", "e_bytes": "1 GiB"}, "staging_bytes": "2 GiB"},
+        "environment": {"f_bytes": "1 GiB"},
+    }
+    raw["vllm"] = {"environment": {"g_bytes": "1 GiB"}}
+    found = checked(deepcopy(raw))
+    assert found["scenarios"]["files"]["lmcache"] == raw["scenarios"]["files"]["lmcache"]
+    assert found["scenarios"]["files"]["vllm"] == raw["scenarios"]["files"]["vllm"] | {
+        "staging_bytes": 2 << 30
+    }
+    assert found["scenarios"]["files"]["environment"] == raw["scenarios"]["files"]["environment"]
+    assert found["vllm"]["environment"] == {"g_bytes": "1 GiB"}
+
+
+@pytest.mark.parametrize("store", ["files", "rocksdb", "kvrocks"])
+def test_a_size_that_is_none_in_a_stores_own_settings_is_one_line_or_stays(store):
+    raw = with_kvrocks()
+    raw["scenarios"][store]["settings"] = {"max_bytes": "4 GB"}
+    raw["experiment"]["scenarios"] = ["none", store]
+    if store == "kvrocks":
+        assert checked(raw)["scenarios"][store]["settings"] == {"max_bytes": "4 GB"}
+        return
+    with pytest.raises(UserError, match="max_bytes") as said:
+        checked(raw)
+    assert "\n" not in str(said.value)

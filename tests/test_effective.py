@@ -40,6 +40,12 @@ def test_every_fact_that_differs_is_named_with_both_values(name, value):
     assert " was asked for, the engine has " in line
 
 
+def test_other_bytes_per_token_name_every_key_that_can_mend_them():
+    (line,) = differences(ASKED, replace(ASKED, kv_bytes_per_token=65536))
+    for key in ("kv_dtype", "model", "vllm.flags", "vllm.environment"):
+        assert key in line
+
+
 def test_every_fact_but_the_versions_is_compared():
     compared = {field.name for field in fields(Effective) if getattr(ASKED, field.name) is not None}
     assert compared == {field.name for field in fields(Effective)} - {"vllm", "lmcache"}

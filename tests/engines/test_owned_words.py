@@ -1,6 +1,7 @@
 """Words of pass-throughs that a key of the configuration sets are refused with that key, however they are written."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,17 @@ def refused(changes: dict) -> str:
         (["--config", "mine.yaml"], "--config", "vllm.flags"),
         (["--port=8000"], "--port", "free port"),
         (["--async-scheduling", "--max-num-seqs", 8], "--max-num-seqs", "vllm.max_num_seqs"),
+        (["--disable-hybrid-kv-cache-manager"], "--disable-hybrid-kv-cache-manager", "block's bytes"),
+        (["--no-disable-hybrid-kv-cache-manager"], "--no-disable-hybrid-kv-cache-manager", "block's bytes"),
+        (["--disable_hybrid"], "--disable_hybrid", "block's bytes"),
+        (["-n2"], "-n2", "one engine"),
+        (["-r1"], "-r1", "one engine"),
+        (["-t", 2], "-t", "vllm.tensor_parallel"),
+        (["--mamba-block-size", 8], "--mamba-block-size", "block's bytes"),
+        (["--mamba-cache-dtype=float32"], "--mamba-cache-dtype", "bytes of KV"),
+        (["--mamba_cache_mode", "all"], "--mamba_cache_mode", "block's bytes"),
+        (["--mamba-ssm-cache-dtype", "float32"], "--mamba-ssm-cache-dtype", "bytes of KV"),
+        (["--prefix-cache-retention-interval", 8], "--prefix-cache-retention-interval", "LRU"),
     ],
 )
 def test_vllms_words_are_refused_for_all_scenarios_and_for_one(flags, word, key):
@@ -82,6 +94,23 @@ def test_vllms_words_are_refused_for_all_scenarios_and_for_one(flags, word, key)
         ({"save_unfull_chunk": True}, "save_unfull_chunk", "chunk_tokens"),
         ({"gds_path": "/mnt"}, "gds_path", "store"),
         ({"enable_pd": True}, "enable_pd", "one engine"),
+        ({"remote_config_url": "http://x"}, "remote_config_url", "fetched"),
+        ({"app_id": "x"}, "app_id", "fetched"),
+        ({"hit_miss_ratio": 0.5}, "hit_miss_ratio", "counted"),
+        ({"enable_xpyd": True}, "enable_xpyd", "one engine"),
+        ({"chunk-size": 64}, "chunk-size", "chunk_tokens"),
+        ({"extra_config": {"save_only_first_rank": True}}, "extra_config.save_only_first_rank", "every GPU"),
+        (
+            {"extra_config": {"first_rank_max_local_cpu_size": 1}},
+            "extra_config.first_rank_max_local_cpu_size",
+            "every GPU",
+        ),
+        (
+            {"extra_config": {"remote_enable_mla_worker_id_as0": True}},
+            "extra_config.remote_enable_mla_worker_id_as0",
+            "every GPU",
+        ),
+        ({"extra_config": {"Save_Chunk_Meta": True}}, "extra_config.Save_Chunk_Meta", "connector"),
         ({"extra_config": {"resp_num_threads": 3}}, "extra_config.resp_num_threads", "connections"),
         ({"extra_config": {"save_chunk_meta": True}}, "extra_config.save_chunk_meta", "connector"),
         (
@@ -95,6 +124,32 @@ def test_lmcaches_words_are_refused_with_any_engine(keys, word, key):
     said = refused({"scenarios.dram.lmcache": keys})
     assert said.startswith(f"config: scenarios.dram.lmcache: {word} is ")
     assert key in said
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"chunk_size=64": True}, "lmcache: 'chunk_size=64' is not a key"),
+        ({"max_workers 4": True}, "lmcache: 'max_workers 4' is not a key"),
+        ({"CHUNK_SIZE": 64}, "lmcache: 'CHUNK_SIZE' is not a key; LMCache's are lower-case"),
+        ({"--chunk-size": 64}, "lmcache: '--chunk-size' is not a key"),
+        ({"extra_config": {"a=1": 2}}, "lmcache.extra_config: 'a=1' is not a key"),
+        ({"extra_config": '{"save_chunk_meta": true}'}, "lmcache.extra_config: .* is wrong; write a mapping"),
+        ({"extra_config": ["save_chunk_meta"]}, "lmcache.extra_config: .* is wrong; write a mapping"),
+        ({"extra_config": 5}, "lmcache.extra_config: 5 is wrong; write a mapping"),
+        ({"extra_config": "true"}, "lmcache.extra_config: true is wrong; write a mapping"),
+    ],
+)
+@pytest.mark.parametrize("connector", ["inprocess", "mp"])
+def test_keys_of_lmcache_are_plain_and_extra_config_is_a_mapping(keys, words, connector):
+    said = refused(
+        {
+            "experiment.scenarios": ["none"],
+            "scenarios.dram.connector": connector,
+            "scenarios.dram.lmcache": keys,
+        }
+    )
+    assert re.match(rf"config: scenarios\.dram\.{words}", said), said
 
 
 @pytest.mark.parametrize(
@@ -128,6 +183,13 @@ def test_options_of_lmcaches_server_too(keys, key):
         ("VLLM_LOGGING_LEVEL", "logs"),
         ("VLLM_CPU_KVCACHE_SPACE", "vllm.hbm_kv_bytes"),
         ("PYTHONHASHSEED", "every process"),
+        ("VLLM_MLA_DISABLE", "bytes of KV"),
+        ("VLLM_ALLOW_CHUNKED_LOCAL_ATTN_WITH_HYBRID_KV_CACHE", "block's bytes"),
+        ("LMCACHE_REMOTE_CONFIG_URL", "fetched"),
+        ("LMCACHE_ENABLE_ASYNC_LOADING", "set by the scenario's lmcache.enable_async_loading"),
+        ("LMCACHE_EXTRA_CONFIG", "lmcache.extra_config"),
+        ("LMCACHE_NUMA_MODE", "write it in the scenario's lmcache, as numa_mode"),
+        ("LMCACHE_KEY_OF_NEXT_YEAR", "write it in the scenario's lmcache, as key_of_next_year"),
     ],
 )
 def test_variables_that_say_the_same_are_refused(name, key):
@@ -147,12 +209,21 @@ def test_variables_that_say_the_same_are_refused(name, key):
         ["--tokenizer-mode", "slow"],
         ["--model-impl", "transformers"],
         ["-q", "awq"],
+        ["-qawq"],
+        ["-dc", "{}"],
+        ["--mamba-backend", "triton"],
+        ["--prefix-caching-hash-algo", "sha256"],
         ["--cudagraph-capture-sizes", 1, 2, -1],
         ["--speculative-config", '{"method": "ngram"}'],
     ],
 )
 def test_other_words_pass(flags):
     assert list(flag_faults(flags)) == []
+
+
+@pytest.mark.parametrize("name", owned_words.FREE_LMCACHE_VARIABLES)
+def test_variables_that_are_no_keys_pass(name):
+    assert list(variable_faults({name: "1"})) == []
 
 
 def test_what_shipped_configurations_say_passes():

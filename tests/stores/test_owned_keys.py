@@ -1,12 +1,17 @@
 """Settings that a store's server shall not get from a reader: refused before it is started, by what each store declares."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.stores.conftest import store_config
 from workflow.hyperkv.errors import StoreError, UserError
+from workflow.hyperkv.secret import Secret
+from workflow.hyperkv.stores.kvrocks_config import complete
 from workflow.hyperkv.stores.registry import STORE_CLASSES, make_store, store_class
+from workflow.hyperkv.stores.rocksdb_server import parse_arguments, read_settings
 
 WHERE = "config: scenarios.x.settings"
 REFUSED = [
@@ -19,6 +24,12 @@ REFUSED = [
     ("valkey", "dir", "/tmp", "set data_dir"),
     ("valkey", "dbfilename", "a.rdb", "set data_dir"),
     ("valkey", "maxmemory", "1gb", "set capacity_bytes"),
+    ("valkey", "save", "60 1", "keeps nothing on disk"),
+    ("valkey", "AppendOnly", "yes", "keeps nothing on disk"),
+    ("valkey", "shutdown-on-sigterm", "save", "keeps nothing on disk"),
+    ("valkey", "maxmemory-policy", "noeviction", "predicted for LRU"),
+    ("valkey", "maxmemory-samples", 1, "predicted for LRU"),
+    ("valkey", "import-mode", "yes", "predicted for LRU"),
     ("valkey", "requirepass", "secret-word", "password_file"),
     ("valkey", "user", "default off", "password_file"),
     ("valkey", "aclfile", "/etc/acl", "password_file"),
@@ -42,6 +53,8 @@ REFUSED = [
     ("rocksdb", "port", 7000, "set port of the scenario"),
     ("rocksdb", "dir", "/tmp", "set data_dir"),
     ("rocksdb", "bind", "0.0.0.0", "it listens on 127.0.0.1"),
+    ("rocksdb", "rocksdb.use_direct_reads", "no", "set direct_io"),
+    ("rocksdb", "rocksdb.use_direct_io_for_flush_and_compaction", "no", "set direct_io"),
     ("rocksdb", "requirepass", "secret-word", "remove it"),
     ("rocksdb", "rocksdb.write_bufer_size", 64, "did you mean rocksdb.write_buffer_size"),
     ("rocksdb", "direct_io", "auto", "allowed are yes, no"),
@@ -66,7 +79,8 @@ def test_a_key_of_the_workflow_is_refused_with_what_sets_it(store, key, value, s
 @pytest.mark.parametrize(
     ("store", "settings"),
     [
-        ("valkey", {"io-threads": 4, "appendonly": "yes", "save": "60 1", "maxclients": 100}),
+        ("valkey", {"io-threads": 4, "appendfsync": "no", "maxclients": 100}),
+        ("valkey", {"save": "", "appendonly": "no", "maxmemory-policy": "allkeys-lru"}),
         ("valkey", {"daemonize": "no", "tls-port": 0, "timeout": 0, "cluster-enabled": "no"}),
         ("kvrocks", {"workers": "cores", "daemonize": "no", "bind": "127.0.0.1 10.0.0.1", "max-db-size": 0}),
         ("rocksdb", {"direct_io": "no", "rocksdb.block_size": 4096, "bind": "127.0.0.1"}),
@@ -94,6 +108,35 @@ def test_a_key_twice_in_another_case_and_a_value_of_two_lines_are_refused(store)
         store_class(store).check_settings({"maxclients": 1, "Maxclients": 2}, WHERE)
     with pytest.raises(UserError, match="has a line break"):
         store_class(store).check_settings({"db-name": "a\ndaemonize yes"}, WHERE)
+
+
+def written_keys(store: str, folder: Path) -> set[str]:
+    """Keys that a store's own code gives its server, with a socket and a password where it takes them."""
+    secret = {"password": Secret(None, "A_WORD")} if store_class(store).takes_password else {}
+    made = make_store(store, store_config(folder, store, unix=True, **secret))
+    if store == "kvrocks":
+        return set(complete({}, directory=folder, port=7000, value_bytes=1 << 30, socket="s", password="x"))
+    words = made.command_in(folder, 7000)
+    if store == "rocksdb":
+        arguments = parse_arguments(words[words.index("--dir") :])
+        plain = read_settings(parse_arguments(["--dir", "", "--port", "6666"]))
+        changed = {key for key, value in read_settings(arguments).items() if value != plain[key]}
+        return changed | {"bind"}
+    given = {word.removeprefix("--") for word in words if word.startswith("--")}
+    return given | {"requirepass"}
+
+
+# What a reader may raise: the workflow only gives it where it is not there. A `bind` of Kvrocks's is checked by itself.
+READERS = {("kvrocks", "proto-max-bulk-len"), ("kvrocks", "bind")}
+
+
+@pytest.mark.parametrize("store", ["valkey", "rocksdb", "kvrocks"])
+def test_every_key_that_a_store_writes_itself_is_owned(store, tmp_path):
+    written = written_keys(store, tmp_path)
+    assert {"port", "dir"} <= written
+    owned = store_class(store).owned_keys
+    free = {key for key in written if not any(item.has(key) for item in owned)}
+    assert {(store, key) for key in free} <= READERS
 
 
 @pytest.mark.parametrize("store", STORE_CLASSES)

@@ -172,9 +172,10 @@ def test_numbers_of_the_command_line_are_numbers():
 
 
 def test_yaml_s_yes_among_choices_is_told_to_be_quoted():
-    name = "settings.appendonly"
+    name = "settings.lazyfree-lazy-eviction"
     with pytest.raises(
-        UserError, match=r'tune\.space\.settings\.appendonly\.choices: true is wrong; .*: write "yes"'
+        UserError,
+        match=r'tune\.space\.settings\.lazyfree-lazy-eviction\.choices: true is wrong; .*: write "yes"',
     ):
         spec({name: {"kind": "choice", "choices": [True, "no"]}})
     assert spec({name: {"kind": "choice", "choices": ["yes", "no"]}})["space"][0]["choices"][1:] == [

@@ -11,10 +11,18 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jsonschema import Draft202012Validator
+from jsonschema.validators import extend
 
 from .errors import UserError
 
+_Strict = extend(
+    Draft202012Validator,
+    type_checker=Draft202012Validator.TYPE_CHECKER.redefine(
+        "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
+    ),
+)
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
+_PLAIN_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
 _WORDS = {
     "true": True,
     "false": False,
@@ -23,12 +31,18 @@ _WORDS = {
 
 
 def coerced(value: Any, rules: Mapping[str, Any], root: Mapping[str, Any]) -> Any:
-    """`value` with such text replaced wherever `rules` refuse it as text and take what it says.
+    """`value` with such text replaced wherever `rules` refuse it as text and take what it says, and 4.0e9 where they want an
+    integer.
 
-    rules: a JSON Schema, with the keyword `like` for values that follow the rules of a section of `root`, the whole schema.
+    rules: a JSON Schema, with the keyword `like` for values that follow the rules of a section of `root`, the whole schema,
+    and `values: typed` for mappings whose keys no schema knows: text there that YAML would read as something else becomes that.
     """
+    if rules.get("values") == "typed" and isinstance(value, Mapping):
+        return {key: _typed(item) for key, item in value.items()}
     if isinstance(value, str):
         return _scalar(value, rules, root)
+    if isinstance(value, float) and value.is_integer() and not _valid(value, rules, root):
+        return int(value) if _valid(int(value), rules, root) else value
     if isinstance(value, list):
         items = next((choice["items"] for choice in _choices(rules, root) if "items" in choice), None)
         return value if items is None else [coerced(item, items, root) for item in value]
@@ -85,6 +99,22 @@ def _scalar(text: str, rules: Mapping[str, Any], root: Mapping[str, Any]) -> Any
     return text
 
 
+def _typed(value: Any) -> Any:
+    """Text that is exactly true, false, yes, no, null or a number, as that, also inside lists and mappings.
+
+    Numbers as they are usually written only: 007 may be a name.
+    """
+    if isinstance(value, Mapping):
+        return {key: _typed(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_typed(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    if value.lower() in ("true", "false", "yes", "no", "null"):
+        return _WORDS[value.lower()]
+    return next(_readings(value)) if _PLAIN_NUMBER.fullmatch(value) else value
+
+
 def _readings(text: str) -> Iterator[Any]:
     if _NUMBER.fullmatch(text):
         number = float(text)
@@ -109,4 +139,4 @@ def _choices(rules: Mapping[str, Any], root: Mapping[str, Any]) -> Iterator[Mapp
 
 
 def _valid(value: Any, rules: Mapping[str, Any], root: Mapping[str, Any]) -> bool:
-    return Draft202012Validator({**rules, "$defs": root.get("$defs", {})}).is_valid(value)
+    return _Strict({**rules, "$defs": root.get("$defs", {})}).is_valid(value)

@@ -46,6 +46,7 @@ PRESETS = Path("config/kvrocks")
 MODELS = Path("config/models")
 ENVIRONMENTS = {"vllm": "engine", "loadgen": "loadgen"}
 EXPERIMENT = "experiment"
+_FREE = ("lmcache", "settings", "environment")
 _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _STORES_OF_TIER = {"dram": ("dram", "valkey"), "ssd": ("files", "rocksdb", "kvrocks")}
 _ONLY_VLLM = ("mp", "striped_mp", "offloading")
@@ -407,17 +408,21 @@ def _validator() -> Draft202012Validator:
 
 
 def _sizes_in_bytes(value: Any, key: str = "") -> Any:
-    """Turn '512 MiB' under keys ending in _bytes into integers."""
+    """Turn '512 MiB' under our keys ending in _bytes into integers; what is no size is left to who checks that key."""
     if isinstance(value, dict):
-        return {name: _sizes_in_bytes(item, name) for name, item in value.items()}
+        return {name: item if name in _FREE else _sizes_in_bytes(item, name) for name, item in value.items()}
     if isinstance(value, list):
         return [_sizes_in_bytes(item, key) for item in value]
-    if key.endswith("_bytes") and isinstance(value, str):
+    if key.endswith("_bytes") and isinstance(value, str) and _is_size(value):
         size = parse_size(value)
         if size < 1:
             raise UserError(f"config: {key}: {value!r} is wrong; it must be at least 1 byte")
         return size
     return value
+
+
+def _is_size(text: str) -> bool:
+    return Draft202012Validator(schema()["$defs"]["size"]).is_valid(text)
 
 
 def parse_size(text: str) -> int:
@@ -681,7 +686,6 @@ def _check_engine(config: Mapping[str, Any], measured: list[str]) -> None:
         )
     for name in measured:
         scenario = {"name": name, **config["scenarios"][name]}
-        _check_overrides(scenario)
         settings = settings_of({"vllm": config["vllm"], "scenario": scenario})
         geometry = _geometry_of(scenario, config)
         own = f"scenarios.{scenario['family']}." if "tensor_parallel" in scenario["vllm"] else ""
@@ -753,9 +757,12 @@ def _check_model_dir(config: Mapping[str, Any]) -> None:
 
 
 def _check_pass_through(config: Mapping[str, Any]) -> None:
-    """Words for vLLM and LMCache that a key of ours sets, with any engine: what is recommended has them, too."""
+    """A scenario's keys for vLLM, and words for vLLM and LMCache that a key of ours sets, with any engine: what is recommended
+    has them, too.
+    """
     refuse_owned_words("config: vllm", config["vllm"], None)
     for scenario in config["scenarios"].values():
+        _check_overrides(scenario)
         refuse_owned_words(f"config: scenarios.{scenario['family']}", scenario["vllm"], scenario)
 
 
@@ -787,7 +794,8 @@ def _check_overrides(scenario: Mapping[str, Any]) -> None:
         key: rule for key, rule in rules.items() if key not in ("python", "requirements", "index", "device")
     }
     shape = {"type": "object", "additionalProperties": False, "properties": keys, "$defs": schema()["$defs"]}
-    if (error := next(Draft202012Validator(shape).iter_errors(scenario["vllm"]), None)) is not None:
+    errors = Draft202012Validator(shape).iter_errors(scenario["vllm"])
+    if (error := min(errors, key=depth, default=None)) is not None:
         raise UserError(explain(error, schema(), under=f"scenarios.{scenario['family']}.vllm"))
 
 

@@ -16,7 +16,8 @@ _SERVED = ("mp", "striped_mp")
 _TOLERANCE = 0.02
 _MENDS = {
     "save_decode_cache": "choose the other value, or versions of vLLM and LMCache that have this setting for the connector",
-    "kv_bytes_per_token": "the model's config.json or kv_dtype does not say what the engine holds; set kv_dtype",
+    "kv_bytes_per_token": "set kv_dtype to what the engine uses and model to the config.json that it serves, and leave out words "
+    "of vllm.flags and vllm.environment that change what it keeps of a token",
     "kv_dtype": "set kv_dtype to what the engine uses",
     "gpus": "set vllm.tensor_parallel",
     "prefix_caching": "the engine cannot do that with this model; choose the other value of vllm.prefix_caching",

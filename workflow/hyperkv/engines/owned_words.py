@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ..coercion import shown
 from ..errors import UserError
 
 _ONE_ENGINE = "not to be set: one engine on one machine is measured"
@@ -21,6 +22,13 @@ _LOGS = "not to be set: the workflow reads these logs"
 _BYTES = "not to be set: the workflow counts the bytes of KV as the engine holds it"
 _LRU = "not to be set: hits are predicted and compared for LRU"
 _GIVEN_UP = "not to be set: it changes which tokens are looked up"
+_BLOCKS = "not to be set: the workflow counts a block's bytes as vLLM lays them out by itself"
+_RANKS = "not to be set: the workflow counts what every GPU stores"
+_FETCHED = "not to be set: other keys would be fetched with it, which nothing checks"
+_KV_ALONE = "not to be set: KV alone is kept"
+_IN_LMCACHE = "one of LMCache's own keys: write it in the scenario's lmcache, as"
+_KEY = re.compile(r"[a-z][a-z0-9._-]*")
+_INNER_KEY = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
 
 # vLLM's options, without dashes. One that ends in * stands for all that begin so.
 VLLM_FLAGS = {
@@ -51,7 +59,17 @@ VLLM_FLAGS = {
     "kv-transfer-config": "set by the scenario's connector",
     "kv-offloading-*": "set by the scenario's connector and dram_pool_bytes",
     "kv-events-config": _OURS,
-    "ec-transfer-config": "not to be set: KV alone is kept",
+    "ec-transfer-config": _KV_ALONE,
+    "disable-hybrid-kv-cache-manager": _BLOCKS,
+    "no-disable-hybrid-kv-cache-manager": _BLOCKS,
+    "mamba-block-size": _BLOCKS,
+    "mamba-cache-dtype": _BYTES,
+    "mamba-cache-mode": _BLOCKS,
+    "mamba-ssm-cache-dtype": _BYTES,
+    "enable-mamba-shared-prefix-checkpoint": _BLOCKS,
+    "no-enable-mamba-shared-prefix-checkpoint": _BLOCKS,
+    "prefix-cache-retention-interval": _LRU,
+    "prefix-match-unit": _GIVEN_UP,
     "tensor-parallel-size": "set by vllm.tensor_parallel",
     "tp": "set by vllm.tensor_parallel",
     "pipeline-parallel-size": _ONE_ENGINE,
@@ -85,6 +103,9 @@ VLLM_FLAGS = {
     "disable-log-stats": "not to be set: the workflow reads vLLM's counters",
     "config": "a file of options that nothing checks; write them in vllm.flags",
 }
+
+# Options of one dash that are whole where an owned one would begin so.
+_SHORT = ("dc",)
 
 # Keys of LMCache's configuration file; LMCACHE_ and the key in capitals is the same word as a variable.
 LMCACHE_KEYS = {
@@ -121,6 +142,12 @@ LMCACHE_KEYS = {
     "skip_last_n_tokens": _GIVEN_UP,
     "external_lookup_client": _STORE,
     "config_file": _OURS,
+    "remote_config_url": _FETCHED,
+    "app_id": _FETCHED,
+    "hit_miss_ratio": "not to be set: hits are counted, not made up",
+    "min_retrieve_tokens": _GIVEN_UP,
+    "enable_xpyd": _ONE_ENGINE,
+    "enable_hidden_state_cache": _KV_ALONE,
     "log_level": _LOGS,
     "cache_policy": _LRU,
 }
@@ -128,6 +155,9 @@ LMCACHE_EXTRA_KEYS = {
     "save_chunk_meta": "set by the scenario's connector",
     "resp_num_threads": "set by connections",
     "use_odirect": "not to be set: files are read with O_DIRECT",
+    "save_only_first_rank": _RANKS,
+    "first_rank_max_local_cpu_size": _RANKS,
+    "remote_enable_mla_worker_id_as0": _RANKS,
     "remote_storage_plugin.*": _STORE,
     "storage_plugin.*": _STORE,
     "*.module_path": _STORE,
@@ -180,7 +210,31 @@ VARIABLES = {
     "VLLM_LOGGING_*": _LOGS,
     "VLLM_CONFIGURE_LOGGING": _LOGS,
     "VLLM_ALLOW_LONG_MAX_MODEL_LEN": "set by the model and vllm.max_context_tokens",
+    "VLLM_MLA_DISABLE": _BYTES,
+    "VLLM_ALLOW_CHUNKED_LOCAL_ATTN_WITH_HYBRID_KV_CACHE": _BLOCKS,
+    "VLLM_MODEL_REDIRECT_PATH": _WEIGHTS,
+    "VLLM_TEST_FORCE_LOAD_FORMAT": "set by vllm.weights",
+    "VLLM_USE_SIMPLE_KV_OFFLOAD": "set by the scenario's connector",
+    "LMCACHE_ENABLE_ASYNC_LOADING": "set by the scenario's lmcache.enable_async_loading",
+    "LMCACHE_EXTRA_CONFIG": "set by the scenario's lmcache.extra_config",
+    "LMCACHE_FORCE_SKIP_SAVE": "not to be set: nothing would be saved",
+    "LMCACHE_MP_TRANSFER_MODE": _OURS,
+    "LMCACHE_RESP_*": _STORE,
+    "LMCACHE_EC_*": _KV_ALONE,
 }
+# LMCache's variables that are no keys of its configuration and change nothing that the workflow counts with. Any other
+# that begins with LMCACHE_ is taken for a key, so that one of a later version is not read unseen.
+FREE_LMCACHE_VARIABLES = (
+    "LMCACHE_TRACK_USAGE",
+    "LMCACHE_DISABLE_BANNER",
+    "LMCACHE_USAGE_TRACK_INTERVAL",
+    "LMCACHE_USAGE_TRACK_URL",
+    "LMCACHE_REQUEST_TELEMETRY_ENDPOINT",
+    "LMCACHE_REQUEST_TELEMETRY_TYPE",
+    "LMCACHE_MQ_TIMEOUT",
+    "LMCACHE_DEVICE_BACKEND",
+    "LMCACHE_GPU_STAGING_BUFFER_BYTES",
+)
 
 
 def refuse_owned_words(where: str, settings: Mapping[str, Any], scenario: Mapping[str, Any] | None) -> None:
@@ -193,6 +247,7 @@ def refuse_owned_words(where: str, settings: Mapping[str, Any], scenario: Mappin
     variables = f"{where}.vllm.environment" if scenario else f"{where}.environment"
     _refuse(variables, variable_faults(settings.get("environment", {})))
     if scenario is not None:
+        _check_lmcache_keys(f"{where}.lmcache", scenario.get("lmcache", {}))
         served = scenario.get("connector") in ("mp", "striped_mp")
         _refuse(f"{where}.lmcache", lmcache_faults(scenario.get("lmcache", {}), served))
 
@@ -200,14 +255,20 @@ def refuse_owned_words(where: str, settings: Mapping[str, Any], scenario: Mappin
 def flag_faults(flags: Sequence[Any]) -> Iterator[tuple[str, str]]:
     """(word, what sets it) of every word of vLLM's command line that is not the user's.
 
-    Words are taken as vLLM's parser takes them: with _ for -, with =VALUE, with .KEY of a mapping, and abbreviated.
+    Words are taken as vLLM's parser takes them: with _ for -, with =VALUE, with .KEY of a mapping, abbreviated, and one letter
+    with its value attached.
     """
     for word in map(str, flags):
         if not re.match(r"--?[A-Za-z]", word):
             continue
         name = re.split(r"[=. ]", word, maxsplit=1)[0]
         bare = name.lstrip("-").replace("_", "-")
-        if why := _owner(bare, VLLM_FLAGS, "-", abbreviated=name.startswith("--")):
+        if name.startswith("--"):
+            why = _owner(bare.lower(), VLLM_FLAGS, "-", abbreviated=True)
+        else:
+            short = {key: why for key, why in VLLM_FLAGS.items() if _is_short(key)}
+            why = short.get(bare[0]) or _owner(bare, short, "-", abbreviated=bare not in _SHORT)
+        if why:
             yield name, why
 
 
@@ -219,8 +280,8 @@ def variable_faults(environment: Mapping[str, Any]) -> Iterator[tuple[str, str]]
         if upper.startswith("LMCACHE_") and not why:
             key = upper.removeprefix("LMCACHE_").lower()
             why = _owner(key, LMCACHE_KEYS, "_") or _owner(key, LMCACHE_OPTIONS, "_")
-            if key == "extra_config":
-                why = "set by the scenario's lmcache.extra_config"
+            if not why and upper not in FREE_LMCACHE_VARIABLES:
+                why = f"{_IN_LMCACHE} {key}"
         if why:
             yield name, why
 
@@ -228,7 +289,7 @@ def variable_faults(environment: Mapping[str, Any]) -> Iterator[tuple[str, str]]
 def lmcache_faults(keys: Mapping[str, Any], served: bool) -> Iterator[tuple[str, str]]:
     """(key, what sets it) of every LMCache key that is not the user's. served: they go to `lmcache server`."""
     for key, value in keys.items():
-        plain = key.lstrip("-").replace("-", "_")
+        plain = key.lstrip("-").replace("-", "_").lower()
         if served:
             why = _owner(plain, LMCACHE_OPTIONS, "_", abbreviated=True) or _owner(plain, CONNECTOR_KEYS, ".")
         else:
@@ -237,10 +298,33 @@ def lmcache_faults(keys: Mapping[str, Any], served: bool) -> Iterator[tuple[str,
             yield key, why
         if plain == "extra_config" and isinstance(value, Mapping):
             for inner in value:
-                if why := _owner(str(inner), LMCACHE_EXTRA_KEYS, ".") or _owner(
-                    str(inner), LMCACHE_KEYS, "_"
-                ):
+                word = str(inner).lower()
+                if why := _owner(word, LMCACHE_EXTRA_KEYS, ".") or _owner(word, LMCACHE_KEYS, "_"):
                     yield f"extra_config.{inner}", why
+
+
+def _check_lmcache_keys(where: str, keys: Mapping[str, Any]) -> None:
+    """That keys are written as LMCache's are, one each, and extra_config is a mapping. Raises UserError."""
+    extra = keys.get("extra_config")
+    if extra is not None and not isinstance(extra, Mapping):
+        raise UserError(
+            f"{where}.extra_config: {shown(extra)} is wrong; write a mapping, such as {{lookup_backoff_time: 0.001}}"
+        )
+    for key in keys:
+        if not _KEY.fullmatch(key):
+            raise UserError(
+                f"{where}: {key!r} is not a key; LMCache's are lower-case letters, digits and . _ -, with the value after a colon"
+            )
+    for key in extra or {}:
+        if not _INNER_KEY.fullmatch(str(key)):
+            raise UserError(
+                f"{where}.extra_config: {key!r} is not a key; keys are letters, digits and . _ -, with the value after a colon"
+            )
+
+
+def _is_short(option: str) -> bool:
+    """Whether an option of VLLM_FLAGS is one that vLLM takes with one dash."""
+    return option.rstrip("*") in ("tp", "pp", "dp", "dcp", "pcp", "n", "r")
 
 
 def _owner(word: str, owned: Mapping[str, str], joint: str, abbreviated: bool = False) -> str | None:

@@ -21,6 +21,9 @@ class RocksdbStore(ServerStore):
         Owned(("unixsocket",), ITS_SOCKET),
         Owned(("dir",), ITS_FOLDER),
         Owned(("bind",), "it listens on 127.0.0.1; leave it out", ("127.0.0.1",)),
+        Owned(
+            ("rocksdb.use_direct_reads", "rocksdb.use_direct_io_for_flush_and_compaction"), "set direct_io"
+        ),
     )
 
     @classmethod

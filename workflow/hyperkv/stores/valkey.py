@@ -50,6 +50,14 @@ class ValkeyStore(ServerStore):
         Owned(("bind",), "it listens on 127.0.0.1; leave it out", ("127.0.0.1",)),
         Owned(("dir", "dbfilename", "appenddirname", "appendfilename"), ITS_FOLDER),
         Owned(("maxmemory",), "set capacity_bytes"),
+        Owned(
+            ("maxmemory-*", "import-mode"), "hits are predicted for LRU; leave it out", ("allkeys-lru", "no")
+        ),
+        Owned(
+            ("save", "appendonly", "shutdown-on-sig*"),
+            "this store keeps nothing on disk; leave it out, or choose a store of tier ssd",
+            ("", "no", "nosave", "default"),
+        ),
         Owned(("requirepass",), PASSWORD),
         Owned(("user", "aclfile", "masterauth", "primaryauth", "masteruser", "primaryuser"), NO_LOGIN),
         Owned(("tls-*",), NO_TLS, ("0", "no")),

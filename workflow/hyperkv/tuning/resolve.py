@@ -108,7 +108,7 @@ def _check_name(name: str) -> None:
 def _check_owned(name: str, scenario: Mapping[str, Any]) -> None:
     section, _, key = name.partition(".")
     if section == "settings":
-        refuse_owned({key: ""}, store_class(scenario["store"]).owned_keys, "config: tune.space.settings")
+        refuse_owned({key: "any"}, store_class(scenario["store"]).owned_keys, "config: tune.space.settings")
 
 
 def _lacks(name: str, scenario: Mapping[str, Any]) -> str | None:
