@@ -12,8 +12,8 @@ One prompt on an idle engine, all of its KV in one store, loading overlapped wit
 A store needs more than this: what the engine and the connector spend per request and per chunk is not in it (measured
 once: vLLM 0.25 with LMCache 0.5 on an H100, Llama-3.1-8B, 8,192 tokens, needed 6.7 to 6.9).
 measured: step times of this model on this GPU. scaled: of another model on this GPU, by active parameters, attention
-width and layers. derived: of an H100, by published compute, memory and link speeds; peak figures, so a GPU that throttles
-needs less.
+width and layers. derived: not measured on this GPU, its file says how (those that come along: of an H100, by published
+compute, memory and link speeds; peak figures, so a GPU that throttles needs less).
 Several GPUs share the computing of one prompt and the reading of weights with ideal scaling, and each receives the KV that
 it holds: its heads, of MLA all of it. Launching a step takes what it takes on one. Left out: their communication, which
 makes computing slower; that a prompt reads all of a mixture's experts, which makes short prompts slower to compute; weights

@@ -321,7 +321,7 @@ def limits(cells: pd.DataFrame, environments: Sequence[Mapping[str, Any]]) -> li
         gpus = gpu_words(cells)
         found.append(
             f"Engine replay has no GPU. Real: stores and servers, every byte saved, looked up, loaded and compared, and the "
-            f"time that took on this machine. Modelled: the GPU ({gpus}; step times measured on a real one), the copy between "
+            f"time that took on this machine. Modelled: the GPU ({gpus}; step times of its file in config/gpus, which says whether they were measured), the copy between "
             f"host and GPU, and the capacity of HBM. Not in it: a real engine's own CPU work and its concurrent loads."
         )
     scaled = cells["gpu_scaled_from"].dropna().unique() if "gpu_scaled_from" in cells else []

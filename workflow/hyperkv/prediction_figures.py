@@ -273,7 +273,7 @@ def _draw_gpu(axes: Axes, rows: pd.DataFrame, stores: pd.DataFrame) -> None:
     several = pd.notna(at["gpus_for_weights"]) and at["gpus_for_weights"] > 1
     count = f"{int(at['gpus_for_weights'])} x " if several else ""
     required = at["required_node_gbps" if several else "required_gbps"]
-    steps = "step times measured" if pd.isna(at["assumption"]) else "step times derived from another GPU's"
+    steps = "step times measured" if pd.isna(at["assumption"]) else "step times not measured"
     if pd.notna(at["scaled_from"]):
         steps += f", scaled from {at['scaled_from']}"
     note = f"break-even at {at['prompt_tokens']:,} tokens: {required:.2g} GB/s"
