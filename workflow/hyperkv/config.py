@@ -20,6 +20,7 @@ from .config_files import read_mapping, read_text, there
 from .connectors.registry import STRIPED, alone
 from .connectors.stripes import LEAST_STRIPE_BYTES
 from .context_limit import ContextLimit, check_context, limited
+from .credentials import refuse_credentials
 from .engines import lmcache
 from .engines.gpu import load_gpu
 from .engines.gpu_memory import require_weights_fit
@@ -39,6 +40,7 @@ from .schema_errors import allowed, depth, explain
 from .store_keys import check_store_keys
 from .workloads import longest_context, repeat_seed
 from .workloads.factory import make_workload, parameters_of
+from .workloads.mooncake import NothingLeft
 
 FETCHED_TRACE = "results/traces/mooncake_conversation.jsonl"
 SCHEMA_PATH = Path("workflow/schemas/config.schema.yaml")
@@ -84,6 +86,7 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
     Raises UserError: one line with the key, what is wrong and what is allowed.
     """
     check_keys(config)
+    refuse_credentials(config)
     full = coerced(with_home_folders(deepcopy(dict(config)), schema()), schema(), schema())
     error = min(_validator().iter_errors(full), key=depth, default=None)
     if error is not None:
@@ -94,6 +97,7 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
         case["workload"] = _case_workload(case["workload"], name)
     expanded = [(name, with_preset(scenario)) for name, scenario in _expanded(full["scenarios"])]
     full["scenarios"] = dict(expanded)
+    refuse_credentials({"scenarios": full["scenarios"]})
     _check_unique([name for name, _ in expanded])
     _check_ranges(full["workload"], "workload")
     _check_names(full)
@@ -904,6 +908,13 @@ def _check_workload(config: Mapping[str, Any], scenarios: list[Mapping[str, Any]
             make_workload(workload, repeat_seed(experiment["seed"], repeat))
             for repeat in range(1, experiment["repeats"] + 1)
         ]
+    except NothingLeft as error:
+        if config["workload"].get("max_context_tokens"):
+            raise UserError(f"config: {error}") from None
+        limit = context_limit(config, scenarios)
+        raise UserError(
+            f"config: {error.where}: no request is left within {limit.what}; {error.words}: {limit.mend(error.least)}"
+        ) from None
     except UserError as error:
         raise UserError(f"config: {error}") from None
     check_memory({**config, "workload": workload}, scenarios, made)
