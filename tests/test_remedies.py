@@ -562,3 +562,30 @@ def test_only_what_leaves_requests_is_offered(tmp_path, prompt, answer, ways):
             checked(applied(each, {"workload.long_requests": way}))
     assert f"raise vllm.max_context_tokens to {prompt + answer + 8}" in str(error.value)
     checked(applied(served, {"vllm.max_context_tokens": prompt + answer + 8}))
+
+
+def test_a_case_of_which_no_request_is_left_wants_another_model(tmp_path, words):
+    own = {"kind": "mooncake", "trace": alike(tmp_path, 9000, 50), "long_requests": "leave_out"}
+    case = {"tiers": {"a": {}}, "workload": own, "model": "{short}"}
+    config = filled(applied(BASE, {"predict.cases": {"mine": case}}), words)
+    with pytest.raises(
+        UserError, match=r"no request is left .*: choose a model with a longer context$"
+    ) as error:
+        checked(config)
+    assert "config: predict.cases.mine.workload.trace: " in str(error.value)
+    checked(applied(config, {"predict.cases.mine.model": "config/models/llama-3.1-8b.json"}))
+
+
+def test_two_limits_that_leave_nothing_are_both_told(tmp_path):
+    workload = {"kind": "mooncake", "trace": alike(tmp_path, 5000, 50), "long_requests": "leave_out"}
+    config = applied(engine(), {"workload": workload | {"max_context_tokens": 4000}})
+    config["vllm"] = {"staging_bytes": "8 GiB", "max_context_tokens": 5000}
+    remedy = {"vllm.max_context_tokens": 5058, "workload.max_context_tokens": 5050}
+    with pytest.raises(
+        UserError,
+        match=r"raise vllm.max_context_tokens to 5058, and raise workload.max_context_tokens to 5050",
+    ):
+        checked(config)
+    checked(applied(config, remedy))
+    with pytest.raises(UserError, match=r": raise it to 5050 at least$"):
+        checked(applied(config, {"vllm.max_context_tokens": 5058}))

@@ -19,7 +19,7 @@ from .coercion import check_keys, coerced, shown
 from .config_files import read_mapping, read_text, there
 from .connectors.registry import STRIPED, alone
 from .connectors.stripes import LEAST_STRIPE_BYTES
-from .context_limit import ContextLimit, check_context, limited
+from .context_limit import ContextLimit, check_context, let_in, limited
 from .credentials import refuse_credentials
 from .engines import lmcache
 from .engines.gpu import load_gpu
@@ -38,9 +38,8 @@ from .model_folder import served_config
 from .prices import resolved_prices
 from .schema_errors import allowed, depth, explain
 from .store_keys import check_store_keys
-from .workloads import longest_context, repeat_seed
+from .workloads import NothingLeft, longest_context, repeat_seed
 from .workloads.factory import make_workload, parameters_of
-from .workloads.mooncake import NothingLeft
 
 FETCHED_TRACE = "results/traces/mooncake_conversation.jsonl"
 SCHEMA_PATH = Path("workflow/schemas/config.schema.yaml")
@@ -839,8 +838,15 @@ def _check_predictions(config: Mapping[str, Any]) -> None:
         if workload.get("trace") == FETCHED_TRACE and not Path(FETCHED_TRACE).exists():
             continue
         geometry = load_geometry(Path(case_of["model"]), config["kv_dtype"])
+        limit = ContextLimit.of(geometry)
         try:
-            check_context(workload, longest_context(make_workload(workload)), ContextLimit.of(geometry))
+            check_context(workload, longest_context(make_workload(workload)), limit)
+        except NothingLeft as error:
+            own = case["workload"] or config["workload"]
+            told = let_in(error, own, limit)
+            raise UserError(
+                f"config: {_in_case(name, told) if case['workload'] else f'predict.cases.{name}: {told}'}"
+            ) from None
         except UserError as error:
             if case["workload"] is None:
                 raise UserError(f"config: predict.cases.{name}: {error}") from None
@@ -909,12 +915,8 @@ def _check_workload(config: Mapping[str, Any], scenarios: list[Mapping[str, Any]
             for repeat in range(1, experiment["repeats"] + 1)
         ]
     except NothingLeft as error:
-        if config["workload"].get("max_context_tokens"):
-            raise UserError(f"config: {error}") from None
-        limit = context_limit(config, scenarios)
-        raise UserError(
-            f"config: {error.where}: no request is left within {limit.what}; {error.words}: {limit.mend(error.least)}"
-        ) from None
+        told = let_in(error, config["workload"], context_limit(config, scenarios))
+        raise UserError(f"config: {told}") from None
     except UserError as error:
         raise UserError(f"config: {error}") from None
     check_memory({**config, "workload": workload}, scenarios, made)

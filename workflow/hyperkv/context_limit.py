@@ -8,6 +8,7 @@ from typing import Any
 
 from .errors import UserError
 from .geometry import Geometry
+from .workloads import NothingLeft
 from .workloads.factory import parameters_of, shortenings
 
 ROOM_TOKENS = 8  # that a chat template may add to a prompt
@@ -63,6 +64,20 @@ def shortened(workload: Mapping[str, Any], limit_tokens: int) -> str:
         return f"set workload.max_context_tokens: {limit_tokens}"
     listed = ", ".join(f"workload.{key}" for key in keys)
     return f"lower the highest of {listed} so that together they are at most {limit_tokens}"
+
+
+def let_in(error: NothingLeft, workload: Mapping[str, Any], limit: ContextLimit) -> str:
+    """What to say of a trace of which no request is left: how the limit that left them out is raised.
+
+    workload: as the configuration has it, with max_context_tokens only where that is its own.
+    """
+    own = workload.get("max_context_tokens")
+    if own and error.least <= limit.tokens:
+        return str(error)
+    mend = limit.mend(error.least) + (
+        f", and raise workload.max_context_tokens to {error.least}" if own else ""
+    )
+    return f"{error.where}: no request is left within {own or limit.what}; {error.words}: {mend}"
 
 
 def check_context(workload: Mapping[str, Any], longest: int, limit: ContextLimit) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
-from . import Turn, check_count, generator
+from . import NothingLeft, Turn, check_count, generator
 from .trace import PER_SECOND, Record, parse
 from .trace_file import FORMS, lines_of
 
@@ -53,17 +53,6 @@ class Mooncake:
                 raise UserError(f"workload.{key}: {getattr(self, key)!r}; choose {', '.join(choices)}")
         check_count("block_tokens", self.block_tokens)
         check_count("vocabulary", self.vocabulary, least=2)
-
-
-class NothingLeft(UserError):
-    """No request fits. where: the trace. words: why. least: tokens of a context that one would fit."""
-
-    def __init__(self, where: str, words: str, least: int, limit: int):
-        self.where, self.words, self.least = where, words, least
-        super().__init__(
-            f"{where}: no request is left within {limit} tokens, which is workload.max_context_tokens or, without it, what "
-            f"model and engine take; {words}: raise it to {least} at least"
-        )
 
 
 @dataclass(frozen=True)
