@@ -57,10 +57,19 @@ def test_bytes_may_be_2_percent_apart(part, alike):
     assert (differences(ASKED, told) == []) is alike
 
 
-def record(connector: str, *, asked=True, engine="vllm", lmcache: str | None = "0.5.0", tier="dram") -> dict:
+@pytest.mark.parametrize(
+    ("name", "asked", "told"), [("chunk_tokens", 256, 257), ("block_tokens", 64, 65), ("gpus", 64, 65)]
+)
+def test_counts_are_the_same_or_not(name, asked, told):
+    assert differences(Effective(**{name: asked}), Effective(**{name: told}))
+
+
+def record(
+    connector: str, *, asked=True, engine="vllm", lmcache: str | None = "0.5.0", vllm="0.25.0", tier="dram"
+) -> dict:
     """As schema 1 wrote it, as far as facts are read from it."""
     scenario = {"tier": tier, "connector": connector, "save_decode_cache": asked, "kv_dtype": None}
-    versions = {"vllm": "0.25.0", "lmcache": lmcache}
+    versions = {"vllm": vllm, "lmcache": lmcache}
     return {
         "engine": engine,
         "spec": {"scenario": scenario, "kv_dtype": "auto"},
@@ -77,6 +86,9 @@ def record(connector: str, *, asked=True, engine="vllm", lmcache: str | None = "
         (record("mp", asked=True, lmcache="0.6.0"), False),
         (record("striped_mp", asked=True, lmcache=None), None),
         (record("offloading", asked=True), False),
+        (record("offloading", asked=True, vllm="0.32.1"), False),
+        (record("offloading", asked=True, vllm="0.24.0"), None),
+        (record("offloading", asked=True, vllm=None), None),
         (record("inprocess", asked=True), True),
         (record("resp", asked=False), False),
         (record("mp", asked=True, engine="replay"), True),

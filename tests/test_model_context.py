@@ -111,3 +111,57 @@ def test_no_row_of_break_even_vanishes_without_a_word(tmp_path):
     assert remarks(spec) == [
         "qwen: left out 65,536, 200,000 tokens, longer than its context of 32,768 (max_position_embeddings 32,768)."
     ]
+
+
+FALCON_40B = {
+    "model_type": "falcon",
+    "alibi": False,
+    "bias": False,
+    "hidden_size": 8192,
+    "new_decoder_architecture": True,
+    "num_attention_heads": 128,
+    "num_hidden_layers": 60,
+    "num_kv_heads": 8,
+    "parallel_attn": True,
+    "vocab_size": 65024,
+}
+FALCON_7B = {
+    **FALCON_40B,
+    "hidden_size": 4544,
+    "multi_query": True,
+    "new_decoder_architecture": False,
+    "num_attention_heads": 71,
+    "num_hidden_layers": 32,
+    "num_kv_heads": None,
+}
+BLOOM = {
+    "model_type": "bloom",
+    "n_embed": 14336,
+    "n_layer": 70,
+    "num_attention_heads": 112,
+    "vocab_size": 250880,
+}
+
+
+@pytest.mark.parametrize(
+    ("config", "tokens", "kv_bytes"),
+    [
+        (FALCON_40B, 2048, 122_880),
+        (FALCON_7B, 2048, 8_192),
+        (BLOOM, 2048, 4_014_080),
+        (BLOOM | {"seq_length": 4096}, 4096, 4_014_080),
+        (FALCON_40B | {"max_position_embeddings": 8192}, 8192, 122_880),
+    ],
+)
+def test_a_family_whose_config_json_has_no_length_is_served_with_vllm_s_2048(
+    tmp_path, config, tokens, kv_bytes
+):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    geometry = load_geometry(tmp_path, "auto")
+    assert (geometry.max_context_tokens, geometry.kv_bytes_per_token) == (tokens, kv_bytes)
+
+
+def test_a_length_that_another_family_lacks_is_still_a_mistake(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA | {"max_position_embeddings": None}))
+    with pytest.raises(UserError, match="max_position_embeddings is missing"):
+        load_geometry(tmp_path, "auto")

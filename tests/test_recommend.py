@@ -20,8 +20,9 @@ from workflow.hyperkv.check_recommended import check, command_words, conf_settin
 from workflow.hyperkv.config import checked, recommend_spec
 from workflow.hyperkv.engines import lmcache
 from workflow.hyperkv.errors import StoreError, UserError
-from workflow.hyperkv.recommended_files import EngineSlice, Place, files_of, measured_place
-from workflow.hyperkv.secret import write_private
+from workflow.hyperkv.recommended_files import EngineSlice, Place, _with_password, files_of, measured_place
+from workflow.hyperkv.secret import Secret, write_private
+from workflow.hyperkv.secret import quoted as quoted_value
 from workflow.hyperkv.stores.base import Endpoint
 from workflow.hyperkv.stores.kvrocks_config import complete, rendered
 from workflow.hyperkv.systemd_unit import quoted
@@ -425,6 +426,17 @@ def test_a_password_is_in_no_file_and_the_store_asks_for_it(store, by, real, tmp
     checked_server = check_recommended.check_server(server, files)
     assert checked_server.status == check_recommended.CHECKED
     assert f"ExecStart=/bin/sh /etc/hyperkv/{server['script']}" in (files / server["unit"]).read_text()
+
+
+@pytest.mark.parametrize("ending", ["", "\n", "\r\n", "\r"])
+def test_the_script_reads_the_password_as_the_run_does(tmp_path, ending):
+    path = tmp_path / "a b"
+    write_private(path, "one 'two\\\\" + ending)
+    lines = _with_password(Secret(path), "", "store.conf")
+    subprocess.run(["sh", "-euc", "\n".join([f"dir={tmp_path}", *lines])], check=True)
+    assert (
+        tmp_path / "store.conf"
+    ).read_bytes() == f"requirepass {quoted_value(Secret(path).value())}\n".encode()
 
 
 def test_without_the_file_the_recommended_store_does_not_start(real, tmp_path, monkeypatch, kvrocks):

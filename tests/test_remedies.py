@@ -516,3 +516,76 @@ def test_a_case_s_long_requests_end_with_its_own_model_s_context(words):
     found = json.loads(predict_spec(checked(config)))["cases"]
     limits = {name: case["workload"]["max_context_tokens"] for name, case in found.items()}
     assert limits == {"experiment": 131_072, "own": 8192, "theirs": 8192}
+
+
+def alike(folder: Path, prompt: int, answer: int) -> str:
+    """A trace of 12 requests of one size."""
+    blocks = list(range(-(-prompt // 512)))
+    row = {"input_length": prompt, "output_length": answer, "hash_ids": blocks}
+    lines = [json.dumps({"timestamp": 1000 * number} | row) for number in range(12)]
+    (folder / "trace.jsonl").write_text("\n".join(lines))
+    return str(folder / "trace.jsonl")
+
+
+def test_requests_that_vllm_s_limit_leaves_out_are_let_in_by_vllm_s_limit(tmp_path):
+    workload = {"kind": "mooncake", "trace": alike(tmp_path, 5000, 50), "long_requests": "leave_out"}
+    config = applied(engine(), {"workload": workload})
+    config["vllm"] = {"staging_bytes": "8 GiB", "max_context_tokens": 5057}
+    with pytest.raises(
+        UserError, match=r"no request is left .*: raise vllm.max_context_tokens to 5058$"
+    ) as error:
+        checked(config)
+    assert "workload.max_context_tokens" not in str(error.value)
+    checked(applied(config, {"vllm.max_context_tokens": 5058}))
+
+
+def test_requests_longer_than_the_model_s_context_want_another_model(tmp_path, words):
+    workload = {"kind": "mooncake", "trace": alike(tmp_path, 9000, 50), "long_requests": "leave_out"}
+    with pytest.raises(UserError, match=r"no request is left .*: choose a model with a longer context$"):
+        checked(filled(roomy(workload, model="{short}"), words))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answer", "ways"), [(5000, 50, ["cut"]), (500, 4600, []), (3000, 2500, ["cut"])]
+)
+def test_only_what_leaves_requests_is_offered(tmp_path, prompt, answer, ways):
+    trace = {"kind": "mooncake", "trace": alike(tmp_path, prompt, answer)}
+    config = roomy({**trace, "max_context_tokens": 4500})
+    served = applied(engine(), {"workload": trace})
+    served["vllm"] = {"staging_bytes": "8 GiB", "max_context_tokens": 4508}
+    for each in (config, served):
+        with pytest.raises(UserError) as error:
+            checked(each)
+        offered = [word for word in ("leave_out", "cut") if re.search(rf"\b{word}\b", str(error.value))]
+        assert offered == ways
+        for way in ways:
+            checked(applied(each, {"workload.long_requests": way}))
+    assert f"raise vllm.max_context_tokens to {prompt + answer + 8}" in str(error.value)
+    checked(applied(served, {"vllm.max_context_tokens": prompt + answer + 8}))
+
+
+def test_a_case_of_which_no_request_is_left_wants_another_model(tmp_path, words):
+    own = {"kind": "mooncake", "trace": alike(tmp_path, 9000, 50), "long_requests": "leave_out"}
+    case = {"tiers": {"a": {}}, "workload": own, "model": "{short}"}
+    config = filled(applied(BASE, {"predict.cases": {"mine": case}}), words)
+    with pytest.raises(
+        UserError, match=r"no request is left .*: choose a model with a longer context$"
+    ) as error:
+        checked(config)
+    assert "config: predict.cases.mine.workload.trace: " in str(error.value)
+    checked(applied(config, {"predict.cases.mine.model": "config/models/llama-3.1-8b.json"}))
+
+
+def test_two_limits_that_leave_nothing_are_both_told(tmp_path):
+    workload = {"kind": "mooncake", "trace": alike(tmp_path, 5000, 50), "long_requests": "leave_out"}
+    config = applied(engine(), {"workload": workload | {"max_context_tokens": 4000}})
+    config["vllm"] = {"staging_bytes": "8 GiB", "max_context_tokens": 5000}
+    remedy = {"vllm.max_context_tokens": 5058, "workload.max_context_tokens": 5050}
+    with pytest.raises(
+        UserError,
+        match=r"raise vllm.max_context_tokens to 5058, and raise workload.max_context_tokens to 5050",
+    ):
+        checked(config)
+    checked(applied(config, remedy))
+    with pytest.raises(UserError, match=r": raise it to 5050 at least$"):
+        checked(applied(config, {"vllm.max_context_tokens": 5058}))

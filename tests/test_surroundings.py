@@ -26,7 +26,8 @@ HOSTS = ("127.0.0.1", "localhost", "::1")
         ({"no_proxy": "", "NO_PROXY": "corp.example"}, "corp.example,"),
         ({"NO_PROXY": "a"}, "a,"),
         ({"no_proxy": "a, b"}, "a,b,"),
-        ({"no_proxy": "a", "NO_PROXY": "b"}, "a,"),
+        ({"no_proxy": "a", "NO_PROXY": "b"}, "a,b,"),
+        ({"no_proxy": "localhost", "NO_PROXY": ".corp,10.0.0.0/8"}, "localhost,.corp,10.0.0.0/8,"),
         ({"no_proxy": "localhost"}, None),
     ],
 )
@@ -39,6 +40,7 @@ def test_loopback_is_added_to_what_the_user_keeps_off_the_proxy(given_, kept):
 
 
 def test_everything_off_the_proxy_stays_as_it_is():
+    assert past_proxies({"no_proxy": "a", "NO_PROXY": "*"}) == {"no_proxy": "*", "NO_PROXY": "*"}
     assert past_proxies({"NO_PROXY": "*"}) == {"no_proxy": "*", "NO_PROXY": "*"}
 
 

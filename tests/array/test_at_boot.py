@@ -147,6 +147,13 @@ def test_all_other_lines_stay_and_exactly_one_mounts_the_array(others, ours, end
     assert [line.removesuffix("\n") for line in lines_of(removal.after)] == left
 
 
+@pytest.mark.parametrize("options", ["noauto,x-systemd.automount", "noauto,nofail,comment=systemd.automount"])
+def test_anothers_line_that_mounts_on_access_serves(options):
+    found = assembled(mounted=True, files=files(f"UUID={FS_UUID} {MOUNT} xfs {options} 0 0\n"))
+    _, fstab = listed(PERSIST, found, md(), FS_UUID)
+    assert (fstab.in_the_way, fstab.stale, fstab.wanted) == ((), (), None)
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [

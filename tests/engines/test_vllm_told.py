@@ -108,6 +108,21 @@ def test_lmcache_in_vllm_tells_in_its_log():
     assert lmcache_facts({}, []) == {}
 
 
+@pytest.mark.parametrize(
+    "extra",
+    [
+        "{'chunk_size': 64, 'a': {'max_local_cpu_size': 1.0}}",
+        "{'s': '}{', 'chunk_size': 64}",
+        '{"it\'s": {}}',
+    ],
+)
+def test_a_key_inside_extra_config_is_not_lmcache_s_own(extra):
+    own = "'chunk_size': 256, 'max_local_cpu_size': 40.0"
+    for inside in (f"'extra_config': {extra}, {own}", f"{own}, 'extra_config': {extra}"):
+        line = f"LMCache INFO: LMCache Configuration: {{{inside}}} (config.py:803)"
+        assert lmcache_facts({}, [line]) == {"chunk_tokens": 256, "buffer_bytes": 40 << 30}
+
+
 def test_lmcache_0_5_0_tells_in_other_words():
     line = (
         "(Worker_TP0 pid=6636) [2026-11-28 12:25:35,471] LMCache INFO: Creating LMCacheEngine with config: {'chunk_size': 256, "

@@ -99,6 +99,15 @@ def test_a_wrong_time_unit_is_told_with_the_right_one(tmp_path, rows, keys, righ
     make_workload({"kind": "mooncake", "trace": trace, **keys, "time_unit": right})
 
 
+@pytest.mark.parametrize("apart", [2, 1, 20, 0.5])
+def test_seconds_that_may_be_milliseconds_are_asked_for(tmp_path, apart):
+    trace = written(tmp_path, [row | {"timestamp": apart * n} for n, row in enumerate(ROWS)])
+    assert "set workload.time_unit: s" in mistake(trace=trace)
+    make_workload({"kind": "mooncake", "trace": trace, "time_unit": "s"})
+    if apart >= 2:
+        make_workload({"kind": "mooncake", "trace": trace, "time_unit": "ms"})
+
+
 def test_requests_at_one_time_and_few_requests_tell_no_unit(tmp_path):
     for rows in ([row | {"timestamp": 0} for row in ROWS], ROWS[:9]):
         for unit in ("ms", "s", "us"):
@@ -209,7 +218,7 @@ def test_packed_files_byte_order_marks_and_line_ends(tmp_path, pack, change):
         (json.dumps(ROWS[:2], indent=1).encode(), "a JSON array"),
         (json.dumps(ROWS[0], indent=1).encode(), "a JSON object over several lines"),
         (b'[{"id": "x", "conversations": [{"from": "human", "value": "hi"}]}]', "as ShareGPT's form"),
-        (b'{"id": "x", "conversations": [{"from": "human", "value": "hi"}]}', "as in ShareGPT's form"),
+        (b'{"id": "x", "conversations": [{"from": "human", "value": "hi"}]}', "as ShareGPT's form"),
         (b'{"session_id": "x", "turns": []}', "a session of turns"),
         (
             b"Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n5,ChatGPT,472,18,490,x",
@@ -247,3 +256,13 @@ def test_a_folder_and_a_missing_file(tmp_path):
 def test_wrong_keys(keys, words):
     with pytest.raises(UserError, match=words):
         make_workload({"kind": "mooncake", "trace": str(EXCERPT), **keys})
+
+
+@pytest.mark.parametrize("indent", [None, 0, 2])
+@pytest.mark.parametrize("key", ["conversations", "messages"])
+def test_conversations_in_an_array_are_told_at_once(tmp_path, indent, key):
+    rows = [{"id": "x", key: [{"from": "human", "value": "hi"}]}] * 3
+    for content in (rows, rows[0]):
+        message = mistake(trace=written(tmp_path, json.dumps(content, indent=indent)))
+        assert "conversations as text" in message
+        assert "jq" not in message

@@ -19,7 +19,8 @@ from .coercion import check_keys, coerced, shown
 from .config_files import read_mapping, read_text, there
 from .connectors.registry import STRIPED, alone
 from .connectors.stripes import LEAST_STRIPE_BYTES
-from .context_limit import ContextLimit, check_context, limited
+from .context_limit import ContextLimit, check_context, let_in, limited
+from .credentials import refuse_credentials
 from .engines import lmcache
 from .engines.gpu import load_gpu
 from .engines.gpu_memory import require_weights_fit
@@ -37,7 +38,7 @@ from .model_folder import served_config
 from .prices import resolved_prices
 from .schema_errors import allowed, depth, explain
 from .store_keys import check_store_keys
-from .workloads import longest_context, repeat_seed
+from .workloads import NothingLeft, longest_context, repeat_seed
 from .workloads.factory import make_workload, parameters_of
 
 FETCHED_TRACE = "results/traces/mooncake_conversation.jsonl"
@@ -85,6 +86,7 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
     Raises UserError: one line with the key, what is wrong and what is allowed.
     """
     check_keys(config)
+    refuse_credentials(config)
     full = coerced(with_home_folders(deepcopy(dict(config)), schema()), schema(), schema())
     error = min(_validator().iter_errors(full), key=depth, default=None)
     if error is not None:
@@ -95,6 +97,7 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
         case["workload"] = _case_workload(case["workload"], name)
     expanded = [(name, with_preset(scenario)) for name, scenario in _expanded(full["scenarios"])]
     full["scenarios"] = dict(expanded)
+    refuse_credentials({"scenarios": full["scenarios"]})
     _check_unique([name for name, _ in expanded])
     _check_ranges(full["workload"], "workload")
     _check_names(full)
@@ -843,8 +846,15 @@ def _check_predictions(config: Mapping[str, Any]) -> None:
         if workload.get("trace") == FETCHED_TRACE and not Path(FETCHED_TRACE).exists():
             continue
         geometry = load_geometry(Path(case_of["model"]), config["kv_dtype"])
+        limit = ContextLimit.of(geometry)
         try:
-            check_context(workload, longest_context(make_workload(workload)), ContextLimit.of(geometry))
+            check_context(workload, longest_context(make_workload(workload)), limit)
+        except NothingLeft as error:
+            own = case["workload"] or config["workload"]
+            told = let_in(error, own, limit)
+            raise UserError(
+                f"config: {_in_case(name, told) if case['workload'] else f'predict.cases.{name}: {told}'}"
+            ) from None
         except UserError as error:
             if case["workload"] is None:
                 raise UserError(f"config: predict.cases.{name}: {error}") from None
@@ -912,6 +922,9 @@ def _check_workload(config: Mapping[str, Any], scenarios: list[Mapping[str, Any]
             make_workload(workload, repeat_seed(experiment["seed"], repeat))
             for repeat in range(1, experiment["repeats"] + 1)
         ]
+    except NothingLeft as error:
+        told = let_in(error, config["workload"], context_limit(config, scenarios))
+        raise UserError(f"config: {told}") from None
     except UserError as error:
         raise UserError(f"config: {error}") from None
     check_memory({**config, "workload": workload}, scenarios, made)

@@ -8,18 +8,25 @@ from typing import Any
 
 from .errors import UserError
 from .geometry import Geometry
-from .workloads.factory import parameters_of
+from .workloads import NothingLeft
+from .workloads.factory import parameters_of, shortenings
 
 ROOM_TOKENS = 8  # that a chat template may add to a prompt
 
 
 @dataclass(frozen=True)
 class ContextLimit:
-    """tokens: of the longest context that is taken. what: whose limit that is. mend: how it is raised."""
+    """tokens: of the longest context that is taken. what: whose limit that is. model_tokens: the model's, where it is not that."""
 
     tokens: int
     what: str
-    mend: str = "choose a model with a longer context"
+    model_tokens: int | None = None
+
+    def mend(self, needed_tokens: int) -> str:
+        """How it is raised to `needed_tokens`, in words."""
+        if self.model_tokens is not None and needed_tokens + ROOM_TOKENS <= self.model_tokens:
+            return f"raise vllm.max_context_tokens to {needed_tokens + ROOM_TOKENS}"
+        return "choose a model with a longer context"
 
     @classmethod
     def of(cls, geometry: Geometry) -> ContextLimit:
@@ -33,7 +40,7 @@ class ContextLimit:
         if max_context_tokens is None or max_context_tokens >= model.tokens:
             return cls(model.tokens - ROOM_TOKENS, f"{model.what} {room}")
         what = f"vllm.max_context_tokens {max_context_tokens} {room}"
-        return cls(max_context_tokens - ROOM_TOKENS, what, "raise vllm.max_context_tokens")
+        return cls(max_context_tokens - ROOM_TOKENS, what, model.tokens)
 
 
 def limited(workload: Mapping[str, Any], limit_tokens: int) -> dict[str, Any]:
@@ -44,12 +51,13 @@ def limited(workload: Mapping[str, Any], limit_tokens: int) -> dict[str, Any]:
 
 
 def shortened(workload: Mapping[str, Any], limit_tokens: int) -> str:
-    """What makes the workload's contexts at most `limit_tokens` long: keys and values, in words."""
+    """What makes the workload's contexts at most `limit_tokens` long: keys and values, in words; "" when nothing does."""
     kind, full = workload["kind"], parameters_of(workload["kind"]) | workload
     if kind == "mooncake":
-        if full["long_requests"] == "refuse":
-            return f"set workload.long_requests: leave_out, or cut, with workload.max_context_tokens: {limit_tokens}"
-        return f"set workload.max_context_tokens: {limit_tokens}"
+        ways, most = shortenings(workload, limit_tokens), f"workload.max_context_tokens: {limit_tokens}"
+        if full["long_requests"] in ways:
+            return f"set {most}"
+        return f"set workload.long_requests: {', or '.join(ways)}, with {most}" if ways else ""
     names = ("prefix" if kind == "multi_turn" else "document", "user" if kind == "multi_turn" else "question")
     keys = [f"{name}_tokens" for name in (*names, "answer")]
     if kind == "multi_turn" and sum(full[key][1] for key in keys) <= limit_tokens:
@@ -58,9 +66,24 @@ def shortened(workload: Mapping[str, Any], limit_tokens: int) -> str:
     return f"lower the highest of {listed} so that together they are at most {limit_tokens}"
 
 
+def let_in(error: NothingLeft, workload: Mapping[str, Any], limit: ContextLimit) -> str:
+    """What to say of a trace of which no request is left: how the limit that left them out is raised.
+
+    workload: as the configuration has it, with max_context_tokens only where that is its own.
+    """
+    own = workload.get("max_context_tokens")
+    if own and error.least <= limit.tokens:
+        return str(error)
+    mend = limit.mend(error.least) + (
+        f", and raise workload.max_context_tokens to {error.least}" if own else ""
+    )
+    return f"{error.where}: no request is left within {own or limit.what}; {error.words}: {mend}"
+
+
 def check_context(workload: Mapping[str, Any], longest: int, limit: ContextLimit) -> None:
     """Raise UserError, with what to do, when a context of `longest` tokens passes the limit."""
     if longest > limit.tokens:
+        mends = [shortened(workload, limit.tokens), limit.mend(longest)]
         raise UserError(
-            f"workload: a context of {longest} tokens exceeds {limit.what}; {shortened(workload, limit.tokens)}, or {limit.mend}"
+            f"workload: a context of {longest} tokens exceeds {limit.what}; {', or '.join(filter(None, mends))}"
         )

@@ -14,6 +14,7 @@ FACTS = ("save_decode_cache", "kv_dtype", "versions")  # the columns of facts_of
 USUAL_KV_DTYPES = ("auto", "bfloat16")  # labels leave them out
 _SERVED = ("mp", "striped_mp")
 _TOLERANCE = 0.02
+_BYTES = ("buffer_bytes", "kv_bytes_per_token")  # others are the same or not
 _MENDS = {
     "save_decode_cache": "choose the other value, or versions of vLLM and LMCache that have this setting for the connector",
     "kv_bytes_per_token": "set kv_dtype to what the engine uses and model to the config.json that it serves, and leave out words "
@@ -58,17 +59,15 @@ def differences(wanted: Effective, told: Effective) -> list[str]:
     found = []
     for field in fields(Effective):
         one, other = getattr(wanted, field.name), getattr(told, field.name)
-        if one is None or other is None or _alike(one, other):
+        if one is None or other is None or _alike(field.name, one, other):
             continue
         mend = f"; {_MENDS[field.name]}" if field.name in _MENDS else ""
         found.append(f"{field.name}: {_plain(one)} was asked for, the engine has {_plain(other)}{mend}")
     return found
 
 
-def _alike(one: Any, other: Any) -> bool:
-    if isinstance(one, bool) or not isinstance(one, int | float):
-        return one == other
-    return abs(other - one) <= _TOLERANCE * abs(one)
+def _alike(name: str, one: Any, other: Any) -> bool:
+    return abs(other - one) <= _TOLERANCE * abs(one) if name in _BYTES else one == other
 
 
 def _plain(value: Any) -> str:
@@ -113,12 +112,18 @@ def _saved_by_version(record: Mapping[str, Any], versions: str | None) -> bool |
     """Whether answers were saved where a record of schema 1 left it to the engine.
 
     LMCache's server saved them always until 0.5.5, from 0.5.6 on only when told (lmcache.mp.save_decode_cache); vLLM's
-    offloading saves prompts only unless told (offload_prompt_only, 0.25).
+    offloading saves prompts only unless told from 0.25 on (offload_prompt_only). None for what is older or not known.
     """
     scenario = record["spec"]["scenario"]
     if record["engine"] == "replay" or scenario["connector"] not in (*_SERVED, "offloading"):
         return scenario.get("save_decode_cache")
     if scenario["connector"] == "offloading":
-        return False
-    found = re.search(r"lmcache (\d+)\.(\d+)\.(\d+)", versions or "")
-    return None if found is None else tuple(map(int, found.groups())) < (0, 5, 6)
+        vllm = _version("vllm", versions)
+        return False if vllm is not None and vllm >= (0, 25) else None
+    lmcache = _version("lmcache", versions)
+    return None if lmcache is None else lmcache < (0, 5, 6)
+
+
+def _version(name: str, versions: str | None) -> tuple[int, ...] | None:
+    found = re.search(rf"\b{name} (\d+)\.(\d+)(?:\.(\d+))?", versions or "")
+    return None if found is None else tuple(int(part or 0) for part in found.groups())

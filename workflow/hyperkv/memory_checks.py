@@ -62,7 +62,7 @@ def _check_single(config: Mapping[str, Any], limit: ContextLimit) -> None:
     if longest + _ANSWER_TOKENS > limit.tokens:
         raise UserError(
             f"config: latency.prompt_tokens: {longest} and an answer of {_ANSWER_TOKENS} exceed {limit.what}; lower it to at "
-            f"most {limit.tokens - _ANSWER_TOKENS}, or {limit.mend}"
+            f"most {limit.tokens - _ANSWER_TOKENS}, or {limit.mend(longest + _ANSWER_TOKENS)}"
         )
 
 

@@ -337,7 +337,9 @@ def _with_password(secret: Secret, source: str, name: str) -> list[str]:
     """Lines of a shell that write a configuration with the password into the store's folder. source: what is above it."""
     told = secret.keys()
     if "password_file" in told:
-        read = f"cat {shlex.quote(told['password_file'])}"
+        read = (
+            f"tr -d '\\r' < {shlex.quote(told['password_file'])}"  # as Secret.value reads what ends in CRLF
+        )
     else:
         name_of = told["password_env"]
         read = f"printf '%s\\n' \"${{{name_of}:?set it to the password of the store}}\""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import pwd
 from collections.abc import Mapping
@@ -42,15 +43,18 @@ def settle() -> None:
 
 
 def past_proxies(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables that keep loopback off every proxy: no_proxy in both cases, what it names already kept.
+    """The variables that keep loopback off every proxy: no_proxy in both cases, what either names already kept.
 
     Programs read one or the other, most the lower case first; `*`, which some know only by itself, stays alone.
     """
-    given = next((environment[name] for name in _NO_PROXY if environment.get(name, "").strip()), "")
-    names = [word.strip() for word in given.split(",") if word.strip()]
-    if names == ["*"]:
+    lists = [_words(environment.get(name, "")) for name in _NO_PROXY]
+    if ["*"] in lists:
         return dict.fromkeys(_NO_PROXY, "*")
-    return dict.fromkeys(_NO_PROXY, ",".join(dict.fromkeys([*names, *LOOPBACK_NAMES])))
+    return dict.fromkeys(_NO_PROXY, ",".join(dict.fromkeys([*itertools.chain(*lists), *LOOPBACK_NAMES])))
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def named(environment: Mapping[str, str], uid: int) -> dict[str, str]:

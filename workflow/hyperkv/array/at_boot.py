@@ -155,15 +155,21 @@ def _fstab_is_ours(
 def _fstab_serves(
     settings: ArraySettings, entry: FstabEntry, fs_uuid: str | None, links: set[str], ours: bool
 ) -> bool:
-    """Whether it mounts the array at boot where it is to be; one of ours also with the options that are asked for."""
+    """Whether it mounts the array at boot, or on access, where it is to be; one of ours also with the options that are asked for."""
     if entry.target != settings.mount or entry.file_system not in (settings.file_system, "auto"):
         return False
-    if "noauto" in entry.options or (ours and not set(settings.mount_options) <= set(entry.options)):
+    if _only_by_hand(entry) or (ours and not set(settings.mount_options) <= set(entry.options)):
         return False
     uuid = entry.tag("UUID")
     if uuid is not None:
         return fs_uuid is not None and uuid.lower() == fs_uuid.lower()
     return entry.tag("LABEL") == settings.name or entry.source in links
+
+
+def _only_by_hand(entry: FstabEntry) -> bool:
+    """noauto without the automount unit that systemd mounts on access with. Source: systemd.mount(5), FSTAB."""
+    automounts = ("x-systemd.automount", "comment=systemd.automount")
+    return "noauto" in entry.options and not any(word in entry.options for word in automounts)
 
 
 def _array_is_ours(settings: ArraySettings, entry: ArrayEntry, elsewhere: set[str]) -> bool:

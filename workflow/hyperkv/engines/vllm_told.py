@@ -15,6 +15,7 @@ _AVAILABLE = re.compile(r"Available KV cache memory: ([0-9.]+) GiB")
 _OVERRIDDEN = re.compile(r"Overriding num_gpu_blocks=(\d+) with num_gpu_blocks_override=")
 _VERSION = re.compile(r"Initializing a V1 LLM engine \(v([^)]+)\)")
 _CONFIGURATION = re.compile(r"(?:LMCache Configuration|Creating LMCacheEngine with config): (\{.*\})")
+_QUOTED = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*\"""")
 _UNKNOWN = re.compile(r"Unknown config(?:uration)? key: ?'?([\w.]+)")
 _PARALLEL = (
     "tensor_parallel_size",
@@ -74,6 +75,7 @@ def lmcache_facts(config: Mapping[str, Any], lines: Iterable[str], ranks: int = 
         return {"chunk_tokens": served["chunk_size"]} | _l1(config.get("storage_manager") or {})
     if (told := _first(_CONFIGURATION, lines)) is None:
         return {}
+    told = _outermost(told)
     chunk, pool = _word(told, "chunk_size", r"\d+"), _word(told, "max_local_cpu_size", r"[0-9.]+")
     found: dict[str, Any] = {} if chunk is None else {"chunk_tokens": int(chunk)}
     return found | ({} if pool is None else {"buffer_bytes": round(float(pool) * _GIB) * ranks})
@@ -105,6 +107,14 @@ def _product(values: Iterable[int]) -> int:
 
 def _first(pattern: re.Pattern[str], lines: Iterable[str]) -> str | None:
     return next((found[1] for line in lines if (found := pattern.search(line))), None)
+
+
+def _outermost(told: str) -> str:
+    """The repr of a dict without the mappings inside it, such as extra_config, whose keys may have the same names."""
+    inside = _QUOTED.sub(lambda text: re.sub("[{}]", "", text[0]), told)[1:-1]
+    while (less := re.sub(r"\{[^{}]*\}", "", inside)) != inside:
+        inside = less
+    return inside
 
 
 def _word(told: str, key: str, shape: str) -> str | None:

@@ -21,6 +21,8 @@ LENGTH_KEYS = (
     "max_seq_length",
     "seq_len",
 )
+_UNSAID_TOKENS = 2048
+_UNSAID = ("bloom", "falcon", "falcon_mamba", "mamba", "mamba2")  # their config.json has none of LENGTH_KEYS
 _EXTENDED_ALREADY = ("su", "longrope", "llama3", "mrope", "deepseek_llama_scaling")
 _YARN = ("yarn", "deepseek_yarn", "telechat3-yarn")
 
@@ -41,9 +43,12 @@ def longest_context(config: ModelConfig) -> Context:
     already, and so is Gemma-3's. YaRN reaches factor * original_max_position_embeddings (vLLM 0.25), and
     max_position_embeddings where that is more (all that vLLM 0.32 takes, which wants it raised in config.json; the folder
     that model_folder makes has it raised). rope_parameters of transformers 5 may be nested by kind of layer: the longest.
+    Of a model in _UNSAID without any: 2,048, as vLLM takes (_get_and_verify_max_len; FalconConfig's own default).
     Raises UserError naming the key.
     """
     lengths = {key: config.count(key) for key in LENGTH_KEYS if config.get(key) is not None}
+    if not lengths and config.model_type in _UNSAID:
+        lengths = {"max_position_embeddings": _UNSAID_TOKENS}
     if not lengths:
         config.count("max_position_embeddings")
     key = (

@@ -103,3 +103,14 @@ def longest_context(conversations: Iterable[Conversation]) -> int:
 def repeat_seed(seed: int, repeat: int) -> int:
     """The workload's seed of one repeat: the same for every scenario and load, so that repeats are paired."""
     return seed * SEEDS_PER_RUN + repeat
+
+
+class NothingLeft(UserError):
+    """No request of a trace fits. where: the trace. words: why. least: tokens of a context that one would fit."""
+
+    def __init__(self, where: str, words: str, least: int, limit: int):
+        self.where, self.words, self.least = where, words, least
+        super().__init__(
+            f"{where}: no request is left within {limit} tokens, which is workload.max_context_tokens or, without it, what "
+            f"model and engine take; {words}: raise it to {least} at least"
+        )

@@ -38,6 +38,14 @@ def workload_notes(spec: Mapping[str, Any]) -> list[str]:
     return module.notes(_parameters(getattr(module, WORKLOAD_CLASSES[spec["kind"]]), spec))
 
 
+def shortenings(spec: Mapping[str, Any], limit_tokens: int) -> list[str]:
+    """Values of workload.long_requests with which requests of a trace are left within a limit; spec as in make_workload."""
+    module = import_module(f"{__package__}.{spec['kind']}")
+    return module.shortenings(
+        _parameters(getattr(module, WORKLOAD_CLASSES[spec["kind"]]), spec), limit_tokens
+    )
+
+
 def parameters_of(kind: str) -> dict[str, Any]:
     """The keys of one kind of workload with their defaults; dataclasses.MISSING for those it needs."""
     module = import_module(f"{__package__}.{kind}")

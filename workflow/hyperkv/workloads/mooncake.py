@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
-from . import Turn, check_count, generator
+from . import NothingLeft, Turn, check_count, generator
 from .trace import PER_SECOND, Record, parse
 from .trace_file import FORMS, lines_of
 
@@ -26,7 +26,7 @@ _BLOCK, _ANSWER = 0, 1
 class Mooncake:
     """Parameters. trace: the file. max_requests: take its first ones only; None: all.
 
-    block_tokens: tokens per hash id. time_unit: of timestamps, ms, s or us. long_requests: what becomes of requests
+    block_tokens: tokens per hash id. time_unit: of timestamps, ms, s or us; None: ms. long_requests: what becomes of requests
     whose prompt and answer pass max_context_tokens (None: no limit): `refuse` the trace; `leave_out` the request, so
     that later ones do not find what it would have saved; `cut` its prompt's end, so that prompt and answer just fit: the
     chain of blocks before it stays, and prompts that part only behind the cut become the same, which raises hit rates.
@@ -38,7 +38,7 @@ class Mooncake:
     max_context_tokens: int | None = None
     long_requests: str = "refuse"
     block_tokens: int = 512
-    time_unit: str = "ms"
+    time_unit: str | None = None
     vocabulary: int = 128256
 
     def __post_init__(self) -> None:
@@ -49,7 +49,7 @@ class Mooncake:
         if self.max_context_tokens is not None:
             check_count("max_context_tokens", self.max_context_tokens, least=2)
         for key, choices in (("long_requests", LONG_REQUESTS), ("time_unit", PER_SECOND)):
-            if getattr(self, key) not in choices:
+            if getattr(self, key) not in (*choices, *([None] if key == "time_unit" else [])):
                 raise UserError(f"workload.{key}: {getattr(self, key)!r}; choose {', '.join(choices)}")
         check_count("block_tokens", self.block_tokens)
         check_count("vocabulary", self.vocabulary, least=2)
@@ -152,9 +152,11 @@ def _within(records: Sequence[Record], workload: Mooncake, where: str) -> Taken:
         return Taken(tuple(records), len(records))
     longest = max(record.input_tokens + record.output_tokens for record in too_long)
     if workload.long_requests == "refuse":
+        ways = _ways(records, limit)
+        set_to = f"set workload.long_requests: {', or '.join(ways)}, or " if ways else ""
         raise UserError(
             f"{where}: {len(too_long):,} of {len(records):,} requests have more than workload.max_context_tokens {limit}, prompt "
-            f"and answer, up to {longest}; set workload.long_requests: leave_out, or cut, or raise it to {longest}"
+            f"and answer, up to {longest}; {set_to}raise it to {longest}"
         )
     kept = []
     cut = 0
@@ -166,11 +168,25 @@ def _within(records: Sequence[Record], workload: Mooncake, where: str) -> Taken:
             kept.append(_cut(record, room, workload.block_tokens))
             cut += 1
     if not kept:
-        raise UserError(
-            f"{where}: no request is left below workload.max_context_tokens {limit}; the shortest has "
-            f"{min(r.input_tokens + r.output_tokens for r in records)} tokens, prompt and answer: raise it to that at least"
-        )
+        if workload.long_requests == "cut":
+            least = min(record.output_tokens for record in records) + 1
+            words = f"the shortest answer has {least - 1} tokens"
+        else:
+            least = min(record.input_tokens + record.output_tokens for record in records)
+            words = f"the shortest has {least} tokens, prompt and answer"
+        raise NothingLeft(where, words, least, limit)
     return Taken(tuple(kept), len(records), len(records) - len(kept), cut)
+
+
+def shortenings(workload: Mooncake, limit_tokens: int) -> list[str]:
+    """Values of long_requests, beside refuse, that leave requests of the trace within a limit."""
+    unlimited = replace(workload, max_context_tokens=None, long_requests="refuse")
+    return _ways(taken(unlimited).records, limit_tokens)
+
+
+def _ways(records: Sequence[Record], limit: int) -> list[str]:
+    found = ["leave_out"] if any(r.input_tokens + r.output_tokens <= limit for r in records) else []
+    return [*found, "cut"] if any(r.output_tokens < limit for r in records) else found
 
 
 def _cut(record: Record, prompt_tokens: int, block_tokens: int) -> Record:

@@ -8,8 +8,9 @@ Both have one hash id per started block of a prompt.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from math import ceil, isfinite
 from typing import Any
 
@@ -19,7 +20,9 @@ from .trace_file import no_trace
 KEYS = ("timestamp", "input_length", "output_length", "hash_ids")
 PER_SECOND = {"ms": 1_000, "s": 1, "us": 1_000_000}
 BAILIAN = ("chat_id", "parent_chat_id")
+_USUAL_UNIT = "ms"
 _TOLD_LINES = 1000
+_HEAD_LINES = 100  # that tell what a file is
 _LEAST_REQUESTS = 10  # that a rate is worked out from
 _MOST_RPS = 500.0
 _MOST_RPS_BAILIAN = 50.0  # its own are below 25
@@ -37,28 +40,33 @@ class Record:
 
 
 def parse(
-    lines: Iterable[str], source: str, block_tokens: int = 512, time_unit: str = "ms", most: int | None = None
+    lines: Iterable[str],
+    source: str,
+    block_tokens: int = 512,
+    time_unit: str | None = None,
+    most: int | None = None,
 ) -> list[Record]:
     """Records of a trace's first `most` requests (None: all), in order; blank lines are skipped.
 
     Raises UserError "SOURCE:LINE: what; mend" for a line that is no request, hash_ids that are not one per started block
     of `block_tokens` tokens (with the block size that they fit, when they all fit one), a timestamp before the last one,
-    and a time unit that the timestamps show to be wrong.
+    and a time unit that the timestamps show to be wrong. time_unit: None is ms, where the timestamps leave no doubt.
     """
     found: list[tuple[str, dict[str, Any]]] = []
-    for number, line in enumerate(lines, start=1):
+    rest = iter(lines)
+    for number, line in enumerate(rest, start=1):
         if most is not None and len(found) >= most:
             break
         if line.strip():
             where = f"{source}:{number}"
-            found.append((where, _request(line, where, not found)))
+            found.append((where, _request(line, where, None if found else rest)))
     _check_blocks(source, found, block_tokens)
     _check_order(source, found)
     _check_time(source, [values for _, values in found], time_unit)
     first = found[0][1]["timestamp"] if found else 0
     return [
         Record(
-            (values["timestamp"] - first) / PER_SECOND[time_unit],
+            (values["timestamp"] - first) / PER_SECOND[time_unit or _USUAL_UNIT],
             values["input_length"],
             values["output_length"],
             tuple(values["hash_ids"]),
@@ -67,18 +75,18 @@ def parse(
     ]
 
 
-def _request(line: str, where: str, first: bool) -> dict[str, Any]:
+def _request(line: str, where: str, rest: Iterator[str] | None) -> dict[str, Any]:
     try:
         values = json.loads(line)
     except ValueError as error:
-        told = _told(line, first) or f"not JSON ({error}); write one JSON object a line"
+        told = _told(line, rest) or f"not JSON ({error}); write one JSON object a line"
         raise UserError(f"{where}: {told}") from None
     if not isinstance(values, dict):
-        told = _told(line, first) or "not a JSON object; write one JSON object a line"
+        told = _told(line, rest) or "not a JSON object; write one JSON object a line"
         raise UserError(f"{where}: {told}")
     for key in KEYS:
         if key not in values:
-            told = _told(line, first) or f"{key} is missing; write {', '.join(KEYS)}"
+            told = _told(line, rest) or f"{key} is missing; write {', '.join(KEYS)}"
             raise UserError(f"{where}: {told}")
     timestamp, hash_ids = values["timestamp"], values["hash_ids"]
     if not isinstance(timestamp, int | float) or isinstance(timestamp, bool) or not isfinite(timestamp):
@@ -104,8 +112,9 @@ def _are_ids(hash_ids: list[Any]) -> bool:
     )
 
 
-def _told(line: str, first: bool) -> str:
-    return no_trace(line) if first else ""
+def _told(line: str, rest: Iterator[str] | None) -> str:
+    """What the file is. rest: the lines after `line`, the file's first; None for a later line, which says nothing of it."""
+    return "" if rest is None else no_trace(line, "".join(islice(rest, _HEAD_LINES)))
 
 
 def _check_blocks(source: str, found: Sequence[tuple[str, dict[str, Any]]], block_tokens: int) -> None:
@@ -164,8 +173,12 @@ def _check_order(source: str, found: Sequence[tuple[str, dict[str, Any]]]) -> No
         last = values["timestamp"]
 
 
-def _check_time(source: str, requests: Sequence[dict[str, Any]], time_unit: str) -> None:
-    """Refuse a unit that makes requests come faster than engines serve them, or minutes apart, when another does not."""
+def _check_time(source: str, requests: Sequence[dict[str, Any]], told: str | None) -> None:
+    """Refuse a unit that makes requests come faster than engines serve them, or minutes apart, when another does not.
+
+    Where none is told, milliseconds are refused, too, when seconds would do as well.
+    """
+    time_unit = told or _USUAL_UNIT
     if not requests:
         return
     bailian = all(key in requests[0] for key in BAILIAN)
@@ -187,6 +200,11 @@ def _check_time(source: str, requests: Sequence[dict[str, Any]], time_unit: str)
     def fits(unit: str) -> bool:
         return 1 / _MOST_GAP_S <= rate(unit) <= most
 
+    if told is None and fits(time_unit) and fits("s"):
+        raise UserError(
+            f"{source}: timestamps may be milliseconds ({rate(time_unit):.3g} requests/s) or seconds ({rate('s'):.3g}): set "
+            f"workload.time_unit: s, or ms, whichever they are"
+        )
     other = next((unit for unit in units if fits(unit)), None)
     if fits(time_unit) or other is None:
         return

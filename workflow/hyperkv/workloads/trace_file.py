@@ -6,10 +6,11 @@ import bz2
 import gzip
 import json
 import lzma
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from ..errors import UserError
 
@@ -31,6 +32,10 @@ _BINARY = {
     b"%PDF": "a PDF file; name the trace itself",
     b"\xff\xfe": "UTF-16 text; convert it with iconv -f UTF-16 -t UTF-8",
     b"\xfe\xff": "UTF-16 text; convert it with iconv -f UTF-16 -t UTF-8",
+}
+_HELD = {
+    "conversations?|messages|dialogu?e?": "conversations as text, as ShareGPT's form has",
+    "turns|session_id": "a session of turns",
 }
 _LFS = b"version https://git-lfs"
 
@@ -66,20 +71,14 @@ def lines_of(path: Path, where: str) -> Iterator[str]:
         raise UserError(f"{where}: cannot be unpacked ({error}); download it again") from None
 
 
-def no_trace(line: str) -> str:
-    """What a file whose first line is no request looks like, in words, with what to do; "" when it looks like nothing known."""
+def no_trace(line: str, rest: str = "") -> str:
+    """What a file is that begins with `line`, no request, in words, with what to do; "" when it looks like nothing known.
+
+    rest: some of the text after that line.
+    """
     text = line.strip()
-    value = _json(text)
-    if isinstance(value, dict):
-        if "conversations" in value or "messages" in value:
-            return f"a conversation as text, as in ShareGPT's form, which is not read; {FORMS}"
-        if "turns" in value or "session_id" in value:
-            return f"a session of turns, which is not read; {FORMS}"
-        return ""
-    if text.startswith("["):
-        return f"a JSON array, as ShareGPT's form is one; write one object a line (jq -c '.[]'); {FORMS}"
-    if text == "{" or (text.startswith("{") and text.endswith((",", "{", "["))):
-        return f"a JSON object over several lines; write one object a line (jq -c .); {FORMS}"
+    if text.startswith(("{", "[")):
+        return _json_of(text, rest)
     if text.startswith("<"):
         return f"a web page or XML; download the file itself; {FORMS}"
     if text.count(",") >= 2 or "\t" in text:
@@ -87,8 +86,23 @@ def no_trace(line: str) -> str:
     return ""
 
 
-def _json(text: str) -> Any:
+def _json_of(text: str, rest: str) -> str:
+    """JSON that is no request: what it holds decides, then what shape it has; a shape alone can be mended."""
+    whole = _is_json(text)
+    held = text if whole else text + rest
+    for keys, words in _HELD.items():
+        if re.search(rf'"({keys})"\s*:', held):
+            return f"{words}, which is not read; {FORMS}"
+    if text.startswith("["):
+        return f"a JSON array; write one object a line (jq -c '.[]'), if they have what a trace has; {FORMS}"
+    if not whole and text.endswith((",", "{", "[")):
+        return f"a JSON object over several lines; write one object a line (jq -c .), if it has what a trace has; {FORMS}"
+    return ""
+
+
+def _is_json(text: str) -> bool:
     try:
-        return json.loads(text)
+        json.loads(text)
     except ValueError:
-        return None
+        return False
+    return True
