@@ -32,7 +32,6 @@ def with_config(base, *entries: str):
         ('experiment={"slo": {"ttft_ms": null}}', "experiment.slo.ttft_ms", None),
         ('experiment={"repeats": 2, "seed": 7}', "experiment.seed", 7),
         ('replay={"prefix_caching": false}', "replay.prefix_caching", False),
-        ('replay={"prefix_caching": false}', "replay.prefix_caching", False),
         ('replay={"hbm_kv_bytes": 268435456}', "replay.hbm_kv_bytes", 268435456),
         ('replay={"hbm_kv_bytes": 256 MiB}', "replay.hbm_kv_bytes", 256 << 20),
         ('workload={"turns": [2, 6]}', "workload.turns", [2, 6]),

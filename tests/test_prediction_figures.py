@@ -119,7 +119,7 @@ def test_break_even_has_a_panel_per_gpu_and_a_line_per_store(break_even):
     assert len(figure.axes) == 4
     assert all(len(axes.lines) == 2 + 3 for axes in figure.axes)
     assert "5.8 GB/s" in figure.axes[2].get_title()
-    assert "NVIDIA L4 24GB, step times derived from another GPU's" in figure.axes[0].get_title()
+    assert "NVIDIA L4 24GB, step times not measured" in figure.axes[0].get_title()
     assert "step times measured" in figure.axes[2].get_title()
     assert "alone on 2 x CPU, 4 GiB" in figure.legends[0].get_title().get_text()
     assert texts(figure.axes[0])[:2] == [

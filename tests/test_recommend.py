@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -437,6 +438,19 @@ def test_the_script_reads_the_password_as_the_run_does(tmp_path, ending):
     assert (
         tmp_path / "store.conf"
     ).read_bytes() == f"requirepass {quoted_value(Secret(path).value())}\n".encode()
+
+
+@pytest.mark.parametrize("given", [{}, {"HYPERKV_SECRET": ""}])
+def test_without_the_password_the_script_ends_before_the_server(tmp_path, given):
+    lines = _with_password(Secret(variable="HYPERKV_SECRET"), "", "store.conf")
+    script = "\n".join([f"dir={tmp_path}", *lines, "echo started"])
+    environment = {"PATH": os.environ["PATH"], **given}
+    done = subprocess.run(
+        ["sh", "-euc", script], capture_output=True, text=True, env=environment, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "$HYPERKV_SECRET has no password; nothing was started\n"
+    assert not (tmp_path / "store.conf").exists()
 
 
 def test_without_the_file_the_recommended_store_does_not_start(real, tmp_path, monkeypatch, kvrocks):

@@ -337,19 +337,25 @@ def _with_password(secret: Secret, source: str, name: str) -> list[str]:
     """Lines of a shell that write a configuration with the password into the store's folder. source: what is above it."""
     told = secret.keys()
     if "password_file" in told:
-        read = (
-            f"tr -d '\\r' < {shlex.quote(told['password_file'])}"  # as Secret.value reads what ends in CRLF
-        )
+        read = f"$(tr -d '\\r' < {shlex.quote(told['password_file'])})"
     else:
-        name_of = told["password_env"]
-        read = f"printf '%s\\n' \"${{{name_of}:?set it to the password of the store}}\""
+        read = f"${{{told['password_env']}-}}"
     line = """printf 'requirepass "%s"\\n' "$password\""""
     return [
-        f"password=$({read} | sed 's/[\\\\\"]/\\\\&/g')",
+        f'password="{read}"',
+        'if [ -z "$password" ]; then',
+        f"  echo {shlex.quote(f'{_place_of(told)} has no password; nothing was started')} >&2",
+        "  exit 1",
+        "fi",
+        """password=$(printf '%s\\n' "$password" | sed 's/[\\\\"]/\\\\&/g')""",
         f'rm -f "$dir/{name}"',
         f'(umask 077; {{ {source}{line}; }} > "$dir/{name}")',
         "unset password",
     ]
+
+
+def _place_of(told: Mapping[str, str]) -> str:
+    return told.get("password_file") or f"${told['password_env']}"
 
 
 def _with_variables(argv: Sequence[str], directory: str, port: str) -> Iterator[str]:
