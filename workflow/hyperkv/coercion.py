@@ -111,7 +111,7 @@ def _typed(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     if value.lower() in ("true", "false", "yes", "no", "null"):
-        return _WORDS[value.lower()]
+        return {"yes": True, "no": False, **_WORDS}[value.lower()]
     return next(_readings(value)) if _PLAIN_NUMBER.fullmatch(value) else value
 
 

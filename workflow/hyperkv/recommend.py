@@ -310,11 +310,21 @@ def install_lines(recommendation: Mapping[str, Any]) -> list[str]:
     return ["To try, each in its own terminal:", *(f"  {line}" for line in scripts)] + (
         [
             "As services: copy the .service files to /etc/systemd/system, the others to the folder that they name,",
-            "set User=, then systemctl daemon-reload and systemctl enable --now.",
+            "give these to the user of User= (chown), then systemctl daemon-reload and systemctl enable --now.",
+            *_password_lines(recommendation["servers"]),
         ]
         if recommendation["servers"]
         else []
     )
+
+
+def _password_lines(servers: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What services need whose password is in a variable of the shell."""
+    names = dict.fromkeys(found for server in servers if (found := server["password"].get("password_env")))
+    return [
+        f"The services need ${name}: EnvironmentFile= in each, a file that root alone reads."
+        for name in names
+    ]
 
 
 if __name__ == "__main__":
