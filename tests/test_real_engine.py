@@ -43,6 +43,24 @@ def test_hits_come_from_the_store_and_its_bytes_say_so(records, name):
     assert record["values"]["hit_rate"] > 0.2
 
 
+@pytest.mark.parametrize("kind", ["single", "cell"])
+@pytest.mark.parametrize("name", ["none", *STORES])
+def test_the_engine_told_what_it_is_and_it_is_what_was_asked(records, name, kind):
+    record = records[name, kind]
+    told = {key: value for key, value in record["effective"].items() if value is not None}
+    served = (
+        {"chunk_tokens": 64, "save_decode_cache": True, "buffer_bytes": 256 << 20} if name in STORES else {}
+    )
+    assert told | {"vllm": None} == served | {
+        "kv_bytes_per_token": record["kv_bytes_per_token"],
+        "block_tokens": 64,
+        "prefix_caching": False,
+        "gpus": 1,
+        "vllm": None,
+    }
+    assert told["vllm"]
+
+
 def test_ssd_means_the_device(records):
     assert records["engine_rocksdb", "cell"]["served_from"] == "ssd"
     assert records["engine_rocksdb", "cell"]["evidence"]["device_share"] >= 0.8
