@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from snakemake.cli import parse_config
@@ -172,3 +173,31 @@ def test_of_a_predicted_case_only_what_its_kind_has_is_taken():
 def test_with_engine_vllm_files_are_named_by_their_keys_too(key, path):
     with pytest.raises(UserError, match=f"config: {key}: .*{path}"):
         checked(engine() | {key: path})
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "cost.gpu_hour_usd",
+        "cost.slo.ttft_ms",
+        "experiment.slo.ttft_ms",
+        "loadgen.timeout_s",
+        "vllm.gpu_memory_utilization",
+        "scenarios.dram.timeout_s",
+        "scenarios.dram.settings.x",
+        "profile.value_bytes.0",
+    ],
+)
+def test_a_number_that_is_not_finite_is_refused_wherever_it_is(key, number):
+    document: Any = number
+    for word in reversed(key.split(".")):
+        document = [document] if word == "0" else {word: document}
+    with pytest.raises(
+        UserError, match=rf"^config: {key}: -?\.(nan|inf) is wrong; it must be a finite number$"
+    ):
+        checked(document)
+
+
+def test_text_beyond_all_numbers_stays_text():
+    assert coerced("1e999", {"type": "number"}, {}) == "1e999"

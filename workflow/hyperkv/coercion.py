@@ -6,8 +6,9 @@ without quotes, for messages.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from jsonschema import Draft202012Validator
@@ -57,6 +58,27 @@ def check_keys(value: Any, path: str = "config") -> None:
             check_keys(item, f"{where} {key}" if path == "config" else f"{path}.{key}")
 
 
+def check_finite(value: Any, where: str = "config") -> None:
+    """Raise UserError, beginning with `where` and naming the key, for a number that is none or infinite, at any depth."""
+    for path, number in _numbers(value, ""):
+        if not math.isfinite(number):
+            word = ".nan" if math.isnan(number) else shown(number).replace("inf", ".inf")
+            raise UserError(f"{where}: {path}: {word} is wrong; it must be a finite number")
+
+
+def _numbers(value: Any, path: str) -> Iterator[tuple[str, float]]:
+    """Every number that is no integer, with the path of its key."""
+    items: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, float):
+        yield path, value
+    elif isinstance(value, Mapping):
+        items = value.items()
+    elif isinstance(value, list):
+        items = enumerate(value)
+    for key, item in items:
+        yield from _numbers(item, f"{path}.{key}" if path else str(key))
+
+
 def shown(value: Any) -> str:
     """A value as it is written in YAML: true, null, 'text'."""
     if value is None or isinstance(value, bool):
@@ -87,7 +109,8 @@ def _scalar(text: str, rules: Mapping[str, Any], root: Mapping[str, Any]) -> Any
 
 def _readings(text: str) -> Iterator[Any]:
     if _NUMBER.fullmatch(text):
-        number = float(text)
+        if not math.isfinite(number := float(text)):
+            return
         yield int(text) if re.fullmatch(r"[+-]?\d+", text) else number
         if number.is_integer():
             yield int(number)

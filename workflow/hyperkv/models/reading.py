@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from ..coercion import check_finite
 from ..errors import UserError
 from .defaults import TEXT_DEFAULTS, TEXT_TYPE_OF
 
@@ -154,4 +155,5 @@ def _parsed(file: Path, absent: str) -> dict[str, Any]:
         raise UserError(f"{file}: not JSON ({error}); copy the model's config.json again") from None
     if not isinstance(values, dict):
         raise UserError(f"{file}: not a JSON object; copy the model's config.json again")
+    check_finite(values, str(file))
     return values
