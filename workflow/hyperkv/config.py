@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
 from .array.settings import ArraySettings, mistakes
-from .coercion import check_finite, check_keys, coerced, shown
+from .coercion import check_keys, coerced, shown
 from .config_files import read_mapping, read_text, there
 from .connectors.registry import STRIPED, alone
 from .connectors.stripes import LEAST_STRIPE_BYTES
@@ -26,6 +26,7 @@ from .engines.gpu_memory import require_weights_fit
 from .engines.owned_words import refuse_owned_words
 from .engines.vllm_command import settings_of
 from .errors import UserError
+from .finite import check_finite
 from .geometry import Geometry, load_geometry
 from .gpu_file import check_gpu
 from .gpus import check_settings, kv_share, require_divides, tensor_parallel_of

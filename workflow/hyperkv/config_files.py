@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from .coercion import check_finite
 from .errors import UserError
+from .finite import check_finite
 
 
 def read_text(path: Path, key: str, instead: str) -> str:

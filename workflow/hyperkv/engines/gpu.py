@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from ..coercion import check_finite
 from ..errors import UserError
+from ..finite import check_finite
 from ..geometry import Geometry
 from ..gpus import kv_fraction, kv_values
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from ..coercion import check_finite
 from ..errors import UserError
+from ..finite import check_finite
 from .defaults import TEXT_DEFAULTS, TEXT_TYPE_OF
 
 NESTED = ("text_config", "llm_config", "language_config")

@@ -37,7 +37,8 @@ def weight_format(config: ModelConfig) -> WeightFormat:
     awq, gptq: `bits`, and per group a scale of 16 bits and a zero. compressed-tensors: the bits of its only group. modelopt:
     FP8, or NVFP4 with 8 bits of scale per 16. bitsandbytes: 8, or 4 and 32 bits of scale per 64.
     """
-    section = config.section("quantization_config", outer=True) or config.section("quantization_config") or {}
+    places = (("quantization_config", True), ("quantization_config", False), ("compression_config", True))
+    section = next((found for key, outer in places if (found := config.section(key, outer))), {})
     method = str(section.get("quant_method") or "").lower().replace("_", "-")
     nested = section.get("quantization")
     algorithm = str((nested if isinstance(nested, Mapping) else section).get("quant_algo") or "").lower()
