@@ -6,11 +6,15 @@ CONFIGFILES = $(if $(CONFIG),--configfile config/scenarios.yaml config/config.ya
 ifneq ($(CONFIG),)
   $(if $(wildcard $(CONFIG)),,$(error CONFIG=$(CONFIG): there is no such file))
 endif
-# As workflow/hyperkv/surroundings.py has it for the stages: Snakemake and pip need a home folder that can be written, and a
+# As workflow/hyperkv/surroundings.py has it for the stages: Snakemake and pip need a cache folder that can be written, and a
 # user with a name, before any of our code runs.
 OWN_HOME = $(CURDIR)/results/cache
-ifeq ($(shell test -d "$$HOME" && test -w "$$HOME" && echo yes),)
-  export XDG_CACHE_HOME ?= $(OWN_HOME)
+CACHE_CAN_BE_MADE = { test -n "$$XDG_CACHE_HOME" || test -d "$$HOME"; } && \
+  near="$${XDG_CACHE_HOME:-$$HOME/.cache}/snakemake/snakemake/source-cache" && \
+  { while ! test -e "$$near" && ! test -L "$$near"; do near=$$(dirname "$$near"); done; } && \
+  test -d "$$near" && test -w "$$near" && test -x "$$near" && echo yes
+ifeq ($(shell $(CACHE_CAN_BE_MADE)),)
+  export XDG_CACHE_HOME := $(OWN_HOME)
 endif
 ifeq ($(shell test -d "$$HOME" && echo yes),)
   export HOME := $(shell mkdir -p "$(OWN_HOME)" && echo "$(OWN_HOME)")

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from snakemake.cli import parse_config
@@ -205,3 +206,31 @@ def test_a_float_of_yaml_where_an_integer_is_wanted_is_one():
         "block_tokens": (16, int),
         "gpu_memory_utilization": (1.0, float),
     }
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "cost.gpu_hour_usd",
+        "cost.slo.ttft_ms",
+        "experiment.slo.ttft_ms",
+        "loadgen.timeout_s",
+        "vllm.gpu_memory_utilization",
+        "scenarios.dram.timeout_s",
+        "scenarios.dram.settings.x",
+        "profile.value_bytes.0",
+    ],
+)
+def test_a_number_that_is_not_finite_is_refused_wherever_it_is(key, number):
+    document: Any = number
+    for word in reversed(key.split(".")):
+        document = [document] if word == "0" else {word: document}
+    with pytest.raises(
+        UserError, match=rf"^config: {key}: -?\.(nan|inf) is wrong; it must be a finite number$"
+    ):
+        checked(document)
+
+
+def test_text_beyond_all_numbers_stays_text():
+    assert coerced("1e999", {"type": "number"}, {}) == "1e999"

@@ -696,6 +696,8 @@ def test_what_the_sweep_measures_is_predicted():
     assert (case["clients"], case["active_conversations"], case["counted"]) == (4, [4], "window")
     assert (case["seeds"], case["lookup"]) == (3, "rest")
     hbm = {"hbm_bytes": 256 << 20}
+    scenarios = [name for tiers in case["tiers"].values() for name in tiers.pop("scenarios")]
+    assert sorted(scenarios) == sorted(selected(checked(config), config["experiment"]["scenarios"]))
     assert case["tiers"] == {
         "hbm": hbm,
         "dram_64mib": hbm | {"dram_bytes": 64 << 20},

@@ -365,7 +365,7 @@ def test_prices_of_the_configuration_replace_figure_range_and_source(tmp_path):
         ({"usd": PRICE | {"note": 1}}, "usd must have exactly the keys"),
         ({"usd": PRICE | {"value": "2"}}, "usd.value: '2' is wrong; it must be a number, at least 0"),
         ({"usd": PRICE | {"low": -1}}, "usd.low: -1 is wrong; it must be a number, at least 0"),
-        ({"usd": PRICE | {"high": float("inf")}}, "usd.high: inf is wrong"),
+        ({"usd": PRICE | {"high": float("inf")}}, "usd.high: .inf is wrong"),
         ({"usd": PRICE | {"value": True}}, "usd.value: True is wrong"),
         ({"years": PRICE | {"low": 0}}, "years.low: 0 is wrong; it must be a number, more than 0"),
         ({"usd": PRICE | {"value": 5}}, "usd: low, value and high must not fall"),

@@ -9,6 +9,7 @@ import yaml
 from workflow.hyperkv.config import checked
 from workflow.hyperkv.derive_gpu import published, render
 from workflow.hyperkv.engines.gpu import load_gpu
+from workflow.hyperkv.engines.gpu_memory import memory_gb_of
 from workflow.hyperkv.errors import UserError
 from workflow.hyperkv.geometry import load_geometry
 from workflow.hyperkv.gpu_file import GPUS, check_gpu, gpu_schema
@@ -140,3 +141,13 @@ def test_a_number_that_yaml_takes_for_text_is_one(tmp_path):
     check_gpu(path, "gpu")
     geometry = load_geometry("config/models/llama-3.1-8b.json")
     assert load_gpu(path, geometry).decode_per_context_token_s == 7e-8
+
+
+@pytest.mark.parametrize("word", [".nan", ".inf", "1.0e+999"])
+def test_numbers_that_are_not_finite(tmp_path, word):
+    path = tmp_path / "g.yaml"
+    path.write_text(Path("config/gpus/l4.yaml").read_text().replace("memory_gb: 24", f"memory_gb: {word}"))
+    with pytest.raises(UserError, match=r"^config: gpu: .*g\.yaml: memory_gb: \.(nan|inf) is wrong"):
+        check_gpu(path, "gpu")
+    with pytest.raises(UserError, match=r"memory_gb: \.(nan|inf) is wrong"):
+        memory_gb_of(path)

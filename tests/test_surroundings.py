@@ -108,3 +108,41 @@ def test_a_stage_as_a_uid_without_a_name_settles_first(tmp_path, home):
         timeout=60,
     )
     assert done.stdout.split() == [f"uid{NOBODY}", str(tmp_path / "results/cache")], done.stderr
+
+
+def a_file(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("")
+    return path
+
+
+CACHES = {
+    "home/.cache is no folder": (lambda at: a_file(at / "home/.cache"), None),
+    "Snakemake's folder there is none": (lambda at: a_file(at / "home/.cache/snakemake"), None),
+    "XDG_CACHE_HOME is no folder": (lambda at: a_file(at / "cache"), "cache"),
+    "XDG_CACHE_HOME cannot be made": (lambda at: a_file(at / "cache"), "cache/below"),
+    "XDG_CACHE_HOME leads nowhere": (lambda at: (at / "cache").symlink_to(at / "gone/x"), "cache"),
+    "home/.cache can be made": (None, None),
+    "home/.cache is not used": (lambda at: a_file(at / "home/.cache"), "other/cache"),
+    "XDG_CACHE_HOME can be made": (None, "other/cache"),
+}
+
+
+@pytest.mark.parametrize("case", CACHES)
+def test_the_cache_folder_that_is_used_is_one_that_can_be_written(tmp_path, case):
+    """Alike in the Makefile, before any of our code runs, and here."""
+    make, given_ = CACHES[case]
+    (tmp_path / "home").mkdir()
+    if make is not None:
+        make(tmp_path)
+    environment = {"HOME": str(tmp_path / "home"), "PATH": os.environ["PATH"]}
+    environment |= {"XDG_CACHE_HOME": str(tmp_path / given_)} if given_ else {}
+    usable = case.endswith("can be made") or case.endswith("is not used")
+    found = housed(environment, tmp_path / "own")
+    assert found.get("XDG_CACHE_HOME") == (None if usable else str(tmp_path / "own"))
+    assert "HOME" not in found
+    show = ["make", "--no-print-directory", "--eval", 'show:; @echo "$$XDG_CACHE_HOME"', "show"]
+    root = Path(__file__).parents[1]
+    done = subprocess.run(show, cwd=root, env=environment, capture_output=True, text=True, timeout=60)
+    kept = environment.get("XDG_CACHE_HOME", "")
+    assert done.stdout.strip() == (kept if usable else str(root / "results/cache")), done.stderr

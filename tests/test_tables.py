@@ -365,3 +365,37 @@ def test_cells_of_a_real_engine_name_its_gpu(tmp_path, monkeypatch, real):
     spec["scenario"] = {**spec["scenario"], "vllm": {}}
     cells = load(run(tmp_path, monkeypatch, [real["none"] | {"gpu_model": None, "spec": spec}]), "cells")
     assert cells["gpu"][0] == "CPU"
+
+
+REFERENCE = [
+    folder for folder in sorted(Path("results/reference").iterdir()) if any(folder.glob("sweep/*/*.jsonl"))
+]
+
+
+@pytest.mark.parametrize("folder", REFERENCE, ids=lambda folder: folder.name)
+def test_kept_records_of_every_age_are_read(folder):
+    found = read_jsonl(sorted(folder.glob("sweep/*/*.jsonl")))
+    cells = [record for record in found if record["record"] == "cell"]
+    singles = [record for record in found if record["record"] == "single"]
+    table = tables.cells_table(cells)
+    assert len(table) == len(cells)
+    scenarios = tables.scenarios_table(table)
+    assert scenarios["rps_per_gpu"].notna().any()
+    tables.ratios_table(table, tables.default_baseline(table, json.loads(SPEC)))
+    assert tables.sweep_time_table(cells)["cells"][0] == len(cells)
+    latency = tables.latency_table(singles)
+    assert latency["prompts"].sum() == sum(len(record["samples"]) for record in singles)
+
+
+def test_single_requests_from_before_there_were_faults_are_read():
+    record = next(
+        record
+        for folder in REFERENCE
+        for record in read_jsonl(sorted(folder.glob("sweep/*/*.jsonl")))
+        if record["record"] == "single"
+    )
+    for sample in record["samples"]:
+        sample.pop("faults", None)
+    table = tables.latency_table([record])
+    assert table["valid"].all()
+    assert (table["reasons"] == "").all()

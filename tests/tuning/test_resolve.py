@@ -1,6 +1,7 @@
 """The search space from the config: sizes, own values, what a store lacks, and every mistake as one line."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -182,3 +183,40 @@ def test_yaml_s_yes_among_choices_is_told_to_be_quoted():
         "yes",
         "no",
     ]
+
+
+@pytest.mark.parametrize("name", ["connections", "stripes_in_flight", "processes", "stripe_bytes"])
+def test_whole_numbers_are_searched_as_such(name):
+    ends = {"low": "256 KiB", "high": "2 MiB"} if name == "stripe_bytes" else {"low": 1, "high": 8}
+    told = rf"^config: tune\.space\.{name}\.kind: number is wrong, .*; choose integer$"
+    with pytest.raises(UserError, match=told):
+        spec({name: {"kind": "number", **ends}})
+    assert spec({name: {"kind": "integer", **ends}})["space"][0]["kind"] == "integer"
+
+
+SETTINGS = "settings.rocksdb.write_buffer_size", "settings.direct_io"
+
+
+@pytest.mark.parametrize(
+    ("scenario", "name", "rules", "words"),
+    [
+        (
+            "rocksdb_striped",
+            SETTINGS[1],
+            {"kind": "choice", "choices": ["maybe"]},
+            "direct_io: 'maybe' is wrong",
+        ),
+        ("rocksdb_striped", SETTINGS[0], {"kind": "number", "low": 1, "high": 8}, "choose integer"),
+        (
+            "rocksdb_striped",
+            SETTINGS[0],
+            {"kind": "choice", "choices": ["many"]},
+            "rocksdb.write_buffer_size",
+        ),
+        ("kvrocks_striped", SETTINGS[0], {"kind": "choice", "choices": ["= 4"]}, "Kvrocks reads `key value`"),
+    ],
+)
+def test_values_of_a_stores_settings_are_checked_as_the_store_checks_them(scenario, name, rules, words):
+    with pytest.raises(UserError, match=re.escape(words)) as error:
+        spec({name: rules}, scenario, tune__scenarios=[scenario])
+    assert str(error.value).startswith("config: tune.space.")

@@ -16,8 +16,9 @@ width and layers. derived: not measured on this GPU, its file says how (those th
 compute, memory and link speeds; peak figures, so a GPU that throttles needs less).
 Several GPUs share the computing of one prompt and the reading of weights with ideal scaling, and each receives the KV that
 it holds: its heads, of MLA all of it. Launching a step takes what it takes on one. Left out: their communication, which
-makes computing slower; that a prompt reads all of a mixture's experts, which makes short prompts slower to compute; weights
-in FP8.
+makes computing slower; that a prompt reads all of a mixture's experts, which makes short prompts slower to compute; what
+quantized weights change of a step's time. The number of GPUs: the least that hold the weights in 90 % of their memory, in
+the format that the checkpoint brings, and among which vLLM can share the model's heads.
 """
 
 
@@ -35,7 +36,7 @@ def break_even_text(table: pd.DataFrame, remarks: Sequence[str] = ()) -> str:
     parts = [
         f"Store GB/s (10^9 bytes/s, into host memory) at which loading takes as long as computing, {prompt:,} tokens:",
         _grid(rows, "per GPU", lambda row: f"{row['required_gbps']:.2g}"),
-        _grid(rows, "of as many GPUs as hold the bf16 weights", _together),
+        _grid(rows, "of as many GPUs as hold the weights", _together),
         _grid(rows, "GPU step times", _origin),
         NOTES,
     ]

@@ -5,7 +5,7 @@ python -m workflow.hyperkv.breakeven --spec '{...}' --out results/tables/break_e
 One prompt on an idle engine, all of its KV in the store, loading overlapped with nothing (engines/replay):
   recompute  step_s of the whole prompt
   full hit   bytes / store's GB/s + bytes / host-device GB/s + step_s of the one token that is always computed
-Break-even is the store's GB/s at which both take alike. The engine has as many GPUs as hold the model's weights. What an
+Break-even is the store's GB/s at which both take alike. The engine has as many GPUs as hold the model's weights and can share its heads. What an
 engine and a connector spend per request and per chunk besides is not in it: real break-even is higher. bytes: what LMCache
 loads of the prompt (Geometry.stored_bytes, and copies of heads where there are more GPUs than KV heads), so sliding layers in
 full; held_bytes is what of it the engine needs (Geometry.kv_bytes).
@@ -27,8 +27,8 @@ import yaml
 from .break_even_text import break_even_text
 from .cli import run_stage
 from .engines.gpu import load_gpu
-from .engines.gpu_memory import gpus_for_weights, memory_gb_of
-from .geometry import load_geometry
+from .engines.gpu_memory import gpus_for_model, gpus_for_weights, memory_gb_of
+from .geometry import Geometry, load_geometry
 from .gpus import kv_copies
 
 
@@ -71,6 +71,13 @@ def remarks(spec: Mapping[str, Any]) -> list[str]:
                 f"{geometry.name}: left out {', '.join(longer)} tokens, longer than its context of "
                 f"{geometry.max_context_tokens:,} ({geometry.context_source})."
             )
+        for path in map(Path, spec["gpus"]):
+            gpus, shared = _gpus(geometry, path)
+            if not shared:
+                lines.append(
+                    f"{geometry.name}: {gpus} of {path.stem} hold its weights, and vLLM's tensor parallelism can share its "
+                    f"{geometry.attention_heads or geometry.kv_heads} heads among no such number or more: counted as if it could."
+                )
         lines += [f"{geometry.name}: {note}." for note in geometry.offload_notes]
     return lines
 
@@ -80,13 +87,19 @@ def required_gbps(kv_bytes: int, prefill_s: float, rest_s: float) -> float:
     return kv_bytes / (prefill_s - rest_s) / 1e9 if prefill_s > rest_s else math.inf
 
 
+def _gpus(geometry: Geometry, path: Path) -> tuple[int | None, bool]:
+    """GPUs of a file that hold a model's weights, None where that is not known, and whether vLLM can share it among them."""
+    memory_gb = memory_gb_of(path)
+    if memory_gb is None or geometry.weight_bytes is None:
+        return None, True
+    shared = gpus_for_model(geometry, memory_gb)
+    return shared or gpus_for_weights(geometry, memory_gb), shared is not None
+
+
 def _rows(model: Path, path: Path, spec: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     geometry = load_geometry(model, spec["kv_dtype"])
     document = yaml.safe_load(path.read_text())
-    memory_gb = memory_gb_of(path)
-    known = (
-        None if memory_gb is None or geometry.parameters is None else gpus_for_weights(geometry, memory_gb)
-    )
+    known = _gpus(geometry, path)[0]
     gpus = known or 1
     together = load_gpu(path, geometry, gpus)
     for prompt in spec["prompt_tokens"]:

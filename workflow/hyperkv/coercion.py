@@ -6,6 +6,7 @@ without quotes, for messages.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -117,7 +118,8 @@ def _typed(value: Any) -> Any:
 
 def _readings(text: str) -> Iterator[Any]:
     if _NUMBER.fullmatch(text):
-        number = float(text)
+        if not math.isfinite(number := float(text)):
+            return
         yield int(text) if re.fullmatch(r"[+-]?\d+", text) else number
         if number.is_integer():
             yield int(number)

@@ -27,6 +27,7 @@ from .engines.gpu_memory import require_weights_fit
 from .engines.owned_words import refuse_owned_words
 from .engines.vllm_command import settings_of
 from .errors import UserError
+from .finite import check_finite
 from .geometry import Geometry, load_geometry
 from .gpu_file import check_gpu
 from .gpus import check_settings, kv_share, require_divides, tensor_parallel_of
@@ -35,6 +36,7 @@ from .kvrocks_patches import check_patches
 from .memory_checks import check_memory, context_limit
 from .memory_dir import file_system_of
 from .model_folder import served_config
+from .predicted_tiers import tiers_of_scenarios
 from .prices import resolved_prices
 from .schema_errors import allowed, depth, explain
 from .store_keys import check_store_keys
@@ -87,6 +89,7 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     check_keys(config)
     refuse_credentials(config)
+    check_finite(config)
     full = coerced(with_home_folders(deepcopy(dict(config)), schema()), schema(), schema())
     error = min(_validator().iter_errors(full), key=depth, default=None)
     if error is not None:
@@ -341,8 +344,6 @@ def _predicted_case(case: Mapping[str, Any], config: Mapping[str, Any]) -> dict[
 def _experiment_case(config: Mapping[str, Any]) -> dict[str, Any]:
     """What the sweep measures, as a case: its repeats' workloads, the tiers of its scenarios, each set of them once."""
     measured = selected(config, config["experiment"]["scenarios"])
-    found = [_tiers_of(config, name) for name in measured]
-    tiers = {tiers_name(item): _less_copies(config, item) for item in found}
     loads = [load for name in measured for load in loads_of(config, name)]
     case = {
         "workload": measured_workload(config),
@@ -355,44 +356,7 @@ def _experiment_case(config: Mapping[str, Any]) -> dict[str, Any]:
         **case,
         "clients": max(loads, default=1),
         "seeds": config["experiment"]["repeats"],
-        "tiers": tiers,
-    }
-
-
-def tiers_name(tiers: Mapping[str, int | None]) -> str:
-    """How a set of tiers that the sweep measures is called: hbm, dram_256mib, ssd, dram_256mib_ssd, ...; none."""
-    bounded = {"dram_bytes": "dram", "ssd_bytes": "ssd"}
-    parts = [
-        word if tiers[key] is None else f"{word}_{tiers[key] >> 20}mib"
-        for key, word in bounded.items()
-        if key in tiers
-    ]
-    return "_".join(parts) or ("hbm" if tiers else "none")
-
-
-def _tiers_of(config: Mapping[str, Any], name: str) -> dict[str, int | None]:
-    scenario, engine = config["scenarios"][name], config[config["engine"]]
-    tiers = {"hbm_bytes": engine["hbm_kv_bytes"]} if engine["prefix_caching"] else {}
-    if scenario["tier"] == "none":
-        return tiers
-    if scenario["dram_pool_bytes"]:
-        tiers["dram_bytes"] = scenario["dram_pool_bytes"]
-    if scenario["store"] == "valkey":
-        tiers["dram_bytes"] = scenario["capacity_bytes"]
-    elif scenario["store"] != "dram":
-        tiers["ssd_bytes"] = None
-    return tiers
-
-
-def _less_copies(config: Mapping[str, Any], tiers: Mapping[str, int | None]) -> dict[str, int | None]:
-    """Sizes of tiers less what copies of KV take there: each of several GPUs may hold, and store, the same heads."""
-    geometry, engine = load_geometry(Path(config["model"]), config["kv_dtype"]), config[config["engine"]]
-    gpus = engine["gpus"] if config["engine"] == "replay" else tensor_parallel_of(engine)
-    share, once = kv_share(geometry, gpus), geometry.kv_bytes_per_token
-    taken = {"hbm_bytes": share.hbm_bytes_per_token}
-    return {
-        key: None if size is None else size * once // taken.get(key, share.stored_bytes_per_token)
-        for key, size in tiers.items()
+        "tiers": tiers_of_scenarios(config, measured),
     }
 
 

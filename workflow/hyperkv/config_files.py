@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from .errors import UserError
+from .finite import check_finite
 
 
 def read_text(path: Path, key: str, instead: str) -> str:
@@ -27,7 +28,7 @@ def read_text(path: Path, key: str, instead: str) -> str:
 
 
 def read_mapping(path: Path, key: str, instead: str) -> dict[str, Any]:
-    """A YAML file's mapping. Raises UserError, as read_text, and for what is no YAML, empty or no mapping."""
+    """A YAML file's mapping. Raises UserError, as read_text, and for what is no YAML, empty, no mapping or has a NaN."""
     text = read_text(path, key, instead)
     try:
         document = yaml.safe_load(text)
@@ -38,6 +39,7 @@ def read_mapping(path: Path, key: str, instead: str) -> dict[str, Any]:
     if not isinstance(document, Mapping):
         told = "empty" if document is None else "no mapping of keys"
         raise UserError(f"config: {key}: {path} is {told}; {instead}")
+    check_finite(document, f"config: {key}: {path}")
     return dict(document)
 
 

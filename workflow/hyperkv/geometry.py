@@ -20,6 +20,7 @@ from .models.kv_format import KV_DTYPE_BYTES as KV_DTYPE_BYTES
 from .models.kv_format import checkpoint_kv_dtype, resolved_kv_dtype
 from .models.layers import Layers, layers_of
 from .models.reading import ModelConfig, model_config, read_document
+from .models.weight_format import SERVED, WeightFormat, weight_format
 from .models.weights import Parameters, weights_of
 
 
@@ -35,6 +36,7 @@ class Geometry:
     of the layers that look at all tokens before: the time of attention over a context is proportional to it. MLA computes
     prompts in its expanded form: qk_nope + qk_rope and v dimensions (arXiv 2405.04434, section 2.1), sparse MLA in the
     latent's. None where a description by hand does not tell it. Layers that look at some tokens only: bounded_attention.
+    weight_bytes: of all weights, an estimate from the format that the checkpoint brings, weight_format (models/weight_format.py).
     context_source: the keys that max_context_tokens follows from. attention_heads: what tensor parallelism divides; None of
     a description by hand.
     """
@@ -51,10 +53,19 @@ class Geometry:
     context_source: str = ""
     checkpoint_kv_dtype: str | None = None
     attention_heads: int | None = None
+    weight_format: str = SERVED.name
+    quantized_bytes: int | None = None
 
     def chunk_bytes(self, chunk_tokens: int) -> int:
         """Bytes of KV in one chunk of `chunk_tokens` tokens, as LMCache keeps it."""
         return self.kv_bytes_per_token * chunk_tokens
+
+    @property
+    def weight_bytes(self) -> int | None:
+        """Bytes of all weights as the checkpoint brings them, None where they are not known."""
+        if self.quantized_bytes is not None or self.parameters is None:
+            return self.quantized_bytes
+        return SERVED.bytes_of(Parameters(self.parameters, self.parameters))
 
     @property
     def kv_heads(self) -> int | None:
@@ -154,6 +165,7 @@ def load_geometry(source: str | Path | Mapping[str, Any], kv_dtype: str = "auto"
         if kv_dtype == "auto"
         else _brought(config),
         attention_heads=config.count("num_attention_heads"),
+        form=weight_format(config),
     )
 
 
@@ -187,6 +199,7 @@ def _geometry(
     by_kind: tuple[Layers, ...],
     dtype: str,
     weights: Parameters | None,
+    form: WeightFormat = SERVED,
     **rest: Any,
 ) -> Geometry:
     widths = [
@@ -205,6 +218,8 @@ def _geometry(
         kv_dtype=dtype,
         parameters=weights.total if weights else None,
         active_parameters=weights.active if weights else None,
+        weight_format=form.name,
+        quantized_bytes=None if weights is None or form == SERVED else form.bytes_of(weights),
         attention_width=None
         if any(part.attention_width is None for part in by_kind)
         else sum(width or 0 for width in widths),

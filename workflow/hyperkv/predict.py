@@ -159,9 +159,7 @@ def hit_rates_table(spec: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def _case_rows(name: str, case: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    geometry = load_geometry(Path(case["model"]), case["kv_dtype"])
-    workload, block = case["workload"], case["block_tokens"]
-    notes = "; ".join([*workload_notes(workload), *geometry.offload_notes]) or None
+    workload = case["workload"]
     seeds = 1 if workload["kind"] == "mooncake" else case["seeds"]
     workloads = [make_workload(workload, repeat_seed(spec["seed"], number + 1)) for number in range(seeds)]
     for active in case["active_conversations"]:
@@ -169,6 +167,9 @@ def _case_rows(name: str, case: Mapping[str, Any], spec: Mapping[str, Any]) -> I
         counted = [_counted(run, case["counted"]) for run in runs]
         for tiers, decode, chunk in product(case["tiers"], spec["save_decode_cache"], spec["chunk_tokens"]):
             sizes = case["tiers"][tiers]
+            geometry = load_geometry(Path(case["model"]), sizes.get("kv_dtype", case["kv_dtype"]))
+            block = sizes.get("block_tokens", case["block_tokens"])
+            notes = "; ".join([*workload_notes(workload), *geometry.offload_notes]) or None
             capacities = Capacities.of(sizes, geometry.chunk_bytes(block), geometry.chunk_bytes(chunk))
             found = [
                 _rates(run, requests, case["lookup"], (capacities, decode, block, chunk))
@@ -181,7 +182,10 @@ def _case_rows(name: str, case: Mapping[str, Any], spec: Mapping[str, Any]) -> I
                 "active_conversations": max(active, case["clients"]),
                 "clients": case["clients"],
                 "tiers": tiers,
+                "scenarios": "; ".join(sizes.get("scenarios", [])) or None,
                 **{f"{tier}_bytes": _capacity(sizes, tier) for tier in TIERS},
+                "kv_dtype": geometry.kv_dtype,
+                "block_tokens": block,
                 "save_decode_cache": decode,
                 "chunk_tokens": chunk,
                 "seeds": seeds,

@@ -25,6 +25,7 @@ from .hardware import mixed
 TIER_COLOURS = {"hbm": "#E69F00", "dram": COLOURS["dram"], "ssd": COLOURS["rocksdb"]}
 TIER_WORDS = {"hbm": "HBM", "dram": "DRAM", "ssd": "SSD"}
 DASHES = ("-", "--", "-.", ":")
+FURTHER_MARKERS = ("^", "D", "P", "X")
 LOOKUPS = {"prompt": "for the whole prompt (LMCache)", "rest": "for what HBM did not have (replay)"}
 ALONE = "an unbounded store alone, no HBM\n(HBM adds smaller blocks and answers)"
 
@@ -66,7 +67,7 @@ def draw_hit_rate(tables: Mapping[str, pd.DataFrame]) -> Figure:
             chosen = of_panel[of_panel["save_decode_cache"] == saved]
             _draw_predicted(axes, chosen, names)
             if len(measured) and _is_experiment(chosen):
-                _draw_measured(axes, measured[measured["save_decode_cache"] == saved])
+                _draw_measured(axes, measured[measured["save_decode_cache"] == saved], chosen)
             what = "prompts and answers saved" if saved else "prompts saved only"
             axes.set_title(what, fontsize=9, loc="left")
         heading = line[0].annotate(
@@ -111,7 +112,7 @@ def _line_names(rows: pd.DataFrame) -> dict[str, str]:
     for _, tiers in ordered:
         rates = rows[rows["tiers"] == tiers].sort_values(["save_decode_cache", "chunk_tokens"])["hit_rate"]
         found.setdefault(tuple(rates), []).append(tiers)
-    label = {tiers: _tiers_label(own.iloc[0]) for tiers, own in rows.groupby("tiers", sort=False)}
+    label = {tiers: _tiers_label(own.iloc[0], rows) for tiers, own in rows.groupby("tiers", sort=False)}
     return {same[0]: "\n= ".join(label[tiers] for tiers in same) for same in found.values()}
 
 
@@ -143,17 +144,48 @@ def _draw_predicted(axes: Axes, rows: pd.DataFrame, names: Mapping[str, str]) ->
     )  # fmt: skip
 
 
-def _draw_measured(axes: Axes, cells: pd.DataFrame) -> None:
-    """The mean over valid repeats that the sweep measured at its highest load, as hollow markers, one look per store."""
+def _draw_measured(axes: Axes, cells: pd.DataFrame, predicted: pd.DataFrame) -> None:
+    """The mean over valid repeats that the sweep measured at its highest load, as hollow markers, one look per store and tiers.
+
+    Of the scenarios that `predicted` names, those whose KV has the format that is predicted.
+    """
     rows = cells[cells["valid"] & (cells["load"] == cells["load"].max())]
-    rows = rows.assign(store=rows["store"].replace("", "none"))
-    for store, of_store in rows.groupby("store", sort=False):
+    rows = rows.assign(store=rows["store"].replace("", "none"), tiers="")
+    told = "scenarios" in predicted and predicted["scenarios"].notna().any()
+    sets = {str(tiers): own.iloc[0] for tiers, own in predicted.groupby("tiers", sort=False)} if told else {}
+    if told:
+        tiers_of = {name: tiers for tiers, row in sets.items() for name in str(row["scenarios"]).split("; ")}
+        rows = rows.assign(tiers=rows["scenario"].map(tiers_of)).dropna(subset=["tiers"])
+        rows = rows[[_same_format(row, sets[row["tiers"]]) for _, row in rows.iterrows()]]
+    seen: dict[str, int] = {}
+    for (store, tiers), of_store in rows.groupby(["store", "tiers"], sort=False):
+        again = seen[store] = seen.get(store, -1) + 1
+        marker = MARKERS.get(store, "v") if not again else FURTHER_MARKERS[(again - 1) % len(FURTHER_MARKERS)]
+        extra = _differing(sets[tiers], predicted, hbm=True) if tiers else []
         means = of_store.groupby(["scenario", "chunk_tokens"])["hit_rate"].mean().reset_index()
         axes.plot(
-            means["chunk_tokens"], means["hit_rate"], linestyle="none", marker=MARKERS.get(store, "v"), markersize=7,
+            means["chunk_tokens"], means["hit_rate"], linestyle="none", marker=marker, markersize=7,
             markerfacecolor="none", markeredgecolor=COLOURS.get(store, "#999999"), markeredgewidth=1.4, zorder=5,
-            label=_measured_label(of_store.iloc[0]),
+            label=", ".join([_measured_label(of_store.iloc[0]), *extra]),
         )  # fmt: skip
+
+
+def _same_format(cell: pd.Series, predicted: pd.Series) -> bool:
+    """Whether a cell's KV has the format of a predicted row, as far as the cell tells."""
+    found = cell.get("kv_dtype")
+    return pd.isna(found) or found in ("auto", predicted["kv_dtype"])
+
+
+def _differing(row: pd.Series, rows: pd.DataFrame, hbm: bool = False) -> list[str]:
+    """Words for the KV format and blocks of a predicted row, and with `hbm` its HBM, where `rows` do not agree on them."""
+    found = []
+    if hbm and rows["hbm_bytes"].nunique(dropna=False) > 1:
+        found.append("no HBM" if pd.isna(row["hbm_bytes"]) else f"HBM {_size(row['hbm_bytes'])}")
+    if "kv_dtype" in rows and rows["kv_dtype"].nunique() > 1:
+        found.append(str(row["kv_dtype"]))
+    if "block_tokens" in rows and rows["block_tokens"].nunique() > 1:
+        found.append(f"blocks of {row['block_tokens']}")
+    return found
 
 
 def _measured_label(row: pd.Series) -> str:
@@ -192,14 +224,14 @@ def _case_title(row: pd.Series) -> str:
     )
 
 
-def _tiers_label(row: pd.Series) -> str:
-    """The tiers that are there with their sizes: 'HBM 4 GiB + SSD unbounded'."""
+def _tiers_label(row: pd.Series, rows: pd.DataFrame) -> str:
+    """The tiers that are there with their sizes: 'HBM 4 GiB + SSD unbounded', and what else `rows` do not agree on."""
     parts = [
         f"{word} {_size(row[f'{name}_bytes'])}"
         for name, word in TIER_WORDS.items()
         if pd.notna(row[f"{name}_bytes"])
     ]
-    return " + ".join(parts) or "no tier"
+    return ", ".join([" + ".join(parts) or "no tier", *_differing(row, rows)])
 
 
 def _size(size_bytes: float) -> str:

@@ -14,6 +14,7 @@ OWN_HOME = Path("results/cache")
 _NO_PROXY = ("no_proxy", "NO_PROXY")
 _NAMES = ("LOGNAME", "USER")
 _ASKED_NAMES = ("LOGNAME", "USER", "LNAME", "USERNAME")  # those of getpass.getuser
+_SNAKEMAKE = "snakemake/snakemake/source-cache"  # of its user_cache_dir (snakemake/workflow.py)
 _CACHES = {
     "XDG_CACHE_HOME": "",
     "MPLCONFIGDIR": "matplotlib",
@@ -37,7 +38,7 @@ def settle() -> None:
     os.environ.update(past_proxies(os.environ))
     os.environ.update(named(os.environ, os.getuid()))
     os.environ.update(found := housed(os.environ, OWN_HOME.absolute()))
-    if "HOME" in found:
+    if "HOME" in found or "XDG_CACHE_HOME" in found:
         with contextlib.suppress(OSError):
             OWN_HOME.mkdir(parents=True, exist_ok=True)
 
@@ -69,15 +70,26 @@ def named(environment: Mapping[str, str], uid: int) -> dict[str, str]:
 
 
 def housed(environment: Mapping[str, str], own: Path) -> dict[str, str]:
-    """The variables that lead caches to `own` where the home folder cannot be written, and home itself where there is none.
+    """The variables that lead caches to `own` where the home or cache folder cannot be written, and home where there is none.
 
-    A variable that is set already stays as it is. A home that can be read is kept: what lies in it is the user's.
+    The cache folder: XDG_CACHE_HOME, else .cache in the home folder. A variable that is set already stays as it is, but for
+    an XDG_CACHE_HOME that cannot be used. A home that can be read is kept: what lies in it is the user's.
     """
-    home = _home(environment)
-    if home is not None and os.access(home, os.W_OK | os.X_OK):
+    home, given = _home(environment), environment.get("XDG_CACHE_HOME")
+    writable = home is not None and os.access(home, os.W_OK | os.X_OK)
+    cache = Path(given) if given else None if home is None else home / ".cache"
+    usable = cache is not None and _can_be_made(cache / _SNAKEMAKE)
+    if writable and usable:
         return {}
     found = {name: str(own / below) for name, below in _CACHES.items() if not environment.get(name)}
+    found |= {} if usable and given else {"XDG_CACHE_HOME": str(own)}
     return found if home is not None else {**found, "HOME": str(own)}
+
+
+def _can_be_made(folder: Path) -> bool:
+    """Whether a folder is there and can be written, or can be made in the nearest folder above it that is there."""
+    near = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    return near.is_dir() and os.access(near, os.W_OK | os.X_OK)
 
 
 def has_home() -> bool:

@@ -102,7 +102,7 @@ def cells_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
                 "served_from": record["served_from"],
                 **record["values"],
                 **record["evidence"],
-                "notes": "; ".join(record["notes"]),
+                "notes": "; ".join(record.get("notes", [])),
                 **{key: record[key] for key in ("start_s", "measured_s", "cell_s", "started_at")},
                 **hardware.columns_of([record]),
             }
@@ -165,7 +165,7 @@ def scenarios_table(cells: pd.DataFrame) -> pd.DataFrame:
         row["notes"] = "; ".join(dict.fromkeys(filter(None, group["notes"])))
         row["served_from"] = "/".join(dict.fromkeys(used["served_from"]))
         for name in SUMMARISED:
-            row |= spread(name, median_interval(known(used[name])))
+            row |= spread(name, median_interval(known(used[name]) if name in used else []))
         row |= hardware.joined(used)
         rows.append(row)
     return pd.DataFrame(rows)
@@ -311,9 +311,9 @@ def latency_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
                 "prompts": len(found),
                 "cached_tokens": min(sample["cached_tokens"] for _, sample in found),
                 **spread("ttft_s", median_interval([sample["ttft_s"] for _, sample in found])),
-                "valid": not any(sample["faults"] for _, sample in found),
+                "valid": not any(sample.get("faults") for _, sample in found),
                 "reasons": "; ".join(
-                    dict.fromkeys(fault for _, sample in found for fault in sample["faults"])
+                    dict.fromkeys(fault for _, sample in found for fault in sample.get("faults", []))
                 ),
                 **hardware.columns_of(record for record, _ in found),
             }
@@ -331,18 +331,19 @@ def pass_of(record: dict[str, Any], sample: dict[str, Any]) -> str:
 def sweep_time_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """One row: the jobs' wall time against the cells' measured time plus server starts.
 
-    Cells kept from a job that was stopped count in neither. stage_s spans all jobs, Snakemake's own time
+    Cells kept from a job that was stopped count in neither, nor do records from before there were a job's times. stage_s spans all jobs, Snakemake's own time
     between them included; it is empty when the records come from several runs (a gap of over a minute).
     """
-    jobs = {(r["scenario"], r["repeat"]): (r["job_started_at"], r["job_s"]) for r in records}
-    own = [record for record in records if record["measured_in_job"] == record["job_started_at"]]
+    timed = [record for record in records if "job_started_at" in record]
+    jobs = {(r["scenario"], r["repeat"]): (r["job_started_at"], r["job_s"]) for r in timed}
+    own = [record for record in timed if record["measured_in_job"] == record["job_started_at"]]
     cells_s = sum(record["cell_s"] for record in own)
     starts_s = sum(record["start_s"] for record in own)
     jobs_s = sum(seconds for _, seconds in jobs.values())
     spans = sorted((start, start + seconds) for start, seconds in jobs.values())
     gaps = [later[0] - earlier[1] for earlier, later in itertools.pairwise(spans)]
     one_run = max(gaps, default=0.0) < 60
-    stage_s = spans[-1][1] - spans[0][0] if one_run else None
+    stage_s = spans[-1][1] - spans[0][0] if one_run and spans else None
     row = {
         "cells": len(records),
         "jobs": len(jobs),

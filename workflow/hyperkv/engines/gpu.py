@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from ..errors import UserError
+from ..finite import check_finite
 from ..geometry import Geometry
 from ..gpus import kv_fraction, kv_values
 
@@ -147,11 +148,13 @@ def load_gpu(path: Path, geometry: Geometry, gpus: int = 1) -> GpuModel:
 def document_of(path: Path) -> Any:
     """The content of a GPU's file. Raises UserError when it cannot be read."""
     try:
-        return yaml.safe_load(path.read_text())
+        document = yaml.safe_load(path.read_text())
     except OSError as error:
         raise UserError(f"gpu: cannot read {path}: {error.strerror}; choose a file of config/gpus") from error
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"gpu: {path} is not YAML; choose a file of config/gpus") from error
+    check_finite(document, f"gpu: {path}")
+    return document
 
 
 def _shared(one: GpuModel, geometry: Geometry, gpus: int, launch_s: float | None = None) -> GpuModel:

@@ -12,7 +12,6 @@ from ..geometry import Geometry
 from ..gpus import divides
 from .gpu import document_of
 
-WEIGHT_BYTES = 2
 MEMORY_SHARE = 0.9
 
 
@@ -30,8 +29,15 @@ def memory_gb_of(path: Path) -> float | None:
 
 
 def gpus_for_weights(geometry: Geometry, memory_gb: float, kv_bytes: int = 0) -> int:
-    """Least number of such GPUs whose memory, 90 % of it, holds the weights in bf16 and kv_bytes of KV."""
-    return math.ceil((geometry.parameters * WEIGHT_BYTES + kv_bytes) / (MEMORY_SHARE * memory_gb * 1e9))
+    """Least number of such GPUs whose memory, 90 % of it, holds the weights, as the checkpoint has them, and kv_bytes of KV."""
+    return math.ceil((geometry.weight_bytes + kv_bytes) / (MEMORY_SHARE * memory_gb * 1e9))
+
+
+def gpus_for_model(geometry: Geometry, memory_gb: float, kv_bytes: int = 0) -> int | None:
+    """The least of them by which vLLM can share the model, too; None when its heads come out even for no such number."""
+    needed = gpus_for_weights(geometry, memory_gb, kv_bytes)
+    most = geometry.attention_heads or max(needed, geometry.kv_heads or 1) * 2
+    return next((count for count in range(needed, most + 1) if divides(geometry, count)), None)
 
 
 def require_weights_fit(path: Path, geometry: Geometry, gpus: int, kv_bytes: int) -> None:
@@ -46,13 +52,12 @@ def require_weights_fit(path: Path, geometry: Geometry, gpus: int, kv_bytes: int
         raise UserError(
             f"gpu: {path} lacks memory_gb, so that it is not known whether the model fits; write the GPU's memory there, in GB"
         )
-    if (needed := gpus_for_weights(geometry, memory, kv_bytes)) <= gpus:
+    if gpus_for_weights(geometry, memory, kv_bytes) <= gpus:
         return
-    most = range(needed, (geometry.attention_heads or needed) + 1)
-    enough = next((count for count in most if divides(geometry, count)), None)
+    enough = gpus_for_model(geometry, memory, kv_bytes)
     mend = "choose a `gpu` with more memory or a smaller model" if enough is None else f"set it to {enough}"
-    weights_gb = geometry.parameters * WEIGHT_BYTES / 1e9
+    weights_gb = (geometry.weight_bytes or 0) / 1e9
     raise UserError(
-        f"replay.gpus: {weights_gb:.0f} GB of {geometry.name}'s weights in bf16 and {kv_bytes / 1e9:.2f} GB of KV "
+        f"replay.gpus: {weights_gb:.0f} GB of {geometry.name}'s weights in {geometry.weight_format} and {kv_bytes / 1e9:.2f} GB of KV "
         f"(replay.hbm_kv_bytes) do not fit in {MEMORY_SHARE:.0%} of {gpus} x {memory:g} GB ({path}); {mend}"
     )

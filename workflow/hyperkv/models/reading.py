@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from ..errors import UserError
+from ..finite import check_finite
 from .defaults import TEXT_DEFAULTS, TEXT_TYPE_OF
 
 NESTED = ("text_config", "llm_config", "language_config")
@@ -154,4 +155,5 @@ def _parsed(file: Path, absent: str) -> dict[str, Any]:
         raise UserError(f"{file}: not JSON ({error}); copy the model's config.json again") from None
     if not isinstance(values, dict):
         raise UserError(f"{file}: not a JSON object; copy the model's config.json again")
+    check_finite(values, str(file))
     return values

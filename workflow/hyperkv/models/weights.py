@@ -17,10 +17,13 @@ class Parameters:
     and audio encoders excluded). active: those a token is multiplied with: without the experts it is not routed to and
     without the input embedding, which is a look-up (a tied embedding counts once, as the head). A token's forward
     pass costs about 2 * active FLOP besides attention over its context.
+    looked_up: embedding and head. experts: all layers' experts that tokens are routed to. Both are part of total.
     """
 
     total: int
     active: int
+    looked_up: int = 0
+    experts: int = 0
 
 
 def weights_of(config: ModelConfig, family: Family, by_kind: tuple[Layers, ...]) -> Parameters | None:
@@ -33,7 +36,7 @@ def weights_of(config: ModelConfig, family: Family, by_kind: tuple[Layers, ...])
     linear = sum(part.count for part in by_kind if part.kind == "linear")
     indexed = index_layers(config) if family.mla else 0
     sparse = sum(_is_sparse(config, family, layer) for layer in range(layers))
-    expert_total, expert_active = _expert_weights(config, family) if sparse else (0, 0)
+    expert_total, expert_active, routed = _expert_weights(config, family) if sparse else (0, 0, 0)
     dense = _mlp_weights(config, family, _dense_width(config)) if sparse < layers else 0
     rest = (
         (layers - linear) * (_mla_weights(config) if family.mla else _attention_weights(config, family))
@@ -46,6 +49,8 @@ def weights_of(config: ModelConfig, family: Family, by_kind: tuple[Layers, ...])
     return Parameters(
         total=embedding + head + rest + sparse * expert_total,
         active=embedding + rest + sparse * expert_active,
+        looked_up=embedding + head,
+        experts=sparse * routed,
     )
 
 
@@ -133,8 +138,8 @@ def _is_sparse(config: ModelConfig, family: Family, layer: int) -> bool:
     return (layer + 1) % step == 0
 
 
-def _expert_weights(config: ModelConfig, family: Family) -> tuple[int, int]:
-    """(total, active) weights of one layer's experts, shared experts and router."""
+def _expert_weights(config: ModelConfig, family: Family) -> tuple[int, int, int]:
+    """(total, active) weights of one layer's experts, shared experts and router, and those of the routed experts alone."""
     assert family.experts is not None
     hidden = config.count("hidden_size")
     experts, chosen = config.count(family.experts), config.count("num_experts_per_tok")
@@ -148,4 +153,5 @@ def _expert_weights(config: ModelConfig, family: Family) -> tuple[int, int]:
     else:
         shared = config.optional_count(family.shared, 0) * expert
     router = (hidden + int(family.router_bias)) * experts
-    return experts * expert + shared + router, min(chosen, experts) * expert + shared + router
+    routed = experts * expert
+    return routed + shared + router, min(chosen, experts) * expert + shared + router, routed

@@ -60,6 +60,29 @@ def _check_search(config: Mapping[str, Any], scenario: str, parameters: Sequence
     for parameter in parameters:
         for value in parameter.choices or (parameter.low, parameter.high):
             _check_value(config, base, parameter.name, value)
+        if parameter.kind == "number":
+            _check_fraction(base, parameter)
+
+
+def _check_fraction(base: Mapping[str, Any], parameter: Parameter) -> None:
+    """That a parameter of kind number may have a value that is no integer, as such a search tries it."""
+    value, where = float(parameter.low) + 0.5, f"config: tune.space.{parameter.name}"
+    section, _, key = parameter.name.partition(".")
+    try:
+        if not key:
+            check_scenario_key(parameter.name, value, where)
+        elif section == "settings":
+            _check_setting(base, parameter.name, value)
+    except UserError:
+        raise UserError(
+            f"{where}.kind: number is wrong, the parameter takes whole numbers only; choose integer"
+        ) from None
+
+
+def _check_setting(base: Mapping[str, Any], name: str, value: Value) -> None:
+    """That the scenario's store takes a value of its settings, beside the scenario's own."""
+    settings = applied(base, {name: value})["settings"]
+    store_class(base["store"]).check_settings(settings, "config: tune.space.settings")
 
 
 def _check_value(config: Mapping[str, Any], base: Mapping[str, Any], name: str, value: Value) -> None:
@@ -70,6 +93,8 @@ def _check_value(config: Mapping[str, Any], base: Mapping[str, Any], name: str, 
             rules = scenario_rules(section)["additionalProperties"]
             told = f"config: tune.space.{name}.choices: {shown(value)} is wrong"
             raise UserError(told + quoting(value, rules, schema()))
+        if section == "settings":
+            _check_setting(base, name, value)
         return
     check_scenario_key(name, value, f"config: tune.space.{name}")
     check_measured({**applied(base, {name: value})}, config)
