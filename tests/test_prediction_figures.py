@@ -100,6 +100,14 @@ def test_lines_are_the_tables(hit_rates):
         assert list(line.get_ydata()) == list(chosen[chosen["tiers"] == tiers]["hit_rate"])
 
 
+@pytest.mark.parametrize("named", ["files-64", "another"])
+def test_markers_are_of_scenarios_that_were_predicted(hit_rates, named):
+    told = hit_rates.assign(scenarios=named)
+    axes = draw_hit_rate({"hit_rates": told, "cells": cell_rows()}).axes[2]
+    markers = [line for line in axes.get_lines() if line.get_linestyle() == "None"]
+    assert [list(line.get_xdata()) for line in markers] == ([[64]] if named == "files-64" else [])
+
+
 def test_markers_are_means_of_valid_repeats_at_the_highest_load(hit_rates):
     axes = draw_hit_rate({"hit_rates": hit_rates, "cells": cell_rows()}).axes[2]
     files, alone = axes.lines[-2:]

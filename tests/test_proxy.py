@@ -98,7 +98,7 @@ def test_what_is_started_keeps_the_proxy_and_passes_it_for_loopback(own, proxy, 
     told = json.loads(process.last_line())
     assert told["http_proxy"] == f"http://{proxy.address}"
     first = own.get("no_proxy", "a.example")
-    assert told["no_proxy"] == told["NO_PROXY"] == f"{first},127.0.0.1,localhost,::1"
+    assert told["no_proxy"] == told["NO_PROXY"] == f"{first},b.example,127.0.0.1,localhost,::1"
 
 
 def test_an_environments_probe_passes_loopback_too(proxy, monkeypatch):

@@ -67,7 +67,11 @@ def draw_hit_rate(tables: Mapping[str, pd.DataFrame]) -> Figure:
             chosen = of_panel[of_panel["save_decode_cache"] == saved]
             _draw_predicted(axes, chosen, names)
             if len(measured) and _is_experiment(chosen):
-                _draw_measured(axes, measured[measured["save_decode_cache"] == saved], chosen)
+                _draw_measured(
+                    axes,
+                    measured[(measured["save_decode_cache"] == saved) | measured["store"].fillna("").eq("")],
+                    chosen,
+                )
             what = "prompts and answers saved" if saved else "prompts saved only"
             axes.set_title(what, fontsize=9, loc="left")
         heading = line[0].annotate(
@@ -156,7 +160,8 @@ def _draw_measured(axes: Axes, cells: pd.DataFrame, predicted: pd.DataFrame) -> 
     if told:
         tiers_of = {name: tiers for tiers, row in sets.items() for name in str(row["scenarios"]).split("; ")}
         rows = rows.assign(tiers=rows["scenario"].map(tiers_of)).dropna(subset=["tiers"])
-        rows = rows[[_same_format(row, sets[row["tiers"]]) for _, row in rows.iterrows()]]
+        alike = [_same_format(row, sets[row["tiers"]]) for _, row in rows.iterrows()]
+        rows = rows[pd.Series(alike, index=rows.index, dtype=bool)]
     seen: dict[str, int] = {}
     for (store, tiers), of_store in rows.groupby(["store", "tiers"], sort=False):
         again = seen[store] = seen.get(store, -1) + 1
