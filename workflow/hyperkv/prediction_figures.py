@@ -69,7 +69,7 @@ def draw_hit_rate(tables: Mapping[str, pd.DataFrame]) -> Figure:
             if len(measured) and _is_experiment(chosen):
                 _draw_measured(
                     axes,
-                    measured[(measured["save_decode_cache"] == saved) | measured["store"].fillna("").eq("")],
+                    measured[_saved_so(measured, saved, saved == answers[0])],
                     chosen,
                 )
             what = "prompts and answers saved" if saved else "prompts saved only"
@@ -173,6 +173,11 @@ def _draw_measured(axes: Axes, cells: pd.DataFrame, predicted: pd.DataFrame) -> 
             markerfacecolor="none", markeredgecolor=COLOURS.get(store, "#999999"), markeredgewidth=1.4, zorder=5,
             label=", ".join([_measured_label(of_store.iloc[0]), *extra]),
         )  # fmt: skip
+
+
+def _saved_so(cells: pd.DataFrame, saved: bool, first: bool) -> pd.Series:
+    """Which cells stand in a column: those that saved so, and in the first one those without a tier, which save nothing."""
+    return (cells["save_decode_cache"] == saved) | (cells["store"].fillna("").eq("") & first)
 
 
 def _same_format(cell: pd.Series, predicted: pd.Series) -> bool:
