@@ -202,7 +202,7 @@ def test_editing_what_no_stage_uses_runs_nothing(checkout):
     ("changes", "jobs"),
     [
         ({"scenarios.rocksdb_resp.loads": [1, 2, 4]}, measured("rocksdb_resp") | {"write_hit_rates"}),
-        ({"scenarios.dram.chunk_tokens": [16, 32, 48]}, measured("dram-48")),
+        ({"scenarios.dram.chunk_tokens": [16, 32, 48]}, measured("dram-48") | {"write_hit_rates"}),
         ({"scenarios.valkey_resp.connections": 3}, measured("valkey_resp")),
         ({"profile.repeats": 2, "scenarios.files.connections": 3}, PROFILE | LIMITS),
         ({"profile.connections": [1, 2]}, PROFILE | LIMITS),
