@@ -110,7 +110,6 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
     for name in measured:
         _check_chunk(full["scenarios"][name], full)
         _check_store(full["scenarios"][name])
-    _check_files(full)
     _check_served(full, measured)
     _check_engine(full, measured)
     without_engine = [name for key in ("profile", "layers", "tune") for name in full[key]["scenarios"]]
@@ -847,7 +846,7 @@ def _check_kvrocks(section: Mapping[str, Any]) -> None:
         if section["source"] == source and section[key] is None:
             raise UserError(f"config: kvrocks.{key} is missing; source {source} needs it")
     for key in ("path", "deps_dir"):
-        if section[key] is not None and not Path(section[key]).expanduser().is_dir():
+        if section[key] is not None and not Path(section[key]).is_dir():
             raise UserError(f"config: kvrocks.{key}: there is no folder {section[key]}")
     check_patches(section["patches"])
 

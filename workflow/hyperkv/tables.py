@@ -213,19 +213,23 @@ def ratios_table(cells: pd.DataFrame, baseline: str | None) -> pd.DataFrame:
                     None if facts else _quotient(reference.loc[key, metric], other.loc[key, metric])
                     for key in pairs
                 ]
-                rows.append(_ratio_row(baseline, scenario, "load", load, metric, found))
+                rows.append(_ratio_row(baseline, scenario, "load", load, metric, found, facts))
         found = [
             None if facts else iso_tps_ratio(_curve(reference, repeat), _curve(other, repeat))
             for repeat in sorted({repeat for repeat, _ in shared})
         ]
-        rows.append(_ratio_row(baseline, scenario, "tps_per_user", None, "rps_per_gpu", found))
-        for row in rows[-1 - 2 * len({load for _, load in shared}) :]:
-            row["unlike"] = ", ".join(facts) or None
+        rows.append(_ratio_row(baseline, scenario, "tps_per_user", None, "rps_per_gpu", found, facts))
     return pd.DataFrame(rows, columns=columns)
 
 
 def _ratio_row(
-    baseline: str | None, scenario: Any, at: str, load: int | None, metric: str, found: list[float | None]
+    baseline: str | None,
+    scenario: Any,
+    at: str,
+    load: int | None,
+    metric: str,
+    found: list[float | None],
+    facts: Sequence[str],
 ) -> dict[str, Any]:
     interval = median_interval(found)
     return {
@@ -236,6 +240,7 @@ def _ratio_row(
         "metric": metric,
         **spread("ratio", interval),
         "repeats": sum(value is not None for value in found),
+        "unlike": ", ".join(facts) or None,
     }
 
 
