@@ -51,6 +51,27 @@ class Effective:
         return asdict(self)
 
 
+def asked_of(
+    scenario: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    kv_dtype: str,
+    kv_bytes_per_token: float | None,
+    gpus: int,
+) -> Effective:
+    """What a scenario asks of its engine; versions are not asked for. settings: section `replay`, or vllm_command.settings_of."""
+    below = scenario["tier"] != "none"
+    return Effective(
+        chunk_tokens=scenario["chunk_tokens"] if below else None,
+        save_decode_cache=scenario["save_decode_cache"] if below else None,
+        buffer_bytes=(scenario["dram_pool_bytes"] or settings["staging_bytes"]) if below else None,
+        kv_dtype=kv_dtype,
+        kv_bytes_per_token=kv_bytes_per_token,
+        block_tokens=settings["block_tokens"],
+        prefix_caching=settings["prefix_caching"],
+        gpus=gpus,
+    )
+
+
 def differences(wanted: Effective, told: Effective) -> list[str]:
     """A line for each fact in which the running engine is not what was asked for; bytes may be 2 % apart.
 

@@ -13,7 +13,7 @@ from .cells import CellSpec, StoreWindow, check_room, frame, open_store, per_byt
 from .chunks import chain_keys
 from .connectors.registry import make_connector, options_of
 from .context_limit import ContextLimit, check_context
-from .effective import Effective
+from .effective import Effective, asked_of
 from .engines.gpu import GpuModel, load_gpu
 from .engines.replay import KeyedConversation, ReplayEngine, ReplayResult, ReplaySettings, Request
 from .engines.tiers import RealTiers, Tier
@@ -99,18 +99,8 @@ def measure_cell(cell: CellSpec) -> dict[str, Any]:
 
 def asked(cell: CellSpec, geometry: Geometry) -> Effective:
     """What the scenario asks for, which is what this engine does."""
-    settings, scenario = cell.spec["replay"], cell.scenario
-    below = scenario["tier"] != "none"
-    return Effective(
-        chunk_tokens=scenario["chunk_tokens"] if below else None,
-        save_decode_cache=scenario["save_decode_cache"] if below else None,
-        buffer_bytes=(scenario["dram_pool_bytes"] or settings["staging_bytes"]) if below else None,
-        kv_dtype=geometry.kv_dtype,
-        kv_bytes_per_token=geometry.kv_bytes_per_token,
-        block_tokens=settings["block_tokens"],
-        prefix_caching=settings["prefix_caching"],
-        gpus=cell.gpus,
-    )
+    settings, per_token = cell.spec["replay"], geometry.kv_bytes_per_token
+    return asked_of(cell.scenario, settings, geometry.kv_dtype, per_token, cell.gpus)
 
 
 def _check_context(cell: CellSpec, geometry: Geometry, conversations: Sequence[Conversation]) -> None:

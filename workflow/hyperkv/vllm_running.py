@@ -17,7 +17,7 @@ import redis
 from . import aiperf
 from .cells import CellSpec, check_room, open_store
 from .context_limit import ROOM_TOKENS, ContextLimit, check_context
-from .effective import Effective
+from .effective import Effective, asked_of
 from .engines import lmcache
 from .engines.vllm_command import block_bytes_of, command, settings_of, variables
 from .engines.vllm_server import EngineServers, ServerCommand
@@ -244,19 +244,10 @@ def _block_bytes_per_token(cell: CellSpec, settings: dict[str, Any]) -> float | 
 
 
 def asked(cell: CellSpec) -> Effective:
-    """What the scenario asks of vLLM and LMCache; versions are not asked for."""
-    settings, scenario, geometry = settings_of(cell.spec), cell.scenario, cell.geometry
-    below = scenario["tier"] != "none"
-    return Effective(
-        chunk_tokens=scenario["chunk_tokens"] if below else None,
-        save_decode_cache=scenario["save_decode_cache"] if below else None,
-        buffer_bytes=lmcache.buffer_bytes(scenario, settings["staging_bytes"]) if below else None,
-        kv_dtype=geometry.kv_dtype,
-        kv_bytes_per_token=_block_bytes_per_token(cell, settings),
-        block_tokens=settings["block_tokens"],
-        prefix_caching=settings["prefix_caching"],
-        gpus=cell.gpus,
-    )
+    """What the scenario asks of vLLM and LMCache."""
+    settings = settings_of(cell.spec)
+    per_token = _block_bytes_per_token(cell, settings)
+    return asked_of(cell.scenario, settings, cell.geometry.kv_dtype, per_token, cell.gpus)
 
 
 def _model_dir(cell: CellSpec, settings: dict[str, Any]) -> Path:
