@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from workflow.hyperkv.array.settings import ArraySettings
+from workflow.hyperkv.sources import sources
 
 from .image import Unavailable, image
 from .machine import Disk, Ended, boot
@@ -199,12 +200,8 @@ FOREIGN_CONF = "HOMEHOST <system>\nMAILADDR root\n"
 
 def product() -> dict[str, bytes]:
     """What a machine needs of this repository, and a mkfs that kills who calls it."""
-    package = REPOSITORY / "workflow/hyperkv"
-    names = [
-        *package.glob("array/*.py"),
-        *(package / f"{name}.py" for name in ("__init__", "errors", "cli", "node", "signals")),
-    ]
-    files = {f"job/repo/{path.relative_to(REPOSITORY)}": path.read_bytes() for path in names}
+    names = {*sources("array.inspect_array", "array.provision", "array.teardown"), "workflow/hyperkv/__init__.py"}
+    files = {f"job/repo/{name}": (REPOSITORY / name).read_bytes() for name in sorted(names)}
     return files | {"job/killing/mkfs.xfs": b"#!/bin/bash\nkill -9 $PPID\n"}
 
 
