@@ -99,6 +99,15 @@ def test_vllms_words_are_refused_for_all_scenarios_and_for_one(flags, word, key)
         ({"hit_miss_ratio": 0.5}, "hit_miss_ratio", "counted"),
         ({"enable_xpyd": True}, "enable_xpyd", "one engine"),
         ({"chunk-size": 64}, "chunk-size", "chunk_tokens"),
+        ({"use_layerwise": True}, "use_layerwise", "all layers"),
+        ({"use_layerwise": False}, "use_layerwise", "all layers"),
+        ({"audit_actual_remote_url": "redis://x:1"}, "audit_actual_remote_url", "store"),
+        ({"extra_config": {"audit_backend_enabled": True}}, "extra_config.audit_backend_enabled", "store"),
+        ({"extra_config": {"audit_exclude_cmds": "put"}}, "extra_config.audit_exclude_cmds", "store"),
+        ({"extra_config": {"fallback_policy": "local_cpu"}}, "extra_config.fallback_policy", "store"),
+        ({"extra_config": {"valkey_username": "x"}}, "extra_config.valkey_username", "store"),
+        ({"priority_limit": 1}, "priority_limit", "saved"),
+        ({"internal_api_server_enabled": True}, "internal_api_server_enabled", "other programs"),
         ({"extra_config": {"save_only_first_rank": True}}, "extra_config.save_only_first_rank", "every GPU"),
         (
             {"extra_config": {"first_rank_max_local_cpu_size": 1}},
@@ -164,6 +173,11 @@ def test_keys_of_lmcache_are_plain_and_extra_config_is_a_mapping(keys, words, co
         ({"eviction_policy": "ARC"}, "LRU"),
         ({"port": 1}, "free port"),
         ({"lmcache.mp.save_decode_cache": False}, "save_decode_cache"),
+        ({"lmcache.mp.lazy_offload": True}, "workflow"),
+        ({"enable_dedup_content": True}, "looked up"),
+        ({"enable_dedup": True}, "looked up"),
+        ({"eviction_ratio": 0.5}, "dram_pool_bytes"),
+        ({"run_script_api_enabled": True}, "other programs"),
     ],
 )
 def test_options_of_lmcaches_server_too(keys, key):
@@ -219,6 +233,93 @@ def test_variables_that_say_the_same_are_refused(name, key):
 )
 def test_other_words_pass(flags):
     assert list(flag_faults(flags)) == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["@more.txt"], "'@more.txt' is wrong: it names a file of options"),
+        (["--chat-template", "@more.txt"], "'@more.txt' is wrong: it names a file"),
+        (["--chat-template=@more.txt"], "'--chat-template=@more.txt' is wrong: it names a file"),
+        ([" --dtype", "half"], "--dtype is not to be set"),
+        (["--async-scheduling "], "'--async-scheduling ' is wrong: there are blanks"),
+        (["\t--async-scheduling"], r"'\\t--async-scheduling' is wrong: there are blanks"),
+        (["--tokenizer-mode", "slow\n"], r"'slow\\n' is wrong: there are blanks"),
+        (["--tokenizer-mode= slow"], "'--tokenizer-mode= slow' is wrong: there are blanks"),
+        (["--tokenizer-mode="], "'--tokenizer-mode=' is wrong: it is empty"),
+        ([""], "'' is wrong: it is empty"),
+        (["--tokenizer-mode", ""], "'' is wrong: it is empty"),
+        (["--tokenizer-mode", "  "], "'  ' is wrong: it is empty"),
+        (["--chat-template=--dtype"], "'--chat-template=--dtype' is wrong: it begins as an option does"),
+        (["--chat-template=-q"], "'--chat-template=-q' is wrong: it begins as an option does"),
+        (["--chat-template", "--dtype"], "--dtype is not to be set"),
+        (["--"], "'--' is wrong: it begins as an option does"),
+        (["-"], "'-' is wrong: it begins as an option does"),
+        (["--async-scheduling --quantization fp8"], "is wrong: it begins as an option does"),
+        (["other-model"], "'other-model' is a value without an option"),
+        (["--tokenizer-mode=slow", "other-model"], "'other-model' is a value without an option"),
+    ],
+)
+def test_a_word_is_an_option_or_the_value_of_one(flags, words):
+    for where in ("vllm", "scenarios.none.vllm"):
+        assert re.match(
+            rf"config: {re.escape(where)}\.flags: .*{words}", said := refused({f"{where}.flags": flags})
+        ), said
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("--chunk-size=64", "begins as an option does"),
+        ("-x", "begins as an option does"),
+        ("", "it is empty"),
+        (" 4", "blanks"),
+        ("4\t", "blanks"),
+        ("@file", "file of options"),
+    ],
+)
+def test_a_value_for_lmcaches_server_is_no_option(value, words):
+    said = refused({"scenarios.dram.connector": "mp", "scenarios.dram.lmcache": {"otlp_endpoint": value}})
+    assert re.match(rf"config: scenarios\.dram\.lmcache\.otlp_endpoint: .* is wrong: .*{words}", said), said
+
+
+# Of LMCache's names, those that change neither what is saved, loaded or compared nor who may come in.
+FREE = {
+    "config": """blocking_timeout_secs chunk_statistics_auto_exit_target_unique_chunks chunk_statistics_auto_exit_timeout_hours
+        chunk_statistics_auto_start_statistics chunk_statistics_strategy enable_async_loading enable_chunk_statistics
+        enable_kv_events enable_lazy_memory_allocator extra_config lazy_memory_expand_trigger_ratio lazy_memory_initial_ratio
+        lazy_memory_safe_size lazy_memory_step_ratio local_cpu_use_hugepages lookup_timeout_ms numa_mode pin_check_interval_sec
+        pin_timeout_sec pre_caching_hash_algorithm py_enable_gc use_gpu_connector_v3""",
+    "extra_config": """allocation_attempt_delay_secs chunk_statistics_async_preprocess_chunks
+        chunk_statistics_async_queue_capacity chunk_statistics_file_max_count chunk_statistics_file_output_dir
+        chunk_statistics_file_rotation_size chunk_statistics_mem_bf_expected_chunks
+        chunk_statistics_mem_bf_false_positive_rate connection_timeout disk_io_threads enable_cache_usage_details_in_response
+        force_store_wait get_blocking_failed_threshold gpu_to_numa_mapping lookup_backoff_time max_alloc_attempts ping_interval
+        ping_timeout request_timeout transfer_timeout use_exists_sync waiting_time_for_recovery""",
+    "server": """disable_grpc_metrics enable_extra_logging enable_gc_monitor enable_tracing event_bus_queue_size
+        extra_logging_interval gc_monitor_min_pause_ms gc_monitor_top_objects grpc_server_workers hash_algorithm instance_id
+        kv_event_log_size l1_align_bytes l1_read_ttl_seconds l1_use_hugepages l1_use_lazy l1_write_ttl_seconds
+        l2_prefetch_max_in_flight lookup_hash_log_dir lookup_hash_log_max_files lookup_hash_log_rotation_interval
+        lookup_hash_log_rotation_max_size max_cpu_workers max_gpu_workers max_workers metrics_sample_rate otlp_endpoint
+        periodic_notifier_interval_ms session_ttl_seconds trace_level trace_output worker_reap_timeout_seconds
+        worker_registration_grace_seconds""",
+}
+
+
+@pytest.mark.parametrize("kind", FREE)
+def test_every_name_that_lmcache_reads_is_refused_or_known_to_be_harmless(kind):
+    names = yaml.safe_load(Path("tests/data/lmcache-0.5-keys.yaml").read_text())[kind]
+    passed = {
+        name
+        for name in names
+        if not list(
+            lmcache_faults(
+                {"extra_config": {name: 1}} if kind == "extra_config" else {name: 1}, served=kind == "server"
+            )
+        )
+    }
+    assert passed == set(FREE[kind].split())
+    assert len(names) > len(passed)
 
 
 @pytest.mark.parametrize("name", owned_words.FREE_LMCACHE_VARIABLES)

@@ -26,9 +26,15 @@ _BLOCKS = "not to be set: the workflow counts a block's bytes as vLLM lays them 
 _RANKS = "not to be set: the workflow counts what every GPU stores"
 _FETCHED = "not to be set: other keys would be fetched with it, which nothing checks"
 _KV_ALONE = "not to be set: KV alone is kept"
+_LAYERS = "not to be set: a chunk is one value of all layers, and the workflow counts it so"
+_NOT_SAVED = "not to be set: it decides what is saved, and every prompt's whole chunks are"
+_RUNS_OTHERS = "not to be set: it starts or lets in other programs beside what is measured"
+_COUNTERS = "not to be set: the workflow reads LMCache's counters"
+_KEPT = "not to be set: it changes how much of the pool is kept, and pools are compared by dram_pool_bytes"
 _IN_LMCACHE = "one of LMCache's own keys: write it in the scenario's lmcache, as"
 _KEY = re.compile(r"[a-z][a-z0-9._-]*")
 _INNER_KEY = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
+_OPTION = re.compile(r"--?[A-Za-z][A-Za-z0-9_.+-]*(=(?P<value>.*))?", re.DOTALL)
 
 # vLLM's options, without dashes. One that ends in * stands for all that begin so.
 VLLM_FLAGS = {
@@ -118,7 +124,7 @@ LMCACHE_KEYS = {
     "local_disk*": _STORE,
     "max_local_disk_size": "set by capacity_bytes",
     "remote_url": _STORE,
-    "audit_actual_remote_url": _STORE,
+    "audit_*": _STORE,
     "remote_serde": _BYTES,
     "remote_storage_plugins": _STORE,
     "storage_plugins": _STORE,
@@ -138,7 +144,21 @@ LMCACHE_KEYS = {
     "pd_*": _ONE_ENGINE,
     "enable_controller": _ONE_ENGINE,
     "controller_*": _ONE_ENGINE,
+    "lmcache_worker_*": _ONE_ENGINE,
+    "lmcache_instance_id": _ONE_ENGINE,
+    "transfer_channel": _ONE_ENGINE,
+    "internal_api_server_*": _RUNS_OTHERS,
+    "run_script_api_enabled": _RUNS_OTHERS,
+    "script_allowed_imports": _RUNS_OTHERS,
+    "runtime_plugin_*": _RUNS_OTHERS,
+    "plugin_locations": _RUNS_OTHERS,
     "enable_blending": _GIVEN_UP,
+    "blend_*": _GIVEN_UP,
+    "enable_sparse": _GIVEN_UP,
+    "enable_scheduler_bypass_lookup": _GIVEN_UP,
+    "lookup_server_worker_ids": _RANKS,
+    "use_layerwise": _LAYERS,
+    "priority_limit": _NOT_SAVED,
     "skip_last_n_tokens": _GIVEN_UP,
     "external_lookup_client": _STORE,
     "config_file": _OURS,
@@ -148,6 +168,8 @@ LMCACHE_KEYS = {
     "min_retrieve_tokens": _GIVEN_UP,
     "enable_xpyd": _ONE_ENGINE,
     "enable_hidden_state_cache": _KV_ALONE,
+    "max_hidden_state_cpu_size": _KV_ALONE,
+    "hidden_state*": _KV_ALONE,
     "log_level": _LOGS,
     "cache_policy": _LRU,
 }
@@ -163,6 +185,36 @@ LMCACHE_EXTRA_KEYS = {
     "*.module_path": _STORE,
     "enable_nixl_storage": _STORE,
     "nixl_*": _STORE,
+    "*_backend_enabled": _STORE,
+    "fallback_policy": _STORE,
+    "redis_url": _STORE,
+    "*username": _STORE,
+    "*password": _STORE,
+    "tls_enable": _STORE,
+    "disable_tls": _STORE,
+    "storage_root_dir": _STORE,
+    **dict.fromkeys(
+        (
+            "valkey_*",
+            "s3_*",
+            "infinistore_*",
+            "fs_*",
+            "hf3fs_*",
+            "mooncake_*",
+            "sagemaker_*",
+            "aws_*",
+            "azure_*",
+            "rust_raw_block.*",
+            "dax.*",
+        ),
+        _STORE,
+    ),
+    "use_direct_io": "not to be set: files are read with O_DIRECT",
+    "heartbeat_url": _ONE_ENGINE,
+    **dict.fromkeys(("kv_msg_*", "full_sync_*", "worker_socket_*"), _ONE_ENGINE),
+    "lmcache_rpc_port": _OURS,
+    "shm_name": _OURS,
+    "access_log": _LOGS,
 }
 # Options of `lmcache server`, with _ for -.
 LMCACHE_OPTIONS = {
@@ -183,10 +235,25 @@ LMCACHE_OPTIONS = {
     "eviction_policy": _LRU,
     "l2_adapter": _STORE,
     "l2_store_policy": "set by dram_pool_bytes",
+    "l2_prefetch_policy": "set by dram_pool_bytes",
+    "eviction_trigger_watermark": _KEPT,
+    "eviction_ratio": _KEPT,
     "supported_transfer_mode": _OURS,
-    "no_metrics": "not to be set: the workflow reads LMCache's counters",
-    "disable_observability": "not to be set: the workflow reads LMCache's counters",
-    "disable_metrics": "not to be set: the workflow reads LMCache's counters",
+    "isolated_ipc": _OURS,
+    "shm_name": _OURS,
+    "no_metrics": _COUNTERS,
+    "disable_observability": _COUNTERS,
+    "disable_metrics": _COUNTERS,
+    "disable_logging": _LOGS,
+    "separate_object_groups": _LAYERS,
+    "enable_segmented_prefix": _GIVEN_UP,
+    "enable_dedup_content": _GIVEN_UP,
+    "enable_blend_reorder": _GIVEN_UP,
+    "enable": _RUNS_OTHERS,
+    "server_module": _RUNS_OTHERS,
+    "runtime_plugin_*": _RUNS_OTHERS,
+    "run_script_api_enabled": _RUNS_OTHERS,
+    "script_allowed_imports": _RUNS_OTHERS,
     "config": "a file of options that nothing checks; write them in the scenario's lmcache",
     "p2p_*": _ONE_ENGINE,
     "coordinator_*": _ONE_ENGINE,
@@ -196,6 +263,7 @@ CONNECTOR_KEYS = {
     "lmcache.mp.host": _ADDRESS,
     "lmcache.mp.port": _ADDRESS,
     "lmcache.mp.save_decode_cache": "set by the scenario's save_decode_cache",
+    "lmcache.*": _OURS,
 }
 VARIABLES = {
     "PYTHONPATH": _OURS,
@@ -243,12 +311,14 @@ def refuse_owned_words(where: str, settings: Mapping[str, Any], scenario: Mappin
     where: how the message begins, such as `config: scenarios.NAME`. settings: `vllm`, the section or the scenario's own
     keys. scenario: whose `lmcache` is looked at as well; None for the section. Raises UserError naming word and key.
     """
-    _refuse(f"{where}.vllm.flags" if scenario else f"{where}.flags", flag_faults(settings.get("flags", ())))
+    flags = f"{where}.vllm.flags" if scenario else f"{where}.flags"
+    _refuse(flags, flag_faults(settings.get("flags", ())))
+    _check_words(flags, settings.get("flags", ()))
     variables = f"{where}.vllm.environment" if scenario else f"{where}.environment"
     _refuse(variables, variable_faults(settings.get("environment", {})))
     if scenario is not None:
-        _check_lmcache_keys(f"{where}.lmcache", scenario.get("lmcache", {}))
         served = scenario.get("connector") in ("mp", "striped_mp")
+        _check_lmcache_keys(f"{where}.lmcache", scenario.get("lmcache", {}), served)
         _refuse(f"{where}.lmcache", lmcache_faults(scenario.get("lmcache", {}), served))
 
 
@@ -258,7 +328,7 @@ def flag_faults(flags: Sequence[Any]) -> Iterator[tuple[str, str]]:
     Words are taken as vLLM's parser takes them: with _ for -, with =VALUE, with .KEY of a mapping, abbreviated, and one letter
     with its value attached.
     """
-    for word in map(str, flags):
+    for word in (str(flag).strip() for flag in flags):
         if not re.match(r"--?[A-Za-z]", word):
             continue
         name = re.split(r"[=. ]", word, maxsplit=1)[0]
@@ -270,6 +340,34 @@ def flag_faults(flags: Sequence[Any]) -> Iterator[tuple[str, str]]:
             why = short.get(bare[0]) or _owner(bare, short, "-", abbreviated=bare not in _SHORT)
         if why:
             yield name, why
+
+
+def _check_words(where: str, flags: Sequence[Any]) -> None:
+    """That each word is an option, with or without =VALUE, or the value of one before it. Raises UserError naming the word."""
+    takes_values = False
+    for word in map(str, flags):
+        option = _OPTION.fullmatch(word)
+        value = word if option is None else option["value"]
+        if value is not None and (fault := _value_fault(value)):
+            raise UserError(f"{where}: {shown(word)} is wrong: {fault}")
+        if option is None and not takes_values:
+            raise UserError(
+                f"{where}: {shown(word)} is a value without an option; write the option before it, as --name"
+            )
+        takes_values = option is None or option["value"] is None
+
+
+def _value_fault(value: str) -> str | None:
+    """What makes an option's value one that a parser would take for something else, and the mend; None when nothing does."""
+    if not value.strip():
+        return "it is empty; write the value, or leave the word out"
+    if value != value.strip():
+        return "there are blanks around it; write it without"
+    if value.startswith("@"):
+        return "it names a file of options, which nothing checks; write them here, one word each"
+    if re.match(r"-+([^\d.]|$)", value):
+        return "it begins as an option does, where a value is meant; write option and value as two words, --name value"
+    return None
 
 
 def variable_faults(environment: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -303,14 +401,18 @@ def lmcache_faults(keys: Mapping[str, Any], served: bool) -> Iterator[tuple[str,
                     yield f"extra_config.{inner}", why
 
 
-def _check_lmcache_keys(where: str, keys: Mapping[str, Any]) -> None:
-    """That keys are written as LMCache's are, one each, and extra_config is a mapping. Raises UserError."""
+def _check_lmcache_keys(where: str, keys: Mapping[str, Any], served: bool) -> None:
+    """That keys are written as LMCache's are, one each, and extra_config is a mapping. served: they become words of a command
+    line, where a value must not read as an option. Raises UserError.
+    """
     extra = keys.get("extra_config")
     if extra is not None and not isinstance(extra, Mapping):
         raise UserError(
             f"{where}.extra_config: {shown(extra)} is wrong; write a mapping, such as {{lookup_backoff_time: 0.001}}"
         )
-    for key in keys:
+    for key, value in keys.items():
+        if served and isinstance(value, str) and (fault := _value_fault(value)):
+            raise UserError(f"{where}.{key}: {shown(value)} is wrong: {fault}")
         if not _KEY.fullmatch(key):
             raise UserError(
                 f"{where}: {key!r} is not a key; LMCache's are lower-case letters, digits and . _ -, with the value after a colon"
