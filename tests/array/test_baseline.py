@@ -122,3 +122,33 @@ def test_a_baseline_counts_for_its_folder_only(tmp_path):
     assert baseline_of("other", None, path) == baseline_of("data", {"name": "x"}, path) == []
     path.write_text("{torn")
     assert baseline_of("data", None, path) == []
+
+
+def test_a_baseline_of_another_array_does_not_count(tmp_path):
+    path, record = tmp_path / "baseline.jsonl", tmp_path / "array.json"
+    array = {"name": "x", "devices": ["a", "b"]}
+
+    def write(measured: object, there: object) -> list[str]:
+        path.write_text(
+            json.dumps(
+                {"spec": {"data_dir": "data", "array": array}, **({"md_uuid": measured} if measured else {})}
+            )
+            + "\n"
+        )
+        record.write_text(json.dumps({"md_uuid": there} if there else {}))
+        return baseline_of("data", array, path, record)
+
+    assert write("aa:bb", "aa:bb") == [str(path)]
+    assert write("aa:bb", "cc:dd") == []
+    assert write(None, "aa:bb") == []
+    assert write("aa:bb", None) == write(None, None) == []
+    record.unlink()
+    assert baseline_of("data", array, path, record) == []
+
+
+def test_records_say_which_array_they_are_of(tmp_path, monkeypatch, spec):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr(baseline, "require_array", lambda spec: "aa:bb")
+    out = tmp_path / "baseline.jsonl"
+    assert run(monkeypatch, spec, out) == 0
+    assert {json.loads(line)["md_uuid"] for line in out.read_text().splitlines()} == {"aa:bb"}

@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=BASELINE, help="JSONL file of baseline records")
     arguments = parser.parse_args()
     spec: dict[str, Any] = arguments.spec
-    require_array(spec)
+    md_uuid = require_array(spec)
     data_dir = data_dir_of(spec["data_dir"])
     prepare_directory(data_dir)
     if not supports_direct_io(data_dir):
@@ -56,9 +56,8 @@ def main() -> None:
             f"data_dir: {data_dir} has no O_DIRECT ({place_of(data_dir).note()}); choose a folder on a disk"
         )
     _check_room(spec, data_dir)
-    journal = Journal(
-        arguments.out, {"spec": spec, "code": code_digest(sources("array.baseline")), "node": node_name()}
-    )
+    code = code_digest(sources("array.baseline"))
+    journal = Journal(arguments.out, {"spec": spec, "code": code, "node": node_name(), "md_uuid": md_uuid})
     with_fio = shutil.which("fio") is not None
     if not with_fio:
         print(
@@ -74,7 +73,7 @@ def main() -> None:
             keys += _measure_values(journal, spec, data_dir, repeat)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    journal.finish(keys, common_fields("baseline", spec, data_dir))
+    journal.finish(keys, common_fields("baseline", spec, data_dir) | {"md_uuid": md_uuid})
     records = [json.loads(line) for line in arguments.out.read_text().splitlines()]
     print("\n".join(summary(records, data_dir)))
 

@@ -38,10 +38,12 @@ def main() -> None:
     print(f"hyperkv verify_array: {record['name']} is at {record['mount']}, md {record['md_uuid']}")
 
 
-def require_array(spec: Mapping[str, Any]) -> None:
-    """Raises ArrayError when a stage's spec puts its data on an array that is not there as provisioned."""
-    if spec.get("array") is not None:
-        verified(spec["array"])
+def require_array(spec: Mapping[str, Any]) -> str | None:
+    """The md UUID of the array that a stage's spec puts its data on, None without one.
+
+    Raises ArrayError when it is not there as provisioned.
+    """
+    return None if spec.get("array") is None else verified(spec["array"])["md_uuid"]
 
 
 def verified(
