@@ -1,11 +1,13 @@
 """A model folder made here: what vLLM and AIPerf read of it."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from tests.model_configs import QWEN2_5_7B, QWEN3_VL_30B
+from workflow.hyperkv.config import made_model_dir
 from workflow.hyperkv.errors import UserError
 from workflow.hyperkv.geometry import load_geometry
 from workflow.hyperkv.model_folder import word_of, write_model_folder
@@ -77,3 +79,49 @@ def test_of_what_no_folder_can_be_made_is_said(tmp_path, document, message):
     with pytest.raises(UserError, match=message) as caught:
         write_model_folder(tmp_path / "mine.json", tmp_path / "m")
     assert str(caught.value).endswith("set vllm.model_dir to the model's own folder")
+
+
+def test_every_model_is_made_in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("a/Qwen2.5-1.5B", "b/Qwen2.5-1.5B", "b/Qwen2.5-1"):
+        (tmp_path / folder).mkdir(parents=True)
+    models = [
+        "a/Qwen2.5-1.5B",
+        "a/Qwen2.5-1.5B/config.json",
+        "b/Qwen2.5-1.5B",
+        "b/Qwen2.5-1",
+        "Qwen2.5-1.5B",
+        "Qwen2.5-1.7B",
+    ]
+    models += [
+        "a/phi.json",
+        "b/phi.json",
+        "phi.json",
+        "phi.yaml",
+        "config/models/phi.json",
+        "config/models/phi.4.json",
+    ]
+    made = {model: made_model_dir({"model": model, "vllm": {"weights": "dummy"}}) for model in models}
+    assert len(set(made.values())) == len(models)
+    for model, folder in made.items():
+        assert re.fullmatch(
+            r"results/build/models/(Qwen2\.5-1\.5B|Qwen2\.5-1\.7B|Qwen2\.5-1|phi\.4|phi)(-\w{12})?-dummy",
+            folder,
+        ), model
+    assert made["config/models/phi.json"] == "results/build/models/phi-dummy"
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("Qwen2.5-1.5B", "Qwen2.5-1.5B"),
+        ("Qwen2.5-1.5B.json", "Qwen2.5-1.5B"),
+        ("Qwen2.5-1.5B.yaml", "Qwen2.5-1.5B"),
+        ("Qwen2.5-1.5B/config.json", "Qwen2.5-1.5B"),
+    ],
+)
+def test_a_models_name_keeps_its_dots(tmp_path, file, name):
+    path = tmp_path / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(Path("config/models/llama-3.2-1b.json").read_text())
+    assert load_geometry(path).name == name

@@ -32,10 +32,12 @@ from .geometry import Geometry, load_geometry
 from .gpu_file import check_gpu
 from .gpus import check_settings, kv_share, require_divides, tensor_parallel_of
 from .home_folders import with_home_folders
+from .journal import canonical_digest
 from .kvrocks_patches import check_patches
 from .memory_checks import check_memory, context_limit
 from .memory_dir import file_system_of
 from .model_folder import served_config
+from .models.reading import name_of
 from .predicted_tiers import tiers_of_scenarios
 from .prices import resolved_prices
 from .schema_errors import allowed, depth, explain
@@ -223,8 +225,11 @@ def requirements_of(config: Mapping[str, Any], section: str) -> str:
 
 
 def made_model_dir(config: Mapping[str, Any]) -> str:
-    """The folder of the model that is made from `model`, beside those with other weights."""
-    return f"results/build/models/{Path(config['model']).stem}-{config['vllm']['weights']}"
+    """The folder of the model that is made from `model`: one of its own, beside those with other weights."""
+    model = Path(config["model"])
+    shipped = model.parent == MODELS and model.suffix == ".json"
+    own = name_of(model) if shipped else f"{name_of(model)}-{canonical_digest(str(model))}"
+    return f"results/build/models/{own}-{config['vllm']['weights']}"
 
 
 def profile_spec(config: Mapping[str, Any], family: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,7 +103,7 @@ class ModelConfig:
 def read_document(source: str | Path) -> tuple[dict[str, Any], str, str]:
     """(content, file, model's name) of a model's description: a JSON or YAML file, or the folder of a config.json.
 
-    The name is the file's stem, or the folder's when the file is called config.json. A hf_quant_config.json beside a
+    The name is name_of's. A hf_quant_config.json beside a
     config.json without quantization_config is taken for it (vLLM, transformers_utils/config.py get_config).
     Raises UserError naming the file.
     """
@@ -110,11 +111,19 @@ def read_document(source: str | Path) -> tuple[dict[str, Any], str, str]:
     file = path / "config.json" if path.is_dir() else path
     content = _parsed(file, "no such model config; name a Hugging Face config.json")
     if file.name != "config.json":
-        return content, str(file), file.stem
+        return content, str(file), name_of(path)
     beside = file.parent / "hf_quant_config.json"
     if content.get("quantization_config") is None and beside.is_file():
         content["quantization_config"] = _parsed(beside, "no such file")
-    return content, str(file), file.parent.resolve().name
+    return content, str(file), name_of(path)
+
+
+def name_of(source: str | Path) -> str:
+    """A model's name: its file's without .json or .yaml, or its folder's. Dots in the name stay: Qwen2.5-1.5B."""
+    path = Path(source)
+    if path.name == "config.json" or path.is_dir():
+        return (path if path.is_dir() else path.parent).resolve().name
+    return re.sub(r"(?<=.)\.(json|ya?ml)$", "", path.name)
 
 
 def model_config(document: Mapping[str, Any], where: str) -> ModelConfig:
