@@ -39,6 +39,7 @@ from workflow.hyperkv.kvrocks_source import kvrocks_notes, resolve, runnable, ru
 from workflow.hyperkv.ladder_config import ladder_scenarios, ladder_spec
 from workflow.hyperkv.node import where_files_go
 from workflow.hyperkv.progress import write_plan
+from workflow.hyperkv.room import measures_here, require_room
 from workflow.hyperkv.sources import (
     layers_sources,
     profile_sources,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -212,29 +213,42 @@ def open_store(
 def check_room(cell: CellSpec, saved_bytes: int, buffer_bytes: int = 0) -> None:
     """Refuse a cell that cannot fit on the disk or in memory, before anything is measured.
 
-    saved_bytes: what its store is given to keep, the working set (working_set.py) and what is saved besides. A store on a disk
-    needs twice that while it compacts. A DRAM pool is in memory as a whole from the start, as is an engine's buffer
-    (buffer_bytes); a valkey store holds what it is given, up to its capacity_bytes.
+    saved_bytes: what its store is given to keep, the working set (working_set.py) and what is saved besides. A DRAM pool is in
+    memory as a whole from the start, as is an engine's buffer (buffer_bytes); a valkey store holds what it is given, up to its
+    capacity_bytes.
     """
-    scenario, folder = cell.scenario, cell.directory.parent
-    on_disk = scenario["tier"] == "ssd" or scenario.get("data_dir")
-    if on_disk:
-        free, needed = shutil.disk_usage(folder).free, saved_bytes * _SPACE_FACTOR
-        where = (
-            f"on the disk of {folder}, where a store that compacts takes twice its {saved_bytes / 1e9:.1f} GB"
-        )
-        _refuse(cell, needed, free, where, "choose another data_dir or a smaller workload")
+    check_disk(cell, saved_bytes)
+    scenario = cell.scenario
     needed = scenario["dram_pool_bytes"] or buffer_bytes
     keys = "dram_pool_bytes" if scenario["dram_pool_bytes"] else "vllm.staging_bytes" if buffer_bytes else ""
-    if scenario["store"] == "valkey" and not on_disk:
+    if scenario["store"] == "valkey" and not _on_disk(scenario):
         needed += min(saved_bytes, scenario["capacity_bytes"] or saved_bytes)
         keys = "capacity_bytes" + (f" or {keys}" if keys else "")
     mend = f"set a lower {keys} or take a smaller workload"
     _refuse(cell, needed, psutil.virtual_memory().available, "in memory", mend)
 
 
-def _refuse(cell: CellSpec, needed: float, free: float, where: str, mend: str) -> None:
+def check_disk(cell: CellSpec, saved_bytes: int) -> None:
+    """Refuse a cell whose store does not fit on the file system of its data_dir, which may be a tmpfs.
+
+    saved_bytes: as for check_room; a store needs twice that while it compacts. The folder need not be there yet.
+    """
+    if not _on_disk(cell.scenario):
+        return
+    folder = cell.directory.parent
+    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    where = f"on the disk of {folder}, where a store that compacts takes twice its {saved_bytes / 1e9:.1f} GB"
+    needed, free = int(saved_bytes * _SPACE_FACTOR), shutil.disk_usage(there).free
+    _refuse(cell, needed, free, where, "choose another data_dir or a smaller workload")
+
+
+def _on_disk(scenario: Mapping[str, Any]) -> bool:
+    return scenario["tier"] == "ssd" or bool(scenario.get("data_dir"))
+
+
+def _refuse(cell: CellSpec, needed: int, free: int, where: str, mend: str) -> None:
     if needed > free:
         raise UserError(
-            f"scenario {cell.scenario['name']}: about {needed / 1e9:.1f} GB needed {where}, {free / 1e9:.1f} GB free; {mend}"
+            f"scenario {cell.scenario['name']}: about {needed / 1e9:.1f} GB needed {where}, {free / 1e9:.1f} GB free; {mend} "
+            f"({needed:,} bytes needed, {free:,} free)"
         )

@@ -114,6 +114,14 @@ def _check_context(cell: CellSpec, geometry: Geometry, conversations: Sequence[C
     check_context(cell.spec["workload"], longest, ContextLimit.of(geometry))
 
 
+def saved_bytes(cell: CellSpec, conversations: Sequence[Conversation]) -> int:
+    """What the scenario's store is given to keep: the working set of its workload."""
+    chunk = cell.scenario["chunk_tokens"]
+    return working_set(
+        conversations, cell.share.stored_bytes(chunk), chunk, cell.scenario["save_decode_cache"]
+    )
+
+
 def _start_tiers(
     cell: CellSpec, conversations: Sequence[Conversation], stack: contextlib.ExitStack
 ) -> tuple[list[Tier], float]:
@@ -124,7 +132,7 @@ def _start_tiers(
     started = time.perf_counter()
     chunk = scenario["chunk_tokens"]
     value_bytes = cell.share.stored_bytes(chunk)
-    check_room(cell, working_set(conversations, value_bytes, chunk, scenario["save_decode_cache"]))
+    check_room(cell, saved_bytes(cell, conversations))
     pool_bytes = scenario["dram_pool_bytes"]
     tiers = []
     if scenario["store"] != "dram" and pool_bytes:

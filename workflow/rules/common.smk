@@ -1,4 +1,5 @@
 import json
+import sys
 
 settle()
 put_own_python_first()
@@ -14,6 +15,8 @@ try:
     TUNED = tuned_scenarios(CONFIG, KVROCKS)
     LADDER_SPEC = ladder_spec(CONFIG) if CONFIG["ladder"]["steps"] else "{}"
     LADDER = runnable(CONFIG, ladder_scenarios(CONFIG), KVROCKS)
+    if measures_here(workflow, sys.argv):
+        require_room(CONFIG, SCENARIOS, Path("results/sweep"))
 except UserError as error:
     raise WorkflowError(str(error))
 
