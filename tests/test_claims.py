@@ -234,6 +234,27 @@ def test_compared_is_the_configurations_chunk(tmp_path):
     assert "no row" in judged(tmp_path, {"cells": cells()}, expression=expression, compared=16).reason
 
 
+EQUAL_SPEED = "equal_speed(cells(store='dram'), cells(store='files'))"
+
+
+def test_one_alone_of_several_repeats_that_gives_a_value_is_said_so(tmp_path):
+    rows = cells()
+    slow = (rows["store"] == "files") & (rows["repeat"] > 1)
+    apart = rows.assign(tps_per_user=rows["tps_per_user"].where(~slow, rows["tps_per_user"] / 1000))
+    found = judged(tmp_path, {"cells": apart}, expression=EQUAL_SPEED)
+    assert found.interval.low is None
+    assert found.reason.startswith("no interval: one alone of 3 repeats met an equal speed;")
+    for column, value in (("valid", False), ("rps_per_gpu", float("nan"))):
+        rows = cells()
+        rows.loc[(rows["store"] == "files") & (rows["repeat"] > 1), column] = value
+        for expression in (EQUAL_SPEED, RATIO):
+            found = judged(tmp_path, {"cells": rows}, expression=expression)
+            assert found.reason.startswith("no interval: one alone of 3 repeats gave a value;"), (
+                column,
+                expression,
+            )
+
+
 def test_equal_speed_is_taken_on_the_curves(tmp_path):
     expression = "equal_speed(cells(store='dram'), cells(store='files'))"
     found = judged(tmp_path, {"cells": cells()}, expression=expression, condition="value > 1")

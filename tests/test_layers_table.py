@@ -90,6 +90,18 @@ def test_one_repeat_has_no_share():
     assert "(2 connections, 7.94 s/GB): one repeat has no interval, so no shares" in layers_text(table)
 
 
+def test_one_repeat_of_several_that_was_measured_is_said_so_and_cpu_time_of_zero_is_not_known():
+    records = rungs(repeats=3)
+    for record in records:
+        if record["rung"] == "whole" and record["repeat"] > 1:
+            record["s_per_gb"] = None
+        record["server_cpu_s"] = 0.0
+    table = layers_table.layers_table(records)
+    assert "): one alone of 3 repeats was measured, which has no interval, so no shares" in layers_text(table)
+    assert " None" not in layers_text(table)
+    assert table[table["kind"] == "rung"]["server_cpu_s_per_gb"].isna().all()
+
+
 def test_the_sentence_names_the_largest_share_first():
     text = layers_text(layers_table.layers_table(rungs()))
     assert (

@@ -131,3 +131,11 @@ def test_the_devices_baseline_gives_limits():
     row = table.iloc[1]
     assert (row["connections"], row["value_bytes"], row["gbps"], row["repeats"]) == (8, 1 << 20, 3.0, 2)
     assert row["cpu_s_per_gb"] == 0.5
+
+
+def test_cpu_time_below_the_clock_s_step_was_not_measured():
+    zero = {"store_cpu_s": 0.0, "store_page_faults": 0}
+    table = stores_table.stores_table([point("files", **zero), point("files", repeat=2, **zero)])
+    assert table["store_cpu_s_per_gb"].isna().all()
+    assert (table["page_faults_per_gb"] == 0).all()
+    assert stores_table.limits_table([limit(cpu_s=0.0)])["cpu_s_per_gb"].isna().all()

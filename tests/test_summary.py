@@ -149,3 +149,18 @@ def test_where_the_time_goes_stands_between_the_stores_and_the_notes(real, tmp_p
     text = text_of([real], tmp_path, monkeypatch, points, ["a note"], "\nWhere the time goes\n")
     assert text.endswith("\n\nWhere the time goes\na note\n")
     assert text.index("Each store alone") < text.index("Where the time goes")
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [
+        (0.004, 2, "<0.01"),
+        (0.0051, 2, "0.01"),
+        (1e-9, 1, "<0.1"),
+        (0.0, 2, "0.00"),
+        (float("nan"), 2, "-"),
+        (0.3, 0, "<1"),
+    ],
+)
+def test_what_is_more_than_nothing_does_not_read_as_zero(value, digits, text):
+    assert summary._number(value, digits) == text

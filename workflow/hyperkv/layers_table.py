@@ -208,7 +208,10 @@ def _column(rungs: Rungs, field: str) -> dict[str, float | None]:
 
 
 def _per_gb(record: Mapping[str, Any] | None, field: str) -> float | None:
+    """A field per 10^9 bytes; None where it was not measured: CPU time of 0 is less than its clock's step."""
     if record is None or record[field] is None or not record["moved_bytes"]:
+        return None
+    if field.endswith("cpu_s") and not record[field]:
         return None
     return record[field] / record["moved_bytes"] * 1e9
 

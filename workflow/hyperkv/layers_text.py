@@ -66,8 +66,13 @@ def sentence(point: pd.DataFrame) -> str:
     shares = [f"{_percent(row)} {WORDS[row['layer']]}" for _, row in told.iterrows()]
     unknown = layers[layers["s_per_gb"].isna()]
     hidden = layers[layers["share"].isna() & layers["s_per_gb"].notna()]
-    if whole["repeats"] == 1:
-        return f"{head}: one repeat has no interval, so no shares"
+    if pd.isna(whole["s_per_gb_low"]):
+        one = (
+            "one repeat"
+            if whole["repeats"] == 1
+            else f"one alone of {whole['repeats']} repeats was measured, which"
+        )
+        return f"{head}: {one} has no interval, so no shares"
     parts = [", ".join(shares) if shares else "no layer can be told from 0"]
     if len(hidden):
         parts.append(f"not distinguishable from 0: {_names(hidden)}")
@@ -163,6 +168,8 @@ def _span(share: Interval) -> str:
 
 
 def _percent(row: pd.Series) -> str:
+    if pd.isna(row["share_low"]):
+        return f"{100 * row['share']:.0f} %"
     return f"{100 * row['share']:.0f} % [{100 * row['share_low']:.0f}, {100 * row['share_high']:.0f}]"
 
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from .stores.counters import process_counters
-
-_CPUCLOCK_SCHED = 2
 
 
 @dataclass(frozen=True)
@@ -26,16 +23,9 @@ class Usage:
 
 
 def usage(pid: int) -> Usage:
-    """Read a process's totals; None for what is not told, such as of a process that is gone.
-
-    CPU time is that of the process's own clock, threads that ended included. Source of its number:
-    clock_getcpuclockid(3), whose macro is ~pid << 3 | CPUCLOCK_SCHED.
-    """
-    try:
-        cpu_s = time.clock_gettime(~pid << 3 | _CPUCLOCK_SCHED)
-    except OSError:
-        cpu_s = None
-    return Usage(cpu_s, process_counters(pid).page_faults)
+    """Read a process's totals; None for what is not told, such as of a process that is gone."""
+    found = process_counters(pid)
+    return Usage(found.cpu_s, found.page_faults)
 
 
 def thread_cpu_s(pid: int) -> dict[int, tuple[str, float]]:

@@ -138,9 +138,13 @@ def _groups(records: Sequence[dict[str, Any]], keys: list[str]) -> list[pd.DataF
 def _median_per_byte(
     group: pd.DataFrame, column: str, unit_bytes: float = 1.0, moved: str = "moved_bytes"
 ) -> float | None:
-    """Median over repeats of a column per `unit_bytes` of the column `moved`; None where no repeat knows it."""
+    """Median over repeats of a column per `unit_bytes` of the column `moved`; None where no repeat knows it.
+
+    CPU time of 0 is not known: records from before the process's own clock was read have it for less than a tick of 10 ms.
+    """
+    unknown = (None, 0) if column.endswith("cpu_s") else (None,)
     shares = [
-        None if value is None else value / size * unit_bytes
+        None if value in unknown else value / size * unit_bytes
         for value, size in zip(known(group[column]), group[moved], strict=True)
     ]
     return median_interval(shares).median

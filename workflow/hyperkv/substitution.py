@@ -104,12 +104,13 @@ def agree(one: float | None, other: float | None) -> bool | None:
 def verdict(serialization: Interval, device: Interval, server_side: Interval) -> str:
     """Whether "network serialization, not disk I/O" holds, from shares of the whole.
 
-    `confirmed`: serialization (wire, protocol, client) lies above the device with both intervals; `refuted`: below it,
-    or below the server's own work (its memory and its engine); else, or without intervals, `undecided`.
+    `confirmed`: serialization (wire, protocol, client) lies above the device and above the server's own work (its memory and
+    its engine) with all of its interval; `refuted`: below either; else, or without intervals, `undecided`.
     """
-    if _above(device, serialization) or _above(server_side, serialization):
+    others = (device, server_side)
+    if any(_above(other, serialization) for other in others):
         return "refuted"
-    return "confirmed" if _above(serialization, device) else "undecided"
+    return "confirmed" if all(_above(serialization, other) for other in others) else "undecided"
 
 
 def _above(one: Interval, other: Interval) -> bool:

@@ -162,7 +162,11 @@ _REPLAY_NOTE = " (real stores and bytes, modelled GPU time)"
 
 
 def _number(value: float, digits: int) -> str:
-    return "-" if pd.isna(value) else f"{value:.{digits}f}"
+    """'-' for what is not known, '<0.01' for what is more than 0 and would read as 0."""
+    if pd.isna(value):
+        return "-"
+    least = 10.0**-digits
+    return f"<{least:.{digits}f}" if 0 < value < least / 2 else f"{value:.{digits}f}"
 
 
 if __name__ == "__main__":

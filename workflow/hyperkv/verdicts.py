@@ -40,6 +40,7 @@ _WITH_REPEATS = ("cells", "cost_repeats")
 # Where the SLO is kept at the highest load measured, more clients are possible: these are at most, these at least, so much.
 AT_MOST = ("usd_per_million_tokens", "usd_per_million_answer_tokens", "endurance_years")
 AT_LEAST = ("users_per_gpu", "rps_per_gpu", "tokens_per_s", "answer_tokens_per_s", "written_bytes_per_s")
+_EQUAL_SPEED = "rps_per_gpu at equal tps_per_user"
 _FAR = 1e6
 _SAMPLES = ("repeats", "prompts", "seeds")
 
@@ -95,6 +96,7 @@ class Evaluation:
     compared: int
     unbounded: bool = False
     used: list[Used] = field(default_factory=list)
+    repeats: int = 1
 
     def value(self, expression: Expression) -> Quantity:
         """The expression's value. Raises Unmeasured with the reason why it has none."""
@@ -151,9 +153,7 @@ class Evaluation:
                 raise Unmeasured(
                     f"{_described(selection)} are several scenarios, {_differences(rows)}; name one"
                 )
-            self.used.append(
-                Used(selection.table, "rps_per_gpu at equal tps_per_user", rows.drop(columns="load"))
-            )
+            self.used.append(Used(selection.table, _EQUAL_SPEED, rows.drop(columns="load")))
             curves.append(
                 {
                     int(repeat): [
@@ -194,6 +194,7 @@ class Evaluation:
             chosen = [(column, choice) for (column, _), choice in zip(selection.where, choices, strict=True)]
             rows = self._matching(table, chosen)
             if len(rows):
+                self.repeats = max(self.repeats, _repeats(rows))
                 return _valid(selection, rows)
         raise Unmeasured(
             f"not measured: no row of {selection.table} has {_described(selection, table=False)}"
@@ -246,7 +247,7 @@ def judge_claim(claim: Claim, tables: Mapping[str, pd.DataFrame], compared: int)
     notes += ["engine replay: the GPU is modelled"] if modelled else []
     if quantity.interval.low is None:
         return Judged(
-            claim, UNDECIDED, quantity.interval, "; ".join(["no interval: one repeat", *notes]), used
+            claim, UNDECIDED, quantity.interval, "; ".join([_no_interval(evaluation), *notes]), used
         )
     found = verdict(claim.condition, quantity.interval)
     if found != UNDECIDED and not _is_bounded(claim, found, tables, compared):
@@ -254,6 +255,23 @@ def judge_claim(claim: Claim, tables: Mapping[str, pd.DataFrame], compared: int)
         return Judged(claim, UNDECIDED, quantity.interval, "; ".join([capped, *notes]), used)
     notes = ["the interval spans the condition's edge", *notes] if found == UNDECIDED else notes
     return Judged(claim, found, quantity.interval, "; ".join(notes), used)
+
+
+def _no_interval(evaluation: Evaluation) -> str:
+    """Why a value has none: one repeat was measured, or one alone of several gave a value."""
+    if evaluation.repeats == 1:
+        return "no interval: one repeat"
+    at_equal_speed = [part for part in evaluation.used if part.column == _EQUAL_SPEED]
+    met = at_equal_speed and all(_repeats(part.rows) > 1 for part in at_equal_speed)
+    return f"no interval: one alone of {evaluation.repeats} repeats {'met an equal speed' if met else 'gave a value'}"
+
+
+def _repeats(rows: pd.DataFrame) -> int:
+    """How many repeats rows are of: of their own column, or of the one that counts them."""
+    if "repeat" in rows:
+        return rows["repeat"].nunique()
+    counted = pd.to_numeric(rows["repeats"], errors="coerce").max() if "repeats" in rows else 1
+    return 1 if pd.isna(counted) else int(counted)
 
 
 def verdict(condition: Condition, interval: Interval) -> str:
