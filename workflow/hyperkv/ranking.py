@@ -113,7 +113,7 @@ class Ranking:
 def ranked(cells: pd.DataFrame, objective: Objective) -> Ranking:
     """Choose among the scenarios of cells.csv. Raises UserError when the cells lack what the objective counts.
 
-    A load counts when all its repeats are valid, something was loaded from the tier, and it keeps the floor. Each scenario stands with its best load; for
+    A load counts when all its repeats are valid and loaded something from the tier, and it keeps the floor. Each scenario stands with its best load; for
     ttft without a load, with the highest load that every scenario measured. If recompute cannot be told apart from
     the best, it is chosen: nothing to run, nothing to lose.
     """
@@ -188,8 +188,10 @@ def _unfit(group: pd.DataFrame, objective: Objective) -> str | None:
         return f"{len(bad)} of {len(group)} repeats invalid: {reasons}"
     if group[objective.metric].isna().all():
         return f"no {objective.metric} was measured"
-    if group["tier"].iloc[0] != RECOMPUTE and (group["served_from"] == _NOTHING).all():
-        return "nothing was loaded from its tier, so its speed is that of recompute"
+    empty = int((group["served_from"] == _NOTHING).sum()) if group["tier"].iloc[0] != RECOMPUTE else 0
+    if empty:
+        which = "" if empty == len(group) else f" in {empty} of {len(group)} repeats"
+        return f"nothing was loaded from its tier{which}, so its speed is that of recompute{' there' * bool(which)}"
     floor = objective.tps_per_user_min
     if floor is not None and not (median := group["tps_per_user"].median()) >= floor:
         return f"TPS/user {median:.3g} is below the floor of {floor:g}"

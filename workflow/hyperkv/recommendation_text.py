@@ -76,7 +76,8 @@ def times(comparison: Comparison) -> str:
 
 def doubt(comparison: Comparison) -> str:
     """What takes away from a comparison; "" when the two are apart."""
-    return {True: "", False: " (not told apart)", None: " (one repeat, no interval)"}[comparison.apart]
+    one = "one repeat" if len(comparison.other.values) == 1 else "one repeat to compare by"
+    return {True: "", False: " (not told apart)", None: f" ({one}, no interval)"}[comparison.apart]
 
 
 def objective_words(objective: Mapping[str, Any]) -> str:

@@ -40,7 +40,8 @@ class Secret:
     def value(self) -> str:
         """The password. Raises UserError, which never has it, when it is not there or others can read it."""
         if self.file is None:
-            return _checked(os.environ.get(str(self.variable), ""), f"password_env: ${self.variable}")
+            mend = f"export {self.variable} in the shell that starts the run"
+            return _checked(os.environ.get(str(self.variable), ""), f"password_env: ${self.variable}", mend)
         where = f"password_file: {self.file}"
         try:
             with self.file.open(encoding="utf-8", newline="") as file:
@@ -56,15 +57,15 @@ class Secret:
             raise UserError(
                 f"{where} can be read by others (mode {stat.S_IMODE(mode):o}); chmod 600 {self.file}"
             )
-        return _checked(text.removesuffix("\n").removesuffix("\r"), where)
+        return _checked(text.removesuffix("\n").removesuffix("\r"), where, "write one there, one line")
 
 
 _LONGEST = 512
 
 
-def _checked(text: str, where: str) -> str:
+def _checked(text: str, where: str, mend: str) -> str:
     if not text:
-        raise UserError(f"{where} has no password; write one there, one line")
+        raise UserError(f"{where} has no password; {mend}")
     if len(text) > _LONGEST or not text.isprintable():
         raise UserError(
             f"{where} is no password: it must be one line of at most {_LONGEST} printable characters"
