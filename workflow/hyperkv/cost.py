@@ -24,6 +24,7 @@ from .effective import FACTS, facts_of
 from .parity import require_one_configuration
 from .records import known, read_jsonl, spread
 from .stats import median_interval
+from .subtitles import workload_words
 from .tables import cells_table, comparable_digest, gpu_of, gpus_in
 
 IDENTITY = (
@@ -40,6 +41,7 @@ IDENTITY = (
     "processes",
     "dram_pool_bytes",
     *FACTS,
+    "workload",
     "comparable_digest",
 )
 SHARES = tuple(f"{part}_share" for part in PARTS)
@@ -190,6 +192,7 @@ def _identity(record: Mapping[str, Any]) -> dict[str, Any]:
         "gpu": gpu_of(record)["gpu"],
         "gpus": gpus_in(record),
         "scenario": record["scenario"],
+        "workload": workload_words(record["spec"]["workload"]),
         "comparable_digest": comparable_digest(record),
     }
     return {key: named[key] if key in named else scenario.get(key) for key in IDENTITY}

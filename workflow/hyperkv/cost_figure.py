@@ -21,6 +21,7 @@ from .cost_model import PARTS
 from .figures import COLOURS, at_chunk, labels, read_table, save
 from .hardware import gpu_words
 from .parity import require_parity
+from .subtitles import under
 
 PART_COLOURS = {
     "gpu": "#999999",
@@ -62,11 +63,11 @@ def draw_cost(cost: pd.DataFrame, sensitivity: pd.DataFrame, chunk_tokens: int) 
     _draw_sensitivity(right, rows, sensitivity)
     first = rows.sort_values("at", ascending=False, kind="stable").iloc[0]
     modelled = "engine replay: real stores and bytes, modelled GPU" if first["engine"] == "replay" else ""
-    figure.suptitle(
+    title = (
         f"What a million tokens cost, {_compared_at(first)}, chunk {chunk_tokens} tokens\n"
-        f"{first['model']} on {gpu_words(rows)}; {modelled or 'engine ' + first['engine']}; prices of config/prices.yaml or the configuration",
-        fontsize=11,
+        f"{first['model']} on {gpu_words(rows)}; {modelled or 'engine ' + first['engine']}; prices of config/prices.yaml or the configuration"
     )
+    figure.suptitle(under(title, rows), fontsize=11)
     figure.tight_layout()
     return figure
 

@@ -39,6 +39,7 @@ from .hardware import gpu_words, mixed
 from .latency_figure import draw_latency
 from .layers_figure import draw_layers
 from .parity import require_parity
+from .subtitles import under
 
 # Okabe and Ito's palette, told apart with every common colour blindness. A store keeps its colour everywhere.
 COLOURS = {
@@ -237,7 +238,16 @@ def draw_chunk(tables: Tables) -> Figure:
             _hollow(axes, line, x, y, style)
         for _, row in line[line["load_gbps"].notna()].iterrows():
             place = (row["hit_rate"], row["load_gbps"])
-            axes_of[2].annotate(row["chunk_tokens"], place, (3, 5), textcoords="offset points", fontsize=7)
+            largest = row["chunk_tokens"] == line["chunk_tokens"].max()
+            axes_of[2].annotate(
+                row["chunk_tokens"],
+                place,
+                (-7 if largest else 7, 0),
+                textcoords="offset points",
+                fontsize=8,
+                ha="right" if largest else "left",
+                va="center",
+            )
     for axes in (left, right):
         axes.set_xscale("log", base=2)
         axes.set_xticks(sorted(rows["chunk_tokens"].unique()))
@@ -392,6 +402,7 @@ def draw_transport_medium(tables: Tables) -> Figure:
                 textcoords="offset points",
                 ha="center",
                 fontsize=9,
+                bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.85},
             )
         stores = list(rows["store"])
         names = [
@@ -442,9 +453,10 @@ def at_chunk(scenarios: pd.DataFrame, chunk_tokens: int) -> pd.DataFrame:
 def _title(rows: pd.DataFrame, text: str) -> str:
     first = rows.iloc[0]
     if first["engine"] != "replay":
-        return f"{text}\n{first['model']}, {gpu_words(rows)}, engine {first['engine']}"
+        return under(f"{text}\n{first['model']}, {gpu_words(rows)}, engine {first['engine']}", rows)
     scaled = f", scaled from {first['gpu_scaled_from']}" if pd.notna(first["gpu_scaled_from"]) else ""
-    return f"{text}\nengine replay: real stores and bytes; {first['model']} on a modelled {gpu_words(rows)}{scaled}"
+    told = f"engine replay: real stores and bytes; {first['model']} on a modelled {gpu_words(rows)}{scaled}"
+    return under(f"{text}\n{told}", rows)
 
 
 def styles(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:

@@ -95,7 +95,7 @@ def _summary(own: pd.DataFrame) -> dict[str, Any]:
     valid = own[own["valid"]]
     used = valid if len(valid) else own
     first = own.iloc[0]
-    row = {key: first[key] for key in ("scenario", *_IDENTITY, "kv_dtype", "load")}
+    row = {key: first[key] for key in ("scenario", *_IDENTITY, "kv_dtype", "workload", "load")}
     row |= {"repeats": len(own), "valid_repeats": len(valid), "valid": len(valid) == len(own)}
     row["reasons"] = "; ".join(dict.fromkeys(filter(None, own["reasons"])))
     row["served_from"] = "/".join(dict.fromkeys(used["served_from"]))

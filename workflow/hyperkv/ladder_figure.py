@@ -19,6 +19,7 @@ from .cli import run_stage
 from .effective import USUAL_KV_DTYPES
 from .figures import COLOURS, MARKERS, label, name_loads, read_table, save
 from .hardware import gpu_words
+from .subtitles import under
 
 _STEP = "#0072B2"
 _BEFORE, _AFTER, _LAST = "#5E3C99", "#CC79A7", "#D55E00"
@@ -171,7 +172,7 @@ def _title(rows: pd.DataFrame, text: str) -> str:
     what = (
         "engine replay: real stores and bytes, modelled" if first["engine"] == "replay" else first["engine"]
     )
-    return f"{text}\n{first['model']}, {what} {gpu_words(rows)}"
+    return under(f"{text}\n{first['model']}, {what} {gpu_words(rows)}", rows)
 
 
 DRAWINGS: dict[str, Callable[[pd.DataFrame], Figure]] = {

@@ -13,6 +13,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocat
 
 from .effective import USUAL_KV_DTYPES
 from .hardware import gpu_words
+from .subtitles import under
 
 _DASHES = ("-", "--", "-.", (0, (1, 1.2)), (0, (5, 1, 1, 1, 1, 1)))
 _FURTHER_MARKERS = ("v", "*", "<", "h")
@@ -58,11 +59,11 @@ def draw_latency(table: pd.DataFrame, colours: Mapping[str, str], markers: Mappi
         axes.yaxis.set_minor_locator(NullLocator())
     panels[0].set_ylabel("TTFT of one request on an idle engine (s)")
     first = table.iloc[0]
-    figure.suptitle(
+    title = (
         f"{first['engine']}, {first['model']}'s shape, {gpu_words(table)}: medians over {int(table['prompts'].min())} or more prompts"
-        f"{'; hollow: not proved' if not table['valid'].all() else ''}",
-        fontsize=11,
+        f"{'; hollow: not proved' if not table['valid'].all() else ''}"
     )
+    figure.suptitle(under(title, table), fontsize=11)
     figure.legend(
         *panels[0].get_legend_handles_labels(),
         loc="upper center",

@@ -25,14 +25,14 @@ COLOURS = {
     UNEXPLAINED: "#FFFFFF",
 }
 _PANELS = {"set": "SET (to a warm server)", "get": "GET (cold where the tier is ssd)"}
-_FAINT = 0.4
+_STROKES, _DOTS = "////", "oo"
 _SIDE_BY_SIDE = 12  # bars of a panel
 
 
 def draw_layers(table: pd.DataFrame) -> Figure:
     """Stacked bars of layers.csv at the most connections, a group per scenario, a bar per value size.
 
-    What a layer takes off is drawn below 0, what cannot be told from 0 pale. Hatched is what the layers' medians leave of
+    What a layer takes off is drawn below 0, what cannot be told from 0 dotted. Hatched is what the layers' medians leave of
     the whole's median, so that every bar sums to it; the table's `unexplained` is the median of each repeat's rest.
     """
     if table.empty:
@@ -114,8 +114,7 @@ def _draw_bar(axes: Axes, place: float, point: pd.DataFrame) -> list[str]:
             color=COLOURS[name],
             edgecolor="#333333",
             linewidth=0.6,
-            alpha=1.0 if row["distinguishable"] else _FAINT,
-            hatch="////" if name == UNEXPLAINED else None,
+            hatch=_hatch(name, bool(row["distinguishable"])),
         )
         top, bottom = (top + value, bottom) if value >= 0 else (top, bottom + value)
         drawn.append(name)
@@ -146,6 +145,10 @@ def _draw_bar(axes: Axes, place: float, point: pd.DataFrame) -> list[str]:
     return drawn
 
 
+def _hatch(name: str, told: bool) -> str | None:
+    return "".join([_STROKES * (name == UNEXPLAINED), _DOTS * (not told)]) or None
+
+
 def _legend(figure: Figure, shown: list[str]) -> None:
     handles: list[Patch | Line2D] = [
         Patch(
@@ -153,18 +156,18 @@ def _legend(figure: Figure, shown: list[str]) -> None:
             edgecolor="#333333",
             linewidth=0.6,
             label=WORDS[name],
-            hatch="////" if name == UNEXPLAINED else None,
+            hatch=_hatch(name, True),
         )
         for name in shown[::-1]
     ]
     handles.insert(0, Line2D([], [], color="#000000", linewidth=2, label="measured whole, 95 % interval"))
     handles.append(
         Patch(
-            facecolor="#999999",
+            facecolor="#FFFFFF",
             edgecolor="#333333",
             linewidth=0.6,
-            alpha=_FAINT,
-            label="pale: not told from 0\n(its interval spans 0)",
+            hatch=_DOTS,
+            label="dotted: not told from 0\n(its interval spans 0)",
         )
     )
     figure.legend(handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -27,6 +28,7 @@ TIER_WORDS = {"hbm": "HBM", "dram": "DRAM", "ssd": "SSD"}
 DASHES = ("-", "--", "-.", ":")
 FURTHER_MARKERS = ("^", "D", "P", "X")
 LOOKUPS = {"prompt": "for the whole prompt (LMCache)", "rest": "for what HBM did not have (replay)"}
+_PANEL_LETTERS = 56  # that a panel of break_even is wide
 ALONE = "an unbounded store alone, no HBM\n(HBM adds smaller blocks and answers)"
 
 
@@ -319,7 +321,8 @@ def _draw_gpu(axes: Axes, rows: pd.DataFrame, stores: pd.DataFrame) -> None:
     if pd.notna(at["scaled_from"]):
         steps += f", scaled from {at['scaled_from']}"
     note = f"break-even at {at['prompt_tokens']:,} tokens: {required:.2g} GB/s"
-    axes.set_title(f"{count}{at['gpu'].removesuffix(' (derived)')}, {steps}\n{note}", fontsize=9)
+    told = f"{count}{at['gpu'].removesuffix(' (derived)')}, {steps}"
+    axes.set_title("\n".join([*textwrap.wrap(told, _PANEL_LETTERS), note]), fontsize=9)
 
 
 def _token_axes(axes: Axes, sizes: list[int]) -> None:

@@ -23,6 +23,7 @@ from .journal import canonical_digest
 from .parity import require_one_configuration, unlike
 from .records import known, read_jsonl, spread, write_table
 from .stats import iso_tps_ratio, median_interval
+from .subtitles import workload_words
 
 COLUMNS_PATH = Path("workflow/schemas/columns.yaml")
 SUMMARISED = (
@@ -95,6 +96,7 @@ def cells_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
                 "gpus": gpus_in(record),
                 **{key: scenario.get(key) for key in _SCENARIO_KEYS},
                 **facts_of(record),
+                "workload": workload_words(record["spec"]["workload"]),
                 "chunk_bytes": record["chunk_bytes"],
                 "comparable_digest": comparable_digest(record),
                 "valid": record["valid"],
@@ -119,7 +121,7 @@ def gpu_of(record: dict[str, Any]) -> dict[str, str | None]:
     return {"gpu": ", ".join(dict.fromkeys(names)) if device == "cuda" else "CPU", "gpu_scaled_from": None}
 
 
-_UNTOLD = {"gpus": 1} | dict.fromkeys(FACTS)
+_UNTOLD = {"gpus": 1} | dict.fromkeys((*FACTS, "workload"))
 
 
 def gpus_in(record: Mapping[str, Any]) -> int:
@@ -152,6 +154,7 @@ def scenarios_table(cells: pd.DataFrame) -> pd.DataFrame:
         "scenario",
         *_SCENARIO_KEYS,
         *FACTS,
+        "workload",
         "chunk_bytes",
         "comparable_digest",
         "load",
