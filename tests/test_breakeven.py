@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.test_figures import store_rows
+from tests.workflow_helpers import merged
 from workflow.hyperkv import breakeven, place_stores
-from workflow.hyperkv.break_even_text import break_even_text
+from workflow.hyperkv.break_even_text import break_even_text, required_words
 from workflow.hyperkv.breakeven import break_even_table, remarks, required_gbps
+from workflow.hyperkv.config import break_even_spec, checked
 from workflow.hyperkv.derive_gpu import GPUS, derived, published, render
 from workflow.hyperkv.engines.gpu import load_gpu
 from workflow.hyperkv.errors import UserError
@@ -81,7 +83,27 @@ def test_at_break_even_loading_takes_as_long_as_computing(size, load_s, rest_s):
         assert size / (gbps * 1e9) + rest_s == pytest.approx(load_s + rest_s, rel=1e-6)
 
 
-def test_what_never_pays_is_infinite():
+def test_the_committed_prediction_is_that_of_the_present_code():
+    layers = [yaml.safe_load(Path("config", name).read_text()) for name in ("scenarios.yaml", "config.yaml")]
+    spec = json.loads(break_even_spec(checked(merged(*layers))))
+    committed = Path("results/reference/predict/tables")
+    made = break_even_table(spec)
+    pd.testing.assert_frame_equal(pd.read_csv(committed / "break_even.csv"), made, check_dtype=False)
+    assert (committed / "break_even.txt").read_text() == break_even_text(made, remarks(spec))
+    rows = made[made["prompt_tokens"] == 8192]
+    for model, own in rows.groupby("model"):
+        cells = [
+            f"{required_words(row['required_node_gbps'])} ({row['gpus_for_weights']:.0f})"
+            for _, row in own.iterrows()
+        ]
+        assert (
+            f"| {model} | {own.iloc[0]['kv_bytes'] / 1e9:.2f} GB | {' | '.join(cells)} |"
+            in Path("README.md").read_text()
+        )
+
+
+def test_what_never_pays_is_infinite_and_reads_as_never():
+    assert [required_words(gbps, " GB/s") for gbps in (math.inf, 5.812)] == ["never", "5.8 GB/s"]
     assert required_gbps(1, 0.1, 0.1) == math.inf
     assert required_gbps(1, 0.1, 0.2) == math.inf
 

@@ -72,7 +72,12 @@ def test_the_titles_of_the_panels_of_break_even_do_not_overlap(scaled):
             for tokens in (1024, 8192)
         ]
     )
-    figure = draw_break_even({"break_even": rows, "placed_stores": pd.DataFrame(columns=["model", "gpu", "scenario", "tier", "store", "connector"])})
+    figure = draw_break_even(
+        {
+            "break_even": rows,
+            "placed_stores": pd.DataFrame(columns=["model", "gpu", "scenario", "tier", "store", "connector"]),
+        }
+    )
     figure.canvas.draw()
     titles = [axes.title.get_window_extent() for axes in figure.axes]
     panels = [axes.get_window_extent() for axes in figure.axes]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import pandas as pd
@@ -9,6 +10,7 @@ import pandas as pd
 PROMPT_TOKENS = 8192
 NOTES = """\
 One prompt on an idle engine, all of its KV in one store, loading overlapped with nothing; at a higher GB/s loading wins.
+never: the copy to the GPU alone takes as long as computing.
 A store needs more than this: what the engine and the connector spend per request and per chunk is not in it (measured
 once: vLLM 0.25 with LMCache 0.5 on an H100, Llama-3.1-8B, 8,192 tokens, needed 6.7 to 6.9).
 measured: step times of this model on this GPU. scaled: of another model on this GPU, by active parameters, attention
@@ -35,12 +37,17 @@ def break_even_text(table: pd.DataFrame, remarks: Sequence[str] = ()) -> str:
     rows = table[table["prompt_tokens"] == prompt]
     parts = [
         f"Store GB/s (10^9 bytes/s, into host memory) at which loading takes as long as computing, {prompt:,} tokens:",
-        _grid(rows, "per GPU", lambda row: f"{row['required_gbps']:.2g}"),
+        _grid(rows, "per GPU", lambda row: required_words(row["required_gbps"])),
         _grid(rows, "of as many GPUs as hold the weights", _together),
         _grid(rows, "GPU step times", _origin),
         NOTES,
     ]
     return "\n\n".join(parts) + (f"\n{said}" if said else "")
+
+
+def required_words(gbps: float, unit: str = "") -> str:
+    """'5.8', with a unit behind it; 'never' where no GB/s are enough: the copy to the GPU alone takes longer than computing."""
+    return "never" if math.isinf(gbps) else f"{gbps:.2g}{unit}"
 
 
 def _grid(rows: pd.DataFrame, title: str, cell: Callable[[pd.Series], str]) -> str:
@@ -63,7 +70,7 @@ def _grid(rows: pd.DataFrame, title: str, cell: Callable[[pd.Series], str]) -> s
 def _together(row: pd.Series) -> str:
     if pd.isna(row["gpus_for_weights"]):
         return "-"
-    return f"{row['required_node_gbps']:.2g} ({int(row['gpus_for_weights'])})"
+    return f"{required_words(row['required_node_gbps'])} ({int(row['gpus_for_weights'])})"
 
 
 def _origin(row: pd.Series) -> str:

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, PercentFormatter, ScalarFormatter
 
+from .break_even_text import required_words
 from .cli import run_stage
 from .figures import COLOURS, MARKERS, labels, read_table, save, styles
 from .hardware import mixed
@@ -320,7 +321,7 @@ def _draw_gpu(axes: Axes, rows: pd.DataFrame, stores: pd.DataFrame) -> None:
     steps = "step times measured" if pd.isna(at["assumption"]) else "step times not measured"
     if pd.notna(at["scaled_from"]):
         steps += f", scaled from {at['scaled_from']}"
-    note = f"break-even at {at['prompt_tokens']:,} tokens: {required:.2g} GB/s"
+    note = f"break-even at {at['prompt_tokens']:,} tokens: {required_words(required, ' GB/s')}"
     told = f"{count}{at['gpu'].removesuffix(' (derived)')}, {steps}"
     axes.set_title("\n".join([*textwrap.wrap(told, _PANEL_LETTERS), note]), fontsize=9)
 
