@@ -1,7 +1,9 @@
 import json
+import sys
 
 settle()
 put_own_python_first()
+announce()
 
 try:
     CONFIG = checked(config)
@@ -14,6 +16,9 @@ try:
     TUNED = tuned_scenarios(CONFIG, KVROCKS)
     LADDER_SPEC = ladder_spec(CONFIG) if CONFIG["ladder"]["steps"] else "{}"
     LADDER = runnable(CONFIG, ladder_scenarios(CONFIG), KVROCKS)
+    if workflow.is_main_process:
+        listen()
+        take_up(sys.argv[1:], is_whole)
 except UserError as error:
     raise WorkflowError(str(error))
 
