@@ -55,6 +55,9 @@ from workflow.hyperkv.tuning.resolve import tune_spec, tuned_scenarios
 
 min_version("9.20")
 
+if workflow.is_main_process:
+    listen()
+
 
 configfile: "config/scenarios.yaml"
 configfile: "config/config.yaml"

@@ -9,6 +9,7 @@ import getpass
 import logging
 import re
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,18 @@ from .processes import describe_exit
 
 AGAIN = "then run the same command again"
 _STATUS = re.compile(r"returned non-zero exit status (\d+)|died with <Signals\.\w+: (\d+)>")
-_SYSTEM = re.compile(r"\[Errno (\d+)\] ([^:\n]+)(?:: '([^'\n]+)')?")
+_SYSTEM = re.compile(r"\[Errno (\d+)\] ([^:)\n]+)(?:: '([^'\n]+)'|.* directory (\S+))?")
 _KILLED = {signal.SIGKILL: ", as the system does when memory runs out (dmesg tells) and `kill -9` does"}
 _ROOM = (errno.ENOSPC, errno.EDQUOT)
-_SHUT = (errno.EACCES, errno.EPERM, errno.EROFS)
+_SHUT = (errno.EACCES, errno.EPERM)
+_TAKEN = (errno.EEXIST, errno.ENOTDIR)
+_TOLD = range(2, 126)  # exit statuses with which run_stage has said a line; 130 is that of an interruption
+_INTERRUPTED = 130
+_OWN_WORDS = {
+    "IncompleteFilesException": "a run was killed while it made these; the command without --dry-run takes them up, "
+    "and --rerun-incomplete shows how",
+    "LockException": f"another run works in this folder, or one was killed there: if none does, `snakemake --unlock`, {AGAIN}",
+}
 
 
 class LastWords(logging.Handler):
@@ -27,7 +36,7 @@ class LastWords(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
-        self._statuses: dict[str, int] = {}  # of a command, its shell's exit status
+        self._statuses: dict[str, int] = {}  # by the text with the command: its shell's exit status
         self._jobs: dict[Any, dict[str, Any]] = {}
         self._system: dict[str, None] = {}
 
@@ -38,9 +47,10 @@ class LastWords(logging.Handler):
             self._jobs[getattr(record, "jobid", None)] = vars(record)
         elif found := _STATUS.search(text):
             self._statuses[text] = int(found[1]) if found[1] else -int(found[2])
-        elif getattr(record, "exception", "WorkflowError") != "WorkflowError":
-            for number, what, path in _SYSTEM.findall(text)[-1:]:
-                self._system[system_line(int(number), what, path)] = None
+        elif words := _OWN_WORDS.get(getattr(record, "exception", "")):
+            self._system[f"hyperkv: error: {words}"] = None
+        elif not text.startswith("WorkflowError in file"):  # ours, and a line already
+            self._system |= dict.fromkeys(f"hyperkv: error: {line}" for line in _lines_of(text))
 
     def lines(self) -> list[str]:
         """One for each error, in the order in which they came."""
@@ -49,32 +59,57 @@ class LastWords(logging.Handler):
 
     def _job_line(self, job: dict[str, Any]) -> str | None:
         logs = [Path(name) for name in job.get("log") or []]
-        if any(_spoke(log) for log in logs):
-            return None
         command = str(job.get("shellcmd") or "")
         codes = [status for text, status in self._statuses.items() if command and command in text]
+        if (codes and (codes[-1] in _TOLD or codes[-1] == _INTERRUPTED)) or any(_spoke(log) for log in logs):
+            return None
         name = logs[0].stem if logs else "a job"
         where = f"; see {logs[0]}" if logs else ""
         return f"hyperkv {job.get('rule_name')}: error: {name} {_end_of(codes, job.get('rule_msg'))}{where}, {AGAIN}"
 
 
 def listen() -> None:
-    """Hear Snakemake's errors from now on, and say the lines when this process ends."""
+    """Hear Snakemake's errors from now on, and say the lines when this process ends.
+
+    A log that cannot be written does not talk into the run.
+    """
     from snakemake.logging import logger
 
+    logging.raiseExceptions = False
     words = LastWords()
     logger.addHandler(words)
     atexit.register(_say, words)
 
 
 def system_line(number: int, what: str, path: str) -> str:
-    """What the system refused to Snakemake itself, and the remedy."""
+    """What the system refused, and the remedy; number: errno, what: its text, path: '' where it is not known."""
     remedy = "mend that"
     if number in _ROOM:
         remedy = "free space on that disk"
     elif number in _SHUT:
-        remedy = f"let {_user()} write there (after a run with sudo: `sudo chown -R {_user()} .snakemake results`)"
-    return f"hyperkv: error: {f'{path}: ' if path else ''}{what}; {remedy}, {AGAIN}"
+        remedy = (
+            f"let {_user()} write there (after a run with sudo: `sudo chown -R {_user()} .snakemake results`)"
+        )
+    elif number == errno.EROFS:
+        remedy = "mount it writable, or move this folder to a disk that is"
+    elif number in _TAKEN:
+        remedy = "that name is for a folder: move away what has it"
+    elif ".snakemake/" in path:
+        remedy = "move that away (results stay)"
+    return f"{f'{path}: ' if path else ''}{what}; {remedy}, {AGAIN}"
+
+
+def _lines_of(text: str) -> Iterator[str]:
+    """Of an error of Snakemake's own, with or without a traceback."""
+    if found := _SYSTEM.findall(text):
+        number, what, path, folder = found[-1]
+        yield system_line(int(number), what, path or folder)
+    elif text.startswith("Traceback"):
+        error = [line for line in text.splitlines() if line and not line.startswith(" ")][-1]
+        yield (
+            f"Snakemake was stopped by {error}; if it is again, its records may be damaged: "
+            f"`mv .snakemake/metadata .snakemake/metadata-aside` (results stay), {AGAIN}"
+        )
 
 
 def _end_of(codes: list[int], said: Any) -> str:

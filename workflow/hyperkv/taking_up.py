@@ -12,22 +12,46 @@ import json
 import os
 import shutil
 import socket
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .errors import UserError
+from .last_words import system_line
 from .parent import GRACE_S, end_those_of, identity_of, those_of, wait_for_those_of
 
 OWN = Path(".snakemake")
 OUTPUTS = Path("results")
 _LOCK = OWN / "hyperkv.lock"
 _NAMED = 3
+_ROOM_BYTES = 1 << 16
+_OWN_PARTS = ("locks", "metadata", "incomplete", "log")
+_NOT_MADE = ("reference", "data", "cache")  # of OUTPUTS: shipped, or checked where it is used
+_DEPTH = 2
 # Of Snakemake's command line: what only looks, or puts a lock away.
 _LOOKING = (
-    *("dryrun", "lint", "list_target_rules", "list_rules", "print_compilation", "containerize", "report", "unlock"),
-    *("generate_unit_tests", "dag", "rulegraph", "filegraph", "d3dag", "list_conda_envs", "list_changes", "summary"),
+    *(
+        "dryrun",
+        "lint",
+        "list_target_rules",
+        "list_rules",
+        "print_compilation",
+        "containerize",
+        "report",
+        "unlock",
+    ),
+    *(
+        "generate_unit_tests",
+        "dag",
+        "rulegraph",
+        "filegraph",
+        "d3dag",
+        "list_conda_envs",
+        "list_changes",
+        "summary",
+    ),
     *("list_input_changes", "list_params_changes", "list_untracked", "detailed_summary", "nolock"),
 )
 _held: list[int] = []  # descriptors of locks, kept until this process ends
@@ -71,6 +95,7 @@ def take_up(command: Sequence[str], is_whole: Callable[[Path], bool]) -> None:
     if not executes(command):
         return
     with _in_one_line():
+        _require_writable()
         before = _hold(_LOCK)
         if _held:
             _end_jobs_of(before)
@@ -83,7 +108,9 @@ def is_whole(path: Path) -> bool:
     if path.suffix != ".jsonl":
         return False
     try:
-        return isinstance(json.loads(path.read_bytes().splitlines()[-1]), dict) and path.read_bytes().endswith(b"\n")
+        return isinstance(
+            json.loads(path.read_bytes().splitlines()[-1]), dict
+        ) and path.read_bytes().endswith(b"\n")
     except (OSError, ValueError, IndexError):
         return False
 
@@ -99,6 +126,34 @@ def executes(command: Sequence[str]) -> bool:
         return True
     afterwards = ("report",) if getattr(words, "report_after_run", False) else ()
     return not any(getattr(words, name, None) for name in _LOOKING if name not in afterwards)
+
+
+def _require_writable() -> None:
+    """Raises OSError, naming what is not a folder, is not to be written by this user, or has no room."""
+    for folder in (OWN, OUTPUTS):
+        folder.mkdir(exist_ok=True)
+        try:
+            with tempfile.TemporaryFile(dir=folder) as probe:
+                probe.write(bytes(_ROOM_BYTES))
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(folder)) from error
+    for path in _written_to():
+        if not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+
+def _written_to() -> Iterator[Path]:
+    """Folders that a run makes files in, and files that it opens again: records of Snakemake, and logs."""
+    for top, deep in ((OWN, _OWN_PARTS), (OUTPUTS, ())):
+        for folder, folders, files in os.walk(top):
+            parts = Path(folder).relative_to(top).parts
+            if not parts:
+                folders[:] = [name for name in folders if (name in deep if deep else name not in _NOT_MADE)]
+            if len(parts) >= _DEPTH:
+                folders.clear()
+            yield Path(folder)
+            if deep or parts[:1] == ("logs",):
+                yield from (Path(folder, name) for name in files)
 
 
 def _hold(path: Path) -> Run | None:
@@ -157,7 +212,11 @@ def _put_locks_away(before: Run | None) -> None:
 def _put_files_in_order(is_whole: Callable[[Path], bool]) -> None:
     """Keep each whole file among those that were being made, and remove the others, so that their jobs run again."""
     kept, removed = [], []
-    for marker, file in _marked(OWN / "incomplete"):
+    marked = _marked(OWN / "incomplete")
+    if queued := sorted({job for marker, _ in marked if (job := _job_of(marker))}):
+        jobs = " ".join(queued)
+        _say(f"jobs of an earlier run may still wait or run (squeue); to end them: scancel {jobs}")
+    for marker, file in marked:
         if not _is_output(file) or not os.path.lexists(file):
             continue
         if not file.is_symlink() and file.is_file() and is_whole(file):
@@ -167,9 +226,9 @@ def _put_files_in_order(is_whole: Callable[[Path], bool]) -> None:
             removed.append(file)
         marker.unlink(missing_ok=True)
     if removed:
-        _say(f"made again, as a killed run left them half written: {_few(removed)}")
+        _say(f"made again, as an earlier run did not finish them: {_few(removed)}")
     if kept:
-        _say(f"kept, as they are whole though their run was killed: {_few(kept)}")
+        _say(f"kept, as they are whole though an earlier run ended before it noted them: {_few(kept)}")
 
 
 def _say(line: str) -> None:
@@ -192,10 +251,22 @@ def _marked(folder: Path) -> list[tuple[Path, Path]]:
     return sorted(found)
 
 
+def _job_of(marker: Path) -> str | None:
+    """The scheduler's id of the job that was to make a file, '' or None for a job of this machine."""
+    try:
+        return str(json.loads(marker.read_text())["external_jobid"] or "")
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
 def _is_output(file: Path) -> bool:
     """Whether a path is below the results folder, without a way out of it by links or dots."""
     inside = not file.is_absolute() and ".." not in file.parts and file.parts[:1] == OUTPUTS.parts
-    return inside and len(file.parts) > 1 and OUTPUTS.resolve() in [file.parent.resolve(), *file.parent.resolve().parents]
+    return (
+        inside
+        and len(file.parts) > 1
+        and OUTPUTS.resolve() in [file.parent.resolve(), *file.parent.resolve().parents]
+    )
 
 
 def _remove(path: Path) -> None:
@@ -211,8 +282,9 @@ def _few(files: Sequence[Path]) -> str:
 
 
 @contextlib.contextmanager
-def _in_one_line():
+def _in_one_line() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"{error.filename or OWN}: {error.strerror or error}; mend that and run again") from error
+        where = str(error.filename or OWN)
+        raise UserError(system_line(error.errno or 0, error.strerror or str(error), where)) from None

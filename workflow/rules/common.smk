@@ -17,7 +17,6 @@ try:
     LADDER_SPEC = ladder_spec(CONFIG) if CONFIG["ladder"]["steps"] else "{}"
     LADDER = runnable(CONFIG, ladder_scenarios(CONFIG), KVROCKS)
     if workflow.is_main_process:
-        listen()
         take_up(sys.argv[1:], is_whole)
 except UserError as error:
     raise WorkflowError(str(error))
