@@ -46,6 +46,8 @@ def job(log, end: str, said: str | None = None) -> tuple:
         ),
         ("returned non-zero exit status 139", "was ended by signal 11 (SIGSEGV); what was measured is kept"),
         ("returned non-zero exit status 132", "was ended by signal 4 (SIGILL: this CPU lacks"),
+        ("returned non-zero exit status 255", "ended with status 255 and no reason"),
+        ("returned non-zero exit status 127", "ended with status 127 and no reason"),
         ("returned non-zero exit status 1", "ended with status 1 and no reason"),
     ],
 )
@@ -79,6 +81,11 @@ def test_a_job_that_said_why_and_whose_log_is_gone(tmp_path):
 @pytest.mark.parametrize(
     ("text", "line"),
     [
+        (
+            "MissingOutputException in rule measure_scenario in file x.smk, line 1:\nJob 2  completed successfully, but some "
+            "output files are missing.\nresults/sweep/a b/1.jsonl (missing locally, parent dir contents: )",
+            f"results/sweep/a b/1.jsonl: made and not there: it was removed, or a shared file system is late; see to that, {AGAIN}",
+        ),
         (
             "WorkflowError:\nError recording metadata for finished job ([Errno 28] No space left on device). Please ensure "
             "write permissions for the directory /w/.snakemake",

@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -181,6 +182,24 @@ def test_jobs_of_a_killed_run_are_waited_for(folder, another, capsys):
         run()
         assert job.poll() is not None or not taking_up.those_of(held["identity"])
     assert f"waiting for the jobs of the killed run (pid {process.pid}) to end" in capsys.readouterr().out
+
+
+def test_a_copy_of_the_folder_leaves_the_live_run_and_its_jobs_alone(another, tmp_path, monkeypatch, capsys):
+    process, _ = another()
+    shutil.copytree(tmp_path / ".snakemake", tmp_path / "copy/.snakemake")
+    held = json.loads((tmp_path / "copy/.snakemake/hyperkv.lock").read_text())
+    monkeypatch.chdir(tmp_path / "copy")
+    monkeypatch.setattr(taking_up, "_held", [])
+    told = os.environ | {"HYPERKV_PARENT": held["identity"]}
+    with subprocess.Popen(["sleep", "1000"], env=told) as job:
+        lock = written(".snakemake/locks/0.output.lock", "results/x\n")
+        run()
+        assert job.poll() is None
+        job.kill()
+    assert process.poll() is None
+    assert not lock.exists()
+    assert capsys.readouterr().out == "hyperkv: an earlier run was killed; its lock is taken up\n"
+    os.close(taking_up._held.pop())
 
 
 def test_jobs_that_may_be_in_a_queue_are_named(folder, capsys):

@@ -18,7 +18,10 @@ from .processes import describe_exit
 AGAIN = "then run the same command again"
 _STATUS = re.compile(r"returned non-zero exit status (\d+)|died with <Signals\.\w+: (\d+)>")
 _SYSTEM = re.compile(r"\[Errno (\d+)\] ([^:)\n]+)(?:: '([^'\n]+)'|.* directory (\S+))?")
-_KILLED = {signal.SIGKILL: ", as the system does when memory runs out (dmesg tells) and `kill -9` does"}
+_KILLED: dict[int, str] = {
+    signal.SIGKILL: ", as the system does when memory runs out (dmesg tells) and `kill -9` does"
+}
+_MISSING = re.compile(r"^(.+) \(missing locally", re.MULTILINE)
 _ROOM = (errno.ENOSPC, errno.EDQUOT)
 _SHUT = (errno.EACCES, errno.EPERM)
 _TAKEN = (errno.EEXIST, errno.ENOTDIR)
@@ -101,7 +104,9 @@ def system_line(number: int, what: str, path: str) -> str:
 
 def _lines_of(text: str) -> Iterator[str]:
     """Of an error of Snakemake's own, with or without a traceback."""
-    if found := _SYSTEM.findall(text):
+    if gone := _MISSING.findall(text):
+        yield f"{', '.join(gone)}: made and not there: it was removed, or a shared file system is late; see to that, {AGAIN}"
+    elif found := _SYSTEM.findall(text):
         number, what, path, folder = found[-1]
         yield system_line(int(number), what, path or folder)
     elif text.startswith("Traceback"):
@@ -114,11 +119,14 @@ def _lines_of(text: str) -> Iterator[str]:
 
 def _end_of(codes: list[int], said: Any) -> str:
     if codes:
-        code = 128 - codes[-1] if codes[-1] > 128 else codes[-1]
-        if code < 0:
-            return f"was ended by {describe_exit(code)}{_KILLED.get(-code, '')}; what was measured is kept"
+        code = codes[-1]
+        number = -code if code < 0 else code - 128  # a shell's word for a signal
+        if number in set(signal.Signals):
+            return (
+                f"was ended by {describe_exit(-number)}{_KILLED.get(number, '')}; what was measured is kept"
+            )
         return f"ended with {describe_exit(code)} and no reason"
-    return f"failed: {' '.join(str(said).split())}" if said else "failed"
+    return f"failed: {' '.join(str(said).split())}" if said else "left no output, or it was removed"
 
 
 def _spoke(log: Path) -> bool:

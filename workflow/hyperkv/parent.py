@@ -32,9 +32,16 @@ def identity_of(pid: int) -> str | None:
 
 
 def _here() -> str:
-    """This machine since its start, and which processes are seen from here: pids mean something within both alone."""
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return f"{boot}/{os.stat('/proc/self/ns/pid').st_ino}"
+    """This machine since its start, and which processes are seen from here: pids mean something within both alone.
+
+    '-' stands for what a sandbox does not tell.
+    """
+    boot, namespace = "-", "-"
+    with contextlib.suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    with contextlib.suppress(OSError):
+        namespace = str(os.stat("/proc/self/ns/pid").st_ino)
+    return f"{boot}/{namespace}"
 
 
 def announce() -> None:
@@ -56,7 +63,10 @@ def ends_with_parent(grace_s: float = GRACE_S) -> Iterator[None]:
     if parents and _was_told(os.getppid(), given):
         parents.append(identity_of(os.getppid()) or given)
     words = [sys.executable, "-I", "-S", os.path.abspath(__file__), str(grace_s), stage, *parents]
-    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    quiet = {
+        "stdin": subprocess.DEVNULL,
+        "stderr": subprocess.DEVNULL,
+    }  # stdout is kept: its end tells that all is gone
     guard = subprocess.Popen(words, cwd="/", start_new_session=True, **quiet)
     announce()
     try:

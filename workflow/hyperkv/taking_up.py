@@ -26,6 +26,7 @@ OWN = Path(".snakemake")
 OUTPUTS = Path("results")
 _LOCK = OWN / "hyperkv.lock"
 _NAMED = 3
+_MOMENT_S = 1.0
 _ROOM_BYTES = 1 << 16
 _OWN_PARTS = ("locks", "metadata", "incomplete", "log")
 _NOT_MADE = ("reference", "data", "cache")  # of OUTPUTS: shipped, or checked where it is used
@@ -79,6 +80,10 @@ class Run:
             return cls(**json.loads(text))
         except (ValueError, TypeError):
             return None
+
+    def alive(self) -> bool:
+        """Whether its process runs on this machine."""
+        return identity_of(self.pid) == self.identity
 
     def written(self) -> str:
         """As a line of a file."""
@@ -166,16 +171,27 @@ def _hold(path: Path) -> Run | None:
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        other = _run_in(descriptor)
-        os.close(descriptor)
         if error.errno in (errno.EACCES, errno.EAGAIN):
-            raise UserError(_beside(other)) from None
+            raise UserError(_beside(_holder(descriptor))) from None
+        os.close(descriptor)
         return None
     before = _run_in(descriptor)
+    if before and before.alive():
+        before = None  # it works elsewhere: this folder is a copy of its own
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, Run.this().written().encode(), 0)
     _held.append(descriptor)
     return before
+
+
+def _holder(descriptor: int) -> Run | None:
+    """Who has the lock; one that has just taken it needs a moment to say so."""
+    deadline = time.monotonic() + _MOMENT_S
+    while True:
+        run = _run_in(descriptor)
+        if (run and (run.host != socket.gethostname() or run.alive())) or time.monotonic() > deadline:
+            return run
+        time.sleep(0.01)
 
 
 def _run_in(descriptor: int) -> Run | None:
