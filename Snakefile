@@ -37,7 +37,9 @@ from workflow.hyperkv.install_kvrocks import link_spec
 from workflow.hyperkv.interpreter import output_cache_is_set, put_own_python_first, require_scheduler
 from workflow.hyperkv.kvrocks_source import kvrocks_notes, resolve, runnable, runnable_scenarios
 from workflow.hyperkv.ladder_config import ladder_scenarios, ladder_spec
+from workflow.hyperkv.last_words import listen
 from workflow.hyperkv.node import where_files_go
+from workflow.hyperkv.parent import announce
 from workflow.hyperkv.progress import write_plan
 from workflow.hyperkv.room import measures_here, require_room
 from workflow.hyperkv.sources import (
@@ -49,9 +51,13 @@ from workflow.hyperkv.sources import (
 )
 from workflow.hyperkv.stores.kvrocks_config import PATCHED_PROGRAM, PROGRAM
 from workflow.hyperkv.surroundings import settle
+from workflow.hyperkv.taking_up import is_whole, take_up
 from workflow.hyperkv.tuning.resolve import tune_spec, tuned_scenarios
 
 min_version("9.20")
+
+if workflow.is_main_process:
+    listen()
 
 
 configfile: "config/scenarios.yaml"

@@ -6,13 +6,14 @@ import os
 import re
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.helpers import mounted_tmpfs
+from tests.helpers import free_ports_in_a_row, mounted_tmpfs
 from tests.workflow_helpers import TINY, Checkout, changed, eventually
 
 pytestmark = pytest.mark.slow
@@ -314,3 +315,116 @@ def test_ctrl_c_ends_everything_and_the_next_run_resumes(checkout):
     assert re.findall(r"cell 1 of 2.*repeat 1 load (\d+):|repeat 1 load (\d+):", output) == [("2", "")]
     assert checkout.loads("rocksdb_resp") == [1, 2]
     assert not (checkout / PARTIAL.format("rocksdb_resp")).exists()
+
+
+# A run that is killed
+
+
+def stage_of(checkout: Checkout) -> psutil.Process:
+    """The sweep itself, not the shell that started it."""
+    [stage] = [
+        found for found in checkout.processes("-m workflow.hyperkv.sweep") if "-c" not in found.cmdline()
+    ]
+    return stage
+
+
+def started(checkout: Checkout) -> None:
+    """The first load is measured, and the store of the second has values on disk."""
+    eventually(lambda: checkout.kept_loads("rocksdb_resp") == [1])
+    eventually(lambda: store_of(checkout))
+
+
+def assert_only_load_2_is_measured(checkout: Checkout, output: str) -> None:
+    assert re.findall(r"cell 1 of 2.*repeat 1 load (\d+):|repeat 1 load (\d+):", output) == [("2", "")]
+    assert checkout.loads("rocksdb_resp") == [1, 2]
+    assert not (checkout / PARTIAL.format("rocksdb_resp")).exists()
+    assert not list(checkout.folder.glob("results/data/*"))
+
+
+def test_a_second_run_stops_and_when_the_first_is_killed_the_same_command_goes_on(checkout):
+    port = free_ports_in_a_row(1)
+    changes = {"experiment.scenarios": ["rocksdb_resp"], "scenarios.rocksdb_resp.port": port}
+    checkout.configure(changed(TINY, LONG | changes))
+    with checkout.start(*checkout.snakemake_argv("sweep")) as run:
+        started(checkout)
+        stage_of(checkout).suspend()  # so that it is still measuring
+        with checkout.start(*checkout.snakemake_argv("sweep"), end_all=False) as second:
+            refused, _ = second.communicate(timeout=60)
+        assert second.returncode == 1
+        lines = [line for line in refused.splitlines() if "another run works in this folder" in line]
+        assert len(lines) == 1, refused
+        assert f"(pid {run.pid} on " in lines[0]
+        assert "Traceback" not in refused
+        subprocess.run(re.search(r"`(kill -9 \d+)`", lines[0])[1].split(), check=True, timeout=10)
+        run.communicate(timeout=20)
+        eventually(lambda: not checkout.processes())
+    assert closed(port)
+    assert not list(checkout.folder.glob("results/data/*"))
+    assert list(checkout.folder.glob(".snakemake/locks/*"))
+    half = checkout / DONE.format("rocksdb_resp")
+    half.write_text('{"half a ')
+    looked, output = checkout.snakemake("sweep", "--dry-run")
+    assert looked == 1
+    assert output.splitlines()[-1].startswith("hyperkv: error: a run was killed while it made these; ")
+    assert half.exists()
+    status, output = checkout.snakemake("sweep")
+    assert status == 0, output
+    assert f"hyperkv: an earlier run (pid {run.pid} on " in output
+    assert (
+        "hyperkv: made again, as an earlier run did not finish them: results/sweep/rocksdb_resp/1.jsonl"
+        in output
+    )
+    assert_only_load_2_is_measured(checkout, output)
+
+
+def test_a_hangup_of_the_terminal_is_survived(checkout):
+    checkout.configure(changed(TINY, LONG | {"experiment.scenarios": ["rocksdb_resp"]}))
+    with checkout.start(*checkout.snakemake_argv("sweep")) as run:
+        started(checkout)
+        os.killpg(run.pid, signal.SIGHUP)
+        output, _ = run.communicate(timeout=20)
+        eventually(lambda: not checkout.processes())
+    assert output.count("hyperkv sweep: interrupted; what was measured is kept, run again to resume") == 1
+    assert not list(checkout.folder.glob("results/data/*"))
+    status, output = checkout.snakemake("sweep")
+    assert status == 0, output
+    assert_only_load_2_is_measured(checkout, output)
+
+
+def test_a_killed_job_is_the_last_line(checkout):
+    checkout.configure(changed(TINY, LONG | {"experiment.scenarios": ["rocksdb_resp"]}))
+    with checkout.start(*checkout.snakemake_argv("sweep", "--quiet", "rules", "host", "reason")) as run:
+        started(checkout)
+        stage_of(checkout).kill()
+        output, _ = run.communicate(timeout=20)
+        eventually(lambda: not checkout.processes())
+    assert run.returncode == 1
+    assert "Traceback" not in output
+    last = output.splitlines()[-1]
+    assert last == (
+        "hyperkv measure_scenario: error: rocksdb_resp-1 was ended by signal 9 (SIGKILL), as the system does when memory runs "
+        "out (dmesg tells) and `kill -9` does; what was measured is kept; see results/logs/sweep/rocksdb_resp-1.log, then run "
+        "the same command again"
+    )
+    status, output = checkout.snakemake("sweep")
+    assert status == 0, output
+    assert_only_load_2_is_measured(checkout, output)
+
+
+def test_a_disk_that_fills_up_below_snakemakes_own_folder(checkout):
+    checkout.configure(changed(TINY, {"experiment.scenarios": ["none", "dram"]}))
+    with mounted_tmpfs(checkout / ".snakemake", 1) as own:
+        with checkout.start(*checkout.snakemake_argv("sweep")) as run:
+            eventually(lambda: list(own.glob("incomplete/*")))
+            fill(own)
+            output, _ = run.communicate(timeout=60)
+        assert run.returncode == 1
+        last = output.splitlines()[-1]
+        assert last.startswith("hyperkv: error: ")
+        assert last.endswith(
+            ".snakemake: No space left on device; free space on that disk, then run the same command again"
+        )
+        (own / "filler").unlink()
+        status, output = checkout.snakemake("sweep")
+        assert status == 0, output
+    assert [checkout.loads(name) for name in ("none", "dram-16", "dram-32")] == [[1, 2]] * 3

@@ -160,8 +160,11 @@ class Checkout:
         return sweep_spec(checked(merged(*layers)), scenario)
 
     @contextlib.contextmanager
-    def start(self, *argv: str) -> Iterator[subprocess.Popen[str]]:
-        """A Python program in the folder, its group killed at the end. Its output, both streams, is in stdout."""
+    def start(self, *argv: str, end_all: bool = True) -> Iterator[subprocess.Popen[str]]:
+        """A Python program in the folder, its group killed at the end, and with end_all whatever else runs in the folder.
+
+        Its output, both streams, is in stdout.
+        """
         here = Path(sys.executable).parent
         env = {**os.environ, "PATH": f"{here}:{os.environ['PATH']}", "PYTHONPATH": "", "COLUMNS": "200"}
         process = subprocess.Popen(
@@ -181,7 +184,7 @@ class Checkout:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
-            for left in self.processes():
+            for left in self.processes() if end_all else []:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     left.kill()
 

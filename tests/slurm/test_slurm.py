@@ -285,6 +285,27 @@ def test_ctrl_c_leaves_no_job_and_no_process_and_the_next_run_resumes(cluster, t
     assert json.loads(lines[0])["started_at"] == first["started_at"]
 
 
+def test_when_snakemake_is_killed_the_next_run_names_its_jobs_and_resumes(cluster, tmp_path):
+    checkout = new_checkout(tmp_path, LONG)
+    partial = checkout / "results/sweep/rocksdb_resp-64/1.jsonl.partial"
+    with snakemake(cluster, checkout, "sweep") as first:
+        eventually(lambda: partial.exists() and servers(checkout), 240)
+        first.kill()
+        first.wait(30)
+        assert len(cluster.queued()) == 1
+        kept = json.loads(partial.read_text().splitlines()[0])["record"]
+        with snakemake(cluster, checkout, "sweep") as second:
+            told = next(line for line in second.stdout if "scancel" in line)
+            assert told.startswith("hyperkv: jobs of an earlier run may still wait or run (squeue)")
+            cluster.call(*told[told.index("scancel") :].split())
+            output, _ = second.communicate(timeout=300)
+    assert second.returncode == 0, output
+    assert not cluster.queued()
+    lines = (checkout / "results/sweep/rocksdb_resp-64/1.jsonl").read_text().splitlines()
+    assert [json.loads(line)["load"] for line in lines] == [1, 4]
+    assert json.loads(lines[0])["started_at"] == kept["started_at"]
+
+
 @pytest.mark.parametrize(
     ("edits", "message"),
     [

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 
 from .errors import UserError
+from .parent import ends_with_parent
 from .signals import ends_on_sigterm
 from .surroundings import settle
 
@@ -19,7 +20,7 @@ def run_stage(stage: str, main: Callable[[], None], resumes: bool = False) -> in
     """
     try:
         settle()
-        with ends_on_sigterm():
+        with ends_on_sigterm(), ends_with_parent():
             main()
     except UserError as error:
         for line in str(error).splitlines():

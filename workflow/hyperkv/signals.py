@@ -4,18 +4,35 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import time
 from collections.abc import Iterator
+
+_NUMBERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+_PATIENCE_S = 20.0
 
 
 @contextlib.contextmanager
-def ends_on_sigterm() -> Iterator[None]:
-    """Turn SIGTERM into KeyboardInterrupt inside the block, so that context managers end their servers."""
+def ends_on_sigterm(patience_s: float = _PATIENCE_S) -> Iterator[None]:
+    """Turn SIGTERM, SIGINT, SIGHUP and SIGQUIT into KeyboardInterrupt inside the block, so that context managers end their
+    servers.
+
+    The first one does; a terminal, Snakemake and a scheduler may each send one, and those that follow within `patience_s`
+    seconds do not disturb the end. What whoever started the process had it ignore (nohup: SIGHUP) stays ignored, but for
+    SIGTERM.
+    """
+    first: list[float] = []
 
     def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+        if not first or time.monotonic() > first[-1] + patience_s:
+            first.append(time.monotonic())
+            raise KeyboardInterrupt
 
-    previous = signal.signal(signal.SIGTERM, interrupt)
+    previous = {number: signal.getsignal(number) for number in _NUMBERS}
+    taken = [number for number in _NUMBERS if number == signal.SIGTERM or previous[number] != signal.SIG_IGN]
     try:
+        for number in taken:
+            signal.signal(number, interrupt)
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number in taken:
+            signal.signal(number, previous[number] or signal.SIG_DFL)

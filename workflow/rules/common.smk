@@ -3,6 +3,7 @@ import sys
 
 settle()
 put_own_python_first()
+announce()
 
 try:
     CONFIG = checked(config)
@@ -15,8 +16,8 @@ try:
     TUNED = tuned_scenarios(CONFIG, KVROCKS)
     LADDER_SPEC = ladder_spec(CONFIG) if CONFIG["ladder"]["steps"] else "{}"
     LADDER = runnable(CONFIG, ladder_scenarios(CONFIG), KVROCKS)
-    if measures_here(workflow, sys.argv):
-        require_room(CONFIG, SCENARIOS, Path("results/sweep"))
+    if workflow.is_main_process:
+        take_up(sys.argv[1:], is_whole)
 except UserError as error:
     raise WorkflowError(str(error))
 
