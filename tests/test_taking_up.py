@@ -176,12 +176,32 @@ def test_jobs_of_a_killed_run_are_waited_for(folder, another, capsys):
     process, _ = another()
     held = json.loads(Path(".snakemake/hyperkv.lock").read_text())
     told = os.environ | {"HYPERKV_PARENT": held["identity"]}
-    with subprocess.Popen(["sleep", "1"], env=told) as job:
+    with (
+        subprocess.Popen(["sleep", "1"], env=told) as job,
+        subprocess.Popen(["sleep", "1000"], env=told, start_new_session=True) as of_a_scheduler,
+    ):
         process.kill()
         process.wait()
         run()
-        assert job.poll() is not None or not taking_up.those_of(held["identity"])
+        assert taking_up.those_of(held["identity"]) == [of_a_scheduler.pid]
+        assert job.wait() == 0
+        of_a_scheduler.kill()
     assert f"waiting for the jobs of the killed run (pid {process.pid}) to end" in capsys.readouterr().out
+
+
+def test_a_file_that_is_still_measured_elsewhere_is_not_made_beside(folder):
+    marked("results/sweep/none/1.jsonl")
+    lock = written("results/sweep/none/1.jsonl.lock", "")
+    code = "import fcntl, sys; lock = open(sys.argv[1], 'w'); fcntl.lockf(lock, fcntl.LOCK_EX); print(); sys.stdin.read()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code, str(lock)], **pipes) as job:
+        job.stdout.readline()
+        with pytest.raises(
+            UserError, match=r"^a job of an earlier run still measures results/sweep/none/1\.jsonl; wait"
+        ):
+            run()
+        job.stdin.close()
+    run()
 
 
 def test_a_copy_of_the_folder_leaves_the_live_run_and_its_jobs_alone(another, tmp_path, monkeypatch, capsys):

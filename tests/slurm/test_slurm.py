@@ -285,25 +285,39 @@ def test_ctrl_c_leaves_no_job_and_no_process_and_the_next_run_resumes(cluster, t
     assert json.loads(lines[0])["started_at"] == first["started_at"]
 
 
-def test_when_snakemake_is_killed_the_next_run_names_its_jobs_and_resumes(cluster, tmp_path):
+def test_when_snakemake_is_killed_its_job_goes_on_and_the_next_run_waits_for_its_end(cluster, tmp_path):
     checkout = new_checkout(tmp_path, LONG)
     partial = checkout / "results/sweep/rocksdb_resp-64/1.jsonl.partial"
     with snakemake(cluster, checkout, "sweep") as first:
         eventually(lambda: partial.exists() and servers(checkout), 240)
+        servers(checkout)[0].suspend()  # so that it is still measuring
         first.kill()
-        first.wait(30)
-        assert len(cluster.queued()) == 1
+        first.communicate(timeout=30)
+        [job] = cluster.queued()
+        refused = run_beside(cluster, checkout)
+        told = "a job of an earlier run still measures results/sweep/rocksdb_resp-64/1.jsonl; wait for it, or end it "
+        assert told + "(on a cluster: squeue, scancel), then run the same command again" in refused
+        assert cluster.queued() == [job]
         kept = json.loads(partial.read_text().splitlines()[0])["record"]
-        with snakemake(cluster, checkout, "sweep") as second:
-            told = next(line for line in second.stdout if "scancel" in line)
-            assert told.startswith("hyperkv: jobs of an earlier run may still wait or run (squeue)")
-            cluster.call(*told[told.index("scancel") :].split())
-            output, _ = second.communicate(timeout=300)
-    assert second.returncode == 0, output
-    assert not cluster.queued()
+        cluster.call("scancel", job)
+        eventually(lambda: not cluster.queued() and not checkout.processes(), 60)
+    resumed = run(cluster, checkout, "sweep")
+    assert resumed.status == 0, resumed.output
     lines = (checkout / "results/sweep/rocksdb_resp-64/1.jsonl").read_text().splitlines()
     assert [json.loads(line)["load"] for line in lines] == [1, 4]
     assert json.loads(lines[0])["started_at"] == kept["started_at"]
+
+
+def run_beside(cluster: Cluster, checkout: Checkout) -> str:
+    """What snakemake says that is to stop at once, beside a job that is to go on."""
+    argv = ["-m", "snakemake", "sweep", "--workflow-profile", PROFILE, "--configfile", *CONFIGS]
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in cluster.environment.items():
+            patch.setenv(name, value)
+        with checkout.start(*argv, end_all=False) as process:
+            output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    return output
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Nothing outlives what started it: a stage ends with its Snakemake, and what a stage started ends with the stage.
 
 A process that starts others names itself in the environment. A stage has a guard beside it: this file, run as a program,
-in a session of its own. It needs nothing from the stage, so it acts on one that was killed, stopped or hangs in C code.
+in a process group of its own. It needs nothing from the stage, so it acts on one that was killed, stopped or hangs in C code.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def ends_with_parent(grace_s: float = GRACE_S) -> Iterator[None]:
         "stdin": subprocess.DEVNULL,
         "stderr": subprocess.DEVNULL,
     }  # stdout is kept: its end tells that all is gone
-    guard = subprocess.Popen(words, cwd="/", start_new_session=True, **quiet)
+    guard = subprocess.Popen(words, cwd="/", **quiet)
     announce()
     try:
         yield
@@ -79,10 +79,20 @@ def ends_with_parent(grace_s: float = GRACE_S) -> Iterator[None]:
         guard.wait()
 
 
-def those_of(identity: str) -> list[int]:
-    """Processes of this machine that run and to which `identity` was announced."""
+def those_of(identity: str, session: int | None = None) -> list[int]:
+    """Processes of this machine that run and to which `identity` was announced; of one session, or of all.
+
+    What a scheduler started in the name of a run, on this machine by chance, is of another session than the run.
+    """
     pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
-    return [pid for pid in pids if pid != os.getpid() and _was_told(pid, identity) and identity_of(pid)]
+    told = [pid for pid in pids if pid != os.getpid() and _was_told(pid, identity) and identity_of(pid)]
+    return told if session is None else [pid for pid in told if _session_of(pid) == session]
+
+
+def _session_of(pid: int) -> int | None:
+    with contextlib.suppress(ProcessLookupError):
+        return os.getsid(pid)
+    return None
 
 
 def _was_told(pid: int, identity: str) -> bool:
@@ -91,20 +101,20 @@ def _was_told(pid: int, identity: str) -> bool:
     return False
 
 
-def end_those_of(identity: str, within_s: float = 5.0) -> None:
+def end_those_of(identity: str, session: int | None = None, within_s: float = 5.0) -> None:
     """Kill them, and what they start meanwhile; returns when none is left."""
     deadline = time.monotonic() + within_s
-    while identity and (left := those_of(identity)) and time.monotonic() < deadline:
+    while identity and (left := those_of(identity, session)) and time.monotonic() < deadline:
         for pid in left:
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.01)
 
 
-def wait_for_those_of(identity: str, within_s: float) -> bool:
+def wait_for_those_of(identity: str, session: int, within_s: float) -> bool:
     """Whether all of them end by themselves in time."""
     deadline = time.monotonic() + within_s
-    while those_of(identity):
+    while those_of(identity, session):
         if time.monotonic() > deadline:
             return False
         time.sleep(0.05)
@@ -113,6 +123,7 @@ def wait_for_those_of(identity: str, within_s: float) -> bool:
 
 def guard(grace_s: float, stage: str, *parents: str) -> None:
     """Wait for the end of any of these processes, named by their identities; then end the stage and what it started."""
+    os.setpgid(0, 0)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
     _wait([stage, *parents], None)

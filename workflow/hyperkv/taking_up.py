@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import socket
+import struct
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .errors import UserError
-from .last_words import system_line
+from .last_words import AGAIN, system_line
 from .parent import GRACE_S, end_those_of, identity_of, those_of, wait_for_those_of
 
 OWN = Path(".snakemake")
@@ -27,6 +28,7 @@ OUTPUTS = Path("results")
 _LOCK = OWN / "hyperkv.lock"
 _NAMED = 3
 _MOMENT_S = 1.0
+_FLOCK = "hhqqi4x"  # struct flock of Linux: type, whence, start, length, pid
 _ROOM_BYTES = 1 << 16
 _OWN_PARTS = ("locks", "metadata", "incomplete", "log")
 _NOT_MADE = ("reference", "data", "cache")  # of OUTPUTS: shipped, or checked where it is used
@@ -60,10 +62,11 @@ _held: list[int] = []  # descriptors of locks, kept until this process ends
 
 @dataclass(frozen=True)
 class Run:
-    """A run that holds, or held, the folder: its process, the machine and when it began."""
+    """A run that holds, or held, the folder: its process and session, the machine and when it began."""
 
     identity: str
     pid: int
+    session: int
     host: str
     since: str
 
@@ -71,7 +74,7 @@ class Run:
     def this(cls) -> Run:
         """This process."""
         began = time.strftime("%Y-%m-%d %H:%M")
-        return cls(identity_of(os.getpid()) or "", os.getpid(), socket.gethostname(), began)
+        return cls(identity_of(os.getpid()) or "", os.getpid(), os.getsid(0), socket.gethostname(), began)
 
     @classmethod
     def read(cls, text: str) -> Run | None:
@@ -209,10 +212,10 @@ def _beside(other: Run | None) -> str:
 
 def _end_jobs_of(before: Run | None) -> None:
     """Jobs of a run that was killed are ending; they are waited for, as what they hold is needed."""
-    if before and those_of(before.identity):
+    if before and those_of(before.identity, before.session):
         _say(f"waiting for the jobs of the killed run (pid {before.pid}) to end")
-        if not wait_for_those_of(before.identity, GRACE_S + 5):
-            end_those_of(before.identity)
+        if not wait_for_those_of(before.identity, before.session, GRACE_S + 5):
+            end_those_of(before.identity, before.session)
 
 
 def _put_locks_away(before: Run | None) -> None:
@@ -232,6 +235,11 @@ def _put_files_in_order(is_whole: Callable[[Path], bool]) -> None:
     if queued := sorted({job for marker, _ in marked if (job := _job_of(marker))}):
         jobs = " ".join(queued)
         _say(f"jobs of an earlier run may still wait or run (squeue); to end them: scancel {jobs}")
+    if busy := [file for _, file in marked if _is_output(file) and _is_being_measured(file)]:
+        raise UserError(
+            f"a job of an earlier run still measures {_few(busy)}; wait for it, or end it (on a cluster: squeue, scancel), "
+            f"{AGAIN}"
+        )
     for marker, file in marked:
         if not _is_output(file) or not os.path.lexists(file):
             continue
@@ -265,6 +273,16 @@ def _marked(folder: Path) -> list[tuple[Path, Path]]:
                 text = base64.b64decode("".join([*pieces, name]), altchars=b"-_", validate=True).decode()
                 found.append((Path(parent, name), Path(text)))
     return sorted(found)
+
+
+def _is_being_measured(file: Path) -> bool:
+    """Whether a process, on any node, holds the lock of the file's journal (journal.py). It is looked at and not taken."""
+    try:
+        with file.with_name(file.name + ".lock").open("rb") as lock:
+            asked = struct.pack(_FLOCK, fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
+            return struct.unpack(_FLOCK, fcntl.fcntl(lock, fcntl.F_GETLK, asked))[0] != fcntl.F_UNLCK
+    except OSError:
+        return False
 
 
 def _job_of(marker: Path) -> str | None:
