@@ -19,6 +19,7 @@ from .gpus import KvShare, gpus_of, kv_share
 from .journal import canonical_digest
 from .machine import environment
 from .node import data_dir_of
+from .own_folder import own_folder
 from .stores.base import Counters, Store, StoreConfig
 from .stores.counters import block_device_bytes
 from .stores.registry import make_store
@@ -44,13 +45,14 @@ class CellSpec:
     """A cell's complete configuration.
 
     spec: the scenario's slice of the config. load: clients or requests/s. repeat: from 1. logs: folder for
-    servers' output.
+    servers' output. folder: the job's own, where its stores put their files; None where nothing is measured (`with_folder`).
     """
 
     spec: dict[str, Any]
     load: int
     repeat: int
     logs: Path
+    folder: Path | None = None
 
     @property
     def scenario(self) -> dict[str, Any]:
@@ -67,10 +69,16 @@ class CellSpec:
         """The folder whose disk is measured: the scenario's own, else the config's."""
         return data_dir_of(self.scenario.get("data_dir") or self.spec["data_dir"])
 
+    def with_folder(self, stack: contextlib.ExitStack) -> CellSpec:
+        """The same cell with a new folder of its own on data_dir; `stack` removes it. Raises UserError."""
+        what = f"{self.scenario['name']}, repeat {self.repeat}"
+        return replace(self, folder=stack.enter_context(own_folder(self.data_dir, what)))
+
     @property
     def directory(self) -> Path:
         """Where this cell's stores put their files."""
-        return self.data_dir / f"{self.scenario['name']}-{self.repeat}"
+        assert self.folder is not None
+        return self.folder
 
     @property
     def geometry(self) -> Geometry:
@@ -216,7 +224,7 @@ def check_room(cell: CellSpec, saved_bytes: int, buffer_bytes: int = 0) -> None:
     needs twice that while it compacts. A DRAM pool is in memory as a whole from the start, as is an engine's buffer
     (buffer_bytes); a valkey store holds what it is given, up to its capacity_bytes.
     """
-    scenario, folder = cell.scenario, cell.directory.parent
+    scenario, folder = cell.scenario, cell.data_dir
     on_disk = scenario["tier"] == "ssd" or scenario.get("data_dir")
     if on_disk:
         free, needed = shutil.disk_usage(folder).free, saved_bytes * _SPACE_FACTOR
