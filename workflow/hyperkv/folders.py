@@ -6,13 +6,14 @@ import contextlib
 import errno
 import os
 import pwd
+import secrets
 import stat
 from collections import deque
 from pathlib import Path
 
 from .errors import UserError
 
-LEAST_FREE_BYTES = 16 << 20
+LEAST_FREE_BYTES = 1 << 20
 _MOST_LINKS = 40
 _PASSED = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPENED = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -32,20 +33,20 @@ def open_folder(path: Path, key: str) -> int:
 
 
 def check_folder(path: Path, key: str) -> None:
-    """What can be said of `open_folder`, and of writing there, without making anything. Raises UserError."""
+    """That `open_folder` would do, and that there is room; nothing that is made for it stays. Raises UserError."""
     try:
         opened = _walked(path, key, make=False)
+        try:
+            name = f".hyperkv-{secrets.token_hex(4)}"
+            os.mkdir(name, 0o700, dir_fd=opened)
+            os.rmdir(name, dir_fd=opened)
+            room = os.fstatvfs(opened)
+        finally:
+            os.close(opened)
     except OSError as error:
         raise cannot_write(path, key, error.strerror) from error
-    try:
-        if not os.access(".", os.W_OK | os.X_OK, dir_fd=opened):
-            read_only = os.fstatvfs(opened).f_flag & os.ST_RDONLY
-            raise cannot_write(path, key, os.strerror(errno.EROFS if read_only else errno.EACCES))
-        room = os.fstatvfs(opened)
-        if room.f_blocks and room.f_bavail * room.f_frsize < LEAST_FREE_BYTES:
-            raise cannot_write(path, key, os.strerror(errno.ENOSPC))
-    finally:
-        os.close(opened)
+    if room.f_blocks and room.f_bavail * room.f_frsize < LEAST_FREE_BYTES:
+        raise cannot_write(path, key, os.strerror(errno.ENOSPC))
 
 
 def cannot_write(path: Path, key: str, why: str | None) -> UserError:

@@ -46,6 +46,11 @@ def data_dir_of(text: str) -> Path:
     Raises UserError.
     """
     folder = expanded(text)
+    if text.startswith("$") and not folder.is_absolute():
+        raise UserError(
+            f"data_dir: {text}: it is {folder} on {node_name()}, below whatever folder is the current one; set the variable to an "
+            f"absolute path there, or write the path out"
+        )
     if folder.is_absolute() and not folder.parent.is_dir():
         raise UserError(
             f"data_dir: {folder}: there is no folder {folder.parent} on {node_name()}; mount or make it there, or choose "
