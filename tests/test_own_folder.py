@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -369,6 +370,48 @@ def test_a_second_measurement_is_refused_and_names_the_first(data, holder):
     holder.end()  # the other one
     with alone_on(data):
         pass
+
+
+def as_another_user(shared: Path, ready: int, go: int) -> None:
+    """What another user's run does: it tries to be alone, makes its folder, and dies in it without a word."""
+    os.setgroups([])
+    os.setgid(SOMEBODY)
+    os.setuid(SOMEBODY)
+    try:
+        with alone_on(shared):
+            said = "alone"
+    except UserError as error:
+        said = str(error)
+    with own_folder(shared, "of another user") as folder:
+        os.write(ready, f"{said}\n{folder}".encode())
+        os.read(go, 1)
+        os._exit(0)
+
+
+@needs_root
+def test_two_users_share_a_folder_and_leave_each_others_alone():
+    """The name of the user stands where the checkout cannot be seen."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        shared = Path(name)
+        shared.chmod(0o1777)
+        (ready, told), (waits, go) = os.pipe(), os.pipe()
+        with own_folder(shared, "of root") as mine, alone_on(shared):
+            if not (child := os.fork()):
+                try:
+                    as_another_user(shared, told, waits)
+                finally:
+                    os._exit(1)
+            said, theirs = os.read(ready, 4096).decode().split("\n")
+            assert f"is being measured on by pid {os.getpid()} of user root; two at once disturb" in said
+            a_start(shared)
+            assert mine.exists()
+            assert Path(theirs).exists()
+            os.write(go, b".")
+            assert os.waitpid(child, 0)[1] == 0
+            a_start(shared)
+            assert Path(theirs).exists()
+        for descriptor in (ready, told, waits, go):
+            os.close(descriptor)
 
 
 def test_another_way_to_the_same_folder_is_the_same_folder(data, tmp_path):

@@ -25,7 +25,7 @@ import psutil
 
 from .array.place import place_of
 from .errors import UserError
-from .folders import cannot_write, open_folder
+from .folders import cannot_write, open_folder, user_name
 from .held import HELD
 from .node import node_name
 
@@ -244,15 +244,18 @@ def _take(opened: int, folder: Path, key: str) -> None:
 
 def _holder_of(opened: int) -> str | None:
     """The running process that took the lock, None when it is not seen (proc_locks(5)): gone, or in another container."""
-    inode = os.fstat(opened).st_ino
+    found = os.fstat(opened)
+    device = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}"
     with contextlib.suppress(OSError, psutil.Error):
-        for line in Path("/proc/locks").read_text().splitlines():
-            words = line.split()
-            if words[1:2] == ["FLOCK"] and words[5].endswith(f":{inode}"):
-                process = psutil.Process(int(words[4]))
-                with contextlib.suppress(psutil.AccessDenied):
-                    return f"pid {process.pid} in {process.cwd()}"
-                return f"pid {process.pid} of {process.username()}"
+        lines = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+        on_inode = [line for line in lines if line[1] == "FLOCK" and line[5].endswith(f":{found.st_ino}")]
+        of_device = [line for line in on_inode if line[5].startswith(device)]
+        # Btrfs and overlayfs have another device there than stat(2) tells.
+        for line in of_device or (on_inode if len(on_inode) == 1 else []):
+            process = psutil.Process(int(line[4]))
+            with contextlib.suppress(psutil.AccessDenied):
+                return f"pid {process.pid} in {process.cwd()}"
+            return f"pid {process.pid} of {user_name(process.uids().real)}"
     return None
 
 
