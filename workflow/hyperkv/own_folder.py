@@ -158,9 +158,9 @@ def _remove_left_behind(above: int, own: _Own, parent: Path) -> None:
 
 
 def _mark_of(folder: int, descriptor: int, uid: int) -> Mark | None:
-    """The mark that makes a folder one of this user's: a plain file of one name in the folder that it names."""
+    """The mark that makes a folder one of this user's: a plain file in the folder that it names."""
     lies_in, found = os.fstat(folder), os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_size > _LONGEST_MARK:
+    if not stat.S_ISREG(found.st_mode) or found.st_size > _LONGEST_MARK:
         return None
     if lies_in.st_uid != uid or found.st_uid != uid:
         return None
@@ -176,7 +176,9 @@ def _is_left_behind(mark: Mark, descriptor: int, parent: Path) -> bool:
         return False
     except OSError:  # a file system without locks
         return mark.host == node_name() and not mark.is_of_a_running_process()
-    if os.fstat(descriptor).st_nlink != 1:  # removed by another one, which held the lock until now
+    if (
+        os.fstat(descriptor).st_nlink != 1
+    ):  # another hard link; or gone, by another start that held the lock until now
         return False
     return mark.host == node_name() or place_of(parent).kind != "network"
 
