@@ -151,8 +151,7 @@ rule all:
 onstart:
     require_scheduler(workflow.executor_plugin.name)
     write_plan("results/sweep/.progress.json", planned_cells(workflow))
-    if planned_cells(workflow):
-        place = where_files_go(CONFIG["data_dir"], workflow.non_local_exec, bool(on_array(CONFIG)))
+    for place in planned_places(workflow):
         print(f"The stores' files go to {place}.")
 
 

@@ -463,7 +463,7 @@ def test_layers_spec_has_the_store_and_sizes_in_bytes():
     assert (spec["scenario"]["name"], spec["scenario"]["store"]) == ("files", "files")
     assert "chunk_tokens" not in spec["scenario"]
     assert (spec["value_bytes"], spec["point_bytes"], spec["warm_up_bytes"]) == ([1024], 1 << 20, 1 << 20)
-    assert spec["memory_dir"] == "/dev/shm/hyperkv"
+    assert spec["memory_dir"] == "/dev/shm"
 
 
 def test_keys_of_another_workload_kind_are_left_out():

@@ -1,6 +1,5 @@
 """The folder in memory: a tmpfs with room, another one, or none and why."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -40,19 +39,34 @@ def test_without_room_anywhere_there_is_none_and_the_note_says_what_is_needed(tm
 def test_another_tmpfs_with_room_takes_its_place(tmp_path):
     with mounted_tmpfs(tmp_path / "small", 4) as small, mounted_tmpfs(tmp_path / "large", 1 << 20) as large:
         found = memory_folder(small / "hyperkv", 64 << 20)
-    assert found.path == large / f"hyperkv-{os.getuid()}"
+    assert found.path == large
     assert f"has 4 MiB free, and a point needs 64 MiB: {found.path} was used instead" in found.note
 
 
+def forbidden(folder, key):
+    raise UserError(f"{key}: cannot write in {folder}: Permission denied")
+
+
 @pytest.mark.parametrize(
-    ("kind", "said"), [("overlay", f"{DEFAULT} is on overlay"), ("tmpfs", f"{DEFAULT} cannot be written")]
+    ("kind", "said"),
+    [
+        ("overlay", f"{DEFAULT} is on overlay"),
+        ("tmpfs", f"layers.memory_dir: cannot write in {DEFAULT}: Permission denied"),
+    ],
 )
 def test_the_default_folder_may_be_missing_or_forbidden(monkeypatch, alone, kind, said):
     monkeypatch.setattr(memory_dir, "file_system_of", lambda path: kind)
-    monkeypatch.setattr(memory_dir, "_writable", lambda path: False)
+    monkeypatch.setattr(memory_dir, "check_folder", forbidden)
     found = memory_folder(DEFAULT, 1)
     assert found.path is None
     assert found.note.startswith(said)
+
+
+def test_a_folder_that_was_chosen_and_is_forbidden_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory_dir, "file_system_of", lambda path: "tmpfs")
+    monkeypatch.setattr(memory_dir, "check_folder", forbidden)
+    with pytest.raises(UserError, match=r"layers\.memory_dir: cannot write in .*: Permission denied"):
+        memory_folder(tmp_path, 1)
 
 
 def test_the_remedies_of_the_note_work(tmp_path, alone):

@@ -34,6 +34,12 @@ def test_a_disk_that_is_not_mounted_is_not_made_on_another_one(tmp_path):
     assert not (tmp_path / "mnt").exists()
 
 
+def test_a_variable_that_is_no_absolute_path_is_refused(monkeypatch):
+    monkeypatch.setenv("SCRATCH", "scratch")
+    with pytest.raises(UserError, match=rf"\$SCRATCH/x: it is scratch/x on {node_name()}, below whatever"):
+        data_dir_of("$SCRATCH/x")
+
+
 def test_the_node_has_a_name_without_its_domain(monkeypatch):
     monkeypatch.setattr(socket, "gethostname", lambda: "node7.cluster.example")
     assert node_name() == "node7"
@@ -47,3 +53,10 @@ def test_what_is_said_before_a_run_is_about_the_machine_that_measures(tmp_path):
     assert where_files_go("/mnt/no-array/hyperkv", False, on_array=True).startswith("/mnt/no-array/hyperkv: ")
     with pytest.raises(UserError, match="no folder /mnt/no-disk on"):
         where_files_go("/mnt/no-disk/hyperkv", False)
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_a_run_where_this_machine_measures(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match=r"data_dir: cannot write in .*/file: Not a directory; choose"):
+        where_files_go(str(tmp_path / "file"), False)
+    assert where_files_go(str(tmp_path / "file"), True).endswith("on the node that measures")

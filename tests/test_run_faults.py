@@ -187,6 +187,59 @@ def test_unwritable_data_dir(scenario, data_dir, checkout):
     assert (checkout / "in-the-way").read_text() == "a file"
 
 
+def test_a_bad_data_dir_stops_a_run_before_its_first_job(checkout):
+    """Nothing of what was measured before goes, and the log has one line of it."""
+    (checkout / "in-the-way").write_text("a file")
+    (checkout / DONE.format("none")).parent.mkdir(parents=True)
+    (checkout / DONE.format("none")).write_text("of another configuration\n")
+    checkout.configure(changed(TINY, {"data_dir": "in-the-way/below", "experiment.scenarios": ["none"]}))
+    status, output = checkout.snakemake("sweep", "--forcerun", "measure_scenario")
+    assert status == 1
+    assert [line for line in output.splitlines() if "data_dir: " in line] == [
+        "data_dir: cannot write in in-the-way/below: Not a directory; choose a writable folder with data_dir"
+    ]
+    assert "Traceback" not in output
+    assert "rule measure_scenario" not in output
+    assert (checkout / DONE.format("none")).read_text() == "of another configuration\n"
+
+
+# Two checkouts on one disk
+
+
+def test_two_checkouts_share_a_data_dir(checkout, tmp_path):
+    """The second is refused with one line while the first measures, which loses nothing, and runs when it is done; what a
+    killed one leaves is removed by the other."""
+    shared = tmp_path / "shared"
+    changes = LONG | {"data_dir": str(shared), "experiment.scenarios": ["rocksdb_resp"]}
+    checkout.configure(changed(TINY, changes))
+    second = checkout.copy(tmp_path / "second")
+    argv = checkout.sweep_argv("rocksdb_resp")
+    with checkout.start(*argv) as first:
+        eventually(lambda: list(shared.glob("hyperkv-*/*/*.blob")))
+        status, output = second.sweep("rocksdb_resp")
+        assert status == 2
+        assert only_error(output).startswith(
+            f"data_dir: {shared} is being measured on by pid {first.pid} in {checkout.folder}; two at once disturb"
+        )
+        assert first.communicate(timeout=60)[0].count("repeat 1 load") == 2
+    assert (first.returncode, checkout.loads("rocksdb_resp")) == (0, [1, 2])
+    with second.start(*argv) as killed:
+        eventually(lambda: list(shared.glob("hyperkv-*/*/*.blob")))
+        killed.kill()
+        killed.wait(10)
+        (left,) = shared.iterdir()
+        eventually(lambda: not second.processes())
+    (checkout / DONE.format("rocksdb_resp")).unlink()
+    status, output = checkout.sweep("rocksdb_resp")
+    assert status == 0, output
+    said = f"hyperkv: {left}: left by pid {killed.pid} in {second.folder} (rocksdb_resp, repeat 1, "
+    assert output.count(said) == output.count("), removed\n") == 1
+    status, output = second.sweep("rocksdb_resp")
+    assert status == 0, output
+    assert second.loads("rocksdb_resp") == checkout.loads("rocksdb_resp") == [1, 2]
+    assert list(shared.iterdir()) == []
+
+
 # A full disk
 
 
@@ -209,6 +262,11 @@ def test_too_little_space_is_refused_before_measuring(small_disk, checkout):
     checkout.configure(changed(TINY, LONG | {"data_dir": str(small_disk)}))
     status, output = checkout.sweep("rocksdb_resp")
     assert status == 2
+    assert only_error(output).startswith(f"data_dir: cannot write in {small_disk}: No space left on device;")
+    assert [path.name for path in small_disk.iterdir()] == ["filler"]
+    os.truncate(small_disk / "filler", (small_disk / "filler").stat().st_size - (1 << 20))
+    status, output = checkout.sweep("rocksdb_resp")
+    assert status == 2
     wanted = r"scenario rocksdb_resp: about 0\.\d GB needed on the disk of (\S+), where .* twice its 0\.\d GB, 0\.0 GB free; choose another data_dir"
     assert re.match(wanted, only_error(output))[1] == str(small_disk)
     assert [path.name for path in small_disk.iterdir()] == ["filler"]
@@ -220,7 +278,7 @@ def test_disk_full_during_a_sweep_then_resumed(scenario, small_disk, checkout):
     checkout.configure(changed(TINY, changes))
     with checkout.start(*checkout.sweep_argv(scenario)) as sweep:
         eventually(lambda: checkout.kept_loads(scenario) == [1])
-        eventually(lambda: list(small_disk.glob("*-1/*/*")))
+        eventually(lambda: list(small_disk.glob("hyperkv-*/*/*")))
         sweep.send_signal(signal.SIGSTOP)
         fill(small_disk)
         sweep.send_signal(signal.SIGCONT)

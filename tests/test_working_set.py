@@ -161,7 +161,7 @@ def test_room_in_memory(tmp_path, monkeypatch, scenario, buffer, needed, words):
     """1000 bytes are saved; what must be in memory is the pool or buffer, and a RAM store up to its bound."""
     full = cell(tmp_path, "files")
     full.spec["scenario"] |= {"tier": "dram", "dram_pool_bytes": None, **scenario}
-    full.directory.parent.mkdir(parents=True, exist_ok=True)
+    full.data_dir.mkdir(parents=True, exist_ok=True)
     with_memory(monkeypatch, needed)
     check_room(full, 1000, buffer)
     with_memory(monkeypatch, needed - 1)

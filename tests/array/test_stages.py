@@ -240,16 +240,35 @@ def test_the_lock_is_where_only_root_writes():
     assert str(privilege._LOCK.parent) == "/run"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_under_sudo_the_record_is_the_callers(monkeypatch, tmp_path):
-    given: list[tuple] = []
-    monkeypatch.setattr("os.geteuid", lambda: 0)
-    monkeypatch.setattr("os.chown", lambda *words: given.append(words))
     monkeypatch.setenv("SUDO_UID", "1000")
     monkeypatch.setenv("SUDO_GID", "100")
     path = tmp_path / "results/array/array.json"
     record.write_record(path, {})
-    if path.stat().st_uid == 0:
-        assert given == [(made, 1000, 100) for made in (path, path.parent, path.parent.parent)]
+    owners = {(made.stat().st_uid, made.stat().st_gid) for made in (path, path.parent, path.parent.parent)}
+    assert owners == {(1000, 100)}
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("planted", ["array.json", "array.json.tmp", "."])
+def test_under_sudo_no_link_is_followed_to_what_is_roots(monkeypatch, tmp_path, planted):
+    """Neither written nor given away: a file in the place of the record or beside it, a folder in the place of its own."""
+    monkeypatch.setenv("SUDO_UID", "1000")
+    monkeypatch.setenv("SUDO_GID", "100")
+    (roots := tmp_path / "roots").mkdir()
+    (roots / "file").write_text("keep")
+    path = tmp_path / "results/array/array.json"
+    path.parent.parent.mkdir()
+    if planted == ".":
+        path.parent.symlink_to(roots)
+    else:
+        path.parent.mkdir()
+        (path.parent / planted).symlink_to(roots / "file")
+    record.write_record(path, {})
+    assert (roots / "file").read_text() == "keep"
+    assert (roots.stat().st_uid, (roots / "file").stat().st_uid) == (0, 0)
 
 
 def test_the_listing_names_every_disk_and_what_is_on_it():

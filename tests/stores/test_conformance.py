@@ -212,10 +212,10 @@ def test_cold_reads_come_from_the_device(name, folder):
 
 
 @pytest.mark.parametrize("name", STORES)
-def test_stop_leaves_nothing_and_the_next_start_is_empty(name, folder):
+def test_stop_leaves_nothing_and_the_next_one_starts_empty(name, folder):
     keys = new_keys(2)
-    store = make_store(name, store_config(folder, name))
-    for _ in range(2):
+    for number in range(2):
+        store = make_store(name, store_config(folder / str(number), name))
         store.start()
         try:
             store.check_alive()
@@ -235,14 +235,31 @@ def test_stop_leaves_nothing_and_the_next_start_is_empty(name, folder):
 
 
 @pytest.mark.parametrize("name", ON_DISK)
-def test_start_empties_the_directory(name, folder):
+def test_a_directory_with_files_is_refused_and_stays_as_it_is(name, folder):
+    """Nothing is deleted that the store did not make: it starts in a directory that is not there, or is empty."""
     config = store_config(folder, name)
     stranger = config.directory / "deep" / "old file"
     stranger.parent.mkdir(parents=True)
-    stranger.write_text("of an earlier run")
+    stranger.write_text("of somebody else")
+    with pytest.raises(UserError, match=f"data_dir: cannot write in {config.directory}: File exists"):
+        make_store(name, config).__enter__()
+    assert stranger.read_text() == "of somebody else"
+    stranger.unlink()
+    stranger.parent.rmdir()
     with make_store(name, config):
-        assert config.directory.is_dir()
-        assert not stranger.parent.exists()
+        assert config.directory.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("name", ON_DISK)
+def test_a_link_in_place_of_the_directory_is_refused(name, folder, tmp_path):
+    config = store_config(folder, name)
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    folder.mkdir()
+    config.directory.symlink_to(elsewhere)
+    with pytest.raises(UserError, match="File exists"):
+        make_store(name, config).__enter__()
+    assert config.directory.is_symlink()
+    assert list(elsewhere.iterdir()) == []
 
 
 def test_servers_take_their_own_settings(folder):

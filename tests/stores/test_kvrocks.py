@@ -3,10 +3,8 @@
 With KVROCKS_BIN the presets are tried on the real one, and it takes part in test_conformance and test_faults.
 """
 
-import fcntl
 import json
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -26,7 +24,7 @@ from workflow.hyperkv.errors import StoreDied, StoreError, UserError
 from workflow.hyperkv.machine_code import Needs
 from workflow.hyperkv.secret import Secret, write_private
 from workflow.hyperkv.stores.base import Endpoint
-from workflow.hyperkv.stores.kvrocks import KvrocksStore, refuse_locked
+from workflow.hyperkv.stores.kvrocks import KvrocksStore
 from workflow.hyperkv.stores.kvrocks_config import complete, differences, in_bytes, rendered, warning
 
 PRESETS = sorted(Path("config/kvrocks").glob("*.yaml"))
@@ -287,37 +285,6 @@ def test_an_illegal_instruction_is_translated(fake, folder):
     with pytest.raises(StoreError, match=r"SIGILL: this CPU lacks an instruction.*kvrocks\.march") as caught:
         fake_store(folder, fake).__enter__()
     assert "\n" not in str(caught.value)
-
-
-def test_a_directory_that_a_server_holds_is_refused(fake, folder):
-    store = fake_store(folder, fake)
-    lock = store.config.directory / "db" / "LOCK"
-    lock.parent.mkdir(parents=True)
-    holder = subprocess.Popen(
-        [sys.executable, "-c", f"import fcntl, sys; f = open({str(lock)!r}, 'w'); fcntl.lockf(f, fcntl.LOCK_EX);"
-         "print('held', flush=True); sys.stdin.read()"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
-        with pytest.raises(UserError, match=f"is in use by pid {holder.pid}; end that server first"):
-            store.start()
-        assert lock.exists()
-    finally:
-        holder.communicate("", timeout=10)
-    refuse_locked(store.config.directory)
-
-
-def test_an_unlocked_leftover_directory_is_emptied(fake, folder):
-    store = fake_store(folder, fake)
-    old = store.config.directory / "db" / "LOCK"
-    old.parent.mkdir(parents=True)
-    old.touch()
-    with old.open("w") as file:
-        fcntl.lockf(file, fcntl.LOCK_EX)  # this process's own lock does not count against it
-    with store:
-        assert not old.exists()
 
 
 # The real one

@@ -33,7 +33,7 @@ def servers():
 
 
 def clean(tmp_path):
-    return not servers() and not list((tmp_path / "data").glob("tune-*"))
+    return not servers() and not list((tmp_path / "data").iterdir())
 
 
 @pytest.mark.parametrize("connector", ["striped", "striped_mp"])

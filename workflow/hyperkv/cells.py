@@ -20,6 +20,7 @@ from .gpus import KvShare, gpus_of, kv_share
 from .journal import canonical_digest
 from .machine import environment
 from .node import data_dir_of
+from .own_folder import own_folder
 from .stores.base import Counters, Store, StoreConfig
 from .stores.counters import block_device_bytes
 from .stores.registry import make_store
@@ -45,13 +46,14 @@ class CellSpec:
     """A cell's complete configuration.
 
     spec: the scenario's slice of the config. load: clients or requests/s. repeat: from 1. logs: folder for
-    servers' output.
+    servers' output. folder: the job's own, where its stores put their files; None where nothing is measured (`with_folder`).
     """
 
     spec: dict[str, Any]
     load: int
     repeat: int
     logs: Path
+    folder: Path | None = None
 
     @property
     def scenario(self) -> dict[str, Any]:
@@ -68,10 +70,16 @@ class CellSpec:
         """The folder whose disk is measured: the scenario's own, else the config's."""
         return data_dir_of(self.scenario.get("data_dir") or self.spec["data_dir"])
 
+    def with_folder(self, stack: contextlib.ExitStack) -> CellSpec:
+        """The same cell with a new folder of its own on data_dir; `stack` removes it. Raises UserError."""
+        what = f"{self.scenario['name']}, repeat {self.repeat}"
+        return replace(self, folder=stack.enter_context(own_folder(self.data_dir, what)))
+
     @property
     def directory(self) -> Path:
         """Where this cell's stores put their files."""
-        return self.data_dir / f"{self.scenario['name']}-{self.repeat}"
+        assert self.folder is not None
+        return self.folder
 
     @property
     def geometry(self) -> Geometry:
@@ -235,7 +243,7 @@ def check_disk(cell: CellSpec, saved_bytes: int) -> None:
     """
     if not _on_disk(cell.scenario):
         return
-    folder = cell.directory.parent
+    folder = cell.data_dir
     there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     where = f"on the disk of {folder}, where a store that compacts takes twice its {saved_bytes / 1e9:.1f} GB"
     needed, free = int(saved_bytes * _SPACE_FACTOR), shutil.disk_usage(there).free

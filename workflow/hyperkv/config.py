@@ -532,7 +532,7 @@ def _check_store(scenario: Mapping[str, Any]) -> None:
         existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
         if (kind := file_system_of(existing)) != "tmpfs":
             raise UserError(
-                f"{where}.data_dir: {folder} is on {kind}; with tier dram it must be on a tmpfs, such as /dev/shm/hyperkv, or "
+                f"{where}.data_dir: {folder} is on {kind}; with tier dram it must be on a tmpfs, such as /dev/shm, or "
                 f"choose tier ssd"
             )
     allowed = (*_STORES_OF_TIER[tier], *(_STORES_OF_TIER["ssd"] if in_memory else ()))

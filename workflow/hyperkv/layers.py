@@ -25,6 +25,7 @@ from .limits import largest_point
 from .loopback import Loopback
 from .memory_dir import memory_folder
 from .node import data_dir_of, node_name
+from .own_folder import alone_on
 from .payload import Payload
 from .points import common_fields, values_per_connection
 from .rungs import Bench, Values, keys_of, measure_point, memory_needed, rungs_of
@@ -56,6 +57,7 @@ def main() -> None:
             lost = "" if memory.path else "; its layers in memory are left out"
             print(f"hyperkv layers: {scenario['name']}: {memory.note}{lost}", flush=True)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(alone_on(data_dir_of(spec["data_dir"])))
         tcp = unix = None
         if "sockets" in stations:
             tcp = stack.enter_context(Loopback(largest, arguments.logs / "layers.log"))

@@ -17,7 +17,6 @@ import contextlib
 import itertools
 import json
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -34,10 +33,11 @@ from .errors import StoreError, UserError
 from .journal import Journal
 from .loopback import Loopback
 from .node import data_dir_of, node_name
+from .own_folder import alone_on, own_folder
 from .payload import aligned_buffer, slots
 from .points import common_fields, on_each, point_keys, throughput, values_per_connection
 from .sources import code_digest, sources
-from .stores.base import StoreConfig, prepare_directory
+from .stores.base import StoreConfig
 from .stores.counters import process_counters, supports_direct_io
 from .stores.files import FilesStore
 
@@ -66,11 +66,11 @@ def main() -> None:
         arguments.out, {"spec": spec, "code": code_digest(sources("limits")), "node": node_name()}
     )
     data_dir = data_dir_of(spec["data_dir"])
-    limits = limits_of(data_dir)
     keys: list[str] = []
     started = time.perf_counter()
     repeats = range(1, spec["repeats"] + 1)
-    with Loopback(largest_point(spec), arguments.logs / "limits.log") as loopback:
+    with alone_on(data_dir), Loopback(largest_point(spec), arguments.logs / "limits.log") as loopback:
+        limits = limits_of(data_dir)
         for repeat, size, connections in itertools.product(repeats, spec["value_bytes"], spec["connections"]):
             wanted = [f"{repeat}/{size}/{connections}/{limit}" for limit in limits]
             keys += wanted
@@ -86,8 +86,7 @@ def main() -> None:
 
 
 def limits_of(data_dir: Path) -> tuple[str, ...]:
-    """The limits that are measured: the device only where its file system has O_DIRECT."""
-    prepare_directory(data_dir)
+    """The limits that are measured: the device only where the file system of that folder has O_DIRECT."""
     return LIMITS + (DEVICE if supports_direct_io(data_dir) else ())
 
 
@@ -142,9 +141,7 @@ def measure_device(data_dir: Path, value_bytes: int, connections: int, each: int
     target.fill(0)
     values, buffers = slots(source, value_bytes), slots(target, value_bytes)
     keys = point_keys("limit", 1, len(values))
-    folder = data_dir / "limits-device"
     settings = {"direct_io": "yes"}
-    store = FilesStore(StoreConfig(folder, value_bytes=value_bytes, log=folder / "log", settings=settings))
 
     def put(worker: int) -> None:
         for index in range(worker, len(values), connections):
@@ -155,18 +152,17 @@ def measure_device(data_dir: Path, value_bytes: int, connections: int, each: int
             store.get_into(keys[index], buffers[index])
 
     records = []
-    try:
-        with store, ThreadPoolExecutor(connections) as workers:
-            for limit, move in zip(DEVICE, (put, get), strict=True):
-                on_each(workers, lambda _: None, connections)
-                record = _passes(workers, move, connections, pass_bytes, [os.getpid()], 0.0)
-                records.append(
-                    {"limit": limit, "value_bytes": value_bytes, "connections": connections} | record
-                )
-        if not np.array_equal(source, target):
-            raise UserError("device_get: bytes arrived wrong; this machine cannot be measured")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(own_folder(data_dir, "what the device can do"))
+        config = StoreConfig(folder / "files", value_bytes=value_bytes, log=folder / "log", settings=settings)
+        store = stack.enter_context(FilesStore(config))
+        workers = stack.enter_context(ThreadPoolExecutor(connections))
+        for limit, move in zip(DEVICE, (put, get), strict=True):
+            on_each(workers, lambda _: None, connections)
+            record = _passes(workers, move, connections, pass_bytes, [os.getpid()], 0.0)
+            records.append({"limit": limit, "value_bytes": value_bytes, "connections": connections} | record)
+    if not np.array_equal(source, target):
+        raise UserError("device_get: bytes arrived wrong; this machine cannot be measured")
     return records
 
 

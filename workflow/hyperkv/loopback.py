@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import shutil
 import socket
 import struct
 import sys
@@ -25,6 +24,7 @@ import numpy as np
 
 from .connectors.resp import RespConnection
 from .errors import StoreError
+from .own_folder import own_folder
 from .payload import aligned_buffer
 from .processes import LOOPBACK, OwnedProcess, free_port
 from .stores.base import GRACE_S, Endpoint
@@ -42,34 +42,27 @@ class Loopback:
     """
 
     def __init__(self, memory_bytes: int, log: Path, timeout_s: float = 30.0, unix: bool = False):
-        self._timeout_s = timeout_s
-        self._folder = tempfile.mkdtemp(prefix="hyperkv-") if unix else None
-        if self._folder is None:
-            self._endpoint = Endpoint(LOOPBACK, free_port())
-            place = ["--port", str(self._endpoint.port)]
-        else:
-            self._endpoint = Endpoint(LOOPBACK, 0, path=f"{self._folder}/socket")
-            place = ["--unix", self._endpoint.path]
-        program = [sys.executable, "-m", __spec__.name]
-        arguments = [*place, "--memory-bytes", str(memory_bytes)]
-        self._process = OwnedProcess([*program, *arguments], log=log, label="the raw socket's process")
+        self._memory_bytes, self._log, self._timeout_s, self._unix = memory_bytes, log, timeout_s, unix
+        self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Loopback:
-        try:
-            self._process.start()
-            self._process.wait_ready(self._listens, _READY_TIMEOUT_S)
-        except BaseException:
-            self._end()
-            raise
+        with self._stack as stack:
+            if self._unix:
+                folder = stack.enter_context(own_folder(Path(tempfile.gettempdir()), "a socket", "TMPDIR"))
+                self._endpoint = Endpoint(LOOPBACK, 0, path=f"{folder}/socket")
+                place = ["--unix", f"{folder}/socket"]
+            else:
+                self._endpoint = Endpoint(LOOPBACK, free_port())
+                place = ["--port", str(self._endpoint.port)]
+            argv = [sys.executable, "-m", __spec__.name, *place, "--memory-bytes", str(self._memory_bytes)]
+            process = OwnedProcess(argv, log=self._log, label="the raw socket's process")
+            self._process = stack.enter_context(process)
+            process.wait_ready(self._listens, _READY_TIMEOUT_S)
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end()
-
-    def _end(self) -> None:
-        self._process.stop()
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        self._stack.close()
 
     def _listens(self) -> bool:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -11,22 +12,24 @@ from pathlib import Path
 import psutil
 
 from .errors import UserError
+from .folders import check_folder
 
-DEFAULT = Path("/dev/shm/hyperkv")
+DEFAULT = Path("/dev/shm")
+KEY = "layers.memory_dir"
 
 
 @dataclass(frozen=True)
 class MemoryFolder:
-    """A folder on a tmpfs with room; path None where this machine has none. note: what a reader must know, if anything."""
+    """A folder on a tmpfs with room, in which a job makes its own; path None where this machine has none. note: what a reader must know, if anything."""
 
     path: Path | None
     note: str | None = None
 
 
 def memory_folder(wanted: Path, needed_bytes: int) -> MemoryFolder:
-    """`wanted` when it has `needed_bytes` free, else a folder on the tmpfs with the most room, else none and why.
+    """`wanted` when it has `needed_bytes` free, else the tmpfs with the most room, else none and why.
 
-    Raises UserError naming layers.memory_dir when `wanted` was chosen by the reader and is on a disk.
+    Raises UserError naming layers.memory_dir when `wanted` was chosen by the reader and is on a disk, or not to be had.
     """
     existing = next(parent for parent in (wanted, *wanted.absolute().parents) if parent.exists())
     kind, free = file_system_of(existing), shutil.disk_usage(existing).free
@@ -34,12 +37,16 @@ def memory_folder(wanted: Path, needed_bytes: int) -> MemoryFolder:
         raise UserError(f"layers.memory_dir: {wanted} is on {kind}, not on a tmpfs; choose a folder on one")
     if kind != "tmpfs":
         why = f"{wanted} is on {kind}, not on a tmpfs"
-    elif not _writable(existing):
-        why = f"{wanted} cannot be written"
     elif free < needed_bytes:
         why = f"{wanted} has {free >> 20} MiB free"
     else:
-        return MemoryFolder(wanted)
+        try:
+            check_folder(wanted, KEY)
+            return MemoryFolder(wanted)
+        except UserError as error:
+            if wanted != DEFAULT:
+                raise
+            why = str(error)
     needed = f"a point needs {-(-needed_bytes // (1 << 20))} MiB"
     if other := next(_others(needed_bytes), None):
         return MemoryFolder(other, f"{why}, and {needed}: {other} was used instead")
@@ -51,13 +58,14 @@ def memory_folder(wanted: Path, needed_bytes: int) -> MemoryFolder:
 
 
 def _others(needed_bytes: int) -> Iterator[Path]:
-    """Folders of our own on the other tmpfs of this machine that may be written and have room, the most room first."""
+    """The other tmpfs of this machine that may be written and have room, the most room first."""
     roots = {Path(part.mountpoint) for part in psutil.disk_partitions(all=True) if part.fstype == "tmpfs"}
     rooms = {root: shutil.disk_usage(root).free for root in roots if _writable(root)}
     for root in sorted(rooms, key=lambda root: (-rooms[root], root)):
-        folder = root / f"hyperkv-{os.getuid()}"
-        if rooms[root] >= needed_bytes and (not folder.exists() or _writable(folder)):
-            yield folder
+        with contextlib.suppress(UserError):
+            check_folder(root, KEY)
+            if rooms[root] >= needed_bytes:
+                yield root
 
 
 def _writable(folder: Path) -> bool:

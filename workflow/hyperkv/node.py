@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .array.place import place_of
 from .errors import UserError
+from .folders import check_folder
 from .surroundings import has_home
 
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
@@ -45,6 +46,11 @@ def data_dir_of(text: str) -> Path:
     Raises UserError.
     """
     folder = expanded(text)
+    if text.startswith("$") and not folder.is_absolute():
+        raise UserError(
+            f"data_dir: {text}: it is {folder} on {node_name()}, below whatever folder is the current one; set the variable to an "
+            f"absolute path there, or write the path out"
+        )
     if folder.is_absolute() and not folder.parent.is_dir():
         raise UserError(
             f"data_dir: {folder}: there is no folder {folder.parent} on {node_name()}; mount or make it there, or choose "
@@ -58,10 +64,12 @@ def where_files_go(text: str, submitted: bool, on_array: bool = False) -> str:
 
     submitted: other machines measure, which are not seen here. on_array: each job verifies the array that it is on.
 
-    Raises UserError when this machine measures and does not have it.
+    Raises UserError when this machine measures and does not have it, or cannot write there.
     """
     if not submitted:
         folder = expanded(text) if on_array else data_dir_of(text)
+        if not on_array:
+            check_folder(folder, "data_dir")
         return f"{folder}: {place_of(folder).note()}"
     if Path(text).is_absolute() or text.startswith("$"):
         return f"{text} on the node that measures"

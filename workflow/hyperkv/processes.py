@@ -19,6 +19,7 @@ from typing import ClassVar
 import psutil
 
 from .errors import StoreDied, StoreError, UserError
+from .held import HELD
 from .stores.counters import ProcessCounters, process_counters
 from .surroundings import past_proxies
 
@@ -71,7 +72,7 @@ class OwnedProcess:
     """One server process in its own session; a context manager that ends the whole group, and what left it.
 
     argv: command. log: file that receives stdout and stderr. label: the name used in errors. final_counters:
-    the process's totals at its end, once `stop` has ended it.
+    the process's totals at its end, once `stop` has ended it. What it writes is readable by its user alone.
     """
 
     _leaders: ClassVar[set[int]] = set()  # of all that run; a session of no leader was left by one
@@ -115,6 +116,8 @@ class OwnedProcess:
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
                     preexec_fn=_end_with_parent,
+                    umask=0o077,
+                    pass_fds=tuple(HELD),
                     env=self._env,
                 )
         except OSError as error:

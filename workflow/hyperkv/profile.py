@@ -12,9 +12,9 @@ other values, untimed.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import json
-import shutil
 import sys
 import time
 from datetime import UTC, datetime
@@ -30,6 +30,7 @@ from .connectors.registry import make_connector, options_of
 from .errors import StoreError, UserError
 from .journal import Journal
 from .node import data_dir_of, node_name
+from .own_folder import alone_on, own_folder
 from .payload import Payload, aligned_buffer, slots
 from .points import common_fields, point_keys, throughput, values_per_connection
 from .sources import code_digest, profile_sources
@@ -55,13 +56,14 @@ def main() -> None:
     keys: list[str] = []
     started = time.perf_counter()
     repeats = range(1, spec["repeats"] + 1)
-    for repeat, size, connections in itertools.product(repeats, spec["value_bytes"], spec["connections"]):
-        wanted = [f"{repeat}/{size}/{connections}/{operation}" for operation in operations(scenario)]
-        keys += wanted
-        if not all(journal.has(key) for key in wanted):
-            records = measure_size(spec, size, connections, repeat, arguments.logs)
-            for key, record in zip(wanted, records, strict=True):
-                journal.append(key, record)
+    with alone_on(data_dir_of(spec["data_dir"])):
+        for repeat, size, connections in itertools.product(repeats, spec["value_bytes"], spec["connections"]):
+            wanted = [f"{repeat}/{size}/{connections}/{operation}" for operation in operations(scenario)]
+            keys += wanted
+            if not all(journal.has(key) for key in wanted):
+                records = measure_size(spec, size, connections, repeat, arguments.logs)
+                for key, record in zip(wanted, records, strict=True):
+                    journal.append(key, record)
     journal.finish(keys, common_fields("point", spec, data_dir_of(spec["data_dir"])))
     print(f"hyperkv profile: {scenario['name']}: {len(keys)} points, {time.perf_counter() - started:.0f} s")
 
@@ -77,10 +79,8 @@ def measure_size(
     """Set point_bytes of one value size on a fresh store, get them, and get them cold; a record each."""
     scenario = spec["scenario"]
     count = connections * values_per_connection(spec["point_bytes"], value_bytes, connections)
-    directory = data_dir_of(spec["data_dir"]) / f"profile-{scenario['name']}"
     room = count * value_bytes if scenario["store"] == "dram" else None
     log = logs / f"profile-{scenario['name']}.log"
-    config = StoreConfig.of(scenario, directory, value_bytes, log, room)
     payload = Payload(value_bytes, seed=repeat)
     keys = point_keys("point", repeat, count)
     buffers = slots(aligned_buffer(count * value_bytes), value_bytes)
@@ -91,32 +91,34 @@ def measure_size(
         "connections": connections,
     }
     records: list[dict[str, Any]] = []
-    try:
-        with make_store(scenario["store"], config) as store:
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(
+            own_folder(data_dir_of(spec["data_dir"]), f"profile of {scenario['name']}")
+        )
+        config = StoreConfig.of(scenario, folder / scenario["store"], value_bytes, log, room)
+        store = stack.enter_context(make_store(scenario["store"], config))
 
-            def connected() -> Connector:
-                name, options = scenario["connector"], options_of(scenario["connector"], scenario)
-                return make_connector(name, store, connections, scenario["timeout_s"], **options)
+        def connected() -> Connector:
+            name, options = scenario["connector"], options_of(scenario["connector"], scenario)
+            return make_connector(name, store, connections, scenario["timeout_s"], **options)
 
-            notes = store.notes()
-            start = store.counters()
+        notes = store.notes()
+        start = store.counters()
+        with connected() as connector:
+            warmed_bytes = _warm_up(store, connector, payload, repeat, spec["warm_up_bytes"])
+        for operation in operations(scenario):
+            cold = False
+            if operation == "get_cold":
+                cold = store.make_cold()
+                records[0] |= {
+                    "settled_write_bytes": _written_until_its_end(store, start),
+                    "settled_set_bytes": warmed_bytes + count * value_bytes,
+                }
             with connected() as connector:
-                warmed_bytes = _warm_up(store, connector, payload, repeat, spec["warm_up_bytes"])
-            for operation in operations(scenario):
-                cold = False
-                if operation == "get_cold":
-                    cold = store.make_cold()
-                    records[0] |= {
-                        "settled_write_bytes": _written_until_its_end(store, start),
-                        "settled_set_bytes": warmed_bytes + count * value_bytes,
-                    }
-                with connected() as connector:
-                    if operation == "get_warm":
-                        _get(store, connector, keys, buffers)
-                    point = _measure(operation, store, connector, keys, payload, buffers)
-                records.append(identity | {"operation": operation, "cold": cold, "notes": notes} | point)
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
+                if operation == "get_warm":
+                    _get(store, connector, keys, buffers)
+                point = _measure(operation, store, connector, keys, payload, buffers)
+            records.append(identity | {"operation": operation, "cold": cold, "notes": notes} | point)
     return records
 
 

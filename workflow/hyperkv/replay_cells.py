@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +21,6 @@ from .evidence import device_share, excess, judge
 from .geometry import Geometry
 from .payload import Payload
 from .samples import Sample, window_values
-from .stores.base import prepare_directory
 from .working_set import working_set
 from .workloads import Conversation, longest_context
 from .workloads.factory import make_workload, workload_notes
@@ -60,20 +58,17 @@ def measure_cell(cell: CellSpec) -> dict[str, Any]:
     gpu = load_gpu(Path(cell.spec["gpu"]), geometry, cell.gpus)
     conversations = make_workload(cell.spec["workload"], cell.seed)
     _check_context(cell, geometry, conversations)
-    try:
-        with contextlib.ExitStack() as stack:
-            prepare_directory(cell.directory.parent)
-            levels, start_s = _start_tiers(cell, conversations, stack)
-            tiers = _real_tiers(cell, conversations, levels) if levels else None
-            store = levels[-1].store if levels else None
-            measuring = time.perf_counter()
-            window = StoreWindow(store, cell.directory.parent)
-            window.begin()
-            result = _replay(cell, gpu, conversations, tiers)
-            window.end()
-            measured_s = time.perf_counter() - measuring
-    finally:
-        shutil.rmtree(cell.directory, ignore_errors=True)
+    with contextlib.ExitStack() as stack:
+        cell = cell.with_folder(stack)
+        levels, start_s = _start_tiers(cell, conversations, stack)
+        tiers = _real_tiers(cell, conversations, levels) if levels else None
+        store = levels[-1].store if levels else None
+        measuring = time.perf_counter()
+        window = StoreWindow(store, cell.data_dir)
+        window.begin()
+        result = _replay(cell, gpu, conversations, tiers)
+        window.end()
+        measured_s = time.perf_counter() - measuring
     evidence = _evidence(result, window, damaged_chunks(levels))
     verdict = judge(cell.scenario["tier"], evidence, cell.spec["evidence"]["device_share_min"])
     ran = asked(cell, geometry).record()

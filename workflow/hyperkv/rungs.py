@@ -17,7 +17,6 @@ whole             the scenario as it is, through its own connector, on another f
 from __future__ import annotations
 
 import contextlib
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,9 +32,10 @@ from .connectors.base import Connector
 from .connectors.registry import make_connector, options_of
 from .errors import StoreError, UserError
 from .loopback import Loopback, RawConnection
-from .memory_dir import memory_folder
+from .memory_dir import KEY, memory_folder
 from .meters import Usage, own_usage, thread_cpu_s, threads_since, usage
 from .node import data_dir_of
+from .own_folder import own_folder
 from .payload import Payload, aligned_buffer, slots
 from .points import on_each, point_keys
 from .sampling import Sampler
@@ -115,6 +115,13 @@ class Bench:
     @property
     def scenario(self) -> dict[str, Any]:
         return self.spec["scenario"]
+
+    @contextlib.contextmanager
+    def folder(self, memory: Path | None = None) -> Iterator[Path]:
+        """A folder of its own for one store, on data_dir unless in memory; removed after the block."""
+        above, key = (memory, KEY) if memory else (data_dir_of(self.spec["data_dir"]), "data_dir")
+        with own_folder(above, f"layers of {self.scenario['name']}", key) as folder:
+            yield folder
 
     def config(self, folder: Path, **changes: Any) -> StoreConfig:
         """The scenario's store with its files in `folder`."""
@@ -302,14 +309,17 @@ def _raw(values: Values, rung: str, loopback: Loopback) -> Records:
 
 def _null(bench: Bench) -> Records:
     values = bench.values
-    config = bench.config(
-        data_dir_of(bench.spec["data_dir"]),
-        port=0,
-        environment={},
-        settings={"memory_bytes": values.total_bytes},
-        password=None,
-    )
-    with _discarded(NullStore(config)) as store, bench.connect(store, "resp") as connector:
+    changes = {
+        "port": 0,
+        "environment": {},
+        "settings": {"memory_bytes": values.total_bytes},
+        "password": None,
+    }
+    with (
+        bench.folder() as folder,
+        NullStore(bench.config(folder, **changes)) as store,
+        bench.connect(store, "resp") as connector,
+    ):
         keys = values.keys("point")
         moves = (
             partial(_put, store, connector, values, keys),
@@ -328,8 +338,7 @@ def _valkey(bench: Bench) -> Records:
     own = bench.scenario["store"] == "valkey"
     alone = {"settings": {}, "environment": {}, "port": 0, "ignored_settings": (), "password": None}
     changes = {} if own else alone
-    store = make_store("valkey", bench.config(data_dir_of(bench.spec["data_dir"]), **changes))
-    with _discarded(store):
+    with bench.folder() as folder, make_store("valkey", bench.config(folder, **changes)) as store:
         yield from _warm(bench, store, "resp", "valkey")
         if (client := bench.scenario["connector"]) in CLIENTS:
             yield from _warm(bench, store, client, f"client_{client}")
@@ -384,39 +393,34 @@ def _store_ram(bench: Bench) -> Records:
         return
     for record in _in_memory(bench, memory.path):
         yield record | {"notes": [*notes, *record.get("notes", [])]}
-    with contextlib.suppress(OSError):
-        memory.path.rmdir()
 
 
-def _in_memory(bench: Bench, folder: Path) -> Records:
+def _in_memory(bench: Bench, memory: Path) -> Records:
     settings = dict(bench.scenario["settings"])
     if bench.scenario["store"] == "rocksdb":
         settings["direct_io"] = "no"
-    with _discarded(make_store(bench.scenario["store"], bench.config(folder, settings=settings))) as store:
+    with (
+        bench.folder(memory) as folder,
+        make_store(bench.scenario["store"], bench.config(folder, settings=settings)) as store,
+    ):
         yield from _warm(bench, store, "resp", "store_ram_warm")
         yield _after_restart(bench, store, "resp", "store_ram_cold", "store_ram_warm", store.restart)
 
 
 def _store_disk(bench: Bench) -> Records:
-    with _discarded(
-        make_store(bench.scenario["store"], bench.config(data_dir_of(bench.spec["data_dir"])))
-    ) as store:
+    with bench.folder() as folder, make_store(bench.scenario["store"], bench.config(folder)) as store:
         yield from _cold(bench, store, "resp", "store_disk")
 
 
 def _device(bench: Bench) -> Records:
-    config = bench.config(
-        data_dir_of(bench.spec["data_dir"]), settings={"direct_io": "auto"}, environment={}, password=None
-    )
-    with _discarded(make_store("files", config)) as store:
+    changes = {"settings": {"direct_io": "auto"}, "environment": {}, "password": None}
+    with bench.folder() as folder, make_store("files", bench.config(folder, **changes)) as store:
         yield from _cold(bench, store, "inprocess", "device")
 
 
 def _whole(bench: Bench) -> Records:
     scenario = bench.scenario
-    with _discarded(
-        make_store(scenario["store"], bench.config(data_dir_of(bench.spec["data_dir"])))
-    ) as store:
+    with bench.folder() as folder, make_store(scenario["store"], bench.config(folder)) as store:
 
         def sampler() -> Sampler:
             return Sampler(store.pid())
@@ -517,22 +521,6 @@ def _put(store: Store, connector: Connector, values: Values, keys: Sequence[byte
         connector.put(keys, values.bytes_of(keys))
     except StoreError as error:
         raise store.explain(error) from error
-
-
-class _discarded:
-    """A store for one block; its files are removed after it."""
-
-    def __init__(self, store: Store):
-        self._store = store
-
-    def __enter__(self) -> Any:
-        return self._store.__enter__()
-
-    def __exit__(self, *error: object) -> None:
-        try:
-            self._store.__exit__(*error)
-        finally:
-            shutil.rmtree(self._store.config.directory, ignore_errors=True)
 
 
 _STATIONS: dict[str, Rung] = {

@@ -22,6 +22,8 @@ from typing import Any
 from .array.verify import require_array
 from .cli import run_stage
 from .journal import Journal
+from .node import data_dir_of
+from .own_folder import alone_on
 from .progress import Progress
 from .sources import code_digest, scenario_sources
 
@@ -46,7 +48,8 @@ def main() -> None:
     engine = import_module(f"{__package__}.{spec['engine']}_cells")
     points = engine.points(spec)
     if missing := [point for point in points if not journal.has(point)]:
-        with engine.Measurement(spec, arguments.repeat, arguments.logs) as measurement:
+        folder = data_dir_of(spec["scenario"].get("data_dir") or spec["data_dir"])
+        with alone_on(folder), engine.Measurement(spec, arguments.repeat, arguments.logs) as measurement:
             for point in missing:
                 progress.begin(point)
                 record = measurement.measure(point)

@@ -21,6 +21,8 @@ from .array.verify import require_array
 from .cli import run_stage
 from .errors import UserError
 from .journal import Journal, canonical_digest
+from .node import data_dir_of
+from .own_folder import alone_on
 from .sources import code_digest, scenario_sources, trial_sources
 from .tuning.finalists import Measurements, candidates, compare
 from .tuning.outcome import evidence_of, preset_text, trial_line, winner_text, write
@@ -40,7 +42,9 @@ def main() -> None:
     arguments = parser.parse_args()
     spec: dict[str, Any] = json.loads(arguments.spec)
     require_array(spec["sweep"])
-    tune(spec, arguments.out, arguments.logs)
+    sweep = spec["sweep"]
+    with alone_on(data_dir_of(sweep["scenario"].get("data_dir") or sweep["data_dir"])):
+        tune(spec, arguments.out, arguments.logs)
 
 
 def tune(spec: dict[str, Any], out: Path, logs: Path) -> None:

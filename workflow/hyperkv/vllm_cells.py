@@ -7,7 +7,6 @@ contains the load), so that no load finds what an earlier one saved.
 from __future__ import annotations
 
 import contextlib
-import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,7 +64,6 @@ class Measurement:
 
     def __exit__(self, *_: object) -> None:
         self._stop()
-        shutil.rmtree(self._cell.directory, ignore_errors=True)
 
     def _stop(self) -> None:
         self._running = None
@@ -80,6 +78,7 @@ class Measurement:
         if self._unusable is not None:
             return lost(self._cell, key, self._unusable)
         if self._running is None:
+            self._cell = self._cell.with_folder(self._stack)
             self._running = start(self._cell, self._stack)
         running = self._running
         try:
@@ -115,8 +114,7 @@ def measure_load(cell: CellSpec, running: Running) -> dict[str, Any]:
     geometry = cell.geometry
     loop = "trace" if conversations[0].turns[0].arrival_s is not None else cell.spec["loop"]
     folder = cell.directory / f"load-{cell.load}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    folder.mkdir()
     proof = _proof(cell, running, conversations)
     lines = aiperf.trace_lines if loop == "trace" else aiperf.multi_turn_lines
     (folder / "input.jsonl").write_text("\n".join(lines(conversations, running.words)) + "\n")
@@ -124,7 +122,7 @@ def measure_load(cell: CellSpec, running: Running) -> dict[str, Any]:
         _run_aiperf(cell, running, folder, "prime", len(conversations), loop)
         running.settle()
     running.servers.reset_hbm()
-    window = StoreWindow(running.store, cell.directory.parent)
+    window = StoreWindow(running.store, cell.data_dir)
     marks = running.servers.log_marks()
     with running.evicting(cell):
         window.begin()

@@ -171,7 +171,7 @@ def lost(cell: CellSpec, key: Any, reason: str) -> dict[str, Any]:
     if key == SINGLE:
         return {**about, "record": "single", "load": None, "samples": []}
     unknown = window_values([], 0.0) | dict.fromkeys(_ENGINE_FIGURES)
-    window = StoreWindow(None, cell.directory.parent)
+    window = StoreWindow(None, cell.data_dir)
     nothing = dict.fromkeys(
         (
             "sent_requests",

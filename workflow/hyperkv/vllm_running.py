@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +25,8 @@ from .gpus import VISIBLE, check_settings, require_gpus
 from .interpreter import import_path
 from .machine import gpu_lines
 from .processes import free_port
-from .stores.base import Store, prepare_directory
+from .secret import write_private
+from .stores.base import Store
 from .stores.server import ServerStore
 from .stores.sharded import ShardedStore
 from .stores.write_buffers import pushing_bytes
@@ -172,7 +172,6 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
     lmcache.check(scenario, settings["device"], settings["block_tokens"], chunk_bytes, staging)
     model_dir = _model_dir(cell, settings)
     words = aiperf.words_of(model_dir / "tokenizer.json")
-    prepare_directory(cell.directory.parent)
     _check_context(cell, settings)
     _check_room(cell, staging)
     store = None
@@ -181,7 +180,6 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
         store = open_store(cell, scenario["store"], value_bytes, scenario["capacity_bytes"], stack)
     files = cell.directory / "engine"
     for folder in (files / "kv", files / "metrics"):
-        shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
     port, mp_port, http_port = free_port(), free_port(), free_port()
     offload = lmcache.offload(
@@ -196,7 +194,7 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
     config_file = None
     if offload.config is not None:
         config_file = files / "lmcache.yaml"
-        config_file.write_text(lmcache.rendered(offload.config))
+        write_private(config_file, lmcache.rendered(offload.config))
     python = cell.spec["engine_python"]
     log = cell.logs / f"{scenario['name']}-{cell.repeat}"
     ready_s = settings["ready_timeout_s"]

@@ -165,6 +165,22 @@ def planned_cells(workflow):
     return sum(len(loads_of(CONFIG, job.wildcards.scenario)) for job in jobs)
 
 
+def planned_places(workflow):
+    """Where the stores' files of this run's jobs go. Raises WorkflowError when one has nowhere to put them."""
+    on_this = {"profile_store", "profile_limits", "profile_layers", "baseline_array"}
+    jobs = list(workflow.dag.needrun_jobs())
+    named = [
+        CONFIG["scenarios"][job.wildcards.scenario].get("data_dir") or CONFIG["data_dir"]
+        for job in jobs
+        if job.rule.name in ("measure_scenario", "search_settings")
+    ]
+    folders = dict.fromkeys([*named, *(CONFIG["data_dir"] for job in jobs if job.rule.name in on_this)])
+    try:
+        return [where_files_go(folder, workflow.non_local_exec, bool(on_array(CONFIG))) for folder in folders]
+    except UserError as error:
+        raise WorkflowError(str(error))
+
+
 def made_files(workflow):
     """Files that the jobs of this run made."""
     return [file for job in workflow.dag.needrun_jobs(exclude_finished=False) for file in job.output]

@@ -24,9 +24,9 @@ from ..errors import UserError
 from ..journal import Journal
 from ..limits import measure_device
 from ..node import data_dir_of, node_name
+from ..own_folder import alone_on, own_folder
 from ..points import common_fields, values_per_connection
 from ..sources import code_digest, sources
-from ..stores.base import prepare_directory
 from ..stores.counters import supports_direct_io
 from .baseline_file import BASELINE
 from .commands import call
@@ -50,14 +50,18 @@ def main() -> None:
     spec: dict[str, Any] = arguments.spec
     md_uuid = require_array(spec)
     data_dir = data_dir_of(spec["data_dir"])
-    prepare_directory(data_dir)
+    with alone_on(data_dir):
+        _measure(spec, data_dir, arguments.out, md_uuid)
+
+
+def _measure(spec: dict[str, Any], data_dir: Path, out: Path, md_uuid: str | None) -> None:
     if not supports_direct_io(data_dir):
         raise UserError(
             f"data_dir: {data_dir} has no O_DIRECT ({place_of(data_dir).note()}); choose a folder on a disk"
         )
     _check_room(spec, data_dir)
     code = code_digest(sources("array.baseline"))
-    journal = Journal(arguments.out, {"spec": spec, "code": code, "node": node_name(), "md_uuid": md_uuid})
+    journal = Journal(out, {"spec": spec, "code": code, "node": node_name(), "md_uuid": md_uuid})
     with_fio = shutil.which("fio") is not None
     if not with_fio:
         print(
@@ -65,16 +69,13 @@ def main() -> None:
             flush=True,
         )
     keys: list[str] = []
-    folder = data_dir / "baseline"
-    try:
+    with own_folder(data_dir, "baseline_array") as folder:
         for repeat in range(1, spec["repeats"] + 1):
             if with_fio:
                 keys += _measure_fio(journal, spec, folder, repeat)
             keys += _measure_values(journal, spec, data_dir, repeat)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     journal.finish(keys, common_fields("baseline", spec, data_dir) | {"md_uuid": md_uuid})
-    records = [json.loads(line) for line in arguments.out.read_text().splitlines()]
+    records = [json.loads(line) for line in out.read_text().splitlines()]
     print("\n".join(summary(records, data_dir)))
 
 
@@ -102,7 +103,6 @@ def _measure_fio(journal: Journal, spec: dict[str, Any], folder: Path, repeat: i
         if journal.has(key):
             continue
         if not file.exists():
-            folder.mkdir(parents=True, exist_ok=True)
             _fio(layout_command(file, size), _LAYOUT_TIMEOUT_S)
         command = point_command(file, size, operation, pattern, block, depth, spec["point_s"])
         point = parse_point(_fio(command, spec["point_s"] + _GRACE_S), operation)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -52,17 +53,29 @@ def recorded_uuid(path: Path) -> str | None:
 def write_record(path: Path, record: Mapping[str, Any]) -> bool:
     """Write the record, whole, unless the file already says the same; whether it was written.
 
-    Under sudo the file and its folder become the caller's.
+    Under sudo the file and its folder become the caller's; a link in the place of one of them is not followed.
     """
     text = json.dumps(record, indent=2, sort_keys=True) + "\n"
     if path.exists() and path.read_text() == text:
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
-    if os.geteuid() == 0 and "SUDO_UID" in os.environ:
-        for made in (path, path.parent, path.parent.parent):
-            if made.stat().st_uid == 0:
-                os.chown(made, int(os.environ["SUDO_UID"]), int(os.environ["SUDO_GID"]))
+    caller = (int(os.environ["SUDO_UID"]), int(os.environ["SUDO_GID"])) if _under_sudo() else None
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+            os.fchmod(handle, 0o644)
+            if caller is not None:
+                os.fchown(handle, *caller)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    for folder in (path.parent, path.parent.parent) if caller is not None else ():
+        if folder.lstat().st_uid == 0:
+            os.chown(folder, *caller, follow_symlinks=False)
     return True
+
+
+def _under_sudo() -> bool:
+    return os.geteuid() == 0 and "SUDO_UID" in os.environ

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..errors import StoreDied, StoreError, UserError
+from ..errors import StoreDied, StoreError
+from ..folders import cannot_write
 from ..secret import Secret
 from .counters import ProcessCounters, drop_page_cache, process_counters
 from .owned_keys import Owned, refuse_owned
@@ -23,7 +25,7 @@ GRACE_S = 1.0  # how long a failed request waits to learn that the server died
 class StoreConfig:
     """Everything a store needs to start.
 
-    directory: where it may put files; it is emptied at start. capacity_bytes: bound of a RAM store, None for
+    directory: where it may put files, which start makes; one that is there must be empty. capacity_bytes: bound of a RAM store, None for
     no bound. value_bytes: largest value it will hold. settings: the store's own keys, in its own terms.
     port: TCP port on loopback, 0 for any free one. log: file for a server's output. environment: variables of
     a server. ignored_settings: keys of `settings` that a server may not know. program: a server's program, None
@@ -154,7 +156,7 @@ class Store(ABC):
 
     @abstractmethod
     def stop(self) -> None:
-        """End every process and free the memory; files stay until the next start or `discard`."""
+        """End every process and free the memory; files stay."""
 
     @abstractmethod
     def restart(self) -> None:
@@ -237,14 +239,12 @@ class LocalStore(Store):
         return Counters(served, taken, hits, misses, process_counters(os.getpid()))
 
 
-def prepare_directory(directory: Path) -> None:
-    """Make `directory` and prove it writable. Raises UserError naming it."""
+def new_directory(directory: Path) -> None:
+    """Make `directory`, which its user alone can enter; one that is there must be empty. Raises UserError naming it."""
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        probe = directory / ".hyperkv-writable"
-        probe.write_bytes(b"")
-        probe.unlink()
+        with contextlib.suppress(OSError):
+            directory.rmdir()
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(0o700)
     except OSError as error:
-        raise UserError(
-            f"data_dir: cannot write in {directory}: {error.strerror}; choose a writable folder with data_dir"
-        ) from error
+        raise cannot_write(directory, "data_dir", error.strerror) from error

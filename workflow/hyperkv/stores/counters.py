@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,9 +75,9 @@ def drop_page_cache() -> bool:
 
 def supports_direct_io(directory: Path) -> bool:
     """Whether files in `directory` can be opened with O_DIRECT."""
-    probe = directory / ".hyperkv-direct"
+    probe = directory / f".hyperkv-{secrets.token_hex(4)}"
     try:
-        os.close(os.open(probe, os.O_RDWR | os.O_CREAT | os.O_DIRECT, 0o600))
+        os.close(os.open(probe, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_DIRECT, 0o600))
     except OSError:
         return False
     finally:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import StoreError, UserError
 from ..payload import ALIGNMENT, aligned_buffer
-from .base import Counters, LocalStore, StoreConfig, prepare_directory
+from .base import Counters, LocalStore, StoreConfig, new_directory
 from .counters import supports_direct_io
 
 _FOLDERS = 64
@@ -55,10 +55,9 @@ class FilesStore(LocalStore):
         return self._direct
 
     def start(self) -> None:
-        shutil.rmtree(self.config.directory, ignore_errors=True)
-        prepare_directory(self.config.directory)
+        new_directory(self.config.directory)
         for number in range(_FOLDERS):
-            (self.config.directory / f"{number:02x}").mkdir()
+            (self.config.directory / f"{number:02x}").mkdir(0o700)
         wanted = self.config.settings.get("direct_io", "auto")
         self._direct = wanted != "no" and supports_direct_io(self.config.directory)
         if wanted == "yes" and not self._direct:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import re
-import struct
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -88,7 +86,6 @@ class KvrocksStore(ServerStore):
                 f"store kvrocks: {self.program} has no record of patches beside it, so it is not the patched one; "
                 f"`snakemake --cores all build_patched_kvrocks` builds that, or kvrocks.patched_binary names one"
             )
-        refuse_locked(self.config.directory)
         super().start()
 
     @property
@@ -197,23 +194,6 @@ class KvrocksStore(ServerStore):
                     client.set(f"hyperkv:other:{number}", value)
         except redis.RedisError as error:
             raise self.explain(StoreError(f"store kvrocks does not take other values: {error}")) from error
-
-
-def refuse_locked(directory: Path) -> None:
-    """Refuse a directory that a running RocksDB holds. Raises UserError naming the process."""
-    lock = directory / "db" / "LOCK"
-    try:
-        descriptor = os.open(lock, os.O_RDWR)
-    except OSError:
-        return
-    try:
-        layout = struct.Struct("hhqqi4x")  # struct flock: type, whence, start, length, pid
-        asked = layout.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-        kind, *_, pid = layout.unpack(fcntl.fcntl(descriptor, fcntl.F_GETLK, asked))
-    finally:
-        os.close(descriptor)
-    if kind != fcntl.F_UNLCK:
-        raise UserError(f"store kvrocks: {directory} is in use by pid {pid}; end that server first")
 
 
 def _require_program(program: Path, environment: Mapping[str, str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import contextlib
 import tempfile
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -14,8 +14,9 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from ..errors import StoreDied, StoreError
+from ..own_folder import own_folder
 from ..processes import LOOPBACK, OwnedProcess, free_port, require_free_port
-from .base import Counters, Endpoint, Store, prepare_directory
+from .base import Counters, Endpoint, Store, new_directory
 from .counters import ProcessCounters, process_counters
 
 _READY_TIMEOUT_S = 60.0
@@ -34,6 +35,7 @@ class ServerStore(Store):
     _process: OwnedProcess | None = None
     _port = 0
     _socket_folder: Path | None = None
+    _sockets: contextlib.ExitStack | None = None  # what removes that folder
     _ended: ProcessCounters | None = None
 
     @abstractmethod
@@ -73,8 +75,7 @@ class ServerStore(Store):
         return self._process.pid
 
     def start(self) -> None:
-        shutil.rmtree(self.config.directory, ignore_errors=True)
-        prepare_directory(self.config.directory)
+        new_directory(self.config.directory)
         self._launch()
 
     def _launch(self) -> None:
@@ -83,7 +84,9 @@ class ServerStore(Store):
         self._port = self.config.port or free_port()
         password = None if self.config.password is None else self.config.password.value()
         if self.config.unix and self._socket_folder is None:
-            self._socket_folder = Path(tempfile.mkdtemp(prefix="hyperkv-"))
+            self._sockets = contextlib.ExitStack()
+            above = Path(tempfile.gettempdir())
+            self._socket_folder = self._sockets.enter_context(own_folder(above, "a socket", "TMPDIR"))
         written = self.write_configuration(self._port, password)
         try:
             self._process = OwnedProcess(
@@ -126,9 +129,9 @@ class ServerStore(Store):
             process, self._process = self._process, None
             process.stop(self.stop_timeout_s)
             self._ended = process.final_counters
-        if self._socket_folder is not None:
-            shutil.rmtree(self._socket_folder, ignore_errors=True)
-            self._socket_folder = None
+        if self._sockets is not None:
+            self._sockets.close()
+            self._sockets = self._socket_folder = None
 
     def final_counters(self) -> ProcessCounters | None:
         return self._ended

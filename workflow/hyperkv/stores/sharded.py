@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from typing import TypeVar
 
 from ..errors import StoreError
-from .base import Counters, Endpoint, Store, StoreConfig
+from .base import Counters, Endpoint, Store, StoreConfig, new_directory
 from .counters import ProcessCounters
 from .server import ServerStore
 
@@ -34,7 +33,7 @@ class ShardedStore(Store):
         return [store.endpoint for store in self.stores]
 
     def start(self) -> None:
-        shutil.rmtree(self.config.directory, ignore_errors=True)
+        new_directory(self.config.directory)
         for store in self.stores:
             store.start()
 

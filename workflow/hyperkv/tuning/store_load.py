@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import contextlib
 import time
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
@@ -35,18 +35,17 @@ def measured_rounds(
     cell = CellSpec({**spec["sweep"], "scenario": scenario}, 1, 1, logs)
     value_bytes = cell.geometry.chunk_bytes(scenario["chunk_tokens"])
     count = max(1, spec["prompt_tokens"] // scenario["chunk_tokens"])
-    directory = cell.data_dir / f"tune-{scenario['name']}"
     payload, buffers = Payload(value_bytes), slots(aligned_buffer(count * value_bytes), value_bytes)
     others = max(1, -(-(spec["warm_up_bytes"] or count * value_bytes) // value_bytes))
-    try:
-        with make_store(scenario["store"], _store_config(scenario, directory, value_bytes, logs)) as store:
-            with _connected(store, scenario) as connector:
-                load = _Load(spec, scenario, store, connector, payload)
-                load.set(point_keys("warm-up", 0, others))
-                for number in range(1, spec["rounds"] + 1):
-                    yield load.round(point_keys("round", number, count), buffers, others)
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
+    with contextlib.ExitStack() as stack:
+        directory = cell.with_folder(stack).directory / scenario["store"]
+        config = _store_config(scenario, directory, value_bytes, logs)
+        store = stack.enter_context(make_store(scenario["store"], config))
+        connector = stack.enter_context(_connected(store, scenario))
+        load = _Load(spec, scenario, store, connector, payload)
+        load.set(point_keys("warm-up", 0, others))
+        for number in range(1, spec["rounds"] + 1):
+            yield load.round(point_keys("round", number, count), buffers, others)
 
 
 class _Load:

@@ -1,0 +1,265 @@
+"""Folders that one process made for itself alone, and what tells them from everything else that lies beside them.
+
+Such a folder has a name that nobody can guess, only its user can enter it, and in it lies a mark, which says who made it and
+is locked for as long as that process, or a server that it started, lives. What is removed has a mark of this user's
+whose lock is free; it is removed through descriptors, so never through a link.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import secrets
+import shutil
+import stat
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+
+from .array.place import place_of
+from .errors import UserError
+from .folders import cannot_write, open_folder, user_name
+from .held import HELD
+from .node import node_name
+
+MARK = "hyperkv-owner.json"
+_NAME = re.compile(r"hyperkv-[0-9a-f]{8}")
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_LONGEST_MARK = 1 << 16
+_ENDING_S = 10.0
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Who made a folder. inode: the folder's, so that a mark that was moved or copied is none."""
+
+    pid: int
+    started: float
+    host: str
+    checkout: str
+    what: str
+    made_at: str
+    inode: int
+
+    @classmethod
+    def mine(cls, what: str, inode: int) -> Mark:
+        """This process's, for a folder that it just made."""
+        made_at = datetime.now(UTC).isoformat(timespec="seconds")
+        started = psutil.Process().create_time()
+        return cls(os.getpid(), started, node_name(), os.getcwd(), what, made_at, inode)
+
+    @classmethod
+    def parsed(cls, text: bytes) -> Mark | None:
+        """A mark's file; None when it is none."""
+        try:
+            values = json.loads(text)
+            mark = cls(**values)
+        except (ValueError, TypeError, RecursionError):
+            return None
+        right = [type(value) is type(wanted) for value, wanted in zip(values.values(), _TYPES, strict=True)]
+        return mark if all(right) else None
+
+    def is_of_a_running_process(self) -> bool:
+        """Whether that process runs on this machine."""
+        with contextlib.suppress(psutil.Error):
+            return abs(psutil.Process(self.pid).create_time() - self.started) < 1
+        return False
+
+
+_TYPES = (0, 0.0, "", "", "", "", 0)
+
+
+@contextlib.contextmanager
+def own_folder(parent: Path, what: str, key: str = "data_dir") -> Iterator[Path]:
+    """A new folder in `parent` for the block, removed after it. what: what for, for whoever finds it.
+
+    Folders that processes of this user left in `parent` when they died are removed before, a line each. Raises UserError
+    (see open_folder).
+    """
+    above = open_folder(parent, key)
+    name = f"hyperkv-{secrets.token_hex(4)}"
+    own = _Own(above, name, parent)
+    try:
+        try:
+            own.make(what)
+        except OSError as error:
+            raise cannot_write(parent, key, error.strerror) from error
+        _remove_left_behind(above, own, parent)
+        yield parent / name
+    finally:
+        own.remove()
+        os.close(above)
+
+
+class _Own:
+    """One such folder, of which at any time as much is there as was made. mark: the descriptor that holds its lock."""
+
+    def __init__(self, above: int, name: str, parent: Path):
+        self._above, self.name, self._parent = above, name, parent
+        self.folder: int | None = None
+        self.mark: int | None = None
+
+    def make(self, what: str) -> None:
+        os.mkdir(self.name, 0o700, dir_fd=self._above)
+        self.folder = os.open(self.name, _FOLDER, dir_fd=self._above)
+        self.mark = os.open(MARK, _FILE | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=self.folder)
+        found = os.fstat(self.folder)
+        if found.st_uid != os.fstat(self.mark).st_uid:
+            raise UserError(f"data_dir: {self._parent}: somebody put a folder in the place of {self.name}")
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(self.mark, fcntl.LOCK_EX)
+        text = json.dumps(asdict(Mark.mine(what, found.st_ino))).encode()
+        if os.write(self.mark, text) != len(text):
+            raise OSError(28, os.strerror(28))
+        HELD.add(self.mark)
+
+    @property
+    def uid(self) -> int:
+        """Whom what this process makes here belongs to: another than its own on some network file systems."""
+        assert self.folder is not None
+        return os.fstat(self.folder).st_uid
+
+    def remove(self) -> None:
+        if self.mark is None or self.folder is None:
+            with contextlib.suppress(OSError):
+                os.rmdir(self.name, dir_fd=self._above)
+        elif left := removed(self._above, self.name, self.folder):
+            _say(f"{self._parent / self.name}: not removed: {left}")
+        HELD.discard(-1 if self.mark is None else self.mark)
+        for descriptor in (self.mark, self.folder):
+            if descriptor is not None:
+                os.close(descriptor)
+
+
+def _remove_left_behind(above: int, own: _Own, parent: Path) -> None:
+    for name in sorted(os.listdir(above)):
+        if name != own.name and _NAME.fullmatch(name):
+            with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+                folder = os.open(name, _FOLDER, dir_fd=above)
+                stack.callback(os.close, folder)
+                descriptor = os.open(MARK, _FILE, dir_fd=folder)
+                stack.callback(os.close, descriptor)
+                mark = _mark_of(folder, descriptor, own.uid)
+                if mark is None or not _is_left_behind(mark, descriptor, parent):
+                    continue
+                left = removed(above, name, folder)
+                done = f"not removed: {left}" if left else "removed"
+                _say(
+                    f"{parent / name}: left by pid {mark.pid} in {mark.checkout} ({mark.what}, {mark.made_at}), {done}"
+                )
+
+
+def _mark_of(folder: int, descriptor: int, uid: int) -> Mark | None:
+    """The mark that makes a folder one of this user's: a plain file in the folder that it names."""
+    lies_in, found = os.fstat(folder), os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_size > _LONGEST_MARK:
+        return None
+    if lies_in.st_uid != uid or found.st_uid != uid:
+        return None
+    mark = Mark.parsed(os.pread(descriptor, _LONGEST_MARK, 0))
+    return mark if mark is not None and mark.inode == lies_in.st_ino else None
+
+
+def _is_left_behind(mark: Mark, descriptor: int, parent: Path) -> bool:
+    """Whether nobody holds the lock, where that is proof: another node's lock may not be seen on a network file system."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return mark.host == node_name() and not mark.is_of_a_running_process()
+    if (
+        os.fstat(descriptor).st_nlink != 1
+    ):  # another hard link; or gone, by another start that held the lock until now
+        return False
+    return mark.host == node_name() or place_of(parent).kind != "network"
+
+
+def removed(above: int, name: str, folder: int) -> str | None:
+    """Remove an open folder and what is in it, its mark last; None, or why something stays.
+
+    above: descriptor of what it lies in. Links in it are removed, not followed; where something is mounted below, all stays.
+    """
+    path = Path(os.readlink(f"/proc/self/fd/{folder}"))
+    for mount in psutil.disk_partitions(all=True):
+        if Path(mount.mountpoint).is_relative_to(path):
+            return f"something is mounted at {mount.mountpoint}; unmount it"
+    try:
+        for entry in os.listdir(folder):
+            if entry != MARK:
+                _remove_entry(entry, folder)
+        os.unlink(MARK, dir_fd=folder)
+        os.rmdir(name, dir_fd=above)
+    except OSError as error:
+        return error.strerror
+    return None
+
+
+def _remove_entry(entry: str, folder: int) -> None:
+    if stat.S_ISDIR(os.stat(entry, dir_fd=folder, follow_symlinks=False).st_mode):
+        shutil.rmtree(entry, dir_fd=folder)
+    else:
+        os.unlink(entry, dir_fd=folder)
+
+
+@contextlib.contextmanager
+def alone_on(folder: Path, key: str = "data_dir") -> Iterator[None]:
+    """Nobody else measures on the folder during the block, which makes it where it is missing.
+
+    Raises UserError naming who does (and see open_folder); who is just ending, a server of theirs, is waited for. Where a
+    file system has no locks, as between nodes, nothing is known of others.
+    """
+    opened = open_folder(folder, key)
+    try:
+        _take(opened, folder, key)
+        HELD.add(opened)
+        yield
+    finally:
+        HELD.discard(opened)
+        os.close(opened)
+
+
+def _take(opened: int, folder: Path, key: str) -> None:
+    deadline = time.monotonic() + _ENDING_S
+    while True:
+        try:
+            return fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = _holder_of(opened)
+        except OSError:  # a file system without locks
+            return None
+        if holder is not None or time.monotonic() > deadline:
+            raise UserError(
+                f"{key}: {folder} is being measured on by {holder or 'another run, or a server that one left behind'}; two at "
+                f"once disturb each other: wait for it or end it and run again, or choose a folder on another disk with {key}"
+            )
+        time.sleep(0.02)
+
+
+def _holder_of(opened: int) -> str | None:
+    """The running process that took the lock, None when it is not seen (proc_locks(5)): gone, or in another container."""
+    found = os.fstat(opened)
+    device = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}"
+    with contextlib.suppress(OSError, psutil.Error):
+        lines = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+        on_inode = [line for line in lines if line[1] == "FLOCK" and line[5].endswith(f":{found.st_ino}")]
+        of_device = [line for line in on_inode if line[5].startswith(device)]
+        # Btrfs and overlayfs have another device there than stat(2) tells.
+        for line in of_device or (on_inode if len(on_inode) == 1 else []):
+            process = psutil.Process(int(line[4]))
+            with contextlib.suppress(psutil.AccessDenied):
+                return f"pid {process.pid} in {process.cwd()}"
+            return f"pid {process.pid} of {user_name(process.uids().real)}"
+    return None
+
+
+def _say(line: str) -> None:
+    print(f"hyperkv: {line}", flush=True)
