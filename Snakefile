@@ -41,7 +41,7 @@ from workflow.hyperkv.last_words import listen
 from workflow.hyperkv.node import where_files_go
 from workflow.hyperkv.parent import announce
 from workflow.hyperkv.progress import write_plan
-from workflow.hyperkv.room import measures_here, require_room
+from workflow.hyperkv.room import require_room
 from workflow.hyperkv.sources import (
     layers_sources,
     profile_sources,

@@ -1,21 +1,20 @@
-"""A scenario whose files do not fit on its data_dir's file system is refused before the DAG is built."""
+"""A scenario whose files do not fit on its data_dir's file system is refused before its first job."""
 
+import itertools
 import re
 import shutil
 from collections import namedtuple
 from collections.abc import Callable
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tests.helpers import mounted_tmpfs
 from tests.test_config import BASE, H100
-from tests.workflow_helpers import REPOSITORY, TINY, Checkout, changed
+from tests.workflow_helpers import TINY, Checkout, changed
 from workflow.hyperkv.config import checked, selected
 from workflow.hyperkv.errors import UserError
-from workflow.hyperkv.room import OTHER_TARGETS, measures_here, require_room
+from workflow.hyperkv.room import require_room
 
 _USAGE = namedtuple("_USAGE", "total used free")
 _OWN = {"scenarios.files.data_dir": "/dev/shm/own"}
@@ -28,9 +27,10 @@ def free(monkeypatch) -> Callable[[int], None]:
     return lambda size: monkeypatch.setattr(shutil, "disk_usage", lambda path: _USAGE(size, 0, size))
 
 
-def require(raw: dict[str, Any], sweep: Path = Path("nowhere")) -> None:
+def require(raw: dict[str, Any]) -> None:
     config = checked(raw)
-    require_room(config, selected(config, config["experiment"]["scenarios"]), sweep)
+    names = selected(config, config["experiment"]["scenarios"])
+    require_room(config, itertools.product(names, range(1, config["experiment"]["repeats"] + 1)))
 
 
 @pytest.mark.parametrize(
@@ -60,17 +60,6 @@ def test_it_is_one_line_with_the_key_the_bytes_needed_and_those_free(free, raw, 
         require(raw)
 
 
-def test_what_is_measured_already_needs_no_room(free, tmp_path):
-    free(0)
-    raw = changed(BASE, {"experiment.repeats": 2})
-    (tmp_path / "files").mkdir()
-    (tmp_path / "files/1.jsonl").touch()
-    with pytest.raises(UserError):
-        require(raw, tmp_path)
-    (tmp_path / "files/2.jsonl").touch()
-    require(raw, tmp_path)
-
-
 @pytest.mark.parametrize(
     "changes",
     [
@@ -90,37 +79,15 @@ def test_an_array_that_is_not_mounted_is_left_to_the_job(free):
     require(changed(BASE, {"array": raid}))
 
 
-@pytest.mark.parametrize(
-    ("main", "nodes", "words", "here"),
-    [
-        (True, None, [], True),
-        (True, None, ["sweep"], True),
-        (True, None, ["results/tables/cells.csv", "--dry-run"], True),
-        (False, None, [], False),
-        (True, 20, [], False),
-        (True, None, ["inspect_array"], False),
-        (True, None, ["--report", "a.html"], False),
-    ],
-)
-def test_only_the_run_that_measures_here_looks(main, nodes, words, here):
-    assert measures_here(SimpleNamespace(is_main_process=main, nodes=nodes), ["snakemake", *words]) == here
-
-
-def test_other_targets_are_rules():
-    rules = "".join(path.read_text() for path in (REPOSITORY / "workflow/rules").glob("*.smk"))
-    assert not [name for name in OTHER_TARGETS if not re.search(rf"rule .*\b{name}\b", rules)]
-
-
-def test_snakemake_says_so_before_the_dag_and_other_targets_are_planned(tmp_path):
+def test_snakemake_says_so_before_its_first_job(tmp_path):
     checkout = Checkout.new(tmp_path / "checkout")
     with mounted_tmpfs(tmp_path / "small", 1) as small:
         checkout.configure(changed(TINY, {"scenarios.rocksdb_resp.data_dir": str(small / "kv")}))
-        status, output = checkout.snakemake("--dry-run")
+        status, output = checkout.snakemake("sweep")
         assert status == 1
         assert re.search(
             r"^config: scenarios\.rocksdb_resp\.data_dir: scenario rocksdb_resp: .* bytes needed, 1,048,576 free\)$",
             output,
             re.MULTILINE,
         )
-        assert "Building DAG" not in output
-        assert "profile_store valkey_resp" in checkout.planned("stores")
+        assert not list(checkout.folder.glob("results/sweep/*/*.jsonl*"))

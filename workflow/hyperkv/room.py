@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,38 +14,12 @@ from .config import measured_workload, sweep_spec
 from .errors import UserError
 from .workloads.factory import make_workload
 
-OTHER_TARGETS = (
-    *("inspect_array", "provision_array", "teardown_array", "baseline_array", "fetch_trace"),
-    *(
-        "build_kvrocks",
-        "build_patched_kvrocks",
-        "fetch_kvrocks_dependencies",
-        "build_engine",
-        "build_loadgen",
-        "build_striped",
-    ),
-    *("profile", "stores", "layers", "predict", "ladder", "tune"),
-)
-_OTHER_MODES = ("--lint", "--unlock", "--cleanup-metadata", "--list-rules", "--report", "--touch")
 
+def require_room(config: Mapping[str, Any], cells: Iterable[tuple[str, int]]) -> None:
+    """Raises UserError when a scenario that is to be measured would not fit, naming the key, the bytes needed and those free.
 
-def measures_here(workflow: Any, argv: Sequence[str]) -> bool:
-    """Whether this Snakemake is the one that was asked to run, its jobs run on this machine, and they may measure scenarios.
-
-    workflow: Snakemake's, as the Snakefile sees it: its targets are not known then, and only executors that submit have nodes.
-    """
-    return (
-        workflow.is_main_process
-        and workflow.nodes is None
-        and not {*OTHER_TARGETS, *_OTHER_MODES}.intersection(argv)
-    )
-
-
-def require_room(config: Mapping[str, Any], scenarios: Sequence[str], sweep: Path) -> None:
-    """Raises UserError when a scenario without its record would not fit, naming the key, the bytes needed and those free.
-
-    scenarios: names. sweep: the folder of the records. A folder that is known where the job runs only (a variable that is not
-    set, an array that is not mounted), and a trace that is still to be fetched, are left to the job, which looks again.
+    cells: names of scenarios and repeats. A trace that is still to be fetched and an array that is not mounted are left to the
+    job, which looks again.
     """
     trace = measured_workload(config).get("trace")
     array = config["array"]
@@ -53,15 +27,13 @@ def require_room(config: Mapping[str, Any], scenarios: Sequence[str], sweep: Pat
         return
     if array["source"] != "path" and not os.path.ismount(array["mount"]):
         return
-    for name in scenarios:
+    for name, repeat in cells:
         scenario = config["scenarios"][name]
         if scenario["tier"] == "none":
             continue
         spec = json.loads(sweep_spec(config, name))
-        for repeat in range(1, config["experiment"]["repeats"] + 1):
-            if not (sweep / name / f"{repeat}.jsonl").exists():
-                key = f"scenarios.{scenario['family']}.data_dir" if scenario["data_dir"] else "data_dir"
-                _require(CellSpec(spec, 1, repeat, Path()), key)
+        key = f"scenarios.{scenario['family']}.data_dir" if scenario["data_dir"] else "data_dir"
+        _require(CellSpec(spec, 1, repeat, Path()), key)
 
 
 def _require(cell: CellSpec, key: str) -> None:

@@ -166,7 +166,7 @@ def planned_cells(workflow):
 
 
 def planned_places(workflow):
-    """Where the stores' files of this run's jobs go. Raises WorkflowError when one has nowhere to put them."""
+    """Where the stores' files of this run's jobs go. Raises WorkflowError when one has nowhere, or no room, to put them."""
     on_this = {"profile_store", "profile_limits", "profile_layers", "baseline_array"}
     jobs = list(workflow.dag.needrun_jobs())
     named = [
@@ -175,8 +175,16 @@ def planned_places(workflow):
         if job.rule.name in ("measure_scenario", "search_settings")
     ]
     folders = dict.fromkeys([*named, *(CONFIG["data_dir"] for job in jobs if job.rule.name in on_this)])
+    cells = [
+        (job.wildcards.scenario, int(job.wildcards.repeat))
+        for job in jobs
+        if job.rule.name == "measure_scenario"
+    ]
     try:
-        return [where_files_go(folder, workflow.non_local_exec, bool(on_array(CONFIG))) for folder in folders]
+        places = [where_files_go(folder, workflow.non_local_exec, bool(on_array(CONFIG))) for folder in folders]
+        if not workflow.non_local_exec:
+            require_room(CONFIG, cells)
+        return places
     except UserError as error:
         raise WorkflowError(str(error))
 
