@@ -1,6 +1,5 @@
 """The profile for other schedulers: what it submits, whether it notices failure, and what Ctrl-C leaves."""
 
-import json
 import re
 import signal
 from collections.abc import Iterator
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.workflow_helpers import CONFIGS, TINY, Checkout, changed, eventually
+from workflow.hyperkv.record_file import read_records
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -49,7 +49,7 @@ def test_measuring_jobs_are_submitted_for_whole_nodes_and_a_failing_one_is_repor
     assert status == 1
     assert "there is no folder /mnt/not-here on" in output
     assert [path.name for path in checkout.folder.glob("results/sweep/*/*.jsonl")] == ["1.jsonl"]
-    records = [json.loads(line) for line in (checkout / targets[0]).read_text().splitlines()]
+    records = read_records(checkout / targets[0])
     assert [record["load"] for record in records] == TINY["experiment"]["loads"]
     jobs = submitted(pbs)
     assert sorted((pbs / f"{job}.status").read_text() for job in jobs) == ["0\n", "1\n"]

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from workflow.hyperkv.errors import UserError
-from workflow.hyperkv.journal import Journal, canonical_digest
+from workflow.hyperkv.journal import Identity, Journal, canonical_digest, is_whole
+from workflow.hyperkv.record_file import read_records
 
-IDENTITY = {"spec": {"loads": [1, 2]}, "code": "abc"}
+IDENTITY = Identity("5bec00000000", "c0de00000000")
+OTHER = Identity("5bec00000000", "c0de00000001")
 
 
 @pytest.fixture
@@ -25,12 +27,12 @@ def partial_of(out: Path) -> Path:
 
 def finished(journal: Journal, out: Path, keys: list) -> list[dict]:
     journal.finish(keys, {})
-    return [json.loads(line) for line in out.read_text().splitlines()]
+    return read_records(out)
 
 
 def test_resume_with_the_same_identity(out):
     Journal(out, IDENTITY).append(1, {"load": 1})
-    resumed = Journal(out, {"code": "abc", "spec": {"loads": [1, 2]}})
+    resumed = Journal(out, Identity(IDENTITY.spec, IDENTITY.code))
     assert (resumed.has(1), resumed.has("1"), resumed.has(2)) == (True, True, False)
     resumed.append(2, {"load": 2})
     assert finished(Journal(out, IDENTITY), out, [1, 2]) == [{"load": 1}, {"load": 2}]
@@ -38,7 +40,7 @@ def test_resume_with_the_same_identity(out):
 
 def test_another_identity_is_left_unused_and_replaced(out):
     Journal(out, IDENTITY).append(1, {"load": "old"})
-    other = Journal(out, IDENTITY | {"code": "abd"})
+    other = Journal(out, OTHER)
     assert not other.has(1)
     other.append(1, {"load": "new"})
     assert "old" not in partial_of(out).read_text()
@@ -76,7 +78,13 @@ def test_finish_is_ordered_and_adds_what_is_common(out):
     for load in (4, 1, 2):
         journal.append(load, {"load": load})
     journal.finish([1, 2, 4], {"job_s": 9})
-    assert out.read_text() == "".join(f'{{"load": {load}, "job_s": 9}}\n' for load in (1, 2, 4))
+    lines = [f'{{"load": {load}, "job_s": 9}}' for load in (1, 2, 4)]
+    assert out.read_text().splitlines()[:-1] == lines
+    closing = json.loads(out.read_text().splitlines()[-1])["closing"]
+    assert {key: closing[key] for key in ("keys", "lines", "spec", "code")} == {
+        "keys": ["1", "2", "4"], "lines": 3, "spec": IDENTITY.spec, "code": IDENTITY.code
+    }  # fmt: skip
+    assert is_whole(out)
     assert sorted(path.name for path in out.parent.iterdir()) == [out.name]
 
 
@@ -125,7 +133,7 @@ def test_canonical_digest():
 
 
 def test_two_processes_never_measure_the_same_file(out):
-    code = "import sys, pathlib; from workflow.hyperkv.journal import Journal; held = Journal(pathlib.Path(sys.argv[1]), {})"
+    code = "import sys, pathlib; from workflow.hyperkv.journal import Journal; held = Journal(pathlib.Path(sys.argv[1]), 'x')"
     other = [sys.executable, "-c", code + "; print('mine', flush=True); sys.stdin.read()", str(out)]
     with subprocess.Popen(other, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "mine\n"

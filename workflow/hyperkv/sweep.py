@@ -23,7 +23,7 @@ from .array.verify import require_array
 from .cli import run_stage
 from .journal import Journal
 from .progress import Progress
-from .sources import code_digest, scenario_sources
+from .sources import identity_of, scenario_sources
 
 
 def main() -> None:
@@ -39,7 +39,7 @@ def main() -> None:
     started = time.time() - _process_age_s()
     spec: dict[str, Any] = json.loads(arguments.spec)
     require_array(spec)
-    journal = Journal(arguments.out, {"spec": spec, "code": code_digest(scenario_sources(spec))})
+    journal = Journal(arguments.out, identity_of(spec, scenario_sources(spec)))
     progress = Progress(
         arguments.out.parents[1] / ".progress.json", spec["scenario"]["name"], arguments.repeat
     )

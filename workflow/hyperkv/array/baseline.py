@@ -25,7 +25,8 @@ from ..journal import Journal
 from ..limits import measure_device
 from ..node import data_dir_of, node_name
 from ..points import common_fields, values_per_connection
-from ..sources import code_digest, sources
+from ..record_file import read_records
+from ..sources import identity_of, sources
 from ..stores.base import prepare_directory
 from ..stores.counters import supports_direct_io
 from .baseline_file import BASELINE
@@ -56,9 +57,7 @@ def main() -> None:
             f"data_dir: {data_dir} has no O_DIRECT ({place_of(data_dir).note()}); choose a folder on a disk"
         )
     _check_room(spec, data_dir)
-    journal = Journal(
-        arguments.out, {"spec": spec, "code": code_digest(sources("array.baseline")), "node": node_name()}
-    )
+    journal = Journal(arguments.out, identity_of(spec, sources("array.baseline")), node_name())
     with_fio = shutil.which("fio") is not None
     if not with_fio:
         print(
@@ -75,8 +74,7 @@ def main() -> None:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     journal.finish(keys, common_fields("baseline", spec, data_dir))
-    records = [json.loads(line) for line in arguments.out.read_text().splitlines()]
-    print("\n".join(summary(records, data_dir)))
+    print("\n".join(summary(read_records(arguments.out), data_dir)))
 
 
 def summary(records: Sequence[dict[str, Any]], data_dir: Path) -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..durable import replace_durably
 from .facts import Disk, Md, Mount
 from .layout import fstab_line, mdadm_line
 from .settings import ArraySettings
@@ -58,9 +59,7 @@ def write_record(path: Path, record: Mapping[str, Any]) -> bool:
     if path.exists() and path.read_text() == text:
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    replace_durably(path, text.encode())
     if os.geteuid() == 0 and "SUDO_UID" in os.environ:
         for made in (path, path.parent, path.parent.parent):
             if made.stat().st_uid == 0:
