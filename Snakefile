@@ -5,6 +5,7 @@ from snakemake.utils import min_version
 
 from workflow.hyperkv.array.baseline_file import baseline_of
 from workflow.hyperkv.array.settings import ArraySettings
+from workflow.hyperkv.asked import Asked
 from workflow.hyperkv.build_kvrocks import build_spec
 from workflow.hyperkv.claims_file import claimed_records, claimed_tables, read_claims
 from workflow.hyperkv.closing import closing_lines
@@ -39,6 +40,7 @@ from workflow.hyperkv.kvrocks_source import kvrocks_notes, resolve, runnable, ru
 from workflow.hyperkv.ladder_config import ladder_scenarios, ladder_spec
 from workflow.hyperkv.node import where_files_go
 from workflow.hyperkv.progress import write_plan
+from workflow.hyperkv.provenance import remember, settle_results, told
 from workflow.hyperkv.sources import (
     layers_sources,
     profile_sources,
@@ -150,10 +152,13 @@ onstart:
 
 
 onsuccess:
+    remember(made_files(workflow))
     print(*closing_lines(made_files(workflow), asked_files(workflow)), sep="\n")
 
 
 onerror:
+    remember(made_files(workflow))
+    settle_results(ASKED)
     print(
         "HyperKV stopped. Lines that begin with 'hyperkv' say why; what was measured is kept: "
         "run the same command again."

@@ -25,7 +25,7 @@ from .ranking import COMPARED_FACTS, Candidate, Comparison, Objective, Ranking, 
 from .recommendation_text import answer, doubt, number, objective_words, with_interval
 from .recommended_files import EngineSlice, Files, Place, files_of, measured_place
 from .record_file import Identity
-from .records import add_asked, read_jsonl
+from .records import add_asked, read_csv, read_jsonl
 from .stats import Interval
 from .tables import unique_environments
 
@@ -48,7 +48,7 @@ def main() -> None:
     add_asked(parser)
     arguments = parser.parse_args()
     spec = json.loads(arguments.spec)
-    cells = pd.read_csv(arguments.table, keep_default_na=False, na_values=[""])
+    cells = read_csv(arguments.table, keep_default_na=False, na_values=[""])
     objective = Objective.of(spec["recommend"], spec["slo"])
     ranking = ranked(cells, objective)
     used = evidence_of(ranking.chosen, arguments.cells, arguments.asked)

@@ -41,6 +41,24 @@ def read_jsonl(paths: Iterable[Path], asked: Mapping[str, Identity] | None = Non
     return records
 
 
+def read_csv(path: Path, **options: Any) -> pd.DataFrame:
+    """A result table, as pandas reads it with the options. Raises UserError naming a file that is none."""
+    try:
+        return pd.read_csv(path, **options)
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{path}: not a table ({' '.join(str(error).split())}); delete the file to make it again"
+        ) from None
+
+
+def read_json(path: Path) -> Any:
+    """What a stage wrote as one JSON document. Raises UserError naming a file that is none."""
+    try:
+        return json.loads(path.read_text())
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not JSON ({error}); delete the file to make it again") from None
+
+
 def write_table(table: pd.DataFrame, stem: Path) -> None:
     """Write a table as CSV and Parquet."""
     table.to_csv(stem.with_suffix(".csv"), index=False)

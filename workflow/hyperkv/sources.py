@@ -88,10 +88,15 @@ def _store_modules(scenario: Mapping[str, Any]) -> list[str]:
 
 def identity_of(spec: Mapping[str, Any], paths: Iterable[str]) -> Identity:
     """What records of a stage depend on: its spec, what the files say that the spec names, and the source files `paths`."""
+    files = {path: _contents_digest(path) for path in files_of(spec)}
+    return Identity(canonical_digest([spec, files]), code_digest(paths))
+
+
+def files_of(spec: Mapping[str, Any]) -> list[str]:
+    """The files of a configuration that a stage's spec names and that are there: model, GPU and trace."""
     told = spec.get("sweep", spec)
     named = [told.get("model"), told.get("gpu"), told.get("workload", {}).get("trace")]
-    files = {name: _contents_digest(name) for name in named if name and Path(name).is_file()}
-    return Identity(canonical_digest([spec, files]), code_digest(paths))
+    return [path for path in named if path and Path(path).is_file()]
 
 
 def _contents_digest(path: str) -> str:

@@ -81,7 +81,7 @@ def tune(spec: dict[str, Any], out: Path, logs: Path) -> None:
     common = {"schema_version": SCHEMA_VERSION, "scenario": scenario["name"]}
     trials = [as_record(trial) | common for trial in judged(study)]
     write_records(out / "trials.jsonl", [str(trial["trial"]) for trial in trials], trials, made)
-    evidence = evidence_of(spec, study, found)
+    evidence = evidence_of(spec, study, found) | {"made": str(made)}
     texts = {"evidence.json": json.dumps(evidence, indent=1) + "\n", "winner.yaml": winner_text(spec, found)}
     if scenario["store"] == "kvrocks":
         texts["preset.yaml"] = preset_text(spec, found)

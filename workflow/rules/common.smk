@@ -14,6 +14,8 @@ try:
     TUNED = tuned_scenarios(CONFIG, KVROCKS)
     LADDER_SPEC = ladder_spec(CONFIG) if CONFIG["ladder"]["steps"] else "{}"
     LADDER = runnable(CONFIG, ladder_scenarios(CONFIG), KVROCKS)
+    ASKED = Asked(CONFIG)
+    told(*settle_results(ASKED) if workflow.is_main_process else ())
 except UserError as error:
     raise WorkflowError(str(error))
 
@@ -145,6 +147,11 @@ def tables_spec(wildcards):
 def summary_notes(wildcards):
     named = [name for key in ("experiment", "profile", "layers") for name in CONFIG[key]["scenarios"]]
     return json.dumps(kvrocks_notes(CONFIG, list(dict.fromkeys(named)), KVROCKS))
+
+
+def asked(wildcards, input):
+    """What the files of records among a rule's input must have been measured with, as option --asked."""
+    return ASKED.option(input)
 
 
 def array_spec(wildcards):

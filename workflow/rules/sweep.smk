@@ -3,7 +3,7 @@ rule measure_scenario:
         code=scenario_code,
         files=scenario_inputs,
     output:
-        "<sweep>/{scenario}/{repeat}.jsonl",
+        update("<sweep>/{scenario}/{repeat}.jsonl"),
     log:
         "<logs>/sweep/{scenario}-{repeat}.log",
     conda:
