@@ -40,7 +40,7 @@ from workflow.hyperkv.kvrocks_source import kvrocks_notes, resolve, runnable, ru
 from workflow.hyperkv.ladder_config import ladder_scenarios, ladder_spec
 from workflow.hyperkv.node import where_files_go
 from workflow.hyperkv.progress import write_plan
-from workflow.hyperkv.provenance import remember, settle_results, told
+from workflow.hyperkv.provenance import begin_run, end_run, settle_results
 from workflow.hyperkv.sources import (
     layers_sources,
     profile_sources,
@@ -144,6 +144,7 @@ rule all:
 
 
 onstart:
+    begin_run(made_files(workflow))
     require_scheduler(workflow.executor_plugin.name)
     write_plan("results/sweep/.progress.json", planned_cells(workflow))
     if planned_cells(workflow):
@@ -152,13 +153,12 @@ onstart:
 
 
 onsuccess:
-    remember(made_files(workflow))
+    end_run(made_files(workflow), ASKED)
     print(*closing_lines(made_files(workflow), asked_files(workflow)), sep="\n")
 
 
 onerror:
-    remember(made_files(workflow))
-    settle_results(ASKED)
+    end_run(made_files(workflow), ASKED)
     print(
         "HyperKV stopped. Lines that begin with 'hyperkv' say why; what was measured is kept: "
         "run the same command again."

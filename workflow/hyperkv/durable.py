@@ -32,6 +32,12 @@ def replace_durably(path: Path, data: bytes, prepare: Callable[[Path], None] | N
     sync_folder(path.parent)
 
 
+def aside_of(path: Path) -> Path:
+    """A name beside a file, that nothing has, for what of it is damaged."""
+    names = [path.with_name(f"{path.name}.damaged{end}") for end in ("", *(f".{i}" for i in range(2, 1000)))]
+    return next((name for name in names if not os.path.lexists(name)), names[0])
+
+
 def sync_folder(folder: Path) -> None:
     """Have a folder's entries on disk, where its file system can say so. Raises OSError."""
     opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

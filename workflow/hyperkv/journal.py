@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from .durable import replace_durably, sync_folder
+from .durable import aside_of, replace_durably, sync_folder
 from .errors import UserError
 from .record_file import Identity, is_whole, write_records
 
@@ -102,7 +102,7 @@ def _kept_lines(partial: Path) -> list[dict[str, Any]]:
         kind = partial.lstat().st_mode
     except FileNotFoundError:
         return []
-    aside = _free_name(partial)
+    aside = aside_of(partial)
     if not stat.S_ISREG(kind):
         partial.rename(aside)
         _say(f"{partial} was no file; it is now {aside}, and what it was to keep is measured again")
@@ -138,13 +138,6 @@ def _whole_lines(text: str) -> Iterator[tuple[int, int, dict[str, Any]]]:
         if ours and _digest("{" + text[found.end() : stop]) == found[1]:
             yield found.start(), stop, line
             position = stop
-
-
-def _free_name(partial: Path) -> Path:
-    names = [
-        partial.with_name(f"{partial.name}.damaged{end}") for end in ("", *(f".{i}" for i in range(2, 1000)))
-    ]
-    return next((name for name in names if not os.path.lexists(name)), names[0])
 
 
 def _digest(text: str) -> str:

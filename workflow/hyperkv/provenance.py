@@ -14,11 +14,14 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from snakemake.io import IOFile
 from snakemake.persistence import RECORD_FORMAT_VERSION, MetadataRecord
 from snakemake.persistence.file import FilePersistence
+from snakemake.settings.enums import PersistenceBackend
 
+from . import earlier
 from .asked import Asked, Wanted
 from .durable import replace_durably
 from .errors import UserError
@@ -31,17 +34,56 @@ MEASURED = (
     *(f"results/tune/*/{name}" for name in SEARCHED),
 )
 DERIVED = tuple(f"results/{name}/*" for name in ("tables", "figures", "predict", "recommended", "report"))
+_LOCKS = Path(".snakemake/locks")
 _METADATA = Path(".snakemake/metadata")
-_MADE = Path(".snakemake/hyperkv_made.json")
+_MADE = Path(".snakemake/hyperkv/made.json")
 _OLD = (1.0, 1.0)  # seconds: not 0, which Snakemake takes for no time at all
 _FEW = 3
 
 
-def settle_results(asked: Asked) -> list[str]:
-    """Have Snakemake make again what is not what is asked for, whatever its metadata says or lacks; lines for the user.
+def settle_results(workflow: Any, asked: Asked) -> None:
+    """Have Snakemake make again what is not what is asked for, whatever its metadata says or lacks, and say so.
 
-    Nothing is deleted but metadata. Raises UserError when a file's time cannot be set.
+    workflow: Snakemake's. Nothing is deleted but metadata, and nothing done in a job's process, while another run is at work
+    here, or where the metadata are no files. Raises UserError when something cannot be read or a file's time not be set.
     """
+    in_files = workflow.workflow_settings.persistence_backend == PersistenceBackend.FILE
+    if not workflow.is_main_process or not in_files or list(_LOCKS.glob("*.lock")):
+        return
+    try:
+        _tell(_settled(asked))
+    except OSError as error:
+        raise UserError(f"{error.filename}: {error.strerror}; mend that and run again") from None
+
+
+def begin_run(files: Iterable[str]) -> None:
+    """Before Snakemake removes the files that it is going to make: keep what was measured until they are there."""
+    measured = set(_found(MEASURED))
+    try:
+        earlier.keep(path for path in map(Path, files) if path in measured)
+    except OSError as error:
+        _tell([f"{error.filename}: {error.strerror}; earlier measurements are lost where a job fails"])
+
+
+def end_run(files: Iterable[str], asked: Asked) -> None:
+    """After a run: what failed has its earlier records back, and what derived files say is kept, to notice a change later.
+
+    files: those that were to be made.
+    """
+    known, derived = FilePersistence(nolock=True), {str(path) for path in _found(DERIVED)}
+    there = [path for path in files if path in derived and _metadata(known, Path(path)) is not None]
+    digests = _made() | {path: _digest(Path(path)) for path in there}
+    try:
+        _MADE.parent.mkdir(exist_ok=True)
+        replace_durably(_MADE, json.dumps(digests, indent=0).encode())
+        _settled(asked)
+        earlier.forget(files)
+    except (OSError, UserError) as error:
+        _tell([f"{error}; run the same command again"])
+
+
+def _settled(asked: Asked) -> list[str]:
+    earlier.restore()
     lines = _without_damaged(_METADATA)
     measured, derived = _found(MEASURED), _found(DERIVED)
     if not measured and not derived:
@@ -53,26 +95,17 @@ def settle_results(asked: Asked) -> list[str]:
         known.cleanup_metadata(IOFile(str(path)))
     for path in [*again, *(path for path in derived if _metadata(known, path) is None)]:
         _set_time(path, _OLD)
-    if changed:
-        lines.append(f"{_words(changed)}: changed since it was made; made again if needed")
     if again:
         lines.append(
             f"{_words(again)}: not measured with what is asked for now, or not whole; measured again if needed"
         )
+    if changed:
+        lines.append(f"{_words(changed)}: changed since they were made; made again if needed")
     return lines
 
 
-def remember(files: Iterable[str]) -> None:
-    """Keep what the derived ones of files that were made say, so that one that changes later is made again."""
-    known, derived = FilePersistence(nolock=True), {str(path) for path in _found(DERIVED)}
-    there = [path for path in files if path in derived and _metadata(known, Path(path)) is not None]
-    if there:
-        digests = _made() | {path: _digest(Path(path)) for path in there}
-        replace_durably(_MADE, json.dumps(digests, indent=0).encode())
-
-
-def told(*lines: str) -> None:
-    """Say lines on stderr, as all that Snakemake says is."""
+def _tell(lines: Iterable[str]) -> None:
+    """On stderr, as all that Snakemake says."""
     for line in lines:
         print(f"hyperkv: {line}", file=sys.stderr, flush=True)
 
@@ -137,15 +170,15 @@ def _without_damaged(folder: Path) -> list[str]:
     """Remove the metadata that Snakemake could not read; a line when there was any."""
     if os.path.lexists(folder) and not folder.is_dir():
         folder.unlink()
-        return [
-            f"{folder} was no folder and is removed; results that do not say what they are of are made again"
-        ]
+        return [f"{folder}: no folder, now removed; what does not say itself how it was made is made again"]
     damaged = [path for path in _entries(folder) if not _is_readable(path)]
     for path in damaged:
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     if not damaged:
         return []
-    return [f"{len(damaged)} files of {folder} were damaged and are removed; what they were of is made again"]
+    return [
+        f"{folder}: {len(damaged)} damaged, now removed; what they were of and does not say itself how it was made is made again"
+    ]
 
 
 def _entries(folder: Path) -> Iterator[Path]:

@@ -56,7 +56,7 @@ def tune(spec: dict[str, Any], out: Path, logs: Path) -> None:
     parameters = [Parameter.of(entry) for entry in spec["space"]]
     own = {parameter.name: parameter.own for parameter in parameters}
     searched = [parameter for parameter in parameters if not parameter.is_policy]
-    study = open_study(out / "study.journal", study_name(spec), spec["pruner"])
+    study = open_study(out / "study.journal", study_name(spec), spec["pruner"], _say)
     search(
         study,
         searched,

@@ -51,7 +51,7 @@ def main() -> None:
 def read_evidence(path: Path, asked: Mapping[str, Identity] | None = None) -> dict[str, Any]:
     """evidence.json of a search. asked: as for read_jsonl. Raises UserError for one that is damaged or of another search."""
     evidence = read_json(path)
-    if asked is not None and evidence["made"] != str(asked.get(str(path.parent))):
+    if asked is not None and evidence.get("made") != str(asked.get(str(path.parent))):
         raise UserError(
             f"{path}: it is of another search than the one asked for; delete the file to search again"
         )

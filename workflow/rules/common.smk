@@ -15,7 +15,7 @@ try:
     LADDER_SPEC = ladder_spec(CONFIG) if CONFIG["ladder"]["steps"] else "{}"
     LADDER = runnable(CONFIG, ladder_scenarios(CONFIG), KVROCKS)
     ASKED = Asked(CONFIG)
-    told(*settle_results(ASKED) if workflow.is_main_process else ())
+    settle_results(workflow, ASKED)
 except UserError as error:
     raise WorkflowError(str(error))
 

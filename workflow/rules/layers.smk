@@ -3,7 +3,7 @@ rule profile_layers:
         code=layered_code,
         files=store_files,
     output:
-        update("<profile>/layers/{family}.jsonl"),
+        "<profile>/layers/{family}.jsonl",
     log:
         "<logs>/profile/layers/{family}.log",
     conda:

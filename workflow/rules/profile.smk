@@ -3,7 +3,7 @@ rule profile_store:
         code=store_code,
         files=store_files,
     output:
-        update("<profile>/{family}.jsonl"),
+        "<profile>/{family}.jsonl",
     log:
         "<logs>/profile/{family}.log",
     conda:
@@ -21,7 +21,7 @@ rule profile_limits:
     input:
         code=sources("limits"),
     output:
-        update("<profile>/limits/limits.jsonl"),
+        "<profile>/limits/limits.jsonl",
     log:
         "<logs>/profile/limits/limits.log",
     conda:

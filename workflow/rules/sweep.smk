@@ -3,7 +3,7 @@ rule measure_scenario:
         code=scenario_code,
         files=scenario_inputs,
     output:
-        update("<sweep>/{scenario}/{repeat}.jsonl"),
+        "<sweep>/{scenario}/{repeat}.jsonl",
     log:
         "<logs>/sweep/{scenario}-{repeat}.log",
     conda:

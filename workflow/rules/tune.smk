@@ -3,10 +3,10 @@ rule search_settings:
         code=tuning_code,
         files=scenario_inputs,
     output:
-        trials=update("<tune>/{scenario}/trials.jsonl"),
-        finalists=update("<tune>/{scenario}/finalists.jsonl"),
-        evidence=update("<tune>/{scenario}/evidence.json"),
-        winner=update("<tune>/{scenario}/winner.yaml"),
+        trials="<tune>/{scenario}/trials.jsonl",
+        finalists="<tune>/{scenario}/finalists.jsonl",
+        evidence="<tune>/{scenario}/evidence.json",
+        winner="<tune>/{scenario}/winner.yaml",
     log:
         "<logs>/tune/{scenario}.log",
     conda:
