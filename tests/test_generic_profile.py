@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers import write_as_a_stage
 from tests.workflow_helpers import CONFIGS, TINY, Checkout, changed, eventually
 from workflow.hyperkv.record_file import read_records
 
@@ -45,10 +46,15 @@ def test_measuring_jobs_are_submitted_for_whole_nodes_and_a_failing_one_is_repor
         (checkout / PROFILE / "profile.yaml").read_text().replace("testbed: 1", "testbed: 3", 1)
     )
     targets = [f"results/sweep/{name}/1.jsonl" for name in ("none", "rocksdb_resp")]
+    earlier = checkout / targets[1]
+    earlier.parent.mkdir(parents=True)
+    write_as_a_stage(earlier, [{"load": 1}])
+    before = earlier.read_bytes()
     status, output = checkout.run(*argv(*targets), within_s=200)
     assert status == 1
+    assert earlier.read_bytes() == before
     assert "there is no folder /mnt/not-here on" in output
-    assert [path.name for path in checkout.folder.glob("results/sweep/*/*.jsonl")] == ["1.jsonl"]
+    assert [path.name for path in checkout.folder.glob("results/sweep/*/*.jsonl")] == 2 * ["1.jsonl"]
     records = read_records(checkout / targets[0])
     assert [record["load"] for record in records] == TINY["experiment"]["loads"]
     jobs = submitted(pbs)

@@ -150,7 +150,8 @@ def _say(line: str) -> None:
 
 def _locked(path: Path, out: Path) -> IO[str]:
     """The open file that keeps other processes from `out` for as long as this one lives (lockf, so over NFS too)."""
-    file = path.open("w")
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    file = os.fdopen(os.open(path, flags, 0o666), "r+")
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):

@@ -54,10 +54,9 @@ def read_records(path: Path, asked: Identity | None = None) -> list[dict[str, An
     if not data.strip():
         raise UserError(f"{path}: it is empty; {_MEND}")
     records = _parsed(path, data)
-    closings = [number for number, record in enumerate(records) if "closing" in record]
-    if not closings:
+    if not any("closing" in record for record in records):
         return _unclosed(path, data, records, asked)
-    made = _checked(path, data, records, closings)
+    made = _checked(path, data)
     if asked is not None and made != asked:
         what = "of another configuration" if made.spec != asked.spec else "measured by other code"
         raise UserError(f"{path}: its records are {what} than what is asked for; {_MEND}")
@@ -67,9 +66,7 @@ def read_records(path: Path, asked: Identity | None = None) -> list[dict[str, An
 def identity_in(path: Path) -> Identity | None:
     """What a whole file of records says that it was measured with; None for a file that is not there, not whole, or older."""
     try:
-        data = path.read_bytes()
-        records = _parsed(path, data)
-        return _checked(path, data, records, [i for i, record in enumerate(records) if "closing" in record])
+        return _checked(path, path.read_bytes())
     except (OSError, UserError):
         return None
 
@@ -111,18 +108,16 @@ def _unclosed(
     return records
 
 
-def _checked(path: Path, data: bytes, records: list[dict[str, Any]], closings: list[int]) -> Identity:
+def _checked(path: Path, data: bytes) -> Identity:
     """What the closing line says of the identity, once all else that it says has been found true."""
-    if closings != [len(records) - 1]:
-        raise UserError(f"{path}: its closing line is not the last one alone; {_MEND}")
-    said = records[-1]["closing"]
-    try:
-        keys, made = said["keys"], Identity(said["spec"], said["code"])
-        told = len(set(keys)) == said["lines"]
-    except (KeyError, TypeError):
-        raise UserError(f"{path}: its closing line is damaged; {_MEND}") from None
     body = data[: data.removesuffix(b"\n").rfind(b"\n") + 1]
-    if not told or len(keys) != len(records) - 1 or data != body + _closing_line(body, keys, made):
+    try:
+        said = json.loads(data[len(body) :].decode())["closing"]
+        keys, made = said["keys"], Identity(said["spec"], said["code"])
+        are_distinct = len(set(keys)) == len(keys)
+    except (ValueError, LookupError, TypeError, RecursionError):
+        raise UserError(f"{path}: its last line is no whole closing line; {_MEND}") from None
+    if not are_distinct or body.count(b"\n") != len(keys) or data != body + _closing_line(body, keys, made):
         raise UserError(f"{path}: its lines are not those that were measured; {_MEND}")
     return made
 

@@ -5,7 +5,7 @@
 Every finished cell is kept at once in `<out>.partial`; a run that was stopped takes up what is there, as long
 as the spec and the code are the same, and `<out>` appears when all cells are there. The file's lines are cell
 records (see columns.yaml); the per-request samples are columns of lists inside each. Engine `vllm` may put
-records of single requests before them.
+records of single requests before them. The last line closes the file: how many lines there are, of what, and their checksum.
 """
 
 from __future__ import annotations
