@@ -5,6 +5,7 @@ from snakemake.utils import min_version
 
 from workflow.hyperkv.array.baseline_file import baseline_of
 from workflow.hyperkv.array.settings import ArraySettings
+from workflow.hyperkv.asked import Asked
 from workflow.hyperkv.build_kvrocks import build_spec
 from workflow.hyperkv.claims_file import claimed_records, claimed_tables, read_claims
 from workflow.hyperkv.closing import closing_lines
@@ -42,6 +43,7 @@ from workflow.hyperkv.node import where_files_go
 from workflow.hyperkv.parent import announce
 from workflow.hyperkv.progress import write_plan
 from workflow.hyperkv.room import require_room
+from workflow.hyperkv.provenance import begin_run, end_run, settle_results
 from workflow.hyperkv.sources import (
     layers_sources,
     profile_sources,
@@ -51,7 +53,7 @@ from workflow.hyperkv.sources import (
 )
 from workflow.hyperkv.stores.kvrocks_config import PATCHED_PROGRAM, PROGRAM
 from workflow.hyperkv.surroundings import settle
-from workflow.hyperkv.taking_up import is_whole, take_up
+from workflow.hyperkv.taking_up import take_up
 from workflow.hyperkv.tuning.resolve import tune_spec, tuned_scenarios
 
 min_version("9.20")
@@ -149,6 +151,7 @@ rule all:
 
 
 onstart:
+    begin_run(made_files(workflow))
     require_scheduler(workflow.executor_plugin.name)
     write_plan("results/sweep/.progress.json", planned_cells(workflow))
     for place in planned_places(workflow):
@@ -156,10 +159,12 @@ onstart:
 
 
 onsuccess:
+    end_run(made_files(workflow), ASKED)
     print(*closing_lines(made_files(workflow), asked_files(workflow)), sep="\n")
 
 
 onerror:
+    end_run(made_files(workflow), ASKED)
     print(
         "HyperKV stopped. Lines that begin with 'hyperkv' say why; what was measured is kept: "
         "run the same command again."

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from workflow.hyperkv.record_file import Identity, write_records
+
 
 def eventually(condition: Callable[[], bool], within_s: float = 5.0) -> bool:
     """Poll until the condition holds; False when it does not within the time."""
@@ -43,3 +45,10 @@ def mounted_tmpfs(folder: Path, mebibytes: int) -> Iterator[Path]:
         yield folder
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True, timeout=10)
+
+
+def write_as_a_stage(path: Path, records: list[dict]) -> None:
+    """A file of records with the closing line that a stage gives it."""
+    write_records(
+        path, [str(number) for number in range(len(records))], records, Identity("0" * 12, "0" * 12)
+    )

@@ -11,6 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.helpers import write_as_a_stage
 from tests.test_config import BASE, changed
 from workflow.hyperkv import cost
 from workflow.hyperkv.claims_file import columns_dictionary
@@ -321,7 +322,7 @@ def test_sensitivity_moves_one_price_and_leaves_the_others(real):
 
 
 def run(tmp_path, monkeypatch, lines) -> Path:
-    (tmp_path / "cells.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_as_a_stage(tmp_path / "cells.jsonl", lines)
     spec = json.dumps({"prices": full_prices(), "slo": NO_SLO})
     arguments = ["--spec", spec, "--cells", tmp_path / "cells.jsonl", "--out", tmp_path / "tables"]
     monkeypatch.setattr(sys, "argv", ["cost", *map(str, arguments)])

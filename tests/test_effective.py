@@ -1,6 +1,5 @@
 """What ran, beside what was asked, of records old and new."""
 
-import json
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 from workflow.hyperkv.effective import Effective, differences, facts_of
 from workflow.hyperkv.errors import UserError
 from workflow.hyperkv.parity import require_parity
+from workflow.hyperkv.record_file import read_records
 from workflow.hyperkv.tables import cells_table
 
 ASKED = Effective(256, True, 4 << 30, "bfloat16", 131072, 16, False, 1)
@@ -112,7 +112,7 @@ def reference(run: str) -> list[dict]:
     """Committed records of a run on an H100, of schema 1."""
     found = []
     for path in sorted(Path("results/reference", run).rglob("*.jsonl")):
-        found += [json.loads(line) for line in path.read_text().splitlines()]
+        found += read_records(path)
     return [each for each in found if each.get("record") == "cell"]
 
 

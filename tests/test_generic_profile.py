@@ -1,6 +1,5 @@
 """The profile for other schedulers: what it submits, whether it notices failure, and what Ctrl-C leaves."""
 
-import json
 import re
 import signal
 from collections.abc import Iterator
@@ -8,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers import write_as_a_stage
 from tests.workflow_helpers import CONFIGS, TINY, Checkout, changed, eventually
+from workflow.hyperkv.record_file import read_records
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -45,11 +46,16 @@ def test_measuring_jobs_are_submitted_for_whole_nodes_and_a_failing_one_is_repor
         (checkout / PROFILE / "profile.yaml").read_text().replace("testbed: 1", "testbed: 3", 1)
     )
     targets = [f"results/sweep/{name}/1.jsonl" for name in ("none", "rocksdb_resp")]
+    earlier = checkout / targets[1]
+    earlier.parent.mkdir(parents=True)
+    write_as_a_stage(earlier, [{"load": 1}])
+    before = earlier.read_bytes()
     status, output = checkout.run(*argv(*targets), within_s=200)
     assert status == 1
+    assert earlier.read_bytes() == before
     assert "there is no folder /mnt/not-here on" in output
-    assert [path.name for path in checkout.folder.glob("results/sweep/*/*.jsonl")] == ["1.jsonl"]
-    records = [json.loads(line) for line in (checkout / targets[0]).read_text().splitlines()]
+    assert [path.name for path in checkout.folder.glob("results/sweep/*/*.jsonl")] == 2 * ["1.jsonl"]
+    records = read_records(checkout / targets[0])
     assert [record["load"] for record in records] == TINY["experiment"]["loads"]
     jobs = submitted(pbs)
     assert sorted((pbs / f"{job}.status").read_text() for job in jobs) == ["0\n", "1\n"]

@@ -1,6 +1,5 @@
 """A run with Kvrocks among its scenarios: left out and named where there is none, measured with evidence where there is."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -8,6 +7,7 @@ import pytest
 from tests.stores.conftest import KVROCKS_BIN
 from tests.workflow_helpers import TINY, Checkout, changed
 from workflow.hyperkv.kvrocks_patches import patches_in
+from workflow.hyperkv.record_file import read_records
 from workflow.hyperkv.stores.kvrocks import patches_of
 
 pytestmark = pytest.mark.slow
@@ -56,8 +56,7 @@ def test_with_kvrocks_it_is_measured(tmp_path):
     checkout = Checkout.new(tmp_path / "checkout", changed(WANTED, {"kvrocks": source, **marked}))
     status, output = checkout.snakemake(within_s=100)
     assert status == 0, output
-    lines = (checkout / "results/sweep/kvrocks_resp/1.jsonl").read_text().splitlines()
-    for record in map(json.loads, lines):
+    for record in read_records(checkout / "results/sweep/kvrocks_resp/1.jsonl"):
         assert record["reasons"] == []
         assert record["served_from"] == "ssd"
         assert record["evidence"]["loaded_bytes"] > 0
@@ -65,15 +64,9 @@ def test_with_kvrocks_it_is_measured(tmp_path):
         assert record["store_before"]["blob_bytes"] == 0
         assert record["store_after"]["memtable_bytes"] > 0
         assert record["spec"]["scenario"]["settings"]["rocksdb.enable_blob_files"] == "yes"
-    points = [
-        json.loads(line)
-        for line in (checkout / "results/profile/kvrocks_tuned.jsonl").read_text().splitlines()
-    ]
+    points = read_records(checkout / "results/profile/kvrocks_tuned.jsonl")
     assert {point["operation"] for point in points} == {"set", "get_warm", "get_cold"}
-    rungs = [
-        json.loads(line)
-        for line in (checkout / "results/profile/layers/kvrocks_tuned.jsonl").read_text().splitlines()
-    ]
+    rungs = read_records(checkout / "results/profile/layers/kvrocks_tuned.jsonl")
     got = [rung for rung in rungs if rung["rung"] == "whole" and rung["operation"] == "get"]
     assert all(rung["server_cpu_s"] > 0 and rung["notes"][0].startswith("Kvrocks ") for rung in got)
     assert "GET from kvrocks_tuned" in (checkout / "results/tables/summary.txt").read_text()

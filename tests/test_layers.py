@@ -9,6 +9,7 @@ import pytest
 
 from workflow.hyperkv import layers, rungs
 from workflow.hyperkv.errors import UserError
+from workflow.hyperkv.record_file import read_records
 from workflow.hyperkv.rungs import keys_of, measure_point
 
 from .record_factory import ROCKSDB, VALKEY
@@ -37,7 +38,7 @@ def run(folder: Path, monkeypatch, made: dict) -> list[dict]:
     arguments = ["--spec", json.dumps(made), "--out", folder / "out.jsonl", "--logs", folder]
     monkeypatch.setattr(sys, "argv", ["layers", *map(str, arguments)])
     layers.main()
-    return [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
+    return read_records(folder / "out.jsonl")
 
 
 def test_the_stage_writes_a_line_per_rung_and_ends_its_processes(tmp_path, monkeypatch):

@@ -18,6 +18,7 @@ from workflow.hyperkv.errors import StoreDied, StoreError, UserError
 from workflow.hyperkv.limits import DEVICE, LIMITS, largest_point, measure_device, measure_limits
 from workflow.hyperkv.loopback import Loopback, RawConnection
 from workflow.hyperkv.payload import aligned_buffer, slots
+from workflow.hyperkv.record_file import read_records
 
 SIZE = 256 << 10
 SPEC = {"value_bytes": [SIZE, 4 * SIZE], "connections": [1, 2], "point_bytes": 4 * SIZE, "repeats": 2}
@@ -220,7 +221,7 @@ def run(folder: Path, monkeypatch) -> list[dict]:
     arguments = ["--spec", json.dumps(spec), "--out", folder / "out.jsonl", "--logs", folder]
     monkeypatch.setattr(sys, "argv", ["limits", *map(str, arguments)])
     limits.main()
-    return [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
+    return read_records(folder / "out.jsonl")
 
 
 def test_the_stage_writes_a_line_per_point_and_ends_its_process(tmp_path, monkeypatch):
@@ -232,7 +233,7 @@ def test_the_stage_writes_a_line_per_point_and_ends_its_process(tmp_path, monkey
         for connections in (1, 2)
         for limit in (*LIMITS, *DEVICE)
     ]
-    assert {(record["record"], record["schema_version"]) for record in records} == {("limit", 2)}
+    assert {(record["record"], record["schema_version"]) for record in records} == {("limit", 3)}
     assert records[0]["spec"] == SPEC | {"data_dir": str(tmp_path / "data")}
     assert records[0]["environment"]["cores"]
     running = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]

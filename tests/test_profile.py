@@ -11,6 +11,7 @@ from workflow.hyperkv.connectors.resp import RespConnector
 from workflow.hyperkv.errors import UserError
 from workflow.hyperkv.points import values_per_connection
 from workflow.hyperkv.profile import measure_size, operations
+from workflow.hyperkv.record_file import read_records
 from workflow.hyperkv.stores.base import Counters
 from workflow.hyperkv.stores.counters import ProcessCounters
 from workflow.hyperkv.stores.files import FilesStore
@@ -155,7 +156,7 @@ def run(folder: Path, monkeypatch, made: dict) -> list[dict]:
     arguments = ["--spec", json.dumps(made), "--out", folder / "out.jsonl", "--logs", folder]
     monkeypatch.setattr(sys, "argv", ["profile", *map(str, arguments)])
     profile.main()
-    return [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
+    return read_records(folder / "out.jsonl")
 
 
 def test_a_repeat_has_all_sizes_and_connections_before_the_next_one(tmp_path, monkeypatch):
@@ -176,7 +177,7 @@ def test_a_repeat_has_all_sizes_and_connections_before_the_next_one(tmp_path, mo
         for connections in (1, 2)
         for operation in ("set", "get_warm")
     ]
-    assert {(record["record"], record["schema_version"]) for record in records} == {("point", 2)}
+    assert {(record["record"], record["schema_version"]) for record in records} == {("point", 3)}
     assert records[0]["environment"]["cores"]
 
 

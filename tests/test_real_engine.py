@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from workflow.hyperkv.record_file import read_records
+
 pytestmark = pytest.mark.engine
 STORES = ("engine_valkey", "engine_rocksdb")
 
@@ -17,8 +19,8 @@ def records():
     """Records of the sweep's first repeat by scenario and kind."""
     found = {}
     for name in ("none", *STORES):
-        lines = Path(f"results/sweep/{name}/1.jsonl").read_text().splitlines()
-        found |= {(name, record["record"]): record for record in map(json.loads, lines)}
+        records = read_records(Path(f"results/sweep/{name}/1.jsonl"))
+        found |= {(name, record["record"]): record for record in records}
     return found
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.helpers import write_as_a_stage
 from tests.record_factory import measured, spec, varied
 from tests.stores.conftest import KVROCKS_BIN
 from tests.workflow_helpers import merged
@@ -357,11 +358,14 @@ def test_words_of_units_are_quoted(word, text):
 
 def run_stage(records: list[dict], folder: Path, monkeypatch, **section) -> tuple[dict, str]:
     """The recommendation and the text that the stage writes of records."""
+    files: dict[Path, list[dict]] = {}
     for record in records:
-        path = folder / "sweep" / record["scenario"] / f"{record['repeat']}.jsonl"
+        files.setdefault(folder / "sweep" / record["scenario"] / f"{record['repeat']}.jsonl", []).append(
+            record
+        )
+    for path, own in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        write_as_a_stage(path, own)
     tables.cells_table(records).to_csv(folder / "cells.csv", index=False)
     names = ("config/scenarios.yaml", "config/config.yaml")
     own = {"recommend": {"data_dir": str(folder / "data"), **section}}

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from tests.helpers import write_as_a_stage
 from workflow.hyperkv import tables
 from workflow.hyperkv.errors import UserError
 from workflow.hyperkv.records import read_jsonl
@@ -26,7 +27,7 @@ def real(tmp_path_factory):
 
 def run(folder: Path, monkeypatch, lines: list) -> Path:
     """Run the stage's main on records; the folder of its tables."""
-    (folder / "cells.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_as_a_stage(folder / "cells.jsonl", lines)
     out = folder / "tables"
     arguments = ["--spec", SPEC, "--cells", folder / "cells.jsonl", "--out", out]
     monkeypatch.setattr(sys, "argv", ["tables", *map(str, arguments)])

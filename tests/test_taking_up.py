@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import eventually, mounted_tmpfs
+from tests.helpers import eventually, mounted_tmpfs, write_as_a_stage
 from workflow.hyperkv import taking_up
 from workflow.hyperkv.errors import UserError
-from workflow.hyperkv.taking_up import executes, is_whole, take_up
+from workflow.hyperkv.taking_up import executes, take_up
 
 REPOSITORY = Path(__file__).parents[1]
 HOLD = """
@@ -23,10 +23,10 @@ import sys
 sys.path.insert(0, {repository!r})
 from workflow.hyperkv.errors import UserError
 from workflow.hyperkv.parent import announce
-from workflow.hyperkv.taking_up import is_whole, take_up
+from workflow.hyperkv.taking_up import take_up
 announce()
 try:
-    take_up(["--cores", "1"], is_whole)
+    take_up(["--cores", "1"])
     print("held", flush=True)
 except UserError as error:
     print(error, flush=True)
@@ -80,11 +80,13 @@ def written(name: str, text: str) -> Path:
 
 
 def run(*command: str) -> None:
-    take_up(["--cores", "1", *command], is_whole)
+    take_up(["--cores", "1", *command])
 
 
 def test_whole_files_are_kept_and_others_are_made_again(folder, capsys):
-    whole = written("results/sweep/none/1.jsonl", '{"load": 1}\n{"load": 2}\n')
+    whole = Path("results/sweep/none/1.jsonl")
+    whole.parent.mkdir(parents=True)
+    write_as_a_stage(whole, [{"load": 1}, {"load": 2}])
     half = [
         written("results/sweep/dram/1.jsonl", '{"load": 1}\n{"lo'),
         written("results/tables/cells.csv", "a,b\n"),
@@ -308,24 +310,6 @@ def test_what_another_user_owns(name, folder, monkeypatch):
 def test_what_makes_files(command, does, monkeypatch):
     monkeypatch.chdir(REPOSITORY)
     assert executes(command.split()) is does
-
-
-@pytest.mark.parametrize(
-    ("text", "whole"),
-    [
-        ('{"a": 1}\n', True),
-        ("", False),
-        ('{"a": 1}\n{"b', False),
-        ('{"a": 1}', False),
-        ("[1]\n", False),
-        ("\xff\n", False),
-    ],
-)
-def test_what_is_whole(text, whole, tmp_path):
-    (tmp_path / "x.jsonl").write_bytes(text.encode("latin-1"))
-    assert is_whole(tmp_path / "x.jsonl") is whole
-    (tmp_path / "x.csv").write_text(text)
-    assert not is_whole(tmp_path / "x.csv")
 
 
 def test_an_interrupted_holder_gives_the_folder_back(folder, another):

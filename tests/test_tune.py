@@ -10,6 +10,7 @@ import yaml
 
 from tests.workflow_helpers import CONFIGS, TINY, Checkout, changed, eventually, merged
 from workflow.hyperkv.config import checked
+from workflow.hyperkv.record_file import read_records
 from workflow.hyperkv.tuning.resolve import tune_spec
 
 pytestmark = pytest.mark.slow
@@ -64,7 +65,7 @@ def checkout(complete, tmp_path) -> Checkout:
 
 
 def lines(checkout, name):
-    return [json.loads(line) for line in (checkout / f"{FOLDER}/{name}").read_text().splitlines()]
+    return read_records(checkout / f"{FOLDER}/{name}")
 
 
 def test_a_search_leaves_its_evidence_and_a_configuration(complete):

@@ -15,6 +15,7 @@ from workflow.hyperkv.engines.vllm_server import cause, engine_error
 from workflow.hyperkv.errors import UserError
 from workflow.hyperkv.geometry import load_geometry
 from workflow.hyperkv.model_folder import write_model_folder
+from workflow.hyperkv.record_file import read_records
 from workflow.hyperkv.stores.server import ServerStore
 from workflow.hyperkv.vllm_cells import SINGLE, Measurement, points
 from workflow.hyperkv.vllm_single import device_faults, proof_faults
@@ -436,7 +437,7 @@ def test_the_sweep_writes_both_kinds_of_records_and_resumes(spec, tmp_path, monk
     ]
     monkeypatch.setattr(sys, "argv", ["sweep", *options])
     sweep.main()
-    records = [json.loads(line) for line in out.read_text().splitlines()]
+    records = read_records(out)
     assert [(record["record"], record["load"]) for record in records] == [("single", None), ("cell", 2)]
     assert {"job_started_at", "measured_in_job"} <= set(records[1])
 

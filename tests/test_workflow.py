@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import time
+from base64 import urlsafe_b64encode
 
 import pytest
 
@@ -46,7 +47,7 @@ def measured(*scenarios: str) -> set[str]:
 def complete(tmp_path_factory) -> tuple[Checkout, str]:
     """A checkout after a complete run, and what that run printed. Not to be changed."""
     checkout = Checkout.new(tmp_path_factory.mktemp("complete") / "checkout")
-    status, output = checkout.snakemake(within_s=100)
+    status, output = checkout.snakemake(within_s=200)
     assert status == 0, output
     return checkout, output
 
@@ -244,6 +245,78 @@ def test_a_lost_result_is_measured_again_and_the_others_stay(checkout):
     assert "\nhyperkv sweep: cell 2 of 2, 100%" in output
     assert checkout.loads("dram-16") == [1, 2]
     assert kept.stat().st_mtime_ns == before
+
+
+MEASURING = ("measure_scenario", "profile_store", "profile_limits", "profile_layers")
+
+
+def measuring(jobs: set[str]) -> set[str]:
+    """Those of the jobs that measure."""
+    return {job for job in jobs if job.startswith(MEASURING)}
+
+
+def test_without_metadata_records_say_what_they_are_of_and_the_rest_is_made_again(checkout):
+    shutil.rmtree(checkout / ".snakemake")
+    everything = AFTER | STORES | {"write_layers", "draw_figure layers"} | HIT_RATES | BREAK_EVEN
+    assert checkout.planned() == everything
+    checkout.configure(changed(TINY, {"workload.conversations": 4}))
+    assert checkout.planned() == everything | measured(*SCENARIOS)
+    checkout.configure(TINY)
+    assert checkout.planned() == everything
+
+
+def test_what_is_not_as_it_was_made_is_made_again_whatever_the_metadata_says(checkout):
+    def edit(name, change):
+        path = checkout / name
+        path.write_bytes(change(path.read_bytes()))
+
+    edit("results/sweep/none/1.jsonl", lambda _: (checkout / "results/sweep/dram-16/1.jsonl").read_bytes())
+    edit("results/profile/valkey_resp.jsonl", lambda data: data[: len(data) // 2])
+    edit("results/profile/limits/limits.jsonl", lambda _: b"")
+    edit("results/profile/layers/valkey_resp.jsonl", lambda data: data.splitlines(keepends=True)[0] + data)
+    edit("results/predict/hit_rates.csv", lambda data: data.replace(b"0.", b"1.", 1))
+    edit("results/figures/break_even.png", lambda data: data[:100])
+    (garbage,) = (checkout / ".snakemake/metadata").glob(
+        urlsafe_b64encode(b"results/tables/break_even.csv").decode()
+    )
+    garbage.write_bytes(b"\xff\xfe")
+    status, output = checkout.snakemake("--dry-run")
+    assert status == 0, output
+    assert "Traceback" not in output
+    told = [line for line in output.splitlines() if line.startswith("hyperkv: ")]
+    assert len(told) == 3, told
+    assert told[0].startswith("hyperkv: .snakemake/metadata: 1 damaged, now removed; ")
+    assert "results/sweep/none/1.jsonl" in told[1]
+    changed_files = "results/figures/break_even.png, results/predict/hit_rates.csv"
+    assert told[2].startswith(f"hyperkv: {changed_files}: changed since they were made; ")
+    jobs = checkout.planned()
+    again = {
+        "measure_scenario none 1",
+        "profile_store valkey_resp",
+        "profile_limits",
+        "profile_layers valkey_resp",
+    }
+    assert measuring(jobs) == again
+    assert jobs >= {"write_hit_rates", "draw_prediction break_even", "write_break_even"}
+    mended = ["results/predict/hit_rates.csv", "results/tables/break_even.csv"]
+    for expected in ({"write_hit_rates", "write_break_even"}, set()):
+        assert checkout.planned(*mended) == expected
+        status, output = checkout.snakemake(*mended)
+        assert status == 0, output
+
+
+def test_a_failing_job_leaves_the_earlier_record_and_nobody_takes_it_for_the_new_one(checkout):
+    path = checkout / "results/sweep/rocksdb_resp/1.jsonl"
+    before = path.read_bytes()
+    (checkout / "in-the-way").write_text("a file")
+    checkout.configure(changed(TINY, {"data_dir": "in-the-way"}))
+    status, output = checkout.snakemake("results/sweep/rocksdb_resp/1.jsonl")
+    assert status == 1
+    assert "choose a writable folder" in output
+    assert path.read_bytes() == before
+    assert "measure_scenario rocksdb_resp 1" in checkout.planned()
+    checkout.configure(TINY)
+    assert checkout.planned() == set()
 
 
 def test_a_thousand_cells_are_planned_within_a_minute(tmp_path):

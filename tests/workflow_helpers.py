@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 import psutil
 import yaml
 
+from workflow.hyperkv.record_file import read_records
+
 T = TypeVar("T")
 REPOSITORY = Path(__file__).parents[1]
 CONFIGS = ["config/scenarios.yaml", "config/config.yaml", "tiny.yaml"]
@@ -244,7 +246,8 @@ class Checkout:
 
     def loads(self, scenario: str) -> list[int]:
         """The loads of a scenario's finished file, in its order."""
-        return [json.loads(line)["load"] for line in self._lines(f"results/sweep/{scenario}/1.jsonl")]
+        path = self / f"results/sweep/{scenario}/1.jsonl"
+        return [record["load"] for record in read_records(path)] if path.exists() else []
 
     def kept_loads(self, scenario: str) -> list[int]:
         """The loads that an unfinished sweep of a scenario has measured so far."""

@@ -14,6 +14,7 @@ from workflow.hyperkv.array import baseline
 from workflow.hyperkv.array.baseline_file import baseline_of
 from workflow.hyperkv.array.refusal import NOT_THERE
 from workflow.hyperkv.cli import run_stage
+from workflow.hyperkv.record_file import read_records
 from workflow.hyperkv.stores.counters import supports_direct_io
 
 REPOSITORY = Path(__file__).parents[2]
@@ -50,7 +51,7 @@ def test_fio_and_our_reader(tmp_path, monkeypatch, spec, capfd):
     calls = with_fio(monkeypatch, tmp_path / "bin")
     out = tmp_path / "baseline.jsonl"
     assert run(monkeypatch, spec, out) == 0
-    records = [json.loads(line) for line in out.read_text().splitlines()]
+    records = read_records(out)
     points = [
         (row["pattern"], row["operation"], row["block_bytes"], row["queue_depth"])
         for row in records
@@ -77,7 +78,7 @@ def test_without_fio_only_our_reader(tmp_path, monkeypatch, spec, capfd):
     out = tmp_path / "baseline.jsonl"
     assert run(monkeypatch, spec, out) == 0
     assert "fio is not installed (Debian: fio)" in capfd.readouterr().out
-    assert {json.loads(line)["pattern"] for line in out.read_text().splitlines()} == {"values"}
+    assert {record["pattern"] for record in read_records(out)} == {"values"}
 
 
 def test_a_failing_fio_is_one_line_and_what_was_measured_stays(tmp_path, monkeypatch, spec, capfd):

@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from tests.workflow_helpers import Checkout, changed, eventually
+from workflow.hyperkv.record_file import read_records
 
 from .cluster import CPUS, NODE, Cluster, Job, Unavailable, started
 
@@ -170,7 +171,7 @@ def story(cluster, tmp_path_factory) -> Story:
 
 def records(story: Story, pattern: str) -> list[dict[str, Any]]:
     paths = sorted(story.checkout.folder.glob(pattern))
-    return [json.loads(line) for path in paths for line in path.read_text().splitlines()]
+    return [record for path in paths for record in read_records(path)]
 
 
 def test_a_failing_job_is_reported_and_the_others_are_kept(story):
@@ -280,9 +281,9 @@ def test_ctrl_c_leaves_no_job_and_no_process_and_the_next_run_resumes(cluster, t
     first = json.loads(partial.read_text().splitlines()[0])["record"]
     resumed = run(cluster, checkout, "sweep")
     assert resumed.status == 0, resumed.output
-    lines = (checkout / "results/sweep/rocksdb_resp-64/1.jsonl").read_text().splitlines()
-    assert [json.loads(line)["load"] for line in lines] == [1, 4]
-    assert json.loads(lines[0])["started_at"] == first["started_at"]
+    records = read_records(checkout / "results/sweep/rocksdb_resp-64/1.jsonl")
+    assert [record["load"] for record in records] == [1, 4]
+    assert records[0]["started_at"] == first["started_at"]
 
 
 def test_when_snakemake_is_killed_its_job_goes_on_and_the_next_run_waits_for_its_end(cluster, tmp_path):

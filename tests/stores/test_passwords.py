@@ -17,6 +17,7 @@ from workflow.hyperkv import layers, profile, sweep
 from workflow.hyperkv.config import checked
 from workflow.hyperkv.connectors.registry import make_connector
 from workflow.hyperkv.errors import StoreError, UserError
+from workflow.hyperkv.record_file import read_records
 from workflow.hyperkv.secret import Secret, write_private
 from workflow.hyperkv.stores.registry import make_store
 
@@ -148,7 +149,7 @@ def test_a_run_leaves_and_shows_no_password(secret, tmp_path, monkeypatch, capfd
         for stage, argv in stages(tmp_path, secret):
             monkeypatch.setattr(sys, "argv", ["stage", *argv, "--logs", str(tmp_path / "logs")])
             stage.main()
-    (record, *_) = [json.loads(line) for line in (out / "sweep/v/1.jsonl").read_text().splitlines()]
+    (record, *_) = read_records(out / "sweep/v/1.jsonl")
     assert (record["valid"], record["reasons"]) == (True, [])
     assert record["spec"]["scenario"]["password_file"] == str(secret)
     assert any("valkey" in text for text in watcher.seen)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from workflow.hyperkv.errors import StoreDied
-from workflow.hyperkv.journal import Journal
+from workflow.hyperkv.journal import Identity, Journal
 from workflow.hyperkv.stats import Interval
 from workflow.hyperkv.tuning import finalists
 from workflow.hyperkv.tuning.finalists import BETTER, Measurements, candidates, compare, gain, ranked, verdict
@@ -112,7 +112,7 @@ def cells(tmp_path, told=lambda line: None):
         "space": [CONNECTIONS.as_spec()],
         "sweep": {"engine": "fake", "scenario": {"connections": 2, "settings": {}, "environment": {}}},
     }
-    return Measurements(spec, Journal(tmp_path / "finalists.jsonl", spec), tmp_path, told)
+    return Measurements(spec, Journal(tmp_path / "finalists.jsonl", Identity("spec", "code")), tmp_path, told)
 
 
 NUMBERED = {0: {"connections": 2}, 1: {"connections": 8}, 2: {"connections": 16}}

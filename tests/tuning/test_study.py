@@ -176,7 +176,27 @@ def test_values_tried_twice_count_with_their_median(tmp_path):
     assert best(study, {"connections": 1}, 2) == [{"connections": 3}, {"connections": 2}]
 
 
-def test_a_file_that_is_no_journal_is_refused_by_its_name(tmp_path):
-    (tmp_path / "study.journal").write_text("not a journal\n")
+def test_a_file_whose_entries_make_no_study_is_refused_by_its_name(tmp_path):
+    (tmp_path / "study.journal").write_text('{"op_code": 99, "worker_id": "x"}\n')
     with pytest.raises(UserError, match=r"study\.journal is not a study's journal .*delete it"):
         open_study(tmp_path / "study.journal", "one", "median")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [b"\xff\xfe\n", b"not a journal\n", b"[1]\n", b"{}\n", b"[" * 200_000 + b"\n", b"\0" * 4096 + b"\n"],
+)
+def test_a_damaged_journal_keeps_the_trials_before_the_damage(tmp_path, damage):
+    path = tmp_path / "study.journal"
+    study = open_study(path, "one", "median")
+    for _ in range(2):
+        study.tell(study.ask(), 1.0)
+    lines = path.read_bytes().splitlines(keepends=True)
+    first = next(number for number, line in enumerate(lines) if json.loads(line)["op_code"] == 6)  # told
+    path.write_bytes(b"".join([*lines[: first + 1], damage, *lines[first + 1 :]]))
+    told = []
+    assert len(open_study(path, "one", "median", told.append).trials) == 1
+    assert "study.journal was damaged; what follows the damage is now in" in told[0]
+    assert (tmp_path / "study.journal.damaged").read_bytes().startswith(damage)
+    assert len(open_study(path, "one", "median", told.append).trials) == 1
+    assert len(told) == 1

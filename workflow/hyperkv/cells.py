@@ -26,7 +26,7 @@ from .stores.counters import block_device_bytes
 from .stores.registry import make_store
 from .workloads import repeat_seed
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _SPACE_FACTOR = 2.0  # a log-structured store holds a value twice while it compacts
 
 

@@ -25,6 +25,7 @@ from redis.retry import Retry
 from .cli import run_stage
 from .errors import StoreError, UserError
 from .processes import LOOPBACK, OwnedProcess, free_port
+from .records import read_json
 from .secret import Secret
 from .stores.kvrocks_config import differences
 
@@ -56,7 +57,7 @@ def main() -> None:
     )
     parser.add_argument("--out", required=True, type=Path, help="JSON file for what was found")
     arguments = parser.parse_args()
-    recommendation = json.loads(arguments.recommendation.read_text())
+    recommendation = read_json(arguments.recommendation)
     checks = check(recommendation, arguments.files, arguments.engine_python)
     arguments.out.write_text(json.dumps([asdict(item) for item in checks], indent=2) + "\n")
     for item in checks:

@@ -22,6 +22,8 @@ from .cli import run_stage
 from .errors import UserError
 from .expressions import kind_of
 from .place_stores import machine_words
+from .record_file import Identity
+from .records import add_asked, read_jsonl
 from .verdicts import UNDECIDED, Judged, Used, judge_claim
 
 COLUMNS = (
@@ -52,10 +54,11 @@ def main() -> None:
     parser.add_argument("--records", nargs="*", default=[], type=Path, help="JSONL files behind the tables")
     parser.add_argument("--table", required=True, type=Path, help="CSV file for the verdicts")
     parser.add_argument("--text", required=True, type=Path, help="text file for them")
+    add_asked(parser)
     arguments = parser.parse_args()
     claims = read_claims(arguments.claims)
     tables = {path.stem: read_csv(path) for path in arguments.tables}
-    sources = [source_of(path) for path in arguments.records]
+    sources = [source_of(path, arguments.asked) for path in arguments.records]
     table = claims_table(claims, tables, sources, json.loads(arguments.spec)["chunk_tokens"])
     arguments.table.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(arguments.table, index=False)
@@ -87,13 +90,12 @@ def read_csv(path: Path) -> pd.DataFrame:
     return table
 
 
-def source_of(path: Path) -> Source:
-    """What a file of records is of, by its first record. Raises UserError naming the file."""
+def source_of(path: Path, asked: Mapping[str, Identity] | None = None) -> Source:
+    """What a file of records is of, by its first record; asked: as for read_jsonl. Raises UserError naming the file."""
+    first = read_jsonl([path], asked)[0]
     try:
-        with path.open() as file:
-            first = json.loads(file.readline())
         kind, scenario, environment = first["record"], first.get("scenario"), first["environment"]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except KeyError as error:
         raise UserError(
             f"{path}: it does not begin with a record ({error!r}); delete the file to measure it again"
         ) from None

@@ -22,7 +22,7 @@ from .cli import run_stage
 from .cost_model import PARTS, Point, at_slo, endurance_years, usd_per_hour, usd_per_million
 from .effective import FACTS, facts_of
 from .parity import require_one_configuration
-from .records import known, read_jsonl, spread
+from .records import add_asked, known, read_jsonl, spread
 from .stats import median_interval
 from .subtitles import workload_words
 from .tables import cells_table, comparable_digest, gpu_of, gpus_in
@@ -71,9 +71,12 @@ def main() -> None:
     parser.add_argument("--spec", required=True, help='JSON: {"prices": {...}, "slo": {...}}')
     parser.add_argument("--cells", required=True, nargs="+", type=Path, help="JSONL files of the sweep")
     parser.add_argument("--out", required=True, type=Path, help="folder for the tables")
+    add_asked(parser)
     arguments = parser.parse_args()
     spec = json.loads(arguments.spec)
-    records = [record for record in read_jsonl(arguments.cells) if record["record"] == "cell"]
+    records = [
+        record for record in read_jsonl(arguments.cells, arguments.asked) if record["record"] == "cell"
+    ]
     require_one_configuration(cells_table(records), "cost")
     repeats = repeats_table(records, values_of(spec["prices"]), spec["slo"])
     arguments.out.mkdir(parents=True, exist_ok=True)

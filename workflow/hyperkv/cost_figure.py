@@ -21,6 +21,7 @@ from .cost_model import PARTS
 from .figures import COLOURS, at_chunk, labels, read_table, save
 from .hardware import gpu_words
 from .parity import require_parity
+from .records import read_csv
 from .subtitles import under
 
 PART_COLOURS = {
@@ -43,7 +44,7 @@ def main() -> None:
     parser.add_argument("--svg", required=True, type=Path)
     parser.add_argument("--png", required=True, type=Path)
     arguments = parser.parse_args()
-    cost, sensitivity = read_table(arguments.cost), pd.read_csv(arguments.sensitivity)
+    cost, sensitivity = read_table(arguments.cost), read_csv(arguments.sensitivity)
     chunk = json.loads(arguments.spec)["chunk_tokens"]
     save(lambda: draw_cost(cost, sensitivity, chunk), arguments.svg, arguments.png)
 

@@ -39,6 +39,7 @@ from .hardware import gpu_words, mixed
 from .latency_figure import draw_latency
 from .layers_figure import draw_layers
 from .parity import require_parity
+from .records import read_csv
 from .subtitles import under
 
 # Okabe and Ito's palette, told apart with every common colour blindness. A store keeps its colour everywhere.
@@ -139,7 +140,7 @@ def save(draw: Callable[[], Figure], svg: Path, png: Path, note: str = "") -> No
 def read_table(path: Path) -> pd.DataFrame:
     """A table with empty words as "", so that tier `none` has a store and a connector to compare by."""
     words = ["store", "connector", "reasons"]
-    table = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(words, str))
+    table = read_csv(path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(words, str))
     present = [column for column in words if column in table]
     table[present] = table[present].fillna("")
     return table

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import base64
-import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -24,6 +23,7 @@ from .cli import run_stage
 from .errors import UserError
 from .layers_text import WORDS
 from .recommendation_text import objective_words
+from .records import read_csv, read_json
 
 FIGURES = {
     "tier_tradeoff": "What each tier serves: requests per GPU against speed for each user",
@@ -74,9 +74,9 @@ def main() -> None:
 def read(paths: Sequence[Path]) -> dict[str, Any]:
     """Tables and JSON files by name. Raises UserError naming one that is missing among them."""
     found = {
-        path.stem: json.loads(path.read_text())
+        path.stem: read_json(path)
         if path.suffix == ".json"
-        else pd.read_csv(path, keep_default_na=False, na_values=[""])
+        else read_csv(path, keep_default_na=False, na_values=[""])
         for path in paths
     }
     if missing := [name for name in NEEDED if name not in found]:

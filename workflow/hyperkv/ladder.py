@@ -17,7 +17,7 @@ import pandas as pd
 from .cli import run_stage
 from .errors import UserError
 from .ladder_parity import require_steps
-from .records import known, read_jsonl, spread
+from .records import add_asked, known, read_jsonl, spread
 from .stats import Interval, median_interval
 from .tables import cells_table
 
@@ -43,8 +43,11 @@ def main() -> None:
     parser.add_argument("--spec", required=True, help="JSON: the steps, and what is beside them")
     parser.add_argument("--cells", required=True, nargs="+", type=Path, help="JSONL files of the sweep")
     parser.add_argument("--out", required=True, type=Path, help="CSV file")
+    add_asked(parser)
     arguments = parser.parse_args()
-    records = [record for record in read_jsonl(arguments.cells) if record["record"] == "cell"]
+    records = [
+        record for record in read_jsonl(arguments.cells, arguments.asked) if record["record"] == "cell"
+    ]
     ladder_table(json.loads(arguments.spec), records).to_csv(arguments.out, index=False)
 
 

@@ -29,7 +29,7 @@ from .own_folder import alone_on
 from .payload import Payload
 from .points import common_fields, values_per_connection
 from .rungs import Bench, Values, keys_of, measure_point, memory_needed, rungs_of
-from .sources import code_digest, layers_sources
+from .sources import identity_of, layers_sources
 
 
 def main() -> None:
@@ -44,9 +44,7 @@ def main() -> None:
     spec: dict[str, Any] = json.loads(arguments.spec)
     scenario = spec["scenario"]
     require_array(spec)
-    journal = Journal(
-        arguments.out, {"spec": spec, "code": code_digest(layers_sources(scenario)), "node": node_name()}
-    )
+    journal = Journal(arguments.out, identity_of(spec, layers_sources(scenario)), node_name())
     started = time.perf_counter()
     keys: list[str] = []
     largest = largest_point(spec)

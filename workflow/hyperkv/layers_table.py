@@ -17,7 +17,7 @@ from . import hardware, substitution
 from .cli import run_stage
 from .layers_text import layers_text
 from .perf_categories import CATEGORIES, COPIES, NETWORK
-from .records import read_jsonl, spread
+from .records import add_asked, read_jsonl, spread
 from .stats import Interval, median_interval
 from .substitution import UNEXPLAINED, WHOLE, Layer, layers_of
 
@@ -68,8 +68,9 @@ def main() -> None:
     parser.add_argument("--rungs", nargs="*", default=[], type=Path, help="JSONL files of the layers")
     parser.add_argument("--table", required=True, type=Path, help="CSV file")
     parser.add_argument("--text", required=True, type=Path, help="text file")
+    add_asked(parser)
     arguments = parser.parse_args()
-    records = read_jsonl(arguments.rungs)
+    records = read_jsonl(arguments.rungs, arguments.asked)
     table = layers_table(records)
     arguments.table.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(arguments.table, index=False)

@@ -36,7 +36,7 @@ from .node import data_dir_of, node_name
 from .own_folder import alone_on, own_folder
 from .payload import aligned_buffer, slots
 from .points import common_fields, on_each, point_keys, throughput, values_per_connection
-from .sources import code_digest, sources
+from .sources import identity_of, sources
 from .stores.base import StoreConfig
 from .stores.counters import process_counters, supports_direct_io
 from .stores.files import FilesStore
@@ -62,9 +62,7 @@ def main() -> None:
     arguments = parser.parse_args()
     spec: dict[str, Any] = json.loads(arguments.spec)
     require_array(spec)
-    journal = Journal(
-        arguments.out, {"spec": spec, "code": code_digest(sources("limits")), "node": node_name()}
-    )
+    journal = Journal(arguments.out, identity_of(spec, sources("limits")), node_name())
     data_dir = data_dir_of(spec["data_dir"])
     keys: list[str] = []
     started = time.perf_counter()

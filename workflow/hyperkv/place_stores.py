@@ -16,7 +16,7 @@ import pandas as pd
 
 from . import hardware
 from .cli import run_stage
-from .records import read_jsonl
+from .records import add_asked, read_csv, read_jsonl
 
 COLUMNS = (
     "machine",
@@ -55,10 +55,11 @@ def main() -> None:
         help="limits.jsonl, of the machine that the stores were measured on",
     )
     parser.add_argument("--out", required=True, type=Path, help="CSV file for the table")
+    add_asked(parser)
     arguments = parser.parse_args()
-    stores = pd.read_csv(arguments.stores, keep_default_na=False, na_values=[""])
-    machine = machine_of(read_jsonl([arguments.limits])[0]["environment"], stores)
-    placed_stores_table(pd.read_csv(arguments.break_even), stores, machine).to_csv(arguments.out, index=False)
+    stores = read_csv(arguments.stores, keep_default_na=False, na_values=[""])
+    machine = machine_of(read_jsonl([arguments.limits], arguments.asked)[0]["environment"], stores)
+    placed_stores_table(read_csv(arguments.break_even), stores, machine).to_csv(arguments.out, index=False)
 
 
 def machine_of(environment: Mapping[str, Any], stores: pd.DataFrame) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from .journal import canonical_digest
 from .machine import environment
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 def values_per_connection(point_bytes: int, value_bytes: int, connections: int) -> int:

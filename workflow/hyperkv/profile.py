@@ -33,7 +33,7 @@ from .node import data_dir_of, node_name
 from .own_folder import alone_on, own_folder
 from .payload import Payload, aligned_buffer, slots
 from .points import common_fields, point_keys, throughput, values_per_connection
-from .sources import code_digest, profile_sources
+from .sources import identity_of, profile_sources
 from .stores.base import Counters, LocalStore, Store, StoreConfig
 from .stores.registry import make_store
 
@@ -50,9 +50,7 @@ def main() -> None:
     spec: dict[str, Any] = json.loads(arguments.spec)
     scenario = spec["scenario"]
     require_array(spec)
-    journal = Journal(
-        arguments.out, {"spec": spec, "code": code_digest(profile_sources(scenario)), "node": node_name()}
-    )
+    journal = Journal(arguments.out, identity_of(spec, profile_sources(scenario)), node_name())
     keys: list[str] = []
     started = time.perf_counter()
     repeats = range(1, spec["repeats"] + 1)

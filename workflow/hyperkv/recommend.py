@@ -24,7 +24,8 @@ from .place_stores import machine_words
 from .ranking import COMPARED_FACTS, Candidate, Comparison, Objective, Ranking, ranked
 from .recommendation_text import answer, doubt, number, objective_words, with_interval
 from .recommended_files import EngineSlice, Files, Place, files_of, measured_place
-from .records import read_jsonl
+from .record_file import Identity
+from .records import add_asked, read_csv, read_jsonl
 from .stats import Interval
 from .tables import unique_environments
 
@@ -44,12 +45,13 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path, help="JSON file for the recommendation")
     parser.add_argument("--readme", required=True, type=Path, help="text file for the same in words")
     parser.add_argument("--files", required=True, type=Path, help="folder for the files to copy")
+    add_asked(parser)
     arguments = parser.parse_args()
     spec = json.loads(arguments.spec)
-    cells = pd.read_csv(arguments.table, keep_default_na=False, na_values=[""])
+    cells = read_csv(arguments.table, keep_default_na=False, na_values=[""])
     objective = Objective.of(spec["recommend"], spec["slo"])
     ranking = ranked(cells, objective)
-    used = evidence_of(ranking.chosen, arguments.cells)
+    used = evidence_of(ranking.chosen, arguments.cells, arguments.asked)
     files = rendered_files(used[0][1], spec) if used else Files()
     arguments.files.mkdir(parents=True, exist_ok=True)
     write_files(files, arguments.files)
@@ -59,7 +61,9 @@ def main() -> None:
     print(f"hyperkv recommend: {recommendation['answer']}", file=sys.stderr)
 
 
-def evidence_of(chosen: Candidate | None, paths: Sequence[Path]) -> list[tuple[Path, dict[str, Any]]]:
+def evidence_of(
+    chosen: Candidate | None, paths: Sequence[Path], asked: Mapping[str, Identity] | None = None
+) -> list[tuple[Path, dict[str, Any]]]:
     """The records of the chosen scenario at the load it was chosen at, with their files; none when nothing was chosen.
 
     Raises UserError when they are not among the files.
@@ -70,7 +74,7 @@ def evidence_of(chosen: Candidate | None, paths: Sequence[Path]) -> list[tuple[P
     used = [
         (path, record)
         for path in own
-        for record in read_jsonl([path])
+        for record in read_jsonl([path], asked)
         if record["record"] == "cell" and record["load"] == chosen.load
     ]
     if not used:

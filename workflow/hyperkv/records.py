@@ -2,29 +2,61 @@
 
 from __future__ import annotations
 
+import argparse
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from .errors import UserError
+from .record_file import Identity, read_records
 from .stats import Interval
 
 
-def read_jsonl(paths: Iterable[Path]) -> list[dict[str, Any]]:
-    """All records of JSONL files, in order. Raises UserError naming file and line."""
+def add_asked(parser: argparse.ArgumentParser) -> None:
+    """The option of every stage that reads records: what each file must have been measured with."""
+    told = "JSON: file of records, or its folder -> spec/code that it must have been measured with; not given: any"
+    parser.add_argument("--asked", type=asked_of, help=told)
+
+
+def asked_of(text: str) -> dict[str, Identity]:
+    """What option --asked says."""
+    return {path: Identity.of_text(made) for path, made in json.loads(text).items()}
+
+
+def read_jsonl(paths: Iterable[Path], asked: Mapping[str, Identity] | None = None) -> list[dict[str, Any]]:
+    """All records of JSONL files, in order.
+
+    asked: what each file, named itself or by its folder, must have been measured with; None: whatever it was. Raises
+    UserError naming a file that is not whole or not what is asked for.
+    """
     records = []
     for path in paths:
-        for number, line in enumerate(path.read_text().splitlines(), 1):
-            try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise UserError(
-                    f"{path}:{number}: not JSON ({error.msg}); delete the file to measure it again"
-                ) from error
+        made = None
+        if asked is not None and (made := asked.get(str(path)) or asked.get(str(path.parent))) is None:
+            raise UserError(f"{path}: --asked has neither the file nor its folder; name one of them there")
+        records += read_records(path, made)
     return records
+
+
+def read_csv(path: Path, **options: Any) -> pd.DataFrame:
+    """A result table, as pandas reads it with the options. Raises UserError naming a file that is none."""
+    try:
+        return pd.read_csv(path, **options)
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{path}: not a table ({' '.join(str(error).split())}); delete the file to make it again"
+        ) from None
+
+
+def read_json(path: Path) -> Any:
+    """What a stage wrote as one JSON document. Raises UserError naming a file that is none."""
+    try:
+        return json.loads(path.read_text())
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not JSON ({error}); delete the file to make it again") from None
 
 
 def write_table(table: pd.DataFrame, stem: Path) -> None:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from . import hardware
 from .cli import run_stage
-from .records import known, read_jsonl, spread, write_table
+from .records import add_asked, known, read_jsonl, spread, write_table
 from .stats import median_interval
 
 STORES_COLUMNS = (
@@ -65,10 +65,13 @@ def main() -> None:
         "--baseline", nargs="*", default=[], type=Path, help="JSONL files of the device's baseline"
     )
     parser.add_argument("--out", required=True, type=Path, help="folder for the tables")
+    add_asked(parser)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    write_table(stores_table(read_jsonl(arguments.points)), arguments.out / "stores")
-    limits = limits_table([*read_jsonl(arguments.limits), *device_limits(read_jsonl(arguments.baseline))])
+    write_table(stores_table(read_jsonl(arguments.points, arguments.asked)), arguments.out / "stores")
+    limits = limits_table(
+        [*read_jsonl(arguments.limits, arguments.asked), *device_limits(read_jsonl(arguments.baseline))]
+    )
     limits.to_csv(arguments.out / "limits.csv", index=False)
 
 

@@ -17,6 +17,7 @@ from tabulate import tabulate
 
 from .cli import run_stage
 from .hardware import measured_on, mixed
+from .records import read_csv
 
 HEADERS = (
     "scenario",
@@ -50,13 +51,13 @@ def main() -> None:
     parser.add_argument("--layers-table", nargs="*", default=[], type=Path, help="layers.csv")
     parser.add_argument("--out", required=True, type=Path, help="text file")
     arguments = parser.parse_args()
-    scenarios = pd.read_csv(arguments.tables / "scenarios.csv", keep_default_na=False, na_values=[""])
-    time = pd.read_csv(arguments.tables / "sweep_time.csv")
-    stores = pd.read_csv(arguments.tables / "stores.csv")
+    scenarios = read_csv(arguments.tables / "scenarios.csv", keep_default_na=False, na_values=[""])
+    time = read_csv(arguments.tables / "sweep_time.csv")
+    stores = read_csv(arguments.tables / "stores.csv")
     notes = [f"{note}\n" for note in json.loads(arguments.notes)]
     layers = arguments.layers.read_text() if arguments.layers else ""
     own = store_notes_text(scenarios, stores)
-    measured = [scenarios, stores, *map(pd.read_csv, arguments.layers_table)]
+    measured = [scenarios, stores, *map(read_csv, arguments.layers_table)]
     sweep = summary_text(scenarios, time) + hardware_text(measured)
     arguments.out.write_text("".join([sweep, stores_text(stores), layers, own, *notes]))
 

@@ -5,7 +5,7 @@
 Every finished cell is kept at once in `<out>.partial`; a run that was stopped takes up what is there, as long
 as the spec and the code are the same, and `<out>` appears when all cells are there. The file's lines are cell
 records (see columns.yaml); the per-request samples are columns of lists inside each. Engine `vllm` may put
-records of single requests before them.
+records of single requests before them. The last line closes the file: how many lines there are, of what, and their checksum.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .journal import Journal
 from .node import data_dir_of
 from .own_folder import alone_on
 from .progress import Progress
-from .sources import code_digest, scenario_sources
+from .sources import identity_of, scenario_sources
 
 
 def main() -> None:
@@ -41,7 +41,7 @@ def main() -> None:
     started = time.time() - _process_age_s()
     spec: dict[str, Any] = json.loads(arguments.spec)
     require_array(spec)
-    journal = Journal(arguments.out, {"spec": spec, "code": code_digest(scenario_sources(spec))})
+    journal = Journal(arguments.out, identity_of(spec, scenario_sources(spec)))
     progress = Progress(
         arguments.out.parents[1] / ".progress.json", spec["scenario"]["name"], arguments.repeat
     )

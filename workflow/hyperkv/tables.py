@@ -21,7 +21,7 @@ from .cli import run_stage
 from .effective import FACTS, facts_of
 from .journal import canonical_digest
 from .parity import require_one_configuration, unlike
-from .records import known, read_jsonl, spread, write_table
+from .records import add_asked, known, read_jsonl, spread, write_table
 from .stats import iso_tps_ratio, median_interval
 from .subtitles import workload_words
 
@@ -59,8 +59,9 @@ def main() -> None:
     )
     parser.add_argument("--cells", required=True, nargs="+", type=Path, help="JSONL files of the sweep")
     parser.add_argument("--out", required=True, type=Path, help="folder for the tables")
+    add_asked(parser)
     arguments = parser.parse_args()
-    found = read_jsonl(arguments.cells)
+    found = read_jsonl(arguments.cells, arguments.asked)
     records = [record for record in found if record["record"] == "cell"]
     cells = cells_table(records)
     require_one_configuration(cells, "tables")

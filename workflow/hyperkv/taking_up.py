@@ -15,13 +15,14 @@ import socket
 import struct
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .errors import UserError
 from .last_words import AGAIN, system_line
 from .parent import GRACE_S, end_those_of, identity_of, those_of, wait_for_those_of
+from .record_file import is_whole
 
 OWN = Path(".snakemake")
 OUTPUTS = Path("results")
@@ -93,12 +94,11 @@ class Run:
         return json.dumps(asdict(self)) + "\n"
 
 
-def take_up(command: Sequence[str], is_whole: Callable[[Path], bool]) -> None:
+def take_up(command: Sequence[str]) -> None:
     """Hold this folder until the process ends, and put in order what an earlier run left, a printed line for each.
 
-    command: Snakemake's arguments; one that makes no files neither waits nor changes anything. is_whole: whether a
-    results file proves that it is complete. Raises UserError when another run is alive here, or a folder cannot be
-    written.
+    command: Snakemake's arguments; one that makes no files neither waits nor changes anything. Raises UserError when
+    another run is alive here, or a folder cannot be written.
     """
     if not executes(command):
         return
@@ -108,19 +108,7 @@ def take_up(command: Sequence[str], is_whole: Callable[[Path], bool]) -> None:
         if _held:
             _end_jobs_of(before)
             _put_locks_away(before)
-            _put_files_in_order(is_whole)
-
-
-def is_whole(path: Path) -> bool:
-    """Whether a JSONL file ends with a whole line: it appears by renaming, so what has its name was complete."""
-    if path.suffix != ".jsonl":
-        return False
-    try:
-        return isinstance(
-            json.loads(path.read_bytes().splitlines()[-1]), dict
-        ) and path.read_bytes().endswith(b"\n")
-    except (OSError, ValueError, IndexError):
-        return False
+            _put_files_in_order()
 
 
 def executes(command: Sequence[str]) -> bool:
@@ -228,7 +216,7 @@ def _put_locks_away(before: Run | None) -> None:
         _say(f"an earlier run{who} was killed; its lock is taken up")
 
 
-def _put_files_in_order(is_whole: Callable[[Path], bool]) -> None:
+def _put_files_in_order() -> None:
     """Keep each whole file among those that were being made, and remove the others, so that their jobs run again."""
     kept, removed = [], []
     marked = _marked(OWN / "incomplete")

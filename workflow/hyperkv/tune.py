@@ -19,16 +19,20 @@ from typing import Any
 
 from .array.verify import require_array
 from .cli import run_stage
+from .durable import replace_durably
 from .errors import UserError
 from .journal import Journal, canonical_digest
 from .node import data_dir_of
 from .own_folder import alone_on
-from .sources import code_digest, scenario_sources, trial_sources
+from .record_file import write_records
+from .sources import code_digest, identity_of, scenario_sources, trial_sources, tune_sources
 from .tuning.finalists import Measurements, candidates, compare
-from .tuning.outcome import evidence_of, preset_text, trial_line, winner_text, write
+from .tuning.outcome import evidence_of, preset_text, trial_line, winner_text
 from .tuning.space import POLICIES, Parameter, applied
 from .tuning.store_load import measured_rounds
 from .tuning.study import as_record, best, is_any_complete, judged, open_study, search
+
+SCHEMA_VERSION = 3
 
 
 def main() -> None:
@@ -56,7 +60,7 @@ def tune(spec: dict[str, Any], out: Path, logs: Path) -> None:
     parameters = [Parameter.of(entry) for entry in spec["space"]]
     own = {parameter.name: parameter.own for parameter in parameters}
     searched = [parameter for parameter in parameters if not parameter.is_policy]
-    study = open_study(out / "study.journal", study_name(spec), spec["pruner"])
+    study = open_study(out / "study.journal", study_name(spec), spec["pruner"], _say)
     search(
         study,
         searched,
@@ -73,19 +77,21 @@ def tune(spec: dict[str, Any], out: Path, logs: Path) -> None:
         )
     searched_own = {parameter.name: parameter.own for parameter in searched}
     numbered = candidates(parameters, own, best(study, searched_own, spec["finalists"]))
-    code = code_digest({*scenario_sources(sweep), *trial_sources(scenario)})
-    journal = Journal(out / "finalists.jsonl", {"sweep": sweep, "objective": spec["objective"], "code": code})
+    of_cells = identity_of(sweep, {*scenario_sources(sweep), *trial_sources(scenario)})
+    journal = Journal(out / "finalists.jsonl", of_cells, spec["objective"])
     cells = Measurements(spec, journal, logs, _say)
     found = compare(cells, dict(enumerate(numbered)), spec["objective"]["metric"], spec["repeats"])
-    common = {"scenario": scenario["name"], "metric": spec["objective"]["metric"]}
-    trials = [as_record(trial) | {"scenario": scenario["name"]} for trial in judged(study)]
-    write(out / "trials.jsonl", "".join(json.dumps(trial) + "\n" for trial in trials))
-    evidence = evidence_of(spec, study, found)
-    write(out / "evidence.json", json.dumps(evidence, indent=1) + "\n")
-    write(out / "winner.yaml", winner_text(spec, found))
+    made = identity_of(spec, tune_sources(spec))
+    common = {"schema_version": SCHEMA_VERSION, "scenario": scenario["name"]}
+    trials = [as_record(trial) | common for trial in judged(study)]
+    write_records(out / "trials.jsonl", [str(trial["trial"]) for trial in trials], trials, made)
+    evidence = evidence_of(spec, study, found) | {"made": str(made)}
+    texts = {"evidence.json": json.dumps(evidence, indent=1) + "\n", "winner.yaml": winner_text(spec, found)}
     if scenario["store"] == "kvrocks":
-        write(out / "preset.yaml", preset_text(spec, found))
-    journal.finish(cells.keys, common)
+        texts["preset.yaml"] = preset_text(spec, found)
+    for name, text in texts.items():
+        replace_durably(out / name, text.encode())
+    journal.finish(cells.keys, common | {"metric": spec["objective"]["metric"]}, made)
     _say(evidence["in_words"])
 
 

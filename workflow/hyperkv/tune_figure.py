@@ -6,7 +6,6 @@ python -m workflow.hyperkv.tune_figure --table results/tables/tune.csv --evidenc
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import textwrap
 from collections.abc import Mapping
@@ -20,7 +19,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from .cli import run_stage
+from .errors import UserError
 from .figures import save
+from .record_file import Identity
+from .records import add_asked, read_csv, read_json
 from .stats import median_interval
 from .tuning.space import worded
 
@@ -39,10 +41,21 @@ def main() -> None:
     parser.add_argument("--evidence", required=True, type=Path, help="evidence.json of the search")
     parser.add_argument("--svg", required=True, type=Path)
     parser.add_argument("--png", required=True, type=Path)
+    add_asked(parser)
     arguments = parser.parse_args()
-    table = pd.read_csv(arguments.table)
-    evidence = json.loads(arguments.evidence.read_text())
+    table = read_csv(arguments.table)
+    evidence = read_evidence(arguments.evidence, arguments.asked)
     save(lambda: draw_tune(table, evidence), arguments.svg, arguments.png)
+
+
+def read_evidence(path: Path, asked: Mapping[str, Identity] | None = None) -> dict[str, Any]:
+    """evidence.json of a search. asked: as for read_jsonl. Raises UserError for one that is damaged or of another search."""
+    evidence = read_json(path)
+    if asked is not None and evidence.get("made") != str(asked.get(str(path.parent))):
+        raise UserError(
+            f"{path}: it is of another search than the one asked for; delete the file to search again"
+        )
+    return evidence
 
 
 def draw_tune(table: pd.DataFrame, evidence: Mapping[str, Any]) -> Figure:

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from .cli import run_stage
-from .records import read_jsonl
+from .records import add_asked, read_jsonl
 from .stats import median_interval
 
 COLUMNS = (
@@ -44,8 +44,11 @@ def main() -> None:
     parser.add_argument("--trials", nargs="*", default=[], type=Path, help="trials.jsonl of the searches")
     parser.add_argument("--finalists", nargs="*", default=[], type=Path, help="finalists.jsonl of the same")
     parser.add_argument("--out", required=True, type=Path, help="CSV file")
+    add_asked(parser)
     arguments = parser.parse_args()
-    table = tune_table(read_jsonl(arguments.trials), read_jsonl(arguments.finalists))
+    table = tune_table(
+        *(read_jsonl(paths, arguments.asked) for paths in (arguments.trials, arguments.finalists))
+    )
     table.to_csv(arguments.out, index=False)
 
 

@@ -17,7 +17,9 @@ try:
     LADDER_SPEC = ladder_spec(CONFIG) if CONFIG["ladder"]["steps"] else "{}"
     LADDER = runnable(CONFIG, ladder_scenarios(CONFIG), KVROCKS)
     if workflow.is_main_process:
-        take_up(sys.argv[1:], is_whole)
+        take_up(sys.argv[1:])
+    ASKED = Asked(CONFIG)
+    settle_results(workflow, ASKED)
 except UserError as error:
     raise WorkflowError(str(error))
 
@@ -149,6 +151,11 @@ def tables_spec(wildcards):
 def summary_notes(wildcards):
     named = [name for key in ("experiment", "profile", "layers") for name in CONFIG[key]["scenarios"]]
     return json.dumps(kvrocks_notes(CONFIG, list(dict.fromkeys(named)), KVROCKS))
+
+
+def asked(wildcards, input):
+    """What the files of records among a rule's input must have been measured with, as option --asked."""
+    return ASKED.option(input)
 
 
 def array_spec(wildcards):

@@ -11,10 +11,12 @@ rule write_cost:
     conda:
         "../../envs/harness.yaml"
     params:
+        asked=asked,
         spec=cost_slice,
         folder=subpath(output.cost, parent=True),
     shell:
-        "python -m workflow.hyperkv.cost --spec {params.spec:q} --cells {input.cells:q}"
+        "python -m workflow.hyperkv.cost --asked {params.asked:q}"
+        " --spec {params.spec:q} --cells {input.cells:q}"
         " --out {params.folder:q} 2> {log:q}"
 
 
@@ -33,9 +35,11 @@ rule write_claims:
     conda:
         "../../envs/harness.yaml"
     params:
+        asked=asked,
         spec=compared_chunk,
     shell:
-        "python -m workflow.hyperkv.claims --claims {input.claims:q} --spec {params.spec:q}"
+        "python -m workflow.hyperkv.claims --asked {params.asked:q}"
+        " --claims {input.claims:q} --spec {params.spec:q}"
         " --tables {input.tables:q} --records {input.records:q} --table {output.table:q}"
         " --text {output.text:q} 2> {log:q}"
 

@@ -9,9 +9,11 @@ rule write_ladder:
     conda:
         "../../envs/harness.yaml"
     params:
+        asked=asked,
         spec=ladder_slice,
     shell:
-        "python -m workflow.hyperkv.ladder --spec {params.spec:q} --cells {input.cells:q} --out {output:q} 2> {log:q}"
+        "python -m workflow.hyperkv.ladder --asked {params.asked:q}"
+        " --spec {params.spec:q} --cells {input.cells:q} --out {output:q} 2> {log:q}"
 
 
 rule draw_ladder:

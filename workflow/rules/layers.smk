@@ -28,8 +28,11 @@ rule write_layers:
         "<logs>/layers_table.log",
     conda:
         "../../envs/harness.yaml"
+    params:
+        asked=asked,
     shell:
-        "python -m workflow.hyperkv.layers_table --rungs {input.rungs:q} --table {output.table:q}"
+        "python -m workflow.hyperkv.layers_table --asked {params.asked:q}"
+        " --rungs {input.rungs:q} --table {output.table:q}"
         " --text {output.text:q} 2> {log:q}"
 
 

@@ -46,8 +46,11 @@ rule place_stores:
         "<logs>/place_stores.log",
     conda:
         "../../envs/harness.yaml"
+    params:
+        asked=asked,
     shell:
-        "python -m workflow.hyperkv.place_stores --break-even {input.break_even:q} --stores {input.stores:q}"
+        "python -m workflow.hyperkv.place_stores --asked {params.asked:q}"
+        " --break-even {input.break_even:q} --stores {input.stores:q}"
         " --limits {input.limits:q} --out {output:q} 2> {log:q}"
 
 

@@ -13,9 +13,11 @@ rule write_recommendation:
     conda:
         "../../envs/harness.yaml"
     params:
+        asked=asked,
         spec=recommendation_spec,
     shell:
-        "python -m workflow.hyperkv.recommend --spec {params.spec:q} --table {input.table:q}"
+        "python -m workflow.hyperkv.recommend --asked {params.asked:q}"
+        " --spec {params.spec:q} --table {input.table:q}"
         " --cells {input.cells:q} --out {output.recommendation:q} --readme {output.readme:q}"
         " --files {output.files:q} 2> {log:q}"
 

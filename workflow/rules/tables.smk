@@ -18,10 +18,12 @@ rule write_tables:
     conda:
         "../../envs/harness.yaml"
     params:
+        asked=asked,
         spec=tables_spec,
         folder=subpath(output.cells, parent=True),
     shell:
-        "python -m workflow.hyperkv.tables --spec {params.spec:q} --cells {input.cells:q}"
+        "python -m workflow.hyperkv.tables --asked {params.asked:q}"
+        " --spec {params.spec:q} --cells {input.cells:q}"
         " --out {params.folder:q} 2> {log:q}"
 
 
@@ -40,9 +42,11 @@ rule write_stores:
     conda:
         "../../envs/harness.yaml"
     params:
+        asked=asked,
         folder=subpath(output.stores, parent=True),
     shell:
-        "python -m workflow.hyperkv.stores_table --points {input.points:q} --limits {input.limits:q}"
+        "python -m workflow.hyperkv.stores_table --asked {params.asked:q}"
+        " --points {input.points:q} --limits {input.limits:q}"
         " --baseline {input.baseline:q} --out {params.folder:q} 2> {log:q}"
 
 

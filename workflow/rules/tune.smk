@@ -33,8 +33,11 @@ rule write_tune:
         "<logs>/tune_table.log",
     conda:
         "../../envs/harness.yaml"
+    params:
+        asked=asked,
     shell:
-        "python -m workflow.hyperkv.tune_table --trials {input.trials:q} --finalists {input.finalists:q}"
+        "python -m workflow.hyperkv.tune_table --asked {params.asked:q}"
+        " --trials {input.trials:q} --finalists {input.finalists:q}"
         " --out {output:q} 2> {log:q}"
 
 
@@ -55,8 +58,11 @@ rule draw_tune:
         "<logs>/figures/tune.log",
     conda:
         "../../envs/harness.yaml"
+    params:
+        asked=asked,
     shell:
-        "python -m workflow.hyperkv.tune_figure --table {input.table:q} --evidence {input.evidence:q}"
+        "python -m workflow.hyperkv.tune_figure --asked {params.asked:q}"
+        " --table {input.table:q} --evidence {input.evidence:q}"
         " --svg {output.svg:q} --png {output.png:q} 2> {log:q}"
 
 

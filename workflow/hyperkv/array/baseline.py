@@ -26,7 +26,8 @@ from ..limits import measure_device
 from ..node import data_dir_of, node_name
 from ..own_folder import alone_on, own_folder
 from ..points import common_fields, values_per_connection
-from ..sources import code_digest, sources
+from ..record_file import read_records
+from ..sources import identity_of, sources
 from ..stores.counters import supports_direct_io
 from .baseline_file import BASELINE
 from .commands import call
@@ -60,8 +61,7 @@ def _measure(spec: dict[str, Any], data_dir: Path, out: Path, md_uuid: str | Non
             f"data_dir: {data_dir} has no O_DIRECT ({place_of(data_dir).note()}); choose a folder on a disk"
         )
     _check_room(spec, data_dir)
-    code = code_digest(sources("array.baseline"))
-    journal = Journal(out, {"spec": spec, "code": code, "node": node_name(), "md_uuid": md_uuid})
+    journal = Journal(out, identity_of(spec, sources("array.baseline")), node_name(), md_uuid)
     with_fio = shutil.which("fio") is not None
     if not with_fio:
         print(
@@ -75,8 +75,7 @@ def _measure(spec: dict[str, Any], data_dir: Path, out: Path, md_uuid: str | Non
                 keys += _measure_fio(journal, spec, folder, repeat)
             keys += _measure_values(journal, spec, data_dir, repeat)
     journal.finish(keys, common_fields("baseline", spec, data_dir) | {"md_uuid": md_uuid})
-    records = [json.loads(line) for line in out.read_text().splitlines()]
-    print("\n".join(summary(records, data_dir)))
+    print("\n".join(summary(read_records(out), data_dir)))
 
 
 def summary(records: Sequence[dict[str, Any]], data_dir: Path) -> list[str]:

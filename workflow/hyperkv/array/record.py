@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..durable import replace_durably
 from .facts import Disk, Md, Mount
 from .layout import fstab_line, mdadm_line
 from .settings import ArraySettings
@@ -60,17 +60,13 @@ def write_record(path: Path, record: Mapping[str, Any]) -> bool:
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
     caller = (int(os.environ["SUDO_UID"]), int(os.environ["SUDO_GID"])) if _under_sudo() else None
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-            os.fchmod(handle, 0o644)
-            if caller is not None:
-                os.fchown(handle, *caller)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+
+    def prepare(written: Path) -> None:
+        written.chmod(0o644)
+        if caller is not None:
+            os.chown(written, *caller)
+
+    replace_durably(path, text.encode(), prepare)
     for folder in (path.parent, path.parent.parent) if caller is not None else ():
         if folder.lstat().st_uid == 0:
             os.chown(folder, *caller, follow_symlinks=False)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-import tempfile
 from pathlib import Path
+
+from ..durable import replace_durably
 
 
 def replace_text(path: Path, before: str, after: str, backup: str | None = None) -> None:
@@ -45,28 +46,17 @@ def _checked(path: Path, real: Path) -> os.stat_result | None:
 
 
 def _put(like: Path, target: Path, data: bytes, found: os.stat_result | None) -> None:
-    """Write a file aside, as `like` is in all but its text and time, and rename it to target."""
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-            if found is not None:
-                os.chown(temporary, found.st_uid, found.st_gid)
-                shutil.copystat(like, temporary)
-                os.utime(temporary)
-            else:
-                os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    """Write a file, as `like` is in all but its text and time, in the place of target."""
+
+    def prepare(temporary: Path) -> None:
+        if found is None:
+            os.chmod(temporary, 0o644)
+            return
+        os.chown(temporary, found.st_uid, found.st_gid)
+        shutil.copystat(like, temporary)
+        os.utime(temporary)
+
+    replace_durably(target, data, prepare)
 
 
 def _bytes(text: str) -> bytes:

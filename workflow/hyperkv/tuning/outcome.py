@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -91,13 +90,6 @@ def trial_line(record: Mapping[str, Any], own: Mapping[str, Value]) -> str:
         result += f", GET {gbps:.2f} GB/s"
     why = f" ({record['reason']})" if record["reason"] else ""
     return f"trial {record['trial']}, {worded(record['parameters'], own)}: {record['state']}{result}{why}"
-
-
-def write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
 
 
 def _kept_scenario(spec: Mapping[str, Any], found: Comparison) -> tuple[str, dict[str, Any]]:

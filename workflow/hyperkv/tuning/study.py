@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import statistics
 import time
 import warnings
@@ -21,6 +22,7 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from ..durable import aside_of, replace_durably
 from ..errors import UserError
 from .space import Parameter, Value
 
@@ -50,13 +52,15 @@ class _FileLock:
         self._file.close()
 
 
-def open_study(path: Path, name: str, pruner: str) -> optuna.Study:
+def open_study(
+    path: Path, name: str, pruner: str, told: Callable[[str], None] = lambda line: None
+) -> optuna.Study:
     """The study of that name in the journal at `path`, which may hold others. pruner: median, halving or none.
 
-    Raises UserError when the file is not such a journal.
+    told: called with a line when the file was damaged. Raises UserError when it cannot be read all the same.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _drop_torn_line(path)
+    _drop_damage(path, told)
     try:
         storage = JournalStorage(JournalFileBackend(str(path), _FileLock(path.with_suffix(".lock"))))
         return optuna.create_study(
@@ -66,7 +70,7 @@ def open_study(path: Path, name: str, pruner: str) -> optuna.Study:
             direction="minimize",
             load_if_exists=True,
         )
-    except (ValueError, KeyError, AttributeError) as error:
+    except (ValueError, LookupError, AttributeError, TypeError, AssertionError) as error:
         raise UserError(f"{path} is not a study's journal ({error}); delete it to search anew") from error
 
 
@@ -194,14 +198,32 @@ def _retry_stopped(study: optuna.Study) -> None:
             study.enqueue_trial(left.params)
 
 
-def _drop_torn_line(path: Path) -> None:
-    """Cut off the line that was being written when the run was killed, so that the next does not continue it."""
+def _drop_damage(path: Path, told: Callable[[str], None]) -> None:
+    """Keep the lines before the first that is no entry of a journal; what follows needs it, and is moved aside.
+
+    The line that was being written when the run was killed is cut off, so that the next does not continue it.
+    """
     if not path.exists():
         return
     content = path.read_bytes()
-    if content and not content.endswith(b"\n"):
-        with path.open("r+b") as file:
-            file.truncate(content.rfind(b"\n") + 1)
+    whole = 0
+    for line in content.splitlines(keepends=True):
+        if not line.endswith(b"\n") or not _is_entry(line):
+            break
+        whole += len(line)
+    if b"\n" in content[whole:]:
+        aside = aside_of(path)
+        aside.write_bytes(content[whole:])
+        told(f"{path} was damaged; what follows the damage is now in {aside}, and those trials are run again")
+    if whole < len(content):
+        replace_durably(path, content[:whole])
+
+
+def _is_entry(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line)["op_code"], int)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
 
 
 def _distribution(parameter: Parameter) -> BaseDistribution:

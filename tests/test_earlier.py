@@ -1,0 +1,49 @@
+"""Earlier measurements outlive what removes them."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import write_as_a_stage
+from workflow.hyperkv import earlier
+
+RECORDS = Path("results/sweep/none/1.jsonl")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    RECORDS.parent.mkdir(parents=True)
+    write_as_a_stage(RECORDS, [{"load": 1}])
+
+
+def test_what_was_removed_comes_back_as_it_was():
+    before, time = RECORDS.read_bytes(), RECORDS.stat().st_mtime_ns
+    earlier.keep([RECORDS, Path("results/sweep/none/2.jsonl")])
+    RECORDS.unlink()
+    earlier.restore()
+    assert (RECORDS.read_bytes(), RECORDS.stat().st_mtime_ns) == (before, time)
+    earlier.forget([str(RECORDS)])
+    RECORDS.unlink()
+    earlier.restore()
+    assert not RECORDS.exists()
+
+
+def test_what_is_there_again_is_left():
+    earlier.keep([RECORDS])
+    RECORDS.write_text("new")
+    earlier.restore()
+    assert RECORDS.read_text() == "new"
+
+
+def test_what_is_not_whole_is_neither_kept_nor_restored():
+    earlier.keep([RECORDS])
+    (kept,) = (path for path in Path(".snakemake").rglob("*.jsonl"))
+    kept.write_bytes(kept.read_bytes()[:-3])
+    RECORDS.unlink()
+    earlier.restore()
+    assert not RECORDS.exists()
+    kept.unlink()
+    RECORDS.write_text("cut")
+    earlier.keep([RECORDS])
+    assert not kept.exists()
