@@ -152,4 +152,4 @@ def test_records_say_which_array_they_are_of(tmp_path, monkeypatch, spec):
     monkeypatch.setattr(baseline, "require_array", lambda spec: "aa:bb")
     out = tmp_path / "baseline.jsonl"
     assert run(monkeypatch, spec, out) == 0
-    assert {json.loads(line)["md_uuid"] for line in out.read_text().splitlines()} == {"aa:bb"}
+    assert {record["md_uuid"] for record in read_records(out)} == {"aa:bb"}
