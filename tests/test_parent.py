@@ -1,5 +1,6 @@
 """A stage ends with what started it, and what it started ends with it, whoever is killed, stopped or deaf."""
 
+import contextlib
 import os
 import re
 import signal
@@ -8,6 +9,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.helpers import eventually
@@ -58,13 +60,17 @@ def run():
         )
         pid = int(parent.stdout.readline())
         identity = identity_of(pid)
-        started.append((parent, identity))
+        below = psutil.Process(parent.pid).children(recursive=True)
+        started.append((parent, below, identity))
         assert eventually(lambda: len(those_of(identity)) == 3)
         return parent, pid, identity
 
     yield run
-    for parent, identity in started:
+    for parent, below, identity in started:
         parent.kill()
+        for process in below:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         end_those_of(identity)
         parent.communicate()
 

@@ -63,11 +63,8 @@ def ends_with_parent(grace_s: float = GRACE_S) -> Iterator[None]:
     if parents and _was_told(os.getppid(), given):
         parents.append(identity_of(os.getppid()) or given)
     words = [sys.executable, "-I", "-S", os.path.abspath(__file__), str(grace_s), stage, *parents]
-    quiet = {
-        "stdin": subprocess.DEVNULL,
-        "stderr": subprocess.DEVNULL,
-    }  # stdout is kept: its end tells that all is gone
-    guard = subprocess.Popen(words, cwd="/", **quiet)
+    # It keeps stdout, so that whoever reads to its end knows that all is gone.
+    guard = subprocess.Popen(words, cwd="/", stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     announce()
     try:
         yield
