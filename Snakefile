@@ -37,6 +37,7 @@ from workflow.hyperkv.install_kvrocks import link_spec
 from workflow.hyperkv.interpreter import output_cache_is_set, put_own_python_first, require_scheduler
 from workflow.hyperkv.kvrocks_source import kvrocks_notes, resolve, runnable, runnable_scenarios
 from workflow.hyperkv.ladder_config import ladder_scenarios, ladder_spec
+from workflow.hyperkv.memory_dir import memory_folder
 from workflow.hyperkv.node import where_files_go
 from workflow.hyperkv.progress import write_plan
 from workflow.hyperkv.sources import (

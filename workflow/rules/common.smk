@@ -172,6 +172,8 @@ def planned_places(workflow):
     ]
     folders = dict.fromkeys([*named, *(CONFIG["data_dir"] for job in jobs if job.rule.name in on_this)])
     try:
+        if not workflow.non_local_exec and any(job.rule.name == "profile_layers" for job in jobs):
+            memory_folder(Path(CONFIG["layers"]["memory_dir"]), 0)
         return [where_files_go(folder, workflow.non_local_exec, bool(on_array(CONFIG))) for folder in folders]
     except UserError as error:
         raise WorkflowError(str(error))
