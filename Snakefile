@@ -39,6 +39,7 @@ from workflow.hyperkv.interpreter import output_cache_is_set, put_own_python_fir
 from workflow.hyperkv.kvrocks_source import kvrocks_notes, resolve, runnable, runnable_scenarios
 from workflow.hyperkv.ladder_config import ladder_scenarios, ladder_spec
 from workflow.hyperkv.last_words import listen
+from workflow.hyperkv.memory_dir import memory_folder
 from workflow.hyperkv.node import where_files_go
 from workflow.hyperkv.parent import announce
 from workflow.hyperkv.progress import write_plan

@@ -389,6 +389,26 @@ def as_another_user(shared: Path, ready: int, go: int) -> None:
 
 
 @needs_root
+def test_a_folder_that_somebody_put_in_the_place_of_ours_is_not_used(data, monkeypatch):
+    """Between its making and its opening; theirs stays as it is."""
+    make = os.mkdir
+
+    def planted(name, mode, *, dir_fd):
+        make(name, mode, dir_fd=dir_fd)
+        monkeypatch.undo()
+        (data / name).rename(data / "ours")
+        (data / name).mkdir()
+        (data / name / "file").write_text("theirs")
+        os.chown(data / name, SOMEBODY, SOMEBODY)
+
+    monkeypatch.setattr(module.os, "mkdir", planted)
+    with pytest.raises(UserError, match="somebody put another folder in the place of hyperkv-"):
+        own_folder(data, "x").__enter__()
+    (found,) = data.glob("hyperkv-*")
+    assert (found / "file").read_text() == "theirs"
+
+
+@needs_root
 def test_two_users_share_a_folder_and_leave_each_others_alone():
     """The name of the user stands where the checkout cannot be seen."""
     with tempfile.TemporaryDirectory(dir="/tmp") as name:

@@ -104,6 +104,19 @@ def test_a_record_has_the_environments_that_were_built(spec, tmp_path):
     assert "loadgen" not in cell["environment"]
 
 
+def test_what_the_engine_is_given_is_its_users_alone_and_goes(spec, tmp_path):
+    """LMCache's configuration, the load's requests and what the servers write: in a folder that only its user can enter."""
+    (data := tmp_path / "data").mkdir()
+    with Measurement(spec, 1, tmp_path / "logs") as measurement:
+        measurement.measure(2)
+        (folder,) = data.iterdir()
+        found = {path.name: path.stat().st_mode & 0o077 for path in folder.rglob("*")}
+        assert {"lmcache.yaml", "input.jsonl"} <= set(found)
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert found["lmcache.yaml"] == 0
+    assert list(data.iterdir()) == []
+
+
 def test_a_cell_and_its_evidence(spec, tmp_path):
     single, cell = measured(spec, tmp_path, SINGLE, 2)
     assert (single["valid"], single["reasons"]) == (True, [])

@@ -8,6 +8,7 @@ whose lock is free; it is removed through descriptors, so never through a link.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -104,22 +105,31 @@ class _Own:
 
     def __init__(self, above: int, name: str, parent: Path):
         self._above, self.name, self._parent = above, name, parent
+        self._may_be_there = True
         self.folder: int | None = None
         self.mark: int | None = None
 
     def make(self, what: str) -> None:
+        """Raises OSError, and when somebody put another folder in its place, which then stays as it is."""
         os.mkdir(self.name, 0o700, dir_fd=self._above)
         self.folder = os.open(self.name, _FOLDER, dir_fd=self._above)
-        self.mark = os.open(MARK, _FILE | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=self.folder)
-        found = os.fstat(self.folder)
-        if found.st_uid != os.fstat(self.mark).st_uid:
-            raise UserError(f"data_dir: {self._parent}: somebody put a folder in the place of {self.name}")
-        with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(self.mark, fcntl.LOCK_EX)
-        text = json.dumps(asdict(Mark.mine(what, found.st_ino))).encode()
-        if os.write(self.mark, text) != len(text):
-            raise OSError(28, os.strerror(28))
-        HELD.add(self.mark)
+        mark = os.open(MARK, _FILE | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=self.folder)
+        try:
+            found = os.fstat(self.folder)
+            if found.st_uid != os.fstat(mark).st_uid:
+                self._may_be_there = False
+                raise OSError(errno.EBUSY, f"somebody put another folder in the place of {self.name}")
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(mark, fcntl.LOCK_EX)
+            text = json.dumps(asdict(Mark.mine(what, found.st_ino))).encode()
+            if os.write(mark, text) != len(text):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except BaseException:
+            os.unlink(MARK, dir_fd=self.folder)
+            os.close(mark)
+            raise
+        self.mark = mark
+        HELD.add(mark)
 
     @property
     def uid(self) -> int:
@@ -128,12 +138,14 @@ class _Own:
         return os.fstat(self.folder).st_uid
 
     def remove(self) -> None:
-        if self.mark is None or self.folder is None:
+        """Remove what was made; a line says so when something stays."""
+        if self.mark is not None and self.folder is not None:
+            if left := removed(self._above, self.name, self.folder):
+                _say(f"{self._parent / self.name}: not removed: {left}")
+            HELD.discard(self.mark)
+        elif self._may_be_there:
             with contextlib.suppress(OSError):
                 os.rmdir(self.name, dir_fd=self._above)
-        elif left := removed(self._above, self.name, self.folder):
-            _say(f"{self._parent / self.name}: not removed: {left}")
-        HELD.discard(-1 if self.mark is None else self.mark)
         for descriptor in (self.mark, self.folder):
             if descriptor is not None:
                 os.close(descriptor)

@@ -191,6 +191,8 @@ def planned_places(workflow):
         places = [where_files_go(folder, workflow.non_local_exec, bool(on_array(CONFIG))) for folder in folders]
         if not workflow.non_local_exec:
             require_room(CONFIG, cells)
+            if any(job.rule.name == "profile_layers" for job in jobs):
+                memory_folder(Path(CONFIG["layers"]["memory_dir"]), 0)
         return places
     except UserError as error:
         raise WorkflowError(str(error))
