@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from .errors import UserError
 from .finite import check_finite
+from .yaml_text import YamlFault, parsed
 
 
 def read_text(path: Path, key: str, instead: str) -> str:
@@ -31,11 +30,9 @@ def read_mapping(path: Path, key: str, instead: str) -> dict[str, Any]:
     """A YAML file's mapping. Raises UserError, as read_text, and for what is no YAML, empty, no mapping or has a NaN."""
     text = read_text(path, key, instead)
     try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(
-            f"config: {key}: {path} is not YAML ({' '.join(str(error).split())}); mend that, or: {instead}"
-        ) from None
+        document = parsed(text)
+    except YamlFault as fault:
+        raise UserError(f"config: {key}: {path} is not YAML ({fault}); mend that, or: {instead}") from None
     if not isinstance(document, Mapping):
         told = "empty" if document is None else "no mapping of keys"
         raise UserError(f"config: {key}: {path} is {told}; {instead}")
