@@ -8,20 +8,24 @@ from typing import Any
 
 from .errors import UserError
 from .finite import check_finite
-from .yaml_text import YamlFault, parsed
+from .yaml_text import YamlFault, decoded, parsed
 
 
 def read_text(path: Path, key: str, instead: str) -> str:
     """A file's text. instead: what to name when it cannot be had, as in 'config/claims.yaml is one'. Raises UserError."""
-    where = f"config: {key}:"
+    return text_of(path, f"config: {key}:", instead)
+
+
+def text_of(path: Path, where: str, instead: str) -> str:
+    """The same with how the message begins."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return decoded(path.read_bytes())
     except FileNotFoundError:
         raise UserError(f"{where} there is no file {path}; {instead}") from None
     except IsADirectoryError:
         raise UserError(f"{where} {path} is a folder; name a file in it: {instead}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{where} {path} is not text; {instead}") from None
+    except YamlFault as fault:
+        raise UserError(f"{where} {path} is not text ({fault}); {instead}") from None
     except OSError as error:
         raise UserError(f"{where} {path} cannot be read ({error.strerror}); make it readable") from None
 

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from .cli import run_stage
+from .config_files import text_of
 from .errors import UserError
-from .yaml_text import YamlFault, decoded, parsed
+from .yaml_text import YamlFault, parsed
 
+_INSTEAD = "name a file of keys, such as config/smoke.yaml"
 _EMPTY = "there is nothing in it; write keys, such as kv_dtype: auto, or leave the file out"
 
 
@@ -27,18 +29,13 @@ def require_readable(files: Iterable[str | Path]) -> None:
     """Raises UserError for the first file that is no mapping of keys in YAML or JSON, each key once."""
     for file in files:
         path = Path(file)
+        text = text_of(path, "config:", _INSTEAD)
         try:
-            document = _document(decoded(path.read_bytes()))
+            document = _document(text)
             if not isinstance(document, Mapping):
                 raise YamlFault(_EMPTY if document is None else _no_keys(document), 1)
         except YamlFault as fault:
             raise UserError(f"config: {path}: {fault}") from None
-        except FileNotFoundError:
-            raise UserError(f"config: there is no file {path}; write it, or name one that is there") from None
-        except IsADirectoryError:
-            raise UserError(f"config: {path} is a folder; name a file in it") from None
-        except OSError as error:
-            raise UserError(f"config: {path} cannot be read ({error.strerror}); make it readable") from None
 
 
 def _no_keys(document: Any) -> str:

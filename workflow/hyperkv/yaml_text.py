@@ -53,7 +53,7 @@ def decoded(content: bytes) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise YamlFault("it is not text (UTF-8)", content.count(b"\n", 0, error.start) + 1) from None
+        raise YamlFault("bytes that are not UTF-8", content.count(b"\n", 0, error.start) + 1) from None
 
 
 def _refuse_equal_keys(node: yaml.MappingNode) -> None:
