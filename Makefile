@@ -23,7 +23,7 @@ ifeq ($(shell id -un 2> /dev/null),)
   export LOGNAME ?= uid$(shell id -u)
 endif
 ACTIVATE = . .venv/bin/activate &&
-SNAKEMAKE = $(ACTIVATE) snakemake
+SNAKEMAKE = $(ACTIVATE) python -m workflow.hyperkv.config_text config/scenarios.yaml config/config.yaml $(CONFIG) && snakemake
 SHARED_BUILDS = $(if $(SNAKEMAKE_OUTPUT_CACHE),--cache compile_kvrocks compile_patched_kvrocks fetch_engine fetch_loadgen)
 QUIET = --quiet rules host reason
 OPTIONS = $(SHARED_BUILDS) --cores all --keep-going --scheduler greedy $(QUIET) $(CONFIGFILES)

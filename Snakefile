@@ -30,6 +30,7 @@ from workflow.hyperkv.config import (
     selected,
     sweep_spec,
 )
+from workflow.hyperkv.config_text import require_readable
 from workflow.hyperkv.connectors.registry import LIBRARY, STRIPED
 from workflow.hyperkv.engines.lmcache import IN_PROCESS, SERVED
 from workflow.hyperkv.errors import UserError
@@ -61,6 +62,12 @@ min_version("9.20")
 
 if workflow.is_main_process:
     listen()
+
+
+try:
+    require_readable(["config/scenarios.yaml", "config/config.yaml", *workflow.overwrite_configfiles])
+except UserError as error:
+    raise WorkflowError(str(error))
 
 
 configfile: "config/scenarios.yaml"

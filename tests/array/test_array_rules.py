@@ -2,13 +2,14 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.array.fake_fio import write_fio
 from tests.array.machines import recorded
-from tests.workflow_helpers import TINY, Checkout, changed
+from tests.workflow_helpers import CONFIGS, TINY, Checkout, changed
 
 pytestmark = pytest.mark.slow
 
@@ -95,8 +96,9 @@ def test_refusals_are_a_line_each(tmp_path, tools):
     checkout.configure(changed(TINY, {"array": RAID0 | {"consent": True, "overwrite": True}}))
     status, output = checkout.snakemake("provision_array")
     assert status == 1
+    shown = f"{Path(sys.executable).with_name('snakemake')} --cores 1 inspect_array --configfile {' '.join(CONFIGS)}"
     assert errors(output) == [
-        f"hyperkv provision_array: error: {name}: there is no such device; `snakemake inspect_array` lists those there are"
+        f"hyperkv provision_array: error: {name}: there is no such device; `{shown}` lists those there are"
         for name in DEVICES
     ]
     assert not [

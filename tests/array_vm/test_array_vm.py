@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.array import machines
 from workflow.hyperkv.array.settings import ArraySettings
 from workflow.hyperkv.sources import sources
 
@@ -27,22 +28,7 @@ BOOT_S = 1200.0
 
 def settings(**changes) -> ArraySettings:
     """The array of a and b, with consent."""
-    values = {
-        "source": "raid0",
-        "name": "hyperkv",
-        "devices": (A, B),
-        "consent": True,
-        "overwrite": False,
-        "allow_unequal": False,
-        "allow_any_block_device": False,
-        "raid_chunk_bytes": 512 << 10,
-        "file_system": "xfs",
-        "mount": MOUNT,
-        "mount_options": ("noatime",),
-        "owner": "user",
-        "persist": False,
-    }
-    return ArraySettings(**(values | changes))
+    return machines.settings(**({"devices": (A, B), "owner": "user"} | changes))
 
 
 THREE = {

@@ -6,23 +6,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from .errors import UserError
 from .finite import check_finite
+from .yaml_text import YamlFault, decoded, parsed
 
 
 def read_text(path: Path, key: str, instead: str) -> str:
     """A file's text. instead: what to name when it cannot be had, as in 'config/claims.yaml is one'. Raises UserError."""
-    where = f"config: {key}:"
+    return text_of(path, f"config: {key}:", instead)
+
+
+def text_of(path: Path, where: str, instead: str) -> str:
+    """The same with how the message begins."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return decoded(path.read_bytes())
     except FileNotFoundError:
         raise UserError(f"{where} there is no file {path}; {instead}") from None
     except IsADirectoryError:
         raise UserError(f"{where} {path} is a folder; name a file in it: {instead}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{where} {path} is not text; {instead}") from None
+    except YamlFault as fault:
+        raise UserError(f"{where} {path} is not text ({fault}); {instead}") from None
     except OSError as error:
         raise UserError(f"{where} {path} cannot be read ({error.strerror}); make it readable") from None
 
@@ -31,11 +34,9 @@ def read_mapping(path: Path, key: str, instead: str) -> dict[str, Any]:
     """A YAML file's mapping. Raises UserError, as read_text, and for what is no YAML, empty, no mapping or has a NaN."""
     text = read_text(path, key, instead)
     try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(
-            f"config: {key}: {path} is not YAML ({' '.join(str(error).split())}); mend that, or: {instead}"
-        ) from None
+        document = parsed(text)
+    except YamlFault as fault:
+        raise UserError(f"config: {key}: {path} is not YAML ({fault}); mend that, or: {instead}") from None
     if not isinstance(document, Mapping):
         told = "empty" if document is None else "no mapping of keys"
         raise UserError(f"config: {key}: {path} is {told}; {instead}")

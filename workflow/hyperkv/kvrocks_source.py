@@ -12,7 +12,8 @@ from typing import Any
 
 from .config import schema, selected
 from .errors import UserError
-from .stores.kvrocks_config import BUILD_COMMAND, PROGRAM
+from .own_command import snakemake_command
+from .stores.kvrocks_config import PROGRAM
 
 RECORD = PROGRAM.with_suffix(".json")
 BUILT = ("release", "git", "path")
@@ -106,7 +107,8 @@ def runnable_scenarios(config: Mapping[str, Any], names: Sequence[str], kvrocks:
     left = runnable(config, names, kvrocks)
     if not left:
         raise UserError(
-            f"config: experiment.scenarios: all need Kvrocks, and there is none here; `{BUILD_COMMAND}` builds it"
+            f"config: experiment.scenarios: all need Kvrocks, and there is none here; "
+            f"`{snakemake_command('build_kvrocks', configured=False)}` builds it"
         )
     return left
 
@@ -139,7 +141,7 @@ def kvrocks_notes(config: Mapping[str, Any], names: Sequence[str], kvrocks: Kvro
             f"kvrocks: source {kvrocks.source} cannot be patched, so without {named}. Sources release, git and path can, "
             f"and source binary takes a patched program from kvrocks.patched_binary"
         ]
-    return [f"kvrocks: not built here, so without {named}. Build it: {BUILD_COMMAND}"]
+    return [f"kvrocks: not built here, so without {named}. Build it: {snakemake_command('build_kvrocks')}"]
 
 
 def _idle_patches(config: Mapping[str, Any], names: Sequence[str]) -> list[str]:

@@ -17,6 +17,7 @@ import pandas as pd
 from .cli import run_stage
 from .errors import UserError
 from .ladder_parity import require_steps
+from .own_command import snakemake_command
 from .records import add_asked, known, read_jsonl, spread
 from .stats import Interval, median_interval
 from .tables import cells_table
@@ -86,7 +87,9 @@ def _require_parity(spec: Mapping[str, Any], records: Sequence[Mapping[str, Any]
     wanted = [*(step["scenario"] for step in spec["steps"]), *spec["beside"]]
     for name in wanted:
         if name not in by_scenario:
-            raise UserError(f"ladder: scenario {name} was not measured; run snakemake ladder")
+            raise UserError(
+                f"ladder: scenario {name} was not measured; `{snakemake_command('ladder')}` measures it"
+            )
         if len({record["spec_digest"] for record in by_scenario[name]}) > 1:
             raise UserError(
                 f"ladder: scenario {name}: its repeats are of several configurations; measure it again"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from .errors import UserError
+from .own_command import snakemake_command
 
 SHARED = ("engine", "gpu", "comparable_digest", "kv_dtype", "gpus", "versions")
 SHARED_BY_CACHING = ("chunk_tokens", "connections", "save_decode_cache")
@@ -24,7 +25,6 @@ _UNLIKE = {
     "chunk_tokens": "set figures.chunk_tokens to a size that they share",
     "connections": "give them one number of connections, over all processes",
 }
-_MEND = "measure them under one configuration (snakemake sweep)"
 
 
 def require_parity(rows: pd.DataFrame, vary: Sequence[str], who: str = "figures") -> None:
@@ -73,6 +73,10 @@ def require_one_configuration(cells: pd.DataFrame, who: str) -> None:
                 )
 
 
+def _mend(column: str) -> str:
+    return _UNLIKE.get(column) or f"measure them under one configuration (`{snakemake_command('sweep')}`)"
+
+
 def _require_one(rows: pd.DataFrame, column: str, who: str) -> None:
     if "valid" in rows:
         rows = rows[rows[column].notna() | (rows["valid"] == True)]  # noqa: E712
@@ -83,7 +87,7 @@ def _require_one(rows: pd.DataFrame, column: str, who: str) -> None:
             f"{unknown if pd.isna(value) else value}: {', '.join(names)}" for value, names in by_value.items()
         )
         raise UserError(
-            f"{who}: scenarios differ in {column} ({told}); compare like with like: {_UNLIKE.get(column, _MEND)}"
+            f"{who}: scenarios differ in {column} ({told}); compare like with like: {_mend(column)}"
         )
 
 

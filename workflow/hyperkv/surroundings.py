@@ -6,8 +6,11 @@ import contextlib
 import itertools
 import os
 import pwd
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+
+from .own_command import keep_config_options
 
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
 OWN_HOME = Path("results/cache")
@@ -31,10 +34,12 @@ _CACHES = {
 
 
 def settle() -> None:
-    """Have this process, and what it starts, do without a proxy for loopback, a user's name and a home folder.
+    """Have this process, and what it starts, do without a proxy for loopback, a user's name and a home folder, and know with
+    which configuration the run was started.
 
     Nothing that is there and can be used is changed. Called where a run begins: by the Snakefile and by every stage.
     """
+    keep_config_options(sys.argv)
     os.environ.update(past_proxies(os.environ))
     os.environ.update(named(os.environ, os.getuid()))
     os.environ.update(found := housed(os.environ, OWN_HOME.absolute()))

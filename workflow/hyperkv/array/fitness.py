@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from ..own_command import snakemake_command
 from .facts import Disk, Machine, Md, built_on
 from .layout import readable
 from .refusal import FOREIGN, IN_USE, UNFIT, Refusal
@@ -66,7 +67,7 @@ def unfit(settings: ArraySettings, machine: Machine) -> tuple[Refusal, ...]:
 def _unfit_device(settings: ArraySettings, machine: Machine, name: str) -> str | None:
     path = machine.named.get(name)
     if path is None:
-        return f"{name}: there is no such device; `snakemake inspect_array` lists those there are"
+        return f"{name}: there is no such device; `{snakemake_command('inspect_array', 1)}` lists those there are"
     disk = machine.disk(path)
     if disk is None:
         return f"{name}: a partition or a volume ({path}), not a whole disk; name the disk"

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..own_command import snakemake_command
+
 RAID_CHUNK_MIN_BYTES = 4096
 DATA_FOLDER = "hyperkv"
 FILE_SYSTEMS = ("xfs", "ext4")
@@ -68,8 +70,8 @@ def mistakes(settings: ArraySettings) -> list[str]:
     if len(settings.devices) < 2:
         named = settings.devices[0] if settings.devices else "none"
         wrong.append(
-            f"array.devices: {named} is named; RAID0 needs at least two: with array.source: path, `snakemake "
-            f"--cores 1 inspect_array` lists what there is"
+            f"array.devices: {named} is named; RAID0 needs at least two: with array.source: path, "
+            f"`{snakemake_command('inspect_array', 1)}` lists what there is"
         )
     for device in sorted({name for name in settings.devices if settings.devices.count(name) > 1}):
         wrong.append(f"array.devices: {device} is named twice; name each disk once")

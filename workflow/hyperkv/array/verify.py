@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..cli import run_stage
+from ..own_command import snakemake_command
 from .commands import call
 from .facts import Md, Mount
 from .layout import unlisted
@@ -24,7 +25,6 @@ from .refusal import NOT_THERE, ArrayError, Refusal
 from .settings import ArraySettings
 from .sysfs import Probe, file_system_uuid, md_device, mounts, serial_of
 
-_PROVISION = "provision it (`snakemake --cores 1 provision_array`) or set array.source: path"
 _FROM_CONFIG = ("name", "raid_chunk_bytes", "file_system", "mount")
 
 
@@ -57,10 +57,10 @@ def verified(
         record: dict[str, Any] = json.loads(path.read_text())
     except FileNotFoundError:
         raise _not_there(
-            f"array: there is no {path}, so no array was provisioned here; {_PROVISION}"
+            f"array: there is no {path}, so no array was provisioned here; {_provision()}"
         ) from None
     except (OSError, json.JSONDecodeError) as error:
-        raise _not_there(f"array: {path} cannot be read ({error}); {_PROVISION}") from error
+        raise _not_there(f"array: {path} cannot be read ({error}); {_provision()}") from error
     mount = next((item for item in reversed(mounts(probe)) if item.target == record["mount"]), None)
     md = md_device(mount.source.rpartition("/")[2], top) if mount is not None else None
     serials = {serial_of(name, top) for name in md.members} if md is not None else set()
@@ -92,13 +92,13 @@ def difference(
     """
     for key in _FROM_CONFIG:
         if wanted[key] != record[key]:
-            return f"config says {key} {wanted[key]}, array.json {record[key]}; change the config, or tear down and {_PROVISION}"
+            return f"config says {key} {wanted[key]}, array.json {record[key]}; change the config, or tear down and {_provision()}"
     if set(wanted["devices"]) != set(record["devices"]):
-        return f"config names other devices than array.json ({', '.join(record['devices'])}); change the config, or tear down and {_PROVISION}"
+        return f"config names other devices than array.json ({', '.join(record['devices'])}); change the config, or tear down and {_provision()}"
     if mount is None:
-        return f"nothing is mounted at {record['mount']}; {_PROVISION}"
+        return f"nothing is mounted at {record['mount']}; {_provision()}"
     if md is None:
-        return f"{record['mount']} is {mount.file_system} on {mount.source}, not the array {record['name']}; umount that and {_PROVISION}"
+        return f"{record['mount']} is {mount.file_system} on {mount.source}, not the array {record['name']}; umount that and {_provision()}"
     found = {
         "md UUID": (md.uuid or record["md_uuid"], record["md_uuid"]),
         "level": (md.level, record["level"]),
@@ -109,15 +109,19 @@ def difference(
     }
     for what, (there, recorded) in found.items():
         if there != recorded:
-            return f"{record['mount']} ({md.path}) has {what} {_words(there)}, array.json says {_words(recorded)}; {_PROVISION}"
+            return f"{record['mount']} ({md.path}) has {what} {_words(there)}, array.json says {_words(recorded)}; {_provision()}"
     stripe = [f"{key}={value}" for key, value in record["stripe"].items()]
     if missing := unlisted([*wanted["mount_options"], *stripe], mount):
-        return f"{record['mount']} is mounted without {','.join(missing)}; umount it and {_PROVISION}"
+        return f"{record['mount']} is mounted without {','.join(missing)}; umount it and {_provision()}"
     return None
 
 
 def _words(value: Any) -> str:
     return ", ".join(value) if isinstance(value, list) else str(value)
+
+
+def _provision() -> str:
+    return f"provision it (`{snakemake_command('provision_array', 1)}`) or set array.source: path"
 
 
 def _not_there(text: str) -> ArrayError:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import StoreError, UserError
+from ..own_command import snakemake_command
 from .channels import Channel
 from .stripes import HEAD_BYTES, ChunkProof, Part
 
@@ -49,7 +50,7 @@ class NativeLoads:
             self._get = ctypes.CDLL(os.fspath(path.absolute())).striped_get
         except (OSError, AttributeError) as error:
             raise UserError(
-                f"client native: {path} cannot be used ({error}); `snakemake --cores 1 build_striped` makes it, or choose "
+                f"client native: {path} cannot be used ({error}); `{snakemake_command('build_striped', 1)}` makes it, or choose "
                 f"client python"
             ) from error
         self._get.restype = ctypes.c_int

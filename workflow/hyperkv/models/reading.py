@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ..errors import UserError
 from ..finite import check_finite
+from ..yaml_text import YamlFault, parsed
 from .defaults import TEXT_DEFAULTS, TEXT_TYPE_OF
 
 NESTED = ("text_config", "llm_config", "language_config")
@@ -153,13 +152,13 @@ def model_config(document: Mapping[str, Any], where: str) -> ModelConfig:
 def _parsed(file: Path, absent: str) -> dict[str, Any]:
     try:
         text = file.read_text(encoding="utf-8")
-        values = yaml.safe_load(text) if file.suffix in (".yaml", ".yml") else json.loads(text)
+        values = parsed(text) if file.suffix in (".yaml", ".yml") else json.loads(text)
     except FileNotFoundError:
         raise UserError(f"{file}: {absent}") from None
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror}); name a readable config.json") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{file}: not YAML ({' '.join(str(error).split())}); mend it") from None
+    except YamlFault as fault:
+        raise UserError(f"{file}: not YAML ({fault}); mend it") from None
     except ValueError as error:
         raise UserError(f"{file}: not JSON ({error}); copy the model's config.json again") from None
     if not isinstance(values, dict):

@@ -15,10 +15,10 @@ import redis
 
 from ..errors import StoreError, UserError
 from ..machine_code import lacking, needs_of, unmet
+from ..own_command import snakemake_command
 from ..secret import write_private
 from .base import Counters, StoreConfig
 from .kvrocks_config import (
-    BUILD_COMMAND,
     OWNED,
     PATCHED_PROGRAM,
     PROGRAM,
@@ -84,7 +84,7 @@ class KvrocksStore(ServerStore):
         if self.config.patched and not patches_of(self.program):
             raise UserError(
                 f"store kvrocks: {self.program} has no record of patches beside it, so it is not the patched one; "
-                f"`snakemake --cores all build_patched_kvrocks` builds that, or kvrocks.patched_binary names one"
+                f"`{snakemake_command('build_patched_kvrocks')}` builds that, or kvrocks.patched_binary names one"
             )
         super().start()
 
@@ -199,7 +199,7 @@ class KvrocksStore(ServerStore):
 def _require_program(program: Path, environment: Mapping[str, str]) -> None:
     if not os.access(program, os.X_OK):
         raise UserError(
-            f"store kvrocks: there is no program {program}; `{BUILD_COMMAND}` builds it, kvrocks.source says from where"
+            f"store kvrocks: there is no program {program}; `{snakemake_command('build_kvrocks')}` builds it, kvrocks.source says from where"
         )
     if why := unmet(needs_of(program)):
         raise UserError(f"store kvrocks: {program} {why}")

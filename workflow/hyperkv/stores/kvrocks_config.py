@@ -30,7 +30,6 @@ from .owned_keys import (
 
 PROGRAM = Path("results/build/kvrocks/kvrocks")
 PATCHED_PROGRAM = Path("results/build/kvrocks-patched/kvrocks")
-BUILD_COMMAND = "snakemake --cores all build_kvrocks"
 OWNED = (
     Owned(("port",), ITS_PORT),
     Owned(("unixsocket", "unixsocketperm"), ITS_SOCKET),

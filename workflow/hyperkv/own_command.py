@@ -1,0 +1,43 @@
+"""The command that a message tells the reader to give: it works as it stands, pasted into the shell that started the run."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+_OPTIONS = "HYPERKV_CONFIG_OPTIONS"  # what the run was given, for its stages' messages
+_CARRIED = ("--configfile", "--configfiles", "--config")
+
+
+def snakemake_command(target: str, cores: str | int = "all", configured: bool = True) -> str:
+    """'.venv/bin/snakemake --cores all TARGET --configfile my.yaml': this environment's Snakemake, which need not be on PATH.
+
+    configured: with the configuration of this run, unless that is what stops it.
+    """
+    beside = Path(sys.executable).with_name("snakemake")
+    program = beside if beside.exists() else Path(shutil.which("snakemake") or "snakemake")
+    if program.is_absolute() and program.is_relative_to(Path.cwd()):
+        program = program.relative_to(Path.cwd())
+    options = os.environ.get(_OPTIONS, "") if configured else ""
+    return " ".join(filter(None, [shlex.quote(str(program)), "--cores", str(cores), target, options]))
+
+
+def keep_config_options(argv: Sequence[str]) -> None:
+    """Remember the configuration that a Snakemake was started with, unless one that started this process did."""
+    os.environ.setdefault(_OPTIONS, shlex.join(config_options(argv)))
+
+
+def config_options(argv: Sequence[str]) -> list[str]:
+    """The words of a Snakemake's command line that say its configuration: files, and keys."""
+    found: list[str] = []
+    taking = False
+    for word in argv[1:]:
+        if word.startswith("-"):
+            taking = word.partition("=")[0] in _CARRIED
+        if taking:
+            found.append(word)
+    return found
