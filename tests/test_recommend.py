@@ -306,7 +306,7 @@ def test_recompute_needs_vllm_alone(real, tmp_path):
     files = files_of(real, EngineSlice(VLLM, {"vllm": {}, "lmcache": {}}, "python3"), place(tmp_path))
     assert (list(files.texts), files.servers, files.missing) == (["vllm.sh"], [], {})
     words = command_words(files.texts["vllm.sh"])
-    assert words[:4] == ["${PYTHON:-python3}", "-m", "vllm.entrypoints.openai.api_server", "--model"]
+    assert words[:4] == ["$python", "-m", "vllm.entrypoints.openai.api_server", "--model"]
     assert "--load-format" not in words
     assert "--kv-transfer-config" not in words
 

@@ -23,7 +23,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from .cli import run_stage
-from .errors import StoreError, UserError
+from .errors import StoreError, UserError, printable
 from .processes import LOOPBACK, OwnedProcess, free_port
 from .secret import Secret
 from .stores.kvrocks_config import differences
@@ -60,7 +60,8 @@ def main() -> None:
     checks = check(recommendation, arguments.files, arguments.engine_python)
     arguments.out.write_text(json.dumps([asdict(item) for item in checks], indent=2) + "\n")
     for item in checks:
-        print(f"hyperkv check_recommended: {item.what}: {item.status}: {item.detail}", file=sys.stderr)
+        told = printable(f"hyperkv check_recommended: {item.what}: {item.status}: {item.detail}")
+        print(told, file=sys.stderr)
 
 
 def check(recommendation: Mapping[str, Any], folder: Path, engine_python: str) -> list[Check]:
@@ -184,7 +185,8 @@ def conf_settings(text: str) -> dict[str, str]:
 def command_words(script: str) -> list[str]:
     """The words that a script executes, less those it is called with."""
     line = next(line for line in script.splitlines() if line.startswith("exec "))
-    return [word for word in shlex.split(line)[1:] if word != "$@"]
+    words = shlex.split(line)[1:]
+    return words[:-1] if words[-1] == "$@" else words
 
 
 def faults_in(server: Mapping[str, Any], wanted: Mapping[str, str], applied: Mapping[str, str]) -> list[str]:

@@ -19,6 +19,7 @@ import pandas as pd
 from .claims_file import PREDICTED_TABLES, RECORDS_OF, Claim, columns_dictionary, read_claims
 from .claims_text import claims_text
 from .cli import run_stage
+from .documents import Unreadable, from_json
 from .errors import UserError
 from .expressions import kind_of
 from .place_stores import machine_words
@@ -91,9 +92,9 @@ def source_of(path: Path) -> Source:
     """What a file of records is of, by its first record. Raises UserError naming the file."""
     try:
         with path.open() as file:
-            first = json.loads(file.readline())
+            first = from_json(file.readline())
         kind, scenario, environment = first["record"], first.get("scenario"), first["environment"]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except (Unreadable, UnicodeDecodeError, KeyError, TypeError) as error:
         raise UserError(
             f"{path}: it does not begin with a record ({error!r}); delete the file to measure it again"
         ) from None

@@ -1,15 +1,20 @@
-"""Reading the files that a config names: whatever is wrong with one is one line that names key and file."""
+"""Reading the files that a config names: whatever is wrong with one is one line that names key and file.
+
+python -m workflow.hyperkv.config_files FILE ... tries files that Snakemake is to read as configuration.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from .cli import run_stage
+from .documents import Unreadable, check_values, from_json, from_yaml
 from .errors import UserError
-from .finite import check_finite
+
+_IS_ONE = "config/smoke.yaml is one"
 
 
 def read_text(path: Path, key: str, instead: str) -> str:
@@ -28,21 +33,37 @@ def read_text(path: Path, key: str, instead: str) -> str:
 
 
 def read_mapping(path: Path, key: str, instead: str) -> dict[str, Any]:
-    """A YAML file's mapping. Raises UserError, as read_text, and for what is no YAML, empty, no mapping or has a NaN."""
+    """A YAML file's mapping. Raises UserError, as read_text, and for what is no YAML, empty, no mapping or has a value that documents.py does not let in."""
     text = read_text(path, key, instead)
     try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(
-            f"config: {key}: {path} is not YAML ({' '.join(str(error).split())}); mend that, or: {instead}"
-        ) from None
+        document = from_yaml(text)
+    except Unreadable as error:
+        raise UserError(f"config: {key}: {path} is {error}; mend that, or: {instead}") from None
     if not isinstance(document, Mapping):
         told = "empty" if document is None else "no mapping of keys"
         raise UserError(f"config: {key}: {path} is {told}; {instead}")
-    check_finite(document, f"config: {key}: {path}")
+    check_values(document, f"config: {key}: {path}", lines=True)
     return dict(document)
 
 
 def there(folder: Path, suffix: str) -> str:
     """'FOLDER has A, B', for messages: its files with that suffix."""
     return f"{folder} has {', '.join(str(path) for path in sorted(folder.glob(f'*{suffix}')))}"
+
+
+def main() -> None:
+    """Read every file of the command line. Raises UserError."""
+    for name in sys.argv[1:]:
+        check_configuration(Path(name))
+
+
+def check_configuration(path: Path) -> None:
+    """That Snakemake can read a file, JSON or YAML, as configuration. Raises UserError."""
+    try:
+        check_values(from_json(read_text(path, "CONFIG", _IS_ONE)), f"config: {path}", lines=True)
+    except Unreadable:
+        read_mapping(path, "CONFIG", _IS_ONE)
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage("config", main))
