@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -177,9 +178,14 @@ def written_settings(server: Mapping[str, Any], folder: Path) -> dict[str, str]:
 
 
 def conf_settings(text: str) -> dict[str, str]:
-    """The keys of a Kvrocks configuration file."""
-    lines = [shlex.split(line) for line in text.splitlines() if line.strip()]
-    return {key: " ".join(values) for key, *values in lines}
+    """The keys of a Kvrocks configuration file, as kvrocks_config.rendered writes it."""
+    pairs = (line.partition(" ") for line in text.splitlines())
+    return {key: unquoted(value) for key, _, value in pairs if key}
+
+
+def unquoted(value: str) -> str:
+    """A value of a configuration file without its quotes."""
+    return re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith('"') else value
 
 
 def command_words(script: str) -> list[str]:

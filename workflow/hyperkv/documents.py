@@ -31,8 +31,6 @@ def from_yaml(text: str) -> Any:
         return yaml.load(text, _BoundedLoader)
     except Unreadable:
         raise
-    except RecursionError:
-        raise Unreadable(_too_deep()) from None
     except Exception as error:  # a constructor raises what it likes for a text such as `!!bool x`
         raise Unreadable(f"not YAML ({_one_line(error)})") from None
 
@@ -97,6 +95,16 @@ def _fault_of_number(number: float, largest: int) -> str | None:
 
 class _BoundedLoader(yaml.SafeLoader):
     """YAML's safe loader, less documents that aliases or merge keys would blow up."""
+
+    _level = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        self._level += 1
+        if self._level > DEEPEST:
+            raise Unreadable(_too_deep())
+        node = super().compose_node(parent, index)
+        self._level -= 1
+        return node
 
     def get_single_node(self) -> Any:
         node = super().get_single_node()

@@ -27,7 +27,7 @@ from .stores.base import Endpoint, StoreConfig
 from .stores.kvrocks_config import complete, rendered
 from .stores.registry import make_store
 from .stores.server import ServerStore
-from .systemd_unit import Service, unit_text
+from .systemd_unit import Service, is_program_of_unit, unit_text
 from .vllm_running import context_tokens, servers_of
 from .workloads import longest_context
 from .workloads.factory import make_workload
@@ -160,9 +160,10 @@ def _add_server(
         working = place.checkout
     program = argv[0]
     secret = []
+    if config.password is not None or not is_program_of_unit(program):
+        argv = ["/bin/sh", str(place.install_dir / script)]
     if config.password is not None:
         files.password = config.password
-        argv = ["/bin/sh", str(place.install_dir / script)]
         source = f'cat "$here/{conf}"; ' if conf else ""
         secret = _with_password(config.password, source, KVROCKS_CONF if conf else PASSWORD_CONF)
     title = f"store {store.name} of scenario {scenario['name']}"

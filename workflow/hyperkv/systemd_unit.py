@@ -71,6 +71,11 @@ def _in_quotes(character: str) -> str:
     return "".join(f"\\x{byte:02x}" for byte in character.encode(errors="surrogateescape"))
 
 
+def is_program_of_unit(path: str) -> bool:
+    """Whether ExecStart= takes a program of this path. Source: string_is_safe() of systemd."""
+    return path.isprintable() and not any(character in path for character in "\"'\\")
+
+
 def plain(text: str) -> str:
     """A text for a key that reads the rest of its line. Raises UserError for one that does not fit on a line."""
     if not text.isprintable() or text != text.strip() or text.endswith("\\"):
