@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
@@ -15,9 +16,11 @@ from tests.record_factory import measured
 from tests.stores.conftest import KVROCKS_BIN
 from tests.test_config import changed
 from tests.test_recommend import record_of, scenario
+from tests.workflow_helpers import TINY, Checkout, merged
+from tests.workflow_helpers import changed as changed_by
 from workflow.hyperkv import recommend
 from workflow.hyperkv.check_recommended import _answers, check_unit, client_at, conf_settings
-from workflow.hyperkv.config import checked, recommend_spec
+from workflow.hyperkv.config import baseline_spec, checked, recommend_spec, sweep_spec
 from workflow.hyperkv.errors import UserError
 from workflow.hyperkv.processes import LOOPBACK, OwnedProcess, free_port
 from workflow.hyperkv.shell_script import exports
@@ -384,3 +387,77 @@ def test_a_url_and_a_path_are_no_options():
                 rf"config: {re.escape(key)}[.0-9a-z_]*: .* is wrong; it must be ", str(caught.value)
             ), value
             assert "\n" not in str(caught.value)
+
+
+ODD = 'it\'s $(touch CANARY) `touch CANARY` "q" %n;é &# \\'
+
+
+@pytest.fixture(scope="module")
+def odd_checkout(tmp_path_factory) -> tuple[Checkout, Path, dict]:
+    """A checkout, a folder with an odd name, and keys of a configuration whose files lie in that folder."""
+    checkout = Checkout.new(tmp_path_factory.mktemp("odd") / "checkout")
+    folder = checkout.folder.parent / ODD
+    folder.mkdir()
+    paths = {"model": "models/llama-3.2-1b.json", "gpu": "gpus/h100.yaml", "claims": "claims.yaml"}
+    for key, name in paths.items():
+        shutil.copy(Path("config") / name, folder / f"{key} {Path(name).name}")
+    keys = {key: str(folder / f"{key} {Path(name).name}") for key, name in paths.items()}
+    keys |= {
+        "data_dir": str(folder / "data"),
+        "break_even.models": [keys["model"]],
+        "break_even.gpus": [keys["gpu"]],
+        "experiment.scenarios": ["none", "valkey_resp"],
+        "experiment.loads": [1],
+        "profile.scenarios": ["valkey_resp"],
+        "scenarios.valkey_resp.environment": {"V_A": ODD},
+        "scenarios.valkey_resp.settings": {"syslog-ident": f"{ODD} {{x}}"},
+        "vllm.python": str(program(folder / "python")),
+        "vllm.flags": ["--x", ODD, "{params.spec}", "{x}"],
+        "vllm.environment": {"V_B": f"{ODD} {{x}}"},
+    }
+    return checkout, folder, keys
+
+
+@pytest.mark.slow
+def test_every_rules_command_has_the_values_as_words(odd_checkout):
+    """Every command of a run as Snakemake prints it, with functions in the place of its programs."""
+    checkout, folder, keys = odd_checkout
+    vllm = {"engine": "vllm", "experiment.active_conversations": None, "loadgen.python": keys["vllm.python"]}
+    config = changed_by(TINY, keys | vllm)
+    checkout.configure(config)
+    targets = ["all", "provision_array", "inspect_array", "baseline_array", "--dry-run", "--printshellcmds"]
+    status, output = checkout.snakemake(*targets)
+    assert status == 0, output
+    commands = re.findall(r"^Shell command: (.*)$", output, re.MULTILINE)
+    commands = [line for line in commands if line != "None"]
+    assert len(commands) > 15
+    fake = "python() { printf '%s\\n' \"$@\"; }; command() { printf '%s\\n' \"$@\"; }\n"
+    said = []
+    for line in commands:
+        argv = ["bash", "-euc", fake + line.partition(" 2> ")[0]]
+        said += subprocess.run(
+            argv, cwd=folder, capture_output=True, text=True, timeout=10, check=True
+        ).stdout.splitlines()
+    assert not list(checkout.folder.parent.rglob("CANARY"))
+    layers = [
+        yaml.safe_load(Path(name).read_text()) for name in ("config/scenarios.yaml", "config/config.yaml")
+    ]
+    whole = checked(merged(*layers, config))
+    assert {sweep_spec(whole, "valkey_resp"), recommend_spec(whole), baseline_spec(whole)} <= set(said)
+    assert {keys["data_dir"], keys["claims"], keys["vllm.python"]} <= set(said)
+
+
+@pytest.mark.slow
+def test_a_run_with_odd_values_runs_nothing_else(odd_checkout):
+    checkout, _, keys = odd_checkout
+    checkout.configure(changed_by(TINY, keys))
+    measured_file = "results/sweep/valkey_resp/1.jsonl"
+    status, output = checkout.snakemake(measured_file, "write_break_even", "inspect_array")
+    assert status == 0, output
+    assert not list(checkout.folder.parent.rglob("CANARY"))
+    [record] = [json.loads(line) for line in (checkout / measured_file).read_text().splitlines()]
+    assert record["valid"], record["reason"]
+    assert record["spec"]["scenario"]["environment"] == {"V_A": ODD}
+    checkout.configure(changed_by(TINY, keys | {"data_dir": "${TMPDIR}/odd"}))
+    status, output = checkout.snakemake("inspect_array")
+    assert status == 0, output
