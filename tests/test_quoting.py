@@ -19,8 +19,10 @@ from tests.test_recommend import record_of, scenario
 from tests.workflow_helpers import TINY, Checkout, merged
 from tests.workflow_helpers import changed as changed_by
 from workflow.hyperkv import recommend
+from workflow.hyperkv.array.fio import layout_command
 from workflow.hyperkv.check_recommended import _answers, check_unit, client_at, conf_settings
 from workflow.hyperkv.config import baseline_spec, checked, recommend_spec, sweep_spec
+from workflow.hyperkv.engines.lmcache import mp_arguments
 from workflow.hyperkv.errors import UserError
 from workflow.hyperkv.processes import LOOPBACK, OwnedProcess, free_port
 from workflow.hyperkv.shell_script import exports
@@ -277,6 +279,19 @@ def test_valkey_takes_a_value_for_a_value(tmp_path):
     config = StoreConfig(tmp_path / "data", 1 << 16, tmp_path / "log", settings={"syslog-ident": odd})
     with ValkeyStore(config) as store, store.client() as client:
         assert client.config_get("syslog-ident")["syslog-ident"] == odd
+
+
+def test_a_value_of_lmcaches_server_is_no_option():
+    keys = {"first": "--host=0.0.0.0", "second_one": -1, "third": "a", "fourth": False, "fifth": ["--x"]}
+    own = scenario("dram", "mp", dram_pool_bytes=1 << 30, lmcache=keys)
+    argv = mp_arguments(own, 1 << 30, Path("/d"), [], 1, 2)
+    assert argv[-7:] == [
+        *("--first=--host=0.0.0.0", "--second-one=-1", "--third", "a", "--no-fourth", "--fifth", '["--x"]')
+    ]
+
+
+def test_a_colon_in_a_path_is_no_second_file_for_fio():
+    assert "--filename=/a\\:b/f" in layout_command(Path("/a:b/f"), 1)
 
 
 def test_a_script_has_no_variable_that_is_none():

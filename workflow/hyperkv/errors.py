@@ -3,6 +3,8 @@
 
 def printable(text: str) -> str:
     """A text on one line, with escapes for what a terminal would act on or not show."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

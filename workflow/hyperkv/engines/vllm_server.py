@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import requests
 
-from ..errors import StoreError, UserError, printable
+from ..errors import StoreError, UserError
 from ..processes import LOOPBACK, OwnedProcess
 from . import direct_http
 from .vllm_metrics import counters
@@ -85,7 +85,7 @@ class EngineServers:
         try:
             process.wait_ready(lambda: _answers(command), command.ready_timeout_s)
         except StoreError as error:
-            lines = "\n".join(map(printable, process.tail(_LOG_LINES)))
+            lines = "\n".join(process.tail(_LOG_LINES))
             print(f"the last {_LOG_LINES} lines of {command.log}:\n{lines}", flush=True)
             raise EngineError(f"{cause(process.tail(400)) or error}; the whole log: {command.log}") from error
 
