@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ from workflow.hyperkv.config import baseline_spec, checked, recommend_spec, swee
 from workflow.hyperkv.engines.lmcache import mp_arguments
 from workflow.hyperkv.errors import UserError
 from workflow.hyperkv.processes import LOOPBACK, OwnedProcess, free_port
-from workflow.hyperkv.shell_script import exports
+from workflow.hyperkv.shell_script import executed
 from workflow.hyperkv.stores.kvrocks_config import rendered
 from workflow.hyperkv.systemd_unit import Service, unit_text
 
@@ -41,8 +42,9 @@ for word in "$@"; do printf '%s\\0' "$word"; done > "$FAKE_OUT.argv"
 pwd > "$FAKE_OUT.pwd"
 """
 NASTY = "$(touch CANARY)`touch CANARY` '\"\\ %n;touch CANARY;#é"
+OWN_NAMES = st.sampled_from(["dir", "port", "here", "python", "password", "MODEL_DIR", "IFS", "BASH_ENV"])
 VARIABLES = st.dictionaries(
-    st.from_regex(r"V_[A-Za-z0-9_]{1,8}", fullmatch=True), lines(tuple(BRACES)), max_size=3
+    OWN_NAMES | st.from_regex(r"V_[A-Za-z0-9_]{1,8}", fullmatch=True), lines(tuple(BRACES)), max_size=3
 )
 
 
@@ -103,7 +105,14 @@ def test_vllms_script_says_what_the_configuration_says(shell, name, flags, envir
     shutil.rmtree(scratch, ignore_errors=True)
     python = program(scratch / name / "python")
     config = let_in(changed("vllm", {"python": str(python), "flags": flags, "environment": environment}))
-    rendered_for(real, config, scratch / "files")
+    record = deepcopy(real)
+    record["spec"]["model"] = str(shutil.copy(real["spec"]["model"], scratch / name / f"{name}.json"))
+    rendered_for(record, config, scratch / "files")
+    missing = subprocess.run(
+        [shell, scratch / "files" / "vllm.sh"], capture_output=True, timeout=10, cwd=scratch
+    )
+    assert missing.returncode == 1
+    assert f"set MODEL_DIR to the folder of {name}, with" in missing.stderr.decode()
     argv, given_environment = ran(shell, scratch / "files" / "vllm.sh", scratch, MODEL_DIR="/m 1")
     assert argv[:4] == ["-m", "vllm.entrypoints.openai.api_server", "--model", "/m 1"]
     assert argv[len(argv) - len(flags) :] == flags
@@ -297,7 +306,7 @@ def test_a_colon_in_a_path_is_no_second_file_for_fio():
 def test_a_script_has_no_variable_that_is_none():
     for name in ("A;touch x;B", "A=B", "", "1", "A B", "A\nB"):
         with pytest.raises(UserError, match="is not a variable's name"):
-            exports({name: "x"})
+            executed("true", {name: "x"})
 
 
 def test_every_value_in_a_rules_command_is_quoted():

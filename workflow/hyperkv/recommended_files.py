@@ -21,7 +21,7 @@ from .gpus import check_settings, kv_share, tensor_parallel_of
 from .node import expanded
 from .processes import LOOPBACK
 from .secret import Secret
-from .shell_script import defaulted, exports
+from .shell_script import defaulted, executed, required
 from .shell_script import script as script_text
 from .stores.base import Endpoint, StoreConfig
 from .stores.kvrocks_config import complete, rendered
@@ -174,11 +174,10 @@ def _add_server(
             [
                 *defaulted("dir", "HYPERKV_DIR", str(config.directory)),
                 *defaulted("port", "HYPERKV_PORT", str(config.port)),
-                *exports(environment),
                 'mkdir -p "$dir"',
                 *secret,
                 *([f"cd {shlex.quote(str(working))}"] if working else []),
-                f"exec {words}",
+                executed(words, environment),
             ],
         ),
         "the store's command line",
@@ -241,25 +240,27 @@ def _add_engine(files: Files, cell: CellSpec, engine: EngineSlice, place: Place)
         )
     if scenario.get("connector") in STRIPED or files.password is not None:
         environment = {"PYTHONPATH": str(place.checkout)} | environment
-    lines = exports({key: value for key, value in environment.items() if key not in _ONLY_MEASURING})
+    environment = {key: value for key, value in environment.items() if key not in _ONLY_MEASURING}
+    own = [] if offload.config is None else ['LMCACHE_CONFIG_FILE="$here/lmcache.yaml"']
     python = '"$python"' if replay else shlex.quote(engine.python)
-    lines += defaulted("python", "PYTHON", engine.python) if replay else []
-    if offload.config is not None:
-        lines.append('export LMCACHE_CONFIG_FILE="$here/lmcache.yaml"')
+    lines = defaulted("python", "PYTHON", engine.python) if replay else []
     if scenario.get("store") == "files":
         lines.append(f"mkdir -p {shlex.quote(str(kv))}")
     if offload.server is not None:
         server = f"{python} -c {shlex.quote(lmcache.COMMAND)} server {shlex.join(offload.server)}"
         files.add(
             "lmcache-server.sh",
-            script_text("LMCache's server; start it before vLLM.", [*lines, f'exec {server} "$@"']),
+            script_text(
+                "LMCache's server; start it before vLLM.",
+                [*lines, executed(f'{server} "$@"', environment, own)],
+            ),
             "LMCache's server, to be started before vLLM",
         )
     argv = _vllm_argv(cell, settings, scenario, geometry, place, offload)
     model = ("--model", _MODEL) in itertools.pairwise(argv)
     if model:
-        lines.append(
-            f': "${{MODEL_DIR:?set MODEL_DIR to the folder of {geometry.name}, with weights and tokenizer}}"'
+        lines += required(
+            "MODEL_DIR", f"set MODEL_DIR to the folder of {geometry.name}, with weights and tokenizer"
         )
     words = " ".join(
         '"$MODEL_DIR"' if pair == ("--model", _MODEL) else shlex.quote(pair[1])
@@ -269,7 +270,7 @@ def _add_engine(files: Files, cell: CellSpec, engine: EngineSlice, place: Place)
         "vllm.sh",
         script_text(
             f"vLLM's OpenAI server for scenario {scenario['name']}. Words after it go to vLLM and win.",
-            [*lines, f'exec {python} {words} "$@"'],
+            [*lines, executed(f'{python} {words} "$@"', environment, own)],
         ),
         "vLLM's command line and environment",
     )

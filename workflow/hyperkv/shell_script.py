@@ -22,12 +22,23 @@ def script(title: str, lines: Sequence[str]) -> str:
     return "\n".join([*head, *lines]) + "\n"
 
 
-def exports(environment: Mapping[str, str]) -> list[str]:
-    """Lines that export variables. Raises UserError for a name that is none."""
+def executed(words: str, environment: Mapping[str, str], first: Sequence[str] = ()) -> str:
+    """The script's last command: a program takes the script's place, with variables that the script itself does not see.
+
+    words: the command line, quoted. first: further NAME=VALUE before the others, quoted.
+    Raises UserError for a variable's name that is none.
+    """
     for name in environment:
         if not _VARIABLE.fullmatch(name):
             raise UserError(f"environment: {name!r} is not a variable's name; write letters, digits and _")
-    return [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
+    assigned = [*first, *(f"{name}={shlex.quote(value)}" for name, value in environment.items())]
+    return "".join(f"{assignment} \\\n" for assignment in assigned) + f"exec {words}"
+
+
+def required(variable: str, message: str) -> list[str]:
+    """Lines that end the script with a message where a variable of the surroundings is empty."""
+    told = f"printf '%s\\n' {shlex.quote(message)} >&2"
+    return [f'[ -n "${{{variable}:-}}" ] || {{ {told}; exit 1; }}']
 
 
 def defaulted(name: str, variable: str, value: str) -> list[str]:
