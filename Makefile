@@ -2,7 +2,10 @@
 CONFIG ?=
 PROFILE ?=
 PYTHON ?= python3
-CONFIGFILES = $(if $(CONFIG),--configfile config/scenarios.yaml config/config.yaml $(CONFIG))
+one_word = '$(subst ','\'',$(1))'
+quoted = $(foreach word,$(1),$(call one_word,$(word)))
+own_make = $(MAKE) --no-print-directory $(1) CONFIG=$(call one_word,$(subst $$,$$$$,$(2)))
+CONFIGFILES = $(if $(CONFIG),--configfile config/scenarios.yaml config/config.yaml $(call quoted,$(CONFIG)))
 ifneq ($(CONFIG),)
   $(if $(wildcard $(CONFIG)),,$(error CONFIG=$(CONFIG): there is no such file))
 endif
@@ -23,18 +26,20 @@ ifeq ($(shell id -un 2> /dev/null),)
   export LOGNAME ?= uid$(shell id -u)
 endif
 ACTIVATE = . .venv/bin/activate &&
-SNAKEMAKE = $(ACTIVATE) python -m workflow.hyperkv.config_text config/scenarios.yaml config/config.yaml $(CONFIG) && snakemake
+# Snakemake reads these files itself, and has tracebacks for what cannot be read.
+CHECK_CONFIG = python -m workflow.hyperkv.config_text config/scenarios.yaml config/config.yaml $(call quoted,$(CONFIG)) &&
+SNAKEMAKE = $(ACTIVATE) $(CHECK_CONFIG) snakemake
 SHARED_BUILDS = $(if $(SNAKEMAKE_OUTPUT_CACHE),--cache compile_kvrocks compile_patched_kvrocks fetch_engine fetch_loadgen)
 QUIET = --quiet rules host reason
 OPTIONS = $(SHARED_BUILDS) --cores all --keep-going --scheduler greedy $(QUIET) $(CONFIGFILES)
 # A profile says what runs at once and where, and is not to be told by this machine's cores.
-RUN_OPTIONS = $(if $(PROFILE),$(SHARED_BUILDS) --workflow-profile $(PROFILE) $(QUIET) $(CONFIGFILES),$(OPTIONS))
+RUN_OPTIONS = $(if $(PROFILE),$(SHARED_BUILDS) --workflow-profile $(call quoted,$(PROFILE)) $(QUIET) $(CONFIGFILES),$(OPTIONS))
 
 .PHONY: run stores layers tune ladder decide peers kvrocks kvrocks-patched kvrocks-deps test test-engine test-array test-report test-slurm report bench docs lint clean
 
 run: .venv/installed
 	@$(SNAKEMAKE) $(RUN_OPTIONS)
-	@$(MAKE) --no-print-directory results/report.html CONFIG="$(CONFIG)"
+	@$(call own_make,results/report.html,$(CONFIG))
 	@cat results/tables/summary.txt
 	@echo "Figures: results/figures/*.svg, *.png   Tables: results/tables   Report: results/report.html"
 	@echo "The page to read first: results/report/index.html   What to run: results/recommended/README.txt"
@@ -82,7 +87,7 @@ test: .venv/installed
 
 # The real engine on a CPU, with a tiny random model: it makes both environments first (about 5 GB).
 test-engine: .venv/installed
-	@$(MAKE) --no-print-directory run CONFIG="config/engine-cpu.yaml $(CONFIG)"
+	@$(call own_make,run,config/engine-cpu.yaml $(CONFIG))
 	@$(ACTIVATE) python -m pytest -m engine tests/test_real_engine.py
 
 test-array: .venv/installed

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from tests.workflow_helpers import TINY, Checkout
 from workflow.hyperkv.config_files import read_mapping
 from workflow.hyperkv.config_text import require_readable
+from workflow.hyperkv.documents import Unreadable, from_yaml
 from workflow.hyperkv.errors import UserError
 from workflow.hyperkv.geometry import load_geometry
-from workflow.hyperkv.yaml_text import YamlFault, parsed
 
 TWICE = "kv_dtype: fp8\nengine: replay\nkv_dtype: auto\n"
 REPOSITORY = Path(__file__).parents[1]
@@ -48,7 +48,7 @@ REPOSITORY = Path(__file__).parents[1]
         (b"\x89PNG\r\n", " is not text \\(line 1: "),
         (b"a: 1\nb: \0\n", ": line 2: it has the character U\\+0000, which is not text"),
         (b"a: 2026-99-99\n", ": month must be in 1..12"),
-        (b"[" * 5000, ": it is nested too deeply"),
+        (b"[" * 5000, ": nested more than 50 deep"),
     ],
 )  # fmt: skip
 def test_a_file_that_is_no_configuration_is_one_line(tmp_path, content, said):
@@ -99,18 +99,18 @@ def test_what_only_looks_like_a_fault_passes(tmp_path, text):
 )
 def test_every_document_that_yaml_writes_is_read_as_yaml_reads_it(document):
     text = yaml.safe_dump(document)
-    assert parsed(text) == yaml.safe_load(text)
+    assert from_yaml(text) == yaml.safe_load(text)
 
 
 @given(st.text())
 def test_whatever_is_no_yaml_is_a_fault(text):
-    with contextlib.suppress(YamlFault):
-        parsed(text)
+    with contextlib.suppress(Unreadable):
+        from_yaml(text)
 
 
 def test_every_shipped_file_has_each_key_once():
     for path in REPOSITORY.glob("config/**/*.yaml"):
-        parsed(path.read_text())
+        from_yaml(path.read_text())
 
 
 def test_files_that_a_configuration_names_have_each_key_once_too(tmp_path):

@@ -14,7 +14,7 @@ from workflow.hyperkv.home_folders import with_home_folders
 
 def path_keys(rules: dict, at: str = "") -> list[str]:
     """Every key that the schema calls a path, `*` for a name of the reader's own."""
-    found = [at] if rules.get("unit") in ("path", "paths") else []
+    found = [at] if rules.get("unit") in home_folders._UNITS else []
     section = schema()["properties"][rules["like"]] if "like" in rules else rules
     for name, item in section.get("properties", {}).items():
         found += path_keys(item, f"{at}.{name}".lstrip("."))

@@ -163,7 +163,7 @@ def test_kvrocks_gets_the_file_that_a_measurement_gives_it(real, tmp_path, kvroc
         own["settings"], directory=tmp_path / "the data", port=6666, value_bytes=real["chunk_bytes"]
     )
     assert files.texts["kvrocks.conf"] == rendered(as_measured)
-    assert "export MALLOC_CONF=thp:always,background_thread:true\n" in files.texts["store.sh"]
+    assert "\nMALLOC_CONF=thp:always,background_thread:true \\\nexec " in files.texts["store.sh"]
     assert (
         "Environment=MALLOC_CONF=thp:always,background_thread:true\n" in files.texts["hyperkv-store.service"]
     )
@@ -242,7 +242,7 @@ def test_lmcache_gets_the_file_that_a_measurement_gives_it(store, connector, rea
     )
     assert files.texts["lmcache.yaml"] == lmcache.rendered(as_measured)
     assert yaml.safe_load(files.texts["lmcache.yaml"]) == as_measured
-    assert 'export LMCACHE_CONFIG_FILE="$here/lmcache.yaml"' in files.texts["vllm.sh"]
+    assert '\nLMCACHE_CONFIG_FILE="$here/lmcache.yaml" \\\n' in files.texts["vllm.sh"]
     assert not any("VLLM_SERVER_DEV_MODE" in line for line in files.texts["vllm.sh"].splitlines())
 
 
@@ -280,7 +280,7 @@ def test_an_lmcache_server_is_started_beside_vllm(real, tmp_path):
 def test_an_lmcache_server_with_stripes_below_it_imports_them_from_this_checkout(real, tmp_path):
     own = scenario("rocksdb", "striped_mp", processes=2, stripe_bytes=1 << 20, settings=ROCKSDB)
     files = files_for(real, own, tmp_path)
-    assert "export PYTHONPATH=" in files.texts["lmcache-server.sh"]
+    assert "\nPYTHONPATH=" in files.texts["lmcache-server.sh"]
     words = command_words(files.texts["lmcache-server.sh"])
     adapter = json.loads(words[words.index("--l2-adapter") + 1])
     assert adapter["class_name"] == "StripedL2Client"
@@ -307,7 +307,7 @@ def test_recompute_needs_vllm_alone(real, tmp_path):
     files = files_of(real, EngineSlice(VLLM, {"vllm": {}, "lmcache": {}}, "python3"), place(tmp_path))
     assert (list(files.texts), files.servers, files.missing) == (["vllm.sh"], [], {})
     words = command_words(files.texts["vllm.sh"])
-    assert words[:4] == ["${PYTHON:-python3}", "-m", "vllm.entrypoints.openai.api_server", "--model"]
+    assert words[:4] == ["$python", "-m", "vllm.entrypoints.openai.api_server", "--model"]
     assert "--load-format" not in words
     assert "--kv-transfer-config" not in words
 
@@ -322,8 +322,8 @@ def test_striped_is_lmcaches_plugin_from_this_checkout_over_every_process(real, 
     files = files_for(real, scenario("rocksdb", "striped", processes=2, stripe_bytes=8192), tmp_path)
     extra = json.loads(files.texts["lmcache.yaml"])["extra_config"]
     assert extra["remote_storage_plugin.striped.endpoints"] == "127.0.0.1:6666,127.0.0.1:6667"
-    assert "export PYTHONPATH=" in files.texts["vllm.sh"]
-    assert "export PYTHONPATH=" not in files_for(real, scenario("valkey", "resp"), tmp_path).texts["vllm.sh"]
+    assert "\nPYTHONPATH=" in files.texts["vllm.sh"]
+    assert "\nPYTHONPATH=" not in files_for(real, scenario("valkey", "resp"), tmp_path).texts["vllm.sh"]
 
 
 def test_vllm_asks_for_a_model_and_passes_words_on(real, tmp_path):

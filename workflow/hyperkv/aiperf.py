@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import UserError
+from .errors import UserError, printable
 from .samples import Sample, closed_loop_window_s
 from .workloads import Conversation
 
@@ -135,7 +135,8 @@ def _request(record: Mapping[str, Any], origin_ns: int) -> Request:
     about, metrics = record["metadata"], record.get("metrics") or {}
     name, turn = about["conversation_id"], about["turn_index"]
     if record.get("error"):
-        return Request(name, turn, None, str(record["error"].get("message") or record["error"])[:300])
+        said = printable(str(record["error"].get("message") or record["error"]))
+        return Request(name, turn, None, said[:300])
     needed = ("time_to_first_token", "request_latency", "usage_prompt_tokens", "usage_completion_tokens")
     if missing := [key for key in needed if key not in metrics]:
         return Request(name, turn, None, f"aiperf recorded no {', '.join(missing)}")

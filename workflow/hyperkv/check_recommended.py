@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -23,7 +24,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from .cli import run_stage
-from .errors import StoreError, UserError
+from .errors import StoreError, UserError, printable
 from .processes import LOOPBACK, OwnedProcess, free_port
 from .records import read_json
 from .secret import Secret
@@ -61,7 +62,8 @@ def main() -> None:
     checks = check(recommendation, arguments.files, arguments.engine_python)
     arguments.out.write_text(json.dumps([asdict(item) for item in checks], indent=2) + "\n")
     for item in checks:
-        print(f"hyperkv check_recommended: {item.what}: {item.status}: {item.detail}", file=sys.stderr)
+        told = printable(f"hyperkv check_recommended: {item.what}: {item.status}: {item.detail}")
+        print(told, file=sys.stderr)
 
 
 def check(recommendation: Mapping[str, Any], folder: Path, engine_python: str) -> list[Check]:
@@ -177,15 +179,21 @@ def written_settings(server: Mapping[str, Any], folder: Path) -> dict[str, str]:
 
 
 def conf_settings(text: str) -> dict[str, str]:
-    """The keys of a Kvrocks configuration file."""
-    lines = [shlex.split(line) for line in text.splitlines() if line.strip()]
-    return {key: " ".join(values) for key, *values in lines}
+    """The keys of a Kvrocks configuration file, as kvrocks_config.rendered writes it."""
+    pairs = (line.partition(" ") for line in text.splitlines())
+    return {key: unquoted(value) for key, _, value in pairs if key}
+
+
+def unquoted(value: str) -> str:
+    """A value of a configuration file without its quotes."""
+    return re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith('"') else value
 
 
 def command_words(script: str) -> list[str]:
     """The words that a script executes, less those it is called with."""
     line = next(line for line in script.splitlines() if line.startswith("exec "))
-    return [word for word in shlex.split(line)[1:] if word != "$@"]
+    words = shlex.split(line)[1:]
+    return words[:-1] if words[-1] == "$@" else words
 
 
 def faults_in(server: Mapping[str, Any], wanted: Mapping[str, str], applied: Mapping[str, str]) -> list[str]:

@@ -6,7 +6,6 @@ without quotes, for messages.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 from jsonschema.validators import extend
 
+from .documents import LARGEST
 from .errors import UserError
 
 _Strict = extend(
@@ -113,12 +113,12 @@ def _typed(value: Any) -> Any:
         return value
     if value.lower() in ("true", "false", "yes", "no", "null"):
         return {"yes": True, "no": False, **_WORDS}[value.lower()]
-    return next(_readings(value)) if _PLAIN_NUMBER.fullmatch(value) else value
+    return next(_readings(value), value) if _PLAIN_NUMBER.fullmatch(value) else value
 
 
 def _readings(text: str) -> Iterator[Any]:
     if _NUMBER.fullmatch(text):
-        if not math.isfinite(number := float(text)):
+        if not abs(number := float(text)) <= LARGEST:
             return
         yield int(text) if re.fullmatch(r"[+-]?\d+", text) else number
         if number.is_integer():

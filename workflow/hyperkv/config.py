@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonschema import Draft202012Validator, ValidationError
+from jsonschema import ValidationError
 from jsonschema.validators import extend
 
 from .array.settings import ArraySettings, mistakes
@@ -21,13 +21,13 @@ from .connectors.registry import STRIPED, alone
 from .connectors.stripes import LEAST_STRIPE_BYTES
 from .context_limit import ContextLimit, check_context, let_in, limited
 from .credentials import refuse_credentials
+from .documents import check_values
 from .engines import lmcache
 from .engines.gpu import load_gpu
 from .engines.gpu_memory import require_weights_fit
 from .engines.owned_words import refuse_owned_words
 from .engines.vllm_command import settings_of
 from .errors import UserError
-from .finite import check_finite
 from .geometry import Geometry, load_geometry
 from .gpu_file import check_gpu
 from .gpus import check_settings, kv_share, require_divides, tensor_parallel_of
@@ -42,6 +42,7 @@ from .predicted_tiers import tiers_of_scenarios
 from .prices import resolved_prices
 from .schema_errors import allowed, depth, explain
 from .store_keys import check_store_keys
+from .texts import Validator
 from .workloads import NothingLeft, longest_context, repeat_seed
 from .workloads.factory import make_workload, parameters_of
 
@@ -89,9 +90,9 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises UserError: one line with the key, what is wrong and what is allowed.
     """
+    check_values(config)
     check_keys(config)
     refuse_credentials(config)
-    check_finite(config)
     full = coerced(with_home_folders(deepcopy(dict(config)), schema()), schema(), schema())
     error = min(_validator().iter_errors(full), key=depth, default=None)
     if error is not None:
@@ -102,6 +103,7 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
         case["workload"] = _case_workload(case["workload"], name)
     expanded = [(name, with_preset(scenario)) for name, scenario in _expanded(full["scenarios"])]
     full["scenarios"] = dict(expanded)
+    check_values({"scenarios": full["scenarios"]})
     refuse_credentials({"scenarios": full["scenarios"]})
     _check_unique([name for name, _ in expanded])
     _check_ranges(full["workload"], "workload")
@@ -155,7 +157,7 @@ def with_preset(scenario: Mapping[str, Any]) -> dict[str, Any]:
     keys = {key: rules[key] for key in ("settings", "environment", "ignored_settings")}
     shape = {"type": "object", "additionalProperties": False, "required": ["description", "settings"]}
     shape["properties"] = {"description": {"type": "string"}, **keys}
-    if (error := next(Draft202012Validator(shape).iter_errors(preset), None)) is not None:
+    if (error := next(Validator(shape).iter_errors(preset), None)) is not None:
         raise UserError(explain(error, schema(), f"config: {key}: {PRESETS / name}.yaml"))
     mappings = {key: preset.get(key, {}) | scenario[key] for key in ("settings", "environment")}
     ignored = [*preset.get("ignored_settings", []), *scenario["ignored_settings"]]
@@ -364,9 +366,9 @@ def _experiment_case(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _validator() -> Draft202012Validator:
+def _validator() -> Any:
     """A validator that fills in defaults as it goes (the recipe of jsonschema's documentation)."""
-    check_properties = Draft202012Validator.VALIDATORS["properties"]
+    check_properties = Validator.VALIDATORS["properties"]
 
     def fill(validator: Any, properties: Any, instance: Any, subschema: Any) -> Iterator[ValidationError]:
         if isinstance(instance, dict):
@@ -375,7 +377,7 @@ def _validator() -> Draft202012Validator:
                     instance.setdefault(key, deepcopy(value["default"]))
         yield from check_properties(validator, properties, instance, subschema)
 
-    return extend(Draft202012Validator, {"properties": fill})(schema())
+    return extend(Validator, {"properties": fill})(schema())
 
 
 def _sizes_in_bytes(value: Any, key: str = "") -> Any:
@@ -393,7 +395,7 @@ def _sizes_in_bytes(value: Any, key: str = "") -> Any:
 
 
 def _is_size(text: str) -> bool:
-    return Draft202012Validator(schema()["$defs"]["size"]).is_valid(text)
+    return Validator(schema()["$defs"]["size"]).is_valid(text)
 
 
 def parse_size(text: str) -> int:
@@ -437,7 +439,7 @@ def _case_workload(workload: Mapping[str, Any] | None, name: str) -> dict[str, A
     if workload is None:
         return None
     where, rules = f"predict.cases.{name}.workload", schema()["properties"]["workload"]
-    errors = Draft202012Validator(rules | {"$defs": schema()["$defs"]}).iter_errors(workload)
+    errors = Validator(rules | {"$defs": schema()["$defs"]}).iter_errors(workload)
     if (error := min(errors, key=depth, default=None)) is not None:
         raise UserError(explain(error, schema(), under=where))
     _check_ranges(workload, where)
@@ -612,7 +614,7 @@ def scenario_rules(key: str) -> dict[str, Any]:
 def check_scenario_key(key: str, value: Any, where: str) -> None:
     """That a scenario's key may have a value. Raises UserError beginning with `where`."""
     rules = scenario_rules(key)
-    if not Draft202012Validator(rules | {"$defs": schema()["$defs"]}).is_valid(value):
+    if not Validator(rules | {"$defs": schema()["$defs"]}).is_valid(value):
         must = allowed(rules, schema()["$defs"])
         raise UserError(f"{where}: {shown(value)} is wrong; it must be {must} (unit: {rules['unit']})")
 
@@ -765,7 +767,7 @@ def _check_overrides(scenario: Mapping[str, Any]) -> None:
         key: rule for key, rule in rules.items() if key not in ("python", "requirements", "index", "device")
     }
     shape = {"type": "object", "additionalProperties": False, "properties": keys, "$defs": schema()["$defs"]}
-    errors = Draft202012Validator(shape).iter_errors(scenario["vllm"])
+    errors = Validator(shape).iter_errors(scenario["vllm"])
     if (error := min(errors, key=depth, default=None)) is not None:
         raise UserError(explain(error, schema(), under=f"scenarios.{scenario['family']}.vllm"))
 

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .documents import Unreadable, check_values, from_yaml, text_in
 from .errors import UserError
-from .finite import check_finite
-from .yaml_text import YamlFault, decoded, parsed
 
 
 def read_text(path: Path, key: str, instead: str) -> str:
@@ -19,28 +18,28 @@ def read_text(path: Path, key: str, instead: str) -> str:
 def text_of(path: Path, where: str, instead: str) -> str:
     """The same with how the message begins."""
     try:
-        return decoded(path.read_bytes())
+        return text_in(path.read_bytes())
     except FileNotFoundError:
         raise UserError(f"{where} there is no file {path}; {instead}") from None
     except IsADirectoryError:
         raise UserError(f"{where} {path} is a folder; name a file in it: {instead}") from None
-    except YamlFault as fault:
-        raise UserError(f"{where} {path} is not text ({fault}); {instead}") from None
+    except Unreadable as error:
+        raise UserError(f"{where} {path} is {error}; {instead}") from None
     except OSError as error:
         raise UserError(f"{where} {path} cannot be read ({error.strerror}); make it readable") from None
 
 
 def read_mapping(path: Path, key: str, instead: str) -> dict[str, Any]:
-    """A YAML file's mapping. Raises UserError, as read_text, and for what is no YAML, empty, no mapping or has a NaN."""
+    """A YAML file's mapping. Raises UserError, as read_text, and for what is no YAML, empty, no mapping or has a value that documents.py does not let in."""
     text = read_text(path, key, instead)
     try:
-        document = parsed(text)
-    except YamlFault as fault:
-        raise UserError(f"config: {key}: {path} is not YAML ({fault}); mend that, or: {instead}") from None
+        document = from_yaml(text)
+    except Unreadable as error:
+        raise UserError(f"config: {key}: {path} is {error}; mend that, or: {instead}") from None
     if not isinstance(document, Mapping):
         told = "empty" if document is None else "no mapping of keys"
         raise UserError(f"config: {key}: {path} is {told}; {instead}")
-    check_finite(document, f"config: {key}: {path}")
+    check_values(document, f"config: {key}: {path}", lines=True)
     return dict(document)
 
 

@@ -5,7 +5,6 @@ python -m workflow.hyperkv.config_text config/config.yaml my.yaml
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,8 +12,8 @@ from typing import Any
 
 from .cli import run_stage
 from .config_files import text_of
+from .documents import Unreadable, check_values, from_json, from_yaml
 from .errors import UserError
-from .yaml_text import YamlFault, parsed
 
 _INSTEAD = "name a file of keys, such as config/smoke.yaml"
 _EMPTY = "there is nothing in it; write keys, such as kv_dtype: auto, or leave the file out"
@@ -33,9 +32,10 @@ def require_readable(files: Iterable[str | Path]) -> None:
         try:
             document = _document(text)
             if not isinstance(document, Mapping):
-                raise YamlFault(_EMPTY if document is None else _no_keys(document), 1)
-        except YamlFault as fault:
-            raise UserError(f"config: {path}: {fault}") from None
+                raise Unreadable(_EMPTY if document is None else _no_keys(document), 1)
+        except Unreadable as error:
+            raise UserError(f"config: {path}: {error.told}") from None
+        check_values(document, f"config: {path}", lines=True)
 
 
 def _no_keys(document: Any) -> str:
@@ -44,12 +44,12 @@ def _no_keys(document: Any) -> str:
 
 
 def _document(text: str) -> Any:
-    """Of JSON, which Snakemake tries first and in which tabs may indent, or of YAML. Raises YamlFault."""
+    """Of JSON, which Snakemake tries first and in which tabs may indent, or of YAML. Raises Unreadable."""
     try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return parsed(text)
-    return parsed(text.replace("\t", " "))
+        from_json(text)
+    except Unreadable:
+        return from_yaml(text)
+    return from_yaml(text.replace("\t", " "))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from typing import Any
 from .errors import UserError
 
 LONGEST = 1000
+DEEPEST = 50
 EXTREMES = ("highest", "lowest")
 COMPARED = "compared"
 OPERATORS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
@@ -161,9 +162,20 @@ def _parsed(text: Any) -> ast.expr:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SyntaxWarning)  # such as "1and 2", which is said in our own words
-            return ast.parse(" ".join(text.split()), mode="eval").body
+            node = ast.parse(" ".join(text.split()), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise UserError(f"{_short(text)} cannot be read ({getattr(error, 'msg', error)})") from None
+    if _levels(node) > DEEPEST:
+        raise UserError(f"{_short(text)} has more than {DEEPEST} levels; write fewer signs and brackets")
+    return node
+
+
+def _levels(node: ast.AST) -> int:
+    """How deep a syntax tree is, without recursion."""
+    count, level = 0, [node]
+    while level:
+        count, level = count + 1, [child for parent in level for child in ast.iter_child_nodes(parent)]
+    return count
 
 
 def _comparisons(node: ast.expr, text: str) -> Iterator[tuple[float | None, str, float | None]]:

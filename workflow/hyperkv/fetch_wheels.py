@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 from .cli import run_stage
-from .errors import UserError
+from .errors import UserError, printable
 
 
 def main() -> None:
@@ -60,7 +60,7 @@ def fetch(requirements: Path, index: str | None, out: Path) -> None:
 def run_pip(argv: list[str], verb: str) -> None:
     """Run pip. Raises UserError: one line with its cause."""
     done = subprocess.run(argv, stdout=sys.stderr, stderr=subprocess.PIPE, text=True, check=False)
-    sys.stderr.write(done.stderr)
+    sys.stderr.writelines(f"{printable(line)}\n" for line in done.stderr.splitlines())
     if done.returncode:
         errors = [
             line.removeprefix("ERROR: ") for line in done.stderr.splitlines() if line.startswith("ERROR:")

@@ -26,6 +26,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import (
     FuncFormatter,
+    LogFormatter,
+    LogFormatterMathtext,
     LogLocator,
     MaxNLocator,
     NullFormatter,
@@ -129,7 +131,11 @@ def save(draw: Callable[[], Figure], svg: Path, png: Path, note: str = "") -> No
     note: what is not alike about its rows, for below the figure.
     """
     plt.rcParams.update({"font.size": 10, "axes.grid": True, "grid.alpha": 0.3, "svg.hashsalt": "hyperkv"})
+    plt.rcParams["text.parse_math"] = False  # a name with $ is no formula
     figure = draw()
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        if isinstance(axis.get_minor_formatter(), LogFormatterMathtext):
+            axis.set_minor_formatter(LogFormatter(labelOnlyBase=False))
     if note:
         lines = [textwrap.fill(line, int(figure.get_figwidth() * 13)) for line in note.splitlines()]
         figure.text(0.02, -0.02, "\n".join(lines), va="top", fontsize=9, color="#B00020")

@@ -9,7 +9,7 @@ from typing import Any
 from .errors import UserError
 from .surroundings import has_home
 
-_UNITS = ("path", "paths")
+_UNITS = ("path", "paths", "folder")
 
 
 def with_home_folders(config: Any, schema: Mapping[str, Any]) -> Any:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .digests import sha256_of
+from .documents import from_json
 from .errors import UserError
 from .kvrocks_patches import patches_in
 from .machine_code import lacking, needs_of, unmet
@@ -132,7 +133,7 @@ def carried_record(program: Path, sha256: str) -> dict[str, Any]:
     """The record of the build that lies beside a program and describes its very bytes; empty without one."""
     for path in _records_of(program):
         try:
-            record = json.loads(path.read_text())
+            record = from_json(path.read_text())
         except (OSError, ValueError):
             continue
         if isinstance(record, dict) and record.get("program_sha256") == sha256:

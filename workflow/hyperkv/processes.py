@@ -18,7 +18,7 @@ from typing import ClassVar
 
 import psutil
 
-from .errors import StoreDied, StoreError, UserError
+from .errors import StoreDied, StoreError, UserError, printable
 from .held import HELD
 from .stores.counters import ProcessCounters, process_counters
 from .surroundings import past_proxies
@@ -171,12 +171,16 @@ class OwnedProcess:
         return self.log.stat().st_size if self.log.exists() else 0
 
     def lines(self, since: int = 0) -> list[str]:
-        """Every line that this process wrote, or since `written` said `since`; none of an earlier start."""
+        """Every line that this process wrote, or since `written` said `since`; none of an earlier start.
+
+        They are printable: escapes stand for what a terminal would act on.
+        """
         if not self.log.exists():
             return []
         with self.log.open("rb") as log:
             log.seek(max(since, self._log_start))
-            return log.read().decode(errors="replace").splitlines()
+            text = log.read().decode(errors="replace")
+        return [printable(line.replace("\t", " ")) for line in text.splitlines()]
 
     def stop(self, timeout_s: float = 15.0) -> None:
         """SIGTERM the group, then SIGKILL what is left; returns when no member remains."""

@@ -21,11 +21,13 @@ from .gpus import check_settings, kv_share, tensor_parallel_of
 from .node import expanded
 from .processes import LOOPBACK
 from .secret import Secret
+from .shell_script import defaulted, executed, required
+from .shell_script import script as script_text
 from .stores.base import Endpoint, StoreConfig
 from .stores.kvrocks_config import complete, rendered
 from .stores.registry import make_store
 from .stores.server import ServerStore
-from .systemd_unit import Service, unit_text
+from .systemd_unit import Service, is_program_of_unit, unit_text
 from .vllm_running import context_tokens, servers_of
 from .workloads import longest_context
 from .workloads.factory import make_workload
@@ -158,24 +160,24 @@ def _add_server(
         working = place.checkout
     program = argv[0]
     secret = []
+    if config.password is not None or not is_program_of_unit(program):
+        argv = ["/bin/sh", str(place.install_dir / script)]
     if config.password is not None:
         files.password = config.password
-        argv = ["/bin/sh", str(place.install_dir / script)]
         source = f'cat "$here/{conf}"; ' if conf else ""
         secret = _with_password(config.password, source, KVROCKS_CONF if conf else PASSWORD_CONF)
     title = f"store {store.name} of scenario {scenario['name']}"
     files.add(
         script,
-        _script(
+        script_text(
             f"{title[0].upper()}{title[1:]}, as it was measured; HYPERKV_DIR and HYPERKV_PORT put it elsewhere.",
             [
-                f'dir="${{HYPERKV_DIR:-{_in_quotes(str(config.directory))}}}"',
-                f"port=${{HYPERKV_PORT:-{config.port}}}",
-                *_exports(environment),
+                *defaulted("dir", "HYPERKV_DIR", str(config.directory)),
+                *defaulted("port", "HYPERKV_PORT", str(config.port)),
                 'mkdir -p "$dir"',
                 *secret,
                 *([f"cd {shlex.quote(str(working))}"] if working else []),
-                f"exec {words}",
+                executed(words, environment),
             ],
         ),
         "the store's command line",
@@ -238,31 +240,37 @@ def _add_engine(files: Files, cell: CellSpec, engine: EngineSlice, place: Place)
         )
     if scenario.get("connector") in STRIPED or files.password is not None:
         environment = {"PYTHONPATH": str(place.checkout)} | environment
-    lines = _exports({key: value for key, value in environment.items() if key not in _ONLY_MEASURING})
-    python = f'"${{PYTHON:-{engine.python}}}"' if replay else shlex.quote(engine.python)
-    if offload.config is not None:
-        lines.append('export LMCACHE_CONFIG_FILE="$here/lmcache.yaml"')
+    environment = {key: value for key, value in environment.items() if key not in _ONLY_MEASURING}
+    own = [] if offload.config is None else ['LMCACHE_CONFIG_FILE="$here/lmcache.yaml"']
+    python = '"$python"' if replay else shlex.quote(engine.python)
+    lines = defaulted("python", "PYTHON", engine.python) if replay else []
     if scenario.get("store") == "files":
         lines.append(f"mkdir -p {shlex.quote(str(kv))}")
     if offload.server is not None:
         server = f"{python} -c {shlex.quote(lmcache.COMMAND)} server {shlex.join(offload.server)}"
         files.add(
             "lmcache-server.sh",
-            _script("LMCache's server; start it before vLLM.", [*lines, f'exec {server} "$@"']),
+            script_text(
+                "LMCache's server; start it before vLLM.",
+                [*lines, executed(f'{server} "$@"', environment, own)],
+            ),
             "LMCache's server, to be started before vLLM",
         )
     argv = _vllm_argv(cell, settings, scenario, geometry, place, offload)
-    model = _MODEL in argv
+    model = ("--model", _MODEL) in itertools.pairwise(argv)
     if model:
-        lines.append(
-            f': "${{MODEL_DIR:?set MODEL_DIR to the folder of {geometry.name}, with weights and tokenizer}}"'
+        lines += required(
+            "MODEL_DIR", f"set MODEL_DIR to the folder of {geometry.name}, with weights and tokenizer"
         )
-    words = shlex.join(argv[1:]).replace(_MODEL, '"$MODEL_DIR"')
+    words = " ".join(
+        '"$MODEL_DIR"' if pair == ("--model", _MODEL) else shlex.quote(pair[1])
+        for pair in itertools.pairwise(argv)
+    )
     files.add(
         "vllm.sh",
-        _script(
+        script_text(
             f"vLLM's OpenAI server for scenario {scenario['name']}. Words after it go to vLLM and win.",
-            [*lines, f'exec {python} {words} "$@"'],
+            [*lines, executed(f'{python} {words} "$@"', environment, own)],
         ),
         "vLLM's command line and environment",
     )
@@ -344,7 +352,7 @@ def _with_password(secret: Secret, source: str, name: str) -> list[str]:
     return [
         f'password="{read}"',
         'if [ -z "$password" ]; then',
-        f"  echo {shlex.quote(f'{_place_of(told)} has no password; nothing was started')} >&2",
+        f"  printf '%s\\n' {shlex.quote(f'{_place_of(told)} has no password; nothing was started')} >&2",
         "  exit 1",
         "fi",
         """password=$(printf '%s\\n' "$password" | sed 's/[\\\\"]/\\\\&/g')""",
@@ -362,29 +370,16 @@ def _with_variables(argv: Sequence[str], directory: str, port: str) -> Iterator[
     """The words of a command line for a shell, with $dir and $port where it names the folder and the port."""
     for previous, word in itertools.pairwise(["", *argv]):
         if word == directory or word.startswith(directory + "/"):
-            yield '"$dir"' + word.removeprefix(directory)
+            rest = word.removeprefix(directory)
+            yield '"$dir"' + (shlex.quote(rest) if rest else "")
         else:
             yield '"$port"' if (previous, word) == ("--port", port) else shlex.quote(word)
-
-
-def _in_quotes(text: str) -> str:
-    """A text as the default of a variable, which a shell does not split: "${X:-it}"."""
-    return "".join(f"\\{character}" if character in '\\"$`}' else character for character in text)
 
 
 def open_files() -> str:
     """The limit of open files that a server started here has, as systemd writes it."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return "infinity" if limit == resource.RLIM_INFINITY else str(limit)
-
-
-def _exports(environment: Mapping[str, str]) -> list[str]:
-    return [f"export {key}={shlex.quote(value)}" for key, value in environment.items()]
-
-
-def _script(title: str, lines: Sequence[str]) -> str:
-    head = ["#!/bin/sh", f"# {title}", "set -eu", 'here=$(cd "$(dirname "$0")" && pwd)']
-    return "\n".join([*head, *lines]) + "\n"
 
 
 def measured_place(record: Mapping[str, Any]) -> Path:

@@ -9,6 +9,7 @@ from typing import Any
 from jsonschema import ValidationError
 
 from .coercion import quoting, shown
+from .texts import RULES
 
 
 def depth(error: ValidationError) -> tuple[int, str]:
@@ -36,6 +37,8 @@ def _must(error: ValidationError, root: Mapping[str, Any]) -> str:
     rules = error.schema
     if error.validator == "enum":
         return f"allowed are {', '.join(map(shown_word, error.validator_value))}"
+    if error.validator == "unit":
+        return f"it must be {RULES[rules['unit']].words}"
     unit = f" (unit: {rules['unit']})" if "unit" in rules else ""
     return f"it must be {allowed(rules, root['$defs'])}{unit}"
 

@@ -1,10 +1,15 @@
-"""A systemd unit's text. Quoting is that of systemd.syntax(7) and systemd.service(5)."""
+"""A systemd unit's text. Quoting is that of systemd.syntax(7) and systemd.service(5).
+
+% begins a specifier everywhere. $ begins a variable in the words after ExecStart='s program, which is taken as it is.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from .errors import UserError
 
 
 @dataclass(frozen=True)
@@ -21,10 +26,11 @@ class Service:
 
 
 def unit_text(service: Service) -> str:
-    """The unit's file."""
+    """The unit's file. Raises UserError for a checkout's path that cannot stand in one."""
+    program, *words = service.argv
     lines = [
         "[Unit]",
-        f"Description={_escaped(service.description)}",
+        f"Description={plain(service.description)}",
         "After=network.target local-fs.target",
         "",
         "[Service]",
@@ -35,10 +41,10 @@ def unit_text(service: Service) -> str:
         *(
             []
             if service.working_directory is None
-            else [f"WorkingDirectory={_escaped(str(service.working_directory))}"]
+            else [f"WorkingDirectory={plain(_ended(service.working_directory))}"]
         ),
         f"ExecStartPre=/bin/mkdir -p {quoted(str(service.directory))}",
-        f"ExecStart={' '.join(quoted(word) for word in service.argv)}",
+        f"ExecStart={' '.join([quoted(program, dollars=False), *map(quoted, words)])}",
         f"LimitNOFILE={service.open_files}",
         f"TimeoutStopSec={service.stop_timeout_s:g}",
         "Restart=on-failure",
@@ -50,12 +56,36 @@ def unit_text(service: Service) -> str:
 
 
 def quoted(word: str, dollars: bool = True) -> str:
-    """A word as ExecStart= reads it, in quotes where needed. dollars: whether $ begins a variable there."""
+    """A word as ExecStart= and Environment= read it, in quotes where needed. dollars: whether $ begins a variable there."""
     text = _escaped(word).replace("$", "$$") if dollars else _escaped(word)
-    plain = text and not any(character in text for character in " \t\"'\\;#")
-    if plain:
+    if text and text.isprintable() and not any(character in text for character in " \"'\\;#"):
         return text
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return '"' + "".join(map(_in_quotes, text)) + '"'
+
+
+def _in_quotes(character: str) -> str:
+    if character in '"\\':
+        return f"\\{character}"
+    if character.isprintable():
+        return character
+    return "".join(f"\\x{byte:02x}" for byte in character.encode(errors="surrogateescape"))
+
+
+def is_program_of_unit(path: str) -> bool:
+    """Whether ExecStart= takes a program of this path. Source: string_is_safe() of systemd."""
+    return path.isprintable() and not any(character in path for character in "\"'\\")
+
+
+def plain(text: str) -> str:
+    """A text for a key that reads the rest of its line. Raises UserError for one that does not fit on a line."""
+    if not text.isprintable() or text != text.strip() or text.endswith("\\"):
+        raise UserError(f"{text!r} cannot stand in a systemd unit; move it to a folder with a plain name")
+    return _escaped(text)
+
+
+def _ended(folder: Path) -> str:
+    """A folder's path, whose last blank or backslash a line's end would take."""
+    return f"{folder}/" if str(folder).endswith((" ", "\\")) else str(folder)
 
 
 def _escaped(text: str) -> str:

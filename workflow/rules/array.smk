@@ -11,7 +11,7 @@ rule inspect_array:
         "../../envs/harness.yaml"
     params:
         spec=array_spec,
-        data_dir=CONFIG["data_dir"],
+        data_dir=measured_folder,
     shell:
         "python -m workflow.hyperkv.array.inspect_array --spec {params.spec:q} --data-dir {params.data_dir:q}"
         " 2> {log:q}"

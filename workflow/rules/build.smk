@@ -11,7 +11,7 @@ rule build_striped:
     params:
         march=CONFIG["kvrocks"]["march"],
     shell:
-        "python -m workflow.hyperkv.build_striped --source {input.source:q} --march {params.march}"
+        "python -m workflow.hyperkv.build_striped --source {input.source:q} --march {params.march:q}"
         " --out {output:q} 2> {log:q}"
 
 

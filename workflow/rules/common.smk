@@ -162,6 +162,11 @@ def array_spec(wildcards):
     return ArraySettings.of(CONFIG["array"]).spec()
 
 
+def measured_folder(wildcards):
+    """data_dir, whose ${VARIABLES} are no wildcards."""
+    return CONFIG["data_dir"]
+
+
 def array_baseline_spec(wildcards):
     return baseline_spec(CONFIG)
 

@@ -35,7 +35,7 @@ if VLLM:
             needs=engine_needs,
         shell:
             "python -m workflow.hyperkv.build_environment --kind engine {params.options:q}"
-            " --device {params.device} --needs {params.needs} --out {output:q} 2> {log:q}"
+            " --device {params.device:q} --needs {params.needs:q} --out {output:q} 2> {log:q}"
 
     rule fetch_loadgen:
         input:
@@ -79,8 +79,8 @@ if VLLM:
             "../../envs/harness.yaml"
         params:
             python=python_of(CONFIG, "vllm"),
-            weights="--random-weights" if CONFIG["vllm"]["weights"] == "random" else "",
+            weights=["--random-weights"] if CONFIG["vllm"]["weights"] == "random" else [],
             folder=subpath(output[0], parent=True),
         shell:
-            "PYTHONPATH=. {params.python:q} -m workflow.hyperkv.model_folder --model {input.model:q}"
-            " --out {params.folder:q} {params.weights} 2> {log:q}"
+            "PYTHONPATH=. command {params.python:q} -m workflow.hyperkv.model_folder --model {input.model:q}"
+            " --out {params.folder:q} {params.weights:q} 2> {log:q}"

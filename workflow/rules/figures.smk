@@ -17,7 +17,7 @@ rule draw_figure:
     params:
         spec=figure_spec,
     shell:
-        "python -m workflow.hyperkv.figures --figure {wildcards.figure} --spec {params.spec:q}"
+        "python -m workflow.hyperkv.figures --figure {wildcards.figure:q} --spec {params.spec:q}"
         " --tables {input.tables:q} --svg {output.svg:q} --png {output.png:q} 2> {log:q}"
 
 

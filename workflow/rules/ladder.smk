@@ -35,7 +35,7 @@ rule draw_ladder:
     conda:
         "../../envs/harness.yaml"
     shell:
-        "python -m workflow.hyperkv.ladder_figure --figure {wildcards.figure} --table {input.table:q}"
+        "python -m workflow.hyperkv.ladder_figure --figure {wildcards.figure:q} --table {input.table:q}"
         " --svg {output.svg:q} --png {output.png:q} 2> {log:q}"
 
 

@@ -73,7 +73,7 @@ rule draw_prediction:
     conda:
         "../../envs/harness.yaml"
     shell:
-        "python -m workflow.hyperkv.prediction_figures --figure {wildcards.figure} --tables {input.tables:q}"
+        "python -m workflow.hyperkv.prediction_figures --figure {wildcards.figure:q} --tables {input.tables:q}"
         " --svg {output.svg:q} --png {output.png:q} 2> {log:q}"
 
 

@@ -10,7 +10,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .boot_files import ArrayEntry, FstabEntry, array_entries, fstab_entries, lines_of, shown
+from ..errors import printable
+from .boot_files import ArrayEntry, FstabEntry, array_entries, fstab_entries, lines_of
 from .commands import Edit
 from .facts import Disk, Machine, Md, dashed
 from .fitness import members_of
@@ -49,7 +50,7 @@ class Listed:
     def line(self, entry: Entry) -> str:
         """The text of an entry, continuations on the same line."""
         lines = lines_of(self.text)
-        return shown(" ".join(lines[number - 1].strip() for number in entry.lines))
+        return printable(" ".join(lines[number - 1].strip() for number in entry.lines))
 
     def notes(self) -> list[str]:
         """What array.persist: true would do, and what it would refuse, for a reader who keeps it false."""

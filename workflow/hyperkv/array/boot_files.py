@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from ..errors import printable
+
 _OCTAL = re.compile(r"\\([0-7]{3})")
 _ESCAPED = re.compile(r"[ \t\n\\]")
 _TAG = re.compile(r"(UUID|LABEL|PARTUUID|PARTLABEL|ID)=(.*)", re.DOTALL)
@@ -35,7 +37,7 @@ class FstabEntry:
         return next((word.partition("=")[2] for word in self.options if word.startswith(f"{name}=")), None)
 
     def __str__(self) -> str:
-        return shown(f"line {self.lines[0]} mounts {self.source} at {self.target}")
+        return printable(f"line {self.lines[0]} mounts {self.source} at {self.target}")
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class ArrayEntry:
         which = next(
             (word for key in ("uuid", "name", "devices") if (word := self.value(key))), "without a UUID"
         )
-        return shown(f"line {self.lines[0]} calls the array {which} {self.device or 'nothing'}")
+        return printable(f"line {self.lines[0]} calls the array {which} {self.device or 'nothing'}")
 
 
 def lines_of(text: str) -> list[str]:
@@ -85,11 +87,6 @@ def unescaped(field: str) -> str:
 def escaped(field: str) -> str:
     """A text as a field of fstab: blanks, tabs, line ends and backslashes as octal escapes."""
     return _ESCAPED.sub(lambda found: f"\\{ord(found[0]):03o}", field)
-
-
-def shown(text: str) -> str:
-    """A text for a message: on one line, what cannot be printed as escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def plain_path(path: str) -> str:

@@ -71,7 +71,7 @@ class Edit:
     def __str__(self) -> str:
         path = shlex.quote(self.path)
         if not self.drop and self.add is not None and (not self.before or self.before.endswith("\n")):
-            return f"echo {shlex.quote(self.add)} >> {path}"
+            return f"printf '%s\\n' {shlex.quote(self.add)} >> {path}"
         text = (self.add or "").replace("\\", "\\\\")
         words = [f"{number}d" for number in self.drop]
         if self.add is not None:

@@ -78,13 +78,18 @@ def _common(file: Path, size_bytes: int) -> list[str]:
         *(
             "fio",
             "--name=hyperkv",
-            f"--filename={file}",
+            f"--filename={_name(file)}",
             f"--size={size_bytes}",
             "--direct=1",
             "--ioengine=libaio",
         ),
         *("--overwrite=1", "--group_reporting", "--output-format=json"),
     ]
+
+
+def _name(file: Path) -> str:
+    """A file's path as fio has it, for which a colon ends a name."""
+    return str(file).replace(":", "\\:")
 
 
 def _ms(nanoseconds: float | None) -> float | None:

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..cli import run_stage
+from ..errors import printable
 from ..node import expanded
 from .commands import Edit, Step, call
 from .facts import Disk, Machine
@@ -41,7 +42,7 @@ def main() -> None:
 
 
 def listing(machine: Machine) -> list[str]:
-    """The lines that say what every disk is, what uses it or is on it, and what arrays there are."""
+    """The lines that say what every disk is, what uses it or is on it, and what arrays there are; labels may hold anything."""
     lines = [*machine.complaints, "Disks:" if machine.disks else "There are no disks here that lsblk shows."]
     for disk in machine.disks:
         lines += [f"  {disk.name}", f"    {described(disk)}", f"    {state(disk)}"]
@@ -54,7 +55,7 @@ def listing(machine: Machine) -> list[str]:
         lines.append(
             f"Array {md.path}: {md.level or 'no level'} of {', '.join(md.members)}, {md.state}, {where}"
         )
-    return lines
+    return list(map(printable, lines))
 
 
 def outlook(settings: ArraySettings, machine: Machine, record: Mapping[str, Any] | None) -> list[str]:
@@ -76,7 +77,7 @@ def outlook(settings: ArraySettings, machine: Machine, record: Mapping[str, Any]
 def announced(plan: Plan, heading: str) -> list[str]:
     """What a plan destroys, and its commands under a heading."""
     lost = ["This is lost:", *(f"  {line}" for line in plan.lost)] if plan.lost else []
-    return [*lost, heading, *(f"  {step}" for step in plan.steps)]
+    return list(map(printable, [*lost, heading, *(f"  {step}" for step in plan.steps)]))
 
 
 def say_initramfs(machine: Machine, steps: Sequence[Step]) -> None:

@@ -7,10 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from ..documents import Unreadable, check_values, from_yaml
 from ..errors import UserError
-from ..finite import check_finite
 from ..geometry import Geometry
 from ..gpus import kv_fraction, kv_values
 
@@ -148,12 +146,12 @@ def load_gpu(path: Path, geometry: Geometry, gpus: int = 1) -> GpuModel:
 def document_of(path: Path) -> Any:
     """The content of a GPU's file. Raises UserError when it cannot be read."""
     try:
-        document = yaml.safe_load(path.read_text())
+        document = from_yaml(path.read_text())
     except OSError as error:
         raise UserError(f"gpu: cannot read {path}: {error.strerror}; choose a file of config/gpus") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except (UnicodeDecodeError, Unreadable) as error:
         raise UserError(f"gpu: {path} is not YAML; choose a file of config/gpus") from error
-    check_finite(document, f"gpu: {path}")
+    check_values(document, f"gpu: {path}", lines=True)
     return document
 
 

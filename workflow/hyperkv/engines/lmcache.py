@@ -272,7 +272,8 @@ def mp_arguments(
 ) -> list[str]:
     """Arguments of `lmcache server`. Without a DRAM pool L1 is a buffer only, so that hits come from L2.
 
-    The scenario's `lmcache` keys become options: l1_use_hugepages: true is --l1-use-hugepages.
+    The scenario's `lmcache` keys become options: l1_use_hugepages: true is --l1-use-hugepages. A value that begins with -
+    would be an option of its own as a word of its own.
     """
     arguments = [
         "--host",
@@ -298,14 +299,11 @@ def mp_arguments(
             arguments += ["--l2-store-policy", "skip_l1"]
     for key, value in scenario["lmcache"].items():
         option = "--" + key.replace("_", "-")
-        if value is False:
-            arguments.append(option.replace("--", "--no-", 1))
-        else:
-            arguments += (
-                [option]
-                if value is True
-                else [option, value if isinstance(value, str) else json.dumps(value)]
-            )
+        if isinstance(value, bool):
+            arguments.append(option if value else option.replace("--", "--no-", 1))
+            continue
+        word = value if isinstance(value, str) else json.dumps(value)
+        arguments += [f"{option}={word}"] if word.startswith("-") else [option, word]
     return arguments
 
 

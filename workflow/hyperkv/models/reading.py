@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..documents import Unreadable, check_values, from_json, from_yaml
 from ..errors import UserError
-from ..finite import check_finite
-from ..yaml_text import YamlFault, parsed
 from .defaults import TEXT_DEFAULTS, TEXT_TYPE_OF
 
+_LARGEST = 10**30  # what transformers writes for no bound
 NESTED = ("text_config", "llm_config", "language_config")
 # Names of one thing, transformers' attribute_map and vLLM's ModelArchConfigConvertorBase (get_total_num_kv_heads).
 ALIASES = {
@@ -150,18 +149,20 @@ def model_config(document: Mapping[str, Any], where: str) -> ModelConfig:
 
 
 def _parsed(file: Path, absent: str) -> dict[str, Any]:
+    in_yaml = file.suffix in (".yaml", ".yml")
+    mend = "mend it" if in_yaml else "copy the model's config.json again"
     try:
         text = file.read_text(encoding="utf-8")
-        values = parsed(text) if file.suffix in (".yaml", ".yml") else json.loads(text)
+        values = from_yaml(text) if in_yaml else from_json(text)
     except FileNotFoundError:
         raise UserError(f"{file}: {absent}") from None
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror}); name a readable config.json") from None
-    except YamlFault as fault:
-        raise UserError(f"{file}: not YAML ({fault}); mend it") from None
-    except ValueError as error:
-        raise UserError(f"{file}: not JSON ({error}); copy the model's config.json again") from None
+    except Unreadable as error:
+        raise UserError(f"{file}: {error}; {mend}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{file}: not {'YAML' if in_yaml else 'JSON'}, nor text; {mend}") from None
     if not isinstance(values, dict):
         raise UserError(f"{file}: not a JSON object; copy the model's config.json again")
-    check_finite(values, str(file))
+    check_values(values, str(file), lines=True, largest=_LARGEST)
     return values

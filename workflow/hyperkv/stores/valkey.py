@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ..errors import StoreError, UserError
 from ..secret import quoted, write_private
@@ -70,6 +72,15 @@ class ValkeyStore(ServerStore):
         Owned(("loadmodule", "rename-command"), ITS_COMMANDS),
         Owned(("timeout",), ITS_CONNECTIONS, ("0",)),
     )
+
+    @classmethod
+    def check_settings(cls, settings: Mapping[str, Any], where: str) -> None:
+        super().check_settings(settings, where)
+        for key, value in settings.items():
+            if str(value).startswith("--") or str(value) == "-":
+                raise UserError(
+                    f"{where}.{key}: {value!r} is wrong; Valkey takes a word that begins with -- for a key, and - for its input"
+                )
 
     @property
     def _password_file(self) -> Path:

@@ -7,13 +7,13 @@ Both have one hash id per started block of a prompt.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from math import ceil, isfinite
+from math import ceil
 from typing import Any
 
+from ..documents import LARGEST, Unreadable, from_json
 from ..errors import UserError
 from .trace_file import no_trace
 
@@ -77,9 +77,9 @@ def parse(
 
 def _request(line: str, where: str, rest: Iterator[str] | None) -> dict[str, Any]:
     try:
-        values = json.loads(line)
-    except ValueError as error:
-        told = _told(line, rest) or f"not JSON ({error}); write one JSON object a line"
+        values = from_json(line)
+    except Unreadable as error:
+        told = _told(line, rest) or f"{error}; write one JSON object a line"
         raise UserError(f"{where}: {told}") from None
     if not isinstance(values, dict):
         told = _told(line, rest) or "not a JSON object; write one JSON object a line"
@@ -89,20 +89,25 @@ def _request(line: str, where: str, rest: Iterator[str] | None) -> dict[str, Any
             told = _told(line, rest) or f"{key} is missing; write {', '.join(KEYS)}"
             raise UserError(f"{where}: {told}")
     timestamp, hash_ids = values["timestamp"], values["hash_ids"]
-    if not isinstance(timestamp, int | float) or isinstance(timestamp, bool) or not isfinite(timestamp):
+    if type(timestamp) not in (int, float) or not abs(timestamp) <= LARGEST:
         raise UserError(
-            f"{where}: timestamp is {timestamp!r}; write a number, in the unit of workload.time_unit"
+            f"{where}: timestamp is {_short(timestamp)}; write a number, in the unit of workload.time_unit"
         )
     for key in ("input_length", "output_length"):
-        if type(values[key]) is not int or values[key] < 1:
+        if type(values[key]) is not int or not 1 <= values[key] <= LARGEST:
             raise UserError(
-                f"{where}: {key} is {values[key]!r}; write a whole number of tokens of at least 1"
+                f"{where}: {key} is {_short(values[key])}; write a whole number of tokens of at least 1"
             )
     if not isinstance(hash_ids, list) or not _are_ids(hash_ids):
         raise UserError(
             f"{where}: hash_ids is no list of whole numbers from 0 to 2**32 - 1; number the blocks' hashes from 0 on"
         )
     return values
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _are_ids(hash_ids: list[Any]) -> bool:

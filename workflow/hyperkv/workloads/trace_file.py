@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import json
 import lzma
 import re
 import zlib
@@ -12,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
+from ..documents import Unreadable, from_json
 from ..errors import UserError
 
 FORMS = (
@@ -102,7 +102,7 @@ def _json_of(text: str, rest: str) -> str:
 
 def _is_json(text: str) -> bool:
     try:
-        json.loads(text)
-    except ValueError:
+        from_json(text)
+    except Unreadable:
         return False
     return True
