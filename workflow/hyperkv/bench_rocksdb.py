@@ -24,7 +24,7 @@ from pathlib import Path
 import rocksdict
 
 from workflow.hyperkv.errors import StoreError, UserError
-from workflow.hyperkv.stores import rocksdb_options, rocksdb_server
+from workflow.hyperkv.stores import rocksdb_database, rocksdb_options, rocksdb_server
 from workflow.hyperkv.stores.resp_protocol import send_all
 from workflow.hyperkv.stores.rocksdb_options import MIB, Settings
 
@@ -118,7 +118,7 @@ def running_server(directory: Path, pairs: Sequence[Sequence[str]]) -> Iterator[
 def open_plain(directory: Path, settings: Settings) -> rocksdict.Rdict:
     """The in-process side: one Rdict with the server's options and no index."""
     options = rocksdb_options.build_options(settings, rocksdb_options.new_block_cache(settings))
-    database = rocksdb_server.open_database(directory, options, {})
+    database = rocksdb_database.open_database(directory, options, {})
     database.set_read_options(rocksdb_options.build_read_options(settings))
     database.set_write_options(rocksdb_options.build_write_options(settings))
     return database

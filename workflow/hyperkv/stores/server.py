@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from ..errors import StoreDied, StoreError
 from ..processes import LOOPBACK, OwnedProcess, free_port, require_free_port
+from ..redis_client import bounded
 from .base import Counters, Endpoint, Store, prepare_directory
 from .counters import ProcessCounters, process_counters
 
@@ -148,16 +147,9 @@ class ServerStore(Store):
         self._process.check_alive(grace_s)
 
     def client(self, timeout_s: float = _REPLY_TIMEOUT_S) -> redis.Redis:
-        """A redis-py client for control (PING, INFO, CONFIG), not for the measured path."""
-        return redis.Redis(
-            host=LOOPBACK,
-            port=self._port,
-            password=None if self.config.password is None else self.config.password.value(),
-            protocol=2,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-            retry=Retry(NoBackoff(), 0),
-        )
+        """A redis-py client for control (PING, INFO, CONFIG), not for the measured path. timeout_s: of every command."""
+        password = None if self.config.password is None else self.config.password.value()
+        return bounded(LOOPBACK, self._port, timeout_s, password=password)
 
     def info(self) -> dict:
         """The server's INFO as redis-py parses it. Raises StoreDied or StoreError."""

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
-from typing import TypeVar
 
 from ..errors import StoreError
+from ..threads import each
 from .base import Counters, Endpoint, Store, StoreConfig
 from .counters import ProcessCounters
 from .server import ServerStore
-
-T = TypeVar("T")
 
 
 class ShardedStore(Store):
@@ -39,7 +36,7 @@ class ShardedStore(Store):
             store.start()
 
     def stop(self) -> None:
-        _each(self.stores, lambda store: store.stop())
+        each(self.stores, lambda store: store.stop())
 
     def restart(self) -> None:
         self.stop()
@@ -90,14 +87,6 @@ def _part(config: StoreConfig, index: int) -> StoreConfig:
         port=config.port + index if config.port else 0,
         processes=1,
     )
-
-
-def _each(stores: Sequence[ServerStore], work: Callable[[ServerStore], T]) -> None:
-    """work(store) for all of them at once. Waits for all before raising the first error."""
-    with ThreadPoolExecutor(len(stores)) as workers:
-        futures = [workers.submit(work, store) for store in stores]
-    for future in futures:
-        future.result()
 
 
 def _sum(values: Sequence[float | int | None]) -> float | int | None:
