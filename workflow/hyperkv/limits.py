@@ -21,7 +21,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from .sources import code_digest, sources
 from .stores.base import StoreConfig, prepare_directory
 from .stores.counters import process_counters, supports_direct_io
 from .stores.files import FilesStore
+from .threads import started
 
 LIMITS = ("memcpy", "loopback_set", "loopback_get")
 DEVICE = ("device_set", "device_get")
@@ -110,7 +111,7 @@ def measure_limits(loopback: Loopback, value_bytes: int, connections: int, each:
     identity = {"value_bytes": value_bytes, "connections": connections}
     records = []
     with contextlib.ExitStack() as stack:
-        workers = stack.enter_context(ThreadPoolExecutor(connections))
+        workers = stack.enter_context(started(connections))
         sockets = [stack.enter_context(contextlib.closing(loopback.connect())) for _ in range(connections)]
         shares = [slice(worker * each, (worker + 1) * each) for worker in range(connections)]
         offsets = [share.start * value_bytes for share in shares]
@@ -156,7 +157,7 @@ def measure_device(data_dir: Path, value_bytes: int, connections: int, each: int
 
     records = []
     try:
-        with store, ThreadPoolExecutor(connections) as workers:
+        with store, started(connections) as workers:
             for limit, move in zip(DEVICE, (put, get), strict=True):
                 on_each(workers, lambda _: None, connections)
                 record = _passes(workers, move, connections, pass_bytes, [os.getpid()], 0.0)
