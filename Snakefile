@@ -1,5 +1,7 @@
 """HyperKV: what keeping an LLM's KV cache on SSD costs and buys, compared with DRAM."""
 
+import sys
+
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
@@ -38,6 +40,7 @@ from workflow.hyperkv.interpreter import output_cache_is_set, put_own_python_fir
 from workflow.hyperkv.kvrocks_source import kvrocks_notes, resolve, runnable, runnable_scenarios
 from workflow.hyperkv.ladder_config import ladder_scenarios, ladder_spec
 from workflow.hyperkv.node import where_files_go
+from workflow.hyperkv.open_stores import open_stores
 from workflow.hyperkv.progress import write_plan
 from workflow.hyperkv.sources import (
     layers_sources,
@@ -147,6 +150,8 @@ onstart:
     if planned_cells(workflow):
         place = where_files_go(CONFIG["data_dir"], workflow.non_local_exec, bool(on_array(CONFIG)))
         print(f"The stores' files go to {place}.")
+    for line in open_stores(CONFIG["scenarios"], [*SCENARIOS, *PROFILED, *LAYERED, *TUNED, *LADDER]):
+        print(f"hyperkv: warning: {line}", file=sys.stderr)
 
 
 onsuccess:

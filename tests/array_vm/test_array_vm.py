@@ -200,7 +200,10 @@ FOREIGN_CONF = "HOMEHOST <system>\nMAILADDR root\n"
 
 def product() -> dict[str, bytes]:
     """What a machine needs of this repository, and a mkfs that kills who calls it."""
-    names = {*sources("array.inspect_array", "array.provision", "array.teardown"), "workflow/hyperkv/__init__.py"}
+    names = {
+        *sources("array.inspect_array", "array.provision", "array.teardown"),
+        "workflow/hyperkv/__init__.py",
+    }
     files = {f"job/repo/{name}": (REPOSITORY / name).read_bytes() for name in sorted(names)}
     return files | {"job/killing/mkfs.xfs": b"#!/bin/bash\nkill -9 $PPID\n"}
 

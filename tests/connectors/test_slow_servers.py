@@ -12,7 +12,7 @@ import pytest
 import redis
 import requests
 
-from tests.connectors.native import compiled_library
+from tests.connectors.native import compiled_library, sanitized_run
 from tests.stores.conftest import store_config
 from workflow.hyperkv import fetch
 from workflow.hyperkv.connectors.base import Connector
@@ -163,6 +163,43 @@ def test_a_call_ends_in_time(connect, behaviour, operation):
         }
         with in_time(), pytest.raises(StoreError):
             calls[operation]()
+
+
+SANITIZED = """
+import sys
+from pathlib import Path
+import numpy as np
+from workflow.hyperkv.connectors.striped import StripedConnector
+from workflow.hyperkv.errors import StoreError
+from workflow.hyperkv.stores.base import Endpoint
+
+for port in sys.argv[2:]:
+    with StripedConnector([Endpoint("127.0.0.1", int(port))], 1, 0.4, library=Path(sys.argv[1])) as connector:
+        try:
+            print(connector.get([b"a" * 32, b"b" * 32], [np.zeros(1 << 20, np.uint8)] * 2))
+        except StoreError as error:
+            print(str(error).replace(f"127.0.0.1:{port}", "it"))
+"""
+
+
+def test_the_compiled_client_ends_in_time_under_sanitizers(tmp_path):
+    with contextlib.ExitStack() as servers:
+        ports = [str(servers.enter_context(serving(behave)).port) for behave in BEHAVIOURS.values()]
+        done = sanitized_run(tmp_path, SANITIZED, *ports)
+    assert done.returncode == 0, done.stderr
+    late = "receive timed out after 0.4 s at it"
+    assert dict(zip(BEHAVIOURS, done.stdout.splitlines(), strict=True)) == {
+        "drips a line": late,
+        "drips a value": late,
+        "drips another value": late,
+        "drips an error": late,
+        "floods a line": "it sent a line of more than 4096 bytes",
+        "floods another value": late,
+        "stops in a value": late,
+        "stops in a line": late,
+        "never answers": late,
+        "never reads": late,
+    }
 
 
 @pytest.mark.parametrize("behaviour", ["drips a line", "never answers", "floods a line"])

@@ -207,9 +207,16 @@ def test_without_memory_connections_and_values_are_refused_and_the_server_goes_o
 
 
 # A user of its own, who may read every file all the same: a limit of processes does not bind root.
-AS_ANOTHER = (
-    "setpriv --reuid 61547 --clear-groups --inh-caps +dac_override --ambient-caps +dac_override".split()
-)
+AS_ANOTHER = [
+    "setpriv",
+    "--reuid",
+    "61547",
+    "--clear-groups",
+    "--inh-caps",
+    "+dac_override",
+    "--ambient-caps",
+    "+dac_override",
+]
 MOST_THREADS = 20
 
 

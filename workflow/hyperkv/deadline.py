@@ -34,13 +34,17 @@ class Deadline:
 
     def left_s(self) -> float:
         """Seconds until it is over; 0 or less when it is."""
-        return self._end - time.monotonic()
+        left_s = self._end - time.monotonic()
+        if left_s > self.timeout_s:
+            self._end -= left_s - self.timeout_s
+            return self.timeout_s
+        return left_s
 
     def moved(self, count: int) -> None:
         """So many bytes were sent or received."""
-        counted = min(count, self.size)
+        counted = count if count < self.size else self.size
         self.size -= counted
-        self._end = min(self._end + counted / self._bytes_per_s, time.monotonic() + self.timeout_s)
+        self._end += counted / self._bytes_per_s
 
     def answered(self) -> None:
         """A command was answered to its end."""
@@ -80,11 +84,18 @@ class BoundedSocket(socket.socket):
             data = super().recv(size, flags)
         except BlockingIOError:
             raise TimeoutError("timed out") from None
-        self.deadline.moved(len(data))
+        if not flags & socket.MSG_PEEK:
+            self.deadline.moved(len(data))
         return data
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
-        return self._bounded(super().recv_into, buffer, nbytes, flags)
+        self._arm()
+        try:
+            count = super().recv_into(buffer, nbytes, flags)
+        except BlockingIOError:
+            raise TimeoutError("timed out") from None
+        self.deadline.moved(count)
+        return count
 
     def recvmsg_into(self, buffers: Iterable[Any], ancillary: int = 0, flags: int = 0) -> Any:
         self._arm()

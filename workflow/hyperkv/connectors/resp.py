@@ -22,6 +22,7 @@ from .sockets import command, name_of, open_socket
 _CRLF = b"\r\n"
 _EXISTS_BATCH = 512
 _LINE_BYTES = 4096
+_PEEKED_BYTES = 64
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -164,19 +165,31 @@ class RespConnection:
     def _read_line(self) -> bytes:
         """One reply line without its CRLF. Raises StoreError for an error reply.
 
-        Reads no byte past the line: the shortest header "$-1\\r\\n" has five bytes, the rest comes one by one.
+        Takes no byte past the line: the shortest one has four, and the rest is looked at before it is taken.
         """
         line = bytearray(4)
         self._receive(memoryview(line))
         while not line.endswith(_CRLF):
-            if len(line) == _LINE_BYTES:
+            if len(line) >= _LINE_BYTES:
                 raise self._closed(f"{self._peer} sent a line of more than {_LINE_BYTES} bytes")
-            byte = bytearray(1)
-            self._receive(memoryview(byte))
-            line += byte
+            ahead = b"" if line[-1:] == b"\r" else self._peeked()
+            end = ahead.find(_CRLF)
+            more = bytearray(max(1, len(ahead) if end < 0 else end + 2))
+            self._receive(memoryview(more))
+            line += more
         if line[:1] == b"-":
             raise ErrorReply(f"{self._peer} answered: {line[1:-2].decode(errors='replace')}")
         return bytes(line[:-2])
+
+    def _peeked(self) -> bytes:
+        """What has arrived, at least a byte; it stays to be received."""
+        try:
+            ahead = self._socket.recv(_PEEKED_BYTES, socket.MSG_PEEK)
+        except OSError as error:
+            raise self._failure("receive", error) from error
+        if not ahead:
+            raise self._closed(f"{self._peer} closed the connection in the middle of a reply")
+        return ahead
 
     def _receive(self, view: memoryview) -> None:
         while view:

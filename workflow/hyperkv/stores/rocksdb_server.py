@@ -29,8 +29,8 @@ from workflow.hyperkv.accepting import (
     raise_descriptor_limit,
 )
 from workflow.hyperkv.errors import UserError
+from workflow.hyperkv.stores import reach, rocksdb_options
 from workflow.hyperkv.stores import resp_protocol as resp
-from workflow.hyperkv.stores import rocksdb_options
 from workflow.hyperkv.stores.rocksdb_database import Store, check_direct_io
 from workflow.hyperkv.stores.rocksdb_options import MIB, Settings
 
@@ -612,6 +612,9 @@ def serve(settings: Settings) -> None:
             server = Server(store, listeners, port, tuned)
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: server.stop())
+            mend = "leave --bind out, since it knows no password"
+            if (text := reach.warning("rocksdb_server: warning", [host], False, mend)) is not None:
+                print(text, file=sys.stderr, flush=True)
             print(f"ready on {host}:{port} pid {os.getpid()}", flush=True)
             server.run()
         finally:

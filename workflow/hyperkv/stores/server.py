@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from ..processes import LOOPBACK, OwnedProcess, free_port, require_free_port
 from ..redis_client import bounded
 from .base import Counters, Endpoint, Store, prepare_directory
 from .counters import ProcessCounters, process_counters
+from .reach import warning
 
 _READY_TIMEOUT_S = 60.0
 _REPLY_TIMEOUT_S = 30.0
@@ -34,6 +36,7 @@ class ServerStore(Store):
     _port = 0
     _socket_folder: Path | None = None
     _ended: ProcessCounters | None = None
+    _exposed: str | None = None
 
     @abstractmethod
     def command(self, port: int) -> list[str]:
@@ -93,11 +96,25 @@ class ServerStore(Store):
             )
             self._process.start()
             self._process.wait_ready(self._answers, _READY_TIMEOUT_S)
+            self._say_exposure(password is not None)
         except StoreError as error:
             raise self.explain_start(error) from error
         finally:
             if password is not None and written is not None:
                 written.unlink(missing_ok=True)
+
+    def _say_exposure(self, password: bool) -> None:
+        """Warn of a server that others can reach: by its settings, and by what it really listens on."""
+        assert self._process is not None
+        said = self._exposed
+        self._exposed = self.exposure(self.config.settings, password) or warning(
+            f"store {self.name}", self._process.listening_addresses(), password
+        )
+        if self._exposed not in (None, said):
+            print(f"hyperkv: warning: {self._exposed}", file=sys.stderr)
+
+    def notes(self) -> list[str]:
+        return [] if self._exposed is None else [self._exposed]
 
     def write_configuration(self, port: int, password: str | None) -> Path | None:
         """Write the file that `command` names, if it names one, readable by its owner alone; it goes after the start when

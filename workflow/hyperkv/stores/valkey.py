@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ..errors import StoreError, UserError
 from ..secret import quoted, write_private
@@ -47,7 +49,7 @@ class ValkeyStore(ServerStore):
     owned_keys = (
         Owned(("port",), ITS_PORT),
         Owned(("unixsocket", "unixsocketperm", "unixsocketgroup"), ITS_SOCKET),
-        Owned(("bind",), "it listens on 127.0.0.1; leave it out", ("127.0.0.1",)),
+        Owned(("bind", "rdma-*"), "it listens on 127.0.0.1; leave it out", ("127.0.0.1",)),
         Owned(("dir", "dbfilename", "appenddirname", "appendfilename"), ITS_FOLDER),
         Owned(("maxmemory",), "set capacity_bytes"),
         Owned(
@@ -70,6 +72,13 @@ class ValkeyStore(ServerStore):
         Owned(("loadmodule", "rename-command"), ITS_COMMANDS),
         Owned(("timeout",), ITS_CONNECTIONS, ("0",)),
     )
+
+    @classmethod
+    def check_settings(cls, settings: Mapping[str, Any], where: str) -> None:
+        super().check_settings(settings, where)
+        for key, value in settings.items():
+            if str(value).strip().startswith("--"):
+                raise UserError(f"{where}.{key}: {str(value)!r} is an option to Valkey, not a value")
 
     @property
     def _password_file(self) -> Path:
