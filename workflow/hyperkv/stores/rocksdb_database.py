@@ -321,7 +321,9 @@ class Store:
             try:
                 self._recover()
             except Exception as error:  # rocksdict raises nothing narrower
-                self._stop(error)
+                if self._opened is None:
+                    self._stop(error)
+                self._retry_at = time.monotonic() + RECOVERY_PERIOD_S
 
     def _recover(self) -> None:
         """Open the database anew. Raises what stands against it; what is acknowledged stays then, here or on disk."""
