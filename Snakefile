@@ -1,5 +1,7 @@
 """HyperKV: what keeping an LLM's KV cache on SSD costs and buys, compared with DRAM."""
 
+import sys
+
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
@@ -42,6 +44,7 @@ from workflow.hyperkv.ladder_config import ladder_scenarios, ladder_spec
 from workflow.hyperkv.last_words import listen
 from workflow.hyperkv.memory_dir import memory_folder
 from workflow.hyperkv.node import where_files_go
+from workflow.hyperkv.open_stores import open_stores
 from workflow.hyperkv.parent import announce
 from workflow.hyperkv.progress import write_plan
 from workflow.hyperkv.room import require_room
@@ -164,6 +167,8 @@ onstart:
     write_plan("results/sweep/.progress.json", planned_cells(workflow))
     for place in planned_places(workflow):
         print(f"The stores' files go to {place}.")
+    for line in open_stores(CONFIG["scenarios"], [*SCENARIOS, *PROFILED, *LAYERED, *TUNED, *LADDER]):
+        print(f"hyperkv: warning: {line}", file=sys.stderr)
 
 
 onsuccess:

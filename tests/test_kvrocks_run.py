@@ -53,9 +53,14 @@ def test_with_kvrocks_it_is_measured(tmp_path):
     patched = bool(patches_in(program) or patches_of(program))
     source = {"source": "binary", "patched_binary" if patched else "binary": str(program)}
     marked = {f"scenarios.{name}.patched": patched for name in ("kvrocks_resp", "kvrocks_tuned")}
-    checkout = Checkout.new(tmp_path / "checkout", changed(WANTED, {"kvrocks": source, **marked}))
+    opened = {"scenarios.kvrocks_resp.settings.bind": "0.0.0.0"}
+    checkout = Checkout.new(tmp_path / "checkout", changed(WANTED, {"kvrocks": source, **marked, **opened}))
     status, output = checkout.snakemake(within_s=100)
     assert status == 0, output
+    assert (
+        output.count("warning: scenarios.kvrocks_resp.settings.bind: store kvrocks: listens on 0.0.0.0") == 1
+    )
+    assert "settings.bind" in output.partition("rule measure_scenario")[0]
     for record in read_records(checkout / "results/sweep/kvrocks_resp/1.jsonl"):
         assert record["reasons"] == []
         assert record["served_from"] == "ssd"

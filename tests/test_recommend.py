@@ -171,6 +171,16 @@ def test_kvrocks_gets_the_file_that_a_measurement_gives_it(real, tmp_path, kvroc
     assert conf_settings(files.texts["kvrocks.conf"]) == as_measured
 
 
+def test_a_kvrocks_that_others_can_reach_without_a_password_is_noted(real, tmp_path, kvrocks):
+    opened = {"settings": {**KVROCKS.get("settings", {}), "bind": "0.0.0.0"}}
+    files = files_for(real, scenario("kvrocks", **{**KVROCKS, **opened}), tmp_path)
+    assert "bind 0.0.0.0\n" in files.texts["kvrocks.conf"]
+    assert [note for note in files.notes if "listens on 0.0.0.0 without a password" in note]
+    told = {**KVROCKS, **opened, "password_file": str(tmp_path / "word")}
+    files = files_for(real, scenario("kvrocks", **told), tmp_path)
+    assert not [note for note in files.notes if "listens on" in note]
+
+
 def test_the_patched_kvrocks_is_the_one_that_was_measured(real, tmp_path, kvrocks, monkeypatch):
     patched = tmp_path / "patched" / "kvrocks"
     monkeypatch.setattr("workflow.hyperkv.stores.kvrocks.PATCHED_PROGRAM", patched)

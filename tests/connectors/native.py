@@ -1,7 +1,9 @@
 """The compiled client of connector striped, for the tests that need it."""
 
+import os
 import shutil
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -28,3 +30,39 @@ def compiled_library(folder: Path) -> Path:
         pytest.skip(f"client native needs {missing}")
     compile_library(SOURCE, "native", folder / "striped.so")
     return folder / "striped.so"
+
+
+SANITIZED = [
+    "-std=gnu11",
+    "-O1",
+    "-g",
+    "-fsanitize=address,undefined",
+    "-fno-sanitize-recover=all",
+    "-shared",
+    "-fPIC",
+]
+
+
+def sanitized_run(folder: Path, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Python with the library compiled under the address and undefined-behaviour sanitizers, its path in argv[1].
+
+    Skips the test where the compiler has none.
+    """
+    if missing := _missing():
+        pytest.skip(f"client native needs {missing}")
+    library = folder / "sanitized.so"
+    built = subprocess.run(
+        ["cc", *SANITIZED, "-o", str(library), str(SOURCE)], capture_output=True, text=True, timeout=120
+    )
+    runtime = subprocess.run(
+        ["cc", "-print-file-name=libasan.so"], capture_output=True, text=True
+    ).stdout.strip()
+    if built.returncode or not os.path.isabs(runtime):
+        pytest.skip("the compiler has no sanitizers")
+    return subprocess.run(
+        [sys.executable, "-c", script, str(library), *arguments],
+        env={**os.environ, "LD_PRELOAD": runtime, "ASAN_OPTIONS": "detect_leaks=0", "PYTHONMALLOC": "malloc"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )

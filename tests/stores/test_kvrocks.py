@@ -97,6 +97,10 @@ def test_settings_that_are_refused(settings, words):
         ({"bind": "127.0.0.1 localhost"}, False),
         ({"bind": "0.0.0.0"}, True),
         ({"bind": "127.0.0.1 10.0.0.1"}, True),
+        ({"bind": "127.0.0.1 ::1"}, False),
+        ({"bind": "127.0.0.1 127.0.0.2 ::ffff:127.0.0.1"}, False),
+        ({"bind": "127.0.0.1 ::"}, True),
+        ({"BIND": "localhost kv.example.org"}, True),
     ],
 )
 def test_an_open_server_without_a_password_is_warned_of(settings, exposed):
@@ -251,7 +255,7 @@ def test_an_open_server_is_said_on_stderr_and_in_the_notes(fake, folder, capsys)
     # The fake listens on loopback whatever `bind` says.
     with fake_store(folder, fake, settings={"bind": "0.0.0.0"}) as store:
         assert "anybody who reaches it can read and delete" in capsys.readouterr().err
-        assert any("without password_file" in note for note in store.notes())
+        assert any("without a password" in note for note in store.notes())
 
 
 def test_a_missing_program_says_how_to_get_one(tmp_path, folder):

@@ -23,13 +23,15 @@ from pathlib import Path
 
 import rocksdict
 
+from workflow.hyperkv.deadline import Deadline, connected
 from workflow.hyperkv.errors import StoreError, UserError
-from workflow.hyperkv.stores import rocksdb_options, rocksdb_server
+from workflow.hyperkv.stores import rocksdb_database, rocksdb_options, rocksdb_server
 from workflow.hyperkv.stores.resp_protocol import send_all
 from workflow.hyperkv.stores.rocksdb_options import MIB, Settings
 
 HEADER_PEEK_BYTES = 32
 START_S = 30.0
+REPLY_S = 60.0
 IDLE_S = 60.0
 
 Operation = Callable[[int, bytes], None]
@@ -51,10 +53,13 @@ class Row:
 
 
 class RespClient:
-    """A blocking client that copies no value: SET by sendmsg, GET into a buffer kept for the purpose."""
+    """A blocking client that copies no value: SET by sendmsg, GET into a buffer kept for the purpose.
+
+    A call takes REPLY_S at most, see deadline.py; past it TimeoutError is raised.
+    """
 
     def __init__(self, port: int, value_bytes: int) -> None:
-        self._sock = socket.create_connection(("127.0.0.1", port))
+        self._sock = connected("127.0.0.1", port, Deadline(REPLY_S))
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = bytearray(value_bytes + 2)
 
@@ -63,6 +68,7 @@ class RespClient:
         parts: list[bytes] = [b"*%d\r\n" % len(words)]
         for word in words:
             parts += (b"$%d\r\n" % len(word), word, b"\r\n")
+        self._sock.deadline = Deadline(REPLY_S, len(self.buffer), 1)
         send_all(self._sock, parts)
         seen = b""
         while b"\n" not in seen:
@@ -118,7 +124,7 @@ def running_server(directory: Path, pairs: Sequence[Sequence[str]]) -> Iterator[
 def open_plain(directory: Path, settings: Settings) -> rocksdict.Rdict:
     """The in-process side: one Rdict with the server's options and no index."""
     options = rocksdb_options.build_options(settings, rocksdb_options.new_block_cache(settings))
-    database = rocksdb_server.open_database(directory, options, {})
+    database = rocksdb_database.open_database(directory, options, {})
     database.set_read_options(rocksdb_options.build_read_options(settings))
     database.set_write_options(rocksdb_options.build_write_options(settings))
     return database
@@ -258,7 +264,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 arguments.rounds,
                 arguments.connections,
             )
-    except UserError as error:
+    except (UserError, TimeoutError) as error:
         print(f"bench_rocksdb: {error}", file=sys.stderr)
         return 2
     print(table(rows))

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from .cli import run_stage
+from .deadline import Deadline
 from .digests import sha256_of
 from .errors import UserError
 from .fetch_kvrocks import OTHER_SOURCES, identity
@@ -33,6 +34,7 @@ from .kvrocks_patches import apply_patches, check_patches, patch_file
 from .kvrocks_program import describe
 from .machine_code import instructions_of
 from .processes import OwnedProcess, describe_exit
+from .threads import within
 
 GIT_HOST = "https://github.com"
 _HOST_TIMEOUT_S = 10
@@ -203,7 +205,10 @@ def check_host(git_host: str) -> None:
 def unreachable(url: str) -> str:
     """Why a host does not answer within 10 s, through the environment's proxy if there is one; '' if it does."""
     try:
-        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=_HOST_TIMEOUT_S).close()
+        asked = urllib.request.Request(url, method="HEAD")
+        within(
+            Deadline(_HOST_TIMEOUT_S), lambda: urllib.request.urlopen(asked, timeout=_HOST_TIMEOUT_S).close()
+        )
     except urllib.error.HTTPError:
         return ""
     except (OSError, ValueError) as error:

@@ -20,13 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from .cli import run_stage
 from .errors import StoreError, UserError, printable
 from .processes import LOOPBACK, OwnedProcess, free_port
 from .records import read_json
+from .redis_client import bounded
 from .secret import Secret
 from .stores.kvrocks_config import differences
 
@@ -132,15 +131,7 @@ def check_server(server: Mapping[str, Any], folder: Path) -> Check:
 
 def client_at(port: int, password: str | None) -> redis.Redis:
     """A client that does not try again."""
-    return redis.Redis(
-        host=LOOPBACK,
-        port=port,
-        protocol=2,
-        password=password,
-        socket_timeout=_REPLY_S,
-        socket_connect_timeout=1.0,
-        retry=Retry(NoBackoff(), 0),
-    )
+    return bounded(LOOPBACK, port, _REPLY_S, password=password)
 
 
 def round_trip(client: redis.Redis, server: Mapping[str, Any], process: OwnedProcess) -> None:

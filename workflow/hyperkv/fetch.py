@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-import shutil
 import socket
 import sys
 import urllib.error
@@ -16,16 +15,21 @@ import urllib.request
 from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from .cli import run_stage
+from .deadline import Deadline
 from .errors import PassingError, UserError
+from .threads import within
 
 ATTEMPTS = 3
 PASSING_STATUS = (408, 425, 429, 500, 502, 503, 504)
 _TIMEOUT_S = 60
+_LEAST_BYTES_PER_S = 16 << 10
+_MOST_BYTES = 64 << 30
+_PIECE_BYTES = 1 << 20
 _FIRST_WAIT_S = 2
 _T = TypeVar("_T")
 
@@ -43,7 +47,7 @@ def main() -> None:
 def fetch(url: str, digest: str | None, out: Path, algorithm: str = "sha256") -> None:
     """Download `url` to `out`, which appears only when its digest is right (None: whatever comes). Raises UserError.
 
-    What may pass (a connection that is refused, reset or too slow, a busy server) is tried again, what stays (no such
+    It may take a minute, and a second for each 16 KiB that come. What may pass (a connection that is refused, reset or too slow, a busy server) is tried again, what stays (no such
     file, host or right digest) is not.
     """
     partial = out.with_name(out.name + ".partial")
@@ -84,16 +88,24 @@ def attempted(action: Callable[[], _T]) -> _T:
 
 def _download(url: str, partial: Path, out: Path) -> None:
     try:
-        with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as source, partial.open("wb") as sink:
-            shutil.copyfileobj(source, sink)
-            whole, came = source.headers.get("Content-Length"), sink.tell()
-            if whole and int(whole) > came:
-                raise ConnectionError(f"broke off after {came} of {whole} bytes")
+        deadline = Deadline(_TIMEOUT_S, _MOST_BYTES, bytes_per_s=_LEAST_BYTES_PER_S)
+        with partial.open("wb") as sink:
+            within(deadline, lambda: _copy(url, sink, deadline))
     except (OSError, ValueError, HTTPException) as error:
         partial.unlink(missing_ok=True)
         kind = PassingError if may_pass(error) else UserError
         reason = getattr(error, "reason", error)
         raise kind(f"cannot download {url}: {reason}; place the file at {out} yourself to go on") from error
+
+
+def _copy(url: str, sink: BinaryIO, deadline: Deadline) -> None:
+    with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as source:
+        while (piece := source.read1(_PIECE_BYTES)) and deadline.left_s() > 0:
+            sink.write(piece)
+            deadline.moved(len(piece))
+        whole, came = source.headers.get("Content-Length"), sink.tell()
+        if whole and int(whole) > came:
+            raise ConnectionError(f"broke off after {came} of {whole} bytes")
 
 
 def may_pass(error: Exception) -> bool:

@@ -20,7 +20,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from .sources import identity_of, sources
 from .stores.base import StoreConfig
 from .stores.counters import process_counters, supports_direct_io
 from .stores.files import FilesStore
+from .threads import started
 
 LIMITS = ("memcpy", "loopback_set", "loopback_get")
 DEVICE = ("device_set", "device_get")
@@ -107,7 +108,7 @@ def measure_limits(loopback: Loopback, value_bytes: int, connections: int, each:
     identity = {"value_bytes": value_bytes, "connections": connections}
     records = []
     with contextlib.ExitStack() as stack:
-        workers = stack.enter_context(ThreadPoolExecutor(connections))
+        workers = stack.enter_context(started(connections))
         sockets = [stack.enter_context(contextlib.closing(loopback.connect())) for _ in range(connections)]
         shares = [slice(worker * each, (worker + 1) * each) for worker in range(connections)]
         offsets = [share.start * value_bytes for share in shares]
@@ -154,7 +155,7 @@ def measure_device(data_dir: Path, value_bytes: int, connections: int, each: int
         folder = stack.enter_context(own_folder(data_dir, "what the device can do"))
         config = StoreConfig(folder / "files", value_bytes=value_bytes, log=folder / "log", settings=settings)
         store = stack.enter_context(FilesStore(config))
-        workers = stack.enter_context(ThreadPoolExecutor(connections))
+        workers = stack.enter_context(started(connections))
         for limit, move in zip(DEVICE, (put, get), strict=True):
             on_each(workers, lambda _: None, connections)
             record = _passes(workers, move, connections, pass_bytes, [os.getpid()], 0.0)

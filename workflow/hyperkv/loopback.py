@@ -16,12 +16,12 @@ import socket
 import struct
 import sys
 import tempfile
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from .accepting import Acceptor, on_threads
 from .connectors.resp import RespConnection
 from .errors import StoreError
 from .own_folder import own_folder
@@ -38,7 +38,7 @@ _READY_TIMEOUT_S = 30.0
 class Loopback:
     """Owner of one process with `memory_bytes` of memory behind a socket. A context manager.
 
-    unix: a unix socket, in a folder of its own, instead of TCP.
+    unix: a unix socket, in a folder of its own, instead of TCP. timeout_s: of every read and write, see deadline.py.
     """
 
     def __init__(self, memory_bytes: int, log: Path, timeout_s: float = 30.0, unix: bool = False):
@@ -95,6 +95,7 @@ class RawConnection(RespConnection):
 
     def read(self, offset: int, buffers: Sequence[np.ndarray]) -> None:
         """Fill the buffers with the memory's bytes from `offset` on; one request per buffer, all sent first."""
+        self._begin(sum(buffer.size for buffer in buffers), 0)
         requests = []
         for buffer in buffers:
             requests.append(REQUEST.pack(b"G", offset, buffer.size))
@@ -105,6 +106,7 @@ class RawConnection(RespConnection):
 
     def write(self, offset: int, values: Sequence[np.ndarray]) -> None:
         """Write the values to the memory from `offset` on; returns when the last byte was acknowledged."""
+        self._begin(sum(value.size for value in values), 0)
         self._send_all([REQUEST.pack(b"S", offset, sum(value.size for value in values))])
         for value in values:
             self._send_all([value.data])
@@ -123,9 +125,7 @@ def main() -> None:
     family = socket.AF_INET if arguments.unix is None else socket.AF_UNIX
     address = arguments.unix or (LOOPBACK, arguments.port)
     with socket.create_server(address, family=family) as listener:
-        while True:
-            connection, _ = listener.accept()
-            threading.Thread(target=_serve, args=(connection, memory), daemon=True).start()
+        Acceptor([listener], on_threads(lambda connection: _serve(connection, memory)), lambda _: b"").run()
 
 
 def _serve(connection: socket.socket, memory: memoryview) -> None:

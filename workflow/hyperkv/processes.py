@@ -146,6 +146,17 @@ class OwnedProcess:
         """None while the process runs, else its exit code (negative: the signal)."""
         return None if self._process is None else self._process.poll()
 
+    def listening_addresses(self) -> list[str]:
+        """The addresses at which this process and its descendants take TCP connections, each once."""
+        found: set[str] = set()
+        with contextlib.suppress(psutil.Error):
+            top = psutil.Process(self.pid)
+            for process in (top, *top.children(recursive=True)):
+                with contextlib.suppress(psutil.Error):
+                    connections = process.net_connections("tcp")
+                    found |= {one.laddr.ip for one in connections if one.status == psutil.CONN_LISTEN}
+        return sorted(found)
+
     def check_alive(self, grace_s: float = 0.0) -> None:
         """Raises StoreDied, naming how it ended, when the process is gone or goes within `grace_s` seconds."""
         if self._process is None:

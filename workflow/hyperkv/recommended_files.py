@@ -148,6 +148,8 @@ def _add_server(
             socket=socket,
         )
         files.add(conf, rendered(wanted), "Kvrocks's configuration")
+        if (line := store.exposure(config.settings, config.password is not None)) is not None:
+            files.notes.append(f"{conf}: {line}")
         program = str(store.program.absolute())
         argv = [program, "-c", str(place.install_dir / conf)]
         read = f"$dir/{KVROCKS_CONF}" if config.password else f"$here/{conf}"

@@ -19,7 +19,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -42,6 +41,7 @@ from .sampling import Sampler
 from .stores.base import LocalStore, Store, StoreConfig
 from .stores.null import NullStore
 from .stores.registry import make_store
+from .threads import started
 
 OPERATIONS = ("set", "get")
 CLIENTS = ("redis", "striped")
@@ -252,7 +252,7 @@ def _memcpy(bench: Bench) -> Records:
         for index in range(worker, len(sources), values.connections):
             np.copyto(values.buffers[index], sources[index])
 
-    with ThreadPoolExecutor(values.connections) as workers:
+    with started(values.connections) as workers:
 
         def move() -> None:
             list(workers.map(copy, range(values.connections)))
@@ -291,7 +291,7 @@ def _raw(values: Values, rung: str, loopback: Loopback) -> Records:
             mine = share(worker)
             connections[worker].read(mine.start * values.value_bytes, values.buffers[mine])
 
-        with ThreadPoolExecutor(values.connections) as workers:
+        with started(values.connections) as workers:
             for operation, move in zip(OPERATIONS, (write, read), strict=True):
                 on_each(workers, move, values.connections)
                 record = _timed(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import TypeVar
 
 import numpy as np
+
+from ..threads import started
 
 T = TypeVar("T")
 
@@ -15,13 +17,14 @@ T = TypeVar("T")
 class Connector(ABC):
     """Moves values between the engine's buffers and a store over `connections` parallel workers.
 
-    Every call returns when all of its bytes have moved. Errors and time-outs raise StoreError; a missing or
+    Every call returns when all of its bytes have moved, and ends by its deadline (deadline.py). Errors and time-outs raise
+    StoreError; a missing or
     wrongly sized value is not an error.
     """
 
     def __init__(self, connections: int):
         self.connections = connections
-        self._workers = ThreadPoolExecutor(connections, thread_name_prefix="connection")
+        self._workers = started(connections, "connection")
 
     def __enter__(self) -> Connector:
         return self

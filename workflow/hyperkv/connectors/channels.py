@@ -11,10 +11,11 @@ import socket
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
+from ..deadline import BoundedSocket, Deadline
 from ..errors import StoreError
 from ..stores.base import Endpoint
 from ..stores.resp_protocol import send_all
-from .sockets import command, enlarge, name_of, open_socket, set_timeout
+from .sockets import command, name_of, open_socket
 
 _CRLF = b"\r\n"
 _NOTHING = memoryview(b"")
@@ -52,8 +53,8 @@ class Exchange(ABC):
 class Channel:
     """One connection that sends ahead and receives in place; opened when it is needed, closed by any failure.
 
-    in_flight: commands sent and not answered at most, None for as many as the kernel's buffers hold. timeout_s:
-    longest wait without any progress. After a time-out, an end in the middle, or a reply that is not RESP the socket
+    in_flight: commands sent and not answered at most, None for as many as the kernel's buffers hold. timeout_s: of
+    every call, see deadline.py. After a time-out, an end in the middle, or a reply that is not RESP the socket
     is closed: what came next would answer an earlier command.
     """
 
@@ -65,19 +66,18 @@ class Channel:
         self._scratch = bytearray(_SCRATCH_BYTES)
         self._view = memoryview(self._scratch)
         self._at = self._have = 0
-        self._socket: socket.socket | None = None
+        self._socket: BoundedSocket | None = None
 
-    def open(self) -> None:
-        """Connect unless an earlier connection still stands. Raises StoreError."""
+    def open(self, deadline: Deadline | None = None) -> None:
+        """Connect unless an earlier connection still stands. deadline: of the call that needs it. Raises StoreError."""
+        deadline = deadline or Deadline(self.timeout_s)
         if self._socket is not None and self._stands():
+            self._socket.deadline = deadline
             return
         self.close()
         try:
-            self._socket = open_socket(self.endpoint, self.timeout_s)
-            enlarge(self._socket)
-            set_timeout(self._socket, self.timeout_s)
+            self._socket = open_socket(self.endpoint, deadline)
         except OSError as error:
-            self.close()
             raise StoreError(f"cannot connect to {self.peer}: {error}") from error
         if self.endpoint.password is not None:
             self._authenticate(self.endpoint.password.value().encode())
@@ -108,22 +108,23 @@ class Channel:
         self._at = self._have = 0
 
     @contextlib.contextmanager
-    def descriptor(self) -> Iterator[int]:
-        """The open connection's socket, for what sends whole commands and takes whole replies by itself.
+    def descriptor(self, deadline: Deadline) -> Iterator[int]:
+        """The open connection's socket, for what sends whole commands and takes whole replies by itself, by the deadline.
 
         An exception within closes the connection. Raises StoreError.
         """
-        self.open()
+        self.open(deadline)
         with self._closing():
             assert self._socket is not None
+            self._socket.forget()
             yield self._socket.fileno()
 
-    def run(self, exchanges: Sequence[Exchange]) -> None:
-        """Send the commands and see every reply to its end. Raises StoreError.
+    def run(self, exchanges: Sequence[Exchange], deadline: Deadline) -> None:
+        """Send the commands and see every reply to its end, by the deadline. Raises StoreError.
 
         A command that the server refused raises after the last reply, and the connection goes on.
         """
-        self.open()
+        self.open(deadline)
         refused: StoreError | None = None
         sent = 0
         with self._closing():
@@ -133,6 +134,7 @@ class Channel:
                     sent = self._send_some(exchanges, sent, end)
                 error = self._take_reply(exchange)
                 refused = refused or error
+                deadline.answered()
             if self._have > self._at:
                 raise StoreError(f"{self.peer} sent more than it was asked for")
         if refused is not None:
@@ -225,7 +227,7 @@ class Channel:
         return self._fill_place(_NOTHING)
 
     def _received(self, buffers: Sequence[memoryview]) -> int:
-        """Fill the buffers, or what a wait of timeout_s brings; how many bytes."""
+        """Fill the buffers, or what comes before the time is over; how many bytes."""
         assert self._socket is not None
         try:
             count = self._socket.recvmsg_into(buffers, 0, socket.MSG_WAITALL)[0]
@@ -251,6 +253,6 @@ class Channel:
         return count
 
     def _failure(self, verb: str, error: OSError) -> StoreError:
-        if isinstance(error, BlockingIOError | TimeoutError):
+        if isinstance(error, TimeoutError):
             return StoreError(f"{verb} timed out after {self.timeout_s:g} s at {self.peer}")
         return StoreError(f"{verb} failed at {self.peer}: {error.strerror or error}")

@@ -8,9 +8,11 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
+from ..deadline import COMMAND_BYTES, LEAST_BYTES_PER_S, Deadline
 from ..errors import StoreError, UserError
 from ..own_command import snakemake_command
 from .channels import Channel
@@ -32,6 +34,18 @@ _STRIPE = np.dtype(
 )
 
 
+class _Time(ctypes.Structure):
+    """A Deadline as striped.c has it."""
+
+    _fields_: ClassVar = [
+        ("timeout_s", ctypes.c_double),
+        ("left_s", ctypes.c_double),
+        ("bytes_per_s", ctypes.c_double),
+        ("bytes", ctypes.c_uint64),
+        ("command_bytes", ctypes.c_uint64),
+    ]
+
+
 @dataclass(frozen=True)
 class Wanted:
     """One stripe: its GET, where its part of the chunk goes (an address), and what proves it."""
@@ -47,7 +61,7 @@ class NativeLoads:
 
     def __init__(self, path: Path):
         try:
-            self._get = ctypes.CDLL(os.fspath(path.absolute())).striped_get
+            self._get = ctypes.CDLL(os.fspath(path.absolute())).striped_load
         except (OSError, AttributeError) as error:
             raise UserError(
                 f"client native: {path} cannot be used ({error}); `{snakemake_command('build_striped', 1)}` makes it, or choose "
@@ -58,12 +72,13 @@ class NativeLoads:
             ctypes.c_int,
             ctypes.c_void_p,
             *[ctypes.c_uint64] * 3,
+            ctypes.POINTER(_Time),
             ctypes.c_void_p,
             ctypes.c_uint64,
         ]
 
-    def run(self, channel: Channel, stripes: Sequence[Wanted]) -> None:
-        """See every stripe to its end on one connection and tell its proof what came. Raises StoreError.
+    def run(self, channel: Channel, stripes: Sequence[Wanted], deadline: Deadline) -> None:
+        """See every stripe to its end on one connection, by the deadline, and tell its proof what came. Raises StoreError.
 
         The memory at the addresses must stay until then. Errors are as of Channel.run.
         """
@@ -76,10 +91,12 @@ class NativeLoads:
         asked["place"] = [stripe.address for stripe in stripes]
         asked["room"] = [stripe.part.length for stripe in stripes]
         said = ctypes.create_string_buffer(_SAID_BYTES)
-        with channel.descriptor() as descriptor:
-            code = self._get(
-                descriptor, asked.ctypes.data, len(asked), channel.in_flight, HEAD_BYTES, said, _SAID_BYTES
-            )
+        moved = sum(HEAD_BYTES + stripe.part.length + COMMAND_BYTES for stripe in stripes)
+        with channel.descriptor(deadline) as descriptor:
+            left_s = deadline.left_s()
+            time = _Time(deadline.timeout_s, left_s, LEAST_BYTES_PER_S, moved, COMMAND_BYTES)
+            counts = (len(asked), channel.in_flight, HEAD_BYTES)
+            code = self._get(descriptor, asked.ctypes.data, *counts, ctypes.byref(time), said, _SAID_BYTES)
             if code:
                 raise _failure(channel, code, said.value)
         lengths, checksums = asked["length"].tolist(), asked["checksum"].tolist()

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
+from ..deadline import Deadline
 from ..errors import StoreError
+from ..redis_client import Clock, bounded
 from ..stores.base import Endpoint
 from .base import Connector, gather_flags
 
@@ -23,21 +23,19 @@ _METADATA = struct.Struct("<7I")  # LMCache's RemoteMetadata: length, format, dt
 
 
 class RedisConnector(Connector):
-    """redis-py with hiredis, one client per worker; a failed command is an error, never tried again."""
+    """redis-py with hiredis, one client per worker; a failed command is an error, never tried again.
+
+    timeout_s: of every call, on each connection, see deadline.py. Connecting is part of it.
+    """
 
     def __init__(self, endpoint: Endpoint, connections: int, timeout_s: float):
         super().__init__(connections)
+        self._timeout_s = timeout_s
+        self._clocks = [Clock() for _ in range(connections)]
+        password = None if endpoint.password is None else endpoint.password.value()
         self._clients = [
-            redis.Redis(
-                host=endpoint.host,
-                port=endpoint.port,
-                password=None if endpoint.password is None else endpoint.password.value(),
-                protocol=2,
-                socket_timeout=timeout_s,
-                socket_connect_timeout=timeout_s,
-                retry=Retry(NoBackoff(), 0),
-            )
-            for _ in range(connections)
+            bounded(endpoint.host, endpoint.port, timeout_s, clock, password=password)
+            for clock in self._clocks
         ]
 
     def close(self) -> None:
@@ -46,6 +44,7 @@ class RedisConnector(Connector):
             client.close()
 
     def count_present(self, keys: Sequence[bytes]) -> int:
+        self._clocks[0].deadline = Deadline(self._timeout_s, commands=len(keys))
         try:
             for count, key in enumerate(keys):
                 if not self._clients[0].exists(key + b"metadata"):
@@ -56,16 +55,23 @@ class RedisConnector(Connector):
 
     def get(self, keys: Sequence[bytes], buffers: Sequence[np.ndarray]) -> list[bool]:
         def load(worker: int, indices: range) -> list[bool]:
+            self._begin(worker, [buffers[i] for i in indices])
             return [_load_chunk(self._clients[worker], keys[i], buffers[i]) for i in indices]
 
         return gather_flags(self.spread(load, len(keys)), len(keys), self.connections)
 
     def put(self, keys: Sequence[bytes], values: Sequence[np.ndarray]) -> None:
         def save(worker: int, indices: range) -> None:
+            self._begin(worker, [values[i] for i in indices])
             for i in indices:
                 _save_chunk(self._clients[worker], keys[i], values[i])
 
         self.spread(save, len(keys))
+
+    def _begin(self, worker: int, arrays: Sequence[np.ndarray]) -> None:
+        """A worker's part of a call begins: two commands for each of so many chunks."""
+        size = sum(array.size for array in arrays)
+        self._clocks[worker].deadline = Deadline(self._timeout_s, size, 2 * len(arrays))
 
 
 def _load_chunk(client: redis.Redis, key: bytes, buffer: np.ndarray) -> bool:

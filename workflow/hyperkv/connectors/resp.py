@@ -12,14 +12,17 @@ from typing import TypeVar
 
 import numpy as np
 
+from ..deadline import Deadline
 from ..errors import StoreError
 from ..stores.base import Endpoint
 from ..stores.resp_protocol import send_all
 from .base import Connector, gather_flags, leading_true
-from .sockets import command, enlarge, name_of, open_socket, set_timeout
+from .sockets import command, name_of, open_socket
 
 _CRLF = b"\r\n"
 _EXISTS_BATCH = 512
+_LINE_BYTES = 4096
+_PEEKED_BYTES = 64
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -30,7 +33,10 @@ class ErrorReply(StoreError):
 
 
 class RespConnector(Connector):
-    """Our own client: N connections, everything of a batch in flight at once."""
+    """Our own client: N connections, everything of a batch in flight at once.
+
+    timeout_s: of every call, on each connection; deadline.py says how it bounds a large one. Connecting takes as long at most.
+    """
 
     def __init__(self, endpoint: Endpoint, connections: int, timeout_s: float):
         super().__init__(connections)
@@ -48,9 +54,11 @@ class RespConnector(Connector):
             connection.close()
 
     def count_present(self, keys: Sequence[bytes]) -> int:
+        connection = self._connections[0]
+        deadline = Deadline(connection.timeout_s, commands=len(keys))
         for start in range(0, len(keys), _EXISTS_BATCH):
             batch = keys[start : start + _EXISTS_BATCH]
-            present = leading_true(self._connections[0].exists(batch))
+            present = leading_true(connection.exists(batch, deadline))
             if present < len(batch):
                 return start + present
         return len(keys)
@@ -72,17 +80,16 @@ class RespConnection:
     """One RESP2 connection that pipelines commands and never copies a value in Python.
 
     After a time-out or a reply that is not RESP it is closed: what came next would answer an earlier command.
+    timeout_s: of every call, see deadline.py.
     """
 
     def __init__(self, endpoint: Endpoint, timeout_s: float):
         self._peer = name_of(endpoint)
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         try:
-            self._socket = open_socket(endpoint, timeout_s)
+            self._socket = open_socket(endpoint, Deadline(timeout_s))
         except OSError as error:
             raise StoreError(f"cannot connect to {self._peer}: {error}") from error
-        set_timeout(self._socket, timeout_s)
-        enlarge(self._socket)
         if endpoint.password is not None:
             self._send_all([command(b"AUTH", endpoint.password.value().encode())])
             self._read_ok("AUTH")
@@ -91,22 +98,29 @@ class RespConnection:
         """Close the socket."""
         self._socket.close()
 
-    def exists(self, keys: Sequence[bytes]) -> list[bool]:
-        """Whether each key is present; one round trip."""
+    def exists(self, keys: Sequence[bytes], deadline: Deadline | None = None) -> list[bool]:
+        """Whether each key is present; one round trip. deadline: of a call that this is a part of."""
+        self._begin(0, len(keys), deadline)
         self._send_all([b"".join(command(b"EXISTS", key) for key in keys)])
         return self._read_replies(lambda _: self._read_line() == b":1", keys)
 
     def get(self, keys: Sequence[bytes], buffers: Sequence[np.ndarray]) -> list[bool]:
         """Fill buffers[i] from keys[i]; False where the value is missing or of another length."""
+        self._begin(sum(buffer.size for buffer in buffers), len(keys))
         self._send_all([b"".join(command(b"GET", key) for key in keys)])
         return self._read_replies(self._read_value, buffers)
 
     def set(self, keys: Sequence[bytes], values: Sequence[np.ndarray]) -> None:
         """Save values[i] under keys[i]; the replies are read after the last value is sent."""
+        self._begin(sum(value.size for value in values), len(keys))
         for key, value in zip(keys, values, strict=True):
             header = b"*3\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n" % (len(key), key, value.size)
             self._send_all([header, value.data, _CRLF])
         self._read_replies(lambda _: self._read_ok("SET"), keys)
+
+    def _begin(self, size: int, commands: int, deadline: Deadline | None = None) -> None:
+        """A call begins, of so many commands with values of `size` bytes together."""
+        self._socket.deadline = deadline or Deadline(self.timeout_s, size, commands)
 
     def _read_replies(self, read: Callable[[Item], Answer], items: Sequence[Item]) -> list[Answer]:
         """read(item) once per reply. Raises the first error reply only when every reply has been read."""
@@ -116,6 +130,7 @@ class RespConnection:
                 answers.append(read(item))
             except ErrorReply as error:
                 refused = refused or error
+            self._socket.deadline.answered()
         if refused is not None:
             raise refused
         return answers
@@ -150,17 +165,31 @@ class RespConnection:
     def _read_line(self) -> bytes:
         """One reply line without its CRLF. Raises StoreError for an error reply.
 
-        Reads no byte past the line: the shortest header "$-1\\r\\n" has five bytes, the rest comes one by one.
+        Takes no byte past the line: the shortest one has four, and the rest is looked at before it is taken.
         """
         line = bytearray(4)
         self._receive(memoryview(line))
         while not line.endswith(_CRLF):
-            byte = bytearray(1)
-            self._receive(memoryview(byte))
-            line += byte
+            if len(line) >= _LINE_BYTES:
+                raise self._closed(f"{self._peer} sent a line of more than {_LINE_BYTES} bytes")
+            ahead = b"" if line[-1:] == b"\r" else self._peeked()
+            end = ahead.find(_CRLF)
+            more = bytearray(max(1, len(ahead) if end < 0 else end + 2))
+            self._receive(memoryview(more))
+            line += more
         if line[:1] == b"-":
             raise ErrorReply(f"{self._peer} answered: {line[1:-2].decode(errors='replace')}")
         return bytes(line[:-2])
+
+    def _peeked(self) -> bytes:
+        """What has arrived, at least a byte; it stays to be received."""
+        try:
+            ahead = self._socket.recv(_PEEKED_BYTES, socket.MSG_PEEK)
+        except OSError as error:
+            raise self._failure("receive", error) from error
+        if not ahead:
+            raise self._closed(f"{self._peer} closed the connection in the middle of a reply")
+        return ahead
 
     def _receive(self, view: memoryview) -> None:
         while view:
@@ -180,8 +209,8 @@ class RespConnection:
             length -= len(part)
 
     def _failure(self, verb: str, error: OSError) -> StoreError:
-        if isinstance(error, BlockingIOError | TimeoutError):
-            return self._closed(f"{verb} timed out after {self._timeout_s:g} s at {self._peer}")
+        if isinstance(error, TimeoutError):
+            return self._closed(f"{verb} timed out after {self.timeout_s:g} s at {self._peer}")
         return self._closed(f"{verb} failed at {self._peer}: {error.strerror or error}")
 
     def _closed(self, message: str) -> StoreError:

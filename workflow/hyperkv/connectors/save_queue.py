@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import StoreError
+from ..threads import refused
 
 _TOGETHER_BYTES = 256 << 20
 
@@ -53,7 +54,10 @@ class SaveQueue:
         self._closed = False
         self._counts = SaveCounts()
         self._thread = threading.Thread(target=self._work, name="saves", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            raise refused(1, error) from error
 
     @property
     def counts(self) -> SaveCounts:

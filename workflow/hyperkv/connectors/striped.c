@@ -9,7 +9,9 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/uio.h>
+#include <time.h>
 
 enum { HEAD_BYTES = 64, AT_ONCE = 64, BUFFER_BYTES = 16 << 10, LINE_BYTES = 4 << 10, BLOCK_BYTES = 256 << 10 };
 enum { MISSING = -1, REFUSED = -2 };                    /* lengths of a stripe that did not come */
@@ -27,29 +29,72 @@ struct stripe {
   char head[HEAD_BYTES];
 };
 
+/* A Deadline (deadline.py), of which left_s are left: `bytes` of values and commands put it off by 1 / bytes_per_s each, never
+ * to more than timeout_s from now; a command that was answered counts for command_bytes. */
+struct deadline {
+  double timeout_s, left_s, bytes_per_s;
+  uint64_t bytes, command_bytes;
+};
+
 struct input {
   int fd;
+  struct deadline time;
+  double end_s, armed_s;
   size_t at, have;
   char buffer[BUFFER_BYTES];
 };
 
-static ssize_t receive(int fd, char *place, size_t size, int flags) {
-  ssize_t count;
-  do count = recv(fd, place, size, flags);
-  while (count < 0 && errno == EINTR);
-  return count;
+static double now_s(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec + now.tv_nsec * 1e-9;
+}
+
+/* Bytes were sent or received. */
+static void moved(struct input *in, uint64_t count) {
+  struct deadline *time = &in->time;
+  if (count > time->bytes) count = time->bytes;
+  time->bytes -= count;
+  double end_s = in->end_s + count / time->bytes_per_s, most_s = now_s() + time->timeout_s;
+  in->end_s = end_s < most_s ? end_s : most_s;
+}
+
+/* Have the kernel wait as long as there is time, to a tenth of it. */
+static int arm(struct input *in) {
+  double left_s = in->end_s - now_s();
+  if (left_s <= 0) return ETIMEDOUT;
+  if (in->armed_s >= 0.9 * left_s && in->armed_s <= 1.1 * left_s) return 0;
+  in->armed_s = left_s < 1e-3 ? 1e-3 : left_s; /* 0 is for ever */
+  struct timeval wait = {.tv_sec = (time_t)in->armed_s};
+  wait.tv_usec = (suseconds_t)((in->armed_s - wait.tv_sec) * 1e6);
+  if (setsockopt(in->fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait)) return errno;
+  return setsockopt(in->fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof wait) ? errno : 0;
 }
 
 static int failure(ssize_t count) { return count == 0 ? CLOSED : errno == EWOULDBLOCK ? ETIMEDOUT : errno; }
+
+/* At least a byte to `place`; how many there were in `came`. */
+static int receive(struct input *in, char *place, size_t size, int flags, size_t *came) {
+  ssize_t count;
+  do {
+    int error = arm(in);
+    if (error) return error;
+    count = recv(in->fd, place, size, flags);
+  } while (count < 0 && errno == EINTR);
+  if (count <= 0) return failure(count);
+  moved(in, count);
+  *came = count;
+  return 0;
+}
 
 /* Take what has arrived, at least a byte. */
 static int fill(struct input *in) {
   memmove(in->buffer, in->buffer + in->at, in->have -= in->at);
   in->at = 0;
-  ssize_t count = receive(in->fd, in->buffer + in->have, BUFFER_BYTES - in->have, 0);
-  if (count <= 0) return failure(count);
+  size_t count = 0;
+  int error = receive(in, in->buffer + in->have, BUFFER_BYTES - in->have, 0, &count);
   in->have += count;
-  return 0;
+  return error;
 }
 
 /* A line without CRLF, which stays valid until the next fill. */
@@ -78,9 +123,8 @@ static int take(struct input *in, char *place, size_t size, XXH3_state_t *hash) 
       if (place != NULL) memcpy(to, in->buffer + in->at, count);
       in->at += count;
     } else {
-      ssize_t came = receive(in->fd, to, size < BLOCK_BYTES ? size : BLOCK_BYTES, MSG_WAITALL);
-      if (came <= 0) return failure(came);
-      count = came;
+      int error = receive(in, to, size < BLOCK_BYTES ? size : BLOCK_BYTES, MSG_WAITALL, &count);
+      if (error) return error;
     }
     if (hash != NULL) XXH3_64bits_update(hash, to, count);
     if (place != NULL) place += count;
@@ -89,7 +133,7 @@ static int take(struct input *in, char *place, size_t size, XXH3_state_t *hash) 
   return 0;
 }
 
-static int send_requests(int fd, struct stripe *stripes, size_t count) {
+static int send_requests(struct input *in, struct stripe *stripes, size_t count) {
   struct iovec parts[AT_ONCE];
   for (size_t i = 0; i < count; i++) {
     parts[i].iov_base = (void *)stripes[i].request;
@@ -97,9 +141,12 @@ static int send_requests(int fd, struct stripe *stripes, size_t count) {
   }
   struct msghdr message = {.msg_iov = parts, .msg_iovlen = count};
   while (message.msg_iovlen > 0) {
-    ssize_t sent = sendmsg(fd, &message, MSG_NOSIGNAL);
+    int error = arm(in);
+    if (error) return error;
+    ssize_t sent = sendmsg(in->fd, &message, MSG_NOSIGNAL);
     if (sent < 0 && errno == EINTR) continue;
     if (sent < 0) return failure(sent);
+    moved(in, sent);
     while (message.msg_iovlen > 0 && (size_t)sent >= message.msg_iov->iov_len) {
       sent -= message.msg_iov->iov_len;
       message.msg_iov++;
@@ -162,11 +209,11 @@ static int take_reply(struct input *in, struct stripe *stripe, size_t head_bytes
   return error ? error : memcmp(end, "\r\n", 2) ? NOT_AS_LONG : 0;
 }
 
-/* Send all requests, at most `in_flight` of them unanswered, and take all replies. The socket blocks, with time-outs of
- * its own. said: the first error that the server answered, or the line that is not RESP, zero-terminated. */
-int striped_get(int fd, struct stripe *stripes, uint64_t count, uint64_t in_flight, uint64_t head_bytes, char *said,
-                uint64_t said_bytes) {
-  struct input in = {.fd = fd};
+/* Send all requests, at most `in_flight` of them unanswered, and take all replies, by the deadline. The socket blocks; its
+ * time-outs are set. said: the first error that the server answered, or the line that is not RESP, zero-terminated. */
+int striped_load(int fd, struct stripe *stripes, uint64_t count, uint64_t in_flight, uint64_t head_bytes,
+                const struct deadline *time, char *said, uint64_t said_bytes) {
+  struct input in = {.fd = fd, .time = *time, .end_s = now_s() + time->left_s};
   uint64_t sent = 0;
   if (said_bytes > 0) said[0] = '\0';
   if (head_bytes > HEAD_BYTES) return EINVAL;
@@ -174,12 +221,13 @@ int striped_get(int fd, struct stripe *stripes, uint64_t count, uint64_t in_flig
     uint64_t end = count - number < in_flight ? count : number + in_flight;
     while (sent < end) {
       uint64_t some = end - sent < AT_ONCE ? end - sent : AT_ONCE;
-      int error = send_requests(fd, stripes + sent, some);
+      int error = send_requests(&in, stripes + sent, some);
       if (error) return error;
       sent += some;
     }
     int error = take_reply(&in, stripes + number, head_bytes, said, said_bytes);
     if (error) return error;
+    moved(&in, in.time.command_bytes);
   }
   return in.have > in.at ? TOO_MUCH : 0;
 }

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from ..deadline import Deadline
 from ..stores.base import Endpoint
 from .base import Connector, leading_true
 from .channels import Channel, Exchange
@@ -46,6 +47,7 @@ class StripedConnector(Connector):
     at most, None for all. connect: whether the servers must be there now. library: what loads, see native.py; None
     for Python. Every connection has a thread. A closed
     connection is opened again by the next call that needs it. Calls from several threads wait for each other.
+    timeout_s: of every call, once it is its turn; deadline.py says how it bounds a large one. Connecting is part of it.
     damaged_chunks: loads that found stripes, all of the right length, that were together not the chunk.
     """
 
@@ -63,6 +65,7 @@ class StripedConnector(Connector):
         self.connections = connections
         self.stripe_bytes = stripe_bytes
         self.damaged_chunks = 0
+        self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._native = None if library is None else NativeLoads(library)
         self._servers = [
@@ -87,10 +90,14 @@ class StripedConnector(Connector):
             channel.close()
 
     def count_present(self, keys: Sequence[bytes]) -> int:
+        with self._lock:
+            return self._count_present(keys, Deadline(self._timeout_s, commands=len(keys)))
+
+    def _count_present(self, keys: Sequence[bytes], deadline: Deadline) -> int:
         for start in range(0, len(keys), _EXISTS_BATCH):
             batch = keys[start : start + _EXISTS_BATCH]
             lookups = [_Lookup(key) for key in batch]
-            self._run([(self._server_of(item.key, 0), item) for item in lookups], Channel.run)
+            self._run([(self._server_of(item.key, 0), item) for item in lookups], Channel.run, deadline)
             present = leading_true([item.present for item in lookups])
             if present < len(batch):
                 return start + present
@@ -101,10 +108,14 @@ class StripedConnector(Connector):
             ChunkProof(key, buffer.size, self.stripe_bytes) for key, buffer in zip(keys, buffers, strict=True)
         ]
         chunks = list(zip(keys, buffers, proofs, strict=True))
-        if self._native is None:
-            self._run([load for chunk in chunks for load in self._loads(*chunk)], Channel.run)
-        else:
-            self._run([stripe for chunk in chunks for stripe in self._wanted(*chunk)], self._native.run)
+        size, commands = _moved([proof.parts for proof in proofs])
+        with self._lock:
+            deadline = Deadline(self._timeout_s, size, commands)
+            if self._native is None:
+                self._run([load for chunk in chunks for load in self._loads(*chunk)], Channel.run, deadline)
+            else:
+                wanted = [stripe for chunk in chunks for stripe in self._wanted(*chunk)]
+                self._run(wanted, self._native.run, deadline)
         complete = [proof.complete for proof in proofs]
         self.damaged_chunks += sum(
             proof.found == len(proof.parts) and not whole
@@ -115,8 +126,11 @@ class StripedConnector(Connector):
     def put(self, keys: Sequence[bytes], values: Sequence[np.ndarray]) -> None:
         saves = [_save_chunk(key, value, self.stripe_bytes) for key, value in zip(keys, values, strict=True)]
         routed = [[(self._server_of(save.key, save.part.index), save) for save in chunk] for chunk in saves]
-        self._run([item for chunk in routed for item in chunk[1:]], Channel.run)
-        self._run([chunk[0] for chunk in routed], Channel.run)
+        size, commands = _moved([[save.part for save in chunk] for chunk in saves])
+        with self._lock:
+            deadline = Deadline(self._timeout_s, size, commands)
+            self._run([item for chunk in routed for item in chunk[1:]], Channel.run, deadline)
+            self._run([chunk[0] for chunk in routed], Channel.run, deadline)
 
     def _loads(self, key: bytes, buffer: np.ndarray, proof: ChunkProof) -> list[tuple[int, Exchange]]:
         view = memoryview(buffer)
@@ -135,10 +149,15 @@ class StripedConnector(Connector):
     def _server_of(self, key: bytes, index: int) -> int:
         return shard_of(key, index, len(self._servers))
 
-    def _run(self, items: Sequence[tuple[int, T]], run: Callable[[Channel, list[T]], None]) -> None:
+    def _run(
+        self,
+        items: Sequence[tuple[int, T]],
+        run: Callable[[Channel, list[T], Deadline], None],
+        deadline: Deadline,
+    ) -> None:
         """Spread commands over the connections of their servers and see all of them to their end.
 
-        items: the server's number, and the command for it. run: does a connection's share of them.
+        items: the server's number, and the command for it. run: does a connection's share of them by the deadline.
         """
         if not items:
             return
@@ -148,11 +167,16 @@ class StripedConnector(Connector):
             channels = self._servers[server]
             work.setdefault(channels[turns[server] % len(channels)], []).append(item)
             turns[server] += 1
-        with self._lock:
-            futures = [self._workers.submit(run, channel, share) for channel, share in work.items()]
-            errors = [error for future in futures if (error := future.exception()) is not None]
+        futures = [self._workers.submit(run, channel, share, deadline) for channel, share in work.items()]
+        errors = [error for future in futures if (error := future.exception()) is not None]
         if errors:
             raise errors[0]
+
+
+def _moved(chunks: Sequence[Sequence[Part]]) -> tuple[int, int]:
+    """Bytes of all stripes, heads included, and how many there are."""
+    parts = [part for chunk in chunks for part in chunk]
+    return sum(HEAD_BYTES + part.length for part in parts), len(parts)
 
 
 def _get_of(key: bytes, part: Part) -> bytes:

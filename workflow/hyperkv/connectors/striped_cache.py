@@ -30,9 +30,9 @@ class CacheSettings:
     """Where the servers are and how they are used.
 
     connections: for loads, to each server. save_connections: for saves, None for as many; fewer leave more of the
-    processor to the engine while it saves. stripes_in_flight: on each of them. timeout_s: longest wait without progress.
-    retry_s: after a failure the store is left alone for so long, and everything is a miss. save_queue_bytes: bound
-    of what waits to be saved or is being saved; more is dropped. load_queue_bytes: what lookups may find beside what
+    processor to the engine while it saves. stripes_in_flight: on each of them. timeout_s: of every call, see
+    deadline.py. retry_s: after a failure the store is left alone for so long, and everything is a miss. save_queue_bytes:
+    bound of what waits to be saved or is being saved; more is dropped. load_queue_bytes: what lookups may find beside what
     is being loaded, for StripedL2 alone, see load_bound.py. library: what loads, see native.py; None for Python.
     """
 

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from ..threads import started
 from .load_bound import LoadBound
 from .striped_cache import StripedCache
 
@@ -37,9 +38,9 @@ class StripedL2:
         self._numbers = itertools.count()
         self._lock = threading.Lock()
         self._completed: list[Completion] = []
+        self._lookups = started(1, "striped-lookups")
+        self._loads = started(1, "striped-loads")
         self._descriptor: int | None = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._lookups = ThreadPoolExecutor(1, "striped-lookups")
-        self._loads = ThreadPoolExecutor(1, "striped-loads")
 
     def event_fd(self) -> int:
         """What becomes readable when something has completed. Raises ValueError when closed."""

@@ -25,6 +25,7 @@ _GIVEN_UP = "not to be set: it changes which tokens are looked up"
 _BLOCKS = "not to be set: the workflow counts a block's bytes as vLLM lays them out by itself"
 _RANKS = "not to be set: the workflow counts what every GPU stores"
 _FETCHED = "not to be set: other keys would be fetched with it, which nothing checks"
+_PROGRAMS = "not to be set: other programs would run beside the engine"
 _KV_ALONE = "not to be set: KV alone is kept"
 _LAYERS = "not to be set: a chunk is one value of all layers, and the workflow counts it so"
 _NOT_SAVED = "not to be set: it decides what is saved, and every prompt's whole chunks are"
@@ -164,6 +165,9 @@ LMCACHE_KEYS = {
     "config_file": _OURS,
     "remote_config_url": _FETCHED,
     "app_id": _FETCHED,
+    "internal_api_server_*": _ADDRESS,
+    "runtime_plugin_*": _PROGRAMS,
+    "plugin_locations": _PROGRAMS,
     "hit_miss_ratio": "not to be set: hits are counted, not made up",
     "min_retrieve_tokens": _GIVEN_UP,
     "enable_xpyd": _ONE_ENGINE,
@@ -224,6 +228,7 @@ LMCACHE_OPTIONS = {
     "http_port": _ADDRESS,
     "transport": _OURS,
     "prometheus_port": _ADDRESS,
+    "runtime_plugin_*": _PROGRAMS,
     "chunk_size": "set by chunk_tokens",
     "null_block_id": _OURS,
     "engine_type": "set by the scenario's connector",
@@ -274,6 +279,9 @@ VARIABLES = {
     "VLLM_API_KEY": _ADDRESS,
     "VLLM_PORT": _ADDRESS,
     "VLLM_HOST_IP": _ADDRESS,
+    "VLLM_LOOPBACK_IP": _ADDRESS,
+    "VLLM_NIXL_SIDE_CHANNEL_*": _ADDRESS,
+    "VLLM_EC_SIDE_CHANNEL_*": _ADDRESS,
     "VLLM_DP_*": _ONE_ENGINE,
     "VLLM_LOGGING_*": _LOGS,
     "VLLM_CONFIGURE_LOGGING": _LOGS,

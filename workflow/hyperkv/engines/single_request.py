@@ -34,7 +34,7 @@ class Answer:
 def send(
     url: str, prompt: Sequence[int], answer_tokens: int, timeout_s: float, token_ids: bool = False
 ) -> Answer:
-    """Send one prompt and stream its answer. Raises EngineError when there is none within `timeout_s`.
+    """Send one prompt and stream its answer. Raises EngineError when it is not whole within `timeout_s`.
 
     token_ids: ask for the answer's token ids as well; vLLM then sends those of the prompt, too, so not when it is timed.
     """
@@ -62,7 +62,7 @@ def send(
             data=payload,
             headers={"Content-Type": "application/json"},
             stream=True,
-            timeout=(10, timeout_s),
+            timeout=timeout_s,
         ) as reply:
             if reply.status_code != 200:
                 raise EngineError(f"vllm answered with status {reply.status_code}: {reply.text[:300]}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import requests
 
 from ..errors import StoreError, UserError
 from ..processes import LOOPBACK, OwnedProcess
+from ..stores.reach import beyond_loopback
 from . import direct_http
 from .vllm_metrics import counters
 from .vllm_told import lmcache_facts, unknown_keys, vllm_facts
@@ -88,6 +90,11 @@ class EngineServers:
             lines = "\n".join(process.tail(_LOG_LINES))
             print(f"the last {_LOG_LINES} lines of {command.log}:\n{lines}", flush=True)
             raise EngineError(f"{cause(process.tail(400)) or error}; the whole log: {command.log}") from error
+        if others := beyond_loopback(process.listening_addresses()):
+            print(
+                f"hyperkv: warning: {command.label} listens on {' '.join(others)} beside loopback, where others can reach it",
+                file=sys.stderr,
+            )
 
     def check_alive(self) -> None:
         """Raises StoreDied when a server is gone."""

@@ -139,6 +139,11 @@ class Store(ABC):
         """What can be said of `settings` without starting the store. Raises UserError that begins with `where`."""
         refuse_owned(settings, cls.owned_keys, where)
 
+    @classmethod
+    def exposure(cls, settings: Mapping[str, Any], password: bool) -> str | None:
+        """A line when `settings` let others reach the store and there is no password, else None."""
+        return None
+
     def __enter__(self) -> Store:
         try:
             self.start()

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import redis
 from ..errors import StoreError, UserError
 from ..machine_code import lacking, needs_of, unmet
 from ..own_command import snakemake_command
+from ..processes import LOOPBACK
 from ..secret import write_private
 from .base import Counters, StoreConfig
 from .kvrocks_config import (
@@ -79,6 +79,11 @@ class KvrocksStore(ServerStore):
     def check_settings(cls, settings: Mapping[str, Any], where: str) -> None:
         check_settings(settings, where)
 
+    @classmethod
+    def exposure(cls, settings: Mapping[str, Any], password: bool) -> str | None:
+        given = {key.lower(): str(value) for key, value in settings.items()}
+        return warning({"bind": LOOPBACK, **given}) if not password else None
+
     def start(self) -> None:
         _require_program(self.program, self.config.environment)
         if self.config.patched and not patches_of(self.program):
@@ -140,8 +145,6 @@ class KvrocksStore(ServerStore):
             + ("" if not (patches := patches_of(self.program)) else f" with {', '.join(patches)}")
         )
         self._check_allocator()
-        if text := warning(self._wanted):
-            print(f"hyperkv: warning: {text}", file=sys.stderr)
 
     def _check_allocator(self) -> None:
         assert self._process is not None
@@ -151,8 +154,7 @@ class KvrocksStore(ServerStore):
 
     def notes(self) -> list[str]:
         ignored = [f"ignored by Kvrocks: {', '.join(self._ignored)}"] if self._ignored else []
-        exposed = [text] if (text := warning(self._wanted)) else []
-        return [self._version, *ignored, *exposed]
+        return [self._version, *ignored, *super().notes()]
 
     def counters(self) -> Counters:
         """The server's totals. details: write stalls, memtables, cache, SST, blob and WAL bytes, flushes."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from ..errors import UserError
 from ..processes import LOOPBACK
 from ..secret import quoted
+from . import reach
 from .owned_keys import (
     ITS_COMMANDS,
     ITS_CONNECTIONS,
@@ -118,10 +119,9 @@ def differences(
 
 def warning(complete_settings: Mapping[str, str]) -> str | None:
     """A line for a server that others can reach without a password, else None."""
-    others = [word for word in complete_settings["bind"].split() if word not in (LOOPBACK, "localhost")]
-    if not others or complete_settings.get("requirepass"):
-        return None
-    return f"store kvrocks: bind {' '.join(others)} without password_file: anybody who reaches it can read and delete"
+    return reach.warning(
+        "store kvrocks", complete_settings["bind"].split(), bool(complete_settings.get("requirepass"))
+    )
 
 
 def in_bytes(text: str) -> int | None:

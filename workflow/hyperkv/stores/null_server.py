@@ -15,10 +15,10 @@ import mmap
 import socket
 import struct
 import sys
-import threading
 import time
 from collections.abc import Iterator
 
+from ..accepting import Acceptor, on_threads
 from .resp_protocol import send_all
 
 _CRLF = b"\r\n"
@@ -100,11 +100,12 @@ def main() -> None:
     for page in range(0, len(memory), mmap.PAGESIZE):
         memory[page] = 1
     slots = itertools.count()
+
+    def begin(connection: socket.socket) -> None:
+        serve(connection, places(memory, arguments.value_bytes, slots), arguments.get_delay_s)
+
     with socket.create_server(("127.0.0.1", arguments.port)) as listener:
-        while True:
-            connection, _ = listener.accept()
-            serving = (connection, places(memory, arguments.value_bytes, slots), arguments.get_delay_s)
-            threading.Thread(target=serve, args=serving, daemon=True).start()
+        Acceptor([listener], on_threads(begin), lambda reason: f"-ERR {reason}\r\n".encode()).run()
 
 
 def places(memory: memoryview, value_bytes: int, slots: Iterator[int]) -> Iterator[memoryview]:

@@ -2,8 +2,8 @@
 
     python -m workflow.hyperkv.stores.rocksdb_server --dir DIR --port 6666 [--config FILE] [--set KEY VALUE]
 
-A thread serves each connection. Values are in RocksDB's default column family; a second, `index`, maps each
-key to its value's length, so that EXISTS, STRLEN, DBSIZE and the count at start-up never read a blob.
+A thread serves each connection (accepting.py); one that cannot have a thread or a descriptor is refused, and INFO counts it.
+rocksdb_database.py says how values lie in RocksDB, and what becomes of writes when the disk is full.
 """
 
 import argparse
@@ -14,55 +14,33 @@ import importlib.metadata
 import itertools
 import os
 import re
-import selectors
 import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-import rocksdict
-
-from workflow.hyperkv.errors import StoreError, UserError
+from workflow.hyperkv.accepting import (
+    Acceptor,
+    Refused,
+    raise_descriptor_limit,
+)
+from workflow.hyperkv.errors import UserError
+from workflow.hyperkv.stores import reach, rocksdb_options
 from workflow.hyperkv.stores import resp_protocol as resp
-from workflow.hyperkv.stores import rocksdb_options
+from workflow.hyperkv.stores.rocksdb_database import Store, check_direct_io
 from workflow.hyperkv.stores.rocksdb_options import MIB, Settings
 
 VERSION = "hyperkv-rocksdb"
-INDEX_FAMILY = "index"
-LOCK_STRIPES = 256
 STOP_GRACE_S = 10.0
 MALLOPT = {
     "M_MMAP_THRESHOLD": (-3, 32 * MIB),
     "M_TRIM_THRESHOLD": (-1, 1024 * MIB),
     "M_TOP_PAD": (-2, 64 * MIB),
 }
-TICKERS = (
-    "stall.micros",
-    "bytes.written",
-    "bytes.read",
-    "wal.bytes",
-    "flush.write.bytes",
-    "compact.write.bytes",
-)
-BLOB_TICKERS = ("blobdb.blob.file.bytes.written", "blobdb.blob.file.bytes.read")
-PROPERTIES = (
-    "estimate-num-keys",
-    "cur-size-all-mem-tables",
-    "block-cache-usage",
-    "block-cache-capacity",
-    "total-sst-files-size",
-    "live-blob-file-size",
-    "total-blob-file-size",
-    "num-running-flushes",
-    "num-running-compactions",
-    "is-write-stopped",
-    "actual-delayed-write-rate",
-    "background-errors",
-)
 
 
 def tune_allocator() -> bool:
@@ -75,162 +53,6 @@ def tune_allocator() -> bool:
         return False
     accepted = [mallopt(name, value) for name, value in MALLOPT.values()]
     return all(accepted)
-
-
-class Store:
-    """Keys and values as bytes in one RocksDB directory, with an exact key count. Safe for many threads.
-
-    Methods raise `rocksdict`'s plain Exception with RocksDB's own text.
-    """
-
-    def __init__(self, path: Path, settings: Settings) -> None:
-        """Open, or create, the database at `path` with complete settings. Raises UserError."""
-        self.settings = settings
-        cache = rocksdb_options.new_block_cache(settings)
-        self._options = rocksdb_options.build_options(settings, cache)
-        index_options = rocksdb_options.build_options(settings, cache, values=False)
-        self._values = open_database(path, self._options, {INDEX_FAMILY: index_options})
-        self._index = self._values.get_column_family(INDEX_FAMILY)
-        self._index_handle = self._values.get_column_family_handle(INDEX_FAMILY)
-        self._write_options = rocksdb_options.build_write_options(settings)
-        for family in (self._values, self._index):
-            family.set_read_options(rocksdb_options.build_read_options(settings))
-            family.set_write_options(self._write_options)
-        self._locks = [threading.Lock() for _ in range(LOCK_STRIPES)]
-        self._count_lock = threading.Lock()
-        self._count = sum(1 for _ in iter(self._index.keys()))
-
-    def get(self, key: bytes) -> bytes | None:
-        """The value, or None. The list form is rocksdict's only read that releases the GIL."""
-        return self._values.get([key])[0]
-
-    def length(self, key: bytes) -> int | None:
-        """The value's length in bytes, or None, without reading the value."""
-        packed = self._index.get(key)
-        return None if packed is None else int.from_bytes(packed, "little")
-
-    def put(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
-        """Store all pairs atomically; of a key given twice the last value stays."""
-        batch = rocksdict.WriteBatch(raw_mode=True)
-        keys = {key for key, _ in pairs}
-        with self._locked(keys):
-            for key, value in pairs:
-                batch.put(key, value)
-                batch.put(key, len(value).to_bytes(8, "little"), self._index_handle)
-            new = sum(self._index.get(key) is None for key in keys)
-            self._values.write(batch, self._write_options)
-            self._add(new)
-
-    def delete(self, keys: Sequence[bytes]) -> int:
-        """Delete keys atomically; returns how many there were."""
-        with self._locked(set(keys)):
-            present = [key for key in set(keys) if self._index.get(key) is not None]
-            batch = rocksdict.WriteBatch(raw_mode=True)
-            for key in present:
-                batch.delete(key)
-                batch.delete(key, self._index_handle)
-            if present:
-                self._values.write(batch, self._write_options)
-            self._add(-len(present))
-        return len(present)
-
-    def clear(self) -> None:
-        """Delete every key and give the disk space back."""
-        with self._locked(None):
-            last = self._index.iter()
-            last.seek_to_last()
-            if not last.valid():
-                return
-            end = last.key() + b"\x00"
-            batch = rocksdict.WriteBatch(raw_mode=True)
-            batch.delete_range(b"", end)
-            batch.delete_range(b"", end, self._index_handle)
-            self._values.write(batch, self._write_options)
-            self._add(-self._count)
-            del last
-            for family in (self._values, self._index):
-                family.compact_range(None, None)
-
-    def count(self) -> int:
-        """How many keys there are, exactly."""
-        return self._count
-
-    def properties(self) -> dict[str, int]:
-        """RocksDB's integer properties and statistics tickers, by name with `.` and `-` as `_`."""
-        found = {name: self._values.property_int_value(f"rocksdb.{name}") for name in PROPERTIES}
-        statistics = self._options.get_statistics() or ""
-        for name in TICKERS + BLOB_TICKERS:
-            match = re.search(rf"^rocksdb\.{re.escape(name)} COUNT : (\d+)$", statistics, re.MULTILINE)
-            found[name] = int(match[1]) if match else None
-        return {
-            name.replace(".", "_").replace("-", "_"): value
-            for name, value in found.items()
-            if value is not None
-        }
-
-    def close(self) -> None:
-        """Flush the memtables, with or without a WAL, and close. Raises StoreError when the flush fails."""
-        try:
-            self._values.flush()
-            self._index.flush()
-        except Exception as error:  # rocksdict raises nothing narrower
-            raise StoreError(f"the last writes could not be flushed: {error}: free disk space") from None
-        finally:
-            self._index.close()
-            self._values.close()
-
-    def _add(self, number: int) -> None:
-        with self._count_lock:
-            self._count += number
-
-    @contextlib.contextmanager
-    def _locked(self, keys: set[bytes] | None) -> Iterator[None]:
-        stripes = range(LOCK_STRIPES) if keys is None else sorted({hash(key) % LOCK_STRIPES for key in keys})
-        with contextlib.ExitStack() as held:
-            for stripe in stripes:
-                held.enter_context(self._locks[stripe])
-            yield
-
-
-def open_database(
-    path: Path, options: rocksdict.Options, families: dict[str, rocksdict.Options]
-) -> rocksdict.Rdict:
-    """Open or create a database. Raises UserError with the cause and the mend."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        with open(path / ".writable", "wb"):
-            pass
-        (path / ".writable").unlink()
-    except OSError as error:
-        raise UserError(
-            f"cannot write to {path} ({error.strerror}): give --dir a writable directory"
-        ) from None
-    try:
-        return rocksdict.Rdict(str(path), options, column_families=families)
-    except Exception as error:  # rocksdict raises nothing narrower
-        text = " ".join(str(error).split())
-        if "LOCK" in text:
-            mend = "another process has it open; stop that one or give another --dir"
-        elif "direct" in text.lower():
-            mend = "the file system refuses direct IO; use --direct-io no or a directory on ext4 or xfs"
-        else:
-            mend = "give --dir an empty directory or one this server wrote"
-        raise UserError(f"cannot open RocksDB in {path}: {text}: {mend}") from None
-
-
-def check_direct_io(path: Path) -> None:
-    """Raise UserError unless files in `path` can be opened with O_DIRECT."""
-    probe = path / ".direct"
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(probe, os.O_RDWR | os.O_CREAT | os.O_DIRECT, 0o600))
-    except OSError as error:
-        raise UserError(
-            f"cannot open a file with O_DIRECT in {path} ({error.strerror}): "
-            "use --direct-io no or a directory on ext4 or xfs"
-        ) from None
-    finally:
-        probe.unlink(missing_ok=True)
 
 
 @dataclass
@@ -283,7 +105,7 @@ class Connection:
             self.writer.flush()
         except (resp.ProtocolError, MemoryError) as error:
             text = str(error) if isinstance(error, resp.ProtocolError) else "value too big for this machine"
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, MemoryError):
                 self.writer.add(resp.error(f"ERR Protocol error: {text}"))
                 self.writer.flush()
         except (resp.ConnectionClosed, OSError):
@@ -302,7 +124,7 @@ class Connection:
         except OSError:
             raise
         except Exception as error:  # rocksdict raises nothing narrower
-            self.writer.add(resp.error(f"ERR {error}"))
+            self.writer.add(resp.error(f"ERR {error or type(error).__name__}"))
 
     def current(self) -> Counters:
         """The counters, network bytes included."""
@@ -611,30 +433,18 @@ class Server:
         self._tuned = tuned
         self._started = time.monotonic()
         self._numbers = itertools.count(1)
-        self._accepted = 0
         self._past = Counters()
         self._connections: dict[Connection, threading.Thread] = {}
         self._lock = threading.Lock()
-        self._wake_read, self._wake_write = socket.socketpair()
-        self._wake_write.setblocking(False)
+        self._acceptor = Acceptor(listeners, self._start, lambda reason: resp.error(f"ERR {reason}"))
 
     def stop(self) -> None:
         """Make `run` return; callable from any thread and from a signal handler."""
-        with contextlib.suppress(BlockingIOError):
-            self._wake_write.send(b"\x00")
+        self._acceptor.stop()
 
     def run(self) -> None:
         """Serve until `stop`; then let commands under way end, and cut connections that take over 10 s."""
-        with selectors.DefaultSelector() as selector:
-            for listener in self._listeners:
-                selector.register(listener, selectors.EVENT_READ)
-            selector.register(self._wake_read, selectors.EVENT_READ)
-            while True:
-                ready = [key.fileobj for key, _ in selector.select()]
-                if self._wake_read in ready:
-                    break
-                for listener in ready:
-                    self._accept(listener)
+        self._acceptor.run()
         for listener in self._listeners:
             listener.close()
         self._drain(socket.SHUT_RD, STOP_GRACE_S)
@@ -661,6 +471,8 @@ class Server:
                 "loading": 0,
                 "wal_enabled": int(not self.store.settings["rocksdb.write_options.disable_wal"]),
                 "wal_sync": int(bool(self.store.settings["rocksdb.write_options.sync"])),
+                "writes_stopped": int(self.store.writes_stopped),
+                "recoveries": self.store.recoveries,
             },
             "Stats": self._info_stats,
             "RocksDB": self.store.properties,
@@ -684,30 +496,30 @@ class Server:
         with self._lock:
             for counters in [self._past, *(connection.current() for connection in self._connections)]:
                 total.add(counters)
-            accepted = self._accepted
         values = {item.name: getattr(total, item.name) for item in fields(total)}
-        return {"total_connections_received": accepted, **values}
+        return {
+            "total_connections_received": self._acceptor.accepted,
+            "rejected_connections": self._acceptor.refused,
+            **values,
+        }
 
-    def _accept(self, listener: socket.socket) -> None:
-        try:
-            sock, peer = listener.accept()
-        except OSError:
-            return
-        sock.setblocking(True)
-        if listener.family != socket.AF_UNIX:
+    def _start(self, sock: socket.socket, peer: object) -> None:
+        if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        self._accepted += 1
         if len(self.live()) >= self.store.settings["maxclients"]:
-            with contextlib.suppress(OSError), sock:
-                sock.sendall(resp.error("ERR max number of clients reached"))
-            return
+            raise Refused("max number of clients reached")
         address = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "unixsocket:0"
         connection = Connection(sock, address, next(self._numbers), self)
         thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
         with self._lock:
             self._connections[connection] = thread
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:
+            with self._lock:
+                del self._connections[connection]
+            raise
 
     def _serve(self, connection: Connection) -> None:
         try:
@@ -785,6 +597,9 @@ def read_settings(arguments: argparse.Namespace) -> Settings:
 def serve(settings: Settings) -> None:
     """Run the server until SIGTERM, SIGINT or SHUTDOWN. Raises UserError."""
     tuned = tune_allocator()
+    most = int(settings["rocksdb.max_open_files"])
+    half = raise_descriptor_limit() // 2
+    settings = settings | {"rocksdb.max_open_files": most if 0 <= most <= half else half}
     host, port = str(settings["bind"]), int(settings["port"])
     listeners = listen(host, port, str(settings["unixsocket"]), int(settings["tcp-backlog"]))
     port = listeners[0].getsockname()[1]
@@ -797,6 +612,9 @@ def serve(settings: Settings) -> None:
             server = Server(store, listeners, port, tuned)
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: server.stop())
+            mend = "leave --bind out, since it knows no password"
+            if (text := reach.warning("rocksdb_server: warning", [host], False, mend)) is not None:
+                print(text, file=sys.stderr, flush=True)
             print(f"ready on {host}:{port} pid {os.getpid()}", flush=True)
             server.run()
         finally:

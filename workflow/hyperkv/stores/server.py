@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import tempfile
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -10,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from ..errors import StoreDied, StoreError
 from ..own_folder import own_folder
 from ..processes import LOOPBACK, OwnedProcess, free_port, require_free_port
+from ..redis_client import bounded
 from .base import Counters, Endpoint, Store, new_directory
 from .counters import ProcessCounters, process_counters
+from .reach import warning
 
 _READY_TIMEOUT_S = 60.0
 _REPLY_TIMEOUT_S = 30.0
@@ -37,6 +38,7 @@ class ServerStore(Store):
     _socket_folder: Path | None = None
     _sockets: contextlib.ExitStack | None = None  # what removes that folder
     _ended: ProcessCounters | None = None
+    _exposed: str | None = None
 
     @abstractmethod
     def command(self, port: int) -> list[str]:
@@ -97,11 +99,25 @@ class ServerStore(Store):
             )
             self._process.start()
             self._process.wait_ready(self._answers, _READY_TIMEOUT_S)
+            self._say_exposure(password is not None)
         except StoreError as error:
             raise self.explain_start(error) from error
         finally:
             if password is not None and written is not None:
                 written.unlink(missing_ok=True)
+
+    def _say_exposure(self, password: bool) -> None:
+        """Warn of a server that others can reach: by its settings, and by what it really listens on."""
+        assert self._process is not None
+        said = self._exposed
+        self._exposed = self.exposure(self.config.settings, password) or warning(
+            f"store {self.name}", self._process.listening_addresses(), password
+        )
+        if self._exposed not in (None, said):
+            print(f"hyperkv: warning: {self._exposed}", file=sys.stderr)
+
+    def notes(self) -> list[str]:
+        return [] if self._exposed is None else [self._exposed]
 
     def write_configuration(self, port: int, password: str | None) -> Path | None:
         """Write the file that `command` names, if it names one, readable by its owner alone; it goes after the start when
@@ -151,16 +167,9 @@ class ServerStore(Store):
         self._process.check_alive(grace_s)
 
     def client(self, timeout_s: float = _REPLY_TIMEOUT_S) -> redis.Redis:
-        """A redis-py client for control (PING, INFO, CONFIG), not for the measured path."""
-        return redis.Redis(
-            host=LOOPBACK,
-            port=self._port,
-            password=None if self.config.password is None else self.config.password.value(),
-            protocol=2,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-            retry=Retry(NoBackoff(), 0),
-        )
+        """A redis-py client for control (PING, INFO, CONFIG), not for the measured path. timeout_s: of every command."""
+        password = None if self.config.password is None else self.config.password.value()
+        return bounded(LOOPBACK, self._port, timeout_s, password=password)
 
     def info(self) -> dict:
         """The server's INFO as redis-py parses it. Raises StoreDied or StoreError."""

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
-from typing import TypeVar
 
 from ..errors import StoreError
+from ..threads import each
 from .base import Counters, Endpoint, Store, StoreConfig, new_directory
 from .counters import ProcessCounters
 from .server import ServerStore
-
-T = TypeVar("T")
 
 
 class ShardedStore(Store):
@@ -38,7 +35,7 @@ class ShardedStore(Store):
             store.start()
 
     def stop(self) -> None:
-        _each(self.stores, lambda store: store.stop())
+        each(self.stores, lambda store: store.stop())
 
     def restart(self) -> None:
         self.stop()
@@ -89,14 +86,6 @@ def _part(config: StoreConfig, index: int) -> StoreConfig:
         port=config.port + index if config.port else 0,
         processes=1,
     )
-
-
-def _each(stores: Sequence[ServerStore], work: Callable[[ServerStore], T]) -> None:
-    """work(store) for all of them at once. Waits for all before raising the first error."""
-    with ThreadPoolExecutor(len(stores)) as workers:
-        futures = [workers.submit(work, store) for store in stores]
-    for future in futures:
-        future.result()
 
 
 def _sum(values: Sequence[float | int | None]) -> float | int | None:

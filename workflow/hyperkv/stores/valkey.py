@@ -49,7 +49,7 @@ class ValkeyStore(ServerStore):
     owned_keys = (
         Owned(("port",), ITS_PORT),
         Owned(("unixsocket", "unixsocketperm", "unixsocketgroup"), ITS_SOCKET),
-        Owned(("bind",), "it listens on 127.0.0.1; leave it out", ("127.0.0.1",)),
+        Owned(("bind", "rdma-*"), "it listens on 127.0.0.1; leave it out", ("127.0.0.1",)),
         Owned(("dir", "dbfilename", "appenddirname", "appendfilename"), ITS_FOLDER),
         Owned(("maxmemory",), "set capacity_bytes"),
         Owned(
@@ -77,7 +77,7 @@ class ValkeyStore(ServerStore):
     def check_settings(cls, settings: Mapping[str, Any], where: str) -> None:
         super().check_settings(settings, where)
         for key, value in settings.items():
-            if str(value).startswith("--") or str(value) == "-":
+            if str(value).strip().startswith("--") or str(value).strip() == "-":
                 raise UserError(
                     f"{where}.{key}: {value!r} is wrong; Valkey takes a word that begins with -- for a key, and - for its input"
                 )
