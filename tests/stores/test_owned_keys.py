@@ -23,7 +23,7 @@ REFUSED = [
     ("valkey", "bind", "0.0.0.0", "it listens on 127.0.0.1"),
     ("valkey", "bind", "*", "it listens on 127.0.0.1"),
     ("valkey", "rdma-bind", "0.0.0.0", "it listens on 127.0.0.1"),
-    ("valkey", "loglevel", "--bind 0.0.0.0", "is an option to Valkey"),
+    ("valkey", "loglevel", "--bind 0.0.0.0", "begins with -- for a key"),
     ("valkey", "unixsocket", "/tmp/s", "set socket: unix"),
     ("valkey", "dir", "/tmp", "set data_dir"),
     ("valkey", "dbfilename", "a.rdb", "set data_dir"),
