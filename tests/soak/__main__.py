@@ -92,7 +92,7 @@ def _soak(arguments: argparse.Namespace, report: Report, folder: Path) -> None:
         from tests.soak.workflow import soak_workflow
 
         left = max(seconds / 2, seconds - (time.monotonic() - begun)) if arguments.half == "all" else seconds
-        soak_workflow(report, folder / "workflow", left, arguments.round, arguments.keep)
+        soak_workflow(report, folder / "workflow", left, arguments.round, arguments.keep, arguments.kvrocks)
 
 
 def _program(variable: str, built: str, on_path: str | None) -> Path | None:

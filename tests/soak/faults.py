@@ -121,8 +121,8 @@ def _target_killed(find: Callable[[Checkout], list[psutil.Process]], number: int
         time.sleep(scene.rng.random() * 0.3)
         scene.remember()
         for process in found[:1]:
-            scene.say(" ".join(process.cmdline()[:4])[-60:] if process.is_running() else "gone")
             with contextlib.suppress(psutil.Error):
+                scene.say(" ".join(process.cmdline()[:4]).strip()[-50:])
                 process.send_signal(number)
         scene.see_end(run)
 
@@ -210,12 +210,19 @@ def _damaged(pattern: str, *kinds: str) -> Fault:
         scene.remember()
         for path in scene.rng.sample(paths, min(len(paths), scene.rng.choice([1, 1, 2]))):
             kind = scene.rng.choice(kinds or DAMAGES)
-            scene.say(f"{kind} {path.name if '.snakemake' in str(path) else path.relative_to(folder)}")
+            scene.say(f"{kind} {_named(path, folder)}")
             scene.may_change(path)
             damage(path, kind, scene.rng)
         scene.damaged = True
 
     return fault
+
+
+def _named(path: Path, folder: Path) -> str:
+    """A file's path, of Snakemake's metadata that of the output that it is about."""
+    if path.parent.name != "metadata":
+        return str(path.relative_to(folder))
+    return f"metadata of {base64.b64decode(path.name).decode(errors='replace')}"
 
 
 def _damaged_partial(scene: Scene) -> None:

@@ -334,12 +334,15 @@ def errors_are_lines(output: str, status: int, killed: bool) -> list[Finding]:
 
 
 def no_traces_in_logs(folder: Path) -> list[Finding]:
-    """No traceback in any log of a checkout."""
+    """No traceback in any log of a checkout; one finding for all logs that have the same."""
     paths = sorted([*folder.glob("results/logs/**/*.log"), *folder.glob(".snakemake/log/*.log")])
+    found: dict[str, list[str]] = {}
+    for path in paths:
+        for finding in traces_in(path.read_text(errors="replace"), ""):
+            found.setdefault(finding.text, []).append(str(path.relative_to(folder)))
     return [
-        finding
-        for path in paths
-        for finding in traces_in(path.read_text(errors="replace"), str(path.relative_to(folder)))
+        Finding("error_lines", f"{names[0]}{f' and {len(names) - 1} more' if names[1:] else ''}{text}")
+        for text, names in found.items()
     ]
 
 

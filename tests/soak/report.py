@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -90,15 +91,15 @@ class Report:
                     [[name, faults[name], found[name]] for name in sorted(faults)],
                 ),
             ]
-        seen: dict[tuple[str, str], list[Round]] = {}
+        seen: dict[tuple[str, str], list[tuple[Round, Finding]]] = {}
         for done, finding in self.findings:
-            seen.setdefault((done.fault, str(finding)), []).append(done)
+            seen.setdefault((done.fault, re.sub(r"\d+", "#", str(finding))), []).append((done, finding))
         lines += ["", "Findings, each with a round that had it:"] if seen else []
-        for (fault, text), rounds in sorted(seen.items(), key=lambda item: -len(item[1])):
-            first = rounds[0]
+        for alike in sorted(seen.values(), key=len, reverse=True):
+            done, finding = alike[0]
             lines.append(
-                f"  {len(rounds)} x {text}  [{fault}; python -m tests.soak {first.half} --seed {self.seed} --round "
-                f"{first.number}]"
+                f"  {len(alike)} x {finding}  [{done.fault}; python -m tests.soak {done.half} --seed {self.seed} --round "
+                f"{done.number}]"
             )
         return lines
 

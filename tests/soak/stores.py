@@ -144,10 +144,12 @@ class State:
         """Keys whose last SET was acknowledged, with nothing in doubt since the server's start."""
         return (self.floor > 0) & (self.started == self.acked) & (self.doubtful == 0)
 
-    def server_ended(self, kept: bool, volatile: bool) -> None:
-        """The server ended. kept: what was promised still is. volatile: nothing from before can come back."""
-        self.doubtful[:] = 0
-        if volatile:
+    def server_ended(self, kept: bool, volatile: bool, whole: bool = True) -> None:
+        """The server ended. kept: what was promised still is. volatile: nothing from before can come back. whole: there is
+        no other server that goes on, with SETs that may still be done."""
+        if whole:
+            self.doubtful[:] = 0
+        if volatile and whole:
             self.floor[:] = self.started + 1
             self.started += 1
             self.acked[:] = 0
@@ -292,14 +294,14 @@ class Session:
         server = self._server_of(store)
         server.kill()
         self.counts["kills"] += 1
-        return lambda: self._restarted(server, self.subject.durable)
+        return lambda: self._restarted(store, [server], self.subject.durable)
 
     def _end_server(self, store: Store, _: multiprocessing.Process) -> Any:
         server = self._server_of(store)
         clean = self._terminated(server)
         if not clean and not self._small and self.subject.store != "kvrocks":
             self._found("ends", f"{self.subject}: SIGTERM: it did not end with status 0")
-        return lambda: self._restarted(server, clean or self.subject.durable)
+        return lambda: self._restarted(store, [server], clean or self.subject.durable)
 
     def _terminated(self, server: Any) -> bool:
         """SIGTERM, and whether it ended well. One that hangs is killed: a finding, but for Kvrocks, which is not ours."""
@@ -316,14 +318,13 @@ class Session:
         server.kill()
         return False
 
-    def _restarted(self, server: Any, kept: bool) -> None:
+    def _restarted(self, store: Store, servers: list[Any], kept: bool) -> None:
+        """Start servers of the store again on their data. kept: see State.server_ended."""
         volatile = self.subject.store == "valkey"
-        self._must = self._state.must_be_there() if kept and not volatile else np.zeros(_KEYS, bool)
-        server.restart()
-        self._state.server_ended(kept, volatile and self.subject.processes == 1)
-        if volatile and self.subject.processes > 1:
-            self._state.floor[:] = 0
-            self._state.acked[:] = 0
+        self._must = self._state.must_be_there() & (kept and not volatile)
+        for server in servers:
+            server.restart()
+        self._state.server_ended(kept and not volatile, volatile, len(servers) == self.subject.processes)
 
     def _kill_writer(self, store: Store, writer: multiprocessing.Process) -> Any:
         writer.kill()
@@ -363,14 +364,13 @@ class Session:
         kill = self._rng.random() < 0.5
 
         def recover() -> None:
-            for server in store.stores if self.subject.processes > 1 else [store]:
-                clean = False
-                if kill:
+            servers = store.stores if self.subject.processes > 1 else [store]
+            if kill:
+                for server in servers:
                     server.kill()
-                    self.counts["kills"] += 1
-                else:
-                    clean = self._terminated(server)
-                self._restarted(server, clean or self.subject.durable)
+                self.counts["kills"] += len(servers)
+            ended_well = [not kill and self._terminated(server) for server in servers]
+            self._restarted(store, servers, all(ended_well) or self.subject.durable)
 
         return recover
 

@@ -11,6 +11,7 @@ import random
 import re
 import shutil
 import time
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from tests.soak.invariants import Asked, Cell
 from tests.soak.report import Finding, Report, Round
 
 _TRIES = 5
+_TRIES_ALIKE = 3
 _RUN_S = 400
 _LEFT_S = 20
 _SCENARIOS = ("none", "dram", "files", "rocksdb_resp", "valkey_resp")
@@ -150,7 +152,7 @@ class Scene:
         ]
         self.say(kind)
         if kind == "deleted":
-            for name in self.rng.sample(_SCENARIOS, self.rng.choice([1, 2, 3])):
+            for name in self.rng.sample(self.config["experiment"]["scenarios"], self.rng.choice([1, 2, 3])):
                 shutil.rmtree(self.checkout.results / "sweep" / name, ignore_errors=True)
         elif kind == "changed":
             self.config["scenarios"][self.rng.choice(_CHANGEABLE)]["timeout_s"] = self.rng.choice([20, 25])
@@ -193,8 +195,9 @@ class Scene:
         """Wait for a run's end and hold what it left running and said; its exit status."""
         if not run.wait(_RUN_S):
             self._found("ends", f"it did not end within {_RUN_S} s: {run.output[-150:]}")
-        for process in run.left(_LEFT_S):
-            self._found("left", f"a process {_LEFT_S} s after the end: {machine.described(process)}")
+        if left := run.left(_LEFT_S):
+            shown = "; ".join(machine.described(process) for process in left[:3])
+            self._found("left", f"{len(left)} processes {_LEFT_S} s after the end: {shown}")
         status = run.end()
         self._extend(invariants.errors_are_lines(run.output, status, run.killed))
         return status
@@ -203,23 +206,24 @@ class Scene:
 
     def settle(self, checkout: Checkout) -> None:
         """The same command until it succeeds. What a message asks for is done."""
-        for attempt in range(1, _TRIES + 1):
+        errors: list[str] = []
+        while len(errors) < _TRIES and not (errors and errors[-_TRIES_ALIKE:] == [errors[-1]] * _TRIES_ALIKE):
             run = checkout.start()
             status = self.see_end(run)
             if status == 0:
-                self.say(f"{attempt} {'try' if attempt == 1 else 'tries'}")
+                self.say(f"{len(errors) + 1} {'tries' if errors else 'try'}")
                 return
-            why = _last_error(run.output)
+            errors.append(_last_error(run.output))
             named = remedies(run.output, checkout.folder)
             if not named or not self.damaged:
-                self._found("again", f"the same command did not work: {why}")
+                self._found("again", f"the same command did not work: {errors[-1]}")
             for path in named:
                 self.say(f"deleted {path.name} as told")
                 self._changed.add(path)
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
             if not named:
                 self._unblock(checkout, run.output)
-        self._found("again", f"it did not work {_TRIES} times: {why}")
+        self._found("again", f"it did not work {len(errors)} times: {errors[-1]}")
 
     def _unblock(self, checkout: Checkout, output: str) -> None:
         """Follow Snakemake's own advice, so that the round goes on; that it was needed is a finding already."""
@@ -282,11 +286,17 @@ def _last_error(output: str) -> str:
     return output[-150:]
 
 
-def soak_workflow(report: Report, folder: Path, seconds: float, only: int | None, keep: bool) -> None:
+def soak_workflow(
+    report: Report, folder: Path, seconds: float, only: int | None, keep: bool, kvrocks: Path | None
+) -> None:
     """Rounds until the time is over, each fault once in every turn, in an order of the seed. only: the one to repeat."""
     folder.mkdir(parents=True)
     begun = time.monotonic()
     config = copy.deepcopy(CONFIG)
+    if kvrocks is not None:
+        config["kvrocks"] = {"source": "binary", "binary": str(kvrocks.resolve())}
+        config["scenarios"]["kvrocks_resp"] = {"chunk_tokens": 16}
+        config["experiment"]["scenarios"].append("kvrocks_resp")
     config["layers"]["memory_dir"] = f"/dev/shm/{folder.parent.name}"
     original = Checkout.cloned(folder / "original", folder / "scratch")
     try:
@@ -332,6 +342,9 @@ def _round(
         scene.hold(scene.checkout)
         if rng.random() < 0.3:
             scene.nothing_to_do()
+    except Exception as error:  # the next rounds are not to be lost by it
+        scene.findings.append(Finding("soak", f"the round itself failed: {type(error).__name__}: {error}"))
+        traceback.print_exc()
     finally:
         scene.close()
         if not (keep and scene.findings):
