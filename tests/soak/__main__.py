@@ -20,8 +20,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.soak.faults import FAULTS
 from tests.soak.report import Report, say
-from tests.soak.stores import soak_stores
+from tests.soak.stores import soak_stores, subjects
+from tests.soak.workflow import soak_workflow
 
 
 def main() -> int:
@@ -39,6 +41,11 @@ def main() -> int:
         "--kills", type=int, default=None, help="half stores ends after so many SIGKILLs instead of its time"
     )
     parser.add_argument(
+        "--fault",
+        default="",
+        help="only rounds whose fault, or whose store and client, have this in their name",
+    )
+    parser.add_argument(
         "--kvrocks", type=Path, default=_program("KVROCKS_BIN", "results/build/kvrocks/kvrocks", "kvrocks")
     )
     parser.add_argument(
@@ -54,6 +61,9 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.round is not None and (arguments.half == "all" or arguments.seed is None):
         parser.error("--round needs --seed and the half, stores or workflow")
+    names = [*FAULTS] if arguments.half == "workflow" else [*map(str, subjects(Path(), Path(), True))]
+    if arguments.fault and (arguments.half == "all" or not any(arguments.fault in name for name in names)):
+        parser.error(f"--fault needs the half, stores or workflow; its names are {', '.join(names)}")
     for program in (arguments.kvrocks, arguments.kvrocks_patched):
         if program is not None and not os.access(program, os.X_OK):
             parser.error(f"{program} is not a program")
@@ -85,14 +95,21 @@ def _soak(arguments: argparse.Namespace, report: Report, folder: Path) -> None:
             share,
             arguments.kills,
             arguments.round,
+            arguments.fault,
             arguments.kvrocks,
             arguments.kvrocks_patched,
         )
     if arguments.half != "stores":
-        from tests.soak.workflow import soak_workflow
-
         left = max(seconds / 2, seconds - (time.monotonic() - begun)) if arguments.half == "all" else seconds
-        soak_workflow(report, folder / "workflow", left, arguments.round, arguments.keep, arguments.kvrocks)
+        soak_workflow(
+            report,
+            folder / "workflow",
+            left,
+            arguments.round,
+            arguments.fault,
+            arguments.keep,
+            arguments.kvrocks,
+        )
 
 
 def _program(variable: str, built: str, on_path: str | None) -> Path | None:

@@ -492,12 +492,13 @@ def soak_stores(
     seconds: float,
     kills: int | None,
     only: int | None,
+    fault: str,
     kvrocks: Path | None,
     patched: Path | None,
 ) -> None:
     """Sessions, each subject in turn in an order of the seed, until the time is over, or `kills` have been.
 
-    only: the one round to repeat.
+    only: the one round to repeat. fault: what a subject's name must have in it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     library = native_library(folder)
@@ -508,6 +509,9 @@ def soak_stores(
     while time.monotonic() < deadline:
         turn, place = divmod(number, len(every))
         subject = random.Random(f"{report.seed} turn {turn}").sample(every, len(every))[place]
+        if only is None and fault not in str(subject):
+            number += 1
+            continue
         session = Session(
             subject,
             (report.seed << 20) + number,

@@ -25,7 +25,7 @@ from tests.soak.report import Finding, Report, Round
 _TRIES = 5
 _TRIES_ALIKE = 3
 _RUN_S = 400
-_LEFT_S = 20
+_LEFT_S = 45
 _SCENARIOS = ("none", "dram", "files", "rocksdb_resp", "valkey_resp")
 _CHANGEABLE = ("files", "rocksdb_resp", "valkey_resp")
 
@@ -227,8 +227,8 @@ class Scene:
 
     def _unblock(self, checkout: Checkout, output: str) -> None:
         """Follow Snakemake's own advice, so that the round goes on; that it was needed is a finding already."""
-        if "--unlock" in output:
-            checkout.start("--unlock").wait(60)
+        if "--unlock" in output or "--rerun-incomplete" in output:
+            self.see_end(checkout.start("--unlock"))
         if "--rerun-incomplete" in output:
             self.see_end(checkout.start("--rerun-incomplete"))
 
@@ -287,9 +287,18 @@ def _last_error(output: str) -> str:
 
 
 def soak_workflow(
-    report: Report, folder: Path, seconds: float, only: int | None, keep: bool, kvrocks: Path | None
+    report: Report,
+    folder: Path,
+    seconds: float,
+    only: int | None,
+    fault: str,
+    keep: bool,
+    kvrocks: Path | None,
 ) -> None:
-    """Rounds until the time is over, each fault once in every turn, in an order of the seed. only: the one to repeat."""
+    """Rounds until the time is over, each fault once in every turn, in an order of the seed.
+
+    only: the one to repeat. fault: what a fault's name must have in it.
+    """
     folder.mkdir(parents=True)
     begun = time.monotonic()
     config = copy.deepcopy(CONFIG)
@@ -304,13 +313,20 @@ def soak_workflow(
         _first_run(report, original, config)
         number = 1 if only is None else only
         while only is not None or time.monotonic() - begun < seconds:
-            report.add(_round(report.seed, number, original, folder, config, keep))
+            if only is not None or fault in _fault_of(report.seed, number):
+                report.add(_round(report.seed, number, original, folder, config, keep))
             number += 1
             if only is not None:
                 return
     finally:
         machine.kill_all(original.processes())
         shutil.rmtree(config["layers"]["memory_dir"], ignore_errors=True)
+
+
+def _fault_of(seed: int, number: int) -> str:
+    """The name of a round's fault; rounds count from 1."""
+    turn, place = divmod(number - 1, len(FAULTS))
+    return random.Random(f"{seed} workflow turn {turn}").sample([*FAULTS], len(FAULTS))[place]
 
 
 def _first_run(report: Report, original: Checkout, config: Mapping[str, Any]) -> None:
@@ -330,8 +346,7 @@ def _round(
     seed: int, number: int, original: Checkout, folder: Path, config: Mapping[str, Any], keep: bool
 ) -> Round:
     started = time.monotonic()
-    turn, place = divmod(number - 1, len(FAULTS))
-    name = random.Random(f"{seed} workflow turn {turn}").sample([*FAULTS], len(FAULTS))[place]
+    name = _fault_of(seed, number)
     rng = random.Random(f"{seed} workflow {number}")
     own = folder / f"round-{number}"
     scene = Scene(original, own, rng, config)
