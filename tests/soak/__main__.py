@@ -71,7 +71,7 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="hyperkv-soak-", dir=arguments.dir)).resolve()
     say(f"soak · seed {report.seed} · {arguments.half} · {arguments.minutes:g} minutes · {folder}")
     interrupted = False
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     try:
         _soak(arguments, report, folder)
