@@ -35,7 +35,7 @@ OPTIONS = $(SHARED_BUILDS) --cores all --keep-going --scheduler greedy $(QUIET) 
 # A profile says what runs at once and where, and is not to be told by this machine's cores.
 RUN_OPTIONS = $(if $(PROFILE),$(SHARED_BUILDS) --workflow-profile $(call quoted,$(PROFILE)) $(QUIET) $(CONFIGFILES),$(OPTIONS))
 
-.PHONY: run stores layers tune ladder decide peers kvrocks kvrocks-patched kvrocks-deps test test-engine test-array test-report test-slurm report bench docs lint clean
+.PHONY: run stores layers tune ladder decide peers kvrocks kvrocks-patched kvrocks-deps test test-engine test-array test-report test-slurm soak report bench docs lint clean
 
 run: .venv/installed
 	@$(SNAKEMAKE) $(RUN_OPTIONS)
@@ -98,6 +98,12 @@ test-report: .venv/installed
 
 test-slurm: .venv/installed
 	@$(ACTIVATE) python -m pytest -m slurm -rs tests/slurm
+
+# Random faults for as long as you like; of nobody's default. SEED=… repeats one, HALF=stores or workflow does one half.
+MINUTES ?= 60
+HALF ?= all
+soak: .venv/installed
+	@$(ACTIVATE) python -m tests.soak $(HALF) --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(ROUND),--round $(ROUND)) $(if $(KILLS),--kills $(KILLS))
 
 report: .venv/installed
 	@$(SNAKEMAKE) --report results/report.html $(OPTIONS)

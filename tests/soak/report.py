@@ -1,0 +1,121 @@
+"""What a soak says: a line per round as it happens, then counts per fault and per store, and every finding."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+_WIDTH = 240
+_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that must never be. invariant: its name, one word. text: what was found, on one line."""
+
+    invariant: str
+    text: str
+
+    def __str__(self) -> str:
+        text = " ".join(self.text.split())
+        return f"{self.invariant}: {text if len(text) <= _WIDTH else text[:_WIDTH] + ' …'}"
+
+
+@dataclass
+class Round:
+    """One round: what was done, and what it found. note: what a reader may want to know of a round that went well."""
+
+    half: str
+    number: int
+    fault: str
+    findings: list[Finding] = field(default_factory=list)
+    note: str = ""
+    seconds: float = 0.0
+
+
+class Report:
+    """Rounds as they end. counts: totals per store, for the summary."""
+
+    def __init__(self, seed: int):
+        self.seed = seed
+        self.rounds: list[Round] = []
+        self.counts: dict[str, Counter[str]] = {}
+
+    def add(self, done: Round) -> None:
+        """Keep a round and print its line, and one for each finding."""
+        self.rounds.append(done)
+        result = f"{len(done.findings)} FINDINGS" if done.findings else "ok"
+        note = f" · {done.note}" if done.note else ""
+        say(
+            f"soak {done.half} · round {done.number} · {done.fault} · seed {self.seed} · {result} · "
+            f"{done.seconds:.0f} s{note}"
+        )
+        for finding in done.findings[:_SHOWN]:
+            say(f"  finding · {finding}")
+        if len(done.findings) > _SHOWN:
+            say(f"  and {len(done.findings) - _SHOWN} more")
+
+    def count(self, subject: str, counts: Mapping[str, int]) -> None:
+        """Add to a store's totals."""
+        self.counts.setdefault(subject, Counter()).update(counts)
+
+    @property
+    def findings(self) -> list[tuple[Round, Finding]]:
+        return [(done, finding) for done in self.rounds for finding in done.findings]
+
+    def total(self, name: str) -> int:
+        """A count over all stores."""
+        return sum(counts[name] for counts in self.counts.values())
+
+    def summary(self) -> list[str]:
+        """The end of a soak: what was done how often, and every finding with the command that repeats its round."""
+        lines = ["", f"Soak with seed {self.seed}: {len(self.rounds)} rounds, {len(self.findings)} findings."]
+        if self.counts:
+            names = list(dict.fromkeys(name for counts in self.counts.values() for name in counts))
+            rows = [
+                [subject, *(counts[name] for name in names)]
+                for subject, counts in sorted(self.counts.items())
+            ]
+            totals = ["all stores", *(self.total(name) for name in names)]
+            lines += ["", *_table(["store", *names], [*rows, totals])]
+        faults = Counter(done.fault for done in self.rounds if done.half == "workflow")
+        if faults:
+            found = Counter(done.fault for done, _ in self.findings if done.half == "workflow")
+            lines += [
+                "",
+                *_table(
+                    ["fault", "rounds", "findings"],
+                    [[name, faults[name], found[name]] for name in sorted(faults)],
+                ),
+            ]
+        seen: dict[tuple[str, str], list[tuple[Round, Finding]]] = {}
+        for done, finding in self.findings:
+            seen.setdefault((done.fault, re.sub(r"\d+", "#", str(finding))), []).append((done, finding))
+        lines += ["", "Findings, each with a round that had it:"] if seen else []
+        for alike in sorted(seen.values(), key=len, reverse=True):
+            done, finding = alike[0]
+            lines.append(
+                f"  {len(alike)} x {finding}  [{done.fault}; python -m tests.soak {done.half} --seed {self.seed} --round "
+                f"{done.number}]"
+            )
+        return lines
+
+
+def _table(heads: list[str], rows: Iterable[list[object]]) -> list[str]:
+    texts = [heads, *([str(value) for value in row] for row in rows)]
+    widths = [max(len(row[column]) for row in texts) for column in range(len(heads))]
+    return [
+        "  ".join(
+            text.ljust(width) if column == 0 else text.rjust(width)
+            for column, (text, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in texts
+    ]
+
+
+def say(line: str) -> None:
+    """Print at once, whatever stdout is."""
+    print(line, flush=True, file=sys.stdout)
