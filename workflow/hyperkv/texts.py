@@ -35,11 +35,12 @@ _NAME = Rule(
     "a name of letters, digits and _ . @ + -, the first a letter, a digit or _",
 )
 _URL = Rule(
-    r"(https?|ftp|file)://[^\s{}<>-][^\s{}<>]*", "a URL that begins with https://, http://, ftp:// or file://"
+    r"(https?|ftp|file)://[^\s{}<>-][^\s{}<>]*",
+    "a URL without blanks or { } < > that begins with https://, http://, ftp:// or file://",
 )
 _GIT_URL = Rule(
     r"((https?|ssh|git|file)://[^\s{}<>-]|[A-Za-z0-9_.]+@[A-Za-z0-9][A-Za-z0-9.-]*:|/|~|[.])[^\s{}<>]*",
-    "a URL that begins with https://, http://, ssh://, git:// or file://, user@host:path or a folder",
+    "a URL that begins with https://, http://, ssh://, git:// or file://, user@host:path or a folder, without blanks or { } < >",
 )
 RULES = {
     "path": _PATH,
