@@ -423,7 +423,10 @@ def test_a_second_run_stops_and_when_the_first_is_killed_the_same_command_goes_o
     half.write_text('{"half a ')
     looked, output = checkout.snakemake("sweep", "--dry-run")
     assert looked == 1
-    assert output.splitlines()[-1].startswith("hyperkv: error: a run was killed while it made these; ")
+    last = "hyperkv: error: a run was killed while it made these; the command without --dry-run takes them up, and "
+    assert output.splitlines()[-1] == f"{last}--rerun-incomplete shows how"
+    looked, output = checkout.snakemake("sweep", "--dry-run", "--rerun-incomplete")
+    assert looked == 0, output
     assert half.exists()
     status, output = checkout.snakemake("sweep")
     assert status == 0, output
