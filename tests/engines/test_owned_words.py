@@ -98,7 +98,6 @@ def test_vllms_words_are_refused_for_all_scenarios_and_for_one(flags, word, key)
         ({"app_id": "x"}, "app_id", "fetched"),
         ({"hit_miss_ratio": 0.5}, "hit_miss_ratio", "counted"),
         ({"enable_xpyd": True}, "enable_xpyd", "one engine"),
-        ({"internal_api_server_enabled": True}, "internal_api_server_enabled", "on loopback"),
         ({"internal_api_server_host": "0.0.0.0"}, "internal_api_server_host", "on loopback"),
         ({"runtime_plugin_locations": ["/p"]}, "runtime_plugin_locations", "other programs"),
         ({"chunk-size": 64}, "chunk-size", "chunk_tokens"),
