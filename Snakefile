@@ -167,7 +167,9 @@ onstart:
     write_plan("results/sweep/.progress.json", planned_cells(workflow))
     for place in planned_places(workflow):
         print(f"The stores' files go to {place}.")
-    for line in open_stores(CONFIG["scenarios"], [*SCENARIOS, *PROFILED, *LAYERED, *TUNED, *LADDER]):
+    for line in open_stores(
+        CONFIG["scenarios"], [*SCENARIOS, *selected(CONFIG, [*PROFILED, *LAYERED]), *TUNED, *LADDER]
+    ):
         print(f"hyperkv: warning: {line}", file=sys.stderr)
 
 

@@ -18,5 +18,5 @@ def open_stores(scenarios: Mapping[str, Mapping[str, Any]], names: Iterable[str]
             continue
         password = Secret.of(scenario) is not None
         line = store_class(scenario["store"]).exposure(scenario["settings"], password)
-        lines += [] if line is None else [f"scenarios.{name}.settings.bind: {line}"]
-    return lines
+        lines += [] if line is None else [f"scenarios.{scenario.get('family', name)}.settings.bind: {line}"]
+    return list(dict.fromkeys(lines))

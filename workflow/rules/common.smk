@@ -193,7 +193,9 @@ def planned_places(workflow):
         if job.rule.name == "measure_scenario"
     ]
     try:
-        places = [where_files_go(folder, workflow.non_local_exec, bool(on_array(CONFIG))) for folder in folders]
+        places = [
+            where_files_go(folder, workflow.non_local_exec, bool(on_array(CONFIG))) for folder in folders
+        ]
         if not workflow.non_local_exec:
             require_room(CONFIG, cells)
             if any(job.rule.name == "profile_layers" for job in jobs):
