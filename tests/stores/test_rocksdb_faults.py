@@ -192,6 +192,7 @@ def test_without_memory_connections_and_values_are_refused_and_the_server_goes_o
     """As much address space as it has, and no more: no thread can start."""
     with running(tmp_path / "db") as one, one.client() as client:
         assert client.set("k", b"v" * 1000)
+        assert client.set("large", bytes(64 * MIB))
         size = psutil.Process(one.process.pid).memory_info().vms
         with limited(one, resource.RLIMIT_AS, size + MIB):
             for _ in range(20):
@@ -199,8 +200,11 @@ def test_without_memory_connections_and_values_are_refused_and_the_server_goes_o
                     assert b"ERR" in receive_all(other)
             assert "no memory" in outcome(client, "l", b"x")
             assert client.get("k") == b"v" * 1000
+            with pytest.raises(redis.ResponseError, match="no memory"):
+                client.get("large")
             assert client.info("stats")["rejected_connections"] == 20
         assert not outcome(client, "l", b"x")
+        assert client.get("large") == bytes(64 * MIB)
         with one.client() as another:
             assert another.get("l") == b"x"
             assert another.info("clients")["connected_clients"] == 2

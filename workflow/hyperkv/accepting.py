@@ -134,9 +134,14 @@ def raise_descriptor_limit() -> int:
     return soft
 
 
+def memory_is_limited() -> bool:
+    """Whether this process's address space is, as by `ulimit -v`."""
+    return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
+
+
 def require_memory(size: int) -> None:
     """Raises MemoryError unless the process may have `size` bytes more: what fails to get them in C++ ends the process."""
-    if resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY:
+    if not memory_is_limited():
         return
     try:
         mmap.mmap(-1, size).close()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from .errors import StoreError, UserError
 from .processes import OwnedProcess, describe_exit
+from .threads import refused
 
 _PERIOD_S = 0.5
 
@@ -60,7 +61,10 @@ def every(seconds: float, action: Callable[[], None]) -> Iterator[None]:
             action()
 
     thread = threading.Thread(target=run, daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise refused(1, error) from error
     try:
         yield
     finally:

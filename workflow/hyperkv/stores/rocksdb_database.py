@@ -22,7 +22,7 @@ from types import TracebackType
 
 import rocksdict
 
-from workflow.hyperkv.accepting import require_memory
+from workflow.hyperkv.accepting import memory_is_limited, require_memory
 from workflow.hyperkv.errors import StoreError, UserError
 from workflow.hyperkv.stores import rocksdb_options
 from workflow.hyperkv.stores.rocksdb_options import MIB, Settings
@@ -195,6 +195,8 @@ class Store:
 
     def get(self, key: bytes) -> bytes | None:
         """The value, or None. The list form is rocksdict's only read that releases the GIL."""
+        if memory_is_limited() and (length := self.length(key) or 0) > MIB:
+            require_memory(2 * length + MIB)
         self._recover_when_due()
         with self._gate:
             return self._database.values.get([key])[0]
