@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 
 import pytest
@@ -137,6 +138,14 @@ def test_the_figure_s_code_draws_and_the_store_s_searches(checkout):
         path.write_text(text + "\n# changed\n")
         assert checkout.planned("tune") == jobs
         path.write_text(text)
+
+
+def test_without_metadata_a_search_says_what_it_is_of(checkout):
+    shutil.rmtree(checkout / ".snakemake")
+    assert checkout.planned("tune") == JOBS - {"search_settings valkey_striped"}
+    evidence = checkout / f"{FOLDER}/evidence.json"
+    evidence.write_text(evidence.read_text().replace('"made": "', '"made": "0'))
+    assert checkout.planned("tune") == JOBS
 
 
 def test_the_search_is_no_part_of_a_run(complete):

@@ -23,13 +23,16 @@ def keep(files: Iterable[Path]) -> None:
             shutil.copy2(path, kept)
 
 
-def restore() -> None:
-    """Put back what was kept of files that are not there any more."""
+def restore() -> list[Path]:
+    """Put back what was kept of files that are not there any more; those files."""
+    restored = []
     for kept in _KEPT.rglob("*"):
         path = kept.relative_to(_KEPT)
         if kept.is_file() and not path.exists() and _is_sound(kept):
             path.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(kept, path)
+            restored.append(path)
+    return restored
 
 
 def forget(files: Iterable[str]) -> None:

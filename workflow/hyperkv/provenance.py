@@ -83,12 +83,13 @@ def end_run(files: Iterable[str], asked: Asked) -> None:
 
 
 def _settled(asked: Asked) -> list[str]:
-    earlier.restore()
-    lines = _without_damaged(_METADATA)
+    lines, restored = _without_damaged(_METADATA), earlier.restore()
     measured, derived = _found(MEASURED), _found(DERIVED)
     if not measured and not derived:
         return lines
     known, made = FilePersistence(nolock=True), _made()
+    for path in restored:  # what is known is of the job that failed
+        known.cleanup_metadata(IOFile(str(path)))
     again = [path for path in measured if _is_stale(known, path, asked.wanted(str(path)))]
     changed = [path for path in derived if str(path) in made and made[str(path)] != _digest(path)]
     for path in changed:
