@@ -38,6 +38,14 @@ def test_rows_that_are_not_alike_say_so_and_what_is_not_known_is_left_out():
     rows = pd.DataFrame({"kv_dtype": ["bfloat16", "fp8", "bfloat16"], "workload": [None] * 3})
     assert kept_words(rows) == "KV bfloat16 and fp8"
     assert kept_words(rows[["workload"]]) == ""
+    assert kept_words(rows.assign(kv_dtype="auto")) == "KV auto (the model's)"
+
+
+def test_the_title_of_latency_keeps_clear_of_its_panels():
+    figure = DRAWINGS["latency"](tables())
+    figure.canvas.draw()
+    title = figure._suptitle.get_window_extent()
+    assert not [axes for axes in figure.axes if axes.title.get_window_extent().overlaps(title)]
 
 
 @pytest.mark.parametrize("name", ["tier_tradeoff", "chunk", "transport_medium"])

@@ -63,7 +63,7 @@ def draw_latency(table: pd.DataFrame, colours: Mapping[str, str], markers: Mappi
         f"{first['engine']}, {first['model']}'s shape, {gpu_words(table)}: medians over {int(table['prompts'].min())} or more prompts"
         f"{'; hollow: not proved' if not table['valid'].all() else ''}"
     )
-    figure.suptitle(under(title, table), fontsize=11)
+    figure.suptitle(under(title, table), fontsize=11, y=0.97, va="bottom")
     figure.legend(
         *panels[0].get_legend_handles_labels(),
         loc="upper center",

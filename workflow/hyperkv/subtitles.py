@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+_MODELS_OWN = "auto (the model's)"
 _COUNTS = ("conversations", "documents", "requests")
 
 
@@ -23,7 +24,8 @@ def kept_words(rows: pd.DataFrame) -> str:
     parts = []
     for column, word in (("kv_dtype", "KV"), ("workload", "workload")):
         found = dict.fromkeys(map(str, rows[column].dropna())) if column in rows else {}
-        parts += [f"{word} {' and '.join(found)}"] if found else []
+        told = [_MODELS_OWN if name == "auto" else name for name in found]
+        parts += [f"{word} {' and '.join(told)}"] if told else []
     return "; ".join(parts)
 
 
