@@ -129,6 +129,7 @@ def test_a_file_system_that_is_read_only_or_full(tmp_path):
         assert "Read-only file system" in refusal(folder / "data")
 
 
+@needs_root
 def test_everybody_can_replace_what_is_in_a_folder_that_is_not_sticky(shared):
     for path in (shared, shared / "a", shared / "a/b"):
         path.mkdir(exist_ok=True)
@@ -138,6 +139,13 @@ def test_everybody_can_replace_what_is_in_a_folder_that_is_not_sticky(shared):
         assert found[1] == f"chmod +t {shared}"
         shared.chmod(0o1777)  # the remedy
         assert opens(path)
+
+
+def test_a_container_s_folder_is_taken_by_a_user_who_cannot_mend_it(shared, monkeypatch):
+    shared.chmod(0o777)
+    monkeypatch.setattr(os, "geteuid", lambda: 54321)
+    shared.parent.chmod(0o755)
+    assert opens(shared)
 
 
 @needs_root

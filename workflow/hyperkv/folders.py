@@ -23,8 +23,9 @@ def open_folder(path: Path, key: str) -> int:
     """A descriptor of the folder `path`, which is made where it is missing.
 
     key: the config's, for messages. Raises UserError when it cannot be made or read, and when somebody else than root and
-    this user can put another in its place: a link of theirs is on the way, a folder that everybody may write without being
-    sticky, or a folder of theirs in one that is.
+    this user can put another in its place: a link of theirs is on the way, or a folder of theirs in one that everybody may
+    write; for root also when such a one is not sticky. Others than root, who may not be able to mend that, risk their own
+    files alone.
     """
     try:
         return _walked(path, key, make=True)
@@ -71,7 +72,7 @@ def _walked(path: Path, key: str, make: bool) -> int:
         while True:
             holder = os.fstat(here)
             to_all = bool(holder.st_mode & stat.S_IWOTH)
-            if to_all and not holder.st_mode & stat.S_ISVTX:
+            if to_all and not holder.st_mode & stat.S_ISVTX and os.geteuid() == 0:
                 raise UserError(
                     f"{key}: {path}: everybody may put another folder in the place of one in {at}; chmod +t {at}, or choose "
                     f"another folder with {key}"
