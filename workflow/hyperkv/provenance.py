@@ -147,16 +147,15 @@ def _digest(path: Path) -> str | None:
 
 
 def _is_of(path: Path, identity: Identity) -> bool:
-    """Whether a measured file says that it was measured so; a winner says nothing, and stands with its evidence."""
-    match path.suffix:
-        case ".jsonl":
-            return identity_in(path) == identity
-        case ".json":
-            try:
-                return json.loads(path.read_text())["made"] == str(identity)
-            except (ValueError, KeyError, TypeError, RecursionError):
-                return False
-    return True
+    """Whether a measured file says that it was measured so; of a search all files, a winner says nothing, or none."""
+    if path.name not in SEARCHED:
+        return identity_in(path) == identity
+    trials, finalists, evidence, _ = (path.with_name(name) for name in SEARCHED)
+    try:
+        told = json.loads(evidence.read_text())["made"] == str(identity)
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return False
+    return told and identity_in(trials) == identity_in(finalists) == identity
 
 
 def _metadata(known: FilePersistence, path: Path) -> MetadataRecord | None:
