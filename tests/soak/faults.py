@@ -206,14 +206,13 @@ def _read_only_results(scene: Scene) -> None:
 def _damaged(pattern: str, *kinds: str) -> Fault:
     def fault(scene: Scene) -> None:
         folder = scene.checkout.folder
-        paths = [path for path in sorted(folder.glob(pattern)) if path.is_file()]
+        found = [path for path in sorted(folder.glob(pattern)) if path.is_file()]
+        paths = [path for path in found if not {"reference", ".snakemake_timestamp"} & {*path.parts}]
         scene.remember()
         for path in scene.rng.sample(paths, min(len(paths), scene.rng.choice([1, 1, 2]))):
             kind = scene.rng.choice(kinds or DAMAGES)
             scene.say(f"{kind} {_named(path, folder)}")
-            scene.may_change(path)
-            damage(path, kind, scene.rng)
-        scene.damaged = True
+            scene.damage(path, kind)
 
     return fault
 
@@ -250,7 +249,7 @@ def _damaged_partial(scene: Scene) -> None:
         )
         kind = "made up"
     else:
-        damage(partial, kind, scene.rng)
+        scene.damage(partial, kind)
     scene.may_change(partial.with_suffix(""))
     scene.say(f"{kind} {partial.relative_to(scene.checkout.folder)}")
     scene.damaged = True

@@ -325,6 +325,15 @@ def traces_in(text: str, where: str) -> list[Finding]:
     ]
 
 
+def noticed(damaged: Mapping[Path, bytes | None]) -> list[Finding]:
+    """No file is still as it was damaged by hand (None: deleted): it was made again."""
+    found = []
+    for path, content in damaged.items():
+        if (path.read_bytes() if path.exists() else None) == content:
+            found.append(Finding("noticed", f"the damage of {'/'.join(path.parts[-3:])} was not noticed"))
+    return found
+
+
 def errors_are_lines(output: str, status: int, killed: bool) -> list[Finding]:
     """No traceback, and a failed run that was not killed itself says why on a line that begins as errors do."""
     found = traces_in(output, "the terminal")

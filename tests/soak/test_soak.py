@@ -376,6 +376,16 @@ def test_what_was_measured_must_be_kept(finished):
         assert word in text
 
 
+def test_damage_must_be_noticed(tmp_path):
+    healed, still, gone = (tmp_path / name for name in ("healed", "still", "gone"))
+    healed.write_text("whole")
+    still.write_text("damaged")
+    found = invariants.noticed(
+        {healed: b"damaged", still: b"damaged", gone: None, tmp_path / "back": b"damaged"}
+    )
+    assert [finding.text.split()[3].rpartition("/")[2] for finding in found] == ["still", "gone"]
+
+
 def test_cells_of_a_partial_file_are_measured(finished, tmp_path):
     line = (finished / "results/sweep/dram/1.jsonl").read_text().splitlines()[0]
     partial = tmp_path / "sweep/dram/1.jsonl.partial"

@@ -18,7 +18,7 @@ from typing import Any
 
 from tests.soak import invariants, machine
 from tests.soak.checkout import Checkout, Run
-from tests.soak.faults import FAULTS, stages
+from tests.soak.faults import FAULTS, damage, stages
 from tests.soak.invariants import Asked, Cell
 from tests.soak.report import Finding, Report, Round
 
@@ -96,10 +96,17 @@ class Scene:
     """One round: its checkout, what was asked of it, and what was found.
 
     damaged: files were changed by hand, so that a run may ask for something before it works. must_be_empty: folders in
-    which nothing is to be left.
+    which nothing is to be left. itself: the original is the round's own checkout, instead of a copy.
     """
 
-    def __init__(self, original: Checkout, folder: Path, rng: random.Random, config: Mapping[str, Any]):
+    def __init__(
+        self,
+        original: Checkout,
+        folder: Path,
+        rng: random.Random,
+        config: Mapping[str, Any],
+        itself: bool = False,
+    ):
         self.rng, self.folder, self._original = rng, folder, original
         self.config: dict[str, Any] = copy.deepcopy(dict(config))
         self.stack = contextlib.ExitStack()
@@ -109,8 +116,9 @@ class Scene:
         self.notes: list[str] = []
         self._before: dict[Cell, dict[str, Any]] = {}
         self._changed: set[Path] = set()
+        self._damaged_files: dict[Path, bytes | None] = {}
         self._checkouts: list[Checkout] = []
-        self.checkout = self.another_checkout()
+        self.checkout = original if itself else self.another_checkout()
 
     # What faults use
 
@@ -191,6 +199,14 @@ class Scene:
         """A file that was damaged, or marked as incomplete: its cells may be measured again."""
         self._changed.add(path)
 
+    def damage(self, path: Path, kind: str) -> None:
+        """Damage a file. A run may ask for something because of it, and must notice it when it is a result."""
+        self.damaged = True
+        self.may_change(path)
+        damage(path, kind, self.rng)
+        if path.is_relative_to(self.checkout.results) and path.suffix != ".partial":
+            self._damaged_files[path] = path.read_bytes() if path.exists() else None
+
     def see_end(self, run: Run) -> int:
         """Wait for a run's end and hold what it left running and said; its exit status."""
         if not run.wait(_RUN_S):
@@ -250,6 +266,7 @@ class Scene:
                 for cell, record in self._before.items()
                 if Path("sweep") / cell[0] / f"{cell[1]}.jsonl" not in changed
             }
+            self._extend(invariants.noticed(self._damaged_files))
             self._extend(invariants.kept(kept, invariants.measured(results, asked)))
 
     def nothing_to_do(self) -> None:
@@ -332,9 +349,7 @@ def _fault_of(seed: int, number: int) -> str:
 def _first_run(report: Report, original: Checkout, config: Mapping[str, Any]) -> None:
     """The undisturbed run that all rounds begin from: round 0."""
     started = time.monotonic()
-    scene = Scene.__new__(Scene)
-    scene.findings, scene.notes, scene.must_be_empty, scene.damaged = [], [], [], False
-    scene.config, scene.checkout, scene._before, scene._changed = dict(config), original, {}, set()
+    scene = Scene(original, original.folder, random.Random(report.seed), config, itself=True)
     scene.settle(original)
     scene.hold(original)
     report.add(
