@@ -209,7 +209,9 @@ class Session:
                     self._episode(store)
                     self._take_problems()
             except (StoreError, UserError) as error:
-                self._found("starts", f"{self.subject}: {error}")
+                # Kvrocks, which is not ours, needs room for a second copy of its log to open it.
+                if not (self._small and self.subject.store == "kvrocks" and "No space left" in str(error)):
+                    self._found("starts", f"{self.subject}: {error}")
             self._take_problems()
         for log in self._folder.glob("*.log"):
             self.findings += traces_in(log.read_text(errors="replace"), f"{self.subject}: the server's log")
@@ -226,8 +228,6 @@ class Session:
                 "rocksdb.max_total_wal_size": 16,
                 "rocksdb.compression": "no",
             }
-        if self.subject.store == "kvrocks":
-            settings["rocksdb.wal_ttl_seconds"] = 0  # else old logs fill the small disk
         if self.subject.store == "rocksdb":
             settings["direct_io"] = "no" if self._small else self._rng.choice(["yes", "no"])
         return StoreConfig(
