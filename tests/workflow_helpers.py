@@ -168,7 +168,8 @@ class Checkout:
         Its output, both streams, is in stdout.
         """
         here = Path(sys.executable).parent
-        env = {**os.environ, "PATH": f"{here}:{os.environ['PATH']}", "PYTHONPATH": "", "COLUMNS": "200"}
+        users = {name: value for name, value in os.environ.items() if not name.startswith("HYPERKV_")}
+        env = {**users, "PATH": f"{here}:{os.environ['PATH']}", "PYTHONPATH": "", "COLUMNS": "200"}
         process = subprocess.Popen(
             [sys.executable, *argv],
             cwd=self.folder,

@@ -28,7 +28,8 @@ SIZE = 100_000
 def store(tmp_path) -> Iterator[Store]:
     with make_store("rocksdb", store_config(tmp_path, "rocksdb")) as one:
         port = one.endpoint.port
-    with make_store("rocksdb", store_config(tmp_path, "rocksdb", port=port)) as one:
+    again = store_config(tmp_path, "rocksdb", port=port, directory=tmp_path / "again")
+    with make_store("rocksdb", again) as one:
         yield one
 
 

@@ -129,7 +129,8 @@ class OwnedProcess:
         deadline = time.monotonic() + timeout_s
         while True:
             if (code := self.exit_code()) is not None:
-                there = self._strays() or _group_exists(self.pid)
+                # It may leave its group between the first look and the second.
+                there = self._strays() or _group_exists(self.pid) or self._strays()
                 left = ", and left a process in the background, where it is not watched" if there else ""
                 raise StoreError(
                     f"{self.label} ended with {describe_exit(code)} at start{left}: {self.last_line()}"
