@@ -5,6 +5,11 @@ import sys
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
+from workflow.hyperkv.last_words import listen
+
+if workflow.is_main_process:
+    listen()
+
 from workflow.hyperkv.array.baseline_file import baseline_of
 from workflow.hyperkv.array.settings import ArraySettings
 from workflow.hyperkv.asked import Asked
@@ -41,7 +46,6 @@ from workflow.hyperkv.install_kvrocks import link_spec
 from workflow.hyperkv.interpreter import output_cache_is_set, put_own_python_first, require_scheduler
 from workflow.hyperkv.kvrocks_source import kvrocks_notes, resolve, runnable, runnable_scenarios
 from workflow.hyperkv.ladder_config import ladder_scenarios, ladder_spec
-from workflow.hyperkv.last_words import listen
 from workflow.hyperkv.memory_dir import memory_folder
 from workflow.hyperkv.node import where_files_go
 from workflow.hyperkv.open_stores import open_stores
@@ -62,9 +66,6 @@ from workflow.hyperkv.taking_up import take_up
 from workflow.hyperkv.tuning.resolve import tune_spec, tuned_scenarios
 
 min_version("9.20")
-
-if workflow.is_main_process:
-    listen()
 
 
 try:

@@ -3,6 +3,8 @@
 import errno
 import logging
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -128,3 +130,16 @@ def test_every_refusal_of_the_system_has_a_remedy(number):
     line = system_line(number, os.strerror(number), "results")
     assert line.startswith(f"results: {os.strerror(number)}; ")
     assert line.endswith(AGAIN)
+
+
+def test_an_interrupt_before_there_are_jobs_is_a_line():
+    script = "from workflow.hyperkv.last_words import listen; listen(); raise {}"
+    ended = [
+        subprocess.run(
+            [sys.executable, "-c", script.format(error)], capture_output=True, text=True, timeout=60
+        )
+        for error in ("KeyboardInterrupt", "ValueError")
+    ]
+    assert ended[0].stderr == "hyperkv: interrupted; run the same command again\n"
+    assert ended[0].returncode != 0
+    assert "Traceback" in ended[1].stderr

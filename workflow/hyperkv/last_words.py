@@ -9,8 +9,10 @@ import getpass
 import logging
 import re
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from .processes import describe_exit
@@ -74,7 +76,7 @@ class LastWords(logging.Handler):
 def listen() -> None:
     """Hear Snakemake's errors from now on, and say the lines when this process ends.
 
-    A log that cannot be written does not talk into the run.
+    A log that cannot be written does not talk into the run, and an interrupt before there are jobs is a line, too.
     """
     from snakemake.logging import logger
 
@@ -82,6 +84,16 @@ def listen() -> None:
     words = LastWords()
     logger.addHandler(words)
     atexit.register(_say, words)
+    sys.excepthook = _one_line_of_an_interrupt
+
+
+def _one_line_of_an_interrupt(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        print("hyperkv: interrupted; run the same command again", file=sys.stderr, flush=True)
+    else:
+        sys.__excepthook__(kind, error, trace)
 
 
 def system_line(number: int, what: str, path: str) -> str:
