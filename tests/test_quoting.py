@@ -38,7 +38,7 @@ QUICK = settings(
 )
 FAKE = """#!/bin/sh
 for word in "$@"; do printf '%s\\0' "$word"; done > "$FAKE_OUT.argv"
-/usr/bin/env -0 > "$FAKE_OUT.env"
+cat "/proc/$$/environ" > "$FAKE_OUT.env"
 pwd > "$FAKE_OUT.pwd"
 """
 NASTY = "$(touch CANARY)`touch CANARY` '\"\\ %n;touch CANARY;#é"
