@@ -276,6 +276,74 @@ def test_what_has_no_mark_of_ours_stays(data, make_foreign, capfd):
     assert capfd.readouterr().out == ""
 
 
+def unfinished(data: Path, mark: bytes | None) -> Path:
+    """What a kill leaves between the folder's making and its mark's, or between the mark's end and the folder's."""
+    (folder := data / "hyperkv-0123abcd").mkdir(mode=0o700)
+    if mark is not None:
+        (folder / MARK).write_bytes(mark)
+    return folder
+
+
+TORN = [None, b"", b'{"pid": 1, "started', b"\0" * 200]
+
+
+@pytest.mark.parametrize("mark", TORN)
+def test_a_folder_without_a_whole_mark_goes_once_nobody_can_be_making_it(data, mark, monkeypatch, capfd):
+    folder = unfinished(data, mark)
+    a_start(data)
+    assert folder.exists()
+    assert capfd.readouterr().out == ""
+    monkeypatch.setattr(module, "_UNFINISHED_S", -1.0)
+    a_start(data)
+    assert list(data.iterdir()) == []
+    said = f"hyperkv: {folder}: left by a process that was killed before it used it, removed\n"
+    assert capfd.readouterr().out == said
+
+
+@pytest.mark.parametrize(
+    "keep",
+    [
+        lambda folder: (folder / "file").write_text("of somebody"),
+        lambda folder: (folder / MARK).write_text('{"of": "somebody else"}'),
+        lambda folder: (folder / MARK).mkdir(),
+        lambda folder: (folder / MARK).symlink_to("/dev/null"),
+        lambda folder: os.mkfifo(folder / MARK),
+        lambda folder: (
+            (folder.parent / "other").touch() or (folder / MARK).hardlink_to(folder.parent / "other")
+        ),
+        lambda folder: folder.rename(folder.with_name("hyperkv-0123abcde")),
+        lambda folder: folder.rename(folder.with_name("hyperkv-0123abcd\n")),
+    ],
+)
+def test_what_is_not_unfinished_stays_however_old(data, keep, monkeypatch):
+    keep(unfinished(data, None))
+    before = sorted(data.rglob("*"))
+    monkeypatch.setattr(module, "_UNFINISHED_S", -1.0)
+    a_start(data)
+    assert sorted(data.rglob("*")) == before
+
+
+@needs_root
+@pytest.mark.parametrize("what", [MARK, "."])
+def test_what_another_user_left_unfinished_stays(data, what, monkeypatch):
+    folder = unfinished(data, b"")
+    os.chown(folder / what, SOMEBODY, SOMEBODY)
+    monkeypatch.setattr(module, "_UNFINISHED_S", -1.0)
+    a_start(data)
+    assert folder.exists()
+
+
+def test_a_mark_that_is_being_written_is_locked(data, monkeypatch):
+    folder = unfinished(data, b"")
+    monkeypatch.setattr(module, "_UNFINISHED_S", -1.0)
+    with (folder / MARK).open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        a_start(data)
+        assert folder.exists()
+    a_start(data)
+    assert not folder.exists()
+
+
 @needs_root
 @pytest.mark.parametrize("what", [MARK, "."])
 def test_a_mark_that_somebody_else_forged(data, what):

@@ -39,7 +39,7 @@ QUICK = settings(
 )
 FAKE = """#!/bin/sh
 for word in "$@"; do printf '%s\\0' "$word"; done > "$FAKE_OUT.argv"
-/usr/bin/env -0 > "$FAKE_OUT.env"
+cat "/proc/$$/environ" > "$FAKE_OUT.env"
 pwd > "$FAKE_OUT.pwd"
 """
 NASTY = "$(touch CANARY)`touch CANARY` '\"\\ %n;touch CANARY;#é"
@@ -78,6 +78,7 @@ def ran(shell: str, script: Path, folder: Path, **environment: str) -> tuple[lis
     base = {"PATH": "/usr/bin:/bin", "HOME": "/nowhere", "FAKE_OUT": str(folder / "out")}
     subprocess.run([shell, str(script)], env=base | environment, cwd=folder, check=True, timeout=10)
     assert not list(folder.rglob("CANARY"))
+    assert not (folder / "out.argv").stat().st_mode & 0o077, "what it makes is its user's alone"
     argv = (folder / "out.argv").read_bytes().decode().split("\0")[:-1]
     pairs = (entry.partition("=") for entry in (folder / "out.env").read_bytes().decode().split("\0")[:-1])
     return argv, {key: value for key, _, value in pairs}
@@ -153,13 +154,14 @@ def test_a_stores_script_and_unit_say_what_the_configuration_says(
     assert words["--dir"] == str(folder)
     assert {key: words[f"--{key}"] for key in own} == own
     assert environment.items() <= given_environment.items()
-    assert folder.is_dir()
+    assert folder.stat().st_mode & 0o777 == 0o700
     unit = unit_of(files.texts["hyperkv-store.service"])
     started = unit["ExecStart"]
     by_script = set(name) & set("\"'\\")
     assert started == (["/bin/sh", f"/i/{name}/store.sh"] if by_script else [str(valkey), *argv])
     assert unit["ExecStartPre"] == ["/bin/mkdir", "-p", str(folder)]
     assert unit["Environment"] == environment
+    assert unit["UMask"] == "0077"
 
 
 def unit_of(text: str) -> dict:

@@ -58,6 +58,15 @@ def test_bytes_that_are_no_text_are_refused(tmp_path):
         Secret(tmp_path / "p").value()
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), os.mkdir])
+def test_what_is_no_file_is_neither_waited_for_nor_read(tmp_path, make):
+    make(tmp_path / "p")
+    with pytest.raises(
+        UserError, match=r"password_file: .*(is no file; write|Is a directory; write) the password"
+    ):
+        Secret(tmp_path / "p").value()
+
+
 def test_the_remedies_work(tmp_path):
     path = tmp_path / "p"
     path.write_text(WORD)

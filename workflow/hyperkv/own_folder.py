@@ -36,6 +36,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _LONGEST_MARK = 1 << 16
 _ENDING_S = 10.0
+_UNFINISHED_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,16 @@ class _Own:
         assert self.folder is not None
         return os.fstat(self.folder).st_uid
 
+    def is_unfinished(self, folder: int) -> bool:
+        """Whether another folder of this user's has had nothing but a mark, if that, for so long that who made it is dead.
+
+        Both times are the file system's.
+        """
+        assert self.folder is not None
+        found = os.fstat(folder)
+        age_s = os.fstat(self.folder).st_ctime - found.st_ctime
+        return found.st_uid == self.uid and age_s > _UNFINISHED_S and not set(os.listdir(folder)) - {MARK}
+
     def remove(self) -> None:
         """Remove what was made; a line says so when something stays."""
         if self.mark is not None and self.folder is not None:
@@ -157,42 +168,59 @@ def _remove_left_behind(above: int, own: _Own, parent: Path) -> None:
             with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
                 folder = os.open(name, _FOLDER, dir_fd=above)
                 stack.callback(os.close, folder)
-                descriptor = os.open(MARK, _FILE, dir_fd=folder)
-                stack.callback(os.close, descriptor)
-                mark = _mark_of(folder, descriptor, own.uid)
-                if mark is None or not _is_left_behind(mark, descriptor, parent):
+                if (told := _left_behind(folder, own, parent, stack)) is None:
                     continue
                 left = removed(above, name, folder)
                 done = f"not removed: {left}" if left else "removed"
-                _say(
-                    f"{parent / name}: left by pid {mark.pid} in {mark.checkout} ({mark.what}, {mark.made_at}), {done}"
-                )
+                _say(f"{parent / name}: left by {told}, {done}")
 
 
-def _mark_of(folder: int, descriptor: int, uid: int) -> Mark | None:
-    """The mark that makes a folder one of this user's: a plain file in the folder that it names."""
-    lies_in, found = os.fstat(folder), os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode) or found.st_size > _LONGEST_MARK:
+def _left_behind(folder: int, own: _Own, parent: Path, stack: contextlib.ExitStack) -> str | None:
+    """Who left an open folder behind, as a line names it; None when nobody did. Its mark stays locked until `stack` ends."""
+    unfinished = "a process that was killed before it used it"
+    try:
+        descriptor = os.open(MARK, _FILE, dir_fd=folder)
+    except FileNotFoundError:
+        return unfinished if own.is_unfinished(folder) else None
+    stack.callback(os.close, descriptor)
+    if not _is_plain(descriptor, own.uid) or os.fstat(folder).st_uid != own.uid:
         return None
-    if lies_in.st_uid != uid or found.st_uid != uid:
+    text = os.pread(descriptor, _LONGEST_MARK, 0)
+    mark = Mark.parsed(text)
+    if mark is None:
+        torn = not text.endswith(b"}") and own.is_unfinished(folder)
+        return unfinished if torn and _takes_lock(descriptor) is not False else None
+    if mark.inode != os.fstat(folder).st_ino or not _is_left_behind(mark, descriptor, parent):
         return None
-    mark = Mark.parsed(os.pread(descriptor, _LONGEST_MARK, 0))
-    return mark if mark is not None and mark.inode == lies_in.st_ino else None
+    return f"pid {mark.pid} in {mark.checkout} ({mark.what}, {mark.made_at})"
+
+
+def _is_plain(descriptor: int, uid: int) -> bool:
+    """Whether a mark is a plain file of this user's of which there is no other hard link, and which was not removed meanwhile."""
+    found = os.fstat(descriptor)
+    plain = stat.S_ISREG(found.st_mode) and found.st_size <= _LONGEST_MARK and found.st_nlink == 1
+    return plain and found.st_uid == uid
 
 
 def _is_left_behind(mark: Mark, descriptor: int, parent: Path) -> bool:
     """Whether nobody holds the lock, where that is proof: another node's lock may not be seen on a network file system."""
+    taken = _takes_lock(descriptor)
+    if taken is None:
+        return mark.host == node_name() and not mark.is_of_a_running_process()
+    if not taken or os.fstat(descriptor).st_nlink != 1:  # gone, by another start that held the lock until now
+        return False
+    return mark.host == node_name() or place_of(parent).kind != "network"
+
+
+def _takes_lock(descriptor: int) -> bool | None:
+    """Take the lock of a mark that nobody holds; None where a file system has no locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:  # a file system without locks
-        return mark.host == node_name() and not mark.is_of_a_running_process()
-    if (
-        os.fstat(descriptor).st_nlink != 1
-    ):  # another hard link; or gone, by another start that held the lock until now
-        return False
-    return mark.host == node_name() or place_of(parent).kind != "network"
+    except OSError:
+        return None
+    return True
 
 
 def removed(above: int, name: str, folder: int) -> str | None:
@@ -208,7 +236,8 @@ def removed(above: int, name: str, folder: int) -> str | None:
         for entry in os.listdir(folder):
             if entry != MARK:
                 _remove_entry(entry, folder)
-        os.unlink(MARK, dir_fd=folder)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(MARK, dir_fd=folder)
         os.rmdir(name, dir_fd=above)
     except OSError as error:
         return error.strerror

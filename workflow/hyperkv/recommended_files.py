@@ -359,7 +359,7 @@ def _with_password(secret: Secret, source: str, name: str) -> list[str]:
         "fi",
         """password=$(printf '%s\\n' "$password" | sed 's/[\\\\"]/\\\\&/g')""",
         f'rm -f "$dir/{name}"',
-        f'(umask 077; {{ {source}{line}; }} > "$dir/{name}")',
+        f'{{ {source}{line}; }} > "$dir/{name}"',
         "unset password",
     ]
 

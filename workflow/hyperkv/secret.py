@@ -44,15 +44,17 @@ class Secret:
             return _checked(os.environ.get(str(self.variable), ""), f"password_env: ${self.variable}", mend)
         where = f"password_file: {self.file}"
         try:
-            with self.file.open(encoding="utf-8", newline="") as file:
+            with open(self.file, encoding="utf-8", newline="", opener=_without_waiting) as file:
                 mode = os.fstat(file.fileno()).st_mode
-                text = file.read(_LONGEST + 2)
+                text = file.read(_LONGEST + 2) if stat.S_ISREG(mode) else None
         except UnicodeDecodeError:
             raise UserError(f"{where} is not text (UTF-8)") from None
         except OSError as error:
             raise UserError(
                 f"{where}: {error.strerror}; write the password there, one line, mode 600"
             ) from error
+        if text is None:
+            raise UserError(f"{where} is no file; write the password into one, one line, mode 600")
         if mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise UserError(
                 f"{where} can be read by others (mode {stat.S_IMODE(mode):o}); chmod 600 {self.file}"
@@ -71,6 +73,11 @@ def _checked(text: str, where: str, mend: str) -> str:
             f"{where} is no password: it must be one line of at most {_LONGEST} printable characters"
         )
     return text
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """A named pipe's writer is not waited for."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def quoted(text: str) -> str:

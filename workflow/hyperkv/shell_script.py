@@ -12,11 +12,12 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def script(title: str, lines: Sequence[str]) -> str:
-    """A script that ends at the first error; $here is the folder that it lies in."""
+    """A script that ends at the first error; $here is the folder that it lies in, and what it makes is its user's alone."""
     head = [
         "#!/bin/sh",
         f"# {printable(title)}",
         "set -eu",
+        "umask 077",
         'here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)',
     ]
     return "\n".join([*head, *lines]) + "\n"

@@ -45,6 +45,7 @@ def unit_text(service: Service) -> str:
         ),
         f"ExecStartPre=/bin/mkdir -p {quoted(str(service.directory))}",
         f"ExecStart={' '.join([quoted(program, dollars=False), *map(quoted, words)])}",
+        "UMask=0077",
         f"LimitNOFILE={service.open_files}",
         f"TimeoutStopSec={service.stop_timeout_s:g}",
         "Restart=on-failure",
