@@ -162,6 +162,12 @@ rule all:
         rules.recommend.input,
 
 
+try:
+    settle_results(workflow, ASKED)
+except UserError as error:
+    raise WorkflowError(str(error))
+
+
 onstart:
     begin_run(made_files(workflow))
     require_scheduler(workflow.executor_plugin.name)
@@ -175,12 +181,12 @@ onstart:
 
 
 onsuccess:
-    end_run(made_files(workflow), ASKED)
+    end_run(workflow, made_files(workflow), ASKED)
     print(*closing_lines(made_files(workflow), asked_files(workflow)), sep="\n")
 
 
 onerror:
-    end_run(made_files(workflow), ASKED)
+    end_run(workflow, made_files(workflow), ASKED)
     print(
         "HyperKV stopped. Lines that begin with 'hyperkv' say why; what was measured is kept: "
         "run the same command again."

@@ -23,10 +23,29 @@ def test_what_was_removed_comes_back_as_it_was():
     RECORDS.unlink()
     earlier.restore()
     assert (RECORDS.read_bytes(), RECORDS.stat().st_mtime_ns) == (before, time)
-    earlier.forget([str(RECORDS)])
     RECORDS.unlink()
-    earlier.restore()
+    assert earlier.restore() == []
     assert not RECORDS.exists()
+
+
+def test_a_copy_of_what_is_there_does_not_come_back_when_somebody_deletes_it():
+    earlier.keep([RECORDS])
+    assert earlier.restore() == []
+    RECORDS.unlink()
+    assert earlier.restore() == []
+    assert not RECORDS.exists()
+
+
+def test_a_copy_that_was_cut_is_put_back_whole_or_not_at_all(monkeypatch):
+    earlier.keep([RECORDS])
+    before = RECORDS.read_bytes()
+    RECORDS.unlink()
+    with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
+        context.setattr("os.replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        earlier.restore()
+    assert not RECORDS.exists()
+    assert earlier.restore() == [RECORDS]
+    assert RECORDS.read_bytes() == before
 
 
 def test_what_is_there_again_is_left():

@@ -10,6 +10,7 @@ from base64 import urlsafe_b64encode
 import pytest
 
 from tests.workflow_helpers import TINY, Checkout, changed
+from workflow.hyperkv.record_file import identity_in, read_records, write_records
 
 pytestmark = pytest.mark.slow
 
@@ -303,6 +304,30 @@ def test_what_is_not_as_it_was_made_is_made_again_whatever_the_metadata_says(che
         assert checkout.planned(*mended) == expected
         status, output = checkout.snakemake(*mended)
         assert status == 0, output
+
+
+def test_records_of_another_machine_are_tabulated_and_a_stranger_s_file_is_left(checkout, tmp_path):
+    """Copied with their older times, of the same configuration; and somebody's notes beside the tables, and a link."""
+    path = checkout / "results/sweep/none/1.jsonl"
+    path.unlink()
+    status, output = checkout.snakemake("tables", within_s=200)
+    assert status == 0, output
+    times = path.stat()
+    records, identity = read_records(path), identity_in(path)
+    records[0]["throughput_note"] = "measured elsewhere"
+    write_records(path, [str(record["load"]) for record in records], records, identity)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns - 10**9))
+    foreign = tmp_path / "foreign.txt"
+    own = [checkout / "results/tables/notes.txt", checkout / "results/sweep/none/copy.jsonl", foreign]
+    for file in own:
+        file.write_text("mine")
+    (checkout / "results/figures/link.svg").symlink_to(foreign)
+    before = [file.stat().st_mtime_ns for file in own]
+    jobs = checkout.planned()
+    assert "write_tables" in jobs
+    assert "write_cost" in jobs
+    assert not measuring(jobs)
+    assert [file.stat().st_mtime_ns for file in own] == before
 
 
 def test_a_failing_job_leaves_the_earlier_record_and_nobody_takes_it_for_the_new_one(checkout):

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,21 +25,22 @@ def keep(files: Iterable[Path]) -> None:
 
 
 def restore() -> list[Path]:
-    """Put back what was kept of files that are not there any more; those files."""
+    """Put back what was kept of files that are not there any more; those files. A copy is put back once.
+
+    So that a file that somebody deletes later, to measure it again, stays away.
+    """
     restored = []
-    for kept in _KEPT.rglob("*"):
+    for kept in [path for path in _KEPT.rglob("*") if path.is_file()]:
         path = kept.relative_to(_KEPT)
-        if kept.is_file() and not path.exists() and _is_sound(kept):
+        if not path.exists() and _is_sound(kept):
             path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(kept, path)
+            temporary = path.with_name(f".{path.name}.tmp")
+            shutil.copy2(kept, temporary)
+            os.replace(temporary, path)
             restored.append(path)
+        if path.exists() and _is_sound(path):
+            kept.unlink()
     return restored
-
-
-def forget(files: Iterable[str]) -> None:
-    """Remove the copies of files."""
-    for path in files:
-        (_KEPT / path).unlink(missing_ok=True)
 
 
 def _is_sound(path: Path) -> bool:

@@ -25,6 +25,7 @@ from . import earlier
 from .asked import Asked, Wanted
 from .durable import replace_durably
 from .errors import UserError
+from .last_words import system_line
 from .record_file import Identity, identity_in
 
 SEARCHED = ("trials.jsonl", "finalists.jsonl", "evidence.json", "winner.yaml")
@@ -51,9 +52,9 @@ def settle_results(workflow: Any, asked: Asked) -> None:
     if not workflow.is_main_process or not in_files or list(_LOCKS.glob("*.lock")):
         return
     try:
-        _tell(_settled(asked))
+        _tell(_settled(workflow, asked))
     except OSError as error:
-        raise UserError(f"{error.filename}: {error.strerror}; mend that and run again") from None
+        raise UserError(_refused(error)) from None
 
 
 def begin_run(files: Iterable[str]) -> None:
@@ -62,40 +63,50 @@ def begin_run(files: Iterable[str]) -> None:
     try:
         earlier.keep(path for path in map(Path, files) if path in measured)
     except OSError as error:
-        _tell([f"{error.filename}: {error.strerror}; earlier measurements are lost where a job fails"])
+        _tell([f"earlier measurements are lost where a job fails: {_refused(error)}"])
 
 
-def end_run(files: Iterable[str], asked: Asked) -> None:
-    """After a run: what failed has its earlier records back, and what derived files say is kept, to notice a change later.
+def end_run(workflow: Any, files: Iterable[str], asked: Asked) -> None:
+    """After a run: what failed has its earlier records back, and what files say is kept, to notice a change later.
 
-    files: those that were to be made.
+    workflow: Snakemake's; files: those that were to be made.
     """
-    known, derived = FilePersistence(nolock=True), {str(path) for path in _found(DERIVED)}
-    there = [path for path in files if path in derived and _metadata(known, Path(path)) is not None]
-    digests = _made() | {path: _digest(Path(path)) for path in there}
+    known, found = FilePersistence(nolock=True), {str(path) for path in _found((*MEASURED, *DERIVED))}
+    there = [path for path in files if path in found and _metadata(known, Path(path)) is not None]
     try:
-        _MADE.parent.mkdir(exist_ok=True)
-        replace_durably(_MADE, json.dumps(digests, indent=0).encode())
-        _settled(asked)
-        earlier.forget(files)
-    except (OSError, UserError) as error:
-        _tell([f"{error}; run the same command again"])
+        _note(_made() | {path: _digest(Path(path)) for path in there})
+        _settled(workflow, asked)
+    except OSError as error:
+        _tell([_refused(error)])
+    except UserError as error:
+        _tell([f"{error}, then run the same command again"])
 
 
-def _settled(asked: Asked) -> list[str]:
+def _settled(workflow: Any, asked: Asked) -> list[str]:
     lines, restored = _without_damaged(_METADATA), earlier.restore()
-    measured, derived = _found(MEASURED), _found(DERIVED)
+    if restored:
+        lines.append(f"{_words(restored)}: put back, as the job that was to measure it again did not")
+    measured, derived = (_ruled(workflow, _found(patterns)) for patterns in (MEASURED, DERIVED))
     if not measured and not derived:
         return lines
     known, made = FilePersistence(nolock=True), _made()
     for path in restored:  # what is known is of the job that failed
         known.cleanup_metadata(IOFile(str(path)))
     again = [path for path in measured if _is_stale(known, path, asked.wanted(str(path)))]
-    changed = [path for path in derived if str(path) in made and made[str(path)] != _digest(path)]
+    changed, others = (
+        _changed(paths, made) for paths in (derived, [path for path in measured if path not in again])
+    )
     for path in changed:
         known.cleanup_metadata(IOFile(str(path)))
     for path in [*again, *(path for path in derived if _metadata(known, path) is None)]:
         _set_time(path, _OLD)
+    for path in others:  # what is made of them was made of other records
+        _set_time(path, None)
+    if others:
+        _note(made | {str(path): _digest(path) for path in others})
+        lines.append(
+            f"{_words(others)}: other records than were measured here; what is made of them is made again if needed"
+        )
     if again:
         lines.append(
             f"{_words(again)}: not measured with what is asked for now, or not whole; measured again if needed"
@@ -130,12 +141,35 @@ def _is_stale(known: FilePersistence, path: Path, wanted: Wanted | None) -> bool
 
 
 def _made() -> dict[str, str]:
-    """What derived files said when they were made, as digests; empty when nothing is known."""
+    """What files said when they were made, as digests; empty when nothing is known."""
     try:
         found = json.loads(_MADE.read_text())
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _note(digests: dict[str, str | None]) -> None:
+    _MADE.parent.mkdir(parents=True, exist_ok=True)
+    replace_durably(_MADE, json.dumps(digests, indent=0).encode())
+
+
+def _changed(paths: Iterable[Path], made: dict[str, str]) -> list[Path]:
+    return [path for path in paths if str(path) in made and made[str(path)] != _digest(path)]
+
+
+def _ruled(workflow: Any, paths: Iterable[Path]) -> list[Path]:
+    """Those that a rule makes, links apart: all else is somebody's own."""
+    outputs = [output for rule in workflow.rules for output in rule.output]
+    return [
+        path for path in paths if not path.is_symlink() and any(output.match(str(path)) for output in outputs)
+    ]
+
+
+def _refused(error: OSError) -> str:
+    return system_line(
+        error.errno or 0, error.strerror or str(error), str(error.filename2 or error.filename or "")
+    )
 
 
 def _digest(path: Path) -> str | None:

@@ -19,7 +19,6 @@ try:
     if workflow.is_main_process:
         take_up(sys.argv[1:])
     ASKED = Asked(CONFIG)
-    settle_results(workflow, ASKED)
 except UserError as error:
     raise WorkflowError(str(error))
 
