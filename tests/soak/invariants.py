@@ -32,12 +32,15 @@ _OF_THE_JOB = ("job_started_at", "job_s")
 
 @dataclass(frozen=True)
 class Asked:
-    """What a configuration asks for. scenarios: each one's own keys. shared: keys of the whole spec, by section."""
+    """What a configuration asks for. scenarios: each one's own keys. shared: keys of the whole spec, by section. data_dir: None
+    for the default one.
+    """
 
     scenarios: Mapping[str, Mapping[str, Any]]
     loads: Sequence[int]
     repeats: int
     shared: Mapping[str, Mapping[str, Any]]
+    data_dir: str | None = None
 
     @property
     def cells(self) -> set[Cell]:
@@ -51,6 +54,8 @@ class Asked:
     def differs(self, record: Mapping[str, Any]) -> str | None:
         """The first key of a cell's spec that is not as asked, with both values; None when all are."""
         spec = record["spec"]
+        if self.data_dir is not None and spec.get("data_dir") != self.data_dir:
+            return f"data_dir is {spec.get('data_dir')!r}, asked is {self.data_dir!r}"
         sections = {**self.shared, "scenario": self.scenarios.get(record["scenario"], {})}
         for section, keys in sections.items():
             for key, wanted in keys.items():

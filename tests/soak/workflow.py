@@ -82,6 +82,7 @@ def asked_of(config: Mapping[str, Any]) -> Asked:
         experiment["loads"],
         experiment["repeats"],
         {"workload": config["workload"], "replay": config["replay"], "evidence": config["evidence"]},
+        config.get("data_dir"),
     )
 
 
