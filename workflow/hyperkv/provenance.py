@@ -105,7 +105,7 @@ def _settled(workflow: Any, asked: Asked) -> list[str]:
     if others:
         _note(made | {str(path): _digest(path) for path in others})
         lines.append(
-            f"{_words(others)}: other records than were measured here; what is made of them is made again if needed"
+            f"{_words(others)}: other records than when a run last ended here; what is made of them is made again if needed"
         )
     if again:
         lines.append(
