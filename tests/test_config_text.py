@@ -69,6 +69,8 @@ def test_a_file_that_cannot_be_had(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.chdir(tmp_path)
+    Path("my.yaml").touch()
     with pytest.raises(
         UserError, match=r"^config: my\.yaml cannot be read \(Permission denied\); make it readable"
     ):

@@ -1,6 +1,8 @@
 """What a user writes is bounded and printable: one line for what is too deep, too large, or would act on a terminal."""
 
 import json
+import os
+import signal
 from copy import deepcopy
 from pathlib import Path
 
@@ -150,6 +152,38 @@ def test_the_door(key, value, words):
     assert words in str(caught.value)
     assert str(caught.value).startswith("config: ")
     assert str(caught.value).isprintable()
+
+
+ENDLESS = ["model", "gpu", "break_even.models", "break_even.gpus", "workload"]
+
+
+@pytest.fixture
+def in_time():
+    """A read that waits for ever ends in a minute."""
+
+    def late(*_):
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("key", ENDLESS)
+@pytest.mark.parametrize("kind", ["a pipe", "a link to a pipe", "a device"])
+def test_a_file_that_never_ends_is_refused_and_not_read(key, kind, tmp_path, in_time):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    path = {"a pipe": f"{tmp_path}/pipe", "a link to a pipe": f"{tmp_path}/link", "a device": "/dev/zero"}[
+        kind
+    ]
+    value = {"workload": {"kind": "mooncake", "trace": path}}.get(
+        key, [path] if "break_even" in key else path
+    )
+    with pytest.raises(UserError, match=r"^config: .*cannot be read \(it is no file\)"):
+        checked(changed(key, value))
 
 
 def test_aliases_that_snakemake_has_read_are_counted():

@@ -22,7 +22,14 @@ from workflow.hyperkv.check_recommended import check, command_words, conf_settin
 from workflow.hyperkv.config import checked, recommend_spec
 from workflow.hyperkv.engines import lmcache
 from workflow.hyperkv.errors import StoreError, UserError
-from workflow.hyperkv.recommended_files import EngineSlice, Place, _with_password, files_of, measured_place
+from workflow.hyperkv.recommended_files import (
+    EngineSlice,
+    Place,
+    _password_read,
+    _password_written,
+    files_of,
+    measured_place,
+)
 from workflow.hyperkv.secret import Secret, write_private
 from workflow.hyperkv.secret import quoted as quoted_value
 from workflow.hyperkv.stores.base import Endpoint
@@ -425,12 +432,12 @@ def with_password(store: str, tmp_path: Path, **keys) -> dict:
 
 
 @pytest.mark.parametrize("store", ["kvrocks", "valkey"])
-@pytest.mark.parametrize("by", ["file", "variable"])
+@pytest.mark.parametrize("by", ["file", "KV_PASSWORD", "here", "dir", "port", "password"])
 def test_a_password_is_in_no_file_and_the_store_asks_for_it(store, by, real, tmp_path, monkeypatch, kvrocks):
     own = with_password(store, tmp_path, connector="resp")
-    if by == "variable":
-        monkeypatch.setenv("KV_PASSWORD", SECRET)
-        own = own | {"password_file": None, "password_env": "KV_PASSWORD"}
+    if by != "file":  # the name of a variable, which the script may have, too
+        monkeypatch.setenv(by, SECRET)
+        own = own | {"password_file": None, "password_env": by}
     records = [varied(record_of(real, own), {"rps_per_gpu": 9.0})]
     found, text = run_stage(records, tmp_path, monkeypatch)
     assert found["chosen"]["scenario"] == "kv"
@@ -447,7 +454,7 @@ def test_a_password_is_in_no_file_and_the_store_asks_for_it(store, by, real, tmp
 def test_the_script_reads_the_password_as_the_run_does(tmp_path, ending):
     path = tmp_path / "a b"
     write_private(path, "one 'two\\\\" + ending)
-    lines = _with_password(Secret(path), "", "store.conf")
+    lines = [*_password_read(Secret(path)), *_password_written("", "store.conf")]
     subprocess.run(["sh", "-euc", "\n".join([f"dir={tmp_path}", *lines])], check=True)
     assert (
         tmp_path / "store.conf"
@@ -456,7 +463,7 @@ def test_the_script_reads_the_password_as_the_run_does(tmp_path, ending):
 
 @pytest.mark.parametrize("given", [{}, {"HYPERKV_SECRET": ""}])
 def test_without_the_password_the_script_ends_before_the_server(tmp_path, given):
-    lines = _with_password(Secret(variable="HYPERKV_SECRET"), "", "store.conf")
+    lines = [*_password_read(Secret(variable="HYPERKV_SECRET")), *_password_written("", "store.conf")]
     script = "\n".join([f"dir={tmp_path}", *lines, "echo started"])
     environment = {"PATH": os.environ["PATH"], **given}
     done = subprocess.run(

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from workflow.hyperkv.array import samples
 from workflow.hyperkv.array.commands import Zero, execute
 from workflow.hyperkv.array.refusal import FAILED, ArrayError
 from workflow.hyperkv.array.samples import BLOCK_BYTES, first_data, places, zero
@@ -71,6 +72,15 @@ def test_zeroed_it_is_blank_and_the_printed_command_does_the_same(tmp_path, size
     assert first_data(str(ours)) is None
     subprocess.run(["bash", "-c", str(Zero(str(by_hand), size))], check=True, timeout=60)
     assert ours.read_bytes() == by_hand.read_bytes()
+
+
+@pytest.mark.parametrize("call", ["pread", "pwrite"])
+def test_a_disk_that_has_become_shorter_is_not_blank(tmp_path, monkeypatch, call):
+    """Its end, or all of it, is gone between the look at its size and the one at its blocks."""
+    disk = sparse(tmp_path / "disk", SIZE)
+    monkeypatch.setattr(samples.os, call, lambda *_: b"" if call == "pread" else 512)
+    with pytest.raises(OSError, match="it ends before its size"):
+        (first_data if call == "pread" else zero)(str(disk))
 
 
 def test_a_disk_that_is_gone_is_one_line(tmp_path):

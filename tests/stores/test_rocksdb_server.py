@@ -458,6 +458,35 @@ def test_refuses_a_database_in_use(tmp_path):
         assert "another process has it open" in refused(tmp_path, free_port())
 
 
+@pytest.mark.parametrize("name", ["db", "LOCK direct"])
+@pytest.mark.parametrize(
+    ("pattern", "becomes"),
+    [
+        ("CURRENT", "empty"),
+        ("MANIFEST-*", "missing"),
+        ("MANIFEST-*", "empty"),
+        ("*.sst", "missing"),
+        ("LOCK", "a folder"),
+    ],
+)
+def test_a_damaged_database_is_one_line_whose_remedy_works(tmp_path, name, pattern, becomes):
+    with running(tmp_path / name) as one, one.client() as client:
+        assert client.set("k", b"v" * MIB)
+    with running(tmp_path / name):  # so that its log is flushed
+        pass
+    for file in [file for file in (tmp_path / name).rglob(pattern) if file.is_file()]:
+        file.unlink()
+        if becomes == "empty":
+            file.touch()
+        elif becomes == "a folder":
+            file.mkdir()
+    said = refused(tmp_path / name, free_port())
+    assert said.count("\n") <= 1
+    assert said.strip().endswith(": give --dir an empty directory or one this server wrote")
+    with running(tmp_path / "empty") as one, one.client() as client:
+        assert client.ping()
+
+
 def test_direct_io(tmp_path):
     try:
         os.close(os.open(tmp_path / "probe", os.O_RDWR | os.O_CREAT | os.O_DIRECT))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .documents import Unreadable, check_values, from_yaml, text_in
+from .documents import Unreadable, check_values, from_yaml, refuse_endless, text_in
 from .errors import UserError
 
 
@@ -18,6 +18,7 @@ def read_text(path: Path, key: str, instead: str) -> str:
 def text_of(path: Path, where: str, instead: str) -> str:
     """The same with how the message begins."""
     try:
+        refuse_endless(path)
         return text_in(path.read_bytes())
     except FileNotFoundError:
         raise UserError(f"{where} there is no file {path}; {instead}") from None

@@ -6,9 +6,12 @@ bits, and its texts are printable.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -34,6 +37,13 @@ class Unreadable(ValueError):
         if line is not None:
             self.told = f"line {line}: {self.told}"
         super().__init__(f"not {language} ({self.told})" if language else self.told)
+
+
+def refuse_endless(path: Path) -> None:
+    """Raise OSError for what is there and neither a file nor a folder: a pipe or a device may be read for ever."""
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise OSError(errno.EINVAL, "it is no file", str(path))
 
 
 def text_in(content: bytes) -> str:

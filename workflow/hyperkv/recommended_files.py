@@ -161,13 +161,14 @@ def _add_server(
     if store.name == "rocksdb":
         working = place.checkout
     program = argv[0]
-    secret = []
+    read_password, write_password = [], []
     if config.password is not None or not is_program_of_unit(program):
         argv = ["/bin/sh", str(place.install_dir / script)]
     if config.password is not None:
         files.password = config.password
         source = f'cat "$here/{conf}"; ' if conf else ""
-        secret = _with_password(config.password, source, KVROCKS_CONF if conf else PASSWORD_CONF)
+        read_password = _password_read(config.password)
+        write_password = _password_written(source, KVROCKS_CONF if conf else PASSWORD_CONF)
     title = f"store {store.name} of scenario {scenario['name']}"
     files.add(
         script,
@@ -177,10 +178,11 @@ def _add_server(
                 *defaulted("dir", "HYPERKV_DIR", str(config.directory)),
                 *defaulted("port", "HYPERKV_PORT", str(config.port)),
                 'mkdir -p "$dir"',
-                *secret,
+                *write_password,
                 *([f"cd {shlex.quote(str(working))}"] if working else []),
                 executed(words, environment),
             ],
+            read_password,
         ),
         "the store's command line",
     )
@@ -343,20 +345,26 @@ def store_port(scenario: Mapping[str, Any], place: Place) -> int:
     return scenario["port"] or place.port
 
 
-def _with_password(secret: Secret, source: str, name: str) -> list[str]:
-    """Lines of a shell that write a configuration with the password into the store's folder. source: what is above it."""
+def _password_read(secret: Secret) -> list[str]:
+    """Lines of a shell that set $password, or end the script where there is none."""
     told = secret.keys()
     if "password_file" in told:
         read = f"$(tr -d '\\r' < {shlex.quote(told['password_file'])})"
     else:
         read = f"${{{told['password_env']}-}}"
-    line = """printf 'requirepass "%s"\\n' "$password\""""
     return [
         f'password="{read}"',
         'if [ -z "$password" ]; then',
         f"  printf '%s\\n' {shlex.quote(f'{_place_of(told)} has no password; nothing was started')} >&2",
         "  exit 1",
         "fi",
+    ]
+
+
+def _password_written(source: str, name: str) -> list[str]:
+    """Lines that write a configuration with $password into the store's folder. source: what is above it."""
+    line = """printf 'requirepass "%s"\\n' "$password\""""
+    return [
         """password=$(printf '%s\\n' "$password" | sed 's/[\\\\"]/\\\\&/g')""",
         f'rm -f "$dir/{name}"',
         f'{{ {source}{line}; }} > "$dir/{name}"',

@@ -11,13 +11,17 @@ from .errors import UserError, printable
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-def script(title: str, lines: Sequence[str]) -> str:
-    """A script that ends at the first error; $here is the folder that it lies in, and what it makes is its user's alone."""
+def script(title: str, lines: Sequence[str], first: Sequence[str] = ()) -> str:
+    """A script that ends at the first error; $here is the folder that it lies in, and what it makes is its user's alone.
+
+    first: lines that read variables of the surroundings, whose names may be those of the script's own.
+    """
     head = [
         "#!/bin/sh",
         f"# {printable(title)}",
         "set -eu",
         "umask 077",
+        *first,
         'here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)',
     ]
     return "\n".join([*head, *lines]) + "\n"

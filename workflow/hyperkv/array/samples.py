@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 
@@ -26,7 +27,10 @@ def first_data(path: str) -> int | None:
     with _opened(path, os.O_RDONLY) as (device, size):
         os.posix_fadvise(device, 0, 0, os.POSIX_FADV_RANDOM)
         for block in (block for part in places(size) for block in part):
-            if os.pread(device, BLOCK_BYTES, block * BLOCK_BYTES).strip(b"\0"):
+            found = os.pread(device, BLOCK_BYTES, block * BLOCK_BYTES)
+            if len(found) < BLOCK_BYTES:
+                raise OSError(errno.EIO, "it ends before its size", path)
+            if found.strip(b"\0"):
                 return block * BLOCK_BYTES
         os.posix_fadvise(device, 0, 0, os.POSIX_FADV_DONTNEED)
     return None
@@ -40,7 +44,8 @@ def zero(path: str) -> None:
     with _opened(path, os.O_WRONLY | os.O_EXCL) as (device, size):
         for part in reversed(places(size)):
             for block in part:
-                os.pwrite(device, bytes(BLOCK_BYTES), block * BLOCK_BYTES)
+                if os.pwrite(device, bytes(BLOCK_BYTES), block * BLOCK_BYTES) < BLOCK_BYTES:
+                    raise OSError(errno.EIO, "it ends before its size", path)
             os.fsync(device)
 
 

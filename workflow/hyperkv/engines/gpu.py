@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..documents import Unreadable, check_values, from_yaml
+from ..documents import Unreadable, check_values, from_yaml, refuse_endless
 from ..errors import UserError
 from ..geometry import Geometry
 from ..gpus import kv_fraction, kv_values
@@ -146,6 +146,7 @@ def load_gpu(path: Path, geometry: Geometry, gpus: int = 1) -> GpuModel:
 def document_of(path: Path) -> Any:
     """The content of a GPU's file. Raises UserError when it cannot be read."""
     try:
+        refuse_endless(path)
         document = from_yaml(path.read_text())
     except OSError as error:
         raise UserError(f"gpu: cannot read {path}: {error.strerror}; choose a file of config/gpus") from error

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..documents import Unreadable, check_values, from_json, from_yaml
+from ..documents import Unreadable, check_values, from_json, from_yaml, refuse_endless
 from ..errors import UserError
 from .defaults import TEXT_DEFAULTS, TEXT_TYPE_OF
 
@@ -152,6 +152,7 @@ def _parsed(file: Path, absent: str) -> dict[str, Any]:
     in_yaml = file.suffix in (".yaml", ".yml")
     mend = "mend it" if in_yaml else "copy the model's config.json again"
     try:
+        refuse_endless(file)
         text = file.read_text(encoding="utf-8")
         values = from_yaml(text) if in_yaml else from_json(text)
     except FileNotFoundError:

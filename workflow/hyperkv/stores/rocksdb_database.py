@@ -408,6 +408,9 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+
+
 def open_database(
     path: Path,
     options: rocksdict.Options,
@@ -429,11 +432,9 @@ def open_database(
         return rocksdict.Rdict(str(path), options, column_families=families, **how)
     except Exception as error:  # rocksdict raises nothing narrower
         text = _line(error)
-        if "LOCK" in text or "lock hold" in text:
+        if "While lock file" in text or "lock hold" in text:
             mend = "another process has it open; stop that one or give another --dir"
-        elif "direct" in text.lower():
-            mend = "the file system refuses direct IO; use --direct-io no or a directory on ext4 or xfs"
-        elif "IO error" in text:
+        elif any(os.strerror(number) in text for number in _FULL):
             mend = "free disk space or descriptors"
         else:
             mend = "give --dir an empty directory or one this server wrote"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from ..documents import Unreadable, from_json
+from ..documents import Unreadable, from_json, refuse_endless
 from ..errors import UserError
 
 FORMS = (
@@ -46,6 +46,7 @@ def lines_of(path: Path, where: str) -> Iterator[str]:
     where: how messages name the file. Raises UserError: one line that says what the file is and what to do.
     """
     try:
+        refuse_endless(path)
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
     except FileNotFoundError:
