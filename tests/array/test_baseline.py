@@ -115,14 +115,16 @@ def test_the_array_must_be_there(tmp_path, monkeypatch, spec, capfd):
     assert not (tmp_path / "data").exists()
 
 
-def test_a_baseline_counts_for_its_folder_only(tmp_path):
+def test_a_baseline_counts_for_what_is_asked_only(tmp_path):
     path = tmp_path / "baseline.jsonl"
-    assert baseline_of("data", None, path) == []
-    path.write_text(json.dumps({"spec": {"data_dir": "data"}}) + "\n")
-    assert baseline_of("data", None, path) == [str(path)]
-    assert baseline_of("other", None, path) == baseline_of("data", {"name": "x"}, path) == []
+    asked = {"data_dir": "data", "repeats": 3}
+    assert baseline_of(asked, path) == []
+    path.write_text(json.dumps({"spec": asked}) + "\n")
+    assert baseline_of(asked, path) == [str(path)]
+    for other in ({"data_dir": "other"}, {"array": {"name": "x"}}, {"repeats": 2}):
+        assert baseline_of(asked | other, path) == []
     path.write_text("{torn")
-    assert baseline_of("data", None, path) == []
+    assert baseline_of(asked, path) == []
 
 
 def test_a_baseline_of_another_array_does_not_count(tmp_path):
@@ -137,14 +139,14 @@ def test_a_baseline_of_another_array_does_not_count(tmp_path):
             + "\n"
         )
         record.write_text(json.dumps({"md_uuid": there} if there else {}))
-        return baseline_of("data", array, path, record)
+        return baseline_of({"data_dir": "data", "array": array}, path, record)
 
     assert write("aa:bb", "aa:bb") == [str(path)]
     assert write("aa:bb", "cc:dd") == []
     assert write(None, "aa:bb") == []
     assert write("aa:bb", None) == write(None, None) == []
     record.unlink()
-    assert baseline_of("data", array, path, record) == []
+    assert baseline_of({"data_dir": "data", "array": array}, path, record) == []
 
 
 def test_records_say_which_array_they_are_of(tmp_path, monkeypatch, spec):

@@ -230,8 +230,8 @@ def profile_limits_spec(wildcards):
 
 
 def baseline_files(wildcards):
-    """The device's baseline, when somebody measured it on this data_dir."""
-    return baseline_of(CONFIG["data_dir"], on_array(CONFIG).get("array"))
+    """The device's baseline, when somebody measured it as the configuration says, on this data_dir."""
+    return baseline_of(json.loads(baseline_spec(CONFIG)))
 
 
 def figure_tables(wildcards):

@@ -12,20 +12,18 @@ from .record import RECORD, recorded_uuid
 BASELINE = Path("results/array/baseline.jsonl")
 
 
-def baseline_of(
-    data_dir: str, array: Mapping[str, Any] | None, path: Path = BASELINE, array_record: Path = RECORD
-) -> list[str]:
-    """[path] when the file's records are of this data_dir and this array, else [].
+def baseline_of(spec: Mapping[str, Any], path: Path = BASELINE, array_record: Path = RECORD) -> list[str]:
+    """[path] when the file's records are what the configuration asks for, of this data_dir and this array, else [].
 
-    array: ArraySettings.identity(), None without an array; with one, the md UUID of its record must be the baseline's, too.
+    spec: baseline_spec; with an array in it, the md UUID of the array's record must be the baseline's, too.
     """
     try:
         with path.open() as file:
             first = json.loads(file.readline())
-        measured = first["spec"]["data_dir"], first["spec"].get("array"), first.get("md_uuid")
+        measured, md_uuid = first["spec"], first.get("md_uuid")
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
-    md_uuid = None if array is None else recorded_uuid(array_record)
-    if array is not None and md_uuid is None:
-        return []
-    return [str(path)] if measured == (data_dir, array, md_uuid) else []
+    if "array" not in spec:
+        return [str(path)] if (measured, md_uuid) == (spec, None) else []
+    there = recorded_uuid(array_record)
+    return [str(path)] if there is not None and (measured, md_uuid) == (spec, there) else []
