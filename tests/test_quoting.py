@@ -26,6 +26,7 @@ from workflow.hyperkv.config import baseline_spec, checked, recommend_spec, swee
 from workflow.hyperkv.engines.lmcache import mp_arguments
 from workflow.hyperkv.errors import UserError
 from workflow.hyperkv.processes import LOOPBACK, OwnedProcess, free_port
+from workflow.hyperkv.record_file import read_records
 from workflow.hyperkv.shell_script import executed
 from workflow.hyperkv.stores.kvrocks_config import rendered
 from workflow.hyperkv.systemd_unit import Service, unit_text
@@ -481,7 +482,7 @@ def test_a_run_with_odd_values_runs_nothing_else(odd_checkout):
     status, output = checkout.snakemake(measured_file, "write_break_even", "inspect_array")
     assert status == 0, output
     assert not list(checkout.folder.parent.rglob("CANARY"))
-    [record] = [json.loads(line) for line in (checkout / measured_file).read_text().splitlines()]
+    [record] = read_records(checkout.folder / measured_file)
     assert record["valid"], record["reason"]
     assert record["spec"]["scenario"]["environment"] == {"V_A": ODD}
     checkout.configure(changed_by(TINY, keys | {"data_dir": "${TMPDIR}/odd"}))
