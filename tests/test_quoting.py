@@ -482,7 +482,7 @@ def test_a_run_with_odd_values_runs_nothing_else(odd_checkout):
     status, output = checkout.snakemake(measured_file, "write_break_even", "inspect_array")
     assert status == 0, output
     assert not list(checkout.folder.parent.rglob("CANARY"))
-    [record] = read_records(checkout.folder / measured_file)
+    [record] = read_records(checkout / measured_file)
     assert record["valid"], record["reason"]
     assert record["spec"]["scenario"]["environment"] == {"V_A": ODD}
     checkout.configure(changed_by(TINY, keys | {"data_dir": "${TMPDIR}/odd"}))
