@@ -20,7 +20,7 @@ def run_stage(stage: str, main: Callable[[], None], resumes: bool = False) -> in
     """
     try:
         settle()
-        with ends_on_sigterm(), ends_with_parent():
+        with ends_on_sigterm(is_all=main.__module__ == "__main__"), ends_with_parent():
             main()
     except UserError as error:
         for line in str(error).splitlines():

@@ -12,13 +12,14 @@ _PATIENCE_S = 20.0
 
 
 @contextlib.contextmanager
-def ends_on_sigterm(patience_s: float = _PATIENCE_S) -> Iterator[None]:
+def ends_on_sigterm(patience_s: float = _PATIENCE_S, is_all: bool = False) -> Iterator[None]:
     """Turn SIGTERM, SIGINT, SIGHUP and SIGQUIT into KeyboardInterrupt inside the block, so that context managers end their
     servers.
 
     The first one does; a terminal, Snakemake and a scheduler may each send one, and those that follow within `patience_s`
     seconds do not disturb the end. What whoever started the process had it ignore (nohup: SIGHUP) stays ignored, but for
-    SIGTERM.
+    SIGTERM. is_all: the process does nothing after the block; once that has ended well, its results are written, and a
+    signal while the interpreter ends does not make a failure of them.
     """
     first: list[float] = []
 
@@ -33,6 +34,13 @@ def ends_on_sigterm(patience_s: float = _PATIENCE_S) -> Iterator[None]:
         for number in taken:
             signal.signal(number, interrupt)
         yield
+    except BaseException:
+        is_all = False
+        raise
     finally:
         for number in taken:
-            signal.signal(number, previous[number] or signal.SIG_DFL)
+            signal.signal(number, _ended_well if is_all else previous[number] or signal.SIG_DFL)
+
+
+def _ended_well(*_: object) -> None:
+    """Nothing is left to end."""
