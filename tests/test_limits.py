@@ -164,11 +164,16 @@ def test_a_point_has_a_record_per_limit(loopback):
 
 
 def test_the_fastest_pass_counts(monkeypatch):
-    monkeypatch.setattr(limits, "_MINIMUM_S", 0.05)
-    waits = iter([0.0, 0.03, 0.01, 0.03])
+    monkeypatch.setattr(limits, "_MINIMUM_S", 50)
+    now, waits = [0], iter([0, 30, 10, 30])
+    monkeypatch.setattr(limits.time, "perf_counter", lambda: now[0])
+
+    def move(_: int) -> None:
+        now[0] += next(waits)
+
     with ThreadPoolExecutor(1) as workers:
-        record = limits._timed(workers, lambda _: time.sleep(next(waits)), 1, 10**6, [os.getpid()])
-    assert 0.01 <= record["elapsed_s"] < 0.03
+        record = limits._timed(workers, move, 1, 10**6, [os.getpid()])
+    assert record["elapsed_s"] == 10
     assert (record["passes"], record["moved_bytes"]) == (3, 10**6)
 
 
