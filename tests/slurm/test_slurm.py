@@ -304,9 +304,9 @@ def test_when_snakemake_is_killed_its_job_goes_on_and_the_next_run_waits_for_its
         eventually(lambda: not cluster.queued() and not checkout.processes(), 60)
     resumed = run(cluster, checkout, "sweep")
     assert resumed.status == 0, resumed.output
-    lines = (checkout / "results/sweep/rocksdb_resp-64/1.jsonl").read_text().splitlines()
-    assert [json.loads(line)["load"] for line in lines] == [1, 4]
-    assert json.loads(lines[0])["started_at"] == kept["started_at"]
+    records = read_records(checkout / "results/sweep/rocksdb_resp-64/1.jsonl")
+    assert [record["load"] for record in records] == [1, 4]
+    assert records[0]["started_at"] == kept["started_at"]
 
 
 def run_beside(cluster: Cluster, checkout: Checkout) -> str:
