@@ -26,8 +26,9 @@ ifeq ($(shell id -un 2> /dev/null),)
   export LOGNAME ?= uid$(shell id -u)
 endif
 ACTIVATE = . .venv/bin/activate &&
-# Snakemake reads these files itself, and has tracebacks for what cannot be read.
-CHECK_CONFIG = python -m workflow.hyperkv.config_text config/scenarios.yaml config/config.yaml $(call quoted,$(CONFIG)) &&
+# What --configfile names Snakemake reads before the Snakefile, which looks at the others, and it has tracebacks for what
+# cannot be read.
+CHECK_CONFIG = $(if $(CONFIG),python -m workflow.hyperkv.config_text config/scenarios.yaml config/config.yaml $(call quoted,$(CONFIG)) &&)
 SNAKEMAKE = $(ACTIVATE) $(CHECK_CONFIG) snakemake
 SHARED_BUILDS = $(if $(SNAKEMAKE_OUTPUT_CACHE),--cache compile_kvrocks compile_patched_kvrocks fetch_engine fetch_loadgen)
 QUIET = --quiet rules host reason

@@ -51,8 +51,8 @@ from workflow.hyperkv.node import where_files_go
 from workflow.hyperkv.open_stores import open_stores
 from workflow.hyperkv.parent import announce
 from workflow.hyperkv.progress import write_plan
-from workflow.hyperkv.room import require_room
 from workflow.hyperkv.provenance import begin_run, end_run, settle_results
+from workflow.hyperkv.room import require_room
 from workflow.hyperkv.sources import (
     layers_sources,
     profile_sources,

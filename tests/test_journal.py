@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workflow.hyperkv.errors import UserError
-from workflow.hyperkv.journal import Identity, Journal, canonical_digest, is_whole
-from workflow.hyperkv.record_file import read_records
+from workflow.hyperkv.journal import Journal, canonical_digest
+from workflow.hyperkv.record_file import Identity, is_whole, read_records
 
 IDENTITY = Identity("5bec00000000", "c0de00000000")
 OTHER = Identity("5bec00000000", "c0de00000001")

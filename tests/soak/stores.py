@@ -45,6 +45,10 @@ from workflow.hyperkv.stores.base import Store, StoreConfig
 from workflow.hyperkv.stores.registry import make_store
 
 FAULTS_PER_SESSION = 12
+_COUNTS = (
+    *("kills", "writer kills", "ends", "hung ends", "stops", "full disks", "sets"),
+    *("values", "bytes", "wrong", "older", "misses"),
+)
 _KEYS = 24
 _READERS = 2
 _SIZES = (4_096, 65_537, 262_144, 300_001)
@@ -173,25 +177,7 @@ class Session:
         self._problems = folder / "problems"
         self._lock = threading.Lock()
         self.findings: list[Finding] = []
-        self.counts: Counter[str] = Counter(
-            dict.fromkeys(
-                [
-                    "kills",
-                    "writer kills",
-                    "ends",
-                    "hung ends",
-                    "stops",
-                    "full disks",
-                    "sets",
-                    "values",
-                    "bytes",
-                    "wrong",
-                    "older",
-                    "misses",
-                ],
-                0,
-            )
-        )
+        self.counts: Counter[str] = Counter(dict.fromkeys(_COUNTS, 0))
 
     def run(self, faults: int, deadline: float) -> None:
         """So many faults, fewer when time is up."""
@@ -532,18 +518,7 @@ def soak_stores(
         started = time.monotonic()
         session.run(FAULTS_PER_SESSION, deadline)
         report.count(subject.label, session.counts)
-        shown = (
-            "kills",
-            "ends",
-            "hung ends",
-            "stops",
-            "full disks",
-            "sets",
-            "values",
-            "wrong",
-            "older",
-            "misses",
-        )
+        shown = [name for name in _COUNTS if name not in ("writer kills", "bytes")]
         note = ", ".join(f"{session.counts[name]} {name}" for name in shown if session.counts[name])
         report.add(Round("stores", number, str(subject), session.findings, note, time.monotonic() - started))
         number += 1

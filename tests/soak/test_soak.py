@@ -26,6 +26,7 @@ from workflow.hyperkv import layers_table, stores_table, tables
 from workflow.hyperkv.stores.files import FilesStore
 
 SIZE = 5000
+_RECOUNTED = ("cells.csv", "cells.parquet", "requests.parquet", "scenarios.csv", "stores.csv", "layers.csv")
 
 # Values
 
@@ -309,28 +310,14 @@ PLANTED: list[tuple[str, Callable[[Path], object]]] = [
     ("tables", lambda folder: (folder / "results/tables/cells.parquet").write_bytes(b"PAR1")),
     *[
         ("tables", lambda folder, name=name: edit_table(folder, name, lambda table: table.iloc[1:]))
-        for name in (
-            "cells.csv",
-            "cells.parquet",
-            "requests.parquet",
-            "scenarios.csv",
-            "stores.csv",
-            "layers.csv",
-        )
+        for name in _RECOUNTED
     ],
     *[
         (
             "tables",
             lambda folder, name=name: edit_table(folder, name, lambda table: pd.concat([table, table])),
         )
-        for name in (
-            "cells.csv",
-            "cells.parquet",
-            "requests.parquet",
-            "scenarios.csv",
-            "stores.csv",
-            "layers.csv",
-        )
+        for name in _RECOUNTED
     ],
     ("tables", lambda folder: edit_table(folder, "sweep_time.csv", lambda table: table.assign(cells=9))),
     ("tables", lambda folder: edit_table(folder, "scenarios.csv", lambda table: table.assign(hit_rate=0.1))),

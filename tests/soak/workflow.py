@@ -21,6 +21,7 @@ from tests.soak.checkout import Checkout, Run
 from tests.soak.faults import FAULTS, damage, stages
 from tests.soak.invariants import Asked, Cell
 from tests.soak.report import Finding, Report, Round
+from tests.workflow_helpers import TINY
 
 _TRIES = 5
 _TRIES_ALIKE = 3
@@ -32,13 +33,7 @@ _CHANGEABLE = ("files", "rocksdb_resp", "valkey_resp")
 # The smoke configuration's stages with as little to measure as keeps them all: sizes are bytes, so that records can be
 # held against them as they are.
 CONFIG: dict[str, Any] = {
-    "workload": {
-        "conversations": 3,
-        "turns": [4, 4],
-        "prefix_tokens": [64, 80],
-        "user_tokens": [16, 24],
-        "answer_tokens": [16, 24],
-    },
+    "workload": TINY["workload"],
     "replay": {"hbm_kv_bytes": 6 << 20},
     "evidence": {"device_share_min": 0},
     "scenarios": {
@@ -52,19 +47,7 @@ CONFIG: dict[str, Any] = {
         "point_bytes": 1 << 20,
         "repeats": 2,
     },
-    "layers": {
-        "scenarios": ["valkey_resp"],
-        "value_bytes": [262144],
-        "connections": [1],
-        "point_bytes": 1 << 20,
-        "repeats": 2,
-    },
-    "predict": {
-        "chunk_tokens": [16, 32],
-        "seeds": 2,
-        "cases": {"reference": {"workload": {"conversations": 5}}},
-    },
-    "figures": {"chunk_tokens": 16},
+    **{section: TINY[section] for section in ("layers", "predict", "figures")},
 }
 
 # What a message may ask for, and how it is followed to the letter.

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from workflow.hyperkv.errors import StoreDied
-from workflow.hyperkv.journal import Identity, Journal
+from workflow.hyperkv.journal import Journal
+from workflow.hyperkv.record_file import Identity
 from workflow.hyperkv.stats import Interval
 from workflow.hyperkv.tuning import finalists
 from workflow.hyperkv.tuning.finalists import BETTER, Measurements, candidates, compare, gain, ranked, verdict

@@ -15,6 +15,7 @@ import psutil
 
 from .errors import UserError
 from .evidence import quotient
+from .folders import nearest
 from .geometry import Geometry, load_geometry
 from .gpus import KvShare, gpus_of, kv_share
 from .journal import canonical_digest
@@ -244,9 +245,8 @@ def check_disk(cell: CellSpec, saved_bytes: int) -> None:
     if not _on_disk(cell.scenario):
         return
     folder = cell.data_dir
-    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     where = f"on the disk of {folder}, where a store that compacts takes twice its {saved_bytes / 1e9:.1f} GB"
-    needed, free = int(saved_bytes * _SPACE_FACTOR), shutil.disk_usage(there).free
+    needed, free = int(saved_bytes * _SPACE_FACTOR), shutil.disk_usage(nearest(folder)).free
     _refuse(cell, needed, free, where, "choose another data_dir or a smaller workload")
 
 

@@ -28,6 +28,7 @@ from .engines.gpu_memory import require_weights_fit
 from .engines.owned_words import refuse_owned_words
 from .engines.vllm_command import settings_of
 from .errors import UserError
+from .folders import nearest
 from .geometry import Geometry, load_geometry
 from .gpu_file import check_gpu
 from .gpus import check_settings, kv_share, require_divides, tensor_parallel_of
@@ -531,8 +532,7 @@ def _check_store(scenario: Mapping[str, Any]) -> None:
     in_memory = tier == "dram" and scenario["data_dir"] is not None
     if in_memory:
         folder = Path(scenario["data_dir"])
-        existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-        if (kind := file_system_of(existing)) != "tmpfs":
+        if (kind := file_system_of(nearest(folder))) != "tmpfs":
             raise UserError(
                 f"{where}.data_dir: {folder} is on {kind}; with tier dram it must be on a tmpfs, such as /dev/shm, or "
                 f"choose tier ssd"

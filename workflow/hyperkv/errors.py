@@ -21,6 +21,11 @@ class UserError(Exception):
         return "\n".join(map(printable, super().__str__().split("\n")))
 
 
+def say(line: str) -> None:
+    """A line of this project's own for whoever watches the run."""
+    print(f"hyperkv: {line}", flush=True)
+
+
 class PassingError(UserError):
     """A failure that may be over the next time: a busy server, a connection that broke. Worth another attempt."""
 

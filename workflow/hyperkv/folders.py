@@ -55,6 +55,11 @@ def cannot_write(path: Path, key: str, why: str | None) -> UserError:
     return UserError(f"{key}: cannot write in {path}: {why}; choose a writable folder with {key}")
 
 
+def nearest(path: Path) -> Path:
+    """A folder itself, or the nearest above it that is there."""
+    return next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+
+
 def user_name(uid: int) -> str:
     """A user as a message names it."""
     try:

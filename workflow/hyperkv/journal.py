@@ -13,10 +13,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from .durable import aside_of, replace_durably, sync_folder
-from .errors import UserError
-from .record_file import Identity, is_whole, write_records
-
-__all__ = ["Identity", "Journal", "canonical_digest", "is_whole"]
+from .errors import UserError, say
+from .record_file import Identity, write_records
 
 _BEGIN = '{"sum": "'
 _LINE = re.compile(r'\{"sum": "([0-9a-f]{12})", ')
@@ -105,7 +103,7 @@ def _kept_lines(partial: Path) -> list[dict[str, Any]]:
     aside = aside_of(partial)
     if not stat.S_ISREG(kind):
         partial.rename(aside)
-        _say(f"{partial} was no file; it is now {aside}, and what it was to keep is measured again")
+        say(f"{partial} was no file; it is now {aside}, and what it was to keep is measured again")
         return []
     text = partial.read_bytes().decode("latin-1")  # a byte a character; what is written is ASCII
     lines, damaged, end = [], [], 0
@@ -118,7 +116,7 @@ def _kept_lines(partial: Path) -> list[dict[str, Any]]:
         damaged.append(torn)  # else it is the line that was being written when the run was stopped
     if lost := "".join(damaged).strip("\n"):
         aside.write_bytes(lost.encode("latin-1"))
-        _say(
+        say(
             f"{partial} was damaged; {len(lines)} records of it are whole and kept, {len(lost)} bytes are none and are "
             f"now in {aside}"
         )
@@ -142,10 +140,6 @@ def _whole_lines(text: str) -> Iterator[tuple[int, int, dict[str, Any]]]:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def _say(line: str) -> None:
-    print(f"hyperkv: {line}", flush=True)
 
 
 def _locked(path: Path, out: Path) -> IO[str]:

@@ -10,13 +10,14 @@ import logging
 import re
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from .processes import describe_exit
 
+_FEW = 3
 AGAIN = "then run the same command again"
 _STATUS = re.compile(r"returned non-zero exit status (\d+)|died with <Signals\.\w+: (\d+)>")
 _SYSTEM = re.compile(r"\[Errno (\d+)\] ([^:)\n]+)(?:: '([^'\n]+)'|.* directory (\S+))?")
@@ -112,6 +113,18 @@ def system_line(number: int, what: str, path: str) -> str:
     elif ".snakemake/" in path:
         remedy = "move that away (results stay)"
     return f"{f'{path}: ' if path else ''}{what}; {remedy}, {AGAIN}"
+
+
+def refusal_line(error: OSError, otherwise: str = "") -> str:
+    """The same of an error; otherwise: the path of one that names none."""
+    path = str(error.filename2 or error.filename or otherwise)
+    return system_line(error.errno or 0, error.strerror or str(error), path)
+
+
+def few(paths: Sequence[Path]) -> str:
+    """The first paths by name, and how many more there are."""
+    rest = f" and {len(paths) - _FEW} more" if len(paths) > _FEW else ""
+    return ", ".join(map(str, paths[:_FEW])) + rest
 
 
 def _lines_of(text: str) -> Iterator[str]:

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 
 from .array.place import place_of
+from .folders import nearest
 from .node import node_name
 from .stores.counters import block_device_of
 
@@ -65,7 +66,7 @@ def gpu_lines() -> list[str]:
 
 def _disk(path: Path) -> dict[str, Any]:
     """File system and block device under `path`."""
-    existing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+    existing = nearest(path)
     mounts = sorted(psutil.disk_partitions(all=True), key=lambda part: len(part.mountpoint), reverse=True)
     resolved = existing.resolve()
     mount = next((part for part in mounts if resolved.is_relative_to(part.mountpoint)), None)

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from .errors import UserError
-from .folders import check_folder
+from .folders import check_folder, nearest
 
 DEFAULT = Path("/dev/shm")
 KEY = "layers.memory_dir"
@@ -31,7 +31,7 @@ def memory_folder(wanted: Path, needed_bytes: int) -> MemoryFolder:
 
     Raises UserError naming layers.memory_dir when `wanted` was chosen by the reader and is on a disk, or not to be had.
     """
-    existing = next(parent for parent in (wanted, *wanted.absolute().parents) if parent.exists())
+    existing = nearest(wanted)
     kind, free = file_system_of(existing), shutil.disk_usage(existing).free
     if kind != "tmpfs" and wanted != DEFAULT:
         raise UserError(f"layers.memory_dir: {wanted} is on {kind}, not on a tmpfs; choose a folder on one")

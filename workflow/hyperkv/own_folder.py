@@ -25,7 +25,7 @@ from pathlib import Path
 import psutil
 
 from .array.place import place_of
-from .errors import UserError
+from .errors import UserError, say
 from .folders import cannot_write, open_folder, user_name
 from .held import HELD
 from .node import node_name
@@ -152,7 +152,7 @@ class _Own:
         """Remove what was made; a line says so when something stays."""
         if self.mark is not None and self.folder is not None:
             if left := removed(self._above, self.name, self.folder):
-                _say(f"{self._parent / self.name}: not removed: {left}")
+                say(f"{self._parent / self.name}: not removed: {left}")
             HELD.discard(self.mark)
         elif self._may_be_there:
             with contextlib.suppress(OSError):
@@ -172,7 +172,7 @@ def _remove_left_behind(above: int, own: _Own, parent: Path) -> None:
                     continue
                 left = removed(above, name, folder)
                 done = f"not removed: {left}" if left else "removed"
-                _say(f"{parent / name}: left by {told}, {done}")
+                say(f"{parent / name}: left by {told}, {done}")
 
 
 def _left_behind(folder: int, own: _Own, parent: Path, stack: contextlib.ExitStack) -> str | None:
@@ -300,7 +300,3 @@ def _holder_of(opened: int) -> str | None:
                 return f"pid {process.pid} in {process.cwd()}"
             return f"pid {process.pid} of {user_name(process.uids().real)}"
     return None
-
-
-def _say(line: str) -> None:
-    print(f"hyperkv: {line}", flush=True)

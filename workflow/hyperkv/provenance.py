@@ -7,7 +7,6 @@ records that is, is left, and made newer than what it depends on.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -23,9 +22,10 @@ from snakemake.settings.enums import PersistenceBackend
 
 from . import earlier
 from .asked import Asked, Wanted
+from .digests import sha256_of
 from .durable import replace_durably
 from .errors import UserError
-from .last_words import system_line
+from .last_words import few, refusal_line
 from .record_file import Identity, identity_in
 
 SEARCHED = ("trials.jsonl", "finalists.jsonl", "evidence.json", "winner.yaml")
@@ -39,7 +39,6 @@ _LOCKS = Path(".snakemake/locks")
 _METADATA = Path(".snakemake/metadata")
 _MADE = Path(".snakemake/hyperkv/made.json")
 _OLD = (1.0, 1.0)  # seconds: not 0, which Snakemake takes for no time at all
-_FEW = 3
 
 
 def settle_results(workflow: Any, asked: Asked) -> None:
@@ -54,7 +53,7 @@ def settle_results(workflow: Any, asked: Asked) -> None:
     try:
         _tell(_settled(workflow, asked))
     except OSError as error:
-        raise UserError(_refused(error)) from None
+        raise UserError(refusal_line(error)) from None
 
 
 def begin_run(files: Iterable[str]) -> None:
@@ -63,7 +62,7 @@ def begin_run(files: Iterable[str]) -> None:
     try:
         earlier.keep(path for path in map(Path, files) if path in measured)
     except OSError as error:
-        _tell([f"earlier measurements are lost where a job fails: {_refused(error)}"])
+        _tell([f"earlier measurements are lost where a job fails: {refusal_line(error)}"])
 
 
 def end_run(workflow: Any, files: Iterable[str], asked: Asked) -> None:
@@ -77,7 +76,7 @@ def end_run(workflow: Any, files: Iterable[str], asked: Asked) -> None:
         _note(_made() | {path: _digest(Path(path)) for path in there})
         _settled(workflow, asked)
     except OSError as error:
-        _tell([_refused(error)])
+        _tell([refusal_line(error)])
     except UserError as error:
         _tell([f"{error}, then run the same command again"])
 
@@ -85,7 +84,7 @@ def end_run(workflow: Any, files: Iterable[str], asked: Asked) -> None:
 def _settled(workflow: Any, asked: Asked) -> list[str]:
     lines, restored = _without_damaged(_METADATA), earlier.restore()
     if restored:
-        lines.append(f"{_words(restored)}: put back, as the job that was to measure it again did not")
+        lines.append(f"{few(restored)}: put back, as the job that was to measure it again did not")
     measured, derived = (_ruled(workflow, _found(patterns)) for patterns in (MEASURED, DERIVED))
     if not measured and not derived:
         return lines
@@ -105,14 +104,14 @@ def _settled(workflow: Any, asked: Asked) -> list[str]:
     if others:
         _note(made | {str(path): _digest(path) for path in others})
         lines.append(
-            f"{_words(others)}: other records than when a run last ended here; what is made of them is made again if needed"
+            f"{few(others)}: other records than when a run last ended here; what is made of them is made again if needed"
         )
     if again:
         lines.append(
-            f"{_words(again)}: not measured with what is asked for now, or not whole; measured again if needed"
+            f"{few(again)}: not measured with what is asked for now, or not whole; measured again if needed"
         )
     if changed:
-        lines.append(f"{_words(changed)}: changed since they were made; made again if needed")
+        lines.append(f"{few(changed)}: changed since they were made; made again if needed")
     return lines
 
 
@@ -166,18 +165,9 @@ def _ruled(workflow: Any, paths: Iterable[Path]) -> list[Path]:
     ]
 
 
-def _refused(error: OSError) -> str:
-    return system_line(
-        error.errno or 0, error.strerror or str(error), str(error.filename2 or error.filename or "")
-    )
-
-
 def _digest(path: Path) -> str | None:
     """What names a file's contents; nothing does a folder's, whose files are there to be edited."""
-    if path.is_dir():
-        return None
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return None if path.is_dir() else sha256_of(path)
 
 
 def _is_of(path: Path, identity: Identity) -> bool:
@@ -246,8 +236,3 @@ def _set_time(path: Path, time: tuple[float, float] | None) -> None:
             f"{path}: Snakemake does not know how it was made, and its time cannot be set ({error.strerror}); make it "
             f"your own or delete it"
         ) from None
-
-
-def _words(paths: list[Path]) -> str:
-    rest = f" and {len(paths) - _FEW} more" if len(paths) > _FEW else ""
-    return ", ".join(map(str, paths[:_FEW])) + rest

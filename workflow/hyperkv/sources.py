@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .connectors.registry import STRIPED, alone
+from .digests import sha256_of
 from .journal import canonical_digest
 from .record_file import Identity
 
@@ -107,8 +108,7 @@ def _contents_digest(path: str) -> str:
 
 @cache
 def _digest_of(path: str, mtime_ns: int, size: int) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+    return sha256_of(Path(path))[:12]
 
 
 def code_digest(paths: Iterable[str]) -> str:

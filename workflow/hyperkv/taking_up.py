@@ -19,15 +19,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from .errors import UserError
-from .last_words import AGAIN, system_line
+from .errors import UserError, say
+from .last_words import AGAIN, few, refusal_line
 from .parent import GRACE_S, end_those_of, identity_of, those_of, wait_for_those_of
 from .record_file import is_whole
 
 OWN = Path(".snakemake")
 OUTPUTS = Path("results")
 _LOCK = OWN / "hyperkv.lock"
-_NAMED = 3
 _MOMENT_S = 1.0
 _FLOCK = "hhqqi4x"  # struct flock of Linux: type, whence, start, length, pid
 _ROOM_BYTES = 1 << 16
@@ -201,7 +200,7 @@ def _beside(other: Run | None) -> str:
 def _end_jobs_of(before: Run | None) -> None:
     """Jobs of a run that was killed are ending; they are waited for, as what they hold is needed."""
     if before and those_of(before.identity, before.session):
-        _say(f"waiting for the jobs of the killed run (pid {before.pid}) to end")
+        say(f"waiting for the jobs of the killed run (pid {before.pid}) to end")
         if not wait_for_those_of(before.identity, before.session, GRACE_S + 5):
             end_those_of(before.identity, before.session)
 
@@ -213,7 +212,7 @@ def _put_locks_away(before: Run | None) -> None:
     if any((OWN / "locks").glob("*.lock")):
         FilePersistence().unlock()
         who = f" (pid {before.pid} on {before.host}, since {before.since})" if before else ""
-        _say(f"an earlier run{who} was killed; its lock is taken up")
+        say(f"an earlier run{who} was killed; its lock is taken up")
 
 
 def _put_files_in_order() -> None:
@@ -222,10 +221,10 @@ def _put_files_in_order() -> None:
     marked = _marked(OWN / "incomplete")
     if queued := sorted({job for marker, _ in marked if (job := _job_of(marker))}):
         jobs = " ".join(queued)
-        _say(f"jobs of an earlier run may still wait or run (squeue); to end them: scancel {jobs}")
+        say(f"jobs of an earlier run may still wait or run (squeue); to end them: scancel {jobs}")
     if busy := [file for _, file in marked if _is_output(file) and _is_being_measured(file)]:
         raise UserError(
-            f"a job of an earlier run still measures {_few(busy)}; wait for it, or end it (on a cluster: squeue, scancel), "
+            f"a job of an earlier run still measures {few(busy)}; wait for it, or end it (on a cluster: squeue, scancel), "
             f"{AGAIN}"
         )
     for marker, file in marked:
@@ -238,13 +237,9 @@ def _put_files_in_order() -> None:
             removed.append(file)
         marker.unlink(missing_ok=True)
     if removed:
-        _say(f"made again, as an earlier run did not finish them: {_few(removed)}")
+        say(f"made again, as an earlier run did not finish them: {few(removed)}")
     if kept:
-        _say(f"kept, as they are whole though an earlier run ended before it noted them: {_few(kept)}")
-
-
-def _say(line: str) -> None:
-    print(f"hyperkv: {line}", flush=True)
+        say(f"kept, as they are whole though an earlier run ended before it noted them: {few(kept)}")
 
 
 def _marked(folder: Path) -> list[tuple[Path, Path]]:
@@ -298,15 +293,9 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
-def _few(files: Sequence[Path]) -> str:
-    names = ", ".join(str(file) for file in files[:_NAMED])
-    return names if len(files) <= _NAMED else f"{names} and {len(files) - _NAMED} more"
-
-
 @contextlib.contextmanager
 def _in_one_line() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        where = str(error.filename or OWN)
-        raise UserError(system_line(error.errno or 0, error.strerror or str(error), where)) from None
+        raise UserError(refusal_line(error, str(OWN))) from None

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..folders import nearest
 from .commands import call
 from .facts import Mount
 from .sysfs import Probe, md_device, mounts, serial_of, text_of
@@ -65,7 +66,7 @@ class Place:
 
 def place_of(path: Path, probe: Probe = call, top: Path = Path("/")) -> Place:
     """What an existing or future folder is on."""
-    existing = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
+    existing = nearest(path.absolute())
     resolved = existing.resolve()
     mount = max(
         (item for item in mounts(probe) if resolved.is_relative_to(item.target)),
