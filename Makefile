@@ -9,7 +9,7 @@ CONFIGFILES = $(if $(CONFIG),--configfile config/scenarios.yaml config/config.ya
 ifneq ($(CONFIG),)
   $(if $(wildcard $(CONFIG)),,$(error CONFIG=$(CONFIG): there is no such file))
 endif
-# As workflow/hyperkv/surroundings.py has it for the stages: Snakemake and pip need a cache folder that can be written, and a
+# As workflow/hyperkv/base/surroundings.py has it for the stages: Snakemake and pip need a cache folder that can be written, and a
 # user with a name, before any of our code runs.
 OWN_HOME = $(CURDIR)/results/cache
 CACHE_CAN_BE_MADE = { test -n "$$XDG_CACHE_HOME" || test -d "$$HOME"; } && \
@@ -28,7 +28,7 @@ endif
 ACTIVATE = . .venv/bin/activate &&
 # What --configfile names Snakemake reads before the Snakefile, which looks at the others, and it has tracebacks for what
 # cannot be read.
-CHECK_CONFIG = $(if $(CONFIG),python -m workflow.hyperkv.config_text config/scenarios.yaml config/config.yaml $(call quoted,$(CONFIG)) &&)
+CHECK_CONFIG = $(if $(CONFIG),python -m workflow.hyperkv.config.config_text config/scenarios.yaml config/config.yaml $(call quoted,$(CONFIG)) &&)
 SNAKEMAKE = $(ACTIVATE) $(CHECK_CONFIG) snakemake
 SHARED_BUILDS = $(if $(SNAKEMAKE_OUTPUT_CACHE),--cache compile_kvrocks compile_patched_kvrocks fetch_engine fetch_loadgen)
 QUIET = --quiet rules host reason
@@ -68,7 +68,7 @@ ladder: .venv/installed
 	@echo "Table: results/tables/ladder.csv   Figures: results/figures/ladder.svg, before_after.svg, .png"
 
 peers: .venv/installed
-	@$(ACTIVATE) python -m workflow.hyperkv.bench_peers
+	@$(ACTIVATE) python -m workflow.hyperkv.bench.bench_peers
 
 kvrocks: .venv/installed
 	@$(SNAKEMAKE) build_kvrocks $(RUN_OPTIONS)
@@ -114,10 +114,10 @@ results/report.html: results/tables/summary.txt $(wildcard results/figures/*.svg
 	@$(SNAKEMAKE) --report $@ $(OPTIONS) --quiet all
 
 bench: .venv/installed
-	@$(ACTIVATE) python -m workflow.hyperkv.bench_rocksdb --dir results/data/bench
+	@$(ACTIVATE) python -m workflow.hyperkv.bench.bench_rocksdb --dir results/data/bench
 
 docs: .venv/installed
-	@$(ACTIVATE) python -m workflow.hyperkv.docs > config/README.md
+	@$(ACTIVATE) python -m workflow.hyperkv.config.docs > config/README.md
 
 lint: .venv/installed
 	@$(ACTIVATE) ruff check . && ruff format --check . && snakefmt --check Snakefile workflow/rules && snakemake --lint

@@ -5,18 +5,18 @@ import sys
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
-from workflow.hyperkv.last_words import listen
+from workflow.hyperkv.run.last_words import listen
 
 if workflow.is_main_process:
     listen()
 
 from workflow.hyperkv.array.baseline_file import baseline_of
 from workflow.hyperkv.array.settings import ArraySettings
-from workflow.hyperkv.asked import Asked
-from workflow.hyperkv.build_kvrocks import build_spec
-from workflow.hyperkv.claims_file import claimed_records, claimed_tables, read_claims
-from workflow.hyperkv.closing import closing_lines
-from workflow.hyperkv.config import (
+from workflow.hyperkv.run.asked import Asked
+from workflow.hyperkv.build.compile_kvrocks import build_spec
+from workflow.hyperkv.tables.judging.claims_file import claimed_records, claimed_tables, read_claims
+from workflow.hyperkv.run.closing import closing_lines
+from workflow.hyperkv.config.config import (
     ENVIRONMENTS,
     baseline_spec,
     break_even_spec,
@@ -37,33 +37,33 @@ from workflow.hyperkv.config import (
     selected,
     sweep_spec,
 )
-from workflow.hyperkv.config_text import require_readable
+from workflow.hyperkv.config.config_text import require_readable
 from workflow.hyperkv.connectors.registry import LIBRARY, STRIPED
-from workflow.hyperkv.engines.lmcache import IN_PROCESS, SERVED
-from workflow.hyperkv.errors import UserError
-from workflow.hyperkv.fetch_kvrocks import fetch_spec
-from workflow.hyperkv.install_kvrocks import link_spec
-from workflow.hyperkv.interpreter import output_cache_is_set, put_own_python_first, require_scheduler
-from workflow.hyperkv.kvrocks_source import kvrocks_notes, resolve, runnable, runnable_scenarios
-from workflow.hyperkv.ladder_config import ladder_scenarios, ladder_spec
-from workflow.hyperkv.memory_dir import memory_folder
-from workflow.hyperkv.node import where_files_go
-from workflow.hyperkv.open_stores import open_stores
-from workflow.hyperkv.parent import announce
-from workflow.hyperkv.progress import write_plan
-from workflow.hyperkv.provenance import begin_run, end_run, settle_results
-from workflow.hyperkv.room import require_room
-from workflow.hyperkv.sources import (
+from workflow.hyperkv.engines.vllm.lmcache import IN_PROCESS, SERVED
+from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.build.fetch_kvrocks import fetch_spec
+from workflow.hyperkv.build.build_kvrocks import link_spec
+from workflow.hyperkv.machine.interpreter import output_cache_is_set, put_own_python_first, require_scheduler
+from workflow.hyperkv.config.kvrocks_source import kvrocks_notes, resolve, runnable, runnable_scenarios
+from workflow.hyperkv.config.ladder import ladder_scenarios, ladder_spec
+from workflow.hyperkv.machine.memory_dir import memory_folder
+from workflow.hyperkv.machine.node import where_files_go
+from workflow.hyperkv.run.open_stores import open_stores
+from workflow.hyperkv.base.parent import announce
+from workflow.hyperkv.sweep.progress import write_plan
+from workflow.hyperkv.run.provenance import begin_run, end_run, settle_results
+from workflow.hyperkv.run.room import require_room
+from workflow.hyperkv.base.sources import (
     layers_sources,
     profile_sources,
     scenario_sources,
     sources,
     tune_sources,
 )
-from workflow.hyperkv.stores.kvrocks_config import PATCHED_PROGRAM, PROGRAM
-from workflow.hyperkv.surroundings import settle
-from workflow.hyperkv.taking_up import take_up
-from workflow.hyperkv.tuning.resolve import tune_spec, tuned_scenarios
+from workflow.hyperkv.stores.kvrocks.config import PATCHED_PROGRAM, PROGRAM
+from workflow.hyperkv.base.surroundings import settle
+from workflow.hyperkv.run.taking_up import take_up
+from workflow.hyperkv.config.tune import tune_spec, tuned_scenarios
 
 min_version("9.20")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from workflow.hyperkv.record_file import Identity, write_records
+from workflow.hyperkv.records.record_file import Identity, write_records
 
 
 def eventually(condition: Callable[[], bool], within_s: float = 5.0) -> bool:

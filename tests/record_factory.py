@@ -6,9 +6,9 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from workflow.hyperkv.cells import CellSpec
-from workflow.hyperkv.replay_cells import measure_cell
-from workflow.hyperkv.substitution import layers_of
+from workflow.hyperkv.cells.cell import CellSpec
+from workflow.hyperkv.engines.replay.cells import measure_cell
+from workflow.hyperkv.records.substitution import layers_of
 
 STORES = {
     "none": {"tier": "none"},

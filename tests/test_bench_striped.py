@@ -4,7 +4,7 @@ import argparse
 import json
 
 from tests.kvrocks_tree import write_kvrocks
-from workflow.hyperkv.bench_striped import Server, clients_of, compare
+from workflow.hyperkv.bench.bench_striped import Server, clients_of, compare
 from workflow.hyperkv.stores.base import StoreConfig
 from workflow.hyperkv.stores.valkey import ValkeyStore
 

@@ -26,22 +26,16 @@ from tests.kvrocks_tree import (
     write_tools,
     write_tree,
 )
-from workflow.hyperkv import fetch, kvrocks_patches
-from workflow.hyperkv.build_kvrocks import (
-    build,
-    build_spec,
-    check_tools,
-    cmake_options,
-    error_line,
-    unpack,
-)
-from workflow.hyperkv.config import SCHEMA_PATH
-from workflow.hyperkv.errors import UserError
-from workflow.hyperkv.fetch_kvrocks import fetch_source, fetch_spec, tree_digest
-from workflow.hyperkv.install_kvrocks import link_spec
-from workflow.hyperkv.kvrocks_patches import PATCHES, needs_of, patch_file
-from workflow.hyperkv.kvrocks_program import describe, install_program, link_program, parse_version, sha256_of
-from workflow.hyperkv.processes import free_port
+from workflow.hyperkv.machine import download as fetch
+from workflow.hyperkv.build import kvrocks_patches
+from workflow.hyperkv.build.compile_kvrocks import (build, build_spec, check_tools, cmake_options, error_line, unpack)
+from workflow.hyperkv.config.config import SCHEMA_PATH
+from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.build.fetch_kvrocks import fetch_source, fetch_spec, tree_digest
+from workflow.hyperkv.build.build_kvrocks import link_spec
+from workflow.hyperkv.build.kvrocks_patches import PATCHES, needs_of, patch_file
+from workflow.hyperkv.build.kvrocks_program import (describe, install_program, link_program, parse_version, sha256_of)
+from workflow.hyperkv.machine.processes import free_port
 
 COMMIT = "1234567890abcdef1234567890abcdef12345678"
 WAYS = ("conda", "binary", "path", "git", "deps_dir")
@@ -344,7 +338,7 @@ def test_an_interruption_ends_the_whole_build(number, spec, tmp_path, out):
     tarball = write_tarball(tmp_path / "kvrocks.tar.gz", "hang")
     log = out.parents[1] / "kvrocks-work" / "build.log"
     files = ["--source", str(tarball), "--out", str(out), "--record", str(record_of(out))]
-    argv = ["-m", "workflow.hyperkv.build_kvrocks", "--spec", json.dumps(spec), *files, "--jobs", "1"]
+    argv = ["-m", "workflow.hyperkv.build.compile_kvrocks", "--spec", json.dumps(spec), *files, "--jobs", "1"]
     child = None
     with subprocess.Popen(
         [sys.executable, *argv],
@@ -396,7 +390,7 @@ def test_the_stage_ends_with_status_2_and_one_line(tmp_path):
         [
             sys.executable,
             "-m",
-            "workflow.hyperkv.fetch_kvrocks",
+            "workflow.hyperkv.build.fetch_kvrocks",
             "--spec",
             spec,
             "--out",

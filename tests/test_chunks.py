@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from workflow.hyperkv.chunks import chain_keys, chunk_keys, every
+from workflow.hyperkv.workloads.chunks import chain_keys, chunk_keys, every
 
 token_arrays = hnp.arrays(np.uint32, st.integers(0, 200))
 blocks = st.integers(1, 40)

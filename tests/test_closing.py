@@ -1,6 +1,6 @@
 """What a run says at its end is what it made of what was asked for."""
 
-from workflow.hyperkv.closing import closing_lines
+from workflow.hyperkv.run.closing import closing_lines
 
 BUILD = ["results/build/kvrocks/kvrocks", "results/build/kvrocks/kvrocks.json"]
 

@@ -12,20 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import model_configs
-from workflow.hyperkv.config import (
-    FETCHED_TRACE,
-    break_even_spec,
-    checked,
-    layers_spec,
-    loads_of,
-    longest_context_tokens,
-    parse_size,
-    predict_spec,
-    profile_spec,
-    selected,
-    sweep_spec,
-)
-from workflow.hyperkv.errors import UserError
+from workflow.hyperkv.config.config import (FETCHED_TRACE, break_even_spec, checked, layers_spec, loads_of, longest_context_tokens, parse_size, predict_spec, profile_spec, selected, sweep_spec)
+from workflow.hyperkv.base.errors import UserError
 
 from .workflow_helpers import merged
 
@@ -116,7 +104,7 @@ def test_mistakes_about_kvrocks(config, words):
 
 def test_a_preset_is_checked_like_the_config(tmp_path, monkeypatch):
     (tmp_path / "bad.yaml").write_text("description: x\nsettings: {rocksdb.compression: no}\n")
-    monkeypatch.setattr("workflow.hyperkv.config.PRESETS", tmp_path)
+    monkeypatch.setattr("workflow.hyperkv.config.config.PRESETS", tmp_path)
     with pytest.raises(UserError, match=r"bad.yaml: settings.rocksdb.compression: false is wrong"):
         checked(with_kvrocks(preset="bad"))
 

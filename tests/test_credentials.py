@@ -7,10 +7,10 @@ import pytest
 import yaml
 
 from tests.test_config import BASE, changed
-from workflow.hyperkv.config import checked
-from workflow.hyperkv.credentials import is_secret_name, refuse_credentials
-from workflow.hyperkv.errors import UserError
-from workflow.hyperkv.processes import OwnedProcess
+from workflow.hyperkv.config.config import checked
+from workflow.hyperkv.config.credentials import is_secret_name, refuse_credentials
+from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.machine.processes import OwnedProcess
 
 SECRET = "hunter2-hf_AbCdEfGhIjKlMnOpQrStUvWx"
 KVROCKS = {"tier": "ssd", "store": "kvrocks", "connector": "resp"}
@@ -62,7 +62,7 @@ def test_a_preset_s_environment_is_looked_at_too(monkeypatch, tmp_path):
     (tmp_path / "own.yaml").write_text(
         yaml.safe_dump({"description": "x", "settings": {}, "environment": {"HF_TOKEN": SECRET}})
     )
-    monkeypatch.setattr("workflow.hyperkv.config.PRESETS", tmp_path)
+    monkeypatch.setattr("workflow.hyperkv.config.config.PRESETS", tmp_path)
     assert "export HF_TOKEN" in refused(changed("scenarios.kv", {**KVROCKS, "preset": "own"}))
 
 

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workflow.hyperkv import deadline
-from workflow.hyperkv.deadline import COMMAND_BYTES, LEAST_BYTES_PER_S, Deadline
+from workflow.hyperkv.base import deadline
+from workflow.hyperkv.base.deadline import COMMAND_BYTES, LEAST_BYTES_PER_S, Deadline
 
 steps = st.lists(st.tuples(st.floats(0, 2), st.integers(0, 4 << 20), st.booleans()), max_size=60)
 

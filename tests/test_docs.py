@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from workflow.hyperkv.config import schema
-from workflow.hyperkv.docs import render
+from workflow.hyperkv.config.config import schema
+from workflow.hyperkv.config.docs import render
 
 SECTIONS = (
     "config.yaml",

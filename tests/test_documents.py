@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 from tests.hostile import BRACES, lines
 from tests.test_config import BASE, changed
-from workflow.hyperkv.claims_file import read_claims
-from workflow.hyperkv.config import checked, schema
-from workflow.hyperkv.config_text import require_readable
-from workflow.hyperkv.documents import LARGEST, Unreadable, check_values, from_json, from_yaml
-from workflow.hyperkv.errors import UserError, printable
-from workflow.hyperkv.expressions import parse_condition, parse_expression
-from workflow.hyperkv.geometry import load_geometry
-from workflow.hyperkv.texts import FREE, RULES
+from workflow.hyperkv.tables.judging.claims_file import read_claims
+from workflow.hyperkv.config.config import checked, schema
+from workflow.hyperkv.config.config_text import require_readable
+from workflow.hyperkv.base.documents import LARGEST, Unreadable, check_values, from_json, from_yaml
+from workflow.hyperkv.base.errors import UserError, printable
+from workflow.hyperkv.tables.judging.expressions import parse_condition, parse_expression
+from workflow.hyperkv.models.geometry import load_geometry
+from workflow.hyperkv.config.texts import FREE, RULES
 from workflow.hyperkv.workloads.trace import parse
 
 
@@ -197,7 +197,7 @@ def test_aliases_that_snakemake_has_read_are_counted():
 def test_a_preset_s_texts_come_through_the_same_door(tmp_path, monkeypatch):
     text = yaml.safe_dump({"description": "two\nlines", "settings": {}, "environment": {"A": "x\ny"}})
     (tmp_path / "own.yaml").write_text(text)
-    monkeypatch.setattr("workflow.hyperkv.config.PRESETS", tmp_path)
+    monkeypatch.setattr("workflow.hyperkv.config.config.PRESETS", tmp_path)
     keys = {"tier": "ssd", "store": "kvrocks", "connector": "resp", "preset": "own"}
     with pytest.raises(UserError, match=r"scenarios\.kv\.environment\.A: it has a line break"):
         checked(changed("scenarios.kv", keys))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import write_as_a_stage
-from workflow.hyperkv import earlier
+from workflow.hyperkv.run import earlier
 
 RECORDS = Path("results/sweep/none/1.jsonl")
 

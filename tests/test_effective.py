@@ -6,11 +6,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from workflow.hyperkv.effective import Effective, differences, facts_of
-from workflow.hyperkv.errors import UserError
-from workflow.hyperkv.parity import require_parity
-from workflow.hyperkv.record_file import read_records
-from workflow.hyperkv.tables import cells_table
+from workflow.hyperkv.records.effective import Effective, differences, facts_of
+from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.records.parity import require_parity
+from workflow.hyperkv.records.record_file import read_records
+from workflow.hyperkv.tables.tables import cells_table
 
 ASKED = Effective(256, True, 4 << 30, "bfloat16", 131072, 16, False, 1)
 

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from workflow.hyperkv import engine_layers
+from workflow.hyperkv.profile import engine_layers
 from workflow.hyperkv.stores.base import Endpoint
 
 

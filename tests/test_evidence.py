@@ -2,7 +2,7 @@
 
 import pytest
 
-from workflow.hyperkv.evidence import device_share, excess, judge
+from workflow.hyperkv.cells.evidence import device_share, excess, judge
 
 GOOD = {
     "queried_tokens": 100,

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from workflow.hyperkv import fetch as module
-from workflow.hyperkv.errors import PassingError, UserError
-from workflow.hyperkv.fetch import fetch, may_pass
+from workflow.hyperkv.machine import download as module
+from workflow.hyperkv.base.errors import PassingError, UserError
+from workflow.hyperkv.machine.download import fetch, may_pass
 
 
 def test_the_right_bytes_arrive(tmp_path: Path):

@@ -16,11 +16,11 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from workflow.hyperkv import figures
-from workflow.hyperkv.errors import UserError
-from workflow.hyperkv.figures import DRAWINGS, Tables
-from workflow.hyperkv.layers_table import layers_table
-from workflow.hyperkv.tables import SUMMARISED
+from workflow.hyperkv.figures import figures
+from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.figures.figures import DRAWINGS, Tables
+from workflow.hyperkv.tables.layers import layers_table
+from workflow.hyperkv.tables.tables import SUMMARISED
 
 from .record_factory import rungs
 from .test_latency_figure import latency_rows

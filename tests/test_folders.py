@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import mounted_tmpfs
-from workflow.hyperkv import folders
-from workflow.hyperkv.errors import UserError
-from workflow.hyperkv.folders import check_folder, open_folder
+from workflow.hyperkv.base import folders
+from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.base.folders import check_folder, open_folder
 
 SOMEBODY = 12345  # no user of this machine
 ROOT = os.geteuid() == 0

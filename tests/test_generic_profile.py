@@ -9,7 +9,7 @@ import pytest
 
 from tests.helpers import write_as_a_stage
 from tests.workflow_helpers import CONFIGS, TINY, Checkout, changed, eventually
-from workflow.hyperkv.record_file import read_records
+from workflow.hyperkv.records.record_file import read_records
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from workflow.hyperkv.errors import UserError
-from workflow.hyperkv.geometry import kv_bytes_per_token, load_geometry, parameters
+from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.models.geometry import kv_bytes_per_token, load_geometry, parameters
 
 MODELS = Path(__file__).parents[1] / "config" / "models"
 LLAMA = json.loads((MODELS / "llama-3.1-8b.json").read_text())

@@ -6,7 +6,10 @@ import pandas as pd
 import pytest
 
 from tests.record_factory import measured, varied
-from workflow.hyperkv import figures, hardware, place_stores, summary, tables
+from workflow.hyperkv.figures import figures
+from workflow.hyperkv.records import hardware
+from workflow.hyperkv.predict import place_stores
+from workflow.hyperkv.tables import summary, tables
 
 DISK = {
     "file_system": "xfs",

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workflow.hyperkv.errors import UserError
-from workflow.hyperkv.journal import Journal, canonical_digest
-from workflow.hyperkv.record_file import Identity, is_whole, read_records
+from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.records.journal import Journal, canonical_digest
+from workflow.hyperkv.records.record_file import Identity, is_whole, read_records
 
 IDENTITY = Identity("5bec00000000", "c0de00000000")
 OTHER = Identity("5bec00000000", "c0de00000001")
@@ -136,7 +136,7 @@ def test_canonical_digest():
 
 
 def test_two_processes_never_measure_the_same_file(out):
-    code = "import sys, pathlib; from workflow.hyperkv.journal import Journal; held = Journal(pathlib.Path(sys.argv[1]), 'x')"
+    code = "import sys, pathlib; from workflow.hyperkv.records.journal import Journal; held = Journal(pathlib.Path(sys.argv[1]), 'x')"
     other = [sys.executable, "-c", code + "; print('mine', flush=True); sys.stdin.read()", str(out)]
     with subprocess.Popen(other, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "mine\n"

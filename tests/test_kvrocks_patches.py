@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from workflow.hyperkv import kvrocks_patches
-from workflow.hyperkv.errors import UserError
-from workflow.hyperkv.kvrocks_patches import check_patches, needs_of, ordered, patches_in
+from workflow.hyperkv.build import kvrocks_patches
+from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.build.kvrocks_patches import check_patches, needs_of, ordered, patches_in
 
 
 @pytest.fixture

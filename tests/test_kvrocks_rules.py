@@ -22,7 +22,7 @@ from tests.kvrocks_tree import (
 )
 from tests.test_build_kvrocks import VERSION_PATCH
 from tests.workflow_helpers import TINY, Checkout, changed
-from workflow.hyperkv.kvrocks_program import describe, sha256_of
+from workflow.hyperkv.build.kvrocks_program import describe, sha256_of
 
 pytestmark = pytest.mark.slow
 
@@ -91,7 +91,7 @@ def test_a_release_is_built_once(tmp_path):
     assert seen_by_x_py(checkout / PROGRAM)["jobs"] == 2
     assert "FETCHCONTENT_FULLY_DISCONNECTED=ON" in record(checkout)["cmake_options"]
     assert not (checkout / "results/build/kvrocks-work").exists()
-    with (checkout / "workflow/hyperkv/build_kvrocks.py").open("a") as file:
+    with (checkout / "workflow/hyperkv/build/compile_kvrocks.py").open("a") as file:
         file.write("# an edit\n")
     touch_all(checkout.folder)
     assert checkout.planned("build_kvrocks") == set()

@@ -7,9 +7,9 @@ import pytest
 
 from tests.stores.conftest import KVROCKS_BIN
 from tests.workflow_helpers import TINY, Checkout, changed
-from workflow.hyperkv.kvrocks_patches import patches_in
-from workflow.hyperkv.record_file import read_records
-from workflow.hyperkv.stores.kvrocks import patches_of
+from workflow.hyperkv.build.kvrocks_patches import patches_in
+from workflow.hyperkv.records.record_file import read_records
+from workflow.hyperkv.stores.kvrocks.store import patches_of
 
 pytestmark = pytest.mark.slow
 

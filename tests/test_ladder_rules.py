@@ -51,7 +51,7 @@ def test_every_step_has_its_gain_and_the_figures_are_drawn(complete):
 def test_again_nothing_runs_and_a_changed_figure_only_draws(complete, tmp_path):
     assert complete.planned("ladder") == set()
     checkout = complete.copy(tmp_path / "checkout")
-    path = checkout / "workflow/hyperkv/ladder_figure.py"
+    path = checkout / "workflow/hyperkv/figures/ladder.py"
     path.write_text(path.read_text() + "\n# changed\n")
     assert checkout.planned("ladder") == DRAWN
 

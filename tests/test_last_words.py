@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from workflow.hyperkv.last_words import LastWords, system_line
+from workflow.hyperkv.run.last_words import LastWords, system_line
 
-COMMAND = "python -m workflow.hyperkv.sweep --spec {} 2> {log}"
+COMMAND = "python -m workflow.hyperkv.sweep.measure_scenario --spec {} 2> {log}"
 AGAIN = "then run the same command again"
 
 
@@ -133,7 +133,7 @@ def test_every_refusal_of_the_system_has_a_remedy(number):
 
 
 def test_an_interrupt_before_there_are_jobs_is_a_line():
-    script = "from workflow.hyperkv.last_words import listen; listen(); raise {}"
+    script = "from workflow.hyperkv.run.last_words import listen; listen(); raise {}"
     ended = [
         subprocess.run(
             [sys.executable, "-c", script.format(error)], capture_output=True, text=True, timeout=60

@@ -3,9 +3,9 @@
 import pandas as pd
 from matplotlib.colors import to_hex
 
-from workflow.hyperkv.figures import COLOURS, MARKERS
-from workflow.hyperkv.latency_figure import draw_latency
-from workflow.hyperkv.tables import LATENCY_COLUMNS
+from workflow.hyperkv.figures.figures import COLOURS, MARKERS
+from workflow.hyperkv.figures.latency import draw_latency
+from workflow.hyperkv.tables.tables import LATENCY_COLUMNS
 
 
 def latency_rows(**changes) -> pd.DataFrame:

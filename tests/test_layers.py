@@ -7,10 +7,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from workflow.hyperkv import layers, rungs
-from workflow.hyperkv.errors import UserError
-from workflow.hyperkv.record_file import read_records
-from workflow.hyperkv.rungs import keys_of, measure_point
+from workflow.hyperkv.profile import profile_layers as layers, rungs
+from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.records.record_file import read_records
+from workflow.hyperkv.profile.rungs import keys_of, measure_point
 
 from .record_factory import ROCKSDB, VALKEY
 from .test_rungs import REST

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex, to_rgb
 
-from workflow.hyperkv.layers_figure import COLOURS, draw_layers
-from workflow.hyperkv.layers_table import layers_table
+from workflow.hyperkv.figures.layers import COLOURS, draw_layers
+from workflow.hyperkv.tables.layers import layers_table
 
 from .record_factory import rung, rungs
 

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 import yaml
 
-from workflow.hyperkv import layers_table
-from workflow.hyperkv.layers_table import COLUMNS
-from workflow.hyperkv.layers_text import layers_text
-from workflow.hyperkv.perf_categories import CATEGORIES
-from workflow.hyperkv.tables import COLUMNS_PATH
+from workflow.hyperkv.tables import layers as layers_table
+from workflow.hyperkv.tables.layers import COLUMNS
+from workflow.hyperkv.records.layers_text import layers_text
+from workflow.hyperkv.profile.perf_categories import CATEGORIES
+from workflow.hyperkv.tables.tables import COLUMNS_PATH
 
 from .record_factory import VALKEY, rung, rungs
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from workflow.hyperkv.meters import own_usage, thread_cpu_s, threads_since, usage
+from workflow.hyperkv.machine.meters import own_usage, thread_cpu_s, threads_since, usage
 
 
 def test_a_process_s_cpu_is_told_finer_than_a_tick():

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests import model_configs as models
-from workflow.hyperkv.errors import UserError
-from workflow.hyperkv.geometry import load_geometry
+from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.models.geometry import load_geometry
 
 LLAMA = json.loads(Path("config/models/llama-3.1-8b.json").read_text())
 SCHEME = {"dynamic": False, "num_bits": 8, "type": "float"}

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from workflow.hyperkv.errors import UserError
-from workflow.hyperkv.node import data_dir_of, expanded, node_name, where_files_go
+from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.machine.node import data_dir_of, expanded, node_name, where_files_go
 
 
 def test_variables_are_those_of_this_machine(monkeypatch, tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.workflow_helpers import TINY, Checkout, changed
-from workflow.hyperkv.own_command import config_options, keep_config_options, snakemake_command
+from workflow.hyperkv.base.own_command import config_options, keep_config_options, snakemake_command
 
 KVROCKS = {"experiment.scenarios": ["none", "kvrocks_resp"], "scenarios.kvrocks_resp": {"chunk_tokens": 16}}
 

@@ -17,10 +17,10 @@ import psutil
 import pytest
 
 from tests.helpers import eventually, mounted_tmpfs
-from workflow.hyperkv import own_folder as module
-from workflow.hyperkv.errors import UserError
+from workflow.hyperkv.machine import own_folder as module
+from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.held import HELD
-from workflow.hyperkv.own_folder import MARK, alone_on, own_folder
+from workflow.hyperkv.machine.own_folder import MARK, alone_on, own_folder
 
 SOMEBODY = 12345  # no user of this machine
 REPOSITORY = Path(__file__).parents[1]
@@ -28,8 +28,8 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make fi
 HOLDER = """
 import contextlib, sys, time
 from pathlib import Path
-from workflow.hyperkv.own_folder import alone_on, own_folder
-from workflow.hyperkv.processes import OwnedProcess
+from workflow.hyperkv.machine.own_folder import alone_on, own_folder
+from workflow.hyperkv.machine.processes import OwnedProcess
 data, log = map(Path, sys.argv[1:])
 with alone_on(data), own_folder(data, "a test") as folder:
     (folder / "store").mkdir()

@@ -13,13 +13,13 @@ import psutil
 import pytest
 
 from tests.helpers import eventually
-from workflow.hyperkv import parent as module
-from workflow.hyperkv.parent import VARIABLE, end_those_of, identity_of, those_of
+from workflow.hyperkv.base import parent as module
+from workflow.hyperkv.base.parent import VARIABLE, end_those_of, identity_of, those_of
 
 REPOSITORY = Path(__file__).parents[1]
 STAGE = """
     import os, subprocess, sys
-    from workflow.hyperkv.cli import run_stage
+    from workflow.hyperkv.base.cli import run_stage
 
     def main():
         subprocess.Popen(["setsid", "sh", "-c", "trap '' TERM HUP INT; sleep 1000 & sleep 1000"])
@@ -34,7 +34,7 @@ DEAF = "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 32)); i
 IN_C = "import ctypes; ctypes.PyDLL(None).sleep(1000)"
 PARENT = """
     import subprocess, sys
-    from workflow.hyperkv.parent import announce
+    from workflow.hyperkv.base.parent import announce
     announce()
     subprocess.run(["sh", "-c", '"$@"; true', "sh", sys.executable, "-c", sys.argv[1]])
 """
@@ -43,7 +43,7 @@ PARENT = """
 def stage(hang: str, grace_s: float) -> str:
     """A stage's program, with another patience of its guard."""
     patience = (
-        f"import workflow.hyperkv.parent as p; p.ends_with_parent.__wrapped__.__defaults__ = ({grace_s},)"
+        f"import workflow.hyperkv.base.parent as p; p.ends_with_parent.__wrapped__.__defaults__ = ({grace_s},)"
     )
     return f"{patience}\n{textwrap.dedent(STAGE.format(hang=hang))}"
 
@@ -137,7 +137,7 @@ def by_hand(told: str, code: str, **options) -> subprocess.CompletedProcess:
 
 SHORT = """
     import sys
-    from workflow.hyperkv.cli import run_stage
+    from workflow.hyperkv.base.cli import run_stage
     import time
     sys.exit(run_stage("test", lambda: (time.sleep(0.3), print("done"))))
 """
@@ -158,7 +158,7 @@ def test_a_pid_that_came_again_is_not_the_parent():
 def test_hangup_is_passed_over_under_nohup():
     code = """
         import os, signal, sys
-        from workflow.hyperkv.cli import run_stage
+        from workflow.hyperkv.base.cli import run_stage
         sys.exit(run_stage("test", lambda: (os.kill(os.getpid(), signal.SIGHUP), print("done"))))
     """
     done = by_hand("", code, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workflow.hyperkv.payload import ALIGNMENT, Payload, aligned_buffer, slots
+from workflow.hyperkv.workloads.payload import ALIGNMENT, Payload, aligned_buffer, slots
 
 SIZES = [1, 7, 8, 4095, 65541]
 PAYLOADS = {size: Payload(size) for size in SIZES}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from workflow.hyperkv.perf_categories import CATEGORIES, category, samples, shares, user_only
+from workflow.hyperkv.profile.perf_categories import CATEGORIES, category, samples, shares, user_only
 
 EXCERPT = Path("tests/data/perf_script_excerpt.txt").read_text()
 KERNEL, LIBC, KVROCKS = "[kernel.kallsyms]", "/usr/lib/x86_64-linux-gnu/libc.so.6", "/opt/kvrocks"

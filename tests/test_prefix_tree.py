@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workflow.hyperkv.chunks import chain_keys
-from workflow.hyperkv.engines.gpu import GpuModel
-from workflow.hyperkv.engines.replay import KeyedConversation, ReplayEngine, ReplaySettings
-from workflow.hyperkv.prefix_tree import ROOT, prefix_tree, prompt_tokens, request_order
+from workflow.hyperkv.workloads.chunks import chain_keys
+from workflow.hyperkv.models.gpu import GpuModel
+from workflow.hyperkv.engines.replay.engine import KeyedConversation, ReplayEngine, ReplaySettings
+from workflow.hyperkv.workloads.prefix_tree import ROOT, prefix_tree, prompt_tokens, request_order
 from workflow.hyperkv.workloads.factory import make_workload
 
 EXCERPT = Path(__file__).parent / "data" / "mooncake_excerpt.jsonl"

@@ -12,9 +12,9 @@ import psutil
 import pytest
 
 from tests.helpers import eventually
-from workflow.hyperkv.errors import StoreDied, StoreError, UserError
-from workflow.hyperkv.processes import OwnedProcess, describe_exit, free_port, require_free_port
-from workflow.hyperkv.signals import ends_on_sigterm
+from workflow.hyperkv.base.errors import StoreDied, StoreError, UserError
+from workflow.hyperkv.machine.processes import OwnedProcess, describe_exit, free_port, require_free_port
+from workflow.hyperkv.base.signals import ends_on_sigterm
 from workflow.hyperkv.stores.valkey import valkey_binary
 
 GRANDCHILD_IGNORES = "(trap '' TERM; exec sleep 60) & echo $!; exec sleep 60"
@@ -76,7 +76,7 @@ def test_kill_is_a_crash(log):
 def test_dies_with_its_parent(log):
     """Even kill -9 of a stage leaves no server."""
     parent_code = (
-        "import sys, time; from pathlib import Path; from workflow.hyperkv.processes import OwnedProcess\n"
+        "import sys, time; from pathlib import Path; from workflow.hyperkv.machine.processes import OwnedProcess\n"
         "server = OwnedProcess(['sleep', '60'], log=Path(sys.argv[1]), label='store x'); server.start()\n"
         "print(server.pid, flush=True); time.sleep(60)"
     )

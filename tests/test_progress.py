@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from workflow.hyperkv.progress import Progress, position, write_plan
+from workflow.hyperkv.sweep.progress import Progress, position, write_plan
 
 GOOD = {"valid": True, "reasons": [], "cell_s": 1.26}
 

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workflow.hyperkv.errors import UserError
-from workflow.hyperkv.ranking import Objective, ranked
-from workflow.hyperkv.recommendation_text import answer, number
+from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.recommend.ranking import Objective, ranked
+from workflow.hyperkv.recommend.recommendation_text import answer, number
 
 SECTION = {"objective": None, "load": None, "tps_per_user_min": None}
 NO_SLO = {"ttft_ms": None, "itl_ms": None}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from workflow.hyperkv.record_file import read_records
+from workflow.hyperkv.records.record_file import read_records
 
 pytestmark = pytest.mark.engine
 STORES = ("engine_valkey", "engine_rocksdb")

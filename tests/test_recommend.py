@@ -17,24 +17,18 @@ from tests.helpers import write_as_a_stage
 from tests.record_factory import measured, spec, varied
 from tests.stores.conftest import KVROCKS_BIN
 from tests.workflow_helpers import merged
-from workflow.hyperkv import check_recommended, recommend, tables
-from workflow.hyperkv.check_recommended import check, command_words, conf_settings
-from workflow.hyperkv.config import checked, recommend_spec
-from workflow.hyperkv.engines import lmcache
-from workflow.hyperkv.errors import StoreError, UserError
-from workflow.hyperkv.recommended_files import (
-    EngineSlice,
-    Place,
-    _password_read,
-    _password_written,
-    files_of,
-    measured_place,
-)
-from workflow.hyperkv.secret import Secret, write_private
-from workflow.hyperkv.secret import quoted as quoted_value
+from workflow.hyperkv.recommend import check_recommended, recommend
+from workflow.hyperkv.tables import tables
+from workflow.hyperkv.recommend.check_recommended import check, command_words, conf_settings
+from workflow.hyperkv.config.config import checked, recommend_spec
+from workflow.hyperkv.engines.vllm import lmcache
+from workflow.hyperkv.base.errors import StoreError, UserError
+from workflow.hyperkv.recommend.recommended_files import (EngineSlice, Place, _password_read, _password_written, files_of, measured_place)
+from workflow.hyperkv.base.secret import Secret, write_private
+from workflow.hyperkv.base.secret import quoted as quoted_value
 from workflow.hyperkv.stores.base import Endpoint
-from workflow.hyperkv.stores.kvrocks_config import complete, rendered
-from workflow.hyperkv.systemd_unit import quoted
+from workflow.hyperkv.stores.kvrocks.config import complete, rendered
+from workflow.hyperkv.recommend.systemd_unit import quoted
 
 FAKE_KVROCKS = Path(__file__).parent / "stores" / "fake_kvrocks.py"
 NO_ENGINE = "no/such/python"
@@ -153,7 +147,7 @@ def kvrocks(tmp_path, monkeypatch):
         f'#!/bin/sh\n# oversize_threshold\nexec {shlex.join([sys.executable, str(FAKE_KVROCKS)])} "$@"\n'
     )
     program.chmod(0o755)
-    monkeypatch.setattr("workflow.hyperkv.stores.kvrocks.PROGRAM", program)
+    monkeypatch.setattr("workflow.hyperkv.stores.kvrocks.store.PROGRAM", program)
     return program
 
 
@@ -190,7 +184,7 @@ def test_a_kvrocks_that_others_can_reach_without_a_password_is_noted(real, tmp_p
 
 def test_the_patched_kvrocks_is_the_one_that_was_measured(real, tmp_path, kvrocks, monkeypatch):
     patched = tmp_path / "patched" / "kvrocks"
-    monkeypatch.setattr("workflow.hyperkv.stores.kvrocks.PATCHED_PROGRAM", patched)
+    monkeypatch.setattr("workflow.hyperkv.stores.kvrocks.store.PATCHED_PROGRAM", patched)
     files = files_for(real, scenario("kvrocks", patched=True, **KVROCKS), tmp_path)
     assert f"ExecStart={patched} -c " in files.texts["hyperkv-store.service"]
     assert any("workflow/patches/kvrocks" in note for note in files.notes)
@@ -236,7 +230,7 @@ def test_a_key_that_kvrocks_does_not_know_is_an_error(real, tmp_path, kvrocks, m
 @pytest.mark.skipif(KVROCKS_BIN is None, reason="KVROCKS_BIN is not set")
 @pytest.mark.parametrize("preset", ["shipped", "tuned", "reference"])
 def test_a_real_kvrocks_starts_from_its_files(preset, real, tmp_path, monkeypatch):
-    monkeypatch.setattr("workflow.hyperkv.stores.kvrocks.PROGRAM", Path(KVROCKS_BIN))
+    monkeypatch.setattr("workflow.hyperkv.stores.kvrocks.store.PROGRAM", Path(KVROCKS_BIN))
     names = ("config/scenarios.yaml", "config/config.yaml")
     config = checked(merged(*(yaml.safe_load(Path(name).read_text()) for name in names)))
     own = {**config["scenarios"][f"kvrocks_{preset}"], "name": "kv", "socket": "unix"}
@@ -419,7 +413,7 @@ def test_the_stage_writes_files_numbers_and_a_text(real, tmp_path, monkeypatch):
     assert {Path(path).name for path in found["evidence"]["records"]} == {"1.jsonl", "2.jsonl", "3.jsonl"}
     assert sorted(path.name for path in (tmp_path / "files").iterdir()) == sorted(found["files"])
     assert found["machines"]
-    assert shlex.split(found["evidence"]["command"])[:3] == ["python", "-m", "workflow.hyperkv.sweep"]
+    assert shlex.split(found["evidence"]["command"])[:3] == ["python", "-m", "workflow.hyperkv.sweep.measure_scenario"]
     assert "Keep KV in DRAM with scenario ram: 12.0 [11.0, 13.0] requests" in text
     assert "  sh files/store.sh\n" in text
 

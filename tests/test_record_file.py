@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workflow.hyperkv.durable import replace_durably
-from workflow.hyperkv.errors import UserError
-from workflow.hyperkv.record_file import Identity, identity_in, is_whole, read_records, write_records
-from workflow.hyperkv.records import asked_of, read_csv, read_json, read_jsonl
+from workflow.hyperkv.base.durable import replace_durably
+from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.records.record_file import Identity, identity_in, is_whole, read_records, write_records
+from workflow.hyperkv.records.frames import asked_of, read_csv, read_json, read_jsonl
 
 MADE = Identity("5bec5bec5bec", "c0dec0dec0de")
 RECORDS = [{"schema_version": 3, "record": "cell", "load": load, "text": 'é "\n'} for load in (1, 2, 4)]

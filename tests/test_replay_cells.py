@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from workflow.hyperkv.connectors.registry import make_connector
-from workflow.hyperkv.connectors.stripes import stripe_key
-from workflow.hyperkv.engines.tiers import RealTiers, Tier
-from workflow.hyperkv.errors import UserError
-from workflow.hyperkv.payload import Payload
-from workflow.hyperkv.replay_cells import damaged_chunks, measure_cell
+from workflow.hyperkv.connectors.striped.stripes import stripe_key
+from workflow.hyperkv.engines.replay.tiers import RealTiers, Tier
+from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.workloads.payload import Payload
+from workflow.hyperkv.engines.replay.cells import damaged_chunks, measure_cell
 from workflow.hyperkv.stores.base import StoreConfig
 from workflow.hyperkv.stores.registry import make_store
 
@@ -133,7 +133,7 @@ def test_a_disk_without_room_is_refused_before_anything_is_written(tmp_path, mon
 
 def test_memory_without_room_is_refused(tmp_path, monkeypatch):
     memory = namedtuple("memory", "available")
-    monkeypatch.setattr("workflow.hyperkv.cells.psutil.virtual_memory", lambda: memory(1))
+    monkeypatch.setattr("workflow.hyperkv.cells.cell.psutil.virtual_memory", lambda: memory(1))
     with pytest.raises(UserError, match=r"needed in memory.*dram_pool_bytes"):
         measure_cell(cell(tmp_path, "dram"))
 

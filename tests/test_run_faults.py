@@ -300,7 +300,7 @@ def store_of(checkout: Checkout) -> psutil.Process | None:
     """The RocksDB server that runs in the checkout and holds values on disk, or None."""
     if not list(checkout.folder.glob("results/data/*/*/*.blob")):
         return None
-    servers = checkout.processes("workflow.hyperkv.stores.rocksdb_server")
+    servers = checkout.processes("workflow.hyperkv.stores.rocksdb.server")
     return servers[0] if servers else None
 
 
@@ -381,7 +381,7 @@ def test_ctrl_c_ends_everything_and_the_next_run_resumes(checkout):
 def stage_of(checkout: Checkout) -> psutil.Process:
     """The sweep itself, not the shell that started it."""
     [stage] = [
-        found for found in checkout.processes("-m workflow.hyperkv.sweep") if "-c" not in found.cmdline()
+        found for found in checkout.processes("-m workflow.hyperkv.sweep.measure_scenario") if "-c" not in found.cmdline()
     ]
     return stage
 

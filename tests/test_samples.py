@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workflow.hyperkv.samples import Sample, closed_loop_window_s, window_values
+from workflow.hyperkv.cells.samples import Sample, closed_loop_window_s, window_values
 
 
 def sample(arrival: float, first: float, finish: float, answer: int = 11, hit: int = 0) -> Sample:

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from tests.helpers import eventually
-from workflow.hyperkv.meters import usage
-from workflow.hyperkv.sampling import Sampler, why_not
+from workflow.hyperkv.machine.meters import usage
+from workflow.hyperkv.profile.sampling import Sampler, why_not
 
 BUSY = "import sys\nprint(1, flush=True)\nwhile True: bytes(1 << 20)"
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.stores.test_kvrocks import parsed
-from workflow.hyperkv.errors import UserError
-from workflow.hyperkv.secret import Secret, quoted, write_private
+from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.base.secret import Secret, quoted, write_private
 
 WORD = "one-secret-word"
 

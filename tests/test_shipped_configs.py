@@ -8,10 +8,10 @@ import pytest
 import yaml
 
 from tests.workflow_helpers import merged
-from workflow.hyperkv.config import checked, loads_of, selected, sweep_spec
-from workflow.hyperkv.errors import UserError
-from workflow.hyperkv.parity import require_parity
-from workflow.hyperkv.tables import comparable_digest
+from workflow.hyperkv.config.config import checked, loads_of, selected, sweep_spec
+from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.records.parity import require_parity
+from workflow.hyperkv.tables.tables import comparable_digest
 
 BASES = ("config/scenarios.yaml", "config/config.yaml")
 MEASURED = [

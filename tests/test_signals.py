@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from workflow.hyperkv.cli import run_stage
+from workflow.hyperkv.base.cli import run_stage
 
 STAGE = """
 import atexit, os, signal, sys
-from workflow.hyperkv.cli import run_stage
+from workflow.hyperkv.base.cli import run_stage
 
 def main():
     atexit.register(os.kill, os.getpid(), signal.{name})

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from workflow.hyperkv import sources as module
-from workflow.hyperkv.sources import code_digest, scenario_sources, sources
+from workflow.hyperkv.base import sources as module
+from workflow.hyperkv.base.sources import code_digest, scenario_sources, sources
 
 TREE = {
     "__init__.py": "",

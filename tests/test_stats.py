@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workflow.hyperkv.stats import Interval, iso_tps_ratio, median_interval
+from workflow.hyperkv.records.stats import Interval, iso_tps_ratio, median_interval
 
 
 def test_three_repeats_give_their_median_and_their_range():

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from workflow.hyperkv import stores_table
-from workflow.hyperkv.tables import COLUMNS_PATH
+from workflow.hyperkv.tables import stores as stores_table
+from workflow.hyperkv.tables.tables import COLUMNS_PATH
 
 from .record_factory import limit, point
 

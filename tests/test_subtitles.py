@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from tests.test_figures import all_text, scenario_rows, tables
-from workflow.hyperkv.figures import DRAWINGS
-from workflow.hyperkv.prediction_figures import draw_break_even
-from workflow.hyperkv.subtitles import kept_words, workload_words
+from workflow.hyperkv.figures.figures import DRAWINGS
+from workflow.hyperkv.figures.predictions import draw_break_even
+from workflow.hyperkv.records.subtitles import kept_words, workload_words
 
 
 @pytest.fixture(autouse=True)

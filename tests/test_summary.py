@@ -6,7 +6,7 @@ import sys
 import pandas as pd
 import pytest
 
-from workflow.hyperkv import stores_table, summary, tables
+from workflow.hyperkv.tables import stores as stores_table, summary, tables
 
 from .record_factory import measured, point, varied
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workflow.hyperkv import surroundings
-from workflow.hyperkv.surroundings import housed, named, past_proxies
+from workflow.hyperkv.base import surroundings
+from workflow.hyperkv.base.surroundings import housed, named, past_proxies
 
 NOBODY = 54321
 HOSTS = ("127.0.0.1", "localhost", "::1")
@@ -92,7 +92,7 @@ def test_without_a_home_there_is_one_of_our_own(tmp_path, home, monkeypatch):
 def test_a_stage_as_a_uid_without_a_name_settles_first(tmp_path, home):
     """As Docker's --user 54321: what asks for a name or a home folder finds one, below the run's own folder."""
     probe = (
-        "import getpass, os; from workflow.hyperkv.surroundings import settle\n"
+        "import getpass, os; from workflow.hyperkv.base.surroundings import settle\n"
         f"os.setgid({NOBODY}); os.setuid({NOBODY}); settle()\n"
         "print(getpass.getuser(), os.environ['XDG_CACHE_HOME'])"
     )

@@ -13,17 +13,17 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import eventually, mounted_tmpfs, write_as_a_stage
-from workflow.hyperkv import taking_up
-from workflow.hyperkv.errors import UserError
-from workflow.hyperkv.taking_up import executes, take_up
+from workflow.hyperkv.run import taking_up
+from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.run.taking_up import executes, take_up
 
 REPOSITORY = Path(__file__).parents[1]
 HOLD = """
 import sys
 sys.path.insert(0, {repository!r})
-from workflow.hyperkv.errors import UserError
-from workflow.hyperkv.parent import announce
-from workflow.hyperkv.taking_up import take_up
+from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.base.parent import announce
+from workflow.hyperkv.run.taking_up import take_up
 announce()
 try:
     take_up(["--cores", "1"])

@@ -11,15 +11,15 @@ ROOT = Path(__file__).parents[1]
 CHILD = """
 import os, resource, socket, sys
 from workflow.hyperkv.connectors.resp import RespConnector
-from workflow.hyperkv.connectors.striped import StripedConnector
-from workflow.hyperkv.connectors.striped_cache import CacheSettings, StripedCache
-from workflow.hyperkv.connectors.striped_l2 import StripedL2
-from workflow.hyperkv.connectors.save_queue import SaveQueue
+from workflow.hyperkv.connectors.striped.connector import StripedConnector
+from workflow.hyperkv.connectors.striped.cache import CacheSettings, StripedCache
+from workflow.hyperkv.connectors.striped.l2 import StripedL2
+from workflow.hyperkv.connectors.striped.save_queue import SaveQueue
 from workflow.hyperkv.engines import direct_http
-from workflow.hyperkv.errors import StoreError
-from workflow.hyperkv.redis_client import bounded
+from workflow.hyperkv.base.errors import StoreError
+from workflow.hyperkv.stores.redis_client import bounded
 from workflow.hyperkv.stores.base import Endpoint
-from workflow.hyperkv.threads import each, started
+from workflow.hyperkv.base.threads import each, started
 import numpy as np
 
 here = Endpoint("127.0.0.1", int(sys.argv[1]))

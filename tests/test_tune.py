@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from tests.workflow_helpers import CONFIGS, TINY, Checkout, changed, eventually, merged
-from workflow.hyperkv.config import checked
-from workflow.hyperkv.record_file import read_records
-from workflow.hyperkv.tuning.resolve import tune_spec
+from workflow.hyperkv.config.config import checked
+from workflow.hyperkv.records.record_file import read_records
+from workflow.hyperkv.config.tune import tune_spec
 
 pytestmark = pytest.mark.slow
 
@@ -174,7 +174,7 @@ def tune_argv(checkout, **changes) -> list[str]:
     spec = json.loads(tune_spec(config, "valkey_striped"))
     for key, value in changes.items():
         spec["sweep"][key] |= value
-    return ["-m", "workflow.hyperkv.tune", "--spec", json.dumps(spec), "--out", FOLDER]
+    return ["-m", "workflow.hyperkv.tune.search_settings", "--spec", json.dumps(spec), "--out", FOLDER]
 
 
 def test_a_killed_search_goes_on(tmp_path):

@@ -6,9 +6,9 @@ import matplotlib.pyplot as plt
 import pytest
 import yaml
 
-from workflow.hyperkv.tables import COLUMNS_PATH
-from workflow.hyperkv.tune_figure import draw_tune
-from workflow.hyperkv.tune_table import tune_table
+from workflow.hyperkv.tables.tables import COLUMNS_PATH
+from workflow.hyperkv.figures.tune import draw_tune
+from workflow.hyperkv.tables.tune import tune_table
 
 METRIC = "ttft_p50_ms"
 

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from workflow.hyperkv.errors import StoreDied, UserError
-from workflow.hyperkv.processes import OwnedProcess
-from workflow.hyperkv.watch import every, run_watched
+from workflow.hyperkv.base.errors import StoreDied, UserError
+from workflow.hyperkv.machine.processes import OwnedProcess
+from workflow.hyperkv.machine.watch import every, run_watched
 
 
 def python(tmp_path, code: str) -> OwnedProcess:

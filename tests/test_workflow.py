@@ -10,7 +10,7 @@ from base64 import urlsafe_b64encode
 import pytest
 
 from tests.workflow_helpers import TINY, Checkout, changed
-from workflow.hyperkv.record_file import identity_in, read_records, write_records
+from workflow.hyperkv.records.record_file import identity_in, read_records, write_records
 
 pytestmark = pytest.mark.slow
 
@@ -147,32 +147,32 @@ def test_nothing_is_left_to_do(complete):
 @pytest.mark.parametrize(
     ("name", "jobs"),
     [
-        ("workflow/hyperkv/figures.py", FIGURES | PREDICTED | PAGE | {"draw_cost"}),
-        ("workflow/hyperkv/prediction_figures.py", PREDICTED | PAGE),
-        ("workflow/hyperkv/lru.py", HIT_RATES),
-        ("workflow/hyperkv/breakeven.py", BREAK_EVEN),
-        ("workflow/hyperkv/place_stores.py", PLACED | CLAIMS | RECOMMENDED),
-        ("workflow/hyperkv/cost_model.py", COST | CLAIMS),
-        ("workflow/hyperkv/cost_figure.py", {"draw_cost"} | PAGE),
-        ("workflow/hyperkv/verdicts.py", CLAIMS),
+        ("workflow/hyperkv/figures/figures.py", FIGURES | PREDICTED | PAGE | {"draw_cost"}),
+        ("workflow/hyperkv/figures/predictions.py", PREDICTED | PAGE),
+        ("workflow/hyperkv/predict/lru.py", HIT_RATES),
+        ("workflow/hyperkv/predict/predict_break_even.py", BREAK_EVEN),
+        ("workflow/hyperkv/predict/place_stores.py", PLACED | CLAIMS | RECOMMENDED),
+        ("workflow/hyperkv/records/cost_model.py", COST | CLAIMS),
+        ("workflow/hyperkv/figures/cost.py", {"draw_cost"} | PAGE),
+        ("workflow/hyperkv/tables/judging/verdicts.py", CLAIMS),
         ("config/claims.yaml", CLAIMS),
-        ("workflow/hyperkv/stores/rocksdb_server.py", measured("rocksdb_resp")),
+        ("workflow/hyperkv/stores/rocksdb/server.py", measured("rocksdb_resp")),
         ("workflow/hyperkv/connectors/redis.py", measured("valkey_redis")),
         (
             "workflow/hyperkv/connectors/resp.py",
             measured("rocksdb_resp", "valkey_resp") | PROFILE | LIMITS | LAYERS,
         ),
-        ("workflow/hyperkv/profile.py", PROFILE),
-        ("workflow/hyperkv/loopback.py", LIMITS | LAYERS),
-        ("workflow/hyperkv/rungs.py", LAYERS),
-        ("workflow/hyperkv/stores/null_server.py", LAYERS),
-        ("workflow/hyperkv/layers_table.py", DRAWN_LAYERS),
-        ("workflow/hyperkv/layers_figure.py", FIGURES | PREDICTED | PAGE | {"draw_cost"}),
-        ("workflow/hyperkv/recommended_files.py", RECOMMENDED),
-        ("workflow/hyperkv/check_recommended.py", {"check_recommended"} | PAGE),
-        ("workflow/hyperkv/html_report.py", PAGE),
+        ("workflow/hyperkv/profile/profile_store.py", PROFILE),
+        ("workflow/hyperkv/profile/loopback.py", LIMITS | LAYERS),
+        ("workflow/hyperkv/profile/rungs.py", LAYERS),
+        ("workflow/hyperkv/profile/null_server.py", LAYERS),
+        ("workflow/hyperkv/tables/layers.py", DRAWN_LAYERS),
+        ("workflow/hyperkv/figures/layers.py", FIGURES | PREDICTED | PAGE | {"draw_cost"}),
+        ("workflow/hyperkv/recommend/recommended_files.py", RECOMMENDED),
+        ("workflow/hyperkv/recommend/check_recommended.py", {"check_recommended"} | PAGE),
+        ("workflow/hyperkv/report/write_page.py", PAGE),
         ("workflow/report/page.html.j2", PAGE),
-        ("workflow/hyperkv/stores_table.py", STORES | PLACED | CLAIMS | {"write_summary"}),
+        ("workflow/hyperkv/tables/stores.py", STORES | PLACED | CLAIMS | {"write_summary"}),
     ],
 )
 def test_editing_code_runs_what_uses_it(name, jobs, checkout):
@@ -193,7 +193,7 @@ def test_editing_what_no_stage_uses_runs_nothing(checkout):
         "config/README.md",
         "Makefile",
         "tests/test_chunks.py",
-        "workflow/hyperkv/calibrate.py",
+        "workflow/hyperkv/engines/replay/calibrate.py",
     ):
         with (checkout / name).open("a") as file:
             file.write("\n# an edit\n")

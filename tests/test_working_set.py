@@ -9,14 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workflow.hyperkv import cells, vllm_running
-from workflow.hyperkv.cells import CellSpec, check_room
-from workflow.hyperkv.chunks import chain_keys
-from workflow.hyperkv.errors import UserError
-from workflow.hyperkv.geometry import load_geometry
-from workflow.hyperkv.prefix_tree import prefix_tree
-from workflow.hyperkv.replay_cells import measure_cell
-from workflow.hyperkv.working_set import largest_context, working_set, working_set_units
+from workflow.hyperkv.cells import cell as cells
+from workflow.hyperkv.engines.vllm import running as vllm_running
+from workflow.hyperkv.cells.cell import CellSpec, check_room
+from workflow.hyperkv.workloads.chunks import chain_keys
+from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.models.geometry import load_geometry
+from workflow.hyperkv.workloads.prefix_tree import prefix_tree
+from workflow.hyperkv.engines.replay.cells import measure_cell
+from workflow.hyperkv.workloads.working_set import largest_context, working_set, working_set_units
 from workflow.hyperkv.workloads.factory import make_workload
 
 from .record_factory import cell

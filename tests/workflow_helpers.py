@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import psutil
 import yaml
 
-from workflow.hyperkv.record_file import read_records
+from workflow.hyperkv.records.record_file import read_records
 
 T = TypeVar("T")
 REPOSITORY = Path(__file__).parents[1]
@@ -156,7 +156,7 @@ class Checkout:
 
     def spec(self, scenario: str) -> str:
         """The scenario's slice of the config, as the rule hands it to the stage."""
-        from workflow.hyperkv.config import checked, sweep_spec
+        from workflow.hyperkv.config.config import checked, sweep_spec
 
         layers = [yaml.safe_load((self / name).read_text()) for name in CONFIGS]
         return sweep_spec(checked(merged(*layers)), scenario)
@@ -210,7 +210,7 @@ class Checkout:
     def sweep_argv(self, scenario: str) -> list[str]:
         """The command line, after python, of the sweep stage for repeat 1 of a scenario."""
         out = f"results/sweep/{scenario}/1.jsonl"
-        return ["-m", "workflow.hyperkv.sweep", "--spec", self.spec(scenario), "--repeat", "1", "--out", out]
+        return ["-m", "workflow.hyperkv.sweep.measure_scenario", "--spec", self.spec(scenario), "--repeat", "1", "--out", out]
 
     def sweep(self, scenario: str) -> tuple[int, str]:
         """Run the sweep stage for repeat 1 of a scenario: exit status and output."""

@@ -4,16 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from workflow.hyperkv.array.facts import (
-    Disk,
-    Machine,
-    Md,
-    parse_blkid,
-    parse_findmnt,
-    parse_lsblk,
-    parse_member,
-    parse_wipefs,
-)
+from workflow.hyperkv.array.planning.facts import (Disk, Machine, Md, parse_blkid, parse_findmnt, parse_lsblk, parse_member, parse_wipefs)
 from workflow.hyperkv.array.settings import ArraySettings
 
 RECORDED = Path(__file__).parent / "recorded"

@@ -10,12 +10,12 @@ import pytest
 
 from tests.array.fake_fio import write_fio
 from tests.array.machines import settings
-from workflow.hyperkv.array import baseline
+from workflow.hyperkv.array import baseline_array as baseline
 from workflow.hyperkv.array.baseline_file import baseline_of
 from workflow.hyperkv.array.refusal import NOT_THERE
-from workflow.hyperkv.cli import run_stage
-from workflow.hyperkv.record_file import read_records
-from workflow.hyperkv.stores.counters import supports_direct_io
+from workflow.hyperkv.base.cli import run_stage
+from workflow.hyperkv.records.record_file import read_records
+from workflow.hyperkv.machine.counters import supports_direct_io
 
 REPOSITORY = Path(__file__).parents[2]
 

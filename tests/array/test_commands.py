@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.helpers import eventually
-from workflow.hyperkv.array.boot_files import lines_of
-from workflow.hyperkv.array.commands import BACKUP, Edit, Run, Same, Zero, call, execute
+from workflow.hyperkv.array.steps.boot_files import lines_of
+from workflow.hyperkv.array.steps.commands import BACKUP, Edit, Run, Same, Zero, call, execute
 from workflow.hyperkv.array.refusal import FAILED, IN_USE, ArrayError, Refusal
 
 

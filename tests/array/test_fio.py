@@ -7,7 +7,7 @@ import pytest
 
 from tests.array.machines import recorded
 from workflow.hyperkv.array.fio import PATTERNS, layout_command, parse_point, point_command
-from workflow.hyperkv.errors import UserError
+from workflow.hyperkv.base.errors import UserError
 
 
 @pytest.mark.parametrize(

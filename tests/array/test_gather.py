@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from tests.array.machines import MD_UUID, MOUNT, A, B, recorded, settings
-from workflow.hyperkv.array import gather as module
-from workflow.hyperkv.array.commands import Output
-from workflow.hyperkv.array.gather import gather
-from workflow.hyperkv.array.identity import identity_of
-from workflow.hyperkv.array.plan import plan_provision
-from workflow.hyperkv.array.sysfs import md_device, mounts, serial_of
+from workflow.hyperkv.array.planning import gather as module
+from workflow.hyperkv.array.steps.commands import Output
+from workflow.hyperkv.array.planning.gather import gather
+from workflow.hyperkv.array.steps.identity import identity_of
+from workflow.hyperkv.array.planning.plan import plan_provision
+from workflow.hyperkv.machine.mounts import md_device, mounts, serial_of
 
 
 class Tools:

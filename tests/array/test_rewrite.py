@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from workflow.hyperkv.array.commands import BACKUP, Edit, execute
+from workflow.hyperkv.array.steps.commands import BACKUP, Edit, execute
 from workflow.hyperkv.array.refusal import FAILED, ArrayError
-from workflow.hyperkv.array.rewrite import replace_text
+from workflow.hyperkv.array.steps.rewrite import replace_text
 
 
 @pytest.fixture

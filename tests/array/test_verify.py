@@ -10,7 +10,7 @@ import pytest
 
 from tests.array.machines import FS_UUID, MD_UUID, MOUNT, A, B, C, assembled, md, mounts, recorded, settings
 from tests.array.test_gather import write_array
-from workflow.hyperkv.array.commands import Output
+from workflow.hyperkv.array.steps.commands import Output
 from workflow.hyperkv.array.layout import fstab_line, mdadm_line
 from workflow.hyperkv.array.record import document, write_record
 from workflow.hyperkv.array.refusal import NOT_THERE, ArrayError

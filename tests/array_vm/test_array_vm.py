@@ -11,7 +11,7 @@ import pytest
 
 from tests.array import machines
 from workflow.hyperkv.array.settings import ArraySettings
-from workflow.hyperkv.sources import sources
+from workflow.hyperkv.base.sources import sources
 
 from .image import Unavailable, image
 from .machine import Disk, Ended, boot
@@ -187,7 +187,7 @@ FOREIGN_CONF = "HOMEHOST <system>\nMAILADDR root\n"
 def product() -> dict[str, bytes]:
     """What a machine needs of this repository, and a mkfs that kills who calls it."""
     names = {
-        *sources("array.inspect_array", "array.provision", "array.teardown"),
+        *sources("array.inspect_array", "array.provision_array", "array.teardown_array"),
         "workflow/hyperkv/__init__.py",
     }
     files = {f"job/repo/{name}": (REPOSITORY / name).read_bytes() for name in sorted(names)}
@@ -256,7 +256,7 @@ def test_a_look_without_root(first):
 def test_without_root_the_commands_are_for_an_administrator(first):
     step = first["provision-user"]
     assert step.status == 6
-    assert step.lines[1].startswith("  sudo /usr/bin/python3 -m workflow.hyperkv.array.provision --spec ")
+    assert step.lines[1].startswith("  sudo /usr/bin/python3 -m workflow.hyperkv.array.provision_array --spec ")
     assert any(line.startswith("  mdadm --create /dev/md/hyperkv ") for line in step.lines)
     [line] = refusals(step)
     assert line.startswith("provision_array needs root")

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from workflow.hyperkv.build_striped import compile_library
+from workflow.hyperkv.build.build_striped import compile_library
 
-SOURCE = Path("workflow/hyperkv/connectors/striped.c")
+SOURCE = Path("workflow/hyperkv/connectors/striped/striped.c")
 
 
 @cache

@@ -28,7 +28,7 @@ except ImportError:
 from tests.helpers import eventually
 from tests.stores.conftest import store_config
 from workflow.hyperkv.connectors.lmcache_striped import StripedRemoteConnector
-from workflow.hyperkv.connectors.stripes import stripe_key
+from workflow.hyperkv.connectors.striped.stripes import stripe_key
 from workflow.hyperkv.stores.base import Store
 from workflow.hyperkv.stores.registry import make_store
 

@@ -22,7 +22,7 @@ except ImportError:
     from lmcache.v1.memory_management import AdHocMemoryAllocator
 
 from tests.stores.conftest import store_config
-from workflow.hyperkv.engines.lmcache import mp_arguments
+from workflow.hyperkv.engines.vllm.lmcache import mp_arguments
 from workflow.hyperkv.stores.base import Store
 from workflow.hyperkv.stores.registry import make_store
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workflow.hyperkv.connectors import load_bound
-from workflow.hyperkv.connectors.load_bound import LoadBound
+from workflow.hyperkv.connectors.striped import load_bound
+from workflow.hyperkv.connectors.striped.load_bound import LoadBound
 
 CHUNK = bytearray(10)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from workflow.hyperkv.connectors.resp import RespConnection, RespConnector
-from workflow.hyperkv.errors import StoreError
+from workflow.hyperkv.base.errors import StoreError
 from workflow.hyperkv.stores.base import Endpoint
 
 TIMEOUT_S = 5

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workflow.hyperkv.engines.hbm import HbmCache
+from workflow.hyperkv.engines.replay.hbm import HbmCache
 
 
 def serve(cache, keys, total=None):

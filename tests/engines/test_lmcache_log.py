@@ -2,7 +2,7 @@
 
 import pytest
 
-from workflow.hyperkv.engines.lmcache_log import transfers
+from workflow.hyperkv.engines.vllm.lmcache_log import transfers
 
 LINES = [
     "(EngineCore pid=1594) \x1b[32;20m[2026-11-24 14:37:30,438] LMCache INFO:\x1b[0m [req_id=cmpl-b] Retrieved 1792 out of 1792 required tokens (from 1792 total tokens). size: 0.2188 gb, cost 35.7298 ms, throughput: 6.1223 GB/s; \x1b[3m(cache_engine.py:939:lmcache.v1.cache_engine)\x1b[0m",

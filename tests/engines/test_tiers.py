@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from workflow.hyperkv.connectors.inprocess import InprocessConnector
-from workflow.hyperkv.engines.tiers import RealTiers, Tier
-from workflow.hyperkv.errors import StoreError
-from workflow.hyperkv.payload import Payload
+from workflow.hyperkv.engines.replay.tiers import RealTiers, Tier
+from workflow.hyperkv.base.errors import StoreError
+from workflow.hyperkv.workloads.payload import Payload
 from workflow.hyperkv.stores.base import StoreConfig
 from workflow.hyperkv.stores.dram import DramStore
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import yaml
 
-from workflow.hyperkv.config import schema
-from workflow.hyperkv.engines.vllm_command import command, settings_of, variables
-from workflow.hyperkv.geometry import load_geometry
+from workflow.hyperkv.config.config import schema
+from workflow.hyperkv.engines.vllm.command import command, settings_of, variables
+from workflow.hyperkv.models.geometry import load_geometry
 
 DEFAULTS = {key: rules.get("default") for key, rules in schema()["properties"]["vllm"]["properties"].items()}
 GEOMETRY = load_geometry(Path("config/models/llama-3.1-8b.json"))

@@ -1,6 +1,6 @@
 """Prometheus pages of vLLM 0.32 and of LMCache's server 0.5.6, shortened."""
 
-from workflow.hyperkv.engines.vllm_metrics import changes, counters
+from workflow.hyperkv.engines.vllm.metrics import changes, counters
 
 ENGINE = """\
 # HELP vllm:prompt_tokens_total Number of prefill tokens processed.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from workflow.hyperkv.engines.vllm_told import lmcache_facts, unknown_keys, vllm_facts
+from workflow.hyperkv.engines.vllm.told import lmcache_facts, unknown_keys, vllm_facts
 
 # vLLM 0.32.0 on a CPU, a tiny Llama of 4,096 bytes a token.
 CPU = {

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from tests.workflow_helpers import Checkout, changed, eventually
-from workflow.hyperkv.record_file import read_records
+from workflow.hyperkv.records.record_file import read_records
 
 from .cluster import CPUS, NODE, Cluster, Job, Unavailable, started
 

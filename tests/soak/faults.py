@@ -264,7 +264,7 @@ def _planted(scene: Scene) -> None:
     if scene.rng.random() < 0.7:
         (store / "locks").mkdir(exist_ok=True)
         (store / "locks" / "0.output.lock").write_text("\n".join(names) + "\n")
-        (store / "locks" / "0.input.lock").write_text("workflow/hyperkv/sweep.py\n")
+        (store / "locks" / "0.input.lock").write_text("workflow/hyperkv/sweep/measure_scenario.py\n")
         scene.say("locks")
     if scene.rng.random() < 0.7:
         for path, name in zip(chosen, names, strict=True):

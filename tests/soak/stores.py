@@ -40,7 +40,7 @@ from tests.soak.clients import Client, Opened, native_library, opened_by
 from tests.soak.invariants import traces_in
 from tests.soak.report import Finding, Report, Round
 from tests.soak.values import Values
-from workflow.hyperkv.errors import StoreDied, StoreError, UserError
+from workflow.hyperkv.base.errors import StoreDied, StoreError, UserError
 from workflow.hyperkv.stores.base import Store, StoreConfig
 from workflow.hyperkv.stores.registry import make_store
 

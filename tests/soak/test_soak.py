@@ -22,7 +22,7 @@ from tests.soak.report import Finding, Report, Round
 from tests.soak.stores import Session, State, Subject
 from tests.soak.values import Values
 from tests.soak.workflow import CONFIG, asked_of, remedies
-from workflow.hyperkv import layers_table, stores_table, tables
+from workflow.hyperkv.tables import layers as layers_table, stores as stores_table, tables
 from workflow.hyperkv.stores.files import FilesStore
 
 SIZE = 5000

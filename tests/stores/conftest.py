@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from workflow.hyperkv.payload import Payload, aligned_buffer
+from workflow.hyperkv.workloads.payload import Payload, aligned_buffer
 from workflow.hyperkv.stores.base import StoreConfig
 
 MIB = 1 << 20

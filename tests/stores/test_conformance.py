@@ -32,8 +32,8 @@ from tests.stores.conftest import (
 )
 from workflow.hyperkv.connectors.base import Connector
 from workflow.hyperkv.connectors.registry import make_connector
-from workflow.hyperkv.errors import StoreDied, StoreError, UserError
-from workflow.hyperkv.processes import require_free_port
+from workflow.hyperkv.base.errors import StoreDied, StoreError, UserError
+from workflow.hyperkv.machine.processes import require_free_port
 from workflow.hyperkv.stores.base import Store
 from workflow.hyperkv.stores.dram import DramStore
 from workflow.hyperkv.stores.registry import make_store

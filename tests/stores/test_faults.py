@@ -29,7 +29,7 @@ from tests.stores.conftest import (
     values_of,
 )
 from workflow.hyperkv.connectors.registry import make_connector
-from workflow.hyperkv.errors import StoreDied, StoreError, UserError
+from workflow.hyperkv.base.errors import StoreDied, StoreError, UserError
 from workflow.hyperkv.stores.base import Store
 from workflow.hyperkv.stores.registry import make_store
 

@@ -20,12 +20,12 @@ from workflow.hyperkv.connectors.base import Connector
 from workflow.hyperkv.connectors.redis import RedisConnector
 from workflow.hyperkv.connectors.registry import make_connector
 from workflow.hyperkv.connectors.resp import RespConnector
-from workflow.hyperkv.errors import StoreDied, StoreError, UserError
-from workflow.hyperkv.machine_code import Needs
-from workflow.hyperkv.secret import Secret, write_private
+from workflow.hyperkv.base.errors import StoreDied, StoreError, UserError
+from workflow.hyperkv.machine.machine_code import Needs
+from workflow.hyperkv.base.secret import Secret, write_private
 from workflow.hyperkv.stores.base import Endpoint
-from workflow.hyperkv.stores.kvrocks import KvrocksStore
-from workflow.hyperkv.stores.kvrocks_config import complete, differences, in_bytes, rendered, warning
+from workflow.hyperkv.stores.kvrocks.store import KvrocksStore
+from workflow.hyperkv.stores.kvrocks.config import complete, differences, in_bytes, rendered, warning
 
 PRESETS = sorted(Path("config/kvrocks").glob("*.yaml"))
 KEYS = set(Path("tests/data/kvrocks-2.10-keys.txt").read_text().split())
@@ -266,9 +266,9 @@ def test_a_missing_program_says_how_to_get_one(tmp_path, folder):
 
 def test_a_program_for_another_machine_is_refused_before_it_starts(fake, folder, monkeypatch):
     needs = Needs("x86_64", None, ["libc.so.6"], {"GLIBC": "2.999"})
-    monkeypatch.setattr("workflow.hyperkv.stores.kvrocks.needs_of", lambda program: needs)
-    monkeypatch.setattr("workflow.hyperkv.machine_code.platform.machine", lambda: "x86_64")
-    monkeypatch.setattr("workflow.hyperkv.machine_code.glibc_version", lambda: "2.36")
+    monkeypatch.setattr("workflow.hyperkv.stores.kvrocks.store.needs_of", lambda program: needs)
+    monkeypatch.setattr("workflow.hyperkv.machine.machine_code.platform.machine", lambda: "x86_64")
+    monkeypatch.setattr("workflow.hyperkv.machine.machine_code.glibc_version", lambda: "2.36")
     with pytest.raises(
         UserError, match=r"needs glibc 2\.999, this machine has 2\.36: build it here"
     ) as caught:

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from tests.stores.conftest import MIB, offered, store_config
-from workflow.hyperkv.stores.kvrocks import KvrocksStore
+from workflow.hyperkv.stores.kvrocks.store import KvrocksStore
 
 BLOBS = {"rocksdb.enable_blob_files": "yes", "rocksdb.disable_auto_compactions": "yes"}
 SETTINGS = {

@@ -20,16 +20,17 @@ from tests.stores.conftest import (
     store_config,
     values_of,
 )
-from workflow.hyperkv import profile, replay_cells, rungs
-from workflow.hyperkv.cells import CellSpec
+from workflow.hyperkv.profile import profile_store as profile, rungs
+from workflow.hyperkv.engines.replay import cells as replay_cells
+from workflow.hyperkv.cells.cell import CellSpec
 from workflow.hyperkv.connectors.registry import make_connector
-from workflow.hyperkv.errors import StoreError, UserError
-from workflow.hyperkv.memory_dir import MemoryFolder
-from workflow.hyperkv.processes import OwnedProcess
-from workflow.hyperkv.secret import Secret
+from workflow.hyperkv.base.errors import StoreError, UserError
+from workflow.hyperkv.machine.memory_dir import MemoryFolder
+from workflow.hyperkv.machine.processes import OwnedProcess
+from workflow.hyperkv.base.secret import Secret
 from workflow.hyperkv.stores import valkey
 from workflow.hyperkv.stores.registry import make_store
-from workflow.hyperkv.tuning.store_load import measured_rounds
+from workflow.hyperkv.tune.store_load import measured_rounds
 
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
@@ -77,7 +78,7 @@ def test_every_file_of_a_store_is_its_users_alone(name, unix, folder, password, 
 @contextlib.contextmanager
 def a_key_that_the_server_refuses(scenario: dict, monkeypatch) -> Iterator[None]:
     if scenario["store"] == "rocksdb":
-        monkeypatch.setattr("workflow.hyperkv.stores.rocksdb.RocksdbStore.check_settings", lambda *_: None)
+        monkeypatch.setattr("workflow.hyperkv.stores.rocksdb.store.RocksdbStore.check_settings", lambda *_: None)
         scenario["settings"] = {"rocksdb.no_such_key": "1"}
     else:
         scenario["settings"] = {"io-threads": "none"}
@@ -87,7 +88,7 @@ def a_key_that_the_server_refuses(scenario: dict, monkeypatch) -> Iterator[None]
 @contextlib.contextmanager
 def a_program_that_is_missing(scenario: dict, monkeypatch) -> Iterator[None]:
     monkeypatch.setattr(valkey, "valkey_binary", lambda: "/nonexistent/valkey-server")
-    monkeypatch.setattr("workflow.hyperkv.stores.rocksdb.sys.executable", "/nonexistent/python")
+    monkeypatch.setattr("workflow.hyperkv.stores.rocksdb.store.sys.executable", "/nonexistent/python")
     yield
 
 

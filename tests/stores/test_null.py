@@ -9,7 +9,7 @@ import pytest
 
 from workflow.hyperkv.connectors.registry import make_connector
 from workflow.hyperkv.stores.base import StoreConfig
-from workflow.hyperkv.stores.null import NullStore
+from workflow.hyperkv.profile.null import NullStore
 
 from .conftest import CONNECTIONS, buffers_for, new_keys, values_of
 

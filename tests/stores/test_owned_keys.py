@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.stores.conftest import store_config
-from workflow.hyperkv.errors import StoreError, UserError
-from workflow.hyperkv.secret import Secret
-from workflow.hyperkv.stores.kvrocks_config import complete
+from workflow.hyperkv.base.errors import StoreError, UserError
+from workflow.hyperkv.base.secret import Secret
+from workflow.hyperkv.stores.kvrocks.config import complete
 from workflow.hyperkv.stores.registry import STORE_CLASSES, make_store, store_class
-from workflow.hyperkv.stores.rocksdb_server import parse_arguments, read_settings
+from workflow.hyperkv.stores.rocksdb.server import parse_arguments, read_settings
 
 WHERE = "config: scenarios.x.settings"
 REFUSED = [

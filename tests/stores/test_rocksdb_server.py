@@ -18,8 +18,9 @@ import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workflow.hyperkv.errors import UserError
-from workflow.hyperkv.stores import resp_protocol, rocksdb_options
+from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.stores import resp_protocol
+from workflow.hyperkv.stores.rocksdb import options as rocksdb_options
 
 ROOT = Path(__file__).parents[2]
 MIB = 1 << 20
@@ -47,7 +48,7 @@ def free_port() -> int:
 
 
 def command(directory: Path, port: int, *extra: str) -> list[str]:
-    module = "workflow.hyperkv.stores.rocksdb_server"
+    module = "workflow.hyperkv.stores.rocksdb.server"
     return [sys.executable, "-m", module, "--dir", str(directory), "--port", str(port), *extra]
 
 

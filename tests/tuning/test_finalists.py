@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from workflow.hyperkv.errors import StoreDied
-from workflow.hyperkv.journal import Journal
-from workflow.hyperkv.record_file import Identity
-from workflow.hyperkv.stats import Interval
-from workflow.hyperkv.tuning import finalists
-from workflow.hyperkv.tuning.finalists import BETTER, Measurements, candidates, compare, gain, ranked, verdict
-from workflow.hyperkv.tuning.space import Parameter
+from workflow.hyperkv.base.errors import StoreDied
+from workflow.hyperkv.records.journal import Journal
+from workflow.hyperkv.records.record_file import Identity
+from workflow.hyperkv.records.stats import Interval
+from workflow.hyperkv.tune import finalists
+from workflow.hyperkv.tune.finalists import BETTER, Measurements, candidates, compare, gain, ranked, verdict
+from workflow.hyperkv.tune.space import Parameter
 
 CONNECTIONS = Parameter("connections", "integer", 2, 1, 16)
 POLICY = Parameter("save_decode_cache", "choice", True, choices=(True, False))

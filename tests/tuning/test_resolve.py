@@ -8,11 +8,11 @@ import pytest
 import yaml
 
 from tests.workflow_helpers import changed, merged
-from workflow.hyperkv.config import checked
-from workflow.hyperkv.errors import UserError
-from workflow.hyperkv.kvrocks_source import KvrocksSource
-from workflow.hyperkv.tuning.resolve import resolve, tune_spec, tuned_scenarios
-from workflow.hyperkv.tuning.space import Parameter, applied, worded
+from workflow.hyperkv.config.config import checked
+from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.config.kvrocks_source import KvrocksSource
+from workflow.hyperkv.config.tune import resolve, tune_spec, tuned_scenarios
+from workflow.hyperkv.tune.space import Parameter, applied, worded
 
 FILES = ("config/scenarios.yaml", "config/config.yaml")
 

@@ -6,10 +6,10 @@ import psutil
 import pytest
 
 from tests.record_factory import spec as cell_spec
-from workflow.hyperkv.connectors.striped import StripedConnector
-from workflow.hyperkv.errors import StoreDied, StoreError
-from workflow.hyperkv.tuning.space import applied
-from workflow.hyperkv.tuning.store_load import measured_rounds
+from workflow.hyperkv.connectors.striped.connector import StripedConnector
+from workflow.hyperkv.base.errors import StoreDied, StoreError
+from workflow.hyperkv.tune.space import applied
+from workflow.hyperkv.tune.store_load import measured_rounds
 
 KV_BYTES = 32 << 10  # of one token of the tests' model
 

@@ -8,18 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from workflow.hyperkv.errors import StoreError, UserError
-from workflow.hyperkv.tuning.space import Parameter
-from workflow.hyperkv.tuning.study import (
-    COST,
-    as_record,
-    best,
-    importances,
-    judged,
-    open_study,
-    search,
-    spent_s,
-)
+from workflow.hyperkv.base.errors import StoreError, UserError
+from workflow.hyperkv.tune.space import Parameter
+from workflow.hyperkv.tune.study import (COST, as_record, best, importances, judged, open_study, search, spent_s)
 
 PARAMETERS = [
     Parameter("connections", "integer", 2, 1, 16, log=True),
@@ -33,7 +24,7 @@ PROGRAM = """
 import sys, time
 from pathlib import Path
 from tests.tuning.test_study import PARAMETERS, rounds
-from workflow.hyperkv.tuning.study import judged, open_study, search
+from workflow.hyperkv.tune.study import judged, open_study, search
 study = open_study(Path(sys.argv[1]), "one", "median")
 def measure(values):
     if sys.argv[2] == "wait" and len(judged(study)) == 6:

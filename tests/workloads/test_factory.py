@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from workflow.hyperkv.errors import UserError
+from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.workloads.factory import make_workload
 
 MULTI_TURN = {"kind": "multi_turn", "conversations": 3, "turns": [2, 6]}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workflow.hyperkv.errors import UserError
+from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.workloads.mooncake import Mooncake, conversations
 from workflow.hyperkv.workloads.trace import parse
 

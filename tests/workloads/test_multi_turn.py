@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workflow.hyperkv.chunks import chunk_keys
+from workflow.hyperkv.workloads.chunks import chunk_keys
 from workflow.hyperkv.workloads.multi_turn import MultiTurn, conversations, prefix_hit_tokens
 
 CHUNKS = (16, 32, 64, 128, 256, 512, 1024, 2048)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from workflow.hyperkv.errors import UserError
+from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.workloads.factory import make_workload, workload_notes
 from workflow.hyperkv.workloads.mooncake import Mooncake, conversations, taken
 

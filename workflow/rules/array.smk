@@ -19,7 +19,7 @@ rule inspect_array:
 
 rule provision_array:
     input:
-        code=sources("array.provision"),
+        code=sources("array.provision_array"),
     log:
         "<logs>/provision_array.log",
     conda:
@@ -28,12 +28,12 @@ rule provision_array:
     params:
         spec=array_spec,
     shell:
-        "python -m workflow.hyperkv.array.provision --spec {params.spec:q} 2> {log:q}"
+        "python -m workflow.hyperkv.array.provision_array --spec {params.spec:q} 2> {log:q}"
 
 
 rule teardown_array:
     input:
-        code=sources("array.teardown"),
+        code=sources("array.teardown_array"),
     log:
         "<logs>/teardown_array.log",
     conda:
@@ -42,12 +42,12 @@ rule teardown_array:
     params:
         spec=array_spec,
     shell:
-        "python -m workflow.hyperkv.array.teardown --spec {params.spec:q} 2> {log:q}"
+        "python -m workflow.hyperkv.array.teardown_array --spec {params.spec:q} 2> {log:q}"
 
 
 rule baseline_array:
     input:
-        code=sources("array.baseline"),
+        code=sources("array.baseline_array"),
     log:
         "<logs>/baseline_array.log",
     conda:
@@ -56,4 +56,4 @@ rule baseline_array:
     params:
         spec=array_baseline_spec,
     shell:
-        "python -m workflow.hyperkv.array.baseline --spec {params.spec:q} 2> {log:q}"
+        "python -m workflow.hyperkv.array.baseline_array --spec {params.spec:q} 2> {log:q}"

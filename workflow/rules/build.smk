@@ -1,7 +1,7 @@
 rule build_striped:
     input:
-        code=sources("build_striped"),
-        source="workflow/hyperkv/connectors/striped.c",
+        code=sources("build.build_striped"),
+        source="workflow/hyperkv/connectors/striped/striped.c",
     output:
         "<build>/striped/striped.so",
     log:
@@ -11,7 +11,7 @@ rule build_striped:
     params:
         march=CONFIG["kvrocks"]["march"],
     shell:
-        "python -m workflow.hyperkv.build_striped --source {input.source:q} --march {params.march:q}"
+        "python -m workflow.hyperkv.build.build_striped --source {input.source:q} --march {params.march:q}"
         " --out {output:q} 2> {log:q}"
 
 
@@ -28,7 +28,7 @@ if KVROCKS.source in ("release", "git", "path"):
         params:
             spec=kvrocks_fetch_spec,
         shell:
-            "python -m workflow.hyperkv.fetch_kvrocks --spec {params.spec:q} --out {output:q} 2> {log:q}"
+            "python -m workflow.hyperkv.build.fetch_kvrocks --spec {params.spec:q} --out {output:q} 2> {log:q}"
 
     # For kvrocks.deps_dir of a machine without internet.
     rule fetch_kvrocks_dependencies:
@@ -42,7 +42,7 @@ if KVROCKS.source in ("release", "git", "path"):
         conda:
             "../../envs/kvrocks-build.yaml"
         shell:
-            "python -m workflow.hyperkv.kvrocks_dependencies --source {input:q} --into {output:q} 2> {log:q}"
+            "python -m workflow.hyperkv.build.fetch_kvrocks_dependencies --source {input:q} --into {output:q} 2> {log:q}"
 
     # No source code is an input of these two: params hold all that the program depends on, and
     # editing a message in this package is no reason to compile for half an hour.
@@ -60,12 +60,12 @@ if KVROCKS.source in ("release", "git", "path"):
         params:
             spec=kvrocks_build_spec,
         shell:
-            "python -m workflow.hyperkv.build_kvrocks --spec {params.spec:q} --source {input.source:q}"
+            "python -m workflow.hyperkv.build.compile_kvrocks --spec {params.spec:q} --source {input.source:q}"
             " --out {output.program:q} --record {output.record:q} --jobs {threads} 2> {log:q}"
 
     rule build_kvrocks:
         input:
-            code=sources("install_kvrocks"),
+            code=sources("build.build_kvrocks"),
             program=rules.compile_kvrocks.output.program,
             record=rules.compile_kvrocks.output.record,
         output:
@@ -76,7 +76,7 @@ if KVROCKS.source in ("release", "git", "path"):
         conda:
             "../../envs/harness.yaml"
         shell:
-            "python -m workflow.hyperkv.install_kvrocks --compiled {input.program:q}"
+            "python -m workflow.hyperkv.build.build_kvrocks --compiled {input.program:q}"
             " --out {output.program:q} --record {output.record:q} 2> {log:q}"
 
     # The same source with kvrocks.patches, for the scenarios with `patched: true`.
@@ -90,7 +90,7 @@ if KVROCKS.source in ("release", "git", "path"):
 
     use rule build_kvrocks as build_patched_kvrocks with:
         input:
-            code=sources("install_kvrocks"),
+            code=sources("build.build_kvrocks"),
             program=rules.compile_patched_kvrocks.output.program,
             record=rules.compile_patched_kvrocks.output.record,
         output:
@@ -103,7 +103,7 @@ else:
 
     rule build_kvrocks:
         input:
-            code=sources("install_kvrocks"),
+            code=sources("build.build_kvrocks"),
         output:
             program="<build>/kvrocks/kvrocks",
             record="<build>/kvrocks/kvrocks.json",
@@ -114,7 +114,7 @@ else:
         params:
             spec=kvrocks_link_spec,
         shell:
-            "python -m workflow.hyperkv.install_kvrocks --spec {params.spec:q}"
+            "python -m workflow.hyperkv.build.build_kvrocks --spec {params.spec:q}"
             " --out {output.program:q} --record {output.record:q} 2> {log:q}"
 
     if KVROCKS.patched_binary:

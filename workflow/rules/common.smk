@@ -262,7 +262,7 @@ def prediction_cases():
 
 def prediction_code(wildcards):
     kinds = {case["workload"]["kind"] for case in prediction_cases()}
-    return sources("predict", *(f"workloads.{kind}" for kind in kinds))
+    return sources("predict.predict_hit_rates", *(f"workloads.{kind}" for kind in kinds))
 
 
 def prediction_files(wildcards):
@@ -334,7 +334,7 @@ def recommendation_spec(wildcards):
 
 def recommendation_code(wildcards):
     stores = [f"stores.{name}" for name in ("valkey", "rocksdb", "kvrocks", "sharded")]
-    return sources("recommend", f"workloads.{CONFIG['workload']['kind']}", *stores)
+    return sources("recommend.recommend", f"workloads.{CONFIG['workload']['kind']}", *stores)
 
 
 def recommendation_files(wildcards):

@@ -1,6 +1,6 @@
 rule write_cost:
     input:
-        code=sources("cost"),
+        code=sources("tables.cost"),
         cells=rules.sweep.input,
     output:
         cost="<tables>/cost.csv",
@@ -15,14 +15,14 @@ rule write_cost:
         spec=cost_slice,
         folder=subpath(output.cost, parent=True),
     shell:
-        "python -m workflow.hyperkv.cost --asked {params.asked:q}"
+        "python -m workflow.hyperkv.tables.cost --asked {params.asked:q}"
         " --spec {params.spec:q} --cells {input.cells:q}"
         " --out {params.folder:q} 2> {log:q}"
 
 
 rule write_claims:
     input:
-        code=sources("claims"),
+        code=sources("tables.claims"),
         columns="workflow/schemas/columns.yaml",
         claims=CONFIG["claims"],
         tables=claims_tables,
@@ -38,7 +38,7 @@ rule write_claims:
         asked=asked,
         spec=compared_chunk,
     shell:
-        "python -m workflow.hyperkv.claims --asked {params.asked:q}"
+        "python -m workflow.hyperkv.tables.claims --asked {params.asked:q}"
         " --claims {input.claims:q} --spec {params.spec:q}"
         " --tables {input.tables:q} --records {input.records:q} --table {output.table:q}"
         " --text {output.text:q} 2> {log:q}"
@@ -46,7 +46,7 @@ rule write_claims:
 
 rule draw_cost:
     input:
-        code=sources("cost_figure"),
+        code=sources("figures.cost"),
         cost=rules.write_cost.output.cost,
         sensitivity=rules.write_cost.output.sensitivity,
     output:
@@ -64,7 +64,7 @@ rule draw_cost:
     params:
         spec=compared_chunk,
     shell:
-        "python -m workflow.hyperkv.cost_figure --spec {params.spec:q} --cost {input.cost:q}"
+        "python -m workflow.hyperkv.figures.cost --spec {params.spec:q} --cost {input.cost:q}"
         " --sensitivity {input.sensitivity:q} --svg {output.svg:q} --png {output.png:q} 2> {log:q}"
 
 

@@ -14,12 +14,12 @@ if VLLM:
         params:
             index=["--index", CONFIG["vllm"]["index"]] if CONFIG["vllm"]["index"] else [],
         shell:
-            "python -m workflow.hyperkv.fetch_wheels --requirements {input.requirements:q} {params.index:q}"
+            "python -m workflow.hyperkv.build.fetch_wheels --requirements {input.requirements:q} {params.index:q}"
             " --out {output:q} 2> {log:q}"
 
     rule build_engine:
         input:
-            code=sources("build_environment", "preflight"),
+            code=sources("build.build_environment", "build.preflight"),
             wheels=wheels_of("vllm"),
         output:
             "<build>/engine/engine.json",
@@ -34,7 +34,7 @@ if VLLM:
             device=CONFIG["vllm"]["device"],
             needs=engine_needs,
         shell:
-            "python -m workflow.hyperkv.build_environment --kind engine {params.options:q}"
+            "python -m workflow.hyperkv.build.build_environment --kind engine {params.options:q}"
             " --device {params.device:q} --needs {params.needs:q} --out {output:q} 2> {log:q}"
 
     rule fetch_loadgen:
@@ -49,11 +49,11 @@ if VLLM:
         conda:
             "../../envs/harness.yaml"
         shell:
-            "python -m workflow.hyperkv.fetch_wheels --requirements {input.requirements:q} --out {output:q} 2> {log:q}"
+            "python -m workflow.hyperkv.build.fetch_wheels --requirements {input.requirements:q} --out {output:q} 2> {log:q}"
 
     rule build_loadgen:
         input:
-            code=sources("build_environment", "preflight"),
+            code=sources("build.build_environment", "build.preflight"),
             wheels=wheels_of("loadgen"),
         output:
             "<build>/loadgen/loadgen.json",
@@ -64,11 +64,11 @@ if VLLM:
         params:
             options=environment_options("loadgen"),
         shell:
-            "python -m workflow.hyperkv.build_environment --kind loadgen {params.options:q} --out {output:q} 2> {log:q}"
+            "python -m workflow.hyperkv.build.build_environment --kind loadgen {params.options:q} --out {output:q} 2> {log:q}"
 
     rule make_model:
         input:
-            code=sources("model_folder"),
+            code=sources("build.make_model"),
             model=CONFIG["model"],
             engine=rules.build_engine.output,
         output:
@@ -82,5 +82,5 @@ if VLLM:
             weights=["--random-weights"] if CONFIG["vllm"]["weights"] == "random" else [],
             folder=subpath(output[0], parent=True),
         shell:
-            "PYTHONPATH=. command {params.python:q} -m workflow.hyperkv.model_folder --model {input.model:q}"
+            "PYTHONPATH=. command {params.python:q} -m workflow.hyperkv.build.make_model --model {input.model:q}"
             " --out {params.folder:q} {params.weights:q} 2> {log:q}"

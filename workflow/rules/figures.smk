@@ -1,6 +1,6 @@
 rule draw_figure:
     input:
-        code=sources("figures"),
+        code=sources("figures.figures"),
         tables=figure_tables,
     output:
         svg=report(
@@ -17,7 +17,7 @@ rule draw_figure:
     params:
         spec=figure_spec,
     shell:
-        "python -m workflow.hyperkv.figures --figure {wildcards.figure:q} --spec {params.spec:q}"
+        "python -m workflow.hyperkv.figures.figures --figure {wildcards.figure:q} --spec {params.spec:q}"
         " --tables {input.tables:q} --svg {output.svg:q} --png {output.png:q} 2> {log:q}"
 
 

@@ -1,6 +1,6 @@
 rule write_ladder:
     input:
-        code=sources("ladder"),
+        code=sources("tables.ladder"),
         cells=collect("<sweep>/{scenario}/{repeat}.jsonl", scenario=LADDER, repeat=REPEATS),
     output:
         "<tables>/ladder.csv",
@@ -12,13 +12,13 @@ rule write_ladder:
         asked=asked,
         spec=ladder_slice,
     shell:
-        "python -m workflow.hyperkv.ladder --asked {params.asked:q}"
+        "python -m workflow.hyperkv.tables.ladder --asked {params.asked:q}"
         " --spec {params.spec:q} --cells {input.cells:q} --out {output:q} 2> {log:q}"
 
 
 rule draw_ladder:
     input:
-        code=sources("ladder_figure"),
+        code=sources("figures.ladder"),
         table=rules.write_ladder.output,
     output:
         svg=report(
@@ -35,7 +35,7 @@ rule draw_ladder:
     conda:
         "../../envs/harness.yaml"
     shell:
-        "python -m workflow.hyperkv.ladder_figure --figure {wildcards.figure:q} --table {input.table:q}"
+        "python -m workflow.hyperkv.figures.ladder --figure {wildcards.figure:q} --table {input.table:q}"
         " --svg {output.svg:q} --png {output.png:q} 2> {log:q}"
 
 

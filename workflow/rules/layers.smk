@@ -14,12 +14,12 @@ rule profile_layers:
     params:
         spec=layered_spec,
     shell:
-        "python -m workflow.hyperkv.layers --spec {params.spec:q} --out {output:q} 2> {log:q}"
+        "python -m workflow.hyperkv.profile.profile_layers --spec {params.spec:q} --out {output:q} 2> {log:q}"
 
 
 rule write_layers:
     input:
-        code=sources("layers_table"),
+        code=sources("tables.layers"),
         rungs=collect("<profile>/layers/{family}.jsonl", family=LAYERED),
     output:
         table="<tables>/layers.csv",
@@ -31,7 +31,7 @@ rule write_layers:
     params:
         asked=asked,
     shell:
-        "python -m workflow.hyperkv.layers_table --asked {params.asked:q}"
+        "python -m workflow.hyperkv.tables.layers --asked {params.asked:q}"
         " --rungs {input.rungs:q} --table {output.table:q}"
         " --text {output.text:q} 2> {log:q}"
 

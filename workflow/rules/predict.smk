@@ -11,12 +11,12 @@ rule write_hit_rates:
     params:
         spec=prediction_spec,
     shell:
-        "python -m workflow.hyperkv.predict --spec {params.spec:q} --out {output:q} 2> {log:q}"
+        "python -m workflow.hyperkv.predict.predict_hit_rates --spec {params.spec:q} --out {output:q} 2> {log:q}"
 
 
 rule write_break_even:
     input:
-        code=sources("breakeven"),
+        code=sources("predict.predict_break_even"),
         published="config/published_gpus.yaml",
         models=CONFIG["break_even"]["models"],
         gpus=CONFIG["break_even"]["gpus"],
@@ -30,13 +30,13 @@ rule write_break_even:
     params:
         spec=break_even_slice,
     shell:
-        "python -m workflow.hyperkv.breakeven --spec {params.spec:q} --out {output.table:q}"
+        "python -m workflow.hyperkv.predict.predict_break_even --spec {params.spec:q} --out {output.table:q}"
         " --text {output.text:q} 2> {log:q}"
 
 
 rule place_stores:
     input:
-        code=sources("place_stores"),
+        code=sources("predict.place_stores"),
         break_even=rules.write_break_even.output.table,
         stores=rules.write_stores.output.stores,
         limits=rules.profile_limits.output,
@@ -49,14 +49,14 @@ rule place_stores:
     params:
         asked=asked,
     shell:
-        "python -m workflow.hyperkv.place_stores --asked {params.asked:q}"
+        "python -m workflow.hyperkv.predict.place_stores --asked {params.asked:q}"
         " --break-even {input.break_even:q} --stores {input.stores:q}"
         " --limits {input.limits:q} --out {output:q} 2> {log:q}"
 
 
 rule draw_prediction:
     input:
-        code=sources("prediction_figures"),
+        code=sources("figures.predictions"),
         tables=prediction_tables,
     output:
         svg=report(
@@ -73,7 +73,7 @@ rule draw_prediction:
     conda:
         "../../envs/harness.yaml"
     shell:
-        "python -m workflow.hyperkv.prediction_figures --figure {wildcards.figure:q} --tables {input.tables:q}"
+        "python -m workflow.hyperkv.figures.predictions --figure {wildcards.figure:q} --tables {input.tables:q}"
         " --svg {output.svg:q} --png {output.png:q} 2> {log:q}"
 
 

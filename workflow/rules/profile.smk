@@ -14,12 +14,12 @@ rule profile_store:
     params:
         spec=store_spec,
     shell:
-        "python -m workflow.hyperkv.profile --spec {params.spec:q} --out {output:q} 2> {log:q}"
+        "python -m workflow.hyperkv.profile.profile_store --spec {params.spec:q} --out {output:q} 2> {log:q}"
 
 
 rule profile_limits:
     input:
-        code=sources("limits"),
+        code=sources("profile.profile_limits"),
     output:
         "<profile>/limits/limits.jsonl",
     log:
@@ -32,7 +32,7 @@ rule profile_limits:
     params:
         spec=profile_limits_spec,
     shell:
-        "python -m workflow.hyperkv.limits --spec {params.spec:q} --out {output:q} 2> {log:q}"
+        "python -m workflow.hyperkv.profile.profile_limits --spec {params.spec:q} --out {output:q} 2> {log:q}"
 
 
 rule profile:

@@ -16,7 +16,7 @@ rule write_recommendation:
         asked=asked,
         spec=recommendation_spec,
     shell:
-        "python -m workflow.hyperkv.recommend --asked {params.asked:q}"
+        "python -m workflow.hyperkv.recommend.recommend --asked {params.asked:q}"
         " --spec {params.spec:q} --table {input.table:q}"
         " --cells {input.cells:q} --out {output.recommendation:q} --readme {output.readme:q}"
         " --files {output.files:q} 2> {log:q}"
@@ -24,7 +24,7 @@ rule write_recommendation:
 
 rule check_recommended:
     input:
-        code=sources("check_recommended", "stores.rocksdb_server"),
+        code=sources("recommend.check_recommended", "stores.rocksdb.server"),
         recommendation=rules.write_recommendation.output.recommendation,
         files=ancient(rules.write_recommendation.output.files),
         engine=engine_record,
@@ -40,13 +40,13 @@ rule check_recommended:
     params:
         python=python_of(CONFIG, "vllm"),
     shell:
-        "python -m workflow.hyperkv.check_recommended --recommendation {input.recommendation:q}"
+        "python -m workflow.hyperkv.recommend.check_recommended --recommendation {input.recommendation:q}"
         " --files {input.files:q} --engine-python {params.python:q} --out {output:q} 2> {log:q}"
 
 
 rule write_report_page:
     input:
-        code=sources("html_report"),
+        code=sources("report.write_page"),
         template="workflow/report/page.html.j2",
         captions=collect("workflow/report/{name}.rst", name=CAPTIONS),
         tables=page_tables,
@@ -61,7 +61,7 @@ rule write_report_page:
     params:
         captions=subpath(input.template, parent=True),
     shell:
-        "python -m workflow.hyperkv.html_report --template {input.template:q} --captions {params.captions:q}"
+        "python -m workflow.hyperkv.report.write_page --template {input.template:q} --captions {params.captions:q}"
         " --tables {input.tables:q} --recommended {input.recommended:q} --figures {input.figures:q}"
         " --out {output:q} 2> {log:q}"
 

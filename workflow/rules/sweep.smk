@@ -15,7 +15,7 @@ rule measure_scenario:
     params:
         spec=scenario_spec,
     shell:
-        "python -m workflow.hyperkv.sweep --spec {params.spec:q} --repeat {wildcards.repeat:q}"
+        "python -m workflow.hyperkv.sweep.measure_scenario --spec {params.spec:q} --repeat {wildcards.repeat:q}"
         " --out {output:q} 2> {log:q}"
 
 

@@ -1,6 +1,6 @@
 rule write_tables:
     input:
-        code=sources("tables"),
+        code=sources("tables.tables"),
         columns="workflow/schemas/columns.yaml",
         cells=rules.sweep.input,
     output:
@@ -22,14 +22,14 @@ rule write_tables:
         spec=tables_spec,
         folder=subpath(output.cells, parent=True),
     shell:
-        "python -m workflow.hyperkv.tables --asked {params.asked:q}"
+        "python -m workflow.hyperkv.tables.tables --asked {params.asked:q}"
         " --spec {params.spec:q} --cells {input.cells:q}"
         " --out {params.folder:q} 2> {log:q}"
 
 
 rule write_stores:
     input:
-        code=sources("stores_table"),
+        code=sources("tables.stores"),
         points=collect("<profile>/{family}.jsonl", family=PROFILED),
         limits=rules.profile_limits.output,
         baseline=baseline_files,
@@ -45,14 +45,14 @@ rule write_stores:
         asked=asked,
         folder=subpath(output.stores, parent=True),
     shell:
-        "python -m workflow.hyperkv.stores_table --asked {params.asked:q}"
+        "python -m workflow.hyperkv.tables.stores --asked {params.asked:q}"
         " --points {input.points:q} --limits {input.limits:q}"
         " --baseline {input.baseline:q} --out {params.folder:q} 2> {log:q}"
 
 
 rule write_summary:
     input:
-        code=sources("summary"),
+        code=sources("tables.summary"),
         scenarios=rules.write_tables.output.scenarios,
         time=rules.write_tables.output.time,
         stores=rules.write_stores.output.stores,
@@ -68,7 +68,7 @@ rule write_summary:
         tables=subpath(input.scenarios, parent=True),
         notes=summary_notes,
     shell:
-        "python -m workflow.hyperkv.summary --tables {params.tables:q} --notes {params.notes:q}"
+        "python -m workflow.hyperkv.tables.summary --tables {params.tables:q} --notes {params.notes:q}"
         " --layers {input.layers:q} --layers-table {input.layers_table:q} --out {output:q} 2> {log:q}"
 
 

@@ -19,12 +19,12 @@ rule search_settings:
         spec=tuning_spec,
         folder=subpath(output.trials, parent=True),
     shell:
-        "python -m workflow.hyperkv.tune --spec {params.spec:q} --out {params.folder:q} 2> {log:q}"
+        "python -m workflow.hyperkv.tune.search_settings --spec {params.spec:q} --out {params.folder:q} 2> {log:q}"
 
 
 rule write_tune:
     input:
-        code=sources("tune_table"),
+        code=sources("tables.tune"),
         trials=expand("<tune>/{scenario}/trials.jsonl", scenario=TUNED),
         finalists=expand("<tune>/{scenario}/finalists.jsonl", scenario=TUNED),
     output:
@@ -36,14 +36,14 @@ rule write_tune:
     params:
         asked=asked,
     shell:
-        "python -m workflow.hyperkv.tune_table --asked {params.asked:q}"
+        "python -m workflow.hyperkv.tables.tune --asked {params.asked:q}"
         " --trials {input.trials:q} --finalists {input.finalists:q}"
         " --out {output:q} 2> {log:q}"
 
 
 rule draw_tune:
     input:
-        code=sources("tune_figure"),
+        code=sources("figures.tune"),
         table=rules.write_tune.output,
         evidence=expand("<tune>/{scenario}/evidence.json", scenario=TUNED),
     output:
@@ -61,7 +61,7 @@ rule draw_tune:
     params:
         asked=asked,
     shell:
-        "python -m workflow.hyperkv.tune_figure --asked {params.asked:q}"
+        "python -m workflow.hyperkv.figures.tune --asked {params.asked:q}"
         " --table {input.table:q} --evidence {input.evidence:q}"
         " --svg {output.svg:q} --png {output.png:q} 2> {log:q}"
 

@@ -1,6 +1,6 @@
 rule fetch_trace:
     input:
-        code=sources("fetch"),
+        code=sources("machine.download"),
     output:
         "results/traces/mooncake_conversation.jsonl",
     log:
@@ -11,4 +11,4 @@ rule fetch_trace:
         url="https://raw.githubusercontent.com/kvcache-ai/Mooncake/main/FAST25-release/traces/conversation_trace.jsonl",
         sha256="b8cbb061a85206d729d91cdc2981f43c9e0d99209dce588d3af5f7934408b9df",
     shell:
-        "python -m workflow.hyperkv.fetch --url {params.url:q} --sha256 {params.sha256:q} --out {output:q} 2> {log:q}"
+        "python -m workflow.hyperkv.machine.download --url {params.url:q} --sha256 {params.sha256:q} --out {output:q} 2> {log:q}"

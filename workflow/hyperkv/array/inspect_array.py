@@ -13,16 +13,16 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..cli import run_stage
-from ..errors import printable
-from ..node import expanded
-from .commands import Edit, Step, call
-from .facts import Disk, Machine
-from .fitness import in_use
-from .gather import gather
+from ..base.cli import run_stage
+from ..base.errors import printable
+from ..machine.node import expanded
+from .steps.commands import Edit, Step, call
+from .planning.facts import Disk, Machine
+from .planning.fitness import in_use
+from .planning.gather import gather
 from .layout import readable
-from .place import place_of
-from .plan import Plan, plan_provision
+from ..machine.place import place_of
+from .planning.plan import Plan, plan_provision
 from .settings import ArraySettings
 from .verify import seen_without_root
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .boot_files import escaped
-from .facts import Mount
+from .steps.boot_files import escaped
+from .planning.facts import Mount
 from .settings import ArraySettings
 
 EXT4_BLOCK_BYTES = 4096

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..durable import replace_durably
-from .facts import Disk, Md, Mount
+from ..base.durable import replace_durably
+from .planning.facts import Disk, Md, Mount
 from .layout import fstab_line, mdadm_line
 from .settings import ArraySettings
 

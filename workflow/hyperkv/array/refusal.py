@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ..errors import UserError
+from ..base.errors import UserError
 
 UNFIT = 2
 FOREIGN = 3

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..own_command import snakemake_command
+from ..base.own_command import snakemake_command
 
 RAID_CHUNK_MIN_BYTES = 4096
 DATA_FOLDER = "hyperkv"

@@ -15,15 +15,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..cli import run_stage
-from ..own_command import snakemake_command
-from .commands import call
-from .facts import Md, Mount
+from ..base.cli import run_stage
+from ..base.own_command import snakemake_command
+from .steps.commands import call
+from .planning.facts import Md, Mount
 from .layout import unlisted
 from .record import RECORD
 from .refusal import NOT_THERE, ArrayError, Refusal
 from .settings import ArraySettings
-from .sysfs import Probe, file_system_uuid, md_device, mounts, serial_of
+from ..machine.mounts import Probe, file_system_uuid, md_device, mounts, serial_of
 
 _FROM_CONFIG = ("name", "raid_chunk_bytes", "file_system", "mount")
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from ..threads import started
+from ..base.threads import started
 
 T = TypeVar("T")
 

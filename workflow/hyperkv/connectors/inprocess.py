@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..errors import UserError
+from ..base.errors import UserError
 from ..stores.base import LocalStore, Store
 from .base import Connector, gather_flags, leading_true
 

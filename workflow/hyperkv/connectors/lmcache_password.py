@@ -23,7 +23,7 @@ from urllib.parse import quote
 from lmcache.v1.storage_backend.connector import ConnectorAdapter
 from lmcache.v1.storage_backend.connector.base_connector import RemoteConnector
 
-from ..secret import KEYS, Secret
+from ..base.secret import KEYS, Secret
 
 NAME = "with_password"
 _PREFIX = f"remote_storage_plugin.{NAME}"

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..secret import Secret
+from ..base.secret import Secret
 
 
 def resp_client(host: str, port: int, num_workers: int, **reference: str) -> Any:

@@ -25,7 +25,7 @@ from lmcache.v1.storage_backend.connector import ConnectorAdapter
 from lmcache.v1.storage_backend.connector.base_connector import RemoteConnector
 
 from .base import leading_true
-from .striped_cache import StripedCache, settings_from
+from .striped.cache import StripedCache, settings_from
 
 logger = init_logger(__name__)
 NAME = "striped"

@@ -14,8 +14,8 @@ from typing import Any
 
 from lmcache.logging import init_logger
 
-from .striped_cache import StripedCache, settings_from
-from .striped_l2 import StripedL2
+from .striped.cache import StripedCache, settings_from
+from .striped.l2 import StripedL2
 
 logger = init_logger(__name__)
 _PREFIX = "adapter_params"

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 import redis
 
-from ..deadline import Deadline
-from ..errors import StoreError
-from ..redis_client import Clock, bounded
+from ..base.deadline import Deadline
+from ..base.errors import StoreError
+from ..stores.redis_client import Clock, bounded
 from ..stores.base import Endpoint
 from .base import Connector, gather_flags
 

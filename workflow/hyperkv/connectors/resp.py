@@ -12,12 +12,12 @@ from typing import TypeVar
 
 import numpy as np
 
-from ..deadline import Deadline
-from ..errors import StoreError
+from ..base.deadline import Deadline
+from ..base.errors import StoreError
 from ..stores.base import Endpoint
 from ..stores.resp_protocol import send_all
 from .base import Connector, gather_flags, leading_true
-from .sockets import command, name_of, open_socket
+from .striped.sockets import command, name_of, open_socket
 
 _CRLF = b"\r\n"
 _EXISTS_BATCH = 512

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import UserError
+from ..base.errors import UserError
 from .reading import ModelConfig
 
 # ModelArchConfigConvertorBase.derive_max_model_len_and_key of vLLM: the least of them.

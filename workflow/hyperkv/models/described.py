@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import UserError
+from ..base.errors import UserError
 from .kv_format import KV_DTYPE_BYTES, SERVED_DTYPE
 from .layers import KINDS, Layers
 from .reading import ModelConfig

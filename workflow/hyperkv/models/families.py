@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ..errors import UserError
+from ..base.errors import UserError
 from .reading import ModelConfig
 
 

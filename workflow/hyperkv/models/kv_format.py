@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import UserError
+from ..base.errors import UserError
 from .reading import ModelConfig
 
 # What the workflow starts vLLM with (--dtype), and so what engine replay, which models it, counts with.

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..errors import UserError
+from ..base.errors import UserError
 from .families import BY_HAND, Family
 from .kv_format import KV_DTYPE_BYTES
 from .reading import ModelConfig

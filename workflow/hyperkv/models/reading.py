@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..documents import Unreadable, check_values, from_json, from_yaml, refuse_endless
-from ..errors import UserError
+from ..base.documents import Unreadable, check_values, from_json, from_yaml, refuse_endless
+from ..base.errors import UserError
 from .defaults import TEXT_DEFAULTS, TEXT_TYPE_OF
 
 _LARGEST = 10**30  # what transformers writes for no bound

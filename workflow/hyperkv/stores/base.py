@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..errors import StoreDied, StoreError
-from ..folders import cannot_write
-from ..secret import Secret
-from .counters import ProcessCounters, drop_page_cache, process_counters
+from ..base.errors import StoreDied, StoreError
+from ..base.folders import cannot_write
+from ..base.secret import Secret
+from ..machine.counters import ProcessCounters, drop_page_cache, process_counters
 from .owned_keys import Owned, refuse_owned
 
 GRACE_S = 1.0  # how long a failed request waits to learn that the server died

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import StoreError, UserError
-from ..payload import aligned_buffer, slots
+from ..base.errors import StoreError, UserError
+from ..workloads.payload import aligned_buffer, slots
 from .base import Counters, LocalStore, StoreConfig
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import StoreError, UserError
-from ..payload import ALIGNMENT, aligned_buffer
+from ..base.errors import StoreError, UserError
+from ..workloads.payload import ALIGNMENT, aligned_buffer
 from .base import Counters, LocalStore, StoreConfig, new_directory
-from .counters import supports_direct_io
+from ..machine.counters import supports_direct_io
 
 _FOLDERS = 64
 _DIRECT_IO = ("auto", "yes", "no")

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ..errors import UserError
+from ..base.errors import UserError
 
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import redis
 
-from ..errors import StoreDied, StoreError
-from ..own_folder import own_folder
-from ..processes import LOOPBACK, OwnedProcess, free_port, require_free_port
-from ..redis_client import bounded
+from ..base.errors import StoreDied, StoreError
+from ..machine.own_folder import own_folder
+from ..machine.processes import LOOPBACK, OwnedProcess, free_port, require_free_port
+from .redis_client import bounded
 from .base import Counters, Endpoint, Store, new_directory
-from .counters import ProcessCounters, process_counters
+from ..machine.counters import ProcessCounters, process_counters
 from .reach import warning
 
 _READY_TIMEOUT_S = 60.0

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 
-from ..errors import StoreError
-from ..threads import each
+from ..base.errors import StoreError
+from ..base.threads import each
 from .base import Counters, Endpoint, Store, StoreConfig, new_directory
-from .counters import ProcessCounters
+from ..machine.counters import ProcessCounters
 from .server import ServerStore
 
 

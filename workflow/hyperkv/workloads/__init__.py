@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ..errors import UserError
+from ..base.errors import UserError
 
 SEEDS_PER_RUN = 10_000
 

@@ -7,7 +7,7 @@ from dataclasses import MISSING, fields
 from importlib import import_module
 from typing import Any, TypeVar
 
-from ..errors import UserError
+from ..base.errors import UserError
 from . import Conversation
 
 T = TypeVar("T")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import UserError
+from ..base.errors import UserError
 from . import Turn, check_context, check_count, check_range, generator, uniform
 
 _DOCUMENT_LENGTH, _DOCUMENT_TOKENS, _REQUEST_LENGTH, _REQUEST_TOKENS = 0, 1, 2, 3

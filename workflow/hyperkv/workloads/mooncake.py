@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import UserError
+from ..base.errors import UserError
 from . import NothingLeft, Turn, check_count, generator
 from .trace import PER_SECOND, Record, parse
 from .trace_file import FORMS, lines_of

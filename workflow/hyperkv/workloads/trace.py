@@ -13,8 +13,8 @@ from itertools import islice
 from math import ceil
 from typing import Any
 
-from ..documents import LARGEST, Unreadable, from_json
-from ..errors import UserError
+from ..base.documents import LARGEST, Unreadable, from_json
+from ..base.errors import UserError
 from .trace_file import no_trace
 
 KEYS = ("timestamp", "input_length", "output_length", "hash_ids")

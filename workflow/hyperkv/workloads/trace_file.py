@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from ..documents import Unreadable, from_json, refuse_endless
-from ..errors import UserError
+from ..base.documents import Unreadable, from_json, refuse_endless
+from ..base.errors import UserError
 
 FORMS = (
     "a trace has one JSON object a line (plain, .gz, .bz2 or .xz) with timestamp, input_length, output_length and "

@@ -31,7 +31,7 @@ class Striped:
     def __init__(self, config: dict):
         import numpy as np
 
-        from workflow.hyperkv.connectors.striped_cache import StripedCache, settings_from
+        from workflow.hyperkv.connectors.striped.cache import StripedCache, settings_from
 
         settings = settings_from(config["extra_config"], "remote_storage_plugin.striped")
         self._cache = StripedCache(

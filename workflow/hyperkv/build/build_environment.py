@@ -1,0 +1,142 @@
+"""Make the environment of vLLM and LMCache, or of AIPerf, and prove that it can do what is asked of it.
+
+    python -m workflow.hyperkv.build.build_environment --kind engine --device cuda --requirements envs/engine-cuda.txt \\
+        --wheels results/build/engine/wheels.tar --venv results/build/engine/venv --out results/build/engine/engine.json
+    python -m workflow.hyperkv.build.build_environment --kind engine --device cuda --python /opt/vllm/bin/python --out ...
+
+The record has the versions that are imported, torch's CUDA, and whether LMCache's native RESP client is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ..base.cli import run_stage
+from ..base.errors import UserError
+from .fetch_wheels import run_pip
+from ..machine.interpreter import import_path
+from ..base.surroundings import past_proxies
+
+_PREFLIGHT_TIMEOUT_S = 600
+
+
+def main() -> None:
+    """Parse the command line, install, probe, write the record."""
+    parser = argparse.ArgumentParser(
+        prog="python -m workflow.hyperkv.build.build_environment",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--kind", required=True, choices=("engine", "loadgen"), help="what it is for")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="what vLLM runs on")
+    parser.add_argument("--needs", nargs="*", default=[], help="what must be there: lmcache, resp, striped")
+    parser.add_argument("--python", help="interpreter of an environment that is there; nothing is installed")
+    parser.add_argument("--requirements", type=Path, help="pinned packages")
+    parser.add_argument("--wheels", type=Path, help="tar of fetch_wheels")
+    parser.add_argument("--venv", type=Path, help="the folder to make")
+    parser.add_argument("--out", required=True, type=Path, help="JSON record to write")
+    arguments = parser.parse_args()
+    python = arguments.python
+    if python is None:
+        python = install(arguments.requirements, arguments.wheels, arguments.venv)
+    elif shutil.which(python) is None:
+        section = "vllm" if arguments.kind == "engine" else "loadgen"
+        raise UserError(f"{section}.python: there is no program {python}; leave it null to have one made")
+    record = {"python": python, **probe(python, arguments.kind)}
+    refuse(record, arguments.kind, arguments.device, arguments.needs)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(record, indent=1) + "\n")
+    print(json.dumps(record, indent=1))
+
+
+def install(requirements: Path, wheels: Path, venv: Path) -> str:
+    """A new virtual environment from the wheels alone; returns its interpreter. Raises UserError."""
+    shutil.rmtree(venv, ignore_errors=True)
+    venv.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
+    python = str(venv / "bin" / "python")
+    with tempfile.TemporaryDirectory(dir=venv.parent) as folder, tarfile.open(wheels) as archive:
+        archive.extractall(folder, filter="data")
+        argv = [
+            python,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--no-index",
+            "--disable-pip-version-check",
+        ]
+        run_pip([*argv, "--find-links", folder, "--requirement", str(requirements)], "install")
+    return python
+
+
+def probe(python: str, kind: str) -> dict[str, Any]:
+    """What the environment's own interpreter says of itself (preflight.py). Raises UserError when it cannot run."""
+    environment = os.environ | past_proxies(os.environ) | {"PYTHONPATH": import_path()}
+    argv = [python, "-m", "workflow.hyperkv.build.preflight", kind]
+    done = subprocess.run(
+        argv,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=sys.stderr,
+        text=True,
+        timeout=_PREFLIGHT_TIMEOUT_S,
+        check=False,
+    )
+    lines = done.stdout.strip().splitlines()
+    if done.returncode or not lines:
+        raise UserError(f"{python} cannot run the preflight (status {done.returncode}); see the log")
+    return json.loads(lines[-1])
+
+
+def refuse(record: dict[str, Any], kind: str, device: str, needs: list[str]) -> None:
+    """Raise UserError, one line, for what is missing in an environment that was probed.
+
+    needs: lmcache, resp (its native RESP client) and striped (our plugin), as the scenarios use them.
+    """
+    errors = record["errors"]
+    wanted = ["aiperf"] if kind == "loadgen" else ["torch", "vllm", *(["lmcache"] if needs else [])]
+    for name in wanted:
+        if record["versions"].get(name) is None:
+            raise UserError(
+                f"{name} cannot be imported by {record['python']}: {errors.get(name)}; install it there"
+            )
+    if kind == "loadgen":
+        return
+    if device == "cuda" and record["cuda"] is None:
+        raise UserError(
+            f"torch {record['versions']['torch']} of {record['python']} is built without CUDA; install a CUDA build, or set "
+            f"vllm.device: cpu"
+        )
+    if device == "cuda" and not record["gpus"]:
+        raise UserError(
+            f"torch {record['versions']['torch']} sees no GPU; look at nvidia-smi, or set vllm.device: cpu"
+        )
+    if device == "cpu" and record["cuda"] is not None:
+        raise UserError(
+            f"torch {record['versions']['torch']} of {record['python']} is a CUDA build; vllm.device: cpu needs the CPU build"
+        )
+    if "striped" in needs and not record["striped"]:
+        raise UserError(
+            f"connectors striped and striped_mp cannot be imported by {record['python']}: {errors.get('striped')}; it needs numpy and "
+            f"xxhash there"
+        )
+    if "resp" in needs and not record["native_resp"]:
+        raise UserError(
+            f"lmcache {record['versions']['lmcache']} has no native RESP client ({errors.get('native_resp')}); install a "
+            f"wheel that has it, or choose connector redis"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage("build_environment", main))

@@ -1,0 +1,80 @@
+"""Download the pinned packages of one environment into a tar, which the build installs from without a network.
+
+    python -m workflow.hyperkv.build.fetch_wheels --requirements envs/loadgen.txt --out results/build/loadgen/wheels.tar
+
+The tar can be carried to a machine without internet, and Snakemake's between-workflow cache can keep it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+from ..base.cli import run_stage
+from ..base.errors import UserError, printable
+
+
+def main() -> None:
+    """Parse the command line and download."""
+    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.build.fetch_wheels", description=__doc__)
+    parser.add_argument(
+        "--requirements", required=True, type=Path, help="pinned packages, dependencies included"
+    )
+    parser.add_argument("--index", help="one more package index")
+    parser.add_argument("--out", required=True, type=Path, help="the tar to write")
+    arguments = parser.parse_args()
+    fetch(arguments.requirements, arguments.index, arguments.out)
+
+
+def fetch(requirements: Path, index: str | None, out: Path) -> None:
+    """Download every package of `requirements` (none beside them) for this Python. Raises UserError with pip's cause."""
+    if not requirements.exists():
+        raise UserError(
+            f"there is no file {requirements}; name pinned packages in vllm.requirements or loadgen.requirements"
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent) as folder:
+        argv = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--disable-pip-version-check",
+        ]
+        argv += ["--dest", folder, "--requirement", str(requirements)]
+        argv += ["--extra-index-url", index] if index else []
+        run_pip(argv, "download")
+        with tarfile.open(out.with_name(out.name + ".tmp"), "w") as archive:
+            for wheel in sorted(Path(folder).iterdir()):
+                archive.add(wheel, wheel.name)
+        os.replace(out.with_name(out.name + ".tmp"), out)
+
+
+def run_pip(argv: list[str], verb: str) -> None:
+    """Run pip. Raises UserError: one line with its cause."""
+    done = subprocess.run(argv, stdout=sys.stderr, stderr=subprocess.PIPE, text=True, check=False)
+    sys.stderr.writelines(f"{printable(line)}\n" for line in done.stderr.splitlines())
+    if done.returncode:
+        errors = [
+            line.removeprefix("ERROR: ") for line in done.stderr.splitlines() if line.startswith("ERROR:")
+        ]
+        raise UserError(
+            f"pip could not {verb} the packages: {errors[-1] if errors else 'see the log'}{_hint(errors)}"
+        )
+
+
+def _hint(errors: list[str]) -> str:
+    if any("torch" in error and "No matching distribution" in error for error in errors):
+        return "; PyTorch's build for this device may be on PyTorch's own index: set vllm.index"
+    return ""
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage("fetch_wheels", main))

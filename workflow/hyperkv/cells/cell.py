@@ -1,0 +1,262 @@
+"""One cell: scenario x load x repeat. What the engines share: its configuration, its store and its record's frame."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import psutil
+
+from ..base.errors import UserError
+from .evidence import quotient
+from ..base.folders import nearest
+from ..models.geometry import Geometry, load_geometry
+from ..models.gpus import KvShare, gpus_of, kv_share
+from ..records.journal import canonical_digest
+from ..machine.environment import environment
+from ..machine.node import data_dir_of
+from ..machine.own_folder import own_folder
+from ..stores.base import Counters, Store, StoreConfig
+from ..machine.counters import block_device_bytes
+from ..stores.registry import make_store
+from ..workloads import repeat_seed
+
+SCHEMA_VERSION = 3
+_SPACE_FACTOR = 2.0  # a log-structured store holds a value twice while it compacts
+
+
+class Measurement(Protocol):
+    """One job's measurement of a scenario x repeat: a context manager, open while its points are measured."""
+
+    def __enter__(self) -> Measurement: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def measure(self, key: Any) -> dict[str, Any]:
+        """Measure one point, a load or what the engine calls otherwise, and return its record."""
+
+
+@dataclass(frozen=True)
+class CellSpec:
+    """A cell's complete configuration.
+
+    spec: the scenario's slice of the config. load: clients or requests/s. repeat: from 1. logs: folder for
+    servers' output. folder: the job's own, where its stores put their files; None where nothing is measured (`with_folder`).
+    """
+
+    spec: dict[str, Any]
+    load: int
+    repeat: int
+    logs: Path
+    folder: Path | None = None
+
+    @property
+    def scenario(self) -> dict[str, Any]:
+        """The scenario's own keys."""
+        return self.spec["scenario"]
+
+    @property
+    def seed(self) -> int:
+        """The workload's seed."""
+        return repeat_seed(self.spec["seed"], self.repeat)
+
+    @property
+    def data_dir(self) -> Path:
+        """The folder whose disk is measured: the scenario's own, else the config's."""
+        return data_dir_of(self.scenario.get("data_dir") or self.spec["data_dir"])
+
+    def with_folder(self, stack: contextlib.ExitStack) -> CellSpec:
+        """The same cell with a new folder of its own on data_dir; `stack` removes it. Raises UserError."""
+        what = f"{self.scenario['name']}, repeat {self.repeat}"
+        return replace(self, folder=stack.enter_context(own_folder(self.data_dir, what)))
+
+    @property
+    def directory(self) -> Path:
+        """Where this cell's stores put their files."""
+        assert self.folder is not None
+        return self.folder
+
+    @property
+    def geometry(self) -> Geometry:
+        """The model's KV geometry, in the scenario's KV dtype when it has one of its own."""
+        return load_geometry(Path(self.spec["model"]), self.scenario.get("kv_dtype") or self.spec["kv_dtype"])
+
+    @property
+    def gpus(self) -> int:
+        """GPUs that it was asked to use, 1 on a CPU: what figures per GPU are divided by."""
+        return gpus_of(self.spec)
+
+    @property
+    def share(self) -> KvShare:
+        """What each of them holds of the KV."""
+        return kv_share(self.geometry, self.gpus)
+
+    def at(self, load: int) -> CellSpec:
+        """The same cell at another load."""
+        return replace(self, load=load)
+
+
+class StoreWindow:
+    """A store's counters, and the block device's, over the part of a run that counts.
+
+    changes: the store's totals between `begin` and `end`; block: (read, written) bytes; both empty without a
+    store or when the system does not tell.
+    """
+
+    def __init__(self, store: Store | None, directory: Path):
+        self._store, self._directory = store, directory
+        self._before: Counters | None = None
+        self._after: Counters | None = None
+        self._block: tuple[int, int] | None = None
+        self.block: tuple[int, int] | None = None
+        self.notes: list[str] = []
+
+    def begin(self) -> None:
+        """Take the counters. Raises StoreDied or StoreError."""
+        if self._store is not None:
+            self._before, self._block = self._store.counters(), block_device_bytes(self._directory)
+
+    def end(self) -> None:
+        """Take them again. Raises StoreDied or StoreError."""
+        if self._store is None:
+            return
+        self._store.check_alive()
+        self._after = self._store.counters()
+        self.notes = self._store.notes()
+        block = block_device_bytes(self._directory)
+        if block and self._block:
+            self.block = (block[0] - self._block[0], block[1] - self._block[1])
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        return self._after.minus(self._before) if self._before and self._after else {}
+
+    @property
+    def details_before(self) -> dict[str, Any]:
+        """What only this store tells, at the beginning."""
+        return self._before.details if self._before else {}
+
+    @property
+    def details_after(self) -> dict[str, Any]:
+        """The same, at the end."""
+        return self._after.details if self._after else {}
+
+    def evidence(self) -> dict[str, Any]:
+        """The store's and the device's part of a cell's evidence."""
+        counted = self.changes
+        return {
+            "served_bytes": counted.get("served_bytes"),
+            "taken_bytes": counted.get("taken_bytes"),
+            "store_hits": counted.get("hits"),
+            "store_misses": counted.get("misses"),
+            "device_read_bytes": counted.get("device_read_bytes"),
+            "device_write_bytes": counted.get("device_write_bytes"),
+            "block_read_bytes": self.block[0] if self.block else None,
+            "block_write_bytes": self.block[1] if self.block else None,
+            "store_cpu_s": counted.get("cpu_s"),
+            "store_rss_bytes": counted.get("rss_bytes"),
+            "store_page_faults": counted.get("page_faults"),
+            "store_errors": self.details_after.get("background_errors"),
+        }
+
+
+def per_byte(evidence: dict[str, Any]) -> dict[str, float | None]:
+    """Quotients of a cell's evidence: write_amplification (bytes/byte saved), store_cpu_s_per_gb (moved)."""
+    saved, loaded = evidence["saved_bytes"], evidence["loaded_bytes"]
+    moved_gb = None if saved is None or loaded is None else (saved + loaded) / 1e9
+    return {
+        "write_amplification": quotient(evidence["device_write_bytes"], saved),
+        "store_cpu_s_per_gb": quotient(evidence["store_cpu_s"], moved_gb),
+    }
+
+
+def frame(cell: CellSpec, geometry: Geometry) -> dict[str, Any]:
+    """What every cell record says of itself: identity, configuration, environment (columns.yaml)."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "record": "cell",
+        "engine": cell.spec["engine"],
+        "scenario": cell.scenario["name"],
+        "load": cell.load,
+        "repeat": cell.repeat,
+        "seed": cell.seed,
+        "spec_digest": canonical_digest(cell.spec),
+        "spec": cell.spec,
+        "model": geometry.name,
+        "gpus": cell.gpus,
+        "kv_bytes_per_token": geometry.kv_bytes_per_token,
+        "chunk_bytes": cell.share.stored_bytes(cell.scenario["chunk_tokens"]),
+        "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "environment": environment(cell.data_dir) | _built_environments(cell.spec),
+    }
+
+
+def _built_environments(spec: dict[str, Any]) -> dict[str, Any]:
+    """What the engine's and the load generator's own environments say of themselves, by the name of their record."""
+    found = [Path(path) for path in spec.get("environment_records", [])]
+    return {path.stem: json.loads(path.read_text()) for path in found if path.exists()}
+
+
+def open_store(
+    cell: CellSpec,
+    name: str,
+    value_bytes: int,
+    capacity_bytes: int | None,
+    stack: contextlib.ExitStack,
+    bottom: bool = True,
+) -> Store:
+    """Start a store in the cell's folder; `stack` ends it. bottom: it is the scenario's own store, not a pool's."""
+    scenario = cell.scenario
+    log = cell.logs / f"{scenario['name']}-{cell.repeat}-{name}.log"
+    place = (cell.directory / name, value_bytes, log, capacity_bytes)
+    config = StoreConfig.of(scenario, *place) if bottom else StoreConfig(*place)
+    return stack.enter_context(make_store(name, config))
+
+
+def check_room(cell: CellSpec, saved_bytes: int, buffer_bytes: int = 0) -> None:
+    """Refuse a cell that cannot fit on the disk or in memory, before anything is measured.
+
+    saved_bytes: what its store is given to keep, the working set (working_set.py) and what is saved besides. A DRAM pool is in
+    memory as a whole from the start, as is an engine's buffer (buffer_bytes); a valkey store holds what it is given, up to its
+    capacity_bytes.
+    """
+    check_disk(cell, saved_bytes)
+    scenario = cell.scenario
+    needed = scenario["dram_pool_bytes"] or buffer_bytes
+    keys = "dram_pool_bytes" if scenario["dram_pool_bytes"] else "vllm.staging_bytes" if buffer_bytes else ""
+    if scenario["store"] == "valkey" and not _on_disk(scenario):
+        needed += min(saved_bytes, scenario["capacity_bytes"] or saved_bytes)
+        keys = "capacity_bytes" + (f" or {keys}" if keys else "")
+    mend = f"set a lower {keys} or take a smaller workload"
+    _refuse(cell, needed, psutil.virtual_memory().available, "in memory", mend)
+
+
+def check_disk(cell: CellSpec, saved_bytes: int) -> None:
+    """Refuse a cell whose store does not fit on the file system of its data_dir, which may be a tmpfs.
+
+    saved_bytes: as for check_room; a store needs twice that while it compacts. The folder need not be there yet.
+    """
+    if not _on_disk(cell.scenario):
+        return
+    folder = cell.data_dir
+    where = f"on the disk of {folder}, where a store that compacts takes twice its {saved_bytes / 1e9:.1f} GB"
+    needed, free = int(saved_bytes * _SPACE_FACTOR), shutil.disk_usage(nearest(folder)).free
+    _refuse(cell, needed, free, where, "choose another data_dir or a smaller workload")
+
+
+def _on_disk(scenario: Mapping[str, Any]) -> bool:
+    return scenario["tier"] == "ssd" or bool(scenario.get("data_dir"))
+
+
+def _refuse(cell: CellSpec, needed: int, free: int, where: str, mend: str) -> None:
+    if needed > free:
+        raise UserError(
+            f"scenario {cell.scenario['name']}: about {needed / 1e9:.1f} GB needed {where}, {free / 1e9:.1f} GB free; {mend} "
+            f"({needed:,} bytes needed, {free:,} free)"
+        )

@@ -1,0 +1,153 @@
+"""HBM, pools and buffers against what the workload needs of them, before the DAG is built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..connectors.registry import STRIPED
+from ..workloads.context_limit import ROOM_TOKENS, ContextLimit, check_context
+from ..engines.vllm.lmcache import CONNECTOR_CLASSES
+from ..engines.vllm.command import block_bytes_of, settings_of
+from ..base.errors import UserError
+from ..models.geometry import Geometry, load_geometry
+from ..models.gpus import KvShare, kv_share, tensor_parallel_of
+from ..workloads.working_set import largest_context, working_set
+from ..workloads import Conversation
+
+_ANSWER_TOKENS = 4  # of a single request
+
+
+def context_limit(config: Mapping[str, Any], scenarios: Sequence[Mapping[str, Any]]) -> ContextLimit:
+    """The longest context that the model and the engine of these scenarios take."""
+    geometry = load_geometry(Path(config["model"]), config["kv_dtype"])
+    if config["engine"] != "vllm":
+        return ContextLimit.of(geometry)
+    bounds = [
+        settings_of({"vllm": config["vllm"], "scenario": scenario})["max_context_tokens"]
+        for scenario in scenarios
+    ]
+    return ContextLimit.of_vllm(geometry, min((bound for bound in bounds if bound is not None), default=None))
+
+
+def check_memory(
+    config: Mapping[str, Any],
+    scenarios: Sequence[Mapping[str, Any]],
+    workloads: Sequence[Sequence[Conversation]],
+) -> None:
+    """That contexts fit the model, the engine's own cache and the buffers below it, for every repeat's workload.
+
+    Raises UserError naming the key, with what it takes.
+    """
+    contexts = [max(workload, key=lambda item: item.turns[-1].answer_end) for workload in workloads]
+    longest = max(context.turns[-1].answer_end for context in contexts)
+    limit = context_limit(config, scenarios)
+    try:
+        check_context(config["workload"], longest, limit)
+    except UserError as error:
+        raise UserError(f"config: {error}") from None
+    if config["engine"] == "vllm":
+        _check_single(config, limit)
+    for scenario in scenarios:
+        geometry = load_geometry(Path(config["model"]), scenario["kv_dtype"] or config["kv_dtype"])
+        if config["engine"] == "vllm":
+            _check_vllm(config, scenario, geometry, contexts)
+        else:
+            _check_replay(config, scenario, geometry, contexts)
+
+
+def _check_single(config: Mapping[str, Any], limit: ContextLimit) -> None:
+    longest = max(config["latency"]["prompt_tokens"], default=0)
+    if longest + _ANSWER_TOKENS > limit.tokens:
+        raise UserError(
+            f"config: latency.prompt_tokens: {longest} and an answer of {_ANSWER_TOKENS} exceed {limit.what}; lower it to at "
+            f"most {limit.tokens - _ANSWER_TOKENS}, or {limit.mend(longest + _ANSWER_TOKENS)}"
+        )
+
+
+def _check_replay(
+    config: Mapping[str, Any],
+    scenario: Mapping[str, Any],
+    geometry: Geometry,
+    contexts: Iterable[Conversation],
+) -> None:
+    replay = config["replay"]
+    share, block = kv_share(geometry, replay["gpus"]), replay["block_tokens"]
+    needed = largest_context(contexts, share.hbm_bytes_per_token * block, block)
+    if needed > replay["hbm_kv_bytes"]:
+        longest = max(context.turns[-1].answer_end for context in contexts)
+        raise UserError(
+            f"config: replay.hbm_kv_bytes: {replay['hbm_kv_bytes'] >> 20} MiB hold no context of {longest} tokens of "
+            f"{geometry.name}; it takes {_mib(needed)} MiB or more, and as much for each further client whose context shares "
+            f"nothing with it"
+        )
+    if scenario["tier"] == "none":
+        return
+    _check_holds_chunk("replay.staging_bytes", replay["staging_bytes"], scenario, geometry, share)
+    _check_pools(scenario, geometry, share)
+
+
+def _check_vllm(
+    config: Mapping[str, Any],
+    scenario: Mapping[str, Any],
+    geometry: Geometry,
+    contexts: Sequence[Conversation],
+) -> None:
+    settings = settings_of({"vllm": config["vllm"], "scenario": scenario})
+    bound = settings["hbm_kv_bytes"]
+    single = max(config["latency"]["prompt_tokens"], default=0)
+    longest = max(context.turns[-1].answer_end for context in contexts)
+    sent = max(longest, single + _ANSWER_TOKENS) + ROOM_TOKENS
+    blocks = -(-(settings["max_context_tokens"] or sent) // settings["block_tokens"])
+    connector = CONNECTOR_CLASSES.get(scenario.get("connector"))
+    needed = blocks * block_bytes_of(settings, geometry, connector)
+    if bound is not None and needed > bound:
+        raise UserError(
+            f"config: vllm.hbm_kv_bytes: {bound >> 20} MiB hold no context of {blocks * settings['block_tokens']} tokens of "
+            f"{geometry.name}, and vLLM does not start with less; it takes {_mib(needed)} MiB or more"
+        )
+    if scenario["tier"] == "none":
+        return
+    share, chunk = kv_share(geometry, tensor_parallel_of(settings)), scenario["chunk_tokens"]
+    _check_pools(scenario, geometry, share)
+    if scenario["dram_pool_bytes"] or scenario["load_queue_bytes"] or scenario["connector"] == "offloading":
+        return
+    size = share.stored_bytes(chunk)
+    prefix = max(working_set([context], size, chunk, False) for context in contexts)
+    prefix = max(prefix, single // chunk * size)
+    if prefix > settings["staging_bytes"]:
+        raise UserError(
+            f"config: vllm.staging_bytes: {settings['staging_bytes'] >> 20} MiB do not hold the whole prefix of the longest "
+            f"request; it takes {_mib(prefix)} MiB or more"
+        )
+
+
+def _check_pools(scenario: Mapping[str, Any], geometry: Geometry, share: KvShare) -> None:
+    where = f"scenarios.{scenario['family']}"
+    _check_holds_chunk(f"{where}.dram_pool_bytes", scenario["dram_pool_bytes"], scenario, geometry, share)
+    if scenario["store"] == "valkey":
+        processes = scenario["processes"] if scenario["connector"] in STRIPED else 1
+        _check_holds_chunk(
+            f"{where}.capacity_bytes", scenario["capacity_bytes"], scenario, geometry, share, processes
+        )
+
+
+def _check_holds_chunk(
+    key: str,
+    size: int | None,
+    scenario: Mapping[str, Any],
+    geometry: Geometry,
+    share: KvShare,
+    servers: int = 1,
+) -> None:
+    needed = servers * share.stored_bytes(scenario["chunk_tokens"])
+    if size is not None and size < needed:
+        raise UserError(
+            f"config: {key}: {size:,} bytes hold no chunk of {scenario['chunk_tokens']} tokens of {geometry.name}; it takes "
+            f"{_mib(needed)} MiB or more, or lower chunk_tokens"
+        )
+
+
+def _mib(size: int) -> int:
+    return -(-size // (1 << 20))

@@ -1,0 +1,224 @@
+"""From the config's section `tune` to the spec of its stage; every mistake is one line, before anything runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..base.coercion import coerced, quoting, shown
+from .config import (check_measured, check_scenario_key, parse_size, scenario_rules, schema, selected, sweep_spec)
+from ..connectors.registry import STRIPED
+from ..base.errors import UserError
+from .kvrocks_source import KvrocksSource, runnable
+from ..stores.owned_keys import refuse_owned
+from ..stores.registry import store_class
+from ..tune.space import KEYS, NESTED, Parameter, Value, applied, own_value
+
+_ONLY_STRIPED = ("stripe_bytes", "stripes_in_flight", "processes")
+_SERVERS = ("valkey", "rocksdb", "kvrocks")
+_KINDS = {"integer": int, "number": (int, float)}
+_SEARCH = ("trials", "budget_minutes", "seed", "pruner", "finalists", "repeats", "objective")
+_LOAD = ("prompt_tokens", "rounds", "get_weight")
+
+
+def tuned_scenarios(config: Mapping[str, Any], kvrocks: KvrocksSource) -> list[str]:
+    """The scenario that the search starts from, the first of tune.scenarios whose store is there; empty without one."""
+    return selected(config, runnable(config, config["tune"]["scenarios"], kvrocks)[:1])[:1]
+
+
+def tune_spec(config: Mapping[str, Any], scenario: str) -> str:
+    """JSON of everything that tuning one scenario depends on. Raises UserError for what cannot be searched."""
+    section = config["tune"]
+    parameters, left_out = resolve(section["space"], config["scenarios"][scenario])
+    _check_search(config, scenario, parameters)
+    spec = {key: section[key] for key in (*_SEARCH, *_LOAD)}
+    spec |= {"warm_up_bytes": section["warm_up_bytes"], "left_out": left_out}
+    spec |= {"space": [parameter.as_spec() for parameter in parameters]}
+    sweep = json.loads(sweep_spec(config, scenario)) | {"loads": [section["objective"]["load"]]}
+    return json.dumps(spec | {"sweep": sweep}, sort_keys=True)
+
+
+def _check_search(config: Mapping[str, Any], scenario: str, parameters: Sequence[Parameter]) -> None:
+    section, base = config["tune"], config["scenarios"][scenario]
+    if section["finalists"] > section["trials"]:
+        raise UserError(
+            f"config: tune.finalists: {section['finalists']} are more than the {section['trials']} trials; lower it"
+        )
+    if section["objective"]["metric"] == "goodput_rps" and config["experiment"]["slo"]["ttft_ms"] is None:
+        raise UserError(
+            "config: tune.objective.metric: goodput_rps needs a bound; set experiment.slo.ttft_ms, or take ttft_p50_ms"
+        )
+    for parameter in parameters:
+        for value in parameter.choices or (parameter.low, parameter.high):
+            _check_value(config, base, parameter.name, value)
+        if parameter.kind == "number":
+            _check_fraction(base, parameter)
+
+
+def _check_fraction(base: Mapping[str, Any], parameter: Parameter) -> None:
+    """That a parameter of kind number may have a value that is no integer, as such a search tries it."""
+    value, where = float(parameter.low) + 0.5, f"config: tune.space.{parameter.name}"
+    section, _, key = parameter.name.partition(".")
+    try:
+        if not key:
+            check_scenario_key(parameter.name, value, where)
+        elif section == "settings":
+            _check_setting(base, parameter.name, value)
+    except UserError:
+        raise UserError(
+            f"{where}.kind: number is wrong, the parameter takes whole numbers only; choose integer"
+        ) from None
+
+
+def _check_setting(base: Mapping[str, Any], name: str, value: Value) -> None:
+    """That the scenario's store takes a value of its settings, beside the scenario's own."""
+    settings = applied(base, {name: value})["settings"]
+    store_class(base["store"]).check_settings(settings, "config: tune.space.settings")
+
+
+def _check_value(config: Mapping[str, Any], base: Mapping[str, Any], name: str, value: Value) -> None:
+    """That the scenario may have the value, by the schema and by the checks of any measured scenario."""
+    section, _, key = name.partition(".")
+    if key:
+        if isinstance(value, bool):
+            rules = scenario_rules(section)["additionalProperties"]
+            told = f"config: tune.space.{name}.choices: {shown(value)} is wrong"
+            raise UserError(told + quoting(value, rules, schema()))
+        if section == "settings":
+            _check_setting(base, name, value)
+        return
+    check_scenario_key(name, value, f"config: tune.space.{name}")
+    check_measured({**applied(base, {name: value})}, config)
+
+
+def resolve(
+    space: Mapping[str, Mapping[str, Any]], scenario: Mapping[str, Any]
+) -> tuple[list[Parameter], list[str]]:
+    """The parameters that a scenario has, and a line for each that it has not.
+
+    space: the config's `tune.space`. Raises UserError naming a parameter that is unknown or cannot be searched.
+    """
+    found, left_out = [], []
+    for name, rules in space.items():
+        _check_name(name)
+        _check_owned(name, scenario)
+        if (reason := _lacks(name, scenario)) is None:
+            found.append(_parameter(name, rules, scenario))
+        else:
+            left_out.append(f"{name} is left out: {reason}")
+    if not [parameter for parameter in found if not parameter.is_policy]:
+        nothing = f"scenario {scenario['family']} has none of the parameters that a store alone shows"
+        raise UserError(f"config: tune.space: {nothing}; {'; '.join(left_out) or 'name some'}")
+    return found, left_out
+
+
+def _check_name(name: str) -> None:
+    section, _, key = name.partition(".")
+    if name in KEYS or (section in NESTED and key):
+        return
+    raise UserError(
+        f"config: tune.space: {name} is not a parameter; allowed are {', '.join(KEYS)}, settings.KEY and environment.NAME"
+    )
+
+
+def _check_owned(name: str, scenario: Mapping[str, Any]) -> None:
+    section, _, key = name.partition(".")
+    if section == "settings":
+        refuse_owned({key: "any"}, store_class(scenario["store"]).owned_keys, "config: tune.space.settings")
+
+
+def _lacks(name: str, scenario: Mapping[str, Any]) -> str | None:
+    """Why the scenario's store or connector has no such parameter; None when it has."""
+    store, connector = scenario["store"], scenario["connector"]
+    section, _, key = name.partition(".")
+    if name in _ONLY_STRIPED and connector not in STRIPED:
+        return f"connector {connector} has none"
+    if name == "socket" and connector not in ("resp", *STRIPED):
+        return f"connector {connector} has none"
+    if name == "page_cache" and store != "kvrocks":
+        return f"store {store} has none"
+    if section == "environment" and store not in _SERVERS:
+        return f"store {store} is no server"
+    if name == "environment.MALLOC_CONF" and store != "kvrocks":
+        return f"store {store} is not linked with jemalloc under its own name"
+    if section == "settings" and not _has_setting(store, key):
+        return f"store {store} has no such key"
+    return None
+
+
+def _has_setting(store: str, key: str) -> bool:
+    """Whether a store may know a key of its configuration; Kvrocks itself says so of each of its own at its start."""
+    if store == "kvrocks":
+        return key != "direct_io"
+    if store == "rocksdb":
+        from ..stores.rocksdb.options import KEYS as known
+
+        return key in known or key == "direct_io"
+    if store == "valkey":
+        return not key.startswith("rocksdb.") and key not in ("workers", "direct_io")
+    return key == "direct_io" and store == "files"
+
+
+def _parameter(name: str, rules: Mapping[str, Any], scenario: Mapping[str, Any]) -> Parameter:
+    where, own = f"config: tune.space.{name}", own_value(name, scenario)
+    kind = rules["kind"]
+    if kind == "choice":
+        _refuse(where, rules, ("low", "high", "step", "log"), kind)
+        if "choices" not in rules:
+            raise UserError(f"{where}.choices is missing; kind choice needs it")
+        choices = [_value(name, choice, where, kind) for choice in rules["choices"]]
+        return Parameter(name, kind, own, choices=tuple(dict.fromkeys([own, *choices])))
+    _refuse(where, rules, ("choices",), kind)
+    for key in ("low", "high"):
+        if key not in rules:
+            raise UserError(f"{where}.{key} is missing; kind {kind} needs it")
+    ends = {key: _value(name, rules[key], where, kind) for key in ("low", "high", "step") if key in rules}
+    if wrong := [key for key, value in ends.items() if not _is_number(value, kind)]:
+        raise UserError(f"{where}.{wrong[0]}: {ends[wrong[0]]!r} is wrong; kind {kind} takes numbers of it")
+    parameter = Parameter(name, kind, own, log=rules.get("log", False), **ends)
+    _check_range(where, parameter)
+    return parameter
+
+
+def _check_range(where: str, parameter: Parameter) -> None:
+    low, high, step, own = parameter.low, parameter.high, parameter.step, parameter.own
+    if low > high:
+        raise UserError(f"{where}: low {low} is above high {high}; swap them")
+    if parameter.log and step is not None:
+        raise UserError(f"{where}.step: a logarithmic range has none; leave it or `log` out")
+    if parameter.log and low <= 0:
+        raise UserError(f"{where}.low: {low} is wrong; a logarithmic range must begin above 0")
+    if step is not None and step <= 0:
+        raise UserError(f"{where}.step: {step} is wrong; it must be more than 0")
+    inside = own is not None and _is_number(own, parameter.kind) and low <= own <= high
+    if not inside or (step is not None and (own - low) % step):
+        raise UserError(
+            f"{where}: the scenario's own value {own} is not in {low} to {high}"
+            f"{'' if step is None else f' by {step}'}; the search starts from it: widen the range, set it in the "
+            f"scenario, or take kind choice"
+        )
+
+
+def _refuse(where: str, rules: Mapping[str, Any], keys: Sequence[str], kind: str) -> None:
+    if wrong := [key for key in keys if key in rules]:
+        raise UserError(f"{where}.{wrong[0]}: kind {kind} has none; leave it out")
+
+
+def _is_number(value: Any, kind: str) -> bool:
+    return isinstance(value, _KINDS[kind]) and not isinstance(value, bool)
+
+
+def _value(name: str, value: Any, where: str, kind: str) -> Value:
+    """A value of the config; sizes of parameters that end in _bytes as integers, and what --config has as text."""
+    if isinstance(value, str):
+        rules = {"type": "number"} if kind in _KINDS else {} if "." in name else scenario_rules(name)
+        value = coerced(value, rules, schema())
+    if not name.endswith("_bytes") or value is None or isinstance(value, int):
+        return value
+    try:
+        return parse_size(value)
+    except (KeyError, TypeError, ValueError):
+        raise UserError(
+            f"{where}: {value!r} is wrong; it must be a size such as '512 KiB' or bytes as an integer"
+        ) from None

@@ -1,0 +1,288 @@
+"""Cells of engine `replay`: each load on a fresh store, with its evidence."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ...cells.cell import CellSpec, StoreWindow, check_room, frame, open_store, per_byte
+from ...workloads.chunks import chain_keys
+from ...connectors.registry import make_connector, options_of
+from ...workloads.context_limit import ContextLimit, check_context
+from ...records.effective import Effective, asked_of
+from ...models.gpu import GpuModel, load_gpu
+from .engine import KeyedConversation, ReplayEngine, ReplayResult, ReplaySettings, Request
+from .tiers import RealTiers, Tier
+from ...base.errors import UserError
+from ...cells.evidence import device_share, excess, judge
+from ...models.geometry import Geometry
+from ...workloads.payload import Payload
+from ...cells.samples import Sample, window_values
+from ...workloads.working_set import working_set
+from ...workloads import Conversation, longest_context
+from ...workloads.factory import make_workload, workload_notes
+
+
+class Measurement:
+    """One scenario x repeat; a point is a load (see cells.Measurement)."""
+
+    def __init__(self, spec: dict[str, Any], repeat: int, logs: Path):
+        self._spec, self._repeat, self._logs = spec, repeat, logs
+
+    def __enter__(self) -> Measurement:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing is open between two cells."""
+
+    def measure(self, key: int) -> dict[str, Any]:
+        """The record of the cell at load `key`."""
+        return measure_cell(CellSpec(self._spec, key, self._repeat, self._logs))
+
+
+def points(spec: dict[str, Any]) -> list[Any]:
+    """What a job of this scenario measures, in order: its loads."""
+    return list(spec["loads"])
+
+
+def measure_cell(cell: CellSpec) -> dict[str, Any]:
+    """Measure one cell and return its record (columns.yaml says what is in it).
+
+    Raises UserError, StoreError or StoreDied; then nothing of the cell is left running or on disk.
+    """
+    started = time.perf_counter()
+    geometry = cell.geometry
+    gpu = load_gpu(Path(cell.spec["gpu"]), geometry, cell.gpus)
+    conversations = make_workload(cell.spec["workload"], cell.seed)
+    _check_context(cell, geometry, conversations)
+    with contextlib.ExitStack() as stack:
+        cell = cell.with_folder(stack)
+        levels, start_s = _start_tiers(cell, conversations, stack)
+        tiers = _real_tiers(cell, conversations, levels) if levels else None
+        store = levels[-1].store if levels else None
+        measuring = time.perf_counter()
+        window = StoreWindow(store, cell.data_dir)
+        window.begin()
+        result = _replay(cell, gpu, conversations, tiers)
+        window.end()
+        measured_s = time.perf_counter() - measuring
+    evidence = _evidence(result, window, damaged_chunks(levels))
+    verdict = judge(cell.scenario["tier"], evidence, cell.spec["evidence"]["device_share_min"])
+    ran = asked(cell, geometry).record()
+    return {
+        **frame(cell, geometry),
+        "gpu_model": gpu.as_record(),
+        "asked": ran,
+        "effective": ran,
+        "valid": verdict.valid,
+        "reasons": list(verdict.reasons),
+        "served_from": verdict.served_from,
+        "values": _values(result, evidence, cell.spec["slo"], cell.gpus),
+        "evidence": evidence,
+        "store_before": window.details_before,
+        "store_after": window.details_after,
+        "notes": [*window.notes, *excess(evidence), *workload_notes(cell.spec["workload"])],
+        "start_s": start_s,
+        "measured_s": measured_s,
+        "cell_s": time.perf_counter() - started,
+        "requests": _samples(result),
+    }
+
+
+def asked(cell: CellSpec, geometry: Geometry) -> Effective:
+    """What the scenario asks for, which is what this engine does."""
+    settings, per_token = cell.spec["replay"], geometry.kv_bytes_per_token
+    return asked_of(cell.scenario, settings, geometry.kv_dtype, per_token, cell.gpus)
+
+
+def _check_context(cell: CellSpec, geometry: Geometry, conversations: Sequence[Conversation]) -> None:
+    longest = longest_context(conversations)
+    chunk = cell.scenario["chunk_tokens"]
+    if chunk > longest:
+        raise UserError(
+            f"scenario {cell.scenario['name']}: chunk_tokens {chunk} exceeds the workload's longest context "
+            f"({longest} tokens), so nothing would ever be cached; lower it"
+        )
+    check_context(cell.spec["workload"], longest, ContextLimit.of(geometry))
+
+
+def saved_bytes(cell: CellSpec, conversations: Sequence[Conversation]) -> int:
+    """What the scenario's store is given to keep: the working set of its workload."""
+    chunk = cell.scenario["chunk_tokens"]
+    return working_set(
+        conversations, cell.share.stored_bytes(chunk), chunk, cell.scenario["save_decode_cache"]
+    )
+
+
+def _start_tiers(
+    cell: CellSpec, conversations: Sequence[Conversation], stack: contextlib.ExitStack
+) -> tuple[list[Tier], float]:
+    """The tiers below HBM, the scenario's own store last, and the seconds spent starting them."""
+    scenario = cell.scenario
+    if scenario["tier"] == "none":
+        return [], 0.0
+    started = time.perf_counter()
+    chunk = scenario["chunk_tokens"]
+    value_bytes = cell.share.stored_bytes(chunk)
+    check_room(cell, saved_bytes(cell, conversations))
+    pool_bytes = scenario["dram_pool_bytes"]
+    tiers = []
+    if scenario["store"] != "dram" and pool_bytes:
+        tiers.append(_open_tier("dram", "dram", "inprocess", cell, value_bytes, pool_bytes, stack, False))
+    capacity = pool_bytes if scenario["store"] == "dram" else scenario["capacity_bytes"]
+    name = "dram" if scenario["store"] == "dram" else "store"
+    bottom = _open_tier(
+        name,
+        scenario["store"],
+        scenario["connector"],
+        cell,
+        value_bytes,
+        capacity,
+        stack,
+        True,
+    )
+    return [*tiers, bottom], time.perf_counter() - started
+
+
+def _real_tiers(cell: CellSpec, conversations: Sequence[Conversation], tiers: Sequence[Tier]) -> RealTiers:
+    chunk_tokens = cell.scenario["chunk_tokens"]
+    payload = Payload(cell.share.stored_bytes(chunk_tokens), cell.seed)
+    return RealTiers(tiers, payload, longest_context(conversations) // chunk_tokens)
+
+
+def damaged_chunks(tiers: Sequence[Tier]) -> int | None:
+    """Loads that a connector took for a miss because the chunk's stripes did not prove it; None where none tells."""
+    told = [getattr(tier.connector, "damaged_chunks", None) for tier in tiers]
+    known = [count for count in told if count is not None]
+    return sum(known) if known else None
+
+
+def _open_tier(
+    name: str,
+    store_name: str,
+    connector_name: str,
+    cell: CellSpec,
+    value_bytes: int,
+    capacity_bytes: int | None,
+    stack: contextlib.ExitStack,
+    bottom: bool,
+) -> Tier:
+    store = open_store(cell, store_name, value_bytes, capacity_bytes, stack, bottom)
+    connector = stack.enter_context(
+        make_connector(
+            connector_name,
+            store,
+            cell.scenario["connections"],
+            cell.scenario["timeout_s"],
+            **options_of(connector_name, cell.scenario),
+        )
+    )
+    return Tier(name, store, connector, evict=cell.scenario["page_cache"] == "evict")
+
+
+def _replay(
+    cell: CellSpec,
+    gpu: GpuModel,
+    conversations: Sequence[Conversation],
+    tiers: RealTiers | None,
+) -> ReplayResult:
+    settings, scenario = cell.spec["replay"], cell.scenario
+    block = settings["block_tokens"]
+    engine = ReplayEngine(
+        [KeyedConversation(item, chain_keys(item.tokens, block)) for item in conversations],
+        cell.load,
+        gpu,
+        ReplaySettings(
+            block_tokens=block,
+            hbm_blocks=settings["hbm_kv_bytes"] // (cell.share.hbm_bytes_per_token * block),
+            chunk_tokens=scenario["chunk_tokens"],
+            max_num_batched_tokens=settings["max_num_batched_tokens"],
+            max_num_seqs=settings["max_num_seqs"],
+            staging_bytes=settings["staging_bytes"],
+            staging_full=settings["staging_full"],
+            save_decode_cache=scenario["save_decode_cache"],
+            prefix_caching=settings["prefix_caching"],
+        ),
+        tiers,
+        cell.spec["active_conversations"],
+    )
+    return engine.run()
+
+
+def _evidence(result: ReplayResult, window: StoreWindow, damaged_chunks: int | None) -> dict[str, Any]:
+    """Whole-run totals: tokens by source, bytes by counter, faults."""
+    requests, totals = result.requests, result.totals
+    hits = {
+        "hbm_hit_tokens": sum(request.hbm_hit_tokens for request in requests),
+        "dram_hit_tokens": sum(request.tier_hit_tokens.get("dram", 0) for request in requests),
+        "store_hit_tokens": sum(request.tier_hit_tokens.get("store", 0) for request in requests),
+    }
+    evidence: dict[str, Any] = {
+        "sent_requests": len(requests),
+        "failed_requests": sum(request.finish_s is None for request in requests),
+        "queried_tokens": sum(request.prompt_tokens for request in requests),
+        **hits,
+        "hit_tokens": sum(hits.values()),
+        "computed_tokens": sum(request.computed_tokens for request in requests),
+        "retrieved_tokens": None,
+        "loaded_bytes": sum(request.loaded_bytes for request in requests),
+        "saved_bytes": totals.saved_bytes,
+        **window.evidence(),
+        "corrupt_chunks": totals.corrupt_chunks,
+        "damaged_chunks": damaged_chunks,
+        "dropped_chunks": totals.dropped_chunks,
+    }
+    return evidence | {"device_share": device_share(evidence)} | per_byte(evidence)
+
+
+def _values(
+    result: ReplayResult, evidence: dict[str, Any], slo: dict[str, float | None], gpus: int
+) -> dict[str, float | None]:
+    """The cell's figures, over requests that arrived in the measured window; see columns.yaml."""
+    totals = result.totals
+    return {
+        **window_values([_sample(request) for request in result.requests], result.window_s, slo, gpus),
+        "load_gbps": evidence["loaded_bytes"] / totals.load_s / 1e9 if totals.load_s else None,
+        "save_gbps": evidence["saved_bytes"] / totals.save_s / 1e9 if totals.save_s else None,
+        "save_stall_s": totals.save_stall_s,
+        "gpu_busy_share": totals.gpu_busy_s / max(_finish(r) for r in result.requests),
+    }
+
+
+def _sample(request: Request) -> Sample:
+    external = sum(request.tier_hit_tokens.values())
+    assert request.first_token_s is not None
+    return Sample(
+        arrival_s=request.arrival_s,
+        first_token_s=request.first_token_s,
+        finish_s=_finish(request),
+        prompt_tokens=request.prompt_tokens,
+        answer_tokens=request.answer_tokens,
+        hit_tokens=request.hbm_hit_tokens + external,
+        external_hit_tokens=external,
+    )
+
+
+def _finish(request: Request) -> float:
+    assert request.finish_s is not None
+    return request.finish_s
+
+
+def _samples(result: ReplayResult) -> dict[str, list[Any]]:
+    """One list per column, one entry per request, in order of arrival; times in seconds of virtual time."""
+    columns: dict[str, list[Any]] = {
+        name: [getattr(request, name) for request in result.requests]
+        for name in ("conversation", "turn", "client", "prompt_tokens", "answer_tokens", "hbm_hit_tokens")
+    }
+    columns["hit_tokens"] = [_sample(request).hit_tokens for request in result.requests]
+    columns["dram_hit_tokens"] = [r.tier_hit_tokens.get("dram", 0) for r in result.requests]
+    columns["store_hit_tokens"] = [r.tier_hit_tokens.get("store", 0) for r in result.requests]
+    for name in ("computed_tokens", "loaded_bytes"):
+        columns[name] = [getattr(request, name) for request in result.requests]
+    for name in ("arrival_s", "admitted_s", "loaded_s", "load_s", "first_token_s", "finish_s"):
+        columns[name] = [round(getattr(request, name), 6) for request in result.requests]
+    columns["in_window"] = [request.arrival_s < result.window_s for request in result.requests]
+    return columns

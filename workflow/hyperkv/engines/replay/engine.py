@@ -1,0 +1,417 @@
+"""Engine `replay`: real stores and real bytes, modelled GPU time; no GPU needed.
+
+The timing model
+================
+Time is virtual. Two resources advance it, each doing one thing at a time:
+
+* the **GPU**, in steps as vLLM schedules them: every request that decodes gets one token, the rest of
+  `max_num_batched_tokens` goes to prompts in the order in which they became ready. `GpuModel.step_s` says how long a step takes;
+  its figures were measured on a real GPU (config/gpus).
+* the **channel** between the engine and the tiers below HBM, one load or save at a time. Each is executed for
+  real, on this machine, when its virtual turn comes; the wall time it took, plus the modelled copy between
+  host and GPU, is how long it lasts in virtual time. Loads go before waiting saves; nothing is interrupted.
+
+A request arrives, waits for HBM blocks for its whole context and answer, takes its longest prefix from HBM,
+then its longest further prefix of whole chunks from the tiers (one lookup and load on the channel), computes
+the rest, emits its first token at the end of the step that computes the last prompt token, then one token a
+step. The last prompt token is always computed. After the first token the prompt's new whole chunks are saved,
+after the last token those of the answer (`save_decode_cache`). A save waits in a staging pool of
+`staging_bytes`; while it is full the GPU starts no step (`staging_full: wait`) or the chunk is not saved
+(`drop`). A chunk that is still in the staging pool is not found by a lookup.
+
+N clients share the active conversations evenly. A client sends one request at a time: a turn of one of its
+conversations, then, as soon as the answer is there, a turn of the next, round and round; a conversation that
+is over makes room for a new one. The measured window ends when a client has nothing left to send: requests
+that arrived in it are the cell's samples, and its length is the time in RPS/GPU. Source of the pattern: vLLM's
+benchmark_serving_multi_turn.py, --num-clients and --max-active-conversations.
+
+What it cannot say: anything about contention between loads that a real engine would run at once, the CPU
+time of the engine itself, or a GPU whose figures were scaled and not measured.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ...workloads.chunks import every
+from ...base.errors import UserError
+from ...workloads import Conversation, longest_context
+from ...models.gpu import GpuModel
+from .hbm import Allocation, HbmCache
+from .tiers import ChunkTiers, Load
+
+
+@dataclass(frozen=True)
+class ReplaySettings:
+    """The engine's own settings; sizes in tokens and bytes.
+
+    block_tokens: HBM block. hbm_blocks: KV capacity of HBM. chunk_tokens: a multiple of block_tokens.
+    staging_bytes: pool for saves. staging_full: "wait" or "drop".
+    """
+
+    block_tokens: int
+    hbm_blocks: int
+    chunk_tokens: int
+    max_num_batched_tokens: int
+    max_num_seqs: int
+    staging_bytes: int
+    staging_full: str = "wait"
+    save_decode_cache: bool = True
+    prefix_caching: bool = True
+
+
+@dataclass(frozen=True)
+class KeyedConversation:
+    """A conversation with the chained keys of its full HBM blocks (see chunks.chain_keys)."""
+
+    conversation: Conversation
+    block_keys: Sequence[bytes]
+
+
+@dataclass
+class Request:
+    """One turn on its way through the engine; times in virtual seconds, None until they happen."""
+
+    conversation: str
+    turn: int
+    client: int
+    prompt_tokens: int
+    answer_tokens: int
+    block_keys: Sequence[bytes]
+    chunk_keys: Sequence[bytes]
+    arrival_s: float
+    admitted_s: float | None = None
+    loaded_s: float | None = None
+    first_token_s: float | None = None
+    finish_s: float | None = None
+    load_s: float = 0.0
+    hbm_hit_tokens: int = 0
+    tier_hit_tokens: dict[str, int] = field(default_factory=dict)
+    loaded_bytes: int = 0
+    computed_tokens: int = 0
+    context_tokens: int = 0
+    generated_tokens: int = 0
+    saved_chunks: int = 0
+    allocation: Allocation | None = None
+
+    @property
+    def in_prefill(self) -> bool:
+        """Whether prompt tokens are still to be computed."""
+        return self.context_tokens < self.prompt_tokens
+
+
+@dataclass
+class Totals:
+    """What happened besides the requests themselves."""
+
+    saved_bytes: int = 0
+    dropped_chunks: int = 0
+    corrupt_chunks: int = 0
+    save_stall_s: float = 0.0
+    save_s: float = 0.0
+    load_s: float = 0.0
+    gpu_busy_s: float = 0.0
+    steps: int = 0
+
+
+@dataclass(frozen=True)
+class ReplayResult:
+    """requests: all, in order of arrival. window_s: end of the measured window. totals: see Totals."""
+
+    requests: list[Request]
+    window_s: float
+    totals: Totals
+
+
+class ReplayEngine:
+    """One run over a workload. See the module's text for the timing model.
+
+    tiers: None recomputes everything HBM lost. active_conversations: how many are under way at once, at least
+    one per client; None for exactly one.
+    """
+
+    def __init__(
+        self,
+        conversations: Sequence[KeyedConversation],
+        clients: int,
+        gpu: GpuModel,
+        settings: ReplaySettings,
+        tiers: ChunkTiers | None,
+        active_conversations: int | None = None,
+    ):
+        self._check(conversations, settings, tiers)
+        self._settings = settings
+        self._gpu = gpu
+        self._tiers = tiers
+        self._hbm = HbmCache(settings.hbm_blocks, settings.prefix_caching)
+        self._backlog = deque(conversations)
+        self._active_conversations = max(clients, active_conversations or clients)
+        self._rotations: list[deque[tuple[KeyedConversation, int]]] = [deque() for _ in range(clients)]
+        self._sent: list[KeyedConversation | None] = [None] * clients
+        self._waiting: deque[Request] = deque()
+        self._to_load: deque[Request] = deque()
+        self._prefilling: deque[Request] = deque()
+        self._decoding: list[Request] = []
+        self._saves: deque[list[bytes]] = deque()
+        self._unstaged: deque[bytes] = deque()
+        self._staged_bytes = 0
+        self._unsaved: set[bytes] = set()
+        self._now = 0.0
+        self._step: tuple[float, list[tuple[Request, int]], list[Request]] | None = None
+        self._transfer: tuple[float, Request | None, Load | None, list[bytes]] | None = None
+        self._stalled_since: float | None = None
+        self._window_s: float | None = None
+        self._requests: list[Request] = []
+        self._totals = Totals()
+
+    @staticmethod
+    def _check(
+        conversations: Sequence[KeyedConversation], settings: ReplaySettings, tiers: ChunkTiers | None
+    ) -> None:
+        if settings.chunk_tokens % settings.block_tokens:
+            raise UserError(
+                f"chunk_tokens: {settings.chunk_tokens} is not a multiple of the engine's block_tokens "
+                f"{settings.block_tokens}"
+            )
+        longest = longest_context(item.conversation for item in conversations)
+        if _ceil_div(longest, settings.block_tokens) > settings.hbm_blocks:
+            raise UserError(
+                f"hbm_kv_bytes: HBM holds {settings.hbm_blocks * settings.block_tokens} tokens, but a context "
+                f"of the workload has {longest}; raise hbm_kv_bytes or shorten the workload"
+            )
+        if tiers is not None and settings.staging_bytes < tiers.chunk_bytes:
+            raise UserError(
+                f"staging_bytes: {settings.staging_bytes:,} bytes hold no chunk of {tiers.chunk_bytes:,} bytes; "
+                f"raise staging_bytes or lower chunk_tokens"
+            )
+
+    def run(self) -> ReplayResult:
+        """Serve every turn of every conversation."""
+        for number in range(min(self._active_conversations, len(self._backlog))):
+            self._rotations[number % len(self._rotations)].append((self._backlog.popleft(), 0))
+        for client in range(len(self._rotations)):
+            self._send_next(client)
+        while self._begin_work():
+            ends = [item[0] for item in (self._transfer, self._step) if item is not None]
+            self._now = min(ends)
+            if self._transfer is not None and self._transfer[0] == self._now:
+                self._end_transfer()
+            if self._step is not None and self._step[0] == self._now:
+                self._end_step()
+        window = self._now if self._window_s is None else self._window_s
+        return ReplayResult(self._requests, window, self._totals)
+
+    def _send_next(self, client: int) -> None:
+        """Send the turn that is next in the client's rotation; without one, the measured window is over."""
+        if not self._rotations[client]:
+            if self._window_s is None:
+                self._window_s = self._now
+            return
+        keyed, turn = self._rotations[client].popleft()
+        self._sent[client] = keyed
+        position = keyed.conversation.turns[turn]
+        blocks = position.answer_end // self._settings.block_tokens
+        chunk_blocks = self._settings.chunk_tokens // self._settings.block_tokens
+        request = Request(
+            conversation=keyed.conversation.name,
+            turn=turn,
+            client=client,
+            prompt_tokens=position.prompt_end,
+            answer_tokens=position.answer_end - position.prompt_end,
+            block_keys=keyed.block_keys[:blocks],
+            chunk_keys=every(keyed.block_keys[:blocks], chunk_blocks),
+            arrival_s=self._now,
+        )
+        self._requests.append(request)
+        self._waiting.append(request)
+
+    def _begin_work(self) -> bool:
+        """Give idle resources something to do; False when nothing is left."""
+        self._admit()
+        if self._transfer is None:
+            self._begin_transfer()
+        if self._step is None:
+            self._begin_step()
+        return self._transfer is not None or self._step is not None
+
+    def _admit(self) -> None:
+        settings = self._settings
+        while self._waiting and self._in_flight() < settings.max_num_seqs:
+            request = self._waiting[0]
+            total = request.prompt_tokens + request.answer_tokens
+            allocation = self._hbm.allocate(
+                request.block_keys,
+                (request.prompt_tokens - 1) // settings.block_tokens,
+                _ceil_div(total, settings.block_tokens),
+            )
+            if allocation is None:
+                return
+            self._waiting.popleft()
+            request.allocation = allocation
+            request.admitted_s = self._now
+            request.hbm_hit_tokens = request.context_tokens = allocation.hit_blocks * settings.block_tokens
+            request.saved_chunks = request.context_tokens // settings.chunk_tokens
+            if self._tiers is None or not self._loadable(request):
+                self._ready(request)
+            else:
+                self._to_load.append(request)
+
+    def _in_flight(self) -> int:
+        loading = 1 if self._transfer is not None and self._transfer[1] is not None else 0
+        return len(self._to_load) + loading + len(self._prefilling) + len(self._decoding)
+
+    def _loadable(self, request: Request) -> Sequence[bytes]:
+        """Keys of the whole chunks past the HBM hit that could serve prompt tokens other than the last one."""
+        chunk = self._settings.chunk_tokens
+        return request.chunk_keys[request.hbm_hit_tokens // chunk : (request.prompt_tokens - 1) // chunk]
+
+    def _ready(self, request: Request) -> None:
+        request.loaded_s = self._now
+        self._prefilling.append(request)
+
+    def _begin_transfer(self) -> None:
+        if self._tiers is None:
+            return
+        if self._to_load:
+            request = self._to_load.popleft()
+            load = self._tiers.load(self._loadable(request))
+            size = load.present * self._tiers.chunk_bytes
+            seconds = load.seconds + self._gpu.copy_s(size)
+            request.load_s, request.loaded_bytes = seconds, size
+            self._totals.load_s += seconds
+            self._transfer = (self._now + seconds, request, load, [])
+        elif self._saves:
+            keys = self._saves.popleft()
+            size = len(keys) * self._tiers.chunk_bytes
+            seconds = self._tiers.save(keys) + self._gpu.copy_s(size)
+            self._totals.save_s += seconds
+            self._totals.saved_bytes += size
+            self._transfer = (self._now + seconds, None, None, keys)
+
+    def _end_transfer(self) -> None:
+        assert self._transfer is not None
+        _, request, load, saved = self._transfer
+        self._transfer = None
+        if request is not None and load is not None:
+            self._apply_load(request, load)
+            self._ready(request)
+        elif self._tiers is not None:
+            self._unsaved.difference_update(saved)
+            self._staged_bytes -= len(saved) * self._tiers.chunk_bytes
+            self._stage()
+
+    def _apply_load(self, request: Request, load: Load) -> None:
+        settings = self._settings
+        self._totals.corrupt_chunks += load.corrupt
+        first = request.hbm_hit_tokens // settings.chunk_tokens
+        position = request.hbm_hit_tokens
+        for name, chunks in load.by_tier.items():
+            first += chunks
+            reached = max(position, first * settings.chunk_tokens)
+            request.tier_hit_tokens[name] = reached - position
+            position = reached
+        request.context_tokens = position
+        request.saved_chunks = max(request.saved_chunks, first)
+        assert request.allocation is not None
+        self._hbm.commit(request.allocation, position // settings.block_tokens)
+
+    def _begin_step(self) -> None:
+        if self._unstaged:
+            if self._stalled_since is None and (self._prefilling or self._decoding):
+                self._stalled_since = self._now
+            return
+        if self._stalled_since is not None:
+            self._totals.save_stall_s += self._now - self._stalled_since
+            self._stalled_since = None
+        budget = self._settings.max_num_batched_tokens - len(self._decoding)
+        prefills: list[tuple[Request, int]] = []
+        for request in self._prefilling:
+            new = min(budget, request.prompt_tokens - request.context_tokens)
+            if new <= 0:
+                break
+            prefills.append((request, new))
+            budget -= new
+        if not prefills and not self._decoding:
+            return
+        seconds = self._gpu.step_s(
+            [(new, request.context_tokens) for request, new in prefills],
+            [request.context_tokens for request in self._decoding],
+        )
+        self._totals.steps += 1
+        self._totals.gpu_busy_s += seconds
+        self._step = (self._now + seconds, prefills, list(self._decoding))
+
+    def _end_step(self) -> None:
+        assert self._step is not None
+        _, prefills, decodes = self._step
+        self._step = None
+        for request, new in prefills:
+            request.context_tokens += new
+            request.computed_tokens += new
+            if not request.in_prefill:
+                self._prefilling.remove(request)
+                self._first_token(request)
+        for request in decodes:
+            request.context_tokens += 1
+            request.generated_tokens += 1
+            if request.generated_tokens == request.answer_tokens:
+                self._decoding.remove(request)
+                self._finish(request)
+
+    def _first_token(self, request: Request) -> None:
+        request.first_token_s = self._now
+        request.generated_tokens = 1
+        self._commit_and_save(request, request.prompt_tokens)
+        if request.answer_tokens == 1:
+            self._finish(request)
+        else:
+            self._decoding.append(request)
+
+    def _finish(self, request: Request) -> None:
+        """The KV of the last generated token is never computed, hence context_tokens without it."""
+        request.finish_s = self._now
+        computed = request.context_tokens
+        self._commit_and_save(
+            request, computed if self._settings.save_decode_cache else request.prompt_tokens
+        )
+        assert request.allocation is not None
+        self._hbm.commit(request.allocation, computed // self._settings.block_tokens)
+        self._hbm.release(request.allocation)
+        keyed, rotation = self._sent[request.client], self._rotations[request.client]
+        assert keyed is not None
+        if request.turn + 1 < len(keyed.conversation.turns):
+            rotation.append((keyed, request.turn + 1))
+        elif self._backlog:
+            rotation.append((self._backlog.popleft(), 0))
+        self._send_next(request.client)
+
+    def _commit_and_save(self, request: Request, tokens: int) -> None:
+        assert request.allocation is not None
+        self._hbm.commit(request.allocation, tokens // self._settings.block_tokens)
+        if self._tiers is None:
+            return
+        upto = tokens // self._settings.chunk_tokens
+        fresh = [key for key in request.chunk_keys[request.saved_chunks : upto] if key not in self._unsaved]
+        request.saved_chunks = max(request.saved_chunks, upto)
+        self._unsaved.update(fresh)
+        self._unstaged.extend(fresh)
+        self._stage()
+
+    def _stage(self) -> None:
+        """Move what fits into the staging pool as one save; drop the rest when that is the policy."""
+        assert self._tiers is not None
+        room = (self._settings.staging_bytes - self._staged_bytes) // self._tiers.chunk_bytes
+        batch = [self._unstaged.popleft() for _ in range(min(room, len(self._unstaged)))]
+        if batch:
+            self._staged_bytes += len(batch) * self._tiers.chunk_bytes
+            self._saves.append(batch)
+        if self._settings.staging_full == "drop":
+            self._totals.dropped_chunks += len(self._unstaged)
+            self._unsaved.difference_update(self._unstaged)
+            self._unstaged.clear()
+
+
+def _ceil_div(value: int, divisor: int) -> int:
+    return -(-value // divisor)

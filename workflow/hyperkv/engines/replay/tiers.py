@@ -1,0 +1,119 @@
+"""The cache tiers below HBM: real lookups, loads and saves, each returning the seconds it took."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from ...connectors.base import Connector
+from ...base.errors import StoreError
+from ...workloads.payload import Payload, aligned_buffer, slots
+from ...stores.base import Store
+
+
+@dataclass(frozen=True)
+class Load:
+    """What one lookup and load did.
+
+    seconds: wall time of both. present: leading chunks that were loaded, those with wrong bytes included.
+    by_tier: chunks of `present` per tier name. corrupt: how many of them arrived with wrong bytes.
+    """
+
+    seconds: float
+    present: int
+    by_tier: dict[str, int]
+    corrupt: int = 0
+
+
+class ChunkTiers(Protocol):
+    """What the replay engine needs from the tiers below HBM."""
+
+    chunk_bytes: int
+
+    def load(self, keys: Sequence[bytes]) -> Load:
+        """Look up the longest prefix of `keys` and load it."""
+
+    def save(self, keys: Sequence[bytes]) -> float:
+        """Save the chunks; returns the seconds it took."""
+
+
+@dataclass(frozen=True)
+class Tier:
+    """One level below HBM.
+
+    name: the word counted in the record ("dram" or "store"). evict: take the store's files out of the page
+    cache before each load, outside the timed part.
+    """
+
+    name: str
+    store: Store
+    connector: Connector
+    evict: bool = False
+
+
+class RealTiers:
+    """Tiers in order of speed; a chunk is loaded from the first that has it and copied up to those above.
+
+    max_chunks: chunks of the longest context, the size of the receiving buffer. Received bytes are compared
+    with what was saved, outside the timed part.
+    """
+
+    def __init__(self, tiers: Sequence[Tier], payload: Payload, max_chunks: int):
+        self.chunk_bytes = payload.value_bytes
+        self._tiers = list(tiers)
+        self._payload = payload
+        self._buffers = slots(aligned_buffer(max_chunks * payload.value_bytes), payload.value_bytes)
+
+    def load(self, keys: Sequence[bytes]) -> Load:
+        by_tier = {tier.name: 0 for tier in self._tiers}
+        seconds, done = 0.0, 0
+        while done < len(keys):
+            began = done
+            for level, tier in enumerate(self._tiers):
+                spent, flags = self._load_from(tier, keys[done:], self._buffers[done : len(keys)])
+                seconds += spent
+                seconds += self._promote(level, keys[done : done + len(flags)], done)
+                by_tier[tier.name] += len(flags)
+                done += len(flags)
+            if done == began or len(self._tiers) == 1:
+                break
+        right = [self._payload.matches(key, self._buffers[i]) for i, key in enumerate(keys[:done])]
+        return Load(seconds, done, by_tier, corrupt=right.count(False))
+
+    def _load_from(
+        self, tier: Tier, keys: Sequence[bytes], buffers: Sequence[np.ndarray]
+    ) -> tuple[float, list[bool]]:
+        """Seconds spent, and one True per leading chunk that this tier filled."""
+        if tier.evict:
+            tier.store.evict_page_cache()
+        started = time.perf_counter()
+        try:
+            present = tier.connector.count_present(keys)
+            flags = tier.connector.get(keys[:present], buffers[:present]) if present else []
+        except StoreError as error:
+            raise tier.store.explain(error) from error
+        leading = flags.index(False) if False in flags else len(flags)
+        return time.perf_counter() - started, flags[:leading]
+
+    def _promote(self, level: int, keys: Sequence[bytes], offset: int) -> float:
+        if not level or not keys:
+            return 0.0
+        values = self._buffers[offset : offset + len(keys)]
+        return sum(_timed_put(tier, keys, values) for tier in self._tiers[:level])
+
+    def save(self, keys: Sequence[bytes]) -> float:
+        values = [self._payload.value(key) for key in keys]
+        return sum(_timed_put(tier, keys, values) for tier in self._tiers)
+
+
+def _timed_put(tier: Tier, keys: Sequence[bytes], values: Sequence[np.ndarray]) -> float:
+    started = time.perf_counter()
+    try:
+        tier.connector.put(keys, values)
+    except StoreError as error:
+        raise tier.store.explain(error) from error
+    return time.perf_counter() - started

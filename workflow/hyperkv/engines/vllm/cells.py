@@ -1,0 +1,203 @@
+"""Cells of engine `vllm`: AIPerf -> vLLM -> LMCache -> store, started once for a scenario x repeat.
+
+Before the loads come single requests (point `single`, vllm_single). Each load has its own conversations (its seed
+contains the load), so that no load finds what an earlier one saved.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import aiperf
+from ...cells.cell import CellSpec, StoreWindow, frame
+from ...records.effective import differences
+from .lmcache_log import transfers
+from .command import MODEL_NAME
+from .metrics import changes
+from .server import EngineError, engine_error
+from ...base.errors import StoreError
+from ...cells.evidence import excess, judge
+from ...machine.processes import OwnedProcess
+from ...cells.samples import window_values
+from .evidence import (SINGLE, columns_of, engine_figures, evidence_of, faults_in, from_buffer, left_to_compute, lost)
+from .running import Running, asked, conversations_of, proof_lengths, start
+from .single import faults_of, first_and_again, measure_single, warm_up
+from ...machine.watch import ProcessFailed, ProcessLate, run_watched
+from ...workloads import Conversation
+from ...workloads.factory import workload_notes
+
+
+def points(spec: dict[str, Any]) -> list[Any]:
+    """What a job of this scenario measures, in order: single requests when there are any, then its loads."""
+    return [*([SINGLE] if spec["latency"]["prompt_tokens"] else []), *spec["loads"]]
+
+
+class Measurement:
+    """One scenario x repeat (see cells.Measurement): the servers run while it is open.
+
+    After an error in a cell they are started anew for the next one.
+    """
+
+    def __init__(self, spec: dict[str, Any], repeat: int, logs: Path):
+        self._cell = CellSpec(spec, 0, repeat, logs)
+        self._running: Running | None = None
+        self._unusable: str | None = None
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Measurement:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        self._running = None
+        stack, self._stack = self._stack, contextlib.ExitStack()
+        stack.close()
+
+    def measure(self, key: Any) -> dict[str, Any]:
+        """The record of single requests, or of the cell at load `key`; an invalid one when a server died or hung.
+
+        Raises UserError when the servers do not start. When they do not survive the warm-up, no point is tried.
+        """
+        if self._unusable is not None:
+            return lost(self._cell, key, self._unusable)
+        if self._running is None:
+            self._cell = self._cell.with_folder(self._stack)
+            self._running = start(self._cell, self._stack)
+        running = self._running
+        try:
+            if not running.warm:
+                self._warm_up(running)
+            return (
+                measure_single(self._cell, running)
+                if key == SINGLE
+                else measure_load(self._cell.at(key), running)
+            )
+        except ProcessLate as error:
+            # Its requests were given up, which ends LMCache 0.5.0: what the engine says of itself then is no cause.
+            self._stop()
+            return lost(self._cell, key, f"{error}; raise loadgen.timeout_s or lower the load")
+        except (StoreError, EngineError) as error:
+            died_of = engine_error(running.servers.log_lines())
+            self._stop()
+            return lost(self._cell, key, f"{error}; vllm's engine: {died_of}" if died_of else str(error))
+
+    def _warm_up(self, running: Running) -> None:
+        try:
+            warm_up(self._cell, running)
+        except (StoreError, EngineError) as error:
+            self._unusable = f"warm-up: {error}"
+            raise type(error)(self._unusable) from error
+        running.warm = True
+
+
+def measure_load(cell: CellSpec, running: Running) -> dict[str, Any]:
+    """Measure one load and return its record (columns.yaml). Raises StoreDied, StoreError, EngineError or UserError."""
+    started = time.perf_counter()
+    conversations = conversations_of(cell)
+    geometry = cell.geometry
+    loop = "trace" if conversations[0].turns[0].arrival_s is not None else cell.spec["loop"]
+    folder = cell.directory / f"load-{cell.load}"
+    folder.mkdir()
+    proof = _proof(cell, running, conversations)
+    lines = aiperf.trace_lines if loop == "trace" else aiperf.multi_turn_lines
+    (folder / "input.jsonl").write_text("\n".join(lines(conversations, running.words)) + "\n")
+    if cell.spec["loadgen"]["prime"]:
+        _run_aiperf(cell, running, folder, "prime", len(conversations), loop)
+        running.settle()
+    running.servers.reset_hbm()
+    window = StoreWindow(running.store, cell.data_dir)
+    marks = running.servers.log_marks()
+    with running.evicting(cell):
+        window.begin()
+        before, io_before = running.servers.counters(), running.servers.io_bytes()
+        measuring = time.perf_counter()
+        requests = _run_aiperf(cell, running, folder, "measure", len(conversations), loop)
+        measured_s = time.perf_counter() - measuring
+        counted, io_after = changes(before, running.servers.counters()), running.servers.io_bytes()
+        window.end()
+    log = transfers(running.servers.log_lines(marks), cell.share.values_per_chunk)
+    io = (io_after[0] - io_before[0], io_after[1] - io_before[1])
+    evidence = evidence_of(cell, requests, counted, log, window, io)
+    samples = [request.sample for request in requests if request.sample is not None]
+    window_s = aiperf.window_s(requests, loop)
+    verdict = judge(cell.scenario["tier"], evidence, cell.spec["evidence"]["device_share_min"])
+    wanted = asked(cell)
+    reasons = [
+        *verdict.reasons,
+        *differences(wanted, running.effective),
+        *faults_in(cell, requests, conversations, log, evidence),
+        *proof,
+    ]
+    values = window_values(samples, window_s, cell.spec["slo"], cell.gpus)
+    return {
+        **frame(cell, geometry),
+        "gpu_model": None,
+        "asked": wanted.record(),
+        "effective": running.effective.record(),
+        "valid": not reasons,
+        "reasons": reasons,
+        "served_from": verdict.served_from,
+        "values": values | engine_figures(cell, evidence, log),
+        "evidence": evidence,
+        "engine_counters": counted,
+        "engine_faults": list(log.faults[:50]),
+        "store_before": window.details_before,
+        "store_after": window.details_after,
+        "notes": [
+            *window.notes,
+            *excess(evidence),
+            *from_buffer(cell, evidence),
+            *left_to_compute(log),
+            *workload_notes(cell.spec["workload"]),
+        ],
+        "start_s": running.start_s,
+        "measured_s": measured_s,
+        "cell_s": time.perf_counter() - started,
+        "requests": columns_of(requests, window_s),
+    }
+
+
+def _proof(cell: CellSpec, running: Running, conversations: Sequence[Conversation]) -> list[str]:
+    """Two prompts of this load's lengths, computed and from the tier, none of them part of the load."""
+    rng = np.random.default_rng([cell.seed, int(cell.load), 1])
+    samples: list[dict[str, Any]] = []
+    for tokens in proof_lengths(conversations):
+        samples += first_and_again(cell, running, aiperf.token_ids(rng, running.vocabulary, tokens))
+    return faults_of(samples)
+
+
+def _run_aiperf(
+    cell: CellSpec, running: Running, folder: Path, name: str, conversations: int, loop: str
+) -> list[aiperf.Request]:
+    options = cell.spec["loadgen"]
+    loadgen = aiperf.Loadgen(
+        cell.spec["loadgen_python"],
+        running.servers.url,
+        MODEL_NAME,
+        running.model_dir,
+        options["request_timeout_s"],
+        cell.seed,
+    )
+    artifacts = folder / name
+    argv = aiperf.command(loadgen, folder / "input.jsonl", conversations, artifacts, loop, cell.load)
+    log = cell.logs / f"{cell.scenario['name']}-{cell.repeat}-aiperf.log"
+    process = OwnedProcess(argv, log=log, label="aiperf", env={"AIPERF_LOG_LEVEL": "WARNING"})
+    try:
+        run_watched(process, [running.check], options["timeout_s"])
+    except ProcessFailed as error:
+        # So it ends when no request was answered, which is the load's fault and not its own.
+        if failure := aiperf.unanswered(artifacts / aiperf.RECORDS):
+            raise EngineError(f"{name}: no request was answered, first: {failure}") from error
+        raise
+    requests = aiperf.read_records(artifacts / aiperf.RECORDS)
+    if name == "prime" and (failures := [request.failed for request in requests if request.failed]):
+        raise EngineError(f"prime: {len(failures)} of {len(requests)} requests failed, first: {failures[0]}")
+    return requests

@@ -1,0 +1,111 @@
+"""vLLM's command line and environment for one scenario. Pure functions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ...models.geometry import Geometry
+from ...models.gpus import tensor_parallel_of
+from ...models.kv_format import SERVED_DTYPE
+from .cache_blocks import block_bytes, hybrid_manager
+
+MODEL_NAME = "hyperkv"
+_GIB = 1 << 30
+_QUIET = {
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "LMCACHE_TRACK_USAGE": "false",
+    "LMCACHE_DISABLE_BANNER": "1",
+    "HF_HUB_OFFLINE": "1",
+}
+
+
+def settings_of(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The engine's settings of a scenario: the config's `vllm`, and the scenario's own `vllm` over them."""
+    return {**spec["vllm"], **spec["scenario"]["vllm"]}
+
+
+def command(
+    python: str,
+    model_dir: Path,
+    settings: Mapping[str, Any],
+    geometry: Geometry,
+    kv_dtype: str,
+    context_tokens: int,
+    port: int,
+    transfer: Mapping[str, Any] | None,
+) -> list[str]:
+    """The command line of vLLM's OpenAI server on loopback.
+
+    kv_dtype: the config's word, auto or fp8 or a float's name. context_tokens: longest prompt and answer that
+    will be sent. transfer: see lmcache.Offload.
+    """
+    argv = [python, "-m", "vllm.entrypoints.openai.api_server"]
+    argv += [
+        "--model",
+        str(model_dir),
+        "--served-model-name",
+        MODEL_NAME,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
+    argv += [
+        "--dtype",
+        SERVED_DTYPE,
+        "--max-model-len",
+        str(settings["max_context_tokens"] or context_tokens),
+    ]
+    argv += ["--block-size", str(settings["block_tokens"])]
+    argv += ["--max-num-batched-tokens", str(settings["max_num_batched_tokens"])]
+    argv += ["--max-num-seqs", str(settings["max_num_seqs"])]
+    argv += ["--enable-prompt-tokens-details", "--seed", "0"]
+    argv += ["--enable-prefix-caching" if settings["prefix_caching"] else "--no-enable-prefix-caching"]
+    if kv_dtype != "auto" and (kv_dtype != SERVED_DTYPE or geometry.checkpoint_kv_dtype):
+        argv += ["--kv-cache-dtype", kv_dtype]
+    if settings["device"] == "cuda":
+        argv += ["--gpu-memory-utilization", str(settings["gpu_memory_utilization"])]
+        argv += ["--tensor-parallel-size", str(tensor_parallel_of(settings))]
+    if settings["hbm_kv_bytes"] is not None:
+        connector = (transfer or {}).get("kv_connector")
+        blocks = settings["hbm_kv_bytes"] // block_bytes_of(settings, geometry, connector)
+        argv += ["--num-gpu-blocks-override", str(blocks)]
+    if settings["model_dir"] is None and settings["weights"] == "dummy":
+        argv += ["--load-format", "dummy"]
+    if settings["enforce_eager"]:
+        argv.append("--enforce-eager")
+    if transfer is not None:
+        argv += ["--kv-transfer-config", json.dumps(transfer)]
+    return argv + [str(flag) for flag in settings["flags"]]
+
+
+def block_bytes_of(settings: Mapping[str, Any], geometry: Geometry, connector: str | None) -> int:
+    """Bytes of one of vLLM's blocks on all GPUs together, copies included; a block has its tokens' KV on every GPU.
+
+    connector: the kv_connector of --kv-transfer-config, None without one.
+    """
+    gpus, hybrid = tensor_parallel_of(settings), hybrid_manager(geometry, settings["device"], connector)
+    return gpus * block_bytes(geometry, settings["block_tokens"], hybrid, gpus)
+
+
+def variables(settings: Mapping[str, Any], config_file: Path | None, metrics_dir: Path) -> dict[str, str]:
+    """Environment variables of vLLM and of an LMCache server.
+
+    PYTHONHASHSEED makes LMCache's keys the same in every process; VLLM_SERVER_DEV_MODE offers
+    /reset_prefix_cache. metrics_dir: where LMCache, in another process, leaves its counters for /metrics.
+    """
+    found = {
+        **_QUIET,
+        "PYTHONHASHSEED": "0",
+        "VLLM_SERVER_DEV_MODE": "1",
+        "PROMETHEUS_MULTIPROC_DIR": str(metrics_dir),
+    }
+    if config_file is not None:
+        found["LMCACHE_CONFIG_FILE"] = str(config_file)
+    if settings["device"] == "cpu":
+        found["VLLM_CPU_KVCACHE_SPACE"] = str(-(-(settings["hbm_kv_bytes"] or _GIB) // _GIB))
+    return found | settings["environment"]

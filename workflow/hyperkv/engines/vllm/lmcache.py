@@ -1,0 +1,363 @@
+"""How vLLM reaches KV outside its own cache: LMCache's configuration, or that of vLLM's own offloading. Pure functions.
+
+Keys and command lines are those of LMCache 0.5 and vLLM 0.25 and later (docs.lmcache.ai, docs.vllm.ai).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...connectors.registry import library_of
+from ...base.errors import UserError
+from ...stores.base import Endpoint
+
+# What LMCache's own program does; the module cannot be run by itself in 0.5.0.
+COMMAND = "from lmcache.cli.main import main; main()"
+_GIB = 1 << 30
+LEAST_CHUNKS = 4
+IN_PROCESS = ("inprocess", "redis", "resp", "striped")
+SERVED = ("mp", "striped_mp")
+# vLLM's classes, as --kv-transfer-config names them.
+CONNECTOR_CLASSES = {
+    **dict.fromkeys(IN_PROCESS, "LMCacheConnectorV1"),
+    **dict.fromkeys(SERVED, "LMCacheMPConnector"),
+    "offloading": "OffloadingConnector",
+}
+_PLUGIN_PREFIX = "remote_storage_plugin"
+_PLUGIN = f"{_PLUGIN_PREFIX}.striped"
+_WITH_PASSWORD = "with_password"
+_CONNECTOR_MODULES = "workflow.hyperkv.connectors"
+_ALL_IN_FLIGHT = 1024  # as many as connectors/channels.py ever sends ahead
+# Tokens at a prompt's end that are never looked up, so that a hit leaves at least two to compute: a step of one token
+# per request runs as a full CUDA graph, in which LMCache 0.5 loads nothing (LMCacheConnectorV1Impl.start_load_kv).
+_COMPUTED_TOKENS = 2
+_IN_PROCESS_KEYS = {"enable_async_loading", "extra_config", "local_cpu", "max_local_cpu_size", "remote_url"}
+_CONNECTORS = {
+    ("inprocess", "dram"),
+    ("inprocess", "files"),
+    ("mp", "dram"),
+    ("mp", "files"),
+    ("offloading", "dram"),
+    ("offloading", "files"),
+    *(
+        (connector, store)
+        for connector in ("redis", "resp", "striped", *SERVED)
+        for store in ("valkey", "rocksdb", "kvrocks")
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Offload:
+    """What one scenario adds to vLLM's command line.
+
+    transfer: vLLM's --kv-transfer-config, None to compute everything again. config: the file that
+    LMCACHE_CONFIG_FILE names, None when there is none. server: arguments of `lmcache server`, None without one.
+    """
+
+    transfer: dict[str, Any] | None = None
+    config: dict[str, Any] | None = None
+    server: list[str] | None = None
+
+
+def check(
+    scenario: Mapping[str, Any], device: str, block_tokens: int, chunk_bytes: int, staging_bytes: int
+) -> None:
+    """Refuse what vLLM and LMCache would not run or would silently run without a cache.
+
+    device: cuda or cpu. chunk_bytes: KV of one chunk, all GPUs' values together. staging_bytes: LMCache's buffer when there is no pool.
+    Raises UserError naming the scenario, the key and the mend.
+    """
+    if scenario["tier"] == "none":
+        return
+    where = f"scenario {scenario['name']}"
+    store, connector, chunk = scenario["store"], scenario["connector"], scenario["chunk_tokens"]
+    if (connector, store) not in _CONNECTORS:
+        choices = " or ".join(sorted(name for name, other in _CONNECTORS if other == store))
+        raise UserError(
+            f"{where}: with engine vllm, connector {connector} cannot reach store {store}; choose {choices}"
+        )
+    if device == "cpu" and connector in IN_PROCESS:
+        raise UserError(
+            f"{where}: LMCache runs inside vLLM on CUDA only (on a CPU it serves without a cache and says nothing); "
+            f"choose connector mp or striped_mp"
+        )
+    if device == "cpu" and connector == "offloading":
+        raise UserError(f"{where}: vLLM's own offloading needs CUDA; choose connector mp")
+    if chunk % block_tokens:
+        raise UserError(
+            f"{where}: chunk_tokens {chunk} is not a multiple of vLLM's block of {block_tokens} tokens; "
+            f"change one of them"
+        )
+    extra = scenario["lmcache"]
+    if connector == "resp" and scenario.get("socket") == "unix":
+        raise UserError(
+            f"{where}: socket: LMCache's resp client has no unix sockets; choose tcp, or connector striped"
+        )
+    if connector in SERVED and (wrong := sorted(extra.keys() & _IN_PROCESS_KEYS)):
+        raise UserError(
+            f"{where}: lmcache.{wrong[0]} is a key of LMCache inside vLLM; with connector {connector} these are options of "
+            f"`lmcache server`, such as max_workers; leave it out"
+        )
+    if connector == "offloading" and extra:
+        raise UserError(
+            f"{where}: lmcache: connector offloading is vLLM's own and reads none of LMCache's keys"
+        )
+    pool = buffer_bytes(scenario, staging_bytes)
+    if pool < LEAST_CHUNKS * chunk_bytes:
+        key = "dram_pool_bytes" if scenario["dram_pool_bytes"] else "vllm.staging_bytes"
+        raise UserError(
+            f"{where}: {key}: {pool >> 20} MiB hold {pool // chunk_bytes} chunks of {chunk_bytes >> 20} MiB, at least "
+            f"{LEAST_CHUNKS} are needed; raise it or lower chunk_tokens"
+        )
+    bound = scenario.get("load_queue_bytes")
+    if bound is not None and bound < chunk_bytes:
+        raise UserError(
+            f"{where}: load_queue_bytes: {bound >> 20} MiB hold no chunk of {chunk_bytes >> 20} MiB, so that nothing would be "
+            f"loaded; raise it or lower chunk_tokens"
+        )
+
+
+def loads_ahead(scenario: Mapping[str, Any]) -> bool:
+    """Whether LMCache loads while a request waits to be scheduled; its log then times the copy to the GPU alone."""
+    return bool(scenario["lmcache"].get("enable_async_loading"))
+
+
+def buffer_bytes(scenario: Mapping[str, Any], staging_bytes: int) -> int:
+    """Bytes of host memory between GPU and store: the DRAM pool, without one the staging buffer."""
+    return scenario["dram_pool_bytes"] or staging_bytes
+
+
+def offload(
+    scenario: Mapping[str, Any],
+    staging_bytes: int,
+    directory: Path,
+    endpoints: Sequence[Endpoint],
+    port: int,
+    http_port: int,
+    ranks: int = 1,
+) -> Offload:
+    """What a checked scenario needs.
+
+    directory: where LMCache or vLLM may put files. endpoints: the store's servers, none when it has none. port,
+    http_port: of an LMCache server. ranks: of vLLM that store values, each with an LMCache inside (KvShare.values_per_chunk);
+    an LMCache server and vLLM's own offloading have one for all.
+    """
+    if scenario["tier"] == "none":
+        return Offload()
+    connector = scenario["connector"]
+    if connector in SERVED:
+        return Offload(
+            _mp_transfer(scenario, port),
+            server=mp_arguments(scenario, staging_bytes, directory, endpoints, port, http_port),
+        )
+    if connector == "offloading":
+        return Offload(_offloading_transfer(scenario, staging_bytes, directory))
+    transfer = {
+        "kv_connector": CONNECTOR_CLASSES[connector],
+        "kv_role": "kv_both",
+        "kv_connector_extra_config": {"skip_last_n_tokens": _COMPUTED_TOKENS},
+    }
+    return Offload(transfer, inprocess_config(scenario, staging_bytes, directory, endpoints, ranks))
+
+
+def inprocess_config(
+    scenario: Mapping[str, Any],
+    staging_bytes: int,
+    directory: Path,
+    endpoints: Sequence[Endpoint],
+    ranks: int = 1,
+) -> dict[str, Any]:
+    """LMCache's configuration file for LMCacheConnectorV1; the scenario's own `lmcache` keys come last.
+
+    Sizes are in GiB, as LMCache reads them. Without a DRAM pool local_cpu is off, and max_local_cpu_size is only
+    the pinned buffer through which chunks pass. Every rank reads the file and takes its sizes for itself, so that each has
+    its part of the scenario's.
+    """
+    config: dict[str, Any] = {
+        "chunk_size": scenario["chunk_tokens"],
+        "local_cpu": bool(scenario["dram_pool_bytes"]),
+        "max_local_cpu_size": buffer_bytes(scenario, staging_bytes) / ranks / _GIB,
+        "save_decode_cache": scenario["save_decode_cache"],
+        "save_unfull_chunk": False,
+        "extra_config": {},
+    }
+    if scenario["store"] == "files":
+        config |= {
+            "local_disk": f"file://{directory.absolute()}/",
+            "max_local_disk_size": _disk_gib(scenario) / ranks,
+        }
+        config["extra_config"] |= {"use_odirect": True}
+    if scenario["connector"] in ("redis", "resp"):
+        (endpoint,) = endpoints
+        config |= {"remote_serde": "naive"}
+        if endpoint.password is None:
+            config["remote_url"] = f"{scenario['connector']}://{endpoint.host}:{endpoint.port}"
+        else:
+            config["remote_storage_plugins"] = [_WITH_PASSWORD]
+            config["extra_config"] |= {
+                f"{_PLUGIN_PREFIX}.{_WITH_PASSWORD}.{key}": value
+                for key, value in {
+                    "module_path": f"{_CONNECTOR_MODULES}.lmcache_password",
+                    "class_name": "PasswordAdapter",
+                    "client": scenario["connector"],
+                    "host": endpoint.host,
+                    "port": endpoint.port,
+                    **_reference(endpoint),
+                }.items()
+            }
+    if scenario["connector"] == "resp":
+        config["extra_config"] |= {"save_chunk_meta": False, "resp_num_threads": scenario["connections"]}
+    if scenario["connector"] == "striped":
+        config |= {"remote_storage_plugins": ["striped"], "remote_serde": "naive"}
+        config["extra_config"] |= {
+            "save_chunk_meta": False,
+            f"{_PLUGIN}.module_path": f"{_CONNECTOR_MODULES}.lmcache_striped",
+            f"{_PLUGIN}.class_name": "StripedAdapter",
+            **{
+                f"{_PLUGIN}.{key}": value
+                for key, value in _stripes(scenario, staging_bytes, endpoints, ranks).items()
+            },
+        }
+    extra = dict(scenario["lmcache"])
+    config["extra_config"] |= extra.pop("extra_config", None) or {}
+    return config | extra
+
+
+def _stripes(
+    scenario: Mapping[str, Any], staging_bytes: int, endpoints: Sequence[Endpoint], ranks: int = 1
+) -> dict[str, Any]:
+    """Keys of connectors/striped_cache.py. Half of a rank's buffer may wait to be saved, the rest is for loads."""
+    own = {
+        "endpoints": ",".join(
+            f"unix:{endpoint.path}" if endpoint.path else f"{endpoint.host}:{endpoint.port}"
+            for endpoint in endpoints
+        ),
+        "connections": scenario["connections"],
+        "save_queue_bytes": buffer_bytes(scenario, staging_bytes) // 2 // ranks,
+    }
+    own["stripes_in_flight"] = scenario.get("stripes_in_flight") or _ALL_IN_FLIGHT
+    library = library_of(scenario.get("client", "python"))
+    optional = {
+        "stripe_bytes": scenario.get("stripe_bytes"),
+        "save_connections": scenario.get("save_connections"),
+        "load_queue_bytes": scenario.get("load_queue_bytes"),
+        "library": None if library is None else str(library.absolute()),
+    }
+    own |= {key: value for key, value in optional.items() if value is not None}
+    return own | _reference(endpoints[0])
+
+
+def _reference(endpoint: Endpoint) -> dict[str, str]:
+    """Where LMCache's processes find a server's password, as keys; the password itself would be in their logs and words."""
+    return {} if endpoint.password is None else endpoint.password.keys()
+
+
+def rendered(config: Mapping[str, Any]) -> str:
+    """The text of the file that LMCACHE_CONFIG_FILE names."""
+    return json.dumps(config, indent=1) + "\n"
+
+
+def mp_arguments(
+    scenario: Mapping[str, Any],
+    staging_bytes: int,
+    directory: Path,
+    endpoints: Sequence[Endpoint],
+    port: int,
+    http_port: int,
+) -> list[str]:
+    """Arguments of `lmcache server`. Without a DRAM pool L1 is a buffer only, so that hits come from L2.
+
+    The scenario's `lmcache` keys become options: l1_use_hugepages: true is --l1-use-hugepages. A value that begins with -
+    would be an option of its own as a word of its own.
+    """
+    arguments = [
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--http-host",
+        "127.0.0.1",
+        "--http-port",
+        str(http_port),
+    ]
+    arguments += ["--chunk-size", str(scenario["chunk_tokens"])]
+    arguments += [
+        "--l1-size-gb",
+        f"{buffer_bytes(scenario, staging_bytes) / _GIB:g}",
+        "--eviction-policy",
+        "LRU",
+    ]
+    arguments += ["--supported-transfer-mode", "auto"]
+    if (adapter := _l2_adapter(scenario, staging_bytes, directory, endpoints)) is not None:
+        arguments += ["--l2-adapter", json.dumps(adapter)]
+        if not scenario["dram_pool_bytes"]:
+            arguments += ["--l2-store-policy", "skip_l1"]
+    for key, value in scenario["lmcache"].items():
+        option = "--" + key.replace("_", "-")
+        if isinstance(value, bool):
+            arguments.append(option if value else option.replace("--", "--no-", 1))
+            continue
+        word = value if isinstance(value, str) else json.dumps(value)
+        arguments += [f"{option}={word}"] if word.startswith("-") else [option, word]
+    return arguments
+
+
+def _l2_adapter(
+    scenario: Mapping[str, Any], staging_bytes: int, directory: Path, endpoints: Sequence[Endpoint]
+) -> dict[str, Any] | None:
+    if scenario["store"] == "dram":
+        return None
+    if scenario["store"] == "files":
+        return {"type": "fs", "base_path": str(directory.absolute()), "use_odirect": True}
+    if scenario["connector"] == "striped_mp":
+        return {
+            "type": "native_plugin",
+            "module_path": f"{_CONNECTOR_MODULES}.lmcache_striped_l2",
+            "class_name": "StripedL2Client",
+            "adapter_params": _stripes(scenario, staging_bytes, endpoints),
+        }
+    (endpoint,) = endpoints
+    where = {"host": endpoint.host, "port": endpoint.port, "num_workers": scenario["connections"]}
+    if endpoint.password is None:
+        return {"type": "resp", **where}
+    return {
+        "type": "native_plugin",
+        "module_path": f"{_CONNECTOR_MODULES}.lmcache_password_l2",
+        "class_name": "resp_client",
+        "adapter_params": {**where, **_reference(endpoint)},
+    }
+
+
+def _mp_transfer(scenario: Mapping[str, Any], port: int) -> dict[str, Any]:
+    # Read from 0.5.6 on; LMCache's server saved answers always before (effective.py).
+    extra = {
+        "lmcache.mp.host": "tcp://127.0.0.1",
+        "lmcache.mp.port": port,
+        "lmcache.mp.save_decode_cache": scenario["save_decode_cache"],
+    }
+    return {"kv_connector": CONNECTOR_CLASSES["mp"], "kv_role": "kv_both", "kv_connector_extra_config": extra}
+
+
+def _offloading_transfer(scenario: Mapping[str, Any], staging_bytes: int, directory: Path) -> dict[str, Any]:
+    extra: dict[str, Any] = {
+        "cpu_bytes_to_use": buffer_bytes(scenario, staging_bytes),
+        "block_size": scenario["chunk_tokens"],
+        "offload_prompt_only": not scenario["save_decode_cache"],
+    }
+    if scenario["store"] == "files":
+        tier = {"type": "fs", "root_dir": str(directory.absolute())}
+        extra |= {"spec_name": "TieringOffloadingSpec", "secondary_tiers": [tier]}
+    return {
+        "kv_connector": CONNECTOR_CLASSES["offloading"],
+        "kv_role": "kv_both",
+        "kv_connector_extra_config": extra,
+    }
+
+
+def _disk_gib(scenario: Mapping[str, Any]) -> float:
+    return (scenario["capacity_bytes"] or 1 << 44) / _GIB

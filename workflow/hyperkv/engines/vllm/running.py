@@ -1,0 +1,318 @@
+"""What runs for a scenario of engine `vllm`: the store, LMCache's server and vLLM, in that order."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from . import aiperf
+from ...cells.cell import CellSpec, check_room, open_store
+from ...workloads.context_limit import ROOM_TOKENS, ContextLimit, check_context
+from ...records.effective import Effective, asked_of
+from . import lmcache
+from .command import block_bytes_of, command, settings_of, variables
+from .server import EngineServers, ServerCommand
+from ...base.errors import StoreError, UserError
+from ...models.gpus import VISIBLE, check_settings, require_gpus
+from ...machine.interpreter import import_path
+from ...machine.environment import gpu_lines
+from ...machine.processes import free_port
+from ...base.secret import write_private
+from ...stores.base import Store
+from ...stores.server import ServerStore
+from ...stores.sharded import ShardedStore
+from ...stores.kvrocks.write_buffers import pushing_bytes
+from ...machine.watch import every
+from ...workloads.working_set import working_set
+from ...workloads import Conversation, longest_context
+from ...workloads.factory import make_workload
+
+ANSWER_TOKENS = 4  # of a single request
+_PING_TIMEOUT_S = 8.0
+_SETTLE_TIMEOUT_S = 30.0
+_QUIET_S = 0.5
+_STALLED_S = 8.0
+_EVICT_EVERY_S = 0.5
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Bytes in all: served and taken by the store, and read by it from block devices.
+
+    Without a store: None, and what the engine's processes wrote to block devices and read from them.
+    """
+
+    served: int | None
+    saved: int
+    device_read: int
+
+
+class Running:
+    """What runs for a scenario: the engine's servers and the store below them."""
+
+    def __init__(
+        self,
+        servers: EngineServers,
+        store: Store | None,
+        model_dir: Path,
+        words: Sequence[str],
+        chunk_bytes: int,
+    ):
+        self.servers, self.store, self.model_dir, self.words = servers, store, model_dir, words
+        self.chunk_bytes = chunk_bytes
+        self.vocabulary: int = json.loads((model_dir / "config.json").read_text())["vocab_size"]
+        self.start_s = 0.0
+        self.warm = False
+        self.effective = Effective()
+
+    def check(self) -> None:
+        """Raises StoreDied or StoreError when a server is dead or the store does not answer in time."""
+        self.servers.check_alive()
+        if self.store is None:
+            return
+        self.store.check_alive()
+        for server in servers_of(self.store):
+            try:
+                with server.client(_PING_TIMEOUT_S) as client:
+                    client.ping()
+            except redis.RedisError as error:
+                server.check_alive(1.0)
+                raise StoreError(
+                    f"store {server.name} does not answer PING within {_PING_TIMEOUT_S:.0f} s: {error}"
+                ) from error
+
+    def evicting(self, cell: CellSpec) -> contextlib.AbstractContextManager[None]:
+        """Takes the store's files out of the page cache all the time, where the scenario says so."""
+        if self.store is None or not _evicts(cell):
+            return contextlib.nullcontext()
+        return every(_EVICT_EVERY_S, self.store.evict_page_cache)
+
+    def make_cold(self, cell: CellSpec) -> None:
+        """Put what was saved where it is when far more is saved than RAM holds, on the device alone: where the scenario says so."""
+        if self.store is None or not _evicts(cell):
+            return
+        self.store.push_out_writes()
+        self.settle()
+        self.store.evict_page_cache()
+
+    def settle(self, saved_before: int = 0, expected_bytes: int = 0) -> None:
+        """Wait until what was saved has arrived and the store has written what it set out to, half a minute at most.
+
+        expected_bytes: what must arrive on top of `saved_before` (see saved_bytes): a server that stalls is quiet,
+        too, and is given _STALLED_S to go on; 0 when that is not known: then until less than a chunk arrives in
+        _QUIET_S.
+        """
+        deadline = time.monotonic() + _SETTLE_TIMEOUT_S
+        self._wait_arrived(saved_before, expected_bytes, deadline)
+        while time.monotonic() < deadline and self._flushing():
+            time.sleep(0.05)
+
+    def _flushing(self) -> bool:
+        """Whether the store is still writing full memtables, which takes as much of the processor as a load does."""
+        return self.store is not None and self.store.counters().details.get("memtables_to_flush", 0) > 0
+
+    def _wait_arrived(self, saved_before: int, expected_bytes: int, deadline: float) -> None:
+        known = bool(expected_bytes) and self.store is not None
+        quiet_s = _STALLED_S if known else _QUIET_S
+        last, since = self.saved_bytes(), time.monotonic()
+        while time.monotonic() < deadline:
+            now = self.saved_bytes()
+            if known and now >= saved_before + expected_bytes:
+                return
+            if now >= last + self.chunk_bytes:
+                last, since = now, time.monotonic()
+            elif time.monotonic() > since + quiet_s and (known or not self._saving()):
+                return
+            time.sleep(0.05)
+
+    def _saving(self) -> bool:
+        """Whether an LMCache server has chunks on their way to its store."""
+        counted = self.servers.counters()
+        return (counted["saves_begun"] or 0) > (counted["saves_done"] or 0)
+
+    def moved(self) -> Moved:
+        """What has been moved until now."""
+        if self.store is None:
+            return Moved(None, *reversed(self.servers.io_bytes()))
+        counted = self.store.counters()
+        return Moved(counted.served_bytes, counted.taken_bytes or 0, counted.process.device_read_bytes or 0)
+
+    def saved_bytes(self) -> int:
+        """Bytes saved until now (see Moved)."""
+        return self.moved().saved
+
+
+def _evicts(cell: CellSpec) -> bool:
+    return cell.scenario["tier"] == "ssd" and cell.scenario["page_cache"] == "evict"
+
+
+def servers_of(store: Store) -> Sequence[ServerStore]:
+    """The server processes of a store, none when it has none."""
+    if isinstance(store, ShardedStore):
+        return store.stores
+    return [store] if isinstance(store, ServerStore) else []
+
+
+def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
+    """Start the store, then LMCache's server, then vLLM. Raises UserError before anything, or EngineError."""
+    started = time.perf_counter()
+    settings, scenario, geometry = settings_of(cell.spec), cell.scenario, cell.geometry
+    share, chunk_tokens = cell.share, scenario["chunk_tokens"]
+    chunk_bytes, staging = share.stored_bytes(chunk_tokens), settings["staging_bytes"]
+    check_settings(settings, geometry, "")
+    require_gpus(settings, len(gpu_lines()) or None, os.environ.get(VISIBLE))
+    lmcache.check(scenario, settings["device"], settings["block_tokens"], chunk_bytes, staging)
+    model_dir = _model_dir(cell, settings)
+    words = aiperf.words_of(model_dir / "tokenizer.json")
+    _check_context(cell, settings)
+    _check_room(cell, staging)
+    store = None
+    if scenario["tier"] != "none" and scenario["store"] not in ("dram", "files"):
+        value_bytes = share.value_bytes(chunk_tokens)
+        store = open_store(cell, scenario["store"], value_bytes, scenario["capacity_bytes"], stack)
+    files = cell.directory / "engine"
+    for folder in (files / "kv", files / "metrics"):
+        folder.mkdir(parents=True)
+    port, mp_port, http_port = free_port(), free_port(), free_port()
+    offload = lmcache.offload(
+        scenario,
+        staging,
+        files / "kv",
+        getattr(store, "endpoints", []),
+        mp_port,
+        http_port,
+        share.values_per_chunk,
+    )
+    config_file = None
+    if offload.config is not None:
+        config_file = files / "lmcache.yaml"
+        write_private(config_file, lmcache.rendered(offload.config))
+    python = cell.spec["engine_python"]
+    log = cell.logs / f"{scenario['name']}-{cell.repeat}"
+    ready_s = settings["ready_timeout_s"]
+    commands = []
+    if offload.server is not None:
+        argv = [python, "-c", lmcache.COMMAND, "server", *offload.server]
+        commands.append(
+            ServerCommand(
+                "lmcache server",
+                argv,
+                http_port,
+                "/healthcheck",
+                log.with_name(log.name + "-lmcache.log"),
+                ready_s,
+            )
+        )
+    argv = command(
+        python,
+        model_dir,
+        settings,
+        geometry,
+        scenario["kv_dtype"] or cell.spec["kv_dtype"],
+        context_tokens(cell),
+        port,
+        offload.transfer,
+    )
+    commands.append(
+        ServerCommand("vllm", argv, port, "/health", log.with_name(log.name + "-vllm.log"), ready_s)
+    )
+    # LMCache imports connector striped from here.
+    environment = {"PYTHONPATH": import_path()} | variables(settings, config_file, files / "metrics")
+    servers = stack.enter_context(EngineServers(commands, environment))
+    running = Running(servers, store, model_dir, words, chunk_bytes)
+    running.start_s = time.perf_counter() - started
+    running.effective = Effective(**servers.told(cell.share.values_per_chunk))
+    return running
+
+
+def _block_bytes_per_token(cell: CellSpec, settings: dict[str, Any]) -> float | None:
+    """What vLLM should hold for each token of a block; None for layers whose blocks are padded to a state."""
+    if cell.geometry.state_bytes:
+        return None
+    connector = lmcache.CONNECTOR_CLASSES.get(cell.scenario.get("connector"))
+    return block_bytes_of(settings, cell.geometry, connector) / settings["block_tokens"]
+
+
+def asked(cell: CellSpec) -> Effective:
+    """What the scenario asks of vLLM and LMCache."""
+    settings = settings_of(cell.spec)
+    per_token = _block_bytes_per_token(cell, settings)
+    return asked_of(cell.scenario, settings, cell.geometry.kv_dtype, per_token, cell.gpus)
+
+
+def _model_dir(cell: CellSpec, settings: dict[str, Any]) -> Path:
+    """The folder vLLM serves. Raises UserError when a named one has no tokenizer or no config."""
+    folder = Path(settings["model_dir"] or cell.spec["made_model_dir"])
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        if not (folder / name).exists():
+            raise UserError(
+                f"vllm.model_dir: {folder} has no {name}; download the whole model, tokenizer included"
+            )
+    return folder
+
+
+def context_tokens(cell: CellSpec) -> int:
+    """Tokens of the longest prompt with its answer that will be sent."""
+    single = max(cell.spec["latency"]["prompt_tokens"], default=0) + ANSWER_TOKENS
+    workload = max(
+        (longest_context(conversations_of(cell.at(load))) for load in cell.spec["loads"]), default=0
+    )
+    return max(single, workload) + ROOM_TOKENS
+
+
+def conversations_of(cell: CellSpec) -> list[Conversation]:
+    """The conversations of one load: the same for every scenario, others for every load and repeat."""
+    found = make_workload(cell.spec["workload"], (cell.seed * 1009 + int(cell.load)) % 2**32)
+    each = cell.spec["loadgen"]["conversations_per_client"]
+    return found if each is None or cell.spec["loop"] != "closed" else found[: each * cell.load]
+
+
+def proof_lengths(conversations: Sequence[Conversation]) -> tuple[int, int]:
+    """Tokens of the two prompts that prove a load's tier: the middle one and the longest of the load's last prompts."""
+    lengths = sorted(conversation.turns[-1].prompt_end for conversation in conversations)
+    return lengths[len(lengths) // 2], lengths[-1]
+
+
+def saved_bytes(cell: CellSpec) -> int:
+    """What the scenario's store is given to keep over all points of a job.
+
+    The working set of every load, whose conversations are its own (priming sends the same ones), the prompts that prove
+    each load, the single requests, and what pushes these out of write buffers. An LMCache server may save answers in any case.
+    """
+    scenario, chunk = cell.scenario, cell.scenario["chunk_tokens"]
+    answers = scenario["save_decode_cache"] or scenario["connector"] in lmcache.SERVED
+    latency, found = cell.spec["latency"], 0
+    prompts = [tokens for tokens in latency["prompt_tokens"] for _ in range(latency["prompts"])]
+    for load in cell.spec["loads"]:
+        conversations = conversations_of(cell.at(load))
+        found += working_set(conversations, cell.share.stored_bytes(chunk), chunk, answers)
+        prompts += proof_lengths(conversations)
+    chunks = sum((tokens + ANSWER_TOKENS) // chunk for tokens in prompts)
+    return found + chunks * cell.share.stored_bytes(chunk) + _pushed_out_bytes(cell)
+
+
+def _check_context(cell: CellSpec, settings: dict[str, Any]) -> None:
+    """That vLLM starts with the longest context of all loads, whose conversations are others than the config's check knew."""
+    limit = ContextLimit.of_vllm(cell.geometry, settings["max_context_tokens"])
+    check_context(cell.spec["workload"], context_tokens(cell) - ROOM_TOKENS, limit)
+
+
+def _check_room(cell: CellSpec, staging_bytes: int) -> None:
+    if cell.scenario["tier"] != "none":
+        check_room(cell, saved_bytes(cell), staging_bytes)
+
+
+def _pushed_out_bytes(cell: CellSpec) -> int:
+    """What single requests have Kvrocks save besides (Running.make_cold)."""
+    if not _evicts(cell) or cell.scenario["store"] != "kvrocks":
+        return 0
+    prompts = len(cell.spec["latency"]["prompt_tokens"]) * cell.spec["latency"]["prompts"]
+    return prompts * cell.scenario.get("processes", 1) * pushing_bytes(cell.scenario["settings"])

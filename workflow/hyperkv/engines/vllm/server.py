@@ -1,0 +1,289 @@
+"""vLLM and, when the scenario has one, an LMCache server before it: started, probed and ended in order."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import requests
+
+from ...base.errors import StoreError, UserError
+from ...machine.processes import LOOPBACK, OwnedProcess
+from ...stores.reach import beyond_loopback
+from . import direct_http
+from .metrics import counters
+from .told import lmcache_facts, unknown_keys, vllm_facts
+
+_LOG_LINES = 30
+_ENGINE_ERROR = re.compile(
+    r"\((?:EngineCore|Worker)[^)]*\) ERROR .*?\] (?:\w+\.)*(\w*(?:Error|Exception|Interrupt)\b.*)"
+)
+_ENGINE_FRAME = re.compile(
+    r'\((?:EngineCore|Worker)[^)]*\) ERROR .*?\]   File "(?:[^"]*/)?([^/"]+)", line (\d+), in (\w+)'
+)
+_GPU_FREE_TIMEOUT_S = 60.0
+_GPU_SLACK_BYTES = 1 << 30
+_PAGE_TIMEOUT_S = 30.0
+
+
+class EngineError(UserError):
+    """vLLM or LMCache did not start, or died; the message names the log."""
+
+
+@dataclass(frozen=True)
+class ServerCommand:
+    """A server's command line, where its health and its counters are, its log, and the time it may take to start."""
+
+    label: str
+    argv: Sequence[str]
+    port: int
+    health: str
+    log: Path
+    ready_timeout_s: float
+
+
+class EngineServers:
+    """A context manager around the servers of one scenario, in order of start; the last one is vLLM."""
+
+    def __init__(self, commands: Sequence[ServerCommand], environment: Mapping[str, str]):
+        self._commands = list(commands)
+        self._environment = dict(environment)
+        self._running: list[OwnedProcess] = []
+        self._gpu_bytes: int | None = None
+
+    @property
+    def url(self) -> str:
+        """Base URL of vLLM."""
+        return f"http://{LOOPBACK}:{self._commands[-1].port}"
+
+    def __enter__(self) -> EngineServers:
+        self._gpu_bytes = gpu_memory_used()
+        try:
+            for command in self._commands:
+                self._start(command)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the groups, the last started first, and wait until their GPU memory is free."""
+        while self._running:
+            self._running.pop().stop(30.0)
+        wait_for_gpu_memory(self._gpu_bytes)
+
+    def _start(self, command: ServerCommand) -> None:
+        process = OwnedProcess(command.argv, log=command.log, label=command.label, env=self._environment)
+        self._running.append(process)
+        process.start()
+        try:
+            process.wait_ready(lambda: _answers(command), command.ready_timeout_s)
+        except StoreError as error:
+            lines = "\n".join(process.tail(_LOG_LINES))
+            print(f"the last {_LOG_LINES} lines of {command.log}:\n{lines}", flush=True)
+            raise EngineError(f"{cause(process.tail(400)) or error}; the whole log: {command.log}") from error
+        if others := beyond_loopback(process.listening_addresses()):
+            print(
+                f"hyperkv: warning: {command.label} listens on {' '.join(others)} beside loopback, where others can reach it",
+                file=sys.stderr,
+            )
+
+    def check_alive(self) -> None:
+        """Raises StoreDied when a server is gone."""
+        for process in self._running:
+            process.check_alive()
+
+    def pages(self) -> tuple[str, str]:
+        """vLLM's /metrics, and the LMCache server's or an empty text."""
+        found = [self._get(command, "/metrics") for command in self._commands]
+        return found[-1], found[0] if len(found) > 1 else ""
+
+    def told(self, ranks: int) -> dict[str, Any]:
+        """What vLLM and LMCache say of themselves: facts of effective.Effective, only those that are told.
+
+        ranks: see vllm_told.lmcache_facts.
+        Raises EngineError when LMCache does not know a key of its configuration.
+        """
+        engine, lines = self._commands[-1], self.log_lines()
+        if unknown := unknown_keys(lines):
+            raise EngineError(f"lmcache: {', '.join(unknown)} is no key of this LMCache; leave it out")
+        info = _json(engine, "/server_info?config_format=json")
+        server = self._commands[0] if len(self._commands) > 1 else None
+        config = _json(server, "/config") or _json(server, "/conf") if server else {}
+        return vllm_facts(info, lines) | lmcache_facts(config, lines, ranks)
+
+    def counters(self) -> dict[str, int | None]:
+        """Totals of both pages (vllm_metrics.counters). Raises StoreDied or EngineError."""
+        return counters(*self.pages())
+
+    def reset_hbm(self) -> None:
+        """Empty vLLM's own prefix cache. Raises EngineError."""
+        answer = direct_http.request("POST", f"{self.url}/reset_prefix_cache", timeout=_PAGE_TIMEOUT_S)
+        if answer.status_code != 200:
+            raise EngineError(f"vllm refused /reset_prefix_cache with status {answer.status_code}")
+
+    def _get(self, command: ServerCommand, path: str) -> str:
+        try:
+            url = f"http://{LOOPBACK}:{command.port}{path}"
+            answer = direct_http.request("GET", url, timeout=_PAGE_TIMEOUT_S)
+            answer.raise_for_status()
+        except requests.RequestException as error:
+            self.check_alive()
+            raise EngineError(f"{command.label} does not answer {path}: {error}") from error
+        return answer.text
+
+    def io_bytes(self) -> tuple[int, int]:
+        """(read, written) bytes of block devices by all processes of the servers' groups, from /proc/PID/io."""
+        read = written = 0
+        for process in self._members():
+            try:
+                io = process.io_counters()
+            except psutil.Error:
+                continue
+            read, written = read + io.read_bytes, written + io.write_bytes
+        return read, written
+
+    def _members(self) -> list[psutil.Process]:
+        found = []
+        for owned in self._running:
+            try:
+                parent = psutil.Process(owned.pid)
+                found += [parent, *parent.children(recursive=True)]
+            except (psutil.Error, StoreError):
+                continue
+        return found
+
+    def log_marks(self) -> list[int]:
+        """How much each server has written, for log_lines."""
+        return [process.written() for process in self._running]
+
+    def log_lines(self, since: Sequence[int] | None = None) -> list[str]:
+        """Every line that the servers wrote since their start, or since log_marks said `since`."""
+        marks = [0] * len(self._running) if since is None else since
+        return [
+            line for process, mark in zip(self._running, marks, strict=True) for line in process.lines(mark)
+        ]
+
+
+def _json(command: ServerCommand, path: str) -> dict[str, Any]:
+    """A page's JSON object; empty when there is no such page."""
+    try:
+        answer = direct_http.request(
+            "GET", f"http://{LOOPBACK}:{command.port}{path}", timeout=_PAGE_TIMEOUT_S
+        )
+        found = answer.json() if answer.status_code == 200 else {}
+    except (requests.RequestException, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _answers(command: ServerCommand) -> bool:
+    try:
+        url = f"http://{LOOPBACK}:{command.port}{command.health}"
+        return direct_http.request("GET", url, timeout=2).status_code == 200
+    except requests.RequestException:
+        return False
+
+
+# LMCache/LMCache#3337: the assertion is gone in versions after 0.5.0.
+_DEATHS = (
+    (
+        "assert self.lmcache_engine is not None",
+        "this version of LMCache ends the engine when a client gives a request up; raise loadgen.request_timeout_s",
+    ),
+)
+_CAUSES = (
+    (
+        "Free memory on device",
+        "too little GPU memory is free; stop what holds it (nvidia-smi) or lower vllm.gpu_memory_utilization",
+    ),
+    (
+        "No available memory for the cache blocks",
+        "no GPU memory is left for KV; raise vllm.gpu_memory_utilization or vllm.tensor_parallel, or take a smaller model",
+    ),
+    (
+        "CUDA out of memory",
+        "CUDA ran out of memory; lower vllm.gpu_memory_utilization, raise vllm.tensor_parallel or take a smaller model",
+    ),
+    (
+        "is larger than the maximum number of tokens that can be stored",
+        "a context does not fit the KV cache; raise vllm.hbm_kv_bytes or vllm.gpu_memory_utilization",
+    ),
+    (
+        "Failed to infer device type",
+        "torch sees no device that vllm can use; look at nvidia-smi and at the torch of the engine's environment",
+    ),
+    ("address already in use", "a port is in use; stop that process"),
+    (
+        "Unable to load vocabulary",
+        "the model folder has no tokenizer; copy tokenizer.json and tokenizer_config.json into it",
+    ),
+    (
+        "extension not available",
+        "LMCache's native RESP client is not in this build; install a wheel that has it, or choose connector redis",
+    ),
+    (
+        "requires the C++ Redis extension",
+        "LMCache's native RESP client is not in this build; install a wheel that has it, or choose connector redis",
+    ),
+)
+
+
+def cause(lines: Sequence[str]) -> str | None:
+    """One line for a start that failed for a known reason, None for another."""
+    text = "\n".join(lines)
+    return next((f"vllm: {mend}" for sign, mend in _CAUSES if sign in text), None)
+
+
+def engine_error(lines: Sequence[str]) -> str | None:
+    """The first exception that vLLM's engine process wrote, such as `RuntimeError: ...`; None for none.
+
+    One without words is told with the place that raised it, one that is known with what to do about it. What follows it
+    are consequences: the API server then refuses every request, and its port goes away.
+    """
+    frame = ""
+    for number, line in enumerate(lines):
+        if found := _ENGINE_FRAME.search(line):
+            frame = f"{found[3]}, {found[1]}:{found[2]}"
+        if found := _ENGINE_ERROR.search(line):
+            said = found[1][:300]
+            said += f" ({frame})" if frame and ": " not in said else ""
+            above = "\n".join(lines[max(0, number - _LOG_LINES) : number])
+            return said + next((f"; {mend}" for sign, mend in _DEATHS if sign in above), "")
+    return None
+
+
+def gpu_memory_used() -> int | None:
+    """Bytes in use on all GPUs, None without nvidia-smi or a GPU."""
+    if shutil.which("nvidia-smi") is None:
+        return None
+    query = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
+    done = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
+    numbers = [line.strip() for line in done.stdout.splitlines()]
+    return (
+        sum(int(n) for n in numbers) << 20
+        if done.returncode == 0 and all(n.isdigit() for n in numbers)
+        else None
+    )
+
+
+def wait_for_gpu_memory(before: int | None, timeout_s: float = _GPU_FREE_TIMEOUT_S) -> None:
+    """Wait until the GPUs hold no more than `before` bytes and a little. Raises EngineError past the time-out."""
+    deadline = time.monotonic() + timeout_s
+    while before is not None:
+        used = gpu_memory_used()
+        if used is None or used <= before + _GPU_SLACK_BYTES:
+            return
+        if time.monotonic() > deadline:
+            raise EngineError(
+                f"vllm left {(used - before) >> 20} MiB of GPU memory in use after its end; look at nvidia-smi"
+            )
+        time.sleep(0.2)

@@ -1,0 +1,202 @@
+"""Single requests of engine `vllm`: TTFT by prompt length, and the proof that what a tier returns is right.
+
+Each prompt is sent twice, vLLM's own cache emptied in between: computed, then from the tier. The second answer must
+name the same first token, and what vLLM counts as loaded must have been moved.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from . import aiperf
+from ...cells.cell import CellSpec, frame
+from ...records.effective import differences
+from . import lmcache
+from .lmcache_log import transfers
+from .single_request import Answer, send
+from ...cells.evidence import quotient, served_from_ram
+from .running import ANSWER_TOKENS, Running, asked, context_tokens
+
+_PROBED_TOKENS = 8
+
+
+def warm_up(cell: CellSpec, running: Running) -> None:
+    """Compile, allocate and connect: a few requests whose tokens occur nowhere else."""
+    rng = np.random.default_rng([cell.seed, 0])
+    shortest, longest = 2 * cell.scenario["chunk_tokens"] + 1, context_tokens(cell) - ANSWER_TOKENS
+    for tokens in (shortest, *cell.spec["latency"]["prompt_tokens"][-1:]):
+        for _ in range(cell.spec["loadgen"]["warm_up_requests"]):
+            prompt = aiperf.token_ids(rng, running.vocabulary, min(tokens, longest))
+            for _ in range(2):
+                send(running.servers.url, prompt, ANSWER_TOKENS, cell.spec["loadgen"]["request_timeout_s"])
+                running.servers.reset_hbm()
+    running.settle()
+    running.effective = replace(running.effective, save_decode_cache=saves_answers(cell, running))
+
+
+def saves_answers(cell: CellSpec, running: Running) -> bool | None:
+    """Whether an answer's KV can be found again: a chunk that only the answer completes, asked for once more.
+
+    None without a tier, where no context holds such a chunk, or vLLM does not tell token ids.
+    """
+    chunk = cell.scenario["chunk_tokens"]
+    part = min(_PROBED_TOKENS, chunk - 1)
+    longest = context_tokens(cell) - ANSWER_TOKENS
+    if cell.scenario["tier"] == "none" or not part or chunk + 2 * _PROBED_TOKENS > longest:
+        return None
+    rng, timeout_s = np.random.default_rng([cell.seed, 2]), cell.spec["loadgen"]["request_timeout_s"]
+    prompt = aiperf.token_ids(rng, running.vocabulary, chunk - part)
+    answer = send(running.servers.url, prompt, part + _PROBED_TOKENS, timeout_s, token_ids=True)
+    running.servers.reset_hbm()
+    running.settle()
+    if len(answer.token_ids) != part + _PROBED_TOKENS:
+        return None
+    rest = aiperf.token_ids(rng, running.vocabulary, _PROBED_TOKENS)
+    again = send(running.servers.url, [*prompt, *answer.token_ids, *rest], ANSWER_TOKENS, timeout_s)
+    running.servers.reset_hbm()
+    running.settle()
+    return again.cached_tokens >= chunk
+
+
+def measure_single(cell: CellSpec, running: Running) -> dict[str, Any]:
+    """TTFT of single requests by prompt length: first (computed, and saved where there is a tier), then again."""
+    started = time.perf_counter()
+    samples: list[dict[str, Any]] = []
+    with running.evicting(cell):
+        for tokens in cell.spec["latency"]["prompt_tokens"]:
+            for number in range(cell.spec["latency"]["prompts"]):
+                rng = np.random.default_rng([cell.seed, tokens, number])
+                prompt = aiperf.token_ids(rng, running.vocabulary, tokens)
+                first, again = first_and_again(cell, running, prompt, cold=True)
+                again["faults"] += device_faults(again, cell)
+                samples += [first, again]
+    faults = [*faults_of(samples), *differences(asked(cell), running.effective)]
+    return {
+        **frame(cell, cell.geometry),
+        "asked": asked(cell).record(),
+        "effective": running.effective.record(),
+        "record": "single",
+        "load": None,
+        "valid": not faults,
+        "reasons": faults,
+        "samples": samples,
+        "start_s": running.start_s,
+        "cell_s": time.perf_counter() - started,
+    }
+
+
+def first_and_again(
+    cell: CellSpec, running: Running, prompt: Sequence[int], cold: bool = False
+) -> list[dict[str, Any]]:
+    """One prompt computed and the same prompt again, vLLM's own cache emptied after each; a record of each pass.
+
+    cold: see Running.make_cold.
+
+    `faults` of both are what the pair disproves (proof_faults).
+    """
+    timeout_s = cell.spec["loadgen"]["request_timeout_s"]
+    found = []
+    timed = in_process(cell) and not lmcache.loads_ahead(cell.scenario)
+    for kind in ("first", "again"):
+        running.check()
+        marks, before = running.servers.log_marks(), running.moved()
+        answer = send(running.servers.url, prompt, ANSWER_TOKENS, timeout_s)
+        after = running.moved()
+        log = transfers(running.servers.log_lines(marks), cell.share.values_per_chunk)
+        found.append(
+            {
+                "pass": kind,
+                **_answer_record(answer),
+                "served_bytes": None if before.served is None else after.served - before.served,
+                "device_read_bytes": after.device_read - before.device_read,
+                "retrieved_tokens": log.retrieved_tokens if in_process(cell) else None,
+                "retrieve_s": log.retrieve_s if timed else None,
+            }
+        )
+        running.servers.reset_hbm()
+        if kind == "first" and cell.scenario["tier"] != "none":
+            running.settle(before.saved, log.stored_tokens * cell.share.stored_bytes_per_token)
+            if cold:
+                running.make_cold(cell)
+    scenario = cell.scenario
+    pool, token_bytes = bool(scenario["dram_pool_bytes"]), cell.share.stored_bytes_per_token
+    bound = scenario.get("load_queue_bytes")
+    faults = proof_faults(found, scenario["tier"], scenario["chunk_tokens"], token_bytes, pool, bound)
+    return [{**sample, "faults": list(faults)} for sample in found]
+
+
+def device_faults(again: Mapping[str, Any], cell: CellSpec) -> list[str]:
+    """Of tier ssd, what says that a prompt came from RAM: from the page cache or what the store has not written yet."""
+    least = cell.spec["evidence"]["device_share_min"]
+    share = quotient(again["device_read_bytes"], again["cached_tokens"] * cell.share.stored_bytes_per_token)
+    if cell.scenario["tier"] != "ssd" or share is None or share >= least:
+        return []
+    return [f"a prompt of {again['prompt_tokens']} tokens was {served_from_ram(share, least)}"]
+
+
+def in_process(cell: CellSpec) -> bool:
+    """Whether LMCache runs inside vLLM, and so tells of every request in its log."""
+    return cell.scenario["tier"] != "none" and cell.scenario["connector"] in lmcache.IN_PROCESS
+
+
+def _answer_record(answer: Answer) -> dict[str, Any]:
+    return {
+        "prompt_tokens": answer.prompt_tokens,
+        "cached_tokens": answer.cached_tokens,
+        "ttft_s": answer.ttft_s,
+        "latency_s": answer.latency_s,
+        "tokens": list(answer.tokens),
+        "first_logprob": answer.first_logprob,
+    }
+
+
+def proof_faults(
+    samples: Sequence[dict[str, Any]],
+    tier: str,
+    chunk_tokens: int,
+    stored_bytes_per_token: int,
+    pool: bool,
+    load_queue_bytes: int | None = None,
+) -> list[str]:
+    """What single requests disprove, a line each.
+
+    A first pass must be computed; the same prompt again must find at least half of its whole chunks, must have
+    moved what vLLM counts as a hit (by the store's bytes or LMCache's log), and must answer with the same first
+    token. samples: pairs of both passes. pool: a DRAM pool is before the store, which then serves nothing.
+    load_queue_bytes: the bound on loads, None for none; of a longer prompt no more has to be found.
+    """
+    faults = []
+    for first, again in zip(samples[::2], samples[1::2], strict=True):
+        length, found = first["prompt_tokens"], again["cached_tokens"]
+        whole = (length - 1) // chunk_tokens * chunk_tokens
+        if load_queue_bytes is not None:
+            whole = min(whole, load_queue_bytes // stored_bytes_per_token)
+        if first["cached_tokens"]:
+            faults.append(f"{first['cached_tokens']} of a new prompt's {length} tokens came from a cache")
+        if first["tokens"][:1] != again["tokens"][:1]:
+            faults.append(f"a prompt of {length} tokens got another first token from the tier than computed")
+        if tier == "none":
+            continue
+        if whole and found < whole / 2:
+            faults.append(f"{found} of {whole} saved tokens of a prompt of {length} were found again")
+        if again["retrieved_tokens"] is not None and again["retrieved_tokens"] < found:
+            faults.append(
+                f"vLLM counts {found} tokens of a prompt of {length} as loaded, LMCache loaded {again['retrieved_tokens']}"
+            )
+        served = again["served_bytes"]
+        if served is not None and not pool and served < found * stored_bytes_per_token:
+            faults.append(
+                f"vLLM counts {found} tokens of a prompt of {length} as loaded, the store served {served:,} bytes of "
+                f"{found * stored_bytes_per_token:,}"
+            )
+    return list(dict.fromkeys(faults))
+
+
+def faults_of(samples: Sequence[dict[str, Any]]) -> list[str]:
+    """What some single requests disprove, every line once."""
+    return list(dict.fromkeys(fault for sample in samples for fault in sample["faults"]))

@@ -1,0 +1,215 @@
+"""Stage cost_figure: what every scenario costs at the same SLO, and which prices that hangs on, as SVG and PNG.
+
+python -m workflow.hyperkv.figures.cost --spec '{"chunk_tokens": 64}' --cost results/tables/cost.csv --sensitivity results/tables/cost_sensitivity.csv --svg F.svg --png F.png
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from ..base.cli import run_stage
+from ..records.cost_model import PARTS
+from .figures import COLOURS, at_chunk, labels, read_table, save
+from ..records.hardware import gpu_words
+from ..records.parity import require_parity
+from ..records.frames import read_csv
+from ..records.subtitles import under
+
+PART_COLOURS = {
+    "gpu": "#999999",
+    "server": "#CCBB44",
+    "dram": COLOURS["dram"],
+    "ssd": COLOURS["rocksdb"],
+    "power": "#E69F00",
+}
+PART_WORDS = {"gpu": "GPU", "server": "server", "dram": "DRAM", "ssd": "SSD", "power": "power"}
+_LEAST_PERCENT = 1.0
+
+
+def main() -> None:
+    """Parse the command line and draw the figure."""
+    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.figures.cost", description=__doc__)
+    parser.add_argument("--spec", required=True, help='JSON: {"chunk_tokens": ...}')
+    parser.add_argument("--cost", required=True, type=Path, help="cost.csv")
+    parser.add_argument("--sensitivity", required=True, type=Path, help="cost_sensitivity.csv")
+    parser.add_argument("--svg", required=True, type=Path)
+    parser.add_argument("--png", required=True, type=Path)
+    arguments = parser.parse_args()
+    cost, sensitivity = read_table(arguments.cost), read_csv(arguments.sensitivity)
+    chunk = json.loads(arguments.spec)["chunk_tokens"]
+    save(lambda: draw_cost(cost, sensitivity, chunk), arguments.svg, arguments.png)
+
+
+def draw_cost(cost: pd.DataFrame, sensitivity: pd.DataFrame, chunk_tokens: int) -> Figure:
+    """Dollars per million tokens by scenario, stacked by part; and how far each price's range moves them.
+
+    cost, sensitivity: rows of cost.csv and cost_sensitivity.csv. Scenarios of one chunk size, at the SLO; of an open loop
+    at its highest load. Raises UserError when they are not alike.
+    """
+    rows = compared_rows(at_chunk(cost, chunk_tokens))
+    require_parity(rows, vary=["tier", "store", "connector"])
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(13.5, 1.9 + 0.5 * max(len(rows), 9)), width_ratios=(1.25, 1)
+    )
+    _draw_shares(left, rows)
+    _draw_sensitivity(right, rows, sensitivity)
+    first = rows.sort_values("at", ascending=False, kind="stable").iloc[0]
+    modelled = "engine replay: real stores and bytes, modelled GPU" if first["engine"] == "replay" else ""
+    title = (
+        f"What a million tokens cost, {_compared_at(first)}, chunk {chunk_tokens} tokens\n"
+        f"{first['model']} on {gpu_words(rows)}; {modelled or 'engine ' + first['engine']}; prices of config/prices.yaml or the configuration"
+    )
+    figure.suptitle(under(title, rows), fontsize=11)
+    figure.tight_layout()
+    return figure
+
+
+def compared_rows(cost: pd.DataFrame) -> pd.DataFrame:
+    """Of every scenario its row at the SLO, else that at its highest load."""
+    found = []
+    for _, own in cost.groupby("scenario", sort=False):
+        at_slo = own[own["at"] == "slo"]
+        found.append(at_slo if len(at_slo) else own[own["load"] == own["load"].max()])
+    return pd.concat(found) if found else cost
+
+
+def _compared_at(row: pd.Series) -> str:
+    if row["at"] != "slo":
+        return f"load {row['load']:g} of an open loop"
+    bound = "" if pd.isna(row["slo_ttft_p95_ms"]) else f" and TTFT p95 up to {row['slo_ttft_p95_ms']:g} ms"
+    return f"each at the most clients that keep {row['slo_tps_per_user']:.0f} TPS/user{bound}"
+
+
+def _draw_shares(axes: Axes, rows: pd.DataFrame) -> None:
+    names = labels(rows)
+    top = rows[["usd_per_million_tokens", "usd_per_million_tokens_high"]].max().max()
+    for position, (_, row) in enumerate(rows.iterrows()):
+        total, begin = row["usd_per_million_tokens"], 0.0
+        if pd.isna(total):
+            axes.annotate(
+                f"no cost: {row['reasons']}",
+                (0, position),
+                (4, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=8,
+            )
+            continue
+        for part in PARTS:
+            width = total * row[f"{part}_share"]
+            axes.barh(
+                position,
+                width,
+                left=begin,
+                color=PART_COLOURS[part],
+                height=0.62,
+                edgecolor="white",
+                linewidth=0.5,
+            )
+            begin += width
+        end = total
+        if pd.notna(row["usd_per_million_tokens_low"]):
+            span = [
+                [max(0.0, total - row["usd_per_million_tokens_low"])],
+                [max(0.0, row["usd_per_million_tokens_high"] - total)],
+            ]
+            axes.errorbar(total, position, xerr=span, color="#333333", capsize=3, linewidth=1.2)
+            end = max(end, row["usd_per_million_tokens_high"])
+        axes.annotate(
+            _row_note(row), (end, position), (6, 0), textcoords="offset points", va="center", fontsize=8
+        )
+    axes.set_yticks(range(len(rows)), [names[name] for name in rows["scenario"]], fontsize=9)
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+    axes.set_xlim(0, 1.75 * top if top > 0 else 1)
+    axes.set_xlabel("USD per million tokens (prompt and answer), median and 95 % interval over repeats")
+    axes.set_title("Cost by part", fontsize=10)
+    handles = [Patch(color=PART_COLOURS[part], label=PART_WORDS[part]) for part in PARTS]
+    axes.legend(
+        handles=handles,
+        fontsize=8,
+        ncols=len(PARTS),
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.12),
+        frameon=False,
+    )
+
+
+def _row_note(row: pd.Series) -> str:
+    """'0.0256 USD, 4 clients or more; drive 2.1 years'."""
+    more = " or more" if str(row["users_at_least"]) == "True" else ""
+    users = "" if pd.isna(row["users_per_gpu"]) else f", {row['users_per_gpu']:.2g} clients{more}"
+    drive = "" if pd.isna(row["endurance_years"]) else f"; drive {row['endurance_years']:.2g} years"
+    return f"{row['usd_per_million_tokens']:.3g}{users}{drive}"
+
+
+def _draw_sensitivity(axes: Axes, rows: pd.DataFrame, sensitivity: pd.DataFrame) -> None:
+    """The cheapest scenario of each caching tier: percent by which each price's range moves its cost."""
+    known = rows[rows["usd_per_million_tokens"].notna() & (rows["tier"] != "none")]
+    chosen = [own.loc[own["usd_per_million_tokens"].idxmin()] for _, own in known.groupby("tier", sort=False)]
+    names = labels(rows)
+    ranges = {row["scenario"]: _ranges(sensitivity, row["scenario"]) for row in chosen}
+    widest: dict[str, float] = {}
+    for found in ranges.values():
+        for price, ends in found.items():
+            widest[price] = max(widest.get(price, 0.0), *(abs(end) for end in ends))
+    prices = [
+        name
+        for name in sorted(widest, key=widest.__getitem__, reverse=True)
+        if widest[name] >= _LEAST_PERCENT
+    ]
+    height = 0.8 / max(len(ranges), 1)
+    for index, row in enumerate(chosen):
+        colour, found = COLOURS.get(row["store"], "#999999"), ranges[row["scenario"]]
+        for position, price in enumerate(prices):
+            low, high = sorted(found.get(price, (0.0, 0.0)))
+            axes.barh(
+                position + (index - (len(chosen) - 1) / 2) * height, high - low, left=low, height=height * 0.9,
+                color=colour, label=names[row["scenario"]] if not position else None,
+            )  # fmt: skip
+    axes.axvline(0, color="black", linewidth=1)
+    axes.use_sticky_edges = False
+    axes.margins(x=0.05)
+    axes.set_yticks(range(len(prices)), [_price_words(sensitivity, price) for price in prices], fontsize=8)
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel("change of the cost (%) over the price's range")
+    axes.set_title("Sensitivity of the cheapest scenario of each tier", fontsize=10)
+    small = [price for price in widest if price not in prices]
+    if prices:
+        axes.legend(fontsize=8, loc="lower right")
+    if small:
+        text = f"under {_LEAST_PERCENT:g} %: {', '.join(small)}"
+        axes.annotate(
+            text, (0.5, -0.16), xycoords="axes fraction", ha="center", va="top", fontsize=7, wrap=True
+        )
+
+
+def _ranges(sensitivity: pd.DataFrame, scenario: str) -> dict[str, tuple[float, float]]:
+    """By price the change of the cost in percent at its low and its high end."""
+    own = sensitivity[(sensitivity["scenario"] == scenario) & (sensitivity["usd_per_million_tokens"] > 0)]
+    return {
+        row["price"]: tuple(
+            100 * (row[end] / row["usd_per_million_tokens"] - 1) for end in ("usd_at_low", "usd_at_high")
+        )
+        for _, row in own.iterrows()
+    }
+
+
+def _price_words(sensitivity: pd.DataFrame, price: str) -> str:
+    """'gpu_usd_per_hour\\n0.57 .. 2.95 (0.78)'."""
+    row = sensitivity[sensitivity["price"] == price].iloc[0]
+    return f"{price}\n{row['low']:g} to {row['high']:g} ({row['value']:g})"
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage("cost_figure", main))

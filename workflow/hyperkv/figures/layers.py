@@ -1,0 +1,180 @@
+"""The figure of the layers: s/GB of every store and value size, stacked from the wire up, SET beside GET."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from ..records.layers_text import WORDS
+from ..records.substitution import UNEXPLAINED, WHOLE
+
+# Okabe and Ito's palette. Transport is blue, the server orange, the device green.
+COLOURS = {
+    "wire": "#56B4E9",
+    "protocol": "#0072B2",
+    "client": "#004466",
+    "server_memory": "#F0E442",
+    "engine": "#E69F00",
+    "cold_engine": "#D55E00",
+    "device": "#009E73",
+    "copy": "#CC79A7",
+    UNEXPLAINED: "#FFFFFF",
+}
+_PANELS = {"set": "SET (to a warm server)", "get": "GET (cold where the tier is ssd)"}
+_STROKES, _DOTS = "////", "oo"
+_SIDE_BY_SIDE = 12  # bars of a panel
+
+
+def draw_layers(table: pd.DataFrame) -> Figure:
+    """Stacked bars of layers.csv at the most connections, a group per scenario, a bar per value size.
+
+    What a layer takes off is drawn below 0, what cannot be told from 0 dotted. Hatched is what the layers' medians leave of
+    the whole's median, so that every bar sums to it; the table's `unexplained` is the median of each repeat's rest.
+    """
+    if table.empty:
+        return _empty("No scenario was taken apart (layers.scenarios is empty)")
+    connections = int(table["connections"].max())
+    rows = table[table["connections"] == connections]
+    bars = list(dict.fromkeys(zip(rows["scenario"], rows["value_bytes"], strict=True)))
+    bars.sort(key=lambda bar: (list(dict.fromkeys(rows["scenario"])).index(bar[0]), bar[1]))
+    places = _places(bars)
+    if len(bars) <= _SIDE_BY_SIDE:
+        figure, panels = plt.subplots(1, 2, figsize=(max(9.0, 1.2 + 1.5 * len(bars)), 5.4), sharey=True)
+    else:
+        figure, panels = plt.subplots(2, 1, figsize=(2 + 0.5 * len(bars), 10.4), sharey=True)
+    shown: list[str] = []
+    for axes, (operation, title) in zip(panels, _PANELS.items(), strict=True):
+        for bar in bars:
+            point = rows[
+                (rows["scenario"] == bar[0])
+                & (rows["value_bytes"] == bar[1])
+                & (rows["operation"] == operation)
+            ]
+            shown += _draw_bar(axes, places[bar], point)
+        axes.axhline(0, color="#333333", linewidth=0.8)
+        axes.set_title(title, fontsize=11)
+        axes.set_xticks(list(places.values()), [f"{size / 2**20:g}" for _, size in bars])
+        axes.set_xlabel("value (MiB)", labelpad=38)
+        axes.grid(axis="x", visible=False)
+        axes.set_axisbelow(True)
+        axes.margins(x=0.03)
+        for scenario in dict.fromkeys(name for name, _ in bars):
+            mine = [place for (name, _), place in places.items() if name == scenario]
+            axes.annotate(
+                scenario.replace("_", "\n", 1),
+                (sum(mine) / len(mine), 0),
+                xycoords=("data", "axes fraction"),
+                xytext=(0, -22),
+                textcoords="offset points",
+                ha="center",
+                va="top",
+                fontsize=9,
+                weight="bold",
+            )
+    for axes in panels if len(bars) > _SIDE_BY_SIDE else panels[:1]:
+        axes.set_ylabel("s/GB (median over repeats)")
+    figure.suptitle(
+        f"Where the time goes: each store alone, {connections} connection{'s' * (connections > 1)}; layers are "
+        f"paired differences between measurements",
+        fontsize=11,
+    )
+    figure.tight_layout()
+    _legend(figure, [name for name in COLOURS if name in shown])
+    return figure
+
+
+def _places(bars: list[tuple[str, int]]) -> dict[tuple[str, int], float]:
+    """Where each bar stands: one apart, and a gap before another scenario."""
+    places, at, before = {}, 0.0, None
+    for bar in bars:
+        at += 0 if before is None else 1.0 if before == bar[0] else 1.5
+        places[bar], before = at, bar[0]
+    return places
+
+
+def _draw_bar(axes: Axes, place: float, point: pd.DataFrame) -> list[str]:
+    """One stacked bar with the measured whole on it; the layers that were drawn."""
+    layers = point[(point["kind"] == "layer") & point["s_per_gb"].notna()]
+    whole = point[(point["kind"] == WHOLE) & point["s_per_gb"].notna()]
+    top, bottom, drawn = 0.0, 0.0, []
+    for _, row in layers.iterrows():
+        name, value = row["layer"], float(row["s_per_gb"])
+        if name == UNEXPLAINED:
+            value = float(whole["s_per_gb"].iloc[0]) - (top + bottom)
+        start = top if value >= 0 else bottom
+        axes.bar(
+            place,
+            value,
+            bottom=start,
+            width=0.8,
+            color=COLOURS[name],
+            edgecolor="#333333",
+            linewidth=0.6,
+            hatch=_hatch(name, bool(row["distinguishable"])),
+        )
+        top, bottom = (top + value, bottom) if value >= 0 else (top, bottom + value)
+        drawn.append(name)
+    for _, row in whole.iterrows():
+        axes.plot([place - 0.46, place + 0.46], [row["s_per_gb"]] * 2, color="#000000", linewidth=2, zorder=4)
+        if pd.notna(row["s_per_gb_low"]):
+            axes.plot(
+                [place] * 2,
+                [row["s_per_gb_low"], row["s_per_gb_high"]],
+                color="#000000",
+                linewidth=1.2,
+                zorder=4,
+            )
+    missing = point[(point["kind"] == "layer") & point["s_per_gb"].isna()]
+    if len(missing) and len(whole):
+        axes.annotate(
+            "not all\nmeasured",
+            (place, top),
+            xytext=(0, 4),
+            textcoords="offset points",
+            ha="center",
+            fontsize=8,
+        )
+    if whole.empty and len(point):
+        axes.annotate(
+            "not\ncold", (place, 0), xytext=(0, 4), textcoords="offset points", ha="center", fontsize=8
+        )
+    return drawn
+
+
+def _hatch(name: str, told: bool) -> str | None:
+    return "".join([_STROKES * (name == UNEXPLAINED), _DOTS * (not told)]) or None
+
+
+def _legend(figure: Figure, shown: list[str]) -> None:
+    handles: list[Patch | Line2D] = [
+        Patch(
+            facecolor=COLOURS[name],
+            edgecolor="#333333",
+            linewidth=0.6,
+            label=WORDS[name],
+            hatch=_hatch(name, True),
+        )
+        for name in shown[::-1]
+    ]
+    handles.insert(0, Line2D([], [], color="#000000", linewidth=2, label="measured whole, 95 % interval"))
+    handles.append(
+        Patch(
+            facecolor="#FFFFFF",
+            edgecolor="#333333",
+            linewidth=0.6,
+            hatch=_DOTS,
+            label="dotted: not told from 0\n(its interval spans 0)",
+        )
+    )
+    figure.legend(handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
+
+
+def _empty(text: str) -> Figure:
+    figure, axes = plt.subplots(figsize=(7, 2))
+    axes.axis("off")
+    axes.text(0.5, 0.5, text, ha="center", va="center")
+    return figure

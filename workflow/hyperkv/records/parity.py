@@ -1,0 +1,100 @@
+"""Like for like: what rows that are compared must share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from ..base.errors import UserError
+from ..base.own_command import snakemake_command
+
+SHARED = ("engine", "gpu", "comparable_digest", "kv_dtype", "gpus", "versions")
+SHARED_BY_CACHING = ("chunk_tokens", "connections", "save_decode_cache")
+_WITHOUT_CONNECTIONS = ("inprocess", "offloading")
+_UNLIKE = {
+    "save_decode_cache": (
+        "it says whether answers were saved, as it happened and not as it was asked: measure them again, with one "
+        "save_decode_cache and versions of vLLM and LMCache that keep to it"
+    ),
+    "kv_dtype": "give them one kv_dtype",
+    "gpus": "figures per GPU of different numbers of GPUs are not alike: give them one vllm.tensor_parallel",
+    "gpu": "measure them on one kind of GPU",
+    "versions": "measure them with one environment",
+    "dram_pool_bytes": "give them one dram_pool_bytes",
+    "chunk_tokens": "set figures.chunk_tokens to a size that they share",
+    "connections": "give them one number of connections, over all processes",
+}
+
+
+def require_parity(rows: pd.DataFrame, vary: Sequence[str], who: str = "figures") -> None:
+    """Refuse to compare scenarios that differ in more than the named columns.
+
+    The columns say what happened (effective.facts_of). Connections are those to all processes of a store together; pools
+    are compared where they are the store, and where they are before one. What is not known is unlike what is, but in rows
+    that are not valid. rows: of scenarios.csv, cells.csv, cost.csv or cost_repeats.csv. who: begins the message. Raises
+    UserError naming the column that differs, each scenario's value and the mend.
+    """
+    caching = rows[rows["tier"] != "none"]
+    pools = [rows[rows["store"] == "dram"], caching[caching["store"] != "dram"]]
+    compared = [
+        *((column, rows) for column in SHARED),
+        *((column, caching) for column in SHARED_BY_CACHING if column != "connections"),
+        ("connections", _connected(caching)),
+        *(("dram_pool_bytes", pool) for pool in pools),
+    ]
+    for column, part in compared:
+        if column not in vary and column in part:
+            _require_one(part, column, who)
+
+
+def unlike(one: pd.DataFrame, other: pd.DataFrame) -> list[str]:
+    """Facts in which the cells of two scenarios differ, so that a ratio of them says nothing; chunks and pools may differ."""
+    rows = pd.concat([one, other])
+    caching = rows[rows["tier"] != "none"]
+    compared = [*((column, rows) for column in SHARED), ("save_decode_cache", caching)]
+    return [column for column, part in compared if column in part and part[column].nunique(dropna=False) > 1]
+
+
+def require_one_configuration(cells: pd.DataFrame, who: str) -> None:
+    """Refuse a scenario whose cells are of several configurations, or whose valid cells ran with different facts.
+
+    cells: of cells_table. Raises UserError naming the scenario and what differs.
+    """
+    for scenario, group in cells.groupby("scenario", sort=False) if len(cells) else ():
+        columns = ("spec_digest", *SHARED, "save_decode_cache")
+        for column in columns:
+            found = (group if column == "spec_digest" else group[group["valid"]])[column]
+            if found.nunique(dropna=False) > 1:
+                values = ", ".join("not known" if pd.isna(value) else str(value) for value in found.unique())
+                raise UserError(
+                    f"{who}: scenario {scenario}: its cells differ in {column} ({values}), so they are no repeats of one "
+                    f"another; delete results/sweep/{scenario} and run the same command again"
+                )
+
+
+def _mend(column: str) -> str:
+    return _UNLIKE.get(column) or f"measure them under one configuration (`{snakemake_command('sweep')}`)"
+
+
+def _require_one(rows: pd.DataFrame, column: str, who: str) -> None:
+    if "valid" in rows:
+        rows = rows[rows[column].notna() | (rows["valid"] == True)]  # noqa: E712
+    by_value = rows.groupby(column, sort=False, dropna=False)["scenario"].unique()
+    if len(by_value) > 1:
+        unknown = "none" if column == "dram_pool_bytes" else "not known"
+        told = "; ".join(
+            f"{unknown if pd.isna(value) else value}: {', '.join(names)}" for value, names in by_value.items()
+        )
+        raise UserError(
+            f"{who}: scenarios differ in {column} ({told}); compare like with like: {_mend(column)}"
+        )
+
+
+def _connected(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows whose connector has connections, in all; what runs inside vLLM without a server has none."""
+    kept = rows[~((rows["engine"] == "vllm") & rows["connector"].isin(_WITHOUT_CONNECTIONS))]
+    if "processes" not in kept:
+        return kept
+    processes = pd.to_numeric(kept["processes"]).fillna(1).astype(int)
+    return kept.assign(connections=kept["connections"] * processes)

@@ -1,0 +1,238 @@
+"""What Snakemake does not know of a result is not current by itself: records say what they are, all else is made again.
+
+Snakemake compares results with its own metadata, and without it with the time of files alone. Where it has none, a derived
+file gets a time before all others, and so does a file of records that is not what the configuration asks for; a file of
+records that is, is left, and made newer than what it depends on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from snakemake.io import IOFile
+from snakemake.persistence import RECORD_FORMAT_VERSION, MetadataRecord
+from snakemake.persistence.file import FilePersistence
+from snakemake.settings.enums import PersistenceBackend
+
+from . import earlier
+from .asked import Asked, Wanted
+from ..base.digests import sha256_of
+from ..base.durable import replace_durably
+from ..base.errors import UserError
+from .last_words import few, refusal_line
+from ..records.record_file import Identity, identity_in
+
+SEARCHED = ("trials.jsonl", "finalists.jsonl", "evidence.json", "winner.yaml")
+MEASURED = (
+    "results/sweep/*/*.jsonl",
+    "results/profile/**/*.jsonl",
+    *(f"results/tune/*/{name}" for name in SEARCHED),
+)
+DERIVED = tuple(f"results/{name}/*" for name in ("tables", "figures", "predict", "recommended", "report"))
+_LOCKS = Path(".snakemake/locks")
+_METADATA = Path(".snakemake/metadata")
+_MADE = Path(".snakemake/hyperkv/made.json")
+_OLD = (1.0, 1.0)  # seconds: not 0, which Snakemake takes for no time at all
+
+
+def settle_results(workflow: Any, asked: Asked) -> None:
+    """Have Snakemake make again what is not what is asked for, whatever its metadata says or lacks, and say so.
+
+    workflow: Snakemake's. Nothing is deleted but metadata, and nothing done in a job's process, while another run is at work
+    here, or where the metadata are no files. Raises UserError when something cannot be read or a file's time not be set.
+    """
+    in_files = workflow.workflow_settings.persistence_backend == PersistenceBackend.FILE
+    if not workflow.is_main_process or not in_files or list(_LOCKS.glob("*.lock")):
+        return
+    try:
+        _tell(_settled(workflow, asked))
+    except OSError as error:
+        raise UserError(refusal_line(error)) from None
+
+
+def begin_run(files: Iterable[str]) -> None:
+    """Before Snakemake removes the files that it is going to make: keep what was measured until they are there."""
+    measured = set(_found(MEASURED))
+    try:
+        earlier.keep(path for path in map(Path, files) if path in measured)
+    except OSError as error:
+        _tell([f"earlier measurements are lost where a job fails: {refusal_line(error)}"])
+
+
+def end_run(workflow: Any, files: Iterable[str], asked: Asked) -> None:
+    """After a run: what failed has its earlier records back, and what files say is kept, to notice a change later.
+
+    workflow: Snakemake's; files: those that were to be made.
+    """
+    known, found = FilePersistence(nolock=True), {str(path) for path in _found((*MEASURED, *DERIVED))}
+    there = [path for path in files if path in found and _metadata(known, Path(path)) is not None]
+    try:
+        _note(_made() | {path: _digest(Path(path)) for path in there})
+        _settled(workflow, asked)
+    except OSError as error:
+        _tell([refusal_line(error)])
+    except UserError as error:
+        _tell([f"{error}, then run the same command again"])
+
+
+def _settled(workflow: Any, asked: Asked) -> list[str]:
+    lines, restored = _without_damaged(_METADATA), earlier.restore()
+    if restored:
+        lines.append(f"{few(restored)}: put back, as the job that was to measure it again did not")
+    measured, derived = (_ruled(workflow, _found(patterns)) for patterns in (MEASURED, DERIVED))
+    if not measured and not derived:
+        return lines
+    known, made = FilePersistence(nolock=True), _made()
+    for path in restored:  # what is known is of the job that failed
+        known.cleanup_metadata(IOFile(str(path)))
+    again = [path for path in measured if _is_stale(known, path, asked.wanted(str(path)))]
+    changed, others = (
+        _changed(paths, made) for paths in (derived, [path for path in measured if path not in again])
+    )
+    for path in changed:
+        known.cleanup_metadata(IOFile(str(path)))
+    for path in [*again, *(path for path in derived if _metadata(known, path) is None)]:
+        _set_time(path, _OLD)
+    for path in others:  # what is made of them was made of other records
+        _set_time(path, None)
+    if others:
+        _note(made | {str(path): _digest(path) for path in others})
+        lines.append(
+            f"{few(others)}: other records than when a run last ended here; what is made of them is made again if needed"
+        )
+    if again:
+        lines.append(
+            f"{few(again)}: not measured with what is asked for now, or not whole; measured again if needed"
+        )
+    if changed:
+        lines.append(f"{few(changed)}: changed since they were made; made again if needed")
+    return lines
+
+
+def _tell(lines: Iterable[str]) -> None:
+    """On stderr, as all that Snakemake says."""
+    for line in lines:
+        print(f"hyperkv: {line}", file=sys.stderr, flush=True)
+
+
+def _is_stale(known: FilePersistence, path: Path, wanted: Wanted | None) -> bool:
+    """Whether a file of records is to be measured again though Snakemake would not; its metadata is gone then."""
+    if wanted is None:
+        return False
+    metadata = _metadata(known, path)
+    told = metadata is not None and repr(wanted.spec) in metadata.params
+    if not _is_of(path, wanted.identity):
+        if metadata is None or told:
+            known.cleanup_metadata(IOFile(str(path)))
+            return True
+        return False  # Snakemake sees by itself that it is of another configuration
+    if not told:
+        known.cleanup_metadata(IOFile(str(path)))
+        if path.stat().st_mtime <= max(os.stat(source).st_mtime for source in wanted.files):
+            _set_time(path, None)
+    return False
+
+
+def _made() -> dict[str, str]:
+    """What files said when they were made, as digests; empty when nothing is known."""
+    try:
+        found = json.loads(_MADE.read_text())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _note(digests: dict[str, str | None]) -> None:
+    _MADE.parent.mkdir(parents=True, exist_ok=True)
+    replace_durably(_MADE, json.dumps(digests, indent=0).encode())
+
+
+def _changed(paths: Iterable[Path], made: dict[str, str]) -> list[Path]:
+    return [path for path in paths if str(path) in made and made[str(path)] != _digest(path)]
+
+
+def _ruled(workflow: Any, paths: Iterable[Path]) -> list[Path]:
+    """Those that a rule makes, links apart: all else is somebody's own."""
+    outputs = [output for rule in workflow.rules for output in rule.output]
+    return [
+        path for path in paths if not path.is_symlink() and any(output.match(str(path)) for output in outputs)
+    ]
+
+
+def _digest(path: Path) -> str | None:
+    """What names a file's contents; nothing does a folder's, whose files are there to be edited."""
+    return None if path.is_dir() else sha256_of(path)
+
+
+def _is_of(path: Path, identity: Identity) -> bool:
+    """Whether a measured file says that it was measured so; of a search all files, a winner says nothing, or none."""
+    if path.name not in SEARCHED:
+        return identity_in(path) == identity
+    trials, finalists, evidence, _ = (path.with_name(name) for name in SEARCHED)
+    try:
+        told = json.loads(evidence.read_text())["made"] == str(identity)
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return False
+    return told and identity_in(trials) == identity_in(finalists) == identity
+
+
+def _metadata(known: FilePersistence, path: Path) -> MetadataRecord | None:
+    """What Snakemake knows of a file, if that is all it compares with."""
+    found = known.metadata(IOFile(str(path)))
+    if found is None or found.record_format_version < RECORD_FORMAT_VERSION:
+        return None
+    return None if None in (found.params, found.input, found.code) else found
+
+
+def _without_damaged(folder: Path) -> list[str]:
+    """Remove the metadata that Snakemake could not read; a line when there was any."""
+    if os.path.lexists(folder) and not folder.is_dir():
+        folder.unlink()
+        return [f"{folder}: no folder, now removed; what does not say itself how it was made is made again"]
+    damaged = [path for path in _entries(folder) if not _is_readable(path)]
+    for path in damaged:
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    if not damaged:
+        return []
+    return [
+        f"{folder}: {len(damaged)} damaged, now removed; what they were of and does not say itself how it was made is made again"
+    ]
+
+
+def _entries(folder: Path) -> Iterator[Path]:
+    """The files of a folder of metadata, and the folders where a file belongs: a long name is in folders named @."""
+    for parent, folders, files in os.walk(folder):
+        yield from (Path(parent, name) for name in files)
+        yield from (Path(parent, name) for name in folders if not name.startswith("@"))
+        folders[:] = [name for name in folders if name.startswith("@")]
+
+
+def _is_readable(path: Path) -> bool:
+    try:
+        MetadataRecord.model_validate(json.loads(path.read_text()))
+    except (ValueError, TypeError, RecursionError, OSError):
+        return False
+    return True
+
+
+def _found(patterns: tuple[str, ...]) -> list[Path]:
+    """What there is of patterns, hidden files apart."""
+    paths = (path for pattern in patterns for path in sorted(Path().glob(pattern)))
+    return [path for path in paths if path.exists() and not path.name.startswith(".")]
+
+
+def _set_time(path: Path, time: tuple[float, float] | None) -> None:
+    stamp = path / ".snakemake_timestamp"
+    try:
+        os.utime(stamp if stamp.exists() else path, time)
+    except OSError as error:
+        raise UserError(
+            f"{path}: Snakemake does not know how it was made, and its time cannot be set ({error.strerror}); make it "
+            f"your own or delete it"
+        ) from None

@@ -1,0 +1,131 @@
+"""Kvrocks's configuration file: rendered from settings, and held against what the running server says.
+
+Syntax (config_util.cc of Kvrocks 2.10): one `key value` a line, split at blanks, `#` begins a comment, a value with
+blanks at its ends, `#` or quotes is quoted. Sizes of RocksDB's buffers and caches are in MiB.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ...base.errors import UserError
+from ...machine.processes import LOOPBACK
+from ...base.secret import quoted
+from .. import reach
+from ..owned_keys import (ITS_COMMANDS, ITS_CONNECTIONS, ITS_FOLDER, ITS_PORT, ITS_PROCESS, ITS_SOCKET, NO_LOGIN, NO_TLS, ONE_SERVER, PASSWORD, Owned, refuse_owned)
+
+PROGRAM = Path("results/build/kvrocks/kvrocks")
+PATCHED_PROGRAM = Path("results/build/kvrocks-patched/kvrocks")
+OWNED = (
+    Owned(("port",), ITS_PORT),
+    Owned(("unixsocket", "unixsocketperm"), ITS_SOCKET),
+    Owned(("dir", "backup-dir"), ITS_FOLDER),
+    Owned(("requirepass",), PASSWORD),
+    Owned(("masterauth", "namespace.*"), NO_LOGIN),
+    Owned(("tls-*",), NO_TLS, ("0", "no")),
+    Owned(("cluster-enabled", "slaveof", "repl-namespace-enabled"), ONE_SERVER, ("no",)),
+    Owned(("daemonize", "supervised", "pidfile", "log-dir", "socket-fd"), ITS_PROCESS, ("no", "-1")),
+    Owned(("rename-command",), ITS_COMMANDS),
+    Owned(("timeout",), ITS_CONNECTIONS, ("0",)),
+)
+_SECRET_KEYS = ("requirepass", "masterauth")
+BULK_KEY = "proto-max-bulk-len"
+BULK_DEFAULT_BYTES = 512 << 20
+_UNITS = {"k": 10, "m": 20, "g": 30, "t": 40}
+_REACHABLE = {LOOPBACK, "0.0.0.0", "localhost"}
+
+
+def complete(
+    settings: Mapping[str, object],
+    *,
+    directory: Path,
+    port: int,
+    value_bytes: int,
+    socket: str | None = None,
+    password: str | None = None,
+) -> dict[str, str]:
+    """Every key of the configuration file, as text: the settings and what the store sets itself.
+
+    `workers: cores` becomes the number of usable cores; proto-max-bulk-len is raised when a value needs it.
+    Raises UserError naming the key.
+    """
+    check_settings(settings, "store kvrocks: settings")
+    given = {key.lower(): str(value).strip() for key, value in settings.items()}
+    if given.get("workers") == "cores":
+        given["workers"] = str(len(os.sched_getaffinity(0)))
+    needed = -(-value_bytes >> 20) << 20
+    if BULK_KEY not in given and needed > BULK_DEFAULT_BYTES:
+        given[BULK_KEY] = str(needed)
+    if (most := in_bytes(given.get(BULK_KEY, str(BULK_DEFAULT_BYTES)))) is not None and most < value_bytes:
+        raise UserError(
+            f"store kvrocks: settings.{BULK_KEY}: {given[BULK_KEY]} is below the value's size {value_bytes}; "
+            f"Kvrocks would refuse every SET"
+        )
+    given.setdefault("bind", LOOPBACK)
+    own = {"dir": str(directory), "port": str(port), "log-dir": "stdout", "daemonize": "no"}
+    own |= {} if socket is None else {"unixsocket": socket}
+    return own | given | ({} if password is None else {"requirepass": password})
+
+
+def check_settings(settings: Mapping[str, object], where: str) -> None:
+    """What can be said of a scenario's settings without a server. Raises UserError that begins with `where`."""
+    refuse_owned(settings, OWNED, where)
+    for key, value in settings.items():
+        if not (text := str(value).strip()) or text.startswith("="):
+            raise UserError(f"{where}.{key}: {str(value)!r} is wrong; Kvrocks reads `key value`, without =")
+        if key.lower() == "bind" and not _REACHABLE & set(text.split()):
+            raise UserError(f"{where}.{key}: {text!r} lacks {LOOPBACK}, where the client is")
+
+
+def rendered(complete_settings: Mapping[str, str]) -> str:
+    """The configuration file's text."""
+    return "".join(f"{key} {_quoted(value)}\n" for key, value in complete_settings.items())
+
+
+def differences(
+    wanted: Mapping[str, str], applied: Mapping[str, str], ignorable: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """What the server did not take over: faults, and the keys of `ignorable` that it does not know.
+
+    wanted: keys of the configuration file. applied: the server's answer to CONFIG GET *.
+    """
+    faults, ignored = [], []
+    for key, value in wanted.items():
+        if key not in applied and key in ignorable:
+            ignored.append(key)
+        elif key not in applied:
+            faults.append(f"{key} is not a key of this Kvrocks")
+        elif not _same(value, applied[key]):
+            faults.append(
+                f"{key} is another" if key in _SECRET_KEYS else f"{key} is {applied[key]!r}, not {value!r}"
+            )
+    return faults, ignored
+
+
+def warning(complete_settings: Mapping[str, str]) -> str | None:
+    """A line for a server that others can reach without a password, else None."""
+    return reach.warning(
+        "store kvrocks", complete_settings["bind"].split(), bool(complete_settings.get("requirepass"))
+    )
+
+
+def in_bytes(text: str) -> int | None:
+    """Bytes of a number with an optional k, m, g or t; None for anything else."""
+    number, unit = (text[:-1], text[-1].lower()) if text[-1:].lower() in _UNITS else (text, "")
+    if not number.lstrip("-").isdigit():
+        return None
+    return int(number) << _UNITS.get(unit, 0)
+
+
+def _quoted(value: str) -> str:
+    plain = value == value.strip() and not any(character in value for character in "#'\"\\")
+    return value if plain else quoted(value)
+
+
+def _same(wanted: str, applied: str) -> bool:
+    if wanted == applied or wanted.lower() == applied.lower() in ("yes", "no"):
+        return True
+    number = in_bytes(wanted)
+    return number is not None and number == in_bytes(applied)

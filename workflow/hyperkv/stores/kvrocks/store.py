@@ -1,0 +1,233 @@
+"""Store `kvrocks`: Apache Kvrocks, RocksDB on SSD over RESP, as the reference project runs it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from ...base.errors import StoreError, UserError
+from ...machine.machine_code import lacking, needs_of, unmet
+from ...base.own_command import snakemake_command
+from ...machine.processes import LOOPBACK
+from ...base.secret import write_private
+from ..base import Counters, StoreConfig
+from .config import OWNED, PATCHED_PROGRAM, PROGRAM, check_settings, complete, differences, rendered, warning
+from ..server import ServerStore
+from .write_buffers import pushing_bytes
+
+_MALLOC_MARK = b"oversize_threshold"  # a name that jemalloc 5's option parser holds
+_OTHER_CPU = "build it here, or with kvrocks.march set to what all machines have, such as x86-64-v3"
+_STATES = {
+    "all_mem_tables": "memtable_bytes",
+    "block_cache_usage": "block_cache_bytes",
+    "used_db_size": "db_bytes",
+}
+_TOTALS = {
+    "flush_count": "flushes",
+    "compaction_count": "compactions",
+    "num_background_errors": "background_errors",
+    "block_cache_hit": "block_cache_hits",
+    "block_cache_miss": "block_cache_misses",
+}
+_MEMTABLES_KEPT = 1  # full ones: Kvrocks writes two at a time (storage.cc, min_write_buffer_number_to_merge)
+_FILES = {".sst": "sst_bytes", ".blob": "blob_bytes", ".log": "wal_bytes"}
+
+
+class KvrocksStore(ServerStore):
+    """Kvrocks with its files in the store's directory. settings: keys of kvrocks.conf; `workers` may be `cores`.
+
+    After every start the settings are held against CONFIG GET: one that the server does not know, or applies
+    differently, raises StoreError with its name; those of `ignored_settings` become notes.
+    """
+
+    name = "kvrocks"
+    medium = "ssd"
+    takes_password = True
+    owned_keys = OWNED
+    stop_timeout_s = 120.0
+
+    _wanted: Mapping[str, str]
+    _ignored: tuple[str, ...] = ()
+    _version = ""
+
+    def __init__(self, config: StoreConfig):
+        super().__init__(config)
+        self._synced: dict[Path, tuple[int, int]] = {}
+
+    @property
+    def program(self) -> Path:
+        """The server's program."""
+        return self.config.program or (PATCHED_PROGRAM if self.config.patched else PROGRAM)
+
+    @classmethod
+    def check_settings(cls, settings: Mapping[str, Any], where: str) -> None:
+        check_settings(settings, where)
+
+    @classmethod
+    def exposure(cls, settings: Mapping[str, Any], password: bool) -> str | None:
+        given = {key.lower(): str(value) for key, value in settings.items()}
+        return warning({"bind": LOOPBACK, **given}) if not password else None
+
+    def start(self) -> None:
+        _require_program(self.program, self.config.environment)
+        if self.config.patched and not patches_of(self.program):
+            raise UserError(
+                f"store kvrocks: {self.program} has no record of patches beside it, so it is not the patched one; "
+                f"`{snakemake_command('build_patched_kvrocks')}` builds that, or kvrocks.patched_binary names one"
+            )
+        super().start()
+
+    @property
+    def _file(self) -> Path:
+        return self.config.directory.resolve() / "kvrocks.conf"
+
+    def write_configuration(self, port: int, password: str | None) -> Path | None:
+        folder = self.config.directory.resolve()
+        self._wanted = complete(
+            self.config.settings,
+            directory=folder,
+            port=port,
+            value_bytes=self.config.value_bytes,
+            socket=self.socket_path,
+            password=password,
+        )
+        write_private(self._file, rendered(self._wanted))
+        return self._file
+
+    def command(self, port: int) -> list[str]:
+        return [str(self.program.absolute()), "-c", str(self._file)]
+
+    def _launch(self) -> None:
+        super()._launch()
+        self._check_applied()
+
+    def explain_start(self, error: StoreError) -> StoreError:
+        """Say what is in the line whose number a refusal of the configuration file names, and what mends a wrong CPU."""
+        if "SIGILL" in str(error):
+            return StoreError(f"{error}; {_OTHER_CPU}")
+        found = re.search(r"at line #L(\d+)", str(error))
+        lines = rendered(self._wanted).splitlines()
+        if found is None or int(found[1]) > len(lines) or lines[int(found[1]) - 1].startswith("requirepass"):
+            return error
+        return StoreError(f"{error}; the line is {lines[int(found[1]) - 1]!r}; sizes of buffers are in MiB")
+
+    def _check_applied(self) -> None:
+        try:
+            with self.client() as client:
+                applied = {_word(key): _word(value) for key, value in client.config_get("*").items()}
+                server = client.info("server")
+        except redis.RedisError as error:
+            raise self.explain(StoreError(f"store kvrocks does not answer CONFIG GET: {error}")) from error
+        faults, ignored = differences(self._wanted, applied, self.config.ignored_settings)
+        if faults:
+            raise StoreError(
+                f"store kvrocks: {'; '.join(faults)}; mend settings, or name what may be ignored in ignored_settings"
+            )
+        self._ignored = tuple(ignored)
+        self._version = (
+            f"Kvrocks {server.get('kvrocks_version')} ({server.get('kvrocks_git_sha1') or 'no commit'})"
+            + ("" if not (patches := patches_of(self.program)) else f" with {', '.join(patches)}")
+        )
+        self._check_allocator()
+
+    def _check_allocator(self) -> None:
+        assert self._process is not None
+        for line in self._process.tail(200):
+            if "<jemalloc>: Invalid" in line:
+                raise StoreError(f"store kvrocks: environment.MALLOC_CONF: {line.strip()}")
+
+    def notes(self) -> list[str]:
+        ignored = [f"ignored by Kvrocks: {', '.join(self._ignored)}"] if self._ignored else []
+        return [self._version, *ignored, *super().notes()]
+
+    def counters(self) -> Counters:
+        """The server's totals. details: write stalls, memtables, cache, SST, blob and WAL bytes, flushes."""
+        info = self.info()
+        details = {name: info[key] for key, name in (_STATES | _TOTALS).items() if key in info}
+        details["memtables_to_flush"] = max(0, info.get("num_immutable_tables", 0) - _MEMTABLES_KEPT)
+        for kind in ("slowdown", "stop"):
+            stalls = [
+                int(info[key]) for key in info if re.match(rf"\w+_limit_{kind}\[|\w+_bytes_{kind}\[", key)
+            ]
+            details[f"write_{kind}s"] = sum(stalls)
+        return self.counters_of(info, details | _file_bytes(self.config.directory))
+
+    def evict_page_cache(self) -> None:
+        for path in self.config.directory.rglob("*"):
+            with contextlib.suppress(OSError):
+                if path.suffix in _FILES:
+                    self._evict(path)
+
+    def _evict(self, path: Path) -> None:
+        """Only clean pages can be taken. A file is written out when it has changed since: there are thousands."""
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            found = os.fstat(descriptor)
+            state = (found.st_size, found.st_mtime_ns)
+            if self._synced.get(path) != state:
+                os.fdatasync(descriptor)
+                self._synced[path] = state
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(descriptor)
+
+    def push_out_writes(self) -> None:
+        """Values of other keys, as many as write_buffers.pushing_bytes says."""
+        value = os.urandom(1 << 20)
+        try:
+            with self.client() as client:
+                for number in range(pushing_bytes(self._wanted) >> 20):
+                    client.set(f"hyperkv:other:{number}", value)
+        except redis.RedisError as error:
+            raise self.explain(StoreError(f"store kvrocks does not take other values: {error}")) from error
+
+
+def _require_program(program: Path, environment: Mapping[str, str]) -> None:
+    if not os.access(program, os.X_OK):
+        raise UserError(
+            f"store kvrocks: there is no program {program}; `{snakemake_command('build_kvrocks')}` builds it, kvrocks.source says from where"
+        )
+    if why := unmet(needs_of(program)):
+        raise UserError(f"store kvrocks: {program} {why}")
+    if missing := lacking(record_of(program).get("instructions") or []):
+        raise UserError(
+            f"store kvrocks: {program} may use {', '.join(missing)}, which this CPU lacks; {_OTHER_CPU}"
+        )
+    if "MALLOC_CONF" in environment and _MALLOC_MARK not in program.read_bytes():
+        raise UserError(
+            f"store kvrocks: environment.MALLOC_CONF: {program} is not linked with jemalloc 5, so it would be "
+            f"ignored; take another kvrocks.source, or leave MALLOC_CONF out"
+        )
+
+
+def record_of(program: Path) -> dict[str, Any]:
+    """The record that the workflow leaves beside a program; empty without one."""
+    record = program.with_suffix(".json")
+    found = json.loads(record.read_text()) if record.exists() else {}
+    return found.get("built", {}) | found
+
+
+def patches_of(program: Path) -> list[str]:
+    """Names of the patches that a program was compiled with, from its record."""
+    return [patch["name"] for patch in record_of(program).get("patches", [])]
+
+
+def _file_bytes(directory: Path) -> dict[str, int]:
+    """Bytes of table, blob and log files under `directory`; a file that goes away meanwhile counts nothing."""
+    found = dict.fromkeys(_FILES.values(), 0)
+    for path in directory.rglob("*"):
+        if path.suffix in _FILES:
+            with contextlib.suppress(FileNotFoundError):
+                found[_FILES[path.suffix]] += path.stat().st_size
+    return found
+
+
+def _word(value: object) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

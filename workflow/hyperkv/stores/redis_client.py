@@ -1,0 +1,69 @@
+"""redis-py, bounded: its own time-out is of every receive, and a server that sends a byte now and then is never late."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from ..base.deadline import BoundedSocket, Deadline, connected
+
+_REPLY_BYTES = 16 << 20
+
+
+class Clock:
+    """The deadline of what a client is doing; None for one of its own for every command."""
+
+    def __init__(self) -> None:
+        self.deadline: Deadline | None = None
+
+
+class BoundedConnection(redis.Connection):
+    """A TCP connection on which connecting and every command end by a deadline (deadline.py)."""
+
+    def __init__(self, *, clock: Clock, **options: Any) -> None:
+        self._clock = clock
+        super().__init__(**options)
+
+    def _deadline(self) -> Deadline:
+        return self._clock.deadline or Deadline(self.socket_timeout, _REPLY_BYTES, 1)
+
+    def _connect(self) -> BoundedSocket:
+        connection = connected(self.host, self.port, self._deadline())
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
+
+    def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        if self._sock is not None:
+            self._sock.deadline = self._deadline()
+        super().send_packed_command(command, check_health)
+
+    def read_response(self, *arguments: Any, **options: Any) -> Any:
+        answer = super().read_response(*arguments, **options)
+        if self._sock is not None:
+            self._sock.deadline.answered()
+        return answer
+
+
+def bounded(
+    host: str, port: int, timeout_s: float, clock: Clock | None = None, **options: Any
+) -> redis.Redis:
+    """A client that tries nothing again. timeout_s: of connecting and of every command, see deadline.py; a reply may have 16 MiB.
+
+    clock: says the deadline instead. options: as of redis.Redis.
+    """
+    pool = redis.ConnectionPool(
+        connection_class=BoundedConnection,
+        clock=clock or Clock(),
+        host=host,
+        port=port,
+        protocol=2,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        retry=Retry(NoBackoff(), 0),
+        **options,
+    )
+    return redis.Redis.from_pool(pool)

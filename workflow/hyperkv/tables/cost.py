@@ -1,0 +1,294 @@
+"""Stage cost: what every scenario costs per million tokens, from the sweep's records and a table of prices.
+
+python -m workflow.hyperkv.tables.cost --spec '{...}' --cells results/sweep/*/*.jsonl --out results/tables
+
+Scenarios are compared where each keeps the same SLO (rows `slo`), at the highest number of clients that does, between
+measured loads on a straight line and never beyond them; rows `load` are the measured loads as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..base.cli import run_stage
+from ..records.cost_model import PARTS, Point, at_slo, endurance_years, usd_per_hour, usd_per_million
+from ..records.effective import FACTS, facts_of
+from ..records.parity import require_one_configuration
+from ..records.frames import add_asked, known, read_jsonl, spread
+from ..records.stats import median_interval
+from ..records.subtitles import workload_words
+from .tables import cells_table, comparable_digest, gpu_of, gpus_in
+
+IDENTITY = (
+    "engine",
+    "model",
+    "gpu",
+    "gpus",
+    "scenario",
+    "tier",
+    "store",
+    "connector",
+    "chunk_tokens",
+    "connections",
+    "processes",
+    "dram_pool_bytes",
+    *FACTS,
+    "workload",
+    "comparable_digest",
+)
+SHARES = tuple(f"{part}_share" for part in PARTS)
+_ROUNDED_S = 1e-6  # records round times to it, and the window ends with an answer
+_POINT = ("tokens_per_s", "answer_tokens_per_s", "dram_bytes", "ssd_bytes", "written_bytes_per_s")
+_MEASURED = ("rps_per_gpu", "tps_per_user", "ttft_p95_ms")
+_COSTS = ("usd_per_hour", "usd_per_million_tokens", "usd_per_million_answer_tokens", "endurance_years")
+_SLO = ("slo_tps_per_user", "slo_ttft_p95_ms")
+REPEATS_COLUMNS = (
+    *IDENTITY, "at", "load", "repeat", "valid", "reasons", *_SLO, "users_per_gpu", "users_at_least",
+    *_MEASURED, *_POINT, *_COSTS, *SHARES,
+)  # fmt: skip
+SUMMARISED = ("users_per_gpu", *_MEASURED, *_COSTS)
+COLUMNS = (
+    *IDENTITY, "at", "load", "repeats", "valid_repeats", "valid", "reasons", *_SLO, "users_at_least",
+    *(f"{name}{end}" for name in SUMMARISED for end in ("", "_low", "_high")), *_POINT, *SHARES,
+)  # fmt: skip
+SENSITIVITY_COLUMNS = (
+    "scenario", "at", "load", "price", "unit", "value", "low", "high", "date", "source",
+    "usd_per_million_tokens", "usd_at_low", "usd_at_high",
+)  # fmt: skip
+
+
+def main() -> None:
+    """Parse the command line and write the tables."""
+    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.tables.cost", description=__doc__)
+    parser.add_argument("--spec", required=True, help='JSON: {"prices": {...}, "slo": {...}}')
+    parser.add_argument("--cells", required=True, nargs="+", type=Path, help="JSONL files of the sweep")
+    parser.add_argument("--out", required=True, type=Path, help="folder for the tables")
+    add_asked(parser)
+    arguments = parser.parse_args()
+    spec = json.loads(arguments.spec)
+    records = [
+        record for record in read_jsonl(arguments.cells, arguments.asked) if record["record"] == "cell"
+    ]
+    require_one_configuration(cells_table(records), "cost")
+    repeats = repeats_table(records, values_of(spec["prices"]), spec["slo"])
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    repeats.to_csv(arguments.out / "cost_repeats.csv", index=False)
+    cost_table(repeats).to_csv(arguments.out / "cost.csv", index=False)
+    sensitivity_table(repeats, spec["prices"]).to_csv(arguments.out / "cost_sensitivity.csv", index=False)
+
+
+def values_of(prices: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """The figure of every price, by name."""
+    return {name: price["value"] for name, price in prices.items()}
+
+
+def repeats_table(
+    records: Sequence[Mapping[str, Any]], prices: Mapping[str, float], slo: Mapping[str, float | None]
+) -> pd.DataFrame:
+    """One row per cell (at `load`), then one per scenario x repeat at the SLO (at `slo`).
+
+    Invalid cells have a row without costs, and no part in the SLO. Open loops and traces have no rows `slo`, since their
+    load is not a number of users. slo: bounds; a tps_per_user of None is the highest that every repeat of every scenario
+    reaches.
+    """
+    rows, curves = [], {}
+    for record in records:
+        point, reasons = point_of(record)
+        row = _identity(record) | {"at": "load", "load": record["load"], "repeat": record["repeat"]}
+        row |= {"valid": not reasons, "reasons": "; ".join(reasons)}
+        users = record["load"] if is_closed(record) else None
+        rows.append(row | _measures(point, prices, users, None if users is None else False))
+        if is_closed(record) and point is not None:
+            curves.setdefault((record["scenario"], record["repeat"]), []).append((record, point))
+    bounds = _bounds([[point for _, point in curve] for curve in curves.values()], slo)
+    for (_, repeat), curve in curves.items():
+        point, at_least = at_slo([point for _, point in curve], *bounds.values())
+        row = _identity(curve[0][0]) | {"at": "slo", "load": None, "repeat": repeat, **bounds}
+        row |= {
+            "valid": point is not None,
+            "reasons": "" if point else "no load that was measured keeps the SLO",
+        }
+        rows.append(row | _measures(point, prices, point and point.load, at_least if point else None))
+    return pd.DataFrame(rows, columns=list(REPEATS_COLUMNS))
+
+
+def is_closed(record: Mapping[str, Any]) -> bool:
+    """Whether a record's load is a number of clients."""
+    spec = record["spec"]
+    timed = record["engine"] == "vllm" and spec["workload"]["kind"] == "mooncake"
+    return not timed and spec.get("loop", "closed") == "closed"
+
+
+def point_of(record: Mapping[str, Any]) -> tuple[Point | None, list[str]]:
+    """What a cell did and needed, or None and the reasons why it tells nothing."""
+    if not record["valid"]:
+        return None, list(record["reasons"])
+    values, evidence, requests = record["values"], record["evidence"], record["requests"]
+    window_s, finish_s = values["window_s"], requests["finish_s"]
+    end_s = window_s + _ROUNDED_S
+    done = [index for index, at_s in enumerate(finish_s) if at_s is not None and at_s <= end_s]
+    if not window_s or not done:
+        return None, ["no request was answered in the measured window"]
+    answers = sum(requests["answer_tokens"][index] for index in done)
+    prompts = sum(requests["prompt_tokens"][index] for index in done)
+    needed = _needed_bytes(record)
+    if needed is None:
+        return None, ["how many bytes the store holds is not known"]
+    span_s = max(end for end in finish_s if end is not None) - min(requests["arrival_s"])
+    on_ssd = record["spec"]["scenario"]["tier"] == "ssd"
+    written = evidence["device_write_bytes"] if on_ssd else None
+    if on_ssd and written is None:
+        return None, ["how many bytes were written to the device is not known"]
+    return Point(
+        load=record["load"],
+        rps_per_gpu=values["rps_per_gpu"],
+        tps_per_user=values["tps_per_user"],
+        ttft_p95_ms=values["ttft_p95_ms"],
+        tokens_per_s=(prompts + answers) / window_s,
+        answer_tokens_per_s=answers / window_s,
+        dram_bytes=needed["dram"],
+        ssd_bytes=needed["ssd"],
+        written_bytes_per_s=None if written is None else written / span_s,
+        gpus=gpus_in(record),
+    ), []
+
+
+def _needed_bytes(record: Mapping[str, Any]) -> dict[str, float] | None:
+    """Bytes that the tier holds by medium: the DRAM pool's size, and a store's capacity or all that was saved to it."""
+    scenario, evidence = record["spec"]["scenario"], record["evidence"]
+    needed = {"dram": float(scenario.get("dram_pool_bytes") or 0), "ssd": 0.0}
+    if scenario["tier"] == "none" or scenario["store"] == "dram":
+        return needed
+    saved = evidence["saved_bytes"] if evidence["saved_bytes"] is not None else evidence["taken_bytes"]
+    if saved is None:
+        return None
+    capacity = scenario.get("capacity_bytes")
+    needed[scenario["tier"]] += saved if capacity is None else min(saved, capacity)
+    return needed
+
+
+def _bounds(curves: Sequence[Sequence[Point]], slo: Mapping[str, float | None]) -> dict[str, float | None]:
+    """The SLO that scenarios are compared at."""
+    speed = slo["tps_per_user"]
+    if speed is None:
+        best = [
+            max((p.tps_per_user for p in curve if p.tps_per_user is not None), default=None)
+            for curve in curves
+        ]
+        speed = min((value for value in best if value is not None), default=None)
+    return {"slo_tps_per_user": speed, "slo_ttft_p95_ms": slo["ttft_p95_ms"]}
+
+
+def _identity(record: Mapping[str, Any]) -> dict[str, Any]:
+    scenario = record["spec"]["scenario"]
+    named = facts_of(record) | {
+        "engine": record["engine"],
+        "model": record["model"],
+        "gpu": gpu_of(record)["gpu"],
+        "gpus": gpus_in(record),
+        "scenario": record["scenario"],
+        "workload": workload_words(record["spec"]["workload"]),
+        "comparable_digest": comparable_digest(record),
+    }
+    return {key: named[key] if key in named else scenario.get(key) for key in IDENTITY}
+
+
+def _measures(
+    point: Point | None, prices: Mapping[str, float], users: float | None, at_least: bool | None
+) -> dict[str, Any]:
+    """What is measured and what it costs; nothing of a point that is not there."""
+    if point is None:
+        return {}
+    needs = (point.dram_bytes, point.ssd_bytes, point.written_bytes_per_s)
+    parts = usd_per_hour(prices, *needs, point.gpus)
+    total = sum(parts.values())
+    values = asdict(point)
+    return {
+        **{name: values[name] for name in (*_MEASURED, *_POINT)},
+        "users_per_gpu": None if users is None else users / point.gpus,
+        "users_at_least": at_least,
+        "usd_per_hour": total,
+        "usd_per_million_tokens": usd_per_million(total, point.tokens_per_s),
+        "usd_per_million_answer_tokens": usd_per_million(total, point.answer_tokens_per_s),
+        "endurance_years": endurance_years(prices, point.written_bytes_per_s),
+        **{f"{part}_share": value / total if total else None for part, value in parts.items()},
+    }
+
+
+def cost_table(repeats: pd.DataFrame) -> pd.DataFrame:
+    """One row per scenario and load, and per scenario at the SLO: medians and 95 % intervals over valid repeats.
+
+    Shares are means over repeats, so that they add up to 1.
+    """
+    rows = []
+    for _, group in _groups(repeats):
+        valid = group[group["valid"]]
+        row = {key: group.iloc[0][key] for key in (*IDENTITY, "at", "load", *_SLO)}
+        row |= {"repeats": len(group), "valid_repeats": len(valid), "valid": len(valid) == len(group)}
+        row["reasons"] = "; ".join(dict.fromkeys(filter(None, group["reasons"])))
+        row["users_at_least"] = (
+            bool(valid["users_at_least"].any()) if valid["users_at_least"].notna().any() else None
+        )
+        for name in SUMMARISED:
+            row |= spread(name, median_interval(known(valid[name])))
+        row |= {name: median_interval(known(valid[name])).median for name in _POINT}
+        row |= {name: valid[name].mean() if len(valid) else None for name in SHARES}
+        rows.append(row)
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def sensitivity_table(repeats: pd.DataFrame, prices: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """One row per scenario and price: the median cost with that price at the low and the high end of its range.
+
+    At the SLO; of a scenario that has no row there, at its highest load. prices: value, low, high, unit, date, source.
+    """
+    rows = []
+    for (scenario, at, load), group in _compared(repeats):
+        for name, price in prices.items():
+            ends = {
+                column: _median_cost(group, values_of(prices) | {name: price[end]})
+                for column, end in (
+                    ("usd_per_million_tokens", "value"),
+                    ("usd_at_low", "low"),
+                    ("usd_at_high", "high"),
+                )
+            }
+            identity = {"scenario": scenario, "at": at, "load": load, "price": name}
+            rows.append(identity | {key: price[key] for key in SENSITIVITY_COLUMNS[4:10]} | ends)
+    return pd.DataFrame(rows, columns=list(SENSITIVITY_COLUMNS))
+
+
+def _groups(repeats: pd.DataFrame) -> Iterator[tuple[Any, pd.DataFrame]]:
+    yield from repeats.groupby(["scenario", "at", "load"], sort=False, dropna=False)
+
+
+def _compared(repeats: pd.DataFrame) -> Iterator[tuple[Any, pd.DataFrame]]:
+    """Of every scenario the valid repeats at the SLO, else those at its highest load."""
+    for scenario, own in repeats[repeats["valid"].astype(bool)].groupby("scenario", sort=False):
+        at_slo_rows = own[own["at"] == "slo"]
+        if len(at_slo_rows):
+            yield (scenario, "slo", None), at_slo_rows
+        else:
+            load = own["load"].max()
+            yield (scenario, "load", load), own[own["load"] == load]
+
+
+def _median_cost(rows: pd.DataFrame, prices: Mapping[str, float]) -> float | None:
+    costs = []
+    for _, row in rows.iterrows():
+        written = None if pd.isna(row["written_bytes_per_s"]) else row["written_bytes_per_s"]
+        parts = usd_per_hour(prices, row["dram_bytes"], row["ssd_bytes"], written, row["gpus"])
+        costs.append(usd_per_million(sum(parts.values()), row["tokens_per_s"]))
+    return median_interval(costs).median
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage("cost", main))

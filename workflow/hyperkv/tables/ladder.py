@@ -1,0 +1,137 @@
+"""Stage ladder: what every step brings over the one before and over the first, paired by repeat.
+
+python -m workflow.hyperkv.tables.ladder --spec '{...}' --cells results/sweep/*/*.jsonl --out results/tables/ladder.csv
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..base.cli import run_stage
+from ..base.errors import UserError
+from ..records.ladder_parity import require_steps
+from ..base.own_command import snakemake_command
+from ..records.frames import add_asked, known, read_jsonl, spread
+from ..records.stats import Interval, median_interval
+from .tables import cells_table
+
+VALUES = ("ttft_p50_ms", "rps_per_gpu", "tps_per_user", "hit_rate", "load_gbps", "device_share")
+GAINS = {"ttft_gain": ("ttft_p50_ms", True), "rps_gain": ("rps_per_gpu", False)}
+_IDENTITY = (
+    "engine",
+    "model",
+    "gpu",
+    "gpu_scaled_from",
+    "gpus",
+    "tier",
+    "store",
+    "connector",
+    "chunk_tokens",
+    "stripe_bytes",
+)
+
+
+def main() -> None:
+    """Parse the command line and write the table."""
+    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.tables.ladder", description=__doc__)
+    parser.add_argument("--spec", required=True, help="JSON: the steps, and what is beside them")
+    parser.add_argument("--cells", required=True, nargs="+", type=Path, help="JSONL files of the sweep")
+    parser.add_argument("--out", required=True, type=Path, help="CSV file")
+    add_asked(parser)
+    arguments = parser.parse_args()
+    records = [
+        record for record in read_jsonl(arguments.cells, arguments.asked) if record["record"] == "cell"
+    ]
+    ladder_table(json.loads(arguments.spec), records).to_csv(arguments.out, index=False)
+
+
+def ladder_table(spec: Mapping[str, Any], records: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """One row per step x load, medians over repeats and gains (more than 1 is better), then those of what is beside.
+
+    A step's value is over its valid cells when there are any; a gain pairs repeats in which both are valid. Raises
+    UserError when the records' own specs differ in more or less than the steps name, or a scenario has no cell.
+    """
+    _require_parity(spec, records)
+    cells = cells_table(records)
+    rows = []
+    steps = spec["steps"]
+    for number, step in enumerate(steps):
+        previous = steps[number - 1]["scenario"] if number else None
+        for load, own in cells[cells["scenario"] == step["scenario"]].groupby("load", sort=True):
+            at_load = cells[cells["load"] == load]
+            rows.append(
+                {"step": step["step"], "number": number, "changes": ", ".join(step["changes"])}
+                | _summary(own)
+                | _gains(own, at_load[at_load["scenario"] == previous], "previous")
+                | _gains(
+                    own, at_load[at_load["scenario"] == steps[0]["scenario"]] if number else None, "first"
+                )
+            )
+    for name in spec["beside"]:
+        for _, own in cells[cells["scenario"] == name].groupby("load", sort=True):
+            rows.append({"step": None, "number": None, "changes": None} | _summary(own))
+    return pd.DataFrame(rows)
+
+
+def _require_parity(spec: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
+    by_scenario: dict[str, list[Mapping[str, Any]]] = {}
+    for record in records:
+        by_scenario.setdefault(record["scenario"], []).append(record)
+    wanted = [*(step["scenario"] for step in spec["steps"]), *spec["beside"]]
+    for name in wanted:
+        if name not in by_scenario:
+            raise UserError(
+                f"ladder: scenario {name} was not measured; `{snakemake_command('ladder')}` measures it"
+            )
+        if len({record["spec_digest"] for record in by_scenario[name]}) > 1:
+            raise UserError(
+                f"ladder: scenario {name}: its repeats are of several configurations; measure it again"
+            )
+    require_steps(spec["steps"], [by_scenario[step["scenario"]][0]["spec"] for step in spec["steps"]])
+
+
+def _summary(own: pd.DataFrame) -> dict[str, Any]:
+    valid = own[own["valid"]]
+    used = valid if len(valid) else own
+    first = own.iloc[0]
+    row = {key: first[key] for key in ("scenario", *_IDENTITY, "kv_dtype", "workload", "load")}
+    row |= {"repeats": len(own), "valid_repeats": len(valid), "valid": len(valid) == len(own)}
+    row["reasons"] = "; ".join(dict.fromkeys(filter(None, own["reasons"])))
+    row["served_from"] = "/".join(dict.fromkeys(used["served_from"]))
+    for name in VALUES:
+        row |= spread(name, median_interval(known(used[name])))
+    return row
+
+
+def _gains(own: pd.DataFrame, other: pd.DataFrame | None, over: str) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    for name, (column, lower_is_better) in GAINS.items():
+        row |= spread(f"{name}_over_{over}", _gain(own, other, column, lower_is_better))
+    return row
+
+
+def _gain(own: pd.DataFrame, other: pd.DataFrame | None, column: str, lower_is_better: bool) -> Interval:
+    """How many times better `own` is than `other`, paired by repeat, of valid cells."""
+    if other is None:
+        return Interval(None, None, None)
+    before, after = (
+        dict(zip(rows["repeat"], known(rows[column]), strict=True))
+        for rows in (other[other["valid"]], own[own["valid"]])
+    )
+    ratios = []
+    for repeat in sorted({*before} & {*after}):
+        old, new = before[repeat], after[repeat]
+        if old and new:
+            ratios.append(old / new if lower_is_better else new / old)
+    return median_interval(ratios)
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage("ladder", main))

@@ -1,0 +1,240 @@
+"""Stage layers_table: from the rungs' records to one row per layer, a sentence per scenario and the verdict.
+
+python -m workflow.hyperkv.tables.layers --rungs results/profile/layers/*.jsonl --table results/tables/layers.csv --text results/tables/layers.txt
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..records import hardware, substitution
+from ..base.cli import run_stage
+from ..records.layers_text import layers_text
+from ..profile.perf_categories import CATEGORIES, COPIES, NETWORK
+from ..records.frames import add_asked, read_jsonl, spread
+from ..records.stats import Interval, median_interval
+from ..records.substitution import UNEXPLAINED, WHOLE, Layer, layers_of
+
+COLUMNS = (
+    "scenario",
+    "tier",
+    "store",
+    "connector",
+    "operation",
+    "value_bytes",
+    "connections",
+    "kind",
+    "layer",
+    "definition",
+    "s_per_gb",
+    "s_per_gb_low",
+    "s_per_gb_high",
+    "share",
+    "share_low",
+    "share_high",
+    "distinguishable",
+    "repeats",
+    "server_cpu_s_per_gb",
+    "client_cpu_s_per_gb",
+    "server_faults_per_gb",
+    "client_faults_per_gb",
+    "sampled_cpu_s_per_gb",
+    "copies_per_byte",
+    "agrees",
+    "notes",
+    *hardware.COLUMNS,
+)
+_PER_GB = {
+    "server_cpu_s_per_gb": "server_cpu_s",
+    "client_cpu_s_per_gb": "client_cpu_s",
+    "server_faults_per_gb": "server_page_faults",
+    "client_faults_per_gb": "client_page_faults",
+}
+_IDENTITY = ("scenario", "operation", "value_bytes", "connections")
+_NOTHING = Interval(None, None, None)
+
+Rungs = dict[str, dict[str, Any]]
+
+
+def main() -> None:
+    """Parse the command line and write the table and the text."""
+    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.tables.layers", description=__doc__)
+    parser.add_argument("--rungs", nargs="*", default=[], type=Path, help="JSONL files of the layers")
+    parser.add_argument("--table", required=True, type=Path, help="CSV file")
+    parser.add_argument("--text", required=True, type=Path, help="text file")
+    add_asked(parser)
+    arguments = parser.parse_args()
+    records = read_jsonl(arguments.rungs, arguments.asked)
+    table = layers_table(records)
+    arguments.table.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(arguments.table, index=False)
+    arguments.text.write_text(layers_text(table))
+
+
+def layers_table(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Rows of every point: its rungs, its layers, the whole and the rest, what was sampled, and the claim's shares."""
+    points: dict[tuple, dict[int, Rungs]] = {}
+    for record in records:
+        repeats = points.setdefault(tuple(record[key] for key in _IDENTITY), {})
+        repeats.setdefault(record["repeat"], {})[record["rung"]] = dict(record)
+    rows = [row for repeats in points.values() for row in point_rows(list(repeats.values()))]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def point_rows(repeats: Sequence[Rungs]) -> Iterator[dict[str, Any]]:
+    """The rows of one scenario, operation, value size and number of connections. repeats: rung -> record, of each."""
+    first = next(iter(repeats[0].values()))
+    scenario = first["spec"]["scenario"]
+    identity = {key: first[key] for key in _IDENTITY} | {
+        key: scenario[key] for key in ("tier", "store", "connector")
+    }
+    layers = layers_of(scenario, first["operation"])
+    found = [substitution.differences(layers, _column(rungs, "s_per_gb")) for rungs in repeats]
+    wholes = [rungs[WHOLE]["s_per_gb"] for rungs in repeats]
+    measured_on = hardware.columns_of(record for rungs in repeats for record in rungs.values())
+
+    def row(kind: str, layer: str, seconds: Sequence[float | None], **values: Any) -> dict[str, Any]:
+        interval = median_interval(seconds)
+        known = substitution.distinguishable(interval)
+        share = substitution.share_interval(seconds, wholes) if known and kind != "rung" else _NOTHING
+        return {
+            **identity,
+            "kind": kind,
+            "layer": layer,
+            **spread("s_per_gb", interval),
+            **spread("share", share),
+            "distinguishable": known,
+            "repeats": len(repeats),
+            **measured_on,
+            **values,
+        }
+
+    for rung in repeats[0]:
+        values = {name: _median(repeats, rung, field) for name, field in _PER_GB.items()}
+        seconds = [rungs[rung]["s_per_gb"] for rungs in repeats]
+        kind = WHOLE if rung == WHOLE else "rung"
+        if rung == WHOLE:
+            values["copies_per_byte"] = _copies_per_byte(repeats, COPIES)
+        yield row(kind, rung, seconds, definition=rung, notes=_notes(repeats, rung), **values)
+    checks = _checks(repeats)
+    for layer in layers:
+        values = {name: _median_difference(repeats, layer, field) for name, field in _PER_GB.items()}
+        checked = checks if layer.name == "wire" else {}
+        seconds = [layers_s[layer.name] for layers_s in found]
+        yield row("layer", layer.name, seconds, definition=layer.definition, **values, **checked)
+    rest = [layers_s[UNEXPLAINED] for layers_s in found]
+    yield row("layer", UNEXPLAINED, rest, definition="whole - the sum of the layers")
+    yield from _claim_rows(row, found, wholes, {layer.name for layer in layers})
+    yield from _sampled_rows(row, repeats)
+
+
+def _claim_rows(row: Any, found: Sequence[Mapping], wholes: Sequence, names: set[str]) -> Iterator[dict]:
+    """The groups of layers that the claim compares, for a scenario with a device behind a wire; their shares stand
+    even where they cannot be told from 0."""
+    if not {"wire", "device"} <= names:
+        return
+    for group, members in (
+        ("serialization", substitution.SERIALIZATION),
+        ("device", ("device",)),
+        ("server_side", substitution.SERVER_SIDE),
+    ):
+        there = [name for name in members if name in names]
+        seconds = [
+            None if None in (values := [layers[name] for name in there]) else sum(values) for layers in found
+        ]
+        made = row("group", group, seconds, definition=" + ".join(there))
+        yield made | spread("share", substitution.share_interval(seconds, wholes))
+
+
+def _sampled_rows(row: Any, repeats: Sequence[Rungs]) -> Iterator[dict]:
+    """What perf saw of the whole's server, a row per category, and whether the part beyond the wire agrees."""
+    if not any(rungs[WHOLE]["sampled"] for rungs in repeats):
+        return
+    nothing = [None] * len(repeats)
+    for category in CATEGORIES:
+        copies = _copies_per_byte(repeats, (category,)) if category in COPIES else None
+        sampled = _sampled(repeats, (category,))
+        yield row("sample", category, nothing, sampled_cpu_s_per_gb=sampled, copies_per_byte=copies)
+    beyond = [name for name in CATEGORIES if name not in NETWORK]
+    by_substitution = _median_less(repeats, WHOLE, "loopback", "server_cpu_s")
+    sampled = _sampled(repeats, beyond)
+    yield row(
+        "check",
+        "beyond_wire",
+        nothing,
+        definition="whole - loopback",
+        server_cpu_s_per_gb=by_substitution,
+        sampled_cpu_s_per_gb=sampled,
+        agrees=substitution.agree(by_substitution, sampled),
+    )
+
+
+def _checks(repeats: Sequence[Rungs]) -> dict[str, Any]:
+    """Of the wire: the sampled CPU of network and socket copies, and whether it agrees with the raw socket's."""
+    sampled = _sampled(repeats, NETWORK)
+    return {
+        "sampled_cpu_s_per_gb": sampled,
+        "agrees": substitution.agree(_median(repeats, "loopback", "server_cpu_s"), sampled),
+    }
+
+
+def _sampled(repeats: Sequence[Rungs], categories: Sequence[str]) -> float | None:
+    """Median over repeats of the server's CPU s/GB in categories: their share of the samples times its CPU clock."""
+    return median_interval([_sampled_cpu(rungs[WHOLE], categories) for rungs in repeats]).median
+
+
+def _copies_per_byte(repeats: Sequence[Rungs], categories: Sequence[str]) -> float | None:
+    """Median over repeats of the copies in memory that the server's sampled CPU in categories would have made."""
+    values = []
+    for rungs in repeats:
+        copying = _sampled_cpu(rungs[WHOLE], categories)
+        once = _per_gb(rungs.get("memcpy"), "client_cpu_s")
+        values.append(None if copying is None or not once else copying / once)
+    return median_interval(values).median
+
+
+def _sampled_cpu(whole: Mapping[str, Any], categories: Sequence[str]) -> float | None:
+    cpu, shares = _per_gb(whole, "server_cpu_s"), whole["sampled"]
+    return None if cpu is None or not shares else cpu * sum(shares[name] for name in categories)
+
+
+def _column(rungs: Rungs, field: str) -> dict[str, float | None]:
+    return {name: record[field] for name, record in rungs.items()}
+
+
+def _per_gb(record: Mapping[str, Any] | None, field: str) -> float | None:
+    """A field per 10^9 bytes; None where it was not measured: CPU time of 0 is less than its clock's step."""
+    if record is None or record[field] is None or not record["moved_bytes"]:
+        return None
+    if field.endswith("cpu_s") and not record[field]:
+        return None
+    return record[field] / record["moved_bytes"] * 1e9
+
+
+def _median(repeats: Sequence[Rungs], rung: str, field: str) -> float | None:
+    return median_interval([_per_gb(rungs.get(rung), field) for rungs in repeats]).median
+
+
+def _median_less(repeats: Sequence[Rungs], rung: str, below: str, field: str) -> float | None:
+    pairs = [(_per_gb(rungs.get(rung), field), _per_gb(rungs.get(below), field)) for rungs in repeats]
+    return median_interval([None if None in (one, other) else one - other for one, other in pairs]).median
+
+
+def _median_difference(repeats: Sequence[Rungs], layer: Layer, field: str) -> float | None:
+    if layer.below is None:
+        return _median(repeats, layer.rung, field)
+    return _median_less(repeats, layer.rung, layer.below, field)
+
+
+def _notes(repeats: Sequence[Rungs], rung: str) -> str:
+    return "; ".join(dict.fromkeys(note for rungs in repeats for note in rungs[rung]["notes"]))
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage("layers_table", main))

@@ -1,0 +1,174 @@
+"""Stage summary: the short table at the end of a run.
+
+python -m workflow.hyperkv.tables.summary --tables results/tables --notes '["..."]' --out results/tables/summary.txt
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from tabulate import tabulate
+
+from ..base.cli import run_stage
+from ..records.hardware import measured_on, mixed
+from ..records.frames import read_csv
+
+HEADERS = (
+    "scenario",
+    "load",
+    "RPS/GPU",
+    "TPS/user",
+    "TTFT p50 ms",
+    "TTFT p95 ms",
+    "hit rate",
+    "served from",
+    "valid",
+)
+STORES_HEADERS = (
+    "scenario",
+    "value MiB",
+    "SET GB/s",
+    "GET warm GB/s",
+    "GET cold GB/s",
+    "CPU s/GB of GET",
+    "disk bytes per byte set",
+)
+STORES_VALUE_BYTES = (1 << 20, 16 << 20)
+
+
+def main() -> None:
+    """Parse the command line and write the summary."""
+    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.tables.summary", description=__doc__)
+    parser.add_argument("--tables", required=True, type=Path, help="folder of the tables")
+    parser.add_argument("--notes", default="[]", help="JSON list: lines for the end")
+    parser.add_argument("--layers", type=Path, help="text of the layers, for after the tables")
+    parser.add_argument("--layers-table", nargs="*", default=[], type=Path, help="layers.csv")
+    parser.add_argument("--out", required=True, type=Path, help="text file")
+    arguments = parser.parse_args()
+    scenarios = read_csv(arguments.tables / "scenarios.csv", keep_default_na=False, na_values=[""])
+    time = read_csv(arguments.tables / "sweep_time.csv")
+    stores = read_csv(arguments.tables / "stores.csv")
+    notes = [f"{note}\n" for note in json.loads(arguments.notes)]
+    layers = arguments.layers.read_text() if arguments.layers else ""
+    own = store_notes_text(scenarios, stores)
+    measured = [scenarios, stores, *map(read_csv, arguments.layers_table)]
+    sweep = summary_text(scenarios, time) + hardware_text(measured)
+    arguments.out.write_text("".join([sweep, stores_text(stores), layers, own, *notes]))
+
+
+def summary_text(scenarios: pd.DataFrame, time: pd.DataFrame) -> str:
+    """The table of medians over repeats, the reasons of invalid cells and the sweep's time, as text."""
+    engines = ", ".join(dict.fromkeys(scenarios["engine"]))
+    rows = [
+        [
+            row["scenario"],
+            row["load"],
+            _number(row["rps_per_gpu"], 2),
+            _number(row["tps_per_user"], 0),
+            _number(row["ttft_p50_ms"], 1),
+            _number(row["ttft_p95_ms"], 1),
+            "-" if pd.isna(row["hit_rate"]) else f"{row['hit_rate']:.0%}",
+            row["served_from"],
+            "yes" if row["valid"] else f"NO ({row['valid_repeats']}/{row['repeats']})",
+        ]
+        for _, row in scenarios.iterrows()
+    ]
+    table = tabulate(
+        rows, headers=HEADERS, disable_numparse=True, colalign=("left", *["right"] * 6, "left", "left")
+    )
+    invalid = [
+        f"  {row['scenario']} load {row['load']}: {row['reasons']}"
+        for _, row in scenarios.iterrows()
+        if not row["valid"]
+    ]
+    first = time.iloc[0]
+    parts = [
+        f"Engine: {engines}{_REPLAY_NOTE if 'replay' in engines else ''}. Medians over repeats.",
+        table,
+        *(["Invalid cells, drawn hollow:", *invalid] if invalid else []),
+        (
+            f"Sweep: {first['cells']:.0f} cells in {first['jobs_s']:.0f} s of jobs, {first['jobs_over_cells']:.2f} x the "
+            f"cells' own time ({first['cells_s']:.0f} s, of it {first['server_starts_s']:.0f} s server starts)."
+        ),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def stores_text(stores: pd.DataFrame) -> str:
+    """Each store alone, at the most connections and the measured value sizes nearest to 1 and 16 MiB; "" for no store.
+
+    stores: rows of stores.csv.
+    """
+    if stores.empty:
+        return ""
+    connections = int(stores["connections"].max())
+    chosen = stores[stores["connections"] == connections]
+    rows, not_cold = [], False
+    for scenario, of_scenario in chosen.groupby("scenario", sort=False):
+        for size in _nearest(sorted(of_scenario["value_bytes"].unique()), STORES_VALUE_BYTES):
+            point = of_scenario[of_scenario["value_bytes"] == size].set_index("operation")
+            cold = "get_cold" in point.index
+            unproven = cold and not bool(point.loc["get_cold", "cold"])
+            not_cold |= unproven
+            rows.append(
+                [
+                    scenario,
+                    f"{size / 2**20:g}",
+                    _number(point.loc["set", "gbps"], 2),
+                    _number(point.loc["get_warm", "gbps"], 2),
+                    (_number(point.loc["get_cold", "gbps"], 2) if cold else "-") + "*" * unproven,
+                    _number(point.loc["get_cold" if cold else "get_warm", "store_cpu_s_per_gb"], 2),
+                    _number(point.loc["set", "written_per_byte"], 2),
+                ]
+            )
+    parts = [
+        f"Each store alone, no engine, {connections} connection{'s' * (connections > 1)}. Medians over repeats; CPU of GET cold, of GET warm in RAM.",
+        tabulate(rows, headers=STORES_HEADERS, disable_numparse=True, colalign=("left", *["right"] * 6)),
+        *(["* the page cache could not be dropped."] if not_cold else []),
+    ]
+    return "\n".join(["", *parts]) + "\n"
+
+
+def hardware_text(tables: Sequence[pd.DataFrame]) -> str:
+    """What all was measured on, and a line for what is not alike; "" when the tables do not tell."""
+    return "".join(f"{line}\n" for line in (measured_on(tables), mixed(tables)) if line)
+
+
+def store_notes_text(scenarios: pd.DataFrame, stores: pd.DataFrame) -> str:
+    """What stores say of themselves, each text once with the scenarios that it is of; "" when none says anything."""
+    noted = (
+        pd.concat([scenarios[["scenario", "notes"]], stores[["scenario", "notes"]]])
+        .dropna()
+        .drop_duplicates()
+    )
+    return "".join(
+        f"{', '.join(dict.fromkeys(of_text['scenario']))}: {text}\n"
+        for text, of_text in noted.groupby("notes", sort=False)
+    )
+
+
+def _nearest(sizes: Sequence[int], wanted: Sequence[int]) -> list[int]:
+    """Of `sizes`, the one nearest to each wanted size by ratio, each once."""
+    found = [min(sizes, key=lambda size: abs(math.log(size / target))) for target in wanted]
+    return list(dict.fromkeys(found))
+
+
+_REPLAY_NOTE = " (real stores and bytes, modelled GPU time)"
+
+
+def _number(value: float, digits: int) -> str:
+    """'-' for what is not known, '<0.01' for what is more than 0 and would read as 0."""
+    if pd.isna(value):
+        return "-"
+    least = 10.0**-digits
+    return f"<{least:.{digits}f}" if 0 < value < least / 2 else f"{value:.{digits}f}"
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage("summary", main))

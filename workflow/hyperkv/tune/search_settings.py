@@ -1,0 +1,120 @@
+"""Stage tune: search a scenario's settings on its store alone, measure the best with the engine, and prove the winner.
+
+    python -m workflow.hyperkv.tune.search_settings --spec '{...}' --out results/tune/<scenario>
+
+The folder keeps the study (study.journal, an Optuna journal) and the engine's cells (finalists.jsonl.partial): a run that was
+stopped takes up what is there, as long as the spec and the code are the same. At the end it has trials.jsonl,
+finalists.jsonl, evidence.json and winner.yaml, a configuration with the winner as a scenario; of a Kvrocks also
+preset.yaml, a file for config/kvrocks. The winner is the scenario as it is unless another one proves better.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..array.verify import require_array
+from ..base.cli import run_stage
+from ..base.durable import replace_durably
+from ..base.errors import UserError
+from ..records.journal import Journal, canonical_digest
+from ..machine.node import data_dir_of
+from ..machine.own_folder import alone_on
+from ..records.record_file import write_records
+from ..base.sources import code_digest, identity_of, scenario_sources, trial_sources, tune_sources
+from .finalists import Measurements, candidates, compare
+from .outcome import evidence_of, preset_text, trial_line, winner_text
+from .space import POLICIES, Parameter, applied
+from .store_load import measured_rounds
+from .study import as_record, best, is_any_complete, judged, open_study, search
+
+SCHEMA_VERSION = 3
+
+
+def main() -> None:
+    """Parse the command line, search and measure."""
+    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.tune.search_settings", description=__doc__)
+    parser.add_argument("--spec", required=True, help="JSON: the search's slice of the config")
+    parser.add_argument("--out", required=True, type=Path, help="folder of the study and its results")
+    parser.add_argument(
+        "--logs", type=Path, default=Path("results/logs/servers"), help="folder for servers' output"
+    )
+    arguments = parser.parse_args()
+    spec: dict[str, Any] = json.loads(arguments.spec)
+    require_array(spec["sweep"])
+    sweep = spec["sweep"]
+    with alone_on(data_dir_of(sweep["scenario"].get("data_dir") or sweep["data_dir"])):
+        tune(spec, arguments.out, arguments.logs)
+
+
+def tune(spec: dict[str, Any], out: Path, logs: Path) -> None:
+    """Run a search to its end and write what it found into the folder `out`."""
+    for line in spec["left_out"]:
+        _say(line)
+    sweep = spec["sweep"]
+    scenario = sweep["scenario"]
+    parameters = [Parameter.of(entry) for entry in spec["space"]]
+    own = {parameter.name: parameter.own for parameter in parameters}
+    searched = [parameter for parameter in parameters if not parameter.is_policy]
+    study = open_study(out / "study.journal", study_name(spec), spec["pruner"], _say)
+    search(
+        study,
+        searched,
+        lambda values: measured_rounds(spec, applied(scenario, values), logs),
+        seed=spec["seed"],
+        trials=spec["trials"],
+        budget_s=spec["budget_minutes"] * 60,
+        told=lambda trial: _say(trial_line(as_record(trial), own)),
+    )
+    if not is_any_complete(study):
+        raise UserError(
+            f"no trial of {scenario['name']} was complete; the first: {as_record(judged(study)[0])['reason']}; mend that "
+            f"and delete {out / 'study.journal'}"
+        )
+    searched_own = {parameter.name: parameter.own for parameter in searched}
+    numbered = candidates(parameters, own, best(study, searched_own, spec["finalists"]))
+    of_cells = identity_of(sweep, {*scenario_sources(sweep), *trial_sources(scenario)})
+    journal = Journal(out / "finalists.jsonl", of_cells, spec["objective"])
+    cells = Measurements(spec, journal, logs, _say)
+    found = compare(cells, dict(enumerate(numbered)), spec["objective"]["metric"], spec["repeats"])
+    made = identity_of(spec, tune_sources(spec))
+    common = {"schema_version": SCHEMA_VERSION, "scenario": scenario["name"]}
+    trials = [as_record(trial) | common for trial in judged(study)]
+    write_records(out / "trials.jsonl", [str(trial["trial"]) for trial in trials], trials, made)
+    evidence = evidence_of(spec, study, found) | {"made": str(made)}
+    texts = {"evidence.json": json.dumps(evidence, indent=1) + "\n", "winner.yaml": winner_text(spec, found)}
+    if scenario["store"] == "kvrocks":
+        texts["preset.yaml"] = preset_text(spec, found)
+    for name, text in texts.items():
+        replace_durably(out / name, text.encode())
+    journal.finish(cells.keys, common | {"metric": spec["objective"]["metric"]}, made)
+    _say(evidence["in_words"])
+
+
+def study_name(spec: Mapping[str, Any]) -> str:
+    """Names all that a trial depends on: more trials, minutes or finalists go on with the same study."""
+    sweep = spec["sweep"]
+    scenario = sweep["scenario"]
+    of_trial = ("prompt_tokens", "rounds", "get_weight", "warm_up_bytes", "seed", "pruner")
+    of_sweep = ("model", "kv_dtype", "data_dir", "evidence", "array")
+    return canonical_digest(
+        {
+            **{key: spec[key] for key in of_trial},
+            **{key: sweep.get(key) for key in of_sweep},
+            "space": [entry for entry in spec["space"] if entry["name"] not in POLICIES],
+            "scenario": {key: value for key, value in scenario.items() if key not in POLICIES},
+            "code": code_digest(trial_sources(scenario)),
+        }
+    )
+
+
+def _say(line: str) -> None:
+    print(f"hyperkv tune: {line}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage("tune", main, resumes=True))

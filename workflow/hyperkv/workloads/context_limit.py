@@ -1,0 +1,89 @@
+"""The longest context that a workload may have, and what to do about one that is longer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..base.errors import UserError
+from ..models.geometry import Geometry
+from . import NothingLeft
+from .factory import parameters_of, shortenings
+
+ROOM_TOKENS = 8  # that a chat template may add to a prompt
+
+
+@dataclass(frozen=True)
+class ContextLimit:
+    """tokens: of the longest context that is taken. what: whose limit that is. model_tokens: the model's, where it is not that."""
+
+    tokens: int
+    what: str
+    model_tokens: int | None = None
+
+    def mend(self, needed_tokens: int) -> str:
+        """How it is raised to `needed_tokens`, in words."""
+        if self.model_tokens is not None and needed_tokens + ROOM_TOKENS <= self.model_tokens:
+            return f"raise vllm.max_context_tokens to {needed_tokens + ROOM_TOKENS}"
+        return "choose a model with a longer context"
+
+    @classmethod
+    def of(cls, geometry: Geometry) -> ContextLimit:
+        """The model's."""
+        return cls(geometry.max_context_tokens, f"{geometry.name}'s {geometry.max_context_tokens}")
+
+    @classmethod
+    def of_vllm(cls, geometry: Geometry, max_context_tokens: int | None) -> ContextLimit:
+        """The smaller of the model's and vllm.max_context_tokens, less what a chat template may add."""
+        model, room = cls.of(geometry), f"less {ROOM_TOKENS} for a chat template"
+        if max_context_tokens is None or max_context_tokens >= model.tokens:
+            return cls(model.tokens - ROOM_TOKENS, f"{model.what} {room}")
+        what = f"vllm.max_context_tokens {max_context_tokens} {room}"
+        return cls(max_context_tokens - ROOM_TOKENS, what, model.tokens)
+
+
+def limited(workload: Mapping[str, Any], limit_tokens: int) -> dict[str, Any]:
+    """The workload with max_context_tokens `limit_tokens` where its long requests are left out or cut and it names none."""
+    if workload.get("long_requests", "refuse") == "refuse" or workload.get("max_context_tokens"):
+        return dict(workload)
+    return {**workload, "max_context_tokens": limit_tokens}
+
+
+def shortened(workload: Mapping[str, Any], limit_tokens: int) -> str:
+    """What makes the workload's contexts at most `limit_tokens` long: keys and values, in words; "" when nothing does."""
+    kind, full = workload["kind"], parameters_of(workload["kind"]) | workload
+    if kind == "mooncake":
+        ways, most = shortenings(workload, limit_tokens), f"workload.max_context_tokens: {limit_tokens}"
+        if full["long_requests"] in ways:
+            return f"set {most}"
+        return f"set workload.long_requests: {', or '.join(ways)}, with {most}" if ways else ""
+    names = ("prefix" if kind == "multi_turn" else "document", "user" if kind == "multi_turn" else "question")
+    keys = [f"{name}_tokens" for name in (*names, "answer")]
+    if kind == "multi_turn" and sum(full[key][1] for key in keys) <= limit_tokens:
+        return f"set workload.max_context_tokens: {limit_tokens}"
+    listed = ", ".join(f"workload.{key}" for key in keys)
+    return f"lower the highest of {listed} so that together they are at most {limit_tokens}"
+
+
+def let_in(error: NothingLeft, workload: Mapping[str, Any], limit: ContextLimit) -> str:
+    """What to say of a trace of which no request is left: how the limit that left them out is raised.
+
+    workload: as the configuration has it, with max_context_tokens only where that is its own.
+    """
+    own = workload.get("max_context_tokens")
+    if own and error.least <= limit.tokens:
+        return str(error)
+    mend = limit.mend(error.least) + (
+        f", and raise workload.max_context_tokens to {error.least}" if own else ""
+    )
+    return f"{error.where}: no request is left within {own or limit.what}; {error.words}: {mend}"
+
+
+def check_context(workload: Mapping[str, Any], longest: int, limit: ContextLimit) -> None:
+    """Raise UserError, with what to do, when a context of `longest` tokens passes the limit."""
+    if longest > limit.tokens:
+        mends = [shortened(workload, limit.tokens), limit.mend(longest)]
+        raise UserError(
+            f"workload: a context of {longest} tokens exceeds {limit.what}; {', or '.join(filter(None, mends))}"
+        )
