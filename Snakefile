@@ -53,13 +53,10 @@ from workflow.hyperkv.base.parent import announce
 from workflow.hyperkv.sweep.progress import write_plan
 from workflow.hyperkv.run.provenance import begin_run, end_run, settle_results
 from workflow.hyperkv.run.room import require_room
-from workflow.hyperkv.base.sources import (
-    layers_sources,
-    profile_sources,
-    scenario_sources,
-    sources,
-    tune_sources,
-)
+from workflow.hyperkv.base.sources import sources
+from workflow.hyperkv.profile.closure import layers_sources, limits_sources, profile_sources
+from workflow.hyperkv.sweep.closure import scenario_sources
+from workflow.hyperkv.tune.closure import tune_sources
 from workflow.hyperkv.stores.kvrocks.config import PATCHED_PROGRAM, PROGRAM
 from workflow.hyperkv.base.surroundings import settle
 from workflow.hyperkv.run.taking_up import take_up

@@ -9,10 +9,10 @@ import pandas as pd
 import yaml
 
 from tests.workflow_helpers import merged
-from workflow.hyperkv.report import write_page as html_report
-from workflow.hyperkv.recommend import recommend
-from workflow.hyperkv.tables import tables
 from workflow.hyperkv.config.config import checked, recommend_spec
+from workflow.hyperkv.recommend import recommend
+from workflow.hyperkv.report import write_page as html_report
+from workflow.hyperkv.tables import tables
 
 LAPTOP, H100 = Path("results/reference/laptop"), Path("results/reference/h100-striped")
 PREDICTED = Path("results/reference/predict/figures")

@@ -6,9 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from workflow.hyperkv.engines.vllm.aiperf import (Loadgen, command, missing_turns, multi_turn_lines, read_records, token_ids, trace_lines, window_s, words_of)
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.build.make_model import word_of, word_tokenizer
+from workflow.hyperkv.engines.vllm.aiperf import (
+    Loadgen,
+    command,
+    missing_turns,
+    multi_turn_lines,
+    read_records,
+    token_ids,
+    trace_lines,
+    window_s,
+    words_of,
+)
 from workflow.hyperkv.workloads.factory import make_workload
 
 WORKLOAD = {"kind": "multi_turn", "conversations": 3, "turns": [4, 4], "prefix_tokens": [20, 30]}

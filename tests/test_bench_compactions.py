@@ -7,8 +7,8 @@ import yaml
 
 from tests.stores.conftest import MIB, offered, store_config
 from workflow.hyperkv.bench.bench_compactions import grown
-from workflow.hyperkv.stores.registry import make_store
 from workflow.hyperkv.machine.watch import every
+from workflow.hyperkv.stores.registry import make_store
 
 
 def test_a_store_in_ram_grows_and_reads_nothing(tmp_path):

@@ -2,9 +2,9 @@
 
 import pytest
 
+from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.bench import bench_peers
 from workflow.hyperkv.bench.bench_peers import benchmark, compare, lmcache_lines, ratio, requests_per_s
-from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.stores.base import Endpoint, StoreConfig
 from workflow.hyperkv.stores.valkey import ValkeyStore
 

@@ -13,15 +13,16 @@ from hypothesis import strategies as st
 
 from tests.test_figures import store_rows
 from tests.workflow_helpers import merged
-from workflow.hyperkv.predict import predict_break_even as breakeven, place_stores
-from workflow.hyperkv.predict.break_even_text import break_even_text, required_words
-from workflow.hyperkv.predict.predict_break_even import break_even_table, remarks, required_gbps
+from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.config.config import break_even_spec, checked
 from workflow.hyperkv.models.derive_gpu import GPUS, derived, published, render
-from workflow.hyperkv.models.gpu import load_gpu
-from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.models.geometry import load_geometry
+from workflow.hyperkv.models.gpu import load_gpu
+from workflow.hyperkv.predict import place_stores
+from workflow.hyperkv.predict import predict_break_even as breakeven
+from workflow.hyperkv.predict.break_even_text import break_even_text, required_words
 from workflow.hyperkv.predict.place_stores import machine_words, nearest_get, placed_stores_table
+from workflow.hyperkv.predict.predict_break_even import break_even_table, remarks, required_gbps
 from workflow.hyperkv.tables.tables import COLUMNS_PATH
 
 MODELS = ("llama-3.1-8b", "llama-3.1-70b", "qwen3-32b", "deepseek-v3")
@@ -210,7 +211,9 @@ def test_attention_is_scaled_by_its_width():
 
 @pytest.mark.parametrize("gpu", [name for name in published() if name != "h100"])
 def test_derived_gpus_are_as_derived(gpu):
-    assert (GPUS / f"{gpu}.yaml").read_text() == render(gpu), "run python -m workflow.hyperkv.models.derive_gpu"
+    assert (GPUS / f"{gpu}.yaml").read_text() == render(gpu), (
+        "run python -m workflow.hyperkv.models.derive_gpu"
+    )
 
 
 def test_a_gpu_derived_from_itself_is_itself():

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from workflow.hyperkv.build import build_environment, fetch_wheels
 from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.build import build_environment, fetch_wheels
 
 GOOD = {
     "python": "p",

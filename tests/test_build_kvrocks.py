@@ -26,15 +26,28 @@ from tests.kvrocks_tree import (
     write_tools,
     write_tree,
 )
-from workflow.hyperkv.machine import download as fetch
-from workflow.hyperkv.build import kvrocks_patches
-from workflow.hyperkv.build.compile_kvrocks import (build, build_spec, check_tools, cmake_options, error_line, unpack)
-from workflow.hyperkv.config.config import SCHEMA_PATH
 from workflow.hyperkv.base.errors import UserError
-from workflow.hyperkv.build.fetch_kvrocks import fetch_source, fetch_spec, tree_digest
+from workflow.hyperkv.build import kvrocks_patches
 from workflow.hyperkv.build.build_kvrocks import link_spec
+from workflow.hyperkv.build.compile_kvrocks import (
+    build,
+    build_spec,
+    check_tools,
+    cmake_options,
+    error_line,
+    unpack,
+)
+from workflow.hyperkv.build.fetch_kvrocks import fetch_source, fetch_spec, tree_digest
 from workflow.hyperkv.build.kvrocks_patches import PATCHES, needs_of, patch_file
-from workflow.hyperkv.build.kvrocks_program import (describe, install_program, link_program, parse_version, sha256_of)
+from workflow.hyperkv.build.kvrocks_program import (
+    describe,
+    install_program,
+    link_program,
+    parse_version,
+    sha256_of,
+)
+from workflow.hyperkv.config.config import SCHEMA_PATH
+from workflow.hyperkv.machine import download as fetch
 from workflow.hyperkv.machine.processes import free_port
 
 COMMIT = "1234567890abcdef1234567890abcdef12345678"

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.engines.replay import calibrate
 from workflow.hyperkv.models.gpu import GpuModel
-from workflow.hyperkv.base.errors import UserError
 
 MODEL = Path(__file__).parents[1] / "config/models/llama-3.2-1b.json"
 TRUE = {

@@ -11,13 +11,18 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.records.stats import Interval
 from workflow.hyperkv.tables import claims as stage
 from workflow.hyperkv.tables.claims import claims_table
-from workflow.hyperkv.tables.judging.claims_file import (claimed_records, claimed_tables, columns_dictionary, read_claims)
+from workflow.hyperkv.tables.judging.claims_file import (
+    claimed_records,
+    claimed_tables,
+    columns_dictionary,
+    read_claims,
+)
 from workflow.hyperkv.tables.judging.claims_text import claims_text
-from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.tables.judging.expressions import Condition, parse_condition
-from workflow.hyperkv.records.stats import Interval
 from workflow.hyperkv.tables.judging.verdicts import judge_claim, verdict
 
 RATIO = "median(cells.rps_per_gpu, store='dram', load=highest) / median(cells.rps_per_gpu, store='files', load=highest)"

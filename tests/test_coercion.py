@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from snakemake.cli import parse_config
 
-from workflow.hyperkv.tables.judging.claims_file import read_claims
 from workflow.hyperkv.base.coercion import coerced, shown
+from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.config.config import checked, cost_spec, schema, sweep_spec
 from workflow.hyperkv.engines.vllm.lmcache import mp_arguments
-from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.tables.judging.claims_file import read_claims
 
 from .test_config import BASE, changed, engine
 from .workflow_helpers import merged

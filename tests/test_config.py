@@ -12,8 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import model_configs
-from workflow.hyperkv.config.config import (FETCHED_TRACE, break_even_spec, checked, layers_spec, loads_of, longest_context_tokens, parse_size, predict_spec, profile_spec, selected, sweep_spec)
 from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.config.config import (
+    FETCHED_TRACE,
+    break_even_spec,
+    checked,
+    layers_spec,
+    loads_of,
+    longest_context_tokens,
+    parse_size,
+    predict_spec,
+    profile_spec,
+    selected,
+    sweep_spec,
+)
 
 from .workflow_helpers import merged
 

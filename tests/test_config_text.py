@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from tests.workflow_helpers import TINY, Checkout
 from workflow.hyperkv.base.config_files import read_mapping
-from workflow.hyperkv.config.config_text import require_readable
 from workflow.hyperkv.base.documents import Unreadable, from_yaml
 from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.config.config_text import require_readable
 from workflow.hyperkv.models.geometry import load_geometry
 
 TWICE = "kv_dtype: fp8\nengine: replay\nkv_dtype: auto\n"

@@ -13,13 +13,20 @@ from hypothesis import strategies as st
 
 from tests.helpers import write_as_a_stage
 from tests.test_config import BASE, changed
-from workflow.hyperkv.tables import cost
-from workflow.hyperkv.tables.judging.claims_file import columns_dictionary
-from workflow.hyperkv.config.config import checked, cost_spec
-from workflow.hyperkv.tables.cost import cost_table, point_of, repeats_table, sensitivity_table, values_of
-from workflow.hyperkv.records.cost_model import (PARTS, Point, at_slo, endurance_years, usd_per_hour, usd_per_million)
 from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.config.config import checked, cost_spec
 from workflow.hyperkv.config.prices import resolved_prices
+from workflow.hyperkv.records.cost_model import (
+    PARTS,
+    Point,
+    at_slo,
+    endurance_years,
+    usd_per_hour,
+    usd_per_million,
+)
+from workflow.hyperkv.tables import cost
+from workflow.hyperkv.tables.cost import cost_table, point_of, repeats_table, sensitivity_table, values_of
+from workflow.hyperkv.tables.judging.claims_file import columns_dictionary
 
 from .record_factory import measured, varied
 

@@ -8,11 +8,11 @@ import pytest
 
 from tests.test_cost import NO_SLO, PRICES, full_prices, records
 from tests.test_figures import all_text, svg_of
-from workflow.hyperkv.figures import cost as cost_figure
-from workflow.hyperkv.tables.cost import cost_table, repeats_table, sensitivity_table
-from workflow.hyperkv.figures.cost import PART_COLOURS, compared_rows, draw_cost
 from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.figures import cost as cost_figure
+from workflow.hyperkv.figures.cost import PART_COLOURS, compared_rows, draw_cost
 from workflow.hyperkv.figures.figures import read_table
+from workflow.hyperkv.tables.cost import cost_table, repeats_table, sensitivity_table
 
 from .record_factory import measured, varied
 

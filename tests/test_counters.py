@@ -9,8 +9,15 @@ from pathlib import Path
 import pytest
 
 from workflow.hyperkv.machine import counters as module
+from workflow.hyperkv.machine.counters import (
+    ProcessCounters,
+    block_device_bytes,
+    block_device_of,
+    drop_page_cache,
+    process_counters,
+    supports_direct_io,
+)
 from workflow.hyperkv.stores.base import Counters
-from workflow.hyperkv.machine.counters import (ProcessCounters, block_device_bytes, block_device_of, drop_page_cache, process_counters, supports_direct_io)
 
 MIB = 1 << 20
 NOTHING = ProcessCounters(None, None, None, None, None)

@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from tests.test_config import BASE, changed
+from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.config.config import checked
 from workflow.hyperkv.config.credentials import is_secret_name, refuse_credentials
-from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.machine.processes import OwnedProcess
 
 SECRET = "hunter2-hf_AbCdEfGhIjKlMnOpQrStUvWx"

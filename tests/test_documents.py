@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 from tests.hostile import BRACES, lines
 from tests.test_config import BASE, changed
-from workflow.hyperkv.tables.judging.claims_file import read_claims
-from workflow.hyperkv.config.config import checked, schema
-from workflow.hyperkv.config.config_text import require_readable
 from workflow.hyperkv.base.documents import LARGEST, Unreadable, check_values, from_json, from_yaml
 from workflow.hyperkv.base.errors import UserError, printable
-from workflow.hyperkv.tables.judging.expressions import parse_condition, parse_expression
-from workflow.hyperkv.models.geometry import load_geometry
+from workflow.hyperkv.config.config import checked, schema
+from workflow.hyperkv.config.config_text import require_readable
 from workflow.hyperkv.config.texts import FREE, RULES
+from workflow.hyperkv.models.geometry import load_geometry
+from workflow.hyperkv.tables.judging.claims_file import read_claims
+from workflow.hyperkv.tables.judging.expressions import parse_condition, parse_expression
 from workflow.hyperkv.workloads.trace import parse
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from workflow.hyperkv.records.effective import Effective, differences, facts_of
 from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.records.effective import Effective, differences, facts_of
 from workflow.hyperkv.records.parity import require_parity
 from workflow.hyperkv.records.record_file import read_records
 from workflow.hyperkv.tables.tables import cells_table

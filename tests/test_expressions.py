@@ -7,9 +7,21 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from workflow.hyperkv.tables.judging.claims_file import columns_dictionary
 from workflow.hyperkv.base.errors import UserError
-from workflow.hyperkv.tables.judging.expressions import (Condition, EqualSpeed, Median, Named, Number, Operation, Selection, parse_condition, parse_expression, parts_of, tables_of)
+from workflow.hyperkv.tables.judging.claims_file import columns_dictionary
+from workflow.hyperkv.tables.judging.expressions import (
+    Condition,
+    EqualSpeed,
+    Median,
+    Named,
+    Number,
+    Operation,
+    Selection,
+    parse_condition,
+    parse_expression,
+    parts_of,
+    tables_of,
+)
 
 MEDIAN = "median(cells.rps_per_gpu, store='dram')"
 

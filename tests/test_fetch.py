@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from workflow.hyperkv.machine import download as module
 from workflow.hyperkv.base.errors import PassingError, UserError
+from workflow.hyperkv.machine import download as module
 from workflow.hyperkv.machine.download import fetch, may_pass
 
 

@@ -16,8 +16,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from workflow.hyperkv.figures import figures
 from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.figures import figures
 from workflow.hyperkv.figures.figures import DRAWINGS, Tables
 from workflow.hyperkv.tables.layers import layers_table
 from workflow.hyperkv.tables.tables import SUMMARISED

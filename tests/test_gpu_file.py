@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.config.config import checked
+from workflow.hyperkv.config.gpu_file import GPUS, check_gpu, gpu_schema
 from workflow.hyperkv.models.derive_gpu import published, render
+from workflow.hyperkv.models.geometry import load_geometry
 from workflow.hyperkv.models.gpu import load_gpu
 from workflow.hyperkv.models.gpu_memory import memory_gb_of
-from workflow.hyperkv.base.errors import UserError
-from workflow.hyperkv.models.geometry import load_geometry
-from workflow.hyperkv.config.gpu_file import GPUS, check_gpu, gpu_schema
 
 from .test_config import changed
 

@@ -9,13 +9,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.config.config import checked, predict_spec, requested_gpus, sweep_spec
+from workflow.hyperkv.engines.vllm.command import block_bytes_of
+from workflow.hyperkv.models.geometry import load_geometry
 from workflow.hyperkv.models.gpu import load_gpu
 from workflow.hyperkv.models.gpu_memory import gpus_for_weights, memory_gb_of, require_weights_fit
-from workflow.hyperkv.engines.vllm.command import block_bytes_of
-from workflow.hyperkv.base.errors import UserError
-from workflow.hyperkv.models.geometry import load_geometry
-from workflow.hyperkv.models.gpus import (KvShare, check_settings, divides, gpus_of, kv_copies, kv_fraction, kv_share, require_gpus, visible_gpus)
+from workflow.hyperkv.models.gpus import (
+    KvShare,
+    check_settings,
+    divides,
+    gpus_of,
+    kv_copies,
+    kv_fraction,
+    kv_share,
+    require_gpus,
+    visible_gpus,
+)
 from workflow.hyperkv.records.hardware import gpu_words
 
 from .test_config import BASE, changed

@@ -7,8 +7,8 @@ import pytest
 
 from tests.record_factory import measured, varied
 from workflow.hyperkv.figures import figures
-from workflow.hyperkv.records import hardware
 from workflow.hyperkv.predict import place_stores
+from workflow.hyperkv.records import hardware
 from workflow.hyperkv.tables import summary, tables
 
 DISK = {

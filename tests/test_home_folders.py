@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from tests.test_config import BASE, changed
+from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.config import home_folders
 from workflow.hyperkv.config.config import checked, schema
-from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.config.home_folders import with_home_folders
 
 

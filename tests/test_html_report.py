@@ -21,9 +21,9 @@ from tests.report_pages import (
     run,
     spoiled,
 )
-from workflow.hyperkv.report import write_page as html_report
-from workflow.hyperkv.report import content
 from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.report import content
+from workflow.hyperkv.report import write_page as html_report
 
 
 class Reader(HTMLParser):

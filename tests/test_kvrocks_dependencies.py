@@ -10,9 +10,18 @@ from pathlib import Path
 import pytest
 
 from tests.kvrocks_tree import write_cmake, write_dependencies, write_tarball
-from workflow.hyperkv.config.config import schema
 from workflow.hyperkv.base.errors import UserError
-from workflow.hyperkv.build.fetch_kvrocks_dependencies import (Dependency, copied, declared, dependencies_of, fetch_dependency, locate, told_versions, unlike)
+from workflow.hyperkv.build.fetch_kvrocks_dependencies import (
+    Dependency,
+    copied,
+    declared,
+    dependencies_of,
+    fetch_dependency,
+    locate,
+    told_versions,
+    unlike,
+)
+from workflow.hyperkv.config.config import schema
 
 TABLE = Path("config/kvrocks/README.md")
 SOURCE = os.environ.get("KVROCKS_SOURCE")

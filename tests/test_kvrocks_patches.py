@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from workflow.hyperkv.build import kvrocks_patches
 from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.build import kvrocks_patches
 from workflow.hyperkv.build.kvrocks_patches import check_patches, needs_of, ordered, patches_in
 
 

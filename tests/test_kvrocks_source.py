@@ -6,10 +6,18 @@ from typing import Any
 
 import pytest
 
-from workflow.hyperkv.config.config import schema
 from workflow.hyperkv.base.errors import UserError
-from workflow.hyperkv.config.kvrocks_source import (PROGRAM, RECORD, KvrocksSource, kvrocks_notes, resolve, runnable, runnable_scenarios)
 from workflow.hyperkv.base.own_command import snakemake_command
+from workflow.hyperkv.config.config import schema
+from workflow.hyperkv.config.kvrocks_source import (
+    PROGRAM,
+    RECORD,
+    KvrocksSource,
+    kvrocks_notes,
+    resolve,
+    runnable,
+    runnable_scenarios,
+)
 
 SECTION: dict[str, Any] = {
     "source": "auto", "required": False, "binary": None, "patched_binary": None, "commit": None, "path": None

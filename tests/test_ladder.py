@@ -10,12 +10,12 @@ import pytest
 import yaml
 
 from tests.workflow_helpers import changed, merged
-from workflow.hyperkv.config.config import checked
 from workflow.hyperkv.base.errors import UserError
-from workflow.hyperkv.tables.ladder import ladder_table
+from workflow.hyperkv.config.config import checked
 from workflow.hyperkv.config.ladder import ladder_spec
 from workflow.hyperkv.figures.ladder import DRAWINGS
 from workflow.hyperkv.records.ladder_parity import differences
+from workflow.hyperkv.tables.ladder import ladder_table
 from workflow.hyperkv.tables.tables import COLUMNS_PATH
 
 from .record_factory import measured, varied

@@ -7,10 +7,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from workflow.hyperkv.profile import profile_layers as layers, rungs
 from workflow.hyperkv.base.errors import UserError
-from workflow.hyperkv.records.record_file import read_records
+from workflow.hyperkv.profile import profile_layers as layers
+from workflow.hyperkv.profile import rungs
 from workflow.hyperkv.profile.rungs import keys_of, measure_point
+from workflow.hyperkv.records.record_file import read_records
 
 from .record_factory import ROCKSDB, VALKEY
 from .test_rungs import REST

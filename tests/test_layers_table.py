@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 import yaml
 
+from workflow.hyperkv.profile.perf_categories import CATEGORIES
+from workflow.hyperkv.records.layers_text import layers_text
 from workflow.hyperkv.tables import layers as layers_table
 from workflow.hyperkv.tables.layers import COLUMNS
-from workflow.hyperkv.records.layers_text import layers_text
-from workflow.hyperkv.profile.perf_categories import CATEGORIES
 from workflow.hyperkv.tables.tables import COLUMNS_PATH
 
 from .record_factory import VALKEY, rung, rungs

@@ -13,12 +13,18 @@ import numpy as np
 import psutil
 import pytest
 
-from workflow.hyperkv.profile import profile_limits as limits
 from workflow.hyperkv.base.errors import StoreDied, StoreError, UserError
-from workflow.hyperkv.profile.profile_limits import (DEVICE, LIMITS, largest_point, measure_device, measure_limits)
+from workflow.hyperkv.profile import profile_limits as limits
 from workflow.hyperkv.profile.loopback import Loopback, RawConnection
-from workflow.hyperkv.workloads.payload import aligned_buffer, slots
+from workflow.hyperkv.profile.profile_limits import (
+    DEVICE,
+    LIMITS,
+    largest_point,
+    measure_device,
+    measure_limits,
+)
 from workflow.hyperkv.records.record_file import read_records
+from workflow.hyperkv.workloads.payload import aligned_buffer, slots
 
 SIZE = 256 << 10
 SPEC = {"value_bytes": [SIZE, 4 * SIZE], "connections": [1, 2], "point_bytes": 4 * SIZE, "repeats": 2}

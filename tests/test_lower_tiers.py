@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.test_prefix_tree import WORKLOADS
-from workflow.hyperkv.workloads.chunks import chain_keys
 from workflow.hyperkv.connectors.inprocess import InprocessConnector
 from workflow.hyperkv.engines.replay.tiers import RealTiers, Tier
-from workflow.hyperkv.workloads.payload import Payload
 from workflow.hyperkv.predict.predict_hit_rates import Capacities, Simulation
 from workflow.hyperkv.stores.base import StoreConfig
 from workflow.hyperkv.stores.dram import DramStore
 from workflow.hyperkv.workloads import repeat_seed
+from workflow.hyperkv.workloads.chunks import chain_keys
 from workflow.hyperkv.workloads.factory import make_workload
+from workflow.hyperkv.workloads.payload import Payload
 
 CELLS = Path("results/reference/laptop/tables/cells.csv")
 SIZE = 64

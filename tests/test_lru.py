@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.test_prefix_tree import WORKLOADS
-from workflow.hyperkv.workloads.chunks import chain_keys
 from workflow.hyperkv.predict.lru import held_units
-from workflow.hyperkv.workloads.prefix_tree import prefix_tree, request_order
+from workflow.hyperkv.workloads.chunks import chain_keys
 from workflow.hyperkv.workloads.factory import make_workload
+from workflow.hyperkv.workloads.prefix_tree import prefix_tree, request_order
 
 
 def requests(workload, seed, clients, active):

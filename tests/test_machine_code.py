@@ -11,7 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workflow.hyperkv.machine.machine_code import (Needs, glibc_version, instructions_of, lacking, needs_of, unmet)
+from workflow.hyperkv.machine.machine_code import (
+    Needs,
+    glibc_version,
+    instructions_of,
+    lacking,
+    needs_of,
+    unmet,
+)
 
 GLIBC = Needs("x86_64", None, ["libc.so.6"], {"GLIBC": "2.38"})
 pytestmark = pytest.mark.skipif(platform.system() != "Linux", reason="ELF")

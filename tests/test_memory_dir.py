@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import mounted_tmpfs
-from workflow.hyperkv.machine import memory_dir
 from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.machine import memory_dir
 from workflow.hyperkv.machine.memory_dir import DEFAULT, memory_folder
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests import model_configs as models
-from workflow.hyperkv.predict.predict_break_even import break_even_table, remarks
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.models.geometry import load_geometry
+from workflow.hyperkv.predict.predict_break_even import break_even_table, remarks
 
 LLAMA = {**json.loads(Path("config/models/llama-3.1-8b.json").read_text()), "max_position_embeddings": 32_768}
 YARN = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}

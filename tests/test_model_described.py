@@ -8,10 +8,10 @@ import pytest
 import yaml
 
 from tests import model_configs as models
-from workflow.hyperkv.predict.predict_break_even import break_even_table, remarks
-from workflow.hyperkv.models.gpu import load_gpu
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.models.geometry import load_geometry
+from workflow.hyperkv.models.gpu import load_gpu
+from workflow.hyperkv.predict.predict_break_even import break_even_table, remarks
 
 README = Path("config/models/README.md").read_text()
 EXAMPLE = yaml.safe_load(README.split("```yaml\n")[1].split("```")[0])

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from workflow.hyperkv.predict.predict_break_even import break_even_table, remarks
-from workflow.hyperkv.models.gpu_memory import gpus_for_model, gpus_for_weights, require_weights_fit
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.models.geometry import load_geometry
+from workflow.hyperkv.models.gpu_memory import gpus_for_model, gpus_for_weights, require_weights_fit
+from workflow.hyperkv.predict.predict_break_even import break_even_table, remarks
 
 from .test_breakeven import SPEC
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import model_configs as models
-from workflow.hyperkv.models.gpu import load_gpu
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.models.geometry import load_geometry, parameters
+from workflow.hyperkv.models.gpu import load_gpu
 
 CONFIGS = {
     name: value for name, value in vars(models).items() if isinstance(value, dict) and "model_type" in value

@@ -17,9 +17,9 @@ import psutil
 import pytest
 
 from tests.helpers import eventually, mounted_tmpfs
-from workflow.hyperkv.machine import own_folder as module
 from workflow.hyperkv.base.errors import UserError
-from workflow.hyperkv.held import HELD
+from workflow.hyperkv.base.folders import HELD
+from workflow.hyperkv.machine import own_folder as module
 from workflow.hyperkv.machine.own_folder import MARK, alone_on, own_folder
 
 SOMEBODY = 12345  # no user of this machine

@@ -9,8 +9,8 @@ import yaml
 
 from tests.workflow_helpers import changed, merged
 from workflow.hyperkv.config.config import checked, predict_spec
-from workflow.hyperkv.predict.predict_hit_rates import hit_rates_table
 from workflow.hyperkv.figures.predictions import draw_hit_rate
+from workflow.hyperkv.predict.predict_hit_rates import hit_rates_table
 
 FILES = ("config/config.yaml", "config/scenarios.yaml")
 GIB, MIB = 1 << 30, 1 << 20

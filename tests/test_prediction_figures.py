@@ -11,10 +11,10 @@ from tests.test_breakeven import SPEC
 from tests.test_figures import store_rows, svg_of
 from tests.test_predict import spec
 from workflow.hyperkv.figures import predictions as prediction_figures
-from workflow.hyperkv.predict.predict_break_even import break_even_table
-from workflow.hyperkv.predict.place_stores import placed_stores_table
-from workflow.hyperkv.predict.predict_hit_rates import hit_rates_table
 from workflow.hyperkv.figures.predictions import ALONE, draw_break_even, draw_hit_rate
+from workflow.hyperkv.predict.place_stores import placed_stores_table
+from workflow.hyperkv.predict.predict_break_even import break_even_table
+from workflow.hyperkv.predict.predict_hit_rates import hit_rates_table
 
 WORKLOAD = {"kind": "multi_turn", "conversations": 6, "turns": [2, 8]}
 TIERS = {

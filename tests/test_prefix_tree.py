@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workflow.hyperkv.workloads.chunks import chain_keys
-from workflow.hyperkv.models.gpu import GpuModel
 from workflow.hyperkv.engines.replay.engine import KeyedConversation, ReplayEngine, ReplaySettings
-from workflow.hyperkv.workloads.prefix_tree import ROOT, prefix_tree, prompt_tokens, request_order
+from workflow.hyperkv.models.gpu import GpuModel
+from workflow.hyperkv.workloads.chunks import chain_keys
 from workflow.hyperkv.workloads.factory import make_workload
+from workflow.hyperkv.workloads.prefix_tree import ROOT, prefix_tree, prompt_tokens, request_order
 
 EXCERPT = Path(__file__).parent / "data" / "mooncake_excerpt.jsonl"
 WORKLOADS = [

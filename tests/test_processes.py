@@ -13,8 +13,8 @@ import pytest
 
 from tests.helpers import eventually
 from workflow.hyperkv.base.errors import StoreDied, StoreError, UserError
-from workflow.hyperkv.machine.processes import OwnedProcess, describe_exit, free_port, require_free_port
 from workflow.hyperkv.base.signals import ends_on_sigterm
+from workflow.hyperkv.machine.processes import OwnedProcess, describe_exit, free_port, require_free_port
 from workflow.hyperkv.stores.valkey import valkey_binary
 
 GRANDCHILD_IGNORES = "(trap '' TERM; exec sleep 60) & echo $!; exec sleep 60"

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from workflow.hyperkv.profile import profile_store as profile
-from workflow.hyperkv.connectors.resp import RespConnector
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.cells.point import values_per_connection
+from workflow.hyperkv.connectors.resp import RespConnector
+from workflow.hyperkv.machine.counters import ProcessCounters
+from workflow.hyperkv.profile import profile_store as profile
 from workflow.hyperkv.profile.profile_store import measure_size, operations
 from workflow.hyperkv.records.record_file import read_records
 from workflow.hyperkv.stores.base import Counters
-from workflow.hyperkv.machine.counters import ProcessCounters
 from workflow.hyperkv.stores.files import FilesStore
 from workflow.hyperkv.stores.valkey import ValkeyStore
 

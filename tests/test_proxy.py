@@ -14,8 +14,8 @@ import requests
 from tests.test_vllm_cells import fake_modules, measured, spec  # noqa: F401
 from workflow.hyperkv.build.build_environment import probe
 from workflow.hyperkv.engines.vllm import direct_http
-from workflow.hyperkv.machine.processes import OwnedProcess
 from workflow.hyperkv.engines.vllm.cells import SINGLE
+from workflow.hyperkv.machine.processes import OwnedProcess
 
 VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 

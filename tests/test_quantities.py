@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workflow.hyperkv.tables.judging.quantities import Quantity, Unmeasured, combine, reduce_all
 from workflow.hyperkv.records.stats import Interval, median_interval
+from workflow.hyperkv.tables.judging.quantities import Quantity, Unmeasured, combine, reduce_all
 
 POSITIVE = st.floats(0.1, 1e3)
 PAIRS = st.lists(st.tuples(POSITIVE, POSITIVE), min_size=2, max_size=6)

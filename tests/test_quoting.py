@@ -19,17 +19,17 @@ from tests.test_config import changed
 from tests.test_recommend import record_of, scenario
 from tests.workflow_helpers import TINY, Checkout, merged
 from tests.workflow_helpers import changed as changed_by
-from workflow.hyperkv.recommend import recommend
 from workflow.hyperkv.array.fio import layout_command
-from workflow.hyperkv.recommend.check_recommended import _answers, check_unit, client_at, conf_settings
+from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.config.config import baseline_spec, checked, recommend_spec, sweep_spec
 from workflow.hyperkv.engines.vllm.lmcache import mp_arguments
-from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.machine.processes import LOOPBACK, OwnedProcess, free_port
-from workflow.hyperkv.records.record_file import read_records
+from workflow.hyperkv.recommend import recommend
+from workflow.hyperkv.recommend.check_recommended import _answers, check_unit, client_at, conf_settings
 from workflow.hyperkv.recommend.shell_script import executed
-from workflow.hyperkv.stores.kvrocks.config import rendered
 from workflow.hyperkv.recommend.systemd_unit import Service, unit_text
+from workflow.hyperkv.records.record_file import read_records
+from workflow.hyperkv.stores.kvrocks.config import rendered
 
 SHELLS = [shell for shell in ("dash", "bash") if shutil.which(shell)]
 QUICK = settings(

@@ -17,18 +17,25 @@ from tests.helpers import write_as_a_stage
 from tests.record_factory import measured, spec, varied
 from tests.stores.conftest import KVROCKS_BIN
 from tests.workflow_helpers import merged
-from workflow.hyperkv.recommend import check_recommended, recommend
-from workflow.hyperkv.tables import tables
-from workflow.hyperkv.recommend.check_recommended import check, command_words, conf_settings
-from workflow.hyperkv.config.config import checked, recommend_spec
-from workflow.hyperkv.engines.vllm import lmcache
 from workflow.hyperkv.base.errors import StoreError, UserError
-from workflow.hyperkv.recommend.recommended_files import (EngineSlice, Place, _password_read, _password_written, files_of, measured_place)
 from workflow.hyperkv.base.secret import Secret, write_private
 from workflow.hyperkv.base.secret import quoted as quoted_value
+from workflow.hyperkv.config.config import checked, recommend_spec
+from workflow.hyperkv.engines.vllm import lmcache
+from workflow.hyperkv.recommend import check_recommended, recommend
+from workflow.hyperkv.recommend.check_recommended import check, command_words, conf_settings
+from workflow.hyperkv.recommend.recommended_files import (
+    EngineSlice,
+    Place,
+    _password_read,
+    _password_written,
+    files_of,
+    measured_place,
+)
+from workflow.hyperkv.recommend.systemd_unit import quoted
 from workflow.hyperkv.stores.base import Endpoint
 from workflow.hyperkv.stores.kvrocks.config import complete, rendered
-from workflow.hyperkv.recommend.systemd_unit import quoted
+from workflow.hyperkv.tables import tables
 
 FAKE_KVROCKS = Path(__file__).parent / "stores" / "fake_kvrocks.py"
 NO_ENGINE = "no/such/python"
@@ -413,7 +420,11 @@ def test_the_stage_writes_files_numbers_and_a_text(real, tmp_path, monkeypatch):
     assert {Path(path).name for path in found["evidence"]["records"]} == {"1.jsonl", "2.jsonl", "3.jsonl"}
     assert sorted(path.name for path in (tmp_path / "files").iterdir()) == sorted(found["files"])
     assert found["machines"]
-    assert shlex.split(found["evidence"]["command"])[:3] == ["python", "-m", "workflow.hyperkv.sweep.measure_scenario"]
+    assert shlex.split(found["evidence"]["command"])[:3] == [
+        "python",
+        "-m",
+        "workflow.hyperkv.sweep.measure_scenario",
+    ]
     assert "Keep KV in DRAM with scenario ram: 12.0 [11.0, 13.0] requests" in text
     assert "  sh files/store.sh\n" in text
 

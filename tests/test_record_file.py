@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from workflow.hyperkv.base.durable import replace_durably
 from workflow.hyperkv.base.errors import UserError
-from workflow.hyperkv.records.record_file import Identity, identity_in, is_whole, read_records, write_records
 from workflow.hyperkv.records.frames import asked_of, read_csv, read_json, read_jsonl
+from workflow.hyperkv.records.record_file import Identity, identity_in, is_whole, read_records, write_records
 
 MADE = Identity("5bec5bec5bec", "c0dec0dec0de")
 RECORDS = [{"schema_version": 3, "record": "cell", "load": load, "text": 'é "\n'} for load in (1, 2, 4)]

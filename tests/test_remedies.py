@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from workflow.hyperkv.config.config import checked, predict_spec, sweep_spec
 from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.config.config import checked, predict_spec, sweep_spec
 from workflow.hyperkv.workloads.factory import make_workload
 
 from .test_config import BASE, changed, engine, with_kvrocks, with_striped, without

@@ -12,8 +12,8 @@ import pytest
 from tests.helpers import mounted_tmpfs
 from tests.test_config import BASE, H100
 from tests.workflow_helpers import TINY, Checkout, changed
-from workflow.hyperkv.config.config import checked, selected
 from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.config.config import checked, selected
 from workflow.hyperkv.run.room import require_room
 
 _USAGE = namedtuple("_USAGE", "total used free")

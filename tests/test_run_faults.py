@@ -381,7 +381,9 @@ def test_ctrl_c_ends_everything_and_the_next_run_resumes(checkout):
 def stage_of(checkout: Checkout) -> psutil.Process:
     """The sweep itself, not the shell that started it."""
     [stage] = [
-        found for found in checkout.processes("-m workflow.hyperkv.sweep.measure_scenario") if "-c" not in found.cmdline()
+        found
+        for found in checkout.processes("-m workflow.hyperkv.sweep.measure_scenario")
+        if "-c" not in found.cmdline()
     ]
     return stage
 

@@ -7,17 +7,17 @@ from statistics import median
 
 import pytest
 
-from workflow.hyperkv.profile import rungs
 from workflow.hyperkv.base.errors import StoreError, UserError
-from workflow.hyperkv.profile.loopback import Loopback
 from workflow.hyperkv.machine.memory_dir import MemoryFolder
-from workflow.hyperkv.workloads.payload import Payload
+from workflow.hyperkv.profile import rungs
+from workflow.hyperkv.profile.loopback import Loopback
+from workflow.hyperkv.profile.null import NullStore
 from workflow.hyperkv.profile.rungs import Bench, Values, keys_of, measure_point, memory_needed, rungs_of
 from workflow.hyperkv.profile.sampling import why_not
-from workflow.hyperkv.stores.files import FilesStore
-from workflow.hyperkv.profile.null import NullStore
-from workflow.hyperkv.stores.valkey import ValkeyStore
 from workflow.hyperkv.records.substitution import UNEXPLAINED, differences, layers_of
+from workflow.hyperkv.stores.files import FilesStore
+from workflow.hyperkv.stores.valkey import ValkeyStore
+from workflow.hyperkv.workloads.payload import Payload
 
 from .record_factory import ROCKSDB, VALKEY
 

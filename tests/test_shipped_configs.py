@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from tests.workflow_helpers import merged
-from workflow.hyperkv.config.config import checked, loads_of, selected, sweep_spec
 from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.config.config import checked, loads_of, selected, sweep_spec
 from workflow.hyperkv.records.parity import require_parity
 from workflow.hyperkv.tables.tables import comparable_digest
 

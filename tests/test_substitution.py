@@ -5,7 +5,15 @@ from itertools import product
 import pytest
 
 from workflow.hyperkv.records.stats import Interval
-from workflow.hyperkv.records.substitution import (UNEXPLAINED, agree, differences, distinguishable, layers_of, share_interval, verdict)
+from workflow.hyperkv.records.substitution import (
+    UNEXPLAINED,
+    agree,
+    differences,
+    distinguishable,
+    layers_of,
+    share_interval,
+    verdict,
+)
 
 from .record_factory import ROCKSDB, VALKEY
 

@@ -6,7 +6,8 @@ import sys
 import pandas as pd
 import pytest
 
-from workflow.hyperkv.tables import stores as stores_table, summary, tables
+from workflow.hyperkv.tables import stores as stores_table
+from workflow.hyperkv.tables import summary, tables
 
 from .record_factory import measured, point, varied
 

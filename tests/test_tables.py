@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from tests.helpers import write_as_a_stage
-from workflow.hyperkv.tables import tables
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.records.frames import read_jsonl
+from workflow.hyperkv.tables import tables
 
 from .record_factory import measured, varied
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import eventually, mounted_tmpfs, write_as_a_stage
-from workflow.hyperkv.run import taking_up
 from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.run import taking_up
 from workflow.hyperkv.run.taking_up import executes, take_up
 
 REPOSITORY = Path(__file__).parents[1]

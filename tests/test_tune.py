@@ -11,8 +11,8 @@ import yaml
 
 from tests.workflow_helpers import CONFIGS, TINY, Checkout, changed, eventually, merged
 from workflow.hyperkv.config.config import checked
-from workflow.hyperkv.records.record_file import read_records
 from workflow.hyperkv.config.tune import tune_spec
+from workflow.hyperkv.records.record_file import read_records
 
 pytestmark = pytest.mark.slow
 

@@ -6,8 +6,8 @@ import matplotlib.pyplot as plt
 import pytest
 import yaml
 
-from workflow.hyperkv.tables.tables import COLUMNS_PATH
 from workflow.hyperkv.figures.tune import draw_tune
+from workflow.hyperkv.tables.tables import COLUMNS_PATH
 from workflow.hyperkv.tables.tune import tune_table
 
 METRIC = "ttft_p50_ms"

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests import model_configs as models
-from workflow.hyperkv.models.geometry import load_geometry
 from workflow.hyperkv.engines.vllm.cache_blocks import block_bytes, hybrid_manager
+from workflow.hyperkv.models.geometry import load_geometry
 
 LLAMA = load_geometry(json.loads(Path("config/models/llama-3.1-8b.json").read_text()))
 GPT = load_geometry(models.GPT_OSS_120B)

@@ -9,18 +9,20 @@ from pathlib import Path
 import psutil
 import pytest
 
-from workflow.hyperkv.sweep import measure_scenario as sweep
-from workflow.hyperkv.engines.vllm import cells as vllm_cells, running as vllm_running, single as vllm_single
-from workflow.hyperkv.cells.cell import CellSpec
-from workflow.hyperkv.engines.vllm.server import cause, engine_error
 from workflow.hyperkv.base.errors import UserError
-from workflow.hyperkv.models.geometry import load_geometry
 from workflow.hyperkv.build.make_model import write_model_folder
-from workflow.hyperkv.records.record_file import read_records
-from workflow.hyperkv.stores.server import ServerStore
+from workflow.hyperkv.cells.cell import CellSpec
+from workflow.hyperkv.engines.vllm import cells as vllm_cells
+from workflow.hyperkv.engines.vllm import running as vllm_running
+from workflow.hyperkv.engines.vllm import single as vllm_single
 from workflow.hyperkv.engines.vllm.cells import SINGLE, Measurement, points
+from workflow.hyperkv.engines.vllm.server import cause, engine_error
 from workflow.hyperkv.engines.vllm.single import device_faults, proof_faults
 from workflow.hyperkv.machine.watch import run_watched
+from workflow.hyperkv.models.geometry import load_geometry
+from workflow.hyperkv.records.record_file import read_records
+from workflow.hyperkv.stores.server import ServerStore
+from workflow.hyperkv.sweep import measure_scenario as sweep
 
 from .record_factory import spec as replay_spec
 

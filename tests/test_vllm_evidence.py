@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from workflow.hyperkv.engines.vllm.evidence import _store_tokens, faults_in, from_buffer, left_to_compute
 from workflow.hyperkv.engines.vllm.lmcache_log import Transfers
 from workflow.hyperkv.models.gpus import KvShare
-from workflow.hyperkv.engines.vllm.evidence import _store_tokens, faults_in, from_buffer, left_to_compute
 
 NOTHING = Transfers(0, 0.0, 0, 0.0, ())
 

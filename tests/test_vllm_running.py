@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from workflow.hyperkv.engines.vllm.lmcache_log import transfers
-from workflow.hyperkv.engines.vllm.server import EngineServers
-from workflow.hyperkv.stores.base import Counters
-from workflow.hyperkv.machine.counters import ProcessCounters
 from workflow.hyperkv.engines.vllm.running import Running
+from workflow.hyperkv.engines.vllm.server import EngineServers
+from workflow.hyperkv.machine.counters import ProcessCounters
+from workflow.hyperkv.stores.base import Counters
 
 CHUNK = 100
 IDLE = ProcessCounters(*[0] * len(ProcessCounters.__dataclass_fields__))

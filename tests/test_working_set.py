@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workflow.hyperkv.cells import cell as cells
-from workflow.hyperkv.engines.vllm import running as vllm_running
-from workflow.hyperkv.cells.cell import CellSpec, check_room
-from workflow.hyperkv.workloads.chunks import chain_keys
 from workflow.hyperkv.base.errors import UserError
-from workflow.hyperkv.models.geometry import load_geometry
-from workflow.hyperkv.workloads.prefix_tree import prefix_tree
+from workflow.hyperkv.cells import cell as cells
+from workflow.hyperkv.cells.cell import CellSpec, check_room
 from workflow.hyperkv.engines.replay.cells import measure_cell
-from workflow.hyperkv.workloads.working_set import largest_context, working_set, working_set_units
+from workflow.hyperkv.engines.vllm import running as vllm_running
+from workflow.hyperkv.models.geometry import load_geometry
+from workflow.hyperkv.workloads.chunks import chain_keys
 from workflow.hyperkv.workloads.factory import make_workload
+from workflow.hyperkv.workloads.prefix_tree import prefix_tree
+from workflow.hyperkv.workloads.working_set import largest_context, working_set, working_set_units
 
 from .record_factory import cell
 from .test_prefix_tree import WORKLOADS

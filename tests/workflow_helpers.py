@@ -210,7 +210,16 @@ class Checkout:
     def sweep_argv(self, scenario: str) -> list[str]:
         """The command line, after python, of the sweep stage for repeat 1 of a scenario."""
         out = f"results/sweep/{scenario}/1.jsonl"
-        return ["-m", "workflow.hyperkv.sweep.measure_scenario", "--spec", self.spec(scenario), "--repeat", "1", "--out", out]
+        return [
+            "-m",
+            "workflow.hyperkv.sweep.measure_scenario",
+            "--spec",
+            self.spec(scenario),
+            "--repeat",
+            "1",
+            "--out",
+            out,
+        ]
 
     def sweep(self, scenario: str) -> tuple[int, str]:
         """Run the sweep stage for repeat 1 of a scenario: exit status and output."""

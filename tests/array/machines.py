@@ -4,8 +4,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from workflow.hyperkv.array.planning.facts import (Disk, Machine, Md, parse_blkid, parse_findmnt, parse_lsblk, parse_member, parse_wipefs)
+from workflow.hyperkv.array.planning.facts import (
+    Disk,
+    Machine,
+    parse_blkid,
+    parse_lsblk,
+    parse_member,
+    parse_wipefs,
+)
 from workflow.hyperkv.array.settings import ArraySettings
+from workflow.hyperkv.machine.mounts import Md, parse_findmnt
 
 RECORDED = Path(__file__).parent / "recorded"
 BY_ID = "/dev/disk/by-id/nvme-QEMU_NVMe_Ctrl_TESTNVME"

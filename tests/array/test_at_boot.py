@@ -26,14 +26,14 @@ from tests.array.machines import (
     settings,
 )
 from tests.array.test_plan import FSTAB_LINE, MDADM_LINE, commands
+from workflow.hyperkv.array.layout import fstab_line
 from workflow.hyperkv.array.planning.at_boot import listed
+from workflow.hyperkv.array.planning.facts import Member
+from workflow.hyperkv.array.planning.plan import plan_provision
+from workflow.hyperkv.array.planning.teardown_plan import plan_teardown
+from workflow.hyperkv.array.refusal import IN_USE
 from workflow.hyperkv.array.steps.boot_files import array_entries, escaped, fstab_entries, lines_of, unescaped
 from workflow.hyperkv.array.steps.commands import Edit, Run
-from workflow.hyperkv.array.planning.facts import Member
-from workflow.hyperkv.array.layout import fstab_line
-from workflow.hyperkv.array.planning.plan import plan_provision
-from workflow.hyperkv.array.refusal import IN_USE
-from workflow.hyperkv.array.planning.teardown_plan import plan_teardown
 
 FSTAB, CONF = "/etc/fstab", "/etc/mdadm/mdadm.conf"
 GENERATOR = Path("/usr/lib/systemd/system-generators/systemd-fstab-generator")

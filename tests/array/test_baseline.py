@@ -14,8 +14,8 @@ from workflow.hyperkv.array import baseline_array as baseline
 from workflow.hyperkv.array.baseline_file import baseline_of
 from workflow.hyperkv.array.refusal import NOT_THERE
 from workflow.hyperkv.base.cli import run_stage
-from workflow.hyperkv.records.record_file import read_records
 from workflow.hyperkv.machine.counters import supports_direct_io
+from workflow.hyperkv.records.record_file import read_records
 
 REPOSITORY = Path(__file__).parents[2]
 

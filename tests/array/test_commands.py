@@ -11,9 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.helpers import eventually
-from workflow.hyperkv.array.steps.boot_files import lines_of
-from workflow.hyperkv.array.steps.commands import BACKUP, Edit, Run, Same, Zero, call, execute
 from workflow.hyperkv.array.refusal import FAILED, IN_USE, ArrayError, Refusal
+from workflow.hyperkv.array.steps.boot_files import lines_of
+from workflow.hyperkv.array.steps.commands import BACKUP, Edit, Run, Same, Zero, execute
+from workflow.hyperkv.machine.probe import call
 
 
 def test_steps_run_in_order_and_are_announced(tmp_path):

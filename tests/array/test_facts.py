@@ -7,7 +7,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.array.machines import MD_UUID, recorded
-from workflow.hyperkv.array.planning.facts import (Disk, Member, Part, Signature, best_first, built_on, dashed, parse_blkid, parse_export, parse_findmnt, parse_lsblk, parse_member, parse_swaps, parse_wipefs)
+from workflow.hyperkv.array.planning.facts import (
+    Disk,
+    Member,
+    Part,
+    best_first,
+    built_on,
+    dashed,
+    parse_blkid,
+    parse_export,
+    parse_lsblk,
+    parse_member,
+    parse_swaps,
+    parse_wipefs,
+)
+from workflow.hyperkv.machine.mounts import Signature, parse_findmnt
 
 
 def test_lsblk_of_blank_disks():

@@ -7,11 +7,11 @@ import pytest
 
 from tests.array.machines import MD_UUID, MOUNT, A, B, recorded, settings
 from workflow.hyperkv.array.planning import gather as module
-from workflow.hyperkv.array.steps.commands import Output
 from workflow.hyperkv.array.planning.gather import gather
-from workflow.hyperkv.array.steps.identity import identity_of
 from workflow.hyperkv.array.planning.plan import plan_provision
+from workflow.hyperkv.array.steps.identity import identity_of
 from workflow.hyperkv.machine.mounts import md_device, mounts, serial_of
+from workflow.hyperkv.machine.probe import Output
 
 
 class Tools:

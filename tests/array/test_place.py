@@ -6,9 +6,9 @@ import pytest
 
 from tests.array.machines import mounts, recorded
 from tests.array.test_gather import write_array
-from workflow.hyperkv.array.steps.commands import Output
-from workflow.hyperkv.array.planning.facts import Mount
+from workflow.hyperkv.machine.mounts import Mount
 from workflow.hyperkv.machine.place import place_of, place_of_mount
+from workflow.hyperkv.machine.probe import Output
 
 
 def sysfs(

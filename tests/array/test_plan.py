@@ -26,13 +26,14 @@ from tests.array.machines import (
     settings,
     stopped,
 )
-from workflow.hyperkv.array.steps.commands import Edit, Run, Same, Zero
-from workflow.hyperkv.array.planning.facts import Machine, Member, Mount, Part, Signature
 from workflow.hyperkv.array.layout import fstab_line, mdadm_line, readable
+from workflow.hyperkv.array.planning.facts import Machine, Member, Part
 from workflow.hyperkv.array.planning.plan import Plan, plan_provision
+from workflow.hyperkv.array.planning.teardown_plan import plan_teardown
 from workflow.hyperkv.array.refusal import FOREIGN as FOREIGN_DATA
 from workflow.hyperkv.array.refusal import IN_USE, UNFIT
-from workflow.hyperkv.array.planning.teardown_plan import plan_teardown
+from workflow.hyperkv.array.steps.commands import Edit, Run, Same, Zero
+from workflow.hyperkv.machine.mounts import Mount, Signature
 
 EXT4 = {"file_system": "ext4", "raid_chunk_bytes": 64 << 10}
 MDADM_LINE = "ARRAY /dev/md/hyperkv metadata=1.2 name=any:hyperkv UUID=d9ed5db4:d2dc3c1a:826f9198:40a08e22"

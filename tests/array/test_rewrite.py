@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from workflow.hyperkv.array.steps.commands import BACKUP, Edit, execute
 from workflow.hyperkv.array.refusal import FAILED, ArrayError
+from workflow.hyperkv.array.steps.commands import BACKUP, Edit, execute
 from workflow.hyperkv.array.steps.rewrite import replace_text
 
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from workflow.hyperkv.array.refusal import FAILED, ArrayError
 from workflow.hyperkv.array.steps import samples
 from workflow.hyperkv.array.steps.commands import Zero, execute
-from workflow.hyperkv.array.refusal import FAILED, ArrayError
 from workflow.hyperkv.array.steps.samples import BLOCK_BYTES, first_data, places, zero
 
 SIZE = 64 << 20

@@ -10,8 +10,16 @@ from tests.array.machines import A, B
 from tests.array.machines import settings as array_settings
 from tests.test_config import changed
 from workflow.hyperkv.array.settings import ArraySettings, mistakes
-from workflow.hyperkv.config.config import (baseline_spec, checked, layers_spec, limits_spec, on_array, profile_spec, sweep_spec)
 from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.config.config import (
+    baseline_spec,
+    checked,
+    layers_spec,
+    limits_spec,
+    on_array,
+    profile_spec,
+    sweep_spec,
+)
 
 RAID0: dict[str, Any] = {"source": "raid0", "devices": [A, B]}
 

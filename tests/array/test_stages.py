@@ -8,12 +8,14 @@ import pytest
 
 from tests.array.machines import MD_UUID, A, B, assembled, disks, machine, settings
 from tests.array.test_plan import FSTAB_LINE, MDADM_LINE
-from workflow.hyperkv.array.planning import look, privilege
-from workflow.hyperkv.array import provision_array as provision, record, teardown_array as teardown
-from workflow.hyperkv.array.steps.commands import Run
+from workflow.hyperkv.array import provision_array as provision
+from workflow.hyperkv.array import record
+from workflow.hyperkv.array import teardown_array as teardown
 from workflow.hyperkv.array.inspect_array import listing, outlook
+from workflow.hyperkv.array.planning import look, privilege
 from workflow.hyperkv.array.planning.privilege import only_one
 from workflow.hyperkv.array.refusal import EXIT_STATUSES, FAILED, IN_USE, NOT_ROOT, UNFIT, ArrayError
+from workflow.hyperkv.array.steps.commands import Run
 
 SEEN = {"signatures": None, "probed": None, "busy": None, "sampled": False}
 

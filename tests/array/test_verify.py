@@ -10,11 +10,12 @@ import pytest
 
 from tests.array.machines import FS_UUID, MD_UUID, MOUNT, A, B, C, assembled, md, mounts, recorded, settings
 from tests.array.test_gather import write_array
-from workflow.hyperkv.array.steps.commands import Output
 from workflow.hyperkv.array.layout import fstab_line, mdadm_line
 from workflow.hyperkv.array.record import document, write_record
 from workflow.hyperkv.array.refusal import NOT_THERE, ArrayError
-from workflow.hyperkv.array.verify import difference, require_array, verified
+from workflow.hyperkv.array.verify import difference, verified
+from workflow.hyperkv.machine.probe import Output
+from workflow.hyperkv.machine.require_array import require_array
 
 SERIALS = {"TESTNVME0", "TESTNVME1"}
 

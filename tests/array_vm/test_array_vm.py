@@ -256,7 +256,9 @@ def test_a_look_without_root(first):
 def test_without_root_the_commands_are_for_an_administrator(first):
     step = first["provision-user"]
     assert step.status == 6
-    assert step.lines[1].startswith("  sudo /usr/bin/python3 -m workflow.hyperkv.array.provision_array --spec ")
+    assert step.lines[1].startswith(
+        "  sudo /usr/bin/python3 -m workflow.hyperkv.array.provision_array --spec "
+    )
     assert any(line.startswith("  mdadm --create /dev/md/hyperkv ") for line in step.lines)
     [line] = refusals(step)
     assert line.startswith("provision_array needs root")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from workflow.hyperkv.base.errors import StoreError, UserError
 from workflow.hyperkv.connectors.base import Connector, gather_flags, leading_true
 from workflow.hyperkv.connectors.registry import make_connector
-from workflow.hyperkv.base.errors import StoreError, UserError
 from workflow.hyperkv.stores.base import StoreConfig
 from workflow.hyperkv.stores.registry import make_store
 

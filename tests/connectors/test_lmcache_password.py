@@ -28,8 +28,8 @@ from tests.connectors.test_lmcache_striped import (
 )
 from tests.helpers import eventually
 from tests.stores.conftest import store_config
-from workflow.hyperkv.engines.vllm.lmcache import inprocess_config, mp_arguments
 from workflow.hyperkv.base.secret import Secret, write_private
+from workflow.hyperkv.engines.vllm.lmcache import inprocess_config, mp_arguments
 from workflow.hyperkv.stores.registry import make_store
 
 WORD = 'pa "ss\\ #1/@:%41 é'

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from workflow.hyperkv.connectors.resp import RespConnection, RespConnector
 from workflow.hyperkv.base.errors import StoreError
+from workflow.hyperkv.connectors.resp import RespConnection, RespConnector
 from workflow.hyperkv.stores.base import Endpoint
 
 TIMEOUT_S = 5

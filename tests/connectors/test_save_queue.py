@@ -7,8 +7,8 @@ from contextlib import contextmanager
 import numpy as np
 
 from tests.helpers import eventually
-from workflow.hyperkv.connectors.striped.save_queue import SaveCounts, SaveQueue
 from workflow.hyperkv.base.errors import StoreError
+from workflow.hyperkv.connectors.striped.save_queue import SaveCounts, SaveQueue
 
 SIZE = 100
 VALUE = np.zeros(SIZE, dtype=np.uint8)

@@ -14,20 +14,20 @@ import requests
 
 from tests.connectors.native import compiled_library, sanitized_run
 from tests.stores.conftest import store_config
-from workflow.hyperkv.machine import download as fetch
+from workflow.hyperkv.base.deadline import Deadline
+from workflow.hyperkv.base.errors import PassingError, StoreError
+from workflow.hyperkv.base.secret import Secret
+from workflow.hyperkv.base.threads import within
 from workflow.hyperkv.connectors.base import Connector
 from workflow.hyperkv.connectors.redis import RedisConnector
 from workflow.hyperkv.connectors.resp import RespConnector
 from workflow.hyperkv.connectors.striped.connector import StripedConnector
-from workflow.hyperkv.base.deadline import Deadline
 from workflow.hyperkv.engines.vllm import direct_http
-from workflow.hyperkv.base.errors import PassingError, StoreError
+from workflow.hyperkv.machine import download as fetch
 from workflow.hyperkv.profile.loopback import RawConnection
-from workflow.hyperkv.stores.redis_client import bounded
-from workflow.hyperkv.base.secret import Secret
 from workflow.hyperkv.stores.base import Endpoint
+from workflow.hyperkv.stores.redis_client import bounded
 from workflow.hyperkv.stores.registry import make_store
-from workflow.hyperkv.base.threads import within
 
 MIB = 1 << 20
 TIMEOUT_S = 0.4

@@ -7,7 +7,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workflow.hyperkv.connectors.striped.stripes import (HEAD_BYTES, ChunkProof, Head, checksum, chunk_id, parts_of, read_head, root_of, shard_of, stripe_key)
+from workflow.hyperkv.connectors.striped.stripes import (
+    HEAD_BYTES,
+    ChunkProof,
+    Head,
+    checksum,
+    chunk_id,
+    parts_of,
+    read_head,
+    root_of,
+    shard_of,
+    stripe_key,
+)
 
 SIZES = st.integers(0, 5000)
 STRIPES = st.integers(1, 700)

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import model_configs as models
-from workflow.hyperkv.models.derive_gpu import SIZES
-from workflow.hyperkv.models.gpu import BoundedAttention, GpuModel, load_gpu
 from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.models.derive_gpu import SIZES
 from workflow.hyperkv.models.geometry import load_geometry
+from workflow.hyperkv.models.gpu import BoundedAttention, GpuModel, load_gpu
 
 CONFIG = Path(__file__).parents[2] / "config"
 SMALL = load_geometry(CONFIG / "models/llama-3.2-1b.json")

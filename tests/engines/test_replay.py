@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workflow.hyperkv.workloads.chunks import chain_keys
-from workflow.hyperkv.models.gpu import GpuModel
+from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.engines.replay.engine import KeyedConversation, ReplayEngine, ReplaySettings
 from workflow.hyperkv.engines.replay.tiers import Load
-from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.models.gpu import GpuModel
 from workflow.hyperkv.workloads import Turn
+from workflow.hyperkv.workloads.chunks import chain_keys
 
 GPU = GpuModel("test", prefill_tokens_per_s=1000, host_device_gbps=1e12, decode_base_s=0.01)
 BASE = ReplaySettings(

@@ -5,12 +5,12 @@ from contextlib import ExitStack
 import numpy as np
 import pytest
 
+from workflow.hyperkv.base.errors import StoreError
 from workflow.hyperkv.connectors.inprocess import InprocessConnector
 from workflow.hyperkv.engines.replay.tiers import RealTiers, Tier
-from workflow.hyperkv.base.errors import StoreError
-from workflow.hyperkv.workloads.payload import Payload
 from workflow.hyperkv.stores.base import StoreConfig
 from workflow.hyperkv.stores.dram import DramStore
+from workflow.hyperkv.workloads.payload import Payload
 
 SIZE = 4100
 KEYS = [bytes([0, 0, 0, i]) * 4 for i in range(6)]

@@ -13,9 +13,9 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from workflow.hyperkv.base.errors import StoreError
 from workflow.hyperkv.build.build_striped import compile_library
 from workflow.hyperkv.connectors.registry import make_connector
-from workflow.hyperkv.base.errors import StoreError
 from workflow.hyperkv.stores.base import Store
 
 _SOURCE = Path("workflow/hyperkv/connectors/striped/striped.c")

@@ -22,8 +22,10 @@ from tests.soak.report import Finding, Report, Round
 from tests.soak.stores import Session, State, Subject
 from tests.soak.values import Values
 from tests.soak.workflow import CONFIG, asked_of, remedies
-from workflow.hyperkv.tables import layers as layers_table, stores as stores_table, tables
 from workflow.hyperkv.stores.files import FilesStore
+from workflow.hyperkv.tables import layers as layers_table
+from workflow.hyperkv.tables import stores as stores_table
+from workflow.hyperkv.tables import tables
 
 SIZE = 5000
 _RECOUNTED = ("cells.csv", "cells.parquet", "requests.parquet", "scenarios.csv", "stores.csv", "layers.csv")

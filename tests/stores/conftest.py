@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from workflow.hyperkv.workloads.payload import Payload, aligned_buffer
 from workflow.hyperkv.stores.base import StoreConfig
+from workflow.hyperkv.workloads.payload import Payload, aligned_buffer
 
 MIB = 1 << 20
 LARGEST = MIB + 1

@@ -30,9 +30,9 @@ from tests.stores.conftest import (
     store_config,
     values_of,
 )
+from workflow.hyperkv.base.errors import StoreDied, StoreError, UserError
 from workflow.hyperkv.connectors.base import Connector
 from workflow.hyperkv.connectors.registry import make_connector
-from workflow.hyperkv.base.errors import StoreDied, StoreError, UserError
 from workflow.hyperkv.machine.processes import require_free_port
 from workflow.hyperkv.stores.base import Store
 from workflow.hyperkv.stores.dram import DramStore

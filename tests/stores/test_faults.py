@@ -28,8 +28,8 @@ from tests.stores.conftest import (
     store_config,
     values_of,
 )
-from workflow.hyperkv.connectors.registry import make_connector
 from workflow.hyperkv.base.errors import StoreDied, StoreError, UserError
+from workflow.hyperkv.connectors.registry import make_connector
 from workflow.hyperkv.stores.base import Store
 from workflow.hyperkv.stores.registry import make_store
 

@@ -20,14 +20,15 @@ from tests.stores.conftest import (
     store_config,
     values_of,
 )
-from workflow.hyperkv.profile import profile_store as profile, rungs
-from workflow.hyperkv.engines.replay import cells as replay_cells
+from workflow.hyperkv.base.errors import StoreError, UserError
+from workflow.hyperkv.base.secret import Secret
 from workflow.hyperkv.cells.cell import CellSpec
 from workflow.hyperkv.connectors.registry import make_connector
-from workflow.hyperkv.base.errors import StoreError, UserError
+from workflow.hyperkv.engines.replay import cells as replay_cells
 from workflow.hyperkv.machine.memory_dir import MemoryFolder
 from workflow.hyperkv.machine.processes import OwnedProcess
-from workflow.hyperkv.base.secret import Secret
+from workflow.hyperkv.profile import profile_store as profile
+from workflow.hyperkv.profile import rungs
 from workflow.hyperkv.stores import valkey
 from workflow.hyperkv.stores.registry import make_store
 from workflow.hyperkv.tune.store_load import measured_rounds
@@ -78,7 +79,9 @@ def test_every_file_of_a_store_is_its_users_alone(name, unix, folder, password, 
 @contextlib.contextmanager
 def a_key_that_the_server_refuses(scenario: dict, monkeypatch) -> Iterator[None]:
     if scenario["store"] == "rocksdb":
-        monkeypatch.setattr("workflow.hyperkv.stores.rocksdb.store.RocksdbStore.check_settings", lambda *_: None)
+        monkeypatch.setattr(
+            "workflow.hyperkv.stores.rocksdb.store.RocksdbStore.check_settings", lambda *_: None
+        )
         scenario["settings"] = {"rocksdb.no_such_key": "1"}
     else:
         scenario["settings"] = {"io-threads": "none"}

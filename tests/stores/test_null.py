@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from workflow.hyperkv.connectors.registry import make_connector
-from workflow.hyperkv.stores.base import StoreConfig
 from workflow.hyperkv.profile.null import NullStore
+from workflow.hyperkv.stores.base import StoreConfig
 
 from .conftest import CONNECTIONS, buffers_for, new_keys, values_of
 

@@ -10,7 +10,7 @@ from tests.stores.conftest import store_config
 from workflow.hyperkv.base.errors import StoreError, UserError
 from workflow.hyperkv.base.secret import Secret
 from workflow.hyperkv.stores.kvrocks.config import complete
-from workflow.hyperkv.stores.registry import STORE_CLASSES, make_store, store_class
+from workflow.hyperkv.stores.registry import STORES, make_store, store_class
 from workflow.hyperkv.stores.rocksdb.server import parse_arguments, read_settings
 
 WHERE = "config: scenarios.x.settings"
@@ -144,7 +144,7 @@ def test_every_key_that_a_store_writes_itself_is_owned(store, tmp_path):
     assert {(store, key) for key in free} <= READERS
 
 
-@pytest.mark.parametrize("store", STORE_CLASSES)
+@pytest.mark.parametrize("store", STORES)
 def test_every_store_says_what_it_owns_in_lower_case(store):
     assert all(key == key.lower() for owned in store_class(store).owned_keys for key in owned.keys)
 

@@ -13,14 +13,15 @@ import redis
 from tests.record_factory import VALKEY
 from tests.record_factory import spec as spec_of
 from tests.stores.conftest import OPTIONS, buffers_for, new_keys, offered, store_config, values_of
-from workflow.hyperkv.profile import profile_layers as layers, profile_store as profile
-from workflow.hyperkv.sweep import measure_scenario as sweep
+from workflow.hyperkv.base.errors import StoreError, UserError
+from workflow.hyperkv.base.secret import Secret, write_private
 from workflow.hyperkv.config.config import checked
 from workflow.hyperkv.connectors.registry import make_connector
-from workflow.hyperkv.base.errors import StoreError, UserError
+from workflow.hyperkv.profile import profile_layers as layers
+from workflow.hyperkv.profile import profile_store as profile
 from workflow.hyperkv.records.record_file import read_records
-from workflow.hyperkv.base.secret import Secret, write_private
 from workflow.hyperkv.stores.registry import make_store
+from workflow.hyperkv.sweep import measure_scenario as sweep
 
 WORD = 'pa "ss\\ #1 é'
 SERVERS = [offered("valkey"), offered("kvrocks")]

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from tests.workflow_helpers import changed, merged
-from workflow.hyperkv.config.config import checked
 from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.config.config import checked
 from workflow.hyperkv.config.kvrocks_source import KvrocksSource
 from workflow.hyperkv.config.tune import resolve, tune_spec, tuned_scenarios
 from workflow.hyperkv.tune.space import Parameter, applied, worded

@@ -6,8 +6,8 @@ import psutil
 import pytest
 
 from tests.record_factory import spec as cell_spec
-from workflow.hyperkv.connectors.striped.connector import StripedConnector
 from workflow.hyperkv.base.errors import StoreDied, StoreError
+from workflow.hyperkv.connectors.striped.connector import StripedConnector
 from workflow.hyperkv.tune.space import applied
 from workflow.hyperkv.tune.store_load import measured_rounds
 

@@ -10,7 +10,16 @@ import pytest
 
 from workflow.hyperkv.base.errors import StoreError, UserError
 from workflow.hyperkv.tune.space import Parameter
-from workflow.hyperkv.tune.study import (COST, as_record, best, importances, judged, open_study, search, spent_s)
+from workflow.hyperkv.tune.study import (
+    COST,
+    as_record,
+    best,
+    importances,
+    judged,
+    open_study,
+    search,
+    spent_s,
+)
 
 PARAMETERS = [
     Parameter("connections", "integer", 2, 1, 16, log=True),

@@ -139,8 +139,11 @@ def store_spec(wildcards):
 
 
 def store_code(wildcards):
-    scenario = json.loads(store_spec(wildcards))["scenario"]
-    return profile_sources(scenario)
+    return profile_sources(json.loads(store_spec(wildcards)))
+
+
+def limits_code(wildcards):
+    return limits_sources(json.loads(limits_spec(CONFIG)))
 
 
 def tables_spec(wildcards):
@@ -222,7 +225,7 @@ def layered_spec(wildcards):
 
 
 def layered_code(wildcards):
-    return layers_sources(json.loads(layered_spec(wildcards))["scenario"])
+    return layers_sources(json.loads(layered_spec(wildcards)))
 
 
 def profile_limits_spec(wildcards):
@@ -333,7 +336,7 @@ def recommendation_spec(wildcards):
 
 
 def recommendation_code(wildcards):
-    stores = [f"stores.{name}" for name in ("valkey", "rocksdb", "kvrocks", "sharded")]
+    stores = ["stores.valkey", "stores.rocksdb.store", "stores.kvrocks.store", "stores.sharded"]
     return sources("recommend.recommend", f"workloads.{CONFIG['workload']['kind']}", *stores)
 
 

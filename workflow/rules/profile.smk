@@ -19,7 +19,7 @@ rule profile_store:
 
 rule profile_limits:
     input:
-        code=sources("profile.profile_limits"),
+        code=limits_code,
     output:
         "<profile>/limits/limits.jsonl",
     log:

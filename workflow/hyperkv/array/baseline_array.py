@@ -21,19 +21,20 @@ from typing import Any
 
 from ..base.cli import run_stage
 from ..base.errors import UserError
-from ..records.journal import Journal
-from ..profile.profile_limits import measure_device
+from ..base.sources import sources
+from ..cells.point import common_fields, values_per_connection
+from ..machine.counters import supports_direct_io
 from ..machine.node import data_dir_of, node_name
 from ..machine.own_folder import alone_on, own_folder
-from ..cells.point import common_fields, values_per_connection
-from ..records.record_file import read_records
-from ..base.sources import identity_of, sources
-from ..machine.counters import supports_direct_io
-from .baseline_file import BASELINE
-from .steps.commands import call
-from .fio import PATTERNS, layout_command, parse_point, point_command
 from ..machine.place import place_of
-from .verify import require_array
+from ..machine.probe import call
+from ..machine.require_array import require_array
+from ..profile.profile_limits import measure_device
+from ..records.identity import identity_of
+from ..records.journal import Journal
+from ..records.record_file import read_records
+from .baseline_file import BASELINE
+from .fio import PATTERNS, layout_command, parse_point, point_command
 
 _GRACE_S = 60.0
 _LAYOUT_TIMEOUT_S = 3600.0
@@ -42,7 +43,9 @@ _MOST_VALUES = 256
 
 def main() -> None:
     """Parse the command line and measure."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.array.baseline_array", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m workflow.hyperkv.array.baseline_array", description=__doc__
+    )
     parser.add_argument(
         "--spec", required=True, type=json.loads, help="array.baseline's keys, data_dir and array"
     )
@@ -61,7 +64,7 @@ def _measure(spec: dict[str, Any], data_dir: Path, out: Path, md_uuid: str | Non
             f"data_dir: {data_dir} has no O_DIRECT ({place_of(data_dir).note()}); choose a folder on a disk"
         )
     _check_room(spec, data_dir)
-    journal = Journal(out, identity_of(spec, sources("array.baseline")), node_name(), md_uuid)
+    journal = Journal(out, identity_of(spec, sources("array.baseline_array")), node_name(), md_uuid)
     with_fio = shutil.which("fio") is not None
     if not with_fio:
         print(

@@ -16,14 +16,15 @@ from typing import Any
 from ..base.cli import run_stage
 from ..base.errors import printable
 from ..machine.node import expanded
-from .steps.commands import Edit, Step, call
+from ..machine.place import place_of
+from ..machine.probe import call
+from .layout import readable
 from .planning.facts import Disk, Machine
 from .planning.fitness import in_use
 from .planning.gather import gather
-from .layout import readable
-from ..machine.place import place_of
 from .planning.plan import Plan, plan_provision
 from .settings import ArraySettings
+from .steps.commands import Edit, Step
 from .verify import seen_without_root
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .steps.boot_files import escaped
-from .planning.facts import Mount
+from ..machine.mounts import Mount
 from .settings import ArraySettings
+from .steps.boot_files import escaped
 
 EXT4_BLOCK_BYTES = 4096
 _SECTOR_BYTES = 512

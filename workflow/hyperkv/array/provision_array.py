@@ -17,16 +17,16 @@ import sys
 from pathlib import Path
 
 from ..base.cli import run_stage
-from .steps.commands import Step, execute
+from .inspect_array import announced, say_initramfs
 from .planning.facts import Machine
 from .planning.fitness import array_of, members_of, our_array
-from .inspect_array import announced, say_initramfs
 from .planning.look import look
 from .planning.plan import listed_at_boot, plan_provision
 from .planning.privilege import only_one, refuse_without_consent, refuse_without_root
 from .record import RECORD, document, recorded_uuid, write_record
 from .refusal import FAILED, ArrayError, Refusal
 from .settings import ArraySettings
+from .steps.commands import Step, execute
 from .verify import seen_without_root
 
 _ROUNDS = 5
@@ -35,7 +35,9 @@ STAGE = "provision_array"
 
 def main() -> None:
     """Parse the command line and provision."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.array.provision_array", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m workflow.hyperkv.array.provision_array", description=__doc__
+    )
     parser.add_argument("--spec", required=True, type=json.loads, help="config section `array`, JSON")
     parser.add_argument(
         "--out", type=Path, default=RECORD, help="the record that measurements are verified against"

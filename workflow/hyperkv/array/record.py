@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ..base.durable import replace_durably
-from .planning.facts import Disk, Md, Mount
+from ..machine.mounts import Md, Mount
 from .layout import fstab_line, mdadm_line
+from .planning.facts import Disk
 from .settings import ArraySettings
 
 RECORD = Path("results/array/array.json")

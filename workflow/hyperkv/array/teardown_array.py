@@ -13,21 +13,23 @@ import sys
 from pathlib import Path
 
 from ..base.cli import run_stage
-from .steps.commands import execute
 from .inspect_array import announced, say_initramfs
 from .planning.look import look
 from .planning.privilege import only_one, refuse_without_consent, refuse_without_root
+from .planning.teardown_plan import lines_at_boot, plan_teardown
 from .record import RECORD
 from .refusal import FAILED, ArrayError, Refusal
 from .settings import ArraySettings
-from .planning.teardown_plan import lines_at_boot, plan_teardown
+from .steps.commands import execute
 
 STAGE = "teardown_array"
 
 
 def main() -> None:
     """Parse the command line and tear down."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.array.teardown_array", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m workflow.hyperkv.array.teardown_array", description=__doc__
+    )
     parser.add_argument("--spec", required=True, type=json.loads, help="config section `array`, JSON")
     parser.add_argument("--out", type=Path, default=RECORD, help="the record, which is removed")
     arguments = parser.parse_args()

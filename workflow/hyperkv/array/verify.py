@@ -17,13 +17,12 @@ from typing import Any
 
 from ..base.cli import run_stage
 from ..base.own_command import snakemake_command
-from .steps.commands import call
-from .planning.facts import Md, Mount
+from ..machine.mounts import Md, Mount, Probe, file_system_uuid, md_device, mounts, serial_of
+from ..machine.probe import call
 from .layout import unlisted
 from .record import RECORD
 from .refusal import NOT_THERE, ArrayError, Refusal
 from .settings import ArraySettings
-from ..machine.mounts import Probe, file_system_uuid, md_device, mounts, serial_of
 
 _FROM_CONFIG = ("name", "raid_chunk_bytes", "file_system", "mount")
 
@@ -36,14 +35,6 @@ def main() -> None:
     arguments = parser.parse_args()
     record = verified(arguments.spec, arguments.record)
     print(f"hyperkv verify_array: {record['name']} is at {record['mount']}, md {record['md_uuid']}")
-
-
-def require_array(spec: Mapping[str, Any]) -> str | None:
-    """The md UUID of the array that a stage's spec puts its data on, None without one.
-
-    Raises ArrayError when it is not there as provisioned.
-    """
-    return None if spec.get("array") is None else verified(spec["array"])["md_uuid"]
 
 
 def verified(

@@ -14,6 +14,8 @@ from pathlib import Path
 from .errors import UserError
 
 LEAST_FREE_BYTES = 1 << 20
+# Every server that this process starts holds on to these as well: locks that last as long as the last of them.
+HELD: set[int] = set()
 _MOST_LINKS = 40
 _PASSED = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPENED = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

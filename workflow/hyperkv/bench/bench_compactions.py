@@ -20,12 +20,12 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
-from .bench_peers import preset_config
 from ..base.cli import run_stage
 from ..connectors.registry import make_connector
+from ..machine.watch import every
 from ..stores.base import Store
 from ..stores.registry import make_store
-from ..machine.watch import every
+from .bench_peers import preset_config
 
 _GIB = 1 << 30
 _EVICT_EVERY_S = 0.5
@@ -44,7 +44,9 @@ class Interval:
 
 def main() -> None:
     """Parse the command line, measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.bench.bench_compactions", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m workflow.hyperkv.bench.bench_compactions", description=__doc__
+    )
     parser.add_argument("--program", type=Path, help="Kvrocks (the one that was built)")
     parser.add_argument("--dir", type=Path, help="parent of the folder for the server's files, on the device")
     parser.add_argument("--gib", type=int, default=16, help="size to which the store grows, doubling")

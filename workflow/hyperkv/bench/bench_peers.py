@@ -28,13 +28,13 @@ from typing import Any
 from tabulate import tabulate
 
 from ..base.cli import run_stage
+from ..base.errors import UserError
+from ..cells.point import point_keys, values_per_connection
 from ..config.config import with_preset
 from ..connectors.registry import make_connector
-from ..base.errors import UserError
-from ..workloads.payload import Payload, aligned_buffer, slots
-from ..cells.point import point_keys, values_per_connection
 from ..stores.base import Endpoint, Store, StoreConfig
 from ..stores.valkey import ValkeyStore
+from ..workloads.payload import Payload, aligned_buffer, slots
 
 _TIMEOUT_S = 300
 _APART = (

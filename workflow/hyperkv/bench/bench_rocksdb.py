@@ -25,8 +25,10 @@ import rocksdict
 
 from ..base.deadline import Deadline, connected
 from ..base.errors import StoreError, UserError
-from ..stores.rocksdb import (database as rocksdb_database, options as rocksdb_options, server as rocksdb_server)
 from ..stores.resp_protocol import send_all
+from ..stores.rocksdb import database as rocksdb_database
+from ..stores.rocksdb import options as rocksdb_options
+from ..stores.rocksdb import server as rocksdb_server
 from ..stores.rocksdb.options import MIB, Settings
 
 HEADER_PEEK_BYTES = 32

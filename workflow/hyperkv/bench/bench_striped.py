@@ -22,14 +22,14 @@ from typing import Any
 
 from tabulate import tabulate
 
-from .bench_peers import Speeds, ours, preset_config
 from ..base.cli import run_stage
-from ..connectors.registry import library_of
 from ..base.errors import StoreError
 from ..cells.point import values_per_connection
+from ..connectors.registry import library_of
 from ..stores.base import Store
 from ..stores.kvrocks.store import patches_of
 from ..stores.registry import make_store
+from .bench_peers import Speeds, ours, preset_config
 
 _PRESETS = {"kvrocks": "tuned"}
 
@@ -72,7 +72,9 @@ class Client:
 
 def main() -> None:
     """Parse the command line, measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.bench.bench_striped", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m workflow.hyperkv.bench.bench_striped", description=__doc__
+    )
     parser.add_argument("--store", choices=("valkey", "rocksdb", "kvrocks"), default="valkey")
     parser.add_argument("--program", nargs="+", type=Path, default=[None], help="servers, for kvrocks")
     parser.add_argument("--preset", help="of config/kvrocks (tuned)")

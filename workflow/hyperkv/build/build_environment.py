@@ -22,9 +22,9 @@ from typing import Any
 
 from ..base.cli import run_stage
 from ..base.errors import UserError
-from .fetch_wheels import run_pip
-from ..machine.interpreter import import_path
 from ..base.surroundings import past_proxies
+from ..machine.interpreter import import_path
+from .fetch_wheels import run_pip
 
 _PREFLIGHT_TIMEOUT_S = 600
 

@@ -20,7 +20,9 @@ from .kvrocks_program import install_program, link_program
 
 def main() -> None:
     """Parse the command line and install."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.build.build_kvrocks", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m workflow.hyperkv.build.build_kvrocks", description=__doc__
+    )
     origin = parser.add_mutually_exclusive_group(required=True)
     origin.add_argument("--compiled", type=Path, help="program to copy, its record beside it")
     origin.add_argument("--spec", type=json.loads, help="source and program: the program to link")

@@ -23,7 +23,9 @@ _TIMEOUT_S = 120
 
 def main() -> None:
     """Parse the command line and compile."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.build.build_striped", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m workflow.hyperkv.build.build_striped", description=__doc__
+    )
     parser.add_argument("--source", required=True, type=Path)
     parser.add_argument("--march", default="native", help="instruction set, as gcc names it")
     parser.add_argument("--out", required=True, type=Path)

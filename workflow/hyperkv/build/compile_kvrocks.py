@@ -28,13 +28,13 @@ from ..base.cli import run_stage
 from ..base.deadline import Deadline
 from ..base.digests import sha256_of
 from ..base.errors import UserError
+from ..base.threads import within
+from ..machine.machine_code import instructions_of
+from ..machine.processes import OwnedProcess, describe_exit
 from .fetch_kvrocks import OTHER_SOURCES, identity
 from .fetch_kvrocks_dependencies import HOW_TO_FILL, copied, declared, locate, told_versions, unlike
 from .kvrocks_patches import apply_patches, check_patches, patch_file
 from .kvrocks_program import describe
-from ..machine.machine_code import instructions_of
-from ..machine.processes import OwnedProcess, describe_exit
-from ..base.threads import within
 
 GIT_HOST = "https://github.com"
 _HOST_TIMEOUT_S = 10
@@ -57,7 +57,9 @@ _CMAKE_ERROR = "CMake Error"
 
 def main() -> None:
     """Parse the command line and build."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.build.compile_kvrocks", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m workflow.hyperkv.build.compile_kvrocks", description=__doc__
+    )
     parser.add_argument("--spec", required=True, type=json.loads, help="source, deps_dir, march, patches")
     parser.add_argument("--source", required=True, type=Path, help="tarball")
     parser.add_argument("--out", required=True, type=Path, help="the program")

@@ -42,7 +42,9 @@ _STALLED = ("-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=60")
 
 def main() -> None:
     """Parse the command line and fetch."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.build.fetch_kvrocks", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m workflow.hyperkv.build.fetch_kvrocks", description=__doc__
+    )
     parser.add_argument("--spec", required=True, type=json.loads, help="source and its keys of the config")
     parser.add_argument("--out", required=True, type=Path)
     arguments = parser.parse_args()

@@ -21,7 +21,9 @@ from ..base.errors import UserError, printable
 
 def main() -> None:
     """Parse the command line and download."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.build.fetch_wheels", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m workflow.hyperkv.build.fetch_wheels", description=__doc__
+    )
     parser.add_argument(
         "--requirements", required=True, type=Path, help="pinned packages, dependencies included"
     )

@@ -15,9 +15,9 @@ from typing import Any
 from ..base.digests import sha256_of
 from ..base.documents import from_json
 from ..base.errors import UserError
-from .kvrocks_patches import patches_in
 from ..machine.machine_code import lacking, needs_of, unmet
 from ..machine.processes import describe_exit
+from .kvrocks_patches import patches_in
 
 HOW_TO_GET_ONE = (
     "kvrocks.source: release, git or path builds one, conda takes conda-forge's (with --sdm conda), "

@@ -18,9 +18,9 @@ import numpy as np
 
 from ..base.cli import run_stage
 from ..base.errors import UserError
-from ..models.geometry import load_geometry
 from ..models.context import longest_context
 from ..models.described import is_described
+from ..models.geometry import load_geometry
 from ..models.reading import model_config, read_document
 
 # What serves the language model of a multimodal one alone.

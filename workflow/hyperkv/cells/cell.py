@@ -14,18 +14,18 @@ from typing import Any, Protocol
 import psutil
 
 from ..base.errors import UserError
-from .evidence import quotient
 from ..base.folders import nearest
-from ..models.geometry import Geometry, load_geometry
-from ..models.gpus import KvShare, gpus_of, kv_share
-from ..records.journal import canonical_digest
+from ..machine.counters import block_device_bytes
 from ..machine.environment import environment
 from ..machine.node import data_dir_of
 from ..machine.own_folder import own_folder
+from ..models.geometry import Geometry, load_geometry
+from ..models.gpus import KvShare, gpus_of, kv_share
+from ..records.journal import canonical_digest
 from ..stores.base import Counters, Store, StoreConfig
-from ..machine.counters import block_device_bytes
 from ..stores.registry import make_store
 from ..workloads import repeat_seed
+from .evidence import quotient
 
 SCHEMA_VERSION = 3
 _SPACE_FACTOR = 2.0  # a log-structured store holds a value twice while it compacts

@@ -8,8 +8,8 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
-from ..records.journal import canonical_digest
 from ..machine.environment import environment
+from ..records.journal import canonical_digest
 
 SCHEMA_VERSION = 3
 

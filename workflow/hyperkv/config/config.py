@@ -17,35 +17,35 @@ from jsonschema.validators import extend
 from ..array.settings import ArraySettings, mistakes
 from ..base.coercion import check_keys, coerced, shown
 from ..base.config_files import read_mapping, read_text, there
-from ..connectors.registry import STRIPED, alone
-from ..connectors.striped.stripes import LEAST_STRIPE_BYTES
-from ..workloads.context_limit import ContextLimit, check_context, let_in, limited
-from .credentials import refuse_credentials
 from ..base.documents import check_values
-from ..engines.vllm import lmcache
-from ..models.gpu import load_gpu
-from ..models.gpu_memory import require_weights_fit
-from ..engines.vllm.owned_words import refuse_owned_words
-from ..engines.vllm.command import settings_of
 from ..base.errors import UserError
 from ..base.folders import nearest
-from ..models.geometry import Geometry, load_geometry
-from .gpu_file import check_gpu
-from ..models.gpus import check_settings, kv_share, require_divides, tensor_parallel_of
-from .home_folders import with_home_folders
-from ..records.journal import canonical_digest
 from ..build.kvrocks_patches import check_patches
-from .memory_checks import check_memory, context_limit
-from ..machine.memory_dir import file_system_of
 from ..build.make_model import served_config
+from ..connectors.registry import STRIPED, alone
+from ..connectors.striped.stripes import LEAST_STRIPE_BYTES
+from ..engines.vllm import lmcache
+from ..engines.vllm.command import settings_of
+from ..engines.vllm.owned_words import refuse_owned_words
+from ..machine.memory_dir import file_system_of
+from ..models.geometry import Geometry, load_geometry
+from ..models.gpu import load_gpu
+from ..models.gpu_memory import require_weights_fit
+from ..models.gpus import check_settings, kv_share, require_divides, tensor_parallel_of
 from ..models.reading import name_of
+from ..records.journal import canonical_digest
+from ..workloads import NothingLeft, longest_context, repeat_seed
+from ..workloads.context_limit import ContextLimit, check_context, let_in, limited
+from ..workloads.factory import make_workload, parameters_of
+from .credentials import refuse_credentials
+from .gpu_file import check_gpu
+from .home_folders import with_home_folders
+from .memory_checks import check_memory, context_limit
 from .predicted_tiers import tiers_of_scenarios
 from .prices import resolved_prices
 from .schema_errors import allowed, depth, explain
 from .store_keys import check_store_keys
 from .texts import Validator
-from ..workloads import NothingLeft, longest_context, repeat_seed
-from ..workloads.factory import make_workload, parameters_of
 
 FETCHED_TRACE = "results/traces/mooncake_conversation.jsonl"
 SCHEMA_PATH = Path("workflow/schemas/config.schema.yaml")

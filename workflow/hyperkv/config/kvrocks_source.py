@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .config import schema, selected
 from ..base.errors import UserError
 from ..base.own_command import snakemake_command
 from ..stores.kvrocks.config import PROGRAM
+from .config import schema, selected
 
 RECORD = PROGRAM.with_suffix(".json")
 BUILT = ("release", "git", "path")

@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from .config import selected, sweep_spec
 from ..base.errors import UserError
 from ..records.ladder_parity import require_steps
+from .config import selected, sweep_spec
 
 
 def ladder_spec(config: Mapping[str, Any]) -> str:

@@ -6,15 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..connectors.registry import STRIPED
-from ..workloads.context_limit import ROOM_TOKENS, ContextLimit, check_context
-from ..engines.vllm.lmcache import CONNECTOR_CLASSES
-from ..engines.vllm.command import block_bytes_of, settings_of
 from ..base.errors import UserError
+from ..connectors.registry import STRIPED
+from ..engines.vllm.command import block_bytes_of, settings_of
+from ..engines.vllm.lmcache import CONNECTOR_CLASSES
 from ..models.geometry import Geometry, load_geometry
 from ..models.gpus import KvShare, kv_share, tensor_parallel_of
-from ..workloads.working_set import largest_context, working_set
 from ..workloads import Conversation
+from ..workloads.context_limit import ROOM_TOKENS, ContextLimit, check_context
+from ..workloads.working_set import largest_context, working_set
 
 _ANSWER_TOKENS = 4  # of a single request
 

@@ -7,13 +7,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..base.coercion import coerced, quoting, shown
-from .config import (check_measured, check_scenario_key, parse_size, scenario_rules, schema, selected, sweep_spec)
-from ..connectors.registry import STRIPED
 from ..base.errors import UserError
-from .kvrocks_source import KvrocksSource, runnable
+from ..connectors.registry import STRIPED
 from ..stores.owned_keys import refuse_owned
 from ..stores.registry import store_class
 from ..tune.space import KEYS, NESTED, Parameter, Value, applied, own_value
+from .config import (
+    check_measured,
+    check_scenario_key,
+    parse_size,
+    scenario_rules,
+    schema,
+    selected,
+    sweep_spec,
+)
+from .kvrocks_source import KvrocksSource, runnable
 
 _ONLY_STRIPED = ("stripe_bytes", "stripes_in_flight", "processes")
 _SERVERS = ("valkey", "rocksdb", "kvrocks")

@@ -15,8 +15,8 @@ import redis
 
 from ..base.deadline import Deadline
 from ..base.errors import StoreError
-from ..stores.redis_client import Clock, bounded
 from ..stores.base import Endpoint
+from ..stores.redis_client import Clock, bounded
 from .base import Connector, gather_flags
 
 _METADATA = struct.Struct("<7I")  # LMCache's RemoteMetadata: length, format, dtype, four dimensions

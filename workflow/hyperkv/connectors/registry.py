@@ -14,11 +14,11 @@ from .base import Connector
 STRIPED = ("striped", "striped_mp")  # inside vLLM, and below an LMCache server
 _BELOW_SERVER = {"mp": "resp", "striped_mp": "striped"}
 LIBRARY = Path("results/build/striped/striped.so")
-CONNECTOR_CLASSES = {
-    "inprocess": "InprocessConnector",
-    "redis": "RedisConnector",
-    "resp": "RespConnector",
-    "striped": "StripedConnector",
+CONNECTORS = {
+    "inprocess": ("inprocess", "InprocessConnector"),
+    "redis": ("redis", "RedisConnector"),
+    "resp": ("resp", "RespConnector"),
+    "striped": ("striped.connector", "StripedConnector"),
 }
 _OPTIONS = {
     "striped": {"stripe_bytes": "stripe_bytes", "in_flight": "stripes_in_flight", "library": "client"}
@@ -50,7 +50,8 @@ def make_connector(
 
     Raises UserError when the two do not fit.
     """
-    connector = getattr(import_module(f"{__package__}.{name}"), CONNECTOR_CLASSES[name])
+    module, cls = CONNECTORS[name]
+    connector = getattr(import_module(f"{__package__}.{module}"), cls)
     if name == "inprocess":
         return connector(store, connections)
     endpoints = getattr(store, "endpoints", None)
@@ -61,3 +62,8 @@ def make_connector(
     if len(endpoints) > 1:
         raise UserError(f"connector {name} reaches one process of store {store.name}; use striped")
     return connector(endpoints[0], connections, timeout_s, **options)
+
+
+def modules_of(name: str) -> list[str]:
+    """The modules that a connector runs by itself, by their names below workflow.hyperkv, for base.sources."""
+    return [f"connectors.{CONNECTORS[alone(name)][0]}"]

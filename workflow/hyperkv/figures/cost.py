@@ -18,11 +18,11 @@ from matplotlib.patches import Patch
 
 from ..base.cli import run_stage
 from ..records.cost_model import PARTS
-from .figures import COLOURS, at_chunk, labels, read_table, save
+from ..records.frames import read_csv
 from ..records.hardware import gpu_words
 from ..records.parity import require_parity
-from ..records.frames import read_csv
 from ..records.subtitles import under
+from .figures import COLOURS, at_chunk, labels, read_table, save
 
 PART_COLOURS = {
     "gpu": "#999999",

@@ -37,12 +37,12 @@ from matplotlib.ticker import (
 
 from ..base.cli import run_stage
 from ..base.errors import UserError
+from ..records.frames import read_csv
 from ..records.hardware import gpu_words, mixed
+from ..records.parity import require_parity
+from ..records.subtitles import under
 from .latency import draw_latency
 from .layers import draw_layers
-from ..records.parity import require_parity
-from ..records.frames import read_csv
-from ..records.subtitles import under
 
 # Okabe and Ito's palette, told apart with every common colour blindness. A store keeps its colour everywhere.
 COLOURS = {

@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 
 from ..base.cli import run_stage
 from ..records.effective import USUAL_KV_DTYPES
-from .figures import COLOURS, MARKERS, label, name_loads, read_table, save
 from ..records.hardware import gpu_words
 from ..records.subtitles import under
+from .figures import COLOURS, MARKERS, label, name_loads, read_table, save
 
 _STEP = "#0072B2"
 _BEFORE, _AFTER, _LAST = "#5E3C99", "#CC79A7", "#D55E00"

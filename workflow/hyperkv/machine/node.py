@@ -8,10 +8,10 @@ import socket
 import tempfile
 from pathlib import Path
 
-from .place import place_of
 from ..base.errors import UserError
 from ..base.folders import check_folder
 from ..base.surroundings import has_home
+from .place import place_of
 
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
 

@@ -24,11 +24,10 @@ from pathlib import Path
 
 import psutil
 
-from .place import place_of
 from ..base.errors import UserError, say
-from ..base.folders import cannot_write, open_folder, user_name
-from ..held import HELD
+from ..base.folders import HELD, cannot_write, open_folder, user_name
 from .node import node_name
+from .place import place_of
 
 MARK = "hyperkv-owner.json"
 _NAME = re.compile(r"hyperkv-[0-9a-f]{8}")

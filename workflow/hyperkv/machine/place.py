@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..base.folders import nearest
-from ..array.steps.commands import call
-from ..array.planning.facts import Mount
-from .mounts import Probe, md_device, mounts, serial_of, text_of
+from .mounts import Mount, Probe, md_device, mounts, serial_of, text_of
+from .probe import call
 
 _MEMORY = ("tmpfs", "ramfs", "devtmpfs", "rootfs")
 _NETWORK = (

@@ -19,9 +19,9 @@ from typing import ClassVar
 import psutil
 
 from ..base.errors import StoreDied, StoreError, UserError, printable
-from ..held import HELD
-from .counters import ProcessCounters, process_counters
+from ..base.folders import HELD
 from ..base.surroundings import past_proxies
+from .counters import ProcessCounters, process_counters
 
 LOOPBACK = "127.0.0.1"
 _PR_SET_PDEATHSIG = 1

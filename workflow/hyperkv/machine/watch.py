@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from ..base.errors import StoreError, UserError
-from .processes import OwnedProcess, describe_exit
 from ..base.threads import refused
+from .processes import OwnedProcess, describe_exit
 
 _PERIOD_S = 0.5
 

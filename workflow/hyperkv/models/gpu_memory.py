@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from .derive_gpu import published
 from ..base.errors import UserError
+from .derive_gpu import published
 from .geometry import Geometry
-from .gpus import divides
 from .gpu import document_of
+from .gpus import divides
 
 MEMORY_SHARE = 0.9
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import pandas as pd
 
-from ..records import hardware
 from ..base.cli import run_stage
+from ..records import hardware
 from ..records.frames import add_asked, read_csv, read_jsonl
 
 COLUMNS = (
@@ -45,7 +45,9 @@ COLUMNS = (
 
 def main() -> None:
     """Parse the command line and write the table."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.predict.place_stores", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m workflow.hyperkv.predict.place_stores", description=__doc__
+    )
     parser.add_argument("--break-even", required=True, type=Path, help="break_even.csv")
     parser.add_argument("--stores", required=True, type=Path, help="stores.csv")
     parser.add_argument(

@@ -24,17 +24,19 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from .break_even_text import break_even_text
 from ..base.cli import run_stage
+from ..models.geometry import Geometry, load_geometry
 from ..models.gpu import load_gpu
 from ..models.gpu_memory import gpus_for_model, gpus_for_weights, memory_gb_of
-from ..models.geometry import Geometry, load_geometry
 from ..models.gpus import kv_copies
+from .break_even_text import break_even_text
 
 
 def main() -> None:
     """Parse the command line and write both tables."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.predict.predict_break_even", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m workflow.hyperkv.predict.predict_break_even", description=__doc__
+    )
     parser.add_argument(
         "--spec", required=True, help="JSON: the stage's slice of the config (config.break_even_spec)"
     )

@@ -30,11 +30,11 @@ import pandas as pd
 
 from ..base.cli import run_stage
 from ..models.geometry import load_geometry
-from .lower_tiers import loaded_chunks
-from .lru import held_units
-from ..workloads.prefix_tree import Order, PrefixTree, Units, prefix_tree, prompt_tokens, request_order
 from ..workloads import Conversation, repeat_seed
 from ..workloads.factory import make_workload, workload_notes
+from ..workloads.prefix_tree import Order, PrefixTree, Units, prefix_tree, prompt_tokens, request_order
+from .lower_tiers import loaded_chunks
+from .lru import held_units
 
 TIERS = ("hbm", "dram", "ssd")
 RATES = ("hit_rate", "ceiling_hit_rate")
@@ -140,7 +140,9 @@ class Simulation:
 
 def main() -> None:
     """Parse the command line, simulate every combination and write the table."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.predict.predict_hit_rates", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m workflow.hyperkv.predict.predict_hit_rates", description=__doc__
+    )
     parser.add_argument(
         "--spec", required=True, help="JSON: the stage's slice of the config (config.predict_spec)"
     )

@@ -21,14 +21,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ..machine.accepting import Acceptor, on_threads
-from ..connectors.resp import RespConnection
 from ..base.errors import StoreError
+from ..connectors.resp import RespConnection
+from ..machine.accepting import Acceptor, on_threads
+from ..machine.counters import ProcessCounters, process_counters
 from ..machine.own_folder import own_folder
-from ..workloads.payload import aligned_buffer
 from ..machine.processes import LOOPBACK, OwnedProcess, free_port
 from ..stores.base import GRACE_S, Endpoint
-from ..machine.counters import ProcessCounters, process_counters
+from ..workloads.payload import aligned_buffer
 
 REQUEST = struct.Struct("<cQQ")
 _ACKNOWLEDGEMENT = b"."

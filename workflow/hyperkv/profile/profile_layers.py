@@ -18,23 +18,26 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..array.verify import require_array
 from ..base.cli import run_stage
-from ..records.journal import Journal
-from .profile_limits import largest_point
-from .loopback import Loopback
+from ..cells.point import common_fields, values_per_connection
 from ..machine.memory_dir import memory_folder
 from ..machine.node import data_dir_of, node_name
 from ..machine.own_folder import alone_on
+from ..machine.require_array import require_array
+from ..records.identity import identity_of
+from ..records.journal import Journal
 from ..workloads.payload import Payload
-from ..cells.point import common_fields, values_per_connection
+from .closure import layers_sources
+from .loopback import Loopback
+from .profile_limits import largest_point
 from .rungs import Bench, Values, keys_of, measure_point, memory_needed, rungs_of
-from ..base.sources import identity_of, layers_sources
 
 
 def main() -> None:
     """Parse the command line and measure."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.profile.profile_layers", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m workflow.hyperkv.profile.profile_layers", description=__doc__
+    )
     parser.add_argument("--spec", required=True, help="JSON: this scenario's slice of the config")
     parser.add_argument("--out", required=True, type=Path, help="JSONL file of rung records")
     parser.add_argument(
@@ -44,7 +47,7 @@ def main() -> None:
     spec: dict[str, Any] = json.loads(arguments.spec)
     scenario = spec["scenario"]
     require_array(spec)
-    journal = Journal(arguments.out, identity_of(spec, layers_sources(scenario)), node_name())
+    journal = Journal(arguments.out, identity_of(spec, layers_sources(spec)), node_name())
     started = time.perf_counter()
     keys: list[str] = []
     largest = largest_point(spec)

@@ -27,20 +27,21 @@ from typing import Any
 
 import numpy as np
 
-from ..array.verify import require_array
 from ..base.cli import run_stage
 from ..base.errors import StoreError, UserError
-from ..records.journal import Journal
-from .loopback import Loopback
+from ..base.threads import started
+from ..cells.point import common_fields, on_each, point_keys, throughput, values_per_connection
+from ..machine.counters import process_counters, supports_direct_io
 from ..machine.node import data_dir_of, node_name
 from ..machine.own_folder import alone_on, own_folder
-from ..workloads.payload import aligned_buffer, slots
-from ..cells.point import common_fields, on_each, point_keys, throughput, values_per_connection
-from ..base.sources import identity_of, sources
+from ..machine.require_array import require_array
+from ..records.identity import identity_of
+from ..records.journal import Journal
 from ..stores.base import StoreConfig
-from ..machine.counters import process_counters, supports_direct_io
 from ..stores.files import FilesStore
-from ..base.threads import started
+from ..workloads.payload import aligned_buffer, slots
+from .closure import limits_sources
+from .loopback import Loopback
 
 LIMITS = ("memcpy", "loopback_set", "loopback_get")
 DEVICE = ("device_set", "device_get")
@@ -49,7 +50,9 @@ _MINIMUM_S = 0.3
 
 def main() -> None:
     """Parse the command line and measure."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.profile.profile_limits", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m workflow.hyperkv.profile.profile_limits", description=__doc__
+    )
     parser.add_argument(
         "--spec", required=True, help="JSON: value_bytes, connections, point_bytes, repeats, data_dir"
     )
@@ -63,7 +66,7 @@ def main() -> None:
     arguments = parser.parse_args()
     spec: dict[str, Any] = json.loads(arguments.spec)
     require_array(spec)
-    journal = Journal(arguments.out, identity_of(spec, sources("limits")), node_name())
+    journal = Journal(arguments.out, identity_of(spec, limits_sources(spec)), node_name())
     data_dir = data_dir_of(spec["data_dir"])
     keys: list[str] = []
     started = time.perf_counter()

@@ -23,24 +23,27 @@ from typing import Any
 
 import numpy as np
 
-from ..array.verify import require_array
 from ..base.cli import run_stage
+from ..base.errors import StoreError, UserError
+from ..cells.point import common_fields, point_keys, throughput, values_per_connection
 from ..connectors.base import Connector
 from ..connectors.registry import make_connector, options_of
-from ..base.errors import StoreError, UserError
-from ..records.journal import Journal
 from ..machine.node import data_dir_of, node_name
 from ..machine.own_folder import alone_on, own_folder
-from ..workloads.payload import Payload, aligned_buffer, slots
-from ..cells.point import common_fields, point_keys, throughput, values_per_connection
-from ..base.sources import identity_of, profile_sources
+from ..machine.require_array import require_array
+from ..records.identity import identity_of
+from ..records.journal import Journal
 from ..stores.base import Counters, LocalStore, Store, StoreConfig
 from ..stores.registry import make_store
+from ..workloads.payload import Payload, aligned_buffer, slots
+from .closure import profile_sources
 
 
 def main() -> None:
     """Parse the command line and measure."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.profile.profile_store", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m workflow.hyperkv.profile.profile_store", description=__doc__
+    )
     parser.add_argument("--spec", required=True, help="JSON: this store's slice of the config")
     parser.add_argument("--out", required=True, type=Path, help="JSONL file of point records")
     parser.add_argument(
@@ -50,7 +53,7 @@ def main() -> None:
     spec: dict[str, Any] = json.loads(arguments.spec)
     scenario = spec["scenario"]
     require_array(spec)
-    journal = Journal(arguments.out, identity_of(spec, profile_sources(scenario)), node_name())
+    journal = Journal(arguments.out, identity_of(spec, profile_sources(spec)), node_name())
     keys: list[str] = []
     started = time.perf_counter()
     repeats = range(1, spec["repeats"] + 1)

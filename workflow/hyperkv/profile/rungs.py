@@ -26,22 +26,22 @@ from typing import Any
 
 import numpy as np
 
-from . import engine_layers
+from ..base.errors import StoreError, UserError
+from ..base.threads import started
+from ..cells.point import on_each, point_keys
 from ..connectors.base import Connector
 from ..connectors.registry import make_connector, options_of
-from ..base.errors import StoreError, UserError
-from .loopback import Loopback, RawConnection
 from ..machine.memory_dir import KEY, memory_folder
 from ..machine.meters import Usage, own_usage, thread_cpu_s, threads_since, usage
 from ..machine.node import data_dir_of
 from ..machine.own_folder import own_folder
-from ..workloads.payload import Payload, aligned_buffer, slots
-from ..cells.point import on_each, point_keys
-from .sampling import Sampler
 from ..stores.base import LocalStore, Store, StoreConfig
-from .null import NullStore
 from ..stores.registry import make_store
-from ..base.threads import started
+from ..workloads.payload import Payload, aligned_buffer, slots
+from . import engine_layers
+from .loopback import Loopback, RawConnection
+from .null import NullStore
+from .sampling import Sampler
 
 OPERATIONS = ("set", "get")
 CLIENTS = ("redis", "striped")

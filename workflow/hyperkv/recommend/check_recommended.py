@@ -23,11 +23,11 @@ import redis
 
 from ..base.cli import run_stage
 from ..base.errors import StoreError, UserError, printable
+from ..base.secret import Secret
 from ..machine.processes import LOOPBACK, OwnedProcess, free_port
 from ..records.frames import read_json
-from ..stores.redis_client import bounded
-from ..base.secret import Secret
 from ..stores.kvrocks.config import differences
+from ..stores.redis_client import bounded
 
 CHECKED, NOT_CHECKED = "checked", "not checked"
 _READY_S = 60.0
@@ -49,7 +49,9 @@ class Check:
 
 def main() -> None:
     """Parse the command line, check, write what was and what was not checked. A fault is an error."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.recommend.check_recommended", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m workflow.hyperkv.recommend.check_recommended", description=__doc__
+    )
     parser.add_argument("--recommendation", required=True, type=Path, help="recommendation.json")
     parser.add_argument("--files", required=True, type=Path, help="folder of its files")
     parser.add_argument(

@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from ..records.effective import FACTS
 from ..base.errors import UserError
+from ..records.effective import FACTS
 from ..records.stats import Interval, median_interval
 
 RECOMPUTE = "none"

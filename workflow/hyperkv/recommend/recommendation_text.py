@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .ranking import RECOMPUTE, Candidate, Comparison, Objective, Ranking
 from ..records.stats import Interval
+from .ranking import RECOMPUTE, Candidate, Comparison, Objective, Ranking
 
 _TIER_WORDS = {"dram": "in DRAM", "ssd": "on an SSD"}
 

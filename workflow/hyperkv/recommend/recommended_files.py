@@ -10,27 +10,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..base.errors import UserError
+from ..base.secret import Secret
 from ..cells.cell import CellSpec
 from ..connectors.registry import STRIPED
-from ..workloads.context_limit import ROOM_TOKENS
 from ..engines.vllm import lmcache
 from ..engines.vllm.command import command, settings_of, variables
-from ..base.errors import UserError
-from ..models.geometry import Geometry
-from ..models.gpus import check_settings, kv_share, tensor_parallel_of
+from ..engines.vllm.running import context_tokens, servers_of
 from ..machine.node import expanded
 from ..machine.processes import LOOPBACK
-from ..base.secret import Secret
-from .shell_script import defaulted, executed, required
-from .shell_script import script as script_text
+from ..models.geometry import Geometry
+from ..models.gpus import check_settings, kv_share, tensor_parallel_of
 from ..stores.base import Endpoint, StoreConfig
 from ..stores.kvrocks.config import complete, rendered
 from ..stores.registry import make_store
 from ..stores.server import ServerStore
-from .systemd_unit import Service, is_program_of_unit, unit_text
-from ..engines.vllm.running import context_tokens, servers_of
 from ..workloads import longest_context
+from ..workloads.context_limit import ROOM_TOKENS
 from ..workloads.factory import make_workload
+from .shell_script import defaulted, executed, required
+from .shell_script import script as script_text
+from .systemd_unit import Service, is_program_of_unit, unit_text
 
 SERVERS = ("valkey", "rocksdb", "kvrocks")
 KVROCKS_CONF, PASSWORD_CONF = "kvrocks.conf", "password.conf"

@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from ..records.hardware import gpu_words
 from ..recommend.recommendation_text import number, with_interval
+from ..records.hardware import gpu_words
 from ..records.stats import Interval
 
 QUESTION = "What does it cost, and what does it buy, to keep an LLM's KV cache on SSD instead of in DRAM, and what limits it?"

@@ -18,12 +18,12 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from . import content
 from ..base.cli import run_stage
 from ..base.errors import UserError
-from ..records.layers_text import WORDS
 from ..recommend.recommendation_text import objective_words
 from ..records.frames import read_csv, read_json
+from ..records.layers_text import WORDS
+from . import content
 
 FIGURES = {
     "tier_tradeoff": "What each tier serves: requests per GPU against speed for each user",

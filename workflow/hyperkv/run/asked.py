@@ -8,11 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
 
-from ..config.config import layers_spec, limits_spec, profile_spec, sweep_spec
 from ..base.errors import UserError
-from ..records.record_file import Identity
-from ..base.sources import (files_of, identity_of, layers_sources, profile_sources, scenario_sources, sources, tune_sources)
+from ..config.config import layers_spec, limits_spec, profile_spec, sweep_spec
 from ..config.tune import tune_spec
+from ..profile.closure import layers_sources, limits_sources, profile_sources
+from ..records.identity import files_of, identity_of
+from ..records.record_file import Identity
+from ..sweep.closure import scenario_sources
+from ..tune.closure import tune_sources
 
 
 @dataclass(frozen=True)
@@ -60,13 +63,14 @@ class Asked:
                 text = sweep_spec(self.config, scenario)
                 return text, scenario_sources(json.loads(text))
             case ("results", "profile", "limits", "limits.jsonl"):
-                return limits_spec(self.config), sources("limits")
+                text = limits_spec(self.config)
+                return text, limits_sources(json.loads(text))
             case ("results", "profile", "layers", file):
                 text = layers_spec(self.config, file.removesuffix(".jsonl"))
-                return text, layers_sources(json.loads(text)["scenario"])
+                return text, layers_sources(json.loads(text))
             case ("results", "profile", file):
                 text = profile_spec(self.config, file.removesuffix(".jsonl"))
-                return text, profile_sources(json.loads(text)["scenario"])
+                return text, profile_sources(json.loads(text))
             case ("results", "tune", scenario):
                 text = tune_spec(self.config, scenario)
                 return text, tune_sources(json.loads(text))

@@ -20,13 +20,13 @@ from snakemake.persistence import RECORD_FORMAT_VERSION, MetadataRecord
 from snakemake.persistence.file import FilePersistence
 from snakemake.settings.enums import PersistenceBackend
 
-from . import earlier
-from .asked import Asked, Wanted
 from ..base.digests import sha256_of
 from ..base.durable import replace_durably
 from ..base.errors import UserError
-from .last_words import few, refusal_line
 from ..records.record_file import Identity, identity_in
+from . import earlier
+from .asked import Asked, Wanted
+from .last_words import few, refusal_line
 
 SEARCHED = ("trials.jsonl", "finalists.jsonl", "evidence.json", "winner.yaml")
 MEASURED = (

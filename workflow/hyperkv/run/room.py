@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..engines.replay import cells as replay_cells
-from ..engines.vllm import running as vllm_running
+from ..base.errors import UserError
 from ..cells.cell import CellSpec, check_disk
 from ..config.config import measured_workload, sweep_spec
-from ..base.errors import UserError
+from ..engines.replay import cells as replay_cells
+from ..engines.vllm import running as vllm_running
 from ..workloads.factory import make_workload
 
 

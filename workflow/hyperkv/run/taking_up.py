@@ -20,9 +20,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..base.errors import UserError, say
-from .last_words import AGAIN, few, refusal_line
 from ..base.parent import GRACE_S, end_those_of, identity_of, those_of, wait_for_those_of
 from ..records.record_file import is_whole
+from .last_words import AGAIN, few, refusal_line
 
 OWN = Path(".snakemake")
 OUTPUTS = Path("results")

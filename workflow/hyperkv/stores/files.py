@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from ..base.errors import StoreError, UserError
+from ..machine.counters import supports_direct_io
 from ..workloads.payload import ALIGNMENT, aligned_buffer
 from .base import Counters, LocalStore, StoreConfig, new_directory
-from ..machine.counters import supports_direct_io
 
 _FOLDERS = 64
 _DIRECT_IO = ("auto", "yes", "no")

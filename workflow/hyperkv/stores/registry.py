@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
+from typing import Any
 
 from .base import Store, StoreConfig
 
-STORE_CLASSES = {
-    "dram": "DramStore",
-    "files": "FilesStore",
-    "valkey": "ValkeyStore",
-    "rocksdb": "RocksdbStore",
-    "kvrocks": "KvrocksStore",
+STORES = {
+    "dram": ("dram", "DramStore"),
+    "files": ("files", "FilesStore"),
+    "valkey": ("valkey", "ValkeyStore"),
+    "rocksdb": ("rocksdb.store", "RocksdbStore"),
+    "kvrocks": ("kvrocks.store", "KvrocksStore"),
 }
+_PROGRAMS = {"rocksdb": ["rocksdb.server"]}
 
 
 def make_store(name: str, config: StoreConfig) -> Store:
@@ -25,4 +28,12 @@ def make_store(name: str, config: StoreConfig) -> Store:
 
 def store_class(name: str) -> type[Store]:
     """The named store's class, which says what may be configured."""
-    return getattr(import_module(f"{__package__}.{name}"), STORE_CLASSES[name])
+    module, cls = STORES[name]
+    return getattr(import_module(f"{__package__}.{module}"), cls)
+
+
+def modules_of(scenario: Mapping[str, Any]) -> list[str]:
+    """The modules that a scenario's store runs, by their names below workflow.hyperkv, for base.sources."""
+    name = scenario["store"]
+    sharded = ["sharded"] if scenario.get("processes", 1) > 1 else []
+    return [f"stores.{module}" for module in (STORES[name][0], *_PROGRAMS.get(name, []), *sharded)]

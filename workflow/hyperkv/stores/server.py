@@ -13,12 +13,12 @@ from typing import Any
 import redis
 
 from ..base.errors import StoreDied, StoreError
+from ..machine.counters import ProcessCounters, process_counters
 from ..machine.own_folder import own_folder
 from ..machine.processes import LOOPBACK, OwnedProcess, free_port, require_free_port
-from .redis_client import bounded
 from .base import Counters, Endpoint, Store, new_directory
-from ..machine.counters import ProcessCounters, process_counters
 from .reach import warning
+from .redis_client import bounded
 
 _READY_TIMEOUT_S = 60.0
 _REPLY_TIMEOUT_S = 30.0

@@ -7,8 +7,8 @@ from dataclasses import fields, replace
 
 from ..base.errors import StoreError
 from ..base.threads import each
-from .base import Counters, Endpoint, Store, StoreConfig, new_directory
 from ..machine.counters import ProcessCounters
+from .base import Counters, Endpoint, Store, StoreConfig, new_directory
 from .server import ServerStore
 
 

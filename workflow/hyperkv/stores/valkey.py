@@ -9,7 +9,19 @@ from typing import Any
 
 from ..base.errors import StoreError, UserError
 from ..base.secret import quoted, write_private
-from .owned_keys import (ITS_COMMANDS, ITS_CONNECTIONS, ITS_FOLDER, ITS_PORT, ITS_PROCESS, ITS_SOCKET, NO_LOGIN, NO_TLS, ONE_SERVER, PASSWORD, Owned)
+from .owned_keys import (
+    ITS_COMMANDS,
+    ITS_CONNECTIONS,
+    ITS_FOLDER,
+    ITS_PORT,
+    ITS_PROCESS,
+    ITS_SOCKET,
+    NO_LOGIN,
+    NO_TLS,
+    ONE_SERVER,
+    PASSWORD,
+    Owned,
+)
 from .server import ServerStore
 
 

@@ -19,18 +19,21 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from ..array.verify import require_array
 from ..base.cli import run_stage
-from ..records.journal import Journal
 from ..machine.node import data_dir_of
 from ..machine.own_folder import alone_on
+from ..machine.require_array import require_array
+from ..records.identity import identity_of
+from ..records.journal import Journal
+from .closure import scenario_sources
 from .progress import Progress
-from ..base.sources import identity_of, scenario_sources
 
 
 def main() -> None:
     """Parse the command line and measure."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.sweep.measure_scenario", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m workflow.hyperkv.sweep.measure_scenario", description=__doc__
+    )
     parser.add_argument("--spec", required=True, help="JSON: this scenario's slice of the config")
     parser.add_argument("--repeat", required=True, type=int, help="number of the repetition, from 1")
     parser.add_argument("--out", required=True, type=Path, help="JSONL file of cell records")
@@ -45,7 +48,7 @@ def main() -> None:
     progress = Progress(
         arguments.out.parents[1] / ".progress.json", spec["scenario"]["name"], arguments.repeat
     )
-    engine = import_module(f"{__package__}.{spec['engine']}_cells")
+    engine = import_module(f"workflow.hyperkv.engines.{spec['engine']}.cells")
     points = engine.points(spec)
     if missing := [point for point in points if not journal.has(point)]:
         folder = data_dir_of(spec["scenario"].get("data_dir") or spec["data_dir"])

@@ -16,14 +16,14 @@ from typing import Any
 
 import pandas as pd
 
-from .judging.claims_file import PREDICTED_TABLES, RECORDS_OF, Claim, columns_dictionary, read_claims
-from .judging.claims_text import claims_text
 from ..base.cli import run_stage
 from ..base.errors import UserError
-from .judging.expressions import kind_of
 from ..predict.place_stores import machine_words
-from ..records.record_file import Identity
 from ..records.frames import add_asked, read_jsonl
+from ..records.record_file import Identity
+from .judging.claims_file import PREDICTED_TABLES, RECORDS_OF, Claim, columns_dictionary, read_claims
+from .judging.claims_text import claims_text
+from .judging.expressions import kind_of
 from .judging.verdicts import UNDECIDED, Judged, Used, judge_claim
 
 COLUMNS = (

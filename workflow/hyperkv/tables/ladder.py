@@ -16,9 +16,9 @@ import pandas as pd
 
 from ..base.cli import run_stage
 from ..base.errors import UserError
-from ..records.ladder_parity import require_steps
 from ..base.own_command import snakemake_command
 from ..records.frames import add_asked, known, read_jsonl, spread
+from ..records.ladder_parity import require_steps
 from ..records.stats import Interval, median_interval
 from .tables import cells_table
 

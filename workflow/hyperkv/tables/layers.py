@@ -13,11 +13,11 @@ from typing import Any
 
 import pandas as pd
 
-from ..records import hardware, substitution
 from ..base.cli import run_stage
-from ..records.layers_text import layers_text
 from ..profile.perf_categories import CATEGORIES, COPIES, NETWORK
+from ..records import hardware, substitution
 from ..records.frames import add_asked, read_jsonl, spread
+from ..records.layers_text import layers_text
 from ..records.stats import Interval, median_interval
 from ..records.substitution import UNEXPLAINED, WHOLE, Layer, layers_of
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pandas as pd
 
-from ..records import hardware
 from ..base.cli import run_stage
+from ..records import hardware
 from ..records.frames import add_asked, known, read_jsonl, spread, write_table
 from ..records.stats import median_interval
 

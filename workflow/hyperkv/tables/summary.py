@@ -16,8 +16,8 @@ import pandas as pd
 from tabulate import tabulate
 
 from ..base.cli import run_stage
-from ..records.hardware import measured_on, mixed
 from ..records.frames import read_csv
+from ..records.hardware import measured_on, mixed
 
 HEADERS = (
     "scenario",

@@ -16,12 +16,12 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from ..records import hardware
 from ..base.cli import run_stage
+from ..records import hardware
 from ..records.effective import FACTS, facts_of
+from ..records.frames import add_asked, known, read_jsonl, spread, write_table
 from ..records.journal import canonical_digest
 from ..records.parity import require_one_configuration, unlike
-from ..records.frames import add_asked, known, read_jsonl, spread, write_table
 from ..records.stats import iso_tps_ratio, median_interval
 from ..records.subtitles import workload_words
 

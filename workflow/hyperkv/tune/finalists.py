@@ -80,7 +80,7 @@ class Measurements:
         """The cell of a candidate, or why there is none: {"valid", "reasons", "value", "cell"}."""
         sweep = self._spec["sweep"]
         spec = {**sweep, "scenario": applied(sweep["scenario"], values)}
-        engine = import_module(f"workflow.hyperkv.{spec['engine']}_cells")
+        engine = import_module(f"workflow.hyperkv.engines.{spec['engine']}.cells")
         try:
             with engine.Measurement(spec, repeat, self._logs) as measurement:
                 found = [measurement.measure(point) for point in engine.points(spec)]

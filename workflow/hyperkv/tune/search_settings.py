@@ -17,15 +17,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..array.verify import require_array
 from ..base.cli import run_stage
 from ..base.durable import replace_durably
 from ..base.errors import UserError
-from ..records.journal import Journal, canonical_digest
+from ..base.sources import code_digest
 from ..machine.node import data_dir_of
 from ..machine.own_folder import alone_on
+from ..machine.require_array import require_array
+from ..records.identity import identity_of
+from ..records.journal import Journal, canonical_digest
 from ..records.record_file import write_records
-from ..base.sources import code_digest, identity_of, scenario_sources, trial_sources, tune_sources
+from ..sweep.closure import scenario_sources
+from .closure import trial_sources, tune_sources
 from .finalists import Measurements, candidates, compare
 from .outcome import evidence_of, preset_text, trial_line, winner_text
 from .space import POLICIES, Parameter, applied
@@ -37,7 +40,9 @@ SCHEMA_VERSION = 3
 
 def main() -> None:
     """Parse the command line, search and measure."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.tune.search_settings", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m workflow.hyperkv.tune.search_settings", description=__doc__
+    )
     parser.add_argument("--spec", required=True, help="JSON: the search's slice of the config")
     parser.add_argument("--out", required=True, type=Path, help="folder of the study and its results")
     parser.add_argument(

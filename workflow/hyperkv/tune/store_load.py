@@ -8,15 +8,15 @@ from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..base.errors import StoreError
 from ..cells.cell import CellSpec
+from ..cells.evidence import served_from_ram
+from ..cells.point import point_keys
 from ..connectors.base import Connector
 from ..connectors.registry import alone, make_connector, options_of
-from ..base.errors import StoreError
-from ..cells.evidence import served_from_ram
-from ..workloads.payload import Payload, aligned_buffer, slots
-from ..cells.point import point_keys
 from ..stores.base import Counters, Store, StoreConfig
 from ..stores.registry import make_store
+from ..workloads.payload import Payload, aligned_buffer, slots
 
 _KTOKENS = 1000
 

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...base.errors import printable
-from ..steps.boot_files import ArrayEntry, FstabEntry, array_entries, fstab_entries, lines_of
-from ..steps.commands import Edit
-from .facts import Disk, Machine, Md, dashed
-from .fitness import members_of
+from ...machine.mounts import Md
 from ..layout import BOOT_OPTIONS, FSTAB, HOST, MARK, fstab_line, mdadm_line, with_colons
 from ..refusal import IN_USE, Refusal
 from ..settings import FILE_SYSTEMS, ArraySettings
+from ..steps.boot_files import ArrayEntry, FstabEntry, array_entries, fstab_entries, lines_of
+from ..steps.commands import Edit
+from .facts import Disk, Machine, dashed
+from .fitness import members_of
 
 Entry = FstabEntry | ArrayEntry
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from ...base.own_command import snakemake_command
-from .facts import Disk, Machine, Md, built_on
+from ...machine.mounts import Md
 from ..layout import readable
 from ..refusal import FOREIGN, IN_USE, UNFIT, Refusal
 from ..settings import ArraySettings, mistakes
+from .facts import Disk, Machine, built_on
 
 _PACKAGES = {
     "mdadm": "mdadm",

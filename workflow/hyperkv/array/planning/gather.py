@@ -11,14 +11,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ..steps.commands import Output, call
-from .facts import (LSBLK_COLUMNS, Disk, Machine, Md, best_first, parse_blkid, parse_findmnt, parse_lsblk, parse_member, parse_swaps, parse_wipefs)
-from .fitness import required_tools
-from ..steps.identity import identity_of
+from ...machine.mounts import FINDMNT, Md, Probe, holders_of, md_device, parse_findmnt, text_of
+from ...machine.probe import Output, call
 from ..layout import FSTAB
-from ..steps.samples import first_data
 from ..settings import ArraySettings
-from ...machine.mounts import FINDMNT, Probe, holders_of, md_device, text_of
+from ..steps.identity import identity_of
+from ..steps.samples import first_data
+from .facts import (
+    LSBLK_COLUMNS,
+    Disk,
+    Machine,
+    best_first,
+    parse_blkid,
+    parse_lsblk,
+    parse_member,
+    parse_swaps,
+    parse_wipefs,
+)
+from .fitness import required_tools
 
 _XFS_MAGIC = b"XFSB"
 _XFS_INPROGRESS_OFFSET = 126

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..steps.commands import call
+from ...machine.probe import call
+from ..settings import ArraySettings
 from .facts import Machine
 from .gather import gather
 from .plan import Plan
-from ..settings import ArraySettings
 
 _LOOKS = 3
 

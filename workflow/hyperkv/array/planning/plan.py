@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .at_boot import Listed, listed, mounted_by_fstab
-from ..steps.commands import Edit, Run, Same, Step
-from .facts import Disk, Machine, Md, Mount
-from .fitness import array_of, in_use, incomplete, is_ours, members_of, our_array, unfit
-from ..steps.identity import members_word
+from ...machine.mounts import Md, Mount
 from ..layout import EXT4_BLOCK_BYTES, FSTAB, HOST, misalignment, readable, unlisted
 from ..refusal import FOREIGN, IN_USE, UNFIT, Refusal
 from ..settings import ArraySettings
+from ..steps.commands import Edit, Run, Same, Step
+from ..steps.identity import members_word
+from .at_boot import Listed, listed, mounted_by_fstab
+from .facts import Disk, Machine
+from .fitness import array_of, in_use, incomplete, is_ours, members_of, our_array, unfit
 
 MKFS_TIMEOUT_S = 900.0
 

@@ -12,10 +12,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from .facts import Machine
-from .plan import Plan, plan_provision
 from ..refusal import IN_USE, NOT_ROOT, UNFIT, ArrayError, Refusal
 from ..settings import ArraySettings
+from .facts import Machine
+from .plan import Plan, plan_provision
 from .teardown_plan import plan_teardown
 
 _LOCK = Path("/run/hyperkv-array.lock")
@@ -80,7 +80,7 @@ def refuse_without_root(settings: ArraySettings, machine: Machine, stage: str) -
 
 def for_administrator(settings: ArraySettings, plan: Plan, stage: str) -> list[str]:
     """The lines that root is to run. plan: made as if the disks were blank, since only root can read what is on them."""
-    module = f"workflow.hyperkv.array.{stage.removesuffix('_array')}"
+    module = f"workflow.hyperkv.array.{stage}"
     command = shlex.join(["sudo", sys.executable, "-m", module, "--spec", settings.spec()])
     return [
         f"As an administrator, in {Path.cwd()}:",

@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from .at_boot import Listed, listed
-from ..steps.boot_files import ArrayEntry, FstabEntry
-from ..steps.commands import Run, Step, Zero
-from .facts import Disk, Machine, Md
-from .fitness import array_of, in_use, incomplete, is_ours, members_of, our_array, unfit
+from ...machine.mounts import Md
 from ..layout import MARK
-from .plan import Plan, reload_fstab, settle, the_same
 from ..refusal import FOREIGN, IN_USE, Refusal
 from ..settings import ArraySettings
+from ..steps.boot_files import ArrayEntry, FstabEntry
+from ..steps.commands import Run, Step, Zero
+from .at_boot import Listed, listed
+from .facts import Disk, Machine
+from .fitness import array_of, in_use, incomplete, is_ours, members_of, our_array, unfit
+from .plan import Plan, reload_fstab, settle, the_same
 
 
 def plan_teardown(settings: ArraySettings, machine: Machine) -> Plan:

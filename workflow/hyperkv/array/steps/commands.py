@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shlex
-import signal
-import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ...machine.probe import Output, call
+from ..refusal import FAILED, IN_USE, ArrayError, Refusal
 from .boot_files import lines_of
 from .identity import identity_of
-from ..refusal import FAILED, IN_USE, ArrayError, Refusal
 from .rewrite import replace_text
 from .samples import BLOCK_BYTES, places, zero
 
-PROBE_TIMEOUT_S = 60.0
 BACKUP = ".before-hyperkv"
 
 
@@ -97,39 +93,6 @@ class Zero:
 
 
 Step = Run | Edit | Zero
-
-
-@dataclass(frozen=True)
-class Output:
-    """What a command left: its exit status (127: no such program, 124: took too long), stdout and stderr."""
-
-    status: int
-    text: str
-    errors: str = ""
-
-
-def call(argv: Sequence[str], timeout_s: float = PROBE_TIMEOUT_S) -> Output:
-    """Run a command in its own process group, without input, in English; late or interrupted, the group is killed."""
-    env = {**os.environ, "LC_ALL": "C", "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"}
-    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    try:
-        process = subprocess.Popen(
-            argv, env=env, start_new_session=True, text=True, errors="replace", **pipes
-        )
-    except FileNotFoundError:
-        return Output(127, "", f"there is no program {argv[0]}")
-    except PermissionError:
-        return Output(126, "", f"{argv[0]} may not be run")
-    try:
-        text, errors = process.communicate(timeout=timeout_s)
-    except BaseException as error:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        if isinstance(error, subprocess.TimeoutExpired):
-            return Output(124, "", f"it did not end within {timeout_s:.0f} s")
-        raise
-    return Output(process.returncode, text, errors)
 
 
 def execute(

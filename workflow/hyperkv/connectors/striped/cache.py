@@ -18,8 +18,8 @@ from ...base.errors import StoreError, UserError
 from ...base.secret import KEYS as SECRET_KEYS
 from ...base.secret import Secret
 from ...stores.base import Endpoint
-from .save_queue import SaveCounts, SaveQueue
 from .connector import StripedConnector
+from .save_queue import SaveCounts, SaveQueue
 from .stripes import STRIPE_BYTES, STRIPES_IN_FLIGHT
 
 T = TypeVar("T")

@@ -20,7 +20,19 @@ from ..base import Connector, leading_true
 from .channels import Channel, Exchange
 from .native import NativeLoads, Wanted
 from .sockets import command
-from .stripes import (HEAD_BYTES, STRIPE_BYTES, ChunkProof, Head, Part, checksum, chunk_id, parts_of, root_of, shard_of, stripe_key)
+from .stripes import (
+    HEAD_BYTES,
+    STRIPE_BYTES,
+    ChunkProof,
+    Head,
+    Part,
+    checksum,
+    chunk_id,
+    parts_of,
+    root_of,
+    shard_of,
+    stripe_key,
+)
 
 _CRLF = memoryview(b"\r\n")
 _EXISTS_BATCH = 512

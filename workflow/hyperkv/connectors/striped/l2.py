@@ -16,8 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from ...base.threads import started
-from .load_bound import LoadBound
 from .cache import StripedCache
+from .load_bound import LoadBound
 
 # number of the task, whether it was done, why not, and of lookups and loads what was found, one per key
 Completion = tuple[int, bool, str, "list[bool] | None"]

@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 
 from ...base.cli import run_stage
-from ...models.gpu import GpuModel
 from ...base.errors import UserError
-from ...models.geometry import load_geometry
 from ...build.make_model import served_config
+from ...models.geometry import load_geometry
+from ...models.gpu import GpuModel
 
 PROMPTS = (512, 1024, 2048, 4096, 8192, 16384)
 DECODE = tuple(itertools.product((1, 2, 4, 8, 16, 32), (512, 2048, 8192)))  # (sequences, context tokens)

@@ -8,22 +8,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ...base.errors import UserError
 from ...cells.cell import CellSpec, StoreWindow, check_room, frame, open_store, per_byte
-from ...workloads.chunks import chain_keys
+from ...cells.evidence import device_share, excess, judge
+from ...cells.samples import Sample, window_values
 from ...connectors.registry import make_connector, options_of
-from ...workloads.context_limit import ContextLimit, check_context
-from ...records.effective import Effective, asked_of
+from ...models.geometry import Geometry
 from ...models.gpu import GpuModel, load_gpu
+from ...records.effective import Effective, asked_of
+from ...workloads import Conversation, longest_context
+from ...workloads.chunks import chain_keys
+from ...workloads.context_limit import ContextLimit, check_context
+from ...workloads.factory import make_workload, workload_notes
+from ...workloads.payload import Payload
+from ...workloads.working_set import working_set
 from .engine import KeyedConversation, ReplayEngine, ReplayResult, ReplaySettings, Request
 from .tiers import RealTiers, Tier
-from ...base.errors import UserError
-from ...cells.evidence import device_share, excess, judge
-from ...models.geometry import Geometry
-from ...workloads.payload import Payload
-from ...cells.samples import Sample, window_values
-from ...workloads.working_set import working_set
-from ...workloads import Conversation, longest_context
-from ...workloads.factory import make_workload, workload_notes
 
 
 class Measurement:

@@ -35,10 +35,10 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ...workloads.chunks import every
 from ...base.errors import UserError
-from ...workloads import Conversation, longest_context
 from ...models.gpu import GpuModel
+from ...workloads import Conversation, longest_context
+from ...workloads.chunks import every
 from .hbm import Allocation, HbmCache
 from .tiers import ChunkTiers, Load
 

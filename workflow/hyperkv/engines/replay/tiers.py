@@ -9,10 +9,10 @@ from typing import Protocol
 
 import numpy as np
 
-from ...connectors.base import Connector
 from ...base.errors import StoreError
-from ...workloads.payload import Payload, aligned_buffer, slots
+from ...connectors.base import Connector
 from ...stores.base import Store
+from ...workloads.payload import Payload, aligned_buffer, slots
 
 
 @dataclass(frozen=True)

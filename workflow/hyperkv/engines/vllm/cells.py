@@ -14,23 +14,32 @@ from typing import Any
 
 import numpy as np
 
-from . import aiperf
-from ...cells.cell import CellSpec, StoreWindow, frame
-from ...records.effective import differences
-from .lmcache_log import transfers
-from .command import MODEL_NAME
-from .metrics import changes
-from .server import EngineError, engine_error
 from ...base.errors import StoreError
+from ...cells.cell import CellSpec, StoreWindow, frame
 from ...cells.evidence import excess, judge
-from ...machine.processes import OwnedProcess
 from ...cells.samples import window_values
-from .evidence import (SINGLE, columns_of, engine_figures, evidence_of, faults_in, from_buffer, left_to_compute, lost)
-from .running import Running, asked, conversations_of, proof_lengths, start
-from .single import faults_of, first_and_again, measure_single, warm_up
+from ...machine.processes import OwnedProcess
 from ...machine.watch import ProcessFailed, ProcessLate, run_watched
+from ...records.effective import differences
 from ...workloads import Conversation
 from ...workloads.factory import workload_notes
+from . import aiperf
+from .command import MODEL_NAME
+from .evidence import (
+    SINGLE,
+    columns_of,
+    engine_figures,
+    evidence_of,
+    faults_in,
+    from_buffer,
+    left_to_compute,
+    lost,
+)
+from .lmcache_log import transfers
+from .metrics import changes
+from .running import Running, asked, conversations_of, proof_lengths, start
+from .server import EngineError, engine_error
+from .single import faults_of, first_and_again, measure_single, warm_up
 
 
 def points(spec: dict[str, Any]) -> list[Any]:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from . import aiperf
 from ...cells.cell import CellSpec, StoreWindow, frame, per_byte
-from ...records.effective import Effective
-from .lmcache import loads_ahead
-from .lmcache_log import Transfers
 from ...cells.evidence import device_share
 from ...cells.samples import window_values
+from ...records.effective import Effective
+from ...workloads import Conversation
+from . import aiperf
+from .lmcache import loads_ahead
+from .lmcache_log import Transfers
 from .running import asked
 from .single import in_process
-from ...workloads import Conversation
 
 SINGLE = "single"
 _ENGINE_FIGURES = ("load_gbps", "save_gbps", "save_stall_s", "gpu_busy_share")

@@ -13,27 +13,26 @@ from typing import Any
 
 import redis
 
-from . import aiperf
-from ...cells.cell import CellSpec, check_room, open_store
-from ...workloads.context_limit import ROOM_TOKENS, ContextLimit, check_context
-from ...records.effective import Effective, asked_of
-from . import lmcache
-from .command import block_bytes_of, command, settings_of, variables
-from .server import EngineServers, ServerCommand
 from ...base.errors import StoreError, UserError
-from ...models.gpus import VISIBLE, check_settings, require_gpus
-from ...machine.interpreter import import_path
-from ...machine.environment import gpu_lines
-from ...machine.processes import free_port
 from ...base.secret import write_private
+from ...cells.cell import CellSpec, check_room, open_store
+from ...machine.environment import gpu_lines
+from ...machine.interpreter import import_path
+from ...machine.processes import free_port
+from ...machine.watch import every
+from ...models.gpus import VISIBLE, check_settings, require_gpus
+from ...records.effective import Effective, asked_of
 from ...stores.base import Store
+from ...stores.kvrocks.write_buffers import pushing_bytes
 from ...stores.server import ServerStore
 from ...stores.sharded import ShardedStore
-from ...stores.kvrocks.write_buffers import pushing_bytes
-from ...machine.watch import every
-from ...workloads.working_set import working_set
 from ...workloads import Conversation, longest_context
+from ...workloads.context_limit import ROOM_TOKENS, ContextLimit, check_context
 from ...workloads.factory import make_workload
+from ...workloads.working_set import working_set
+from . import aiperf, lmcache
+from .command import block_bytes_of, command, settings_of, variables
+from .server import EngineServers, ServerCommand
 
 ANSWER_TOKENS = 4  # of a single request
 _PING_TIMEOUT_S = 8.0

@@ -13,14 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from . import aiperf
 from ...cells.cell import CellSpec, frame
-from ...records.effective import differences
-from . import lmcache
-from .lmcache_log import transfers
-from .single_request import Answer, send
 from ...cells.evidence import quotient, served_from_ram
+from ...records.effective import differences
+from . import aiperf, lmcache
+from .lmcache_log import transfers
 from .running import ANSWER_TOKENS, Running, asked, context_tokens
+from .single_request import Answer, send
 
 _PROBED_TOKENS = 8
 

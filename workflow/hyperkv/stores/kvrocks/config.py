@@ -11,10 +11,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ...base.errors import UserError
-from ...machine.processes import LOOPBACK
 from ...base.secret import quoted
+from ...machine.processes import LOOPBACK
 from .. import reach
-from ..owned_keys import (ITS_COMMANDS, ITS_CONNECTIONS, ITS_FOLDER, ITS_PORT, ITS_PROCESS, ITS_SOCKET, NO_LOGIN, NO_TLS, ONE_SERVER, PASSWORD, Owned, refuse_owned)
+from ..owned_keys import (
+    ITS_COMMANDS,
+    ITS_CONNECTIONS,
+    ITS_FOLDER,
+    ITS_PORT,
+    ITS_PROCESS,
+    ITS_SOCKET,
+    NO_LOGIN,
+    NO_TLS,
+    ONE_SERVER,
+    PASSWORD,
+    Owned,
+    refuse_owned,
+)
 
 PROGRAM = Path("results/build/kvrocks/kvrocks")
 PATCHED_PROGRAM = Path("results/build/kvrocks-patched/kvrocks")

@@ -13,13 +13,13 @@ from typing import Any
 import redis
 
 from ...base.errors import StoreError, UserError
-from ...machine.machine_code import lacking, needs_of, unmet
 from ...base.own_command import snakemake_command
-from ...machine.processes import LOOPBACK
 from ...base.secret import write_private
+from ...machine.machine_code import lacking, needs_of, unmet
+from ...machine.processes import LOOPBACK
 from ..base import Counters, StoreConfig
-from .config import OWNED, PATCHED_PROGRAM, PROGRAM, check_settings, complete, differences, rendered, warning
 from ..server import ServerStore
+from .config import OWNED, PATCHED_PROGRAM, PROGRAM, check_settings, complete, differences, rendered, warning
 from .write_buffers import pushing_bytes
 
 _MALLOC_MARK = b"oversize_threshold"  # a name that jemalloc 5's option parser holds

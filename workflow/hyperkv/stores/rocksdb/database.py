@@ -22,8 +22,8 @@ from types import TracebackType
 
 import rocksdict
 
-from ...machine.accepting import memory_is_limited, require_memory
 from ...base.errors import StoreError, UserError
+from ...machine.accepting import memory_is_limited, require_memory
 from . import options as rocksdb_options
 from .options import MIB, Settings
 

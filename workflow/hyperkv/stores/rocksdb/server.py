@@ -23,11 +23,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from ...machine.accepting import Acceptor, Refused, raise_descriptor_limit
 from ...base.errors import UserError
+from ...machine.accepting import Acceptor, Refused, raise_descriptor_limit
 from .. import reach
-from . import options as rocksdb_options
 from .. import resp_protocol as resp
+from . import options as rocksdb_options
 from .database import Store, check_direct_io
 from .options import MIB, Settings
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from .claims_file import PREDICTED_TABLES, Claim
 from ...base.errors import UserError
-from .expressions import COMPARED, Choice, Condition, EqualSpeed, Expression, Median, Named, Number, Selection
 from ...records.parity import SHARED, SHARED_BY_CACHING, require_parity
-from .quantities import Quantity, Unmeasured, combine, reduce_all
 from ...records.stats import Interval, iso_tps_ratio
+from .claims_file import PREDICTED_TABLES, Claim
+from .expressions import COMPARED, Choice, Condition, EqualSpeed, Expression, Median, Named, Number, Selection
+from .quantities import Quantity, Unmeasured, combine, reduce_all
 
 CONFIRMED, REFUTED, UNDECIDED = "confirmed", "refuted", "undecided"
 # What rows of one table must share, unless the claim is about it. Cells are held to require_parity as well.

@@ -1,0 +1,1 @@
+"""Programs beside the workflow that compare our connectors and servers with others."""

@@ -1,0 +1,1 @@
+"""What engines share: a cell, its evidence, its samples."""

@@ -1,0 +1,1 @@
+"""Engine `replay`: real stores and real bytes, modelled GPU time."""

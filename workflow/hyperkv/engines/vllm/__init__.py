@@ -1,0 +1,1 @@
+"""Engine `vllm`: AIPerf -> vLLM -> LMCache -> store."""

@@ -1,0 +1,1 @@
+"""From tables to pictures: one module per figure; nobody else imports matplotlib."""

@@ -1,0 +1,1 @@
+"""The machine under a measurement: processes, disks, counters, environment."""

@@ -1,0 +1,1 @@
+"""Which scenario to run, its files, and the check that they start."""

@@ -1,0 +1,38 @@
+"""What records depend on: a stage's spec, the files that it names, and the source files that the stage runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ..base.digests import sha256_of
+from ..base.sources import code_digest
+from .journal import canonical_digest
+from .record_file import Identity
+
+
+def identity_of(spec: Mapping[str, Any], paths: Iterable[str]) -> Identity:
+    """What records of a stage depend on: its spec, what the files say that the spec names, and the source files `paths`."""
+    files = {path: _contents_digest(path) for path in files_of(spec)}
+    return Identity(canonical_digest([spec, files]), code_digest(paths))
+
+
+def files_of(spec: Mapping[str, Any]) -> list[str]:
+    """The files of a configuration that a stage's spec names and that are there: model, GPU and trace."""
+    told = spec.get("sweep", spec)
+    named = [told.get("model"), told.get("gpu"), told.get("workload", {}).get("trace")]
+    return [path for path in named if path and Path(path).is_file()]
+
+
+def _contents_digest(path: str) -> str:
+    """12 hex digits that name the contents of a file."""
+    found = os.stat(path)
+    return _digest_of(path, found.st_mtime_ns, found.st_size)
+
+
+@cache
+def _digest_of(path: str, mtime_ns: int, size: int) -> str:
+    return sha256_of(Path(path))[:12]

@@ -1,0 +1,1 @@
+"""Store `rocksdb`: embedded RocksDB behind our own RESP server process."""

@@ -1,0 +1,1 @@
+"""The sweep: one job measures one scenario x repeat, all its loads."""

@@ -1,0 +1,1 @@
+"""From records to tables: one module per table."""

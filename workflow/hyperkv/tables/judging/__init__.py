@@ -1,0 +1,1 @@
+"""Claims: their grammar, their quantities, their verdicts."""
