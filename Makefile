@@ -89,13 +89,13 @@ test: .venv/installed
 # The real engine on a CPU, with a tiny random model: it makes both environments first (about 5 GB).
 test-engine: .venv/installed
 	@$(call own_make,run,config/engine-cpu.yaml $(CONFIG))
-	@$(ACTIVATE) python -m pytest -m engine tests/test_real_engine.py
+	@$(ACTIVATE) python -m pytest -m engine tests/engines/test_real_engine.py
 
 test-array: .venv/installed
 	@$(ACTIVATE) python -m pytest -m vm -rs tests/array_vm
 
 test-report: .venv/installed
-	@$(ACTIVATE) python -m pytest -m browser -rs tests/test_report_browser.py
+	@$(ACTIVATE) python -m pytest -m browser -rs tests/report/test_report_browser.py
 
 test-slurm: .venv/installed
 	@$(ACTIVATE) python -m pytest -m slurm -rs tests/slurm

@@ -8,7 +8,7 @@ import pytest
 
 from tests.array.machines import A, B
 from tests.array.machines import settings as array_settings
-from tests.test_config import changed
+from tests.config.test_config import changed
 from workflow.hyperkv.array.settings import ArraySettings, mistakes
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.config.config import (

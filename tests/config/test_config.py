@@ -1,0 +1,917 @@
+"""Checking the config: defaults, sizes, chunk lists, the slices of the stages, and one line per mistake."""
+
+import json
+import re
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests import model_configs
+from tests.workflow_helpers import merged
+from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.config.config import (
+    FETCHED_TRACE,
+    break_even_spec,
+    checked,
+    layers_spec,
+    loads_of,
+    longest_context_tokens,
+    parse_size,
+    predict_spec,
+    profile_spec,
+    selected,
+    sweep_spec,
+)
+
+BASE: dict[str, Any] = {
+    "engine": "replay",
+    "model": "config/models/llama-3.2-1b.json",
+    "gpu": "config/gpus/h100.yaml",
+    "workload": {"kind": "multi_turn", "conversations": 4, "turns": [2, 4], "prefix_tokens": [100, 200]},
+    "experiment": {"scenarios": ["none", "dram", "files"]},
+    "scenarios": {
+        "none": {"tier": "none"},
+        "dram": {
+            "tier": "dram",
+            "store": "dram",
+            "connector": "inprocess",
+            "chunk_tokens": [32, 64],
+            "dram_pool_bytes": "64 MiB",
+        },
+        "files": {"tier": "ssd", "store": "files", "connector": "inprocess", "loads": [1]},
+        "rocksdb": {"tier": "ssd", "store": "rocksdb", "connector": "resp", "settings": {"direct_io": "yes"}},
+    },
+    "profile": {"scenarios": ["dram", "files"], "value_bytes": ["1.5 KiB", 4096]},
+}
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    """BASE with the value at a dotted path replaced."""
+    config = deepcopy(BASE)
+    *parents, last = path.split(".")
+    section = config
+    for name in parents:
+        section = section.setdefault(name, {})
+    section[last] = value
+    return config
+
+
+def with_kvrocks(**keys: Any) -> dict[str, Any]:
+    """BASE with a scenario `kvrocks`."""
+    return changed("scenarios.kvrocks", {"tier": "ssd", "store": "kvrocks", "connector": "resp"} | keys)
+
+
+def test_a_preset_lies_under_the_scenarios_own_keys():
+    own = {"settings": {"workers": 2}, "environment": {"A": "b"}, "ignored_settings": ["x"]}
+    scenario = checked(with_kvrocks(preset="tuned", **own))["scenarios"]["kvrocks"]
+    preset = yaml.safe_load(Path("config/kvrocks/tuned.yaml").read_text())
+    assert preset["settings"]["workers"] == "cores"
+    assert scenario["settings"] == preset["settings"] | {"workers": 2}
+    assert scenario["environment"] == preset["environment"] | {"A": "b"}
+    assert scenario["ignored_settings"] == ["x"]
+    assert scenario["preset"] == "tuned"
+
+
+def test_the_spec_has_the_presets_keys_so_that_a_changed_preset_measures_again():
+    spec = json.loads(sweep_spec(checked(with_kvrocks(preset="tuned")), "kvrocks"))
+    assert spec["scenario"]["settings"]["rocksdb.enable_blob_files"] == "yes"
+    spec = json.loads(profile_spec(checked(with_kvrocks(preset="reference")), "kvrocks"))
+    assert "rocksdb.dump_malloc_stats" in spec["scenario"]["ignored_settings"]
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (
+            with_kvrocks(preset="fast"),
+            "there is no file config/kvrocks/fast.yaml; config/kvrocks has reference, shipped",
+        ),
+        (
+            changed("scenarios.rocksdb.preset", "tuned"),
+            "scenarios.rocksdb.preset: presets are for store kvrocks",
+        ),
+        (changed("kvrocks", {"source": "git"}), "kvrocks.commit is missing; source git needs it"),
+        (changed("kvrocks", {"source": "path"}), "kvrocks.path is missing; source path needs it"),
+        (
+            changed("kvrocks", {"source": "path", "path": "no/such"}),
+            "kvrocks.path: there is no folder no/such",
+        ),
+        (changed("kvrocks", {"deps_dir": "no/such"}), "kvrocks.deps_dir: there is no folder no/such"),
+        (changed("kvrocks", {"commit": "v2.10.0"}), "kvrocks.commit: 'v2.10.0' is wrong"),
+        (changed("kvrocks", {"source": "brew"}), "allowed are auto, release, git, path, conda, binary"),
+        (changed("kvrocks", {"march": "native; rm"}), "kvrocks.march: 'native; rm' is wrong"),
+    ],
+)
+def test_mistakes_about_kvrocks(config, words):
+    with pytest.raises(UserError, match=re.escape(words)) as caught:
+        checked(config)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_preset_is_checked_like_the_config(tmp_path, monkeypatch):
+    (tmp_path / "bad.yaml").write_text("description: x\nsettings: {rocksdb.compression: no}\n")
+    monkeypatch.setattr("workflow.hyperkv.config.config.PRESETS", tmp_path)
+    with pytest.raises(UserError, match=r"bad.yaml: settings.rocksdb.compression: false is wrong"):
+        checked(with_kvrocks(preset="bad"))
+
+
+def without(path: str) -> dict[str, Any]:
+    """BASE without the key at a dotted path."""
+    config = deepcopy(BASE)
+    *parents, last = path.split(".")
+    section = config
+    for name in parents:
+        section = section[name]
+    del section[last]
+    return config
+
+
+def test_defaults_are_filled_at_every_depth():
+    config = checked(BASE)
+    assert config["kv_dtype"] == "auto"
+    assert config["replay"]["block_tokens"] == 16
+    assert config["evidence"] == {"device_share_min": 0.8}
+    assert config["experiment"] == {
+        "scenarios": ["none", "dram", "files"],
+        "loads": [2, 4, 8],
+        "active_conversations": None,
+        "loop": "closed",
+        "slo": {"ttft_ms": None, "itl_ms": None},
+        "repeats": 3,
+        "seed": 1,
+    }
+    assert config["scenarios"]["files"]["settings"] == {}
+    assert config["scenarios"]["none"]["chunk_tokens"] == 64
+
+
+def test_what_is_given_is_kept_and_the_input_is_left_alone():
+    given_config = changed("replay.block_tokens", 32)
+    before = deepcopy(given_config)
+    assert checked(given_config)["replay"]["block_tokens"] == 32
+    assert given_config == before
+
+
+def test_sizes_are_bytes():
+    config = checked(BASE)
+    assert config["scenarios"]["dram-32"]["dram_pool_bytes"] == 64 << 20
+    assert config["replay"]["hbm_kv_bytes"] == 128 << 20
+    assert config["profile"]["value_bytes"] == [1536, 4096]
+    assert config["scenarios"]["files"]["dram_pool_bytes"] is None
+
+
+def test_a_list_of_chunks_becomes_one_scenario_per_size():
+    scenarios = checked(BASE)["scenarios"]
+    assert list(scenarios) == ["none", "dram-32", "dram-64", "files", "rocksdb"]
+    assert [scenarios[name]["chunk_tokens"] for name in ("dram-32", "dram-64", "files")] == [32, 64, 64]
+    assert {scenarios[name]["family"] for name in ("dram-32", "dram-64")} == {"dram"}
+
+
+def test_selected_takes_families_and_single_names_in_order():
+    config = checked(BASE)
+    assert selected(config, ["files", "dram"]) == ["files", "dram-32", "dram-64"]
+    assert selected(config, ["dram-64", "none"]) == ["dram-64", "none"]
+    assert selected(config, []) == []
+
+
+def test_a_scenarios_own_loads_come_first():
+    config = checked(BASE)
+    assert loads_of(config, "files") == [1]
+    assert loads_of(config, "dram-32") == [2, 4, 8]
+    spec = json.loads(sweep_spec(config, "files"))
+    assert spec["loads"] == [1]
+    assert "loads" not in spec["scenario"]
+
+
+def test_sweep_spec_is_its_scenarios_slice_only():
+    spec = json.loads(sweep_spec(checked(BASE), "dram-32"))
+    assert set(spec) == {
+        *("engine", "model", "kv_dtype", "gpu", "data_dir", "workload", "replay", "evidence"),
+        *("scenario", "loads", "seed", "active_conversations", "slo"),
+    }
+    assert spec["scenario"]["name"] == "dram-32"
+    assert not {"loads", "family", "vllm", "lmcache"} & set(spec["scenario"])
+
+
+def engine(**changes: Any) -> dict[str, Any]:
+    """BASE with engine vllm on a GPU and one scenario of every kind, some keys changed."""
+    config = deepcopy(BASE) | {"engine": "vllm", "latency": {"prompt_tokens": [1024]}}
+    config["scenarios"]["valkey"] = {"tier": "dram", "store": "valkey", "connector": "resp"}
+    config["experiment"] = {"scenarios": ["none", "dram", "files", "valkey"]}
+    for path, value in changes.items():
+        section, _, key = path.partition("__")
+        config.setdefault(section, {})[key] = value
+    return config
+
+
+def test_the_slice_of_engine_vllm_has_its_sections_and_the_environments_interpreters():
+    spec = json.loads(sweep_spec(checked(engine(loadgen__python="/opt/aiperf/bin/python")), "valkey"))
+    assert {"vllm", "loadgen", "latency", "loop", "slo"} <= set(spec)
+    assert not {"replay", "gpu", "active_conversations"} & set(spec)
+    assert spec["engine_python"] == "results/build/engine/venv/bin/python"
+    assert spec["loadgen_python"] == "/opt/aiperf/bin/python"
+    assert spec["made_model_dir"] == "results/build/models/llama-3.2-1b-dummy"
+    assert spec["environment_records"] == [
+        "results/build/engine/engine.json",
+        "results/build/loadgen/loadgen.json",
+    ]
+    assert not {"python", "requirements", "index"} & (set(spec["vllm"]) | set(spec["loadgen"]))
+
+
+def test_where_packages_come_from_does_not_measure_again():
+    other = engine(vllm__index="https://packages.invalid/cu130")
+    assert sweep_spec(checked(other), "valkey") == sweep_spec(checked(engine()), "valkey")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"vllm__device": "cpu"}, "choose connector mp"),
+        ({"vllm__block_tokens": 48}, "chunk_tokens 32 is not a multiple of vLLM's block of 48"),
+        ({"vllm__staging_bytes": "2 MiB"}, "vllm.staging_bytes: 2 MiB hold 1 chunks"),
+        ({"vllm__model_dir": "/no/model"}, "vllm.model_dir: /no/model has no tokenizer.json"),
+        ({"vllm__devise": "cpu"}, "vllm.devise is not a key; did you mean device?"),
+        (
+            {"experiment__active_conversations": 9},
+            "experiment.active_conversations: AIPerf's clients hold one",
+        ),
+        (
+            {"loadgen__conversations_per_client": 3, "experiment__loads": [2, 200]},
+            "200 clients with 3 each need 600 conversations",
+        ),
+        ({"experiment__loop": "open"}, None),
+    ],
+)
+def test_what_engine_vllm_refuses(changes, words):
+    if words is None:
+        checked(engine(**changes) | {"scenarios": engine()["scenarios"]})
+        return
+    config = engine(**changes)
+    config["experiment"].setdefault("scenarios", ["none", "dram", "files", "valkey"])
+    with pytest.raises(UserError) as raised:
+        checked(config)
+    assert words in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_without_loads_a_scenario_is_single_requests_alone():
+    config = engine()
+    config["scenarios"]["valkey"]["loads"] = []
+    assert json.loads(sweep_spec(checked(config), "valkey"))["loads"] == []
+    for changed in (engine(latency__prompt_tokens=[]), deepcopy(BASE)):
+        changed["scenarios"]["none"]["loads"] = []
+        changed["experiment"]["scenarios"] = ["none"]
+        with pytest.raises(
+            UserError, match=r"scenarios\.none\.loads: there is nothing to measure without loads"
+        ):
+            checked(changed)
+
+
+def model_file(folder: Path, content: dict[str, Any]) -> str:
+    """A model's file."""
+    path = folder / "model.json"
+    path.write_text(json.dumps(content))
+    return str(path)
+
+
+def one_line(config: dict[str, Any]) -> str:
+    """The mistake that a config is refused with."""
+    with pytest.raises(UserError) as caught:
+        checked(config)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("engine_name", ["replay", "vllm"])
+@pytest.mark.parametrize("name", ["QWEN3_NEXT_80B", "JAMBA_MINI", "NEMOTRON_NANO_9B_V2"])
+def test_a_sweep_over_layers_whose_state_lmcache_cannot_store_stops_and_the_remedy_works(
+    tmp_path, engine_name, name
+):
+    config = deepcopy(BASE) if engine_name == "replay" else engine()
+    config |= {"model": model_file(tmp_path, getattr(model_configs, name)), "kv_dtype": "auto"}
+    config["gpu"] = "config/gpus/h100.yaml"
+    config["replay"] = {"hbm_kv_bytes": "64 GiB", "gpus": 4}
+    message = one_line(config)
+    assert message.startswith("config: scenarios.")
+    assert "a state of" in message
+    config["experiment"] = {"scenarios": ["none"]}
+    if engine_name == "replay" and name != "QWEN3_NEXT_80B":
+        assert "active_parameters is not known" in one_line(config)
+    else:
+        assert checked(config)["model"] == config["model"]
+
+
+def test_a_sweep_over_sliding_layers_is_no_mistake(tmp_path):
+    config = deepcopy(BASE) | {"model": "config/models/gpt-oss-120b.json"}
+    config["replay"] = {"hbm_kv_bytes": "8 GiB", "gpus": 4}
+    assert checked(config)["model"] == "config/models/gpt-oss-120b.json"
+
+
+def test_a_model_that_is_not_known_is_named_with_its_key(tmp_path):
+    strange = {**model_configs.QWEN2_5_7B, "model_type": "brand_new", "ssm_cfg": {"d": 1}}
+    path = model_file(tmp_path, strange)
+    message = one_line(deepcopy(BASE) | {"model": path})
+    assert message.startswith(
+        f"config: model: {path}: model_type 'brand_new' is unknown and has the key ssm_cfg"
+    )
+    for key in ("break_even", "predict"):
+        config = deepcopy(BASE)
+        config[key] = (
+            {"models": [path]}
+            if key == "break_even"
+            else {"cases": {"mine": {"model": path, "tiers": {"ssd": {"ssd_bytes": None}}}}}
+        )
+        where = "break_even.models" if key == "break_even" else "predict.cases.mine.model"
+        assert one_line(config).startswith(f"config: {where}: {path}: model_type 'brand_new'")
+
+
+def test_replay_and_break_even_need_weights_and_engine_vllm_does_not(tmp_path):
+    plain = {**model_configs.PHI_4, "model_type": "brand_new", "rope_scaling": None}
+    path = model_file(tmp_path, plain)
+    assert "active_parameters is not known" in one_line(deepcopy(BASE) | {"model": path})
+    config = deepcopy(BASE)
+    config["break_even"] = {"models": [path]}
+    assert one_line(config).startswith(
+        "config: break_even.models: model: model: active_parameters is not known"
+    )
+    assert checked(engine() | {"model": path})["model"] == path
+
+
+def test_engine_vllm_with_a_model_described_by_hand_needs_its_folder(tmp_path):
+    layers = [{"kind": "full", "count": 16, "kv_bytes_per_token": 2048}]
+    path = model_file(tmp_path, {"layers": layers, "max_context_tokens": 131_072})
+    message = one_line(engine() | {"model": path})
+    assert message.startswith(f"config: model: {path}: a description by hand")
+    assert "vllm.model_dir" in message
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "tokenizer.json").write_text("{}")
+    config = engine(vllm__model_dir=str(tmp_path / "own")) | {"model": path}
+    assert checked(config)["model"] == path
+
+
+def test_the_folder_that_vllm_serves_keeps_what_is_counted(tmp_path):
+    """A checkpoint with an 8-bit KV cache served, its 16-bit original named."""
+    original = json.loads(Path("config/models/llama-3.2-1b.json").read_text())
+    quantized = {
+        **original,
+        "quantization_config": {"quant_method": "modelopt", "kv_cache_quant_algo": "FP8"},
+    }
+    (tmp_path / "tokenizer.json").write_text("{}")
+    (tmp_path / "config.json").write_text(json.dumps(quantized))
+    config = engine(vllm__model_dir=str(tmp_path))
+    message = one_line(config)
+    assert "16,384 bytes of KV per token" in message
+    assert f"set model to {tmp_path}/config.json" in message
+    assert checked(config | {"model": f"{tmp_path}/config.json"})
+    assert checked(config | {"model": str(tmp_path)})
+    assert checked(config | {"kv_dtype": "fp8"})
+
+
+def test_vllm_keeps_no_kv_in_float32():
+    assert "vLLM keeps no KV in float32" in one_line(engine() | {"kv_dtype": "float32"})
+    assert checked(deepcopy(BASE) | {"kv_dtype": "float32"})
+
+
+def test_a_scenarios_own_vllm_keys_follow_the_sections_rules():
+    config = engine()
+    config["scenarios"]["valkey"]["vllm"] = {"gpu_memory": 0.5}
+    with pytest.raises(
+        UserError,
+        match=r"scenarios\.valkey\.vllm\.gpu_memory is not a key; did you mean gpu_memory_utilization",
+    ):
+        checked(config)
+    config["scenarios"]["valkey"]["vllm"] = {"gpu_memory_utilization": 1.5}
+    with pytest.raises(UserError, match="at most 1"):
+        checked(config)
+
+
+def test_replay_has_closed_loops_and_its_own_connectors_only():
+    with pytest.raises(UserError, match=r"experiment\.loop: engine replay has closed loops only"):
+        checked(changed("experiment.loop", "open"))
+    with pytest.raises(UserError, match="mp, which engine vllm alone has, cannot reach store files"):
+        checked(changed("scenarios.files.connector", "mp"))
+
+
+def test_an_ssd_store_in_memory_must_lie_on_a_tmpfs(tmp_path):
+    config = engine()
+    config["experiment"]["scenarios"] = ["none", "memory"]
+    config["scenarios"]["memory"] = {
+        "tier": "dram",
+        "store": "rocksdb",
+        "connector": "resp",
+        "data_dir": str(tmp_path),
+    }
+    with pytest.raises(UserError, match="with tier dram it must be on a tmpfs"):
+        checked(config)
+    config["scenarios"]["memory"]["data_dir"] = "/dev/shm/hyperkv"
+    assert checked(config)["scenarios"]["memory"]["data_dir"] == "/dev/shm/hyperkv"
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("profile.repeats", 9),
+        ("figures.baseline", "files"),
+        ("experiment.repeats", 7),
+        ("experiment.scenarios", ["dram"]),
+        ("scenarios.rocksdb.connections", 9),
+        ("scenarios.dram.chunk_tokens", [32, 64, 128]),
+    ],
+)
+def test_sweep_spec_does_not_move_with_what_is_not_its_own(path, value):
+    assert sweep_spec(checked(changed(path, value)), "dram-32") == sweep_spec(checked(BASE), "dram-32")
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("experiment.loads", [1]),
+        ("experiment.seed", 2),
+        ("replay.hbm_kv_bytes", "1 GiB"),
+        ("workload.conversations", 5),
+        ("scenarios.dram.connections", 3),
+        ("evidence.device_share_min", 0.5),
+    ],
+)
+def test_sweep_spec_moves_with_what_its_cells_depend_on(path, value):
+    assert sweep_spec(checked(changed(path, value)), "dram-32") != sweep_spec(checked(BASE), "dram-32")
+
+
+def test_the_order_of_keys_and_the_spelling_of_sizes_change_no_spec():
+    reordered = dict(reversed(changed("scenarios.dram.dram_pool_bytes", 64 << 20).items()))
+    assert sweep_spec(checked(reordered), "dram-64") == sweep_spec(checked(BASE), "dram-64")
+
+
+def test_profile_spec_has_the_store_but_no_chunk():
+    spec = json.loads(profile_spec(checked(BASE), "dram"))
+    assert spec["scenario"]["name"] == "dram"
+    assert "chunk_tokens" not in spec["scenario"]
+    assert spec["value_bytes"] == [1536, 4096]
+    assert profile_spec(checked(changed("scenarios.dram.chunk_tokens", 64)), "dram") == profile_spec(
+        checked(BASE), "dram"
+    )
+
+
+def test_layers_spec_has_the_store_and_sizes_in_bytes():
+    config = changed("layers", {"scenarios": ["files"], "value_bytes": ["1 KiB"], "point_bytes": "1 MiB"})
+    spec = json.loads(layers_spec(checked(config), "files"))
+    assert (spec["scenario"]["name"], spec["scenario"]["store"]) == ("files", "files")
+    assert "chunk_tokens" not in spec["scenario"]
+    assert (spec["value_bytes"], spec["point_bytes"], spec["warm_up_bytes"]) == ([1024], 1 << 20, 1 << 20)
+    assert spec["memory_dir"] == "/dev/shm"
+
+
+def test_keys_of_another_workload_kind_are_left_out():
+    workload = {**BASE["workload"], "documents": 3, "trace": "nowhere.jsonl", "reuse": "zipf"}
+    assert checked(changed("workload", workload))["workload"] == BASE["workload"]
+
+
+@pytest.mark.parametrize(
+    ("workload", "longest"),
+    [
+        ({"kind": "multi_turn", "turns": [2, 4], "prefix_tokens": [1, 200], "user_tokens": [1, 10]}, 680),
+        ({"kind": "multi_turn", "turns": [2, 4], "max_context_tokens": 500}, 500),
+        ({"kind": "long_documents"}, None),
+        (
+            {
+                "kind": "long_documents",
+                "document_tokens": [1, 500],
+                "question_tokens": [1, 20],
+                "answer_tokens": [1, 30],
+            },
+            550,
+        ),
+        ({"kind": "mooncake", "trace": "t.jsonl"}, None),
+    ],
+)
+def test_longest_context(workload, longest):
+    assert longest_context_tokens(workload) == longest
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "smoke.yaml"])
+def test_the_configs_that_are_shipped_are_good(name):
+    def merge(low: Any, high: Any) -> Any:
+        if not (isinstance(low, dict) and isinstance(high, dict)):
+            return high
+        return {key: merge(low[key], high[key]) if key in low and key in high else {**low, **high}[key]
+                for key in {**low, **high}}  # fmt: skip
+
+    config: Any = {}
+    for file in dict.fromkeys(["scenarios.yaml", "config.yaml", name]):
+        config = merge(config, yaml.safe_load((Path("config") / file).read_text()))
+    full = checked(config)
+    assert all(json.loads(sweep_spec(full, name)) for name in selected(full, full["experiment"]["scenarios"]))
+
+
+MISTAKES = {
+    "unknown key": (
+        changed("scenarios.dram.chunk_token", 64),
+        "scenarios.dram.chunk_token",
+        "mean chunk_tokens?",
+    ),
+    "unknown top key": (changed("zzz", 1), "zzz", "allowed are engine, model"),
+    "wrong unit": (changed("replay.hbm_kv_bytes", "512MB"), "replay.hbm_kv_bytes", "'512 MiB'"),
+    "wrong unit or null": (changed("scenarios.dram.dram_pool_bytes", "1 MB"), "dram_pool_bytes", "'512 MiB'"),
+    "wrong unit in a list": (changed("profile.value_bytes", ["1 TB"]), "profile.value_bytes.0", "'512 MiB'"),
+    "size 0": (changed("replay.staging_bytes", "0 MiB"), "staging_bytes", "at least 1"),
+    "less than a byte": (changed("replay.staging_bytes", "0.0001 KiB"), "staging_bytes", "at least 1"),
+    "unknown store": (changed("scenarios.files.store", "tape"), "scenarios.files.store", "files, valkey"),
+    "unknown tier": (changed("scenarios.files.tier", "hdd"), "scenarios.files.tier", "none, dram, ssd"),
+    "unknown connector": (
+        changed("scenarios.files.connector", "x"),
+        "files.connector",
+        "inprocess, redis, resp",
+    ),
+    "store of another tier": (changed("scenarios.files.store", "dram"), "scenarios.files.store", "rocksdb"),
+    "connector of another store": (
+        changed("scenarios.files.connector", "resp"),
+        "scenarios.files.connector",
+        "choose inprocess",
+    ),
+    "no store": (without("scenarios.files.store"), "scenarios.files.store", "tier ssd needs it"),
+    "no pool": (
+        without("scenarios.dram.dram_pool_bytes"),
+        "scenarios.dram.dram_pool_bytes",
+        "needs its size",
+    ),
+    "chunk 0": (changed("scenarios.files.chunk_tokens", 0), "scenarios.files.chunk_tokens", "at least 1"),
+    "chunk 0 in a list": (
+        changed("scenarios.dram.chunk_tokens", [0]),
+        "scenarios.dram.chunk_tokens",
+        "at least 1",
+    ),
+    "chunk of half a block": (
+        changed("scenarios.files.chunk_tokens", 24),
+        "files.chunk_tokens",
+        "multiple of",
+    ),
+    "chunk too long": (
+        changed("scenarios.files.chunk_tokens", 4096),
+        "files.chunk_tokens",
+        "longest context (960",
+    ),
+    "load 0": (changed("experiment.loads", [0]), "experiment.loads.0", "at least 1"),
+    "no loads": (changed("experiment.loads", []), "experiment.loads", "not empty"),
+    "a load twice": (changed("experiment.loads", [2, 2]), "experiment.loads", "none twice"),
+    "loads not a list": (changed("experiment.loads", 4), "experiment.loads", "a list, each an integer"),
+    "range of three": (changed("workload.turns", [1, 2, 3]), "workload.turns", "[lowest, highest]"),
+    "no model file": (
+        changed("model", "config/models/gone.json"),
+        "model",
+        "config/models/llama-3.2-1b.json",
+    ),
+    "no gpu file": (changed("gpu", "config/gpus/gone.yaml"), "gpu", "config/gpus/h100.yaml"),
+    "unknown scenario": (
+        changed("experiment.scenarios", ["tape"]),
+        "experiment.scenarios",
+        "'tape'; scenarios has",
+    ),
+    "unknown profiled scenario": (
+        changed("profile.scenarios", ["x"]),
+        "profile.scenarios",
+        "'x'; scenarios has",
+    ),
+    "profile of no tier": (changed("profile.scenarios", ["none"]), "profile.scenarios", "leave it out"),
+    "unknown scenario of the layers": (
+        changed("layers.scenarios", ["x"]),
+        "layers.scenarios",
+        "'x'; scenarios has",
+    ),
+    "layers of no tier": (changed("layers.scenarios", ["none"]), "layers.scenarios", "leave it out"),
+    "layers with a wrong size": (changed("layers.point_bytes", "1 TB"), "layers.point_bytes", "'512 MiB'"),
+    "profile of half a scenario": (
+        changed("profile.scenarios", ["rocksdb"])
+        | {"scenarios": without("scenarios.rocksdb.store")["scenarios"]},
+        "scenarios.rocksdb.store",
+        "tier ssd needs it",
+    ),
+    "baseline unknown": (
+        changed("figures.baseline", "tape"),
+        "figures.baseline",
+        "not among the experiment's",
+    ),
+    "baseline not measured": (
+        changed("figures.baseline", "rocksdb"),
+        "figures.baseline",
+        "experiment's scenarios",
+    ),
+    "chunk of no scenario": (changed("figures.chunk_tokens", 128), "figures.chunk_tokens", "one of 32, 64"),
+    "negative repeats": (changed("experiment.repeats", -1), "experiment.repeats", "at least 1"),
+    "text for a number": (changed("experiment.repeats", "three"), "experiment.repeats", "an integer"),
+    "text for a section": (changed("replay", "fast"), "replay", "a mapping"),
+    "share above 1": (changed("evidence.device_share_min", 2), "evidence.device_share_min", "at most 1"),
+    "clients 0": (
+        changed("experiment.active_conversations", 0),
+        "active_conversations",
+        "at least 1, or null",
+    ),
+    "yes as YAML reads it": (
+        changed("scenarios.files.settings", {"direct_io": True}),
+        "scenarios.files.settings.direct_io",
+        "text or an integer",
+    ),
+    "bad name": (changed("scenarios", {"No": {"tier": "none"}}), "scenarios", "^[a-z]"),
+    "missing": (without("workload.kind"), "workload.kind", "missing"),
+}
+
+
+@pytest.mark.parametrize(("config", "key", "allowed"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_one_line_with_the_key_and_what_is_allowed(config, key, allowed):
+    with pytest.raises(UserError) as caught:
+        checked(config)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith("config: ")
+    assert key in message
+    assert allowed in message
+
+
+@given(
+    number=st.integers(1, 1 << 20),
+    unit=st.sampled_from(["KiB", "MiB", "GiB"]),
+    space=st.sampled_from(["", " "]),
+)
+def test_parse_size(number, unit, space):
+    shift = {"KiB": 10, "MiB": 20, "GiB": 30}[unit]
+    assert parse_size(f"{number}{space}{unit}") == number << shift
+    assert parse_size(f"{number}.5{space}{unit}") == (2 * number + 1) << (shift - 1)
+
+
+def test_a_family_and_one_of_its_members_is_measured_once():
+    assert selected(checked(BASE), ["dram-64", "dram", "dram-32"]) == ["dram-64", "dram-32"]
+
+
+def test_two_scenarios_of_one_name_are_refused():
+    with pytest.raises(UserError, match="two scenarios are called dram-64"):
+        checked(changed("scenarios.dram-64", {"tier": "none"}))
+
+
+def test_a_reversed_range_is_refused():
+    with pytest.raises(UserError, match=r"workload\.turns: \[8, 2\] is wrong; write \[lowest, highest\]"):
+        checked(changed("workload.turns", [8, 2]))
+
+
+def test_hbm_that_holds_no_context_is_refused_with_what_it_takes():
+    with pytest.raises(
+        UserError, match=r"replay\.hbm_kv_bytes: 1 MiB hold no context of \d+ tokens .* takes \d+ MiB"
+    ):
+        checked(changed("replay.hbm_kv_bytes", "1 MiB"))
+
+
+def test_a_context_longer_than_the_models_is_refused():
+    with pytest.raises(UserError, match=r"exceeds llama-3\.2-1b's 131072"):
+        checked(changed("workload.prefix_tokens", [200_000, 200_001]))
+
+
+def test_a_missing_trace_is_named_unless_a_rule_fetches_it():
+    mooncake = {"kind": "mooncake", "trace": "nowhere.jsonl"}
+    with pytest.raises(UserError, match=r"no file nowhere\.jsonl; .* is downloaded when it is named"):
+        checked(changed("workload", mooncake))
+    assert (
+        checked(changed("workload", mooncake | {"trace": FETCHED_TRACE}))["workload"]["trace"]
+        == FETCHED_TRACE
+    )
+
+
+def test_a_missing_key_of_the_workload_is_named():
+    with pytest.raises(UserError, match=r"workload\.requests: missing"):
+        checked(changed("workload", {"kind": "long_documents", "documents": 2}))
+
+
+def test_the_fetched_trace_is_the_rules_output():
+    assert f'"{FETCHED_TRACE}"' in Path("workflow/rules/workload.smk").read_text()
+
+
+def test_what_the_sweep_measures_is_predicted():
+    config = changed("experiment.scenarios", ["none", "dram", "files", "rocksdb"])
+    config["experiment"]["loads"] = [2, 4]
+    config["replay"] = {"hbm_kv_bytes": "256 MiB"}
+    case = json.loads(predict_spec(checked(config)))["cases"]["experiment"]
+    assert case["workload"]["turns"] == [2, 4]
+    assert (case["clients"], case["active_conversations"], case["counted"]) == (4, [4], "window")
+    assert (case["seeds"], case["lookup"]) == (3, "rest")
+    hbm = {"hbm_bytes": 256 << 20}
+    scenarios = [name for tiers in case["tiers"].values() for name in tiers.pop("scenarios")]
+    assert sorted(scenarios) == sorted(selected(checked(config), config["experiment"]["scenarios"]))
+    assert case["tiers"] == {
+        "hbm": hbm,
+        "dram_64mib": hbm | {"dram_bytes": 64 << 20},
+        "ssd": hbm | {"ssd_bytes": None},
+    }
+
+
+def test_a_predicted_case_takes_what_it_does_not_say_from_the_experiment():
+    tiers = {"both": {"dram_bytes": "1 GiB", "ssd_bytes": None}}
+    config = changed("predict", {"experiment": False, "cases": {"mine": {"tiers": tiers}}})
+    spec = json.loads(predict_spec(checked(config)))
+    assert list(spec["cases"]) == ["mine"]
+    assert spec["cases"]["mine"]["model"] == BASE["model"]
+    assert spec["cases"]["mine"]["workload"]["conversations"] == 4
+    assert spec["cases"]["mine"]["tiers"] == {"both": {"dram_bytes": 1 << 30, "ssd_bytes": None}}
+    assert [spec["cases"]["mine"][key] for key in ("counted", "lookup", "seeds")] == ["all", "prompt", 10]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "what"),
+    [
+        ("predict.seeds", 0, "predict.seeds: 0 is wrong; it must be an integer, at least 1"),
+        ("predict.cases", {"mine": {}}, "predict.cases.mine.tiers is missing"),
+        (
+            "predict.cases",
+            {"mine": {"tiers": {"a": {"ram_bytes": 1}}}},
+            "ram_bytes is not a key; did you mean",
+        ),
+        ("predict.cases", {"experiment": {"tiers": {"a": {}}}}, "experiment is what the sweep measures"),
+        (
+            "predict.cases",
+            {"mine": {"tiers": {"a": {}}, "workload": {"kind": "multi_turn"}}},
+            "predict.cases.mine.workload.conversations: missing",
+        ),
+        (
+            "predict.cases",
+            {"mine": {"tiers": {"a": {}}, "model": "none.json"}},
+            "predict.cases.mine.model: there is no file none.json",
+        ),
+        (
+            "break_even.gpus",
+            ["config/gpus/tpu.yaml"],
+            "break_even.gpus: there is no file config/gpus/tpu.yaml",
+        ),
+        ("break_even.models", [], "break_even.models"),
+    ],
+)
+def test_wrong_predictions_are_one_line(path, value, what):
+    with pytest.raises(UserError, match=re.escape(what)) as error:
+        checked(changed(path, value))
+    assert "\n" not in str(error.value)
+
+
+def test_break_even_is_at_the_figures_chunk():
+    config = changed("figures", {"chunk_tokens": 32})
+    spec = json.loads(break_even_spec(checked(config)))
+    assert (spec["chunk_tokens"], spec["kv_dtype"], len(spec["gpus"])) == (32, "auto", 4)
+
+
+def with_striped(**keys: Any) -> dict[str, Any]:
+    """BASE with a profiled scenario `striped`."""
+    scenario = {"tier": "dram", "store": "valkey", "connector": "striped"} | keys
+    config = changed("scenarios.striped", scenario)
+    config["profile"]["scenarios"] = ["striped"]
+    return config
+
+
+def test_keys_of_stripes_reach_the_stages_when_they_say_something():
+    spec = json.loads(profile_spec(checked(with_striped()), "striped"))
+    assert spec["scenario"]["stripe_bytes"] == 1 << 20
+    assert spec["scenario"]["stripes_in_flight"] == 4
+    assert not {"processes", "client", "socket", "patched"} & set(spec["scenario"])
+    keys = {
+        "stripe_bytes": "256 KiB",
+        "processes": 3,
+        "socket": "unix",
+        "stripes_in_flight": 9,
+        "client": "native",
+    }
+    for spec_of in (profile_spec, sweep_spec):
+        found = json.loads(spec_of(checked(with_striped(**keys)), "striped"))["scenario"]
+        assert {key: found[key] for key in keys} == keys | {"stripe_bytes": 256 << 10}
+
+
+def test_other_connectors_specs_do_not_know_of_stripes():
+    spec = json.loads(sweep_spec(checked(BASE), "rocksdb"))["scenario"]
+    assert not {"stripe_bytes", "processes", "socket", "stripes_in_flight", "patched"} & set(spec)
+
+
+def test_patches_are_for_kvrocks_with_any_connector():
+    with pytest.raises(UserError, match="patched: there are patches for store kvrocks only"):
+        checked(with_striped(patched=True))
+    for connector in ("resp", "striped"):
+        keys = {"tier": "ssd", "store": "kvrocks", "connector": connector, "patched": True}
+        for spec_of in (profile_spec, sweep_spec):
+            assert (
+                json.loads(spec_of(checked(with_striped(**keys)), "striped"))["scenario"]["patched"] is True
+            )
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"connector": "resp", "processes": 2}, "processes: connector resp reaches one process"),
+        ({"connector": "redis", "socket": "unix"}, "socket: connector redis has no unix sockets"),
+        ({"connector": "resp", "client": "native"}, "client: connector resp has no client native"),
+        ({"connector": "mp", "processes": 2}, "mp reaches one process; choose 1, or connector striped_mp"),
+        (
+            {"connector": "resp", "save_connections": 1},
+            "save_connections: connector resp saves over its other",
+        ),
+        ({"connector": "striped_mp", "save_connections": 0}, "save_connections: 0 is wrong"),
+        ({"load_queue_bytes": "1 GiB"}, "load_queue_bytes: connector striped has no queue of loads"),
+        ({"stripe_bytes": "1 KiB"}, "stripe_bytes: 1024 is below 4096"),
+        ({"stripes_in_flight": 0}, "stripes_in_flight: 0 is wrong"),
+        ({"processes": 0}, "processes: 0 is wrong"),
+    ],
+)
+def test_wrong_keys_of_stripes(keys, words):
+    with pytest.raises(UserError, match=words):
+        checked(with_striped(**keys))
+
+
+@pytest.mark.parametrize(
+    ("connector", "client"), [("striped_mp", "striped"), ("mp", "resp"), ("resp", "resp")]
+)
+def test_a_store_alone_is_reached_with_the_client_of_the_server_above_it(connector, client):
+    own = {"save_connections": 1, "load_queue_bytes": "1 GiB"} if connector == "striped_mp" else {}
+    config = with_striped(connector=connector, **own)
+    spec = json.loads(profile_spec(checked(config), "striped"))
+    assert spec["scenario"]["connector"] == client
+    assert not {"save_connections", "load_queue_bytes"} & set(spec["scenario"])
+    config["experiment"]["scenarios"].append("striped")
+    if connector != client:
+        with pytest.raises(UserError, match=f"{connector}, which engine vllm alone has, cannot reach store"):
+            checked(config)
+
+
+def test_a_store_that_cannot_be_reached_alone_is_refused_by_the_connector_that_was_written():
+    with pytest.raises(
+        UserError, match="connector: mp, which engine vllm alone has, cannot reach store files"
+    ):
+        checked(with_striped(tier="ssd", store="files", connector="mp"))
+
+
+@pytest.mark.parametrize(("key", "value"), [("processes", 2), ("socket", "unix")])
+def test_layers_are_those_of_one_server_over_tcp(key, value):
+    config = with_striped(**{key: value})
+    config["layers"] = {"scenarios": ["striped"]}
+    with pytest.raises(UserError, match=f"layers.scenarios: striped has {key}: {value}"):
+        checked(config)
+
+
+H100 = merged(
+    *(yaml.safe_load(Path("config", f"{name}.yaml").read_text()) for name in ("config", "scenarios", "h100"))
+)
+
+
+@pytest.mark.parametrize("engine", ["replay", "vllm"])
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"hbm_kv_bytes": "4 GB"}, "hbm_kv_bytes: '4 GB' is wrong; it must be a size"),
+        ({"hbm_kv_bytes": "8 gib"}, "hbm_kv_bytes: '8 gib' is wrong; it must be a size"),
+        ({"hbm_kv_bytes": "lots"}, "hbm_kv_bytes: 'lots' is wrong"),
+        ({"hbm_kv_bytes": "8 GiB "}, "hbm_kv_bytes: '8 GiB ' is wrong"),
+        ({"staging_bytes": ""}, "staging_bytes: '' is wrong"),
+        ({"hbm_kv_bytes": True}, "hbm_kv_bytes: true is wrong"),
+        ({"flags": "text"}, "flags: 'text' is wrong; it must be a list"),
+        ({"flags": 5}, "flags: 5 is wrong; it must be a list"),
+        ({"flags": None}, "flags: null is wrong; it must be a list"),
+        ({"flags": [None]}, r"flags\.0: null is wrong"),
+        ({"environment": None}, "environment: null is wrong; it must be a mapping"),
+        ({"environment": {"A_BYTES": ["1 GiB"]}}, r"environment\.A_BYTES: .* is wrong; it must be text"),
+        ({"block_tokens": "many"}, "block_tokens: 'many' is wrong; it must be an integer"),
+        ({"block_token": 16}, "block_token is not a key; did you mean block_tokens"),
+        ({"python": "x"}, "python is not a key"),
+    ],
+)
+def test_a_scenarios_keys_for_vllm_are_checked_with_every_engine(keys, words, engine):
+    """Of a scenario that is not measured, too."""
+    raw = deepcopy(H100)
+    raw["experiment"]["scenarios"] = ["h100_dram"]
+    raw["engine"] = engine
+    raw["scenarios"]["h100_none"]["vllm"] = keys
+    with pytest.raises(UserError, match=rf"^config: scenarios\.h100_none\.vllm\.{words}") as said:
+        checked(raw)
+    assert "\n" not in str(said.value)
+
+
+def test_sizes_in_mappings_of_others_stay_as_they_are():
+    raw = deepcopy(BASE)
+    raw["scenarios"]["files"] |= {
+        "lmcache": {"a_bytes": "4 GB", "b_bytes": "1 GiB", "extra_config": {"c_bytes": "lots"}},
+        "vllm": {"environment": {"d_bytes": "8 gib", "e_bytes": "1 GiB"}, "staging_bytes": "2 GiB"},
+        "environment": {"f_bytes": "1 GiB"},
+    }
+    raw["vllm"] = {"environment": {"g_bytes": "1 GiB"}}
+    found = checked(deepcopy(raw))
+    assert found["scenarios"]["files"]["lmcache"] == raw["scenarios"]["files"]["lmcache"]
+    assert found["scenarios"]["files"]["vllm"] == raw["scenarios"]["files"]["vllm"] | {
+        "staging_bytes": 2 << 30
+    }
+    assert found["scenarios"]["files"]["environment"] == raw["scenarios"]["files"]["environment"]
+    assert found["vllm"]["environment"] == {"g_bytes": "1 GiB"}
+
+
+@pytest.mark.parametrize("store", ["files", "rocksdb", "kvrocks"])
+def test_a_size_that_is_none_in_a_stores_own_settings_is_one_line_or_stays(store):
+    raw = with_kvrocks()
+    raw["scenarios"][store]["settings"] = {"max_bytes": "4 GB"}
+    raw["experiment"]["scenarios"] = ["none", store]
+    if store == "kvrocks":
+        assert checked(raw)["scenarios"][store]["settings"] == {"max_bytes": "4 GB"}
+        return
+    with pytest.raises(UserError, match="max_bytes") as said:
+        checked(raw)
+    assert "\n" not in str(said.value)

@@ -1,0 +1,536 @@
+"""Cells of engine vllm, on stand-ins of vLLM and AIPerf (tests/fake_engine) and a real Valkey."""
+
+import json
+import re
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.record_factory import spec as replay_spec
+from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.build.make_model import write_model_folder
+from workflow.hyperkv.cells.cell import CellSpec
+from workflow.hyperkv.engines.vllm import cells as vllm_cells
+from workflow.hyperkv.engines.vllm import running as vllm_running
+from workflow.hyperkv.engines.vllm import single as vllm_single
+from workflow.hyperkv.engines.vllm.cells import SINGLE, Measurement, points
+from workflow.hyperkv.engines.vllm.server import cause, engine_error
+from workflow.hyperkv.engines.vllm.single import device_faults, proof_faults
+from workflow.hyperkv.machine.watch import run_watched
+from workflow.hyperkv.models.geometry import load_geometry
+from workflow.hyperkv.records.record_file import read_records
+from workflow.hyperkv.stores.server import ServerStore
+from workflow.hyperkv.sweep import measure_scenario as sweep
+
+_ROOT = Path(__file__).parents[2]
+_DRAM = {"tier": "dram", "store": "dram", "connector": "inprocess", "dram_pool_bytes": 64 << 20}
+_VALKEY = {"tier": "dram", "store": "valkey", "connector": "redis", "dram_pool_bytes": None}
+
+
+@pytest.fixture(autouse=True)
+def fake_modules(monkeypatch):
+    """The stand-ins are what `python -m vllm...` and `python -m aiperf` find."""
+    monkeypatch.chdir(_ROOT)
+    monkeypatch.setenv("PYTHONPATH", str(_ROOT / "tests/fake_engine"))
+
+
+@pytest.fixture
+def spec(tmp_path):
+    """The slice of a scenario with a DRAM pool, one load of two clients and two single requests."""
+    write_model_folder(Path("config/models/tiny-llama.json"), tmp_path / "model")
+    base = replay_spec(tmp_path, "dram")
+    return {
+        key: value for key, value in base.items() if key not in ("replay", "gpu", "active_conversations")
+    } | {
+        "engine": "vllm",
+        "model": "config/models/tiny-llama.json",
+        "scenario": {**base["scenario"], **_DRAM, "name": "s", "vllm": {}, "lmcache": {}},
+        "loads": [2],
+        "loop": "closed",
+        "latency": {"prompt_tokens": [100], "prompts": 2},
+        "vllm": {
+            "device": "cuda",
+            "model_dir": None,
+            "weights": "dummy",
+            "gpu_memory_utilization": 0.9,
+            "hbm_kv_bytes": None,
+            "block_tokens": 16,
+            "max_num_batched_tokens": 2048,
+            "max_num_seqs": 8,
+            "max_context_tokens": None,
+            "prefix_caching": False,
+            "enforce_eager": True,
+            "staging_bytes": 64 << 20,
+            "flags": [],
+            "environment": {},
+            "ready_timeout_s": 30,
+        },
+        "loadgen": {
+            "prime": False,
+            "conversations_per_client": None,
+            "warm_up_requests": 1,
+            "request_timeout_s": 20,
+            "timeout_s": 60,
+        },
+        "engine_python": sys.executable,
+        "loadgen_python": sys.executable,
+        "made_model_dir": str(tmp_path / "model"),
+        "environment_records": [str(tmp_path / "engine.json"), str(tmp_path / "loadgen.json")],
+    }
+
+
+def without_a_tier(spec: dict) -> dict:
+    return {**spec, "scenario": {**spec["scenario"], "tier": "none", "dram_pool_bytes": None}}
+
+
+def measured(spec: dict, tmp_path: Path, *keys) -> list[dict]:
+    """Records of some points, measured in one job that has left no process."""
+    with Measurement(spec, 1, tmp_path / "logs") as measurement:
+        records = [measurement.measure(key) for key in keys]
+    assert not [child for child in psutil.Process().children(recursive=True) if child.status() != "zombie"]
+    return records
+
+
+def test_single_requests_come_first_when_there_are_any(spec):
+    assert points(spec) == [SINGLE, 2]
+    assert points(spec | {"latency": {"prompt_tokens": [], "prompts": 1}}) == [2]
+
+
+def test_a_record_has_the_environments_that_were_built(spec, tmp_path):
+    (tmp_path / "engine.json").write_text('{"versions": {"vllm": "0.25.0"}}')
+    (cell,) = measured(spec, tmp_path, 2)
+    assert cell["environment"]["engine"]["versions"]["vllm"] == "0.25.0"
+    assert "loadgen" not in cell["environment"]
+
+
+def test_what_the_engine_is_given_is_its_users_alone_and_goes(spec, tmp_path):
+    """LMCache's configuration, the load's requests and what the servers write: in a folder that only its user can enter."""
+    (data := tmp_path / "data").mkdir()
+    with Measurement(spec, 1, tmp_path / "logs") as measurement:
+        measurement.measure(2)
+        (folder,) = data.iterdir()
+        found = {path.name: path.stat().st_mode & 0o077 for path in folder.rglob("*")}
+        assert {"lmcache.yaml", "input.jsonl"} <= set(found)
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert found["lmcache.yaml"] == 0
+    assert list(data.iterdir()) == []
+
+
+def test_a_cell_and_its_evidence(spec, tmp_path):
+    single, cell = measured(spec, tmp_path, SINGLE, 2)
+    assert (single["valid"], single["reasons"]) == (True, [])
+    passes = [(sample["pass"], sample["cached_tokens"] > 0) for sample in single["samples"]]
+    assert passes == [("first", False), ("again", True)] * 2
+    assert (cell["valid"], cell["reasons"]) == (True, [])
+    evidence = cell["evidence"]
+    assert evidence["sent_requests"] == 8
+    assert evidence["hit_tokens"] + evidence["computed_tokens"] == evidence["queried_tokens"]
+    assert evidence["dram_hit_tokens"] == evidence["hit_tokens"] > 0
+    assert evidence["retrieved_tokens"] >= evidence["hit_tokens"]
+    assert evidence["saved_bytes"] > 0
+    assert cell["values"]["hit_rate"] == pytest.approx(cell["values"]["external_hit_rate"], abs=0.1)
+    assert cell["values"]["load_gbps"] > 0
+    assert len(cell["requests"]["turn"]) == 8
+    assert json.loads(json.dumps(cell, allow_nan=False)) == cell
+
+
+def test_what_ran_is_read_back_beside_what_was_asked(spec, tmp_path):
+    for record in measured(spec, tmp_path, SINGLE, 2):
+        assert record["asked"] == record["effective"] | {
+            "kv_bytes_per_token": load_geometry(Path(spec["model"])).kv_bytes_per_token,
+            "chunk_tokens": 32,
+            "buffer_bytes": 64 << 20,
+            "kv_dtype": "bfloat16",
+        }
+        assert record["effective"]["save_decode_cache"] is True
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({"tensor_parallel_size": 2}, "gpus: 1 was asked for, the engine has 2; set vllm.tensor_parallel"),
+        ({"cache_dtype": "fp8_e4m3"}, "kv_dtype: bfloat16 was asked for, the engine has fp8"),
+        ({"block_size": 32}, "block_tokens: 16 was asked for, the engine has 32"),
+        ({"enable_prefix_caching": True}, "prefix_caching: False was asked for, the engine has True"),
+        ({"kv_cache_memory_bytes": 100 * 16 * 4096 // 2}, "kv_bytes_per_token: 4,096 was asked for"),
+    ],
+)
+def test_an_engine_that_is_not_as_asked_makes_its_points_invalid(spec, tmp_path, monkeypatch, told, words):
+    monkeypatch.setenv("FAKE_TOLD", json.dumps(told))
+    for record in measured(spec, tmp_path, SINGLE, 2):
+        assert not record["valid"]
+        assert [reason for reason in record["reasons"] if reason.startswith(words)]
+
+
+@pytest.mark.parametrize(("asked", "valid"), [(True, False), (False, True)])
+def test_answers_that_are_not_saved_are_found_out(spec, tmp_path, monkeypatch, asked, valid):
+    monkeypatch.setenv("FAKE_VLLM", "prompts")
+    spec["scenario"]["save_decode_cache"] = asked
+    (cell,) = measured(spec, tmp_path, 2)
+    assert cell["effective"]["save_decode_cache"] is False
+    assert cell["valid"] is valid
+    assert (
+        "save_decode_cache: True was asked for, the engine has False" in "; ".join(cell["reasons"])
+    ) is not valid
+
+
+def test_two_gpus_prove_themselves_and_count_as_two(spec, tmp_path, monkeypatch):
+    monkeypatch.setattr(vllm_running, "gpu_lines", lambda: ["H100, 1, 80 GiB"] * 4)
+    spec["vllm"] |= {"tensor_parallel": 2}
+    single, cell = measured(spec, tmp_path, SINGLE, 2)
+    assert (single["valid"], single["reasons"], single["gpus"]) == (True, [], 2)
+    assert (cell["valid"], cell["reasons"], cell["gpus"]) == (True, [], 2)
+    window_s, ends = cell["values"]["window_s"], cell["requests"]["finish_s"]
+    answered = sum(end <= window_s + 1e-6 for end in ends)
+    assert cell["values"]["rps_per_gpu"] == pytest.approx(answered / window_s / 2)
+    # Both ranks tell of every token: it was moved once.
+    assert cell["evidence"]["retrieved_tokens"] < 1.5 * cell["evidence"]["hit_tokens"]
+    log = (tmp_path / "logs/s-1-vllm.log").read_text()
+    assert "(Worker_TP0 " in log
+    assert "(Worker_TP1 " in log
+
+
+def test_two_ranks_store_half_a_chunk_each(spec, tmp_path, monkeypatch):
+    monkeypatch.setattr(vllm_running, "gpu_lines", lambda: [])
+    geometry = load_geometry(Path(spec["model"]), "auto")
+    monkeypatch.setenv("FAKE_KV_BYTES", str(geometry.kv_bytes_per_token // 2))
+    spec["scenario"] |= {
+        **_VALKEY,
+        "connector": "striped",
+        "stripe_bytes": 8192,
+        "vllm": {"tensor_parallel": 2},
+    }
+    (single,) = measured(spec, tmp_path, SINGLE)
+    moved = 96 * geometry.kv_bytes_per_token
+    assert (single["valid"], single["reasons"], single["gpus"]) == (True, [], 2)
+    assert single["chunk_bytes"] == 32 * geometry.kv_bytes_per_token
+    assert all(moved <= again["served_bytes"] < 1.1 * moved for again in single["samples"][1::2])
+
+
+def test_a_machine_with_fewer_gpus_is_refused_before_anything_starts(spec, tmp_path, monkeypatch):
+    monkeypatch.setattr(vllm_running, "gpu_lines", lambda: ["L4, 1, 24 GiB"])
+    spec["vllm"] |= {"tensor_parallel": 2}
+    with pytest.raises(UserError, match="2 GPUs are asked for, this machine shows 1"):
+        measured(spec, tmp_path, 2)
+    assert not (tmp_path / "logs").exists()
+
+
+def test_recompute_has_no_hits(spec, tmp_path):
+    single, cell = measured(without_a_tier(spec), tmp_path, SINGLE, 2)
+    assert single["valid"]
+    assert cell["valid"]
+    assert cell["served_from"] == "recompute"
+    assert cell["evidence"]["hit_tokens"] == 0
+
+
+def test_striped_over_two_servers_proves_its_bytes(spec, tmp_path, monkeypatch):
+    geometry = load_geometry(Path(spec["model"]), "auto")
+    monkeypatch.setenv("FAKE_KV_BYTES", str(geometry.kv_bytes_per_token))
+    striped = {"connector": "striped", "stripe_bytes": 8192, "processes": 2, "chunk_tokens": 32}
+    spec["scenario"] |= {**_VALKEY, **striped}
+    single, cell = measured(spec, tmp_path, SINGLE, 2)
+    assert (single["valid"], single["reasons"]) == (True, [])
+    moved = 96 * geometry.kv_bytes_per_token
+    assert all(moved <= again["served_bytes"] < 1.1 * moved for again in single["samples"][1::2])
+    assert (cell["valid"], cell["reasons"], cell["served_from"]) == (True, [], "ram")
+    assert cell["evidence"]["store_hit_tokens"] > 0
+    assert cell["notes"][-1] == "2 processes"
+
+
+def test_a_load_has_so_many_conversations_for_each_client(spec, tmp_path):
+    spec["loadgen"]["conversations_per_client"] = 1
+    (one,) = measured(spec, tmp_path, 1)
+    assert set(one["requests"]["conversation"]) == {"chat-0"}
+
+
+def test_the_workload_of_a_load_is_the_same_for_every_scenario_and_another_for_every_load(spec, tmp_path):
+    lengths = [
+        measured(own, tmp_path, load)[0]["requests"]["prompt_tokens"]
+        for own, load in ((spec, 2), (without_a_tier(spec), 2), (spec, 1))
+    ]
+    assert sorted(lengths[0]) == sorted(lengths[1])
+    assert sorted(lengths[0]) != sorted(lengths[2])
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [
+        ("unloaded", "as loaded, LMCache loaded 0"),
+        ("wrong", "got another first token from the tier than computed"),
+    ],
+)
+def test_an_engine_that_did_not_load_or_answers_wrongly_is_found_out(
+    spec, tmp_path, monkeypatch, mode, words
+):
+    monkeypatch.setenv("FAKE_VLLM", mode)
+    for record in measured(spec, tmp_path, SINGLE, 2):
+        assert not record["valid"]
+        assert any(words in reason for reason in record["reasons"])
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [
+        ("short", "1 turns were not sent"),
+        ("fail", "first failed request: HTTP 500"),
+        ("all_fail", "measure: no request was answered, first: HTTP 500"),
+    ],
+)
+def test_a_load_that_was_not_sent_in_full_is_invalid(spec, tmp_path, monkeypatch, mode, words):
+    monkeypatch.setenv("FAKE_AIPERF", mode)
+    (cell,) = measured(spec, tmp_path, 2)
+    assert not cell["valid"]
+    assert any(words in reason for reason in cell["reasons"])
+
+
+def test_after_a_load_that_was_not_answered_at_all_the_next_is_measured(spec, tmp_path, monkeypatch):
+    monkeypatch.setenv("FAKE_AIPERF", "all_fail")
+    with Measurement(spec, 1, tmp_path / "logs") as measurement:
+        lost = measurement.measure(2)
+        monkeypatch.delenv("FAKE_AIPERF")
+        assert measurement.measure(3)["valid"]
+    assert (lost["values"]["requests"], lost["values"]["ttft_p50_ms"]) == (0, None)
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [
+        ("fail", "prime: 1 of 8 requests failed, first: HTTP 500"),
+        ("all_fail", "prime: no request was answered, first: HTTP 500"),
+    ],
+)
+def test_a_tier_that_was_not_filled_is_not_measured(spec, tmp_path, monkeypatch, mode, words):
+    monkeypatch.setenv("FAKE_AIPERF", mode)
+    spec["loadgen"]["prime"] = True
+    (cell,) = measured(spec, tmp_path, 2)
+    assert (cell["valid"], cell["reasons"], cell["values"]["requests"]) == (False, [words], 0)
+
+
+def test_an_engine_that_died_while_no_request_was_answered_is_named(spec, tmp_path, monkeypatch):
+    monkeypatch.setenv("FAKE_VLLM", "wounded")
+    monkeypatch.setenv("FAKE_AIPERF", "all_fail")
+    (cell,) = measured(spec, tmp_path, 2)
+    assert cell["reasons"][0].endswith("; vllm's engine: AcceleratorError: CUDA error: unspecified")
+
+
+def test_of_a_load_that_took_too_long_no_death_is_told_that_its_end_may_have_caused(
+    spec, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("FAKE_VLLM", "wounded")
+    monkeypatch.setenv("FAKE_AIPERF", "hang")
+    spec["loadgen"]["timeout_s"] = 1
+    (cell,) = measured(spec, tmp_path, 2)
+    assert cell["reasons"][0].endswith("; raise loadgen.timeout_s or lower the load")
+
+
+def test_chunks_that_lookups_left_are_noted_and_the_bound_is_part_of_the_proof(spec, tmp_path, monkeypatch):
+    monkeypatch.setenv("FAKE_VLLM", "left")
+    bounds = []
+
+    def proof(*arguments):
+        bounds.append(arguments[-1])
+        return proof_faults(*arguments)
+
+    monkeypatch.setattr(vllm_single, "proof_faults", proof)
+    spec["scenario"]["load_queue_bytes"] = 1 << 20
+    (cell,) = measured(spec, tmp_path, 2)
+    assert any(
+        re.fullmatch(r"lookups left [1-9]\d* chunks that were there .*", note) for note in cell["notes"]
+    )
+    assert set(bounds) == {1 << 20}
+
+
+def test_a_load_that_takes_too_long_is_lost_and_the_next_is_measured(spec, tmp_path, monkeypatch):
+    monkeypatch.setenv("FAKE_AIPERF", "hang")
+    spec["loadgen"]["timeout_s"] = 1
+    with Measurement(spec, 1, tmp_path / "logs") as measurement:
+        late = measurement.measure(2)
+        monkeypatch.delenv("FAKE_AIPERF")
+        spec["loadgen"]["timeout_s"] = 60
+        assert measurement.measure(3)["valid"]
+    assert not late["valid"]
+    assert late["reasons"][0].startswith("aiperf did not end within 1 s; see ")
+    assert late["reasons"][0].endswith("; raise loadgen.timeout_s or lower the load")
+
+
+def test_a_load_generator_that_cannot_run_ends_the_scenario_with_its_own_words(spec, tmp_path, monkeypatch):
+    monkeypatch.setenv("FAKE_AIPERF", "broken")
+    with pytest.raises(UserError, match="aiperf ended with status 1: aiperf: no such option; see "):
+        measured(spec, tmp_path, 2)
+
+
+def test_a_start_that_dies_says_why_and_shows_the_last_30_lines(spec, tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("FAKE_VLLM", "die")
+    with pytest.raises(UserError, match="too little GPU memory is free") as raised:
+        measured(spec, tmp_path, SINGLE)
+    assert "\n" not in str(raised.value)
+    shown = capfd.readouterr().out.splitlines()
+    assert "line 49" in shown
+    assert "line 20" not in shown
+    assert len([line for line in shown if line.startswith(("line", "ValueError"))]) == 30
+
+
+def test_an_engine_that_never_answers_costs_one_time_out(spec, tmp_path, monkeypatch):
+    monkeypatch.setenv("FAKE_VLLM", "slow")
+    spec["loadgen"]["request_timeout_s"] = 1
+    started = time.monotonic()
+    records = measured(spec, tmp_path, SINGLE, 2)
+    assert time.monotonic() - started < 20
+    assert all("warm-up: vllm gave no answer" in record["reasons"][0] for record in records)
+    assert records[1]["values"]["rps_per_gpu"] is None
+
+
+def test_an_engine_that_dies_is_lost_with_its_own_error(spec, tmp_path, monkeypatch):
+    monkeypatch.setenv("FAKE_VLLM", "perish")
+    spec["loadgen"]["warm_up_requests"] = 0
+    single, cell = measured(spec, tmp_path, SINGLE, 2)
+    for record in (single, cell):
+        assert not record["valid"]
+        assert record["reasons"][0].endswith("; vllm's engine: AcceleratorError: CUDA error: unspecified")
+
+
+@pytest.mark.parametrize("fault", ["killed", "stopped"])
+def test_a_dead_or_hanging_store_is_noticed_within_10_s(spec, tmp_path, monkeypatch, fault):
+    monkeypatch.setenv("FAKE_AIPERF", "hang")
+    monkeypatch.setattr(vllm_running, "_SETTLE_TIMEOUT_S", 0.1)  # the stand-in saves nothing to Valkey
+    spec["scenario"] |= _VALKEY
+    stores: list[ServerStore] = []
+    check_alive = ServerStore.check_alive
+
+    def remember(store: ServerStore, grace_s: float = 0.0) -> None:
+        stores.append(store)
+        check_alive(store, grace_s)
+
+    monkeypatch.setattr(ServerStore, "check_alive", remember)
+    with Measurement(spec, 1, tmp_path / "logs") as measurement:
+        assert measurement.measure(SINGLE)["record"] == "single"
+        pid = stores[-1].pid()
+        broken: list[float] = []
+
+        def break_store() -> None:
+            if not broken:
+                broken.append(time.monotonic())
+                psutil.Process(pid).kill() if fault == "killed" else psutil.Process(pid).suspend()
+
+        def remember_and_break(store: ServerStore, grace_s: float = 0.0) -> None:
+            remember(store, grace_s)
+            running = [child for child in psutil.Process().children() if child.status() != "zombie"]
+            if "aiperf" in {part for child in running for part in child.cmdline()}:
+                break_store()
+
+        noticed: list[float] = []
+
+        def watched(*arguments) -> None:
+            try:
+                run_watched(*arguments)
+            finally:
+                noticed.append(time.monotonic())
+
+        monkeypatch.setattr(ServerStore, "check_alive", remember_and_break)
+        monkeypatch.setattr(vllm_cells, "run_watched", watched)
+        record = measurement.measure(2)
+        assert noticed[0] - broken[0] < 10
+    assert not record["valid"]
+    assert "store valkey" in record["reasons"][0]
+    assert record["values"]["ttft_p50_ms"] is None
+
+
+def test_the_sweep_writes_both_kinds_of_records_and_resumes(spec, tmp_path, monkeypatch):
+    out = tmp_path / "sweep" / "s" / "1.jsonl"
+    options = [
+        "--spec",
+        json.dumps(spec),
+        "--repeat",
+        "1",
+        "--out",
+        str(out),
+        "--logs",
+        str(tmp_path / "logs"),
+    ]
+    monkeypatch.setattr(sys, "argv", ["sweep", *options])
+    sweep.main()
+    records = read_records(out)
+    assert [(record["record"], record["load"]) for record in records] == [("single", None), ("cell", 2)]
+    assert {"job_started_at", "measured_in_job"} <= set(records[1])
+
+
+SAMPLE = {"prompt_tokens": 1000, "tokens": ["a"], "served_bytes": None, "retrieved_tokens": None}
+
+
+def faults(
+    again: dict,
+    tier: str = "dram",
+    pool: bool = False,
+    first: dict | None = None,
+    load_queue_bytes: int | None = None,
+) -> list[str]:
+    pair = [{**SAMPLE, "cached_tokens": 0} | (first or {}), {**SAMPLE, "cached_tokens": 999} | again]
+    return proof_faults(pair, tier, 100, 10, pool, load_queue_bytes)
+
+
+def test_what_single_requests_disprove():
+    assert faults({}) == []
+    assert faults({"served_bytes": 9990, "retrieved_tokens": 1000}) == []
+    assert "new prompt" in faults({}, first={"cached_tokens": 5})[0]
+    assert "0 of 900 saved tokens" in faults({"cached_tokens": 0})[0]
+    assert faults({"cached_tokens": 0}, tier="none") == []
+    assert "the store served 9,000 bytes of 9,990" in faults({"served_bytes": 9000})[0]
+    assert faults({"served_bytes": 0}, pool=True) == []
+    assert "LMCache loaded 0" in faults({"retrieved_tokens": 0})[0]
+    assert "200 of 900 saved tokens" in faults({"cached_tokens": 200})[0]
+    assert faults({"cached_tokens": 200}, load_queue_bytes=3000) == []
+    assert "0 of 300 saved tokens" in faults({"cached_tokens": 0}, load_queue_bytes=3000)[0]
+
+
+@pytest.mark.parametrize(
+    ("tier", "share", "right"), [("ssd", 0.7, False), ("ssd", 0.9, True), ("dram", 0, True)]
+)
+def test_a_prompt_of_tier_ssd_must_come_from_the_device(spec, tmp_path, tier, share, right):
+    spec["scenario"]["tier"] = tier
+    cell = CellSpec(spec, 0, 1, tmp_path)
+    loaded = 1000 * cell.geometry.kv_bytes_per_token
+    sample = {"prompt_tokens": 1001, "cached_tokens": 1000, "device_read_bytes": int(share * loaded)}
+    found = device_faults(sample, cell)
+    assert not found if right else "was served from RAM: device reads 70% of bytes loaded" in found[0]
+    assert not device_faults({**sample, "cached_tokens": 0}, cell)
+
+
+def test_known_causes_have_a_mend_and_others_none():
+    assert "wheel that has it" in cause(["x", "RuntimeError: RESPClient requires the C++ Redis extension."])
+    assert cause(["KeyError: 3"]) is None
+
+
+_ABORTED = """\
+(EngineCore pid=7) ERROR 11-28 05:20:04 [core.py:1233] EngineCore encountered a fatal error.
+(EngineCore pid=7) ERROR 11-28 05:20:04 [core.py:1233] Traceback (most recent call last):
+(EngineCore pid=7) ERROR 11-28 05:20:04 [core.py:1233]   File "/site/vllm/v1/engine/core.py", line 1224, in run_engine_core
+(EngineCore pid=7) ERROR 11-28 05:20:04 [core.py:1233]     engine_core.run_busy_loop()
+(EngineCore pid=7) ERROR 11-28 05:20:04 [core.py:1233]   File "/site/lmcache/vllm_v1_adapter.py", line 1849, in request_finished
+(EngineCore pid=7) ERROR 11-28 05:20:04 [core.py:1233]     assert self.lmcache_engine is not None
+(EngineCore pid=7) ERROR 11-28 05:20:04 [core.py:1233]            ^^^^^^^^^^^^^^^^^^^
+(EngineCore pid=7) ERROR 11-28 05:20:04 [core.py:1233] AssertionError
+(APIServer pid=6) ERROR 11-28 05:20:04 [async_llm.py:704] vllm.v1.engine.exceptions.EngineDeadError: see above""".splitlines()
+
+
+def test_an_engines_death_is_told_with_its_place_and_what_is_known_of_it():
+    assert engine_error(_ABORTED) == (
+        "AssertionError (request_finished, vllm_v1_adapter.py:1849); this version of LMCache ends the engine when a "
+        "client gives a request up; raise loadgen.request_timeout_s"
+    )
+    other = [line.replace("self.lmcache_engine is not None", "False") for line in _ABORTED]
+    assert engine_error(other) == "AssertionError (request_finished, vllm_v1_adapter.py:1849)"
+    assert engine_error(_ABORTED[:4]) is None
+    told = [*_ABORTED[:7], _ABORTED[7].replace("AssertionError", "RuntimeError: why")]
+    assert engine_error(told).startswith("RuntimeError: why; this version of LMCache")
+
+
+def test_the_first_exception_may_be_a_workers():
+    lines = [
+        '(Worker_TP1 pid=8) ERROR 11-28 05:20:03 [multiproc_executor.py:9]   File "/site/vllm/w.py", line 3, in run',
+        "(Worker_TP1 pid=8) ERROR 11-28 05:20:03 [multiproc_executor.py:9] torch.OutOfMemoryError: CUDA",
+        "(EngineCore pid=7) ERROR 11-28 05:20:04 [core.py:1] RuntimeError: Worker failed with error",
+    ]
+    assert engine_error(lines) == "OutOfMemoryError: CUDA"

@@ -1,0 +1,97 @@
+"""Tiers asked only for what HBM did not have: against the real tiers, and against what the replay engine measured."""
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.workloads.test_prefix_tree import WORKLOADS
+from workflow.hyperkv.connectors.inprocess import InprocessConnector
+from workflow.hyperkv.engines.replay.tiers import RealTiers, Tier
+from workflow.hyperkv.predict.predict_hit_rates import Capacities, Simulation
+from workflow.hyperkv.stores.base import StoreConfig
+from workflow.hyperkv.stores.dram import DramStore
+from workflow.hyperkv.workloads import repeat_seed
+from workflow.hyperkv.workloads.chunks import chain_keys
+from workflow.hyperkv.workloads.factory import make_workload
+from workflow.hyperkv.workloads.payload import Payload
+
+CELLS = Path("results/reference/laptop/tables/cells.csv")
+SIZE = 64
+
+
+def real_hits(
+    run: Simulation, folder: Path, capacities: dict[str, int], decode: bool, chunk: int, hbm: int | None
+):
+    """Prompt tokens of each request that each real tier serves, HBM's hits given."""
+    blocks = run.reached(True, 16, hbm) if hbm is not None else np.zeros_like(run.prompts)
+    tokens = [conversation.tokens for conversation in run.conversations]
+    with ExitStack() as stack:
+        levels = []
+        for name, count in capacities.items():
+            store = stack.enter_context(
+                DramStore(StoreConfig(folder, SIZE, folder / "log", capacity_bytes=count * SIZE))
+            )
+            levels.append(Tier(name, store, stack.enter_context(InprocessConnector(store, 1))))
+        tiers = RealTiers(levels, Payload(SIZE), 1000)
+        found, answer = [], []
+        for (index, turn), held in zip(run.order.requests, blocks, strict=True):
+            position = run.conversations[index].turns[turn]
+            saved = position.answer_end - 1 if decode else position.prompt_end
+            keys = chain_keys(tokens[index][:saved], chunk)
+            first = held // chunk
+            load = tiers.load(keys[first : (position.prompt_end - 1) // chunk])
+            done, whole = first + load.present, position.prompt_end // chunk
+            tiers.save([*answer, *keys[done:whole]])
+            answer = keys[max(done, whole) :]
+            found.append(int(max(held, (first + load.present) * chunk)))
+    return found
+
+
+@pytest.mark.parametrize("hbm", [None, 40])
+@pytest.mark.parametrize("capacities", [{"dram": 12}, {"dram": 7, "ssd": 30}, {"ssd": 1000}])
+@pytest.mark.parametrize(("decode", "chunk"), [(True, 32), (False, 64)])
+def test_they_are_the_engines_own_tiers(tmp_path, hbm, capacities, decode, chunk):
+    run = Simulation.of(make_workload({"kind": "multi_turn", "conversations": 5, "turns": [2, 4]}, 3), 2, 3)
+    units = ({} if hbm is None else {"hbm": hbm}) | capacities
+    hits = run.hit_tokens_of_rest(Capacities(units), decode, 16, chunk)
+    assert list(hits) == list(units)
+    assert sum(hits.values()).tolist() == real_hits(run, tmp_path, capacities, decode, chunk, hbm)
+
+
+@given(
+    st.sampled_from(WORKLOADS), st.integers(0, 2**16), st.booleans(), st.sampled_from([16, 32, 128]), st.integers(0, 300)
+)  # fmt: skip
+def test_an_unbounded_tier_asked_for_the_rest_hits_no_more(workload, seed, decode, chunk, hbm):
+    """It lacks an answer that is asked for at once, and answers that HBM served when they are not saved themselves."""
+    run = Simulation.of(make_workload(workload, seed), 2, 3)
+    tiers = Capacities({"hbm": hbm, "ssd": None})
+    rest, prompt = (method(tiers, decode, 16, chunk) for method in (run.hit_tokens_of_rest, run.hit_tokens))
+    assert rest["hbm"].tolist() == prompt["hbm"].tolist()
+    assert (rest["ssd"] <= prompt["ssd"]).all()
+
+
+@pytest.mark.parametrize(
+    ("scenario", "tiers"),
+    [("none", {}), ("dram", {"dram_bytes": 256 << 20}), ("files", {"ssd_bytes": None}), ("valkey_resp", {"dram_bytes": None})],
+)  # fmt: skip
+@pytest.mark.parametrize("repeat", [1, 2, 3])
+@pytest.mark.parametrize("chunk", [16, 64, 256])
+def test_one_clients_hits_are_those_that_the_replay_engine_measured(scenario, tiers, repeat, chunk):
+    """With one client they are the same; HBM alone differs by the room of the request itself."""
+    cells = pd.read_csv(CELLS, keep_default_na=False, na_values=[""])
+    name = scenario if scenario == "none" else f"{scenario}-{chunk}"
+    (measured,) = cells[(cells["scenario"] == name) & (cells["load"] == 1) & (cells["repeat"] == repeat)][
+        "hit_rate"
+    ]
+    workload = {"kind": "multi_turn", "conversations": 10, "turns": [2, 8]}
+    run = Simulation.of(make_workload(workload, repeat_seed(1, repeat)), 1, 6)
+    capacities = Capacities.of({"hbm_bytes": 224 << 20} | tiers, 16 * 32768, chunk * 32768)
+    hits = run.hit_tokens_of_rest(capacities, True, 16, chunk)
+    window = run.order.window
+    found = sum(tokens[:window].sum() for tokens in hits.values()) / run.prompts[:window].sum()
+    assert found == pytest.approx(measured, abs=0.005 if scenario == "none" else 0.0005)

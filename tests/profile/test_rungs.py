@@ -1,0 +1,245 @@
+"""The rungs on real sockets: what each measures, in which layer a delay shows up, and what is refused."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from tests.record_factory import ROCKSDB, VALKEY
+from workflow.hyperkv.base.errors import StoreError, UserError
+from workflow.hyperkv.machine.memory_dir import MemoryFolder
+from workflow.hyperkv.profile import rungs
+from workflow.hyperkv.profile.loopback import Loopback
+from workflow.hyperkv.profile.null import NullStore
+from workflow.hyperkv.profile.rungs import Bench, Values, keys_of, measure_point, memory_needed, rungs_of
+from workflow.hyperkv.profile.sampling import why_not
+from workflow.hyperkv.records.substitution import UNEXPLAINED, differences, layers_of
+from workflow.hyperkv.stores.files import FilesStore
+from workflow.hyperkv.stores.valkey import ValkeyStore
+from workflow.hyperkv.workloads.payload import Payload
+
+SIZE, EACH, CONNECTIONS = 64 << 10, 4, 2
+DELAY_S = 0.005
+FILES = {"tier": "ssd", "store": "files", "connector": "inprocess"}
+REST = {"settings": {}, "environment": {}, "ignored_settings": [], "port": 0, "timeout_s": 10}
+
+
+@pytest.fixture(autouse=True)
+def briefly(monkeypatch):
+    """Single passes, and a memory folder that need not be a tmpfs."""
+    monkeypatch.setattr(rungs, "_REPEATED_S", 0.0)
+    monkeypatch.setattr(rungs, "memory_folder", lambda folder, needed: MemoryFolder(folder))
+
+
+@pytest.fixture(scope="module")
+def loopbacks(tmp_path_factory):
+    """The raw socket's processes, over TCP and over a unix socket."""
+    log, size = tmp_path_factory.mktemp("loopbacks") / "log", SIZE * EACH * CONNECTIONS
+    with Loopback(size, log, 10) as tcp, Loopback(size, log, 10, unix=True) as unix:
+        yield tcp, unix
+
+
+@pytest.fixture
+def bench(tmp_path, loopbacks):
+    """Makes a bench of a scenario and repeat."""
+
+    def make(scenario: dict, repeat: int = 1) -> Bench:
+        spec = {
+            "scenario": {"name": "x", **REST, **scenario},
+            "data_dir": str(tmp_path / "data"),
+            "memory_dir": str(tmp_path / "memory"),
+            "warm_up_bytes": SIZE,
+        }
+        return Bench(spec, Values.of(Payload(SIZE), CONNECTIONS, EACH, repeat), tmp_path, *loopbacks)
+
+    return make
+
+
+def by_rung(records: list[dict], operation: str) -> dict[str, dict]:
+    return {record["rung"]: record for record in records if record["operation"] == operation}
+
+
+def layers(records: list[dict], scenario: dict, operation: str) -> dict[str, float]:
+    """Wall seconds per value of every layer and of the rest; values of all connections move side by side."""
+    seconds = {name: record["s_per_gb"] for name, record in by_rung(records, operation).items()}
+    per_value = SIZE * CONNECTIONS / 1e9
+    return {
+        name: value * per_value
+        for name, value in differences(layers_of(scenario, operation), seconds).items()
+    }
+
+
+def test_the_rungs_of_valkey_are_measured_with_both_sides_and_nothing_is_left(bench, tmp_path):
+    records = measure_point(bench(VALKEY))
+    assert [(r["rung"], r["operation"]) for r in records] == keys_of(VALKEY)
+    for operation in ("set", "get"):
+        found = by_rung(records, operation)
+        for name in ("loopback", "loopback_unix", "null", "valkey", "whole"):
+            record = found[name]
+            assert record["moved_bytes"] == SIZE * EACH * CONNECTIONS * record["passes"]
+            assert record["s_per_gb"] == pytest.approx(record["elapsed_s"] / record["moved_bytes"] * 1e9)
+            assert record["server_cpu_s"] > 0
+            assert record["client_cpu_s"] > 0
+            assert record["server_page_faults"] >= 0
+        assert found["memcpy"]["server_cpu_s"] is None
+        assert found["gpu_copy"]["s_per_gb"] is None
+        assert found["gpu_copy"]["notes"]
+        assert found["whole"]["threads"]
+        assert (found["whole"]["sampled"] is None) or why_not() is None
+    json.dumps(records, allow_nan=False)
+    assert [path for path in (tmp_path / "data").rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("dropped", [True, False])
+def test_a_store_on_disk_is_measured_cold_or_not_at_all(bench, monkeypatch, dropped):
+    monkeypatch.setattr(FilesStore, "make_cold", lambda store: dropped)
+    monkeypatch.setattr(rungs, "_COLD_SHARE", 2)
+    records = measure_point(bench(FILES))
+    assert [(r["rung"], r["operation"]) for r in records] == keys_of(FILES)
+    for name in ("device", "whole"):
+        assert by_rung(records, "set")[name]["s_per_gb"] > 0
+        got = by_rung(records, "get")[name]
+        assert got["cold"] is dropped
+        assert (got["s_per_gb"] is not None) is dropped
+        assert [note for note in got["notes"] if "not cold" in note] == ([] if dropped else [rungs._NOT_COLD])
+
+
+def test_what_the_device_delivered_is_cold_without_a_dropped_cache(bench, monkeypatch):
+    monkeypatch.setattr(FilesStore, "make_cold", lambda store: False)
+    monkeypatch.setattr(rungs, "_COLD_SHARE", 0)
+    assert by_rung(measure_point(bench(FILES)), "get")["whole"]["cold"] is True
+
+
+class FakeDisk(NullStore):
+    """A store on disk that keeps nothing and has nothing to make cold."""
+
+    name = "fake"
+
+    def make_cold(self) -> bool:
+        self.restart()
+        return True
+
+
+def delayed(monkeypatch, **delays: float) -> None:
+    """Replace the servers by ones that store nothing; GET of `null`, `valkey` and `rocksdb` is late by so much."""
+
+    def settled(name: str, config):
+        settings = {"memory_bytes": 8 * SIZE, "get_delay_s": delays.get(name, 0.0)}
+        return replace(config, settings=settings, environment={})
+
+    def make(name, config):
+        return FilesStore(config) if name == "files" else FakeDisk(settled(name, config))
+
+    monkeypatch.setattr(rungs, "make_store", make)
+    monkeypatch.setattr(rungs, "NullStore", lambda config: NullStore(settled("null", config)))
+    monkeypatch.setattr(Values, "require_right", lambda *_: None)
+    monkeypatch.setattr(rungs.Sampler, "start", lambda sampler: None)
+
+
+@pytest.mark.parametrize(
+    ("late", "layer"),
+    [
+        (("null", "valkey", "rocksdb"), "protocol"),
+        (("valkey", "rocksdb"), "server_memory"),
+        (("rocksdb",), "engine"),
+    ],
+)
+def test_a_delay_of_every_get_shows_up_in_its_layer_and_nowhere_else(bench, monkeypatch, late, layer):
+    """Medians of three repeats, as the table takes them, so that one pause of the machine is not a layer."""
+    delayed(monkeypatch, **dict.fromkeys(late, DELAY_S))
+    points = [measure_point(bench(ROCKSDB, repeat)) for repeat in (1, 2, 3)]
+    got, put = (
+        {name: median(repeat[name] for repeat in repeats) for name in repeats[0]}
+        for repeats in (
+            [layers(point, ROCKSDB, operation) for point in points] for operation in ("get", "set")
+        )
+    )
+    assert got.pop(layer) == pytest.approx(DELAY_S, rel=0.4)
+    assert UNEXPLAINED in got
+    for others in (got, put):
+        assert max(map(abs, others.values())) < DELAY_S / 3, others
+
+
+def test_the_order_of_the_rungs_moves_on_with_every_repeat(bench, monkeypatch):
+    seen: list[str] = []
+    names = list(rungs_of(ROCKSDB))
+    for station in names:
+
+        def note(_, station=station):
+            seen.append(station)
+            for rung in rungs_of(ROCKSDB)[station]:
+                yield from ({"rung": rung, "operation": operation} for operation in ("set", "get"))
+
+        monkeypatch.setitem(rungs._STATIONS, station, note)
+    for repeat in (1, 2, 3):
+        records = measure_point(bench(ROCKSDB, repeat))
+        assert [(r["rung"], r["operation"]) for r in records] == keys_of(ROCKSDB)
+    assert seen == [*names, *names[1:], *names[:1], *names[2:], *names[:2]]
+
+
+def test_a_scenario_has_the_rungs_that_its_layers_need():
+    for scenario in (VALKEY, ROCKSDB, FILES, ROCKSDB | {"connector": "redis"}):
+        for operation in ("set", "get"):
+            there = {rung for rung, of in keys_of(scenario) if of == operation}
+            for layer in layers_of(scenario, operation):
+                assert {layer.rung, layer.below or layer.rung} <= there
+
+
+def test_a_set_meets_a_warm_server_and_a_get_of_a_disk_a_restarted_one(bench, monkeypatch):
+    delayed(monkeypatch)
+    seen: list[str] = []
+    for name, owner in {"make_cold": FakeDisk, "restart": NullStore}.items():
+        done = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda store, n=name, d=done: (seen.append(n), d(store))[1])
+    for name in ("_put", "_get"):
+        done = getattr(rungs, name)
+        monkeypatch.setattr(rungs, name, lambda *a, n=name, d=done: (seen.append(n), d(*a))[1])
+    records = list(rungs._store_disk(bench(ROCKSDB)))
+    assert [(r["rung"], r["operation"]) for r in records] == [("store_disk", "set"), ("store_disk", "get")]
+    assert seen == ["_put", "_put", "make_cold", "restart", "_get"]
+    assert ("store_ram_cold", "set") not in keys_of(ROCKSDB)
+
+
+def test_wrong_bytes_are_no_result(bench, monkeypatch):
+    monkeypatch.setattr(Payload, "matches", lambda *_: False)
+    with pytest.raises(UserError, match="8 of 8 values were missing or wrong"):
+        measure_point(bench(VALKEY))
+
+
+def test_a_server_that_dies_is_named(bench, monkeypatch):
+    started = ValkeyStore.start
+
+    def start(store):
+        started(store)
+        store.kill()
+
+    monkeypatch.setattr(ValkeyStore, "start", start)
+    with pytest.raises(StoreError, match=r"store valkey \(pid \d+\) died with signal 9"):
+        measure_point(bench(VALKEY))
+
+
+def test_without_room_in_memory_the_layers_there_are_left_out_and_say_why(bench, monkeypatch):
+    asked = []
+
+    def none_here(folder: Path, needed: int) -> MemoryFolder:
+        asked.append((folder.name, needed))
+        return MemoryFolder(None, "no room")
+
+    monkeypatch.setattr(rungs, "memory_folder", none_here)
+    records = measure_point(bench(ROCKSDB))
+    needed = memory_needed({"warm_up_bytes": SIZE}, SIZE * EACH * CONNECTIONS)
+    assert asked == [("memory", needed)] == [("memory", 2 * (SIZE + 3 * SIZE * EACH * CONNECTIONS))]
+    left_out = [record for record in records if record["rung"].startswith("store_ram")]
+    assert [(record["s_per_gb"], record["notes"]) for record in left_out] == [(None, ["no room"])] * 3
+    assert by_rung(records, "get")["store_disk"]["s_per_gb"] is not None
+
+
+def test_another_folder_in_memory_is_used_and_named(bench, monkeypatch, tmp_path):
+    other = tmp_path / "other"
+    monkeypatch.setattr(rungs, "memory_folder", lambda *_: MemoryFolder(other, "other was used"))
+    records = by_rung(measure_point(bench(ROCKSDB)), "get")
+    assert "other was used" in records["store_ram_warm"]["notes"]
+    assert records["store_ram_cold"]["s_per_gb"] is not None
+    assert list(other.iterdir()) == []

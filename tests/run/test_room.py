@@ -1,0 +1,93 @@
+"""A scenario whose files do not fit on its data_dir's file system is refused before its first job."""
+
+import itertools
+import re
+import shutil
+from collections import namedtuple
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.config.test_config import BASE, H100
+from tests.helpers import mounted_tmpfs
+from tests.workflow_helpers import TINY, Checkout, changed
+from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.config.config import checked, selected
+from workflow.hyperkv.run.room import require_room
+
+_USAGE = namedtuple("_USAGE", "total used free")
+_OWN = {"scenarios.files.data_dir": "/dev/shm/own"}
+_VLLM = {"experiment.scenarios": ["h100_striped_mp"]}
+
+
+@pytest.fixture
+def free(monkeypatch) -> Callable[[int], None]:
+    """Sets the bytes that every file system has free."""
+    return lambda size: monkeypatch.setattr(shutil, "disk_usage", lambda path: _USAGE(size, 0, size))
+
+
+def require(raw: dict[str, Any]) -> None:
+    config = checked(raw)
+    names = selected(config, config["experiment"]["scenarios"])
+    require_room(config, itertools.product(names, range(1, config["experiment"]["repeats"] + 1)))
+
+
+@pytest.mark.parametrize(
+    ("raw", "scenario", "key"),
+    [
+        (changed(BASE, {"data_dir": "/dev/shm/small"}), "files", "data_dir"),
+        (changed(BASE, _OWN), "files", "scenarios.files.data_dir"),
+        (changed(BASE, {"experiment.repeats": 3}), "files", "data_dir"),
+        (changed(H100, _VLLM), "h100_striped_mp", "scenarios.h100_striped_mp.data_dir"),
+    ],
+)
+def test_it_is_one_line_with_the_key_the_bytes_needed_and_those_free(free, raw, scenario, key):
+    free(64 << 10)
+    with pytest.raises(UserError) as caught:
+        require(raw)
+    said = re.fullmatch(
+        rf"config: {re.escape(key)}: scenario {scenario}: about .* GB needed on the disk of (\S+), where .*; choose another data_dir "
+        r"or a smaller workload \(([\d,]+) bytes needed, 65,536 free\)",
+        str(caught.value),
+    )
+    assert said, caught.value
+    needed = int(said[2].replace(",", ""))
+    free(3 * needed)
+    require(raw)
+    free(needed - 1)
+    with pytest.raises(UserError):
+        require(raw)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"experiment.scenarios": ["none", "dram"]},
+        {"data_dir": "$NOT_SET_HERE/kv"},
+        {"data_dir": "/not-there/deep/kv"},
+    ],
+)
+def test_what_has_no_files_or_is_not_known_here_is_left_to_the_job(free, changes):
+    free(0)
+    require(changed(BASE, changes))
+
+
+def test_an_array_that_is_not_mounted_is_left_to_the_job(free):
+    free(0)
+    raid = {"source": "raid0", "devices": ["/dev/a", "/dev/b"], "mount": "/not-there", "consent": True}
+    require(changed(BASE, {"array": raid}))
+
+
+def test_snakemake_says_so_before_its_first_job(tmp_path):
+    checkout = Checkout.new(tmp_path / "checkout")
+    with mounted_tmpfs(tmp_path / "small", 1) as small:
+        checkout.configure(changed(TINY, {"scenarios.rocksdb_resp.data_dir": str(small / "kv")}))
+        status, output = checkout.snakemake("sweep")
+        assert status == 1
+        assert re.search(
+            r"^config: scenarios\.rocksdb_resp\.data_dir: scenario rocksdb_resp: .* bytes needed, 1,048,576 free\)$",
+            output,
+            re.MULTILINE,
+        )
+        assert not list(checkout.folder.glob("results/sweep/*/*.jsonl*"))

@@ -1,0 +1,98 @@
+"""What measuring a scenario depends on: its own engine, workload, store and connector, and no other."""
+
+import pytest
+
+from workflow.hyperkv.base.sources import sources
+from workflow.hyperkv.sweep.closure import scenario_sources
+
+
+def names(paths: list[str]) -> list[str]:
+    return [path.removeprefix("workflow/hyperkv/") for path in paths]
+
+
+def scenario(store: str, connector: str, **changes) -> list[str]:
+    part = {"tier": "ssd", "store": store, "connector": connector, "dram_pool_bytes": 0} | changes
+    return names(scenario_sources({"engine": "replay", "workload": {"kind": "multi_turn"}, "scenario": part}))
+
+
+def test_sweep_closure_holds_its_imports_but_no_store():
+    found = names(sources("sweep.measure_scenario"))
+    assert {"sweep/measure_scenario.py", "records/journal.py", "base/errors.py", "base/sources.py"} <= set(
+        found
+    )
+    assert not {f"stores/{name}.py" for name in ("files", "valkey", "rocksdb/store", "rocksdb/server")} & set(
+        found
+    )
+    assert found == sorted(found)
+
+
+@pytest.mark.parametrize(
+    ("store", "connector", "own", "others"),
+    [
+        (
+            "rocksdb",
+            "resp",
+            ["rocksdb/store", "server", "rocksdb/server", "rocksdb/options", "resp_protocol"],
+            ["valkey"],
+        ),
+        (
+            "valkey",
+            "redis",
+            ["valkey", "server"],
+            ["rocksdb/store", "rocksdb/server", "resp_protocol", "files"],
+        ),
+        ("files", "inprocess", ["files"], ["valkey", "rocksdb/store", "server"]),
+    ],
+)
+def test_scenario_depends_on_its_own_store_and_connector(store, connector, own, others):
+    found = scenario(store, connector)
+    assert {f"stores/{name}.py" for name in own} <= set(found)
+    assert not {f"stores/{name}.py" for name in others} & set(found)
+    assert f"connectors/{connector}.py" in found
+    unused = {"redis", "resp", "inprocess"} - {connector}
+    assert not {f"connectors/{name}.py" for name in unused} & set(found)
+    assert {"engines/replay/engine.py", "workloads/multi_turn.py"} <= set(found)
+    assert "workloads/mooncake.py" not in found
+
+
+def test_an_engine_depends_on_its_own_cells_only():
+    replay = set(scenario("valkey", "resp"))
+    part = {"tier": "dram", "store": "valkey", "connector": "resp", "dram_pool_bytes": 0}
+    spec = {"engine": "vllm", "workload": {"kind": "multi_turn"}, "scenario": part}
+    vllm = set(names(scenario_sources(spec)))
+    assert {"engines/replay/cells.py", "engines/replay/engine.py", "connectors/resp.py"} <= replay - vllm
+    assert {f"engines/vllm/{name}.py" for name in ("cells", "aiperf", "lmcache", "server")} <= vllm - replay
+    assert {"cells/cell.py", "cells/samples.py", "stores/valkey.py", "stores/registry.py"} <= vllm & replay
+
+
+def test_engine_vllm_starts_no_store_for_memory_and_files_of_its_own():
+    part = {"tier": "ssd", "store": "files", "connector": "mp", "dram_pool_bytes": 0}
+    found = names(scenario_sources({"engine": "vllm", "workload": {"kind": "multi_turn"}, "scenario": part}))
+    assert not {"stores/files.py", "stores/valkey.py"} & set(found)
+
+
+def test_several_processes_add_their_store_and_stripes_their_modules():
+    found = scenario("valkey", "striped")
+    own = {f"connectors/striped/{name}.py" for name in ("connector", "stripes", "channels", "sockets")}
+    assert own <= set(found)
+    assert "connectors/resp.py" not in found
+    assert set(scenario("valkey", "striped", processes=2)) - set(found) == {"stores/sharded.py"}
+
+
+def test_a_pool_adds_the_dram_store():
+    added = {"stores/dram.py", "connectors/inprocess.py"}
+    assert not added & set(scenario("rocksdb", "resp"))
+    assert set(scenario("rocksdb", "resp", dram_pool_bytes=1)) - set(scenario("rocksdb", "resp")) == added
+
+
+def test_recompute_depends_on_no_store():
+    found = set(scenario("", "", tier="none"))
+    assert not {f"stores/{name}.py" for name in ("dram", "files", "valkey", "rocksdb", "server")} & found
+
+
+def test_what_looks_at_an_array_is_depended_on_where_there_is_one_only():
+    part = {"tier": "none"}
+    spec = {"engine": "replay", "workload": {"kind": "multi_turn"}, "scenario": part}
+    without, on_array = names(scenario_sources(spec)), names(scenario_sources(spec | {"array": {}}))
+    assert not [name for name in without if name.startswith("array/")]
+    assert "array/verify.py" in on_array

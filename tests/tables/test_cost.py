@@ -1,0 +1,443 @@
+"""Costs: worked by hand, monotone in every price, compared at one SLO, from real and from varied records."""
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.config.test_config import BASE, changed
+from tests.helpers import write_as_a_stage
+from tests.record_factory import measured, varied
+from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.config.config import checked, cost_spec
+from workflow.hyperkv.config.prices import resolved_prices
+from workflow.hyperkv.records.cost_model import (
+    PARTS,
+    Point,
+    at_slo,
+    endurance_years,
+    usd_per_hour,
+    usd_per_million,
+)
+from workflow.hyperkv.tables import cost
+from workflow.hyperkv.tables.cost import cost_table, point_of, repeats_table, sensitivity_table, values_of
+from workflow.hyperkv.tables.judging.claims_file import columns_dictionary
+
+PRICES = {
+    "gpu_usd_per_hour": 2.0,
+    "server_usd": 8766.0,
+    "amortisation_years": 1.0,
+    "dram_usd_per_gb": 8.766,
+    "ssd_usd_per_gb": 0.8766,
+    "ssd_capacity_gb": 1000.0,
+    "ssd_tbw_tb": 876.6,
+    "ssd_write_amplification": 2.0,
+    "gpu_power_w": 600.0,
+    "server_power_w": 200.0,
+    "dram_power_w_per_gb": 0.5,
+    "ssd_power_w": 10.0,
+    "usd_per_kwh": 0.1,
+    "pue": 2.0,
+}
+NO_SLO = {"tps_per_user": None, "ttft_p95_ms": None}
+LOWERS = ("amortisation_years", "ssd_tbw_tb")
+# A larger drive of the same rating wears out dearer, and draws less per byte that is kept.
+BOTH_WAYS = "ssd_capacity_gb"
+
+
+def full_prices() -> dict:
+    """PRICES with a range, a unit, a date and a source."""
+    more = {"unit": "USD", "date": "2026-11", "source": "assumption"}
+    return {
+        name: {"value": value, "low": value / 2, "high": 2 * value, **more} for name, value in PRICES.items()
+    }
+
+
+def test_a_cost_worked_by_hand():
+    found = usd_per_hour(PRICES, dram_bytes=100e9, ssd_bytes=500e9, written_bytes_per_s=1e6)
+    assert found == {
+        "gpu": 2.0,
+        "server": pytest.approx(1.0),  # 8,766 USD over 8,766 hours
+        "dram": pytest.approx(0.1),  # 100 GB of 8.766 USD over them
+        "ssd": pytest.approx(0.05),  # 500 GB of 0.8766 USD; wear: 0.0072 TB an hour of 876.6 USD for 876.6 TB
+        "power": pytest.approx((600 + 200 + 50 + 5) / 1000 * 2 * 0.1),
+    }
+    assert usd_per_million(3.6, 1000.0) == pytest.approx(1.0)
+    assert usd_per_million(3.6, 0.0) is None
+
+
+def test_two_gpus_cost_two_with_their_servers_and_one_tier():
+    one, two = (usd_per_hour(PRICES, 100e9, 500e9, 1e6, gpus) for gpus in (1, 2))
+    assert (two["gpu"], two["server"]) == (2 * one["gpu"], 2 * one["server"])
+    assert (two["dram"], two["ssd"]) == (one["dram"], one["ssd"])
+    assert two["power"] == pytest.approx((2 * 800 + 50 + 5) / 1000 * 2 * 0.1)
+
+
+def test_an_ssd_costs_its_wear_where_that_is_more_than_its_capacity():
+    found = usd_per_hour(PRICES, 0, 500e9, written_bytes_per_s=1e8)
+    assert found["ssd"] == pytest.approx(0.72)  # 1e8 x 2 x 3,600 = 0.72 TB an hour, a USD each
+
+
+def test_endurance_worked_by_hand():
+    assert endurance_years(PRICES, 1e6) == pytest.approx(876.6e12 / 2e6 / 3600 / 8766)
+    assert endurance_years(PRICES, None) is None
+    assert endurance_years(PRICES, 0.0) is None
+
+
+USES = st.tuples(st.floats(0, 1e13), st.floats(0, 1e13), st.one_of(st.none(), st.floats(0, 1e10)))
+
+
+@given(
+    USES,
+    st.sampled_from(sorted({*PRICES} - {BOTH_WAYS})),
+    st.lists(st.floats(0.01, 1e4), min_size=2, max_size=2),
+    st.data(),
+)
+def test_a_cost_never_falls_when_a_price_rises(use, name, values, data):
+    others = {key: data.draw(st.floats(0.01, 1e4), label=key) for key in PRICES}
+    cheap, dear = (
+        usd_per_hour(others | {name: value}, *use) for value in sorted(values, reverse=name in LOWERS)
+    )
+    for part in PARTS:
+        assert cheap[part] <= dear[part] * (1 + 1e-12)
+        assert cheap[part] >= 0
+
+
+def point(load, tps=None, ttft=None, **more) -> Point:
+    known = {
+        "rps_per_gpu": 2.0 * load,
+        "tokens_per_s": 100.0 * load,
+        "answer_tokens_per_s": 10.0 * load,
+        "dram_bytes": 0.0,
+        "ssd_bytes": 0.0,
+        "written_bytes_per_s": None,
+    }
+    return Point(load=load, tps_per_user=tps, ttft_p95_ms=ttft, **(known | more))
+
+
+CURVE = [point(4, 40.0, 300.0), point(1, 100.0, 50.0), point(2, 80.0, 100.0)]
+
+
+@pytest.mark.parametrize(
+    ("tps", "ttft", "load", "at_least"),
+    [
+        (None, None, 4, True),
+        (40.0, None, 4, True),
+        (30.0, 400.0, 4, True),
+        (60.0, None, 3, False),
+        (None, 200.0, 3, False),
+        (60.0, 150.0, 2.5, False),
+        (80.0, None, 2, False),
+        (100.0, None, 1, False),
+        (101.0, None, None, False),
+        (60.0, 49.0, None, False),
+    ],
+)
+def test_users_at_an_slo_lie_between_measured_loads_and_never_beyond(tps, ttft, load, at_least):
+    found, more = at_slo(CURVE, tps, ttft)
+    assert (found and found.load) == load
+    assert more is at_least
+    if found:
+        assert found.tokens_per_s == pytest.approx(100 * load)
+
+
+def test_the_highest_load_that_keeps_an_slo_counts_though_a_lower_one_does_not():
+    assert at_slo([point(1, 10.0), point(2, 100.0)], 50.0, None) == (point(2, 100.0), True)
+    assert at_slo([point(1, 10.0), point(2, 100.0), point(3, 0.0)], 50.0, None)[0].load == 2.5
+
+
+def test_what_one_of_two_loads_does_not_know_stays_unknown():
+    curve = [point(1, 100.0, written_bytes_per_s=4.0), point(2, 50.0)]
+    assert at_slo(curve, 75.0, None)[0].written_bytes_per_s is None
+    assert at_slo([point(1), point(2, 50.0)], 50.0, None) == (point(2, 50.0), True)
+    assert at_slo([point(1)], 50.0, None) == (None, False)
+    assert at_slo([], None, None) == (None, False)
+
+
+@given(
+    st.lists(st.tuples(st.floats(1, 1e3), st.floats(1, 1e3)), min_size=1, max_size=5),
+    st.floats(1, 1e3),
+    st.floats(1, 1e3),
+)
+def test_the_point_at_an_slo_keeps_it(values, tps, ttft):
+    curve = [point(load, *pair) for load, pair in enumerate(values, start=1)]
+    found, _ = at_slo(curve, tps, ttft)
+    if found is None:
+        assert not any(p.tps_per_user >= tps and p.ttft_p95_ms <= ttft for p in curve)
+    else:
+        assert found.tps_per_user >= tps * (1 - 1e-9)
+        assert found.ttft_p95_ms <= ttft * (1 + 1e-9)
+        assert 1 <= found.load <= len(curve)
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """One measured record of scenarios none, dram and files."""
+    return {name: measured(tmp_path_factory.mktemp(name), name) for name in ("none", "dram", "files")}
+
+
+def records(real, loads=(1, 2), repeats=(1, 2)):
+    """The records at several loads and repeats; TPS/user falls with the load, `files` is the slowest."""
+    slow = {"none": 1.0, "dram": 0.9, "files": 0.5}
+    return [
+        varied(record, {"tps_per_user": 100.0 * slow[name] / load, "rps_per_gpu": float(load)}, load=load, repeat=repeat)
+        for name, record in real.items()
+        for load in loads
+        for repeat in repeats
+    ]  # fmt: skip
+
+
+def test_tokens_and_bytes_of_a_real_record(real):
+    record = real["files"]
+    found, reasons = point_of(record)
+    requests, window_s = record["requests"], record["values"]["window_s"]
+    answered = round(record["values"]["rps_per_gpu"] * window_s)
+    done = sorted(range(len(requests["finish_s"])), key=requests["finish_s"].__getitem__)[:answered]
+    assert not reasons
+    assert found.answer_tokens_per_s * window_s == pytest.approx(
+        sum(requests["answer_tokens"][i] for i in done)
+    )
+    prompts = sum(requests["prompt_tokens"][i] for i in done)
+    assert (found.tokens_per_s - found.answer_tokens_per_s) * window_s == pytest.approx(prompts)
+    assert (found.dram_bytes, found.ssd_bytes) == (0.0, record["evidence"]["saved_bytes"])
+    written = record["evidence"]["device_write_bytes"]
+    assert found.written_bytes_per_s == pytest.approx(written / max(requests["finish_s"]))
+    dram, _ = point_of(real["dram"])
+    assert (dram.dram_bytes, dram.ssd_bytes, dram.written_bytes_per_s) == (64 << 20, 0.0, None)
+    none, _ = point_of(real["none"])
+    assert (none.dram_bytes, none.ssd_bytes) == (0.0, 0.0)
+
+
+def with_scenario(record, evidence=None, **keys):
+    copy = varied(record)
+    copy["spec"]["scenario"] |= keys
+    copy["evidence"] |= evidence or {}
+    return copy
+
+
+def test_a_stores_capacity_bounds_what_it_needs(real):
+    saved = real["files"]["evidence"]["saved_bytes"]
+    bounded, _ = point_of(with_scenario(real["files"], capacity_bytes=saved // 2))
+    assert bounded.ssd_bytes == saved // 2
+    server = {"tier": "dram", "store": "valkey", "dram_pool_bytes": 1 << 20}
+    found, _ = point_of(with_scenario(real["files"], {"saved_bytes": None, "taken_bytes": 5}, **server))
+    assert (found.dram_bytes, found.ssd_bytes, found.written_bytes_per_s) == ((1 << 20) + 5, 0.0, None)
+    unknown = with_scenario(real["files"], {"saved_bytes": None, "taken_bytes": None})
+    assert point_of(unknown) == (None, ["how many bytes the store holds is not known"])
+    unseen = with_scenario(real["files"], {"device_write_bytes": None})
+    assert point_of(unseen) == (None, ["how many bytes were written to the device is not known"])
+
+
+def test_scenarios_are_compared_at_the_speed_that_all_reach(real):
+    table = repeats_table(records(real), PRICES, NO_SLO)
+    at = table[table["at"] == "slo"].set_index(["scenario", "repeat"])
+    assert set(at["slo_tps_per_user"]) == {50.0}
+    assert at["users_per_gpu"].groupby("scenario").first().to_dict() == {"none": 2.0, "dram": pytest.approx(17 / 9), "files": 1.0}  # fmt: skip
+    assert at["users_at_least"].groupby("scenario").first().to_dict() == {"none": True, "dram": False, "files": False}  # fmt: skip
+    assert at["load"].isna().all()
+    loads = table[table["at"] == "load"]
+    assert loads["slo_tps_per_user"].isna().all()
+    assert list(loads["users_per_gpu"]) == list(loads["load"])
+
+
+def test_a_record_of_two_gpus_costs_two_and_serves_half_the_users_on_each(real):
+    lines = records({"dram": real["dram"]}, repeats=(1,))
+    one, two = (repeats_table([line | {"gpus": gpus} for line in lines], PRICES, NO_SLO) for gpus in (1, 2))
+    old = repeats_table([{k: v for k, v in line.items() if k != "gpus"} for line in lines], PRICES, NO_SLO)
+    pd.testing.assert_frame_equal(old, one)
+    assert (set(one["gpus"]), set(two["gpus"])) == ({1}, {2})
+    assert list(two["users_per_gpu"]) == list(one["users_per_gpu"] / 2)
+    for name in ("gpu", "server"):
+        dollars = [table["usd_per_hour"] * table[f"{name}_share"] for table in (one, two)]
+        assert list(dollars[1]) == pytest.approx(list(2 * dollars[0]))
+    assert (two["usd_per_million_tokens"] > 1.9 * one["usd_per_million_tokens"]).all()
+    assert list(two["tokens_per_s"]) == list(one["tokens_per_s"])
+    low = sensitivity_table(two, full_prices()).set_index("price").loc["gpu_usd_per_hour"]
+    at = two[two["at"] == "slo"].iloc[0]
+    saved = (low["usd_per_million_tokens"] - low["usd_at_low"]) * 3600 * at["tokens_per_s"] / 1e6
+    assert saved == pytest.approx(2 * PRICES["gpu_usd_per_hour"] / 2)
+
+
+def test_an_slo_of_the_configuration_that_nobody_keeps_has_no_cost_and_a_reason(real):
+    table = repeats_table(records(real), PRICES, {"tps_per_user": 60.0, "ttft_p95_ms": None})
+    files = table[(table["at"] == "slo") & (table["scenario"] == "files")]
+    assert not files["valid"].any()
+    assert files["usd_per_million_tokens"].isna().all()
+    summary = cost_table(table).set_index(["scenario", "at"])
+    assert summary.loc[("files", "slo"), "reasons"] == "no load that was measured keeps the SLO"
+    assert summary.loc[("none", "slo"), "valid_repeats"] == 2
+    with_ttft = repeats_table(records(real), PRICES, {"tps_per_user": None, "ttft_p95_ms": 1e-6})
+    assert not with_ttft[with_ttft["at"] == "slo"]["valid"].any()
+
+
+def test_invalid_cells_have_no_cost_and_no_part_in_the_slo(real):
+    lines = records(real)
+    lines[0] = varied(lines[0], {"tps_per_user": 1.0}, ("served from RAM",))
+    table = repeats_table(lines, PRICES, NO_SLO)
+    assert table.iloc[0][["valid", "reasons"]].tolist() == [False, "served from RAM"]
+    assert math.isnan(table.iloc[0]["usd_per_hour"])
+    assert set(table["slo_tps_per_user"].dropna()) == {50.0}
+
+
+@pytest.mark.parametrize("change", [{"loop": "open"}, {"engine": "vllm"}])
+def test_an_open_loop_or_a_trace_has_costs_but_no_users(real, change):
+    lines = []
+    for line in records({"none": real["none"]}):
+        line["spec"] |= {"loop": change["loop"]} if "loop" in change else {"workload": {"kind": "mooncake"}}
+        lines.append(line | {key: value for key, value in change.items() if key == "engine"})
+    table = repeats_table(lines, PRICES, NO_SLO)
+    assert set(table["at"]) == {"load"}
+    assert table["users_per_gpu"].isna().all()
+    assert table["usd_per_million_tokens"].notna().all()
+    compared = sensitivity_table(table, full_prices())
+    assert set(compared["at"]) == {"load"}
+    assert set(compared["load"]) == {2}
+
+
+def test_a_window_in_which_nothing_was_answered_tells_nothing(real):
+    assert point_of(varied(real["none"], {"window_s": 0.0})) == (None, ["no request was answered in the measured window"])  # fmt: skip
+
+
+def test_shares_add_up_and_intervals_hold_their_median(real):
+    table = cost_table(repeats_table(records(real), PRICES, NO_SLO))
+    assert table[list(cost.SHARES)].sum(axis=1).tolist() == pytest.approx([1.0] * len(table))
+    for name in cost.SUMMARISED[:3]:
+        known = table[table[f"{name}_low"].notna()]
+        assert len(known)
+        assert (known[f"{name}_low"] <= known[name]).all()
+        assert (known[name] <= known[f"{name}_high"]).all()
+
+
+def test_sensitivity_moves_one_price_and_leaves_the_others(real):
+    repeats = repeats_table(records(real), PRICES, NO_SLO)
+    table = sensitivity_table(repeats, full_prices())
+    assert len(table) == 3 * len(PRICES)
+    row = table[(table["scenario"] == "none") & (table["price"] == "gpu_usd_per_hour")].iloc[0]
+    own = repeats[(repeats["scenario"] == "none") & (repeats["at"] == "slo")].iloc[0]
+    assert row["usd_per_million_tokens"] == pytest.approx(own["usd_per_million_tokens"])
+    difference = row["usd_at_high"] - row["usd_per_million_tokens"]
+    assert difference == pytest.approx(usd_per_million(2.0, own["tokens_per_s"]))
+    unused = table[(table["scenario"] == "none") & table["price"].isin(["ssd_usd_per_gb", "dram_usd_per_gb"])]
+    assert (unused["usd_at_low"] == unused["usd_at_high"]).all()
+
+
+def run(tmp_path, monkeypatch, lines) -> Path:
+    write_as_a_stage(tmp_path / "cells.jsonl", lines)
+    spec = json.dumps({"prices": full_prices(), "slo": NO_SLO})
+    arguments = ["--spec", spec, "--cells", tmp_path / "cells.jsonl", "--out", tmp_path / "tables"]
+    monkeypatch.setattr(sys, "argv", ["cost", *map(str, arguments)])
+    cost.main()
+    return tmp_path / "tables"
+
+
+@pytest.mark.parametrize("filled", [True, False])
+def test_the_dictionary_has_exactly_the_columns_of_the_tables(tmp_path, monkeypatch, real, filled):
+    lines = records(real) if filled else [{"record": "single"}]
+    out = run(tmp_path, monkeypatch, lines)
+    assert {path.stem for path in out.iterdir()} == {"cost", "cost_repeats", "cost_sensitivity"}
+    for path in out.iterdir():
+        table = pd.read_csv(path)
+        assert list(table) == list(columns_dictionary()[path.stem])
+        assert bool(len(table)) is filled
+
+
+RULES = {"usd": {"unit": "USD", "anyOf": [{"type": "number", "minimum": 0}]}, "years": {"unit": "years", "anyOf": [{"exclusiveMinimum": 0}]}}  # fmt: skip
+PRICE = {"value": 2.0, "low": 1.0, "high": 3.0, "date": "2026-11", "source": "assumption"}
+
+
+def table_file(folder: Path, text=None, **prices) -> Path:
+    path = folder / "prices.yaml"
+    path.write_text(text if text is not None else yaml.safe_dump({"usd": PRICE, "years": PRICE} | prices))
+    return path
+
+
+def test_prices_of_the_configuration_replace_figure_range_and_source(tmp_path):
+    found = resolved_prices(table_file(tmp_path), {"usd": None, "years": 4.0}, RULES)
+    assert found["usd"] == {**PRICE, "unit": "USD"}
+    assert found["years"] == {
+        "value": 4.0, "low": 2.0, "high": 6.0, "date": None, "source": "the configuration", "unit": "years",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("prices", "message"),
+    [
+        ({"usd": 5}, "usd must have exactly the keys value, low, high, date, source"),
+        ({"usd": PRICE | {"note": 1}}, "usd must have exactly the keys"),
+        ({"usd": PRICE | {"value": "2"}}, "usd.value: '2' is wrong; it must be a number, at least 0"),
+        ({"usd": PRICE | {"low": -1}}, "usd.low: -1 is wrong; it must be a number, at least 0"),
+        ({"usd": PRICE | {"high": float("inf")}}, "usd.high: .inf is wrong"),
+        ({"usd": PRICE | {"value": True}}, "usd.value: True is wrong"),
+        ({"years": PRICE | {"low": 0}}, "years.low: 0 is wrong; it must be a number, more than 0"),
+        ({"usd": PRICE | {"value": 5}}, "usd: low, value and high must not fall"),
+        (
+            {"usd": PRICE | {"date": "today"}},
+            "usd.date: 'today' is wrong; it must be a month such as 2026-11",
+        ),
+        ({"usd": PRICE | {"source": " "}}, "usd.source is empty"),
+        ({"euro": PRICE}, "euro is not a price; allowed are usd, years"),
+    ],
+)
+def test_mistakes_in_the_table_of_prices_name_the_price(tmp_path, prices, message):
+    with pytest.raises(UserError) as error:
+        resolved_prices(table_file(tmp_path, **prices), {"usd": None, "years": None}, RULES)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("{", "not YAML"), ("5", "is no mapping of keys"), ("usd: 1", "years is missing")],
+)
+def test_a_table_that_is_none_is_one_line(tmp_path, text, message):
+    with pytest.raises(UserError) as error:
+        resolved_prices(table_file(tmp_path, text), {"usd": None, "years": None}, RULES)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_the_configurations_prices_are_all_there_with_their_sources():
+    spec = json.loads(cost_spec(checked(BASE)))
+    assert spec["slo"] == NO_SLO
+    assert set(spec["prices"]) == set(PRICES)
+    assert all(price["source"] and price["date"] and price["unit"] for price in spec["prices"].values())
+    own = json.loads(cost_spec(checked(changed("cost.dram_usd_per_gb", 3))))["prices"]["dram_usd_per_gb"]
+    assert (own["value"], own["source"]) == (3, "the configuration")
+    assert values_of(spec["prices"])["ssd_capacity_gb"] == 7680
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (
+            "cost.dram_usd_per_gb",
+            "3 USD",
+            "cost.dram_usd_per_gb: '3 USD' is wrong; it must be a number, at least 0",
+        ),
+        (
+            "cost.amortisation_years",
+            0,
+            "cost.amortisation_years: 0 is wrong; it must be a number, more than 0",
+        ),
+        ("cost.dram_usd", 3, "cost.dram_usd is not a key; did you mean dram_usd_per_gb?"),
+        ("cost.slo.tps_per_user", 0, "cost.slo.tps_per_user: 0 is wrong"),
+        ("cost.prices", 5, "cost.prices: 5 is wrong; it must be text"),
+    ],
+)
+def test_mistakes_in_the_section_name_the_key(path, value, message):
+    with pytest.raises(UserError) as error:
+        checked(changed(path, value))
+    assert message in str(error.value)
+
+
+def test_a_missing_table_of_prices_is_named():
+    with pytest.raises(
+        UserError, match=r"config: cost.prices: there is no file none.yaml; config/prices.yaml is one"
+    ):
+        cost_spec(checked(changed("cost.prices", "none.yaml")))

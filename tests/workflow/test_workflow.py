@@ -1,0 +1,357 @@
+"""The workflow as a whole: it runs, and it measures again exactly what a change concerns."""
+
+import csv
+import json
+import os
+import shutil
+import time
+from base64 import urlsafe_b64encode
+
+import pytest
+
+from tests.workflow_helpers import TINY, Checkout, changed
+from workflow.hyperkv.records.record_file import identity_in, read_records, write_records
+
+pytestmark = pytest.mark.slow
+
+FIGURES = {
+    f"draw_figure {name}" for name in ("tier_tradeoff", "chunk", "stores", "transport_medium", "layers")
+}
+PREDICTED = {"draw_prediction hit_rate", "draw_prediction break_even"}
+STORES = {"write_stores", "draw_figure stores"}
+PAGE = {"write_report_page"}
+RECOMMENDED = {"write_recommendation", "check_recommended", *PAGE}
+PLACED = {"place_stores", "draw_prediction break_even", *PAGE}
+CLAIMS = {"write_claims", *PAGE}
+COST = {"write_cost", "draw_cost", *PAGE}
+DRAWN_LAYERS = {"write_layers", "draw_figure layers", "write_summary", *CLAIMS}
+LAYERS = {"profile_layers valkey_resp", *DRAWN_LAYERS}
+DRAWN = (
+    {"write_tables", "write_summary", *FIGURES, "draw_prediction hit_rate", *RECOMMENDED}
+    - STORES
+    - {"draw_figure layers"}
+)
+AFTER = DRAWN | COST | CLAIMS
+SCENARIOS = ["none", "dram-16", "dram-32", "rocksdb_resp", "valkey_resp", "valkey_redis"]
+PROFILE = {"profile_store valkey_resp", *STORES, *PLACED, *CLAIMS, "write_summary"}
+LIMITS = {"profile_limits", *STORES, *PLACED, *CLAIMS, "write_summary"}
+HIT_RATES = {"write_hit_rates", "draw_prediction hit_rate", *CLAIMS}
+BREAK_EVEN = {"write_break_even", *PLACED}
+
+
+def measured(*scenarios: str) -> set[str]:
+    """The sweep's jobs for scenarios, and what follows them."""
+    return {f"measure_scenario {name} 1" for name in scenarios} | AFTER
+
+
+@pytest.fixture(scope="module")
+def complete(tmp_path_factory) -> tuple[Checkout, str]:
+    """A checkout after a complete run, and what that run printed. Not to be changed."""
+    checkout = Checkout.new(tmp_path_factory.mktemp("complete") / "checkout")
+    status, output = checkout.snakemake(within_s=200)
+    assert status == 0, output
+    return checkout, output
+
+
+@pytest.fixture
+def checkout(complete, tmp_path) -> Checkout:
+    """A copy, in its own folder, of the checkout after a complete run."""
+    return complete[0].copy(tmp_path / "checkout")
+
+
+def test_a_complete_run(complete):
+    checkout, output = complete
+    with (checkout / "results/tables/cells.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["scenario"], row["load"]) for row in rows} == {
+        (name, load) for name in SCENARIOS for load in "12"
+    }
+    assert len(rows) == 12
+    assert {row["failed_requests"] for row in rows} == {"0"}
+    assert all(int(row["loaded_bytes"]) > 0 for row in rows if row["scenario"] != "none")
+    for job in FIGURES | PREDICTED:
+        name = job.split()[1]
+        assert (checkout / f"results/figures/{name}.svg").read_text().rstrip().endswith("</svg>")
+        assert (checkout / f"results/figures/{name}.png").read_bytes().startswith(b"\x89PNG")
+    page = (checkout / "results/report/index.html").read_text()
+    assert page.rstrip().endswith("</html>")
+    assert page.count("data:image/svg+xml;base64,") == 4
+    recommendation = json.loads((checkout / "results/recommended/recommendation.json").read_text())
+    checks = json.loads((checkout / "results/recommended/check.json").read_text())
+    assert recommendation["chosen"]["scenario"] in SCENARIOS
+    started = [item["status"] for item in checks if item["what"] == "store.sh"]
+    assert started == ["checked"] * len(recommendation["servers"])
+    summary = (checkout / "results/tables/summary.txt").read_text()
+    assert all(f"\n{name} " in summary for name in SCENARIOS)
+    assert "hyperkv sweep: cell 12 of 12, 100%, about 0 s left" in output
+    assert "The stores' files go to results/data: " in output
+    assert "HyperKV is done. The table: results/tables/summary.txt; " in output
+    assert not list(checkout.folder.glob("results/**/*.partial"))
+    assert not list(checkout.folder.glob("results/**/*.tmp"))
+    assert not list(checkout.folder.glob("results/data/*"))
+
+
+def test_the_stores_alone_need_no_sweep(tmp_path):
+    checkout = Checkout.new(tmp_path / "checkout")
+    assert checkout.planned("stores") == {"profile_limits", "profile_store valkey_resp", *STORES}
+
+
+def test_the_layers_alone_need_neither_sweep_nor_profile(tmp_path):
+    checkout = Checkout.new(tmp_path / "checkout")
+    assert checkout.planned("layers") == LAYERS - {"write_summary", *CLAIMS}
+
+
+def test_predictions_need_neither_sweep_nor_stores(tmp_path):
+    checkout = Checkout.new(tmp_path / "checkout")
+    assert checkout.planned("predict") == {"write_hit_rates", "write_break_even"}
+
+
+def test_the_decision_is_made_of_predictions_costs_and_claims(complete, tmp_path):
+    checkout, _ = complete
+    with (checkout / "results/tables/claims.csv").open() as file:
+        verdicts = {row["claim"]: row for row in csv.DictReader(file)}
+    assert {row["verdict"] for row in verdicts.values()} <= {"confirmed", "refuted", "undecided"}
+    assert "one repeat" in verdicts["dram_beats_recompute"]["reason"]
+    assert "no row of cells" in verdicts["tuning_gives_1_5_times"]["reason"]
+    assert float(verdicts["native_client_beats_redis_py"]["value"]) > 0
+    assert "results/sweep/valkey_redis" in verdicts["native_client_beats_redis_py"]["run"]
+    with (checkout / "results/tables/cost.csv").open() as file:
+        costs = [row for row in csv.DictReader(file) if row["at"] == "slo"]
+    assert {row["scenario"] for row in costs} == set(SCENARIOS)
+    assert all(float(row["usd_per_million_tokens"]) > 0 for row in costs)
+    assert (checkout / "results/figures/cost.png").read_bytes().startswith(b"\x89PNG")
+    fresh = Checkout.new(tmp_path / "checkout")
+    assert fresh.planned("decide") >= {"write_hit_rates", "write_break_even", *COST, *CLAIMS} - PAGE
+    assert not fresh.planned("decide") & {"write_summary", "draw_figure tier_tradeoff"}
+
+
+def test_a_wrong_claim_or_price_stops_before_anything_runs(tmp_path):
+    checkout = Checkout.new(tmp_path / "checkout")
+    good = (checkout / "config/claims.yaml").read_text()
+    (checkout / "config/claims.yaml").write_text(good.replace("cells.rps_per_gpu", "cells.rps"))
+    status, output = checkout.snakemake()
+    assert status != 0
+    assert "claim 1 (dram_is_2_5_times_as_fast): expression: table cells has no column rps; it has" in output
+    (checkout / "config/claims.yaml").write_text(good)
+    checkout.configure(changed(TINY, {"cost.prices": "none.yaml"}))
+    status, output = checkout.snakemake()
+    assert status != 0
+    assert "config: cost.prices: there is no file none.yaml" in output
+    assert not (checkout / "results").exists()
+
+
+def test_nothing_is_left_to_do(complete):
+    assert complete[0].planned() == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "jobs"),
+    [
+        ("workflow/hyperkv/figures/figures.py", FIGURES | PREDICTED | PAGE | {"draw_cost"}),
+        ("workflow/hyperkv/figures/predictions.py", PREDICTED | PAGE),
+        ("workflow/hyperkv/predict/lru.py", HIT_RATES),
+        ("workflow/hyperkv/predict/predict_break_even.py", BREAK_EVEN),
+        ("workflow/hyperkv/predict/place_stores.py", PLACED | CLAIMS | RECOMMENDED),
+        ("workflow/hyperkv/records/cost_model.py", COST | CLAIMS),
+        ("workflow/hyperkv/figures/cost.py", {"draw_cost"} | PAGE),
+        ("workflow/hyperkv/tables/judging/verdicts.py", CLAIMS),
+        ("config/claims.yaml", CLAIMS),
+        ("workflow/hyperkv/stores/rocksdb/server.py", measured("rocksdb_resp")),
+        ("workflow/hyperkv/connectors/redis.py", measured("valkey_redis")),
+        (
+            "workflow/hyperkv/connectors/resp.py",
+            measured("rocksdb_resp", "valkey_resp") | PROFILE | LIMITS | LAYERS,
+        ),
+        ("workflow/hyperkv/profile/profile_store.py", PROFILE),
+        ("workflow/hyperkv/profile/loopback.py", LIMITS | LAYERS),
+        ("workflow/hyperkv/profile/rungs.py", LAYERS),
+        ("workflow/hyperkv/profile/null_server.py", LAYERS),
+        ("workflow/hyperkv/tables/layers.py", DRAWN_LAYERS),
+        ("workflow/hyperkv/figures/layers.py", FIGURES | PREDICTED | PAGE | {"draw_cost"}),
+        ("workflow/hyperkv/recommend/recommended_files.py", RECOMMENDED),
+        ("workflow/hyperkv/recommend/check_recommended.py", {"check_recommended"} | PAGE),
+        ("workflow/hyperkv/report/write_page.py", PAGE),
+        ("workflow/report/page.html.j2", PAGE),
+        ("workflow/hyperkv/tables/stores.py", STORES | PLACED | CLAIMS | {"write_summary"}),
+    ],
+)
+def test_editing_code_runs_what_uses_it(name, jobs, checkout):
+    with (checkout / name).open("a") as file:
+        file.write("# an edit\n")
+    assert checkout.planned() == jobs
+
+
+def test_editing_the_model_measures_again_but_profiles_no_store(checkout):
+    with (checkout / "config/models/llama-3.2-1b.json").open("a") as file:
+        file.write("\n")
+    assert checkout.planned() == measured(*SCENARIOS) | {"write_hit_rates"}
+
+
+def test_editing_what_no_stage_uses_runs_nothing(checkout):
+    for name in (
+        "README.md",
+        "config/README.md",
+        "Makefile",
+        "tests/workloads/test_chunks.py",
+        "workflow/hyperkv/engines/replay/calibrate.py",
+    ):
+        with (checkout / name).open("a") as file:
+            file.write("\n# an edit\n")
+    assert checkout.planned() == set()
+
+
+@pytest.mark.parametrize(
+    ("changes", "jobs"),
+    [
+        ({"scenarios.rocksdb_resp.loads": [1, 2, 4]}, measured("rocksdb_resp") | {"write_hit_rates"}),
+        ({"scenarios.dram.chunk_tokens": [16, 32, 48]}, measured("dram-48") | {"write_hit_rates"}),
+        ({"scenarios.valkey_resp.connections": 3}, measured("valkey_resp")),
+        ({"profile.repeats": 2, "scenarios.files.connections": 3}, PROFILE | LIMITS),
+        ({"profile.connections": [1, 2]}, PROFILE | LIMITS),
+        ({"layers.repeats": 3}, LAYERS),
+        ({"layers.scenarios": []}, DRAWN_LAYERS),
+        ({"figures.chunk_tokens": 32}, DRAWN | BREAK_EVEN | CLAIMS | {"draw_cost"}),
+        ({"predict.seeds": 3}, HIT_RATES),
+        ({"recommend.load": 1}, RECOMMENDED),
+        ({"cost.dram_usd_per_gb": 5}, COST | CLAIMS),
+        ({"break_even.prompt_tokens": [4096]}, BREAK_EVEN),
+    ],
+)
+def test_changing_a_key_runs_what_depends_on_it(changes, jobs, checkout):
+    checkout.configure(changed(TINY, changes))
+    assert checkout.planned() == jobs
+
+
+def test_touching_every_file_runs_nothing(checkout):
+    for folder, _, names in os.walk(checkout.folder):
+        for name in names:
+            if ".snakemake" not in folder:
+                os.utime(os.path.join(folder, name))
+    assert checkout.planned() == set()
+
+
+def test_moving_the_checkout_runs_nothing(complete, tmp_path):
+    moved = complete[0].copy(tmp_path / "first place", keep_mtimes=False)
+    shutil.move(moved.folder, tmp_path / "else where")
+    assert Checkout(tmp_path / "else where").planned() == set()
+
+
+def test_a_lost_result_is_measured_again_and_the_others_stay(checkout):
+    lost, kept = (checkout / f"results/sweep/{name}/1.jsonl" for name in ("dram-16", "rocksdb_resp"))
+    before = kept.stat().st_mtime_ns
+    lost.unlink()
+    assert checkout.planned() == measured("dram-16")
+    status, output = checkout.snakemake("sweep")
+    assert status == 0, output
+    assert "\nhyperkv sweep: cell 2 of 2, 100%" in output
+    assert checkout.loads("dram-16") == [1, 2]
+    assert kept.stat().st_mtime_ns == before
+
+
+MEASURING = ("measure_scenario", "profile_store", "profile_limits", "profile_layers")
+
+
+def measuring(jobs: set[str]) -> set[str]:
+    """Those of the jobs that measure."""
+    return {job for job in jobs if job.startswith(MEASURING)}
+
+
+def test_without_metadata_records_say_what_they_are_of_and_the_rest_is_made_again(checkout):
+    shutil.rmtree(checkout / ".snakemake")
+    everything = AFTER | STORES | {"write_layers", "draw_figure layers"} | HIT_RATES | BREAK_EVEN
+    assert checkout.planned() == everything
+    checkout.configure(changed(TINY, {"workload.conversations": 4}))
+    assert checkout.planned() == everything | measured(*SCENARIOS)
+    checkout.configure(TINY)
+    assert checkout.planned() == everything
+
+
+def test_what_is_not_as_it_was_made_is_made_again_whatever_the_metadata_says(checkout):
+    def edit(name, change):
+        path = checkout / name
+        path.write_bytes(change(path.read_bytes()))
+
+    edit("results/sweep/none/1.jsonl", lambda _: (checkout / "results/sweep/dram-16/1.jsonl").read_bytes())
+    edit("results/profile/valkey_resp.jsonl", lambda data: data[: len(data) // 2])
+    edit("results/profile/limits/limits.jsonl", lambda _: b"")
+    edit("results/profile/layers/valkey_resp.jsonl", lambda data: data.splitlines(keepends=True)[0] + data)
+    edit("results/predict/hit_rates.csv", lambda data: data.replace(b"0.", b"1.", 1))
+    edit("results/figures/break_even.png", lambda data: data[:100])
+    (garbage,) = (checkout / ".snakemake/metadata").glob(
+        urlsafe_b64encode(b"results/tables/break_even.csv").decode()
+    )
+    garbage.write_bytes(b"\xff\xfe")
+    status, output = checkout.snakemake("--dry-run")
+    assert status == 0, output
+    assert "Traceback" not in output
+    told = [line for line in output.splitlines() if line.startswith("hyperkv: ")]
+    assert len(told) == 3, told
+    assert told[0].startswith("hyperkv: .snakemake/metadata: 1 damaged, now removed; ")
+    assert "results/sweep/none/1.jsonl" in told[1]
+    changed_files = "results/figures/break_even.png, results/predict/hit_rates.csv"
+    assert told[2].startswith(f"hyperkv: {changed_files}: changed since they were made; ")
+    jobs = checkout.planned()
+    again = {
+        "measure_scenario none 1",
+        "profile_store valkey_resp",
+        "profile_limits",
+        "profile_layers valkey_resp",
+    }
+    assert measuring(jobs) == again
+    assert jobs >= {"write_hit_rates", "draw_prediction break_even", "write_break_even"}
+    mended = ["results/predict/hit_rates.csv", "results/tables/break_even.csv"]
+    for expected in ({"write_hit_rates", "write_break_even"}, set()):
+        assert checkout.planned(*mended) == expected
+        status, output = checkout.snakemake(*mended)
+        assert status == 0, output
+
+
+def test_records_of_another_machine_are_tabulated_and_a_stranger_s_file_is_left(checkout, tmp_path):
+    """Copied with their older times, of the same configuration; and somebody's notes beside the tables, and a link."""
+    path = checkout / "results/sweep/none/1.jsonl"
+    times = path.stat()
+    records, identity = read_records(path), identity_in(path)
+    records[0]["throughput_note"] = "measured elsewhere"
+    write_records(path, [str(record["load"]) for record in records], records, identity)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns - 10**9))
+    foreign = tmp_path / "foreign.txt"
+    own = [checkout / "results/tables/notes.txt", checkout / "results/sweep/none/copy.jsonl", foreign]
+    for file in own:
+        file.write_text("mine")
+    (checkout / "results/figures/link.svg").symlink_to(foreign)
+    before = [file.stat().st_mtime_ns for file in own]
+    jobs = checkout.planned()
+    assert "write_tables" in jobs
+    assert "write_cost" in jobs
+    assert not measuring(jobs)
+    assert [file.stat().st_mtime_ns for file in own] == before
+
+
+def test_a_failing_job_leaves_the_earlier_record_and_nobody_takes_it_for_the_new_one(checkout):
+    path = checkout / "results/sweep/rocksdb_resp/1.jsonl"
+    before = path.read_bytes()
+    (checkout / "in-the-way").write_text("a file")
+    checkout.configure(changed(TINY, {"data_dir": "in-the-way"}))
+    status, output = checkout.snakemake("results/sweep/rocksdb_resp/1.jsonl")
+    assert status == 1
+    assert "choose a writable folder" in output
+    assert path.read_bytes() == before
+    assert "measure_scenario rocksdb_resp 1" in checkout.planned()
+    checkout.configure(TINY)
+    assert checkout.planned() == set()
+
+
+def test_a_thousand_cells_are_planned_within_a_minute(tmp_path):
+    checkout = Checkout.new(tmp_path / "checkout")
+    scenario = {"tier": "dram", "store": "valkey", "connector": "resp", "chunk_tokens": [16, 32, 48, 64]}
+    families = {f"family{number}": scenario | {"connections": number + 1} for number in range(28)}
+    config = changed(TINY, {"experiment.loads": [1, 2, 4], "experiment.repeats": 3})
+    config["scenarios"] |= families
+    config["experiment"]["scenarios"] = list(families)
+    checkout.configure(config)
+    started = time.monotonic()
+    jobs = checkout.planned()
+    elapsed = time.monotonic() - started
+    print(f"a dry run of 1,008 cells: {elapsed:.1f} s")
+    assert len([job for job in jobs if job.startswith("measure_scenario ")]) == 28 * 4 * 3
+    assert elapsed < 60
