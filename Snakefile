@@ -16,6 +16,16 @@ from workflow.hyperkv.run.asked import Asked
 from workflow.hyperkv.build.compile_kvrocks import build_spec
 from workflow.hyperkv.tables.judging.claims_file import claimed_records, claimed_tables, read_claims
 from workflow.hyperkv.run.closing import closing_lines
+from workflow.hyperkv.config.code import (
+    code,
+    layers_modules,
+    limits_modules,
+    prediction_modules,
+    profile_modules,
+    recommendation_modules,
+    scenario_modules,
+    tune_code,
+)
 from workflow.hyperkv.config.config import (
     ENVIRONMENTS,
     baseline_spec,
@@ -53,10 +63,6 @@ from workflow.hyperkv.base.parent import announce
 from workflow.hyperkv.sweep.progress import write_plan
 from workflow.hyperkv.run.provenance import begin_run, end_run, settle_results
 from workflow.hyperkv.run.room import require_room
-from workflow.hyperkv.base.sources import sources
-from workflow.hyperkv.profile.closure import layers_sources, limits_sources, profile_sources
-from workflow.hyperkv.sweep.closure import scenario_sources
-from workflow.hyperkv.tune.closure import tune_sources
 from workflow.hyperkv.stores.kvrocks.config import PATCHED_PROGRAM, PROGRAM
 from workflow.hyperkv.base.surroundings import settle
 from workflow.hyperkv.run.taking_up import take_up

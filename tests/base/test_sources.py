@@ -51,12 +51,76 @@ def test_unknown_module(tree):
         sources("nothing")
 
 
-def test_code_digest_follows_contents_and_names(tree):
+STAGE = """from __future__ import annotations
+
+def twice(value: int) -> int:
+    return 2 * value
+
+class Kept:
+    def all(self) -> list:
+        return [1, "two"]
+"""
+REWORDED = '''"""A stage."""
+# why it is here
+from __future__ import annotations
+
+
+def twice(
+    value: int,
+) -> int:
+    """Twice the value."""
+    return 2 * value  # as said
+
+
+class Kept:
+    """What is kept."""
+
+    def all(self) -> list:
+        """All."""
+        return [1, \'two\']
+'''
+
+
+@pytest.fixture
+def digest(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def of(text: str, name: str = "stage.py") -> str:
+        module._statements.cache_clear()
+        Path(name).write_text(text)
+        return code_digest([name])
+
+    yield of
+    module._statements.cache_clear()
+
+
+def test_wording_and_layout_are_no_code(digest):
+    assert digest(STAGE) == digest(REWORDED)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("2 * value", "3 * value"),
+        ('"two"', '"three"'),
+        ("twice", "double"),
+        ("1, ", "1.0, "),
+        ("def all", "async def all"),
+    ],
+)
+def test_a_changed_statement_is_other_code(digest, old, new):
+    assert digest(STAGE) != digest(STAGE.replace(old, new))
+
+
+def test_a_function_of_a_docstring_alone_is_one_that_passes(digest):
+    assert digest('def f():\n    """Nothing."""\n') == digest("def f():\n    pass\n")
+
+
+def test_the_digest_is_of_files_by_name_in_any_order(tree):
     paths = sources("stage")
-    first = code_digest(paths)
-    assert code_digest(reversed(paths)) == first
-    Path(paths[0]).touch()
-    assert code_digest(paths) == first
-    assert code_digest(paths[1:]) != first
-    Path(paths[1]).write_text(Path(paths[1]).read_text() + "\n")
-    assert code_digest(paths) != first
+    assert code_digest(reversed(paths)) == code_digest(paths)
+    assert code_digest(paths[1:]) != code_digest(paths)
+
+
+def test_another_name_is_other_code(digest):
+    assert digest(STAGE) != digest(STAGE, "other.py")

@@ -3,13 +3,12 @@
 
 
 rule inspect_array:
-    input:
-        code=sources("array.inspect_array"),
     log:
         "<logs>/inspect_array.log",
     conda:
         "../../envs/harness.yaml"
     params:
+        code=code("array.inspect_array"),
         spec=array_spec,
         data_dir=measured_folder,
     shell:
@@ -18,42 +17,39 @@ rule inspect_array:
 
 
 rule provision_array:
-    input:
-        code=sources("array.provision_array"),
     log:
         "<logs>/provision_array.log",
     conda:
         "../../envs/harness.yaml"
     threads: whole_machine
     params:
+        code=code("array.provision_array"),
         spec=array_spec,
     shell:
         "python -m workflow.hyperkv.array.provision_array --spec {params.spec:q} 2> {log:q}"
 
 
 rule teardown_array:
-    input:
-        code=sources("array.teardown_array"),
     log:
         "<logs>/teardown_array.log",
     conda:
         "../../envs/harness.yaml"
     threads: whole_machine
     params:
+        code=code("array.teardown_array"),
         spec=array_spec,
     shell:
         "python -m workflow.hyperkv.array.teardown_array --spec {params.spec:q} 2> {log:q}"
 
 
 rule baseline_array:
-    input:
-        code=sources("array.baseline_array"),
     log:
         "<logs>/baseline_array.log",
     conda:
         "../../envs/harness.yaml"
     threads: whole_machine
     params:
+        code=code("array.baseline_array"),
         spec=array_baseline_spec,
     shell:
-        "python -m workflow.hyperkv.array.baseline_array --spec {params.spec:q} 2> {log:q}"
+        "python -m workflow.hyperkv.array.baseline_array --spec {params.spec:q} --code {params.code:q} 2> {log:q}"

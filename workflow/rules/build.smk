@@ -1,6 +1,5 @@
 rule build_striped:
     input:
-        code=sources("build.build_striped"),
         source="workflow/hyperkv/connectors/striped/striped.c",
     output:
         "<build>/striped/striped.so",
@@ -9,6 +8,7 @@ rule build_striped:
     conda:
         "../../envs/kvrocks-build.yaml"
     params:
+        code=code("build.build_striped"),
         march=CONFIG["kvrocks"]["march"],
     shell:
         "python -m workflow.hyperkv.build.build_striped --source {input.source:q} --march {params.march:q}"
@@ -65,7 +65,6 @@ if KVROCKS.source in ("release", "git", "path"):
 
     rule build_kvrocks:
         input:
-            code=sources("build.build_kvrocks"),
             program=rules.compile_kvrocks.output.program,
             record=rules.compile_kvrocks.output.record,
         output:
@@ -75,6 +74,8 @@ if KVROCKS.source in ("release", "git", "path"):
             "<logs>/build_kvrocks.log",
         conda:
             "../../envs/harness.yaml"
+        params:
+            code=code("build.build_kvrocks"),
         shell:
             "python -m workflow.hyperkv.build.build_kvrocks --compiled {input.program:q}"
             " --out {output.program:q} --record {output.record:q} 2> {log:q}"
@@ -90,7 +91,6 @@ if KVROCKS.source in ("release", "git", "path"):
 
     use rule build_kvrocks as build_patched_kvrocks with:
         input:
-            code=sources("build.build_kvrocks"),
             program=rules.compile_patched_kvrocks.output.program,
             record=rules.compile_patched_kvrocks.output.record,
         output:
@@ -102,8 +102,6 @@ if KVROCKS.source in ("release", "git", "path"):
 else:
 
     rule build_kvrocks:
-        input:
-            code=sources("build.build_kvrocks"),
         output:
             program="<build>/kvrocks/kvrocks",
             record="<build>/kvrocks/kvrocks.json",
@@ -112,6 +110,7 @@ else:
         conda:
             "../../envs/kvrocks-conda.yaml" if KVROCKS.source == "conda" else "../../envs/harness.yaml"
         params:
+            code=code("build.build_kvrocks"),
             spec=kvrocks_link_spec,
         shell:
             "python -m workflow.hyperkv.build.build_kvrocks --spec {params.spec:q}"
@@ -126,4 +125,5 @@ else:
             log:
                 "<logs>/build_patched_kvrocks.log",
             params:
+                code=code("build.build_kvrocks"),
                 spec=patched_link_spec,

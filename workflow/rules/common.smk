@@ -61,7 +61,7 @@ def scenario_spec(wildcards):
 
 
 def scenario_code(wildcards):
-    return scenario_sources(json.loads(scenario_spec(wildcards)))
+    return code(*scenario_modules(json.loads(scenario_spec(wildcards))))
 
 
 def scenario_inputs(wildcards):
@@ -139,11 +139,11 @@ def store_spec(wildcards):
 
 
 def store_code(wildcards):
-    return profile_sources(json.loads(store_spec(wildcards)))
+    return code(*profile_modules(json.loads(store_spec(wildcards))))
 
 
 def limits_code(wildcards):
-    return limits_sources(json.loads(limits_spec(CONFIG)))
+    return code(*limits_modules(json.loads(limits_spec(CONFIG))))
 
 
 def tables_spec(wildcards):
@@ -225,7 +225,7 @@ def layered_spec(wildcards):
 
 
 def layered_code(wildcards):
-    return layers_sources(json.loads(layered_spec(wildcards)))
+    return code(*layers_modules(json.loads(layered_spec(wildcards))))
 
 
 def profile_limits_spec(wildcards):
@@ -264,8 +264,7 @@ def prediction_cases():
 
 
 def prediction_code(wildcards):
-    kinds = {case["workload"]["kind"] for case in prediction_cases()}
-    return sources("predict.predict_hit_rates", *(f"workloads.{kind}" for kind in kinds))
+    return code(*prediction_modules(prediction_cases()))
 
 
 def prediction_files(wildcards):
@@ -336,8 +335,7 @@ def recommendation_spec(wildcards):
 
 
 def recommendation_code(wildcards):
-    stores = ["stores.valkey", "stores.rocksdb.store", "stores.kvrocks.store", "stores.sharded"]
-    return sources("recommend.recommend", f"workloads.{CONFIG['workload']['kind']}", *stores)
+    return code(*recommendation_modules(CONFIG["workload"]))
 
 
 def recommendation_files(wildcards):
@@ -393,4 +391,4 @@ def tuning_spec(wildcards):
 
 
 def tuning_code(wildcards):
-    return tune_sources(json.loads(tuning_spec(wildcards)))
+    return tune_code(json.loads(tuning_spec(wildcards)))

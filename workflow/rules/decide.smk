@@ -1,6 +1,5 @@
 rule write_cost:
     input:
-        code=sources("tables.cost"),
         cells=rules.sweep.input,
     output:
         cost="<tables>/cost.csv",
@@ -11,6 +10,7 @@ rule write_cost:
     conda:
         "../../envs/harness.yaml"
     params:
+        code=code("tables.cost"),
         asked=asked,
         spec=cost_slice,
         folder=subpath(output.cost, parent=True),
@@ -22,7 +22,6 @@ rule write_cost:
 
 rule write_claims:
     input:
-        code=sources("tables.claims"),
         columns="workflow/schemas/columns.yaml",
         claims=CONFIG["claims"],
         tables=claims_tables,
@@ -35,6 +34,7 @@ rule write_claims:
     conda:
         "../../envs/harness.yaml"
     params:
+        code=code("tables.claims"),
         asked=asked,
         spec=compared_chunk,
     shell:
@@ -46,7 +46,6 @@ rule write_claims:
 
 rule draw_cost:
     input:
-        code=sources("figures.cost"),
         cost=rules.write_cost.output.cost,
         sensitivity=rules.write_cost.output.sensitivity,
     output:
@@ -62,6 +61,7 @@ rule draw_cost:
     conda:
         "../../envs/harness.yaml"
     params:
+        code=code("figures.cost"),
         spec=compared_chunk,
     shell:
         "python -m workflow.hyperkv.figures.cost --spec {params.spec:q} --cost {input.cost:q}"

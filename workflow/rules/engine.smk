@@ -19,7 +19,6 @@ if VLLM:
 
     rule build_engine:
         input:
-            code=sources("build.build_environment", "build.preflight"),
             wheels=wheels_of("vllm"),
         output:
             "<build>/engine/engine.json",
@@ -30,6 +29,7 @@ if VLLM:
         resources:
             gpu=gpus,
         params:
+            code=code("build.build_environment", "build.preflight"),
             options=environment_options("vllm"),
             device=CONFIG["vllm"]["device"],
             needs=engine_needs,
@@ -53,7 +53,6 @@ if VLLM:
 
     rule build_loadgen:
         input:
-            code=sources("build.build_environment", "build.preflight"),
             wheels=wheels_of("loadgen"),
         output:
             "<build>/loadgen/loadgen.json",
@@ -62,13 +61,13 @@ if VLLM:
         conda:
             "../../envs/harness.yaml"
         params:
+            code=code("build.build_environment", "build.preflight"),
             options=environment_options("loadgen"),
         shell:
             "python -m workflow.hyperkv.build.build_environment --kind loadgen {params.options:q} --out {output:q} 2> {log:q}"
 
     rule make_model:
         input:
-            code=sources("build.make_model"),
             model=CONFIG["model"],
             engine=rules.build_engine.output,
         output:
@@ -78,6 +77,7 @@ if VLLM:
         conda:
             "../../envs/harness.yaml"
         params:
+            code=code("build.make_model"),
             python=python_of(CONFIG, "vllm"),
             weights=["--random-weights"] if CONFIG["vllm"]["weights"] == "random" else [],
             folder=subpath(output[0], parent=True),

@@ -1,6 +1,5 @@
 rule draw_figure:
     input:
-        code=sources("figures.figures"),
         tables=figure_tables,
     output:
         svg=report(
@@ -15,6 +14,7 @@ rule draw_figure:
     conda:
         "../../envs/harness.yaml"
     params:
+        code=code("figures.figures"),
         spec=figure_spec,
     shell:
         "python -m workflow.hyperkv.figures.figures --figure {wildcards.figure:q} --spec {params.spec:q}"

@@ -1,6 +1,5 @@
 rule write_ladder:
     input:
-        code=sources("tables.ladder"),
         cells=collect("<sweep>/{scenario}/{repeat}.jsonl", scenario=LADDER, repeat=REPEATS),
     output:
         "<tables>/ladder.csv",
@@ -9,6 +8,7 @@ rule write_ladder:
     conda:
         "../../envs/harness.yaml"
     params:
+        code=code("tables.ladder"),
         asked=asked,
         spec=ladder_slice,
     shell:
@@ -18,7 +18,6 @@ rule write_ladder:
 
 rule draw_ladder:
     input:
-        code=sources("figures.ladder"),
         table=rules.write_ladder.output,
     output:
         svg=report(
@@ -34,6 +33,8 @@ rule draw_ladder:
         figure="ladder|before_after",
     conda:
         "../../envs/harness.yaml"
+    params:
+        code=code("figures.ladder"),
     shell:
         "python -m workflow.hyperkv.figures.ladder --figure {wildcards.figure:q} --table {input.table:q}"
         " --svg {output.svg:q} --png {output.png:q} 2> {log:q}"

@@ -1,6 +1,5 @@
 rule profile_layers:
     input:
-        code=layered_code,
         files=store_files,
     output:
         "<profile>/layers/{family}.jsonl",
@@ -12,14 +11,14 @@ rule profile_layers:
     resources:
         testbed=1,
     params:
+        code=layered_code,
         spec=layered_spec,
     shell:
-        "python -m workflow.hyperkv.profile.profile_layers --spec {params.spec:q} --out {output:q} 2> {log:q}"
+        "python -m workflow.hyperkv.profile.profile_layers --spec {params.spec:q} --code {params.code:q} --out {output:q} 2> {log:q}"
 
 
 rule write_layers:
     input:
-        code=sources("tables.layers"),
         rungs=collect("<profile>/layers/{family}.jsonl", family=LAYERED),
     output:
         table="<tables>/layers.csv",
@@ -29,6 +28,7 @@ rule write_layers:
     conda:
         "../../envs/harness.yaml"
     params:
+        code=code("tables.layers"),
         asked=asked,
     shell:
         "python -m workflow.hyperkv.tables.layers --asked {params.asked:q}"

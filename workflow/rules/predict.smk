@@ -1,6 +1,5 @@
 rule write_hit_rates:
     input:
-        code=prediction_code,
         files=prediction_files,
     output:
         "<predict>/hit_rates.csv",
@@ -9,6 +8,7 @@ rule write_hit_rates:
     conda:
         "../../envs/harness.yaml"
     params:
+        code=prediction_code,
         spec=prediction_spec,
     shell:
         "python -m workflow.hyperkv.predict.predict_hit_rates --spec {params.spec:q} --out {output:q} 2> {log:q}"
@@ -16,7 +16,6 @@ rule write_hit_rates:
 
 rule write_break_even:
     input:
-        code=sources("predict.predict_break_even"),
         published="config/published_gpus.yaml",
         models=CONFIG["break_even"]["models"],
         gpus=CONFIG["break_even"]["gpus"],
@@ -28,6 +27,7 @@ rule write_break_even:
     conda:
         "../../envs/harness.yaml"
     params:
+        code=code("predict.predict_break_even"),
         spec=break_even_slice,
     shell:
         "python -m workflow.hyperkv.predict.predict_break_even --spec {params.spec:q} --out {output.table:q}"
@@ -36,7 +36,6 @@ rule write_break_even:
 
 rule place_stores:
     input:
-        code=sources("predict.place_stores"),
         break_even=rules.write_break_even.output.table,
         stores=rules.write_stores.output.stores,
         limits=rules.profile_limits.output,
@@ -47,6 +46,7 @@ rule place_stores:
     conda:
         "../../envs/harness.yaml"
     params:
+        code=code("predict.place_stores"),
         asked=asked,
     shell:
         "python -m workflow.hyperkv.predict.place_stores --asked {params.asked:q}"
@@ -56,7 +56,6 @@ rule place_stores:
 
 rule draw_prediction:
     input:
-        code=sources("figures.predictions"),
         tables=prediction_tables,
     output:
         svg=report(
@@ -72,6 +71,8 @@ rule draw_prediction:
         figure="|".join(PREDICTIONS),
     conda:
         "../../envs/harness.yaml"
+    params:
+        code=code("figures.predictions"),
     shell:
         "python -m workflow.hyperkv.figures.predictions --figure {wildcards.figure:q} --tables {input.tables:q}"
         " --svg {output.svg:q} --png {output.png:q} 2> {log:q}"

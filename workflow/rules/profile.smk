@@ -1,6 +1,5 @@
 rule profile_store:
     input:
-        code=store_code,
         files=store_files,
     output:
         "<profile>/{family}.jsonl",
@@ -12,14 +11,13 @@ rule profile_store:
     resources:
         testbed=1,
     params:
+        code=store_code,
         spec=store_spec,
     shell:
-        "python -m workflow.hyperkv.profile.profile_store --spec {params.spec:q} --out {output:q} 2> {log:q}"
+        "python -m workflow.hyperkv.profile.profile_store --spec {params.spec:q} --code {params.code:q} --out {output:q} 2> {log:q}"
 
 
 rule profile_limits:
-    input:
-        code=limits_code,
     output:
         "<profile>/limits/limits.jsonl",
     log:
@@ -30,9 +28,10 @@ rule profile_limits:
     resources:
         testbed=1,
     params:
+        code=limits_code,
         spec=profile_limits_spec,
     shell:
-        "python -m workflow.hyperkv.profile.profile_limits --spec {params.spec:q} --out {output:q} 2> {log:q}"
+        "python -m workflow.hyperkv.profile.profile_limits --spec {params.spec:q} --code {params.code:q} --out {output:q} 2> {log:q}"
 
 
 rule profile:

@@ -1,6 +1,5 @@
 rule write_recommendation:
     input:
-        code=recommendation_code,
         files=recommendation_files,
         table=rules.write_tables.output.cells,
         cells=rules.sweep.input,
@@ -13,6 +12,7 @@ rule write_recommendation:
     conda:
         "../../envs/harness.yaml"
     params:
+        code=recommendation_code,
         asked=asked,
         spec=recommendation_spec,
     shell:
@@ -24,7 +24,6 @@ rule write_recommendation:
 
 rule check_recommended:
     input:
-        code=sources("recommend.check_recommended", "stores.rocksdb.server"),
         recommendation=rules.write_recommendation.output.recommendation,
         files=ancient(rules.write_recommendation.output.files),
         engine=engine_record,
@@ -38,6 +37,7 @@ rule check_recommended:
     resources:
         testbed=1,
     params:
+        code=code("recommend.check_recommended", "stores.rocksdb.server"),
         python=python_of(CONFIG, "vllm"),
     shell:
         "python -m workflow.hyperkv.recommend.check_recommended --recommendation {input.recommendation:q}"
@@ -46,7 +46,6 @@ rule check_recommended:
 
 rule write_report_page:
     input:
-        code=sources("report.write_page"),
         template="workflow/report/page.html.j2",
         captions=collect("workflow/report/{name}.rst", name=CAPTIONS),
         tables=page_tables,
@@ -59,6 +58,7 @@ rule write_report_page:
     conda:
         "../../envs/harness.yaml"
     params:
+        code=code("report.write_page"),
         captions=subpath(input.template, parent=True),
     shell:
         "python -m workflow.hyperkv.report.write_page --template {input.template:q} --captions {params.captions:q}"

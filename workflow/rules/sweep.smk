@@ -1,6 +1,5 @@
 rule measure_scenario:
     input:
-        code=scenario_code,
         files=scenario_inputs,
     output:
         "<sweep>/{scenario}/{repeat}.jsonl",
@@ -13,9 +12,10 @@ rule measure_scenario:
         gpu=gpus,
         testbed=1,
     params:
+        code=scenario_code,
         spec=scenario_spec,
     shell:
-        "python -m workflow.hyperkv.sweep.measure_scenario --spec {params.spec:q} --repeat {wildcards.repeat:q}"
+        "python -m workflow.hyperkv.sweep.measure_scenario --spec {params.spec:q} --code {params.code:q} --repeat {wildcards.repeat:q}"
         " --out {output:q} 2> {log:q}"
 
 

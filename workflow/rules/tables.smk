@@ -1,6 +1,5 @@
 rule write_tables:
     input:
-        code=sources("tables.tables"),
         columns="workflow/schemas/columns.yaml",
         cells=rules.sweep.input,
     output:
@@ -18,6 +17,7 @@ rule write_tables:
     conda:
         "../../envs/harness.yaml"
     params:
+        code=code("tables.tables"),
         asked=asked,
         spec=tables_spec,
         folder=subpath(output.cells, parent=True),
@@ -29,7 +29,6 @@ rule write_tables:
 
 rule write_stores:
     input:
-        code=sources("tables.stores"),
         points=collect("<profile>/{family}.jsonl", family=PROFILED),
         limits=rules.profile_limits.output,
         baseline=baseline_files,
@@ -42,6 +41,7 @@ rule write_stores:
     conda:
         "../../envs/harness.yaml"
     params:
+        code=code("tables.stores"),
         asked=asked,
         folder=subpath(output.stores, parent=True),
     shell:
@@ -52,7 +52,6 @@ rule write_stores:
 
 rule write_summary:
     input:
-        code=sources("tables.summary"),
         scenarios=rules.write_tables.output.scenarios,
         time=rules.write_tables.output.time,
         stores=rules.write_stores.output.stores,
@@ -65,6 +64,7 @@ rule write_summary:
     conda:
         "../../envs/harness.yaml"
     params:
+        code=code("tables.summary"),
         tables=subpath(input.scenarios, parent=True),
         notes=summary_notes,
     shell:

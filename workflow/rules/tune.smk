@@ -1,6 +1,5 @@
 rule search_settings:
     input:
-        code=tuning_code,
         files=scenario_inputs,
     output:
         trials="<tune>/{scenario}/trials.jsonl",
@@ -16,15 +15,15 @@ rule search_settings:
         gpu=gpus,
         testbed=1,
     params:
+        code=tuning_code,
         spec=tuning_spec,
         folder=subpath(output.trials, parent=True),
     shell:
-        "python -m workflow.hyperkv.tune.search_settings --spec {params.spec:q} --out {params.folder:q} 2> {log:q}"
+        "python -m workflow.hyperkv.tune.search_settings --spec {params.spec:q} --code {params.code:q} --out {params.folder:q} 2> {log:q}"
 
 
 rule write_tune:
     input:
-        code=sources("tables.tune"),
         trials=expand("<tune>/{scenario}/trials.jsonl", scenario=TUNED),
         finalists=expand("<tune>/{scenario}/finalists.jsonl", scenario=TUNED),
     output:
@@ -34,6 +33,7 @@ rule write_tune:
     conda:
         "../../envs/harness.yaml"
     params:
+        code=code("tables.tune"),
         asked=asked,
     shell:
         "python -m workflow.hyperkv.tables.tune --asked {params.asked:q}"
@@ -43,7 +43,6 @@ rule write_tune:
 
 rule draw_tune:
     input:
-        code=sources("figures.tune"),
         table=rules.write_tune.output,
         evidence=expand("<tune>/{scenario}/evidence.json", scenario=TUNED),
     output:
@@ -59,6 +58,7 @@ rule draw_tune:
     conda:
         "../../envs/harness.yaml"
     params:
+        code=code("figures.tune"),
         asked=asked,
     shell:
         "python -m workflow.hyperkv.figures.tune --asked {params.asked:q}"

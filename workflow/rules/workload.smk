@@ -1,6 +1,4 @@
 rule fetch_trace:
-    input:
-        code=sources("machine.download"),
     output:
         "results/traces/mooncake_conversation.jsonl",
     log:
@@ -8,6 +6,7 @@ rule fetch_trace:
     conda:
         "../../envs/harness.yaml"
     params:
+        code=code("machine.download"),
         url="https://raw.githubusercontent.com/kvcache-ai/Mooncake/main/FAST25-release/traces/conversation_trace.jsonl",
         sha256="b8cbb061a85206d729d91cdc2981f43c9e0d99209dce588d3af5f7934408b9df",
     shell:

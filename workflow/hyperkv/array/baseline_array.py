@@ -21,7 +21,6 @@ from typing import Any
 
 from ..base.cli import run_stage
 from ..base.errors import UserError
-from ..base.sources import sources
 from ..cells.point import common_fields, values_per_connection
 from ..machine.counters import supports_direct_io
 from ..machine.node import data_dir_of, node_name
@@ -30,7 +29,7 @@ from ..machine.place import place_of
 from ..machine.probe import call
 from ..machine.require_array import require_array
 from ..profile.profile_limits import measure_device
-from ..records.identity import identity_of
+from ..records.identity import add_code, identity_of
 from ..records.journal import Journal
 from ..records.record_file import read_records
 from .baseline_file import BASELINE
@@ -50,21 +49,22 @@ def main() -> None:
         "--spec", required=True, type=json.loads, help="array.baseline's keys, data_dir and array"
     )
     parser.add_argument("--out", type=Path, default=BASELINE, help="JSONL file of baseline records")
+    add_code(parser)
     arguments = parser.parse_args()
     spec: dict[str, Any] = arguments.spec
     md_uuid = require_array(spec)
     data_dir = data_dir_of(spec["data_dir"])
     with alone_on(data_dir):
-        _measure(spec, data_dir, arguments.out, md_uuid)
+        _measure(spec, data_dir, arguments.out, md_uuid, arguments.code)
 
 
-def _measure(spec: dict[str, Any], data_dir: Path, out: Path, md_uuid: str | None) -> None:
+def _measure(spec: dict[str, Any], data_dir: Path, out: Path, md_uuid: str | None, code: str) -> None:
     if not supports_direct_io(data_dir):
         raise UserError(
             f"data_dir: {data_dir} has no O_DIRECT ({place_of(data_dir).note()}); choose a folder on a disk"
         )
     _check_room(spec, data_dir)
-    journal = Journal(out, identity_of(spec, sources("array.baseline_array")), node_name(), md_uuid)
+    journal = Journal(out, identity_of(spec, code), node_name(), md_uuid)
     with_fio = shutil.which("fio") is not None
     if not with_fio:
         print(

@@ -24,10 +24,9 @@ from ..machine.memory_dir import memory_folder
 from ..machine.node import data_dir_of, node_name
 from ..machine.own_folder import alone_on
 from ..machine.require_array import require_array
-from ..records.identity import identity_of
+from ..records.identity import add_code, identity_of
 from ..records.journal import Journal
 from ..workloads.payload import Payload
-from .closure import layers_sources
 from .loopback import Loopback
 from .profile_limits import largest_point
 from .rungs import Bench, Values, keys_of, measure_point, memory_needed, rungs_of
@@ -43,11 +42,12 @@ def main() -> None:
     parser.add_argument(
         "--logs", type=Path, default=Path("results/logs/servers"), help="folder for servers' output"
     )
+    add_code(parser)
     arguments = parser.parse_args()
     spec: dict[str, Any] = json.loads(arguments.spec)
     scenario = spec["scenario"]
     require_array(spec)
-    journal = Journal(arguments.out, identity_of(spec, layers_sources(spec)), node_name())
+    journal = Journal(arguments.out, identity_of(spec, arguments.code), node_name())
     started = time.perf_counter()
     keys: list[str] = []
     largest = largest_point(spec)

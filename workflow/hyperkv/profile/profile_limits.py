@@ -35,12 +35,11 @@ from ..machine.counters import process_counters, supports_direct_io
 from ..machine.node import data_dir_of, node_name
 from ..machine.own_folder import alone_on, own_folder
 from ..machine.require_array import require_array
-from ..records.identity import identity_of
+from ..records.identity import add_code, identity_of
 from ..records.journal import Journal
 from ..stores.base import StoreConfig
 from ..stores.files import FilesStore
 from ..workloads.payload import aligned_buffer, slots
-from .closure import limits_sources
 from .loopback import Loopback
 
 LIMITS = ("memcpy", "loopback_set", "loopback_get")
@@ -63,10 +62,11 @@ def main() -> None:
         default=Path("results/logs/servers"),
         help="folder for the other process's output",
     )
+    add_code(parser)
     arguments = parser.parse_args()
     spec: dict[str, Any] = json.loads(arguments.spec)
     require_array(spec)
-    journal = Journal(arguments.out, identity_of(spec, limits_sources(spec)), node_name())
+    journal = Journal(arguments.out, identity_of(spec, arguments.code), node_name())
     data_dir = data_dir_of(spec["data_dir"])
     keys: list[str] = []
     started = time.perf_counter()

@@ -31,12 +31,11 @@ from ..connectors.registry import make_connector, options_of
 from ..machine.node import data_dir_of, node_name
 from ..machine.own_folder import alone_on, own_folder
 from ..machine.require_array import require_array
-from ..records.identity import identity_of
+from ..records.identity import add_code, identity_of
 from ..records.journal import Journal
 from ..stores.base import Counters, LocalStore, Store, StoreConfig
 from ..stores.registry import make_store
 from ..workloads.payload import Payload, aligned_buffer, slots
-from .closure import profile_sources
 
 
 def main() -> None:
@@ -49,11 +48,12 @@ def main() -> None:
     parser.add_argument(
         "--logs", type=Path, default=Path("results/logs/servers"), help="folder for servers' output"
     )
+    add_code(parser)
     arguments = parser.parse_args()
     spec: dict[str, Any] = json.loads(arguments.spec)
     scenario = spec["scenario"]
     require_array(spec)
-    journal = Journal(arguments.out, identity_of(spec, profile_sources(spec)), node_name())
+    journal = Journal(arguments.out, identity_of(spec, arguments.code), node_name())
     keys: list[str] = []
     started = time.perf_counter()
     repeats = range(1, spec["repeats"] + 1)

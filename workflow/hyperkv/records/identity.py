@@ -1,23 +1,30 @@
-"""What records depend on: a stage's spec, the files that it names, and the source files that the stage runs."""
+"""What records depend on: a stage's spec, the files that it names, and the code that the stage runs."""
 
 from __future__ import annotations
 
+import argparse
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ..base.digests import sha256_of
-from ..base.sources import code_digest
 from .journal import canonical_digest
 from .record_file import Identity
 
+BY_HAND = "by hand"
 
-def identity_of(spec: Mapping[str, Any], paths: Iterable[str]) -> Identity:
-    """What records of a stage depend on: its spec, what the files say that the spec names, and the source files `paths`."""
+
+def add_code(parser: argparse.ArgumentParser) -> None:
+    """Option --code of a measuring stage."""
+    parser.add_argument("--code", default=BY_HAND, help="digest of the code that is run, told by the rule")
+
+
+def identity_of(spec: Mapping[str, Any], code: str) -> Identity:
+    """What records of a stage depend on: its spec, what the files say that the spec names, and the code by its digest."""
     files = {path: _contents_digest(path) for path in files_of(spec)}
-    return Identity(canonical_digest([spec, files]), code_digest(paths))
+    return Identity(canonical_digest([spec, files]), code)
 
 
 def files_of(spec: Mapping[str, Any]) -> list[str]:

@@ -9,18 +9,16 @@ from pathlib import PurePath
 from typing import Any
 
 from ..base.errors import UserError
+from ..config.code import code, layers_modules, limits_modules, profile_modules, scenario_modules, tune_code
 from ..config.config import layers_spec, limits_spec, profile_spec, sweep_spec
 from ..config.tune import tune_spec
-from ..profile.closure import layers_sources, limits_sources, profile_sources
 from ..records.identity import files_of, identity_of
 from ..records.record_file import Identity
-from ..sweep.closure import scenario_sources
-from ..tune.closure import tune_sources
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Of one file of records: its rule's spec as Snakemake keeps it, the files that it depends on, and both as an identity."""
+    """Of one file of records: its rule's spec as Snakemake keeps it, the files that this names, and its identity."""
 
     spec: str
     files: list[str]
@@ -48,33 +46,33 @@ class Asked:
 
     def _of(self, name: str) -> Wanted | None:
         try:
-            text, paths = self._rule(PurePath(name).parts)
+            text, digest = self._rule(PurePath(name).parts)
         except (KeyError, UserError):
             return None
         if text is None:
             return None
         spec = json.loads(text)
-        return Wanted(text, [*paths, *files_of(spec)], identity_of(spec, paths))
+        return Wanted(text, files_of(spec), identity_of(spec, digest))
 
-    def _rule(self, parts: tuple[str, ...]) -> tuple[str | None, list[str]]:
-        """The spec and the source files of a measuring rule's output."""
+    def _rule(self, parts: tuple[str, ...]) -> tuple[str | None, str]:
+        """The spec and the code of a measuring rule's output."""
         match parts:
             case ("results", "sweep", scenario):
                 text = sweep_spec(self.config, scenario)
-                return text, scenario_sources(json.loads(text))
+                return text, code(*scenario_modules(json.loads(text)))
             case ("results", "profile", "limits", "limits.jsonl"):
                 text = limits_spec(self.config)
-                return text, limits_sources(json.loads(text))
+                return text, code(*limits_modules(json.loads(text)))
             case ("results", "profile", "layers", file):
                 text = layers_spec(self.config, file.removesuffix(".jsonl"))
-                return text, layers_sources(json.loads(text))
+                return text, code(*layers_modules(json.loads(text)))
             case ("results", "profile", file):
                 text = profile_spec(self.config, file.removesuffix(".jsonl"))
-                return text, profile_sources(json.loads(text))
+                return text, code(*profile_modules(json.loads(text)))
             case ("results", "tune", scenario):
                 text = tune_spec(self.config, scenario)
-                return text, tune_sources(json.loads(text))
-        return None, []
+                return text, json.loads(tune_code(json.loads(text)))["search"]
+        return None, ""
 
 
 def named(path: str) -> str:

@@ -134,7 +134,7 @@ def _is_stale(known: FilePersistence, path: Path, wanted: Wanted | None) -> bool
         return False  # Snakemake sees by itself that it is of another configuration
     if not told:
         known.cleanup_metadata(IOFile(str(path)))
-        if path.stat().st_mtime <= max(os.stat(source).st_mtime for source in wanted.files):
+        if path.stat().st_mtime <= max((os.stat(file).st_mtime for file in wanted.files), default=0.0):
             _set_time(path, None)
     return False
 

@@ -23,9 +23,8 @@ from ..base.cli import run_stage
 from ..machine.node import data_dir_of
 from ..machine.own_folder import alone_on
 from ..machine.require_array import require_array
-from ..records.identity import identity_of
+from ..records.identity import add_code, identity_of
 from ..records.journal import Journal
-from .closure import scenario_sources
 from .progress import Progress
 
 
@@ -40,11 +39,12 @@ def main() -> None:
     parser.add_argument(
         "--logs", type=Path, default=Path("results/logs/servers"), help="folder for servers' output"
     )
+    add_code(parser)
     arguments = parser.parse_args()
     started = time.time() - _process_age_s()
     spec: dict[str, Any] = json.loads(arguments.spec)
     require_array(spec)
-    journal = Journal(arguments.out, identity_of(spec, scenario_sources(spec)))
+    journal = Journal(arguments.out, identity_of(spec, arguments.code))
     progress = Progress(
         arguments.out.parents[1] / ".progress.json", spec["scenario"]["name"], arguments.repeat
     )

@@ -20,15 +20,12 @@ from typing import Any
 from ..base.cli import run_stage
 from ..base.durable import replace_durably
 from ..base.errors import UserError
-from ..base.sources import code_digest
 from ..machine.node import data_dir_of
 from ..machine.own_folder import alone_on
 from ..machine.require_array import require_array
-from ..records.identity import identity_of
+from ..records.identity import BY_HAND, identity_of
 from ..records.journal import Journal, canonical_digest
 from ..records.record_file import write_records
-from ..sweep.closure import scenario_sources
-from .closure import trial_sources, tune_sources
 from .finalists import Measurements, candidates, compare
 from .outcome import evidence_of, preset_text, trial_line, winner_text
 from .space import POLICIES, Parameter, applied
@@ -48,16 +45,22 @@ def main() -> None:
     parser.add_argument(
         "--logs", type=Path, default=Path("results/logs/servers"), help="folder for servers' output"
     )
+    parser.add_argument(
+        "--code",
+        type=json.loads,
+        default=dict.fromkeys(("trials", "cells", "search"), BY_HAND),
+        help="digests of the code that is run, told by the rule, JSON: trials, cells, search",
+    )
     arguments = parser.parse_args()
     spec: dict[str, Any] = json.loads(arguments.spec)
     require_array(spec["sweep"])
     sweep = spec["sweep"]
     with alone_on(data_dir_of(sweep["scenario"].get("data_dir") or sweep["data_dir"])):
-        tune(spec, arguments.out, arguments.logs)
+        tune(spec, arguments.code, arguments.out, arguments.logs)
 
 
-def tune(spec: dict[str, Any], out: Path, logs: Path) -> None:
-    """Run a search to its end and write what it found into the folder `out`."""
+def tune(spec: dict[str, Any], code: Mapping[str, str], out: Path, logs: Path) -> None:
+    """Run a search to its end and write what it found into the folder `out`. code: digests by what depends on them."""
     for line in spec["left_out"]:
         _say(line)
     sweep = spec["sweep"]
@@ -65,7 +68,7 @@ def tune(spec: dict[str, Any], out: Path, logs: Path) -> None:
     parameters = [Parameter.of(entry) for entry in spec["space"]]
     own = {parameter.name: parameter.own for parameter in parameters}
     searched = [parameter for parameter in parameters if not parameter.is_policy]
-    study = open_study(out / "study.journal", study_name(spec), spec["pruner"], _say)
+    study = open_study(out / "study.journal", study_name(spec, code["trials"]), spec["pruner"], _say)
     search(
         study,
         searched,
@@ -82,11 +85,11 @@ def tune(spec: dict[str, Any], out: Path, logs: Path) -> None:
         )
     searched_own = {parameter.name: parameter.own for parameter in searched}
     numbered = candidates(parameters, own, best(study, searched_own, spec["finalists"]))
-    of_cells = identity_of(sweep, {*scenario_sources(sweep), *trial_sources(scenario)})
+    of_cells = identity_of(sweep, code["cells"])
     journal = Journal(out / "finalists.jsonl", of_cells, spec["objective"])
     cells = Measurements(spec, journal, logs, _say)
     found = compare(cells, dict(enumerate(numbered)), spec["objective"]["metric"], spec["repeats"])
-    made = identity_of(spec, tune_sources(spec))
+    made = identity_of(spec, code["search"])
     common = {"schema_version": SCHEMA_VERSION, "scenario": scenario["name"]}
     trials = [as_record(trial) | common for trial in judged(study)]
     write_records(out / "trials.jsonl", [str(trial["trial"]) for trial in trials], trials, made)
@@ -100,7 +103,7 @@ def tune(spec: dict[str, Any], out: Path, logs: Path) -> None:
     _say(evidence["in_words"])
 
 
-def study_name(spec: Mapping[str, Any]) -> str:
+def study_name(spec: Mapping[str, Any], code: str) -> str:
     """Names all that a trial depends on: more trials, minutes or finalists go on with the same study."""
     sweep = spec["sweep"]
     scenario = sweep["scenario"]
@@ -112,7 +115,7 @@ def study_name(spec: Mapping[str, Any]) -> str:
             **{key: sweep.get(key) for key in of_sweep},
             "space": [entry for entry in spec["space"] if entry["name"] not in POLICIES],
             "scenario": {key: value for key, value in scenario.items() if key not in POLICIES},
-            "code": code_digest(trial_sources(scenario)),
+            "code": code,
         }
     )
 

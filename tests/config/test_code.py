@@ -3,7 +3,11 @@
 import pytest
 
 from workflow.hyperkv.base.sources import sources
-from workflow.hyperkv.sweep.closure import scenario_sources
+from workflow.hyperkv.config.code import scenario_modules
+
+
+def closure(spec: dict) -> list[str]:
+    return sources(*scenario_modules(spec))
 
 
 def names(paths: list[str]) -> list[str]:
@@ -12,14 +16,12 @@ def names(paths: list[str]) -> list[str]:
 
 def scenario(store: str, connector: str, **changes) -> list[str]:
     part = {"tier": "ssd", "store": store, "connector": connector, "dram_pool_bytes": 0} | changes
-    return names(scenario_sources({"engine": "replay", "workload": {"kind": "multi_turn"}, "scenario": part}))
+    return names(closure({"engine": "replay", "workload": {"kind": "multi_turn"}, "scenario": part}))
 
 
 def test_sweep_closure_holds_its_imports_but_no_store():
     found = names(sources("sweep.measure_scenario"))
-    assert {"sweep/measure_scenario.py", "records/journal.py", "base/errors.py", "base/sources.py"} <= set(
-        found
-    )
+    assert {"sweep/measure_scenario.py", "records/journal.py", "base/errors.py"} <= set(found)
     assert not {f"stores/{name}.py" for name in ("files", "valkey", "rocksdb/store", "rocksdb/server")} & set(
         found
     )
@@ -59,7 +61,7 @@ def test_an_engine_depends_on_its_own_cells_only():
     replay = set(scenario("valkey", "resp"))
     part = {"tier": "dram", "store": "valkey", "connector": "resp", "dram_pool_bytes": 0}
     spec = {"engine": "vllm", "workload": {"kind": "multi_turn"}, "scenario": part}
-    vllm = set(names(scenario_sources(spec)))
+    vllm = set(names(closure(spec)))
     assert {"engines/replay/cells.py", "engines/replay/engine.py", "connectors/resp.py"} <= replay - vllm
     assert {f"engines/vllm/{name}.py" for name in ("cells", "aiperf", "lmcache", "server")} <= vllm - replay
     assert {"cells/cell.py", "cells/samples.py", "stores/valkey.py", "stores/registry.py"} <= vllm & replay
@@ -67,7 +69,7 @@ def test_an_engine_depends_on_its_own_cells_only():
 
 def test_engine_vllm_starts_no_store_for_memory_and_files_of_its_own():
     part = {"tier": "ssd", "store": "files", "connector": "mp", "dram_pool_bytes": 0}
-    found = names(scenario_sources({"engine": "vllm", "workload": {"kind": "multi_turn"}, "scenario": part}))
+    found = names(closure({"engine": "vllm", "workload": {"kind": "multi_turn"}, "scenario": part}))
     assert not {"stores/files.py", "stores/valkey.py"} & set(found)
 
 
@@ -93,6 +95,6 @@ def test_recompute_depends_on_no_store():
 def test_what_looks_at_an_array_is_depended_on_where_there_is_one_only():
     part = {"tier": "none"}
     spec = {"engine": "replay", "workload": {"kind": "multi_turn"}, "scenario": part}
-    without, on_array = names(scenario_sources(spec)), names(scenario_sources(spec | {"array": {}}))
+    without, on_array = names(closure(spec)), names(closure(spec | {"array": {}}))
     assert not [name for name in without if name.startswith("array/")]
     assert "array/verify.py" in on_array
