@@ -8,6 +8,10 @@ from typing import Any
 
 from workflow.hyperkv.cells.cell import CellSpec
 from workflow.hyperkv.engines.replay.cells import measure_cell
+from workflow.hyperkv.records.effective import Effective
+from workflow.hyperkv.records.evidence import Evidence
+from workflow.hyperkv.records.kinds.cell import Cell, RequestColumns, Values
+from workflow.hyperkv.records.kinds.profile import Limit, Point, Rung
 from workflow.hyperkv.records.substitution import layers_of
 
 STORES = {
@@ -74,7 +78,7 @@ def cell(folder: Path, scenario: str, load: int = 2, repeat: int = 1) -> CellSpe
 
 def measured(folder: Path, scenario: str) -> dict[str, Any]:
     """The record of one tiny cell, as the sweep writes it."""
-    return measure_cell(cell(folder, scenario)) | {
+    return measure_cell(cell(folder, scenario)).dump() | {
         "measured_in_job": 1000.0,
         "job_started_at": 1000.0,
         "job_s": 10.0,
@@ -90,16 +94,47 @@ def varied(
     return copy | {"valid": not reasons, "reasons": list(reasons)}
 
 
+def unknown_cell(values: dict[str, Any]) -> Cell:
+    """A valid cell of which nothing but some of its values is known."""
+    return Cell(
+        **{
+            "engine": "replay",
+            "scenario": "s",
+            "load": 2,
+            "repeat": 1,
+            "seed": 1,
+            "spec_digest": "",
+            "spec": {},
+        },
+        **{
+            "model": "m",
+            "gpus": 1,
+            "kv_bytes_per_token": 1,
+            "chunk_bytes": 1,
+            "started_at": "",
+            "environment": {},
+        },
+        **{"asked": Effective(), "effective": Effective(), "gpu_model": None, "valid": True, "reasons": []},
+        **{"engine_counters": {}, "engine_faults": [], "store_before": {}, "store_after": {}, "notes": []},
+        **{"start_s": 0, "measured_s": 0, "cell_s": 0, "served_from": "ram", "evidence": Evidence.unknown()},
+        values=Values(**dict.fromkeys(Values.model_fields) | {"requests": 1} | values),
+        requests=RequestColumns(**{name: [] for name in RequestColumns.model_fields}),
+    )
+
+
+_AT = {"connections": 2, "measured_at": "2026-01-01T00:00:00+00:00"}
+
+
 def point(
     scenario: str, operation: str = "set", size: int = 1 << 20, repeat: int = 1, **keys: Any
 ) -> dict[str, Any]:
     """A point record of the profile."""
     tier, store = ("dram", "dram") if scenario == "dram" else ("ssd", "files")
-    return {
+    settles = operation == "set" and tier == "ssd"
+    made = {
         "scenario": scenario,
         "repeat": repeat,
         "value_bytes": size,
-        "connections": 2,
         "operation": operation,
         "cold": operation == "get_cold",
         "notes": [],
@@ -111,28 +146,19 @@ def point(
         "store_rss_bytes": 10**8,
         "device_read_bytes": 5 * 10**8,
         "device_write_bytes": None,
-        "settled_write_bytes": 3 * 10**9 if operation == "set" and tier == "ssd" else None,
-        "settled_set_bytes": 15 * 10**8 if operation == "set" and tier == "ssd" else None,
+        "settled_write_bytes": 3 * 10**9 if settles else None,
+        "settled_set_bytes": 15 * 10**8 if settles else None,
         "store_before": {},
         "store_after": {},
         "spec": {"scenario": {"tier": tier, "store": store, "connector": "inprocess"}},
-        **keys,
     }
+    return Point(**_AT | made | keys).dump()
 
 
 def limit(name: str = "memcpy", size: int = 1 << 20, repeat: int = 1, **keys: Any) -> dict[str, Any]:
     """A limit record of the profile."""
-    return {
-        "limit": name,
-        "repeat": repeat,
-        "value_bytes": size,
-        "connections": 2,
-        "moved_bytes": 10**9,
-        "elapsed_s": 0.1,
-        "gbps": 10.0 * repeat,
-        "cpu_s": 0.2,
-        **keys,
-    }
+    made = {"limit": name, "repeat": repeat, "value_bytes": size, "moved_bytes": 10**9, "elapsed_s": 0.1}
+    return Limit(**_AT | made | {"gbps": 10.0 * repeat, "passes": 1, "cpu_s": 0.2} | keys).dump()
 
 
 VALKEY = {"tier": "dram", "store": "valkey", "connector": "resp"}
@@ -141,30 +167,26 @@ ROCKSDB = {"tier": "ssd", "store": "rocksdb", "connector": "resp"}
 
 def rung(name: str, s_per_gb: float | None, repeat: int = 1, operation: str = "get", **keys: Any) -> dict:
     """A record of one rung of the layers, of scenario ROCKSDB unless `spec` says otherwise."""
-    measured = s_per_gb is not None
-    return {
+    made = {
         "scenario": "rocksdb_resp",
         "repeat": repeat,
         "value_bytes": 1 << 20,
-        "connections": 2,
         "rung": name,
         "operation": operation,
-        "elapsed_s": s_per_gb,
-        "moved_bytes": 10**9 if measured else None,
         "passes": 1,
-        "s_per_gb": s_per_gb,
-        "server_cpu_s": s_per_gb / 2 if measured else None,
-        "client_cpu_s": s_per_gb / 4 if measured else None,
-        "server_page_faults": 100 if measured else None,
-        "client_page_faults": 10 if measured else None,
-        "cold": None,
-        "threads": None,
-        "sampled": None,
-        "samples": 0,
-        "notes": [],
         "spec": {"scenario": ROCKSDB},
-        **keys,
     }
+    if s_per_gb is not None:
+        made |= {
+            "elapsed_s": s_per_gb,
+            "moved_bytes": 10**9,
+            "s_per_gb": s_per_gb,
+            "server_cpu_s": s_per_gb / 2,
+            "client_cpu_s": s_per_gb / 4,
+            "server_page_faults": 100,
+            "client_page_faults": 10,
+        }
+    return Rung(**_AT | made | keys).dump()
 
 
 def rungs(

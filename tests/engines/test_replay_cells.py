@@ -22,7 +22,7 @@ from workflow.hyperkv.workloads.payload import Payload
 def records(tmp_path_factory):
     """One record per scenario, and the folder it was measured in."""
     folders = {name: tmp_path_factory.mktemp(name) for name in STORES}
-    return {name: (measure_cell(cell(folder, name)), folder) for name, folder in folders.items()}
+    return {name: (measure_cell(cell(folder, name)).dump(), folder) for name, folder in folders.items()}
 
 
 @pytest.mark.parametrize("name", STORES)
@@ -34,7 +34,7 @@ def test_a_record_is_json_without_nan(records, name):
 def test_two_modelled_gpus_are_counted_as_two(records, tmp_path):
     two = cell(tmp_path, "dram")
     two.spec["replay"]["gpus"] = 2
-    record, one = measure_cell(two), records["dram"][0]
+    record, one = measure_cell(two).dump(), records["dram"][0]
     assert (one["gpus"], record["gpus"], record["gpu_model"]["gpus"]) == (1, 2, 2)
     assert record["gpu_model"]["host_device_gbps"] == 2 * one["gpu_model"]["host_device_gbps"]
     assert record["chunk_bytes"] == one["chunk_bytes"]
@@ -115,7 +115,7 @@ def test_nothing_is_left_on_disk(records, name):
 def test_repeats_are_paired_across_scenarios_and_differ_from_one_another(records, tmp_path):
     prompts = {name: sorted(record["requests"]["prompt_tokens"]) for name, (record, _) in records.items()}
     assert prompts["none"] == prompts["dram"] == prompts["files"]
-    second = measure_cell(cell(tmp_path, "none", repeat=2))
+    second = measure_cell(cell(tmp_path, "none", repeat=2)).dump()
     assert second["seed"] != records["none"][0]["seed"]
     assert sorted(second["requests"]["prompt_tokens"]) != prompts["none"]
     seeds = {cell(tmp_path, name, load, 2).seed for name in STORES for load in (1, 2)}
@@ -186,11 +186,11 @@ def test_a_record_notes_what_was_done_to_long_requests(tmp_path):
     traced = cell(tmp_path, "none")
     workload = {"kind": "mooncake", "trace": str(tmp_path / "trace.jsonl"), "block_tokens": 16}
     traced.spec["workload"] = workload | {"max_context_tokens": 120, "long_requests": "leave_out"}
-    record = measure_cell(traced)
+    record = measure_cell(traced).dump()
     assert record["evidence"]["sent_requests"] == 3
     assert "trace: of 4 requests 1 left out, longer than 120 tokens with their answers" in record["notes"]
     traced.spec["workload"] |= {"long_requests": "cut"}
-    record = measure_cell(traced)
+    record = measure_cell(traced).dump()
     assert record["evidence"]["sent_requests"] == 4
     assert (
         "trace: of 4 requests 1 cut at the prompt's end, longer than 120 tokens with their answers"

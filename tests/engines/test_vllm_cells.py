@@ -21,6 +21,7 @@ from workflow.hyperkv.engines.vllm.server import cause, engine_error
 from workflow.hyperkv.engines.vllm.single import device_faults, proof_faults
 from workflow.hyperkv.machine.watch import run_watched
 from workflow.hyperkv.models.geometry import load_geometry
+from workflow.hyperkv.records.kinds.cell import Pass
 from workflow.hyperkv.records.record_file import read_records
 from workflow.hyperkv.stores.server import ServerStore
 from workflow.hyperkv.sweep import measure_scenario as sweep
@@ -89,7 +90,7 @@ def without_a_tier(spec: dict) -> dict:
 def measured(spec: dict, tmp_path: Path, *keys) -> list[dict]:
     """Records of some points, measured in one job that has left no process."""
     with Measurement(spec, 1, tmp_path / "logs") as measurement:
-        records = [measurement.measure(key) for key in keys]
+        records = [measurement.measure(key).dump() for key in keys]
     assert not [child for child in psutil.Process().children(recursive=True) if child.status() != "zombie"]
     return records
 
@@ -289,9 +290,9 @@ def test_a_load_that_was_not_sent_in_full_is_invalid(spec, tmp_path, monkeypatch
 def test_after_a_load_that_was_not_answered_at_all_the_next_is_measured(spec, tmp_path, monkeypatch):
     monkeypatch.setenv("FAKE_AIPERF", "all_fail")
     with Measurement(spec, 1, tmp_path / "logs") as measurement:
-        lost = measurement.measure(2)
+        lost = measurement.measure(2).dump()
         monkeypatch.delenv("FAKE_AIPERF")
-        assert measurement.measure(3)["valid"]
+        assert measurement.measure(3).valid
     assert (lost["values"]["requests"], lost["values"]["ttft_p50_ms"]) == (0, None)
 
 
@@ -347,10 +348,10 @@ def test_a_load_that_takes_too_long_is_lost_and_the_next_is_measured(spec, tmp_p
     monkeypatch.setenv("FAKE_AIPERF", "hang")
     spec["loadgen"]["timeout_s"] = 1
     with Measurement(spec, 1, tmp_path / "logs") as measurement:
-        late = measurement.measure(2)
+        late = measurement.measure(2).dump()
         monkeypatch.delenv("FAKE_AIPERF")
         spec["loadgen"]["timeout_s"] = 60
-        assert measurement.measure(3)["valid"]
+        assert measurement.measure(3).valid
     assert not late["valid"]
     assert late["reasons"][0].startswith("aiperf did not end within 1 s; see ")
     assert late["reasons"][0].endswith("; raise loadgen.timeout_s or lower the load")
@@ -406,7 +407,7 @@ def test_a_dead_or_hanging_store_is_noticed_within_10_s(spec, tmp_path, monkeypa
 
     monkeypatch.setattr(ServerStore, "check_alive", remember)
     with Measurement(spec, 1, tmp_path / "logs") as measurement:
-        assert measurement.measure(SINGLE)["record"] == "single"
+        assert measurement.measure(SINGLE).record == "single"
         pid = stores[-1].pid()
         broken: list[float] = []
 
@@ -431,7 +432,7 @@ def test_a_dead_or_hanging_store_is_noticed_within_10_s(spec, tmp_path, monkeypa
 
         monkeypatch.setattr(ServerStore, "check_alive", remember_and_break)
         monkeypatch.setattr(vllm_cells, "run_watched", watched)
-        record = measurement.measure(2)
+        record = measurement.measure(2).dump()
         assert noticed[0] - broken[0] < 10
     assert not record["valid"]
     assert "store valkey" in record["reasons"][0]
@@ -457,7 +458,8 @@ def test_the_sweep_writes_both_kinds_of_records_and_resumes(spec, tmp_path, monk
     assert {"job_started_at", "measured_in_job"} <= set(records[1])
 
 
-SAMPLE = {"prompt_tokens": 1000, "tokens": ["a"], "served_bytes": None, "retrieved_tokens": None}
+SAMPLE = dict.fromkeys(Pass.model_fields) | {"kind": "first", "ttft_s": 1, "latency_s": 2, "faults": []}
+SAMPLE |= {"prompt_tokens": 1000, "tokens": ["a"]}
 
 
 def faults(
@@ -467,7 +469,8 @@ def faults(
     first: dict | None = None,
     load_queue_bytes: int | None = None,
 ) -> list[str]:
-    pair = [{**SAMPLE, "cached_tokens": 0} | (first or {}), {**SAMPLE, "cached_tokens": 999} | again]
+    told = ({"cached_tokens": 0} | (first or {}), {"cached_tokens": 999} | again)
+    pair = [Pass(**SAMPLE | each) for each in told]
     return proof_faults(pair, tier, 100, 10, pool, load_queue_bytes)
 
 
@@ -492,10 +495,10 @@ def test_a_prompt_of_tier_ssd_must_come_from_the_device(spec, tmp_path, tier, sh
     spec["scenario"]["tier"] = tier
     cell = CellSpec(spec, 0, 1, tmp_path)
     loaded = 1000 * cell.geometry.kv_bytes_per_token
-    sample = {"prompt_tokens": 1001, "cached_tokens": 1000, "device_read_bytes": int(share * loaded)}
-    found = device_faults(sample, cell)
+    sample = SAMPLE | {"prompt_tokens": 1001, "cached_tokens": 1000, "device_read_bytes": int(share * loaded)}
+    found = device_faults(Pass(**sample), cell)
     assert not found if right else "was served from RAM: device reads 70% of bytes loaded" in found[0]
-    assert not device_faults({**sample, "cached_tokens": 0}, cell)
+    assert not device_faults(Pass(**sample | {"cached_tokens": 0}), cell)
 
 
 def test_known_causes_have_a_mend_and_others_none():

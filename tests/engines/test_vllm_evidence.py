@@ -8,6 +8,7 @@ import pytest
 from workflow.hyperkv.engines.vllm.evidence import _store_tokens, faults_in, from_buffer, left_to_compute
 from workflow.hyperkv.engines.vllm.lmcache_log import Transfers
 from workflow.hyperkv.models.gpus import KvShare
+from workflow.hyperkv.records.evidence import Evidence
 
 NOTHING = Transfers(0, 0.0, 0, 0.0, ())
 
@@ -61,8 +62,8 @@ def test_a_pool_in_front_serves_the_rest():
 def test_a_buffer_and_a_page_cache_that_served_too_much_make_an_ssd_cell_invalid(
     tier, dram, device_share, faults
 ):
-    evidence = {"dram_hit_tokens": dram, "store_hit_tokens": 100 - dram, "retrieved_tokens": None}
-    evidence["device_share"] = device_share
+    told = {"dram_hit_tokens": dram, "store_hit_tokens": 100 - dram, "device_share": device_share}
+    evidence = Evidence.unknown().model_copy(update=told)
     own = cell("striped_mp", tier=tier)
     found = faults_in(own, [], [], NOTHING, evidence)
     assert len(found) == faults

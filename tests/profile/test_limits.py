@@ -23,6 +23,7 @@ from workflow.hyperkv.profile.profile_limits import (
     measure_device,
     measure_limits,
 )
+from workflow.hyperkv.records.kinds.record import SCHEMA_VERSION
 from workflow.hyperkv.records.record_file import read_records
 from workflow.hyperkv.workloads.payload import aligned_buffer, slots
 
@@ -159,7 +160,7 @@ def test_a_stopped_process_times_out(tmp_path):
 
 
 def test_a_point_has_a_record_per_limit(loopback):
-    records = measure_limits(loopback, SIZE, connections=2, each=3)
+    records = [record.dump() for record in measure_limits(loopback, SIZE, connections=2, each=3)]
     assert [record["limit"] for record in records] == list(LIMITS)
     for record in records:
         assert (record["value_bytes"], record["connections"]) == (SIZE, 2)
@@ -207,7 +208,7 @@ def test_the_largest_point_has_a_value_for_every_connection():
 
 
 def test_the_device_is_one_pass_each_way_and_leaves_no_file(tmp_path):
-    records = measure_device(tmp_path, SIZE, connections=2, each=3)
+    records = [record.dump() for record in measure_device(tmp_path, SIZE, connections=2, each=3)]
     assert [record["limit"] for record in records] == list(DEVICE)
     for record in records:
         assert (record["passes"], record["moved_bytes"]) == (1, 2 * 3 * SIZE)
@@ -244,7 +245,7 @@ def test_the_stage_writes_a_line_per_point_and_ends_its_process(tmp_path, monkey
         for connections in (1, 2)
         for limit in (*LIMITS, *DEVICE)
     ]
-    assert {(record["record"], record["schema_version"]) for record in records} == {("limit", 3)}
+    assert {(record["record"], record["schema_version"]) for record in records} == {("limit", SCHEMA_VERSION)}
     assert records[0]["spec"] == SPEC | {"data_dir": str(tmp_path / "data")}
     assert records[0]["environment"]["cores"]
     running = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]

@@ -13,6 +13,7 @@ from workflow.hyperkv.connectors.resp import RespConnector
 from workflow.hyperkv.machine.counters import ProcessCounters
 from workflow.hyperkv.profile import profile_store as profile
 from workflow.hyperkv.profile.profile_store import measure_size, operations
+from workflow.hyperkv.records.kinds.record import SCHEMA_VERSION
 from workflow.hyperkv.records.record_file import read_records
 from workflow.hyperkv.stores.base import Counters
 from workflow.hyperkv.stores.files import FilesStore
@@ -32,6 +33,11 @@ def store_spec(folder: Path, name: str) -> dict:
     }
 
 
+def measured_size(*arguments) -> list[dict]:
+    """The records of a size as they stand in a file."""
+    return [record.dump() for record in measure_size(*arguments)]
+
+
 def valkey_spec(folder: Path, **changes) -> dict:
     """The same of a Valkey server."""
     made = store_spec(folder, "dram")
@@ -43,7 +49,7 @@ def valkey_spec(folder: Path, **changes) -> dict:
     ("name", "wanted"), [("dram", ["set", "get_warm"]), ("files", ["set", "get_warm", "get_cold"])]
 )
 def test_a_size_gives_one_record_per_operation(tmp_path, name, wanted):
-    records = measure_size(store_spec(tmp_path, name), SIZE, CONNECTIONS, 3, tmp_path)
+    records = measured_size(store_spec(tmp_path, name), SIZE, CONNECTIONS, 3, tmp_path)
     assert [record["operation"] for record in records] == wanted
     assert list(operations(spec(tmp_path, name)["scenario"])) == wanted
     for record in records:
@@ -61,7 +67,7 @@ def test_a_size_gives_one_record_per_operation(tmp_path, name, wanted):
 @pytest.mark.parametrize("dropped", [True, False])
 def test_only_a_get_after_a_drop_of_the_cache_is_cold(tmp_path, monkeypatch, dropped):
     monkeypatch.setattr(FilesStore, "make_cold", lambda store: dropped)
-    records = measure_size(store_spec(tmp_path, "files"), SIZE, CONNECTIONS, 1, tmp_path)
+    records = measured_size(store_spec(tmp_path, "files"), SIZE, CONNECTIONS, 1, tmp_path)
     assert [record["cold"] for record in records] == [False, False, dropped]
 
 
@@ -71,14 +77,14 @@ def test_every_connection_moves_as_many_values_and_at_least_one(tmp_path):
     assert values_per_connection(10, 64, 8) == 1
     made = store_spec(tmp_path, "dram") | {"point_bytes": 10}
     for connections in (1, 3):
-        records = measure_size(made, SIZE, connections, 1, tmp_path)
+        records = measured_size(made, SIZE, connections, 1, tmp_path)
         assert {record["moved_bytes"] for record in records} == {connections * SIZE}
 
 
 def test_wrong_bytes_are_no_result(tmp_path, monkeypatch):
     monkeypatch.setattr(FilesStore, "get_into", lambda store, key, buffer: False)
     with pytest.raises(UserError, match="store files: 8 of 8 values were missing or wrong"):
-        measure_size(store_spec(tmp_path, "files"), SIZE, CONNECTIONS, 1, tmp_path)
+        measured_size(store_spec(tmp_path, "files"), SIZE, CONNECTIONS, 1, tmp_path)
     assert list((tmp_path / "data").iterdir()) == []
 
 
@@ -90,17 +96,17 @@ def process(written: int | None) -> ProcessCounters:
 def test_the_bytes_of_a_set_are_counted_until_its_process_has_ended(tmp_path, monkeypatch):
     monkeypatch.setattr(FilesStore, "counters", lambda store: Counters(0, 0, 0, 0, process(100)))
     monkeypatch.setattr(FilesStore, "final_counters", lambda store: process(700))
-    records = measure_size(store_spec(tmp_path, "files"), SIZE, CONNECTIONS, 1, tmp_path)
+    records = measured_size(store_spec(tmp_path, "files"), SIZE, CONNECTIONS, 1, tmp_path)
     assert [record["settled_write_bytes"] for record in records] == [600, None, None]
     assert [record["settled_set_bytes"] for record in records] == [COUNT * SIZE, None, None]
     assert [record["device_write_bytes"] for record in records] == [0, 0, 0]
     monkeypatch.setattr(FilesStore, "final_counters", lambda store: process(None))
-    records = measure_size(store_spec(tmp_path, "files"), SIZE, CONNECTIONS, 1, tmp_path)
+    records = measured_size(store_spec(tmp_path, "files"), SIZE, CONNECTIONS, 1, tmp_path)
     assert records[0]["settled_write_bytes"] is None
 
 
 def test_in_process_the_bytes_of_a_set_are_this_process_s(tmp_path):
-    set_record = measure_size(store_spec(tmp_path, "files"), SIZE, CONNECTIONS, 1, tmp_path)[0]
+    set_record = measured_size(store_spec(tmp_path, "files"), SIZE, CONNECTIONS, 1, tmp_path)[0]
     assert set_record["settled_write_bytes"] >= set_record["device_write_bytes"]
 
 
@@ -112,7 +118,7 @@ def test_what_only_the_store_tells_stands_before_and_after_each_load(tmp_path, m
 
     monkeypatch.setattr(FilesStore, "counters", counters)
     monkeypatch.setattr(FilesStore, "notes", lambda store: ["a setting was ignored"])
-    for record in measure_size(store_spec(tmp_path, "files"), SIZE, CONNECTIONS, 1, tmp_path):
+    for record in measured_size(store_spec(tmp_path, "files"), SIZE, CONNECTIONS, 1, tmp_path):
         assert record["store_before"]["stalls"] + 1 == record["store_after"]["stalls"]
         assert record["notes"] == ["a setting was ignored"]
 
@@ -129,7 +135,7 @@ def test_a_server_gets_the_scenario_s_environment_and_settings(tmp_path, monkeyp
     made = valkey_spec(
         tmp_path, environment={"A": "1"}, settings={"io-threads": 1}, ignored_settings=["io-threads"]
     )
-    records = measure_size(made, SIZE, 3, 1, tmp_path)
+    records = measured_size(made, SIZE, 3, 1, tmp_path)
     assert [record["moved_bytes"] for record in records] == [2 * 3 * SIZE] * 2
     assert (seen[0].environment, seen[0].settings) == ({"A": "1"}, {"io-threads": 1})
     assert seen[0].ignored_settings == ("io-threads",)
@@ -144,7 +150,7 @@ def test_a_server_first_takes_other_values(tmp_path, monkeypatch):
         put(connector, keys, values)
 
     monkeypatch.setattr(RespConnector, "put", noted)
-    set_record = measure_size(valkey_spec(tmp_path), SIZE, CONNECTIONS, 1, tmp_path)[0]
+    set_record = measured_size(valkey_spec(tmp_path), SIZE, CONNECTIONS, 1, tmp_path)[0]
     assert [len(batch) for batch in batches] == [3, COUNT]
     assert not batches[0] & batches[1]
     assert set_record["moved_bytes"] == COUNT * SIZE
@@ -176,7 +182,7 @@ def test_a_repeat_has_all_sizes_and_connections_before_the_next_one(tmp_path, mo
         for connections in (1, 2)
         for operation in ("set", "get_warm")
     ]
-    assert {(record["record"], record["schema_version"]) for record in records} == {("point", 3)}
+    assert {(record["record"], record["schema_version"]) for record in records} == {("point", SCHEMA_VERSION)}
     assert records[0]["environment"]["cores"]
 
 

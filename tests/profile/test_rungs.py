@@ -57,6 +57,11 @@ def bench(tmp_path, loopbacks):
     return make
 
 
+def measured_point(bench: Bench) -> list[dict]:
+    """The records of a point as they stand in a file."""
+    return [record.dump() for record in measure_point(bench)]
+
+
 def by_rung(records: list[dict], operation: str) -> dict[str, dict]:
     return {record["rung"]: record for record in records if record["operation"] == operation}
 
@@ -72,7 +77,7 @@ def layers(records: list[dict], scenario: dict, operation: str) -> dict[str, flo
 
 
 def test_the_rungs_of_valkey_are_measured_with_both_sides_and_nothing_is_left(bench, tmp_path):
-    records = measure_point(bench(VALKEY))
+    records = measured_point(bench(VALKEY))
     assert [(r["rung"], r["operation"]) for r in records] == keys_of(VALKEY)
     for operation in ("set", "get"):
         found = by_rung(records, operation)
@@ -96,7 +101,7 @@ def test_the_rungs_of_valkey_are_measured_with_both_sides_and_nothing_is_left(be
 def test_a_store_on_disk_is_measured_cold_or_not_at_all(bench, monkeypatch, dropped):
     monkeypatch.setattr(FilesStore, "make_cold", lambda store: dropped)
     monkeypatch.setattr(rungs, "_COLD_SHARE", 2)
-    records = measure_point(bench(FILES))
+    records = measured_point(bench(FILES))
     assert [(r["rung"], r["operation"]) for r in records] == keys_of(FILES)
     for name in ("device", "whole"):
         assert by_rung(records, "set")[name]["s_per_gb"] > 0
@@ -109,7 +114,7 @@ def test_a_store_on_disk_is_measured_cold_or_not_at_all(bench, monkeypatch, drop
 def test_what_the_device_delivered_is_cold_without_a_dropped_cache(bench, monkeypatch):
     monkeypatch.setattr(FilesStore, "make_cold", lambda store: False)
     monkeypatch.setattr(rungs, "_COLD_SHARE", 0)
-    assert by_rung(measure_point(bench(FILES)), "get")["whole"]["cold"] is True
+    assert by_rung(measured_point(bench(FILES)), "get")["whole"]["cold"] is True
 
 
 class FakeDisk(NullStore):
@@ -149,7 +154,7 @@ def delayed(monkeypatch, **delays: float) -> None:
 def test_a_delay_of_every_get_shows_up_in_its_layer_and_nowhere_else(bench, monkeypatch, late, layer):
     """Medians of three repeats, as the table takes them, so that one pause of the machine is not a layer."""
     delayed(monkeypatch, **dict.fromkeys(late, DELAY_S))
-    points = [measure_point(bench(ROCKSDB, repeat)) for repeat in (1, 2, 3)]
+    points = [measured_point(bench(ROCKSDB, repeat)) for repeat in (1, 2, 3)]
     got, put = (
         {name: median(repeat[name] for repeat in repeats) for name in repeats[0]}
         for repeats in (
@@ -174,7 +179,7 @@ def test_the_order_of_the_rungs_moves_on_with_every_repeat(bench, monkeypatch):
 
         monkeypatch.setitem(rungs._STATIONS, station, note)
     for repeat in (1, 2, 3):
-        records = measure_point(bench(ROCKSDB, repeat))
+        records = measured_point(bench(ROCKSDB, repeat))
         assert [(r["rung"], r["operation"]) for r in records] == keys_of(ROCKSDB)
     assert seen == [*names, *names[1:], *names[:1], *names[2:], *names[:2]]
 
@@ -205,7 +210,7 @@ def test_a_set_meets_a_warm_server_and_a_get_of_a_disk_a_restarted_one(bench, mo
 def test_wrong_bytes_are_no_result(bench, monkeypatch):
     monkeypatch.setattr(Payload, "matches", lambda *_: False)
     with pytest.raises(UserError, match="8 of 8 values were missing or wrong"):
-        measure_point(bench(VALKEY))
+        measured_point(bench(VALKEY))
 
 
 def test_a_server_that_dies_is_named(bench, monkeypatch):
@@ -217,7 +222,7 @@ def test_a_server_that_dies_is_named(bench, monkeypatch):
 
     monkeypatch.setattr(ValkeyStore, "start", start)
     with pytest.raises(StoreError, match=r"store valkey \(pid \d+\) died with signal 9"):
-        measure_point(bench(VALKEY))
+        measured_point(bench(VALKEY))
 
 
 def test_without_room_in_memory_the_layers_there_are_left_out_and_say_why(bench, monkeypatch):
@@ -228,7 +233,7 @@ def test_without_room_in_memory_the_layers_there_are_left_out_and_say_why(bench,
         return MemoryFolder(None, "no room")
 
     monkeypatch.setattr(rungs, "memory_folder", none_here)
-    records = measure_point(bench(ROCKSDB))
+    records = measured_point(bench(ROCKSDB))
     needed = memory_needed({"warm_up_bytes": SIZE}, SIZE * EACH * CONNECTIONS)
     assert asked == [("memory", needed)] == [("memory", 2 * (SIZE + 3 * SIZE * EACH * CONNECTIONS))]
     left_out = [record for record in records if record["rung"].startswith("store_ram")]
@@ -239,7 +244,7 @@ def test_without_room_in_memory_the_layers_there_are_left_out_and_say_why(bench,
 def test_another_folder_in_memory_is_used_and_named(bench, monkeypatch, tmp_path):
     other = tmp_path / "other"
     monkeypatch.setattr(rungs, "memory_folder", lambda *_: MemoryFolder(other, "other was used"))
-    records = by_rung(measure_point(bench(ROCKSDB)), "get")
+    records = by_rung(measured_point(bench(ROCKSDB)), "get")
     assert "other was used" in records["store_ram_warm"]["notes"]
     assert records["store_ram_cold"]["s_per_gb"] is not None
     assert list(other.iterdir()) == []

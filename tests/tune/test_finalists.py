@@ -1,15 +1,23 @@
 """The engine-level half, without engines: who is measured, who wins, and what may be said of it."""
 
-import json
-
 import pytest
 
+from tests.record_factory import unknown_cell
 from workflow.hyperkv.base.errors import StoreDied
 from workflow.hyperkv.records.journal import Journal
+from workflow.hyperkv.records.kinds.tune import Finalist
 from workflow.hyperkv.records.record_file import Identity
 from workflow.hyperkv.records.stats import Interval
 from workflow.hyperkv.tune import finalists
-from workflow.hyperkv.tune.finalists import BETTER, Measurements, candidates, compare, gain, ranked, verdict
+from workflow.hyperkv.tune.finalists import (
+    BETTER,
+    Measurements,
+    candidates,
+    compare,
+    conclusion,
+    gain,
+    ranked,
+)
 from workflow.hyperkv.tune.space import Parameter
 
 CONNECTIONS = Parameter("connections", "integer", 2, 1, 16)
@@ -19,7 +27,8 @@ METRIC = "ttft_p50_ms"
 
 def record(candidate, repeat, value, valid=True):
     reasons = [] if valid else ["wrong bytes"]
-    return {"candidate": candidate, "repeat": repeat, "value": value, "valid": valid, "reasons": reasons}
+    of = {"phase": "finals", "candidate": candidate, "repeat": repeat, "parameters": {}, "cell": None}
+    return Finalist(**of, value=value, valid=valid, reasons=reasons)
 
 
 def test_the_scenario_as_it_is_comes_first_and_each_policy_is_tried_once():
@@ -61,11 +70,11 @@ def test_a_gain_pairs_the_repeats_in_which_both_are_valid():
     ],
 )
 def test_only_an_interval_above_one_is_better(interval, winner, words):
-    assert verdict(interval, winner, True) == words
+    assert conclusion(interval, winner, True) == words
 
 
 def test_without_a_valid_candidate_that_is_said():
-    assert verdict(Interval(None, None, None), 0, False) == "no candidate is valid"
+    assert conclusion(Interval(None, None, None), 0, False) == "no candidate is valid"
 
 
 class FakeEngine:
@@ -90,12 +99,12 @@ class FakeEngine:
 
             def measure(self, point):
                 if point == "single":
-                    return {"record": "single"}
+                    return None
                 engine.measured.append((connections, repeat))
                 if connections == 16:
                     raise StoreDied("store valkey (pid 1) died")
                 values = {METRIC: 100 / connections + repeat}
-                return {"record": "cell", "values": values, "reasons": [], "served_from": "ram"}
+                return unknown_cell(values)
 
         return Open()
 
@@ -129,10 +138,9 @@ def test_the_winner_is_proved_on_repeats_it_was_not_chosen_on_and_a_crash_is_rec
         *((2, 3), (8, 3)),
         *((8, 4), (2, 4)),
     ]
-    dead = [item for item in found.finals if item["candidate"] == 2]
-    assert [(item["valid"], item["reasons"]) for item in dead] == [(False, ["store valkey (pid 1) died"])] * 2
+    dead = [item for item in found.finals if item.candidate == 2]
+    assert [(item.valid, item.reasons) for item in dead] == [(False, ["store valkey (pid 1) died"])] * 2
     assert any("connections 16: not valid: store valkey (pid 1) died" in line for line in lines)
-    assert json.loads(json.dumps(found.finals)) == found.finals
 
 
 def test_cells_that_were_measured_are_not_measured_again(tmp_path, engine):

@@ -42,8 +42,8 @@ def test_every_round_weighs_get_and_set_per_thousand_tokens(spec, tmp_path, conn
     found = list(rounds(spec, tmp_path, connections=4, processes=2))
     assert len(found) == 3
     for entry in found:
-        seconds = 4 * 32 * KV_BYTES / 1e9 * (0.8 / entry["get_gbps"] + 0.2 / entry["set_gbps"])
-        assert entry["cost_s_per_ktokens"] == pytest.approx(seconds / 0.128)
+        seconds = 4 * 32 * KV_BYTES / 1e9 * (0.8 / entry.get_gbps + 0.2 / entry.set_gbps)
+        assert entry.cost_s_per_ktokens == pytest.approx(seconds / 0.128)
     assert clean(tmp_path)
 
 
@@ -51,7 +51,7 @@ def test_tokens_beyond_the_last_whole_chunk_take_no_part_and_fp8_moves_half(spec
     def moved(**values):
         with contextlib.closing(rounds(spec, tmp_path, **values)) as found:
             entry = next(found)
-        return entry["cost_s_per_ktokens"] / (0.8 / entry["get_gbps"] + 0.2 / entry["set_gbps"])
+        return entry.cost_s_per_ktokens / (0.8 / entry.get_gbps + 0.2 / entry.set_gbps)
 
     whole = moved()
     assert moved(kv_dtype="fp8") == pytest.approx(whole / 2)

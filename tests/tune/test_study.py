@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from workflow.hyperkv.base.errors import StoreError, UserError
+from workflow.hyperkv.records.kinds.tune import Round
 from workflow.hyperkv.tune.space import Parameter
 from workflow.hyperkv.tune.study import (
-    COST,
     as_record,
     best,
     importances,
@@ -44,11 +44,16 @@ search(study, PARAMETERS, measure, seed=3, trials=14, budget_s=1e6)
 """
 
 
+def a_round(cost: float) -> Round:
+    """A round of which nothing but its cost counts."""
+    return Round(cost_s_per_ktokens=cost, set_gbps=1, get_gbps=1, device_share=None)
+
+
 def rounds(values, count=3):
     """Best at 8 connections and stripes of 4."""
     cost = 1 + abs(values["connections"] - 8) + (values["stripe_bytes"] != 4)
     for number in range(count):
-        yield {COST: cost + number / 100}
+        yield a_round(cost + number / 100)
 
 
 def searched(path: Path, measure=rounds, trials=14, seed=3, pruner="median", budget_s=1e6):
@@ -65,7 +70,7 @@ def test_the_scenario_as_it_is_comes_first_and_the_search_finds_better(tmp_path)
     study = searched(tmp_path / "study.journal", trials=40)
     assert tried(study)[0] == OWN
     assert best(study, OWN, 3)[0] == best(study, OWN, 1)[0] != OWN
-    costs = [next(iter(rounds(values)))[COST] for values in [OWN, *best(study, OWN, 1)]]
+    costs = [next(iter(rounds(values))).cost_s_per_ktokens for values in [OWN, *best(study, OWN, 1)]]
     assert costs[1] < costs[0] / 2
     found = importances(study)
     assert max(found, key=found.get) == "connections"
@@ -137,27 +142,28 @@ def test_a_trial_worse_than_most_ends_early_and_is_closed(tmp_path, pruner, some
 
     study = searched(tmp_path / "study.journal", measure=measure, trials=30, pruner=pruner)
     records = [as_record(trial) for trial in judged(study)]
-    pruned = [record for record in records if record["state"] == "pruned"]
+    pruned = [record for record in records if record.state == "pruned"]
     assert bool(pruned) == some
-    assert [len(record["rounds"]) for record in records] == ended
-    assert all(len(record["rounds"]) == 8 for record in records if record["state"] == "complete")
-    assert all("pruned after" in record["reason"] for record in pruned)
+    assert [len(record.rounds) for record in records] == ended
+    assert all(len(record.rounds) == 8 for record in records if record.state == "complete")
+    assert all("pruned after" in record.reason for record in pruned)
 
 
 def test_a_trial_that_fails_is_recorded_with_its_reason_and_never_best(tmp_path):
     def measure(values):
-        yield {COST: 0.001}
+        yield a_round(0.001)
         if values["stripe_bytes"] == 4:
             raise StoreError("store valkey (pid 1) died with signal 9 (SIGKILL)")
-        yield {COST: 1.0}
+        yield a_round(1.0)
 
     study = searched(tmp_path / "study.journal", measure=measure, trials=30, pruner="none")
     records = [as_record(trial) for trial in judged(study)]
-    failed = [record for record in records if record["state"] == "failed"]
+    failed = [record for record in records if record.state == "failed"]
     assert failed
-    assert {record["reason"] for record in failed} == {"store valkey (pid 1) died with signal 9 (SIGKILL)"}
+    assert {record.reason for record in failed} == {"store valkey (pid 1) died with signal 9 (SIGKILL)"}
     assert all(values["stripe_bytes"] != 4 for values in best(study, OWN, 30))
-    assert json.loads(json.dumps(records, allow_nan=False)) == records
+    told = [record.dump() for record in records]
+    assert json.loads(json.dumps(told, allow_nan=False)) == told
 
 
 def test_values_tried_twice_count_with_their_median(tmp_path):
@@ -167,7 +173,7 @@ def test_values_tried_twice_count_with_their_median(tmp_path):
     search(
         study,
         [parameter],
-        lambda values: ({COST: costs[values["connections"]].pop(0)} for _ in range(1)),
+        lambda values: (a_round(costs[values["connections"]].pop(0)) for _ in range(1)),
         seed=1,
         trials=9,
         budget_s=1e6,

@@ -131,7 +131,7 @@ def test_the_run_is_not_refused_where_the_working_set_fits(tmp_path, monkeypatch
     conversations = make_workload(shared.spec["workload"], shared.seed)
     needed = 2 * working_set(conversations, shared.geometry.chunk_bytes(32), 32, True)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(1 << 40, 0, needed))
-    assert measure_cell(shared)["evidence"]["sent_requests"] == 40
+    assert measure_cell(shared).evidence.sent_requests == 40
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(1 << 40, 0, needed - 1))
     with pytest.raises(UserError, match=r"twice its .* GB, .* free; choose another data_dir or a smaller"):
         measure_cell(shared)

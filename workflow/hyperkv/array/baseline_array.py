@@ -31,6 +31,7 @@ from ..machine.require_array import require_array
 from ..profile.profile_limits import measure_device
 from ..records.identity import add_code, identity_of
 from ..records.journal import Journal
+from ..records.kinds.profile import Baseline
 from ..records.record_file import read_records
 from .baseline_file import BASELINE
 from .fio import PATTERNS, layout_command, parse_point, point_command
@@ -77,7 +78,7 @@ def _measure(spec: dict[str, Any], data_dir: Path, out: Path, md_uuid: str | Non
             if with_fio:
                 keys += _measure_fio(journal, spec, folder, repeat)
             keys += _measure_values(journal, spec, data_dir, repeat)
-    journal.finish(keys, common_fields("baseline", spec, data_dir) | {"md_uuid": md_uuid})
+    journal.finish(keys, common_fields(spec, data_dir) | {"md_uuid": md_uuid})
     print("\n".join(summary(read_records(out), data_dir)))
 
 
@@ -108,7 +109,8 @@ def _measure_fio(journal: Journal, spec: dict[str, Any], folder: Path, repeat: i
             _fio(layout_command(file, size), _LAYOUT_TIMEOUT_S)
         command = point_command(file, size, operation, pattern, block, depth, spec["point_s"])
         point = parse_point(_fio(command, spec["point_s"] + _GRACE_S), operation)
-        journal.append(key, _identity(repeat, pattern, operation, block, depth) | point)
+        record = Baseline(**_identity(repeat, pattern, operation, block, depth), **point)
+        journal.append(key, record.dump())
     return keys
 
 
@@ -132,14 +134,17 @@ def _measure_values(journal: Journal, spec: dict[str, Any], data_dir: Path, repe
         each = min(values_per_connection(spec["reader_bytes"], block, depth), _MOST_VALUES)
         for key, record in zip(wanted, measure_device(data_dir, block, depth, each), strict=True):
             operation = key.split("/")[2]
-            count = record["moved_bytes"] // block
-            latency = {"latency_mean_ms": None, "latency_p50_ms": None, "latency_p99_ms": None}
-            journal.append(
-                key,
-                _identity(repeat, "values", operation, block, depth)
-                | {key: record[key] for key in ("moved_bytes", "elapsed_s", "gbps", "cpu_s")}
-                | {"tool": "hyperkv files", "iops": count / record["elapsed_s"], **latency},
+            moved = record.model_dump(include={"moved_bytes", "elapsed_s", "gbps", "cpu_s"})
+            made = Baseline(
+                **_identity(repeat, "values", operation, block, depth),
+                **moved,
+                tool="hyperkv files",
+                iops=record.moved_bytes // block / record.elapsed_s,
+                latency_mean_ms=None,
+                latency_p50_ms=None,
+                latency_p99_ms=None,
             )
+            journal.append(key, made.dump())
     return keys
 
 

@@ -22,12 +22,11 @@ from ..machine.own_folder import own_folder
 from ..models.geometry import Geometry, load_geometry
 from ..models.gpus import KvShare, gpus_of, kv_share
 from ..records.journal import canonical_digest
+from ..records.kinds.cell import Swept
 from ..stores.base import Counters, Store, StoreConfig
 from ..stores.registry import make_store
 from ..workloads import repeat_seed
-from .evidence import quotient
 
-SCHEMA_VERSION = 3
 _SPACE_FACTOR = 2.0  # a log-structured store holds a value twice while it compacts
 
 
@@ -38,8 +37,8 @@ class Measurement(Protocol):
 
     def __exit__(self, *error: object) -> None: ...
 
-    def measure(self, key: Any) -> dict[str, Any]:
-        """Measure one point, a load or what the engine calls otherwise, and return its record."""
+    def measure(self, key: Any) -> Swept:
+        """Measure one point, a load or what the engine calls otherwise, and return its record, a Cell or a Single."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +147,7 @@ class StoreWindow:
         return self._after.details if self._after else {}
 
     def evidence(self) -> dict[str, Any]:
-        """The store's and the device's part of a cell's evidence."""
+        """The store's and the device's part of what a cell's Evidence is made of."""
         counted = self.changes
         return {
             "served_bytes": counted.get("served_bytes"),
@@ -166,24 +165,11 @@ class StoreWindow:
         }
 
 
-def per_byte(evidence: dict[str, Any]) -> dict[str, float | None]:
-    """Quotients of a cell's evidence: write_amplification (bytes/byte saved), store_cpu_s_per_gb (moved)."""
-    saved, loaded = evidence["saved_bytes"], evidence["loaded_bytes"]
-    moved_gb = None if saved is None or loaded is None else (saved + loaded) / 1e9
-    return {
-        "write_amplification": quotient(evidence["device_write_bytes"], saved),
-        "store_cpu_s_per_gb": quotient(evidence["store_cpu_s"], moved_gb),
-    }
-
-
 def frame(cell: CellSpec, geometry: Geometry) -> dict[str, Any]:
-    """What every cell record says of itself: identity, configuration, environment (columns.yaml)."""
+    """What Cell and Single say of themselves: identity, configuration, environment."""
     return {
-        "schema_version": SCHEMA_VERSION,
-        "record": "cell",
         "engine": cell.spec["engine"],
         "scenario": cell.scenario["name"],
-        "load": cell.load,
         "repeat": cell.repeat,
         "seed": cell.seed,
         "spec_digest": canonical_digest(cell.spec),

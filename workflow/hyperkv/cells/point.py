@@ -11,8 +11,6 @@ from typing import Any
 from ..machine.environment import environment
 from ..records.journal import canonical_digest
 
-SCHEMA_VERSION = 3
-
 
 def values_per_connection(point_bytes: int, value_bytes: int, connections: int) -> int:
     """How many values each connection moves: as many as point_bytes holds, the same for all, at least one."""
@@ -31,11 +29,9 @@ def throughput(moved_bytes: int, elapsed_s: float) -> dict[str, float | int]:
     return {"moved_bytes": moved_bytes, "elapsed_s": elapsed_s, "gbps": moved_bytes / elapsed_s / 1e9}
 
 
-def common_fields(kind: str, spec: Mapping[str, Any], data_dir: Path) -> dict[str, Any]:
-    """What every record of one file carries: its kind, its slice of the config and the environment."""
+def common_fields(spec: Mapping[str, Any], data_dir: Path) -> dict[str, Any]:
+    """What a file adds to each of its records (OfOneFile): its slice of the config and the environment."""
     return {
-        "schema_version": SCHEMA_VERSION,
-        "record": kind,
         "spec": spec,
         "spec_digest": canonical_digest(spec),
         "environment": environment(data_dir),

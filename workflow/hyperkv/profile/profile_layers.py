@@ -14,7 +14,6 @@ import itertools
 import json
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +65,6 @@ def main() -> None:
         payloads = {size: Payload(size) for size in spec["value_bytes"]}
         repeats = range(1, spec["repeats"] + 1)
         for repeat, size, connections in itertools.product(repeats, spec["value_bytes"], spec["connections"]):
-            point = {"repeat": repeat, "value_bytes": size, "connections": connections}
             wanted = [
                 f"{repeat}/{size}/{connections}/{rung}/{operation}" for rung, operation in keys_of(scenario)
             ]
@@ -75,13 +73,10 @@ def main() -> None:
                 continue
             each = values_per_connection(spec["point_bytes"], size, connections)
             values = Values.of(payloads[size], connections, each, repeat)
-            measured_at = datetime.now(UTC).isoformat(timespec="seconds")
             records = measure_point(Bench(spec, values, arguments.logs, tcp, unix))
             for key, record in zip(wanted, records, strict=True):
-                journal.append(
-                    key, {"scenario": scenario["name"]} | point | record | {"measured_at": measured_at}
-                )
-    journal.finish(keys, common_fields("rung", spec, data_dir_of(spec["data_dir"])))
+                journal.append(key, record.dump())
+    journal.finish(keys, common_fields(spec, data_dir_of(spec["data_dir"])))
     print(f"hyperkv layers: {scenario['name']}: {len(keys)} records, {time.perf_counter() - started:.0f} s")
 
 

@@ -19,7 +19,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,6 +37,7 @@ from ..machine.own_folder import alone_on, own_folder
 from ..machine.require_array import require_array
 from ..records.identity import add_code, identity_of
 from ..records.journal import Journal
+from ..records.kinds.profile import Limit
 from ..stores.base import StoreConfig
 from ..stores.files import FilesStore
 from ..workloads.payload import aligned_buffer, slots
@@ -78,12 +79,12 @@ def main() -> None:
             keys += wanted
             if not all(journal.has(key) for key in wanted):
                 each = values_per_connection(spec["point_bytes"], size, connections)
-                records = measure_limits(loopback, size, connections, each)
+                records = measure_limits(loopback, size, connections, each, repeat)
                 if len(limits) > len(LIMITS):
-                    records += measure_device(data_dir, size, connections, each)
+                    records += measure_device(data_dir, size, connections, each, repeat)
                 for key, record in zip(wanted, records, strict=True):
-                    journal.append(key, {"repeat": repeat} | record)
-    journal.finish(keys, common_fields("limit", spec, data_dir))
+                    journal.append(key, record.dump())
+    journal.finish(keys, common_fields(spec, data_dir))
     print(f"hyperkv limits: {len(keys)} points, {time.perf_counter() - started:.0f} s")
 
 
@@ -92,7 +93,7 @@ def limits_of(data_dir: Path) -> tuple[str, ...]:
     return LIMITS + (DEVICE if supports_direct_io(data_dir) else ())
 
 
-def largest_point(spec: dict[str, Any]) -> int:
+def largest_point(spec: Mapping[str, Any]) -> int:
     """Bytes of a spec's largest point, each value size and number of connections being one."""
     return max(
         size * connections * values_per_connection(spec["point_bytes"], size, connections)
@@ -100,7 +101,9 @@ def largest_point(spec: dict[str, Any]) -> int:
     )
 
 
-def measure_limits(loopback: Loopback, value_bytes: int, connections: int, each: int) -> list[dict[str, Any]]:
+def measure_limits(
+    loopback: Loopback, value_bytes: int, connections: int, each: int, repeat: int = 1
+) -> list[Limit]:
     """A record per limit: `connections` workers move `each` values of `value_bytes`.
 
     Raises UserError when a byte comes back wrong, StoreError when the other process fails.
@@ -108,7 +111,7 @@ def measure_limits(loopback: Loopback, value_bytes: int, connections: int, each:
     pass_bytes = connections * each * value_bytes
     source, target = _random(pass_bytes), aligned_buffer(pass_bytes)
     values, buffers = slots(source, value_bytes), slots(target, value_bytes)
-    identity = {"value_bytes": value_bytes, "connections": connections}
+    identity = {"repeat": repeat, "value_bytes": value_bytes, "connections": connections}
     records = []
     with contextlib.ExitStack() as stack:
         workers = stack.enter_context(started(connections))
@@ -129,11 +132,13 @@ def measure_limits(loopback: Loopback, value_bytes: int, connections: int, each:
                 raise loopback.explain(error) from error
             if limit != "loopback_set" and not np.array_equal(source, target):
                 raise UserError(f"{limit}: bytes arrived wrong; this machine cannot be measured")
-            records.append({"limit": limit} | identity | record)
+            records.append(Limit(limit=limit, **identity, **record))
     return records
 
 
-def measure_device(data_dir: Path, value_bytes: int, connections: int, each: int) -> list[dict[str, Any]]:
+def measure_device(
+    data_dir: Path, value_bytes: int, connections: int, each: int, repeat: int = 1
+) -> list[Limit]:
     """A record of writing and one of reading `connections` x `each` values as files with O_DIRECT, which are removed.
 
     Raises UserError when a byte comes back wrong, StoreError when the file system refuses.
@@ -144,6 +149,7 @@ def measure_device(data_dir: Path, value_bytes: int, connections: int, each: int
     values, buffers = slots(source, value_bytes), slots(target, value_bytes)
     keys = point_keys("limit", 1, len(values))
     settings = {"direct_io": "yes"}
+    identity = {"repeat": repeat, "value_bytes": value_bytes, "connections": connections}
 
     def put(worker: int) -> None:
         for index in range(worker, len(values), connections):
@@ -162,7 +168,7 @@ def measure_device(data_dir: Path, value_bytes: int, connections: int, each: int
         for limit, move in zip(DEVICE, (put, get), strict=True):
             on_each(workers, lambda _: None, connections)
             record = _passes(workers, move, connections, pass_bytes, [os.getpid()], 0.0)
-            records.append({"limit": limit, "value_bytes": value_bytes, "connections": connections} | record)
+            records.append(Limit(limit=limit, **identity, **record))
     if not np.array_equal(source, target):
         raise UserError("device_get: bytes arrived wrong; this machine cannot be measured")
     return records

@@ -17,6 +17,7 @@ import itertools
 import json
 import sys
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from ..machine.own_folder import alone_on, own_folder
 from ..machine.require_array import require_array
 from ..records.identity import add_code, identity_of
 from ..records.journal import Journal
+from ..records.kinds.profile import Point
 from ..stores.base import Counters, LocalStore, Store, StoreConfig
 from ..stores.registry import make_store
 from ..workloads.payload import Payload, aligned_buffer, slots
@@ -64,19 +66,19 @@ def main() -> None:
             if not all(journal.has(key) for key in wanted):
                 records = measure_size(spec, size, connections, repeat, arguments.logs)
                 for key, record in zip(wanted, records, strict=True):
-                    journal.append(key, record)
-    journal.finish(keys, common_fields("point", spec, data_dir_of(spec["data_dir"])))
+                    journal.append(key, record.dump())
+    journal.finish(keys, common_fields(spec, data_dir_of(spec["data_dir"])))
     print(f"hyperkv profile: {scenario['name']}: {len(keys)} points, {time.perf_counter() - started:.0f} s")
 
 
-def operations(scenario: dict[str, Any]) -> tuple[str, ...]:
+def operations(scenario: Mapping[str, Any]) -> tuple[str, ...]:
     """What is measured: RAM stores keep nothing over a restart, so they have no cold GET."""
     return ("set", "get_warm", "get_cold") if scenario["tier"] == "ssd" else ("set", "get_warm")
 
 
 def measure_size(
-    spec: dict[str, Any], value_bytes: int, connections: int, repeat: int, logs: Path
-) -> list[dict[str, Any]]:
+    spec: Mapping[str, Any], value_bytes: int, connections: int, repeat: int, logs: Path
+) -> list[Point]:
     """Set point_bytes of one value size on a fresh store, get them, and get them cold; a record each."""
     scenario = spec["scenario"]
     count = connections * values_per_connection(spec["point_bytes"], value_bytes, connections)
@@ -91,7 +93,7 @@ def measure_size(
         "value_bytes": value_bytes,
         "connections": connections,
     }
-    records: list[dict[str, Any]] = []
+    records: list[Point] = []
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(
             own_folder(data_dir_of(spec["data_dir"]), f"profile of {scenario['name']}")
@@ -111,15 +113,16 @@ def measure_size(
             cold = False
             if operation == "get_cold":
                 cold = store.make_cold()
-                records[0] |= {
+                settled = {
                     "settled_write_bytes": _written_until_its_end(store, start),
                     "settled_set_bytes": warmed_bytes + count * value_bytes,
                 }
+                records[0] = records[0].model_copy(update=settled)
             with connected() as connector:
                 if operation == "get_warm":
                     _get(store, connector, keys, buffers)
                 point = _measure(operation, store, connector, keys, payload, buffers)
-            records.append(identity | {"operation": operation, "cold": cold, "notes": notes} | point)
+            records.append(Point(**identity, operation=operation, cold=cold, notes=notes, **point))
     return records
 
 
@@ -186,8 +189,6 @@ def _measure(
         "store_rss_bytes": counted["rss_bytes"],
         "device_read_bytes": counted["device_read_bytes"],
         "device_write_bytes": counted["device_write_bytes"],
-        "settled_write_bytes": None,
-        "settled_set_bytes": None,
         "store_before": before.details,
         "store_after": after.details,
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),

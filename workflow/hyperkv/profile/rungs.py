@@ -20,6 +20,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from ..machine.memory_dir import KEY, memory_folder
 from ..machine.meters import Usage, own_usage, thread_cpu_s, threads_since, usage
 from ..machine.node import data_dir_of
 from ..machine.own_folder import own_folder
+from ..records.kinds.profile import Rung
 from ..stores.base import LocalStore, Store, StoreConfig
 from ..stores.registry import make_store
 from ..workloads.payload import Payload, aligned_buffer, slots
@@ -53,7 +55,6 @@ _MEASURED = (
     "elapsed_s",
     "moved_bytes",
     "passes",
-    "s_per_gb",
     "server_cpu_s",
     "client_cpu_s",
     "server_page_faults",
@@ -153,7 +154,7 @@ class Bench:
 
 
 Records = Iterator[dict[str, Any]]
-Rung = Callable[[Bench], Records]
+Station = Callable[[Bench], Records]
 
 
 def rungs_of(scenario: dict[str, Any]) -> dict[str, tuple[str, ...]]:
@@ -177,19 +178,27 @@ def rungs_of(scenario: dict[str, Any]) -> dict[str, tuple[str, ...]]:
     return found | {"whole": ("whole",)}
 
 
-def measure_point(bench: Bench) -> list[dict[str, Any]]:
+def measure_point(bench: Bench) -> list[Rung]:
     """Every rung of one point, a record per rung and operation in the order of `keys_of`.
 
     The order in which stations are measured moves on by one with every repeat. Raises UserError, StoreError.
     """
+    values = bench.values
+    common = {
+        "scenario": bench.scenario["name"],
+        "repeat": values.repeat,
+        "value_bytes": values.value_bytes,
+        "connections": values.connections,
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
     names = list(rungs_of(bench.scenario))
-    first = (bench.values.repeat - 1) % len(names)
+    first = (values.repeat - 1) % len(names)
     records = {
         (record["rung"], record["operation"]): record
         for station in names[first:] + names[:first]
         for record in _STATIONS[station](bench)
     }
-    return [_complete(records[key]) for key in keys_of(bench.scenario)]
+    return [Rung(**common, **_paced(records[key])) for key in keys_of(bench.scenario)]
 
 
 def keys_of(scenario: dict[str, Any]) -> list[tuple[str, str]]:
@@ -207,13 +216,11 @@ def memory_needed(spec: dict[str, Any], largest_point: int) -> int:
     return 2 * (spec["warm_up_bytes"] + 3 * largest_point)
 
 
-def _complete(record: dict[str, Any]) -> dict[str, Any]:
-    """With every field there: null for what was not measured."""
-    empty = {"cold": None, "threads": None, "sampled": None, "samples": 0, "notes": []}
-    full = dict.fromkeys(_MEASURED) | empty | record
-    if full["elapsed_s"] is not None:
-        full["s_per_gb"] = full["elapsed_s"] / full["moved_bytes"] * 1e9
-    return full
+def _paced(record: dict[str, Any]) -> dict[str, Any]:
+    """With its seconds per 10^9 bytes, where it was measured."""
+    if record.get("elapsed_s") is None:
+        return record
+    return record | {"s_per_gb": record["elapsed_s"] / record["moved_bytes"] * 1e9}
 
 
 def _timed(
@@ -523,7 +530,7 @@ def _put(store: Store, connector: Connector, values: Values, keys: Sequence[byte
         raise store.explain(error) from error
 
 
-_STATIONS: dict[str, Rung] = {
+_STATIONS: dict[str, Station] = {
     "memcpy": _memcpy,
     "sockets": _sockets,
     "null": _null,

@@ -5,14 +5,12 @@ Records carry it as `effective`; tables take it for the facts that comparisons n
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 FACTS = ("save_decode_cache", "kv_dtype", "versions")  # the columns of facts_of
 USUAL_KV_DTYPES = ("auto", "bfloat16")  # labels leave them out
-_SERVED = ("mp", "striped_mp")
 _TOLERANCE = 0.02
 _BYTES = ("buffer_bytes", "kv_bytes_per_token")  # others are the same or not
 _MENDS = {
@@ -45,10 +43,6 @@ class Effective:
     gpus: int | None = None
     vllm: str | None = None
     lmcache: str | None = None
-
-    def record(self) -> dict[str, Any]:
-        """The record's `asked` or `effective`."""
-        return asdict(self)
 
 
 def asked_of(
@@ -99,52 +93,18 @@ def facts_of(record: Mapping[str, Any]) -> dict[str, Any]:
     """The columns of a record that say what ran: as the engine told, else as asked, but for the save policy.
 
     save_decode_cache is None where nobody knows: LMCache's server and vLLM's offloading have a mind of their own about it,
-    which differs by version. Records of schema 1 did not ask the engine; what is known of their versions stands in.
-    versions: `vllm 0.25.0, lmcache 0.5.0`, None for engine replay.
+    which differs by version. versions: `vllm 0.25.0, lmcache 0.5.0`, None for engine replay.
     """
-    if "effective" not in record:
-        return _facts_of_schema_1(record)
     told, wanted = record["effective"], record["asked"]
     return {
         "save_decode_cache": told["save_decode_cache"],
         "kv_dtype": told["kv_dtype"] or wanted["kv_dtype"],
-        "versions": _versions(record, told),
+        "versions": versions_of(record["environment"], told),
     }
 
 
-def _versions(record: Mapping[str, Any], told: Mapping[str, Any]) -> str | None:
-    built = (record["environment"].get("engine") or {}).get("versions") or {}
+def versions_of(environment: Mapping[str, Any], told: Mapping[str, Any]) -> str | None:
+    """The versions of vLLM and LMCache in words: as the engine told, else as its environment was built."""
+    built = (environment.get("engine") or {}).get("versions") or {}
     found = {name: told.get(name) or built.get(name) for name in ("vllm", "lmcache")}
     return ", ".join(f"{name} {version}" for name, version in found.items() if version) or None
-
-
-def _facts_of_schema_1(record: Mapping[str, Any]) -> dict[str, Any]:
-    spec, scenario = record["spec"], record["spec"]["scenario"]
-    word = scenario.get("kv_dtype") or spec["kv_dtype"]
-    versions = _versions(record, {})
-    return {
-        "save_decode_cache": _saved_by_version(record, versions) if scenario["tier"] != "none" else None,
-        "kv_dtype": "bfloat16" if word == "auto" and record["engine"] == "vllm" else word,
-        "versions": versions,
-    }
-
-
-def _saved_by_version(record: Mapping[str, Any], versions: str | None) -> bool | None:
-    """Whether answers were saved where a record of schema 1 left it to the engine.
-
-    LMCache's server saved them always until 0.5.5, from 0.5.6 on only when told (lmcache.mp.save_decode_cache); vLLM's
-    offloading saves prompts only unless told from 0.25 on (offload_prompt_only). None for what is older or not known.
-    """
-    scenario = record["spec"]["scenario"]
-    if record["engine"] == "replay" or scenario["connector"] not in (*_SERVED, "offloading"):
-        return scenario.get("save_decode_cache")
-    if scenario["connector"] == "offloading":
-        vllm = _version("vllm", versions)
-        return False if vllm is not None and vllm >= (0, 25) else None
-    lmcache = _version("lmcache", versions)
-    return None if lmcache is None else lmcache < (0, 5, 6)
-
-
-def _version(name: str, versions: str | None) -> tuple[int, ...] | None:
-    found = re.search(rf"\b{name} (\d+)\.(\d+)(?:\.(\d+))?", versions or "")
-    return None if found is None else tuple(int(part or 0) for part in found.groups())

@@ -13,6 +13,7 @@ import pandas as pd
 from ..base.errors import UserError
 from .record_file import Identity, read_records
 from .stats import Interval
+from .upgrade import current
 
 
 def add_asked(parser: argparse.ArgumentParser) -> None:
@@ -27,17 +28,19 @@ def asked_of(text: str) -> dict[str, Identity]:
 
 
 def read_jsonl(paths: Iterable[Path], asked: Mapping[str, Identity] | None = None) -> list[dict[str, Any]]:
-    """All records of JSONL files, in order.
+    """All records of JSONL files, in order, as the newest version has them (records/kinds).
 
     asked: what each file, named itself or by its folder, must have been measured with; None: whatever it was. Raises
-    UserError naming a file that is not whole or not what is asked for.
+    UserError naming a file that is not whole or not what is asked for, and a line that is no record.
     """
     records = []
     for path in paths:
         made = None
         if asked is not None and (made := asked.get(str(path)) or asked.get(str(path.parent))) is None:
             raise UserError(f"{path}: --asked has neither the file nor its folder; name one of them there")
-        records += read_records(path, made)
+        records += [
+            current(record, f"{path}:{number}") for number, record in enumerate(read_records(path, made), 1)
+        ]
     return records
 
 

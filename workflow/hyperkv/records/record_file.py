@@ -11,8 +11,8 @@ from typing import Any
 
 from ..base.durable import replace_durably
 from ..base.errors import UserError
+from .kinds.record import CLOSED_SINCE
 
-CLOSED_SINCE = 3  # the schema_version of records from which a file must have its closing line
 _MEND = "delete the file to measure it again"
 
 

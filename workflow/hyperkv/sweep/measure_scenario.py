@@ -4,7 +4,7 @@
 
 Every finished cell is kept at once in `<out>.partial`; a run that was stopped takes up what is there, as long
 as the spec and the code are the same, and `<out>` appears when all cells are there. The file's lines are cell
-records (see columns.yaml); the per-request samples are columns of lists inside each. Engine `vllm` may put
+records (records/kinds); the per-request samples are columns of lists inside each. Engine `vllm` may put
 records of single requests before them. The last line closes the file: how many lines there are, of what, and their checksum.
 """
 
@@ -56,7 +56,7 @@ def main() -> None:
             for point in missing:
                 progress.begin(point)
                 record = measurement.measure(point)
-                journal.append(point, record | {"measured_in_job": started})
+                journal.append(point, record.dump() | {"measured_in_job": started})
                 progress.end(record)
     journal.finish(points, {"job_started_at": started, "job_s": time.time() - started})
 

@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ..records.kinds.cell import Swept
+
 
 def write_plan(path: str | Path, cells: int) -> None:
     """Start counting: `cells` are going to be measured from now on. Called once per run of the workflow."""
@@ -29,10 +31,10 @@ class Progress:
         """The cell of this load starts."""
         self._load = load
 
-    def end(self, record: dict[str, Any]) -> None:
+    def end(self, record: Swept) -> None:
         """The cell is measured: count it and say so."""
-        state = "" if record["valid"] else f" · INVALID: {'; '.join(record['reasons'])}"
-        line = f"{self._label} load {self._load}: {record['cell_s']:.1f} s{state}"
+        state = "" if record.valid else f" · INVALID: {'; '.join(record.reasons)}"
+        line = f"{self._label} load {self._load}: {record.cell_s:.1f} s{state}"
         print(f"hyperkv sweep: {self._position()}{line}", file=sys.stdout, flush=True)
 
     def _position(self) -> str:

@@ -11,6 +11,8 @@ from typing import Any
 
 from ..base.errors import UserError
 from ..records.journal import Journal, canonical_digest
+from ..records.kinds.cell import Cell
+from ..records.kinds.tune import Finalist
 from ..records.stats import Interval, median_interval
 from .space import Parameter, Value, applied, worded
 
@@ -47,9 +49,7 @@ class Measurements:
         self._own = {parameter["name"]: parameter["own"] for parameter in spec["space"]}
         self.keys: list[str] = []
 
-    def measure(
-        self, phase: str, wanted: Mapping[int, Candidate], repeats: Sequence[int]
-    ) -> list[dict[str, Any]]:
+    def measure(self, phase: str, wanted: Mapping[int, Candidate], repeats: Sequence[int]) -> list[Finalist]:
         """Records of the candidates (by their number) in every repeat, whose order goes round from repeat to repeat."""
         records = []
         for turn, repeat in enumerate(repeats):
@@ -59,25 +59,24 @@ class Measurements:
                 records.append(self._cell(phase, number, wanted[number], repeat))
         return records
 
-    def _cell(self, phase: str, number: int, values: Candidate, repeat: int) -> dict[str, Any]:
+    def _cell(self, phase: str, number: int, values: Candidate, repeat: int) -> Finalist:
         key = f"{phase}/{repeat}/{canonical_digest(values)}"
         if key not in self.keys:
             self.keys.append(key)
         if not self._journal.has(key):
-            record = {"record": "finalist", "phase": phase, "candidate": number, "repeat": repeat}
-            record |= {"parameters": values}
-            record |= self._measured(values, repeat)
-            self._journal.append(key, record)
+            record = self._measured(phase, number, values, repeat)
+            self._journal.append(key, record.dump())
             words = worded(values, self._own)
             self._told(f"{phase}, repeat {repeat}, {words}: {_outcome(record, self._metric)}")
-        return self._journal.record(key) | {"candidate": number}
+        return Finalist.model_validate(self._journal.record(key) | {"candidate": number})
 
     @property
     def _metric(self) -> str:
         return self._spec["objective"]["metric"]
 
-    def _measured(self, values: Candidate, repeat: int) -> dict[str, Any]:
-        """The cell of a candidate, or why there is none: {"valid", "reasons", "value", "cell"}."""
+    def _measured(self, phase: str, number: int, values: Candidate, repeat: int) -> Finalist:
+        """The cell of a candidate, or why there is none."""
+        of = {"phase": phase, "candidate": number, "repeat": repeat, "parameters": values}
         sweep = self._spec["sweep"]
         spec = {**sweep, "scenario": applied(sweep["scenario"], values)}
         engine = import_module(f"workflow.hyperkv.engines.{spec['engine']}.cells")
@@ -85,11 +84,11 @@ class Measurements:
             with engine.Measurement(spec, repeat, self._logs) as measurement:
                 found = [measurement.measure(point) for point in engine.points(spec)]
         except UserError as error:
-            return {"valid": False, "reasons": [str(error)], "value": None, "cell": None}
-        cell = next(record for record in found if record["record"] == "cell")
-        value = cell["values"][self._metric]
-        reasons = [*cell["reasons"], *([] if value is not None else [f"{self._metric} was not measured"])]
-        return {"valid": not reasons, "reasons": reasons, "value": value, "cell": cell}
+            return Finalist(**of, valid=False, reasons=[str(error)], value=None, cell=None)
+        cell = next(record for record in found if isinstance(record, Cell))
+        value = getattr(cell.values, self._metric)
+        reasons = [*cell.reasons, *([] if value is not None else [f"{self._metric} was not measured"])]
+        return Finalist(**of, valid=not reasons, reasons=reasons, value=value, cell=cell)
 
 
 @dataclass(frozen=True)
@@ -101,8 +100,8 @@ class Comparison:
     """
 
     candidates: dict[int, Candidate]
-    finals: list[dict[str, Any]]
-    proof: list[dict[str, Any]]
+    finals: list[Finalist]
+    proof: list[Finalist]
     winner: int
     gain: Interval
     words: str
@@ -120,36 +119,36 @@ def compare(cells: Measurements, numbered: dict[int, Candidate], metric: str, re
     winner = order[0] if order else 0
     pair = {number: numbered[number] for number in (0, winner)}
     proof = cells.measure("proof", pair, range(repeats + 1, 2 * repeats + 1)) if winner else []
-    before, after = ([record for record in proof if record["candidate"] == number] for number in (0, winner))
+    before, after = ([record for record in proof if record.candidate == number] for number in (0, winner))
     found = gain(before, after, metric)
-    return Comparison(numbered, finals, proof, winner, found, verdict(found, winner, bool(order)))
+    return Comparison(numbered, finals, proof, winner, found, conclusion(found, winner, bool(order)))
 
 
-def ranked(records: Sequence[Mapping[str, Any]], metric: str) -> list[int]:
+def ranked(records: Sequence[Finalist], metric: str) -> list[int]:
     """Numbers of the candidates that are valid in every repeat, best median first."""
-    found: dict[int, list[Mapping[str, Any]]] = {}
+    found: dict[int, list[Finalist]] = {}
     for record in records:
-        found.setdefault(record["candidate"], []).append(record)
+        found.setdefault(record.candidate, []).append(record)
     valid = {
-        number: median_interval([record["value"] for record in own]).median
+        number: median_interval([record.value for record in own]).median
         for number, own in found.items()
-        if all(record["valid"] for record in own)
+        if all(record.valid for record in own)
     }
     return sorted(valid, key=lambda number: valid[number] if LOWER_IS_BETTER[metric] else -valid[number])
 
 
-def gain(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]], metric: str) -> Interval:
+def gain(before: Sequence[Finalist], after: Sequence[Finalist], metric: str) -> Interval:
     """How many times better `after` is, paired by repeat: more than 1 is better. Only valid records count."""
-    old = {record["repeat"]: record["value"] for record in before if record["valid"]}
+    old = {record.repeat: record.value for record in before if record.valid}
     ratios = []
     for record in after:
-        value, was = record["value"], old.get(record["repeat"])
-        if record["valid"] and value and was:
+        value, was = record.value, old.get(record.repeat)
+        if record.valid and value and was:
             ratios.append(was / value if LOWER_IS_BETTER[metric] else value / was)
     return median_interval(ratios)
 
 
-def verdict(found: Interval, winner: int, any_valid: bool) -> str:
+def conclusion(found: Interval, winner: int, any_valid: bool) -> str:
     """What may be said of a winner's gain over the scenario as it is, number 0; BETTER only of an interval above 1."""
     if not any_valid:
         return "no candidate is valid"
@@ -162,7 +161,5 @@ def verdict(found: Interval, winner: int, any_valid: bool) -> str:
     return BETTER if found.low > 1 else "not told apart"
 
 
-def _outcome(record: Mapping[str, Any], metric: str) -> str:
-    return (
-        f"{metric} {record['value']:.4g}" if record["valid"] else f"not valid: {'; '.join(record['reasons'])}"
-    )
+def _outcome(record: Finalist, metric: str) -> str:
+    return f"{metric} {record.value:.4g}" if record.valid else f"not valid: {'; '.join(record.reasons)}"

@@ -12,6 +12,7 @@ import yaml
 
 from ..machine.environment import environment
 from ..records.frames import spread
+from ..records.kinds.tune import Finalist, Trial
 from ..records.stats import median_interval
 from .finalists import BETTER, Comparison
 from .space import Value, applied, worded
@@ -20,7 +21,7 @@ from .study import COST, importances, judged, spent_s
 _PRESET_KEYS = ("settings", "environment", "ignored_settings")
 
 
-def evidence_of(spec: Mapping[str, Any], study: optuna.Study, found: Comparison) -> dict[str, Any]:
+def outcome_of(spec: Mapping[str, Any], study: optuna.Study, found: Comparison) -> dict[str, Any]:
     """What evidence.json says: the search, the finalists, and before and after paired by repeat."""
     trials = judged(study)
     states = [
@@ -80,16 +81,15 @@ def preset_text(spec: Mapping[str, Any], found: Comparison) -> str:
     return yaml.safe_dump(preset | {key: scenario[key] for key in _PRESET_KEYS}, sort_keys=False, width=110)
 
 
-def trial_line(record: Mapping[str, Any], own: Mapping[str, Value]) -> str:
+def trial_line(record: Trial, own: Mapping[str, Value]) -> str:
     """A judged trial in one line."""
-    cost = record[COST]
+    cost = record.cost_s_per_ktokens
     result = "" if cost is None else f" {cost:.4g} s per 1,000 tokens"
-    if record["state"] == "complete":
-        seen = record["rounds"]
-        gbps = median_interval([entry["get_gbps"] for entry in seen]).median
+    if record.state == "complete":
+        gbps = median_interval([entry.get_gbps for entry in record.rounds]).median
         result += f", GET {gbps:.2f} GB/s"
-    why = f" ({record['reason']})" if record["reason"] else ""
-    return f"trial {record['trial']}, {worded(record['parameters'], own)}: {record['state']}{result}{why}"
+    why = f" ({record.reason})" if record.reason else ""
+    return f"trial {record.trial}, {worded(record.parameters, own)}: {record.state}{result}{why}"
 
 
 def _kept_scenario(spec: Mapping[str, Any], found: Comparison) -> tuple[str, dict[str, Any]]:
@@ -102,7 +102,7 @@ def _before_after(found: Comparison) -> dict[str, Any] | None:
     if not found.proof:
         return None
     before, after = (
-        [_value(record) for record in found.proof if record["candidate"] == number]
+        [_value(record) for record in found.proof if record.candidate == number]
         for number in (0, found.winner)
     )
     return {
@@ -114,8 +114,8 @@ def _before_after(found: Comparison) -> dict[str, Any] | None:
 
 
 def _finalist(found: Comparison, number: int) -> dict[str, Any]:
-    records = [record for record in found.finals if record["candidate"] == number]
-    interval = median_interval([record["value"] for record in records if record["valid"]])
+    records = [record for record in found.finals if record.candidate == number]
+    interval = median_interval([record.value for record in records if record.valid])
     return {
         "candidate": number,
         "parameters": found.candidates[number],
@@ -124,8 +124,9 @@ def _finalist(found: Comparison, number: int) -> dict[str, Any]:
     }
 
 
-def _value(record: Mapping[str, Any]) -> dict[str, Any]:
-    cell = record["cell"]
-    served_from = None if cell is None else cell["served_from"]
-    keys = ("repeat", "value", "valid", "reasons")
-    return {**{key: record[key] for key in keys}, "served_from": served_from}
+def _value(record: Finalist) -> dict[str, Any]:
+    served_from = None if record.cell is None else record.cell.served_from
+    return {
+        **record.model_dump(include={"repeat", "value", "valid", "reasons"}),
+        "served_from": served_from,
+    }

@@ -27,12 +27,10 @@ from ..records.identity import BY_HAND, identity_of
 from ..records.journal import Journal, canonical_digest
 from ..records.record_file import write_records
 from .finalists import Measurements, candidates, compare
-from .outcome import evidence_of, preset_text, trial_line, winner_text
+from .outcome import outcome_of, preset_text, trial_line, winner_text
 from .space import POLICIES, Parameter, applied
 from .store_load import measured_rounds
 from .study import as_record, best, is_any_complete, judged, open_study, search
-
-SCHEMA_VERSION = 3
 
 
 def main() -> None:
@@ -80,7 +78,7 @@ def tune(spec: dict[str, Any], code: Mapping[str, str], out: Path, logs: Path) -
     )
     if not is_any_complete(study):
         raise UserError(
-            f"no trial of {scenario['name']} was complete; the first: {as_record(judged(study)[0])['reason']}; mend that "
+            f"no trial of {scenario['name']} was complete; the first: {as_record(judged(study)[0]).reason}; mend that "
             f"and delete {out / 'study.journal'}"
         )
     searched_own = {parameter.name: parameter.own for parameter in searched}
@@ -90,10 +88,10 @@ def tune(spec: dict[str, Any], code: Mapping[str, str], out: Path, logs: Path) -
     cells = Measurements(spec, journal, logs, _say)
     found = compare(cells, dict(enumerate(numbered)), spec["objective"]["metric"], spec["repeats"])
     made = identity_of(spec, code["search"])
-    common = {"schema_version": SCHEMA_VERSION, "scenario": scenario["name"]}
-    trials = [as_record(trial) | common for trial in judged(study)]
+    common = {"scenario": scenario["name"]}
+    trials = [as_record(trial).dump() | common for trial in judged(study)]
     write_records(out / "trials.jsonl", [str(trial["trial"]) for trial in trials], trials, made)
-    evidence = evidence_of(spec, study, found) | {"made": str(made)}
+    evidence = outcome_of(spec, study, found) | {"made": str(made)}
     texts = {"evidence.json": json.dumps(evidence, indent=1) + "\n", "winner.yaml": winner_text(spec, found)}
     if scenario["store"] == "kvrocks":
         texts["preset.yaml"] = preset_text(spec, found)

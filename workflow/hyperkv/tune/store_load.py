@@ -10,10 +10,11 @@ from typing import Any
 
 from ..base.errors import StoreError
 from ..cells.cell import CellSpec
-from ..cells.evidence import served_from_ram
 from ..cells.point import point_keys
 from ..connectors.base import Connector
 from ..connectors.registry import alone, make_connector, options_of
+from ..records.evidence import served_from_ram
+from ..records.kinds.tune import Round
 from ..stores.base import Counters, Store, StoreConfig
 from ..stores.registry import make_store
 from ..workloads.payload import Payload, aligned_buffer, slots
@@ -23,8 +24,8 @@ _KTOKENS = 1000
 
 def measured_rounds(
     spec: Mapping[str, Any], scenario: Mapping[str, Any], logs: Path
-) -> Generator[dict[str, Any], None, None]:
-    """One dict per round: cost_s_per_ktokens, set_gbps, get_gbps, device_share; the store ends with the iterator.
+) -> Generator[Round, None, None]:
+    """The rounds of a trial; the store ends with the iterator.
 
     spec: of the stage. scenario: the sweep's, with the trial's values. Tokens beyond the last whole chunk take no part.
     The cost is get_weight x GET + the rest x SET, in seconds per 1,000 tokens: a smaller number format costs less.
@@ -62,7 +63,7 @@ class _Load:
         self._spec, self._scenario = spec, scenario
         self._store, self._connector, self._payload = store, connector, payload
 
-    def round(self, keys: Sequence[bytes], buffers: Sequence[Any], others: int) -> dict[str, Any]:
+    def round(self, keys: Sequence[bytes], buffers: Sequence[Any], others: int) -> Round:
         """Set the chunks, let others push them out of the write buffer, get them, and say what that took."""
         set_s = self.set(keys)
         if self._scenario["tier"] == "ssd":
@@ -78,12 +79,12 @@ class _Load:
         if self._scenario["tier"] == "ssd":
             self._prove_device(share)
         weight, ktokens = self._spec["get_weight"], len(keys) * self._scenario["chunk_tokens"] / _KTOKENS
-        return {
-            "cost_s_per_ktokens": (weight * get_s + (1 - weight) * set_s) / ktokens,
-            "set_gbps": moved / set_s / 1e9,
-            "get_gbps": moved / get_s / 1e9,
-            "device_share": share,
-        }
+        return Round(
+            cost_s_per_ktokens=(weight * get_s + (1 - weight) * set_s) / ktokens,
+            set_gbps=moved / set_s / 1e9,
+            get_gbps=moved / get_s / 1e9,
+            device_share=share,
+        )
 
     def set(self, keys: Sequence[bytes]) -> float:
         """Seconds that setting the keys' values took."""

@@ -24,11 +24,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ..base.durable import aside_of, replace_durably
 from ..base.errors import UserError
+from ..records.kinds.tune import Round, Trial
 from .space import Parameter, Value
 
 COST = "cost_s_per_ktokens"
 STOPPED = "the run was stopped"
-Rounds = Generator[dict[str, Any], None, None]
+Rounds = Generator[Round, None, None]
 _STARTUP_TRIALS = 10  # random ones, before the sampler has enough to go by
 _SEEDS_PER_STUDY = 1_000_000
 
@@ -86,7 +87,7 @@ def search(
 ) -> None:
     """Try values until `trials` are judged or `budget_s` seconds are spent, all runs together.
 
-    measure: gives the rounds of a trial, each with its COST, and raises UserError when the trial fails; it is closed when
+    measure: gives the rounds of a trial, and raises UserError when the trial fails; it is closed when
     the trial is pruned. The parameters' own values are tried first. told: called with every judged trial.
     """
     _retry_stopped(study)
@@ -148,19 +149,18 @@ def importances(study: optuna.Study) -> dict[str, float] | None:
     return found if sum(found.values()) > 0 else None
 
 
-def as_record(trial: FrozenTrial) -> dict[str, Any]:
-    """A judged trial as a line of trials.jsonl. state: complete, pruned or failed, with the reason."""
-    rounds = trial.user_attrs.get("rounds", [])
-    return {
-        "record": "trial",
-        "trial": trial.number,
-        "state": "failed" if trial.user_attrs.get("failed") else trial.state.name.lower(),
-        "reason": trial.user_attrs.get("reason"),
-        "parameters": trial.params,
-        COST: _cost(rounds) if rounds else None,
-        "rounds": rounds,
-        "spent_s": trial.user_attrs["spent_s"],
-    }
+def as_record(trial: FrozenTrial) -> Trial:
+    """A judged trial as a record."""
+    rounds = [Round(**told) for told in trial.user_attrs.get("rounds", [])]
+    return Trial(
+        trial=trial.number,
+        state="failed" if trial.user_attrs.get("failed") else trial.state.name.lower(),
+        reason=trial.user_attrs.get("reason"),
+        parameters=trial.params,
+        cost_s_per_ktokens=_cost(rounds) if rounds else None,
+        rounds=rounds,
+        spent_s=trial.user_attrs["spent_s"],
+    )
 
 
 def _judge(trial: optuna.Trial, rounds: Rounds) -> tuple[TrialState, float | None]:
@@ -168,12 +168,12 @@ def _judge(trial: optuna.Trial, rounds: Rounds) -> tuple[TrialState, float | Non
 
     One that fails is pruned in Optuna's words, since the sampler learns from these what to keep away from.
     """
-    found: list[dict[str, Any]] = []
+    found: list[Round] = []
     with contextlib.closing(rounds):
         try:
             for number, result in enumerate(rounds):
                 found.append(result)
-                trial.set_user_attr("rounds", found)
+                trial.set_user_attr("rounds", [each.dump() for each in found])
                 trial.report(_cost(found), number)
                 if trial.should_prune():
                     trial.set_user_attr("reason", f"pruned after {number + 1} rounds")
@@ -185,8 +185,8 @@ def _judge(trial: optuna.Trial, rounds: Rounds) -> tuple[TrialState, float | Non
     return TrialState.COMPLETE, _cost(found)
 
 
-def _cost(rounds: Sequence[Mapping[str, Any]]) -> float:
-    return statistics.median(result[COST] for result in rounds)
+def _cost(rounds: Sequence[Round]) -> float:
+    return statistics.median(result.cost_s_per_ktokens for result in rounds)
 
 
 def _retry_stopped(study: optuna.Study) -> None:

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from ...base.errors import UserError
-from ...cells.cell import CellSpec, StoreWindow, check_room, frame, open_store, per_byte
-from ...cells.evidence import device_share, excess, judge
+from ...cells.cell import CellSpec, StoreWindow, check_room, frame, open_store
 from ...cells.samples import Sample, window_values
 from ...connectors.registry import make_connector, options_of
 from ...models.geometry import Geometry
 from ...models.gpu import GpuModel, load_gpu
 from ...records.effective import Effective, asked_of
+from ...records.evidence import Evidence, excess, judge
+from ...records.kinds.cell import Cell, RequestColumns, Values
 from ...workloads import Conversation, longest_context
 from ...workloads.chunks import chain_keys
 from ...workloads.context_limit import ContextLimit, check_context
@@ -38,7 +39,7 @@ class Measurement:
     def __exit__(self, *error: object) -> None:
         """Nothing is open between two cells."""
 
-    def measure(self, key: int) -> dict[str, Any]:
+    def measure(self, key: int) -> Cell:
         """The record of the cell at load `key`."""
         return measure_cell(CellSpec(self._spec, key, self._repeat, self._logs))
 
@@ -48,8 +49,8 @@ def points(spec: dict[str, Any]) -> list[Any]:
     return list(spec["loads"])
 
 
-def measure_cell(cell: CellSpec) -> dict[str, Any]:
-    """Measure one cell and return its record (columns.yaml says what is in it).
+def measure_cell(cell: CellSpec) -> Cell:
+    """Measure one cell and return its record.
 
     Raises UserError, StoreError or StoreDied; then nothing of the cell is left running or on disk.
     """
@@ -71,25 +72,28 @@ def measure_cell(cell: CellSpec) -> dict[str, Any]:
         measured_s = time.perf_counter() - measuring
     evidence = _evidence(result, window, damaged_chunks(levels))
     verdict = judge(cell.scenario["tier"], evidence, cell.spec["evidence"]["device_share_min"])
-    ran = asked(cell, geometry).record()
-    return {
+    ran = asked(cell, geometry)
+    return Cell(
         **frame(cell, geometry),
-        "gpu_model": gpu.as_record(),
-        "asked": ran,
-        "effective": ran,
-        "valid": verdict.valid,
-        "reasons": list(verdict.reasons),
-        "served_from": verdict.served_from,
-        "values": _values(result, evidence, cell.spec["slo"], cell.gpus),
-        "evidence": evidence,
-        "store_before": window.details_before,
-        "store_after": window.details_after,
-        "notes": [*window.notes, *excess(evidence), *workload_notes(cell.spec["workload"])],
-        "start_s": start_s,
-        "measured_s": measured_s,
-        "cell_s": time.perf_counter() - started,
-        "requests": _samples(result),
-    }
+        load=cell.load,
+        gpu_model=gpu.as_record(),
+        asked=ran,
+        effective=ran,
+        valid=verdict.valid,
+        reasons=list(verdict.reasons),
+        served_from=verdict.served_from,
+        values=_values(result, evidence, cell.spec["slo"], cell.gpus),
+        evidence=evidence,
+        engine_counters={},
+        engine_faults=[],
+        store_before=window.details_before,
+        store_after=window.details_after,
+        notes=[*window.notes, *excess(evidence), *workload_notes(cell.spec["workload"])],
+        start_s=start_s,
+        measured_s=measured_s,
+        cell_s=time.perf_counter() - started,
+        requests=_samples(result),
+    )
 
 
 def asked(cell: CellSpec, geometry: Geometry) -> Effective:
@@ -212,7 +216,7 @@ def _replay(
     return engine.run()
 
 
-def _evidence(result: ReplayResult, window: StoreWindow, damaged_chunks: int | None) -> dict[str, Any]:
+def _evidence(result: ReplayResult, window: StoreWindow, damaged_chunks: int | None) -> Evidence:
     """Whole-run totals: tokens by source, bytes by counter, faults."""
     requests, totals = result.requests, result.totals
     hits = {
@@ -220,36 +224,33 @@ def _evidence(result: ReplayResult, window: StoreWindow, damaged_chunks: int | N
         "dram_hit_tokens": sum(request.tier_hit_tokens.get("dram", 0) for request in requests),
         "store_hit_tokens": sum(request.tier_hit_tokens.get("store", 0) for request in requests),
     }
-    evidence: dict[str, Any] = {
-        "sent_requests": len(requests),
-        "failed_requests": sum(request.finish_s is None for request in requests),
-        "queried_tokens": sum(request.prompt_tokens for request in requests),
+    return Evidence.of(
+        sent_requests=len(requests),
+        failed_requests=sum(request.finish_s is None for request in requests),
+        queried_tokens=sum(request.prompt_tokens for request in requests),
         **hits,
-        "hit_tokens": sum(hits.values()),
-        "computed_tokens": sum(request.computed_tokens for request in requests),
-        "retrieved_tokens": None,
-        "loaded_bytes": sum(request.loaded_bytes for request in requests),
-        "saved_bytes": totals.saved_bytes,
+        hit_tokens=sum(hits.values()),
+        computed_tokens=sum(request.computed_tokens for request in requests),
+        retrieved_tokens=None,
+        loaded_bytes=sum(request.loaded_bytes for request in requests),
+        saved_bytes=totals.saved_bytes,
         **window.evidence(),
-        "corrupt_chunks": totals.corrupt_chunks,
-        "damaged_chunks": damaged_chunks,
-        "dropped_chunks": totals.dropped_chunks,
-    }
-    return evidence | {"device_share": device_share(evidence)} | per_byte(evidence)
+        corrupt_chunks=totals.corrupt_chunks,
+        damaged_chunks=damaged_chunks,
+        dropped_chunks=totals.dropped_chunks,
+    )
 
 
-def _values(
-    result: ReplayResult, evidence: dict[str, Any], slo: dict[str, float | None], gpus: int
-) -> dict[str, float | None]:
-    """The cell's figures, over requests that arrived in the measured window; see columns.yaml."""
+def _values(result: ReplayResult, evidence: Evidence, slo: dict[str, float | None], gpus: int) -> Values:
+    """The cell's figures, over requests that arrived in the measured window."""
     totals = result.totals
-    return {
+    return Values(
         **window_values([_sample(request) for request in result.requests], result.window_s, slo, gpus),
-        "load_gbps": evidence["loaded_bytes"] / totals.load_s / 1e9 if totals.load_s else None,
-        "save_gbps": evidence["saved_bytes"] / totals.save_s / 1e9 if totals.save_s else None,
-        "save_stall_s": totals.save_stall_s,
-        "gpu_busy_share": totals.gpu_busy_s / max(_finish(r) for r in result.requests),
-    }
+        load_gbps=evidence.loaded_bytes / totals.load_s / 1e9 if totals.load_s else None,
+        save_gbps=evidence.saved_bytes / totals.save_s / 1e9 if totals.save_s else None,
+        save_stall_s=totals.save_stall_s,
+        gpu_busy_share=totals.gpu_busy_s / max(_finish(r) for r in result.requests),
+    )
 
 
 def _sample(request: Request) -> Sample:
@@ -271,8 +272,8 @@ def _finish(request: Request) -> float:
     return request.finish_s
 
 
-def _samples(result: ReplayResult) -> dict[str, list[Any]]:
-    """One list per column, one entry per request, in order of arrival; times in seconds of virtual time."""
+def _samples(result: ReplayResult) -> RequestColumns:
+    """The requests in order of arrival; times in seconds of virtual time."""
     columns: dict[str, list[Any]] = {
         name: [getattr(request, name) for request in result.requests]
         for name in ("conversation", "turn", "client", "prompt_tokens", "answer_tokens", "hbm_hit_tokens")
@@ -285,4 +286,4 @@ def _samples(result: ReplayResult) -> dict[str, list[Any]]:
     for name in ("arrival_s", "admitted_s", "loaded_s", "load_s", "first_token_s", "finish_s"):
         columns[name] = [round(getattr(request, name), 6) for request in result.requests]
     columns["in_window"] = [request.arrival_s < result.window_s for request in result.requests]
-    return columns
+    return RequestColumns(**columns)

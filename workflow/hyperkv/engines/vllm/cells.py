@@ -16,11 +16,12 @@ import numpy as np
 
 from ...base.errors import StoreError
 from ...cells.cell import CellSpec, StoreWindow, frame
-from ...cells.evidence import excess, judge
 from ...cells.samples import window_values
 from ...machine.processes import OwnedProcess
 from ...machine.watch import ProcessFailed, ProcessLate, run_watched
 from ...records.effective import differences
+from ...records.evidence import excess, judge
+from ...records.kinds.cell import Cell, Pass, Single, Values
 from ...workloads import Conversation
 from ...workloads.factory import workload_notes
 from . import aiperf
@@ -70,7 +71,7 @@ class Measurement:
         stack, self._stack = self._stack, contextlib.ExitStack()
         stack.close()
 
-    def measure(self, key: Any) -> dict[str, Any]:
+    def measure(self, key: Any) -> Cell | Single:
         """The record of single requests, or of the cell at load `key`; an invalid one when a server died or hung.
 
         Raises UserError when the servers do not start. When they do not survive the warm-up, no point is tried.
@@ -107,11 +108,10 @@ class Measurement:
         running.warm = True
 
 
-def measure_load(cell: CellSpec, running: Running) -> dict[str, Any]:
-    """Measure one load and return its record (columns.yaml). Raises StoreDied, StoreError, EngineError or UserError."""
+def measure_load(cell: CellSpec, running: Running) -> Cell:
+    """Measure one load and return its record. Raises StoreDied, StoreError, EngineError or UserError."""
     started = time.perf_counter()
     conversations = conversations_of(cell)
-    geometry = cell.geometry
     loop = "trace" if conversations[0].turns[0].arrival_s is not None else cell.spec["loop"]
     folder = cell.directory / f"load-{cell.load}"
     folder.mkdir()
@@ -146,38 +146,39 @@ def measure_load(cell: CellSpec, running: Running) -> dict[str, Any]:
         *proof,
     ]
     values = window_values(samples, window_s, cell.spec["slo"], cell.gpus)
-    return {
-        **frame(cell, geometry),
-        "gpu_model": None,
-        "asked": wanted.record(),
-        "effective": running.effective.record(),
-        "valid": not reasons,
-        "reasons": reasons,
-        "served_from": verdict.served_from,
-        "values": values | engine_figures(cell, evidence, log),
-        "evidence": evidence,
-        "engine_counters": counted,
-        "engine_faults": list(log.faults[:50]),
-        "store_before": window.details_before,
-        "store_after": window.details_after,
-        "notes": [
+    return Cell(
+        **frame(cell, cell.geometry),
+        load=cell.load,
+        gpu_model=None,
+        asked=wanted,
+        effective=running.effective,
+        valid=not reasons,
+        reasons=reasons,
+        served_from=verdict.served_from,
+        values=Values(**values | engine_figures(cell, evidence, log)),
+        evidence=evidence,
+        engine_counters=counted,
+        engine_faults=list(log.faults[:50]),
+        store_before=window.details_before,
+        store_after=window.details_after,
+        notes=[
             *window.notes,
             *excess(evidence),
             *from_buffer(cell, evidence),
             *left_to_compute(log),
             *workload_notes(cell.spec["workload"]),
         ],
-        "start_s": running.start_s,
-        "measured_s": measured_s,
-        "cell_s": time.perf_counter() - started,
-        "requests": columns_of(requests, window_s),
-    }
+        start_s=running.start_s,
+        measured_s=measured_s,
+        cell_s=time.perf_counter() - started,
+        requests=columns_of(requests, window_s),
+    )
 
 
 def _proof(cell: CellSpec, running: Running, conversations: Sequence[Conversation]) -> list[str]:
     """Two prompts of this load's lengths, computed and from the tier, none of them part of the load."""
     rng = np.random.default_rng([cell.seed, int(cell.load), 1])
-    samples: list[dict[str, Any]] = []
+    samples: list[Pass] = []
     for tokens in proof_lengths(conversations):
         samples += first_and_again(cell, running, aiperf.token_ids(rng, running.vocabulary, tokens))
     return faults_of(samples)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ...cells.cell import CellSpec, StoreWindow, frame, per_byte
-from ...cells.evidence import device_share
-from ...cells.samples import window_values
+from ...cells.cell import CellSpec, StoreWindow, frame
 from ...records.effective import Effective
+from ...records.evidence import Evidence, quotient
+from ...records.kinds.cell import Cell, RequestColumns, Single, Values
 from ...workloads import Conversation
 from . import aiperf
 from .lmcache import loads_ahead
@@ -17,7 +17,6 @@ from .running import asked
 from .single import in_process
 
 SINGLE = "single"
-_ENGINE_FIGURES = ("load_gbps", "save_gbps", "save_stall_s", "gpu_busy_share")
 
 
 def evidence_of(
@@ -27,33 +26,52 @@ def evidence_of(
     log: Transfers,
     window: StoreWindow,
     io: tuple[int, int],
-) -> dict[str, Any]:
-    """Totals of the run: tokens by source as vLLM counts them, bytes by the store's and the kernel's counters."""
+) -> Evidence:
+    """Totals of the run: tokens by source as vLLM counts them, bytes by the store's and the kernel's counters.
+
+    Chunks are not compared byte by byte here (single requests prove that tokens come out right), and no connector inside
+    vLLM tells of damaged ones.
+    """
     token_bytes = cell.share.stored_bytes_per_token
-    external = counted["external_hit_tokens"] or 0
-    hbm, computed = counted["hbm_hit_tokens"] or 0, counted["computed_tokens"] or 0
-    from_store = _store_tokens(cell, external, counted, window)
     samples = [request.sample for request in requests if request.sample is not None]
-    files = cell.scenario.get("store") == "files"
-    evidence: dict[str, Any] = {
-        "sent_requests": len(requests),
-        "failed_requests": len(requests) - len(samples),
-        "queried_tokens": sum(sample.prompt_tokens for sample in samples),
+    by_store = window.evidence()
+    if cell.scenario.get("store") == "files":
+        by_store |= {"device_read_bytes": io[0], "device_write_bytes": io[1]}
+    return Evidence.of(
+        sent_requests=len(requests),
+        failed_requests=len(requests) - len(samples),
+        queried_tokens=sum(sample.prompt_tokens for sample in samples),
+        **_tokens(cell, counted, window, token_bytes),
+        retrieved_tokens=log.retrieved_tokens if in_process(cell) else None,
+        saved_bytes=log.stored_tokens * token_bytes if in_process(cell) else None,
+        **by_store,
+        corrupt_chunks=None,
+        damaged_chunks=None,
+        dropped_chunks=log.dropped_chunks,
+    )
+
+
+def _tokens(
+    cell: CellSpec, counted: dict[str, int | None], window: StoreWindow, token_bytes: int
+) -> dict[str, int | None]:
+    """Prompt tokens by source, and the bytes of those that were loaded; all None where vLLM counts no tokens by source.
+
+    A source that has none yet is not on its page.
+    """
+    sources = [counted[name] for name in ("external_hit_tokens", "hbm_hit_tokens", "computed_tokens")]
+    if all(tokens is None for tokens in sources):
+        names = ("hbm_hit_tokens", "dram_hit_tokens", "store_hit_tokens", "hit_tokens", "computed_tokens")
+        return dict.fromkeys((*names, "loaded_bytes"))
+    external, hbm, computed = (tokens or 0 for tokens in sources)
+    from_store = _store_tokens(cell, external, counted, window)
+    return {
         "hbm_hit_tokens": hbm,
         "dram_hit_tokens": external - from_store,
         "store_hit_tokens": from_store,
         "hit_tokens": hbm + external,
         "computed_tokens": computed,
-        "retrieved_tokens": log.retrieved_tokens if in_process(cell) else None,
         "loaded_bytes": (from_store if _has_store(cell) else external) * token_bytes,
-        "saved_bytes": log.stored_tokens * token_bytes if in_process(cell) else None,
-        **window.evidence(),
-        "corrupt_chunks": 0,
-        "dropped_chunks": log.dropped_chunks,
     }
-    if files:
-        evidence |= {"device_read_bytes": io[0], "device_write_bytes": io[1]}
-    return evidence | {"device_share": device_share(evidence)} | per_byte(evidence)
 
 
 def _has_store(cell: CellSpec) -> bool:
@@ -79,7 +97,7 @@ def faults_in(
     requests: Sequence[aiperf.Request],
     conversations: Sequence[Conversation],
     log: Transfers,
-    evidence: dict[str, Any],
+    evidence: Evidence,
 ) -> list[str]:
     """Why a cell is invalid beside the general rules: turns not sent, hits not loaded, faults in the logs."""
     found = []
@@ -87,15 +105,13 @@ def faults_in(
         found.append(f"{len(missing)} turns were not sent, first {missing[0]}")
     if errors := [request.failed for request in requests if request.failed]:
         found.append(f"first failed request: {errors[0]}")
-    external = evidence["dram_hit_tokens"] + evidence["store_hit_tokens"]
-    if cell.scenario["tier"] == "ssd" and (told := from_buffer(cell, evidence)):
-        share = evidence["store_hit_tokens"] / external * min(1.0, evidence["device_share"] or 0.0)
+    external = _outside(evidence)
+    if cell.scenario["tier"] == "ssd" and external and (told := from_buffer(cell, evidence)):
+        share = evidence.store_hit_tokens / external * min(1.0, evidence.device_share or 0.0)
         if share < cell.spec["evidence"]["device_share_min"]:
             found.append(f"{told[0]}, so that the device read {share:.0%} of what hits asked for")
-    if evidence["retrieved_tokens"] is not None and evidence["retrieved_tokens"] < external:
-        found.append(
-            f"vLLM counts {external} tokens as loaded, LMCache loaded {evidence['retrieved_tokens']}"
-        )
+    if None not in (evidence.retrieved_tokens, external) and evidence.retrieved_tokens < external:
+        found.append(f"vLLM counts {external} tokens as loaded, LMCache loaded {evidence.retrieved_tokens}")
     if log.faults:
         found.append(
             f"{len(log.faults)} lines of LMCache's errors and time-outs, first: {log.faults[0][:200]}"
@@ -103,14 +119,21 @@ def faults_in(
     return found
 
 
-def from_buffer(cell: CellSpec, evidence: dict[str, Any]) -> list[str]:
+def _outside(evidence: Evidence) -> int | None:
+    """Tokens that came from below HBM."""
+    return (
+        None
+        if evidence.dram_hit_tokens is None or evidence.store_hit_tokens is None
+        else evidence.dram_hit_tokens + evidence.store_hit_tokens
+    )
+
+
+def from_buffer(cell: CellSpec, evidence: Evidence) -> list[str]:
     """A line when hits came from an LMCache server's buffer, which still had what it was saving; none with a DRAM pool."""
-    found = evidence["dram_hit_tokens"]
+    found = evidence.dram_hit_tokens
     if not found or not _has_store(cell) or cell.scenario["dram_pool_bytes"]:
         return []
-    return [
-        f"{found} of {found + evidence['store_hit_tokens']} hit tokens came from the buffer of LMCache's server"
-    ]
+    return [f"{found} of {_outside(evidence)} hit tokens came from the buffer of LMCache's server"]
 
 
 def left_to_compute(log: Transfers) -> list[str]:
@@ -120,89 +143,57 @@ def left_to_compute(log: Transfers) -> list[str]:
     return [f"lookups left {log.left_chunks} chunks that were there to be computed, for want of room to load"]
 
 
-def engine_figures(cell: CellSpec, evidence: dict[str, Any], log: Transfers) -> dict[str, float | None]:
+def engine_figures(cell: CellSpec, evidence: Evidence, log: Transfers) -> dict[str, float | None]:
     """What the requests' samples do not tell: hits from below HBM, over the whole run, and LMCache's own GB/s."""
     timed = log.retrieve_s and not loads_ahead(cell.scenario)
-    asked = evidence["queried_tokens"]
-    outside = evidence["dram_hit_tokens"] + evidence["store_hit_tokens"]
-    saved = evidence["saved_bytes"]
+    loaded, saved = evidence.loaded_bytes, evidence.saved_bytes
     return {
-        "external_hit_rate": outside / asked if asked else None,
-        "load_gbps": evidence["loaded_bytes"] / log.retrieve_s / 1e9 if timed else None,
+        "external_hit_rate": quotient(_outside(evidence), evidence.queried_tokens),
+        "load_gbps": loaded / log.retrieve_s / 1e9 if timed and loaded is not None else None,
         "save_gbps": saved / log.store_s / 1e9 if saved and log.store_s else None,
         "save_stall_s": None,
         "gpu_busy_share": None,
     }
 
 
-def columns_of(requests: Sequence[aiperf.Request], window_s: float) -> dict[str, list[Any]]:
-    """One list per column, one entry per request that was answered, in order of arrival (columns.yaml)."""
+def columns_of(requests: Sequence[aiperf.Request], window_s: float) -> RequestColumns:
+    """The requests that were answered, in order of arrival; vLLM tells sources of tokens of all of them together only."""
     answered = [(request, request.sample) for request in requests if request.sample is not None]
-    columns: dict[str, list[Any]] = {
-        "conversation": [request.conversation for request, _ in answered],
-        "turn": [request.turn for request, _ in answered],
-        "client": [None for _ in answered],
-        "prompt_tokens": [sample.prompt_tokens for _, sample in answered],
-        "answer_tokens": [sample.answer_tokens for _, sample in answered],
-        "hit_tokens": [sample.hit_tokens for _, sample in answered],
-        "arrival_s": [round(sample.arrival_s, 6) for _, sample in answered],
-        "first_token_s": [round(sample.first_token_s, 6) for _, sample in answered],
-        "finish_s": [round(sample.finish_s, 6) for _, sample in answered],
-        "in_window": [sample.arrival_s < window_s for _, sample in answered],
-    }
-    unknown = (
-        "hbm_hit_tokens",
-        "dram_hit_tokens",
-        "store_hit_tokens",
-        "computed_tokens",
-        "loaded_bytes",
-        "admitted_s",
-        "loaded_s",
-        "load_s",
+    unknown = dict.fromkeys(RequestColumns.model_fields, [None] * len(answered))
+    return RequestColumns(
+        **unknown
+        | {
+            "conversation": [request.conversation for request, _ in answered],
+            "turn": [request.turn for request, _ in answered],
+            "prompt_tokens": [sample.prompt_tokens for _, sample in answered],
+            "answer_tokens": [sample.answer_tokens for _, sample in answered],
+            "hit_tokens": [sample.hit_tokens for _, sample in answered],
+            "arrival_s": [round(sample.arrival_s, 6) for _, sample in answered],
+            "first_token_s": [round(sample.first_token_s, 6) for _, sample in answered],
+            "finish_s": [round(sample.finish_s, 6) for _, sample in answered],
+            "in_window": [sample.arrival_s < window_s for _, sample in answered],
+        }
     )
-    return columns | {name: [None] * len(answered) for name in unknown}
 
 
-def lost(cell: CellSpec, key: Any, reason: str) -> dict[str, Any]:
+def lost(cell: CellSpec, key: Any, reason: str) -> Cell | Single:
     """The record of a point of `cell` that could not be measured: invalid, its figures unknown."""
-    cell = cell.at(0 if key == SINGLE else key)
     about = {**frame(cell, cell.geometry), "valid": False, "reasons": [reason], "start_s": 0.0, "cell_s": 0.0}
-    about |= {"asked": asked(cell).record(), "effective": Effective().record()}
+    about |= {"asked": asked(cell), "effective": Effective()}
     if key == SINGLE:
-        return {**about, "record": "single", "load": None, "samples": []}
-    unknown = window_values([], 0.0) | dict.fromkeys(_ENGINE_FIGURES)
-    window = StoreWindow(None, cell.data_dir)
-    nothing = dict.fromkeys(
-        (
-            "sent_requests",
-            "failed_requests",
-            "queried_tokens",
-            "hbm_hit_tokens",
-            "dram_hit_tokens",
-            "store_hit_tokens",
-            "hit_tokens",
-            "computed_tokens",
-            "retrieved_tokens",
-            "loaded_bytes",
-            "saved_bytes",
-            "corrupt_chunks",
-            "dropped_chunks",
-            "device_share",
-            "write_amplification",
-            "store_cpu_s_per_gb",
-        )
-    )
-    return {
+        return Single(**about, samples=[])
+    return Cell(
         **about,
-        "gpu_model": None,
-        "served_from": "nothing",
-        "values": unknown | {"requests": 0, "window_s": None},
-        "evidence": {**nothing, **window.evidence()},
-        "engine_counters": {},
-        "engine_faults": [],
-        "store_before": {},
-        "store_after": {},
-        "notes": [],
-        "measured_s": 0.0,
-        "requests": columns_of([], 0.0),
-    }
+        load=key,
+        gpu_model=None,
+        served_from="nothing",
+        values=Values(**dict.fromkeys(Values.model_fields) | {"requests": 0}),
+        evidence=Evidence.unknown(),
+        engine_counters={},
+        engine_faults=[],
+        store_before={},
+        store_after={},
+        notes=[],
+        measured_s=0.0,
+        requests=columns_of([], 0.0),
+    )

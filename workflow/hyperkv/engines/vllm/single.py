@@ -7,19 +7,19 @@ name the same first token, and what vLLM counts as loaded must have been moved.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from ...cells.cell import CellSpec, frame
-from ...cells.evidence import quotient, served_from_ram
 from ...records.effective import differences
+from ...records.evidence import quotient, served_from_ram
+from ...records.kinds.cell import Pass, Single
 from . import aiperf, lmcache
 from .lmcache_log import transfers
 from .running import ANSWER_TOKENS, Running, asked, context_tokens
-from .single_request import Answer, send
+from .single_request import send
 
 _PROBED_TOKENS = 8
 
@@ -62,36 +62,34 @@ def saves_answers(cell: CellSpec, running: Running) -> bool | None:
     return again.cached_tokens >= chunk
 
 
-def measure_single(cell: CellSpec, running: Running) -> dict[str, Any]:
+def measure_single(cell: CellSpec, running: Running) -> Single:
     """TTFT of single requests by prompt length: first (computed, and saved where there is a tier), then again."""
     started = time.perf_counter()
-    samples: list[dict[str, Any]] = []
+    samples: list[Pass] = []
     with running.evicting(cell):
         for tokens in cell.spec["latency"]["prompt_tokens"]:
             for number in range(cell.spec["latency"]["prompts"]):
                 rng = np.random.default_rng([cell.seed, tokens, number])
                 prompt = aiperf.token_ids(rng, running.vocabulary, tokens)
                 first, again = first_and_again(cell, running, prompt, cold=True)
-                again["faults"] += device_faults(again, cell)
-                samples += [first, again]
+                of_device = device_faults(again, cell)
+                samples += [first, again.model_copy(update={"faults": [*again.faults, *of_device]})]
     faults = [*faults_of(samples), *differences(asked(cell), running.effective)]
-    return {
+    return Single(
         **frame(cell, cell.geometry),
-        "asked": asked(cell).record(),
-        "effective": running.effective.record(),
-        "record": "single",
-        "load": None,
-        "valid": not faults,
-        "reasons": faults,
-        "samples": samples,
-        "start_s": running.start_s,
-        "cell_s": time.perf_counter() - started,
-    }
+        asked=asked(cell),
+        effective=running.effective,
+        valid=not faults,
+        reasons=faults,
+        samples=samples,
+        start_s=running.start_s,
+        cell_s=time.perf_counter() - started,
+    )
 
 
 def first_and_again(
     cell: CellSpec, running: Running, prompt: Sequence[int], cold: bool = False
-) -> list[dict[str, Any]]:
+) -> list[Pass]:
     """One prompt computed and the same prompt again, vLLM's own cache emptied after each; a record of each pass.
 
     cold: see Running.make_cold.
@@ -108,14 +106,19 @@ def first_and_again(
         after = running.moved()
         log = transfers(running.servers.log_lines(marks), cell.share.values_per_chunk)
         found.append(
-            {
-                "pass": kind,
-                **_answer_record(answer),
-                "served_bytes": None if before.served is None else after.served - before.served,
-                "device_read_bytes": after.device_read - before.device_read,
-                "retrieved_tokens": log.retrieved_tokens if in_process(cell) else None,
-                "retrieve_s": log.retrieve_s if timed else None,
-            }
+            Pass(
+                kind=kind,
+                prompt_tokens=answer.prompt_tokens,
+                cached_tokens=answer.cached_tokens,
+                ttft_s=answer.ttft_s,
+                latency_s=answer.latency_s,
+                tokens=list(answer.tokens),
+                first_logprob=answer.first_logprob,
+                served_bytes=None if before.served is None else after.served - before.served,
+                device_read_bytes=after.device_read - before.device_read,
+                retrieved_tokens=log.retrieved_tokens if in_process(cell) else None,
+                retrieve_s=log.retrieve_s if timed else None,
+            )
         )
         running.servers.reset_hbm()
         if kind == "first" and cell.scenario["tier"] != "none":
@@ -126,16 +129,16 @@ def first_and_again(
     pool, token_bytes = bool(scenario["dram_pool_bytes"]), cell.share.stored_bytes_per_token
     bound = scenario.get("load_queue_bytes")
     faults = proof_faults(found, scenario["tier"], scenario["chunk_tokens"], token_bytes, pool, bound)
-    return [{**sample, "faults": list(faults)} for sample in found]
+    return [sample.model_copy(update={"faults": list(faults)}) for sample in found]
 
 
-def device_faults(again: Mapping[str, Any], cell: CellSpec) -> list[str]:
+def device_faults(again: Pass, cell: CellSpec) -> list[str]:
     """Of tier ssd, what says that a prompt came from RAM: from the page cache or what the store has not written yet."""
     least = cell.spec["evidence"]["device_share_min"]
-    share = quotient(again["device_read_bytes"], again["cached_tokens"] * cell.share.stored_bytes_per_token)
+    share = quotient(again.device_read_bytes, again.cached_tokens * cell.share.stored_bytes_per_token)
     if cell.scenario["tier"] != "ssd" or share is None or share >= least:
         return []
-    return [f"a prompt of {again['prompt_tokens']} tokens was {served_from_ram(share, least)}"]
+    return [f"a prompt of {again.prompt_tokens} tokens was {served_from_ram(share, least)}"]
 
 
 def in_process(cell: CellSpec) -> bool:
@@ -143,19 +146,8 @@ def in_process(cell: CellSpec) -> bool:
     return cell.scenario["tier"] != "none" and cell.scenario["connector"] in lmcache.IN_PROCESS
 
 
-def _answer_record(answer: Answer) -> dict[str, Any]:
-    return {
-        "prompt_tokens": answer.prompt_tokens,
-        "cached_tokens": answer.cached_tokens,
-        "ttft_s": answer.ttft_s,
-        "latency_s": answer.latency_s,
-        "tokens": list(answer.tokens),
-        "first_logprob": answer.first_logprob,
-    }
-
-
 def proof_faults(
-    samples: Sequence[dict[str, Any]],
+    samples: Sequence[Pass],
     tier: str,
     chunk_tokens: int,
     stored_bytes_per_token: int,
@@ -171,23 +163,23 @@ def proof_faults(
     """
     faults = []
     for first, again in zip(samples[::2], samples[1::2], strict=True):
-        length, found = first["prompt_tokens"], again["cached_tokens"]
+        length, found = first.prompt_tokens, again.cached_tokens
         whole = (length - 1) // chunk_tokens * chunk_tokens
         if load_queue_bytes is not None:
             whole = min(whole, load_queue_bytes // stored_bytes_per_token)
-        if first["cached_tokens"]:
-            faults.append(f"{first['cached_tokens']} of a new prompt's {length} tokens came from a cache")
-        if first["tokens"][:1] != again["tokens"][:1]:
+        if first.cached_tokens:
+            faults.append(f"{first.cached_tokens} of a new prompt's {length} tokens came from a cache")
+        if first.tokens[:1] != again.tokens[:1]:
             faults.append(f"a prompt of {length} tokens got another first token from the tier than computed")
         if tier == "none":
             continue
         if whole and found < whole / 2:
             faults.append(f"{found} of {whole} saved tokens of a prompt of {length} were found again")
-        if again["retrieved_tokens"] is not None and again["retrieved_tokens"] < found:
+        if again.retrieved_tokens is not None and again.retrieved_tokens < found:
             faults.append(
-                f"vLLM counts {found} tokens of a prompt of {length} as loaded, LMCache loaded {again['retrieved_tokens']}"
+                f"vLLM counts {found} tokens of a prompt of {length} as loaded, LMCache loaded {again.retrieved_tokens}"
             )
-        served = again["served_bytes"]
+        served = again.served_bytes
         if served is not None and not pool and served < found * stored_bytes_per_token:
             faults.append(
                 f"vLLM counts {found} tokens of a prompt of {length} as loaded, the store served {served:,} bytes of "
@@ -196,6 +188,6 @@ def proof_faults(
     return list(dict.fromkeys(faults))
 
 
-def faults_of(samples: Sequence[dict[str, Any]]) -> list[str]:
+def faults_of(samples: Sequence[Pass]) -> list[str]:
     """What some single requests disprove, every line once."""
-    return list(dict.fromkeys(fault for sample in samples for fault in sample["faults"]))
+    return list(dict.fromkeys(fault for sample in samples for fault in sample.faults))

@@ -1,8 +1,9 @@
 """Every rule of `judge` and every value of served_from."""
 
 import pytest
+from pydantic import ValidationError
 
-from workflow.hyperkv.cells.evidence import device_share, excess, judge
+from workflow.hyperkv.records.evidence import Evidence, excess, judge
 
 GOOD = {
     "queried_tokens": 100,
@@ -14,6 +15,12 @@ GOOD = {
     "failed_requests": 0,
     "corrupt_chunks": 0,
 }
+
+
+def evidence(**known) -> Evidence:
+    """Evidence of which nothing else is known."""
+    made = ("device_share", "write_amplification", "store_cpu_s_per_gb")
+    return Evidence.of(**{name: known.get(name) for name in Evidence.model_fields if name not in made})
 
 
 @pytest.mark.parametrize(
@@ -40,11 +47,13 @@ GOOD = {
         ("ssd", {"store_errors": None}, "ssd", None),
         ("dram", {"computed_tokens": 39}, "ram", "99 tokens hit or computed of 100"),
         ("dram", {"hit_tokens": 61}, "ram", "101 tokens hit or computed of 100"),
+        ("dram", {"hit_tokens": None}, "ram", "of 100 tokens queried were hit or computed is not known"),
+        ("dram", {"loaded_bytes": None}, "nothing", None),
         ("dram", {"served_bytes": 999}, "ram", "served 999 bytes, the engine loaded 1,000"),
     ],
 )
 def test_one_rule_each(tier, change, served_from, reason):
-    verdict = judge(tier, GOOD | change, 0.8)
+    verdict = judge(tier, evidence(**GOOD | change), 0.8)
     assert verdict.served_from == served_from
     assert verdict.valid is (reason is None)
     assert len(verdict.reasons) == (reason is not None)
@@ -59,7 +68,7 @@ def test_every_broken_rule_is_listed():
         "served_bytes": 0,
         "device_read_bytes": 0,
     }
-    assert len(judge("ssd", GOOD | bad, 0.8).reasons) == 5
+    assert len(judge("ssd", evidence(**GOOD | bad), 0.8).reasons) == 5
 
 
 @pytest.mark.parametrize(
@@ -67,12 +76,25 @@ def test_every_broken_rule_is_listed():
     [(500, 1000, 0.5), (0, 1000, 0), (None, 1000, None), (500, 0, None), (5, None, None)],
 )
 def test_device_share(read, loaded, share):
-    assert device_share({"device_read_bytes": read, "loaded_bytes": loaded}) == share
+    assert evidence(device_read_bytes=read, loaded_bytes=loaded).device_share == share
 
 
 @pytest.mark.parametrize(("read", "notes"), [(None, 0), (0, 0), (1000, 0), (1400, 0), (1500, 1), (3200, 1)])
 def test_a_store_that_reads_for_itself_is_noted(read, notes):
-    found = excess({"device_read_bytes": read, "loaded_bytes": 1000})
+    found = excess(evidence(device_read_bytes=read, loaded_bytes=1000))
     assert len(found) == notes
     if read == 3200:
         assert found == ["the store read 3.2 bytes from the device per byte loaded"]
+
+
+def test_quotients_are_of_what_is_known():
+    found = evidence(saved_bytes=10**9, loaded_bytes=10**9, device_write_bytes=3 * 10**9, store_cpu_s=1.0)
+    assert (found.write_amplification, found.store_cpu_s_per_gb, found.device_share) == (3, 0.5, None)
+    assert set(Evidence.unknown().dump().values()) == {None}
+
+
+def test_a_key_that_an_engine_leaves_out_or_misspells_is_an_error():
+    known = Evidence.unknown().dump()
+    for wrong in ({"sent_requests": 1}, known | {"sent": 1}):
+        with pytest.raises(ValidationError):
+            Evidence(**wrong)

@@ -1,0 +1,158 @@
+"""Whether a cell proves itself: its evidence, and pure rules from it to valid, reasons and served_from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from .kinds.record import Bytes, Chunks, Part, Requests, Seconds, Share, Tokens, Unit
+
+_EXCESS = 1.5
+
+
+class Evidence(Part):
+    """What a cell proves itself with, totals of its whole run. Every engine fills every key: null where it cannot know."""
+
+    sent_requests: Requests | None
+    """Requests sent."""
+    failed_requests: Requests | None
+    """Requests that got no complete answer."""
+    queried_tokens: Tokens | None
+    """Prompt tokens of all requests."""
+    hbm_hit_tokens: Tokens | None
+    """Of them found in HBM."""
+    dram_hit_tokens: Tokens | None
+    """Of them loaded from the DRAM pool."""
+    store_hit_tokens: Tokens | None
+    """Of them loaded from the store."""
+    hit_tokens: Tokens | None
+    """Sum of the three."""
+    computed_tokens: Tokens | None
+    """Prompt tokens computed."""
+    retrieved_tokens: Tokens | None
+    """Engine vllm with LMCache in process. Tokens that LMCache's log says it loaded; fewer than vLLM counts as hits make the cell invalid."""
+    loaded_bytes: Bytes | None
+    """Bytes the engine received from the tiers below HBM and compared with what was saved."""
+    saved_bytes: Bytes | None
+    """Bytes the engine saved."""
+    served_bytes: Bytes | None
+    """Bytes the store says it served; a server counts RESP bytes sent."""
+    taken_bytes: Bytes | None
+    """Bytes the store says it took; a server counts RESP bytes received."""
+    store_hits: Annotated[int | None, Unit("GETs")]
+    """GETs the store answered with a value."""
+    store_misses: Annotated[int | None, Unit("GETs")]
+    """GETs of missing keys."""
+    device_read_bytes: Bytes | None
+    """Bytes the store's process caused to be read from a block device (/proc/PID/io)."""
+    device_write_bytes: Bytes | None
+    """Bytes it caused to be written."""
+    block_read_bytes: Bytes | None
+    """Bytes read from the data directory's block device by the whole machine."""
+    block_write_bytes: Bytes | None
+    """Bytes written to it by the whole machine."""
+    store_cpu_s: Seconds | None
+    """CPU time of the store's process; in process it includes the engine's own."""
+    store_rss_bytes: Bytes | None
+    """Resident memory of the store's process at the end."""
+    store_page_faults: Annotated[int | None, Unit("faults")]
+    """Page faults of the store's process."""
+    store_errors: Annotated[int | None, Unit("errors")]
+    """Background errors that the store reports; empty for a store that reports none."""
+    corrupt_chunks: Chunks | None
+    """Chunks that came back with wrong bytes."""
+    damaged_chunks: Chunks | None
+    """Connector striped, chunks that were whole in the store but did not prove themselves, and became misses; empty for the others."""
+    dropped_chunks: Chunks | None
+    """Chunks not saved because the staging pool was full."""
+    device_share: Share | None
+    """device_read_bytes over loaded_bytes; empty when nothing was loaded."""
+    write_amplification: Annotated[float | None, Unit("ratio")]
+    """device_write_bytes over saved_bytes, during the cell; what was still in memory at its end is not in it."""
+    store_cpu_s_per_gb: Annotated[float | None, Unit("s/GB")]
+    """store_cpu_s per 10^9 bytes loaded and saved."""
+
+    @classmethod
+    def of(cls, **counted: Any) -> Evidence:
+        """From all that was counted; the quotients of it are made here."""
+        saved, loaded = counted["saved_bytes"], counted["loaded_bytes"]
+        moved_gb = None if saved is None or loaded is None else (saved + loaded) / 1e9
+        return cls(
+            **counted,
+            device_share=quotient(counted["device_read_bytes"], loaded),
+            write_amplification=quotient(counted["device_write_bytes"], saved),
+            store_cpu_s_per_gb=quotient(counted["store_cpu_s"], moved_gb),
+        )
+
+    @classmethod
+    def unknown(cls) -> Evidence:
+        """Of a cell that could not be measured."""
+        return cls(**dict.fromkeys(cls.model_fields))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """valid: may be drawn as a result. reasons: why not. served_from: where loaded bytes came from.
+
+    served_from is "recompute" (no tier below HBM), "nothing" (a tier, but no byte was loaded), "ram" or "ssd".
+    """
+
+    valid: bool
+    reasons: tuple[str, ...]
+    served_from: str
+
+
+def served_from_ram(share: float | None, least: float, moved: str = "loaded") -> str:
+    """The reason when the device's share of what was moved is too small. moved: the word for that."""
+    measured = "unknown" if share is None else f"{share:.0%} of bytes {moved}"
+    return f"served from RAM: device reads {measured}, at least {least:.0%} needed"
+
+
+def excess(evidence: Evidence) -> list[str]:
+    """A note when the store read far more than it served: the excess is no proof that what it served came from there."""
+    if evidence.device_share is None or evidence.device_share < _EXCESS:
+        return []
+    return [f"the store read {evidence.device_share:.1f} bytes from the device per byte loaded"]
+
+
+def quotient(part: float | None, whole: float | None) -> float | None:
+    """part / whole; None when either is unknown or the whole is 0."""
+    return None if part is None or not whole else part / whole
+
+
+def judge(tier: str, evidence: Evidence, device_share_min: float) -> Verdict:
+    """Apply the rules of a record to its evidence.
+
+    tier: "none", "dram" or "ssd". device_share_min: share of loaded bytes that must have come from the device for an `ssd` cell.
+    """
+    served_from = _served_from(tier, evidence, device_share_min)
+    reasons = []
+    if evidence.failed_requests:
+        reasons.append(f"{evidence.failed_requests} requests failed")
+    if evidence.corrupt_chunks:
+        reasons.append(f"{evidence.corrupt_chunks} chunks came back with wrong bytes")
+    if evidence.damaged_chunks:
+        reasons.append(f"{evidence.damaged_chunks} chunks were damaged in the store, and counted as misses")
+    if evidence.store_errors:
+        reasons.append(f"the store reports {evidence.store_errors} background errors")
+    if None in (evidence.hit_tokens, evidence.computed_tokens, evidence.queried_tokens):
+        reasons.append(
+            f"how many of {evidence.queried_tokens} tokens queried were hit or computed is not known"
+        )
+    elif (accounted := evidence.hit_tokens + evidence.computed_tokens) != evidence.queried_tokens:
+        reasons.append(f"{accounted} tokens hit or computed of {evidence.queried_tokens} queried")
+    served, loaded = evidence.served_bytes, evidence.loaded_bytes
+    if served is not None and loaded is not None and served < loaded:
+        reasons.append(f"the store served {served:,} bytes, the engine loaded {loaded:,}")
+    if tier == "ssd" and served_from == "ram":
+        reasons.append(served_from_ram(evidence.device_share, device_share_min))
+    return Verdict(not reasons, tuple(reasons), served_from)
+
+
+def _served_from(tier: str, evidence: Evidence, least: float) -> str:
+    if tier == "none":
+        return "recompute"
+    if not evidence.loaded_bytes:
+        return "nothing"
+    share = evidence.device_share
+    return "ssd" if tier == "ssd" and share is not None and share >= least else "ram"

@@ -1,0 +1,1 @@
+"""The kinds of records, a model each: cells, points of the profile, trials of the tuner."""

@@ -1,0 +1,144 @@
+"""Records of every version as records of the newest: all that is known of what older ones lack, or say otherwise.
+
+2  asked and effective: the engine is asked what it runs; gpus; points have connections and their server's memory.
+3  a closing line ends a file of records (record_file.py).
+4  every engine fills every key of the evidence, null where it cannot know: vLLM's chunks are not compared byte by byte.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from pydantic import ValidationError
+
+from ..base.errors import UserError
+from .effective import Effective, versions_of
+from .evidence import Evidence
+from .kinds.cell import Cell, RequestColumns, Single, Values
+from .kinds.profile import Baseline, Limit, Point, Rung
+from .kinds.record import SCHEMA_VERSION, Part, Record
+from .kinds.tune import Finalist, Trial
+
+Line = dict[str, Any]
+KINDS: dict[str, type[Record]] = {
+    kind.model_fields["record"].default: kind
+    for kind in (Cell, Single, Point, Limit, Rung, Baseline, Trial, Finalist)
+}
+
+
+def current(record: Mapping[str, Any], where: str) -> Line:
+    """A record as the newest version has it, as a dict. where: begins the refusal of one that is none, UserError."""
+    kind, version = record.get("record"), record.get("schema_version", 1)
+    if kind not in KINDS or not isinstance(version, int):
+        raise UserError(f"{where}: not a record of a kind that is known; delete the file to measure it again")
+    if version > SCHEMA_VERSION:
+        raise UserError(
+            f"{where}: a record of version {version}, and versions to {SCHEMA_VERSION} are known; read it with the newer "
+            f"checkout that wrote it"
+        )
+    try:
+        made = upgraded(record)
+        KINDS[kind].model_validate(made)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise UserError(
+            f"{where}: {kind} record, {key}: {first['msg']}; delete the file to measure it again"
+        ) from None
+    except (LookupError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{where}: {kind} record without {error}; delete the file to measure it again"
+        ) from None
+    return made
+
+
+def upgraded(record: Mapping[str, Any]) -> Line:
+    """A record of any version as one of the newest, not yet checked. Raises LookupError for one that lacks what it had to have."""
+    made, version = dict(record), record.get("schema_version", 1)
+    for step, by_kind in _STEPS.items():
+        if version < step and (change := by_kind.get(record["record"])):
+            made = change(made)
+    return made | {"schema_version": SCHEMA_VERSION}
+
+
+def _swept_to_2(record: Line) -> Line:
+    spec, scenario = record["spec"], record["spec"]["scenario"]
+    word, below = scenario.get("kv_dtype") or spec["kv_dtype"], scenario["tier"] != "none"
+    asked = Effective(
+        chunk_tokens=scenario.get("chunk_tokens") if below else None,
+        save_decode_cache=scenario.get("save_decode_cache") if below else None,
+        kv_dtype="bfloat16" if word == "auto" and record["engine"] == "vllm" else word,
+        kv_bytes_per_token=record.get("kv_bytes_per_token"),
+        gpus=1,
+    )
+    told = Effective(save_decode_cache=_saved_by_version(record) if below else None)
+    return {"gpus": 1, **record, "asked": asdict(asked), "effective": asdict(told)}
+
+
+def _saved_by_version(record: Line) -> bool | None:
+    """Whether answers were saved where it was left to the engine.
+
+    LMCache's server saved them always until 0.5.5, from 0.5.6 on only when told (lmcache.mp.save_decode_cache); vLLM's
+    offloading saves prompts only unless told from 0.25 on (offload_prompt_only). None for what is older or not known.
+    """
+    scenario = record["spec"]["scenario"]
+    if record["engine"] == "replay" or scenario["connector"] not in ("mp", "striped_mp", "offloading"):
+        return scenario.get("save_decode_cache")
+    versions = versions_of(record["environment"], {})
+    if scenario["connector"] == "offloading":
+        vllm = _version("vllm", versions)
+        return False if vllm is not None and vllm >= (0, 25) else None
+    lmcache = _version("lmcache", versions)
+    return None if lmcache is None else lmcache < (0, 5, 6)
+
+
+def _version(name: str, versions: str | None) -> tuple[int, ...] | None:
+    found = re.search(rf"\b{name} (\d+)\.(\d+)(?:\.(\d+))?", versions or "")
+    return None if found is None else tuple(int(part or 0) for part in found.groups())
+
+
+def _point_to_2(record: Line) -> Line:
+    unknown = dict.fromkeys(
+        ("store_page_faults", "store_rss_bytes", "settled_write_bytes", "settled_set_bytes")
+    )
+    connections = record["spec"]["scenario"].get("connections")
+    empty = {"connections": connections, "notes": [], "store_before": {}, "store_after": {}}
+    return empty | unknown | record
+
+
+def _cell_to_4(record: Line) -> Line:
+    evidence = _filled(Evidence, record["evidence"])
+    if record["engine"] == "vllm":
+        evidence["corrupt_chunks"] = None
+    requests = record["requests"]
+    unknown = [None] * len(requests["turn"])
+    return {
+        **{"engine_counters": {}, "engine_faults": [], "store_before": {}, "store_after": {}, "notes": []},
+        **record,
+        "values": _filled(Values, record["values"]),
+        "evidence": evidence,
+        "requests": {name: requests.get(name, unknown) for name in RequestColumns.model_fields},
+    }
+
+
+def _single_to_4(record: Line) -> Line:
+    samples = [{"device_read_bytes": None, "faults": [], **sample} for sample in record["samples"]]
+    return record | {"samples": samples}
+
+
+def _finalist_to_4(record: Line) -> Line:
+    return record | {"cell": None if record["cell"] is None else upgraded(record["cell"])}
+
+
+def _filled(part: type[Part], values: Mapping[str, Any]) -> Line:
+    """Values with every key of a part, in its order, null where they lack it."""
+    return {name: values.get(name) for name in part.model_fields} | dict(values)
+
+
+_STEPS: dict[int, dict[str, Callable[[Line], Line]]] = {
+    2: {"cell": _swept_to_2, "single": _swept_to_2, "point": _point_to_2},
+    4: {"cell": _cell_to_4, "single": _single_to_4, "finalist": _finalist_to_4},
+}
