@@ -10,7 +10,7 @@ from workflow.hyperkv.cells.cell import CellSpec
 from workflow.hyperkv.engines.replay.cells import measure_cell
 from workflow.hyperkv.records.effective import Effective
 from workflow.hyperkv.records.evidence import Evidence
-from workflow.hyperkv.records.kinds.cell import Cell, RequestColumns, Values
+from workflow.hyperkv.records.kinds.cell import Cell, Pass, RequestColumns, Single, Values
 from workflow.hyperkv.records.kinds.profile import Limit, Point, Rung
 from workflow.hyperkv.records.substitution import layers_of
 
@@ -94,35 +94,57 @@ def varied(
     return copy | {"valid": not reasons, "reasons": list(reasons)}
 
 
+_SWEPT = {
+    **{"engine": "replay", "scenario": "s", "load": 2, "repeat": 1, "seed": 1, "spec_digest": "", "spec": {}},
+    **{
+        "model": "m",
+        "gpus": 1,
+        "kv_bytes_per_token": 1,
+        "chunk_bytes": 1,
+        "started_at": "",
+        "environment": {},
+    },
+    **{
+        "asked": Effective(),
+        "effective": Effective(),
+        "valid": True,
+        "reasons": [],
+        "start_s": 0,
+        "cell_s": 0,
+    },
+}
+_PASS = dict.fromkeys(Pass.model_fields) | {"latency_s": 1, "tokens": [], "faults": []}
+
+
 def unknown_cell(values: dict[str, Any]) -> Cell:
     """A valid cell of which nothing but some of its values is known."""
     return Cell(
-        **{
-            "engine": "replay",
-            "scenario": "s",
-            "load": 2,
-            "repeat": 1,
-            "seed": 1,
-            "spec_digest": "",
-            "spec": {},
-        },
-        **{
-            "model": "m",
-            "gpus": 1,
-            "kv_bytes_per_token": 1,
-            "chunk_bytes": 1,
-            "started_at": "",
-            "environment": {},
-        },
-        **{"asked": Effective(), "effective": Effective(), "gpu_model": None, "valid": True, "reasons": []},
+        **_SWEPT,
         **{"engine_counters": {}, "engine_faults": [], "store_before": {}, "store_after": {}, "notes": []},
-        **{"start_s": 0, "measured_s": 0, "cell_s": 0, "served_from": "ram", "evidence": Evidence.unknown()},
+        **{"gpu_model": None, "served_from": "ram", "evidence": Evidence.unknown(), "measured_s": 0},
         values=Values(**dict.fromkeys(Values.model_fields) | {"requests": 1} | values),
         requests=RequestColumns(**{name: [] for name in RequestColumns.model_fields}),
     )
 
 
-_AT = {"connections": 2, "measured_at": "2026-01-01T00:00:00+00:00"}
+def completed(record: dict[str, Any]) -> dict[str, Any]:
+    """A record made by hand (`record` names its kind) with what it lacks, as far as tables read it, unknown."""
+    made = {
+        "cell": unknown_cell({}).dump,
+        "single": Single(**_SWEPT | {"load": None}, samples=[]).dump,
+        "point": lambda: point("dram"),
+        "limit": limit,
+        "rung": lambda: rung("whole", None),
+    }[record["record"]]()
+    passes = [
+        {key: value for key, value in _PASS.items() if key != "kind"} | each
+        for each in record.get("samples", [])
+    ]
+    return made | record | _OPEN | ({"samples": passes} if passes else {})
+
+
+_OPEN = {"schema_version": 2}  # files of such records need no closing line, so that a test can write them
+_AT = {**_OPEN, "connections": 2, "measured_at": "2026-01-01T00:00:00+00:00"}
 
 
 def point(

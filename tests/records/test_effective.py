@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from workflow.hyperkv.base.errors import UserError
-from workflow.hyperkv.records.effective import Effective, differences, facts_of
+from workflow.hyperkv.records.effective import Effective, differences
+from workflow.hyperkv.records.frames import read_jsonl
 from workflow.hyperkv.records.parity import require_parity
-from workflow.hyperkv.records.record_file import read_records
 from workflow.hyperkv.tables.tables import cells_table
 
 ASKED = Effective(256, True, 4 << 30, "bfloat16", 131072, 16, False, 1)
@@ -64,56 +64,10 @@ def test_counts_are_the_same_or_not(name, asked, told):
     assert differences(Effective(**{name: asked}), Effective(**{name: told}))
 
 
-def record(
-    connector: str, *, asked=True, engine="vllm", lmcache: str | None = "0.5.0", vllm="0.25.0", tier="dram"
-) -> dict:
-    """As schema 1 wrote it, as far as facts are read from it."""
-    scenario = {"tier": tier, "connector": connector, "save_decode_cache": asked, "kv_dtype": None}
-    versions = {"vllm": vllm, "lmcache": lmcache}
-    return {
-        "engine": engine,
-        "spec": {"scenario": scenario, "kv_dtype": "auto"},
-        "environment": {"engine": {"versions": versions}} if engine == "vllm" else {},
-    }
-
-
-@pytest.mark.parametrize(
-    ("old", "saved"),
-    [
-        (record("striped_mp", asked=False), True),
-        (record("mp", asked=False, lmcache="0.5.5"), True),
-        (record("mp", asked=True, lmcache="0.5.6"), False),
-        (record("mp", asked=True, lmcache="0.6.0"), False),
-        (record("striped_mp", asked=True, lmcache=None), None),
-        (record("offloading", asked=True), False),
-        (record("offloading", asked=True, vllm="0.32.1"), False),
-        (record("offloading", asked=True, vllm="0.24.0"), None),
-        (record("offloading", asked=True, vllm=None), None),
-        (record("inprocess", asked=True), True),
-        (record("resp", asked=False), False),
-        (record("mp", asked=True, engine="replay"), True),
-        (record("mp", tier="none"), None),
-    ],
-)
-def test_schema_1_has_the_save_policy_of_its_versions(old, saved):
-    assert facts_of(old)["save_decode_cache"] is saved
-
-
-def test_schema_1_has_the_words_and_versions_that_it_ran_with():
-    assert facts_of(record("mp")) | {"save_decode_cache": None} == {
-        "save_decode_cache": None,
-        "kv_dtype": "bfloat16",
-        "versions": "vllm 0.25.0, lmcache 0.5.0",
-    }
-    assert facts_of(record("mp", engine="replay"))["versions"] is None
-
-
 def reference(run: str) -> list[dict]:
     """Committed records of a run on an H100, of schema 1."""
-    found = []
-    for path in sorted(Path("results/reference", run).rglob("*.jsonl")):
-        found += read_records(path)
-    return [each for each in found if each.get("record") == "cell"]
+    found = read_jsonl(sorted(Path("results/reference", run).rglob("*.jsonl")))
+    return [each for each in found if each["record"] == "cell"]
 
 
 def test_committed_rows_that_saved_unlike_things_are_told_apart():

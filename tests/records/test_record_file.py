@@ -7,13 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.record_factory import limit
 from workflow.hyperkv.base.durable import replace_durably
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.records.frames import asked_of, read_csv, read_json, read_jsonl
+from workflow.hyperkv.records.kinds.record import SCHEMA_VERSION
 from workflow.hyperkv.records.record_file import Identity, identity_in, is_whole, read_records, write_records
 
 MADE = Identity("5bec5bec5bec", "c0dec0dec0de")
-RECORDS = [{"schema_version": 3, "record": "cell", "load": load, "text": 'é "\n'} for load in (1, 2, 4)]
+RECORDS = [limit(repeat=number, measured_at='é "\n', schema_version=SCHEMA_VERSION) for number in (1, 2, 4)]
 
 
 @pytest.fixture
@@ -77,7 +79,7 @@ def edited(change) -> bytes:
         lambda data: data[:-1],
         lambda data: data + b"\n",
         lambda data: data + b"\0" * 512,
-        lambda data: data.replace(b'"load": 2', b'"load": 3'),
+        lambda data: data.replace(b'"repeat": 2', b'"repeat": 3'),
     ],
 )
 def test_what_is_not_as_it_was_written_is_refused_by_name(path, edit):

@@ -11,6 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.record_factory import completed
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.records.stats import Interval
 from workflow.hyperkv.tables import claims as stage
@@ -425,7 +426,7 @@ def test_the_claims_at_equal_speed_are_about_scenarios_of_the_ladder():
 def record_file(folder: Path, kind: str, scenario: str, cores=2) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     environment = ENVIRONMENT | {"cores": cores}
-    record = {"record": kind, "scenario": scenario, "environment": environment}
+    record = completed({"record": kind, "scenario": scenario, "environment": environment})
     path = folder / "1.jsonl"
     path.write_text(json.dumps(record) + "\n")
     return path
@@ -488,7 +489,7 @@ def test_wrong_files_are_named(tmp_path):
         stage.read_csv(tmp_path / "other.csv")
     with pytest.raises(UserError, match="not a table"):
         stage.read_csv(tmp_path / "cells.csv")
-    with pytest.raises(UserError, match="does not begin with a record"):
+    with pytest.raises(UserError, match="not a record of a kind that is known"):
         stage.source_of(tmp_path / "bad.jsonl")
 
 

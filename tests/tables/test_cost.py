@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.config.test_config import BASE, changed
 from tests.helpers import write_as_a_stage
-from tests.record_factory import measured, varied
+from tests.record_factory import completed, measured, varied
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.config.config import checked, cost_spec
 from workflow.hyperkv.config.prices import resolved_prices
@@ -338,7 +338,7 @@ def run(tmp_path, monkeypatch, lines) -> Path:
 
 @pytest.mark.parametrize("filled", [True, False])
 def test_the_dictionary_has_exactly_the_columns_of_the_tables(tmp_path, monkeypatch, real, filled):
-    lines = records(real) if filled else [{"record": "single"}]
+    lines = records(real) if filled else [completed({"record": "single"})]
     out = run(tmp_path, monkeypatch, lines)
     assert {path.stem for path in out.iterdir()} == {"cost", "cost_repeats", "cost_sensitivity"}
     for path in out.iterdir():

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.helpers import write_as_a_stage
-from tests.record_factory import measured, varied
+from tests.record_factory import completed, measured, varied
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.records.frames import read_jsonl
 from workflow.hyperkv.tables import tables
@@ -330,7 +330,7 @@ def single(tier: str, *ttfts: float, **changes) -> dict:
     samples = [sample | {"faults": changes.get("reasons", [])} for sample in samples]
     scenario = {"tier": tier, "store": "valkey", "connector": "resp", "chunk_tokens": 256, "vllm": {}}
     spec = {"vllm": {"device": "cuda"}, "kv_dtype": "auto", "scenario": scenario}
-    return SINGLE | {"samples": samples, "spec": spec} | changes
+    return completed(SINGLE | {"samples": samples, "spec": spec} | changes)
 
 
 def test_single_requests_are_medians_by_pass(tmp_path, monkeypatch, real):

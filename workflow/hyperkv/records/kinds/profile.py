@@ -8,7 +8,7 @@ from pydantic import Field
 
 from .record import Bytes, Count, Flag, Gbps, Name, OfOneFile, Seconds, Unit, Word
 
-Faults = Annotated[int | float, Unit("faults")]
+Faults = Annotated[int, Unit("faults")]
 Connections = Annotated[int, Unit("connections")]
 
 
@@ -69,10 +69,10 @@ class Baseline(OfOneFile):
     moved_bytes: Bytes
     elapsed_s: Seconds
     gbps: Gbps
-    iops: int | float
-    latency_mean_ms: int | float | None
-    latency_p50_ms: int | float | None
-    latency_p99_ms: int | float | None
+    iops: float
+    latency_mean_ms: float | None
+    latency_p50_ms: float | None
+    latency_p99_ms: float | None
     cpu_s: Seconds | None
     md_uuid: str | None = None
 
@@ -94,7 +94,7 @@ class Rung(OfOneFile):
     elapsed_s: Seconds | None = None
     moved_bytes: Bytes | None = None
     passes: Count | None = None
-    s_per_gb: int | float | None = None
+    s_per_gb: float | None = None
     server_cpu_s: Seconds | None = None
     client_cpu_s: Seconds | None = None
     server_page_faults: Faults | None = None

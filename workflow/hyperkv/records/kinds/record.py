@@ -28,10 +28,10 @@ Bytes = Annotated[int, Unit("bytes")]
 Tokens = Annotated[int, Unit("tokens")]
 Requests = Annotated[int, Unit("requests")]
 Chunks = Annotated[int, Unit("chunks")]
-Seconds = Annotated[int | float, Unit("s")]
-Milliseconds = Annotated[int | float, Unit("ms")]
-Share = Annotated[int | float, Unit("share")]
-Gbps = Annotated[int | float, Unit("10^9 bytes/s")]
+Seconds = Annotated[float, Unit("s")]
+Milliseconds = Annotated[float, Unit("ms")]
+Share = Annotated[float, Unit("share")]
+Gbps = Annotated[float, Unit("10^9 bytes/s")]
 
 
 class Part(BaseModel):

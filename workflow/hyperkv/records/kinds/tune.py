@@ -45,7 +45,7 @@ class Finalist(Record):
     parameters: dict[str, Value]
     valid: Flag
     reasons: list[str]
-    value: int | float | None
+    value: float | None
     cell: Cell | None
     scenario: str | None = None
     metric: str | None = None
