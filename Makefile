@@ -118,6 +118,7 @@ bench: .venv/installed
 
 docs: .venv/installed
 	@$(ACTIVATE) python -m workflow.hyperkv.config.docs > config/README.md
+	@$(ACTIVATE) python -m workflow.hyperkv.records.columns > workflow/schemas/columns.yaml
 
 lint: .venv/installed
 	@$(ACTIVATE) ruff check . && ruff format --check . && snakefmt --check Snakefile workflow/rules && snakemake --lint

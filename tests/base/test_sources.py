@@ -57,6 +57,8 @@ def twice(value: int) -> int:
     return 2 * value
 
 class Kept:
+    size: int
+
     def all(self) -> list:
         return [1, "two"]
 """
@@ -74,6 +76,9 @@ def twice(
 
 class Kept:
     """What is kept."""
+
+    size: int
+    """How much."""
 
     def all(self) -> list:
         """All."""

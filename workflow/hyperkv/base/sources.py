@@ -41,11 +41,17 @@ def _statements(path: Path) -> str:
     """A module's syntax tree as text that neither layout nor comments nor docstrings change."""
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and (
-            ast.get_docstring(node, clean=False) is not None
-        ):
-            node.body = node.body[1:] or [ast.Pass()]
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [part for part in node.body if not _is_wording(part)] or [ast.Pass()]
     return ast.dump(tree)
+
+
+def _is_wording(node: ast.stmt) -> bool:
+    """Whether a statement is a string alone: the docstring of what it is in, or of the field before it."""
+    match node:
+        case ast.Expr(value=ast.Constant(value=str())):
+            return True
+    return False
 
 
 def _path_of(module: str) -> Path:
