@@ -9,7 +9,7 @@ from tests.array.machines import MD_UUID, MOUNT, A, B, recorded, settings
 from workflow.hyperkv.array.planning import gather as module
 from workflow.hyperkv.array.planning.gather import gather
 from workflow.hyperkv.array.planning.plan import plan_provision
-from workflow.hyperkv.array.steps.identity import identity_of
+from workflow.hyperkv.array.steps.identity import device_identity
 from workflow.hyperkv.machine.mounts import md_device, mounts, serial_of
 from workflow.hyperkv.machine.probe import Output
 
@@ -256,11 +256,11 @@ def test_what_a_device_is_known_by(top):
     for name in ("nvme0n1", "nvme1n1"):
         (classes / "md127/slaves" / name).mkdir(parents=True)
     disk = ("diskseq=9", "size=4194304", "wwid=eui.01")
-    assert identity_of("/dev/nvme0n1", top) == identity_of(A, top) == disk
-    assert identity_of("/dev/nvme0n1p1", top) == disk
+    assert device_identity("/dev/nvme0n1", top) == device_identity(A, top) == disk
+    assert device_identity("/dev/nvme0n1p1", top) == disk
     array = ("diskseq=9", "size=4194304", "members=nvme0n1 nvme1n1")
-    assert identity_of("/dev/md/hyperkv", top) == identity_of("/dev/md127", top) == array
-    assert identity_of("/dev/none", top) == ()
+    assert device_identity("/dev/md/hyperkv", top) == device_identity("/dev/md127", top) == array
+    assert device_identity("/dev/none", top) == ()
     machine = gather(settings(), probe=Tools(), top=top)
     assert machine.disks[0].identity == disk
     assert machine.arrays[0].identity == array

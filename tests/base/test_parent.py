@@ -14,7 +14,7 @@ import pytest
 
 from tests.helpers import eventually
 from workflow.hyperkv.base import parent as module
-from workflow.hyperkv.base.parent import VARIABLE, end_those_of, identity_of, those_of
+from workflow.hyperkv.base.parent import VARIABLE, end_those_of, process_identity, those_of
 
 REPOSITORY = Path(__file__).parents[2]
 STAGE = """
@@ -57,7 +57,7 @@ def run():
             words, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, start_new_session=True
         )
         pid = int(parent.stdout.readline())
-        identity = identity_of(pid)
+        identity = process_identity(pid)
         below = psutil.Process(parent.pid).children(recursive=True)
         started.append((parent, below, identity))
         assert eventually(lambda: len(those_of(identity)) == 3)
@@ -74,7 +74,7 @@ def run():
 
 
 def gone(pid: int, identity: str) -> bool:
-    return identity_of(pid) != identity and not those_of(identity)
+    return process_identity(pid) != identity and not those_of(identity)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
@@ -148,7 +148,7 @@ def test_one_started_by_hand_or_told_of_another_machine_runs(told):
 
 
 def test_a_pid_that_came_again_is_not_the_parent():
-    there = identity_of(os.getpid())
+    there = process_identity(os.getpid())
     done = by_hand(f"{there.rpartition('/')[0]}/12345", SHORT)
     assert (done.returncode, done.stdout) == (130, "hyperkv test: interrupted; run again\n")
 
@@ -169,12 +169,12 @@ def test_without_process_descriptors_it_looks(monkeypatch):
     monkeypatch.delattr(os, "pidfd_open")
     with subprocess.Popen(["sleep", "1000"]) as one, subprocess.Popen(["sleep", "1000"]) as other:
         try:
-            identities = [identity_of(one.pid), identity_of(other.pid)]
+            identities = [process_identity(one.pid), process_identity(other.pid)]
             module._wait(identities, 0.3)
-            assert [identity_of(one.pid), identity_of(other.pid)] == identities
+            assert [process_identity(one.pid), process_identity(other.pid)] == identities
             one.kill()
             module._wait(identities, None)
-            assert identity_of(one.pid) is None
+            assert process_identity(one.pid) is None
         finally:
             one.kill()
             other.kill()

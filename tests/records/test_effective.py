@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from workflow.hyperkv.base.errors import UserError
-from workflow.hyperkv.records.effective import Effective, differences
+from workflow.hyperkv.records.effective import Effective, not_as_asked
 from workflow.hyperkv.records.frames import read_jsonl
 from workflow.hyperkv.records.parity import require_parity
 from workflow.hyperkv.tables.tables import cells_table
@@ -16,9 +16,9 @@ ASKED = Effective(256, True, 4 << 30, "bfloat16", 131072, 16, False, 1)
 
 
 def test_facts_that_are_not_known_differ_from_nothing():
-    assert differences(ASKED, Effective()) == []
-    assert differences(Effective(), ASKED) == []
-    assert differences(ASKED, ASKED) == []
+    assert not_as_asked(ASKED, Effective()) == []
+    assert not_as_asked(Effective(), ASKED) == []
+    assert not_as_asked(ASKED, ASKED) == []
 
 
 @pytest.mark.parametrize(
@@ -35,13 +35,13 @@ def test_facts_that_are_not_known_differ_from_nothing():
     ],
 )
 def test_every_fact_that_differs_is_named_with_both_values(name, value):
-    (line,) = differences(ASKED, replace(ASKED, **{name: value}))
+    (line,) = not_as_asked(ASKED, replace(ASKED, **{name: value}))
     assert line.startswith(f"{name}: ")
     assert " was asked for, the engine has " in line
 
 
 def test_other_bytes_per_token_name_every_key_that_can_mend_them():
-    (line,) = differences(ASKED, replace(ASKED, kv_bytes_per_token=65536))
+    (line,) = not_as_asked(ASKED, replace(ASKED, kv_bytes_per_token=65536))
     for key in ("kv_dtype", "model", "vllm.flags", "vllm.environment"):
         assert key in line
 
@@ -54,14 +54,14 @@ def test_every_fact_but_the_versions_is_compared():
 @pytest.mark.parametrize(("part", "alike"), [(0.981, True), (1.019, True), (0.979, False), (1.021, False)])
 def test_bytes_may_be_2_percent_apart(part, alike):
     told = replace(ASKED, kv_bytes_per_token=131072 * part)
-    assert (differences(ASKED, told) == []) is alike
+    assert (not_as_asked(ASKED, told) == []) is alike
 
 
 @pytest.mark.parametrize(
     ("name", "asked", "told"), [("chunk_tokens", 256, 257), ("block_tokens", 64, 65), ("gpus", 64, 65)]
 )
 def test_counts_are_the_same_or_not(name, asked, told):
-    assert differences(Effective(**{name: asked}), Effective(**{name: told}))
+    assert not_as_asked(Effective(**{name: asked}), Effective(**{name: told}))
 
 
 def reference(run: str) -> list[dict]:

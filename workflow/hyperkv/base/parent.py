@@ -22,7 +22,7 @@ _PERIOD_S = 0.2
 _GONE = "ZX"
 
 
-def identity_of(pid: int) -> str | None:
+def process_identity(pid: int) -> str | None:
     """'boot/namespace/pid/start': names a process until the machine restarts, though pids come again; None when it is gone."""
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -46,7 +46,7 @@ def _here() -> str:
 
 def announce() -> None:
     """Name this process to all that it starts from now on, as what they must not outlive."""
-    os.environ[VARIABLE] = identity_of(os.getpid()) or ""
+    os.environ[VARIABLE] = process_identity(os.getpid()) or ""
 
 
 @contextlib.contextmanager
@@ -58,10 +58,10 @@ def ends_with_parent(grace_s: float = GRACE_S) -> Iterator[None]:
     carried here from another machine, only the second holds.
     """
     given = os.environ.get(VARIABLE, "")
-    stage = identity_of(os.getpid()) or ""
+    stage = process_identity(os.getpid()) or ""
     parents = [given] if given.startswith(f"{_here()}/") else []
     if parents and _was_told(os.getppid(), given):
-        parents.append(identity_of(os.getppid()) or given)
+        parents.append(process_identity(os.getppid()) or given)
     words = [sys.executable, "-I", "-S", os.path.abspath(__file__), str(grace_s), stage, *parents]
     # It keeps stdout, so that whoever reads to its end knows that all is gone.
     guard = subprocess.Popen(words, cwd="/", stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -82,7 +82,7 @@ def those_of(identity: str, session: int | None = None) -> list[int]:
     What a scheduler started in the name of a run, on this machine by chance, is of another session than the run.
     """
     pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
-    told = [pid for pid in pids if pid != os.getpid() and _was_told(pid, identity) and identity_of(pid)]
+    told = [pid for pid in pids if pid != os.getpid() and _was_told(pid, identity) and process_identity(pid)]
     return told if session is None else [pid for pid in told if _session_of(pid) == session]
 
 
@@ -125,7 +125,7 @@ def guard(grace_s: float, stage: str, *parents: str) -> None:
         signal.signal(number, signal.SIG_IGN)
     _wait([stage, *parents], None)
     for number, patience_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, None)):
-        if identity_of(_pid(stage)) == stage:
+        if process_identity(_pid(stage)) == stage:
             with contextlib.suppress(OSError):
                 os.kill(_pid(stage), number)
                 os.kill(_pid(stage), signal.SIGCONT)
@@ -152,7 +152,7 @@ def _wait(identities: list[str], timeout_s: float | None) -> None:
             stack.callback(os.close, descriptor)
             poll.register(descriptor, select.POLLIN)
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        while all(identity_of(_pid(identity)) == identity for identity in identities):
+        while all(process_identity(_pid(identity)) == identity for identity in identities):
             left_s = None if deadline is None else deadline - time.monotonic()
             if left_s is not None and left_s <= 0:
                 return

@@ -66,7 +66,7 @@ def asked_of(
     )
 
 
-def differences(wanted: Effective, told: Effective) -> list[str]:
+def not_as_asked(wanted: Effective, told: Effective) -> list[str]:
     """A line for each fact in which the running engine is not what was asked for; bytes may be 2 % apart.
 
     Facts that either does not know are left out.

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..base.errors import UserError, say
-from ..base.parent import GRACE_S, end_those_of, identity_of, those_of, wait_for_those_of
+from ..base.parent import GRACE_S, end_those_of, process_identity, those_of, wait_for_those_of
 from ..records.record_file import is_whole
 from .last_words import AGAIN, few, refusal_line
 
@@ -74,7 +74,9 @@ class Run:
     def this(cls) -> Run:
         """This process."""
         began = time.strftime("%Y-%m-%d %H:%M")
-        return cls(identity_of(os.getpid()) or "", os.getpid(), os.getsid(0), socket.gethostname(), began)
+        return cls(
+            process_identity(os.getpid()) or "", os.getpid(), os.getsid(0), socket.gethostname(), began
+        )
 
     @classmethod
     def read(cls, text: str) -> Run | None:
@@ -86,7 +88,7 @@ class Run:
 
     def alive(self) -> bool:
         """Whether its process runs on this machine."""
-        return identity_of(self.pid) == self.identity
+        return process_identity(self.pid) == self.identity
 
     def written(self) -> str:
         """As a line of a file."""

@@ -15,7 +15,7 @@ from ...machine.mounts import FINDMNT, Md, Probe, holders_of, md_device, parse_f
 from ...machine.probe import Output, call
 from ..layout import FSTAB
 from ..settings import ArraySettings
-from ..steps.identity import identity_of
+from ..steps.identity import device_identity
 from ..steps.samples import first_data
 from .facts import (
     LSBLK_COLUMNS,
@@ -55,7 +55,7 @@ def gather(
         disk = replace(
             disk,
             by_id=best_first(by_id.get(disk.path, [])),
-            identity=identity_of(disk.path, top),
+            identity=device_identity(disk.path, top),
             holders=holders_of(nodes, top),
             swaps=tuple(
                 swap
@@ -138,7 +138,7 @@ def _arrays(top: Path, probe: Probe | None) -> list[Md]:
         md = md_device(node.name, top)
         if md is None:
             continue
-        md = replace(md, identity=identity_of(md.path, top))
+        md = replace(md, identity=device_identity(md.path, top))
         if probe is not None and md.state not in ("clear", "inactive"):
             signatures = probe(["wipefs", "-n", "-J", md.path])
             content = probe(["blkid", "-p", "-o", "export", md.path])

@@ -10,7 +10,7 @@ from pathlib import Path
 from ...machine.probe import Output, call
 from ..refusal import FAILED, IN_USE, ArrayError, Refusal
 from .boot_files import lines_of
-from .identity import identity_of
+from .identity import device_identity
 from .rewrite import replace_text
 from .samples import BLOCK_BYTES, places, zero
 
@@ -21,7 +21,7 @@ BACKUP = ".before-hyperkv"
 class Same:
     """A device that a step destroys something on: it has to be, when the step begins, the one that was looked at.
 
-    identity: some of what identity_of() tells of its path; without any nothing is known to compare.
+    identity: some of what device_identity() tells of its path; without any nothing is known to compare.
     """
 
     path: str
@@ -98,7 +98,7 @@ Step = Run | Edit | Zero
 def execute(
     steps: Sequence[Step],
     say: Callable[[str], None],
-    identify: Callable[[str], tuple[str, ...]] = identity_of,
+    identify: Callable[[str], tuple[str, ...]] = device_identity,
 ) -> None:
     """Carry out steps in order, each announced as `+ command`. identify: what a device is, at that moment.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 _FACTS = ("diskseq", "size", "serial", "device/serial", "wwid", "device/wwid", "md/uuid")
 
 
-def identity_of(path: str, top: Path = Path("/")) -> tuple[str, ...]:
+def device_identity(path: str, top: Path = Path("/")) -> tuple[str, ...]:
     """Words `fact=value` of a whole disk or an array that a path leads to; none when it leads to nothing.
 
     Source: /sys/class/block: diskseq, which no two devices have had since the boot (Linux 5.15), size in sectors, serial

@@ -19,7 +19,7 @@ from ...cells.cell import CellSpec, StoreWindow, frame
 from ...cells.samples import window_values
 from ...machine.processes import OwnedProcess
 from ...machine.watch import ProcessFailed, ProcessLate, run_watched
-from ...records.effective import differences
+from ...records.effective import not_as_asked
 from ...records.evidence import excess, judge
 from ...records.kinds.cell import Cell, Pass, Single, Values
 from ...workloads import Conversation
@@ -141,7 +141,7 @@ def measure_load(cell: CellSpec, running: Running) -> Cell:
     wanted = asked(cell)
     reasons = [
         *verdict.reasons,
-        *differences(wanted, running.effective),
+        *not_as_asked(wanted, running.effective),
         *faults_in(cell, requests, conversations, log, evidence),
         *proof,
     ]

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from ...cells.cell import CellSpec, frame
-from ...records.effective import differences
+from ...records.effective import not_as_asked
 from ...records.evidence import quotient, served_from_ram
 from ...records.kinds.cell import Pass, Single
 from . import aiperf, lmcache
@@ -74,7 +74,7 @@ def measure_single(cell: CellSpec, running: Running) -> Single:
                 first, again = first_and_again(cell, running, prompt, cold=True)
                 of_device = device_faults(again, cell)
                 samples += [first, again.model_copy(update={"faults": [*again.faults, *of_device]})]
-    faults = [*faults_of(samples), *differences(asked(cell), running.effective)]
+    faults = [*faults_of(samples), *not_as_asked(asked(cell), running.effective)]
     return Single(
         **frame(cell, cell.geometry),
         asked=asked(cell),
