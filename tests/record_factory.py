@@ -183,6 +183,7 @@ def limit(name: str = "memcpy", size: int = 1 << 20, repeat: int = 1, **keys: An
     return Limit(**_AT | made | {"gbps": 10.0 * repeat, "passes": 1, "cpu_s": 0.2} | keys).dump()
 
 
+REST = {"settings": {}, "environment": {}, "ignored_settings": [], "port": 0, "timeout_s": 10}
 VALKEY = {"tier": "dram", "store": "valkey", "connector": "resp"}
 ROCKSDB = {"tier": "ssd", "store": "rocksdb", "connector": "resp"}
 

@@ -16,12 +16,14 @@ def records(monkeypatch):
 
 
 def test_every_rung_has_both_operations_and_a_reason(records):
-    assert [(r["rung"], r["operation"]) for r in records] == [
+    assert [(rung, operation) for rung, operation, _ in records] == [
         (rung, operation) for rung in engine_layers.RUNGS for operation in ("set", "get")
     ]
-    assert all(len(record["notes"]) == 1 and "elapsed_s" not in record for record in records)
-    assert {r["notes"][0] for r in records if r["rung"] == "gpu_copy"} == {"torch is not installed"}
-    assert {r["notes"][0] for r in records if r["rung"] == "lmcache_resp"} == {"lmcache is not installed"}
+    assert all(len(moved.notes) == 1 and moved.elapsed_s is None for *_, moved in records)
+    assert {moved.notes[0] for rung, _, moved in records if rung == "gpu_copy"} == {"torch is not installed"}
+    assert {moved.notes[0] for rung, _, moved in records if rung == "lmcache_resp"} == {
+        "lmcache is not installed"
+    }
 
 
 def test_importing_it_imports_no_engine():

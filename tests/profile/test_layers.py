@@ -7,12 +7,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.profile.test_rungs import REST
-from tests.record_factory import ROCKSDB, VALKEY
+from tests.record_factory import REST, ROCKSDB, VALKEY
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.profile import profile_layers as layers
-from workflow.hyperkv.profile import rungs
-from workflow.hyperkv.profile.rungs import keys_of, measure_point
+from workflow.hyperkv.profile import stations
+from workflow.hyperkv.profile.rungs import keys_of
+from workflow.hyperkv.profile.stations import measure_point
 from workflow.hyperkv.records.record_file import read_records
 
 SIZE = 64 << 10
@@ -34,7 +34,7 @@ def spec(folder: Path, scenario: dict, **changes) -> dict:
 
 def run(folder: Path, monkeypatch, made: dict) -> list[dict]:
     """Run the stage; the records of its file."""
-    monkeypatch.setattr(rungs, "_REPEATED_S", 0.0)
+    monkeypatch.setattr(stations, "_REPEATED_S", 0.0)
     arguments = ["--spec", json.dumps(made), "--out", folder / "out.jsonl", "--logs", folder]
     monkeypatch.setattr(sys, "argv", ["layers", *map(str, arguments)])
     layers.main()

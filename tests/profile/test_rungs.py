@@ -7,14 +7,17 @@ from statistics import median
 
 import pytest
 
-from tests.record_factory import ROCKSDB, VALKEY
+from tests.record_factory import REST, ROCKSDB, VALKEY
 from workflow.hyperkv.base.errors import StoreError, UserError
 from workflow.hyperkv.machine.memory_dir import MemoryFolder
-from workflow.hyperkv.profile import rungs
+from workflow.hyperkv.profile import stations
 from workflow.hyperkv.profile.loopback import Loopback
+from workflow.hyperkv.profile.moving import Bench, Values
 from workflow.hyperkv.profile.null import NullStore
-from workflow.hyperkv.profile.rungs import Bench, Values, keys_of, measure_point, memory_needed, rungs_of
+from workflow.hyperkv.profile.rungs import keys_of, memory_needed, rungs_of
 from workflow.hyperkv.profile.sampling import why_not
+from workflow.hyperkv.profile.stations import measure_point
+from workflow.hyperkv.records.kinds.profile import Moved
 from workflow.hyperkv.records.substitution import UNEXPLAINED, differences, layers_of
 from workflow.hyperkv.stores.files import FilesStore
 from workflow.hyperkv.stores.valkey import ValkeyStore
@@ -23,14 +26,13 @@ from workflow.hyperkv.workloads.payload import Payload
 SIZE, EACH, CONNECTIONS = 64 << 10, 4, 2
 DELAY_S = 0.005
 FILES = {"tier": "ssd", "store": "files", "connector": "inprocess"}
-REST = {"settings": {}, "environment": {}, "ignored_settings": [], "port": 0, "timeout_s": 10}
 
 
 @pytest.fixture(autouse=True)
 def briefly(monkeypatch):
     """Single passes, and a memory folder that need not be a tmpfs."""
-    monkeypatch.setattr(rungs, "_REPEATED_S", 0.0)
-    monkeypatch.setattr(rungs, "memory_folder", lambda folder, needed: MemoryFolder(folder))
+    monkeypatch.setattr(stations, "_REPEATED_S", 0.0)
+    monkeypatch.setattr(stations, "memory_folder", lambda folder, needed: MemoryFolder(folder))
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +102,7 @@ def test_the_rungs_of_valkey_are_measured_with_both_sides_and_nothing_is_left(be
 @pytest.mark.parametrize("dropped", [True, False])
 def test_a_store_on_disk_is_measured_cold_or_not_at_all(bench, monkeypatch, dropped):
     monkeypatch.setattr(FilesStore, "make_cold", lambda store: dropped)
-    monkeypatch.setattr(rungs, "_COLD_SHARE", 2)
+    monkeypatch.setattr(stations, "_COLD_SHARE", 2)
     records = measured_point(bench(FILES))
     assert [(r["rung"], r["operation"]) for r in records] == keys_of(FILES)
     for name in ("device", "whole"):
@@ -108,12 +110,14 @@ def test_a_store_on_disk_is_measured_cold_or_not_at_all(bench, monkeypatch, drop
         got = by_rung(records, "get")[name]
         assert got["cold"] is dropped
         assert (got["s_per_gb"] is not None) is dropped
-        assert [note for note in got["notes"] if "not cold" in note] == ([] if dropped else [rungs._NOT_COLD])
+        assert [note for note in got["notes"] if "not cold" in note] == (
+            [] if dropped else [stations._NOT_COLD]
+        )
 
 
 def test_what_the_device_delivered_is_cold_without_a_dropped_cache(bench, monkeypatch):
     monkeypatch.setattr(FilesStore, "make_cold", lambda store: False)
-    monkeypatch.setattr(rungs, "_COLD_SHARE", 0)
+    monkeypatch.setattr(stations, "_COLD_SHARE", 0)
     assert by_rung(measured_point(bench(FILES)), "get")["whole"]["cold"] is True
 
 
@@ -137,10 +141,10 @@ def delayed(monkeypatch, **delays: float) -> None:
     def make(name, config):
         return FilesStore(config) if name == "files" else FakeDisk(settled(name, config))
 
-    monkeypatch.setattr(rungs, "make_store", make)
-    monkeypatch.setattr(rungs, "NullStore", lambda config: NullStore(settled("null", config)))
+    monkeypatch.setattr(stations, "make_store", make)
+    monkeypatch.setattr(stations, "NullStore", lambda config: NullStore(settled("null", config)))
     monkeypatch.setattr(Values, "require_right", lambda *_: None)
-    monkeypatch.setattr(rungs.Sampler, "start", lambda sampler: None)
+    monkeypatch.setattr(stations.Sampler, "start", lambda sampler: None)
 
 
 @pytest.mark.parametrize(
@@ -175,9 +179,9 @@ def test_the_order_of_the_rungs_moves_on_with_every_repeat(bench, monkeypatch):
         def note(_, station=station):
             seen.append(station)
             for rung in rungs_of(ROCKSDB)[station]:
-                yield from ({"rung": rung, "operation": operation} for operation in ("set", "get"))
+                yield from ((rung, operation, Moved()) for operation in ("set", "get"))
 
-        monkeypatch.setitem(rungs._STATIONS, station, note)
+        monkeypatch.setitem(stations._STATIONS, station, note)
     for repeat in (1, 2, 3):
         records = measured_point(bench(ROCKSDB, repeat))
         assert [(r["rung"], r["operation"]) for r in records] == keys_of(ROCKSDB)
@@ -198,12 +202,12 @@ def test_a_set_meets_a_warm_server_and_a_get_of_a_disk_a_restarted_one(bench, mo
     for name, owner in {"make_cold": FakeDisk, "restart": NullStore}.items():
         done = getattr(owner, name)
         monkeypatch.setattr(owner, name, lambda store, n=name, d=done: (seen.append(n), d(store))[1])
-    for name in ("_put", "_get"):
-        done = getattr(rungs, name)
-        monkeypatch.setattr(rungs, name, lambda *a, n=name, d=done: (seen.append(n), d(*a))[1])
-    records = list(rungs._store_disk(bench(ROCKSDB)))
-    assert [(r["rung"], r["operation"]) for r in records] == [("store_disk", "set"), ("store_disk", "get")]
-    assert seen == ["_put", "_put", "make_cold", "restart", "_get"]
+    for name in ("put", "get"):
+        done = getattr(stations, name)
+        monkeypatch.setattr(stations, name, lambda *a, n=name, d=done: (seen.append(n), d(*a))[1])
+    records = list(stations._store_disk(bench(ROCKSDB)))
+    assert [record[:2] for record in records] == [("store_disk", "set"), ("store_disk", "get")]
+    assert seen == ["put", "put", "make_cold", "restart", "get"]
     assert ("store_ram_cold", "set") not in keys_of(ROCKSDB)
 
 
@@ -232,7 +236,7 @@ def test_without_room_in_memory_the_layers_there_are_left_out_and_say_why(bench,
         asked.append((folder.name, needed))
         return MemoryFolder(None, "no room")
 
-    monkeypatch.setattr(rungs, "memory_folder", none_here)
+    monkeypatch.setattr(stations, "memory_folder", none_here)
     records = measured_point(bench(ROCKSDB))
     needed = memory_needed({"warm_up_bytes": SIZE}, SIZE * EACH * CONNECTIONS)
     assert asked == [("memory", needed)] == [("memory", 2 * (SIZE + 3 * SIZE * EACH * CONNECTIONS))]
@@ -243,7 +247,7 @@ def test_without_room_in_memory_the_layers_there_are_left_out_and_say_why(bench,
 
 def test_another_folder_in_memory_is_used_and_named(bench, monkeypatch, tmp_path):
     other = tmp_path / "other"
-    monkeypatch.setattr(rungs, "memory_folder", lambda *_: MemoryFolder(other, "other was used"))
+    monkeypatch.setattr(stations, "memory_folder", lambda *_: MemoryFolder(other, "other was used"))
     records = by_rung(measured_point(bench(ROCKSDB)), "get")
     assert "other was used" in records["store_ram_warm"]["notes"]
     assert records["store_ram_cold"]["s_per_gb"] is not None

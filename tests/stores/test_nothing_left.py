@@ -27,8 +27,8 @@ from workflow.hyperkv.connectors.registry import make_connector
 from workflow.hyperkv.engines.replay import cells as replay_cells
 from workflow.hyperkv.machine.memory_dir import MemoryFolder
 from workflow.hyperkv.machine.processes import OwnedProcess
+from workflow.hyperkv.profile import moving, stations
 from workflow.hyperkv.profile import profile_store as profile
-from workflow.hyperkv.profile import rungs
 from workflow.hyperkv.stores import valkey
 from workflow.hyperkv.stores.registry import make_store
 from workflow.hyperkv.tune.store_load import measured_rounds
@@ -167,9 +167,9 @@ def _a_trial(spec: dict, logs: Path) -> None:
 
 def _layers_in_memory(spec: dict, logs: Path) -> None:
     alone = _alone(spec)
-    payload = rungs.Payload(65536)
-    bench = rungs.Bench(alone, rungs.Values.of(payload, 1, 2, 1), logs, None, None)
-    list(rungs._store_ram(bench))
+    payload = moving.Payload(65536)
+    bench = moving.Bench(alone, moving.Values.of(payload, 1, 2, 1), logs, None, None)
+    list(stations._store_ram(bench))
 
 
 def _alone(spec: dict) -> dict:
@@ -186,7 +186,7 @@ WAYS = [_a_cell, _a_profile, _a_trial, _layers_in_memory]
 def test_a_store_that_does_not_start_leaves_no_folder_and_no_process(
     store, fault, way, tmp_path, password, monkeypatch
 ):
-    monkeypatch.setattr(rungs, "memory_folder", lambda folder, needed: MemoryFolder(folder))
+    monkeypatch.setattr(stations, "memory_folder", lambda folder, needed: MemoryFolder(folder))
     spec = spec_of(tmp_path, "files")
     spec["scenario"] |= VALKEY | {"password_file": str(password.file)} if store == "valkey" else ROCKSDB
     spec["scenario"] |= {"socket": "unix", "dram_pool_bytes": None}

@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from time import perf_counter
-from typing import Any
 
+from ..records.kinds.profile import Moved
 from ..stores.base import Endpoint
 
 _PASSES = 5
@@ -33,8 +33,10 @@ def unavailable(rung: str) -> str | None:
     return None if torch.cuda.is_available() else "torch sees no GPU"
 
 
-def measure(endpoint: Endpoint, value_bytes: int, connections: int, count: int) -> Iterator[dict[str, Any]]:
-    """A record per rung and operation: rung, operation, elapsed_s and moved_bytes, or a reason in notes.
+def measure(
+    endpoint: Endpoint, value_bytes: int, connections: int, count: int
+) -> Iterator[tuple[str, str, Moved]]:
+    """Rung, operation and what it took, the mean of some passes; or a reason in its notes.
 
     endpoint: a RESP server for LMCache's client. SET is GPU to host, GET is host to GPU.
     """
@@ -51,14 +53,12 @@ def measure(endpoint: Endpoint, value_bytes: int, connections: int, count: int) 
             except Exception as error:  # another version of a library: no reason to lose the other rungs
                 reason = f"{type(error).__name__}: {error}"
         for operation in ("set", "get"):
-            record = {"rung": rung, "operation": operation, "notes": [reason] if reason else []}
+            moved = Moved(notes=[reason] if reason else [])
             if operation in moves:
-                record |= {
-                    "elapsed_s": _mean_s(moves[operation]),
-                    "moved_bytes": value_bytes * count,
-                    "passes": _PASSES,
-                }
-            yield record
+                elapsed_s, moved_bytes = _mean_s(moves[operation]), value_bytes * count
+                s_per_gb = elapsed_s / moved_bytes * 1e9
+                moved = Moved(elapsed_s=elapsed_s, moved_bytes=moved_bytes, passes=_PASSES, s_per_gb=s_per_gb)
+            yield rung, operation, moved
 
 
 def _mean_s(move: Callable[[], object]) -> float:

@@ -27,8 +27,10 @@ from ..records.identity import add_code, identity_of
 from ..records.journal import Journal
 from ..workloads.payload import Payload
 from .loopback import Loopback
+from .moving import Bench, Values
 from .profile_limits import largest_point
-from .rungs import Bench, Values, keys_of, measure_point, memory_needed, rungs_of
+from .rungs import keys_of, memory_needed, rungs_of
+from .stations import measure_point
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from .record import Bytes, Count, Flag, Gbps, Name, OfOneFile, Seconds, Unit, Word
+from .record import Bytes, Count, Flag, Gbps, Name, OfOneFile, Part, Seconds, Unit, Word
 
 Faults = Annotated[int, Unit("faults")]
 Connections = Annotated[int, Unit("connections")]
@@ -77,20 +77,13 @@ class Baseline(OfOneFile):
     md_uuid: str | None = None
 
 
-class Rung(OfOneFile):
-    """One operation of one rung of the layers; what was not measured is null, and `notes` say why.
+class Moved(Part):
+    """What moving values took, all passes together; all null where nothing was measured, and `notes` say why.
 
-    moved_bytes: of `passes` passes in elapsed_s. cold: whether a GET met a store that had to read, null where that does not
-    matter. threads: CPU seconds of the server's threads. sampled: shares of the server's CPU by category, of `samples` stacks.
+    cold: whether a GET met a store that had to read, null where that does not matter. threads: CPU seconds of the server's
+    threads. sampled: shares of the server's CPU by category, of `samples` stacks.
     """
 
-    record: Literal["rung"] = "rung"
-    scenario: Name
-    repeat: Count
-    value_bytes: Bytes
-    connections: Connections
-    rung: str
-    operation: Literal["set", "get"]
     elapsed_s: Seconds | None = None
     moved_bytes: Bytes | None = None
     passes: Count | None = None
@@ -104,4 +97,16 @@ class Rung(OfOneFile):
     sampled: dict[str, float] | None = None
     samples: int = 0
     notes: list[str] = Field(default_factory=list)
+
+
+class Rung(OfOneFile, Moved):
+    """One operation of one rung of the layers."""
+
+    record: Literal["rung"] = "rung"
+    scenario: Name
+    repeat: Count
+    value_bytes: Bytes
+    connections: Connections
+    rung: str
+    operation: Literal["set", "get"]
     measured_at: str

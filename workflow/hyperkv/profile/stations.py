@@ -1,0 +1,302 @@
+"""How each rung is measured: a station measures one or several of them, on real sockets, stores and files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from ..base.errors import StoreError
+from ..base.threads import started
+from ..cells.point import on_each
+from ..connectors.base import Connector
+from ..machine.memory_dir import memory_folder
+from ..records.kinds.profile import Moved, Rung
+from ..stores.base import LocalStore, Store
+from ..stores.registry import make_store
+from . import engine_layers
+from .loopback import Loopback, RawConnection
+from .moving import Bench, Values, get, observed, put, timed
+from .null import NullStore
+from .rungs import CLIENTS, OPERATIONS, keys_of, memory_needed, rungs_of
+from .sampling import Sampler
+
+_REPEATED_S = 0.1
+_COLD_SHARE = 0.8
+_NOT_COLD = "not cold: the page cache could not be dropped and the store read from it"
+
+Records = Iterator[tuple[str, str, Moved]]  # rung, operation, what it took
+Station = Callable[[Bench], Records]
+
+
+def measure_point(bench: Bench) -> list[Rung]:
+    """Every rung of one point, a record per rung and operation in the order of `keys_of`.
+
+    The order in which stations are measured moves on by one with every repeat. Raises UserError, StoreError.
+    """
+    values = bench.values
+    common = {
+        "scenario": bench.scenario["name"],
+        "repeat": values.repeat,
+        "value_bytes": values.value_bytes,
+        "connections": values.connections,
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    names = list(rungs_of(bench.scenario))
+    first = (values.repeat - 1) % len(names)
+    found = {
+        (rung, operation): moved
+        for station in names[first:] + names[:first]
+        for rung, operation, moved in _STATIONS[station](bench)
+    }
+    return [
+        Rung(**common, rung=rung, operation=operation, **found[rung, operation].dump())
+        for rung, operation in keys_of(bench.scenario)
+    ]
+
+
+def _memcpy(bench: Bench) -> Records:
+    values = bench.values
+    sources = values.bytes_of(values.keys("point"))
+
+    def copy(worker: int) -> None:
+        for index in range(worker, len(sources), values.connections):
+            np.copyto(values.buffers[index], sources[index])
+
+    with started(values.connections) as workers:
+
+        def move() -> None:
+            list(workers.map(copy, range(values.connections)))
+
+        move()
+        moved = timed(values, move, None, _REPEATED_S)
+    for operation in OPERATIONS:
+        yield "memcpy", operation, moved
+
+
+def _sockets(bench: Bench) -> Records:
+    for rung, loopback in (("loopback", bench.tcp), ("loopback_unix", bench.unix)):
+        assert loopback is not None
+        try:
+            yield from _raw(bench.values, rung, loopback)
+        except StoreError as error:
+            raise loopback.explain(error) from error
+
+
+def _raw(values: Values, rung: str, loopback: Loopback) -> Records:
+    keys = values.keys("point")
+    sources = values.bytes_of(keys)
+    connections: list[RawConnection] = []
+    try:
+        for _ in range(values.connections):
+            connections.append(loopback.connect())
+
+        def share(worker: int) -> slice:
+            return slice(worker * values.each, (worker + 1) * values.each)
+
+        def write(worker: int) -> None:
+            mine = share(worker)
+            connections[worker].write(mine.start * values.value_bytes, sources[mine])
+
+        def read(worker: int) -> None:
+            mine = share(worker)
+            connections[worker].read(mine.start * values.value_bytes, values.buffers[mine])
+
+        with started(values.connections) as workers:
+            for operation, move in zip(OPERATIONS, (write, read), strict=True):
+                on_each(workers, move, values.connections)
+                every = partial(on_each, workers, move, values.connections)
+                yield rung, operation, timed(values, every, loopback.pid, _REPEATED_S)
+        values.require_right(keys, [True] * len(keys), rung)
+    finally:
+        for connection in connections:
+            connection.close()
+
+
+def _null(bench: Bench) -> Records:
+    values = bench.values
+    changes = {
+        "port": 0,
+        "environment": {},
+        "settings": {"memory_bytes": values.total_bytes},
+        "password": None,
+    }
+    with (
+        bench.folder() as folder,
+        NullStore(bench.config(folder, **changes)) as store,
+        bench.connect(store, "resp") as connector,
+    ):
+        keys = values.keys("point")
+        moves = (
+            partial(put, store, connector, values, keys),
+            partial(get, store, connector, values, keys),
+        )
+        for operation, move in zip(OPERATIONS, moves, strict=True):
+            move()
+            yield "null", operation, timed(values, move, store.pid(), _REPEATED_S)
+
+
+def _valkey(bench: Bench) -> Records:
+    own = bench.scenario["store"] == "valkey"
+    alone = {"settings": {}, "environment": {}, "port": 0, "ignored_settings": (), "password": None}
+    changes = {} if own else alone
+    with bench.folder() as folder, make_store("valkey", bench.config(folder, **changes)) as store:
+        yield from _warm(bench, store, "resp", "valkey")
+        if (client := bench.scenario["connector"]) in CLIENTS:
+            yield from _warm(bench, store, client, f"client_{client}")
+        values = bench.values
+        yield from engine_layers.measure(
+            store.endpoint, values.value_bytes, values.connections, len(values.buffers)
+        )
+
+
+def _warm(
+    bench: Bench, store: Store, connector_name: str, rung: str, sampler: Callable[[], Sampler] | None = None
+) -> Records:
+    """SET of new keys after a warm-up of others, and GET of them after an untimed one."""
+    values = bench.values
+    keys = values.keys(rung)
+    with bench.connect(store, connector_name) as connector:
+        yield rung, "set", _first_set(bench, store, connector, rung, sampler)
+        move = partial(get, store, connector, values, keys)
+        found = move()
+        yield rung, "get", observed(values, store, move, sampler, _REPEATED_S)
+        values.require_right(keys, found, f"store {store.name}")
+
+
+def _first_set(
+    bench: Bench, store: Store, connector: Connector, rung: str, sampler: Callable[[], Sampler] | None
+) -> Moved:
+    _warm_up(bench, store, connector, rung)
+    move = partial(put, store, connector, bench.values, bench.values.keys(rung))
+    return observed(bench.values, store, move, sampler)
+
+
+def _warm_up(bench: Bench, store: Store, connector: Connector, rung: str) -> None:
+    values = bench.values
+    if isinstance(store, LocalStore):
+        return
+    left = -(-bench.spec["warm_up_bytes"] // values.value_bytes)
+    keys = values.keys(f"warm-up {rung}", left)
+    for start in range(0, left, len(values.buffers)):
+        put(store, connector, values, keys[start : start + len(values.buffers)])
+
+
+def _store_ram(bench: Bench) -> Records:
+    memory = memory_folder(
+        Path(bench.spec["memory_dir"]), memory_needed(bench.spec, bench.values.total_bytes)
+    )
+    notes = [memory.note] if memory.note else []
+    if memory.path is None:
+        rungs = rungs_of(bench.scenario)["store_ram"]
+        for rung, operation in keys_of(bench.scenario):
+            if rung in rungs:
+                yield rung, operation, Moved(notes=notes)
+        return
+    yield from _noted(notes, _in_memory(bench, memory.path))
+
+
+def _noted(notes: list[str], records: Records) -> Records:
+    for rung, operation, moved in records:
+        yield rung, operation, moved.model_copy(update={"notes": [*notes, *moved.notes]})
+
+
+def _in_memory(bench: Bench, memory: Path) -> Records:
+    settings = dict(bench.scenario["settings"])
+    if bench.scenario["store"] == "rocksdb":
+        settings["direct_io"] = "no"
+    with (
+        bench.folder(memory) as folder,
+        make_store(bench.scenario["store"], bench.config(folder, settings=settings)) as store,
+    ):
+        yield from _warm(bench, store, "resp", "store_ram_warm")
+        cold = _after_restart(bench, store, "resp", "store_ram_warm", store.restart)
+        yield "store_ram_cold", "get", cold
+
+
+def _store_disk(bench: Bench) -> Records:
+    with bench.folder() as folder, make_store(bench.scenario["store"], bench.config(folder)) as store:
+        yield from _cold(bench, store, "resp", "store_disk")
+
+
+def _device(bench: Bench) -> Records:
+    changes = {"settings": {"direct_io": "auto"}, "environment": {}, "password": None}
+    with bench.folder() as folder, make_store("files", bench.config(folder, **changes)) as store:
+        yield from _cold(bench, store, "inprocess", "device")
+
+
+def _whole(bench: Bench) -> Records:
+    scenario = bench.scenario
+    with bench.folder() as folder, make_store(scenario["store"], bench.config(folder)) as store:
+
+        def sampler() -> Sampler:
+            return Sampler(store.pid())
+
+        given = None if isinstance(store, LocalStore) else sampler
+        notes = store.notes()
+        measure = _cold if scenario["tier"] == "ssd" else _warm
+        yield from _noted(notes, measure(bench, store, scenario["connector"], "whole", given))
+
+
+def _cold(
+    bench: Bench, store: Store, connector_name: str, rung: str, sampler: Callable[[], Sampler] | None = None
+) -> Records:
+    """SET of new keys after a warm-up of others, and GET of them after a restart and a drop of the page cache."""
+    with bench.connect(store, connector_name) as connector:
+        yield rung, "set", _first_set(bench, store, connector, rung, sampler)
+
+    def make_cold() -> bool:
+        dropped = store.make_cold()
+        store.evict_page_cache()
+        return dropped
+
+    yield rung, "get", _after_restart(bench, store, connector_name, rung, make_cold, sampler)
+
+
+def _after_restart(
+    bench: Bench,
+    store: Store,
+    connector_name: str,
+    kept: str,
+    restart: Callable[[], bool | None],
+    sampler: Callable[[], Sampler] | None = None,
+) -> Moved:
+    """GET of the keys of rung `kept` after a restart.
+
+    restart: tells whether the page cache was dropped, None where that does not matter.
+    """
+    values = bench.values
+    keys = values.keys(kept)
+    dropped = restart()
+    with bench.connect(store, connector_name) as connector:
+        for buffer in values.buffers:
+            buffer[:: values.value_bytes] = 0
+        found: list[bool] = []
+        read_before = store.counters().process.device_read_bytes
+        moved = observed(values, store, lambda: found.extend(get(store, connector, values, keys)), sampler)
+        read_after = store.counters().process.device_read_bytes
+        values.require_right(keys, found, f"store {store.name}")
+    cold = None if dropped is None else dropped or _read_past(read_before, read_after, values)
+    if cold is False:
+        return Moved(cold=False, notes=[*moved.notes, _NOT_COLD])
+    return moved.model_copy(update={"cold": cold})
+
+
+def _read_past(before: int | None, after: int | None, values: Values) -> bool:
+    """Whether the device delivered what was got, so that the page cache did not."""
+    return None not in (before, after) and after - before >= _COLD_SHARE * values.total_bytes
+
+
+_STATIONS: dict[str, Station] = {
+    "memcpy": _memcpy,
+    "sockets": _sockets,
+    "null": _null,
+    "valkey": _valkey,
+    "store_ram": _store_ram,
+    "store_disk": _store_disk,
+    "device": _device,
+    "whole": _whole,
+}
