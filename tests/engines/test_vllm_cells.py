@@ -132,6 +132,7 @@ def test_a_cell_and_its_evidence(spec, tmp_path):
     assert evidence["dram_hit_tokens"] == evidence["hit_tokens"] > 0
     assert evidence["retrieved_tokens"] >= evidence["hit_tokens"]
     assert evidence["saved_bytes"] > 0
+    assert (evidence["corrupt_chunks"], evidence["damaged_chunks"]) == (None, None)
     assert cell["values"]["hit_rate"] == pytest.approx(cell["values"]["external_hit_rate"], abs=0.1)
     assert cell["values"]["load_gbps"] > 0
     assert len(cell["requests"]["turn"]) == 8

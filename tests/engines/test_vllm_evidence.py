@@ -5,7 +5,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from workflow.hyperkv.engines.vllm.evidence import _store_tokens, faults_in, from_buffer, left_to_compute
+from workflow.hyperkv.engines.vllm.evidence import (
+    _store_tokens,
+    _tokens,
+    engine_figures,
+    faults_in,
+    from_buffer,
+    left_to_compute,
+)
 from workflow.hyperkv.engines.vllm.lmcache_log import Transfers
 from workflow.hyperkv.models.gpus import KvShare
 from workflow.hyperkv.records.evidence import Evidence
@@ -46,6 +53,19 @@ def test_a_server_counts_a_value_of_every_rank():
 
 def test_a_pool_in_front_serves_the_rest():
     assert from_store("striped", None, 400, pool=1 << 30) == 40
+
+
+def test_a_source_that_has_no_tokens_yet_has_0_and_without_sources_nothing_is_known():
+    sources = dict.fromkeys(
+        ("external_hit_tokens", "hbm_hit_tokens", "computed_tokens", "store_loaded_chunks")
+    )
+    own, window = cell("resp"), SimpleNamespace(evidence=lambda: {"served_bytes": 0})
+    assert set(_tokens(own, sources, window, 10).values()) == {None}
+    known = _tokens(own, sources | {"computed_tokens": 40}, window, 10)
+    assert (known["computed_tokens"], known["hbm_hit_tokens"], known["loaded_bytes"]) == (40, 0, 0)
+    unknown = Evidence.unknown()
+    assert faults_in(own, [], [], NOTHING, unknown) == from_buffer(own, unknown) == []
+    assert engine_figures(own, unknown, NOTHING)["external_hit_rate"] is None
 
 
 @pytest.mark.parametrize(
