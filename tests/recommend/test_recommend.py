@@ -497,7 +497,7 @@ def test_the_stage_says_when_nothing_proved_itself(real, tmp_path, monkeypatch):
 
 def test_records_that_are_not_given_are_named(real, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="no record of none at load 2"):
-        recommend.records_used(
+        recommend.evidence_of(
             recommend.ranked(
                 tables.cells_table([real]),
                 recommend.Objective.of({"objective": None, "load": None, "tps_per_user_min": None}, {}),

@@ -53,7 +53,7 @@ def main() -> None:
     cells = read_csv(arguments.table, keep_default_na=False, na_values=[""])
     objective = Objective.of(spec["recommend"], spec["slo"])
     ranking = ranked(cells, objective)
-    used = records_used(ranking.chosen, arguments.cells, arguments.asked)
+    used = evidence_of(ranking.chosen, arguments.cells, arguments.asked)
     files = rendered_files(used[0][1], spec) if used else Files()
     arguments.files.mkdir(parents=True, exist_ok=True)
     write_files(files, arguments.files)
@@ -63,7 +63,7 @@ def main() -> None:
     print(f"hyperkv recommend: {recommendation['answer']}", file=sys.stderr)
 
 
-def records_used(
+def evidence_of(
     chosen: Candidate | None, paths: Sequence[Path], asked: Mapping[str, Identity] | None = None
 ) -> list[tuple[Path, dict[str, Any]]]:
     """The records of the chosen scenario at the load it was chosen at, with their files; none when nothing was chosen.
