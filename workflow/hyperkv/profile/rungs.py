@@ -29,7 +29,7 @@ _GET_ONLY = ("store_ram_cold",)
 def rungs_of(scenario: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     """The names of the rungs of a scenario, by the station that measures them, in their order."""
     if scenario["connector"] == "inprocess":
-        device = {"device": ("device",)} if scenario["store"] == "files" else {}
+        device = {"device": ("device",)} if scenario["tier"] == "ssd" else {}
         return {"memcpy": ("memcpy",), **device, "whole": ("whole",)}
     client = (f"client_{scenario['connector']}",) if scenario["connector"] in CLIENTS else ()
     found = {
