@@ -52,9 +52,11 @@ def test_what_older_engines_did_not_fill_is_null_and_vllm_s_unchecked_bytes_are_
 
 def test_points_of_version_1_take_their_connections_from_their_scenario():
     old = point("files") | {"schema_version": 1, "spec": {"scenario": {"connections": 8}}}
+    old["store_cpu_s"] = 0
     unknown = ("connections", "store_page_faults", "store_rss_bytes", "notes")
     made = current({key: value for key, value in old.items() if key not in unknown}, "x")
     assert [made[key] for key in unknown] == [8, None, None, []]
+    assert made["store_cpu_s"] is None
 
 
 @pytest.mark.parametrize(

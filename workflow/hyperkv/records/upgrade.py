@@ -2,7 +2,8 @@
 
 2  asked and effective: the engine is asked what it runs; gpus; points have connections and their server's memory.
 3  a closing line ends a file of records (record_file.py).
-4  every engine fills every key of the evidence, null where it cannot know: vLLM's chunks are not compared byte by byte.
+4  every engine fills every key of the evidence, null where it cannot know: vLLM's chunks are not compared byte by byte;
+   CPU time is finer than a tick.
 """
 
 from __future__ import annotations
@@ -109,6 +110,11 @@ def _point_to_2(record: Line) -> Line:
     return empty | unknown | record
 
 
+def _point_to_4(record: Line) -> Line:
+    """CPU time of 0 was less than a tick of 10 ms; since then it is read from the process's own clock."""
+    return record | {"store_cpu_s": record["store_cpu_s"] or None}
+
+
 def _cell_to_4(record: Line) -> Line:
     evidence = _filled(Evidence, record["evidence"])
     if record["engine"] == "vllm":
@@ -140,5 +146,5 @@ def _filled(part: type[Part], values: Mapping[str, Any]) -> Line:
 
 _STEPS: dict[int, dict[str, Callable[[Line], Line]]] = {
     2: {"cell": _swept_to_2, "single": _swept_to_2, "point": _point_to_2},
-    4: {"cell": _cell_to_4, "single": _single_to_4, "finalist": _finalist_to_4},
+    4: {"cell": _cell_to_4, "point": _point_to_4, "single": _single_to_4, "finalist": _finalist_to_4},
 }
