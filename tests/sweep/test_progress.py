@@ -4,9 +4,10 @@ import json
 
 import pytest
 
+from tests.record_factory import unknown_cell
 from workflow.hyperkv.sweep.progress import Progress, position, write_plan
 
-GOOD = {"valid": True, "reasons": [], "cell_s": 1.26}
+GOOD = unknown_cell({}).model_copy(update={"cell_s": 1.26})
 
 
 @pytest.mark.parametrize(
@@ -41,5 +42,6 @@ def test_no_usable_plan_no_totals(tmp_path, capsys, content):
     plan = tmp_path / "plan.json"
     if content is not None:
         plan.write_text(content)
-    Progress(plan, "ssd", 1).end({"valid": False, "reasons": ["a", "b"], "cell_s": 2})
+    bad = GOOD.model_copy(update={"valid": False, "reasons": ["a", "b"], "cell_s": 2})
+    Progress(plan, "ssd", 1).end(bad)
     assert capsys.readouterr().out == "hyperkv sweep: ssd repeat 1 load None: 2.0 s · INVALID: a; b\n"
