@@ -17,7 +17,10 @@ from tests.record_factory import measured, varied
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.config.config import checked, cost_spec
 from workflow.hyperkv.config.prices import resolved_prices
-from workflow.hyperkv.records.cost_model import (
+from workflow.hyperkv.tables import cost
+from workflow.hyperkv.tables.cost import cost_table, point_of, repeats_table, sensitivity_table, values_of
+from workflow.hyperkv.tables.judging.claims_file import columns_dictionary
+from workflow.hyperkv.tables.methods.cost_model import (
     PARTS,
     Point,
     at_slo,
@@ -25,9 +28,6 @@ from workflow.hyperkv.records.cost_model import (
     usd_per_hour,
     usd_per_million,
 )
-from workflow.hyperkv.tables import cost
-from workflow.hyperkv.tables.cost import cost_table, point_of, repeats_table, sensitivity_table, values_of
-from workflow.hyperkv.tables.judging.claims_file import columns_dictionary
 
 PRICES = {
     "gpu_usd_per_hour": 2.0,

@@ -9,9 +9,9 @@ import yaml
 
 from tests.record_factory import VALKEY, rung, rungs
 from workflow.hyperkv.profile.perf_categories import CATEGORIES
-from workflow.hyperkv.records.layers_text import layers_text
 from workflow.hyperkv.tables import layers as layers_table
 from workflow.hyperkv.tables.layers import COLUMNS
+from workflow.hyperkv.tables.methods.layers_text import layers_text
 from workflow.hyperkv.tables.tables import COLUMNS_PATH
 
 

@@ -19,12 +19,12 @@ from typing import Any
 import pandas as pd
 
 from ..base.cli import run_stage
-from ..records.cost_model import PARTS, Point, at_slo, endurance_years, usd_per_hour, usd_per_million
 from ..records.effective import FACTS, facts_of
 from ..records.frames import add_asked, known, read_jsonl, spread
 from ..records.parity import require_one_configuration
 from ..records.stats import median_interval
 from ..records.subtitles import workload_words
+from .methods.cost_model import PARTS, Point, at_slo, endurance_years, usd_per_hour, usd_per_million
 from .tables import cells_table, comparable_digest, gpu_of, gpus_in
 
 IDENTITY = (

@@ -18,8 +18,8 @@ from ..base.cli import run_stage
 from ..base.errors import UserError
 from ..base.own_command import snakemake_command
 from ..records.frames import add_asked, known, read_jsonl, spread
-from ..records.ladder_parity import require_steps
 from ..records.stats import Interval, median_interval
+from .methods.ladder_parity import require_steps
 from .tables import cells_table
 
 VALUES = ("ttft_p50_ms", "rps_per_gpu", "tps_per_user", "hit_rate", "load_gbps", "device_share")

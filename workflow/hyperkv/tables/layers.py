@@ -15,11 +15,12 @@ import pandas as pd
 
 from ..base.cli import run_stage
 from ..profile.perf_categories import CATEGORIES, COPIES, NETWORK
-from ..records import hardware, substitution
+from ..records import hardware
 from ..records.frames import add_asked, read_jsonl, spread
-from ..records.layers_text import layers_text
 from ..records.stats import Interval, median_interval
-from ..records.substitution import UNEXPLAINED, WHOLE, Layer, layers_of
+from .methods import substitution
+from .methods.layers_text import layers_text
+from .methods.substitution import UNEXPLAINED, WHOLE, Layer, layers_of
 
 COLUMNS = (
     "scenario",

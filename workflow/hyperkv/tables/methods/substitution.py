@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .stats import Interval, median_interval
+from ...records.stats import Interval, median_interval
 
 AGREEMENT = 0.2
 WHOLE, UNEXPLAINED = "whole", "unexplained"

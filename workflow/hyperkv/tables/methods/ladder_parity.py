@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..base.errors import UserError
+from ...base.errors import UserError
 
 _NESTED = ("settings", "environment", "vllm", "lmcache")
 _MISSING = object()

@@ -6,7 +6,7 @@ import pytest
 
 from tests.record_factory import ROCKSDB, VALKEY
 from workflow.hyperkv.records.stats import Interval
-from workflow.hyperkv.records.substitution import (
+from workflow.hyperkv.tables.methods.substitution import (
     UNEXPLAINED,
     agree,
     differences,

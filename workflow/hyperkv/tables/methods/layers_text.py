@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from .stats import Interval
+from ...records.stats import Interval
 from .substitution import UNEXPLAINED, WHOLE, verdict
 
 CLAIM = "network serialization, not disk I/O"
