@@ -152,7 +152,7 @@ def test_nothing_is_left_to_do(complete):
         ("workflow/hyperkv/predict/lru.py", HIT_RATES),
         ("workflow/hyperkv/predict/predict_break_even.py", BREAK_EVEN),
         ("workflow/hyperkv/predict/place_stores.py", PLACED | CLAIMS | RECOMMENDED),
-        ("workflow/hyperkv/records/cost_model.py", COST | CLAIMS),
+        ("workflow/hyperkv/tables/methods/cost_model.py", COST | CLAIMS),
         ("workflow/hyperkv/figures/cost.py", {"draw_cost"} | PAGE),
         ("workflow/hyperkv/tables/judging/verdicts.py", CLAIMS),
         ("config/claims.yaml", CLAIMS),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,25 @@ import pandas as pd
 
 from ..base.errors import UserError
 from .record_file import Identity, read_records
-from .stats import Interval
+from .stats import Interval, median_interval
 
 
 def add_asked(parser: argparse.ArgumentParser) -> None:
     """The option of every stage that reads records: what each file must have been measured with."""
     told = "JSON: file of records, or its folder -> spec/code that it must have been measured with; not given: any"
     parser.add_argument("--asked", type=asked_of, help=told)
+
+
+def add_cells(parser: argparse.ArgumentParser) -> None:
+    """The options of every table that is made of the sweep's records: --cells, and --asked."""
+    parser.add_argument("--cells", required=True, nargs="+", type=Path, help="JSONL files of the sweep")
+    add_asked(parser)
+
+
+def add_out(parser: argparse.ArgumentParser) -> None:
+    """The option that says where a table goes (write_table)."""
+    told = "file of the table; more than one: the same in each, as CSV or by its suffix as Parquet"
+    parser.add_argument("--out", required=True, nargs="+", type=Path, help=told)
 
 
 def asked_of(text: str) -> dict[str, Identity]:
@@ -41,11 +53,27 @@ def read_jsonl(paths: Iterable[Path], asked: Mapping[str, Identity] | None = Non
     return records
 
 
+def read_cells(arguments: argparse.Namespace, kind: str | None = None) -> list[dict[str, Any]]:
+    """The records that the options of add_cells name: those of one kind, cell or single; None: all."""
+    found = read_jsonl(arguments.cells, arguments.asked)
+    return [record for record in found if kind in (None, record["record"])]
+
+
 def read_csv(path: Path, **options: Any) -> pd.DataFrame:
     """A result table, as pandas reads it with the options. Raises UserError naming a file that is none."""
     try:
         return pd.read_csv(path, **options)
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{path}: not a table ({' '.join(str(error).split())}); delete the file to make it again"
+        ) from None
+
+
+def read_parquet(path: Path) -> pd.DataFrame:
+    """A result table as it was written, with its types. Raises UserError naming a file that is none."""
+    try:
+        return pd.read_parquet(path)
+    except ValueError as error:
         raise UserError(
             f"{path}: not a table ({' '.join(str(error).split())}); delete the file to make it again"
         ) from None
@@ -59,10 +87,17 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: not JSON ({error}); delete the file to make it again") from None
 
 
-def write_table(table: pd.DataFrame, stem: Path) -> None:
-    """Write a table as CSV and Parquet."""
-    table.to_csv(stem.with_suffix(".csv"), index=False)
-    table.to_parquet(stem.with_suffix(".parquet"), index=False)
+def write_table(table: pd.DataFrame, paths: Iterable[Path]) -> None:
+    """Write a table to each file: as Parquet where its suffix says so, else as CSV."""
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write = table.to_parquet if path.suffix == ".parquet" else table.to_csv
+        write(path, index=False)
+
+
+def groups_of(records: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> list[pd.DataFrame]:
+    """The repeats of each point, in the records' order; keys: those that name a point."""
+    return [group for _, group in pd.DataFrame(records).groupby(list(keys), sort=False)] if records else []
 
 
 def spread(name: str, interval: Interval) -> dict[str, float | None]:
@@ -73,3 +108,18 @@ def spread(name: str, interval: Interval) -> dict[str, float | None]:
 def known(column: Iterable[Any]) -> list[float | None]:
     """A column's values as numbers, None where there is none."""
     return [None if pd.isna(value) else float(value) for value in column]
+
+
+def median_per_byte(
+    repeats: pd.DataFrame, column: str, unit_bytes: float = 1.0, moved: str = "moved_bytes"
+) -> float | None:
+    """Median over repeats of a column per `unit_bytes` of the column `moved`; None where no repeat knows it.
+
+    CPU time of 0 is not known: records from before the process's own clock was read have it for less than a tick of 10 ms.
+    """
+    unknown = (None, 0) if column.endswith("cpu_s") else (None,)
+    shares = [
+        None if value in unknown else value / size * unit_bytes
+        for value, size in zip(known(repeats[column]), repeats[moved], strict=True)
+    ]
+    return median_interval(shares).median
