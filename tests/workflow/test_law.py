@@ -14,6 +14,7 @@ from snakemake.sourcecache import LocalSourceFile
 
 VERBS = {"tables": "write_", "figures": "draw_"}
 ROOM_OF = {"recommended": "recommend", "traces": "workloads"}
+# Rules that do not keep the law yet; one that does must leave the list.
 NOT_YET = {
     "fetch_engine", "build_engine", "fetch_loadgen", "build_loadgen", "draw_figure", "draw_prediction", "draw_ladder",
     "write_recommendation", "write_report_page", "fetch_trace",
@@ -56,12 +57,17 @@ RULES = [rule for path in sorted(Path("workflow/rules").glob("*.smk")) for rule 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 def test_a_rule_a_module_and_a_result_share_a_name(rule):
     room, *_, name = rule.module.split(".")
-    kept = rule.name == VERBS.get(room, "") + name
+    faults = [] if rule.name == VERBS.get(room, "") + name else [f"it runs {rule.module}"]
     for output in map(PurePath, rule.outputs):
-        folder = output.parts[1]
-        kept &= ROOM_OF.get(folder, folder) == room
-        kept &= room not in VERBS or output.stem == name or output.stem.startswith(f"{name}_")
-    assert kept is (rule.name not in NOT_YET)
+        folder, stem = output.parts[1], output.stem
+        named = room not in VERBS or stem == name or stem.startswith(f"{name}_")
+        if ROOM_OF.get(folder, folder) != room or not named:
+            faults.append(f"{rule.module} makes {output}")
+    assert bool(faults) is (rule.name in NOT_YET), faults
+
+
+def test_what_is_excepted_is_there():
+    assert {rule.name for rule in RULES} >= NOT_YET
 
 
 @pytest.mark.parametrize("room", VERBS)
