@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from ..base.errors import UserError
+from . import hardware
 from .record_file import Identity, read_records
 from .stats import Interval, median_interval
 
@@ -95,6 +96,34 @@ def write_table(table: pd.DataFrame, paths: Iterable[Path]) -> None:
         write(path, index=False)
 
 
+def spreads(rows: pd.DataFrame, names: Iterable[str]) -> dict[str, float | None]:
+    """The columns of several medians over rows, each as `spread` has them; nothing is known of a column that is not there."""
+    found = [(name, known(rows[name]) if name in rows else []) for name in names]
+    return {
+        column: value
+        for name, values in found
+        for column, value in spread(name, median_interval(values)).items()
+    }
+
+
+def counted(repeats: pd.DataFrame) -> dict[str, Any]:
+    """The columns that say how many repeats there are, how many of them are valid, and why the others are not."""
+    valid = len(repeats[repeats["valid"]])
+    count = {"repeats": len(repeats), "valid_repeats": valid, "valid": valid == len(repeats)}
+    return count | {"reasons": said_once(repeats["reasons"])}
+
+
+def used(repeats: pd.DataFrame) -> pd.DataFrame:
+    """The repeats that medians are over: the valid ones when there are any, else all."""
+    valid = repeats[repeats["valid"]]
+    return valid if len(valid) else repeats
+
+
+def said_once(texts: Iterable[str], between: str = "; ") -> str:
+    """Different texts joined, empty ones left out."""
+    return between.join(dict.fromkeys(filter(None, texts)))
+
+
 def groups_of(records: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> list[pd.DataFrame]:
     """The repeats of each point, in the records' order; keys: those that name a point."""
     return [group for _, group in pd.DataFrame(records).groupby(list(keys), sort=False)] if records else []
@@ -108,6 +137,16 @@ def spread(name: str, interval: Interval) -> dict[str, float | None]:
 def known(column: Iterable[Any]) -> list[float | None]:
     """A column's values as numbers, None where there is none."""
     return [None if pd.isna(value) else float(value) for value in column]
+
+
+def point_columns(repeats: pd.DataFrame, keys: Sequence[str]) -> dict[str, Any]:
+    """The columns that every point of the profile has: those that name it, its GB/s, and what it was measured on."""
+    return {
+        **{key: repeats.iloc[0][key] for key in keys},
+        **spread("gbps", median_interval(known(repeats["gbps"]))),
+        "repeats": len(repeats),
+        **hardware.columns_of(repeats.to_dict("records")),
+    }
 
 
 def median_per_byte(

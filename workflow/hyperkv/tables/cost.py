@@ -20,7 +20,7 @@ import pandas as pd
 
 from ..base.cli import run_stage
 from ..records.effective import FACTS, facts_of
-from ..records.frames import add_cells, known, read_cells, spread
+from ..records.frames import add_cells, counted, known, read_cells, spreads
 from ..records.hardware import gpu_of, gpus_in
 from ..records.parity import comparable_digest, require_one_configuration
 from ..records.stats import median_interval
@@ -230,13 +230,11 @@ def cost_table(repeats: pd.DataFrame) -> pd.DataFrame:
     for _, group in _groups(repeats):
         valid = group[group["valid"]]
         row = {key: group.iloc[0][key] for key in (*IDENTITY, "at", "load", *_SLO)}
-        row |= {"repeats": len(group), "valid_repeats": len(valid), "valid": len(valid) == len(group)}
-        row["reasons"] = "; ".join(dict.fromkeys(filter(None, group["reasons"])))
+        row |= counted(group)
         row["users_at_least"] = (
             bool(valid["users_at_least"].any()) if valid["users_at_least"].notna().any() else None
         )
-        for name in SUMMARISED:
-            row |= spread(name, median_interval(known(valid[name])))
+        row |= spreads(valid, SUMMARISED)
         row |= {name: median_interval(known(valid[name])).median for name in _POINT}
         row |= {name: valid[name].mean() if len(valid) else None for name in SHARES}
         rows.append(row)

@@ -16,7 +16,18 @@ import pandas as pd
 from ..base.cli import run_stage
 from ..base.errors import UserError
 from ..base.own_command import snakemake_command
-from ..records.frames import add_cells, add_out, known, read_cells, spread, write_table
+from ..records.frames import (
+    add_cells,
+    add_out,
+    counted,
+    known,
+    read_cells,
+    said_once,
+    spread,
+    spreads,
+    used,
+    write_table,
+)
 from ..records.stats import Interval, median_interval
 from .cells import cells_table
 from .methods.ladder_parity import require_steps
@@ -93,16 +104,10 @@ def _require_parity(spec: Mapping[str, Any], records: Sequence[Mapping[str, Any]
 
 
 def _summary(own: pd.DataFrame) -> dict[str, Any]:
-    valid = own[own["valid"]]
-    used = valid if len(valid) else own
-    first = own.iloc[0]
-    row = {key: first[key] for key in ("scenario", *_IDENTITY, "kv_dtype", "workload", "load")}
-    row |= {"repeats": len(own), "valid_repeats": len(valid), "valid": len(valid) == len(own)}
-    row["reasons"] = "; ".join(dict.fromkeys(filter(None, own["reasons"])))
-    row["served_from"] = "/".join(dict.fromkeys(used["served_from"]))
-    for name in VALUES:
-        row |= spread(name, median_interval(known(used[name])))
-    return row
+    row = {key: own.iloc[0][key] for key in ("scenario", *_IDENTITY, "kv_dtype", "workload", "load")}
+    counting = used(own)
+    row |= counted(own) | {"served_from": said_once(counting["served_from"], "/")}
+    return row | spreads(counting, VALUES)
 
 
 def _gains(own: pd.DataFrame, other: pd.DataFrame | None, over: str) -> dict[str, Any]:

@@ -19,13 +19,11 @@ from ..records.frames import (
     add_asked,
     add_out,
     groups_of,
-    known,
     median_per_byte,
+    point_columns,
     read_jsonl,
-    spread,
     write_table,
 )
-from ..records.stats import median_interval
 
 COLUMNS = (
     "limit",
@@ -58,13 +56,7 @@ def main() -> None:
 def limits_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """One row per limit x connections x value size, medians over repeats."""
     rows = [
-        {
-            **{key: group.iloc[0][key] for key in _LIMIT},
-            **spread("gbps", median_interval(known(group["gbps"]))),
-            "repeats": len(group),
-            "cpu_s_per_gb": median_per_byte(group, "cpu_s", 1e9),
-            **hardware.columns_of(group.to_dict("records")),
-        }
+        {**point_columns(group, _LIMIT), "cpu_s_per_gb": median_per_byte(group, "cpu_s", 1e9)}
         for group in groups_of(records, _LIMIT)
     ]
     return pd.DataFrame(rows, columns=list(COLUMNS))

@@ -14,8 +14,7 @@ import pandas as pd
 from ..base.cli import run_stage
 from ..records import hardware
 from ..records.effective import FACTS
-from ..records.frames import add_out, known, read_parquet, spread, write_table
-from ..records.stats import median_interval
+from ..records.frames import add_out, counted, read_parquet, said_once, spreads, used, write_table
 
 SUMMARISED = (
     "rps_per_gpu",
@@ -71,17 +70,10 @@ def scenarios_table(cells: pd.DataFrame) -> pd.DataFrame:
     rows = []
     cells = cells.assign(**{name: value for name, value in _UNTOLD.items() if name not in cells})
     for _, group in cells.groupby(["scenario", "load"], sort=False):
-        valid = group[group["valid"]]
-        used = valid if len(valid) else group
-        row = {key: used.iloc[0][key] for key in _IDENTITY}
-        row |= {"repeats": len(group), "valid_repeats": len(valid), "valid": len(valid) == len(group)}
-        row["reasons"] = "; ".join(dict.fromkeys(filter(None, group["reasons"])))
-        row["notes"] = "; ".join(dict.fromkeys(filter(None, group["notes"])))
-        row["served_from"] = "/".join(dict.fromkeys(used["served_from"]))
-        for name in SUMMARISED:
-            row |= spread(name, median_interval(known(used[name]) if name in used else []))
-        row |= hardware.joined(used)
-        rows.append(row)
+        counting = used(group)
+        row = {key: counting.iloc[0][key] for key in _IDENTITY} | counted(group)
+        row |= {"notes": said_once(group["notes"]), "served_from": said_once(counting["served_from"], "/")}
+        rows.append(row | spreads(counting, SUMMARISED) | hardware.joined(counting))
     return pd.DataFrame(rows)
 
 

@@ -21,8 +21,9 @@ from ..records.frames import (
     groups_of,
     known,
     median_per_byte,
+    point_columns,
     read_jsonl,
-    spread,
+    said_once,
     write_table,
 )
 from ..records.stats import median_interval
@@ -69,24 +70,20 @@ def stores_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """One row per scenario x connections x value size x operation, medians over repeats. What is not known is empty."""
     rows = []
     for group in groups_of(records, _POINT):
-        first = group.iloc[0]
-        scenario = first["spec"]["scenario"]
+        scenario = group.iloc[0]["spec"]["scenario"]
         rows.append(
             {
-                **{key: first[key] for key in _POINT},
+                **point_columns(group, _POINT),
                 **{key: scenario[key] for key in ("tier", "store", "connector")},
                 **{key: scenario.get(key) for key in ("stripe_bytes", "processes")},
                 "cold": bool(group["cold"].all()),
-                **spread("gbps", median_interval(known(group["gbps"]))),
-                "repeats": len(group),
                 "store_cpu_s_per_gb": median_per_byte(group, "store_cpu_s", _GB),
                 "page_faults_per_gb": median_per_byte(group, "store_page_faults", _GB),
                 "device_read_share": median_per_byte(group, "device_read_bytes"),
                 "device_write_share": median_per_byte(group, "device_write_bytes"),
                 "written_per_byte": median_per_byte(group, "settled_write_bytes", moved="settled_set_bytes"),
                 "store_rss_bytes": median_interval(known(group["store_rss_bytes"])).median,
-                "notes": "; ".join(dict.fromkeys(note for notes in group["notes"] for note in notes)),
-                **hardware.columns_of(group.to_dict("records")),
+                "notes": said_once(note for notes in group["notes"] for note in notes),
             }
         )
     return pd.DataFrame(rows, columns=list(COLUMNS))
