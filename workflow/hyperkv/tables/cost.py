@@ -20,9 +20,10 @@ import pandas as pd
 
 from ..base.cli import run_stage
 from ..records.effective import FACTS, facts_of
-from ..records.frames import add_cells, counted, known, read_cells, spreads
+from ..records.frames import add_cells, read_cells
 from ..records.hardware import gpu_of, gpus_in
 from ..records.parity import comparable_digest, require_one_configuration
+from ..records.repeats import counted, known, spreads
 from ..records.stats import median_interval
 from ..records.subtitles import workload_words
 from .cells import cells_table

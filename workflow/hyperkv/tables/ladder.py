@@ -16,19 +16,9 @@ import pandas as pd
 from ..base.cli import run_stage
 from ..base.errors import UserError
 from ..base.own_command import snakemake_command
-from ..records.frames import (
-    add_cells,
-    add_out,
-    counted,
-    known,
-    read_cells,
-    said_once,
-    spread,
-    spreads,
-    used,
-    write_table,
-)
-from ..records.stats import Interval, median_interval
+from ..records.frames import add_cells, add_out, read_cells, write_table
+from ..records.repeats import counted, known, said_once, spreads, used
+from ..records.stats import Interval, median_interval, spread
 from .cells import cells_table
 from .methods.ladder_parity import require_steps
 

@@ -15,8 +15,8 @@ import pandas as pd
 from ..base.cli import run_stage
 from ..records import hardware
 from ..records.effective import facts_of
-from ..records.frames import add_cells, add_out, read_cells, spread, write_table
-from ..records.stats import median_interval
+from ..records.frames import add_cells, add_out, read_cells, write_table
+from ..records.stats import median_interval, spread
 
 COLUMNS = (
     "engine",

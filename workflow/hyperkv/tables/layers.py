@@ -15,8 +15,8 @@ import pandas as pd
 
 from ..base.cli import run_stage
 from ..records import hardware
-from ..records.frames import add_asked, read_jsonl, spread
-from ..records.stats import Interval, median_interval
+from ..records.frames import add_asked, read_jsonl
+from ..records.stats import Interval, median_interval, spread
 from .methods import substitution
 from .methods.layers_text import layers_text
 from .methods.substitution import COPIES, NETWORK, UNEXPLAINED, WHOLE, Layer, layers_of

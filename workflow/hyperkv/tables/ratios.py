@@ -15,9 +15,9 @@ from typing import Any
 import pandas as pd
 
 from ..base.cli import run_stage
-from ..records.frames import add_out, read_parquet, spread, write_table
+from ..records.frames import add_out, read_parquet, write_table
 from ..records.parity import unlike
-from ..records.stats import iso_tps_ratio, median_interval
+from ..records.stats import iso_tps_ratio, median_interval, spread
 
 COLUMNS = (
     "baseline",

@@ -14,7 +14,8 @@ import pandas as pd
 from ..base.cli import run_stage
 from ..records import hardware
 from ..records.effective import FACTS
-from ..records.frames import add_out, counted, read_parquet, said_once, spreads, used, write_table
+from ..records.frames import add_out, read_parquet, write_table
+from ..records.repeats import counted, said_once, spreads, used
 
 SUMMARISED = (
     "rps_per_gpu",

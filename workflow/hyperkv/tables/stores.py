@@ -15,17 +15,8 @@ import pandas as pd
 
 from ..base.cli import run_stage
 from ..records import hardware
-from ..records.frames import (
-    add_asked,
-    add_out,
-    groups_of,
-    known,
-    median_per_byte,
-    point_columns,
-    read_jsonl,
-    said_once,
-    write_table,
-)
+from ..records.frames import add_asked, add_out, read_jsonl, write_table
+from ..records.repeats import groups_of, known, median_per_byte, point_columns, said_once
 from ..records.stats import median_interval
 
 COLUMNS = (

@@ -11,8 +11,7 @@ import optuna
 import yaml
 
 from ..machine.environment import environment
-from ..records.frames import spread
-from ..records.stats import median_interval
+from ..records.stats import median_interval, spread
 from .finalists import BETTER, Comparison
 from .space import Value, applied, worded
 from .study import COST, importances, judged, spent_s
