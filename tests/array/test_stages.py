@@ -121,7 +121,7 @@ def test_without_root_the_command_for_an_administrator_is_printed(
     assert caught.value.exit_status == NOT_ROOT
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].startswith("  sudo ")
-    assert f"-m workflow.hyperkv.array.{module} --spec '{{" in lines[1]
+    assert f"-m workflow.hyperkv.array.{module}_array --spec '{{" in lines[1]
     assert any("mdadm --create" in line for line in lines) == (module == "provision")
 
 
