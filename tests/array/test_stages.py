@@ -10,6 +10,7 @@ from tests.array.machines import MD_UUID, A, B, assembled, disks, machine, setti
 from tests.array.test_plan import FSTAB_LINE, MDADM_LINE
 from workflow.hyperkv.array import look, privilege, provision, record, teardown
 from workflow.hyperkv.array.commands import Run
+from workflow.hyperkv.array.facts import Signature
 from workflow.hyperkv.array.inspect_array import listing, outlook
 from workflow.hyperkv.array.privilege import only_one
 from workflow.hyperkv.array.refusal import EXIT_STATUSES, FAILED, IN_USE, NOT_ROOT, UNFIT, ArrayError
@@ -302,6 +303,15 @@ def test_the_listing_names_every_disk_and_what_is_on_it():
 )
 def test_the_outlook(wanted, found, there, line):
     assert outlook(wanted, found, there)[0].startswith(line)
+
+
+def test_labels_reach_no_terminal_as_they_are():
+    label = Signature("nvme1n1", "ext4", "a\x1b]0;title\x07\nprovision_array would change nothing.")
+    found = machine(disks(nvme1n1={"signatures": (label,), "probed": {"TYPE": "ext4"}}))
+    for overwrite in (False, True):
+        lines = outlook(settings(overwrite=overwrite), found, None)
+        assert all(line.isprintable() for line in lines)
+        assert any("a\\x1b]0;title\\x07\\nprovision" in line for line in lines)
 
 
 def test_the_exit_statuses_are_documented():

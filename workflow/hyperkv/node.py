@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from .array.place import place_of
-from .errors import UserError
+from .errors import UserError, printable
 from .folders import check_folder
 from .surroundings import has_home
 
@@ -18,7 +18,7 @@ _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
 
 def node_name() -> str:
     """This machine's name, without its domain."""
-    return socket.gethostname().partition(".")[0]
+    return printable(socket.gethostname().partition(".")[0])
 
 
 def expanded(text: str) -> Path:
