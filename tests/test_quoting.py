@@ -24,6 +24,7 @@ from workflow.hyperkv.array.fio import layout_command
 from workflow.hyperkv.check_recommended import _answers, check_unit, client_at, conf_settings
 from workflow.hyperkv.config import baseline_spec, checked, recommend_spec, sweep_spec
 from workflow.hyperkv.engines.lmcache import mp_arguments
+from workflow.hyperkv.engines.lmcache import rendered as rendered_lmcache
 from workflow.hyperkv.errors import UserError
 from workflow.hyperkv.processes import LOOPBACK, OwnedProcess, free_port
 from workflow.hyperkv.record_file import read_records
@@ -291,6 +292,39 @@ def test_valkey_takes_a_value_for_a_value(tmp_path):
     config = StoreConfig(tmp_path / "data", 1 << 16, tmp_path / "log", settings={"syslog-ident": odd})
     with ValkeyStore(config) as store, store.client() as client:
         assert client.config_get("syslog-ident")["syslog-ident"] == odd
+
+
+YAMLS = [
+    "yes",
+    "null",
+    "1e3",
+    "0x10",
+    "2024-01-01",
+    "- a",
+    ": ",
+    "[",
+    "|",
+    "---",
+    "!!python/object/apply:os.system",
+    "&a",
+    "=",
+    "<<",
+]
+SCALARS = (
+    lines((*YAMLS, *BRACES))
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+)
+ANYTHING = st.recursive(
+    SCALARS, lambda part: st.lists(part) | st.dictionaries(lines(tuple(YAMLS)), part), max_leaves=8
+)
+
+
+@given(st.dictionaries(lines(min_size=1), ANYTHING, max_size=3))
+@example({"a": "😀", "b": 1e-05, "c": 1e20})
+def test_lmcaches_configuration_is_read_back_as_written(config):
+    assert yaml.safe_load(rendered_lmcache(config)) == config
 
 
 def test_a_value_of_lmcaches_server_is_no_option():
