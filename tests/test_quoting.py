@@ -251,6 +251,13 @@ def test_a_kvrocks_conf_is_read_back_as_written(wanted):
     assert conf_settings(rendered(wanted)) == wanted
 
 
+@pytest.mark.parametrize("folder", ["/a\nrequirepass x", "/a\rb", "/a\udcff", "/a\u2028b"])
+def test_what_fits_on_no_line_stands_in_no_kvrocks_conf(folder):
+    with pytest.raises(UserError, match="cannot stand in its configuration file") as caught:
+        rendered({"dir": folder})
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.skipif(KVROCKS_BIN is None, reason="KVROCKS_BIN is not set")
 def test_kvrocks_itself_reads_what_is_written(tmp_path):
     """Its tokens of namespaces are texts of any kind, and it tells them."""
