@@ -338,7 +338,7 @@ def test_what_a_real_engine_does_not_know_is_said_and_the_store_is_written(real,
 
 def test_striped_is_lmcaches_plugin_from_this_checkout_over_every_process(real, tmp_path):
     files = files_for(real, scenario("rocksdb", "striped", processes=2, stripe_bytes=8192), tmp_path)
-    extra = json.loads(files.texts["lmcache.yaml"])["extra_config"]
+    extra = yaml.safe_load(files.texts["lmcache.yaml"])["extra_config"]
     assert extra["remote_storage_plugin.striped.endpoints"] == "127.0.0.1:6666,127.0.0.1:6667"
     assert "\nPYTHONPATH=" in files.texts["vllm.sh"]
     assert "\nPYTHONPATH=" not in files_for(real, scenario("valkey", "resp"), tmp_path).texts["vllm.sh"]
