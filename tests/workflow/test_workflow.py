@@ -273,7 +273,9 @@ def test_what_is_not_as_it_was_made_is_made_again_whatever_the_metadata_says(che
 
     edit("results/sweep/none/1.jsonl", lambda _: (checkout / "results/sweep/dram-16/1.jsonl").read_bytes())
     edit("results/profile/valkey_resp.jsonl", lambda data: data[: len(data) // 2])
-    edit("results/profile/limits/limits.jsonl", lambda _: b"")
+    for name in ("results/profile/limits/limits.jsonl", "results/figures/chunk.png"):
+        (checkout / name).unlink()
+        os.mkfifo(checkout / name)
     edit("results/profile/layers/valkey_resp.jsonl", lambda data: data.splitlines(keepends=True)[0] + data)
     edit("results/predict/hit_rates.csv", lambda data: data.replace(b"0.", b"1.", 1))
     edit("results/figures/break_even.png", lambda data: data[:100])
@@ -288,7 +290,7 @@ def test_what_is_not_as_it_was_made_is_made_again_whatever_the_metadata_says(che
     assert len(told) == 3, told
     assert told[0].startswith("hyperkv: .snakemake/metadata: 1 damaged, now removed; ")
     assert "results/sweep/none/1.jsonl" in told[1]
-    changed_files = "results/figures/break_even.png, results/predict/hit_rates.csv"
+    changed_files = "results/figures/break_even.png, results/figures/chunk.png, results/predict/hit_rates.csv"
     assert told[2].startswith(f"hyperkv: {changed_files}: changed since they were made; ")
     jobs = checkout.planned()
     again = {
@@ -298,12 +300,46 @@ def test_what_is_not_as_it_was_made_is_made_again_whatever_the_metadata_says(che
         "profile_layers valkey_resp",
     }
     assert measuring(jobs) == again
-    assert jobs >= {"write_hit_rates", "draw_prediction break_even", "write_break_even"}
+    assert jobs >= {
+        "write_hit_rates",
+        "draw_prediction break_even",
+        "draw_figure chunk",
+        "write_break_even",
+    }
     mended = ["results/predict/hit_rates.csv", "results/tables/break_even.csv"]
     for expected in ({"write_hit_rates", "write_break_even"}, set()):
         assert checkout.planned(*mended) == expected
         status, output = checkout.snakemake(*mended)
         assert status == 0, output
+
+
+def test_what_no_run_noted_at_its_end_is_not_taken_for_made(checkout):
+    """As after a kill: Snakemake knows the tables, and nobody knows what they said."""
+    (checkout / ".snakemake/hyperkv/made.json").unlink()
+    table, time = (
+        checkout / "results/tables/scenarios.csv",
+        os.stat(checkout / "results/tables/scenarios.csv"),
+    )
+    table.write_bytes(table.read_bytes()[: time.st_size // 2])
+    os.utime(table, ns=(time.st_atime_ns, time.st_mtime_ns))
+    status, output = checkout.snakemake("--dry-run", "results/tables/scenarios.csv")
+    assert status == 0, output
+    assert "hyperkv: results/tables/" in output
+    assert "the run that made these did not come to its end; made again if needed" in output
+    jobs = checkout.planned()
+    assert jobs >= {"write_tables", "write_hit_rates", "draw_figure chunk"}
+    assert not measuring(jobs)
+
+
+def test_neither_touch_nor_fewer_triggers_pass_a_table_of_another_configuration_in_silence(checkout):
+    checkout.configure(changed(TINY, {"predict.seeds": 3}))
+    status, output = checkout.snakemake("predict", "--dry-run", "--rerun-triggers", "mtime")
+    assert status == 0, output
+    assert "hyperkv: --rerun-triggers without params, input and code: " in output
+    status, output = checkout.snakemake("predict", "--touch")
+    assert status == 0, output
+    assert "results/predict/hit_rates.csv: touched, not made; made again if needed" in output
+    assert checkout.planned("predict") == {"write_hit_rates"}
 
 
 def test_records_of_another_machine_are_tabulated_and_a_stranger_s_file_is_left(checkout, tmp_path):
