@@ -8,7 +8,7 @@ import pytest
 
 from tests.figures.test_figures import all_text, svg_of
 from tests.record_factory import measured, varied
-from tests.tables.test_cost import NO_SLO, PRICES, full_prices, records
+from tests.tables.costs import NO_SLO, PRICES, full_prices, records
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.figures import cost as cost_figure
 from workflow.hyperkv.figures.cost import PART_COLOURS, compared_rows, draw_cost

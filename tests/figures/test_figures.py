@@ -22,7 +22,7 @@ from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.figures import figures
 from workflow.hyperkv.figures.figures import DRAWINGS, Tables
 from workflow.hyperkv.tables.layers import layers_table
-from workflow.hyperkv.tables.tables import SUMMARISED
+from workflow.hyperkv.tables.scenarios import SUMMARISED
 
 WAYS = {
     "none": ("none", "", ""),

@@ -5,7 +5,7 @@ from matplotlib.colors import to_hex
 
 from workflow.hyperkv.figures.figures import COLOURS, MARKERS
 from workflow.hyperkv.figures.latency import draw_latency
-from workflow.hyperkv.tables.tables import LATENCY_COLUMNS
+from workflow.hyperkv.tables.latency import COLUMNS as LATENCY_COLUMNS
 
 
 def latency_rows(**changes) -> pd.DataFrame:

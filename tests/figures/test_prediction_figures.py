@@ -8,8 +8,7 @@ import pandas as pd
 import pytest
 
 from tests.figures.test_figures import store_rows, svg_of
-from tests.predict.test_breakeven import SPEC
-from tests.predict.test_predict import spec
+from tests.predict.specs import BREAK_EVEN, spec
 from workflow.hyperkv.figures import predictions as prediction_figures
 from workflow.hyperkv.figures.predictions import ALONE, draw_break_even, draw_hit_rate
 from workflow.hyperkv.predict.place_stores import placed_stores_table
@@ -63,7 +62,7 @@ def cell_rows() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def break_even() -> dict[str, pd.DataFrame]:
-    rows = break_even_table(SPEC)
+    rows = break_even_table(BREAK_EVEN)
     return {"break_even": rows, "placed_stores": placed_stores_table(rows, store_rows(), "2 x CPU, 4 GiB")}
 
 

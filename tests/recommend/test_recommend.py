@@ -35,7 +35,7 @@ from workflow.hyperkv.recommend.recommended_files import (
 from workflow.hyperkv.recommend.systemd_unit import quoted
 from workflow.hyperkv.stores.base import Endpoint
 from workflow.hyperkv.stores.kvrocks.config import complete, rendered
-from workflow.hyperkv.tables import tables
+from workflow.hyperkv.tables.cells import cells_table
 
 FAKE_KVROCKS = Path(__file__).parents[1] / "stores" / "fake_kvrocks.py"
 NO_ENGINE = "no/such/python"
@@ -384,7 +384,7 @@ def run_stage(records: list[dict], folder: Path, monkeypatch, **section) -> tupl
     for path, own in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_as_a_stage(path, own)
-    tables.cells_table(records).to_csv(folder / "cells.csv", index=False)
+    cells_table(records).to_csv(folder / "cells.csv", index=False)
     names = ("config/scenarios.yaml", "config/config.yaml")
     own = {"recommend": {"data_dir": str(folder / "data"), **section}}
     config = checked(merged(*(yaml.safe_load(Path(name).read_text()) for name in names), own))
@@ -499,7 +499,7 @@ def test_records_that_are_not_given_are_named(real, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="no record of none at load 2"):
         recommend.evidence_of(
             recommend.ranked(
-                tables.cells_table([real]),
+                cells_table([real]),
                 recommend.Objective.of({"objective": None, "load": None, "tps_per_user_min": None}, {}),
             ).chosen,
             [tmp_path / "other" / "1.jsonl"],

@@ -9,7 +9,9 @@ from tests.record_factory import measured, varied
 from workflow.hyperkv.figures import figures
 from workflow.hyperkv.predict import place_stores
 from workflow.hyperkv.records import hardware
-from workflow.hyperkv.tables import summary, tables
+from workflow.hyperkv.tables import summary
+from workflow.hyperkv.tables.cells import cells_table
+from workflow.hyperkv.tables.scenarios import scenarios_table
 
 DISK = {
     "file_system": "xfs",
@@ -39,7 +41,8 @@ def record(tier: str = "ssd", **changes) -> dict:
 def test_words_name_cores_memory_gpus_and_what_disks_are():
     assert hardware.hardware_words(ENVIRONMENT) == WORDS
     assert hardware.hardware_words(ENVIRONMENT | {"usable_cores": 2}).startswith("2 of 64 x EPYC")
-    assert hardware.hardware_words({"cpu": None, "cores": 1, "ram_bytes": 1 << 30}) == "1 x CPU core, 1 GiB"
+    for words in (hardware.hardware_words, hardware.machine_words):
+        assert words({"cpu": None, "cores": 1, "ram_bytes": 1 << 30}) == "1 x CPU core, 1 GiB"
     assert hardware.disk_words(DISK) == "xfs, 2 x PM9A3 (md array, raid0, 512 KiB)"
 
 
@@ -106,8 +109,8 @@ def elsewhere(tmp_path_factory) -> list[dict]:
 
 
 def test_a_figure_and_the_summary_say_that_rows_are_not_alike(elsewhere, tmp_path, monkeypatch):
-    cells = tables.cells_table(elsewhere)
-    scenarios = tables.scenarios_table(cells)
+    cells = cells_table(elsewhere)
+    scenarios = scenarios_table(cells)
     scenarios.to_csv(tmp_path / "scenarios.csv", index=False)
     words = ["--figure", "tier_tradeoff", "--tables", tmp_path / "scenarios.csv"]
     words += [
@@ -125,7 +128,7 @@ def test_a_figure_and_the_summary_say_that_rows_are_not_alike(elsewhere, tmp_pat
     text = summary.hardware_text([scenarios])
     assert text.startswith(f"Measured on {elsewhere[0]['environment']['node']}, far: ")
     assert "Not alike" in text
-    alike = tables.scenarios_table(tables.cells_table([elsewhere[0]]))
+    alike = scenarios_table(cells_table([elsewhere[0]]))
     assert "Not alike" not in summary.hardware_text([alike])
 
 

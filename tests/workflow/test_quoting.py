@@ -520,7 +520,7 @@ def test_a_run_with_odd_values_runs_nothing_else(odd_checkout):
     checkout, _, keys = odd_checkout
     checkout.configure(changed_by(TINY, keys))
     measured_file = "results/sweep/valkey_resp/1.jsonl"
-    status, output = checkout.snakemake(measured_file, "write_break_even", "inspect_array")
+    status, output = checkout.snakemake(measured_file, "predict_break_even", "inspect_array")
     assert status == 0, output
     assert not list(checkout.folder.parent.rglob("CANARY"))
     [record] = read_records(checkout / measured_file)

@@ -240,12 +240,12 @@ def baseline_files(wildcards):
 def figure_tables(wildcards):
     """The tables that a figure is drawn from: stores alone and layers need no sweep, the others no profile."""
     if wildcards.figure == "stores":
-        return [rules.write_stores.output.stores, rules.write_stores.output.limits]
+        return [rules.write_stores.output.csv, *rules.write_limits.output]
     if wildcards.figure == "layers":
         return [rules.write_layers.output.table]
     if wildcards.figure == "latency":
-        return [rules.write_tables.output.latency]
-    return [rules.write_tables.output.scenarios]
+        return rules.write_latency.output
+    return rules.write_scenarios.output
 
 
 def figure_spec(wildcards):
@@ -281,8 +281,8 @@ def break_even_slice(wildcards):
 def prediction_tables(wildcards):
     """The tables that a figure of predictions is drawn from, with what was measured beside."""
     if wildcards.figure == "hit_rate":
-        return [*rules.write_hit_rates.output, rules.write_tables.output.cells]
-    return [rules.write_break_even.output.table, *rules.place_stores.output]
+        return [*rules.predict_hit_rates.output, rules.write_cells.output.csv]
+    return [rules.predict_break_even.output.table, *rules.place_stores.output]
 
 
 # Decisions: costs and claims.
@@ -302,16 +302,17 @@ def claims_tables(wildcards):
         "cost_repeats": rules.write_cost.output.repeats,
         "cost": rules.write_cost.output.cost,
         "cost_sensitivity": rules.write_cost.output.sensitivity,
-        "stores": rules.write_stores.output.stores,
-        "limits": rules.write_stores.output.limits,
+        "stores": rules.write_stores.output.csv,
+        "limits": rules.write_limits.output[0],
         "layers": rules.write_layers.output.table,
-        "hit_rates": rules.write_hit_rates.output[0],
-        "break_even": rules.write_break_even.output.table,
+        "hit_rates": rules.predict_hit_rates.output[0],
+        "break_even": rules.predict_break_even.output.table,
         "placed_stores": rules.place_stores.output[0],
-        **{
-            name: getattr(rules.write_tables.output, "time" if name == "sweep_time" else name)
-            for name in ("cells", "scenarios", "ratios", "latency", "sweep_time")
-        },
+        "cells": rules.write_cells.output.csv,
+        "scenarios": rules.write_scenarios.output[0],
+        "ratios": rules.write_ratios.output[0],
+        "latency": rules.write_latency.output[0],
+        "sweep_time": rules.write_sweep_time.output[0],
     }
     return [files[name] for name in claimed_tables(CLAIMS)]
 
@@ -350,10 +351,15 @@ def engine_record(wildcards):
 
 def page_tables(wildcards):
     """The tables that the page shows."""
-    written = rules.write_tables.output
-    common = [written.cells, written.scenarios, written.ratios, written.environment]
-    decided = [rules.write_claims.output.table, rules.write_cost.output.cost]
-    return [*common, rules.write_layers.output.table, *decided]
+    return [
+        rules.write_cells.output.csv,
+        *rules.write_scenarios.output,
+        *rules.write_ratios.output,
+        *rules.write_environment.output,
+        rules.write_layers.output.table,
+        rules.write_claims.output.table,
+        rules.write_cost.output.cost,
+    ]
 
 
 # Ladder and tuner: checked by their targets, when they are asked for, not by every run. (An error in the input of a rule

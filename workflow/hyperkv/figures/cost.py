@@ -17,11 +17,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from ..base.cli import run_stage
-from ..records.cost_model import PARTS
 from ..records.frames import read_csv
 from ..records.hardware import gpu_words
 from ..records.parity import require_parity
 from ..records.subtitles import under
+from ..tables.methods.cost_model import PARTS
 from .figures import COLOURS, at_chunk, labels, read_table, save
 
 PART_COLOURS = {

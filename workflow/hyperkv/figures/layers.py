@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from ..records.layers_text import WORDS
-from ..records.substitution import UNEXPLAINED, WHOLE
+from ..tables.methods.layers_text import WORDS
+from ..tables.methods.substitution import UNEXPLAINED, WHOLE
 
 # Okabe and Ito's palette. Transport is blue, the server orange, the device green.
 COLOURS = {
