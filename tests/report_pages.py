@@ -10,7 +10,7 @@ import yaml
 
 from tests.workflow_helpers import merged
 from workflow.hyperkv.config.config import checked, recommend_spec
-from workflow.hyperkv.recommend import recommend
+from workflow.hyperkv.recommend import choose_scenario
 from workflow.hyperkv.report import write_page as html_report
 from workflow.hyperkv.tables import tables
 
@@ -123,7 +123,7 @@ def page_of(
     config = checked(merged(*(yaml.safe_load(Path(name).read_text()) for name in names)))
     recommended = [folder / "recommendation.json"]
     run(
-        recommend,
+        choose_scenario,
         "--spec",
         recommend_spec(config),
         "--table",

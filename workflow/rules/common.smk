@@ -65,7 +65,7 @@ def scenario_code(wildcards):
 
 
 def scenario_inputs(wildcards):
-    """The files a scenario needs: model, what its engine needs, a trace, for Kvrocks its record and its program."""
+    """The files a scenario needs: model, what its engine needs, a trace, and what is built for its store."""
     trace = [CONFIG["workload"]["trace"]] if "trace" in CONFIG["workload"] else []
     engine = vllm_files() if VLLM else [CONFIG["gpu"]]
     return [CONFIG["model"], *engine, *trace, *server_files(CONFIG["scenarios"][wildcards.scenario])]
@@ -122,12 +122,10 @@ def patched_link_spec(wildcards):
 
 
 def server_files(scenario):
-    """What is built for a scenario: connector striped's library, and for Kvrocks the record of its program, and the program."""
+    """What is built for a scenario: connector striped's library, and the record of its store's program, and the program."""
     library = [str(LIBRARY)] if scenario.get("client") == "native" else []
-    if scenario.get("store") != "kvrocks":
-        return library
-    program = PATCHED_PROGRAM if scenario.get("patched") else PROGRAM
-    return [*library, str(program.with_suffix(".json")), ancient(str(program))]
+    built = store_class(scenario["store"]).built_files(scenario["patched"]) if "store" in scenario else None
+    return library if built is None else [*library, str(built[0]), ancient(str(built[1]))]
 
 
 def store_files(wildcards):
