@@ -37,7 +37,7 @@ def number(text: str, units: Mapping[str, int] = BINARY_UNITS) -> int | None:
     text = text.lower()
     digits = text.rstrip("".join(units))
     factor = units.get(text[len(digits) :], 1 if text == digits else None)
-    return None if factor is None or not digits.lstrip("-").isdigit() else int(digits) * factor
+    return None if factor is None or not digits.removeprefix("-").isdecimal() else int(digits) * factor
 
 
 def _same(wanted: str, applied: str, units: Mapping[str, int]) -> bool:

@@ -10,6 +10,7 @@ from ...base.errors import UserError
 from ..base import Look
 from ..owned_keys import ITS_FOLDER, ITS_PORT, ITS_SOCKET, Owned
 from ..server import ServerStore
+from .keys import KEYS, complete, parse_pairs
 
 _DIRECT = ("rocksdb.use_direct_reads", "rocksdb.use_direct_io_for_flush_and_compaction")
 
@@ -31,8 +32,6 @@ class RocksdbStore(ServerStore):
 
     @classmethod
     def check_settings(cls, settings: Mapping[str, Any], where: str) -> None:
-        from .options import complete, parse_pairs
-
         super().check_settings(settings, where)
         given = {key: str(value) for key, value in settings.items()}
         if (direct_io := given.pop("direct_io", "yes")) not in ("yes", "no"):
@@ -44,8 +43,6 @@ class RocksdbStore(ServerStore):
 
     @classmethod
     def has_setting(cls, key: str) -> bool:
-        from .options import KEYS
-
         return key in KEYS or key == "direct_io"
 
     @classmethod
