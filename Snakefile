@@ -107,11 +107,12 @@ include: "workflow/rules/layers.smk"
 include: "workflow/rules/sweep.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/predict.smk"
-include: "workflow/rules/figures.smk"
 include: "workflow/rules/decide.smk"
 include: "workflow/rules/recommend.smk"
 include: "workflow/rules/tune.smk"
 include: "workflow/rules/ladder.smk"
+include: "workflow/rules/figures.smk"
+include: "workflow/rules/report.smk"
 
 
 localrules:
@@ -132,12 +133,19 @@ localrules:
     write_cost,
     write_claims,
     write_recommendation,
-    write_report_page,
-    draw_figure,
-    draw_prediction,
-    draw_ladder,
-    draw_tune,
+    make_page,
+    draw_tier_tradeoff,
+    draw_transport_medium,
     draw_cost,
+    draw_chunk,
+    draw_stores,
+    draw_layers,
+    draw_latency,
+    draw_hit_rate,
+    draw_break_even,
+    draw_ladder,
+    draw_before_after,
+    draw_tune,
     profile,
     stores,
     layers,

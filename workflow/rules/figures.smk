@@ -1,29 +1,179 @@
-rule draw_figure:
+FIGURES = ["tier_tradeoff", "chunk", "stores", "transport_medium", "layers", "hit_rate", "break_even"]
+FIGURES += ["latency"] if VLLM and CONFIG["latency"]["prompt_tokens"] else []
+
+
+def picture(name):
+    """The files of a figure, the SVG with its caption in the report."""
+    caption = f"../report/figures/{name}.rst"
+    svg = report(f"<figures>/{name}.svg", caption=caption, category="Figures", labels={"figure": name})
+    return {"svg": svg, "png": f"<figures>/{name}.png"}
+
+
+rule draw_tier_tradeoff:
     input:
-        tables=figure_tables,
+        tables=rules.write_tables.output.scenarios,
     output:
-        svg=report(
-            "<figures>/{figure}.svg",
-            caption="../report/figure.rst",
-            category="Figures",
-            labels={"figure": "{figure}"},
-        ),
-        png="<figures>/{figure}.png",
+        **picture("tier_tradeoff"),
     log:
-        "<logs>/figures/{figure}.log",
+        "<logs>/figures/tier_tradeoff.log",
     conda:
         "../../envs/harness.yaml"
     params:
-        code=code("figures.figures"),
-        spec=figure_spec,
+        figure="tier_tradeoff",
+        code=code("figures.tier_tradeoff"),
+        spec=compared_chunk,
     shell:
-        "python -m workflow.hyperkv.figures.figures --figure {wildcards.figure:q} --spec {params.spec:q}"
-        " --tables {input.tables:q} --svg {output.svg:q} --png {output.png:q} 2> {log:q}"
+        "python -m workflow.hyperkv.figures.{params.figure} --tables {input.tables:q} --spec {params.spec:q}"
+        " --svg {output.svg:q} --png {output.png:q} 2> {log:q}"
+
+
+use rule draw_tier_tradeoff as draw_transport_medium with:
+    output:
+        **picture("transport_medium"),
+    log:
+        "<logs>/figures/transport_medium.log",
+    params:
+        figure="transport_medium",
+        code=code("figures.transport_medium"),
+        spec=compared_chunk,
+
+
+use rule draw_tier_tradeoff as draw_cost with:
+    input:
+        tables=[rules.write_cost.output.cost, rules.write_cost.output.sensitivity],
+    output:
+        **picture("cost"),
+    log:
+        "<logs>/figures/cost.log",
+    params:
+        figure="cost",
+        code=code("figures.cost"),
+        spec=compared_chunk,
+
+
+rule draw_chunk:
+    input:
+        tables=rules.write_tables.output.scenarios,
+    output:
+        **picture("chunk"),
+    log:
+        "<logs>/figures/chunk.log",
+    conda:
+        "../../envs/harness.yaml"
+    params:
+        figure="chunk",
+        code=code("figures.chunk"),
+    shell:
+        "python -m workflow.hyperkv.figures.{params.figure} --tables {input.tables:q}"
+        " --svg {output.svg:q} --png {output.png:q} 2> {log:q}"
+
+
+use rule draw_chunk as draw_stores with:
+    input:
+        tables=[rules.write_stores.output.stores, rules.write_stores.output.limits],
+    output:
+        **picture("stores"),
+    log:
+        "<logs>/figures/stores.log",
+    params:
+        figure="stores",
+        code=code("figures.stores"),
+
+
+use rule draw_chunk as draw_layers with:
+    input:
+        tables=rules.write_layers.output.table,
+    output:
+        **picture("layers"),
+    log:
+        "<logs>/figures/layers.log",
+    params:
+        figure="layers",
+        code=code("figures.layers"),
+
+
+use rule draw_chunk as draw_latency with:
+    input:
+        tables=rules.write_tables.output.latency,
+    output:
+        **picture("latency"),
+    log:
+        "<logs>/figures/latency.log",
+    params:
+        figure="latency",
+        code=code("figures.latency"),
+
+
+use rule draw_chunk as draw_hit_rate with:
+    input:
+        tables=[rules.write_hit_rates.output[0], rules.write_tables.output.cells],
+    output:
+        **picture("hit_rate"),
+    log:
+        "<logs>/figures/hit_rate.log",
+    params:
+        figure="hit_rate",
+        code=code("figures.hit_rate"),
+
+
+use rule draw_chunk as draw_break_even with:
+    input:
+        tables=[rules.write_break_even.output.table, rules.place_stores.output[0]],
+    output:
+        **picture("break_even"),
+    log:
+        "<logs>/figures/break_even.log",
+    params:
+        figure="break_even",
+        code=code("figures.break_even"),
+
+
+use rule draw_chunk as draw_ladder with:
+    input:
+        tables=rules.write_ladder.output[0],
+    output:
+        **picture("ladder"),
+    log:
+        "<logs>/figures/ladder.log",
+    params:
+        figure="ladder",
+        code=code("figures.ladder"),
+
+
+use rule draw_chunk as draw_before_after with:
+    input:
+        tables=rules.write_ladder.output[0],
+    output:
+        **picture("before_after"),
+    log:
+        "<logs>/figures/before_after.log",
+    params:
+        figure="before_after",
+        code=code("figures.before_after"),
+
+
+rule draw_tune:
+    input:
+        table=rules.write_tune.output[0],
+        evidence=expand("<tune>/{scenario}/evidence.json", scenario=TUNED),
+    output:
+        **picture("tune"),
+    log:
+        "<logs>/figures/tune.log",
+    conda:
+        "../../envs/harness.yaml"
+    params:
+        code=code("figures.tune"),
+        asked=asked,
+    shell:
+        "python -m workflow.hyperkv.figures.tune --asked {params.asked:q}"
+        " --table {input.table:q} --evidence {input.evidence:q}"
+        " --svg {output.svg:q} --png {output.png:q} 2> {log:q}"
 
 
 rule figures:
     input:
-        collect("<figures>/{figure}.{suffix}", figure=[*FIGURES, *PREDICTIONS], suffix=["svg", "png"]),
+        collect("<figures>/{figure}.{suffix}", figure=FIGURES, suffix=["svg", "png"]),
 
 
 rule capacity:
