@@ -135,7 +135,7 @@ def test_the_figure_s_code_draws_and_the_store_s_searches(checkout):
     ]:
         path = checkout / f"workflow/hyperkv/{name}.py"
         text = path.read_text()
-        path.write_text(text + "\n# changed\n")
+        path.write_text(text + "\nCHANGED = True\n")
         assert checkout.planned("tune") == jobs
         path.write_text(text)
 

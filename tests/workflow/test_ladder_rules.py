@@ -52,7 +52,7 @@ def test_again_nothing_runs_and_a_changed_figure_only_draws(complete, tmp_path):
     assert complete.planned("ladder") == set()
     checkout = complete.copy(tmp_path / "checkout")
     path = checkout / "workflow/hyperkv/figures/style.py"
-    path.write_text(path.read_text() + "\n# changed\n")
+    path.write_text(path.read_text() + "\nCHANGED = True\n")
     assert checkout.planned("ladder") == DRAWN
 
 

@@ -1,19 +1,24 @@
 FIGURES = ["tier_tradeoff", "chunk", "stores", "transport_medium", "layers", "hit_rate", "break_even"]
 FIGURES += ["latency"] if VLLM and CONFIG["latency"]["prompt_tokens"] else []
-
-
-def picture(name):
-    """The files of a figure, the SVG with its caption in the report."""
-    caption = f"../report/figures/{name}.rst"
-    svg = report(f"<figures>/{name}.svg", caption=caption, category="Figures", labels={"figure": name})
-    return {"svg": svg, "png": f"<figures>/{name}.png"}
+PICTURES = {
+    name: {
+        "svg": report(
+            f"<figures>/{name}.svg",
+            caption=f"../report/figures/{name}.rst",
+            category="Figures",
+            labels={"figure": name},
+        ),
+        "png": f"<figures>/{name}.png",
+    }
+    for name in {*FIGURES, "latency", "cost", "ladder", "before_after", "tune"}
+}
 
 
 rule draw_tier_tradeoff:
     input:
         tables=rules.write_tables.output.scenarios,
     output:
-        **picture("tier_tradeoff"),
+        **PICTURES["tier_tradeoff"],
     log:
         "<logs>/figures/tier_tradeoff.log",
     conda:
@@ -29,7 +34,7 @@ rule draw_tier_tradeoff:
 
 use rule draw_tier_tradeoff as draw_transport_medium with:
     output:
-        **picture("transport_medium"),
+        **PICTURES["transport_medium"],
     log:
         "<logs>/figures/transport_medium.log",
     params:
@@ -42,7 +47,7 @@ use rule draw_tier_tradeoff as draw_cost with:
     input:
         tables=[rules.write_cost.output.cost, rules.write_cost.output.sensitivity],
     output:
-        **picture("cost"),
+        **PICTURES["cost"],
     log:
         "<logs>/figures/cost.log",
     params:
@@ -55,7 +60,7 @@ rule draw_chunk:
     input:
         tables=rules.write_tables.output.scenarios,
     output:
-        **picture("chunk"),
+        **PICTURES["chunk"],
     log:
         "<logs>/figures/chunk.log",
     conda:
@@ -72,7 +77,7 @@ use rule draw_chunk as draw_stores with:
     input:
         tables=[rules.write_stores.output.stores, rules.write_stores.output.limits],
     output:
-        **picture("stores"),
+        **PICTURES["stores"],
     log:
         "<logs>/figures/stores.log",
     params:
@@ -84,7 +89,7 @@ use rule draw_chunk as draw_layers with:
     input:
         tables=rules.write_layers.output.table,
     output:
-        **picture("layers"),
+        **PICTURES["layers"],
     log:
         "<logs>/figures/layers.log",
     params:
@@ -96,7 +101,7 @@ use rule draw_chunk as draw_latency with:
     input:
         tables=rules.write_tables.output.latency,
     output:
-        **picture("latency"),
+        **PICTURES["latency"],
     log:
         "<logs>/figures/latency.log",
     params:
@@ -108,7 +113,7 @@ use rule draw_chunk as draw_hit_rate with:
     input:
         tables=[rules.write_hit_rates.output[0], rules.write_tables.output.cells],
     output:
-        **picture("hit_rate"),
+        **PICTURES["hit_rate"],
     log:
         "<logs>/figures/hit_rate.log",
     params:
@@ -120,7 +125,7 @@ use rule draw_chunk as draw_break_even with:
     input:
         tables=[rules.write_break_even.output.table, rules.place_stores.output[0]],
     output:
-        **picture("break_even"),
+        **PICTURES["break_even"],
     log:
         "<logs>/figures/break_even.log",
     params:
@@ -132,7 +137,7 @@ use rule draw_chunk as draw_ladder with:
     input:
         tables=rules.write_ladder.output[0],
     output:
-        **picture("ladder"),
+        **PICTURES["ladder"],
     log:
         "<logs>/figures/ladder.log",
     params:
@@ -144,7 +149,7 @@ use rule draw_chunk as draw_before_after with:
     input:
         tables=rules.write_ladder.output[0],
     output:
-        **picture("before_after"),
+        **PICTURES["before_after"],
     log:
         "<logs>/figures/before_after.log",
     params:
@@ -157,7 +162,7 @@ rule draw_tune:
         table=rules.write_tune.output[0],
         evidence=expand("<tune>/{scenario}/evidence.json", scenario=TUNED),
     output:
-        **picture("tune"),
+        **PICTURES["tune"],
     log:
         "<logs>/figures/tune.log",
     conda:
