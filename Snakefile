@@ -64,7 +64,7 @@ from workflow.hyperkv.base.parent import announce
 from workflow.hyperkv.sweep.progress import write_plan
 from workflow.hyperkv.run.provenance import begin_run, end_run, settle_results
 from workflow.hyperkv.run.room import require_room
-from workflow.hyperkv.stores.registry import store_class
+from workflow.hyperkv.stores.registry import looks, store_class
 from workflow.hyperkv.base.surroundings import settle
 from workflow.hyperkv.run.taking_up import take_up
 from workflow.hyperkv.config.tune import tune_spec, tuned_scenarios
@@ -108,11 +108,12 @@ include: "workflow/rules/layers.smk"
 include: "workflow/rules/sweep.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/predict.smk"
-include: "workflow/rules/figures.smk"
 include: "workflow/rules/decide.smk"
 include: "workflow/rules/recommend.smk"
 include: "workflow/rules/tune.smk"
 include: "workflow/rules/ladder.smk"
+include: "workflow/rules/figures.smk"
+include: "workflow/rules/report.smk"
 
 
 localrules:
@@ -133,12 +134,19 @@ localrules:
     write_cost,
     write_claims,
     choose_scenario,
-    write_report_page,
-    draw_figure,
-    draw_prediction,
-    draw_ladder,
-    draw_tune,
+    make_page,
+    draw_tier_tradeoff,
+    draw_transport_medium,
     draw_cost,
+    draw_chunk,
+    draw_stores,
+    draw_layers,
+    draw_latency,
+    draw_hit_rate,
+    draw_break_even,
+    draw_ladder,
+    draw_before_after,
+    draw_tune,
     profile,
     stores,
     layers,

@@ -370,23 +370,6 @@ def test_what_a_server_wrote_does_not_reach_the_terminal_as_it_is(tmp_path):
     assert str(caught.value).isprintable()
 
 
-def test_a_name_with_dollars_is_no_formula(tmp_path):
-    from matplotlib import pyplot as plt
-
-    from workflow.hyperkv.figures.figures import save
-
-    def draw():
-        figure, axes = plt.subplots()
-        axes.set_title(r"H100 ($2/h, \frac$ spot)")
-        axes.set_yscale("log")
-        axes.set_ylim(1, 3)
-        return figure
-
-    save(draw, tmp_path / "a.svg", tmp_path / "a.png")
-    assert (tmp_path / "a.svg").stat().st_size > 1000
-    plt.close("all")
-
-
 def test_a_url_and_a_path_are_no_options():
     wrong = {
         "kvrocks.git_url": [

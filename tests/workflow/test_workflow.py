@@ -14,28 +14,22 @@ from workflow.hyperkv.records.record_file import identity_in, read_records, writ
 
 pytestmark = pytest.mark.slow
 
-FIGURES = {
-    f"draw_figure {name}" for name in ("tier_tradeoff", "chunk", "stores", "transport_medium", "layers")
-}
-PREDICTED = {"draw_prediction hit_rate", "draw_prediction break_even"}
-STORES = {"write_stores", "draw_figure stores"}
-PAGE = {"write_report_page"}
+FIGURES = {"draw_tier_tradeoff", "draw_chunk", "draw_stores", "draw_transport_medium", "draw_layers"}
+PREDICTED = {"draw_hit_rate", "draw_break_even"}
+STORES = {"write_stores", "draw_stores"}
+PAGE = {"make_page"}
 RECOMMENDED = {"choose_scenario", "check_recommended", *PAGE}
-PLACED = {"place_stores", "draw_prediction break_even", *PAGE}
+PLACED = {"place_stores", "draw_break_even", *PAGE}
 CLAIMS = {"write_claims", *PAGE}
 COST = {"write_cost", "draw_cost", *PAGE}
-DRAWN_LAYERS = {"write_layers", "draw_figure layers", "write_summary", *CLAIMS}
+DRAWN_LAYERS = {"write_layers", "draw_layers", "write_summary", *CLAIMS}
 LAYERS = {"profile_layers valkey_resp", *DRAWN_LAYERS}
-DRAWN = (
-    {"write_tables", "write_summary", *FIGURES, "draw_prediction hit_rate", *RECOMMENDED}
-    - STORES
-    - {"draw_figure layers"}
-)
+DRAWN = {"write_tables", "write_summary", *FIGURES, "draw_hit_rate", *RECOMMENDED} - STORES - {"draw_layers"}
 AFTER = DRAWN | COST | CLAIMS
 SCENARIOS = ["none", "dram-16", "dram-32", "rocksdb_resp", "valkey_resp", "valkey_redis"]
 PROFILE = {"profile_store valkey_resp", *STORES, *PLACED, *CLAIMS, "write_summary"}
 LIMITS = {"profile_limits", *STORES, *PLACED, *CLAIMS, "write_summary"}
-HIT_RATES = {"write_hit_rates", "draw_prediction hit_rate", *CLAIMS}
+HIT_RATES = {"write_hit_rates", "draw_hit_rate", *CLAIMS}
 BREAK_EVEN = {"write_break_even", *PLACED}
 
 
@@ -70,7 +64,7 @@ def test_a_complete_run(complete):
     assert {row["failed_requests"] for row in rows} == {"0"}
     assert all(int(row["loaded_bytes"]) > 0 for row in rows if row["scenario"] != "none")
     for job in FIGURES | PREDICTED:
-        name = job.split()[1]
+        name = job.removeprefix("draw_")
         assert (checkout / f"results/figures/{name}.svg").read_text().rstrip().endswith("</svg>")
         assert (checkout / f"results/figures/{name}.png").read_bytes().startswith(b"\x89PNG")
     page = (checkout / "results/report/index.html").read_text()
@@ -122,7 +116,7 @@ def test_the_decision_is_made_of_predictions_costs_and_claims(complete, tmp_path
     assert (checkout / "results/figures/cost.png").read_bytes().startswith(b"\x89PNG")
     fresh = Checkout.new(tmp_path / "checkout")
     assert fresh.planned("decide") >= {"write_hit_rates", "write_break_even", *COST, *CLAIMS} - PAGE
-    assert not fresh.planned("decide") & {"write_summary", "draw_figure tier_tradeoff"}
+    assert not fresh.planned("decide") & {"write_summary", "draw_tier_tradeoff"}
 
 
 def test_a_wrong_claim_or_price_stops_before_anything_runs(tmp_path):
@@ -147,8 +141,9 @@ def test_nothing_is_left_to_do(complete):
 @pytest.mark.parametrize(
     ("name", "jobs"),
     [
-        ("workflow/hyperkv/figures/figures.py", FIGURES | PREDICTED | PAGE | {"draw_cost"}),
-        ("workflow/hyperkv/figures/predictions.py", PREDICTED | PAGE),
+        ("workflow/hyperkv/figures/style.py", FIGURES | PREDICTED | PAGE | {"draw_cost"}),
+        ("workflow/hyperkv/figures/chunk.py", {"draw_chunk"} | PAGE),
+        ("workflow/hyperkv/figures/hit_rate.py", {"draw_hit_rate"}),
         ("workflow/hyperkv/predict/lru.py", HIT_RATES),
         ("workflow/hyperkv/predict/predict_break_even.py", BREAK_EVEN),
         ("workflow/hyperkv/predict/place_stores.py", PLACED | CLAIMS | RECOMMENDED),
@@ -167,17 +162,17 @@ def test_nothing_is_left_to_do(complete):
         ("workflow/hyperkv/profile/rungs.py", LAYERS),
         ("workflow/hyperkv/profile/null_server.py", LAYERS),
         ("workflow/hyperkv/tables/layers.py", DRAWN_LAYERS),
-        ("workflow/hyperkv/figures/layers.py", FIGURES | PREDICTED | PAGE | {"draw_cost"}),
+        ("workflow/hyperkv/figures/layers.py", {"draw_layers"}),
         ("workflow/hyperkv/recommend/recommended_files.py", RECOMMENDED),
         ("workflow/hyperkv/recommend/check_recommended.py", {"check_recommended"} | PAGE),
-        ("workflow/hyperkv/report/write_page.py", PAGE),
+        ("workflow/hyperkv/report/make_page.py", PAGE),
         ("workflow/report/page.html.j2", PAGE),
         ("workflow/hyperkv/tables/stores.py", STORES | PLACED | CLAIMS | {"write_summary"}),
     ],
 )
 def test_editing_code_runs_what_uses_it(name, jobs, checkout):
     with (checkout / name).open("a") as file:
-        file.write("# an edit\n")
+        file.write("EDITED = True\n" if name.endswith(".py") else "# an edit\n")
     assert checkout.planned() == jobs
 
 
@@ -258,7 +253,7 @@ def measuring(jobs: set[str]) -> set[str]:
 
 def test_without_metadata_records_say_what_they_are_of_and_the_rest_is_made_again(checkout):
     shutil.rmtree(checkout / ".snakemake")
-    everything = AFTER | STORES | {"write_layers", "draw_figure layers"} | HIT_RATES | BREAK_EVEN
+    everything = AFTER | STORES | {"write_layers", "draw_layers"} | HIT_RATES | BREAK_EVEN
     assert checkout.planned() == everything
     checkout.configure(changed(TINY, {"workload.conversations": 4}))
     assert checkout.planned() == everything | measured(*SCENARIOS)
@@ -298,7 +293,7 @@ def test_what_is_not_as_it_was_made_is_made_again_whatever_the_metadata_says(che
         "profile_layers valkey_resp",
     }
     assert measuring(jobs) == again
-    assert jobs >= {"write_hit_rates", "draw_prediction break_even", "write_break_even"}
+    assert jobs >= {"write_hit_rates", "draw_break_even", "write_break_even"}
     mended = ["results/predict/hit_rates.csv", "results/tables/break_even.csv"]
     for expected in ({"write_hit_rates", "write_break_even"}, set()):
         assert checkout.planned(*mended) == expected

@@ -24,21 +24,12 @@ except UserError as error:
 
 REPEATS = list(range(1, CONFIG["experiment"]["repeats"] + 1))
 VLLM = CONFIG["engine"] == "vllm"
-FIGURES = ["tier_tradeoff", "chunk", "stores", "transport_medium", "layers"]
-FIGURES += ["latency"] if VLLM and CONFIG["latency"]["prompt_tokens"] else []
-PREDICTIONS = ["hit_rate", "break_even"]
-PAGE_FIGURES = [
-    *(name for name in [*FIGURES, *PREDICTIONS] if name not in ("stores", "layers", "hit_rate")),
-    "cost",
-]
-CAPTIONS = ["figure", "cost"]
 
 
 wildcard_constraints:
     scenario="[a-z0-9_-]+",
     family="[a-z0-9_-]+",
     repeat="[0-9]+",
-    figure="|".join(FIGURES),
 
 
 def whole_machine(wildcards):
@@ -235,21 +226,6 @@ def baseline_files(wildcards):
     return baseline_of(json.loads(baseline_spec(CONFIG)))
 
 
-def figure_tables(wildcards):
-    """The tables that a figure is drawn from: stores alone and layers need no sweep, the others no profile."""
-    if wildcards.figure == "stores":
-        return [rules.write_stores.output.stores, rules.write_stores.output.limits]
-    if wildcards.figure == "layers":
-        return [rules.write_layers.output.table]
-    if wildcards.figure == "latency":
-        return [rules.write_tables.output.latency]
-    return [rules.write_tables.output.scenarios]
-
-
-def figure_spec(wildcards):
-    return "{}" if wildcards.figure in ("stores", "layers", "latency") else tables_spec(wildcards)
-
-
 # Predictions: no GPU, no store.
 
 
@@ -274,13 +250,6 @@ def prediction_files(wildcards):
 
 def break_even_slice(wildcards):
     return break_even_spec(CONFIG)
-
-
-def prediction_tables(wildcards):
-    """The tables that a figure of predictions is drawn from, with what was measured beside."""
-    if wildcards.figure == "hit_rate":
-        return [*rules.write_hit_rates.output, rules.write_tables.output.cells]
-    return [rules.write_break_even.output.table, *rules.place_stores.output]
 
 
 # Decisions: costs and claims.
@@ -344,14 +313,6 @@ def recommendation_files(wildcards):
 def engine_record(wildcards):
     """What says that the engine's environment is there; nothing for the replay engine."""
     return rules.build_engine.output if VLLM else []
-
-
-def page_tables(wildcards):
-    """The tables that the page shows."""
-    written = rules.write_tables.output
-    common = [written.cells, written.scenarios, written.ratios, written.environment]
-    decided = [rules.write_claims.output.table, rules.write_cost.output.cost]
-    return [*common, rules.write_layers.output.table, *decided]
 
 
 # Ladder and tuner: checked by their targets, when they are asked for, not by every run. (An error in the input of a rule

@@ -44,30 +44,8 @@ rule check_recommended:
         " --files {input.files:q} --engine-python {params.python:q} --out {output:q} 2> {log:q}"
 
 
-rule write_report_page:
-    input:
-        template="workflow/report/page.html.j2",
-        captions=collect("workflow/report/{name}.rst", name=CAPTIONS),
-        tables=page_tables,
-        recommended=[rules.choose_scenario.output.recommendation, rules.check_recommended.output],
-        figures=collect("<figures>/{figure}.svg", figure=PAGE_FIGURES),
-    output:
-        "<report>/index.html",
-    log:
-        "<logs>/report_page.log",
-    conda:
-        "../../envs/harness.yaml"
-    params:
-        code=code("report.write_page"),
-        captions=subpath(input.template, parent=True),
-    shell:
-        "python -m workflow.hyperkv.report.write_page --template {input.template:q} --captions {params.captions:q}"
-        " --tables {input.tables:q} --recommended {input.recommended:q} --figures {input.figures:q}"
-        " --out {output:q} 2> {log:q}"
-
-
 rule recommend:
     input:
         rules.choose_scenario.output,
         rules.check_recommended.output,
-        rules.write_report_page.output,
+        "<report>/index.html",

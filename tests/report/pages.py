@@ -11,7 +11,7 @@ import yaml
 from tests.workflow_helpers import merged
 from workflow.hyperkv.config.config import checked, recommend_spec
 from workflow.hyperkv.recommend import choose_scenario
-from workflow.hyperkv.report import write_page as html_report
+from workflow.hyperkv.report import make_page
 from workflow.hyperkv.tables import tables
 
 LAPTOP, H100 = Path("results/reference/laptop"), Path("results/reference/h100-striped")
@@ -142,11 +142,11 @@ def page_of(
         recommended[1].write_text(json.dumps(checks))
     pictures = sorted(reference.glob("figures/*.svg")) + sorted(PREDICTED.glob("*.svg"))
     run(
-        html_report,
+        make_page,
         "--template",
         "workflow/report/page.html.j2",
         "--captions",
-        "workflow/report",
+        *sorted(Path("workflow/report/figures").glob("*.rst")),
         "--tables",
         *(folder / f"{name}.csv" for name in found),
         reference / "tables" / "environment.json",
