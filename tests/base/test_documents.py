@@ -203,7 +203,7 @@ def test_aliases_that_snakemake_has_read_are_counted():
 def test_a_preset_s_texts_come_through_the_same_door(tmp_path, monkeypatch):
     text = yaml.safe_dump({"description": "two\nlines", "settings": {}, "environment": {"A": "x\ny"}})
     (tmp_path / "own.yaml").write_text(text)
-    monkeypatch.setattr("workflow.hyperkv.config.config.PRESETS", tmp_path)
+    monkeypatch.setattr("workflow.hyperkv.stores.kvrocks.store.KvrocksStore.presets", tmp_path)
     keys = {"tier": "ssd", "store": "kvrocks", "connector": "resp", "preset": "own"}
     with pytest.raises(UserError, match=r"scenarios\.kv\.environment\.A: it has a line break"):
         checked(changed("scenarios.kv", keys))

@@ -23,8 +23,9 @@ from workflow.hyperkv.connectors.redis import RedisConnector
 from workflow.hyperkv.connectors.registry import make_connector
 from workflow.hyperkv.connectors.resp import RespConnector
 from workflow.hyperkv.machine.machine_code import Needs
+from workflow.hyperkv.stores.applied import number
 from workflow.hyperkv.stores.base import Endpoint
-from workflow.hyperkv.stores.kvrocks.config import complete, differences, in_bytes, rendered, warning
+from workflow.hyperkv.stores.kvrocks.config import complete, rendered, warning
 from workflow.hyperkv.stores.kvrocks.store import KvrocksStore
 
 PRESETS = sorted(Path("config/kvrocks").glob("*.yaml"))
@@ -135,8 +136,8 @@ def test_every_value_is_read_back_as_it_was(value):
     ("text", "size"),
     [("1", 1), ("2k", 2048), ("3M", 3 << 20), ("1g", 1 << 30), ("-1", -1), ("yes", None), ("k", None)],
 )
-def test_in_bytes(text, size):
-    assert in_bytes(text) == size
+def test_numbers_with_units(text, size):
+    assert number(text) == size
 
 
 # Against what the server says
@@ -145,13 +146,13 @@ def test_in_bytes(text, size):
 def test_differences_names_every_fault():
     wanted = {"workers": "8", "rocksdb.compression": "lz4", "no-such-key": "1", "old-key": "1", "size": "2m"}
     applied = {"workers": "8", "rocksdb.compression": "no", "size": str(2 << 20), "other": "x"}
-    faults, ignored = differences(wanted, applied, ["old-key", "workers"])
+    faults, ignored = KvrocksStore.unlike(wanted, applied, ["old-key", "workers"])
     assert faults == ["rocksdb.compression is 'no', not 'lz4'", "no-such-key is not a key of this Kvrocks"]
     assert ignored == ["old-key"]
 
 
 def test_an_ignorable_key_that_is_applied_differently_is_still_a_fault():
-    assert differences({"a": "1"}, {"a": "2"}, ["a"]) == (["a is '2', not '1'"], [])
+    assert KvrocksStore.unlike({"a": "1"}, {"a": "2"}, ["a"]) == (["a is '2', not '1'"], [])
 
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)

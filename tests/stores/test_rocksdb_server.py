@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.stores import resp_protocol
+from workflow.hyperkv.stores.rocksdb import keys as rocksdb_keys
 from workflow.hyperkv.stores.rocksdb import options as rocksdb_options
 
 ROOT = Path(__file__).parents[2]
@@ -127,7 +128,7 @@ def client(server) -> Iterator[redis.Redis]:
     ],
 )
 def test_config_line(line, key, value):
-    assert rocksdb_options.parse_config(f"# comment\n\n{line}\n", "f") == {key: value}
+    assert rocksdb_keys.parse_config(f"# comment\n\n{line}\n", "f") == {key: value}
 
 
 @pytest.mark.parametrize(
@@ -149,22 +150,22 @@ def test_config_line(line, key, value):
 )
 def test_config_line_refused(line, words):
     with pytest.raises(UserError, match="f line 2: ") as caught:
-        rocksdb_options.parse_config(f"# first\n{line}\n", "f")
+        rocksdb_keys.parse_config(f"# first\n{line}\n", "f")
     assert words in str(caught.value)
 
 
 def test_neutral_kvrocks_keys_are_accepted():
-    assert rocksdb_options.parse_config("rocksdb.max_background_flushes -1\ndaemonize no", "f") == {}
+    assert rocksdb_keys.parse_config("rocksdb.max_background_flushes -1\ndaemonize no", "f") == {}
 
 
 @pytest.mark.parametrize("other", ["rocksdb.enable_pipelined_write", "rocksdb.write_options.sync"])
 def test_contradictory_settings(other):
     with pytest.raises(UserError, match="disable_wal"):
-        rocksdb_options.complete({"rocksdb.write_options.disable_wal": True, other: True})
+        rocksdb_keys.complete({"rocksdb.write_options.disable_wal": True, other: True})
 
 
 def test_units_reach_rocksdb():
-    settings = rocksdb_options.complete(
+    settings = rocksdb_keys.complete(
         {"rocksdb.write_buffer_size": 512, "rocksdb.blob_garbage_collection_age_cutoff": 30, "max-io-mb": 7}
     )
     calls = rocksdb_options.option_calls(settings)
@@ -182,7 +183,7 @@ def test_units_reach_rocksdb():
 
 
 def test_every_key_can_be_built():
-    settings = rocksdb_options.complete({"rocksdb.row_cache_size": 1, "rocksdb.compression_level": 3})
+    settings = rocksdb_keys.complete({"rocksdb.row_cache_size": 1, "rocksdb.compression_level": 3})
     for kind in ("lru", "hcc"):
         cache = rocksdb_options.new_block_cache(settings | {"rocksdb.block_cache_type": kind})
         rocksdb_options.build_options(settings, cache)

@@ -150,7 +150,11 @@ def _is_stale(known: FilePersistence, path: Path, wanted: Wanted | None) -> bool
     if wanted is None:
         return False
     metadata = _metadata(known, path)
-    told = metadata is not None and repr(wanted.spec) in metadata.params
+    told = (
+        metadata is not None
+        and repr(wanted.spec) in metadata.params
+        and any(wanted.identity.code in text for text in metadata.params)
+    )
     if not _is_of(path, wanted.identity):
         if metadata is None or told:
             known.cleanup_metadata(IOFile(str(path)))

@@ -14,7 +14,7 @@ import numpy as np
 from ..base.errors import StoreError, UserError
 from ..machine.counters import supports_direct_io
 from ..workloads.payload import ALIGNMENT, aligned_buffer
-from .base import Counters, LocalStore, StoreConfig, new_directory
+from .base import Counters, LocalStore, Look, StoreConfig, new_directory
 
 _FOLDERS = 64
 _DIRECT_IO = ("auto", "yes", "no")
@@ -28,6 +28,9 @@ class FilesStore(LocalStore):
 
     name = "files"
     medium = "ssd"
+    look = Look("#009E73", "s", "p")
+    connectors = ("inprocess", "mp", "offloading")
+    held_by_engine = "folder"
 
     def __init__(self, config: StoreConfig):
         super().__init__(config)
@@ -44,6 +47,10 @@ class FilesStore(LocalStore):
                 raise UserError(f"{where}.{key}: store files has no such key; it has direct_io")
             if value not in _DIRECT_IO:
                 raise UserError(f"{where}.{key}: {value!r} is wrong; allowed are {', '.join(_DIRECT_IO)}")
+
+    @classmethod
+    def has_setting(cls, key: str) -> bool:
+        return key == "direct_io"
 
     @property
     def is_open(self) -> bool:

@@ -25,8 +25,11 @@ class ShardedStore(Store):
         super().__init__(config)
 
     @property
+    def servers(self) -> Sequence[ServerStore]:
+        return self.stores
+
+    @property
     def endpoints(self) -> list[Endpoint]:
-        """Where the servers listen, always in the same order. Valid after start."""
         return [store.endpoint for store in self.stores]
 
     def start(self) -> None:

@@ -1,6 +1,6 @@
-"""Stage recommend: which scenario to run, why, and its files ready to copy; the honest answer may be to compute again.
+"""Stage choose_scenario: which scenario to run, why, and its files ready to copy; the honest answer may be to compute again.
 
-python -m workflow.hyperkv.recommend.recommend --spec '{...}' --table results/tables/cells.csv --cells results/sweep/*/*.jsonl --out results/recommended/recommendation.json --readme results/recommended/README.txt --files results/recommended/files
+python -m workflow.hyperkv.recommend.choose_scenario --spec '{...}' --table results/tables/cells.csv --cells results/sweep/*/*.jsonl --out results/recommended/recommendation.json --readme results/recommended/README.txt --files results/recommended/files
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ from ..records.hardware import gpu_words, machine_words
 from ..records.record_file import Identity
 from ..records.stats import Interval
 from ..tables.environment import unique_environments
+from .engine_files import EngineSlice
+from .files import Files, Place
 from .ranking import COMPARED_FACTS, Candidate, Comparison, Objective, Ranking, ranked
 from .recommendation_text import answer, doubt, number, objective_words, with_interval
-from .recommended_files import EngineSlice, Files, Place, files_of, measured_place
+from .recommended_files import files_of, measured_place
 
 SCHEMA_VERSION = 1
 
@@ -34,7 +36,7 @@ SCHEMA_VERSION = 1
 def main() -> None:
     """Parse the command line; write the recommendation, its files and a text that says why."""
     parser = argparse.ArgumentParser(
-        prog="python -m workflow.hyperkv.recommend.recommend", description=__doc__
+        prog="python -m workflow.hyperkv.recommend.choose_scenario", description=__doc__
     )
     parser.add_argument(
         "--spec",
@@ -59,7 +61,7 @@ def main() -> None:
     recommendation = recommendation_of(ranking, objective, spec, files, used, cells)
     arguments.out.write_text(json.dumps(recommendation, indent=2) + "\n")
     arguments.readme.write_text(readme(recommendation))
-    print(f"hyperkv recommend: {recommendation['answer']}", file=sys.stderr)
+    print(f"hyperkv choose_scenario: {recommendation['answer']}", file=sys.stderr)
 
 
 def evidence_of(
@@ -333,4 +335,4 @@ def _password_lines(servers: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(run_stage("recommend", main))
+    sys.exit(run_stage("choose_scenario", main))

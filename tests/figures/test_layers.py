@@ -2,7 +2,6 @@
 
 from itertools import combinations
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,13 +10,6 @@ from matplotlib.colors import to_hex, to_rgb
 from tests.record_factory import rung, rungs
 from workflow.hyperkv.figures.layers import COLOURS, draw_layers
 from workflow.hyperkv.tables.layers import layers_table
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    """Figures of a test are closed after it."""
-    yield
-    plt.close("all")
 
 
 def bars(axes) -> dict[str, tuple[float, float]]:

@@ -2,7 +2,6 @@
 
 import json
 
-import matplotlib.pyplot as plt
 import pytest
 import yaml
 
@@ -60,12 +59,6 @@ def evidence(importances, better=True):
             {"candidate": number, "parameters": {"connections": number + 1}} for number in range(3)
         ],
     }
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
 
 
 def test_every_trial_and_cell_is_a_row_with_its_reason():

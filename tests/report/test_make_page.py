@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.report_pages import (
+from tests.report.pages import (
     CLAIMS,
     COST,
     H100,
@@ -24,8 +24,8 @@ from tests.report_pages import (
     spoiled,
 )
 from workflow.hyperkv.base.errors import UserError
-from workflow.hyperkv.report import content
-from workflow.hyperkv.report import write_page as html_report
+from workflow.hyperkv.report import make_page
+from workflow.hyperkv.report.rows import cost_rows, layers_rows
 
 
 class Reader(HTMLParser):
@@ -212,39 +212,37 @@ def test_what_was_checked_is_shown(tmp_path):
     assert "not checked : the recommended scenario has no server" in page.text
 
 
-def test_a_missing_table_and_a_missing_caption_are_named(tmp_path):
+def test_a_missing_table_is_named():
     with pytest.raises(
         UserError, match=r"scenarios, ratios, environment, recommendation is not among the files"
     ):
-        html_report.read([LAPTOP / "tables" / "cells.csv"])
-    with pytest.raises(UserError, match="no caption for figure cost"):
-        html_report.caption_of("cost", tmp_path)
+        make_page.read([LAPTOP / "tables" / "cells.csv"])
 
 
-def test_a_caption_comes_from_the_common_file_or_from_its_own(tmp_path):
-    (tmp_path / "figure.rst").write_text(
-        '{% if snakemake.wildcards.figure == "chunk" %}\nAbout ``chunks``\nhere.\n{% endif %}\n'
-    )
-    (tmp_path / "cost.rst").write_text("About costs.\n")
-    assert html_report.caption_of("chunk", tmp_path) == "About chunks here."
-    assert html_report.caption_of("cost", tmp_path) == "About costs."
-
-
-def test_a_cost_figure_takes_the_place_of_break_even(tmp_path):
-    for name in ("cost", "break_even", "chunk", "stores"):
-        (tmp_path / f"{name}.svg").write_text("<svg/>")
-    chosen = html_report.chosen_figures(sorted(tmp_path.glob("*.svg")))
-    assert [path.stem for path in chosen] == ["chunk", "cost"]
+def test_each_place_shows_its_first_figure_with_its_caption(tmp_path):
+    files = [tmp_path / f"{name}.svg" for name in ("break_even", "chunk", "cost", "stores")]
+    captions = [tmp_path / f"{name}.rst" for name in ("chunk", "cost")]
+    for path in files:
+        path.write_text("<svg/>")
+    for path in captions:
+        path.write_text(f"About ``{path.stem}``\nhere.\n")
+    shown = make_page.pictures(files, captions)
+    assert [(picture.name, picture.caption) for picture in shown] == [
+        ("chunk", "About chunk here."),
+        ("cost", "About cost here."),
+    ]
+    with pytest.raises(UserError, match=r"figure cost has no caption; give cost\.rst with --captions"):
+        make_page.pictures(files, captions[:1])
 
 
 def test_costs_are_those_at_the_slo_and_else_at_the_loads():
-    table = content.cost_rows(COST)
+    table = cost_rows(COST)
     assert [row[:4] for row in table.rows] == [
         ["none", "427 TPS/user", "0.123 [0.120, 0.130]", "4.00 [3.90, 4.10] or more"],
         ["dram-64", "427 TPS/user, TTFT p95 500 ms", "0.125", "3.50"],
     ]
     assert table.marked == [1]
-    assert [row[1] for row in content.cost_rows(COST[COST["at"] == "load"]).rows] == ["load 4"]
+    assert [row[1] for row in cost_rows(COST[COST["at"] == "load"]).rows] == ["load 4"]
 
 
 def layers(**changes) -> pd.DataFrame:
@@ -264,11 +262,11 @@ def layers(**changes) -> pd.DataFrame:
 
 
 def test_layers_are_named_the_largest_first():
-    table = content.layers_rows(layers(), {"wire": "wire", "device": "the device"})
+    table = layers_rows(layers(), {"wire": "wire", "device": "the device"})
     shares = "70 % [65 %, 75 %] the device, 25 % [20 %, 30 %] wire"
     assert table.rows == [["rocksdb_resp", "GET", "16 MiB", "4", "2.00 [1.95, 2.05]", shares]]
-    assert content.layers_rows(layers(distinguishable=False), {}) is None
-    assert content.layers_rows(layers(s_per_gb=None), {}) is None
+    assert layers_rows(layers(distinguishable=False), {}) is None
+    assert layers_rows(layers(s_per_gb=None), {}) is None
 
 
 def test_the_page_says_what_limits_a_store(tmp_path):
@@ -279,5 +277,5 @@ def test_the_page_says_what_limits_a_store(tmp_path):
 
 def test_the_stages_command_line_says_what_is_missing(tmp_path, capsys):
     with pytest.raises(SystemExit):
-        run(html_report, "--out", tmp_path / "x.html")
+        run(make_page, "--out", tmp_path / "x.html")
     assert "--template" in capsys.readouterr().err

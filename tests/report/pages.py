@@ -10,8 +10,8 @@ import yaml
 
 from tests.workflow_helpers import merged
 from workflow.hyperkv.config.config import checked, recommend_spec
-from workflow.hyperkv.recommend import recommend
-from workflow.hyperkv.report import write_page as html_report
+from workflow.hyperkv.recommend import choose_scenario
+from workflow.hyperkv.report import make_page
 from workflow.hyperkv.tables.ratios import ratios_table
 from workflow.hyperkv.tables.scenarios import scenarios_table
 
@@ -124,7 +124,7 @@ def page_of(
     config = checked(merged(*(yaml.safe_load(Path(name).read_text()) for name in names)))
     recommended = [folder / "recommendation.json"]
     run(
-        recommend,
+        choose_scenario,
         "--spec",
         recommend_spec(config),
         "--table",
@@ -143,11 +143,11 @@ def page_of(
         recommended[1].write_text(json.dumps(checks))
     pictures = sorted(reference.glob("figures/*.svg")) + sorted(PREDICTED.glob("*.svg"))
     run(
-        html_report,
+        make_page,
         "--template",
         "workflow/report/page.html.j2",
         "--captions",
-        "workflow/report",
+        *sorted(Path("workflow/report/figures").glob("*.rst")),
         "--tables",
         *(folder / f"{name}.csv" for name in found),
         reference / "tables" / "environment.json",
