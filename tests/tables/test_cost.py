@@ -27,7 +27,7 @@ from workflow.hyperkv.records.cost_model import (
 )
 from workflow.hyperkv.tables import cost
 from workflow.hyperkv.tables.cost import cost_table, point_of, repeats_table, sensitivity_table, values_of
-from workflow.hyperkv.tables.judging.claims_file import columns_dictionary
+from workflow.hyperkv.tables.judging.claim import columns_dictionary
 
 PRICES = {
     "gpu_usd_per_hour": 2.0,

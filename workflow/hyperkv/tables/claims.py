@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import pandas as pd
@@ -21,15 +22,16 @@ from ..base.errors import UserError
 from ..predict.place_stores import machine_words
 from ..records.frames import add_asked, read_jsonl
 from ..records.record_file import Identity
-from .judging.claims_file import PREDICTED_TABLES, RECORDS_OF, Claim, columns_dictionary, read_claims
-from .judging.claims_text import claims_text
-from .judging.expressions import kind_of
-from .judging.verdicts import UNDECIDED, Judged, Used, judge_claim
+from .judging.claim import PREDICTED_TABLES, RECORDS_OF, Claim, number_columns, read_claims
+from .judging.measured import Used
+from .judging.verdict import UNDECIDED, Judged, judge_claim
 
 COLUMNS = (
     "claim", "statement", "source", "verdict", "value", "low", "high", "unit", "condition", "reason", "cells",
     "machine", "run",
 )  # fmt: skip
+_ORDER = ("refuted", "confirmed", "undecided")
+_WIDTH = 118
 _KINDS = {"cell": "sweep", "single": "sweep", "point": "point", "rung": "rung", "limit": "limit"}
 
 
@@ -66,27 +68,20 @@ def main() -> None:
 
 
 def read_csv(path: Path) -> pd.DataFrame:
-    """A result table; words such as none stay words. Raises UserError for what is no table of the dictionary."""
-    if path.stem not in columns_dictionary():
-        raise UserError(
-            f"{path}: there is no table {path.stem}; allowed are {', '.join(columns_dictionary())}"
-        )
+    """A result table; words such as none stay words. Raises UserError for what is no table that claims may read."""
+    if path.stem not in RECORDS_OF:
+        raise UserError(f"{path}: there is no table {path.stem}; allowed are {', '.join(RECORDS_OF)}")
     try:
         table = pd.read_csv(path, keep_default_na=False, na_values=[""])
     except pd.errors.EmptyDataError:
         return pd.DataFrame()
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a table ({' '.join(str(error).split())}); make it again") from None
-    for column, entry in columns_dictionary()[path.stem].items():
-        if column in table and kind_of(entry["unit"]) == "number":
-            wrong = table[column][
-                pd.to_numeric(table[column], errors="coerce").isna() & table[column].notna()
-            ]
-            if len(wrong):
-                raise UserError(
-                    f"{path}: column {column} has {wrong.iloc[0]!r} where a number is wanted; make it again"
-                )
+    for column in table.columns.intersection(number_columns(path.stem)):
+        try:
             table[column] = pd.to_numeric(table[column])
+        except ValueError as error:
+            raise UserError(f"{path}: column {column} has no numbers ({error}); make it again") from None
     return table
 
 
@@ -128,7 +123,7 @@ def _row(judged: Judged, sources: Sequence[Source]) -> dict[str, Any]:
         "low": judged.interval.low,
         "high": judged.interval.high,
         "unit": claim.unit,
-        "condition": claim.condition_text,
+        "condition": claim.condition,
         "reason": reason,
         "cells": sum(used.count for used in judged.used),
         "machine": " | ".join(machines),
@@ -160,6 +155,42 @@ def _place(source: Source) -> str:
     """The file of records, or the folder of all repeats; within the checkout as a relative path."""
     path = source.path.parent if source.kind == "sweep" else source.path
     return os.path.relpath(path) if path.is_absolute() and path.is_relative_to(Path.cwd()) else str(path)
+
+
+def claims_text(table: pd.DataFrame) -> str:
+    """claims.csv as text, refuted claims first. table: its rows; without any a line that says so."""
+    if table.empty:
+        return "No claims (config/claims.yaml has none).\n"
+    counts = [f"{(table['verdict'] == verdict).sum()} {verdict}" for verdict in _ORDER]
+    head = f"{len(table)} claims: {', '.join(counts)}."
+    means = "Medians with 95 % bootstrap intervals over repeats; of three repeats that is their range."
+    parts = [fill(f"{head} {means}", _WIDTH)]
+    for verdict in _ORDER:
+        for _, row in table[table["verdict"] == verdict].iterrows():
+            parts.append("\n".join(_lines(row)))
+    return "\n\n".join(parts) + "\n"
+
+
+def value_words(row: pd.Series) -> str:
+    """'1.6 [1.5, 1.7] ratio' of a row of claims.csv; 'no value' where there is none."""
+    if pd.isna(row["value"]):
+        return "no value"
+    span = "" if pd.isna(row["low"]) else f" [{row['low']:.3g}, {row['high']:.3g}]"
+    return f"{row['value']:.3g}{span} {row['unit']}"
+
+
+def _lines(row: pd.Series) -> Sequence[str]:
+    samples = f", {int(row['cells'])} samples" if row["cells"] else ""
+    told = [
+        f"{row['verdict'].upper()}: {row['statement']} ({row['claim']}; {row['source']})",
+        f"{value_words(row)}; confirmed by {row['condition']}{samples}",
+        row["reason"],
+        *([f"measured on {row['machine']}; {row['run']}"] if row["machine"] else []),
+    ]
+    return [
+        fill(text, _WIDTH, initial_indent="  " * bool(index), subsequent_indent="  ", break_long_words=False)
+        for index, text in enumerate(told)
+    ]
 
 
 if __name__ == "__main__":
