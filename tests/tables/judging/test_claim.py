@@ -84,7 +84,7 @@ def test_a_condition_is_said_as_a_range(tmp_path, condition, text):
         ({"where": {"load": [4, "most"]}}, "where: load: 'most' is wrong; it must be a number"),
         ({"over": []}, "over: [] is wrong; it must be a mapping"),
         ({"over": [{"store": "files"}, {"shop": "x"}]}, "over: table cells has no column shop"),
-        ({"vary": ["shop"]}, "vary: no table has a column shop"),
+        ({"vary": ["shop"]}, "vary.0: no table has a column shop"),
         ({"vary": "store"}, "vary: 'store' is wrong; it should be a valid list"),
         ({"vary": [5]}, "vary.0: 5 is wrong"),
         ({"above": "1"}, "above: '1' is wrong; it should be a valid number"),

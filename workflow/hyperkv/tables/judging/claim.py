@@ -16,11 +16,11 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PlainValidator,
     ValidationError,
-    ValidationInfo,
-    field_validator,
     model_validator,
 )
+from pydantic import ValidationInfo as Info
 
 from ...base.config_files import read_mapping
 from ...base.errors import UserError
@@ -50,13 +50,95 @@ Choice = Named | float | str | bool
 Rows = dict[str, tuple[Choice, ...]]
 
 
+@cache
+def columns_dictionary() -> dict[str, dict[str, dict[str, str]]]:
+    """Unit and description of every column by table."""
+    return yaml.safe_load(COLUMNS_PATH.read_text())
+
+
+def number_columns(table: str) -> list[str]:
+    """The columns of a table that hold numbers."""
+    return [column for column in columns_dictionary()[table] if _kind(table, column) == "number"]
+
+
+def _kind(table: str, column: str) -> str:
+    """Whether a column holds numbers, text or booleans. Raises ValueError when the table has no such column."""
+    columns = columns_dictionary()[table]
+    if column not in columns:
+        raise ValueError(f"table {table} has no column {column}; it has {', '.join(columns)}")
+    unit = columns[column]["unit"]
+    return "boolean" if unit == "boolean" else "text" if unit in _TEXT else "number"
+
+
 def _words(text: str) -> str:
     if not text.strip():
         raise ValueError("it is empty")
     return " ".join(text.split())
 
 
+def _table(name: str) -> str:
+    if name not in RECORDS_OF:
+        raise ValueError(f"there is no table {name}; allowed are {', '.join(RECORDS_OF)}")
+    return name
+
+
+def _number(column: str, info: Info) -> str:
+    if (table := info.data.get("table")) and (kind := _kind(table, column)) != "number":
+        raise ValueError(f"{table}.{column} is {kind}, not a number, and has no median")
+    return column
+
+
+def _any_column(name: str) -> str:
+    if not any(name in columns for columns in columns_dictionary().values()):
+        raise ValueError(f"no table has a column {name}; tier, store and connector are some")
+    return name
+
+
+def _rows(value: Any, info: Info) -> Rows:
+    """The rows of a key, which are as those of `where` as well. Raises ValueError."""
+    table, shared = info.data.get("table"), info.data.get("where", {})
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{short(value)} is wrong; it must be a mapping of columns to values")
+    if table is None:
+        return {}
+    for column in value:
+        if column in shared:
+            raise ValueError(f"{column} is in `where` as well; leave one out")
+    return {column: _choices(table, column, choices) for column, choices in value.items()} | shared
+
+
+def _several(value: Any, info: Info) -> tuple[Rows, ...]:
+    return tuple(_rows(rows, info) for rows in (value if isinstance(value, list) and value else [value]))
+
+
+def _choices(table: str, column: str, value: Any) -> tuple[Choice, ...]:
+    if value == []:
+        raise ValueError(f"{column}: the list is empty")
+    return tuple(_choice(table, column, one) for one in (value if isinstance(value, list) else [value]))
+
+
+def _choice(table: str, column: str, value: Any) -> Choice:
+    kind = _kind(table, column)
+    if kind == "number" and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if kind == "number" and value in list(Named):
+        return Named(value)
+    if isinstance(value, {"text": str, "boolean": bool}.get(kind, ())):
+        return value
+    allowed = f"a number, {', '.join(Named)}" if kind == "number" else kind
+    raise ValueError(f"{column}: {short(value)} is wrong; it must be {allowed}")
+
+
+def _predicted(value: _Selected) -> _Selected:
+    if value.table not in PREDICTED_TABLES:
+        raise ValueError(f"allowed are the tables {', '.join(PREDICTED_TABLES)}")
+    return value
+
+
 Words = Annotated[str, AfterValidator(_words)]
+Side = Annotated[Rows, PlainValidator(_rows)]
+Sides = Annotated[tuple[Rows, ...], PlainValidator(_several)]
+Column = Annotated[str, AfterValidator(_any_column)]
 
 
 class _Selected(BaseModel):
@@ -64,35 +146,16 @@ class _Selected(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
-    table: str
-    column: str
-    where: Rows = Field(default_factory=dict)
-
-    @field_validator("table")
-    @classmethod
-    def _is_table(cls, table: str) -> str:
-        if table not in RECORDS_OF:
-            raise ValueError(f"there is no table {table}; allowed are {', '.join(RECORDS_OF)}")
-        return table
-
-    @field_validator("column")
-    @classmethod
-    def _is_number(cls, column: str, info: ValidationInfo) -> str:
-        if (table := info.data.get("table")) and (kind := _kind(table, column)) != "number":
-            raise ValueError(f"{table}.{column} is {kind}, not a number, and has no median")
-        return column
-
-    @field_validator("where", "of", "minus", mode="plain", check_fields=False)
-    @classmethod
-    def _are_rows(cls, value: Any, info: ValidationInfo) -> Rows:
-        return _rows(value, info)
+    table: Annotated[str, AfterValidator(_table)]
+    column: Annotated[str, AfterValidator(_number)]
+    where: Side = Field(default_factory=dict)
 
 
 class DifferenceOf(_Selected):
     """The median of the rows `of` less that of the rows `minus`."""
 
-    of: Rows
-    minus: Rows
+    of: Side
+    minus: Side
 
 
 class Claim(_Selected):
@@ -106,16 +169,7 @@ class Claim(_Selected):
     above: float | None = None
     at_most: float | None = None
     below: float | None = None
-    vary: list[str] = Field(default=["tier", "store", "connector"])
-
-    @field_validator("vary")
-    @classmethod
-    def _are_columns(cls, names: list[str]) -> list[str]:
-        known = {column for columns in columns_dictionary().values() for column in columns}
-        for name in names:
-            if name not in known:
-                raise ValueError(f"no table has a column {name}; tier, store and connector are some")
-        return names
+    vary: list[Column] = Field(default=["tier", "store", "connector"])
 
     @model_validator(mode="after")
     def _has_a_condition(self) -> Claim:
@@ -129,13 +183,15 @@ class Claim(_Selected):
 
     def above_low(self, value: float) -> bool:
         """Whether a value is not below the lower end."""
-        return (self.at_least is None or value >= self.at_least) and (
-            self.above is None or value > self.above
-        )
+        if self.at_least is not None:
+            return value >= self.at_least
+        return self.above is None or value > self.above
 
     def below_high(self, value: float) -> bool:
         """Whether a value is not above the upper end."""
-        return (self.at_most is None or value <= self.at_most) and (self.below is None or value < self.below)
+        if self.at_most is not None:
+            return value <= self.at_most
+        return self.below is None or value < self.below
 
     @property
     def condition(self) -> str:
@@ -158,27 +214,15 @@ class Ratio(Claim):
     """The median of the rows `of` over that of the rows `over`: of several selections over the largest, repeat by repeat."""
 
     kind: Literal["ratio"]
-    of: Rows
-    over: tuple[Rows, ...]
-
-    @field_validator("over", mode="plain")
-    @classmethod
-    def _are_several(cls, value: Any, info: ValidationInfo) -> tuple[Rows, ...]:
-        return tuple(_rows(rows, info) for rows in (value if isinstance(value, list) and value else [value]))
+    of: Side
+    over: Sides
 
 
 class Difference(Claim, DifferenceOf):
     """The same as a claim. predicted: the value while nothing is measured, of a table of predictions; it decides nothing."""
 
     kind: Literal["difference"]
-    predicted: DifferenceOf | None = None
-
-    @field_validator("predicted")
-    @classmethod
-    def _is_predicted(cls, predicted: DifferenceOf | None) -> DifferenceOf | None:
-        if predicted is not None and predicted.table not in PREDICTED_TABLES:
-            raise ValueError(f"allowed are the tables {', '.join(PREDICTED_TABLES)}")
-        return predicted
+    predicted: Annotated[DifferenceOf, AfterValidator(_predicted)] | None = None
 
 
 class AtEqualSpeed(Claim):
@@ -187,32 +231,13 @@ class AtEqualSpeed(Claim):
     kind: Literal["at_equal_speed"]
     table: Literal["cells"] = "cells"
     column: Literal["rps_per_gpu"] = "rps_per_gpu"
-    of: Rows
-    over: Rows
-
-    @field_validator("over", mode="plain")
-    @classmethod
-    def _is_a_curve(cls, value: Any, info: ValidationInfo) -> Rows:
-        return _rows(value, info)
+    of: Side
+    over: Side
 
 
 KINDS: dict[str, type[Claim]] = {
-    "ratio": Ratio,
-    "difference": Difference,
-    "median": Median,
-    "at_equal_speed": AtEqualSpeed,
-}
-
-
-@cache
-def columns_dictionary() -> dict[str, dict[str, dict[str, str]]]:
-    """Unit and description of every column by table."""
-    return yaml.safe_load(COLUMNS_PATH.read_text())
-
-
-def number_columns(table: str) -> list[str]:
-    """The columns of a table that hold numbers."""
-    return [column for column in columns_dictionary()[table] if _kind(table, column) == "number"]
+    "ratio": Ratio, "difference": Difference, "median": Median, "at_equal_speed": AtEqualSpeed,
+}  # fmt: skip
 
 
 def read_claims(path: Path) -> list[Claim]:
@@ -220,9 +245,7 @@ def read_claims(path: Path) -> list[Claim]:
     document = read_mapping(path, "claims", "config/claims.yaml is one")
     if list(document) != ["claims"] or not isinstance(document["claims"], list):
         raise UserError(f"{path}: it must be a mapping with one key, claims, a list")
-    claims = [
-        _claim(f"{path}: claim {number}", item) for number, item in enumerate(document["claims"], start=1)
-    ]
+    claims = [_claim(f"{path}: claim {n}", item) for n, item in enumerate(document["claims"], start=1)]
     ids = [claim.id for claim in claims]
     for name in ids:
         if ids.count(name) > 1:
@@ -263,43 +286,3 @@ def _claim(where: str, item: Any) -> Claim:
     else:
         told = f"{key}: {short(first['input'])} is wrong; {re.sub('^.*? should', 'it should', first['msg'])}"
     raise UserError(f"{where}: {told}")
-
-
-def _kind(table: str, column: str) -> str:
-    """Whether a column holds numbers, text or booleans. Raises ValueError when the table has no such column."""
-    columns = columns_dictionary()[table]
-    if column not in columns:
-        raise ValueError(f"table {table} has no column {column}; it has {', '.join(columns)}")
-    unit = columns[column]["unit"]
-    return "boolean" if unit == "boolean" else "text" if unit in _TEXT else "number"
-
-
-def _rows(value: Any, info: ValidationInfo) -> Rows:
-    """The rows of a key, with those of `where`. Raises ValueError."""
-    table, shared = info.data.get("table"), info.data.get("where", {})
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{short(value)} is wrong; it must be a mapping of columns to values")
-    if table is None:
-        return {}
-    for column in value:
-        if column in shared:
-            raise ValueError(f"{column} is in `where` as well; leave one out")
-    return {column: _choices(table, column, choices) for column, choices in value.items()} | shared
-
-
-def _choices(table: str, column: str, value: Any) -> tuple[Choice, ...]:
-    if value == []:
-        raise ValueError(f"{column}: the list is empty")
-    return tuple(_choice(table, column, one) for one in (value if isinstance(value, list) else [value]))
-
-
-def _choice(table: str, column: str, value: Any) -> Choice:
-    kind = _kind(table, column)
-    if kind == "number" and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if kind == "number" and value in list(Named):
-        return Named(value)
-    if isinstance(value, {"text": str, "boolean": bool}.get(kind, ())):
-        return value
-    allowed = f"a number, {', '.join(Named)}" if kind == "number" else kind
-    raise ValueError(f"{column}: {short(value)} is wrong; it must be {allowed}")
