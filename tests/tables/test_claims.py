@@ -10,8 +10,8 @@ import pytest
 from tests.tables.judging.written import cells, claim, median, written
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.tables import claims as stage
-from workflow.hyperkv.tables.claims import claims_table, claims_text
 from workflow.hyperkv.tables.judging.claim import columns_dictionary, read_claims
+from workflow.hyperkv.tables.judging.verdict_table import claims_table, claims_text, source_of
 
 ENVIRONMENT = {"cpu": "CPU", "cores": 2, "ram_bytes": 4 << 30, "gpu": [], "disk": {}}
 
@@ -64,7 +64,7 @@ def test_two_machines_are_not_compared(tmp_path):
         for name, cores in (("dram", 2), ("files", 4))
     ]
     (one,) = read_claims(written(tmp_path, claim()))
-    sources = [stage.source_of(path) for path in records]
+    sources = [source_of(path) for path in records]
     row = claims_table([one], {"cells": cells()}, sources, 64).iloc[0]
     assert row["verdict"] == "undecided"
     assert row["reason"].startswith("not like for like: measured on different machines")
@@ -83,7 +83,7 @@ def test_wrong_files_are_named(tmp_path):
     with pytest.raises(UserError, match="not a table"):
         stage.read_csv(tmp_path / "cells.csv")
     with pytest.raises(UserError, match="does not begin with a record"):
-        stage.source_of(tmp_path / "bad.jsonl")
+        source_of(tmp_path / "bad.jsonl")
 
 
 def test_no_claims_are_said_in_words(tmp_path):

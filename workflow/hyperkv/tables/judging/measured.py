@@ -15,7 +15,7 @@ from ...records.stats import Interval, iso_tps_ratio, median_interval
 from .claim import AtEqualSpeed, Choice, Claim, DifferenceOf, Median, Named, Ratio, Rows
 
 WITH_REPEATS = ("cells", "cost_repeats")
-EQUAL_SPEED = "rps_per_gpu at equal tps_per_user"
+_EQUAL_SPEED = "rps_per_gpu at equal tps_per_user"
 # Where the SLO is kept at the highest load measured, more clients are possible: these are at most, these at least, so much.
 _AT_MOST = ("usd_per_million_tokens", "usd_per_million_answer_tokens", "endurance_years")
 _AT_LEAST = ("users_per_gpu", "rps_per_gpu", "tokens_per_s", "answer_tokens_per_s", "written_bytes_per_s")
@@ -90,11 +90,6 @@ class Used:
                 return int(self.rows[name].sum())
         return len(self.rows)
 
-    @property
-    def repeats(self) -> int:
-        """How many repeats the rows are of."""
-        return _repeats(self.rows)
-
     def words(self) -> str:
         """'rps_per_gpu of dram-64, load 4'."""
         first = self.rows.iloc[0]
@@ -137,6 +132,16 @@ class Measured:
                 return self._at_equal_speed(claim)
         raise TypeError(f"no kind of claim: {type(claim)}")
 
+    def no_interval(self) -> str:
+        """Why a value has none: one repeat was measured, or one alone of several gave a value."""
+        if self.repeats == 1:
+            return "no interval: one repeat"
+        curves = [part.rows for part in self.used if part.column == _EQUAL_SPEED]
+        did = (
+            "met an equal speed" if curves and all(_repeats(rows) > 1 for rows in curves) else "gave a value"
+        )
+        return f"no interval: one alone of {self.repeats} repeats {did}"
+
     def _median(self, claim: Claim | DifferenceOf, where: Rows) -> Quantity:
         table, column = claim.table, claim.column
         rows, told = self._rows(table, where)
@@ -171,7 +176,7 @@ class Measured:
             rows = rows.dropna(subset=["tps_per_user", "rps_per_gpu"])
             if rows["scenario"].nunique() > 1:
                 raise Unmeasured(f"{told} are several scenarios, {_differences(rows)}; name one")
-            self.used.append(Used(claim.table, EQUAL_SPEED, rows.drop(columns="load")))
+            self.used.append(Used(claim.table, _EQUAL_SPEED, rows.drop(columns="load")))
             points = {repeat: own[["tps_per_user", "rps_per_gpu"]] for repeat, own in rows.groupby("repeat")}
             curves.append(
                 {int(repeat): own.astype(float).to_numpy().tolist() for repeat, own in points.items()}

@@ -11,7 +11,7 @@ from ...base.errors import UserError
 from ...records.parity import SHARED, SHARED_BY_CACHING, require_parity
 from ...records.stats import Interval
 from .claim import PREDICTED_TABLES, Claim, Difference
-from .measured import EQUAL_SPEED, WITH_REPEATS, Measured, Unmeasured, Used, plain
+from .measured import WITH_REPEATS, Measured, Unmeasured, Used, plain
 
 CONFIRMED, REFUTED, UNDECIDED = "confirmed", "refuted", "undecided"
 # What compared rows of a table must share, unless the claim is about it. Cells are held to require_parity as well.
@@ -63,7 +63,7 @@ def judge_claim(claim: Claim, tables: Mapping[str, pd.DataFrame], compared: int)
         notes.append("engine replay: the GPU is modelled")
     found = verdict(claim, quantity.interval)
     if quantity.interval.low is None:
-        notes.insert(0, _no_interval(measured))
+        notes.insert(0, measured.no_interval())
     elif found == UNDECIDED:
         notes.insert(0, "the interval spans the condition's edge")
     elif not _is_bounded(claim, found, tables, compared):
@@ -81,15 +81,6 @@ def verdict(claim: Claim, interval: Interval) -> str:
         return CONFIRMED
     apart = not claim.above_low(interval.high) or not claim.below_high(interval.low)
     return REFUTED if apart else UNDECIDED
-
-
-def _no_interval(measured: Measured) -> str:
-    """Why a value has none: one repeat was measured, or one alone of several gave a value."""
-    if measured.repeats == 1:
-        return "no interval: one repeat"
-    curves = [part for part in measured.used if part.column == EQUAL_SPEED]
-    did = "met an equal speed" if curves and all(part.repeats > 1 for part in curves) else "gave a value"
-    return f"no interval: one alone of {measured.repeats} repeats {did}"
 
 
 def _is_bounded(claim: Claim, found: str, tables: Mapping[str, pd.DataFrame], compared: int) -> bool:
