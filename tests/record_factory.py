@@ -8,7 +8,7 @@ from typing import Any
 
 from workflow.hyperkv.cells.cell import CellSpec
 from workflow.hyperkv.engines.replay.cells import measure_cell
-from workflow.hyperkv.records.substitution import layers_of
+from workflow.hyperkv.tables.methods.substitution import layers_of
 
 STORES = {
     "none": {"tier": "none"},

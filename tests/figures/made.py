@@ -10,7 +10,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from workflow.hyperkv.tables.tables import LATENCY_COLUMNS, SUMMARISED
+from workflow.hyperkv.tables.latency import COLUMNS as LATENCY_COLUMNS
+from workflow.hyperkv.tables.scenarios import SUMMARISED
 
 WAYS = {
     "none": ("none", "", ""),

@@ -18,7 +18,7 @@ from workflow.hyperkv.figures.style import read_table, save, styles
 from workflow.hyperkv.figures.tier_tradeoff import draw_tier_tradeoff
 from workflow.hyperkv.figures.transport_medium import draw_transport_medium
 from workflow.hyperkv.stores.registry import STORES
-from workflow.hyperkv.tables.tables import SUMMARISED
+from workflow.hyperkv.tables.scenarios import SUMMARISED
 
 SWEEP = {
     "tier_tradeoff": lambda rows, chunk=64: draw_tier_tradeoff(rows, chunk),

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from workflow.hyperkv.figures.tune import draw_tune
-from workflow.hyperkv.tables.tables import COLUMNS_PATH
+from workflow.hyperkv.tables.columns import COLUMNS_PATH
 from workflow.hyperkv.tables.tune import tune_table
 
 METRIC = "ttft_p50_ms"

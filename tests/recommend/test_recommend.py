@@ -31,7 +31,7 @@ from workflow.hyperkv.recommend.store_files import password_read, password_writt
 from workflow.hyperkv.recommend.systemd_unit import quoted
 from workflow.hyperkv.stores.base import Endpoint
 from workflow.hyperkv.stores.kvrocks.config import complete, rendered
-from workflow.hyperkv.tables import tables
+from workflow.hyperkv.tables.cells import cells_table
 
 FAKE_KVROCKS = Path(__file__).parents[1] / "stores" / "fake_kvrocks.py"
 NO_ENGINE = "no/such/python"
@@ -319,7 +319,7 @@ def test_what_a_real_engine_does_not_know_is_said_and_the_store_is_written(real,
 
 def test_striped_is_lmcaches_plugin_from_this_checkout_over_every_process(real, tmp_path):
     files = files_for(real, scenario("rocksdb", "striped", processes=2, stripe_bytes=8192), tmp_path)
-    extra = json.loads(files.texts["lmcache.yaml"])["extra_config"]
+    extra = yaml.safe_load(files.texts["lmcache.yaml"])["extra_config"]
     assert extra["remote_storage_plugin.striped.endpoints"] == "127.0.0.1:6666,127.0.0.1:6667"
     assert "\nPYTHONPATH=" in files.texts["vllm.sh"]
     assert "\nPYTHONPATH=" not in files_for(real, scenario("valkey", "resp"), tmp_path).texts["vllm.sh"]
@@ -365,7 +365,7 @@ def run_stage(records: list[dict], folder: Path, monkeypatch, **section) -> tupl
     for path, own in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_as_a_stage(path, own)
-    tables.cells_table(records).to_csv(folder / "cells.csv", index=False)
+    cells_table(records).to_csv(folder / "cells.csv", index=False)
     names = ("config/scenarios.yaml", "config/config.yaml")
     own = {"recommend": {"data_dir": str(folder / "data"), **section}}
     config = checked(merged(*(yaml.safe_load(Path(name).read_text()) for name in names), own))
@@ -480,7 +480,7 @@ def test_records_that_are_not_given_are_named(real, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="no record of none at load 2"):
         choose_scenario.evidence_of(
             choose_scenario.ranked(
-                tables.cells_table([real]),
+                cells_table([real]),
                 choose_scenario.Objective.of({"objective": None, "load": None, "tps_per_user_min": None}, {}),
             ).chosen,
             [tmp_path / "other" / "1.jsonl"],

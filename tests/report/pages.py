@@ -12,7 +12,8 @@ from tests.workflow_helpers import merged
 from workflow.hyperkv.config.config import checked, recommend_spec
 from workflow.hyperkv.recommend import choose_scenario
 from workflow.hyperkv.report import make_page
-from workflow.hyperkv.tables import tables
+from workflow.hyperkv.tables.ratios import ratios_table
+from workflow.hyperkv.tables.scenarios import scenarios_table
 
 LAPTOP, H100 = Path("results/reference/laptop"), Path("results/reference/h100-striped")
 PREDICTED = Path("results/reference/predict/figures")
@@ -109,12 +110,12 @@ def page_of(
 ) -> Path:
     """The page of cells, in a folder that is made; tables and recommendation are worked out from them."""
     folder.mkdir()
-    scenarios = tables.scenarios_table(cells)
+    scenarios = scenarios_table(cells)
     there = baseline if baseline in set(cells["scenario"]) else None
     found = {
         "cells": cells,
         "scenarios": scenarios,
-        "ratios": tables.ratios_table(cells, there),
+        "ratios": ratios_table(cells, there),
         **(extra or {}),
     }
     for name, table in found.items():

@@ -1,7 +1,9 @@
 """The page of a run: what it says comes from the tables, whatever is in them and whatever is missing."""
 
 import itertools
+import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -130,6 +132,29 @@ def test_texts_are_escaped(tmp_path):
     reader = Reader(page)
     assert not reader.all("script")
     assert len(reader.all("img")) == 4
+    assert HOSTILE in reader.text
+
+
+def every_text(value):
+    """A JSON document with every text replaced by a hostile one."""
+    if isinstance(value, dict):
+        return {key: every_text(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [every_text(item) for item in value]
+    return HOSTILE if isinstance(value, str) else value
+
+
+def test_names_of_models_gpus_and_machines_are_escaped(tmp_path):
+    reference = tmp_path / "reference"
+    shutil.copytree(LAPTOP, reference)
+    told = reference / "tables" / "environment.json"
+    told.write_text(json.dumps(every_text(json.loads(told.read_text()))))
+    cells = few_cells().assign(gpu=HOSTILE, model=HOSTILE, notes=HOSTILE, gpu_scaled_from=HOSTILE)
+    claims = CLAIMS.assign(source=HOSTILE, unit=HOSTILE, machine=HOSTILE)
+    reader = Reader(page_of(tmp_path / "page", cells, reference, extra={"claims": claims}))
+    assert not reader.all("script")
+    assert all(image["src"].startswith("data:") for image in reader.all("img"))
+    assert not [name for _, attributes in reader.tags for name in attributes if name.startswith("on")]
     assert HOSTILE in reader.text
 
 

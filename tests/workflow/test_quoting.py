@@ -25,6 +25,7 @@ from workflow.hyperkv.array.fio import layout_command
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.config.config import baseline_spec, checked, recommend_spec, sweep_spec
 from workflow.hyperkv.engines.vllm.lmcache import mp_arguments
+from workflow.hyperkv.engines.vllm.lmcache import rendered as rendered_lmcache
 from workflow.hyperkv.machine.processes import LOOPBACK, OwnedProcess, free_port
 from workflow.hyperkv.recommend import choose_scenario
 from workflow.hyperkv.recommend.check_recommended import check_unit
@@ -247,6 +248,13 @@ def test_systemd_itself_finds_a_program_with_an_odd_path(tmp_path):
     assert check_unit(path).status == "checked"
 
 
+@pytest.mark.parametrize("folder", ["/a\nrequirepass x", "/a\rb", "/a\udcff", "/a\u2028b"])
+def test_what_fits_on_no_line_stands_in_no_kvrocks_conf(folder):
+    with pytest.raises(UserError, match="cannot stand in its configuration file") as caught:
+        rendered({"dir": folder})
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.skipif(KVROCKS_BIN is None, reason="KVROCKS_BIN is not set")
 def test_kvrocks_itself_reads_what_is_written(tmp_path):
     """Its tokens of namespaces are texts of any kind, and it tells them."""
@@ -294,6 +302,39 @@ def test_valkey_takes_a_value_for_a_value(tmp_path):
     config = StoreConfig(tmp_path / "data", 1 << 16, tmp_path / "log", settings={"syslog-ident": odd})
     with ValkeyStore(config) as store, store.client() as client:
         assert client.config_get("syslog-ident")["syslog-ident"] == odd
+
+
+YAMLS = [
+    "yes",
+    "null",
+    "1e3",
+    "0x10",
+    "2024-01-01",
+    "- a",
+    ": ",
+    "[",
+    "|",
+    "---",
+    "!!python/object/apply:os.system",
+    "&a",
+    "=",
+    "<<",
+]
+SCALARS = (
+    lines((*YAMLS, *BRACES))
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+)
+ANYTHING = st.recursive(
+    SCALARS, lambda part: st.lists(part) | st.dictionaries(lines(tuple(YAMLS)), part), max_leaves=8
+)
+
+
+@given(st.dictionaries(lines(min_size=1), ANYTHING, max_size=3))
+@example({"a": "😀", "b": 1e-05, "c": 1e20})
+def test_lmcaches_configuration_is_read_back_as_written(config):
+    assert yaml.safe_load(rendered_lmcache(config)) == config
 
 
 def test_a_value_of_lmcaches_server_is_no_option():
@@ -465,7 +506,7 @@ def test_a_run_with_odd_values_runs_nothing_else(odd_checkout):
     checkout, _, keys = odd_checkout
     checkout.configure(changed_by(TINY, keys))
     measured_file = "results/sweep/valkey_resp/1.jsonl"
-    status, output = checkout.snakemake(measured_file, "write_break_even", "inspect_array")
+    status, output = checkout.snakemake(measured_file, "predict_break_even", "inspect_array")
     assert status == 0, output
     assert not list(checkout.folder.parent.rglob("CANARY"))
     [record] = read_records(checkout / measured_file)

@@ -269,16 +269,17 @@ def claims_tables(wildcards):
         "cost_repeats": rules.write_cost.output.repeats,
         "cost": rules.write_cost.output.cost,
         "cost_sensitivity": rules.write_cost.output.sensitivity,
-        "stores": rules.write_stores.output.stores,
-        "limits": rules.write_stores.output.limits,
+        "stores": rules.write_stores.output.csv,
+        "limits": rules.write_limits.output[0],
         "layers": rules.write_layers.output.table,
-        "hit_rates": rules.write_hit_rates.output[0],
-        "break_even": rules.write_break_even.output.table,
+        "hit_rates": rules.predict_hit_rates.output[0],
+        "break_even": rules.predict_break_even.output.table,
         "placed_stores": rules.place_stores.output[0],
-        **{
-            name: getattr(rules.write_tables.output, "time" if name == "sweep_time" else name)
-            for name in ("cells", "scenarios", "ratios", "latency", "sweep_time")
-        },
+        "cells": rules.write_cells.output.csv,
+        "scenarios": rules.write_scenarios.output[0],
+        "ratios": rules.write_ratios.output[0],
+        "latency": rules.write_latency.output[0],
+        "sweep_time": rules.write_sweep_time.output[0],
     }
     return [files[name] for name in claimed_tables(CLAIMS)]
 

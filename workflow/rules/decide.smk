@@ -6,7 +6,7 @@ rule write_cost:
         repeats="<tables>/cost_repeats.csv",
         sensitivity="<tables>/cost_sensitivity.csv",
     log:
-        "<logs>/cost.log",
+        "<logs>/tables/cost.log",
     conda:
         "../../envs/harness.yaml"
     params:

@@ -20,7 +20,7 @@ DRAWING = {
 
 rule draw_tier_tradeoff:
     input:
-        tables=rules.write_tables.output.scenarios,
+        tables=rules.write_scenarios.output[0],
     output:
         **PICTURES["tier_tradeoff"],
     log:
@@ -59,7 +59,7 @@ use rule draw_tier_tradeoff as draw_cost with:
 
 rule draw_chunk:
     input:
-        tables=rules.write_tables.output.scenarios,
+        tables=rules.write_scenarios.output[0],
     output:
         **PICTURES["chunk"],
     log:
@@ -75,7 +75,7 @@ rule draw_chunk:
 
 use rule draw_chunk as draw_stores with:
     input:
-        tables=[rules.write_stores.output.stores, rules.write_stores.output.limits],
+        tables=[rules.write_stores.output.csv, *rules.write_limits.output],
     output:
         **PICTURES["stores"],
     log:
@@ -97,7 +97,7 @@ use rule draw_chunk as draw_layers with:
 
 use rule draw_chunk as draw_latency with:
     input:
-        tables=rules.write_tables.output.latency,
+        tables=rules.write_latency.output[0],
     output:
         **PICTURES["latency"],
     log:
@@ -108,7 +108,7 @@ use rule draw_chunk as draw_latency with:
 
 use rule draw_chunk as draw_hit_rate with:
     input:
-        tables=[rules.write_hit_rates.output[0], rules.write_tables.output.cells],
+        tables=[rules.predict_hit_rates.output[0], rules.write_cells.output.csv],
     output:
         **PICTURES["hit_rate"],
     log:
@@ -119,7 +119,7 @@ use rule draw_chunk as draw_hit_rate with:
 
 use rule draw_chunk as draw_break_even with:
     input:
-        tables=[rules.write_break_even.output.table, rules.place_stores.output[0]],
+        tables=[rules.predict_break_even.output.table, rules.place_stores.output[0]],
     output:
         **PICTURES["break_even"],
     log:

@@ -4,7 +4,7 @@ rule write_ladder:
     output:
         "<tables>/ladder.csv",
     log:
-        "<logs>/ladder.log",
+        "<logs>/tables/ladder.log",
     conda:
         "../../envs/harness.yaml"
     params:

@@ -24,7 +24,7 @@ rule write_layers:
         table="<tables>/layers.csv",
         text="<tables>/layers.txt",
     log:
-        "<logs>/layers_table.log",
+        "<logs>/tables/layers.log",
     conda:
         "../../envs/harness.yaml"
     params:

@@ -1,7 +1,7 @@
 rule choose_scenario:
     input:
         files=recommendation_files,
-        table=rules.write_tables.output.cells,
+        table=rules.write_cells.output.csv,
         cells=rules.sweep.input,
     output:
         recommendation="<recommended>/recommendation.json",

@@ -29,7 +29,7 @@ rule write_tune:
     output:
         "<tables>/tune.csv",
     log:
-        "<logs>/tune_table.log",
+        "<logs>/tables/tune.log",
     conda:
         "../../envs/harness.yaml"
     params:

@@ -229,7 +229,8 @@ def made_model_dir(config: Mapping[str, Any]) -> str:
     """The folder of the model that is made from `model`: one of its own, beside those with other weights."""
     model = Path(config["model"])
     shipped = model.parent == MODELS and model.suffix == ".json"
-    own = name_of(model) if shipped else f"{name_of(model)}-{canonical_digest(str(model))}"
+    name = re.sub(r"[^A-Za-z0-9._+-]", "_", name_of(model))[:100]
+    own = name if shipped else f"{name}-{canonical_digest(str(model))}"
     return f"results/build/models/{own}-{config['vllm']['weights']}"
 
 

@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from ..base.cli import run_stage
-from ..records.cost_model import PARTS
 from ..records.hardware import gpu_words
 from ..records.parity import require_parity
 from ..records.subtitles import under
+from ..tables.methods.cost_model import PARTS
 from .command import draw_tables
 from .looks import TIER_COLOURS, colour_of
 from .style import at_chunk, labels, span

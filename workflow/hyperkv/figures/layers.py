@@ -15,8 +15,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from ..base.cli import run_stage
-from ..records.layers_text import WORDS
-from ..records.substitution import UNEXPLAINED, WHOLE
+from ..tables.methods.layers_text import WORDS
+from ..tables.methods.substitution import UNEXPLAINED, WHOLE
 from .command import draw_tables
 from .style import empty
 

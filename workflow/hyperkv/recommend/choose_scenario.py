@@ -19,12 +19,11 @@ from tabulate import tabulate
 
 from ..base.cli import run_stage
 from ..base.errors import UserError
-from ..predict.place_stores import machine_words
 from ..records.frames import add_asked, read_csv, read_jsonl
-from ..records.hardware import gpu_words
+from ..records.hardware import gpu_words, machine_words
 from ..records.record_file import Identity
 from ..records.stats import Interval
-from ..tables.tables import unique_environments
+from ..tables.environment import unique_environments
 from .engine_files import EngineSlice
 from .files import Files, Place
 from .ranking import COMPARED_FACTS, Candidate, Comparison, Objective, Ranking, ranked

@@ -36,6 +36,15 @@ class BoundedConnection(redis.Connection):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection
 
+    def on_connect_check_health(self, check_health: bool = True) -> None:
+        """What a server answers to AUTH may repeat the password, so no message has it."""
+        try:
+            super().on_connect_check_health(check_health)
+        except (redis.AuthenticationError, redis.ResponseError) as error:
+            if self.password is None:
+                raise
+            raise type(error)("the server did not take the password") from None
+
     def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         if self._sock is not None:
             self._sock.deadline = self._deadline()

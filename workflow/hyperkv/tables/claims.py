@@ -18,8 +18,8 @@ import pandas as pd
 
 from ..base.cli import run_stage
 from ..base.errors import UserError
-from ..predict.place_stores import machine_words
 from ..records.frames import add_asked, read_jsonl
+from ..records.hardware import machine_words
 from ..records.record_file import Identity
 from .judging.claims_file import PREDICTED_TABLES, RECORDS_OF, Claim, columns_dictionary, read_claims
 from .judging.claims_text import claims_text

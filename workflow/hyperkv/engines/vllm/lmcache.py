@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from ...base.errors import UserError
 from ...connectors.registry import library_of
 from ...stores.base import Endpoint
@@ -250,8 +252,8 @@ def _reference(endpoint: Endpoint) -> dict[str, str]:
 
 
 def rendered(config: Mapping[str, Any]) -> str:
-    """The text of the file that LMCACHE_CONFIG_FILE names."""
-    return json.dumps(config, indent=1) + "\n"
+    """The text of the file that LMCACHE_CONFIG_FILE names, as LMCache reads it back: JSON's 1e-05 is text to YAML."""
+    return yaml.safe_dump(dict(config), allow_unicode=True, sort_keys=False)
 
 
 def mp_arguments(

@@ -92,7 +92,7 @@ def check_settings(settings: Mapping[str, object], where: str) -> None:
 
 
 def rendered(complete_settings: Mapping[str, str]) -> str:
-    """The configuration file's text."""
+    """The configuration file's text. Raises UserError for a value that would not stay on its line, such as a folder's path."""
     return "".join(f"{key} {_quoted(value)}\n" for key, value in complete_settings.items())
 
 
@@ -104,5 +104,9 @@ def warning(complete_settings: Mapping[str, str]) -> str | None:
 
 
 def _quoted(value: str) -> str:
+    if not value.isprintable():
+        raise UserError(
+            f"store kvrocks: {value!r} cannot stand in its configuration file; choose a folder with a plain name"
+        )
     plain = value == value.strip() and not any(character in value for character in "#'\"\\")
     return value if plain else quoted(value)

@@ -15,44 +15,20 @@ from kvcache_sim.plan import ExecutionPlan, build_execution_plan
 from kvcache_sim.policies import PolicyResult, simulate_ceiling, simulate_policy
 from kvcache_sim.trace import parse_trace_lines
 
+from tests.predict.specs import REFERENCE, spec
 from tests.workloads.test_prefix_tree import EXCERPT, WORKLOADS
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.predict import predict_hit_rates as predict
 from workflow.hyperkv.predict.predict_hit_rates import Capacities, Simulation, hit_rates_table
-from workflow.hyperkv.tables.tables import COLUMNS_PATH
+from workflow.hyperkv.tables.columns import COLUMNS_PATH
 from workflow.hyperkv.workloads.factory import make_workload
 from workflow.hyperkv.workloads.multi_turn import prefix_hit_tokens
 
 TRACE = Path(__file__).parents[3] / "shared/data/mooncake/conversation_trace.jsonl"
-MODEL = "config/models/llama-3.1-8b.json"
-REFERENCE = {"kind": "multi_turn", "conversations": 400}
-CHUNKS = [16, 32, 64, 128, 256, 512, 1024, 2048]
 PUBLISHED = {
     True: [89.4, 89.1, 88.5, 87.3, 84.8, 79.9, 70.8, 46.0],
     False: [83.1, 82.8, 82.2, 81.0, 78.4, 73.6, 64.6, 39.9],
 }
-
-
-def spec(tiers, workload=REFERENCE, chunks=CHUNKS, seeds=10, active=(50,), clients=50) -> dict:
-    """A spec of one case, as the config's slice gives it to the stage."""
-    case = {
-        "model": MODEL,
-        "kv_dtype": "auto",
-        "block_tokens": 16,
-        "workload": workload,
-        "active_conversations": list(active),
-        "clients": clients,
-        "seeds": seeds,
-        "counted": "all",
-        "lookup": "prompt",
-        "tiers": tiers,
-    }
-    return {
-        "seed": 1,
-        "chunk_tokens": list(chunks),
-        "save_decode_cache": [True, False],
-        "cases": {"reference": case},
-    }
 
 
 @pytest.fixture(scope="module")

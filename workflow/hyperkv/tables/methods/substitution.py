@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .stats import Interval, median_interval
+from ...records.stats import Interval, median_interval
 
 AGREEMENT = 0.2
 WHOLE, UNEXPLAINED = "whole", "unexplained"
 SERIALIZATION = ("wire", "protocol", "client")
 SERVER_SIDE = ("server_memory", "engine", "cold_engine")
+# Of the categories that a server's samples are counted in:
+NETWORK = ("network", "socket_copy")
+COPIES = ("copying", "socket_copy")
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ def layers_of(scenario: Mapping[str, str], operation: str) -> tuple[Layer, ...]:
     return tuple(layers)
 
 
-def differences(layers: Sequence[Layer], rungs: Mapping[str, float | None]) -> dict[str, float | None]:
+def seconds_by_layer(layers: Sequence[Layer], rungs: Mapping[str, float | None]) -> dict[str, float | None]:
     """One repeat's layers from its rungs, then what of the whole they leave: `unexplained`. None: not known."""
     found = {
         layer.name: rungs.get(layer.rung)
@@ -83,15 +86,10 @@ def share_interval(parts: Sequence[float | None], wholes: Sequence[float | None]
     )
 
 
-def group_share(
-    repeats: Sequence[Mapping[str, float | None]], wholes: Sequence[float | None], names: Sequence[str]
-) -> Interval:
-    """Share of several layers together; None where a repeat lacks one that the scenario has."""
-    sums: list[float | None] = []
-    for layers in repeats:
-        values = [layers[name] for name in names if name in layers]
-        sums.append(None if None in values else sum(values))
-    return share_interval(sums, wholes)
+def together(layers: Mapping[str, float | None], names: Sequence[str]) -> float | None:
+    """Several layers of one repeat in sum; None where one is not known."""
+    values = [layers[name] for name in names]
+    return None if None in values else sum(values)
 
 
 def agree(one: float | None, other: float | None) -> bool | None:
@@ -101,7 +99,7 @@ def agree(one: float | None, other: float | None) -> bool | None:
     return abs(one - other) <= AGREEMENT * max(abs(one), abs(other))
 
 
-def verdict(serialization: Interval, device: Interval, server_side: Interval) -> str:
+def serialization_verdict(serialization: Interval, device: Interval, server_side: Interval) -> str:
     """Whether "network serialization, not disk I/O" holds, from shares of the whole.
 
     `confirmed`: serialization (wire, protocol, client) lies above the device and above the server's own work (its memory and

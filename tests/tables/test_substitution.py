@@ -6,14 +6,14 @@ import pytest
 
 from tests.record_factory import ROCKSDB, VALKEY
 from workflow.hyperkv.records.stats import Interval
-from workflow.hyperkv.records.substitution import (
+from workflow.hyperkv.tables.methods.substitution import (
     UNEXPLAINED,
     agree,
-    differences,
     distinguishable,
     layers_of,
+    seconds_by_layer,
+    serialization_verdict,
     share_interval,
-    verdict,
 )
 
 RUNGS = {
@@ -37,23 +37,23 @@ DISK = {
 
 
 def test_known_layers_are_recovered_and_the_rest_is_exact():
-    assert differences(layers_of(ROCKSDB, "get"), RUNGS) == DISK | {UNEXPLAINED: 0.25}
+    assert seconds_by_layer(layers_of(ROCKSDB, "get"), RUNGS) == DISK | {UNEXPLAINED: 0.25}
 
 
 def test_layers_and_the_rest_add_up_to_the_whole():
     for connector, operation in product(("resp", "redis"), ("set", "get")):
-        found = differences(layers_of(ROCKSDB | {"connector": connector}, operation), RUNGS)
+        found = seconds_by_layer(layers_of(ROCKSDB | {"connector": connector}, operation), RUNGS)
         assert sum(found.values()) == RUNGS["whole"]
 
 
 def test_redis_py_is_what_it_costs_more_than_our_client():
-    found = differences(layers_of(VALKEY | {"connector": "redis"}, "set"), RUNGS | {"whole": 4.75})
+    found = seconds_by_layer(layers_of(VALKEY | {"connector": "redis"}, "set"), RUNGS | {"whole": 4.75})
     assert (found["client"], found[UNEXPLAINED]) == (3.0, 0.0)
 
 
 def test_stripes_are_what_they_cost_or_save_against_one_value():
     rungs = RUNGS | {"client_striped": 1.25, "whole": 1.25}
-    found = differences(layers_of(VALKEY | {"connector": "striped"}, "get"), rungs)
+    found = seconds_by_layer(layers_of(VALKEY | {"connector": "striped"}, "get"), rungs)
     assert (found["client"], found[UNEXPLAINED]) == (-0.5, 0.0)
 
 
@@ -79,9 +79,9 @@ def test_only_a_get_meets_a_cold_engine():
 
 
 def test_what_was_not_measured_leaves_its_layers_and_the_rest_unknown():
-    found = differences(layers_of(ROCKSDB, "get"), RUNGS | {"store_disk": None})
+    found = seconds_by_layer(layers_of(ROCKSDB, "get"), RUNGS | {"store_disk": None})
     assert found == DISK | {"device": None, UNEXPLAINED: None}
-    assert differences(layers_of(ROCKSDB, "get"), RUNGS | {"whole": None}) == DISK | {UNEXPLAINED: None}
+    assert seconds_by_layer(layers_of(ROCKSDB, "get"), RUNGS | {"whole": None}) == DISK | {UNEXPLAINED: None}
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def span(low: float, high: float) -> Interval:
     ],
 )
 def test_the_verdict_needs_intervals_that_do_not_overlap(serialization, device, server_side, wanted):
-    assert verdict(serialization, device, server_side) == wanted
+    assert serialization_verdict(serialization, device, server_side) == wanted
 
 
 @pytest.mark.parametrize(

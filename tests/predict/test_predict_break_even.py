@@ -11,7 +11,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.figures.test_figures import store_rows
+from tests.figures.made import store_rows
+from tests.predict.specs import BREAK_EVEN, MODELS
 from tests.workflow_helpers import merged
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.config.config import break_even_spec, checked
@@ -21,18 +22,10 @@ from workflow.hyperkv.models.gpu import load_gpu
 from workflow.hyperkv.predict import place_stores
 from workflow.hyperkv.predict import predict_break_even as breakeven
 from workflow.hyperkv.predict.break_even_text import break_even_text, required_words
-from workflow.hyperkv.predict.place_stores import machine_words, nearest_get, placed_stores_table
+from workflow.hyperkv.predict.place_stores import nearest_get, placed_stores_table
 from workflow.hyperkv.predict.predict_break_even import break_even_table, remarks, required_gbps
-from workflow.hyperkv.tables.tables import COLUMNS_PATH
+from workflow.hyperkv.tables.columns import COLUMNS_PATH
 
-MODELS = ("llama-3.1-8b", "llama-3.1-70b", "qwen3-32b", "deepseek-v3")
-SPEC = {
-    "models": [f"config/models/{name}.json" for name in MODELS],
-    "gpus": [f"config/gpus/{name}.yaml" for name in ("l4", "a100-80gb", "h100", "h200")],
-    "prompt_tokens": [1024, 8192, 32768, 65536],
-    "kv_dtype": "auto",
-    "chunk_tokens": 64,
-}
 # FACTS.md, section 1, of an H100 80 GB: 8,192 tokens of Llama-3.1-8B, vLLM 0.25.0 and LMCache 0.5.0.
 MEASURED_RECOMPUTE_S, MEASURED_DRAM_HIT_S = 0.213, 0.057
 
@@ -40,7 +33,7 @@ MEASURED_RECOMPUTE_S, MEASURED_DRAM_HIT_S = 0.213, 0.057
 @pytest.fixture(scope="module")
 def table() -> pd.DataFrame:
     """Break-even of every model on every GPU."""
-    return break_even_table(SPEC)
+    return break_even_table(BREAK_EVEN)
 
 
 def row_of(table: pd.DataFrame, model: str, gpu: str, prompt: int = 8192) -> pd.Series:
@@ -112,12 +105,12 @@ def test_what_never_pays_is_infinite_and_reads_as_never():
 def test_the_table_has_the_dictionarys_columns_and_no_prompt_above_a_context(tmp_path, monkeypatch):
     out, text = tmp_path / "break_even.csv", tmp_path / "break_even.txt"
     monkeypatch.setattr(
-        sys, "argv", ["breakeven", "--spec", json.dumps(SPEC), "--out", str(out), "--text", str(text)]
+        sys, "argv", ["breakeven", "--spec", json.dumps(BREAK_EVEN), "--out", str(out), "--text", str(text)]
     )
     breakeven.main()
     written = pd.read_csv(out)
     assert list(written) == list(yaml.safe_load(COLUMNS_PATH.read_text())["break_even"])
-    assert text.read_text() == break_even_text(break_even_table(SPEC), remarks(SPEC))
+    assert text.read_text() == break_even_text(break_even_table(BREAK_EVEN), remarks(BREAK_EVEN))
     assert text.read_text().endswith(
         "\nqwen3-32b: left out 65,536 tokens, longer than its context of 40,960 (max_position_embeddings 40,960).\n"
     )
@@ -172,7 +165,7 @@ def test_copies_of_kv_heads_are_loaded_too(tmp_path):
     (tmp_path / "l4.yaml").write_text(
         (GPUS / "l4.yaml").read_text().replace("memory_gb: 24", "memory_gb: 20")
     )
-    spec = SPEC | {"models": [str(tmp_path / "few.json")], "gpus": [str(tmp_path / "l4.yaml")]}
+    spec = BREAK_EVEN | {"models": [str(tmp_path / "few.json")], "gpus": [str(tmp_path / "l4.yaml")]}
     row = row_of(break_even_table(spec), "few", "L4")
     whole = 8192 * 2 * 80 * 4 * 128 * 2
     assert row["gpus_for_weights"] == 8
@@ -281,10 +274,6 @@ def test_the_text_has_a_row_per_model_and_a_column_per_gpu(table):
 
 def test_the_text_of_nothing_is_empty(table):
     assert break_even_text(table.head(0)) == ""
-
-
-def test_a_machine_without_names_has_its_numbers():
-    assert machine_words({"cpu": None, "cores": 1, "ram_bytes": 1 << 30}) == "1 x CPU core, 1 GiB"
 
 
 def test_no_store_is_placed_without_one(table):

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..base.errors import UserError
+from ...base.errors import UserError
 
 _NESTED = ("settings", "environment", "vllm", "lmcache")
 _MISSING = object()
 
 
-def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> set[str]:
+def changed_keys(one: Mapping[str, Any], other: Mapping[str, Any]) -> set[str]:
     """Keys in which two sweep specs differ: the scenario's own by their names, those in settings and environment as
     settings.KEY, those outside the scenario as `config KEY`."""
     mine, theirs = _flat(one), _flat(other)
@@ -25,7 +25,7 @@ def require_steps(steps: Sequence[Mapping[str, Any]], specs: Sequence[Mapping[st
     steps: {"step", "scenario", "changes"} in order. specs: the sweep's spec of each. Raises UserError.
     """
     for number, step in enumerate(steps):
-        found = differences(specs[number - 1], specs[number]) if number else set()
+        found = changed_keys(specs[number - 1], specs[number]) if number else set()
         named, where = set(step["changes"]), f"ladder.steps.{step['step']}"
         before = steps[number - 1]["scenario"]
         if unnamed := sorted(found - named):

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from .stats import Interval
-from .substitution import UNEXPLAINED, WHOLE, verdict
+from ...records.stats import Interval
+from .substitution import UNEXPLAINED, WHOLE, serialization_verdict
 
 CLAIM = "network serialization, not disk I/O"
 WORDS = {
@@ -117,7 +117,7 @@ def verdict_line(point: pd.DataFrame) -> str | None:
     words = ("wire + protocol + client", "device", "server's memory + engine")
     told = ", ".join(f"{word} {_span(share)}" for word, share in zip(words, shares, strict=True))
     place = f"{first['value_bytes'] / 2**20:g} MiB {_OPERATION[first['operation']]}, {first['scenario']}"
-    return f"{verdict(*shares)} on this machine for {place}: {told}"
+    return f"{serialization_verdict(*shares)} on this machine for {place}: {told}"
 
 
 def _largest(table: pd.DataFrame) -> Iterator[pd.DataFrame]:

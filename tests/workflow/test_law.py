@@ -1,0 +1,78 @@
+"""The law of the house: a result's path names its maker."""
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path, PurePath
+from types import SimpleNamespace
+
+import pytest
+from snakemake.parser import parse
+from snakemake.sourcecache import LocalSourceFile
+
+VERBS = {"tables": "write_", "figures": "draw_"}
+ROOM_OF = {"recommended": "recommend", "traces": "workloads"}
+# Rules that do not keep the law yet; one that does must leave the list.
+NOT_YET = {"fetch_engine", "build_engine", "fetch_loadgen", "build_loadgen", "fetch_trace"}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule with a command: its name, the module that it runs, and its files under results/."""
+
+    name: str
+    module: str
+    outputs: list[str]
+
+
+def rules_of(path: Path) -> Iterator[Rule]:
+    """The rules of a file as Snakemake's own parser reads them, those of every branch; a rule that uses another has no command."""
+    opened = SimpleNamespace(open=lambda _: StringIO(path.read_text()))
+    text, _ = parse(LocalSourceFile(str(path)), SimpleNamespace(sourcecache=opened), {})
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            told = {call.func.attr: call for call in node.decorator_list if isinstance(call, ast.Call)}
+            if {"rule", "shellcmd"} <= set(told):
+                (name,) = (key.value.value for key in told["rule"].keywords if key.arg == "name")
+                module = re.search(r"-m workflow\.hyperkv\.(\S+)", "".join(words(told["shellcmd"])))[1]
+                files = [re.sub(r"^<(\w+)>", r"results/\1", word) for word in words(told.get("output"))]
+                yield Rule(name, module, [file for file in files if file.startswith("results/")])
+
+
+def words(call: ast.Call | None) -> list[str]:
+    """The texts among a directive's arguments."""
+    return [
+        node.value for node in ast.walk(call or ast.Pass()) if isinstance(getattr(node, "value", None), str)
+    ]
+
+
+RULES = [rule for path in sorted(Path("workflow/rules").glob("*.smk")) for rule in rules_of(path)]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_a_rule_a_module_and_a_result_share_a_name(rule):
+    room, *_, name = rule.module.split(".")
+    faults = [] if rule.name == VERBS.get(room, "") + name else [f"it runs {rule.module}"]
+    for output in map(PurePath, rule.outputs):
+        folder, stem = output.parts[1], output.stem
+        named = room not in VERBS or stem == name or stem.startswith(f"{name}_")
+        if ROOM_OF.get(folder, folder) != room or not named:
+            faults.append(f"{rule.module} makes {output}")
+    assert bool(faults) is (rule.name in NOT_YET), faults
+
+
+def test_what_is_excepted_is_there():
+    assert {rule.name for rule in RULES} >= NOT_YET
+
+
+@pytest.mark.parametrize("room", VERBS)
+def test_every_table_and_figure_has_its_rule(room):
+    """A module of these rooms that is a command has a rule, and no other module has."""
+    commands = {
+        f"{room}.{path.stem}"
+        for path in Path("workflow/hyperkv", room).glob("*.py")
+        if '__name__ == "__main__"' in path.read_text()
+    }
+    assert commands == {rule.module for rule in RULES if rule.module.startswith(f"{room}.")}
