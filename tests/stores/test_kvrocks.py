@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from tests.helpers import eventually
 from tests.stores.conftest import CONNECTIONS, MIB, buffers_for, new_keys, offered, store_config, values_of
+from tests.stores.servers import parsed
 from workflow.hyperkv.base.errors import StoreDied, StoreError, UserError
 from workflow.hyperkv.base.secret import Secret, write_private
 from workflow.hyperkv.connectors.base import Connector
@@ -109,21 +110,6 @@ def test_an_open_server_without_a_password_is_warned_of(settings, exposed):
     assert (found is not None) == exposed
     assert "password_file" in (found or "password_file")
     assert warning(completed(settings) | {"requirepass": "secret"}) is None
-
-
-def parsed(line: str) -> tuple[str, str]:
-    """ParseConfigLine of Kvrocks 2.10 for lines without escapes other than \\\\ and \\"."""
-    key, _, rest = line.partition(" ")
-    if rest[:1] not in "\"'":
-        return key, rest.split("#")[0].strip()
-    value, escaped = "", False
-    for character in rest[1:]:
-        if not escaped and character == rest[0]:
-            return key, value
-        if escaped or character != "\\":
-            value += character
-        escaped = not escaped and character == "\\"
-    raise AssertionError(line)
 
 
 @given(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1).filter(lambda t: t[0] != "="))

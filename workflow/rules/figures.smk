@@ -31,7 +31,7 @@ rule draw_tier_tradeoff:
         **DRAWING["tier_tradeoff"],
         spec=compared_chunk,
     shell:
-        "python -m workflow.hyperkv.figures.{params.figure} --tables {input.tables:q} --spec {params.spec:q}"
+        "python -m workflow.hyperkv.figures.{params.figure:q} --tables {input.tables:q} --spec {params.spec:q}"
         " --stores {params.stores:q} --svg {output.svg:q} --png {output.png:q} 2> {log:q}"
 
 
@@ -69,7 +69,7 @@ rule draw_chunk:
     params:
         **DRAWING["chunk"],
     shell:
-        "python -m workflow.hyperkv.figures.{params.figure} --tables {input.tables:q}"
+        "python -m workflow.hyperkv.figures.{params.figure:q} --tables {input.tables:q}"
         " --stores {params.stores:q} --svg {output.svg:q} --png {output.png:q} 2> {log:q}"
 
 

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import redis
 
@@ -27,6 +27,7 @@ from ..machine.processes import LOOPBACK, OwnedProcess, free_port
 from ..records.frames import read_json
 from ..stores.redis_client import bounded
 from ..stores.registry import store_class
+from ..stores.server import ServerStore
 
 CHECKED, NOT_CHECKED = "checked", "not checked"
 _READY_S = 60.0
@@ -95,7 +96,8 @@ def check_server(server: Mapping[str, Any], folder: Path) -> Check:
 
     Raises UserError or StoreError when it does not start, loses the value, or runs with other settings than written.
     """
-    script, store = (folder / server["script"]).absolute(), store_class(server["store"])
+    script = (folder / server["script"]).absolute()
+    store = cast("type[ServerStore]", store_class(server["store"]))
     wanted = {key: value for key, value in server["settings"].items() if key not in _OVERRIDDEN}
     with tempfile.TemporaryDirectory(prefix="hyperkv-check-", dir=folder) as scratch:
         port = free_port()

@@ -140,8 +140,8 @@ class Store(ABC):
     has_jemalloc: whether MALLOC_CONF does. programs: modules that it runs as programs, below workflow.hyperkv.
     """
 
-    name: ClassVar[str]
-    medium: ClassVar[str]
+    name: str
+    medium: str
     look: ClassVar[Look]
     connectors: ClassVar[tuple[str, ...]]
     is_server: ClassVar[bool] = False
@@ -235,8 +235,8 @@ class Store(ABC):
         """The process that does this store's I/O."""
 
     @property
-    def servers(self) -> Sequence[Store]:
-        """The server processes, each a store; none for a store without."""
+    def servers(self) -> Sequence[Any]:
+        """The server processes, each a ServerStore; none for a store without."""
         return []
 
     @property
@@ -270,7 +270,7 @@ class Store(ABC):
 class LocalStore(Store):
     """A store inside the measuring process: no server, values copied straight to and from buffers."""
 
-    connectors = ("inprocess",)
+    connectors: ClassVar[tuple[str, ...]] = ("inprocess",)
 
     def pid(self) -> int:
         return os.getpid()

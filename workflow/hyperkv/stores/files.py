@@ -150,7 +150,7 @@ def _write_all(descriptor: int, value: np.ndarray, direct: bool) -> None:
         source[: value.size] = value
     written = 0
     while written < source.size:
-        written += os.pwrite(descriptor, source[written:], written)
+        written += os.pwrite(descriptor, source[written:].data, written)
     if source.size != value.size:
         os.ftruncate(descriptor, value.size)
 
@@ -159,7 +159,7 @@ def _read_all(descriptor: int, buffer: np.ndarray, direct: bool) -> None:
     target = aligned_buffer(_rounded_up(buffer.size)) if direct and not _is_aligned(buffer) else buffer
     read = 0
     while read < buffer.size:
-        count = os.preadv(descriptor, [target[read:]], read)
+        count = os.preadv(descriptor, [target[read:].data], read)
         if count == 0:
             raise OSError(5, "the file is shorter than its size says")
         read += count

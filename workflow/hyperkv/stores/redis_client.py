@@ -29,7 +29,7 @@ class BoundedConnection(redis.Connection):
         super().__init__(**options)
 
     def _deadline(self) -> Deadline:
-        return self._clock.deadline or Deadline(self.socket_timeout, _REPLY_BYTES, 1)
+        return self._clock.deadline or Deadline(self.socket_timeout or 0.0, _REPLY_BYTES, 1)
 
     def _connect(self) -> BoundedSocket:
         connection = connected(self.host, self.port, self._deadline())

@@ -3,7 +3,7 @@
 import contextlib
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Protocol
 
@@ -38,7 +38,7 @@ class Serving(Protocol):
     def live(self) -> list["Connection"]:
         """The open connections, oldest first."""
 
-    def sections(self) -> dict[str, Callable[[], dict[str, object]]]:
+    def sections(self) -> dict[str, Callable[[], Mapping[str, object]]]:
         """INFO's sections."""
 
     def stop(self) -> None:

@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import rocksdict
 
@@ -103,12 +104,12 @@ class Keyspace:
         return self._fault is not None
 
     def get(self, key: bytes) -> bytes | None:
-        """The value, or None. The list form is rocksdict's only read that releases the GIL."""
+        """The value, or None."""
         if memory_is_limited() and (length := self.length(key) or 0) > MIB:
             require_memory(2 * length + MIB)
         self._recover_when_due()
         with self._gate:
-            return self._database.values.get([key])[0]
+            return _value_of(self._database, key)
 
     def length(self, key: bytes) -> int | None:
         """The value's length in bytes, or None, without reading the value."""
@@ -289,13 +290,13 @@ class Keyspace:
         read_only = rocksdict.AccessType.read_only(False)
         copy = Database(self._path, self.settings, options, index_options, read_only)
         try:
-            saved = dict(copy.index.items())
+            saved = cast("dict[bytes, bytes]", dict(copy.index.items()))
         finally:
             copy.close()
         found: dict[bytes, bytes | None] = {}
-        for key, entry in database.index.items():
+        for key, entry in cast("Iterator[tuple[bytes, bytes]]", database.index.items()):
             if saved.pop(key, None) != entry:
-                found[key] = database.values.get([key])[0]
+                found[key] = _value_of(database, key)
         return found | dict.fromkeys(saved)
 
     def _add(self, number: int) -> None:
@@ -309,6 +310,11 @@ class Keyspace:
             for stripe in stripes:
                 held.enter_context(self._locks[stripe])
             yield
+
+
+def _value_of(database: Database, key: bytes) -> bytes | None:
+    """The list form is rocksdict's only read that releases the GIL."""
+    return cast("list[bytes | None]", database.values.get([key]))[0]
 
 
 def _stamp(entry: bytes | None) -> int | None:

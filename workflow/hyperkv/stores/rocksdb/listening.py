@@ -8,7 +8,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -57,7 +57,7 @@ class Server:
         with self._lock:
             return list(self._connections)
 
-    def sections(self) -> dict[str, Callable[[], dict[str, object]]]:
+    def sections(self) -> dict[str, Callable[[], Mapping[str, object]]]:
         """INFO's sections: name -> a function that gathers its fields."""
         return {
             "Server": self._info_server,
@@ -109,7 +109,7 @@ class Server:
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if len(self.live()) >= self.keyspace.settings["maxclients"]:
+        if len(self.live()) >= int(self.keyspace.settings["maxclients"]):
             raise Refused("max number of clients reached")
         address = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "unixsocket:0"
         connection = Connection(sock, address, next(self._numbers), self)

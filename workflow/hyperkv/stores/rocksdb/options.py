@@ -31,7 +31,7 @@ def option_calls(settings: Mapping[str, Value]) -> dict[str, tuple]:
         "set_level_zero_stop_writes_trigger": (value["level0_stop_writes_trigger"],),
         "set_level_zero_file_num_compaction_trigger": (value["level0_file_num_compaction_trigger"],),
         "set_enable_blob_gc": (value["enable_blob_garbage_collection"],),
-        "set_blob_gc_age_cutoff": (value["blob_garbage_collection_age_cutoff"] / 100,),
+        "set_blob_gc_age_cutoff": (int(value["blob_garbage_collection_age_cutoff"]) / 100,),
         "set_max_bytes_for_level_multiplier": (float(value["max_bytes_for_level_multiplier"]),),
     }
     for name in ("write_buffer_size", "target_file_size_base", "max_total_wal_size"):
