@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.figures.test_figures import store_rows
+from tests.figures.made import store_rows
 from tests.predict.specs import BREAK_EVEN, MODELS
 from tests.workflow_helpers import merged
 from workflow.hyperkv.base.errors import UserError

@@ -2,11 +2,12 @@
 
 from copy import deepcopy
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
 from tests.record_factory import measured, varied
-from workflow.hyperkv.figures import figures
+from workflow.hyperkv.figures import tier_tradeoff
 from workflow.hyperkv.predict import place_stores
 from workflow.hyperkv.records import hardware
 from workflow.hyperkv.tables import summary
@@ -112,18 +113,18 @@ def test_a_figure_and_the_summary_say_that_rows_are_not_alike(elsewhere, tmp_pat
     cells = cells_table(elsewhere)
     scenarios = scenarios_table(cells)
     scenarios.to_csv(tmp_path / "scenarios.csv", index=False)
-    words = ["--figure", "tier_tradeoff", "--tables", tmp_path / "scenarios.csv"]
+    words = ["--tables", tmp_path / "scenarios.csv"]
     words += [
         "--spec",
-        '{"figures": {"chunk_tokens": 32}}',
+        '{"chunk_tokens": 32}',
         "--svg",
         tmp_path / "f.svg",
         "--png",
         tmp_path / "f.png",
     ]
-    monkeypatch.setattr("sys.argv", ["figures", *map(str, words)])
-    monkeypatch.setitem(figures.plt.rcParams, "svg.fonttype", "none")
-    figures.main()
+    monkeypatch.setattr("sys.argv", ["tier_tradeoff", *map(str, words)])
+    monkeypatch.setitem(plt.rcParams, "svg.fonttype", "none")
+    tier_tradeoff.main()
     assert "Not alike: measured on 2 different machines." in (tmp_path / "f.svg").read_text()
     text = summary.hardware_text([scenarios])
     assert text.startswith(f"Measured on {elsewhere[0]['environment']['node']}, far: ")

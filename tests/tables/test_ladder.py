@@ -14,7 +14,6 @@ from tests.workflow_helpers import changed, merged
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.config.config import checked
 from workflow.hyperkv.config.ladder import ladder_spec
-from workflow.hyperkv.figures.ladder import DRAWINGS
 from workflow.hyperkv.tables.columns import COLUMNS_PATH
 from workflow.hyperkv.tables.ladder import ladder_table
 from workflow.hyperkv.tables.methods.ladder_parity import changed_keys
@@ -149,29 +148,3 @@ def test_records_that_are_not_as_the_steps_say_are_refused(real):
 def test_the_table_has_the_columns_of_the_dictionary(real):
     dictionary = yaml.safe_load(COLUMNS_PATH.read_text())["ladder"]
     assert set(ladder_table(SPEC, records(real))) == set(dictionary)
-
-
-def test_the_figures_show_every_step_and_its_gain(real):
-    table = ladder_table(SPEC, records(real)).fillna({"store": "", "connector": "", "reasons": ""})
-    figure = DRAWINGS["ladder"](table)
-    texts = [text.get_text() for text in figure.axes[0].texts]
-    assert texts[1].startswith("20.5; x1.98 [1.95, 2.00]")
-    assert [label.get_text().split("\n")[0] for label in figure.axes[0].get_yticklabels()] == [
-        "reference", "more", "fp8",
-    ]  # fmt: skip
-    names = [text.get_text() for text in DRAWINGS["before_after"](table).axes[0].get_legend().get_texts()]
-    assert [name.split(" (")[0] for name in names] == [
-        "before: reference", "after: more", "after: fp8", "no cache below HBM",
-    ]  # fmt: skip
-
-
-def test_before_and_after_numbers_the_points_of_lines_that_are_drawn_only(real):
-    table = ladder_table(SPEC, records(real)).fillna({"store": "", "connector": "", "reasons": ""})
-    between = table[table["step"] == "more"].assign(scenario="dram_between", step="between", number=0.5)
-    turning = [between.assign(load=load, tps_per_user=10.0 * load) for load in (1, 2)]
-    (axes,) = DRAWINGS["before_after"](pd.concat([table, *turning])).axes
-    assert not axes.texts
-    last = table[table["step"] == "fp8"]
-    turning = [last.assign(load=load, tps_per_user=10.0 * load) for load in (1, 2)]
-    (axes,) = DRAWINGS["before_after"](pd.concat([table[table["step"] != "fp8"], *turning])).axes
-    assert [text.get_text() for text in axes.texts] == ["1", "2"]

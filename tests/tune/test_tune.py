@@ -129,13 +129,13 @@ def test_only_another_search_runs_again(checkout, change, jobs):
 
 def test_the_figure_s_code_draws_and_the_store_s_searches(checkout):
     for name, jobs in [
-        ("tune_figure", {"draw_tune"}),
-        ("tune_table", {"write_tune", "draw_tune"}),
+        ("figures/tune", {"draw_tune"}),
+        ("tables/tune", {"write_tune", "draw_tune"}),
         ("stores/valkey", JOBS),
     ]:
         path = checkout / f"workflow/hyperkv/{name}.py"
         text = path.read_text()
-        path.write_text(text + "\n# changed\n")
+        path.write_text(text + "\nCHANGED = True\n")
         assert checkout.planned("tune") == jobs
         path.write_text(text)
 

@@ -54,30 +54,6 @@ rule place_stores:
         " --limits {input.limits:q} --out {output:q} 2> {log:q}"
 
 
-rule draw_prediction:
-    input:
-        tables=prediction_tables,
-    output:
-        svg=report(
-            "<figures>/{figure}.svg",
-            caption="../report/figure.rst",
-            category="Figures",
-            labels={"figure": "{figure}"},
-        ),
-        png="<figures>/{figure}.png",
-    log:
-        "<logs>/figures/{figure}.log",
-    wildcard_constraints:
-        figure="|".join(PREDICTIONS),
-    conda:
-        "../../envs/harness.yaml"
-    params:
-        code=code("figures.predictions"),
-    shell:
-        "python -m workflow.hyperkv.figures.predictions --figure {wildcards.figure:q} --tables {input.tables:q}"
-        " --svg {output.svg:q} --png {output.png:q} 2> {log:q}"
-
-
 rule predict:
     input:
         rules.predict_hit_rates.output,

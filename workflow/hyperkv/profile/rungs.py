@@ -36,7 +36,7 @@ from ..machine.meters import Usage, own_usage, thread_cpu_s, threads_since, usag
 from ..machine.node import data_dir_of
 from ..machine.own_folder import own_folder
 from ..stores.base import LocalStore, Store, StoreConfig
-from ..stores.registry import make_store
+from ..stores.registry import make_store, store_class
 from ..workloads.payload import Payload, aligned_buffer, slots
 from . import engine_layers
 from .loopback import Loopback, RawConnection
@@ -127,7 +127,7 @@ class Bench:
         """The scenario's store with its files in `folder`."""
         scenario = self.scenario
         name = f"layers-{scenario['name']}"
-        room = self.room_bytes if scenario["store"] == "dram" else None
+        room = self.room_bytes if store_class(scenario["store"]).held_by_engine == "pool" else None
         config = StoreConfig.of(
             scenario, folder / name, self.values.value_bytes, self.logs / f"{name}.log", room
         )
@@ -159,7 +159,7 @@ Rung = Callable[[Bench], Records]
 def rungs_of(scenario: dict[str, Any]) -> dict[str, tuple[str, ...]]:
     """The names of the rungs of a scenario, by the station that measures them, in their order."""
     if scenario["connector"] == "inprocess":
-        device = {"device": ("device",)} if scenario["store"] == "files" else {}
+        device = {"device": ("device",)} if scenario["tier"] == "ssd" else {}
         return {"memcpy": ("memcpy",), **device, "whole": ("whole",)}
     client = (f"client_{scenario['connector']}",) if scenario["connector"] in CLIENTS else ()
     found = {
@@ -396,9 +396,7 @@ def _store_ram(bench: Bench) -> Records:
 
 
 def _in_memory(bench: Bench, memory: Path) -> Records:
-    settings = dict(bench.scenario["settings"])
-    if bench.scenario["store"] == "rocksdb":
-        settings["direct_io"] = "no"
+    settings = store_class(bench.scenario["store"]).settings_in_ram(bench.scenario["settings"])
     with (
         bench.folder(memory) as folder,
         make_store(bench.scenario["store"], bench.config(folder, settings=settings)) as store,

@@ -11,8 +11,9 @@ from typing import Any
 
 from ..base.errors import UserError
 from ..records.journal import Journal, canonical_digest
+from ..records.settings_words import worded
 from ..records.stats import Interval, median_interval
-from .space import Parameter, Value, applied, worded
+from .space import Parameter, Value, applied
 
 Candidate = dict[str, Value]
 BETTER = "better"

@@ -9,6 +9,7 @@ from ...cells.cell import CellSpec, StoreWindow, frame, per_byte
 from ...cells.evidence import device_share
 from ...cells.samples import window_values
 from ...records.effective import Effective
+from ...stores.registry import store_class
 from ...workloads import Conversation
 from . import aiperf
 from .lmcache import loads_ahead
@@ -34,7 +35,7 @@ def evidence_of(
     hbm, computed = counted["hbm_hit_tokens"] or 0, counted["computed_tokens"] or 0
     from_store = _store_tokens(cell, external, counted, window)
     samples = [request.sample for request in requests if request.sample is not None]
-    files = cell.scenario.get("store") == "files"
+    in_folder = _has_store(cell) and store_class(cell.scenario["store"]).held_by_engine == "folder"
     evidence: dict[str, Any] = {
         "sent_requests": len(requests),
         "failed_requests": len(requests) - len(samples),
@@ -51,13 +52,13 @@ def evidence_of(
         "corrupt_chunks": 0,
         "dropped_chunks": log.dropped_chunks,
     }
-    if files:
+    if in_folder:
         evidence |= {"device_read_bytes": io[0], "device_write_bytes": io[1]}
     return evidence | {"device_share": device_share(evidence)} | per_byte(evidence)
 
 
 def _has_store(cell: CellSpec) -> bool:
-    return cell.scenario["tier"] != "none" and cell.scenario["store"] != "dram"
+    return cell.scenario["tier"] != "none" and store_class(cell.scenario["store"]).held_by_engine != "pool"
 
 
 def _store_tokens(cell: CellSpec, external: int, counted: dict[str, int | None], window: StoreWindow) -> int:

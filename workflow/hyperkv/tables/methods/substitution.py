@@ -38,7 +38,7 @@ def layers_of(scenario: Mapping[str, str], operation: str) -> tuple[Layer, ...]:
     if scenario["connector"] == "inprocess":
         return (
             (Layer("device", "device", None),)
-            if scenario["store"] == "files"
+            if scenario["tier"] == "ssd"
             else (Layer("copy", "memcpy", None),)
         )
     layers = [
