@@ -1,5 +1,6 @@
 rule profile_layers:
     input:
+        older=OLDER,
         files=store_files,
     output:
         "<profile>/layers/{family}.jsonl",
