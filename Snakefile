@@ -14,9 +14,10 @@ from workflow.hyperkv.array.baseline_file import baseline_of
 from workflow.hyperkv.array.settings import ArraySettings
 from workflow.hyperkv.run.asked import Asked
 from workflow.hyperkv.build.compile_kvrocks import build_spec
-from workflow.hyperkv.tables.judging.claims_file import claimed_records, claimed_tables, read_claims
+from workflow.hyperkv.tables.judging.claim import claimed_records, claimed_tables, read_claims
 from workflow.hyperkv.run.closing import closing_lines
 from workflow.hyperkv.config.code import (
+    check_modules,
     code,
     layers_modules,
     limits_modules,
@@ -63,7 +64,7 @@ from workflow.hyperkv.base.parent import announce
 from workflow.hyperkv.sweep.progress import write_plan
 from workflow.hyperkv.run.provenance import begin_run, end_run, settle_results
 from workflow.hyperkv.run.room import require_room
-from workflow.hyperkv.stores.kvrocks.config import PATCHED_PROGRAM, PROGRAM
+from workflow.hyperkv.stores.registry import looks, store_class
 from workflow.hyperkv.base.surroundings import settle
 from workflow.hyperkv.run.taking_up import take_up
 from workflow.hyperkv.config.tune import tune_spec, tuned_scenarios
@@ -107,11 +108,12 @@ include: "workflow/rules/layers.smk"
 include: "workflow/rules/sweep.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/predict.smk"
-include: "workflow/rules/figures.smk"
 include: "workflow/rules/decide.smk"
 include: "workflow/rules/recommend.smk"
 include: "workflow/rules/tune.smk"
 include: "workflow/rules/ladder.smk"
+include: "workflow/rules/figures.smk"
+include: "workflow/rules/report.smk"
 
 
 localrules:
@@ -120,24 +122,39 @@ localrules:
     provision_array,
     teardown_array,
     fetch_trace,
-    write_hit_rates,
-    write_break_even,
+    predict_hit_rates,
+    predict_break_even,
     place_stores,
-    write_tables,
+    write_cells,
+    write_requests,
+    write_scenarios,
+    write_ratios,
+    write_sweep_time,
+    write_latency,
+    write_columns,
+    write_environment,
     write_stores,
+    write_limits,
     write_layers,
     write_summary,
     write_ladder,
     write_tune,
     write_cost,
     write_claims,
-    write_recommendation,
-    write_report_page,
-    draw_figure,
-    draw_prediction,
-    draw_ladder,
-    draw_tune,
+    choose_scenario,
+    make_page,
+    draw_tier_tradeoff,
+    draw_transport_medium,
     draw_cost,
+    draw_chunk,
+    draw_stores,
+    draw_layers,
+    draw_latency,
+    draw_hit_rate,
+    draw_break_even,
+    draw_ladder,
+    draw_before_after,
+    draw_tune,
     profile,
     stores,
     layers,

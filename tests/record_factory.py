@@ -12,7 +12,7 @@ from workflow.hyperkv.records.effective import Effective
 from workflow.hyperkv.records.evidence import Evidence
 from workflow.hyperkv.records.kinds.cell import Cell, Pass, RequestColumns, Single, Values
 from workflow.hyperkv.records.kinds.profile import Limit, Point, Rung
-from workflow.hyperkv.records.substitution import layers_of
+from workflow.hyperkv.tables.methods.substitution import layers_of
 
 STORES = {
     "none": {"tier": "none"},

@@ -226,7 +226,7 @@ class Checkout:
         return self.run(*self.sweep_argv(scenario))
 
     def planned(self, *targets: str) -> set[str]:
-        """What snakemake would run for targets, or for all, each job as its rule and its wildcards' values: 'draw_figure chunk'."""
+        """What snakemake would run for targets, or for all, each job as its rule and its wildcards' values: 'measure_scenario none 1'."""
         status, output = self.snakemake(*targets, "--dry-run")
         assert status == 0, output
         if "Nothing to be done" in output:

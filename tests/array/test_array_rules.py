@@ -161,4 +161,4 @@ def test_the_baseline_becomes_the_devices_limit(tmp_path, monkeypatch):
     assert "fio, its best" in (checkout / "results/figures/stores.svg").read_text()
     assert checkout.planned("stores") == set()
     checkout.configure(changed(TINY, {"array": {"baseline": section["baseline"] | {"repeats": 2}}}))
-    assert checkout.planned("stores") == {"write_stores", "draw_figure stores"}  # it is of other settings now
+    assert checkout.planned("stores") == {"write_limits", "draw_stores"}  # it is of other settings now

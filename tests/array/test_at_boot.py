@@ -314,6 +314,18 @@ def test_the_line_has_the_host_that_the_array_was_made_on():
     assert after(replace(found, files=files(FSTAB_LINE, right)))[CONF] == right
 
 
+@pytest.mark.parametrize(
+    "host",
+    ["x devices=/dev/sda", "x\tauto=yes", "x' 'y", 'a"', "a#b", "é", "a\rPROGRAM /x", "a,b", "<ignore>"],
+)
+def test_a_host_that_is_no_word_is_left_out_of_the_line(host):
+    member = MEMBER | {"member": Member("hyperkv", MD_UUID, "raid0", 2, host), "busy": True}
+    found = replace(assembled(mounted=True), disks=disks(nvme0n1=member, nvme1n1=member))
+    line = MDADM_LINE.replace("name=any:hyperkv ", "")
+    assert after(replace(found, files=files(FSTAB_LINE, "")))[CONF] == f"{line}\n"
+    assert after(replace(found, files=files(FSTAB_LINE, f"{line}\n")))[CONF] == f"{line}\n"
+
+
 def test_teardown_takes_lines_of_an_array_that_is_gone():
     stale = files(
         f"x / ext4\n{STALE[0]}\n{STALE[6]}\n{STALE[1]}\nLABEL=hyperkv {MOUNT} xfs\n", f"{STALE_ARRAYS[1]}\n"

@@ -57,6 +57,17 @@ def test_one_disk_and_its_partition(tmp_path):
     assert place.members == (("nvme2n1", "Maker Model", "S1"),)
 
 
+def test_what_a_drive_says_of_itself_is_a_line_of_text(tmp_path):
+    """Some have bytes there that are no text; it is printed, and stands in records and on the page."""
+    sysfs(tmp_path, "nvme2n1", "259:3")
+    (tmp_path / "sys/block/nvme2n1/device").mkdir()
+    (tmp_path / "sys/block/nvme2n1/device/model").write_bytes(b"Maker\x1b[2J\xff\xfe \n")
+    (tmp_path / "sys/block/nvme2n1/device/serial").write_bytes(b"S\xe9\n1\n")
+    place = place_of_mount(Mount("/sysmnt", "/dev/nvme2n1", "ext4", (), "259:3"), tmp_path)
+    assert place.note() == "ext4 on one disk, nvme2n1 (Maker\\x1b[2J\\udcff\\udcfe)"
+    assert place.members == (("nvme2n1", "Maker\\x1b[2J\\udcff\\udcfe", "S\\udce9\\n1"),)
+
+
 def test_an_array(tmp_path):
     (tmp_path / "dev").mkdir()
     write_array(tmp_path)

@@ -156,6 +156,53 @@ def test_a_disk_whose_samples_cannot_be_read_is_not_blank():
     assert (refusal.status, refusal.text.partition(",")[0]) == (UNFIT, f"{B}: wipefs")
 
 
+OF_SEVERAL = [
+    "LVM2_member",
+    "zfs_member",
+    "bcache",
+    "crypto_LUKS",
+    "linux_raid_member",
+    "isw_raid_member",
+    "swap",
+    "btrfs",
+]
+
+
+@pytest.mark.parametrize("kind", OF_SEVERAL)
+@pytest.mark.parametrize("device", ["nvme1n1", "nvme1n1p1"])
+def test_a_part_of_something_that_is_not_running_is_named_and_stays(kind, device):
+    held = {"signatures": (Signature(device, kind, "pool"),), "probed": {"TYPE": kind}}
+    [refusal] = plan_provision(settings(), machine(disks(nvme1n1=held))).refusals
+    assert (refusal.status, refusal.text.partition(";")[0]) == (FOREIGN_DATA, f'{B}: holds {kind} "pool"')
+    plan = plan_provision(settings(overwrite=True), machine(disks(nvme1n1=held)))
+    assert [line.partition("): ")[2] for line in plan.lost] == [f'{kind} "pool"']
+
+
+@pytest.mark.parametrize("kind", OF_SEVERAL)
+def test_a_part_of_something_that_runs_is_named_and_stays(kind):
+    """As lsblk shows it (bcache is a disk there), as the kernel's holders do, and where neither does (ZFS, Btrfs)."""
+    held = {"signatures": (Signature("nvme1n1", kind, "pool"),), "probed": {"TYPE": kind}, "busy": True}
+    below = Part("/dev/bcache0", "bcache0", "disk")
+    for shown, words in (
+        ({"parts": (below,)}, "held by /dev/bcache0 (disk)"),
+        ({"holders": ("md126",)}, "held by /dev/md126"),
+        ({}, f'and holds {kind} "pool"'),
+    ):
+        [refusal] = plan_provision(settings(overwrite=True), machine(disks(nvme1n1=held | shown))).refusals
+        assert refusal.status == IN_USE
+        assert refusal.text.startswith(f"{B}: ")
+        assert words in refusal.text
+
+
+def test_two_paths_to_one_disk_are_no_two_disks():
+    same = {"identity": ("serial=S1", "wwid=naa.5000c500a1b2c3d4")}
+    [refusal] = plan_provision(settings(overwrite=True), machine(disks(nvme0n1=same, nvme1n1=same))).refusals
+    words = f"{A} and {B}: two ways to the same disk (wwid=naa.5000c500a1b2c3d4); name each disk once"
+    assert (refusal.status, refusal.text) == (UNFIT, words)
+    other = {"identity": ("serial=S1", "wwid=naa.5000c500a1b2c3d5")}
+    assert plan_provision(settings(), machine(disks(nvme0n1=same, nvme1n1=other))).refusals == ()
+
+
 IDENTITY = ("diskseq=7", "serial=S1")
 
 

@@ -16,6 +16,7 @@ from workflow.hyperkv.array.planning import look, privilege
 from workflow.hyperkv.array.planning.privilege import only_one
 from workflow.hyperkv.array.refusal import EXIT_STATUSES, FAILED, IN_USE, NOT_ROOT, UNFIT, ArrayError
 from workflow.hyperkv.array.steps.commands import Run
+from workflow.hyperkv.machine.mounts import Signature
 
 SEEN = {"signatures": None, "probed": None, "busy": None, "sampled": False}
 
@@ -121,7 +122,7 @@ def test_without_root_the_command_for_an_administrator_is_printed(
     assert caught.value.exit_status == NOT_ROOT
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].startswith("  sudo ")
-    assert f"-m workflow.hyperkv.array.{module} --spec '{{" in lines[1]
+    assert f"-m workflow.hyperkv.array.{module}_array --spec '{{" in lines[1]
     assert any("mdadm --create" in line for line in lines) == (module == "provision")
 
 
@@ -305,6 +306,15 @@ def test_the_listing_names_every_disk_and_what_is_on_it():
 )
 def test_the_outlook(wanted, found, there, line):
     assert outlook(wanted, found, there)[0].startswith(line)
+
+
+def test_labels_reach_no_terminal_as_they_are():
+    label = Signature("nvme1n1", "ext4", "a\x1b]0;title\x07\nprovision_array would change nothing.")
+    found = machine(disks(nvme1n1={"signatures": (label,), "probed": {"TYPE": "ext4"}}))
+    for overwrite in (False, True):
+        lines = outlook(settings(overwrite=overwrite), found, None)
+        assert all(line.isprintable() for line in lines)
+        assert any("a\\x1b]0;title\\x07\\nprovision" in line for line in lines)
 
 
 def test_the_exit_statuses_are_documented():

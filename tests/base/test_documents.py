@@ -19,8 +19,7 @@ from workflow.hyperkv.config.config import checked, schema
 from workflow.hyperkv.config.config_text import require_readable
 from workflow.hyperkv.config.texts import FREE, RULES
 from workflow.hyperkv.models.geometry import load_geometry
-from workflow.hyperkv.tables.judging.claims_file import read_claims
-from workflow.hyperkv.tables.judging.expressions import parse_condition, parse_expression
+from workflow.hyperkv.tables.judging.claim import read_claims
 from workflow.hyperkv.workloads.trace import parse
 
 
@@ -137,6 +136,12 @@ def deep(levels: int) -> dict:
         ("vllm.ready_timeout_s", 1e300, "the number is too large"),
         ("replay.hbm_kv_bytes", "9" * 400 + " GiB", "replay.hbm_kv_bytes: "),
         ("claims", "a" * 5000, "5,000 characters are too many"),
+        ("model", "a" * 300, "is wrong; it must be a path of at most 4000 bytes with names of at most 255"),
+        ("break_even.models", [f"a/{'é' * 200}/b"], "it must be a path of at most 4000 bytes with names"),
+        ("kvrocks", {"source": "path", "path": "漢/" * 1100}, "kvrocks.path: '漢/漢/"),
+        ("kvrocks.deps_dir", "a" * 256, "kvrocks.deps_dir: 'aaa"),
+        ("kvrocks.patches", ["a" * 300], "it must be a name of at most 200 letters, digits"),
+        ("scenarios", {"a" * 101: {"tier": "none"}}, "it must be text of at most 100 characters like ^[a-z]"),
         ("scenarios.dram.lmcache", deep(10_000), "config: it is nested more than 50 deep"),
         ("scenarios.dram.lmcache", from_yaml("a: &a {b: 1}\nc: *a"), None),
         ("scenarios.dram.lmcache", {"a": "1e999"}, None),
@@ -197,7 +202,7 @@ def test_aliases_that_snakemake_has_read_are_counted():
 def test_a_preset_s_texts_come_through_the_same_door(tmp_path, monkeypatch):
     text = yaml.safe_dump({"description": "two\nlines", "settings": {}, "environment": {"A": "x\ny"}})
     (tmp_path / "own.yaml").write_text(text)
-    monkeypatch.setattr("workflow.hyperkv.config.config.PRESETS", tmp_path)
+    monkeypatch.setattr("workflow.hyperkv.stores.kvrocks.store.KvrocksStore.presets", tmp_path)
     keys = {"tier": "ssd", "store": "kvrocks", "connector": "resp", "preset": "own"}
     with pytest.raises(UserError, match=r"scenarios\.kv\.environment\.A: it has a line break"):
         checked(changed("scenarios.kv", keys))
@@ -262,37 +267,6 @@ def test_every_text_of_the_schema_has_a_rule():
         and not key.endswith("settings.*")  # what a store makes of them is its own check's
     ]
     assert without == []
-
-
-BRACKETS = [
-    "(" * 80 + "1" + ")" * 80,
-    "-" * 900 + "1",
-    "+".join(["1"] * 400),
-    "largest(" * 100 + "1" + ")" * 100,
-    "median(cells" + ".a" * 400 + ")",
-    "[" * 500,
-    "not " * 200 + "1",
-    "1" + " if 1 else 1" * 80,
-    "lambda: " * 100 + "1",
-    "a" + "[0]" * 300,
-    "f(" * 60 + ")" * 60,
-]
-
-
-@pytest.mark.parametrize("text", BRACKETS, ids=range(len(BRACKETS)))
-def test_claims_that_are_nested_deep_are_one_line(text):
-    for read in (lambda: parse_expression(text, {"cells": {}}), lambda: parse_condition(text)):
-        if text.startswith("((") and read.__code__.co_names[0] == "parse_expression":
-            read()  # brackets alone leave nothing in the tree
-            continue
-        with pytest.raises(UserError) as caught:
-            read()
-        assert "\n" not in str(caught.value)
-        assert len(str(caught.value)) < 1300
-
-
-def test_a_nested_claim_of_a_reasonable_depth_is_read():
-    parse_expression("(1 + (2 * (3 - (4 / (5 + largest(1, 2, (3)))))))" + " + 1" * 30, {})
 
 
 def test_a_message_is_printable_and_on_its_lines():

@@ -188,3 +188,13 @@ def test_every_command_of_a_rule_has_a_guard():
         assert (
             "run_stage(" in (REPOSITORY / "workflow/hyperkv" / f"{name.replace('.', '/')}.py").read_text()
         ), name
+
+
+def test_a_process_whose_name_is_no_text_is_known(tmp_path):
+    code = "import ctypes; ctypes.CDLL(None).prctl(15, b'\\xff) \\n(', 0, 0, 0); print(flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        process.stdout.readline()
+        assert process_identity(process.pid) is not None
+        process.stdin.write(b"\n")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.stores.test_kvrocks import parsed
+from tests.stores.servers import parsed
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.base.secret import Secret, quoted, write_private
 

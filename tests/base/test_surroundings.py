@@ -52,6 +52,36 @@ def test_twice_is_once(environment):
     assert past_proxies({**environment, **once}) == once
 
 
+CRASHES = """
+import os, resource, subprocess
+_, hard = resource.getrlimit(resource.RLIMIT_CORE)
+resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+if {settled}:
+    from workflow.hyperkv.surroundings import dump_no_core
+    dump_no_core()
+subprocess.run(["sh", "-c", "kill -ABRT $$"], cwd={folder!r})
+"""
+
+
+@pytest.mark.parametrize("settled", [False, True])
+def test_what_crashes_leaves_no_core(tmp_path, settled):
+    code = CRASHES.format(settled=settled, folder=str(tmp_path))
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+    if settled:
+        assert list(tmp_path.iterdir()) == []
+    elif not list(tmp_path.iterdir()):
+        pytest.skip("this machine writes no core files into the current folder")
+
+
+def test_every_stage_and_what_it_starts_dumps_no_core(tmp_path):
+    code = "from workflow.hyperkv.surroundings import settle; settle(); import subprocess; subprocess.run(['sh', '-c', 'ulimit -c'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": os.getcwd()}, capture_output=True,
+        text=True, timeout=30, check=True,
+    )  # fmt: skip
+    assert done.stdout.strip() in ("0", "1")
+
+
 def test_a_nameless_user_gets_a_name_and_no_other(monkeypatch):
     assert named({}, os.getuid()) == {}
     assert named({"USER": "me"}, NOBODY) == {}

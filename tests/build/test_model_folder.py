@@ -1,6 +1,7 @@
 """A model folder made here: what vLLM and AIPerf read of it."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -125,3 +126,20 @@ def test_a_models_name_keeps_its_dots(tmp_path, file, name):
     path.parent.mkdir(exist_ok=True)
     path.write_text(Path("config/models/llama-3.2-1b.json").read_text())
     assert load_geometry(path).name == name
+
+
+ODD_FOLDERS = [b"a\n[Service]\nExecStart=x", b"\xff\xfe", "a\u202eb".encode(), b"a{b} $(x);'\"", b"x" * 255]
+
+
+@pytest.mark.parametrize("name", ODD_FOLDERS)
+def test_a_link_may_lead_to_a_folder_of_any_name(tmp_path, name):
+    """What the configuration names is the link; the folder's own name is the model's, in records, scripts and folders."""
+    folder = tmp_path / os.fsdecode(name)
+    folder.mkdir()
+    (folder / "config.json").write_text(TINY.read_text())
+    (tmp_path / "link").symlink_to(folder)
+    told = load_geometry(tmp_path / "link").name
+    assert told.isprintable()
+    assert told.encode()
+    made = Path(made_model_dir({"model": str(tmp_path / "link"), "vllm": {"weights": "dummy"}})).name
+    assert re.fullmatch(r"[A-Za-z0-9._+-]{1,120}-\w{12}-dummy", made)

@@ -67,10 +67,10 @@ def test_an_engine_depends_on_its_own_cells_only():
     assert {"cells/cell.py", "cells/samples.py", "stores/valkey.py", "stores/registry.py"} <= vllm & replay
 
 
-def test_engine_vllm_starts_no_store_for_memory_and_files_of_its_own():
+def test_engine_vllm_depends_on_its_own_store_alone():
     part = {"tier": "ssd", "store": "files", "connector": "mp", "dram_pool_bytes": 0}
     found = names(closure({"engine": "vllm", "workload": {"kind": "multi_turn"}, "scenario": part}))
-    assert not {"stores/files.py", "stores/valkey.py"} & set(found)
+    assert not {"stores/valkey.py", "stores/server.py", "stores/kvrocks/store.py"} & set(found)
 
 
 def test_several_processes_add_their_store_and_stripes_their_modules():

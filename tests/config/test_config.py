@@ -115,7 +115,7 @@ def test_mistakes_about_kvrocks(config, words):
 
 def test_a_preset_is_checked_like_the_config(tmp_path, monkeypatch):
     (tmp_path / "bad.yaml").write_text("description: x\nsettings: {rocksdb.compression: no}\n")
-    monkeypatch.setattr("workflow.hyperkv.config.config.PRESETS", tmp_path)
+    monkeypatch.setattr("workflow.hyperkv.stores.kvrocks.store.KvrocksStore.presets", tmp_path)
     with pytest.raises(UserError, match=r"bad.yaml: settings.rocksdb.compression: false is wrong"):
         checked(with_kvrocks(preset="bad"))
 

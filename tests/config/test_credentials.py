@@ -62,7 +62,7 @@ def test_a_preset_s_environment_is_looked_at_too(monkeypatch, tmp_path):
     (tmp_path / "own.yaml").write_text(
         yaml.safe_dump({"description": "x", "settings": {}, "environment": {"HF_TOKEN": SECRET}})
     )
-    monkeypatch.setattr("workflow.hyperkv.config.config.PRESETS", tmp_path)
+    monkeypatch.setattr("workflow.hyperkv.stores.kvrocks.store.KvrocksStore.presets", tmp_path)
     assert "export HF_TOKEN" in refused(changed("scenarios.kv", {**KVROCKS, "preset": "own"}))
 
 

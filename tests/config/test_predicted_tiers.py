@@ -9,7 +9,7 @@ import yaml
 
 from tests.workflow_helpers import changed, merged
 from workflow.hyperkv.config.config import checked, predict_spec
-from workflow.hyperkv.figures.predictions import draw_hit_rate
+from workflow.hyperkv.figures.hit_rate import draw_hit_rate
 from workflow.hyperkv.predict.predict_hit_rates import hit_rates_table
 
 FILES = ("config/config.yaml", "config/scenarios.yaml")
@@ -111,7 +111,7 @@ def test_measured_points_stand_beside_the_tiers_of_their_scenario():
         {"scenario": name, "kv_dtype": form, "hit_rate": rate, "store": "dram", "chunk_tokens": 64, "load": 3}
         for name, form, rate in rows
     ).assign(valid=True, save_decode_cache=True, dram_pool_bytes=256 * MIB)
-    axes = draw_hit_rate({"hit_rates": rates, "cells": cells}).axes[0]
+    axes = draw_hit_rate(rates, cells).axes[0]
     handles, texts = axes.get_legend_handles_labels()
     measured = {
         text: list(line.get_ydata()) for line, text in zip(handles, texts, strict=True) if "measured" in text

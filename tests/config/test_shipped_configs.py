@@ -10,8 +10,7 @@ import yaml
 from tests.workflow_helpers import merged
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.config.config import checked, loads_of, selected, sweep_spec
-from workflow.hyperkv.records.parity import require_parity
-from workflow.hyperkv.tables.tables import comparable_digest
+from workflow.hyperkv.records.parity import comparable_digest, require_parity
 
 BASES = ("config/scenarios.yaml", "config/config.yaml")
 MEASURED = [

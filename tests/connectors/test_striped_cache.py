@@ -12,7 +12,7 @@ import redis
 
 from tests.helpers import eventually
 from tests.stores.conftest import buffers_for, new_keys, payload, store_config, values_of
-from tests.stores.test_faults import is_stopped
+from tests.stores.servers import is_stopped
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.base.secret import Secret
 from workflow.hyperkv.connectors.striped.cache import CacheSettings, StripedCache, settings_from

@@ -1,5 +1,6 @@
 """Where the stores' files lie on the machine that measures."""
 
+import os
 import socket
 import tempfile
 from pathlib import Path
@@ -19,6 +20,18 @@ def test_variables_are_those_of_this_machine(monkeypatch, tmp_path):
 def test_tmpdir_is_always_known(monkeypatch):
     monkeypatch.delenv("TMPDIR", raising=False)
     assert expanded("$TMPDIR/hyperkv") == Path(tempfile.gettempdir()) / "hyperkv"
+
+
+@pytest.mark.parametrize(
+    "value", ["/tmp/a\nrequirepass x", "/tmp/\x1b[2J", os.fsdecode(b"/tmp/\xff"), "/a\u2028b"]
+)
+def test_a_variables_value_is_held_to_what_a_text_may_be(monkeypatch, value):
+    monkeypatch.setenv("SCRATCH", value)
+    with pytest.raises(
+        UserError, match=r"data_dir: \$SCRATCH/x: \$SCRATCH has a line break or another control"
+    ) as caught:
+        expanded("$SCRATCH/x")
+    assert "\n" not in str(caught.value)
 
 
 def test_a_variable_that_is_not_set_is_named_with_the_node(monkeypatch):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.predict.test_breakeven import SPEC
+from tests.predict.specs import BREAK_EVEN
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.models.geometry import load_geometry
 from workflow.hyperkv.models.gpu_memory import gpus_for_model, gpus_for_weights, require_weights_fit
@@ -83,7 +83,7 @@ def test_break_even_has_that_number_and_says_where_there_is_none(tmp_path):
         .replace("L4 24GB", "small")
     )
     models = [str(tmp_path / "few.json"), str(MODELS / "gemma-3-27b.json")]
-    spec = SPEC | {"models": models, "gpus": ["config/gpus/l4.yaml", str(tmp_path / "small.yaml")]}
+    spec = BREAK_EVEN | {"models": models, "gpus": ["config/gpus/l4.yaml", str(tmp_path / "small.yaml")]}
     rows = break_even_table(spec).groupby(["model", "gpu"], sort=False)["gpus_for_weights"].first()
     assert list(rows)[2:] == [4, 16]
     assert rows.iloc[1] > 2

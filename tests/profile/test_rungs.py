@@ -18,9 +18,9 @@ from workflow.hyperkv.profile.rungs import keys_of, memory_needed, rungs_of
 from workflow.hyperkv.profile.sampling import why_not
 from workflow.hyperkv.profile.stations import measure_point
 from workflow.hyperkv.records.kinds.profile import Moved
-from workflow.hyperkv.records.substitution import UNEXPLAINED, differences, layers_of
 from workflow.hyperkv.stores.files import FilesStore
 from workflow.hyperkv.stores.valkey import ValkeyStore
+from workflow.hyperkv.tables.methods.substitution import UNEXPLAINED, layers_of, seconds_by_layer
 from workflow.hyperkv.workloads.payload import Payload
 
 SIZE, EACH, CONNECTIONS = 64 << 10, 4, 2
@@ -74,7 +74,7 @@ def layers(records: list[dict], scenario: dict, operation: str) -> dict[str, flo
     per_value = SIZE * CONNECTIONS / 1e9
     return {
         name: value * per_value
-        for name, value in differences(layers_of(scenario, operation), seconds).items()
+        for name, value in seconds_by_layer(layers_of(scenario, operation), seconds).items()
     }
 
 

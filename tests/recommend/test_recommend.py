@@ -7,14 +7,14 @@ import shlex
 import shutil
 import subprocess
 import sys
-from copy import deepcopy
 from pathlib import Path
 
 import pytest
 import yaml
 
 from tests.helpers import write_as_a_stage
-from tests.record_factory import measured, spec, varied
+from tests.recommend.scenarios import record_of, scenario
+from tests.record_factory import measured, varied
 from tests.stores.conftest import KVROCKS_BIN
 from tests.workflow_helpers import merged
 from workflow.hyperkv.base.errors import StoreError, UserError
@@ -22,20 +22,16 @@ from workflow.hyperkv.base.secret import Secret, write_private
 from workflow.hyperkv.base.secret import quoted as quoted_value
 from workflow.hyperkv.config.config import checked, recommend_spec
 from workflow.hyperkv.engines.vllm import lmcache
-from workflow.hyperkv.recommend import check_recommended, recommend
-from workflow.hyperkv.recommend.check_recommended import check, command_words, conf_settings
-from workflow.hyperkv.recommend.recommended_files import (
-    EngineSlice,
-    Place,
-    _password_read,
-    _password_written,
-    files_of,
-    measured_place,
-)
+from workflow.hyperkv.recommend import check_recommended, choose_scenario
+from workflow.hyperkv.recommend.check_recommended import check, command_words
+from workflow.hyperkv.recommend.engine_files import EngineSlice
+from workflow.hyperkv.recommend.files import Place
+from workflow.hyperkv.recommend.recommended_files import files_of, measured_place
+from workflow.hyperkv.recommend.store_files import password_read, password_written
 from workflow.hyperkv.recommend.systemd_unit import quoted
 from workflow.hyperkv.stores.base import Endpoint
 from workflow.hyperkv.stores.kvrocks.config import complete, rendered
-from workflow.hyperkv.tables import tables
+from workflow.hyperkv.tables.cells import cells_table
 
 FAKE_KVROCKS = Path(__file__).parents[1] / "stores" / "fake_kvrocks.py"
 NO_ENGINE = "no/such/python"
@@ -64,20 +60,6 @@ def real(tmp_path_factory):
     return measured(tmp_path_factory.mktemp("none"), "none")
 
 
-def scenario(store: str, connector: str = "resp", **changes) -> dict:
-    tier = "dram" if store in ("dram", "valkey") else "ssd"
-    own = spec(Path("x"), "none")["scenario"]
-    return (
-        own | {"name": f"{store}_{connector}", "tier": tier, "store": store, "connector": connector} | changes
-    )
-
-
-def record_of(real: dict, own: dict) -> dict:
-    copy = deepcopy(real)
-    copy["spec"]["scenario"] = own
-    return copy | {"scenario": own["name"]}
-
-
 def place(folder: Path) -> Place:
     return Place(folder / "the data", Path("/etc/hyperkv"), 6666, 8000, Path.cwd())
 
@@ -91,7 +73,7 @@ def files_for(real: dict, own: dict, folder: Path):
 def written(files, folder: Path) -> tuple[dict, Path]:
     """The files in a folder, and the part of a recommendation that a check reads."""
     folder.mkdir()
-    recommend.write_files(files, folder)
+    choose_scenario.write_files(files, folder)
     return {"servers": files.servers, "files": files.about, "not_written": files.missing}, folder
 
 
@@ -122,10 +104,10 @@ def test_what_is_written_starts_keeps_a_value_and_ends(own, real, tmp_path_facto
     )
 
 
-def test_a_setting_that_the_server_runs_without_is_an_error(real, tmp_path, monkeypatch):
+def test_a_setting_that_the_server_runs_without_is_an_error(real, tmp_path):
     own = scenario("valkey", settings={"io-threads": 2})
     recommendation, folder = written(files_for(real, own, tmp_path), tmp_path / "files")
-    monkeypatch.setattr(check_recommended, "written_settings", lambda *_: {"io-threads": "3"})
+    recommendation["servers"][0]["settings"]["io-threads"] = "3"
     with pytest.raises(UserError, match=r"store.sh: .* io-threads is '2', not '3'"):
         check(recommendation, folder, NO_ENGINE)
 
@@ -176,7 +158,6 @@ def test_kvrocks_gets_the_file_that_a_measurement_gives_it(real, tmp_path, kvroc
         "Environment=MALLOC_CONF=thp:always,background_thread:true\n" in files.texts["hyperkv-store.service"]
     )
     assert f"ExecStart={kvrocks} -c /etc/hyperkv/kvrocks.conf\n" in files.texts["hyperkv-store.service"]
-    assert conf_settings(files.texts["kvrocks.conf"]) == as_measured
 
 
 def test_a_kvrocks_that_others_can_reach_without_a_password_is_noted(real, tmp_path, kvrocks):
@@ -338,7 +319,7 @@ def test_what_a_real_engine_does_not_know_is_said_and_the_store_is_written(real,
 
 def test_striped_is_lmcaches_plugin_from_this_checkout_over_every_process(real, tmp_path):
     files = files_for(real, scenario("rocksdb", "striped", processes=2, stripe_bytes=8192), tmp_path)
-    extra = json.loads(files.texts["lmcache.yaml"])["extra_config"]
+    extra = yaml.safe_load(files.texts["lmcache.yaml"])["extra_config"]
     assert extra["remote_storage_plugin.striped.endpoints"] == "127.0.0.1:6666,127.0.0.1:6667"
     assert "\nPYTHONPATH=" in files.texts["vllm.sh"]
     assert "\nPYTHONPATH=" not in files_for(real, scenario("valkey", "resp"), tmp_path).texts["vllm.sh"]
@@ -384,7 +365,7 @@ def run_stage(records: list[dict], folder: Path, monkeypatch, **section) -> tupl
     for path, own in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_as_a_stage(path, own)
-    tables.cells_table(records).to_csv(folder / "cells.csv", index=False)
+    cells_table(records).to_csv(folder / "cells.csv", index=False)
     names = ("config/scenarios.yaml", "config/config.yaml")
     own = {"recommend": {"data_dir": str(folder / "data"), **section}}
     config = checked(merged(*(yaml.safe_load(Path(name).read_text()) for name in names), own))
@@ -397,8 +378,8 @@ def run_stage(records: list[dict], folder: Path, monkeypatch, **section) -> tupl
         *folder.glob("sweep/*/*.jsonl"),
     ]
     arguments += ["--out", folder / "r.json", "--readme", folder / "README.txt", "--files", folder / "files"]
-    monkeypatch.setattr(sys, "argv", ["recommend", *map(str, arguments)])
-    recommend.main()
+    monkeypatch.setattr(sys, "argv", ["choose_scenario", *map(str, arguments)])
+    choose_scenario.main()
     return json.loads((folder / "r.json").read_text()), (folder / "README.txt").read_text()
 
 
@@ -459,7 +440,7 @@ def test_a_password_is_in_no_file_and_the_store_asks_for_it(store, by, real, tmp
 def test_the_script_reads_the_password_as_the_run_does(tmp_path, ending):
     path = tmp_path / "a b"
     write_private(path, "one 'two\\\\" + ending)
-    lines = [*_password_read(Secret(path)), *_password_written("", "store.conf")]
+    lines = [*password_read(Secret(path)), *password_written("", "store.conf")]
     subprocess.run(["sh", "-euc", "\n".join([f"dir={tmp_path}", *lines])], check=True)
     assert (
         tmp_path / "store.conf"
@@ -468,7 +449,7 @@ def test_the_script_reads_the_password_as_the_run_does(tmp_path, ending):
 
 @pytest.mark.parametrize("given", [{}, {"HYPERKV_SECRET": ""}])
 def test_without_the_password_the_script_ends_before_the_server(tmp_path, given):
-    lines = [*_password_read(Secret(variable="HYPERKV_SECRET")), *_password_written("", "store.conf")]
+    lines = [*password_read(Secret(variable="HYPERKV_SECRET")), *password_written("", "store.conf")]
     script = "\n".join([f"dir={tmp_path}", *lines, "echo started"])
     environment = {"PATH": os.environ["PATH"], **given}
     done = subprocess.run(
@@ -497,10 +478,10 @@ def test_the_stage_says_when_nothing_proved_itself(real, tmp_path, monkeypatch):
 
 def test_records_that_are_not_given_are_named(real, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="no record of none at load 2"):
-        recommend.evidence_of(
-            recommend.ranked(
-                tables.cells_table([real]),
-                recommend.Objective.of({"objective": None, "load": None, "tps_per_user_min": None}, {}),
+        choose_scenario.evidence_of(
+            choose_scenario.ranked(
+                cells_table([real]),
+                choose_scenario.Objective.of({"objective": None, "load": None, "tps_per_user_min": None}, {}),
             ).chosen,
             [tmp_path / "other" / "1.jsonl"],
         )

@@ -10,7 +10,7 @@ from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.records.effective import Effective, not_as_asked
 from workflow.hyperkv.records.frames import read_jsonl
 from workflow.hyperkv.records.parity import require_parity
-from workflow.hyperkv.tables.tables import cells_table
+from workflow.hyperkv.tables.cells import cells_table
 
 ASKED = Effective(256, True, 4 << 30, "bfloat16", 131072, 16, False, 1)
 

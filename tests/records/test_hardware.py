@@ -2,14 +2,17 @@
 
 from copy import deepcopy
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
 from tests.record_factory import measured, varied
-from workflow.hyperkv.figures import figures
+from workflow.hyperkv.figures import tier_tradeoff
 from workflow.hyperkv.predict import place_stores
 from workflow.hyperkv.records import hardware
-from workflow.hyperkv.tables import summary, tables
+from workflow.hyperkv.tables import summary
+from workflow.hyperkv.tables.cells import cells_table
+from workflow.hyperkv.tables.scenarios import scenarios_table
 
 DISK = {
     "file_system": "xfs",
@@ -39,7 +42,8 @@ def record(tier: str = "ssd", **changes) -> dict:
 def test_words_name_cores_memory_gpus_and_what_disks_are():
     assert hardware.hardware_words(ENVIRONMENT) == WORDS
     assert hardware.hardware_words(ENVIRONMENT | {"usable_cores": 2}).startswith("2 of 64 x EPYC")
-    assert hardware.hardware_words({"cpu": None, "cores": 1, "ram_bytes": 1 << 30}) == "1 x CPU core, 1 GiB"
+    for words in (hardware.hardware_words, hardware.machine_words):
+        assert words({"cpu": None, "cores": 1, "ram_bytes": 1 << 30}) == "1 x CPU core, 1 GiB"
     assert hardware.disk_words(DISK) == "xfs, 2 x PM9A3 (md array, raid0, 512 KiB)"
 
 
@@ -106,26 +110,26 @@ def elsewhere(tmp_path_factory) -> list[dict]:
 
 
 def test_a_figure_and_the_summary_say_that_rows_are_not_alike(elsewhere, tmp_path, monkeypatch):
-    cells = tables.cells_table(elsewhere)
-    scenarios = tables.scenarios_table(cells)
+    cells = cells_table(elsewhere)
+    scenarios = scenarios_table(cells)
     scenarios.to_csv(tmp_path / "scenarios.csv", index=False)
-    words = ["--figure", "tier_tradeoff", "--tables", tmp_path / "scenarios.csv"]
+    words = ["--tables", tmp_path / "scenarios.csv"]
     words += [
         "--spec",
-        '{"figures": {"chunk_tokens": 32}}',
+        '{"chunk_tokens": 32}',
         "--svg",
         tmp_path / "f.svg",
         "--png",
         tmp_path / "f.png",
     ]
-    monkeypatch.setattr("sys.argv", ["figures", *map(str, words)])
-    monkeypatch.setitem(figures.plt.rcParams, "svg.fonttype", "none")
-    figures.main()
+    monkeypatch.setattr("sys.argv", ["tier_tradeoff", *map(str, words)])
+    monkeypatch.setitem(plt.rcParams, "svg.fonttype", "none")
+    tier_tradeoff.main()
     assert "Not alike: measured on 2 different machines." in (tmp_path / "f.svg").read_text()
     text = summary.hardware_text([scenarios])
     assert text.startswith(f"Measured on {elsewhere[0]['environment']['node']}, far: ")
     assert "Not alike" in text
-    alike = tables.scenarios_table(tables.cells_table([elsewhere[0]]))
+    alike = scenarios_table(cells_table([elsewhere[0]]))
     assert "Not alike" not in summary.hardware_text([alike])
 
 

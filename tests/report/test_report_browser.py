@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.browser import Browser, browser_program
-from tests.report_pages import CLAIMS, COST, SECTIONS, few_cells, page_of, spoiled
+from tests.report.browser import Browser, browser_program
+from tests.report.pages import CLAIMS, COST, SECTIONS, few_cells, page_of, spoiled
 
 pytestmark = pytest.mark.browser
 

@@ -1,5 +1,6 @@
 """Earlier measurements outlive what removes them."""
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,21 @@ def test_what_is_not_whole_is_neither_kept_nor_restored():
     RECORDS.write_text("cut")
     earlier.keep([RECORDS])
     assert not kept.exists()
+
+
+def test_a_copy_that_the_disk_cut_is_not_kept(monkeypatch):
+    """A winner does not say itself whether it is whole."""
+    winner = Path("results/tune/valkey/winner.yaml")
+    winner.parent.mkdir(parents=True)
+    winner.write_text("scenarios: {valkey: {chunk_tokens: 16}}\n")
+
+    def full(_, to):
+        Path(to).write_text("scenarios: {")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as context, pytest.raises(OSError, match="No space"):
+        context.setattr("shutil.copy2", full)
+        earlier.keep([winner])
+    winner.unlink()
+    assert earlier.restore() == []
+    assert not list(winner.parent.iterdir())

@@ -258,6 +258,16 @@ def test_a_file_in_the_way_and_its_remedy(name, folder):
     run()
 
 
+@pytest.mark.parametrize("target", ["metadata", "nowhere"])
+def test_a_link_to_nowhere_and_its_remedy(target, folder):
+    Path(".snakemake").mkdir(exist_ok=True)
+    Path(".snakemake/metadata").symlink_to(target)
+    with pytest.raises(UserError, match=r"^\.snakemake/metadata: (Too many|No such).*; move that away"):
+        run()
+    os.rename(".snakemake/metadata", "away")
+    run()
+
+
 @pytest.mark.parametrize("name", ["results", ".snakemake"])
 def test_a_full_disk_and_its_remedy(name, folder):
     with mounted_tmpfs(folder / name, 1):

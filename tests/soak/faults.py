@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Fault = Callable[["Scene"], None]
 DAMAGES = ("truncate", "empty", "flip", "append", "repeat a line", "delete", "not UTF-8")
-_SERVERS = ("valkey", "rocksdb_server", "null_server", "kvrocks")
+_SERVERS = ("valkey", "rocksdb.server", "null_server", "kvrocks")
 _DISK_MIB = 256
 _FILE_BYTES = 8192
 

@@ -24,8 +24,12 @@ from tests.soak.values import Values
 from tests.soak.workflow import CONFIG, asked_of, remedies
 from workflow.hyperkv.stores.files import FilesStore
 from workflow.hyperkv.tables import layers as layers_table
-from workflow.hyperkv.tables import stores as stores_table
-from workflow.hyperkv.tables import tables
+from workflow.hyperkv.tables.cells import cells_table
+from workflow.hyperkv.tables.ratios import ratios_table
+from workflow.hyperkv.tables.requests import requests_table
+from workflow.hyperkv.tables.scenarios import scenarios_table
+from workflow.hyperkv.tables.stores import stores_table
+from workflow.hyperkv.tables.sweep_time import sweep_time_table
 
 SIZE = 5000
 _RECOUNTED = ("cells.csv", "cells.parquet", "requests.parquet", "scenarios.csv", "stores.csv", "layers.csv")
@@ -203,14 +207,14 @@ def finished(tmp_path_factory) -> Path:
         (results / "profile" / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     out = results / "tables"
     out.mkdir()
-    cells = tables.cells_table(records)
+    cells = cells_table(records)
     cells.to_csv(out / "cells.csv", index=False)
     cells.to_parquet(out / "cells.parquet", index=False)
-    tables.requests_table(records).to_parquet(out / "requests.parquet", index=False)
-    tables.scenarios_table(cells).to_csv(out / "scenarios.csv", index=False)
-    tables.ratios_table(cells, "dram").to_csv(out / "ratios.csv", index=False)
-    tables.sweep_time_table(records).to_csv(out / "sweep_time.csv", index=False)
-    stores_table.stores_table(points).to_csv(out / "stores.csv", index=False)
+    requests_table(records).to_parquet(out / "requests.parquet", index=False)
+    scenarios_table(cells).to_csv(out / "scenarios.csv", index=False)
+    ratios_table(cells, "dram").to_csv(out / "ratios.csv", index=False)
+    sweep_time_table(records).to_csv(out / "sweep_time.csv", index=False)
+    stores_table(points).to_csv(out / "stores.csv", index=False)
     layers_table.layers_table(record_factory.rungs()).to_csv(out / "layers.csv", index=False)
     (out / "summary.txt").write_text("all of it\n")
     (results / "figures").mkdir()

@@ -28,6 +28,7 @@ from tests.stores.conftest import (
     store_config,
     values_of,
 )
+from tests.stores.servers import is_stopped
 from workflow.hyperkv.base.errors import StoreDied, StoreError, UserError
 from workflow.hyperkv.connectors.registry import make_connector
 from workflow.hyperkv.stores.base import Store
@@ -200,14 +201,6 @@ def test_killed_server_is_an_error_at_once(name, kind, operation, folder):
 def server(request, tmp_path_factory) -> Iterator[Store]:
     with make_store(request.param, store_config(tmp_path_factory.mktemp("hang"), request.param)) as store:
         yield store
-
-
-def is_stopped(pid: int) -> bool:
-    """Whether every thread has stopped: a signal reaches a busy one a moment later."""
-    states = [
-        task.read_text().rpartition(")")[2].split()[0] for task in Path(f"/proc/{pid}/task").glob("*/stat")
-    ]
-    return set(states) == {"T"}
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from tests.helpers import eventually
 from tests.stores.conftest import CONNECTIONS, MIB, buffers_for, new_keys, offered, store_config, values_of
+from tests.stores.servers import parsed
 from workflow.hyperkv.base.errors import StoreDied, StoreError, UserError
 from workflow.hyperkv.base.secret import Secret, write_private
 from workflow.hyperkv.connectors.base import Connector
@@ -23,8 +24,9 @@ from workflow.hyperkv.connectors.redis import RedisConnector
 from workflow.hyperkv.connectors.registry import make_connector
 from workflow.hyperkv.connectors.resp import RespConnector
 from workflow.hyperkv.machine.machine_code import Needs
+from workflow.hyperkv.stores.applied import number
 from workflow.hyperkv.stores.base import Endpoint
-from workflow.hyperkv.stores.kvrocks.config import complete, differences, in_bytes, rendered, warning
+from workflow.hyperkv.stores.kvrocks.config import complete, rendered, warning
 from workflow.hyperkv.stores.kvrocks.store import KvrocksStore
 
 PRESETS = sorted(Path("config/kvrocks").glob("*.yaml"))
@@ -110,21 +112,6 @@ def test_an_open_server_without_a_password_is_warned_of(settings, exposed):
     assert warning(completed(settings) | {"requirepass": "secret"}) is None
 
 
-def parsed(line: str) -> tuple[str, str]:
-    """ParseConfigLine of Kvrocks 2.10 for lines without escapes other than \\\\ and \\"."""
-    key, _, rest = line.partition(" ")
-    if rest[:1] not in "\"'":
-        return key, rest.split("#")[0].strip()
-    value, escaped = "", False
-    for character in rest[1:]:
-        if not escaped and character == rest[0]:
-            return key, value
-        if escaped or character != "\\":
-            value += character
-        escaped = not escaped and character == "\\"
-    raise AssertionError(line)
-
-
 @given(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1).filter(lambda t: t[0] != "="))
 def test_every_value_is_read_back_as_it_was(value):
     [line] = rendered({"db-name": value}).splitlines()
@@ -135,8 +122,8 @@ def test_every_value_is_read_back_as_it_was(value):
     ("text", "size"),
     [("1", 1), ("2k", 2048), ("3M", 3 << 20), ("1g", 1 << 30), ("-1", -1), ("yes", None), ("k", None)],
 )
-def test_in_bytes(text, size):
-    assert in_bytes(text) == size
+def test_numbers_with_units(text, size):
+    assert number(text) == size
 
 
 # Against what the server says
@@ -145,13 +132,13 @@ def test_in_bytes(text, size):
 def test_differences_names_every_fault():
     wanted = {"workers": "8", "rocksdb.compression": "lz4", "no-such-key": "1", "old-key": "1", "size": "2m"}
     applied = {"workers": "8", "rocksdb.compression": "no", "size": str(2 << 20), "other": "x"}
-    faults, ignored = differences(wanted, applied, ["old-key", "workers"])
+    faults, ignored = KvrocksStore.unlike(wanted, applied, ["old-key", "workers"])
     assert faults == ["rocksdb.compression is 'no', not 'lz4'", "no-such-key is not a key of this Kvrocks"]
     assert ignored == ["old-key"]
 
 
 def test_an_ignorable_key_that_is_applied_differently_is_still_a_fault():
-    assert differences({"a": "1"}, {"a": "2"}, ["a"]) == (["a is '2', not '1'"], [])
+    assert KvrocksStore.unlike({"a": "1"}, {"a": "2"}, ["a"]) == (["a is '2', not '1'"], [])
 
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)

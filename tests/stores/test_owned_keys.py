@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from tests.stores.conftest import store_config
 from workflow.hyperkv.base.errors import StoreError, UserError
 from workflow.hyperkv.base.secret import Secret
-from workflow.hyperkv.stores.kvrocks.config import complete
 from workflow.hyperkv.stores.registry import STORES, make_store, store_class
 from workflow.hyperkv.stores.rocksdb.server import parse_arguments, read_settings
 
@@ -118,17 +117,15 @@ def test_a_key_twice_in_another_case_and_a_value_of_two_lines_are_refused(store)
 def written_keys(store: str, folder: Path) -> set[str]:
     """Keys that a store's own code gives its server, with a socket and a password where it takes them."""
     secret = {"password": Secret(None, "A_WORD")} if store_class(store).takes_password else {}
-    made = make_store(store, store_config(folder, store, unix=True, **secret))
-    if store == "kvrocks":
-        return set(complete({}, directory=folder, port=7000, value_bytes=1 << 30, socket="s", password="x"))
-    words = made.command_in(folder, 7000)
+    made = make_store(store, store_config(folder, store, unix=True, value_bytes=1 << 30, **secret))
+    with made.placed(None):
+        words, wanted = made.command(7000), set(made.wanted(7000))
     if store == "rocksdb":
         arguments = parse_arguments(words[words.index("--dir") :])
         plain = read_settings(parse_arguments(["--dir", "", "--port", "6666"]))
         changed = {key for key, value in read_settings(arguments).items() if value != plain[key]}
         return changed | {"bind"}
-    given = {word.removeprefix("--") for word in words if word.startswith("--")}
-    return given | {"requirepass"}
+    return wanted | {"requirepass"}
 
 
 # What a reader may raise: the workflow only gives it where it is not there. A `bind` of Kvrocks's is checked by itself.

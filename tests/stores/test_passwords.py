@@ -1,10 +1,15 @@
 """A password from a file or a variable reaches every client of a store, and nothing that a run writes or shows has it."""
 
+import contextlib
 import json
 import os
+import socket
 import sys
 import threading
+import traceback
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -17,9 +22,11 @@ from workflow.hyperkv.base.errors import StoreError, UserError
 from workflow.hyperkv.base.secret import Secret, write_private
 from workflow.hyperkv.config.config import checked
 from workflow.hyperkv.connectors.registry import make_connector
+from workflow.hyperkv.machine.processes import LOOPBACK
 from workflow.hyperkv.profile import profile_layers as layers
 from workflow.hyperkv.profile import profile_store as profile
 from workflow.hyperkv.records.record_file import read_records
+from workflow.hyperkv.stores.base import Endpoint
 from workflow.hyperkv.stores.registry import make_store
 from workflow.hyperkv.sweep import measure_scenario as sweep
 
@@ -92,6 +99,47 @@ def test_a_password_that_was_taken_away_is_one_line(secret, folder):
     secret.unlink()
     with pytest.raises(UserError, match=r"password_file: .*write the password there"):
         make_store("valkey", store_config(folder, "valkey", password=Secret(secret))).start()
+
+
+@contextlib.contextmanager
+def parrot(form: bytes) -> Iterator[int]:
+    """A server that answers whatever it is sent with an answer that repeats it."""
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                with connection, contextlib.suppress(OSError):
+                    while given := connection.recv(1 << 16):
+                        connection.sendall(form % given.replace(b"\r\n", b" ") + b"\r\n")
+
+    with socket.create_server((LOOPBACK, 0)) as listener:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)  # wakes accept
+        thread.join(10)
+
+
+@pytest.mark.parametrize("connector", ["redis", "resp", "striped"])
+@pytest.mark.parametrize(
+    "form", [b"-ERR unknown command, with args beginning with: %b", b"+%b", b"-WRONGPASS %b"]
+)
+def test_a_server_that_repeats_the_password_gets_it_into_no_message(connector, form, tmp_path):
+    write_private(tmp_path / "p", "hunter2\n")
+    secret = Secret(tmp_path / "p")
+    with parrot(form) as port:
+        store = SimpleNamespace(
+            endpoint=Endpoint(LOOPBACK, port, secret), endpoints=[Endpoint(LOOPBACK, port, secret)]
+        )
+        with (
+            pytest.raises(StoreError) as caught,
+            make_connector(connector, store, 1, timeout_s=5, **OPTIONS.get(connector, {})) as client,
+        ):
+            client.count_present(new_keys(1))
+        assert "did not take the password" in str(caught.value)
+        shown = "".join(traceback.format_exception(caught.value))
+        assert "hunter2" not in shown
 
 
 class Watcher(threading.Thread):

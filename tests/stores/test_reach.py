@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.stores.conftest import KVROCKS_BIN, store_config
-from tests.stores.test_rocksdb_server import ROOT, TIMEOUT_S, command, free_port
+from tests.stores.servers import ROOT, TIMEOUT_S, command, free_port
 from workflow.hyperkv.base.secret import Secret
 from workflow.hyperkv.machine.processes import OwnedProcess
 from workflow.hyperkv.run.open_stores import open_stores

@@ -16,7 +16,7 @@ import pytest
 import redis
 
 from tests.helpers import eventually, mounted_tmpfs
-from tests.stores.test_rocksdb_server import (
+from tests.stores.servers import (
     MIB,
     ROOT,
     TIMEOUT_S,

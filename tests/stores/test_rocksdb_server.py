@@ -7,93 +7,28 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.stores.servers import (
+    MIB,
+    TIMEOUT_S,
+    Running,
+    free_port,
+    receive,
+    receive_all,
+    refused,
+    running,
+)
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.stores import resp_protocol
+from workflow.hyperkv.stores.rocksdb import keys as rocksdb_keys
 from workflow.hyperkv.stores.rocksdb import options as rocksdb_options
-
-ROOT = Path(__file__).parents[2]
-MIB = 1 << 20
-TIMEOUT_S = 10
-
-
-@dataclass
-class Running:
-    """A server process and how to reach it."""
-
-    process: subprocess.Popen
-    port: int
-
-    def client(self, **options) -> redis.Redis:
-        return redis.Redis(port=self.port, socket_timeout=TIMEOUT_S, **options)
-
-    def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT_S)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def command(directory: Path, port: int, *extra: str) -> list[str]:
-    module = "workflow.hyperkv.stores.rocksdb.server"
-    return [sys.executable, "-m", module, "--dir", str(directory), "--port", str(port), *extra]
-
-
-@contextlib.contextmanager
-def running(directory: Path, *extra: str) -> Iterator[Running]:
-    port = free_port()
-    process = subprocess.Popen(
-        command(directory, port, *extra), cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
-    try:
-        assert process.stdout.readline() == f"ready on 127.0.0.1:{port} pid {process.pid}\n"
-        yield Running(process, port)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait(TIMEOUT_S)
-        process.stdout.close()
-
-
-def refused(directory: Path, port: int, *extra: str) -> str:
-    done = subprocess.run(
-        command(directory, port, *extra), cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S
-    )
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert len(done.stderr.splitlines()) == 1
-    return done.stderr
-
-
-def receive_all(sock: socket.socket) -> bytes:
-    """Everything until the server closes; a reset counts as closing."""
-    data = b""
-    with contextlib.suppress(ConnectionResetError):
-        while piece := sock.recv(65536):
-            data += piece
-    return data
-
-
-def receive(sock: socket.socket, size: int) -> bytes:
-    data = b""
-    while len(data) < size:
-        piece = sock.recv(size - len(data))
-        assert piece, f"closed after {data!r}"
-        data += piece
-    return data
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +62,7 @@ def client(server) -> Iterator[redis.Redis]:
     ],
 )
 def test_config_line(line, key, value):
-    assert rocksdb_options.parse_config(f"# comment\n\n{line}\n", "f") == {key: value}
+    assert rocksdb_keys.parse_config(f"# comment\n\n{line}\n", "f") == {key: value}
 
 
 @pytest.mark.parametrize(
@@ -149,22 +84,22 @@ def test_config_line(line, key, value):
 )
 def test_config_line_refused(line, words):
     with pytest.raises(UserError, match="f line 2: ") as caught:
-        rocksdb_options.parse_config(f"# first\n{line}\n", "f")
+        rocksdb_keys.parse_config(f"# first\n{line}\n", "f")
     assert words in str(caught.value)
 
 
 def test_neutral_kvrocks_keys_are_accepted():
-    assert rocksdb_options.parse_config("rocksdb.max_background_flushes -1\ndaemonize no", "f") == {}
+    assert rocksdb_keys.parse_config("rocksdb.max_background_flushes -1\ndaemonize no", "f") == {}
 
 
 @pytest.mark.parametrize("other", ["rocksdb.enable_pipelined_write", "rocksdb.write_options.sync"])
 def test_contradictory_settings(other):
     with pytest.raises(UserError, match="disable_wal"):
-        rocksdb_options.complete({"rocksdb.write_options.disable_wal": True, other: True})
+        rocksdb_keys.complete({"rocksdb.write_options.disable_wal": True, other: True})
 
 
 def test_units_reach_rocksdb():
-    settings = rocksdb_options.complete(
+    settings = rocksdb_keys.complete(
         {"rocksdb.write_buffer_size": 512, "rocksdb.blob_garbage_collection_age_cutoff": 30, "max-io-mb": 7}
     )
     calls = rocksdb_options.option_calls(settings)
@@ -182,7 +117,7 @@ def test_units_reach_rocksdb():
 
 
 def test_every_key_can_be_built():
-    settings = rocksdb_options.complete({"rocksdb.row_cache_size": 1, "rocksdb.compression_level": 3})
+    settings = rocksdb_keys.complete({"rocksdb.row_cache_size": 1, "rocksdb.compression_level": 3})
     for kind in ("lru", "hcc"):
         cache = rocksdb_options.new_block_cache(settings | {"rocksdb.block_cache_type": kind})
         rocksdb_options.build_options(settings, cache)

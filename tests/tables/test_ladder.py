@@ -9,15 +9,14 @@ import pandas as pd
 import pytest
 import yaml
 
-from tests.record_factory import measured, varied
+from tests.record_factory import varied
 from tests.workflow_helpers import changed, merged
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.config.config import checked
 from workflow.hyperkv.config.ladder import ladder_spec
-from workflow.hyperkv.figures.ladder import DRAWINGS
-from workflow.hyperkv.records.ladder_parity import differences
+from workflow.hyperkv.tables.columns import COLUMNS_PATH
 from workflow.hyperkv.tables.ladder import ladder_table
-from workflow.hyperkv.tables.tables import COLUMNS_PATH
+from workflow.hyperkv.tables.methods.ladder_parity import changed_keys
 
 FILES = ("config/scenarios.yaml", "config/config.yaml", "config/ladder.yaml")
 SPEC = {
@@ -37,20 +36,14 @@ def config(changes=None):
     )
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ladder")
-    return {name: measured(folder, name) for name in ("none", "dram")}
-
-
-def records(base, ttft=None):
+def records(real, ttft=None):
     """Three scenarios and `none` in two repeats; TTFT 40, 20 and 5 ms, one more in repeat 2."""
     found = []
     for name, values, own in [
-        ("none", (80, {}), base["none"]),
-        ("dram", (40, {}), base["dram"]),
-        ("dram_more", (20, {"connections": 8}), base["dram"]),
-        ("dram_fp8", (5, {"connections": 8, "kv_dtype": "fp8"}), base["dram"]),
+        ("none", (80, {}), real["none"]),
+        ("dram", (40, {}), real["dram"]),
+        ("dram_more", (20, {"connections": 8}), real["dram"]),
+        ("dram_fp8", (5, {"connections": 8, "kv_dtype": "fp8"}), real["dram"]),
     ]:
         for repeat in (1, 2):
             value = (ttft or {}).get(name, values[0]) + repeat - 1
@@ -115,11 +108,11 @@ def test_a_ladder_that_is_none_is_refused_in_one_line(changes, message):
 def test_differences_name_keys_in_settings_and_outside_the_scenario():
     one = {"model": "a", "scenario": {"name": "x", "connections": 1, "settings": {"k": 1, "l": 2}}}
     other = {"model": "b", "scenario": {"name": "y", "connections": 1, "settings": {"k": 2, "l": 2, "m": 3}}}
-    assert differences(one, other) == {"config model", "settings.k", "settings.m"}
+    assert changed_keys(one, other) == {"config model", "settings.k", "settings.m"}
 
 
-def test_gains_are_paired_and_over_both_the_step_before_and_the_first(base):
-    table = ladder_table(SPEC, records(base)).set_index("scenario")
+def test_gains_are_paired_and_over_both_the_step_before_and_the_first(real):
+    table = ladder_table(SPEC, records(real)).set_index("scenario")
     assert list(table["number"])[:3] == [0, 1, 2]
     assert pd.isna(table.loc["dram", "ttft_gain_over_previous"])
     assert pd.isna(table.loc["dram", "ttft_gain_over_first"])
@@ -131,8 +124,8 @@ def test_gains_are_paired_and_over_both_the_step_before_and_the_first(base):
     assert pd.isna(table.loc["none", "number"])
 
 
-def test_an_invalid_repeat_takes_no_part_in_a_gain(base):
-    cells = records(base)
+def test_an_invalid_repeat_takes_no_part_in_a_gain(real):
+    cells = records(real)
     bad = next(item for item in cells if (item["scenario"], item["repeat"]) == ("dram_more", 1))
     bad |= {"valid": False, "reasons": ["wrong bytes"]}
     row = ladder_table(SPEC, cells).set_index("scenario").loc["dram_more"]
@@ -141,43 +134,17 @@ def test_an_invalid_repeat_takes_no_part_in_a_gain(base):
     assert pd.isna(row["ttft_gain_over_previous_low"])
 
 
-def test_records_that_are_not_as_the_steps_say_are_refused(base):
-    cells = records(base)
+def test_records_that_are_not_as_the_steps_say_are_refused(real):
+    cells = records(real)
     for record in cells:
         if record["scenario"] == "dram_fp8":
             record["spec"]["scenario"]["connections"] = 16
     with pytest.raises(UserError, match="dram_fp8 differs from dram_more in connections as well"):
         ladder_table(SPEC, cells)
     with pytest.raises(UserError, match="scenario dram_more was not measured"):
-        ladder_table(SPEC, [item for item in records(base) if item["scenario"] != "dram_more"])
+        ladder_table(SPEC, [item for item in records(real) if item["scenario"] != "dram_more"])
 
 
-def test_the_table_has_the_columns_of_the_dictionary(base):
+def test_the_table_has_the_columns_of_the_dictionary(real):
     dictionary = yaml.safe_load(COLUMNS_PATH.read_text())["ladder"]
-    assert set(ladder_table(SPEC, records(base))) == set(dictionary)
-
-
-def test_the_figures_show_every_step_and_its_gain(base):
-    table = ladder_table(SPEC, records(base)).fillna({"store": "", "connector": "", "reasons": ""})
-    figure = DRAWINGS["ladder"](table)
-    texts = [text.get_text() for text in figure.axes[0].texts]
-    assert texts[1].startswith("20.5; x1.98 [1.95, 2.00]")
-    assert [label.get_text().split("\n")[0] for label in figure.axes[0].get_yticklabels()] == [
-        "reference", "more", "fp8",
-    ]  # fmt: skip
-    names = [text.get_text() for text in DRAWINGS["before_after"](table).axes[0].get_legend().get_texts()]
-    assert [name.split(" (")[0] for name in names] == [
-        "before: reference", "after: more", "after: fp8", "no cache below HBM",
-    ]  # fmt: skip
-
-
-def test_before_and_after_numbers_the_points_of_lines_that_are_drawn_only(base):
-    table = ladder_table(SPEC, records(base)).fillna({"store": "", "connector": "", "reasons": ""})
-    between = table[table["step"] == "more"].assign(scenario="dram_between", step="between", number=0.5)
-    turning = [between.assign(load=load, tps_per_user=10.0 * load) for load in (1, 2)]
-    (axes,) = DRAWINGS["before_after"](pd.concat([table, *turning])).axes
-    assert not axes.texts
-    last = table[table["step"] == "fp8"]
-    turning = [last.assign(load=load, tps_per_user=10.0 * load) for load in (1, 2)]
-    (axes,) = DRAWINGS["before_after"](pd.concat([table[table["step"] != "fp8"], *turning])).axes
-    assert [text.get_text() for text in axes.texts] == ["1", "2"]
+    assert set(ladder_table(SPEC, records(real))) == set(dictionary)

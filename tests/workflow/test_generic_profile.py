@@ -70,7 +70,7 @@ def test_ctrl_c_ends_jobs_and_their_servers(pbs, tmp_path):
     longer = {"data_dir": "$TMPDIR/hyperkv", "workload.conversations": 400}
     checkout = Checkout.new(tmp_path / "checkout", changed(TINY, longer))
     with checkout.start(*argv("results/sweep/rocksdb_resp/1.jsonl")) as process:
-        eventually(lambda: checkout.processes("rocksdb_server"), 120)
+        eventually(lambda: checkout.processes("stores.rocksdb.server"), 120)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
         assert process.returncode != 0

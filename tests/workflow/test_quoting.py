@@ -1,5 +1,6 @@
 """Values of a configuration are values in everything that is written: parsed back, they are as they were, and nothing ran."""
 
+import contextlib
 import json
 import re
 import shutil
@@ -8,13 +9,14 @@ from copy import deepcopy
 from pathlib import Path
 
 import pytest
+import redis
 import yaml
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from tests.config.test_config import changed
 from tests.hostile import BRACES, PIECES, file_names, lines
-from tests.recommend.test_recommend import record_of, scenario
+from tests.recommend.scenarios import record_of, scenario
 from tests.record_factory import measured
 from tests.stores.conftest import KVROCKS_BIN
 from tests.workflow_helpers import TINY, Checkout, merged
@@ -23,13 +25,15 @@ from workflow.hyperkv.array.fio import layout_command
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.config.config import baseline_spec, checked, recommend_spec, sweep_spec
 from workflow.hyperkv.engines.vllm.lmcache import mp_arguments
+from workflow.hyperkv.engines.vllm.lmcache import rendered as rendered_lmcache
 from workflow.hyperkv.machine.processes import LOOPBACK, OwnedProcess, free_port
-from workflow.hyperkv.recommend import recommend
-from workflow.hyperkv.recommend.check_recommended import _answers, check_unit, client_at, conf_settings
+from workflow.hyperkv.recommend import choose_scenario
+from workflow.hyperkv.recommend.check_recommended import check_unit
 from workflow.hyperkv.recommend.shell_script import executed
 from workflow.hyperkv.recommend.systemd_unit import Service, unit_text
 from workflow.hyperkv.records.record_file import read_records
 from workflow.hyperkv.stores.kvrocks.config import rendered
+from workflow.hyperkv.stores.redis_client import bounded
 
 SHELLS = [shell for shell in ("dash", "bash") if shutil.which(shell)]
 QUICK = settings(
@@ -86,11 +90,11 @@ def ran(shell: str, script: Path, folder: Path, **environment: str) -> tuple[lis
 
 def rendered_for(record: dict, config: dict, folder: Path):
     """The recommended files of a record's scenario under a configuration, in a folder."""
-    files = recommend.rendered_files(record, json.loads(recommend_spec(config)))
+    files = choose_scenario.rendered_files(record, json.loads(recommend_spec(config)))
     assert files.missing == {}
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    recommend.write_files(files, folder)
+    choose_scenario.write_files(files, folder)
     return files
 
 
@@ -244,10 +248,11 @@ def test_systemd_itself_finds_a_program_with_an_odd_path(tmp_path):
     assert check_unit(path).status == "checked"
 
 
-@given(st.dictionaries(st.from_regex(r"[a-z][a-z.-]{0,8}", fullmatch=True), lines(min_size=1), max_size=3))
-def test_a_kvrocks_conf_is_read_back_as_written(wanted):
-    wanted = {key: value.strip() for key, value in wanted.items() if value.strip()}
-    assert conf_settings(rendered(wanted)) == wanted
+@pytest.mark.parametrize("folder", ["/a\nrequirepass x", "/a\rb", "/a\udcff", "/a\u2028b"])
+def test_what_fits_on_no_line_stands_in_no_kvrocks_conf(folder):
+    with pytest.raises(UserError, match="cannot stand in its configuration file") as caught:
+        rendered({"dir": folder})
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.skipif(KVROCKS_BIN is None, reason="KVROCKS_BIN is not set")
@@ -265,9 +270,15 @@ def test_kvrocks_itself_reads_what_is_written(tmp_path):
     own = {"dir": str(tmp_path), "port": str(port), "requirepass": "x", "log-dir": "stdout", "bind": LOOPBACK}
     conf = tmp_path / "kvrocks.conf"
     conf.write_text(rendered(own | {f"namespace.{name}": value for name, value in wanted.items()}))
-    argv, client = [str(KVROCKS_BIN), "-c", str(conf)], client_at(port, "x")
+    argv, client = [str(KVROCKS_BIN), "-c", str(conf)], bounded(LOOPBACK, port, 30.0, password="x")
+
+    def answers() -> bool:
+        with contextlib.suppress(redis.ConnectionError):
+            return client.ping()
+        return False
+
     with OwnedProcess(argv, log=tmp_path / "log", label="it") as process:
-        process.wait_ready(lambda: _answers(client))
+        process.wait_ready(answers)
         told = [word.decode() for word in client.execute_command("NAMESPACE", "GET", "*")]
         client.close()
     assert wanted.items() <= dict(zip(told[::2], told[1::2], strict=True)).items()
@@ -291,6 +302,39 @@ def test_valkey_takes_a_value_for_a_value(tmp_path):
     config = StoreConfig(tmp_path / "data", 1 << 16, tmp_path / "log", settings={"syslog-ident": odd})
     with ValkeyStore(config) as store, store.client() as client:
         assert client.config_get("syslog-ident")["syslog-ident"] == odd
+
+
+YAMLS = [
+    "yes",
+    "null",
+    "1e3",
+    "0x10",
+    "2024-01-01",
+    "- a",
+    ": ",
+    "[",
+    "|",
+    "---",
+    "!!python/object/apply:os.system",
+    "&a",
+    "=",
+    "<<",
+]
+SCALARS = (
+    lines((*YAMLS, *BRACES))
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+)
+ANYTHING = st.recursive(
+    SCALARS, lambda part: st.lists(part) | st.dictionaries(lines(tuple(YAMLS)), part), max_leaves=8
+)
+
+
+@given(st.dictionaries(lines(min_size=1), ANYTHING, max_size=3))
+@example({"a": "😀", "b": 1e-05, "c": 1e20})
+def test_lmcaches_configuration_is_read_back_as_written(config):
+    assert yaml.safe_load(rendered_lmcache(config)) == config
 
 
 def test_a_value_of_lmcaches_server_is_no_option():
@@ -365,23 +409,6 @@ def test_what_a_server_wrote_does_not_reach_the_terminal_as_it_is(tmp_path):
             process.wait_ready(lambda: False)
     assert r"bad \x1b]0;title\x07\x1b[2Jword" in str(caught.value)
     assert str(caught.value).isprintable()
-
-
-def test_a_name_with_dollars_is_no_formula(tmp_path):
-    from matplotlib import pyplot as plt
-
-    from workflow.hyperkv.figures.figures import save
-
-    def draw():
-        figure, axes = plt.subplots()
-        axes.set_title(r"H100 ($2/h, \frac$ spot)")
-        axes.set_yscale("log")
-        axes.set_ylim(1, 3)
-        return figure
-
-    save(draw, tmp_path / "a.svg", tmp_path / "a.png")
-    assert (tmp_path / "a.svg").stat().st_size > 1000
-    plt.close("all")
 
 
 def test_a_url_and_a_path_are_no_options():
@@ -479,7 +506,7 @@ def test_a_run_with_odd_values_runs_nothing_else(odd_checkout):
     checkout, _, keys = odd_checkout
     checkout.configure(changed_by(TINY, keys))
     measured_file = "results/sweep/valkey_resp/1.jsonl"
-    status, output = checkout.snakemake(measured_file, "write_break_even", "inspect_array")
+    status, output = checkout.snakemake(measured_file, "predict_break_even", "inspect_array")
     assert status == 0, output
     assert not list(checkout.folder.parent.rglob("CANARY"))
     [record] = read_records(checkout / measured_file)

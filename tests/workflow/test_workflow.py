@@ -14,29 +14,36 @@ from workflow.hyperkv.records.record_file import identity_in, read_records, writ
 
 pytestmark = pytest.mark.slow
 
-FIGURES = {
-    f"draw_figure {name}" for name in ("tier_tradeoff", "chunk", "stores", "transport_medium", "layers")
-}
-PREDICTED = {"draw_prediction hit_rate", "draw_prediction break_even"}
-STORES = {"write_stores", "draw_figure stores"}
-PAGE = {"write_report_page"}
-RECOMMENDED = {"write_recommendation", "check_recommended", *PAGE}
-PLACED = {"place_stores", "draw_prediction break_even", *PAGE}
+FIGURES = {"draw_tier_tradeoff", "draw_chunk", "draw_stores", "draw_transport_medium", "draw_layers"}
+PREDICTED = {"draw_hit_rate", "draw_break_even"}
+STORES = {"write_stores", "draw_stores"}
+PAGE = {"make_page"}
+RECOMMENDED = {"choose_scenario", "check_recommended", *PAGE}
+PLACED = {"place_stores", "draw_break_even", *PAGE}
 CLAIMS = {"write_claims", *PAGE}
 COST = {"write_cost", "draw_cost", *PAGE}
-DRAWN_LAYERS = {"write_layers", "draw_figure layers", "write_summary", *CLAIMS}
+DRAWN_LAYERS = {"write_layers", "draw_layers", "write_summary", *CLAIMS}
 LAYERS = {"profile_layers valkey_resp", *DRAWN_LAYERS}
-DRAWN = (
-    {"write_tables", "write_summary", *FIGURES, "draw_prediction hit_rate", *RECOMMENDED}
-    - STORES
-    - {"draw_figure layers"}
-)
-AFTER = DRAWN | COST | CLAIMS
+OF_SCENARIOS = FIGURES - {"draw_stores", "draw_layers"}
+TABLES = {
+    f"write_{name}"
+    for name in (
+        "cells",
+        "requests",
+        "scenarios",
+        "ratios",
+        "sweep_time",
+        "latency",
+        "environment",
+        "summary",
+    )
+}
+AFTER = TABLES | OF_SCENARIOS | {"draw_hit_rate"} | RECOMMENDED | COST | CLAIMS
 SCENARIOS = ["none", "dram-16", "dram-32", "rocksdb_resp", "valkey_resp", "valkey_redis"]
 PROFILE = {"profile_store valkey_resp", *STORES, *PLACED, *CLAIMS, "write_summary"}
-LIMITS = {"profile_limits", *STORES, *PLACED, *CLAIMS, "write_summary"}
-HIT_RATES = {"write_hit_rates", "draw_prediction hit_rate", *CLAIMS}
-BREAK_EVEN = {"write_break_even", *PLACED}
+LIMITS = {"profile_limits", "write_limits", "draw_stores", *PLACED}
+HIT_RATES = {"predict_hit_rates", "draw_hit_rate", *CLAIMS}
+BREAK_EVEN = {"predict_break_even", *PLACED}
 
 
 def measured(*scenarios: str) -> set[str]:
@@ -70,7 +77,7 @@ def test_a_complete_run(complete):
     assert {row["failed_requests"] for row in rows} == {"0"}
     assert all(int(row["loaded_bytes"]) > 0 for row in rows if row["scenario"] != "none")
     for job in FIGURES | PREDICTED:
-        name = job.split()[1]
+        name = job.removeprefix("draw_")
         assert (checkout / f"results/figures/{name}.svg").read_text().rstrip().endswith("</svg>")
         assert (checkout / f"results/figures/{name}.png").read_bytes().startswith(b"\x89PNG")
     page = (checkout / "results/report/index.html").read_text()
@@ -93,7 +100,12 @@ def test_a_complete_run(complete):
 
 def test_the_stores_alone_need_no_sweep(tmp_path):
     checkout = Checkout.new(tmp_path / "checkout")
-    assert checkout.planned("stores") == {"profile_limits", "profile_store valkey_resp", *STORES}
+    assert checkout.planned("stores") == {
+        "profile_limits",
+        "profile_store valkey_resp",
+        "write_limits",
+        *STORES,
+    }
 
 
 def test_the_layers_alone_need_neither_sweep_nor_profile(tmp_path):
@@ -103,7 +115,7 @@ def test_the_layers_alone_need_neither_sweep_nor_profile(tmp_path):
 
 def test_predictions_need_neither_sweep_nor_stores(tmp_path):
     checkout = Checkout.new(tmp_path / "checkout")
-    assert checkout.planned("predict") == {"write_hit_rates", "write_break_even"}
+    assert checkout.planned("predict") == {"predict_hit_rates", "predict_break_even"}
 
 
 def test_the_decision_is_made_of_predictions_costs_and_claims(complete, tmp_path):
@@ -121,17 +133,17 @@ def test_the_decision_is_made_of_predictions_costs_and_claims(complete, tmp_path
     assert all(float(row["usd_per_million_tokens"]) > 0 for row in costs)
     assert (checkout / "results/figures/cost.png").read_bytes().startswith(b"\x89PNG")
     fresh = Checkout.new(tmp_path / "checkout")
-    assert fresh.planned("decide") >= {"write_hit_rates", "write_break_even", *COST, *CLAIMS} - PAGE
-    assert not fresh.planned("decide") & {"write_summary", "draw_figure tier_tradeoff"}
+    assert fresh.planned("decide") >= {"predict_hit_rates", "predict_break_even", *COST, *CLAIMS} - PAGE
+    assert not fresh.planned("decide") & {"write_summary", "draw_tier_tradeoff"}
 
 
 def test_a_wrong_claim_or_price_stops_before_anything_runs(tmp_path):
     checkout = Checkout.new(tmp_path / "checkout")
     good = (checkout / "config/claims.yaml").read_text()
-    (checkout / "config/claims.yaml").write_text(good.replace("cells.rps_per_gpu", "cells.rps"))
+    (checkout / "config/claims.yaml").write_text(good.replace("column: rps_per_gpu", "column: rps"))
     status, output = checkout.snakemake()
     assert status != 0
-    assert "claim 1 (dram_is_2_5_times_as_fast): expression: table cells has no column rps; it has" in output
+    assert "claim 1 (dram_is_2_5_times_as_fast): column: table cells has no column rps; it has" in output
     (checkout / "config/claims.yaml").write_text(good)
     checkout.configure(changed(TINY, {"cost.prices": "none.yaml"}))
     status, output = checkout.snakemake()
@@ -147,14 +159,15 @@ def test_nothing_is_left_to_do(complete):
 @pytest.mark.parametrize(
     ("name", "jobs"),
     [
-        ("workflow/hyperkv/figures/figures.py", FIGURES | PREDICTED | PAGE | {"draw_cost"}),
-        ("workflow/hyperkv/figures/predictions.py", PREDICTED | PAGE),
+        ("workflow/hyperkv/figures/style.py", FIGURES | PREDICTED | PAGE | {"draw_cost"}),
+        ("workflow/hyperkv/figures/chunk.py", {"draw_chunk"} | PAGE),
+        ("workflow/hyperkv/figures/hit_rate.py", {"draw_hit_rate"}),
         ("workflow/hyperkv/predict/lru.py", HIT_RATES),
         ("workflow/hyperkv/predict/predict_break_even.py", BREAK_EVEN),
-        ("workflow/hyperkv/predict/place_stores.py", PLACED | CLAIMS | RECOMMENDED),
-        ("workflow/hyperkv/records/cost_model.py", COST | CLAIMS),
+        ("workflow/hyperkv/predict/place_stores.py", PLACED),
+        ("workflow/hyperkv/tables/methods/cost_model.py", COST | CLAIMS),
         ("workflow/hyperkv/figures/cost.py", {"draw_cost"} | PAGE),
-        ("workflow/hyperkv/tables/judging/verdicts.py", CLAIMS),
+        ("workflow/hyperkv/tables/judging/verdict.py", CLAIMS),
         ("config/claims.yaml", CLAIMS),
         ("workflow/hyperkv/stores/rocksdb/server.py", measured("rocksdb_resp")),
         ("workflow/hyperkv/connectors/redis.py", measured("valkey_redis")),
@@ -167,24 +180,27 @@ def test_nothing_is_left_to_do(complete):
         ("workflow/hyperkv/profile/rungs.py", LAYERS),
         ("workflow/hyperkv/profile/null_server.py", LAYERS),
         ("workflow/hyperkv/tables/layers.py", DRAWN_LAYERS),
-        ("workflow/hyperkv/figures/layers.py", FIGURES | PREDICTED | PAGE | {"draw_cost"}),
+        ("workflow/hyperkv/figures/layers.py", {"draw_layers"}),
         ("workflow/hyperkv/recommend/recommended_files.py", RECOMMENDED),
         ("workflow/hyperkv/recommend/check_recommended.py", {"check_recommended"} | PAGE),
-        ("workflow/hyperkv/report/write_page.py", PAGE),
+        ("workflow/hyperkv/report/make_page.py", PAGE),
         ("workflow/report/page.html.j2", PAGE),
+        ("workflow/hyperkv/tables/ratios.py", {"write_ratios"} | PAGE),
+        ("workflow/hyperkv/tables/latency.py", {"write_latency"} | CLAIMS),
+        ("workflow/hyperkv/tables/limits.py", LIMITS - {"profile_limits"} - PLACED),
         ("workflow/hyperkv/tables/stores.py", STORES | PLACED | CLAIMS | {"write_summary"}),
     ],
 )
 def test_editing_code_runs_what_uses_it(name, jobs, checkout):
     with (checkout / name).open("a") as file:
-        file.write("# an edit\n")
+        file.write("EDITED = True\n" if name.endswith(".py") else "# an edit\n")
     assert checkout.planned() == jobs
 
 
 def test_editing_the_model_measures_again_but_profiles_no_store(checkout):
     with (checkout / "config/models/llama-3.2-1b.json").open("a") as file:
         file.write("\n")
-    assert checkout.planned() == measured(*SCENARIOS) | {"write_hit_rates"}
+    assert checkout.planned() == measured(*SCENARIOS) | {"predict_hit_rates"}
 
 
 def test_editing_what_no_stage_uses_runs_nothing(checkout):
@@ -203,14 +219,14 @@ def test_editing_what_no_stage_uses_runs_nothing(checkout):
 @pytest.mark.parametrize(
     ("changes", "jobs"),
     [
-        ({"scenarios.rocksdb_resp.loads": [1, 2, 4]}, measured("rocksdb_resp") | {"write_hit_rates"}),
-        ({"scenarios.dram.chunk_tokens": [16, 32, 48]}, measured("dram-48") | {"write_hit_rates"}),
+        ({"scenarios.rocksdb_resp.loads": [1, 2, 4]}, measured("rocksdb_resp") | {"predict_hit_rates"}),
+        ({"scenarios.dram.chunk_tokens": [16, 32, 48]}, measured("dram-48") | {"predict_hit_rates"}),
         ({"scenarios.valkey_resp.connections": 3}, measured("valkey_resp")),
         ({"profile.repeats": 2, "scenarios.files.connections": 3}, PROFILE | LIMITS),
         ({"profile.connections": [1, 2]}, PROFILE | LIMITS),
         ({"layers.repeats": 3}, LAYERS),
         ({"layers.scenarios": []}, DRAWN_LAYERS),
-        ({"figures.chunk_tokens": 32}, DRAWN | BREAK_EVEN | CLAIMS | {"draw_cost"}),
+        ({"figures.chunk_tokens": 32}, OF_SCENARIOS | BREAK_EVEN | CLAIMS | {"write_ratios", "draw_cost"}),
         ({"predict.seeds": 3}, HIT_RATES),
         ({"recommend.load": 1}, RECOMMENDED),
         ({"cost.dram_usd_per_gb": 5}, COST | CLAIMS),
@@ -258,7 +274,13 @@ def measuring(jobs: set[str]) -> set[str]:
 
 def test_without_metadata_records_say_what_they_are_of_and_the_rest_is_made_again(checkout):
     shutil.rmtree(checkout / ".snakemake")
-    everything = AFTER | STORES | {"write_layers", "draw_figure layers"} | HIT_RATES | BREAK_EVEN
+    everything = (
+        AFTER
+        | STORES
+        | {"write_columns", "write_limits", "write_layers", "draw_layers"}
+        | HIT_RATES
+        | BREAK_EVEN
+    )
     assert checkout.planned() == everything
     checkout.configure(changed(TINY, {"workload.conversations": 4}))
     assert checkout.planned() == everything | measured(*SCENARIOS)
@@ -273,12 +295,14 @@ def test_what_is_not_as_it_was_made_is_made_again_whatever_the_metadata_says(che
 
     edit("results/sweep/none/1.jsonl", lambda _: (checkout / "results/sweep/dram-16/1.jsonl").read_bytes())
     edit("results/profile/valkey_resp.jsonl", lambda data: data[: len(data) // 2])
-    edit("results/profile/limits/limits.jsonl", lambda _: b"")
+    for name in ("results/profile/limits/limits.jsonl", "results/figures/chunk.png"):
+        (checkout / name).unlink()
+        os.mkfifo(checkout / name)
     edit("results/profile/layers/valkey_resp.jsonl", lambda data: data.splitlines(keepends=True)[0] + data)
     edit("results/predict/hit_rates.csv", lambda data: data.replace(b"0.", b"1.", 1))
     edit("results/figures/break_even.png", lambda data: data[:100])
     (garbage,) = (checkout / ".snakemake/metadata").glob(
-        urlsafe_b64encode(b"results/tables/break_even.csv").decode()
+        urlsafe_b64encode(b"results/predict/break_even.csv").decode()
     )
     garbage.write_bytes(b"\xff\xfe")
     status, output = checkout.snakemake("--dry-run")
@@ -288,7 +312,7 @@ def test_what_is_not_as_it_was_made_is_made_again_whatever_the_metadata_says(che
     assert len(told) == 3, told
     assert told[0].startswith("hyperkv: .snakemake/metadata: 1 damaged, now removed; ")
     assert "results/sweep/none/1.jsonl" in told[1]
-    changed_files = "results/figures/break_even.png, results/predict/hit_rates.csv"
+    changed_files = "results/figures/break_even.png, results/figures/chunk.png, results/predict/hit_rates.csv"
     assert told[2].startswith(f"hyperkv: {changed_files}: changed since they were made; ")
     jobs = checkout.planned()
     again = {
@@ -298,12 +322,41 @@ def test_what_is_not_as_it_was_made_is_made_again_whatever_the_metadata_says(che
         "profile_layers valkey_resp",
     }
     assert measuring(jobs) == again
-    assert jobs >= {"write_hit_rates", "draw_prediction break_even", "write_break_even"}
-    mended = ["results/predict/hit_rates.csv", "results/tables/break_even.csv"]
-    for expected in ({"write_hit_rates", "write_break_even"}, set()):
+    assert jobs >= {"predict_hit_rates", "draw_break_even", "draw_chunk", "predict_break_even"}
+    mended = ["results/predict/hit_rates.csv", "results/predict/break_even.csv"]
+    for expected in ({"predict_hit_rates", "predict_break_even"}, set()):
         assert checkout.planned(*mended) == expected
         status, output = checkout.snakemake(*mended)
         assert status == 0, output
+
+
+def test_what_no_run_noted_at_its_end_is_not_taken_for_made(checkout):
+    """As after a kill: Snakemake knows the tables, and nobody knows what they said."""
+    (checkout / ".snakemake/hyperkv/made.json").unlink()
+    table, time = (
+        checkout / "results/tables/scenarios.csv",
+        os.stat(checkout / "results/tables/scenarios.csv"),
+    )
+    table.write_bytes(table.read_bytes()[: time.st_size // 2])
+    os.utime(table, ns=(time.st_atime_ns, time.st_mtime_ns))
+    status, output = checkout.snakemake("--dry-run", "results/tables/scenarios.csv")
+    assert status == 0, output
+    assert "hyperkv: results/tables/" in output
+    assert "the run that made these did not come to its end; made again if needed" in output
+    jobs = checkout.planned()
+    assert jobs >= {"write_scenarios", "predict_hit_rates", "draw_chunk"}
+    assert not measuring(jobs)
+
+
+def test_neither_touch_nor_fewer_triggers_pass_a_table_of_another_configuration_in_silence(checkout):
+    checkout.configure(changed(TINY, {"predict.seeds": 3}))
+    status, output = checkout.snakemake("predict", "--dry-run", "--rerun-triggers", "mtime")
+    assert status == 0, output
+    assert "hyperkv: --rerun-triggers without params, input and code: " in output
+    status, output = checkout.snakemake("predict", "--touch")
+    assert status == 0, output
+    assert "results/predict/hit_rates.csv: touched, not made; made again if needed" in output
+    assert checkout.planned("predict") == {"predict_hit_rates"}
 
 
 def test_records_of_another_machine_are_tabulated_and_a_stranger_s_file_is_left(checkout, tmp_path):
@@ -321,7 +374,7 @@ def test_records_of_another_machine_are_tabulated_and_a_stranger_s_file_is_left(
     (checkout / "results/figures/link.svg").symlink_to(foreign)
     before = [file.stat().st_mtime_ns for file in own]
     jobs = checkout.planned()
-    assert "write_tables" in jobs
+    assert "write_cells" in jobs
     assert "write_cost" in jobs
     assert not measuring(jobs)
     assert [file.stat().st_mtime_ns for file in own] == before

@@ -24,21 +24,15 @@ except UserError as error:
 
 REPEATS = list(range(1, CONFIG["experiment"]["repeats"] + 1))
 VLLM = CONFIG["engine"] == "vllm"
-FIGURES = ["tier_tradeoff", "chunk", "stores", "transport_medium", "layers"]
-FIGURES += ["latency"] if VLLM and CONFIG["latency"]["prompt_tokens"] else []
-PREDICTIONS = ["hit_rate", "break_even"]
-PAGE_FIGURES = [
-    *(name for name in [*FIGURES, *PREDICTIONS] if name not in ("stores", "layers", "hit_rate")),
-    "cost",
-]
-CAPTIONS = ["figure", "cost"]
 
 
 wildcard_constraints:
     scenario="[a-z0-9_-]+",
     family="[a-z0-9_-]+",
     repeat="[0-9]+",
-    figure="|".join(FIGURES),
+
+# Records that are to be measured again get a time before every input (run.provenance), so a rule needs one.
+OLDER = "workflow/hyperkv/__init__.py"
 
 
 def whole_machine(wildcards):
@@ -65,7 +59,7 @@ def scenario_code(wildcards):
 
 
 def scenario_inputs(wildcards):
-    """The files a scenario needs: model, what its engine needs, a trace, for Kvrocks its record and its program."""
+    """The files a scenario needs: model, what its engine needs, a trace, and what is built for its store."""
     trace = [CONFIG["workload"]["trace"]] if "trace" in CONFIG["workload"] else []
     engine = vllm_files() if VLLM else [CONFIG["gpu"]]
     return [CONFIG["model"], *engine, *trace, *server_files(CONFIG["scenarios"][wildcards.scenario])]
@@ -122,12 +116,10 @@ def patched_link_spec(wildcards):
 
 
 def server_files(scenario):
-    """What is built for a scenario: connector striped's library, and for Kvrocks the record of its program, and the program."""
+    """What is built for a scenario: connector striped's library, and the record of its store's program, and the program."""
     library = [str(LIBRARY)] if scenario.get("client") == "native" else []
-    if scenario.get("store") != "kvrocks":
-        return library
-    program = PATCHED_PROGRAM if scenario.get("patched") else PROGRAM
-    return [*library, str(program.with_suffix(".json")), ancient(str(program))]
+    built = store_class(scenario["store"]).built_files(scenario["patched"]) if "store" in scenario else None
+    return library if built is None else [*library, str(built[0]), ancient(str(built[1]))]
 
 
 def store_files(wildcards):
@@ -237,21 +229,6 @@ def baseline_files(wildcards):
     return baseline_of(json.loads(baseline_spec(CONFIG)))
 
 
-def figure_tables(wildcards):
-    """The tables that a figure is drawn from: stores alone and layers need no sweep, the others no profile."""
-    if wildcards.figure == "stores":
-        return [rules.write_stores.output.stores, rules.write_stores.output.limits]
-    if wildcards.figure == "layers":
-        return [rules.write_layers.output.table]
-    if wildcards.figure == "latency":
-        return [rules.write_tables.output.latency]
-    return [rules.write_tables.output.scenarios]
-
-
-def figure_spec(wildcards):
-    return "{}" if wildcards.figure in ("stores", "layers", "latency") else tables_spec(wildcards)
-
-
 # Predictions: no GPU, no store.
 
 
@@ -278,13 +255,6 @@ def break_even_slice(wildcards):
     return break_even_spec(CONFIG)
 
 
-def prediction_tables(wildcards):
-    """The tables that a figure of predictions is drawn from, with what was measured beside."""
-    if wildcards.figure == "hit_rate":
-        return [*rules.write_hit_rates.output, rules.write_tables.output.cells]
-    return [rules.write_break_even.output.table, *rules.place_stores.output]
-
-
 # Decisions: costs and claims.
 
 
@@ -302,16 +272,17 @@ def claims_tables(wildcards):
         "cost_repeats": rules.write_cost.output.repeats,
         "cost": rules.write_cost.output.cost,
         "cost_sensitivity": rules.write_cost.output.sensitivity,
-        "stores": rules.write_stores.output.stores,
-        "limits": rules.write_stores.output.limits,
+        "stores": rules.write_stores.output.csv,
+        "limits": rules.write_limits.output[0],
         "layers": rules.write_layers.output.table,
-        "hit_rates": rules.write_hit_rates.output[0],
-        "break_even": rules.write_break_even.output.table,
+        "hit_rates": rules.predict_hit_rates.output[0],
+        "break_even": rules.predict_break_even.output.table,
         "placed_stores": rules.place_stores.output[0],
-        **{
-            name: getattr(rules.write_tables.output, "time" if name == "sweep_time" else name)
-            for name in ("cells", "scenarios", "ratios", "latency", "sweep_time")
-        },
+        "cells": rules.write_cells.output.csv,
+        "scenarios": rules.write_scenarios.output[0],
+        "ratios": rules.write_ratios.output[0],
+        "latency": rules.write_latency.output[0],
+        "sweep_time": rules.write_sweep_time.output[0],
     }
     return [files[name] for name in claimed_tables(CLAIMS)]
 
@@ -346,14 +317,6 @@ def recommendation_files(wildcards):
 def engine_record(wildcards):
     """What says that the engine's environment is there; nothing for the replay engine."""
     return rules.build_engine.output if VLLM else []
-
-
-def page_tables(wildcards):
-    """The tables that the page shows."""
-    written = rules.write_tables.output
-    common = [written.cells, written.scenarios, written.ratios, written.environment]
-    decided = [rules.write_claims.output.table, rules.write_cost.output.cost]
-    return [*common, rules.write_layers.output.table, *decided]
 
 
 # Ladder and tuner: checked by their targets, when they are asked for, not by every run. (An error in the input of a rule

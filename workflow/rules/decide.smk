@@ -6,7 +6,7 @@ rule write_cost:
         repeats="<tables>/cost_repeats.csv",
         sensitivity="<tables>/cost_sensitivity.csv",
     log:
-        "<logs>/cost.log",
+        "<logs>/tables/cost.log",
     conda:
         "../../envs/harness.yaml"
     params:
@@ -44,33 +44,9 @@ rule write_claims:
         " --text {output.text:q} 2> {log:q}"
 
 
-rule draw_cost:
-    input:
-        cost=rules.write_cost.output.cost,
-        sensitivity=rules.write_cost.output.sensitivity,
-    output:
-        svg=report(
-            "<figures>/cost.svg",
-            caption="../report/cost.rst",
-            category="Figures",
-            labels={"figure": "cost"},
-        ),
-        png="<figures>/cost.png",
-    log:
-        "<logs>/figures/cost.log",
-    conda:
-        "../../envs/harness.yaml"
-    params:
-        code=code("figures.cost"),
-        spec=compared_chunk,
-    shell:
-        "python -m workflow.hyperkv.figures.cost --spec {params.spec:q} --cost {input.cost:q}"
-        " --sensitivity {input.sensitivity:q} --svg {output.svg:q} --png {output.png:q} 2> {log:q}"
-
-
 rule decide:
     input:
         rules.predict.input,
         rules.write_cost.output,
         rules.write_claims.output,
-        rules.draw_cost.output,
+        collect("<figures>/cost.{suffix}", suffix=["svg", "png"]),

@@ -4,7 +4,7 @@ rule write_ladder:
     output:
         "<tables>/ladder.csv",
     log:
-        "<logs>/ladder.log",
+        "<logs>/tables/ladder.log",
     conda:
         "../../envs/harness.yaml"
     params:
@@ -14,30 +14,6 @@ rule write_ladder:
     shell:
         "python -m workflow.hyperkv.tables.ladder --asked {params.asked:q}"
         " --spec {params.spec:q} --cells {input.cells:q} --out {output:q} 2> {log:q}"
-
-
-rule draw_ladder:
-    input:
-        table=rules.write_ladder.output,
-    output:
-        svg=report(
-            "<figures>/{figure}.svg",
-            caption="../report/ladder.rst",
-            category="Figures",
-            labels={"figure": "{figure}"},
-        ),
-        png="<figures>/{figure}.png",
-    log:
-        "<logs>/figures/{figure}.log",
-    wildcard_constraints:
-        figure="ladder|before_after",
-    conda:
-        "../../envs/harness.yaml"
-    params:
-        code=code("figures.ladder"),
-    shell:
-        "python -m workflow.hyperkv.figures.ladder --figure {wildcards.figure:q} --table {input.table:q}"
-        " --svg {output.svg:q} --png {output.png:q} 2> {log:q}"
 
 
 rule ladder:

@@ -1,5 +1,6 @@
 rule profile_layers:
     input:
+        older=OLDER,
         files=store_files,
     output:
         "<profile>/layers/{family}.jsonl",
@@ -24,7 +25,7 @@ rule write_layers:
         table="<tables>/layers.csv",
         text="<tables>/layers.txt",
     log:
-        "<logs>/layers_table.log",
+        "<logs>/tables/layers.log",
     conda:
         "../../envs/harness.yaml"
     params:

@@ -1,10 +1,10 @@
-rule write_hit_rates:
+rule predict_hit_rates:
     input:
         files=prediction_files,
     output:
         "<predict>/hit_rates.csv",
     log:
-        "<logs>/predict.log",
+        "<logs>/predict/hit_rates.log",
     conda:
         "../../envs/harness.yaml"
     params:
@@ -14,16 +14,16 @@ rule write_hit_rates:
         "python -m workflow.hyperkv.predict.predict_hit_rates --spec {params.spec:q} --out {output:q} 2> {log:q}"
 
 
-rule write_break_even:
+rule predict_break_even:
     input:
         published="config/published_gpus.yaml",
         models=CONFIG["break_even"]["models"],
         gpus=CONFIG["break_even"]["gpus"],
     output:
-        table="<tables>/break_even.csv",
-        text=report("<tables>/break_even.txt", caption="../report/break_even.rst", category="Tables"),
+        table="<predict>/break_even.csv",
+        text=report("<predict>/break_even.txt", caption="../report/break_even.rst", category="Tables"),
     log:
-        "<logs>/break_even.log",
+        "<logs>/predict/break_even.log",
     conda:
         "../../envs/harness.yaml"
     params:
@@ -36,13 +36,13 @@ rule write_break_even:
 
 rule place_stores:
     input:
-        break_even=rules.write_break_even.output.table,
-        stores=rules.write_stores.output.stores,
+        break_even=rules.predict_break_even.output.table,
+        stores=rules.write_stores.output.csv,
         limits=rules.profile_limits.output,
     output:
-        "<tables>/placed_stores.csv",
+        "<predict>/placed_stores.csv",
     log:
-        "<logs>/place_stores.log",
+        "<logs>/predict/placed_stores.log",
     conda:
         "../../envs/harness.yaml"
     params:
@@ -54,31 +54,7 @@ rule place_stores:
         " --limits {input.limits:q} --out {output:q} 2> {log:q}"
 
 
-rule draw_prediction:
-    input:
-        tables=prediction_tables,
-    output:
-        svg=report(
-            "<figures>/{figure}.svg",
-            caption="../report/figure.rst",
-            category="Figures",
-            labels={"figure": "{figure}"},
-        ),
-        png="<figures>/{figure}.png",
-    log:
-        "<logs>/figures/{figure}.log",
-    wildcard_constraints:
-        figure="|".join(PREDICTIONS),
-    conda:
-        "../../envs/harness.yaml"
-    params:
-        code=code("figures.predictions"),
-    shell:
-        "python -m workflow.hyperkv.figures.predictions --figure {wildcards.figure:q} --tables {input.tables:q}"
-        " --svg {output.svg:q} --png {output.png:q} 2> {log:q}"
-
-
 rule predict:
     input:
-        rules.write_hit_rates.output,
-        rules.write_break_even.output,
+        rules.predict_hit_rates.output,
+        rules.predict_break_even.output,

@@ -1,14 +1,14 @@
-rule write_recommendation:
+rule choose_scenario:
     input:
         files=recommendation_files,
-        table=rules.write_tables.output.cells,
+        table=rules.write_cells.output.csv,
         cells=rules.sweep.input,
     output:
         recommendation="<recommended>/recommendation.json",
         readme="<recommended>/README.txt",
         files=directory("<recommended>/files"),
     log:
-        "<logs>/recommend.log",
+        "<logs>/choose_scenario.log",
     conda:
         "../../envs/harness.yaml"
     params:
@@ -16,7 +16,7 @@ rule write_recommendation:
         asked=asked,
         spec=recommendation_spec,
     shell:
-        "python -m workflow.hyperkv.recommend.recommend --asked {params.asked:q}"
+        "python -m workflow.hyperkv.recommend.choose_scenario --asked {params.asked:q}"
         " --spec {params.spec:q} --table {input.table:q}"
         " --cells {input.cells:q} --out {output.recommendation:q} --readme {output.readme:q}"
         " --files {output.files:q} 2> {log:q}"
@@ -24,8 +24,8 @@ rule write_recommendation:
 
 rule check_recommended:
     input:
-        recommendation=rules.write_recommendation.output.recommendation,
-        files=ancient(rules.write_recommendation.output.files),
+        recommendation=rules.choose_scenario.output.recommendation,
+        files=ancient(rules.choose_scenario.output.files),
         engine=engine_record,
     output:
         "<recommended>/check.json",
@@ -37,37 +37,15 @@ rule check_recommended:
     resources:
         testbed=1,
     params:
-        code=code("recommend.check_recommended", "stores.rocksdb.server"),
+        code=code(*check_modules()),
         python=python_of(CONFIG, "vllm"),
     shell:
         "python -m workflow.hyperkv.recommend.check_recommended --recommendation {input.recommendation:q}"
         " --files {input.files:q} --engine-python {params.python:q} --out {output:q} 2> {log:q}"
 
 
-rule write_report_page:
-    input:
-        template="workflow/report/page.html.j2",
-        captions=collect("workflow/report/{name}.rst", name=CAPTIONS),
-        tables=page_tables,
-        recommended=[rules.write_recommendation.output.recommendation, rules.check_recommended.output],
-        figures=collect("<figures>/{figure}.svg", figure=PAGE_FIGURES),
-    output:
-        "<report>/index.html",
-    log:
-        "<logs>/report_page.log",
-    conda:
-        "../../envs/harness.yaml"
-    params:
-        code=code("report.write_page"),
-        captions=subpath(input.template, parent=True),
-    shell:
-        "python -m workflow.hyperkv.report.write_page --template {input.template:q} --captions {params.captions:q}"
-        " --tables {input.tables:q} --recommended {input.recommended:q} --figures {input.figures:q}"
-        " --out {output:q} 2> {log:q}"
-
-
 rule recommend:
     input:
-        rules.write_recommendation.output,
+        rules.choose_scenario.output,
         rules.check_recommended.output,
-        rules.write_report_page.output,
+        "<report>/index.html",

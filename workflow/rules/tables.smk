@@ -1,80 +1,205 @@
-rule write_tables:
+rule write_cells:
     input:
-        columns="workflow/schemas/columns.yaml",
         cells=rules.sweep.input,
     output:
-        cells="<tables>/cells.csv",
-        cells_parquet="<tables>/cells.parquet",
-        requests="<tables>/requests.parquet",
-        scenarios="<tables>/scenarios.csv",
-        ratios="<tables>/ratios.csv",
-        time="<tables>/sweep_time.csv",
-        latency="<tables>/latency.csv",
-        columns="<tables>/columns.csv",
-        environment="<tables>/environment.json",
+        csv="<tables>/cells.csv",
+        parquet="<tables>/cells.parquet",
     log:
-        "<logs>/tables.log",
+        "<logs>/tables/cells.log",
     conda:
         "../../envs/harness.yaml"
     params:
-        code=code("tables.tables"),
+        code=code("tables.cells"),
         asked=asked,
-        spec=tables_spec,
-        folder=subpath(output.cells, parent=True),
     shell:
-        "python -m workflow.hyperkv.tables.tables --asked {params.asked:q}"
-        " --spec {params.spec:q} --cells {input.cells:q}"
-        " --out {params.folder:q} 2> {log:q}"
+        "python -m workflow.hyperkv.tables.cells --asked {params.asked:q} --cells {input.cells:q}"
+        " --out {output:q} 2> {log:q}"
+
+
+rule write_requests:
+    input:
+        cells=rules.sweep.input,
+    output:
+        "<tables>/requests.parquet",
+    log:
+        "<logs>/tables/requests.log",
+    conda:
+        "../../envs/harness.yaml"
+    params:
+        code=code("tables.requests"),
+        asked=asked,
+    shell:
+        "python -m workflow.hyperkv.tables.requests --asked {params.asked:q} --cells {input.cells:q}"
+        " --out {output:q} 2> {log:q}"
+
+
+rule write_scenarios:
+    input:
+        cells=rules.write_cells.output.parquet,
+    output:
+        "<tables>/scenarios.csv",
+    log:
+        "<logs>/tables/scenarios.log",
+    conda:
+        "../../envs/harness.yaml"
+    params:
+        code=code("tables.scenarios"),
+    shell:
+        "python -m workflow.hyperkv.tables.scenarios --cells {input.cells:q} --out {output:q} 2> {log:q}"
+
+
+rule write_ratios:
+    input:
+        cells=rules.write_cells.output.parquet,
+    output:
+        "<tables>/ratios.csv",
+    log:
+        "<logs>/tables/ratios.log",
+    conda:
+        "../../envs/harness.yaml"
+    params:
+        code=code("tables.ratios"),
+        spec=tables_spec,
+    shell:
+        "python -m workflow.hyperkv.tables.ratios --spec {params.spec:q} --cells {input.cells:q}"
+        " --out {output:q} 2> {log:q}"
+
+
+rule write_sweep_time:
+    input:
+        cells=rules.sweep.input,
+    output:
+        "<tables>/sweep_time.csv",
+    log:
+        "<logs>/tables/sweep_time.log",
+    conda:
+        "../../envs/harness.yaml"
+    params:
+        code=code("tables.sweep_time"),
+        asked=asked,
+    shell:
+        "python -m workflow.hyperkv.tables.sweep_time --asked {params.asked:q} --cells {input.cells:q}"
+        " --out {output:q} 2> {log:q}"
+
+
+rule write_latency:
+    input:
+        cells=rules.sweep.input,
+    output:
+        "<tables>/latency.csv",
+    log:
+        "<logs>/tables/latency.log",
+    conda:
+        "../../envs/harness.yaml"
+    params:
+        code=code("tables.latency"),
+        asked=asked,
+    shell:
+        "python -m workflow.hyperkv.tables.latency --asked {params.asked:q} --cells {input.cells:q}"
+        " --out {output:q} 2> {log:q}"
+
+
+rule write_columns:
+    input:
+        dictionary="workflow/schemas/columns.yaml",
+    output:
+        "<tables>/columns.csv",
+    log:
+        "<logs>/tables/columns.log",
+    conda:
+        "../../envs/harness.yaml"
+    params:
+        code=code("tables.columns"),
+    shell:
+        "python -m workflow.hyperkv.tables.columns --dictionary {input.dictionary:q} --out {output:q} 2> {log:q}"
+
+
+rule write_environment:
+    input:
+        cells=rules.sweep.input,
+    output:
+        "<tables>/environment.json",
+    log:
+        "<logs>/tables/environment.log",
+    conda:
+        "../../envs/harness.yaml"
+    params:
+        code=code("tables.environment"),
+        asked=asked,
+    shell:
+        "python -m workflow.hyperkv.tables.environment --asked {params.asked:q} --cells {input.cells:q}"
+        " --out {output:q} 2> {log:q}"
 
 
 rule write_stores:
     input:
         points=collect("<profile>/{family}.jsonl", family=PROFILED),
-        limits=rules.profile_limits.output,
-        baseline=baseline_files,
     output:
-        stores="<tables>/stores.csv",
-        stores_parquet="<tables>/stores.parquet",
-        limits="<tables>/limits.csv",
+        csv="<tables>/stores.csv",
+        parquet="<tables>/stores.parquet",
     log:
-        "<logs>/stores_table.log",
+        "<logs>/tables/stores.log",
     conda:
         "../../envs/harness.yaml"
     params:
         code=code("tables.stores"),
         asked=asked,
-        folder=subpath(output.stores, parent=True),
     shell:
-        "python -m workflow.hyperkv.tables.stores --asked {params.asked:q}"
-        " --points {input.points:q} --limits {input.limits:q}"
-        " --baseline {input.baseline:q} --out {params.folder:q} 2> {log:q}"
+        "python -m workflow.hyperkv.tables.stores --asked {params.asked:q} --points {input.points:q}"
+        " --out {output:q} 2> {log:q}"
+
+
+rule write_limits:
+    input:
+        limits=rules.profile_limits.output,
+        baseline=baseline_files,
+    output:
+        "<tables>/limits.csv",
+    log:
+        "<logs>/tables/limits.log",
+    conda:
+        "../../envs/harness.yaml"
+    params:
+        code=code("tables.limits"),
+        asked=asked,
+    shell:
+        "python -m workflow.hyperkv.tables.limits --asked {params.asked:q} --limits {input.limits:q}"
+        " --baseline {input.baseline:q} --out {output:q} 2> {log:q}"
 
 
 rule write_summary:
     input:
-        scenarios=rules.write_tables.output.scenarios,
-        time=rules.write_tables.output.time,
-        stores=rules.write_stores.output.stores,
-        layers=rules.write_layers.output.text,
-        layers_table=rules.write_layers.output.table,
+        scenarios=rules.write_scenarios.output,
+        sweep_time=rules.write_sweep_time.output,
+        stores=rules.write_stores.output.csv,
+        layers=rules.write_layers.output.table,
+        layers_text=rules.write_layers.output.text,
     output:
         report("<tables>/summary.txt", caption="../report/summary.rst", category="Tables"),
     log:
-        "<logs>/summary.log",
+        "<logs>/tables/summary.log",
     conda:
         "../../envs/harness.yaml"
     params:
         code=code("tables.summary"),
-        tables=subpath(input.scenarios, parent=True),
         notes=summary_notes,
     shell:
-        "python -m workflow.hyperkv.tables.summary --tables {params.tables:q} --notes {params.notes:q}"
-        " --layers {input.layers:q} --layers-table {input.layers_table:q} --out {output:q} 2> {log:q}"
+        "python -m workflow.hyperkv.tables.summary --scenarios {input.scenarios:q}"
+        " --sweep-time {input.sweep_time:q} --stores {input.stores:q} --layers {input.layers:q}"
+        " --layers-text {input.layers_text:q} --notes {params.notes:q} --out {output:q} 2> {log:q}"
 
 
 rule tables:
     input:
-        rules.write_tables.output,
+        rules.write_cells.output,
+        rules.write_requests.output,
+        rules.write_scenarios.output,
+        rules.write_ratios.output,
+        rules.write_sweep_time.output,
+        rules.write_latency.output,
+        rules.write_columns.output,
+        rules.write_environment.output,
         rules.write_stores.output,
+        rules.write_limits.output,
         rules.write_layers.output,
         rules.write_summary.output,

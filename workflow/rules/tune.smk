@@ -29,7 +29,7 @@ rule write_tune:
     output:
         "<tables>/tune.csv",
     log:
-        "<logs>/tune_table.log",
+        "<logs>/tables/tune.log",
     conda:
         "../../envs/harness.yaml"
     params:
@@ -41,33 +41,8 @@ rule write_tune:
         " --out {output:q} 2> {log:q}"
 
 
-rule draw_tune:
-    input:
-        table=rules.write_tune.output,
-        evidence=expand("<tune>/{scenario}/evidence.json", scenario=TUNED),
-    output:
-        svg=report(
-            "<figures>/tune.svg",
-            caption="../report/tune.rst",
-            category="Figures",
-            labels={"figure": "tune"},
-        ),
-        png="<figures>/tune.png",
-    log:
-        "<logs>/figures/tune.log",
-    conda:
-        "../../envs/harness.yaml"
-    params:
-        code=code("figures.tune"),
-        asked=asked,
-    shell:
-        "python -m workflow.hyperkv.figures.tune --asked {params.asked:q}"
-        " --table {input.table:q} --evidence {input.evidence:q}"
-        " --svg {output.svg:q} --png {output.png:q} 2> {log:q}"
-
-
 rule tune:
     input:
         a_search,
         rules.write_tune.output,
-        rules.draw_tune.output,
+        collect("<figures>/tune.{suffix}", suffix=["svg", "png"]),

@@ -69,7 +69,7 @@ def outlook(settings: ArraySettings, machine: Machine, record: Mapping[str, Any]
         return ["provision_array would change nothing: the array is there as array.json says."]
     plan = plan_provision(settings, machine if machine.root else machine.assuming_blank())
     if plan.refusals:
-        return ["provision_array would refuse:", *(f"  {refusal.text}" for refusal in plan.refusals)]
+        return ["provision_array would refuse:", *(f"  {printable(item.text)}" for item in plan.refusals)]
     if not plan.steps:
         return ["provision_array would change nothing."]
     return announced(plan, "provision_array would run:")

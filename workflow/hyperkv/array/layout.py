@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from ..machine.mounts import Mount
@@ -27,8 +28,12 @@ def fstab_line(settings: ArraySettings, fs_uuid: str) -> str:
 
 
 def mdadm_line(settings: ArraySettings, uuid: str, full_name: str) -> str:
-    """The line of mdadm.conf that gives the array its name at boot. full_name: as its members have it, host included."""
-    return f"ARRAY {settings.node} metadata=1.2 name={full_name} UUID={with_colons(uuid)}"
+    """The line of mdadm.conf that gives the array its name at boot. full_name: as its members have it, host included.
+
+    A disk from elsewhere may have any host there, more words for the line too: such a name is left out, and the UUID is enough.
+    """
+    named = [f"name={full_name}"] if re.fullmatch(r"[A-Za-z0-9_.:+-]+", full_name) else []
+    return " ".join(["ARRAY", settings.node, "metadata=1.2", *named, f"UUID={with_colons(uuid)}"])
 
 
 def with_colons(uuid: str) -> str:

@@ -23,7 +23,7 @@ class UserError(Exception):
 
 def say(line: str) -> None:
     """A line of this project's own for whoever watches the run."""
-    print(f"hyperkv: {line}", flush=True)
+    print(f"hyperkv: {printable(line)}", flush=True)
 
 
 class PassingError(UserError):

@@ -25,7 +25,7 @@ _GONE = "ZX"
 def process_identity(pid: int) -> str | None:
     """'boot/namespace/pid/start': names a process until the machine restarts, though pids come again; None when it is gone."""
     try:
-        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        state, *fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except (OSError, ValueError):
         return None
     return None if state in _GONE else f"{_here()}/{pid}/{fields[18]}"

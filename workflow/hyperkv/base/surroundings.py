@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 import pwd
+import resource
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,18 +35,28 @@ _CACHES = {
 
 
 def settle() -> None:
-    """Have this process, and what it starts, do without a proxy for loopback, a user's name and a home folder, and know with
-    which configuration the run was started.
+    """Have this process, and what it starts, do without a proxy for loopback, a user's name and a home folder, know with
+    which configuration the run was started, and leave no memory behind when it crashes.
 
     Nothing that is there and can be used is changed. Called where a run begins: by the Snakefile and by every stage.
     """
     keep_config_options(sys.argv)
+    dump_no_core()
     os.environ.update(past_proxies(os.environ))
     os.environ.update(named(os.environ, os.getuid()))
     os.environ.update(found := housed(os.environ, OWN_HOME.absolute()))
     if "HOME" in found or "XDG_CACHE_HOME" in found:
         with contextlib.suppress(OSError):
             OWN_HOME.mkdir(parents=True, exist_ok=True)
+
+
+def dump_no_core() -> None:
+    """No core file of this process or of what it starts: a server's has its password, and values as large as its memory.
+
+    Source: core(5), and do_coredump() of Linux, which with a limit of 1 writes no file and starts no program either.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0 if hard == 0 else 1, hard))
 
 
 def past_proxies(environment: Mapping[str, str]) -> dict[str, str]:

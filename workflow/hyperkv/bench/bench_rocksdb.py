@@ -27,9 +27,10 @@ from ..base.deadline import Deadline, connected
 from ..base.errors import StoreError, UserError
 from ..stores.resp_protocol import send_all
 from ..stores.rocksdb import database as rocksdb_database
+from ..stores.rocksdb import keys as rocksdb_keys
 from ..stores.rocksdb import options as rocksdb_options
 from ..stores.rocksdb import server as rocksdb_server
-from ..stores.rocksdb.options import MIB, Settings
+from ..stores.rocksdb.keys import MIB, Settings
 
 HEADER_PEEK_BYTES = 32
 START_S = 30.0
@@ -188,7 +189,7 @@ def bench_size(
     threads: int,
 ) -> list[Row]:
     """SET and GET at one value size: medians over alternated rounds. Raises StoreError, UserError."""
-    settings = rocksdb_options.complete(rocksdb_options.parse_pairs(pairs))
+    settings = rocksdb_keys.complete(rocksdb_keys.parse_pairs(pairs))
     count = max(threads, round_bytes // value_bytes)
     pool = [os.urandom(value_bytes) for _ in range(min(count, 16))]
     keys = [[b"round-%d-key-%d" % (number, item) for item in range(count)] for number in range(rounds + 1)]

@@ -24,7 +24,7 @@ from ..models.gpus import KvShare, gpus_of, kv_share
 from ..records.journal import canonical_digest
 from ..records.kinds.cell import Swept
 from ..stores.base import Counters, Store, StoreConfig
-from ..stores.registry import make_store
+from ..stores.registry import make_store, store_class
 from ..workloads import repeat_seed
 
 _SPACE_FACTOR = 2.0  # a log-structured store holds a value twice while it compacts
@@ -209,14 +209,14 @@ def check_room(cell: CellSpec, saved_bytes: int, buffer_bytes: int = 0) -> None:
     """Refuse a cell that cannot fit on the disk or in memory, before anything is measured.
 
     saved_bytes: what its store is given to keep, the working set (working_set.py) and what is saved besides. A DRAM pool is in
-    memory as a whole from the start, as is an engine's buffer (buffer_bytes); a valkey store holds what it is given, up to its
+    memory as a whole from the start, as is an engine's buffer (buffer_bytes); a server in RAM holds what it is given, up to its
     capacity_bytes.
     """
     check_disk(cell, saved_bytes)
     scenario = cell.scenario
     needed = scenario["dram_pool_bytes"] or buffer_bytes
     keys = "dram_pool_bytes" if scenario["dram_pool_bytes"] else "vllm.staging_bytes" if buffer_bytes else ""
-    if scenario["store"] == "valkey" and not _on_disk(scenario):
+    if store_class(scenario["store"]).bound_key == "capacity_bytes" and not _on_disk(scenario):
         needed += min(saved_bytes, scenario["capacity_bytes"] or saved_bytes)
         keys = "capacity_bytes" + (f" or {keys}" if keys else "")
     mend = f"set a lower {keys} or take a smaller workload"

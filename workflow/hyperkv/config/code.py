@@ -28,7 +28,7 @@ def scenario_modules(spec: Mapping[str, Any]) -> list[str]:
     modules = ["sweep.measure_scenario", f"engines.{engine}.cells", f"workloads.{spec['workload']['kind']}"]
     modules += require_array.modules_of(spec)
     if engine == "vllm":
-        if scenario["tier"] != "none" and scenario["store"] not in ("dram", "files"):
+        if scenario["tier"] != "none":
             modules += stores.modules_of(scenario)
         return modules + _PLUGINS.get(scenario.get("connector"), [])
     if scenario["tier"] != "none":
@@ -76,10 +76,19 @@ def prediction_modules(cases: Iterable[Mapping[str, Any]]) -> list[str]:
 
 def recommendation_modules(workload: Mapping[str, Any]) -> list[str]:
     """What writing a recommendation runs, whichever store is recommended."""
-    servers = [
-        module for name in ("valkey", "rocksdb", "kvrocks") for module in stores.modules_of({"store": name})
+    return ["recommend.choose_scenario", f"workloads.{workload['kind']}", *_every_store()]
+
+
+def check_modules() -> list[str]:
+    """What checking a recommendation runs, whichever store it is of."""
+    return ["recommend.check_recommended", *_every_store()]
+
+
+def _every_store() -> list[str]:
+    return [
+        "stores.sharded",
+        *(module for name in stores.STORES for module in stores.modules_of({"store": name})),
     ]
-    return ["recommend.recommend", f"workloads.{workload['kind']}", *servers, "stores.sharded"]
 
 
 def _alone(scenario: Mapping[str, Any]) -> list[str]:

@@ -22,7 +22,7 @@ from ..base.errors import UserError
 from ..base.folders import nearest
 from ..build.kvrocks_patches import check_patches
 from ..build.make_model import served_config
-from ..connectors.registry import STRIPED, alone
+from ..connectors.registry import CONNECTORS, STRIPED, alone
 from ..connectors.striped.stripes import LEAST_STRIPE_BYTES
 from ..engines.vllm import lmcache
 from ..engines.vllm.command import settings_of
@@ -34,6 +34,7 @@ from ..models.gpu_memory import require_weights_fit
 from ..models.gpus import check_settings, kv_share, require_divides, tensor_parallel_of
 from ..models.reading import name_of
 from ..records.journal import canonical_digest
+from ..stores.registry import STORES, store_class, stores_of
 from ..workloads import NothingLeft, longest_context, repeat_seed
 from ..workloads.context_limit import ContextLimit, check_context, let_in, limited
 from ..workloads.factory import make_workload, parameters_of
@@ -49,13 +50,12 @@ from .texts import Validator
 
 FETCHED_TRACE = "results/traces/mooncake_conversation.jsonl"
 SCHEMA_PATH = Path("workflow/schemas/config.schema.yaml")
-PRESETS = Path("config/kvrocks")
 MODELS = Path("config/models")
 ENVIRONMENTS = {"vllm": "engine", "loadgen": "loadgen"}
 EXPERIMENT = "experiment"
 _FREE = ("lmcache", "settings", "environment")
 _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
-_STORES_OF_TIER = {"dram": ("dram", "valkey"), "ssd": ("files", "rocksdb", "kvrocks")}
+_MEDIUM_OF_TIER = {"dram": "ram", "ssd": "ssd"}
 _ONLY_VLLM = ("mp", "striped_mp", "offloading")
 _IDLE = {
     "stripe_bytes": None,
@@ -71,19 +71,15 @@ _IDLE = {
 }
 _ANYWHERE = ("socket", "patched", "password_file", "password_env")
 _OF_ENGINE = ("save_connections", "load_queue_bytes")
-_CONNECTORS_OF_STORE = {
-    "dram": ("inprocess",),
-    "files": ("inprocess",),
-    "valkey": ("redis", "resp", "striped"),
-    "rocksdb": ("redis", "resp", "striped"),
-    "kvrocks": ("redis", "resp", "striped"),
-}
 
 
 @cache
 def schema() -> dict[str, Any]:
-    """The config's JSON Schema (2020-12)."""
-    return yaml.safe_load(SCHEMA_PATH.read_text())
+    """The config's JSON Schema (2020-12); a scenario's store is one that is registered."""
+    found = yaml.safe_load(SCHEMA_PATH.read_text())
+    keys = found["properties"]["scenarios"]["additionalProperties"]["properties"]
+    keys["store"]["enum"] = [*STORES]
+    return found
 
 
 def checked(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -149,17 +145,19 @@ def with_preset(scenario: Mapping[str, Any]) -> dict[str, Any]:
     name, where = scenario["preset"], f"config: scenarios.{scenario['family']}"
     if name is None:
         return dict(scenario)
-    if scenario.get("store") != "kvrocks":
-        raise UserError(f"{where}.preset: presets are for store kvrocks; leave it out")
-    names = ", ".join(sorted(preset.stem for preset in PRESETS.glob("*.yaml")))
+    presets = store_class(scenario["store"]).presets if "store" in scenario else None
+    if presets is None:
+        having = [name for name in STORES if store_class(name).presets]
+        raise UserError(f"{where}.preset: presets are for store {' or '.join(having)}; leave it out")
+    names = ", ".join(sorted(preset.stem for preset in presets.glob("*.yaml")))
     key = f"scenarios.{scenario['family']}.preset"
-    preset = read_mapping(PRESETS / f"{name}.yaml", key, f"{PRESETS} has {names}")
+    preset = read_mapping(presets / f"{name}.yaml", key, f"{presets} has {names}")
     rules = schema()["properties"]["scenarios"]["additionalProperties"]["properties"]
     keys = {key: rules[key] for key in ("settings", "environment", "ignored_settings")}
     shape = {"type": "object", "additionalProperties": False, "required": ["description", "settings"]}
     shape["properties"] = {"description": {"type": "string"}, **keys}
     if (error := next(Validator(shape).iter_errors(preset), None)) is not None:
-        raise UserError(explain(error, schema(), f"config: {key}: {PRESETS / name}.yaml"))
+        raise UserError(explain(error, schema(), f"config: {key}: {presets / name}.yaml"))
     mappings = {key: preset.get(key, {}) | scenario[key] for key in ("settings", "environment")}
     ignored = [*preset.get("ignored_settings", []), *scenario["ignored_settings"]]
     return {**scenario, **mappings, "ignored_settings": list(dict.fromkeys(ignored))}
@@ -231,7 +229,8 @@ def made_model_dir(config: Mapping[str, Any]) -> str:
     """The folder of the model that is made from `model`: one of its own, beside those with other weights."""
     model = Path(config["model"])
     shipped = model.parent == MODELS and model.suffix == ".json"
-    own = name_of(model) if shipped else f"{name_of(model)}-{canonical_digest(str(model))}"
+    name = re.sub(r"[^A-Za-z0-9._+-]", "_", name_of(model))[:100]
+    own = name if shipped else f"{name}-{canonical_digest(str(model))}"
     return f"results/build/models/{own}-{config['vllm']['weights']}"
 
 
@@ -526,7 +525,7 @@ def _check_store(scenario: Mapping[str, Any]) -> None:
         return
     for key in ("store", "connector"):
         if key not in scenario:
-            choices = _STORES_OF_TIER[tier] if key == "store" else _CONNECTORS_OF_STORE[scenario["store"]]
+            choices = _stores(tier) if key == "store" else _connectors(scenario["store"])
             raise UserError(f"{where}.{key} is missing; tier {tier} needs it: {' or '.join(choices)}")
     store = scenario["store"]
     in_memory = tier == "dram" and scenario["data_dir"] is not None
@@ -537,11 +536,11 @@ def _check_store(scenario: Mapping[str, Any]) -> None:
                 f"{where}.data_dir: {folder} is on {kind}; with tier dram it must be on a tmpfs, such as /dev/shm, or "
                 f"choose tier ssd"
             )
-    allowed = (*_STORES_OF_TIER[tier], *(_STORES_OF_TIER["ssd"] if in_memory else ()))
+    allowed = (*_stores(tier), *(_stores("ssd") if in_memory else ()))
     if store not in allowed:
         raise UserError(f"{where}.store: {store} is not of tier {tier}; choose {' or '.join(allowed)}")
-    if store == "dram" and scenario["dram_pool_bytes"] is None:
-        raise UserError(f"{where}.dram_pool_bytes is missing; store dram needs its size")
+    if store_class(store).held_by_engine == "pool" and scenario["dram_pool_bytes"] is None:
+        raise UserError(f"{where}.dram_pool_bytes is missing; store {store} needs its size")
     connector = scenario["connector"]
     if scenario["processes"] > 1 and connector not in STRIPED:
         raise UserError(
@@ -567,19 +566,29 @@ def _check_store(scenario: Mapping[str, Any]) -> None:
             f"{_or_connector(scenario, ('resp', *STRIPED))}"
         )
     check_store_keys(scenario, where)
-    if scenario["patched"] and store != "kvrocks":
-        raise UserError(f"{where}.patched: there are patches for store kvrocks only; leave it out")
+    if scenario["patched"] and not store_class(store).can_be_patched:
+        patched = " and ".join(name for name in STORES if store_class(name).can_be_patched)
+        raise UserError(f"{where}.patched: there are patches for store {patched} only; leave it out")
     if scenario["stripe_bytes"] < LEAST_STRIPE_BYTES:
         raise UserError(
             f"{where}.stripe_bytes: {scenario['stripe_bytes']} is below {LEAST_STRIPE_BYTES}; raise it to that at least"
         )
 
 
+def _stores(tier: str) -> list[str]:
+    return stores_of(_MEDIUM_OF_TIER[tier])
+
+
+def _connectors(store: str) -> list[str]:
+    """Those of a store's connectors that need no engine."""
+    return [name for name in store_class(store).connectors if name in CONNECTORS]
+
+
 def _or_connector(scenario: Mapping[str, Any], wanted: Sequence[str]) -> str:
     """', or connector A or B': those of `wanted` that reach the store, of the same place for LMCache; '' for none."""
     served = scenario["connector"] in lmcache.SERVED
     same = [name for name in wanted if (name in lmcache.SERVED) == served] or wanted
-    reaching = [name for name in same if alone(name) in _CONNECTORS_OF_STORE[scenario["store"]]]
+    reaching = [name for name in same if alone(name) in _connectors(scenario["store"])]
     with_vllm = " (engine vllm)" if reaching == ["striped_mp"] and not served else ""
     return f", or connector {' or '.join(reaching)}{with_vllm}" if reaching else ""
 
@@ -589,8 +598,8 @@ def _check_connector(scenario: Mapping[str, Any], by_itself: bool = False) -> No
     if scenario["tier"] == "none":
         return
     store, connector = scenario["store"], scenario["connector"]
-    if (alone(connector) if by_itself else connector) not in _CONNECTORS_OF_STORE[store]:
-        choices = " or ".join(_CONNECTORS_OF_STORE[store])
+    if (alone(connector) if by_itself else connector) not in _connectors(store):
+        choices = " or ".join(_connectors(store))
         only = ", which engine vllm alone has," if connector in _ONLY_VLLM else ""
         raise UserError(
             f"config: scenarios.{scenario['family']}.connector: {connector}{only} cannot reach store {store}; choose {choices}"
@@ -639,10 +648,11 @@ def _check_engine(config: Mapping[str, Any], measured: list[str]) -> None:
             )
         return
     for scenario in scenarios:
-        if scenario.get("store") == "files" and scenario["settings"]:
+        store = scenario.get("store")
+        if store and store_class(store).held_by_engine == "folder" and scenario["settings"]:
             raise UserError(
                 f"config: scenarios.{scenario['family']}.settings: with engine vllm LMCache or vLLM writes the files and reads none "
-                f"of store files' keys; leave it out"
+                f"of the keys of store {store}; leave it out"
             )
     if experiment["active_conversations"] is not None:
         raise UserError(

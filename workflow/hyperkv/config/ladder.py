@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..base.errors import UserError
-from ..records.ladder_parity import require_steps
+from ..tables.methods.ladder_parity import require_steps
 from .config import selected, sweep_spec
 
 

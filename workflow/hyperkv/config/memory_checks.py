@@ -12,6 +12,7 @@ from ..engines.vllm.command import block_bytes_of, settings_of
 from ..engines.vllm.lmcache import CONNECTOR_CLASSES
 from ..models.geometry import Geometry, load_geometry
 from ..models.gpus import KvShare, kv_share, tensor_parallel_of
+from ..stores.registry import store_class
 from ..workloads import Conversation
 from ..workloads.context_limit import ROOM_TOKENS, ContextLimit, check_context
 from ..workloads.working_set import largest_context, working_set
@@ -126,7 +127,7 @@ def _check_vllm(
 def _check_pools(scenario: Mapping[str, Any], geometry: Geometry, share: KvShare) -> None:
     where = f"scenarios.{scenario['family']}"
     _check_holds_chunk(f"{where}.dram_pool_bytes", scenario["dram_pool_bytes"], scenario, geometry, share)
-    if scenario["store"] == "valkey":
+    if store_class(scenario["store"]).bound_key == "capacity_bytes":
         processes = scenario["processes"] if scenario["connector"] in STRIPED else 1
         _check_holds_chunk(
             f"{where}.capacity_bytes", scenario["capacity_bytes"], scenario, geometry, share, processes

@@ -10,6 +10,7 @@ from typing import Any
 from ..engines.vllm.command import settings_of
 from ..models.geometry import Geometry, load_geometry
 from ..models.gpus import kv_share, tensor_parallel_of
+from ..stores.registry import store_class
 
 Sizes = dict[str, int | None]
 _MIB = 1 << 20
@@ -95,9 +96,9 @@ def _below(scenario: Mapping[str, Any]) -> Sizes:
         return tiers
     if scenario["dram_pool_bytes"]:
         tiers["dram_bytes"] = scenario["dram_pool_bytes"]
-    if scenario["store"] == "valkey":
-        tiers["dram_bytes"] = scenario["capacity_bytes"]
-    elif scenario["store"] != "dram":
+    if key := store_class(scenario["store"]).bound_key:
+        tiers["dram_bytes"] = scenario[key]
+    else:
         tiers["ssd_bytes"] = None
     return tiers
 

@@ -9,7 +9,8 @@ from typing import Any
 from jsonschema import ValidationError
 
 from ..base.coercion import quoting, shown
-from .texts import RULES
+
+_LONGEST_SHOWN = 300
 
 
 def depth(error: ValidationError) -> tuple[int, str]:
@@ -29,7 +30,7 @@ def explain(error: ValidationError, root: Mapping[str, Any], file: str = "config
     if error.validator == "required":
         missing = next(key for key in error.validator_value if key not in error.instance)
         return f"{file}: {_join(path, missing)} is missing"
-    wrong = f"{file}: {path}: {shown(error.instance)} is wrong; {_must(error, root)}"
+    wrong = f"{file}: {path}: {_shortened(shown(error.instance))} is wrong; {_must(error, root)}"
     return wrong + quoting(error.instance, error.schema, root)
 
 
@@ -38,7 +39,7 @@ def _must(error: ValidationError, root: Mapping[str, Any]) -> str:
     if error.validator == "enum":
         return f"allowed are {', '.join(map(shown_word, error.validator_value))}"
     if error.validator == "unit":
-        return f"it must be {RULES[rules['unit']].words}"
+        return f"it {error.message}"
     unit = f" (unit: {rules['unit']})" if "unit" in rules else ""
     return f"it must be {allowed(rules, root['$defs'])}{unit}"
 
@@ -59,7 +60,8 @@ def allowed(rules: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
     if "anyOf" in rules:
         return ", or ".join(allowed(choice, defs) for choice in rules["anyOf"])
     if "pattern" in rules:
-        return f"text like {rules['pattern']}"
+        most = f" of at most {rules['maxLength']} characters" if "maxLength" in rules else ""
+        return f"text{most} like {rules['pattern']}"
     if rules["type"] == "array":
         items = allowed(rules["items"], defs)
         if rules.get("maxItems") == 2:
@@ -77,6 +79,10 @@ def allowed(rules: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
             *(["not empty"] if "minProperties" in rules else []),
         ]
     )
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
 def _join(path: str, key: str) -> str:

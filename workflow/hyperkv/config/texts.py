@@ -31,8 +31,8 @@ _FOLDER = Rule(
     "a path without { } < > but for variables such as ${TMPDIR}, and with ./ before a - at its beginning",
 )
 _NAME = Rule(
-    r"[A-Za-z0-9_][A-Za-z0-9_.@+-]*",
-    "a name of letters, digits and _ . @ + -, the first a letter, a digit or _",
+    r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,199}",
+    "a name of at most 200 letters, digits and _ . @ + -, the first a letter, a digit or _",
 )
 _URL = Rule(
     r"(https?|ftp|file)://[^\s{}<>-][^\s{}<>]*",
@@ -52,6 +52,8 @@ RULES = {
     "URL": _URL,
     "git URL": _GIT_URL,
 }
+_PATHS = ("path", "paths", "folder")
+_LONGEST_NAME, _LONGEST_PATH = 255, 4000  # bytes; Linux takes paths of 4,095, and something comes below
 FREE = ("text", "words", "the parameter's")  # units of texts that may be anything on one line
 
 
@@ -61,9 +63,21 @@ def _check_unit(_: Any, unit: str, instance: Any, schema: Mapping[str, Any]) -> 
         return
     items = enumerate(instance) if isinstance(instance, list) else [(None, instance)]
     for index, item in items:
-        if isinstance(item, str) and not re.fullmatch(rule.pattern, item):
-            path = () if index is None else (index,)
-            yield ValidationError(f"must be {rule.words}", path=path, instance=item)
+        if not isinstance(item, str):
+            continue
+        wanted = rule.words if not re.fullmatch(rule.pattern, item) else _fault_of_path(unit, item)
+        if wanted is not None:
+            yield ValidationError(f"must be {wanted}", path=() if index is None else (index,), instance=item)
+
+
+def _fault_of_path(unit: str, text: str) -> str | None:
+    """What a path that Linux could not open must be instead."""
+    if unit not in _PATHS:
+        return None
+    names = [len(name.encode()) for name in text.split("/")]
+    if max(names) <= _LONGEST_NAME and len(text.encode()) <= _LONGEST_PATH:
+        return None
+    return f"a path of at most {_LONGEST_PATH} bytes with names of at most {_LONGEST_NAME}"
 
 
 Validator = extend(Draft202012Validator, {"unit": _check_unit})

@@ -24,7 +24,6 @@ from .config import (
 from .kvrocks_source import KvrocksSource, runnable
 
 _ONLY_STRIPED = ("stripe_bytes", "stripes_in_flight", "processes")
-_SERVERS = ("valkey", "rocksdb", "kvrocks")
 _KINDS = {"integer": int, "number": (int, float)}
 _SEARCH = ("trials", "budget_minutes", "seed", "pruner", "finalists", "repeats", "objective")
 _LOAD = ("prompt_tokens", "rounds", "get_weight")
@@ -139,33 +138,21 @@ def _check_owned(name: str, scenario: Mapping[str, Any]) -> None:
 def _lacks(name: str, scenario: Mapping[str, Any]) -> str | None:
     """Why the scenario's store or connector has no such parameter; None when it has."""
     store, connector = scenario["store"], scenario["connector"]
+    known = store_class(store)
     section, _, key = name.partition(".")
     if name in _ONLY_STRIPED and connector not in STRIPED:
         return f"connector {connector} has none"
     if name == "socket" and connector not in ("resp", *STRIPED):
         return f"connector {connector} has none"
-    if name == "page_cache" and store != "kvrocks":
+    if name == "page_cache" and not known.reads_page_cache:
         return f"store {store} has none"
-    if section == "environment" and store not in _SERVERS:
+    if section == "environment" and not known.is_server:
         return f"store {store} is no server"
-    if name == "environment.MALLOC_CONF" and store != "kvrocks":
+    if name == "environment.MALLOC_CONF" and not known.has_jemalloc:
         return f"store {store} is not linked with jemalloc under its own name"
-    if section == "settings" and not _has_setting(store, key):
+    if section == "settings" and not known.has_setting(key):
         return f"store {store} has no such key"
     return None
-
-
-def _has_setting(store: str, key: str) -> bool:
-    """Whether a store may know a key of its configuration; Kvrocks itself says so of each of its own at its start."""
-    if store == "kvrocks":
-        return key != "direct_io"
-    if store == "rocksdb":
-        from ..stores.rocksdb.options import KEYS as known
-
-        return key in known or key == "direct_io"
-    if store == "valkey":
-        return not key.startswith("rocksdb.") and key not in ("workers", "direct_io")
-    return key == "direct_io" and store == "files"
 
 
 def _parameter(name: str, rules: Mapping[str, Any], scenario: Mapping[str, Any]) -> Parameter:

@@ -54,8 +54,8 @@ def make_connector(
     connector = getattr(import_module(f"{__package__}.{module}"), cls)
     if name == "inprocess":
         return connector(store, connections)
-    endpoints = getattr(store, "endpoints", None)
-    if endpoints is None:
+    endpoints = store.endpoints
+    if not endpoints:
         raise UserError(f"connector {name} cannot reach store {store.name}; use inprocess")
     if name == "striped":
         return connector(endpoints, connections, timeout_s, **options)

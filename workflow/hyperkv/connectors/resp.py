@@ -91,8 +91,7 @@ class RespConnection:
         except OSError as error:
             raise StoreError(f"cannot connect to {self._peer}: {error}") from error
         if endpoint.password is not None:
-            self._send_all([command(b"AUTH", endpoint.password.value().encode())])
-            self._read_ok("AUTH")
+            self._authenticate(endpoint.password.value().encode())
 
     def close(self) -> None:
         """Close the socket."""
@@ -117,6 +116,14 @@ class RespConnection:
             header = b"*3\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n" % (len(key), key, value.size)
             self._send_all([header, value.data, _CRLF])
         self._read_replies(lambda _: self._read_ok("SET"), keys)
+
+    def _authenticate(self, password: bytes) -> None:
+        """What a server answers may repeat the password, so no message has it."""
+        self._send_all([command(b"AUTH", password)])
+        with contextlib.suppress(ErrorReply):
+            if self._read_line() == b"+OK":
+                return
+        raise self._closed(f"{self._peer} did not take the password")
 
     def _begin(self, size: int, commands: int, deadline: Deadline | None = None) -> None:
         """A call begins, of so many commands with values of `size` bytes together."""

@@ -1,14 +1,11 @@
-"""Stage cost_figure: what every scenario costs at the same SLO, and which prices that hangs on, as SVG and PNG.
+"""Figure cost: what every scenario costs at the same SLO, and which prices that hangs on.
 
-python -m workflow.hyperkv.figures.cost --spec '{"chunk_tokens": 64}' --cost results/tables/cost.csv --sensitivity results/tables/cost_sensitivity.csv --svg F.svg --png F.png
+python -m workflow.hyperkv.figures.cost --tables results/tables/cost.csv results/tables/cost_sensitivity.csv --spec '{"chunk_tokens": 64}' --svg F.svg --png F.png
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -17,18 +14,19 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from ..base.cli import run_stage
-from ..records.cost_model import PARTS
-from ..records.frames import read_csv
 from ..records.hardware import gpu_words
 from ..records.parity import require_parity
 from ..records.subtitles import under
-from .figures import COLOURS, at_chunk, labels, read_table, save
+from ..tables.methods.cost_model import PARTS
+from .command import draw_tables
+from .looks import TIER_COLOURS, colour_of
+from .style import at_chunk, labels, span
 
 PART_COLOURS = {
     "gpu": "#999999",
     "server": "#CCBB44",
-    "dram": COLOURS["dram"],
-    "ssd": COLOURS["rocksdb"],
+    "dram": TIER_COLOURS["dram"],
+    "ssd": TIER_COLOURS["ssd"],
     "power": "#E69F00",
 }
 PART_WORDS = {"gpu": "GPU", "server": "server", "dram": "DRAM", "ssd": "SSD", "power": "power"}
@@ -37,16 +35,7 @@ _LEAST_PERCENT = 1.0
 
 def main() -> None:
     """Parse the command line and draw the figure."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.figures.cost", description=__doc__)
-    parser.add_argument("--spec", required=True, help='JSON: {"chunk_tokens": ...}')
-    parser.add_argument("--cost", required=True, type=Path, help="cost.csv")
-    parser.add_argument("--sensitivity", required=True, type=Path, help="cost_sensitivity.csv")
-    parser.add_argument("--svg", required=True, type=Path)
-    parser.add_argument("--png", required=True, type=Path)
-    arguments = parser.parse_args()
-    cost, sensitivity = read_table(arguments.cost), read_csv(arguments.sensitivity)
-    chunk = json.loads(arguments.spec)["chunk_tokens"]
-    save(lambda: draw_cost(cost, sensitivity, chunk), arguments.svg, arguments.png)
+    draw_tables(draw_cost, __doc__, "cost", "cost_sensitivity", compared=True)
 
 
 def draw_cost(cost: pd.DataFrame, sensitivity: pd.DataFrame, chunk_tokens: int) -> Figure:
@@ -117,12 +106,8 @@ def _draw_shares(axes: Axes, rows: pd.DataFrame) -> None:
             )
             begin += width
         end = total
-        if pd.notna(row["usd_per_million_tokens_low"]):
-            span = [
-                [max(0.0, total - row["usd_per_million_tokens_low"])],
-                [max(0.0, row["usd_per_million_tokens_high"] - total)],
-            ]
-            axes.errorbar(total, position, xerr=span, color="#333333", capsize=3, linewidth=1.2)
+        if (interval := span(row, "usd_per_million_tokens")) is not None:
+            axes.errorbar(total, position, xerr=interval, color="#333333", capsize=3, linewidth=1.2)
             end = max(end, row["usd_per_million_tokens_high"])
         axes.annotate(
             _row_note(row), (end, position), (6, 0), textcoords="offset points", va="center", fontsize=8
@@ -169,7 +154,7 @@ def _draw_sensitivity(axes: Axes, rows: pd.DataFrame, sensitivity: pd.DataFrame)
     ]
     height = 0.8 / max(len(ranges), 1)
     for index, row in enumerate(chosen):
-        colour, found = COLOURS.get(row["store"], "#999999"), ranges[row["scenario"]]
+        colour, found = colour_of(row["store"]), ranges[row["scenario"]]
         for position, price in enumerate(prices):
             low, high = sorted(found.get(price, (0.0, 0.0)))
             axes.barh(
@@ -212,4 +197,4 @@ def _price_words(sensitivity: pd.DataFrame, price: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(run_stage("cost_figure", main))
+    sys.exit(run_stage("draw_cost", main))

@@ -1,14 +1,11 @@
-"""Stage ladder_figure: what every step of the ladder brings, and the first beside the last, as SVG and PNG.
+"""Figure ladder: what every step of the ladder brings.
 
-python -m workflow.hyperkv.figures.ladder --figure ladder --table results/tables/ladder.csv --svg F.svg --png F.png
+python -m workflow.hyperkv.figures.ladder --tables results/tables/ladder.csv --svg F.svg --png F.png
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Callable
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -16,13 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..base.cli import run_stage
-from ..records.effective import USUAL_KV_DTYPES
-from ..records.hardware import gpu_words
-from ..records.subtitles import under
-from .figures import COLOURS, MARKERS, label, name_loads, read_table, save
+from .command import draw_tables
+from .looks import colour_of
+from .style import label, span, title
 
 _STEP = "#0072B2"
-_BEFORE, _AFTER, _LAST = "#5E3C99", "#CC79A7", "#D55E00"
 _PANELS = (
     ("ttft_p50_ms", "ttft_gain", "TTFT p50 (ms), lower is better"),
     ("rps_per_gpu", "rps_gain", "RPS/GPU (requests/s), higher is better"),
@@ -30,28 +25,20 @@ _PANELS = (
 
 
 def main() -> None:
-    """Parse the command line and draw one figure."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.figures.ladder", description=__doc__)
-    parser.add_argument("--figure", required=True, choices=sorted(DRAWINGS), help="which figure")
-    parser.add_argument("--table", required=True, type=Path, help="ladder.csv")
-    parser.add_argument("--svg", required=True, type=Path)
-    parser.add_argument("--png", required=True, type=Path)
-    arguments = parser.parse_args()
-    table = read_table(arguments.table)
-    save(lambda: DRAWINGS[arguments.figure](table), arguments.svg, arguments.png)
+    """Parse the command line and draw the figure."""
+    draw_tables(draw_ladder, __doc__, "ladder")
 
 
-def draw_ladder(table: pd.DataFrame) -> Figure:
+def draw_ladder(ladder: pd.DataFrame) -> Figure:
     """TTFT and RPS/GPU of every step at the highest load, each with its gain over the one before and over the first."""
-    rows = table[table["load"] == table["load"].max()]
+    rows = ladder[ladder["load"] == ladder["load"].max()]
     steps = rows[rows["number"].notna()].sort_values("number")
     beside = rows[rows["number"].isna()]
     figure, panels = plt.subplots(1, 2, figsize=(14, 1.6 + 0.6 * len(steps)), sharey=True)
     for axes, (column, gain, name) in zip(panels, _PANELS, strict=True):
         _draw_steps(axes, steps, column, gain)
         for _, row in beside.iterrows():
-            colour = COLOURS.get(row["store"] or "none", "#999999")
-            axes.axvline(row[column], color=colour, linestyle=":", label=label(row))
+            axes.axvline(row[column], color=colour_of(row["store"]), linestyle=":", label=label(row))
         axes.set_xlabel(f"{name}, median")
         axes.grid(axis="y", visible=False)
     panels[0].set_yticks(range(len(steps)), [_step_label(row) for _, row in steps.iterrows()])
@@ -60,7 +47,7 @@ def draw_ladder(table: pd.DataFrame) -> Figure:
         panels[0].legend(fontsize=8, loc="lower right")
     clients = f"{int(rows['load'].max())} clients, {int(rows['repeats'].max())} repeats"
     note = "x: gain over the step above, paired by repeat, with its 95 % interval"
-    figure.suptitle(_title(steps, f"Step by step, everything else equal: {clients}; {note}"), fontsize=11)
+    figure.suptitle(title(steps, f"Step by step, everything else equal: {clients}; {note}"), fontsize=11)
     figure.tight_layout()
     return figure
 
@@ -71,12 +58,8 @@ def _draw_steps(axes: Axes, steps: pd.DataFrame, column: str, gain: str) -> None
         face = _STEP if row["valid"] else "none"
         axes.barh(place, row[column], color=face, edgecolor=_STEP, height=0.6, linewidth=1.4)
         end = row[column]
-        if pd.notna(row[f"{column}_low"]):
-            span = [
-                [max(0, row[column] - row[f"{column}_low"])],
-                [max(0, row[f"{column}_high"] - row[column])],
-            ]
-            axes.errorbar(row[column], place, xerr=span, color="#333333", capsize=3)
+        if (interval := span(row, column)) is not None:
+            axes.errorbar(row[column], place, xerr=interval, color="#333333", capsize=3)
             end = row[f"{column}_high"]
         axes.annotate(
             _gain_text(row, gain),
@@ -110,75 +93,5 @@ def _step_label(row: pd.Series) -> str:
     return f"{row['step']}\n{row['connector']}, chunk {row['chunk_tokens']}{rate}"
 
 
-def draw_before_after(table: pd.DataFrame) -> Figure:
-    """RPS/GPU against TPS/user of the first step and the last one, a point per load; and the last one of the first's KV dtype."""
-    steps = table[table["number"].notna()]
-    first = steps[steps["number"] == 0]
-    like = steps[steps["kv_dtype"] == first.iloc[0]["kv_dtype"]]
-    ends = [(first, "before", _BEFORE, "o"), (_of(like, like["number"].max()), "after", _AFTER, "s")]
-    if steps["number"].max() > like["number"].max():
-        ends.append((_of(steps, steps["number"].max()), "after", _LAST, "D"))
-    figure, axes = plt.subplots(figsize=(7.6, 5))
-    for rows, word, colour, marker in ends:
-        row = rows.iloc[0]
-        dtype = "" if row["kv_dtype"] in USUAL_KV_DTYPES else f", {row['kv_dtype']}"
-        name = f"{word}: {row['step']} ({row['store']}, {row['connector']}{dtype})"
-        _draw_curve(axes, rows, name, colour, marker)
-    beside = table[table["number"].isna()]
-    for _, rows in beside.groupby("scenario", sort=False):
-        store = rows.iloc[0]["store"] or "none"
-        _draw_curve(
-            axes, rows, label(rows.iloc[0]), COLOURS.get(store, "#999999"), MARKERS.get(store, "v"), ":"
-        )
-    axes.set(
-        xlabel="TPS/user (answer tokens per second of a request, median)",
-        ylabel="RPS/GPU (requests/s, median)",
-    )
-    axes.set_ylim(bottom=0)
-    axes.set_title(_title(steps, "Before and after tuning"), fontsize=10)
-    drawn = pd.concat([*(rows for rows, *_ in ends), beside])
-    axes.legend(
-        fontsize=8, title=f"{name_loads(axes, drawn)};\nhollow: not all repeats valid", title_fontsize=8,
-        loc="center left", bbox_to_anchor=(1.02, 0.5),
-    )  # fmt: skip
-    return figure
-
-
-def _draw_curve(axes: Axes, rows: pd.DataFrame, name: str, colour: str, marker: str, line: str = "-") -> None:
-    rows = rows.sort_values("load")
-    for _, row in rows.iterrows():
-        for x, y in (("tps_per_user", "rps_per_gpu"), ("rps_per_gpu", "tps_per_user")):
-            if pd.notna(row[f"{y}_low"]):
-                ends = [row[f"{y}_low"], row[f"{y}_high"]]
-                across = [row[x]] * 2
-                pair = (across, ends) if x == "tps_per_user" else (ends, across)
-                axes.plot(*pair, color=colour, alpha=0.35, linewidth=3)
-    axes.plot(
-        rows["tps_per_user"], rows["rps_per_gpu"], color=colour, marker=marker, linestyle=line, label=name
-    )
-    hollow = rows[~rows["valid"].astype(bool)]
-    axes.plot(
-        hollow["tps_per_user"], hollow["rps_per_gpu"], linestyle="none", marker=marker, color=colour,
-        markerfacecolor="white", zorder=4,
-    )  # fmt: skip
-
-
-def _of(rows: pd.DataFrame, number: float) -> pd.DataFrame:
-    return rows[rows["number"] == number]
-
-
-def _title(rows: pd.DataFrame, text: str) -> str:
-    first = rows.iloc[0]
-    what = (
-        "engine replay: real stores and bytes, modelled" if first["engine"] == "replay" else first["engine"]
-    )
-    return under(f"{text}\n{first['model']}, {what} {gpu_words(rows)}", rows)
-
-
-DRAWINGS: dict[str, Callable[[pd.DataFrame], Figure]] = {
-    "ladder": draw_ladder,
-    "before_after": draw_before_after,
-}
-
 if __name__ == "__main__":
-    sys.exit(run_stage("ladder_figure", main))
+    sys.exit(run_stage("draw_ladder", main))

@@ -1,6 +1,11 @@
-"""The figure of the layers: s/GB of every store and value size, stacked from the wire up, SET beside GET."""
+"""Figure layers: where the time of each store goes, s/GB stacked from the wire up, SET beside GET.
+
+python -m workflow.hyperkv.figures.layers --tables results/tables/layers.csv --svg F.svg --png F.png
+"""
 
 from __future__ import annotations
+
+import sys
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -9,8 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from ..records.layers_text import WORDS
-from ..records.substitution import UNEXPLAINED, WHOLE
+from ..base.cli import run_stage
+from ..tables.methods.layers_text import WORDS
+from ..tables.methods.substitution import UNEXPLAINED, WHOLE
+from .command import draw_tables
+from .style import empty
 
 # Okabe and Ito's palette. Transport is blue, the server orange, the device green.
 COLOURS = {
@@ -29,16 +37,21 @@ _STROKES, _DOTS = "////", "oo"
 _SIDE_BY_SIDE = 12  # bars of a panel
 
 
-def draw_layers(table: pd.DataFrame) -> Figure:
+def main() -> None:
+    """Parse the command line and draw the figure."""
+    draw_tables(draw_layers, __doc__, "layers")
+
+
+def draw_layers(layers: pd.DataFrame) -> Figure:
     """Stacked bars of layers.csv at the most connections, a group per scenario, a bar per value size.
 
     What a layer takes off is drawn below 0, what cannot be told from 0 dotted. Hatched is what the layers' medians leave of
     the whole's median, so that every bar sums to it; the table's `unexplained` is the median of each repeat's rest.
     """
-    if table.empty:
-        return _empty("No scenario was taken apart (layers.scenarios is empty)")
-    connections = int(table["connections"].max())
-    rows = table[table["connections"] == connections]
+    if layers.empty:
+        return empty("No scenario was taken apart (layers.scenarios is empty)")
+    connections = int(layers["connections"].max())
+    rows = layers[layers["connections"] == connections]
     bars = list(dict.fromkeys(zip(rows["scenario"], rows["value_bytes"], strict=True)))
     bars.sort(key=lambda bar: (list(dict.fromkeys(rows["scenario"])).index(bar[0]), bar[1]))
     places = _places(bars)
@@ -173,8 +186,5 @@ def _legend(figure: Figure, shown: list[str]) -> None:
     figure.legend(handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
 
 
-def _empty(text: str) -> Figure:
-    figure, axes = plt.subplots(figsize=(7, 2))
-    axes.axis("off")
-    axes.text(0.5, 0.5, text, ha="center", va="center")
-    return figure
+if __name__ == "__main__":
+    sys.exit(run_stage("draw_layers", main))

@@ -1,11 +1,10 @@
-"""Stage tune_figure: a search's history, what its parameters did, and its finalists, as SVG and PNG.
+"""Figure tune: a search's history, what its parameters did, and its finalists.
 
 python -m workflow.hyperkv.figures.tune --table results/tables/tune.csv --evidence results/tune/NAME/evidence.json --svg F.svg --png F.png
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 import textwrap
 from collections.abc import Mapping
@@ -16,15 +15,16 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ..base.cli import run_stage
 from ..base.errors import UserError
-from ..records.frames import add_asked, read_csv, read_json
+from ..records.frames import add_asked, read_json
 from ..records.record_file import Identity
+from ..records.settings_words import worded
 from ..records.stats import median_interval
-from ..tune.space import worded
-from .figures import save
+from .axes import log_y
+from .command import figure_parser
+from .style import read_table, save
 
 # Okabe and Ito's palette.
 _TRIAL, _BEST, _OWN, _WINNER = "#0072B2", "#D55E00", "#000000", "#009E73"
@@ -36,14 +36,12 @@ _METRICS = {
 
 def main() -> None:
     """Parse the command line and draw the figure."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.figures.tune", description=__doc__)
+    parser = figure_parser(__doc__)
     parser.add_argument("--table", required=True, type=Path, help="tune.csv")
     parser.add_argument("--evidence", required=True, type=Path, help="evidence.json of the search")
-    parser.add_argument("--svg", required=True, type=Path)
-    parser.add_argument("--png", required=True, type=Path)
     add_asked(parser)
     arguments = parser.parse_args()
-    table = read_csv(arguments.table)
+    table = read_table(arguments.table)
     evidence = read_evidence(arguments.evidence, arguments.asked)
     save(lambda: draw_tune(table, evidence), arguments.svg, arguments.png)
 
@@ -109,10 +107,6 @@ def _finalists_text(evidence: Mapping[str, Any]) -> str:
     return "\n".join(textwrap.fill(line, 230, subsequent_indent="      ") for line in lines)
 
 
-def _plain(value: float, _: int) -> str:
-    return f"{value:g}"
-
-
 def _draw_history(axes: Axes, rows: pd.DataFrame) -> None:
     known = rows[rows["value"].notna()]
     complete, pruned = (known[known["state"] == state] for state in ("complete", "pruned"))
@@ -129,10 +123,7 @@ def _draw_history(axes: Axes, rows: pd.DataFrame) -> None:
     if len(failed):
         top = known["value"].max() * 1.25 if len(known) else 1.0
         axes.plot(failed["number"], [top] * len(failed), "x", color="#666666", label="failed")
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
-    axes.yaxis.set_major_formatter(FuncFormatter(_plain))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    log_y(axes, (1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
     axes.set(
         xlabel="trial",
         ylabel="s per 1,000 tokens (SET and GET, weighted)",
@@ -197,4 +188,4 @@ def _draw_cells(axes: Axes, rows: pd.DataFrame, evidence: Mapping[str, Any]) -> 
 
 
 if __name__ == "__main__":
-    sys.exit(run_stage("tune_figure", main))
+    sys.exit(run_stage("draw_tune", main))

@@ -12,8 +12,10 @@ from typing import Any
 
 import psutil
 
+from ..base.errors import printable
 from ..base.folders import nearest
 from .counters import block_device_of
+from .mounts import text_of
 from .node import node_name
 from .place import place_of
 
@@ -42,9 +44,9 @@ def environment(data_dir: Path) -> dict[str, Any]:
 
 
 def _cpu_model() -> str | None:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
+    for line in text_of(Path("/proc/cpuinfo")).splitlines():
         if line.startswith("model name"):
-            return line.partition(":")[2].strip()
+            return printable(line.partition(":")[2].strip())
     return None
 
 
@@ -100,10 +102,8 @@ def _place(path: Path) -> dict[str, Any]:
 
 
 def _text(path: Path) -> str | None:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return None
+    """A file's text on one line, whatever bytes it has; None without one."""
+    return printable(text_of(path).strip()) or None
 
 
 def _package_versions() -> dict[str, str]:

@@ -8,7 +8,7 @@ import socket
 import tempfile
 from pathlib import Path
 
-from ..base.errors import UserError
+from ..base.errors import UserError, printable
 from ..base.folders import check_folder
 from ..base.surroundings import has_home
 from .place import place_of
@@ -18,13 +18,14 @@ _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
 
 def node_name() -> str:
     """This machine's name, without its domain."""
-    return socket.gethostname().partition(".")[0]
+    return printable(socket.gethostname().partition(".")[0])
 
 
 def expanded(text: str) -> Path:
     """A folder of the configuration with environment variables replaced by this machine's values.
 
-    TMPDIR is always known: the folder for temporary files. Raises UserError naming a variable that is not set here.
+    TMPDIR is always known: the folder for temporary files. Raises UserError naming a variable that is not set here, or whose
+    value has what no text of the configuration may have: lines and words of files are made of it.
     """
     known = {"TMPDIR": tempfile.gettempdir(), **os.environ}
     known |= {} if has_home() else {"HOME": ""}
@@ -34,6 +35,11 @@ def expanded(text: str) -> Path:
         if not known.get(name):
             raise UserError(
                 f"data_dir: {text}: ${name} is not set on {node_name()}; set it there, or write the path out"
+            )
+        if not known[name].isprintable():
+            raise UserError(
+                f"data_dir: {text}: ${name} has a line break or another control character on {node_name()}; set it to "
+                f"another folder there"
             )
         return known[name]
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..base.errors import printable
 from ..base.folders import nearest
 from .mounts import Mount, Probe, md_device, mounts, serial_of, text_of
 from .probe import call
@@ -100,6 +101,11 @@ def place_of_mount(mount: Mount, top: Path = Path("/")) -> Place:
 
 def _described(names: Sequence[str], top: Path) -> tuple[tuple[str, str | None, str | None], ...]:
     return tuple(
-        (name, text_of(top / "sys/block" / name / "device/model").strip() or None, serial_of(name, top))
+        (name, _told(text_of(top / "sys/block" / name / "device/model")), _told(serial_of(name, top) or ""))
         for name in names
     )
+
+
+def _told(text: str) -> str | None:
+    """What a drive says of itself, whatever bytes these are, as a line of text."""
+    return printable(text.strip()) or None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base.documents import Unreadable, check_values, from_json, from_yaml, refuse_endless
-from ..base.errors import UserError
+from ..base.errors import UserError, printable
 from .defaults import TEXT_DEFAULTS, TEXT_TYPE_OF
 
 _LARGEST = 10**30  # what transformers writes for no bound
@@ -117,11 +117,14 @@ def read_document(source: str | Path) -> tuple[dict[str, Any], str, str]:
 
 
 def name_of(source: str | Path) -> str:
-    """A model's name: its file's without .json or .yaml, or its folder's. Dots in the name stay: Qwen2.5-1.5B."""
+    """A model's name: its file's without .json or .yaml, or its folder's. Dots in the name stay: Qwen2.5-1.5B.
+
+    It is printable: what a link leads to has any name.
+    """
     path = Path(source)
     if path.name == "config.json" or path.is_dir():
-        return (path if path.is_dir() else path.parent).resolve().name
-    return re.sub(r"(?<=.)\.(json|ya?ml)$", "", path.name)
+        return printable((path if path.is_dir() else path.parent).resolve().name)
+    return printable(re.sub(r"(?<=.)\.(json|ya?ml)$", "", path.name))
 
 
 def model_config(document: Mapping[str, Any], where: str) -> ModelConfig:

@@ -1,6 +1,6 @@
-"""Stage place_stores: where each measured store lies against break-even.
+"""Rule place_stores: where each measured store lies against break-even.
 
-python -m workflow.hyperkv.predict.place_stores --break-even results/tables/break_even.csv --stores results/tables/stores.csv --limits results/profile/limits/limits.jsonl --out results/tables/placed_stores.csv
+python -m workflow.hyperkv.predict.place_stores --break-even results/predict/break_even.csv --stores results/tables/stores.csv --limits results/profile/limits/limits.jsonl --out results/predict/placed_stores.csv
 """
 
 from __future__ import annotations
@@ -68,19 +68,8 @@ def machine_of(environment: Mapping[str, Any], stores: pd.DataFrame) -> str:
     """What the stores were measured on: the limits' machine, or where that was another one, what the stores say."""
     told = set(stores["hardware"].dropna()) if "hardware" in stores else set()
     if told <= {hardware.hardware_words(environment)}:
-        return machine_words(environment)
+        return hardware.machine_words(environment)
     return " and ".join(sorted(told))
-
-
-def machine_words(environment: Mapping[str, Any]) -> str:
-    """'2 x AMD EPYC, 24 GiB, ext4 on vda' of a record's environment; what is unknown is left out."""
-    disk = environment.get("disk") or {}
-    parts = [
-        f"{environment['cores']} x {environment.get('cpu') or 'CPU core'}",
-        f"{environment['ram_bytes'] / 2**30:.0f} GiB",
-        " on ".join(str(disk[key]) for key in ("file_system", "device") if disk.get(key)),
-    ]
-    return ", ".join(part for part in parts if part)
 
 
 def placed_stores_table(break_even: pd.DataFrame, stores: pd.DataFrame, machine: str) -> pd.DataFrame:

@@ -1,6 +1,6 @@
-"""Stage breakeven: the GB/s a store must deliver for loading a prompt's KV to beat computing it; no GPU, no store.
+"""Rule predict_break_even: the GB/s a store must deliver for loading a prompt's KV to beat computing it; no GPU, no store.
 
-python -m workflow.hyperkv.predict.predict_break_even --spec '{...}' --out results/tables/break_even.csv --text results/tables/break_even.txt
+python -m workflow.hyperkv.predict.predict_break_even --spec '{...}' --out results/predict/break_even.csv --text results/predict/break_even.txt
 
 One prompt on an idle engine, all of its KV in the store, loading overlapped with nothing (engines/replay):
   recompute  step_s of the whole prompt
@@ -135,4 +135,4 @@ def _rows(model: Path, path: Path, spec: Mapping[str, Any]) -> Iterator[dict[str
 
 
 if __name__ == "__main__":
-    sys.exit(run_stage("breakeven", main))
+    sys.exit(run_stage("predict_break_even", main))

@@ -1,4 +1,4 @@
-"""Stage predict: hit rate per tier against chunk, capacity, save_decode_cache and active conversations; no GPU, no store.
+"""Rule predict_hit_rates: hit rate per tier against chunk, capacity, save_decode_cache and active conversations; no GPU, no store.
 
 python -m workflow.hyperkv.predict.predict_hit_rates --spec '{...}' --out results/predict/hit_rates.csv
 
@@ -245,4 +245,4 @@ def _capacity(tiers: Mapping[str, Any], tier: str) -> float | None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_stage("predict", main))
+    sys.exit(run_stage("predict_hit_rates", main))

@@ -21,6 +21,7 @@ from ..machine.node import data_dir_of
 from ..machine.own_folder import own_folder
 from ..records.kinds.profile import Moved
 from ..stores.base import LocalStore, Store, StoreConfig
+from ..stores.registry import store_class
 from ..workloads.payload import Payload, aligned_buffer, slots
 from .loopback import Loopback
 from .sampling import Sampler
@@ -92,7 +93,7 @@ class Bench:
         """The scenario's store with its files in `folder`."""
         scenario = self.scenario
         name = f"layers-{scenario['name']}"
-        room = self.room_bytes if scenario["store"] == "dram" else None
+        room = self.room_bytes if store_class(scenario["store"]).held_by_engine == "pool" else None
         config = StoreConfig.of(
             scenario, folder / name, self.values.value_bytes, self.logs / f"{name}.log", room
         )

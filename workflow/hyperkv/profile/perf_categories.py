@@ -16,8 +16,6 @@ CATEGORIES = (
     "server",
     "other_kernel",
 )
-NETWORK = ("network", "socket_copy")
-COPIES = ("copying", "socket_copy")
 
 _KERNEL = re.compile(
     r"^\[(kernel|guest\.kernel|unknown kernel)|\.ko(\.\w+)?$|^\[(?!unknown|vdso|heap|stack|anon)\w+\]$"

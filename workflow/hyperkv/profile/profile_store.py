@@ -36,7 +36,7 @@ from ..records.identity import add_code, identity_of
 from ..records.journal import Journal
 from ..records.kinds.profile import Point
 from ..stores.base import Counters, LocalStore, Store, StoreConfig
-from ..stores.registry import make_store
+from ..stores.registry import make_store, store_class
 from ..workloads.payload import Payload, aligned_buffer, slots
 
 
@@ -82,7 +82,7 @@ def measure_size(
     """Set point_bytes of one value size on a fresh store, get them, and get them cold; a record each."""
     scenario = spec["scenario"]
     count = connections * values_per_connection(spec["point_bytes"], value_bytes, connections)
-    room = count * value_bytes if scenario["store"] == "dram" else None
+    room = count * value_bytes if store_class(scenario["store"]).held_by_engine == "pool" else None
     log = logs / f"profile-{scenario['name']}.log"
     payload = Payload(value_bytes, seed=repeat)
     keys = point_keys("point", repeat, count)

@@ -16,7 +16,7 @@ from ..connectors.base import Connector
 from ..machine.memory_dir import memory_folder
 from ..records.kinds.profile import Moved, Rung
 from ..stores.base import LocalStore, Store
-from ..stores.registry import make_store
+from ..stores.registry import make_store, store_class
 from . import engine_layers
 from .loopback import Loopback, RawConnection
 from .moving import Bench, Values, get, observed, put, timed
@@ -205,9 +205,7 @@ def _noted(notes: list[str], records: Records) -> Records:
 
 
 def _in_memory(bench: Bench, memory: Path) -> Records:
-    settings = dict(bench.scenario["settings"])
-    if bench.scenario["store"] == "rocksdb":
-        settings["direct_io"] = "no"
+    settings = store_class(bench.scenario["store"]).settings_in_ram(bench.scenario["settings"])
     with (
         bench.folder(memory) as folder,
         make_store(bench.scenario["store"], bench.config(folder, settings=settings)) as store,

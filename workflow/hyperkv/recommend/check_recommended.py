@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import shlex
 import shutil
 import subprocess
@@ -17,7 +16,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import redis
 
@@ -26,8 +25,9 @@ from ..base.errors import StoreError, UserError, printable
 from ..base.secret import Secret
 from ..machine.processes import LOOPBACK, OwnedProcess, free_port
 from ..records.frames import read_json
-from ..stores.kvrocks.config import differences
 from ..stores.redis_client import bounded
+from ..stores.registry import store_class
+from ..stores.server import ServerStore
 
 CHECKED, NOT_CHECKED = "checked", "not checked"
 _READY_S = 60.0
@@ -35,7 +35,6 @@ _REPLY_S = 30.0
 _STOP_S = 120.0
 _PARSER_S = 300.0
 _OVERRIDDEN = ("dir", "port", "unixsocket")
-_VALKEY_UNITS = {"kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30, "k": 10**3, "m": 10**6, "g": 10**9, "b": 1}
 
 
 @dataclass(frozen=True)
@@ -98,6 +97,8 @@ def check_server(server: Mapping[str, Any], folder: Path) -> Check:
     Raises UserError or StoreError when it does not start, loses the value, or runs with other settings than written.
     """
     script = (folder / server["script"]).absolute()
+    store = cast("type[ServerStore]", store_class(server["store"]))
+    wanted = {key: value for key, value in server["settings"].items() if key not in _OVERRIDDEN}
     with tempfile.TemporaryDirectory(prefix="hyperkv-check-", dir=folder) as scratch:
         port = free_port()
         place = {"HYPERKV_PORT": str(port), "HYPERKV_DIR": os.path.join(scratch, "data dir")}
@@ -105,12 +106,12 @@ def check_server(server: Mapping[str, Any], folder: Path) -> Check:
         process = OwnedProcess(["sh", str(script)], log=log, label=server["script"], env=place)
         try:
             process.start()
-            wanted = written_settings(server, folder)
-            secret = Secret.of(server.get("password", {}))
-            client = client_at(port, None if secret is None else secret.value())
+            secret = Secret.of(server["password"])
+            client = bounded(LOOPBACK, port, _REPLY_S, password=None if secret is None else secret.value())
             process.wait_ready(lambda: _answers(client), _READY_S)
             round_trip(client, server, process)
-            refuse_allocator(process, server["script"])
+            if (line := store.complaint(process.tail(200))) is not None:
+                raise UserError(f"{server['script']}: MALLOC_CONF: {line}")
             applied = {_word(key): _word(value) for key, value in client.config_get("*").items()}
             client.close()
         except redis.RedisError as error:
@@ -118,7 +119,7 @@ def check_server(server: Mapping[str, Any], folder: Path) -> Check:
             raise StoreError(f"{server['script']}: {error}") from error
         finally:
             process.stop(_STOP_S)
-    faults = faults_in(server, wanted, applied)
+    faults, _ = store.unlike(wanted, applied, server["ignored_settings"])
     if faults:
         raise UserError(
             f"{server['script']}: the server runs with other settings than written: {'; '.join(faults)}"
@@ -127,13 +128,8 @@ def check_server(server: Mapping[str, Any], folder: Path) -> Check:
     return Check(
         server["script"],
         CHECKED,
-        f"started, kept and returned a value of {size}, runs with {len(set(wanted) - set(_OVERRIDDEN))} settings as written, ended",
+        f"started, kept and returned a value of {size}, runs with {len(wanted)} settings as written, ended",
     )
-
-
-def client_at(port: int, password: str | None) -> redis.Redis:
-    """A client that does not try again."""
-    return bounded(LOOPBACK, port, _REPLY_S, password=password)
 
 
 def round_trip(client: redis.Redis, server: Mapping[str, Any], process: OwnedProcess) -> None:
@@ -145,13 +141,6 @@ def round_trip(client: redis.Redis, server: Mapping[str, Any], process: OwnedPro
         raise StoreError(f"{server['script']}: GET does not return what was set")
 
 
-def refuse_allocator(process: OwnedProcess, script: str) -> None:
-    """Raises UserError when jemalloc says that it does not know an option of MALLOC_CONF."""
-    for line in process.tail(200):
-        if "<jemalloc>: Invalid" in line:
-            raise UserError(f"{script}: MALLOC_CONF: {line.strip()}")
-
-
 def _answers(client: redis.Redis) -> bool:
     try:
         return bool(client.ping())
@@ -159,57 +148,11 @@ def _answers(client: redis.Redis) -> bool:
         return False
 
 
-def written_settings(server: Mapping[str, Any], folder: Path) -> dict[str, str]:
-    """The settings that a store's files name: of kvrocks.conf, else of the script's command line."""
-    if server["conf"] is not None:
-        return conf_settings((folder / server["conf"]).read_text())
-    words = command_words((folder / server["script"]).read_text())
-    if server["store"] == "rocksdb":
-        positions = [index for index, word in enumerate(words) if word == "--set"]
-        return {words[index + 1]: words[index + 2] for index in positions}
-    words = words[2 if server.get("password") else 1 :]
-    return {key.removeprefix("--"): value for key, value in zip(words[::2], words[1::2], strict=True)}
-
-
-def conf_settings(text: str) -> dict[str, str]:
-    """The keys of a Kvrocks configuration file, as kvrocks_config.rendered writes it."""
-    pairs = (line.partition(" ") for line in text.splitlines())
-    return {key: unquoted(value) for key, _, value in pairs if key}
-
-
-def unquoted(value: str) -> str:
-    """A value of a configuration file without its quotes."""
-    return re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith('"') else value
-
-
 def command_words(script: str) -> list[str]:
     """The words that a script executes, less those it is called with."""
     line = next(line for line in script.splitlines() if line.startswith("exec "))
     words = shlex.split(line)[1:]
     return words[:-1] if words[-1] == "$@" else words
-
-
-def faults_in(server: Mapping[str, Any], wanted: Mapping[str, str], applied: Mapping[str, str]) -> list[str]:
-    """Settings that the running server has otherwise; those that the check itself chose do not count."""
-    wanted = {key: value for key, value in wanted.items() if key not in _OVERRIDDEN}
-    if server["store"] == "kvrocks":
-        return differences(wanted, applied, server["ignored_settings"])[0]
-    if server["store"] == "rocksdb":
-        return differences(wanted, applied, [])[0]
-    return [
-        f"{key} is {applied.get(key)!r}, not {value!r}"
-        for key, value in wanted.items()
-        if _valkey_value(applied.get(key, "")) != _valkey_value(value)
-    ]
-
-
-def _valkey_value(text: str) -> str | int:
-    """A value of valkey.conf in comparable form: numbers with units as integers, words in lower case."""
-    lowered = text.lower()
-    for unit, factor in _VALKEY_UNITS.items():
-        if lowered.endswith(unit) and lowered.removesuffix(unit).isdigit():
-            return int(lowered.removesuffix(unit)) * factor
-    return int(lowered) if lowered.isdigit() else lowered
 
 
 def check_unit(path: Path) -> Check:

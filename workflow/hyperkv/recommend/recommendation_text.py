@@ -1,9 +1,12 @@
-"""A recommendation in words: one sentence, built from a ranking's numbers."""
+"""A recommendation in words: one sentence, built from a ranking's numbers, and the text that goes with its files."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from tabulate import tabulate
 
 from ..records.stats import Interval
 from .ranking import RECOMPUTE, Candidate, Comparison, Objective, Ranking
@@ -96,3 +99,97 @@ def objective_words(objective: Mapping[str, Any]) -> str:
         else "the highest load that all share"
     ]
     return ", ".join(words)
+
+
+def readme(recommendation: Mapping[str, Any]) -> str:
+    """The recommendation for a person with a terminal."""
+    objective, chosen = recommendation["objective"], recommendation["chosen"]
+    parts = [textwrap.fill(recommendation["answer"], 110), "", f"Objective: {objective_words(objective)}."]
+    parts += [
+        f"Engine {recommendation['engine']}, model {recommendation['model']}, GPU {recommendation['gpu'] or 'of the machine'}."
+    ]
+    if chosen is not None:
+        parts += [f"Measured on: {'; '.join(recommendation['machines'])}."]
+        parts += ["", ranking_table(recommendation)]
+    if left_out := recommendation["left_out"]:
+        parts += [
+            "",
+            "Left out:",
+            *(f"  {item['scenario']} at load {item['load']}: {item['reason']}" for item in left_out),
+        ]
+    if recommendation["files"]:
+        parts += [
+            "",
+            "In files/:",
+            tabulate(
+                [[f"  {name}", about] for name, about in recommendation["files"].items()], tablefmt="plain"
+            ),
+        ]
+        parts += ["", *install_lines(recommendation)]
+    parts += [f"Not written: {name}: {reason}" for name, reason in recommendation["not_written"].items()]
+    if recommendation["notes"]:
+        parts += [
+            "",
+            *(textwrap.fill(f"- {note}", 110, subsequent_indent="  ") for note in recommendation["notes"]),
+        ]
+    if recommendation["evidence"]["records"]:
+        parts += ["", "Records:", *(f"  {path}" for path in recommendation["evidence"]["records"])]
+    return "\n".join(parts) + "\n"
+
+
+def ranking_table(recommendation: Mapping[str, Any]) -> str:
+    """The chosen scenario and the others, the best first after it."""
+    objective = recommendation["objective"]
+    rows = [
+        [
+            row["scenario"],
+            row["load"],
+            with_interval(Interval(row["value"], row["value_low"], row["value_high"])),
+            number(row["tps_per_user"]),
+            row["served_from"],
+            better_words(row),
+        ]
+        for row in [recommendation["chosen"], *recommendation["others"]]
+    ]
+    headers = [
+        "scenario",
+        "load",
+        f"{objective['metric']} ({objective['unit']})",
+        "TPS/user",
+        "served from",
+        "chosen is better, times",
+    ]
+    return tabulate(rows, headers=headers, disable_numparse=True)
+
+
+def better_words(row: Mapping[str, Any]) -> str:
+    """The last column: '' for the chosen one itself."""
+    if "chosen_is_better" not in row:
+        return "chosen"
+    interval = Interval(*(row[f"chosen_is_better{end}"] for end in ("", "_low", "_high")))
+    return with_interval(interval) + (f" ({row['doubt']})" if row["doubt"] else "")
+
+
+def install_lines(recommendation: Mapping[str, Any]) -> list[str]:
+    """How the files are used, as commands."""
+    files = recommendation["files"]
+    scripts = [f"sh files/{server['script']}" for server in recommendation["servers"]]
+    scripts += [f"sh files/{name}" for name in ("lmcache-server.sh", "vllm.sh") if name in files]
+    return ["To try, each in its own terminal:", *(f"  {line}" for line in scripts)] + (
+        [
+            "As services: copy the .service files to /etc/systemd/system, the others to the folder that they name,",
+            "give these to the user of User= (chown), then systemctl daemon-reload and systemctl enable --now.",
+            *_password_lines(recommendation["servers"]),
+        ]
+        if recommendation["servers"]
+        else []
+    )
+
+
+def _password_lines(servers: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What services need whose password is in a variable of the shell."""
+    names = dict.fromkeys(found for server in servers if (found := server["password"].get("password_env")))
+    return [
+        f"The services need ${name}: EnvironmentFile= in each, a file that root alone reads."
+        for name in names
+    ]

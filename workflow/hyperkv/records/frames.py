@@ -1,4 +1,4 @@
-"""From JSONL records to tables: reading them, medians over repeats as columns, writing CSV and Parquet."""
+"""From JSONL records to tables: reading them, and writing CSV and Parquet."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import pandas as pd
 
 from ..base.errors import UserError
 from .record_file import Identity, read_records
-from .stats import Interval
 from .upgrade import current
 
 
@@ -20,6 +19,18 @@ def add_asked(parser: argparse.ArgumentParser) -> None:
     """The option of every stage that reads records: what each file must have been measured with."""
     told = "JSON: file of records, or its folder -> spec/code that it must have been measured with; not given: any"
     parser.add_argument("--asked", type=asked_of, help=told)
+
+
+def add_cells(parser: argparse.ArgumentParser) -> None:
+    """The options of every table that is made of the sweep's records: --cells, and --asked."""
+    parser.add_argument("--cells", required=True, nargs="+", type=Path, help="JSONL files of the sweep")
+    add_asked(parser)
+
+
+def add_out(parser: argparse.ArgumentParser) -> None:
+    """The option that says where a table goes (write_table)."""
+    told = "file of the table; more than one: the same in each, as CSV or by its suffix as Parquet"
+    parser.add_argument("--out", required=True, nargs="+", type=Path, help=told)
 
 
 def asked_of(text: str) -> dict[str, Identity]:
@@ -44,11 +55,27 @@ def read_jsonl(paths: Iterable[Path], asked: Mapping[str, Identity] | None = Non
     return records
 
 
+def read_cells(arguments: argparse.Namespace, kind: str | None = None) -> list[dict[str, Any]]:
+    """The records that the options of add_cells name: those of one kind, cell or single; None: all."""
+    found = read_jsonl(arguments.cells, arguments.asked)
+    return [record for record in found if kind in (None, record["record"])]
+
+
 def read_csv(path: Path, **options: Any) -> pd.DataFrame:
     """A result table, as pandas reads it with the options. Raises UserError naming a file that is none."""
     try:
         return pd.read_csv(path, **options)
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{path}: not a table ({' '.join(str(error).split())}); delete the file to make it again"
+        ) from None
+
+
+def read_parquet(path: Path) -> pd.DataFrame:
+    """A result table as it was written, with its types. Raises UserError naming a file that is none."""
+    try:
+        return pd.read_parquet(path)
+    except ValueError as error:
         raise UserError(
             f"{path}: not a table ({' '.join(str(error).split())}); delete the file to make it again"
         ) from None
@@ -62,17 +89,9 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: not JSON ({error}); delete the file to make it again") from None
 
 
-def write_table(table: pd.DataFrame, stem: Path) -> None:
-    """Write a table as CSV and Parquet."""
-    table.to_csv(stem.with_suffix(".csv"), index=False)
-    table.to_parquet(stem.with_suffix(".parquet"), index=False)
-
-
-def spread(name: str, interval: Interval) -> dict[str, float | None]:
-    """The columns of a median: its name, and the ends of its interval as `_low` and `_high`."""
-    return {name: interval.median, f"{name}_low": interval.low, f"{name}_high": interval.high}
-
-
-def known(column: Iterable[Any]) -> list[float | None]:
-    """A column's values as numbers, None where there is none."""
-    return [None if pd.isna(value) else float(value) for value in column]
+def write_table(table: pd.DataFrame, paths: Iterable[Path]) -> None:
+    """Write a table to each file: as Parquet where its suffix says so, else as CSV."""
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write = table.to_parquet if path.suffix == ".parquet" else table.to_csv
+        write(path, index=False)

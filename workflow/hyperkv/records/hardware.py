@@ -64,6 +64,31 @@ def hardware_words(environment: Mapping[str, Any]) -> str | None:
     return ", ".join(parts)
 
 
+def machine_words(environment: Mapping[str, Any]) -> str:
+    """'2 x AMD EPYC, 24 GiB, ext4 on vda' of a record's environment; what is unknown is left out."""
+    disk = environment.get("disk") or {}
+    parts = [
+        f"{environment['cores']} x {environment.get('cpu') or 'CPU core'}",
+        f"{environment['ram_bytes'] / 2**30:.0f} GiB",
+        " on ".join(str(disk[key]) for key in ("file_system", "device") if disk.get(key)),
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def gpu_of(record: Mapping[str, Any]) -> dict[str, str | None]:
+    """The modelled GPU and the model its figures were scaled from; of a real engine the GPUs it ran on, or "CPU"."""
+    if (modelled := record.get("gpu_model")) is not None:
+        return {"gpu": modelled["name"], "gpu_scaled_from": modelled["scaled_from"]}
+    names = [line.split(",")[0] for line in record["environment"]["gpu"]]
+    device = {**record["spec"]["vllm"], **record["spec"]["scenario"]["vllm"]}["device"]
+    return {"gpu": ", ".join(dict.fromkeys(names)) if device == "cuda" else "CPU", "gpu_scaled_from": None}
+
+
+def gpus_in(record: Mapping[str, Any]) -> int:
+    """GPUs that a record's figures per GPU are divided by; records from before there were several have one."""
+    return record.get("gpus") or 1
+
+
 def gpu_words(rows: pd.DataFrame) -> str | None:
     """'2 x NVIDIA L4': the GPUs of a table's rows with their number where it is not 1, several joined by ', '; None for none.
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
 from ..base.errors import UserError
 from ..base.own_command import snakemake_command
+from .journal import canonical_digest
 
 SHARED = ("engine", "gpu", "comparable_digest", "kv_dtype", "gpus", "versions")
 SHARED_BY_CACHING = ("chunk_tokens", "connections", "save_decode_cache")
@@ -25,6 +27,15 @@ _UNLIKE = {
     "chunk_tokens": "set figures.chunk_tokens to a size that they share",
     "connections": "give them one number of connections, over all processes",
 }
+
+
+def comparable_digest(record: Mapping[str, Any]) -> str:
+    """Names what must be alike for two cells to stand in one figure beside the facts that parity compares by themselves:
+    all but the scenario's own keys and kv_dtype."""
+    spec = record["spec"]
+    shared = {key: value for key, value in spec.items() if key not in ("scenario", "loads", "kv_dtype")}
+    own = spec["scenario"].get("vllm")
+    return canonical_digest({**shared, "scenario_vllm": own, "gpu_model": record["gpu_model"]})
 
 
 def require_parity(rows: pd.DataFrame, vary: Sequence[str], who: str = "figures") -> None:

@@ -66,7 +66,7 @@ def read_records(path: Path, asked: Identity | None = None) -> list[dict[str, An
 def identity_in(path: Path) -> Identity | None:
     """What a whole file of records says that it was measured with; None for a file that is not there, not whole, or older."""
     try:
-        return _checked(path, path.read_bytes())
+        return _checked(path, path.read_bytes()) if path.is_file() else None
     except (OSError, UserError):
         return None
 

@@ -35,6 +35,11 @@ def median_interval(values: Sequence[float | None], seed: int = 0) -> Interval:
     return Interval(float(np.median(known)), float(low), float(high))
 
 
+def spread(name: str, interval: Interval) -> dict[str, float | None]:
+    """The columns of a median: its name, and the ends of its interval as `_low` and `_high`."""
+    return {name: interval.median, f"{name}_low": interval.low, f"{name}_high": interval.high}
+
+
 def iso_tps_ratio(
     baseline: Sequence[tuple[float, float]], other: Sequence[tuple[float, float]]
 ) -> float | None:

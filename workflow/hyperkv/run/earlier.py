@@ -19,9 +19,7 @@ def keep(files: Iterable[Path]) -> None:
     """Put copies of measured files aside, of those that are there and whole."""
     for path in files:
         if path.is_file() and _is_sound(path):
-            kept = _KEPT / path
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(path, kept)
+            _copy_whole(path, _KEPT / path)
 
 
 def restore() -> list[Path]:
@@ -30,17 +28,22 @@ def restore() -> list[Path]:
     So that a file that somebody deletes later, to measure it again, stays away.
     """
     restored = []
-    for kept in [path for path in _KEPT.rglob("*") if path.is_file()]:
+    for kept in [path for path in _KEPT.rglob("[!.]*") if path.is_file()]:
         path = kept.relative_to(_KEPT)
         if not path.exists() and _is_sound(kept):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f".{path.name}.tmp")
-            shutil.copy2(kept, temporary)
-            os.replace(temporary, path)
+            _copy_whole(kept, path)
             restored.append(path)
         if path.exists() and _is_sound(path):
             kept.unlink()
     return restored
+
+
+def _copy_whole(path: Path, to: Path) -> None:
+    """Copy a file, to be whole there or not at all."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    temporary = to.with_name(f".{to.name}.tmp")
+    shutil.copy2(path, temporary)
+    os.replace(temporary, to)
 
 
 def _is_sound(path: Path) -> bool:

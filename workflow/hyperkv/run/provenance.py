@@ -1,8 +1,8 @@
 """What Snakemake does not know of a result is not current by itself: records say what they are, all else is made again.
 
-Snakemake compares results with its own metadata, and without it with the time of files alone. Where it has none, a derived
-file gets a time before all others, and so does a file of records that is not what the configuration asks for; a file of
-records that is, is left, and made newer than what it depends on.
+Snakemake compares results with its own metadata, and without it with the time of files alone. Where it has none, or no run
+came to its end and noted what a file says, a derived file gets a time before all others, and so does a file of records that
+is not what the configuration asks for; a file of records that is, is left, and made newer than what it depends on.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from snakemake.io import IOFile
 from snakemake.persistence import RECORD_FORMAT_VERSION, MetadataRecord
 from snakemake.persistence.file import FilePersistence
-from snakemake.settings.enums import PersistenceBackend
+from snakemake.settings.enums import PersistenceBackend, RerunTrigger
 
 from ..base.digests import sha256_of
 from ..base.durable import replace_durably
@@ -27,6 +27,7 @@ from ..records.record_file import Identity, identity_in
 from . import earlier
 from .asked import Asked, Wanted
 from .last_words import few, refusal_line
+from .taking_up import options_of
 
 SEARCHED = ("trials.jsonl", "finalists.jsonl", "evidence.json", "winner.yaml")
 MEASURED = (
@@ -38,6 +39,7 @@ DERIVED = tuple(f"results/{name}/*" for name in ("tables", "figures", "predict",
 _LOCKS = Path(".snakemake/locks")
 _METADATA = Path(".snakemake/metadata")
 _MADE = Path(".snakemake/hyperkv/made.json")
+_TRIGGERS = {RerunTrigger.PARAMS, RerunTrigger.INPUT, RerunTrigger.CODE}
 _OLD = (1.0, 1.0)  # seconds: not 0, which Snakemake takes for no time at all
 
 
@@ -51,7 +53,7 @@ def settle_results(workflow: Any, asked: Asked) -> None:
     if not workflow.is_main_process or not in_files or list(_LOCKS.glob("*.lock")):
         return
     try:
-        _tell(_settled(workflow, asked))
+        _tell([*_unseen_changes(sys.argv[1:]), *_settled(workflow, asked)])
     except OSError as error:
         raise UserError(refusal_line(error)) from None
 
@@ -68,12 +70,20 @@ def begin_run(files: Iterable[str]) -> None:
 def end_run(workflow: Any, files: Iterable[str], asked: Asked) -> None:
     """After a run: what failed has its earlier records back, and what files say is kept, to notice a change later.
 
-    workflow: Snakemake's; files: those that were to be made.
+    workflow: Snakemake's; files: those that were to be made. What --touch only called new is not noted as made.
     """
-    known, found = FilePersistence(nolock=True), {str(path) for path in _found((*MEASURED, *DERIVED))}
+    known, derived = FilePersistence(nolock=True), {str(path) for path in _found(DERIVED)}
+    found = derived | {str(path) for path in _found(MEASURED)}
     there = [path for path in files if path in found and _metadata(known, Path(path)) is not None]
     try:
-        _note(_made() | {path: _digest(Path(path)) for path in there})
+        made = _made()
+        if workflow.touch:
+            touched = sorted(derived.intersection(there))
+            _note({path: digest for path, digest in made.items() if path not in touched})
+            if touched:
+                _tell([f"{few([Path(path) for path in touched])}: touched, not made; made again if needed"])
+        else:
+            _note(made | {path: _digest(Path(path)) for path in there})
         _settled(workflow, asked)
     except OSError as error:
         _tell([refusal_line(error)])
@@ -95,7 +105,8 @@ def _settled(workflow: Any, asked: Asked) -> list[str]:
     changed, others = (
         _changed(paths, made) for paths in (derived, [path for path in measured if path not in again])
     )
-    for path in changed:
+    unnoted = [path for path in derived if str(path) not in made and _metadata(known, path) is not None]
+    for path in [*changed, *unnoted]:
         known.cleanup_metadata(IOFile(str(path)))
     for path in [*again, *(path for path in derived if _metadata(known, path) is None)]:
         _set_time(path, _OLD)
@@ -112,7 +123,20 @@ def _settled(workflow: Any, asked: Asked) -> list[str]:
         )
     if changed:
         lines.append(f"{few(changed)}: changed since they were made; made again if needed")
+    if unnoted:
+        lines.append(f"{few(unnoted)}: the run that made these did not come to its end; made again if needed")
     return lines
+
+
+def _unseen_changes(command: Sequence[str]) -> list[str]:
+    """A line when Snakemake's arguments tell it not to look at all that makes a result another one."""
+    triggers = getattr(options_of(command), "rerun_triggers", _TRIGGERS)
+    if triggers >= _TRIGGERS:
+        return []
+    return [
+        "--rerun-triggers without params, input and code: what is of another configuration or code is left as it is, and "
+        "what needs it may be refused"
+    ]
 
 
 def _tell(lines: Iterable[str]) -> None:
@@ -126,7 +150,11 @@ def _is_stale(known: FilePersistence, path: Path, wanted: Wanted | None) -> bool
     if wanted is None:
         return False
     metadata = _metadata(known, path)
-    told = metadata is not None and repr(wanted.spec) in metadata.params
+    told = (
+        metadata is not None
+        and repr(wanted.spec) in metadata.params
+        and any(wanted.identity.code in text for text in metadata.params)
+    )
     if not _is_of(path, wanted.identity):
         if metadata is None or told:
             known.cleanup_metadata(IOFile(str(path)))
@@ -166,8 +194,8 @@ def _ruled(workflow: Any, paths: Iterable[Path]) -> list[Path]:
 
 
 def _digest(path: Path) -> str | None:
-    """What names a file's contents; nothing does a folder's, whose files are there to be edited."""
-    return None if path.is_dir() else sha256_of(path)
+    """What names a file's contents; nothing does a folder's, whose files are there to be edited, or those of a pipe."""
+    return sha256_of(path) if path.is_file() else None
 
 
 def _is_of(path: Path, identity: Identity) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import base64
 import binascii
 import contextlib
@@ -114,15 +115,20 @@ def take_up(command: Sequence[str]) -> None:
 
 def executes(command: Sequence[str]) -> bool:
     """Whether a command line of Snakemake's makes files. One that cannot be read counts as one that does."""
+    words = options_of(command)
+    afterwards = ("report",) if getattr(words, "report_after_run", False) else ()
+    return not any(getattr(words, name, None) for name in _LOOKING if name not in afterwards)
+
+
+def options_of(command: Sequence[str]) -> argparse.Namespace:
+    """What Snakemake reads in its arguments and profiles; without an option when it cannot."""
     from snakemake.cli import parse_args
 
     try:
         with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
-            _, words = parse_args(list(command))
+            return parse_args(list(command))[1]
     except (SystemExit, Exception):
-        return True
-    afterwards = ("report",) if getattr(words, "report_after_run", False) else ()
-    return not any(getattr(words, name, None) for name in _LOOKING if name not in afterwards)
+        return argparse.Namespace()
 
 
 def _require_writable() -> None:
@@ -135,7 +141,8 @@ def _require_writable() -> None:
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(folder)) from error
     for path in _written_to():
-        if not os.access(path, os.W_OK):
+        if os.path.lexists(path) and not os.access(path, os.W_OK):
+            path.stat()  # of a link to nowhere, this says so
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
 

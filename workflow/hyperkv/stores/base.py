@@ -118,17 +118,42 @@ class Endpoint:
     path: str | None = None
 
 
+@dataclass(frozen=True)
+class Look:
+    """How figures show a store: a colour (#rrggbb), and matplotlib's markers of its first and its second scenario."""
+
+    colour: str
+    marker: str
+    second_marker: str
+
+
 class Store(ABC):
     """A store's lifetime. A context manager: start on entry, everything ended on exit.
 
-    Class attributes: name (the word in config), medium ("ram" or "ssd": where values are meant to live), owned_keys
-    (those of its settings that the workflow sets or counts on), takes_password.
+    What is said of a store without starting it are class attributes and class methods; whoever has its name asks these
+    (registry.store_class). name: the word in config. medium: "ram" or "ssd", where values are meant to live, which is the
+    tier that it serves. look: in figures. connectors: what reaches it. is_server: whether the workflow starts a process for
+    it. held_by_engine: "pool" or "folder" where a real engine keeps the values itself, in its own memory or files, and no
+    store is started. bound_key: the scenario's key that bounds its memory, None for a store that memory does not bound.
+    owned_keys: those of its settings that the workflow sets or counts on. takes_password. presets: folder of its presets.
+    can_be_patched: whether a scenario may say `patched`. reads_page_cache: whether page_cache says anything of it.
+    has_jemalloc: whether MALLOC_CONF does. programs: modules that it runs as programs, below workflow.hyperkv.
     """
 
     name: str
     medium: str
+    look: ClassVar[Look]
+    connectors: ClassVar[tuple[str, ...]]
+    is_server: ClassVar[bool] = False
+    held_by_engine: ClassVar[str | None] = None
+    bound_key: ClassVar[str | None] = None
     owned_keys: ClassVar[tuple[Owned, ...]] = ()
     takes_password: ClassVar[bool] = False
+    presets: ClassVar[Path | None] = None
+    can_be_patched: ClassVar[bool] = False
+    reads_page_cache: ClassVar[bool] = False
+    has_jemalloc: ClassVar[bool] = False
+    programs: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: StoreConfig):
         self.config = config
@@ -138,6 +163,26 @@ class Store(ABC):
     def check_settings(cls, settings: Mapping[str, Any], where: str) -> None:
         """What can be said of `settings` without starting the store. Raises UserError that begins with `where`."""
         refuse_owned(settings, cls.owned_keys, where)
+
+    @classmethod
+    def has_setting(cls, key: str) -> bool:
+        """Whether the store may know a key of `settings`; a server itself says so at its start."""
+        return False
+
+    @classmethod
+    def built_files(cls, patched: bool) -> tuple[Path, Path] | None:
+        """The record of its program and the program, where rules make these; else None."""
+        return None
+
+    @classmethod
+    def settings_in_ram(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings with which its files may lie on a tmpfs."""
+        return dict(settings)
+
+    @classmethod
+    def pushing_bytes(cls, settings: Mapping[str, Any]) -> int:
+        """Bytes that push_out_writes saves, for each process."""
+        return 0
 
     @classmethod
     def exposure(cls, settings: Mapping[str, Any], password: bool) -> str | None:
@@ -189,6 +234,16 @@ class Store(ABC):
     def pid(self) -> int:
         """The process that does this store's I/O."""
 
+    @property
+    def servers(self) -> Sequence[Any]:
+        """The server processes, each a ServerStore; none for a store without."""
+        return []
+
+    @property
+    def endpoints(self) -> list[Endpoint]:
+        """Where its servers listen, always in the same order. Valid after start."""
+        return []
+
     def final_counters(self) -> ProcessCounters | None:
         """Totals of the process that the last stop or restart ended, None when there was none."""
         return None
@@ -214,6 +269,8 @@ class Store(ABC):
 
 class LocalStore(Store):
     """A store inside the measuring process: no server, values copied straight to and from buffers."""
+
+    connectors: ClassVar[tuple[str, ...]] = ("inprocess",)
 
     def pid(self) -> int:
         return os.getpid()

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..base.errors import StoreError, UserError
 from ..workloads.payload import aligned_buffer, slots
-from .base import Counters, LocalStore, StoreConfig
+from .base import Counters, LocalStore, Look, StoreConfig
 
 
 class DramStore(LocalStore):
@@ -19,6 +19,10 @@ class DramStore(LocalStore):
 
     name = "dram"
     medium = "ram"
+    look = Look("#0072B2", "o", "8")
+    connectors = ("inprocess", "mp", "offloading")
+    held_by_engine = "pool"
+    bound_key = "dram_pool_bytes"
 
     def __init__(self, config: StoreConfig):
         super().__init__(config)

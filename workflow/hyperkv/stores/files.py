@@ -14,7 +14,7 @@ import numpy as np
 from ..base.errors import StoreError, UserError
 from ..machine.counters import supports_direct_io
 from ..workloads.payload import ALIGNMENT, aligned_buffer
-from .base import Counters, LocalStore, StoreConfig, new_directory
+from .base import Counters, LocalStore, Look, StoreConfig, new_directory
 
 _FOLDERS = 64
 _DIRECT_IO = ("auto", "yes", "no")
@@ -28,6 +28,9 @@ class FilesStore(LocalStore):
 
     name = "files"
     medium = "ssd"
+    look = Look("#009E73", "s", "p")
+    connectors = ("inprocess", "mp", "offloading")
+    held_by_engine = "folder"
 
     def __init__(self, config: StoreConfig):
         super().__init__(config)
@@ -44,6 +47,10 @@ class FilesStore(LocalStore):
                 raise UserError(f"{where}.{key}: store files has no such key; it has direct_io")
             if value not in _DIRECT_IO:
                 raise UserError(f"{where}.{key}: {value!r} is wrong; allowed are {', '.join(_DIRECT_IO)}")
+
+    @classmethod
+    def has_setting(cls, key: str) -> bool:
+        return key == "direct_io"
 
     @property
     def is_open(self) -> bool:
@@ -143,7 +150,7 @@ def _write_all(descriptor: int, value: np.ndarray, direct: bool) -> None:
         source[: value.size] = value
     written = 0
     while written < source.size:
-        written += os.pwrite(descriptor, source[written:], written)
+        written += os.pwrite(descriptor, source[written:].data, written)
     if source.size != value.size:
         os.ftruncate(descriptor, value.size)
 
@@ -152,7 +159,7 @@ def _read_all(descriptor: int, buffer: np.ndarray, direct: bool) -> None:
     target = aligned_buffer(_rounded_up(buffer.size)) if direct and not _is_aligned(buffer) else buffer
     read = 0
     while read < buffer.size:
-        count = os.preadv(descriptor, [target[read:]], read)
+        count = os.preadv(descriptor, [target[read:].data], read)
         if count == 0:
             raise OSError(5, "the file is shorter than its size says")
         read += count

@@ -29,12 +29,21 @@ class BoundedConnection(redis.Connection):
         super().__init__(**options)
 
     def _deadline(self) -> Deadline:
-        return self._clock.deadline or Deadline(self.socket_timeout, _REPLY_BYTES, 1)
+        return self._clock.deadline or Deadline(self.socket_timeout or 0.0, _REPLY_BYTES, 1)
 
     def _connect(self) -> BoundedSocket:
         connection = connected(self.host, self.port, self._deadline())
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection
+
+    def on_connect_check_health(self, check_health: bool = True) -> None:
+        """What a server answers to AUTH may repeat the password, so no message has it."""
+        try:
+            super().on_connect_check_health(check_health)
+        except (redis.AuthenticationError, redis.ResponseError) as error:
+            if self.password is None:
+                raise
+            raise type(error)("the server did not take the password") from None
 
     def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         if self._sock is not None:

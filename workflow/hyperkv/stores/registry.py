@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib import import_module
 from typing import Any
 
 from .base import Store, StoreConfig
 
 STORES = {
-    "dram": ("dram", "DramStore"),
-    "files": ("files", "FilesStore"),
-    "valkey": ("valkey", "ValkeyStore"),
-    "rocksdb": ("rocksdb.store", "RocksdbStore"),
-    "kvrocks": ("kvrocks.store", "KvrocksStore"),
+    "dram": "dram.DramStore",
+    "files": "files.FilesStore",
+    "valkey": "valkey.ValkeyStore",
+    "rocksdb": "rocksdb.store.RocksdbStore",
+    "kvrocks": "kvrocks.store.KvrocksStore",
 }
-_PROGRAMS = {"rocksdb": ["rocksdb.server"]}
 
 
 def make_store(name: str, config: StoreConfig) -> Store:
@@ -27,13 +27,24 @@ def make_store(name: str, config: StoreConfig) -> Store:
 
 
 def store_class(name: str) -> type[Store]:
-    """The named store's class, which says what may be configured."""
-    module, cls = STORES[name]
+    """The named store's class, which says what can be said of the store without starting it."""
+    module, _, cls = STORES[name].rpartition(".")
     return getattr(import_module(f"{__package__}.{module}"), cls)
+
+
+def stores_of(medium: str) -> list[str]:
+    """The stores that are meant for a medium, "ram" or "ssd"."""
+    return [name for name in STORES if store_class(name).medium == medium]
 
 
 def modules_of(scenario: Mapping[str, Any]) -> list[str]:
     """The modules that a scenario's store runs, by their names below workflow.hyperkv, for base.sources."""
     name = scenario["store"]
-    sharded = ["sharded"] if scenario.get("processes", 1) > 1 else []
-    return [f"stores.{module}" for module in (STORES[name][0], *_PROGRAMS.get(name, []), *sharded)]
+    sharded = ["stores.sharded"] if scenario.get("processes", 1) > 1 else []
+    return [f"stores.{STORES[name].rpartition('.')[0]}", *store_class(name).programs, *sharded]
+
+
+def looks() -> dict[str, dict[str, str]]:
+    """How figures show each store: its medium, colour and markers."""
+    classes = {name: store_class(name) for name in STORES}
+    return {name: {"medium": store.medium, **asdict(store.look)} for name, store in classes.items()}

@@ -6,16 +6,18 @@ import contextlib
 import sys
 import tempfile
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import redis
 
 from ..base.errors import StoreDied, StoreError
+from ..base.secret import write_private
 from ..machine.counters import ProcessCounters, process_counters
 from ..machine.own_folder import own_folder
 from ..machine.processes import LOOPBACK, OwnedProcess, free_port, require_free_port
+from .applied import differences
 from .base import Counters, Endpoint, Store, new_directory
 from .reach import warning
 from .redis_client import bounded
@@ -29,28 +31,73 @@ _FULL = "max number of clients"
 class ServerStore(Store):
     """A RESP server that this store starts, probes and ends. Subclasses give the command line.
 
-    stop_timeout_s: how long it may take to end cleanly; it may have to write its memory out.
+    stop_timeout_s: how long it may take to end cleanly; it may have to write its memory out. conf_name: its configuration
+    file, if it has one.
     """
 
-    stop_timeout_s = 15.0
+    is_server = True
+    connectors = ("redis", "resp", "striped", "mp", "striped_mp")
+    stop_timeout_s: ClassVar[float] = 15.0
+    conf_name: ClassVar[str] = ""
     _process: OwnedProcess | None = None
     _port = 0
     _socket_folder: Path | None = None
     _sockets: contextlib.ExitStack | None = None  # what removes that folder
     _ended: ProcessCounters | None = None
     _exposed: str | None = None
+    _conf: Path | None = None
+
+    @classmethod
+    def has_setting(cls, key: str) -> bool:
+        return True
 
     @abstractmethod
     def command(self, port: int) -> list[str]:
         """The server's command line, listening on loopback at `port`, and at `socket_path` when there is one."""
 
-    def command_in(self, folder: Path, port: int) -> list[str]:
-        """The command line of a server that is not started here; its unix socket, if it has one, in `folder`."""
-        kept, self._socket_folder = self._socket_folder, folder if self.config.unix else None
+    def configuration(self, port: int, password: str | None) -> str | None:
+        """The text of `conf`, which `command` names; None when there is no such file."""
+        return None
+
+    @property
+    def conf(self) -> Path:
+        """Its configuration file, in the store's folder unless `placed` elsewhere."""
+        return self._conf or self.config.directory.absolute() / self.conf_name
+
+    @contextlib.contextmanager
+    def placed(self, conf: Path | None) -> Iterator[None]:
+        """Meanwhile it is a server that is not started here: its unix socket in its folder, its configuration in `conf`."""
+        kept = self._socket_folder, self._conf
+        self._socket_folder = self.config.directory if self.config.unix else None
+        self._conf = conf
         try:
-            return self.command(port)
+            yield
         finally:
-            self._socket_folder = kept
+            self._socket_folder, self._conf = kept
+
+    def moved(self, port: int) -> list[str]:
+        """Words after `command` that say folder, port and socket where that names a file which says them."""
+        return []
+
+    def wanted(self, port: int) -> dict[str, str]:
+        """Settings that the server must run with, as CONFIG GET tells them."""
+        return {key: str(value) for key, value in self.config.settings.items()}
+
+    @classmethod
+    def unlike(
+        cls, wanted: Mapping[str, str], applied: Mapping[str, str], ignorable: Sequence[str] = ()
+    ) -> tuple[list[str], list[str]]:
+        """What a running server did not take over of `wanted`, and what of `ignorable` it does not know."""
+        return differences(cls.name, wanted, applied, ignorable)
+
+    @classmethod
+    def complaint(cls, lines: Iterable[str]) -> str | None:
+        """What the log of a running server says against its environment; None for nothing."""
+        return None
+
+    def notes_for_service(self, cores: int) -> list[str]:
+        """What somebody must know who runs this server as it was measured. cores: of the machine that measured."""
+        return []
 
     def environment(self) -> Mapping[str, str]:
         """Environment variables the server needs beside this process's own."""
@@ -63,8 +110,11 @@ class ServerStore(Store):
 
     @property
     def endpoints(self) -> list[Endpoint]:
-        """The same, as a list of one."""
         return [self.endpoint]
+
+    @property
+    def servers(self) -> Sequence[ServerStore]:
+        return [self]
 
     @property
     def socket_path(self) -> str | None:
@@ -89,7 +139,9 @@ class ServerStore(Store):
             self._sockets = contextlib.ExitStack()
             above = Path(tempfile.gettempdir())
             self._socket_folder = self._sockets.enter_context(own_folder(above, "a socket", "TMPDIR"))
-        written = self.write_configuration(self._port, password)
+        written = self.configuration(self._port, password)
+        if written is not None:
+            write_private(self.conf, written)
         try:
             self._process = OwnedProcess(
                 self.command(self._port),
@@ -104,7 +156,7 @@ class ServerStore(Store):
             raise self.explain_start(error) from error
         finally:
             if password is not None and written is not None:
-                written.unlink(missing_ok=True)
+                self.conf.unlink(missing_ok=True)
 
     def _say_exposure(self, password: bool) -> None:
         """Warn of a server that others can reach: by its settings, and by what it really listens on."""
@@ -118,11 +170,6 @@ class ServerStore(Store):
 
     def notes(self) -> list[str]:
         return [] if self._exposed is None else [self._exposed]
-
-    def write_configuration(self, port: int, password: str | None) -> Path | None:
-        """Write the file that `command` names, if it names one, readable by its owner alone; it goes after the start when
-        it has a password."""
-        return None
 
     def explain_start(self, error: StoreError) -> StoreError:
         """The error of a server that did not start, with what its log says of the configuration."""

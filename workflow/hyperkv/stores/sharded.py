@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
+from typing import Any
 
 from ..base.errors import StoreError
 from ..base.threads import each
@@ -25,8 +26,11 @@ class ShardedStore(Store):
         super().__init__(config)
 
     @property
+    def servers(self) -> Sequence[ServerStore]:
+        return self.stores
+
+    @property
     def endpoints(self) -> list[Endpoint]:
-        """Where the servers listen, always in the same order. Valid after start."""
         return [store.endpoint for store in self.stores]
 
     def start(self) -> None:
@@ -49,10 +53,10 @@ class ShardedStore(Store):
     def counters(self) -> Counters:
         found = [store.counters() for store in self.stores]
         return Counters(
-            *(
-                _sum([getattr(item, name) for item in found])
-                for name in ("served_bytes", "taken_bytes", "hits", "misses")
-            ),
+            served_bytes=_sum([item.served_bytes for item in found]),
+            taken_bytes=_sum([item.taken_bytes for item in found]),
+            hits=_sum([item.hits for item in found]),
+            misses=_sum([item.misses for item in found]),
             process=_sum_of_processes([item.process for item in found]),
             details={name: sum(item.details.get(name, 0) for item in found) for name in found[0].details},
         )
@@ -88,7 +92,8 @@ def _part(config: StoreConfig, index: int) -> StoreConfig:
     )
 
 
-def _sum(values: Sequence[float | int | None]) -> float | int | None:
+def _sum(values: Sequence[Any]) -> Any:
+    """None where one of them is not known."""
     return None if None in values else sum(values)
 
 

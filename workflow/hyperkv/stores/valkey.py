@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..base.errors import StoreError, UserError
-from ..base.secret import quoted, write_private
+from ..base.secret import quoted
+from .applied import differences
+from .base import Look
 from .owned_keys import (
     ITS_COMMANDS,
     ITS_CONNECTIONS,
@@ -23,6 +24,8 @@ from .owned_keys import (
     Owned,
 )
 from .server import ServerStore
+
+_UNITS = {"kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30, "k": 10**3, "m": 10**6, "g": 10**9, "b": 1}
 
 
 def valkey_binary() -> str:
@@ -45,7 +48,10 @@ class ValkeyStore(ServerStore):
 
     name = "valkey"
     medium = "ram"
+    look = Look("#56B4E9", "^", "v")
+    bound_key = "capacity_bytes"
     takes_password = True
+    conf_name = "password.conf"
     owned_keys = (
         Owned(("port",), ITS_PORT),
         Owned(("unixsocket", "unixsocketperm", "unixsocketgroup"), ITS_SOCKET),
@@ -82,15 +88,18 @@ class ValkeyStore(ServerStore):
                     f"{where}.{key}: {value!r} is wrong; Valkey takes a word that begins with -- for a key, and - for its input"
                 )
 
-    @property
-    def _password_file(self) -> Path:
-        return self.config.directory.resolve() / "password.conf"
+    @classmethod
+    def has_setting(cls, key: str) -> bool:
+        return not key.startswith("rocksdb.") and key not in ("workers", "direct_io")
 
-    def write_configuration(self, port: int, password: str | None) -> Path | None:
-        if password is None:
-            return None
-        write_private(self._password_file, f"requirepass {quoted(password)}\n")
-        return self._password_file
+    @classmethod
+    def unlike(
+        cls, wanted: Mapping[str, str], applied: Mapping[str, str], ignorable: Sequence[str] = ()
+    ) -> tuple[list[str], list[str]]:
+        return differences("Valkey", wanted, applied, ignorable, _UNITS)
+
+    def configuration(self, port: int, password: str | None) -> str | None:
+        return None if password is None else f"requirepass {quoted(password)}\n"
 
     def explain_start(self, error: StoreError) -> StoreError:
         """A key that the server does not know, or a value that it does not take, is in the line before the last."""
@@ -99,11 +108,11 @@ class ValkeyStore(ServerStore):
         wrong = [line.removeprefix(">>> ") for line in lines if line.startswith(">>> ")]
         return StoreError(f"{error}: {wrong[-1]}; mend settings") if wrong else error
 
-    def command(self, port: int) -> list[str]:
+    def wanted(self, port: int) -> dict[str, str]:
         settings = {
             "bind": "127.0.0.1",
             "port": port,
-            "dir": self.config.directory.resolve(),
+            "dir": self.config.directory.absolute(),
             "save": "",
             "appendonly": "no",
             "daemonize": "no",
@@ -112,8 +121,11 @@ class ValkeyStore(ServerStore):
             **({} if self.socket_path is None else {"unixsocket": self.socket_path}),
             **self.config.settings,
         }
+        return {key: str(value) for key, value in settings.items()}
+
+    def command(self, port: int) -> list[str]:
         return [
             valkey_binary(),
-            *([] if self.config.password is None else [str(self._password_file)]),
-            *[word for key, value in settings.items() for word in (f"--{key}", str(value))],
+            *([] if self.config.password is None else [str(self.conf)]),
+            *[word for key, value in self.wanted(port).items() for word in (f"--{key}", value)],
         ]

@@ -1,4 +1,4 @@
-"""Stage cost: what every scenario costs per million tokens, from the sweep's records and a table of prices.
+"""Rule write_cost: what every scenario costs per million tokens, from the sweep's records and a table of prices.
 
 python -m workflow.hyperkv.tables.cost --spec '{...}' --cells results/sweep/*/*.jsonl --out results/tables
 
@@ -19,13 +19,15 @@ from typing import Any
 import pandas as pd
 
 from ..base.cli import run_stage
-from ..records.cost_model import PARTS, Point, at_slo, endurance_years, usd_per_hour, usd_per_million
 from ..records.effective import FACTS, facts_of
-from ..records.frames import add_asked, known, read_jsonl, spread
-from ..records.parity import require_one_configuration
+from ..records.frames import add_cells, read_cells
+from ..records.hardware import gpu_of, gpus_in
+from ..records.parity import comparable_digest, require_one_configuration
+from ..records.repeats import counted, known, spreads
 from ..records.stats import median_interval
 from ..records.subtitles import workload_words
-from .tables import cells_table, comparable_digest, gpu_of, gpus_in
+from .cells import cells_table
+from .methods.cost_model import PARTS, Point, at_slo, endurance_years, usd_per_hour, usd_per_million
 
 IDENTITY = (
     "engine",
@@ -69,14 +71,11 @@ def main() -> None:
     """Parse the command line and write the tables."""
     parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.tables.cost", description=__doc__)
     parser.add_argument("--spec", required=True, help='JSON: {"prices": {...}, "slo": {...}}')
-    parser.add_argument("--cells", required=True, nargs="+", type=Path, help="JSONL files of the sweep")
     parser.add_argument("--out", required=True, type=Path, help="folder for the tables")
-    add_asked(parser)
+    add_cells(parser)
     arguments = parser.parse_args()
     spec = json.loads(arguments.spec)
-    records = [
-        record for record in read_jsonl(arguments.cells, arguments.asked) if record["record"] == "cell"
-    ]
+    records = read_cells(arguments, "cell")
     require_one_configuration(cells_table(records), "cost")
     repeats = repeats_table(records, values_of(spec["prices"]), spec["slo"])
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -232,13 +231,11 @@ def cost_table(repeats: pd.DataFrame) -> pd.DataFrame:
     for _, group in _groups(repeats):
         valid = group[group["valid"]]
         row = {key: group.iloc[0][key] for key in (*IDENTITY, "at", "load", *_SLO)}
-        row |= {"repeats": len(group), "valid_repeats": len(valid), "valid": len(valid) == len(group)}
-        row["reasons"] = "; ".join(dict.fromkeys(filter(None, group["reasons"])))
+        row |= counted(group)
         row["users_at_least"] = (
             bool(valid["users_at_least"].any()) if valid["users_at_least"].notna().any() else None
         )
-        for name in SUMMARISED:
-            row |= spread(name, median_interval(known(valid[name])))
+        row |= spreads(valid, SUMMARISED)
         row |= {name: median_interval(known(valid[name])).median for name in _POINT}
         row |= {name: valid[name].mean() if len(valid) else None for name in SHARES}
         rows.append(row)

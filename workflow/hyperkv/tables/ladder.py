@@ -1,4 +1,4 @@
-"""Stage ladder: what every step brings over the one before and over the first, paired by repeat.
+"""Rule write_ladder: what every step brings over the one before and over the first, paired by repeat.
 
 python -m workflow.hyperkv.tables.ladder --spec '{...}' --cells results/sweep/*/*.jsonl --out results/tables/ladder.csv
 """
@@ -9,7 +9,6 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -17,10 +16,11 @@ import pandas as pd
 from ..base.cli import run_stage
 from ..base.errors import UserError
 from ..base.own_command import snakemake_command
-from ..records.frames import add_asked, known, read_jsonl, spread
-from ..records.ladder_parity import require_steps
-from ..records.stats import Interval, median_interval
-from .tables import cells_table
+from ..records.frames import add_cells, add_out, read_cells, write_table
+from ..records.repeats import counted, known, said_once, spreads, used
+from ..records.stats import Interval, median_interval, spread
+from .cells import cells_table
+from .methods.ladder_parity import require_steps
 
 VALUES = ("ttft_p50_ms", "rps_per_gpu", "tps_per_user", "hit_rate", "load_gbps", "device_share")
 GAINS = {"ttft_gain": ("ttft_p50_ms", True), "rps_gain": ("rps_per_gpu", False)}
@@ -42,14 +42,10 @@ def main() -> None:
     """Parse the command line and write the table."""
     parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.tables.ladder", description=__doc__)
     parser.add_argument("--spec", required=True, help="JSON: the steps, and what is beside them")
-    parser.add_argument("--cells", required=True, nargs="+", type=Path, help="JSONL files of the sweep")
-    parser.add_argument("--out", required=True, type=Path, help="CSV file")
-    add_asked(parser)
+    add_cells(parser)
+    add_out(parser)
     arguments = parser.parse_args()
-    records = [
-        record for record in read_jsonl(arguments.cells, arguments.asked) if record["record"] == "cell"
-    ]
-    ladder_table(json.loads(arguments.spec), records).to_csv(arguments.out, index=False)
+    write_table(ladder_table(json.loads(arguments.spec), read_cells(arguments, "cell")), arguments.out)
 
 
 def ladder_table(spec: Mapping[str, Any], records: Sequence[dict[str, Any]]) -> pd.DataFrame:
@@ -98,16 +94,10 @@ def _require_parity(spec: Mapping[str, Any], records: Sequence[Mapping[str, Any]
 
 
 def _summary(own: pd.DataFrame) -> dict[str, Any]:
-    valid = own[own["valid"]]
-    used = valid if len(valid) else own
-    first = own.iloc[0]
-    row = {key: first[key] for key in ("scenario", *_IDENTITY, "kv_dtype", "workload", "load")}
-    row |= {"repeats": len(own), "valid_repeats": len(valid), "valid": len(valid) == len(own)}
-    row["reasons"] = "; ".join(dict.fromkeys(filter(None, own["reasons"])))
-    row["served_from"] = "/".join(dict.fromkeys(used["served_from"]))
-    for name in VALUES:
-        row |= spread(name, median_interval(known(used[name])))
-    return row
+    row = {key: own.iloc[0][key] for key in ("scenario", *_IDENTITY, "kv_dtype", "workload", "load")}
+    counting = used(own)
+    row |= counted(own) | {"served_from": said_once(counting["served_from"], "/")}
+    return row | spreads(counting, VALUES)
 
 
 def _gains(own: pd.DataFrame, other: pd.DataFrame | None, over: str) -> dict[str, Any]:

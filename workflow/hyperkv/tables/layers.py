@@ -1,4 +1,4 @@
-"""Stage layers_table: from the rungs' records to one row per layer, a sentence per scenario and the verdict.
+"""Rule write_layers: from the rungs' records to one row per layer, a sentence per scenario and the verdict.
 
 python -m workflow.hyperkv.tables.layers --rungs results/profile/layers/*.jsonl --table results/tables/layers.csv --text results/tables/layers.txt
 """
@@ -14,12 +14,12 @@ from typing import Any
 import pandas as pd
 
 from ..base.cli import run_stage
-from ..profile.perf_categories import CATEGORIES, COPIES, NETWORK
-from ..records import hardware, substitution
-from ..records.frames import add_asked, read_jsonl, spread
-from ..records.layers_text import layers_text
-from ..records.stats import Interval, median_interval
-from ..records.substitution import UNEXPLAINED, WHOLE, Layer, layers_of
+from ..records import hardware
+from ..records.frames import add_asked, read_jsonl
+from ..records.stats import Interval, median_interval, spread
+from .methods import substitution
+from .methods.layers_text import layers_text
+from .methods.substitution import COPIES, NETWORK, UNEXPLAINED, WHOLE, Layer, layers_of
 
 COLUMNS = (
     "scenario",
@@ -95,7 +95,7 @@ def point_rows(repeats: Sequence[Rungs]) -> Iterator[dict[str, Any]]:
         key: scenario[key] for key in ("tier", "store", "connector")
     }
     layers = layers_of(scenario, first["operation"])
-    found = [substitution.differences(layers, _column(rungs, "s_per_gb")) for rungs in repeats]
+    found = [substitution.seconds_by_layer(layers, _column(rungs, "s_per_gb")) for rungs in repeats]
     wholes = [rungs[WHOLE]["s_per_gb"] for rungs in repeats]
     measured_on = hardware.columns_of(record for rungs in repeats for record in rungs.values())
 
@@ -145,23 +145,22 @@ def _claim_rows(row: Any, found: Sequence[Mapping], wholes: Sequence, names: set
         ("server_side", substitution.SERVER_SIDE),
     ):
         there = [name for name in members if name in names]
-        seconds = [
-            None if None in (values := [layers[name] for name in there]) else sum(values) for layers in found
-        ]
+        seconds = [substitution.together(layers, there) for layers in found]
         made = row("group", group, seconds, definition=" + ".join(there))
         yield made | spread("share", substitution.share_interval(seconds, wholes))
 
 
 def _sampled_rows(row: Any, repeats: Sequence[Rungs]) -> Iterator[dict]:
     """What perf saw of the whole's server, a row per category, and whether the part beyond the wire agrees."""
-    if not any(rungs[WHOLE]["sampled"] for rungs in repeats):
+    categories = next((list(rungs[WHOLE]["sampled"]) for rungs in repeats if rungs[WHOLE]["sampled"]), None)
+    if categories is None:
         return
     nothing = [None] * len(repeats)
-    for category in CATEGORIES:
+    for category in categories:
         copies = _copies_per_byte(repeats, (category,)) if category in COPIES else None
         sampled = _sampled(repeats, (category,))
         yield row("sample", category, nothing, sampled_cpu_s_per_gb=sampled, copies_per_byte=copies)
-    beyond = [name for name in CATEGORIES if name not in NETWORK]
+    beyond = [name for name in categories if name not in NETWORK]
     by_substitution = _median_less(repeats, WHOLE, "loopback", "server_cpu_s")
     sampled = _sampled(repeats, beyond)
     yield row(
@@ -237,4 +236,4 @@ def _notes(repeats: Sequence[Rungs], rung: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(run_stage("layers_table", main))
+    sys.exit(run_stage("layers", main))

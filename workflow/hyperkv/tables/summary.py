@@ -1,6 +1,6 @@
-"""Stage summary: the short table at the end of a run.
+"""Rule write_summary: the short table at the end of a run.
 
-python -m workflow.hyperkv.tables.summary --tables results/tables --notes '["..."]' --out results/tables/summary.txt
+python -m workflow.hyperkv.tables.summary --scenarios results/tables/scenarios.csv --sweep-time results/tables/sweep_time.csv --stores results/tables/stores.csv --notes '["..."]' --out results/tables/summary.txt
 """
 
 from __future__ import annotations
@@ -45,20 +45,21 @@ STORES_VALUE_BYTES = (1 << 20, 16 << 20)
 def main() -> None:
     """Parse the command line and write the summary."""
     parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.tables.summary", description=__doc__)
-    parser.add_argument("--tables", required=True, type=Path, help="folder of the tables")
+    parser.add_argument("--scenarios", required=True, type=Path, help="scenarios.csv")
+    parser.add_argument("--sweep-time", required=True, type=Path, help="sweep_time.csv")
+    parser.add_argument("--stores", required=True, type=Path, help="stores.csv")
+    parser.add_argument("--layers", nargs="*", default=[], type=Path, help="layers.csv")
+    parser.add_argument("--layers-text", type=Path, help="text of the layers, for after the tables")
     parser.add_argument("--notes", default="[]", help="JSON list: lines for the end")
-    parser.add_argument("--layers", type=Path, help="text of the layers, for after the tables")
-    parser.add_argument("--layers-table", nargs="*", default=[], type=Path, help="layers.csv")
     parser.add_argument("--out", required=True, type=Path, help="text file")
     arguments = parser.parse_args()
-    scenarios = read_csv(arguments.tables / "scenarios.csv", keep_default_na=False, na_values=[""])
-    time = read_csv(arguments.tables / "sweep_time.csv")
-    stores = read_csv(arguments.tables / "stores.csv")
+    scenarios = read_csv(arguments.scenarios, keep_default_na=False, na_values=[""])
+    stores = read_csv(arguments.stores)
     notes = [f"{note}\n" for note in json.loads(arguments.notes)]
-    layers = arguments.layers.read_text() if arguments.layers else ""
+    layers = arguments.layers_text.read_text() if arguments.layers_text else ""
     own = store_notes_text(scenarios, stores)
-    measured = [scenarios, stores, *map(read_csv, arguments.layers_table)]
-    sweep = summary_text(scenarios, time) + hardware_text(measured)
+    measured = [scenarios, stores, *map(read_csv, arguments.layers)]
+    sweep = summary_text(scenarios, read_csv(arguments.sweep_time)) + hardware_text(measured)
     arguments.out.write_text("".join([sweep, stores_text(stores), layers, own, *notes]))
 
 

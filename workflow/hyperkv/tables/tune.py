@@ -1,4 +1,4 @@
-"""Stage tune_table: every trial of a search and every engine-level cell of its finalists as a row.
+"""Rule write_tune: every trial of a search and every engine-level cell of its finalists as a row.
 
 python -m workflow.hyperkv.tables.tune --trials results/tune/*/trials.jsonl --finalists results/tune/*/finalists.jsonl --out results/tables/tune.csv
 """
@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from ..base.cli import run_stage
-from ..records.frames import add_asked, read_jsonl
+from ..records.frames import add_asked, add_out, read_jsonl, write_table
 from ..records.stats import median_interval
 
 COLUMNS = (
@@ -43,13 +43,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.tables.tune", description=__doc__)
     parser.add_argument("--trials", nargs="*", default=[], type=Path, help="trials.jsonl of the searches")
     parser.add_argument("--finalists", nargs="*", default=[], type=Path, help="finalists.jsonl of the same")
-    parser.add_argument("--out", required=True, type=Path, help="CSV file")
     add_asked(parser)
+    add_out(parser)
     arguments = parser.parse_args()
-    table = tune_table(
-        *(read_jsonl(paths, arguments.asked) for paths in (arguments.trials, arguments.finalists))
-    )
-    table.to_csv(arguments.out, index=False)
+    found = [read_jsonl(paths, arguments.asked) for paths in (arguments.trials, arguments.finalists)]
+    write_table(tune_table(*found), arguments.out)
 
 
 def tune_table(trials: Sequence[Mapping[str, Any]], finalists: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -99,4 +97,4 @@ def _outcome(record: Mapping[str, Any], state: str, reason: str | None) -> dict[
 
 
 if __name__ == "__main__":
-    sys.exit(run_stage("tune_table", main))
+    sys.exit(run_stage("tune", main))

@@ -13,8 +13,9 @@ from ..base.errors import UserError
 from ..records.journal import Journal, canonical_digest
 from ..records.kinds.cell import Cell
 from ..records.kinds.tune import Finalist
+from ..records.settings_words import worded
 from ..records.stats import Interval, median_interval
-from .space import Parameter, Value, applied, worded
+from .space import Parameter, Value, applied
 
 Candidate = dict[str, Value]
 BETTER = "better"

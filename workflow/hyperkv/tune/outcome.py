@@ -11,11 +11,11 @@ import optuna
 import yaml
 
 from ..machine.environment import environment
-from ..records.frames import spread
 from ..records.kinds.tune import Finalist, Trial
-from ..records.stats import median_interval
+from ..records.settings_words import worded
+from ..records.stats import median_interval, spread
 from .finalists import BETTER, Comparison
-from .space import Value, applied, worded
+from .space import Value, applied
 from .study import COST, importances, judged, spent_s
 
 _PRESET_KEYS = ("settings", "environment", "ignored_settings")

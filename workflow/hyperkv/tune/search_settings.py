@@ -26,6 +26,7 @@ from ..machine.require_array import require_array
 from ..records.identity import BY_HAND, identity_of
 from ..records.journal import Journal, canonical_digest
 from ..records.record_file import write_records
+from ..stores.registry import store_class
 from .finalists import Measurements, candidates, compare
 from .outcome import outcome_of, preset_text, trial_line, winner_text
 from .space import POLICIES, Parameter, applied
@@ -93,7 +94,7 @@ def tune(spec: dict[str, Any], code: Mapping[str, str], out: Path, logs: Path) -
     write_records(out / "trials.jsonl", [str(trial["trial"]) for trial in trials], trials, made)
     evidence = outcome_of(spec, study, found) | {"made": str(made)}
     texts = {"evidence.json": json.dumps(evidence, indent=1) + "\n", "winner.yaml": winner_text(spec, found)}
-    if scenario["store"] == "kvrocks":
+    if store_class(scenario["store"]).presets is not None:
         texts["preset.yaml"] = preset_text(spec, found)
     for name, text in texts.items():
         replace_durably(out / name, text.encode())

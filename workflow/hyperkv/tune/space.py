@@ -76,15 +76,3 @@ def own_value(name: str, scenario: Mapping[str, Any]) -> Value:
     """What the scenario itself has for a parameter, None for a key that it does not set."""
     section, _, key = name.partition(".")
     return scenario[section].get(key) if key else scenario.get(name)
-
-
-def worded(values: Mapping[str, Value], base: Mapping[str, Value]) -> str:
-    """What differs from the base, in words: 'stripe_bytes 4 MiB, connections 8'; 'as it is' for nothing."""
-    differing = [f"{name} {_word(name, value)}" for name, value in values.items() if value != base.get(name)]
-    return ", ".join(differing) or "as it is"
-
-
-def _word(name: str, value: Value) -> str:
-    if name.endswith("_bytes") and isinstance(value, int):
-        return f"{value / 2**20:g} MiB" if value >= 2**20 else f"{value / 2**10:g} KiB"
-    return "not set" if value is None else str(value)

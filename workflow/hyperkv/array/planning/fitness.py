@@ -54,6 +54,7 @@ def unfit(settings: ArraySettings, machine: Machine) -> tuple[Refusal, ...]:
     for path in {disk.path for disk in members if sum(other.path == disk.path for other in members) > 1}:
         names = " and ".join(name for name in settings.devices if machine.named.get(name) == path)
         texts.append(f"{names}: the same disk, {path}; name each disk once")
+    texts += _by_two_paths(members)
     sizes = {disk.size_bytes for disk in members}
     if len(sizes) > 1 and not settings.allow_unequal:
         listed = ", ".join(f"{disk.name} {readable(disk.size_bytes)}" for disk in members)
@@ -86,6 +87,20 @@ def _unfit_device(settings: ArraySettings, machine: Machine, name: str) -> str |
     if not disk.size_bytes:
         return f"{name}: has no size, so no medium; name another disk"
     return None
+
+
+def _by_two_paths(members: list[Disk]) -> list[str]:
+    """A line for every disk that two members lead to, as the paths of a multipath device do."""
+    wwids: dict[str, list[Disk]] = {}
+    for disk in members:
+        for word in disk.identity:
+            if word.startswith("wwid="):
+                wwids.setdefault(word, []).append(disk)
+    return [
+        f"{' and '.join(disk.name for disk in found)}: two ways to the same disk ({word}); name each disk once"
+        for word, found in wwids.items()
+        if len({disk.path for disk in found}) > 1
+    ]
 
 
 def members_of(settings: ArraySettings, machine: Machine) -> list[Disk]:
@@ -145,7 +160,8 @@ def in_use(disk: Disk, ours: Md | None = None) -> Iterator[Refusal]:
     elif disk.busy and ours is None:
         yield Refusal(
             IN_USE,
-            f"{disk.name}: in exclusive use by something unnamed (another namespace, ZFS, a virtual machine?); name another disk",
+            f"{disk.name}: in exclusive use by something unnamed (another namespace, ZFS, a virtual machine?), and holds "
+            f"{disk.holds()}; name another disk",
         )
 
 

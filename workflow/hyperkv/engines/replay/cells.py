@@ -17,6 +17,7 @@ from ...models.gpu import GpuModel, load_gpu
 from ...records.effective import Effective, asked_of
 from ...records.evidence import Evidence, excess, judge
 from ...records.kinds.cell import Cell, RequestColumns, Values
+from ...stores.registry import store_class
 from ...workloads import Conversation, longest_context
 from ...workloads.chunks import chain_keys
 from ...workloads.context_limit import ContextLimit, check_context
@@ -134,17 +135,17 @@ def _start_tiers(
     check_room(cell, saved_bytes(cell, conversations))
     pool_bytes = scenario["dram_pool_bytes"]
     tiers = []
-    if scenario["store"] != "dram" and pool_bytes:
+    store = store_class(scenario["store"])
+    is_pool = store.held_by_engine == "pool"
+    if not is_pool and pool_bytes:
         tiers.append(_open_tier("dram", "dram", "inprocess", cell, value_bytes, pool_bytes, stack, False))
-    capacity = pool_bytes if scenario["store"] == "dram" else scenario["capacity_bytes"]
-    name = "dram" if scenario["store"] == "dram" else "store"
     bottom = _open_tier(
-        name,
+        "dram" if is_pool else "store",
         scenario["store"],
         scenario["connector"],
         cell,
         value_bytes,
-        capacity,
+        scenario[store.bound_key] if store.bound_key else None,
         stack,
         True,
     )

@@ -9,6 +9,7 @@ from ...cells.cell import CellSpec, StoreWindow, frame
 from ...records.effective import Effective
 from ...records.evidence import Evidence, quotient
 from ...records.kinds.cell import Cell, RequestColumns, Single, Values
+from ...stores.registry import store_class
 from ...workloads import Conversation
 from . import aiperf
 from .lmcache import loads_ahead
@@ -35,7 +36,7 @@ def evidence_of(
     token_bytes = cell.share.stored_bytes_per_token
     samples = [request.sample for request in requests if request.sample is not None]
     by_store = window.evidence()
-    if cell.scenario.get("store") == "files":
+    if _has_store(cell) and store_class(cell.scenario["store"]).held_by_engine == "folder":
         by_store |= {"device_read_bytes": io[0], "device_write_bytes": io[1]}
     return Evidence.of(
         sent_requests=len(requests),
@@ -75,7 +76,7 @@ def _tokens(
 
 
 def _has_store(cell: CellSpec) -> bool:
-    return cell.scenario["tier"] != "none" and cell.scenario["store"] != "dram"
+    return cell.scenario["tier"] != "none" and store_class(cell.scenario["store"]).held_by_engine != "pool"
 
 
 def _store_tokens(cell: CellSpec, external: int, counted: dict[str, int | None], window: StoreWindow) -> int:

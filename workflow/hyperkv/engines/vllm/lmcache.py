@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from ...base.errors import UserError
 from ...connectors.registry import library_of
 from ...stores.base import Endpoint
+from ...stores.registry import store_class
 
 # What LMCache's own program does; the module cannot be run by itself in 0.5.0.
 COMMAND = "from lmcache.cli.main import main; main()"
@@ -36,19 +39,6 @@ _ALL_IN_FLIGHT = 1024  # as many as connectors/channels.py ever sends ahead
 # per request runs as a full CUDA graph, in which LMCache 0.5 loads nothing (LMCacheConnectorV1Impl.start_load_kv).
 _COMPUTED_TOKENS = 2
 _IN_PROCESS_KEYS = {"enable_async_loading", "extra_config", "local_cpu", "max_local_cpu_size", "remote_url"}
-_CONNECTORS = {
-    ("inprocess", "dram"),
-    ("inprocess", "files"),
-    ("mp", "dram"),
-    ("mp", "files"),
-    ("offloading", "dram"),
-    ("offloading", "files"),
-    *(
-        (connector, store)
-        for connector in ("redis", "resp", "striped", *SERVED)
-        for store in ("valkey", "rocksdb", "kvrocks")
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -76,8 +66,8 @@ def check(
         return
     where = f"scenario {scenario['name']}"
     store, connector, chunk = scenario["store"], scenario["connector"], scenario["chunk_tokens"]
-    if (connector, store) not in _CONNECTORS:
-        choices = " or ".join(sorted(name for name, other in _CONNECTORS if other == store))
+    if connector not in (reaching := store_class(store).connectors):
+        choices = " or ".join(sorted(reaching))
         raise UserError(
             f"{where}: with engine vllm, connector {connector} cannot reach store {store}; choose {choices}"
         )
@@ -186,7 +176,7 @@ def inprocess_config(
         "save_unfull_chunk": False,
         "extra_config": {},
     }
-    if scenario["store"] == "files":
+    if _held(scenario) == "folder":
         config |= {
             "local_disk": f"file://{directory.absolute()}/",
             "max_local_disk_size": _disk_gib(scenario) / ranks,
@@ -228,6 +218,10 @@ def inprocess_config(
     return config | extra
 
 
+def _held(scenario: Mapping[str, Any]) -> str | None:
+    return store_class(scenario["store"]).held_by_engine
+
+
 def _stripes(
     scenario: Mapping[str, Any], staging_bytes: int, endpoints: Sequence[Endpoint], ranks: int = 1
 ) -> dict[str, Any]:
@@ -258,8 +252,8 @@ def _reference(endpoint: Endpoint) -> dict[str, str]:
 
 
 def rendered(config: Mapping[str, Any]) -> str:
-    """The text of the file that LMCACHE_CONFIG_FILE names."""
-    return json.dumps(config, indent=1) + "\n"
+    """The text of the file that LMCACHE_CONFIG_FILE names, as LMCache reads it back: JSON's 1e-05 is text to YAML."""
+    return yaml.safe_dump(dict(config), allow_unicode=True, sort_keys=False)
 
 
 def mp_arguments(
@@ -310,9 +304,9 @@ def mp_arguments(
 def _l2_adapter(
     scenario: Mapping[str, Any], staging_bytes: int, directory: Path, endpoints: Sequence[Endpoint]
 ) -> dict[str, Any] | None:
-    if scenario["store"] == "dram":
+    if _held(scenario) == "pool":
         return None
-    if scenario["store"] == "files":
+    if _held(scenario) == "folder":
         return {"type": "fs", "base_path": str(directory.absolute()), "use_odirect": True}
     if scenario["connector"] == "striped_mp":
         return {
@@ -349,7 +343,7 @@ def _offloading_transfer(scenario: Mapping[str, Any], staging_bytes: int, direct
         "block_size": scenario["chunk_tokens"],
         "offload_prompt_only": not scenario["save_decode_cache"],
     }
-    if scenario["store"] == "files":
+    if _held(scenario) == "folder":
         tier = {"type": "fs", "root_dir": str(directory.absolute())}
         extra |= {"spec_name": "TieringOffloadingSpec", "secondary_tiers": [tier]}
     return {

@@ -23,9 +23,7 @@ from ...machine.watch import every
 from ...models.gpus import VISIBLE, check_settings, require_gpus
 from ...records.effective import Effective, asked_of
 from ...stores.base import Store
-from ...stores.kvrocks.write_buffers import pushing_bytes
-from ...stores.server import ServerStore
-from ...stores.sharded import ShardedStore
+from ...stores.registry import store_class
 from ...workloads import Conversation, longest_context
 from ...workloads.context_limit import ROOM_TOKENS, ContextLimit, check_context
 from ...workloads.factory import make_workload
@@ -78,7 +76,7 @@ class Running:
         if self.store is None:
             return
         self.store.check_alive()
-        for server in servers_of(self.store):
+        for server in self.store.servers:
             try:
                 with server.client(_PING_TIMEOUT_S) as client:
                     client.ping()
@@ -153,13 +151,6 @@ def _evicts(cell: CellSpec) -> bool:
     return cell.scenario["tier"] == "ssd" and cell.scenario["page_cache"] == "evict"
 
 
-def servers_of(store: Store) -> Sequence[ServerStore]:
-    """The server processes of a store, none when it has none."""
-    if isinstance(store, ShardedStore):
-        return store.stores
-    return [store] if isinstance(store, ServerStore) else []
-
-
 def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
     """Start the store, then LMCache's server, then vLLM. Raises UserError before anything, or EngineError."""
     started = time.perf_counter()
@@ -174,7 +165,7 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
     _check_context(cell, settings)
     _check_room(cell, staging)
     store = None
-    if scenario["tier"] != "none" and scenario["store"] not in ("dram", "files"):
+    if scenario["tier"] != "none" and not store_class(scenario["store"]).held_by_engine:
         value_bytes = share.value_bytes(chunk_tokens)
         store = open_store(cell, scenario["store"], value_bytes, scenario["capacity_bytes"], stack)
     files = cell.directory / "engine"
@@ -185,7 +176,7 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
         scenario,
         staging,
         files / "kv",
-        getattr(store, "endpoints", []),
+        [] if store is None else store.endpoints,
         mp_port,
         http_port,
         share.values_per_chunk,
@@ -310,8 +301,9 @@ def _check_room(cell: CellSpec, staging_bytes: int) -> None:
 
 
 def _pushed_out_bytes(cell: CellSpec) -> int:
-    """What single requests have Kvrocks save besides (Running.make_cold)."""
-    if not _evicts(cell) or cell.scenario["store"] != "kvrocks":
+    """What single requests have the store save besides (Running.make_cold)."""
+    if not _evicts(cell):
         return 0
+    each = store_class(cell.scenario["store"]).pushing_bytes(cell.scenario["settings"])
     prompts = len(cell.spec["latency"]["prompt_tokens"]) * cell.spec["latency"]["prompts"]
-    return prompts * cell.scenario.get("processes", 1) * pushing_bytes(cell.scenario["settings"])
+    return prompts * cell.scenario.get("processes", 1) * each

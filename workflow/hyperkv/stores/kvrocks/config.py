@@ -1,4 +1,4 @@
-"""Kvrocks's configuration file: rendered from settings, and held against what the running server says.
+"""Kvrocks's configuration file, rendered from settings.
 
 Syntax (config_util.cc of Kvrocks 2.10): one `key value` a line, split at blanks, `#` begins a comment, a value with
 blanks at its ends, `#` or quotes is quoted. Sizes of RocksDB's buffers and caches are in MiB.
@@ -7,13 +7,14 @@ blanks at its ends, `#` or quotes is quoted. Sizes of RocksDB's buffers and cach
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from ...base.errors import UserError
 from ...base.secret import quoted
 from ...machine.processes import LOOPBACK
 from .. import reach
+from ..applied import number
 from ..owned_keys import (
     ITS_COMMANDS,
     ITS_CONNECTIONS,
@@ -43,10 +44,8 @@ OWNED = (
     Owned(("rename-command",), ITS_COMMANDS),
     Owned(("timeout",), ITS_CONNECTIONS, ("0",)),
 )
-_SECRET_KEYS = ("requirepass", "masterauth")
 BULK_KEY = "proto-max-bulk-len"
 BULK_DEFAULT_BYTES = 512 << 20
-_UNITS = {"k": 10, "m": 20, "g": 30, "t": 40}
 _REACHABLE = {LOOPBACK, "0.0.0.0", "localhost"}
 
 
@@ -71,7 +70,7 @@ def complete(
     needed = -(-value_bytes >> 20) << 20
     if BULK_KEY not in given and needed > BULK_DEFAULT_BYTES:
         given[BULK_KEY] = str(needed)
-    if (most := in_bytes(given.get(BULK_KEY, str(BULK_DEFAULT_BYTES)))) is not None and most < value_bytes:
+    if (most := number(given.get(BULK_KEY, str(BULK_DEFAULT_BYTES)))) is not None and most < value_bytes:
         raise UserError(
             f"store kvrocks: settings.{BULK_KEY}: {given[BULK_KEY]} is below the value's size {value_bytes}; "
             f"Kvrocks would refuse every SET"
@@ -93,28 +92,8 @@ def check_settings(settings: Mapping[str, object], where: str) -> None:
 
 
 def rendered(complete_settings: Mapping[str, str]) -> str:
-    """The configuration file's text."""
+    """The configuration file's text. Raises UserError for a value that would not stay on its line, such as a folder's path."""
     return "".join(f"{key} {_quoted(value)}\n" for key, value in complete_settings.items())
-
-
-def differences(
-    wanted: Mapping[str, str], applied: Mapping[str, str], ignorable: Sequence[str]
-) -> tuple[list[str], list[str]]:
-    """What the server did not take over: faults, and the keys of `ignorable` that it does not know.
-
-    wanted: keys of the configuration file. applied: the server's answer to CONFIG GET *.
-    """
-    faults, ignored = [], []
-    for key, value in wanted.items():
-        if key not in applied and key in ignorable:
-            ignored.append(key)
-        elif key not in applied:
-            faults.append(f"{key} is not a key of this Kvrocks")
-        elif not _same(value, applied[key]):
-            faults.append(
-                f"{key} is another" if key in _SECRET_KEYS else f"{key} is {applied[key]!r}, not {value!r}"
-            )
-    return faults, ignored
 
 
 def warning(complete_settings: Mapping[str, str]) -> str | None:
@@ -124,21 +103,10 @@ def warning(complete_settings: Mapping[str, str]) -> str | None:
     )
 
 
-def in_bytes(text: str) -> int | None:
-    """Bytes of a number with an optional k, m, g or t; None for anything else."""
-    number, unit = (text[:-1], text[-1].lower()) if text[-1:].lower() in _UNITS else (text, "")
-    if not number.lstrip("-").isdigit():
-        return None
-    return int(number) << _UNITS.get(unit, 0)
-
-
 def _quoted(value: str) -> str:
+    if not value.isprintable():
+        raise UserError(
+            f"store kvrocks: {value!r} cannot stand in its configuration file; choose a folder with a plain name"
+        )
     plain = value == value.strip() and not any(character in value for character in "#'\"\\")
     return value if plain else quoted(value)
-
-
-def _same(wanted: str, applied: str) -> bool:
-    if wanted == applied or wanted.lower() == applied.lower() in ("yes", "no"):
-        return True
-    number = in_bytes(wanted)
-    return number is not None and number == in_bytes(applied)

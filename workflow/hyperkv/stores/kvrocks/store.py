@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,12 @@ import redis
 
 from ...base.errors import StoreError, UserError
 from ...base.own_command import snakemake_command
-from ...base.secret import write_private
 from ...machine.machine_code import lacking, needs_of, unmet
 from ...machine.processes import LOOPBACK
-from ..base import Counters, StoreConfig
+from ..applied import differences
+from ..base import Counters, Look, StoreConfig
 from ..server import ServerStore
-from .config import OWNED, PATCHED_PROGRAM, PROGRAM, check_settings, complete, differences, rendered, warning
-from .write_buffers import pushing_bytes
+from .config import OWNED, PATCHED_PROGRAM, PROGRAM, check_settings, complete, rendered, warning
 
 _MALLOC_MARK = b"oversize_threshold"  # a name that jemalloc 5's option parser holds
 _OTHER_CPU = "build it here, or with kvrocks.march set to what all machines have, such as x86-64-v3"
@@ -37,6 +36,7 @@ _TOTALS = {
     "block_cache_miss": "block_cache_misses",
 }
 _MEMTABLES_KEPT = 1  # full ones: Kvrocks writes two at a time (storage.cc, min_write_buffer_number_to_merge)
+_BUFFER_MIB = 64  # Kvrocks's own
 _FILES = {".sst": "sst_bytes", ".blob": "blob_bytes", ".log": "wal_bytes"}
 
 
@@ -49,11 +49,16 @@ class KvrocksStore(ServerStore):
 
     name = "kvrocks"
     medium = "ssd"
+    look = Look("#CC79A7", "P", "H")
     takes_password = True
     owned_keys = OWNED
+    presets = Path("config/kvrocks")
+    can_be_patched = True
+    reads_page_cache = True
+    has_jemalloc = True
     stop_timeout_s = 120.0
+    conf_name = "kvrocks.conf"
 
-    _wanted: Mapping[str, str]
     _ignored: tuple[str, ...] = ()
     _version = ""
 
@@ -71,6 +76,31 @@ class KvrocksStore(ServerStore):
         check_settings(settings, where)
 
     @classmethod
+    def has_setting(cls, key: str) -> bool:
+        return key != "direct_io"
+
+    @classmethod
+    def built_files(cls, patched: bool) -> tuple[Path, Path] | None:
+        program = PATCHED_PROGRAM if patched else PROGRAM
+        return program.with_suffix(".json"), program
+
+    @classmethod
+    def unlike(
+        cls, wanted: Mapping[str, str], applied: Mapping[str, str], ignorable: Sequence[str] = ()
+    ) -> tuple[list[str], list[str]]:
+        return differences("Kvrocks", wanted, applied, ignorable)
+
+    @classmethod
+    def complaint(cls, lines: Iterable[str]) -> str | None:
+        return next((line.strip() for line in lines if "<jemalloc>: Invalid" in line), None)
+
+    @classmethod
+    def pushing_bytes(cls, settings: Mapping[str, Any]) -> int:
+        """Three write buffers and a little: the one in use, and the two full ones that Kvrocks writes at a time."""
+        buffers = [size for key, size in settings.items() if key.lower() == "rocksdb.write_buffer_size"]
+        return 3 * int(buffers[0] if buffers else _BUFFER_MIB) + 1 << 20
+
+    @classmethod
     def exposure(cls, settings: Mapping[str, Any], password: bool) -> str | None:
         given = {key.lower(): str(value) for key, value in settings.items()}
         return warning({"bind": LOOPBACK, **given}) if not password else None
@@ -84,25 +114,38 @@ class KvrocksStore(ServerStore):
             )
         super().start()
 
-    @property
-    def _file(self) -> Path:
-        return self.config.directory.resolve() / "kvrocks.conf"
-
-    def write_configuration(self, port: int, password: str | None) -> Path | None:
-        folder = self.config.directory.resolve()
-        self._wanted = complete(
+    def wanted(self, port: int, password: str | None = None) -> dict[str, str]:
+        return complete(
             self.config.settings,
-            directory=folder,
+            directory=self.config.directory.absolute(),
             port=port,
             value_bytes=self.config.value_bytes,
             socket=self.socket_path,
             password=password,
         )
-        write_private(self._file, rendered(self._wanted))
-        return self._file
+
+    def configuration(self, port: int, password: str | None) -> str | None:
+        return rendered(self.wanted(port, password))
 
     def command(self, port: int) -> list[str]:
-        return [str(self.program.absolute()), "-c", str(self._file)]
+        return [str(self.program.absolute()), "-c", str(self.conf)]
+
+    def moved(self, port: int) -> list[str]:
+        words = ["--dir", str(self.config.directory), "--port", str(port)]
+        return words if self.socket_path is None else [*words, "--unixsocket", self.socket_path]
+
+    def notes_for_service(self, cores: int) -> list[str]:
+        found = []
+        if self.config.patched:
+            found.append(
+                "this Kvrocks is compiled with patches of workflow/patches/kvrocks (make kvrocks-patched); its record beside "
+                "it names them"
+            )
+        if self.config.settings.get("workers") == "cores":
+            found.append(
+                f"workers is one per usable core of the machine that wrote these files; measured with {cores}"
+            )
+        return found
 
     def _launch(self) -> None:
         super()._launch()
@@ -113,8 +156,8 @@ class KvrocksStore(ServerStore):
         if "SIGILL" in str(error):
             return StoreError(f"{error}; {_OTHER_CPU}")
         found = re.search(r"at line #L(\d+)", str(error))
-        lines = rendered(self._wanted).splitlines()
-        if found is None or int(found[1]) > len(lines) or lines[int(found[1]) - 1].startswith("requirepass"):
+        lines = rendered(self.wanted(self._port)).splitlines()
+        if found is None or int(found[1]) > len(lines):
             return error
         return StoreError(f"{error}; the line is {lines[int(found[1]) - 1]!r}; sizes of buffers are in MiB")
 
@@ -125,7 +168,10 @@ class KvrocksStore(ServerStore):
                 server = client.info("server")
         except redis.RedisError as error:
             raise self.explain(StoreError(f"store kvrocks does not answer CONFIG GET: {error}")) from error
-        faults, ignored = differences(self._wanted, applied, self.config.ignored_settings)
+        password = None if self.config.password is None else self.config.password.value()
+        faults, ignored = self.unlike(
+            self.wanted(self._port, password), applied, self.config.ignored_settings
+        )
         if faults:
             raise StoreError(
                 f"store kvrocks: {'; '.join(faults)}; mend settings, or name what may be ignored in ignored_settings"
@@ -135,13 +181,9 @@ class KvrocksStore(ServerStore):
             f"Kvrocks {server.get('kvrocks_version')} ({server.get('kvrocks_git_sha1') or 'no commit'})"
             + ("" if not (patches := patches_of(self.program)) else f" with {', '.join(patches)}")
         )
-        self._check_allocator()
-
-    def _check_allocator(self) -> None:
         assert self._process is not None
-        for line in self._process.tail(200):
-            if "<jemalloc>: Invalid" in line:
-                raise StoreError(f"store kvrocks: environment.MALLOC_CONF: {line.strip()}")
+        if (line := self.complaint(self._process.tail(200))) is not None:
+            raise StoreError(f"store kvrocks: environment.MALLOC_CONF: {line}")
 
     def notes(self) -> list[str]:
         ignored = [f"ignored by Kvrocks: {', '.join(self._ignored)}"] if self._ignored else []
@@ -179,11 +221,11 @@ class KvrocksStore(ServerStore):
             os.close(descriptor)
 
     def push_out_writes(self) -> None:
-        """Values of other keys, as many as write_buffers.pushing_bytes says."""
+        """Values of other keys, as many as pushing_bytes says."""
         value = os.urandom(1 << 20)
         try:
             with self.client() as client:
-                for number in range(pushing_bytes(self._wanted) >> 20):
+                for number in range(self.pushing_bytes(self.config.settings) >> 20):
                     client.set(f"hyperkv:other:{number}", value)
         except redis.RedisError as error:
             raise self.explain(StoreError(f"store kvrocks does not take other values: {error}")) from error

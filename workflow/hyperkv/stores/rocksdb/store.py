@@ -7,29 +7,31 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...base.errors import UserError
+from ..base import Look
 from ..owned_keys import ITS_FOLDER, ITS_PORT, ITS_SOCKET, Owned
 from ..server import ServerStore
+from .keys import KEYS, complete, parse_pairs
+
+_DIRECT = ("rocksdb.use_direct_reads", "rocksdb.use_direct_io_for_flush_and_compaction")
 
 
 class RocksdbStore(ServerStore):
-    """The server of rocksdb_server.py. settings: Kvrocks's keys, and direct_io (yes, no; default yes)."""
+    """The server of server.py. settings: Kvrocks's keys, and direct_io (yes, no; default yes)."""
 
     name = "rocksdb"
     medium = "ssd"
+    look = Look("#D55E00", "D", "d")
+    programs = ("stores.rocksdb.server",)
     owned_keys = (
         Owned(("port",), ITS_PORT),
         Owned(("unixsocket",), ITS_SOCKET),
         Owned(("dir",), ITS_FOLDER),
         Owned(("bind",), "it listens on 127.0.0.1; leave it out", ("127.0.0.1",)),
-        Owned(
-            ("rocksdb.use_direct_reads", "rocksdb.use_direct_io_for_flush_and_compaction"), "set direct_io"
-        ),
+        Owned(_DIRECT, "set direct_io"),
     )
 
     @classmethod
     def check_settings(cls, settings: Mapping[str, Any], where: str) -> None:
-        from .options import complete, parse_pairs
-
         super().check_settings(settings, where)
         given = {key: str(value) for key, value in settings.items()}
         if (direct_io := given.pop("direct_io", "yes")) not in ("yes", "no"):
@@ -38,6 +40,24 @@ class RocksdbStore(ServerStore):
             complete(parse_pairs(list(given.items())))
         except UserError as error:
             raise UserError(f"{where}: {error}") from None
+
+    @classmethod
+    def has_setting(cls, key: str) -> bool:
+        return key in KEYS or key == "direct_io"
+
+    @classmethod
+    def settings_in_ram(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        return {**settings, "direct_io": "no"}
+
+    def wanted(self, port: int) -> dict[str, str]:
+        found = super().wanted(port)
+        return dict.fromkeys(_DIRECT, found.pop("direct_io", "yes")) | found
+
+    def notes_for_service(self, cores: int) -> list[str]:
+        return [
+            "store rocksdb is RocksDB behind this repository's own server and stands in for Kvrocks: for a service, build "
+            "Kvrocks (make kvrocks) and measure it"
+        ]
 
     def command(self, port: int) -> list[str]:
         settings = dict(self.config.settings)

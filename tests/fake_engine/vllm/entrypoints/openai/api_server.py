@@ -14,9 +14,11 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import yaml
+
 MODE = os.environ.get("FAKE_VLLM", "")
 BLOCK = 16
-CONFIG = json.loads(Path(os.environ.get("LMCACHE_CONFIG_FILE", os.devnull)).read_text() or "{}")
+CONFIG = yaml.safe_load(Path(os.environ.get("LMCACHE_CONFIG_FILE", os.devnull)).read_text()) or {}
 counts = {"local_compute": 0, "local_cache_hit": 0, "external_kv_transfer": 0}
 seen: dict[tuple, int] = {}
 lock = threading.Lock()

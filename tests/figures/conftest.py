@@ -1,0 +1,16 @@
+"""Figures of a test know the stores, and are closed after it."""
+
+import json
+
+import matplotlib.pyplot as plt
+import pytest
+
+from workflow.hyperkv.figures import looks
+from workflow.hyperkv.stores import registry
+
+
+@pytest.fixture(autouse=True)
+def figures():
+    looks.know(json.dumps(registry.looks()))
+    yield
+    plt.close("all")

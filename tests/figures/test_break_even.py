@@ -1,0 +1,63 @@
+"""The figure of break-even: a panel per GPU, a line per store, titles that keep clear of each other."""
+
+from itertools import combinations
+
+import pytest
+
+from tests.figures.made import break_even_rows, placed_rows
+from workflow.hyperkv.figures.break_even import draw_break_even
+
+GPU = "An accelerator with a name that is longer than any panel of this figure is wide, 192 GB"
+
+
+def test_there_is_a_panel_per_gpu_and_a_line_per_store():
+    rows = break_even_rows()
+    figure = draw_break_even(rows, placed_rows(rows))
+    derived, measured = figure.axes
+    assert all(len(axes.lines) == 2 + 3 for axes in figure.axes)
+    assert "NVIDIA L4, step times not measured" in derived.get_title()
+    assert "NVIDIA H100, step times measured" in measured.get_title()
+    assert "break-even at 8,192 tokens: 5.8 GB/s" in measured.get_title()
+    assert "alone on 2 x CPU, 4 GiB" in figure.legends[0].get_title().get_text()
+    assert measured.get_legend_handles_labels()[1] == [
+        "recompute (modelled)",
+        "pinned DRAM: copy to the GPU only (modelled)",
+        "dram, inprocess (RAM): 2 GB/s, cold, 1 MiB, 2 conn.",
+        "files, inprocess (SSD): 3 GB/s, cold, 1 MiB, 2 conn.",
+        "rocksdb, resp (SSD): 4 GB/s, cold, 1 MiB, 2 conn.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"required_gbps": float("inf")}, "break-even at 8,192 tokens: never"),
+        (
+            {"gpus_for_weights": 4},
+            "4 x NVIDIA H100, step times measured\nbreak-even at 8,192 tokens: 23 GB/s",
+        ),
+    ],
+)
+def test_a_panel_says_what_a_store_needs(changes, words):
+    rows = break_even_rows(("NVIDIA H100",), **changes)
+    assert words in draw_break_even(rows, placed_rows(rows)).axes[0].get_title()
+
+
+def test_without_stores_it_says_so():
+    rows = break_even_rows()
+    figure = draw_break_even(rows, placed_rows(rows).head(0))
+    assert [text.get_text() for text in figure.legends[0].get_texts()][-1] == "no store was profiled"
+
+
+@pytest.mark.parametrize("scaled", [None, "llama-3.1-8b"])
+def test_the_titles_of_the_panels_do_not_overlap(scaled):
+    rows = break_even_rows([f"{GPU} {number}" for number in range(4)], gpus_for_weights=4, scaled_from=scaled)
+    figure = draw_break_even(rows, placed_rows(rows).head(0))
+    figure.canvas.draw()
+    titles = [axes.title.get_window_extent() for axes in figure.axes]
+    panels = [axes.get_window_extent() for axes in figure.axes]
+    pairs = combinations([*titles, figure._suptitle.get_window_extent()], 2)
+    assert not [pair for pair in pairs if pair[0].overlaps(pair[1])]
+    assert not [1 for title in titles for panel in panels if title.overlaps(panel)]
+    words = [" ".join(axes.get_title().split()) for axes in figure.axes]
+    assert all(f"{GPU} {number}" in title for number, title in enumerate(words))

@@ -1,0 +1,161 @@
+"""Pages of the committed reference runs, and of variations of their tables, by the stages themselves."""
+
+import json
+import sys
+from pathlib import Path
+from unittest import mock
+
+import pandas as pd
+import yaml
+
+from tests.workflow_helpers import merged
+from workflow.hyperkv.config.config import checked, recommend_spec
+from workflow.hyperkv.recommend import choose_scenario
+from workflow.hyperkv.report import make_page
+from workflow.hyperkv.tables.ratios import ratios_table
+from workflow.hyperkv.tables.scenarios import scenarios_table
+
+LAPTOP, H100 = Path("results/reference/laptop"), Path("results/reference/h100-striped")
+PREDICTED = Path("results/reference/predict/figures")
+SECTIONS = (
+    "answer",
+    "pictures",
+    "recommendation",
+    "ratios",
+    "scenarios",
+    "evidence",
+    "limits",
+    "environment",
+    "reproduce",
+)
+FEW = ("none", "dram-64", "dram-256", "files-64", "valkey_resp-64", "rocksdb_resp-64")
+HOSTILE = "</td><script>alert(1)</script><img src=x onerror=alert(2)> & \"quoted\" 'text'"
+
+CLAIMS = pd.DataFrame(
+    {
+        "claim": ["one", "two", "three"],
+        "statement": ["DRAM serves 2.5 times the requests", HOSTILE, "Chunks of 1,024 lose 8 points"],
+        "source": ["the reference project", "ours", "ours"],
+        "verdict": ["refuted", "confirmed", "undecided"],
+        "value": [1.03, 4.2, None],
+        "low": [1.02, 4.1, None],
+        "high": [1.16, 4.4, None],
+        "unit": ["ratio", "ratio", "share"],
+        "condition": ["2 <= value <= 3", "value > 1", "0.06 <= value"],
+        "reason": ["dram-64 over files-64", HOSTILE, "nothing was measured at chunk 1024"],
+        "cells": [6, 6, 0],
+        "machine": ["2 x AMD EPYC", "2 x AMD EPYC", ""],
+        "run": ["replay", "replay", ""],
+    }
+)
+COST = pd.DataFrame(
+    {
+        "scenario": ["none", "dram-64", "none"],
+        "at": ["slo", "slo", "load"],
+        "load": [None, None, 4.0],
+        "valid": [True, False, True],
+        "slo_tps_per_user": [427.0, 427.0, None],
+        "slo_ttft_p95_ms": [None, 500.0, None],
+        "users_at_least": [True, False, False],
+        "users_per_gpu": [4.0, 3.5, 4.0],
+        "users_per_gpu_low": [3.9, None, None],
+        "users_per_gpu_high": [4.1, None, None],
+        "usd_per_million_tokens": [0.123, 0.125, 9.0],
+        "usd_per_million_tokens_low": [0.12, None, None],
+        "usd_per_million_tokens_high": [0.13, None, None],
+        "usd_per_hour": [2.5, 2.6, 2.5],
+        "endurance_years": [None, 12.0, None],
+    }
+)
+
+
+def cells_of(reference: Path) -> pd.DataFrame:
+    """A reference run's cells, with the columns that later versions added."""
+    cells = pd.read_csv(reference / "tables" / "cells.csv", keep_default_na=False, na_values=[""])
+    later = {"stripe_bytes": None, "processes": None, "goodput_rps": None, "store_errors": None, "notes": ""}
+    for name, value in later.items():
+        if name not in cells:
+            cells[name] = value
+    texts = ["reasons", "notes"]
+    return cells.assign(**{name: cells[name].astype(object).fillna("") for name in texts})
+
+
+def few_cells() -> pd.DataFrame:
+    """The reference run's cells with the replay engine, of six scenarios."""
+    cells = cells_of(LAPTOP)
+    return cells[cells["scenario"].isin(FEW)]
+
+
+def spoiled(cells: pd.DataFrame, scenario: str, reason: str = HOSTILE) -> pd.DataFrame:
+    """The cells with those of a scenario invalid, for that reason."""
+    copy = cells.copy()
+    copy.loc[copy["scenario"] == scenario, ["valid", "reasons", "served_from"]] = [False, reason, "ram"]
+    return copy
+
+
+def run(module, *arguments: object) -> None:
+    """Run a stage's main with a command line."""
+    with mock.patch.object(sys, "argv", [module.__name__, *map(str, arguments)]):
+        module.main()
+
+
+def page_of(
+    folder: Path,
+    cells: pd.DataFrame,
+    reference: Path = LAPTOP,
+    extra: dict[str, pd.DataFrame] | None = None,
+    figures: list[Path] | None = None,
+    checks: list[dict] | None = None,
+    baseline: str | None = "dram-64",
+) -> Path:
+    """The page of cells, in a folder that is made; tables and recommendation are worked out from them."""
+    folder.mkdir()
+    scenarios = scenarios_table(cells)
+    there = baseline if baseline in set(cells["scenario"]) else None
+    found = {
+        "cells": cells,
+        "scenarios": scenarios,
+        "ratios": ratios_table(cells, there),
+        **(extra or {}),
+    }
+    for name, table in found.items():
+        table.to_csv(folder / f"{name}.csv", index=False)
+    names = ("config/scenarios.yaml", "config/config.yaml")
+    config = checked(merged(*(yaml.safe_load(Path(name).read_text()) for name in names)))
+    recommended = [folder / "recommendation.json"]
+    run(
+        choose_scenario,
+        "--spec",
+        recommend_spec(config),
+        "--table",
+        folder / "cells.csv",
+        "--cells",
+        *sorted(reference.glob("sweep/*/*.jsonl")),
+        "--out",
+        recommended[0],
+        "--readme",
+        folder / "README.txt",
+        "--files",
+        folder / "files",
+    )
+    if checks is not None:
+        recommended.append(folder / "check.json")
+        recommended[1].write_text(json.dumps(checks))
+    pictures = sorted(reference.glob("figures/*.svg")) + sorted(PREDICTED.glob("*.svg"))
+    run(
+        make_page,
+        "--template",
+        "workflow/report/page.html.j2",
+        "--captions",
+        *sorted(Path("workflow/report/figures").glob("*.rst")),
+        "--tables",
+        *(folder / f"{name}.csv" for name in found),
+        reference / "tables" / "environment.json",
+        "--recommended",
+        *recommended,
+        "--figures",
+        *(pictures if figures is None else figures),
+        "--out",
+        folder / "index.html",
+    )
+    return folder / "index.html"

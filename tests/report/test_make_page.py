@@ -1,0 +1,281 @@
+"""The page of a run: what it says comes from the tables, whatever is in them and whatever is missing."""
+
+import itertools
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.report.pages import (
+    CLAIMS,
+    COST,
+    H100,
+    HOSTILE,
+    LAPTOP,
+    SECTIONS,
+    cells_of,
+    few_cells,
+    page_of,
+    run,
+    spoiled,
+)
+from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.report import make_page
+from workflow.hyperkv.report.rows import cost_rows, layers_rows
+
+
+class Reader(HTMLParser):
+    """Tags with their attributes, ids, and the text between."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.words: list[str] = []
+        self.feed(path.read_text())
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    def all(self, tag: str) -> list[dict]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    @property
+    def ids(self) -> set[str]:
+        return {attributes["id"] for _, attributes in self.tags if "id" in attributes}
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.words))
+
+
+@pytest.fixture(scope="module")
+def laptop(tmp_path_factory) -> Reader:
+    """The page of the reference run with the replay engine."""
+    return Reader(page_of(tmp_path_factory.mktemp("pages") / "laptop", cells_of(LAPTOP)))
+
+
+def test_every_section_is_there_and_every_link_leads_to_one(laptop):
+    assert set(SECTIONS) <= laptop.ids
+    links = {attributes["href"] for attributes in laptop.all("a")}
+    assert links
+    assert {link.removeprefix("#") for link in links} <= laptop.ids
+
+
+def test_four_figures_with_titles_alternatives_and_captions(laptop):
+    assert [attributes["id"] for attributes in laptop.all("figure")] == [
+        f"figure-{name}" for name in ("tier_tradeoff", "transport_medium", "chunk", "break_even")
+    ]
+    images = laptop.all("img")
+    assert len(images) == len(laptop.all("figcaption")) == 4
+    assert all(image["src"].startswith("data:image/svg+xml;base64,") for image in images)
+    assert all(len(image["alt"]) > 40 for image in images)
+    assert "A store is worth having where its line is below that of recompute" in laptop.text
+
+
+def test_nothing_is_loaded_from_elsewhere(laptop):
+    assert not laptop.all("script")
+    assert [link["href"] for link in laptop.all("link")] == ["data:,"]
+    policy = next(meta["content"] for meta in laptop.all("meta") if "http-equiv" in meta)
+    assert policy.startswith("default-src 'none'")
+
+
+def test_headings_do_not_skip_a_level(laptop):
+    levels = [int(tag[1]) for tag, _ in laptop.tags if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(later - earlier <= 1 for earlier, later in itertools.pairwise(levels))
+
+
+def test_the_answer_is_what_the_tables_say(laptop):
+    ratios = pd.read_csv(LAPTOP / "tables" / "ratios.csv")
+    at_load = ratios[(ratios["metric"] == "rps_per_gpu") & (ratios["load"] == 4)].set_index("scenario")
+    row = at_load.loc["files-64"]
+    words = f"{row['ratio']:.2f} [{row['ratio_low']:.2f}, {row['ratio_high']:.2f}] times the requests of the best SSD"
+    assert words in laptop.text
+    assert "Do not offload: nothing that was measured is better than recompute" in laptop.text
+    assert "of the bytes loaded from SSD, 100 % to 101 % were read from the block device" in laptop.text
+    assert "135, 135 of them valid" in laptop.text
+    assert "Every cell proved itself." in laptop.text
+
+
+def test_another_run_gets_another_answer(tmp_path):
+    cells = few_cells()
+    slow = cells["scenario"] == "none"
+    cells.loc[slow, "rps_per_gpu"] = cells.loc[slow, "rps_per_gpu"] / 4
+    page = Reader(page_of(tmp_path / "page", cells))
+    assert "Keep KV in DRAM with scenario dram-256" in page.text
+    assert "Do not offload" not in page.text
+
+
+def test_claims_and_costs_are_shown_when_they_are_among_the_tables(tmp_path, laptop):
+    assert not {"claims", "cost"} & laptop.ids
+    page = Reader(page_of(tmp_path / "page", few_cells(), extra={"claims": CLAIMS, "cost": COST}))
+    assert {"claims", "cost"} <= page.ids
+    assert "Claims: 1 confirmed, 1 refuted, 1 undecided." in page.text
+    assert "1.03 [1.02, 1.16] ratio" in page.text
+    assert "0.123 [0.120, 0.130]" in page.text
+    assert "9.00" not in page.text.partition("Cost")[2].partition("Claims")[0]
+
+
+def test_texts_are_escaped(tmp_path):
+    cells = spoiled(few_cells(), "rocksdb_resp-64")
+    checks = [{"what": HOSTILE, "status": "checked", "detail": HOSTILE}]
+    page = page_of(tmp_path / "page", cells, extra={"claims": CLAIMS}, checks=checks)
+    assert HOSTILE not in page.read_text()
+    reader = Reader(page)
+    assert not reader.all("script")
+    assert len(reader.all("img")) == 4
+    assert HOSTILE in reader.text
+
+
+def every_text(value):
+    """A JSON document with every text replaced by a hostile one."""
+    if isinstance(value, dict):
+        return {key: every_text(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [every_text(item) for item in value]
+    return HOSTILE if isinstance(value, str) else value
+
+
+def test_names_of_models_gpus_and_machines_are_escaped(tmp_path):
+    reference = tmp_path / "reference"
+    shutil.copytree(LAPTOP, reference)
+    told = reference / "tables" / "environment.json"
+    told.write_text(json.dumps(every_text(json.loads(told.read_text()))))
+    cells = few_cells().assign(gpu=HOSTILE, model=HOSTILE, notes=HOSTILE, gpu_scaled_from=HOSTILE)
+    claims = CLAIMS.assign(source=HOSTILE, unit=HOSTILE, machine=HOSTILE)
+    reader = Reader(page_of(tmp_path / "page", cells, reference, extra={"claims": claims}))
+    assert not reader.all("script")
+    assert all(image["src"].startswith("data:") for image in reader.all("img"))
+    assert not [name for _, attributes in reader.tags for name in attributes if name.startswith("on")]
+    assert HOSTILE in reader.text
+
+
+def test_invalid_cells_are_listed_with_their_reasons(tmp_path):
+    page = Reader(
+        page_of(tmp_path / "page", spoiled(few_cells(), "rocksdb_resp-64", "40 % read from the device"))
+    )
+    assert "54, 45 of them valid" in page.text
+    assert page.text.count("40 % read from the device") == 9 + 3  # cells, and loads that were left out
+    assert "no, 0 of 3" in page.text
+    assert "Every cell proved itself" not in page.text
+    assert any("marked" in row.get("class", "") for row in page.all("tr"))
+    assert "rocksdb_resp-64" not in page.text.partition("Pictures")[0]
+
+
+def test_a_run_without_an_ssd_says_so(tmp_path):
+    cells = few_cells()
+    page = Reader(page_of(tmp_path / "page", cells[cells["tier"] != "ssd"]))
+    assert "No SSD store was measured, so this run says nothing about SSDs." in page.text
+    assert "Bytes read from the device per byte loaded" not in page.text
+
+
+def test_a_run_of_recompute_alone_says_so(tmp_path):
+    cells = few_cells()
+    page = Reader(page_of(tmp_path / "page", cells[cells["tier"] == "none"], figures=[]))
+    assert "Nothing was measured beside recompute" in page.text
+    assert "Nothing but recompute was measured, so this run says nothing about SSDs." in page.text
+    assert "There is no DRAM scenario that others could be compared with" in page.text
+    assert "There are no figures" in page.text
+    assert set(SECTIONS) <= page.ids
+
+
+def test_a_run_with_nothing_valid_recommends_nothing(tmp_path):
+    cells = few_cells()
+    for name in cells["scenario"].unique():
+        cells = spoiled(cells, name, "3 requests failed")
+    page = Reader(page_of(tmp_path / "page", cells))
+    assert "Nothing can be recommended" in page.text
+    assert "54, 0 of them valid" in page.text
+
+
+def test_a_real_engine_on_a_gpu_has_no_modelled_parts(tmp_path):
+    page = Reader(page_of(tmp_path / "page", cells_of(H100), reference=H100, baseline="h100_dram"))
+    assert [attributes["id"] for attributes in page.all("figure")] == ["figure-latency", "figure-break_even"]
+    assert "Engine replay has no GPU" not in page.text
+    assert "One repeat: there are no intervals" in page.text
+    assert "(one repeat, no interval)" in page.text
+
+
+def test_what_was_checked_is_shown(tmp_path):
+    checks = [
+        {"what": "store.sh", "status": "not checked", "detail": "the recommended scenario has no server"}
+    ]
+    page = Reader(page_of(tmp_path / "page", few_cells(), checks=checks))
+    assert "not checked : the recommended scenario has no server" in page.text
+
+
+def test_a_missing_table_is_named():
+    with pytest.raises(
+        UserError, match=r"scenarios, ratios, environment, recommendation is not among the files"
+    ):
+        make_page.read([LAPTOP / "tables" / "cells.csv"])
+
+
+def test_each_place_shows_its_first_figure_with_its_caption(tmp_path):
+    files = [tmp_path / f"{name}.svg" for name in ("break_even", "chunk", "cost", "stores")]
+    captions = [tmp_path / f"{name}.rst" for name in ("chunk", "cost")]
+    for path in files:
+        path.write_text("<svg/>")
+    for path in captions:
+        path.write_text(f"About ``{path.stem}``\nhere.\n")
+    shown = make_page.pictures(files, captions)
+    assert [(picture.name, picture.caption) for picture in shown] == [
+        ("chunk", "About chunk here."),
+        ("cost", "About cost here."),
+    ]
+    with pytest.raises(UserError, match=r"figure cost has no caption; give cost\.rst with --captions"):
+        make_page.pictures(files, captions[:1])
+
+
+def test_costs_are_those_at_the_slo_and_else_at_the_loads():
+    table = cost_rows(COST)
+    assert [row[:4] for row in table.rows] == [
+        ["none", "427 TPS/user", "0.123 [0.120, 0.130]", "4.00 [3.90, 4.10] or more"],
+        ["dram-64", "427 TPS/user, TTFT p95 500 ms", "0.125", "3.50"],
+    ]
+    assert table.marked == [1]
+    assert [row[1] for row in cost_rows(COST[COST["at"] == "load"]).rows] == ["load 4"]
+
+
+def layers(**changes) -> pd.DataFrame:
+    rows = [
+        {"kind": "whole", "layer": "whole", "s_per_gb": 2.0, "share": None, "distinguishable": True},
+        {"kind": "layer", "layer": "wire", "s_per_gb": 0.5, "share": 0.25, "distinguishable": True},
+        {"kind": "layer", "layer": "device", "s_per_gb": 1.4, "share": 0.7, "distinguishable": True},
+        {"kind": "layer", "layer": "protocol", "s_per_gb": 0.1, "share": None, "distinguishable": False},
+        {"kind": "group", "layer": "serialization", "s_per_gb": 0.6, "share": 0.3, "distinguishable": True},
+    ]
+    table = pd.DataFrame(rows).assign(
+        scenario="rocksdb_resp", operation="get", value_bytes=1 << 24, connections=4
+    )
+    for name in ("s_per_gb", "share"):
+        table[f"{name}_low"], table[f"{name}_high"] = table[name] - 0.05, table[name] + 0.05
+    return table.assign(**changes)
+
+
+def test_layers_are_named_the_largest_first():
+    table = layers_rows(layers(), {"wire": "wire", "device": "the device"})
+    shares = "70 % [65 %, 75 %] the device, 25 % [20 %, 30 %] wire"
+    assert table.rows == [["rocksdb_resp", "GET", "16 MiB", "4", "2.00 [1.95, 2.05]", shares]]
+    assert layers_rows(layers(distinguishable=False), {}) is None
+    assert layers_rows(layers(s_per_gb=None), {}) is None
+
+
+def test_the_page_says_what_limits_a_store(tmp_path):
+    page = Reader(page_of(tmp_path / "page", few_cells(), extra={"layers": layers()}))
+    assert "layers" in page.ids
+    assert "70 % [65 %, 75 %] device" in page.text
+
+
+def test_the_stages_command_line_says_what_is_missing(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run(make_page, "--out", tmp_path / "x.html")
+    assert "--template" in capsys.readouterr().err

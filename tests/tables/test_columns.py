@@ -1,0 +1,31 @@
+"""The dictionary has exactly the columns of the tables, and each has a unit and a description."""
+
+import pandas as pd
+import yaml
+
+from workflow.hyperkv.tables.columns import COLUMNS_PATH, columns_table
+
+DICTIONARY = yaml.safe_load(COLUMNS_PATH.read_text())
+SWEEP = {
+    "cells",
+    "requests",
+    "scenarios",
+    "ratios",
+    "sweep_time",
+    "latency",
+}  # other tables have tests of their own
+
+
+def test_the_dictionary_has_exactly_the_columns_of_the_sweep_s_tables(written):
+    found = {path.stem: path for path in sorted(written.iterdir())}
+    assert set(found) == {*SWEEP, "columns", "environment"}
+    for name in SWEEP:
+        read = pd.read_csv if found[name].suffix == ".csv" else pd.read_parquet
+        assert list(read(found[name])) == list(DICTIONARY[name])
+    assert list(pd.read_csv(written / "cells.csv")) == list(DICTIONARY["cells"])
+
+
+def test_every_column_has_a_unit_and_a_description():
+    entries = [entry for columns in DICTIONARY.values() for entry in columns.values()]
+    assert all(set(entry) == {"unit", "description"} and all(entry.values()) for entry in entries)
+    assert len(columns_table()) == len(entries)

@@ -1,0 +1,86 @@
+"""The baseline over other scenarios, paired by repeat, of what ran alike."""
+
+import pandas as pd
+import pytest
+
+from tests.record_factory import varied
+from tests.tables.repeats import rates
+from workflow.hyperkv.tables.cells import cells_table
+from workflow.hyperkv.tables.ratios import default_baseline, ratios_table
+
+
+def ratio(records: list[dict], **where) -> pd.Series:
+    """The one row of the ratios, dram over others, with those values."""
+    table = ratios_table(cells_table(records), "dram")
+    for column, value in where.items():
+        table = table[table[column] == value]
+    assert len(table) == 1
+    return table.iloc[0]
+
+
+def test_ratios_are_paired_by_repeat(real):
+    # ratios of repeats: 2, 10, 4; the ratio of the medians would be 10 / 2 = 5
+    records = rates(real["dram"], [2.0, 10.0, 40.0]) + rates(real["none"], [1.0, 1.0, 10.0])
+    row = ratio(records, metric="rps_per_gpu", at="load")
+    assert (row["ratio"], row["ratio_low"], row["ratio_high"], row["repeats"]) == (4.0, 2.0, 10.0, 3)
+    assert (row["baseline"], row["scenario"], row["load"]) == ("dram", "none", 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "facts"),
+    [
+        ({"kv_dtype": "fp8"}, "kv_dtype"),
+        ({"vllm": "0.25.0"}, "versions"),
+        ({"save_decode_cache": False}, None),
+    ],
+)
+def test_scenarios_that_ran_unlike_have_no_ratio_and_the_facts_are_named(real, changes, facts):
+    other = varied(real["none"], {"rps_per_gpu": 1.0})
+    other["effective"] |= changes
+    row = ratio([varied(real["dram"], {"rps_per_gpu": 2.0}), other], metric="rps_per_gpu", at="load")
+    assert pd.isna(row["ratio"]) is (facts is not None)
+    assert row["unlike"] == facts
+
+
+def test_a_pair_with_an_invalid_half_is_left_out(real):
+    records = rates(real["dram"], [2.0, None, 9.0]) + rates(real["none"], [1.0, 1.0, None])
+    row = ratio(records, metric="rps_per_gpu", at="load")
+    assert (row["ratio"], row["repeats"]) == (2.0, 1)
+
+
+def test_ratio_at_equal_tps_per_user(real):
+    def curve(name: str, points: list) -> list[dict]:
+        return [
+            varied(real[name], {"tps_per_user": x, "rps_per_gpu": y}, load=load)
+            for load, (x, y) in enumerate(points)
+        ]
+
+    dram = curve("dram", [(40.0, 3.0), (20.0, 5.0)])
+    records = dram + curve("none", [(60.0, 0.0), (20.0, 4.0)])
+    assert ratio(records, at="tps_per_user")["ratio"] == pytest.approx(4 / 3)
+    gap = dram + curve("none", [(60.0, 0.0), (None, 1.0), (20.0, 4.0)])
+    assert ratio(gap, at="tps_per_user")["ratio"] == pytest.approx(4 / 3)
+    row = ratio(dram + curve("none", [(60.0, 0.0), (None, 4.0)]), at="tps_per_user")
+    assert pd.isna(row["ratio"])
+    assert row["repeats"] == 0
+
+
+def test_nothing_finished_gives_no_ratio(real):
+    records = rates(real["dram"], [2.0]) + rates(real["none"], [0.0])
+    assert pd.isna(ratio(records, metric="rps_per_gpu", at="load")["ratio"])
+    two = [
+        varied(record, {"rps_per_gpu": 0.0, "tps_per_user": load}, load=load)
+        for record in real.values()
+        for load in (1, 2)
+    ]
+    assert pd.isna(ratio(two, at="tps_per_user")["ratio"])
+
+
+def test_the_default_baseline_is_dram_at_the_figures_chunk(real):
+    other = varied(real["dram"], scenario="dram-64")
+    other["spec"]["scenario"]["chunk_tokens"] = 64
+    cells = cells_table([real["none"], other, real["dram"]])
+    assert default_baseline(cells, 32) == "dram"
+    assert default_baseline(cells, 64) == "dram-64"
+    assert default_baseline(cells, 16) == "dram-64"
+    assert default_baseline(cells_table([real["none"]]), 16) is None

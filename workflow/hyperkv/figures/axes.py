@@ -1,0 +1,29 @@
+"""Logarithmic axes with plain numbers at what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+
+def plain(value: float, _: int = 0) -> str:
+    """A tick's number without a power of ten."""
+    return f"{value:g}"
+
+
+def log_y(axes: Axes, subs: Sequence[float] = (1.0, 2.0, 5.0)) -> None:
+    """A logarithmic y axis whose ticks are `subs` of every power of ten."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=subs))
+    axes.yaxis.set_major_formatter(FuncFormatter(plain))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def sizes_x(axes: Axes, sizes: Sequence[float], words: Callable[[float, int], str] = plain) -> None:
+    """An x axis in powers of 2 with a tick at each of the sizes and no others, on y neither."""
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(sorted(sizes))
+    axes.minorticks_off()
+    axes.xaxis.set_major_formatter(FuncFormatter(words))

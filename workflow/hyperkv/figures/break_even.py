@@ -1,0 +1,110 @@
+"""Figure break_even: when loading a prompt's KV beats computing it.
+
+python -m workflow.hyperkv.figures.break_even --tables results/predict/break_even.csv results/predict/placed_stores.csv --svg F.svg --png F.png
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import textwrap
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from ..base.cli import run_stage
+from .axes import log_y, sizes_x
+from .command import draw_tables
+from .style import labels, styles, unique_legend
+
+_PANEL_LETTERS = 56  # that a panel is wide
+
+
+def main() -> None:
+    """Parse the command line and draw the figure."""
+    draw_tables(draw_break_even, __doc__, "break_even", "placed_stores")
+
+
+def draw_break_even(break_even: pd.DataFrame, placed_stores: pd.DataFrame) -> Figure:
+    """TTFT against prompt length for the first model, a panel per GPU: recompute, pinned DRAM and every store.
+
+    break_even, placed_stores: those tables, the second perhaps without rows: no store was profiled.
+    """
+    model = break_even.iloc[0]["model"]
+    rows = break_even[break_even["model"] == model]
+    stores = placed_stores[placed_stores["model"] == model]
+    gpus = list(dict.fromkeys(rows["gpu"]))
+    columns = min(2, len(gpus))
+    lines = -(-len(gpus) // columns)
+    figure, grid = plt.subplots(
+        lines, columns, figsize=(1.2 + 4.6 * columns, 1 + 3.5 * lines), sharex=True, sharey=True, squeeze=False
+    )  # fmt: skip
+    for axes, gpu in zip(grid.flat, gpus, strict=False):
+        _draw_gpu(axes, rows[rows["gpu"] == gpu], stores[stores["gpu"] == gpu])
+    for axes in grid.flat[len(gpus) :]:
+        axes.axis("off")
+    for axes in grid[:, 0]:
+        axes.set_ylabel("TTFT of one prompt (s)")
+    for axes in grid[-1]:
+        axes.set_xlabel("prompt (tokens), all of it in the store")
+    log_y(grid[0, 0])
+    sizes_x(grid[0, 0], rows["prompt_tokens"].unique(), _tokens)
+    figure.suptitle(
+        f"Load or compute a prompt's KV: {model}, modelled on an idle GPU;\n"
+        "without what engine and connector spend per request and per chunk",
+        fontsize=11,
+    )
+    figure.tight_layout()
+    handles, texts = unique_legend(grid.flat)
+    if stores.empty:
+        handles.append(Line2D([], [], linestyle="none"))
+        texts.append("no store was profiled")
+    machine = (
+        ""
+        if stores.empty
+        else f"\nalone on {stores.iloc[0]['machine']}\n(GB/s of GET, page cache, value, connections)"
+    )
+    figure.legend(
+        handles, texts, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=3,
+        title=f"below the black line, loading wins; stores measured{machine}" if machine else None, title_fontsize=8,
+        alignment="left",
+    )  # fmt: skip
+    return figure
+
+
+def _draw_gpu(axes: Axes, rows: pd.DataFrame, stores: pd.DataFrame) -> None:
+    prompts = rows["prompt_tokens"]
+    axes.plot(prompts, rows["prefill_s"], color="black", linewidth=2.4, label="recompute (modelled)")
+    axes.plot(
+        prompts, rows["copy_s"] + rows["step_s"], color="#666666", linestyle=(0, (5, 2)), linewidth=1.8,
+        label="pinned DRAM: copy to the GPU only (modelled)",
+    )  # fmt: skip
+    looks, names = styles(stores), labels(stores)
+    for scenario, line in stores.groupby("scenario", sort=False):
+        first = line.iloc[0]
+        cold = "cold" if first["operation"] == "get_cold" and first["cold"] else "warm"
+        value = f"{first['value_bytes'] / 2**20:g} MiB, {first['connections']} conn."
+        text = f"{names[scenario]}: {first['gbps']:.2g} GB/s, {cold}, {value}"
+        axes.plot(line["prompt_tokens"], line["ttft_s"], label=text, **{**looks[scenario], "markersize": 4})
+    at = rows.iloc[(prompts - 8192).abs().argmin()]
+    several = pd.notna(at["gpus_for_weights"]) and at["gpus_for_weights"] > 1
+    count = f"{int(at['gpus_for_weights'])} x " if several else ""
+    required = at["required_node_gbps" if several else "required_gbps"]
+    steps = "step times measured" if pd.isna(at["assumption"]) else "step times not measured"
+    if pd.notna(at["scaled_from"]):
+        steps += f", scaled from {at['scaled_from']}"
+    words = "never" if math.isinf(required) else f"{required:.2g} GB/s"
+    note = f"break-even at {at['prompt_tokens']:,} tokens: {words}"
+    told = f"{count}{at['gpu'].removesuffix(' (derived)')}, {steps}"
+    axes.set_title("\n".join([*textwrap.wrap(told, _PANEL_LETTERS), note]), fontsize=9)
+
+
+def _tokens(value: float, _: int) -> str:
+    return f"{value / 1024:g}k" if value >= 1024 else f"{value:g}"
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage("draw_break_even", main))

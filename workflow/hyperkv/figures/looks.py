@@ -1,0 +1,51 @@
+"""What figures say of each store, connector and tier: colour, marker, line and medium. A store looks the same everywhere."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+
+TIER_COLOURS = {"hbm": "#E69F00", "dram": "#0072B2", "ssd": "#D55E00"}
+LINES = {
+    "inprocess": "-",
+    "resp": "-",
+    "redis": "--",
+    "striped": (0, (1, 1)),
+    "striped_mp": (0, (3, 1, 1, 1)),
+    "": ":",
+}
+CONNECTOR_MARKERS = {"inprocess": "o", "redis": "v", "resp": "s", "striped": "*", "striped_mp": "P"}
+
+
+_MEDIA = {"ram": "RAM", "ssd": "SSD"}
+_NO_STORE = {"colour": "#000000", "marker": "x"}  # tier none
+_known: dict[str, dict[str, str]] = {}
+
+
+def know(text: str) -> None:
+    """Take over what stores say of themselves, as JSON: by store its medium, colour, marker and second_marker.
+
+    Colours are of Okabe and Ito's palette, told apart with every common colour blindness.
+    """
+    _known.update(json.loads(text))
+
+
+def colour_of(store: str) -> str:
+    """A store's colour; "" is tier none."""
+    return _look(store).get("colour", "#999999")
+
+
+def marker_of(store: str, second: bool = False) -> str:
+    """A store's marker, or that of its second scenario; "" is tier none."""
+    return _look(store).get("second_marker" if second else "marker", "v")
+
+
+def medium_of(row: pd.Series) -> str:
+    """Where a scenario's bytes are meant to lie: RAM, SSD, or tmpfs for a store on files in tier dram; '?' of an unknown store."""
+    medium = _MEDIA.get(_look(row["store"]).get("medium", ""), "?")
+    return "tmpfs" if medium == "SSD" and row["tier"] == "dram" else medium
+
+
+def _look(store: str) -> dict[str, str]:
+    return _known.get(store, {}) if store else _NO_STORE

@@ -1,0 +1,206 @@
+"""How all figures are read, drawn and saved: tables, names, lines with their intervals and hollow points, legends, titles."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogFormatter, LogFormatterMathtext
+
+from ..base.errors import UserError
+from ..records.effective import USUAL_KV_DTYPES
+from ..records.frames import read_csv
+from ..records.hardware import gpu_words
+from ..records.subtitles import under
+from .looks import LINES, colour_of, marker_of, medium_of
+
+RECOMPUTE = "no cache below HBM (recompute)"
+_SECOND_LINE = (0, (4, 1.2, 1, 1.2))
+_FURTHER = (
+    (">", (0, (8, 1.5))),
+    ("*", (0, (1, 2.5))),
+    ("<", (0, (3, 1, 1, 1, 1, 1))),
+    ("h", (0, (6, 1, 1, 1))),
+)
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A table with empty words as "", so that tier `none` has a store and a connector to compare by."""
+    words = ["store", "connector", "reasons"]
+    table = read_csv(path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(words, str))
+    present = [column for column in words if column in table]
+    table[present] = table[present].fillna("")
+    return table
+
+
+def save(draw: Callable[[], Figure], svg: Path, png: Path, note: str = "") -> None:
+    """Draw a figure in the house's style and write it; the same bytes for the same tables.
+
+    note: what is not alike about its rows, for below the figure.
+    """
+    plt.rcParams.update({"font.size": 10, "axes.grid": True, "grid.alpha": 0.3, "svg.hashsalt": "hyperkv"})
+    plt.rcParams["text.parse_math"] = False  # a name with $ is no formula
+    figure = draw()
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        if isinstance(axis.get_minor_formatter(), LogFormatterMathtext):
+            axis.set_minor_formatter(LogFormatter(labelOnlyBase=False))
+    if note:
+        lines = [textwrap.fill(line, int(figure.get_figwidth() * 13)) for line in note.splitlines()]
+        figure.text(0.02, -0.02, "\n".join(lines), va="top", fontsize=9, color="#B00020")
+    figure.savefig(svg, metadata={"Date": None}, bbox_inches="tight")
+    figure.savefig(png, dpi=150, bbox_inches="tight")
+
+
+def empty(text: str) -> Figure:
+    """A figure that says why there is nothing to draw."""
+    figure, axes = plt.subplots(figsize=(7, 2))
+    axes.axis("off")
+    axes.text(0.5, 0.5, text, ha="center", va="center")
+    return figure
+
+
+def at_chunk(scenarios: pd.DataFrame, chunk_tokens: int) -> pd.DataFrame:
+    """Rows of scenarios with one chunk size, and those without a cache. Raises UserError when there is none."""
+    uncached = scenarios["tier"] == "none"
+    there = sorted(scenarios[~uncached]["chunk_tokens"].unique())
+    if there and chunk_tokens not in there:
+        sizes = ", ".join(map(str, there))
+        raise UserError(f"figures.chunk_tokens: no scenario has chunk {chunk_tokens}; there are {sizes}")
+    return scenarios[uncached | (scenarios["chunk_tokens"] == chunk_tokens)]
+
+
+def label(row: pd.Series) -> str:
+    """How a scenario is called in a legend: store, connector and medium."""
+    return RECOMPUTE if row["tier"] == "none" else f"{row['store']}, {row['connector']} ({medium_of(row)})"
+
+
+def labels(rows: pd.DataFrame) -> dict[str, str]:
+    """Legend labels by scenario; two scenarios with the same store and connector carry their names as well."""
+    found = {row["scenario"]: label(row) for _, row in rows.drop_duplicates("scenario").iterrows()}
+    known = Counter(found.values())
+    return {name: text if known[text] == 1 else f"{text}: {name}" for name, text in found.items()}
+
+
+def dtype_words(row: pd.Series) -> str:
+    """', fp8' where a scenario's KV has an unusual format."""
+    return "" if row["kv_dtype"] in USUAL_KV_DTYPES else f", {row['kv_dtype']}"
+
+
+def title(rows: pd.DataFrame, text: str) -> str:
+    """The text, and below it what the rows were measured with: model, GPU, engine, KV, workload."""
+    first = rows.iloc[0]
+    if first["engine"] != "replay":
+        return under(f"{text}\n{first['model']}, {gpu_words(rows)}, engine {first['engine']}", rows)
+    scaled = f", scaled from {first['gpu_scaled_from']}" if pd.notna(first["gpu_scaled_from"]) else ""
+    told = f"engine replay: real stores and bytes; {first['model']} on a modelled {gpu_words(rows)}{scaled}"
+    return under(f"{text}\n{told}", rows)
+
+
+def styles(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Line styles by scenario: a colour and marker per store, a line per connector.
+
+    Every further scenario of one store and connector has another marker and line, filled as well: hollow means invalid.
+    """
+    found, seen = {}, Counter()
+    for _, row in rows.drop_duplicates("scenario").iterrows():
+        earlier = seen[row["store"], row["connector"]]
+        seen[row["store"], row["connector"]] += 1
+        marker, line = marker_of(row["store"]), LINES.get(row["connector"], "-.")
+        if earlier == 1:
+            marker, line = marker_of(row["store"], second=True), _SECOND_LINE
+        elif earlier:
+            marker, line = _FURTHER[(earlier - 2) % len(_FURTHER)]
+        found[row["scenario"]] = {
+            "color": colour_of(row["store"]),
+            "marker": marker,
+            "linestyle": line,
+            "markersize": 6,
+            "linewidth": 1.6,
+        }
+    return found
+
+
+def draw_line(axes: Axes, rows: pd.DataFrame, x: str, y: str, name: str, style: Mapping[str, Any]) -> None:
+    """One scenario's rows as a line, with the 95 % intervals of x and y behind it and its invalid points hollow."""
+    bar = {"color": style["color"], "alpha": 0.45, "linewidth": 3}
+    for _, row in rows.iterrows():
+        if pd.notna(row[f"{y}_low"]):
+            axes.plot([row[x]] * 2, [row[f"{y}_low"], row[f"{y}_high"]], **bar)
+        if pd.notna(row.get(f"{x}_low")):
+            axes.plot([row[f"{x}_low"], row[f"{x}_high"]], [row[y]] * 2, **bar)
+    axes.plot(rows[x], rows[y], label=name, **style)
+    invalid = rows[~rows["valid"].astype(bool)]
+    axes.plot(
+        invalid[x], invalid[y], linestyle="none", marker=style["marker"], markersize=8,
+        markerfacecolor="white", markeredgecolor=style["color"], zorder=5,
+    )  # fmt: skip
+
+
+def span(row: pd.Series, column: str) -> list[list[float]] | None:
+    """A median's interval as matplotlib's error bars have it, None where there is none."""
+    if pd.isna(row[f"{column}_low"]):
+        return None
+    return [
+        [max(0.0, row[column] - row[f"{column}_low"])],
+        [max(0.0, row[f"{column}_high"] - row[column])],
+    ]
+
+
+def name_loads(axes: Axes, rows: pd.DataFrame) -> str:
+    """The legend's words for which point is which load, of lines of TPS/user against RPS/GPU.
+
+    The more clients, the fewer TPS/user, mostly; where that is not so the line's points carry their number of clients.
+    """
+    loads = ", ".join(f"{load:g}" for load in sorted(rows["load"].unique()))
+    known = rows.dropna(subset=["tps_per_user", "rps_per_gpu"]).sort_values("load")
+    turning = known.groupby("scenario").filter(lambda line: not line["tps_per_user"].is_monotonic_decreasing)
+    look = {"textcoords": "offset points", "fontsize": 8, "ha": "center"}
+    for _, point in turning.iterrows():
+        at = (point["tps_per_user"], point["rps_per_gpu"])
+        axes.annotate(f"{point['load']:g}", at, xytext=(0, -13), **look)
+    return f"points: {loads} clients, right to left{'' if turning.empty else ' where not numbered'}"
+
+
+def legend(
+    axes: Axes,
+    rows: pd.DataFrame,
+    note: str = "",
+    hollow: str = "invalid, see cells.csv",
+    beside: Axes | Figure | None = None,
+) -> None:
+    """A legend of the axes' lines, in it or beside (to the right of) another panel or the whole figure."""
+    handles, texts = axes.get_legend_handles_labels()
+    if not rows["valid"].all():
+        handles.append(Line2D([], [], linestyle="none", marker="o", markerfacecolor="white", color="#666666"))
+        texts.append(f"hollow: {hollow}")
+    if any(rows[column].notna().any() for column in rows if column.endswith("_low")):
+        handles.append(Line2D([], [], color="#666666", alpha=0.45, linewidth=3))
+        texts.append("95 % interval over repeats")
+    right = 1.0 if isinstance(beside, Figure) else 1.02
+    place = {"loc": "best"} if beside is None else {"loc": "center left", "bbox_to_anchor": (right, 0.5)}
+    drawn = (beside or axes).legend(
+        handles, texts, fontsize=8, title=note or None, title_fontsize=8, handlelength=3, **place
+    )
+    drawn.get_frame().set_alpha(0.85)
+
+
+def unique_legend(panels: Iterable[Axes]) -> tuple[list, list[str]]:
+    """Handles and texts of several panels, each text once."""
+    found = {
+        text: handle
+        for axes in panels
+        for handle, text in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    return list(found.values()), list(found)

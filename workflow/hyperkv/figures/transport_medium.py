@@ -1,0 +1,87 @@
+"""Figure transport_medium: what is lost to the way (in process, RESP) and what to the medium (RAM, SSD).
+
+python -m workflow.hyperkv.figures.transport_medium --tables results/tables/scenarios.csv --spec '{"chunk_tokens": 64}' --svg F.svg --png F.png
+"""
+
+from __future__ import annotations
+
+import sys
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ..base.cli import run_stage
+from ..records.parity import require_parity
+from .command import draw_tables
+from .looks import colour_of, medium_of
+from .style import RECOMPUTE, at_chunk, empty, span, title
+
+_WAYS = {"inprocess": "in process", "resp": "RESP"}
+
+
+def main() -> None:
+    """Parse the command line and draw the figure."""
+    draw_tables(draw_transport_medium, __doc__, "scenarios", compared=True)
+
+
+def draw_transport_medium(scenarios: pd.DataFrame, chunk_tokens: int) -> Figure:
+    """The 2x2 {in process, RESP} x {RAM, SSD}: TTFT and RPS/GPU at the highest load.
+
+    scenarios: that table; of it the scenarios of one chunk size. Raises UserError when they are not alike.
+    """
+    compared = at_chunk(scenarios, chunk_tokens)
+    compared = compared[compared["load"] == compared["load"].max()]
+    rows = compared[compared["connector"].isin(_WAYS)]
+    if rows.empty:
+        return empty("No scenario with connector inprocess or resp at this chunk size")
+    require_parity(rows, vary=["tier", "store", "connector"])
+    figure, panels = plt.subplots(1, 2, figsize=(10, 4.4))
+    recompute = compared[compared["tier"] == "none"]
+    stores = list(rows["store"])
+    names = [
+        f"{_WAYS[row['connector']]}\n{medium_of(row)}\n"
+        f"({row['store'] if stores.count(row['store']) == 1 else row['scenario']})"
+        for _, row in rows.iterrows()
+    ]
+    for axes, column, name in (
+        (panels[0], "ttft_p50_ms", "TTFT p50 (ms)"),
+        (panels[1], "rps_per_gpu", "RPS/GPU"),
+    ):
+        for position, (_, row) in enumerate(rows.iterrows()):
+            _draw_bar(axes, position, row, column)
+        axes.set_xticks(range(len(rows)), names)
+        axes.grid(axis="x", visible=False)
+        if len(recompute):
+            axes.axhline(recompute.iloc[0][column], color="#000000", linestyle=":", label=RECOMPUTE)
+            axes.legend(fontsize=8, loc="best")
+        axes.set_ylabel(f"{name}, median")
+        axes.margins(y=0.18)
+    text = f"Transport and medium, chunk {chunk_tokens}, {rows['load'].max()} clients"
+    figure.suptitle(title(rows, text), fontsize=11)
+    figure.tight_layout()
+    return figure
+
+
+def _draw_bar(axes: Axes, position: int, row: pd.Series, column: str) -> None:
+    """One bar with its interval and its number; hollow when invalid."""
+    colour, value, high = colour_of(row["store"]), row[column], row[f"{column}_high"]
+    face = colour if row["valid"] else "none"
+    axes.bar(position, value, color=face, edgecolor=colour, linewidth=1.5, width=0.6)
+    if (interval := span(row, column)) is not None:
+        axes.errorbar(position, value, yerr=interval, color="#333333", capsize=4)
+    top = value if pd.isna(high) else max(high, value)
+    axes.annotate(
+        f"{value:.3g}" if pd.notna(value) else "-",
+        (position, top if pd.notna(value) else 0),
+        xytext=(0, 4),
+        textcoords="offset points",
+        ha="center",
+        fontsize=9,
+        bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.85},
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage("draw_transport_medium", main))

@@ -1,0 +1,172 @@
+"""A recommended engine's files: LMCache's configuration and server, and vLLM's command line."""
+
+from __future__ import annotations
+
+import itertools
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..cells.cell import CellSpec
+from ..connectors.registry import STRIPED
+from ..engines.vllm import lmcache
+from ..engines.vllm.command import command, settings_of, variables
+from ..engines.vllm.running import context_tokens
+from ..machine.processes import LOOPBACK
+from ..models.geometry import Geometry
+from ..models.gpus import check_settings, kv_share, tensor_parallel_of
+from ..stores.base import Endpoint
+from ..stores.registry import store_class
+from ..workloads import longest_context
+from ..workloads.context_limit import ROOM_TOKENS
+from ..workloads.factory import make_workload
+from .files import Files, Place
+from .shell_script import defaulted, executed, required
+from .shell_script import script as script_text
+
+_MODEL = "@MODEL@"
+_ONLY_MEASURING = ("VLLM_SERVER_DEV_MODE", "PROMETHEUS_MULTIPROC_DIR")
+
+
+@dataclass(frozen=True)
+class EngineSlice:
+    """What a real engine needs and a replay record does not say.
+
+    vllm: config section `vllm`. own: the scenario's `vllm` and `lmcache` keys. python: the engine's interpreter.
+    """
+
+    vllm: Mapping[str, Any]
+    own: Mapping[str, Any]
+    python: str
+
+
+def add_engine(files: Files, cell: CellSpec, engine: EngineSlice, place: Place) -> None:
+    """LMCache's configuration and vLLM's command line. Raises UserError when vLLM and LMCache do not know the scenario."""
+    replay = cell.spec["engine"] == "replay"
+    scenario = {**cell.scenario, **(engine.own if replay else {})}
+    settings, geometry = engine_settings(cell, engine), cell.geometry
+    check_settings(settings, geometry, "")
+    share = kv_share(geometry, tensor_parallel_of(settings))
+    chunk_bytes, staging = share.stored_bytes(scenario["chunk_tokens"]), settings["staging_bytes"]
+    lmcache.check(scenario, settings["device"], settings["block_tokens"], chunk_bytes, staging)
+    endpoints = [
+        Endpoint(LOOPBACK, place.store_port(scenario) + number, files.password)
+        for number in range(scenario.get("processes", 1))
+    ]
+    port, http_port = place.engine_port + 1, place.engine_port + 2
+    kv = place.data_dir / "kv"
+    offload = lmcache.offload(scenario, staging, kv, endpoints, port, http_port, share.values_per_chunk)
+    if offload.config is not None:
+        files.add(
+            "lmcache.yaml",
+            lmcache.rendered(offload.config),
+            "LMCache's configuration, for LMCACHE_CONFIG_FILE",
+        )
+    environment = variables(settings, None, Path())
+    if scenario.get("connector") in STRIPED:
+        files.notes.append(
+            f"connector {scenario['connector']} is imported from this checkout; vLLM's environment needs xxhash"
+        )
+    if files.password is not None:
+        files.notes.append(
+            f"the store's password is in none of these files: they read it where {' '.join(files.password.keys().values())} "
+            f"says, by the plugin of this checkout"
+        )
+    if scenario.get("connector") in STRIPED or files.password is not None:
+        environment = {"PYTHONPATH": str(place.checkout)} | environment
+    environment = {key: value for key, value in environment.items() if key not in _ONLY_MEASURING}
+    own = [] if offload.config is None else ['LMCACHE_CONFIG_FILE="$here/lmcache.yaml"']
+    python = '"$python"' if replay else shlex.quote(engine.python)
+    lines = defaulted("python", "PYTHON", engine.python) if replay else []
+    if "store" in scenario and store_class(scenario["store"]).held_by_engine == "folder":
+        lines.append(f"mkdir -p {shlex.quote(str(kv))}")
+    if offload.server is not None:
+        server = f"{python} -c {shlex.quote(lmcache.COMMAND)} server {shlex.join(offload.server)}"
+        files.add(
+            "lmcache-server.sh",
+            script_text(
+                "LMCache's server; start it before vLLM.",
+                [*lines, executed(f'{server} "$@"', environment, own)],
+            ),
+            "LMCache's server, to be started before vLLM",
+        )
+    argv = _vllm_argv(cell, settings, scenario, geometry, place, offload)
+    model = ("--model", _MODEL) in itertools.pairwise(argv)
+    if model:
+        lines += required(
+            "MODEL_DIR", f"set MODEL_DIR to the folder of {geometry.name}, with weights and tokenizer"
+        )
+    words = " ".join(
+        '"$MODEL_DIR"' if pair == ("--model", _MODEL) else shlex.quote(pair[1])
+        for pair in itertools.pairwise(argv)
+    )
+    files.add(
+        "vllm.sh",
+        script_text(
+            f"vLLM's OpenAI server for scenario {scenario['name']}. Words after it go to vLLM and win.",
+            [*lines, executed(f'{python} {words} "$@"', environment, own)],
+        ),
+        "vLLM's command line and environment",
+    )
+    _note_engine(files, cell, settings, replay, model)
+
+
+def engine_settings(cell: CellSpec, engine: EngineSlice) -> dict[str, Any]:
+    """vLLM's settings: those measured with; of a modelled engine the config's, on as many GPUs as were modelled."""
+    if cell.spec["engine"] != "replay":
+        return settings_of(cell.spec)
+    settings = settings_of({"vllm": engine.vllm, "scenario": {"vllm": engine.own["vllm"]}})
+    return {**settings, "tensor_parallel": cell.gpus}
+
+
+def _vllm_argv(
+    cell: CellSpec,
+    settings: Mapping[str, Any],
+    scenario: Mapping[str, Any],
+    geometry: Geometry,
+    place: Place,
+    offload: lmcache.Offload,
+) -> list[str]:
+    """vLLM's command line; a model that was made for measuring, or none, is _MODEL."""
+    longest = (
+        longest_context(make_workload(cell.spec["workload"], cell.seed)) + ROOM_TOKENS
+        if cell.spec["engine"] == "replay"
+        else context_tokens(cell)
+    )
+    folder = settings["model_dir"]
+    return command(
+        "python",
+        Path(folder).absolute() if folder else Path(_MODEL),
+        {**settings, "model_dir": folder or _MODEL},
+        geometry,
+        scenario.get("kv_dtype") or cell.spec["kv_dtype"],
+        longest,
+        place.engine_port,
+        offload.transfer,
+    )
+
+
+def _note_engine(
+    files: Files, cell: CellSpec, settings: Mapping[str, Any], replay: bool, model: bool
+) -> None:
+    if replay:
+        files.notes.append(
+            "engine replay modelled the GPU: the engine's files are what a real engine would need for this scenario and were "
+            "not run; vLLM takes as much HBM as fits, not the "
+            f"{cell.spec['replay']['hbm_kv_bytes'] >> 20} MiB of KV that were modelled"
+        )
+    else:
+        files.notes.append(
+            f"left out of vllm.sh, since they serve measuring only: {', '.join(_ONLY_MEASURING)}"
+        )
+        if model:
+            files.notes.append(f"measured with {settings['weights']} weights of the model's shape")
+        if settings["hbm_kv_bytes"] is not None:
+            files.notes.append(
+                "--num-gpu-blocks-override bounds vLLM's own cache, as measured; without it HBM hits more and the tier less"
+            )
+    if (ranks := tensor_parallel_of(settings)) > 1:
+        files.notes.append(f"vllm.sh needs {ranks} GPUs, which share the model (--tensor-parallel-size)")
+    files.notes.append("--max-model-len is the longest context that was measured")

@@ -1,0 +1,74 @@
+"""What rows of tables say of repeats: medians as columns, how many are valid, what was said, per byte."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from . import hardware
+from .stats import median_interval, spread
+
+
+def known(column: Iterable[Any]) -> list[float | None]:
+    """A column's values as numbers, None where there is none."""
+    return [None if pd.isna(value) else float(value) for value in column]
+
+
+def said_once(texts: Iterable[str], between: str = "; ") -> str:
+    """Different texts joined, empty ones left out."""
+    return between.join(dict.fromkeys(filter(None, texts)))
+
+
+def counted(repeats: pd.DataFrame) -> dict[str, Any]:
+    """The columns that say how many repeats there are, how many of them are valid, and why the others are not."""
+    valid = len(repeats[repeats["valid"]])
+    count = {"repeats": len(repeats), "valid_repeats": valid, "valid": valid == len(repeats)}
+    return count | {"reasons": said_once(repeats["reasons"])}
+
+
+def used(repeats: pd.DataFrame) -> pd.DataFrame:
+    """The repeats that medians are over: the valid ones when there are any, else all."""
+    valid = repeats[repeats["valid"]]
+    return valid if len(valid) else repeats
+
+
+def spreads(rows: pd.DataFrame, names: Iterable[str]) -> dict[str, float | None]:
+    """The columns of several medians over rows, each as `spread` has them; nothing is known of a column that is not there."""
+    found = [(name, known(rows[name]) if name in rows else []) for name in names]
+    return {
+        column: value
+        for name, values in found
+        for column, value in spread(name, median_interval(values)).items()
+    }
+
+
+def groups_of(records: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> list[pd.DataFrame]:
+    """The repeats of each point, in the records' order; keys: those that name a point."""
+    return [group for _, group in pd.DataFrame(records).groupby(list(keys), sort=False)] if records else []
+
+
+def point_columns(repeats: pd.DataFrame, keys: Sequence[str]) -> dict[str, Any]:
+    """The columns that every point of the profile has: those that name it, its GB/s, and what it was measured on."""
+    return {
+        **{key: repeats.iloc[0][key] for key in keys},
+        **spread("gbps", median_interval(known(repeats["gbps"]))),
+        "repeats": len(repeats),
+        **hardware.columns_of(repeats.to_dict("records")),
+    }
+
+
+def median_per_byte(
+    repeats: pd.DataFrame, column: str, unit_bytes: float = 1.0, moved: str = "moved_bytes"
+) -> float | None:
+    """Median over repeats of a column per `unit_bytes` of the column `moved`; None where no repeat knows it.
+
+    CPU time of 0 is not known: records from before the process's own clock was read have it for less than a tick of 10 ms.
+    """
+    unknown = (None, 0) if column.endswith("cpu_s") else (None,)
+    shares = [
+        None if value in unknown else value / size * unit_bytes
+        for value, size in zip(known(repeats[column]), repeats[moved], strict=True)
+    ]
+    return median_interval(shares).median

@@ -1,0 +1,143 @@
+"""Stage make_page: one self-contained page of a run, for who decides and for who builds.
+
+python -m workflow.hyperkv.report.make_page --template workflow/report/page.html.j2 --captions workflow/report/figures/*.rst --tables results/tables/*.csv results/tables/environment.json --recommended results/recommended/recommendation.json results/recommended/check.json --figures results/figures/*.svg --out results/report/index.html
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from ..base.cli import run_stage
+from ..base.errors import UserError
+from ..recommend.recommendation_text import objective_words
+from ..records.frames import read_csv, read_json
+from ..tables.methods.layers_text import WORDS
+from . import facts, rows
+from .answer import price_of_ssd
+
+FIGURES = {
+    "tier_tradeoff": "What each tier serves: requests per GPU against speed for each user",
+    "latency": "How long a single prompt waits, computed or loaded",
+    "transport_medium": "What is lost to the way (in process, RESP) and what to the medium (RAM, SSD)",
+    "chunk": "What the chunk size does to hits and to throughput",
+    "cost": "What it costs",
+    "break_even": "When loading beats computing",
+}
+PLACES = (("tier_tradeoff",), ("latency", "transport_medium"), ("chunk",), ("cost", "break_even"))
+NEEDED = ("cells", "scenarios", "ratios", "environment", "recommendation")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of the page. source: a data URI."""
+
+    name: str
+    title: str
+    source: str
+    caption: str
+
+
+def main() -> None:
+    """Parse the command line and write the page."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--template", required=True, type=Path, help="the page's Jinja template")
+    parser.add_argument("--captions", nargs="*", default=[], type=Path, help="the figures' captions, .rst")
+    tables = "cells, scenarios, ratios .csv and environment.json; layers, claims and cost .csv where they are"
+    parser.add_argument("--tables", required=True, nargs="+", type=Path, help=tables)
+    recommended = "recommendation.json, check.json"
+    parser.add_argument("--recommended", required=True, nargs="+", type=Path, help=recommended)
+    parser.add_argument("--figures", nargs="*", default=[], type=Path, help="SVG files")
+    parser.add_argument("--out", required=True, type=Path, help="HTML file")
+    arguments = parser.parse_args()
+    found = read(arguments.tables + arguments.recommended)
+    shown = pictures(arguments.figures, arguments.captions)
+    arguments.out.write_text(page(found, shown, arguments.template))
+
+
+def read(paths: Sequence[Path]) -> dict[str, Any]:
+    """Tables and JSON files by name. Raises UserError naming one that is missing among them."""
+    found = {
+        path.stem: read_json(path)
+        if path.suffix == ".json"
+        else read_csv(path, keep_default_na=False, na_values=[""])
+        for path in paths
+    }
+    if missing := [name for name in NEEDED if name not in found]:
+        raise UserError(f"{', '.join(missing)} is not among the files; give its path with --tables")
+    return found
+
+
+def pictures(figures: Sequence[Path], captions: Sequence[Path]) -> list[Picture]:
+    """For each place of the page its first figure that is there, if any, with its caption as one paragraph without markup.
+
+    Raises UserError for one without a caption.
+    """
+    there = {path.stem: path for path in figures}
+    told = {path.stem: path.read_text() for path in captions}
+    found = []
+    for names in PLACES:
+        for name in [name for name in names if name in there][:1]:
+            if not (caption := " ".join(told.get(name, "").replace("``", "").split())):
+                raise UserError(f"figure {name} has no caption; give {name}.rst with --captions")
+            encoded = base64.b64encode(there[name].read_bytes()).decode()
+            found.append(Picture(name, FIGURES[name], f"data:image/svg+xml;base64,{encoded}", caption))
+    return found
+
+
+def page(found: Mapping[str, Any], shown: Sequence[Picture], template: Path) -> str:
+    """The page's HTML. found: see read."""
+    environment = Environment(
+        loader=FileSystemLoader(template.parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template.name).render(**contents(found), pictures=shown)
+
+
+def contents(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything that the template shows beside the pictures."""
+    cells, scenarios, recommendation = found["cells"], found["scenarios"], found["recommendation"]
+    environments, ratios = found["environment"], found["ratios"].dropna(subset=["baseline"])
+    claims, cost, layers = (_filled(found.get(name)) for name in ("claims", "cost", "layers"))
+    return {
+        "price_of_ssd": price_of_ssd(scenarios, ratios),
+        "recommendation": recommendation,
+        "objective": objective_words(recommendation["objective"]),
+        "ranking": rows.ranking_rows(recommendation),
+        "left_out": rows.left_out_rows(recommendation),
+        "checks": found.get("check", []),
+        "baseline": None if ratios.empty else ratios.iloc[0]["baseline"],
+        "ratios": rows.ratios_rows(ratios),
+        "scenarios": rows.scenario_rows(scenarios),
+        "layers": None if layers is None else rows.layers_rows(layers, WORDS),
+        "claims": None if claims is None else rows.claims_rows(claims),
+        "verdicts": None if claims is None else claims["verdict"].value_counts().to_dict(),
+        "cost": None if cost is None else rows.cost_rows(cost),
+        "evidence": facts.evidence_items(cells),
+        "invalid": rows.invalid_rows(cells),
+        "bounds": facts.bounds(cells),
+        "environments": environments,
+        "commit": facts.commit_of(environments),
+        "measured": facts.measured_words(cells),
+    }
+
+
+def _filled(table: pd.DataFrame | None) -> pd.DataFrame | None:
+    return None if table is None or table.empty else table
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage("make_page", main))

@@ -1,0 +1,98 @@
+"""Rule write_latency: TTFT of single requests by prompt length and pass.
+
+python -m workflow.hyperkv.tables.latency --cells results/sweep/*/*.jsonl --out results/tables/latency.csv
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from ..base.cli import run_stage
+from ..records import hardware
+from ..records.effective import facts_of
+from ..records.frames import add_cells, add_out, read_cells, write_table
+from ..records.stats import median_interval, spread
+
+COLUMNS = (
+    "engine",
+    "model",
+    "gpu",
+    "gpus",
+    "scenario",
+    "tier",
+    "store",
+    "connector",
+    "chunk_tokens",
+    "kv_dtype",
+    "prompt_tokens",
+    "pass",
+    "prompts",
+    "cached_tokens",
+    "ttft_s",
+    "ttft_s_low",
+    "ttft_s_high",
+    "valid",
+    "reasons",
+    *hardware.COLUMNS,
+)
+
+
+def main() -> None:
+    """Parse the command line and write the table."""
+    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.tables.latency", description=__doc__)
+    add_cells(parser)
+    add_out(parser)
+    arguments = parser.parse_args()
+    write_table(latency_table(read_cells(arguments, "single")), arguments.out)
+
+
+def latency_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """One row per scenario, prompt length and pass of single requests: the median TTFT over prompts and repeats.
+
+    pass: computed (no tier), saved (computed, and saved to the tier), loaded (the same prompt from the tier).
+    """
+    groups: dict[tuple[str, int, str], list[tuple[dict[str, Any], dict[str, Any]]]] = {}
+    for record in records:
+        for sample in record["samples"]:
+            key = (record["scenario"], sample["prompt_tokens"], _pass_of(record, sample))
+            groups.setdefault(key, []).append((record, sample))
+    rows = []
+    for (scenario, tokens, kind), found in groups.items():
+        record = found[0][0]
+        own = record["spec"]["scenario"]
+        faults = dict.fromkeys(fault for _, sample in found for fault in sample.get("faults", []))
+        rows.append(
+            {
+                "engine": record["engine"],
+                "model": record["model"],
+                "gpu": hardware.gpu_of(record)["gpu"],
+                "gpus": hardware.gpus_in(record),
+                "scenario": scenario,
+                **{key: own.get(key) for key in ("tier", "store", "connector", "chunk_tokens")},
+                "kv_dtype": facts_of(record)["kv_dtype"],
+                "prompt_tokens": tokens,
+                "pass": kind,
+                "prompts": len(found),
+                "cached_tokens": min(sample["cached_tokens"] for _, sample in found),
+                **spread("ttft_s", median_interval([sample["ttft_s"] for _, sample in found])),
+                "valid": not faults,
+                "reasons": "; ".join(faults),
+                **hardware.columns_of(record for record, _ in found),
+            }
+        )
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _pass_of(record: Mapping[str, Any], sample: Mapping[str, Any]) -> str:
+    if record["spec"]["scenario"]["tier"] == "none":
+        return "computed"
+    return "saved" if sample["pass"] == "first" else "loaded"
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage("latency", main))

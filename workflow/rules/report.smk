@@ -1,0 +1,30 @@
+PAGE_FIGURES = [*(name for name in FIGURES if name not in ("stores", "layers", "hit_rate")), "cost"]
+
+
+rule make_page:
+    input:
+        template="workflow/report/page.html.j2",
+        captions=collect("workflow/report/figures/{figure}.rst", figure=PAGE_FIGURES),
+        tables=[
+            rules.write_cells.output.csv,
+            *rules.write_scenarios.output,
+            *rules.write_ratios.output,
+            *rules.write_environment.output,
+            rules.write_layers.output.table,
+            rules.write_claims.output.table,
+            rules.write_cost.output.cost,
+        ],
+        recommended=[rules.choose_scenario.output.recommendation, rules.check_recommended.output[0]],
+        figures=collect("<figures>/{figure}.svg", figure=PAGE_FIGURES),
+    output:
+        "<report>/index.html",
+    log:
+        "<logs>/page.log",
+    conda:
+        "../../envs/harness.yaml"
+    params:
+        code=code("report.make_page"),
+    shell:
+        "python -m workflow.hyperkv.report.make_page --template {input.template:q} --captions {input.captions:q}"
+        " --tables {input.tables:q} --recommended {input.recommended:q} --figures {input.figures:q}"
+        " --out {output:q} 2> {log:q}"
