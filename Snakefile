@@ -14,7 +14,7 @@ from workflow.hyperkv.array.baseline_file import baseline_of
 from workflow.hyperkv.array.settings import ArraySettings
 from workflow.hyperkv.run.asked import Asked
 from workflow.hyperkv.build.compile_kvrocks import build_spec
-from workflow.hyperkv.tables.judging.claims_file import claimed_records, claimed_tables, read_claims
+from workflow.hyperkv.tables.judging.claim import claimed_records, claimed_tables, read_claims
 from workflow.hyperkv.run.closing import closing_lines
 from workflow.hyperkv.config.code import (
     check_modules,

@@ -13,7 +13,7 @@ from workflow.hyperkv.base.coercion import coerced, shown
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.config.config import checked, cost_spec, schema, sweep_spec
 from workflow.hyperkv.engines.vllm.lmcache import mp_arguments
-from workflow.hyperkv.tables.judging.claims_file import read_claims
+from workflow.hyperkv.tables.judging.claim import read_claims
 
 
 def with_config(base, *entries: str):

@@ -19,8 +19,7 @@ from workflow.hyperkv.config.config import checked, schema
 from workflow.hyperkv.config.config_text import require_readable
 from workflow.hyperkv.config.texts import FREE, RULES
 from workflow.hyperkv.models.geometry import load_geometry
-from workflow.hyperkv.tables.judging.claims_file import read_claims
-from workflow.hyperkv.tables.judging.expressions import parse_condition, parse_expression
+from workflow.hyperkv.tables.judging.claim import read_claims
 from workflow.hyperkv.workloads.trace import parse
 
 
@@ -268,37 +267,6 @@ def test_every_text_of_the_schema_has_a_rule():
         and not key.endswith("settings.*")  # what a store makes of them is its own check's
     ]
     assert without == []
-
-
-BRACKETS = [
-    "(" * 80 + "1" + ")" * 80,
-    "-" * 900 + "1",
-    "+".join(["1"] * 400),
-    "largest(" * 100 + "1" + ")" * 100,
-    "median(cells" + ".a" * 400 + ")",
-    "[" * 500,
-    "not " * 200 + "1",
-    "1" + " if 1 else 1" * 80,
-    "lambda: " * 100 + "1",
-    "a" + "[0]" * 300,
-    "f(" * 60 + ")" * 60,
-]
-
-
-@pytest.mark.parametrize("text", BRACKETS, ids=range(len(BRACKETS)))
-def test_claims_that_are_nested_deep_are_one_line(text):
-    for read in (lambda: parse_expression(text, {"cells": {}}), lambda: parse_condition(text)):
-        if text.startswith("((") and read.__code__.co_names[0] == "parse_expression":
-            read()  # brackets alone leave nothing in the tree
-            continue
-        with pytest.raises(UserError) as caught:
-            read()
-        assert "\n" not in str(caught.value)
-        assert len(str(caught.value)) < 1300
-
-
-def test_a_nested_claim_of_a_reasonable_depth_is_read():
-    parse_expression("(1 + (2 * (3 - (4 / (5 + largest(1, 2, (3)))))))" + " + 1" * 30, {})
 
 
 def test_a_message_is_printable_and_on_its_lines():

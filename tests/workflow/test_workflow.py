@@ -140,10 +140,10 @@ def test_the_decision_is_made_of_predictions_costs_and_claims(complete, tmp_path
 def test_a_wrong_claim_or_price_stops_before_anything_runs(tmp_path):
     checkout = Checkout.new(tmp_path / "checkout")
     good = (checkout / "config/claims.yaml").read_text()
-    (checkout / "config/claims.yaml").write_text(good.replace("cells.rps_per_gpu", "cells.rps"))
+    (checkout / "config/claims.yaml").write_text(good.replace("column: rps_per_gpu", "column: rps"))
     status, output = checkout.snakemake()
     assert status != 0
-    assert "claim 1 (dram_is_2_5_times_as_fast): expression: table cells has no column rps; it has" in output
+    assert "claim 1 (dram_is_2_5_times_as_fast): column: table cells has no column rps; it has" in output
     (checkout / "config/claims.yaml").write_text(good)
     checkout.configure(changed(TINY, {"cost.prices": "none.yaml"}))
     status, output = checkout.snakemake()
@@ -167,7 +167,7 @@ def test_nothing_is_left_to_do(complete):
         ("workflow/hyperkv/predict/place_stores.py", PLACED),
         ("workflow/hyperkv/tables/methods/cost_model.py", COST | CLAIMS),
         ("workflow/hyperkv/figures/cost.py", {"draw_cost"} | PAGE),
-        ("workflow/hyperkv/tables/judging/verdicts.py", CLAIMS),
+        ("workflow/hyperkv/tables/judging/verdict.py", CLAIMS),
         ("config/claims.yaml", CLAIMS),
         ("workflow/hyperkv/stores/rocksdb/server.py", measured("rocksdb_resp")),
         ("workflow/hyperkv/connectors/redis.py", measured("valkey_redis")),

@@ -1,1 +1,1 @@
-"""Claims: their grammar, their quantities, their verdicts."""
+"""Claims: how they are written, what they compare, and the verdicts."""
