@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from workflow.hyperkv.stores import registry
 from workflow.hyperkv.stores.base import StoreConfig
 from workflow.hyperkv.workloads.payload import Payload, aligned_buffer
 
@@ -31,14 +32,22 @@ def offered(*words: str):
 
 CLIENTS = ("resp", "redis", "striped")
 OPTIONS = {"striped": {"stripe_bytes": 20_000}}
-SERVER_NAMES = ["valkey", "rocksdb", "kvrocks"]
+SERVER_NAMES = [name for name in registry.STORES if registry.store_class(name).is_server]
 SERVERS = [offered(name) for name in SERVER_NAMES]
-SSD = [offered(name) for name in ("files", "rocksdb", "kvrocks")]
-STORES = [offered(name) for name in ("dram", "files", *SERVER_NAMES)]
-ON_DISK = [offered(name) for name in ("files", *SERVER_NAMES)]
+SSD = [offered(name) for name in registry.stores_of("ssd")]
+STORES = [offered(name) for name in registry.STORES]
+ON_DISK = [offered(name) for name in registry.STORES if name != "dram"]
 SERVER_PAIRS = [offered(store, connector) for store in SERVER_NAMES for connector in CLIENTS]
-PAIRS = [offered("dram", "inprocess"), offered("files", "inprocess"), *SERVER_PAIRS]
-CONNECTOR_OF = {"dram": "inprocess", "files": "inprocess"} | dict.fromkeys(SERVER_NAMES, "resp")
+PAIRS = [
+    offered(store, connector)
+    for store in registry.STORES
+    for connector in ("inprocess", *CLIENTS)
+    if connector in registry.store_class(store).connectors
+]
+CONNECTOR_OF = {
+    store: "resp" if "resp" in registry.store_class(store).connectors else "inprocess"
+    for store in registry.STORES
+}
 
 _numbers = itertools.count()
 
