@@ -146,7 +146,7 @@ def _tell(lines: Iterable[str]) -> None:
 
 
 def _is_stale(known: FilePersistence, path: Path, wanted: Wanted | None) -> bool:
-    """Whether a file of records is to be measured again though Snakemake would not; its metadata says so then."""
+    """Whether a file of records is to be measured again though Snakemake would not; its metadata is gone then."""
     if wanted is None:
         return False
     metadata = _metadata(known, path)
@@ -157,7 +157,7 @@ def _is_stale(known: FilePersistence, path: Path, wanted: Wanted | None) -> bool
     )
     if not _is_of(path, wanted.identity):
         if metadata is None or told:
-            _disown(known, path)
+            known.cleanup_metadata(IOFile(str(path)))
             return True
         return False  # Snakemake sees by itself that it is of another configuration
     if not told:
@@ -165,12 +165,6 @@ def _is_stale(known: FilePersistence, path: Path, wanted: Wanted | None) -> bool
         if path.stat().st_mtime <= max((os.stat(file).st_mtime for file in wanted.files), default=0.0):
             _set_time(path, None)
     return False
-
-
-def _disown(known: FilePersistence, path: Path) -> None:
-    """Let Snakemake know that a file is of nothing that is asked for: without a record it keeps one that has no input."""
-    nothing = MetadataRecord(input=[], params=[], code="", record_format_version=RECORD_FORMAT_VERSION)
-    known._write_record(str(path), nothing)
 
 
 def _made() -> dict[str, str]:
