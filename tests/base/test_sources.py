@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from workflow.hyperkv.base import sources as module
-from workflow.hyperkv.base.sources import code_digest, sources
+from workflow.hyperkv.base.sources import code_digest, edited, sources
 
 TREE = {
     "__init__.py": "",
@@ -30,9 +29,9 @@ def tree(tmp_path, monkeypatch) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     monkeypatch.chdir(tmp_path)
-    module._imported.cache_clear()
+    edited()
     yield tmp_path
-    module._imported.cache_clear()
+    edited()
 
 
 def names(paths: list[str]) -> list[str]:
@@ -91,12 +90,12 @@ def digest(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def of(text: str, name: str = "stage.py") -> str:
-        module._statements.cache_clear()
+        edited()
         Path(name).write_text(text)
         return code_digest([name])
 
     yield of
-    module._statements.cache_clear()
+    edited()
 
 
 def test_wording_and_layout_are_no_code(digest):
@@ -129,3 +128,19 @@ def test_the_digest_is_of_files_by_name_in_any_order(tree):
 
 def test_another_name_is_other_code(digest):
     assert digest(STAGE) != digest(STAGE, "other.py")
+
+
+def test_what_says_something_else_than_when_it_was_read_is_named_once(tree):
+    paths = {
+        name: tree / "workflow/hyperkv" / name
+        for name in ("near.py", "plain.py", "absolute.py", "upstairs.py")
+    }
+    before = code_digest(sources("stage"))
+    assert edited() == []
+    assert code_digest(sources("stage")) == before
+    paths["near.py"].write_text(TREE["near.py"] + "# a word\n")
+    paths["plain.py"].write_text(TREE["plain.py"] + "EDITED = True\n")
+    paths["absolute.py"].write_text("half a (")
+    paths["upstairs.py"].unlink()
+    assert names(edited()) == ["absolute.py", "plain.py", "upstairs.py"]
+    assert edited() == []

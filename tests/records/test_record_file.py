@@ -12,7 +12,14 @@ from workflow.hyperkv.base.durable import replace_durably
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.records.frames import asked_of, read_csv, read_json, read_jsonl
 from workflow.hyperkv.records.kinds.record import SCHEMA_VERSION
-from workflow.hyperkv.records.record_file import Identity, identity_in, is_whole, read_records, write_records
+from workflow.hyperkv.records.record_file import (
+    Identity,
+    disown,
+    identity_in,
+    is_whole,
+    read_records,
+    write_records,
+)
 
 MADE = Identity("5bec5bec5bec", "c0dec0dec0de")
 RECORDS = [limit(repeat=number, measured_at='é "\n', schema_version=SCHEMA_VERSION) for number in (1, 2, 4)]
@@ -109,6 +116,24 @@ def test_no_damage_is_read(tmp_path_factory, data):
 def test_what_is_of_another_configuration_or_code_is_told_apart(path):
     assert "of another configuration" in refusal(path, Identity("000000000000", MADE.code))
     assert "measured by other code" in refusal(path, Identity(MADE.spec, "000000000000"))
+
+
+def test_another_repeat_is_told_by_its_name(path):
+    """A copy of a repeat would count as one more."""
+    records = [record | {"repeat": 1} for record in RECORDS]
+    for name in ("1.jsonl", "copy.jsonl"):
+        write_records(path.with_name(name), ["1", "2", "4"], records, MADE)
+        assert read_records(path.with_name(name), MADE) == records
+    copy = path.rename(path.with_name("2.jsonl"))
+    assert "its records are of repeat 1" in refusal(copy)
+
+
+def test_what_nobody_knows_the_code_of_is_refused(path):
+    disown(path)
+    assert read_records(path) == RECORDS
+    assert identity_in(path).spec == MADE.spec
+    with pytest.raises(UserError, match="measured by other code"):
+        read_records(path, MADE)
 
 
 def test_files_from_before_the_closing_line_are_read_but_not_for_what_is_asked(tmp_path):

@@ -143,9 +143,16 @@ def test_the_figure_s_code_draws_and_the_store_s_searches(checkout):
 def test_without_metadata_a_search_says_what_it_is_of(checkout):
     shutil.rmtree(checkout / ".snakemake")
     assert checkout.planned("tune") == JOBS - {"search_settings valkey_striped"}
-    evidence = checkout / f"{FOLDER}/evidence.json"
-    evidence.write_text(evidence.read_text().replace('"made": "', '"made": "0'))
-    assert checkout.planned("tune") == JOBS
+    for name, edit in [
+        ("evidence.json", lambda text: text.replace('"made": "', '"made": "0')),
+        ("winner.yaml", lambda text: text[: len(text) // 2]),
+    ]:
+        path = checkout / f"{FOLDER}/{name}"
+        text = path.read_text()
+        path.write_text(edit(text))
+        assert checkout.planned("tune") == JOBS
+        path.write_text(text)
+    assert checkout.planned("tune") == JOBS - {"search_settings valkey_striped"}
 
 
 def test_the_search_is_no_part_of_a_run(complete):

@@ -9,7 +9,7 @@ from base64 import urlsafe_b64encode
 
 import pytest
 
-from tests.workflow_helpers import TINY, Checkout, changed
+from tests.workflow_helpers import TINY, Checkout, changed, eventually
 from workflow.hyperkv.records.record_file import identity_in, read_records, write_records
 
 pytestmark = pytest.mark.slow
@@ -346,6 +346,54 @@ def test_what_no_run_noted_at_its_end_is_not_taken_for_made(checkout):
     jobs = checkout.planned()
     assert jobs >= {"write_scenarios", "predict_hit_rates", "draw_chunk"}
     assert not measuring(jobs)
+
+
+def test_a_copied_repeat_is_measured(checkout):
+    checkout.configure(changed(TINY, {"experiment.repeats": 2}))
+    one = checkout / "results/sweep/none/1.jsonl"
+    shutil.copy2(one, one.with_name("2.jsonl"))
+    for name in SCENARIOS[1:]:
+        (checkout / f"results/sweep/{name}/2.jsonl").symlink_to("1.jsonl")
+    assert measuring(checkout.planned()) >= {"measure_scenario none 2"}
+    status, output = checkout.snakemake(
+        "write_cells", "--allowed-rules", "write_cells", "--forcerun", "write_cells"
+    )
+    assert status == 1
+    assert (
+        "results/sweep/none/2.jsonl: its records are of repeat 1; delete the file to measure it again"
+        in output
+    )
+    assert "Traceback" not in output
+
+
+def test_an_older_file_in_a_given_file_s_place_is_seen(checkout):
+    claims, model = checkout / "config/claims.yaml", checkout / "workflow/schemas/columns.yaml"
+    for path in (claims, model):
+        time = path.stat()
+        path.write_text(path.read_text() + "# another file\n")
+        os.utime(path, ns=(time.st_atime_ns, time.st_mtime_ns - 10**12))
+    assert checkout.planned() == CLAIMS | {"write_columns"}
+
+
+def test_what_was_made_while_the_code_was_edited_is_made_again(checkout):
+    """Also when the edit is taken back: nobody knows which code it was."""
+    record, code = (
+        checkout / "results/profile/valkey_resp.jsonl",
+        checkout / "workflow/hyperkv/stores/valkey.py",
+    )
+    text = code.read_text()
+    record.unlink()
+    with checkout.start(*checkout.snakemake_argv("write_stores")) as run:
+        eventually(lambda: list(record.parent.glob("valkey_resp.jsonl.*")))
+        code.write_text(text + "EDITED = True\n")
+        output, _ = run.communicate(timeout=60)
+    assert run.returncode == 0, output
+    said = "hyperkv: workflow/hyperkv/stores/valkey.py: edited while they ran; made again if needed: "
+    assert f"{said}results/profile/valkey_resp.jsonl, " in output
+    code.write_text(text)
+    assert checkout.planned("write_stores") == {"profile_store valkey_resp", "write_stores"}
+    shutil.rmtree(checkout / ".snakemake")
+    assert checkout.planned("write_stores") == {"profile_store valkey_resp", "write_stores"}
 
 
 def test_neither_touch_nor_fewer_triggers_pass_a_table_of_another_configuration_in_silence(checkout):

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 _PACKAGE = "workflow.hyperkv"
+_known: dict[Path, str] = {}  # what the files that were read say
 
 
 def sources(*modules: str) -> list[str]:
@@ -36,9 +37,29 @@ def code_digest(paths: Iterable[str]) -> str:
     return digest.hexdigest()[:12]
 
 
-@cache
+def edited() -> list[str]:
+    """The files that say something else now than when a digest was made of them; from now on digests are of what they say."""
+    before = dict(_known)
+    _known.clear()
+    _imported.cache_clear()
+    return sorted(str(path) for path, said in before.items() if _said_now(path) != said)
+
+
+def _said_now(path: Path) -> str | None:
+    try:
+        return _parsed(path)
+    except (OSError, SyntaxError, ValueError):
+        return None
+
+
 def _statements(path: Path) -> str:
     """A module's syntax tree as text that neither layout nor comments nor docstrings change."""
+    if path not in _known:
+        _known[path] = _parsed(path)
+    return _known[path]
+
+
+def _parsed(path: Path) -> str:
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):

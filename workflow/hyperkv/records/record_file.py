@@ -13,6 +13,7 @@ from ..base.durable import replace_durably
 from ..base.errors import UserError
 from .kinds.record import CLOSED_SINCE
 
+_UNKNOWN_CODE = "unknown"
 _MEND = "delete the file to measure it again"
 
 
@@ -71,6 +72,16 @@ def identity_in(path: Path) -> Identity | None:
         return None
 
 
+def disown(path: Path) -> None:
+    """Have a whole file of records say that it is not known which code measured it: what asks for one refuses it."""
+    data = path.read_bytes()
+    made = _checked(path, data)
+    *lines, last = data.splitlines(keepends=True)
+    body = b"".join(lines)
+    keys = json.loads(last)["closing"]["keys"]
+    replace_durably(path, body + _closing_line(body, keys, Identity(made.spec, _UNKNOWN_CODE)))
+
+
 def is_whole(path: Path) -> bool:
     """Whether a file ends with a closing line that is true of the lines before it."""
     return identity_in(path) is not None
@@ -119,7 +130,18 @@ def _checked(path: Path, data: bytes) -> Identity:
         raise UserError(f"{path}: its last line is no whole closing line; {_MEND}") from None
     if not are_distinct or body.count(b"\n") != len(keys) or data != body + _closing_line(body, keys, made):
         raise UserError(f"{path}: its lines are not those that were measured; {_MEND}")
+    repeat = _repeat_in(path, body)
+    if repeat is not None and path.stem.isdigit() and repeat != int(path.stem):
+        raise UserError(f"{path}: its records are of repeat {repeat}; {_MEND}")
     return made
+
+
+def _repeat_in(path: Path, body: bytes) -> int | None:
+    """The repeat that a file of the sweep's is of, by its first record; None for other records."""
+    records = _parsed(path, body.partition(b"\n")[0]) if body else []
+    return next(
+        (record.get("repeat") for record in records if record.get("record") in ("cell", "single")), None
+    )
 
 
 def _closing_line(body: bytes, keys: list[str], made: Identity) -> bytes:

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ from snakemake.settings.enums import PersistenceBackend, RerunTrigger
 from ..base.digests import sha256_of
 from ..base.durable import replace_durably
 from ..base.errors import UserError
-from ..records.record_file import Identity, identity_in
+from ..base.sources import edited
+from ..records.record_file import Identity, disown, identity_in, is_whole
 from . import earlier
 from .asked import Asked, Wanted
 from .last_words import few, refusal_line
@@ -40,6 +42,7 @@ _LOCKS = Path(".snakemake/locks")
 _METADATA = Path(".snakemake/metadata")
 _MADE = Path(".snakemake/hyperkv/made.json")
 _TRIGGERS = {RerunTrigger.PARAMS, RerunTrigger.INPUT, RerunTrigger.CODE}
+_LOADED_S = time.time()  # when this process began, before any job
 _OLD = (1.0, 1.0)  # seconds: not 0, which Snakemake takes for no time at all
 
 
@@ -83,12 +86,44 @@ def end_run(workflow: Any, files: Iterable[str], asked: Asked) -> None:
             if touched:
                 _tell([f"{few([Path(path) for path in touched])}: touched, not made; made again if needed"])
         else:
-            _note(made | {path: _digest(Path(path)) for path in there})
+            mine = [path for path in there if (known.metadata(IOFile(path)).starttime or 0) >= _LOADED_S]
+            unsure = _made_while_edited(mine, derived, asked)
+            for path in unsure:
+                known.cleanup_metadata(IOFile(path))
+            made |= {path: _digest(Path(path)) for path in there}
+            _note({path: digest for path, digest in made.items() if path not in unsure})
         _settled(workflow, asked)
     except OSError as error:
         _tell([refusal_line(error)])
     except UserError as error:
         _tell([f"{error}, then run the same command again"])
+
+
+def _made_while_edited(made: Sequence[str], derived: set[str], asked: Asked) -> list[str]:
+    """Those of the files that a run made of which nobody knows whether the code was as it was when the run began.
+
+    A line says so, and records of a file that this is true of say it themselves.
+    """
+    files = edited()
+    now = Asked(asked.config)
+    unsure = [path for path in made if files and (path in derived or not _is_same_code(path, asked, now))]
+    for path in map(Path, unsure):
+        if path.suffix == ".jsonl" and is_whole(path):
+            disown(path)
+    if unsure:
+        names = few([Path(file) for file in files])
+        _tell(
+            [f"{names}: edited while they ran; made again if needed: {few([Path(path) for path in unsure])}"]
+        )
+    return unsure
+
+
+def _is_same_code(path: str, asked: Asked, now: Asked) -> bool:
+    try:
+        before, after = asked.wanted(path), now.wanted(path)
+    except (OSError, SyntaxError, ValueError):
+        return False
+    return before is not None and after is not None and before.identity.code == after.identity.code
 
 
 def _settled(workflow: Any, asked: Asked) -> list[str]:
@@ -105,8 +140,9 @@ def _settled(workflow: Any, asked: Asked) -> list[str]:
     changed, others = (
         _changed(paths, made) for paths in (derived, [path for path in measured if path not in again])
     )
+    of_others = [path for path in derived if path not in changed and _is_of_other_files(known, path)]
     unnoted = [path for path in derived if str(path) not in made and _metadata(known, path) is not None]
-    for path in [*changed, *unnoted]:
+    for path in [*changed, *of_others, *unnoted]:
         known.cleanup_metadata(IOFile(str(path)))
     for path in [*again, *(path for path in derived if _metadata(known, path) is None)]:
         _set_time(path, _OLD)
@@ -123,6 +159,8 @@ def _settled(workflow: Any, asked: Asked) -> list[str]:
         )
     if changed:
         lines.append(f"{few(changed)}: changed since they were made; made again if needed")
+    if of_others:
+        lines.append(f"{few(of_others)}: made of files that say something else now; made again if needed")
     if unnoted:
         lines.append(f"{few(unnoted)}: the run that made these did not come to its end; made again if needed")
     return lines
@@ -199,15 +237,26 @@ def _digest(path: Path) -> str | None:
 
 
 def _is_of(path: Path, identity: Identity) -> bool:
-    """Whether a measured file says that it was measured so; of a search all files, a winner says nothing, or none."""
+    """Whether a measured file says that it was measured so; of a search all files, its winner by the evidence, or none."""
     if path.name not in SEARCHED:
         return identity_in(path) == identity
-    trials, finalists, evidence, _ = (path.with_name(name) for name in SEARCHED)
+    trials, finalists, evidence, winner = (path.with_name(name) for name in SEARCHED)
     try:
-        told = json.loads(evidence.read_text())["made"] == str(identity)
+        said = json.loads(evidence.read_text())
+        told = said["made"] == str(identity) and (
+            not winner.exists() or said["winner_sha256"] == sha256_of(winner)
+        )
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return False
     return told and identity_in(trials) == identity_in(finalists) == identity
+
+
+def _is_of_other_files(known: FilePersistence, path: Path) -> bool:
+    """Whether a given file, as claims or a model, is another one than a result was made of, though perhaps an older one."""
+    found = _metadata(known, path)
+    sums = (found.input_checksums if found else None) or {}
+    given = {Path(name): said for name, said in sums.items() if Path(name).parts[:1] != ("results",)}
+    return any(file.is_file() and said != f"sha256:{sha256_of(file)}" for file, said in given.items())
 
 
 def _metadata(known: FilePersistence, path: Path) -> MetadataRecord | None:

@@ -11,6 +11,7 @@ preset.yaml, a file for config/kvrocks. The winner is the scenario as it is unle
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 from collections.abc import Mapping
@@ -92,8 +93,10 @@ def tune(spec: dict[str, Any], code: Mapping[str, str], out: Path, logs: Path) -
     common = {"scenario": scenario["name"]}
     trials = [as_record(trial).dump() | common for trial in judged(study)]
     write_records(out / "trials.jsonl", [str(trial["trial"]) for trial in trials], trials, made)
-    evidence = outcome_of(spec, study, found) | {"made": str(made)}
-    texts = {"evidence.json": json.dumps(evidence, indent=1) + "\n", "winner.yaml": winner_text(spec, found)}
+    winner = winner_text(spec, found)
+    told = {"made": str(made), "winner_sha256": hashlib.sha256(winner.encode()).hexdigest()}
+    evidence = outcome_of(spec, study, found) | told
+    texts = {"evidence.json": json.dumps(evidence, indent=1) + "\n", "winner.yaml": winner}
     if store_class(scenario["store"]).presets is not None:
         texts["preset.yaml"] = preset_text(spec, found)
     for name, text in texts.items():
