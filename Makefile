@@ -30,7 +30,7 @@ ACTIVATE = . .venv/bin/activate &&
 # cannot be read.
 CHECK_CONFIG = $(if $(CONFIG),python -m workflow.hyperkv.config.config_text config/scenarios.yaml config/config.yaml $(call quoted,$(CONFIG)) &&)
 SNAKEMAKE = $(ACTIVATE) $(CHECK_CONFIG) snakemake
-SHARED_BUILDS = $(if $(SNAKEMAKE_OUTPUT_CACHE),--cache compile_kvrocks compile_patched_kvrocks fetch_engine fetch_loadgen)
+SHARED_BUILDS = $(if $(SNAKEMAKE_OUTPUT_CACHE),--cache compile_kvrocks compile_patched_kvrocks fetch_wheels)
 QUIET = --quiet rules host reason
 OPTIONS = $(SHARED_BUILDS) --cores all --keep-going --scheduler greedy $(QUIET) $(CONFIGFILES)
 # A profile says what runs at once and where, and is not to be told by this machine's cores.

@@ -29,14 +29,7 @@ from tests.kvrocks_tree import (
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.build import kvrocks_patches
 from workflow.hyperkv.build.build_kvrocks import link_spec
-from workflow.hyperkv.build.compile_kvrocks import (
-    build,
-    build_spec,
-    check_tools,
-    cmake_options,
-    error_line,
-    unpack,
-)
+from workflow.hyperkv.build.compile_kvrocks import build, build_spec, error_line, unpack
 from workflow.hyperkv.build.fetch_kvrocks import fetch_source, fetch_spec, tree_digest
 from workflow.hyperkv.build.kvrocks_patches import PATCHES, needs_of, patch_file
 from workflow.hyperkv.build.kvrocks_program import (
@@ -46,6 +39,7 @@ from workflow.hyperkv.build.kvrocks_program import (
     parse_version,
     sha256_of,
 )
+from workflow.hyperkv.build.toolchain import check_tools, cmake_options
 from workflow.hyperkv.config.config import SCHEMA_PATH
 from workflow.hyperkv.machine import download as fetch
 from workflow.hyperkv.machine.processes import free_port
@@ -233,7 +227,7 @@ def test_a_build_leaves_a_program_and_its_record(spec, tmp_path, out, capfd):
         "kvrocks.json",
     ]
     terminal, log = capfd.readouterr()
-    assert terminal.splitlines() == [f"hyperkv build_kvrocks: {percent}%" for percent in (10, 40, 100)]
+    assert terminal.splitlines() == [f"hyperkv compile_kvrocks: {percent}%" for percent in (10, 40, 100)]
     assert "[  9%] Building CXX object\n" in log
 
 
@@ -370,7 +364,7 @@ def test_an_interruption_ends_the_whole_build(number, spec, tmp_path, out):
             output, _ = stage.communicate(timeout=20)
             killed = number == signal.SIGKILL
             assert stage.returncode == (-number if killed else 130)
-            assert killed or output.splitlines()[-1] == "hyperkv build_kvrocks: interrupted; run again"
+            assert killed or output.splitlines()[-1] == "hyperkv compile_kvrocks: interrupted; run again"
             assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
         finally:
             stage.kill()
@@ -683,7 +677,7 @@ def test_another_version_of_a_dependency_is_said_and_recorded(spec, tmp_path, ou
     header.parent.mkdir(parents=True)
     header.write_text("#define ROCKSDB_MAJOR 9\n#define ROCKSDB_MINOR 3\n#define ROCKSDB_PATCH 1\n")
     build(spec, write_tarball(tmp_path / "kvrocks.tar.gz"), out, record_of(out), jobs=1)
-    warning = "hyperkv build_kvrocks: warning: kvrocks.deps_dir: rocksdb is 9.3.1, not 9.6.1\n"
+    warning = "hyperkv compile_kvrocks: warning: kvrocks.deps_dir: rocksdb is 9.3.1, not 9.6.1\n"
     terminal, log = capfd.readouterr()
     assert warning in terminal
     assert warning in log
