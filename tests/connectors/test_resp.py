@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
+from workflow.hyperkv.base.deadline import Endpoint
 from workflow.hyperkv.base.errors import StoreError
 from workflow.hyperkv.connectors.resp import RespConnector
-from workflow.hyperkv.stores.base import Endpoint
 
 TIMEOUT_S = 5
 SIZE = 8

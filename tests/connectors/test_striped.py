@@ -12,11 +12,12 @@ import pytest
 from tests.connectors.native import compiled_library
 from tests.connectors.test_resp import TIMEOUT_S, Script, bulk, get_request
 from tests.stores.conftest import MIB, SERVERS, buffers_for, new_keys, payload, store_config, values_of
+from workflow.hyperkv.base.deadline import Endpoint
 from workflow.hyperkv.base.errors import StoreError
 from workflow.hyperkv.connectors.registry import make_connector
 from workflow.hyperkv.connectors.striped.connector import StripedConnector
 from workflow.hyperkv.connectors.striped.stripes import HEAD_BYTES, stripe_key
-from workflow.hyperkv.stores.base import Endpoint, Store
+from workflow.hyperkv.stores.base import Store
 from workflow.hyperkv.stores.registry import make_store
 
 STRIPE = 4096

@@ -2,10 +2,11 @@
 
 import pytest
 
+from workflow.hyperkv.base.deadline import Endpoint
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.profile import bench
 from workflow.hyperkv.profile.bench import Speed, benchmark, compare, lmcache_lines, ratio, requests_per_s
-from workflow.hyperkv.stores.base import Endpoint, StoreConfig
+from workflow.hyperkv.stores.base import StoreConfig
 from workflow.hyperkv.stores.valkey import ValkeyStore
 
 CSV = """"test","rps","avg_latency_ms","min_latency_ms"

@@ -17,6 +17,7 @@ from tests.helpers import write_as_a_stage
 from tests.record_factory import measured, spec, varied
 from tests.stores.conftest import KVROCKS_BIN
 from tests.workflow_helpers import merged
+from workflow.hyperkv.base.deadline import Endpoint
 from workflow.hyperkv.base.errors import StoreError, UserError
 from workflow.hyperkv.base.secret import Secret, write_private
 from workflow.hyperkv.base.secret import quoted as quoted_value
@@ -33,7 +34,6 @@ from workflow.hyperkv.recommend.recommended_files import (
     measured_place,
 )
 from workflow.hyperkv.recommend.systemd_unit import quoted
-from workflow.hyperkv.stores.base import Endpoint
 from workflow.hyperkv.stores.kvrocks.config import complete, rendered
 from workflow.hyperkv.tables import tables
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from tests.helpers import eventually
 from tests.stores.conftest import CONNECTIONS, MIB, buffers_for, new_keys, offered, store_config, values_of
+from workflow.hyperkv.base.deadline import Endpoint
 from workflow.hyperkv.base.errors import StoreDied, StoreError, UserError
 from workflow.hyperkv.base.secret import Secret, write_private
 from workflow.hyperkv.connectors.base import Connector
@@ -23,7 +24,6 @@ from workflow.hyperkv.connectors.redis import RedisConnector
 from workflow.hyperkv.connectors.registry import make_connector
 from workflow.hyperkv.connectors.resp import RespConnector
 from workflow.hyperkv.machine.machine_code import Needs
-from workflow.hyperkv.stores.base import Endpoint
 from workflow.hyperkv.stores.kvrocks.config import complete, differences, in_bytes, rendered, warning
 from workflow.hyperkv.stores.kvrocks.store import KvrocksStore
 

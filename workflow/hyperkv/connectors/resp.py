@@ -10,8 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..base.deadline import Deadline
-from ..stores.base import Endpoint
+from ..base.deadline import Deadline, Endpoint
 from .base import Connector, gather_flags, leading_true
 from .striped.channels import Channel, Exchange
 from .striped.sockets import command

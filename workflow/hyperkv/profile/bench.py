@@ -29,10 +29,11 @@ from pathlib import Path
 from tabulate import tabulate
 
 from ..base.cli import run_stage
+from ..base.deadline import Endpoint
 from ..base.errors import UserError
 from ..cells.point import point_keys, values_per_connection
 from ..connectors.registry import make_connector
-from ..stores.base import Endpoint, StoreConfig
+from ..stores.base import StoreConfig
 from ..stores.valkey import ValkeyStore
 from ..workloads.payload import Payload, aligned_buffer, slots
 

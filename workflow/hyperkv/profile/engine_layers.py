@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from time import perf_counter
 from typing import Any
 
-from ..stores.base import Endpoint
+from ..base.deadline import Endpoint
 
 _PASSES = 5
 RUNGS = ("gpu_copy", "lmcache_resp", "serde_naive", "serde_cachegen")

@@ -21,14 +21,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ..base.deadline import Deadline
+from ..base.deadline import Deadline, Endpoint
 from ..base.errors import StoreError
 from ..connectors.striped.channels import Channel
 from ..machine.accepting import Acceptor, on_threads
 from ..machine.counters import ProcessCounters, process_counters
 from ..machine.own_folder import own_folder
 from ..machine.processes import LOOPBACK, OwnedProcess, free_port
-from ..stores.base import GRACE_S, Endpoint
+from ..stores.base import GRACE_S
 from ..workloads.payload import aligned_buffer
 
 REQUEST = struct.Struct("<cQQ")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..base.deadline import Endpoint
 from ..base.errors import UserError
 from ..base.secret import Secret
 from ..cells.cell import CellSpec
@@ -21,7 +22,7 @@ from ..machine.node import expanded
 from ..machine.processes import LOOPBACK
 from ..models.geometry import Geometry
 from ..models.gpus import check_settings, kv_share, tensor_parallel_of
-from ..stores.base import Endpoint, StoreConfig
+from ..stores.base import StoreConfig
 from ..stores.kvrocks.config import complete, rendered
 from ..stores.registry import make_store
 from ..stores.server import ServerStore

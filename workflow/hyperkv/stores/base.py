@@ -108,16 +108,6 @@ def _flat(counters: Counters) -> dict[str, Any]:
     return flat | flat.pop("process")
 
 
-@dataclass(frozen=True)
-class Endpoint:
-    """Where a RESP server listens, and where the password is that it asks for, if any. path: a unix socket, instead of TCP."""
-
-    host: str
-    port: int
-    password: Secret | None = None
-    path: str | None = None
-
-
 class Store(ABC):
     """A store's lifetime. A context manager: start on entry, everything ended on exit.
 

@@ -12,11 +12,12 @@ from typing import Any
 
 import redis
 
+from ..base.deadline import Endpoint
 from ..base.errors import StoreDied, StoreError
 from ..machine.counters import ProcessCounters, process_counters
 from ..machine.own_folder import own_folder
 from ..machine.processes import LOOPBACK, OwnedProcess, free_port, require_free_port
-from .base import Counters, Endpoint, Store, new_directory
+from .base import Counters, Store, new_directory
 from .reach import warning
 from .redis_client import bounded
 

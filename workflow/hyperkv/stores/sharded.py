@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 
+from ..base.deadline import Endpoint
 from ..base.errors import StoreError
 from ..base.threads import each
 from ..machine.counters import ProcessCounters
-from .base import Counters, Endpoint, Store, StoreConfig, new_directory
+from .base import Counters, Store, StoreConfig, new_directory
 from .server import ServerStore
 
 

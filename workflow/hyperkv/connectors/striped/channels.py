@@ -11,10 +11,8 @@ import socket
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
-from ...base.deadline import BoundedSocket, Deadline
+from ...base.deadline import BoundedSocket, Deadline, Endpoint, send_all
 from ...base.errors import StoreError
-from ...stores.base import Endpoint
-from ...stores.resp_protocol import send_all
 from .sockets import command, name_of, open_socket
 
 _CRLF = b"\r\n"

@@ -14,8 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from ...base.deadline import Deadline
-from ...stores.base import Endpoint
+from ...base.deadline import Deadline, Endpoint
 from ..base import Connector, leading_true
 from .channels import Channel, Exchange
 from .native import NativeLoads, Wanted

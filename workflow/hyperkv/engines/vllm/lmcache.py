@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...base.deadline import Endpoint
 from ...base.errors import UserError
 from ...connectors.registry import library_of
-from ...stores.base import Endpoint
 
 # What LMCache's own program does; the module cannot be run by itself in 0.5.0.
 COMMAND = "from lmcache.cli.main import main; main()"
