@@ -18,6 +18,7 @@ import yaml
 
 from tests.helpers import eventually
 from tests.kvrocks_tree import (
+    VERSION_PATCH,
     seen_by_x_py,
     write_dependencies,
     write_kvrocks,
@@ -105,17 +106,6 @@ def members(tarball: Path) -> list[str]:
 def comment(tarball: Path) -> str | None:
     with tarfile.open(tarball) as tar:
         return tar.pax_headers.get("comment")
-
-
-VERSION_PATCH = """Says another version.
-
-diff --git a/version b/version
---- a/version
-+++ b/version
-@@ -1 +1 @@
--version 2.10.0 (commit abc1234)
-+version 2.10.9 (commit abc1234)
-"""
 
 
 @pytest.fixture

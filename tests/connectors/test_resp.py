@@ -4,63 +4,19 @@ import contextlib
 import socket
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 
+from tests.connectors.peers import TIMEOUT_S, Script, bulk, get_request
+from tests.stores.conftest import buffers_for, new_keys, payload, store_config, values_of
 from workflow.hyperkv.base.deadline import Endpoint
 from workflow.hyperkv.base.errors import StoreError
 from workflow.hyperkv.connectors.resp import RespConnector
+from workflow.hyperkv.stores.registry import make_store
 
-TIMEOUT_S = 5
 SIZE = 8
 KEYS = [b"a", b"b", b"c"]
-
-
-def bulk(value: bytes) -> bytes:
-    return b"$%d\r\n%b\r\n" % (len(value), value)
-
-
-def get_request(*keys: bytes) -> bytes:
-    return b"".join(b"*2\r\n$3\r\nGET\r\n" + bulk(key) for key in keys)
-
-
-@dataclass
-class Script:
-    """One peer, connected again when it is left: for every request, wait for all of its bytes, then send the pieces."""
-
-    turns: Sequence[tuple[int, Sequence[bytes]]]
-    closes: bool = False
-    received: bytes = b""
-    listener: socket.socket = field(default_factory=lambda: socket.create_server(("127.0.0.1", 0)))
-
-    def run(self) -> None:
-        with contextlib.suppress(OSError):
-            self.listener.settimeout(TIMEOUT_S)
-            peer = self._accepted()
-            for wanted, pieces in self.turns:
-                while wanted > 0:
-                    piece = b""
-                    with contextlib.suppress(ConnectionResetError):
-                        piece = peer.recv(wanted)
-                    if not piece:
-                        peer.close()
-                        peer = self._accepted()
-                    self.received += piece
-                    wanted -= len(piece)
-                with contextlib.suppress(ConnectionError):
-                    for piece in pieces:
-                        peer.sendall(piece)
-            while not self.closes and peer.recv(4096):
-                pass
-            peer.close()
-
-    def _accepted(self) -> socket.socket:
-        peer, _ = self.listener.accept()
-        peer.settimeout(TIMEOUT_S)
-        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return peer
 
 
 @contextlib.contextmanager
@@ -195,3 +151,16 @@ def test_nobody_listens():
         port = listener.getsockname()[1]
     with pytest.raises(StoreError, match=f"cannot connect to 127.0.0.1:{port}"):
         RespConnector(Endpoint("127.0.0.1", port), 2, TIMEOUT_S)
+
+
+def test_more_commands_than_may_be_in_flight(tmp_path):
+    keys = new_keys(2500)
+    filled = buffers_for(keys, 100)
+    with (
+        make_store("valkey", store_config(tmp_path, "valkey")) as store,
+        RespConnector(store.endpoint, 1, TIMEOUT_S) as connector,
+    ):
+        connector.put(keys, values_of(keys, 100))
+        assert connector.count_present([*keys, *new_keys(1)]) == 2500
+        assert connector.get(keys, filled) == [True] * 2500
+    assert all(payload(100).matches(key, one) for key, one in zip(keys, filled, strict=True))

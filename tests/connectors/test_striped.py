@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.connectors.native import compiled_library
-from tests.connectors.test_resp import TIMEOUT_S, Script, bulk, get_request
+from tests.connectors.peers import TIMEOUT_S, Script, bulk, get_request
 from tests.stores.conftest import MIB, SERVERS, buffers_for, new_keys, payload, store_config, values_of
 from workflow.hyperkv.base.deadline import Endpoint
 from workflow.hyperkv.base.errors import StoreError
@@ -120,7 +120,7 @@ def test_another_stripe_size_or_chunk_length_is_a_miss_and_leaves_the_buffer(val
         assert one.get(keys, buffers_for(keys, SIZE)) == [True]
 
 
-@pytest.mark.parametrize("in_flight", [None, 1, 3])
+@pytest.mark.parametrize("in_flight", [None, 1, 3, 16])
 @pytest.mark.parametrize("connections", [1, 4])
 def test_every_shape_of_pipeline(valkey, connections, in_flight):
     keys = new_keys(40)

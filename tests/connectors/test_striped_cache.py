@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.helpers import eventually
+from tests.helpers import eventually, is_stopped
 from tests.stores.conftest import buffers_for, new_keys, payload, store_config, values_of
-from tests.stores.test_faults import is_stopped
 from workflow.hyperkv.base.deadline import Endpoint
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.base.secret import Secret

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import eventually, mounted_tmpfs
+from tests.helpers import eventually, is_stopped, mounted_tmpfs
 from tests.stores.conftest import (
     CLIENTS,
     CONNECTIONS,
@@ -200,14 +200,6 @@ def test_killed_server_is_an_error_at_once(name, kind, operation, folder):
 def server(request, tmp_path_factory) -> Iterator[Store]:
     with make_store(request.param, store_config(tmp_path_factory.mktemp("hang"), request.param)) as store:
         yield store
-
-
-def is_stopped(pid: int) -> bool:
-    """Whether every thread has stopped: a signal reaches a busy one a moment later."""
-    states = [
-        task.read_text().rpartition(")")[2].split()[0] for task in Path(f"/proc/{pid}/task").glob("*/stat")
-    ]
-    return set(states) == {"T"}
 
 
 @contextlib.contextmanager

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.build.test_build_kvrocks import VERSION_PATCH
 from tests.kvrocks_tree import (
+    VERSION_PATCH,
     seen_by_x_py,
     write_dependencies,
     write_kvrocks,

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..base.deadline import Deadline, Endpoint
 from .base import Connector, gather_flags, leading_true
-from .striped.channels import Channel, Exchange
+from .striped.channels import Channel, Exchange, Lookup
 from .striped.sockets import command
 
 _CRLF = b"\r\n"
@@ -44,7 +44,7 @@ class RespConnector(Connector):
     def count_present(self, keys: Sequence[bytes]) -> int:
         deadline = Deadline(self._timeout_s, commands=len(keys))
         for start in range(0, len(keys), _EXISTS_BATCH):
-            lookups = [_Lookup(key) for key in keys[start : start + _EXISTS_BATCH]]
+            lookups = [Lookup(key) for key in keys[start : start + _EXISTS_BATCH]]
             self._channels[0].run(lookups, deadline)
             present = leading_true([lookup.present for lookup in lookups])
             if present < len(lookups):
@@ -68,23 +68,6 @@ class RespConnector(Connector):
 
     def _run(self, worker: int, exchanges: Sequence[Exchange], size: int) -> None:
         self._channels[worker].run(exchanges, Deadline(self._timeout_s, size, len(exchanges)))
-
-
-class _Lookup(Exchange):
-    """EXISTS of a value."""
-
-    name = "EXISTS"
-
-    def __init__(self, key: bytes):
-        self._key = key
-        self.present = False
-
-    def request(self) -> Sequence[bytes | memoryview]:
-        return [command(b"EXISTS", self._key)]
-
-    def line(self, line: bytes) -> bool:
-        self.present = line == b":1"
-        return line in (b":0", b":1")
 
 
 class _Load(Exchange):

@@ -48,6 +48,23 @@ class Exchange(ABC):
         """The rest of the value lies in its place."""
 
 
+class Lookup(Exchange):
+    """EXISTS of a key."""
+
+    name = "EXISTS"
+
+    def __init__(self, key: bytes):
+        self._key = key
+        self.present = False
+
+    def request(self) -> Sequence[bytes | memoryview]:
+        return [command(b"EXISTS", self._key)]
+
+    def line(self, line: bytes) -> bool:
+        self.present = line == b":1"
+        return line in (b":0", b":1")
+
+
 class Channel:
     """One connection that sends ahead and receives in place; opened when it is needed, closed by any failure.
 
