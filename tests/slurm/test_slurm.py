@@ -263,7 +263,7 @@ def test_a_second_run_submits_nothing(story):
 
 
 def servers(checkout: Checkout) -> list[psutil.Process]:
-    return checkout.processes("rocksdb_server")
+    return checkout.processes("stores.rocksdb.server")
 
 
 def test_ctrl_c_leaves_no_job_and_no_process_and_the_next_run_resumes(cluster, tmp_path):

@@ -12,7 +12,7 @@ from ..server import ServerStore
 
 
 class RocksdbStore(ServerStore):
-    """The server of rocksdb_server.py. settings: Kvrocks's keys, and direct_io (yes, no; default yes)."""
+    """The server of server.py. settings: Kvrocks's keys, and direct_io (yes, no; default yes)."""
 
     name = "rocksdb"
     medium = "ssd"
