@@ -553,6 +553,14 @@ def test_linking_depends_on_the_programs_contents(tmp_path):
     write_kvrocks(program, "unstable")
     assert link_spec({"binary": None}, "binary", str(program)) != before
     assert json.loads(link_spec({"binary": None}, "conda", None)) == {"program": "kvrocks", "source": "conda"}
+    asked = link_spec({"binary": None, "patched_binary": None}, "conda", None, patched=True)
+    assert json.loads(asked)["patched"] is True
+
+
+@pytest.mark.parametrize("source", ["conda", "binary"])
+def test_a_source_that_builds_none_is_named(source):
+    with pytest.raises(UserError, match=f"kvrocks.source {source} builds none"):
+        fetch_spec({"path": None}, source)
 
 
 def test_a_cached_program_is_made_executable_and_must_match_its_record(tmp_path):
