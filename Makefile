@@ -30,13 +30,13 @@ ACTIVATE = . .venv/bin/activate &&
 # cannot be read.
 CHECK_CONFIG = $(if $(CONFIG),python -m workflow.hyperkv.config.config_text config/scenarios.yaml config/config.yaml $(call quoted,$(CONFIG)) &&)
 SNAKEMAKE = $(ACTIVATE) $(CHECK_CONFIG) snakemake
-SHARED_BUILDS = $(if $(SNAKEMAKE_OUTPUT_CACHE),--cache compile_kvrocks compile_patched_kvrocks fetch_engine fetch_loadgen)
+SHARED_BUILDS = $(if $(SNAKEMAKE_OUTPUT_CACHE),--cache compile_kvrocks compile_patched_kvrocks fetch_wheels)
 QUIET = --quiet rules host reason
 OPTIONS = $(SHARED_BUILDS) --cores all --keep-going --scheduler greedy $(QUIET) $(CONFIGFILES)
 # A profile says what runs at once and where, and is not to be told by this machine's cores.
 RUN_OPTIONS = $(if $(PROFILE),$(SHARED_BUILDS) --workflow-profile $(call quoted,$(PROFILE)) $(QUIET) $(CONFIGFILES),$(OPTIONS))
 
-.PHONY: run stores layers tune ladder decide peers kvrocks kvrocks-patched kvrocks-deps test test-engine test-array test-report test-slurm soak report bench docs lint clean
+.PHONY: run stores layers tune ladder decide kvrocks kvrocks-patched kvrocks-deps test test-engine test-array test-report test-slurm soak report bench docs lint clean
 
 run: .venv/installed
 	@$(SNAKEMAKE) $(RUN_OPTIONS)
@@ -66,9 +66,6 @@ tune: .venv/installed
 ladder: .venv/installed
 	@$(SNAKEMAKE) ladder $(OPTIONS)
 	@echo "Table: results/tables/ladder.csv   Figures: results/figures/ladder.svg, before_after.svg, .png"
-
-peers: .venv/installed
-	@$(ACTIVATE) python -m workflow.hyperkv.bench.bench_peers
 
 kvrocks: .venv/installed
 	@$(SNAKEMAKE) build_kvrocks $(RUN_OPTIONS)
@@ -114,7 +111,7 @@ results/report.html: results/tables/summary.txt $(wildcard results/figures/*.svg
 	@$(SNAKEMAKE) --report $@ $(OPTIONS) --quiet all
 
 bench: .venv/installed
-	@$(ACTIVATE) python -m workflow.hyperkv.bench.bench_rocksdb --dir results/data/bench
+	@$(ACTIVATE) python -m workflow.hyperkv.profile.bench
 
 docs: .venv/installed
 	@$(ACTIVATE) python -m workflow.hyperkv.config.docs > config/README.md

@@ -55,7 +55,7 @@ from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.build.fetch_kvrocks import fetch_spec
 from workflow.hyperkv.build.build_kvrocks import link_spec
 from workflow.hyperkv.machine.interpreter import output_cache_is_set, put_own_python_first, require_scheduler
-from workflow.hyperkv.config.kvrocks_source import kvrocks_notes, resolve, runnable, runnable_scenarios
+from workflow.hyperkv.config.kvrocks_source import BUILT, kvrocks_notes, resolve, runnable, runnable_scenarios
 from workflow.hyperkv.config.ladder import ladder_scenarios, ladder_spec
 from workflow.hyperkv.machine.memory_dir import memory_folder
 from workflow.hyperkv.machine.node import where_files_go

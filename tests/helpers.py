@@ -52,3 +52,11 @@ def write_as_a_stage(path: Path, records: list[dict]) -> None:
     write_records(
         path, [str(number) for number in range(len(records))], records, Identity("0" * 12, "0" * 12)
     )
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether every thread has stopped: a signal reaches a busy one a moment later."""
+    states = [
+        task.read_text().rpartition(")")[2].split()[0] for task in Path(f"/proc/{pid}/task").glob("*/stat")
+    ]
+    return set(states) == {"T"}

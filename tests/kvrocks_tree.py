@@ -6,6 +6,15 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+VERSION_PATCH = """Says another version.
+
+diff --git a/version b/version
+--- a/version
++++ b/version
+@@ -1 +1 @@
+-version 2.10.0 (commit abc1234)
++version 2.10.9 (commit abc1234)
+"""
 X_PY = """#!/usr/bin/env python3
 import json, subprocess, sys
 from pathlib import Path

@@ -18,7 +18,7 @@ from workflow.hyperkv.connectors.striped.save_queue import SaveQueue
 from workflow.hyperkv.engines.vllm import direct_http
 from workflow.hyperkv.base.errors import StoreError
 from workflow.hyperkv.stores.redis_client import bounded
-from workflow.hyperkv.stores.base import Endpoint
+from workflow.hyperkv.base.deadline import Endpoint
 from workflow.hyperkv.base.threads import each, started
 import numpy as np
 

@@ -18,6 +18,7 @@ import yaml
 
 from tests.helpers import eventually
 from tests.kvrocks_tree import (
+    VERSION_PATCH,
     seen_by_x_py,
     write_dependencies,
     write_kvrocks,
@@ -29,14 +30,7 @@ from tests.kvrocks_tree import (
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.build import kvrocks_patches
 from workflow.hyperkv.build.build_kvrocks import link_spec
-from workflow.hyperkv.build.compile_kvrocks import (
-    build,
-    build_spec,
-    check_tools,
-    cmake_options,
-    error_line,
-    unpack,
-)
+from workflow.hyperkv.build.compile_kvrocks import build, build_spec, error_line, unpack
 from workflow.hyperkv.build.fetch_kvrocks import fetch_source, fetch_spec, tree_digest
 from workflow.hyperkv.build.kvrocks_patches import PATCHES, needs_of, patch_file
 from workflow.hyperkv.build.kvrocks_program import (
@@ -46,6 +40,7 @@ from workflow.hyperkv.build.kvrocks_program import (
     parse_version,
     sha256_of,
 )
+from workflow.hyperkv.build.toolchain import check_tools, cmake_options
 from workflow.hyperkv.config.config import SCHEMA_PATH
 from workflow.hyperkv.machine import download as fetch
 from workflow.hyperkv.machine.processes import free_port
@@ -111,17 +106,6 @@ def members(tarball: Path) -> list[str]:
 def comment(tarball: Path) -> str | None:
     with tarfile.open(tarball) as tar:
         return tar.pax_headers.get("comment")
-
-
-VERSION_PATCH = """Says another version.
-
-diff --git a/version b/version
---- a/version
-+++ b/version
-@@ -1 +1 @@
--version 2.10.0 (commit abc1234)
-+version 2.10.9 (commit abc1234)
-"""
 
 
 @pytest.fixture
@@ -233,7 +217,7 @@ def test_a_build_leaves_a_program_and_its_record(spec, tmp_path, out, capfd):
         "kvrocks.json",
     ]
     terminal, log = capfd.readouterr()
-    assert terminal.splitlines() == [f"hyperkv build_kvrocks: {percent}%" for percent in (10, 40, 100)]
+    assert terminal.splitlines() == [f"hyperkv compile_kvrocks: {percent}%" for percent in (10, 40, 100)]
     assert "[  9%] Building CXX object\n" in log
 
 
@@ -370,7 +354,7 @@ def test_an_interruption_ends_the_whole_build(number, spec, tmp_path, out):
             output, _ = stage.communicate(timeout=20)
             killed = number == signal.SIGKILL
             assert stage.returncode == (-number if killed else 130)
-            assert killed or output.splitlines()[-1] == "hyperkv build_kvrocks: interrupted; run again"
+            assert killed or output.splitlines()[-1] == "hyperkv compile_kvrocks: interrupted; run again"
             assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
         finally:
             stage.kill()
@@ -569,6 +553,14 @@ def test_linking_depends_on_the_programs_contents(tmp_path):
     write_kvrocks(program, "unstable")
     assert link_spec({"binary": None}, "binary", str(program)) != before
     assert json.loads(link_spec({"binary": None}, "conda", None)) == {"program": "kvrocks", "source": "conda"}
+    asked = link_spec({"binary": None, "patched_binary": None}, "conda", None, patched=True)
+    assert json.loads(asked)["patched"] is True
+
+
+@pytest.mark.parametrize("source", ["conda", "binary"])
+def test_a_source_that_builds_none_is_named(source):
+    with pytest.raises(UserError, match=f"kvrocks.source {source} builds none"):
+        fetch_spec({"path": None}, source)
 
 
 def test_a_cached_program_is_made_executable_and_must_match_its_record(tmp_path):
@@ -683,7 +675,7 @@ def test_another_version_of_a_dependency_is_said_and_recorded(spec, tmp_path, ou
     header.parent.mkdir(parents=True)
     header.write_text("#define ROCKSDB_MAJOR 9\n#define ROCKSDB_MINOR 3\n#define ROCKSDB_PATCH 1\n")
     build(spec, write_tarball(tmp_path / "kvrocks.tar.gz"), out, record_of(out), jobs=1)
-    warning = "hyperkv build_kvrocks: warning: kvrocks.deps_dir: rocksdb is 9.3.1, not 9.6.1\n"
+    warning = "hyperkv compile_kvrocks: warning: kvrocks.deps_dir: rocksdb is 9.3.1, not 9.6.1\n"
     terminal, log = capfd.readouterr()
     assert warning in terminal
     assert warning in log

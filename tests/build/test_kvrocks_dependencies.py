@@ -11,16 +11,9 @@ import pytest
 
 from tests.kvrocks_tree import write_cmake, write_dependencies, write_tarball
 from workflow.hyperkv.base.errors import UserError
-from workflow.hyperkv.build.fetch_kvrocks_dependencies import (
-    Dependency,
-    copied,
-    declared,
-    dependencies_of,
-    fetch_dependency,
-    locate,
-    told_versions,
-    unlike,
-)
+from workflow.hyperkv.build.cmake_files import Dependency, declared
+from workflow.hyperkv.build.fetch_kvrocks_dependencies import dependencies_of, fetch_dependency
+from workflow.hyperkv.build.kvrocks_dependencies import copied, locate, told_versions, unlike
 from workflow.hyperkv.config.config import schema
 
 TABLE = Path("config/kvrocks/README.md")

@@ -14,7 +14,7 @@ import requests
 
 from tests.connectors.native import compiled_library, sanitized_run
 from tests.stores.conftest import store_config
-from workflow.hyperkv.base.deadline import Deadline
+from workflow.hyperkv.base.deadline import Deadline, Endpoint
 from workflow.hyperkv.base.errors import PassingError, StoreError
 from workflow.hyperkv.base.secret import Secret
 from workflow.hyperkv.base.threads import within
@@ -25,7 +25,6 @@ from workflow.hyperkv.connectors.striped.connector import StripedConnector
 from workflow.hyperkv.engines.vllm import direct_http
 from workflow.hyperkv.machine import download as fetch
 from workflow.hyperkv.profile.loopback import RawConnection
-from workflow.hyperkv.stores.base import Endpoint
 from workflow.hyperkv.stores.redis_client import bounded
 from workflow.hyperkv.stores.registry import make_store
 
@@ -171,7 +170,7 @@ from pathlib import Path
 import numpy as np
 from workflow.hyperkv.connectors.striped.connector import StripedConnector
 from workflow.hyperkv.base.errors import StoreError
-from workflow.hyperkv.stores.base import Endpoint
+from workflow.hyperkv.base.deadline import Endpoint
 
 for port in sys.argv[2:]:
     with StripedConnector([Endpoint("127.0.0.1", int(port))], 1, 0.4, library=Path(sys.argv[1])) as connector:

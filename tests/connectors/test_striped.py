@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from tests.connectors.native import compiled_library
-from tests.connectors.test_resp import TIMEOUT_S, Script, bulk, get_request
+from tests.connectors.peers import TIMEOUT_S, Script, bulk, get_request
 from tests.stores.conftest import MIB, SERVERS, buffers_for, new_keys, payload, store_config, values_of
+from workflow.hyperkv.base.deadline import Endpoint
 from workflow.hyperkv.base.errors import StoreError
 from workflow.hyperkv.connectors.registry import make_connector
 from workflow.hyperkv.connectors.striped.connector import StripedConnector
 from workflow.hyperkv.connectors.striped.stripes import HEAD_BYTES, stripe_key
-from workflow.hyperkv.stores.base import Endpoint, Store
+from workflow.hyperkv.stores.base import Store
 from workflow.hyperkv.stores.registry import make_store
 
 STRIPE = 4096
@@ -119,7 +120,7 @@ def test_another_stripe_size_or_chunk_length_is_a_miss_and_leaves_the_buffer(val
         assert one.get(keys, buffers_for(keys, SIZE)) == [True]
 
 
-@pytest.mark.parametrize("in_flight", [None, 1, 3])
+@pytest.mark.parametrize("in_flight", [None, 1, 3, 16])
 @pytest.mark.parametrize("connections", [1, 4])
 def test_every_shape_of_pipeline(valkey, connections, in_flight):
     keys = new_keys(40)

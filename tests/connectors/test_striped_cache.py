@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.helpers import eventually
+from tests.helpers import eventually, is_stopped
 from tests.stores.conftest import buffers_for, new_keys, payload, store_config, values_of
-from tests.stores.servers import is_stopped
+from workflow.hyperkv.base.deadline import Endpoint
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.base.secret import Secret
 from workflow.hyperkv.connectors.striped.cache import CacheSettings, StripedCache, settings_from
 from workflow.hyperkv.connectors.striped.save_queue import SaveCounts
 from workflow.hyperkv.connectors.striped.stripes import stripe_key
-from workflow.hyperkv.stores.base import Endpoint, Store
+from workflow.hyperkv.stores.base import Store
 from workflow.hyperkv.stores.registry import make_store
 
 SIZE = 100_000

@@ -10,11 +10,12 @@ import pytest
 
 from tests.helpers import eventually
 from tests.stores.conftest import store_config
+from workflow.hyperkv.base.deadline import Endpoint
 from workflow.hyperkv.connectors.striped.cache import CacheSettings, StripedCache
 from workflow.hyperkv.connectors.striped.l2 import StripedL2
 from workflow.hyperkv.connectors.striped.stripes import stripe_key
 from workflow.hyperkv.machine.processes import free_port
-from workflow.hyperkv.stores.base import Endpoint, Store
+from workflow.hyperkv.stores.base import Store
 from workflow.hyperkv.stores.registry import make_store
 
 STRIPE = 4096

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from workflow.hyperkv.base.deadline import Endpoint
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.base.secret import Secret
 from workflow.hyperkv.connectors.striped.cache import settings_from
 from workflow.hyperkv.engines.vllm import lmcache
-from workflow.hyperkv.stores.base import Endpoint
 
 GIB = 1 << 30
 ENDPOINT = Endpoint("127.0.0.1", 6666)

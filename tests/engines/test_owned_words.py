@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.config.test_config import BASE
+from workflow.hyperkv.base.deadline import Endpoint
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.config.config import checked
 from workflow.hyperkv.engines.vllm import lmcache, owned_words
 from workflow.hyperkv.engines.vllm.command import command, variables
 from workflow.hyperkv.engines.vllm.owned_words import flag_faults, lmcache_faults, variable_faults
 from workflow.hyperkv.models.geometry import load_geometry
-from workflow.hyperkv.stores.base import Endpoint
 
 from .test_lmcache import offload, scenario
 from .test_vllm_command import DEFAULTS

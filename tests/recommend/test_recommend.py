@@ -17,6 +17,7 @@ from tests.recommend.scenarios import record_of, scenario
 from tests.record_factory import measured, varied
 from tests.stores.conftest import KVROCKS_BIN
 from tests.workflow_helpers import merged
+from workflow.hyperkv.base.deadline import Endpoint
 from workflow.hyperkv.base.errors import StoreError, UserError
 from workflow.hyperkv.base.secret import Secret, write_private
 from workflow.hyperkv.base.secret import quoted as quoted_value
@@ -29,7 +30,6 @@ from workflow.hyperkv.recommend.files import Place
 from workflow.hyperkv.recommend.recommended_files import files_of, measured_place
 from workflow.hyperkv.recommend.store_files import password_read, password_written
 from workflow.hyperkv.recommend.systemd_unit import quoted
-from workflow.hyperkv.stores.base import Endpoint
 from workflow.hyperkv.stores.kvrocks.config import complete, rendered
 from workflow.hyperkv.tables.cells import cells_table
 

@@ -120,7 +120,7 @@ def test_what_is_of_another_configuration_or_code_is_told_apart(path):
 
 def test_another_repeat_is_told_by_its_name(path):
     """A copy of a repeat would count as one more."""
-    records = [record | {"repeat": 1} for record in RECORDS]
+    records = [record | {"repeat": 1, "record": "cell"} for record in RECORDS]
     for name in ("1.jsonl", "copy.jsonl"):
         write_records(path.with_name(name), ["1", "2", "4"], records, MADE)
         assert read_records(path.with_name(name), MADE) == records

@@ -86,14 +86,6 @@ def receive(sock: socket.socket, size: int) -> bytes:
     return data
 
 
-def is_stopped(pid: int) -> bool:
-    """Whether every thread has stopped: a signal reaches a busy one a moment later."""
-    states = [
-        task.read_text().rpartition(")")[2].split()[0] for task in Path(f"/proc/{pid}/task").glob("*/stat")
-    ]
-    return set(states) == {"T"}
-
-
 def parsed(line: str) -> tuple[str, str]:
     """ParseConfigLine of Kvrocks 2.10 for lines without escapes other than \\\\ and \\"."""
     key, _, rest = line.partition(" ")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import eventually, mounted_tmpfs
+from tests.helpers import eventually, is_stopped, mounted_tmpfs
 from tests.stores.conftest import (
     CLIENTS,
     CONNECTIONS,
@@ -28,7 +28,6 @@ from tests.stores.conftest import (
     store_config,
     values_of,
 )
-from tests.stores.servers import is_stopped
 from workflow.hyperkv.base.errors import StoreDied, StoreError, UserError
 from workflow.hyperkv.connectors.registry import make_connector
 from workflow.hyperkv.stores.base import Store

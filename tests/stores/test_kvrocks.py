@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from tests.helpers import eventually
 from tests.stores.conftest import CONNECTIONS, MIB, buffers_for, new_keys, offered, store_config, values_of
 from tests.stores.servers import parsed
+from workflow.hyperkv.base.deadline import Endpoint
 from workflow.hyperkv.base.errors import StoreDied, StoreError, UserError
 from workflow.hyperkv.base.secret import Secret, write_private
 from workflow.hyperkv.connectors.base import Connector
@@ -25,7 +26,6 @@ from workflow.hyperkv.connectors.registry import make_connector
 from workflow.hyperkv.connectors.resp import RespConnector
 from workflow.hyperkv.machine.machine_code import Needs
 from workflow.hyperkv.stores.applied import number
-from workflow.hyperkv.stores.base import Endpoint
 from workflow.hyperkv.stores.kvrocks.config import complete, rendered, warning
 from workflow.hyperkv.stores.kvrocks.store import KvrocksStore
 

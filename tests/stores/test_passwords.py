@@ -18,6 +18,7 @@ import redis
 from tests.record_factory import VALKEY
 from tests.record_factory import spec as spec_of
 from tests.stores.conftest import OPTIONS, buffers_for, new_keys, offered, store_config, values_of
+from workflow.hyperkv.base.deadline import Endpoint
 from workflow.hyperkv.base.errors import StoreError, UserError
 from workflow.hyperkv.base.secret import Secret, write_private
 from workflow.hyperkv.config.config import checked
@@ -26,7 +27,6 @@ from workflow.hyperkv.machine.processes import LOOPBACK
 from workflow.hyperkv.profile import profile_layers as layers
 from workflow.hyperkv.profile import profile_store as profile
 from workflow.hyperkv.records.record_file import read_records
-from workflow.hyperkv.stores.base import Endpoint
 from workflow.hyperkv.stores.registry import make_store
 from workflow.hyperkv.sweep import measure_scenario as sweep
 

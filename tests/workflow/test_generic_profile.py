@@ -96,7 +96,11 @@ def test_engine_vllm_asks_for_the_gpus_that_share_a_model(tmp_path):
         for word in re.findall(r"gpu=\d+", job)
     }
     assert asked == {("none", "gpu=4"), ("dram", "gpu=2")}
-    assert all("gpu=1" in job for job in jobs if "rule build_engine:" in job)
+    environments = [job for job in jobs if "rule build_environment:" in job]
+    assert {("environment=engine" in job, "gpu=1" in job) for job in environments} == {
+        (True, True),
+        (False, False),
+    }
 
 
 def test_engine_vllm_asks_for_a_gpu(tmp_path):
@@ -107,6 +111,8 @@ def test_engine_vllm_asks_for_a_gpu(tmp_path):
         status, output = checkout.run("-m", "snakemake", *words, "--configfile", *configs)
         assert status == 0, output
         jobs = output.split("\n[")
-        asked = [job for job in jobs if "rule measure_scenario:" in job or "rule build_engine:" in job]
+        checked = [job for job in jobs if "rule build_environment:" in job and "environment=engine" in job]
+        asked = [*checked, *(job for job in jobs if "rule measure_scenario:" in job)]
+        assert checked
         assert len(asked) > 20
         assert all("gpu=1" in job for job in asked)

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.build.test_build_kvrocks import VERSION_PATCH
 from tests.kvrocks_tree import (
+    VERSION_PATCH,
     seen_by_x_py,
     write_dependencies,
     write_kvrocks,
@@ -81,7 +81,7 @@ def test_a_release_is_built_once(tmp_path):
     tarball = write_tarball(tmp_path / "v2.10.0.tar.gz")
     checkout = checkout_with(tmp_path / "checkout", release(tarball))
     output = built(checkout)
-    assert output.count("hyperkv build_kvrocks: 100%") == 1
+    assert output.count("hyperkv compile_kvrocks: 100%") == 1
     made = f"HyperKV is done. Made: {PROGRAM}, {PROGRAM}.json"
     assert made in output
     assert "results/tables" not in output
@@ -110,7 +110,7 @@ def test_a_wrong_checksum_and_a_failing_build(tmp_path):
     checkout.configure(changed(TINY, {"kvrocks": section}))
     *_, line = errors(checkout)
     assert line.startswith(
-        "hyperkv build_kvrocks: error: Kvrocks did not build (status 1): src/server.cc:7:3: error:"
+        "hyperkv compile_kvrocks: error: Kvrocks did not build (status 1): src/server.cc:7:3: error:"
     )
     assert "results/build/kvrocks-work is kept" in line
     assert (checkout / "results/build/kvrocks-work/build.log").exists()
@@ -135,7 +135,7 @@ def test_a_program_is_linked_and_linked_again_after_an_upgrade(tmp_path):
     program = write_program(tmp_path / "kvrocks", "#!/bin/sh\necho redis-server v=7\n")
     checkout = checkout_with(tmp_path / "checkout", {"source": "binary", "binary": str(program)})
     [line] = errors(checkout)
-    assert line.startswith(f"hyperkv install_kvrocks: error: {program} is not a Kvrocks")
+    assert line.startswith(f"hyperkv build_kvrocks: error: {program} is not a Kvrocks")
     write_kvrocks(program)
     built(checkout)
     assert (checkout / PROGRAM).readlink() == program
@@ -150,8 +150,8 @@ def test_two_checkouts_with_a_cache_compile_once(tmp_path, monkeypatch):
     monkeypatch.setenv("SNAKEMAKE_OUTPUT_CACHE", str(cache))
     section = release(write_tarball(tmp_path / "v2.10.0.tar.gz"))
     first, second = (checkout_with(tmp_path / name, section) for name in ("first", "second"))
-    assert "hyperkv build_kvrocks: 100%" in built(first, "--cache")
-    assert "hyperkv build_kvrocks: 100%" not in built(second, "--cache")
+    assert "hyperkv compile_kvrocks: 100%" in built(first, "--cache")
+    assert "hyperkv compile_kvrocks: 100%" not in built(second, "--cache")
     assert record(first) == record(second)
     for checkout in (first, second):
         assert not (checkout / PROGRAM).is_symlink()
@@ -193,7 +193,7 @@ def test_both_programs_are_carried_and_linked(tmp_path):
     status, output = checkout.snakemake("build_patched_kvrocks")
     assert status == 1
     assert (
-        f"hyperkv install_kvrocks: error: kvrocks.patched_binary: {patched} does not say that it is patched"
+        f"hyperkv build_kvrocks: error: kvrocks.patched_binary: {patched} does not say that it is patched"
         in output
     )
     with patched.open("a") as file:

@@ -171,8 +171,9 @@ def test_nothing_is_left_to_do(complete):
         ("config/claims.yaml", CLAIMS),
         ("workflow/hyperkv/stores/rocksdb/server.py", measured("rocksdb_resp")),
         ("workflow/hyperkv/connectors/redis.py", measured("valkey_redis")),
+        ("workflow/hyperkv/connectors/resp.py", measured("rocksdb_resp", "valkey_resp") | PROFILE | LAYERS),
         (
-            "workflow/hyperkv/connectors/resp.py",
+            "workflow/hyperkv/connectors/striped/channels.py",
             measured("rocksdb_resp", "valkey_resp") | PROFILE | LIMITS | LAYERS,
         ),
         ("workflow/hyperkv/profile/profile_store.py", PROFILE),

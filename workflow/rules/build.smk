@@ -15,115 +15,90 @@ rule build_striped:
         " --out {output:q} 2> {log:q}"
 
 
-if KVROCKS.source in ("release", "git", "path"):
+rule fetch_kvrocks:
+    output:
+        "<build>/kvrocks-source.tar.gz",
+    log:
+        "<logs>/fetch_kvrocks.log",
+    localrule: True
+    conda:
+        "../../envs/kvrocks-build.yaml"
+    params:
+        spec=kvrocks_fetch_spec,
+    shell:
+        "python -m workflow.hyperkv.build.fetch_kvrocks --spec {params.spec:q} --out {output:q} 2> {log:q}"
 
-    rule fetch_kvrocks:
-        output:
-            "<build>/kvrocks-source.tar.gz",
-        log:
-            "<logs>/fetch_kvrocks.log",
-        localrule: True
-        conda:
-            "../../envs/kvrocks-build.yaml"
-        params:
-            spec=kvrocks_fetch_spec,
-        shell:
-            "python -m workflow.hyperkv.build.fetch_kvrocks --spec {params.spec:q} --out {output:q} 2> {log:q}"
 
-    # For kvrocks.deps_dir of a machine without internet.
-    rule fetch_kvrocks_dependencies:
-        input:
-            rules.fetch_kvrocks.output,
-        output:
-            directory("<build>/kvrocks-deps"),
-        log:
-            "<logs>/fetch_kvrocks_dependencies.log",
-        localrule: True
-        conda:
-            "../../envs/kvrocks-build.yaml"
-        shell:
-            "python -m workflow.hyperkv.build.fetch_kvrocks_dependencies --source {input:q} --into {output:q} 2> {log:q}"
+# For kvrocks.deps_dir of a machine without internet.
+rule fetch_kvrocks_dependencies:
+    input:
+        rules.fetch_kvrocks.output,
+    output:
+        directory("<build>/kvrocks-deps"),
+    log:
+        "<logs>/fetch_kvrocks_dependencies.log",
+    localrule: True
+    conda:
+        "../../envs/kvrocks-build.yaml"
+    shell:
+        "python -m workflow.hyperkv.build.fetch_kvrocks_dependencies --source {input:q} --into {output:q} 2> {log:q}"
 
-    # No source code is an input of these two: params hold all that the program depends on, and
-    # editing a message in this package is no reason to compile for half an hour.
-    rule compile_kvrocks:
-        input:
-            source=rules.fetch_kvrocks.output,
-        output:
-            multiext("<build>/compiled/kvrocks", program="", record=".json"),
-        log:
-            "<logs>/compile_kvrocks.log",
-        cache: output_cache_is_set()
-        conda:
-            "../../envs/kvrocks-build.yaml"
-        threads: whole_machine
-        params:
-            spec=kvrocks_build_spec,
-        shell:
-            "python -m workflow.hyperkv.build.compile_kvrocks --spec {params.spec:q} --source {input.source:q}"
-            " --out {output.program:q} --record {output.record:q} --jobs {threads} 2> {log:q}"
 
-    rule build_kvrocks:
-        input:
-            program=rules.compile_kvrocks.output.program,
-            record=rules.compile_kvrocks.output.record,
-        output:
-            program="<build>/kvrocks/kvrocks",
-            record="<build>/kvrocks/kvrocks.json",
-        log:
-            "<logs>/build_kvrocks.log",
-        conda:
-            "../../envs/harness.yaml"
-        params:
-            code=code("build.build_kvrocks"),
-        shell:
-            "python -m workflow.hyperkv.build.build_kvrocks --compiled {input.program:q}"
-            " --out {output.program:q} --record {output.record:q} 2> {log:q}"
+# No code: editing a message in this package is no reason to compile for half an hour.
+rule compile_kvrocks:
+    input:
+        source=rules.fetch_kvrocks.output,
+    output:
+        multiext("<build>/compiled/kvrocks", program="", record=".json"),
+    log:
+        "<logs>/compile_kvrocks.log",
+    cache: output_cache_is_set()
+    conda:
+        "../../envs/kvrocks-build.yaml"
+    threads: whole_machine
+    params:
+        spec=kvrocks_build_spec,
+    shell:
+        "python -m workflow.hyperkv.build.compile_kvrocks --spec {params.spec:q} --source {input.source:q}"
+        " --out {output.program:q} --record {output.record:q} --jobs {threads} 2> {log:q}"
 
-    # The same source with kvrocks.patches, for the scenarios with `patched: true`.
-    use rule compile_kvrocks as compile_patched_kvrocks with:
-        output:
-            multiext("<build>/compiled/kvrocks-patched", program="", record=".json"),
-        log:
-            "<logs>/compile_patched_kvrocks.log",
-        params:
-            spec=patched_build_spec,
 
-    use rule build_kvrocks as build_patched_kvrocks with:
-        input:
-            program=rules.compile_patched_kvrocks.output.program,
-            record=rules.compile_patched_kvrocks.output.record,
-        output:
-            program="<build>/kvrocks-patched/kvrocks",
-            record="<build>/kvrocks-patched/kvrocks.json",
-        log:
-            "<logs>/build_patched_kvrocks.log",
+rule build_kvrocks:
+    input:
+        rules.compile_kvrocks.output if KVROCKS.source in BUILT else [],
+    output:
+        program="<build>/kvrocks/kvrocks",
+        record="<build>/kvrocks/kvrocks.json",
+    log:
+        "<logs>/build_kvrocks.log",
+    conda:
+        "../../envs/kvrocks-conda.yaml" if KVROCKS.source == "conda" else "../../envs/harness.yaml"
+    params:
+        code=code("build.build_kvrocks"),
+        origin=kvrocks_origin,
+    shell:
+        "python -m workflow.hyperkv.build.build_kvrocks {params.origin:q}"
+        " --out {output.program:q} --record {output.record:q} 2> {log:q}"
 
-else:
 
-    rule build_kvrocks:
-        output:
-            program="<build>/kvrocks/kvrocks",
-            record="<build>/kvrocks/kvrocks.json",
-        log:
-            "<logs>/build_kvrocks.log",
-        conda:
-            "../../envs/kvrocks-conda.yaml" if KVROCKS.source == "conda" else "../../envs/harness.yaml"
-        params:
-            code=code("build.build_kvrocks"),
-            spec=kvrocks_link_spec,
-        shell:
-            "python -m workflow.hyperkv.build.build_kvrocks --spec {params.spec:q}"
-            " --out {output.program:q} --record {output.record:q} 2> {log:q}"
+# The same source with kvrocks.patches, for the scenarios with `patched: true`.
+use rule compile_kvrocks as compile_patched_kvrocks with:
+    output:
+        multiext("<build>/compiled/kvrocks-patched", program="", record=".json"),
+    log:
+        "<logs>/compile_patched_kvrocks.log",
+    params:
+        spec=patched_build_spec,
 
-    if KVROCKS.patched_binary:
 
-        use rule build_kvrocks as build_patched_kvrocks with:
-            output:
-                program="<build>/kvrocks-patched/kvrocks",
-                record="<build>/kvrocks-patched/kvrocks.json",
-            log:
-                "<logs>/build_patched_kvrocks.log",
-            params:
-                code=code("build.build_kvrocks"),
-                spec=patched_link_spec,
+use rule build_kvrocks as build_patched_kvrocks with:
+    input:
+        rules.compile_patched_kvrocks.output if KVROCKS.source in BUILT else [],
+    output:
+        program="<build>/kvrocks-patched/kvrocks",
+        record="<build>/kvrocks-patched/kvrocks.json",
+    log:
+        "<logs>/build_patched_kvrocks.log",
+    params:
+        code=code("build.build_kvrocks"),
+        origin=patched_origin,

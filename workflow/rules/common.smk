@@ -24,12 +24,15 @@ except UserError as error:
 
 REPEATS = list(range(1, CONFIG["experiment"]["repeats"] + 1))
 VLLM = CONFIG["engine"] == "vllm"
+SECTIONS = {environment: section for section, environment in ENVIRONMENTS.items()}
 
 
 wildcard_constraints:
     scenario="[a-z0-9_-]+",
     family="[a-z0-9_-]+",
     repeat="[0-9]+",
+    environment="|".join(SECTIONS),
+
 
 # Records that are to be measured again get a time before every input (run.provenance), so a rule needs one.
 OLDER = "workflow/hyperkv/__init__.py"
@@ -71,21 +74,37 @@ def vllm_files():
     return [*environment_records(), *made]
 
 
-def wheels_of(section):
+def pinned_packages(wildcards):
+    return requirements_of(CONFIG, SECTIONS[wildcards.environment])
+
+
+def package_index(wildcards):
+    index = CONFIG[SECTIONS[wildcards.environment]].get("index")
+    return ["--index", index] if index else []
+
+
+def wheels_of(wildcards):
     """The wheels that an environment is made from; none when it is there already."""
-    return [] if CONFIG[section]["python"] else [f"results/build/{ENVIRONMENTS[section]}/wheels.tar"]
+    own = CONFIG[SECTIONS[wildcards.environment]]["python"]
+    return [] if own else [f"results/build/{wildcards.environment}/wheels.tar"]
 
 
-def environment_options(section):
-    """The options of build_environment: the interpreter that is there, or what a new one is made from."""
-    folder = f"results/build/{ENVIRONMENTS[section]}"
+def environment_gpus(wildcards):
+    """The GPU on which the engine's environment is looked at."""
+    return gpus(wildcards) if wildcards.environment == "engine" else 0
+
+
+def environment_options(wildcards):
+    """The options of build_environment: the interpreter that is there, or what a new one is made from; what it must have."""
+    section = SECTIONS[wildcards.environment]
+    needs = ["--device", CONFIG["vllm"]["device"], "--needs", *engine_needs()] if section == "vllm" else []
     if CONFIG[section]["python"]:
-        return ["--python", CONFIG[section]["python"]]
-    requirements = requirements_of(CONFIG, section)
-    return ["--requirements", requirements, "--wheels", f"{folder}/wheels.tar", "--venv", f"{folder}/venv"]
+        return [*needs, "--python", CONFIG[section]["python"]]
+    new = ["--wheels", *wheels_of(wildcards), "--venv", f"results/build/{wildcards.environment}/venv"]
+    return [*needs, "--requirements", pinned_packages(wildcards), *new]
 
 
-def engine_needs(wildcards):
+def engine_needs():
     """What the scenarios ask of LMCache: lmcache at all, resp for its native client, striped for our plugin."""
     connectors = {CONFIG["scenarios"][name].get("connector") for name in SCENARIOS}
     return [
@@ -107,12 +126,20 @@ def patched_build_spec(wildcards):
     return build_spec(CONFIG["kvrocks"], KVROCKS.source, patched=True)
 
 
-def kvrocks_link_spec(wildcards):
-    return link_spec(CONFIG["kvrocks"], KVROCKS.source, KVROCKS.binary)
+# No use of `input`: Snakemake does not notice when such params change.
 
 
-def patched_link_spec(wildcards):
-    return link_spec(CONFIG["kvrocks"], KVROCKS.source, KVROCKS.patched_binary, patched=True)
+def kvrocks_origin(wildcards):
+    """The options of build_kvrocks: the program that was compiled, else what says which one to link."""
+    if KVROCKS.source in BUILT:
+        return ["--compiled", "results/build/compiled/kvrocks"]
+    return ["--spec", link_spec(CONFIG["kvrocks"], KVROCKS.source, KVROCKS.binary)]
+
+
+def patched_origin(wildcards):
+    if KVROCKS.source in BUILT:
+        return ["--compiled", "results/build/compiled/kvrocks-patched"]
+    return ["--spec", link_spec(CONFIG["kvrocks"], KVROCKS.source, KVROCKS.patched_binary, patched=True)]
 
 
 def server_files(scenario):
@@ -316,7 +343,7 @@ def recommendation_files(wildcards):
 
 def engine_record(wildcards):
     """What says that the engine's environment is there; nothing for the replay engine."""
-    return rules.build_engine.output if VLLM else []
+    return environment_records()[0] if VLLM else []
 
 
 # Ladder and tuner: checked by their targets, when they are asked for, not by every run. (An error in the input of a rule

@@ -1,4 +1,5 @@
-"""How long an operation over a socket may take: the one definition, for every client and for striped.c.
+"""Where a server listens, and how long an operation over a socket may take: the one definition, for every client and for
+striped.c.
 
 A time-out of a single receive bounds nothing: a peer that sends a byte now and then is never late. A fixed bound of the
 whole operation fails a large one that goes well. So time is earned by moving what the operation is there to move.
@@ -9,12 +10,26 @@ from __future__ import annotations
 import socket
 import struct
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+from .secret import Secret
 
 LEAST_BYTES_PER_S = 1 << 20
 COMMAND_BYTES = 64 << 10  # what a command that was answered counts for, beside its value
 _LEAST_S = 1e-3  # to the kernel 0 is for ever
+_MOST_BUFFERS = 512  # of one call of the kernel
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a RESP server listens, and where the password is that it asks for, if any. path: a unix socket, instead of TCP."""
+
+    host: str
+    port: int
+    password: Secret | None = None
+    path: str | None = None
 
 
 class Deadline:
@@ -149,3 +164,17 @@ def connected(host: str, port: int, deadline: Deadline, path: str | None = None)
         if connection is not None:
             connection.close()
     raise failure
+
+
+def send_all(sock: socket.socket, parts: Sequence[bytes | memoryview]) -> None:
+    """Send buffers in order without copying them together. Raises OSError."""
+    views = [memoryview(part) for part in parts if len(part)]
+    while views:
+        sent = sock.sendmsg(views[:_MOST_BUFFERS])
+        done = 0
+        while done < len(views) and sent >= len(views[done]):
+            sent -= len(views[done])
+            done += 1
+        del views[:done]
+        if sent:
+            views[0] = views[0][sent:]

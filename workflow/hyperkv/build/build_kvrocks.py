@@ -1,4 +1,4 @@
-"""Stage install_kvrocks: put a Kvrocks program, compiled or found, where the workflow looks for it.
+"""Stage build_kvrocks: put a Kvrocks program, compiled or found, where the workflow looks for it.
 
 python -m workflow.hyperkv.build.build_kvrocks (--compiled FILE | --spec JSON) --out FILE --record FILE
 """
@@ -42,7 +42,7 @@ def link_spec(kvrocks: Mapping[str, Any], source: str, binary: str | None, patch
 
     kvrocks: the config section. binary: the program that was found, if any. patched: for the patched program.
     """
-    if source == "conda":
+    if source == "conda" and not patched:
         return json.dumps({"program": "kvrocks", "source": source}, sort_keys=True)
     program = str(binary or kvrocks["patched_binary" if patched else "binary"] or "kvrocks")
     found = shutil.which(program)
@@ -52,4 +52,4 @@ def link_spec(kvrocks: Mapping[str, Any], source: str, binary: str | None, patch
 
 
 if __name__ == "__main__":
-    sys.exit(run_stage("install_kvrocks", main))
+    sys.exit(run_stage("build_kvrocks", main))

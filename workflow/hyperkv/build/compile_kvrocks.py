@@ -1,4 +1,4 @@
-"""Stage build_kvrocks: compile Kvrocks from a tarball of its source.
+"""Stage compile_kvrocks: compile Kvrocks from a tarball of its source.
 
 python -m workflow.hyperkv.build.compile_kvrocks --spec JSON --source TARBALL --out FILE --record FILE --jobs N
 
@@ -13,7 +13,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tarfile
 import time
@@ -29,25 +28,16 @@ from ..base.deadline import Deadline
 from ..base.digests import sha256_of
 from ..base.errors import UserError
 from ..base.threads import within
-from ..machine.machine_code import instructions_of
 from ..machine.processes import OwnedProcess, describe_exit
-from .fetch_kvrocks import OTHER_SOURCES, identity
-from .fetch_kvrocks_dependencies import HOW_TO_FILL, copied, declared, locate, told_versions, unlike
+from .cmake_files import declared
+from .fetch_kvrocks import identity
+from .kvrocks_dependencies import HOW_TO_FILL, copied, locate, told_versions, unlike
 from .kvrocks_patches import apply_patches, check_patches, patch_file
 from .kvrocks_program import describe
+from .toolchain import check_tools, cmake_options, cmake_version, environment
 
 GIT_HOST = "https://github.com"
 _HOST_TIMEOUT_S = 10
-_CMAKE_MIN = (3, 16)
-_CMAKE_STRICT = (4, 0)
-_PACKAGES = {
-    "cmake": ("cmake", "cmake"),
-    "make": ("make", "make"),
-    "autoconf": ("autoconf", "autoconf"),
-    "git": ("git", "git"),
-    "python3": ("python3", "python"),
-}
-_TELL_TARGET = ("-Q", "--help=target")
 _MADE_BEFORE_CMAKE = ("jemalloc-build", "luajit-build")
 _PERCENT = re.compile(r"^\[ *(\d+)%\]")
 _ERROR = re.compile(r"\b(?:fatal )?error: |undefined reference|No space left on device|Killed")
@@ -121,43 +111,6 @@ def build(
     shutil.rmtree(scratch)
 
 
-def environment(march: str) -> dict[str, Any]:
-    """What compiled: compiler, cmake, march and what the compiler takes that to be, and the instructions that it may use,
-    by Linux's names; None where it does not tell."""
-    return {
-        "compiler": first_line(compiler(), "--version"),
-        "cmake": ".".join(map(str, cmake_version())),
-        "march": march,
-        "march_resolved": resolved_march(march),
-        "instructions": instructions_of(_output(compiler(), *_flags(march).split(), *_TELL_TARGET) or ""),
-    }
-
-
-def cmake_options(march: str, dependencies: Mapping[str, Path], cmake: tuple[int, ...]) -> list[str]:
-    """KEY=VALUE options of a release build for an instruction set.
-
-    march: `native` or a -march name. dependencies: unpacked source of each by name; empty downloads them.
-    RocksDB makes -march=native of PORTABLE=0 and -march=NAME of PORTABLE=NAME; PORTABLE=1 would turn its
-    hardware CRC32C off. It uses carry-less multiplication, which the levels x86-64-v2 to v4 do not name although
-    every such processor has it. CMake 4 refuses what several dependencies declare as their oldest version.
-    """
-    flags = _flags(march)
-    options = [
-        "CMAKE_BUILD_TYPE=Release",
-        "ENABLE_LUAJIT=ON",
-        "ENABLE_STATIC_LIBSTDCXX=ON",
-        f"PORTABLE={0 if march == 'native' else march}",
-        f"CMAKE_C_FLAGS={flags}",
-        f"CMAKE_CXX_FLAGS={flags}",
-    ]
-    if cmake >= _CMAKE_STRICT:
-        options.append("CMAKE_POLICY_VERSION_MINIMUM=3.5")
-    if dependencies:
-        options += [f"FETCHCONTENT_SOURCE_DIR_{name.upper()}={path}" for name, path in dependencies.items()]
-        options.append("FETCHCONTENT_FULLY_DISCONNECTED=ON")
-    return options
-
-
 def find_dependencies(tree: Path, deps_dir: str | None, into: Path) -> tuple[dict[str, Path], dict[str, str]]:
     """Copies below `into` of the dependencies that deps_dir has, by name (none without deps_dir), and all versions by name.
 
@@ -172,27 +125,11 @@ def find_dependencies(tree: Path, deps_dir: str | None, into: Path) -> tuple[dic
     told = told_versions(found)
     for difference in unlike(wanted, told):
         for stream in (sys.stdout, sys.stderr):
-            print(f"hyperkv build_kvrocks: warning: kvrocks.deps_dir: {difference}", file=stream, flush=True)
+            print(
+                f"hyperkv compile_kvrocks: warning: kvrocks.deps_dir: {difference}", file=stream, flush=True
+            )
         versions[difference.partition(" ")[0]] = told[difference.partition(" ")[0]]
     return copied(found, into), versions
-
-
-def check_tools() -> None:
-    """Raises UserError, one line with all tools that are missing and where they come from."""
-    missing = []
-    if compiler() is None:
-        missing.append("a C++ compiler (Debian: g++; conda: gxx)")
-    for program, (debian, conda) in _PACKAGES.items():
-        if shutil.which(program) is None:
-            least = f" >= {_CMAKE_MIN[0]}.{_CMAKE_MIN[1]}" if program == "cmake" else ""
-            missing.append(f"{program}{least} (Debian: {debian}; conda: {conda})")
-    if shutil.which("cmake") and cmake_version() < _CMAKE_MIN:
-        version = ".".join(map(str, cmake_version()))
-        missing.append(f"cmake >= 3.16, this one is {version} (Debian: cmake; conda, PyPI: cmake)")
-    if missing:
-        raise UserError(
-            f"cannot build Kvrocks, missing: {', '.join(missing)}; install it or run with --sdm conda; {OTHER_SOURCES}"
-        )
 
 
 def check_host(git_host: str) -> None:
@@ -216,35 +153,6 @@ def unreachable(url: str) -> str:
     except (OSError, ValueError) as error:
         return str(getattr(error, "reason", error))
     return ""
-
-
-def compiler() -> str | None:
-    """Path of the C++ compiler that CMake is going to take: $CXX, else the first of the usual names on PATH."""
-    names = [os.environ["CXX"]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
-    return next((found for name in names if (found := shutil.which(name))), None)
-
-
-def cmake_version() -> tuple[int, ...]:
-    """Version of the cmake on PATH; (0,) when there is none or it does not tell."""
-    found = re.search(r"cmake version (\d+(?:\.\d+)*)", first_line("cmake", "--version") or "")
-    return tuple(int(part) for part in found[1].split(".")) if found else (0,)
-
-
-def resolved_march(march: str) -> str | None:
-    """The instruction set that the compiler takes -march=`march` to be, such as znver3; None if it does not tell."""
-    listing = _output(compiler(), f"-march={march}", *_TELL_TARGET) or ""
-    found = re.search(r"^\s*-march=\s+(\S+)\s*$", listing, re.MULTILINE)
-    return found[1] if found else None
-
-
-def _flags(march: str) -> str:
-    return f"-march={march}" + (" -mpclmul" if march.startswith("x86-64-v") else "")
-
-
-def first_line(program: str | None, *arguments: str) -> str | None:
-    """First line of a program's output; None when it fails or there is none."""
-    lines = (_output(program, *arguments) or "").splitlines()
-    return lines[0] if lines else None
 
 
 def unpack(tarball: Path, folder: Path) -> tuple[Path, str | None]:
@@ -296,7 +204,7 @@ def with_progress(lines: Iterable[str]) -> Iterator[str]:
         yield line
         if (found := _PERCENT.match(line)) and (percent := int(found[1]) // 10 * 10) > shown:
             shown = percent
-            print(f"hyperkv build_kvrocks: {shown}%", flush=True)
+            print(f"hyperkv compile_kvrocks: {shown}%", flush=True)
 
 
 def error_line(lines: list[str]) -> str:
@@ -355,17 +263,5 @@ def _checked_sha256(tarball: Path, spec: Mapping[str, Any]) -> str:
     return found
 
 
-def _output(program: str | None, *arguments: str) -> str | None:
-    if program is None:
-        return None
-    try:
-        finished = subprocess.run(
-            [program, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return None if finished.returncode else finished.stdout
-
-
 if __name__ == "__main__":
-    sys.exit(run_stage("build_kvrocks", main))
+    sys.exit(run_stage("compile_kvrocks", main))

@@ -13,9 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 import redis
 
-from ..base.deadline import Deadline
+from ..base.deadline import Deadline, Endpoint
 from ..base.errors import StoreError
-from ..stores.base import Endpoint
 from ..stores.redis_client import Clock, bounded
 from .base import Connector, gather_flags
 

@@ -1,11 +1,7 @@
-"""Stage fetch: download one file and check what came.
-
-python -m workflow.hyperkv.machine.download --url URL --sha256 HEX --out FILE
-"""
+"""Download one file and check what came."""
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import os
 import socket
@@ -19,7 +15,6 @@ from typing import BinaryIO, TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-from ..base.cli import run_stage
 from ..base.deadline import Deadline
 from ..base.errors import PassingError, UserError
 from ..base.threads import within
@@ -32,16 +27,6 @@ _MOST_BYTES = 64 << 30
 _PIECE_BYTES = 1 << 20
 _FIRST_WAIT_S = 2
 _T = TypeVar("_T")
-
-
-def main() -> None:
-    """Parse the command line and download."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.machine.download", description=__doc__)
-    parser.add_argument("--url", required=True)
-    parser.add_argument("--sha256", required=True, help="64 hex digits")
-    parser.add_argument("--out", required=True, type=Path)
-    arguments = parser.parse_args()
-    fetch(arguments.url, arguments.sha256, arguments.out)
 
 
 def fetch(url: str, digest: str | None, out: Path, algorithm: str = "sha256") -> None:
@@ -116,7 +101,3 @@ def may_pass(error: Exception) -> bool:
     if isinstance(reason, socket.gaierror):
         return False
     return isinstance(reason, TimeoutError | ConnectionError | HTTPException)
-
-
-if __name__ == "__main__":
-    sys.exit(run_stage("fetch", main))

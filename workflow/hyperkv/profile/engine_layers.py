@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from time import perf_counter
 
+from ..base.deadline import Endpoint
 from ..records.kinds.profile import Moved
-from ..stores.base import Endpoint
 
 _PASSES = 5
 RUNGS = ("gpu_copy", "lmcache_resp", "serde_naive", "serde_cachegen")

@@ -21,13 +21,14 @@ from pathlib import Path
 
 import numpy as np
 
+from ..base.deadline import Deadline, Endpoint
 from ..base.errors import StoreError
-from ..connectors.resp import RespConnection
+from ..connectors.striped.channels import Channel
 from ..machine.accepting import Acceptor, on_threads
 from ..machine.counters import ProcessCounters, process_counters
 from ..machine.own_folder import own_folder
 from ..machine.processes import LOOPBACK, OwnedProcess, free_port
-from ..stores.base import GRACE_S, Endpoint
+from ..stores.base import GRACE_S
 from ..workloads.payload import aligned_buffer
 
 REQUEST = struct.Struct("<cQQ")
@@ -90,27 +91,34 @@ class Loopback:
         return error
 
 
-class RawConnection(RespConnection):
-    """The socket, the options and the failures of connector `resp`, without RESP."""
+class RawConnection(Channel):
+    """The socket, the options and the failures of connector `resp`, without RESP. Raises StoreError."""
+
+    def __init__(self, endpoint: Endpoint, timeout_s: float):
+        super().__init__(endpoint, timeout_s, None)
+        self.open()
 
     def read(self, offset: int, buffers: Sequence[np.ndarray]) -> None:
         """Fill the buffers with the memory's bytes from `offset` on; one request per buffer, all sent first."""
-        self._begin(sum(buffer.size for buffer in buffers), 0)
         requests = []
         for buffer in buffers:
             requests.append(REQUEST.pack(b"G", offset, buffer.size))
             offset += buffer.size
-        self._send_all([b"".join(requests)])
-        for buffer in buffers:
-            self._receive(memoryview(buffer))
+        self._exchange([b"".join(requests)], [memoryview(buffer) for buffer in buffers])
 
     def write(self, offset: int, values: Sequence[np.ndarray]) -> None:
         """Write the values to the memory from `offset` on; returns when the last byte was acknowledged."""
-        self._begin(sum(value.size for value in values), 0)
-        self._send_all([REQUEST.pack(b"S", offset, sum(value.size for value in values))])
-        for value in values:
-            self._send_all([value.data])
-        self._receive(memoryview(bytearray(len(_ACKNOWLEDGEMENT))))
+        request = REQUEST.pack(b"S", offset, sum(value.size for value in values))
+        acknowledgement = memoryview(bytearray(len(_ACKNOWLEDGEMENT)))
+        self._exchange([request, *(memoryview(value) for value in values)], [acknowledgement])
+
+    def _exchange(self, sent: Sequence[bytes | memoryview], places: Sequence[memoryview]) -> None:
+        self.open(Deadline(self.timeout_s, sum(map(len, [*sent, *places]))))
+        with self.closing():
+            self.send(sent)
+            for place in places:
+                while place:
+                    place = place[self.receive([place]) :]
 
 
 def main() -> None:

@@ -18,8 +18,8 @@ import sys
 import time
 from collections.abc import Iterator
 
+from ..base.deadline import send_all
 from ..machine.accepting import Acceptor, on_threads
-from ..stores.resp_protocol import send_all
 
 _CRLF = b"\r\n"
 _METADATA = struct.Struct("<7I")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..base.deadline import Endpoint
 from ..cells.cell import CellSpec
 from ..connectors.registry import STRIPED
 from ..engines.vllm import lmcache
@@ -17,7 +18,6 @@ from ..engines.vllm.running import context_tokens
 from ..machine.processes import LOOPBACK
 from ..models.geometry import Geometry
 from ..models.gpus import check_settings, kv_share, tensor_parallel_of
-from ..stores.base import Endpoint
 from ..stores.registry import store_class
 from ..workloads import longest_context
 from ..workloads.context_limit import ROOM_TOKENS

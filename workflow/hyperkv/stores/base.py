@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ..base.deadline import Endpoint
 from ..base.errors import StoreDied, StoreError
 from ..base.folders import cannot_write
 from ..base.secret import Secret
@@ -106,16 +107,6 @@ def _flat(counters: Counters) -> dict[str, Any]:
     flat = asdict(counters)
     del flat["details"]
     return flat | flat.pop("process")
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """Where a RESP server listens, and where the password is that it asks for, if any. path: a unix socket, instead of TCP."""
-
-    host: str
-    port: int
-    password: Secret | None = None
-    path: str | None = None
 
 
 @dataclass(frozen=True)

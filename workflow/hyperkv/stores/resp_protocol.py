@@ -5,12 +5,13 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from ..base.deadline import send_all
+
 PEEK_BYTES = 16 * 1024
 LARGE_VALUE_BYTES = 64 * 1024
 LINE_BYTES_MAX = 64 * 1024
 ARGUMENTS_MAX = 1024 * 1024
 REQUEST_BYTES_MAX = 1 << 30
-IOVEC_MAX = 512
 CRLF = b"\r\n"
 OK = b"+OK\r\n"
 NIL = {2: b"$-1\r\n", 3: b"_\r\n"}
@@ -159,20 +160,6 @@ class ReplyWriter:
             self._parts, self._pending_bytes = [], 0
             send_all(self._sock, parts)
             self.bytes_sent += size
-
-
-def send_all(sock: socket.socket, parts: Sequence[bytes | memoryview]) -> None:
-    """Send buffers in order without copying them together. Raises OSError."""
-    views = [memoryview(part) for part in parts if len(part)]
-    while views:
-        sent = sock.sendmsg(views[:IOVEC_MAX])
-        done = 0
-        while done < len(views) and sent >= len(views[done]):
-            sent -= len(views[done])
-            done += 1
-        del views[:done]
-        if sent:
-            views[0] = views[0][sent:]
 
 
 def parse_length(text: bytes) -> int | None:

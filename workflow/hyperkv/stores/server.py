@@ -12,13 +12,14 @@ from typing import Any, ClassVar
 
 import redis
 
+from ..base.deadline import Endpoint
 from ..base.errors import StoreDied, StoreError
 from ..base.secret import write_private
 from ..machine.counters import ProcessCounters, process_counters
 from ..machine.own_folder import own_folder
 from ..machine.processes import LOOPBACK, OwnedProcess, free_port, require_free_port
 from .applied import differences
-from .base import Counters, Endpoint, Store, new_directory
+from .base import Counters, Store, new_directory
 from .reach import warning
 from .redis_client import bounded
 

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
+from ..base.deadline import Endpoint
 from ..base.errors import StoreError
 from ..base.threads import each
 from ..machine.counters import ProcessCounters
-from .base import Counters, Endpoint, Store, StoreConfig, new_directory
+from .base import Counters, Store, StoreConfig, new_directory
 from .server import ServerStore
 
 

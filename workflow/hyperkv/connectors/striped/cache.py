@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ...base.deadline import Endpoint
 from ...base.errors import StoreError, UserError
 from ...base.secret import KEYS as SECRET_KEYS
 from ...base.secret import Secret
-from ...stores.base import Endpoint
 from .connector import StripedConnector
 from .save_queue import SaveCounts, SaveQueue
 from .stripes import STRIPE_BYTES, STRIPES_IN_FLIGHT

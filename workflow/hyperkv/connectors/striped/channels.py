@@ -11,10 +11,8 @@ import socket
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
-from ...base.deadline import BoundedSocket, Deadline
+from ...base.deadline import BoundedSocket, Deadline, Endpoint, send_all
 from ...base.errors import StoreError
-from ...stores.base import Endpoint
-from ...stores.resp_protocol import send_all
 from .sockets import command, name_of, open_socket
 
 _CRLF = b"\r\n"
@@ -50,12 +48,29 @@ class Exchange(ABC):
         """The rest of the value lies in its place."""
 
 
+class Lookup(Exchange):
+    """EXISTS of a key."""
+
+    name = "EXISTS"
+
+    def __init__(self, key: bytes):
+        self._key = key
+        self.present = False
+
+    def request(self) -> Sequence[bytes | memoryview]:
+        return [command(b"EXISTS", self._key)]
+
+    def line(self, line: bytes) -> bool:
+        self.present = line == b":1"
+        return line in (b":0", b":1")
+
+
 class Channel:
     """One connection that sends ahead and receives in place; opened when it is needed, closed by any failure.
 
-    in_flight: commands sent and not answered at most, None for as many as the kernel's buffers hold. timeout_s: of
-    every call, see deadline.py. After a time-out, an end in the middle, or a reply that is not RESP the socket
-    is closed: what came next would answer an earlier command.
+    in_flight: commands sent and not answered at most, None for as many as the kernel's buffers hold; an eighth of them
+    are sent together. timeout_s: of every call, see deadline.py. After a time-out, an end in the middle, or a reply that
+    is not RESP the socket is closed: what came next would answer an earlier command.
     """
 
     def __init__(self, endpoint: Endpoint, timeout_s: float, in_flight: int | None):
@@ -63,6 +78,7 @@ class Channel:
         self.peer = name_of(endpoint)
         self.timeout_s = timeout_s
         self.in_flight = min(in_flight or _MOST_IN_FLIGHT, _MOST_IN_FLIGHT)
+        self._refill = max(1, self.in_flight // 8)
         self._scratch = bytearray(_SCRATCH_BYTES)
         self._view = memoryview(self._scratch)
         self._at = self._have = 0
@@ -94,8 +110,8 @@ class Channel:
 
     def _authenticate(self, password: bytes) -> None:
         """What a server answers may repeat the password, so no message has it."""
-        with self._closing():
-            self._send([command(b"AUTH", password)])
+        with self.closing():
+            self.send([command(b"AUTH", password)])
             if self._line() != b"+OK":
                 raise StoreError(f"{self.peer} did not take the password")
 
@@ -114,7 +130,7 @@ class Channel:
         An exception within closes the connection. Raises StoreError.
         """
         self.open(deadline)
-        with self._closing():
+        with self.closing():
             assert self._socket is not None
             self._socket.forget()
             yield self._socket.fileno()
@@ -127,11 +143,12 @@ class Channel:
         self.open(deadline)
         refused: StoreError | None = None
         sent = 0
-        with self._closing():
+        with self.closing():
             for number, exchange in enumerate(exchanges):
                 end = min(len(exchanges), number + self.in_flight)
-                while sent < end:
-                    sent = self._send_some(exchanges, sent, end)
+                if end == len(exchanges) or end - sent >= self._refill:
+                    while sent < end:
+                        sent = self._send_some(exchanges, sent, end)
                 error = self._take_reply(exchange)
                 refused = refused or error
                 deadline.answered()
@@ -141,7 +158,7 @@ class Channel:
             raise refused
 
     @contextlib.contextmanager
-    def _closing(self) -> Iterator[None]:
+    def closing(self) -> Iterator[None]:
         """Whatever ends the block by an exception closes the connection."""
         try:
             yield
@@ -159,10 +176,11 @@ class Channel:
             size += sum(map(len, new))
             if size >= _SEND_BYTES:
                 break
-        self._send(parts)
+        self.send(parts)
         return number + 1
 
-    def _send(self, parts: Sequence[bytes | memoryview]) -> None:
+    def send(self, parts: Sequence[bytes | memoryview]) -> None:
+        """Send all parts on the open connection. Raises StoreError."""
         assert self._socket is not None
         try:
             send_all(self._socket, parts)
@@ -214,7 +232,7 @@ class Channel:
         self._at += known
         after = memoryview(end)[known:]
         while place or after:
-            count = self._received([place, after] if place else [after])
+            count = self.receive([place, after] if place else [after])
             taken = min(count, len(place))
             place, after = place[taken:], after[count - taken :]
         return bytes(end)
@@ -223,11 +241,11 @@ class Channel:
         """Receive `length` bytes for nothing; the two bytes after them."""
         waste = memoryview(bytearray(min(length, _DISCARD_BYTES)))
         while length:
-            length -= self._received([waste[:length]])
+            length -= self.receive([waste[:length]])
         return self._fill_place(_NOTHING)
 
-    def _received(self, buffers: Sequence[memoryview]) -> int:
-        """Fill the buffers, or what comes before the time is over; how many bytes."""
+    def receive(self, buffers: Sequence[memoryview]) -> int:
+        """Fill the buffers, or what comes before the time is over; how many bytes. Raises StoreError."""
         assert self._socket is not None
         try:
             count = self._socket.recvmsg_into(buffers, 0, socket.MSG_WAITALL)[0]

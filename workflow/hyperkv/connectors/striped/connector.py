@@ -14,10 +14,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from ...base.deadline import Deadline
-from ...stores.base import Endpoint
+from ...base.deadline import Deadline, Endpoint
 from ..base import Connector, leading_true
-from .channels import Channel, Exchange
+from .channels import Channel, Exchange, Lookup
 from .native import NativeLoads, Wanted
 from .sockets import command
 from .stripes import (
@@ -96,8 +95,9 @@ class StripedConnector(Connector):
     def _count_present(self, keys: Sequence[bytes], deadline: Deadline) -> int:
         for start in range(0, len(keys), _EXISTS_BATCH):
             batch = keys[start : start + _EXISTS_BATCH]
-            lookups = [_Lookup(key) for key in batch]
-            self._run([(self._server_of(item.key, 0), item) for item in lookups], Channel.run, deadline)
+            lookups = [Lookup(stripe_key(key, 0)) for key in batch]
+            servers = [self._server_of(key, 0) for key in batch]
+            self._run(list(zip(servers, lookups, strict=True)), Channel.run, deadline)
             present = leading_true([item.present for item in lookups])
             if present < len(batch):
                 return start + present
@@ -181,23 +181,6 @@ def _moved(chunks: Sequence[Sequence[Part]]) -> tuple[int, int]:
 
 def _get_of(key: bytes, part: Part) -> bytes:
     return command(b"GET", stripe_key(key, part.index))
-
-
-class _Lookup(Exchange):
-    """EXISTS of a chunk's stripe 0."""
-
-    name = "EXISTS"
-
-    def __init__(self, key: bytes):
-        self.key = key
-        self.present = False
-
-    def request(self) -> Sequence[bytes | memoryview]:
-        return [command(b"EXISTS", stripe_key(self.key, 0))]
-
-    def line(self, line: bytes) -> bool:
-        self.present = line == b":1"
-        return line in (b":0", b":1")
 
 
 class _Load(Exchange):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from ...base.deadline import BoundedSocket, Deadline, connected
-from ...stores.base import Endpoint
+from ...base.deadline import BoundedSocket, Deadline, Endpoint, connected
 
 SOCKET_BUFFER_BYTES = 4 << 20
 

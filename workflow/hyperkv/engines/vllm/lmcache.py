@@ -13,9 +13,9 @@ from typing import Any
 
 import yaml
 
+from ...base.deadline import Endpoint
 from ...base.errors import UserError
 from ...connectors.registry import library_of
-from ...stores.base import Endpoint
 from ...stores.registry import store_class
 
 # What LMCache's own program does; the module cannot be run by itself in 0.5.0.

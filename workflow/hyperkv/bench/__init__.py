@@ -1,1 +1,0 @@
-"""Programs beside the workflow that compare our connectors and servers with others."""
