@@ -124,6 +124,7 @@ class Checkout:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        self.python_path = ""
 
     @classmethod
     def new(cls, folder: Path, config: Mapping[str, Any] = TINY) -> "Checkout":
@@ -169,7 +170,8 @@ class Checkout:
         """
         here = Path(sys.executable).parent
         users = {name: value for name, value in os.environ.items() if not name.startswith("HYPERKV_")}
-        env = {**users, "PATH": f"{here}:{os.environ['PATH']}", "PYTHONPATH": "", "COLUMNS": "200"}
+        paths = {"PATH": f"{here}:{os.environ['PATH']}", "PYTHONPATH": self.python_path}
+        env = {**users, **paths, "COLUMNS": "200"}
         process = subprocess.Popen(
             [sys.executable, *argv],
             cwd=self.folder,

@@ -6,10 +6,13 @@ import os
 import shutil
 import time
 from base64 import urlsafe_b64encode
+from pathlib import Path
 
 import pytest
 
 from tests.workflow_helpers import TINY, Checkout, changed, eventually
+from workflow.hyperkv.base.sources import sources
+from workflow.hyperkv.config import code
 from workflow.hyperkv.records.record_file import identity_in, read_records, write_records
 
 pytestmark = pytest.mark.slow
@@ -51,11 +54,32 @@ def measured(*scenarios: str) -> set[str]:
     return {f"measure_scenario {name} 1" for name in scenarios} | AFTER
 
 
+# Every Python process of a run writes down what it imported of the package.
+TELLS_IMPORTS = """
+import atexit, json, os, sys
+from pathlib import Path
+
+def tell():
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if spec is not None and spec.name.startswith("workflow.hyperkv."):
+        found = [name for name in sys.modules if name.startswith("workflow.hyperkv")]
+        told = {"main": spec.name, "argv": sys.argv[1:], "imported": found}
+        Path(__file__).with_name(f"{os.getpid()}-{spec.name}.json").write_text(json.dumps(told))
+
+atexit.register(tell)
+"""
+
+
 @pytest.fixture(scope="module")
 def complete(tmp_path_factory) -> tuple[Checkout, str]:
     """A checkout after a complete run, and what that run printed. Not to be changed."""
     checkout = Checkout.new(tmp_path_factory.mktemp("complete") / "checkout")
+    imports = checkout.folder.with_name("imports")
+    imports.mkdir()
+    (imports / "sitecustomize.py").write_text(TELLS_IMPORTS)
+    checkout.python_path = str(imports)
     status, output = checkout.snakemake(within_s=200)
+    checkout.python_path = ""
     assert status == 0, output
     return checkout, output
 
@@ -227,7 +251,10 @@ def test_editing_what_no_stage_uses_runs_nothing(checkout):
         ({"profile.connections": [1, 2]}, PROFILE | LIMITS),
         ({"layers.repeats": 3}, LAYERS),
         ({"layers.scenarios": []}, DRAWN_LAYERS),
-        ({"figures.chunk_tokens": 32}, OF_SCENARIOS | BREAK_EVEN | CLAIMS | {"write_ratios", "draw_cost"}),
+        (
+            {"figures.chunk_tokens": 32},
+            OF_SCENARIOS - {"draw_chunk"} | BREAK_EVEN | CLAIMS | {"write_ratios", "draw_cost"},
+        ),
         ({"predict.seeds": 3}, HIT_RATES),
         ({"recommend.load": 1}, RECOMMENDED),
         ({"cost.dram_usd_per_gb": 5}, COST | CLAIMS),
@@ -239,11 +266,56 @@ def test_changing_a_key_runs_what_depends_on_it(changes, jobs, checkout):
     assert checkout.planned() == jobs
 
 
-def test_touching_every_file_runs_nothing(checkout):
+def code_of(told: dict) -> set[str]:
+    """The source files that a job's code is a digest of, by its command line; a server's are its module's."""
+    name = told["main"].removeprefix("workflow.hyperkv.")
+    options = dict(zip(told["argv"][::2], told["argv"][1::2], strict=False))
+    modules_of = {
+        "sweep.measure_scenario": code.scenario_modules,
+        "profile.profile_store": code.profile_modules,
+        "profile.profile_layers": code.layers_modules,
+        "profile.profile_limits": code.limits_modules,
+        "predict.predict_hit_rates": lambda spec: code.prediction_modules(spec["cases"].values()),
+        "recommend.choose_scenario": lambda _: code.recommendation_modules({"kind": "multi_turn"}),
+        "recommend.check_recommended": lambda _: [
+            name,
+            "stores.rocksdb.server",
+            "stores.kvrocks.store",
+            "stores.valkey",
+            "stores.rocksdb.store",
+        ],
+    }
+    of_spec = modules_of.get(name, lambda _: [name])
+    return set(sources(*of_spec(json.loads(options.get("--spec", "{}")))))
+
+
+def test_a_job_imports_no_code_but_its_own(complete):
+    """What Python really loaded is held against the import closures that the digests are made of."""
+    told = [json.loads(path.read_text()) for path in complete[0].folder.with_name("imports").glob("*.json")]
+    mains = {one["main"].removeprefix("workflow.hyperkv.") for one in told}
+    assert mains >= {
+        "sweep.measure_scenario",
+        "profile.profile_layers",
+        "stores.rocksdb.server",
+        "tables.cells",
+    }
+    assert len(mains) > 25
+    for one in told:
+        files = {name.replace(".", "/") for name in one["imported"]} | {one["main"].replace(".", "/")}
+        loaded = {
+            path for name in files for path in (f"{name}.py", f"{name}/__init__.py") if Path(path).exists()
+        }
+        assert loaded <= code_of(one), (one["main"], loaded - code_of(one))
+
+
+def test_neither_touching_nor_rewording_runs_anything(checkout):
     for folder, _, names in os.walk(checkout.folder):
         for name in names:
             if ".snakemake" not in folder:
                 os.utime(os.path.join(folder, name))
+    for path in (checkout / "workflow/hyperkv").rglob("*.py"):
+        if path.name != "__init__.py":
+            path.write_text(f"# reworded\n\n\n{path.read_text()}")
     assert checkout.planned() == set()
 
 
