@@ -118,6 +118,7 @@ bench: .venv/installed
 
 docs: .venv/installed
 	@$(ACTIVATE) python -m workflow.hyperkv.config.docs > config/README.md
+	@$(ACTIVATE) python -m workflow.hyperkv.config.schema > workflow/schemas/config.schema.json
 
 lint: .venv/installed
 	@$(ACTIVATE) ruff check . && ruff format --check . && snakefmt --check Snakefile workflow/rules && snakemake --lint

@@ -21,7 +21,7 @@ from workflow.hyperkv.build.fetch_kvrocks_dependencies import (
     told_versions,
     unlike,
 )
-from workflow.hyperkv.config.config import schema
+from workflow.hyperkv.config.models.kvrocks import Kvrocks
 
 TABLE = Path("config/kvrocks/README.md")
 SOURCE = os.environ.get("KVROCKS_SOURCE")
@@ -230,9 +230,7 @@ def documented() -> list[tuple[str, str, str]]:
 def test_the_default_releases_dependencies_are_documented():
     rows = documented()
     assert rows == sorted(rows)
-    release = re.search(
-        r"v(\d+\.\d+\.\d+)", schema()["properties"]["kvrocks"]["properties"]["url"]["default"]
-    )
+    release = re.search(r"v(\d+\.\d+\.\d+)", Kvrocks().url)
     assert release is not None
     assert f"release {release[1]}" in TABLE.read_text()
     for name, version, url in rows:

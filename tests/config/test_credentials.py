@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.config.test_config import BASE, changed
+from tests.configs import BASE, changed
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.config.config import checked
 from workflow.hyperkv.config.credentials import is_secret_name, refuse_credentials
@@ -62,7 +62,7 @@ def test_a_preset_s_environment_is_looked_at_too(monkeypatch, tmp_path):
     (tmp_path / "own.yaml").write_text(
         yaml.safe_dump({"description": "x", "settings": {}, "environment": {"HF_TOKEN": SECRET}})
     )
-    monkeypatch.setattr("workflow.hyperkv.config.config.PRESETS", tmp_path)
+    monkeypatch.setattr("workflow.hyperkv.config.scenarios.PRESETS", tmp_path)
     assert "export HF_TOKEN" in refused(changed("scenarios.kv", {**KVROCKS, "preset": "own"}))
 
 

@@ -8,7 +8,6 @@ import pytest
 
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.base.own_command import snakemake_command
-from workflow.hyperkv.config.config import schema
 from workflow.hyperkv.config.kvrocks_source import (
     PROGRAM,
     RECORD,
@@ -18,6 +17,7 @@ from workflow.hyperkv.config.kvrocks_source import (
     runnable,
     runnable_scenarios,
 )
+from workflow.hyperkv.config.models.kvrocks import Kvrocks
 
 SECTION: dict[str, Any] = {
     "source": "auto", "required": False, "binary": None, "patched_binary": None, "commit": None, "path": None
@@ -37,7 +37,6 @@ NONE = KvrocksSource("release", available=False)
 @pytest.fixture(autouse=True)
 def empty(tmp_path, monkeypatch) -> Path:
     """An empty working directory and an empty PATH."""
-    schema()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     return tmp_path
@@ -216,13 +215,12 @@ def test_a_key_that_the_source_does_not_read_is_refused_and_the_remedy_does(sour
 
 
 def schema_default(key: str) -> object:
-    return schema()["properties"]["kvrocks"]["properties"][key]["default"]
+    return Kvrocks.model_fields[key].default
 
 
 def test_defaults_are_never_refused(empty):
     program(empty / "bin" / "kvrocks")
-    rules = schema()["properties"]["kvrocks"]["properties"]
-    full = {key: rule["default"] for key, rule in rules.items()}
+    full = Kvrocks().model_dump()
     for source in (*READ, "auto"):
         resolve({**full, "source": source})
 

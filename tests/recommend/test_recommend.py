@@ -20,7 +20,8 @@ from tests.workflow_helpers import merged
 from workflow.hyperkv.base.errors import StoreError, UserError
 from workflow.hyperkv.base.secret import Secret, write_private
 from workflow.hyperkv.base.secret import quoted as quoted_value
-from workflow.hyperkv.config.config import checked, recommend_spec
+from workflow.hyperkv.config.config import checked
+from workflow.hyperkv.config.plan import recommend_spec
 from workflow.hyperkv.engines.vllm import lmcache
 from workflow.hyperkv.recommend import check_recommended, recommend
 from workflow.hyperkv.recommend.check_recommended import check, command_words, conf_settings

@@ -413,7 +413,8 @@ def test_the_repositorys_claims_are_read_and_have_the_reference_projects_four():
 
 def test_the_claims_at_equal_speed_are_about_scenarios_of_the_ladder():
     configs = [
-        yaml.safe_load(Path("config", name).read_text()) for name in ("ladder.yaml", "equal_speed.yaml")
+        yaml.safe_load(Path("config", name).read_text())
+        for name in ("experiments/ladder.yaml", "experiments/equal_speed.yaml")
     ]
     text = Path(configs[1]["claims"]).read_text()
     assert claimed_tables(read_claims(Path(configs[1]["claims"]))) == ["cells"]

@@ -10,13 +10,14 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from workflow.hyperkv.config.prices import resolved_prices
 
-from tests.config.test_config import BASE, changed
+from tests.configs import BASE, changed
 from tests.helpers import write_as_a_stage
 from tests.record_factory import measured, varied
 from workflow.hyperkv.base.errors import UserError
-from workflow.hyperkv.config.config import checked, cost_spec
-from workflow.hyperkv.config.prices import resolved_prices
+from workflow.hyperkv.config.config import checked
+from workflow.hyperkv.config.plan import cost_spec
 from workflow.hyperkv.records.cost_model import (
     PARTS,
     Point,

@@ -13,13 +13,13 @@ from tests.record_factory import measured, varied
 from tests.workflow_helpers import changed, merged
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.config.config import checked
-from workflow.hyperkv.config.ladder import ladder_spec
+from workflow.hyperkv.config.plan import ladder_spec
 from workflow.hyperkv.figures.ladder import DRAWINGS
 from workflow.hyperkv.records.ladder_parity import differences
 from workflow.hyperkv.tables.ladder import ladder_table
 from workflow.hyperkv.tables.tables import COLUMNS_PATH
 
-FILES = ("config/scenarios.yaml", "config/config.yaml", "config/ladder.yaml")
+FILES = ("config/scenarios.yaml", "config/config.yaml", "config/experiments/ladder.yaml")
 SPEC = {
     "steps": [
         {"step": "reference", "scenario": "dram", "changes": []},

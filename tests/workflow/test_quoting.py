@@ -12,7 +12,7 @@ import yaml
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from tests.config.test_config import changed
+from tests.configs import changed
 from tests.hostile import BRACES, PIECES, file_names, lines
 from tests.recommend.test_recommend import record_of, scenario
 from tests.record_factory import measured
@@ -21,7 +21,8 @@ from tests.workflow_helpers import TINY, Checkout, merged
 from tests.workflow_helpers import changed as changed_by
 from workflow.hyperkv.array.fio import layout_command
 from workflow.hyperkv.base.errors import UserError
-from workflow.hyperkv.config.config import baseline_spec, checked, recommend_spec, sweep_spec
+from workflow.hyperkv.config.config import checked
+from workflow.hyperkv.config.plan import baseline_spec, recommend_spec, sweep_spec
 from workflow.hyperkv.engines.vllm.lmcache import mp_arguments
 from workflow.hyperkv.machine.processes import LOOPBACK, OwnedProcess, free_port
 from workflow.hyperkv.recommend import recommend

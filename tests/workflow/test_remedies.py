@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.config.test_config import BASE, changed, engine, with_kvrocks, with_striped, without
+from tests.configs import BASE, changed, engine, with_kvrocks, with_striped, without
 from workflow.hyperkv.base.errors import UserError
-from workflow.hyperkv.config.config import checked, predict_spec, sweep_spec
+from workflow.hyperkv.config.config import checked
+from workflow.hyperkv.config.plan import predict_spec, sweep_spec
 from workflow.hyperkv.workloads.factory import make_workload
 
 EXCERPT = Path(__file__).parents[1] / "data" / "mooncake_excerpt.jsonl"

@@ -30,7 +30,7 @@ from tabulate import tabulate
 from ..base.cli import run_stage
 from ..base.errors import UserError
 from ..cells.point import point_keys, values_per_connection
-from ..config.config import with_preset
+from ..config.scenarios import with_preset
 from ..connectors.registry import make_connector
 from ..stores.base import Endpoint, Store, StoreConfig
 from ..stores.valkey import ValkeyStore

@@ -13,19 +13,14 @@ from typing import Any
 from ..base.errors import UserError
 from ..base.own_command import snakemake_command
 from ..stores.kvrocks.config import PROGRAM
-from .config import schema, selected
+from .models.kvrocks import BUILT, Kvrocks
+from .scenarios import selected
 
 RECORD = PROGRAM.with_suffix(".json")
-BUILT = ("release", "git", "path")
 _SOURCES_OF_KEY = {
-    "url": ("release",),
-    "sha256": ("release",),
-    "git_url": ("git",),
-    "commit": ("git",),
-    "path": ("path",),
-    "binary": ("binary",),
-    "patched_binary": ("binary",),
-    "deps_dir": BUILT,
+    key: field.json_schema_extra["sources"]
+    for key, field in Kvrocks.model_fields.items()
+    if "sources" in (field.json_schema_extra or {})
 }
 
 
@@ -61,7 +56,7 @@ def resolve(section: Mapping[str, Any]) -> KvrocksSource:
     """
     decided = _decided(section)
     for key, sources in _SOURCES_OF_KEY.items():
-        auto = section["source"] == "auto" and sources != ("binary",)
+        auto = section["source"] == "auto" and sources != ["binary"]
         reader = decided.source if auto else section["source"]
         if reader not in sources and _is_set(section, key):
             raise UserError(
@@ -158,7 +153,7 @@ def _idle_patches(config: Mapping[str, Any], names: Sequence[str]) -> list[str]:
 
 def _is_set(section: Mapping[str, Any], key: str) -> bool:
     """Whether a key has another value than its default."""
-    default = schema()["properties"]["kvrocks"]["properties"][key]["default"]
+    default = Kvrocks.model_fields[key].default
     return section.get(key, default) != default
 
 

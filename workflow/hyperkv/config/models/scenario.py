@@ -1,0 +1,253 @@
+"""A scenario of section `scenarios`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from ...connectors.registry import STRIPED
+from .engines import INSTALLED, Vllm
+from .texts import Folder, Name, Path, SettingName, VariableName, Words
+from .values import (
+    Boolean,
+    Count,
+    OrNull,
+    Positive,
+    Section,
+    Several,
+    Size,
+    Typed,
+    given,
+    key,
+    optional,
+    whole,
+)
+
+KvDtype = Literal["auto", "bfloat16", "float16", "float32", "fp8"]
+OwnVllm = given("OwnVllm", Vllm, (*INSTALLED, "device"))
+Chunk = Count | Annotated[Several[Count], Field(min_length=1)]
+WITH_SOCKETS = ("resp", *STRIPED)
+
+
+def _of(*connectors: str) -> dict[str, Any]:
+    """The mark of a key that some connectors read."""
+    return {"connectors": connectors, "quiet": False}
+
+
+def _quiet(*connectors: str, others: str = "") -> dict[str, Any]:
+    """Of a key that a spec lacks at its default, and that is refused with another connector than these. others: what they do instead."""
+    return {"connectors": connectors, "quiet": True, "others": others}
+
+
+class Settings(Section):
+    """What a preset may have, and a scenario on top of it."""
+
+    settings: dict[SettingName, str | int | float] = key(
+        "keys",
+        "The store's own keys under its own names: valkey.conf keys for valkey, kvrocks.conf keys for kvrocks (on top of its "
+        "preset; `workers` may be `cores`), the same and direct_io for rocksdb, direct_io for files. Those that the workflow "
+        "sets or counts on are refused with the key that sets them.",
+        {},
+    )
+    environment: dict[VariableName, Words] = key(
+        "text", "Environment variables of the store's server, such as MALLOC_CONF.", {}
+    )
+    ignored_settings: Several[Name] = key(
+        "names",
+        "kvrocks. Keys of `settings` that the server may not know; they are reported. Any other key that it does not know, or "
+        "applies differently, fails the cell.",
+        [],
+    )
+
+
+class Scenario(Settings):
+    """Scenarios by name. One with several chunk sizes becomes one per size, named NAME-SIZE."""
+
+    tier: Literal["none", "dram", "ssd"] = key(
+        "word", "Where KV that HBM lost lives; `none` computes it again."
+    )
+    store: Literal["dram", "files", "valkey", "rocksdb", "kvrocks"] = optional(
+        "word",
+        "What holds KV. Tier dram takes dram or valkey, tier ssd takes files, rocksdb or kvrocks; with a `data_dir` on a tmpfs "
+        "these are of tier dram too.",
+    )
+    connector: Literal["inprocess", "redis", "resp", "striped", "mp", "striped_mp", "offloading"] = optional(
+        "word",
+        "How the engine reaches the store. `inprocess` for dram and files; `redis`, `resp` or `striped` for servers, the last "
+        "with several values per chunk. With engine vllm the first four are LMCache inside vLLM; `mp` is an LMCache server "
+        "beside it, `striped_mp` the same with several values per chunk, `offloading` vLLM's own connector.",
+    )
+    chunk_tokens: Chunk = key(
+        "tokens", "Tokens per cache entry; one number or a list. A multiple of replay.block_tokens.", 64
+    )
+    connections: whole(1, 256) = key(
+        "connections",
+        "Parallel connections to a server, or threads in process. With LMCache inside vLLM each GPU of vllm.tensor_parallel "
+        "has so many.",
+        2,
+    )
+    stripe_bytes: Size = key(
+        "bytes",
+        "striped and striped_mp. Bytes of a chunk in one value, the store's value size whatever the chunk; at least 4 KiB.",
+        "1 MiB",
+        marks=_of(*STRIPED),
+    )
+    stripes_in_flight: OrNull[Count] = key(
+        "values",
+        "striped and striped_mp. Values asked for or sent and not answered yet, on each connection; null for all of a request, "
+        "which a server then holds in its memory at once.",
+        4,
+        marks=_of(*STRIPED),
+    )
+    save_connections: OrNull[whole(1, 256)] = key(
+        "connections",
+        "striped and striped_mp, engine vllm. Connections to each server for saves, beside `connections` for loads; null for as "
+        "many. Fewer leave more of the processor to the engine while it saves.",
+        None,
+        marks=_quiet(*STRIPED, others="saves over its other connections"),
+    )
+    load_queue_bytes: OrNull[Size] = key(
+        "bytes",
+        "striped_mp. A lookup finds as much as fits in here beside the loads under way, and the rest of the prompt is computed, "
+        "so that a slow device holds back less of what the engine computes faster. Lookups that come together each find all "
+        "of the room. null for no bound.",
+        None,
+        marks=_quiet("striped_mp", others="has no queue of loads"),
+    )
+    client: Literal["python", "native"] = key(
+        "name",
+        "striped and striped_mp. What receives stripes: `python`, a thread per connection, or `native`, compiled code (rule "
+        "build_striped, which needs a C compiler and xxhash.h), so that Python's lock is held once per connection and load.",
+        "python",
+        marks=_quiet(*STRIPED, others="has no client native"),
+    )
+    processes: whole(1, 64) = key(
+        "processes",
+        "striped and striped_mp. Server processes that share the stripes by the chunk's hash, each with its own folder, and "
+        "`port` counted up.",
+        1,
+        marks=_quiet(*STRIPED, others="reaches one process"),
+    )
+    socket: Literal["tcp", "unix"] = key(
+        "word",
+        "resp, striped and striped_mp. How the server is reached on this machine, over loopback TCP or a unix socket.",
+        "tcp",
+        marks=_quiet(*WITH_SOCKETS, others="has no unix sockets"),
+    )
+    dram_pool_bytes: OrNull[Size] = key(
+        "bytes",
+        "Size of the DRAM pool, for all GPUs together; for tier ssd a pool in front of the store, null for none.",
+        None,
+    )
+    capacity_bytes: OrNull[Size] = key("bytes", "Bound of a valkey store; null for none.", None)
+    save_decode_cache: Boolean = key(
+        "boolean",
+        "Whether the KV of answers is saved. Engine vllm tries it out; a cell whose engine does otherwise is invalid (LMCache's "
+        "server before 0.5.6 always saves it).",
+        True,
+    )
+    password_file: Path | None = key(
+        None,
+        "valkey, kvrocks. File of one line with the password that the server asks for, mode 600; it is read where it is used, "
+        "and nothing that a run writes has it. null for a server without a password.",
+        None,
+        marks=_quiet(),
+    )
+    password_env: VariableName | None = key(
+        "name",
+        "valkey, kvrocks. The same, with the name of an environment variable instead of a file.",
+        None,
+        marks=_quiet(),
+    )
+    preset: Name | None = key(
+        None,
+        "kvrocks. Name of a file in config/kvrocks whose settings, environment and ignored_settings are taken first; null for "
+        "none.",
+        None,
+    )
+    patched: Boolean = key(
+        "boolean",
+        "kvrocks. Whether the server is a Kvrocks compiled with the patches of `kvrocks.patches`; sources release, git and path "
+        "can be patched.",
+        False,
+        marks=_quiet(),
+    )
+    page_cache: Literal["evict", "keep"] = key(
+        "word",
+        "kvrocks. `evict` takes the store's files out of the page cache before every load, so that the device answers, as it "
+        "would with a working set larger than RAM, and has a prompt of the single requests leave the server's write buffers "
+        "before it is asked for again; `keep` leaves them there. The other stores have direct_io for that.",
+        "evict",
+    )
+    port: whole(0, 65535) = key("port", "TCP port of the store's server on 127.0.0.1; 0 takes a free one.", 0)
+    timeout_s: Positive = key(
+        "seconds",
+        "Longest time that a call to the store may take on a connection, beside a second for every MiB that it moves; past it "
+        "the cell fails. A call that falls behind that rate by so long fails, too.",
+        30,
+    )
+    data_dir: Folder | None = key(
+        None, "This scenario's own folder for its store's files; null takes data_dir.", None
+    )
+    kv_dtype: OrNull[KvDtype] = key(
+        "word", "This scenario's own number format of the KV cache; null takes kv_dtype.", None
+    )
+    vllm: OwnVllm = key("keys", "Engine vllm. Keys of `vllm` that are different for this scenario.", {})
+    lmcache: Typed = key(
+        "keys",
+        "Engine vllm. LMCache's own keys under its own names, beside those that the scenario sets, which are refused: of its "
+        "configuration file, or with connector mp options of `lmcache server` (l1_use_hugepages for --l1-use-hugepages). Text "
+        "that is exactly true, false, yes, no, null or a number stands for that.",
+        {},
+    )
+    loads: Several[Count] = optional(
+        "clients",
+        "This scenario's own loads instead of experiment.loads; with engine vllm none ([]) for single requests alone.",
+    )
+
+
+class Preset(Settings):
+    """A file of config/kvrocks."""
+
+    description: str = key("text", "What it is for.")
+    settings: dict[SettingName, str | int | float] = key("keys", "The server's keys.")
+
+
+ScenarioName = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*(-[a-z0-9_]+)*$")]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What a spec and the checks make of a key. connectors: those that read it, empty for all. others: what the others do instead."""
+
+    key: str
+    default: Any
+    connectors: tuple[str, ...]
+    quiet: bool
+    others: str = ""
+
+    def is_read_by(self, connector: str | None) -> bool:
+        """Whether a connector reads the key."""
+        return not self.connectors or connector in self.connectors
+
+    def is_idle(self, scenario: Mapping[str, Any]) -> bool:
+        """Whether the key says nothing in a scenario that has it."""
+        value = scenario[self.key]
+        says_nothing = value is None or (self.quiet and value == self.default)
+        return says_nothing or not self.is_read_by(scenario.get("connector"))
+
+
+MARKED = {
+    name: Mark(name, field.default, **marks)
+    for name, field in Scenario.model_fields.items()
+    if "quiet"
+    in (marks := {key: value for key, value in (field.json_schema_extra or {}).items() if key != "unit"})
+}
+OF_ENGINE = ("save_connections", "load_queue_bytes")
+ALONE = (
+    *("tier", "store", "connector", "settings", "environment", "ignored_settings", "port", "timeout_s"),
+    *(name for name in MARKED if name not in OF_ENGINE),
+)

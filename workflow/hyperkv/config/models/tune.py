@@ -1,0 +1,95 @@
+"""Section `tune`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Discriminator, Field, StrictBool
+
+from .experiment import Names
+from .values import Boolean, Count, Given, Positive, Section, Several, key, optional, section
+
+End = int | float | str
+ParameterName = Annotated[
+    str,
+    Field(pattern="^(settings[.][A-Za-z0-9][A-Za-z0-9._-]*|environment[.][A-Za-z_][A-Za-z0-9_]*|[a-z_]+)$"),
+]
+
+
+class _Ends(Given):
+    low: End = key("the parameter's", "Least value.")
+    high: End = key("the parameter's", "Highest value.")
+    step: End = optional("the parameter's", "Distance of the values from one another.")
+    log: Boolean = optional("boolean", "Whether the logarithm is searched evenly.")
+
+
+class Integers(_Ends):
+    """Whole numbers of a range."""
+
+    kind: Literal["integer"]
+
+
+class Numbers(_Ends):
+    """Numbers of a range."""
+
+    kind: Literal["number"]
+
+
+class Choices(Given):
+    """One of several values."""
+
+    kind: Literal["choice"]
+    choices: Annotated[Several[str | StrictBool | int | float | None], Field(min_length=1)] = key(
+        "the parameter's",
+        "The values, the scenario's own added when it is missing; null for a key that is not set.",
+    )
+
+
+Parameter = Annotated[Integers | Numbers | Choices, Discriminator("kind")]
+
+
+class Objective(Section):
+    """What the engine's cells are compared by."""
+
+    metric: Literal["ttft_p50_ms", "goodput_rps"] = key(
+        "column of cells.csv",
+        "Median time to first token, or the answers per second that keep experiment.slo.",
+        "ttft_p50_ms",
+    )
+    load: Count = key("clients", "Load of these cells, in the unit of experiment.loads.", 2)
+
+
+class Tune(Section):
+    """What `snakemake tune` searches: settings of one scenario, on its store alone first and with the engine for the best of them.
+
+    Not part of a run.
+    """
+
+    scenarios: Names = key(
+        "names",
+        "The scenario to start from, the first of these whose store is there; of several chunk sizes the first.",
+        [],
+    )
+    budget_minutes: Positive = key(
+        "minutes",
+        "Time for the search on the store alone, over all runs that were needed; the trial under way is finished. The engine's "
+        "cells of the finalists come on top.",
+        10,
+    )
+    trials: Count = key("trials", "Trials at most, the scenario as it is among them.", 100)
+    finalists: Count = key(
+        "trials", "The best of the trials that the engine measures, besides the scenario as it is.", 3
+    )
+    objective: Objective = section(Objective)
+    prompt_tokens: Count = key(
+        "tokens",
+        "Length of the prompt whose chunks are set and got at once in every round of a trial.",
+        2048,
+    )
+    space: dict[ParameterName, Parameter] = key(
+        None,
+        "Parameters by name: stripe_bytes, stripes_in_flight, connections, processes, socket, chunk_tokens, kv_dtype, "
+        "page_cache, save_decode_cache, settings.KEY or environment.NAME. One that the store or connector does not have is "
+        "left out, and that is said. Ranges must contain the scenario's own value.",
+        {},
+    )

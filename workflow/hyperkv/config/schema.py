@@ -1,0 +1,153 @@
+"""The JSON Schema of the models, for editors and config/README.md, and what it says of a key in words.
+
+python -m workflow.hyperkv.config.schema > workflow/schemas/config.schema.json
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema
+
+from ..base.coercion import shown
+from .models.config import Config
+from .models.values import SIZE
+
+_WORDS = {
+    "boolean": "true or false",
+    "object": "a mapping",
+    "string": "text",
+    "null": "null",
+    "integer": "an integer",
+    "number": "a number",
+}
+_LIMITS = (("minimum", "at least"), ("exclusiveMinimum", "more than"), ("maximum", "at most"))
+
+
+class _Untitled(GenerateJsonSchema):
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+
+def main() -> None:
+    """Print the JSON Schema."""
+    sys.stdout.write(text())
+
+
+def text() -> str:
+    """The JSON Schema of the configuration (2020-12), with `unit` of every key."""
+    dialect = {"$schema": GenerateJsonSchema.schema_dialect}
+    return json.dumps(dialect | schema(Config), indent=1, ensure_ascii=False) + "\n"
+
+
+@cache
+def schema(model: type[BaseModel]) -> dict[str, Any]:
+    """The JSON Schema of a model."""
+    return model.model_json_schema(schema_generator=_Untitled)
+
+
+def rules_at(model: type[BaseModel], path: tuple[str | int, ...]) -> list[dict[str, Any]]:
+    """The rules of what is at a path of a model's documents; several where alternatives have the same key."""
+    found = [schema(model)]
+    for part in path:
+        found = [rules for above in found for rules in _below(above, part, model)]
+    return [resolved(rules, model) for rules in found]
+
+
+def alternatives(rules: Mapping[str, Any], model: type[BaseModel]) -> Iterator[Mapping[str, Any]]:
+    """The alternatives of rules, references followed."""
+    rules = resolved(rules, model)
+    choices = rules.get("anyOf") or rules.get("oneOf")
+    if choices:
+        for choice in choices:
+            yield from alternatives(choice, model)
+    else:
+        yield rules
+
+
+def free_names(rules: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The rules of the values of a mapping by names of one's own; None for other rules."""
+    if "patternProperties" in rules:
+        [found] = rules["patternProperties"].values()
+        return found
+    others = rules.get("additionalProperties")
+    return others if isinstance(others, Mapping) else None
+
+
+def resolved(rules: Mapping[str, Any], model: type[BaseModel]) -> dict[str, Any]:
+    """Rules with the reference in them followed, what stands beside it on top."""
+    if "$ref" not in rules:
+        return dict(rules)
+    target = schema(model)["$defs"][rules["$ref"].rpartition("/")[2]]
+    return target | {key: value for key, value in rules.items() if key != "$ref"}
+
+
+def unit_of(rules: Mapping[str, Any]) -> str | None:
+    """The unit of a key: its own, or that of its items or alternatives."""
+    inner = [*rules.get("anyOf", ()), *([rules["items"]] if "items" in rules else [])]
+    return rules.get("unit") or next(filter(None, map(unit_of, inner)), None)
+
+
+def shown_word(word: Any) -> str:
+    """A word of an enum as it is written in YAML, without quotes."""
+    return word if isinstance(word, str) else shown(word)
+
+
+def allowed(rules: Mapping[str, Any], model: type[BaseModel]) -> str:
+    """What rules allow, in words."""
+    rules = resolved(rules, model)
+    if "const" in rules:
+        return shown_word(rules["const"])
+    if "enum" in rules:
+        return " or ".join(map(shown_word, rules["enum"]))
+    if "oneOf" in rules:
+        return "a mapping"
+    if "anyOf" in rules:
+        choices = rules["anyOf"]
+        words = (
+            []
+            if choices[:2] != SIZE["anyOf"]
+            else ["a size such as '512 MiB' (KiB, MiB, GiB) or bytes as an integer, at least 1"]
+        )
+        plain = choices[2 * len(words) :]
+        if all(set(choice) <= {"type", "unit"} for choice in plain) and not words:
+            return " or ".join(_WORDS[choice["type"]] for choice in plain)
+        return ", or ".join([*words, *(allowed(choice, model) for choice in plain)])
+    if "pattern" in rules:
+        return f"text like {rules['pattern']}"
+    if rules.get("type") == "array":
+        items = allowed(rules["items"], model)
+        if rules.get("maxItems") == 2:
+            return f"[lowest, highest], each {items}"
+        notes = [("minItems", ", not empty"), ("uniqueItems", ", none twice")]
+        return f"a list, each {items}" + "".join(words for key, words in notes if key in rules)
+    return ", ".join(
+        [
+            _WORDS[rules["type"]],
+            *(
+                f"{word} {rules[key]:g}" if rules[key] < 1 else f"{word} {rules[key]}"
+                for key, word in _LIMITS
+                if key in rules
+            ),
+            *(["not empty"] if "minProperties" in rules else []),
+        ]
+    )
+
+
+def _below(rules: Mapping[str, Any], part: str | int, model: type[BaseModel]) -> Iterator[Mapping[str, Any]]:
+    for choice in alternatives(rules, model):
+        if isinstance(part, int) and "items" in choice:
+            yield choice["items"]
+        elif part in choice.get("properties", {}):
+            yield choice["properties"][part]
+        elif (free := free_names(choice)) is not None:
+            yield free
+
+
+if __name__ == "__main__":
+    main()
