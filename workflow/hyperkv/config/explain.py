@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from ..base.coercion import shown
 from ..base.errors import UserError
 from .models.faults import FAULT, WRONG
-from .schema import allowed, rules_at, shown_word, unit_of
+from .schema import allowed, alternatives, rules_at, shown_word, unit_of
 
 M = TypeVar("M", bound=BaseModel)
 Path = tuple[str | int, ...]
@@ -51,10 +51,14 @@ class _Mistake:
         return f"{where}: {at}: {shown(self.value)} is wrong; {must}{self._quoting()}"
 
     def _keys(self) -> str:
-        known = [
-            name for rules in rules_at(self.model, self.path[:-1]) for name in rules.get("properties", {})
-        ]
-        known = list(dict.fromkeys(known))
+        """What may be there instead, of the alternatives those of the document's kind."""
+        kind = _at(self.document, self.path[:-1]).get("kind")
+        known: dict[str, None] = {}
+        for rules in rules_at(self.model, self.path[:-1]):
+            for choice in alternatives(rules, self.model):
+                keys = choice.get("properties", {})
+                if kind is None or keys.get("kind", {}).get("const", kind) == kind:
+                    known |= dict.fromkeys(keys)
         close = difflib.get_close_matches(str(self.path[-1]), known, 1)
         return f"{f'did you mean {close[0]}? ' if close else ''}allowed are {', '.join(known)}"
 
@@ -113,6 +117,12 @@ def _mistake(entry: Mapping[str, Any], model: type[BaseModel], document: Any) ->
     if names:
         kind, value = "name", location[-2]
     return _Mistake(tuple(path), kind, entry["msg"], value, context, model, document)
+
+
+def _at(document: Any, path: Path) -> Any:
+    for part in path:
+        document = document[part]
+    return document
 
 
 def _is_right(text: str, mistake: _Mistake) -> bool:

@@ -171,7 +171,7 @@ def cost_spec(config: Mapping[str, Any]) -> str:
     """
     path = Path(config["cost"]["prices"])
     document = read_mapping(path, "cost.prices", "config/prices.yaml is one")
-    found = validated(Prices, document, str(path)).model_dump()
+    found = validated(Prices, document, f"config: cost.prices: {path}").model_dump()
     prices = {name: price | {"unit": unit_of(rules_at(Prices, (name,))[0])} for name, price in found.items()}
     return json.dumps({"prices": prices, "slo": config["cost"]["slo"]}, sort_keys=True)
 
