@@ -716,7 +716,7 @@ def test_patches_are_for_kvrocks_with_any_connector():
         ({"connector": "resp", "client": "native"}, "client: connector resp has no client native"),
         (
             {"connector": "mp", "processes": 2},
-            "mp reaches one process; leave it out, or connector striped_mp",
+            "mp reaches one process; choose 1, or connector striped_mp",
         ),
         (
             {"connector": "resp", "save_connections": 1},

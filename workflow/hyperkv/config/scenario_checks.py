@@ -142,7 +142,7 @@ def check_store(scenario: Mapping[str, Any]) -> None:
     for key, mark in MARKED.items():
         if mark.quiet and scenario[key] != mark.default and not mark.is_read_by(scenario["connector"]):
             raise UserError(
-                f"{where}.{key}: connector {scenario['connector']} {mark.others}; leave it out"
+                f"{where}.{key}: connector {scenario['connector']} {mark.others}; {mark.remedy}"
                 f"{_or_connector(scenario, mark.connectors)}"
             )
     _check_store_keys(scenario, where)

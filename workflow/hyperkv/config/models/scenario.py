@@ -233,6 +233,11 @@ class Mark:
         """Whether a connector reads the key."""
         return not self.connectors or connector in self.connectors
 
+    @property
+    def remedy(self) -> str:
+        """What to do where a connector does not read the key."""
+        return "leave it out" if self.default is None else f"choose {self.default}"
+
     def is_idle(self, scenario: Mapping[str, Any]) -> bool:
         """Whether the key says nothing in a scenario that has it."""
         value = scenario[self.key]

@@ -80,6 +80,12 @@ class Tune(Section):
     finalists: Count = key(
         "trials", "The best of the trials that the engine measures, besides the scenario as it is.", 3
     )
+    repeats: Count = key(
+        "repeats",
+        "Repeats of every finalist with the engine, and as many again, with other requests, of the winner beside the scenario as "
+        "it is.",
+        3,
+    )
     objective: Objective = section(Objective)
     prompt_tokens: Count = key(
         "tokens",
