@@ -256,7 +256,7 @@ def strings(rules: dict, path: str, unit: str | None = None):
 def test_every_text_of_the_models_has_a_rule():
     root = schema(Config)
     found = [entry for name, rules in {"": root, **root["$defs"]}.items() for entry in strings(rules, name)]
-    assert {".data_dir", "Vllm.environment.*", "Kvrocks.git_url", "BreakEven.gpus[]"} <= {
+    assert {".data_dir", "Vllm.environment.*", "Git.git_url", "BreakEven.gpus[]"} <= {
         key for key, *_ in found
     }
     without = [

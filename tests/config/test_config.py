@@ -66,8 +66,8 @@ def test_the_spec_has_the_presets_keys_so_that_a_changed_preset_measures_again()
             changed("scenarios.rocksdb.preset", "tuned"),
             "scenarios.rocksdb.preset: presets are for store kvrocks",
         ),
-        (changed("kvrocks", {"source": "git"}), "kvrocks.commit is missing; source git needs it"),
-        (changed("kvrocks", {"source": "path"}), "kvrocks.path is missing; source path needs it"),
+        (changed("kvrocks", {"source": "git"}), "kvrocks.commit is missing"),
+        (changed("kvrocks", {"source": "path"}), "kvrocks.path is missing"),
         (
             changed("kvrocks", {"source": "path", "path": "no/such"}),
             "kvrocks.path: there is no folder no/such",

@@ -116,28 +116,41 @@ def _children(row: Row) -> Iterator[Row]:
         if any(choice.get("type") == "object" for choice in alternatives(free, Config)):
             yield Row(f"{row.path}.<name>", free, True)
         return
-    kinds: dict[str, list[str]] = {}
-    for choice in choices:
-        for name in choice.get("properties", {}):
-            kinds.setdefault(name, []).append(choice["properties"].get("kind", {}).get("const", ""))
-    found = {name: value for choice in choices for name, value in choice.get("properties", {}).items()}
-    if len(choices) > 1:
-        found["kind"] = {"enum": kinds_of(choices), "unit": "word", "description": _of_kinds(choices)}
-    for name in sorted(found, key=lambda name: name != "kind"):
-        own = tuple(kinds[name]) if len(kinds[name]) < len(choices) else ()
-        needed = name in choices[0].get("required", ()) if len(choices) == 1 else name == "kind"
-        yield Row(f"{row.path}.{name}".lstrip("."), found[name], needed, own)
+    if len(choices) != 1:
+        yield from _alternatives(row.path, choices)
+        return
+    needed = choices[0].get("required", ())
+    for name, rules in choices[0].get("properties", {}).items():
+        yield Row(f"{row.path}.{name}".lstrip("."), rules, name in needed)
 
 
-def kinds_of(choices: list[Mapping[str, Any]]) -> list[str]:
-    """The kinds of alternatives."""
-    return [choice["properties"]["kind"]["const"] for choice in choices]
+def _alternatives(path: str, choices: list[Mapping[str, Any]]) -> Iterator[Row]:
+    """The keys of alternatives: the one that tells them apart, and each other with the kinds that have it."""
+    tags = (
+        [name for name in choices[0]["properties"] if "const" in choices[0]["properties"][name]]
+        if choices
+        else []
+    )
+    for tag in tags:
+        kinds = {choice["properties"][tag]["const"]: choice for choice in choices}
+        told = {"enum": list(kinds), "unit": "word", "description": _of_kinds(kinds)}
+        told |= {
+            key: rules[key]
+            for choice in choices
+            for key in ("default",)
+            if key in (rules := choice["properties"][tag])
+        }
+        yield Row(f"{path}.{tag}", told, "default" not in told)
+        for name in dict.fromkeys(name for choice in choices for name in choice["properties"] if name != tag):
+            having = [kind for kind, choice in kinds.items() if name in choice["properties"]]
+            own = () if len(having) == len(kinds) else tuple(having)
+            yield Row(f"{path}.{name}", kinds[having[0]]["properties"][name], False, own)
 
 
-def _of_kinds(choices: list[Mapping[str, Any]]) -> str:
+def _of_kinds(kinds: Mapping[str, Mapping[str, Any]]) -> str:
     return " ".join(
         f"`{kind}`: {choice['description'][0].lower()}{choice['description'][1:]}"
-        for kind, choice in zip(kinds_of(choices), choices, strict=True)
+        for kind, choice in kinds.items()
     )
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from ..base.coercion import shown
 from ..base.errors import UserError
 from .models.faults import FAULT, WRONG
-from .schema import allowed, alternatives, rules_at, shown_word, unit_of
+from .schema import allowed, alternatives, rules_at, unit_of, words_of
 
 M = TypeVar("M", bound=BaseModel)
 Path = tuple[str | int, ...]
@@ -52,12 +52,12 @@ class _Mistake:
 
     def _keys(self) -> str:
         """What may be there instead, of the alternatives those of the document's kind."""
-        kind = _at(self.document, self.path[:-1]).get("kind")
+        there = _at(self.document, self.path[:-1])
         known: dict[str, None] = {}
         for rules in rules_at(self.model, self.path[:-1]):
             for choice in alternatives(rules, self.model):
                 keys = choice.get("properties", {})
-                if kind is None or keys.get("kind", {}).get("const", kind) == kind:
+                if all(rule.get("const", there.get(name)) == there.get(name) for name, rule in keys.items()):
                     known |= dict.fromkeys(keys)
         close = difflib.get_close_matches(str(self.path[-1]), known, 1)
         return f"{f'did you mean {close[0]}? ' if close else ''}allowed are {', '.join(known)}"
@@ -83,12 +83,14 @@ def quoting(value: Any, is_right: Any) -> str:
 
 def must_be(model: type[BaseModel], path: Path, names: bool = False) -> str:
     """What the value at a path of a model must be, in words; names: those of a mapping there."""
-    rules = rules_at(model, path)[0]
+    rules, *others = rules_at(model, path)
+    if "const" in rules and others:
+        rules = {"enum": [choice["const"] for choice in (rules, *others)]}
     if names:
         [pattern] = rules["patternProperties"]
         return f"it must be text like {pattern}"
-    if "enum" in rules:
-        return f"allowed are {', '.join(map(shown_word, rules['enum']))}"
+    if (words := words_of(rules)) is not None:
+        return f"allowed are {', '.join(words)}"
     unit = unit_of(rules)
     return f"it must be {allowed(rules, model)}{f' (unit: {unit})' if unit else ''}"
 

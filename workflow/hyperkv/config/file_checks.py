@@ -114,11 +114,9 @@ def _in_case(name: str, message: str) -> str:
 
 
 def check_kvrocks(section: Mapping[str, Any]) -> None:
-    for source, key in (("git", "commit"), ("path", "path")):
-        if section["source"] == source and section[key] is None:
-            raise UserError(f"config: kvrocks.{key} is missing; source {source} needs it")
+    """That the folders and patches that section `kvrocks` names are there."""
     for key in ("path", "deps_dir"):
-        if section[key] is not None and not Path(section[key]).is_dir():
+        if section.get(key) is not None and not Path(section[key]).is_dir():
             raise UserError(f"config: kvrocks.{key}: there is no folder {section[key]}")
     check_patches(section["patches"])
 

@@ -14,7 +14,6 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
-from ..base.coercion import shown
 from .models.config import Config
 from .models.values import SIZE
 
@@ -93,18 +92,23 @@ def unit_of(rules: Mapping[str, Any]) -> str | None:
     return rules.get("unit") or next(filter(None, map(unit_of, inner)), None)
 
 
-def shown_word(word: Any) -> str:
-    """A word of an enum as it is written in YAML, without quotes."""
-    return word if isinstance(word, str) else shown(word)
+def words_of(rules: Mapping[str, Any]) -> list[str] | None:
+    """The words of a key that takes one of several, as they are written in YAML; None for another key."""
+    if "const" in rules:
+        return [rules["const"]]
+    if "enum" in rules:
+        return list(rules["enum"])
+    match rules.get("anyOf"):
+        case [choice, {"type": "null"}] if words := words_of(choice):
+            return [*words, "null"]
+    return None
 
 
 def allowed(rules: Mapping[str, Any], model: type[BaseModel]) -> str:
     """What rules allow, in words."""
     rules = resolved(rules, model)
-    if "const" in rules:
-        return shown_word(rules["const"])
-    if "enum" in rules:
-        return " or ".join(map(shown_word, rules["enum"]))
+    if (words := words_of(rules)) is not None:
+        return " or ".join(words)
     if "oneOf" in rules:
         return "a mapping"
     if "anyOf" in rules:
@@ -129,11 +133,7 @@ def allowed(rules: Mapping[str, Any], model: type[BaseModel]) -> str:
     return ", ".join(
         [
             _WORDS[rules["type"]],
-            *(
-                f"{word} {rules[key]:g}" if rules[key] < 1 else f"{word} {rules[key]}"
-                for key, word in _LIMITS
-                if key in rules
-            ),
+            *(f"{word} {rules[key]}" for key, word in _LIMITS if key in rules),
             *(["not empty"] if "minProperties" in rules else []),
         ]
     )

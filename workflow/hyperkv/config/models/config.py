@@ -10,7 +10,7 @@ from .array import Array
 from .cost import Cost
 from .engines import Latency, Loadgen, Replay, Vllm
 from .experiment import Evidence, Experiment, Figures
-from .kvrocks import Kvrocks
+from .kvrocks import Auto, Kvrocks
 from .ladder import Ladder
 from .predict import BreakEven, Predict
 from .profile import Layers, Profile
@@ -76,5 +76,8 @@ class Config(Section):
     recommend: Recommend = section(Recommend)
     tune: Tune = section(Tune)
     ladder: Ladder = section(Ladder)
-    kvrocks: Kvrocks = section(Kvrocks)
+    kvrocks: Kvrocks = Field(
+        default_factory=Auto,
+        description="Where the Kvrocks server comes from. Its scenarios are left out, and that is said, when there is none.",
+    )
     figures: Figures = section(Figures)

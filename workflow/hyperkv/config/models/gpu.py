@@ -23,7 +23,7 @@ class GpuModel(Section):
     )
     layers: whole(1, 1000) = optional("layers", "Layers; scale_from needs it.")
     kv_bytes_per_token: whole(64) = optional("bytes", "KV cache of a token, all layers; scale_from needs it.")
-    prefill_tokens_per_s: number(10, 1e8) = key(
+    prefill_tokens_per_s: number(10, 100_000_000) = key(
         "tokens/s", "Prompt tokens computed per second, attention left aside."
     )
     prefill_attention_s_per_token2: number(0, 1e-7) = optional(

@@ -1,81 +1,24 @@
-"""Section `kvrocks`."""
+"""Section `kvrocks`: one model per source."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Discriminator, Field
 
+from .faults import fault
 from .texts import GitUrl, Path, Url, text
 from .values import Boolean, Section, Several, key
 
 BUILT = ("release", "git", "path")
 Patch = text("name", "^[a-z0-9][a-z0-9-]*$")
+Commit = Annotated[str, Field(pattern="^[0-9a-f]{40}$")]
 
 
-def _of(*sources: str) -> dict[str, Any]:
-    """The mark of a key that some sources read."""
-    return {"sources": list(sources)}
-
-
-class Kvrocks(Section):
-    """Where the Kvrocks server comes from. Its scenarios are left out, and that is said, when there is none."""
-
-    source: Literal["auto", "release", "git", "path", "conda", "binary"] = key(
-        "word",
-        "`release` builds the tarball of `url`, `git` the commit of a repository, `path` a checkout of yours; `conda` takes "
-        "conda-forge's binary (with --sdm conda), `binary` programs that are there. `auto` takes one that was built here "
-        "before, else one on PATH, else none, and builds nothing by itself. A key that the source does not read is refused.",
-        "auto",
-    )
+class _Server(Section):
     required: Boolean = key(
         "boolean", "Whether a run without a Kvrocks stops instead of leaving its scenarios out.", False
-    )
-    url: Url = key(
-        None,
-        "release. The source tarball.",
-        "https://github.com/apache/kvrocks/archive/refs/tags/v2.10.0.tar.gz",
-        marks=_of("release"),
-    )
-    sha256: str = key(
-        "hex digits",
-        "release. SHA-256 of the tarball.",
-        "51f07d17bf2df0920fd9d6090266286ef426693d0b74e927584382f8b2b5f48a",
-        pattern="^[0-9a-f]{64}$",
-        marks=_of("release"),
-    )
-    git_url: GitUrl = key(
-        None,
-        "git. The repository, a URL, `user@host:path` or a folder.",
-        "https://github.com/apache/kvrocks.git",
-        marks=_of("git"),
-    )
-    commit: Annotated[str, Field(pattern="^[0-9a-f]{40}$")] | None = key(
-        "hex digits", "git. The commit, all 40 digits; source git needs it.", None, marks=_of("git")
-    )
-    path: Path | None = key(
-        None, "path. The checkout to build; source path needs it.", None, marks=_of("path")
-    )
-    binary: Path | None = key(
-        None,
-        "binary. The server's program; null looks on PATH, and need not find one beside a patched_binary.",
-        None,
-        marks=_of("binary"),
-    )
-    patched_binary: Path | None = key(
-        None,
-        "binary. A second program, for the scenarios with `patched: true`. What build_patched_kvrocks makes says itself that it "
-        "is patched, stripped or not; an older one needs its kvrocks.json beside it. null leaves them out.",
-        None,
-        marks=_of("binary"),
-    )
-    deps_dir: Path | None = key(
-        None,
-        "Build without internet. A folder with one unpacked source tree per dependency of Kvrocks, named as its cmake files name "
-        "it; config/kvrocks/README.md lists them, `make kvrocks-deps` fills one on a machine with internet. It is copied, never "
-        "written to. null downloads them.",
-        None,
-        marks=_of(*BUILT),
     )
     march: text("name", "^[a-z0-9][a-z0-9._+-]*$") = key(
         None,
@@ -90,3 +33,145 @@ class Kvrocks(Section):
         "come before it.",
         ["large-transfers", "fewer-copies"],
     )
+
+
+class _Built(_Server):
+    deps_dir: Path | None = key(
+        None,
+        "Build without internet. A folder with one unpacked source tree per dependency of Kvrocks, named as its cmake files name "
+        "it; config/kvrocks/README.md lists them, `make kvrocks-deps` fills one on a machine with internet. It is copied, never "
+        "written to. null downloads them.",
+        None,
+    )
+
+
+class _Tarball(Section):
+    url: Url = key(
+        None,
+        "The source tarball.",
+        "https://github.com/apache/kvrocks/archive/refs/tags/v2.10.0.tar.gz",
+    )
+    sha256: str = key(
+        "hex digits",
+        "SHA-256 of the tarball.",
+        "51f07d17bf2df0920fd9d6090266286ef426693d0b74e927584382f8b2b5f48a",
+        pattern="^[0-9a-f]{64}$",
+    )
+
+
+class _Repository(Section):
+    git_url: GitUrl = key(
+        None,
+        "The repository, a URL, `user@host:path` or a folder.",
+        "https://github.com/apache/kvrocks.git",
+    )
+    commit: Commit | None = key("hex digits", "The commit, all 40 digits; source git needs it.", None)
+
+
+class _Checkout(Section):
+    path: Path | None = key(None, "The checkout to build; source path needs it.", None)
+
+
+class Auto(_Tarball, _Repository, _Checkout, _Built):
+    """One that was built here before, else one on PATH, else none; builds nothing by itself."""
+
+    source: Literal["auto"] = "auto"
+
+
+class Release(_Tarball, _Built):
+    """The tarball of `url`."""
+
+    source: Literal["release"]
+
+
+class Git(_Repository, _Built):
+    """The commit of a repository."""
+
+    source: Literal["git"]
+    commit: Commit = key("hex digits", "The commit, all 40 digits.")
+
+
+class Checkout(_Checkout, _Built):
+    """A checkout of yours."""
+
+    source: Literal["path"]
+    path: Path = key(None, "The checkout to build.")
+
+
+class Conda(_Server):
+    """Conda-forge's binary (with --sdm conda)."""
+
+    source: Literal["conda"]
+
+
+class Binary(_Server):
+    """Programs that are there."""
+
+    source: Literal["binary"]
+    binary: Path | None = key(
+        None,
+        "The server's program; null looks on PATH, and need not find one beside a patched_binary.",
+        None,
+    )
+    patched_binary: Path | None = key(
+        None,
+        "A second program, for the scenarios with `patched: true`. What build_patched_kvrocks makes says itself that it "
+        "is patched, stripped or not; an older one needs its kvrocks.json beside it. null leaves them out.",
+        None,
+    )
+
+
+SOURCES: dict[str, type[_Server]] = {
+    "auto": Auto,
+    "release": Release,
+    "git": Git,
+    "path": Checkout,
+    "conda": Conda,
+    "binary": Binary,
+}
+DEFAULTS = {
+    name: field.default
+    for model in (Auto, Binary)
+    for name, field in model.model_fields.items()
+    if name != "source"
+}
+
+
+def readers(name: str) -> list[str]:
+    """The sources that read a key."""
+    return [source for source, model in SOURCES.items() if source != "auto" and name in model.model_fields]
+
+
+def unread(section: Mapping[str, Any], source: str) -> list[str]:
+    """Keys of a section that say something and that a source does not read."""
+    known = SOURCES[source].model_fields
+    others = [name for name in DEFAULTS if name not in known]
+    return [name for name in others if section.get(name) not in (None, DEFAULTS[name])]
+
+
+def not_read(name: str, source: str, told: str = "") -> str:
+    """What to do about a key that a source does not read."""
+    wanted = " or ".join(readers(name))
+    return f"source {source}{told} does not read it; set kvrocks.source: {wanted}, or leave {name} out"
+
+
+def of_its_source(section: Any) -> Any:
+    """A section less the keys that other sources read and that are as they are without being given."""
+    if not isinstance(section, Mapping) or section.get("source", "auto") not in SOURCES:
+        return section
+    source = section.get("source", "auto")
+    if others := unread(section, source):
+        raise fault(not_read(others[0], source), others[0])
+    known = SOURCES[source].model_fields
+    kept = {
+        name: value
+        for name, value in section.items()
+        if (name in known or name not in DEFAULTS)
+        and (value is not None or DEFAULTS.get(name, "") is not None)
+    }
+    return {"source": source, **kept}
+
+
+Kvrocks = Annotated[
+    Auto | Release | Git | Checkout | Conda | Binary, Discriminator("source"), BeforeValidator(of_its_source)
+]
