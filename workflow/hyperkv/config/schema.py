@@ -25,6 +25,7 @@ _WORDS = {
     "integer": "an integer",
     "number": "a number",
 }
+_SIZE = "a size such as '512 MiB' (KiB, MiB, GiB) or bytes as an integer, at least 1"
 _LIMITS = (("minimum", "at least"), ("exclusiveMinimum", "more than"), ("maximum", "at most"))
 
 
@@ -47,7 +48,16 @@ def text() -> str:
 @cache
 def schema(model: type[BaseModel]) -> dict[str, Any]:
     """The JSON Schema of a model."""
-    return model.model_json_schema(schema_generator=_Untitled)
+    return _on_one_line(model.model_json_schema(schema_generator=_Untitled))
+
+
+def _on_one_line(rules: Any) -> Any:
+    """The rules with every text on one line."""
+    if isinstance(rules, Mapping):
+        return {key: _on_one_line(value) for key, value in rules.items()}
+    if isinstance(rules, list):
+        return [_on_one_line(value) for value in rules]
+    return " ".join(rules.split()) if isinstance(rules, str) else rules
 
 
 def rules_at(model: type[BaseModel], path: tuple[str | int, ...]) -> list[dict[str, Any]]:
@@ -87,9 +97,20 @@ def resolved(rules: Mapping[str, Any], model: type[BaseModel]) -> dict[str, Any]
 
 
 def unit_of(rules: Mapping[str, Any]) -> str | None:
-    """The unit of a key: its own, or that of its items or alternatives."""
+    """The unit of a key: its own, what its type says, or that of its items or alternatives."""
+    if "unit" in rules:
+        return rules["unit"]
+    if is_size(rules):
+        return "bytes"
+    if rules.get("type") == "boolean" or words_of(rules) is not None:
+        return "boolean" if rules.get("type") == "boolean" else "word"
     inner = [*rules.get("anyOf", ()), *([rules["items"]] if "items" in rules else [])]
-    return rules.get("unit") or next(filter(None, map(unit_of, inner)), None)
+    return next(filter(None, map(unit_of, inner)), None)
+
+
+def is_size(rules: Mapping[str, Any]) -> bool:
+    """Whether a key takes sizes, and perhaps null."""
+    return rules.get("anyOf", ())[:2] == SIZE["anyOf"]
 
 
 def words_of(rules: Mapping[str, Any]) -> list[str] | None:
@@ -113,11 +134,7 @@ def allowed(rules: Mapping[str, Any], model: type[BaseModel]) -> str:
         return "a mapping"
     if "anyOf" in rules:
         choices = rules["anyOf"]
-        words = (
-            []
-            if choices[:2] != SIZE["anyOf"]
-            else ["a size such as '512 MiB' (KiB, MiB, GiB) or bytes as an integer, at least 1"]
-        )
+        words = [_SIZE] if is_size(rules) else []
         plain = choices[2 * len(words) :]
         if all(set(choice) <= {"type", "unit"} for choice in plain) and not words:
             return " or ".join(_WORDS[choice["type"]] for choice in plain)

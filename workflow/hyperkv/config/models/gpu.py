@@ -15,26 +15,26 @@ _SCALED_BY = ("active_parameters", "attention_width", "layers", "kv_bytes_per_to
 class GpuModel(Section):
     """Figures by model, named as its file in config/models without .json."""
 
-    active_parameters: whole(1_000_000) = optional(
-        "weights", "Weights that a token is multiplied with; scale_from needs it."
-    )
-    attention_width: whole(64) = optional(
-        "multiply-adds", "Layers x heads x (query-key + value dimensions); scale_from needs it."
-    )
-    layers: whole(1, 1000) = optional("layers", "Layers; scale_from needs it.")
-    kv_bytes_per_token: whole(64) = optional("bytes", "KV cache of a token, all layers; scale_from needs it.")
-    prefill_tokens_per_s: number(10, 100_000_000) = key(
-        "tokens/s", "Prompt tokens computed per second, attention left aside."
-    )
-    prefill_attention_s_per_token2: number(0, 1e-7) = optional(
-        "s", "Attention of a prompt, per token and token of context before it."
-    )
-    prefill_min_s: number(0, 1) = optional("s", "Least time of a step that computes a prompt.")
-    decode_base_s: number(0, 1) = optional("s", "Least time of a step that decodes, the weights read once.")
-    decode_per_sequence_s: number(0, 0.005) = optional("s", "Time per sequence and step besides.")
-    decode_per_context_token_s: number(0, 5e-6) = optional(
-        "s", "Time per token of context that a step reads."
-    )
+    active_parameters: whole(1_000_000) = optional(unit="weights")
+    """Weights that a token is multiplied with; scale_from needs it."""
+    attention_width: whole(64) = optional(unit="multiply-adds")
+    """Layers x heads x (query-key + value dimensions); scale_from needs it."""
+    layers: whole(1, 1000) = optional(unit="layers")
+    """Layers; scale_from needs it."""
+    kv_bytes_per_token: whole(64) = optional(unit="bytes")
+    """KV cache of a token, all layers; scale_from needs it."""
+    prefill_tokens_per_s: number(10, 100_000_000) = key(unit="tokens/s")
+    """Prompt tokens computed per second, attention left aside."""
+    prefill_attention_s_per_token2: number(0, 1e-7) = optional(unit="s")
+    """Attention of a prompt, per token and token of context before it."""
+    prefill_min_s: number(0, 1) = optional(unit="s")
+    """Least time of a step that computes a prompt."""
+    decode_base_s: number(0, 1) = optional(unit="s")
+    """Least time of a step that decodes, the weights read once."""
+    decode_per_sequence_s: number(0, 0.005) = optional(unit="s")
+    """Time per sequence and step besides."""
+    decode_per_context_token_s: number(0, 5e-6) = optional(unit="s")
+    """Time per token of context that a step reads."""
 
     @model_validator(mode="after")
     def _plausible(self) -> GpuModel:
@@ -51,21 +51,19 @@ class GpuModel(Section):
 class Gpu(Section):
     """A GPU. Times in seconds, as workflow/hyperkv/models/gpu.py adds them up to a step."""
 
-    name: Annotated[str, Field(max_length=100, pattern=r"^[^\n]+$")] = key(
-        "text", "What tables and figures call it."
-    )
-    assumption: str = optional("text", "What was not measured; figures that have it are marked.")
-    source: str = optional("text", "Where the figures are from.")
-    host_device_gbps: number(0.1, 2000) = key(
-        "GB/s", "Copies between pinned host memory and the GPU, 10^9 bytes/s."
-    )
-    memory_gb: number(1, 2000) = optional(
-        "GB", "The GPU's memory, 10^9 bytes; without it that of config/published_gpus.yaml."
-    )
-    scale_from: str = optional(
-        "name",
-        "The model, one of `models`, whose figures are scaled for models that are not there; without it only these can be used.",
-    )
+    name: Annotated[str, Field(max_length=100, pattern=r"^[^\n]+$")] = key(unit="text")
+    """What tables and figures call it."""
+    assumption: str = optional(unit="text")
+    """What was not measured; figures that have it are marked."""
+    source: str = optional(unit="text")
+    """Where the figures are from."""
+    host_device_gbps: number(0.1, 2000) = key(unit="GB/s")
+    """Copies between pinned host memory and the GPU, 10^9 bytes/s."""
+    memory_gb: number(1, 2000) = optional(unit="GB")
+    """The GPU's memory, 10^9 bytes; without it that of config/published_gpus.yaml."""
+    scale_from: str = optional(unit="name")
+    """The model, one of `models`, whose figures are scaled for models that are not there; without it only
+    these can be used."""
     models: Annotated[dict[str, GpuModel], Field(min_length=1)] = Field()
 
     @model_validator(mode="after")

@@ -17,59 +17,45 @@ Commit = Annotated[str, Field(pattern="^[0-9a-f]{40}$")]
 
 
 class _Server(Section):
-    required: Boolean = key(
-        "boolean", "Whether a run without a Kvrocks stops instead of leaving its scenarios out.", False
-    )
-    march: text("name", "^[a-z0-9][a-z0-9._+-]*$") = key(
-        None,
-        "Instruction set that is built for, a compiler's -march: `native`, or a name such as x86-64-v3 for a build that is shared "
-        "by different machines.",
-        "native",
-    )
-    patches: Annotated[Several[Patch], Field(min_length=1)] = key(
-        None,
-        "Files of workflow/patches/kvrocks, without .patch, that are applied in this order to the source of a second program, for "
-        "the scenarios with `patched: true`. Each says at its top what it changes and why, and in a line `Needs:` which others "
-        "come before it.",
-        ["large-transfers", "fewer-copies"],
-    )
+    required: Boolean = False
+    """Whether a run without a Kvrocks stops instead of leaving its scenarios out."""
+    march: text("name", "^[a-z0-9][a-z0-9._+-]*$") = "native"
+    """Instruction set that is built for, a compiler's -march: `native`, or a name such as x86-64-v3 for a
+    build that is shared by different machines."""
+    patches: Annotated[Several[Patch], Field(min_length=1)] = key(["large-transfers", "fewer-copies"])
+    """Files of workflow/patches/kvrocks, without .patch, that are applied in this order to the source of
+    a second program, for the scenarios with `patched: true`. Each says at its top what it changes and
+    why, and in a line `Needs:` which others come before it."""
 
 
 class _Built(_Server):
-    deps_dir: Path | None = key(
-        None,
-        "Build without internet. A folder with one unpacked source tree per dependency of Kvrocks, named as its cmake files name "
-        "it; config/kvrocks/README.md lists them, `make kvrocks-deps` fills one on a machine with internet. It is copied, never "
-        "written to. null downloads them.",
-        None,
-    )
+    deps_dir: Path | None = None
+    """Build without internet. A folder with one unpacked source tree per dependency of Kvrocks, named as
+    its cmake files name it; config/kvrocks/README.md lists them, `make kvrocks-deps` fills one on a
+    machine with internet. It is copied, never written to. null downloads them."""
 
 
 class _Tarball(Section):
-    url: Url = key(
-        None,
-        "The source tarball.",
-        "https://github.com/apache/kvrocks/archive/refs/tags/v2.10.0.tar.gz",
-    )
+    url: Url = "https://github.com/apache/kvrocks/archive/refs/tags/v2.10.0.tar.gz"
+    """The source tarball."""
     sha256: str = key(
-        "hex digits",
-        "SHA-256 of the tarball.",
         "51f07d17bf2df0920fd9d6090266286ef426693d0b74e927584382f8b2b5f48a",
+        unit="hex digits",
         pattern="^[0-9a-f]{64}$",
     )
+    """SHA-256 of the tarball."""
 
 
 class _Repository(Section):
-    git_url: GitUrl = key(
-        None,
-        "The repository, a URL, `user@host:path` or a folder.",
-        "https://github.com/apache/kvrocks.git",
-    )
-    commit: Commit | None = key("hex digits", "The commit, all 40 digits; source git needs it.", None)
+    git_url: GitUrl = "https://github.com/apache/kvrocks.git"
+    """The repository, a URL, `user@host:path` or a folder."""
+    commit: Commit | None = key(None, unit="hex digits")
+    """The commit, all 40 digits; source git needs it."""
 
 
 class _Checkout(Section):
-    path: Path | None = key(None, "The checkout to build; source path needs it.", None)
+    path: Path | None = None
+    """The checkout to build; source path needs it."""
 
 
 class Auto(_Tarball, _Repository, _Checkout, _Built):
@@ -88,14 +74,16 @@ class Git(_Repository, _Built):
     """The commit of a repository."""
 
     source: Literal["git"]
-    commit: Commit = key("hex digits", "The commit, all 40 digits.")
+    commit: Commit = key(unit="hex digits")
+    """The commit, all 40 digits."""
 
 
 class Checkout(_Checkout, _Built):
     """A checkout of yours."""
 
     source: Literal["path"]
-    path: Path = key(None, "The checkout to build.")
+    path: Path
+    """The checkout to build."""
 
 
 class Conda(_Server):
@@ -108,17 +96,12 @@ class Binary(_Server):
     """Programs that are there."""
 
     source: Literal["binary"]
-    binary: Path | None = key(
-        None,
-        "The server's program; null looks on PATH, and need not find one beside a patched_binary.",
-        None,
-    )
-    patched_binary: Path | None = key(
-        None,
-        "A second program, for the scenarios with `patched: true`. What build_patched_kvrocks makes says itself that it "
-        "is patched, stripped or not; an older one needs its kvrocks.json beside it. null leaves them out.",
-        None,
-    )
+    binary: Path | None = None
+    """The server's program; null looks on PATH, and need not find one beside a patched_binary."""
+    patched_binary: Path | None = None
+    """A second program, for the scenarios with `patched: true`. What build_patched_kvrocks makes says
+    itself that it is patched, stripped or not; an older one needs its kvrocks.json beside it. null leaves
+    them out."""
 
 
 SOURCES: dict[str, type[_Server]] = {

@@ -45,175 +45,120 @@ def _quiet(*connectors: str, others: str = "") -> dict[str, Any]:
 class Settings(Section):
     """What a preset may have, and a scenario on top of it."""
 
-    settings: dict[SettingName, str | int | float] = key(
-        "keys",
-        "The store's own keys under its own names: valkey.conf keys for valkey, kvrocks.conf keys for kvrocks (on top of its "
-        "preset; `workers` may be `cores`), the same and direct_io for rocksdb, direct_io for files. Those that the workflow "
-        "sets or counts on are refused with the key that sets them.",
-        {},
-    )
-    environment: dict[VariableName, Words] = key(
-        "text", "Environment variables of the store's server, such as MALLOC_CONF.", {}
-    )
-    ignored_settings: Several[Name] = key(
-        "names",
-        "kvrocks. Keys of `settings` that the server may not know; they are reported. Any other key that it does not know, or "
-        "applies differently, fails the cell.",
-        [],
-    )
+    settings: dict[SettingName, str | int | float] = key({}, unit="keys")
+    """The store's own keys under its own names: valkey.conf keys for valkey, kvrocks.conf keys for
+    kvrocks (on top of its preset; `workers` may be `cores`), the same and direct_io for rocksdb,
+    direct_io for files. Those that the workflow sets or counts on are refused with the key that sets
+    them."""
+    environment: dict[VariableName, Words] = key({}, unit="text")
+    """Environment variables of the store's server, such as MALLOC_CONF."""
+    ignored_settings: Several[Name] = key([], unit="names")
+    """kvrocks. Keys of `settings` that the server may not know; they are reported. Any other key that it
+    does not know, or applies differently, fails the cell."""
 
 
 class Scenario(Settings):
     """Scenarios by name. One with several chunk sizes becomes one per size, named NAME-SIZE."""
 
-    tier: Literal["none", "dram", "ssd"] = key(
-        "word", "Where KV that HBM lost lives; `none` computes it again."
-    )
-    store: Literal["dram", "files", "valkey", "rocksdb", "kvrocks"] = optional(
-        "word",
-        "What holds KV. Tier dram takes dram or valkey, tier ssd takes files, rocksdb or kvrocks; with a `data_dir` on a tmpfs "
-        "these are of tier dram too.",
-    )
+    tier: Literal["none", "dram", "ssd"]
+    """Where KV that HBM lost lives; `none` computes it again."""
+    store: Literal["dram", "files", "valkey", "rocksdb", "kvrocks"] = optional()
+    """What holds KV. Tier dram takes dram or valkey, tier ssd takes files, rocksdb or kvrocks; with a
+    `data_dir` on a tmpfs these are of tier dram too."""
     connector: Literal["inprocess", "redis", "resp", "striped", "mp", "striped_mp", "offloading"] = optional(
-        "word",
-        "How the engine reaches the store. `inprocess` for dram and files; `redis`, `resp` or `striped` for servers, the last "
-        "with several values per chunk. With engine vllm the first four are LMCache inside vLLM; `mp` is an LMCache server "
-        "beside it, `striped_mp` the same with several values per chunk, `offloading` vLLM's own connector.",
+        unit="word"
     )
-    chunk_tokens: Chunk = key(
-        "tokens", "Tokens per cache entry; one number or a list. A multiple of replay.block_tokens.", 64
-    )
-    connections: whole(1, 256) = key(
-        "connections",
-        "Parallel connections to a server, or threads in process. With LMCache inside vLLM each GPU of vllm.tensor_parallel "
-        "has so many.",
-        2,
-    )
-    stripe_bytes: Size = key(
-        "bytes",
-        "striped and striped_mp. Bytes of a chunk in one value, the store's value size whatever the chunk; at least 4 KiB.",
-        "1 MiB",
-        marks=_of(*STRIPED),
-    )
-    stripes_in_flight: OrNull[Count] = key(
-        "values",
-        "striped and striped_mp. Values asked for or sent and not answered yet, on each connection; null for all of a request, "
-        "which a server then holds in its memory at once.",
-        4,
-        marks=_of(*STRIPED),
-    )
+    """How the engine reaches the store. `inprocess` for dram and files; `redis`, `resp` or `striped` for
+    servers, the last with several values per chunk. With engine vllm the first four are LMCache inside
+    vLLM; `mp` is an LMCache server beside it, `striped_mp` the same with several values per chunk,
+    `offloading` vLLM's own connector."""
+    chunk_tokens: Chunk = key(64, unit="tokens")
+    """Tokens per cache entry; one number or a list. A multiple of replay.block_tokens."""
+    connections: whole(1, 256) = key(2, unit="connections")
+    """Parallel connections to a server, or threads in process. With LMCache inside vLLM each GPU of
+    vllm.tensor_parallel has so many."""
+    stripe_bytes: Size = key("1 MiB", marks=_of(*STRIPED))
+    """striped and striped_mp. Bytes of a chunk in one value, the store's value size whatever the chunk;
+    at least 4 KiB."""
+    stripes_in_flight: OrNull[Count] = key(4, unit="values", marks=_of(*STRIPED))
+    """striped and striped_mp. Values asked for or sent and not answered yet, on each connection; null for
+    all of a request, which a server then holds in its memory at once."""
     save_connections: OrNull[whole(1, 256)] = key(
-        "connections",
-        "striped and striped_mp, engine vllm. Connections to each server for saves, beside `connections` for loads; null for as "
-        "many. Fewer leave more of the processor to the engine while it saves.",
-        None,
-        marks=_quiet(*STRIPED, others="saves over its other connections"),
+        None, unit="connections", marks=_quiet(*STRIPED, others="saves over its other connections")
     )
+    """striped and striped_mp, engine vllm. Connections to each server for saves, beside `connections` for
+    loads; null for as many. Fewer leave more of the processor to the engine while it saves."""
     load_queue_bytes: OrNull[Size] = key(
-        "bytes",
-        "striped_mp. A lookup finds as much as fits in here beside the loads under way, and the rest of the prompt is computed, "
-        "so that a slow device holds back less of what the engine computes faster. Lookups that come together each find all "
-        "of the room. null for no bound.",
-        None,
-        marks=_quiet("striped_mp", others="has no queue of loads"),
+        None, unit="bytes", marks=_quiet("striped_mp", others="has no queue of loads")
     )
+    """striped_mp. A lookup finds as much as fits in here beside the loads under way, and the rest of the
+    prompt is computed, so that a slow device holds back less of what the engine computes faster. Lookups
+    that come together each find all of the room. null for no bound."""
     client: Literal["python", "native"] = key(
-        "name",
-        "striped and striped_mp. What receives stripes: `python`, a thread per connection, or `native`, compiled code (rule "
-        "build_striped, which needs a C compiler and xxhash.h), so that Python's lock is held once per connection and load.",
-        "python",
-        marks=_quiet(*STRIPED, others="has no client native"),
+        "python", unit="name", marks=_quiet(*STRIPED, others="has no client native")
     )
-    processes: whole(1, 64) = key(
-        "processes",
-        "striped and striped_mp. Server processes that share the stripes by the chunk's hash, each with its own folder, and "
-        "`port` counted up.",
-        1,
-        marks=_quiet(*STRIPED, others="reaches one process"),
-    )
+    """striped and striped_mp. What receives stripes: `python`, a thread per connection, or `native`,
+    compiled code (rule build_striped, which needs a C compiler and xxhash.h), so that Python's lock is
+    held once per connection and load."""
+    processes: whole(1, 64) = key(1, unit="processes", marks=_quiet(*STRIPED, others="reaches one process"))
+    """striped and striped_mp. Server processes that share the stripes by the chunk's hash, each with its
+    own folder, and `port` counted up."""
     socket: Literal["tcp", "unix"] = key(
-        "word",
-        "resp, striped and striped_mp. How the server is reached on this machine, over loopback TCP or a unix socket.",
-        "tcp",
-        marks=_quiet(*WITH_SOCKETS, others="has no unix sockets"),
+        "tcp", unit="word", marks=_quiet(*WITH_SOCKETS, others="has no unix sockets")
     )
-    dram_pool_bytes: OrNull[Size] = key(
-        "bytes",
-        "Size of the DRAM pool, for all GPUs together; for tier ssd a pool in front of the store, null for none.",
-        None,
-    )
-    capacity_bytes: OrNull[Size] = key("bytes", "Bound of a valkey store; null for none.", None)
-    save_decode_cache: Boolean = key(
-        "boolean",
-        "Whether the KV of answers is saved. Engine vllm tries it out; a cell whose engine does otherwise is invalid (LMCache's "
-        "server before 0.5.6 always saves it).",
-        True,
-    )
-    password_file: Path | None = key(
-        None,
-        "valkey, kvrocks. File of one line with the password that the server asks for, mode 600; it is read where it is used, "
-        "and nothing that a run writes has it. null for a server without a password.",
-        None,
-        marks=_quiet(),
-    )
-    password_env: VariableName | None = key(
-        "name",
-        "valkey, kvrocks. The same, with the name of an environment variable instead of a file.",
-        None,
-        marks=_quiet(),
-    )
-    preset: Name | None = key(
-        None,
-        "kvrocks. Name of a file in config/kvrocks whose settings, environment and ignored_settings are taken first; null for "
-        "none.",
-        None,
-    )
-    patched: Boolean = key(
-        "boolean",
-        "kvrocks. Whether the server is a Kvrocks compiled with the patches of `kvrocks.patches`; sources release, git and path "
-        "can be patched.",
-        False,
-        marks=_quiet(),
-    )
-    page_cache: Literal["evict", "keep"] = key(
-        "word",
-        "kvrocks. `evict` takes the store's files out of the page cache before every load, so that the device answers, as it "
-        "would with a working set larger than RAM, and has a prompt of the single requests leave the server's write buffers "
-        "before it is asked for again; `keep` leaves them there. The other stores have direct_io for that.",
-        "evict",
-    )
-    port: whole(0, 65535) = key("port", "TCP port of the store's server on 127.0.0.1; 0 takes a free one.", 0)
-    timeout_s: Positive = key(
-        "seconds",
-        "Longest time that a call to the store may take on a connection, beside a second for every MiB that it moves; past it "
-        "the cell fails. A call that falls behind that rate by so long fails, too.",
-        30,
-    )
-    data_dir: Folder | None = key(
-        None, "This scenario's own folder for its store's files; null takes data_dir.", None
-    )
-    kv_dtype: OrNull[KvDtype] = key(
-        "word", "This scenario's own number format of the KV cache; null takes kv_dtype.", None
-    )
-    vllm: OwnVllm = key("keys", "Engine vllm. Keys of `vllm` that are different for this scenario.", {})
-    lmcache: Typed = key(
-        "keys",
-        "Engine vllm. LMCache's own keys under its own names, beside those that the scenario sets, which are refused: of its "
-        "configuration file, or with connector mp options of `lmcache server` (l1_use_hugepages for --l1-use-hugepages). Text "
-        "that is exactly true, false, yes, no, null or a number stands for that.",
-        {},
-    )
-    loads: Several[Count] = optional(
-        "clients",
-        "This scenario's own loads instead of experiment.loads; with engine vllm none ([]) for single requests alone.",
-    )
+    """resp, striped and striped_mp. How the server is reached on this machine, over loopback TCP or a
+    unix socket."""
+    dram_pool_bytes: OrNull[Size] = None
+    """Size of the DRAM pool, for all GPUs together; for tier ssd a pool in front of the store, null for
+    none."""
+    capacity_bytes: OrNull[Size] = None
+    """Bound of a valkey store; null for none."""
+    save_decode_cache: Boolean = True
+    """Whether the KV of answers is saved. Engine vllm tries it out; a cell whose engine does otherwise is
+    invalid (LMCache's server before 0.5.6 always saves it)."""
+    password_file: Path | None = key(None, marks=_quiet())
+    """valkey, kvrocks. File of one line with the password that the server asks for, mode 600; it is read
+    where it is used, and nothing that a run writes has it. null for a server without a password."""
+    password_env: VariableName | None = key(None, unit="name", marks=_quiet())
+    """valkey, kvrocks. The same, with the name of an environment variable instead of a file."""
+    preset: Name | None = None
+    """kvrocks. Name of a file in config/kvrocks whose settings, environment and ignored_settings are
+    taken first; null for none."""
+    patched: Boolean = key(False, marks=_quiet())
+    """kvrocks. Whether the server is a Kvrocks compiled with the patches of `kvrocks.patches`; sources
+    release, git and path can be patched."""
+    page_cache: Literal["evict", "keep"] = "evict"
+    """kvrocks. `evict` takes the store's files out of the page cache before every load, so that the
+    device answers, as it would with a working set larger than RAM, and has a prompt of the single
+    requests leave the server's write buffers before it is asked for again; `keep` leaves them there. The
+    other stores have direct_io for that."""
+    port: whole(0, 65535) = key(0, unit="port")
+    """TCP port of the store's server on 127.0.0.1; 0 takes a free one."""
+    timeout_s: Positive = key(30, unit="seconds")
+    """Longest time that a call to the store may take on a connection, beside a second for every MiB that
+    it moves; past it the cell fails. A call that falls behind that rate by so long fails, too."""
+    data_dir: Folder | None = None
+    """This scenario's own folder for its store's files; null takes data_dir."""
+    kv_dtype: OrNull[KvDtype] = None
+    """This scenario's own number format of the KV cache; null takes kv_dtype."""
+    vllm: OwnVllm = key({}, unit="keys")
+    """Engine vllm. Keys of `vllm` that are different for this scenario."""
+    lmcache: Typed = key({}, unit="keys")
+    """Engine vllm. LMCache's own keys under its own names, beside those that the scenario sets, which are
+    refused: of its configuration file, or with connector mp options of `lmcache server` (l1_use_hugepages
+    for --l1-use-hugepages). Text that is exactly true, false, yes, no, null or a number stands for that."""
+    loads: Several[Count] = optional(unit="clients")
+    """This scenario's own loads instead of experiment.loads; with engine vllm none ([]) for single
+    requests alone."""
 
 
 class Preset(Settings):
     """A file of config/kvrocks."""
 
-    description: str = key("text", "What it is for.")
-    settings: dict[SettingName, str | int | float] = key("keys", "The server's keys.")
+    description: str = key(unit="text")
+    """What it is for."""
+    settings: dict[SettingName, str | int | float] = key(unit="keys")
+    """The server's keys."""
 
 
 ScenarioName = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*(-[a-z0-9_]+)*$")]

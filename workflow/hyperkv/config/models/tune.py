@@ -17,10 +17,14 @@ ParameterName = Annotated[
 
 
 class _Ends(Given):
-    low: End = key("the parameter's", "Least value.")
-    high: End = key("the parameter's", "Highest value.")
-    step: End = optional("the parameter's", "Distance of the values from one another.")
-    log: Boolean = optional("boolean", "Whether the logarithm is searched evenly.")
+    low: End = key(unit="the parameter's")
+    """Least value."""
+    high: End = key(unit="the parameter's")
+    """Highest value."""
+    step: End = optional(unit="the parameter's")
+    """Distance of the values from one another."""
+    log: Boolean = optional()
+    """Whether the logarithm is searched evenly."""
 
 
 class Integers(_Ends):
@@ -40,9 +44,9 @@ class Choices(Given):
 
     kind: Literal["choice"]
     choices: Annotated[Several[str | StrictBool | int | float | None], Field(min_length=1)] = key(
-        "the parameter's",
-        "The values, the scenario's own added when it is missing; null for a key that is not set.",
+        unit="the parameter's"
     )
+    """The values, the scenario's own added when it is missing; null for a key that is not set."""
 
 
 Parameter = Annotated[Integers | Numbers | Choices, Discriminator("kind")]
@@ -51,12 +55,10 @@ Parameter = Annotated[Integers | Numbers | Choices, Discriminator("kind")]
 class Objective(Section):
     """What the engine's cells are compared by."""
 
-    metric: Literal["ttft_p50_ms", "goodput_rps"] = key(
-        "column of cells.csv",
-        "Median time to first token, or the answers per second that keep experiment.slo.",
-        "ttft_p50_ms",
-    )
-    load: Count = key("clients", "Load of these cells, in the unit of experiment.loads.", 2)
+    metric: Literal["ttft_p50_ms", "goodput_rps"] = key("ttft_p50_ms", unit="column of cells.csv")
+    """Median time to first token, or the answers per second that keep experiment.slo."""
+    load: Count = key(2, unit="clients")
+    """Load of these cells, in the unit of experiment.loads."""
 
 
 class Tune(Section):
@@ -65,37 +67,23 @@ class Tune(Section):
     Not part of a run.
     """
 
-    scenarios: Names = key(
-        "names",
-        "The scenario to start from, the first of these whose store is there; of several chunk sizes the first.",
-        [],
-    )
-    budget_minutes: Positive = key(
-        "minutes",
-        "Time for the search on the store alone, over all runs that were needed; the trial under way is finished. The engine's "
-        "cells of the finalists come on top.",
-        10,
-    )
-    trials: Count = key("trials", "Trials at most, the scenario as it is among them.", 100)
-    finalists: Count = key(
-        "trials", "The best of the trials that the engine measures, besides the scenario as it is.", 3
-    )
-    repeats: Count = key(
-        "repeats",
-        "Repeats of every finalist with the engine, and as many again, with other requests, of the winner beside the scenario as "
-        "it is.",
-        3,
-    )
+    scenarios: Names = key([], unit="names")
+    """The scenario to start from, the first of these whose store is there; of several chunk sizes the
+    first."""
+    budget_minutes: Positive = key(10, unit="minutes")
+    """Time for the search on the store alone, over all runs that were needed; the trial under way is
+    finished. The engine's cells of the finalists come on top."""
+    trials: Count = key(100, unit="trials")
+    """Trials at most, the scenario as it is among them."""
+    finalists: Count = key(3, unit="trials")
+    """The best of the trials that the engine measures, besides the scenario as it is."""
+    repeats: Count = key(3, unit="repeats")
+    """Repeats of every finalist with the engine, and as many again, with other requests, of the winner
+    beside the scenario as it is."""
     objective: Objective = section(Objective)
-    prompt_tokens: Count = key(
-        "tokens",
-        "Length of the prompt whose chunks are set and got at once in every round of a trial.",
-        2048,
-    )
-    space: dict[ParameterName, Parameter] = key(
-        None,
-        "Parameters by name: stripe_bytes, stripes_in_flight, connections, processes, socket, chunk_tokens, kv_dtype, "
-        "page_cache, save_decode_cache, settings.KEY or environment.NAME. One that the store or connector does not have is "
-        "left out, and that is said. Ranges must contain the scenario's own value.",
-        {},
-    )
+    prompt_tokens: Count = key(2048, unit="tokens")
+    """Length of the prompt whose chunks are set and got at once in every round of a trial."""
+    space: dict[ParameterName, Parameter] = key({})
+    """Parameters by name: stripe_bytes, stripes_in_flight, connections, processes, socket, chunk_tokens,
+    kv_dtype, page_cache, save_decode_cache, settings.KEY or environment.NAME. One that the store or
+    connector does not have is left out, and that is said. Ranges must contain the scenario's own value."""

@@ -37,7 +37,9 @@ T = TypeVar("T")
 class Section(BaseModel):
     """Keys that are known, each with a value of its type; text that says one is taken for it, nothing else is."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, validate_default=True, use_attribute_docstrings=True
+    )
 
 
 class Given(Section):
@@ -48,19 +50,19 @@ class Given(Section):
         return {key: value for key, value in dump(self).items() if key in self.model_fields_set}
 
 
-def key(unit: str | None, description: str, default: Any = ..., **more: Any) -> Any:
-    """A key. unit: None where its type says it. more: bounds, as pydantic's Field takes them, and `marks` for explain and plan."""
-    return Field(default, description=description, **_marked(unit, more))
+def key(default: Any = ..., unit: str | None = None, **more: Any) -> Any:
+    """A key. unit: where its type does not say it. more: bounds, as pydantic's Field takes them, and `marks`: what else is known of it."""
+    return Field(default, **_marked(unit, more))
 
 
-def optional(unit: str | None, description: str, **more: Any) -> Any:
+def optional(unit: str | None = None, **more: Any) -> Any:
     """A key without a default, which a dump lacks when it was not given."""
     absent = {
         "default_factory": lambda: None,
         "validate_default": False,
         "exclude_if": lambda value: value is None,
     }
-    return Field(description=description, **(absent | _marked(unit, more)))
+    return Field(**(absent | _marked(unit, more)))
 
 
 def _marked(unit: str | None, more: dict[str, Any]) -> dict[str, Any]:
