@@ -22,7 +22,7 @@ from .explain import validated
 from .memory_checks import context_limit
 from .models.cost import Prices
 from .models.engines import INSTALLED
-from .models.scenario import ALONE, MARKED, OF_ENGINE
+from .models.scenario import ALONE, OF_ENGINE, told
 from .predicted_tiers import tiers_of_scenarios
 from .scenarios import loads_of, selected
 from .schema import rules_at, unit_of
@@ -42,7 +42,7 @@ def sweep_spec(config: Mapping[str, Any], scenario: str) -> str:
     experiment = config["experiment"]
     other = () if config["engine"] == "vllm" else ("vllm", "lmcache", *OF_ENGINE)
     left_out = {"loads", "family", *other}
-    own = _told(config["scenarios"][scenario])
+    own = told(config["scenarios"][scenario])
     own = {key: value for key, value in own.items() if key not in left_out}
     spec = {key: config[key] for key in ("engine", "model", "kv_dtype", "data_dir", "evidence")}
     spec["workload"] = measured_workload(config)
@@ -247,11 +247,5 @@ def _experiment_case(config: Mapping[str, Any]) -> dict[str, Any]:
 def _alone(config: Mapping[str, Any], family: str) -> dict[str, Any]:
     """Of a scenario family what its store and connector are without an engine."""
     scenario = config["scenarios"][selected(config, [family])[0]]
-    told = {key: scenario[key] for key in ALONE} | {"connector": alone(scenario["connector"])}
-    return {"name": family, **_told(told)}
-
-
-def _told(scenario: Mapping[str, Any]) -> dict[str, Any]:
-    """A scenario less the keys that its connector does not read, and those that say nothing at their defaults."""
-    idle = [key for key, mark in MARKED.items() if key in scenario and mark.is_idle(scenario)]
-    return {key: value for key, value in scenario.items() if key not in idle}
+    own = {key: scenario[key] for key in ALONE} | {"connector": alone(scenario["connector"])}
+    return {"name": family, **told(own)}

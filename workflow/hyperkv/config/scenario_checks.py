@@ -15,7 +15,7 @@ from ..engines.vllm import lmcache
 from ..machine.memory_dir import file_system_of
 from ..stores.registry import store_class
 from ..workloads.factory import parameters_of
-from .models.scenario import MARKED
+from .models.scenario import READ_BY, Scenario, unread
 from .scenarios import loads_of, selected
 
 _STORES_OF_TIER = {"dram": ("dram", "valkey"), "ssd": ("files", "rocksdb", "kvrocks")}
@@ -139,12 +139,12 @@ def check_store(scenario: Mapping[str, Any]) -> None:
         raise UserError(f"{where}.store: {store} is not of tier {tier}; choose {' or '.join(allowed)}")
     if store == "dram" and scenario["dram_pool_bytes"] is None:
         raise UserError(f"{where}.dram_pool_bytes is missing; store dram needs its size")
-    for key, mark in MARKED.items():
-        if mark.quiet and scenario[key] != mark.default and not mark.is_read_by(scenario["connector"]):
-            raise UserError(
-                f"{where}.{key}: connector {scenario['connector']} {mark.others}; {mark.remedy}"
-                f"{_or_connector(scenario, mark.connectors)}"
-            )
+    for key in unread(scenario):
+        default, mark = Scenario.model_fields[key].default, READ_BY[key]
+        raise UserError(
+            f"{where}.{key}: connector {scenario['connector']} {mark.others}; "
+            f"{'leave it out' if default is None else f'choose {default}'}{_or_connector(scenario, mark.connectors)}"
+        )
     _check_store_keys(scenario, where)
     if scenario["patched"] and store != "kvrocks":
         raise UserError(f"{where}.patched: there are patches for store kvrocks only; leave it out")

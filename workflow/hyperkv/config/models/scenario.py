@@ -32,14 +32,19 @@ Chunk = Count | Annotated[Several[Count], Field(min_length=1)]
 WITH_SOCKETS = ("resp", *STRIPED)
 
 
-def _of(*connectors: str) -> dict[str, Any]:
-    """The mark of a key that some connectors read."""
-    return {"connectors": connectors, "quiet": False}
+@dataclass(frozen=True)
+class ReadBy:
+    """Which connectors read a key, none for all. told: whether a spec has it at its default as well. others: what the others do
+    instead, where it is refused with them.
+    """
 
+    connectors: tuple[str, ...] = ()
+    others: str = ""
+    told: bool = False
 
-def _quiet(*connectors: str, others: str = "") -> dict[str, Any]:
-    """Of a key that a spec lacks at its default, and that is refused with another connector than these. others: what they do instead."""
-    return {"connectors": connectors, "quiet": True, "others": others}
+    def has(self, connector: str | None) -> bool:
+        """Whether a connector reads the key."""
+        return not self.connectors or connector in self.connectors
 
 
 class Settings(Section):
@@ -65,9 +70,7 @@ class Scenario(Settings):
     store: Literal["dram", "files", "valkey", "rocksdb", "kvrocks"] = optional()
     """What holds KV. Tier dram takes dram or valkey, tier ssd takes files, rocksdb or kvrocks; with a
     `data_dir` on a tmpfs these are of tier dram too."""
-    connector: Literal["inprocess", "redis", "resp", "striped", "mp", "striped_mp", "offloading"] = optional(
-        unit="word"
-    )
+    connector: Literal["inprocess", "redis", "resp", "striped", "mp", "striped_mp", "offloading"] = optional()
     """How the engine reaches the store. `inprocess` for dram and files; `redis`, `resp` or `striped` for
     servers, the last with several values per chunk. With engine vllm the first four are LMCache inside
     vLLM; `mp` is an LMCache server beside it, `striped_mp` the same with several values per chunk,
@@ -77,35 +80,29 @@ class Scenario(Settings):
     connections: whole(1, 256) = key(2, unit="connections")
     """Parallel connections to a server, or threads in process. With LMCache inside vLLM each GPU of
     vllm.tensor_parallel has so many."""
-    stripe_bytes: Size = key("1 MiB", marks=_of(*STRIPED))
+    stripe_bytes: Annotated[Size, ReadBy(STRIPED, told=True)] = "1 MiB"
     """striped and striped_mp. Bytes of a chunk in one value, the store's value size whatever the chunk;
     at least 4 KiB."""
-    stripes_in_flight: OrNull[Count] = key(4, unit="values", marks=_of(*STRIPED))
+    stripes_in_flight: Annotated[OrNull[Count], ReadBy(STRIPED, told=True)] = key(4, unit="values")
     """striped and striped_mp. Values asked for or sent and not answered yet, on each connection; null for
     all of a request, which a server then holds in its memory at once."""
-    save_connections: OrNull[whole(1, 256)] = key(
-        None, unit="connections", marks=_quiet(*STRIPED, others="saves over its other connections")
-    )
+    save_connections: Annotated[
+        OrNull[whole(1, 256)], ReadBy(STRIPED, "saves over its other connections")
+    ] = key(None, unit="connections")
     """striped and striped_mp, engine vllm. Connections to each server for saves, beside `connections` for
     loads; null for as many. Fewer leave more of the processor to the engine while it saves."""
-    load_queue_bytes: OrNull[Size] = key(
-        None, unit="bytes", marks=_quiet("striped_mp", others="has no queue of loads")
-    )
+    load_queue_bytes: Annotated[OrNull[Size], ReadBy(("striped_mp",), "has no queue of loads")] = None
     """striped_mp. A lookup finds as much as fits in here beside the loads under way, and the rest of the
     prompt is computed, so that a slow device holds back less of what the engine computes faster. Lookups
     that come together each find all of the room. null for no bound."""
-    client: Literal["python", "native"] = key(
-        "python", unit="name", marks=_quiet(*STRIPED, others="has no client native")
-    )
+    client: Annotated[Literal["python", "native"], ReadBy(STRIPED, "has no client native")] = "python"
     """striped and striped_mp. What receives stripes: `python`, a thread per connection, or `native`,
     compiled code (rule build_striped, which needs a C compiler and xxhash.h), so that Python's lock is
     held once per connection and load."""
-    processes: whole(1, 64) = key(1, unit="processes", marks=_quiet(*STRIPED, others="reaches one process"))
+    processes: Annotated[whole(1, 64), ReadBy(STRIPED, "reaches one process")] = key(1, unit="processes")
     """striped and striped_mp. Server processes that share the stripes by the chunk's hash, each with its
     own folder, and `port` counted up."""
-    socket: Literal["tcp", "unix"] = key(
-        "tcp", unit="word", marks=_quiet(*WITH_SOCKETS, others="has no unix sockets")
-    )
+    socket: Annotated[Literal["tcp", "unix"], ReadBy(WITH_SOCKETS, "has no unix sockets")] = "tcp"
     """resp, striped and striped_mp. How the server is reached on this machine, over loopback TCP or a
     unix socket."""
     dram_pool_bytes: OrNull[Size] = None
@@ -116,15 +113,15 @@ class Scenario(Settings):
     save_decode_cache: Boolean = True
     """Whether the KV of answers is saved. Engine vllm tries it out; a cell whose engine does otherwise is
     invalid (LMCache's server before 0.5.6 always saves it)."""
-    password_file: Path | None = key(None, marks=_quiet())
+    password_file: Annotated[Path | None, ReadBy()] = None
     """valkey, kvrocks. File of one line with the password that the server asks for, mode 600; it is read
     where it is used, and nothing that a run writes has it. null for a server without a password."""
-    password_env: VariableName | None = key(None, unit="name", marks=_quiet())
+    password_env: Annotated[VariableName | None, ReadBy()] = None
     """valkey, kvrocks. The same, with the name of an environment variable instead of a file."""
     preset: Name | None = None
     """kvrocks. Name of a file in config/kvrocks whose settings, environment and ignored_settings are
     taken first; null for none."""
-    patched: Boolean = key(False, marks=_quiet())
+    patched: Annotated[Boolean, ReadBy()] = False
     """kvrocks. Whether the server is a Kvrocks compiled with the patches of `kvrocks.patches`; sources
     release, git and path can be patched."""
     page_cache: Literal["evict", "keep"] = "evict"
@@ -164,40 +161,31 @@ class Preset(Settings):
 ScenarioName = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*(-[a-z0-9_]+)*$")]
 
 
-@dataclass(frozen=True)
-class Mark:
-    """What a spec and the checks make of a key. connectors: those that read it, empty for all. others: what the others do instead."""
-
-    key: str
-    default: Any
-    connectors: tuple[str, ...]
-    quiet: bool
-    others: str = ""
-
-    def is_read_by(self, connector: str | None) -> bool:
-        """Whether a connector reads the key."""
-        return not self.connectors or connector in self.connectors
-
-    @property
-    def remedy(self) -> str:
-        """What to do where a connector does not read the key."""
-        return "leave it out" if self.default is None else f"choose {self.default}"
-
-    def is_idle(self, scenario: Mapping[str, Any]) -> bool:
-        """Whether the key says nothing in a scenario that has it."""
-        value = scenario[self.key]
-        says_nothing = value is None or (self.quiet and value == self.default)
-        return says_nothing or not self.is_read_by(scenario.get("connector"))
-
-
-MARKED = {
-    name: Mark(name, field.default, **marks)
+READ_BY = {
+    name: mark
     for name, field in Scenario.model_fields.items()
-    if "quiet"
-    in (marks := {key: value for key, value in (field.json_schema_extra or {}).items() if key != "unit"})
+    for mark in field.metadata
+    if isinstance(mark, ReadBy)
 }
 OF_ENGINE = ("save_connections", "load_queue_bytes")
 ALONE = (
     *("tier", "store", "connector", "settings", "environment", "ignored_settings", "port", "timeout_s"),
-    *(name for name in MARKED if name not in OF_ENGINE),
+    *(name for name in READ_BY if name not in OF_ENGINE),
 )
+
+
+def told(scenario: Mapping[str, Any]) -> dict[str, Any]:
+    """A scenario less the keys that its connector does not read, and those that say nothing at their defaults."""
+    return {name: value for name, value in scenario.items() if name not in READ_BY or _says(scenario, name)}
+
+
+def _says(scenario: Mapping[str, Any], name: str) -> bool:
+    mark, value = READ_BY[name], scenario[name]
+    nothing = value is None or (not mark.told and value == Scenario.model_fields[name].default)
+    return mark.has(scenario.get("connector")) and not nothing
+
+
+def unread(scenario: Mapping[str, Any]) -> list[str]:
+    """Keys of a scenario that are set and that its connector does not read, of those that it refuses."""
+    refused = [name for name, mark in READ_BY.items() if mark.others and not mark.has(scenario["connector"])]
+    return [name for name in refused if scenario[name] != Scenario.model_fields[name].default]

@@ -51,8 +51,8 @@ class Given(Section):
 
 
 def key(default: Any = ..., unit: str | None = None, **more: Any) -> Any:
-    """A key. unit: where its type does not say it. more: bounds, as pydantic's Field takes them, and `marks`: what else is known of it."""
-    return Field(default, **_marked(unit, more))
+    """A key. unit: where its type does not say it. more: bounds, as pydantic's Field takes them."""
+    return Field(default, **_with_unit(unit, more))
 
 
 def optional(unit: str | None = None, **more: Any) -> Any:
@@ -62,12 +62,11 @@ def optional(unit: str | None = None, **more: Any) -> Any:
         "validate_default": False,
         "exclude_if": lambda value: value is None,
     }
-    return Field(**(absent | _marked(unit, more)))
+    return Field(**(absent | _with_unit(unit, more)))
 
 
-def _marked(unit: str | None, more: dict[str, Any]) -> dict[str, Any]:
-    extra = ({"unit": unit} if unit else {}) | more.pop("marks", {})
-    return more | ({"json_schema_extra": extra} if extra else {})
+def _with_unit(unit: str | None, more: dict[str, Any]) -> dict[str, Any]:
+    return more | ({"json_schema_extra": {"unit": unit}} if unit else {})
 
 
 def section(model: type[Section]) -> Any:
