@@ -40,7 +40,8 @@ merge key by key; a list or a value replaces the one before it. `--config 'exper
 
 Sizes (keys that end in `_bytes`) are integers in bytes or text such as `512 MiB`, with KiB, MiB or GiB. A wrong
 key, type or unit stops the run before anything is measured. YAML reads `yes`, `no`, `on` and `off` as true and false: a
-store's own key takes them in quotes, `"yes"`. Only what depends on a changed key runs again.
+store's own key takes them in quotes, `"yes"`. Only what depends on a changed key runs again. An editor that reads JSON Schema
+completes and checks keys with `workflow/schemas/config.schema.json`.
 
 Text is one line of printable characters, and nothing in it is run or expanded: not `$(…)`, not backticks. By its unit a
 path has no `{ } < >` (a folder may have `${TMPDIR}`) and begins with `./` rather than `-`; a name is letters, digits and

@@ -18,13 +18,13 @@ M = TypeVar("M", bound=BaseModel)
 Path = tuple[str | int, ...]
 
 
-def validated(model: type[M], document: Any, where: str = "config", under: str = "") -> M:
-    """The document as the model. Raises UserError, a line that begins with `where`, about a key below `under`."""
+def validated(model: type[M], document: Any, where: str = "config") -> M:
+    """The document as the model. Raises UserError, a line that begins with `where`."""
     try:
         return model.model_validate(document)
     except ValidationError as error:
         mistakes = _mistakes(error, model, document)
-        raise UserError(min(mistakes, key=lambda mistake: len(mistake.path)).line(where, under)) from None
+        raise UserError(min(mistakes, key=lambda mistake: len(mistake.path)).line(where)) from None
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class _Mistake:
     model: type[BaseModel]
     document: Any
 
-    def line(self, where: str, under: str) -> str:
-        at = ".".join(map(str, filter(None, (under, *map(str, self.path), self.context.get("key")))))
+    def line(self, where: str) -> str:
+        at = ".".join(map(str, filter(None, (*map(str, self.path), self.context.get("key")))))
         if self.kind in ("missing", "union_tag_not_found"):
             return f"{where}: {at} is missing"
         if self.kind == "extra_forbidden":

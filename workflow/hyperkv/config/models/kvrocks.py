@@ -140,7 +140,7 @@ def not_read(name: str, source: str, told: str = "") -> str:
 
 def of_its_source(section: Any) -> Any:
     """A section less the keys that other sources read and that are as they are without being given."""
-    if not isinstance(section, Mapping) or section.get("source", "auto") not in SOURCES:
+    if not isinstance(section, Mapping) or section.get("source", "auto") not in list(SOURCES):
         return section
     source = section.get("source", "auto")
     if others := unread(section, source):

@@ -81,7 +81,7 @@ _KEYS = {name for kind in KINDS.values() for name in kind.model_fields}
 
 def of_its_kind(workload: Any) -> Any:
     """A workload less the keys of other kinds, which come from a configuration below."""
-    if not isinstance(workload, Mapping) or workload.get("kind") not in KINDS:
+    if not isinstance(workload, Mapping) or workload.get("kind") not in list(KINDS):
         return workload
     others = _KEYS - set(KINDS[workload["kind"]].model_fields)
     return {name: value for name, value in workload.items() if name not in others}
