@@ -399,7 +399,7 @@ def test_a_url_and_a_path_are_no_options():
         "vllm.requirements": ["-r"],
         "claims": ["--x.yaml"],
         "model": ["-m.json", "a{b}.json", "<logs>/x", ""],
-        "kvrocks.binary": ["--version"],
+        "kvrocks": [{"source": "binary", "binary": "--version"}],
         "data_dir": ["-rf", "{x}", "${}"],
         "break_even.gpus": [["-x"], ["config/gpus/{a}.yaml"]],
         "scenarios.files.vllm": [{"model_dir": "-x"}],
