@@ -141,6 +141,6 @@ def _replaced(document: Any, path: Path, value: Any) -> Any:
     if not path:
         return value
     part, *rest = path
-    found = list(document) if isinstance(document, list) else dict(document)
+    found: Any = list(document) if isinstance(document, list) else dict(document)
     found[part] = _replaced(found[part], tuple(rest), value)
     return found

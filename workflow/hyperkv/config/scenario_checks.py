@@ -106,7 +106,7 @@ def check_chunk(scenario: Mapping[str, Any], config: Mapping[str, Any]) -> None:
 def longest_context_tokens(workload: Mapping[str, Any]) -> int | None:
     """An upper bound of a workload's longest context; None when only its file tells."""
     if workload["kind"] == "multi_turn":
-        full = parameters_of("multi_turn") | workload
+        full = {**parameters_of("multi_turn"), **workload}
         prefix, user, answer = (full[key][1] for key in ("prefix_tokens", "user_tokens", "answer_tokens"))
         bound = prefix + (full["turns"][1] + 1) // 2 * (user + answer)
         return min(bound, workload.get("max_context_tokens", bound))

@@ -62,7 +62,7 @@ def _on_one_line(rules: Any) -> Any:
 
 def rules_at(model: type[BaseModel], path: tuple[str | int, ...]) -> list[dict[str, Any]]:
     """The rules of what is at a path of a model's documents; several where alternatives have the same key."""
-    found = [schema(model)]
+    found: list[Mapping[str, Any]] = [schema(model)]
     for part in path:
         found = [rules for above in found for rules in _below(above, part, model)]
     return [resolved(rules, model) for rules in found]

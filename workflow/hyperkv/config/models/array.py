@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from .texts import Name, text
-from .values import Boolean, Count, Positive, Section, Several, Size, key, section, whole
+from .texts import Name, Path, matches
+from .values import Boolean, Count, Positive, Section, Several, Size, key, read_whole, section
 
-Device = text("path", r"^/dev/[^\s,]+$")
+Device = Annotated[
+    str, Field(pattern=r"^/dev/[^\s,]+$", json_schema_extra={"unit": "path"}), AfterValidator(matches("path"))
+]
+Depth = Annotated[int, Field(ge=1, le=1024), BeforeValidator(read_whole)]
 
 
 MountOption = Annotated[str, Field(pattern=r"^[a-z0-9_]+(=[^\s,]+)?$")]
@@ -22,13 +25,13 @@ class Baseline(Section):
         ["4 KiB", "64 KiB", "1 MiB", "4 MiB"], unit="bytes"
     )
     """Sizes of one read or write."""
-    queue_depths: Annotated[Several[whole(1, 1024)], Field(min_length=1)] = key([1, 8, 32], unit="requests")
+    queue_depths: Annotated[Several[Depth], Field(min_length=1)] = key([1, 8, 32], unit="requests")
     """Reads or writes under way at once; threads for our own reader."""
     point_s: Positive = key(5, unit="seconds")
     """Length of one fio run."""
-    file_bytes: Size = "1 GiB"
+    file_bytes: Size = key("1 GiB")
     """Size of fio's file, written in full before the first run."""
-    reader_bytes: Size = "256 MiB"
+    reader_bytes: Size = key("256 MiB")
     """Bytes that our own reader writes and reads per point, at most 256 values per thread."""
     repeats: Count = key(3, unit="repeats")
     """Independent repetitions."""
@@ -44,7 +47,7 @@ class Array(Section):
     """`path` takes data_dir as it is (`snakemake inspect_array` says what that is: memory, the network,
     one disk); `raid0` takes the array described here, and every measurement checks at its start that it
     is there."""
-    name: text("name", "^[a-z][a-z0-9_]{0,11}$") = "hyperkv"
+    name: Name = key("hyperkv", pattern="^[a-z][a-z0-9_]{0,11}$")
     """Name of the md array and label of its file system; by it an array is known to be ours."""
     devices: list[Device] = key([])
     """Whole disks, by names under /dev/disk/by-id; at least two for raid0. `snakemake inspect_array`
@@ -59,11 +62,11 @@ class Array(Section):
     """Whether the disks may differ in size; what exceeds the smallest is striped over fewer disks."""
     allow_any_block_device: Boolean = False
     """Whether disks other than NVMe may be used."""
-    raid_chunk_bytes: Size = "512 KiB"
+    raid_chunk_bytes: Size = key("512 KiB")
     """Bytes that go to one disk before the next (md's chunk); a power of two of at least 4 KiB."""
     file_system: Literal["xfs", "ext4"] = "xfs"
     """File system that is made on the array, aligned to it."""
-    mount: text("path", r"^/\S+$") = "/mnt/hyperkv"
+    mount: Path = key("/mnt/hyperkv", pattern=r"^/\S+$")
     """Where the array is mounted; the stores' files go to its folder `hyperkv`."""
     mount_options: list[MountOption] = key(["noatime"], unit="words")
     """Options it is mounted with."""

@@ -18,7 +18,7 @@ from .recommend import Recommend
 from .scenario import KvDtype, Scenario, ScenarioName
 from .texts import Folder, Path
 from .tune import Tune
-from .values import Section, section
+from .values import Section, key, section
 from .workload import Workload
 
 
@@ -56,7 +56,7 @@ class Config(Section):
     predict: Predict = section(Predict)
     break_even: BreakEven = section(BreakEven)
     cost: Cost = section(Cost)
-    claims: Path = "config/claims.yaml"
+    claims: Path = key("config/claims.yaml")
     """The claims that results/tables/claims.csv judges (config/claims.yaml says how one is written)."""
     recommend: Recommend = section(Recommend)
     tune: Tune = section(Tune)

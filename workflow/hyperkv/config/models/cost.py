@@ -8,7 +8,7 @@ from pydantic import AfterValidator, model_validator
 
 from .faults import fault, wrong
 from .texts import Path
-from .values import OrNull, Positive, Section, key, number, section
+from .values import NotNegative, OrNull, Positive, Section, key, section
 
 
 class CostSlo(Section):
@@ -23,7 +23,7 @@ class CostSlo(Section):
 class Cost(Section):
     """What a GPU with each scenario's tier costs, by the prices of a table."""
 
-    prices: Path = "config/prices.yaml"
+    prices: Path = key("config/prices.yaml")
     """The dated table of prices, every one with its range and its source."""
     slo: CostSlo = section(CostSlo)
 
@@ -37,11 +37,11 @@ def _one_line(text: str) -> str:
 class Price(Section):
     """A price: the figure, the range that the sensitivity takes, the month it is of, and where it is from."""
 
-    value: number(0)
+    value: NotNegative
     """The figure."""
-    low: number(0)
+    low: NotNegative
     """The least that the sensitivity takes."""
-    high: number(0)
+    high: NotNegative
     """The most that it takes."""
     date: str = key(unit="month", pattern="^\\d{4}-\\d{2}$")
     """The month it is of."""

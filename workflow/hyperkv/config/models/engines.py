@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
 
 from .texts import Path, Url, VariableName, Words
-from .values import Boolean, Count, OrNull, Positive, Section, Several, Size, key, number, whole
+from .values import (
+    Boolean,
+    Count,
+    Number,
+    OrNull,
+    Positive,
+    Section,
+    Several,
+    Size,
+    Whole,
+    key,
+    read_whole,
+)
 
+PromptTokens = Annotated[int, Field(ge=2), BeforeValidator(read_whole)]
 INSTALLED = ("python", "requirements", "index")
 """Keys of environments, which decide no figure by themselves: the records say what was installed."""
 
@@ -26,11 +41,11 @@ class Replay(_Engine):
     """GPUs that share the model by tensor parallelism, as vllm.tensor_parallel. They must hold its
     weights in the checkpoint's format. Computing and reading weights are shared ideally, each copies the
     KV that it holds; their communication is not modelled."""
-    hbm_kv_bytes: Size = "128 MiB"
+    hbm_kv_bytes: Size = key("128 MiB")
     """HBM left for KV cache, of all GPUs together."""
-    max_num_batched_tokens: whole(16) = key(2048, unit="tokens")
+    max_num_batched_tokens: Whole = key(2048, unit="tokens", ge=16)
     """Tokens an engine step computes at most."""
-    staging_bytes: Size = "64 MiB"
+    staging_bytes: Size = key("64 MiB")
     """Pool in which saves wait for the store."""
 
 
@@ -56,12 +71,12 @@ class Vllm(_Engine):
     tensor_parallel: Count = key(1, unit="GPUs")
     """GPUs that share the model (--tensor-parallel-size). Whatever is told per GPU is divided by it, cost
     counts so many, and a scheduler is asked for them. It must divide the model's attention heads."""
-    gpu_memory_utilization: number(above=0, most=1) = key(0.9, unit="share")
+    gpu_memory_utilization: Number = key(0.9, unit="share", gt=0, le=1)
     """Share of each GPU's memory that vLLM may take."""
     hbm_kv_bytes: OrNull[Size] = None
     """Bound of vLLM's own KV cache, of all GPUs together, so that the tiers below are needed; null for
     all that fits. Where GPUs hold copies (MLA, or more GPUs than KV heads) these count."""
-    max_num_batched_tokens: whole(16) = key(8192, unit="tokens")
+    max_num_batched_tokens: Whole = key(8192, unit="tokens", ge=16)
     """Tokens an engine step computes at most."""
     max_num_seqs: Count = key(64, unit="requests")
     """Requests in flight at most."""
@@ -69,7 +84,7 @@ class Vllm(_Engine):
     """Longest context that vLLM accepts; null takes what the workload and the single requests need."""
     enforce_eager: Boolean = False
     """No CUDA graphs and no compilation; starts faster, decodes slower."""
-    staging_bytes: Size = "4 GiB"
+    staging_bytes: Size = key("4 GiB")
     """LMCache's host buffer of a scenario without a DRAM pool, for all GPUs together; a request's whole
     prefix must fit."""
     flags: list[str | int | float] = key([], unit="words")
@@ -86,7 +101,7 @@ class Loadgen(Section):
 
     python: Path | None = None
     """Interpreter of an environment that has aiperf; null makes one in results/build/loadgen."""
-    requirements: Path = "envs/loadgen.txt"
+    requirements: Path = key("envs/loadgen.txt")
     """Pinned packages of its environment."""
     prime: Boolean = False
     """Send the whole workload once before it is measured, so that the tier holds it; vLLM's own cache is
@@ -103,7 +118,7 @@ class Loadgen(Section):
 class Latency(Section):
     """Single requests of engine vllm, one at a time before the loads of every scenario - TTFT computed and from the tier, by length of the prompt."""
 
-    prompt_tokens: Several[whole(2)] = key([], unit="tokens")
+    prompt_tokens: Several[PromptTokens] = key([], unit="tokens")
     """Lengths of the prompts; an empty list leaves single requests out."""
     prompts: Count = key(3, unit="prompts")
     """Different prompts per length."""

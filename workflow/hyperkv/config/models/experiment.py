@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from .texts import Name
-from .values import Count, OrNull, Positive, Section, Several, key, number, section, whole
+from .values import Count, Number, OrNull, Positive, Section, Several, Whole, key, section
 
 Names = Several[Name]
 
@@ -39,14 +39,14 @@ class Experiment(Section):
     --max-active-conversations); at least one per client. null for exactly one per client."""
     repeats: Count = key(3, unit="repeats")
     """Independent repetitions, each with its own seed and fresh servers; the CI is over them."""
-    seed: whole(0, 400_000) = key(1, unit="number")
+    seed: Whole = key(1, unit="number", ge=0, le=400_000)
     """Seed of the workload; repeat r of every scenario sees the same requests."""
 
 
 class Evidence(Section):
     """What a cell must prove."""
 
-    device_share_min: number(0, 1) = key(0.8, unit="share")
+    device_share_min: Number = key(0.8, unit="share", ge=0, le=1)
     """Bytes read from the block device per byte loaded that a cell of tier ssd needs to be valid; with
     engine vllm per byte that hits asked for, so that what an LMCache server still had in its buffer
     counts against it."""

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from .faults import fault
-from .values import Section, key, number, optional, whole
+from .values import Number, Section, Whole, key, optional
 
 _SCALED_BY = ("active_parameters", "attention_width", "layers", "kv_bytes_per_token")
 
@@ -15,25 +15,25 @@ _SCALED_BY = ("active_parameters", "attention_width", "layers", "kv_bytes_per_to
 class GpuModel(Section):
     """Figures by model, named as its file in config/models without .json."""
 
-    active_parameters: whole(1_000_000) = optional(unit="weights")
+    active_parameters: Whole = optional(unit="weights", ge=1_000_000)
     """Weights that a token is multiplied with; scale_from needs it."""
-    attention_width: whole(64) = optional(unit="multiply-adds")
+    attention_width: Whole = optional(unit="multiply-adds", ge=64)
     """Layers x heads x (query-key + value dimensions); scale_from needs it."""
-    layers: whole(1, 1000) = optional(unit="layers")
+    layers: Whole = optional(unit="layers", ge=1, le=1000)
     """Layers; scale_from needs it."""
-    kv_bytes_per_token: whole(64) = optional(unit="bytes")
+    kv_bytes_per_token: Whole = optional(unit="bytes", ge=64)
     """KV cache of a token, all layers; scale_from needs it."""
-    prefill_tokens_per_s: number(10, 100_000_000) = key(unit="tokens/s")
+    prefill_tokens_per_s: Number = key(unit="tokens/s", ge=10, le=100_000_000)
     """Prompt tokens computed per second, attention left aside."""
-    prefill_attention_s_per_token2: number(0, 1e-7) = optional(unit="s")
+    prefill_attention_s_per_token2: Number = optional(unit="s", ge=0, le=1e-7)
     """Attention of a prompt, per token and token of context before it."""
-    prefill_min_s: number(0, 1) = optional(unit="s")
+    prefill_min_s: Number = optional(unit="s", ge=0, le=1)
     """Least time of a step that computes a prompt."""
-    decode_base_s: number(0, 1) = optional(unit="s")
+    decode_base_s: Number = optional(unit="s", ge=0, le=1)
     """Least time of a step that decodes, the weights read once."""
-    decode_per_sequence_s: number(0, 0.005) = optional(unit="s")
+    decode_per_sequence_s: Number = optional(unit="s", ge=0, le=0.005)
     """Time per sequence and step besides."""
-    decode_per_context_token_s: number(0, 5e-6) = optional(unit="s")
+    decode_per_context_token_s: Number = optional(unit="s", ge=0, le=5e-6)
     """Time per token of context that a step reads."""
 
     @model_validator(mode="after")
@@ -57,9 +57,9 @@ class Gpu(Section):
     """What was not measured; figures that have it are marked."""
     source: str = optional(unit="text")
     """Where the figures are from."""
-    host_device_gbps: number(0.1, 2000) = key(unit="GB/s")
+    host_device_gbps: Number = key(unit="GB/s", ge=0.1, le=2000)
     """Copies between pinned host memory and the GPU, 10^9 bytes/s."""
-    memory_gb: number(1, 2000) = optional(unit="GB")
+    memory_gb: Number = optional(unit="GB", ge=1, le=2000)
     """The GPU's memory, 10^9 bytes; without it that of config/published_gpus.yaml."""
     scale_from: str = optional(unit="name")
     """The model, one of `models`, whose figures are scaled for models that are not there; without it only

@@ -5,21 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field
 
 from .faults import fault
-from .texts import GitUrl, Path, Url, text
+from .texts import GitUrl, Name, Path, Url, matches
 from .values import Boolean, Section, Several, key
 
 BUILT = ("release", "git", "path")
-Patch = text("name", "^[a-z0-9][a-z0-9-]*$")
+Patch = Annotated[
+    str,
+    Field(pattern="^[a-z0-9][a-z0-9-]*$", json_schema_extra={"unit": "name"}),
+    AfterValidator(matches("name")),
+]
 Commit = Annotated[str, Field(pattern="^[0-9a-f]{40}$")]
 
 
 class _Server(Section):
     required: Boolean = False
     """Whether a run without a Kvrocks stops instead of leaving its scenarios out."""
-    march: text("name", "^[a-z0-9][a-z0-9._+-]*$") = "native"
+    march: Name = key("native", pattern="^[a-z0-9][a-z0-9._+-]*$")
     """Instruction set that is built for, a compiler's -march: `native`, or a name such as x86-64-v3 for a
     build that is shared by different machines."""
     patches: Annotated[Several[Patch], Field(min_length=1)] = key(["large-transfers", "fewer-copies"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from .texts import Path, text
+from .texts import Path
 from .values import Count, OrNull, Positive, Section, key
 
 
@@ -23,5 +23,5 @@ class Recommend(Section):
     data_dir: Path | None = None
     """Folder for the recommended store's files; null takes the folder `recommended` on the disk that was
     measured."""
-    install_dir: text("path", "^/") = "/etc/hyperkv"
+    install_dir: Path = key("/etc/hyperkv", pattern="^/")
     """Folder that the files are copied to, as the systemd units name it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -13,6 +13,7 @@ from .engines import INSTALLED, Vllm
 from .texts import Folder, Name, Path, SettingName, VariableName, Words
 from .values import (
     Boolean,
+    Connections,
     Count,
     OrNull,
     Positive,
@@ -20,14 +21,17 @@ from .values import (
     Several,
     Size,
     Typed,
+    Whole,
     given,
     key,
     optional,
-    whole,
 )
 
+if TYPE_CHECKING:
+    OwnVllm = Vllm
+else:
+    OwnVllm = given("OwnVllm", Vllm, (*INSTALLED, "device"))
 KvDtype = Literal["auto", "bfloat16", "float16", "float32", "fp8"]
-OwnVllm = given("OwnVllm", Vllm, (*INSTALLED, "device"))
 Chunk = Count | Annotated[Several[Count], Field(min_length=1)]
 WITH_SOCKETS = ("resp", *STRIPED)
 
@@ -77,18 +81,18 @@ class Scenario(Settings):
     `offloading` vLLM's own connector."""
     chunk_tokens: Chunk = key(64, unit="tokens")
     """Tokens per cache entry; one number or a list. A multiple of replay.block_tokens."""
-    connections: whole(1, 256) = key(2, unit="connections")
+    connections: Whole = key(2, unit="connections", ge=1, le=256)
     """Parallel connections to a server, or threads in process. With LMCache inside vLLM each GPU of
     vllm.tensor_parallel has so many."""
-    stripe_bytes: Annotated[Size, ReadBy(STRIPED, told=True)] = "1 MiB"
+    stripe_bytes: Annotated[Size, ReadBy(STRIPED, told=True)] = key("1 MiB")
     """striped and striped_mp. Bytes of a chunk in one value, the store's value size whatever the chunk;
     at least 4 KiB."""
     stripes_in_flight: Annotated[OrNull[Count], ReadBy(STRIPED, told=True)] = key(4, unit="values")
     """striped and striped_mp. Values asked for or sent and not answered yet, on each connection; null for
     all of a request, which a server then holds in its memory at once."""
-    save_connections: Annotated[
-        OrNull[whole(1, 256)], ReadBy(STRIPED, "saves over its other connections")
-    ] = key(None, unit="connections")
+    save_connections: Annotated[OrNull[Connections], ReadBy(STRIPED, "saves over its other connections")] = (
+        key(None, unit="connections")
+    )
     """striped and striped_mp, engine vllm. Connections to each server for saves, beside `connections` for
     loads; null for as many. Fewer leave more of the processor to the engine while it saves."""
     load_queue_bytes: Annotated[OrNull[Size], ReadBy(("striped_mp",), "has no queue of loads")] = None
@@ -99,7 +103,9 @@ class Scenario(Settings):
     """striped and striped_mp. What receives stripes: `python`, a thread per connection, or `native`,
     compiled code (rule build_striped, which needs a C compiler and xxhash.h), so that Python's lock is
     held once per connection and load."""
-    processes: Annotated[whole(1, 64), ReadBy(STRIPED, "reaches one process")] = key(1, unit="processes")
+    processes: Annotated[Whole, ReadBy(STRIPED, "reaches one process")] = key(
+        1, unit="processes", ge=1, le=64
+    )
     """striped and striped_mp. Server processes that share the stripes by the chunk's hash, each with its
     own folder, and `port` counted up."""
     socket: Annotated[Literal["tcp", "unix"], ReadBy(WITH_SOCKETS, "has no unix sockets")] = "tcp"
@@ -129,7 +135,7 @@ class Scenario(Settings):
     device answers, as it would with a working set larger than RAM, and has a prompt of the single
     requests leave the server's write buffers before it is asked for again; `keep` leaves them there. The
     other stores have direct_io for that."""
-    port: whole(0, 65535) = key(0, unit="port")
+    port: Whole = key(0, unit="port", ge=0, le=65535)
     """TCP port of the store's server on 127.0.0.1; 0 takes a free one."""
     timeout_s: Positive = key(30, unit="seconds")
     """Longest time that a call to the store may take on a connection, beside a second for every MiB that

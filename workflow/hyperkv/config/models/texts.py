@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -49,8 +50,8 @@ PATHS = ("path", "folder")
 FREE = ("text", "words", "the parameter's")  # units of texts that may be anything on one line
 
 
-def text(unit: str, pattern: str | None = None) -> Any:
-    """The type of texts of a unit that has a rule, and of those that have a pattern as well."""
+def matches(unit: str) -> Callable[[str], str]:
+    """A validator of the texts of a unit that has a rule."""
     rule = RULES[unit]
 
     def checked(value: str) -> str:
@@ -58,9 +59,7 @@ def text(unit: str, pattern: str | None = None) -> Any:
             raise wrong(f"it must be {rule.words}")
         return value
 
-    home = [BeforeValidator(with_home)] if unit in PATHS else []
-    told = Field(pattern=pattern, json_schema_extra={"unit": unit})
-    return Annotated[str, told, AfterValidator(checked), *home]
+    return checked
 
 
 def with_home(value: Any) -> Any:
@@ -75,12 +74,16 @@ def with_home(value: Any) -> Any:
     return found
 
 
-Path = text("path")
-Folder = text("folder")
-Name = text("name")
-Key = text("key")
-Url = text("URL")
-GitUrl = text("git URL")
+def _unit(unit: str) -> Any:
+    return Field(json_schema_extra={"unit": unit})
+
+
+Path = Annotated[str, _unit("path"), AfterValidator(matches("path")), BeforeValidator(with_home)]
+Folder = Annotated[str, _unit("folder"), AfterValidator(matches("folder")), BeforeValidator(with_home)]
+Name = Annotated[str, _unit("name"), AfterValidator(matches("name"))]
+Key = Annotated[str, _unit("key"), AfterValidator(matches("key"))]
+Url = Annotated[str, _unit("URL"), AfterValidator(matches("URL"))]
+GitUrl = Annotated[str, _unit("git URL"), AfterValidator(matches("git URL"))]
 Words = Annotated[str, Field(json_schema_extra={"unit": "text"})]
 VariableName = Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$", json_schema_extra={"unit": "name"})]
 SettingName = Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$")]

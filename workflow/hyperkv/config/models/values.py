@@ -57,7 +57,7 @@ def key(default: Any = ..., unit: str | None = None, **more: Any) -> Any:
 
 def optional(unit: str | None = None, **more: Any) -> Any:
     """A key without a default, which a dump lacks when it was not given."""
-    absent = {
+    absent: dict[str, Any] = {
         "default_factory": lambda: None,
         "validate_default": False,
         "exclude_if": lambda value: value is None,
@@ -156,18 +156,12 @@ def _in_order(values: list[int]) -> list[int]:
     return values
 
 
-def whole(least: int | None = None, most: int | None = None) -> Any:
-    """The type of integers between two, both included."""
-    return Annotated[int, Field(ge=least, le=most), BeforeValidator(read_whole)]
-
-
-def number(least: float | None = None, most: float | None = None, above: float | None = None) -> Any:
-    """The type of numbers, integers or not, between two, both included, or above one."""
-    return Annotated[float, Field(ge=least, le=most, gt=above), WrapValidator(_as_it_is)]
-
-
-Count = whole(1)
-Positive = number(above=0)
+Whole = Annotated[int, BeforeValidator(read_whole)]
+Count = Annotated[int, Field(ge=1), BeforeValidator(read_whole)]
+Connections = Annotated[int, Field(ge=1, le=256), BeforeValidator(read_whole)]
+Number = Annotated[float, WrapValidator(_as_it_is)]
+NotNegative = Annotated[float, Field(ge=0), WrapValidator(_as_it_is)]
+Positive = Annotated[float, Field(gt=0), WrapValidator(_as_it_is)]
 Boolean = Annotated[bool, BeforeValidator(_read_boolean)]
 OrNull = Annotated[T | None, BeforeValidator(_read_null)]
 Several = Annotated[list[T], AfterValidator(_each_once), Field(json_schema_extra={"uniqueItems": True})]
@@ -177,6 +171,7 @@ SIZE = {
         {"type": "string", "pattern": "^[0-9]{1,9}(\\.[0-9]{1,9})? ?(KiB|MiB|GiB)$"},
     ]
 }
+_From0 = Annotated[int, Field(ge=0), BeforeValidator(read_whole)]
 Size = Annotated[int, Field(ge=1), BeforeValidator(_read_size), WithJsonSchema(SIZE)]
-Range = Annotated[list[whole(0)], Field(min_length=2, max_length=2), AfterValidator(_in_order)]
+Range = Annotated[list[_From0], Field(min_length=2, max_length=2), AfterValidator(_in_order)]
 Typed = Annotated[dict[str, Any], BeforeValidator(typed)]

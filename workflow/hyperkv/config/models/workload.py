@@ -8,14 +8,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Discriminator
 
 from .texts import Path
-from .values import Count, Given, Range, key, optional, whole
+from .values import Count, Given, Range, Section, Whole, key, optional
 
 
 class _Kind(Given):
     max_context_tokens: Count = optional(unit="tokens")
     """multi_turn: a conversation ends before the turn that would pass it. long_documents: ranges that may
     pass it are refused. mooncake: requests that pass it are what long_requests is about."""
-    vocabulary: whole(2) = optional(unit="token ids")
+    vocabulary: Whole = optional(unit="token ids", ge=2)
     """Number of different token ids."""
 
 
@@ -75,7 +75,11 @@ class Mooncake(_Kind):
     rates. How many is in the records' notes."""
 
 
-KINDS = {"multi_turn": MultiTurn, "long_documents": LongDocuments, "mooncake": Mooncake}
+KINDS: dict[str, type[Section]] = {
+    "multi_turn": MultiTurn,
+    "long_documents": LongDocuments,
+    "mooncake": Mooncake,
+}
 _KEYS = {name for kind in KINDS.values() for name in kind.model_fields}
 
 
