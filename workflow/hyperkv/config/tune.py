@@ -25,10 +25,10 @@ from .scenarios import selected
 _ONLY_STRIPED = ("stripe_bytes", "stripes_in_flight", "processes")
 _SERVERS = ("valkey", "rocksdb", "kvrocks")
 _KINDS = {"integer": int, "number": (int, float)}
-_CHOSEN = ("trials", "budget_minutes", "finalists", "repeats", "objective", "prompt_tokens")
+_CHOSEN = ("trials", "budget_minutes", "finalists", "repeats", "objective", "prompt_tokens", "warm_up_bytes")
 # What the search is told besides. A trial's cost is GET's seconds per 1,000 tokens by get_weight and SET's by the rest; other
 # chunks as long as the prompt are set before it; it ends early when it is worse than most were at that round.
-_SEARCH = {"seed": 1, "pruner": "median", "rounds": 4, "get_weight": 0.8, "warm_up_bytes": None}
+_SEARCH = {"seed": 1, "pruner": "median", "rounds": 4, "get_weight": 0.8}
 
 
 def tuned_scenarios(config: Mapping[str, Any], kvrocks: KvrocksSource) -> list[str]:

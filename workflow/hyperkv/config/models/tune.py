@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Discriminator, Field, StrictBool
 
 from .experiment import Names
-from .values import Boolean, Count, Given, Positive, Section, Several, key, optional, section
+from .values import Boolean, Count, Given, OrNull, Positive, Section, Several, Size, key, optional, section
 
 End = int | float | str
 ParameterName = Annotated[
@@ -83,6 +83,9 @@ class Tune(Section):
     objective: Objective = section(Objective)
     prompt_tokens: Count = key(2048, unit="tokens")
     """Length of the prompt whose chunks are set and got at once in every round of a trial."""
+    warm_up_bytes: OrNull[Size] = None
+    """Bytes of other chunks that are set untimed before the first round and, for tier ssd, before every
+    GET, so that what is got has left the write buffer; null takes those of the prompt."""
     space: dict[ParameterName, Parameter] = key({})
     """Parameters by name: stripe_bytes, stripes_in_flight, connections, processes, socket, chunk_tokens,
     kv_dtype, page_cache, save_decode_cache, settings.KEY or environment.NAME. One that the store or
