@@ -116,6 +116,7 @@ bench: .venv/installed
 docs: .venv/installed
 	@$(ACTIVATE) python -m workflow.hyperkv.config.docs > config/README.md
 	@$(ACTIVATE) python -m workflow.hyperkv.records.columns > workflow/schemas/columns.yaml
+	@$(ACTIVATE) python -m workflow.hyperkv.config.schema > workflow/schemas/config.schema.json
 
 lint: .venv/installed
 	@$(ACTIVATE) ruff check . && ruff format --check . && lint-imports --no-logo && snakefmt --check Snakefile workflow/rules && snakemake --lint

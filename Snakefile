@@ -27,16 +27,17 @@ from workflow.hyperkv.config.code import (
     scenario_modules,
     tune_code,
 )
-from workflow.hyperkv.config.config import (
+from workflow.hyperkv.config.config import checked
+from workflow.hyperkv.config.plan import (
     ENVIRONMENTS,
     baseline_spec,
     break_even_spec,
-    checked,
     cost_spec,
     environment_records,
+    ladder_scenarios,
+    ladder_spec,
     layers_spec,
     limits_spec,
-    loads_of,
     made_model_dir,
     on_array,
     predict_spec,
@@ -45,9 +46,9 @@ from workflow.hyperkv.config.config import (
     recommend_spec,
     requested_gpus,
     requirements_of,
-    selected,
     sweep_spec,
 )
+from workflow.hyperkv.config.scenarios import loads_of, selected
 from workflow.hyperkv.config.config_text import require_readable
 from workflow.hyperkv.connectors.registry import LIBRARY, STRIPED
 from workflow.hyperkv.engines.vllm.lmcache import IN_PROCESS, SERVED
@@ -56,7 +57,6 @@ from workflow.hyperkv.build.fetch_kvrocks import fetch_spec
 from workflow.hyperkv.build.build_kvrocks import link_spec
 from workflow.hyperkv.machine.interpreter import output_cache_is_set, put_own_python_first, require_scheduler
 from workflow.hyperkv.config.kvrocks_source import BUILT, kvrocks_notes, resolve, runnable, runnable_scenarios
-from workflow.hyperkv.config.ladder import ladder_scenarios, ladder_spec
 from workflow.hyperkv.machine.memory_dir import memory_folder
 from workflow.hyperkv.machine.node import where_files_go
 from workflow.hyperkv.run.open_stores import open_stores

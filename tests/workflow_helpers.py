@@ -157,7 +157,8 @@ class Checkout:
 
     def spec(self, scenario: str) -> str:
         """The scenario's slice of the config, as the rule hands it to the stage."""
-        from workflow.hyperkv.config.config import checked, sweep_spec
+        from workflow.hyperkv.config.config import checked
+        from workflow.hyperkv.config.plan import sweep_spec
 
         layers = [yaml.safe_load((self / name).read_text()) for name in CONFIGS]
         return sweep_spec(checked(merged(*layers)), scenario)

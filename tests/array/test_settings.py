@@ -8,12 +8,12 @@ import pytest
 
 from tests.array.machines import A, B
 from tests.array.machines import settings as array_settings
-from tests.config.test_config import changed
+from tests.configs import changed
 from workflow.hyperkv.array.settings import ArraySettings, mistakes
 from workflow.hyperkv.base.errors import UserError
-from workflow.hyperkv.config.config import (
+from workflow.hyperkv.config.config import checked
+from workflow.hyperkv.config.plan import (
     baseline_spec,
-    checked,
     layers_spec,
     limits_spec,
     on_array,

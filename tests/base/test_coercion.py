@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from snakemake.cli import parse_config
 
-from tests.config.test_config import BASE, changed, engine
+from tests.configs import BASE, changed, engine
 from tests.workflow_helpers import merged
-from workflow.hyperkv.base.coercion import coerced, shown
+from workflow.hyperkv.base.coercion import shown
 from workflow.hyperkv.base.errors import UserError
-from workflow.hyperkv.config.config import checked, cost_spec, schema, sweep_spec
+from workflow.hyperkv.config.config import checked
+from workflow.hyperkv.config.plan import cost_spec, sweep_spec
 from workflow.hyperkv.engines.vllm.lmcache import mp_arguments
 from workflow.hyperkv.tables.judging.claim import read_claims
 
@@ -56,9 +57,9 @@ def with_config(base, *entries: str):
         ('array={"owner": 1000}', "array.owner", "1000"),
         ('predict={"cases": {"a": {"tiers": {"x": {"dram_bytes": null}}, "workload": {"kind": multi_turn, '
          '"conversations": 3, "turns": [2, 2]}}}}', "predict.cases.a.workload.turns", [2, 2]),
-        ('predict={"save_decode_cache": [true]}', "predict.save_decode_cache", [True]),
+        ('predict={"experiment": false}', "predict.experiment", False),
         ('recommend={"load": 2}', "recommend.load", 2),
-        ('cost={"gpu_usd_per_hour": 2.5}', "cost.gpu_usd_per_hour", 2.5),
+        ('cost={"slo": {"tps_per_user": 2.5}}', "cost.slo.tps_per_user", 2.5),
         ("kv_dtype=fp8", "kv_dtype", "fp8"),
     ],
 )  # fmt: skip
@@ -99,10 +100,13 @@ def test_what_is_no_number_is_told_as_before(entry, words):
 
 
 def test_text_that_may_be_text_stays_text():
-    rules = schema()["properties"]["scenarios"]["additionalProperties"]["properties"]
-    assert coerced({"workers": "4", "x": "yes"}, rules["settings"], schema()) == {"workers": "4", "x": "yes"}
-    assert coerced(["1", 2], schema()["properties"]["vllm"]["properties"]["flags"], schema()) == ["1", 2]
-    assert coerced({"a": "1"}, rules["environment"], schema()) == {"a": "1"}
+    own = {
+        "settings": {"workers": "4", "x": "yes"},
+        "environment": {"A": "1"},
+        "vllm": {"flags": ["-q", "1", 2]},
+    }
+    found = checked(changed("scenarios.other", {"tier": "none", **own}))["scenarios"]["other"]
+    assert {key: found[key] for key in own} == own
 
 
 @pytest.mark.parametrize(
@@ -232,4 +236,5 @@ def test_a_number_that_is_not_finite_is_refused_wherever_it_is(key, number):
 
 
 def test_text_beyond_all_numbers_stays_text():
-    assert coerced("1e999", {"type": "number"}, {}) == "1e999"
+    with pytest.raises(UserError, match=r"timeout_s: '1e999' is wrong; it must be a number"):
+        checked(changed("loadgen.timeout_s", "1e999"))

@@ -11,13 +11,15 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.config.test_config import BASE, changed
+from tests.configs import BASE, changed
 from tests.hostile import BRACES, lines
 from workflow.hyperkv.base.documents import LARGEST, Unreadable, check_values, from_json, from_yaml
 from workflow.hyperkv.base.errors import UserError, printable
-from workflow.hyperkv.config.config import checked, schema
+from workflow.hyperkv.config.config import checked
 from workflow.hyperkv.config.config_text import require_readable
-from workflow.hyperkv.config.texts import FREE, RULES
+from workflow.hyperkv.config.models.config import Config
+from workflow.hyperkv.config.models.texts import FREE, RULES
+from workflow.hyperkv.config.schema import schema
 from workflow.hyperkv.models.geometry import load_geometry
 from workflow.hyperkv.tables.judging.claim import read_claims
 from workflow.hyperkv.workloads.trace import parse
@@ -237,33 +239,36 @@ def test_control_characters_do_not(text, odd):
         check_values({"a": [f"{text}{odd}"]})
 
 
-def strings(rules: dict, path: str = ""):
-    """(key, rules) of every key of the schema that may be text of the reader's own, mappings' names among them."""
-    if "$ref" in rules or "enum" in rules:
-        return
-    kinds = rules.get("type", [])
-    if "string" in ([kinds] if isinstance(kinds, str) else kinds):
-        yield path, rules
+def strings(rules: dict, path: str, unit: str | None = None):
+    """(key, rules, unit) of every text of one's own that a model's JSON Schema has a place for, names of mappings among them."""
+    unit = rules.get("unit", unit)
+    if rules.get("type") == "string" and "enum" not in rules and "const" not in rules:
+        yield path, rules, unit
     for choice in rules.get("anyOf", []):
-        yield from strings({"unit": rules.get("unit"), **choice}, path)
-    if isinstance(rules.get("items"), dict):
-        yield from strings({"unit": rules.get("unit"), **rules["items"]}, f"{path}[]")
+        yield from strings(choice, path, unit)
+    if "items" in rules:
+        yield from strings(rules["items"], f"{path}[]", unit)
     for name, item in rules.get("properties", {}).items():
-        yield from strings(item, f"{path}.{name}".lstrip("."))
-    free = rules.get("additionalProperties")
-    if isinstance(free, dict):
-        yield f"{path}, names", rules.get("propertyNames", {})
-        yield from strings({"unit": rules.get("unit"), **free}, f"{path}.*")
+        yield from strings(item, f"{path}.{name}")
+    values = [*rules.get("patternProperties", {}).values()]
+    if isinstance(rules.get("additionalProperties"), dict):
+        yield f"{path}, names", {}, None
+        values.append(rules["additionalProperties"])
+    for value in values:
+        yield from strings(value, f"{path}.*", unit)
 
 
-def test_every_text_of_the_schema_has_a_rule():
-    found = dict(strings(schema()))
-    assert {"data_dir", "vllm.environment, names", "kvrocks.git_url", "break_even.gpus[]"} <= set(found)
+def test_every_text_of_the_models_has_a_rule():
+    root = schema(Config)
+    found = [entry for name, rules in {"": root, **root["$defs"]}.items() for entry in strings(rules, name)]
+    assert {".data_dir", "Vllm.environment.*", "Git.git_url", "BreakEven.gpus[]"} <= {
+        key for key, *_ in found
+    }
     without = [
         key
-        for key, rules in found.items()
+        for key, rules, unit in found
         if "pattern" not in rules
-        and rules.get("unit") not in (*RULES, *FREE)
+        and unit not in (*RULES, *FREE)
         and not key.endswith("settings.*")  # what a store makes of them is its own check's
     ]
     assert without == []

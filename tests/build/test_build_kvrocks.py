@@ -14,7 +14,6 @@ from typing import Any
 
 import psutil
 import pytest
-import yaml
 
 from tests.helpers import eventually
 from tests.kvrocks_tree import (
@@ -41,7 +40,7 @@ from workflow.hyperkv.build.kvrocks_program import (
     sha256_of,
 )
 from workflow.hyperkv.build.toolchain import check_tools, cmake_options
-from workflow.hyperkv.config.config import SCHEMA_PATH
+from workflow.hyperkv.config.models.kvrocks import DEFAULTS
 from workflow.hyperkv.machine import download as fetch
 from workflow.hyperkv.machine.processes import free_port
 
@@ -156,9 +155,7 @@ def test_a_patch_that_is_not_there_or_changed(spec, patches, tmp_path, out):
 
 
 def test_the_patches_of_this_repository_change_what_they_say():
-    default = yaml.safe_load(SCHEMA_PATH.read_text())["properties"]["kvrocks"]["properties"]["patches"][
-        "default"
-    ]
+    default = DEFAULTS["patches"]
     names = sorted(path.stem for path in PATCHES.glob("*.patch"))
     assert sorted([*default, "values-from-files"]) == names  # which checks less, and so is asked for by name
     for name in names:

@@ -4,7 +4,6 @@ import json
 import re
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -12,58 +11,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import model_configs
-from tests.workflow_helpers import merged
+from tests.configs import (
+    BASE,
+    H100,
+    changed,
+    engine,
+    model_file,
+    one_line,
+    with_kvrocks,
+    with_striped,
+    without,
+)
 from workflow.hyperkv.base.errors import UserError
-from workflow.hyperkv.config.config import (
-    FETCHED_TRACE,
+from workflow.hyperkv.config.config import checked
+from workflow.hyperkv.config.file_checks import FETCHED_TRACE
+from workflow.hyperkv.config.models.values import parse_size
+from workflow.hyperkv.config.plan import (
     break_even_spec,
-    checked,
     layers_spec,
-    loads_of,
-    longest_context_tokens,
-    parse_size,
     predict_spec,
     profile_spec,
-    selected,
     sweep_spec,
 )
-
-BASE: dict[str, Any] = {
-    "engine": "replay",
-    "model": "config/models/llama-3.2-1b.json",
-    "gpu": "config/gpus/h100.yaml",
-    "workload": {"kind": "multi_turn", "conversations": 4, "turns": [2, 4], "prefix_tokens": [100, 200]},
-    "experiment": {"scenarios": ["none", "dram", "files"]},
-    "scenarios": {
-        "none": {"tier": "none"},
-        "dram": {
-            "tier": "dram",
-            "store": "dram",
-            "connector": "inprocess",
-            "chunk_tokens": [32, 64],
-            "dram_pool_bytes": "64 MiB",
-        },
-        "files": {"tier": "ssd", "store": "files", "connector": "inprocess", "loads": [1]},
-        "rocksdb": {"tier": "ssd", "store": "rocksdb", "connector": "resp", "settings": {"direct_io": "yes"}},
-    },
-    "profile": {"scenarios": ["dram", "files"], "value_bytes": ["1.5 KiB", 4096]},
-}
-
-
-def changed(path: str, value: Any) -> dict[str, Any]:
-    """BASE with the value at a dotted path replaced."""
-    config = deepcopy(BASE)
-    *parents, last = path.split(".")
-    section = config
-    for name in parents:
-        section = section.setdefault(name, {})
-    section[last] = value
-    return config
-
-
-def with_kvrocks(**keys: Any) -> dict[str, Any]:
-    """BASE with a scenario `kvrocks`."""
-    return changed("scenarios.kvrocks", {"tier": "ssd", "store": "kvrocks", "connector": "resp"} | keys)
+from workflow.hyperkv.config.scenario_checks import longest_context_tokens
+from workflow.hyperkv.config.scenarios import loads_of, selected
 
 
 def test_a_preset_lies_under_the_scenarios_own_keys():
@@ -95,8 +66,8 @@ def test_the_spec_has_the_presets_keys_so_that_a_changed_preset_measures_again()
             changed("scenarios.rocksdb.preset", "tuned"),
             "scenarios.rocksdb.preset: presets are for store kvrocks",
         ),
-        (changed("kvrocks", {"source": "git"}), "kvrocks.commit is missing; source git needs it"),
-        (changed("kvrocks", {"source": "path"}), "kvrocks.path is missing; source path needs it"),
+        (changed("kvrocks", {"source": "git"}), "kvrocks.commit is missing"),
+        (changed("kvrocks", {"source": "path"}), "kvrocks.path is missing"),
         (
             changed("kvrocks", {"source": "path", "path": "no/such"}),
             "kvrocks.path: there is no folder no/such",
@@ -118,17 +89,6 @@ def test_a_preset_is_checked_like_the_config(tmp_path, monkeypatch):
     monkeypatch.setattr("workflow.hyperkv.stores.kvrocks.store.KvrocksStore.presets", tmp_path)
     with pytest.raises(UserError, match=r"bad.yaml: settings.rocksdb.compression: false is wrong"):
         checked(with_kvrocks(preset="bad"))
-
-
-def without(path: str) -> dict[str, Any]:
-    """BASE without the key at a dotted path."""
-    config = deepcopy(BASE)
-    *parents, last = path.split(".")
-    section = config
-    for name in parents:
-        section = section[name]
-    del section[last]
-    return config
 
 
 def test_defaults_are_filled_at_every_depth():
@@ -197,17 +157,6 @@ def test_sweep_spec_is_its_scenarios_slice_only():
     assert not {"loads", "family", "vllm", "lmcache"} & set(spec["scenario"])
 
 
-def engine(**changes: Any) -> dict[str, Any]:
-    """BASE with engine vllm on a GPU and one scenario of every kind, some keys changed."""
-    config = deepcopy(BASE) | {"engine": "vllm", "latency": {"prompt_tokens": [1024]}}
-    config["scenarios"]["valkey"] = {"tier": "dram", "store": "valkey", "connector": "resp"}
-    config["experiment"] = {"scenarios": ["none", "dram", "files", "valkey"]}
-    for path, value in changes.items():
-        section, _, key = path.partition("__")
-        config.setdefault(section, {})[key] = value
-    return config
-
-
 def test_the_slice_of_engine_vllm_has_its_sections_and_the_environments_interpreters():
     spec = json.loads(sweep_spec(checked(engine(loadgen__python="/opt/aiperf/bin/python")), "valkey"))
     assert {"vllm", "loadgen", "latency", "loop", "slo"} <= set(spec)
@@ -262,28 +211,13 @@ def test_without_loads_a_scenario_is_single_requests_alone():
     config = engine()
     config["scenarios"]["valkey"]["loads"] = []
     assert json.loads(sweep_spec(checked(config), "valkey"))["loads"] == []
-    for changed in (engine(latency__prompt_tokens=[]), deepcopy(BASE)):
-        changed["scenarios"]["none"]["loads"] = []
-        changed["experiment"]["scenarios"] = ["none"]
+    for config in (engine(latency__prompt_tokens=[]), deepcopy(BASE)):
+        config["scenarios"]["none"]["loads"] = []
+        config["experiment"]["scenarios"] = ["none"]
         with pytest.raises(
             UserError, match=r"scenarios\.none\.loads: there is nothing to measure without loads"
         ):
-            checked(changed)
-
-
-def model_file(folder: Path, content: dict[str, Any]) -> str:
-    """A model's file."""
-    path = folder / "model.json"
-    path.write_text(json.dumps(content))
-    return str(path)
-
-
-def one_line(config: dict[str, Any]) -> str:
-    """The mistake that a config is refused with."""
-    with pytest.raises(UserError) as caught:
-        checked(config)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+            checked(config)
 
 
 @pytest.mark.parametrize("engine_name", ["replay", "vllm"])
@@ -492,21 +426,6 @@ def test_longest_context(workload, longest):
     assert longest_context_tokens(workload) == longest
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "smoke.yaml"])
-def test_the_configs_that_are_shipped_are_good(name):
-    def merge(low: Any, high: Any) -> Any:
-        if not (isinstance(low, dict) and isinstance(high, dict)):
-            return high
-        return {key: merge(low[key], high[key]) if key in low and key in high else {**low, **high}[key]
-                for key in {**low, **high}}  # fmt: skip
-
-    config: Any = {}
-    for file in dict.fromkeys(["scenarios.yaml", "config.yaml", name]):
-        config = merge(config, yaml.safe_load((Path("config") / file).read_text()))
-    full = checked(config)
-    assert all(json.loads(sweep_spec(full, name)) for name in selected(full, full["experiment"]["scenarios"]))
-
-
 MISTAKES = {
     "unknown key": (
         changed("scenarios.dram.chunk_token", 64),
@@ -678,7 +597,7 @@ def test_a_missing_trace_is_named_unless_a_rule_fetches_it():
 
 
 def test_a_missing_key_of_the_workload_is_named():
-    with pytest.raises(UserError, match=r"workload\.requests: missing"):
+    with pytest.raises(UserError, match=r"workload\.requests is missing"):
         checked(changed("workload", {"kind": "long_documents", "documents": 2}))
 
 
@@ -729,7 +648,7 @@ def test_a_predicted_case_takes_what_it_does_not_say_from_the_experiment():
         (
             "predict.cases",
             {"mine": {"tiers": {"a": {}}, "workload": {"kind": "multi_turn"}}},
-            "predict.cases.mine.workload.conversations: missing",
+            "predict.cases.mine.workload.conversations is missing",
         ),
         (
             "predict.cases",
@@ -754,14 +673,6 @@ def test_break_even_is_at_the_figures_chunk():
     config = changed("figures", {"chunk_tokens": 32})
     spec = json.loads(break_even_spec(checked(config)))
     assert (spec["chunk_tokens"], spec["kv_dtype"], len(spec["gpus"])) == (32, "auto", 4)
-
-
-def with_striped(**keys: Any) -> dict[str, Any]:
-    """BASE with a profiled scenario `striped`."""
-    scenario = {"tier": "dram", "store": "valkey", "connector": "striped"} | keys
-    config = changed("scenarios.striped", scenario)
-    config["profile"]["scenarios"] = ["striped"]
-    return config
 
 
 def test_keys_of_stripes_reach_the_stages_when_they_say_something():
@@ -803,7 +714,10 @@ def test_patches_are_for_kvrocks_with_any_connector():
         ({"connector": "resp", "processes": 2}, "processes: connector resp reaches one process"),
         ({"connector": "redis", "socket": "unix"}, "socket: connector redis has no unix sockets"),
         ({"connector": "resp", "client": "native"}, "client: connector resp has no client native"),
-        ({"connector": "mp", "processes": 2}, "mp reaches one process; choose 1, or connector striped_mp"),
+        (
+            {"connector": "mp", "processes": 2},
+            "mp reaches one process; choose 1, or connector striped_mp",
+        ),
         (
             {"connector": "resp", "save_connections": 1},
             "save_connections: connector resp saves over its other",
@@ -848,11 +762,6 @@ def test_layers_are_those_of_one_server_over_tcp(key, value):
     config["layers"] = {"scenarios": ["striped"]}
     with pytest.raises(UserError, match=f"layers.scenarios: striped has {key}: {value}"):
         checked(config)
-
-
-H100 = merged(
-    *(yaml.safe_load(Path("config", f"{name}.yaml").read_text()) for name in ("config", "scenarios", "h100"))
-)
 
 
 @pytest.mark.parametrize("engine", ["replay", "vllm"])

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.config.test_config import BASE, changed
+from tests.configs import BASE, changed
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.config.config import checked
 from workflow.hyperkv.config.credentials import is_secret_name, refuse_credentials

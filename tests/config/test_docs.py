@@ -1,95 +1,105 @@
-"""config/README.md: up to date, complete, and about keys that exist."""
+"""config/README.md and the JSON Schema: what the models say, complete, and about keys that exist."""
 
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
-from workflow.hyperkv.config.config import schema
-from workflow.hyperkv.config.docs import render
+from workflow.hyperkv.config import docs, schema
+from workflow.hyperkv.config.models.array import Array
+from workflow.hyperkv.config.models.workload import KINDS
+from workflow.hyperkv.workloads.factory import WORKLOAD_CLASSES, parameters_of
 
-SECTIONS = (
-    "config.yaml",
-    "smoke.yaml",
-    "scenarios.yaml",
-    "layers.yaml",
-    "gpu-box.yaml",
-    "engine-cpu.yaml",
-    "h100.yaml",
-    "ladder.yaml",
-    "equal_speed.yaml",
-    "capacity.yaml",
-    "tune.yaml",
-)
-FILES = [path for name in SECTIONS if (path := Path("config") / name).exists()]
-
-OPAQUE = (".settings", ".environment", "<name>.workload", "<name>.vllm", "<name>.lmcache")
-BY_NAME = ("scenarios.", "predict.cases.", "predict.cases.<name>.tiers.", "tune.space.", "ladder.steps.")
-
-
-def keys(rules: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every property of a schema with its dotted path, objects included."""
-    for name, value in rules.get("properties", {}).items():
-        yield f"{path}{name}", value
-        yield from keys(value, f"{path}{name}.")
-    free = rules.get("additionalProperties")
-    if isinstance(free, dict):
-        yield from keys(free, f"{path}<name>.")
+FILES = sorted([*Path("config").glob("*.yaml"), *Path("config/experiments").glob("*.yaml")])
+FILES = [
+    path for path in FILES if "claims" not in path.name and path.stem not in ("prices", "published_gpus")
+]
+BY_NAME = ("scenarios", "predict.cases", "predict.cases.<name>.tiers", "tune.space", "ladder.steps")
+ROWS = {row.path: row for row in docs.rows()}
 
 
 def used(config: dict[str, Any], path: str = "") -> Iterator[str]:
-    """Dotted paths of a config file's keys, as the schema spells them."""
+    """Dotted paths of a config file's keys, as the docs spell them."""
     for name, value in config.items():
-        at = f"{path}<name>" if path in BY_NAME else f"{path}{name}"
-        if isinstance(value, dict) and not at.endswith(OPAQUE):
-            yield from used(value, f"{at}.")
+        at = f"{path}.{'<name>' if path in BY_NAME else name}".lstrip(".")
+        if isinstance(value, dict) and at not in ROWS:
+            yield from used(value, at)
         else:
             yield at
 
 
-def test_readme_is_what_the_schema_says():
-    assert Path("config/README.md").read_text() == render(schema()), "run make docs"
+def test_the_readme_is_what_the_models_say():
+    assert Path("config/README.md").read_text() == docs.render(), "run make docs"
 
 
-def test_rendering_twice_gives_the_same_text():
-    assert render(schema()) == render(yaml.safe_load(yaml.safe_dump(schema(), sort_keys=False)))
+def test_the_json_schema_is_what_the_models_say():
+    assert Path("workflow/schemas/config.schema.json").read_text() == schema.text(), "run make docs"
+
+
+def test_both_move_with_a_model(monkeypatch):
+    before = docs.render(), schema.text()
+    monkeypatch.setitem(
+        schema.schema(schema.Config)["$defs"]["Array"]["properties"]["mount"], "default", "/x"
+    )
+    assert "`/x`" in docs.render()
+    assert (docs.render(), schema.text()) != before
+    assert Array.model_fields["mount"].default == "/mnt/hyperkv"
+
+
+@pytest.mark.parametrize("path", ROWS)
+def test_every_key_says_what_it_means_and_in_which_unit(path):
+    [line] = [line for line in docs.render().splitlines() if line.startswith(f"| `{path}` | ")]
+    cells = re.split(r"(?<!\\)\|", line)
+    assert len(cells) == 7
+    _, _, allowed, _, unit, meaning, _ = (cell.strip() for cell in cells)
+    assert (bool(allowed), bool(unit), len(meaning) > 10) == (True, True, True)
 
 
 @pytest.mark.parametrize(
-    ("path", "rules"), [*keys(schema())], ids=lambda value: value if isinstance(value, str) else ""
+    ("path", "words"),
+    [
+        ("evidence.device_share_min", "| a number, at least 0, at most 1 | `0.8` | share | Bytes read"),
+        ("workload.kind", "| multi_turn or long_documents or mooncake | required | word |"),
+        ("workload.answer_tokens", "tokens | multi_turn, long_documents. Length of an answer."),
+        ("scenarios.<name>.dram_pool_bytes", "a size such as '512 MiB'"),
+        ("scenarios.<name>.dram_pool_bytes", ", or null | `null` | bytes |"),
+        ("scenarios.<name>.vllm", "| a mapping | `{}` | keys |"),
+        ("break_even.gpus", "| a list, each text, not empty, none twice | `[config/gpus/l4.yaml, "),
+    ],
 )
-def test_every_key_says_what_it_means_and_in_which_unit(path, rules):
-    assert rules["description"].strip()
-    if "properties" not in rules and f"{path}." not in BY_NAME:
-        assert rules["unit"].strip()
-        assert f"| `{path}` | " in render(schema())
-
-
-def test_a_row_has_range_default_unit_and_meaning():
-    text = render(schema())
-    row = next(line for line in text.splitlines() if line.startswith("| `evidence.device_share_min`"))
-    assert "| a number, at least 0, at most 1 | `0.8` | share | Bytes read" in row
-    row = next(line for line in text.splitlines() if line.startswith("| `workload.kind`"))
-    assert "| multi_turn or long_documents or mooncake | required | word |" in row
-    row = next(line for line in text.splitlines() if line.startswith("| `scenarios.<name>.dram_pool_bytes`"))
-    assert "'512 MiB'" in row
-    assert ", or null | `null` | bytes |" in row
-
-
-def test_every_table_row_has_five_cells():
-    rows = [
-        line for line in render(schema()).splitlines() if line.startswith("| `") and "." in line.split("`")[1]
-    ]
-    rows = [row for row in rows if not row.split("`")[1].endswith(".yaml")]
-    assert rows
-    assert {row.replace("\\|", "").count("|") for row in rows} == {6}
+def test_a_row_has_range_default_unit_and_meaning(path, words):
+    assert words in next(line for line in docs.render().splitlines() if line.startswith(f"| `{path}` | "))
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)
-def test_every_key_in_use_is_in_the_schema(path):
-    known = {name for name, _ in keys(schema())}
+def test_every_key_in_use_is_in_the_docs(path):
     names = set(used(yaml.safe_load(path.read_text())))
     assert names
-    assert names <= known
+    assert names <= set(ROWS)
+
+
+def test_the_json_schema_takes_the_shipped_configuration():
+    rules = json.loads(Path("workflow/schemas/config.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(rules)
+    whole: dict[str, Any] = {}
+    for name in ("scenarios", "config"):
+        whole |= yaml.safe_load(Path(f"config/{name}.yaml").read_text())
+    assert not list(jsonschema.Draft202012Validator(rules).iter_errors(whole))
+    assert list(jsonschema.Draft202012Validator(rules).iter_errors(whole | {"enginee": "replay"}))
+
+
+def test_the_kinds_of_workloads_have_the_keys_of_their_classes_and_need_the_same():
+    assert set(KINDS) == set(WORKLOAD_CLASSES)
+    for kind, model in KINDS.items():
+        fields = {name: field for name, field in model.model_fields.items() if name != "kind"}
+        parameters = parameters_of(kind)
+        assert set(fields) == set(parameters)
+        needed = {
+            name for name, default in parameters.items() if repr(default).startswith("<dataclasses._MISSING")
+        }
+        assert {name for name, field in fields.items() if field.is_required()} == needed

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from tests.configs import BASE
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.base.own_command import snakemake_command
-from workflow.hyperkv.config.config import schema
+from workflow.hyperkv.config.explain import validated
 from workflow.hyperkv.config.kvrocks_source import (
     PROGRAM,
     RECORD,
@@ -18,6 +19,8 @@ from workflow.hyperkv.config.kvrocks_source import (
     runnable,
     runnable_scenarios,
 )
+from workflow.hyperkv.config.models.config import Config
+from workflow.hyperkv.config.models.kvrocks import DEFAULTS
 
 SECTION: dict[str, Any] = {
     "source": "auto", "required": False, "binary": None, "patched_binary": None, "commit": None, "path": None
@@ -37,10 +40,16 @@ NONE = KvrocksSource("release", available=False)
 @pytest.fixture(autouse=True)
 def empty(tmp_path, monkeypatch) -> Path:
     """An empty working directory and an empty PATH."""
-    schema()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     return tmp_path
+
+
+def read(section: dict[str, Any]) -> dict[str, Any]:
+    """The section as a configuration has it, with what its source needs besides."""
+    needed = {"git": {"commit": "b" * 40}, "path": {"path": "/src"}}.get(section["source"], {})
+    needed = {key: value for key, value in needed.items() if section.get(key) is None}
+    return validated(Config, BASE | {"kvrocks": section | needed}).model_dump()["kvrocks"]
 
 
 def program(path: Path) -> Path:
@@ -199,32 +208,26 @@ READ = {
 @pytest.mark.parametrize("source", [*READ, "auto"])
 def test_a_key_that_the_source_does_not_read_is_refused_and_the_remedy_does(source, key, empty):
     program(empty / "bin" / "kvrocks")
-    section = {**SECTION, "source": source, key: OTHER[key]}
-    if source == "auto":
-        PROGRAM.parent.mkdir(parents=True)
+    section = {"source": source, key: OTHER[key]}
     decided = "binary" if source == "auto" else source
     if key in READ[decided] - ({"binary", "patched_binary"} if source == "auto" else set()):
-        assert resolve(section).source == decided
+        assert resolve(read(section)).source == decided
         return
     with pytest.raises(UserError, match=rf"config: kvrocks\.{key}: ") as caught:
-        resolve(section)
+        resolve(read(section))
     message = str(caught.value)
     assert "\n" not in message
     for mend in message.partition("set kvrocks.source: ")[2].partition(",")[0].split(" or "):
-        assert resolve({**section, "source": mend}).source == mend
-    assert resolve({**section, key: SECTION.get(key, schema_default(key))}).source == decided
-
-
-def schema_default(key: str) -> object:
-    return schema()["properties"]["kvrocks"]["properties"][key]["default"]
+        assert resolve(read({**section, "source": mend})).source == mend
+    for same in (DEFAULTS[key], None):
+        if source != "auto" or same == DEFAULTS[key]:
+            assert resolve(read({"source": source, key: same})).source == decided
 
 
 def test_defaults_are_never_refused(empty):
     program(empty / "bin" / "kvrocks")
-    rules = schema()["properties"]["kvrocks"]["properties"]
-    full = {key: rule["default"] for key, rule in rules.items()}
     for source in (*READ, "auto"):
-        resolve({**full, "source": source})
+        resolve(read({**DEFAULTS, "source": source}))
 
 
 def test_patches_that_nothing_uses_are_noted():
@@ -233,4 +236,4 @@ def test_patches_that_nothing_uses_are_noted():
     [note] = kvrocks_notes(chosen, ["dram", "kv"], there)
     assert "patches large-transfers were chosen, and no scenario of this run has `patched: true`" in note
     assert kvrocks_notes(chosen, ["dram", "patched"], there) == []
-    assert kvrocks_notes({**CONFIG, "kvrocks": {"patches": schema_default("patches")}}, ["kv"], there) == []
+    assert kvrocks_notes({**CONFIG, "kvrocks": {"patches": DEFAULTS["patches"]}}, ["kv"], there) == []

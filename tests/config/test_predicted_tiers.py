@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from tests.workflow_helpers import changed, merged
-from workflow.hyperkv.config.config import checked, predict_spec
+from workflow.hyperkv.config.config import checked
+from workflow.hyperkv.config.plan import predict_spec
 from workflow.hyperkv.figures.hit_rate import draw_hit_rate
 from workflow.hyperkv.predict.predict_hit_rates import hit_rates_table
 
@@ -34,21 +35,21 @@ OWN = {"prefix_caching": True, "hbm_kv_bytes": "8 GiB"}
 
 
 def test_a_scenarios_own_hbm_is_a_tier_as_the_sections_is():
-    found = tiers("h100", scenarios__h100_none__vllm=OWN, scenarios__h100_dram__vllm=OWN, **H)
+    found = tiers("experiments/h100", scenarios__h100_none__vllm=OWN, scenarios__h100_dram__vllm=OWN, **H)
     names = list(found)
     assert names[0] == "hbm_8192mib"
     assert found["hbm_8192mib"] == (["h100_none"], {"hbm_bytes": 8 * GIB})
     assert names[1].startswith("hbm_8192mib_dram_")
     assert found[names[1]][1]["hbm_bytes"] == 8 * GIB
     assert found["ssd"][1] == {"ssd_bytes": None}
-    section = tiers("h100", vllm__prefix_caching=True, vllm__hbm_kv_bytes="8 GiB", **H)
+    section = tiers("experiments/h100", vllm__prefix_caching=True, vllm__hbm_kv_bytes="8 GiB", **H)
     assert section["hbm"][1] == found["hbm_8192mib"][1]
 
 
 def test_a_scenario_may_have_no_hbm_where_the_others_have():
     off = {"prefix_caching": False}
     given = {"vllm__prefix_caching": True, "vllm__hbm_kv_bytes": "8 GiB", "scenarios__h100_none__vllm": off}
-    found = tiers("h100", scenarios__h100_files__vllm=off, **given, **H)
+    found = tiers("experiments/h100", scenarios__h100_files__vllm=off, **given, **H)
     assert found["none"] == (["h100_none"], {})
     assert found["no_hbm_ssd"] == (["h100_files"], {"ssd_bytes": None})
 
@@ -67,7 +68,7 @@ def test_a_scenario_may_have_no_hbm_where_the_others_have():
     ],
 )
 def test_blocks_and_gpus_are_the_scenarios_own(own, name, entry):
-    assert tiers("h100", scenarios__h100_none__vllm=own, **H)[name] == (["h100_none"], entry)
+    assert tiers("experiments/h100", scenarios__h100_none__vllm=own, **H)[name] == (["h100_none"], entry)
 
 
 def small(**changes):
@@ -76,18 +77,23 @@ def small(**changes):
     full["scenarios"]["dram"] |= {"chunk_tokens": 64, "dram_pool_bytes": "256 MiB"}
     full["scenarios"]["dram_fp8"] = {**full["scenarios"]["dram"], "kv_dtype": "fp8", **changes}
     full["experiment"]["scenarios"] = ["dram", "dram_fp8"]
-    full["predict"] |= {"cases": {}, "chunk_tokens": [64], "save_decode_cache": [True]}
+    full["predict"] |= {"cases": {}, "chunk_tokens": [64]}
     full["workload"] |= {"conversations": 24}
     full["replay"] |= {"hbm_kv_bytes": "160 MiB"}
     return checked(full)
 
 
+def with_answers_saved(text: str) -> dict:
+    """A spec of the prediction, of runs that save the KV of answers alone."""
+    return json.loads(text) | {"save_decode_cache": [True]}
+
+
 def test_half_the_bytes_hold_as_much_as_twice_the_room():
-    of_fp8 = hit_rates_table(json.loads(predict_spec(small()))).set_index("tiers")
+    of_fp8 = hit_rates_table(with_answers_saved(predict_spec(small()))).set_index("tiers")
     assert list(of_fp8.index) == ["dram_256mib", "dram_256mib_fp8"]
     assert list(of_fp8["kv_dtype"]) == ["bfloat16", "fp8"]
     assert list(of_fp8["scenarios"]) == ["dram", "dram_fp8"]
-    double = merged(json.loads(predict_spec(small())))
+    double = with_answers_saved(predict_spec(small()))
     double["cases"]["experiment"]["tiers"] = {"twice": {"hbm_bytes": 320 * MIB, "dram_bytes": 512 * MIB}}
     rate = hit_rates_table(double)["hit_rate"][0]
     assert of_fp8.loc["dram_256mib_fp8", "hit_rate"] == rate > of_fp8.loc["dram_256mib", "hit_rate"]

@@ -1,6 +1,7 @@
 """The configurations that come with the workflow: what they measure can stand in one figure."""
 
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -9,18 +10,24 @@ import yaml
 
 from tests.workflow_helpers import merged
 from workflow.hyperkv.base.errors import UserError
-from workflow.hyperkv.config.config import checked, loads_of, selected, sweep_spec
+from workflow.hyperkv.config.config import checked
+from workflow.hyperkv.config.plan import sweep_spec
+from workflow.hyperkv.config.scenarios import loads_of, selected
 from workflow.hyperkv.records.parity import comparable_digest, require_parity
 
 BASES = ("config/scenarios.yaml", "config/config.yaml")
-MEASURED = [
-    ("config/config.yaml",),
-    ("config/smoke.yaml",),
-    ("config/engine-cpu.yaml",),
-    ("config/gpu-box.yaml",),
-    ("config/h100.yaml",),
-    ("config/h100.yaml", "config/h100_fp8.yaml"),
+NO_CONFIGURATIONS = ("scenarios", "claims", "equal_speed_claims", "prices", "published_gpus")
+SHIPPED = [
+    path
+    for path in sorted([*Path("config").glob("*.yaml"), *Path("config/experiments").glob("*.yaml")])
+    if path.stem not in NO_CONFIGURATIONS
 ]
+
+
+def below(path: Path) -> tuple[str, ...]:
+    """The files that a shipped one is put on top of, which it names at its top, and it."""
+    named = re.match(r"# On top of config\.yaml and (\w+\.yaml)", path.read_text())
+    return (*([str(path.with_name(named[1]))] if named else []), str(path))
 
 
 def drawn(*files: str, **changes) -> pd.DataFrame:
@@ -48,9 +55,9 @@ def drawn(*files: str, **changes) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-@pytest.mark.parametrize("files", MEASURED, ids=lambda files: Path(files[-1]).stem)
-def test_what_a_configuration_measures_can_stand_in_one_figure(files):
-    rows = drawn(*files)
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_what_a_configuration_measures_can_stand_in_one_figure(path):
+    rows = drawn(*below(path))
     assert len(rows) >= 2
     require_parity(rows, vary=["tier", "store", "connector"])
 

@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.config.test_config import BASE
+from tests.configs import BASE
 from workflow.hyperkv.base.deadline import Endpoint
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.config.config import checked

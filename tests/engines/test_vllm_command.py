@@ -3,13 +3,11 @@
 import json
 from pathlib import Path
 
-import yaml
-
-from workflow.hyperkv.config.config import schema
+from workflow.hyperkv.config.models.engines import Vllm
 from workflow.hyperkv.engines.vllm.command import command, settings_of, variables
 from workflow.hyperkv.models.geometry import load_geometry
 
-DEFAULTS = {key: rules.get("default") for key, rules in schema()["properties"]["vllm"]["properties"].items()}
+DEFAULTS = Vllm().model_dump()
 GEOMETRY = load_geometry(Path("config/models/llama-3.1-8b.json"))
 
 
@@ -99,8 +97,3 @@ def test_variables_name_the_file_and_let_the_config_add():
     assert (found["PYTHONHASHSEED"], found["VLLM_SERVER_DEV_MODE"], found["A"]) == ("0", "1", "b")
     assert found["VLLM_CPU_KVCACHE_SPACE"] == "2"
     assert "LMCACHE_CONFIG_FILE" not in variables(settings, None, Path("metrics"))
-
-
-def test_the_schema_of_the_section_is_valid_yaml_with_units():
-    rules = yaml.safe_load(Path("workflow/schemas/config.schema.yaml").read_text())["properties"]["vllm"]
-    assert all({"description", "unit"} <= set(key) for key in rules["properties"].values())

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.config.test_config import BASE, changed
+from tests.configs import BASE, changed
 from workflow.hyperkv.base.errors import UserError
-from workflow.hyperkv.config.config import checked, predict_spec, requested_gpus, sweep_spec
+from workflow.hyperkv.config.config import checked
+from workflow.hyperkv.config.plan import predict_spec, requested_gpus, sweep_spec
 from workflow.hyperkv.engines.vllm.command import block_bytes_of
 from workflow.hyperkv.models.geometry import load_geometry
 from workflow.hyperkv.models.gpu import load_gpu

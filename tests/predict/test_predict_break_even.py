@@ -15,7 +15,8 @@ from tests.figures.made import store_rows
 from tests.predict.specs import BREAK_EVEN, MODELS
 from tests.workflow_helpers import merged
 from workflow.hyperkv.base.errors import UserError
-from workflow.hyperkv.config.config import break_even_spec, checked
+from workflow.hyperkv.config.config import checked
+from workflow.hyperkv.config.plan import break_even_spec
 from workflow.hyperkv.models.derive_gpu import GPUS, derived, published, render
 from workflow.hyperkv.models.geometry import load_geometry
 from workflow.hyperkv.models.gpu import load_gpu

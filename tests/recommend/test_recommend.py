@@ -21,7 +21,8 @@ from workflow.hyperkv.base.deadline import Endpoint
 from workflow.hyperkv.base.errors import StoreError, UserError
 from workflow.hyperkv.base.secret import Secret, write_private
 from workflow.hyperkv.base.secret import quoted as quoted_value
-from workflow.hyperkv.config.config import checked, recommend_spec
+from workflow.hyperkv.config.config import checked
+from workflow.hyperkv.config.plan import recommend_spec
 from workflow.hyperkv.engines.vllm import lmcache
 from workflow.hyperkv.recommend import check_recommended, choose_scenario
 from workflow.hyperkv.recommend.check_recommended import check, command_words
@@ -494,7 +495,7 @@ def test_records_that_are_not_given_are_named(real, tmp_path, monkeypatch):
         ({"objective": "speed"}, "allowed are goodput, rps_per_gpu, ttft"),
         ({"load": 3}, "no scenario is measured at load 3; choose one of 1, 2, 4, or null"),
         ({"tps_per_user_min": 0}, "it must be a number, more than 0, or null"),
-        ({"port": 70000}, "at most 65000"),
+        ({"load": 0}, "recommend.load: 0 is wrong; it must be an integer, at least 1, or null"),
         ({"install_dir": "etc"}, "text like"),
         ({"objektive": "ttft"}, "recommend.objektive is not a key; did you mean objective?"),
     ],

@@ -9,7 +9,8 @@ import pandas as pd
 import yaml
 
 from tests.workflow_helpers import merged
-from workflow.hyperkv.config.config import checked, recommend_spec
+from workflow.hyperkv.config.config import checked
+from workflow.hyperkv.config.plan import recommend_spec
 from workflow.hyperkv.recommend import choose_scenario
 from workflow.hyperkv.report import make_page
 from workflow.hyperkv.tables.ratios import ratios_table

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from tests.config.test_config import BASE, H100
+from tests.configs import BASE, H100
 from tests.helpers import mounted_tmpfs
 from tests.workflow_helpers import TINY, Checkout, changed
 from workflow.hyperkv.base.errors import UserError
-from workflow.hyperkv.config.config import checked, selected
+from workflow.hyperkv.config.config import checked
+from workflow.hyperkv.config.scenarios import selected
 from workflow.hyperkv.run.room import require_room
 
 _USAGE = namedtuple("_USAGE", "total used free")

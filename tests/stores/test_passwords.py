@@ -209,7 +209,7 @@ def test_a_run_leaves_and_shows_no_password(secret, tmp_path, monkeypatch, capfd
 
 
 def with_scenario(**keys):
-    from tests.config.test_config import changed
+    from tests.configs import changed
 
     scenario = {"tier": "dram", "store": "valkey", "connector": "resp", **keys}
     config = changed("scenarios.v", scenario)

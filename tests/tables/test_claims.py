@@ -192,7 +192,9 @@ def test_the_claims_at_equal_speed_compare_what_they_say():
         ("ladder_reference", "ssd", "kvrocks", "redis", 256, 1.25, 0.8),
     )
     swept.loc[swept["scenario"] == "ladder_fp8", "comparable_digest"] = "fp8"
-    table = claims_table(read_claims(Path("config/equal_speed_claims.yaml")), {"cells": swept}, [], 64)
+    table = claims_table(
+        read_claims(Path("config/experiments/equal_speed_claims.yaml")), {"cells": swept}, [], 64
+    )
     assert dict(zip(table["claim"], table["value"], strict=True)) == pytest.approx(
         {
             "ssd_close_to_dram": 1.25,

@@ -13,12 +13,12 @@ from tests.record_factory import varied
 from tests.workflow_helpers import changed, merged
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.config.config import checked
-from workflow.hyperkv.config.ladder import ladder_spec
+from workflow.hyperkv.config.plan import ladder_spec
 from workflow.hyperkv.tables.columns import COLUMNS_PATH
 from workflow.hyperkv.tables.ladder import ladder_table
 from workflow.hyperkv.tables.methods.ladder_parity import changed_keys
 
-FILES = ("config/scenarios.yaml", "config/config.yaml", "config/ladder.yaml")
+FILES = ("config/scenarios.yaml", "config/config.yaml", "config/experiments/ladder.yaml")
 SPEC = {
     "steps": [
         {"step": "reference", "scenario": "dram", "changes": []},

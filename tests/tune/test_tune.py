@@ -24,7 +24,6 @@ SECTION = {
     "budget_minutes": 2,
     "finalists": 1,
     "repeats": 2,
-    "rounds": 2,
     "prompt_tokens": 64,
     "space": {
         "connections": {"kind": "integer", "low": 1, "high": 4},

@@ -14,7 +14,7 @@ import yaml
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from tests.config.test_config import changed
+from tests.configs import changed
 from tests.hostile import BRACES, PIECES, file_names, lines
 from tests.recommend.scenarios import record_of, scenario
 from tests.record_factory import measured
@@ -23,7 +23,8 @@ from tests.workflow_helpers import TINY, Checkout, merged
 from tests.workflow_helpers import changed as changed_by
 from workflow.hyperkv.array.fio import layout_command
 from workflow.hyperkv.base.errors import UserError
-from workflow.hyperkv.config.config import baseline_spec, checked, recommend_spec, sweep_spec
+from workflow.hyperkv.config.config import checked
+from workflow.hyperkv.config.plan import baseline_spec, recommend_spec, sweep_spec
 from workflow.hyperkv.engines.vllm.lmcache import mp_arguments
 from workflow.hyperkv.engines.vllm.lmcache import rendered as rendered_lmcache
 from workflow.hyperkv.machine.processes import LOOPBACK, OwnedProcess, free_port
@@ -425,7 +426,7 @@ def test_a_url_and_a_path_are_no_options():
         "vllm.requirements": ["-r"],
         "claims": ["--x.yaml"],
         "model": ["-m.json", "a{b}.json", "<logs>/x", ""],
-        "kvrocks.binary": ["--version"],
+        "kvrocks": [{"source": "binary", "binary": "--version"}],
         "data_dir": ["-rf", "{x}", "${}"],
         "break_even.gpus": [["-x"], ["config/gpus/{a}.yaml"]],
         "scenarios.files.vllm": [{"model_dir": "-x"}],

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.config.test_config import BASE, changed, engine, with_kvrocks, with_striped, without
+from tests.configs import BASE, changed, engine, with_kvrocks, with_striped, without
 from workflow.hyperkv.base.errors import UserError
-from workflow.hyperkv.config.config import checked, predict_spec, sweep_spec
+from workflow.hyperkv.config.config import checked
+from workflow.hyperkv.config.plan import predict_spec, sweep_spec
 from workflow.hyperkv.workloads.factory import make_workload
 
 EXCERPT = Path(__file__).parents[1] / "data" / "mooncake_excerpt.jsonl"
@@ -171,7 +172,7 @@ CASES: dict[str, tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]] = {
     "a native client": (
         with_striped(connector="resp", client="native"),
         [
-            ("leave it out", {"scenarios.striped.client": ...}),
+            ("choose python", {"scenarios.striped.client": "python"}),
             ("or connector striped", {"scenarios.striped.connector": "striped"}),
         ],
     ),
@@ -380,12 +381,12 @@ CASES: dict[str, tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]] = {
     ),
     "a case's missing key": (
         changed("predict.cases", {"mine": {"tiers": {"a": {}}, "workload": {"kind": "multi_turn"}}}),
-        [("predict.cases.mine.workload.conversations: missing",
+        [("predict.cases.mine.workload.conversations is missing",
           {"predict.cases.mine.workload.conversations": 3})],
     ),
     "a missing key of the workload": (
         changed("workload", {k: v for k, v in DOCUMENTS.items() if k != "requests"} | {"document_tokens": [9, 900]}),
-        [("workload.requests: missing", {"workload.requests": 2})],
+        [("workload.requests is missing", {"workload.requests": 2})],
     ),
     "YAML's yes": (
         changed("scenarios.files.settings", {"direct_io": True}),

@@ -257,7 +257,7 @@ def test_editing_what_no_stage_uses_runs_nothing(checkout):
         ),
         ({"predict.seeds": 3}, HIT_RATES),
         ({"recommend.load": 1}, RECOMMENDED),
-        ({"cost.dram_usd_per_gb": 5}, COST | CLAIMS),
+        ({"cost.slo.ttft_p95_ms": 5}, COST | CLAIMS),
         ({"break_even.prompt_tokens": [4096]}, BREAK_EVEN),
     ],
 )

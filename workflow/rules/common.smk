@@ -353,7 +353,7 @@ def engine_record(wildcards):
 def a_ladder(wildcards):
     """No file. Raises WorkflowError when there is no ladder, or its store is not here."""
     if LADDER_SPEC == "{}":
-        raise WorkflowError("config: ladder.steps is empty; config/ladder.yaml has a ladder")
+        raise WorkflowError("config: ladder.steps is empty; config/experiments/ladder.yaml has a ladder")
     if set(LADDER) != set(ladder_scenarios(CONFIG)):
         [note] = kvrocks_notes(CONFIG, ladder_scenarios(CONFIG), KVROCKS)
         raise WorkflowError(f"config: ladder: {note}")

@@ -1,4 +1,4 @@
-"""config/README.md from the config's JSON Schema.
+"""config/README.md from the models of the configuration.
 
 python -m workflow.hyperkv.config.docs > config/README.md
 """
@@ -8,24 +8,25 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from .config import schema
-from .schema_errors import allowed
+from .models.config import Config
+from .models.cost import Prices
+from .schema import allowed, alternatives, free_names, resolved, schema, unit_of
 
 _HEAD = """\
-<!-- Written by `make docs` from workflow/schemas/config.schema.yaml; edit that. -->
+<!-- Written by `make docs` from workflow/hyperkv/config/models; edit these. -->
 # Configuration
 
 | file | what it is for |
 |---|---|
 | `config.yaml` | the default run: any machine, no GPU, minutes on 2 cores |
 | `smoke.yaml` | on top of it: every stage and store, in about two minutes |
-| `layers.yaml` | on top of it: where the time goes, layer by layer, in full; hours |
-| `ladder.yaml` | on top of it: from the reference configuration to the fastest, a named step at a time |
-| `capacity.yaml` | on top of it: chunk size against hit rate and throughput, every connector |
-| `tune.yaml` | on top of it: a short search of a store's settings |
+| `gpu-box.yaml` | on top of it: vLLM, LMCache and AIPerf on a machine with a GPU |
+| `engine-cpu.yaml` | on top of it: the same on a CPU, with a small model |
 | `scenarios.yaml` | the scenarios that the other files choose from |
+| `experiments/` | on top of `config.yaml`, a question each; every file says at its top what it is for and how it is run |
 | `kvrocks/` | presets of Kvrocks, and [how to build it without internet, carry it and ask it](kvrocks/README.md) |
 | `models/` | models' Hugging Face `config.json`, for `model`; its README.md says what is read of it, and how to describe a model by hand |
 | `gpus/` | what was measured of a GPU, or derived from one that was (`assumption`), for `gpu`; its README.md says how to describe yours |
@@ -39,57 +40,130 @@ merge key by key; a list or a value replaces the one before it. `--config 'exper
 
 Sizes (keys that end in `_bytes`) are integers in bytes or text such as `512 MiB`, with KiB, MiB or GiB. A wrong
 key, type or unit stops the run before anything is measured. YAML reads `yes`, `no`, `on` and `off` as true and false: a
-store's own key takes them in quotes, `"yes"`. Only what depends on a changed key runs again.
+store's own key takes them in quotes, `"yes"`. Only what depends on a changed key runs again. An editor that reads JSON Schema
+completes and checks keys with `workflow/schemas/config.schema.json`.
 
 Text is one line of printable characters, and nothing in it is run or expanded: not `$(…)`, not backticks. By its unit a
 path has no `{ } < >` (a folder may have `${TMPDIR}`) and begins with `./` rather than `-`; a name is letters, digits and
 `_ . @ + -`; a URL has no blanks; names of environment variables are letters, digits and `_`."""
 
 
+_PRICES = """
+## prices.yaml
+
+The file that `cost.prices` names has every price with `value`, `low` and `high` (the range of the sensitivity), `date` (a month)
+and `source`. To take other prices edit it, or a copy that `cost.prices` names.
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A key: its path, rules, whether it is required, and the kinds whose key it is where alternatives have different ones."""
+
+    path: str
+    rules: Mapping[str, Any]
+    needed: bool
+    kinds: tuple[str, ...] = ()
+
+
 def main() -> None:
     """Print config/README.md."""
-    sys.stdout.write(render(schema()))
+    sys.stdout.write(render())
 
 
-def render(rules: Mapping[str, Any]) -> str:
-    """The config's JSON Schema as Markdown: a section per top-level key, a row per key of it."""
-    defs = rules["$defs"]
-    required = rules.get("required", ())
+def render() -> str:
+    """The models as Markdown: a section per key at the top, a row per key of it, and the table of prices."""
     parts = [_HEAD]
+    rules = schema(Config)
     for name, value in rules["properties"].items():
         parts.append(f"\n## {name}\n")
-        if _children(value):
-            parts.append(f"{value['description']}\n")
+        if list(_children(Row(name, value, False))):
+            parts.append(f"{' '.join(_meaning(value).split())}\n")
         parts.append("| key | allowed | default | unit | meaning |\n|---|---|---|---|---|")
-        parts.extend(
-            _row(path, leaf, needed, defs) for path, leaf, needed in _leaves(name, value, name in required)
-        )
+        parts.extend(_line(row) for row in _leaves(Row(name, value, name in rules["required"])))
+    parts += [_PRICES, "| price | unit | meaning |\n|---|---|---|"]
+    parts += [
+        _cells(f"`{name}`", value["unit"], value["description"])
+        for name, value in schema(Prices)["properties"].items()
+    ]
     return "\n".join(parts) + "\n"
 
 
-def _children(rules: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any], bool]]:
-    """An object's keys: name, rules, whether required. A mapping by free names has the one key `<name>`."""
-    free = rules.get("additionalProperties")
-    if isinstance(free, Mapping) and free.get("type") == "object":
-        return [("<name>", free, True)]
-    required = rules.get("required", ())
-    return [(name, value, name in required) for name, value in rules.get("properties", {}).items()]
+def rows() -> list[Row]:
+    """Every key of a value."""
+    return [row for row in _leaves(Row("", schema(Config), False)) if row.path]
 
 
-def _leaves(
-    path: str, rules: Mapping[str, Any], needed: bool
-) -> Iterator[tuple[str, Mapping[str, Any], bool]]:
-    children = _children(rules)
+def _meaning(rules: Mapping[str, Any]) -> str:
+    """What a section, or each of a mapping of sections, is."""
+    rules = resolved(rules, Config)
+    return rules.get("description") or _meaning(free_names(rules) or {"description": ""})
+
+
+def _leaves(row: Row) -> Iterator[Row]:
+    children = list(_children(row))
     if not children:
-        yield path, rules, needed
-    for name, value, wanted in children:
-        yield from _leaves(f"{path}.{name}", value, wanted)
+        yield row
+    for child in children:
+        yield from _leaves(child)
 
 
-def _row(path: str, rules: Mapping[str, Any], needed: bool, defs: Mapping[str, Any]) -> str:
-    without = "required" if needed else ""
-    default = f"`{_yaml(rules['default'])}`" if "default" in rules else without
-    cells = [f"`{path}`", allowed(rules, defs), default, rules["unit"], rules["description"]]
+def _children(row: Row) -> Iterator[Row]:
+    """A section's keys. A mapping by free names has the one key `<name>`; what says itself that it is keys of another has none."""
+    if row.rules.get("unit") == "keys":
+        return
+    choices = [choice for choice in alternatives(row.rules, Config) if choice.get("type") == "object"]
+    if len(choices) == 1 and (free := free_names(choices[0])) is not None:
+        if any(choice.get("type") == "object" for choice in alternatives(free, Config)):
+            yield Row(f"{row.path}.<name>", free, True)
+        return
+    if len(choices) != 1:
+        yield from _alternatives(row.path, choices)
+        return
+    needed = choices[0].get("required", ())
+    for name, rules in choices[0].get("properties", {}).items():
+        yield Row(f"{row.path}.{name}".lstrip("."), rules, name in needed)
+
+
+def _alternatives(path: str, choices: list[Mapping[str, Any]]) -> Iterator[Row]:
+    """The keys of alternatives: the one that tells them apart, and each other with the kinds that have it."""
+    tags = (
+        [name for name in choices[0]["properties"] if "const" in choices[0]["properties"][name]]
+        if choices
+        else []
+    )
+    for tag in tags:
+        kinds = {choice["properties"][tag]["const"]: choice for choice in choices}
+        told = {"enum": list(kinds), "unit": "word", "description": _of_kinds(kinds)}
+        told |= {
+            key: rules[key]
+            for choice in choices
+            for key in ("default",)
+            if key in (rules := choice["properties"][tag])
+        }
+        yield Row(f"{path}.{tag}", told, "default" not in told)
+        for name in dict.fromkeys(name for choice in choices for name in choice["properties"] if name != tag):
+            having = [kind for kind, choice in kinds.items() if name in choice["properties"]]
+            own = () if len(having) == len(kinds) else tuple(having)
+            yield Row(f"{path}.{name}", kinds[having[0]]["properties"][name], False, own)
+
+
+def _of_kinds(kinds: Mapping[str, Mapping[str, Any]]) -> str:
+    return " ".join(
+        f"`{kind}`: {choice['description'][0].lower()}{choice['description'][1:]}"
+        for kind, choice in kinds.items()
+    )
+
+
+def _line(row: Row) -> str:
+    rules = resolved(row.rules, Config)
+    default = f"`{_yaml(rules['default'])}`" if "default" in rules else "required" if row.needed else ""
+    of_kinds = f"{', '.join(row.kinds)}. " if row.kinds else ""
+    told = f"{of_kinds}{rules['description']}"
+    return _cells(f"`{row.path}`", allowed(rules, Config), default, unit_of(rules) or "", told)
+
+
+def _cells(*cells: str) -> str:
     return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
 
 

@@ -13,20 +13,10 @@ from typing import Any
 from ..base.errors import UserError
 from ..base.own_command import snakemake_command
 from ..stores.kvrocks.config import PROGRAM
-from .config import schema, selected
+from .models.kvrocks import BUILT, DEFAULTS, not_read, unread
+from .scenarios import selected
 
 RECORD = PROGRAM.with_suffix(".json")
-BUILT = ("release", "git", "path")
-_SOURCES_OF_KEY = {
-    "url": ("release",),
-    "sha256": ("release",),
-    "git_url": ("git",),
-    "commit": ("git",),
-    "path": ("path",),
-    "binary": ("binary",),
-    "patched_binary": ("binary",),
-    "deps_dir": BUILT,
-}
 
 
 @dataclass(frozen=True)
@@ -60,14 +50,9 @@ def resolve(section: Mapping[str, Any]) -> KvrocksSource:
     required, or a key is set that the decided source does not read.
     """
     decided = _decided(section)
-    for key, sources in _SOURCES_OF_KEY.items():
-        auto = section["source"] == "auto" and sources != ("binary",)
-        reader = decided.source if auto else section["source"]
-        if reader not in sources and _is_set(section, key):
-            raise UserError(
-                f"config: kvrocks.{key}: source {reader}{', which auto took,' if auto else ''} does not read it; set "
-                f"kvrocks.source: {' or '.join(sources)}, or leave {key} out"
-            )
+    if section["source"] == "auto" and (others := unread(section, decided.source)):
+        told = not_read(others[0], decided.source, ", which auto took,")
+        raise UserError(f"config: kvrocks.{others[0]}: {told}")
     return decided
 
 
@@ -148,18 +133,13 @@ def _idle_patches(config: Mapping[str, Any], names: Sequence[str]) -> list[str]:
     """A note when patches were chosen and nothing of this run is patched."""
     section = config.get("kvrocks", {})
     chosen = [config["scenarios"][name] for name in selected(config, list(names))]
-    if not _is_set(section, "patches") or any(scenario.get("patched") for scenario in chosen):
+    chosen_patches = section.get("patches", DEFAULTS["patches"])
+    if chosen_patches == DEFAULTS["patches"] or any(scenario.get("patched") for scenario in chosen):
         return []
     return [
-        f"kvrocks: patches {', '.join(section['patches'])} were chosen, and no scenario of this run has `patched: true`, "
+        f"kvrocks: patches {', '.join(chosen_patches)} were chosen, and no scenario of this run has `patched: true`, "
         f"so nothing of it is patched"
     ]
-
-
-def _is_set(section: Mapping[str, Any], key: str) -> bool:
-    """Whether a key has another value than its default."""
-    default = schema()["properties"]["kvrocks"]["properties"][key]["default"]
-    return section.get(key, default) != default
 
 
 def _program(name: str, key: str, where: str = "") -> str:

@@ -101,7 +101,7 @@ def _check_vllm(
     longest = max(context.turns[-1].answer_end for context in contexts)
     sent = max(longest, single + _ANSWER_TOKENS) + ROOM_TOKENS
     blocks = -(-(settings["max_context_tokens"] or sent) // settings["block_tokens"])
-    connector = CONNECTOR_CLASSES.get(scenario.get("connector"))
+    connector = CONNECTOR_CLASSES.get(scenario.get("connector", ""))
     needed = blocks * block_bytes_of(settings, geometry, connector)
     if bound is not None and needed > bound:
         raise UserError(

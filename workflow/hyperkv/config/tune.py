@@ -6,27 +6,28 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..base.coercion import coerced, quoting, shown
+from pydantic import ValidationError
+
+from ..base.coercion import shown
 from ..base.errors import UserError
 from ..connectors.registry import STRIPED
 from ..stores.owned_keys import refuse_owned
 from ..stores.registry import store_class
 from ..tune.space import KEYS, NESTED, Parameter, Value, applied, own_value
-from .config import (
-    check_measured,
-    check_scenario_key,
-    parse_size,
-    scenario_rules,
-    schema,
-    selected,
-    sweep_spec,
-)
+from .engine_checks import check_measured
+from .explain import must_be, quoting
 from .kvrocks_source import KvrocksSource, runnable
+from .models.scenario import Scenario
+from .models.values import parse_size, read_number
+from .plan import sweep_spec
+from .scenarios import selected
 
 _ONLY_STRIPED = ("stripe_bytes", "stripes_in_flight", "processes")
 _KINDS = {"integer": int, "number": (int, float)}
-_SEARCH = ("trials", "budget_minutes", "seed", "pruner", "finalists", "repeats", "objective")
-_LOAD = ("prompt_tokens", "rounds", "get_weight")
+_CHOSEN = ("trials", "budget_minutes", "finalists", "repeats", "objective", "prompt_tokens", "warm_up_bytes")
+# What the search is told besides. A trial's cost is GET's seconds per 1,000 tokens by get_weight and SET's by the rest; other
+# chunks as long as the prompt are set before it; it ends early when it is worse than most were at that round.
+_SEARCH = {"seed": 1, "pruner": "median", "rounds": 4, "get_weight": 0.8}
 
 
 def tuned_scenarios(config: Mapping[str, Any], kvrocks: KvrocksSource) -> list[str]:
@@ -39,8 +40,7 @@ def tune_spec(config: Mapping[str, Any], scenario: str) -> str:
     section = config["tune"]
     parameters, left_out = resolve(section["space"], config["scenarios"][scenario])
     _check_search(config, scenario, parameters)
-    spec = {key: section[key] for key in (*_SEARCH, *_LOAD)}
-    spec |= {"warm_up_bytes": section["warm_up_bytes"], "left_out": left_out}
+    spec = {key: section[key] for key in _CHOSEN} | _SEARCH | {"left_out": left_out}
     spec |= {"space": [parameter.as_spec() for parameter in parameters]}
     sweep = json.loads(sweep_spec(config, scenario)) | {"loads": [section["objective"]["load"]]}
     return json.dumps(spec | {"sweep": sweep}, sort_keys=True)
@@ -69,7 +69,7 @@ def _check_fraction(base: Mapping[str, Any], parameter: Parameter) -> None:
     section, _, key = parameter.name.partition(".")
     try:
         if not key:
-            check_scenario_key(parameter.name, value, where)
+            _check_key(parameter.name, value, where)
         elif section == "settings":
             _check_setting(base, parameter.name, value)
     except UserError:
@@ -89,14 +89,27 @@ def _check_value(config: Mapping[str, Any], base: Mapping[str, Any], name: str, 
     section, _, key = name.partition(".")
     if key:
         if isinstance(value, bool):
-            rules = scenario_rules(section)["additionalProperties"]
             told = f"config: tune.space.{name}.choices: {shown(value)} is wrong"
-            raise UserError(told + quoting(value, rules, schema()))
+            raise UserError(told + quoting(value, lambda text: True))
         if section == "settings":
             _check_setting(base, name, value)
         return
-    check_scenario_key(name, value, f"config: tune.space.{name}")
+    _check_key(name, value, f"config: tune.space.{name}")
     check_measured({**applied(base, {name: value})}, config)
+
+
+def _of_scenario(key: str, value: Any) -> Any:
+    """The value as a scenario's key has it. Raises ValidationError."""
+    blank = Scenario.model_construct()
+    return getattr(Scenario.__pydantic_validator__.validate_assignment(blank, key, value), key)
+
+
+def _check_key(key: str, value: Any, where: str) -> None:
+    """That a scenario's key may have a value. Raises UserError beginning with `where`."""
+    try:
+        _of_scenario(key, value)
+    except ValidationError:
+        raise UserError(f"{where}: {shown(value)} is wrong; {must_be(Scenario, (key,))}") from None
 
 
 def resolve(
@@ -159,15 +172,8 @@ def _parameter(name: str, rules: Mapping[str, Any], scenario: Mapping[str, Any])
     where, own = f"config: tune.space.{name}", own_value(name, scenario)
     kind = rules["kind"]
     if kind == "choice":
-        _refuse(where, rules, ("low", "high", "step", "log"), kind)
-        if "choices" not in rules:
-            raise UserError(f"{where}.choices is missing; kind choice needs it")
         choices = [_value(name, choice, where, kind) for choice in rules["choices"]]
         return Parameter(name, kind, own, choices=tuple(dict.fromkeys([own, *choices])))
-    _refuse(where, rules, ("choices",), kind)
-    for key in ("low", "high"):
-        if key not in rules:
-            raise UserError(f"{where}.{key} is missing; kind {kind} needs it")
     ends = {key: _value(name, rules[key], where, kind) for key in ("low", "high", "step") if key in rules}
     if wrong := [key for key, value in ends.items() if not _is_number(value, kind)]:
         raise UserError(f"{where}.{wrong[0]}: {ends[wrong[0]]!r} is wrong; kind {kind} takes numbers of it")
@@ -195,25 +201,25 @@ def _check_range(where: str, parameter: Parameter) -> None:
         )
 
 
-def _refuse(where: str, rules: Mapping[str, Any], keys: Sequence[str], kind: str) -> None:
-    if wrong := [key for key in keys if key in rules]:
-        raise UserError(f"{where}.{wrong[0]}: kind {kind} has none; leave it out")
-
-
 def _is_number(value: Any, kind: str) -> bool:
     return isinstance(value, _KINDS[kind]) and not isinstance(value, bool)
 
 
 def _value(name: str, value: Any, where: str, kind: str) -> Value:
     """A value of the config; sizes of parameters that end in _bytes as integers, and what --config has as text."""
-    if isinstance(value, str):
-        rules = {"type": "number"} if kind in _KINDS else {} if "." in name else scenario_rules(name)
-        value = coerced(value, rules, schema())
-    if not name.endswith("_bytes") or value is None or isinstance(value, int):
+    if not isinstance(value, str):
+        return value
+    if name.endswith("_bytes") and (size := parse_size(value)) is not None:
+        return size
+    if kind in _KINDS:
+        return read_number(value)
+    if "." in name:
         return value
     try:
-        return parse_size(value)
-    except (KeyError, TypeError, ValueError):
-        raise UserError(
-            f"{where}: {value!r} is wrong; it must be a size such as '512 KiB' or bytes as an integer"
-        ) from None
+        return _of_scenario(name, value)
+    except ValidationError:
+        if name.endswith("_bytes"):
+            raise UserError(
+                f"{where}: {value!r} is wrong; it must be a size such as '512 KiB' or bytes as an integer"
+            ) from None
+        return value

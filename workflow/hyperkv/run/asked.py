@@ -10,7 +10,7 @@ from typing import Any
 
 from ..base.errors import UserError
 from ..config.code import code, layers_modules, limits_modules, profile_modules, scenario_modules, tune_code
-from ..config.config import layers_spec, limits_spec, profile_spec, sweep_spec
+from ..config.plan import layers_spec, limits_spec, profile_spec, sweep_spec
 from ..config.tune import tune_spec
 from ..records.identity import files_of, identity_of
 from ..records.record_file import Identity

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..base.errors import UserError
 from ..cells.cell import CellSpec, check_disk
-from ..config.config import measured_workload, sweep_spec
+from ..config.plan import measured_workload, sweep_spec
 from ..engines.replay import cells as replay_cells
 from ..engines.vllm import running as vllm_running
 from ..workloads.factory import make_workload

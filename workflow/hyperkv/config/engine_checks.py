@@ -1,0 +1,170 @@
+"""That the engine, its model and its GPUs can serve the scenarios."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..base.errors import UserError
+from ..build.make_model import served_config
+from ..engines.vllm import lmcache
+from ..engines.vllm.command import settings_of
+from ..engines.vllm.owned_words import refuse_owned_words
+from ..models.geometry import Geometry, load_geometry
+from ..models.gpu import load_gpu
+from ..models.gpu_memory import require_weights_fit
+from ..models.gpus import check_settings, kv_share, require_divides, tensor_parallel_of
+from ..stores.registry import store_class
+from .scenario_checks import check_chunk, check_connector, check_store
+from .scenarios import loads_of
+
+
+def check_engine(config: Mapping[str, Any], measured: list[str]) -> None:
+    """What one engine needs and the other does not know."""
+    experiment, scenarios = config["experiment"], [config["scenarios"][name] for name in measured]
+    single = config["engine"] == "vllm" and config["latency"]["prompt_tokens"]
+    for name in measured:
+        if not loads_of(config, name) and not single:
+            raise UserError(
+                f"config: scenarios.{config['scenarios'][name]['family']}.loads: there is nothing to measure without "
+                f"loads; write some, or with engine vllm set latency.prompt_tokens"
+            )
+    if config["engine"] == "replay":
+        for scenario in scenarios:
+            check_connector(scenario)
+            _check_replay_gpus(scenario, config)
+        if experiment["loop"] != "closed":
+            raise UserError(
+                "config: experiment.loop: engine replay has closed loops only; choose closed or engine vllm"
+            )
+        return
+    for scenario in scenarios:
+        store = scenario.get("store")
+        if store and store_class(store).held_by_engine == "folder" and scenario["settings"]:
+            raise UserError(
+                f"config: scenarios.{scenario['family']}.settings: with engine vllm LMCache or vLLM writes the files and reads none "
+                f"of the keys of store {store}; leave it out"
+            )
+    if experiment["active_conversations"] is not None:
+        raise UserError(
+            "config: experiment.active_conversations: AIPerf's clients hold one conversation each; leave it null with "
+            "engine vllm, and bound vLLM's own cache with vllm.hbm_kv_bytes or vllm.prefix_caching"
+        )
+    each, held = config["loadgen"]["conversations_per_client"], config["workload"].get("conversations")
+    most = max((load for name in measured for load in loads_of(config, name)), default=0)
+    if each is not None and held is not None and each * most > held:
+        raise UserError(
+            f"config: loadgen.conversations_per_client: {most} clients with {each} each need {each * most} conversations, "
+            f"workload.conversations is {held}; set workload.conversations: {each * most}"
+            + (f", or lower this to {held // most}" if held >= most else "")
+        )
+    for name in measured:
+        scenario = {"name": name, **config["scenarios"][name]}
+        settings = settings_of({"vllm": config["vllm"], "scenario": scenario})
+        geometry = _geometry_of(scenario, config)
+        own = f"scenarios.{scenario['family']}." if "tensor_parallel" in scenario["vllm"] else ""
+        check_settings(settings, geometry, f"config: {own}")
+        try:
+            lmcache.check(
+                scenario,
+                settings["device"],
+                settings["block_tokens"],
+                kv_share(geometry, tensor_parallel_of(settings)).stored_bytes(scenario["chunk_tokens"]),
+                settings["staging_bytes"],
+            )
+        except UserError as error:
+            raise UserError(f"config: {error}") from None
+    _check_model_dir(config)
+
+
+def check_measured(scenario: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """That a store alone and the engine can measure a scenario, of the config or made from one of it."""
+    name = scenario["family"]
+    check_chunk(scenario, config)
+    check_store(scenario)
+    check_connector(scenario, by_itself=True)
+    check_engine({**config, "scenarios": {**config["scenarios"], name: scenario}}, [name])
+
+
+def check_served(config: Mapping[str, Any], measured: list[str]) -> None:
+    """That model and GPU can be read, and each scenario's store keep what the model's layers keep.
+
+    Raises UserError naming the key.
+    """
+    model, engine = Path(config["model"]), config["engine"]
+    for name in measured:
+        scenario = config["scenarios"][name]
+        try:
+            geometry = load_geometry(model, scenario["kv_dtype"] or config["kv_dtype"])
+        except UserError as error:
+            raise UserError(f"config: model: {error}") from None
+        if engine == "vllm" and geometry.kv_dtype == "float32":
+            raise UserError(
+                "config: kv_dtype: vLLM keeps no KV in float32; choose auto, bfloat16, float16 or fp8"
+            )
+        if scenario["tier"] != "none" and geometry.offload_refusal:
+            raise UserError(
+                f"config: scenarios.{scenario['family']}: {geometry.offload_refusal}; choose a model without such "
+                f"layers, or measure scenarios of tier none alone"
+            )
+    if engine == "replay" and measured:
+        try:
+            load_gpu(Path(config["gpu"]), geometry)
+        except UserError as error:
+            raise UserError(f"config: {error}") from None
+
+
+def _check_model_dir(config: Mapping[str, Any]) -> None:
+    """That vLLM can serve `model`: a folder of it can be made, or vllm.model_dir is that model's."""
+    model, folder = Path(config["model"]), config["vllm"]["model_dir"]
+    if folder is None:
+        try:
+            served_config(model)
+        except UserError as error:
+            raise UserError(f"config: model: {error}") from None
+        return
+    if not (Path(folder) / "tokenizer.json").exists():
+        raise UserError(f"config: vllm.model_dir: {folder} has no tokenizer.json; download the whole model")
+    if not (Path(folder) / "config.json").exists():
+        return
+    try:
+        own = load_geometry(Path(folder), config["kv_dtype"])
+    except UserError:
+        return
+    counted = load_geometry(model, config["kv_dtype"])
+    if own.kv_bytes_per_token != counted.kv_bytes_per_token:
+        raise UserError(
+            f"config: vllm.model_dir: {folder} keeps {own.kv_bytes_per_token:,} bytes of KV per token, model: {model} "
+            f"{counted.kv_bytes_per_token:,}; set model to {folder}/config.json"
+        )
+
+
+def check_pass_through(config: Mapping[str, Any]) -> None:
+    """A scenario's keys for vLLM, and words for vLLM and LMCache that a key of ours sets, with any engine: what is recommended
+    has them, too.
+    """
+    refuse_owned_words("config: vllm", config["vllm"], None)
+    for scenario in config["scenarios"].values():
+        refuse_owned_words(f"config: scenarios.{scenario['family']}", scenario["vllm"], scenario)
+
+
+def _geometry_of(scenario: Mapping[str, Any], config: Mapping[str, Any]) -> Geometry:
+    return load_geometry(Path(config["model"]), scenario["kv_dtype"] or config["kv_dtype"])
+
+
+def _check_replay_gpus(scenario: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """That the modelled GPUs are as many as vLLM's would be, could share the model, and hold it."""
+    gpus, geometry = config["replay"]["gpus"], _geometry_of(scenario, config)
+    of_vllm = tensor_parallel_of({**config["vllm"], **scenario["vllm"]})
+    if of_vllm not in (1, gpus):
+        own = f"scenarios.{scenario['family']}." if "tensor_parallel" in scenario["vllm"] else ""
+        raise UserError(
+            f"config: replay.gpus: {gpus} {'is' if gpus == 1 else 'are'} modelled by engine replay, and {own}vllm.tensor_parallel is "
+            f"{of_vllm}, which engine vllm alone reads; set replay.gpus to it, or leave that out"
+        )
+    require_divides(geometry, gpus, "config: replay.gpus")
+    try:
+        require_weights_fit(Path(config["gpu"]), geometry, gpus, config["replay"]["hbm_kv_bytes"])
+    except UserError as error:
+        raise UserError(f"config: {error}") from None

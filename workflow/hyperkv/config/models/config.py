@@ -1,0 +1,67 @@
+"""The whole configuration."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from .array import Array
+from .cost import Cost
+from .engines import Latency, Loadgen, Replay, Vllm
+from .experiment import Evidence, Experiment, Figures
+from .kvrocks import Auto, Kvrocks
+from .ladder import Ladder
+from .predict import BreakEven, Predict
+from .profile import Layers, Profile
+from .recommend import Recommend
+from .scenario import KvDtype, Scenario, ScenarioName
+from .texts import Folder, Path
+from .tune import Tune
+from .values import Section, key, section
+from .workload import Workload
+
+
+class Config(Section):
+    """Every key of config/*.yaml. Sizes are integers in bytes or a number with KiB, MiB or GiB."""
+
+    engine: Literal["replay", "vllm"]
+    """What serves requests. `replay` moves real bytes through real stores and models the GPU's time;
+    `vllm` is vLLM with LMCache, asked by AIPerf."""
+    model: Path
+    """The model's Hugging Face config.json, or its folder; bytes of KV per token are derived from it as
+    vLLM does. A model that is not known is described by hand: config/models/README.md."""
+    kv_dtype: KvDtype = "auto"
+    """Number format of the KV cache; `auto` takes the one that the checkpoint brings
+    (quantization_config), else the bfloat16 that the workflow serves in."""
+    gpu: Path
+    """The GPU whose time the replay engine models, a file as config/gpus/README.md describes it."""
+    data_dir: Folder = "results/data"
+    """Folder in which every job makes one of its own for the stores' files, and removes it; put it on the
+    disk that is to be measured. Its parent must be there. One run at a time measures on it; a link or a
+    folder on the way to it that other users can replace is refused. Environment variables are those of
+    the machine that measures: $TMPDIR/hyperkv. `~` is the home folder, in this and every other path."""
+    array: Array = section(Array)
+    workload: Workload
+    """What the clients ask. Keys of another kind than `kind` are left out."""
+    experiment: Experiment
+    scenarios: Annotated[dict[ScenarioName, Scenario], Field(min_length=1)]
+    replay: Replay = section(Replay)
+    vllm: Vllm = section(Vllm)
+    loadgen: Loadgen = section(Loadgen)
+    latency: Latency = section(Latency)
+    evidence: Evidence = section(Evidence)
+    profile: Profile = section(Profile)
+    layers: Layers = section(Layers)
+    predict: Predict = section(Predict)
+    break_even: BreakEven = section(BreakEven)
+    cost: Cost = section(Cost)
+    claims: Path = key("config/claims.yaml")
+    """The claims that results/tables/claims.csv judges (config/claims.yaml says how one is written)."""
+    recommend: Recommend = section(Recommend)
+    tune: Tune = section(Tune)
+    ladder: Ladder = section(Ladder)
+    kvrocks: Kvrocks = Field(default_factory=Auto)
+    """Where the Kvrocks server comes from. Its scenarios are left out, and that is said, when there is
+    none."""
+    figures: Figures = section(Figures)

@@ -1,0 +1,61 @@
+"""Sections `experiment`, `evidence`, `figures`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from .texts import Name
+from .values import Count, Number, OrNull, Positive, Section, Several, Whole, key, section
+
+Names = Several[Name]
+
+
+class Slo(Section):
+    """What an answer must keep to count as goodput; null for no bound."""
+
+    ttft_ms: OrNull[Positive] = key(None, unit="ms")
+    """Time to first token."""
+    itl_ms: OrNull[Positive] = key(None, unit="ms")
+    """Mean time between the answer's tokens."""
+
+
+class Experiment(Section):
+    """Which cells are measured."""
+
+    scenarios: Annotated[Names, Field(min_length=1)] = key(unit="names")
+    """Names of the scenarios to run, each a key of `scenarios`."""
+    loads: Annotated[Several[Count], Field(min_length=1)] = key([2, 4, 8], unit="clients")
+    """Active clients (closed loop) or conversations begun per second (open loop); one cell per load, all
+    in one job."""
+    loop: Literal["closed", "open"] = "closed"
+    """`closed`, a client sends its next request when the last is answered; `open`, conversations begin at
+    Poisson times whatever the engine does (engine vllm). A Mooncake trace keeps its own times with engine
+    vllm."""
+    slo: Slo = section(Slo)
+    active_conversations: OrNull[Count] = key(None, unit="conversations")
+    """Conversations under way at once, shared by the clients, who go round and round them (vLLM's
+    --max-active-conversations); at least one per client. null for exactly one per client."""
+    repeats: Count = key(3, unit="repeats")
+    """Independent repetitions, each with its own seed and fresh servers; the CI is over them."""
+    seed: Whole = key(1, unit="number", ge=0, le=400_000)
+    """Seed of the workload; repeat r of every scenario sees the same requests."""
+
+
+class Evidence(Section):
+    """What a cell must prove."""
+
+    device_share_min: Number = key(0.8, unit="share", ge=0, le=1)
+    """Bytes read from the block device per byte loaded that a cell of tier ssd needs to be valid; with
+    engine vllm per byte that hits asked for, so that what an LMCache server still had in its buffer
+    counts against it."""
+
+
+class Figures(Section):
+    """What the figures compare."""
+
+    baseline: Name | None = None
+    """Scenario that ratios are taken against; null for the first of tier dram in process."""
+    chunk_tokens: Count = key(64, unit="tokens")
+    """Chunk size at which scenarios are compared."""

@@ -1,0 +1,78 @@
+"""Sections `predict` and `break_even`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from .texts import Path
+from .values import Boolean, Count, Given, OrNull, Section, Several, Size, key, optional
+from .workload import Workload
+
+CaseName = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
+Counts = Annotated[Several[Count], Field(min_length=1)]
+Paths = Annotated[Several[Path], Field(min_length=1)]
+
+
+class Tiers(Given):
+    """Sets of tiers by name; a tier that is not named is not there."""
+
+    hbm_bytes: OrNull[Size] = optional(exclude_if=None)
+    """HBM for KV cache, in blocks of replay.block_tokens; null for unbounded."""
+    dram_bytes: OrNull[Size] = optional(exclude_if=None)
+    """DRAM tier below it; null for unbounded."""
+    ssd_bytes: OrNull[Size] = optional(exclude_if=None)
+    """SSD tier below that; null for unbounded."""
+
+
+class Case(Section):
+    """Further cases by name, each one workload, model and set of tiers."""
+
+    workload: Workload | None = key(None, unit="keys")
+    """What the clients ask, with the keys of `workload`; null for `workload` itself."""
+    model: Path | None = None
+    """The model's config.json; null for `model`."""
+    active_conversations: OrNull[Counts] = key(None, unit="conversations")
+    """Conversations under way at once, one prediction each; null for experiment.active_conversations."""
+    clients: Count = key(1, unit="clients")
+    """Clients that share them, each with one request at a time."""
+    tiers: Annotated[dict[CaseName, Tiers], Field(min_length=1)] = Field()
+
+
+class Predict(Section):
+    """Hit rates by exact simulation, before anything is measured; no GPU, no store."""
+
+    experiment: Boolean = True
+    """Whether to predict what the sweep measures as well: case `experiment`, with its repeats' workloads,
+    HBM, DRAM pools and unbounded stores, at its highest load."""
+    chunk_tokens: Counts = key([16, 32, 64, 128, 256, 512, 1024, 2048], unit="tokens")
+    """Chunk sizes."""
+    seeds: Count = key(10, unit="seeds")
+    """Workloads per case, each with its own seed; a trace has one, case `experiment` the sweep's repeats."""
+    cases: dict[CaseName, Case] = Field({})
+
+
+class BreakEven(Section):
+    """GB/s at which loading a prompt's KV beats computing it, from the figures of config/gpus; no GPU, no store."""
+
+    models: Paths = key(
+        [
+            "config/models/llama-3.1-8b.json",
+            "config/models/llama-3.1-70b.json",
+            "config/models/qwen3-32b.json",
+            "config/models/deepseek-v3.json",
+        ]
+    )
+    """Models' config.json; the figure shows the first."""
+    gpus: Paths = key(
+        [
+            "config/gpus/l4.yaml",
+            "config/gpus/a100-80gb.yaml",
+            "config/gpus/h100.yaml",
+            "config/gpus/h200.yaml",
+        ]
+    )
+    """GPUs. Those with an `assumption` in their file were not measured."""
+    prompt_tokens: Counts = key([1024, 2048, 4096, 8192, 16384, 32768], unit="tokens")
+    """Prompt lengths; those above a model's context are left out, which break_even.txt says."""

@@ -1,0 +1,200 @@
+"""A scenario of section `scenarios`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from ...connectors.registry import STRIPED
+from ...stores.registry import STORES
+from .engines import INSTALLED, Vllm
+from .texts import Folder, Name, Path, SettingName, VariableName, Words
+from .values import (
+    Boolean,
+    Connections,
+    Count,
+    OrNull,
+    Positive,
+    Section,
+    Several,
+    Size,
+    Typed,
+    Whole,
+    given,
+    key,
+    optional,
+)
+
+if TYPE_CHECKING:
+    OwnVllm = Vllm
+    StoreName = str
+else:
+    StoreName = Literal[tuple(STORES)]
+    OwnVllm = given("OwnVllm", Vllm, (*INSTALLED, "device"))
+KvDtype = Literal["auto", "bfloat16", "float16", "float32", "fp8"]
+Chunk = Count | Annotated[Several[Count], Field(min_length=1)]
+WITH_SOCKETS = ("resp", *STRIPED)
+
+
+@dataclass(frozen=True)
+class ReadBy:
+    """Which connectors read a key, none for all. told: whether a spec has it at its default as well. others: what the others do
+    instead, where it is refused with them.
+    """
+
+    connectors: tuple[str, ...] = ()
+    others: str = ""
+    told: bool = False
+
+    def has(self, connector: str | None) -> bool:
+        """Whether a connector reads the key."""
+        return not self.connectors or connector in self.connectors
+
+
+class Settings(Section):
+    """What a preset may have, and a scenario on top of it."""
+
+    settings: dict[SettingName, str | int | float] = key({}, unit="keys")
+    """The store's own keys under its own names: valkey.conf keys for valkey, kvrocks.conf keys for
+    kvrocks (on top of its preset; `workers` may be `cores`), the same and direct_io for rocksdb,
+    direct_io for files. Those that the workflow sets or counts on are refused with the key that sets
+    them."""
+    environment: dict[VariableName, Words] = key({}, unit="text")
+    """Environment variables of the store's server, such as MALLOC_CONF."""
+    ignored_settings: Several[Name] = key([], unit="names")
+    """kvrocks. Keys of `settings` that the server may not know; they are reported. Any other key that it
+    does not know, or applies differently, fails the cell."""
+
+
+class Scenario(Settings):
+    """Scenarios by name. One with several chunk sizes becomes one per size, named NAME-SIZE."""
+
+    tier: Literal["none", "dram", "ssd"]
+    """Where KV that HBM lost lives; `none` computes it again."""
+    store: StoreName = optional()
+    """What holds KV. Tier dram takes dram or valkey, tier ssd takes files, rocksdb or kvrocks; with a
+    `data_dir` on a tmpfs these are of tier dram too."""
+    connector: Literal["inprocess", "redis", "resp", "striped", "mp", "striped_mp", "offloading"] = optional()
+    """How the engine reaches the store. `inprocess` for dram and files; `redis`, `resp` or `striped` for
+    servers, the last with several values per chunk. With engine vllm the first four are LMCache inside
+    vLLM; `mp` is an LMCache server beside it, `striped_mp` the same with several values per chunk,
+    `offloading` vLLM's own connector."""
+    chunk_tokens: Chunk = key(64, unit="tokens")
+    """Tokens per cache entry; one number or a list. A multiple of replay.block_tokens."""
+    connections: Whole = key(2, unit="connections", ge=1, le=256)
+    """Parallel connections to a server, or threads in process. With LMCache inside vLLM each GPU of
+    vllm.tensor_parallel has so many."""
+    stripe_bytes: Annotated[Size, ReadBy(STRIPED, told=True)] = key("1 MiB")
+    """striped and striped_mp. Bytes of a chunk in one value, the store's value size whatever the chunk;
+    at least 4 KiB."""
+    stripes_in_flight: Annotated[OrNull[Count], ReadBy(STRIPED, told=True)] = key(4, unit="values")
+    """striped and striped_mp. Values asked for or sent and not answered yet, on each connection; null for
+    all of a request, which a server then holds in its memory at once."""
+    save_connections: Annotated[OrNull[Connections], ReadBy(STRIPED, "saves over its other connections")] = (
+        key(None, unit="connections")
+    )
+    """striped and striped_mp, engine vllm. Connections to each server for saves, beside `connections` for
+    loads; null for as many. Fewer leave more of the processor to the engine while it saves."""
+    load_queue_bytes: Annotated[OrNull[Size], ReadBy(("striped_mp",), "has no queue of loads")] = None
+    """striped_mp. A lookup finds as much as fits in here beside the loads under way, and the rest of the
+    prompt is computed, so that a slow device holds back less of what the engine computes faster. Lookups
+    that come together each find all of the room. null for no bound."""
+    client: Annotated[Literal["python", "native"], ReadBy(STRIPED, "has no client native")] = "python"
+    """striped and striped_mp. What receives stripes: `python`, a thread per connection, or `native`,
+    compiled code (rule build_striped, which needs a C compiler and xxhash.h), so that Python's lock is
+    held once per connection and load."""
+    processes: Annotated[Whole, ReadBy(STRIPED, "reaches one process")] = key(
+        1, unit="processes", ge=1, le=64
+    )
+    """striped and striped_mp. Server processes that share the stripes by the chunk's hash, each with its
+    own folder, and `port` counted up."""
+    socket: Annotated[Literal["tcp", "unix"], ReadBy(WITH_SOCKETS, "has no unix sockets")] = "tcp"
+    """resp, striped and striped_mp. How the server is reached on this machine, over loopback TCP or a
+    unix socket."""
+    dram_pool_bytes: OrNull[Size] = None
+    """Size of the DRAM pool, for all GPUs together; for tier ssd a pool in front of the store, null for
+    none."""
+    capacity_bytes: OrNull[Size] = None
+    """Bound of a valkey store; null for none."""
+    save_decode_cache: Boolean = True
+    """Whether the KV of answers is saved. Engine vllm tries it out; a cell whose engine does otherwise is
+    invalid (LMCache's server before 0.5.6 always saves it)."""
+    password_file: Annotated[Path | None, ReadBy()] = None
+    """valkey, kvrocks. File of one line with the password that the server asks for, mode 600; it is read
+    where it is used, and nothing that a run writes has it. null for a server without a password."""
+    password_env: Annotated[VariableName | None, ReadBy()] = None
+    """valkey, kvrocks. The same, with the name of an environment variable instead of a file."""
+    preset: Name | None = None
+    """kvrocks. Name of a file in config/kvrocks whose settings, environment and ignored_settings are
+    taken first; null for none."""
+    patched: Annotated[Boolean, ReadBy()] = False
+    """kvrocks. Whether the server is a Kvrocks compiled with the patches of `kvrocks.patches`; sources
+    release, git and path can be patched."""
+    page_cache: Literal["evict", "keep"] = "evict"
+    """kvrocks. `evict` takes the store's files out of the page cache before every load, so that the
+    device answers, as it would with a working set larger than RAM, and has a prompt of the single
+    requests leave the server's write buffers before it is asked for again; `keep` leaves them there. The
+    other stores have direct_io for that."""
+    port: Whole = key(0, unit="port", ge=0, le=65535)
+    """TCP port of the store's server on 127.0.0.1; 0 takes a free one."""
+    timeout_s: Positive = key(30, unit="seconds")
+    """Longest time that a call to the store may take on a connection, beside a second for every MiB that
+    it moves; past it the cell fails. A call that falls behind that rate by so long fails, too."""
+    data_dir: Folder | None = None
+    """This scenario's own folder for its store's files; null takes data_dir."""
+    kv_dtype: OrNull[KvDtype] = None
+    """This scenario's own number format of the KV cache; null takes kv_dtype."""
+    vllm: OwnVllm = key({}, unit="keys")
+    """Engine vllm. Keys of `vllm` that are different for this scenario."""
+    lmcache: Typed = key({}, unit="keys")
+    """Engine vllm. LMCache's own keys under its own names, beside those that the scenario sets, which are
+    refused: of its configuration file, or with connector mp options of `lmcache server` (l1_use_hugepages
+    for --l1-use-hugepages). Text that is exactly true, false, yes, no, null or a number stands for that."""
+    loads: Several[Count] = optional(unit="clients")
+    """This scenario's own loads instead of experiment.loads; with engine vllm none ([]) for single
+    requests alone."""
+
+
+class Preset(Settings):
+    """A file of config/kvrocks."""
+
+    description: str = key(unit="text")
+    """What it is for."""
+    settings: dict[SettingName, str | int | float] = key(unit="keys")
+    """The server's keys."""
+
+
+ScenarioName = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*(-[a-z0-9_]+)*$", max_length=100)]
+
+
+READ_BY = {
+    name: mark
+    for name, field in Scenario.model_fields.items()
+    for mark in field.metadata
+    if isinstance(mark, ReadBy)
+}
+OF_ENGINE = ("save_connections", "load_queue_bytes")
+ALONE = (
+    *("tier", "store", "connector", "settings", "environment", "ignored_settings", "port", "timeout_s"),
+    *(name for name in READ_BY if name not in OF_ENGINE),
+)
+
+
+def told(scenario: Mapping[str, Any]) -> dict[str, Any]:
+    """A scenario less the keys that its connector does not read, and those that say nothing at their defaults."""
+    return {name: value for name, value in scenario.items() if name not in READ_BY or _says(scenario, name)}
+
+
+def _says(scenario: Mapping[str, Any], name: str) -> bool:
+    mark, value = READ_BY[name], scenario[name]
+    nothing = value is None or (not mark.told and value == Scenario.model_fields[name].default)
+    return mark.has(scenario.get("connector")) and not nothing
+
+
+def unread(scenario: Mapping[str, Any]) -> list[str]:
+    """Keys of a scenario that are set and that its connector does not read, of those that it refuses."""
+    refused = [name for name, mark in READ_BY.items() if mark.others and not mark.has(scenario["connector"])]
+    return [name for name in refused if scenario[name] != Scenario.model_fields[name].default]

@@ -1,0 +1,96 @@
+"""Section `workload`: one model per kind; what a key is without being given is in the kind's class in workloads/."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Discriminator
+
+from .texts import Path
+from .values import Count, Given, Range, Section, Whole, key, optional
+
+
+class _Kind(Given):
+    max_context_tokens: Count = optional(unit="tokens")
+    """multi_turn: a conversation ends before the turn that would pass it. long_documents: ranges that may
+    pass it are refused. mooncake: requests that pass it are what long_requests is about."""
+    vocabulary: Whole = optional(unit="token ids", ge=2)
+    """Number of different token ids."""
+
+
+class MultiTurn(_Kind):
+    """Chats that grow; the reference workload."""
+
+    kind: Literal["multi_turn"]
+    conversations: Count = key(unit="conversations")
+    """Number of conversations."""
+    turns: Range = optional(unit="messages")
+    """Messages per conversation as vLLM counts them, both sides; 2-28 is 1-14 requests."""
+    prefix_tokens: Range = optional(unit="tokens")
+    """Length of the context before the first user message."""
+    user_tokens: Range = optional(unit="tokens")
+    """Length of a user message."""
+    answer_tokens: Range = optional(unit="tokens")
+    """Length of an answer."""
+
+
+class LongDocuments(_Kind):
+    """Questions on shared documents."""
+
+    kind: Literal["long_documents"]
+    documents: Count = key(unit="documents")
+    """Number of shared documents."""
+    requests: Count = key(unit="requests")
+    """Number of questions."""
+    document_tokens: Range = key(unit="tokens")
+    """Length of a document."""
+    question_tokens: Range = key(unit="tokens")
+    """Length of a question."""
+    answer_tokens: Range = key(unit="tokens")
+    """Length of an answer."""
+    reuse: Literal["uniform", "zipf"] = optional()
+    """How often a document is asked about."""
+
+
+class Mooncake(_Kind):
+    """A trace with hash_ids, in Mooncake's or Bailian's form."""
+
+    kind: Literal["mooncake"]
+    trace: Path
+    """The trace, JSON lines, plain or .gz, .bz2 or .xz, with timestamp, input_length, output_length and
+    hash_ids; `snakemake fetch_trace` downloads the published one to results/traces."""
+    max_requests: Count = optional(unit="requests")
+    """Take the trace's first so many requests."""
+    block_tokens: Count = optional(unit="tokens")
+    """Tokens per hash id, 512 without this key; Bailian's traces have 16."""
+    time_unit: Literal["ms", "s", "us"] = optional()
+    """Unit of the timestamps, ms without this key, which is asked for where they may be seconds as well;
+    Bailian's traces have s."""
+    long_requests: Literal["refuse", "leave_out", "cut"] = optional()
+    """What becomes of requests whose prompt and answer pass max_context_tokens, or what the model and the
+    engine take where that is not given. `refuse` (without this key) stops; `leave_out` leaves the request
+    out, and what it would have saved is not found later; `cut` cuts the prompt's end, so that the answer
+    fits and its first blocks stay; prompts that part behind the cut become the same, which raises hit
+    rates. How many is in the records' notes."""
+
+
+KINDS: dict[str, type[Section]] = {
+    "multi_turn": MultiTurn,
+    "long_documents": LongDocuments,
+    "mooncake": Mooncake,
+}
+_KEYS = {name for kind in KINDS.values() for name in kind.model_fields}
+
+
+def of_its_kind(workload: Any) -> Any:
+    """A workload less the keys of other kinds, which come from a configuration below."""
+    if not isinstance(workload, Mapping) or workload.get("kind") not in list(KINDS):
+        return workload
+    others = _KEYS - set(KINDS[workload["kind"]].model_fields)
+    return {name: value for name, value in workload.items() if name not in others}
+
+
+Workload = Annotated[
+    MultiTurn | LongDocuments | Mooncake, Discriminator("kind"), BeforeValidator(of_its_kind)
+]

@@ -1,0 +1,253 @@
+"""What each stage is given: the JSON of its own slice of the configuration, so that it runs again when that changes, and files."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..array.settings import ArraySettings
+from ..base.config_files import read_mapping
+from ..base.errors import UserError
+from ..connectors.registry import alone
+from ..engines.vllm.command import settings_of
+from ..models.geometry import load_geometry
+from ..models.gpus import tensor_parallel_of
+from ..models.reading import name_of
+from ..records.journal import canonical_digest
+from ..tables.methods.ladder_parity import require_steps
+from ..workloads.context_limit import limited
+from .explain import validated
+from .memory_checks import context_limit
+from .models.cost import Prices
+from .models.engines import INSTALLED
+from .models.scenario import ALONE, OF_ENGINE, told
+from .predicted_tiers import tiers_of_scenarios
+from .scenarios import loads_of, selected
+from .schema import rules_at, unit_of
+
+MODELS = Path("config/models")
+ENVIRONMENTS = {"vllm": "engine", "loadgen": "loadgen"}
+EXPERIMENT = "experiment"
+# What stages are told besides, the same in every run.
+REPLAY = {"max_num_seqs": 64, "staging_full": "wait"}
+LOADGEN = {"warm_up_requests": 1}
+PREDICT = {"save_decode_cache": [True, False]}
+RECOMMEND = {"port": 6666, "engine_port": 8000}
+
+
+def sweep_spec(config: Mapping[str, Any], scenario: str) -> str:
+    """JSON of everything that measuring one scenario depends on, and nothing else."""
+    experiment = config["experiment"]
+    other = () if config["engine"] == "vllm" else ("vllm", "lmcache", *OF_ENGINE)
+    left_out = {"loads", "family", *other}
+    own = told(config["scenarios"][scenario])
+    own = {key: value for key, value in own.items() if key not in left_out}
+    spec = {key: config[key] for key in ("engine", "model", "kv_dtype", "data_dir", "evidence")}
+    spec["workload"] = measured_workload(config)
+    spec |= {"scenario": {"name": scenario, **own}, "loads": loads_of(config, scenario)}
+    spec |= {key: experiment[key] for key in ("seed", "slo")}
+    if config["engine"] == "replay":
+        spec |= {"gpu": config["gpu"], "replay": config["replay"] | REPLAY}
+        spec["active_conversations"] = experiment["active_conversations"]
+        return json.dumps(spec | on_array(config), sort_keys=True)
+    for section, constants in (("vllm", {}), ("loadgen", LOADGEN)):
+        given = {key: value for key, value in config[section].items() if key not in INSTALLED}
+        spec[section] = given | constants
+    spec |= {"latency": config["latency"], "loop": experiment["loop"]}
+    spec |= {"engine_python": python_of(config, "vllm"), "loadgen_python": python_of(config, "loadgen")}
+    spec |= {"made_model_dir": made_model_dir(config), "environment_records": environment_records()}
+    return json.dumps(spec | on_array(config), sort_keys=True)
+
+
+def requested_gpus(config: Mapping[str, Any], scenario: str | None) -> int:
+    """GPUs that a scheduler is asked for: those of a scenario; for None 1, to look at the engine's environment; 0 without."""
+    if config["engine"] != "vllm" or config["vllm"]["device"] != "cuda":
+        return 0
+    own = config["scenarios"][scenario] if scenario is not None else {"vllm": {"tensor_parallel": 1}}
+    return tensor_parallel_of(settings_of({"vllm": config["vllm"], "scenario": own}))
+
+
+def measured_workload(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The workload as the sweep sends it: long requests that are left out or cut are so by what model and engine take."""
+    scenarios = [config["scenarios"][name] for name in selected(config, config["experiment"]["scenarios"])]
+    return limited(config["workload"], context_limit(config, scenarios).tokens)
+
+
+def python_of(config: Mapping[str, Any], section: str) -> str:
+    """The interpreter of the engine's (`vllm`) or the load generator's (`loadgen`) environment: the config's, or ours."""
+    return config[section]["python"] or f"results/build/{ENVIRONMENTS[section]}/venv/bin/python"
+
+
+def environment_records() -> list[str]:
+    """The files in which both environments say what they are."""
+    return [f"results/build/{name}/{name}.json" for name in ENVIRONMENTS.values()]
+
+
+def requirements_of(config: Mapping[str, Any], section: str) -> str:
+    """The file of pinned packages of that environment."""
+    return config[section]["requirements"] or f"envs/engine-{config['vllm']['device']}.txt"
+
+
+def made_model_dir(config: Mapping[str, Any]) -> str:
+    """The folder of the model that is made from `model`: one of its own, beside those with other weights."""
+    model = Path(config["model"])
+    shipped = model.parent == MODELS and model.suffix == ".json"
+    name = re.sub(r"[^A-Za-z0-9._+-]", "_", name_of(model))[:100]
+    own = name if shipped else f"{name}-{canonical_digest(str(model))}"
+    return f"results/build/models/{own}-{config['vllm']['weights']}"
+
+
+def profile_spec(config: Mapping[str, Any], family: str) -> str:
+    """JSON of everything that profiling the store of one scenario family depends on."""
+    profile = config["profile"]
+    spec = {key: profile[key] for key in ("value_bytes", "connections", "point_bytes", "repeats")}
+    spec["warm_up_bytes"] = profile["warm_up_bytes"] or profile["point_bytes"]
+    spec |= {"scenario": _alone(config, family), "data_dir": config["data_dir"]}
+    return json.dumps(spec | on_array(config), sort_keys=True)
+
+
+def layers_spec(config: Mapping[str, Any], family: str) -> str:
+    """JSON of everything that the layers of one scenario family depend on."""
+    layers = config["layers"]
+    spec = {
+        key: layers[key] for key in ("value_bytes", "connections", "point_bytes", "repeats", "memory_dir")
+    }
+    spec["warm_up_bytes"] = layers["warm_up_bytes"] or layers["point_bytes"]
+    spec |= {"scenario": _alone(config, family), "data_dir": config["data_dir"]}
+    return json.dumps(spec | on_array(config), sort_keys=True)
+
+
+def limits_spec(config: Mapping[str, Any]) -> str:
+    """JSON of everything that the limits of the profile depend on."""
+    profile = config["profile"]
+    spec = {key: profile[key] for key in ("value_bytes", "connections", "point_bytes", "repeats")}
+    return json.dumps(spec | {"data_dir": config["data_dir"]} | on_array(config), sort_keys=True)
+
+
+def baseline_spec(config: Mapping[str, Any]) -> str:
+    """JSON of everything that the baseline of the device depends on."""
+    spec = config["array"]["baseline"] | {"data_dir": config["data_dir"]}
+    return json.dumps(spec | on_array(config), sort_keys=True)
+
+
+def recommend_spec(config: Mapping[str, Any]) -> str:
+    """JSON of everything that the recommendation depends on beside the records."""
+    spec = {"recommend": config["recommend"] | RECOMMEND, "slo": config["experiment"]["slo"]}
+    spec["python"] = python_of(config, "vllm")
+    replay = config["engine"] == "replay"
+    own = selected(config, config["experiment"]["scenarios"]) if replay else []
+    spec["vllm"] = config["vllm"] if replay else {}
+    spec["own"] = {name: {key: config["scenarios"][name][key] for key in ("vllm", "lmcache")} for name in own}
+    return json.dumps(spec, sort_keys=True)
+
+
+def on_array(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The array that a measurement is to find under its data_dir, as a key of its spec; nothing for source path."""
+    if config["array"]["source"] == "path":
+        return {}
+    return {"array": ArraySettings.of(config["array"]).identity()}
+
+
+def predict_spec(config: Mapping[str, Any]) -> str:
+    """JSON of everything that the predicted hit rates depend on."""
+    predict = config["predict"]
+    spec = {"chunk_tokens": predict["chunk_tokens"], **PREDICT}
+    own = {EXPERIMENT: _experiment_case(config)} if predict["experiment"] else {}
+    cases = {name: predicted_case(case, config) for name, case in (own | predict["cases"]).items()}
+    return json.dumps({**spec, "seed": config["experiment"]["seed"], "cases": cases}, sort_keys=True)
+
+
+def break_even_spec(config: Mapping[str, Any]) -> str:
+    """JSON of everything that break-even depends on."""
+    spec = {**config["break_even"], "kv_dtype": config["kv_dtype"]}
+    return json.dumps(spec | {"chunk_tokens": config["figures"]["chunk_tokens"]}, sort_keys=True)
+
+
+def cost_spec(config: Mapping[str, Any]) -> str:
+    """JSON of everything that the costs depend on: every price with its range, unit and source, and the SLO.
+
+    Raises UserError when the table of prices is not as config/README.md says.
+    """
+    path = Path(config["cost"]["prices"])
+    document = read_mapping(path, "cost.prices", "config/prices.yaml is one")
+    found = validated(Prices, document, f"config: cost.prices: {path}").model_dump()
+    prices = {name: price | {"unit": unit_of(rules_at(Prices, (name,))[0])} for name, price in found.items()}
+    return json.dumps({"prices": prices, "slo": config["cost"]["slo"]}, sort_keys=True)
+
+
+def ladder_spec(config: Mapping[str, Any]) -> str:
+    """JSON of the ladder's steps, in order, and of what is drawn beside them. Raises UserError."""
+    section = config["ladder"]
+    steps = [{"step": name, **rules} for name, rules in section["steps"].items()]
+    if len(steps) < 2:
+        raise UserError(
+            "config: ladder.steps: a ladder has two steps at least; see config/experiments/ladder.yaml"
+        )
+    measured = selected(config, config["experiment"]["scenarios"])
+    for where, name in [
+        *((f"ladder.steps.{step['step']}.scenario", step["scenario"]) for step in steps),
+        *(("ladder.beside", name) for name in section["beside"]),
+    ]:
+        if name not in measured:
+            raise UserError(f"config: {where}: {name} is not among experiment.scenarios; add it there")
+    specs = [json.loads(sweep_spec(config, step["scenario"])) for step in steps]
+    try:
+        require_steps(steps, specs)
+    except UserError as error:
+        raise UserError(f"config: {error}") from None
+    return json.dumps({"steps": steps, "beside": section["beside"]})
+
+
+def ladder_scenarios(config: Mapping[str, Any]) -> list[str]:
+    """The scenarios that the ladder needs measured."""
+    section = config["ladder"]
+    return list(
+        dict.fromkeys([*(step["scenario"] for step in section["steps"].values()), *section["beside"]])
+    )
+
+
+def predicted_case(case: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    active = case["active_conversations"] or [config["experiment"]["active_conversations"] or case["clients"]]
+    model = case["model"] or config["model"]
+    most = load_geometry(Path(model), config["kv_dtype"]).max_context_tokens
+    return {
+        "workload": limited(case["workload"] or config["workload"], most),
+        "model": model,
+        "kv_dtype": config["kv_dtype"],
+        "block_tokens": config[config["engine"]]["block_tokens"],
+        "active_conversations": active,
+        "clients": case["clients"],
+        "seeds": case.get("seeds", config["predict"]["seeds"]),
+        "counted": case.get("counted", "all"),
+        "lookup": case.get("lookup", "prompt"),
+        "tiers": case["tiers"],
+    }
+
+
+def _experiment_case(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What the sweep measures, as a case: its repeats' workloads, the tiers of its scenarios, each set of them once."""
+    measured = selected(config, config["experiment"]["scenarios"])
+    loads = [load for name in measured for load in loads_of(config, name)]
+    case = {
+        "workload": measured_workload(config),
+        "model": None,
+        "active_conversations": None,
+        "counted": "window",
+        "lookup": "rest" if config["engine"] == "replay" else "prompt",
+    }
+    return {
+        **case,
+        "clients": max(loads, default=1),
+        "seeds": config["experiment"]["repeats"],
+        "tiers": tiers_of_scenarios(config, measured),
+    }
+
+
+def _alone(config: Mapping[str, Any], family: str) -> dict[str, Any]:
+    """Of a scenario family what its store and connector are without an engine."""
+    scenario = config["scenarios"][selected(config, [family])[0]]
+    own = {key: scenario[key] for key in ALONE} | {"connector": alone(scenario["connector"])}
+    return {"name": family, **told(own)}

@@ -1,0 +1,194 @@
+"""That scenarios are there where they are named, and have what their stores and connectors need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..base.errors import UserError
+from ..base.folders import nearest
+from ..base.secret import KEYS, Secret
+from ..connectors.registry import CONNECTORS, alone
+from ..connectors.striped.stripes import LEAST_STRIPE_BYTES
+from ..engines.vllm import lmcache
+from ..machine.memory_dir import file_system_of
+from ..stores.registry import STORES, store_class, stores_of
+from ..workloads.factory import parameters_of
+from .models.scenario import READ_BY, Scenario, unread
+from .scenarios import loads_of, selected
+
+_MEDIUM_OF_TIER = {"dram": "ram", "ssd": "ssd"}
+_ONLY_VLLM = ("mp", "striped_mp", "offloading")
+
+
+def check_names(config: Mapping[str, Any]) -> None:
+    names = {*config["scenarios"], *(item["family"] for item in config["scenarios"].values())}
+    for key in ("experiment", "profile", "layers", "tune"):
+        for name in config[key]["scenarios"]:
+            if name not in names:
+                raise UserError(
+                    f"config: {key}.scenarios: no scenario {name!r}; scenarios has {', '.join(sorted(names))}"
+                )
+    for key in ("profile", "layers", "tune"):
+        for name in config[key]["scenarios"]:
+            if config["scenarios"][selected(config, [name])[0]]["tier"] == "none":
+                raise UserError(f"config: {key}.scenarios: {name} has no store to profile; leave it out")
+    for name in config["layers"]["scenarios"]:
+        scenario = config["scenarios"][selected(config, [name])[0]]
+        for key, only in (("processes", 1), ("socket", "tcp")):
+            if scenario[key] != only:
+                raise UserError(
+                    f"config: layers.scenarios: {name} has {key}: {scenario[key]}, and the layers are those of one "
+                    f"server over TCP; leave it out, or set {key}: {only}"
+                )
+    baseline = config["figures"]["baseline"]
+    measured = selected(config, config["experiment"]["scenarios"])
+    if baseline is not None and baseline not in measured:
+        raise UserError(
+            f"config: figures.baseline: {baseline!r} is not among the experiment's scenarios; choose one of "
+            f"{', '.join(measured)}, or null"
+        )
+
+
+def check_figures(config: Mapping[str, Any], measured: list[Mapping[str, Any]]) -> None:
+    chunk = config["figures"]["chunk_tokens"]
+    there = sorted({scenario["chunk_tokens"] for scenario in measured if scenario["tier"] != "none"})
+    if there and chunk not in there:
+        sizes = ", ".join(map(str, there))
+        raise UserError(f"config: figures.chunk_tokens: no scenario has chunk {chunk}; choose one of {sizes}")
+
+
+def check_recommend(config: Mapping[str, Any], measured: list[str]) -> None:
+    section = config["recommend"]
+    bounds = config["experiment"]["slo"].values()
+    if section["objective"] == "goodput" and all(bound is None for bound in bounds):
+        raise UserError(
+            "config: recommend.objective: goodput counts answers that keep experiment.slo, which has no bound; set "
+            "experiment.slo.ttft_ms or choose rps_per_gpu"
+        )
+    there = sorted({load for name in measured for load in loads_of(config, name)})
+    if section["load"] is not None and section["load"] not in there:
+        raise UserError(
+            f"config: recommend.load: no scenario is measured at load {section['load']}; choose one of "
+            f"{', '.join(map(str, there))}, or null"
+        )
+
+
+def check_chunk(scenario: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    where = f"config: scenarios.{scenario['family']}"
+    block = config["replay"]["block_tokens"] if config["engine"] == "replay" else 1
+    chunk, longest = scenario["chunk_tokens"], longest_context_tokens(config["workload"])
+    if longest is not None and chunk > longest:
+        mend = (
+            f"lower it to at most {longest // block * block}" if longest >= block else "lengthen the workload"
+        )
+        raise UserError(
+            f"{where}.chunk_tokens: {chunk} exceeds the workload's longest context ({longest} tokens), so nothing would ever "
+            f"be cached; {mend}"
+        )
+    if chunk % block:
+        near = [size for size in (chunk // block * block, -(-chunk // block) * block) if size]
+        raise UserError(
+            f"{where}.chunk_tokens: {chunk} is not a multiple of replay.block_tokens ({block}); choose "
+            f"{' or '.join(map(str, near))}"
+        )
+
+
+def longest_context_tokens(workload: Mapping[str, Any]) -> int | None:
+    """An upper bound of a workload's longest context; None when only its file tells."""
+    if workload["kind"] == "multi_turn":
+        full = {**parameters_of("multi_turn"), **workload}
+        prefix, user, answer = (full[key][1] for key in ("prefix_tokens", "user_tokens", "answer_tokens"))
+        bound = prefix + (full["turns"][1] + 1) // 2 * (user + answer)
+        return min(bound, workload.get("max_context_tokens", bound))
+    if workload["kind"] == "long_documents":
+        keys = ("document_tokens", "question_tokens", "answer_tokens")
+        return sum(workload[key][1] for key in keys) if all(key in workload for key in keys) else None
+    return None
+
+
+def check_store(scenario: Mapping[str, Any]) -> None:
+    """That a scenario has what its store and connector need, and nothing that only others read."""
+    tier, where = scenario["tier"], f"config: scenarios.{scenario['family']}"
+    if tier == "none":
+        return
+    for key in ("store", "connector"):
+        if key not in scenario:
+            choices = _stores(tier) if key == "store" else _connectors(scenario["store"])
+            raise UserError(f"{where}.{key} is missing; tier {tier} needs it: {' or '.join(choices)}")
+    store = scenario["store"]
+    in_memory = tier == "dram" and scenario["data_dir"] is not None
+    if in_memory:
+        folder = Path(scenario["data_dir"])
+        if (kind := file_system_of(nearest(folder))) != "tmpfs":
+            raise UserError(
+                f"{where}.data_dir: {folder} is on {kind}; with tier dram it must be on a tmpfs, such as /dev/shm, or "
+                f"choose tier ssd"
+            )
+    allowed = (*_stores(tier), *(_stores("ssd") if in_memory else ()))
+    if store not in allowed:
+        raise UserError(f"{where}.store: {store} is not of tier {tier}; choose {' or '.join(allowed)}")
+    if store_class(store).held_by_engine == "pool" and scenario["dram_pool_bytes"] is None:
+        raise UserError(f"{where}.dram_pool_bytes is missing; store {store} needs its size")
+    for key in unread(scenario):
+        default, mark = Scenario.model_fields[key].default, READ_BY[key]
+        raise UserError(
+            f"{where}.{key}: connector {scenario['connector']} {mark.others}; "
+            f"{'leave it out' if default is None else f'choose {default}'}{_or_connector(scenario, mark.connectors)}"
+        )
+    _check_store_keys(scenario, where)
+    if scenario["patched"] and not store_class(store).can_be_patched:
+        patched = " and ".join(name for name in STORES if store_class(name).can_be_patched)
+        raise UserError(f"{where}.patched: there are patches for store {patched} only; leave it out")
+    if scenario["stripe_bytes"] < LEAST_STRIPE_BYTES:
+        raise UserError(
+            f"{where}.stripe_bytes: {scenario['stripe_bytes']} is below {LEAST_STRIPE_BYTES}; raise it to that at least"
+        )
+
+
+def _stores(tier: str) -> list[str]:
+    return stores_of(_MEDIUM_OF_TIER[tier])
+
+
+def _connectors(store: str) -> list[str]:
+    """Those of a store's connectors that need no engine."""
+    return [name for name in store_class(store).connectors if name in CONNECTORS]
+
+
+def _check_store_keys(scenario: Mapping[str, Any], where: str) -> None:
+    """Refuse settings that the store does not take and a password that is not there."""
+    store = store_class(scenario["store"])
+    store.check_settings(scenario["settings"], f"{where}.settings")
+    try:
+        secret = Secret.of(scenario)
+        if secret is None:
+            return
+        if not store.takes_password:
+            key = next(key for key in KEYS if scenario[key] is not None)
+            raise UserError(f"{key}: store {scenario['store']} asks for no password; leave it out")
+        secret.value()
+    except UserError as error:
+        raise UserError(f"{where}.{error}") from None
+
+
+def _or_connector(scenario: Mapping[str, Any], wanted: Sequence[str]) -> str:
+    """', or connector A or B': those of `wanted` that reach the store, of the same place for LMCache; '' for none."""
+    served = scenario["connector"] in lmcache.SERVED
+    same = [name for name in wanted if (name in lmcache.SERVED) == served] or wanted
+    reaching = [name for name in same if alone(name) in _connectors(scenario["store"])]
+    with_vllm = " (engine vllm)" if reaching == ["striped_mp"] and not served else ""
+    return f", or connector {' or '.join(reaching)}{with_vllm}" if reaching else ""
+
+
+def check_connector(scenario: Mapping[str, Any], by_itself: bool = False) -> None:
+    """That one of our connectors can reach the store: for the replay engine, or for a store by itself."""
+    if scenario["tier"] == "none":
+        return
+    store, connector = scenario["store"], scenario["connector"]
+    if (alone(connector) if by_itself else connector) not in _connectors(store):
+        choices = " or ".join(_connectors(store))
+        only = ", which engine vllm alone has," if connector in _ONLY_VLLM else ""
+        raise UserError(
+            f"config: scenarios.{scenario['family']}.connector: {connector}{only} cannot reach store {store}; choose {choices}"
+        )

@@ -1,0 +1,72 @@
+"""The scenarios of a configuration: with their presets, one per chunk size, chosen by name or family."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ..base.config_files import read_mapping
+from ..base.errors import UserError
+from ..stores.registry import STORES, store_class
+from .explain import validated
+from .models.scenario import Preset
+
+
+def expanded(scenarios: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Every scenario by name with its family and its preset's keys, one per chunk size. Raises UserError for a name that stands twice."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, scenario in _by_chunk(scenarios):
+        if name in found:
+            raise UserError(
+                f"config: scenarios: two scenarios are called {name}, one of them by its chunk size; rename one"
+            )
+        found[name] = with_preset(scenario)
+    return found
+
+
+def selected(config: Mapping[str, Any], families: list[str]) -> list[str]:
+    """Scenario names of a list of scenarios or of families with several chunk sizes, in order."""
+    found = [
+        name
+        for family in families
+        for name, scenario in config["scenarios"].items()
+        if family in (name, scenario["family"])
+    ]
+    return list(dict.fromkeys(found))
+
+
+def loads_of(config: Mapping[str, Any], scenario: str) -> list[int]:
+    """The loads of one scenario: its own, else the experiment's."""
+    own = config["scenarios"][scenario].get("loads")
+    return config["experiment"]["loads"] if own is None else own
+
+
+def with_preset(scenario: Mapping[str, Any]) -> dict[str, Any]:
+    """The scenario with its preset's settings, environment and ignored_settings under its own.
+
+    Raises UserError when there is no such preset, or it is not as config/README.md says.
+    """
+    name, key = scenario["preset"], f"scenarios.{scenario['family']}.preset"
+    if name is None:
+        return dict(scenario)
+    presets = store_class(scenario["store"]).presets if "store" in scenario else None
+    if presets is None:
+        having = [name for name in STORES if store_class(name).presets]
+        raise UserError(f"config: {key}: presets are for store {' or '.join(having)}; leave it out")
+    names = ", ".join(sorted(preset.stem for preset in presets.glob("*.yaml")))
+    file = presets / f"{name}.yaml"
+    document = read_mapping(file, key, f"{presets} has {names}")
+    preset = validated(Preset, document, f"config: {key}: {file}").model_dump()
+    mappings = {part: preset[part] | scenario[part] for part in ("settings", "environment")}
+    ignored = [*preset["ignored_settings"], *scenario["ignored_settings"]]
+    return {**scenario, **mappings, "ignored_settings": list(dict.fromkeys(ignored))}
+
+
+def _by_chunk(scenarios: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for family, scenario in scenarios.items():
+        chunks = scenario["chunk_tokens"]
+        if not isinstance(chunks, list):
+            yield family, {**scenario, "family": family}
+            continue
+        for chunk in chunks:
+            yield f"{family}-{chunk}", {**scenario, "chunk_tokens": chunk, "family": family}
