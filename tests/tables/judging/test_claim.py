@@ -169,7 +169,8 @@ def test_the_repositorys_claims_are_read_and_have_the_reference_projects_four():
 
 def test_the_claims_at_equal_speed_are_about_scenarios_of_the_ladder():
     configs = [
-        yaml.safe_load(Path("config", name).read_text()) for name in ("ladder.yaml", "equal_speed.yaml")
+        yaml.safe_load(Path("config/experiments", name).read_text())
+        for name in ("ladder.yaml", "equal_speed.yaml")
     ]
     claims = read_claims(Path(configs[1]["claims"]))
     assert claimed_tables(claims) == ["cells"]

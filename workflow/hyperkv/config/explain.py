@@ -91,7 +91,8 @@ def must_be(model: type[BaseModel], path: Path, names: bool = False) -> str:
         rules = {"enum": [choice["const"] for choice in (rules, *others)]}
     if names:
         [pattern] = rules["patternProperties"]
-        return f"it must be text like {pattern}"
+        longest = rules.get("propertyNames", {}).get("maxLength")
+        return f"it must be text{f' of at most {longest} characters' if longest else ''} like {pattern}"
     if (words := words_of(rules)) is not None:
         return f"allowed are {', '.join(words)}"
     unit = unit_of(rules)
