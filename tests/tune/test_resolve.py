@@ -119,7 +119,7 @@ def test_the_default_space_can_be_searched_on_every_striped_scenario():
         ),
         (
             {"connections": {"kind": "integer", "low": 1, "high": 4, "choices": [1]}},
-            "connections.choices is not a key; allowed are low, high, step, log, kind",
+            "connections.choices is not a key; allowed are log, kind, low, high, step",
         ),
         (
             {"stripe_bytes": {"kind": "choice", "choices": ["1 MB"]}},

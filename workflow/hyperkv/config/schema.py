@@ -139,6 +139,8 @@ def allowed(rules: Mapping[str, Any], model: type[BaseModel]) -> str:
         if all(set(choice) <= {"type", "unit"} for choice in plain) and not words:
             return " or ".join(_WORDS[choice["type"]] for choice in plain)
         return ", or ".join([*words, *(allowed(choice, model) for choice in plain)])
+    if rules.get("pattern") == SIZE["anyOf"][1]["pattern"]:
+        return "a size such as '512 MiB' (KiB, MiB, GiB)"
     if "pattern" in rules:
         return f"text like {rules['pattern']}"
     if rules.get("type") == "array":

@@ -18,12 +18,10 @@ from .engine_checks import check_measured
 from .explain import must_be, quoting
 from .kvrocks_source import KvrocksSource, runnable
 from .models.scenario import Scenario
-from .models.values import parse_size, read_number
 from .plan import sweep_spec
 from .scenarios import selected
 
 _ONLY_STRIPED = ("stripe_bytes", "stripes_in_flight", "processes")
-_KINDS = {"integer": int, "number": (int, float)}
 _CHOSEN = ("trials", "budget_minutes", "finalists", "repeats", "objective", "prompt_tokens", "warm_up_bytes")
 # What the search is told besides. A trial's cost is GET's seconds per 1,000 tokens by get_weight and SET's by the rest; other
 # chunks as long as the prompt are set before it; it ends early when it is worse than most were at that round.
@@ -65,7 +63,7 @@ def _check_search(config: Mapping[str, Any], scenario: str, parameters: Sequence
 
 def _check_fraction(base: Mapping[str, Any], parameter: Parameter) -> None:
     """That a parameter of kind number may have a value that is no integer, as such a search tries it."""
-    value, where = float(parameter.low) + 0.5, f"config: tune.space.{parameter.name}"
+    value, where = float(parameter.low or 0) + 0.5, f"config: tune.space.{parameter.name}"
     section, _, key = parameter.name.partition(".")
     try:
         if not key:
@@ -172,27 +170,17 @@ def _parameter(name: str, rules: Mapping[str, Any], scenario: Mapping[str, Any])
     where, own = f"config: tune.space.{name}", own_value(name, scenario)
     kind = rules["kind"]
     if kind == "choice":
-        choices = [_value(name, choice, where, kind) for choice in rules["choices"]]
+        choices = [_value(name, choice, where) for choice in rules["choices"]]
         return Parameter(name, kind, own, choices=tuple(dict.fromkeys([own, *choices])))
-    ends = {key: _value(name, rules[key], where, kind) for key in ("low", "high", "step") if key in rules}
-    if wrong := [key for key, value in ends.items() if not _is_number(value, kind)]:
-        raise UserError(f"{where}.{wrong[0]}: {ends[wrong[0]]!r} is wrong; kind {kind} takes numbers of it")
-    parameter = Parameter(name, kind, own, log=rules.get("log", False), **ends)
-    _check_range(where, parameter)
-    return parameter
+    ends: dict[str, Any] = {key: rules.get(key) for key in ("low", "high", "step")}
+    _require_inside(where, kind, own, ends)
+    return Parameter(name, kind, own, log=rules.get("log", False), **ends)
 
 
-def _check_range(where: str, parameter: Parameter) -> None:
-    low, high, step, own = parameter.low, parameter.high, parameter.step, parameter.own
-    if low > high:
-        raise UserError(f"{where}: low {low} is above high {high}; swap them")
-    if parameter.log and step is not None:
-        raise UserError(f"{where}.step: a logarithmic range has none; leave it or `log` out")
-    if parameter.log and low <= 0:
-        raise UserError(f"{where}.low: {low} is wrong; a logarithmic range must begin above 0")
-    if step is not None and step <= 0:
-        raise UserError(f"{where}.step: {step} is wrong; it must be more than 0")
-    inside = own is not None and _is_number(own, parameter.kind) and low <= own <= high
+def _require_inside(where: str, kind: str, own: Any, ends: Mapping[str, Any]) -> None:
+    """That the search can start from the scenario's own value."""
+    low, high, step = (ends[key] for key in ("low", "high", "step"))
+    inside = _is_number(own, kind) and low <= own <= high
     if not inside or (step is not None and (own - low) % step):
         raise UserError(
             f"{where}: the scenario's own value {own} is not in {low} to {high}"
@@ -202,18 +190,12 @@ def _check_range(where: str, parameter: Parameter) -> None:
 
 
 def _is_number(value: Any, kind: str) -> bool:
-    return isinstance(value, _KINDS[kind]) and not isinstance(value, bool)
+    return isinstance(value, int if kind == "integer" else int | float) and not isinstance(value, bool)
 
 
-def _value(name: str, value: Any, where: str, kind: str) -> Value:
-    """A value of the config; sizes of parameters that end in _bytes as integers, and what --config has as text."""
-    if not isinstance(value, str):
-        return value
-    if name.endswith("_bytes") and (size := parse_size(value)) is not None:
-        return size
-    if kind in _KINDS:
-        return read_number(value)
-    if "." in name:
+def _value(name: str, value: Any, where: str) -> Value:
+    """A choice; of parameters that end in _bytes as an integer, and what --config has as text as what it says."""
+    if not isinstance(value, str) or "." in name:
         return value
     try:
         return _of_scenario(name, value)

@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Discriminator, Field, StrictBool
+from pydantic import BeforeValidator, Discriminator, Field, StrictBool, WithJsonSchema, model_validator
 
 from .experiment import Names
-from .values import Boolean, Count, Given, OrNull, Positive, Section, Several, Size, key, optional, section
+from .faults import fault
+from .values import (
+    SIZE,
+    Boolean,
+    Count,
+    Given,
+    Number,
+    OrNull,
+    Positive,
+    Section,
+    Several,
+    Size,
+    key,
+    optional,
+    read_size,
+    section,
+)
 
-End = int | float | str
+_SIZES = {"type": "string", "pattern": SIZE["anyOf"][1]["pattern"]}
+WholeEnd = Annotated[
+    int, BeforeValidator(read_size), WithJsonSchema({"anyOf": [{"type": "integer"}, _SIZES]})
+]
+NumberEnd = Annotated[
+    Number, BeforeValidator(read_size), WithJsonSchema({"anyOf": [{"type": "number"}, _SIZES]})
+]
 ParameterName = Annotated[
     str,
     Field(pattern="^(settings[.][A-Za-z0-9][A-Za-z0-9._-]*|environment[.][A-Za-z_][A-Za-z0-9_]*|[a-z_]+)$"),
@@ -17,26 +39,45 @@ ParameterName = Annotated[
 
 
 class _Ends(Given):
-    low: End = key(unit="the parameter's")
-    """Least value."""
-    high: End = key(unit="the parameter's")
-    """Highest value."""
-    step: End = optional(unit="the parameter's")
-    """Distance of the values from one another."""
     log: Boolean = optional()
     """Whether the logarithm is searched evenly."""
+
+    @model_validator(mode="after")
+    def _can_be_searched(self) -> Self:
+        low, high, step = (getattr(self, name) for name in ("low", "high", "step"))
+        if low > high:
+            raise fault(f"low {low} is above high {high}; swap them")
+        if self.log and step is not None:
+            raise fault("a logarithmic range has none; leave it or `log` out", "step")
+        if self.log and low <= 0:
+            raise fault(f"{low} is wrong; a logarithmic range must begin above 0", "low")
+        if step is not None and step <= 0:
+            raise fault(f"{step} is wrong; it must be more than 0", "step")
+        return self
 
 
 class Integers(_Ends):
     """Whole numbers of a range."""
 
     kind: Literal["integer"]
+    low: WholeEnd = key(unit="the parameter's")
+    """Least value."""
+    high: WholeEnd = key(unit="the parameter's")
+    """Highest value."""
+    step: WholeEnd = optional(unit="the parameter's")
+    """Distance of the values from one another."""
 
 
 class Numbers(_Ends):
     """Numbers of a range."""
 
     kind: Literal["number"]
+    low: NumberEnd = key(unit="the parameter's")
+    """Least value."""
+    high: NumberEnd = key(unit="the parameter's")
+    """Highest value."""
+    step: NumberEnd = optional(unit="the parameter's")
+    """Distance of the values from one another."""
 
 
 class Choices(Given):

@@ -131,7 +131,8 @@ def _read_null(value: Any) -> Any:
     return None if isinstance(value, str) and value.lower() in _NULLS else value
 
 
-def _read_size(value: Any) -> Any:
+def read_size(value: Any) -> Any:
+    """The bytes or the integer that a text is; anything else as it is."""
     if isinstance(value, str) and (size := parse_size(value)) is not None:
         return size
     return read_whole(value)
@@ -165,13 +166,13 @@ Positive = Annotated[float, Field(gt=0), WrapValidator(_as_it_is)]
 Boolean = Annotated[bool, BeforeValidator(_read_boolean)]
 OrNull = Annotated[T | None, BeforeValidator(_read_null)]
 Several = Annotated[list[T], AfterValidator(_each_once), Field(json_schema_extra={"uniqueItems": True})]
-SIZE = {
+SIZE: dict[str, Any] = {
     "anyOf": [
         {"type": "integer", "minimum": 1},
         {"type": "string", "pattern": "^[0-9]{1,9}(\\.[0-9]{1,9})? ?(KiB|MiB|GiB)$"},
     ]
 }
 _From0 = Annotated[int, Field(ge=0), BeforeValidator(read_whole)]
-Size = Annotated[int, Field(ge=1), BeforeValidator(_read_size), WithJsonSchema(SIZE)]
+Size = Annotated[int, Field(ge=1), BeforeValidator(read_size), WithJsonSchema(SIZE)]
 Range = Annotated[list[_From0], Field(min_length=2, max_length=2), AfterValidator(_in_order)]
 Typed = Annotated[dict[str, Any], BeforeValidator(typed)]
