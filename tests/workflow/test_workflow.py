@@ -284,6 +284,9 @@ def test_without_metadata_records_say_what_they_are_of_and_the_rest_is_made_agai
     assert checkout.planned() == everything
     checkout.configure(changed(TINY, {"workload.conversations": 4}))
     assert checkout.planned() == everything | measured(*SCENARIOS)
+    checkout.configure(changed(TINY, {"profile.point_bytes": 524288, "layers.point_bytes": 524288}))
+    stores = {"profile_store valkey_resp", "profile_limits", "profile_layers valkey_resp"}
+    assert checkout.planned() == everything | stores
     checkout.configure(TINY)
     assert checkout.planned() == everything
 

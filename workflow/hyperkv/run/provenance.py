@@ -145,7 +145,7 @@ def _settled(workflow: Any, asked: Asked) -> list[str]:
     for path in [*changed, *of_others, *unnoted]:
         known.cleanup_metadata(IOFile(str(path)))
     for path in [*again, *(path for path in derived if _metadata(known, path) is None)]:
-        _set_time(path, _OLD)
+        _make_old(known, path)
     for path in others:  # what is made of them was made of other records
         _set_time(path, None)
     if others:
@@ -184,7 +184,7 @@ def _tell(lines: Iterable[str]) -> None:
 
 
 def _is_stale(known: FilePersistence, path: Path, wanted: Wanted | None) -> bool:
-    """Whether a file of records is to be measured again though Snakemake would not; its metadata is gone then."""
+    """Whether a file of records is to be measured again though Snakemake would not."""
     if wanted is None:
         return False
     metadata = _metadata(known, path)
@@ -194,10 +194,9 @@ def _is_stale(known: FilePersistence, path: Path, wanted: Wanted | None) -> bool
         and any(wanted.identity.code in text for text in metadata.params)
     )
     if not _is_of(path, wanted.identity):
-        if metadata is None or told:
-            known.cleanup_metadata(IOFile(str(path)))
-            return True
-        return False  # Snakemake sees by itself that it is of another configuration
+        return (
+            metadata is None or told or path.name in SEARCHED
+        )  # else Snakemake sees by itself what it is of
     if not told:
         known.cleanup_metadata(IOFile(str(path)))
         if path.stat().st_mtime <= max((os.stat(file).st_mtime for file in wanted.files), default=0.0):
@@ -260,11 +259,19 @@ def _is_of_other_files(known: FilePersistence, path: Path) -> bool:
 
 
 def _metadata(known: FilePersistence, path: Path) -> MetadataRecord | None:
-    """What Snakemake knows of a file, if that is all it compares with."""
+    """What Snakemake knows of a file, if that is all it compares with; None also of one that was made old."""
     found = known.metadata(IOFile(str(path)))
     if found is None or found.record_format_version < RECORD_FORMAT_VERSION:
         return None
     return None if None in (found.params, found.input, found.code) else found
+
+
+def _make_old(known: FilePersistence, path: Path) -> None:
+    """Have Snakemake make a file again: by its parameters, which it compares where it knows some of every output, and by its
+    time, which it compares where a rule has inputs."""
+    unlike_any = MetadataRecord(record_format_version=RECORD_FORMAT_VERSION, params=[])
+    known._write_record(known._get_key(IOFile(str(path))), unlike_any)
+    _set_time(path, _OLD)
 
 
 def _without_damaged(folder: Path) -> list[str]:
