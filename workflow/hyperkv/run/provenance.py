@@ -130,7 +130,12 @@ def _settled(workflow: Any, asked: Asked) -> list[str]:
     lines, restored = _without_damaged(_METADATA), earlier.restore()
     if restored:
         lines.append(f"{few(restored)}: put back, as the job that was to measure it again did not")
-    measured, derived = (_ruled(workflow, _found(patterns)) for patterns in (MEASURED, DERIVED))
+    measured, outputs = (_ruled(workflow, _found(patterns)) for patterns in (MEASURED, DERIVED))
+    measured, derived = ([path for path in paths if not path.is_symlink()] for paths in (measured, outputs))
+    if links := [path for path in outputs if path.is_symlink()]:
+        lines.append(
+            f"{few(links)}: a link, so taken as it is, whatever it was made of; delete it to have the file made"
+        )
     if not measured and not derived:
         return lines
     known, made = FilePersistence(nolock=True), _made()
@@ -223,11 +228,9 @@ def _changed(paths: Iterable[Path], made: dict[str, str]) -> list[Path]:
 
 
 def _ruled(workflow: Any, paths: Iterable[Path]) -> list[Path]:
-    """Those that a rule makes, links apart: all else is somebody's own."""
+    """Those that a rule makes: all else is somebody's own."""
     outputs = [output for rule in workflow.rules for output in rule.output]
-    return [
-        path for path in paths if not path.is_symlink() and any(output.match(str(path)) for output in outputs)
-    ]
+    return [path for path in paths if any(output.match(str(path)) for output in outputs)]
 
 
 def _digest(path: Path) -> str | None:
@@ -269,8 +272,10 @@ def _metadata(known: FilePersistence, path: Path) -> MetadataRecord | None:
 def _make_old(known: FilePersistence, path: Path) -> None:
     """Have Snakemake make a file again: by its parameters, which it compares where it knows some of every output, and by its
     time, which it compares where a rule has inputs."""
-    unlike_any = MetadataRecord(record_format_version=RECORD_FORMAT_VERSION, params=[])
-    known._write_record(known._get_key(IOFile(str(path))), unlike_any)
+    file = IOFile(str(path))
+    unknown = MetadataRecord(rule="not known", starttime=_LOADED_S, endtime=_LOADED_S)
+    unlike_any = {"record_format_version": RECORD_FORMAT_VERSION, "params": [], "input": None, "code": None}
+    known._write_record(known._get_key(file), (known.metadata(file) or unknown).model_copy(update=unlike_any))
     _set_time(path, _OLD)
 
 
