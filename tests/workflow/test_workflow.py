@@ -357,6 +357,9 @@ def test_without_metadata_records_say_what_they_are_of_and_the_rest_is_made_agai
     assert checkout.planned() == everything
     checkout.configure(changed(TINY, {"workload.conversations": 4}))
     assert checkout.planned() == everything | measured(*SCENARIOS)
+    checkout.configure(changed(TINY, {"profile.point_bytes": 524288, "layers.point_bytes": 524288}))
+    stores = {"profile_store valkey_resp", "profile_limits", "profile_layers valkey_resp"}
+    assert checkout.planned() == everything | stores
     checkout.configure(TINY)
     assert checkout.planned() == everything
 
@@ -383,6 +386,8 @@ def test_what_is_not_as_it_was_made_is_made_again_whatever_the_metadata_says(che
     assert "Traceback" not in output
     told = [line for line in output.splitlines() if line.startswith("hyperkv: ")]
     assert len(told) == 3, told
+    status, report = checkout.snakemake("--report", "report.html")
+    assert status == 0, report
     assert told[0].startswith("hyperkv: .snakemake/metadata: 1 damaged, now removed; ")
     assert "results/sweep/none/1.jsonl" in told[1]
     changed_files = "results/figures/break_even.png, results/figures/chunk.png, results/predict/hit_rates.csv"
@@ -493,7 +498,16 @@ def test_records_of_another_machine_are_tabulated_and_a_stranger_s_file_is_left(
     for file in own:
         file.write_text("mine")
     (checkout / "results/figures/link.svg").symlink_to(foreign)
+    linked = checkout / "results/tables/latency.csv"
+    linked.unlink()
+    linked.symlink_to(foreign)
     before = [file.stat().st_mtime_ns for file in own]
+    status, output = checkout.snakemake("--dry-run")
+    assert status == 0, output
+    assert (
+        "hyperkv: results/tables/latency.csv: a link, so taken as it is, whatever it was made of; delete "
+        in output
+    )
     jobs = checkout.planned()
     assert "write_cells" in jobs
     assert "write_cost" in jobs

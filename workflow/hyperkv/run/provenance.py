@@ -130,7 +130,12 @@ def _settled(workflow: Any, asked: Asked) -> list[str]:
     lines, restored = _without_damaged(_METADATA), earlier.restore()
     if restored:
         lines.append(f"{few(restored)}: put back, as the job that was to measure it again did not")
-    measured, derived = (_ruled(workflow, _found(patterns)) for patterns in (MEASURED, DERIVED))
+    measured, outputs = (_ruled(workflow, _found(patterns)) for patterns in (MEASURED, DERIVED))
+    measured, derived = ([path for path in paths if not path.is_symlink()] for paths in (measured, outputs))
+    if links := [path for path in outputs if path.is_symlink()]:
+        lines.append(
+            f"{few(links)}: a link, so taken as it is, whatever it was made of; delete it to have the file made"
+        )
     if not measured and not derived:
         return lines
     known, made = FilePersistence(nolock=True), _made()
@@ -145,7 +150,7 @@ def _settled(workflow: Any, asked: Asked) -> list[str]:
     for path in [*changed, *of_others, *unnoted]:
         known.cleanup_metadata(IOFile(str(path)))
     for path in [*again, *(path for path in derived if _metadata(known, path) is None)]:
-        _set_time(path, _OLD)
+        _make_old(known, path)
     for path in others:  # what is made of them was made of other records
         _set_time(path, None)
     if others:
@@ -184,7 +189,7 @@ def _tell(lines: Iterable[str]) -> None:
 
 
 def _is_stale(known: FilePersistence, path: Path, wanted: Wanted | None) -> bool:
-    """Whether a file of records is to be measured again though Snakemake would not; its metadata is gone then."""
+    """Whether a file of records is to be measured again though Snakemake would not."""
     if wanted is None:
         return False
     metadata = _metadata(known, path)
@@ -194,10 +199,9 @@ def _is_stale(known: FilePersistence, path: Path, wanted: Wanted | None) -> bool
         and any(wanted.identity.code in text for text in metadata.params)
     )
     if not _is_of(path, wanted.identity):
-        if metadata is None or told:
-            known.cleanup_metadata(IOFile(str(path)))
-            return True
-        return False  # Snakemake sees by itself that it is of another configuration
+        return (
+            metadata is None or told or path.name in SEARCHED
+        )  # else Snakemake sees by itself what it is of
     if not told:
         known.cleanup_metadata(IOFile(str(path)))
         if path.stat().st_mtime <= max((os.stat(file).st_mtime for file in wanted.files), default=0.0):
@@ -224,11 +228,9 @@ def _changed(paths: Iterable[Path], made: dict[str, str]) -> list[Path]:
 
 
 def _ruled(workflow: Any, paths: Iterable[Path]) -> list[Path]:
-    """Those that a rule makes, links apart: all else is somebody's own."""
+    """Those that a rule makes: all else is somebody's own."""
     outputs = [output for rule in workflow.rules for output in rule.output]
-    return [
-        path for path in paths if not path.is_symlink() and any(output.match(str(path)) for output in outputs)
-    ]
+    return [path for path in paths if any(output.match(str(path)) for output in outputs)]
 
 
 def _digest(path: Path) -> str | None:
@@ -260,11 +262,21 @@ def _is_of_other_files(known: FilePersistence, path: Path) -> bool:
 
 
 def _metadata(known: FilePersistence, path: Path) -> MetadataRecord | None:
-    """What Snakemake knows of a file, if that is all it compares with."""
+    """What Snakemake knows of a file, if that is all it compares with; None also of one that was made old."""
     found = known.metadata(IOFile(str(path)))
     if found is None or found.record_format_version < RECORD_FORMAT_VERSION:
         return None
     return None if None in (found.params, found.input, found.code) else found
+
+
+def _make_old(known: FilePersistence, path: Path) -> None:
+    """Have Snakemake make a file again: by its parameters, which it compares where it knows some of every output, and by its
+    time, which it compares where a rule has inputs."""
+    file = IOFile(str(path))
+    unknown = MetadataRecord(rule="not known", starttime=_LOADED_S, endtime=_LOADED_S)
+    unlike_any = {"record_format_version": RECORD_FORMAT_VERSION, "params": [], "input": None, "code": None}
+    known._write_record(known._get_key(file), (known.metadata(file) or unknown).model_copy(update=unlike_any))
+    _set_time(path, _OLD)
 
 
 def _without_damaged(folder: Path) -> list[str]:
