@@ -34,10 +34,6 @@ wildcard_constraints:
     environment="|".join(SECTIONS),
 
 
-# Records that are to be measured again get a time before every input (run.provenance), so a rule needs one.
-OLDER = "workflow/hyperkv/__init__.py"
-
-
 def whole_machine(wildcards):
     """Every core of the machine that a job runs on, so that nothing runs beside a measurement.
 

@@ -1,6 +1,5 @@
 rule profile_layers:
     input:
-        older=OLDER,
         files=store_files,
     output:
         "<profile>/layers/{family}.jsonl",

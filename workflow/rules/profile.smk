@@ -1,6 +1,5 @@
 rule profile_store:
     input:
-        older=OLDER,
         files=store_files,
     output:
         "<profile>/{family}.jsonl",
@@ -19,8 +18,6 @@ rule profile_store:
 
 
 rule profile_limits:
-    input:
-        older=OLDER,
     output:
         "<profile>/limits/limits.jsonl",
     log:
