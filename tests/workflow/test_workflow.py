@@ -277,13 +277,7 @@ def code_of(told: dict) -> set[str]:
         "profile.profile_limits": code.limits_modules,
         "predict.predict_hit_rates": lambda spec: code.prediction_modules(spec["cases"].values()),
         "recommend.choose_scenario": lambda _: code.recommendation_modules({"kind": "multi_turn"}),
-        "recommend.check_recommended": lambda _: [
-            name,
-            "stores.rocksdb.server",
-            "stores.kvrocks.store",
-            "stores.valkey",
-            "stores.rocksdb.store",
-        ],
+        "recommend.check_recommended": lambda _: code.check_modules(),
     }
     of_spec = modules_of.get(name, lambda _: [name])
     return set(sources(*of_spec(json.loads(options.get("--spec", "{}")))))
