@@ -10,64 +10,23 @@ from workflow.hyperkv.run.last_words import listen
 if workflow.is_main_process:
     listen()
 
-from workflow.hyperkv.array.baseline_file import baseline_of
-from workflow.hyperkv.array.settings import ArraySettings
-from workflow.hyperkv.run.asked import Asked
-from workflow.hyperkv.build.compile_kvrocks import build_spec
-from workflow.hyperkv.tables.judging.claim import claimed_records, claimed_tables, read_claims
-from workflow.hyperkv.run.closing import closing_lines
-from workflow.hyperkv.config.code import (
-    check_modules,
-    code,
-    layers_modules,
-    limits_modules,
-    prediction_modules,
-    profile_modules,
-    recommendation_modules,
-    scenario_modules,
-    tune_code,
-)
-from workflow.hyperkv.config.config import checked
-from workflow.hyperkv.config.plan import (
-    ENVIRONMENTS,
-    baseline_spec,
-    break_even_spec,
-    cost_spec,
-    environment_records,
-    ladder_scenarios,
-    ladder_spec,
-    layers_spec,
-    limits_spec,
-    made_model_dir,
-    on_array,
-    predict_spec,
-    profile_spec,
-    python_of,
-    recommend_spec,
-    requested_gpus,
-    requirements_of,
-    sweep_spec,
-)
-from workflow.hyperkv.config.scenarios import loads_of, selected
-from workflow.hyperkv.config.config_text import require_readable
-from workflow.hyperkv.connectors.registry import LIBRARY, STRIPED
-from workflow.hyperkv.engines.vllm.lmcache import IN_PROCESS, SERVED
 from workflow.hyperkv.base.errors import UserError
-from workflow.hyperkv.build.fetch_kvrocks import fetch_spec
-from workflow.hyperkv.build.build_kvrocks import link_spec
-from workflow.hyperkv.machine.interpreter import output_cache_is_set, put_own_python_first, require_scheduler
-from workflow.hyperkv.config.kvrocks_source import BUILT, kvrocks_notes, resolve, runnable, runnable_scenarios
-from workflow.hyperkv.machine.memory_dir import memory_folder
-from workflow.hyperkv.machine.node import where_files_go
-from workflow.hyperkv.run.open_stores import open_stores
 from workflow.hyperkv.base.parent import announce
-from workflow.hyperkv.sweep.progress import write_plan
-from workflow.hyperkv.run.provenance import begin_run, end_run, settle_results
-from workflow.hyperkv.run.room import require_room
-from workflow.hyperkv.stores.registry import looks, store_class
 from workflow.hyperkv.base.surroundings import settle
+from workflow.hyperkv.config.code import check_modules, code
+from workflow.hyperkv.config.config_text import require_readable
+from workflow.hyperkv.config.plan import made_model_dir, python_of, requested_gpus, requirements_of
+from workflow.hyperkv.config.scenarios import selected
+from workflow.hyperkv.config.stages import SECTIONS, Stages
+from workflow.hyperkv.machine.interpreter import output_cache_is_set, put_own_python_first, require_scheduler
+from workflow.hyperkv.run.asked import Asked
+from workflow.hyperkv.run.closing import closing_lines
+from workflow.hyperkv.run.jobs import asked_files, made_files, planned_cells, planned_places
+from workflow.hyperkv.run.open_stores import open_stores
+from workflow.hyperkv.run.provenance import begin_run, end_run, settle_results
 from workflow.hyperkv.run.taking_up import take_up
-from workflow.hyperkv.config.tune import tune_spec, tuned_scenarios
+from workflow.hyperkv.stores.registry import looks
+from workflow.hyperkv.sweep.progress import write_plan
 
 min_version("9.20")
 
@@ -191,12 +150,14 @@ except UserError as error:
 onstart:
     begin_run(made_files(workflow))
     require_scheduler(workflow.executor_plugin.name)
-    write_plan("results/sweep/.progress.json", planned_cells(workflow))
-    for place in planned_places(workflow):
+    write_plan("results/sweep/.progress.json", planned_cells(workflow, CONFIG))
+    try:
+        places = planned_places(workflow, CONFIG)
+    except UserError as error:
+        raise WorkflowError(str(error))
+    for place in places:
         print(f"The stores' files go to {place}.")
-    for line in open_stores(
-        CONFIG["scenarios"], [*SCENARIOS, *selected(CONFIG, [*PROFILED, *LAYERED]), *TUNED, *LADDER]
-    ):
+    for line in open_stores(CONFIG["scenarios"], STAGES.started()):
         print(f"hyperkv: warning: {line}", file=sys.stderr)
 
 

@@ -9,8 +9,8 @@ rule inspect_array:
         "../../envs/harness.yaml"
     params:
         code=code("array.inspect_array"),
-        spec=array_spec,
-        data_dir=measured_folder,
+        spec=spec("array"),
+        data_dir=lambda wildcards: CONFIG["data_dir"],
     shell:
         "python -m workflow.hyperkv.array.inspect_array --spec {params.spec:q} --data-dir {params.data_dir:q}"
         " 2> {log:q}"
@@ -24,7 +24,7 @@ rule provision_array:
     threads: whole_machine
     params:
         code=code("array.provision_array"),
-        spec=array_spec,
+        spec=spec("array"),
     shell:
         "python -m workflow.hyperkv.array.provision_array --spec {params.spec:q} 2> {log:q}"
 
@@ -37,7 +37,7 @@ rule teardown_array:
     threads: whole_machine
     params:
         code=code("array.teardown_array"),
-        spec=array_spec,
+        spec=spec("array"),
     shell:
         "python -m workflow.hyperkv.array.teardown_array --spec {params.spec:q} 2> {log:q}"
 
@@ -50,6 +50,6 @@ rule baseline_array:
     threads: whole_machine
     params:
         code=code("array.baseline_array"),
-        spec=array_baseline_spec,
+        spec=spec("baseline_array"),
     shell:
         "python -m workflow.hyperkv.array.baseline_array --spec {params.spec:q} --code {params.code:q} 2> {log:q}"

@@ -24,7 +24,7 @@ rule fetch_kvrocks:
     conda:
         "../../envs/kvrocks-build.yaml"
     params:
-        spec=kvrocks_fetch_spec,
+        spec=spec("fetch_kvrocks"),
     shell:
         "python -m workflow.hyperkv.build.fetch_kvrocks --spec {params.spec:q} --out {output:q} 2> {log:q}"
 
@@ -57,7 +57,7 @@ rule compile_kvrocks:
         "../../envs/kvrocks-build.yaml"
     threads: whole_machine
     params:
-        spec=kvrocks_build_spec,
+        spec=spec("compile_kvrocks"),
     shell:
         "python -m workflow.hyperkv.build.compile_kvrocks --spec {params.spec:q} --source {input.source:q}"
         " --out {output.program:q} --record {output.record:q} --jobs {threads} 2> {log:q}"
@@ -65,17 +65,17 @@ rule compile_kvrocks:
 
 rule build_kvrocks:
     input:
-        rules.compile_kvrocks.output if KVROCKS.source in BUILT else [],
+        rules.compile_kvrocks.output if STAGES.is_built else [],
     output:
         program="<build>/kvrocks/kvrocks",
         record="<build>/kvrocks/kvrocks.json",
     log:
         "<logs>/build_kvrocks.log",
     conda:
-        "../../envs/kvrocks-conda.yaml" if KVROCKS.source == "conda" else "../../envs/harness.yaml"
+        "../../envs/kvrocks-conda.yaml" if STAGES.kvrocks.source == "conda" else "../../envs/harness.yaml"
     params:
         code=code("build.build_kvrocks"),
-        origin=kvrocks_origin,
+        origin=lambda wildcards: STAGES.origin("build_kvrocks"),
     shell:
         "python -m workflow.hyperkv.build.build_kvrocks {params.origin:q}"
         " --out {output.program:q} --record {output.record:q} 2> {log:q}"
@@ -88,12 +88,12 @@ use rule compile_kvrocks as compile_patched_kvrocks with:
     log:
         "<logs>/compile_patched_kvrocks.log",
     params:
-        spec=patched_build_spec,
+        spec=spec("compile_patched_kvrocks"),
 
 
 use rule build_kvrocks as build_patched_kvrocks with:
     input:
-        rules.compile_patched_kvrocks.output if KVROCKS.source in BUILT else [],
+        rules.compile_patched_kvrocks.output if STAGES.is_built else [],
     output:
         program="<build>/kvrocks-patched/kvrocks",
         record="<build>/kvrocks-patched/kvrocks.json",
@@ -101,4 +101,4 @@ use rule build_kvrocks as build_patched_kvrocks with:
         "<logs>/build_patched_kvrocks.log",
     params:
         code=code("build.build_kvrocks"),
-        origin=patched_origin,
+        origin=lambda wildcards: STAGES.origin("build_patched_kvrocks"),

@@ -12,7 +12,7 @@ rule write_cost:
     params:
         code=code("tables.cost"),
         asked=asked,
-        spec=cost_slice,
+        spec=spec("write_cost"),
         folder=subpath(output.cost, parent=True),
     shell:
         "python -m workflow.hyperkv.tables.cost --asked {params.asked:q}"
@@ -24,8 +24,8 @@ rule write_claims:
     input:
         columns="workflow/schemas/columns.yaml",
         claims=CONFIG["claims"],
-        tables=claims_tables,
-        records=claims_records,
+        tables=STAGES.claimed()[0],
+        records=STAGES.claimed()[1],
     output:
         table="<tables>/claims.csv",
         text=report("<tables>/claims.txt", caption="../report/claims.rst", category="Tables"),
@@ -36,7 +36,7 @@ rule write_claims:
     params:
         code=code("tables.claims"),
         asked=asked,
-        spec=compared_chunk,
+        spec=spec("compared"),
     shell:
         "python -m workflow.hyperkv.tables.claims --asked {params.asked:q}"
         " --claims {input.claims:q} --spec {params.spec:q}"

@@ -1,6 +1,6 @@
 rule fetch_wheels:
     input:
-        requirements=pinned_packages,
+        requirements=lambda wildcards: requirements_of(CONFIG, SECTIONS[wildcards.environment]),
     output:
         "<build>/{environment}/wheels.tar",
     log:
@@ -10,7 +10,7 @@ rule fetch_wheels:
     conda:
         "../../envs/harness.yaml"
     params:
-        index=package_index,
+        index=lambda wildcards: STAGES.index_option(wildcards.environment),
     shell:
         "python -m workflow.hyperkv.build.fetch_wheels --requirements {input.requirements:q} {params.index:q}"
         " --out {output:q} 2> {log:q}"
@@ -18,7 +18,7 @@ rule fetch_wheels:
 
 rule build_environment:
     input:
-        wheels=wheels_of,
+        wheels=lambda wildcards: STAGES.wheels(wildcards.environment),
     output:
         "<build>/{environment}/{environment}.json",
     log:
@@ -26,10 +26,10 @@ rule build_environment:
     conda:
         "../../envs/harness.yaml"
     resources:
-        gpu=environment_gpus,
+        gpu=gpus,
     params:
         code=code("build.build_environment", "build.preflight"),
-        options=environment_options,
+        options=lambda wildcards: STAGES.environment_options(wildcards.environment),
     shell:
         "python -m workflow.hyperkv.build.build_environment --kind {wildcards.environment:q} {params.options:q}"
         " --out {output:q} 2> {log:q}"

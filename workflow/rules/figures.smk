@@ -1,5 +1,5 @@
 FIGURES = ["tier_tradeoff", "chunk", "stores", "transport_medium", "layers", "hit_rate", "break_even"]
-FIGURES += ["latency"] if VLLM and CONFIG["latency"]["prompt_tokens"] else []
+FIGURES += ["latency"] if STAGES.vllm and CONFIG["latency"]["prompt_tokens"] else []
 PICTURES = {
     name: {
         "svg": report(
@@ -29,7 +29,7 @@ rule draw_tier_tradeoff:
         "../../envs/harness.yaml"
     params:
         **DRAWING["tier_tradeoff"],
-        spec=compared_chunk,
+        spec=spec("compared"),
     shell:
         "python -m workflow.hyperkv.figures.{params.figure:q} --tables {input.tables:q} --spec {params.spec:q}"
         " --stores {params.stores:q} --svg {output.svg:q} --png {output.png:q} 2> {log:q}"
@@ -42,7 +42,7 @@ use rule draw_tier_tradeoff as draw_transport_medium with:
         "<logs>/figures/transport_medium.log",
     params:
         **DRAWING["transport_medium"],
-        spec=compared_chunk,
+        spec=spec("compared"),
 
 
 use rule draw_tier_tradeoff as draw_cost with:
@@ -54,7 +54,7 @@ use rule draw_tier_tradeoff as draw_cost with:
         "<logs>/figures/cost.log",
     params:
         **DRAWING["cost"],
-        spec=compared_chunk,
+        spec=spec("compared"),
 
 
 rule draw_chunk:
@@ -153,7 +153,7 @@ use rule draw_chunk as draw_before_after with:
 rule draw_tune:
     input:
         table=rules.write_tune.output[0],
-        evidence=expand("<tune>/{scenario}/evidence.json", scenario=TUNED),
+        evidence=expand("<tune>/{scenario}/evidence.json", scenario=STAGES.tuned),
     output:
         **PICTURES["tune"],
     log:

@@ -1,6 +1,6 @@
 rule write_ladder:
     input:
-        cells=collect("<sweep>/{scenario}/{repeat}.jsonl", scenario=LADDER, repeat=REPEATS),
+        cells=STAGES.sweep_files(STAGES.ladder),
     output:
         "<tables>/ladder.csv",
     log:
@@ -10,7 +10,7 @@ rule write_ladder:
     params:
         code=code("tables.ladder"),
         asked=asked,
-        spec=ladder_slice,
+        spec=spec("write_ladder"),
     shell:
         "python -m workflow.hyperkv.tables.ladder --asked {params.asked:q}"
         " --spec {params.spec:q} --cells {input.cells:q} --out {output:q} 2> {log:q}"
@@ -18,6 +18,5 @@ rule write_ladder:
 
 rule ladder:
     input:
-        a_ladder,
         rules.write_ladder.output,
         collect("<figures>/{figure}.{suffix}", figure=["ladder", "before_after"], suffix=["svg", "png"]),

@@ -1,6 +1,7 @@
 rule profile_layers:
     input:
-        files=store_files,
+        files=files("profile_layers"),
+        program=program,
     output:
         "<profile>/layers/{family}.jsonl",
     log:
@@ -11,15 +12,15 @@ rule profile_layers:
     resources:
         testbed=1,
     params:
-        code=layered_code,
-        spec=layered_spec,
+        code=stage_code("profile_layers"),
+        spec=spec("profile_layers"),
     shell:
         "python -m workflow.hyperkv.profile.profile_layers --spec {params.spec:q} --code {params.code:q} --out {output:q} 2> {log:q}"
 
 
 rule write_layers:
     input:
-        rungs=collect("<profile>/layers/{family}.jsonl", family=LAYERED),
+        rungs=collect("<profile>/layers/{family}.jsonl", family=STAGES.layered),
     output:
         table="<tables>/layers.csv",
         text="<tables>/layers.txt",

@@ -1,6 +1,6 @@
 rule predict_hit_rates:
     input:
-        files=prediction_files,
+        files=files("predict_hit_rates"),
     output:
         "<predict>/hit_rates.csv",
     log:
@@ -8,8 +8,8 @@ rule predict_hit_rates:
     conda:
         "../../envs/harness.yaml"
     params:
-        code=prediction_code,
-        spec=prediction_spec,
+        code=stage_code("predict_hit_rates"),
+        spec=spec("predict_hit_rates"),
     shell:
         "python -m workflow.hyperkv.predict.predict_hit_rates --spec {params.spec:q} --out {output:q} 2> {log:q}"
 
@@ -28,7 +28,7 @@ rule predict_break_even:
         "../../envs/harness.yaml"
     params:
         code=code("predict.predict_break_even"),
-        spec=break_even_slice,
+        spec=spec("predict_break_even"),
     shell:
         "python -m workflow.hyperkv.predict.predict_break_even --spec {params.spec:q} --out {output.table:q}"
         " --text {output.text:q} 2> {log:q}"

@@ -1,6 +1,7 @@
 rule profile_store:
     input:
-        files=store_files,
+        files=files("profile_store"),
+        program=program,
     output:
         "<profile>/{family}.jsonl",
     log:
@@ -11,8 +12,8 @@ rule profile_store:
     resources:
         testbed=1,
     params:
-        code=store_code,
-        spec=store_spec,
+        code=stage_code("profile_store"),
+        spec=spec("profile_store"),
     shell:
         "python -m workflow.hyperkv.profile.profile_store --spec {params.spec:q} --code {params.code:q} --out {output:q} 2> {log:q}"
 
@@ -28,15 +29,15 @@ rule profile_limits:
     resources:
         testbed=1,
     params:
-        code=limits_code,
-        spec=profile_limits_spec,
+        code=stage_code("profile_limits"),
+        spec=spec("profile_limits"),
     shell:
         "python -m workflow.hyperkv.profile.profile_limits --spec {params.spec:q} --code {params.code:q} --out {output:q} 2> {log:q}"
 
 
 rule profile:
     input:
-        collect("<profile>/{family}.jsonl", family=PROFILED),
+        collect("<profile>/{family}.jsonl", family=STAGES.profiled),
         rules.profile_limits.output,
 
 

@@ -1,6 +1,6 @@
 rule choose_scenario:
     input:
-        files=recommendation_files,
+        files=files("choose_scenario"),
         table=rules.write_cells.output.csv,
         cells=rules.sweep.input,
     output:
@@ -12,9 +12,9 @@ rule choose_scenario:
     conda:
         "../../envs/harness.yaml"
     params:
-        code=recommendation_code,
+        code=stage_code("choose_scenario"),
         asked=asked,
-        spec=recommendation_spec,
+        spec=spec("choose_scenario"),
     shell:
         "python -m workflow.hyperkv.recommend.choose_scenario --asked {params.asked:q}"
         " --spec {params.spec:q} --table {input.table:q}"
@@ -26,7 +26,7 @@ rule check_recommended:
     input:
         recommendation=rules.choose_scenario.output.recommendation,
         files=ancient(rules.choose_scenario.output.files),
-        engine=engine_record,
+        engine=files("check_recommended"),
     output:
         "<recommended>/check.json",
     log:

@@ -1,6 +1,7 @@
 rule measure_scenario:
     input:
-        files=scenario_inputs,
+        files=files("measure_scenario"),
+        program=program,
     output:
         "<sweep>/{scenario}/{repeat}.jsonl",
     log:
@@ -12,8 +13,8 @@ rule measure_scenario:
         gpu=gpus,
         testbed=1,
     params:
-        code=scenario_code,
-        spec=scenario_spec,
+        code=stage_code("measure_scenario"),
+        spec=spec("measure_scenario"),
     shell:
         "python -m workflow.hyperkv.sweep.measure_scenario --spec {params.spec:q} --code {params.code:q} --repeat {wildcards.repeat:q}"
         " --out {output:q} 2> {log:q}"
@@ -21,4 +22,4 @@ rule measure_scenario:
 
 rule sweep:
     input:
-        collect("<sweep>/{scenario}/{repeat}.jsonl", scenario=SCENARIOS, repeat=REPEATS),
+        STAGES.sweep_files(),

@@ -59,7 +59,7 @@ rule write_ratios:
         "../../envs/harness.yaml"
     params:
         code=code("tables.ratios"),
-        spec=tables_spec,
+        spec=spec("write_ratios"),
     shell:
         "python -m workflow.hyperkv.tables.ratios --spec {params.spec:q} --cells {input.cells:q}"
         " --out {output:q} 2> {log:q}"
@@ -133,7 +133,7 @@ rule write_environment:
 
 rule write_stores:
     input:
-        points=collect("<profile>/{family}.jsonl", family=PROFILED),
+        points=collect("<profile>/{family}.jsonl", family=STAGES.profiled),
     output:
         csv="<tables>/stores.csv",
         parquet="<tables>/stores.parquet",
@@ -152,7 +152,7 @@ rule write_stores:
 rule write_limits:
     input:
         limits=rules.profile_limits.output,
-        baseline=baseline_files,
+        baseline=files("write_limits"),
     output:
         "<tables>/limits.csv",
     log:
@@ -182,7 +182,7 @@ rule write_summary:
         "../../envs/harness.yaml"
     params:
         code=code("tables.summary"),
-        notes=summary_notes,
+        notes=STAGES.notes(),
     shell:
         "python -m workflow.hyperkv.tables.summary --scenarios {input.scenarios:q}"
         " --sweep-time {input.sweep_time:q} --stores {input.stores:q} --layers {input.layers:q}"

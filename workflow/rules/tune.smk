@@ -1,6 +1,7 @@
 rule search_settings:
     input:
-        files=scenario_inputs,
+        files=files("search_settings"),
+        program=program,
     output:
         trials="<tune>/{scenario}/trials.jsonl",
         finalists="<tune>/{scenario}/finalists.jsonl",
@@ -15,8 +16,8 @@ rule search_settings:
         gpu=gpus,
         testbed=1,
     params:
-        code=tuning_code,
-        spec=tuning_spec,
+        code=stage_code("search_settings"),
+        spec=spec("search_settings"),
         folder=subpath(output.trials, parent=True),
     shell:
         "python -m workflow.hyperkv.tune.search_settings --spec {params.spec:q} --code {params.code:q} --out {params.folder:q} 2> {log:q}"
@@ -24,8 +25,8 @@ rule search_settings:
 
 rule write_tune:
     input:
-        trials=expand("<tune>/{scenario}/trials.jsonl", scenario=TUNED),
-        finalists=expand("<tune>/{scenario}/finalists.jsonl", scenario=TUNED),
+        trials=expand("<tune>/{scenario}/trials.jsonl", scenario=STAGES.tuned),
+        finalists=expand("<tune>/{scenario}/finalists.jsonl", scenario=STAGES.tuned),
     output:
         "<tables>/tune.csv",
     log:
@@ -43,6 +44,5 @@ rule write_tune:
 
 rule tune:
     input:
-        a_search,
         rules.write_tune.output,
         collect("<figures>/tune.{suffix}", suffix=["svg", "png"]),

@@ -1,0 +1,241 @@
+"""What every rule gets: of a checked configuration what can run here, and for each stage its spec, its code and its files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..array.baseline_file import baseline_of
+from ..array.settings import ArraySettings
+from ..base.errors import UserError
+from ..build.build_kvrocks import link_spec
+from ..build.compile_kvrocks import build_spec
+from ..build.fetch_kvrocks import fetch_spec
+from ..connectors.registry import LIBRARY, STRIPED
+from ..engines.vllm.lmcache import IN_PROCESS, SERVED
+from ..stores.registry import store_class
+from ..tables.judging.claim import PREDICTED_TABLES, Claim, claimed_records, claimed_tables, read_claims
+from . import code, plan
+from .config import checked
+from .kvrocks_source import BUILT, KvrocksSource, kvrocks_notes, resolve, runnable, runnable_scenarios
+from .scenarios import selected
+from .tune import tune_spec, tuned_scenarios
+
+SECTIONS = {environment: section for section, environment in plan.ENVIRONMENTS.items()}
+
+
+@dataclass(frozen=True)
+class Stages:
+    """config: checked. scenarios, profiled, layered, tuned, ladder: names of what the configuration asks for and this
+    machine's Kvrocks allows. A stage is named by its rule; `name` is its wildcard, a scenario, a family or an environment."""
+
+    config: dict[str, Any]
+    kvrocks: KvrocksSource
+    claims: list[Claim]
+    scenarios: list[str]
+    profiled: list[str]
+    layered: list[str]
+    tuned: list[str]
+    ladder: list[str]
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Stages:
+        """Of a configuration as it is written. Raises UserError, one line."""
+        full = checked(config)
+        kvrocks = resolve(full["kvrocks"])
+        found = cls(
+            config=full,
+            kvrocks=kvrocks,
+            claims=read_claims(Path(full["claims"])),
+            scenarios=runnable_scenarios(full, selected(full, full["experiment"]["scenarios"]), kvrocks),
+            profiled=runnable(full, full["profile"]["scenarios"], kvrocks),
+            layered=runnable(full, full["layers"]["scenarios"], kvrocks),
+            tuned=tuned_scenarios(full, kvrocks),
+            ladder=runnable(full, plan.ladder_scenarios(full), kvrocks),
+        )
+        for stage in ("write_cost", "write_ladder"):
+            found.spec(stage)
+        return found
+
+    @property
+    def vllm(self) -> bool:
+        return self.config["engine"] == "vllm"
+
+    @property
+    def is_built(self) -> bool:
+        """Whether Kvrocks is compiled here, instead of being linked to."""
+        return self.kvrocks.source in BUILT
+
+    def require(self, words: Sequence[str]) -> None:
+        """Raises UserError when a target among the words of a command has nothing to do here: a ladder without steps or store, a search without scenario."""
+        if "ladder" in words and not self.config["ladder"]["steps"]:
+            raise UserError("config: ladder.steps is empty; config/experiments/ladder.yaml has a ladder")
+        if "ladder" in words and set(self.ladder) != set(wanted := plan.ladder_scenarios(self.config)):
+            [note] = kvrocks_notes(self.config, wanted, self.kvrocks)
+            raise UserError(f"config: ladder: {note}")
+        if "tune" in words and not self.tuned:
+            names = ", ".join(self.config["tune"]["scenarios"]) or "it is empty"
+            raise UserError(f"config: tune.scenarios: none can be measured here ({names}); name another one")
+        if "tune" in words:
+            tune_spec(self.config, self.tuned[0])
+
+    def spec(self, stage: str, name: str = "") -> str:
+        """JSON of all that a stage depends on of the configuration. Raises UserError where that cannot be worked out."""
+        section = self.config["kvrocks"]
+        source, binary, patched = self.kvrocks.source, self.kvrocks.binary, self.kvrocks.patched_binary
+        specs: dict[str, Callable[[], str]] = {
+            "fetch_kvrocks": lambda: fetch_spec(section, source),
+            "compile_kvrocks": lambda: build_spec(section, source),
+            "compile_patched_kvrocks": lambda: build_spec(section, source, patched=True),
+            "build_kvrocks": lambda: link_spec(section, source, binary),
+            "build_patched_kvrocks": lambda: link_spec(section, source, patched, patched=True),
+            "array": lambda: ArraySettings.of(self.config["array"]).spec(),
+            "baseline_array": lambda: plan.baseline_spec(self.config),
+            "measure_scenario": lambda: plan.sweep_spec(self.config, name),
+            "profile_store": lambda: plan.profile_spec(self.config, name),
+            "profile_layers": lambda: plan.layers_spec(self.config, name),
+            "profile_limits": lambda: plan.limits_spec(self.config),
+            "search_settings": lambda: tune_spec(self.config, name),
+            "predict_hit_rates": lambda: plan.predict_spec(self.config),
+            "predict_break_even": lambda: plan.break_even_spec(self.config),
+            "write_ratios": lambda: json.dumps({"figures": self.config["figures"]}, sort_keys=True),
+            "write_cost": lambda: plan.cost_spec(self.config),
+            "write_ladder": lambda: plan.ladder_spec(self.config) if self.config["ladder"]["steps"] else "{}",
+            "compared": lambda: json.dumps({"chunk_tokens": self.config["figures"]["chunk_tokens"]}),
+            "choose_scenario": lambda: plan.recommend_spec(self.config),
+        }
+        return specs[stage]()
+
+    def code(self, stage: str, name: str = "") -> str:
+        """The digest of what a stage runs; of a search, JSON of several."""
+        told = json.loads(self.spec(stage, name))
+        if stage == "search_settings":
+            return code.tune_code(told)
+        modules: dict[str, Callable[[], list[str]]] = {
+            "measure_scenario": lambda: code.scenario_modules(told),
+            "profile_store": lambda: code.profile_modules(told),
+            "profile_layers": lambda: code.layers_modules(told),
+            "profile_limits": lambda: code.limits_modules(told),
+            "predict_hit_rates": lambda: code.prediction_modules(told["cases"].values()),
+            "choose_scenario": lambda: code.recommendation_modules(self.config["workload"]),
+        }
+        return code.code(*modules[stage]())
+
+    def files(self, stage: str, name: str = "") -> list[str]:
+        """Paths of what a stage reads beside records and tables: models, GPUs, traces, and what is built for it."""
+        trace = [self.config["workload"]["trace"]] if "trace" in self.config["workload"] else []
+        if stage in ("measure_scenario", "search_settings"):
+            engine = self._engine_files() if self.vllm else [self.config["gpu"]]
+            return [self.config["model"], *engine, *trace, *self._built_for(name)]
+        if stage in ("profile_store", "profile_layers"):
+            return self._built_for(selected(self.config, [name])[0])
+        if stage == "predict_hit_rates":
+            cases = json.loads(self.spec(stage))["cases"].values()
+            traces = [case["workload"]["trace"] for case in cases if "trace" in case["workload"]]
+            return sorted({*(case["model"] for case in cases), *traces})
+        if stage == "choose_scenario":
+            return [self.config["model"], *trace]
+        if stage == "write_limits":
+            return [*map(str, baseline_of(json.loads(self.spec("baseline_array"))))]
+        if stage == "check_recommended":
+            return plan.environment_records()[:1] if self.vllm else []
+        raise ValueError(f"no files are known of {stage}")
+
+    def program(self, scenario: str) -> str | None:
+        """The program that is built for a scenario's store, if any; its record is among the scenario's files."""
+        built = self._built(scenario)
+        return None if built is None else str(built[1])
+
+    def started(self) -> list[str]:
+        """Every scenario whose store a run may start."""
+        alone = selected(self.config, [*self.profiled, *self.layered])
+        return [*self.scenarios, *alone, *self.tuned, *self.ladder]
+
+    def sweep_files(self, scenarios: Sequence[str] | None = None) -> list[str]:
+        """The files of records of scenarios, by default of all that are measured."""
+        repeats = range(1, self.config["experiment"]["repeats"] + 1)
+        names = self.scenarios if scenarios is None else scenarios
+        return [f"results/sweep/{name}/{repeat}.jsonl" for name in names for repeat in repeats]
+
+    def claimed(self) -> tuple[list[str], list[str]]:
+        """The tables that the claims read, and the files of records behind them."""
+        tables = [
+            f"results/{'predict' if name in PREDICTED_TABLES else 'tables'}/{name}.csv"
+            for name in claimed_tables(self.claims)
+        ]
+        behind = {
+            "sweep": self.sweep_files(),
+            "point": [f"results/profile/{family}.jsonl" for family in self.profiled],
+            "rung": [f"results/profile/layers/{family}.jsonl" for family in self.layered],
+            "limit": ["results/profile/limits/limits.jsonl"],
+        }
+        return tables, [path for kind in claimed_records(self.claims) for path in behind[kind]]
+
+    def notes(self) -> str:
+        """JSON of the lines of the summary that say what is left out of the run."""
+        named = [
+            name for key in ("experiment", "profile", "layers") for name in self.config[key]["scenarios"]
+        ]
+        return json.dumps(kvrocks_notes(self.config, list(dict.fromkeys(named)), self.kvrocks))
+
+    def wheels(self, environment: str) -> list[str]:
+        """The wheels that an environment is made from; none when it is there already."""
+        own = self.config[SECTIONS[environment]]["python"]
+        return [] if own else [f"results/build/{environment}/wheels.tar"]
+
+    def index_option(self, environment: str) -> list[str]:
+        """The option of fetch_wheels that names another package index, if the configuration has one."""
+        index = self.config[SECTIONS[environment]].get("index")
+        return ["--index", index] if index else []
+
+    def environment_options(self, environment: str) -> list[str]:
+        """The options of build_environment: the interpreter that is there, or what a new one is made from; what it must have."""
+        section = SECTIONS[environment]
+        of_engine = ["--device", self.config["vllm"]["device"], "--needs", *self._engine_needs()]
+        needs = of_engine if section == "vllm" else []
+        if own := self.config[section]["python"]:
+            return [*needs, "--python", own]
+        requirements = plan.requirements_of(self.config, section)
+        folder = f"results/build/{environment}/venv"
+        return [
+            *needs,
+            "--requirements",
+            requirements,
+            "--wheels",
+            *self.wheels(environment),
+            "--venv",
+            folder,
+        ]
+
+    def origin(self, stage: str) -> list[str]:
+        """The options of build_kvrocks: the program that was compiled, else what says which one to link."""
+        if self.is_built:
+            return ["--compiled", f"results/build/compiled/kvrocks{'-patched' if 'patched' in stage else ''}"]
+        return ["--spec", self.spec(stage)]
+
+    def _engine_needs(self) -> list[str]:
+        """What the scenarios ask of LMCache: lmcache at all, resp for its native client, striped for our plugin."""
+        connectors = {self.config["scenarios"][name].get("connector") for name in self.scenarios}
+        return [
+            *(["lmcache"] if connectors & {*IN_PROCESS, *SERVED} else []),
+            *(["resp"] if "resp" in connectors else []),
+            *(["striped"] if connectors & {*STRIPED} else []),
+        ]
+
+    def _engine_files(self) -> list[str]:
+        made = [] if self.config["vllm"]["model_dir"] else [f"{plan.made_model_dir(self.config)}/config.json"]
+        return [*plan.environment_records(), *made]
+
+    def _built_for(self, name: str) -> list[str]:
+        library = [str(LIBRARY)] if self.config["scenarios"][name].get("client") == "native" else []
+        built = self._built(name)
+        return library if built is None else [*library, str(built[0])]
+
+    def _built(self, name: str) -> tuple[Path, Path] | None:
+        scenario = self.config["scenarios"][name]
+        return (
+            store_class(scenario["store"]).built_files(scenario["patched"]) if "store" in scenario else None
+        )

@@ -1,0 +1,51 @@
+"""What the jobs of a run are going to do, as Snakemake's graph has it once it is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..config.plan import on_array
+from ..config.scenarios import loads_of
+from ..machine.memory_dir import memory_folder
+from ..machine.node import where_files_go
+from .room import require_room
+
+_ON_DATA_DIR = ("profile_store", "profile_limits", "profile_layers", "baseline_array")
+
+
+def planned_cells(workflow: Any, config: dict[str, Any]) -> int:
+    """Cells of the measure_scenario jobs that this run is going to execute."""
+    return sum(
+        len(loads_of(config, job.wildcards.scenario)) for job in _planned(workflow, "measure_scenario")
+    )
+
+
+def planned_places(workflow: Any, config: dict[str, Any]) -> list[str]:
+    """Where the stores' files of this run's jobs go. Raises UserError when one has nowhere, or no room, to put them."""
+    own = [
+        config["scenarios"][job.wildcards.scenario].get("data_dir") or config["data_dir"]
+        for job in _planned(workflow, "measure_scenario", "search_settings")
+    ]
+    folders = dict.fromkeys([*own, *(config["data_dir"] for _ in _planned(workflow, *_ON_DATA_DIR))])
+    places = [where_files_go(folder, workflow.non_local_exec, bool(on_array(config))) for folder in folders]
+    if not workflow.non_local_exec:
+        cells = _planned(workflow, "measure_scenario")
+        require_room(config, [(job.wildcards.scenario, int(job.wildcards.repeat)) for job in cells])
+        if _planned(workflow, "profile_layers"):
+            memory_folder(Path(config["layers"]["memory_dir"]), 0)
+    return places
+
+
+def made_files(workflow: Any) -> list[str]:
+    """Files that the jobs of this run made."""
+    return [file for job in workflow.dag.needrun_jobs(exclude_finished=False) for file in job.output]
+
+
+def asked_files(workflow: Any) -> list[str]:
+    """Files that this run was asked for: its targets', and for a target without files of its own those that it names."""
+    return [file for job in workflow.dag.targetjobs for file in (job.output or job.input)]
+
+
+def _planned(workflow: Any, *rules: str) -> list[Any]:
+    return [job for job in workflow.dag.needrun_jobs() if job.rule.name in rules]
