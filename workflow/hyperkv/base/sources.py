@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 _PACKAGE = "workflow.hyperkv"
-_known: dict[Path, str] = {}  # what the files that were read say
+_known: dict[Path, tuple[bytes, str]] = {}  # of the files that were read: their bytes, and what they say
 
 
 def sources(*modules: str) -> list[str]:
@@ -42,25 +42,28 @@ def edited() -> list[str]:
     before = dict(_known)
     _known.clear()
     _imported.cache_clear()
-    return sorted(str(path) for path, said in before.items() if _said_now(path) != said)
+    return sorted(str(path) for path, read in before.items() if _is_edited(path, *read))
 
 
-def _said_now(path: Path) -> str | None:
+def _is_edited(path: Path, source: bytes, said: str) -> bool:
     try:
-        return _parsed(path)
+        now = path.read_bytes()
+        return now != source and _said_by(now) != said
     except (OSError, SyntaxError, ValueError):
-        return None
+        return True
 
 
 def _statements(path: Path) -> str:
-    """A module's syntax tree as text that neither layout nor comments nor docstrings change."""
+    """What a module says, read once."""
     if path not in _known:
-        _known[path] = _parsed(path)
-    return _known[path]
+        source = path.read_bytes()
+        _known[path] = source, _said_by(source)
+    return _known[path][1]
 
 
-def _parsed(path: Path) -> str:
-    tree = ast.parse(path.read_text())
+def _said_by(source: bytes) -> str:
+    """A module's syntax tree as text that neither layout nor comments nor docstrings change."""
+    tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = [part for part in node.body if not _is_wording(part)] or [ast.Pass()]
