@@ -237,3 +237,14 @@ def test_patches_that_nothing_uses_are_noted():
     assert "patches large-transfers were chosen, and no scenario of this run has `patched: true`" in note
     assert kvrocks_notes(chosen, ["dram", "patched"], there) == []
     assert kvrocks_notes({**CONFIG, "kvrocks": {"patches": DEFAULTS["patches"]}}, ["kv"], there) == []
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "\x00"])
+def test_a_damaged_record_of_the_program_is_one_line(text):
+    PROGRAM.parent.mkdir(parents=True, exist_ok=True)
+    PROGRAM.touch()
+    RECORD.write_text(text)
+    with pytest.raises(
+        UserError, match=r"kvrocks\.json: it is damaged; delete results/build/kvrocks to have"
+    ):
+        resolve(SECTION)

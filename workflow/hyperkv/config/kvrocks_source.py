@@ -158,6 +158,16 @@ def _built_source(section: Mapping[str, Any]) -> str | None:
     """The source of the program that build_kvrocks made here, None when it made none or its keys are gone."""
     if not (PROGRAM.exists() and RECORD.exists()):
         return None
-    source = json.loads(RECORD.read_text()).get("source")
+    source = _said(RECORD).get("source")
     needed = {"git": "commit", "path": "path"}.get(source)
     return source if source in BUILT and (needed is None or section[needed] is not None) else None
+
+
+def _said(record: Path) -> Mapping[str, Any]:
+    try:
+        found = json.loads(record.read_text())
+    except (OSError, ValueError, RecursionError):
+        found = None
+    if not isinstance(found, Mapping):
+        raise UserError(f"{record}: it is damaged; delete {record.parent} to have the program put there again")
+    return found
