@@ -119,7 +119,7 @@ docs: .venv/installed
 	@$(ACTIVATE) python -m workflow.hyperkv.config.schema > workflow/schemas/config.schema.json
 
 lint: .venv/installed
-	@$(ACTIVATE) ruff check . && ruff format --check . && lint-imports --no-logo && snakefmt --check Snakefile workflow/rules && snakemake --lint
+	@$(ACTIVATE) ruff check . && ruff format --check . && lint-imports --no-logo && mypy && snakefmt --check Snakefile workflow/rules && snakemake --lint
 
 clean:
 	rm -rf results/array/baseline.jsonl* results/profile results/predict results/sweep results/tune results/tables results/figures \

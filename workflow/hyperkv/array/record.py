@@ -68,9 +68,10 @@ def write_record(path: Path, record: Mapping[str, Any]) -> bool:
             os.chown(written, *caller)
 
     replace_durably(path, text.encode(), prepare)
-    for folder in (path.parent, path.parent.parent) if caller is not None else ():
-        if folder.lstat().st_uid == 0:
-            os.chown(folder, *caller, follow_symlinks=False)
+    if caller is not None:
+        for folder in (path.parent, path.parent.parent):
+            if folder.lstat().st_uid == 0:
+                os.chown(folder, *caller, follow_symlinks=False)
     return True
 
 

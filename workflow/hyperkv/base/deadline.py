@@ -83,10 +83,10 @@ class BoundedSocket(socket.socket):
         """Others have set the kernel's time-outs."""
         self._armed_s = 0.0
 
-    def sendmsg(self, buffers: Iterable[Any], *rest: Any) -> int:  # type: ignore[override]
+    def sendmsg(self, buffers: Iterable[Any], *rest: Any) -> int:
         return self._bounded(super().sendmsg, buffers, *rest)
 
-    def sendall(self, data: Any, *rest: Any) -> None:  # type: ignore[override]
+    def sendall(self, data: Any, *rest: Any) -> None:
         view = memoryview(data).cast("B")
         while view:
             view = view[self._bounded(super().send, view, *rest) :]

@@ -158,11 +158,11 @@ def unreachable(url: str) -> str:
 def unpack(tarball: Path, folder: Path) -> tuple[Path, str | None]:
     """Unpack a tarball with one folder at its top: that folder, and the commit in the header. Raises UserError."""
     folder.mkdir(parents=True)
-    safely = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
     try:
         with tarfile.open(tarball) as tar:
             commit = tar.pax_headers.get("comment")
-            tar.extractall(folder, **safely)
+            tar.extraction_filter = getattr(tarfile, "data_filter", None)
+            tar.extractall(folder)
     except (tarfile.TarError, EOFError) as error:
         raise UserError(f"{tarball} is no readable tarball: {error}; delete it and run again") from error
     found = [path.parent for path in folder.glob("*/x.py")]

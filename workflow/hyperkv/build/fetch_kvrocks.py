@@ -21,7 +21,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ..base.cli import run_stage
 from ..base.errors import PassingError, UserError
@@ -192,7 +192,7 @@ def _is_left_out(name: str) -> bool:
 
 
 @contextmanager
-def _written(out: Path) -> Iterator[IO[bytes]]:
+def _written(out: Path) -> Iterator[gzip.GzipFile]:
     """A gzip stream, the same bytes for the same content, that becomes `out` when the block ends well."""
     partial = out.with_name(f"{out.name}.partial")
     try:

@@ -55,7 +55,7 @@ def window_values(
     prompt = sum(sample.prompt_tokens for sample in window)
     ttft_ms = [1e3 * sample.ttft_s for sample in window]
     itl_ms = [1e3 * sample.itl_s for sample in window if sample.itl_s is not None]
-    external = [sample.external_hit_tokens for sample in window]
+    external = [tokens for sample in window if (tokens := sample.external_hit_tokens) is not None]
     return {
         "requests": len(window),
         "window_s": window_s,
@@ -66,7 +66,7 @@ def window_values(
         "ttft_p95_ms": _percentile(ttft_ms, 95),
         "itl_p50_ms": _percentile(itl_ms, 50),
         "hit_rate": sum(sample.hit_tokens for sample in window) / prompt if prompt else None,
-        "external_hit_rate": sum(external) / prompt if prompt and None not in external else None,
+        "external_hit_rate": sum(external) / prompt if prompt and len(external) == len(window) else None,
     }
 
 

@@ -30,6 +30,9 @@ from .striped.cache import StripedCache, settings_from
 logger = init_logger(__name__)
 NAME = "striped"
 
+Names = list[str]  # in the connector, `list` is one of its methods
+Objects = list[Any]
+
 
 class StripedAdapter(ConnectorAdapter):
     """What `class_name` names: makes the connector for the plugin `striped`, or `striped.<instance>`."""
@@ -84,7 +87,7 @@ class StripedRemoteConnector(RemoteConnector):
     def support_batched_get(self) -> bool:
         return True
 
-    async def batched_get(self, keys: Sequence[Any]) -> list[Any]:
+    async def batched_get(self, keys: Sequence[Any]) -> Objects:
         """One memory object per key, None from the first for which the pool has no room, and where there is no chunk."""
         objects = self._allocated(len(keys))
         load = self._loop.run_in_executor(
@@ -102,7 +105,7 @@ class StripedRemoteConnector(RemoteConnector):
         kept = [item if hit else None for item, hit in zip(objects, found, strict=True)]
         return kept + [None] * (len(keys) - len(objects))
 
-    async def batched_get_non_blocking(self, lookup_id: str, keys: Sequence[Any]) -> list[Any]:
+    async def batched_get_non_blocking(self, lookup_id: str, keys: Sequence[Any]) -> Objects:
         """The memory objects of the leading keys that are there."""
         objects = await self.batched_get(keys)
         count = leading_true([item is not None for item in objects])
@@ -134,7 +137,7 @@ class StripedRemoteConnector(RemoteConnector):
         with contextlib.suppress(RuntimeError):  # the loop was closed before the save ended
             self._loop.call_soon_threadsafe(saved.set)
 
-    async def list(self) -> list[str]:
+    async def list(self) -> Names:
         return []
 
     def remove_sync(self, key: Any) -> bool:
@@ -147,7 +150,7 @@ class StripedRemoteConnector(RemoteConnector):
     async def _aside(self, work: Any, *arguments: Any) -> Any:
         return await self._loop.run_in_executor(None, work, *arguments)
 
-    def _allocated(self, count: int) -> list[Any]:
+    def _allocated(self, count: int) -> Objects:
         """Memory objects until the pool has no more; it is not waited for, since saves may hold it."""
         objects: list[Any] = []
         while len(objects) < count:

@@ -76,12 +76,12 @@ class RedisConnector(Connector):
 def _load_chunk(client: redis.Redis, key: bytes, buffer: np.ndarray) -> bool:
     try:
         metadata = client.get(key + b"metadata")
-        if metadata is None or _METADATA.unpack(metadata)[0] != buffer.size:
+        if not isinstance(metadata, bytes) or _METADATA.unpack(metadata)[0] != buffer.size:
             return False
         value = client.get(key + b"kv_bytes")
     except redis.RedisError as error:
         raise _failure("GET", error) from error
-    if value is None or len(value) != buffer.size:
+    if not isinstance(value, bytes) or len(value) != buffer.size:
         return False
     buffer[:] = np.frombuffer(value, dtype=np.uint8)
     return True

@@ -53,7 +53,7 @@ class RespConnector(Connector):
 
     def get(self, keys: Sequence[bytes], buffers: Sequence[np.ndarray]) -> list[bool]:
         def load(worker: int, indices: range) -> list[bool]:
-            loads = [_Load(keys[i], memoryview(buffers[i])) for i in indices]
+            loads = [_Load(keys[i], buffers[i].data) for i in indices]
             self._run(worker, loads, sum(buffers[i].size for i in indices))
             return [load.found for load in loads]
 
@@ -61,7 +61,7 @@ class RespConnector(Connector):
 
     def put(self, keys: Sequence[bytes], values: Sequence[np.ndarray]) -> None:
         def save(worker: int, indices: range) -> None:
-            saves = [_Save(keys[i], memoryview(values[i])) for i in indices]
+            saves = [_Save(keys[i], values[i].data) for i in indices]
             self._run(worker, saves, sum(values[i].size for i in indices))
 
         self.spread(save, len(keys))

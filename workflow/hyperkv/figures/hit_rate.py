@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -110,7 +111,10 @@ def _draw_predicted(axes: Axes, rows: pd.DataFrame, names: Mapping[str, str]) ->
         line = rows[rows["tiers"] == tiers]
         lowest = [word for word in TIER_WORDS if pd.notna(line.iloc[0][f"{word}_bytes"])][-1:]
         kind = lowest[0] if lowest else "none"
-        style = {"color": TIER_COLOURS.get(kind, "#666666"), "linestyle": DASHES[seen.get(kind, 0) % 4]}
+        style: dict[str, Any] = {
+            "color": TIER_COLOURS.get(kind, "#666666"),
+            "linestyle": DASHES[seen.get(kind, 0) % 4],
+        }
         seen[kind] = seen.get(kind, 0) + 1
         axes.fill_between(
             line["chunk_tokens"], line["hit_rate_low"], line["hit_rate_high"],

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.typing import LineStyleType
 
 from ..base.cli import run_stage
 from ..records.hardware import gpu_words
@@ -21,7 +23,7 @@ from .command import draw_tables
 from .looks import colour_of, marker_of, medium_of
 from .style import dtype_words, empty
 
-_DASHES = ("-", "--", "-.", (0, (1, 1.2)), (0, (5, 1, 1, 1, 1, 1)))
+_DASHES: tuple[LineStyleType, ...] = ("-", "--", "-.", (0, (1, 1.2)), (0, (5, 1, 1, 1, 1, 1)))
 _FURTHER_MARKERS = ("v", "*", "<", "h")
 _PANELS = {"loaded": "the same prompt again, from the tier", "saved": "first time: computed and saved"}
 
@@ -46,7 +48,7 @@ def draw_latency(latency: pd.DataFrame) -> Figure:
         for number, (_, rows) in enumerate(computed.groupby("scenario", sort=False)):
             words = f"recompute, no tier{dtype_words(rows.iloc[0])}"
             _draw_line(axes, rows, words, colour_of(""), marker_of(""), _DASHES[number % len(_DASHES)])
-        used = Counter()
+        used: Counter[str] = Counter()
         for scenario, words in labels.items():
             rows = latency[(latency["scenario"] == scenario) & (latency["pass"] == kind)]
             store = rows.iloc[0]["store"]
@@ -88,11 +90,13 @@ def _labels(rows: pd.DataFrame) -> dict[str, str]:
     return {name: f"{word} ({name})" if count[word] > 1 else word for name, word in words.items()}
 
 
-def _draw_line(axes: Axes, rows: pd.DataFrame, label: str, colour: str, marker: str, dashes: object) -> None:
+def _draw_line(
+    axes: Axes, rows: pd.DataFrame, label: str, colour: str, marker: str, dashes: LineStyleType
+) -> None:
     rows = rows.sort_values("prompt_tokens")
     valid = rows["valid"].astype(bool)
     low, high = rows["ttft_s"] - rows["ttft_s_low"], rows["ttft_s_high"] - rows["ttft_s"]
-    look = {"color": colour, "marker": marker, "markersize": 5}
+    look: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 5}
     axes.errorbar(
         rows["prompt_tokens"],
         rows["ttft_s"],

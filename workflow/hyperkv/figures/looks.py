@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 
 import pandas as pd
+from matplotlib.typing import LineStyleType
 
 TIER_COLOURS = {"hbm": "#E69F00", "dram": "#0072B2", "ssd": "#D55E00"}
-LINES = {
+LINES: dict[str, LineStyleType] = {
     "inprocess": "-",
     "resp": "-",
     "redis": "--",

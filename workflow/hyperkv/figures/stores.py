@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -98,7 +99,7 @@ def _draw_limits(
             line = line[line["connections"] == connections].sort_values("value_bytes")
         text, dashes = _LIMITS[limit]
         if len(line):
-            look = {"label": text, "color": "#666666", "linestyle": dashes, "zorder": 1.5}
+            look: dict[str, Any] = {"label": text, "color": "#666666", "linestyle": dashes, "zorder": 1.5}
             axes.plot(line["value_bytes"] / 2**20, line["gbps"], **look)
 
 

@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatter, LogFormatterMathtext
+from matplotlib.typing import LineStyleType
 
 from ..base.errors import UserError
 from ..records.effective import USUAL_KV_DTYPES
@@ -27,8 +28,8 @@ from ..records.subtitles import under
 from .looks import LINES, colour_of, marker_of, medium_of
 
 RECOMPUTE = "no cache below HBM (recompute)"
-_SECOND_LINE = (0, (4, 1.2, 1, 1.2))
-_FURTHER = (
+_SECOND_LINE: LineStyleType = (0, (4, 1.2, 1, 1.2))
+_FURTHER: tuple[tuple[str, LineStyleType], ...] = (
     (">", (0, (8, 1.5))),
     ("*", (0, (1, 2.5))),
     ("<", (0, (3, 1, 1, 1, 1, 1))),
@@ -113,7 +114,8 @@ def styles(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
 
     Every further scenario of one store and connector has another marker and line, filled as well: hollow means invalid.
     """
-    found, seen = {}, Counter()
+    found: dict[str, dict[str, Any]] = {}
+    seen: Counter[tuple[str, str]] = Counter()
     for _, row in rows.drop_duplicates("scenario").iterrows():
         earlier = seen[row["store"], row["connector"]]
         seen[row["store"], row["connector"]] += 1
@@ -166,7 +168,7 @@ def name_loads(axes: Axes, rows: pd.DataFrame) -> str:
     loads = ", ".join(f"{load:g}" for load in sorted(rows["load"].unique()))
     known = rows.dropna(subset=["tps_per_user", "rps_per_gpu"]).sort_values("load")
     turning = known.groupby("scenario").filter(lambda line: not line["tps_per_user"].is_monotonic_decreasing)
-    look = {"textcoords": "offset points", "fontsize": 8, "ha": "center"}
+    look: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8, "ha": "center"}
     for _, point in turning.iterrows():
         at = (point["tps_per_user"], point["rps_per_gpu"])
         axes.annotate(f"{point['load']:g}", at, xytext=(0, -13), **look)

@@ -171,7 +171,7 @@ def _draw_cells(axes: Axes, rows: pd.DataFrame, evidence: Mapping[str, Any]) -> 
             )
             continue
         axes.plot(place, interval.median, "_", markersize=22, markeredgewidth=2.5, color=colour)
-        if interval.low is not None:
+        if interval.low is not None and interval.high is not None:
             axes.plot([place, place], [interval.low, interval.high], color=colour, alpha=0.35, linewidth=4)
     names = ["as it is" if number == 0 else f"no. {number}" for _, number, _ in groups]
     axes.set_xticks(range(len(groups)), names, fontsize=8)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import defaultdict
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
+from typing import TypeVar
 
 from .counters import process_counters
+
+Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True)
@@ -42,10 +46,11 @@ def thread_cpu_s(pid: int) -> dict[int, tuple[str, float]]:
 
 def threads_since(pid: int, earlier: dict[int, tuple[str, float]]) -> dict[str, float]:
     """CPU seconds by thread name since an earlier `thread_cpu_s`; threads of one name together, idle ones left out."""
-    spent: Counter[str] = Counter()
+    spent: defaultdict[str, float] = defaultdict(float)
     for thread, (name, cpu_s) in thread_cpu_s(pid).items():
         spent[name] += cpu_s - earlier.get(thread, (name, 0.0))[1]
-    return {name: cpu_s for name, cpu_s in spent.most_common() if cpu_s > 0}
+    most_first = sorted(spent.items(), key=itemgetter(1), reverse=True)
+    return {name: cpu_s for name, cpu_s in most_first if cpu_s > 0}
 
 
 def own_usage() -> Usage:
@@ -53,5 +58,5 @@ def own_usage() -> Usage:
     return usage(os.getpid())
 
 
-def _less(now: float | None, then: float | None) -> float | None:
+def _less(now: Number | None, then: Number | None) -> Number | None:
     return None if now is None or then is None else now - then

@@ -24,10 +24,16 @@ class Output:
 def call(argv: Sequence[str], timeout_s: float = PROBE_TIMEOUT_S) -> Output:
     """Run a command in its own process group, without input, in English; late or interrupted, the group is killed."""
     env = {**os.environ, "LC_ALL": "C", "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"}
-    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     try:
         process = subprocess.Popen(
-            argv, env=env, start_new_session=True, text=True, errors="replace", **pipes
+            argv,
+            env=env,
+            start_new_session=True,
+            text=True,
+            errors="replace",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
     except FileNotFoundError:
         return Output(127, "", f"there is no program {argv[0]}")

@@ -63,7 +63,9 @@ def require_free_port(port: int, key: str) -> None:
 def _holder_of(port: int) -> str:
     with contextlib.suppress(psutil.Error):
         for connection in psutil.net_connections("tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+            if connection.status != psutil.CONN_LISTEN or not connection.laddr or not connection.pid:
+                continue
+            if connection.laddr.port == port:
                 return f" by pid {connection.pid} ({psutil.Process(connection.pid).name()})"
     return ""
 

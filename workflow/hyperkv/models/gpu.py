@@ -125,11 +125,14 @@ def load_gpu(path: Path, geometry: Geometry, gpus: int = 1) -> GpuModel:
     document = document_of(path)
     try:
         measured: Mapping[str, Mapping[str, float]] = document["models"]
-        common = {"name": document["name"], "host_device_gbps": float(document["host_device_gbps"])}
+        common: dict[str, Any] = {
+            "name": document["name"],
+            "host_device_gbps": float(document["host_device_gbps"]),
+        }
         if geometry.name in measured:
             return _shared(GpuModel(**common, **_figures(measured[geometry.name])), geometry, gpus)
         reference = document["scale_from"]
-        figures = dict(_figures(measured[reference]))
+        figures = _figures(measured[reference])
         sizes = {name: float(measured[reference][name]) for name in _SIZES}
     except (KeyError, TypeError) as error:
         raise UserError(f"gpu: {path} lacks {error}; see config/gpus/h100.yaml for the keys") from error
@@ -186,16 +189,19 @@ def _shared(one: GpuModel, geometry: Geometry, gpus: int, launch_s: float | None
 
 def _own_sizes(geometry: Geometry) -> dict[str, int]:
     """What figures scale with, by its key in a GPU file."""
-    for key in ("active_parameters", "attention_width"):
-        if getattr(geometry, key) is None:
+
+    def known(key: str, size: int | None) -> int:
+        if size is None:
             raise UserError(
                 f"model: {geometry.name}: {key} is not known, so the GPU's time cannot be scaled to it; describe the model "
                 f"by hand with {key} (config/models/README.md), or take engine vllm"
             )
+        return size
+
     unbounded = [part for part in geometry.by_kind if part.attended_tokens is None]
     return {
-        "active_parameters": geometry.active_parameters,
-        "attention_width": geometry.attention_width,
+        "active_parameters": known("active_parameters", geometry.active_parameters),
+        "attention_width": known("attention_width", geometry.attention_width),
         "layers": geometry.layers,
         "kv_bytes_per_token": sum(part.count * part.kv_bytes_per_token for part in unbounded),
     }
@@ -215,10 +221,11 @@ def _bounded(
             decode * part.count * part.kv_bytes_per_token,
         )
         for part in geometry.bounded_attention
+        if part.attended_tokens is not None and part.attention_width is not None
     )
 
 
-def _scaled(figures: Mapping[str, float], ratios: Mapping[str, float]) -> dict[str, float]:
+def _scaled(figures: Mapping[str, float], ratios: Mapping[str, float]) -> dict[str, Any]:
     by = {
         "prefill_tokens_per_s": 1 / ratios["active_parameters"],
         "prefill_attention_s_per_token2": ratios["attention_width"],
@@ -231,7 +238,7 @@ def _scaled(figures: Mapping[str, float], ratios: Mapping[str, float]) -> dict[s
     return scaled | {"prefill_min_s": max(least)}
 
 
-def _figures(entry: Mapping[str, float]) -> dict[str, float]:
+def _figures(entry: Mapping[str, float]) -> dict[str, Any]:
     required = {"prefill_tokens_per_s": entry["prefill_tokens_per_s"]}
     known = {name: value for name, value in entry.items() if name in GpuModel.__dataclass_fields__}
     return {name: float(value) for name, value in (required | known).items()}

@@ -30,6 +30,7 @@ def memory_gb_of(path: Path) -> float | None:
 
 def gpus_for_weights(geometry: Geometry, memory_gb: float, kv_bytes: int = 0) -> int:
     """Least number of such GPUs whose memory, 90 % of it, holds the weights, as the checkpoint has them, and kv_bytes of KV."""
+    assert geometry.weight_bytes is not None
     return math.ceil((geometry.weight_bytes + kv_bytes) / (MEMORY_SHARE * memory_gb * 1e9))
 
 

@@ -143,8 +143,8 @@ def model_config(document: Mapping[str, Any], where: str) -> ModelConfig:
     nested = holder[name]
     if not isinstance(nested, Mapping):
         raise UserError(f"{where}: {name} is {nested!r}; copy it from the model's config.json")
-    outer_type = holder.get("model_type")
-    model_type = nested.get("model_type") or (TEXT_TYPE_OF.get(outer_type, outer_type))
+    outer_type: Any = holder.get("model_type")
+    model_type: Any = nested.get("model_type") or (TEXT_TYPE_OF.get(outer_type, outer_type))
     values = {**TEXT_DEFAULTS.get(model_type, {}), **nested, "model_type": model_type}
     if nested.get("tie_word_embeddings") is None and holder.get("tie_word_embeddings") is not None:
         values["tie_word_embeddings"] = holder["tie_word_embeddings"]

@@ -124,7 +124,7 @@ def _is_sparse(config: ModelConfig, family: Family, layer: int) -> bool:
         first_sparse = config.count("first_k_dense_replace", least=0)
         return layer >= first_sparse and layer % (config.optional_count("moe_layer_freq", 1) or 1) == 0
     if config.get("moe_layers") is not None:
-        return layer in config.words("moe_layers")
+        return layer in (config.words("moe_layers") or [])
     if config.get("moe_layer_start_index") is not None:
         start, end = config.count("moe_layer_start_index", least=0), config.get("moe_layer_end_index")
         last = config.count("num_hidden_layers") - 1 if end in (None, -1) else int(end)

@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -81,15 +82,15 @@ def main() -> None:
 def compare(store: ValkeyStore, value_bytes: int, connections: int, count: int, rounds: int) -> str:
     """The table of one value size: every client's medians, and the ratio of connector resp to it."""
     clients: dict[str, Callable[[], Round]] = {
-        f"connector {name}": lambda name=name: ours(store, name, value_bytes, connections, count)
+        f"connector {name}": partial(ours, store, name, value_bytes, connections, count)
         for name in CONNECTORS
     }
     lines = []
     if (program := benchmark_program()) is None:
         lines.append("redis-benchmark: not installed")
     else:
-        clients[Path(program).name] = lambda: benchmark(
-            program, store.endpoint, value_bytes, connections, count
+        clients[Path(program).name] = partial(
+            benchmark, program, store.endpoint, value_bytes, connections, count
         )
     found: dict[str, list[Round]] = {name: [] for name in clients}
     for _ in range(rounds):
@@ -115,13 +116,12 @@ def compare(store: ValkeyStore, value_bytes: int, connections: int, count: int, 
 
 def _figures(rows: list[Round]) -> list[str]:
     speeds = [statistics.median(row[name].gbps for row in rows) for name in _OPERATIONS]
-    cpu = [
-        ""
-        if rows[0][name].cpu_s_per_gb is None
-        else f"{statistics.median(row[name].cpu_s_per_gb for row in rows):.3g}"
-        for name in _OPERATIONS
-    ]
-    return [*(f"{speed:.3g}" for speed in speeds), *cpu]
+    return [*(f"{speed:.3g}" for speed in speeds), *(_cpu(rows, name) for name in _OPERATIONS)]
+
+
+def _cpu(rows: list[Round], operation: str) -> str:
+    known = [spent for row in rows if (spent := row[operation].cpu_s_per_gb) is not None]
+    return f"{statistics.median(known):.3g}" if known else ""
 
 
 def _ratios(own: list[Round], rows: list[Round]) -> list[str]:

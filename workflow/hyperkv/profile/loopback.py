@@ -104,13 +104,13 @@ class RawConnection(Channel):
         for buffer in buffers:
             requests.append(REQUEST.pack(b"G", offset, buffer.size))
             offset += buffer.size
-        self._exchange([b"".join(requests)], [memoryview(buffer) for buffer in buffers])
+        self._exchange([b"".join(requests)], [buffer.data for buffer in buffers])
 
     def write(self, offset: int, values: Sequence[np.ndarray]) -> None:
         """Write the values to the memory from `offset` on; returns when the last byte was acknowledged."""
         request = REQUEST.pack(b"S", offset, sum(value.size for value in values))
         acknowledgement = memoryview(bytearray(len(_ACKNOWLEDGEMENT)))
-        self._exchange([request, *(memoryview(value) for value in values)], [acknowledgement])
+        self._exchange([request, *(value.data for value in values)], [acknowledgement])
 
     def _exchange(self, sent: Sequence[bytes | memoryview], places: Sequence[memoryview]) -> None:
         self.open(Deadline(self.timeout_s, sum(map(len, [*sent, *places]))))
@@ -129,7 +129,7 @@ def main() -> None:
     place.add_argument("--unix", help="path of a unix socket")
     parser.add_argument("--memory-bytes", required=True, type=int, help="bytes of memory")
     arguments = parser.parse_args()
-    memory = memoryview(aligned_buffer(arguments.memory_bytes))
+    memory = aligned_buffer(arguments.memory_bytes).data
     family = socket.AF_INET if arguments.unix is None else socket.AF_UNIX
     address = arguments.unix or (LOOPBACK, arguments.port)
     with socket.create_server(address, family=family) as listener:

@@ -160,9 +160,9 @@ def observed(
     perf = sampler()
     try:
         perf.start()
-        threads = thread_cpu_s(server)
+        before = thread_cpu_s(server)
         moved = timed(values, move, server, at_least_s)
-        threads = threads_since(server, threads)
+        threads = threads_since(server, before)
         perf.stop()
     finally:
         perf.close()

@@ -14,7 +14,6 @@ import itertools
 import mmap
 import socket
 import struct
-import sys
 import time
 from collections.abc import Iterator
 
@@ -152,4 +151,4 @@ def _answer(command: bytes, words: list[bytes], place: memoryview) -> tuple[byte
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ def measure_limits(
     pass_bytes = connections * each * value_bytes
     source, target = _random(pass_bytes), aligned_buffer(pass_bytes)
     values, buffers = slots(source, value_bytes), slots(target, value_bytes)
-    identity = {"repeat": repeat, "value_bytes": value_bytes, "connections": connections}
+    made = partial(Limit, repeat=repeat, value_bytes=value_bytes, connections=connections)
     records = []
     with contextlib.ExitStack() as stack:
         workers = stack.enter_context(started(connections))
@@ -132,7 +133,7 @@ def measure_limits(
                 raise loopback.explain(error) from error
             if limit != "loopback_set" and not np.array_equal(source, target):
                 raise UserError(f"{limit}: bytes arrived wrong; this machine cannot be measured")
-            records.append(Limit(limit=limit, **identity, **record))
+            records.append(made(limit=limit, **record))
     return records
 
 
@@ -149,7 +150,7 @@ def measure_device(
     values, buffers = slots(source, value_bytes), slots(target, value_bytes)
     keys = point_keys("limit", 1, len(values))
     settings = {"direct_io": "yes"}
-    identity = {"repeat": repeat, "value_bytes": value_bytes, "connections": connections}
+    made = partial(Limit, repeat=repeat, value_bytes=value_bytes, connections=connections)
 
     def put(worker: int) -> None:
         for index in range(worker, len(values), connections):
@@ -168,7 +169,7 @@ def measure_device(
         for limit, move in zip(DEVICE, (put, get), strict=True):
             on_each(workers, lambda _: None, connections)
             record = _passes(workers, move, connections, pass_bytes, [os.getpid()], 0.0)
-            records.append(Limit(limit=limit, **identity, **record))
+            records.append(made(limit=limit, **record))
     if not np.array_equal(source, target):
         raise UserError("device_get: bytes arrived wrong; this machine cannot be measured")
     return records
@@ -208,11 +209,13 @@ def _passes(
         on_each(workers, move, connections)
         passes_s.append(time.perf_counter() - started)
     after = [process_counters(pid).cpu_s for pid in processes]
-    known = None not in (*before, *after)
+    spent_s = [
+        end - begin for begin, end in zip(before, after, strict=True) if begin is not None and end is not None
+    ]
     return {
         **throughput(pass_bytes, min(passes_s)),
         "passes": len(passes_s),
-        "cpu_s": (sum(after) - sum(before)) / len(passes_s) if known else None,
+        "cpu_s": sum(spent_s) / len(passes_s) if len(spent_s) == len(processes) else None,
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

@@ -34,7 +34,7 @@ from ..machine.own_folder import alone_on, own_folder
 from ..machine.require_array import require_array
 from ..records.identity import add_code, identity_of
 from ..records.journal import Journal
-from ..records.kinds.profile import Point
+from ..records.kinds.profile import Point, PointOperation
 from ..stores.base import Counters, LocalStore, Store, StoreConfig
 from ..stores.registry import make_store, store_class
 from ..workloads.payload import Payload, aligned_buffer, slots
@@ -71,7 +71,7 @@ def main() -> None:
     print(f"hyperkv profile: {scenario['name']}: {len(keys)} points, {time.perf_counter() - started:.0f} s")
 
 
-def operations(scenario: Mapping[str, Any]) -> tuple[str, ...]:
+def operations(scenario: Mapping[str, Any]) -> tuple[PointOperation, ...]:
     """What is measured: RAM stores keep nothing over a restart, so they have no cold GET."""
     return ("set", "get_warm", "get_cold") if scenario["tier"] == "ssd" else ("set", "get_warm")
 

@@ -19,9 +19,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..records.kinds.profile import RungOperation
 from . import engine_layers
 
-OPERATIONS = ("set", "get")
+OPERATIONS: tuple[RungOperation, ...] = ("set", "get")
 CLIENTS = ("redis", "striped")
 _GET_ONLY = ("store_ram_cold",)
 
@@ -47,7 +48,7 @@ def rungs_of(scenario: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     return found | {"whole": ("whole",)}
 
 
-def keys_of(scenario: Mapping[str, Any]) -> list[tuple[str, str]]:
+def keys_of(scenario: Mapping[str, Any]) -> list[tuple[str, RungOperation]]:
     """(rung, operation) of every record of a point, in order."""
     return [
         (rung, operation)

@@ -130,7 +130,7 @@ def _null(bench: Bench) -> Records:
         bench.connect(store, "resp") as connector,
     ):
         keys = values.keys("point")
-        moves = (
+        moves: tuple[Callable[[], object], ...] = (
             partial(put, store, connector, values, keys),
             partial(get, store, connector, values, keys),
         )
@@ -149,7 +149,7 @@ def _valkey(bench: Bench) -> Records:
             yield from _warm(bench, store, client, f"client_{client}")
         values = bench.values
         yield from engine_layers.measure(
-            store.endpoint, values.value_bytes, values.connections, len(values.buffers)
+            store.endpoints[0], values.value_bytes, values.connections, len(values.buffers)
         )
 
 
@@ -285,7 +285,7 @@ def _after_restart(
 
 def _read_past(before: int | None, after: int | None, values: Values) -> bool:
     """Whether the device delivered what was got, so that the page cache did not."""
-    return None not in (before, after) and after - before >= _COLD_SHARE * values.total_bytes
+    return before is not None and after is not None and after - before >= _COLD_SHARE * values.total_bytes
 
 
 _STATIONS: dict[str, Station] = {

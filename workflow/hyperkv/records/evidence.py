@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from .kinds.record import Bytes, Chunks, Part, Requests, Seconds, Share, Tokens, Unit
 
@@ -90,6 +90,9 @@ class Evidence(Part):
         return cls(**dict.fromkeys(cls.model_fields))
 
 
+ServedFrom = Literal["recompute", "nothing", "ram", "ssd"]
+
+
 @dataclass(frozen=True)
 class Verdict:
     """valid: may be drawn as a result. reasons: why not. served_from: where loaded bytes came from.
@@ -99,7 +102,7 @@ class Verdict:
 
     valid: bool
     reasons: tuple[str, ...]
-    served_from: str
+    served_from: ServedFrom
 
 
 def served_from_ram(share: float | None, least: float, moved: str = "loaded") -> str:
@@ -135,12 +138,11 @@ def judge(tier: str, evidence: Evidence, device_share_min: float) -> Verdict:
         reasons.append(f"{evidence.damaged_chunks} chunks were damaged in the store, and counted as misses")
     if evidence.store_errors:
         reasons.append(f"the store reports {evidence.store_errors} background errors")
-    if None in (evidence.hit_tokens, evidence.computed_tokens, evidence.queried_tokens):
-        reasons.append(
-            f"how many of {evidence.queried_tokens} tokens queried were hit or computed is not known"
-        )
-    elif (accounted := evidence.hit_tokens + evidence.computed_tokens) != evidence.queried_tokens:
-        reasons.append(f"{accounted} tokens hit or computed of {evidence.queried_tokens} queried")
+    hit, computed, queried = evidence.hit_tokens, evidence.computed_tokens, evidence.queried_tokens
+    if hit is None or computed is None or queried is None:
+        reasons.append(f"how many of {queried} tokens queried were hit or computed is not known")
+    elif hit + computed != queried:
+        reasons.append(f"{hit + computed} tokens hit or computed of {queried} queried")
     served, loaded = evidence.served_bytes, evidence.loaded_bytes
     if served is not None and loaded is not None and served < loaded:
         reasons.append(f"the store served {served:,} bytes, the engine loaded {loaded:,}")
@@ -149,7 +151,7 @@ def judge(tier: str, evidence: Evidence, device_share_min: float) -> Verdict:
     return Verdict(not reasons, tuple(reasons), served_from)
 
 
-def _served_from(tier: str, evidence: Evidence, least: float) -> str:
+def _served_from(tier: str, evidence: Evidence, least: float) -> ServedFrom:
     if tier == "none":
         return "recompute"
     if not evidence.loaded_bytes:

@@ -209,7 +209,7 @@ def _is_stale(known: FilePersistence, path: Path, wanted: Wanted | None) -> bool
     return False
 
 
-def _made() -> dict[str, str]:
+def _made() -> dict[str, str | None]:
     """What files said when they were made, as digests; empty when nothing is known."""
     try:
         found = json.loads(_MADE.read_text())
@@ -223,7 +223,7 @@ def _note(digests: dict[str, str | None]) -> None:
     replace_durably(_MADE, json.dumps(digests, indent=0).encode())
 
 
-def _changed(paths: Iterable[Path], made: dict[str, str]) -> list[Path]:
+def _changed(paths: Iterable[Path], made: dict[str, str | None]) -> list[Path]:
     return [path for path in paths if str(path) in made and made[str(path)] != _digest(path)]
 
 

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -180,7 +180,7 @@ class Store(ABC):
         """A line when `settings` let others reach the store and there is no password, else None."""
         return None
 
-    def __enter__(self) -> Store:
+    def __enter__(self) -> Self:
         try:
             self.start()
         except BaseException:

@@ -98,7 +98,8 @@ def repeats_table(
     load is not a number of users. slo: bounds; a tps_per_user of None is the highest that every repeat of every scenario
     reaches.
     """
-    rows, curves = [], {}
+    rows: list[dict[str, Any]] = []
+    curves: dict[tuple[str, int], list[tuple[Mapping[str, Any], Point]]] = {}
     for record in records:
         point, reasons = point_of(record)
         row = _identity(record) | {"at": "load", "load": record["load"], "repeat": record["repeat"]}
@@ -115,7 +116,8 @@ def repeats_table(
             "valid": point is not None,
             "reasons": "" if point else "no load that was measured keeps the SLO",
         }
-        rows.append(row | _measures(point, prices, point and point.load, at_least if point else None))
+        users = None if point is None else point.load
+        rows.append(row | _measures(point, prices, users, None if point is None else at_least))
     return pd.DataFrame(rows, columns=list(REPEATS_COLUMNS))
 
 

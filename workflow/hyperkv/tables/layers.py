@@ -222,7 +222,9 @@ def _median(repeats: Sequence[Rungs], rung: str, field: str) -> float | None:
 
 def _median_less(repeats: Sequence[Rungs], rung: str, below: str, field: str) -> float | None:
     pairs = [(_per_gb(rungs.get(rung), field), _per_gb(rungs.get(below), field)) for rungs in repeats]
-    return median_interval([None if None in (one, other) else one - other for one, other in pairs]).median
+    return median_interval(
+        [None if one is None or other is None else one - other for one, other in pairs]
+    ).median
 
 
 def _median_difference(repeats: Sequence[Rungs], layer: Layer, field: str) -> float | None:

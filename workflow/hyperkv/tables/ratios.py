@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,7 @@ def ratios_table(cells: pd.DataFrame, baseline: str | None) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _summary(ratios: Sequence[float | None]) -> Mapping[str, Any]:
+def _summary(ratios: Sequence[float | None]) -> dict[str, Any]:
     found = sum(ratio is not None for ratio in ratios)
     return {**spread("ratio", median_interval(ratios)), "repeats": found}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from ..base.errors import UserError
 from ..records.journal import Journal, canonical_digest
 from ..records.kinds.cell import Cell
-from ..records.kinds.tune import Finalist
+from ..records.kinds.tune import Finalist, Phase
 from ..records.settings_words import worded
 from ..records.stats import Interval, median_interval
 from .space import Parameter, Value, applied
@@ -50,7 +51,9 @@ class Measurements:
         self._own = {parameter["name"]: parameter["own"] for parameter in spec["space"]}
         self.keys: list[str] = []
 
-    def measure(self, phase: str, wanted: Mapping[int, Candidate], repeats: Sequence[int]) -> list[Finalist]:
+    def measure(
+        self, phase: Phase, wanted: Mapping[int, Candidate], repeats: Sequence[int]
+    ) -> list[Finalist]:
         """Records of the candidates (by their number) in every repeat, whose order goes round from repeat to repeat."""
         records = []
         for turn, repeat in enumerate(repeats):
@@ -60,7 +63,7 @@ class Measurements:
                 records.append(self._cell(phase, number, wanted[number], repeat))
         return records
 
-    def _cell(self, phase: str, number: int, values: Candidate, repeat: int) -> Finalist:
+    def _cell(self, phase: Phase, number: int, values: Candidate, repeat: int) -> Finalist:
         key = f"{phase}/{repeat}/{canonical_digest(values)}"
         if key not in self.keys:
             self.keys.append(key)
@@ -75,9 +78,9 @@ class Measurements:
     def _metric(self) -> str:
         return self._spec["objective"]["metric"]
 
-    def _measured(self, phase: str, number: int, values: Candidate, repeat: int) -> Finalist:
+    def _measured(self, phase: Phase, number: int, values: Candidate, repeat: int) -> Finalist:
         """The cell of a candidate, or why there is none."""
-        of = {"phase": phase, "candidate": number, "repeat": repeat, "parameters": values}
+        of = partial(Finalist, phase=phase, candidate=number, repeat=repeat, parameters=values)
         sweep = self._spec["sweep"]
         spec = {**sweep, "scenario": applied(sweep["scenario"], values)}
         engine = import_module(f"workflow.hyperkv.engines.{spec['engine']}.cells")
@@ -85,11 +88,11 @@ class Measurements:
             with engine.Measurement(spec, repeat, self._logs) as measurement:
                 found = [measurement.measure(point) for point in engine.points(spec)]
         except UserError as error:
-            return Finalist(**of, valid=False, reasons=[str(error)], value=None, cell=None)
+            return of(valid=False, reasons=[str(error)], value=None, cell=None)
         cell = next(record for record in found if isinstance(record, Cell))
         value = getattr(cell.values, self._metric)
         reasons = [*cell.reasons, *([] if value is not None else [f"{self._metric} was not measured"])]
-        return Finalist(**of, valid=not reasons, reasons=reasons, value=value, cell=cell)
+        return of(valid=not reasons, reasons=reasons, value=value, cell=cell)
 
 
 @dataclass(frozen=True)
@@ -131,9 +134,10 @@ def ranked(records: Sequence[Finalist], metric: str) -> list[int]:
     for record in records:
         found.setdefault(record.candidate, []).append(record)
     valid = {
-        number: median_interval([record.value for record in own]).median
+        number: median
         for number, own in found.items()
         if all(record.valid for record in own)
+        and (median := median_interval([record.value for record in own]).median) is not None
     }
     return sorted(valid, key=lambda number: valid[number] if LOWER_IS_BETTER[metric] else -valid[number])
 

@@ -63,7 +63,9 @@ def open_study(
     path.parent.mkdir(parents=True, exist_ok=True)
     _drop_damage(path, told)
     try:
-        storage = JournalStorage(JournalFileBackend(str(path), _FileLock(path.with_suffix(".lock"))))
+        lock = _FileLock(path.with_suffix(".lock"))
+        backend = JournalFileBackend(str(path), lock)  # type: ignore[arg-type]  # its base class is private
+        storage = JournalStorage(backend)
         return optuna.create_study(
             storage=storage,
             study_name=name,
@@ -132,6 +134,7 @@ def best(study: optuna.Study, own: Mapping[str, Value], count: int) -> list[dict
     found: dict[tuple[tuple[str, Value], ...], list[float]] = {}
     for trial in judged(study):
         if trial.state is TrialState.COMPLETE and trial.params != own:
+            assert trial.value is not None
             found.setdefault(tuple(sorted(trial.params.items())), []).append(trial.value)
     ranked = sorted(found, key=lambda values: statistics.median(found[values]))
     return [{name: dict(values)[name] for name in own} for values in ranked[:count]]
@@ -152,9 +155,10 @@ def importances(study: optuna.Study) -> dict[str, float] | None:
 def as_record(trial: FrozenTrial) -> Trial:
     """A judged trial as a record."""
     rounds = [Round(**told) for told in trial.user_attrs.get("rounds", [])]
+    is_complete = trial.state is TrialState.COMPLETE
     return Trial(
         trial=trial.number,
-        state="failed" if trial.user_attrs.get("failed") else trial.state.name.lower(),
+        state="failed" if trial.user_attrs.get("failed") else "complete" if is_complete else "pruned",
         reason=trial.user_attrs.get("reason"),
         parameters=trial.params,
         cost_s_per_ktokens=_cost(rounds) if rounds else None,
@@ -229,9 +233,12 @@ def _is_entry(line: bytes) -> bool:
 def _distribution(parameter: Parameter) -> BaseDistribution:
     if parameter.kind == "choice":
         return CategoricalDistribution(parameter.choices)
+    low, high = parameter.low, parameter.high
+    assert low is not None
+    assert high is not None
     if parameter.kind == "integer":
-        return IntDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step or 1)
-    return FloatDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step)
+        return IntDistribution(int(low), int(high), log=parameter.log, step=int(parameter.step or 1))
+    return FloatDistribution(low, high, log=parameter.log, step=parameter.step)
 
 
 def _pruner(name: str) -> optuna.pruners.BasePruner:

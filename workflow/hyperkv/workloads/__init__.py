@@ -76,7 +76,7 @@ def check_count(key: str, value: object, least: int = 1) -> None:
 def check_range(key: str, value: object, least: int = 1) -> None:
     """Raise UserError, naming the workload's key, unless value is (lo, hi) with least <= lo <= hi."""
     whole = isinstance(value, tuple) and all(isinstance(v, int) and not isinstance(v, bool) for v in value)
-    if not whole or len(value) != 2 or not least <= value[0] <= value[1]:
+    if not (whole and isinstance(value, tuple) and len(value) == 2 and least <= value[0] <= value[1]):
         shown = list(value) if isinstance(value, tuple) else value
         raise UserError(
             f"workload.{key}: {shown!r}; write [lowest, highest], whole, {least} <= lowest <= highest"

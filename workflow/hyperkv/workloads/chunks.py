@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import blake2b
 
 import numpy as np
@@ -29,7 +30,7 @@ def chain_keys(tokens: np.ndarray, block_tokens: int, seed: bytes = b"") -> list
     return keys
 
 
-def every(keys: list[bytes], n: int) -> list[bytes]:
+def every(keys: Sequence[bytes], n: int) -> list[bytes]:
     """Keys of blocks n times as long, from one chain: a block's key is that of its last part.
 
     Keys of two sizes taken from one chain coincide where their blocks end together, so a store that holds
@@ -37,7 +38,7 @@ def every(keys: list[bytes], n: int) -> list[bytes]:
     """
     if n < 1:
         raise ValueError(f"n is {n}; it must be at least 1")
-    return keys[n - 1 :: n]
+    return list(keys[n - 1 :: n])
 
 
 def chunk_keys(tokens: np.ndarray, chunk_tokens: int, seed: bytes = b"") -> list[bytes]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import Any
 
 from ..base.errors import UserError
 from . import Conversation
 
-T = TypeVar("T")
 WORKLOAD_CLASSES = {"multi_turn": "MultiTurn", "long_documents": "LongDocuments", "mooncake": "Mooncake"}
 
 
@@ -52,7 +51,7 @@ def parameters_of(kind: str) -> dict[str, Any]:
     return {field.name: field.default for field in fields(getattr(module, WORKLOAD_CLASSES[kind]))}
 
 
-def _parameters(kind: type[T], spec: Mapping[str, Any]) -> T:
+def _parameters(kind: type, spec: Mapping[str, Any]) -> Any:
     given = {key: _frozen(value) for key, value in spec.items() if key != "kind"}
     known = {field.name: field.default is MISSING for field in fields(kind)}
     for key in given:

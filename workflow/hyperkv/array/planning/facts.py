@@ -153,9 +153,10 @@ class Machine:
 
     def assuming_blank(self) -> Machine:
         """The same with nothing on the named disks, where only root could tell."""
-        blank = {"signatures": (), "probed": {}, "busy": False, "sampled": True}
         disks = [
-            replace(disk, **blank) if disk.path in self.named.values() and disk.signatures is None else disk
+            replace(disk, signatures=(), probed={}, busy=False, sampled=True)
+            if disk.path in self.named.values() and disk.signatures is None
+            else disk
             for disk in self.disks
         ]
         return replace(self, disks=tuple(disks))

@@ -10,7 +10,7 @@ from ...machine.mounts import Md
 from ..layout import readable
 from ..refusal import FOREIGN, IN_USE, UNFIT, Refusal
 from ..settings import ArraySettings, mistakes
-from .facts import Disk, Machine, built_on
+from .facts import Disk, Machine, Part, built_on
 
 _PACKAGES = {
     "mdadm": "mdadm",
@@ -140,7 +140,8 @@ def all_mounts(disk: Disk) -> tuple[str, ...]:
 def in_use(disk: Disk, ours: Md | None = None) -> Iterator[Refusal]:
     """Reasons why a disk is in use by anything but the md device `ours`."""
     folders = sorted({mount for mount in all_mounts(disk) if mount != "[SWAP]"})
-    swaps = [node.path for node in (disk, *disk.parts) if "[SWAP]" in node.mounts] or list(disk.swaps)
+    nodes: list[Disk | Part] = [disk, *disk.parts]
+    swaps = [node.path for node in nodes if "[SWAP]" in node.mounts] or list(disk.swaps)
     holders = [f"{part.path} ({part.kind})" for part in built_on(disk)]
     known = {part.kernel_name for part in built_on(disk)}
     holders += [f"/dev/{name}" for name in disk.holders if name not in known]

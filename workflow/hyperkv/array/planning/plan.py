@@ -126,7 +126,8 @@ def _continue(settings: ArraySettings, machine: Machine, uuid: str) -> Plan:
     if not _file_system_is_ours(settings, md) or md.unfinished:
         boot = listed(settings, machine, md, None)
     refusals += _kept_away_at_boot(settings, boot)
-    steps, lost = [], []
+    steps: list[Step] = []
+    lost: list[str] = []
     if md.signatures is None or md.content is None:
         refusals.append(_unreadable(md.path))
     elif md.blank or md.unfinished:
@@ -144,8 +145,8 @@ def _continue(settings: ArraySettings, machine: Machine, uuid: str) -> Plan:
             )
         elif settings.overwrite:
             lost = [f"{md.path}: {holds}"]
-            wipe = Run(("wipefs", "-a", md.path), on=the_same(md))
-            steps = [wipe, *_make_file_system(settings, machine, md.path, the_same(md))]
+            wipe = [Run(("wipefs", "-a", md.path), on=the_same(md))]
+            steps = [*wipe, *_make_file_system(settings, machine, md.path, the_same(md))]
         else:
             refusals.append(
                 Refusal(
@@ -261,7 +262,7 @@ def _make_file_system(
     """mkfs without its force option, so that it refuses what a plan has overlooked."""
     unit, disks = settings.raid_chunk_bytes, len(settings.devices)
     if settings.file_system == "xfs":
-        argv = ("mkfs.xfs", "-q", "-L", settings.name, "-d", f"su={unit},sw={disks}", node)
+        argv: tuple[str, ...] = ("mkfs.xfs", "-q", "-L", settings.name, "-d", f"su={unit},sw={disks}", node)
     else:
         blocks = unit // EXT4_BLOCK_BYTES
         stripes = f"stride={blocks},stripe_width={blocks * disks},lazy_itable_init=0,lazy_journal_init=0"

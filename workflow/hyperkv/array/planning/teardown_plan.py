@@ -19,8 +19,8 @@ from .plan import Plan, reload_fstab, settle, the_same
 
 def plan_teardown(settings: ArraySettings, machine: Machine) -> Plan:
     """The steps from the array to blank disks; none when the disks are blank."""
-    if refusals := unfit(settings, machine):
-        return Plan(refusals=refusals)
+    if problems := unfit(settings, machine):
+        return Plan(refusals=problems)
     members = members_of(settings, machine)
     ours = [disk for disk in members if is_ours(settings, disk)]
     uuids = {disk.member.uuid for disk in ours if disk.member}
@@ -53,7 +53,8 @@ def plan_teardown(settings: ArraySettings, machine: Machine) -> Plan:
 
 def _take_apart(settings: ArraySettings, machine: Machine, ours: list[Disk], uuid: str) -> Plan:
     md = array_of(machine, uuid, ours)
-    lost, steps = [], []
+    lost: list[str] = []
+    steps: list[Step] = []
     if md is None:
         if refusals := [refusal for disk in ours for refusal in in_use(disk)]:
             return Plan(refusals=tuple(refusals))

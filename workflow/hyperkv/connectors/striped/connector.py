@@ -133,7 +133,7 @@ class StripedConnector(Connector):
             self._run([chunk[0] for chunk in routed], Channel.run, deadline)
 
     def _loads(self, key: bytes, buffer: np.ndarray, proof: ChunkProof) -> list[tuple[int, Exchange]]:
-        view = memoryview(buffer)
+        view = buffer.data
         return [
             (self._server_of(key, part.index), _Load(key, part, proof, view[part.offset : part.end]))
             for part in proof.parts
@@ -215,13 +215,13 @@ class _Save(Exchange):
     """SET of one stripe. siblings: the chunk's other saves, for stripe 0."""
 
     name = "SET"
+    checksum: int
 
     def __init__(self, key: bytes, part: Part, head: tuple[int, int, bytes], view: memoryview):
         self.key, self.part = key, part
         self._count, self._chunk_bytes, self._chunk = head
         self._view = view
         self.siblings: Sequence[_Save] = ()
-        self.checksum: int | None = None
 
     def request(self) -> Sequence[bytes | memoryview]:
         self.checksum = checksum(self._view)
@@ -245,7 +245,7 @@ class _Save(Exchange):
 
 def _save_chunk(key: bytes, value: np.ndarray, stripe_bytes: int) -> list[_Save]:
     """The saves of a chunk's stripes, in order."""
-    parts, view = parts_of(value.size, stripe_bytes), memoryview(value)
+    parts, view = parts_of(value.size, stripe_bytes), value.data
     head = (len(parts), value.size, chunk_id(key))
     saves = [_Save(key, part, head, view[part.offset : part.end]) for part in parts]
     saves[0].siblings = saves[1:]

@@ -15,9 +15,11 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -34,6 +36,9 @@ MIXED_PREFILL = ((1, 128), (1, 512), (1, 2048), (1, 8192), (4, 1024), (8, 1024))
 COPIES = tuple(itertools.product(("host_to_device", "device_to_host"), (2**21, 2**25, 2**30)))  # bytes
 
 
+Row = dict[str, Any]  # a step's or a copy's: what it held, and its times
+
+
 def nonnegative_least_squares(matrix: np.ndarray, target: np.ndarray) -> np.ndarray:
     """The x >= 0 that minimises |matrix x - target|: the best feasible of all supports (for few columns)."""
     best, best_error = np.zeros(matrix.shape[1]), float(target @ target)
@@ -46,7 +51,7 @@ def nonnegative_least_squares(matrix: np.ndarray, target: np.ndarray) -> np.ndar
     return best
 
 
-def quality(predicted: np.ndarray, measured: np.ndarray) -> dict:
+def quality(predicted: np.ndarray, measured: np.ndarray) -> dict[str, float | None]:
     """Rows, R2 (null where nothing varies) and relative errors of predictions."""
     spread, relative = np.sum((measured - measured.mean()) ** 2), np.abs(predicted / measured - 1)
     r2 = 1 - float(np.sum((predicted - measured) ** 2) / spread) if spread > 0 else None
@@ -57,7 +62,7 @@ def quality(predicted: np.ndarray, measured: np.ndarray) -> dict:
     return {"rows": len(measured), "r2": r2} | errors
 
 
-def fit_step_model(rows: list[dict]) -> dict:
+def fit_step_model(rows: list[Row]) -> dict[str, Any]:
     """Fit GpuModel's figures to rows as `step_row` makes them; every figure is >= 0.
 
     Short prompts cost prefill_min_s whatever their length: the split between them and those bound by compute is
@@ -82,7 +87,7 @@ def fit_step_model(rows: list[dict]) -> dict:
     )
     if not per_token_s:
         raise UserError("the prefill times do not grow with the prompt: measure longer prompts")
-    coefficients = {
+    coefficients: dict[str, Any] = {
         "prefill_tokens_per_s": 1 / float(per_token_s),
         "prefill_attention_s_per_token2": float(attention_s),
         "prefill_min_s": _least_prefill_s(rows, prefills[short - 1]["prefill_tokens"], decode),
@@ -100,14 +105,14 @@ def fit_step_model(rows: list[dict]) -> dict:
     return {"coefficients": coefficients, "quality": fits}
 
 
-def predicted_s(model: GpuModel, row: dict) -> float:
+def predicted_s(model: GpuModel, row: Row) -> float:
     """Seconds that the model gives the step of a row."""
     tokens, seqs = row["prefill_tokens"], row["decode_seqs"]
     prefills = [(tokens, row["prefill_mean_context_tokens"] - tokens / 2)] if tokens else []
     return model.step_s(prefills, [row["decode_context_tokens"] / seqs] * seqs if seqs else [])
 
 
-def _seconds(rows: list[dict]) -> np.ndarray:
+def _seconds(rows: list[Row]) -> np.ndarray:
     return np.array([row["step_s"] for row in rows])
 
 
@@ -125,7 +130,7 @@ def _split_fit(terms: list[list[float]], measured: np.ndarray, short: int) -> tu
     return float(np.sum((predicted / measured - 1) ** 2)), short, slopes
 
 
-def _least_prefill_s(rows: list[dict], longest: int, decode: np.ndarray) -> float:
+def _least_prefill_s(rows: list[Row], longest: int, decode: np.ndarray) -> float:
     """Median seconds of the steps that compute at most `longest` prompt tokens, without their decode terms."""
     short = [row for row in rows if 0 < row["prefill_tokens"] <= longest]
     return float(
@@ -135,11 +140,13 @@ def _least_prefill_s(rows: list[dict], longest: int, decode: np.ndarray) -> floa
     )
 
 
-def step_row(samples_s: list[float], prefill: tuple = (0, 0), seqs: int = 0, context: float = 0) -> dict:
+def step_row(
+    samples_s: list[float], prefill: tuple[int, int] = (0, 0), seqs: int = 0, context: float = 0
+) -> Row:
     """What a step held (prefill: prompts, tokens each; context: tokens of all decoding seqs); its times."""
     kind = "prefill" if not seqs else "mixed" if prefill[0] else "decode"
     tokens = {"prefill_tokens": prefill[0] * prefill[1], "prefill_mean_context_tokens": prefill[1] / 2}
-    row = {"kind": kind, **tokens, "decode_seqs": seqs, "decode_context_tokens": float(context)}
+    row: Row = {"kind": kind, **tokens, "decode_seqs": seqs, "decode_context_tokens": float(context)}
     row["step_s"] = float(np.median(samples_s))
     return row | {"step_s_samples": [round(sample, 7) for sample in samples_s]}
 
@@ -147,12 +154,12 @@ def step_row(samples_s: list[float], prefill: tuple = (0, 0), seqs: int = 0, con
 class Stepper:
     """Feeds a vLLM LLMEngine (params: max_tokens -> SamplingParams); tells step ends and who got a token."""
 
-    def __init__(self, engine, params, vocab_size: int) -> None:
+    def __init__(self, engine: Any, params: Callable[..., Any], vocab_size: int) -> None:
         self.engine, self.params, self.vocab_size = engine, params, vocab_size
         self.random, self.names = np.random.default_rng(0), itertools.count()
         self.receive, engine.engine_core.get_output = engine.engine_core.get_output, self.receive_and_note
 
-    def receive_and_note(self):
+    def receive_and_note(self) -> Any:
         """The engine's own get_output; ended_s (monotonic) is its time stamp, without the transport here."""
         self.ended_s = (outputs := self.receive()).timestamp
         return outputs
@@ -174,7 +181,7 @@ class Stepper:
         raise UserError("the engine dropped requests before the measurement was complete: see its log")
 
 
-def measure_idle(stepper: Stepper, tokens: int, repeats: int) -> dict:
+def measure_idle(stepper: Stepper, tokens: int, repeats: int) -> Row:
     """Times from submitting one prompt to an idle engine to its first token; one warm-up goes before."""
     samples = []
     for _ in range(repeats + 1):
@@ -184,7 +191,9 @@ def measure_idle(stepper: Stepper, tokens: int, repeats: int) -> dict:
     return step_row(samples[1:], (1, tokens))
 
 
-def measure_busy(stepper: Stepper, decode: tuple, prefill: tuple, repeats: int) -> dict | None:
+def measure_busy(
+    stepper: Stepper, decode: tuple[int, int], prefill: tuple[int, int], repeats: int
+) -> Row | None:
     """Times of steps with all of `decode` (seqs, context) and all of `prefill` (prompts, tokens); or None.
 
     vLLM stamps a step after launching the next, so a prefill delays the stamp before its own: a mixed step is
@@ -192,7 +201,9 @@ def measure_busy(stepper: Stepper, decode: tuple, prefill: tuple, repeats: int) 
     """
     (seqs, context), mixed = decode, prefill[0] > 0
     ids = stepper.submit(seqs, context, (20 if mixed else 1) * (repeats + 1) + seqs + 8)
-    steps, found, made = [], [], Counter()
+    steps: list[tuple[float, set[str], int]] = []
+    found: list[int] = []
+    made: Counter[str] = Counter()
 
     def advance() -> set[str]:
         steps.append((*stepper.step(), seqs * context + made.total()))
@@ -210,23 +221,23 @@ def measure_busy(stepper: Stepper, decode: tuple, prefill: tuple, repeats: int) 
             advance()
     while stepper.engine.has_unfinished_requests():
         stepper.engine.step()
-    ends, got, contexts = zip(*steps, strict=True)
+    ends, gained, contexts = zip(*steps, strict=True)
     usual = np.median(
-        [ends[i] - ends[i - 1] for i in range(1, len(ends)) if got[i - 1] == got[i] == ids] or 0
+        [ends[i] - ends[i - 1] for i in range(1, len(ends)) if gained[i - 1] == gained[i] == ids] or 0
     )
     samples = [ends[i] - ends[i - 1 - mixed] - mixed * usual for i in found[1:]]
     return step_row(samples, prefill, seqs, np.mean([contexts[i] for i in found[1:]])) if samples else None
 
 
-def measure_steps(stepper: Stepper, repeats: int, decode_steps: int) -> list[dict]:
+def measure_steps(stepper: Stepper, repeats: int, decode_steps: int) -> list[Row]:
     """All steps planned at the top of this module, less those that do not fit the engine's memory."""
-    rows = [measure_idle(stepper, tokens, repeats) for tokens in PROMPTS]
-    rows += [measure_busy(stepper, decode, (0, 0), decode_steps) for decode in DECODE]
-    rows += [measure_busy(stepper, *pair, repeats) for pair in itertools.product(MIXED_DECODE, MIXED_PREFILL)]
-    return [row for row in rows if row]
+    idle = [measure_idle(stepper, tokens, repeats) for tokens in PROMPTS]
+    busy = [measure_busy(stepper, decode, (0, 0), decode_steps) for decode in DECODE]
+    busy += [measure_busy(stepper, *pair, repeats) for pair in itertools.product(MIXED_DECODE, MIXED_PREFILL)]
+    return [*idle, *(row for row in busy if row)]
 
 
-def measure_copy(torch, direction: str, size_bytes: int, repeats: int) -> dict:
+def measure_copy(torch: Any, direction: str, size_bytes: int, repeats: int) -> Row:
     """Pinned host memory to GPU or back, by CUDA events, in GB/s (10^9 bytes/s)."""
     host = torch.full((size_bytes,), 7, dtype=torch.uint8, pin_memory=True)
     device = torch.full((size_bytes,), 9, dtype=torch.uint8, device="cuda")
@@ -243,7 +254,7 @@ def measure_copy(torch, direction: str, size_bytes: int, repeats: int) -> dict:
     return row | {"median_gbps": float(np.median(gbps[2:]))}
 
 
-def environment(torch) -> dict:
+def environment(torch: Any) -> dict[str, Any]:
     """What the figures were taken on: GPU with memory and driver, CPU, kernel, versions."""
     query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
     gpu = subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip()
@@ -263,10 +274,11 @@ def calibrate(model: Path, out: Path, eager: bool, repeats: int, decode_steps: i
         raise UserError(f"calibrate needs an environment with vllm (envs/engine-cuda): {error}") from None
     if not torch.cuda.is_available():
         raise UserError("calibrate needs a CUDA GPU, and torch sees none: look at nvidia-smi")
-    record = {"model": name, "mode": "eager" if eager else "cuda_graphs", "environment": environment(torch)}
+    mode = "eager" if eager else "cuda_graphs"
+    record: dict[str, Any] = {"model": name, "mode": mode, "environment": environment(torch)}
     record["copy"] = [measure_copy(torch, *copy, repeats) for copy in COPIES]
     torch.cuda.empty_cache()
-    options = {"enforce_eager": eager, "enable_prefix_caching": False, "load_format": "dummy"}
+    options: dict[str, Any] = {"enforce_eager": eager, "enable_prefix_caching": False, "load_format": "dummy"}
     options |= {"dtype": "bfloat16", "gpu_memory_utilization": 0.9, "skip_tokenizer_init": True}
     options |= {
         "max_num_batched_tokens": PROMPTS[-1],

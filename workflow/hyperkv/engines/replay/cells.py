@@ -244,13 +244,15 @@ def _evidence(result: ReplayResult, window: StoreWindow, damaged_chunks: int | N
 
 def _values(result: ReplayResult, evidence: Evidence, slo: dict[str, float | None], gpus: int) -> Values:
     """The cell's figures, over requests that arrived in the measured window."""
-    totals = result.totals
-    return Values(
-        **window_values([_sample(request) for request in result.requests], result.window_s, slo, gpus),
-        load_gbps=evidence.loaded_bytes / totals.load_s / 1e9 if totals.load_s else None,
-        save_gbps=evidence.saved_bytes / totals.save_s / 1e9 if totals.save_s else None,
-        save_stall_s=totals.save_stall_s,
-        gpu_busy_share=totals.gpu_busy_s / max(_finish(r) for r in result.requests),
+    totals, loaded, saved = result.totals, evidence.loaded_bytes, evidence.saved_bytes
+    return Values.model_validate(
+        window_values([_sample(request) for request in result.requests], result.window_s, slo, gpus)
+        | {
+            "load_gbps": loaded / totals.load_s / 1e9 if totals.load_s and loaded is not None else None,
+            "save_gbps": saved / totals.save_s / 1e9 if totals.save_s and saved is not None else None,
+            "save_stall_s": totals.save_stall_s,
+            "gpu_busy_share": totals.gpu_busy_s / max(_finish(r) for r in result.requests),
+        }
     )
 
 

@@ -155,7 +155,7 @@ def measure_load(cell: CellSpec, running: Running) -> Cell:
         valid=not reasons,
         reasons=reasons,
         served_from=verdict.served_from,
-        values=Values(**values | engine_figures(cell, evidence, log)),
+        values=Values.model_validate(values | engine_figures(cell, evidence, log)),
         evidence=evidence,
         engine_counters=counted,
         engine_faults=list(log.faults[:50]),

@@ -106,13 +106,14 @@ def faults_in(
         found.append(f"{len(missing)} turns were not sent, first {missing[0]}")
     if errors := [request.failed for request in requests if request.failed]:
         found.append(f"first failed request: {errors[0]}")
-    external = _outside(evidence)
-    if cell.scenario["tier"] == "ssd" and external and (told := from_buffer(cell, evidence)):
-        share = evidence.store_hit_tokens / external * min(1.0, evidence.device_share or 0.0)
+    external, stored, retrieved = _outside(evidence), evidence.store_hit_tokens, evidence.retrieved_tokens
+    told = from_buffer(cell, evidence)
+    if cell.scenario["tier"] == "ssd" and external and stored is not None and told:
+        share = stored / external * min(1.0, evidence.device_share or 0.0)
         if share < cell.spec["evidence"]["device_share_min"]:
             found.append(f"{told[0]}, so that the device read {share:.0%} of what hits asked for")
-    if None not in (evidence.retrieved_tokens, external) and evidence.retrieved_tokens < external:
-        found.append(f"vLLM counts {external} tokens as loaded, LMCache loaded {evidence.retrieved_tokens}")
+    if retrieved is not None and external is not None and retrieved < external:
+        found.append(f"vLLM counts {external} tokens as loaded, LMCache loaded {retrieved}")
     if log.faults:
         found.append(
             f"{len(log.faults)} lines of LMCache's errors and time-outs, first: {log.faults[0][:200]}"
@@ -160,9 +161,9 @@ def engine_figures(cell: CellSpec, evidence: Evidence, log: Transfers) -> dict[s
 def columns_of(requests: Sequence[aiperf.Request], window_s: float) -> RequestColumns:
     """The requests that were answered, in order of arrival; vLLM tells sources of tokens of all of them together only."""
     answered = [(request, request.sample) for request in requests if request.sample is not None]
-    unknown = dict.fromkeys(RequestColumns.model_fields, [None] * len(answered))
-    return RequestColumns(
-        **unknown
+    unknown: dict[str, Any] = dict.fromkeys(RequestColumns.model_fields, [None] * len(answered))
+    return RequestColumns.model_validate(
+        unknown
         | {
             "conversation": [request.conversation for request, _ in answered],
             "turn": [request.turn for request, _ in answered],
@@ -188,7 +189,7 @@ def lost(cell: CellSpec, key: Any, reason: str) -> Cell | Single:
         load=key,
         gpu_model=None,
         served_from="nothing",
-        values=Values(**dict.fromkeys(Values.model_fields) | {"requests": 0}),
+        values=Values.model_validate({**dict.fromkeys(Values.model_fields), "requests": 0}),
         evidence=Evidence.unknown(),
         engine_counters={},
         engine_faults=[],

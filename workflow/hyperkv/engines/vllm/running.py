@@ -227,7 +227,7 @@ def _block_bytes_per_token(cell: CellSpec, settings: dict[str, Any]) -> float | 
     """What vLLM should hold for each token of a block; None for layers whose blocks are padded to a state."""
     if cell.geometry.state_bytes:
         return None
-    connector = lmcache.CONNECTOR_CLASSES.get(cell.scenario.get("connector"))
+    connector = lmcache.CONNECTOR_CLASSES.get(cell.scenario.get("connector", ""))
     return block_bytes_of(settings, cell.geometry, connector) / settings["block_tokens"]
 
 

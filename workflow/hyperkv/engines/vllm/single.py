@@ -114,7 +114,9 @@ def first_and_again(
                 latency_s=answer.latency_s,
                 tokens=list(answer.tokens),
                 first_logprob=answer.first_logprob,
-                served_bytes=None if before.served is None else after.served - before.served,
+                served_bytes=None
+                if before.served is None or after.served is None
+                else after.served - before.served,
                 device_read_bytes=after.device_read - before.device_read,
                 retrieved_tokens=log.retrieved_tokens if in_process(cell) else None,
                 retrieve_s=log.retrieve_s if timed else None,

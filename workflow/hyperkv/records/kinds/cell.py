@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from ..effective import Effective
-from ..evidence import Evidence
+from ..evidence import Evidence, ServedFrom
 from .record import (
     Bytes,
     Count,
@@ -149,7 +149,7 @@ class Cell(Swept):
     load: Annotated[int | float, Unit("clients")]
     """Active clients, closed loop."""
     gpu_model: dict[str, Any] | None
-    served_from: Annotated[Literal["recompute", "nothing", "ram", "ssd"], Unit("word")]
+    served_from: Annotated[ServedFrom, Unit("word")]
     """Where loaded bytes came from: recompute (no tier), nothing (no byte loaded), ram or ssd."""
     values: Values
     evidence: Evidence
@@ -170,7 +170,7 @@ class Pass(Part):
     retrieve_s: that LMCache in process spent on the load. tokens: the answer's words. first_logprob: of the first of them.
     """
 
-    kind: Literal["first", "again"] = Field(alias="pass")
+    kind: Literal["first", "again"] = Field(validation_alias="pass", serialization_alias="pass")
     prompt_tokens: Tokens
     cached_tokens: Tokens
     ttft_s: Seconds

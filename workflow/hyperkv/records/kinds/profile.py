@@ -10,6 +10,8 @@ from .record import Bytes, Count, Flag, Gbps, Name, OfOneFile, Part, Seconds, Un
 
 Faults = Annotated[int, Unit("faults")]
 Connections = Annotated[int, Unit("connections")]
+PointOperation = Literal["set", "get_warm", "get_cold"]
+RungOperation = Literal["set", "get"]
 
 
 class Point(OfOneFile):
@@ -20,7 +22,7 @@ class Point(OfOneFile):
     repeat: Count
     value_bytes: Bytes
     connections: Connections
-    operation: Literal["set", "get_warm", "get_cold"]
+    operation: PointOperation
     cold: Flag
     notes: list[str]
     moved_bytes: Bytes
@@ -108,5 +110,5 @@ class Rung(OfOneFile, Moved):
     value_bytes: Bytes
     connections: Connections
     rung: str
-    operation: Literal["set", "get"]
+    operation: RungOperation
     measured_at: str

@@ -8,6 +8,7 @@ from .cell import Cell
 from .record import Count, Flag, Gbps, Part, Record, Seconds
 
 Value = str | bool | int | float | None
+Phase = Literal["finals", "proof"]
 
 
 class Round(Part):
@@ -39,7 +40,7 @@ class Finalist(Record):
 
     added: ClassVar[frozenset[str]] = frozenset({"scenario", "metric"})
     record: Literal["finalist"] = "finalist"
-    phase: Literal["finals", "proof"]
+    phase: Phase
     candidate: Count
     repeat: Count
     parameters: dict[str, Value]

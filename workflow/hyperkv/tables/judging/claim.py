@@ -123,7 +123,9 @@ def _choice(table: str, column: str, value: Any) -> Choice:
         return float(value)
     if kind == "number" and value in list(Named):
         return Named(value)
-    if isinstance(value, {"text": str, "boolean": bool}.get(kind, ())):
+    if kind == "text" and isinstance(value, str):
+        return value
+    if kind == "boolean" and isinstance(value, bool):
         return value
     allowed = f"a number, {', '.join(Named)}" if kind == "number" else kind
     raise ValueError(f"{column}: {short(value)} is wrong; it must be {allowed}")
@@ -261,7 +263,8 @@ def claimed_tables(claims: Sequence[Claim]) -> list[str]:
 
 def claimed_records(claims: Sequence[Claim]) -> list[str]:
     """The kinds of records that these tables are made of, each once."""
-    return list(dict.fromkeys(RECORDS_OF[name] for name in claimed_tables(claims) if RECORDS_OF[name]))
+    kinds = (RECORDS_OF[name] for name in claimed_tables(claims))
+    return list(dict.fromkeys(kind for kind in kinds if kind))
 
 
 def _claim(where: str, item: Any) -> Claim:

@@ -65,8 +65,10 @@ def combined(apply: Callable[[float, float], float], one: Quantity, other: Quant
             raise Unmeasured("no repeat has both values")
         return Quantity.sampled({key: applied(one.samples[key], other.samples[key]) for key in shared})
     a, b = one.interval, other.interval
+    assert a.median is not None
+    assert b.median is not None
     median = applied(a.median, b.median)
-    if None in (a.low, b.low):
+    if a.low is None or a.high is None or b.low is None or b.high is None:
         return Quantity(Interval(median, None, None))
     if apply is truediv and b.low <= 0 <= b.high:
         raise Unmeasured("it divides by a value whose interval spans 0")

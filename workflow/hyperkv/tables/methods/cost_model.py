@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 HOURS_PER_YEAR = 8766
 PARTS = ("gpu", "server", "dram", "ssd", "power")
@@ -107,8 +108,10 @@ def _slacks(point: Point, tps_per_user: float | None, ttft_p95_ms: float | None)
     """By how much a point keeps each bound, as shares of it; negative when it does not."""
     found = []
     if tps_per_user is not None:
+        assert point.tps_per_user is not None
         found.append(point.tps_per_user / tps_per_user - 1)
     if ttft_p95_ms is not None:
+        assert point.ttft_p95_ms is not None
         found.append(1 - point.ttft_p95_ms / ttft_p95_ms)
     return found
 
@@ -129,7 +132,7 @@ def _last_kept(begin: Sequence[float], end: Sequence[float]) -> float | None:
 def _between(one: Point, other: Point, share: float) -> Point:
     """The point at `share` of the way from one to the other; what either does not know stays unknown."""
 
-    def mixed(name: str) -> float | None:
+    def mixed(name: str) -> Any:
         low, high = getattr(one, name), getattr(other, name)
         return None if low is None or high is None else low + (high - low) * share
 

@@ -73,7 +73,8 @@ def seconds_by_layer(layers: Sequence[Layer], rungs: Mapping[str, float | None])
 
 def distinguishable(interval: Interval) -> bool:
     """Whether the interval does not span 0; never of a single repeat."""
-    return interval.low is not None and (interval.low > 0 or interval.high < 0)
+    low, high = interval.low, interval.high
+    return low is not None and high is not None and (low > 0 or high < 0)
 
 
 def share_interval(parts: Sequence[float | None], wholes: Sequence[float | None]) -> Interval:
@@ -88,8 +89,8 @@ def share_interval(parts: Sequence[float | None], wholes: Sequence[float | None]
 
 def together(layers: Mapping[str, float | None], names: Sequence[str]) -> float | None:
     """Several layers of one repeat in sum; None where one is not known."""
-    values = [layers[name] for name in names]
-    return None if None in values else sum(values)
+    known = [value for name in names if (value := layers[name]) is not None]
+    return sum(known) if len(known) == len(names) else None
 
 
 def agree(one: float | None, other: float | None) -> bool | None:
