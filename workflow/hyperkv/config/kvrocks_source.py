@@ -158,7 +158,7 @@ def _built_source(section: Mapping[str, Any]) -> str | None:
     """The source of the program that build_kvrocks made here, None when it made none or its keys are gone."""
     if not (PROGRAM.exists() and RECORD.exists()):
         return None
-    source = _said(RECORD).get("source")
+    source = str(_said(RECORD).get("source"))
     needed = {"git": "commit", "path": "path"}.get(source)
     return source if source in BUILT and (needed is None or section[needed] is not None) else None
 
@@ -169,5 +169,7 @@ def _said(record: Path) -> Mapping[str, Any]:
     except (OSError, ValueError, RecursionError):
         found = None
     if not isinstance(found, Mapping):
-        raise UserError(f"{record}: it is damaged; delete {record.parent} to have the program put there again")
+        raise UserError(
+            f"{record}: it is damaged; delete {record.parent} to have the program put there again"
+        )
     return found
