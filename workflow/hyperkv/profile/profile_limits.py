@@ -128,12 +128,14 @@ def measure_limits(
             target.fill(0)
             processes = [os.getpid()] if limit == "memcpy" else [os.getpid(), loopback.pid]
             try:
-                record = _timed(workers, moves[limit], connections, pass_bytes, processes)
+                record = _timed(
+                    partial(made, limit=limit), workers, moves[limit], connections, pass_bytes, processes
+                )
             except StoreError as error:
                 raise loopback.explain(error) from error
             if limit != "loopback_set" and not np.array_equal(source, target):
                 raise UserError(f"{limit}: bytes arrived wrong; this machine cannot be measured")
-            records.append(made(limit=limit, **record))
+            records.append(record)
     return records
 
 
@@ -168,8 +170,8 @@ def measure_device(
         workers = stack.enter_context(started(connections))
         for limit, move in zip(DEVICE, (put, get), strict=True):
             on_each(workers, lambda _: None, connections)
-            record = _passes(workers, move, connections, pass_bytes, [os.getpid()], 0.0)
-            records.append(made(limit=limit, **record))
+            named = partial(made, limit=limit)
+            records.append(_passes(named, workers, move, connections, pass_bytes, [os.getpid()], 0.0))
     if not np.array_equal(source, target):
         raise UserError("device_get: bytes arrived wrong; this machine cannot be measured")
     return records
@@ -187,21 +189,27 @@ def _copy(values: Sequence[np.ndarray], buffers: Sequence[np.ndarray]) -> None:
 
 
 def _timed(
-    workers: Executor, move: Callable[[int], None], connections: int, pass_bytes: int, processes: list[int]
-) -> dict[str, Any]:
+    made: Callable[..., Limit],
+    workers: Executor,
+    move: Callable[[int], None],
+    connections: int,
+    pass_bytes: int,
+    processes: list[int],
+) -> Limit:
     """move(worker) on every worker, once untimed and then again for a while: the fastest pass, the mean pass's CPU."""
     on_each(workers, move, connections)
-    return _passes(workers, move, connections, pass_bytes, processes, _MINIMUM_S)
+    return _passes(made, workers, move, connections, pass_bytes, processes, _MINIMUM_S)
 
 
 def _passes(
+    made: Callable[..., Limit],
     workers: Executor,
     move: Callable[[int], None],
     connections: int,
     pass_bytes: int,
     processes: list[int],
     at_least_s: float,
-) -> dict[str, Any]:
+) -> Limit:
     before = [process_counters(pid).cpu_s for pid in processes]
     passes_s: list[float] = []
     while not passes_s or sum(passes_s) < at_least_s:
@@ -212,12 +220,12 @@ def _passes(
     spent_s = [
         end - begin for begin, end in zip(before, after, strict=True) if begin is not None and end is not None
     ]
-    return {
+    return made(
         **throughput(pass_bytes, min(passes_s)),
-        "passes": len(passes_s),
-        "cpu_s": sum(spent_s) / len(passes_s) if len(spent_s) == len(processes) else None,
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+        passes=len(passes_s),
+        cpu_s=sum(spent_s) / len(passes_s) if len(spent_s) == len(processes) else None,
+        measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
 
 
 if __name__ == "__main__":

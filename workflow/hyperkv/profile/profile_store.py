@@ -17,8 +17,9 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,12 +88,9 @@ def measure_size(
     payload = Payload(value_bytes, seed=repeat)
     keys = point_keys("point", repeat, count)
     buffers = slots(aligned_buffer(count * value_bytes), value_bytes)
-    identity = {
-        "scenario": scenario["name"],
-        "repeat": repeat,
-        "value_bytes": value_bytes,
-        "connections": connections,
-    }
+    named = partial(
+        Point, scenario=scenario["name"], repeat=repeat, value_bytes=value_bytes, connections=connections
+    )
     records: list[Point] = []
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(
@@ -121,8 +119,8 @@ def measure_size(
             with connected() as connector:
                 if operation == "get_warm":
                     _get(store, connector, keys, buffers)
-                point = _measure(operation, store, connector, keys, payload, buffers)
-            records.append(Point(**identity, operation=operation, cold=cold, notes=notes, **point))
+                made = partial(named, operation=operation, cold=cold, notes=notes)
+                records.append(_measure(made, operation, store, connector, keys, payload, buffers))
     return records
 
 
@@ -158,13 +156,14 @@ def _written_until_its_end(store: Store, start: Counters) -> int | None:
 
 
 def _measure(
-    operation: str,
+    made: Callable[..., Point],
+    operation: PointOperation,
     store: Store,
     connector: Connector,
     keys: list[bytes],
     payload: Payload,
     buffers: list[np.ndarray],
-) -> dict[str, Any]:
+) -> Point:
     values = [payload.value(key) for key in keys]
     before = store.counters()
     started = time.perf_counter()
@@ -182,17 +181,17 @@ def _measure(
         )
         if wrong:
             raise UserError(f"store {store.name}: {wrong} of {len(keys)} values were missing or wrong")
-    return {
+    return made(
         **throughput(sum(value.size for value in values), elapsed_s),
-        "store_cpu_s": counted["cpu_s"],
-        "store_page_faults": counted["page_faults"],
-        "store_rss_bytes": counted["rss_bytes"],
-        "device_read_bytes": counted["device_read_bytes"],
-        "device_write_bytes": counted["device_write_bytes"],
-        "store_before": before.details,
-        "store_after": after.details,
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+        store_cpu_s=counted["cpu_s"],
+        store_page_faults=counted["page_faults"],
+        store_rss_bytes=counted["rss_bytes"],
+        device_read_bytes=counted["device_read_bytes"],
+        device_write_bytes=counted["device_write_bytes"],
+        store_before=before.details,
+        store_after=after.details,
+        measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
 
 
 if __name__ == "__main__":

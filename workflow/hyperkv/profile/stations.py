@@ -38,13 +38,14 @@ def measure_point(bench: Bench) -> list[Rung]:
     The order in which stations are measured moves on by one with every repeat. Raises UserError, StoreError.
     """
     values = bench.values
-    common = {
-        "scenario": bench.scenario["name"],
-        "repeat": values.repeat,
-        "value_bytes": values.value_bytes,
-        "connections": values.connections,
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+    made = partial(
+        Rung,
+        scenario=bench.scenario["name"],
+        repeat=values.repeat,
+        value_bytes=values.value_bytes,
+        connections=values.connections,
+        measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
     names = list(rungs_of(bench.scenario))
     first = (values.repeat - 1) % len(names)
     found = {
@@ -53,7 +54,7 @@ def measure_point(bench: Bench) -> list[Rung]:
         for rung, operation, moved in _STATIONS[station](bench)
     }
     return [
-        Rung(**common, rung=rung, operation=operation, **found[rung, operation].dump())
+        made(rung=rung, operation=operation, **found[rung, operation].dump())
         for rung, operation in keys_of(bench.scenario)
     ]
 

@@ -219,7 +219,7 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
     servers = stack.enter_context(EngineServers(commands, environment))
     running = Running(servers, store, model_dir, words, chunk_bytes)
     running.start_s = time.perf_counter() - started
-    running.effective = Effective(**servers.told(cell.share.values_per_chunk))
+    running.effective = servers.told(cell.share.values_per_chunk)
     return running
 
 

@@ -17,6 +17,7 @@ import requests
 
 from ...base.errors import StoreError, UserError
 from ...machine.processes import LOOPBACK, OwnedProcess
+from ...records.effective import Effective
 from ...stores.reach import beyond_loopback
 from . import direct_http
 from .metrics import counters
@@ -106,10 +107,9 @@ class EngineServers:
         found = [self._get(command, "/metrics") for command in self._commands]
         return found[-1], found[0] if len(found) > 1 else ""
 
-    def told(self, ranks: int) -> dict[str, Any]:
-        """What vLLM and LMCache say of themselves: facts of effective.Effective, only those that are told.
+    def told(self, ranks: int) -> Effective:
+        """What vLLM and LMCache say of themselves. ranks: see told.lmcache_facts.
 
-        ranks: see vllm_told.lmcache_facts.
         Raises EngineError when LMCache does not know a key of its configuration.
         """
         engine, lines = self._commands[-1], self.log_lines()
@@ -118,7 +118,7 @@ class EngineServers:
         info = _json(engine, "/server_info?config_format=json")
         server = self._commands[0] if len(self._commands) > 1 else None
         config = _json(server, "/config") or _json(server, "/conf") if server else {}
-        return vllm_facts(info, lines) | lmcache_facts(config, lines, ranks)
+        return Effective(**vllm_facts(info, lines) | lmcache_facts(config, lines, ranks))
 
     def counters(self) -> dict[str, int | None]:
         """Totals of both pages (vllm_metrics.counters). Raises StoreDied or EngineError."""
