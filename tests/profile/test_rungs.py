@@ -3,14 +3,14 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
+from types import SimpleNamespace
 
 import pytest
 
 from tests.record_factory import REST, ROCKSDB, VALKEY
 from workflow.hyperkv.base.errors import StoreError, UserError
 from workflow.hyperkv.machine.memory_dir import MemoryFolder
-from workflow.hyperkv.profile import stations
+from workflow.hyperkv.profile import moving, stations
 from workflow.hyperkv.profile.loopback import Loopback
 from workflow.hyperkv.profile.moving import Bench, Values
 from workflow.hyperkv.profile.null import NullStore
@@ -131,18 +131,29 @@ class FakeDisk(NullStore):
         return True
 
 
-def delayed(monkeypatch, **delays: float) -> None:
-    """Replace the servers by ones that store nothing; GET of `null`, `valkey` and `rocksdb` is late by so much."""
+def delayed(monkeypatch, late: tuple[str, ...] = ()) -> None:
+    """Replace the servers by ones that store nothing, and time by a clock that only a GET of the late ones moves."""
+    clock = SimpleNamespace(now=0.0, perf_counter=lambda: clock.now)
+    late_ones = []
 
-    def settled(name: str, config):
-        settings = {"memory_bytes": 8 * SIZE, "get_delay_s": delays.get(name, 0.0)}
-        return replace(config, settings=settings, environment={})
+    def made(kind: type[NullStore], name: str, config) -> NullStore:
+        store = kind(replace(config, settings={"memory_bytes": 8 * SIZE}, environment={}))
+        if name in late:
+            late_ones.append(store)
+        return store
 
     def make(name, config):
-        return FilesStore(config) if name == "files" else FakeDisk(settled(name, config))
+        return FilesStore(config) if name == "files" else made(FakeDisk, name, config)
 
+    def get(store, *rest):
+        found = moving.get(store, *rest)
+        clock.now += EACH * DELAY_S * (store in late_ones)
+        return found
+
+    monkeypatch.setattr(moving, "time", clock)
+    monkeypatch.setattr(stations, "get", get)
     monkeypatch.setattr(stations, "make_store", make)
-    monkeypatch.setattr(stations, "NullStore", lambda config: NullStore(settled("null", config)))
+    monkeypatch.setattr(stations, "NullStore", lambda config: made(NullStore, "null", config))
     monkeypatch.setattr(Values, "require_right", lambda *_: None)
     monkeypatch.setattr(stations.Sampler, "start", lambda sampler: None)
 
@@ -156,19 +167,12 @@ def delayed(monkeypatch, **delays: float) -> None:
     ],
 )
 def test_a_delay_of_every_get_shows_up_in_its_layer_and_nowhere_else(bench, monkeypatch, late, layer):
-    """Medians of three repeats, as the table takes them, so that one pause of the machine is not a layer."""
-    delayed(monkeypatch, **dict.fromkeys(late, DELAY_S))
-    points = [measured_point(bench(ROCKSDB, repeat)) for repeat in (1, 2, 3)]
-    got, put = (
-        {name: median(repeat[name] for repeat in repeats) for name in repeats[0]}
-        for repeats in (
-            [layers(point, ROCKSDB, operation) for point in points] for operation in ("get", "set")
-        )
-    )
-    assert got.pop(layer) == pytest.approx(DELAY_S, rel=0.4)
+    delayed(monkeypatch, late)
+    records = measured_point(bench(ROCKSDB))
+    got, put = (layers(records, ROCKSDB, operation) for operation in ("get", "set"))
+    assert got.pop(layer) == pytest.approx(DELAY_S)
     assert UNEXPLAINED in got
-    for others in (got, put):
-        assert max(map(abs, others.values())) < DELAY_S / 3, others
+    assert [*got.values(), *put.values()] == pytest.approx([0] * len([*got, *put]), abs=1e-12)
 
 
 def test_the_order_of_the_rungs_moves_on_with_every_repeat(bench, monkeypatch):

@@ -6,7 +6,6 @@ With KVROCKS_BIN the presets are tried on the real one, and it takes part in tes
 import json
 import os
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -408,12 +407,11 @@ def test_a_crash_is_noticed_at_once(name, folder):
         with make_connector("resp", store, 1, timeout_s=10) as connector:
             connector.put(keys, values_of(keys, 100))
             store.kill()
-            started = time.monotonic()
             with pytest.raises(StoreError) as caught:
                 connector.get(keys, buffers_for(keys, 100))
             with pytest.raises(StoreDied, match=r"signal 9 \(SIGKILL\)"):
                 raise store.explain(caught.value)
-            assert time.monotonic() - started < 5
+            assert "timed out" not in str(caught.value)
 
 
 def test_the_fake_with_a_password_lets_the_workflow_in_and_its_file_goes(folder, fake, tmp_path):

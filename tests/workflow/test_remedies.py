@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from tests.configs import BASE, changed, engine, with_kvrocks, with_striped, without
+from tests.workloads.kinds import EXCERPT
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.config.config import checked
 from workflow.hyperkv.config.plan import predict_spec, sweep_spec
 from workflow.hyperkv.workloads.factory import make_workload
 
-EXCERPT = Path(__file__).parents[1] / "data" / "mooncake_excerpt.jsonl"
 MULTI_TURN = BASE["workload"]
 DOCUMENTS = {
     "kind": "long_documents",

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 import requests
 
-from tests.engines.test_vllm_cells import fake_modules, measured, spec  # noqa: F401
+from tests.engines.vllm.slices import measured
 from workflow.hyperkv.build.build_environment import probe
 from workflow.hyperkv.engines.vllm import direct_http
 from workflow.hyperkv.engines.vllm.cells import SINGLE
@@ -69,7 +69,7 @@ def test_the_proxy_is_one_that_would_be_noticed(proxy, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["upper", "socks"])
-def test_an_engine_is_ready_and_measured_past_every_proxy(kind, proxy, spec, tmp_path, monkeypatch):  # noqa: F811
+def test_an_engine_is_ready_and_measured_past_every_proxy(kind, proxy, spec, tmp_path, monkeypatch):
     for name, value in surroundings(proxy, kind).items():
         monkeypatch.setenv(name, value)
     records = measured(spec, tmp_path, SINGLE, 2)

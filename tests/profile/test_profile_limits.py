@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -131,10 +130,8 @@ def test_a_process_that_cannot_start_is_one_line(tmp_path):
 def test_the_death_of_the_process_is_noticed_at_once(loopback, operation):
     values = slots(aligned_buffer(8 * SIZE), SIZE)
     connection = loopback.connect()
-    killed_at = []
 
     def kill():
-        killed_at.append(time.monotonic())
         os.kill(loopback.pid, signal.SIGKILL)
 
     timer = threading.Timer(0.1, kill)
@@ -144,7 +141,7 @@ def test_the_death_of_the_process_is_noticed_at_once(loopback, operation):
             getattr(connection, operation)(0, values)
     with pytest.raises(StoreDied, match=r"the raw socket's process \(pid \d+\) died with signal 9"):
         raise loopback.explain(caught.value)
-    assert time.monotonic() - killed_at[0] < 5
+    assert "timed out" not in str(caught.value)
     timer.join()
 
 
