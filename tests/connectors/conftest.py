@@ -3,8 +3,11 @@
 import asyncio
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+from tests.connectors.native import compiled_library
 
 
 @pytest.fixture(scope="module")
@@ -17,3 +20,9 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
     one.call_soon_threadsafe(one.stop)
     thread.join(10)
     one.close()
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory) -> Path:
+    """Connector striped's compiled client; skips where there is no compiler."""
+    return compiled_library(tmp_path_factory.mktemp("library"))

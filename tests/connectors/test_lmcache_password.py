@@ -80,7 +80,7 @@ def test_lmcaches_own_connector_saves_and_loads(connector, store, tmp_path, loop
     assert type(backend.connection.getWrappedConnector()).__name__.lower() == f"{connector}connector"
     keys, objects = keys_of(1, 2), filled(pool, 2)
     backend.batched_submit_put_task(keys, objects)
-    assert eventually(lambda: all(backend.contains(key) for key in keys), 10)
+    assert eventually(lambda: all(backend.contains(key) for key in keys))
     loaded = backend.batched_get_blocking(keys)
     assert [bytes(item.byte_array) for item in loaded] == [bytes(item.byte_array) for item in objects]
     assert WORD not in logged()

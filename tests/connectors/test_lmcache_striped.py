@@ -67,7 +67,7 @@ def rig(store, loop) -> Iterator[SimpleNamespace]:
 
 def save(rig: SimpleNamespace, keys: list, objects: list) -> None:
     rig.backend.batched_submit_put_task(keys, objects)
-    assert eventually(lambda: sum(vars(rig.cache.counts.saves).values()) >= len(keys), 10)
+    assert eventually(lambda: sum(vars(rig.cache.counts.saves).values()) >= len(keys))
 
 
 def damage(store: Store, key: CacheEngineKey, stripe: int) -> None:

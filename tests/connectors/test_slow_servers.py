@@ -5,14 +5,13 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 import redis
 import requests
 
-from tests.connectors.native import compiled_library, sanitized_run
+from tests.connectors.native import sanitized_run
 from tests.stores.conftest import store_config
 from workflow.hyperkv.base.deadline import Deadline, Endpoint
 from workflow.hyperkv.base.errors import PassingError, StoreError
@@ -121,11 +120,6 @@ def serving(behave: Behaviour) -> Iterator[Endpoint]:
             acceptor.join(10)
             for thread in threads:
                 thread.join(10)
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory) -> Path:
-    return compiled_library(tmp_path_factory.mktemp("native"))
 
 
 CLIENTS = {

@@ -368,7 +368,7 @@ def test_what_is_pushed_out_of_the_write_buffers_is_read_from_the_device(name, f
         for push_out in (False, True):
             if push_out:
                 store.push_out_writes()
-                assert eventually(lambda: not store.counters().details["memtables_to_flush"], 20)
+                assert eventually(lambda: not store.counters().details["memtables_to_flush"])
             store.evict_page_cache()
             before, buffers = store.counters(), buffers_for(keys, MIB)
             assert connector.get(keys, buffers) == [True] * 4
@@ -397,7 +397,7 @@ def test_preset_tuned_compacts_nothing_since_a_compaction_reads_every_value(name
         def read() -> int:
             return store.counters().minus(before)["device_read_bytes"]
 
-        assert eventually(lambda: read() >= 32 * MIB, 20)
+        assert eventually(lambda: read() >= 32 * MIB)
 
 
 @pytest.mark.parametrize("name", [offered("kvrocks")])

@@ -18,13 +18,13 @@ from tests.stores.servers import (
     MIB,
     TIMEOUT_S,
     Running,
-    free_port,
     receive,
     receive_all,
     refused,
     running,
 )
 from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.machine.processes import free_port
 from workflow.hyperkv.stores import resp_protocol
 from workflow.hyperkv.stores.rocksdb import keys as rocksdb_keys
 from workflow.hyperkv.stores.rocksdb import options as rocksdb_options

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.workflow_helpers import TINY, Checkout, changed, eventually
+from tests.helpers import eventually
+from tests.workflow_helpers import TINY, Checkout, changed
 from workflow.hyperkv.base.sources import sources
 from workflow.hyperkv.config import code
 from workflow.hyperkv.records.record_file import identity_in, read_records, write_records

@@ -12,6 +12,7 @@ import pytest
 import requests
 
 from tests.engines.vllm.slices import measured
+from tests.helpers import eventually
 from workflow.hyperkv.build.build_environment import probe
 from workflow.hyperkv.engines.vllm import direct_http
 from workflow.hyperkv.engines.vllm.cells import SINGLE
@@ -94,7 +95,7 @@ def test_what_is_started_keeps_the_proxy_and_passes_it_for_loopback(own, proxy, 
         monkeypatch.setenv(name, value)
     process = OwnedProcess([sys.executable, "-c", TELL], log=tmp_path / "log", label="child", env=own)
     with process:
-        process._process.wait(30)
+        eventually(lambda: process.exit_code() is not None)
     told = json.loads(process.last_line())
     assert told["http_proxy"] == f"http://{proxy.address}"
     first = own.get("no_proxy", "a.example")
