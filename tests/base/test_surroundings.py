@@ -57,7 +57,7 @@ import os, resource, subprocess
 _, hard = resource.getrlimit(resource.RLIMIT_CORE)
 resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
 if {settled}:
-    from workflow.hyperkv.surroundings import dump_no_core
+    from workflow.hyperkv.base.surroundings import dump_no_core
     dump_no_core()
 subprocess.run(["sh", "-c", "kill -ABRT $$"], cwd={folder!r})
 """
@@ -74,7 +74,7 @@ def test_what_crashes_leaves_no_core(tmp_path, settled):
 
 
 def test_every_stage_and_what_it_starts_dumps_no_core(tmp_path):
-    code = "from workflow.hyperkv.surroundings import settle; settle(); import subprocess; subprocess.run(['sh', '-c', 'ulimit -c'])"
+    code = "from workflow.hyperkv.base.surroundings import settle; settle(); import subprocess; subprocess.run(['sh', '-c', 'ulimit -c'])"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": os.getcwd()}, capture_output=True,
         text=True, timeout=30, check=True,

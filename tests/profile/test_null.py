@@ -7,11 +7,10 @@ import time
 import numpy as np
 import pytest
 
+from tests.stores.conftest import CONNECTIONS, buffers_for, new_keys, values_of
 from workflow.hyperkv.connectors.registry import make_connector
 from workflow.hyperkv.profile.null import NullStore
 from workflow.hyperkv.stores.base import StoreConfig
-
-from .conftest import CONNECTIONS, buffers_for, new_keys, values_of
 
 SIZE = 100_000
 

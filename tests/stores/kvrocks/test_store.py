@@ -30,7 +30,7 @@ from workflow.hyperkv.stores.kvrocks.store import KvrocksStore
 
 PRESETS = sorted(Path("config/kvrocks").glob("*.yaml"))
 KEYS = set(Path("tests/data/kvrocks-2.10-keys.txt").read_text().split())
-FAKE = Path(__file__).with_name("fake_kvrocks.py")
+FAKE = Path(__file__).parents[1] / "fake_kvrocks.py"
 
 
 def preset(name: str) -> dict:
