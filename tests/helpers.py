@@ -8,20 +8,22 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from workflow.hyperkv.records.record_file import Identity, write_records
 
+T = TypeVar("T")
 
-def eventually(condition: Callable[[], bool], within_s: float = 5.0) -> bool:
-    """Poll until the condition holds; False when it does not within the time."""
+
+def eventually(poll: Callable[[], T], within_s: float = 60.0) -> T:
+    """Poll until the value is true and return it. Raises AssertionError when that takes too long."""
     deadline = time.monotonic() + within_s
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
+    while not (value := poll()):
+        assert time.monotonic() < deadline, f"not within {within_s} s"
         time.sleep(0.005)
-    return True
+    return value
 
 
 def free_ports_in_a_row(count: int) -> int:

@@ -8,17 +8,15 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import psutil
 import yaml
 
 from workflow.hyperkv.records.record_file import read_records
 
-T = TypeVar("T")
 REPOSITORY = Path(__file__).parents[1]
 CONFIGS = ["config/scenarios.yaml", "config/config.yaml", "tiny.yaml"]
 TARGETS = {
@@ -103,15 +101,6 @@ def merged(*configs: Mapping[str, Any]) -> dict[str, Any]:
             both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
             result[key] = merged(result[key], value) if both else value
     return result
-
-
-def eventually(poll: Callable[[], T], within_s: float = 40.0) -> T:
-    """Poll until the value is true and return it. Raises AssertionError when that takes too long."""
-    deadline = time.monotonic() + within_s
-    while not (value := poll()):
-        assert time.monotonic() < deadline, f"not within {within_s} s"
-        time.sleep(0.005)
-    return value
 
 
 def listen_to_ctrl_c() -> None:

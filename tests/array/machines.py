@@ -12,6 +12,7 @@ from workflow.hyperkv.array.planning.facts import (
     parse_member,
     parse_wipefs,
 )
+from workflow.hyperkv.array.planning.plan import Plan
 from workflow.hyperkv.array.settings import ArraySettings
 from workflow.hyperkv.machine.mounts import Md, parse_findmnt
 
@@ -23,6 +24,10 @@ PATHS = {A: "/dev/nvme0n1", B: "/dev/nvme1n1", C: "/dev/nvme2n1", VIRTIO: "/dev/
 MD_UUID = "d9ed5db4-d2dc-3c1a-826f-919840a08e22"
 FS_UUID = "4ea66022-3664-407f-8f9b-06250accd9b3"
 MOUNT = "/mnt/hyperkv"
+MDADM_LINE = "ARRAY /dev/md/hyperkv metadata=1.2 name=any:hyperkv UUID=d9ed5db4:d2dc3c1a:826f9198:40a08e22"
+FSTAB_LINE = (
+    f"UUID={FS_UUID} /mnt/hyperkv xfs noatime,nofail,x-systemd.device-timeout=30,x-hyperkv=hyperkv 0 0"
+)
 
 
 def recorded(name: str) -> str:
@@ -132,3 +137,27 @@ def assembled(array: Md | None = None, mounted: bool = False, **changes: Any) ->
 def stopped(**changes: Any) -> Machine:
     """The machine with the recorded array's members, and no array in the kernel."""
     return machine(disks(nvme0n1=MEMBER, nvme1n1=MEMBER), **changes)
+
+
+def commands(plan: Plan) -> list[str]:
+    """The plan's commands; it must not refuse."""
+    assert plan.refusals == ()
+    return [str(step) for step in plan.steps]
+
+
+def write_array(top: Path, state: str = "clean", uuid: bool = True) -> None:
+    """md127 of the first two disks, as sysfs shows it."""
+    node = top / "sys/block/md127"
+    (node / "md").mkdir(parents=True)
+    values = {"level": "raid0", "chunk_size": "524288", "array_state": state} | (
+        {"uuid": MD_UUID} if uuid else {}
+    )
+    for name, value in values.items():
+        (node / "md" / name).write_text(f"{value}\n")
+    (node / "dev").write_text("9:127\n")
+    for name in ("nvme0n1", "nvme1n1"):
+        (node / "slaves" / name).mkdir(parents=True)
+        (top / "sys/class/block" / name / "holders/md127").mkdir(parents=True)
+    (top / "dev/md").mkdir()
+    (top / "dev/md127").touch()
+    (top / "dev/md/hyperkv").symlink_to("../md127")

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.array.machines import MD_UUID, A, B, assembled, disks, machine, settings
-from tests.array.test_plan import FSTAB_LINE, MDADM_LINE
+from tests.array.machines import FSTAB_LINE, MD_UUID, MDADM_LINE, A, B, assembled, disks, machine, settings
 from workflow.hyperkv.array import provision_array as provision
 from workflow.hyperkv.array import record
 from workflow.hyperkv.array import teardown_array as teardown

@@ -8,8 +8,20 @@ from typing import Any
 
 import pytest
 
-from tests.array.machines import FS_UUID, MD_UUID, MOUNT, A, B, C, assembled, md, mounts, recorded, settings
-from tests.array.test_gather import write_array
+from tests.array.machines import (
+    FS_UUID,
+    MD_UUID,
+    MOUNT,
+    A,
+    B,
+    C,
+    assembled,
+    md,
+    mounts,
+    recorded,
+    settings,
+    write_array,
+)
 from workflow.hyperkv.array.layout import fstab_line, mdadm_line
 from workflow.hyperkv.array.record import document, write_record
 from workflow.hyperkv.array.refusal import NOT_THERE, ArrayError

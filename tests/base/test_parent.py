@@ -81,7 +81,7 @@ def gone(pid: int, identity: str) -> bool:
 def test_a_stage_and_what_it_started_end_with_the_parent(run, number):
     parent, pid, identity = run(SLEEPS)
     parent.send_signal(number)
-    assert eventually(lambda: gone(pid, identity), 20)
+    assert eventually(lambda: gone(pid, identity))
     assert "hyperkv test: interrupted; run again" in parent.stdout.read()
 
 
@@ -90,28 +90,28 @@ def test_they_end_with_the_shell_between_them(run):
     shell = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     assert shell != parent.pid
     os.kill(shell, signal.SIGKILL)
-    assert eventually(lambda: gone(pid, identity), 20)
+    assert eventually(lambda: gone(pid, identity))
 
 
 @pytest.mark.parametrize("hang", [DEAF, IN_C], ids=["deaf", "in C code"])
 def test_one_that_hangs_is_killed(run, hang):
     parent, pid, identity = run(hang, grace_s=0.3)
     parent.kill()
-    assert eventually(lambda: gone(pid, identity), 20)
+    assert eventually(lambda: gone(pid, identity))
 
 
 def test_a_stopped_one_ends_in_order(run):
     parent, pid, identity = run(SLEEPS)
     os.kill(pid, signal.SIGSTOP)
     parent.kill()
-    assert eventually(lambda: gone(pid, identity), 20)
+    assert eventually(lambda: gone(pid, identity))
     assert "hyperkv test: interrupted; run again" in parent.stdout.read()
 
 
 def test_what_a_killed_stage_started_ends(run):
     _, pid, identity = run(SLEEPS)
     os.kill(pid, signal.SIGKILL)
-    assert eventually(lambda: gone(pid, identity), 20)
+    assert eventually(lambda: gone(pid, identity))
 
 
 def test_several_signals_interrupt_once(run):
@@ -119,7 +119,7 @@ def test_several_signals_interrupt_once(run):
         "import time\n        try: time.sleep(1000)\n        finally: [os.kill(os.getpid(), n) for n in (1, 2, 3, 15)]"
     )
     os.kill(pid, signal.SIGTERM)
-    assert eventually(lambda: gone(pid, identity), 20)
+    assert eventually(lambda: gone(pid, identity))
     output = parent.stdout.read()
     assert "hyperkv test: interrupted; run again" in output
     assert "Traceback" not in output

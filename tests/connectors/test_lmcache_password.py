@@ -7,25 +7,14 @@ from types import SimpleNamespace
 import pytest
 
 pytest.importorskip("lmcache")
-import torch
 from lmcache.v1.config import LMCacheEngineConfig
 from lmcache.v1.distributed.l2_adapters.native_plugin_l2_adapter import (
     NativePluginL2AdapterConfig,
     _create_native_plugin_l2_adapter,
 )
-from lmcache.v1.metadata import LMCacheMetadata
 from lmcache.v1.storage_backend.remote_backend import RemoteBackend
 
-from tests.connectors.test_lmcache_striped import (
-    CHUNK,
-    HEAD_SIZE,
-    HEADS,
-    LAYERS,
-    Pool,
-    filled,
-    keys_of,
-    loop,  # noqa: F401
-)
+from tests.connectors.inside_lmcache import CHUNK, Pool, filled, keys_of, metadata_of_the_model
 from tests.helpers import eventually
 from tests.stores.conftest import store_config
 from workflow.hyperkv.base.secret import Secret, write_private
@@ -78,13 +67,12 @@ class WaitingPool(Pool):
 
 
 @pytest.mark.parametrize("connector", ["redis", "resp"])
-def test_lmcaches_own_connector_saves_and_loads(connector, store, tmp_path, loop, logged):  # noqa: F811
+def test_lmcaches_own_connector_saves_and_loads(connector, store, tmp_path, loop, logged):
     written = inprocess_config(scenario(connector), 1 << 28, tmp_path, store.endpoints)
     assert WORD not in json.dumps(written, ensure_ascii=False)
     (tmp_path / "lmcache.yaml").write_text(json.dumps(written))
     config = LMCacheEngineConfig.from_file(str(tmp_path / "lmcache.yaml"))
-    metadata = LMCacheMetadata("tiny", 1, 1, 0, 0, torch.bfloat16, (LAYERS, 2, CHUNK, HEADS, HEAD_SIZE))
-    metadata.chunk_size = CHUNK
+    metadata = metadata_of_the_model()
     pool = WaitingPool(config, metadata)
     (name,) = config.remote_storage_plugins
     backend = RemoteBackend(config, metadata, loop, pool, dst_device="cpu", plugin_name=name)
@@ -92,7 +80,7 @@ def test_lmcaches_own_connector_saves_and_loads(connector, store, tmp_path, loop
     assert type(backend.connection.getWrappedConnector()).__name__.lower() == f"{connector}connector"
     keys, objects = keys_of(1, 2), filled(pool, 2)
     backend.batched_submit_put_task(keys, objects)
-    assert eventually(lambda: all(backend.contains(key) for key in keys), 10)
+    assert eventually(lambda: all(backend.contains(key) for key in keys))
     loaded = backend.batched_get_blocking(keys)
     assert [bytes(item.byte_array) for item in loaded] == [bytes(item.byte_array) for item in objects]
     assert WORD not in logged()

@@ -1,30 +1,22 @@
 """The plugin inside LMCache's own remote backend, against a real Valkey; skipped where LMCache is not installed."""
 
 import asyncio
-import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import replace
 from queue import Queue
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 pytest.importorskip("lmcache")
-import torch
 from lmcache.utils import CacheEngineKey
 from lmcache.v1.config import LMCacheEngineConfig
 from lmcache.v1.event_manager import EventManager, EventType
-from lmcache.v1.metadata import LMCacheMetadata
 from lmcache.v1.storage_backend.remote_backend import RemoteBackend
 from lmcache.v1.storage_backend.storage_manager import StorageManager
 
-try:
-    from lmcache.v1.memory_allocators.ad_hoc_memory_allocator import AdHocMemoryAllocator
-except ImportError:
-    from lmcache.v1.memory_management import AdHocMemoryAllocator
-
+from tests.connectors.inside_lmcache import BYTES, CHUNK, Pool, filled, keys_of, metadata_of_the_model
 from tests.helpers import eventually
 from tests.stores.conftest import store_config
 from workflow.hyperkv.connectors.lmcache_striped import StripedRemoteConnector
@@ -32,49 +24,11 @@ from workflow.hyperkv.connectors.striped.stripes import stripe_key
 from workflow.hyperkv.stores.base import Store
 from workflow.hyperkv.stores.registry import make_store
 
-CHUNK, LAYERS, HEADS, HEAD_SIZE = 64, 4, 2, 32
-BYTES = 2 * LAYERS * CHUNK * HEADS * HEAD_SIZE * 2
-
-
-class Pool:
-    """LMCache's CPU pool, as far as a connector uses it, with a bound."""
-
-    def __init__(self, config, metadata, most: int = 100):
-        self.config, self.metadata = config, metadata
-        self.most, self.given = most, []
-        self._allocator = AdHocMemoryAllocator("cpu")
-
-    def allocate(self, shapes, dtypes, fmt=None, eviction=True, busy_loop=True):
-        assert not busy_loop
-        if sum(item.get_ref_count() > 0 for item in self.given) >= self.most:
-            return None
-        self.given.append(self._allocator.allocate(shapes, dtypes, fmt))
-        return self.given[-1]
-
-    def full(self, tokens: int = CHUNK):
-        shape = torch.Size([2, LAYERS, tokens, HEADS * HEAD_SIZE])
-        return self._allocator.allocate(shape, torch.bfloat16)
-
-    @property
-    def held(self) -> int:
-        return sum(item.get_ref_count() > 0 for item in self.given)
-
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory) -> Iterator[Store]:
     with make_store("valkey", store_config(tmp_path_factory.mktemp("lmcache"), "valkey")) as one:
         yield one
-
-
-@pytest.fixture(scope="module")
-def loop() -> Iterator[asyncio.AbstractEventLoop]:
-    one = asyncio.new_event_loop()
-    thread = threading.Thread(target=one.run_forever)
-    thread.start()
-    yield one
-    one.call_soon_threadsafe(one.stop)
-    thread.join(10)
-    one.close()
 
 
 @pytest.fixture
@@ -94,8 +48,7 @@ def rig(store, loop) -> Iterator[SimpleNamespace]:
             f"{prefix}.retry_s": 0.1,
         },
     )
-    metadata = LMCacheMetadata("tiny", 1, 1, 0, 0, torch.bfloat16, (LAYERS, 2, CHUNK, HEADS, HEAD_SIZE))
-    metadata.chunk_size = CHUNK
+    metadata = metadata_of_the_model()
     pool = Pool(config, metadata)
     backend = RemoteBackend(config, metadata, loop, pool, dst_device="cpu", plugin_name="striped")
     connector = backend.connection.getWrappedConnector()
@@ -112,22 +65,9 @@ def rig(store, loop) -> Iterator[SimpleNamespace]:
     backend.close()
 
 
-def keys_of(purpose: int, count: int) -> list[CacheEngineKey]:
-    return [CacheEngineKey("tiny", 1, 0, 1000 * purpose + i, torch.bfloat16) for i in range(count)]
-
-
-def filled(pool: Pool, count: int) -> list:
-    objects = [pool.full() for _ in range(count)]
-    for number, item in enumerate(objects):
-        np.frombuffer(item.byte_array, dtype=np.uint8)[:] = np.random.default_rng(number).integers(
-            0, 256, BYTES, dtype=np.uint8
-        )
-    return objects
-
-
 def save(rig: SimpleNamespace, keys: list, objects: list) -> None:
     rig.backend.batched_submit_put_task(keys, objects)
-    assert eventually(lambda: sum(vars(rig.cache.counts.saves).values()) >= len(keys), 10)
+    assert eventually(lambda: sum(vars(rig.cache.counts.saves).values()) >= len(keys))
 
 
 def damage(store: Store, key: CacheEngineKey, stripe: int) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.workloads.test_prefix_tree import WORKLOADS
+from tests.workloads.kinds import WORKLOADS
 from workflow.hyperkv.connectors.inprocess import InprocessConnector
 from workflow.hyperkv.engines.replay.tiers import RealTiers, Tier
 from workflow.hyperkv.predict.predict_hit_rates import Capacities, Simulation

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.workloads.test_prefix_tree import WORKLOADS
+from tests.workloads.kinds import WORKLOADS
 from workflow.hyperkv.predict.lru import held_units
 from workflow.hyperkv.workloads.chunks import chain_keys
 from workflow.hyperkv.workloads.factory import make_workload

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.figures.made import store_rows
 from tests.predict.specs import BREAK_EVEN, MODELS
+from tests.record_factory import limit
 from tests.workflow_helpers import merged
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.config.config import checked
@@ -240,7 +241,7 @@ def test_placed_stores(table, tmp_path, monkeypatch):
         "ram_bytes": 4 << 30,
         "disk": {"file_system": "ext4", "device": "vda"},
     }
-    (tmp_path / "limits.jsonl").write_text(json.dumps({"environment": environment}) + "\n")
+    (tmp_path / "limits.jsonl").write_text(json.dumps(limit(environment=environment)) + "\n")
     out = tmp_path / "placed_stores.csv"
     arguments = [
         "--break-even",

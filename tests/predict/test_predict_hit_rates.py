@@ -16,7 +16,7 @@ from kvcache_sim.policies import PolicyResult, simulate_ceiling, simulate_policy
 from kvcache_sim.trace import parse_trace_lines
 
 from tests.predict.specs import REFERENCE, spec
-from tests.workloads.test_prefix_tree import EXCERPT, WORKLOADS
+from tests.workloads.kinds import EXCERPT, WORKLOADS
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.predict import predict_hit_rates as predict
 from workflow.hyperkv.predict.predict_hit_rates import Capacities, Simulation, hit_rates_table

@@ -3,21 +3,21 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
+from types import SimpleNamespace
 
 import pytest
 
 from tests.record_factory import REST, ROCKSDB, VALKEY
 from workflow.hyperkv.base.errors import StoreError, UserError
 from workflow.hyperkv.machine.memory_dir import MemoryFolder
-from workflow.hyperkv.profile import stations
+from workflow.hyperkv.profile import moving, stations
 from workflow.hyperkv.profile.loopback import Loopback
 from workflow.hyperkv.profile.moving import Bench, Values
 from workflow.hyperkv.profile.null import NullStore
-from workflow.hyperkv.profile.rungs import keys_of, memory_needed, rungs_of
+from workflow.hyperkv.profile.rungs import keys_of, memory_needed
 from workflow.hyperkv.profile.sampling import why_not
 from workflow.hyperkv.profile.stations import measure_point
-from workflow.hyperkv.records.kinds.profile import Moved
+from workflow.hyperkv.stores.base import Store
 from workflow.hyperkv.stores.files import FilesStore
 from workflow.hyperkv.stores.valkey import ValkeyStore
 from workflow.hyperkv.tables.methods.substitution import UNEXPLAINED, layers_of, seconds_by_layer
@@ -131,20 +131,37 @@ class FakeDisk(NullStore):
         return True
 
 
-def delayed(monkeypatch, **delays: float) -> None:
-    """Replace the servers by ones that store nothing; GET of `null`, `valkey` and `rocksdb` is late by so much."""
+def delayed(monkeypatch, late: tuple[str, ...] = ()) -> list[tuple[str, Store]]:
+    """Replace the servers by ones that store nothing, and time by a clock that only a GET of the late ones moves.
 
-    def settled(name: str, config):
-        settings = {"memory_bytes": 8 * SIZE, "get_delay_s": delays.get(name, 0.0)}
-        return replace(config, settings=settings, environment={})
+    Returns the stores by their names, as they are made.
+    """
+    clock = SimpleNamespace(now=0.0, perf_counter=lambda: clock.now)
+    stores: list[tuple[str, Store]] = []
+
+    def made(kind: type[NullStore], name: str, config) -> NullStore:
+        store = kind(replace(config, settings={"memory_bytes": 8 * SIZE}, environment={}))
+        stores.append((name, store))
+        return store
 
     def make(name, config):
-        return FilesStore(config) if name == "files" else FakeDisk(settled(name, config))
+        if name != "files":
+            return made(FakeDisk, name, config)
+        stores.append((name, FilesStore(config)))
+        return stores[-1][1]
 
+    def get(store, *rest):
+        found = moving.get(store, *rest)
+        clock.now += EACH * DELAY_S * any(store is one and name in late for name, one in stores)
+        return found
+
+    monkeypatch.setattr(moving, "time", clock)
+    monkeypatch.setattr(stations, "get", get)
     monkeypatch.setattr(stations, "make_store", make)
-    monkeypatch.setattr(stations, "NullStore", lambda config: NullStore(settled("null", config)))
+    monkeypatch.setattr(stations, "NullStore", lambda config: made(NullStore, "null", config))
     monkeypatch.setattr(Values, "require_right", lambda *_: None)
     monkeypatch.setattr(stations.Sampler, "start", lambda sampler: None)
+    return stores
 
 
 @pytest.mark.parametrize(
@@ -156,36 +173,24 @@ def delayed(monkeypatch, **delays: float) -> None:
     ],
 )
 def test_a_delay_of_every_get_shows_up_in_its_layer_and_nowhere_else(bench, monkeypatch, late, layer):
-    """Medians of three repeats, as the table takes them, so that one pause of the machine is not a layer."""
-    delayed(monkeypatch, **dict.fromkeys(late, DELAY_S))
-    points = [measured_point(bench(ROCKSDB, repeat)) for repeat in (1, 2, 3)]
-    got, put = (
-        {name: median(repeat[name] for repeat in repeats) for name in repeats[0]}
-        for repeats in (
-            [layers(point, ROCKSDB, operation) for point in points] for operation in ("get", "set")
-        )
-    )
-    assert got.pop(layer) == pytest.approx(DELAY_S, rel=0.4)
+    delayed(monkeypatch, late)
+    records = measured_point(bench(ROCKSDB))
+    got, put = (layers(records, ROCKSDB, operation) for operation in ("get", "set"))
+    assert got.pop(layer) == pytest.approx(DELAY_S)
     assert UNEXPLAINED in got
-    for others in (got, put):
-        assert max(map(abs, others.values())) < DELAY_S / 3, others
+    assert [*got.values(), *put.values()] == pytest.approx([0] * len([*got, *put]), abs=1e-12)
 
 
-def test_the_order_of_the_rungs_moves_on_with_every_repeat(bench, monkeypatch):
-    seen: list[str] = []
-    names = list(rungs_of(ROCKSDB))
-    for station in names:
-
-        def note(_, station=station):
-            seen.append(station)
-            for rung in rungs_of(ROCKSDB)[station]:
-                yield from ((rung, operation, Moved()) for operation in ("set", "get"))
-
-        monkeypatch.setitem(stations._STATIONS, station, note)
-    for repeat in (1, 2, 3):
+def test_the_order_of_the_stations_moves_on_with_every_repeat(bench, monkeypatch):
+    made = delayed(monkeypatch)
+    orders = []
+    for repeat in (1, 4, 5):
         records = measured_point(bench(ROCKSDB, repeat))
         assert [(r["rung"], r["operation"]) for r in records] == keys_of(ROCKSDB)
-    assert seen == [*names, *names[1:], *names[:1], *names[2:], *names[:2]]
+        orders.append([name for name, _ in made])
+        made.clear()
+    first = ["null", "valkey", "rocksdb", "rocksdb", "files", "rocksdb"]
+    assert orders == [first, [*first[1:], *first[:1]], [*first[2:], *first[:2]]]
 
 
 def test_a_scenario_has_the_rungs_that_its_layers_need():
@@ -197,17 +202,25 @@ def test_a_scenario_has_the_rungs_that_its_layers_need():
 
 
 def test_a_set_meets_a_warm_server_and_a_get_of_a_disk_a_restarted_one(bench, monkeypatch):
-    delayed(monkeypatch)
-    seen: list[str] = []
-    for name, owner in {"make_cold": FakeDisk, "restart": NullStore}.items():
+    made = delayed(monkeypatch)
+    seen: list[tuple[object, str]] = []
+
+    def noted(owner, name: str) -> None:
         done = getattr(owner, name)
-        monkeypatch.setattr(owner, name, lambda store, n=name, d=done: (seen.append(n), d(store))[1])
-    for name in ("put", "get"):
-        done = getattr(stations, name)
-        monkeypatch.setattr(stations, name, lambda *a, n=name, d=done: (seen.append(n), d(*a))[1])
-    records = list(stations._store_disk(bench(ROCKSDB)))
-    assert [record[:2] for record in records] == [("store_disk", "set"), ("store_disk", "get")]
-    assert seen == ["put", "put", "make_cold", "restart", "get"]
+        monkeypatch.setattr(
+            owner, name, lambda store, *rest: (seen.append((store, name)), done(store, *rest))[1]
+        )
+
+    noted(FakeDisk, "make_cold")
+    noted(NullStore, "restart")
+    noted(stations, "put")
+    noted(stations, "get")
+    measured_point(bench(ROCKSDB))
+    in_memory, *on_disk = [
+        [did for store, did in seen if store is one] for name, one in made if name == "rocksdb"
+    ]
+    assert in_memory == ["put", "put", "get", "get", "restart", "get"]
+    assert on_disk == [["put", "put", "make_cold", "restart", "get"]] * 2
     assert ("store_ram_cold", "set") not in keys_of(ROCKSDB)
 
 

@@ -47,19 +47,20 @@ def test_a_perf_that_may_not_is_one_line(tmp_path, monkeypatch, uncached):
     assert why_not() == "perf may not sample: Error:"
 
 
-def test_a_busy_process_is_sampled_and_nothing_is_left(busy, monkeypatch):
+def test_a_busy_process_is_sampled_and_nothing_is_left(busy, tmp_path, monkeypatch):
     if why_not() is not None:
         pytest.skip(why_not())
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     sampler = Sampler(busy.pid)
     sampler.start()
-    folder = sampler._folder
+    assert list(tmp_path.iterdir())
     start = usage(busy.pid).cpu_s
     assert eventually(lambda: usage(busy.pid).cpu_s > start + 0.05)
     sampler.stop()
     assert sampler.reason is None
     assert sampler.samples > 20
     assert sum(sampler.shares.values()) == pytest.approx(1)
-    assert not os.path.exists(folder)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_process_that_is_gone_is_a_reason_and_no_error():

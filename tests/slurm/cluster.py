@@ -16,7 +16,8 @@ from pathlib import Path
 
 import psutil
 
-from tests.workflow_helpers import eventually
+from tests.helpers import eventually
+from workflow.hyperkv.machine.processes import free_port
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "sinfo", "scontrol")
 PACKAGES = "slurmctld slurmd slurm-client munge"
@@ -170,8 +171,8 @@ def _daemons(folder: Path) -> Iterator[Cluster]:
         "folder": folder,
         "cpus": CPUS,
         "memory_mb": MEMORY_MB,
-        "controller_port": _free_port(),
-        "node_port": _free_port(),
+        "controller_port": free_port(),
+        "node_port": free_port(),
         "srun_ports": "40000-41000",
     }
     (folder / "slurm.conf").write_text(_SLURM_CONF.format(**values))
@@ -184,11 +185,11 @@ def _daemons(folder: Path) -> Iterator[Cluster]:
         munge = f"munged -F --key-file={folder}/munge.key --socket={folder}/munge.sock --pid-file={folder}/munged.pid"
         munge += f" --log-file={folder}/munged.log --seed-file={folder}/munge.seed"
         stack.enter_context(_daemon(cluster, folder, *munge.split()))
-        eventually((folder / "munge.sock").exists, 20)
+        eventually((folder / "munge.sock").exists)
         stack.enter_context(_daemon(cluster, folder, "slurmctld", "-D"))
-        eventually(lambda: "is UP" in _says(cluster, "scontrol", "ping"), 30)
+        eventually(lambda: "is UP" in _says(cluster, "scontrol", "ping"))
         stack.enter_context(_daemon(cluster, folder, "slurmd", "-D"))
-        eventually(lambda: _says(cluster, "sinfo", "-h", "-o", "%t").strip() == "idle", 60)
+        eventually(lambda: _says(cluster, "sinfo", "-h", "-o", "%t").strip() == "idle")
         stack.callback(_end_jobs, cluster, folder)
         yield cluster
 
@@ -250,7 +251,7 @@ def _end_jobs(cluster: Cluster, folder: Path) -> None:
     for job in cluster.queued():
         cluster.call("scancel", job)
     with contextlib.suppress(AssertionError):
-        eventually(lambda: not cluster.queued(), 30)
+        eventually(lambda: not cluster.queued())
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if process.name() == "slurmstepd" and str(folder) in process.environ().get("SLURM_CONF", ""):
@@ -262,9 +263,3 @@ def _says(cluster: Cluster, *words: str) -> str:
         return cluster.call(*words)
     except subprocess.SubprocessError:
         return ""
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]

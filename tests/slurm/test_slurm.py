@@ -17,7 +17,8 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.workflow_helpers import Checkout, changed, eventually
+from tests.helpers import eventually
+from tests.workflow_helpers import Checkout, changed
 from workflow.hyperkv.records.record_file import read_records
 
 from .cluster import CPUS, NODE, Cluster, Job, Unavailable, started
@@ -274,8 +275,8 @@ def test_ctrl_c_leaves_no_job_and_no_process_and_the_next_run_resumes(cluster, t
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=120)
         assert process.returncode != 0
-        eventually(lambda: not cluster.queued(), 30)
-        eventually(lambda: not checkout.processes(), 30)
+        eventually(lambda: not cluster.queued())
+        eventually(lambda: not checkout.processes())
     assert [job.state for job in cluster.jobs()][-1] == "CANCELLED", output
     assert list((tmp_path / "node-disk/hyperkv").iterdir()) == []
     first = json.loads(partial.read_text().splitlines()[0])["record"]
@@ -301,7 +302,7 @@ def test_when_snakemake_is_killed_its_job_goes_on_and_the_next_run_waits_for_its
         assert cluster.queued() == [job]
         kept = json.loads(partial.read_text().splitlines()[0])["record"]
         cluster.call("scancel", job)
-        eventually(lambda: not cluster.queued() and not checkout.processes(), 60)
+        eventually(lambda: not cluster.queued() and not checkout.processes())
     resumed = run(cluster, checkout, "sweep")
     assert resumed.status == 0, resumed.output
     records = read_records(checkout / "results/sweep/rocksdb_resp-64/1.jsonl")

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import redis
 
+from workflow.hyperkv.machine.processes import free_port
+
 ROOT = Path(__file__).parents[2]
 MIB = 1 << 20
-TIMEOUT_S = 10
+TIMEOUT_S = 60
 
 
 @dataclass
@@ -29,12 +31,6 @@ class Running:
 
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT_S)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def command(directory: Path, port: int, *extra: str) -> list[str]:

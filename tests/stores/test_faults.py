@@ -1,11 +1,10 @@
-"""What goes wrong with a store: every case ends in one line within a bounded time, never in a hang."""
+"""What goes wrong with a store: every case ends in one line, never in a hang."""
 
 import contextlib
 import os
 import signal
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -133,8 +132,6 @@ def test_full_disk(name, small_disk, tmp_path):
             assert connector.count_present([first, keys[-1]]) == 1
         if name == "files":
             assert not [path for path in config.directory.rglob("*.*") if path.is_file()]
-        started = time.monotonic()
-    assert time.monotonic() - started < 10
 
 
 # A server that is killed
@@ -153,38 +150,32 @@ def has_died(store: Store) -> bool:
 def test_killed_server_is_an_error_at_once(name, kind, operation, folder):
     keys = new_keys(2 * CONNECTIONS)
     values, buffers = values_of(keys, 65536), buffers_for(keys, 65536)
-    killed_at: list[float] = []
     under_way = threading.Event()
     with make_store(name, store_config(folder, name)) as store:
 
         def kill() -> None:
             under_way.wait(10)
-            killed_at.append(time.monotonic())
             os.kill(store.pid(), signal.SIGKILL)
 
         killer = threading.Thread(target=kill)
-        with make_connector(kind, store, CONNECTIONS, timeout_s=5, **OPTIONS.get(kind, {})) as connector:
+        with make_connector(kind, store, CONNECTIONS, timeout_s=60, **OPTIONS.get(kind, {})) as connector:
             connector.put(keys, values)
             killer.start()
 
             def keep_going() -> None:
-                deadline = time.monotonic() + 8
-                while time.monotonic() < deadline:
+                while True:
                     connector.put(keys, values) if operation == "put" else connector.get(keys, buffers)
                     under_way.set()
 
-            with pytest.raises(StoreError):
-                keep_going()
-            assert time.monotonic() - killed_at[0] < 4
             for call in (
+                keep_going,
                 lambda: connector.put(keys, values),
                 lambda: connector.get(keys, buffers),
                 lambda: connector.count_present(keys),
             ):
-                started = time.monotonic()
-                with pytest.raises(StoreError):
+                with pytest.raises(StoreError) as caught:
                     call()
-                assert time.monotonic() - started < 4
+                assert "timed out" not in str(caught.value)
         killer.join(10)
         assert eventually(lambda: has_died(store))  # its sockets close a moment before it can be waited for
         with pytest.raises(StoreDied, match=r"signal 9 \(SIGKILL\)"):
@@ -220,11 +211,9 @@ def test_hanging_server_times_out(server, kind, operation):
     with make_connector(kind, server, 2, timeout_s=0.5) as connector:
         connector.put(keys, values)
         assert connector.get(keys, buffers) == [True, True]
-        started = time.monotonic()
         arguments = {"put": (keys, values), "get": (keys, buffers), "count_present": (keys,)}[operation]
         with hanging(server), pytest.raises(StoreError, match="timed out"):
             getattr(connector, operation)(*arguments)
-        assert 0.3 < time.monotonic() - started < 4
     server.check_alive()
 
 

@@ -29,6 +29,7 @@ from workflow.hyperkv.machine.memory_dir import MemoryFolder
 from workflow.hyperkv.machine.processes import OwnedProcess
 from workflow.hyperkv.profile import moving, stations
 from workflow.hyperkv.profile import profile_store as profile
+from workflow.hyperkv.profile.rungs import rungs_of
 from workflow.hyperkv.stores import valkey
 from workflow.hyperkv.stores.registry import make_store
 from workflow.hyperkv.tune.store_load import measured_rounds
@@ -165,11 +166,13 @@ def _a_trial(spec: dict, logs: Path) -> None:
     list(measured_rounds(search, spec["scenario"], logs))
 
 
-def _layers_in_memory(spec: dict, logs: Path) -> None:
+def _layers(spec: dict, logs: Path) -> None:
     alone = _alone(spec)
     payload = moving.Payload(65536)
-    bench = moving.Bench(alone, moving.Values.of(payload, 1, 2, 1), logs, None, None)
-    list(stations._store_ram(bench))
+    names = list(rungs_of(alone["scenario"]))
+    first = "store_ram" if "store_ram" in names else "valkey"
+    values = moving.Values.of(payload, 1, 2, repeat=names.index(first) + 1)
+    stations.measure_point(moving.Bench(alone, values, logs, None, None))
 
 
 def _alone(spec: dict) -> dict:
@@ -177,7 +180,7 @@ def _alone(spec: dict) -> dict:
     return spec | sizes | {"memory_dir": str(Path(spec["data_dir"]).parent / "memory")}
 
 
-WAYS = [_a_cell, _a_profile, _a_trial, _layers_in_memory]
+WAYS = [_a_cell, _a_profile, _a_trial, _layers]
 
 
 @pytest.mark.parametrize("store", ["valkey", "rocksdb"])

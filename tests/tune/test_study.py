@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.tune.made_up import PARAMETERS, a_round, rounds
 from workflow.hyperkv.base.errors import StoreError, UserError
-from workflow.hyperkv.records.kinds.tune import Round
 from workflow.hyperkv.tune.space import Parameter
 from workflow.hyperkv.tune.study import (
     as_record,
@@ -21,18 +21,13 @@ from workflow.hyperkv.tune.study import (
     spent_s,
 )
 
-PARAMETERS = [
-    Parameter("connections", "integer", 2, 1, 16, log=True),
-    Parameter("stripe_bytes", "choice", 1, choices=(1, 2, 4, 8)),
-    Parameter("settings.share", "number", 0.5, 0.0, 1.0, step=0.25),
-]
 OWN = {parameter.name: parameter.own for parameter in PARAMETERS}
 
 # Runs a search whose trial 6 says so and then waits for ever, unless it is told to go on.
 PROGRAM = """
 import sys, time
 from pathlib import Path
-from tests.tune.test_study import PARAMETERS, rounds
+from tests.tune.made_up import PARAMETERS, rounds
 from workflow.hyperkv.tune.study import judged, open_study, search
 study = open_study(Path(sys.argv[1]), "one", "median")
 def measure(values):
@@ -42,18 +37,6 @@ def measure(values):
     yield from rounds(values)
 search(study, PARAMETERS, measure, seed=3, trials=14, budget_s=1e6)
 """
-
-
-def a_round(cost: float) -> Round:
-    """A round of which nothing but its cost counts."""
-    return Round(cost_s_per_ktokens=cost, set_gbps=1, get_gbps=1, device_share=None)
-
-
-def rounds(values, count=3):
-    """Best at 8 connections and stripes of 4."""
-    cost = 1 + abs(values["connections"] - 8) + (values["stripe_bytes"] != 4)
-    for number in range(count):
-        yield a_round(cost + number / 100)
 
 
 def searched(path: Path, measure=rounds, trials=14, seed=3, pruner="median", budget_s=1e6):

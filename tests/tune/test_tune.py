@@ -9,7 +9,8 @@ import signal
 import pytest
 import yaml
 
-from tests.workflow_helpers import CONFIGS, TINY, Checkout, changed, eventually, merged
+from tests.helpers import eventually
+from tests.workflow_helpers import CONFIGS, TINY, Checkout, changed, merged
 from workflow.hyperkv.config.config import checked
 from workflow.hyperkv.config.tune import tune_spec
 from workflow.hyperkv.records.record_file import read_records
@@ -188,10 +189,10 @@ def test_a_killed_search_goes_on(tmp_path):
     argv = tune_argv(checkout)
     journal = checkout / f"{FOLDER}/finalists.jsonl.partial"
     with checkout.start(*argv) as process:
-        eventually(lambda: journal.exists() and journal.read_text().endswith("\n"), within_s=60)
+        eventually(lambda: journal.exists() and journal.read_text().endswith("\n"))
         os.kill(process.pid, signal.SIGKILL)
         process.wait(10)
-        eventually(lambda: not checkout.processes(), within_s=10)
+        eventually(lambda: not checkout.processes())
     kept = journal.read_text().splitlines()
     status, output = checkout.run(*argv)
     assert status == 0, output

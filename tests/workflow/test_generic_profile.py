@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import write_as_a_stage
-from tests.workflow_helpers import CONFIGS, TINY, Checkout, changed, eventually
+from tests.helpers import eventually, write_as_a_stage
+from tests.workflow_helpers import CONFIGS, TINY, Checkout, changed
 from workflow.hyperkv.records.record_file import read_records
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -74,7 +74,7 @@ def test_ctrl_c_ends_jobs_and_their_servers(pbs, tmp_path):
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
         assert process.returncode != 0
-        eventually(lambda: not checkout.processes(), 30)
+        eventually(lambda: not checkout.processes())
     assert len(submitted(pbs)) == 1
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.helpers import free_ports_in_a_row, mounted_tmpfs
-from tests.workflow_helpers import TINY, Checkout, changed, eventually
+from tests.helpers import eventually, free_ports_in_a_row, mounted_tmpfs
+from tests.workflow_helpers import TINY, Checkout, changed
 
 pytestmark = pytest.mark.slow
 

@@ -1,7 +1,6 @@
-from pathlib import Path
-
 import pytest
 
+from tests.workloads.kinds import EXCERPT
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.workloads.factory import make_workload
 
@@ -14,7 +13,6 @@ DOCUMENTS = {
     "question_tokens": [5, 10],
     "answer_tokens": [5, 10],
 }
-EXCERPT = Path(__file__).parents[1] / "data" / "mooncake_excerpt.jsonl"
 MOONCAKE = {"kind": "mooncake", "trace": str(EXCERPT), "max_requests": 5}
 
 

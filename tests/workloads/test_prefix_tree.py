@@ -1,31 +1,16 @@
 """Spans of tokens against chained keys, and the order of requests against the replay engine's."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.workloads.kinds import WORKLOADS
 from workflow.hyperkv.engines.replay.engine import KeyedConversation, ReplayEngine, ReplaySettings
 from workflow.hyperkv.models.gpu import GpuModel
 from workflow.hyperkv.workloads.chunks import chain_keys
 from workflow.hyperkv.workloads.factory import make_workload
 from workflow.hyperkv.workloads.prefix_tree import ROOT, prefix_tree, prompt_tokens, request_order
-
-EXCERPT = Path(__file__).parents[1] / "data" / "mooncake_excerpt.jsonl"
-WORKLOADS = [
-    {"kind": "multi_turn", "conversations": 4, "turns": [2, 8], "prefix_tokens": [0, 90]},
-    {
-        "kind": "long_documents",
-        "documents": 2,
-        "requests": 7,
-        "document_tokens": [70, 300],
-        "question_tokens": [5, 70],
-        "answer_tokens": [1, 60],
-    },
-    {"kind": "mooncake", "trace": str(EXCERPT), "max_requests": 12},
-]
 
 
 @pytest.mark.parametrize("workload", WORKLOADS, ids=lambda workload: workload["kind"])

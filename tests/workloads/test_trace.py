@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.workloads.kinds import EXCERPT
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.workloads.factory import make_workload, workload_notes
 from workflow.hyperkv.workloads.mooncake import Mooncake, conversations, taken
 
-EXCERPT = Path(__file__).parents[1] / "data" / "mooncake_excerpt.jsonl"
 ROWS = [json.loads(line) for line in EXCERPT.read_text().splitlines()]
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.record_factory import cell
-from tests.workloads.test_prefix_tree import WORKLOADS
+from tests.workloads.kinds import WORKLOADS
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.cells import cell as cells
 from workflow.hyperkv.cells.cell import CellSpec, check_room

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import time
 from pathlib import Path
 
 import psutil
@@ -73,15 +72,13 @@ def test_a_device_that_is_another_by_then_is_left_alone(tmp_path, there, said, k
 
 def sleeping() -> list[psutil.Process]:
     return [
-        process for process in psutil.process_iter(["cmdline"]) if "61.25" in (process.info["cmdline"] or [])
+        process for process in psutil.process_iter(["cmdline"]) if "361.25" in (process.info["cmdline"] or [])
     ]
 
 
 def test_a_late_command_is_killed_with_its_children():
-    started = time.monotonic()
-    done = call(["sh", "-c", "sleep 61.25 & sleep 61.25"], timeout_s=0.3)
+    done = call(["sh", "-c", "sleep 361.25 & sleep 361.25"], timeout_s=0.3)
     assert done.status == 124
-    assert time.monotonic() - started < 10
     assert eventually(lambda: not sleeping())  # a process may be seen a moment after its SIGKILL
 
 

@@ -5,9 +5,9 @@ import os
 import signal
 import sys
 import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate, cycle
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -64,7 +64,9 @@ def test_a_unix_socket_moves_the_same_bytes_and_leaves_no_file(tmp_path):
     values, received = slots(random_bytes(8 * SIZE), SIZE), slots(aligned_buffer(8 * SIZE), SIZE)
     with Loopback(8 * SIZE, tmp_path / "log", timeout_s=10, unix=True) as loopback:
         connection = loopback.connect()
-        place = Path(loopback._endpoint.path)
+        (place,) = {
+            Path(one.laddr) for one in psutil.Process(loopback.pid).net_connections("unix") if one.laddr
+        }
         assert place.is_socket()
         connection.write(0, values)
         connection.read(0, received)
@@ -131,10 +133,8 @@ def test_a_process_that_cannot_start_is_one_line(tmp_path):
 def test_the_death_of_the_process_is_noticed_at_once(loopback, operation):
     values = slots(aligned_buffer(8 * SIZE), SIZE)
     connection = loopback.connect()
-    killed_at = []
 
     def kill():
-        killed_at.append(time.monotonic())
         os.kill(loopback.pid, signal.SIGKILL)
 
     timer = threading.Timer(0.1, kill)
@@ -144,7 +144,7 @@ def test_the_death_of_the_process_is_noticed_at_once(loopback, operation):
             getattr(connection, operation)(0, values)
     with pytest.raises(StoreDied, match=r"the raw socket's process \(pid \d+\) died with signal 9"):
         raise loopback.explain(caught.value)
-    assert time.monotonic() - killed_at[0] < 5
+    assert "timed out" not in str(caught.value)
     timer.join()
 
 
@@ -170,18 +170,12 @@ def test_a_point_has_a_record_per_limit(loopback):
         assert record["cpu_s"] >= 0
 
 
-def test_the_fastest_pass_counts(monkeypatch):
+def test_the_fastest_pass_counts(loopback, monkeypatch):
     monkeypatch.setattr(limits, "_MINIMUM_S", 50)
-    now, waits = [0], iter([0, 30, 10, 30])
-    monkeypatch.setattr(limits.time, "perf_counter", lambda: now[0])
-
-    def move(_: int) -> None:
-        now[0] += next(waits)
-
-    with ThreadPoolExecutor(1) as workers:
-        record = limits._timed(workers, move, 1, 10**6, [os.getpid()])
-    assert record["elapsed_s"] == 10
-    assert (record["passes"], record["moved_bytes"]) == (3, 10**6)
+    times = accumulate(cycle([0, 30, 0, 10, 0, 30]))
+    monkeypatch.setattr(limits, "time", SimpleNamespace(perf_counter=lambda: next(times)))
+    for record in measure_limits(loopback, SIZE, connections=2, each=2):
+        assert (record.elapsed_s, record.passes, record.moved_bytes) == (10, 3, 4 * SIZE)
 
 
 def test_the_death_of_the_process_during_a_point_is_said(loopback, monkeypatch):

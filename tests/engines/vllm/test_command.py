@@ -3,11 +3,10 @@
 import json
 from pathlib import Path
 
-from workflow.hyperkv.config.models.engines import Vllm
+from tests.engines.vllm.slices import DEFAULTS
 from workflow.hyperkv.engines.vllm.command import command, settings_of, variables
 from workflow.hyperkv.models.geometry import load_geometry
 
-DEFAULTS = Vllm().model_dump()
 GEOMETRY = load_geometry(Path("config/models/llama-3.1-8b.json"))
 
 

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from tests.configs import BASE, changed, engine, with_kvrocks, with_striped, without
+from tests.workloads.kinds import EXCERPT
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.config.config import checked
 from workflow.hyperkv.config.plan import predict_spec, sweep_spec
 from workflow.hyperkv.workloads.factory import make_workload
 
-EXCERPT = Path(__file__).parents[1] / "data" / "mooncake_excerpt.jsonl"
 MULTI_TURN = BASE["workload"]
 DOCUMENTS = {
     "kind": "long_documents",
@@ -55,43 +55,61 @@ def loads(values: list[int], **keys: Any) -> dict[str, Any]:
 CASES: dict[str, tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]] = {
     "preset of another store": (
         changed("scenarios.rocksdb.preset", "tuned"),
-        [("leave it out", {"scenarios.rocksdb.preset": ...})],
+        [("scenarios.rocksdb.preset: presets are for store kvrocks; leave it out", {"scenarios.rocksdb.preset": ...})],
     ),
     "no such preset": (
         with_kvrocks(preset="fast"),
-        [(name, {"scenarios.kvrocks.preset": name}) for name in ("reference", "shipped", "tuned")],
+        [
+            (
+                "there is no file config/kvrocks/fast.yaml; config/kvrocks has reference, shipped, tuned",
+                {"scenarios.kvrocks.preset": name},
+            )
+            for name in ("reference", "shipped", "tuned")
+        ],
     ),
     "a reversed range": (
         changed("workload.turns", [8, 2]),
-        [("write [lowest, highest]", {"workload.turns": [2, 8]})],
+        [("workload.turns: [8, 2] is wrong; write [lowest, highest]", {"workload.turns": [2, 8]})],
     ),
     "no such scenario": (
         changed("experiment.scenarios", ["tape"]),
-        [(name, {"experiment.scenarios": [name]}) for name in ("dram", "files", "none", "rocksdb")],
+        [
+            (
+                "experiment.scenarios: no scenario 'tape'; scenarios has dram, dram-32, dram-64, files, none, rocksdb",
+                {"experiment.scenarios": [name]},
+            )
+            for name in ("dram", "files", "none", "rocksdb")
+        ],
     ),
     "profile of no store": (
         changed("profile.scenarios", ["none"]),
-        [("leave it out", {"profile.scenarios": []})],
+        [("profile.scenarios: none has no store to profile; leave it out", {"profile.scenarios": []})],
     ),
     "layers of several processes": (
         applied(with_striped(processes=2), {"layers": {"scenarios": ["striped"]}}),
         [
-            ("leave it out", {"layers.scenarios": []}),
-            ("set processes: 1", {"scenarios.striped.processes": 1}),
+            ("layers.scenarios: striped has processes: 2", {"layers.scenarios": []}),
+            ("leave it out, or set processes: 1", {"scenarios.striped.processes": 1}),
         ],
     ),
     "layers over a unix socket": (
         applied(with_striped(socket="unix"), {"layers": {"scenarios": ["striped"]}}),
-        [("leave it out", {"layers.scenarios": []}), ("set socket: tcp", {"scenarios.striped.socket": "tcp"})],
+        [("layers.scenarios: striped has socket: unix", {"layers.scenarios": []}), ("leave it out, or set socket: tcp", {"scenarios.striped.socket": "tcp"})],
     ),
     "baseline not measured": (
         changed("figures.baseline", "rocksdb"),
-        [(word, {"figures.baseline": word}) for word in ("none", "dram-32", "files")]
-        + [("or null", {"figures.baseline": None})],
+        [
+            (
+                "figures.baseline: 'rocksdb' is not among the experiment's scenarios; choose one of none, dram-32, dram-64, "
+                "files, or null",
+                {"figures.baseline": word},
+            )
+            for word in ("none", "dram-32", "files", None)
+        ],
     ),
     "chunk of no scenario": (
         changed("figures.chunk_tokens", 128),
-        [("one of 32, 64", {"figures.chunk_tokens": size}) for size in (32, 64)],
+        [("figures.chunk_tokens: no scenario has chunk 128; choose one of 32, 64", {"figures.chunk_tokens": size}) for size in (32, 64)],
     ),
     "goodput without a bound": (
         changed("recommend.objective", "goodput"),
@@ -115,11 +133,12 @@ CASES: dict[str, tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]] = {
     ),
     "a chunk too long": (
         changed("scenarios.files.chunk_tokens", 4096),
-        [("lower it to at most 960", {"scenarios.files.chunk_tokens": 960})],
+        [("scenarios.files.chunk_tokens: 4096 exceeds the workload's longest context (960 tokens), so nothing would ever be "
+          "cached; lower it to at most 960", {"scenarios.files.chunk_tokens": 960})],
     ),
     "no store": (
         without("scenarios.files.store"),
-        [("files or rocksdb or kvrocks", {"scenarios.files.store": "files"})],
+        [("scenarios.files.store is missing; tier ssd needs it: files or rocksdb or kvrocks", {"scenarios.files.store": "files"})],
     ),
     "no connector": (
         without("scenarios.files.connector"),
@@ -131,12 +150,12 @@ CASES: dict[str, tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]] = {
     ),
     "no pool": (
         without("scenarios.dram.dram_pool_bytes"),
-        [("needs its size", {"scenarios.dram.dram_pool_bytes": "8 MiB"})],
+        [("scenarios.dram.dram_pool_bytes is missing; store dram needs its size", {"scenarios.dram.dram_pool_bytes": "8 MiB"})],
     ),
     "several processes": (
         with_striped(connector="resp", processes=2),
         [
-            ("choose 1", {"scenarios.striped.processes": 1}),
+            ("processes: connector resp reaches one process; choose 1", {"scenarios.striped.processes": 1}),
             ("connector striped", {"scenarios.striped.connector": "striped"}),
         ],
     ),
@@ -147,21 +166,21 @@ CASES: dict[str, tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]] = {
     "several processes below a server": (
         with_striped(connector="mp", processes=2),
         [
-            ("choose 1", {"scenarios.striped.processes": 1}),
+            ("connector mp reaches one process; choose 1", {"scenarios.striped.processes": 1}),
             ("or connector striped_mp", {"scenarios.striped.connector": "striped_mp"}),
         ],
     ),
     "connections of saves": (
         with_striped(connector="redis", save_connections=1),
         [
-            ("leave it out", {"scenarios.striped.save_connections": ...}),
+            ("save_connections: connector redis saves over its other connections; leave it out", {"scenarios.striped.save_connections": ...}),
             ("or connector striped", {"scenarios.striped.connector": "striped"}),
         ],
     ),
     "a queue of loads": (
         with_striped(load_queue_bytes="1 GiB"),
         [
-            ("leave it out", {"scenarios.striped.load_queue_bytes": ...}),
+            ("load_queue_bytes: connector striped has no queue of loads; leave it out", {"scenarios.striped.load_queue_bytes": ...}),
             ("or connector striped_mp (engine vllm)", {"scenarios.striped.connector": "striped_mp"}),
         ],
     ),
@@ -172,14 +191,14 @@ CASES: dict[str, tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]] = {
     "a native client": (
         with_striped(connector="resp", client="native"),
         [
-            ("choose python", {"scenarios.striped.client": "python"}),
+            ("client: connector resp has no client native; choose python", {"scenarios.striped.client": "python"}),
             ("or connector striped", {"scenarios.striped.connector": "striped"}),
         ],
     ),
     "a unix socket": (
         with_striped(connector="redis", socket="unix"),
         [
-            ("choose tcp", {"scenarios.striped.socket": "tcp"}),
+            ("socket: connector redis has no unix sockets; choose tcp", {"scenarios.striped.socket": "tcp"}),
             ("connector resp or striped", {"scenarios.striped.connector": "resp"}),
             ("connector resp or striped", {"scenarios.striped.connector": "striped"}),
         ],
@@ -197,11 +216,11 @@ CASES: dict[str, tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]] = {
     ),
     "a stripe too small": (
         with_striped(stripe_bytes="1 KiB"),
-        [("below 4096; raise it", {"scenarios.striped.stripe_bytes": 4096})],
+        [("stripe_bytes: 1024 is below 4096; raise it", {"scenarios.striped.stripe_bytes": 4096})],
     ),
     "a connector of another store": (
         changed("scenarios.files.connector", "resp"),
-        [("choose inprocess", {"scenarios.files.connector": "inprocess"})],
+        [("scenarios.files.connector: resp cannot reach store files; choose inprocess", {"scenarios.files.connector": "inprocess"})],
     ),
     "nothing to measure": (
         changed("scenarios.files.loads", []),
@@ -214,13 +233,13 @@ CASES: dict[str, tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]] = {
     "open loops": (
         changed("experiment.loop", "open"),
         [
-            ("choose closed", {"experiment.loop": "closed"}),
+            ("experiment.loop: engine replay has closed loops only; choose closed", {"experiment.loop": "closed"}),
             ("or engine vllm", {"engine": "vllm"}),
         ],
     ),
     "active conversations with vllm": (
         engine(experiment__active_conversations=3),
-        [("leave it null", {"experiment.active_conversations": None})],
+        [("experiment.active_conversations: AIPerf's clients hold one conversation each; leave it null", {"experiment.active_conversations": None})],
     ),
     "too few conversations": (
         loads([2], loadgen={"conversations_per_client": 3}),
@@ -247,11 +266,11 @@ CASES: dict[str, tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]] = {
     ),
     "a case called experiment": (
         changed("predict.cases", {"experiment": {"tiers": {"a": {}}}}),
-        [("rename the case", {"predict.cases": {"other": {"tiers": {"a": {}}}}})],
+        [("predict.cases: experiment is what the sweep measures; rename the case", {"predict.cases": {"other": {"tiers": {"a": {}}}}})],
     ),
     "hbm for no context": (
         changed("replay.hbm_kv_bytes", "1 MiB"),
-        [("it takes {MiB} MiB or more", {"replay.hbm_kv_bytes": "{MiB} MiB"})],
+        [("replay.hbm_kv_bytes: 1 MiB hold no context of 783 tokens of llama-3.2-1b; it takes {MiB} MiB or more", {"replay.hbm_kv_bytes": "{MiB} MiB"})],
     ),
     "staging for no chunk": (
         changed("replay.staging_bytes", "1 MiB"),
@@ -390,7 +409,8 @@ CASES: dict[str, tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]] = {
     ),
     "YAML's yes": (
         changed("scenarios.files.settings", {"direct_io": True}),
-        [('write "yes"', {"scenarios.files.settings.direct_io": "yes"})],
+        [("scenarios.files.settings.direct_io: true is wrong; it must be text or an integer or a number; YAML reads yes, no, "
+          'on and off without quotes as true and false: write "yes"', {"scenarios.files.settings.direct_io": "yes"})],
     ),
     "YAML's no in a variable": (
         changed("scenarios.rocksdb.environment", {"MALLOC_CONF": False}),

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 import pytest
 import requests
 
-from tests.engines.test_vllm_cells import fake_modules, measured, spec  # noqa: F401
+from tests.engines.vllm.slices import measured
+from tests.helpers import eventually
 from workflow.hyperkv.build.build_environment import probe
 from workflow.hyperkv.engines.vllm import direct_http
 from workflow.hyperkv.engines.vllm.cells import SINGLE
@@ -69,7 +70,7 @@ def test_the_proxy_is_one_that_would_be_noticed(proxy, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["upper", "socks"])
-def test_an_engine_is_ready_and_measured_past_every_proxy(kind, proxy, spec, tmp_path, monkeypatch):  # noqa: F811
+def test_an_engine_is_ready_and_measured_past_every_proxy(kind, proxy, spec, tmp_path, monkeypatch):
     for name, value in surroundings(proxy, kind).items():
         monkeypatch.setenv(name, value)
     records = measured(spec, tmp_path, SINGLE, 2)
@@ -94,7 +95,7 @@ def test_what_is_started_keeps_the_proxy_and_passes_it_for_loopback(own, proxy, 
         monkeypatch.setenv(name, value)
     process = OwnedProcess([sys.executable, "-c", TELL], log=tmp_path / "log", label="child", env=own)
     with process:
-        process._process.wait(30)
+        eventually(lambda: process.exit_code() is not None)
     told = json.loads(process.last_line())
     assert told["http_proxy"] == f"http://{proxy.address}"
     first = own.get("no_proxy", "a.example")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.engines.vllm.slices import offload, scenario
 from workflow.hyperkv.base.deadline import Endpoint
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.base.secret import Secret
@@ -12,26 +13,6 @@ from workflow.hyperkv.connectors.striped.cache import settings_from
 from workflow.hyperkv.engines.vllm import lmcache
 
 GIB = 1 << 30
-ENDPOINT = Endpoint("127.0.0.1", 6666)
-
-
-def scenario(store: str, connector: str, **changes) -> dict:
-    return {
-        "name": "s",
-        "tier": "dram" if store in ("dram", "valkey") else "ssd",
-        "store": store,
-        "connector": connector,
-        "chunk_tokens": 256,
-        "connections": 8,
-        "dram_pool_bytes": None,
-        "capacity_bytes": None,
-        "save_decode_cache": True,
-        "lmcache": {},
-    } | changes
-
-
-def offload(own: dict, ranks: int = 1) -> lmcache.Offload:
-    return lmcache.offload(own, 4 * GIB, Path("/data/kv"), [ENDPOINT], 5555, 8080, ranks)
 
 
 def test_every_rank_has_its_part_of_the_sizes_for_all():

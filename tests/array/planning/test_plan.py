@@ -10,7 +10,9 @@ from tests.array.machines import (
     BY_ID,
     FOREIGN,
     FS_UUID,
+    FSTAB_LINE,
     MD_UUID,
+    MDADM_LINE,
     MEMBER,
     MOUNT,
     PATHS,
@@ -19,6 +21,7 @@ from tests.array.machines import (
     B,
     C,
     assembled,
+    commands,
     disks,
     machine,
     md,
@@ -36,16 +39,6 @@ from workflow.hyperkv.array.steps.commands import Edit, Run, Same, Zero
 from workflow.hyperkv.machine.mounts import Mount, Signature
 
 EXT4 = {"file_system": "ext4", "raid_chunk_bytes": 64 << 10}
-MDADM_LINE = "ARRAY /dev/md/hyperkv metadata=1.2 name=any:hyperkv UUID=d9ed5db4:d2dc3c1a:826f9198:40a08e22"
-FSTAB_LINE = (
-    f"UUID={FS_UUID} /mnt/hyperkv xfs noatime,nofail,x-systemd.device-timeout=30,x-hyperkv=hyperkv 0 0"
-)
-
-
-def commands(plan: Plan) -> list[str]:
-    """The plan's commands; it must not refuse."""
-    assert plan.refusals == ()
-    return [str(step) for step in plan.steps]
 
 
 def programs(plan: Plan) -> list[str]:

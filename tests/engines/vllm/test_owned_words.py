@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.configs import BASE
+from tests.engines.vllm.slices import DEFAULTS, offload, scenario
 from workflow.hyperkv.base.deadline import Endpoint
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.config.config import checked
@@ -17,9 +18,6 @@ from workflow.hyperkv.engines.vllm import lmcache, owned_words
 from workflow.hyperkv.engines.vllm.command import command, variables
 from workflow.hyperkv.engines.vllm.owned_words import flag_faults, lmcache_faults, variable_faults
 from workflow.hyperkv.models.geometry import load_geometry
-
-from .test_lmcache import offload, scenario
-from .test_vllm_command import DEFAULTS
 
 
 def refused(changes: dict) -> str:

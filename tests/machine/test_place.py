@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.array.machines import mounts, recorded
-from tests.array.test_gather import write_array
+from tests.array.machines import mounts, recorded, write_array
 from workflow.hyperkv.machine.mounts import Mount
 from workflow.hyperkv.machine.place import place_of, place_of_mount
 from workflow.hyperkv.machine.probe import Output

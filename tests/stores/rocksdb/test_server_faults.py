@@ -22,10 +22,10 @@ from tests.stores.servers import (
     TIMEOUT_S,
     Running,
     command,
-    free_port,
     receive_all,
     running,
 )
+from workflow.hyperkv.machine.processes import free_port
 
 WITHOUT_LOG = ("--set", "rocksdb.write_options.disable_wal", "yes")
 SMALL = ("--set", "rocksdb.write_buffer_size", "1", "--set", "rocksdb.max_total_wal_size", "1")

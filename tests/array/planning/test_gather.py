@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.array.machines import MD_UUID, MOUNT, A, B, recorded, settings
+from tests.array.machines import MD_UUID, MOUNT, A, B, recorded, settings, write_array
 from workflow.hyperkv.array.planning import gather as module
 from workflow.hyperkv.array.planning.gather import gather
 from workflow.hyperkv.array.planning.plan import plan_provision
@@ -50,24 +50,6 @@ def top(tmp_path) -> Path:
     (tmp_path / "etc/mdadm").mkdir(parents=True)
     (tmp_path / "etc/fstab").write_text("proc /proc proc\n")
     return tmp_path
-
-
-def write_array(top: Path, state: str = "clean", uuid: bool = True) -> None:
-    """md127 of the first two disks, as sysfs shows it."""
-    node = top / "sys/block/md127"
-    (node / "md").mkdir(parents=True)
-    values = {"level": "raid0", "chunk_size": "524288", "array_state": state} | (
-        {"uuid": MD_UUID} if uuid else {}
-    )
-    for name, value in values.items():
-        (node / "md" / name).write_text(f"{value}\n")
-    (node / "dev").write_text("9:127\n")
-    for name in ("nvme0n1", "nvme1n1"):
-        (node / "slaves" / name).mkdir(parents=True)
-        (top / "sys/class/block" / name / "holders/md127").mkdir(parents=True)
-    (top / "dev/md").mkdir()
-    (top / "dev/md127").touch()
-    (top / "dev/md/hyperkv").symlink_to("../md127")
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,20 +70,18 @@ def test_saves_lookups_and_loads(store):
 
 def test_a_dead_store_is_a_miss_and_is_found_again(store):
     keys, reports = new_keys(3), []
-    with cached(store, reports, retry_s=30, timeout_s=20) as cache:
+    with cached(store, reports, retry_s=600, timeout_s=20) as cache:
         save(cache, keys)
         store.kill()
-        started = time.monotonic()
         assert hits(cache, keys) == [False] * 3
         assert cache.count_present(keys) == 0
         assert cache.offer(keys[:1], values_of(keys[:1], SIZE), lambda _: None)
         assert cache.wait_saved(5)
-        assert time.monotonic() - started < 10
         assert cache.counts.failures == 1
         assert cache.counts.skipped == 2
         assert cache.counts.saves == SaveCounts(saved=3, failed=1)
     assert len(reports) == 1
-    assert reports[0].startswith("the store failed and is left alone for 30 s: ")
+    assert reports[0].startswith("the store failed and is left alone for 600 s: ")
     store.restart()
     with cached(store) as cache:
         save(cache, keys)
@@ -106,18 +103,19 @@ def test_a_damaged_chunk_is_a_miss_and_is_reported(store):
 
 def test_a_hanging_store_costs_one_time_out_and_then_nothing(store):
     keys = new_keys(2)
-    with cached(store, timeout_s=3, retry_s=8) as cache:
-        save(cache, keys)
+    with cached(store, timeout_s=3, retry_s=600) as patient, cached(store, timeout_s=3, retry_s=0) as cache:
+        save(patient, keys)
         os.kill(store.pid(), signal.SIGSTOP)
         try:
             assert eventually(lambda: is_stopped(store.pid()))
-            started = time.monotonic()
+            assert hits(patient, keys) == [False, False]
+            assert hits(patient, keys) == [False, False]
+            assert (patient.counts.failures, patient.counts.skipped) == (1, 1)
             assert hits(cache, keys) == [False, False]
-            assert hits(cache, keys) == [False, False]
-            assert time.monotonic() - started < 5.5
         finally:
             os.kill(store.pid(), signal.SIGCONT)
-        assert eventually(lambda: hits(cache, keys) == [True, True], 20)
+        assert eventually(lambda: hits(cache, keys) == [True, True])
+        assert hits(patient, keys) == [False, False]
 
 
 def test_nobody_is_there_at_the_start():

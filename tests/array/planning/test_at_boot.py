@@ -15,17 +15,19 @@ from hypothesis import strategies as st
 from tests.array.machines import (
     FOREIGN,
     FS_UUID,
+    FSTAB_LINE,
     MD_UUID,
+    MDADM_LINE,
     MEMBER,
     MOUNT,
     A,
     assembled,
+    commands,
     disks,
     machine,
     md,
     settings,
 )
-from tests.array.test_plan import FSTAB_LINE, MDADM_LINE, commands
 from workflow.hyperkv.array.layout import fstab_line
 from workflow.hyperkv.array.planning.at_boot import listed
 from workflow.hyperkv.array.planning.facts import Member

@@ -11,7 +11,7 @@ from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.engines.replay import calibrate
 from workflow.hyperkv.models.gpu import GpuModel
 
-MODEL = Path(__file__).parents[2] / "config/models/llama-3.2-1b.json"
+MODEL = Path(__file__).parents[3] / "config/models/llama-3.2-1b.json"
 TRUE = {
     "prefill_tokens_per_s": 38_500,
     "prefill_attention_s_per_token2": 9e-10,
