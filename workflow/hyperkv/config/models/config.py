@@ -9,9 +9,8 @@ from pydantic import Field
 from .array import Array
 from .cost import Cost
 from .engines import Latency, Loadgen, Replay, Vllm
-from .experiment import Evidence, Experiment, Figures
+from .experiment import Evidence, Experiment, Figures, Ladder
 from .kvrocks import Auto, Kvrocks
-from .ladder import Ladder
 from .predict import BreakEven, Predict
 from .profile import Layers, Profile
 from .recommend import Recommend

@@ -1,4 +1,4 @@
-"""Sections `experiment`, `evidence`, `figures`."""
+"""Sections `experiment`, `evidence`, `figures`, `ladder`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from .texts import Name
+from .texts import Key, Name
 from .values import Count, Number, OrNull, Positive, Section, Several, Whole, key, section
 
 Names = Several[Name]
@@ -59,3 +59,24 @@ class Figures(Section):
     """Scenario that ratios are taken against; null for the first of tier dram in process."""
     chunk_tokens: Count = key(64, unit="tokens")
     """Chunk size at which scenarios are compared."""
+
+
+StepName = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9 _-]*$")]
+
+
+class Step(Section):
+    """The steps by name, in their order; the first is what is compared with."""
+
+    scenario: Name
+    """Scenario of experiment.scenarios that has this step and all before it."""
+    changes: Several[Key] = key([])
+    """Keys of the scenario in which it differs from the one before, no more and no fewer; settings.KEY
+    and environment.NAME for keys in these. Empty for the first."""
+
+
+class Ladder(Section):
+    """Scenarios each of which differs from the one before by a named step, and what every step brings (`snakemake ladder`, config/experiments/ladder.yaml)."""
+
+    steps: dict[StepName, Step] = Field({})
+    beside: Names = key([])
+    """Scenarios of experiment.scenarios that are drawn beside the steps, such as no cache or DRAM."""

@@ -14,15 +14,15 @@ from ..base.errors import UserError
 from ..build.build_kvrocks import link_spec
 from ..build.compile_kvrocks import build_spec
 from ..build.fetch_kvrocks import fetch_spec
+from ..config import code, plan
+from ..config.config import checked
+from ..config.kvrocks_source import BUILT, KvrocksSource, kvrocks_notes, resolve, runnable, runnable_scenarios
+from ..config.scenarios import selected
+from ..config.tune import tune_spec, tuned_scenarios
 from ..connectors.registry import LIBRARY, STRIPED
 from ..engines.vllm.lmcache import IN_PROCESS, SERVED
 from ..stores.registry import store_class
 from ..tables.judging.claim import PREDICTED_TABLES, Claim, claimed_records, claimed_tables, read_claims
-from . import code, plan
-from .config import checked
-from .kvrocks_source import BUILT, KvrocksSource, kvrocks_notes, resolve, runnable, runnable_scenarios
-from .scenarios import selected
-from .tune import tune_spec, tuned_scenarios
 
 SECTIONS = {environment: section for section, environment in plan.ENVIRONMENTS.items()}
 
