@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests import workflow_helpers
 from tests.workflow_helpers import merged
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.config.config import checked
@@ -36,24 +37,12 @@ BASE: dict[str, Any] = {
 
 def changed(path: str, value: Any) -> dict[str, Any]:
     """BASE with the value at a dotted path replaced."""
-    config = deepcopy(BASE)
-    *parents, last = path.split(".")
-    section = config
-    for name in parents:
-        section = section.setdefault(name, {})
-    section[last] = value
-    return config
+    return workflow_helpers.changed(BASE, {path: value})
 
 
 def without(path: str) -> dict[str, Any]:
     """BASE without the key at a dotted path."""
-    config = deepcopy(BASE)
-    *parents, last = path.split(".")
-    section = config
-    for name in parents:
-        section = section[name]
-    del section[last]
-    return config
+    return changed(path, ...)
 
 
 def with_kvrocks(**keys: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -82,14 +83,17 @@ TINY: dict[str, Any] = {
 
 
 def changed(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of a config with values set under dotted keys."""
-    copy = json.loads(json.dumps(config))
+    """A copy of a config with values set under dotted keys; ... takes the key away."""
+    copy = deepcopy(dict(config))
     for path, value in changes.items():
         *parents, last = path.split(".")
         section = copy
         for parent in parents:
             section = section.setdefault(parent, {})
-        section[last] = value
+        if value is ...:
+            del section[last]
+        else:
+            section[last] = value
     return copy
 
 

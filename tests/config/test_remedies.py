@@ -3,13 +3,13 @@
 import gzip
 import json
 import re
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.configs import BASE, changed, engine, with_kvrocks, with_striped, without
+from tests.workflow_helpers import changed as applied
 from tests.workloads.kinds import EXCERPT
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.config.config import checked
@@ -26,21 +26,6 @@ DOCUMENTS = {
     "answer_tokens": [10, 20],
 }
 TRACE = {"kind": "mooncake", "trace": str(EXCERPT)}
-
-
-def applied(config: dict[str, Any], remedy: dict[str, Any]) -> dict[str, Any]:
-    """The config with the values of a remedy under their dotted paths; ... takes the key away."""
-    copy = deepcopy(config)
-    for path, value in remedy.items():
-        *parents, last = path.split(".")
-        section = copy
-        for name in parents:
-            section = section.setdefault(name, {})
-        if value is ...:
-            section.pop(last)
-        else:
-            section[last] = value
-    return copy
 
 
 def roomy(workload: dict[str, Any], **keys: Any) -> dict[str, Any]:

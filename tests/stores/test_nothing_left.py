@@ -52,10 +52,6 @@ def widest_umask() -> Iterator[None]:
     os.umask(old)
 
 
-def with_settings(name: str) -> dict:
-    return {"settings": {"rocksdb.write_buffer_size": 8}} if name in ("rocksdb", "kvrocks") else {}
-
-
 @pytest.mark.parametrize("name", ON_DISK)
 @pytest.mark.parametrize("unix", [False, True])
 def test_every_file_of_a_store_is_its_users_alone(name, unix, folder, password, widest_umask):

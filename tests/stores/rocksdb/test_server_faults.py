@@ -29,7 +29,6 @@ from workflow.hyperkv.machine.processes import free_port
 
 WITHOUT_LOG = ("--set", "rocksdb.write_options.disable_wal", "yes")
 SMALL = ("--set", "rocksdb.write_buffer_size", "1", "--set", "rocksdb.max_total_wal_size", "1")
-INFINITE = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 
 
 def limit(one: Running, what: int, soft: int) -> None:
