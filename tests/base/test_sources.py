@@ -40,8 +40,8 @@ def names(paths: list[str]) -> list[str]:
 
 def test_closure_of_every_kind_of_import(tree):
     assert names(sources("stage")) == sorted(set(TREE) - {"by_name.py", "sub/unused.py"})
-    assert names(sources("plain")) == ["plain.py"]
-    assert names(sources("plain", "by_name")) == ["by_name.py", "plain.py"]
+    assert names(sources("plain")) == ["__init__.py", "plain.py"]
+    assert names(sources("plain", "by_name")) == ["__init__.py", "by_name.py", "plain.py"]
     assert names(sources("sub")) == ["__init__.py", "sub/__init__.py", "sub/inside.py"]
 
 

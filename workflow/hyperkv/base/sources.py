@@ -19,10 +19,10 @@ def sources(*modules: str) -> list[str]:
     count; modules loaded by name (import_module) do not, so name them here. Raises FileNotFoundError.
     """
     found: set[Path] = set()
-    pending = [_path_of(f"{_PACKAGE}.{module}") for module in modules]
+    pending = [path for module in modules for path in _ours(f"{_PACKAGE}.{module}")]
     while pending:
         path = pending.pop()
-        if path is None or path in found:
+        if path in found:
             continue
         found.add(path)
         pending.extend(_imported(path))
@@ -78,12 +78,12 @@ def _is_wording(node: ast.stmt) -> bool:
     return False
 
 
-def _path_of(module: str) -> Path:
+def _ours(module: str) -> list[Path]:
+    """The files that importing a module of this package loads first. Raises FileNotFoundError."""
     base = Path(*module.split("."))
-    for candidate in (base.with_suffix(".py"), base / "__init__.py"):
-        if candidate.exists():
-            return candidate
-    raise FileNotFoundError(f"no module {module} under {Path.cwd()}")
+    if not base.with_suffix(".py").exists() and not (base / "__init__.py").exists():
+        raise FileNotFoundError(f"no module {module} under {Path.cwd()}")
+    return _paths_if_ours(module)
 
 
 @cache
