@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from workflow.hyperkv.profile.profile_limits import (
     measure_device,
     measure_limits,
 )
+from workflow.hyperkv.records.kinds.profile import Limit
 from workflow.hyperkv.records.kinds.record import SCHEMA_VERSION
 from workflow.hyperkv.records.record_file import read_records
 from workflow.hyperkv.workloads.payload import aligned_buffer, slots
@@ -179,9 +181,10 @@ def test_the_fastest_pass_counts(monkeypatch):
         now[0] += next(waits)
 
     with ThreadPoolExecutor(1) as workers:
-        record = limits._timed(workers, move, 1, 10**6, [os.getpid()])
-    assert record["elapsed_s"] == 10
-    assert (record["passes"], record["moved_bytes"]) == (3, 10**6)
+        made = partial(Limit, limit="memcpy", repeat=1, value_bytes=10**6, connections=1)
+        record = limits._timed(made, workers, move, 1, 10**6, [os.getpid()])
+    assert record.elapsed_s == 10
+    assert (record.passes, record.moved_bytes) == (3, 10**6)
 
 
 def test_the_death_of_the_process_during_a_point_is_said(loopback, monkeypatch):
