@@ -1,7 +1,6 @@
 """Checking the config: defaults, sizes, chunk lists, the slices of the stages, and one line per mistake."""
 
 import json
-import re
 from copy import deepcopy
 from pathlib import Path
 
@@ -71,9 +70,7 @@ def test_the_spec_has_the_presets_keys_so_that_a_changed_preset_measures_again()
     ],
 )
 def test_mistakes_about_kvrocks(config, words):
-    with pytest.raises(UserError, match=re.escape(words)) as caught:
-        checked(config)
-    assert "\n" not in str(caught.value)
+    assert words in one_line(config)
 
 
 def test_a_preset_is_checked_like_the_config(tmp_path, monkeypatch):
@@ -189,10 +186,7 @@ def test_what_engine_vllm_refuses(changes, words):
         return
     config = engine(**changes)
     config["experiment"].setdefault("scenarios", ["none", "dram", "files", "valkey"])
-    with pytest.raises(UserError) as raised:
-        checked(config)
-    assert words in str(raised.value)
-    assert "\n" not in str(raised.value)
+    assert words in one_line(config)
 
 
 def test_without_loads_a_scenario_is_single_requests_alone():
@@ -493,10 +487,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize(("config", "key", "allowed"), MISTAKES.values(), ids=MISTAKES)
 def test_a_mistake_is_one_line_with_the_key_and_what_is_allowed(config, key, allowed):
-    with pytest.raises(UserError) as caught:
-        checked(config)
-    message = str(caught.value)
-    assert "\n" not in message
+    message = one_line(config)
     assert message.startswith("config: ")
     assert key in message
     assert allowed in message
@@ -594,9 +585,7 @@ def test_a_predicted_case_takes_what_it_does_not_say_from_the_experiment():
     ],
 )
 def test_wrong_predictions_are_one_line(path, value, what):
-    with pytest.raises(UserError, match=re.escape(what)) as error:
-        checked(changed(path, value))
-    assert "\n" not in str(error.value)
+    assert what in one_line(changed(path, value))
 
 
 def test_break_even_is_at_the_figures_chunk():

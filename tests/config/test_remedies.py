@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.configs import BASE, changed, engine, with_kvrocks, with_striped, without
+from tests.configs import BASE, changed, engine, one_line, with_kvrocks, with_striped, without
 from tests.workflow_helpers import changed as applied
 from tests.workloads.kinds import EXCERPT
 from workflow.hyperkv.base.errors import UserError
@@ -441,11 +441,8 @@ def words(tmp_path) -> dict[str, Any]:
 @pytest.mark.parametrize(("config", "remedies"), CASES.values(), ids=CASES)
 def test_what_a_message_says_helps(config, remedies, words):
     config = filled(config, words)
-    with pytest.raises(UserError) as error:
-        checked(config)
-    message = str(error.value)
+    message = one_line(config)
     assert message.startswith("config: ")
-    assert "\n" not in message
     takes = re.search(r"it takes (\d+) MiB", message)
     words |= {"MiB": takes[1]} if takes else {}
     for told, remedy in remedies:

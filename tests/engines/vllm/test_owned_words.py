@@ -1,6 +1,5 @@
 """Words of pass-throughs that a key of the configuration sets are refused with that key, however they are written."""
 
-import json
 import re
 from pathlib import Path
 
@@ -9,11 +8,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.configs import BASE
+from tests.configs import BASE, one_line
 from tests.engines.vllm.slices import DEFAULTS, offload, scenario
+from tests.workflow_helpers import changed
 from workflow.hyperkv.base.deadline import Endpoint
-from workflow.hyperkv.base.errors import UserError
-from workflow.hyperkv.config.config import checked
 from workflow.hyperkv.engines.vllm import lmcache, owned_words
 from workflow.hyperkv.engines.vllm.command import command, variables
 from workflow.hyperkv.engines.vllm.owned_words import flag_faults, lmcache_faults, variable_faults
@@ -21,17 +19,7 @@ from workflow.hyperkv.models.geometry import load_geometry
 
 
 def refused(changes: dict) -> str:
-    raw = json.loads(json.dumps(BASE))
-    for path, value in changes.items():
-        node = raw
-        *parents, last = path.split(".")
-        for key in parents:
-            node = node.setdefault(key, {})
-        node[last] = value
-    with pytest.raises(UserError) as caught:
-        checked(raw)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+    return one_line(changed(BASE, changes))
 
 
 @pytest.mark.parametrize(
