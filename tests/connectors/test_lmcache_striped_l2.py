@@ -16,11 +16,7 @@ from lmcache.v1.distributed.l2_adapters.native_plugin_l2_adapter import (
     _create_native_plugin_l2_adapter,
 )
 
-try:
-    from lmcache.v1.memory_allocators.ad_hoc_memory_allocator import AdHocMemoryAllocator
-except ImportError:
-    from lmcache.v1.memory_management import AdHocMemoryAllocator
-
+from tests.connectors.inside_lmcache import AdHocMemoryAllocator
 from tests.stores.conftest import store_config
 from workflow.hyperkv.engines.vllm.lmcache import mp_arguments
 from workflow.hyperkv.stores.base import Store
