@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from workflow.hyperkv.base.digests import canonical_digest
 from workflow.hyperkv.base.errors import UserError
-from workflow.hyperkv.records.journal import Journal, canonical_digest
+from workflow.hyperkv.records.journal import Journal
 from workflow.hyperkv.records.record_file import Identity, is_whole, read_records
 
 IDENTITY = Identity("5bec00000000", "c0de00000000")

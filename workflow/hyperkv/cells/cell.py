@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import psutil
 
+from ..base.digests import canonical_digest
 from ..base.errors import UserError
 from ..base.folders import nearest
 from ..machine.counters import block_device_bytes
@@ -21,7 +22,6 @@ from ..machine.node import data_dir_of
 from ..machine.own_folder import own_folder
 from ..models.geometry import Geometry, load_geometry
 from ..models.gpus import KvShare, gpus_of, kv_share
-from ..records.journal import canonical_digest
 from ..records.kinds.cell import Swept
 from ..stores.base import Counters, Store, StoreConfig
 from ..stores.registry import make_store, store_class

@@ -8,8 +8,8 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
+from ..base.digests import canonical_digest
 from ..machine.environment import environment
-from ..records.journal import canonical_digest
 
 
 def values_per_connection(point_bytes: int, value_bytes: int, connections: int) -> int:

@@ -10,13 +10,13 @@ from typing import Any
 
 from ..array.settings import ArraySettings
 from ..base.config_files import read_mapping
+from ..base.digests import canonical_digest
 from ..base.errors import UserError
 from ..connectors.registry import alone
 from ..engines.vllm.command import settings_of
 from ..models.geometry import load_geometry
 from ..models.gpus import tensor_parallel_of
 from ..models.reading import name_of
-from ..records.journal import canonical_digest
 from ..tables.methods.ladder_parity import require_steps
 from ..workloads.context_limit import limited
 from .explain import validated

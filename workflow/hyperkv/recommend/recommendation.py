@@ -10,9 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from ..records.hardware import gpu_words, machine_words
+from ..records.hardware import gpu_words, machine_words, unique_environments
 from ..records.stats import Interval
-from ..tables.environment import unique_environments
 from .files import Files
 from .ranking import COMPARED_FACTS, Candidate, Comparison, Objective, Ranking
 from .recommendation_text import answer, doubt

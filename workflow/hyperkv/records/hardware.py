@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -148,3 +149,9 @@ def measured_on(tables: Sequence[pd.DataFrame]) -> str:
     if not nodes:
         return ""
     return f"Measured on {', '.join(nodes)}: {'; '.join([*hardware, *disks])}."
+
+
+def unique_environments(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The different environments the records come from."""
+    found = {json.dumps(record["environment"], sort_keys=True): record["environment"] for record in records}
+    return list(found.values())

@@ -9,8 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ..base.digests import sha256_of
-from .journal import canonical_digest
+from ..base.digests import canonical_digest, sha256_of
 from .record_file import Identity
 
 BY_HAND = "by hand"

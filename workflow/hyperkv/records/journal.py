@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import re
@@ -12,18 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from ..base.digests import canonical_digest, short_digest
 from ..base.durable import aside_of, replace_durably, sync_folder
 from ..base.errors import UserError, say
 from .record_file import Identity, write_records
 
 _BEGIN = '{"sum": "'
 _LINE = re.compile(r'\{"sum": "([0-9a-f]{12})", ')
-
-
-def canonical_digest(value: Any) -> str:
-    """12 hex digits that name a JSON value, whatever the order of its keys."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return _digest(text)
 
 
 class Journal:
@@ -91,7 +85,7 @@ class Journal:
 
     def _line(self, key: str, record: dict[str, Any]) -> str:
         text = json.dumps({"digest": self._digest, "key": key, "record": record}, allow_nan=False)
-        return f'{_BEGIN}{_digest(text)}", {text[1:]}\n'
+        return f'{_BEGIN}{short_digest(text)}", {text[1:]}\n'
 
 
 def _kept_lines(partial: Path) -> list[dict[str, Any]]:
@@ -133,13 +127,9 @@ def _whole_lines(text: str) -> Iterator[tuple[int, int, dict[str, Any]]]:
         except (ValueError, RecursionError):
             continue
         ours = line.keys() == {"sum", "digest", "key", "record"} and isinstance(line["record"], dict)
-        if ours and _digest("{" + text[found.end() : stop]) == found[1]:
+        if ours and short_digest("{" + text[found.end() : stop]) == found[1]:
             yield found.start(), stop, line
             position = stop
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _locked(path: Path, out: Path) -> IO[str]:

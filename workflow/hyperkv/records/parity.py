@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
+from ..base.digests import canonical_digest
 from ..base.errors import UserError
 from ..base.own_command import snakemake_command
-from .journal import canonical_digest
 
 SHARED = ("engine", "gpu", "comparable_digest", "kv_dtype", "gpus", "versions")
 SHARED_BY_CACHING = ("chunk_tokens", "connections", "save_decode_cache")

@@ -8,12 +8,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from ..base.cli import run_stage
 from ..records.frames import add_cells, read_cells
+from ..records.hardware import unique_environments
 
 
 def main() -> None:
@@ -26,12 +25,6 @@ def main() -> None:
     arguments = parser.parse_args()
     environments = unique_environments(read_cells(arguments))
     arguments.out.write_text(json.dumps(environments, indent=2) + "\n")
-
-
-def unique_environments(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The different environments the records come from."""
-    found = {json.dumps(record["environment"], sort_keys=True): record["environment"] for record in records}
-    return list(found.values())
 
 
 if __name__ == "__main__":

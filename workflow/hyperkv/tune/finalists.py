@@ -10,8 +10,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from ..base.digests import canonical_digest
 from ..base.errors import UserError
-from ..records.journal import Journal, canonical_digest
+from ..records.journal import Journal
 from ..records.kinds.cell import Cell
 from ..records.kinds.tune import Finalist, Phase
 from ..records.settings_words import worded

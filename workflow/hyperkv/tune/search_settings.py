@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from ..base.cli import run_stage
+from ..base.digests import canonical_digest
 from ..base.durable import replace_durably
 from ..base.errors import UserError
 from ..machine.node import data_dir_of
 from ..machine.own_folder import alone_on
 from ..machine.require_array import require_array
 from ..records.identity import BY_HAND, identity_of
-from ..records.journal import Journal, canonical_digest
+from ..records.journal import Journal
 from ..records.record_file import write_records
 from ..stores.registry import store_class
 from .finalists import Measurements, candidates, compare
