@@ -12,10 +12,8 @@ PICTURES = {
     }
     for name in {*FIGURES, "latency", "cost", "ladder", "before_after", "tune"}
 }
-DRAWING = {
-    name: {"figure": name, "code": code(f"figures.{name}"), "stores": json.dumps(looks())}
-    for name in PICTURES
-}
+LOOKS = json.dumps(looks())
+DRAWING = {name: {"figure": name, "code": code(f"figures.{name}"), "stores": LOOKS} for name in PICTURES}
 
 
 rule draw_tier_tradeoff:

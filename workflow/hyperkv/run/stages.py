@@ -139,7 +139,7 @@ class Stages:
         if stage == "choose_scenario":
             return [self.config["model"], *trace]
         if stage == "write_limits":
-            return [*map(str, baseline_of(json.loads(self.spec("baseline_array"))))]
+            return baseline_of(json.loads(self.spec("baseline_array")))
         if stage == "check_recommended":
             return plan.environment_records()[:1] if self.vllm else []
         raise ValueError(f"no files are known of {stage}")
