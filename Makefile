@@ -1,4 +1,4 @@
-# run · test · report · clean: each makes its own .venv first.
+# run · test · report · clean: each makes its own .venv first; tests and checks add envs/dev.txt to it.
 CONFIG ?=
 PROFILE ?=
 PYTHON ?= python3
@@ -80,27 +80,27 @@ kvrocks-deps: .venv/installed
 	@echo "For kvrocks.deps_dir on a machine without internet: results/build/kvrocks-deps"
 
 # A file's tests stay in one process, with the servers that they share.
-test: .venv/installed
+test: .venv/dev
 	@$(ACTIVATE) python -m pytest -n 2 --dist loadfile
 
 # The real engine on a CPU, with a tiny random model: it makes both environments first (about 5 GB).
-test-engine: .venv/installed
+test-engine: .venv/dev
 	@$(call own_make,run,config/engine-cpu.yaml $(CONFIG))
 	@$(ACTIVATE) python -m pytest -m engine tests/engines/test_real_engine.py
 
-test-array: .venv/installed
+test-array: .venv/dev
 	@$(ACTIVATE) python -m pytest -m vm -rs tests/array_vm
 
-test-report: .venv/installed
+test-report: .venv/dev
 	@$(ACTIVATE) python -m pytest -m browser -rs tests/report/test_report_browser.py
 
-test-slurm: .venv/installed
+test-slurm: .venv/dev
 	@$(ACTIVATE) python -m pytest -m slurm -rs tests/slurm
 
 # Random faults for as long as you like; of nobody's default. SEED=… repeats one, HALF=stores or workflow does one half.
 MINUTES ?= 60
 HALF ?= all
-soak: .venv/installed
+soak: .venv/dev
 	@$(ACTIVATE) python -m tests.soak $(HALF) --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(ROUND),--round $(ROUND)) $(if $(KILLS),--kills $(KILLS))
 
 report: .venv/installed
@@ -118,7 +118,7 @@ docs: .venv/installed
 	@$(ACTIVATE) python -m workflow.hyperkv.records.columns > workflow/schemas/columns.yaml
 	@$(ACTIVATE) python -m workflow.hyperkv.config.schema > workflow/schemas/config.schema.json
 
-lint: .venv/installed
+lint: .venv/dev
 	@$(ACTIVATE) ruff check . && ruff format --check . && lint-imports --no-logo && mypy && snakefmt --check Snakefile workflow/rules && snakemake --lint
 
 clean:
@@ -129,4 +129,8 @@ clean:
 	@$(PYTHON) -c 'import sys; sys.exit("HyperKV needs Python 3.11 or newer; set PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	@$(ACTIVATE) pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+.venv/dev: .venv/installed envs/dev.txt
+	@$(ACTIVATE) pip install --quiet --disable-pip-version-check -r envs/dev.txt
 	@touch $@

@@ -12,13 +12,15 @@ ROOT = Path(__file__).parents[2]
 ELSEWHERE = {"vllm", "torch", "lmcache", "snakemake", "transformers"}
 
 
-def pins() -> list[str]:
-    lines = (ROOT / "requirements.txt").read_text().splitlines()
+def pins(file: str = "requirements.txt") -> list[str]:
+    lines = (ROOT / file).read_text().splitlines()
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def test_every_requirement_is_pinned_exactly():
-    assert [pin for pin in pins() if not re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*", pin)] == []
+def test_every_requirement_is_pinned_exactly_and_once():
+    every = pins() + pins("envs/dev.txt")
+    assert [pin for pin in every if not re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*", pin)] == []
+    assert len({pin.split("==")[0].lower() for pin in every}) == len(every)
 
 
 def test_the_conda_environment_installs_the_same():
