@@ -157,7 +157,14 @@ def cell_rows() -> pd.DataFrame:
 
 def break_even_rows(gpus=("NVIDIA L4 (derived)", "NVIDIA H100"), **changes) -> pd.DataFrame:
     """Rows of break_even.csv for GPUs, of which the derived ones have no step times."""
-    row = {"model": "m", "copy_s": 0.002, "step_s": 0.01, "gpus_for_weights": 1, "scaled_from": None}
+    row = {
+        "model": "m",
+        "kv_dtype": "bfloat16",
+        "copy_s": 0.002,
+        "step_s": 0.01,
+        "gpus_for_weights": 1,
+        "scaled_from": None,
+    }
     row |= {"required_gbps": 5.812, "required_node_gbps": 23.2}
     return pd.DataFrame(
         {**row, "gpu": gpu, "prompt_tokens": tokens, "prefill_s": tokens / 1e4}
@@ -173,6 +180,7 @@ def placed_rows(rows: pd.DataFrame, scenarios=("dram", "files", "rocksdb_resp"))
         {
             "model": row["model"],
             "gpu": row["gpu"],
+            "kv_dtype": row["kv_dtype"],
             "prompt_tokens": row["prompt_tokens"],
             "scenario": scenario,
         }

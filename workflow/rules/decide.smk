@@ -1,3 +1,21 @@
+rule write_pays:
+    input:
+        break_even=rules.predict_break_even.output.table,
+        placed_stores=rules.place_stores.output,
+    output:
+        table="<tables>/pays.csv",
+        text=report("<tables>/pays.txt", caption="../report/pays.rst", category="Tables"),
+    log:
+        "<logs>/tables/pays.log",
+    conda:
+        "../../envs/harness.yaml"
+    params:
+        code=code("tables.pays"),
+    shell:
+        "python -m workflow.hyperkv.tables.pays --break-even {input.break_even:q}"
+        " --placed-stores {input.placed_stores:q} --out {output.table:q} --text {output.text:q} 2> {log:q}"
+
+
 rule write_cost:
     input:
         cells=rules.sweep.input,
@@ -46,6 +64,7 @@ rule write_claims:
 
 rule decide:
     input:
+        rules.write_pays.output,
         rules.predict.input,
         rules.write_cost.output,
         rules.write_claims.output,

@@ -1,4 +1,4 @@
-FIGURES = ["tier_tradeoff", "chunk", "stores", "transport_medium", "layers", "hit_rate", "break_even"]
+FIGURES = ["pays", "tier_tradeoff", "chunk", "stores", "transport_medium", "layers", "hit_rate", "break_even"]
 FIGURES += ["latency"] if STAGES.vllm and CONFIG["latency"]["prompt_tokens"] else []
 PICTURES = {
     name: {
@@ -113,6 +113,17 @@ use rule draw_chunk as draw_hit_rate with:
         "<logs>/figures/hit_rate.log",
     params:
         **DRAWING["hit_rate"],
+
+
+use rule draw_chunk as draw_pays with:
+    input:
+        tables=rules.write_pays.output.table,
+    output:
+        **PICTURES["pays"],
+    log:
+        "<logs>/figures/pays.log",
+    params:
+        **DRAWING["pays"],
 
 
 use rule draw_chunk as draw_break_even with:

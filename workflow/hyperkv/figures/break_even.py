@@ -29,15 +29,17 @@ def main() -> None:
 
 
 def draw_break_even(break_even: pd.DataFrame, placed_stores: pd.DataFrame) -> Figure:
-    """TTFT against prompt length for the first model, a panel per GPU: recompute, pinned DRAM and every store.
+    """TTFT against prompt length for the first model and KV format, a panel per GPU: recompute, pinned DRAM and every store.
 
     break_even, placed_stores: those tables, the second perhaps without rows: no store was profiled.
     """
-    model = break_even.iloc[0]["model"]
-    rows = break_even[break_even["model"] == model]
-    stores = placed_stores[placed_stores["model"] == model]
+    model, kv_dtype = break_even.iloc[0][["model", "kv_dtype"]]
+    rows, stores = (
+        table[(table["model"] == model) & (table["kv_dtype"] == kv_dtype)]
+        for table in (break_even, placed_stores)
+    )
     gpus = list(dict.fromkeys(rows["gpu"]))
-    columns = min(2, len(gpus))
+    columns = min(4, -(-len(gpus) // 2))
     lines = -(-len(gpus) // columns)
     figure, grid = plt.subplots(
         lines, columns, figsize=(1.2 + 4.6 * columns, 1 + 3.5 * lines), sharex=True, sharey=True, squeeze=False
@@ -53,7 +55,7 @@ def draw_break_even(break_even: pd.DataFrame, placed_stores: pd.DataFrame) -> Fi
     log_y(grid[0, 0])
     sizes_x(grid[0, 0], rows["prompt_tokens"].unique(), _tokens)
     figure.suptitle(
-        f"Load or compute a prompt's KV: {model}, modelled on an idle GPU;\n"
+        f"Load or compute a prompt's KV: {model}, KV in {kv_dtype}, modelled on an idle GPU;\n"
         "without what engine and connector spend per request and per chunk",
         fontsize=11,
     )

@@ -27,14 +27,15 @@ the format that the checkpoint brings, and among which vLLM can share the model'
 def break_even_text(table: pd.DataFrame, remarks: Sequence[str] = ()) -> str:
     """The required GB/s at the prompt length nearest to 8,192 tokens, for one GPU and for as many as hold the weights.
 
-    table: rows of break_even.csv, one prompt length for all models where they have one in common. remarks: what is left
+    table: rows of break_even.csv, one prompt length for all models where they have one in common, each model's first KV format. remarks: what is left
     out and why, a line each, at the end. "" without rows and remarks.
     """
     said = "".join(f"{line}\n" for line in remarks)
     if table.empty:
         return said
     prompt = min(table["prompt_tokens"].unique(), key=lambda tokens: abs(tokens - PROMPT_TOKENS))
-    rows = table[table["prompt_tokens"] == prompt]
+    first = table["model"].map(table.groupby("model")["kv_dtype"].first())
+    rows = table[(table["prompt_tokens"] == prompt) & (table["kv_dtype"] == first)]
     parts = [
         f"Store GB/s (10^9 bytes/s, into host memory) at which loading takes as long as computing, {prompt:,} tokens:",
         _grid(rows, "per GPU", lambda row: required_words(row["required_gbps"])),

@@ -27,6 +27,7 @@ COLUMNS = (
     "model",
     "gpu",
     "gpus_for_weights",
+    "kv_dtype",
     "prompt_tokens",
     "chunk_bytes",
     "operation",
@@ -34,6 +35,8 @@ COLUMNS = (
     "value_bytes",
     "connections",
     "gbps",
+    "gbps_low",
+    "gbps_high",
     "required_gbps",
     "share_of_required",
     "ttft_s",
@@ -80,8 +83,9 @@ def placed_stores_table(break_even: pd.DataFrame, stores: pd.DataFrame, machine:
     """
     rows = []
     for scenario, points in stores.groupby("scenario", sort=False):
-        for _, row in break_even.iterrows():
-            point = nearest_get(points, row["chunk_bytes"])
+        nearest = {size: nearest_get(points, size) for size in break_even["chunk_bytes"].unique()}
+        for row in break_even.to_dict("records"):
+            point = nearest[row["chunk_bytes"]]
             if point is None:
                 continue
             known = pd.notna(row["required_node_gbps"])
@@ -92,10 +96,20 @@ def placed_stores_table(break_even: pd.DataFrame, stores: pd.DataFrame, machine:
                     "machine": machine,
                     "scenario": scenario,
                     **{key: point[key] for key in ("tier", "store", "connector", "operation", "cold")},
-                    **{key: point[key] for key in ("value_bytes", "connections", "gbps")},
+                    **{
+                        key: point[key]
+                        for key in ("value_bytes", "connections", "gbps", "gbps_low", "gbps_high")
+                    },
                     **{
                         key: row[key]
-                        for key in ("model", "gpu", "gpus_for_weights", "prompt_tokens", "chunk_bytes")
+                        for key in (
+                            "model",
+                            "gpu",
+                            "gpus_for_weights",
+                            "kv_dtype",
+                            "prompt_tokens",
+                            "chunk_bytes",
+                        )
                     },
                     "required_gbps": required,
                     "share_of_required": point["gbps"] / required,

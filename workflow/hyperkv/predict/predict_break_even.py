@@ -50,13 +50,25 @@ def main() -> None:
 
 
 def break_even_table(spec: Mapping[str, Any]) -> pd.DataFrame:
-    """One row per model x GPU x prompt length, those longer than the model's context left out (see remarks).
+    """One row per model x KV format x GPU x prompt length, those longer than the model's context left out (see remarks).
+
+    A model's formats are that of spec["kv_dtype"] first, then fp8.
 
     Raises UserError, naming file and key, for a model or GPU that cannot be read.
     """
     return pd.DataFrame(
-        row for model in spec["models"] for gpu in spec["gpus"] for row in _rows(Path(model), Path(gpu), spec)
+        row
+        for model in spec["models"]
+        for geometry in geometries(Path(model), spec["kv_dtype"])
+        for gpu in spec["gpus"]
+        for row in _rows(geometry, Path(gpu), spec)
     )
+
+
+def geometries(model: Path, kv_dtype: str) -> list[Geometry]:
+    """The model with KV in the format asked for and with half of bfloat16's bytes, fp8, where that is another."""
+    asked = load_geometry(model, kv_dtype)
+    return [asked] if asked.kv_dtype == "fp8" else [asked, load_geometry(model, "fp8")]
 
 
 def remarks(spec: Mapping[str, Any]) -> list[str]:
@@ -98,8 +110,7 @@ def _gpus(geometry: Geometry, path: Path) -> tuple[int | None, bool]:
     return shared or gpus_for_weights(geometry, memory_gb), shared is not None
 
 
-def _rows(model: Path, path: Path, spec: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    geometry = load_geometry(model, spec["kv_dtype"])
+def _rows(geometry: Geometry, path: Path, spec: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     document = yaml.safe_load(path.read_text())
     known = _gpus(geometry, path)[0]
     gpus = known or 1
@@ -117,6 +128,7 @@ def _rows(model: Path, path: Path, spec: Mapping[str, Any]) -> Iterator[dict[str
         yield {
             "model": geometry.name,
             "gpu": together.name,
+            "kv_dtype": geometry.kv_dtype,
             "prompt_tokens": prompt,
             "kv_bytes": size,
             "held_bytes": geometry.kv_bytes(prompt),

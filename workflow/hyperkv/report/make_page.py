@@ -25,6 +25,7 @@ from . import facts, rows
 from .answer import price_of_ssd
 
 FIGURES = {
+    "pays": "For which models and GPUs this machine's storage pays",
     "tier_tradeoff": "What each tier serves: requests per GPU against speed for each user",
     "latency": "How long a single prompt waits, computed or loaded",
     "transport_medium": "What is lost to the way (in process, RESP) and what to the medium (RAM, SSD)",
@@ -32,7 +33,7 @@ FIGURES = {
     "cost": "What it costs",
     "break_even": "When loading beats computing",
 }
-PLACES = (("tier_tradeoff",), ("latency", "transport_medium"), ("chunk",), ("cost", "break_even"))
+PLACES = (("pays",), ("tier_tradeoff",), ("latency", "transport_medium"), ("chunk",), ("cost", "break_even"))
 NEEDED = ("cells", "scenarios", "ratios", "environment", "recommendation")
 
 

@@ -58,19 +58,26 @@ class BreakEven(Section):
 
     models: Paths = key(
         [
+            "config/models/llama-3.2-1b.json",
             "config/models/llama-3.1-8b.json",
-            "config/models/llama-3.1-70b.json",
+            "config/models/gemma-3-27b.json",
             "config/models/qwen3-32b.json",
+            "config/models/llama-3.1-70b.json",
+            "config/models/gpt-oss-120b.json",
+            "config/models/qwen3-next-80b.json",
             "config/models/deepseek-v3.json",
         ]
     )
-    """Models' config.json; the figure shows the first."""
+    """Models' config.json; the figure break_even shows the first."""
     gpus: Paths = key(
         [
             "config/gpus/l4.yaml",
+            "config/gpus/l40s.yaml",
             "config/gpus/a100-80gb.yaml",
             "config/gpus/h100.yaml",
             "config/gpus/h200.yaml",
+            "config/gpus/mi300x.yaml",
+            "config/gpus/b200.yaml",
         ]
     )
     """GPUs. Those with an `assumption` in their file were not measured."""

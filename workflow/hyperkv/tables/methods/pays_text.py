@@ -1,0 +1,120 @@
+"""The answer of table pays in two sentences, and its grid of models and GPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from tabulate import tabulate
+
+TIER_WORDS = {"ssd": "SSD", "ram_over_resp": "RAM over RESP", "dram": "DRAM"}
+SHORT = {"ssd": "SSD", "ram_over_resp": "RAM", "dram": "DRAM"}
+
+
+def pays_text(table: pd.DataFrame) -> str:
+    """The answer, and per model and GPU the cheapest tier that pays at the shortest prompt and the first KV format.
+
+    table: pays.csv. "" without rows: no model has a context of that length.
+    """
+    if table.empty:
+        return ""
+    shown = table[at_first(table)]
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )  # fmt: skip
+    return environment.get_template("pays.txt.j2").render(
+        answer=answer(table), grid=_grid(shown), at=words_at(shown)
+    )
+
+
+def at_first(table: pd.DataFrame) -> pd.Series:
+    """Which rows are of the shortest prompt and the first KV format of their model."""
+    first = table["model"].map(table.groupby("model")["kv_dtype"].first())
+    return (table["prompt_tokens"] == table["prompt_tokens"].min()) & (table["kv_dtype"] == first)
+
+
+def words_at(shown: pd.DataFrame) -> str:
+    """'8,192 tokens, KV in bfloat16'."""
+    return f"{shown['prompt_tokens'].min():,} tokens, KV in {' or '.join(dict.fromkeys(shown['kv_dtype']))}"
+
+
+def answer(table: pd.DataFrame) -> list[str]:
+    """Two sentences: how many pairs of model and GPU each measured tier pays for, and the most that is gained, with its interval."""
+    prompt = table["prompt_tokens"].min()
+    at = table[(table["prompt_tokens"] == prompt) & (table["verdict"] != "too many GPUs")]
+    measured = at[at["tier"].isin(("ssd", "ram_over_resp"))]
+    if measured.empty:
+        return [
+            "No SSD and no RAM over RESP was measured on this machine.",
+            "Only DRAM is compared, and it is modelled.",
+        ]
+    told = [_tier_words(tier, measured[measured["tier"] == tier]) for tier in ("ssd", "ram_over_resp")]
+    first = (
+        f"Loading the KV of {prompt:,} tokens beats computing it on this machine "
+        + "; ".join(filter(None, told))
+        + "."
+    )
+    ssd = at[at["tier"] == "ssd"]
+    return [first, _most_words(ssd if len(ssd) else measured, table)]
+
+
+def _tier_words(tier: str, rows: pd.DataFrame) -> str:
+    if rows.empty:
+        return ""
+    best = rows.loc[rows["gbps"].idxmax()]
+    counts = [
+        f"{(own['verdict'] == 'pays').sum()} of {len(own)} pairs of model and GPU with KV in {dtype}"
+        for dtype, own in rows.groupby("kv_dtype", sort=False)
+    ]
+    return f"from {TIER_WORDS[tier]} ({best['scenario']}, {best['gbps']:.2g} GB/s) for {' and '.join(counts)}"
+
+
+def _most_words(rows: pd.DataFrame, table: pd.DataFrame) -> str:
+    best = rows.loc[rows["speedup"].idxmax()]
+    interval = (
+        f" ({best['speedup_low']:.2g} to {best['speedup_high']:.2g})" if pd.notna(best["speedup_low"]) else ""
+    )
+    open_pairs = (rows["verdict"] == "undecided").sum()
+    measured = dict.fromkeys(table[~table["gpu_derived"]]["gpu"])
+    derived = f"all GPUs but {', '.join(measured)}" if measured else "all GPUs"
+    return (
+        f"From {TIER_WORDS[best['tier']]} most is gained by {best['model']} on {short(best['gpu'])} with KV in {best['kv_dtype']}, "
+        f"{best['speedup']:.2g} times{interval}; {open_pairs} of {len(rows)} are undecided, {derived} are derived from published "
+        "figures, and it is one prompt on an idle engine, without what engine and connector spend on a request."
+    )
+
+
+def cheapest(pair: pd.DataFrame) -> Mapping[str, Any] | None:
+    """Of one pair's rows the cheapest tier that pays, in the order SSD, RAM over RESP, DRAM; None where none does."""
+    for tier in TIER_WORDS:
+        for _, row in pair[(pair["tier"] == tier) & (pair["verdict"] == "pays")].iterrows():
+            return row
+    return None
+
+
+def short(gpu: str) -> str:
+    """'A100 80GB' of 'NVIDIA A100 80GB (derived)'."""
+    for maker in ("NVIDIA ", "AMD Instinct "):
+        gpu = gpu.removeprefix(maker)
+    return gpu.removesuffix(" (derived)").removesuffix(" HBM3")
+
+
+def _grid(shown: pd.DataFrame) -> str:
+    gpus = list(dict.fromkeys(shown["gpu"]))
+    lines = [
+        [model, *(_cell(own[own["gpu"] == gpu]) for gpu in gpus)]
+        for model, own in shown.groupby("model", sort=False)
+    ]
+    return tabulate(lines, ["", *(short(gpu) for gpu in gpus)], tablefmt="plain", disable_numparse=True)
+
+
+def _cell(pair: pd.DataFrame) -> str:
+    if pair.empty:
+        return ""
+    if (pair["verdict"] == "too many GPUs").any():
+        return f"{pair.iloc[0]['gpus_for_weights']:.0f} GPUs"
+    row = cheapest(pair)
+    return "-" if row is None else f"{SHORT[row['tier']]} {row['speedup']:.2g}"

@@ -1,0 +1,99 @@
+"""Rule write_pays: for which models and GPUs loading KV from a tier of this machine beats computing it.
+
+python -m workflow.hyperkv.tables.pays --break-even results/predict/break_even.csv --placed-stores results/predict/placed_stores.csv --out results/tables/pays.csv --text results/tables/pays.txt
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..base.cli import run_stage
+from ..records.frames import read_csv
+from .methods.pays_text import pays_text
+
+PROMPT_TOKENS = (8192, 32768)
+TIERS = ("dram", "ram_over_resp", "ssd")
+MOST_GPUS = 8  # of one machine
+COLUMNS = (
+    "machine", "model", "gpu", "gpu_derived", "model_scaled", "gpus_for_weights", "kv_dtype", "prompt_tokens", "kv_bytes", "tier",
+    "scenario", "gbps", "gbps_low", "gbps_high", "recompute_s", "load_s", "speedup", "speedup_low", "speedup_high", "verdict",
+)  # fmt: skip
+
+
+def main() -> None:
+    """Parse the command line and write the table and the answer."""
+    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.tables.pays", description=__doc__)
+    parser.add_argument("--break-even", required=True, type=Path, help="break_even.csv")
+    parser.add_argument("--placed-stores", required=True, type=Path, help="placed_stores.csv")
+    parser.add_argument("--out", required=True, type=Path, help="CSV file for the table")
+    parser.add_argument("--text", required=True, type=Path, help="text file for the answer")
+    arguments = parser.parse_args()
+    table = pays_table(read_csv(arguments.break_even), read_csv(arguments.placed_stores))
+    table.to_csv(arguments.out, index=False)
+    arguments.text.write_text(pays_text(table))
+
+
+def pays_table(break_even: pd.DataFrame, placed_stores: pd.DataFrame) -> pd.DataFrame:
+    """One row per model x GPU x KV format x prompt length x tier: time to compute the prompt over time to load it.
+
+    break_even, placed_stores: those tables. dram is pinned memory of the engine, modelled as the copy to the GPU alone;
+    ram_over_resp and ssd take the fastest store that was measured there. The interval is that of the store's GB/s. verdict: pays, loses or
+    undecided (the interval holds 1); of a model that more than 8 such GPUs hold, too many GPUs.
+    """
+    asked = break_even[break_even["prompt_tokens"].isin(PROMPT_TOKENS)]
+    keys = ["model", "gpu", "kv_dtype", "prompt_tokens"]
+    placed = dict(list(placed_stores.groupby(keys))) if len(placed_stores) else {}
+    rows = [
+        row
+        for _, pair in asked.iterrows()
+        for row in _rows(pair, placed.get(tuple(pair[keys]), placed_stores.head(0)))
+    ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _rows(pair: pd.Series, stores: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    common = {
+        "machine": stores.iloc[0]["machine"] if len(stores) else None,
+        "gpu_derived": pd.notna(pair["assumption"]),
+        "model_scaled": pd.notna(pair["scaled_from"]),
+        "recompute_s": pair["prefill_s"],
+        **{
+            key: pair[key]
+            for key in ("model", "gpu", "gpus_for_weights", "kv_dtype", "prompt_tokens", "kv_bytes")
+        },
+    }
+    rest_s = pair["copy_s"] + pair["step_s"]
+    remote = stores[(stores["tier"] == "dram") & (stores["connector"] != "inprocess")]
+    for tier, found in zip(TIERS, (None, remote, stores[stores["tier"] == "ssd"]), strict=True):
+        if found is None:
+            row = common | {"tier": tier, "load_s": rest_s}
+            row |= dict.fromkeys(("speedup", "speedup_low", "speedup_high"), pair["prefill_s"] / rest_s)
+        elif found.empty:
+            continue
+        else:
+            best = found.loc[found["gbps"].idxmax()]
+            row = common | {"tier": tier, "load_s": best["ttft_s"]}
+            row |= {key: best[key] for key in ("scenario", "gbps", "gbps_low", "gbps_high")}
+            row |= {
+                "speedup" + suffix: pair["prefill_s"]
+                / (pair["kv_bytes"] / best["gbps" + suffix] / 1e9 + rest_s)
+                for suffix in ("", "_low", "_high")
+            }
+        yield row | {"verdict": _verdict(row)}
+
+
+def _verdict(row: dict[str, Any]) -> str:
+    if row["gpus_for_weights"] > MOST_GPUS:
+        return "too many GPUs"
+    low, high = (row["speedup"] if pd.isna(row[key]) else row[key] for key in ("speedup_low", "speedup_high"))
+    return "pays" if low > 1 else "loses" if high < 1 else "undecided"
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage("pays", main))
