@@ -102,12 +102,12 @@ def test_no_row_of_break_even_vanishes_without_a_word(tmp_path):
         "chunk_tokens": 64,
     }
     path.write_text(json.dumps({**models.QWEN2_5_7B, "rope_scaling": YARN}))
-    assert break_even_table(spec)["prompt_tokens"].tolist() == [8192, 65_536]
+    assert break_even_table(spec)["prompt_tokens"].tolist() == [8192, 65_536] * 2
     assert remarks(spec) == [
         "qwen: left out 200,000 tokens, longer than its context of 131,072 (rope_scaling yarn: 4 x 32,768)."
     ]
     path.write_text(json.dumps(models.QWEN2_5_7B))
-    assert break_even_table(spec)["prompt_tokens"].tolist() == [8192]
+    assert break_even_table(spec)["prompt_tokens"].tolist() == [8192] * 2
     assert remarks(spec) == [
         "qwen: left out 65,536, 200,000 tokens, longer than its context of 32,768 (max_position_embeddings 32,768)."
     ]

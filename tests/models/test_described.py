@@ -76,9 +76,10 @@ def test_break_even_of_a_described_model(tmp_path):
         "kv_dtype": "auto",
         "chunk_tokens": 64,
     }
-    (row,) = break_even_table(spec).to_dict("records")
+    row, in_fp8 = break_even_table(spec).to_dict("records")
     assert (row["model"], row["kv_bytes"]) == ("mine", 8192 * 73_728)
     assert row["held_bytes"] == (8192 + 128) * 36_864
+    assert (row["kv_dtype"], in_fp8["kv_dtype"]) == ("bfloat16", "fp8")
     said = remarks(spec)
     assert said[0].startswith(
         "mine: left out 200,000 tokens, longer than its context of 131,072 (max_context_tokens"

@@ -210,6 +210,9 @@ def test_memory_is_the_files_own_or_published(tmp_path):
         "h200": 141,
         "a100-80gb": 80,
         "l4": 24,
+        "l40s": 48,
+        "mi300x": 192,
+        "b200": 180,
     }
     for text, words in (
         ("name: G\n", "lacks memory_gb"),
