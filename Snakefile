@@ -5,10 +5,11 @@ import sys
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
-from workflow.hyperkv.run.last_words import listen
+from workflow.hyperkv.run import last_words, status_line
 
 if workflow.is_main_process:
-    listen()
+    last_words.listen()
+    status_line.listen(workflow.output_settings.quiet, "results/sweep/.progress.json", "results/logs/run.log")
 
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.base.parent import announce

@@ -1,4 +1,4 @@
-"""How far a sweep is: one line per cell on the terminal, with the cells done, all cells and the time left."""
+"""How far a sweep is: one line per cell, with the cells done, all cells and the time left."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def write_plan(path: str | Path, cells: int) -> None:
 
 
 class Progress:
-    """Prints one line per finished cell. The plan file is shared by all jobs of a run; without one, no totals."""
+    """A line per finished cell. The plan file is shared by all jobs of a run; without one, no totals."""
 
     def __init__(self, plan: Path, scenario: str, repeat: int):
         self._plan = plan
@@ -32,10 +32,12 @@ class Progress:
         self._load = load
 
     def end(self, record: Swept) -> None:
-        """The cell is measured: count it and say so."""
+        """The cell is measured: count it and say so in the log, and on the terminal of an invalid one."""
         state = "" if record.valid else f" · INVALID: {'; '.join(record.reasons)}"
         line = f"{self._label} load {self._load}: {record.cell_s:.1f} s{state}"
-        print(f"hyperkv sweep: {self._position()}{line}", file=sys.stdout, flush=True)
+        print(
+            f"hyperkv sweep: {self._position()}{line}", file=sys.stdout if state else sys.stderr, flush=True
+        )
 
     def _position(self) -> str:
         try:
