@@ -39,7 +39,7 @@ def draw_break_even(break_even: pd.DataFrame, placed_stores: pd.DataFrame) -> Fi
         for table in (break_even, placed_stores)
     )
     gpus = list(dict.fromkeys(rows["gpu"]))
-    columns = min(4, -(-len(gpus) // 2))
+    columns = min(2, len(gpus))
     lines = -(-len(gpus) // columns)
     figure, grid = plt.subplots(
         lines, columns, figsize=(1.2 + 4.6 * columns, 1 + 3.5 * lines), sharex=True, sharey=True, squeeze=False
