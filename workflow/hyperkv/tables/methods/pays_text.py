@@ -26,7 +26,7 @@ def pays_text(table: pd.DataFrame) -> str:
         loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )  # fmt: skip
     return environment.get_template("pays.txt.j2").render(
-        answer=answer(table), grid=_grid(shown), at=words_at(shown)
+        answer=answer(table), caveat=caveat(table), grid=_grid(shown), at=words_at(shown)
     )
 
 
@@ -42,7 +42,7 @@ def words_at(shown: pd.DataFrame) -> str:
 
 
 def answer(table: pd.DataFrame) -> list[str]:
-    """Two sentences: how many pairs of model and GPU each measured tier pays for, and the most that is gained, with its interval."""
+    """Two sentences: for how many pairs of model and GPU each measured tier pays, and where most is gained, with its interval."""
     prompt = table["prompt_tokens"].min()
     at = table[(table["prompt_tokens"] == prompt) & (table["verdict"] != "too many GPUs")]
     measured = at[at["tier"].isin(("ssd", "ram_over_resp"))]
@@ -52,38 +52,43 @@ def answer(table: pd.DataFrame) -> list[str]:
             "Only DRAM is compared, and it is modelled.",
         ]
     told = [_tier_words(tier, measured[measured["tier"] == tier]) for tier in ("ssd", "ram_over_resp")]
-    first = (
-        f"Loading the KV of {prompt:,} tokens beats computing it on this machine "
-        + "; ".join(filter(None, told))
-        + "."
-    )
+    prompt_words = f"On this machine loading the KV of {prompt:,} tokens is faster than computing it from "
+    first = prompt_words + "; from ".join(filter(None, told)) + "."
     ssd = at[at["tier"] == "ssd"]
-    return [first, _most_words(ssd if len(ssd) else measured, table)]
+    return [first, _most_words(ssd if len(ssd) else measured)]
+
+
+def caveat(table: pd.DataFrame) -> str:
+    """What the answer does not say, and which GPUs were measured."""
+    measured = [short(gpu) for gpu in dict.fromkeys(table[~table["gpu_derived"]]["gpu"])]
+    derived = f"all GPUs but {', '.join(measured)}" if measured else "all GPUs"
+    return (
+        "One prompt on an idle engine, without what engine and connector spend on a request; step times of "
+        f"{derived} are derived from published figures."
+    )
 
 
 def _tier_words(tier: str, rows: pd.DataFrame) -> str:
     if rows.empty:
         return ""
     best = rows.loc[rows["gbps"].idxmax()]
-    counts = [
-        f"{(own['verdict'] == 'pays').sum()} of {len(own)} pairs of model and GPU with KV in {dtype}"
+    first, *others = [
+        f"{(own['verdict'] == 'pays').sum()} of {len(own)}{{}} with KV in {dtype}"
         for dtype, own in rows.groupby("kv_dtype", sort=False)
     ]
-    return f"from {TIER_WORDS[tier]} ({best['scenario']}, {best['gbps']:.2g} GB/s) for {' and '.join(counts)}"
+    counts = [first.format(" pairs of model and GPU"), *(text.format("") for text in others)]
+    return f"{TIER_WORDS[tier]} ({best['scenario']}, {best['gbps']:.2g} GB/s) for {', '.join(counts)}"
 
 
-def _most_words(rows: pd.DataFrame, table: pd.DataFrame) -> str:
+def _most_words(rows: pd.DataFrame) -> str:
     best = rows.loc[rows["speedup"].idxmax()]
     interval = (
-        f" ({best['speedup_low']:.2g} to {best['speedup_high']:.2g})" if pd.notna(best["speedup_low"]) else ""
+        f" ({best['speedup_low']:.1f} to {best['speedup_high']:.1f})" if pd.notna(best["speedup_low"]) else ""
     )
     open_pairs = (rows["verdict"] == "undecided").sum()
-    measured = dict.fromkeys(table[~table["gpu_derived"]]["gpu"])
-    derived = f"all GPUs but {', '.join(measured)}" if measured else "all GPUs"
     return (
-        f"From {TIER_WORDS[best['tier']]} most is gained by {best['model']} on {short(best['gpu'])} with KV in {best['kv_dtype']}, "
-        f"{best['speedup']:.2g} times{interval}; {open_pairs} of {len(rows)} are undecided, {derived} are derived from published "
-        "figures, and it is one prompt on an idle engine, without what engine and connector spend on a request."
+        f"{TIER_WORDS[best['tier']]} gains most for {best['model']} on {short(best['gpu'])} with KV in {best['kv_dtype']}, "
+        f"{best['speedup']:.1f} times{interval}; {open_pairs} of these {len(rows)} are undecided."
     )
 
 
@@ -117,4 +122,4 @@ def _cell(pair: pd.DataFrame) -> str:
     if (pair["verdict"] == "too many GPUs").any():
         return f"{pair.iloc[0]['gpus_for_weights']:.0f} GPUs"
     row = cheapest(pair)
-    return "-" if row is None else f"{SHORT[row['tier']]} {row['speedup']:.2g}"
+    return "-" if row is None else f"{SHORT[row['tier']]} {row['speedup']:.1f}"
