@@ -40,7 +40,7 @@ def test_no_home_and_no_cache_of_a_user_is_needed(tmp_path: Path, monkeypatch, c
 
 
 def test_what_a_killed_download_left_is_removed_and_what_is_there_is_asked_for_again(tmp_path: Path):
-    source, out, left = (tmp_path / name for name in ("source", "out", "out.download"))
+    source, out, left = (tmp_path / name for name in ("source", "out", "out.partial"))
     source.write_bytes(b"trace")
     out.write_bytes(b"earlier")
     left.mkdir()

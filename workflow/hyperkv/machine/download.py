@@ -67,7 +67,7 @@ def attempted(action: Callable[[], _T]) -> _T:
 
 
 def _retrieve(url: str, known: str | None, out: Path) -> None:
-    scratch = out.absolute().with_name(f"{out.name}.download")
+    scratch = out.absolute().with_name(f"{out.name}.partial")
     shutil.rmtree(scratch, ignore_errors=True)
     try:
         os.replace(pooch.retrieve(url, known, out.name, scratch, downloader=_download), out)
