@@ -12,9 +12,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 
 def filled(module: str, part: str | None = None, **contents: Any) -> str:
-    """The template `summary.txt.j2` of the module `summary.py`, filled; part: the macro of it that is filled instead.
+    """The template `stage.txt.j2` of the module `stage.py`, filled; part: of a template that is macros, the one to fill.
 
-    module: the module's __file__. contents: what the template names.
+    module: the module's __file__. contents: what the template, or the macro, names.
     """
     template = _template(Path(module).with_suffix(".txt.j2"))
     return template.render(contents) if part is None else getattr(template.module, part)(**contents)

@@ -20,7 +20,7 @@ from ..base.errors import UserError
 from ..recommend.recommendation_text import objective_words
 from ..records.frames import read_csv, read_json
 from ..records.templates import environment
-from ..tables.methods.layers_text import WORDS
+from ..tables.methods.substitution import WORDS
 from . import facts, rows
 from .answer import price_of_ssd
 

@@ -9,19 +9,7 @@ import pandas as pd
 
 from ...records.stats import Interval
 from ...records.templates import filled
-from .substitution import UNEXPLAINED, WHOLE, serialization_verdict
-
-WORDS = {
-    "wire": "wire",
-    "protocol": "protocol",
-    "server_memory": "server memory",
-    "engine": "storage engine in memory",
-    "cold_engine": "cold start of the engine",
-    "device": "device",
-    "client": "client (redis-py)",
-    "copy": "copy in memory",
-    UNEXPLAINED: "unexplained",
-}
+from .substitution import WHOLE, WORDS, serialization_verdict
 
 
 def layers_text(table: pd.DataFrame) -> str:
