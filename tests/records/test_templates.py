@@ -13,19 +13,19 @@ PACKAGE = Path("workflow/hyperkv")
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.j2")), ids=str)
 def test_every_template_is_code_of_the_module_of_its_name(path):
-    module = path.relative_to(PACKAGE).as_posix().removesuffix(".txt.j2")
+    module = path.relative_to(PACKAGE).as_posix().removesuffix(".j2")
     assert str(path) in sources(module.replace("/", "."))
 
 
 def test_a_template_is_filled_and_nothing_of_it_is_left_empty(tmp_path):
-    (tmp_path / "stage.txt.j2").write_text("{% if name %}\n{{ name }} &\n{% endif %}\n")
+    (tmp_path / "stage.j2").write_text("{% if name %}\n{{ name }} &\n{% endif %}\n")
     assert filled(str(tmp_path / "stage.py"), name="a<b") == "a<b &\n"
     with pytest.raises(UndefinedError, match="'name' is undefined"):
         filled(str(tmp_path / "stage.py"))
 
 
 def test_a_part_of_a_template_is_filled(tmp_path):
-    (tmp_path / "stage.txt.j2").write_text("{% macro part(name) %}\n<{{ name }}>\n{% endmacro %}\n")
+    (tmp_path / "stage.j2").write_text("{% macro part(name) %}\n<{{ name }}>\n{% endmacro %}\n")
     assert filled(str(tmp_path / "stage.py"), "part", name="x") == "<x>\n"
 
 

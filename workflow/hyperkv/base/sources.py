@@ -109,6 +109,6 @@ def _paths_if_ours(module: str) -> list[Path]:
     if module != _PACKAGE and not module.startswith(_PACKAGE + "."):
         return []
     base = Path(*module.split("."))
-    candidates = [base.with_suffix(".py"), base.with_suffix(".txt.j2"), base / "__init__.py"]
+    candidates = [base.with_suffix(".py"), base.with_suffix(".j2"), base / "__init__.py"]
     parents = [parent / "__init__.py" for parent in base.parents if parent.is_relative_to("workflow/hyperkv")]
     return [path for path in (*candidates, *parents) if path.exists()]

@@ -12,11 +12,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 
 def filled(module: str, part: str | None = None, **contents: Any) -> str:
-    """The template `stage.txt.j2` of the module `stage.py`, filled; part: of a template that is macros, the one to fill.
+    """The template `stage.j2` of the module `stage.py`, filled; part: of a template that is macros, the one to fill.
 
     module: the module's __file__. contents: what the template, or the macro, names.
     """
-    template = _template(Path(module).with_suffix(".txt.j2"))
+    template = _template(Path(module).with_suffix(".j2"))
     return template.render(contents) if part is None else getattr(template.module, part)(**contents)
 
 
