@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tabulate import tabulate
+
+from ...records.templates import filled
 
 TIER_WORDS = {"ssd": "SSD", "ram_over_resp": "RAM over RESP", "dram": "DRAM"}
 SHORT = {"ssd": "SSD", "ram_over_resp": "RAM", "dram": "DRAM"}
@@ -22,11 +22,8 @@ def pays_text(table: pd.DataFrame) -> str:
     if table.empty:
         return ""
     shown = table[at_first(table)]
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )  # fmt: skip
-    return environment.get_template("pays.txt.j2").render(
-        answer=answer(table), caveat=caveat(table), grid=_grid(shown), at=words_at(shown)
+    return filled(
+        __file__, answer=" ".join(answer(table)), caveat=caveat(table), grid=_grid(shown), at=words_at(shown)
     )
 
 
