@@ -10,8 +10,9 @@ from typing import Any
 
 from ..base.documents import Unreadable, check_values, from_json, from_yaml, refuse_endless
 from ..base.errors import UserError, printable
-from .defaults import TEXT_DEFAULTS, TEXT_TYPE_OF
+from ..base.own_data import own_data
 
+_DATA = own_data(__file__)
 _LARGEST = 10**30  # what transformers writes for no bound
 NESTED = ("text_config", "llm_config", "language_config")
 # Names of one thing, transformers' attribute_map and vLLM's ModelArchConfigConvertorBase (get_total_num_kv_heads).
@@ -144,8 +145,8 @@ def model_config(document: Mapping[str, Any], where: str) -> ModelConfig:
     if not isinstance(nested, Mapping):
         raise UserError(f"{where}: {name} is {nested!r}; copy it from the model's config.json")
     outer_type: Any = holder.get("model_type")
-    model_type: Any = nested.get("model_type") or (TEXT_TYPE_OF.get(outer_type, outer_type))
-    values = {**TEXT_DEFAULTS.get(model_type, {}), **nested, "model_type": model_type}
+    model_type: Any = nested.get("model_type") or _DATA["type_of"].get(outer_type, outer_type)
+    values = {**_DATA["defaults"].get(model_type, {}), **nested, "model_type": model_type}
     if nested.get("tie_word_embeddings") is None and holder.get("tie_word_embeddings") is not None:
         values["tie_word_embeddings"] = holder["tie_word_embeddings"]
     return ModelConfig(values, document, where)
