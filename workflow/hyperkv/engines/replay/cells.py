@@ -24,7 +24,8 @@ from ...workloads.context_limit import ContextLimit, check_context
 from ...workloads.factory import make_workload, workload_notes
 from ...workloads.payload import Payload
 from ...workloads.working_set import working_set
-from .engine import KeyedConversation, ReplayEngine, ReplayResult, ReplaySettings, Request
+from .engine import ReplayEngine
+from .request import KeyedConversation, ReplayResult, ReplaySettings, Request
 from .tiers import RealTiers, Tier
 
 
