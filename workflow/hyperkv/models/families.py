@@ -14,7 +14,7 @@ class Family:
     """One architecture.
 
     mla: keys and values as one latent (DeepSeek-V2).
-    pattern: which layers are of which kind when layer_types does not say (layers.PATTERNS). window_flag: sliding_window
+    pattern: which layers are of which kind when layer_types does not say (patterns.py). window_flag: sliding_window
     counts only with use_sliding_window: true. state: what layers without attention keep (states.STATES).
     weights: the total of the weights follows from the dimensions as in weights.parameters. The rest is for that: qk_norm
     head | whole (one for all heads), o_bias: attention_bias has one for the output, experts and expert_width: their keys,
