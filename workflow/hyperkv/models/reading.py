@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..base.documents import Unreadable, check_values, from_json, from_yaml, refuse_endless
+from ..base.config_files import mapping_of
 from ..base.errors import UserError, printable
 from ..base.own_data import own_data
 
 _DATA = own_data(__file__)
+_INSTEAD = "name a model's Hugging Face config.json, or a description by hand (config/models/README.md)"
 _LARGEST = 10**30  # what transformers writes for no bound
 NESTED = ("text_config", "llm_config", "language_config")
 # Names of one thing, transformers' attribute_map and vLLM's ModelArchConfigConvertorBase (get_total_num_kv_heads).
@@ -108,12 +109,12 @@ def read_document(source: str | Path) -> tuple[dict[str, Any], str, str]:
     """
     path = Path(source)
     file = path / "config.json" if path.is_dir() else path
-    content = _parsed(file, "no such model config; name a Hugging Face config.json")
+    content = mapping_of(file, "", _INSTEAD, _LARGEST)
     if file.name != "config.json":
         return content, str(file), name_of(path)
     beside = file.parent / "hf_quant_config.json"
     if content.get("quantization_config") is None and beside.is_file():
-        content["quantization_config"] = _parsed(beside, "no such file")
+        content["quantization_config"] = mapping_of(beside, "", _INSTEAD, _LARGEST)
     return content, str(file), name_of(path)
 
 
@@ -150,24 +151,3 @@ def model_config(document: Mapping[str, Any], where: str) -> ModelConfig:
     if nested.get("tie_word_embeddings") is None and holder.get("tie_word_embeddings") is not None:
         values["tie_word_embeddings"] = holder["tie_word_embeddings"]
     return ModelConfig(values, document, where)
-
-
-def _parsed(file: Path, absent: str) -> dict[str, Any]:
-    in_yaml = file.suffix in (".yaml", ".yml")
-    mend = "mend it" if in_yaml else "copy the model's config.json again"
-    try:
-        refuse_endless(file)
-        text = file.read_text(encoding="utf-8")
-        values = from_yaml(text) if in_yaml else from_json(text)
-    except FileNotFoundError:
-        raise UserError(f"{file}: {absent}") from None
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror}); name a readable config.json") from None
-    except Unreadable as error:
-        raise UserError(f"{file}: {error}; {mend}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{file}: not {'YAML' if in_yaml else 'JSON'}, nor text; {mend}") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{file}: not a JSON object; copy the model's config.json again")
-    check_values(values, str(file), lines=True, largest=_LARGEST)
-    return values
