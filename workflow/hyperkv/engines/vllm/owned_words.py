@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ...base.coercion import shown
+from ...base.documents import shown
 from ...base.errors import UserError
 from ...base.own_data import own_data
 
