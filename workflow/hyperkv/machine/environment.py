@@ -27,7 +27,7 @@ def environment(data_dir: Path) -> dict[str, Any]:
     """The environment record of a measurement whose files lie in `data_dir`; None for what is not known."""
     return {
         "node": node_name(),
-        "cpu": _cpu_model(),
+        "cpu": cpu_model(),
         "cores": os.cpu_count(),
         "usable_cores": len(os.sched_getaffinity(0)),
         "ram_bytes": psutil.virtual_memory().total,
@@ -43,7 +43,8 @@ def environment(data_dir: Path) -> dict[str, Any]:
     }
 
 
-def _cpu_model() -> str | None:
+def cpu_model() -> str | None:
+    """The processor's name; None where /proc does not tell."""
     for line in text_of(Path("/proc/cpuinfo")).splitlines():
         if line.startswith("model name"):
             return printable(line.partition(":")[2].strip())
@@ -59,9 +60,14 @@ def _os_name() -> str | None:
 
 def gpu_lines() -> list[str]:
     """One 'name, driver, memory' line per GPU; empty without one."""
+    return nvidia_smi("name,driver_version,memory.total")
+
+
+def nvidia_smi(columns: str, form: str = "noheader") -> list[str]:
+    """A line per GPU with what nvidia-smi says of it, as CSV; none without nvidia-smi or a GPU."""
     if shutil.which("nvidia-smi") is None:
         return []
-    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
+    query = ["nvidia-smi", f"--query-gpu={columns}", f"--format=csv,{form}"]
     done = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
     return [line.strip() for line in done.stdout.splitlines()] if done.returncode == 0 else []
 

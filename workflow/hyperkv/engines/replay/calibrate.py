@@ -10,7 +10,6 @@ import argparse
 import itertools
 import json
 import platform
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,10 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.optimize import nnls
 
 from ...base.cli import run_stage
 from ...base.errors import UserError
 from ...build.make_model import served_config
+from ...machine.environment import cpu_model, nvidia_smi
 from ...models.geometry import load_geometry
 from ...models.gpu import GpuModel
 
@@ -37,18 +38,6 @@ COPIES = tuple(itertools.product(("host_to_device", "device_to_host"), (2**21, 2
 
 
 Row = dict[str, Any]  # a step's or a copy's: what it held, and its times
-
-
-def nonnegative_least_squares(matrix: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The x >= 0 that minimises |matrix x - target|: the best feasible of all supports (for few columns)."""
-    best, best_error = np.zeros(matrix.shape[1]), float(target @ target)
-    for chosen in itertools.product((False, True), repeat=len(best)):
-        part, _, rank, _ = np.linalg.lstsq(matrix[:, chosen], target, rcond=None)
-        error = float(np.sum((matrix[:, chosen] @ part - target) ** 2))
-        if rank == sum(chosen) > 0 and part.min() >= 0 and error < best_error:
-            best_error, best = error, np.zeros(len(best))
-            best[np.array(chosen)] = part
-    return best
 
 
 def quality(predicted: np.ndarray, measured: np.ndarray) -> dict[str, float | None]:
@@ -119,7 +108,7 @@ def _seconds(rows: list[Row]) -> np.ndarray:
 def _relative_fit(terms: list[list[float]], measured: np.ndarray) -> np.ndarray:
     matrix = np.array(terms, dtype=float)
     scale = np.maximum(matrix.max(axis=0), 1e-30)
-    return nonnegative_least_squares(matrix / scale / measured[:, None], np.ones(len(measured))) / scale
+    return nnls(matrix / scale / measured[:, None], np.ones(len(measured)))[0] / scale
 
 
 def _split_fit(terms: list[list[float]], measured: np.ndarray, short: int) -> tuple[float, int, np.ndarray]:
@@ -256,12 +245,10 @@ def measure_copy(torch: Any, direction: str, size_bytes: int, repeats: int) -> R
 
 def environment(torch: Any) -> dict[str, Any]:
     """What the figures were taken on: GPU with memory and driver, CPU, kernel, versions."""
-    query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
-    gpu = subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip()
-    cpu = Path("/proc/cpuinfo").read_text().partition("model name\t: ")[2].partition("\n")[0]
     versions = {name: version(name) for name in ("vllm", "torch", "triton", "transformers", "numpy")}
     versions |= {"python": platform.python_version(), "cuda": torch.version.cuda}
-    return {"gpu": gpu, "cpu": cpu or None, "kernel": platform.release(), "versions": versions}
+    gpu = "\n".join(nvidia_smi("name,memory.total,driver_version"))
+    return {"gpu": gpu, "cpu": cpu_model(), "kernel": platform.release(), "versions": versions}
 
 
 def calibrate(model: Path, out: Path, eager: bool, repeats: int, decode_steps: int) -> None:
