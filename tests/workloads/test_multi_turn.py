@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workflow.hyperkv.workloads.chunks import chunk_keys
-from workflow.hyperkv.workloads.multi_turn import MultiTurn, conversations, prefix_hit_tokens
+from workflow.hyperkv.workloads.chunks import chain_keys
+from workflow.hyperkv.workloads.multi_turn import MultiTurn, conversations
 
 CHUNKS = (16, 32, 64, 128, 256, 512, 1024, 2048)
 DECODE_SAVED = (89.4, 89.1, 88.5, 87.3, 84.8, 79.9, 70.8, 46.0)
@@ -29,6 +29,19 @@ workloads = st.builds(
     max_context_tokens=st.none() | st.integers(120, 400),
     vocabulary=st.integers(2**16, 2**20),
 )
+
+
+def prefix_hit_tokens(turns, chunk_tokens: int, decode_saved: bool) -> int:
+    """Prompt tokens of one conversation that an unbounded cache holds when they are asked for.
+
+    A prompt hits the conversation's last context floored to whole chunks: prompt and answer when decode_saved, else the
+    prompt alone. The KV of an answer's last token is taken as held.
+    """
+    hit, held = 0, 0
+    for turn in turns:
+        hit += held // chunk_tokens * chunk_tokens
+        held = turn.answer_end if decode_saved else turn.prompt_end
+    return hit
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +133,7 @@ def test_predicted_hits_are_those_of_an_unbounded_cache(workload, seed, chunk, d
     held, predicted, measured = set(), 0, 0
     for chat in conversations(workload, seed):
         predicted += prefix_hit_tokens(chat.turns, chunk, decode_saved)
-        keys = chunk_keys(chat.tokens, chunk)
+        keys = chain_keys(chat.tokens, chunk)
         for turn in chat.turns:
             measured += chunk * sum(key in held for key in keys[: turn.prompt_end // chunk])
             end = turn.answer_end if decode_saved else turn.prompt_end

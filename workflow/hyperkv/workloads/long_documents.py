@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..base.errors import UserError
-from . import Turn, check_context, check_count, check_range, generator, uniform
+from . import Turn, check_context, check_lowest, generator, uniform
 
 _DOCUMENT_LENGTH, _DOCUMENT_TOKENS, _REQUEST_LENGTH, _REQUEST_TOKENS = 0, 1, 2, 3
 
@@ -31,14 +30,11 @@ class LongDocuments:
     vocabulary: int = 128256
 
     def __post_init__(self) -> None:
-        check_count("documents", self.documents)
-        check_count("requests", self.requests)
-        check_count("vocabulary", self.vocabulary, least=2)
-        check_range("document_tokens", self.document_tokens)
-        check_range("question_tokens", self.question_tokens)
-        check_range("answer_tokens", self.answer_tokens)
-        if self.reuse not in ("uniform", "zipf"):
-            raise UserError(f"workload.reuse: {self.reuse!r}; choose uniform or zipf")
+        check_lowest(
+            document_tokens=self.document_tokens,
+            question_tokens=self.question_tokens,
+            answer_tokens=self.answer_tokens,
+        )
         longest = self.document_tokens[1] + self.question_tokens[1] + self.answer_tokens[1]
         check_context(longest, self.max_context_tokens, "a request")
 

@@ -14,11 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from ..base.errors import UserError
-from . import NothingLeft, Turn, check_count, generator
-from .trace import PER_SECOND, Record, parse
+from . import NothingLeft, Turn, generator
+from .trace import Record, parse
 from .trace_file import FORMS, lines_of
 
-LONG_REQUESTS = ("refuse", "leave_out", "cut")
 _BLOCK, _ANSWER = 0, 1
 
 
@@ -40,19 +39,6 @@ class Mooncake:
     block_tokens: int = 512
     time_unit: str | None = None
     vocabulary: int = 128256
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.trace, str) or not self.trace:
-            raise UserError(f"workload.trace: {self.trace!r}; write the path of a trace; {FORMS}")
-        if self.max_requests is not None:
-            check_count("max_requests", self.max_requests)
-        if self.max_context_tokens is not None:
-            check_count("max_context_tokens", self.max_context_tokens, least=2)
-        for key, choices in (("long_requests", LONG_REQUESTS), ("time_unit", PER_SECOND)):
-            if getattr(self, key) not in (*choices, *([None] if key == "time_unit" else [])):
-                raise UserError(f"workload.{key}: {getattr(self, key)!r}; choose {', '.join(choices)}")
-        check_count("block_tokens", self.block_tokens)
-        check_count("vocabulary", self.vocabulary, least=2)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 Chained keys say which chunks of two contexts are equal: those up to where their tokens part. The workloads know
 where that is without drawing tokens, so a million requests need no hashing; the tests hold this against
-chunks.chunk_keys.
+chunks.chain_keys.
 """
 
 from __future__ import annotations
