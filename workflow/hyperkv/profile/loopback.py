@@ -16,7 +16,7 @@ import socket
 import struct
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -85,10 +85,14 @@ class Loopback:
         """Totals of the process that holds the memory."""
         return process_counters(self.pid)
 
-    def explain(self, error: StoreError) -> StoreError:
-        """The error to raise for a failed transfer. Raises StoreDied when the process is gone."""
-        self._process.check_alive(GRACE_S)
-        return error
+    @contextlib.contextmanager
+    def explaining(self) -> Iterator[None]:
+        """A StoreError of the block becomes StoreDied when the process is gone."""
+        try:
+            yield
+        except StoreError:
+            self._process.check_alive(GRACE_S)
+            raise
 
 
 class RawConnection(Channel):

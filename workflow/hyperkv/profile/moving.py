@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..base.errors import StoreError, UserError
+from ..base.errors import UserError
 from ..cells.point import point_keys
 from ..connectors.base import Connector
 from ..connectors.registry import make_connector, options_of
@@ -60,11 +60,7 @@ class Values:
 
     def require_right(self, keys: Sequence[bytes], found: Sequence[bool], what: str) -> None:
         """Raises UserError unless every buffer holds its key's value."""
-        wrong = sum(
-            not (hit and self.payload.matches(key, buffer))
-            for key, hit, buffer in zip(keys, found, self.buffers, strict=True)
-        )
-        if wrong:
+        if wrong := self.payload.wrong(keys, found, self.buffers):
             raise UserError(f"{what}: {wrong} of {len(keys)} values were missing or wrong")
 
 
@@ -106,16 +102,9 @@ class Bench:
 
     def connect(self, store: Store, connector: str) -> Connector:
         """A connector of the point's connections to a started store."""
-        try:
-            return make_connector(
-                connector,
-                store,
-                self.values.connections,
-                self.scenario["timeout_s"],
-                **options_of(connector, self.scenario),
-            )
-        except StoreError as error:
-            raise store.explain(error) from error
+        options, timeout_s = options_of(connector, self.scenario), self.scenario["timeout_s"]
+        with store.explaining():
+            return make_connector(connector, store, self.values.connections, timeout_s, **options)
 
 
 def timed(values: Values, move: Callable[[], object], server: int | None, at_least_s: float = 0.0) -> Moved:
@@ -172,17 +161,13 @@ def observed(
 
 
 def get(store: Store, connector: Connector, values: Values, keys: Sequence[bytes]) -> list[bool]:
-    try:
+    with store.explaining():
         found = connector.get(keys, values.buffers)
-    except StoreError as error:
-        raise store.explain(error) from error
     if not all(found):
         raise UserError(f"store {store.name}: {found.count(False)} of {len(keys)} values are missing")
     return found
 
 
 def put(store: Store, connector: Connector, values: Values, keys: Sequence[bytes]) -> None:
-    try:
+    with store.explaining():
         connector.put(keys, values.bytes_of(keys))
-    except StoreError as error:
-        raise store.explain(error) from error

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from ..base.cli import run_stage
-from ..base.errors import StoreError, UserError
+from ..base.errors import UserError
 from ..base.threads import started
 from ..cells.point import common_fields, on_each, point_keys, throughput, values_per_connection
 from ..machine.counters import process_counters, supports_direct_io
@@ -127,12 +127,10 @@ def measure_limits(
         for limit in LIMITS:
             target.fill(0)
             processes = [os.getpid()] if limit == "memcpy" else [os.getpid(), loopback.pid]
-            try:
-                record = _timed(
-                    partial(made, limit=limit), workers, moves[limit], connections, pass_bytes, processes
-                )
-            except StoreError as error:
-                raise loopback.explain(error) from error
+            with loopback.explaining():
+                on_each(workers, moves[limit], connections)
+                named = partial(made, limit=limit)
+                record = _passes(named, workers, moves[limit], connections, pass_bytes, processes, _MINIMUM_S)
             if limit != "loopback_set" and not np.array_equal(source, target):
                 raise UserError(f"{limit}: bytes arrived wrong; this machine cannot be measured")
             records.append(record)
@@ -188,19 +186,6 @@ def _copy(values: Sequence[np.ndarray], buffers: Sequence[np.ndarray]) -> None:
         np.copyto(buffer, value)
 
 
-def _timed(
-    made: Callable[..., Limit],
-    workers: Executor,
-    move: Callable[[int], None],
-    connections: int,
-    pass_bytes: int,
-    processes: list[int],
-) -> Limit:
-    """move(worker) on every worker, once untimed and then again for a while: the fastest pass, the mean pass's CPU."""
-    on_each(workers, move, connections)
-    return _passes(made, workers, move, connections, pass_bytes, processes, _MINIMUM_S)
-
-
 def _passes(
     made: Callable[..., Limit],
     workers: Executor,
@@ -210,6 +195,7 @@ def _passes(
     processes: list[int],
     at_least_s: float,
 ) -> Limit:
+    """move(worker) on every worker, again for a while: the fastest pass, the mean pass's CPU."""
     before = [process_counters(pid).cpu_s for pid in processes]
     passes_s: list[float] = []
     while not passes_s or sum(passes_s) < at_least_s:

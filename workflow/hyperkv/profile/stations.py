@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ..base.errors import StoreError
 from ..base.threads import started
 from ..cells.point import on_each
 from ..connectors.base import Connector
@@ -81,10 +80,8 @@ def _memcpy(bench: Bench) -> Records:
 def _sockets(bench: Bench) -> Records:
     for rung, loopback in (("loopback", bench.tcp), ("loopback_unix", bench.unix)):
         assert loopback is not None
-        try:
+        with loopback.explaining():
             yield from _raw(bench.values, rung, loopback)
-        except StoreError as error:
-            raise loopback.explain(error) from error
 
 
 def _raw(values: Values, rung: str, loopback: Loopback) -> Records:

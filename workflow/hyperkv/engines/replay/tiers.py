@@ -9,7 +9,6 @@ from typing import Protocol
 
 import numpy as np
 
-from ...base.errors import StoreError
 from ...connectors.base import Connector
 from ...stores.base import Store
 from ...workloads.payload import Payload, aligned_buffer, slots
@@ -91,11 +90,9 @@ class RealTiers:
         if tier.evict:
             tier.store.evict_page_cache()
         started = time.perf_counter()
-        try:
+        with tier.store.explaining():
             present = tier.connector.count_present(keys)
             flags = tier.connector.get(keys[:present], buffers[:present]) if present else []
-        except StoreError as error:
-            raise tier.store.explain(error) from error
         leading = flags.index(False) if False in flags else len(flags)
         return time.perf_counter() - started, flags[:leading]
 
@@ -112,8 +109,6 @@ class RealTiers:
 
 def _timed_put(tier: Tier, keys: Sequence[bytes], values: Sequence[np.ndarray]) -> float:
     started = time.perf_counter()
-    try:
+    with tier.store.explaining():
         tier.connector.put(keys, values)
-    except StoreError as error:
-        raise tier.store.explain(error) from error
     return time.perf_counter() - started
