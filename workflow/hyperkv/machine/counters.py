@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 _CPUCLOCK_SCHED = 2
@@ -28,9 +28,21 @@ class ProcessCounters:
     rss_bytes: int | None
     page_faults: int | None
 
+    def minus(self, earlier: ProcessCounters) -> ProcessCounters:
+        """What came since an earlier reading; RSS as it is now."""
+        then = asdict(earlier) | {"rss_bytes": 0}
+        return ProcessCounters(
+            **{
+                name: None if value is None or then[name] is None else value - then[name]
+                for name, value in asdict(self).items()
+            }
+        )
 
-def process_counters(pid: int) -> ProcessCounters:
-    """Read the counters of a process; all None once it is gone."""
+
+def process_counters(pid: int | None) -> ProcessCounters:
+    """Read the counters of a process; all None once it is gone, and of none."""
+    if pid is None:
+        return ProcessCounters(None, None, None, None, None)
     process = Path("/proc") / str(pid)
     io = _pairs(process / "io")
     stat = _stat_fields(process / "stat")

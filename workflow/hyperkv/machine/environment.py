@@ -15,7 +15,7 @@ import psutil
 from ..base.errors import printable
 from ..base.folders import nearest
 from .counters import block_device_of
-from .mounts import text_of
+from .mounts import partition_of, text_of
 from .node import node_name
 from .place import place_of
 
@@ -73,11 +73,9 @@ def nvidia_smi(columns: str, form: str = "noheader") -> list[str]:
 
 
 def _disk(path: Path) -> dict[str, Any]:
-    """File system and block device under `path`."""
+    """File system and block device under `path`, what kind of place it is, and the disks below it."""
     existing = nearest(path)
-    mounts = sorted(psutil.disk_partitions(all=True), key=lambda part: len(part.mountpoint), reverse=True)
-    resolved = existing.resolve()
-    mount = next((part for part in mounts if resolved.is_relative_to(part.mountpoint)), None)
+    mount, place = partition_of(existing), place_of(existing)
     node = block_device_of(existing)
     whole = node.resolve() if node is not None else None
     if whole is not None and (whole / "partition").exists():
@@ -90,18 +88,8 @@ def _disk(path: Path) -> dict[str, Any]:
         "rotational": _text(whole / "queue" / "rotational") if whole else None,
         "scheduler": _text(whole / "queue" / "scheduler") if whole else None,
         "size_bytes": shutil.disk_usage(existing).total,
-        **_place(existing),
-    }
-
-
-def _place(path: Path) -> dict[str, Any]:
-    """What kind of place a folder is, and the disks below it."""
-    place = place_of(path)
-    return {
         "kind": place.kind,
-        "members": [
-            {"device": name, "model": model, "serial": serial} for name, model, serial in place.members
-        ],
+        "members": [disk._asdict() for disk in place.members],
         "level": place.level,
         "raid_chunk_bytes": place.raid_chunk_bytes,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,8 +16,9 @@ from ..base.errors import UserError
 from ..cells.point import point_keys
 from ..connectors.base import Connector
 from ..connectors.registry import make_connector, options_of
+from ..machine.counters import process_counters
 from ..machine.memory_dir import KEY
-from ..machine.meters import Usage, own_usage, thread_cpu_s, threads_since, usage
+from ..machine.meters import thread_cpu_s, threads_since
 from ..machine.node import data_dir_of
 from ..machine.own_folder import own_folder
 from ..records.kinds.profile import Moved
@@ -109,30 +111,26 @@ class Bench:
 
 def timed(values: Values, move: Callable[[], object], server: int | None, at_least_s: float = 0.0) -> Moved:
     """Run `move` once, or again until `at_least_s` have passed: the passes in sum, CPU and faults of both sides."""
-    before, before_own = _usage(server), own_usage()
+    pids = (server, os.getpid())
+    before = [process_counters(pid) for pid in pids]
     started = time.perf_counter()
     passes, elapsed_s = 0, 0.0
     while not passes or elapsed_s < at_least_s:
         move()
         passes += 1
         elapsed_s = time.perf_counter() - started
-    (server_cpu_s, server_faults) = _usage(server).minus(before)
-    (client_cpu_s, client_faults) = own_usage().minus(before_own)
+    of_server, of_client = (process_counters(pid).minus(then) for pid, then in zip(pids, before, strict=True))
     moved_bytes = passes * values.total_bytes
     return Moved(
         elapsed_s=elapsed_s,
         moved_bytes=moved_bytes,
         passes=passes,
         s_per_gb=elapsed_s / moved_bytes * 1e9,
-        server_cpu_s=server_cpu_s,
-        client_cpu_s=client_cpu_s,
-        server_page_faults=server_faults,
-        client_page_faults=client_faults,
+        server_cpu_s=of_server.cpu_s,
+        client_cpu_s=of_client.cpu_s,
+        server_page_faults=of_server.page_faults,
+        client_page_faults=of_client.page_faults,
     )
-
-
-def _usage(pid: int | None) -> Usage:
-    return Usage(None, None) if pid is None else usage(pid)
 
 
 def observed(

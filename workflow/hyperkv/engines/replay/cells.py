@@ -131,26 +131,23 @@ def _start_tiers(
     if scenario["tier"] == "none":
         return [], 0.0
     started = time.perf_counter()
-    chunk = scenario["chunk_tokens"]
-    value_bytes = cell.share.stored_bytes(chunk)
+    value_bytes = cell.share.stored_bytes(scenario["chunk_tokens"])
     check_room(cell, saved_bytes(cell, conversations))
-    pool_bytes = scenario["dram_pool_bytes"]
-    tiers = []
-    store = store_class(scenario["store"])
-    is_pool = store.held_by_engine == "pool"
-    if not is_pool and pool_bytes:
-        tiers.append(_open_tier("dram", "dram", "inprocess", cell, value_bytes, pool_bytes, stack, False))
-    bottom = _open_tier(
-        "dram" if is_pool else "store",
-        scenario["store"],
-        scenario["connector"],
-        cell,
-        value_bytes,
-        scenario[store.bound_key] if store.bound_key else None,
-        stack,
-        True,
-    )
-    return [*tiers, bottom], time.perf_counter() - started
+
+    def tier(name: str, store: str, connector: str, capacity_bytes: int | None, bottom: bool) -> Tier:
+        opened = open_store(cell, store, value_bytes, capacity_bytes, stack, bottom)
+        options = options_of(connector, scenario)
+        made = make_connector(connector, opened, scenario["connections"], scenario["timeout_s"], **options)
+        evicts = scenario["page_cache"] == "evict"
+        return Tier(name, opened, stack.enter_context(made), evict=evicts)
+
+    own = store_class(scenario["store"])
+    is_pool, pool_bytes = own.held_by_engine == "pool", scenario["dram_pool_bytes"]
+    tiers = [] if is_pool or not pool_bytes else [tier("dram", "dram", "inprocess", pool_bytes, False)]
+    bound = scenario[own.bound_key] if own.bound_key else None
+    word = "dram" if is_pool else "store"
+    tiers.append(tier(word, scenario["store"], scenario["connector"], bound, True))
+    return tiers, time.perf_counter() - started
 
 
 def _real_tiers(cell: CellSpec, conversations: Sequence[Conversation], tiers: Sequence[Tier]) -> RealTiers:
@@ -164,29 +161,6 @@ def damaged_chunks(tiers: Sequence[Tier]) -> int | None:
     told = [getattr(tier.connector, "damaged_chunks", None) for tier in tiers]
     known = [count for count in told if count is not None]
     return sum(known) if known else None
-
-
-def _open_tier(
-    name: str,
-    store_name: str,
-    connector_name: str,
-    cell: CellSpec,
-    value_bytes: int,
-    capacity_bytes: int | None,
-    stack: contextlib.ExitStack,
-    bottom: bool,
-) -> Tier:
-    store = open_store(cell, store_name, value_bytes, capacity_bytes, stack, bottom)
-    connector = stack.enter_context(
-        make_connector(
-            connector_name,
-            store,
-            cell.scenario["connections"],
-            cell.scenario["timeout_s"],
-            **options_of(connector_name, cell.scenario),
-        )
-    )
-    return Tier(name, store, connector, evict=cell.scenario["page_cache"] == "evict")
 
 
 def _replay(
