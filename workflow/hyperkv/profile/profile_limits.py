@@ -19,7 +19,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from datetime import UTC, datetime
 from functools import partial
@@ -113,17 +113,14 @@ def measure_limits(
     source, target = _random(pass_bytes), aligned_buffer(pass_bytes)
     values, buffers = slots(source, value_bytes), slots(target, value_bytes)
     made = partial(Limit, repeat=repeat, value_bytes=value_bytes, connections=connections)
+
+    def copy(worker: int) -> None:
+        for index in range(worker * each, (worker + 1) * each):
+            np.copyto(buffers[index], values[index])
+
     records = []
-    with contextlib.ExitStack() as stack:
-        workers = stack.enter_context(started(connections))
-        sockets = [stack.enter_context(contextlib.closing(loopback.connect())) for _ in range(connections)]
-        shares = [slice(worker * each, (worker + 1) * each) for worker in range(connections)]
-        offsets = [share.start * value_bytes for share in shares]
-        moves: dict[str, Callable[[int], None]] = {
-            "memcpy": lambda worker: _copy(values[shares[worker]], buffers[shares[worker]]),
-            "loopback_set": lambda worker: sockets[worker].write(offsets[worker], values[shares[worker]]),
-            "loopback_get": lambda worker: sockets[worker].read(offsets[worker], buffers[shares[worker]]),
-        }
+    with started(connections) as workers, loopback.movers(connections, values, buffers) as raw:
+        moves = {"memcpy": copy, "loopback_set": raw["set"], "loopback_get": raw["get"]}
         for limit in LIMITS:
             target.fill(0)
             processes = [os.getpid()] if limit == "memcpy" else [os.getpid(), loopback.pid]
@@ -179,11 +176,6 @@ def _random(size: int) -> np.ndarray:
     buffer = aligned_buffer(size)
     buffer[:] = np.frombuffer(np.random.default_rng(0).bytes(size), dtype=np.uint8)
     return buffer
-
-
-def _copy(values: Sequence[np.ndarray], buffers: Sequence[np.ndarray]) -> None:
-    for value, buffer in zip(values, buffers, strict=True):
-        np.copyto(buffer, value)
 
 
 def _passes(

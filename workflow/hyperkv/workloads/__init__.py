@@ -53,6 +53,21 @@ class Conversation(Protocol):
     def parts(self) -> list[tuple[Hashable, int]]: ...
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """A conversation whose tokens are drawn on access, from the workload's seed and its own number in the workload."""
+
+    name: str
+    turns: tuple[Turn, ...]
+    seed: int
+    index: int
+    vocabulary: int
+
+    def draw(self, index: int, stream: int, count: int) -> np.ndarray:
+        """`count` token ids of one thing, uniform over the vocabulary: uint32. index, stream: see generator."""
+        return generator(self.seed, index, stream).integers(0, self.vocabulary, count, dtype=np.uint32)
+
+
 def generator(seed: int, index: int, stream: int) -> np.random.Generator:
     """The random numbers of one item (conversation, document, block), independent of every other item's.
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import Turn, check_context, check_lowest, generator, uniform
+from . import Drawn, Turn, check_context, check_lowest, generator, uniform
 
 _LENGTHS, _TOKENS = 0, 1
 
@@ -39,21 +39,13 @@ class MultiTurn:
         check_context(longest, self.max_context_tokens, "a first turn")
 
 
-@dataclass(frozen=True)
-class Chat:
-    """One conversation (see workloads.Conversation); its tokens are drawn on access."""
-
-    name: str
-    turns: tuple[Turn, ...]
-    seed: int
-    index: int
-    vocabulary: int
+class Chat(Drawn):
+    """One conversation."""
 
     @property
     def tokens(self) -> np.ndarray:
-        """Token ids, uint32, shape (turns[-1].answer_end,), uniform over the vocabulary."""
-        size = self.turns[-1].answer_end
-        return generator(self.seed, self.index, _TOKENS).integers(0, self.vocabulary, size, dtype=np.uint32)
+        """Token ids, uint32, shape (turns[-1].answer_end,)."""
+        return self.draw(self.index, _TOKENS, self.turns[-1].answer_end)
 
     @property
     def parts(self) -> list[tuple[Hashable, int]]:
