@@ -148,19 +148,17 @@ class StoreWindow:
 
     def evidence(self) -> dict[str, Any]:
         """The store's and the device's part of what a cell's Evidence is made of."""
-        counted = self.changes
+        counted, alike = (
+            self.changes,
+            ("served_bytes", "taken_bytes", "device_read_bytes", "device_write_bytes"),
+        )
+        own = ("hits", "misses", "cpu_s", "rss_bytes", "page_faults")
+        read, written = self.block or (None, None)
         return {
-            "served_bytes": counted.get("served_bytes"),
-            "taken_bytes": counted.get("taken_bytes"),
-            "store_hits": counted.get("hits"),
-            "store_misses": counted.get("misses"),
-            "device_read_bytes": counted.get("device_read_bytes"),
-            "device_write_bytes": counted.get("device_write_bytes"),
-            "block_read_bytes": self.block[0] if self.block else None,
-            "block_write_bytes": self.block[1] if self.block else None,
-            "store_cpu_s": counted.get("cpu_s"),
-            "store_rss_bytes": counted.get("rss_bytes"),
-            "store_page_faults": counted.get("page_faults"),
+            **{name: counted.get(name) for name in alike},
+            **{f"store_{name}": counted.get(name) for name in own},
+            "block_read_bytes": read,
+            "block_write_bytes": written,
             "store_errors": self.details_after.get("background_errors"),
         }
 

@@ -16,23 +16,6 @@ _DATA = own_data(__file__)
 _INSTEAD = "name a model's Hugging Face config.json, or a description by hand (config/models/README.md)"
 _LARGEST = 10**30  # what transformers writes for no bound
 NESTED = ("text_config", "llm_config", "language_config")
-# Names of one thing, transformers' attribute_map and vLLM's ModelArchConfigConvertorBase (get_total_num_kv_heads).
-ALIASES = {
-    "hidden_size": ("hidden_size", "n_embd", "n_embed", "d_model"),
-    "num_hidden_layers": ("num_hidden_layers", "n_layer", "n_layers", "num_layers"),
-    "num_attention_heads": ("num_attention_heads", "n_head", "n_heads"),
-    "num_key_value_heads": (
-        "n_head_kv",
-        "num_kv_heads",
-        "num_key_value_heads",
-        "multi_query_group_num",
-        "num_attention_groups",
-    ),
-    "num_experts_per_tok": ("num_experts_per_tok", "moe_topk", "moe_k"),
-    "vocab_size": ("vocab_size", "padded_vocab_size"),
-    "num_experts": ("num_experts", "moe_num_experts"),
-    "n_shared_experts": ("n_shared_experts", "num_shared_experts", "moe_num_shared_experts"),
-}
 
 
 @dataclass(frozen=True)
@@ -68,6 +51,10 @@ class ModelConfig:
             raise UserError(f"{self.where}: {name} is {value!r}; write a whole number of at least {least}")
         return value
 
+    def counts(self, *keys: str) -> list[int]:
+        """Several whole numbers of at least 1."""
+        return [self.count(key) for key in keys]
+
     def optional_count(self, key: str, default: int) -> int:
         """The same, `default` when it is absent or null."""
         return default if self.get(key) is None else self.count(key, least=0)
@@ -96,7 +83,7 @@ class ModelConfig:
         return value
 
     def _name(self, key: str) -> str:
-        names = ALIASES.get(key, (key,))
+        names = _DATA["aliases"].get(key, [key])
         return next((name for name in names if self.values.get(name) is not None), key)
 
 
