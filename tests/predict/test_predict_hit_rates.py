@@ -16,13 +16,12 @@ from kvcache_sim.policies import PolicyResult, simulate_ceiling, simulate_policy
 from kvcache_sim.trace import parse_trace_lines
 
 from tests.predict.specs import REFERENCE, spec
-from tests.workloads.kinds import EXCERPT, WORKLOADS
+from tests.workloads.kinds import EXCERPT, WORKLOADS, prefix_hit_tokens
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.predict import predict_hit_rates as predict
 from workflow.hyperkv.predict.predict_hit_rates import Simulation, capacities_of, hit_rates_table
 from workflow.hyperkv.tables.columns import COLUMNS_PATH
 from workflow.hyperkv.workloads.factory import make_workload
-from workflow.hyperkv.workloads.multi_turn import prefix_hit_tokens
 
 TRACE = Path(__file__).parents[3] / "shared/data/mooncake/conversation_trace.jsonl"
 PUBLISHED = {

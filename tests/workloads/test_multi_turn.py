@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.workloads.kinds import prefix_hit_tokens
 from workflow.hyperkv.workloads.chunks import chain_keys
 from workflow.hyperkv.workloads.multi_turn import MultiTurn, conversations
 
@@ -29,19 +30,6 @@ workloads = st.builds(
     max_context_tokens=st.none() | st.integers(120, 400),
     vocabulary=st.integers(2**16, 2**20),
 )
-
-
-def prefix_hit_tokens(turns, chunk_tokens: int, decode_saved: bool) -> int:
-    """Prompt tokens of one conversation that an unbounded cache holds when they are asked for.
-
-    A prompt hits the conversation's last context floored to whole chunks: prompt and answer when decode_saved, else the
-    prompt alone. The KV of an answer's last token is taken as held.
-    """
-    hit, held = 0, 0
-    for turn in turns:
-        hit += held // chunk_tokens * chunk_tokens
-        held = turn.answer_end if decode_saved else turn.prompt_end
-    return hit
 
 
 @pytest.fixture(scope="module")

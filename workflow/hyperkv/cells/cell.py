@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import psutil
 
@@ -22,23 +22,11 @@ from ..machine.node import data_dir_of
 from ..machine.own_folder import own_folder
 from ..models.geometry import Geometry, load_geometry
 from ..models.gpus import KvShare, gpus_of, kv_share
-from ..records.kinds.cell import Swept
 from ..stores.base import Counters, Store, StoreConfig
 from ..stores.registry import make_store, store_class
 from ..workloads import repeat_seed
 
 _SPACE_FACTOR = 2.0  # a log-structured store holds a value twice while it compacts
-
-
-class Measurement(Protocol):
-    """One job's measurement of a scenario x repeat: a context manager, open while its points are measured."""
-
-    def __enter__(self) -> Measurement: ...
-
-    def __exit__(self, *error: object) -> None: ...
-
-    def measure(self, key: Any) -> Swept:
-        """Measure one point, a load or what the engine calls otherwise, and return its record, a Cell or a Single."""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from .tiers import RealTiers, Tier
 
 
 class Measurement:
-    """One scenario x repeat; a point is a load (see cells.Measurement)."""
+    """One scenario x repeat; a point is a load. A context manager, open while its points are measured."""
 
     def __init__(self, spec: dict[str, Any], repeat: int, logs: Path):
         self._spec, self._repeat, self._logs = spec, repeat, logs

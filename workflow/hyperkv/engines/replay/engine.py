@@ -38,7 +38,7 @@ from ...workloads.chunks import every
 from ...workloads.closed_loop import ClosedLoop
 from .hbm import HbmCache
 from .request import KeyedConversation, ReplayResult, ReplaySettings, Request, Totals
-from .tiers import ChunkTiers, Load
+from .tiers import Load, RealTiers
 
 
 class ReplayEngine:
@@ -54,7 +54,7 @@ class ReplayEngine:
         clients: int,
         gpu: GpuModel,
         settings: ReplaySettings,
-        tiers: ChunkTiers | None,
+        tiers: RealTiers | None,
         active_conversations: int | None = None,
     ):
         self._check(conversations, settings, tiers)
@@ -83,7 +83,7 @@ class ReplayEngine:
 
     @staticmethod
     def _check(
-        conversations: Sequence[KeyedConversation], settings: ReplaySettings, tiers: ChunkTiers | None
+        conversations: Sequence[KeyedConversation], settings: ReplaySettings, tiers: RealTiers | None
     ) -> None:
         if settings.chunk_tokens % settings.block_tokens:
             raise UserError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
@@ -26,18 +25,6 @@ class Load:
     present: int
     by_tier: dict[str, int]
     corrupt: int = 0
-
-
-class ChunkTiers(Protocol):
-    """What the replay engine needs from the tiers below HBM."""
-
-    chunk_bytes: int
-
-    def load(self, keys: Sequence[bytes]) -> Load:
-        """Look up the longest prefix of `keys` and load it."""
-
-    def save(self, keys: Sequence[bytes]) -> float:
-        """Save the chunks; returns the seconds it took."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +55,7 @@ class RealTiers:
         self._buffers = slots(aligned_buffer(max_chunks * payload.value_bytes), payload.value_bytes)
 
     def load(self, keys: Sequence[bytes]) -> Load:
+        """Look up the longest prefix of `keys` and load it."""
         by_tier = {tier.name: 0 for tier in self._tiers}
         seconds, done = 0.0, 0
         while done < len(keys):
@@ -103,6 +91,7 @@ class RealTiers:
         return sum(_timed_put(tier, keys, values) for tier in self._tiers[:level])
 
     def save(self, keys: Sequence[bytes]) -> float:
+        """Save the chunks; returns the seconds it took."""
         values = [self._payload.value(key) for key in keys]
         return sum(_timed_put(tier, keys, values) for tier in self._tiers)
 

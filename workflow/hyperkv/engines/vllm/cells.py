@@ -50,7 +50,7 @@ def points(spec: dict[str, Any]) -> list[Any]:
 
 
 class Measurement:
-    """One scenario x repeat (see cells.Measurement): the servers run while it is open.
+    """One scenario x repeat. A context manager: the servers run while it is open.
 
     After an error in a cell they are started anew for the next one.
     """
