@@ -7,6 +7,9 @@ import secrets
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
+
+import psutil
 
 _CPUCLOCK_SCHED = 2
 _SECTOR_BYTES = 512
@@ -54,6 +57,13 @@ def process_counters(pid: int | None) -> ProcessCounters:
         rss_bytes=int(rss.split()[0]) * 1024 if rss else None,
         page_faults=int(stat[7]) + int(stat[9]) if stat else None,
     )
+
+
+def partition_of(path: Path) -> Any:
+    """The file system that holds an existing path, as psutil lists it, which names every kind; None when none is listed."""
+    resolved = path.resolve()
+    found = [part for part in psutil.disk_partitions(all=True) if resolved.is_relative_to(part.mountpoint)]
+    return max(reversed(found), key=lambda part: len(part.mountpoint), default=None)
 
 
 def block_device_of(path: Path) -> Path | None:

@@ -14,8 +14,8 @@ import psutil
 
 from ..base.errors import printable
 from ..base.folders import nearest
-from .counters import block_device_of
-from .mounts import partition_of, text_of
+from .counters import block_device_of, partition_of
+from .mounts import text_of
 from .node import node_name
 from .place import place_of
 

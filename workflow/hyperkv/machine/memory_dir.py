@@ -13,7 +13,7 @@ import psutil
 
 from ..base.errors import UserError
 from ..base.folders import check_folder, nearest
-from .mounts import partition_of
+from .counters import partition_of
 
 DEFAULT = Path("/dev/shm")
 KEY = "layers.memory_dir"

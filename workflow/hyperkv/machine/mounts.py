@@ -7,9 +7,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import psutil
 
 from .probe import Output, call
 
@@ -93,13 +90,6 @@ def parse_findmnt(text: str) -> tuple[Mount, ...]:
         )
         for item in json.loads(text)["filesystems"]
     )
-
-
-def partition_of(path: Path) -> Any:
-    """The file system that holds an existing path, as psutil lists it, which names every kind; None when none is listed."""
-    resolved = path.resolve()
-    found = [part for part in psutil.disk_partitions(all=True) if resolved.is_relative_to(part.mountpoint)]
-    return max(reversed(found), key=lambda part: len(part.mountpoint), default=None)
 
 
 def mounts(probe: Probe = call) -> tuple[Mount, ...]:
