@@ -192,8 +192,8 @@ def test_a_trace_has_one_seed(tmp_path, monkeypatch):
 
 
 def test_a_wrong_workload_is_one_line():
-    with pytest.raises(UserError, match=r"workload\.turn: not a key"):
-        hit_rates_table(spec({"ssd": {"ssd_bytes": None}}, {**REFERENCE, "turn": 3}))
+    with pytest.raises(UserError, match=r"workload\.user_tokens: \[0, 5\]"):
+        hit_rates_table(spec({"ssd": {"ssd_bytes": None}}, {**REFERENCE, "user_tokens": [0, 5]}))
 
 
 def test_what_was_done_to_long_requests_is_in_the_table():
