@@ -252,16 +252,16 @@ def _finish(request: Request) -> float:
 
 def _samples(result: ReplayResult) -> RequestColumns:
     """The requests in order of arrival; times in seconds of virtual time."""
-    columns: dict[str, list[Any]] = {
-        name: [getattr(request, name) for request in result.requests]
-        for name in ("conversation", "turn", "client", "prompt_tokens", "answer_tokens", "hbm_hit_tokens")
-    }
-    columns["hit_tokens"] = [_sample(request).hit_tokens for request in result.requests]
-    columns["dram_hit_tokens"] = [r.tier_hit_tokens.get("dram", 0) for r in result.requests]
-    columns["store_hit_tokens"] = [r.tier_hit_tokens.get("store", 0) for r in result.requests]
-    for name in ("computed_tokens", "loaded_bytes"):
-        columns[name] = [getattr(request, name) for request in result.requests]
-    for name in ("arrival_s", "admitted_s", "loaded_s", "load_s", "first_token_s", "finish_s"):
-        columns[name] = [round(getattr(request, name), 6) for request in result.requests]
-    columns["in_window"] = [request.arrival_s < result.window_s for request in result.requests]
-    return RequestColumns(**columns)
+    tokens = ("prompt_tokens", "answer_tokens", "hbm_hit_tokens", "computed_tokens", "loaded_bytes")
+    times = ("arrival_s", "admitted_s", "loaded_s", "load_s", "first_token_s", "finish_s")
+    requests = result.requests
+    return RequestColumns(
+        **{
+            name: [getattr(r, name) for r in requests] for name in ("conversation", "turn", "client", *tokens)
+        },
+        **{name: [round(getattr(r, name), 6) for r in requests] for name in times},
+        hit_tokens=[_sample(r).hit_tokens for r in requests],
+        dram_hit_tokens=[r.tier_hit_tokens.get("dram", 0) for r in requests],
+        store_hit_tokens=[r.tier_hit_tokens.get("store", 0) for r in requests],
+        in_window=[r.arrival_s < result.window_s for r in requests],
+    )
