@@ -127,6 +127,22 @@ def shown(value: Any) -> str:
     return repr(value) if isinstance(value, str | int | float | list | Mapping) else str(value)
 
 
+def own_data(module: str) -> dict[str, Any]:
+    """The data of a module of this package: the YAML file beside it, of its name, which counts as its code (sources.py).
+
+    module: its __file__.
+    """
+    return data_in(Path(module).with_suffix(".yaml").read_bytes())
+
+
+def data_in(text: bytes) -> Any:
+    """What such a file says. Raises ValueError."""
+    try:
+        return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
+
+
 def _scalars(value: Any, path: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
     """(path, value) of every key, text and number; what an alias repeats once."""
     if isinstance(value, str | int | float):

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-from .own_data import parsed
+from .documents import data_in
 
 _PACKAGE = "workflow.hyperkv"
 _known: dict[Path, tuple[bytes, str]] = {}  # of the files that were read: their bytes, and what they say
@@ -67,7 +67,7 @@ def _statements(path: Path) -> str:
 def _said_by(path: Path, source: bytes) -> str:
     """A module's syntax tree, or its data, as text that neither layout nor comments nor docstrings change."""
     if path.suffix == ".yaml":
-        return json.dumps(parsed(source))
+        return json.dumps(data_in(source))
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..base.documents import own_data
 from ..base.errors import UserError
-from ..base.own_data import own_data
 from .reading import ModelConfig
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..base.config_files import mapping_of
+from ..base.documents import own_data
 from ..base.errors import UserError, printable
-from ..base.own_data import own_data
 
 _DATA = own_data(__file__)
 _INSTEAD = "name a model's Hugging Face config.json, or a description by hand (config/models/README.md)"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ..base.own_data import own_data
+from ..base.documents import own_data
 
 CATEGORIES = (
     "memory_management",

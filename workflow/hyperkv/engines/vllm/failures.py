@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from ...base.own_data import own_data
+from ...base.documents import own_data
 
 _DATA = own_data(__file__)
 _LINES_ABOVE = 30

@@ -10,9 +10,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ...base.documents import shown
+from ...base.documents import own_data, shown
 from ...base.errors import UserError
-from ...base.own_data import own_data
 
 _IN_LMCACHE = "one of LMCache's own keys: write it in the scenario's lmcache, as"
 _KEY = re.compile(r"[a-z][a-z0-9._-]*")
