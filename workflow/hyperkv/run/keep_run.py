@@ -22,15 +22,15 @@ from ..records.frames import read_json, read_jsonl
 from ..records.kept_run import About, write_run
 from ..records.upgrade import current
 
-MEASURED = (
-    "sweep/*/*.jsonl",
-    "profile/*.jsonl",
-    "profile/limits/*.jsonl",
-    "profile/layers/*.jsonl",
-    "array/baseline.jsonl",
-    "tune/*/trials.jsonl",
-    "tune/*/finalists.jsonl",
-)
+MEASURED = {
+    "sweep/*/*.jsonl": "experiment",
+    "profile/*.jsonl": "profile",
+    "profile/limits/*.jsonl": "",
+    "profile/layers/*.jsonl": "layers",
+    "array/baseline.jsonl": "",
+    "tune/*/trials.jsonl": "tune",
+    "tune/*/finalists.jsonl": "tune",
+}  # files of records, and the section of the configuration that says of which scenarios
 
 
 def main() -> None:
@@ -51,9 +51,9 @@ def main() -> None:
     configuration: dict[str, Any] = {}
     for path in arguments.config:
         update_config(configuration, read_mapping(path, "--config", "name the files that the run had"))
-    found = dict(measured(arguments.results, configuration["experiment"]["scenarios"]))
+    found = dict(measured(arguments.results, configuration))
     found |= {
-        str(path): current({"record": "calibration"} | read_json(path), str(path))
+        path.name: current({"record": "calibration"} | read_json(path), str(path))
         for path in arguments.calibrations
     }
     if not found:
@@ -74,12 +74,14 @@ def main() -> None:
     write_run(arguments.out, about, list(found.values()), found)
 
 
-def measured(results: Path, scenarios: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every record of a results folder, with a key that says where it stood. scenarios: in the order that is kept."""
-    for pattern in MEASURED:
-        for path in sorted(results.glob(pattern), key=lambda path: _place(path, scenarios)):
-            for number, record in enumerate(read_jsonl([path]), 1):
-                yield f"{path.relative_to(results)}:{number}", record
+def measured(results: Path, configuration: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every record in a results folder of the scenarios that a configuration names, in its order, with a key that says where it stood."""
+    for pattern, section in MEASURED.items():
+        scenarios = configuration.get(section, {}).get("scenarios")
+        for path in sorted(results.glob(pattern), key=lambda path: _place(path, scenarios or [])):
+            if scenarios is None or _family(path, scenarios) in scenarios:
+                for number, record in enumerate(read_jsonl([path]), 1):
+                    yield f"{path.relative_to(results)}:{number}", record
 
 
 def commits_of(records: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -96,13 +98,18 @@ def used(scenarios: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> 
     return {name: rules for name, rules in scenarios.items() if name in names}
 
 
+def _family(path: Path, scenarios: Sequence[str]) -> str:
+    """The scenario of the configuration that a file is of."""
+    name = path.parent.name if path.parent.parent.name in ("sweep", "tune") else path.stem
+    return name if name in scenarios else re.sub(r"-\d+$", "", name)
+
+
 def _place(path: Path, scenarios: Sequence[str]) -> tuple[int, list[tuple[bool, int, str]]]:
     """By the scenario's place in the configuration, then by path with numbers as numbers."""
-    name = path.parent.name if path.stem.isdigit() else path.stem
-    family = next((each for each in (name, re.sub(r"-\d+$", "", name)) if each in scenarios), None)
+    family = _family(path, scenarios)
     parts = [part for part in re.split(r"(\d+)", str(path)) if part]
     natural = [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
-    return len(scenarios) if family is None else list(scenarios).index(family), natural
+    return scenarios.index(family) if family in scenarios else len(scenarios), natural
 
 
 if __name__ == "__main__":
