@@ -56,7 +56,7 @@ def make(config, predicted, tmp_path):
         name = kept(folder).name
         captions = sorted(Path("workflow/report/figures").glob("*.rst"))
         run(
-            make_run_page, "--run", folder, "--template", "workflow/report/run.md.j2", "--captions", *captions,
+            make_run_page, "--run", folder, "--captions", *captions,
             "--stores", json.dumps(looks()), "--spec", cost_spec(config), "--predicted", *predicted,
             "--out", tmp_path / f"{name}.md", "--figures", tmp_path / name,
         )  # fmt: skip

@@ -6,7 +6,6 @@ rule make_run_page:
     input:
         about="results/reference/{machine}/{date}/run.yaml",
         run=multiext("results/reference/{machine}/{date}/", "machine.json", "records.jsonl"),
-        template="workflow/report/run.md.j2",
         captions=collect("workflow/report/figures/{figure}.rst", figure=[*FIGURES, "latency", "cost"]),
         predicted=[rules.predict_hit_rates.output[0], rules.predict_break_even.output.table],
     output:
@@ -25,7 +24,7 @@ rule make_run_page:
         stores=LOOKS,
         spec=spec("write_cost"),
     shell:
-        "python -m workflow.hyperkv.report.make_run_page --run {params.run:q} --template {input.template:q}"
+        "python -m workflow.hyperkv.report.make_run_page --run {params.run:q}"
         " --captions {input.captions:q} --stores {params.stores:q} --spec {params.spec:q}"
         " --predicted {input.predicted:q} --out {output.page:q} --figures {output.figures:q} 2> {log:q}"
 

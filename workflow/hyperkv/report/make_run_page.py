@@ -1,6 +1,6 @@
 """Rule make_run_page: the page of a kept run for docs, a Markdown file with its tables and a folder with its pictures.
 
-python -m workflow.hyperkv.report.make_run_page --run results/reference/laptop/2026-11-28 --template workflow/report/run.md.j2 --captions workflow/report/figures/*.rst --stores '{...}' --spec '{...}' --predicted results/predict/hit_rates.csv results/predict/break_even.csv --out docs/results/laptop-2026-11-28.md --figures docs/results/laptop-2026-11-28
+python -m workflow.hyperkv.report.make_run_page --run results/reference/laptop/2026-11-28 --captions workflow/report/figures/*.rst --stores '{...}' --spec '{...}' --predicted results/predict/hit_rates.csv results/predict/break_even.csv --out docs/results/laptop-2026-11-28.md --figures docs/results/laptop-2026-11-28
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tabulate import tabulate
 
 from ..base.cli import run_stage
@@ -35,6 +34,7 @@ from ..predict.place_stores import machine_of, placed_stores_table
 from ..records.frames import read_csv
 from ..records.hardware import mixed
 from ..records.kept_run import KeptRun, read_run
+from ..records.templates import filled
 from ..tables.cells import cells_table
 from ..tables.cost import cost_table, repeats_table, sensitivity_table, values_of
 from ..tables.latency import latency_table
@@ -75,7 +75,6 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--run", required=True, type=Path, help="folder of results/reference: MACHINE/DATE")
-    parser.add_argument("--template", required=True, type=Path, help="the page's Jinja template")
     parser.add_argument("--captions", nargs="*", default=[], type=Path, help="the figures' captions, .rst")
     parser.add_argument("--stores", required=True, type=looks.know, help="JSON: how stores look")
     parser.add_argument("--spec", required=True, help='JSON: {"prices": {...}, "slo": {...}}')
@@ -91,7 +90,7 @@ def main() -> None:
         Picture(name, TITLES[name], f"{arguments.figures.name}/{name}.svg", _paragraph(captions[name]))
         for name in drawn(run, tables, arguments.figures)
     ]
-    arguments.out.write_text(page(run, tables, pictures, arguments.template))
+    arguments.out.write_text(page(run, tables, pictures))
 
 
 def tables_of(run: KeptRun, spec: Mapping[str, Any]) -> Tables:
@@ -141,25 +140,17 @@ def drawn(run: KeptRun, tables: Tables, folder: Path) -> list[str]:
     return names
 
 
-def page(run: KeptRun, tables: Tables, pictures: Sequence[Picture], template: Path) -> str:
+def page(run: KeptRun, tables: Tables, pictures: Sequence[Picture]) -> str:
     """The page as Markdown."""
-    environment = Environment(
-        loader=FileSystemLoader(template.parent),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["markdown"] = markdown
     ratios = tables["ratios"].dropna(subset=["baseline"]) if "cells" in tables else None
-    answer = "" if ratios is None else price_of_ssd(tables["scenarios"], ratios)
-    return environment.get_template(template.name).render(
+    return filled(
+        __file__,
         folder=run.folder,
         run=run.about,
         facts=list(_facts(run, tables)),
-        price_of_ssd=answer,
+        price_of_ssd="" if ratios is None else price_of_ssd(tables["scenarios"], ratios),
         pictures=pictures,
-        tables=[(heading, told, found) for heading, told, found in _shown(run, tables) if found is not None],
+        tables=[(heading, told, markdown(found)) for heading, told, found in _shown(run, tables) if found],
     )
 
 
