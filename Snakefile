@@ -74,6 +74,7 @@ include: "workflow/rules/tune.smk"
 include: "workflow/rules/ladder.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/docs.smk"
 
 
 localrules:
@@ -104,6 +105,7 @@ localrules:
     write_claims,
     choose_scenario,
     make_page,
+    make_run_page,
     draw_pays,
     draw_tier_tradeoff,
     draw_transport_medium,
@@ -129,6 +131,7 @@ localrules:
     capacity,
     tune,
     ladder,
+    docs,
 
 
 rule all:
