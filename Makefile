@@ -1,4 +1,5 @@
-# run · test · report · clean: each makes its own .venv first; tests and checks add envs/dev.txt to it.
+# Commands: `make help`, from the ## behind targets. Each makes its own .venv first; tests and checks add envs/dev.txt to it.
+.DEFAULT_GOAL := help
 CONFIG ?=
 PROFILE ?=
 PYTHON ?= python3
@@ -36,100 +37,109 @@ OPTIONS = $(SHARED_BUILDS) --cores all --keep-going --scheduler greedy $(QUIET) 
 # A profile says what runs at once and where, and is not to be told by this machine's cores.
 RUN_OPTIONS = $(if $(PROFILE),$(SHARED_BUILDS) --workflow-profile $(call quoted,$(PROFILE)) $(QUIET) $(CONFIGFILES),$(OPTIONS))
 
-.PHONY: run stores layers tune ladder decide kvrocks kvrocks-patched kvrocks-deps test test-engine test-array test-report test-slurm soak report bench keep docs lint clean
+.PHONY: help run stores layers tune ladder decide kvrocks kvrocks-patched kvrocks-deps test test-engine test-array test-report test-slurm soak report bench keep docs lint clean
 
-run: .venv/installed
+help:
+	@awk -F ':.*## ' '/^##@/ {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
+	@echo
+	@echo "CONFIG=FILE goes on top of config/config.yaml; PROFILE=workflow/profiles/slurm runs on a cluster. Exit status: 0 done,"
+	@echo "2 not: the last lines say why (CONTRIBUTING.md has those of snakemake and of a single stage)."
+
+##@ Measure
+run: .venv/installed ## everything in config/config.yaml, or CONFIG=FILE on top of it; a second time, nothing
 	@$(SNAKEMAKE) $(RUN_OPTIONS)
 	@$(call own_make,results/report.html,$(CONFIG))
-	@cat results/tables/summary.txt
-	@echo "Figures: results/figures/*.svg, *.png   Tables: results/tables   Report: results/report.html"
-	@echo "The page to read first: results/report/index.html   What to run: results/recommended/README.txt"
+	@cat results/answer.txt
 
-stores: .venv/installed
+stores: .venv/installed ## every store alone, without an engine
 	@$(SNAKEMAKE) stores $(RUN_OPTIONS)
 	@echo "Table: results/tables/stores.csv   Figure: results/figures/stores.svg, .png"
 
-layers: .venv/installed
+layers: .venv/installed ## where the time of a SET and a GET goes
 	@$(SNAKEMAKE) layers $(RUN_OPTIONS)
 	@cat results/tables/layers.txt
 	@echo "Table: results/tables/layers.csv   Figure: results/figures/layers.svg, .png"
 
-decide: .venv/installed
+decide: .venv/installed ## costs and the verdicts on all claims
 	@$(SNAKEMAKE) decide $(OPTIONS)
 	@cat results/tables/claims.txt
 	@echo "Tables: results/tables/claims.csv, cost.csv, cost_sensitivity.csv   Figure: results/figures/cost.svg, .png"
 
-tune: .venv/installed
+tune: .venv/installed ## searches the settings of scenarios; CONFIG=config/experiments/tune.yaml
 	@$(SNAKEMAKE) tune $(OPTIONS)
 	@echo "Search: results/tune   Table: results/tables/tune.csv   Figure: results/figures/tune.svg, .png"
 
-ladder: .venv/installed
+ladder: .venv/installed ## step by step to the fastest one; CONFIG=config/experiments/ladder.yaml
 	@$(SNAKEMAKE) ladder $(OPTIONS)
 	@echo "Table: results/tables/ladder.csv   Figures: results/figures/ladder.svg, before_after.svg, .png"
 
-kvrocks: .venv/installed
+##@ Build
+kvrocks: .venv/installed ## Kvrocks, about half an hour, once; later runs measure it too
 	@$(SNAKEMAKE) build_kvrocks $(RUN_OPTIONS)
 	@cat results/build/kvrocks/kvrocks.json
 
-kvrocks-patched: .venv/installed
+kvrocks-patched: .venv/installed ## the same source with patches for large values
 	@$(SNAKEMAKE) build_patched_kvrocks $(RUN_OPTIONS)
 	@cat results/build/kvrocks-patched/kvrocks.json
 
-kvrocks-deps: .venv/installed
+kvrocks-deps: .venv/installed ## downloads what Kvrocks is built from
 	@$(SNAKEMAKE) fetch_kvrocks_dependencies $(RUN_OPTIONS)
 	@echo "For kvrocks.deps_dir on a machine without internet: results/build/kvrocks-deps"
 
+##@ Keep and clean
+report: .venv/installed ## Snakemake's self-contained report, results/report.html
+	@$(SNAKEMAKE) --report results/report.html $(OPTIONS)
+	@echo results/report.html
+
+results/report.html: results/answer.txt results/tables/summary.txt $(wildcard results/figures/*.svg)
+	@$(SNAKEMAKE) --report $@ $(OPTIONS) --quiet all
+
+# What lies in results as a folder of the repository, with the configuration of the run: make keep KEEP=laptop/2026-11-28
+keep: .venv/installed ## what was measured, as a folder of results/reference; KEEP=MACHINE/DATE
+	@$(ACTIVATE) python -m workflow.hyperkv.run.keep_run --config config/scenarios.yaml config/config.yaml $(call quoted,$(CONFIG)) \
+	  --command $(call one_word,make run$(if $(CONFIG), CONFIG="$(CONFIG)")) --out $(call one_word,results/reference/$(or $(KEEP),$(error KEEP=MACHINE/DATE names the folder)))
+
+clean: ## removes results, except results/reference, builds and the array's record
+	rm -rf results/array/baseline.jsonl* results/profile results/predict results/sweep results/tune results/tables results/figures \
+	  results/logs results/data results/summary.json results/answer.txt results/report.html results/report results/recommended results/cache .snakemake
+
+##@ Test and develop
 # A file's tests stay in one process, with the servers that they share.
-test: .venv/dev
+test: .venv/dev ## the tests
 	@$(ACTIVATE) python -m pytest -n 2 --dist loadfile
 
 # The real engine on a CPU, with a tiny random model: it makes both environments first (about 5 GB).
-test-engine: .venv/dev
+test-engine: .venv/dev ## the real engine on a CPU (makes environments of 5 GB)
 	@$(call own_make,run,config/engine-cpu.yaml $(CONFIG))
 	@$(ACTIVATE) python -m pytest -m engine tests/engines/test_real_engine.py
 
-test-array: .venv/dev
+test-array: .venv/dev ## the array's stages in a virtual machine
 	@$(ACTIVATE) python -m pytest -m vm -rs tests/array_vm
 
-test-report: .venv/dev
+test-report: .venv/dev ## the page in a real browser
 	@$(ACTIVATE) python -m pytest -m browser -rs tests/report/test_report_browser.py
 
-test-slurm: .venv/dev
+test-slurm: .venv/dev ## the workflow on a Slurm of this machine, as root
 	@$(ACTIVATE) python -m pytest -m slurm -rs tests/slurm
 
 # Random faults for as long as you like; of nobody's default. SEED=… repeats one, HALF=stores or workflow does one half.
 MINUTES ?= 60
 HALF ?= all
-soak: .venv/dev
+soak: .venv/dev ## random faults; MINUTES=60
 	@$(ACTIVATE) python -m tests.soak $(HALF) --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(ROUND),--round $(ROUND)) $(if $(KILLS),--kills $(KILLS))
 
-report: .venv/installed
-	@$(SNAKEMAKE) --report results/report.html $(OPTIONS)
-	@echo results/report.html
-
-results/report.html: results/tables/summary.txt $(wildcard results/figures/*.svg)
-	@$(SNAKEMAKE) --report $@ $(OPTIONS) --quiet all
-
-bench: .venv/installed
+bench: .venv/installed ## our connectors beside other tools, on one Valkey
 	@$(ACTIVATE) python -m workflow.hyperkv.profile.bench
 
-# What lies in results as a folder of the repository, with the configuration of the run: make keep KEEP=laptop/2026-11-28
-keep: .venv/installed
-	@$(ACTIVATE) python -m workflow.hyperkv.run.keep_run --config config/scenarios.yaml config/config.yaml $(call quoted,$(CONFIG)) \
-	  --command $(call one_word,make run$(if $(CONFIG), CONFIG="$(CONFIG)")) --out $(call one_word,results/reference/$(or $(KEEP),$(error KEEP=MACHINE/DATE names the folder)))
-
-docs: .venv/installed
+docs: .venv/installed ## writes config/README.md, the schemas and docs/results
 	@$(ACTIVATE) python -m workflow.hyperkv.config.docs > config/README.md
 	@$(ACTIVATE) python -m workflow.hyperkv.records.columns > workflow/schemas/columns.yaml
 	@$(ACTIVATE) python -m workflow.hyperkv.config.schema > workflow/schemas/config.schema.json
+	@$(ACTIVATE) python -m workflow.hyperkv.report.summary > workflow/schemas/summary.schema.json
 	@$(SNAKEMAKE) docs --forcerun make_run_page $(OPTIONS)
 
-lint: .venv/dev
+lint: .venv/dev ## format, imports, types, rules
 	@$(ACTIVATE) ruff check . && ruff format --check . && lint-imports --no-logo && mypy && snakefmt --check Snakefile workflow/rules && snakemake --lint
-
-clean:
-	rm -rf results/array/baseline.jsonl* results/profile results/predict results/sweep results/tune results/tables results/figures \
-	  results/logs results/data results/report.html results/report results/recommended results/cache .snakemake
 
 .venv/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit("HyperKV needs Python 3.11 or newer; set PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'

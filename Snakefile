@@ -20,6 +20,7 @@ from workflow.hyperkv.config.plan import made_model_dir, python_of, requested_gp
 from workflow.hyperkv.config.scenarios import selected
 from workflow.hyperkv.run.stages import SECTIONS, Stages
 from workflow.hyperkv.machine.interpreter import output_cache_is_set, put_own_python_first, require_scheduler
+from workflow.hyperkv.run.as_module import over_defaults, require_own_folder
 from workflow.hyperkv.run.asked import Asked
 from workflow.hyperkv.run.closing import closing_lines
 from workflow.hyperkv.run.jobs import asked_files, made_files, planned_cells, planned_places
@@ -33,6 +34,7 @@ min_version("9.20")
 
 
 try:
+    require_own_folder(str(workflow.current_basedir))
     require_readable(["config/scenarios.yaml", "config/config.yaml", *workflow.overwrite_configfiles])
 except UserError as error:
     raise WorkflowError(str(error))
@@ -40,6 +42,10 @@ except UserError as error:
 
 configfile: "config/scenarios.yaml"
 configfile: "config/config.yaml"
+
+
+if workflow.modifier.skip_configfile:
+    config = over_defaults(config, ["config/scenarios.yaml", "config/config.yaml"])
 
 
 report: "workflow/report/workflow.rst"
@@ -105,6 +111,7 @@ localrules:
     write_claims,
     choose_scenario,
     make_page,
+    make_summary,
     make_run_page,
     draw_pays,
     draw_tier_tradeoff,
@@ -145,6 +152,7 @@ rule all:
         rules.figures.input,
         rules.decide.input,
         rules.recommend.input,
+        rules.make_summary.output,
 
 
 try:

@@ -116,7 +116,7 @@ def test_a_complete_run(complete):
     assert all(f"\n{name} " in summary for name in SCENARIOS)
     assert "hyperkv sweep: cell 12 of 12, 100%, about 0 s left" in output
     assert "The stores' files go to results/data: " in output
-    assert "HyperKV is done. The table: results/tables/summary.txt; " in output
+    assert "HyperKV is done. The answer: results/answer.txt; " in output
     assert not list(checkout.folder.glob("results/**/*.partial"))
     assert not list(checkout.folder.glob("results/**/*.tmp"))
     assert not list(checkout.folder.glob("results/data/*"))

@@ -28,3 +28,29 @@ rule make_page:
         "python -m workflow.hyperkv.report.make_page --template {input.template:q} --captions {input.captions:q}"
         " --tables {input.tables:q} --recommended {input.recommended:q} --figures {input.figures:q}"
         " --out {output:q} 2> {log:q}"
+
+
+rule make_summary:
+    input:
+        tables=[
+            rules.write_cells.output.csv,
+            *rules.write_scenarios.output,
+            *rules.write_ratios.output,
+            *rules.write_environment.output,
+            rules.write_pays.output.table,
+        ],
+        recommendation=rules.choose_scenario.output.recommendation,
+    output:
+        summary="results/summary.json",
+        text="results/answer.txt",
+    log:
+        "<logs>/summary.log",
+    conda:
+        "../../envs/harness.yaml"
+    params:
+        code=code("report.make_summary"),
+        notes=STAGES.notes(),
+    shell:
+        "python -m workflow.hyperkv.report.make_summary --tables {input.tables:q}"
+        " --recommendation {input.recommendation:q} --notes {params.notes:q} --out {output.summary:q}"
+        " --text {output.text:q} 2> {log:q}"

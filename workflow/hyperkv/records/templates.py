@@ -28,8 +28,8 @@ def _template(path: Path) -> Template:
 def environment(folder: Path, html: bool = False) -> Environment:
     """Where templates of a folder are filled: a line of a tag alone leaves none, and a name without a value is an error.
 
-    Beside Jinja's own there are the test `known` (neither None nor NaN) and the filter `lines(width, first, rest)`, which
-    breaks a paragraph into lines. html: whether values are escaped.
+    Beside Jinja's own there are the test `known` (neither None nor NaN) and the filter `lines(width, first, rest, most)`, which
+    breaks a paragraph into lines, and leaves out what is past the most of them. html: whether values are escaped.
     """
     found = Environment(
         loader=FileSystemLoader(folder),
@@ -44,5 +44,13 @@ def environment(folder: Path, html: bool = False) -> Environment:
     return found
 
 
-def _lines(text: str, width: int, first: str = "", rest: str = "") -> str:
-    return fill(text, width, initial_indent=first, subsequent_indent=rest, break_long_words=False)
+def _lines(text: str, width: int, first: str = "", rest: str = "", most: int | None = None) -> str:
+    return fill(
+        text,
+        width,
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_long_words=False,
+        max_lines=most,
+        placeholder=" …",
+    )

@@ -75,19 +75,24 @@ def machine_rows(environments: Sequence[Mapping[str, Any]]) -> list[tuple[str, s
     """What a run was measured on: names and values, several values of one joined."""
     found: dict[str, dict[str, None]] = {}
     for each in environments:
-        packages = {**each.get("versions", {}), **each.get("packages", {})}
-        packages |= (each.get("loadgen") or {}).get("versions", {})
         gpu = each.get("gpu") if isinstance(each.get("gpu"), str) else None
         told = {
             "machine": hardware_words(each) or ", ".join(filter(None, [each.get("cpu"), gpu])),
             "disk": disk_words(each.get("disk") or {}),
             "system": ", ".join(filter(None, [each.get("os"), each.get("kernel")])),
-            "versions": ", ".join(f"{name} {version}" for name, version in packages.items() if version),
+            "versions": ", ".join(f"{name} {version}" for name, version in versions_of(each).items()),
         }
         for name, value in told.items():
             if value:
                 found.setdefault(name, {})[value] = None
     return [(name, "; ".join(values)) for name, values in found.items()]
+
+
+def versions_of(environment: Mapping[str, Any]) -> dict[str, str]:
+    """Versions of the packages that a record's environment tells of, the load generator's among them."""
+    found = {**environment.get("versions", {}), **environment.get("packages", {})}
+    found |= (environment.get("loadgen") or {}).get("versions", {})
+    return {name: version for name, version in found.items() if version}
 
 
 def _size(size_bytes: float) -> str:

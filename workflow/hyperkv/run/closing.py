@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import PurePath
 
 _FIRST = {
-    "results/tables/summary.txt": "the table",
+    "results/answer.txt": "the answer",
     "results/report/index.html": "the page to read first",
     "results/recommended/README.txt": "what to run",
 }
@@ -26,7 +26,7 @@ def closing_lines(made: Iterable[str], asked: Iterable[str]) -> list[str]:
         if file not in _FIRST:
             folders.setdefault("/".join(PurePath(file).parts[:2]), []).append(file)
     rest = [
-        ", ".join(inside) if len(inside) <= _FEW else f"{folder} ({len(inside)} files)"
+        ", ".join(inside) if len(inside) <= (1 if named else _FEW) else f"{folder} ({len(inside)} files)"
         for folder, inside in sorted(folders.items())
     ]
     lines = [f"HyperKV is done. {_sentence(named)}" if named else f"HyperKV is done. Made: {', '.join(rest)}"]

@@ -37,7 +37,11 @@ MEASURED = (
     "results/profile/**/*.jsonl",
     *(f"results/tune/*/{name}" for name in SEARCHED),
 )
-DERIVED = tuple(f"results/{name}/*" for name in ("tables", "figures", "predict", "recommended", "report"))
+DERIVED = (
+    *(f"results/{name}/*" for name in ("tables", "figures", "predict", "recommended", "report")),
+    "results/summary.json",
+    "results/answer.txt",
+)
 _LOCKS = Path(".snakemake/locks")
 _METADATA = Path(".snakemake/metadata")
 _MADE = Path(".snakemake/hyperkv/made.json")

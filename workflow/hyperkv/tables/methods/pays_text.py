@@ -14,16 +14,19 @@ TIER_WORDS = {"ssd": "SSD", "ram_over_resp": "RAM over RESP", "dram": "DRAM"}
 SHORT = {"ssd": "SSD", "ram_over_resp": "RAM", "dram": "DRAM"}
 
 
-def pays_text(table: pd.DataFrame) -> str:
+def pays_text(table: pd.DataFrame, most_rows: int | None = None, most_columns: int | None = None) -> str:
     """The answer, and per model and GPU the cheapest tier that pays at the shortest prompt and the first KV format.
 
-    table: pays.csv. "" without rows: no model has a context of that length.
+    table: pays.csv. most_rows, most_columns: of the grid, which leaves out the last models and GPUs past that, names apart.
+    "" without rows: no model has a context of that length.
     """
     if table.empty:
         return ""
     shown = table[at_first(table)]
+    models, gpus = shown["model"].unique()[:most_rows], shown["gpu"].unique()[:most_columns]
+    grid = _grid(shown[shown["model"].isin(models) & shown["gpu"].isin(gpus)])
     return filled(
-        __file__, answer=" ".join(answer(table)), caveat=caveat(table), grid=_grid(shown), at=words_at(shown)
+        __file__, answer=" ".join(answer(table)), caveat=caveat(table), grid=grid, at=words_at(shown)
     )
 
 
