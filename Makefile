@@ -5,7 +5,7 @@ PROFILE ?=
 PYTHON ?= python3
 one_word = '$(subst ','\'',$(1))'
 quoted = $(foreach word,$(1),$(call one_word,$(word)))
-own_make = $(MAKE) --no-print-directory $(1) CONFIG=$(call one_word,$(subst $$,$$$$,$(2)))
+own_make = $(MAKE) --silent --no-print-directory $(1) CONFIG=$(call one_word,$(subst $$,$$$$,$(2)))
 CONFIGFILES = $(if $(CONFIG),--configfile config/scenarios.yaml config/config.yaml $(call quoted,$(CONFIG)))
 ifneq ($(CONFIG),)
   $(if $(wildcard $(CONFIG)),,$(error CONFIG=$(CONFIG): there is no such file))

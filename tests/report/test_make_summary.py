@@ -132,7 +132,9 @@ def test_invalid_cells_and_what_is_left_out_are_notes():
     told = summary_of(found(spoiled(few_cells(), "files-64", "too few device reads")), [KVROCKS])
     invalid, *others = told.notes
     count = (few_cells()["scenario"] == "files-64").sum()
-    assert invalid.startswith(f"{count} of {len(few_cells())} cells are invalid and drawn hollow: files-64 at")
+    assert invalid.startswith(
+        f"{count} of {len(few_cells())} cells are invalid and drawn hollow: files-64 at"
+    )
     assert invalid.endswith(f"and {count - 2} more.")
     assert others == [KVROCKS]
     assert not next(each for each in told.sweep if each.scenario == "files-64").valid

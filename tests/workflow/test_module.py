@@ -53,7 +53,10 @@ def test_what_it_needs_is_planned_with_its_rules_renamed(checkout, tmp_path):
     workflow = other(tmp_path / "other", checkout)
     status, output = snakemake(workflow, "--dry-run")
     assert status == 0, output
-    assert set(re.findall(r"^\w*rule (\w+):$", output, re.MULTILINE)) == {"hyperkv_predict_break_even", "mine"}
+    assert set(re.findall(r"^\w*rule (\w+):$", output, re.MULTILINE)) == {
+        "hyperkv_predict_break_even",
+        "mine",
+    }
     status, output = snakemake(workflow, "hyperkv_all", "--dry-run")
     assert status == 0, output
     assert {"hyperkv_measure_scenario", "hyperkv_make_page", "hyperkv_make_summary"} <= set(
@@ -78,7 +81,10 @@ def test_its_results_are_made_once_with_the_given_configuration_on_top_of_the_sh
     ("changes", "said"),
     [
         ({"config": '{"break_evn": {}}'}, "WorkflowError.*config: .*break_evn"),
-        ({"workdir": ""}, "HyperKV runs in its own folder and this is .*/other: .*as a module `workdir: \"{}\"`"),
+        (
+            {"workdir": ""},
+            'HyperKV runs in its own folder and this is .*/other: .*as a module `workdir: "{}"`',
+        ),
     ],
     ids=["a key that is not known", "another working directory"],
 )

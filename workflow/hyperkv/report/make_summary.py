@@ -140,7 +140,9 @@ def _ratios(ratios: pd.DataFrame, scenarios: pd.DataFrame) -> Iterator[Ratio]:
     on_ssd = scenarios[scenarios["tier"] == "ssd"]["scenario"]
     for _, own in ratios[ratios["scenario"].isin(on_ssd)].groupby("scenario", sort=False):
         for _, row in own[own["load"].isna() | (own["load"] == own["load"].max())].iterrows():
-            told = {key: _known(row[key]) for key in ("baseline", "scenario", "at", "load", "metric", "unlike")}
+            told = {
+                key: _known(row[key]) for key in ("baseline", "scenario", "at", "load", "metric", "unlike")
+            }
             yield Ratio(**told, ratio=_interval(row, "ratio"))
 
 
