@@ -1,6 +1,7 @@
 """Checking the config: defaults, sizes, chunk lists, the slices of the stages, and one line per mistake."""
 
 import json
+import re
 from copy import deepcopy
 from pathlib import Path
 
@@ -22,8 +23,10 @@ from tests.configs import (
     without,
 )
 from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.config import docs
 from workflow.hyperkv.config.config import checked
 from workflow.hyperkv.config.file_checks import FETCHED_TRACE
+from workflow.hyperkv.config.models.config import REMOVED
 from workflow.hyperkv.config.models.values import parse_size
 from workflow.hyperkv.config.plan import (
     break_even_spec,
@@ -83,7 +86,7 @@ def test_a_preset_is_checked_like_the_config(tmp_path, monkeypatch):
 def test_defaults_are_filled_at_every_depth():
     config = checked(BASE)
     assert config["kv_dtype"] == "auto"
-    assert config["replay"]["block_tokens"] == 16
+    assert config["replay"]["hbm_kv_bytes"] == 128 << 20
     assert config["evidence"] == {"device_share_min": 0.8}
     assert config["experiment"] == {
         "scenarios": ["none", "dram", "files"],
@@ -99,9 +102,9 @@ def test_defaults_are_filled_at_every_depth():
 
 
 def test_what_is_given_is_kept_and_the_input_is_left_alone():
-    given_config = changed("replay.block_tokens", 32)
+    given_config = changed("replay.gpus", 2)
     before = deepcopy(given_config)
-    assert checked(given_config)["replay"]["block_tokens"] == 32
+    assert checked(given_config)["replay"]["gpus"] == 2
     assert given_config == before
 
 
@@ -157,11 +160,11 @@ def test_the_slice_of_engine_vllm_has_its_sections_and_the_environments_interpre
         "results/build/engine/engine.json",
         "results/build/loadgen/loadgen.json",
     ]
-    assert not {"python", "requirements", "index"} & (set(spec["vllm"]) | set(spec["loadgen"]))
+    assert not {"python", "requirements"} & (set(spec["vllm"]) | set(spec["loadgen"]))
 
 
 def test_where_packages_come_from_does_not_measure_again():
-    other = engine(vllm__index="https://packages.invalid/cu130")
+    other = engine(loadgen__requirements="envs/engine-cpu.txt", vllm__requirements="envs/loadgen.txt")
     assert sweep_spec(checked(other), "valkey") == sweep_spec(checked(engine()), "valkey")
 
 
@@ -294,15 +297,27 @@ def test_vllm_keeps_no_kv_in_float32():
 
 def test_a_scenarios_own_vllm_keys_follow_the_sections_rules():
     config = engine()
-    config["scenarios"]["valkey"]["vllm"] = {"gpu_memory": 0.5}
+    config["scenarios"]["valkey"]["vllm"] = {"block_token": 32}
+    with pytest.raises(UserError, match=r"valkey\.vllm\.block_token is not a key; did you mean block_tokens"):
+        checked(config)
+    config["scenarios"]["valkey"]["vllm"] = {"tensor_parallel": 0}
+    with pytest.raises(UserError, match="at least 1"):
+        checked(config)
+
+
+@pytest.mark.parametrize("key", REMOVED)
+def test_a_key_of_an_earlier_version_is_told_what_became_of_it(key):
+    told = re.escape(f"config: {key} is not a key any more; {REMOVED[key]}")
+    with pytest.raises(UserError, match=f"^{told}$"):
+        checked(changed(key, 1))
+    assert key not in [row.path for row in docs.rows()]
+
+
+def test_so_it_is_below_a_scenario():
     with pytest.raises(
-        UserError,
-        match=r"scenarios\.valkey\.vllm\.gpu_memory is not a key; did you mean gpu_memory_utilization",
+        UserError, match=r"^config: scenarios\.files\.vllm\.max_num_seqs is not a key any more"
     ):
-        checked(config)
-    config["scenarios"]["valkey"]["vllm"] = {"gpu_memory_utilization": 1.5}
-    with pytest.raises(UserError, match="at most 1"):
-        checked(config)
+        checked(changed("scenarios.files.vllm", {"max_num_seqs": 8}))
 
 
 def test_replay_has_its_own_connectors_only():
@@ -552,9 +567,8 @@ def test_what_the_sweep_measures_is_predicted():
 
 def test_a_predicted_case_takes_what_it_does_not_say_from_the_experiment():
     tiers = {"both": {"dram_bytes": "1 GiB", "ssd_bytes": None}}
-    config = changed("predict", {"experiment": False, "cases": {"mine": {"tiers": tiers}}})
-    spec = json.loads(predict_spec(checked(config)))
-    assert list(spec["cases"]) == ["mine"]
+    spec = json.loads(predict_spec(checked(changed("predict", {"cases": {"mine": {"tiers": tiers}}}))))
+    assert list(spec["cases"]) == ["experiment", "mine"]
     assert spec["cases"]["mine"]["model"] == BASE["model"]
     assert spec["cases"]["mine"]["workload"]["conversations"] == 4
     assert spec["cases"]["mine"]["tiers"] == {"both": {"dram_bytes": 1 << 30, "ssd_bytes": None}}
@@ -564,7 +578,11 @@ def test_a_predicted_case_takes_what_it_does_not_say_from_the_experiment():
 @pytest.mark.parametrize(
     ("path", "value", "what"),
     [
-        ("predict.seeds", 0, "predict.seeds: 0 is wrong; it must be an integer, at least 1"),
+        (
+            "predict.cases",
+            {"mine": {"clients": 0, "tiers": {"a": {}}}},
+            "clients: 0 is wrong; it must be an integer, at least 1",
+        ),
         ("predict.cases", {"mine": {}}, "predict.cases.mine.tiers is missing"),
         (
             "predict.cases",

@@ -287,13 +287,6 @@ CASES: dict[str, tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]] = {
         engine(vllm__staging_bytes="8 MiB"),
         [("it takes {MiB} MiB or more", {"vllm.staging_bytes": "{MiB} MiB"})],
     ),
-    "vLLM's longest context": (
-        engine(vllm__max_context_tokens=700, latency__prompt_tokens=[512]),
-        [
-            ("set workload.max_context_tokens: 692", {"workload.max_context_tokens": 692}),
-            ("or raise vllm.max_context_tokens", {"vllm.max_context_tokens": 1000}),
-        ],
-    ),
     "a single request too long": (
         engine(latency__prompt_tokens=[200_000], vllm__staging_bytes="32 GiB"),
         [("lower it to at most 131060", {"latency.prompt_tokens": [131_060]})],
@@ -475,8 +468,6 @@ def test_vllm_s_room_for_a_template_counts(words):
     config = applied(engine(), {"workload": {**TRACE, "long_requests": "cut"}, "model": words["short"]})
     config["vllm"] = {"staging_bytes": "8 GiB"}
     assert json.loads(sweep_spec(checked(config), "valkey"))["workload"]["max_context_tokens"] == 8192 - 8
-    config["vllm"]["max_context_tokens"] = 4096
-    assert json.loads(sweep_spec(checked(config), "valkey"))["workload"]["max_context_tokens"] == 4096 - 8
 
 
 @pytest.mark.parametrize(
@@ -529,18 +520,6 @@ def alike(folder: Path, prompt: int, answer: int) -> str:
     return str(folder / "trace.jsonl")
 
 
-def test_requests_that_vllm_s_limit_leaves_out_are_let_in_by_vllm_s_limit(tmp_path):
-    workload = {"kind": "mooncake", "trace": alike(tmp_path, 5000, 50), "long_requests": "leave_out"}
-    config = applied(engine(), {"workload": workload})
-    config["vllm"] = {"staging_bytes": "8 GiB", "max_context_tokens": 5057}
-    with pytest.raises(
-        UserError, match=r"no request is left .*: raise vllm.max_context_tokens to 5058$"
-    ) as error:
-        checked(config)
-    assert "workload.max_context_tokens" not in str(error.value)
-    checked(applied(config, {"vllm.max_context_tokens": 5058}))
-
-
 def test_requests_longer_than_the_model_s_context_want_another_model(tmp_path, words):
     workload = {"kind": "mooncake", "trace": alike(tmp_path, 9000, 50), "long_requests": "leave_out"}
     with pytest.raises(UserError, match=r"no request is left .*: choose a model with a longer context$"):
@@ -553,17 +532,10 @@ def test_requests_longer_than_the_model_s_context_want_another_model(tmp_path, w
 def test_only_what_leaves_requests_is_offered(tmp_path, prompt, answer, ways):
     trace = {"kind": "mooncake", "trace": alike(tmp_path, prompt, answer)}
     config = roomy({**trace, "max_context_tokens": 4500})
-    served = applied(engine(), {"workload": trace})
-    served["vllm"] = {"staging_bytes": "8 GiB", "max_context_tokens": 4508}
-    for each in (config, served):
-        with pytest.raises(UserError) as error:
-            checked(each)
-        offered = [word for word in ("leave_out", "cut") if re.search(rf"\b{word}\b", str(error.value))]
-        assert offered == ways
-        for way in ways:
-            checked(applied(each, {"workload.long_requests": way}))
-    assert f"raise vllm.max_context_tokens to {prompt + answer + 8}" in str(error.value)
-    checked(applied(served, {"vllm.max_context_tokens": prompt + answer + 8}))
+    message = one_line(config)
+    assert [word for word in ("leave_out", "cut") if re.search(rf"\b{word}\b", message)] == ways
+    for way in ways:
+        checked(applied(config, {"workload.long_requests": way}))
 
 
 def test_a_case_of_which_no_request_is_left_wants_another_model(tmp_path, words):
@@ -578,16 +550,11 @@ def test_a_case_of_which_no_request_is_left_wants_another_model(tmp_path, words)
     checked(applied(config, {"predict.cases.mine.model": "config/models/llama-3.1-8b.json"}))
 
 
-def test_two_limits_that_leave_nothing_are_both_told(tmp_path):
-    workload = {"kind": "mooncake", "trace": alike(tmp_path, 5000, 50), "long_requests": "leave_out"}
-    config = applied(engine(), {"workload": workload | {"max_context_tokens": 4000}})
-    config["vllm"] = {"staging_bytes": "8 GiB", "max_context_tokens": 5000}
-    remedy = {"vllm.max_context_tokens": 5058, "workload.max_context_tokens": 5050}
-    with pytest.raises(
-        UserError,
-        match=r"raise vllm.max_context_tokens to 5058, and raise workload.max_context_tokens to 5050",
-    ):
-        checked(config)
-    checked(applied(config, remedy))
-    with pytest.raises(UserError, match=r": raise it to 5050 at least$"):
-        checked(applied(config, {"vllm.max_context_tokens": 5058}))
+def test_two_limits_that_leave_nothing_are_both_told(tmp_path, words):
+    workload = {"kind": "mooncake", "trace": alike(tmp_path, 9000, 50), "long_requests": "leave_out"}
+    config = filled(roomy(workload | {"max_context_tokens": 4000}, model="{short}"), words)
+    told = "choose a model with a longer context, and raise workload.max_context_tokens to 9050"
+    assert one_line(config).endswith(told)
+    longer = applied(config, {"model": "config/models/llama-3.1-8b.json"})
+    assert one_line(longer).endswith(": raise it to 9050 at least")
+    checked(applied(longer, {"workload.max_context_tokens": 9050}))

@@ -13,7 +13,7 @@ from ..base.config_files import read_mapping
 from ..base.digests import canonical_digest
 from ..base.errors import UserError
 from ..connectors.registry import alone
-from ..engines.vllm.command import settings_of
+from ..engines.vllm.command import settings_of, weights_of
 from ..models.geometry import load_geometry
 from ..models.gpus import tensor_parallel_of
 from ..models.reading import name_of
@@ -21,8 +21,10 @@ from ..tables.methods.ladder_parity import require_steps
 from ..workloads.context_limit import limited
 from .explain import validated
 from .memory_checks import context_limit
+from .models.array import BASELINE
 from .models.cost import Prices
-from .models.engines import INSTALLED
+from .models.engines import INSTALLED, PROMPTS, REPLAY
+from .models.predict import CHUNK_TOKENS, PROMPT_TOKENS, SEEDS
 from .models.scenario import ALONE, OF_ENGINE, told
 from .predicted_tiers import tiers_of_scenarios
 from .scenarios import loads_of, selected
@@ -32,9 +34,8 @@ MODELS = Path("config/models")
 ENVIRONMENTS = {"vllm": "engine", "loadgen": "loadgen"}
 EXPERIMENT = "experiment"
 # What stages are told besides, the same in every run.
-REPLAY = {"max_num_seqs": 64, "staging_full": "wait"}
 LOADGEN = {"warm_up_requests": 1}
-PREDICT = {"save_decode_cache": [True, False]}
+PREDICT = {"chunk_tokens": CHUNK_TOKENS, "save_decode_cache": [True, False]}
 RECOMMEND = {"port": 6666, "engine_port": 8000}
 
 
@@ -56,7 +57,7 @@ def sweep_spec(config: Mapping[str, Any], scenario: str) -> str:
     for section, constants in (("vllm", {}), ("loadgen", LOADGEN)):
         given = {key: value for key, value in config[section].items() if key not in INSTALLED}
         spec[section] = given | constants
-    spec |= {"latency": config["latency"], "loop": experiment["loop"]}
+    spec |= {"latency": config["latency"] | {"prompts": PROMPTS}, "loop": experiment["loop"]}
     spec |= {"engine_python": python_of(config, "vllm"), "loadgen_python": python_of(config, "loadgen")}
     spec |= {"made_model_dir": made_model_dir(config), "environment_records": environment_records()}
     return json.dumps(spec | on_array(config), sort_keys=True)
@@ -72,8 +73,7 @@ def requested_gpus(config: Mapping[str, Any], scenario: str | None) -> int:
 
 def measured_workload(config: Mapping[str, Any]) -> dict[str, Any]:
     """The workload as the sweep sends it: long requests that are left out or cut are so by what model and engine take."""
-    scenarios = [config["scenarios"][name] for name in selected(config, config["experiment"]["scenarios"])]
-    return limited(config["workload"], context_limit(config, scenarios).tokens)
+    return limited(config["workload"], context_limit(config).tokens)
 
 
 def python_of(config: Mapping[str, Any], section: str) -> str:
@@ -97,7 +97,7 @@ def made_model_dir(config: Mapping[str, Any]) -> str:
     shipped = model.parent == MODELS and model.suffix == ".json"
     name = re.sub(r"[^A-Za-z0-9._+-]", "_", name_of(model))[:100]
     own = name if shipped else f"{name}-{canonical_digest(str(model))}"
-    return f"results/build/models/{own}-{config['vllm']['weights']}"
+    return f"results/build/models/{own}-{weights_of(config['vllm'])}"
 
 
 def profile_spec(config: Mapping[str, Any], family: str) -> str:
@@ -129,13 +129,14 @@ def limits_spec(config: Mapping[str, Any]) -> str:
 
 def baseline_spec(config: Mapping[str, Any]) -> str:
     """JSON of everything that the baseline of the device depends on."""
-    spec = config["array"]["baseline"] | {"data_dir": config["data_dir"]}
+    spec = BASELINE | {"data_dir": config["data_dir"]}
     return json.dumps(spec | on_array(config), sort_keys=True)
 
 
 def recommend_spec(config: Mapping[str, Any]) -> str:
     """JSON of everything that the recommendation depends on beside the records."""
-    spec = {"recommend": config["recommend"] | RECOMMEND, "slo": config["experiment"]["slo"]}
+    floor = {"tps_per_user_min": config["cost"]["slo"]["tps_per_user"]}
+    spec = {"recommend": config["recommend"] | floor | RECOMMEND, "slo": config["experiment"]["slo"]}
     spec["python"] = python_of(config, "vllm")
     replay = config["engine"] == "replay"
     own = selected(config, config["experiment"]["scenarios"]) if replay else []
@@ -153,16 +154,14 @@ def on_array(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def predict_spec(config: Mapping[str, Any]) -> str:
     """JSON of everything that the predicted hit rates depend on."""
-    predict = config["predict"]
-    spec = {"chunk_tokens": predict["chunk_tokens"], **PREDICT}
-    own = {EXPERIMENT: _experiment_case(config)} if predict["experiment"] else {}
-    cases = {name: predicted_case(case, config) for name, case in (own | predict["cases"]).items()}
-    return json.dumps({**spec, "seed": config["experiment"]["seed"], "cases": cases}, sort_keys=True)
+    own = {EXPERIMENT: _experiment_case(config)} | config["predict"]["cases"]
+    cases = {name: predicted_case(case, config) for name, case in own.items()}
+    return json.dumps({**PREDICT, "seed": config["experiment"]["seed"], "cases": cases}, sort_keys=True)
 
 
 def break_even_spec(config: Mapping[str, Any]) -> str:
     """JSON of everything that break-even depends on."""
-    spec = {**config["break_even"], "kv_dtype": config["kv_dtype"]}
+    spec = config["break_even"] | {"prompt_tokens": PROMPT_TOKENS, "kv_dtype": config["kv_dtype"]}
     return json.dumps(spec | {"chunk_tokens": config["figures"]["chunk_tokens"]}, sort_keys=True)
 
 
@@ -217,10 +216,10 @@ def predicted_case(case: Mapping[str, Any], config: Mapping[str, Any]) -> dict[s
         "workload": limited(case["workload"] or config["workload"], most),
         "model": model,
         "kv_dtype": config["kv_dtype"],
-        "block_tokens": config[config["engine"]]["block_tokens"],
+        "block_tokens": (config["vllm"] if config["engine"] == "vllm" else REPLAY)["block_tokens"],
         "active_conversations": active,
         "clients": case["clients"],
-        "seeds": case.get("seeds", config["predict"]["seeds"]),
+        "seeds": case.get("seeds", SEEDS),
         "counted": case.get("counted", "all"),
         "lookup": case.get("lookup", "prompt"),
         "tiers": case["tiers"],

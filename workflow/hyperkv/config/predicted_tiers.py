@@ -11,6 +11,7 @@ from ..engines.vllm.command import settings_of
 from ..models.geometry import Geometry, load_geometry
 from ..models.gpus import kv_share, tensor_parallel_of
 from ..stores.registry import store_class
+from .models.engines import REPLAY
 
 Sizes = dict[str, int | None]
 _MIB = 1 << 20
@@ -29,9 +30,9 @@ class EngineFacts:
     def of(cls, config: Mapping[str, Any], scenario: Mapping[str, Any] | None = None) -> EngineFacts:
         """Those of the config's engine, or of a scenario, which may set kv_dtype and, for engine vllm, the engine's keys."""
         own = scenario or {"kv_dtype": None, "vllm": {}}
-        engine = config[config["engine"]]
+        engine = config["replay"] | REPLAY
         if config["engine"] == "vllm":
-            engine = settings_of({"vllm": engine, "scenario": own})
+            engine = settings_of({"vllm": config["vllm"], "scenario": own})
         return cls(
             {"hbm_bytes": engine["hbm_kv_bytes"]} if engine["prefix_caching"] else {},
             engine["block_tokens"],

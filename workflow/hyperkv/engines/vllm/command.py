@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from .cache_blocks import block_bytes, hybrid_manager
 
 MODEL_NAME = "hyperkv"
 _GIB = 1 << 30
+_USUAL = {"--max-num-batched-tokens": 8192, "--max-num-seqs": 64}  # tokens of a step, requests in flight
+_USUAL_ON_GPU = {"--gpu-memory-utilization": 0.9}  # share of each GPU's memory
 _QUIET = {
     "VLLM_NO_USAGE_STATS": "1",
     "DO_NOT_TRACK": "1",
@@ -54,33 +56,36 @@ def command(
         "--port",
         str(port),
     ]
-    argv += [
-        "--dtype",
-        SERVED_DTYPE,
-        "--max-model-len",
-        str(settings["max_context_tokens"] or context_tokens),
-    ]
+    argv += ["--dtype", SERVED_DTYPE, "--max-model-len", str(context_tokens)]
     argv += ["--block-size", str(settings["block_tokens"])]
-    argv += ["--max-num-batched-tokens", str(settings["max_num_batched_tokens"])]
-    argv += ["--max-num-seqs", str(settings["max_num_seqs"])]
+    argv += _unless_told(settings["flags"], _USUAL)
     argv += ["--enable-prompt-tokens-details", "--seed", "0"]
     argv += ["--enable-prefix-caching" if settings["prefix_caching"] else "--no-enable-prefix-caching"]
     if kv_dtype != "auto" and (kv_dtype != SERVED_DTYPE or geometry.checkpoint_kv_dtype):
         argv += ["--kv-cache-dtype", kv_dtype]
     if settings["device"] == "cuda":
-        argv += ["--gpu-memory-utilization", str(settings["gpu_memory_utilization"])]
+        argv += _unless_told(settings["flags"], _USUAL_ON_GPU)
         argv += ["--tensor-parallel-size", str(tensor_parallel_of(settings))]
     if settings["hbm_kv_bytes"] is not None:
         connector = (transfer or {}).get("kv_connector")
         blocks = settings["hbm_kv_bytes"] // block_bytes_of(settings, geometry, connector)
         argv += ["--num-gpu-blocks-override", str(blocks)]
-    if settings["model_dir"] is None and settings["weights"] == "dummy":
+    if settings["model_dir"] is None and weights_of(settings) == "dummy":
         argv += ["--load-format", "dummy"]
-    if settings["enforce_eager"]:
-        argv.append("--enforce-eager")
     if transfer is not None:
         argv += ["--kv-transfer-config", json.dumps(transfer)]
     return argv + [str(flag) for flag in settings["flags"]]
+
+
+def _unless_told(flags: Sequence[str | int | float], usual: Mapping[str, int | float]) -> list[str]:
+    """The words of vLLM's options, less those that flags have a value for."""
+    told = {str(flag).partition("=")[0].replace("_", "-") for flag in flags}
+    return [word for option, value in usual.items() if option not in told for word in (option, str(value))]
+
+
+def weights_of(settings: Mapping[str, Any]) -> str:
+    """What weights a made model has: vLLM's constant dummy ones, which it fills in at once, or on a CPU random ones."""
+    return "random" if settings["device"] == "cpu" else "dummy"
 
 
 def block_bytes_of(settings: Mapping[str, Any], geometry: Geometry, connector: str | None) -> int:

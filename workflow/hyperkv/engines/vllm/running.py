@@ -162,7 +162,7 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
     lmcache.check(scenario, settings["device"], settings["block_tokens"], chunk_bytes, staging)
     model_dir = _model_dir(cell, settings)
     words = aiperf.words_of(model_dir / "tokenizer.json")
-    _check_context(cell, settings)
+    _check_context(cell)
     _check_room(cell, staging)
     store = None
     if scenario["tier"] != "none" and not store_class(scenario["store"]).held_by_engine:
@@ -274,7 +274,7 @@ def proof_lengths(conversations: Sequence[Conversation]) -> tuple[int, int]:
 def saved_bytes(cell: CellSpec) -> int:
     """What the scenario's store is given to keep over all points of a job.
 
-    The working set of every load, whose conversations are its own (priming sends the same ones), the prompts that prove
+    The working set of every load, whose conversations are its own, the prompts that prove
     each load, the single requests, and what pushes these out of write buffers. An LMCache server may save answers in any case.
     """
     scenario, chunk = cell.scenario, cell.scenario["chunk_tokens"]
@@ -289,9 +289,9 @@ def saved_bytes(cell: CellSpec) -> int:
     return found + chunks * cell.share.stored_bytes(chunk) + _pushed_out_bytes(cell)
 
 
-def _check_context(cell: CellSpec, settings: dict[str, Any]) -> None:
+def _check_context(cell: CellSpec) -> None:
     """That vLLM starts with the longest context of all loads, whose conversations are others than the config's check knew."""
-    limit = ContextLimit.of_vllm(cell.geometry, settings["max_context_tokens"])
+    limit = ContextLimit.of_vllm(cell.geometry)
     check_context(cell.spec["workload"], context_tokens(cell) - ROOM_TOKENS, limit)
 
 

@@ -203,19 +203,19 @@ _DEATHS = (
 _CAUSES = (
     (
         "Free memory on device",
-        "too little GPU memory is free; stop what holds it (nvidia-smi) or lower vllm.gpu_memory_utilization",
+        "too little GPU memory is free; stop what holds it (nvidia-smi) or lower --gpu-memory-utilization in vllm.flags",
     ),
     (
         "No available memory for the cache blocks",
-        "no GPU memory is left for KV; raise vllm.gpu_memory_utilization or vllm.tensor_parallel, or take a smaller model",
+        "no GPU memory is left for KV; raise --gpu-memory-utilization in vllm.flags or vllm.tensor_parallel, or take a smaller model",
     ),
     (
         "CUDA out of memory",
-        "CUDA ran out of memory; lower vllm.gpu_memory_utilization, raise vllm.tensor_parallel or take a smaller model",
+        "CUDA ran out of memory; lower --gpu-memory-utilization in vllm.flags, raise vllm.tensor_parallel or take a smaller model",
     ),
     (
         "is larger than the maximum number of tokens that can be stored",
-        "a context does not fit the KV cache; raise vllm.hbm_kv_bytes or vllm.gpu_memory_utilization",
+        "a context does not fit the KV cache; raise vllm.hbm_kv_bytes, or --gpu-memory-utilization in vllm.flags",
     ),
     (
         "Failed to infer device type",
