@@ -102,9 +102,9 @@ def test_defaults_are_filled_at_every_depth():
 
 
 def test_what_is_given_is_kept_and_the_input_is_left_alone():
-    given_config = changed("replay.gpus", 2)
+    given_config = changed("replay.prefix_caching", False)
     before = deepcopy(given_config)
-    assert checked(given_config)["replay"]["gpus"] == 2
+    assert checked(given_config)["replay"]["prefix_caching"] is False
     assert given_config == before
 
 
@@ -213,7 +213,7 @@ def test_a_sweep_over_layers_whose_state_lmcache_cannot_store_stops_and_the_reme
     config = deepcopy(BASE) if engine_name == "replay" else engine()
     config |= {"model": model_file(tmp_path, getattr(model_configs, name)), "kv_dtype": "auto"}
     config["gpu"] = "config/gpus/h100.yaml"
-    config["replay"] = {"hbm_kv_bytes": "64 GiB", "gpus": 4}
+    config |= {"replay": {"hbm_kv_bytes": "64 GiB"}, "vllm": {"tensor_parallel": 4}}
     message = one_line(config)
     assert message.startswith("config: scenarios.")
     assert "a state of" in message
@@ -226,7 +226,7 @@ def test_a_sweep_over_layers_whose_state_lmcache_cannot_store_stops_and_the_reme
 
 def test_a_sweep_over_sliding_layers_is_no_mistake(tmp_path):
     config = deepcopy(BASE) | {"model": "config/models/gpt-oss-120b.json"}
-    config["replay"] = {"hbm_kv_bytes": "8 GiB", "gpus": 4}
+    config |= {"replay": {"hbm_kv_bytes": "8 GiB"}, "vllm": {"tensor_parallel": 4}}
     assert checked(config)["model"] == "config/models/gpt-oss-120b.json"
 
 

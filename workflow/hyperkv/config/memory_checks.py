@@ -68,8 +68,8 @@ def _check_replay(
     geometry: Geometry,
     contexts: Iterable[Conversation],
 ) -> None:
-    replay = config["replay"]
-    share, block = kv_share(geometry, replay["gpus"]), BLOCK_TOKENS
+    replay, settings = config["replay"], settings_of({"vllm": config["vllm"], "scenario": scenario})
+    share, block = kv_share(geometry, tensor_parallel_of(settings)), BLOCK_TOKENS
     needed = largest_context(contexts, share.hbm_bytes_per_token * block, block)
     if needed > replay["hbm_kv_bytes"]:
         longest = max(context.turns[-1].answer_end for context in contexts)

@@ -51,7 +51,10 @@ def sweep_spec(config: Mapping[str, Any], scenario: str) -> str:
     spec |= {"scenario": {"name": scenario, **own}, "loads": loads_of(config, scenario)}
     spec |= {key: experiment[key] for key in ("seed", "slo")}
     if config["engine"] == "replay":
-        spec |= {"gpu": config["gpu"], "replay": config["replay"] | REPLAY}
+        gpus = tensor_parallel_of(
+            settings_of({"vllm": config["vllm"], "scenario": config["scenarios"][scenario]})
+        )
+        spec |= {"gpu": config["gpu"], "replay": config["replay"] | REPLAY | {"gpus": gpus}}
         spec["active_conversations"] = experiment["active_conversations"]
         return json.dumps(spec | on_array(config), sort_keys=True)
     for section, constants in (("vllm", {}), ("loadgen", LOADGEN)):

@@ -80,6 +80,7 @@ REMOVED = {
     "predict.seeds": _FIXED,
     "recommend.tps_per_user_min": "cost.slo.tps_per_user says it for costs and recommendation",
     "replay.block_tokens": _FIXED,
+    "replay.gpus": "vllm.tensor_parallel says it for both engines",
     "replay.max_num_batched_tokens": _FIXED,
     "vllm.enforce_eager": f"{_OWN_FLAG}: --enforce-eager",
     "vllm.gpu_memory_utilization": f"{_OWN_FLAG}: --gpu-memory-utilization",

@@ -45,10 +45,6 @@ class _Engine(Section):
 class Replay(_Engine):
     """The replay engine, as vLLM's options of similar names."""
 
-    gpus: Count = key(1, unit="GPUs")
-    """GPUs that share the model by tensor parallelism, as vllm.tensor_parallel. They must hold its
-    weights in the checkpoint's format. Computing and reading weights are shared ideally, each copies the
-    KV that it holds; their communication is not modelled."""
     hbm_kv_bytes: Size = key("128 MiB")
     """HBM left for KV cache, of all GPUs together."""
     staging_bytes: Size = key("64 MiB")
@@ -74,8 +70,10 @@ class Vllm(_Engine):
     weights, constant small ones, right shapes and speed at once; with cpu random ones, written once to disk,
     whose answers differ from prompt to prompt."""
     tensor_parallel: Count = key(1, unit="GPUs")
-    """GPUs that share the model (--tensor-parallel-size). Whatever is told per GPU is divided by it, cost
-    counts so many, and a scheduler is asked for them. It must divide the model's attention heads."""
+    """GPUs that share the model (--tensor-parallel-size), with engine replay, too. Whatever is told per GPU is
+    divided by it, cost counts so many, and a scheduler is asked for them. It must divide the model's attention
+    heads. Those of engine replay must hold the model's weights in the checkpoint's format; computing and reading
+    weights are shared ideally, each copies the KV that it holds, and their communication is not modelled."""
     hbm_kv_bytes: OrNull[Size] = None
     """Bound of vLLM's own KV cache, of all GPUs together, so that the tiers below are needed; null for
     all that fits. Where GPUs hold copies (MLA, or more GPUs than KV heads) these count."""
