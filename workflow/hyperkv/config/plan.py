@@ -105,29 +105,29 @@ def made_model_dir(config: Mapping[str, Any]) -> str:
 
 def profile_spec(config: Mapping[str, Any], family: str) -> str:
     """JSON of everything that profiling the store of one scenario family depends on."""
-    profile = config["profile"]
-    spec = {key: profile[key] for key in ("value_bytes", "connections", "point_bytes", "repeats")}
-    spec["warm_up_bytes"] = profile["warm_up_bytes"] or profile["point_bytes"]
-    spec |= {"scenario": _alone(config, family), "data_dir": config["data_dir"]}
-    return json.dumps(spec | on_array(config), sort_keys=True)
+    return _alone_spec(config, "profile", _warm_up(config["profile"]) | _alone(config, family))
 
 
 def layers_spec(config: Mapping[str, Any], family: str) -> str:
     """JSON of everything that the layers of one scenario family depend on."""
-    layers = config["layers"]
-    spec = {
-        key: layers[key] for key in ("value_bytes", "connections", "point_bytes", "repeats", "memory_dir")
-    }
-    spec["warm_up_bytes"] = layers["warm_up_bytes"] or layers["point_bytes"]
-    spec |= {"scenario": _alone(config, family), "data_dir": config["data_dir"]}
-    return json.dumps(spec | on_array(config), sort_keys=True)
+    section = config["layers"]
+    own = _warm_up(section) | {"memory_dir": section["memory_dir"]}
+    return _alone_spec(config, "layers", own | _alone(config, family))
 
 
 def limits_spec(config: Mapping[str, Any]) -> str:
     """JSON of everything that the limits of the profile depend on."""
-    profile = config["profile"]
-    spec = {key: profile[key] for key in ("value_bytes", "connections", "point_bytes", "repeats")}
-    return json.dumps(spec | {"data_dir": config["data_dir"]} | on_array(config), sort_keys=True)
+    return _alone_spec(config, "profile", {})
+
+
+def _alone_spec(config: Mapping[str, Any], section: str, more: Mapping[str, Any]) -> str:
+    sizes = {key: config[section][key] for key in ("value_bytes", "connections", "point_bytes", "repeats")}
+    spec = {**sizes, "data_dir": config["data_dir"], **more, **on_array(config)}
+    return json.dumps(spec, sort_keys=True)
+
+
+def _warm_up(section: Mapping[str, Any]) -> dict[str, Any]:
+    return {"warm_up_bytes": section["warm_up_bytes"] or section["point_bytes"]}
 
 
 def baseline_spec(config: Mapping[str, Any]) -> str:
@@ -232,17 +232,13 @@ def predicted_case(case: Mapping[str, Any], config: Mapping[str, Any]) -> dict[s
 def _experiment_case(config: Mapping[str, Any]) -> dict[str, Any]:
     """What the sweep measures, as a case: its repeats' workloads, the tiers of its scenarios, each set of them once."""
     measured = selected(config, config["experiment"]["scenarios"])
-    loads = [load for name in measured for load in loads_of(config, name)]
-    case = {
+    return {
         "workload": measured_workload(config),
         "model": None,
         "active_conversations": None,
         "counted": "window",
         "lookup": "rest" if config["engine"] == "replay" else "prompt",
-    }
-    return {
-        **case,
-        "clients": max(loads, default=1),
+        "clients": max((load for name in measured for load in loads_of(config, name)), default=1),
         "seeds": config["experiment"]["repeats"],
         "tiers": tiers_of_scenarios(config, measured),
     }
@@ -252,4 +248,4 @@ def _alone(config: Mapping[str, Any], family: str) -> dict[str, Any]:
     """Of a scenario family what its store and connector are without an engine."""
     scenario = config["scenarios"][selected(config, [family])[0]]
     own = {key: scenario[key] for key in ALONE} | {"connector": alone(scenario["connector"])}
-    return {"name": family, **told(own)}
+    return {"scenario": {"name": family, **told(own)}}
