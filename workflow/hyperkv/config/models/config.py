@@ -61,8 +61,8 @@ class Config(Section):
     tune: Tune = section(Tune)
     ladder: Ladder = section(Ladder)
     kvrocks: Kvrocks = Field(default_factory=Auto)
-    """Where the Kvrocks server comes from. Its scenarios are left out, and that is said, when there is
-    none."""
+    """Where the Kvrocks server comes from. With source auto its scenarios are left out, and that is said, when
+    there is none; with another source a run without it stops."""
     figures: Figures = section(Figures)
 
 
@@ -73,6 +73,7 @@ REMOVED = {
     "array.baseline": _FIXED,
     "array.mount_options": "the array is mounted with noatime",
     "break_even.prompt_tokens": _FIXED,
+    "kvrocks.required": "every kvrocks.source but auto insists on a Kvrocks",
     "latency.prompts": _FIXED,
     "loadgen.prime": "no load is sent before it is measured; leave it out",
     "predict.chunk_tokens": _FIXED,
