@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from ..base.coercion import shown
+from ..base.documents import shown
 from ..base.errors import UserError
 from .models.config import REMOVED
 from .models.faults import FAULT, WRONG

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...machine.processes import LOOPBACK, option_words
 from ...models.geometry import Geometry
 from ...models.gpus import tensor_parallel_of
 from ...models.kv_format import SERVED_DTYPE
@@ -14,8 +15,8 @@ from .cache_blocks import block_bytes, hybrid_manager
 
 MODEL_NAME = "hyperkv"
 _GIB = 1 << 30
-_USUAL = {"--max-num-batched-tokens": 8192, "--max-num-seqs": 64}  # tokens of a step, requests in flight
-_USUAL_ON_GPU = {"--gpu-memory-utilization": 0.9}  # share of each GPU's memory
+_USUAL = {"max-num-batched-tokens": 8192, "max-num-seqs": 64}  # tokens of a step, requests in flight
+_USUAL_ON_GPU = {"gpu-memory-utilization": 0.9}  # share of each GPU's memory
 _QUIET = {
     "VLLM_NO_USAGE_STATS": "1",
     "DO_NOT_TRACK": "1",
@@ -45,42 +46,40 @@ def command(
     kv_dtype: the config's word, auto or fp8 or a float's name. context_tokens: longest prompt and answer that
     will be sent. transfer: see lmcache.Offload.
     """
-    argv = [python, "-m", "vllm.entrypoints.openai.api_server"]
-    argv += [
-        "--model",
-        str(model_dir),
-        "--served-model-name",
-        MODEL_NAME,
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-    ]
-    argv += ["--dtype", SERVED_DTYPE, "--max-model-len", str(context_tokens)]
-    argv += ["--block-size", str(settings["block_tokens"])]
-    argv += _unless_told(settings["flags"], _USUAL)
-    argv += ["--enable-prompt-tokens-details", "--seed", "0"]
-    argv += ["--enable-prefix-caching" if settings["prefix_caching"] else "--no-enable-prefix-caching"]
+    options: dict[str, object] = {
+        "model": model_dir,
+        "served-model-name": MODEL_NAME,
+        "host": LOOPBACK,
+        "port": port,
+        "dtype": SERVED_DTYPE,
+        "max-model-len": context_tokens,
+        "block-size": settings["block_tokens"],
+        **_unless_told(settings["flags"], _USUAL),
+        "seed": 0,
+    }
     if kv_dtype != "auto" and (kv_dtype != SERVED_DTYPE or geometry.checkpoint_kv_dtype):
-        argv += ["--kv-cache-dtype", kv_dtype]
+        options["kv-cache-dtype"] = kv_dtype
     if settings["device"] == "cuda":
-        argv += _unless_told(settings["flags"], _USUAL_ON_GPU)
-        argv += ["--tensor-parallel-size", str(tensor_parallel_of(settings))]
+        options |= _unless_told(settings["flags"], _USUAL_ON_GPU)
+        options["tensor-parallel-size"] = tensor_parallel_of(settings)
     if settings["hbm_kv_bytes"] is not None:
         connector = (transfer or {}).get("kv_connector")
         blocks = settings["hbm_kv_bytes"] // block_bytes_of(settings, geometry, connector)
-        argv += ["--num-gpu-blocks-override", str(blocks)]
+        options["num-gpu-blocks-override"] = blocks
     if settings["model_dir"] is None and weights_of(settings) == "dummy":
-        argv += ["--load-format", "dummy"]
+        options["load-format"] = "dummy"
     if transfer is not None:
-        argv += ["--kv-transfer-config", json.dumps(transfer)]
-    return argv + [str(flag) for flag in settings["flags"]]
+        options["kv-transfer-config"] = json.dumps(transfer)
+    flags = ["--enable-prompt-tokens-details"]
+    flags.append("--enable-prefix-caching" if settings["prefix_caching"] else "--no-enable-prefix-caching")
+    server = [python, "-m", "vllm.entrypoints.openai.api_server"]
+    return [*server, *option_words(options), *flags, *map(str, settings["flags"])]
 
 
-def _unless_told(flags: Sequence[str | int | float], usual: Mapping[str, int | float]) -> list[str]:
-    """The words of vLLM's options, less those that flags have a value for."""
-    told = {str(flag).partition("=")[0].replace("_", "-") for flag in flags}
-    return [word for option, value in usual.items() if option not in told for word in (option, str(value))]
+def _unless_told(flags: Sequence[str | int | float], usual: Mapping[str, float]) -> dict[str, float]:
+    """vLLM's options, less those that flags have a value for."""
+    told = {str(flag).partition("=")[0].replace("_", "-").lstrip("-") for flag in flags}
+    return {option: value for option, value in usual.items() if option not in told}
 
 
 def weights_of(settings: Mapping[str, Any]) -> str:
