@@ -54,13 +54,13 @@ def command(
         "dtype": SERVED_DTYPE,
         "max-model-len": context_tokens,
         "block-size": settings["block_tokens"],
+        **_unless_told(settings["flags"], _USUAL),
         "seed": 0,
     }
-    usual: dict[str, object] = dict(_USUAL)
     if kv_dtype != "auto" and (kv_dtype != SERVED_DTYPE or geometry.checkpoint_kv_dtype):
         options["kv-cache-dtype"] = kv_dtype
     if settings["device"] == "cuda":
-        usual |= _USUAL_ON_GPU
+        options |= _unless_told(settings["flags"], _USUAL_ON_GPU)
         options["tensor-parallel-size"] = tensor_parallel_of(settings)
     if settings["hbm_kv_bytes"] is not None:
         connector = (transfer or {}).get("kv_connector")
@@ -73,13 +73,12 @@ def command(
     flags = ["--enable-prompt-tokens-details"]
     flags.append("--enable-prefix-caching" if settings["prefix_caching"] else "--no-enable-prefix-caching")
     server = [python, "-m", "vllm.entrypoints.openai.api_server"]
-    options |= _unless_told(settings["flags"], usual)
     return [*server, *option_words(options), *flags, *map(str, settings["flags"])]
 
 
-def _unless_told(flags: Sequence[str | int | float], usual: Mapping[str, object]) -> dict[str, object]:
-    """The options of vLLM's that flags have no value for."""
-    told = {str(flag).partition("=")[0].removeprefix("--").replace("_", "-") for flag in flags}
+def _unless_told(flags: Sequence[str | int | float], usual: Mapping[str, float]) -> dict[str, float]:
+    """vLLM's options, less those that flags have a value for."""
+    told = {str(flag).partition("=")[0].replace("_", "-").lstrip("-") for flag in flags}
     return {option: value for option, value in usual.items() if option not in told}
 
 
