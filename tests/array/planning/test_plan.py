@@ -45,8 +45,18 @@ def programs(plan: Plan) -> list[str]:
     return [command.split()[0] for command in commands(plan)]
 
 
+def on_b(**changes) -> Machine:
+    """Blank disks, the second one changed."""
+    return machine(disks(nvme1n1=changes))
+
+
 def with_parts(*parts: Part, **changes) -> Machine:
-    return machine(disks(nvme1n1={"parts": parts, **changes}))
+    return on_b(parts=parts, **changes)
+
+
+def refused(status: int, beginnings, found: Machine | None = None, **wanted):
+    """A case: what is wanted, on which machine (blank disks), with what status and lines it is refused."""
+    return settings(**wanted), found or machine(), status, beginnings
 
 
 CREATED = [
@@ -331,299 +341,208 @@ ZFS = {"signatures": (Signature("nvme1n1", "zfs_member"),), "probed": {"TYPE": "
 IN_THE_WAY = Mount(MOUNT, "/dev/sdz1", "ext4", ("rw",), "8:1")
 
 REFUSED = {
-    "path": (settings(source="path"), machine(), UNFIT, ["array.source: it is path"]),
-    "one device": (
-        settings(devices=(A,)),
-        machine(),
-        UNFIT,
-        [f"array.devices: {A} is named; RAID0 needs at least two"],
-    ),
-    "no device": (settings(devices=()), machine(), UNFIT, ["array.devices: none is named"]),
-    "twice": (
-        settings(devices=(A, A)),
-        machine(),
+    "path": refused(UNFIT, ["array.source: it is path"], source="path"),
+    "one device": refused(UNFIT, [f"array.devices: {A} is named; RAID0 needs at least two"], devices=(A,)),
+    "no device": refused(UNFIT, ["array.devices: none is named"], devices=()),
+    "twice": refused(
         UNFIT,
         [f"array.devices: {A} is named twice", f"{A} and {A}: the same disk, /dev/nvme0n1"],
+        devices=(A, A),
     ),
-    "the same by another name": (
-        settings(devices=(A, f"{A}_1")),
-        machine(named={**PATHS, f"{A}_1": "/dev/nvme0n1"}),
+    "the same by another name": refused(
         UNFIT,
         [f"{A} and {A}_1: the same disk, /dev/nvme0n1"],
+        machine(named={**PATHS, f"{A}_1": "/dev/nvme0n1"}),
+        devices=(A, f"{A}_1"),
     ),
-    "absent": (settings(devices=(A, f"{BY_ID}9")), machine(), UNFIT, [f"{BY_ID}9: there is no such device"]),
-    "kernel name": (
-        settings(devices=(A, "/dev/nvme1n1")),
-        machine(named={**PATHS, "/dev/nvme1n1": "/dev/nvme1n1"}),
+    "absent": refused(UNFIT, [f"{BY_ID}9: there is no such device"], devices=(A, f"{BY_ID}9")),
+    "kernel name": refused(
         UNFIT,
         [f"/dev/nvme1n1: a name that may be another disk's after a reboot; write {B}"],
+        machine(named={**PATHS, "/dev/nvme1n1": "/dev/nvme1n1"}),
+        devices=(A, "/dev/nvme1n1"),
     ),
-    "partition": (
-        settings(devices=(A, f"{C}-part1")),
-        machine(named={**PATHS, f"{C}-part1": "/dev/nvme2n1p1"}),
+    "partition": refused(
         UNFIT,
         [f"{C}-part1: a partition or a volume (/dev/nvme2n1p1), not a whole disk"],
+        machine(named={**PATHS, f"{C}-part1": "/dev/nvme2n1p1"}),
+        devices=(A, f"{C}-part1"),
     ),
-    "loop": (
-        settings(),
-        machine(disks(nvme1n1={"kind": "loop"})),
+    "loop": refused(UNFIT, [f"{B}: a loop device, not a whole disk"], on_b(kind="loop")),
+    "not NVMe": refused(
+        UNFIT, [f"{VIRTIO}: not NVMe (transport unknown)"], devices=(A, VIRTIO), allow_unequal=True
+    ),
+    "SATA": refused(UNFIT, [f"{B}: not NVMe (transport sata)"], on_b(transport="sata")),
+    "read-only": refused(UNFIT, [f"{B}: read-only"], on_b(read_only=True)),
+    "no medium": refused(UNFIT, [f"{B}: has no size"], on_b(size_bytes=0), allow_unequal=True),
+    "unequal": refused(UNFIT, [f"array.devices: unequal sizes ({A} 2.0 GiB, {C} 1.0 GiB)"], devices=(A, C)),
+    "chunk 3": refused(UNFIT, ["array.raid_chunk_bytes: 3 is no power of two"], raid_chunk_bytes=3),
+    "chunk 513 KiB": refused(
+        UNFIT, ["array.raid_chunk_bytes: 525312 is no power of two"], raid_chunk_bytes=513 << 10
+    ),
+    "relative mount": refused(UNFIT, ["array.mount: mnt is no absolute path"], mount="mnt"),
+    "no mdadm": refused(
+        UNFIT, ["mdadm: there is no such program; install mdadm"], machine(missing_tools=("mdadm",))
+    ),
+    "no mkfs": refused(
+        UNFIT, ["mkfs.xfs: there is no such program; install xfsprogs"], machine(missing_tools=("mkfs.xfs",))
+    ),
+    "an old lsblk": refused(
         UNFIT,
-        [f"{B}: a loop device, not a whole disk"],
-    ),
-    "not NVMe": (
-        settings(devices=(A, VIRTIO), allow_unequal=True),
-        machine(),
-        UNFIT,
-        [f"{VIRTIO}: not NVMe (transport unknown)"],
-    ),
-    "SATA": (
-        settings(),
-        machine(disks(nvme1n1={"transport": "sata"})),
-        UNFIT,
-        [f"{B}: not NVMe (transport sata)"],
-    ),
-    "read-only": (settings(), machine(disks(nvme1n1={"read_only": True})), UNFIT, [f"{B}: read-only"]),
-    "no medium": (
-        settings(allow_unequal=True),
-        machine(disks(nvme1n1={"size_bytes": 0})),
-        UNFIT,
-        [f"{B}: has no size"],
-    ),
-    "unequal": (
-        settings(devices=(A, C)),
-        machine(),
-        UNFIT,
-        [f"array.devices: unequal sizes ({A} 2.0 GiB, {C} 1.0 GiB)"],
-    ),
-    "chunk 3": (
-        settings(raid_chunk_bytes=3),
-        machine(),
-        UNFIT,
-        ["array.raid_chunk_bytes: 3 is no power of two"],
-    ),
-    "chunk 513 KiB": (
-        settings(raid_chunk_bytes=513 << 10),
-        machine(),
-        UNFIT,
-        ["array.raid_chunk_bytes: 525312 is no power of two"],
-    ),
-    "relative mount": (settings(mount="mnt"), machine(), UNFIT, ["array.mount: mnt is no absolute path"]),
-    "no mdadm": (
-        settings(),
-        machine(missing_tools=("mdadm",)),
-        UNFIT,
-        ["mdadm: there is no such program; install mdadm"],
-    ),
-    "no mkfs": (
-        settings(),
-        machine(missing_tools=("mkfs.xfs",)),
-        UNFIT,
-        ["mkfs.xfs: there is no such program; install xfsprogs"],
-    ),
-    "an old lsblk": (
-        settings(),
+        ["lsblk: failed (status 1): unknown column"],
         machine(
             (),
             named=PATHS,
             complaints=("lsblk: failed (status 1): unknown column: MOUNTPOINTS; util-linux must be",),
         ),
-        UNFIT,
-        ["lsblk: failed (status 1): unknown column"],
     ),
-    "no user": (
-        settings(owner="nobody-here"),
-        machine(owner=None),
-        UNFIT,
-        ["array.owner: there is no user nobody-here"],
+    "no user": refused(
+        UNFIT, ["array.owner: there is no user nobody-here"], machine(owner=None), owner="nobody-here"
     ),
-    "unreadable": (
-        settings(overwrite=True),
-        machine(disks(nvme1n1={"signatures": None})),
-        UNFIT,
-        [f"{B}: wipefs, blkid or a read of samples failed"],
+    "unreadable": refused(
+        UNFIT, [f"{B}: wipefs, blkid or a read of samples failed"], on_b(signatures=None), overwrite=True
     ),
-    "ext4": (
-        settings(),
-        machine(disks(nvme1n1=FOREIGN["ext4"])),
-        FOREIGN_DATA,
-        [f'{B}: holds ext4 "old"; name another disk'],
+    "ext4": refused(FOREIGN_DATA, [f'{B}: holds ext4 "old"; name another disk'], on_b(**FOREIGN["ext4"])),
+    "gpt": refused(FOREIGN_DATA, [f"{B}: holds gpt, PMBR;"], on_b(**FOREIGN["gpt"])),
+    "LVM": refused(FOREIGN_DATA, [f"{B}: holds LVM2_member"], on_b(**LVM)),
+    "LUKS": refused(FOREIGN_DATA, [f"{B}: holds crypto_LUKS"], on_b(**LUKS)),
+    "ZFS": refused(FOREIGN_DATA, [f"{B}: holds zfs_member"], on_b(**ZFS)),
+    "only blkid sees it": refused(
+        FOREIGN_DATA, [f"{B}: holds ambivalent"], on_b(probed={"TYPE": "ambivalent signatures"})
     ),
-    "gpt": (settings(), machine(disks(nvme1n1=FOREIGN["gpt"])), FOREIGN_DATA, [f"{B}: holds gpt, PMBR;"]),
-    "LVM": (settings(), machine(disks(nvme1n1=LVM)), FOREIGN_DATA, [f"{B}: holds LVM2_member"]),
-    "LUKS": (settings(), machine(disks(nvme1n1=LUKS)), FOREIGN_DATA, [f"{B}: holds crypto_LUKS"]),
-    "ZFS": (settings(), machine(disks(nvme1n1=ZFS)), FOREIGN_DATA, [f"{B}: holds zfs_member"]),
-    "only blkid sees it": (
-        settings(),
-        machine(disks(nvme1n1={"probed": {"TYPE": "ambivalent signatures"}})),
-        FOREIGN_DATA,
-        [f"{B}: holds ambivalent"],
+    "another array's member": refused(
+        FOREIGN_DATA, [f'{B}: holds linux_raid_member "any:hyperkv"'], on_b(**OTHER_MEMBER)
     ),
-    "another array's member": (
-        settings(),
-        machine(disks(nvme1n1=OTHER_MEMBER)),
-        FOREIGN_DATA,
-        [f'{B}: holds linux_raid_member "any:hyperkv"'],
-    ),
-    "half of ours": (
-        settings(devices=(A, C), allow_unequal=True),
-        stopped(),
+    "half of ours": refused(
         FOREIGN_DATA,
         [f"{A}: a member of array hyperkv (UUID {MD_UUID}) of 2 disks"],
+        stopped(),
+        devices=(A, C),
+        allow_unequal=True,
     ),
-    "raid1 of our name": (
-        settings(),
-        machine(disks(nvme0n1=MEMBER, nvme1n1=MEMBER | {"member": Member("hyperkv", MD_UUID, "raid1", 2)})),
+    "raid1 of our name": refused(
         FOREIGN_DATA,
         [f"{A}: a member of array hyperkv", f"{B}: holds linux_raid_member"],
+        machine(disks(nvme0n1=MEMBER, nvme1n1=MEMBER | {"member": Member("hyperkv", MD_UUID, "raid1", 2)})),
     ),
-    "root disk": (
-        settings(overwrite=True),
-        with_parts(Part("/dev/nvme1n1p2", "nvme1n1p2", "part", ("/",))),
+    "root disk": refused(
         IN_USE,
         [f"{B}: holds this system's root file system"],
+        with_parts(Part("/dev/nvme1n1p2", "nvme1n1p2", "part", ("/",))),
+        overwrite=True,
     ),
-    "root disk of another kind": (
-        settings(devices=(A, VIRTIO), allow_unequal=True),
-        machine(disks(vda={"mounts": ("/",)})),
+    "root disk of another kind": refused(
         IN_USE,
         [f"{VIRTIO}: not NVMe", f"{VIRTIO}: holds this system's root"],
+        machine(disks(vda={"mounts": ("/",)})),
+        devices=(A, VIRTIO),
+        allow_unequal=True,
     ),
-    "root on LVM": (
-        settings(),
+    "root on LVM": refused(
+        IN_USE,
+        [f"{B}: holds this system's root"],
         with_parts(
             Part("/dev/nvme1n1p1", "nvme1n1p1", "part"), Part("/dev/mapper/vg-root", "dm-0", "lvm", ("/",))
         ),
-        IN_USE,
-        [f"{B}: holds this system's root"],
     ),
-    "mounted": (
-        settings(overwrite=True),
-        machine(disks(nvme1n1={"mounts": ("/data",)})),
-        IN_USE,
-        [f"{B}: mounted at /data"],
-    ),
-    "mounted partition": (
-        settings(devices=(A, C), allow_unequal=True, overwrite=True),
-        machine(disks("lsblk-in-use.json")),
+    "mounted": refused(IN_USE, [f"{B}: mounted at /data"], on_b(mounts=("/data",)), overwrite=True),
+    "mounted partition": refused(
         IN_USE,
         [f"{C}: mounted at /sysmnt"],
+        machine(disks("lsblk-in-use.json")),
+        devices=(A, C),
+        allow_unequal=True,
+        overwrite=True,
     ),
-    "swap": (
-        settings(overwrite=True),
-        with_parts(Part("/dev/nvme1n1p1", "nvme1n1p1", "part", ("[SWAP]",))),
+    "swap": refused(
         IN_USE,
         [f"{B}: /dev/nvme1n1p1 is swap in use"],
+        with_parts(Part("/dev/nvme1n1p1", "nvme1n1p1", "part", ("[SWAP]",))),
+        overwrite=True,
     ),
-    "swap in /proc only": (
-        settings(),
-        machine(disks(nvme1n1={"swaps": ("/dev/nvme1n1",)})),
-        IN_USE,
-        [f"{B}: /dev/nvme1n1 is swap in use"],
+    "swap in /proc only": refused(
+        IN_USE, [f"{B}: /dev/nvme1n1 is swap in use"], on_b(swaps=("/dev/nvme1n1",))
     ),
-    "LVM in use": (
-        settings(overwrite=True),
-        with_parts(Part("/dev/mapper/vg-lv", "dm-3", "lvm"), holders=("dm-3",)),
+    "LVM in use": refused(
         IN_USE,
         [f"{B}: held by /dev/mapper/vg-lv (lvm); stop"],
+        with_parts(Part("/dev/mapper/vg-lv", "dm-3", "lvm"), holders=("dm-3",)),
+        overwrite=True,
     ),
-    "LUKS in use": (
-        settings(overwrite=True),
-        with_parts(Part("/dev/mapper/secret", "dm-1", "crypt")),
+    "LUKS in use": refused(
         IN_USE,
         [f"{B}: held by /dev/mapper/secret (crypt)"],
+        with_parts(Part("/dev/mapper/secret", "dm-1", "crypt")),
+        overwrite=True,
     ),
-    "multipath": (
-        settings(overwrite=True),
-        with_parts(Part("/dev/mapper/mpatha", "dm-2", "mpath")),
+    "multipath": refused(
         IN_USE,
         [f"{B}: held by /dev/mapper/mpatha (mpath)"],
+        with_parts(Part("/dev/mapper/mpatha", "dm-2", "mpath")),
+        overwrite=True,
     ),
-    "a holder lsblk does not show": (
-        settings(),
-        machine(disks(nvme1n1={"holders": ("bcache0",)})),
-        IN_USE,
-        [f"{B}: held by /dev/bcache0"],
+    "a holder lsblk does not show": refused(
+        IN_USE, [f"{B}: held by /dev/bcache0"], on_b(holders=("bcache0",))
     ),
-    "in exclusive use": (
-        settings(overwrite=True),
-        machine(disks(nvme1n1={"busy": True})),
-        IN_USE,
-        [f"{B}: in exclusive use by something unnamed"],
+    "in exclusive use": refused(
+        IN_USE, [f"{B}: in exclusive use by something unnamed"], on_b(busy=True), overwrite=True
     ),
-    "members of a running array": (
-        settings(name="elsewhere", overwrite=True),
-        assembled(mounted=True, array_node=None, mounts=()),
+    "members of a running array": refused(
         IN_USE,
         [f"{A}: mounted at /mnt/hyperkv", f"{B}: mounted at"],
+        assembled(mounted=True, array_node=None, mounts=()),
+        name="elsewhere",
+        overwrite=True,
     ),
-    "mount point taken": (
-        settings(),
-        machine(mounts=(IN_THE_WAY,)),
-        IN_USE,
-        ["/mnt/hyperkv: /dev/sdz1 is mounted there"],
+    "mount point taken": refused(
+        IN_USE, ["/mnt/hyperkv: /dev/sdz1 is mounted there"], machine(mounts=(IN_THE_WAY,))
     ),
-    "mount point taken, ours assembled": (
-        settings(),
-        assembled(mounts=(IN_THE_WAY,)),
-        IN_USE,
-        ["/mnt/hyperkv: /dev/sdz1 is mounted there"],
+    "mount point taken, ours assembled": refused(
+        IN_USE, ["/mnt/hyperkv: /dev/sdz1 is mounted there"], assembled(mounts=(IN_THE_WAY,))
     ),
-    "mount point with files": (
-        settings(),
-        machine(mount_point_files=3),
-        IN_USE,
-        ["/mnt/hyperkv: has 3 entries"],
+    "mount point with files": refused(IN_USE, ["/mnt/hyperkv: has 3 entries"], machine(mount_point_files=3)),
+    "name taken": refused(
+        IN_USE, ["/dev/md/hyperkv: leads to another array, /dev/md5"], machine(array_node="/dev/md5")
     ),
-    "name taken": (
-        settings(),
-        machine(array_node="/dev/md5"),
-        IN_USE,
-        ["/dev/md/hyperkv: leads to another array, /dev/md5"],
-    ),
-    "another RAID chunk": (
-        settings(raid_chunk_bytes=64 << 10),
-        assembled(),
+    "another RAID chunk": refused(
         FOREIGN_DATA,
         ["/dev/md127: array hyperkv has a RAID chunk of 512 KiB, not 64 KiB"],
+        assembled(),
+        raid_chunk_bytes=64 << 10,
     ),
-    "mounted elsewhere": (
-        settings(mount="/srv"),
-        assembled(mounted=True),
+    "mounted elsewhere": refused(
         IN_USE,
         ["/dev/md127: array hyperkv is mounted at /mnt/hyperkv, not at /srv"],
-    ),
-    "another file system, mounted": (
-        settings(file_system="ext4"),
         assembled(mounted=True),
+        mount="/srv",
+    ),
+    "another file system, mounted": refused(
         FOREIGN_DATA,
         ["/dev/md127: array hyperkv carries xfs, not ext4"],
+        assembled(mounted=True),
+        file_system="ext4",
     ),
-    "another file system": (
-        settings(file_system="ext4", overwrite=True),
-        assembled(),
+    "another file system": refused(
         FOREIGN_DATA,
         ['/dev/md127: array hyperkv carries xfs "hyperkv", not ext4'],
+        assembled(),
+        file_system="ext4",
+        overwrite=True,
     ),
-    "not our file system": (
-        settings(),
-        assembled(md(content={"TYPE": "xfs", "LABEL": "mine"})),
+    "not our file system": refused(
         FOREIGN_DATA,
         ["/dev/md127: array hyperkv carries xfs"],
+        assembled(md(content={"TYPE": "xfs", "LABEL": "mine"})),
     ),
-    "array unreadable": (
-        settings(),
-        assembled(md(signatures=None)),
-        UNFIT,
-        ["/dev/md127: wipefs, blkid or a read of samples failed"],
+    "array unreadable": refused(
+        UNFIT, ["/dev/md127: wipefs, blkid or a read of samples failed"], assembled(md(signatures=None))
     ),
-    "array held": (
-        settings(),
-        assembled(md(holders=("dm-0",))),
-        IN_USE,
-        ["/dev/md127: array hyperkv is held by dm-0"],
+    "array held": refused(
+        IN_USE, ["/dev/md127: array hyperkv is held by dm-0"], assembled(md(holders=("dm-0",)))
     ),
-    "not aligned": (
-        settings(),
+    "not aligned": refused(
+        FOREIGN_DATA,
+        ["/mnt/hyperkv: xfs is not aligned to the array, sunit=8 instead of sunit=1024,swidth=2048"],
         assembled(
             mounted=True,
             mounts=(
@@ -631,14 +550,11 @@ REFUSED = {
                 replace(mounts()[-1], options=("rw", "noatime", "sunit=8", "swidth=2048")),
             ),
         ),
-        FOREIGN_DATA,
-        ["/mnt/hyperkv: xfs is not aligned to the array, sunit=8 instead of sunit=1024,swidth=2048"],
     ),
-    "aligned to nothing": (
-        settings(),
-        assembled(mounted=True, mounts=(*mounts()[:-1], replace(mounts()[-1], options=("rw", "noatime")))),
+    "aligned to nothing": refused(
         FOREIGN_DATA,
         ["/mnt/hyperkv: xfs is not aligned to the array, sunit=None, swidth=None instead of"],
+        assembled(mounted=True, mounts=(*mounts()[:-1], replace(mounts()[-1], options=("rw", "noatime")))),
     ),
 }
 
@@ -749,27 +665,25 @@ def test_teardown_takes_our_lines_out_of_etc_and_no_others():
 @pytest.mark.parametrize(
     ("wanted", "found", "status", "beginning"),
     [
-        (
-            settings(),
-            machine(disks(nvme1n1=FOREIGN["ext4"])),
-            FOREIGN_DATA,
-            f'{B}: holds ext4 "old", not a member of array hyperkv',
+        refused(
+            FOREIGN_DATA, f'{B}: holds ext4 "old", not a member of array hyperkv', on_b(**FOREIGN["ext4"])
         ),
-        (settings(name="other"), stopped(), FOREIGN_DATA, f"{A}: holds linux_raid_member"),
-        (
-            settings(devices=(A, B, C), allow_unequal=True),
-            machine(disks(nvme0n1=MEMBER, nvme1n1=MEMBER, nvme2n1=LVM)),
+        refused(FOREIGN_DATA, f"{A}: holds linux_raid_member", stopped(), name="other"),
+        refused(
             FOREIGN_DATA,
             f"{C}: holds LVM2_member",
+            machine(disks(nvme0n1=MEMBER, nvme1n1=MEMBER, nvme2n1=LVM)),
+            devices=(A, B, C),
+            allow_unequal=True,
         ),
-        (
-            settings(),
-            machine(disks(nvme0n1=MEMBER, nvme1n1=MEMBER | {"member": Member("hyperkv", "1", "raid0", 2)})),
+        refused(
             FOREIGN_DATA,
             "array.devices: members of different arrays",
+            machine(disks(nvme0n1=MEMBER, nvme1n1=MEMBER | {"member": Member("hyperkv", "1", "raid0", 2)})),
         ),
-        (
-            settings(),
+        refused(
+            FOREIGN_DATA,
+            f"{A}: a member of array hyperkv",
             machine(
                 disks(
                     **{
@@ -778,23 +692,19 @@ def test_teardown_takes_our_lines_out_of_etc_and_no_others():
                     }
                 )
             ),
-            FOREIGN_DATA,
-            f"{A}: a member of array hyperkv",
         ),
-        (
-            settings(devices=(A, C), allow_unequal=True),
-            assembled(mounted=True),
+        refused(
             FOREIGN_DATA,
             f"{B}: a member of array hyperkv too, and array.devices does not name it; name it",
+            assembled(mounted=True),
+            devices=(A, C),
+            allow_unequal=True,
         ),
-        (settings(), assembled(md(holders=("dm-0",))), IN_USE, "/dev/md127: array hyperkv is held by dm-0"),
-        (
-            settings(),
-            machine(disks(nvme0n1=MEMBER | {"busy": True}, nvme1n1=MEMBER)),
-            IN_USE,
-            f"{A}: in exclusive use",
+        refused(IN_USE, "/dev/md127: array hyperkv is held by dm-0", assembled(md(holders=("dm-0",)))),
+        refused(
+            IN_USE, f"{A}: in exclusive use", machine(disks(nvme0n1=MEMBER | {"busy": True}, nvme1n1=MEMBER))
         ),
-        (settings(devices=(A, f"{BY_ID}9")), stopped(), UNFIT, f"{BY_ID}9: there is no such device"),
+        refused(UNFIT, f"{BY_ID}9: there is no such device", stopped(), devices=(A, f"{BY_ID}9")),
     ],
 )
 def test_teardown_refuses(wanted, found, status, beginning):
