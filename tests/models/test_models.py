@@ -1,6 +1,5 @@
 """Models that people serve, as vLLM reads their config.json: bytes, context, weights and layers by kind."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -12,9 +11,7 @@ from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.models.geometry import load_geometry, parameters
 from workflow.hyperkv.models.gpu import load_gpu
 
-CONFIGS = {
-    name: value for name, value in vars(models).items() if isinstance(value, dict) and "model_type" in value
-}
+CONFIGS = {name: models.model(name) for name in models.NAMES}
 # KV bytes per token in bf16, longest context, published weights in all and per token, in 10^9 (None: not counted here).
 PUBLISHED = {
     "PHI_4": (204_800, 16_384, 14.7, 14.1),
@@ -54,8 +51,11 @@ PUBLISHED = {
     "QWEN2_VL_7B": (57_344, 32_768, 7.62, 7.07),
     "QWEN3_VL_30B": (98_304, 262_144, 30.5, 3.0),
     "KIMI_VL": (31_104, 131_072, 16.0, 2.6),
+    "MIXTRAL_8X7B": (131_072, 32_768, 46.7, 12.7),
+    "DEEPSEEK_V2_LITE": (31_104, 163_840, 15.7, 2.5),
 }
-LLAMA = json.loads(Path("config/models/llama-3.1-8b.json").read_text())
+LLAMA = models.model("llama-3.1-8b")
+MISTRAL = {**LLAMA, "model_type": "mistral"}
 SHIPPED = sorted(Path("config/models").glob("*.json"))
 
 
@@ -115,14 +115,11 @@ def kinds(config) -> list[tuple]:
             },
             [("full", 20, None), ("sliding", 8, 4096)],
         ),
-        ({**LLAMA, "model_type": "mistral", "sliding_window": 4096}, [("sliding", 32, 4096)]),
-        ({**LLAMA, "model_type": "mistral", "sliding_window": 0}, [("full", 32, None)]),
+        ({**MISTRAL, "sliding_window": 4096}, [("sliding", 32, 4096)]),
+        ({**MISTRAL, "sliding_window": 0}, [("full", 32, None)]),
+        ({**MISTRAL, "sliding_window": [4096, None]}, [("full", 16, None), ("sliding", 16, 4096)]),
         (
-            {**LLAMA, "model_type": "mistral", "sliding_window": [4096, None]},
-            [("full", 16, None), ("sliding", 16, 4096)],
-        ),
-        (
-            {**LLAMA, "model_type": "mistral", "interleaved_sliding_window": [None, 512, 512, 512]},
+            {**MISTRAL, "interleaved_sliding_window": [None, 512, 512, 512]},
             [("full", 8, None), ("sliding", 24, 512)],
         ),
         ({**models.MINIMAX_M2, "attn_type_list": None}, [("full", 62, None)]),
@@ -139,7 +136,7 @@ def test_layers_by_kind(config, expected):
         ({**models.MINIMAX_M2, "attn_type_list": [0, *[1] * 61]}, "without attention"),
         ({**models.MINIMAX_M2, "attn_type_list": [1]}, "attn_type_list has 1 entries for 62"),
         ({**models.NEMOTRON_NANO_9B_V2, "hybrid_override_pattern": "M?"}, "hybrid_override_pattern"),
-        ({**LLAMA, "model_type": "mistral", "sliding_window": [4096] * 5}, "sliding_window has 5 entries"),
+        ({**MISTRAL, "sliding_window": [4096] * 5}, "sliding_window has 5 entries"),
         ({**models.QWEN3_NEXT_80B, "linear_num_key_heads": None}, "linear_num_key_heads is missing"),
         ({**models.DEEPSEEK_V3_2, "index_head_dim": None}, "index_head_dim is missing"),
         ({**LLAMA, "model_type": "mamba", "state_size": 16, "conv_kernel": 4}, "no layer keeps tokens"),
@@ -176,31 +173,20 @@ def test_bytes_of_a_context_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("config", "state"),
+    ("config", "counts"),
     [
-        (
-            {"model_type": "falcon_h1", "mamba_d_ssm": 4096, "mamba_n_heads": 64},
-            2 * (3 * (4096 + 512) + 4096 * 256),
-        ),
-        ({"model_type": "bamba", "attn_layer_indices": [9, 18, 27], "mamba_n_heads": 128}, None),
-        (
-            {
-                "model_type": "granitemoehybrid",
-                "layer_types": ["mamba", "attention"] * 16,
-                "mamba_n_heads": 64,
-            },
-            None,
-        ),
+        ({"model_type": "falcon_h1", "mamba_d_ssm": 4096}, (32, 32)),
+        ({"model_type": "bamba", "attn_layer_indices": [9, 18, 27]}, (3, 29)),
+        ({"model_type": "granitemoehybrid", "layer_types": ["mamba", "attention"] * 16}, (16, 16)),
     ],
 )
-def test_state_space_models_keep_attention_and_state(config, state):
+def test_state_space_models_keep_attention_and_state(config, counts):
     mamba = {"mamba_d_conv": 4, "mamba_d_state": 256, "mamba_expand": 2, "mamba_n_groups": 1}
-    geometry = load_geometry({**LLAMA, **mamba, **config})
+    geometry = load_geometry({**LLAMA, **mamba, "mamba_n_heads": 64, **config})
     full, linear = geometry.by_kind
     inner = config.get("mamba_d_ssm", 8192)
-    assert linear.state_bytes == (state or 2 * (3 * (inner + 512) + inner * 256))
-    expected = {"falcon_h1": (32, 32), "bamba": (3, 29), "granitemoehybrid": (16, 16)}[config["model_type"]]
-    assert (full.count, linear.count) == expected
+    assert linear.state_bytes == 2 * (3 * (inner + 512) + inner * 256)
+    assert (full.count, linear.count) == counts
     assert geometry.kv_bytes_per_token == full.count * 4096
     assert geometry.parameters is None
 
@@ -291,42 +277,22 @@ def test_kv_of_an_unknown_plain_decoder_is_derived_and_its_weights_are_not():
     assert "\n" not in str(caught.value)
 
 
+FALCON = {**LLAMA, "model_type": "falcon", "multi_query": True}
+
+
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
         ({key: value for key, value in LLAMA.items() if key != "num_key_value_heads"}, 524_288),
         ({**LLAMA, "num_key_value_heads": None}, 524_288),
+        ({**LLAMA, "num_key_value_heads": 1}, 16_384),
         ({**LLAMA, "head_dim": 64}, 65_536),
         ({**LLAMA, "head_dim": None}, 131_072),
+        ({**models.GPT2, "model_type": "gpt_bigcode", "multi_query": True}, 3_072),
+        (FALCON, 16_384),
+        ({**FALCON, "new_decoder_architecture": True, "num_kv_heads": 8}, 131_072),
         (
-            {
-                "model_type": "gpt_bigcode",
-                "n_embd": 6144,
-                "n_head": 48,
-                "n_layer": 40,
-                "n_positions": 8192,
-                "multi_query": True,
-            },
-            20_480,
-        ),
-        ({**LLAMA, "model_type": "falcon", "multi_query": True}, 16_384),
-        (
-            {
-                **LLAMA,
-                "model_type": "falcon",
-                "multi_query": True,
-                "new_decoder_architecture": True,
-                "num_kv_heads": 8,
-            },
-            131_072,
-        ),
-        (
-            {
-                **LLAMA,
-                "model_type": "chatglm",
-                "num_key_value_heads": None,
-                "multi_query_group_num": 2,
-            },
+            {**LLAMA, "model_type": "chatglm", "num_key_value_heads": None, "multi_query_group_num": 2},
             32_768,
         ),
     ],
