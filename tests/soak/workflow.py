@@ -235,12 +235,7 @@ class Scene:
     def hold(self, checkout: Checkout) -> None:
         """All invariants of a finished checkout."""
         results, asked = checkout.results, self.asked
-        self._extend(invariants.cells_as_asked(results, asked))
-        self._extend(invariants.no_wrong_bytes(results))
-        self._extend(invariants.tables_as_records(results, asked))
-        self._extend(invariants.figures_are_whole(results))
-        self._extend(invariants.files_left(checkout.folder))
-        self._extend(invariants.no_traces_in_logs(checkout.folder))
+        self._extend(invariants.of_checkout(checkout.folder, asked))
         for folder in (checkout.scratch, Path(self.config["layers"]["memory_dir"]), *self.must_be_empty):
             self._extend(invariants.folders_left(folder))
         if checkout is self.checkout:
