@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import redis
@@ -393,6 +394,18 @@ def test_refuses_a_database_in_use(tmp_path):
         assert "another process has it open" in refused(tmp_path, free_port())
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> Path:
+    """A database with a value in a file of its own."""
+    folder = tmp_path_factory.mktemp("written") / "db"
+    with running(folder) as one, one.client() as client:
+        assert client.set("k", b"v" * MIB)
+        one.process.send_signal(signal.SIGTERM)
+        assert one.process.wait(TIMEOUT_S) == 0
+    assert list(folder.rglob("*.sst"))
+    return folder
+
+
 @pytest.mark.parametrize("name", ["db", "LOCK direct"])
 @pytest.mark.parametrize(
     ("pattern", "becomes"),
@@ -404,11 +417,8 @@ def test_refuses_a_database_in_use(tmp_path):
         ("LOCK", "a folder"),
     ],
 )
-def test_a_damaged_database_is_one_line_whose_remedy_works(tmp_path, name, pattern, becomes):
-    with running(tmp_path / name) as one, one.client() as client:
-        assert client.set("k", b"v" * MIB)
-    with running(tmp_path / name):  # so that its log is flushed
-        pass
+def test_a_damaged_database_is_one_line(written, tmp_path, name, pattern, becomes):
+    shutil.copytree(written, tmp_path / name)
     for file in [file for file in (tmp_path / name).rglob(pattern) if file.is_file()]:
         file.unlink()
         if becomes == "empty":
@@ -418,8 +428,6 @@ def test_a_damaged_database_is_one_line_whose_remedy_works(tmp_path, name, patte
     said = refused(tmp_path / name, free_port())
     assert said.count("\n") <= 1
     assert said.strip().endswith(": give --dir an empty directory or one this server wrote")
-    with running(tmp_path / "empty") as one, one.client() as client:
-        assert client.ping()
 
 
 def test_direct_io(tmp_path):
