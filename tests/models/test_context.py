@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests import model_configs as models
-from workflow.hyperkv.base.errors import UserError
+from tests.helpers import refused
 from workflow.hyperkv.models.geometry import load_geometry
 from workflow.hyperkv.predict.predict_break_even import break_even_table, remarks
 
@@ -87,9 +87,8 @@ def test_gemma_3_and_phi_are_extended_already():
     ],
 )
 def test_what_is_malformed_is_one_line_with_its_key(extra, message):
-    with pytest.raises(UserError, match=message) as caught:
+    with refused(message):
         load_geometry({**LLAMA, **extra})
-    assert "\n" not in str(caught.value)
 
 
 def test_no_row_of_break_even_vanishes_without_a_word(tmp_path):
@@ -159,9 +158,3 @@ def test_a_family_whose_config_json_has_no_length_is_served_with_vllm_s_2048(
     (tmp_path / "config.json").write_text(json.dumps(config))
     geometry = load_geometry(tmp_path, "auto")
     assert (geometry.max_context_tokens, geometry.kv_bytes_per_token) == (tokens, kv_bytes)
-
-
-def test_a_length_that_another_family_lacks_is_still_a_mistake(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps(LLAMA | {"max_position_embeddings": None}))
-    with pytest.raises(UserError, match="max_position_embeddings is missing"):
-        load_geometry(tmp_path, "auto")

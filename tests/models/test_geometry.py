@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from tests.helpers import refused
 from tests.model_configs import SHIPPED, model
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.models.geometry import load_geometry
@@ -97,9 +98,8 @@ def test_missing_file_and_bad_files(tmp_path):
         load_geometry(tmp_path)
     for content, what in ((b"{", "not JSON"), (b"\xff\xfe", "not JSON"), (b"[1]", "not a JSON object")):
         (tmp_path / "bad.json").write_bytes(content)
-        with pytest.raises(UserError, match=what) as error:
+        with refused(what):
             load_geometry(tmp_path / "bad.json")
-        assert "\n" not in str(error.value)
 
 
 def test_unknown_kv_dtype():

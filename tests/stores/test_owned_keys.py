@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.helpers import refused
 from tests.stores.conftest import store_config
 from workflow.hyperkv.base.errors import StoreError, UserError
 from workflow.hyperkv.base.secret import Secret
@@ -149,13 +150,10 @@ def test_every_store_says_what_it_owns_in_lower_case(store):
 def test_a_key_that_valkey_does_not_know_ends_the_start_at_once_with_its_line(folder):
     store = make_store("valkey", store_config(folder, "valkey", settings={"io-thread": 4}))
     with (
-        pytest.raises(
-            StoreError, match=r"""ended with status 1 at start: Bad directive.*'io-thread "4"'"""
-        ) as said,
+        refused(r"""ended with status 1 at start: Bad directive.*'io-thread "4"'""", StoreError),
         store,
     ):
         pass
-    assert "\n" not in str(said.value)
 
 
 def test_a_server_that_refuses_the_client_says_so_at_once(folder, monkeypatch):

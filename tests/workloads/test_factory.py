@@ -1,5 +1,6 @@
 import pytest
 
+from tests.helpers import refused
 from tests.workloads.kinds import EXCERPT
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.workloads.factory import make_workload
@@ -54,9 +55,8 @@ def test_kinds_and_seeds(spec, count):
     ],
 )
 def test_bad_values_are_one_line(spec, what):
-    with pytest.raises(UserError, match=what) as error:
+    with refused(what):
         make_workload(spec, 0)
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32, 1.0, True])

@@ -10,9 +10,7 @@ from tests.array.machines import (
     BY_ID,
     FOREIGN,
     FS_UUID,
-    FSTAB_LINE,
     MD_UUID,
-    MDADM_LINE,
     MEMBER,
     MOUNT,
     PATHS,
@@ -29,13 +27,13 @@ from tests.array.machines import (
     settings,
     stopped,
 )
-from workflow.hyperkv.array.layout import fstab_line, mdadm_line, readable
+from workflow.hyperkv.array.layout import readable
 from workflow.hyperkv.array.planning.facts import Machine, Member, Part
 from workflow.hyperkv.array.planning.plan import Plan, plan_provision
 from workflow.hyperkv.array.planning.teardown_plan import plan_teardown
 from workflow.hyperkv.array.refusal import FOREIGN as FOREIGN_DATA
 from workflow.hyperkv.array.refusal import IN_USE, UNFIT
-from workflow.hyperkv.array.steps.commands import Edit, Run, Same, Zero
+from workflow.hyperkv.array.steps.commands import Run, Same, Zero
 from workflow.hyperkv.machine.mounts import Mount, Signature
 
 EXT4 = {"file_system": "ext4", "raid_chunk_bytes": 64 << 10}
@@ -159,16 +157,10 @@ def test_a_disk_whose_samples_cannot_be_read_is_not_blank():
     assert (refusal.status, refusal.text.partition(",")[0]) == (UNFIT, f"{B}: wipefs")
 
 
-OF_SEVERAL = [
-    "LVM2_member",
-    "zfs_member",
-    "bcache",
-    "crypto_LUKS",
-    "linux_raid_member",
-    "isw_raid_member",
-    "swap",
-    "btrfs",
-]
+OF_SEVERAL = (
+    *("LVM2_member", "zfs_member", "bcache", "crypto_LUKS"),
+    *("linux_raid_member", "isw_raid_member", "swap", "btrfs"),
+)
 
 
 @pytest.mark.parametrize("kind", OF_SEVERAL)
@@ -250,54 +242,30 @@ def test_the_identity_is_the_one_that_was_looked_at_and_a_new_array_is_of_the_me
     assert steps[-1].on == (Same("/dev/md/hyperkv", ("members=nvme0n1 nvme1n1",)),)
 
 
-def test_overwrite_does_not_touch_a_healthy_array():
-    assert commands(plan_provision(settings(overwrite=True), assembled(mounted=True))) == []
+ASSEMBLED = [
+    f"mdadm --assemble /dev/md/hyperkv --uuid={MD_UUID} /dev/nvme0n1 /dev/nvme1n1",
+    "udevadm settle --timeout=30",
+]
+IN_PART = md(state="inactive", level=None, raid_chunk_bytes=0, uuid=None)
+TAKEN_UP = {
+    "mounted": (assembled(mounted=True), []),
+    "assembled": (assembled(), MOUNTED),
+    "no uuid in sysfs": (assembled(md(uuid=None)), MOUNTED),
+    "no file system": (assembled(md(signatures=(), content={})), MADE),
+    "unfinished": (assembled(md(unfinished=True)), ["wipefs -a /dev/md127", *MADE]),
+    "stopped": (stopped(), ASSEMBLED),
+    "inactive": (assembled(IN_PART), ["mdadm --stop /dev/md127", *ASSEMBLED]),
+    "no folder": (assembled(mounted=True, data_owner=None), MOUNTED[-1:]),
+    "another's folder": (assembled(mounted=True, data_owner=(1000, 1000)), []),
+}
 
 
-@pytest.mark.parametrize(
-    ("found", "steps"),
-    [
-        (assembled(mounted=True), []),
-        (assembled(), MOUNTED),
-        (assembled(md(uuid=None)), MOUNTED),
-        (assembled(md(signatures=(), content={})), MADE),
-        (assembled(md(unfinished=True)), ["wipefs -a /dev/md127", *MADE]),
-        (
-            stopped(),
-            [
-                f"mdadm --assemble /dev/md/hyperkv --uuid={MD_UUID} /dev/nvme0n1 /dev/nvme1n1",
-                "udevadm settle --timeout=30",
-            ],
-        ),
-        (
-            assembled(md(state="inactive", level=None, raid_chunk_bytes=0, uuid=None)),
-            [
-                "mdadm --stop /dev/md127",
-                f"mdadm --assemble /dev/md/hyperkv --uuid={MD_UUID} /dev/nvme0n1 /dev/nvme1n1",
-                "udevadm settle --timeout=30",
-            ],
-        ),
-        (assembled(mounted=True, data_owner=None), MOUNTED[-1:]),
-        (assembled(mounted=True, data_owner=(1000, 1000)), []),
-    ],
-    ids=[
-        "mounted",
-        "assembled",
-        "no uuid in sysfs",
-        "no file system",
-        "unfinished",
-        "stopped",
-        "inactive",
-        "no folder",
-        "another's folder",
-    ],
-)
-def test_an_array_of_ours_is_taken_up_where_it_is(found, steps):
-    assert commands(plan_provision(settings(), found)) == steps
-    assert (
-        commands(plan_provision(settings(devices=(B, A)), found))[-3:]
-        == [step.replace("/dev/nvme0n1 /dev/nvme1n1", "/dev/nvme1n1 /dev/nvme0n1") for step in steps][-3:]
-    )
+@pytest.mark.parametrize(("found", "steps"), TAKEN_UP.values(), ids=TAKEN_UP)
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_an_array_of_ours_is_taken_up_where_it_is(found, steps, overwrite):
+    assert commands(plan_provision(settings(overwrite=overwrite), found)) == steps
+    swapped = [step.replace("/dev/nvme0n1 /dev/nvme1n1", "/dev/nvme1n1 /dev/nvme0n1") for step in steps]
+    assert commands(plan_provision(settings(devices=(B, A)), found))[-3:] == swapped[-3:]
 
 
 def test_the_folder_becomes_the_owners_who_is_named():
@@ -316,17 +284,6 @@ def test_a_lost_mount_option_comes_back():
     assert commands(plan_provision(settings(mount_options=("relatime", "nofail", "defaults")), found)) == []
 
 
-def test_persisting_adds_the_two_lines_once():
-    wanted = settings(persist=True)
-    plan = plan_provision(wanted, assembled(mounted=True))
-    assert plan.steps == (
-        Edit("/etc/mdadm/mdadm.conf", "", add=MDADM_LINE),
-        Edit("/etc/fstab", "", add=FSTAB_LINE),
-    )
-    files = {"/etc/mdadm/mdadm.conf": f"# old\n{MDADM_LINE}\n", "/etc/fstab": f"{FSTAB_LINE}\n"}
-    assert plan_provision(wanted, assembled(mounted=True, files=files)).steps == ()
-
-
 def test_a_foreign_file_system_on_our_array_goes_only_with_leave():
     other = md(content={"TYPE": "xfs", "LABEL": "mine", "UUID": FS_UUID})
     plan = plan_provision(settings(overwrite=True), assembled(other))
@@ -336,8 +293,6 @@ def test_a_foreign_file_system_on_our_array_goes_only_with_leave():
 
 OTHER_MEMBER = MEMBER | {"member": Member("data", "0000", "raid0", 2)}
 LVM = {"signatures": (Signature("nvme1n1", "LVM2_member"),), "probed": {"TYPE": "LVM2_member"}}
-LUKS = {"signatures": (Signature("nvme1n1", "crypto_LUKS"),), "probed": {"TYPE": "crypto_LUKS"}}
-ZFS = {"signatures": (Signature("nvme1n1", "zfs_member"),), "probed": {"TYPE": "zfs_member"}}
 IN_THE_WAY = Mount(MOUNT, "/dev/sdz1", "ext4", ("rw",), "8:1")
 
 REFUSED = {
@@ -405,8 +360,6 @@ REFUSED = {
     "ext4": refused(FOREIGN_DATA, [f'{B}: holds ext4 "old"; name another disk'], on_b(**FOREIGN["ext4"])),
     "gpt": refused(FOREIGN_DATA, [f"{B}: holds gpt, PMBR;"], on_b(**FOREIGN["gpt"])),
     "LVM": refused(FOREIGN_DATA, [f"{B}: holds LVM2_member"], on_b(**LVM)),
-    "LUKS": refused(FOREIGN_DATA, [f"{B}: holds crypto_LUKS"], on_b(**LUKS)),
-    "ZFS": refused(FOREIGN_DATA, [f"{B}: holds zfs_member"], on_b(**ZFS)),
     "only blkid sees it": refused(
         FOREIGN_DATA, [f"{B}: holds ambivalent"], on_b(probed={"TYPE": "ambivalent signatures"})
     ),
@@ -573,7 +526,7 @@ def test_refusals_name_the_thing_what_is_there_and_what_to_do(wanted, found, sta
 
 @pytest.mark.parametrize(
     "case",
-    ["ext4", "gpt", "LVM", "LUKS", "ZFS", "another array's member", "half of ours", "only blkid sees it"],
+    ["ext4", "gpt", "LVM", "another array's member", "half of ours", "only blkid sees it"],
 )
 def test_what_is_foreign_goes_only_with_leave(case):
     wanted, found, _, _ = REFUSED[case]
@@ -647,19 +600,6 @@ def test_teardown(found, steps):
     assert all(
         step.fails_as == IN_USE for step in plan.steps if "umount" in str(step) or "--stop" in str(step)
     )
-
-
-def test_teardown_takes_our_lines_out_of_etc_and_no_others():
-    files = {
-        "/etc/mdadm/mdadm.conf": f"MAILADDR root\n{MDADM_LINE}\n",
-        "/etc/fstab": f"UUID=1 / ext4 defaults 0 1\n\n{FSTAB_LINE}\nproc /proc proc\n",
-    }
-    plan = plan_teardown(settings(persist=True), assembled(mounted=True, files=files))
-    assert plan.steps[-2:] == (
-        Edit("/etc/mdadm/mdadm.conf", files["/etc/mdadm/mdadm.conf"], (2,)),
-        Edit("/etc/fstab", files["/etc/fstab"], (3,)),
-    )
-    assert commands(plan_teardown(settings(), assembled(mounted=True, files=files))) == TORN
 
 
 @pytest.mark.parametrize(
@@ -789,8 +729,3 @@ def test_readable_sizes(size):
     number, unit = readable(size).split()
     factor = {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}[unit]
     assert abs(float(number) * factor - size) <= factor * 0.51
-
-
-def test_lines_for_boot():
-    assert mdadm_line(settings(), MD_UUID, "any:hyperkv") == MDADM_LINE
-    assert fstab_line(settings(), FS_UUID) == FSTAB_LINE
