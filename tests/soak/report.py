@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pandas as pd
 
@@ -24,6 +25,19 @@ class Finding:
     def __str__(self) -> str:
         text = " ".join(self.text.split())
         return f"{self.invariant}: {text if len(text) <= _WIDTH else text[:_WIDTH] + ' …'}"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Options of a soak. round: the one to repeat. kills: as many end half `stores`. fault: what a fault's or a subject's
+    name must have in it. keep: leave the folders of rounds with findings."""
+
+    round: int | None = None
+    kills: int | None = None
+    fault: str = ""
+    keep: bool = False
+    kvrocks: Path | None = None
+    kvrocks_patched: Path | None = None
 
 
 @dataclass
