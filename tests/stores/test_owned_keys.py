@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.helpers import refused
 from tests.stores.conftest import store_config
 from workflow.hyperkv.base.errors import StoreError, UserError
 from workflow.hyperkv.base.secret import Secret
@@ -145,15 +144,6 @@ def test_every_key_that_a_store_writes_itself_is_owned(store, tmp_path):
 @pytest.mark.parametrize("store", STORES)
 def test_every_store_says_what_it_owns_in_lower_case(store):
     assert all(key == key.lower() for owned in store_class(store).owned_keys for key in owned.keys)
-
-
-def test_a_key_that_valkey_does_not_know_ends_the_start_at_once_with_its_line(folder):
-    store = make_store("valkey", store_config(folder, "valkey", settings={"io-thread": 4}))
-    with (
-        refused(r"""ended with status 1 at start: Bad directive.*'io-thread "4"'""", StoreError),
-        store,
-    ):
-        pass
 
 
 def test_a_server_that_refuses_the_client_says_so_at_once(folder, monkeypatch):

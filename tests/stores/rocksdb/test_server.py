@@ -6,7 +6,6 @@ import resource
 import shutil
 import signal
 import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -461,34 +460,6 @@ def test_full_disk_is_an_error_reply(tmp_path):
 
 
 # Other people's clients
-
-
-@pytest.mark.skipif(shutil.which("redis-cli") is None, reason="needs redis-cli (package redis-tools)")
-def test_redis_cli(server, client):
-    def ask(*words: str) -> str:
-        done = subprocess.run(
-            ["redis-cli", "-p", str(server.port), *words], capture_output=True, text=True, timeout=TIMEOUT_S
-        )
-        return done.stdout.strip()
-
-    assert ask("SET", "k", "v") == "OK"
-    assert ask("GET", "k") == "v"
-    assert ask("-3", "GET", "k") == "v"
-    assert ask("DBSIZE") == "1"
-    assert "hyperkv-rocksdb" in ask("INFO", "server")
-
-
-@pytest.mark.skipif(
-    shutil.which("redis-benchmark") is None, reason="needs redis-benchmark (package redis-tools)"
-)
-def test_redis_benchmark(server, client):
-    arguments = ["-t", "ping,set,get,mset", "-n", "500", "-c", "4", "-P", "4", "-q", "-d", "100"]
-    done = subprocess.run(
-        ["redis-benchmark", "-p", str(server.port), *arguments], capture_output=True, text=True, timeout=30
-    )
-    assert done.returncode == 0
-    assert done.stderr == ""
-    assert done.stdout.count("requests per second") == 5
 
 
 def test_a_stop_does_not_wait_for_idle_clients(tmp_path):
