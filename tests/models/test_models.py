@@ -54,6 +54,9 @@ PUBLISHED = {
     "KIMI_VL": (31_104, 131_072, 16.0, 2.6),
     "MIXTRAL_8X7B": (131_072, 32_768, 46.7, 12.7),
     "DEEPSEEK_V2_LITE": (31_104, 163_840, 15.7, 2.5),
+    "FALCON_40B": (122_880, 2_048, None, None),
+    "FALCON_7B": (8_192, 2_048, None, None),
+    "BLOOM": (4_014_080, 2_048, None, None),
 }
 LLAMA = models.model("llama-3.1-8b")
 MISTRAL = {**LLAMA, "model_type": "mistral"}

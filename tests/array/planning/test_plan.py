@@ -52,8 +52,8 @@ def with_parts(*parts: Part, **changes) -> Machine:
     return on_b(parts=parts, **changes)
 
 
-def refused(status: int, beginnings, found: Machine | None = None, **wanted):
-    """A case: what is wanted, on which machine (blank disks), with what status and lines it is refused."""
+def case(status: int, *beginnings: str, found: Machine | None = None, **wanted):
+    """What is wanted on which machine (blank disks), and with what status and lines it is refused."""
     return settings(**wanted), found or machine(), status, beginnings
 
 
@@ -295,208 +295,121 @@ OTHER_MEMBER = MEMBER | {"member": Member("data", "0000", "raid0", 2)}
 LVM = {"signatures": (Signature("nvme1n1", "LVM2_member"),), "probed": {"TYPE": "LVM2_member"}}
 IN_THE_WAY = Mount(MOUNT, "/dev/sdz1", "ext4", ("rw",), "8:1")
 
-REFUSED = {
-    "path": refused(UNFIT, ["array.source: it is path"], source="path"),
-    "one device": refused(UNFIT, [f"array.devices: {A} is named; RAID0 needs at least two"], devices=(A,)),
-    "no device": refused(UNFIT, ["array.devices: none is named"], devices=()),
-    "twice": refused(
+LOOP = case(UNFIT, f"{B}: a loop device, not a whole disk", found=on_b(kind="loop"))
+NOT_NVME = case(UNFIT, f"{VIRTIO}: not NVMe (transport unknown)", devices=(A, VIRTIO), allow_unequal=True)
+SATA = case(UNFIT, f"{B}: not NVMe (transport sata)", found=on_b(transport="sata"))
+UNEQUAL = case(UNFIT, f"array.devices: unequal sizes ({A} 2.0 GiB, {C} 1.0 GiB)", devices=(A, C))
+ONLY_WITH_LEAVE = [
+    case(FOREIGN_DATA, f'{B}: holds ext4 "old"; name another disk', found=on_b(**FOREIGN["ext4"])),
+    case(FOREIGN_DATA, f"{B}: holds gpt, PMBR;", found=on_b(**FOREIGN["gpt"])),
+    case(FOREIGN_DATA, f"{B}: holds LVM2_member", found=on_b(**LVM)),
+    case(FOREIGN_DATA, f"{B}: holds ambivalent", found=on_b(probed={"TYPE": "ambivalent signatures"})),
+    case(FOREIGN_DATA, f'{B}: holds linux_raid_member "any:hyperkv"', found=on_b(**OTHER_MEMBER)),
+    case(
+        FOREIGN_DATA,
+        f"{A}: a member of array hyperkv (UUID {MD_UUID}) of 2 disks",
+        found=stopped(),
+        devices=(A, C),
+        allow_unequal=True,
+    ),
+]
+REFUSED = [
+    *ONLY_WITH_LEAVE,
+    case(UNFIT, "array.source: it is path", source="path"),
+    case(UNFIT, f"array.devices: {A} is named; RAID0 needs at least two", devices=(A,)),
+    case(UNFIT, "array.devices: none is named", devices=()),
+    case(
         UNFIT,
-        [f"array.devices: {A} is named twice", f"{A} and {A}: the same disk, /dev/nvme0n1"],
+        f"array.devices: {A} is named twice",
+        f"{A} and {A}: the same disk, /dev/nvme0n1",
         devices=(A, A),
     ),
-    "the same by another name": refused(
+    case(
         UNFIT,
-        [f"{A} and {A}_1: the same disk, /dev/nvme0n1"],
-        machine(named={**PATHS, f"{A}_1": "/dev/nvme0n1"}),
+        f"{A} and {A}_1: the same disk, /dev/nvme0n1",
+        found=machine(named={**PATHS, f"{A}_1": "/dev/nvme0n1"}),
         devices=(A, f"{A}_1"),
     ),
-    "absent": refused(UNFIT, [f"{BY_ID}9: there is no such device"], devices=(A, f"{BY_ID}9")),
-    "kernel name": refused(
+    case(UNFIT, f"{BY_ID}9: there is no such device", devices=(A, f"{BY_ID}9")),
+    case(
         UNFIT,
-        [f"/dev/nvme1n1: a name that may be another disk's after a reboot; write {B}"],
-        machine(named={**PATHS, "/dev/nvme1n1": "/dev/nvme1n1"}),
+        f"/dev/nvme1n1: a name that may be another disk's after a reboot; write {B}",
+        found=machine(named={**PATHS, "/dev/nvme1n1": "/dev/nvme1n1"}),
         devices=(A, "/dev/nvme1n1"),
     ),
-    "partition": refused(
+    case(
         UNFIT,
-        [f"{C}-part1: a partition or a volume (/dev/nvme2n1p1), not a whole disk"],
-        machine(named={**PATHS, f"{C}-part1": "/dev/nvme2n1p1"}),
+        f"{C}-part1: a partition or a volume (/dev/nvme2n1p1), not a whole disk",
+        found=machine(named={**PATHS, f"{C}-part1": "/dev/nvme2n1p1"}),
         devices=(A, f"{C}-part1"),
     ),
-    "loop": refused(UNFIT, [f"{B}: a loop device, not a whole disk"], on_b(kind="loop")),
-    "not NVMe": refused(
-        UNFIT, [f"{VIRTIO}: not NVMe (transport unknown)"], devices=(A, VIRTIO), allow_unequal=True
-    ),
-    "SATA": refused(UNFIT, [f"{B}: not NVMe (transport sata)"], on_b(transport="sata")),
-    "read-only": refused(UNFIT, [f"{B}: read-only"], on_b(read_only=True)),
-    "no medium": refused(UNFIT, [f"{B}: has no size"], on_b(size_bytes=0), allow_unequal=True),
-    "unequal": refused(UNFIT, [f"array.devices: unequal sizes ({A} 2.0 GiB, {C} 1.0 GiB)"], devices=(A, C)),
-    "chunk 3": refused(UNFIT, ["array.raid_chunk_bytes: 3 is no power of two"], raid_chunk_bytes=3),
-    "chunk 513 KiB": refused(
-        UNFIT, ["array.raid_chunk_bytes: 525312 is no power of two"], raid_chunk_bytes=513 << 10
-    ),
-    "relative mount": refused(UNFIT, ["array.mount: mnt is no absolute path"], mount="mnt"),
-    "no mdadm": refused(
-        UNFIT, ["mdadm: there is no such program; install mdadm"], machine(missing_tools=("mdadm",))
-    ),
-    "no mkfs": refused(
-        UNFIT, ["mkfs.xfs: there is no such program; install xfsprogs"], machine(missing_tools=("mkfs.xfs",))
-    ),
-    "an old lsblk": refused(
+    LOOP,
+    NOT_NVME,
+    SATA,
+    case(UNFIT, f"{B}: read-only", found=on_b(read_only=True)),
+    case(UNFIT, f"{B}: has no size", found=on_b(size_bytes=0), allow_unequal=True),
+    UNEQUAL,
+    case(UNFIT, "array.raid_chunk_bytes: 3 is no power of two", raid_chunk_bytes=3),
+    case(UNFIT, "array.raid_chunk_bytes: 525312 is no power of two", raid_chunk_bytes=513 << 10),
+    case(UNFIT, "array.mount: mnt is no absolute path", mount="mnt"),
+    case(UNFIT, "mdadm: there is no such program; install mdadm", found=machine(missing_tools=("mdadm",))),
+    case(
         UNFIT,
-        ["lsblk: failed (status 1): unknown column"],
-        machine(
+        "mkfs.xfs: there is no such program; install xfsprogs",
+        found=machine(missing_tools=("mkfs.xfs",)),
+    ),
+    case(
+        UNFIT,
+        "lsblk: failed (status 1): unknown column",
+        found=machine(
             (),
             named=PATHS,
             complaints=("lsblk: failed (status 1): unknown column: MOUNTPOINTS; util-linux must be",),
         ),
     ),
-    "no user": refused(
-        UNFIT, ["array.owner: there is no user nobody-here"], machine(owner=None), owner="nobody-here"
+    case(UNFIT, "array.owner: there is no user nobody-here", found=machine(owner=None), owner="nobody-here"),
+    case(
+        UNFIT, f"{B}: wipefs, blkid or a read of samples failed", found=on_b(signatures=None), overwrite=True
     ),
-    "unreadable": refused(
-        UNFIT, [f"{B}: wipefs, blkid or a read of samples failed"], on_b(signatures=None), overwrite=True
+    case(
+        UNFIT, "/dev/md127: wipefs, blkid or a read of samples failed", found=assembled(md(signatures=None))
     ),
-    "ext4": refused(FOREIGN_DATA, [f'{B}: holds ext4 "old"; name another disk'], on_b(**FOREIGN["ext4"])),
-    "gpt": refused(FOREIGN_DATA, [f"{B}: holds gpt, PMBR;"], on_b(**FOREIGN["gpt"])),
-    "LVM": refused(FOREIGN_DATA, [f"{B}: holds LVM2_member"], on_b(**LVM)),
-    "only blkid sees it": refused(
-        FOREIGN_DATA, [f"{B}: holds ambivalent"], on_b(probed={"TYPE": "ambivalent signatures"})
-    ),
-    "another array's member": refused(
-        FOREIGN_DATA, [f'{B}: holds linux_raid_member "any:hyperkv"'], on_b(**OTHER_MEMBER)
-    ),
-    "half of ours": refused(
+    case(
         FOREIGN_DATA,
-        [f"{A}: a member of array hyperkv (UUID {MD_UUID}) of 2 disks"],
-        stopped(),
-        devices=(A, C),
-        allow_unequal=True,
-    ),
-    "raid1 of our name": refused(
-        FOREIGN_DATA,
-        [f"{A}: a member of array hyperkv", f"{B}: holds linux_raid_member"],
-        machine(disks(nvme0n1=MEMBER, nvme1n1=MEMBER | {"member": Member("hyperkv", MD_UUID, "raid1", 2)})),
-    ),
-    "root disk": refused(
-        IN_USE,
-        [f"{B}: holds this system's root file system"],
-        with_parts(Part("/dev/nvme1n1p2", "nvme1n1p2", "part", ("/",))),
-        overwrite=True,
-    ),
-    "root disk of another kind": refused(
-        IN_USE,
-        [f"{VIRTIO}: not NVMe", f"{VIRTIO}: holds this system's root"],
-        machine(disks(vda={"mounts": ("/",)})),
-        devices=(A, VIRTIO),
-        allow_unequal=True,
-    ),
-    "root on LVM": refused(
-        IN_USE,
-        [f"{B}: holds this system's root"],
-        with_parts(
-            Part("/dev/nvme1n1p1", "nvme1n1p1", "part"), Part("/dev/mapper/vg-root", "dm-0", "lvm", ("/",))
+        f"{A}: a member of array hyperkv",
+        f"{B}: holds linux_raid_member",
+        found=machine(
+            disks(nvme0n1=MEMBER, nvme1n1=MEMBER | {"member": Member("hyperkv", MD_UUID, "raid1", 2)})
         ),
     ),
-    "mounted": refused(IN_USE, [f"{B}: mounted at /data"], on_b(mounts=("/data",)), overwrite=True),
-    "mounted partition": refused(
-        IN_USE,
-        [f"{C}: mounted at /sysmnt"],
-        machine(disks("lsblk-in-use.json")),
-        devices=(A, C),
-        allow_unequal=True,
-        overwrite=True,
-    ),
-    "swap": refused(
-        IN_USE,
-        [f"{B}: /dev/nvme1n1p1 is swap in use"],
-        with_parts(Part("/dev/nvme1n1p1", "nvme1n1p1", "part", ("[SWAP]",))),
-        overwrite=True,
-    ),
-    "swap in /proc only": refused(
-        IN_USE, [f"{B}: /dev/nvme1n1 is swap in use"], on_b(swaps=("/dev/nvme1n1",))
-    ),
-    "LVM in use": refused(
-        IN_USE,
-        [f"{B}: held by /dev/mapper/vg-lv (lvm); stop"],
-        with_parts(Part("/dev/mapper/vg-lv", "dm-3", "lvm"), holders=("dm-3",)),
-        overwrite=True,
-    ),
-    "LUKS in use": refused(
-        IN_USE,
-        [f"{B}: held by /dev/mapper/secret (crypt)"],
-        with_parts(Part("/dev/mapper/secret", "dm-1", "crypt")),
-        overwrite=True,
-    ),
-    "multipath": refused(
-        IN_USE,
-        [f"{B}: held by /dev/mapper/mpatha (mpath)"],
-        with_parts(Part("/dev/mapper/mpatha", "dm-2", "mpath")),
-        overwrite=True,
-    ),
-    "a holder lsblk does not show": refused(
-        IN_USE, [f"{B}: held by /dev/bcache0"], on_b(holders=("bcache0",))
-    ),
-    "in exclusive use": refused(
-        IN_USE, [f"{B}: in exclusive use by something unnamed"], on_b(busy=True), overwrite=True
-    ),
-    "members of a running array": refused(
-        IN_USE,
-        [f"{A}: mounted at /mnt/hyperkv", f"{B}: mounted at"],
-        assembled(mounted=True, array_node=None, mounts=()),
-        name="elsewhere",
-        overwrite=True,
-    ),
-    "mount point taken": refused(
-        IN_USE, ["/mnt/hyperkv: /dev/sdz1 is mounted there"], machine(mounts=(IN_THE_WAY,))
-    ),
-    "mount point taken, ours assembled": refused(
-        IN_USE, ["/mnt/hyperkv: /dev/sdz1 is mounted there"], assembled(mounts=(IN_THE_WAY,))
-    ),
-    "mount point with files": refused(IN_USE, ["/mnt/hyperkv: has 3 entries"], machine(mount_point_files=3)),
-    "name taken": refused(
-        IN_USE, ["/dev/md/hyperkv: leads to another array, /dev/md5"], machine(array_node="/dev/md5")
-    ),
-    "another RAID chunk": refused(
+    case(
         FOREIGN_DATA,
-        ["/dev/md127: array hyperkv has a RAID chunk of 512 KiB, not 64 KiB"],
-        assembled(),
+        "/dev/md127: array hyperkv has a RAID chunk of 512 KiB, not 64 KiB",
+        found=assembled(),
         raid_chunk_bytes=64 << 10,
     ),
-    "mounted elsewhere": refused(
-        IN_USE,
-        ["/dev/md127: array hyperkv is mounted at /mnt/hyperkv, not at /srv"],
-        assembled(mounted=True),
-        mount="/srv",
-    ),
-    "another file system, mounted": refused(
+    case(
         FOREIGN_DATA,
-        ["/dev/md127: array hyperkv carries xfs, not ext4"],
-        assembled(mounted=True),
+        "/dev/md127: array hyperkv carries xfs, not ext4",
+        found=assembled(mounted=True),
         file_system="ext4",
     ),
-    "another file system": refused(
+    case(
         FOREIGN_DATA,
-        ['/dev/md127: array hyperkv carries xfs "hyperkv", not ext4'],
-        assembled(),
+        '/dev/md127: array hyperkv carries xfs "hyperkv", not ext4',
+        found=assembled(),
         file_system="ext4",
         overwrite=True,
     ),
-    "not our file system": refused(
+    case(
         FOREIGN_DATA,
-        ["/dev/md127: array hyperkv carries xfs"],
-        assembled(md(content={"TYPE": "xfs", "LABEL": "mine"})),
+        "/dev/md127: array hyperkv carries xfs",
+        found=assembled(md(content={"TYPE": "xfs", "LABEL": "mine"})),
     ),
-    "array unreadable": refused(
-        UNFIT, ["/dev/md127: wipefs, blkid or a read of samples failed"], assembled(md(signatures=None))
-    ),
-    "array held": refused(
-        IN_USE, ["/dev/md127: array hyperkv is held by dm-0"], assembled(md(holders=("dm-0",)))
-    ),
-    "not aligned": refused(
+    case(
         FOREIGN_DATA,
-        ["/mnt/hyperkv: xfs is not aligned to the array, sunit=8 instead of sunit=1024,swidth=2048"],
-        assembled(
+        "/mnt/hyperkv: xfs is not aligned to the array, sunit=8 instead of sunit=1024,swidth=2048",
+        found=assembled(
             mounted=True,
             mounts=(
                 *mounts()[:-1],
@@ -504,15 +417,95 @@ REFUSED = {
             ),
         ),
     ),
-    "aligned to nothing": refused(
+    case(
         FOREIGN_DATA,
-        ["/mnt/hyperkv: xfs is not aligned to the array, sunit=None, swidth=None instead of"],
-        assembled(mounted=True, mounts=(*mounts()[:-1], replace(mounts()[-1], options=("rw", "noatime")))),
+        "/mnt/hyperkv: xfs is not aligned to the array, sunit=None, swidth=None instead of",
+        found=assembled(
+            mounted=True, mounts=(*mounts()[:-1], replace(mounts()[-1], options=("rw", "noatime")))
+        ),
     ),
-}
+    case(
+        IN_USE,
+        f"{B}: holds this system's root file system",
+        found=with_parts(Part("/dev/nvme1n1p2", "nvme1n1p2", "part", ("/",))),
+        overwrite=True,
+    ),
+    case(
+        IN_USE,
+        f"{VIRTIO}: not NVMe",
+        f"{VIRTIO}: holds this system's root",
+        found=machine(disks(vda={"mounts": ("/",)})),
+        devices=(A, VIRTIO),
+        allow_unequal=True,
+    ),
+    case(
+        IN_USE,
+        f"{B}: holds this system's root",
+        found=with_parts(
+            Part("/dev/nvme1n1p1", "nvme1n1p1", "part"), Part("/dev/mapper/vg-root", "dm-0", "lvm", ("/",))
+        ),
+    ),
+    case(IN_USE, f"{B}: mounted at /data", found=on_b(mounts=("/data",)), overwrite=True),
+    case(
+        IN_USE,
+        f"{C}: mounted at /sysmnt",
+        found=machine(disks("lsblk-in-use.json")),
+        devices=(A, C),
+        allow_unequal=True,
+        overwrite=True,
+    ),
+    case(
+        IN_USE,
+        f"{B}: /dev/nvme1n1p1 is swap in use",
+        found=with_parts(Part("/dev/nvme1n1p1", "nvme1n1p1", "part", ("[SWAP]",))),
+        overwrite=True,
+    ),
+    case(IN_USE, f"{B}: /dev/nvme1n1 is swap in use", found=on_b(swaps=("/dev/nvme1n1",))),
+    case(
+        IN_USE,
+        f"{B}: held by /dev/mapper/vg-lv (lvm); stop",
+        found=with_parts(Part("/dev/mapper/vg-lv", "dm-3", "lvm"), holders=("dm-3",)),
+        overwrite=True,
+    ),
+    case(
+        IN_USE,
+        f"{B}: held by /dev/mapper/secret (crypt)",
+        found=with_parts(Part("/dev/mapper/secret", "dm-1", "crypt")),
+        overwrite=True,
+    ),
+    case(
+        IN_USE,
+        f"{B}: held by /dev/mapper/mpatha (mpath)",
+        found=with_parts(Part("/dev/mapper/mpatha", "dm-2", "mpath")),
+        overwrite=True,
+    ),
+    case(IN_USE, f"{B}: held by /dev/bcache0", found=on_b(holders=("bcache0",))),
+    case(IN_USE, f"{B}: in exclusive use by something unnamed", found=on_b(busy=True), overwrite=True),
+    case(
+        IN_USE,
+        f"{A}: mounted at /mnt/hyperkv",
+        f"{B}: mounted at",
+        found=assembled(mounted=True, array_node=None, mounts=()),
+        name="elsewhere",
+        overwrite=True,
+    ),
+    case(IN_USE, "/mnt/hyperkv: /dev/sdz1 is mounted there", found=machine(mounts=(IN_THE_WAY,))),
+    case(IN_USE, "/mnt/hyperkv: /dev/sdz1 is mounted there", found=assembled(mounts=(IN_THE_WAY,))),
+    case(IN_USE, "/mnt/hyperkv: has 3 entries", found=machine(mount_point_files=3)),
+    case(IN_USE, "/dev/md/hyperkv: leads to another array, /dev/md5", found=machine(array_node="/dev/md5")),
+    case(
+        IN_USE,
+        "/dev/md127: array hyperkv is mounted at /mnt/hyperkv, not at /srv",
+        found=assembled(mounted=True),
+        mount="/srv",
+    ),
+    case(IN_USE, "/dev/md127: array hyperkv is held by dm-0", found=assembled(md(holders=("dm-0",)))),
+]
 
 
-@pytest.mark.parametrize(("wanted", "found", "status", "beginnings"), REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize(
+    ("wanted", "found", "status", "beginnings"), REFUSED, ids=[refused[-1][0] for refused in REFUSED]
+)
 def test_refusals_name_the_thing_what_is_there_and_what_to_do(wanted, found, status, beginnings):
     plan = plan_provision(wanted, found)
     assert plan.steps == ()
@@ -524,30 +517,18 @@ def test_refusals_name_the_thing_what_is_there_and_what_to_do(wanted, found, sta
         assert ";" in refusal.text or ", or " in refusal.text or "the same disk" in refusal.text
 
 
-@pytest.mark.parametrize(
-    "case",
-    ["ext4", "gpt", "LVM", "another array's member", "half of ours", "only blkid sees it"],
-)
-def test_what_is_foreign_goes_only_with_leave(case):
-    wanted, found, _, _ = REFUSED[case]
+@pytest.mark.parametrize(("wanted", "found", "status", "beginnings"), ONLY_WITH_LEAVE)
+def test_what_is_foreign_goes_only_with_leave(wanted, found, status, beginnings):
     plan = plan_provision(replace(wanted, overwrite=True), found)
     assert "mdadm" in programs(plan)
     assert programs(plan)[0] == "wipefs"
     assert plan.lost
 
 
-ALLOWED = {
-    "not NVMe": {"allow_any_block_device": True},
-    "SATA": {"allow_any_block_device": True},
-    "loop": {"allow_any_block_device": True},
-    "unequal": {"allow_unequal": True},
-}
-
-
-@pytest.mark.parametrize("case", ALLOWED)
-def test_what_may_be_allowed(case):
-    wanted, found, _, _ = REFUSED[case]
-    assert programs(plan_provision(replace(wanted, **ALLOWED[case]), found))[1] == "mdadm"
+@pytest.mark.parametrize("refused", [NOT_NVME, SATA, LOOP, UNEQUAL])
+def test_what_may_be_allowed(refused):
+    leave = {"allow_unequal": True} if refused is UNEQUAL else {"allow_any_block_device": True}
+    assert programs(plan_provision(replace(refused[0], **leave), refused[1]))[1] == "mdadm"
 
 
 def test_a_machine_without_by_id_names_takes_kernel_names():
@@ -603,28 +584,32 @@ def test_teardown(found, steps):
 
 
 @pytest.mark.parametrize(
-    ("wanted", "found", "status", "beginning"),
+    ("wanted", "found", "status", "beginnings"),
     [
-        refused(
-            FOREIGN_DATA, f'{B}: holds ext4 "old", not a member of array hyperkv', on_b(**FOREIGN["ext4"])
+        case(
+            FOREIGN_DATA,
+            f'{B}: holds ext4 "old", not a member of array hyperkv',
+            found=on_b(**FOREIGN["ext4"]),
         ),
-        refused(FOREIGN_DATA, f"{A}: holds linux_raid_member", stopped(), name="other"),
-        refused(
+        case(FOREIGN_DATA, f"{A}: holds linux_raid_member", found=stopped(), name="other"),
+        case(
             FOREIGN_DATA,
             f"{C}: holds LVM2_member",
-            machine(disks(nvme0n1=MEMBER, nvme1n1=MEMBER, nvme2n1=LVM)),
+            found=machine(disks(nvme0n1=MEMBER, nvme1n1=MEMBER, nvme2n1=LVM)),
             devices=(A, B, C),
             allow_unequal=True,
         ),
-        refused(
+        case(
             FOREIGN_DATA,
             "array.devices: members of different arrays",
-            machine(disks(nvme0n1=MEMBER, nvme1n1=MEMBER | {"member": Member("hyperkv", "1", "raid0", 2)})),
+            found=machine(
+                disks(nvme0n1=MEMBER, nvme1n1=MEMBER | {"member": Member("hyperkv", "1", "raid0", 2)})
+            ),
         ),
-        refused(
+        case(
             FOREIGN_DATA,
             f"{A}: a member of array hyperkv",
-            machine(
+            found=machine(
                 disks(
                     **{
                         name: MEMBER | {"member": Member("hyperkv", MD_UUID, "raid0", 3)}
@@ -633,24 +618,26 @@ def test_teardown(found, steps):
                 )
             ),
         ),
-        refused(
+        case(
             FOREIGN_DATA,
             f"{B}: a member of array hyperkv too, and array.devices does not name it; name it",
-            assembled(mounted=True),
+            found=assembled(mounted=True),
             devices=(A, C),
             allow_unequal=True,
         ),
-        refused(IN_USE, "/dev/md127: array hyperkv is held by dm-0", assembled(md(holders=("dm-0",)))),
-        refused(
-            IN_USE, f"{A}: in exclusive use", machine(disks(nvme0n1=MEMBER | {"busy": True}, nvme1n1=MEMBER))
+        case(IN_USE, "/dev/md127: array hyperkv is held by dm-0", found=assembled(md(holders=("dm-0",)))),
+        case(
+            IN_USE,
+            f"{A}: in exclusive use",
+            found=machine(disks(nvme0n1=MEMBER | {"busy": True}, nvme1n1=MEMBER)),
         ),
-        refused(UNFIT, f"{BY_ID}9: there is no such device", stopped(), devices=(A, f"{BY_ID}9")),
+        case(UNFIT, f"{BY_ID}9: there is no such device", found=stopped(), devices=(A, f"{BY_ID}9")),
     ],
 )
-def test_teardown_refuses(wanted, found, status, beginning):
+def test_teardown_refuses(wanted, found, status, beginnings):
     plan = plan_teardown(wanted, found)
     assert plan.steps == ()
-    assert plan.refusals[0].text.startswith(beginning)
+    assert plan.refusals[0].text.startswith(beginnings)
     assert max(refusal.status for refusal in plan.refusals) == status
 
 
