@@ -11,8 +11,8 @@ from workflow.hyperkv.array import provision_array as provision
 from workflow.hyperkv.array import record
 from workflow.hyperkv.array import teardown_array as teardown
 from workflow.hyperkv.array.inspect_array import listing, outlook
-from workflow.hyperkv.array.planning import look, privilege
-from workflow.hyperkv.array.planning.privilege import only_one
+from workflow.hyperkv.array.planning import look
+from workflow.hyperkv.array.planning.privilege import LOCK, only_one
 from workflow.hyperkv.array.refusal import EXIT_STATUSES, FAILED, IN_USE, NOT_ROOT, UNFIT, ArrayError
 from workflow.hyperkv.array.steps.commands import Run
 from workflow.hyperkv.machine.mounts import Signature
@@ -198,12 +198,11 @@ def test_teardown_takes_out_the_lines_of_an_array_that_is_gone(monkeypatch, tmp_
 
 def test_only_one_at_a_time(monkeypatch, tmp_path):
     monkeypatch.setattr("os.geteuid", lambda: 0)
-    monkeypatch.setattr(privilege, "_LOCK", tmp_path / "lock")
-    with only_one():
-        with pytest.raises(ArrayError, match="is running; wait for it") as caught, only_one():
+    with only_one(lock := tmp_path / "lock"):
+        with pytest.raises(ArrayError, match="is running; wait for it") as caught, only_one(lock):
             pass
     assert caught.value.exit_status == IN_USE
-    with only_one():
+    with only_one(lock):
         pass
 
 
@@ -227,11 +226,10 @@ def planted(kind: str, lock: Path) -> Path:
 @pytest.mark.parametrize("kind", ["link", "dangling link", "second name", "pipe", "folder"])
 def test_what_is_planted_at_the_lock_is_refused_and_not_followed(monkeypatch, tmp_path, kind):
     monkeypatch.setattr("os.geteuid", lambda: 0)
-    monkeypatch.setattr(privilege, "_LOCK", tmp_path / "lock")
     victim = planted(kind, tmp_path / "lock")
     with (
         pytest.raises(ArrayError, match=r"lock: cannot be the lock \(.*\); remove it$") as caught,
-        only_one(),
+        only_one(tmp_path / "lock"),
     ):
         pass
     assert caught.value.exit_status == IN_USE
@@ -240,7 +238,7 @@ def test_what_is_planted_at_the_lock_is_refused_and_not_followed(monkeypatch, tm
 
 
 def test_the_lock_is_where_only_root_writes():
-    assert str(privilege._LOCK.parent) == "/run"
+    assert str(LOCK.parent) == "/run"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
