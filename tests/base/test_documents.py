@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.configs import BASE, changed
@@ -219,7 +219,6 @@ def test_a_gpus_name_is_one_line(name, tmp_path):
     assert str(caught.value).isprintable()
 
 
-@settings(max_examples=30, deadline=None)
 @given(
     st.recursive(
         lines(tuple(BRACES)),

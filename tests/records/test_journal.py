@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from workflow.hyperkv.base.digests import canonical_digest
@@ -218,7 +218,6 @@ def test_what_is_no_file_is_moved_aside(out, make, capsys):
     assert finished(journal, out, [1]) == [{"load": 1}]
 
 
-@settings(max_examples=40)
 @given(data=st.data())
 def test_any_damage_costs_the_damaged_lines_alone(tmp_path_factory, data):
     """No record comes that was not written, none is lost whose bytes are all there, and the run goes on."""

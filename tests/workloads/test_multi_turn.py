@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from workflow.hyperkv.workloads.chunks import chunk_keys
@@ -104,7 +104,6 @@ def test_a_conversation_does_not_depend_on_their_number(workload, seed, more):
     assert len({chat.name for chat in many}) == len(many)
 
 
-@settings(max_examples=25)
 @given(workloads, seeds, st.sampled_from([16, 32, 48, 64]), st.booleans())
 def test_predicted_hits_are_those_of_an_unbounded_cache(workload, seed, chunk, decode_saved):
     held, predicted, measured = set(), 0, 0

@@ -382,7 +382,7 @@ def test_fields_are_escaped_and_back(field):
 
 
 @pytest.mark.skipif(not GENERATOR.exists() or not shutil.which("findmnt"), reason="no systemd, or no findmnt")
-@examples(max_examples=15, deadline=None)
+@examples(max_examples=15)
 @given(st.lists(st.sampled_from([*STALE[:5], *OTHERS[:-2], FSTAB_LINE]), max_size=8))
 def test_systemd_and_mount_read_the_new_line(tmp_path_factory, lines):
     """Debian's generator of mount units keeps the first of two lines for a mount point, so there is to be one."""
