@@ -40,10 +40,7 @@ def test_kinds_and_seeds(spec, count):
         ({**MULTI_TURN, "user_tokens": [5]}, r"workload.user_tokens: \[5\]"),
         ({**MULTI_TURN, "answer_tokens": 5}, "workload.answer_tokens: 5"),
         ({**MULTI_TURN, "answer_tokens": [1.5, 2]}, "workload.answer_tokens"),
-        (
-            {**MULTI_TURN, "max_context_tokens": 1579},
-            "1579 is less than the 1580 tokens a first turn may have",
-        ),
+        ({**MULTI_TURN, "max_context_tokens": 1579}, "1579 is less than the 1580 tokens a first turn may"),
         ({**MULTI_TURN, "max_context_tokens": "8k"}, "workload.max_context_tokens: '8k'"),
         ({**DOCUMENTS, "reuse": "often"}, "workload.reuse: 'often'; choose uniform or zipf"),
         ({**DOCUMENTS, "documents": -1}, "workload.documents: -1"),
