@@ -253,32 +253,21 @@ def test_a_failing_build_says_why_and_keeps_its_folder(made, spec, out):
 
 
 @pytest.mark.parametrize(
-    ("lines", "expected"),
+    ("text", "expected"),
     [
+        ("a.cc:1: error: x\nmake: *** [all] Error 2\nRuntimeError: \nfailed to run: x", "a.cc:1: error: x"),
         (
-            ["a.cc:1: error: x", "make: *** [all] Error 2", "RuntimeError: ", "failed to run: x"],
-            "a.cc:1: error: x",
+            "CMake Error at x.cmake:3 (message):\n\n  no libstdc++\n-- Configuring incomplete, errors",
+            "CMake Error at x.cmake:3 (message): no libstdc++",
         ),
-        (
-            [
-                "CMake Error at cmake/x.cmake:3 (message):",
-                "",
-                "  no libstdc++",
-                "-- Configuring incomplete, errors",
-            ],
-            "CMake Error at cmake/x.cmake:3 (message): no libstdc++",
-        ),
-        (
-            ["c++: fatal error: Killed signal terminated", "make: *** x"],
-            "c++: fatal error: Killed signal terminated",
-        ),
-        (["gmake: *** No rule", "exit with code: 2"], "gmake: *** No rule"),
-        (["something", "exit with code: 2"], "something"),
-        ([""], "it wrote nothing"),
+        ("c++: fatal error: Killed signal\nmake: *** x", "c++: fatal error: Killed signal"),
+        ("gmake: *** No rule\nexit with code: 2", "gmake: *** No rule"),
+        ("something\nexit with code: 2", "something"),
+        ("\n", "it wrote nothing"),
     ],
 )
-def test_the_line_that_says_why(lines, expected):
-    assert error_line(lines) == expected
+def test_the_line_that_says_why(text, expected):
+    assert error_line(text.splitlines()) == expected
 
 
 def test_all_that_is_missing_is_one_line(tmp_path, monkeypatch):
