@@ -1,19 +1,12 @@
 import pytest
 
 from tests.helpers import refused
-from tests.workloads.kinds import EXCERPT
+from tests.workloads.kinds import EXCERPT, documents
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.workloads.factory import make_workload
 
 MULTI_TURN = {"kind": "multi_turn", "conversations": 3, "turns": [2, 6]}
-DOCUMENTS = {
-    "kind": "long_documents",
-    "documents": 2,
-    "requests": 4,
-    "document_tokens": [100, 200],
-    "question_tokens": [5, 10],
-    "answer_tokens": [5, 10],
-}
+DOCUMENTS = documents(2, 4, [100, 200], [5, 10], [5, 10])
 MOONCAKE = {"kind": "mooncake", "trace": str(EXCERPT), "max_requests": 5}
 
 
