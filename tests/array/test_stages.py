@@ -14,7 +14,6 @@ from workflow.hyperkv.array.inspect_array import listing, outlook
 from workflow.hyperkv.array.planning import look
 from workflow.hyperkv.array.planning.privilege import LOCK, only_one
 from workflow.hyperkv.array.refusal import EXIT_STATUSES, FAILED, IN_USE, NOT_ROOT, UNFIT, ArrayError
-from workflow.hyperkv.array.steps.commands import Run
 from workflow.hyperkv.machine.mounts import Signature
 
 SEEN = {"signatures": None, "probed": None, "busy": None, "sampled": False}
@@ -318,7 +317,3 @@ def test_the_exit_statuses_are_documented():
     readme = Path("README.md").read_text()
     for status in EXIT_STATUSES:
         assert f"\n| {status} | " in readme
-
-
-def test_a_plan_is_of_commands_that_can_be_pasted():
-    assert str(Run(("mount", "-o", "a b", "/x"))) == "mount -o 'a b' /x"

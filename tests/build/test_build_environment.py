@@ -98,19 +98,9 @@ def test_an_environment_is_made_from_wheels_alone_and_recorded(tmp_path, monkeyp
     with tarfile.open(tmp_path / "wheels.tar", "w") as archive:
         archive.add(wheel(tmp_path), "aiperf-0.0.1-py3-none-any.whl")
     (tmp_path / "pins.txt").write_text("aiperf==0.0.1\n")
-    options = [
-        "--kind",
-        "loadgen",
-        "--requirements",
-        "pins.txt",
-        "--wheels",
-        "wheels.tar",
-        "--venv",
-        "venv",
-        "--out",
-        "record.json",
-    ]
-    options = [str(tmp_path / word) if "." in word or word == "venv" else word for word in options]
+    files = {"requirements": "pins.txt", "wheels": "wheels.tar", "venv": "venv", "out": "record.json"}
+    options = ["--kind", "loadgen"]
+    options += [word for key, name in files.items() for word in (f"--{key}", str(tmp_path / name))]
     monkeypatch.setattr(sys, "argv", ["build_environment", *options])
     build_environment.main()
     record = json.loads((tmp_path / "record.json").read_text())

@@ -380,16 +380,9 @@ def test_a_release_is_checked(tmp_path):
 def test_the_stage_ends_with_status_2_and_one_line(tmp_path):
     tarball = write_tarball(tmp_path / "v.tar.gz")
     spec = json.dumps({"source": "release", "url": tarball.as_uri(), "sha256": "0" * 64})
+    command = [sys.executable, "-m", "workflow.hyperkv.build.fetch_kvrocks", "--spec", spec, "--out"]
     finished = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "workflow.hyperkv.build.fetch_kvrocks",
-            "--spec",
-            spec,
-            "--out",
-            str(tmp_path / "out"),
-        ],
+        [*command, str(tmp_path / "out")],
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,

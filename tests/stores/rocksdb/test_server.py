@@ -459,9 +459,6 @@ def test_full_disk_is_an_error_reply(tmp_path):
         resource.prlimit(one.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
 
 
-# Other people's clients
-
-
 def test_a_stop_does_not_wait_for_idle_clients(tmp_path):
     with running(tmp_path) as one, one.connect() as idle:
         idle.sendall(b"PING\r\n")
