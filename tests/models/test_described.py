@@ -132,5 +132,5 @@ def test_a_mistake_is_one_line_with_its_key(tmp_path, change, message):
 
 def test_broken_yaml_is_one_line(tmp_path):
     (tmp_path / "mine.yaml").write_text("layers: [")
-    with refused(r"mine\.yaml: not YAML"):
+    with refused(r"mine\.yaml is not YAML"):
         load_geometry(tmp_path / "mine.yaml")

@@ -204,7 +204,11 @@ def test_kv_takes_memory_too():
 def test_memory_is_the_files_own_or_published(tmp_path):
     published = {"h100": 80, "h200": 141, "a100-80gb": 80, "l4": 24}
     assert {path.stem: memory_gb_of(path) for path in GPUS.glob("*.yaml")} == published
-    wrong = {"name: G\n": "lacks memory_gb", "memory_gb: much\n": "memory_gb is 'much'", "- 1\n": "lacks"}
+    wrong = {
+        "name: G\n": "lacks memory_gb",
+        "memory_gb: much\n": "memory_gb is 'much'",
+        "- 1\n": "no mapping of keys",
+    }
     for text, words in wrong.items():
         (tmp_path / "own.yaml").write_text(text)
         with pytest.raises(UserError, match=words):
