@@ -20,22 +20,11 @@ from ..records.frames import add_cells, add_out, read_cells, write_table
 from ..records.repeats import counted, known, said_once, spreads, used
 from ..records.stats import Interval, median_interval, spread
 from .cells import cells_table
+from .methods.dictionary import table_of
 from .methods.ladder_parity import require_steps
 
 VALUES = ("ttft_p50_ms", "rps_per_gpu", "tps_per_user", "hit_rate", "load_gbps", "device_share")
 GAINS = {"ttft_gain": ("ttft_p50_ms", True), "rps_gain": ("rps_per_gpu", False)}
-_IDENTITY = (
-    "engine",
-    "model",
-    "gpu",
-    "gpu_scaled_from",
-    "gpus",
-    "tier",
-    "store",
-    "connector",
-    "chunk_tokens",
-    "stripe_bytes",
-)
 
 
 def main() -> None:
@@ -72,8 +61,8 @@ def ladder_table(spec: Mapping[str, Any], records: Sequence[dict[str, Any]]) -> 
             )
     for name in spec["beside"]:
         for _, own in cells[cells["scenario"] == name].groupby("load", sort=True):
-            rows.append({"step": None, "number": None, "changes": None} | _summary(own))
-    return pd.DataFrame(rows)
+            rows.append(_summary(own))
+    return table_of("ladder", rows)
 
 
 def _require_parity(spec: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
@@ -94,10 +83,9 @@ def _require_parity(spec: Mapping[str, Any], records: Sequence[Mapping[str, Any]
 
 
 def _summary(own: pd.DataFrame) -> dict[str, Any]:
-    row = {key: own.iloc[0][key] for key in ("scenario", *_IDENTITY, "kv_dtype", "workload", "load")}
     counting = used(own)
-    row |= counted(own) | {"served_from": said_once(counting["served_from"], "/")}
-    return row | spreads(counting, VALUES)
+    row = {**own.iloc[0], **counted(own), **spreads(counting, VALUES)}
+    return row | {"served_from": said_once(counting["served_from"], "/")}
 
 
 def _gains(own: pd.DataFrame, other: pd.DataFrame | None, over: str) -> dict[str, Any]:

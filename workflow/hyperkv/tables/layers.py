@@ -18,38 +18,10 @@ from ..records import hardware
 from ..records.frames import add_asked, read_jsonl
 from ..records.stats import Interval, median_interval, spread
 from .methods import substitution
+from .methods.dictionary import table_of
 from .methods.layers_text import layers_text
 from .methods.substitution import COPIES, NETWORK, UNEXPLAINED, WHOLE, Layer, layers_of
 
-COLUMNS = (
-    "scenario",
-    "tier",
-    "store",
-    "connector",
-    "operation",
-    "value_bytes",
-    "connections",
-    "kind",
-    "layer",
-    "definition",
-    "s_per_gb",
-    "s_per_gb_low",
-    "s_per_gb_high",
-    "share",
-    "share_low",
-    "share_high",
-    "distinguishable",
-    "repeats",
-    "server_cpu_s_per_gb",
-    "client_cpu_s_per_gb",
-    "server_faults_per_gb",
-    "client_faults_per_gb",
-    "sampled_cpu_s_per_gb",
-    "copies_per_byte",
-    "agrees",
-    "notes",
-    *hardware.COLUMNS,
-)
 _PER_GB = {
     "server_cpu_s_per_gb": "server_cpu_s",
     "client_cpu_s_per_gb": "client_cpu_s",
@@ -84,7 +56,7 @@ def layers_table(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         repeats = points.setdefault(tuple(record[key] for key in _IDENTITY), {})
         repeats.setdefault(record["repeat"], {})[record["rung"]] = dict(record)
     rows = [row for repeats in points.values() for row in point_rows(list(repeats.values()))]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return table_of("layers", rows)
 
 
 def point_rows(repeats: Sequence[Rungs]) -> Iterator[dict[str, Any]]:
