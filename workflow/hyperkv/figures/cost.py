@@ -6,6 +6,7 @@ python -m workflow.hyperkv.figures.cost --tables results/tables/cost.csv results
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -20,7 +21,7 @@ from ..records.subtitles import under
 from ..tables.methods.cost_model import PARTS
 from .command import draw_tables
 from .looks import TIER_COLOURS, colour_of
-from .style import at_chunk, labels, span
+from .style import at_chunk, draw_interval, labels, note
 
 PART_COLOURS = {
     "gpu": "#999999",
@@ -84,34 +85,15 @@ def _draw_shares(axes: Axes, rows: pd.DataFrame) -> None:
     for position, (_, row) in enumerate(rows.iterrows()):
         total, begin = row["usd_per_million_tokens"], 0.0
         if pd.isna(total):
-            axes.annotate(
-                f"no cost: {row['reasons']}",
-                (0, position),
-                (4, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=8,
-            )
+            note(axes, f"no cost: {row['reasons']}", (0, position), (4, 0), va="center")
             continue
         for part in PARTS:
             width = total * row[f"{part}_share"]
-            axes.barh(
-                position,
-                width,
-                left=begin,
-                color=PART_COLOURS[part],
-                height=0.62,
-                edgecolor="white",
-                linewidth=0.5,
-            )
+            look: dict[str, Any] = {"color": PART_COLOURS[part], "edgecolor": "white", "linewidth": 0.5}
+            axes.barh(position, width, left=begin, height=0.62, **look)
             begin += width
-        end = total
-        if (interval := span(row, "usd_per_million_tokens")) is not None:
-            axes.errorbar(total, position, xerr=interval, color="#333333", capsize=3, linewidth=1.2)
-            end = max(end, row["usd_per_million_tokens_high"])
-        axes.annotate(
-            _row_note(row), (end, position), (6, 0), textcoords="offset points", va="center", fontsize=8
-        )
+        end = draw_interval(axes, row, "usd_per_million_tokens", position, capsize=3, linewidth=1.2)
+        note(axes, _row_note(row), (end, position), (6, 0), va="center")
     axes.set_yticks(range(len(rows)), [names[name] for name in rows["scenario"]], fontsize=9)
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
@@ -119,14 +101,8 @@ def _draw_shares(axes: Axes, rows: pd.DataFrame) -> None:
     axes.set_xlabel("USD per million tokens (prompt and answer), median and 95 % interval over repeats")
     axes.set_title("Cost by part", fontsize=10)
     handles = [Patch(color=PART_COLOURS[part], label=PART_WORDS[part]) for part in PARTS]
-    axes.legend(
-        handles=handles,
-        fontsize=8,
-        ncols=len(PARTS),
-        loc="upper center",
-        bbox_to_anchor=(0.5, -0.12),
-        frameon=False,
-    )
+    below: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.12), "frameon": False}
+    axes.legend(handles=handles, fontsize=8, ncols=len(PARTS), **below)
 
 
 def _row_note(row: pd.Series) -> str:

@@ -19,7 +19,7 @@ from ..base.cli import run_stage
 from .axes import sizes_x
 from .command import draw_tables
 from .looks import TIER_COLOURS, colour_of, marker_of
-from .style import unique_legend
+from .style import legend_beside, note, unique_legend
 
 TIER_WORDS = {"hbm": "HBM", "dram": "DRAM", "ssd": "SSD"}
 DASHES = ("-", "--", "-.", ":")
@@ -54,21 +54,13 @@ def draw_hit_rate(hit_rates: pd.DataFrame, cells: pd.DataFrame) -> Figure:
                 _draw_measured(axes, cells[_saved_so(cells, saved, saved == answers[0])], chosen)
             what = "prompts and answers saved" if saved else "prompts saved only"
             axes.set_title(what, fontsize=9, loc="left")
-        heading = line[0].annotate(
-            _case_title(of_panel.iloc[0]),
-            (0, 1),
-            (0, 18),
-            "axes fraction",
-            textcoords="offset points",
-            fontsize=9,
+        heading = note(
+            line[0], _case_title(of_panel.iloc[0]), (0, 1), (0, 18), xycoords="axes fraction", fontsize=9
         )
         heading.set_in_layout(False)
         line[0].set_ylabel("hit rate (share of prompt tokens)")
-        handles, texts = unique_legend(line)
-        line[-1].legend(
-            handles, texts, fontsize=8, loc="center left", bbox_to_anchor=(1.02, 0.5),
-            title=f"tiers below HBM are asked\n{LOOKUPS[of_panel.iloc[0]['lookup']]}", title_fontsize=8, alignment="left",
-        )  # fmt: skip
+        told = f"tiers below HBM are asked\n{LOOKUPS[of_panel.iloc[0]['lookup']]}"
+        legend_beside(line[-1], *unique_legend(line), told, alignment="left", handlelength=None)
     for axes in grid[-1]:
         axes.set_xlabel("chunk (tokens)")
     first = grid[0, 0]
