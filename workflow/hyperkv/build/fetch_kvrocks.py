@@ -55,7 +55,7 @@ def identity(kvrocks: Mapping[str, Any], source: str) -> dict[str, Any]:
     """What names the source that is built: `source` and its own keys of the config section. Raises UserError for a
     source that builds none."""
     if source not in _KEYS:
-        raise UserError(f"kvrocks.source {source} builds none; set it to release, git or path")
+        raise UserError(f"config: kvrocks.source: {source} builds none; set it to release, git or path")
     return {"source": source, **{key: kvrocks[key] for key in _KEYS[source]}}
 
 
