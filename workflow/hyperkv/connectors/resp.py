@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from ..base.deadline import Deadline, Endpoint
-from .base import Connector, gather_flags, leading_true
+from .base import Items, SpreadConnector, leading_true
 from .striped.channels import Channel, Exchange, Lookup
 from .striped.sockets import command
 
@@ -19,7 +17,7 @@ _CRLF = b"\r\n"
 _EXISTS_BATCH = 512
 
 
-class RespConnector(Connector):
+class RespConnector(SpreadConnector):
     """N connections, item i of a batch on connection i modulo N. A closed one is opened again by the next call.
 
     timeout_s: of every call, on each connection; deadline.py says how it bounds a large one. Connecting takes as long at most.
@@ -51,22 +49,16 @@ class RespConnector(Connector):
                 return start + present
         return len(keys)
 
-    def get(self, keys: Sequence[bytes], buffers: Sequence[np.ndarray]) -> list[bool]:
-        def load(worker: int, indices: range) -> list[bool]:
-            loads = [_Load(keys[i], buffers[i].data) for i in indices]
-            self._run(worker, loads, sum(buffers[i].size for i in indices))
-            return [load.found for load in loads]
+    def load(self, worker: int, items: Items) -> list[bool]:
+        loads = [_Load(key, buffer.data) for key, buffer in items]
+        self._run(worker, loads, items)
+        return [load.found for load in loads]
 
-        return gather_flags(self.spread(load, len(keys)), len(keys), self.connections)
+    def save(self, worker: int, items: Items) -> None:
+        self._run(worker, [_Save(key, value.data) for key, value in items], items)
 
-    def put(self, keys: Sequence[bytes], values: Sequence[np.ndarray]) -> None:
-        def save(worker: int, indices: range) -> None:
-            saves = [_Save(keys[i], values[i].data) for i in indices]
-            self._run(worker, saves, sum(values[i].size for i in indices))
-
-        self.spread(save, len(keys))
-
-    def _run(self, worker: int, exchanges: Sequence[Exchange], size: int) -> None:
+    def _run(self, worker: int, exchanges: Sequence[Exchange], items: Items) -> None:
+        size = sum(array.size for _, array in items)
         self._channels[worker].run(exchanges, Deadline(self._timeout_s, size, len(exchanges)))
 
 

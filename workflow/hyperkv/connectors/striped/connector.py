@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 
 from ...base.deadline import Deadline, Endpoint
-from ..base import Connector, leading_true
+from ..base import Connector, ended, leading_true
 from .channels import Channel, Exchange, Lookup
 from .native import NativeLoads, Wanted
 from .sockets import command
@@ -167,10 +167,7 @@ class StripedConnector(Connector):
             channels = self._servers[server]
             work.setdefault(channels[turns[server] % len(channels)], []).append(item)
             turns[server] += 1
-        futures = [self._workers.submit(run, channel, share, deadline) for channel, share in work.items()]
-        errors = [error for future in futures if (error := future.exception()) is not None]
-        if errors:
-            raise errors[0]
+        ended(self._workers.submit(run, channel, share, deadline) for channel, share in work.items())
 
 
 def _moved(chunks: Sequence[Sequence[Part]]) -> tuple[int, int]:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,10 @@ from ...base.errors import StoreError, UserError
 from ...base.own_command import snakemake_command
 from ...machine.machine_code import lacking, needs_of, unmet
 from ...machine.processes import LOOPBACK
-from ..applied import differences
+from .. import reach
 from ..base import Counters, Look, StoreConfig
 from ..server import ServerStore
-from .config import OWNED, PATCHED_PROGRAM, PROGRAM, check_settings, complete, rendered, warning
+from .config import OWNED, PATCHED_PROGRAM, PROGRAM, check_settings, complete, rendered
 
 _MALLOC_MARK = b"oversize_threshold"  # a name that jemalloc 5's option parser holds
 _OTHER_CPU = "build it here, or with kvrocks.march set to what all machines have, such as x86-64-v3"
@@ -48,6 +48,7 @@ class KvrocksStore(ServerStore):
     """
 
     name = "kvrocks"
+    title = "Kvrocks"
     medium = "ssd"
     look = Look("#CC79A7", "P", "H")
     takes_password = True
@@ -85,12 +86,6 @@ class KvrocksStore(ServerStore):
         return program.with_suffix(".json"), program
 
     @classmethod
-    def unlike(
-        cls, wanted: Mapping[str, str], applied: Mapping[str, str], ignorable: Sequence[str] = ()
-    ) -> tuple[list[str], list[str]]:
-        return differences("Kvrocks", wanted, applied, ignorable)
-
-    @classmethod
     def complaint(cls, lines: Iterable[str]) -> str | None:
         return next((line.strip() for line in lines if "<jemalloc>: Invalid" in line), None)
 
@@ -103,7 +98,7 @@ class KvrocksStore(ServerStore):
     @classmethod
     def exposure(cls, settings: Mapping[str, Any], password: bool) -> str | None:
         given = {key.lower(): str(value) for key, value in settings.items()}
-        return warning({"bind": LOOPBACK, **given}) if not password else None
+        return reach.warning("store kvrocks", given.get("bind", LOOPBACK).split(), password)
 
     def start(self) -> None:
         _require_program(self.program, self.config.environment)

@@ -6,10 +6,8 @@ Names, units, ranges and defaults are those of Kvrocks 2.10 (config.cc), except 
 """
 
 import difflib
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from ...base.errors import UserError
 from ..applied import BINARY_UNITS, number
@@ -176,38 +174,6 @@ def _convert(key: Key, text: str) -> Value | None:
         return lowered if lowered in key.choices else None
     found = number(lowered, BINARY_UNITS if key.kind == "bytes" else {})
     return found if found is not None and key.low <= found <= key.high else None
-
-
-def parse_config(text: str, source: str) -> Settings:
-    """The settings of a file in Kvrocks's syntax: `key value`, # comments, quotes around a value.
-
-    `source` is the file's name for messages. Raises UserError naming file and line.
-    """
-    settings: Settings = {}
-    for row, line in enumerate(text.splitlines(), start=1):
-        try:
-            words = shlex.split(line, comments=True)
-            if not words:
-                continue
-            if "=" in words[0] or words[1:2] == ["="]:
-                raise UserError("write `key value`, without an equals sign")
-            name = words[0].lower()
-            if name in KEYS and len(words) != 2:
-                raise UserError(f"expected one key and one value, found {len(words)} words")
-            value = parse_value(name, " ".join(words[1:]))
-        except (UserError, ValueError) as error:
-            raise UserError(f"{source} line {row}: {error}") from None
-        if value is not None:
-            settings[name] = value
-    return settings
-
-
-def read_config(path: Path) -> Settings:
-    """`parse_config` of a file. Raises UserError when it cannot be read."""
-    try:
-        return parse_config(path.read_text(), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read the configuration file {path}: {error}") from None
 
 
 def parse_pairs(pairs: Sequence[Sequence[str]]) -> Settings:
