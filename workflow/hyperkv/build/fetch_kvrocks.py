@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base.cli import run_stage
+from ..base.durable import appearing
 from ..base.errors import PassingError, UserError
 from ..machine.download import attempted, fetch
 
@@ -194,13 +195,9 @@ def _is_left_out(name: str) -> bool:
 @contextmanager
 def _written(out: Path) -> Iterator[gzip.GzipFile]:
     """A gzip stream, the same bytes for the same content, that becomes `out` when the block ends well."""
-    partial = out.with_name(f"{out.name}.partial")
-    try:
-        with partial.open("wb") as file, gzip.GzipFile("", "wb", fileobj=file, mtime=0) as sink:
+    with appearing(out) as partial, partial.open("wb") as file:
+        with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as sink:
             yield sink
-        os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _git(*arguments: str) -> None:
