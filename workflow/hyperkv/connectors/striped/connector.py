@@ -215,24 +215,15 @@ class _Save(Exchange):
     checksum: int
 
     def __init__(self, key: bytes, part: Part, head: tuple[int, int, bytes], view: memoryview):
-        self.key, self.part = key, part
-        self._count, self._chunk_bytes, self._chunk = head
-        self._view = view
+        self.key, self.part, self._view = key, part, view
+        count, chunk_bytes, chunk = head
+        self._head = (part.index, count, part.length, chunk_bytes, chunk)
         self.siblings: Sequence[_Save] = ()
 
     def request(self) -> Sequence[bytes | memoryview]:
         self.checksum = checksum(self._view)
         root = root_of([save.checksum for save in (self, *self.siblings)]) if self.part.index == 0 else 0
-        head = Head(
-            self.part.index,
-            self._count,
-            self.part.length,
-            self._chunk_bytes,
-            self._chunk,
-            self.checksum,
-            root,
-        )
-        key = stripe_key(self.key, self.part.index)
+        key, head = stripe_key(self.key, self.part.index), Head(*self._head, self.checksum, root)
         words = (len(key), key, HEAD_BYTES + self.part.length, head.packed())
         return [b"*3\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b" % words, self._view, _CRLF]
 

@@ -17,6 +17,7 @@ from ...base.own_command import snakemake_command
 from ...machine.machine_code import lacking, needs_of, unmet
 from ...machine.processes import LOOPBACK
 from .. import reach
+from ..applied import told_by
 from ..base import Counters, Look, StoreConfig
 from ..server import ServerStore
 from .config import OWNED, PATCHED_PROGRAM, PROGRAM, check_settings, complete, rendered
@@ -159,7 +160,7 @@ class KvrocksStore(ServerStore):
     def _check_applied(self) -> None:
         try:
             with self.client() as client:
-                applied = {_word(key): _word(value) for key, value in client.config_get("*").items()}
+                applied = told_by(client)
                 server = client.info("server")
         except redis.RedisError as error:
             raise self.explain(StoreError(f"store kvrocks does not answer CONFIG GET: {error}")) from error
@@ -264,7 +265,3 @@ def _file_bytes(directory: Path) -> dict[str, int]:
             with contextlib.suppress(FileNotFoundError):
                 found[_FILES[path.suffix]] += path.stat().st_size
     return found
-
-
-def _word(value: object) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
