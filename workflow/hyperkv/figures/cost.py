@@ -18,7 +18,7 @@ from ..base.cli import run_stage
 from ..records.hardware import gpu_words
 from ..records.parity import require_parity
 from ..records.subtitles import under
-from ..tables.methods.cost_model import PARTS
+from ..tables.methods.cost_model import PARTS, compared_rows
 from .command import draw_tables
 from .looks import TIER_COLOURS, colour_of
 from .style import at_chunk, draw_interval, labels, note
@@ -45,7 +45,7 @@ def draw_cost(cost: pd.DataFrame, sensitivity: pd.DataFrame, chunk_tokens: int) 
     cost, sensitivity: rows of cost.csv and cost_sensitivity.csv. Scenarios of one chunk size, at the SLO; of an open loop
     at its highest load. Raises UserError when they are not alike.
     """
-    rows = compared_rows(at_chunk(cost, chunk_tokens))
+    rows = pd.concat(compared_rows(at_chunk(cost, chunk_tokens)))
     require_parity(rows, vary=["tier", "store", "connector"])
     figure, (left, right) = plt.subplots(
         1, 2, figsize=(13.5, 1.9 + 0.5 * max(len(rows), 9)), width_ratios=(1.25, 1)
@@ -61,15 +61,6 @@ def draw_cost(cost: pd.DataFrame, sensitivity: pd.DataFrame, chunk_tokens: int) 
     figure.suptitle(under(title, rows), fontsize=11)
     figure.tight_layout()
     return figure
-
-
-def compared_rows(cost: pd.DataFrame) -> pd.DataFrame:
-    """Of every scenario its row at the SLO, else that at its highest load."""
-    found = []
-    for _, own in cost.groupby("scenario", sort=False):
-        at_slo = own[own["at"] == "slo"]
-        found.append(at_slo if len(at_slo) else own[own["load"] == own["load"].max()])
-    return pd.concat(found) if found else cost
 
 
 def _compared_at(row: pd.Series) -> str:

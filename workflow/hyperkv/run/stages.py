@@ -202,17 +202,13 @@ class Stages:
         needs = of_engine if section == "vllm" else []
         if own := self.config[section]["python"]:
             return [*needs, "--python", own]
-        requirements = plan.requirements_of(self.config, section)
-        folder = f"results/build/{environment}/venv"
-        return [
-            *needs,
+        made_from = [
             "--requirements",
-            requirements,
+            plan.requirements_of(self.config, section),
             "--wheels",
             *self.wheels(environment),
-            "--venv",
-            folder,
         ]
+        return [*needs, *made_from, "--venv", f"results/build/{environment}/venv"]
 
     def origin(self, stage: str) -> list[str]:
         """The options of build_kvrocks: the program that was compiled, else what says which one to link."""

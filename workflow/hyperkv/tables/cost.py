@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,15 @@ from ..records.parity import require_one_configuration
 from ..records.repeats import counted, known, spreads
 from ..records.stats import median_interval
 from .cells import cell_row, cells_table
-from .methods.cost_model import PARTS, Point, at_slo, endurance_years, usd_per_hour, usd_per_million
+from .methods.cost_model import (
+    PARTS,
+    Point,
+    at_slo,
+    compared_rows,
+    endurance_years,
+    usd_per_hour,
+    usd_per_million,
+)
 from .methods.dictionary import table_of
 
 IDENTITY = (
@@ -195,7 +203,7 @@ def cost_table(repeats: pd.DataFrame) -> pd.DataFrame:
     Shares are means over repeats, so that they add up to 1.
     """
     rows = []
-    for _, group in _groups(repeats):
+    for _, group in repeats.groupby(["scenario", "at", "load"], sort=False, dropna=False):
         valid = group[group["valid"]]
         row = {**group.iloc[0], **counted(group)}
         row["users_at_least"] = (
@@ -214,33 +222,16 @@ def sensitivity_table(repeats: pd.DataFrame, prices: Mapping[str, Mapping[str, A
     At the SLO; of a scenario that has no row there, at its highest load. prices: value, low, high, unit, date, source.
     """
     rows = []
-    for (scenario, at, load), group in _compared(repeats):
+    for group in compared_rows(repeats[repeats["valid"].astype(bool)]):
+        point = {key: group.iloc[0][key] for key in ("scenario", "at", "load")}
         for name, price in prices.items():
+            columns = {"usd_per_million_tokens": "value", "usd_at_low": "low", "usd_at_high": "high"}
             ends = {
                 column: _median_cost(group, values_of(prices) | {name: price[end]})
-                for column, end in (
-                    ("usd_per_million_tokens", "value"),
-                    ("usd_at_low", "low"),
-                    ("usd_at_high", "high"),
-                )
+                for column, end in columns.items()
             }
-            rows.append({**price, "scenario": scenario, "at": at, "load": load, "price": name, **ends})
+            rows.append({**price, **point, "price": name, **ends})
     return table_of("cost_sensitivity", rows)
-
-
-def _groups(repeats: pd.DataFrame) -> Iterator[tuple[Any, pd.DataFrame]]:
-    yield from repeats.groupby(["scenario", "at", "load"], sort=False, dropna=False)
-
-
-def _compared(repeats: pd.DataFrame) -> Iterator[tuple[Any, pd.DataFrame]]:
-    """Of every scenario the valid repeats at the SLO, else those at its highest load."""
-    for scenario, own in repeats[repeats["valid"].astype(bool)].groupby("scenario", sort=False):
-        at_slo_rows = own[own["at"] == "slo"]
-        if len(at_slo_rows):
-            yield (scenario, "slo", None), at_slo_rows
-        else:
-            load = own["load"].max()
-            yield (scenario, "load", load), own[own["load"] == load]
 
 
 def _median_cost(rows: pd.DataFrame, prices: Mapping[str, float]) -> float | None:
