@@ -87,7 +87,7 @@ def test_a_bulk_length_below_the_value_is_refused():
 )
 def test_settings_that_are_refused(settings, words):
     with pytest.raises(UserError, match=words) as caught:
-        completed(settings)
+        KvrocksStore.check_settings(settings, "settings")
     assert "\n" not in str(caught.value)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from ..base.threads import started
 
 T = TypeVar("T")
+_EXISTS_BATCH = 512
 Items = Sequence[tuple[bytes, np.ndarray]]  # keys, each with its buffer or its value
 
 
@@ -85,6 +86,15 @@ def ended(futures: Iterable[Future[T]]) -> list[T]:
     if errors:
         raise errors[0]
     return [future.result() for future in begun]
+
+
+def leading_present(keys: Sequence[bytes], ask: Callable[[Sequence[bytes]], list[bool]]) -> int:
+    """How many leading keys are there. ask: whether each of some keys is; further ones are not asked for when one is not."""
+    for start in range(0, len(keys), _EXISTS_BATCH):
+        batch = keys[start : start + _EXISTS_BATCH]
+        if (present := leading_true(ask(batch))) < len(batch):
+            return start + present
+    return len(keys)
 
 
 def leading_true(flags: Sequence[bool]) -> int:

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..base.deadline import Deadline, Endpoint
-from .base import Items, SpreadConnector, leading_true
+from .base import Items, SpreadConnector, leading_present
 from .striped.channels import Channel, Exchange, Lookup
 from .striped.sockets import command
 
 _CRLF = b"\r\n"
-_EXISTS_BATCH = 512
 
 
 class RespConnector(SpreadConnector):
@@ -41,13 +40,13 @@ class RespConnector(SpreadConnector):
 
     def count_present(self, keys: Sequence[bytes]) -> int:
         deadline = Deadline(self._timeout_s, commands=len(keys))
-        for start in range(0, len(keys), _EXISTS_BATCH):
-            lookups = [Lookup(key) for key in keys[start : start + _EXISTS_BATCH]]
+
+        def ask(batch: Sequence[bytes]) -> list[bool]:
+            lookups = [Lookup(key) for key in batch]
             self._channels[0].run(lookups, deadline)
-            present = leading_true([lookup.present for lookup in lookups])
-            if present < len(lookups):
-                return start + present
-        return len(keys)
+            return [lookup.present for lookup in lookups]
+
+        return leading_present(keys, ask)
 
     def load(self, worker: int, items: Items) -> list[bool]:
         loads = [_Load(key, buffer.data) for key, buffer in items]

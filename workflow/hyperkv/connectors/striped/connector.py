@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 
 from ...base.deadline import Deadline, Endpoint
-from ..base import Connector, ended, leading_true
+from ..base import Connector, ended, leading_present
 from .channels import Channel, Exchange, Lookup
 from .native import NativeLoads, Wanted
 from .sockets import command
@@ -34,7 +34,6 @@ from .stripes import (
 )
 
 _CRLF = memoryview(b"\r\n")
-_EXISTS_BATCH = 512
 
 T = TypeVar("T")
 
@@ -90,18 +89,14 @@ class StripedConnector(Connector):
 
     def count_present(self, keys: Sequence[bytes]) -> int:
         with self._lock:
-            return self._count_present(keys, Deadline(self._timeout_s, commands=len(keys)))
+            deadline = Deadline(self._timeout_s, commands=len(keys))
+            return leading_present(keys, lambda batch: self._present(batch, deadline))
 
-    def _count_present(self, keys: Sequence[bytes], deadline: Deadline) -> int:
-        for start in range(0, len(keys), _EXISTS_BATCH):
-            batch = keys[start : start + _EXISTS_BATCH]
-            lookups = [Lookup(stripe_key(key, 0)) for key in batch]
-            servers = [self._server_of(key, 0) for key in batch]
-            self._run(list(zip(servers, lookups, strict=True)), Channel.run, deadline)
-            present = leading_true([item.present for item in lookups])
-            if present < len(batch):
-                return start + present
-        return len(keys)
+    def _present(self, keys: Sequence[bytes], deadline: Deadline) -> list[bool]:
+        lookups = [Lookup(stripe_key(key, 0)) for key in keys]
+        servers = [self._server_of(key, 0) for key in keys]
+        self._run(list(zip(servers, lookups, strict=True)), Channel.run, deadline)
+        return [lookup.present for lookup in lookups]
 
     def get(self, keys: Sequence[bytes], buffers: Sequence[np.ndarray]) -> list[bool]:
         proofs = [

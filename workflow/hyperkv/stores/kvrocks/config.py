@@ -15,7 +15,7 @@ from ...base.secret import quoted
 from ...machine.processes import LOOPBACK
 from .. import owned_keys as why
 from ..applied import number
-from ..owned_keys import Owned, refuse_owned
+from ..owned_keys import Owned
 
 PROGRAM = Path("results/build/kvrocks/kvrocks")
 PATCHED_PROGRAM = Path("results/build/kvrocks-patched/kvrocks")
@@ -33,7 +33,6 @@ OWNED = (
 )
 BULK_KEY = "proto-max-bulk-len"
 BULK_DEFAULT_BYTES = 512 << 20
-_REACHABLE = {LOOPBACK, "0.0.0.0", "localhost"}
 
 
 def complete(
@@ -50,7 +49,6 @@ def complete(
     `workers: cores` becomes the number of usable cores; proto-max-bulk-len is raised when a value needs it.
     Raises UserError naming the key.
     """
-    check_settings(settings, "store kvrocks: settings")
     given = {key.lower(): str(value).strip() for key, value in settings.items()}
     if given.get("workers") == "cores":
         given["workers"] = str(len(os.sched_getaffinity(0)))
@@ -66,16 +64,6 @@ def complete(
     own = {"dir": str(directory), "port": str(port), "log-dir": "stdout", "daemonize": "no"}
     own |= {} if socket is None else {"unixsocket": socket}
     return own | given | ({} if password is None else {"requirepass": password})
-
-
-def check_settings(settings: Mapping[str, object], where: str) -> None:
-    """What can be said of a scenario's settings without a server. Raises UserError that begins with `where`."""
-    refuse_owned(settings, OWNED, where)
-    for key, value in settings.items():
-        if not (text := str(value).strip()) or text.startswith("="):
-            raise UserError(f"{where}.{key}: {str(value)!r} is wrong; Kvrocks reads `key value`, without =")
-        if key.lower() == "bind" and not _REACHABLE & set(text.split()):
-            raise UserError(f"{where}.{key}: {text!r} lacks {LOOPBACK}, where the client is")
 
 
 def rendered(complete_settings: Mapping[str, str]) -> str:

@@ -20,8 +20,9 @@ from .. import reach
 from ..applied import told_by
 from ..base import Counters, Look, StoreConfig
 from ..server import ServerStore
-from .config import OWNED, PATCHED_PROGRAM, PROGRAM, check_settings, complete, rendered
+from .config import OWNED, PATCHED_PROGRAM, PROGRAM, complete, rendered
 
+_REACHABLE = {LOOPBACK, "0.0.0.0", "localhost"}
 _MALLOC_MARK = b"oversize_threshold"  # a name that jemalloc 5's option parser holds
 _OTHER_CPU = "build it here, or with kvrocks.march set to what all machines have, such as x86-64-v3"
 _STATES = {
@@ -75,7 +76,14 @@ class KvrocksStore(ServerStore):
 
     @classmethod
     def check_settings(cls, settings: Mapping[str, Any], where: str) -> None:
-        check_settings(settings, where)
+        super().check_settings(settings, where)
+        for key, value in settings.items():
+            if not (text := str(value).strip()) or text.startswith("="):
+                raise UserError(
+                    f"{where}.{key}: {str(value)!r} is wrong; Kvrocks reads `key value`, without ="
+                )
+            if key.lower() == "bind" and not _REACHABLE & set(text.split()):
+                raise UserError(f"{where}.{key}: {text!r} lacks {LOOPBACK}, where the client is")
 
     @classmethod
     def has_setting(cls, key: str) -> bool:
