@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -99,16 +100,10 @@ def _gain(own: pd.DataFrame, other: pd.DataFrame | None, column: str, lower_is_b
     """How many times better `own` is than `other`, paired by repeat, of valid cells."""
     if other is None:
         return Interval(None, None, None)
-    before, after = (
-        dict(zip(rows["repeat"], known(rows[column]), strict=True))
-        for rows in (other[other["valid"]], own[own["valid"]])
-    )
-    ratios = []
-    for repeat in sorted({*before} & {*after}):
-        old, new = before[repeat], after[repeat]
-        if old and new:
-            ratios.append(old / new if lower_is_better else new / old)
-    return median_interval(ratios)
+    pairs = own[own["valid"]].merge(other[other["valid"]], on="repeat", suffixes=("", "_before"))
+    pairs = pairs.sort_values("repeat")
+    new, old = (pairs[name].replace(0, math.nan) for name in (column, f"{column}_before"))
+    return median_interval(known(old / new if lower_is_better else new / old))
 
 
 if __name__ == "__main__":
