@@ -17,7 +17,7 @@ from ..base.cli import run_stage
 from ..records import hardware
 from ..records.frames import add_asked, read_jsonl
 from ..records.repeats import said_once
-from ..records.stats import Interval, median_interval, spread
+from ..records.stats import Interval, median, median_interval, spread
 from .methods import substitution
 from .methods.dictionary import table_of
 from .methods.layers_text import layers_text
@@ -151,7 +151,7 @@ def _checked(repeats: Sequence[Rungs], layer: Layer, categories: Sequence[str]) 
 
 def _sampled(repeats: Sequence[Rungs], categories: Sequence[str]) -> float | None:
     """Median over repeats of the server's CPU s/GB in categories: their share of the samples times its CPU clock."""
-    return median_interval([_sampled_cpu(rungs[WHOLE], categories) for rungs in repeats]).median
+    return median([_sampled_cpu(rungs[WHOLE], categories) for rungs in repeats])
 
 
 def _copies_per_byte(repeats: Sequence[Rungs], categories: Sequence[str]) -> float | None:
@@ -161,7 +161,7 @@ def _copies_per_byte(repeats: Sequence[Rungs], categories: Sequence[str]) -> flo
         copying = _sampled_cpu(rungs[WHOLE], categories)
         once = _per_gb(rungs.get("memcpy"), "client_cpu_s")
         values.append(None if copying is None or not once else copying / once)
-    return median_interval(values).median
+    return median(values)
 
 
 def _sampled_cpu(whole: Mapping[str, Any], categories: Sequence[str]) -> float | None:
@@ -185,7 +185,7 @@ def _medians(repeats: Sequence[Rungs], layer: Layer) -> dict[str, float | None]:
 def _median(repeats: Sequence[Rungs], layer: Layer, field: str) -> float | None:
     """Median over repeats of a layer's own part of a field, per 10^9 bytes."""
     by_rung = ({name: _per_gb(record, field) for name, record in rungs.items()} for rungs in repeats)
-    return median_interval([layer.of(values) for values in by_rung]).median
+    return median([layer.of(values) for values in by_rung])
 
 
 if __name__ == "__main__":
