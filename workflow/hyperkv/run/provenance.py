@@ -105,7 +105,7 @@ def _made_while_edited(made: Sequence[str], derived: set[str], asked: Asked) -> 
     A line says so, and records of a file that this is true of say it themselves.
     """
     files = edited()
-    now = Asked(asked.config)
+    now = Asked(asked.stages)
     unsure = [path for path in made if files and (path in derived or not _is_same_code(path, asked, now))]
     for path in map(Path, unsure):
         if path.suffix == ".jsonl" and is_whole(path):
