@@ -18,18 +18,9 @@ from ..records.repeats import counted, said_once, spreads, used
 from .methods.dictionary import table_of
 
 SUMMARISED = (
-    "rps_per_gpu",
-    "goodput_rps",
-    "tps_per_user",
-    "ttft_p50_ms",
-    "ttft_p95_ms",
-    "itl_p50_ms",
-    "hit_rate",
-    "external_hit_rate",
-    "load_gbps",
-    "save_gbps",
-    "device_share",
-)
+    "rps_per_gpu", "goodput_rps", "tps_per_user", "ttft_p50_ms", "ttft_p95_ms", "itl_p50_ms", "hit_rate",
+    "external_hit_rate", "load_gbps", "save_gbps", "device_share",
+)  # fmt: skip
 
 
 def main() -> None:
