@@ -107,7 +107,10 @@ def build(
         "seconds": round(time.monotonic() - started, 1),
         "built_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    _deliver(compiled, out, document, record)
+    with appearing(record) as partial_record, appearing(out) as partial:
+        shutil.copyfile(compiled, partial)
+        partial.chmod(0o755)
+        partial_record.write_text(json.dumps(document, indent=2) + "\n")
     shutil.rmtree(scratch)
 
 
@@ -240,14 +243,6 @@ def _followed(process: OwnedProcess) -> Iterator[str]:
             time.sleep(0.05)
         if pending:
             yield pending
-
-
-def _deliver(program: Path, out: Path, document: Mapping[str, Any], record: Path) -> None:
-    """Put the program and its record in place, the program first made whole beside it."""
-    with appearing(record) as partial_record, appearing(out) as partial:
-        shutil.copyfile(program, partial)
-        partial.chmod(0o755)
-        partial_record.write_text(json.dumps(document, indent=2) + "\n")
 
 
 def _checked_sha256(tarball: Path, spec: Mapping[str, Any]) -> str:

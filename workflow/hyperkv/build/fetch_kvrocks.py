@@ -72,7 +72,10 @@ def fetch_source(spec: Mapping[str, Any], out: Path) -> None:
     """Make the tarball of spec's source; `out` appears only when it is whole. Raises UserError."""
     out.parent.mkdir(parents=True, exist_ok=True)
     if spec["source"] == "release":
-        _fetch_release(spec["url"], spec["sha256"], out)
+        try:
+            fetch(spec["url"], spec["sha256"], out)
+        except UserError as error:
+            raise UserError(f"{error}; {OTHER_SOURCES}") from error
     elif spec["source"] == "git":
         _fetch_commit(spec["git_url"], spec["commit"], out)
     else:
@@ -96,13 +99,6 @@ def tree_digest(folder: Path) -> str | None:
 
 def _expanded(path: str) -> Path:
     return Path(path).expanduser()
-
-
-def _fetch_release(url: str, sha256: str, out: Path) -> None:
-    try:
-        fetch(url, sha256, out)
-    except UserError as error:
-        raise UserError(f"{error}; {OTHER_SOURCES}") from error
 
 
 def _fetch_commit(url: str, commit: str | None, out: Path) -> None:

@@ -51,7 +51,7 @@ def draw_hit_rate(hit_rates: pd.DataFrame, cells: pd.DataFrame) -> Figure:
         for axes, saved in zip(line, answers, strict=True):
             chosen = of_panel[of_panel["save_decode_cache"] == saved]
             _draw_predicted(axes, chosen, names)
-            if len(cells) and _is_experiment(chosen):
+            if len(cells) and chosen.iloc[0]["counted"] == "window":
                 _draw_measured(axes, cells[_saved_so(cells, saved, saved == answers[0])], chosen)
             what = "prompts and answers saved" if saved else "prompts saved only"
             axes.set_title(what, fontsize=9, loc="left")
@@ -171,11 +171,6 @@ def _measured_label(row: pd.Series) -> str:
         return "measured: HBM alone"
     pool = f", {_size(row['dram_pool_bytes'])}" if pd.notna(row["dram_pool_bytes"]) else ""
     return f"measured: {row['store']}{pool}"
-
-
-def _is_experiment(rows: pd.DataFrame) -> bool:
-    """Whether a case is what the sweep measures: then the requests of its measured window count."""
-    return rows.iloc[0]["counted"] == "window"
 
 
 def _case_title(row: pd.Series) -> str:

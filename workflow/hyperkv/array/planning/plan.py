@@ -132,7 +132,7 @@ def _continue(settings: ArraySettings, machine: Machine, uuid: str) -> Plan:
         steps = [*wipe, *_make_file_system(settings, machine, md.path, the_same(md))]
     elif not _file_system_is_ours(settings, md):
         holds = md.holds()
-        if _is_other_kind(settings, md):
+        if (md.content or {}).get("LABEL") == settings.name:
             text = (
                 f"{md.path}: array {settings.name} carries {holds}, not {settings.file_system}; set "
                 f"array.file_system to that, or tear it down first"
@@ -288,11 +288,6 @@ def _data_folder(settings: ArraySettings, machine: Machine) -> Run:
 def _file_system_is_ours(settings: ArraySettings, md: Md) -> bool:
     content = md.content or {}
     return content.get("TYPE") == settings.file_system and content.get("LABEL") == settings.name
-
-
-def _is_other_kind(settings: ArraySettings, md: Md) -> bool:
-    content = md.content or {}
-    return content.get("LABEL") == settings.name and content.get("TYPE") != settings.file_system
 
 
 def load_raid0(machine: Machine) -> list[Step]:
