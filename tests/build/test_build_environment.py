@@ -144,7 +144,9 @@ def test_pips_error_is_one_line_and_torch_gets_a_hint(tmp_path):
         tmp_path / "python",
         "#!/bin/sh\necho 'ERROR: No matching distribution found for torch==9+cpu' >&2; exit 1\n",
     )
-    with pytest.raises(UserError, match=r"No matching distribution found for torch==9\+cpu; .*vllm\.index"):
+    with pytest.raises(
+        UserError, match=r"No matching distribution found for torch==9\+cpu; .*PIP_EXTRA_INDEX_URL"
+    ):
         fetch_wheels.run_pip(str(python), "download")
 
 
