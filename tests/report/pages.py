@@ -1,13 +1,12 @@
 """Pages of the committed reference runs, and of variations of their tables, by the stages themselves."""
 
 import json
-import sys
 from pathlib import Path
-from unittest import mock
 
 import pandas as pd
 import yaml
 
+from tests.helpers import command
 from tests.workflow_helpers import merged
 from workflow.hyperkv.config.config import checked
 from workflow.hyperkv.config.plan import recommend_spec
@@ -94,12 +93,6 @@ def spoiled(cells: pd.DataFrame, scenario: str, reason: str = HOSTILE) -> pd.Dat
     return copy
 
 
-def run(module, *arguments: object) -> None:
-    """Run a stage's main with a command line."""
-    with mock.patch.object(sys, "argv", [module.__name__, *map(str, arguments)]):
-        module.main()
-
-
 def page_of(
     folder: Path,
     cells: pd.DataFrame,
@@ -124,7 +117,7 @@ def page_of(
     names = ("config/scenarios.yaml", "config/config.yaml")
     config = checked(merged(*(yaml.safe_load(Path(name).read_text()) for name in names)))
     recommended = [folder / "recommendation.json"]
-    run(
+    command(
         choose_scenario,
         "--spec",
         recommend_spec(config),
@@ -143,7 +136,7 @@ def page_of(
         recommended.append(folder / "check.json")
         recommended[1].write_text(json.dumps(checks))
     pictures = sorted(reference.glob("figures/*.svg")) + sorted(PREDICTED.glob("*.svg"))
-    run(
+    command(
         make_page,
         "--template",
         "workflow/report/page.html.j2",

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from tests.helpers import command
 from tests.record_factory import VALKEY, rung, rungs
 from workflow.hyperkv.profile.perf_categories import CATEGORIES
 from workflow.hyperkv.tables import layers
@@ -22,7 +23,7 @@ def layer(table: pd.DataFrame, name: str, kind: str = "layer") -> pd.Series:
 
 
 @pytest.mark.parametrize("filled", [True, False])
-def test_the_dictionary_has_exactly_the_columns_of_the_table(tmp_path, command, filled):
+def test_the_dictionary_has_exactly_the_columns_of_the_table(tmp_path, filled):
     found, out = tmp_path / "rungs.jsonl", tmp_path / "tables"
     found.write_text("".join(json.dumps(record) + "\n" for record in rungs()))
     files = [found] if filled else []

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from tests.helpers import command
 from tests.record_factory import point
 from workflow.hyperkv.tables import stores
 from workflow.hyperkv.tables.columns import COLUMNS_PATH
@@ -13,7 +14,7 @@ from workflow.hyperkv.tables.stores import stores_table
 
 
 @pytest.mark.parametrize("records", [[], [point("files"), point("dram", "get_warm")]], ids=["none", "two"])
-def test_the_dictionary_has_exactly_the_columns_of_the_table(tmp_path, command, records):
+def test_the_dictionary_has_exactly_the_columns_of_the_table(tmp_path, records):
     (tmp_path / "points.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     files, out = [tmp_path / "points.jsonl"] if records else [], tmp_path / "tables"
     command(stores, "--points", *files, "--out", out / "stores.csv", out / "stores.parquet")
