@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tests.configs import one_line
-from tests.helpers import write_as_a_stage
+from tests.helpers import command, write_as_a_stage
 from tests.recommend.scenarios import record_of, scenario
 from tests.record_factory import measured, varied
 from tests.stores.conftest import KVROCKS_BIN
@@ -357,7 +357,7 @@ def test_words_of_units_are_quoted(word, text):
     assert quoted(word) == text
 
 
-def run_stage(records: list[dict], folder: Path, monkeypatch, **section) -> tuple[dict, str]:
+def run_stage(records: list[dict], folder: Path, **section) -> tuple[dict, str]:
     """The recommendation and the text that the stage writes of records."""
     files: dict[Path, list[dict]] = {}
     for record in records:
@@ -380,8 +380,7 @@ def run_stage(records: list[dict], folder: Path, monkeypatch, **section) -> tupl
         *folder.glob("sweep/*/*.jsonl"),
     ]
     arguments += ["--out", folder / "r.json", "--readme", folder / "README.txt", "--files", folder / "files"]
-    monkeypatch.setattr(sys, "argv", ["choose_scenario", *map(str, arguments)])
-    choose_scenario.main()
+    command(choose_scenario, *arguments)
     return json.loads((folder / "r.json").read_text()), (folder / "README.txt").read_text()
 
 
@@ -390,10 +389,10 @@ def faster(real: dict, name: str, store: str, rps: float, repeat: int, **keys) -
     return record
 
 
-def test_the_stage_writes_files_numbers_and_a_text(real, tmp_path, monkeypatch):
+def test_the_stage_writes_files_numbers_and_a_text(real, tmp_path):
     records = [faster(real, "ram", "valkey", 10 + repeat, repeat) for repeat in (1, 2, 3)]
     records += [varied(real, {"rps_per_gpu": 4.0 + repeat}, repeat=repeat) for repeat in (1, 2, 3)]
-    found, text = run_stage(records, tmp_path, monkeypatch)
+    found, text = run_stage(records, tmp_path)
     assert found["chosen"]["scenario"] == "ram"
     assert (found["chosen"]["value"], found["chosen"]["value_low"], found["chosen"]["value_high"]) == (
         12,
@@ -427,7 +426,7 @@ def test_a_password_is_in_no_file_and_the_store_asks_for_it(store, by, real, tmp
         monkeypatch.setenv(by, SECRET)
         own = own | {"password_file": None, "password_env": by}
     records = [varied(record_of(real, own), {"rps_per_gpu": 9.0})]
-    found, text = run_stage(records, tmp_path, monkeypatch)
+    found, text = run_stage(records, tmp_path)
     assert found["chosen"]["scenario"] == "kv"
     assert SECRET not in json.dumps(found) + text
     files = tmp_path / "files"
@@ -462,23 +461,23 @@ def test_without_the_password_the_script_ends_before_the_server(tmp_path, given)
     assert not (tmp_path / "store.conf").exists()
 
 
-def test_without_the_file_the_recommended_store_does_not_start(real, tmp_path, monkeypatch, kvrocks):
+def test_without_the_file_the_recommended_store_does_not_start(real, tmp_path, kvrocks):
     records = [varied(record_of(real, with_password("kvrocks", tmp_path)), {"rps_per_gpu": 9.0})]
-    found, _ = run_stage(records, tmp_path, monkeypatch)
+    found, _ = run_stage(records, tmp_path)
     (tmp_path / "secret").unlink()
     with pytest.raises(UserError, match=r"password_file: .*write the password there"):
         check_recommended.check_server(found["servers"][0], tmp_path / "files")
 
 
-def test_the_stage_says_when_nothing_proved_itself(real, tmp_path, monkeypatch):
+def test_the_stage_says_when_nothing_proved_itself(real, tmp_path):
     records = [varied(real, reasons=("3 requests failed",), repeat=repeat) for repeat in (1, 2)]
-    found, text = run_stage(records, tmp_path, monkeypatch)
+    found, text = run_stage(records, tmp_path)
     assert (found["chosen"], found["files"], found["servers"]) == (None, {}, [])
     assert "2 of 2 repeats invalid: 3 requests failed" in text
     assert list((tmp_path / "files").iterdir()) == []
 
 
-def test_records_that_are_not_given_are_named(real, tmp_path, monkeypatch):
+def test_records_that_are_not_given_are_named(real, tmp_path):
     with pytest.raises(UserError, match="no record of none at load 2"):
         choose_scenario.evidence_of(
             choose_scenario.ranked(
