@@ -2,13 +2,13 @@
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.engines.vllm.slices import VALKEY, measured
+from tests.helpers import command
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.cells.cell import CellSpec
 from workflow.hyperkv.engines.vllm import cells as vllm_cells
@@ -360,7 +360,7 @@ def test_a_dead_or_hanging_store_ends_the_load(spec, tmp_path, monkeypatch, faul
     assert record["values"]["ttft_p50_ms"] is None
 
 
-def test_the_sweep_writes_both_kinds_of_records_and_resumes(spec, tmp_path, monkeypatch):
+def test_the_sweep_writes_both_kinds_of_records_and_resumes(spec, tmp_path):
     out = tmp_path / "sweep" / "s" / "1.jsonl"
     options = [
         "--spec",
@@ -372,8 +372,7 @@ def test_the_sweep_writes_both_kinds_of_records_and_resumes(spec, tmp_path, monk
         "--logs",
         str(tmp_path / "logs"),
     ]
-    monkeypatch.setattr(sys, "argv", ["sweep", *options])
-    sweep.main()
+    command(sweep, *options)
     records = read_records(out)
     assert [(record["record"], record["load"]) for record in records] == [("single", None), ("cell", 2)]
     assert {"job_started_at", "measured_in_job"} <= set(records[1])
