@@ -19,7 +19,6 @@ from workflow.hyperkv.config.plan import made_model_dir, python_of, requested_gp
 from workflow.hyperkv.config.scenarios import selected
 from workflow.hyperkv.run.stages import SECTIONS, Stages
 from workflow.hyperkv.machine.interpreter import output_cache_is_set, put_own_python_first, require_scheduler
-from workflow.hyperkv.run.asked import Asked
 from workflow.hyperkv.run.closing import closing_lines
 from workflow.hyperkv.run.jobs import asked_files, made_files, planned_cells, planned_places
 from workflow.hyperkv.run.open_stores import open_stores
@@ -142,7 +141,7 @@ rule all:
 
 
 try:
-    settle_results(workflow, ASKED)
+    settle_results(workflow, STAGES.asked)
 except UserError as error:
     raise WorkflowError(str(error))
 
@@ -162,12 +161,12 @@ onstart:
 
 
 onsuccess:
-    end_run(workflow, made_files(workflow), ASKED)
+    end_run(workflow, made_files(workflow), STAGES.asked)
     print(*closing_lines(made_files(workflow), asked_files(workflow)), sep="\n")
 
 
 onerror:
-    end_run(workflow, made_files(workflow), ASKED)
+    end_run(workflow, made_files(workflow), STAGES.asked)
     print(
         "HyperKV stopped. Lines that begin with 'hyperkv' say why; what was measured is kept: "
         "run the same command again."

@@ -10,7 +10,6 @@ try:
     STAGES.require(sys.argv[1:])
     if workflow.is_main_process:
         take_up(sys.argv[1:])
-    ASKED = Asked(STAGES.config)
 except UserError as error:
     raise WorkflowError(str(error))
 
@@ -71,4 +70,4 @@ def program(wildcards):
 
 def asked(wildcards, input):
     """What the files of records among a rule's input must have been measured with, as option --asked."""
-    return ASKED.option(input)
+    return STAGES.asked.option(input)

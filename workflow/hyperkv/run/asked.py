@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
@@ -25,54 +25,76 @@ class Wanted:
     identity: Identity
 
 
+Spec = Mapping[str, Any]
+# Of each measuring stage the spec of a job, by the configuration and the job's name, and the code that this makes it run.
+MEASURING: dict[str, tuple[Callable[[Spec, str], str], Callable[[Spec], str]]] = {
+    "measure_scenario": (sweep_spec, lambda spec: code(*scenario_modules(spec))),
+    "profile_store": (profile_spec, lambda spec: code(*profile_modules(spec))),
+    "profile_layers": (layers_spec, lambda spec: code(*layers_modules(spec))),
+    "profile_limits": (lambda config, _: limits_spec(config), lambda spec: code(*limits_modules(spec))),
+    "search_settings": (tune_spec, tune_code),
+}
+
+
 @dataclass(frozen=True)
 class Asked:
-    """What a checked configuration asks of files of records, each worked out once, when it is asked for."""
+    """What a checked configuration asks of measuring stages and their files, each worked out once, when it is asked for."""
 
     config: Mapping[str, Any]
-    _known: dict[str, Wanted | None] = field(default_factory=dict)
+    _known: dict[tuple[str, ...], Any] = field(default_factory=dict)
+
+    def spec(self, stage: str, name: str) -> str:
+        """JSON of what a job of a measuring stage depends on. Raises UserError where that cannot be worked out."""
+        return self._once("spec", stage, name, make=lambda: MEASURING[stage][0](self.config, name))
+
+    def code(self, stage: str, name: str) -> str:
+        """The digest of what such a job runs; of a search, JSON of several."""
+        return self._once(
+            "code", stage, name, make=lambda: MEASURING[stage][1](json.loads(self.spec(stage, name)))
+        )
 
     def wanted(self, path: str) -> Wanted | None:
         """What a file is to hold; None for one that the configuration does not name or no rule measures."""
         name = named(path)
-        if name not in self._known:
-            self._known[name] = self._of(name)
-        return self._known[name]
+        return self._once("wanted", name, make=lambda: self._of(name))
 
     def option(self, paths: Iterable[str]) -> str:
         """The value of option --asked for those of the files that are measured."""
         found = {named(path): wanted for path in paths if (wanted := self.wanted(path)) is not None}
         return json.dumps({name: str(wanted.identity) for name, wanted in found.items()})
 
+    def _once(self, *key: str, make: Callable[[], Any]) -> Any:
+        if key not in self._known:
+            self._known[key] = make()
+        return self._known[key]
+
     def _of(self, name: str) -> Wanted | None:
+        job = _job_of(PurePath(name).parts)
+        if job is None:
+            return None
         try:
-            text, digest = self._rule(PurePath(name).parts)
+            text, digest = self.spec(*job), self.code(*job)
         except (KeyError, UserError):
             return None
-        if text is None:
-            return None
+        digest = json.loads(digest)["search"] if job[0] == "search_settings" else digest
         spec = json.loads(text)
         return Wanted(text, files_of(spec), identity_of(spec, digest))
 
-    def _rule(self, parts: tuple[str, ...]) -> tuple[str | None, str]:
-        """The spec and the code of a measuring rule's output."""
-        match parts:
-            case ("results", "sweep", scenario):
-                text = sweep_spec(self.config, scenario)
-                return text, code(*scenario_modules(json.loads(text)))
-            case ("results", "profile", "limits", "limits.jsonl"):
-                text = limits_spec(self.config)
-                return text, code(*limits_modules(json.loads(text)))
-            case ("results", "profile", "layers", file):
-                text = layers_spec(self.config, file.removesuffix(".jsonl"))
-                return text, code(*layers_modules(json.loads(text)))
-            case ("results", "profile", file):
-                text = profile_spec(self.config, file.removesuffix(".jsonl"))
-                return text, code(*profile_modules(json.loads(text)))
-            case ("results", "tune", scenario):
-                text = tune_spec(self.config, scenario)
-                return text, json.loads(tune_code(json.loads(text)))["search"]
-        return None, ""
+
+def _job_of(parts: tuple[str, ...]) -> tuple[str, str] | None:
+    """The stage and the name of the job that measures a file."""
+    match parts:
+        case ("results", "sweep", scenario):
+            return "measure_scenario", scenario
+        case ("results", "profile", "limits", "limits.jsonl"):
+            return "profile_limits", ""
+        case ("results", "profile", "layers", file):
+            return "profile_layers", file.removesuffix(".jsonl")
+        case ("results", "profile", file):
+            return "profile_store", file.removesuffix(".jsonl")
+        case ("results", "tune", scenario):
+            return "search_settings", scenario
+    return None
 
 
 def named(path: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,12 @@ from ..config import code, plan
 from ..config.config import checked
 from ..config.kvrocks_source import BUILT, KvrocksSource, kvrocks_notes, resolve, runnable, runnable_scenarios
 from ..config.scenarios import selected
-from ..config.tune import tune_spec, tuned_scenarios
+from ..config.tune import tuned_scenarios
 from ..connectors.registry import LIBRARY, STRIPED
 from ..engines.vllm.lmcache import IN_PROCESS, SERVED
 from ..stores.registry import store_class
 from ..tables.judging.claim import PREDICTED_TABLES, Claim, claimed_records, claimed_tables, read_claims
+from .asked import MEASURING, Asked
 
 SECTIONS = {environment: section for section, environment in plan.ENVIRONMENTS.items()}
 
@@ -33,6 +34,7 @@ class Stages:
     machine's Kvrocks allows. A stage is named by its rule; `name` is its wildcard, a scenario, a family or an environment."""
 
     config: dict[str, Any]
+    asked: Asked
     kvrocks: KvrocksSource
     claims: list[Claim]
     scenarios: list[str]
@@ -40,6 +42,7 @@ class Stages:
     layered: list[str]
     tuned: list[str]
     ladder: list[str]
+    _known: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Stages:
@@ -48,6 +51,7 @@ class Stages:
         kvrocks = resolve(full["kvrocks"])
         found = cls(
             config=full,
+            asked=Asked(full),
             kvrocks=kvrocks,
             claims=read_claims(Path(full["claims"])),
             scenarios=runnable_scenarios(full, selected(full, full["experiment"]["scenarios"]), kvrocks),
@@ -80,10 +84,17 @@ class Stages:
             names = ", ".join(self.config["tune"]["scenarios"]) or "it is empty"
             raise UserError(f"config: tune.scenarios: none can be measured here ({names}); name another one")
         if "tune" in words:
-            tune_spec(self.config, self.tuned[0])
+            self.spec("search_settings", self.tuned[0])
 
     def spec(self, stage: str, name: str = "") -> str:
-        """JSON of all that a stage depends on of the configuration. Raises UserError where that cannot be worked out."""
+        """JSON of all that a stage depends on of the configuration, worked out once. Raises UserError where it cannot be."""
+        if stage in MEASURING:
+            return self.asked.spec(stage, name)
+        if stage not in self._known:
+            self._known[stage] = self._spec(stage)
+        return self._known[stage]
+
+    def _spec(self, stage: str) -> str:
         section = self.config["kvrocks"]
         source, binary, patched = self.kvrocks.source, self.kvrocks.binary, self.kvrocks.patched_binary
         specs: dict[str, Callable[[], str]] = {
@@ -94,11 +105,6 @@ class Stages:
             "build_patched_kvrocks": lambda: link_spec(section, source, patched, patched=True),
             "array": lambda: ArraySettings.of(self.config["array"]).spec(),
             "baseline_array": lambda: plan.baseline_spec(self.config),
-            "measure_scenario": lambda: plan.sweep_spec(self.config, name),
-            "profile_store": lambda: plan.profile_spec(self.config, name),
-            "profile_layers": lambda: plan.layers_spec(self.config, name),
-            "profile_limits": lambda: plan.limits_spec(self.config),
-            "search_settings": lambda: tune_spec(self.config, name),
             "predict_hit_rates": lambda: plan.predict_spec(self.config),
             "predict_break_even": lambda: plan.break_even_spec(self.config),
             "write_ratios": lambda: json.dumps({"figures": self.config["figures"]}, sort_keys=True),
@@ -111,18 +117,13 @@ class Stages:
 
     def code(self, stage: str, name: str = "") -> str:
         """The digest of what a stage runs; of a search, JSON of several."""
-        told = json.loads(self.spec(stage, name))
-        if stage == "search_settings":
-            return code.tune_code(told)
-        modules: dict[str, Callable[[], list[str]]] = {
-            "measure_scenario": lambda: code.scenario_modules(told),
-            "profile_store": lambda: code.profile_modules(told),
-            "profile_layers": lambda: code.layers_modules(told),
-            "profile_limits": lambda: code.limits_modules(told),
-            "predict_hit_rates": lambda: code.prediction_modules(told["cases"].values()),
-            "choose_scenario": lambda: code.recommendation_modules(self.config["workload"]),
-        }
-        return code.code(*modules[stage]())
+        if stage in MEASURING:
+            return self.asked.code(stage, name)
+        if stage == "predict_hit_rates":
+            return code.code(*code.prediction_modules(json.loads(self.spec(stage))["cases"].values()))
+        if stage == "choose_scenario":
+            return code.code(*code.recommendation_modules(self.config["workload"]))
+        raise ValueError(f"no code is known of {stage}")
 
     def files(self, stage: str, name: str = "") -> list[str]:
         """Paths of what a stage reads beside records and tables: models, GPUs, traces, and what is built for it."""
