@@ -3,10 +3,12 @@
 import ast
 import re
 import sys
-from importlib.metadata import packages_distributions
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
+import pytest
 import yaml
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
 ELSEWHERE = {"vllm", "torch", "lmcache", "snakemake", "transformers"}
@@ -27,6 +29,24 @@ def test_the_conda_environment_installs_the_same():
     document = yaml.safe_load((ROOT / "envs/harness.yaml").read_text())
     assert next(item["pip"] for item in document["dependencies"] if isinstance(item, dict)) == pins()
     assert "nodefaults" in document["channels"]
+
+
+@pytest.mark.parametrize("name", ["kvrocks-build", "kvrocks-conda"])
+def test_what_builds_kvrocks_reads_its_command_line_with_the_same_packages(name):
+    document = yaml.safe_load((ROOT / f"envs/{name}.yaml").read_text())
+    installed = next(item["pip"] for item in document["dependencies"] if isinstance(item, dict))
+    assert set(installed) <= set(pins())
+    names = {re.sub(r"[-_.]+", "-", pin.split("==")[0]).lower() for pin in installed}
+    pending = ["cyclopts"]
+    while pending:
+        found = pending.pop()
+        assert found in names
+        needed = (Requirement(line) for line in requires(found) or [])
+        pending += [
+            re.sub(r"[-_.]+", "-", each.name).lower()
+            for each in needed
+            if each.marker is None or each.marker.evaluate({"extra": ""})
+        ]
 
 
 def test_every_import_is_required():

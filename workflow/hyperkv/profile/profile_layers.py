@@ -31,13 +31,13 @@ def main(*, job: Job) -> None:
     spec = job.spec
     scenario, largest = spec["scenario"], largest_point(spec)
     stations = rungs_of(scenario)
-    if "store_ram" in stations:
-        memory = memory_folder(Path(spec["memory_dir"]), memory_needed(spec, largest))
-        if memory.note:
-            lost = "" if memory.path else "; its layers in memory are left out"
-            print(f"hyperkv layers: {scenario['name']}: {memory.note}{lost}", flush=True)
     with contextlib.ExitStack() as stack:
         measure = stack.enter_context(points_of(job, f"layers: {scenario['name']}"))
+        if "store_ram" in stations:
+            memory = memory_folder(Path(spec["memory_dir"]), memory_needed(spec, largest))
+            if memory.note:
+                lost = "" if memory.path else "; its layers in memory are left out"
+                print(f"hyperkv layers: {scenario['name']}: {memory.note}{lost}", flush=True)
         tcp = unix = None
         if "sockets" in stations:
             tcp = stack.enter_context(Loopback(largest, job.logs / "layers.log"))

@@ -49,11 +49,11 @@ _MINIMUM_S = 0.3
 def main(*, job: Job) -> None:
     """Measure the limits."""
     spec = job.spec
-    data_dir = data_dir_of(spec["data_dir"])
     with (
         points_of(job, "limits") as measure,
         Loopback(largest_point(spec), job.logs / "limits.log") as loopback,
     ):
+        data_dir = data_dir_of(spec["data_dir"])
         limits = limits_of(data_dir)
 
         def measured(repeat: int, size: int, connections: int) -> list[Limit]:
