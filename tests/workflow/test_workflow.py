@@ -210,6 +210,7 @@ def test_nothing_is_left_to_do(complete):
         ("workflow/hyperkv/recommend/check_recommended.py", {"check_recommended"} | PAGE),
         ("workflow/hyperkv/report/make_page.py", PAGE),
         ("workflow/report/page.html.j2", PAGE),
+        ("workflow/hyperkv/tables/summary.j2", {"write_summary"}),
         ("workflow/hyperkv/tables/ratios.py", {"write_ratios"} | PAGE),
         ("workflow/hyperkv/tables/latency.py", {"write_latency"} | CLAIMS),
         ("workflow/hyperkv/tables/limits.py", LIMITS - {"profile_limits"} - PLACED),

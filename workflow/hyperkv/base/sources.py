@@ -1,4 +1,4 @@
-"""Which source files a stage depends on: the import closure of a module of this package, read with `ast`."""
+"""Which source files a stage depends on: the import closure of a module of this package, read with `ast`, and their templates."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _known: dict[Path, tuple[bytes, str]] = {}  # of the files that were read: their
 
 
 def sources(*modules: str) -> list[str]:
-    """Paths, relative to the repository root, of the modules and of all they import from this package.
+    """Paths, relative to the repository root, of the modules, of all they import from this package, and of their templates.
 
     modules: dotted names below workflow.hyperkv, e.g. "tables.cost", "stores.files". Imports inside functions
     count; modules loaded by name (import_module) do not, so name them here. Raises FileNotFoundError.
@@ -30,7 +30,7 @@ def sources(*modules: str) -> list[str]:
 
 
 def code_digest(paths: Iterable[str]) -> str:
-    """12 hex digits that name what source files do: their syntax trees, without comments and docstrings."""
+    """12 hex digits that name what source files do: their syntax trees, without comments and docstrings, and their templates."""
     digest = hashlib.sha256()
     for path in sorted(paths):
         digest.update(path.encode() + b"\0" + _statements(Path(path)).encode() + b"\0")
@@ -48,7 +48,7 @@ def edited() -> list[str]:
 def _is_edited(path: Path, source: bytes, said: str) -> bool:
     try:
         now = path.read_bytes()
-        return now != source and _said_by(now) != said
+        return now != source and _said_by(path, now) != said
     except (OSError, SyntaxError, ValueError):
         return True
 
@@ -57,12 +57,14 @@ def _statements(path: Path) -> str:
     """What a module says, read once."""
     if path not in _known:
         source = path.read_bytes()
-        _known[path] = source, _said_by(source)
+        _known[path] = source, _said_by(path, source)
     return _known[path][1]
 
 
-def _said_by(source: bytes) -> str:
-    """A module's syntax tree as text that neither layout nor comments nor docstrings change."""
+def _said_by(path: Path, source: bytes) -> str:
+    """A module's syntax tree as text that neither layout nor comments nor docstrings change; all of a template."""
+    if path.suffix == ".j2":
+        return source.decode()
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
@@ -88,6 +90,8 @@ def _ours(module: str) -> list[Path]:
 
 @cache
 def _imported(path: Path) -> tuple[Path, ...]:
+    if path.suffix == ".j2":
+        return ()
     package = list(path.parent.parts)
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
@@ -105,6 +109,6 @@ def _paths_if_ours(module: str) -> list[Path]:
     if module != _PACKAGE and not module.startswith(_PACKAGE + "."):
         return []
     base = Path(*module.split("."))
-    candidates = [base.with_suffix(".py"), base / "__init__.py"]
+    candidates = [base.with_suffix(".py"), base.with_suffix(".j2"), base / "__init__.py"]
     parents = [parent / "__init__.py" for parent in base.parents if parent.is_relative_to("workflow/hyperkv")]
     return [path for path in (*candidates, *parents) if path.exists()]
