@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from tests.helpers import command
 from tests.report.pages import (
     CLAIMS,
     COST,
@@ -20,7 +21,6 @@ from tests.report.pages import (
     cells_of,
     few_cells,
     page_of,
-    run,
     spoiled,
 )
 from workflow.hyperkv.base.errors import UserError
@@ -275,7 +275,6 @@ def test_the_page_says_what_limits_a_store(tmp_path):
     assert "70 % [65 %, 75 %] device" in page.text
 
 
-def test_the_stages_command_line_says_what_is_missing(tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        run(make_page, "--out", tmp_path / "x.html")
-    assert "--template" in capsys.readouterr().err
+def test_the_stages_command_line_says_what_is_missing(tmp_path):
+    with pytest.raises(UserError, match="--template"):
+        command(make_page, "--out", tmp_path / "x.html")
