@@ -72,6 +72,7 @@ include: "workflow/rules/tune.smk"
 include: "workflow/rules/ladder.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/docs.smk"
 
 
 localrules:
@@ -101,6 +102,7 @@ localrules:
     write_claims,
     choose_scenario,
     make_page,
+    make_run_page,
     draw_tier_tradeoff,
     draw_transport_medium,
     draw_cost,
@@ -125,6 +127,7 @@ localrules:
     capacity,
     tune,
     ladder,
+    docs,
 
 
 rule all:

@@ -25,4 +25,5 @@ def as_object(text: str) -> dict[str, Any]:
 
 Spec = Annotated[dict[str, Any], read_by(as_object)]
 Files = Annotated[tuple[Path, ...], Parameter(consume_multiple=True)]
+Words = Annotated[tuple[str, ...], Parameter(consume_multiple=True)]
 LOGS = Path("results/logs/servers")

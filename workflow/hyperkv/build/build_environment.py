@@ -18,12 +18,11 @@ import tarfile
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from cyclopts import Parameter
+from typing import Any, Literal
 
 from ..base.cli import run_stage
 from ..base.errors import UserError
+from ..base.options import Words
 from ..base.surroundings import past_proxies
 from ..machine.interpreter import import_path
 from .fetch_wheels import run_pip
@@ -35,7 +34,7 @@ def main(
     *,
     kind: Literal["engine", "loadgen"],
     device: Literal["cuda", "cpu"] = "cuda",
-    needs: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
+    needs: Words = (),
     python: str | None = None,
     requirements: Path | None = None,
     wheels: Path | None = None,
