@@ -18,11 +18,11 @@ from .facts import Machine
 from .plan import Plan, plan_provision
 from .teardown_plan import plan_teardown
 
-_LOCK = Path("/run/hyperkv-array.lock")
+LOCK = Path("/run/hyperkv-array.lock")
 
 
 @contextlib.contextmanager
-def only_one() -> Iterator[None]:
+def only_one(path: Path = LOCK) -> Iterator[None]:
     """Hold the machine's lock for changing arrays; nothing without root.
 
     The lock is a file that only root can make and change. Raises ArrayError when another has it, or it is no such file.
@@ -30,7 +30,7 @@ def only_one() -> Iterator[None]:
     if os.geteuid() != 0:
         yield
         return
-    with _own_file(_LOCK) as lock:
+    with _own_file(path) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
