@@ -19,6 +19,7 @@ from workflow.hyperkv.config.plan import made_model_dir, python_of, requested_gp
 from workflow.hyperkv.config.scenarios import selected
 from workflow.hyperkv.run.stages import SECTIONS, Stages
 from workflow.hyperkv.machine.interpreter import output_cache_is_set, put_own_python_first, require_scheduler
+from workflow.hyperkv.run.asked import Asked
 from workflow.hyperkv.run.closing import closing_lines
 from workflow.hyperkv.run.jobs import asked_files, made_files, planned_cells, planned_places
 from workflow.hyperkv.run.open_stores import open_stores
@@ -144,7 +145,7 @@ rule all:
 
 
 try:
-    settle_results(workflow, STAGES.asked)
+    settle_results(workflow, ASKED)
 except UserError as error:
     raise WorkflowError(str(error))
 
@@ -164,12 +165,12 @@ onstart:
 
 
 onsuccess:
-    end_run(workflow, made_files(workflow), STAGES.asked)
+    end_run(workflow, made_files(workflow), ASKED)
     print(*closing_lines(made_files(workflow), asked_files(workflow)), sep="\n")
 
 
 onerror:
-    end_run(workflow, made_files(workflow), STAGES.asked)
+    end_run(workflow, made_files(workflow), ASKED)
     print(
         "HyperKV stopped. Lines that begin with 'hyperkv' say why; what was measured is kept: "
         "run the same command again."

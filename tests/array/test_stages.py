@@ -13,7 +13,7 @@ from workflow.hyperkv.array import teardown_array as teardown
 from workflow.hyperkv.array.inspect_array import listing, outlook
 from workflow.hyperkv.array.planning import look
 from workflow.hyperkv.array.planning.privilege import LOCK, only_one
-from workflow.hyperkv.array.refusal import EXIT_STATUSES, FAILED, IN_USE, NOT_ROOT, UNFIT, ArrayError
+from workflow.hyperkv.array.refusal import FAILED, FOREIGN, IN_USE, NOT_ROOT, NOT_THERE, UNFIT, ArrayError
 from workflow.hyperkv.machine.mounts import Signature
 
 SEEN = {"signatures": None, "probed": None, "busy": None, "sampled": False}
@@ -315,5 +315,5 @@ def test_labels_reach_no_terminal_as_they_are():
 
 def test_the_exit_statuses_are_documented():
     readme = Path("README.md").read_text()
-    for status in EXIT_STATUSES:
+    for status in (0, UNFIT, FOREIGN, IN_USE, FAILED, NOT_ROOT, NOT_THERE):
         assert f"\n| {status} | " in readme

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import command
+from tests.kvrocks_tree import write_program
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.build import build_environment, fetch_wheels
 
@@ -120,12 +121,15 @@ def test_wheels_of_a_file_that_is_not_there(tmp_path):
         fetch_wheels.fetch(tmp_path / "absent.txt", None, tmp_path / "w.tar")
 
 
-def test_pips_error_is_one_line_and_torch_gets_a_hint():
-    code = "import sys; sys.stderr.write('ERROR: No matching distribution found for torch==9+cpu\\n'); sys.exit(1)"
+def test_pips_error_is_one_line_and_torch_gets_a_hint(tmp_path):
+    python = write_program(
+        tmp_path / "python",
+        "#!/bin/sh\necho 'ERROR: No matching distribution found for torch==9+cpu' >&2; exit 1\n",
+    )
     with pytest.raises(
         UserError, match=r"No matching distribution found for torch==9\+cpu; .*PIP_EXTRA_INDEX_URL"
     ):
-        fetch_wheels.run_pip([sys.executable, "-c", code], "download")
+        fetch_wheels.run_pip(str(python), "download")
 
 
 @pytest.mark.parametrize("name", ["engine-cuda", "engine-cpu", "loadgen"])

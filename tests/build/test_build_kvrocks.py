@@ -544,7 +544,7 @@ def test_linking_depends_on_the_programs_contents(tmp_path):
 
 @pytest.mark.parametrize("source", ["conda", "binary"])
 def test_a_source_that_builds_none_is_named(source):
-    with pytest.raises(UserError, match=f"kvrocks.source {source} builds none"):
+    with pytest.raises(UserError, match=f"kvrocks.source: {source} builds none"):
         fetch_spec({"path": None}, source)
 
 

@@ -10,6 +10,7 @@ try:
     STAGES.require(sys.argv[1:])
     if workflow.is_main_process:
         take_up(sys.argv[1:])
+    ASKED = Asked(STAGES)
 except UserError as error:
     raise WorkflowError(str(error))
 
@@ -70,4 +71,4 @@ def program(wildcards):
 
 def asked(wildcards, input):
     """What the files of records among a rule's input must have been measured with, as option --asked."""
-    return STAGES.asked.option(input)
+    return ASKED.option(input)

@@ -25,7 +25,7 @@ from workflow.hyperkv.connectors.registry import make_connector
 from workflow.hyperkv.connectors.resp import RespConnector
 from workflow.hyperkv.machine.machine_code import Needs
 from workflow.hyperkv.stores.applied import number
-from workflow.hyperkv.stores.kvrocks.config import complete, rendered, warning
+from workflow.hyperkv.stores.kvrocks.config import complete, rendered
 from workflow.hyperkv.stores.kvrocks.store import KvrocksStore
 
 PRESETS = sorted(Path("config/kvrocks").glob("*.yaml"))
@@ -73,7 +73,7 @@ def test_bulk_length_follows_the_largest_value_unless_it_is_given(value_bytes, f
 )
 def test_settings_that_are_refused(settings, words):
     with refused(words):
-        completed(settings)
+        KvrocksStore.check_settings(settings, "settings")
 
 
 @pytest.mark.parametrize(
@@ -90,10 +90,10 @@ def test_settings_that_are_refused(settings, words):
     ],
 )
 def test_an_open_server_without_a_password_is_warned_of(settings, exposed):
-    found = warning(completed(settings))
+    found = KvrocksStore.exposure(settings, password=False)
     assert (found is not None) == exposed
     assert "password_file" in (found or "password_file")
-    assert warning(completed(settings) | {"requirepass": "secret"}) is None
+    assert KvrocksStore.exposure(settings, password=True) is None
 
 
 @given(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1).filter(lambda t: t[0] != "="))

@@ -49,46 +49,41 @@ def client(server) -> Iterator[redis.Redis]:
 
 
 @pytest.mark.parametrize(
-    ("line", "key", "value"),
+    ("pair", "key", "value"),
     [
-        ("rocksdb.write_buffer_size 512", "rocksdb.write_buffer_size", 512),
-        ("  rocksdb.compression\tzstd  # why not", "rocksdb.compression", "zstd"),
-        ("rocksdb.enable_blob_files no", "rocksdb.enable_blob_files", False),
-        ("ROCKSDB.WRITE_OPTIONS.DISABLE_WAL YES", "rocksdb.write_options.disable_wal", True),
-        ("proto-max-bulk-len 64m", "proto-max-bulk-len", 64 * MIB),
-        ('dir "/data/a b"', "dir", "/data/a b"),
-        ("rocksdb.max_open_files -1", "rocksdb.max_open_files", -1),
+        (("rocksdb.write_buffer_size", "512"), "rocksdb.write_buffer_size", 512),
+        (("rocksdb.enable_blob_files", "no"), "rocksdb.enable_blob_files", False),
+        (("ROCKSDB.WRITE_OPTIONS.DISABLE_WAL", "YES"), "rocksdb.write_options.disable_wal", True),
+        (("proto-max-bulk-len", "64m"), "proto-max-bulk-len", 64 * MIB),
+        (("dir", "/data/a b"), "dir", "/data/a b"),
+        (("rocksdb.max_open_files", "-1"), "rocksdb.max_open_files", -1),
     ],
 )
-def test_config_line(line, key, value):
-    assert rocksdb_keys.parse_config(f"# comment\n\n{line}\n", "f") == {key: value}
+def test_a_key_with_its_value(pair, key, value):
+    assert rocksdb_keys.parse_pairs([pair]) == {key: value}
 
 
 @pytest.mark.parametrize(
-    ("line", "words"),
+    ("key", "value", "words"),
     [
-        ("rocksdb.write_buffer_size = 64", "equals sign"),
-        ("rocksdb.write_buffer_size=64", "equals sign"),
-        ("rocksdb.write_buffer_size", "one key and one value"),
-        ("rocksdb.write_buffer_size 64 65", "one key and one value"),
-        ("rocksdb.write_buffer_size 4097", "from 0 to 4096"),
-        ("rocksdb.write_buffer_size 64m", "whole number"),
-        ("rocksdb.enable_blob_files true", "yes or no"),
-        ("rocksdb.compression gzip", "one of no, snappy"),
-        ("proto-max-bulk-len 1x", "number of bytes"),
-        ("rocksdb.write_bufer_size 64", "did you mean rocksdb.write_buffer_size?"),
-        ("rocksdb.delayed_write_rate 5", "rocksdict store cannot express"),
-        ("compaction-checker-cron * 0-7 * * *", "key of Kvrocks"),
+        ("rocksdb.write_buffer_size", "4097", "from 0 to 4096"),
+        ("rocksdb.write_buffer_size", "64m", "whole number"),
+        ("rocksdb.enable_blob_files", "true", "yes or no"),
+        ("rocksdb.compression", "gzip", "one of no, snappy"),
+        ("proto-max-bulk-len", "1x", "number of bytes"),
+        ("rocksdb.write_bufer_size", "64", "did you mean rocksdb.write_buffer_size?"),
+        ("rocksdb.delayed_write_rate", "5", "rocksdict store cannot express"),
+        ("compaction-checker-cron", "* 0-7 * * *", "key of Kvrocks"),
     ],
 )
-def test_config_line_refused(line, words):
-    with pytest.raises(UserError, match="f line 2: ") as caught:
-        rocksdb_keys.parse_config(f"# first\n{line}\n", "f")
+def test_a_value_that_is_refused(key, value, words):
+    with pytest.raises(UserError) as caught:
+        rocksdb_keys.parse_pairs([(key, value)])
     assert words in str(caught.value)
 
 
 def test_neutral_kvrocks_keys_are_accepted():
-    assert rocksdb_keys.parse_config("rocksdb.max_background_flushes -1\ndaemonize no", "f") == {}
+    assert rocksdb_keys.parse_pairs([("rocksdb.max_background_flushes", "-1"), ("daemonize", "no")]) == {}
 
 
 @pytest.mark.parametrize("other", ["rocksdb.enable_pipelined_write", "rocksdb.write_options.sync"])
@@ -367,13 +362,11 @@ def test_kill_keeps_what_the_wal_has(tmp_path):
         assert (client.dbsize(), client.get("k")) == (1, b"w" * 10_000)
 
 
-def test_unix_socket_and_config_file(tmp_path):
-    config = tmp_path / "kvrocks.conf"
-    config.write_text("rocksdb.write_buffer_size 8\nrocksdb.min_blob_size 100\n")
+def test_unix_socket_and_settings(tmp_path):
     path = tmp_path / "s"
-    extra = ("--config", str(config), "--set", "rocksdb.min_blob_size", "200", "--unix-socket", str(path))
+    extra = ("--set", "rocksdb.min_blob_size", "200", "--unix-socket", str(path))
     with running(tmp_path / "db", *extra) as one, redis.Redis(unix_socket_path=str(path)) as client:
-        assert client.config_get("rocksdb.*size")["rocksdb.write_buffer_size"] == "8"
+        assert client.config_get("rocksdb.*size")["rocksdb.write_buffer_size"] == "64"
         assert client.config_get("rocksdb.min_blob_size") == {"rocksdb.min_blob_size": "200"}
         one.process.send_signal(signal.SIGTERM)
         assert one.process.wait(TIMEOUT_S) == 0

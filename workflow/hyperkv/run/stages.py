@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +13,18 @@ from ..array.settings import ArraySettings
 from ..base.errors import UserError
 from ..build.build_kvrocks import link_spec
 from ..build.compile_kvrocks import build_spec
-from ..build.fetch_kvrocks import fetch_spec
+from ..build.fetch_kvrocks import fetch_spec, identity
 from ..config import code, plan
 from ..config.config import checked
 from ..config.kvrocks_source import BUILT, KvrocksSource, kvrocks_notes, resolve, runnable, runnable_scenarios
 from ..config.scenarios import selected
-from ..config.tune import tuned_scenarios
+from ..config.tune import tune_spec, tuned_scenarios
 from ..connectors.registry import LIBRARY, STRIPED
 from ..engines.vllm.lmcache import IN_PROCESS, SERVED
 from ..stores.registry import store_class
 from ..tables.judging.claim import PREDICTED_TABLES, Claim, claimed_records, claimed_tables, read_claims
-from .asked import MEASURING, Asked
 
+FROM_SOURCE = {"fetch_kvrocks", "fetch_kvrocks_dependencies", "compile_kvrocks", "compile_patched_kvrocks"}
 SECTIONS = {environment: section for section, environment in plan.ENVIRONMENTS.items()}
 
 
@@ -34,7 +34,6 @@ class Stages:
     machine's Kvrocks allows. A stage is named by its rule; `name` is its wildcard, a scenario, a family or an environment."""
 
     config: dict[str, Any]
-    asked: Asked
     kvrocks: KvrocksSource
     claims: list[Claim]
     scenarios: list[str]
@@ -42,7 +41,6 @@ class Stages:
     layered: list[str]
     tuned: list[str]
     ladder: list[str]
-    _known: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Stages:
@@ -51,7 +49,6 @@ class Stages:
         kvrocks = resolve(full["kvrocks"])
         found = cls(
             config=full,
-            asked=Asked(full),
             kvrocks=kvrocks,
             claims=read_claims(Path(full["claims"])),
             scenarios=runnable_scenarios(full, selected(full, full["experiment"]["scenarios"]), kvrocks),
@@ -74,7 +71,10 @@ class Stages:
         return self.kvrocks.source in BUILT
 
     def require(self, words: Sequence[str]) -> None:
-        """Raises UserError when a target among the words of a command has nothing to do here: a ladder without steps or store, a search without scenario."""
+        """Raises UserError when a target among the words of a command has nothing to do here: a ladder without steps or store, a
+        search without scenario, a source of Kvrocks where none is built."""
+        if FROM_SOURCE & {*words}:
+            identity(self.config["kvrocks"], self.kvrocks.source)
         if "ladder" in words and not self.config["ladder"]["steps"]:
             raise UserError("config: ladder.steps is empty; config/experiments/ladder.yaml has a ladder")
         if "ladder" in words and set(self.ladder) != set(wanted := plan.ladder_scenarios(self.config)):
@@ -84,17 +84,10 @@ class Stages:
             names = ", ".join(self.config["tune"]["scenarios"]) or "it is empty"
             raise UserError(f"config: tune.scenarios: none can be measured here ({names}); name another one")
         if "tune" in words:
-            self.spec("search_settings", self.tuned[0])
+            tune_spec(self.config, self.tuned[0])
 
     def spec(self, stage: str, name: str = "") -> str:
-        """JSON of all that a stage depends on of the configuration, worked out once. Raises UserError where it cannot be."""
-        if stage in MEASURING:
-            return self.asked.spec(stage, name)
-        if stage not in self._known:
-            self._known[stage] = self._spec(stage)
-        return self._known[stage]
-
-    def _spec(self, stage: str) -> str:
+        """JSON of all that a stage depends on of the configuration. Raises UserError where that cannot be worked out."""
         section = self.config["kvrocks"]
         source, binary, patched = self.kvrocks.source, self.kvrocks.binary, self.kvrocks.patched_binary
         specs: dict[str, Callable[[], str]] = {
@@ -105,6 +98,11 @@ class Stages:
             "build_patched_kvrocks": lambda: link_spec(section, source, patched, patched=True),
             "array": lambda: ArraySettings.of(self.config["array"]).spec(),
             "baseline_array": lambda: plan.baseline_spec(self.config),
+            "measure_scenario": lambda: plan.sweep_spec(self.config, name),
+            "profile_store": lambda: plan.profile_spec(self.config, name),
+            "profile_layers": lambda: plan.layers_spec(self.config, name),
+            "profile_limits": lambda: plan.limits_spec(self.config),
+            "search_settings": lambda: tune_spec(self.config, name),
             "predict_hit_rates": lambda: plan.predict_spec(self.config),
             "predict_break_even": lambda: plan.break_even_spec(self.config),
             "write_ratios": lambda: json.dumps({"figures": self.config["figures"]}, sort_keys=True),
@@ -117,13 +115,18 @@ class Stages:
 
     def code(self, stage: str, name: str = "") -> str:
         """The digest of what a stage runs; of a search, JSON of several."""
-        if stage in MEASURING:
-            return self.asked.code(stage, name)
-        if stage == "predict_hit_rates":
-            return code.code(*code.prediction_modules(json.loads(self.spec(stage))["cases"].values()))
-        if stage == "choose_scenario":
-            return code.code(*code.recommendation_modules(self.config["workload"]))
-        raise ValueError(f"no code is known of {stage}")
+        told = json.loads(self.spec(stage, name))
+        if stage == "search_settings":
+            return code.tune_code(told)
+        modules: dict[str, Callable[[], list[str]]] = {
+            "measure_scenario": lambda: code.scenario_modules(told),
+            "profile_store": lambda: code.profile_modules(told),
+            "profile_layers": lambda: code.layers_modules(told),
+            "profile_limits": lambda: code.limits_modules(told),
+            "predict_hit_rates": lambda: code.prediction_modules(told["cases"].values()),
+            "choose_scenario": lambda: code.recommendation_modules(self.config["workload"]),
+        }
+        return code.code(*modules[stage]())
 
     def files(self, stage: str, name: str = "") -> list[str]:
         """Paths of what a stage reads beside records and tables: models, GPUs, traces, and what is built for it."""
@@ -194,17 +197,13 @@ class Stages:
         needs = of_engine if section == "vllm" else []
         if own := self.config[section]["python"]:
             return [*needs, "--python", own]
-        requirements = plan.requirements_of(self.config, section)
-        folder = f"results/build/{environment}/venv"
-        return [
-            *needs,
+        made_from = [
             "--requirements",
-            requirements,
+            plan.requirements_of(self.config, section),
             "--wheels",
             *self.wheels(environment),
-            "--venv",
-            folder,
         ]
+        return [*needs, *made_from, "--venv", f"results/build/{environment}/venv"]
 
     def origin(self, stage: str) -> list[str]:
         """The options of build_kvrocks: the program that was compiled, else what says which one to link."""

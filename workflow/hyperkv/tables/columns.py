@@ -13,7 +13,7 @@ import yaml
 
 from ..base.cli import run_stage
 from ..records.frames import Out, write_table
-from .judging.claim import COLUMNS_PATH
+from .methods.dictionary import COLUMNS_PATH
 
 
 def main(*, dictionary: Path = COLUMNS_PATH, out: Out) -> None:
