@@ -53,7 +53,7 @@ Rows = dict[str, tuple[Choice, ...]]
 @cache
 def columns_dictionary() -> dict[str, dict[str, dict[str, str]]]:
     """Unit and description of every column by table."""
-    return yaml.safe_load(COLUMNS_PATH.read_text())
+    return yaml.load(COLUMNS_PATH.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def number_columns(table: str) -> list[str]:
