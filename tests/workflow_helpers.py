@@ -106,6 +106,7 @@ def become_snakemake(folder: Path, environment: Mapping[str, str], argv: list[st
     os.setsid()
     for descriptor, target in ((os.open(os.devnull, os.O_RDONLY), 0), (output, 1), (output, 2)):
         os.dup2(descriptor, target)
+    os.closerange(3, 4096)
     sys.stdin, sys.stdout, sys.stderr = sys.__stdin__, os.fdopen(1, "w"), os.fdopen(2, "w")
     os.chdir(folder)
     os.environ.clear()
@@ -205,10 +206,10 @@ class Checkout:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     left.kill()
 
-    def run(self, *argv: str, within_s: float = 600.0) -> tuple[int, str]:
+    def run(self, *argv: str) -> tuple[int, str]:
         """Run a Python program in the folder to its end: exit status and output. It must leave no process."""
         with self.start(*argv) as process:
-            output, _ = process.communicate(timeout=within_s)
+            output, _ = process.communicate(timeout=600)
             assert not self.processes(), output
         return process.returncode, output
 
@@ -217,30 +218,34 @@ class Checkout:
         options = ["--cores", "2", "--scheduler", "greedy", "--configfile", *CONFIGS]
         return ["-m", "snakemake", *arguments, *options]
 
-    def snakemake(self, *arguments: str, within_s: float = 600.0) -> tuple[int, str]:
-        """Run snakemake to its end: exit status and output."""
-        if "--dry-run" in arguments:
-            return self.look(*self.snakemake_argv(*arguments)[2:])
-        return self.run(*self.snakemake_argv(*arguments), within_s=within_s)
+    def snakemake(self, *arguments: str) -> tuple[int, str]:
+        """Run snakemake to its end: exit status and output. It must leave no process."""
+        return self.forked(*self.snakemake_argv(*arguments)[2:])
 
-    def look(self, *argv: str) -> tuple[int, str]:
-        """As snakemake with these words, which run no job, in a fork of this process: that saves the time to import it."""
+    def forked(self, *argv: str) -> tuple[int, str]:
+        """As `run` with snakemake and these words, in a fork of this process: that saves the time to import it."""
         from snakemake.cli import get_argument_parser
 
-        get_argument_parser()
-        with tempfile.TemporaryFile() as output:
+        get_argument_parser()  # which looks for plugins
+        with tempfile.TemporaryFile() as file:
             if (pid := os.fork()) == 0:
                 status = 1
                 try:
-                    status = become_snakemake(self.folder, self.environment(), list(argv), output.fileno())
+                    status = become_snakemake(self.folder, self.environment(), list(argv), file.fileno())
                     atexit._run_exitfuncs()
                     sys.stdout.flush()
                     sys.stderr.flush()
                 finally:
                     os._exit(status)
-            _, status = os.waitpid(pid, 0)
-            output.seek(0)
-            return os.waitstatus_to_exitcode(status), output.read().decode()
+            try:
+                _, status = os.waitpid(pid, 0)
+            except BaseException:
+                os.killpg(pid, signal.SIGKILL)
+                raise
+            file.seek(0)
+            output = file.read().decode()
+        assert not self.processes(), output
+        return os.waitstatus_to_exitcode(status), output
 
     def sweep_argv(self, scenario: str) -> list[str]:
         """The command line, after python, of the sweep stage for repeat 1 of a scenario."""

@@ -89,79 +89,67 @@ def test_the_default_space_can_be_searched_on_every_striped_scenario():
         assert found["sweep"]["loads"] == [2]
 
 
+def integer(**keys):
+    return {"connections": {"kind": "integer", **keys}}
+
+
+def choice(*choices, of="connections", **keys):
+    return {of: {"kind": "choice", "choices": list(choices), **keys}}
+
+
 @pytest.mark.parametrize(
     ("space", "message"),
     [
-        (
-            {"stripe_size": {"kind": "choice", "choices": [1]}},
-            "tune.space: stripe_size is not a parameter; allowed are",
-        ),
-        ({"settings": {"kind": "choice", "choices": [1]}}, "tune.space: settings is not a parameter"),
-        ({"connections": {"kind": "integer", "low": 8, "high": 2}}, "low 8 is above high 2"),
-        ({"connections": {"kind": "integer", "low": 4, "high": 8}}, "own value 2 is not in 4 to 8"),
-        (
-            {"connections": {"kind": "integer", "low": 1, "high": 9, "step": 4}},
-            "own value 2 is not in 1 to 9 by 4",
-        ),
-        ({"connections": {"kind": "integer", "low": 1}}, "tune.space.connections.high is missing"),
-        ({"connections": {"kind": "integer", "low": 1.5, "high": 8}}, "connections.low: 1.5 is wrong"),
-        ({"connections": {"kind": "integer", "low": 0, "high": 8, "log": True}}, "must begin above 0"),
-        ({"connections": {"kind": "integer", "low": 1, "high": 8, "log": True, "step": 2}}, "has none"),
-        ({"connections": {"kind": "integer", "low": 1, "high": 999}}, "tune.space.connections: 999 is wrong"),
-        (
-            {"connections": {"kind": "choice", "choices": [2, "two"]}},
-            "tune.space.connections: 'two' is wrong",
-        ),
+        (choice(1, of="stripe_size"), "tune.space: stripe_size is not a parameter; allowed are"),
+        (choice(1, of="settings"), "tune.space: settings is not a parameter"),
+        (integer(low=8, high=2), "low 8 is above high 2"),
+        (integer(low=4, high=8), "own value 2 is not in 4 to 8"),
+        (integer(low=1, high=9, step=4), "own value 2 is not in 1 to 9 by 4"),
+        (integer(low=1), "tune.space.connections.high is missing"),
+        (integer(low=1.5, high=8), "connections.low: 1.5 is wrong"),
+        (integer(low=0, high=8, log=True), "must begin above 0"),
+        (integer(low=1, high=8, log=True, step=2), "has none"),
+        (integer(low=1, high=999), "tune.space.connections: 999 is wrong"),
+        (choice(2, "two"), "tune.space.connections: 'two' is wrong"),
         ({"connections": {"kind": "choice"}}, "tune.space.connections.choices is missing"),
+        (choice(1, low=1), "connections.low is not a key; allowed are kind, choices"),
         (
-            {"connections": {"kind": "choice", "choices": [1], "low": 1}},
-            "connections.low is not a key; allowed are kind, choices",
-        ),
-        (
-            {"connections": {"kind": "integer", "low": 1, "high": 4, "choices": [1]}},
+            integer(low=1, high=4, choices=[1]),
             "connections.choices is not a key; allowed are log, kind, low, high, step",
         ),
-        (
-            {"stripe_bytes": {"kind": "choice", "choices": ["1 MB"]}},
-            "stripe_bytes: '1 MB' is wrong; it must be a size",
-        ),
-        ({"stripe_bytes": {"kind": "choice", "choices": [100]}}, "stripe_bytes: 100 is below 4096"),
-        ({"chunk_tokens": {"kind": "choice", "choices": [40]}}, "chunk_tokens: 40 is not a multiple"),
-        ({"kv_dtype": {"kind": "choice", "choices": ["int4"]}}, "tune.space.kv_dtype: 'int4' is wrong"),
-        ({"settings.workers": {"kind": "choice", "choices": [1]}}, "has none of the parameters"),
-        ({"save_decode_cache": {"kind": "choice", "choices": [False]}}, "has none of the parameters"),
+        (choice("1 MB", of="stripe_bytes"), "stripe_bytes: '1 MB' is wrong; it must be a size"),
+        (choice(100, of="stripe_bytes"), "stripe_bytes: 100 is below 4096"),
+        (choice(40, of="chunk_tokens"), "chunk_tokens: 40 is not a multiple"),
+        (choice("int4", of="kv_dtype"), "tune.space.kv_dtype: 'int4' is wrong"),
+        (choice(1, of="settings.workers"), "has none of the parameters"),
+        (choice(False, of="save_decode_cache"), "has none of the parameters"),
     ],
 )
 def test_a_space_that_cannot_be_searched_is_one_line(space, message):
-    with pytest.raises(UserError) as caught:
-        spec(space)
-    assert message in str(caught.value)
-    assert str(caught.value).startswith("config: ")
-    assert "\n" not in str(caught.value)
+    refused(message, tune__space=space)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"tune__budget_minutes": 0}, "tune.budget_minutes: 0 is wrong; it must be a number, more than 0"),
-        ({"tune__trials": 0}, "tune.trials: 0 is wrong"),
-        ({"tune__finalists": 20, "tune__trials": 10}, "tune.finalists: 20 are more than the 10 trials"),
-        (
-            {"tune__objective": {"metric": "goodput_rps"}},
-            "goodput_rps needs a bound; set experiment.slo.ttft_ms",
-        ),
-        (
-            {"tune__objective": {"metric": "tps"}},
-            "tune.objective.metric: 'tps' is wrong; allowed are ttft_p50_ms",
-        ),
-        ({"tune__scenarios": ["none"]}, "tune.scenarios: none has no store"),
-        ({"tune__scenarios": ["nowhere"]}, "tune.scenarios: no scenario 'nowhere'"),
+        ({"budget_minutes": 0}, "tune.budget_minutes: 0 is wrong; it must be a number, more than 0"),
+        ({"trials": 0}, "tune.trials: 0 is wrong"),
+        ({"finalists": 20, "trials": 10}, "tune.finalists: 20 are more than the 10 trials"),
+        ({"objective": {"metric": "goodput_rps"}}, "goodput_rps needs a bound; set experiment.slo.ttft_ms"),
+        ({"objective": {"metric": "tps"}}, "tune.objective.metric: 'tps' is wrong; allowed are ttft_p50_ms"),
+        ({"scenarios": ["none"]}, "tune.scenarios: none has no store"),
+        ({"scenarios": ["nowhere"]}, "tune.scenarios: no scenario 'nowhere'"),
     ],
 )
 def test_a_search_that_cannot_be_is_one_line(changes, message):
+    refused(message, **{f"tune__{key}": value for key, value in changes.items()})
+
+
+def refused(message, **changes):
     with pytest.raises(UserError) as caught:
         spec(**changes)
     assert message in str(caught.value)
+    assert str(caught.value).startswith("config: ")
     assert "\n" not in str(caught.value)
 
 

@@ -96,7 +96,7 @@ def test_engine_vllm_asks_for_the_gpus_that_share_a_model(profile, own, gpus, tm
     (checkout / "two.yaml").write_text("experiment: {scenarios: [none, dram]}\n")
     configs = [*CONFIGS[:2], "config/gpu-box.yaml", "own.yaml", "two.yaml"]
     words = ["sweep", "--dry-run", "--workflow-profile", f"workflow/profiles/{profile}"]
-    status, output = checkout.look(*words, "--configfile", *configs)
+    status, output = checkout.forked(*words, "--configfile", *configs)
     assert status == 0, output
     jobs = output.split("\n[")
     measuring = [job for job in jobs if "rule measure_scenario:" in job]
