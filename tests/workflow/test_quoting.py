@@ -101,11 +101,7 @@ def rendered_for(record: dict, config: dict, folder: Path):
 
 @pytest.mark.parametrize("shell", SHELLS)
 @QUICK
-@given(
-    name=file_names(),
-    flags=st.lists(lines(tuple(BRACES)), max_size=3),
-    environment=VARIABLES,
-)
+@given(name=file_names(), flags=st.lists(lines(tuple(BRACES)), max_size=3), environment=VARIABLES)
 @example(name=NASTY, flags=[NASTY, "@MODEL@", "{x}", "-"], environment={"V_A": NASTY})
 def test_vllms_script_says_what_the_configuration_says(shell, name, flags, environment, real, tmp_path):
     scratch = tmp_path / "s"

@@ -124,10 +124,7 @@ def test_malformed_trace_names_the_line(checkout):
 
 def test_port_in_use_fails_that_scenario_and_the_others_go_on(checkout):
     with bound_port() as port:
-        changes = {
-            "experiment.scenarios": ["none", "valkey_resp"],
-            "scenarios.valkey_resp.port": port,
-        }
+        changes = {"experiment.scenarios": ["none", "valkey_resp"], "scenarios.valkey_resp.port": port}
         checkout.configure(changed(TINY, changes))
         status, output = checkout.snakemake("--keep-going", "sweep")
         assert status == 1
