@@ -15,6 +15,7 @@ from workflow.hyperkv.engines.vllm import cells as vllm_cells
 from workflow.hyperkv.engines.vllm import running as vllm_running
 from workflow.hyperkv.engines.vllm import single as vllm_single
 from workflow.hyperkv.engines.vllm.cells import SINGLE, Measurement, points
+from workflow.hyperkv.engines.vllm.running import Patience, Running
 from workflow.hyperkv.engines.vllm.server import cause, engine_error
 from workflow.hyperkv.engines.vllm.single import device_faults, proof_faults, warm_up
 from workflow.hyperkv.models.geometry import load_geometry
@@ -219,17 +220,17 @@ def test_an_engine_that_did_not_load_or_answers_wrongly_is_found_out(
 
 def test_a_load_that_was_not_sent_in_full_is_invalid_and_the_next_is_measured(spec, tmp_path, monkeypatch):
     with Measurement(spec, 1, tmp_path / "logs") as measurement:
-        for mode, words in (
-            ("short", "1 turns were not sent"),
-            ("fail", "first failed request: HTTP 500"),
-            ("all_fail", "measure: no request was answered, first: HTTP 500"),
+        for load, mode, words in (
+            (1, "short", "1 turns were not sent"),
+            (2, "fail", "first failed request: HTTP 500"),
+            (3, "all_fail", "measure: no request was answered, first: HTTP 500"),
         ):
             monkeypatch.setenv("FAKE_AIPERF", mode)
-            lost = measurement.measure(2).dump()
+            lost = measurement.measure(load).dump()
             assert not lost["valid"]
             assert any(words in reason for reason in lost["reasons"])
         monkeypatch.delenv("FAKE_AIPERF")
-        assert measurement.measure(3).valid
+        assert measurement.measure(4).valid
     assert (lost["values"]["requests"], lost["values"]["ttft_p50_ms"]) == (0, None)
 
 
@@ -334,7 +335,7 @@ def test_an_engine_that_dies_is_lost_with_its_own_error(spec, tmp_path, monkeypa
 @pytest.mark.parametrize("fault", ["killed", "stopped"])
 def test_a_dead_or_hanging_store_ends_the_load(spec, tmp_path, monkeypatch, fault):
     monkeypatch.setenv("FAKE_AIPERF", "hang")
-    monkeypatch.setattr(vllm_running, "_SETTLE_TIMEOUT_S", 0.1)  # the stand-in saves nothing to Valkey
+    monkeypatch.setattr(Running, "patience", Patience(ping_s=1.0, settle_s=0.1))  # nothing is saved to Valkey
     spec["scenario"] |= VALKEY
     stores: list[ServerStore] = []
     check_alive = ServerStore.check_alive
