@@ -119,6 +119,7 @@ def become_snakemake(folder: Path, environment: Mapping[str, str], argv: list[st
     sys.argv = [sys.modules["snakemake"].__path__[0] + "/__main__.py", *argv]
     from snakemake.cli import main
 
+    sys.modules["snakemake.shell"].STDOUT = sys.stdout  # of jobs; it was looked up at the import
     try:
         main()
     except SystemExit as ended:
