@@ -56,7 +56,7 @@ def running(store: Told, tmp_path) -> Running:
     ("states", "saved"),
     [
         ([(0, 0), (CHUNK, 0), (2 * CHUNK, 0), (3 * CHUNK, 0)], 3 * CHUNK),
-        ([(CHUNK, 2), (CHUNK, 2), (CHUNK, 1), (CHUNK, 0)], CHUNK),
+        ([(CHUNK, 2), (CHUNK, 2), (CHUNK, 1), (CHUNK, 1), (CHUNK, 0)], CHUNK),
     ],
     ids=["what was saved", "memtables"],
 )
