@@ -9,6 +9,7 @@ from workflow.hyperkv.base.sources import code_digest, edited, sources
 TREE = {
     "__init__.py": "",
     "stage.py": "import os\nfrom . import near\nfrom .sub.deep import thing\n",
+    "stage.j2": "{{ thing }} of it\n",
     "near.py": "def later():\n    from workflow.hyperkv import absolute\n",
     "absolute.py": "import workflow.hyperkv.plain\nimport workflow.elsewhere\n",
     "plain.py": "from importlib import import_module\nimport_module('workflow.hyperkv.by_name')\n",
@@ -133,7 +134,7 @@ def test_another_name_is_other_code(digest):
 def test_what_says_something_else_than_when_it_was_read_is_named_once(tree):
     paths = {
         name: tree / "workflow/hyperkv" / name
-        for name in ("near.py", "plain.py", "absolute.py", "upstairs.py")
+        for name in ("near.py", "plain.py", "absolute.py", "upstairs.py", "stage.j2")
     }
     before = code_digest(sources("stage"))
     assert edited() == []
@@ -142,5 +143,6 @@ def test_what_says_something_else_than_when_it_was_read_is_named_once(tree):
     paths["plain.py"].write_text(TREE["plain.py"] + "EDITED = True\n")
     paths["absolute.py"].write_text("half a (")
     paths["upstairs.py"].unlink()
-    assert names(edited()) == ["absolute.py", "plain.py", "upstairs.py"]
+    paths["stage.j2"].write_text("{{ thing }} of that\n")
+    assert names(edited()) == ["absolute.py", "plain.py", "stage.j2", "upstairs.py"]
     assert edited() == []

@@ -371,7 +371,10 @@ def test_a_release_is_checked(tmp_path):
     out = fetched(fetch_spec(section, "release"), tmp_path / "out" / "kvrocks-source.tar.gz")
     assert out.read_bytes() == tarball.read_bytes()
     assert json.loads(build_spec(section, "release")) == section | {"source": "release"}
-    for wrong, text in ({"sha256": "0" * 64}, "has SHA-256"), ({"url": "file:///nowhere"}, "cannot download"):
+    for wrong, text in (
+        ({"sha256": "0" * 64}, "does not match the known hash"),
+        ({"url": "file:///nowhere"}, "cannot download"),
+    ):
         with pytest.raises(UserError, match=text) as caught:
             fetched(fetch_spec(section | wrong, "release"), tmp_path / "wrong")
         assert [word for word in WAYS if word not in one_line(caught)] == []
@@ -396,7 +399,7 @@ def test_the_stage_ends_with_status_2_and_one_line(tmp_path):
         timeout=30,
     )
     assert finished.returncode == 2
-    assert finished.stderr.startswith("hyperkv fetch_kvrocks: error: file://")
+    assert finished.stderr.startswith("hyperkv fetch_kvrocks: error: cannot download file://")
     assert finished.stderr.count("\n") == 1
 
 

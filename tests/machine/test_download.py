@@ -16,6 +16,8 @@ from workflow.hyperkv.base.errors import PassingError, UserError
 from workflow.hyperkv.machine import download as module
 from workflow.hyperkv.machine.download import fetch, may_pass
 
+RIGHT = hashlib.sha256(b"trace").hexdigest()
+
 
 def test_the_right_bytes_arrive(tmp_path: Path):
     source, out = tmp_path / "source", tmp_path / "folder" / "out"
@@ -23,12 +25,41 @@ def test_the_right_bytes_arrive(tmp_path: Path):
     fetch(source.as_uri(), hashlib.sha256(b"trace").hexdigest(), out)
     assert out.read_bytes() == b"trace"
     assert list(out.parent.iterdir()) == [out]
+    (tmp_path / "plain").write_bytes(b"")
+    assert out.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_no_home_and_no_cache_of_a_user_is_needed(tmp_path: Path, monkeypatch, capfd):
+    source, home = tmp_path / "source", tmp_path / "home"
+    source.write_bytes(b"trace")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+    fetch(source.as_uri(), None, tmp_path / "out")
+    assert not home.exists()
+    assert "".join(capfd.readouterr()) == ""
+
+
+def test_what_a_killed_download_left_is_removed_and_what_is_there_is_asked_for_again(tmp_path: Path):
+    source, out, left = (tmp_path / name for name in ("source", "out", "out.partial"))
+    source.write_bytes(b"trace")
+    out.write_bytes(b"earlier")
+    left.mkdir()
+    (left / "tmpx").write_bytes(b"tr")
+    fetch(source.as_uri(), None, out)
+    assert out.read_bytes() == b"trace"
+    assert not left.exists()
+
+
+def test_a_body_is_kept_as_it_was_sent(server, tmp_path: Path):
+    server.headers = {"Content-Encoding": "gzip"}
+    fetch(server.url, RIGHT, tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == b"trace"
 
 
 def test_other_bytes_do_not(tmp_path: Path):
     source, out = tmp_path / "source", tmp_path / "out"
     source.write_bytes(b"something else")
-    with pytest.raises(UserError, match="has SHA-256"):
+    with pytest.raises(UserError, match="does not match the known hash"):
         fetch(source.as_uri(), hashlib.sha256(b"trace").hexdigest(), out)
     assert list(tmp_path.iterdir()) == [source]
 
@@ -46,6 +77,7 @@ class Server:
 
     def __init__(self) -> None:
         self.replies: list[int | str] = [200]
+        self.headers: dict[str, str] = {}
         self.asked = 0
         outer = self
 
@@ -55,6 +87,8 @@ class Server:
                 outer.asked += 1
                 self.send_response(200 if reply == "cut" else int(reply))
                 self.send_header("Content-Length", "9" if reply == "cut" else "5")
+                for name, value in outer.headers.items():
+                    self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(b"trace")
 
@@ -74,9 +108,6 @@ def server() -> Iterator[Server]:
     served.server.shutdown()
     thread.join()
     served.server.server_close()
-
-
-RIGHT = hashlib.sha256(b"trace").hexdigest()
 
 
 @pytest.mark.parametrize("reply", [500, 502, 503, 504, 429, 408])
@@ -101,14 +132,14 @@ def test_what_stays_is_tried_once(reply, server, tmp_path):
 
 
 def test_a_wrong_digest_is_tried_once(server, tmp_path):
-    with pytest.raises(UserError, match="has SHA-256"):
+    with pytest.raises(UserError, match="does not match the known hash"):
         fetch(server.url, "0" * 64, tmp_path / "out")
     assert server.asked == 1
 
 
 def test_another_algorithm(server, tmp_path):
     fetch(server.url, hashlib.md5(b"trace").hexdigest(), tmp_path / "out", "md5")
-    with pytest.raises(UserError, match=r"has MD5 [0-9a-f]{32}, not 0"):
+    with pytest.raises(UserError, match=r"expected md5:0 but got [0-9a-f]{32}"):
         fetch(server.url, "0", tmp_path / "out", "md5")
 
 

@@ -276,6 +276,7 @@ def test_the_text_has_a_row_per_model_and_a_column_per_gpu(table):
 
 def test_the_text_of_nothing_is_empty(table):
     assert break_even_text(table.head(0)) == ""
+    assert break_even_text(pd.DataFrame(), ["left out"]) == "left out\n"
 
 
 def test_no_store_is_placed_without_one(table):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workflow.hyperkv.records.stats import Interval, iso_tps_ratio, median_interval
+from workflow.hyperkv.records.stats import Interval, iso_tps_ratio, median, median_interval
 
 
 def test_three_repeats_give_their_median_and_their_range():
@@ -28,10 +28,12 @@ def test_equal_repeats_give_an_interval_of_no_width():
 )
 def test_unknown_values_are_left_out_and_never_0(values, expected):
     assert median_interval(values) == expected
+    assert median(values) == expected.median
 
 
 def test_none_changes_nothing_beside_known_values():
     assert median_interval([1.0, None, 2.0, 5.0]) == median_interval([1.0, 2.0, 5.0])
+    assert median([None, 1.0, None, 2.0]) == 1.5
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=8))

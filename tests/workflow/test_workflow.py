@@ -173,7 +173,10 @@ def test_nothing_is_left_to_do(complete):
     [
         ("figures/style.py", FIGURES | PREDICTED | PAGE | {"draw_cost"}),
         ("figures/chunk.py figures/cost.py", {"draw_chunk", "draw_cost"} | PAGE),
-        ("figures/hit_rate.py ../report/page.html.j2", {"draw_hit_rate"} | PAGE),
+        (
+            "figures/hit_rate.py ../report/page.html.j2 tables/summary.j2",
+            {"draw_hit_rate", "write_summary"} | PAGE,
+        ),
         ("report/make_page.py tables/limits.py", PAGE | {"write_limits", "draw_stores"}),
         ("predict/lru.py recommend/check_recommended.py", HIT_RATES | {"check_recommended"}),
         ("predict/predict_break_even.py tables/ratios.py", BREAK_EVEN | {"write_ratios"}),

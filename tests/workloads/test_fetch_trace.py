@@ -16,7 +16,7 @@ def test_a_trace_is_taken_when_it_is_the_one_that_was_asked_for(tmp_path, damage
     done = subprocess.run(command, capture_output=True, text=True)
     if damage:
         assert done.returncode == 2
-        assert done.stderr.startswith("hyperkv fetch_trace: error: file://")
+        assert done.stderr.startswith("hyperkv fetch_trace: error: cannot download file://")
         assert not out.exists()
     else:
         assert done.returncode == 0, done.stderr

@@ -73,17 +73,6 @@ def test_too_few_steps_are_refused():
         calibrate.fit_step_model(measured_steps(TRUE)[:5])
 
 
-def test_nonnegative_least_squares_is_the_constrained_optimum():
-    random = np.random.default_rng(2)
-    for _ in range(20):
-        matrix, target = random.standard_normal((12, 4)), random.standard_normal(12)
-        solution = calibrate.nonnegative_least_squares(matrix, target)
-        gradient = matrix.T @ (matrix @ solution - target)
-        assert solution.min() >= 0
-        assert gradient.min() > -1e-9
-        assert gradient @ solution == pytest.approx(0, abs=1e-9)
-
-
 def test_r2_of_measurements_that_do_not_vary_is_null():
     assert calibrate.quality(np.array([1.0, 1.1]), np.array([1.0, 1.0]))["r2"] is None
 

@@ -11,49 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..records.templates import filled
 from .models.config import Config
 from .models.cost import Prices
 from .schema import allowed, alternatives, free_names, resolved, schema, unit_of
-
-_HEAD = """\
-<!-- Written by `make docs` from workflow/hyperkv/config/models; edit these. -->
-# Configuration
-
-| file | what it is for |
-|---|---|
-| `config.yaml` | the default run: any machine, no GPU, minutes on 2 cores |
-| `smoke.yaml` | on top of it: every stage and store, in about two minutes |
-| `gpu-box.yaml` | on top of it: vLLM, LMCache and AIPerf on a machine with a GPU |
-| `engine-cpu.yaml` | on top of it: the same on a CPU, with a small model |
-| `scenarios.yaml` | the scenarios that the other files choose from |
-| `experiments/` | on top of `config.yaml`, a question each; every file says at its top what it is for and how it is run |
-| `kvrocks/` | presets of Kvrocks, and [how to build it without internet, carry it and ask it](kvrocks/README.md) |
-| `models/` | models' Hugging Face `config.json`, for `model`; its README.md says what is read of it, and how to describe a model by hand |
-| `gpus/` | what was measured of a GPU, or derived from one that was (`assumption`), for `gpu`; its README.md says how to describe yours |
-| `published_gpus.yaml` | published figures that GPUs are derived with |
-| `prices.yaml` | prices with their ranges and sources, for `cost` |
-| `claims.yaml` | claims and what decides them, for `claims` |
-
-Files are read in this order, later ones on top: `scenarios.yaml`, `config.yaml`, then your own with
-`make run CONFIG=FILE` (plain snakemake: `--configfile config/scenarios.yaml config/config.yaml FILE`). Mappings
-merge key by key; a list or a value replaces the one before it. `--config 'experiment={"loads": [3]}'` comes on top of all.
-
-Sizes (keys that end in `_bytes`) are integers in bytes or text such as `512 MiB`, with KiB, MiB or GiB. A wrong
-key, type or unit stops the run before anything is measured. YAML reads `yes`, `no`, `on` and `off` as true and false: a
-store's own key takes them in quotes, `"yes"`. Only what depends on a changed key runs again. An editor that reads JSON Schema
-completes and checks keys with `workflow/schemas/config.schema.json`.
-
-Text is one line of printable characters, and nothing in it is run or expanded: not `$(…)`, not backticks. By its unit a
-path has no `{ } < >` (a folder may have `${TMPDIR}`) and begins with `./` rather than `-`; a name is letters, digits and
-`_ . @ + -`; a URL has no blanks; names of environment variables are letters, digits and `_`."""
-
-
-_PRICES = """
-## prices.yaml
-
-The file that `cost.prices` names has every price with `value`, `low` and `high` (the range of the sensitivity), `date` (a month)
-and `source`. To take other prices edit it, or a copy that `cost.prices` names.
-"""
 
 
 @dataclass(frozen=True)
@@ -73,20 +34,20 @@ def main() -> None:
 
 def render() -> str:
     """The models as Markdown: a section per key at the top, a row per key of it, and the table of prices."""
-    parts = [_HEAD]
     rules = schema(Config)
-    for name, value in rules["properties"].items():
-        parts.append(f"\n## {name}\n")
-        if list(_children(Row(name, value, False))):
-            parts.append(f"{' '.join(_meaning(value).split())}\n")
-        parts.append("| key | allowed | default | unit | meaning |\n|---|---|---|---|---|")
-        parts.extend(_line(row) for row in _leaves(Row(name, value, name in rules["required"])))
-    parts += [_PRICES, "| price | unit | meaning |\n|---|---|---|"]
-    parts += [
+    sections = [
+        {
+            "name": name,
+            "meaning": " ".join(_meaning(value).split()) if list(_children(Row(name, value, False))) else "",
+            "rows": [_line(row) for row in _leaves(Row(name, value, name in rules["required"]))],
+        }
+        for name, value in rules["properties"].items()
+    ]
+    prices = [
         _cells(f"`{name}`", value["unit"], value["description"])
         for name, value in schema(Prices)["properties"].items()
     ]
-    return "\n".join(parts) + "\n"
+    return filled(__file__, sections=sections, prices=prices)
 
 
 def rows() -> list[Row]:

@@ -15,8 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from ..base.cli import run_stage
-from ..tables.methods.layers_text import WORDS
-from ..tables.methods.substitution import UNEXPLAINED, WHOLE
+from ..tables.methods.substitution import UNEXPLAINED, WHOLE, WORDS
 from .command import draw_tables
 from .style import empty
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
+import shutil
 import socket
 import sys
 import urllib.error
@@ -13,6 +13,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
+import pooch
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from ..base.deadline import Deadline
@@ -27,24 +28,18 @@ _MOST_BYTES = 64 << 30
 _PIECE_BYTES = 1 << 20
 _FIRST_WAIT_S = 2
 _T = TypeVar("_T")
+pooch.get_logger().setLevel("WARNING")
 
 
 def fetch(url: str, digest: str | None, out: Path, algorithm: str = "sha256") -> None:
     """Download `url` to `out`, which appears only when its digest is right (None: whatever comes). Raises UserError.
 
-    It may take a minute, and a second for each 16 KiB that come. What may pass (a connection that is refused, reset or too slow, a busy server) is tried again, what stays (no such
-    file, host or right digest) is not.
+    It may take a minute, and a second for each 16 KiB that come. What may pass (a connection that is refused, reset or
+    too slow, a busy server) is tried again, what stays (no such file, host or right digest) is not. What a killed
+    download left is removed by the next.
     """
-    partial = out.with_name(out.name + ".partial")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    attempted(lambda: _download(url, partial, out))
-    with partial.open("rb") as file:
-        found = hashlib.file_digest(file, algorithm).hexdigest()
-    if digest is not None and found != digest:
-        partial.unlink()
-        name = algorithm.upper().replace("SHA", "SHA-")
-        raise UserError(f"{url} has {name} {found}, not {digest}; it changed or was damaged on the way")
-    os.replace(partial, out)
+    known = None if digest is None else f"{algorithm}:{digest}"
+    attempted(lambda: _retrieve(url, known, out))
 
 
 def attempted(action: Callable[[], _T]) -> _T:
@@ -71,16 +66,25 @@ def attempted(action: Callable[[], _T]) -> _T:
         raise PassingError(f"{error} (tried {ATTEMPTS} times)") from error
 
 
-def _download(url: str, partial: Path, out: Path) -> None:
+def _retrieve(url: str, known: str | None, out: Path) -> None:
+    scratch = out.absolute().with_name(f"{out.name}.partial")
+    shutil.rmtree(scratch, ignore_errors=True)
     try:
-        deadline = Deadline(_TIMEOUT_S, _MOST_BYTES, bytes_per_s=_LEAST_BYTES_PER_S)
-        with partial.open("wb") as sink:
-            within(deadline, lambda: _copy(url, sink, deadline))
+        os.replace(pooch.retrieve(url, known, out.name, scratch, downloader=_download), out)
     except (OSError, ValueError, HTTPException) as error:
-        partial.unlink(missing_ok=True)
         kind = PassingError if may_pass(error) else UserError
-        reason = getattr(error, "reason", error)
+        reason = str(getattr(error, "reason", error)).rstrip(".")
         raise kind(f"cannot download {url}: {reason}; place the file at {out} yourself to go on") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _download(url: str, target: str, _: object) -> None:
+    """Pooch's downloader, with urllib: it reads file:, trusts whom the system trusts, and takes a body as it was sent."""
+    deadline = Deadline(_TIMEOUT_S, _MOST_BYTES, bytes_per_s=_LEAST_BYTES_PER_S)
+    os.unlink(target)  # pooch's is for its owner alone
+    with open(target, "xb") as sink:
+        within(deadline, lambda: _copy(url, sink, deadline))
 
 
 def _copy(url: str, sink: BinaryIO, deadline: Deadline) -> None:

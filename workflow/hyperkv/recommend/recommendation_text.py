@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tabulate import tabulate
 
 from ..records.stats import Interval
+from ..records.templates import filled
 from .ranking import RECOMPUTE, Candidate, Comparison, Objective, Ranking
 
 _TIER_WORDS = {"dram": "in DRAM", "ssd": "on an SSD"}
@@ -103,38 +103,13 @@ def objective_words(objective: Mapping[str, Any]) -> str:
 
 def readme(recommendation: Mapping[str, Any]) -> str:
     """The recommendation for a person with a terminal."""
-    objective, chosen = recommendation["objective"], recommendation["chosen"]
-    parts = [textwrap.fill(recommendation["answer"], 110), "", f"Objective: {objective_words(objective)}."]
-    parts += [
-        f"Engine {recommendation['engine']}, model {recommendation['model']}, GPU {recommendation['gpu'] or 'of the machine'}."
-    ]
-    if chosen is not None:
-        parts += [f"Measured on: {'; '.join(recommendation['machines'])}."]
-        parts += ["", ranking_table(recommendation)]
-    if left_out := recommendation["left_out"]:
-        parts += [
-            "",
-            "Left out:",
-            *(f"  {item['scenario']} at load {item['load']}: {item['reason']}" for item in left_out),
-        ]
-    if recommendation["files"]:
-        parts += [
-            "",
-            "In files/:",
-            tabulate(
-                [[f"  {name}", about] for name, about in recommendation["files"].items()], tablefmt="plain"
-            ),
-        ]
-        parts += ["", *install_lines(recommendation)]
-    parts += [f"Not written: {name}: {reason}" for name, reason in recommendation["not_written"].items()]
-    if recommendation["notes"]:
-        parts += [
-            "",
-            *(textwrap.fill(f"- {note}", 110, subsequent_indent="  ") for note in recommendation["notes"]),
-        ]
-    if recommendation["evidence"]["records"]:
-        parts += ["", "Records:", *(f"  {path}" for path in recommendation["evidence"]["records"])]
-    return "\n".join(parts) + "\n"
+    return filled(
+        __file__,
+        **recommendation,
+        objective_words=objective_words(recommendation["objective"]),
+        ranking=ranking_table(recommendation) if recommendation["chosen"] else "",
+        about_files=tabulate(recommendation["files"].items(), tablefmt="plain"),
+    )
 
 
 def ranking_table(recommendation: Mapping[str, Any]) -> str:
@@ -168,28 +143,3 @@ def better_words(row: Mapping[str, Any]) -> str:
         return "chosen"
     interval = Interval(*(row[f"chosen_is_better{end}"] for end in ("", "_low", "_high")))
     return with_interval(interval) + (f" ({row['doubt']})" if row["doubt"] else "")
-
-
-def install_lines(recommendation: Mapping[str, Any]) -> list[str]:
-    """How the files are used, as commands."""
-    files = recommendation["files"]
-    scripts = [f"sh files/{server['script']}" for server in recommendation["servers"]]
-    scripts += [f"sh files/{name}" for name in ("lmcache-server.sh", "vllm.sh") if name in files]
-    return ["To try, each in its own terminal:", *(f"  {line}" for line in scripts)] + (
-        [
-            "As services: copy the .service files to /etc/systemd/system, the others to the folder that they name,",
-            "give these to the user of User= (chown), then systemctl daemon-reload and systemctl enable --now.",
-            *_password_lines(recommendation["servers"]),
-        ]
-        if recommendation["servers"]
-        else []
-    )
-
-
-def _password_lines(servers: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What services need whose password is in a variable of the shell."""
-    names = dict.fromkeys(found for server in servers if (found := server["password"].get("password_env")))
-    return [
-        f"The services need ${name}: EnvironmentFile= in each, a file that root alone reads."
-        for name in names
-    ]

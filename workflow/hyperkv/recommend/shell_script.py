@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from ..base.errors import UserError, printable
+from ..records.templates import filled
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -16,15 +17,7 @@ def script(title: str, lines: Sequence[str], first: Sequence[str] = ()) -> str:
 
     first: lines that read variables of the surroundings, whose names may be those of the script's own.
     """
-    head = [
-        "#!/bin/sh",
-        f"# {printable(title)}",
-        "set -eu",
-        "umask 077",
-        *first,
-        'here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)',
-    ]
-    return "\n".join([*head, *lines]) + "\n"
+    return filled(__file__, title=printable(title), lines=lines, first=first)
 
 
 def executed(words: str, environment: Mapping[str, str], first: Sequence[str] = ()) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..base.errors import UserError
+from ..records.templates import filled
 
 
 @dataclass(frozen=True)
@@ -28,32 +29,17 @@ class Service:
 def unit_text(service: Service) -> str:
     """The unit's file. Raises UserError for a checkout's path that cannot stand in one."""
     program, *words = service.argv
-    lines = [
-        "[Unit]",
-        f"Description={plain(service.description)}",
-        "After=network.target local-fs.target",
-        "",
-        "[Service]",
-        *(
-            f"Environment={quoted(f'{key}={value}', dollars=False)}"
-            for key, value in service.environment.items()
-        ),
-        *(
-            []
-            if service.working_directory is None
-            else [f"WorkingDirectory={plain(_ended(service.working_directory))}"]
-        ),
-        f"ExecStartPre=/bin/mkdir -p {quoted(str(service.directory))}",
-        f"ExecStart={' '.join([quoted(program, dollars=False), *map(quoted, words)])}",
-        "UMask=0077",
-        f"LimitNOFILE={service.open_files}",
-        f"TimeoutStopSec={service.stop_timeout_s:g}",
-        "Restart=on-failure",
-        "",
-        "[Install]",
-        "WantedBy=multi-user.target",
-    ]
-    return "\n".join(lines) + "\n"
+    working = service.working_directory
+    return filled(
+        __file__,
+        description=plain(service.description),
+        environment=[quoted(f"{key}={value}", dollars=False) for key, value in service.environment.items()],
+        working_directory=None if working is None else plain(_ended(working)),
+        directory=quoted(str(service.directory)),
+        command=[quoted(program, dollars=False), *map(quoted, words)],
+        open_files=service.open_files,
+        stop_timeout_s=f"{service.stop_timeout_s:g}",
+    )
 
 
 def quoted(word: str, dollars: bool = True) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from . import hardware
-from .stats import median_interval, spread
+from .stats import median, median_interval, spread
 
 
 def known(column: Iterable[Any]) -> list[float | None]:
@@ -71,4 +71,4 @@ def median_per_byte(
         None if value in unknown else value / size * unit_bytes
         for value, size in zip(known(repeats[column]), repeats[moved], strict=True)
     ]
-    return median_interval(shares).median
+    return median(shares)

@@ -19,20 +19,27 @@ class Interval:
     high: float | None
 
 
+def median(values: Sequence[float | None]) -> float | None:
+    """Median of what is known. None values are left out; all None gives None."""
+    known = [value for value in values if value is not None]
+    return float(np.median(known)) if known else None
+
+
 def median_interval(values: Sequence[float | None], seed: int = 0) -> Interval:
     """Median and percentile-bootstrap 95 % interval. None values are left out; all None gives None.
 
     With few repeats the interval is coarse: with three it is their range. Source: Efron, Tibshirani,
     "An Introduction to the Bootstrap", chapter 13.
     """
-    known = np.array([value for value in values if value is not None], dtype=float)
-    if not known.size:
-        return Interval(None, None, None)
-    if known.size == 1:
-        return Interval(float(known[0]), None, None)
-    draws = np.random.default_rng(seed).choice(known, size=(_RESAMPLES, known.size))
-    low, high = np.percentile(np.median(draws, axis=1), [2.5, 97.5])
-    return Interval(float(np.median(known)), float(low), float(high))
+    known = [value for value in values if value is not None]
+    if len(known) < 2:
+        return Interval(median(known), None, None)
+    from scipy.stats import bootstrap  # takes longer to import than most tables to make
+
+    found = bootstrap(
+        (known,), np.median, n_resamples=_RESAMPLES, method="percentile", rng=np.random.default_rng(seed)
+    ).confidence_interval
+    return Interval(median(known), float(found.low), float(found.high))
 
 
 def spread(name: str, interval: Interval) -> dict[str, float | None]:

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ..base.cli import run_stage
 from ..base.errors import UserError
 from ..recommend.recommendation_text import objective_words
 from ..records.frames import read_csv, read_json
-from ..tables.methods.layers_text import WORDS
+from ..records.templates import environment
+from ..tables.methods.substitution import WORDS
 from . import facts, rows
 from .answer import price_of_ssd
 
@@ -97,14 +97,8 @@ def pictures(figures: Sequence[Path], captions: Sequence[Path]) -> list[Picture]
 
 def page(found: Mapping[str, Any], shown: Sequence[Picture], template: Path) -> str:
     """The page's HTML. found: see read."""
-    environment = Environment(
-        loader=FileSystemLoader(template.parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(template.name).render(**contents(found), pictures=shown)
+    found_in = environment(template.parent, html=True)
+    return found_in.get_template(template.name).render(**contents(found), pictures=shown)
 
 
 def contents(found: Mapping[str, Any]) -> dict[str, Any]:

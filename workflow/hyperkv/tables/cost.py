@@ -24,7 +24,7 @@ from ..records.frames import add_cells, read_cells
 from ..records.hardware import gpu_of, gpus_in
 from ..records.parity import comparable_digest, require_one_configuration
 from ..records.repeats import counted, known, spreads
-from ..records.stats import median_interval
+from ..records.stats import median
 from ..records.subtitles import workload_words
 from .cells import cells_table
 from .methods.cost_model import PARTS, Point, at_slo, endurance_years, usd_per_hour, usd_per_million
@@ -238,7 +238,7 @@ def cost_table(repeats: pd.DataFrame) -> pd.DataFrame:
             bool(valid["users_at_least"].any()) if valid["users_at_least"].notna().any() else None
         )
         row |= spreads(valid, SUMMARISED)
-        row |= {name: median_interval(known(valid[name])).median for name in _POINT}
+        row |= {name: median(known(valid[name])) for name in _POINT}
         row |= {name: valid[name].mean() if len(valid) else None for name in SHARES}
         rows.append(row)
     return pd.DataFrame(rows, columns=list(COLUMNS))
@@ -286,7 +286,7 @@ def _median_cost(rows: pd.DataFrame, prices: Mapping[str, float]) -> float | Non
         written = None if pd.isna(row["written_bytes_per_s"]) else row["written_bytes_per_s"]
         parts = usd_per_hour(prices, row["dram_bytes"], row["ssd_bytes"], written, row["gpus"])
         costs.append(usd_per_million(sum(parts.values()), row["tokens_per_s"]))
-    return median_interval(costs).median
+    return median(costs)
 
 
 if __name__ == "__main__":

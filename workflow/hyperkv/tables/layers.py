@@ -16,7 +16,7 @@ import pandas as pd
 from ..base.cli import run_stage
 from ..records import hardware
 from ..records.frames import add_asked, read_jsonl
-from ..records.stats import Interval, median_interval, spread
+from ..records.stats import Interval, median, median_interval, spread
 from .methods import substitution
 from .methods.layers_text import layers_text
 from .methods.substitution import COPIES, NETWORK, UNEXPLAINED, WHOLE, Layer, layers_of
@@ -185,7 +185,7 @@ def _checks(repeats: Sequence[Rungs]) -> dict[str, Any]:
 
 def _sampled(repeats: Sequence[Rungs], categories: Sequence[str]) -> float | None:
     """Median over repeats of the server's CPU s/GB in categories: their share of the samples times its CPU clock."""
-    return median_interval([_sampled_cpu(rungs[WHOLE], categories) for rungs in repeats]).median
+    return median([_sampled_cpu(rungs[WHOLE], categories) for rungs in repeats])
 
 
 def _copies_per_byte(repeats: Sequence[Rungs], categories: Sequence[str]) -> float | None:
@@ -195,7 +195,7 @@ def _copies_per_byte(repeats: Sequence[Rungs], categories: Sequence[str]) -> flo
         copying = _sampled_cpu(rungs[WHOLE], categories)
         once = _per_gb(rungs.get("memcpy"), "client_cpu_s")
         values.append(None if copying is None or not once else copying / once)
-    return median_interval(values).median
+    return median(values)
 
 
 def _sampled_cpu(whole: Mapping[str, Any], categories: Sequence[str]) -> float | None:
@@ -217,14 +217,12 @@ def _per_gb(record: Mapping[str, Any] | None, field: str) -> float | None:
 
 
 def _median(repeats: Sequence[Rungs], rung: str, field: str) -> float | None:
-    return median_interval([_per_gb(rungs.get(rung), field) for rungs in repeats]).median
+    return median([_per_gb(rungs.get(rung), field) for rungs in repeats])
 
 
 def _median_less(repeats: Sequence[Rungs], rung: str, below: str, field: str) -> float | None:
     pairs = [(_per_gb(rungs.get(rung), field), _per_gb(rungs.get(below), field)) for rungs in repeats]
-    return median_interval(
-        [None if one is None or other is None else one - other for one, other in pairs]
-    ).median
+    return median([None if one is None or other is None else one - other for one, other in pairs])
 
 
 def _median_difference(repeats: Sequence[Rungs], layer: Layer, field: str) -> float | None:

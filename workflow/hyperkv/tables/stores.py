@@ -17,7 +17,7 @@ from ..base.cli import run_stage
 from ..records import hardware
 from ..records.frames import add_asked, add_out, read_jsonl, write_table
 from ..records.repeats import groups_of, known, median_per_byte, point_columns, said_once
-from ..records.stats import median_interval
+from ..records.stats import median
 
 COLUMNS = (
     "scenario",
@@ -73,7 +73,7 @@ def stores_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
                 "device_read_share": median_per_byte(group, "device_read_bytes"),
                 "device_write_share": median_per_byte(group, "device_write_bytes"),
                 "written_per_byte": median_per_byte(group, "settled_write_bytes", moved="settled_set_bytes"),
-                "store_rss_bytes": median_interval(known(group["store_rss_bytes"])).median,
+                "store_rss_bytes": median(known(group["store_rss_bytes"])),
                 "notes": said_once(note for notes in group["notes"] for note in notes),
             }
         )

@@ -18,6 +18,7 @@ from tabulate import tabulate
 from ..base.cli import run_stage
 from ..records.frames import read_csv
 from ..records.hardware import measured_on, mixed
+from ..records.templates import filled
 
 HEADERS = (
     "scenario",
@@ -83,22 +84,14 @@ def summary_text(scenarios: pd.DataFrame, time: pd.DataFrame) -> str:
     table = tabulate(
         rows, headers=HEADERS, disable_numparse=True, colalign=("left", *["right"] * 6, "left", "left")
     )
-    invalid = [
-        f"  {row['scenario']} load {row['load']}: {row['reasons']}"
-        for _, row in scenarios.iterrows()
-        if not row["valid"]
-    ]
-    first = time.iloc[0]
-    parts = [
-        f"Engine: {engines}{_REPLAY_NOTE if 'replay' in engines else ''}. Medians over repeats.",
-        table,
-        *(["Invalid cells, drawn hollow:", *invalid] if invalid else []),
-        (
-            f"Sweep: {first['cells']:.0f} cells in {first['jobs_s']:.0f} s of jobs, {first['jobs_over_cells']:.2f} x the "
-            f"cells' own time ({first['cells_s']:.0f} s, of it {first['server_starts_s']:.0f} s server starts)."
-        ),
-    ]
-    return "\n".join(parts) + "\n"
+    return filled(
+        __file__,
+        "sweep",
+        engines=engines,
+        table=table,
+        invalid=scenarios[~scenarios["valid"].astype(bool)].to_dict("records"),
+        time=time.iloc[0].to_dict(),
+    )
 
 
 def stores_text(stores: pd.DataFrame) -> str:
@@ -128,39 +121,26 @@ def stores_text(stores: pd.DataFrame) -> str:
                     _number(point.loc["set", "written_per_byte"], 2),
                 ]
             )
-    parts = [
-        f"Each store alone, no engine, {connections} connection{'s' * (connections > 1)}. Medians over repeats; CPU of GET cold, of GET warm in RAM.",
-        tabulate(rows, headers=STORES_HEADERS, disable_numparse=True, colalign=("left", *["right"] * 6)),
-        *(["* the page cache could not be dropped."] if not_cold else []),
-    ]
-    return "\n".join(["", *parts]) + "\n"
+    table = tabulate(rows, headers=STORES_HEADERS, disable_numparse=True, colalign=("left", *["right"] * 6))
+    return filled(__file__, "stores", connections=connections, table=table, not_cold=not_cold)
 
 
 def hardware_text(tables: Sequence[pd.DataFrame]) -> str:
     """What all was measured on, and a line for what is not alike; "" when the tables do not tell."""
-    return "".join(f"{line}\n" for line in (measured_on(tables), mixed(tables)) if line)
+    return filled(__file__, "hardware", lines=(measured_on(tables), mixed(tables)))
 
 
 def store_notes_text(scenarios: pd.DataFrame, stores: pd.DataFrame) -> str:
     """What stores say of themselves, each text once with the scenarios that it is of; "" when none says anything."""
-    noted = (
-        pd.concat([scenarios[["scenario", "notes"]], stores[["scenario", "notes"]]])
-        .dropna()
-        .drop_duplicates()
-    )
-    return "".join(
-        f"{', '.join(dict.fromkeys(of_text['scenario']))}: {text}\n"
-        for text, of_text in noted.groupby("notes", sort=False)
-    )
+    noted = pd.concat([scenarios[["scenario", "notes"]], stores[["scenario", "notes"]]]).dropna()
+    of_text = noted.groupby("notes", sort=False)["scenario"].agg(list).to_dict()
+    return filled(__file__, "store_notes", noted=of_text)
 
 
 def _nearest(sizes: Sequence[int], wanted: Sequence[int]) -> list[int]:
     """Of `sizes`, the one nearest to each wanted size by ratio, each once."""
     found = [min(sizes, key=lambda size: abs(math.log(size / target))) for target in wanted]
     return list(dict.fromkeys(found))
-
-
-_REPLAY_NOTE = " (real stores and bytes, modelled GPU time)"
 
 
 def _number(value: float, digits: int) -> str:

@@ -16,7 +16,7 @@ import pandas as pd
 
 from ..base.cli import run_stage
 from ..records.frames import add_asked, add_out, read_jsonl, write_table
-from ..records.stats import median_interval
+from ..records.stats import median
 
 COLUMNS = (
     "scenario",
@@ -58,7 +58,7 @@ def tune_table(trials: Sequence[Mapping[str, Any]], finalists: Sequence[Mapping[
 
 def _trial_row(record: Mapping[str, Any]) -> dict[str, Any]:
     medians = {
-        key: median_interval([entry[key] for entry in record["rounds"]]).median
+        key: median([entry[key] for entry in record["rounds"]])
         for key in ("set_gbps", "get_gbps", "device_share")
     }
     return {

@@ -16,7 +16,7 @@ from ..records.journal import Journal
 from ..records.kinds.cell import Cell
 from ..records.kinds.tune import Finalist, Phase
 from ..records.settings_words import worded
-from ..records.stats import Interval, median_interval
+from ..records.stats import Interval, median, median_interval
 from .space import Parameter, Value, applied
 
 Candidate = dict[str, Value]
@@ -135,10 +135,10 @@ def ranked(records: Sequence[Finalist], metric: str) -> list[int]:
     for record in records:
         found.setdefault(record.candidate, []).append(record)
     valid = {
-        number: median
+        number: value
         for number, own in found.items()
         if all(record.valid for record in own)
-        and (median := median_interval([record.value for record in own]).median) is not None
+        and (value := median([record.value for record in own])) is not None
     }
     return sorted(valid, key=lambda number: valid[number] if LOWER_IS_BETTER[metric] else -valid[number])
 

@@ -13,7 +13,7 @@ import yaml
 from ..machine.environment import environment
 from ..records.kinds.tune import Finalist, Trial
 from ..records.settings_words import worded
-from ..records.stats import median_interval, spread
+from ..records.stats import median, median_interval, spread
 from .finalists import BETTER, Comparison
 from .space import Value, applied
 from .study import COST, importances, judged, spent_s
@@ -86,7 +86,7 @@ def trial_line(record: Trial, own: Mapping[str, Value]) -> str:
     cost = record.cost_s_per_ktokens
     result = "" if cost is None else f" {cost:.4g} s per 1,000 tokens"
     if record.state == "complete":
-        gbps = median_interval([entry.get_gbps for entry in record.rounds]).median
+        gbps = median([entry.get_gbps for entry in record.rounds])
         result += f", GET {gbps:.2f} GB/s"
     why = f" ({record.reason})" if record.reason else ""
     return f"trial {record.trial}, {worded(record.parameters, own)}: {record.state}{result}{why}"

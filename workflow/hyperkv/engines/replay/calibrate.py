@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.optimize import nnls
 
 from ...base.cli import run_stage
 from ...base.errors import UserError
@@ -37,18 +38,6 @@ COPIES = tuple(itertools.product(("host_to_device", "device_to_host"), (2**21, 2
 
 
 Row = dict[str, Any]  # a step's or a copy's: what it held, and its times
-
-
-def nonnegative_least_squares(matrix: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The x >= 0 that minimises |matrix x - target|: the best feasible of all supports (for few columns)."""
-    best, best_error = np.zeros(matrix.shape[1]), float(target @ target)
-    for chosen in itertools.product((False, True), repeat=len(best)):
-        part, _, rank, _ = np.linalg.lstsq(matrix[:, chosen], target, rcond=None)
-        error = float(np.sum((matrix[:, chosen] @ part - target) ** 2))
-        if rank == sum(chosen) > 0 and part.min() >= 0 and error < best_error:
-            best_error, best = error, np.zeros(len(best))
-            best[np.array(chosen)] = part
-    return best
 
 
 def quality(predicted: np.ndarray, measured: np.ndarray) -> dict[str, float | None]:
@@ -119,7 +108,7 @@ def _seconds(rows: list[Row]) -> np.ndarray:
 def _relative_fit(terms: list[list[float]], measured: np.ndarray) -> np.ndarray:
     matrix = np.array(terms, dtype=float)
     scale = np.maximum(matrix.max(axis=0), 1e-30)
-    return nonnegative_least_squares(matrix / scale / measured[:, None], np.ones(len(measured))) / scale
+    return nnls(matrix / scale / measured[:, None], np.ones(len(measured)))[0] / scale
 
 
 def _split_fit(terms: list[list[float]], measured: np.ndarray, short: int) -> tuple[float, int, np.ndarray]:

@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from textwrap import fill
 from typing import Any
 
 import pandas as pd
@@ -15,6 +14,7 @@ from ...base.errors import UserError
 from ...records.frames import read_jsonl
 from ...records.hardware import machine_words
 from ...records.record_file import Identity
+from ...records.templates import filled
 from .claim import PREDICTED_TABLES, RECORDS_OF, Claim
 from .measured import Used
 from .verdict import UNDECIDED, Judged, judge_claim
@@ -24,7 +24,6 @@ COLUMNS = (
     "machine", "run",
 )  # fmt: skip
 _ORDER = ("refuted", "confirmed", "undecided")
-_WIDTH = 118
 _KINDS = {"cell": "sweep", "single": "sweep", "point": "point", "rung": "rung", "limit": "limit"}
 
 
@@ -112,35 +111,6 @@ def _place(source: Source) -> str:
 
 def claims_text(table: pd.DataFrame) -> str:
     """claims.csv as text, refuted claims first. table: its rows; without any a line that says so."""
-    if table.empty:
-        return "No claims (config/claims.yaml has none).\n"
+    claims = table.assign(order=table["verdict"].map(_ORDER.index)).sort_values("order", kind="stable")
     counts = [f"{(table['verdict'] == verdict).sum()} {verdict}" for verdict in _ORDER]
-    head = f"{len(table)} claims: {', '.join(counts)}."
-    means = "Medians with 95 % bootstrap intervals over repeats; of three repeats that is their range."
-    parts = [fill(f"{head} {means}", _WIDTH)]
-    for verdict in _ORDER:
-        for _, row in table[table["verdict"] == verdict].iterrows():
-            parts.append("\n".join(_lines(row)))
-    return "\n\n".join(parts) + "\n"
-
-
-def value_words(row: pd.Series) -> str:
-    """'1.6 [1.5, 1.7] ratio' of a row of claims.csv; 'no value' where there is none."""
-    if pd.isna(row["value"]):
-        return "no value"
-    span = "" if pd.isna(row["low"]) else f" [{row['low']:.3g}, {row['high']:.3g}]"
-    return f"{row['value']:.3g}{span} {row['unit']}"
-
-
-def _lines(row: pd.Series) -> Sequence[str]:
-    samples = f", {int(row['cells'])} samples" if row["cells"] else ""
-    told = [
-        f"{row['verdict'].upper()}: {row['statement']} ({row['claim']}; {row['source']})",
-        f"{value_words(row)}; confirmed by {row['condition']}{samples}",
-        row["reason"],
-        *([f"measured on {row['machine']}; {row['run']}"] if row["machine"] else []),
-    ]
-    return [
-        fill(text, _WIDTH, initial_indent="  " * bool(index), subsequent_indent="  ", break_long_words=False)
-        for index, text in enumerate(told)
-    ]
+    return filled(__file__, claims=claims.to_dict("records"), counts=counts)

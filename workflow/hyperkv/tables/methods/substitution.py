@@ -9,6 +9,17 @@ from ...records.stats import Interval, median_interval
 
 AGREEMENT = 0.2
 WHOLE, UNEXPLAINED = "whole", "unexplained"
+WORDS = {
+    "wire": "wire",
+    "protocol": "protocol",
+    "server_memory": "server memory",
+    "engine": "storage engine in memory",
+    "cold_engine": "cold start of the engine",
+    "device": "device",
+    "client": "client (redis-py)",
+    "copy": "copy in memory",
+    UNEXPLAINED: "unexplained",
+}
 SERIALIZATION = ("wire", "protocol", "client")
 SERVER_SIDE = ("server_memory", "engine", "cold_engine")
 # Of the categories that a server's samples are counted in:

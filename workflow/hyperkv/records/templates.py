@@ -1,0 +1,48 @@
+"""Text that people read: Jinja templates, each beside the module that fills it and of the same name."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from textwrap import fill
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+
+
+def filled(module: str, part: str | None = None, **contents: Any) -> str:
+    """The template `stage.j2` of the module `stage.py`, filled; part: of a template that is macros, the one to fill.
+
+    module: the module's __file__. contents: what the template, or the macro, names.
+    """
+    template = _template(Path(module).with_suffix(".j2"))
+    return template.render(contents) if part is None else getattr(template.module, part)(**contents)
+
+
+@cache
+def _template(path: Path) -> Template:
+    return environment(path.parent).get_template(path.name)
+
+
+def environment(folder: Path, html: bool = False) -> Environment:
+    """Where templates of a folder are filled: a line of a tag alone leaves none, and a name without a value is an error.
+
+    Beside Jinja's own there are the test `known` (neither None nor NaN) and the filter `lines(width, first, rest)`, which
+    breaks a paragraph into lines. html: whether values are escaped.
+    """
+    found = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=html,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    found.tests["known"] = pd.notna
+    found.filters["lines"] = _lines
+    return found
+
+
+def _lines(text: str, width: int, first: str = "", rest: str = "") -> str:
+    return fill(text, width, initial_indent=first, subsequent_indent=rest, break_long_words=False)
