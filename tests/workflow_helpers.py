@@ -104,6 +104,7 @@ def listen_to_ctrl_c() -> None:
 def become_snakemake(folder: Path, environment: Mapping[str, str], argv: list[str], output: int) -> int:
     """In a fork, whose own process this is from now on: snakemake with these words in the folder. Its exit status."""
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for descriptor, target in ((os.open(os.devnull, os.O_RDONLY), 0), (output, 1), (output, 2)):
         os.dup2(descriptor, target)
     os.closerange(3, 4096)
