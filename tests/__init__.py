@@ -1,4 +1,4 @@
 from hypothesis import settings
 
-settings.register_profile("shared-machine", deadline=None, max_examples=40)
+settings.register_profile("shared-machine", deadline=None)
 settings.load_profile("shared-machine")
