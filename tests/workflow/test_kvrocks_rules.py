@@ -229,10 +229,8 @@ def test_dependencies_are_fetched_and_carried_to_a_machine_without_internet(tmp_
     for name in ("jemalloc", "rocksdb", "luajit"):
         with zipfile.ZipFile(tmp_path / f"{name}.zip", "w") as archive:
             archive.writestr(f"{name}-1/README", name)
-        url, md5 = (
-            (tmp_path / f"{name}.zip").as_uri(),
-            hashlib.md5((tmp_path / f"{name}.zip").read_bytes()).hexdigest(),
-        )
+        archived = tmp_path / f"{name}.zip"
+        url, md5 = archived.as_uri(), hashlib.md5(archived.read_bytes()).hexdigest()
         text = f"include_guard()\nFetchContent_DeclareWithMirror({name}\n  {url}\n  MD5={md5}\n)\n"
         (tree / "cmake" / f"{name}.cmake").write_text(text)
     tarball = tmp_path / "v2.10.0.tar.gz"
