@@ -9,7 +9,7 @@ from snakemake.cli import parse_config
 
 from tests.configs import BASE, changed, engine
 from tests.workflow_helpers import merged
-from workflow.hyperkv.base.coercion import shown
+from workflow.hyperkv.base.documents import shown
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.config.config import checked
 from workflow.hyperkv.config.plan import cost_spec, sweep_spec

@@ -77,7 +77,7 @@ def test_json_that_cannot_be_read_is_one_line(text, tmp_path):
         from_json(text)
     path = tmp_path / "config.json"
     path.write_text(text)
-    with pytest.raises(UserError, match=r"config\.json: (nested|not JSON)"):
+    with pytest.raises(UserError, match=r"config\.json is (nested|not JSON)"):
         load_geometry(path, "auto")
     with pytest.raises(UserError, match=r"^trace:1: "):
         parse([text], "trace")

@@ -121,6 +121,21 @@ def test_a_function_of_a_docstring_alone_is_one_that_passes(digest):
     assert digest('def f():\n    """Nothing."""\n') == digest("def f():\n    pass\n")
 
 
+def test_the_data_beside_a_module_is_its_code(tree):
+    data = tree / "workflow/hyperkv/plain.yaml"
+    before = code_digest(sources("stage"))
+    data.write_text("words: [one, two]  # of two\n")
+    edited()
+    assert names(sources("plain")) == ["__init__.py", "plain.py", "plain.yaml"]
+    with_data = code_digest(sources("stage"))
+    edited()  # what is known of the files is forgotten
+    data.write_text("words:\n  - one\n  - two\n")
+    assert code_digest(sources("stage")) == with_data != before
+    data.write_text("words: [two, one]\n")
+    assert names(edited()) == ["plain.yaml"]
+    assert code_digest(sources("stage")) != with_data
+
+
 def test_the_digest_is_of_files_by_name_in_any_order(tree):
     paths = sources("stage")
     assert code_digest(reversed(paths)) == code_digest(paths)

@@ -30,7 +30,7 @@ def test_the_folder_has_config_tokenizer_and_a_template_that_keeps_prefixes(tmp_
 
 
 def test_no_model_config_is_refused(tmp_path):
-    with pytest.raises(UserError, match="no such model config"):
+    with pytest.raises(UserError, match="there is no file"):
         write_model_folder(tmp_path / "absent.json", tmp_path / "m")
 
 

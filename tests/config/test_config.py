@@ -485,6 +485,40 @@ MISTAKES = {
 }
 
 
+DOCUMENTS = {"kind": "long_documents", "documents": 2, "requests": 4} | {
+    key: [5, 10] for key in ("document_tokens", "question_tokens", "answer_tokens")
+}
+TRACE = {"kind": "mooncake", "trace": "trace.jsonl"}
+CHATS = {"kind": "multi_turn", "conversations": 3}
+
+
+@pytest.mark.parametrize(
+    ("workload", "key", "value", "allowed"),
+    [
+        (CHATS, "kind", "chat", "multi_turn"),
+        (CHATS, "turn", [2, 4], "turns"),
+        (CHATS, "conversations", 0, "at least 1"),
+        (CHATS, "conversations", True, "an integer"),
+        (CHATS, "user_tokens", [0, 5], "at least 1"),
+        (CHATS, "user_tokens", [5], "[lowest, highest]"),
+        (CHATS, "answer_tokens", 5, "[lowest, highest]"),
+        (CHATS, "answer_tokens", [1.5, 2], "answer_tokens"),
+        (CHATS, "max_context_tokens", "8k", "an integer"),
+        (DOCUMENTS, "reuse", "often", "uniform, zipf"),
+        (DOCUMENTS, "documents", -1, "at least 1"),
+        (TRACE, "trace", 3, "workload.trace"),
+        (TRACE, "max_requests", 0, "at least 1"),
+        (TRACE, "time_unit", "minutes", "ms, s, us"),
+        (TRACE, "block_tokens", 0, "at least 1"),
+        (TRACE, "long_requests", "drop", "refuse, leave_out, cut"),
+    ],
+)
+def test_a_mistake_in_a_workload_is_one_line(workload, key, value, allowed):
+    message = one_line(changed("workload", workload | {key: value}))
+    assert f"workload.{key}" in message
+    assert allowed in message
+
+
 @pytest.mark.parametrize(("config", "key", "allowed"), MISTAKES.values(), ids=MISTAKES)
 def test_a_mistake_is_one_line_with_the_key_and_what_is_allowed(config, key, allowed):
     message = one_line(config)

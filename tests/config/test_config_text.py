@@ -122,7 +122,7 @@ def test_files_that_a_configuration_names_have_each_key_once_too(tmp_path):
         UserError, match=r"config: gpu: .*x\.yaml is not YAML \(line 3: the key kv_dtype stands twice"
     ):
         read_mapping(path, "gpu", "name another")
-    with pytest.raises(UserError, match=r"x\.yaml: not YAML \(line 3: the key kv_dtype stands twice"):
+    with pytest.raises(UserError, match=r"x\.yaml is not YAML \(line 3: the key kv_dtype stands twice"):
         load_geometry(path)
 
 

@@ -35,6 +35,21 @@ def test_cpu_and_memory_of_this_process():
     assert after.page_faults - before.page_faults >= 32 * MIB // (2 * MIB)
 
 
+def test_cpu_is_told_finer_than_a_tick_and_what_is_gone_is_not_known():
+    before = process_counters(os.getpid())
+    assert before.cpu_s == pytest.approx(time.process_time(), abs=0.005)
+    while time.process_time() < before.cpu_s + 0.003:
+        pass
+    spent = process_counters(os.getpid()).minus(before)
+    assert 0.003 <= spent.cpu_s < 0.5
+    assert spent.page_faults >= 0
+    assert spent.rss_bytes > MIB
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait(10)
+    assert process_counters(process.pid) == process_counters(None) == NOTHING
+    assert process_counters(os.getpid()).minus(NOTHING).cpu_s is None
+
+
 def test_device_bytes_of_this_process(tmp_path):
     before = process_counters(os.getpid())
     device = block_device_bytes(tmp_path)

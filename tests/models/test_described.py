@@ -132,6 +132,6 @@ def test_a_mistake_is_one_line_with_its_key(tmp_path, change, message):
 
 def test_broken_yaml_is_one_line(tmp_path):
     (tmp_path / "mine.yaml").write_text("layers: [")
-    with pytest.raises(UserError, match=r"mine\.yaml: not YAML") as caught:
+    with pytest.raises(UserError, match=r"mine\.yaml is not YAML") as caught:
         load_geometry(tmp_path / "mine.yaml")
     assert "\n" not in str(caught.value)

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from workflow.hyperkv.base.errors import UserError
-from workflow.hyperkv.models.geometry import kv_bytes_per_token, load_geometry, parameters
+from workflow.hyperkv.models.geometry import load_geometry
 
 MODELS = Path(__file__).parents[2] / "config" / "models"
 LLAMA = json.loads((MODELS / "llama-3.1-8b.json").read_text())
@@ -110,20 +110,21 @@ def test_active_parameters():
     assert deepseek.active_parameters == pytest.approx(37e9, rel=0.02)
     assert deepseek.active_parameters == pytest.approx(36.6e9, rel=0.002)
     embedding = LLAMA["vocab_size"] * LLAMA["hidden_size"]
-    assert parameters(LLAMA).active == parameters(LLAMA).total - embedding
+    llama = load_geometry(LLAMA)
+    assert llama.active_parameters == llama.parameters - embedding
     tied = load_geometry(MODELS / "llama-3.2-1b.json")
     assert tied.active_parameters == tied.parameters
-    assert parameters(QWEN3_30B_A3B).active == pytest.approx(3.3e9, rel=0.1)
+    assert load_geometry(QWEN3_30B_A3B).active_parameters == pytest.approx(3.3e9, rel=0.1)
 
 
 @pytest.mark.parametrize(("kv_heads", "expected"), [(32, 524_288), (8, 131_072), (1, 16_384)])
 def test_multi_head_grouped_and_multi_query_attention(kv_heads, expected):
-    assert kv_bytes_per_token({**LLAMA, "num_key_value_heads": kv_heads}) == expected
+    assert load_geometry({**LLAMA, "num_key_value_heads": kv_heads}).kv_bytes_per_token == expected
 
 
 def test_head_dim_wins_over_the_quotient():
-    assert kv_bytes_per_token({**LLAMA, "head_dim": 64}) == 65_536
-    assert kv_bytes_per_token({**LLAMA, "head_dim": None}) == 131_072
+    assert load_geometry({**LLAMA, "head_dim": 64}).kv_bytes_per_token == 65_536
+    assert load_geometry({**LLAMA, "head_dim": None}).kv_bytes_per_token == 131_072
 
 
 @pytest.mark.parametrize("key", ["dtype", "torch_dtype"])
@@ -183,11 +184,11 @@ def test_refusals_are_one_line_and_name_file_and_key(tmp_path, config, parts):
 
 
 def test_missing_file_and_bad_files(tmp_path):
-    with pytest.raises(UserError, match=r"none\.json: no such model config"):
+    with pytest.raises(UserError, match=r"there is no file .*none\.json"):
         load_geometry(tmp_path / "none.json")
-    with pytest.raises(UserError, match=r"config\.json: no such model config"):
+    with pytest.raises(UserError, match=r"there is no file .*config\.json"):
         load_geometry(tmp_path)
-    for content, what in ((b"{", "not JSON"), (b"\xff\xfe", "not JSON"), (b"[1]", "not a JSON object")):
+    for content, what in ((b"{", "not JSON"), (b"\xff\xfe", "not text"), (b"[1]", "no mapping of keys")):
         (tmp_path / "bad.json").write_bytes(content)
         with pytest.raises(UserError, match=what) as error:
             load_geometry(tmp_path / "bad.json")

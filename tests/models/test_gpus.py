@@ -214,7 +214,7 @@ def test_memory_is_the_files_own_or_published(tmp_path):
     for text, words in (
         ("name: G\n", "lacks memory_gb"),
         ("memory_gb: much\n", "memory_gb is 'much'"),
-        ("- 1\n", "lacks"),
+        ("- 1\n", "no mapping of keys"),
     ):
         (tmp_path / "own.yaml").write_text(text)
         with pytest.raises(UserError, match=words):

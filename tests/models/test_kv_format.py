@@ -85,7 +85,7 @@ def test_modelopts_older_file_beside_the_config(tmp_path):
     assert load_geometry(tmp_path).kv_dtype == "bfloat16"
     (tmp_path / "config.json").write_text(json.dumps(LLAMA))
     (tmp_path / "hf_quant_config.json").write_text("{")
-    with pytest.raises(UserError, match=r"hf_quant_config\.json: not JSON"):
+    with pytest.raises(UserError, match=r"hf_quant_config\.json is not JSON"):
         load_geometry(tmp_path)
 
 

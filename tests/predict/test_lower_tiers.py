@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.workloads.kinds import WORKLOADS
 from workflow.hyperkv.connectors.inprocess import InprocessConnector
 from workflow.hyperkv.engines.replay.tiers import RealTiers, Tier
-from workflow.hyperkv.predict.predict_hit_rates import Capacities, Simulation
+from workflow.hyperkv.predict.predict_hit_rates import Simulation, capacities_of
 from workflow.hyperkv.stores.base import StoreConfig
 from workflow.hyperkv.stores.dram import DramStore
 from workflow.hyperkv.workloads import repeat_seed
@@ -58,7 +58,7 @@ def real_hits(
 def test_they_are_the_engines_own_tiers(tmp_path, hbm, capacities, decode, chunk):
     run = Simulation.of(make_workload({"kind": "multi_turn", "conversations": 5, "turns": [2, 4]}, 3), 2, 3)
     units = ({} if hbm is None else {"hbm": hbm}) | capacities
-    hits = run.hit_tokens_of_rest(Capacities(units), decode, 16, chunk)
+    hits = run.hit_tokens_of_rest(units, decode, 16, chunk)
     assert list(hits) == list(units)
     assert sum(hits.values()).tolist() == real_hits(run, tmp_path, capacities, decode, chunk, hbm)
 
@@ -69,7 +69,7 @@ def test_they_are_the_engines_own_tiers(tmp_path, hbm, capacities, decode, chunk
 def test_an_unbounded_tier_asked_for_the_rest_hits_no_more(workload, seed, decode, chunk, hbm):
     """It lacks an answer that is asked for at once, and answers that HBM served when they are not saved themselves."""
     run = Simulation.of(make_workload(workload, seed), 2, 3)
-    tiers = Capacities({"hbm": hbm, "ssd": None})
+    tiers = {"hbm": hbm, "ssd": None}
     rest, prompt = (method(tiers, decode, 16, chunk) for method in (run.hit_tokens_of_rest, run.hit_tokens))
     assert rest["hbm"].tolist() == prompt["hbm"].tolist()
     assert (rest["ssd"] <= prompt["ssd"]).all()
@@ -90,7 +90,7 @@ def test_one_clients_hits_are_those_that_the_replay_engine_measured(scenario, ti
     ]
     workload = {"kind": "multi_turn", "conversations": 10, "turns": [2, 8]}
     run = Simulation.of(make_workload(workload, repeat_seed(1, repeat)), 1, 6)
-    capacities = Capacities.of({"hbm_bytes": 224 << 20} | tiers, 16 * 32768, chunk * 32768)
+    capacities = capacities_of({"hbm_bytes": 224 << 20} | tiers, 16 * 32768, chunk * 32768)
     hits = run.hit_tokens_of_rest(capacities, True, 16, chunk)
     window = run.order.window
     found = sum(tokens[:window].sum() for tokens in hits.values()) / run.prompts[:window].sum()

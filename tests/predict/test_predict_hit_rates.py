@@ -16,13 +16,12 @@ from kvcache_sim.policies import PolicyResult, simulate_ceiling, simulate_policy
 from kvcache_sim.trace import parse_trace_lines
 
 from tests.predict.specs import REFERENCE, spec
-from tests.workloads.kinds import EXCERPT, WORKLOADS
+from tests.workloads.kinds import EXCERPT, WORKLOADS, prefix_hit_tokens
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.predict import predict_hit_rates as predict
-from workflow.hyperkv.predict.predict_hit_rates import Capacities, Simulation, hit_rates_table
+from workflow.hyperkv.predict.predict_hit_rates import Simulation, capacities_of, hit_rates_table
 from workflow.hyperkv.tables.columns import COLUMNS_PATH
 from workflow.hyperkv.workloads.factory import make_workload
-from workflow.hyperkv.workloads.multi_turn import prefix_hit_tokens
 
 TRACE = Path(__file__).parents[3] / "shared/data/mooncake/conversation_trace.jsonl"
 PUBLISHED = {
@@ -137,7 +136,7 @@ capacities = st.one_of(st.none(), st.integers(0, 300))
 def test_any_tiers(workload, seed, units, decode, chunk):
     run = Simulation.of(make_workload(workload, seed), 2, 3)
     ordered = {name: units[name] for name in ("hbm", "dram", "ssd") if name in units}
-    hits = run.hit_tokens(Capacities(ordered), decode, 16, chunk)
+    hits = run.hit_tokens(ordered, decode, 16, chunk)
     together = sum(hits.values(), np.zeros_like(run.prompts))
     ceiling = run.reached(decode, chunk, None)
     assert list(hits) == list(ordered)
@@ -154,7 +153,7 @@ def test_tiers_share_a_prompt():
     workload = {"kind": "multi_turn", "conversations": 2, "turns": [4, 4], "prefix_tokens": [0, 0]}
     workload |= {"user_tokens": [100, 100], "answer_tokens": [61, 61]}
     run = Simulation.of(make_workload(workload, 1), 1, 2)
-    tiers = Capacities({"hbm": 20, "dram": None})
+    tiers = {"hbm": 20, "dram": None}
     hits = run.hit_tokens(tiers, True, 16, 64)
     assert run.prompts.tolist() == [100, 100, 261, 261]
     assert hits["hbm"].tolist() == [0, 0, 160, 0]
@@ -163,8 +162,8 @@ def test_tiers_share_a_prompt():
 
 def test_capacities_are_whole_blocks_and_chunks():
     tiers = {"hbm_bytes": 1000, "ssd_bytes": None, "dram_bytes": 1999}
-    assert Capacities.of(tiers, 100, 500).units == {"hbm": 10, "dram": 3, "ssd": None}
-    assert Capacities.of({}, 100, 500).units == {}
+    assert capacities_of(tiers, 100, 500) == {"hbm": 10, "dram": 3, "ssd": None}
+    assert capacities_of({}, 100, 500) == {}
 
 
 def run_stage(folder: Path, monkeypatch, stage_spec: dict) -> pd.DataFrame:
@@ -193,8 +192,8 @@ def test_a_trace_has_one_seed(tmp_path, monkeypatch):
 
 
 def test_a_wrong_workload_is_one_line():
-    with pytest.raises(UserError, match=r"workload\.turn: not a key"):
-        hit_rates_table(spec({"ssd": {"ssd_bytes": None}}, {**REFERENCE, "turn": 3}))
+    with pytest.raises(UserError, match=r"workload\.user_tokens: \[0, 5\]"):
+        hit_rates_table(spec({"ssd": {"ssd_bytes": None}}, {**REFERENCE, "user_tokens": [0, 5]}))
 
 
 def test_what_was_done_to_long_requests_is_in_the_table():

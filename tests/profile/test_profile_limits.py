@@ -139,12 +139,11 @@ def test_the_death_of_the_process_is_noticed_at_once(loopback, operation):
 
     timer = threading.Timer(0.1, kill)
     timer.start()
-    with pytest.raises(StoreError) as caught:
-        while True:
-            getattr(connection, operation)(0, values)
-    with pytest.raises(StoreDied, match=r"the raw socket's process \(pid \d+\) died with signal 9"):
-        raise loopback.explain(caught.value)
-    assert "timed out" not in str(caught.value)
+    with pytest.raises(StoreDied, match=r"the raw socket's process \(pid \d+\) died with signal 9") as caught:
+        with loopback.explaining():
+            while True:
+                getattr(connection, operation)(0, values)
+    assert "timed out" not in str(caught.value.__context__)
     timer.join()
 
 

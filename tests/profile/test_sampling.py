@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from tests.helpers import eventually
-from workflow.hyperkv.machine.meters import usage
+from workflow.hyperkv.machine.counters import process_counters
 from workflow.hyperkv.profile.sampling import Sampler, why_not
 
 BUSY = "import sys\nprint(1, flush=True)\nwhile True: bytes(1 << 20)"
@@ -54,8 +54,8 @@ def test_a_busy_process_is_sampled_and_nothing_is_left(busy, tmp_path, monkeypat
     sampler = Sampler(busy.pid)
     sampler.start()
     assert list(tmp_path.iterdir())
-    start = usage(busy.pid).cpu_s
-    assert eventually(lambda: usage(busy.pid).cpu_s > start + 0.05)
+    start = process_counters(busy.pid).cpu_s
+    assert eventually(lambda: process_counters(busy.pid).cpu_s > start + 0.05)
     sampler.stop()
     assert sampler.reason is None
     assert sampler.samples > 20

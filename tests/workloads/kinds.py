@@ -1,4 +1,4 @@
-"""A small workload of every kind."""
+"""A small workload of every kind, and what an unbounded cache makes of a conversation."""
 
 from pathlib import Path
 
@@ -15,3 +15,16 @@ WORKLOADS = [
     },
     {"kind": "mooncake", "trace": str(EXCERPT), "max_requests": 12},
 ]
+
+
+def prefix_hit_tokens(turns, chunk_tokens: int, decode_saved: bool) -> int:
+    """Prompt tokens of one conversation that an unbounded cache holds when they are asked for.
+
+    A prompt hits the conversation's last context floored to whole chunks: prompt and answer when decode_saved, else the
+    prompt alone. The KV of an answer's last token is taken as held.
+    """
+    hit, held = 0, 0
+    for turn in turns:
+        hit += held // chunk_tokens * chunk_tokens
+        held = turn.answer_end if decode_saved else turn.prompt_end
+    return hit

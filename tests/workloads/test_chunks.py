@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from workflow.hyperkv.workloads.chunks import chain_keys, chunk_keys, every
+from workflow.hyperkv.workloads.chunks import chain_keys, every
 
 token_arrays = hnp.arrays(np.uint32, st.integers(0, 200))
 blocks = st.integers(1, 40)
@@ -49,22 +49,16 @@ def test_one_token_changes_its_block_and_all_after(tokens, block, data):
     assert not set(before[first:]) & set(after[first:])
 
 
-@given(token_arrays, st.integers(1, 6))
-def test_chunk_keys_come_from_the_16_token_chain(tokens, n):
-    keys = chunk_keys(tokens, 16 * n)
-    assert keys == every(chain_keys(tokens, 16), n)
-    assert len(keys) == len(tokens) // (16 * n)
-
-
-@given(token_arrays, st.integers(1, 15))
-def test_chunk_sizes_off_the_grid_chain_on_their_own(tokens, chunk):
-    assert chunk_keys(tokens, chunk) == chain_keys(tokens, chunk)
-    assert chunk_keys(tokens, chunk + 16) == chain_keys(tokens, chunk + 16)
+@given(token_arrays, blocks, st.integers(1, 6))
+def test_longer_blocks_come_from_one_chain(tokens, block, n):
+    keys = every(chain_keys(tokens, block), n)
+    assert len(keys) == len(tokens) // (block * n)
+    assert keys == [chain_keys(tokens[: (i + 1) * block * n], block)[-1] for i in range(len(keys))]
 
 
 @given(token_arrays.filter(lambda tokens: len(tokens) >= 16))
 def test_seeds_keep_caches_apart(tokens):
-    assert not set(chunk_keys(tokens, 16, b"bf16")) & set(chunk_keys(tokens, 16, b"fp8"))
+    assert not set(chain_keys(tokens, 16, b"bf16")) & set(chain_keys(tokens, 16, b"fp8"))
 
 
 def test_views_and_narrow_tokens_hash_as_uint32():

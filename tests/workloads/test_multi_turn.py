@@ -3,8 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workflow.hyperkv.workloads.chunks import chunk_keys
-from workflow.hyperkv.workloads.multi_turn import MultiTurn, conversations, prefix_hit_tokens
+from tests.workloads.kinds import prefix_hit_tokens
+from workflow.hyperkv.workloads.chunks import chain_keys
+from workflow.hyperkv.workloads.multi_turn import MultiTurn, conversations
 
 CHUNKS = (16, 32, 64, 128, 256, 512, 1024, 2048)
 DECODE_SAVED = (89.4, 89.1, 88.5, 87.3, 84.8, 79.9, 70.8, 46.0)
@@ -120,7 +121,7 @@ def test_predicted_hits_are_those_of_an_unbounded_cache(workload, seed, chunk, d
     held, predicted, measured = set(), 0, 0
     for chat in conversations(workload, seed):
         predicted += prefix_hit_tokens(chat.turns, chunk, decode_saved)
-        keys = chunk_keys(chat.tokens, chunk)
+        keys = chain_keys(chat.tokens, chunk)
         for turn in chat.turns:
             measured += chunk * sum(key in held for key in keys[: turn.prompt_end // chunk])
             end = turn.answer_end if decode_saved else turn.prompt_end

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.workloads.kinds import WORKLOADS
-from workflow.hyperkv.engines.replay.engine import KeyedConversation, ReplayEngine, ReplaySettings
+from workflow.hyperkv.engines.replay.engine import ReplayEngine
+from workflow.hyperkv.engines.replay.request import KeyedConversation, ReplaySettings
 from workflow.hyperkv.models.gpu import GpuModel
 from workflow.hyperkv.workloads.chunks import chain_keys
 from workflow.hyperkv.workloads.factory import make_workload

@@ -245,19 +245,6 @@ def test_a_folder_and_a_missing_file(tmp_path):
     assert "no such file" in mistake(trace=str(tmp_path / "none.jsonl"))
 
 
-@pytest.mark.parametrize(
-    ("keys", "words"),
-    [
-        ({"time_unit": "minutes"}, "workload.time_unit: 'minutes'; choose ms, s, us"),
-        ({"block_tokens": 0}, "workload.block_tokens: 0; write a whole number of at least 1"),
-        ({"long_requests": "drop"}, "workload.long_requests: 'drop'; choose refuse, leave_out, cut"),
-    ],
-)
-def test_wrong_keys(keys, words):
-    with pytest.raises(UserError, match=words):
-        make_workload({"kind": "mooncake", "trace": str(EXCERPT), **keys})
-
-
 @pytest.mark.parametrize("indent", [None, 0, 2])
 @pytest.mark.parametrize("key", ["conversations", "messages"])
 def test_conversations_in_an_array_are_told_at_once(tmp_path, indent, key):

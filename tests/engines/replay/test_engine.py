@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workflow.hyperkv.base.errors import UserError
-from workflow.hyperkv.engines.replay.engine import KeyedConversation, ReplayEngine, ReplaySettings
+from workflow.hyperkv.engines.replay.engine import ReplayEngine
+from workflow.hyperkv.engines.replay.request import KeyedConversation, ReplaySettings
 from workflow.hyperkv.engines.replay.tiers import Load
 from workflow.hyperkv.models.gpu import GpuModel
 from workflow.hyperkv.workloads import Turn

@@ -16,7 +16,6 @@ from workflow.hyperkv.engines.vllm import running as vllm_running
 from workflow.hyperkv.engines.vllm import single as vllm_single
 from workflow.hyperkv.engines.vllm.cells import SINGLE, Measurement, points
 from workflow.hyperkv.engines.vllm.running import Patience, Running
-from workflow.hyperkv.engines.vllm.server import cause, engine_error
 from workflow.hyperkv.engines.vllm.single import device_faults, proof_faults, warm_up
 from workflow.hyperkv.models.geometry import load_geometry
 from workflow.hyperkv.records.kinds.cell import Pass
@@ -418,41 +417,3 @@ def test_a_prompt_of_tier_ssd_must_come_from_the_device(spec, tmp_path, tier, sh
     found = device_faults(Pass(**sample), cell)
     assert not found if right else "was served from RAM: device reads 70% of bytes loaded" in found[0]
     assert not device_faults(Pass(**sample | {"cached_tokens": 0}), cell)
-
-
-def test_known_causes_have_a_mend_and_others_none():
-    assert "wheel that has it" in cause(["x", "RuntimeError: RESPClient requires the C++ Redis extension."])
-    assert cause(["KeyError: 3"]) is None
-
-
-_ABORTED = """\
-(EngineCore pid=7) ERROR 11-28 05:20:04 [core.py:1233] EngineCore encountered a fatal error.
-(EngineCore pid=7) ERROR 11-28 05:20:04 [core.py:1233] Traceback (most recent call last):
-(EngineCore pid=7) ERROR 11-28 05:20:04 [core.py:1233]   File "/site/vllm/v1/engine/core.py", line 1224, in run_engine_core
-(EngineCore pid=7) ERROR 11-28 05:20:04 [core.py:1233]     engine_core.run_busy_loop()
-(EngineCore pid=7) ERROR 11-28 05:20:04 [core.py:1233]   File "/site/lmcache/vllm_v1_adapter.py", line 1849, in request_finished
-(EngineCore pid=7) ERROR 11-28 05:20:04 [core.py:1233]     assert self.lmcache_engine is not None
-(EngineCore pid=7) ERROR 11-28 05:20:04 [core.py:1233]            ^^^^^^^^^^^^^^^^^^^
-(EngineCore pid=7) ERROR 11-28 05:20:04 [core.py:1233] AssertionError
-(APIServer pid=6) ERROR 11-28 05:20:04 [async_llm.py:704] vllm.v1.engine.exceptions.EngineDeadError: see above""".splitlines()
-
-
-def test_an_engines_death_is_told_with_its_place_and_what_is_known_of_it():
-    assert engine_error(_ABORTED) == (
-        "AssertionError (request_finished, vllm_v1_adapter.py:1849); this version of LMCache ends the engine when a "
-        "client gives a request up; raise loadgen.request_timeout_s"
-    )
-    other = [line.replace("self.lmcache_engine is not None", "False") for line in _ABORTED]
-    assert engine_error(other) == "AssertionError (request_finished, vllm_v1_adapter.py:1849)"
-    assert engine_error(_ABORTED[:4]) is None
-    told = [*_ABORTED[:7], _ABORTED[7].replace("AssertionError", "RuntimeError: why")]
-    assert engine_error(told).startswith("RuntimeError: why; this version of LMCache")
-
-
-def test_the_first_exception_may_be_a_workers():
-    lines = [
-        '(Worker_TP1 pid=8) ERROR 11-28 05:20:03 [multiproc_executor.py:9]   File "/site/vllm/w.py", line 3, in run',
-        "(Worker_TP1 pid=8) ERROR 11-28 05:20:03 [multiproc_executor.py:9] torch.OutOfMemoryError: CUDA",
-        "(EngineCore pid=7) ERROR 11-28 05:20:04 [core.py:1] RuntimeError: Worker failed with error",
-    ]
-    assert engine_error(lines) == "OutOfMemoryError: CUDA"

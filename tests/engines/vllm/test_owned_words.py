@@ -12,6 +12,7 @@ from tests.configs import BASE, one_line
 from tests.engines.vllm.slices import DEFAULTS, offload, scenario
 from tests.workflow_helpers import changed
 from workflow.hyperkv.base.deadline import Endpoint
+from workflow.hyperkv.base.documents import own_data
 from workflow.hyperkv.engines.vllm import lmcache, owned_words
 from workflow.hyperkv.engines.vllm.command import command, variables
 from workflow.hyperkv.engines.vllm.owned_words import flag_faults, lmcache_faults, variable_faults
@@ -307,3 +308,11 @@ def test_every_variable_that_the_workflow_gives_is_its_own_but_those_that_only_k
         "LMCACHE_DISABLE_BANNER",
         "HF_HUB_OFFLINE",
     }
+
+
+def test_no_word_stands_twice_and_every_one_says_why():
+    tables = own_data(owned_words.__file__)
+    for name in tables.keys() - {"free_lmcache_variables"}:
+        words = [word for group in tables[name].values() for word in group]
+        assert len(words) == len(set(words)), name
+        assert all(why and not why.endswith(".") for why in tables[name])

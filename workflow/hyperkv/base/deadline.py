@@ -10,8 +10,9 @@ from __future__ import annotations
 import socket
 import struct
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from .secret import Secret
@@ -94,41 +95,23 @@ class BoundedSocket(socket.socket):
     def recv(self, size: int, flags: int = 0) -> bytes:
         if flags & socket.MSG_DONTWAIT:
             return super().recv(size, flags)
-        self._arm()
-        try:
-            data = super().recv(size, flags)
-        except BlockingIOError:
-            raise TimeoutError("timed out") from None
-        if not flags & socket.MSG_PEEK:
-            self.deadline.moved(len(data))
-        return data
+        return self._bounded(super().recv, size, flags, moved=_nothing if flags & socket.MSG_PEEK else len)
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
-        self._arm()
-        try:
-            count = super().recv_into(buffer, nbytes, flags)
-        except BlockingIOError:
-            raise TimeoutError("timed out") from None
-        self.deadline.moved(count)
-        return count
+        return self._bounded(super().recv_into, buffer, nbytes, flags)
 
     def recvmsg_into(self, buffers: Iterable[Any], ancillary: int = 0, flags: int = 0) -> Any:
-        self._arm()
-        try:
-            found = super().recvmsg_into(buffers, ancillary, flags)
-        except BlockingIOError:
-            raise TimeoutError("timed out") from None
-        self.deadline.moved(found[0])
-        return found
+        return self._bounded(super().recvmsg_into, buffers, ancillary, flags, moved=itemgetter(0))
 
-    def _bounded(self, call: Any, *arguments: Any) -> int:
+    def _bounded(self, call: Any, *arguments: Any, moved: Callable[[Any], int] = int) -> Any:
+        """What the call returns. moved: bytes that it says were moved."""
         self._arm()
         try:
-            count = call(*arguments)
+            found = call(*arguments)
         except BlockingIOError:
             raise TimeoutError("timed out") from None
-        self.deadline.moved(count)
-        return count
+        self.deadline.moved(moved(found))
+        return found
 
     def _arm(self) -> None:
         """Have the kernel wait as long as there is time, to a tenth of it."""
@@ -140,6 +123,10 @@ class BoundedSocket(socket.socket):
             timeval = struct.pack("ll", int(self._armed_s), int(self._armed_s % 1 * 1e6))
             for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
                 self.setsockopt(socket.SOL_SOCKET, option, timeval)
+
+
+def _nothing(_: Any) -> int:
+    return 0
 
 
 def connected(host: str, port: int, deadline: Deadline, path: str | None = None) -> BoundedSocket:

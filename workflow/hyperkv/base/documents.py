@@ -104,6 +104,45 @@ def check_values(value: Any, where: str = "config", lines: bool = False, largest
             raise UserError(f"{where}: {printable(path)[:200]}: {wrong}")
 
 
+def check_keys(value: Any, path: str = "config") -> None:
+    """Raise UserError for a key of a mapping that YAML did not read as text, such as an unquoted no."""
+    if isinstance(value, list):
+        for item in value:
+            check_keys(item, path)
+    if isinstance(value, Mapping):
+        where = path if path != "config" else "config:"
+        for key, item in value.items():
+            if not isinstance(key, str):
+                text = {True: "yes", False: "no", None: "null"}.get(key, key)
+                raise UserError(
+                    f'{where.removesuffix(":")}: the key {shown(key)} is not text; write it in quotes, such as "{text}"'
+                )
+            check_keys(item, f"{where} {key}" if path == "config" else f"{path}.{key}")
+
+
+def shown(value: Any) -> str:
+    """A value as it is written in YAML: true, null, 'text'."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return repr(value) if isinstance(value, str | int | float | list | Mapping) else str(value)
+
+
+def own_data(module: str) -> dict[str, Any]:
+    """The data of a module of this package: the YAML file beside it, of its name, which counts as its code (sources.py).
+
+    module: its __file__.
+    """
+    return data_in(Path(module).with_suffix(".yaml").read_bytes())
+
+
+def data_in(text: bytes) -> Any:
+    """What such a file says. Raises ValueError."""
+    try:
+        return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
+
+
 def _scalars(value: Any, path: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
     """(path, value) of every key, text and number; what an alias repeats once."""
     if isinstance(value, str | int | float):

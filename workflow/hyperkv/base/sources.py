@@ -1,14 +1,18 @@
-"""Which source files a stage depends on: the import closure of a module of this package, read with `ast`, and their templates."""
+"""Which source files a stage depends on: the import closure of a module of this package, read with `ast`, and what lies beside."""
 
 from __future__ import annotations
 
 import ast
 import hashlib
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from .documents import data_in
+
 _PACKAGE = "workflow.hyperkv"
+_BESIDE = (".py", ".yaml", ".j2")  # a module, its data and its template
 
 
 class _Read(NamedTuple):
@@ -23,7 +27,8 @@ _known: dict[Path, _Read] = {}
 
 
 def sources(*modules: str) -> list[str]:
-    """Paths, relative to the repository root, of the modules, of all they import from this package, and of their templates.
+    """Paths, relative to the repository root, of the modules, of all they import from this package, and of their templates and
+    data: the .j2 and .yaml beside a module, of its name.
 
     modules: dotted names below workflow.hyperkv, e.g. "tables.cost", "stores.files". Imports inside functions
     count; modules loaded by name (import_module) do not, so name them here. Raises FileNotFoundError.
@@ -40,7 +45,7 @@ def sources(*modules: str) -> list[str]:
 
 
 def code_digest(paths: Iterable[str]) -> str:
-    """12 hex digits that name what source files do: their syntax trees, without comments and docstrings, and their templates."""
+    """12 hex digits that name what source files do: their syntax trees, without comments and docstrings, and what lies beside."""
     digest = hashlib.sha256()
     for path in sorted(paths):
         digest.update(path.encode() + b"\0" + _known_as(Path(path)).said.encode() + b"\0")
@@ -70,9 +75,11 @@ def _known_as(path: Path) -> _Read:
 
 
 def _read(path: Path, source: bytes) -> _Read:
-    """A module's syntax tree as text that neither layout nor comments nor docstrings change, and its imports; all of a template."""
+    """A module's syntax tree, or its data, as text that neither layout nor comments nor docstrings change; all of a template."""
     if path.suffix == ".j2":
         return _Read(source, source.decode(), ())
+    if path.suffix == ".yaml":
+        return _Read(source, json.dumps(data_in(source)), ())
     tree = ast.parse(source)
     package = list(path.parent.parts)
     imports: set[str] = set()
@@ -110,6 +117,6 @@ def _paths_if_ours(module: str) -> list[Path]:
     if module != _PACKAGE and not module.startswith(_PACKAGE + "."):
         return []
     base = Path(*module.split("."))
-    candidates = [base.with_suffix(".py"), base.with_suffix(".j2"), base / "__init__.py"]
+    candidates = [*(base.with_suffix(suffix) for suffix in _BESIDE), base / "__init__.py"]
     parents = [parent / "__init__.py" for parent in base.parents if parent.is_relative_to("workflow/hyperkv")]
     return [path for path in (*candidates, *parents) if path.exists()]

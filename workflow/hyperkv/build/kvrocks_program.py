@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def describe(program: Path) -> dict[str, Any]:
             f"{program} is not a Kvrocks that runs here: --version ended with "
             f"{describe_exit(answer.returncode)} and said {said[:200]!r}{_mend(answer.returncode)}; {HOW_TO_GET_ONE}"
         )
-    told = needs.as_record() if needs else None
+    told = asdict(needs) if needs else None
     return {"version": version[0], "commit": version[1], "sha256": sha256_of(program), "needs": told}
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import psutil
 
@@ -22,23 +22,11 @@ from ..machine.node import data_dir_of
 from ..machine.own_folder import own_folder
 from ..models.geometry import Geometry, load_geometry
 from ..models.gpus import KvShare, gpus_of, kv_share
-from ..records.kinds.cell import Swept
 from ..stores.base import Counters, Store, StoreConfig
 from ..stores.registry import make_store, store_class
 from ..workloads import repeat_seed
 
 _SPACE_FACTOR = 2.0  # a log-structured store holds a value twice while it compacts
-
-
-class Measurement(Protocol):
-    """One job's measurement of a scenario x repeat: a context manager, open while its points are measured."""
-
-    def __enter__(self) -> Measurement: ...
-
-    def __exit__(self, *error: object) -> None: ...
-
-    def measure(self, key: Any) -> Swept:
-        """Measure one point, a load or what the engine calls otherwise, and return its record, a Cell or a Single."""
 
 
 @dataclass(frozen=True)
@@ -148,19 +136,17 @@ class StoreWindow:
 
     def evidence(self) -> dict[str, Any]:
         """The store's and the device's part of what a cell's Evidence is made of."""
-        counted = self.changes
+        counted, alike = (
+            self.changes,
+            ("served_bytes", "taken_bytes", "device_read_bytes", "device_write_bytes"),
+        )
+        own = ("hits", "misses", "cpu_s", "rss_bytes", "page_faults")
+        read, written = self.block or (None, None)
         return {
-            "served_bytes": counted.get("served_bytes"),
-            "taken_bytes": counted.get("taken_bytes"),
-            "store_hits": counted.get("hits"),
-            "store_misses": counted.get("misses"),
-            "device_read_bytes": counted.get("device_read_bytes"),
-            "device_write_bytes": counted.get("device_write_bytes"),
-            "block_read_bytes": self.block[0] if self.block else None,
-            "block_write_bytes": self.block[1] if self.block else None,
-            "store_cpu_s": counted.get("cpu_s"),
-            "store_rss_bytes": counted.get("rss_bytes"),
-            "store_page_faults": counted.get("page_faults"),
+            **{name: counted.get(name) for name in alike},
+            **{f"store_{name}": counted.get(name) for name in own},
+            "block_read_bytes": read,
+            "block_write_bytes": written,
             "store_errors": self.details_after.get("background_errors"),
         }
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..base.coercion import check_keys
-from ..base.documents import check_values
+from ..base.documents import check_keys, check_values
 from .credentials import refuse_credentials
 from .engine_checks import check_engine, check_pass_through, check_served
 from .explain import validated

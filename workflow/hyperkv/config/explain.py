@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from ..base.coercion import shown
+from ..base.documents import shown
 from ..base.errors import UserError
 from .models.faults import FAULT, WRONG
 from .schema import allowed, alternatives, rules_at, unit_of, words_of

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..array.settings import ArraySettings, mistakes
-from ..base.coercion import check_keys
 from ..base.config_files import read_mapping, read_text, there
+from ..base.documents import check_keys
 from ..base.errors import UserError
 from ..build.kvrocks_patches import check_patches
 from ..models.geometry import load_geometry

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..base.coercion import shown
+from ..base.documents import shown
 from ..base.errors import UserError
 from ..connectors.registry import STRIPED
 from ..stores.owned_keys import refuse_owned

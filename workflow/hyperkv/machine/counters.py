@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
+
+import psutil
 
 _CPUCLOCK_SCHED = 2
 _SECTOR_BYTES = 512
@@ -28,9 +31,21 @@ class ProcessCounters:
     rss_bytes: int | None
     page_faults: int | None
 
+    def minus(self, earlier: ProcessCounters) -> ProcessCounters:
+        """What came since an earlier reading; RSS as it is now."""
+        then = asdict(earlier) | {"rss_bytes": 0}
+        return ProcessCounters(
+            **{
+                name: None if value is None or then[name] is None else value - then[name]
+                for name, value in asdict(self).items()
+            }
+        )
 
-def process_counters(pid: int) -> ProcessCounters:
-    """Read the counters of a process; all None once it is gone."""
+
+def process_counters(pid: int | None) -> ProcessCounters:
+    """Read the counters of a process; all None once it is gone, and of none."""
+    if pid is None:
+        return ProcessCounters(None, None, None, None, None)
     process = Path("/proc") / str(pid)
     io = _pairs(process / "io")
     stat = _stat_fields(process / "stat")
@@ -42,6 +57,13 @@ def process_counters(pid: int) -> ProcessCounters:
         rss_bytes=int(rss.split()[0]) * 1024 if rss else None,
         page_faults=int(stat[7]) + int(stat[9]) if stat else None,
     )
+
+
+def partition_of(path: Path) -> Any:
+    """The file system that holds an existing path, as psutil lists it, which names every kind; None when none is listed."""
+    resolved = path.resolve()
+    found = [part for part in psutil.disk_partitions(all=True) if resolved.is_relative_to(part.mountpoint)]
+    return max(reversed(found), key=lambda part: len(part.mountpoint), default=None)
 
 
 def block_device_of(path: Path) -> Path | None:

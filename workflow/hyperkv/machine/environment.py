@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shutil
@@ -14,7 +15,7 @@ import psutil
 
 from ..base.errors import printable
 from ..base.folders import nearest
-from .counters import block_device_of
+from .counters import block_device_of, partition_of
 from .mounts import text_of
 from .node import node_name
 from .place import place_of
@@ -27,7 +28,7 @@ def environment(data_dir: Path) -> dict[str, Any]:
     """The environment record of a measurement whose files lie in `data_dir`; None for what is not known."""
     return {
         "node": node_name(),
-        "cpu": _cpu_model(),
+        "cpu": cpu_model(),
         "cores": os.cpu_count(),
         "usable_cores": len(os.sched_getaffinity(0)),
         "ram_bytes": psutil.virtual_memory().total,
@@ -43,7 +44,8 @@ def environment(data_dir: Path) -> dict[str, Any]:
     }
 
 
-def _cpu_model() -> str | None:
+def cpu_model() -> str | None:
+    """The processor's name; None where /proc does not tell."""
     for line in text_of(Path("/proc/cpuinfo")).splitlines():
         if line.startswith("model name"):
             return printable(line.partition(":")[2].strip())
@@ -59,19 +61,22 @@ def _os_name() -> str | None:
 
 def gpu_lines() -> list[str]:
     """One 'name, driver, memory' line per GPU; empty without one."""
+    return nvidia_smi("name,driver_version,memory.total")
+
+
+def nvidia_smi(columns: str, form: str = "noheader") -> list[str]:
+    """A line per GPU with what nvidia-smi says of it, as CSV; none without nvidia-smi or a GPU."""
     if shutil.which("nvidia-smi") is None:
         return []
-    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
+    query = ["nvidia-smi", f"--query-gpu={columns}", f"--format=csv,{form}"]
     done = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
     return [line.strip() for line in done.stdout.splitlines()] if done.returncode == 0 else []
 
 
 def _disk(path: Path) -> dict[str, Any]:
-    """File system and block device under `path`."""
+    """File system and block device under `path`, what kind of place it is, and the disks below it."""
     existing = nearest(path)
-    mounts = sorted(psutil.disk_partitions(all=True), key=lambda part: len(part.mountpoint), reverse=True)
-    resolved = existing.resolve()
-    mount = next((part for part in mounts if resolved.is_relative_to(part.mountpoint)), None)
+    mount, place = partition_of(existing), place_of(existing)
     node = block_device_of(existing)
     whole = node.resolve() if node is not None else None
     if whole is not None and (whole / "partition").exists():
@@ -84,18 +89,8 @@ def _disk(path: Path) -> dict[str, Any]:
         "rotational": _text(whole / "queue" / "rotational") if whole else None,
         "scheduler": _text(whole / "queue" / "scheduler") if whole else None,
         "size_bytes": shutil.disk_usage(existing).total,
-        **_place(existing),
-    }
-
-
-def _place(path: Path) -> dict[str, Any]:
-    """What kind of place a folder is, and the disks below it."""
-    place = place_of(path)
-    return {
         "kind": place.kind,
-        "members": [
-            {"device": name, "model": model, "serial": serial} for name, model, serial in place.members
-        ],
+        "members": [disk._asdict() for disk in place.members],
         "level": place.level,
         "raid_chunk_bytes": place.raid_chunk_bytes,
     }
@@ -109,10 +104,8 @@ def _text(path: Path) -> str | None:
 def _package_versions() -> dict[str, str]:
     found = {}
     for name in _PACKAGES:
-        try:
+        with contextlib.suppress(PackageNotFoundError):
             found[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return found
 
 

@@ -10,9 +10,8 @@ import platform
 import re
 import struct
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 _MACHINES = {
     62: "x86_64",
@@ -63,10 +62,6 @@ class Needs:
     loader: str | None
     libraries: list[str]
     versions: dict[str, str]
-
-    def as_record(self) -> dict[str, Any]:
-        """The same as JSON."""
-        return asdict(self)
 
 
 def needs_of(program: Path) -> Needs | None:

@@ -13,6 +13,7 @@ import psutil
 
 from ..base.errors import UserError
 from ..base.folders import check_folder, nearest
+from .counters import partition_of
 
 DEFAULT = Path("/dev/shm")
 KEY = "layers.memory_dir"
@@ -60,7 +61,7 @@ def memory_folder(wanted: Path, needed_bytes: int) -> MemoryFolder:
 def _others(needed_bytes: int) -> Iterator[Path]:
     """The other tmpfs of this machine that may be written and have room, the most room first."""
     roots = {Path(part.mountpoint) for part in psutil.disk_partitions(all=True) if part.fstype == "tmpfs"}
-    rooms = {root: shutil.disk_usage(root).free for root in roots if _writable(root)}
+    rooms = {root: shutil.disk_usage(root).free for root in roots if os.access(root, os.W_OK | os.X_OK)}
     for root in sorted(rooms, key=lambda root: (-rooms[root], root)):
         with contextlib.suppress(UserError):
             check_folder(root, KEY)
@@ -68,16 +69,7 @@ def _others(needed_bytes: int) -> Iterator[Path]:
                 yield root
 
 
-def _writable(folder: Path) -> bool:
-    return os.access(folder, os.W_OK | os.X_OK)
-
-
 def file_system_of(path: Path) -> str:
     """The type of the file system that holds an existing path, 'an unknown file system' when it is not listed."""
-    resolved = path.resolve()
-    mounts = [part for part in psutil.disk_partitions(all=True) if resolved.is_relative_to(part.mountpoint)]
-    return (
-        max(reversed(mounts), key=lambda part: len(part.mountpoint)).fstype
-        if mounts
-        else "an unknown file system"
-    )
+    mount = partition_of(path)
+    return "an unknown file system" if mount is None else mount.fstype

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import json
 import os
 import re
 import secrets
@@ -18,11 +17,11 @@ import shutil
 import stat
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..base.errors import UserError, say
 from ..base.folders import HELD, cannot_write, open_folder, user_name
@@ -38,10 +37,10 @@ _ENDING_S = 10.0
 _UNFINISHED_S = 600.0
 
 
-@dataclass(frozen=True)
-class Mark:
+class Mark(BaseModel):
     """Who made a folder. inode: the folder's, so that a mark that was moved or copied is none."""
 
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
     pid: int
     started: float
     host: str
@@ -53,29 +52,28 @@ class Mark:
     @classmethod
     def mine(cls, what: str, inode: int) -> Mark:
         """This process's, for a folder that it just made."""
-        made_at = datetime.now(UTC).isoformat(timespec="seconds")
-        started = psutil.Process().create_time()
-        return cls(os.getpid(), started, node_name(), os.getcwd(), what, made_at, inode)
+        return cls(
+            pid=os.getpid(),
+            started=psutil.Process().create_time(),
+            host=node_name(),
+            checkout=os.getcwd(),
+            what=what,
+            made_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            inode=inode,
+        )
 
     @classmethod
     def parsed(cls, text: bytes) -> Mark | None:
         """A mark's file; None when it is none."""
-        try:
-            values = json.loads(text)
-            mark = cls(**values)
-        except (ValueError, TypeError, RecursionError):
-            return None
-        right = [type(value) is type(wanted) for value, wanted in zip(values.values(), _TYPES, strict=True)]
-        return mark if all(right) else None
+        with contextlib.suppress(ValidationError):
+            return cls.model_validate_json(text)
+        return None
 
     def is_of_a_running_process(self) -> bool:
         """Whether that process runs on this machine."""
         with contextlib.suppress(psutil.Error):
             return abs(psutil.Process(self.pid).create_time() - self.started) < 1
         return False
-
-
-_TYPES = (0, 0.0, "", "", "", "", 0)
 
 
 @contextlib.contextmanager
@@ -121,7 +119,7 @@ class _Own:
                 raise OSError(errno.EBUSY, f"somebody put another folder in the place of {self.name}")
             with contextlib.suppress(OSError):  # a file system without locks
                 fcntl.flock(mark, fcntl.LOCK_EX)
-            text = json.dumps(asdict(Mark.mine(what, found.st_ino))).encode()
+            text = Mark.mine(what, found.st_ino).model_dump_json().encode()
             if os.write(mark, text) != len(text):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except BaseException:

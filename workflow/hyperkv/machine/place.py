@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ..base.errors import printable
 from ..base.folders import nearest
@@ -29,18 +30,26 @@ _NETWORK = (
 )
 
 
+class Disk(NamedTuple):
+    """One disk below a file system, by its kernel name."""
+
+    device: str
+    model: str | None
+    serial: str | None
+
+
 @dataclass(frozen=True)
 class Place:
     """kind: `memory`, `network`, `overlay`, `single disk`, `md array`, `device mapper` or `unknown`.
 
-    device: kernel name of what the file system is on, None without a block device. members: (kernel name, model,
-    serial) of the disks below it. level and raid_chunk_bytes: of an md array, else None.
+    device: kernel name of what the file system is on, None without a block device. members: the
+    disks below it. level and raid_chunk_bytes: of an md array, else None.
     """
 
     kind: str
     file_system: str
     device: str | None = None
-    members: tuple[tuple[str, str | None, str | None], ...] = ()
+    members: tuple[Disk, ...] = ()
     level: str | None = None
     raid_chunk_bytes: int | None = None
 
@@ -56,10 +65,10 @@ class Place:
                 f"{self.file_system} on {self.device}, md {self.level} of {len(self.members)} devices{chunk}"
             )
         if self.kind == "single disk":
-            name, model, _ = self.members[0]
-            return f"{self.file_system} on one disk, {name}{f' ({model})' if model else ''}"
+            disk = self.members[0]
+            return f"{self.file_system} on one disk, {disk.device}{f' ({disk.model})' if disk.model else ''}"
         if self.kind == "device mapper":
-            names = ", ".join(name for name, _, _ in self.members)
+            names = ", ".join(disk.device for disk in self.members)
             return f"{self.file_system} on {self.device}, a volume over {names or 'unknown disks'}"
         return f"{self.file_system}: what it is on is not known here"
 
@@ -99,9 +108,11 @@ def place_of_mount(mount: Mount, top: Path = Path("/")) -> Place:
     return Place("single disk", kind, name, _described([name], top))
 
 
-def _described(names: Sequence[str], top: Path) -> tuple[tuple[str, str | None, str | None], ...]:
+def _described(names: Sequence[str], top: Path) -> tuple[Disk, ...]:
     return tuple(
-        (name, _told(text_of(top / "sys/block" / name / "device/model")), _told(serial_of(name, top) or ""))
+        Disk(
+            name, _told(text_of(top / "sys/block" / name / "device/model")), _told(serial_of(name, top) or "")
+        )
         for name in names
     )
 

@@ -40,6 +40,11 @@ def _adopt_orphans(adopt: bool) -> None:
     _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, int(adopt), 0, 0, 0)
 
 
+def option_words(options: Mapping[str, object]) -> list[str]:
+    """--NAME VALUE of each option, as words of a command line."""
+    return [word for name, value in options.items() for word in (f"--{name}", str(value))]
+
+
 def free_port() -> int:
     """A TCP port on loopback that was free a moment ago."""
     with socket.socket() as probe:

@@ -38,17 +38,11 @@ def run_watched(
             if time.monotonic() > deadline:
                 raise ProcessLate(f"{process.label} did not end within {timeout_s:.0f} s; see {process.log}")
             with contextlib.suppress(StoreError):
-                _wait(process, period_s)
+                process.check_alive(period_s)
         if code != 0:
             raise ProcessFailed(
                 f"{process.label} ended with {describe_exit(code)}: {process.last_line()}; see {process.log}"
             )
-
-
-def _wait(process: OwnedProcess, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while process.exit_code() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
 
 
 @contextlib.contextmanager

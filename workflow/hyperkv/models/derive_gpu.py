@@ -15,11 +15,11 @@ import yaml
 
 from ..base.cli import run_stage
 from ..base.errors import UserError
+from .gpu import SIZES
 
 PUBLISHED = Path("config/published_gpus.yaml")
 GPUS = Path("config/gpus")
 BASE = "h100"
-SIZES = ("active_parameters", "attention_width", "layers", "kv_bytes_per_token")
 _HEAD = (
     "# Written by `python -m workflow.hyperkv.models.derive_gpu --gpu {gpu}` from config/published_gpus.yaml and "
     "config/gpus/{base}.yaml.\n"

@@ -90,13 +90,6 @@ class Geometry:
         return sum(part.count * part.state_bytes for part in self.by_kind)
 
     @property
-    def unbounded_kv_bytes_per_token(self) -> int:
-        """Bytes that one more token costs an engine in a long context: layers without a window."""
-        return sum(
-            part.count * part.kv_bytes_per_token for part in self.by_kind if part.window_tokens is None
-        )
-
-    @property
     def bounded_attention(self) -> tuple[Layers, ...]:
         """The layers whose attention is bounded: sliding, chunked and sparse ones."""
         return tuple(part for part in self.by_kind if part.attended_tokens is not None)
@@ -167,30 +160,6 @@ def load_geometry(source: str | Path | Mapping[str, Any], kv_dtype: str = "auto"
         attention_heads=config.count("num_attention_heads"),
         form=weight_format(config),
     )
-
-
-def kv_bytes_per_token(config: Mapping[str, Any], kv_dtype: str = "auto") -> int:
-    """Bytes of KV cache per token, all layers, one copy (not one per tensor-parallel rank).
-
-    Multi-head, grouped and multi-query attention: 2 * layers * kv_heads * head_dim * itemsize, with head_dim
-    from the config or hidden_size / num_attention_heads. MLA (DeepSeek-V2, arXiv 2405.04434, section 2.1):
-    layers * (kv_lora_rank + qk_rope_head_dim) * itemsize. Scales of fp8 caches are per tensor: not counted.
-    Errors: UserError, as in load_geometry.
-    """
-    return load_geometry(config, kv_dtype).kv_bytes_per_token
-
-
-def parameters(config: Mapping[str, Any]) -> Parameters:
-    """Weights of the model, total and active per token (see Parameters), counted from its dimensions.
-
-    Errors: UserError, as in load_geometry, and for an architecture whose weights are not known.
-    """
-    read = model_config(config, "config")
-    family = family_of(read)
-    found = weights_of(read, family, layers_of(read, family, "bfloat16"))
-    if found is None:
-        raise UserError(f"config: the weights of model_type {read.model_type!r} are not known")
-    return found
 
 
 def _geometry(

@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..base.documents import Unreadable, check_values, from_yaml, refuse_endless
+from ..base.config_files import mapping_of
 from ..base.errors import UserError
 from .geometry import Geometry
 from .gpus import kv_fraction, kv_values
 
-_SIZES = ("active_parameters", "attention_width", "layers", "kv_bytes_per_token")
+SIZES = ("active_parameters", "attention_width", "layers", "kv_bytes_per_token")
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def load_gpu(path: Path, geometry: Geometry, gpus: int = 1) -> GpuModel:
             return _shared(GpuModel(**common, **_figures(measured[geometry.name])), geometry, gpus)
         reference = document["scale_from"]
         figures = _figures(measured[reference])
-        sizes = {name: float(measured[reference][name]) for name in _SIZES}
+        sizes = {name: float(measured[reference][name]) for name in SIZES}
     except (KeyError, TypeError) as error:
         raise UserError(f"gpu: {path} lacks {error}; see config/gpus/h100.yaml for the keys") from error
     except ValueError as error:
@@ -146,17 +146,9 @@ def load_gpu(path: Path, geometry: Geometry, gpus: int = 1) -> GpuModel:
     return _shared(one, geometry, gpus, launch_s)
 
 
-def document_of(path: Path) -> Any:
+def document_of(path: Path) -> dict[str, Any]:
     """The content of a GPU's file. Raises UserError when it cannot be read."""
-    try:
-        refuse_endless(path)
-        document = from_yaml(path.read_text())
-    except OSError as error:
-        raise UserError(f"gpu: cannot read {path}: {error.strerror}; choose a file of config/gpus") from error
-    except (UnicodeDecodeError, Unreadable) as error:
-        raise UserError(f"gpu: {path} is not YAML; choose a file of config/gpus") from error
-    check_values(document, f"gpu: {path}", lines=True)
-    return document
+    return mapping_of(path, "gpu:", "choose a file of config/gpus")
 
 
 def _shared(one: GpuModel, geometry: Geometry, gpus: int, launch_s: float | None = None) -> GpuModel:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
 
 from ..base.errors import UserError
@@ -17,10 +16,9 @@ MEMORY_SHARE = 0.9
 
 def memory_gb_of(path: Path) -> float | None:
     """Memory of the GPU of a file, 10^9 bytes: the file's `memory_gb`, else that of config/published_gpus.yaml; None for neither."""
-    document = document_of(path)
-    own = document.get("memory_gb") if isinstance(document, Mapping) else None
-    figures = {} if own is not None else published().get(path.stem, {})
-    memory = figures.get("memory_gb") if own is None else own
+    memory = document_of(path).get("memory_gb")
+    if memory is None:
+        memory = published().get(path.stem, {}).get("memory_gb")
     if memory is not None and (
         isinstance(memory, bool) or not isinstance(memory, int | float) or memory <= 0
     ):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..base.errors import UserError
 from .families import BY_HAND, Family
 from .kv_format import KV_DTYPE_BYTES
+from .patterns import pattern_of, require_each
 from .reading import ModelConfig
 from .states import state_bytes
 
@@ -114,16 +114,15 @@ def index_layers(config: ModelConfig) -> int:
     pattern = config.get("index_topk_pattern")
     if pattern is not None:
         return layers - sum(word == "S" for word in pattern)
-    every, offset = (
-        config.optional_count("index_topk_freq", 1) or 1,
-        config.optional_count("index_skip_topk_offset", 2),
-    )
+    every = config.optional_count("index_topk_freq", 1) or 1
+    offset = config.optional_count("index_skip_topk_offset", 2)
     return sum(max(layer - offset + 1, 0) % every == 0 for layer in range(layers))
 
 
 def _attention(
     config: ModelConfig, family: Family, kind: str, count: int, window: int | None, item: int
 ) -> Layers:
+    """Multi-head, grouped and multi-query attention. Scales of fp8 caches are per tensor: not counted."""
     width = 2 * head_dim(config)
     return Layers(
         kind,
@@ -137,7 +136,10 @@ def _attention(
 
 
 def _latent(config: ModelConfig, kind: str, count: int, item: int) -> Layers:
-    """MLA: one latent and one rotary key for all heads. A sparse one attends in the latent's own dimensions."""
+    """MLA: one latent and one rotary key for all heads (DeepSeek-V2, arXiv 2405.04434, section 2.1).
+
+    A sparse one attends in the latent's own dimensions.
+    """
     if kind != "full":
         raise UserError(f"{config.where}: layer_types has MLA layers with {kind} attention; {BY_HAND}")
     latent, rope = config.count("kv_lora_rank"), config.count("qk_rope_head_dim")
@@ -174,15 +176,9 @@ def _kinds(config: ModelConfig, family: Family) -> list[tuple[str, int | None]]:
     windows = _listed_windows(config)
     if windows is not None:
         return [("full", None) if window is None else ("sliding", window) for window in windows]
-    names = _named(config, family)
-    if names is None:
-        names = PATTERNS[family.pattern](config) if family.pattern else ["sliding"] * _count(config)
-    kinds: list[tuple[str, int | None]] = []
-    for name in names:
-        for kind in ("full", "linear") if name == "both" else (name,):
-            if kind != "none":
-                kinds.append(_bounded(config, family, kind))
-    return kinds
+    names = _named(config, family) or pattern_of(config, family.pattern)
+    kept = [kind for name in names for kind in (("full", "linear") if name == "both" else (name,))]
+    return [_bounded(config, family, kind) for kind in kept if kind != "none"]
 
 
 def _bounded(config: ModelConfig, family: Family, kind: str) -> tuple[str, int | None]:
@@ -211,7 +207,7 @@ def _window(config: ModelConfig, family: Family) -> int | None:
 def _listed_windows(config: ModelConfig) -> list[int | None] | None:
     """A window per layer where sliding_window is a list that repeats (vLLM's _remap_mistral_sliding_window)."""
     for key in ("sliding_window", "interleaved_sliding_window"):
-        listed, layers = config.get(key), _count(config)
+        listed, layers = config.get(key), config.count("num_hidden_layers")
         if isinstance(listed, list):
             if not listed or layers % len(listed):
                 raise UserError(
@@ -229,10 +225,8 @@ def _named(config: ModelConfig, family: Family) -> list[str] | None:
         words = config.words(key)
         if words is None:
             continue
-        if config.get("num_hidden_layers") is not None and len(words) != _count(config):
-            raise UserError(
-                f"{config.where}: {key} has {len(words)} entries for {_count(config)} layers; copy the config.json again"
-            )
+        if config.get("num_hidden_layers") is not None:
+            require_each(config, key, words, config.count("num_hidden_layers"))
         sparse = config.get("index_topk") is not None
         strange = [word for word in words if word not in _WORDS or (word in _SPARSE_WORDS and not sparse)]
         if strange:
@@ -244,133 +238,3 @@ def _named(config: ModelConfig, family: Family) -> list[str] | None:
             )
         return names
     return None
-
-
-def _count(config: ModelConfig) -> int:
-    return config.count("num_hidden_layers")
-
-
-def _alternating(period: int) -> Callable[[ModelConfig], list[str]]:
-    """Every period-th layer is full, the others slide."""
-    return lambda config: ["sliding" if (layer + 1) % period else "full" for layer in range(_count(config))]
-
-
-def _by_pattern(default: int) -> Callable[[ModelConfig], list[str]]:
-    """sliding_window_pattern: every so many-th layer is full; as text, L slides and G is full."""
-
-    def names(config: ModelConfig) -> list[str]:
-        pattern = config.get("sliding_window_pattern")
-        if isinstance(pattern, str) and pattern and not set(pattern) - set("LG"):
-            return [
-                "sliding" if pattern[layer % len(pattern)] == "L" else "full"
-                for layer in range(_count(config))
-            ]
-        return _alternating(config.optional_count("sliding_window_pattern", default) or 1)(config)
-
-    return names
-
-
-def _from_max_window(config: ModelConfig) -> list[str]:
-    if not config.flag("use_sliding_window") and config.get("max_window_layers") is None:
-        return ["sliding"] * _count(config)
-    first = config.count("max_window_layers", least=0)
-    return ["full" if layer < first else "sliding" for layer in range(_count(config))]
-
-
-def _alternate_to_max_window(config: ModelConfig) -> list[str]:
-    last = config.optional_count("max_window_layers", _count(config))
-    return ["sliding" if (layer + 1) % 2 and layer < last else "full" for layer in range(_count(config))]
-
-
-def _without_rope(config: ModelConfig, named: str, when_rope: bool, interval: int = 4) -> list[str]:
-    """`named` where the layer has, or has not, rotary positions; full elsewhere (no_rope_layers: 1 has them)."""
-    every = config.optional_count("no_rope_layer_interval", interval) or interval
-    listed = config.words("no_rope_layers") or [
-        int((layer + 1) % every != 0) for layer in range(_count(config))
-    ]
-    if len(listed) != _count(config):
-        raise UserError(
-            f"{config.where}: no_rope_layers has {len(listed)} entries for {_count(config)} layers"
-        )
-    return [named if bool(rope) == when_rope else "full" for rope in listed]
-
-
-def _full_interval(config: ModelConfig) -> list[str]:
-    every = config.optional_count("full_attention_interval", 4) or 4
-    return ["linear" if (layer + 1) % every else "full" for layer in range(_count(config))]
-
-
-def _attention_period(config: ModelConfig) -> list[str]:
-    period, offset = config.count("attn_layer_period"), config.count("attn_layer_offset", least=0)
-    return ["full" if layer % period == offset else "linear" for layer in range(_count(config))]
-
-
-def _at_indices(key: str) -> Callable[[ModelConfig], list[str]]:
-    def names(config: ModelConfig) -> list[str]:
-        full = config.words(key) or []
-        return ["full" if layer in full else "linear" for layer in range(_count(config))]
-
-    return names
-
-
-def _attention_types(config: ModelConfig) -> list[str]:
-    """attn_type_list: 0 is lightning attention, 1 full; alternating without it (MiniMaxConfig)."""
-    listed = config.words("attn_type_list")
-    if listed is None:
-        return ["full" if (layer + 1) % 2 else "linear" for layer in range(_count(config))]
-    if len(listed) != _count(config):
-        raise UserError(
-            f"{config.where}: attn_type_list has {len(listed)} entries for {_count(config)} layers"
-        )
-    return ["full" if kind == 1 else "linear" for kind in listed]
-
-
-def _listed_types(config: ModelConfig) -> list[str]:
-    """attn_type_list where there is one, else full."""
-    return ["full"] * _count(config) if config.get("attn_type_list") is None else _attention_types(config)
-
-
-def _nemotron_h(config: ModelConfig) -> list[str]:
-    """hybrid_override_pattern: M is Mamba, * attention, - and E have no cache."""
-    pattern, names = (
-        config.get("hybrid_override_pattern"),
-        {"M": "linear", "*": "full", "-": "none", "E": "none"},
-    )
-    if not isinstance(pattern, str) or not pattern or set(pattern) - names.keys():
-        raise UserError(
-            f"{config.where}: hybrid_override_pattern is {pattern!r}; copy it from the model's config.json"
-        )
-    return [names[word] for word in pattern]
-
-
-def _kimi_linear(config: ModelConfig) -> list[str]:
-    """linear_attn_config.full_attn_layers, counted from 1."""
-    section = config.section("linear_attn_config") or {}
-    full = section.get("full_attn_layers")
-    if not isinstance(full, Sequence):
-        raise UserError(
-            f"{config.where}: linear_attn_config.full_attn_layers is missing; copy the model's config.json"
-        )
-    return ["full" if layer + 1 in full else "linear" for layer in range(_count(config))]
-
-
-PATTERNS: dict[str, Callable[[ModelConfig], list[str]]] = {
-    "all_linear": lambda config: ["linear"] * _count(config),
-    "alternate": _alternating(2),
-    "alternate_to_max_window": _alternate_to_max_window,
-    "attention_indices": _at_indices("attn_layer_indices"),
-    "attention_period": _attention_period,
-    "attention_types": _attention_types,
-    "both": lambda config: ["both"] * _count(config),
-    "chunked": lambda config: _without_rope(config, "chunked", when_rope=True),
-    "from_max_window": _from_max_window,
-    "full_indices": _at_indices("full_attn_idxs"),
-    "full_interval": _full_interval,
-    "kimi_linear": _kimi_linear,
-    "listed_types": _listed_types,
-    "nemotron_h": _nemotron_h,
-    "sliding_every_4": _alternating(4),
-    "sliding_pattern_4": _by_pattern(4),
-    "sliding_pattern_6": _by_pattern(6),
-    "sliding_without_rope": lambda config: _without_rope(config, "sliding", when_rope=False),
-}

@@ -8,29 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..base.documents import Unreadable, check_values, from_json, from_yaml, refuse_endless
+from ..base.config_files import mapping_of
+from ..base.documents import own_data
 from ..base.errors import UserError, printable
-from .defaults import TEXT_DEFAULTS, TEXT_TYPE_OF
 
+_DATA = own_data(__file__)
+_INSTEAD = "name a model's Hugging Face config.json, or a description by hand (config/models/README.md)"
 _LARGEST = 10**30  # what transformers writes for no bound
 NESTED = ("text_config", "llm_config", "language_config")
-# Names of one thing, transformers' attribute_map and vLLM's ModelArchConfigConvertorBase (get_total_num_kv_heads).
-ALIASES = {
-    "hidden_size": ("hidden_size", "n_embd", "n_embed", "d_model"),
-    "num_hidden_layers": ("num_hidden_layers", "n_layer", "n_layers", "num_layers"),
-    "num_attention_heads": ("num_attention_heads", "n_head", "n_heads"),
-    "num_key_value_heads": (
-        "n_head_kv",
-        "num_kv_heads",
-        "num_key_value_heads",
-        "multi_query_group_num",
-        "num_attention_groups",
-    ),
-    "num_experts_per_tok": ("num_experts_per_tok", "moe_topk", "moe_k"),
-    "vocab_size": ("vocab_size", "padded_vocab_size"),
-    "num_experts": ("num_experts", "moe_num_experts"),
-    "n_shared_experts": ("n_shared_experts", "num_shared_experts", "moe_num_shared_experts"),
-}
 
 
 @dataclass(frozen=True)
@@ -66,6 +51,10 @@ class ModelConfig:
             raise UserError(f"{self.where}: {name} is {value!r}; write a whole number of at least {least}")
         return value
 
+    def counts(self, *keys: str) -> list[int]:
+        """Several whole numbers of at least 1."""
+        return [self.count(key) for key in keys]
+
     def optional_count(self, key: str, default: int) -> int:
         """The same, `default` when it is absent or null."""
         return default if self.get(key) is None else self.count(key, least=0)
@@ -94,7 +83,7 @@ class ModelConfig:
         return value
 
     def _name(self, key: str) -> str:
-        names = ALIASES.get(key, (key,))
+        names = _DATA["aliases"].get(key, [key])
         return next((name for name in names if self.values.get(name) is not None), key)
 
 
@@ -107,12 +96,12 @@ def read_document(source: str | Path) -> tuple[dict[str, Any], str, str]:
     """
     path = Path(source)
     file = path / "config.json" if path.is_dir() else path
-    content = _parsed(file, "no such model config; name a Hugging Face config.json")
+    content = mapping_of(file, "", _INSTEAD, _LARGEST)
     if file.name != "config.json":
         return content, str(file), name_of(path)
     beside = file.parent / "hf_quant_config.json"
     if content.get("quantization_config") is None and beside.is_file():
-        content["quantization_config"] = _parsed(beside, "no such file")
+        content["quantization_config"] = mapping_of(beside, "", _INSTEAD, _LARGEST)
     return content, str(file), name_of(path)
 
 
@@ -144,29 +133,8 @@ def model_config(document: Mapping[str, Any], where: str) -> ModelConfig:
     if not isinstance(nested, Mapping):
         raise UserError(f"{where}: {name} is {nested!r}; copy it from the model's config.json")
     outer_type: Any = holder.get("model_type")
-    model_type: Any = nested.get("model_type") or (TEXT_TYPE_OF.get(outer_type, outer_type))
-    values = {**TEXT_DEFAULTS.get(model_type, {}), **nested, "model_type": model_type}
+    model_type: Any = nested.get("model_type") or _DATA["type_of"].get(outer_type, outer_type)
+    values = {**_DATA["defaults"].get(model_type, {}), **nested, "model_type": model_type}
     if nested.get("tie_word_embeddings") is None and holder.get("tie_word_embeddings") is not None:
         values["tie_word_embeddings"] = holder["tie_word_embeddings"]
     return ModelConfig(values, document, where)
-
-
-def _parsed(file: Path, absent: str) -> dict[str, Any]:
-    in_yaml = file.suffix in (".yaml", ".yml")
-    mend = "mend it" if in_yaml else "copy the model's config.json again"
-    try:
-        refuse_endless(file)
-        text = file.read_text(encoding="utf-8")
-        values = from_yaml(text) if in_yaml else from_json(text)
-    except FileNotFoundError:
-        raise UserError(f"{file}: {absent}") from None
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror}); name a readable config.json") from None
-    except Unreadable as error:
-        raise UserError(f"{file}: {error}; {mend}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{file}: not {'YAML' if in_yaml else 'JSON'}, nor text; {mend}") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{file}: not a JSON object; copy the model's config.json again")
-    check_values(values, str(file), lines=True, largest=_LARGEST)
-    return values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from .kv_format import KV_DTYPE_BYTES, SERVED_DTYPE
@@ -30,27 +31,25 @@ def _gated_delta(config: ModelConfig) -> int:
 
 def _mamba2(config: ModelConfig) -> int:
     """Bamba, Falcon-H1, Granite 4, Nemotron-H: mamba2_state_shape."""
+    item = _ITEM
     if config.model_type == "nemotron_h":
-        heads, head_dim = config.count("mamba_num_heads"), config.count("mamba_head_dim")
+        heads, head_dim, groups, state, kernel = config.counts(
+            "mamba_num_heads", "mamba_head_dim", "n_groups", "ssm_state_size", "conv_kernel"
+        )
         inner, item = heads * head_dim, _item(config, "mamba_ssm_cache_dtype", "float32")
-        groups, state = config.count("n_groups"), config.count("ssm_state_size")
-        kernel = config.count("conv_kernel")
     elif config.model_type == "mamba2":
-        heads, head_dim = config.count("num_heads"), config.count("head_dim")
-        inner, item = config.count("expand") * config.count("hidden_size"), _ITEM
-        groups, state, kernel = (
-            config.count("n_groups"),
-            config.count("state_size"),
-            config.count("conv_kernel"),
+        heads, head_dim, groups, state, kernel = config.counts(
+            "num_heads", "head_dim", "n_groups", "state_size", "conv_kernel"
         )
+        inner = config.count("expand") * config.count("hidden_size")
     else:
-        inner = config.optional_count("mamba_d_ssm", 0) or config.count("mamba_expand") * config.count(
-            "hidden_size"
+        heads, groups, state, kernel = config.counts(
+            "mamba_n_heads", "mamba_n_groups", "mamba_d_state", "mamba_d_conv"
         )
-        heads, item = config.count("mamba_n_heads"), _ITEM
+        inner = config.optional_count("mamba_d_ssm", 0) or math.prod(
+            config.counts("mamba_expand", "hidden_size")
+        )
         head_dim = inner // heads
-        groups, state = config.count("mamba_n_groups"), config.count("mamba_d_state")
-        kernel = config.count("mamba_d_conv")
     return (inner + 2 * groups * state) * (kernel - 1) * _ITEM + heads * head_dim * state * item
 
 
@@ -60,8 +59,8 @@ def _mamba1(config: ModelConfig) -> int:
         inner = config.count("mamba_expand") * config.count("hidden_size")
         state, kernel = config.count("mamba_d_state"), config.count("mamba_d_conv")
     else:
-        inner = config.optional_count("intermediate_size", 0) or config.count("expand") * config.count(
-            "hidden_size"
+        inner = config.optional_count("intermediate_size", 0) or math.prod(
+            config.counts("expand", "hidden_size")
         )
         state, kernel = config.count("state_size"), config.count("conv_kernel")
     return inner * (kernel - 1 + state) * _ITEM

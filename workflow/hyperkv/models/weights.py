@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from .families import Family
@@ -37,7 +38,8 @@ def weights_of(config: ModelConfig, family: Family, by_kind: tuple[Layers, ...])
     indexed = index_layers(config) if family.mla else 0
     sparse = sum(_is_sparse(config, family, layer) for layer in range(layers))
     expert_total, expert_active, routed = _expert_weights(config, family) if sparse else (0, 0, 0)
-    dense = _mlp_weights(config, family, _dense_width(config)) if sparse < layers else 0
+    wide = config.optional_count("intermediate_size_mlp", 0)
+    dense = _mlp_weights(config, family, wide or config.count("intermediate_size")) if sparse < layers else 0
     rest = (
         (layers - linear) * (_mla_weights(config) if family.mla else _attention_weights(config, family))
         + (linear * _delta_weights(config) if linear else 0)
@@ -80,37 +82,22 @@ def _mla_weights(config: ModelConfig) -> int:
 
 def _index_weights(config: ModelConfig) -> int:
     """DeepSeek-V3.2's indexer: queries from the query latent, one key and a weight per head from the hidden state."""
-    hidden, heads, dimension = (
-        config.count("hidden_size"),
-        config.count("index_n_heads"),
-        config.count("index_head_dim"),
-    )
+    hidden, heads, dimension = config.counts("hidden_size", "index_n_heads", "index_head_dim")
     return config.count("q_lora_rank") * heads * dimension + hidden * (dimension + heads) + 2 * dimension
 
 
 def _delta_weights(config: ModelConfig) -> int:
     """Qwen3-Next's gated delta net: queries, keys, values and gate, two gates per head, convolution, output."""
-    hidden, heads = config.count("hidden_size"), config.count("linear_num_value_heads")
-    key = config.count("linear_num_key_heads") * config.count("linear_key_head_dim")
-    value = heads * config.count("linear_value_head_dim")
+    hidden, heads, head = config.counts("hidden_size", "linear_num_value_heads", "linear_value_head_dim")
+    key, value = math.prod(config.counts("linear_num_key_heads", "linear_key_head_dim")), heads * head
     convolution = (2 * key + value) * config.count("linear_conv_kernel_dim")
-    return (
-        hidden * (2 * key + 3 * value + 2 * heads)
-        + convolution
-        + 2 * heads
-        + config.count("linear_value_head_dim")
-    )
+    return hidden * (2 * key + 3 * value + 2 * heads) + convolution + 2 * heads + head
 
 
 def _mlp_weights(config: ModelConfig, family: Family, width: int) -> int:
     hidden, matrices = config.count("hidden_size"), 3 if family.gated else 2
     biases = (matrices - 1) * width + hidden if config.flag("mlp_bias") or config.flag("use_bias") else 0
     return matrices * hidden * width + biases
-
-
-def _dense_width(config: ModelConfig) -> int:
-    wider = config.optional_count("intermediate_size_mlp", 0)
-    return wider or config.count("intermediate_size")
 
 
 def _is_sparse(config: ModelConfig, family: Family, layer: int) -> bool:

@@ -38,25 +38,15 @@ from .lru import held_units
 
 TIERS = ("hbm", "dram", "ssd")
 RATES = ("hit_rate", "ceiling_hit_rate")
+# Units that a tier holds, by tier name; None: unbounded. Tiers that are not there have no entry.
+Capacities = dict[str, int | None]
 
 
-@dataclass(frozen=True)
-class Capacities:
-    """Units that a tier holds, by tier name; None: unbounded. Tiers that are not there have no entry."""
-
-    units: Mapping[str, int | None]
-
-    @classmethod
-    def of(cls, tiers: Mapping[str, Any], block_bytes: int, chunk_bytes: int) -> Capacities:
-        """From {"hbm_bytes": ..., "dram_bytes": ..., "ssd_bytes": ...}: whole blocks of HBM, whole chunks below."""
-        units = {}
-        for name in TIERS:
-            if f"{name}_bytes" in tiers:
-                size = tiers[f"{name}_bytes"]
-                units[name] = (
-                    None if size is None else size // (block_bytes if name == "hbm" else chunk_bytes)
-                )
-        return cls(units)
+def capacities_of(tiers: Mapping[str, Any], block_bytes: int, chunk_bytes: int) -> Capacities:
+    """From {"hbm_bytes": ..., "dram_bytes": ..., "ssd_bytes": ...}: whole blocks of HBM, whole chunks below."""
+    unit = {"hbm": block_bytes, "dram": chunk_bytes, "ssd": chunk_bytes}
+    there = [(name, tiers[f"{name}_bytes"]) for name in TIERS if f"{name}_bytes" in tiers]
+    return {name: None if size is None else size // unit[name] for name, size in there}
 
 
 @dataclass
@@ -110,7 +100,7 @@ class Simulation:
         """
         position = np.zeros_like(self.prompts)
         hits = {}
-        for name, capacity in capacities.units.items():
+        for name, capacity in capacities.items():
             above = position
             if name == "hbm":
                 position = self.reached(True, block_tokens, capacity)
@@ -123,7 +113,7 @@ class Simulation:
         self, capacities: Capacities, save_decode_cache: bool, block_tokens: int, chunk_tokens: int
     ) -> dict[str, np.ndarray]:
         """The same with the tiers below HBM asked only for what HBM did not have."""
-        below = dict(capacities.units)
+        below = dict(capacities)
         hits, position = {}, np.zeros_like(self.prompts)
         if "hbm" in below:
             hits["hbm"] = position = self.reached(True, block_tokens, below.pop("hbm"))
@@ -164,18 +154,19 @@ def _case_rows(name: str, case: Mapping[str, Any], spec: Mapping[str, Any]) -> I
     workload = case["workload"]
     seeds = 1 if workload["kind"] == "mooncake" else case["seeds"]
     workloads = [make_workload(workload, repeat_seed(spec["seed"], number + 1)) for number in range(seeds)]
+    windowed = case["counted"] == "window"
     for active in case["active_conversations"]:
         runs = [Simulation.of(made, case["clients"], active) for made in workloads]
-        counted = [_counted(run, case["counted"]) for run in runs]
+        counted = [run.prompts[: run.order.window] if windowed else run.prompts for run in runs]
         for tiers, decode, chunk in product(case["tiers"], spec["save_decode_cache"], spec["chunk_tokens"]):
             sizes = case["tiers"][tiers]
             geometry = load_geometry(Path(case["model"]), sizes.get("kv_dtype", case["kv_dtype"]))
             block = sizes.get("block_tokens", case["block_tokens"])
             notes = "; ".join([*workload_notes(workload), *geometry.offload_notes]) or None
-            capacities = Capacities.of(sizes, geometry.chunk_bytes(block), geometry.chunk_bytes(chunk))
+            capacities = capacities_of(sizes, geometry.chunk_bytes(block), geometry.chunk_bytes(chunk))
             found = [
-                _rates(run, requests, case["lookup"], (capacities, decode, block, chunk))
-                for run, requests in zip(runs, counted, strict=True)
+                _rates(run, len(prompts), case["lookup"], (capacities, decode, block, chunk))
+                for run, prompts in zip(runs, counted, strict=True)
             ]
             yield {
                 "case": name,
@@ -193,20 +184,11 @@ def _case_rows(name: str, case: Mapping[str, Any], spec: Mapping[str, Any]) -> I
                 "seeds": seeds,
                 "counted": case["counted"],
                 "lookup": case["lookup"],
-                "requests": round(
-                    np.mean([len(run.prompts[:n]) for run, n in zip(runs, counted, strict=True)])
-                ),
-                "prompt_tokens": round(
-                    np.mean([run.prompts[:n].sum() for run, n in zip(runs, counted, strict=True)])
-                ),
+                "requests": round(np.mean([len(prompts) for prompts in counted])),
+                "prompt_tokens": round(np.mean([prompts.sum() for prompts in counted])),
                 **_over_seeds(found),
                 "notes": notes,
             }
-
-
-def _counted(run: Simulation, counted: str) -> int:
-    """How many requests count: all of them, or those of the measured window."""
-    return run.order.window if counted == "window" else len(run.prompts)
 
 
 def _rates(

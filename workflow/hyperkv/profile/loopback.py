@@ -16,7 +16,7 @@ import socket
 import struct
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,6 @@ from ..base.deadline import Deadline, Endpoint
 from ..base.errors import StoreError
 from ..connectors.striped.channels import Channel
 from ..machine.accepting import Acceptor, on_threads
-from ..machine.counters import ProcessCounters, process_counters
 from ..machine.own_folder import own_folder
 from ..machine.processes import LOOPBACK, OwnedProcess, free_port
 from ..stores.base import GRACE_S
@@ -81,14 +80,28 @@ class Loopback:
         """A new connection. Raises StoreError."""
         return RawConnection(self._endpoint, self._timeout_s)
 
-    def counters(self) -> ProcessCounters:
-        """Totals of the process that holds the memory."""
-        return process_counters(self.pid)
+    @contextlib.contextmanager
+    def movers(
+        self, connections: int, values: Sequence[np.ndarray], buffers: Sequence[np.ndarray]
+    ) -> Iterator[dict[str, Callable[[int], None]]]:
+        """By operation, set and get: what moves a worker's equal share of the values, or of the buffers, over its connection."""
+        each, size = len(values) // connections, values[0].size
+        shares = [slice(worker * each, (worker + 1) * each) for worker in range(connections)]
+        with contextlib.ExitStack() as stack:
+            raw = [stack.enter_context(contextlib.closing(self.connect())) for _ in shares]
+            yield {
+                "set": lambda worker: raw[worker].write(shares[worker].start * size, values[shares[worker]]),
+                "get": lambda worker: raw[worker].read(shares[worker].start * size, buffers[shares[worker]]),
+            }
 
-    def explain(self, error: StoreError) -> StoreError:
-        """The error to raise for a failed transfer. Raises StoreDied when the process is gone."""
-        self._process.check_alive(GRACE_S)
-        return error
+    @contextlib.contextmanager
+    def explaining(self) -> Iterator[None]:
+        """A StoreError of the block becomes StoreDied when the process is gone."""
+        try:
+            yield
+        except StoreError:
+            self._process.check_alive(GRACE_S)
+            raise
 
 
 class RawConnection(Channel):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -11,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from ..base.errors import StoreError, UserError
+from ..base.errors import UserError
 from ..cells.point import point_keys
 from ..connectors.base import Connector
 from ..connectors.registry import make_connector, options_of
+from ..machine.counters import process_counters
 from ..machine.memory_dir import KEY
-from ..machine.meters import Usage, own_usage, thread_cpu_s, threads_since, usage
+from ..machine.meters import thread_cpu_s, threads_since
 from ..machine.node import data_dir_of
 from ..machine.own_folder import own_folder
 from ..records.kinds.profile import Moved
@@ -60,11 +62,7 @@ class Values:
 
     def require_right(self, keys: Sequence[bytes], found: Sequence[bool], what: str) -> None:
         """Raises UserError unless every buffer holds its key's value."""
-        wrong = sum(
-            not (hit and self.payload.matches(key, buffer))
-            for key, hit, buffer in zip(keys, found, self.buffers, strict=True)
-        )
-        if wrong:
+        if wrong := self.payload.wrong(keys, found, self.buffers):
             raise UserError(f"{what}: {wrong} of {len(keys)} values were missing or wrong")
 
 
@@ -106,44 +104,33 @@ class Bench:
 
     def connect(self, store: Store, connector: str) -> Connector:
         """A connector of the point's connections to a started store."""
-        try:
-            return make_connector(
-                connector,
-                store,
-                self.values.connections,
-                self.scenario["timeout_s"],
-                **options_of(connector, self.scenario),
-            )
-        except StoreError as error:
-            raise store.explain(error) from error
+        options, timeout_s = options_of(connector, self.scenario), self.scenario["timeout_s"]
+        with store.explaining():
+            return make_connector(connector, store, self.values.connections, timeout_s, **options)
 
 
 def timed(values: Values, move: Callable[[], object], server: int | None, at_least_s: float = 0.0) -> Moved:
     """Run `move` once, or again until `at_least_s` have passed: the passes in sum, CPU and faults of both sides."""
-    before, before_own = _usage(server), own_usage()
+    pids = (server, os.getpid())
+    before = [process_counters(pid) for pid in pids]
     started = time.perf_counter()
     passes, elapsed_s = 0, 0.0
     while not passes or elapsed_s < at_least_s:
         move()
         passes += 1
         elapsed_s = time.perf_counter() - started
-    (server_cpu_s, server_faults) = _usage(server).minus(before)
-    (client_cpu_s, client_faults) = own_usage().minus(before_own)
+    of_server, of_client = (process_counters(pid).minus(then) for pid, then in zip(pids, before, strict=True))
     moved_bytes = passes * values.total_bytes
     return Moved(
         elapsed_s=elapsed_s,
         moved_bytes=moved_bytes,
         passes=passes,
         s_per_gb=elapsed_s / moved_bytes * 1e9,
-        server_cpu_s=server_cpu_s,
-        client_cpu_s=client_cpu_s,
-        server_page_faults=server_faults,
-        client_page_faults=client_faults,
+        server_cpu_s=of_server.cpu_s,
+        client_cpu_s=of_client.cpu_s,
+        server_page_faults=of_server.page_faults,
+        client_page_faults=of_client.page_faults,
     )
-
-
-def _usage(pid: int | None) -> Usage:
-    return Usage(None, None) if pid is None else usage(pid)
 
 
 def observed(
@@ -172,17 +159,13 @@ def observed(
 
 
 def get(store: Store, connector: Connector, values: Values, keys: Sequence[bytes]) -> list[bool]:
-    try:
+    with store.explaining():
         found = connector.get(keys, values.buffers)
-    except StoreError as error:
-        raise store.explain(error) from error
     if not all(found):
         raise UserError(f"store {store.name}: {found.count(False)} of {len(keys)} values are missing")
     return found
 
 
 def put(store: Store, connector: Connector, values: Values, keys: Sequence[bytes]) -> None:
-    try:
+    with store.explaining():
         connector.put(keys, values.bytes_of(keys))
-    except StoreError as error:
-        raise store.explain(error) from error

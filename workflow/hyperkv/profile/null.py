@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from ..machine.processes import option_words
 from ..stores.server import ServerStore
 
 
@@ -14,8 +15,6 @@ class NullStore(ServerStore):
     medium = "ram"
 
     def command(self, port: int) -> list[str]:
-        settings = {"value_bytes": self.config.value_bytes, **self.config.settings}
-        options = [
-            word for key, value in settings.items() for word in (f"--{key.replace('_', '-')}", str(value))
-        ]
-        return [sys.executable, "-m", "workflow.hyperkv.profile.null_server", "--port", str(port), *options]
+        settings = {"port": port, "value_bytes": self.config.value_bytes, **self.config.settings}
+        options = option_words({key.replace("_", "-"): value for key, value in settings.items()})
+        return [sys.executable, "-m", "workflow.hyperkv.profile.null_server", *options]

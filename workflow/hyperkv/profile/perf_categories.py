@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from ..base.documents import own_data
+
 CATEGORIES = (
     "memory_management",
     "copying",
@@ -22,36 +24,22 @@ _KERNEL = re.compile(
 )
 _FRAME = re.compile(r"^\s+[0-9a-f]+\s+(.*?)(?:\+0x[0-9a-f]+)?\s+\((.*)\)\s*$")
 
-_KERNEL_COPY = re.compile(
-    r"copy_to_iter|copy_from_iter|copy_to_user|copy_from_user|copy_user_|rep_movs|copyin|copyout|memcpy|"
-    r"copy_(page|folio)_(to|from)_iter|copy_mc"
-)
-_SOCKET = re.compile(
-    r"^(__)?(tcp_|ip_|ip6_|sk_|skb_|__skb|sock_|__sock|inet_|unix_|net_|__net|dev_|__dev_|loopback|"
-    r"netif_|__netif|process_backlog|napi_|nf_|ipv4|validate_xmit|qdisc|pfifo|sch_|kfree_skb|consume_skb|"
-    r"alloc_skb|__alloc_skb|release_sock|lock_sock|ep_poll|ep_send|do_epoll|eth_)|sendmsg|recvmsg|sendto|recvfrom|enter_from_sock"
-)
-_MEMORY_KERNEL = re.compile(
-    r"page_fault|clear_page|clear_huge|clear_user|handle_mm|do_anonymous|alloc_pages|__alloc_frozen|get_page_from_freelist|"
-    r"free_unref|free_pages|folios?_put|folio_(add|batch|alloc)|lru_|zap_|unmap_|mmap|munmap|madvise|mprotect|tlb_|flush_tlb|"
-    r"vma|brk|charge_|uncharge|rmqueue|prep_new_page|khugepaged|mas_|exit_mm|swap_cache|mm_|pte_|pmd_"
-)
-_FILES_KERNEL = re.compile(
-    r"^(__)?(ext4|xfs|btrfs|shmem|filemap|generic_file|generic_perform|iomap|dio_|bio_|blk_|"
-    r"submit_bio|virtio_blk|virtblk|nvme|jbd2|writeback|fsync|do_fsync|file_|page_cache|mpage|fuse|overlay|ovl_|"
-    r"do_sys_open|do_unlink|fault_in_iov|invalidate_|truncate_|balance_dirty)"
-)
-_MEMORY_USER = re.compile(
-    r"^(je_|_?rallocx|_?mallocx|arena_|tcache_|extent_|pac_|pages_|hpa_|edata_|ecache_|malloc|free$|_?int_(malloc|free)|"
-    r"_int_|calloc|cfree|realloc|posix_memalign|aligned_alloc|operator (new|delete)|sysmalloc|systrim|madvise|m(un)?map|"
-    r"__GI___(mmap|munmap|madvise|libc_(malloc|free))|__libc_(malloc|calloc|free|realloc)|zmalloc|zfree|valkey_(malloc|free))"
-)
-_COPY_USER = re.compile(r"mem(move|cpy|set)|__memmove|bcopy")
-_ENGINE_USER = re.compile(
-    r"rocksdb|crc32|XXH|ZSTD|LZ4|[Ss]nappy|deflate|inflate|MemTable|SkipList|BlobFile|BlockBased"
-)
-_ENGINE_DSO = re.compile(r"rocksdict|librocksdb|libzstd|liblz4|libsnappy")
 _LIBC = re.compile(r"/(libc|libpthread|ld-linux)[.\-]|vdso")
+
+
+_DATA = own_data(__file__)
+
+
+def _pattern(name: str) -> re.Pattern[str]:
+    """What the data beside this module says of a kind of symbol."""
+    ways = {"starts": "^(?:%s)", "begins": "^(?:__)?(?:%s)", "has": "%s"}
+    return re.compile("|".join(way % word for key, way in ways.items() for word in _DATA[name].get(key, ())))
+
+
+_KERNEL_COPY, _SOCKET = _pattern("kernel_copy"), _pattern("socket")
+_MEMORY_KERNEL, _FILES_KERNEL = _pattern("memory_kernel"), _pattern("files_kernel")
+_MEMORY_USER, _COPY_USER = _pattern("memory_user"), _pattern("copy_user")
+_ENGINE_USER, _ENGINE_DSO = _pattern("engine_user"), _pattern("engine_dso")
 
 
 @dataclass(frozen=True)

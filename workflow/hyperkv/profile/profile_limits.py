@@ -19,7 +19,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from datetime import UTC, datetime
 from functools import partial
@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from ..base.cli import run_stage
-from ..base.errors import StoreError, UserError
+from ..base.errors import UserError
 from ..base.threads import started
 from ..cells.point import common_fields, on_each, point_keys, throughput, values_per_connection
 from ..machine.counters import process_counters, supports_direct_io
@@ -113,26 +113,21 @@ def measure_limits(
     source, target = _random(pass_bytes), aligned_buffer(pass_bytes)
     values, buffers = slots(source, value_bytes), slots(target, value_bytes)
     made = partial(Limit, repeat=repeat, value_bytes=value_bytes, connections=connections)
+
+    def copy(worker: int) -> None:
+        for index in range(worker * each, (worker + 1) * each):
+            np.copyto(buffers[index], values[index])
+
     records = []
-    with contextlib.ExitStack() as stack:
-        workers = stack.enter_context(started(connections))
-        sockets = [stack.enter_context(contextlib.closing(loopback.connect())) for _ in range(connections)]
-        shares = [slice(worker * each, (worker + 1) * each) for worker in range(connections)]
-        offsets = [share.start * value_bytes for share in shares]
-        moves: dict[str, Callable[[int], None]] = {
-            "memcpy": lambda worker: _copy(values[shares[worker]], buffers[shares[worker]]),
-            "loopback_set": lambda worker: sockets[worker].write(offsets[worker], values[shares[worker]]),
-            "loopback_get": lambda worker: sockets[worker].read(offsets[worker], buffers[shares[worker]]),
-        }
+    with started(connections) as workers, loopback.movers(connections, values, buffers) as raw:
+        moves = {"memcpy": copy, "loopback_set": raw["set"], "loopback_get": raw["get"]}
         for limit in LIMITS:
             target.fill(0)
             processes = [os.getpid()] if limit == "memcpy" else [os.getpid(), loopback.pid]
-            try:
-                record = _timed(
-                    partial(made, limit=limit), workers, moves[limit], connections, pass_bytes, processes
-                )
-            except StoreError as error:
-                raise loopback.explain(error) from error
+            with loopback.explaining():
+                on_each(workers, moves[limit], connections)
+                named = partial(made, limit=limit)
+                record = _passes(named, workers, moves[limit], connections, pass_bytes, processes, _MINIMUM_S)
             if limit != "loopback_set" and not np.array_equal(source, target):
                 raise UserError(f"{limit}: bytes arrived wrong; this machine cannot be measured")
             records.append(record)
@@ -183,24 +178,6 @@ def _random(size: int) -> np.ndarray:
     return buffer
 
 
-def _copy(values: Sequence[np.ndarray], buffers: Sequence[np.ndarray]) -> None:
-    for value, buffer in zip(values, buffers, strict=True):
-        np.copyto(buffer, value)
-
-
-def _timed(
-    made: Callable[..., Limit],
-    workers: Executor,
-    move: Callable[[int], None],
-    connections: int,
-    pass_bytes: int,
-    processes: list[int],
-) -> Limit:
-    """move(worker) on every worker, once untimed and then again for a while: the fastest pass, the mean pass's CPU."""
-    on_each(workers, move, connections)
-    return _passes(made, workers, move, connections, pass_bytes, processes, _MINIMUM_S)
-
-
 def _passes(
     made: Callable[..., Limit],
     workers: Executor,
@@ -210,6 +187,7 @@ def _passes(
     processes: list[int],
     at_least_s: float,
 ) -> Limit:
+    """move(worker) on every worker, again for a while: the fastest pass, the mean pass's CPU."""
     before = [process_counters(pid).cpu_s for pid in processes]
     passes_s: list[float] = []
     while not passes_s or sum(passes_s) < at_least_s:

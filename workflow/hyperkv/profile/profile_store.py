@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from ..base.cli import run_stage
-from ..base.errors import StoreError, UserError
+from ..base.errors import UserError
 from ..cells.point import common_fields, point_keys, throughput, values_per_connection
 from ..connectors.base import Connector
 from ..connectors.registry import make_connector, options_of
@@ -118,7 +118,8 @@ def measure_size(
                 records[0] = records[0].model_copy(update=settled)
             with connected() as connector:
                 if operation == "get_warm":
-                    _get(store, connector, keys, buffers)
+                    with store.explaining():
+                        connector.get(keys, buffers)
                 made = partial(named, operation=operation, cold=cold, notes=notes)
                 records.append(_measure(made, operation, store, connector, keys, payload, buffers))
     return records
@@ -129,22 +130,9 @@ def _warm_up(store: Store, connector: Connector, payload: Payload, repeat: int, 
     if isinstance(store, LocalStore):
         return 0
     keys = point_keys("warm-up", repeat, -(-size // payload.value_bytes))
-    _put(store, connector, keys, [payload.value(key) for key in keys])
+    with store.explaining():
+        connector.put(keys, [payload.value(key) for key in keys])
     return len(keys) * payload.value_bytes
-
-
-def _get(store: Store, connector: Connector, keys: list[bytes], buffers: list[np.ndarray]) -> list[bool]:
-    try:
-        return connector.get(keys, buffers)
-    except StoreError as error:
-        raise store.explain(error) from error
-
-
-def _put(store: Store, connector: Connector, keys: list[bytes], values: list[np.ndarray]) -> None:
-    try:
-        connector.put(keys, values)
-    except StoreError as error:
-        raise store.explain(error) from error
 
 
 def _written_until_its_end(store: Store, start: Counters) -> int | None:
@@ -167,27 +155,17 @@ def _measure(
     values = [payload.value(key) for key in keys]
     before = store.counters()
     started = time.perf_counter()
-    if operation == "set":
-        _put(store, connector, keys, values)
-    else:
-        found = _get(store, connector, keys, buffers)
+    with store.explaining():
+        found = connector.put(keys, values) if operation == "set" else connector.get(keys, buffers)
     elapsed_s = time.perf_counter() - started
     after = store.counters()
     counted = after.minus(before)
-    if operation != "set":
-        wrong = sum(
-            not (hit and payload.matches(key, buffers[i]))
-            for i, (key, hit) in enumerate(zip(keys, found, strict=True))
-        )
-        if wrong:
-            raise UserError(f"store {store.name}: {wrong} of {len(keys)} values were missing or wrong")
+    if found is not None and (wrong := payload.wrong(keys, found, buffers)):
+        raise UserError(f"store {store.name}: {wrong} of {len(keys)} values were missing or wrong")
     return made(
         **throughput(sum(value.size for value in values), elapsed_s),
-        store_cpu_s=counted["cpu_s"],
-        store_page_faults=counted["page_faults"],
-        store_rss_bytes=counted["rss_bytes"],
-        device_read_bytes=counted["device_read_bytes"],
-        device_write_bytes=counted["device_write_bytes"],
+        **{f"store_{name}": counted[name] for name in ("cpu_s", "page_faults", "rss_bytes")},
+        **{name: counted[name] for name in ("device_read_bytes", "device_write_bytes")},
         store_before=before.details,
         store_after=after.details,
         measured_at=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ..base.errors import StoreError
 from ..base.threads import started
 from ..cells.point import on_each
 from ..connectors.base import Connector
@@ -18,7 +17,7 @@ from ..records.kinds.profile import Moved, Rung
 from ..stores.base import LocalStore, Store
 from ..stores.registry import make_store, store_class
 from . import engine_layers
-from .loopback import Loopback, RawConnection
+from .loopback import Loopback
 from .moving import Bench, Values, get, observed, put, timed
 from .null import NullStore
 from .rungs import CLIENTS, OPERATIONS, keys_of, memory_needed, rungs_of
@@ -81,40 +80,19 @@ def _memcpy(bench: Bench) -> Records:
 def _sockets(bench: Bench) -> Records:
     for rung, loopback in (("loopback", bench.tcp), ("loopback_unix", bench.unix)):
         assert loopback is not None
-        try:
+        with loopback.explaining():
             yield from _raw(bench.values, rung, loopback)
-        except StoreError as error:
-            raise loopback.explain(error) from error
 
 
 def _raw(values: Values, rung: str, loopback: Loopback) -> Records:
-    keys = values.keys("point")
+    keys, count = values.keys("point"), values.connections
     sources = values.bytes_of(keys)
-    connections: list[RawConnection] = []
-    try:
-        for _ in range(values.connections):
-            connections.append(loopback.connect())
-
-        def share(worker: int) -> slice:
-            return slice(worker * values.each, (worker + 1) * values.each)
-
-        def write(worker: int) -> None:
-            mine = share(worker)
-            connections[worker].write(mine.start * values.value_bytes, sources[mine])
-
-        def read(worker: int) -> None:
-            mine = share(worker)
-            connections[worker].read(mine.start * values.value_bytes, values.buffers[mine])
-
-        with started(values.connections) as workers:
-            for operation, move in zip(OPERATIONS, (write, read), strict=True):
-                on_each(workers, move, values.connections)
-                every = partial(on_each, workers, move, values.connections)
-                yield rung, operation, timed(values, every, loopback.pid, _REPEATED_S)
-        values.require_right(keys, [True] * len(keys), rung)
-    finally:
-        for connection in connections:
-            connection.close()
+    with loopback.movers(count, sources, values.buffers) as moves, started(count) as workers:
+        for operation in OPERATIONS:
+            every = partial(on_each, workers, moves[operation], count)
+            every()
+            yield rung, operation, timed(values, every, loopback.pid, _REPEATED_S)
+    values.require_right(keys, [True] * len(keys), rung)
 
 
 def _null(bench: Bench) -> Records:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,22 +63,20 @@ def read_cells(arguments: argparse.Namespace, kind: str | None = None) -> list[d
 
 def read_csv(path: Path, **options: Any) -> pd.DataFrame:
     """A result table, as pandas reads it with the options. Raises UserError naming a file that is none."""
-    try:
-        return pd.read_csv(path, **options)
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{path}: not a table ({' '.join(str(error).split())}); delete the file to make it again"
-        ) from None
+    return _table(pd.read_csv, path, **options)
 
 
 def read_parquet(path: Path) -> pd.DataFrame:
     """A result table as it was written, with its types. Raises UserError naming a file that is none."""
+    return _table(pd.read_parquet, path)
+
+
+def _table(read: Callable[..., pd.DataFrame], path: Path, **options: Any) -> pd.DataFrame:
     try:
-        return pd.read_parquet(path)
-    except ValueError as error:
-        raise UserError(
-            f"{path}: not a table ({' '.join(str(error).split())}); delete the file to make it again"
-        ) from None
+        return read(path, **options)
+    except ValueError as error:  # what pandas raises for what is no table is one
+        told = " ".join(str(error).split())
+        raise UserError(f"{path}: not a table ({told}); delete the file to make it again") from None
 
 
 def read_json(path: Path) -> Any:

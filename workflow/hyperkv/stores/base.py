@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -216,6 +216,14 @@ class Store(ABC):
         name = f"store {self.name}"
         message = str(error)
         return StoreError(message if message.startswith(name) else f"{name}: {message}")
+
+    @contextlib.contextmanager
+    def explaining(self) -> Iterator[None]:
+        """A StoreError of the block is raised as `explain` has it."""
+        try:
+            yield
+        except StoreError as error:
+            raise self.explain(error) from error
 
     @abstractmethod
     def counters(self) -> Counters:

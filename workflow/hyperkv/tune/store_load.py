@@ -40,7 +40,8 @@ def measured_rounds(
     others = max(1, -(-(spec["warm_up_bytes"] or count * value_bytes) // value_bytes))
     with contextlib.ExitStack() as stack:
         directory = cell.with_folder(stack).directory / scenario["store"]
-        config = _store_config(scenario, directory, value_bytes, logs)
+        log = logs / f"tune-{scenario['name']}.log"
+        config = StoreConfig.of(scenario, directory, value_bytes, log, scenario["capacity_bytes"])
         store = stack.enter_context(make_store(scenario["store"], config))
         connector = stack.enter_context(_connected(store, scenario))
         load = _Load(spec, scenario, store, connector, payload)
@@ -93,18 +94,12 @@ class _Load:
 
     def _timed(self, work: Any) -> tuple[float, Any]:
         started = time.perf_counter()
-        try:
+        with self._store.explaining():
             result = work()
-        except StoreError as error:
-            raise self._store.explain(error) from error
         return time.perf_counter() - started, result
 
     def _prove(self, keys: Sequence[bytes], found: Sequence[bool], buffers: Sequence[Any]) -> None:
-        wrong = sum(
-            not (hit and self._payload.matches(key, buffer))
-            for key, hit, buffer in zip(keys, found, buffers, strict=True)
-        )
-        if wrong:
+        if wrong := self._payload.wrong(keys, found, buffers):
             raise StoreError(f"store {self._store.name}: {wrong} of {len(keys)} chunks were missing or wrong")
         if errors := self._store.counters().details.get("background_errors"):
             raise StoreError(f"store {self._store.name}: it reports {errors} background errors")
@@ -114,11 +109,6 @@ class _Load:
         if share is None or share < least:
             reason = served_from_ram(share, least, "got")
             raise StoreError(f"store {self._store.name}: {reason}; raise tune.warm_up_bytes")
-
-
-def _store_config(scenario: Mapping[str, Any], directory: Path, value_bytes: int, logs: Path) -> StoreConfig:
-    log = logs / f"tune-{scenario['name']}.log"
-    return StoreConfig.of(scenario, directory, value_bytes, log, scenario["capacity_bytes"])
 
 
 def _connected(store: Store, scenario: Mapping[str, Any]) -> Connector:

@@ -53,6 +53,21 @@ class Conversation(Protocol):
     def parts(self) -> list[tuple[Hashable, int]]: ...
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """A conversation whose tokens are drawn on access, from the workload's seed and its own number in the workload."""
+
+    name: str
+    turns: tuple[Turn, ...]
+    seed: int
+    index: int
+    vocabulary: int
+
+    def draw(self, index: int, stream: int, count: int) -> np.ndarray:
+        """`count` token ids of one thing, uniform over the vocabulary: uint32. index, stream: see generator."""
+        return generator(self.seed, index, stream).integers(0, self.vocabulary, count, dtype=np.uint32)
+
+
 def generator(seed: int, index: int, stream: int) -> np.random.Generator:
     """The random numbers of one item (conversation, document, block), independent of every other item's.
 
@@ -67,28 +82,18 @@ def uniform(draw: np.random.Generator, bounds: tuple[int, int]) -> int:
     return int(draw.integers(bounds[0], bounds[1], endpoint=True))
 
 
-def check_count(key: str, value: object, least: int = 1) -> None:
-    """Raise UserError, naming the workload's key, unless value is a whole number of at least `least`."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise UserError(f"workload.{key}: {value!r}; write a whole number of at least {least}")
-
-
-def check_range(key: str, value: object, least: int = 1) -> None:
-    """Raise UserError, naming the workload's key, unless value is (lo, hi) with least <= lo <= hi."""
-    whole = isinstance(value, tuple) and all(isinstance(v, int) and not isinstance(v, bool) for v in value)
-    if not (whole and isinstance(value, tuple) and len(value) == 2 and least <= value[0] <= value[1]):
-        shown = list(value) if isinstance(value, tuple) else value
-        raise UserError(
-            f"workload.{key}: {shown!r}; write [lowest, highest], whole, {least} <= lowest <= highest"
-        )
+def check_lowest(**ranges: tuple[int, int]) -> None:
+    """Raise UserError, naming the workload's key, for a range of lengths that begins below 1."""
+    for key, (lowest, highest) in ranges.items():
+        if lowest < 1:
+            raise UserError(
+                f"workload.{key}: [{lowest}, {highest}]; write [lowest, highest], both at least 1"
+            )
 
 
 def check_context(longest_tokens: int, max_context_tokens: int | None, what: str) -> None:
     """Raise UserError when `what` may reach longest_tokens, more than max_context_tokens (None: no limit)."""
-    if max_context_tokens is None:
-        return
-    check_count("max_context_tokens", max_context_tokens)
-    if longest_tokens > max_context_tokens:
+    if max_context_tokens is not None and longest_tokens > max_context_tokens:
         raise UserError(
             f"workload.max_context_tokens: {max_context_tokens} is less than the {longest_tokens} tokens "
             f"{what} may have; raise it or shorten the ranges"

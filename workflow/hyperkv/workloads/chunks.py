@@ -7,7 +7,6 @@ from hashlib import blake2b
 
 import numpy as np
 
-BASE_TOKENS = 16
 KEY_BYTES = 16
 
 
@@ -39,14 +38,3 @@ def every(keys: Sequence[bytes], n: int) -> list[bytes]:
     if n < 1:
         raise ValueError(f"n is {n}; it must be at least 1")
     return list(keys[n - 1 :: n])
-
-
-def chunk_keys(tokens: np.ndarray, chunk_tokens: int, seed: bytes = b"") -> list[bytes]:
-    """Keys of the full chunks of `tokens`, as chain_keys; n // chunk_tokens of them.
-
-    When chunk_tokens is a multiple of 16 they are taken from the 16-token chain, so that
-    chunk_keys(t, c) == every(chain_keys(t, 16), c // 16) and one chain serves every such size.
-    """
-    if chunk_tokens >= BASE_TOKENS and chunk_tokens % BASE_TOKENS == 0:
-        return every(chain_keys(tokens, BASE_TOKENS, seed), chunk_tokens // BASE_TOKENS)
-    return chain_keys(tokens, chunk_tokens, seed)

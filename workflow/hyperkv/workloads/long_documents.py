@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..base.errors import UserError
-from . import Turn, check_context, check_count, check_range, generator, uniform
+from . import Drawn, Turn, check_context, check_lowest, generator, uniform
 
 _DOCUMENT_LENGTH, _DOCUMENT_TOKENS, _REQUEST_LENGTH, _REQUEST_TOKENS = 0, 1, 2, 3
 
@@ -31,42 +30,28 @@ class LongDocuments:
     vocabulary: int = 128256
 
     def __post_init__(self) -> None:
-        check_count("documents", self.documents)
-        check_count("requests", self.requests)
-        check_count("vocabulary", self.vocabulary, least=2)
-        check_range("document_tokens", self.document_tokens)
-        check_range("question_tokens", self.question_tokens)
-        check_range("answer_tokens", self.answer_tokens)
-        if self.reuse not in ("uniform", "zipf"):
-            raise UserError(f"workload.reuse: {self.reuse!r}; choose uniform or zipf")
+        check_lowest(
+            document_tokens=self.document_tokens,
+            question_tokens=self.question_tokens,
+            answer_tokens=self.answer_tokens,
+        )
         longest = self.document_tokens[1] + self.question_tokens[1] + self.answer_tokens[1]
         check_context(longest, self.max_context_tokens, "a request")
 
 
 @dataclass(frozen=True)
-class Question:
-    """One request about one document (see workloads.Conversation); its tokens are drawn on access."""
+class Question(Drawn):
+    """One request about one document."""
 
-    name: str
-    turns: tuple[Turn, ...]
     document: int
     document_tokens: int
-    seed: int
-    index: int
-    vocabulary: int
 
     @property
     def tokens(self) -> np.ndarray:
         """Document, question and answer, uint32, shape (turns[-1].answer_end,)."""
-        own = self.turns[-1].answer_end - self.document_tokens
-        document = generator(self.seed, self.document, _DOCUMENT_TOKENS)
-        rest = generator(self.seed, self.index, _REQUEST_TOKENS)
-        return np.concatenate(
-            [
-                document.integers(0, self.vocabulary, self.document_tokens, dtype=np.uint32),
-                rest.integers(0, self.vocabulary, own, dtype=np.uint32),
-            ]
-        )
+        document = self.draw(self.document, _DOCUMENT_TOKENS, self.document_tokens)
+        own = self.draw(self.index, _REQUEST_TOKENS, self.turns[-1].answer_end - self.document_tokens)
+        return np.concatenate([document, own])
 
     @property
     def parts(self) -> list[tuple[Hashable, int]]:
@@ -98,5 +83,5 @@ def _question(
     prompt_end = lengths[document] + uniform(draw, workload.question_tokens)
     turn = Turn(prompt_end, prompt_end + uniform(draw, workload.answer_tokens))
     return Question(
-        f"request-{index}", (turn,), document, lengths[document], seed, index, workload.vocabulary
+        f"request-{index}", (turn,), seed, index, workload.vocabulary, document, lengths[document]
     )

@@ -14,11 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from ..base.errors import UserError
-from . import NothingLeft, Turn, check_count, generator
-from .trace import PER_SECOND, Record, parse
+from . import Drawn, NothingLeft, Turn
+from .trace import Record, parse
 from .trace_file import FORMS, lines_of
 
-LONG_REQUESTS = ("refuse", "leave_out", "cut")
 _BLOCK, _ANSWER = 0, 1
 
 
@@ -41,19 +40,6 @@ class Mooncake:
     time_unit: str | None = None
     vocabulary: int = 128256
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.trace, str) or not self.trace:
-            raise UserError(f"workload.trace: {self.trace!r}; write the path of a trace; {FORMS}")
-        if self.max_requests is not None:
-            check_count("max_requests", self.max_requests)
-        if self.max_context_tokens is not None:
-            check_count("max_context_tokens", self.max_context_tokens, least=2)
-        for key, choices in (("long_requests", LONG_REQUESTS), ("time_unit", PER_SECOND)):
-            if getattr(self, key) not in (*choices, *([None] if key == "time_unit" else [])):
-                raise UserError(f"workload.{key}: {getattr(self, key)!r}; choose {', '.join(choices)}")
-        check_count("block_tokens", self.block_tokens)
-        check_count("vocabulary", self.vocabulary, least=2)
-
 
 @dataclass(frozen=True)
 class Taken:
@@ -66,16 +52,11 @@ class Taken:
 
 
 @dataclass(frozen=True)
-class Replay:
-    """One request of a trace (see workloads.Conversation); its tokens are drawn on access."""
+class Replay(Drawn):
+    """One request of a trace."""
 
-    name: str
-    turns: tuple[Turn, ...]
     hash_ids: tuple[int, ...]
     block_tokens: int
-    seed: int
-    index: int
-    vocabulary: int
 
     @property
     def tokens(self) -> np.ndarray:
@@ -86,8 +67,8 @@ class Replay:
         turn, tokens = self.turns[0], np.empty(self.turns[0].answer_end, dtype=np.uint32)
         for start, hash_id in zip(range(0, turn.prompt_end, self.block_tokens), self.hash_ids, strict=True):
             part = tokens[start : min(start + self.block_tokens, turn.prompt_end)]
-            part[:] = self._draw(hash_id, _BLOCK, len(part))
-        tokens[turn.prompt_end :] = self._draw(self.index, _ANSWER, turn.answer_end - turn.prompt_end)
+            part[:] = self.draw(hash_id, _BLOCK, len(part))
+        tokens[turn.prompt_end :] = self.draw(self.index, _ANSWER, turn.answer_end - turn.prompt_end)
         return tokens
 
     @property
@@ -98,9 +79,6 @@ class Replay:
         blocks = zip(starts, self.hash_ids, strict=True)
         prompt = [(name, min(start + self.block_tokens, turn.prompt_end)) for start, name in blocks]
         return [*prompt, (("own", self.name), turn.answer_end)]
-
-    def _draw(self, index: int, stream: int, count: int) -> np.ndarray:
-        return generator(self.seed, index, stream).integers(0, self.vocabulary, count, dtype=np.uint32)
 
 
 def conversations(workload: Mooncake, seed: int) -> list[Replay]:
@@ -197,12 +175,5 @@ def _cut(record: Record, prompt_tokens: int, block_tokens: int) -> Record:
 def _replay(record: Record, workload: Mooncake, seed: int, index: int) -> Replay:
     answer_end = record.input_tokens + record.output_tokens
     turn = Turn(record.input_tokens, answer_end, arrival_s=record.arrival_s)
-    return Replay(
-        f"request-{index}",
-        (turn,),
-        record.hash_ids,
-        workload.block_tokens,
-        seed,
-        index,
-        workload.vocabulary,
-    )
+    name, blocks = f"request-{index}", workload.block_tokens
+    return Replay(name, (turn,), seed, index, workload.vocabulary, record.hash_ids, blocks)

@@ -6,12 +6,12 @@ of text: the reference project took its figures with that tool.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import numpy as np
 
-from . import Turn, check_context, check_count, check_range, generator, uniform
+from . import Drawn, Turn, check_context, check_lowest, generator, uniform
 
 _LENGTHS, _TOKENS = 0, 1
 
@@ -34,31 +34,18 @@ class MultiTurn:
     vocabulary: int = 128256
 
     def __post_init__(self) -> None:
-        check_count("conversations", self.conversations)
-        check_count("vocabulary", self.vocabulary, least=2)
-        check_range("turns", self.turns)
-        check_range("prefix_tokens", self.prefix_tokens, least=0)
-        check_range("user_tokens", self.user_tokens)
-        check_range("answer_tokens", self.answer_tokens)
+        check_lowest(turns=self.turns, user_tokens=self.user_tokens, answer_tokens=self.answer_tokens)
         longest = self.prefix_tokens[1] + self.user_tokens[1] + self.answer_tokens[1]
         check_context(longest, self.max_context_tokens, "a first turn")
 
 
-@dataclass(frozen=True)
-class Chat:
-    """One conversation (see workloads.Conversation); its tokens are drawn on access."""
-
-    name: str
-    turns: tuple[Turn, ...]
-    seed: int
-    index: int
-    vocabulary: int
+class Chat(Drawn):
+    """One conversation."""
 
     @property
     def tokens(self) -> np.ndarray:
-        """Token ids, uint32, shape (turns[-1].answer_end,), uniform over the vocabulary."""
-        size = self.turns[-1].answer_end
-        return generator(self.seed, self.index, _TOKENS).integers(0, self.vocabulary, size, dtype=np.uint32)
+        """Token ids, uint32, shape (turns[-1].answer_end,)."""
+        return self.draw(self.index, _TOKENS, self.turns[-1].answer_end)
 
     @property
     def parts(self) -> list[tuple[Hashable, int]]:
@@ -69,21 +56,6 @@ class Chat:
 def conversations(workload: MultiTurn, seed: int) -> list[Chat]:
     """The workload's conversations; conversation i depends on (workload's ranges, seed, i) only."""
     return [_chat(workload, seed, index) for index in range(workload.conversations)]
-
-
-def prefix_hit_tokens(turns: Iterable[Turn], chunk_tokens: int, decode_saved: bool) -> int:
-    """Prompt tokens of one conversation that an unbounded cache holds when they are asked for.
-
-    A prompt hits the conversation's last context floored to whole chunks: prompt and answer when decode_saved
-    (LMCache save_decode_cache), the prompt alone otherwise. Divide the sum over conversations by the sum of
-    all prompt lengths for the hit rate. The KV of an answer's last token, which an engine computes only with
-    the next turn, is taken as held.
-    """
-    hit, held = 0, 0
-    for turn in turns:
-        hit += held // chunk_tokens * chunk_tokens
-        held = turn.answer_end if decode_saved else turn.prompt_end
-    return hit
 
 
 def _chat(workload: MultiTurn, seed: int, index: int) -> Chat:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -44,6 +45,11 @@ class Payload:
         return np.array_equal(
             received[:whole].view(np.uint64), expected[:whole].view(np.uint64)
         ) and np.array_equal(received[whole:], expected[whole:])
+
+    def wrong(self, keys: Sequence[bytes], found: Sequence[bool], buffers: Sequence[np.ndarray]) -> int:
+        """How many of the keys were not found, or came with other bytes in their buffers."""
+        got = zip(keys, found, buffers, strict=True)
+        return sum(not (hit and self.matches(key, buffer)) for key, hit, buffer in got)
 
 
 def slots(buffer: np.ndarray, slot_bytes: int) -> list[np.ndarray]:

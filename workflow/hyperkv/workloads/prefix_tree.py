@@ -2,19 +2,19 @@
 
 Chained keys say which chunks of two contexts are equal: those up to where their tokens part. The workloads know
 where that is without drawing tokens, so a million requests need no hashing; the tests hold this against
-chunks.chunk_keys.
+chunks.chain_keys.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import deque
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from . import Conversation
+from .closed_loop import ClosedLoop
 
 ROOT = 0
 
@@ -97,29 +97,20 @@ def prefix_tree(conversations: Sequence[Conversation], save_decode_cache: bool) 
 
 
 def request_order(turns: Sequence[int], clients: int, active_conversations: int) -> Order:
-    """How closed-loop clients send conversations of so many turns, every answer taking as long as any other.
+    """How closed-loop clients send conversations of so many turns (closed_loop.py), every answer taking as long as any other.
 
-    N clients share the active conversations (at least one each) evenly and go round them, as in engines/replay and
-    vLLM's benchmark_serving_multi_turn.py; one that is over makes room for the next. Order.window: requests sent
-    before a client finds nothing left to send, which the replay engine's measured window ends with.
+    Order.window: requests sent before a client finds nothing left to send, which the replay engine's measured window ends with.
     """
-    backlog = deque(range(len(turns)))
-    rotations: list[deque[tuple[int, int]]] = [deque() for _ in range(clients)]
-    for number in range(min(max(clients, active_conversations), len(turns))):
-        rotations[number % clients].append((backlog.popleft(), 0))
+    loop = ClosedLoop(turns, clients, active_conversations)
     requests: list[tuple[int, int]] = []
     window = None
-    while any(rotations):
-        for rotation in rotations:
-            if not rotation:
-                window = len(requests) if window is None else window
-                continue
-            conversation, turn = rotation.popleft()
-            requests.append((conversation, turn))
-            if turn + 1 < turns[conversation]:
-                rotation.append((conversation, turn + 1))
-            elif backlog:
-                rotation.append((backlog.popleft(), 0))
+    while len(requests) < sum(turns):
+        for client in range(clients):
+            if (sent := loop.send(client)) is not None:
+                requests.append(sent)
+                loop.answered(client)
+            elif window is None:
+                window = len(requests)
     return Order(requests, len(requests) if window is None else window)
 
 

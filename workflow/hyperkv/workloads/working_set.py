@@ -7,40 +7,21 @@ all tokens up to their ends are equal, as the chained keys of chunks.py have it.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable, Sequence
 
 from . import Conversation
+from .prefix_tree import prefix_tree
 
 
 def working_set_units(
-    conversations: Iterable[Conversation], unit_tokens: int, save_decode_cache: bool
+    conversations: Sequence[Conversation], unit_tokens: int, save_decode_cache: bool
 ) -> int:
-    """Distinct whole units (chunks, or an engine's blocks) of `unit_tokens` tokens in the saved contexts.
-
-    One pass over the contexts' parts, without drawing tokens; prefix_tree has the same parts with all of their cuts.
-    """
-    names: dict[tuple[int, int, Hashable], int] = {}
-    starts, reached = [0], [0]
-    for conversation in conversations:
-        last = conversation.turns[-1]
-        saved = last.answer_end - 1 if save_decode_cache else last.prompt_end
-        at, part = 0, 0
-        for identity, end in conversation.parts:
-            if at >= saved:
-                break
-            key = (part, at, identity)
-            part = names.get(key, 0)
-            if not part:
-                part = names[key] = len(starts)
-                starts.append(at)
-                reached.append(at)
-            at = min(end, saved)
-            reached[part] = max(reached[part], at)
-    return sum(end // unit_tokens - start // unit_tokens for start, end in zip(starts, reached, strict=True))
+    """Distinct whole units (chunks, or an engine's blocks) of `unit_tokens` tokens in the saved contexts."""
+    return sum(prefix_tree(conversations, save_decode_cache).units(unit_tokens).count)
 
 
 def working_set(
-    conversations: Iterable[Conversation], unit_bytes: int, unit_tokens: int, save_decode_cache: bool
+    conversations: Sequence[Conversation], unit_bytes: int, unit_tokens: int, save_decode_cache: bool
 ) -> int:
     """Bytes of KV of the working set (see the module): what an unbounded store with such chunks keeps in the end.
 

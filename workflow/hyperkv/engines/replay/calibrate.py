@@ -10,7 +10,6 @@ import argparse
 import itertools
 import json
 import platform
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,6 +26,7 @@ from scipy.optimize import nnls
 from ...base.cli import run_stage
 from ...base.errors import UserError
 from ...build.make_model import served_config
+from ...machine.environment import cpu_model, nvidia_smi
 from ...models.geometry import load_geometry
 from ...models.gpu import GpuModel
 
@@ -245,12 +245,10 @@ def measure_copy(torch: Any, direction: str, size_bytes: int, repeats: int) -> R
 
 def environment(torch: Any) -> dict[str, Any]:
     """What the figures were taken on: GPU with memory and driver, CPU, kernel, versions."""
-    query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
-    gpu = subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip()
-    cpu = Path("/proc/cpuinfo").read_text().partition("model name\t: ")[2].partition("\n")[0]
     versions = {name: version(name) for name in ("vllm", "torch", "triton", "transformers", "numpy")}
     versions |= {"python": platform.python_version(), "cuda": torch.version.cuda}
-    return {"gpu": gpu, "cpu": cpu or None, "kernel": platform.release(), "versions": versions}
+    gpu = "\n".join(nvidia_smi("name,memory.total,driver_version"))
+    return {"gpu": gpu, "cpu": cpu_model(), "kernel": platform.release(), "versions": versions}
 
 
 def calibrate(model: Path, out: Path, eager: bool, repeats: int, decode_steps: int) -> None:

@@ -24,12 +24,13 @@ from ...workloads.context_limit import ContextLimit, check_context
 from ...workloads.factory import make_workload, workload_notes
 from ...workloads.payload import Payload
 from ...workloads.working_set import working_set
-from .engine import KeyedConversation, ReplayEngine, ReplayResult, ReplaySettings, Request
+from .engine import ReplayEngine
+from .request import KeyedConversation, ReplayResult, ReplaySettings, Request
 from .tiers import RealTiers, Tier
 
 
 class Measurement:
-    """One scenario x repeat; a point is a load (see cells.Measurement)."""
+    """One scenario x repeat; a point is a load. A context manager, open while its points are measured."""
 
     def __init__(self, spec: dict[str, Any], repeat: int, logs: Path):
         self._spec, self._repeat, self._logs = spec, repeat, logs
@@ -130,26 +131,23 @@ def _start_tiers(
     if scenario["tier"] == "none":
         return [], 0.0
     started = time.perf_counter()
-    chunk = scenario["chunk_tokens"]
-    value_bytes = cell.share.stored_bytes(chunk)
+    value_bytes = cell.share.stored_bytes(scenario["chunk_tokens"])
     check_room(cell, saved_bytes(cell, conversations))
-    pool_bytes = scenario["dram_pool_bytes"]
-    tiers = []
-    store = store_class(scenario["store"])
-    is_pool = store.held_by_engine == "pool"
-    if not is_pool and pool_bytes:
-        tiers.append(_open_tier("dram", "dram", "inprocess", cell, value_bytes, pool_bytes, stack, False))
-    bottom = _open_tier(
-        "dram" if is_pool else "store",
-        scenario["store"],
-        scenario["connector"],
-        cell,
-        value_bytes,
-        scenario[store.bound_key] if store.bound_key else None,
-        stack,
-        True,
-    )
-    return [*tiers, bottom], time.perf_counter() - started
+
+    def tier(name: str, store: str, connector: str, capacity_bytes: int | None, bottom: bool) -> Tier:
+        opened = open_store(cell, store, value_bytes, capacity_bytes, stack, bottom)
+        options = options_of(connector, scenario)
+        made = make_connector(connector, opened, scenario["connections"], scenario["timeout_s"], **options)
+        evicts = scenario["page_cache"] == "evict"
+        return Tier(name, opened, stack.enter_context(made), evict=evicts)
+
+    own = store_class(scenario["store"])
+    is_pool, pool_bytes = own.held_by_engine == "pool", scenario["dram_pool_bytes"]
+    tiers = [] if is_pool or not pool_bytes else [tier("dram", "dram", "inprocess", pool_bytes, False)]
+    bound = scenario[own.bound_key] if own.bound_key else None
+    word = "dram" if is_pool else "store"
+    tiers.append(tier(word, scenario["store"], scenario["connector"], bound, True))
+    return tiers, time.perf_counter() - started
 
 
 def _real_tiers(cell: CellSpec, conversations: Sequence[Conversation], tiers: Sequence[Tier]) -> RealTiers:
@@ -163,29 +161,6 @@ def damaged_chunks(tiers: Sequence[Tier]) -> int | None:
     told = [getattr(tier.connector, "damaged_chunks", None) for tier in tiers]
     known = [count for count in told if count is not None]
     return sum(known) if known else None
-
-
-def _open_tier(
-    name: str,
-    store_name: str,
-    connector_name: str,
-    cell: CellSpec,
-    value_bytes: int,
-    capacity_bytes: int | None,
-    stack: contextlib.ExitStack,
-    bottom: bool,
-) -> Tier:
-    store = open_store(cell, store_name, value_bytes, capacity_bytes, stack, bottom)
-    connector = stack.enter_context(
-        make_connector(
-            connector_name,
-            store,
-            cell.scenario["connections"],
-            cell.scenario["timeout_s"],
-            **options_of(connector_name, cell.scenario),
-        )
-    )
-    return Tier(name, store, connector, evict=cell.scenario["page_cache"] == "evict")
 
 
 def _replay(
@@ -277,16 +252,16 @@ def _finish(request: Request) -> float:
 
 def _samples(result: ReplayResult) -> RequestColumns:
     """The requests in order of arrival; times in seconds of virtual time."""
-    columns: dict[str, list[Any]] = {
-        name: [getattr(request, name) for request in result.requests]
-        for name in ("conversation", "turn", "client", "prompt_tokens", "answer_tokens", "hbm_hit_tokens")
-    }
-    columns["hit_tokens"] = [_sample(request).hit_tokens for request in result.requests]
-    columns["dram_hit_tokens"] = [r.tier_hit_tokens.get("dram", 0) for r in result.requests]
-    columns["store_hit_tokens"] = [r.tier_hit_tokens.get("store", 0) for r in result.requests]
-    for name in ("computed_tokens", "loaded_bytes"):
-        columns[name] = [getattr(request, name) for request in result.requests]
-    for name in ("arrival_s", "admitted_s", "loaded_s", "load_s", "first_token_s", "finish_s"):
-        columns[name] = [round(getattr(request, name), 6) for request in result.requests]
-    columns["in_window"] = [request.arrival_s < result.window_s for request in result.requests]
-    return RequestColumns(**columns)
+    tokens = ("prompt_tokens", "answer_tokens", "hbm_hit_tokens", "computed_tokens", "loaded_bytes")
+    times = ("arrival_s", "admitted_s", "loaded_s", "load_s", "first_token_s", "finish_s")
+    requests = result.requests
+    return RequestColumns(
+        **{
+            name: [getattr(r, name) for r in requests] for name in ("conversation", "turn", "client", *tokens)
+        },
+        **{name: [round(getattr(r, name), 6) for r in requests] for name in times},
+        hit_tokens=[_sample(r).hit_tokens for r in requests],
+        dram_hit_tokens=[r.tier_hit_tokens.get("dram", 0) for r in requests],
+        store_hit_tokens=[r.tier_hit_tokens.get("store", 0) for r in requests],
+        in_window=[r.arrival_s < result.window_s for r in requests],
+    )

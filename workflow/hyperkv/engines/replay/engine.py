@@ -19,11 +19,8 @@ after the last token those of the answer (`save_decode_cache`). A save waits in 
 `staging_bytes`; while it is full the GPU starts no step (`staging_full: wait`) or the chunk is not saved
 (`drop`). A chunk that is still in the staging pool is not found by a lookup.
 
-N clients share the active conversations evenly. A client sends one request at a time: a turn of one of its
-conversations, then, as soon as the answer is there, a turn of the next, round and round; a conversation that
-is over makes room for a new one. The measured window ends when a client has nothing left to send: requests
-that arrived in it are the cell's samples, and its length is the time in RPS/GPU. Source of the pattern: vLLM's
-benchmark_serving_multi_turn.py, --num-clients and --max-active-conversations.
+N clients share the active conversations (workloads/closed_loop.py). The measured window ends when a client has nothing
+left to send: requests that arrived in it are the cell's samples, and its length is the time in RPS/GPU.
 
 What it cannot say: anything about contention between loads that a real engine would run at once, the CPU
 time of the engine itself, or a GPU whose figures were scaled and not measured.
@@ -33,96 +30,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from ...base.errors import UserError
 from ...models.gpu import GpuModel
-from ...workloads import Conversation, longest_context
+from ...workloads import longest_context
 from ...workloads.chunks import every
-from .hbm import Allocation, HbmCache
-from .tiers import ChunkTiers, Load
-
-
-@dataclass(frozen=True)
-class ReplaySettings:
-    """The engine's own settings; sizes in tokens and bytes.
-
-    block_tokens: HBM block. hbm_blocks: KV capacity of HBM. chunk_tokens: a multiple of block_tokens.
-    staging_bytes: pool for saves. staging_full: "wait" or "drop".
-    """
-
-    block_tokens: int
-    hbm_blocks: int
-    chunk_tokens: int
-    max_num_batched_tokens: int
-    max_num_seqs: int
-    staging_bytes: int
-    staging_full: str = "wait"
-    save_decode_cache: bool = True
-    prefix_caching: bool = True
-
-
-@dataclass(frozen=True)
-class KeyedConversation:
-    """A conversation with the chained keys of its full HBM blocks (see chunks.chain_keys)."""
-
-    conversation: Conversation
-    block_keys: Sequence[bytes]
-
-
-@dataclass
-class Request:
-    """One turn on its way through the engine; times in virtual seconds, None until they happen."""
-
-    conversation: str
-    turn: int
-    client: int
-    prompt_tokens: int
-    answer_tokens: int
-    block_keys: Sequence[bytes]
-    chunk_keys: Sequence[bytes]
-    arrival_s: float
-    admitted_s: float | None = None
-    loaded_s: float | None = None
-    first_token_s: float | None = None
-    finish_s: float | None = None
-    load_s: float = 0.0
-    hbm_hit_tokens: int = 0
-    tier_hit_tokens: dict[str, int] = field(default_factory=dict)
-    loaded_bytes: int = 0
-    computed_tokens: int = 0
-    context_tokens: int = 0
-    generated_tokens: int = 0
-    saved_chunks: int = 0
-    allocation: Allocation | None = None
-
-    @property
-    def in_prefill(self) -> bool:
-        """Whether prompt tokens are still to be computed."""
-        return self.context_tokens < self.prompt_tokens
-
-
-@dataclass
-class Totals:
-    """What happened besides the requests themselves."""
-
-    saved_bytes: int = 0
-    dropped_chunks: int = 0
-    corrupt_chunks: int = 0
-    save_stall_s: float = 0.0
-    save_s: float = 0.0
-    load_s: float = 0.0
-    gpu_busy_s: float = 0.0
-    steps: int = 0
-
-
-@dataclass(frozen=True)
-class ReplayResult:
-    """requests: all, in order of arrival. window_s: end of the measured window. totals: see Totals."""
-
-    requests: list[Request]
-    window_s: float
-    totals: Totals
+from ...workloads.closed_loop import ClosedLoop
+from .hbm import HbmCache
+from .request import KeyedConversation, ReplayResult, ReplaySettings, Request, Totals
+from .tiers import Load, RealTiers
 
 
 class ReplayEngine:
@@ -138,7 +54,7 @@ class ReplayEngine:
         clients: int,
         gpu: GpuModel,
         settings: ReplaySettings,
-        tiers: ChunkTiers | None,
+        tiers: RealTiers | None,
         active_conversations: int | None = None,
     ):
         self._check(conversations, settings, tiers)
@@ -146,10 +62,9 @@ class ReplayEngine:
         self._gpu = gpu
         self._tiers = tiers
         self._hbm = HbmCache(settings.hbm_blocks, settings.prefix_caching)
-        self._backlog = deque(conversations)
-        self._active_conversations = max(clients, active_conversations or clients)
-        self._rotations: list[deque[tuple[KeyedConversation, int]]] = [deque() for _ in range(clients)]
-        self._sent: list[KeyedConversation | None] = [None] * clients
+        self._conversations, self._clients = conversations, clients
+        turns = [len(item.conversation.turns) for item in conversations]
+        self._loop = ClosedLoop(turns, clients, active_conversations or clients)
         self._waiting: deque[Request] = deque()
         self._to_load: deque[Request] = deque()
         self._prefilling: deque[Request] = deque()
@@ -168,7 +83,7 @@ class ReplayEngine:
 
     @staticmethod
     def _check(
-        conversations: Sequence[KeyedConversation], settings: ReplaySettings, tiers: ChunkTiers | None
+        conversations: Sequence[KeyedConversation], settings: ReplaySettings, tiers: RealTiers | None
     ) -> None:
         if settings.chunk_tokens % settings.block_tokens:
             raise UserError(
@@ -176,7 +91,7 @@ class ReplayEngine:
                 f"{settings.block_tokens}"
             )
         longest = longest_context(item.conversation for item in conversations)
-        if _ceil_div(longest, settings.block_tokens) > settings.hbm_blocks:
+        if -(-longest // settings.block_tokens) > settings.hbm_blocks:
             raise UserError(
                 f"hbm_kv_bytes: HBM holds {settings.hbm_blocks * settings.block_tokens} tokens, but a context "
                 f"of the workload has {longest}; raise hbm_kv_bytes or shorten the workload"
@@ -189,9 +104,7 @@ class ReplayEngine:
 
     def run(self) -> ReplayResult:
         """Serve every turn of every conversation."""
-        for number in range(min(self._active_conversations, len(self._backlog))):
-            self._rotations[number % len(self._rotations)].append((self._backlog.popleft(), 0))
-        for client in range(len(self._rotations)):
+        for client in range(self._clients):
             self._send_next(client)
         while self._begin_work():
             ends = [item[0] for item in (self._transfer, self._step) if item is not None]
@@ -205,12 +118,11 @@ class ReplayEngine:
 
     def _send_next(self, client: int) -> None:
         """Send the turn that is next in the client's rotation; without one, the measured window is over."""
-        if not self._rotations[client]:
+        if (sent := self._loop.send(client)) is None:
             if self._window_s is None:
                 self._window_s = self._now
             return
-        keyed, turn = self._rotations[client].popleft()
-        self._sent[client] = keyed
+        keyed, turn = self._conversations[sent[0]], sent[1]
         position = keyed.conversation.turns[turn]
         blocks = position.answer_end // self._settings.block_tokens
         chunk_blocks = self._settings.chunk_tokens // self._settings.block_tokens
@@ -244,7 +156,7 @@ class ReplayEngine:
             allocation = self._hbm.allocate(
                 request.block_keys,
                 (request.prompt_tokens - 1) // settings.block_tokens,
-                _ceil_div(total, settings.block_tokens),
+                -(-total // settings.block_tokens),
             )
             if allocation is None:
                 return
@@ -379,12 +291,7 @@ class ReplayEngine:
         assert request.allocation is not None
         self._hbm.commit(request.allocation, computed // self._settings.block_tokens)
         self._hbm.release(request.allocation)
-        keyed, rotation = self._sent[request.client], self._rotations[request.client]
-        assert keyed is not None
-        if request.turn + 1 < len(keyed.conversation.turns):
-            rotation.append((keyed, request.turn + 1))
-        elif self._backlog:
-            rotation.append((self._backlog.popleft(), 0))
+        self._loop.answered(request.client)
         self._send_next(request.client)
 
     def _commit_and_save(self, request: Request, tokens: int) -> None:
@@ -411,7 +318,3 @@ class ReplayEngine:
             self._totals.dropped_chunks += len(self._unstaged)
             self._unsaved.difference_update(self._unstaged)
             self._unstaged.clear()
-
-
-def _ceil_div(value: int, divisor: int) -> int:
-    return -(-value // divisor)

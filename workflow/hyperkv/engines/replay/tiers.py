@@ -5,11 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
-from ...base.errors import StoreError
 from ...connectors.base import Connector
 from ...stores.base import Store
 from ...workloads.payload import Payload, aligned_buffer, slots
@@ -27,18 +25,6 @@ class Load:
     present: int
     by_tier: dict[str, int]
     corrupt: int = 0
-
-
-class ChunkTiers(Protocol):
-    """What the replay engine needs from the tiers below HBM."""
-
-    chunk_bytes: int
-
-    def load(self, keys: Sequence[bytes]) -> Load:
-        """Look up the longest prefix of `keys` and load it."""
-
-    def save(self, keys: Sequence[bytes]) -> float:
-        """Save the chunks; returns the seconds it took."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +55,7 @@ class RealTiers:
         self._buffers = slots(aligned_buffer(max_chunks * payload.value_bytes), payload.value_bytes)
 
     def load(self, keys: Sequence[bytes]) -> Load:
+        """Look up the longest prefix of `keys` and load it."""
         by_tier = {tier.name: 0 for tier in self._tiers}
         seconds, done = 0.0, 0
         while done < len(keys):
@@ -91,11 +78,9 @@ class RealTiers:
         if tier.evict:
             tier.store.evict_page_cache()
         started = time.perf_counter()
-        try:
+        with tier.store.explaining():
             present = tier.connector.count_present(keys)
             flags = tier.connector.get(keys[:present], buffers[:present]) if present else []
-        except StoreError as error:
-            raise tier.store.explain(error) from error
         leading = flags.index(False) if False in flags else len(flags)
         return time.perf_counter() - started, flags[:leading]
 
@@ -106,14 +91,13 @@ class RealTiers:
         return sum(_timed_put(tier, keys, values) for tier in self._tiers[:level])
 
     def save(self, keys: Sequence[bytes]) -> float:
+        """Save the chunks; returns the seconds it took."""
         values = [self._payload.value(key) for key in keys]
         return sum(_timed_put(tier, keys, values) for tier in self._tiers)
 
 
 def _timed_put(tier: Tier, keys: Sequence[bytes], values: Sequence[np.ndarray]) -> float:
     started = time.perf_counter()
-    try:
+    with tier.store.explaining():
         tier.connector.put(keys, values)
-    except StoreError as error:
-        raise tier.store.explain(error) from error
     return time.perf_counter() - started

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,12 @@ import numpy as np
 
 from ...base.errors import UserError, printable
 from ...cells.samples import Sample, closed_loop_window_s
-from ...workloads import Conversation
+from ...machine.processes import option_words
+from ...workloads import Conversation, Turn
 
 RECORDS = "profile_export.jsonl"
+_MOST_WORDS = 1 << 17
+_WHOLE_WORD = re.compile(r"[\u0120\u2581][a-z]{3,}")
 
 
 @dataclass(frozen=True)
@@ -36,26 +40,27 @@ def multi_turn_lines(conversations: Iterable[Conversation], words: Sequence[str]
     words: text of token t is words[t % len(words)], one token each.
     """
     for conversation in conversations:
-        tokens, turns, start = conversation.tokens, [], 0
-        for turn in conversation.turns:
-            text = " ".join(words[token % len(words)] for token in tokens[start : turn.prompt_end])
-            entry: dict[str, Any] = {"text": text, "output_length": turn.answer_end - turn.prompt_end}
-            turns.append(entry)
-            start = turn.answer_end
+        tokens = conversation.tokens
+        starts = [0, *(turn.answer_end for turn in conversation.turns)]
+        turns = [
+            _entry(tokens[start : turn.prompt_end], turn, words)
+            for start, turn in zip(starts, conversation.turns, strict=False)
+        ]
         yield json.dumps({"session_id": conversation.name, "turns": turns})
 
 
 def trace_lines(conversations: Iterable[Conversation], words: Sequence[str]) -> Iterator[str]:
     """AIPerf's single_turn format: single requests with an arrival time each, in milliseconds, replayed as they are."""
     for conversation in conversations:
-        tokens, turn = conversation.tokens, conversation.turns[0]
-        text = " ".join(words[token % len(words)] for token in tokens[: turn.prompt_end])
-        entry = {
-            "text": text,
-            "output_length": turn.answer_end - turn.prompt_end,
-            "timestamp": round(1e3 * (turn.arrival_s or 0.0)),
-        }
-        yield json.dumps({"session_id": conversation.name, **entry})
+        turn = conversation.turns[0]
+        entry = _entry(conversation.tokens[: turn.prompt_end], turn, words)
+        timestamp = round(1e3 * (turn.arrival_s or 0.0))
+        yield json.dumps({"session_id": conversation.name, **entry, "timestamp": timestamp})
+
+
+def _entry(new_tokens: np.ndarray, turn: Turn, words: Sequence[str]) -> dict[str, Any]:
+    text = " ".join(words[token % len(words)] for token in new_tokens)
+    return {"text": text, "output_length": turn.answer_end - turn.prompt_end}
 
 
 def command(
@@ -66,36 +71,32 @@ def command(
     loop: closed (load: clients, each with one conversation at a time), open (load: conversations begun per
     second, Poisson) or trace (arrival times of the input).
     """
-    argv = [
-        loadgen.python,
-        "-m",
-        "aiperf",
-        "profile",
-        "-m",
-        loadgen.model,
-        "--tokenizer",
-        str(loadgen.tokenizer.absolute()),
-    ]
-    argv += ["--url", loadgen.url, "--endpoint-type", "chat", "--streaming", "--use-server-token-count"]
-    argv += ["--extra-inputs", "ignore_eos:true", "--extra-inputs", "temperature:0"]
-    kind = "single_turn" if loop == "trace" else "multi_turn"
-    argv += ["--input-file", str(input_file), "--custom-dataset-type", kind]
-    argv += ["--dataset-sampling-strategy", "sequential", "--random-seed", str(loadgen.seed)]
-    argv += ["--request-timeout-seconds", f"{loadgen.request_timeout_s:g}"]
-    argv += {
-        "closed": ["--concurrency", f"{load:g}", "--num-conversations", str(conversations)],
-        "open": [
-            "--request-rate",
-            f"{load:g}",
-            "--arrival-pattern",
-            "poisson",
-            "--num-conversations",
-            str(conversations),
-        ],
-        "trace": ["--fixed-schedule"],
-    }[loop]
-    argv += ["--output-artifact-dir", str(artifacts), "--export-level", "records", "--ui", "none"]
-    return [*argv, "--no-gpu-telemetry", "--no-server-metrics"]
+    options: dict[str, object] = {
+        "model": loadgen.model,
+        "tokenizer": loadgen.tokenizer.absolute(),
+        "url": loadgen.url,
+        "endpoint-type": "chat",
+        "input-file": input_file,
+        "custom-dataset-type": "single_turn" if loop == "trace" else "multi_turn",
+        "dataset-sampling-strategy": "sequential",
+        "random-seed": loadgen.seed,
+        "request-timeout-seconds": f"{loadgen.request_timeout_s:g}",
+        "output-artifact-dir": artifacts,
+        "export-level": "records",
+        "ui": "none",
+    }
+    if loop == "closed":
+        options |= {"concurrency": f"{load:g}", "num-conversations": conversations}
+    if loop == "open":
+        options |= {
+            "request-rate": f"{load:g}",
+            "arrival-pattern": "poisson",
+            "num-conversations": conversations,
+        }
+    flags = ["--streaming", "--use-server-token-count", "--no-gpu-telemetry", "--no-server-metrics"]
+    flags += ["--extra-inputs", "ignore_eos:true", "--extra-inputs", "temperature:0"]
+    flags += ["--fixed-schedule"] if loop == "trace" else []
+    return [loadgen.python, "-m", "aiperf", "profile", *option_words(options), *flags]
 
 
 @dataclass(frozen=True)
@@ -156,15 +157,13 @@ def _request(record: Mapping[str, Any], origin_ns: int) -> Request:
 
 def window_s(requests: Sequence[Request], loop: str) -> float:
     """Length of the measured window: until a client had nothing left in a closed loop, else the last arrival."""
-    good = [request for request in requests if request.sample is not None]
-    if not good:
-        return 0.0
-    if loop != "closed":
-        return max(request.sample.arrival_s for request in good)  # type: ignore[union-attr]
-    conversations: dict[str, list[Sample]] = {}
-    for request in good:
-        conversations.setdefault(request.conversation, []).append(request.sample)  # type: ignore[arg-type]
-    return closed_loop_window_s(conversations)
+    samples: dict[str, list[Sample]] = {}
+    for request in requests:
+        if request.sample is not None:
+            samples.setdefault(request.conversation, []).append(request.sample)
+    if loop == "closed":
+        return closed_loop_window_s(samples)
+    return max((sample.arrival_s for own in samples.values() for sample in own), default=0.0)
 
 
 def missing_turns(requests: Sequence[Request], conversations: Sequence[Conversation]) -> list[str]:
@@ -178,7 +177,7 @@ def missing_turns(requests: Sequence[Request], conversations: Sequence[Conversat
     ]
 
 
-def words_of(tokenizer: Path, limit: int = 1 << 17) -> list[str]:
+def words_of(tokenizer: Path) -> list[str]:
     """Words of a tokenizer.json that are one token each after a blank, in order of their ids.
 
     WordLevel and Unigram vocabularies as they are; of byte-level and SentencePiece ones those that begin with a
@@ -187,32 +186,19 @@ def words_of(tokenizer: Path, limit: int = 1 << 17) -> list[str]:
     try:
         model = json.loads(tokenizer.read_text())["model"]
         vocabulary = model["vocab"]
-        pairs = (
-            vocabulary.items()
-            if isinstance(vocabulary, dict)
-            else ((p[0], i) for i, p in enumerate(vocabulary))
-        )
-        entries = sorted(pairs, key=lambda pair: pair[1])
+        in_order = sorted(vocabulary, key=vocabulary.__getitem__) if isinstance(vocabulary, dict) else None
+        entries = [pair[0] for pair in vocabulary] if in_order is None else in_order
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{tokenizer}: no tokenizer that can be read ({error}); use a folder with tokenizer.json"
         ) from None
     if model.get("type") == "WordLevel":
-        words = [word for word, _ in entries if not word.startswith("<")]
+        words = [word for word in entries if not word.startswith("<")]
     else:
-        heads = ("\u0120", "\u2581")
-        words = [
-            word[1:]
-            for word, _ in entries
-            if word.startswith(heads)
-            and word[1:].isascii()
-            and word[1:].isalpha()
-            and word[1:].islower()
-            and len(word) > 3
-        ]
+        words = [word[1:] for word in entries if _WHOLE_WORD.fullmatch(word)]
     if len(words) < 1000:
         raise UserError(f"{tokenizer}: {len(words)} whole words in its vocabulary, at least 1000 are needed")
-    return words[:limit]
+    return words[:_MOST_WORDS]
 
 
 def token_ids(rng: np.random.Generator, vocabulary: int, count: int) -> list[int]:

@@ -36,10 +36,11 @@ from .evidence import (
     left_to_compute,
     lost,
 )
+from .failures import engine_error
 from .lmcache_log import transfers
 from .metrics import changes
 from .running import Running, asked, conversations_of, proof_lengths, start
-from .server import EngineError, engine_error
+from .server import EngineError
 from .single import faults_of, first_and_again, measure_single, warm_up
 
 
@@ -49,7 +50,7 @@ def points(spec: dict[str, Any]) -> list[Any]:
 
 
 class Measurement:
-    """One scenario x repeat (see cells.Measurement): the servers run while it is open.
+    """One scenario x repeat. A context manager: the servers run while it is open.
 
     After an error in a cell they are started anew for the next one.
     """

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ...machine.processes import LOOPBACK, option_words
 from ...models.geometry import Geometry
 from ...models.gpus import tensor_parallel_of
 from ...models.kv_format import SERVED_DTYPE
@@ -43,44 +44,36 @@ def command(
     kv_dtype: the config's word, auto or fp8 or a float's name. context_tokens: longest prompt and answer that
     will be sent. transfer: see lmcache.Offload.
     """
-    argv = [python, "-m", "vllm.entrypoints.openai.api_server"]
-    argv += [
-        "--model",
-        str(model_dir),
-        "--served-model-name",
-        MODEL_NAME,
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-    ]
-    argv += [
-        "--dtype",
-        SERVED_DTYPE,
-        "--max-model-len",
-        str(settings["max_context_tokens"] or context_tokens),
-    ]
-    argv += ["--block-size", str(settings["block_tokens"])]
-    argv += ["--max-num-batched-tokens", str(settings["max_num_batched_tokens"])]
-    argv += ["--max-num-seqs", str(settings["max_num_seqs"])]
-    argv += ["--enable-prompt-tokens-details", "--seed", "0"]
-    argv += ["--enable-prefix-caching" if settings["prefix_caching"] else "--no-enable-prefix-caching"]
+    options: dict[str, object] = {
+        "model": model_dir,
+        "served-model-name": MODEL_NAME,
+        "host": LOOPBACK,
+        "port": port,
+        "dtype": SERVED_DTYPE,
+        "max-model-len": settings["max_context_tokens"] or context_tokens,
+        "block-size": settings["block_tokens"],
+        "max-num-batched-tokens": settings["max_num_batched_tokens"],
+        "max-num-seqs": settings["max_num_seqs"],
+        "seed": 0,
+    }
     if kv_dtype != "auto" and (kv_dtype != SERVED_DTYPE or geometry.checkpoint_kv_dtype):
-        argv += ["--kv-cache-dtype", kv_dtype]
+        options["kv-cache-dtype"] = kv_dtype
     if settings["device"] == "cuda":
-        argv += ["--gpu-memory-utilization", str(settings["gpu_memory_utilization"])]
-        argv += ["--tensor-parallel-size", str(tensor_parallel_of(settings))]
+        options["gpu-memory-utilization"] = settings["gpu_memory_utilization"]
+        options["tensor-parallel-size"] = tensor_parallel_of(settings)
     if settings["hbm_kv_bytes"] is not None:
         connector = (transfer or {}).get("kv_connector")
         blocks = settings["hbm_kv_bytes"] // block_bytes_of(settings, geometry, connector)
-        argv += ["--num-gpu-blocks-override", str(blocks)]
+        options["num-gpu-blocks-override"] = blocks
     if settings["model_dir"] is None and settings["weights"] == "dummy":
-        argv += ["--load-format", "dummy"]
-    if settings["enforce_eager"]:
-        argv.append("--enforce-eager")
+        options["load-format"] = "dummy"
     if transfer is not None:
-        argv += ["--kv-transfer-config", json.dumps(transfer)]
-    return argv + [str(flag) for flag in settings["flags"]]
+        options["kv-transfer-config"] = json.dumps(transfer)
+    flags = ["--enable-prompt-tokens-details"]
+    flags.append("--enable-prefix-caching" if settings["prefix_caching"] else "--no-enable-prefix-caching")
+    flags += ["--enforce-eager"] if settings["enforce_eager"] else []
+    server = [python, "-m", "vllm.entrypoints.openai.api_server"]
+    return [*server, *option_words(options), *flags, *map(str, settings["flags"])]
 
 
 def block_bytes_of(settings: Mapping[str, Any], geometry: Geometry, connector: str | None) -> int:

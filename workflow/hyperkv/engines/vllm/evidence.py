@@ -167,12 +167,14 @@ def columns_of(requests: Sequence[aiperf.Request], window_s: float) -> RequestCo
         | {
             "conversation": [request.conversation for request, _ in answered],
             "turn": [request.turn for request, _ in answered],
-            "prompt_tokens": [sample.prompt_tokens for _, sample in answered],
-            "answer_tokens": [sample.answer_tokens for _, sample in answered],
-            "hit_tokens": [sample.hit_tokens for _, sample in answered],
-            "arrival_s": [round(sample.arrival_s, 6) for _, sample in answered],
-            "first_token_s": [round(sample.first_token_s, 6) for _, sample in answered],
-            "finish_s": [round(sample.finish_s, 6) for _, sample in answered],
+            **{
+                name: [getattr(sample, name) for _, sample in answered]
+                for name in ("prompt_tokens", "answer_tokens", "hit_tokens")
+            },
+            **{
+                name: [round(getattr(sample, name), 6) for _, sample in answered]
+                for name in ("arrival_s", "first_token_s", "finish_s")
+            },
             "in_window": [sample.arrival_s < window_s for _, sample in answered],
         }
     )

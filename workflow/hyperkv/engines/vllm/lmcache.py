@@ -16,6 +16,7 @@ import yaml
 from ...base.deadline import Endpoint
 from ...base.errors import UserError
 from ...connectors.registry import library_of
+from ...machine.processes import LOOPBACK, option_words
 from ...stores.registry import store_class
 
 # What LMCache's own program does; the module cannot be run by itself in 0.5.0.
@@ -30,8 +31,6 @@ CONNECTOR_CLASSES = {
     **dict.fromkeys(SERVED, "LMCacheMPConnector"),
     "offloading": "OffloadingConnector",
 }
-_PLUGIN_PREFIX = "remote_storage_plugin"
-_PLUGIN = f"{_PLUGIN_PREFIX}.striped"
 _WITH_PASSWORD = "with_password"
 _CONNECTOR_MODULES = "workflow.hyperkv.connectors"
 _ALL_IN_FLIGHT = 1024  # as many as connectors/channels.py ever sends ahead
@@ -179,7 +178,7 @@ def inprocess_config(
     if _held(scenario) == "folder":
         config |= {
             "local_disk": f"file://{directory.absolute()}/",
-            "max_local_disk_size": _disk_gib(scenario) / ranks,
+            "max_local_disk_size": (scenario["capacity_bytes"] or 1 << 44) / _GIB / ranks,
         }
         config["extra_config"] |= {"use_odirect": True}
     if scenario["connector"] in ("redis", "resp"):
@@ -189,33 +188,33 @@ def inprocess_config(
             config["remote_url"] = f"{scenario['connector']}://{endpoint.host}:{endpoint.port}"
         else:
             config["remote_storage_plugins"] = [_WITH_PASSWORD]
-            config["extra_config"] |= {
-                f"{_PLUGIN_PREFIX}.{_WITH_PASSWORD}.{key}": value
-                for key, value in {
-                    "module_path": f"{_CONNECTOR_MODULES}.lmcache_password",
-                    "class_name": "PasswordAdapter",
-                    "client": scenario["connector"],
-                    "host": endpoint.host,
-                    "port": endpoint.port,
-                    **_reference(endpoint),
-                }.items()
-            }
+            config["extra_config"] |= _plugin_keys(
+                _WITH_PASSWORD,
+                module_path=f"{_CONNECTOR_MODULES}.lmcache_password",
+                class_name="PasswordAdapter",
+                client=scenario["connector"],
+                host=endpoint.host,
+                port=endpoint.port,
+                **_reference(endpoint),
+            )
     if scenario["connector"] == "resp":
         config["extra_config"] |= {"save_chunk_meta": False, "resp_num_threads": scenario["connections"]}
     if scenario["connector"] == "striped":
         config |= {"remote_storage_plugins": ["striped"], "remote_serde": "naive"}
-        config["extra_config"] |= {
-            "save_chunk_meta": False,
-            f"{_PLUGIN}.module_path": f"{_CONNECTOR_MODULES}.lmcache_striped",
-            f"{_PLUGIN}.class_name": "StripedAdapter",
-            **{
-                f"{_PLUGIN}.{key}": value
-                for key, value in _stripes(scenario, staging_bytes, endpoints, ranks).items()
-            },
-        }
+        config["extra_config"] |= {"save_chunk_meta": False} | _plugin_keys(
+            "striped",
+            module_path=f"{_CONNECTOR_MODULES}.lmcache_striped",
+            class_name="StripedAdapter",
+            **_stripes(scenario, staging_bytes, endpoints, ranks),
+        )
     extra = dict(scenario["lmcache"])
     config["extra_config"] |= extra.pop("extra_config", None) or {}
     return config | extra
+
+
+def _plugin_keys(plugin: str, **keys: Any) -> dict[str, Any]:
+    """What LMCache reads of a storage plugin, under its name."""
+    return {f"remote_storage_plugin.{plugin}.{key}": value for key, value in keys.items()}
 
 
 def _held(scenario: Mapping[str, Any]) -> str | None:
@@ -226,15 +225,13 @@ def _stripes(
     scenario: Mapping[str, Any], staging_bytes: int, endpoints: Sequence[Endpoint], ranks: int = 1
 ) -> dict[str, Any]:
     """Keys of connectors/striped_cache.py. Half of a rank's buffer may wait to be saved, the rest is for loads."""
+    places = (f"unix:{each.path}" if each.path else f"{each.host}:{each.port}" for each in endpoints)
     own = {
-        "endpoints": ",".join(
-            f"unix:{endpoint.path}" if endpoint.path else f"{endpoint.host}:{endpoint.port}"
-            for endpoint in endpoints
-        ),
+        "endpoints": ",".join(places),
         "connections": scenario["connections"],
         "save_queue_bytes": buffer_bytes(scenario, staging_bytes) // 2 // ranks,
+        "stripes_in_flight": scenario.get("stripes_in_flight") or _ALL_IN_FLIGHT,
     }
-    own["stripes_in_flight"] = scenario.get("stripes_in_flight") or _ALL_IN_FLIGHT
     library = library_of(scenario.get("client", "python"))
     optional = {
         "stripe_bytes": scenario.get("stripe_bytes"),
@@ -269,28 +266,21 @@ def mp_arguments(
     The scenario's `lmcache` keys become options: l1_use_hugepages: true is --l1-use-hugepages. A value that begins with -
     would be an option of its own as a word of its own.
     """
-    arguments = [
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--http-host",
-        "127.0.0.1",
-        "--http-port",
-        str(http_port),
-    ]
-    arguments += ["--chunk-size", str(scenario["chunk_tokens"])]
-    arguments += [
-        "--l1-size-gb",
-        f"{buffer_bytes(scenario, staging_bytes) / _GIB:g}",
-        "--eviction-policy",
-        "LRU",
-    ]
-    arguments += ["--supported-transfer-mode", "auto"]
+    options: dict[str, object] = {
+        "host": LOOPBACK,
+        "port": port,
+        "http-host": LOOPBACK,
+        "http-port": http_port,
+        "chunk-size": scenario["chunk_tokens"],
+        "l1-size-gb": f"{buffer_bytes(scenario, staging_bytes) / _GIB:g}",
+        "eviction-policy": "LRU",
+        "supported-transfer-mode": "auto",
+    }
     if (adapter := _l2_adapter(scenario, staging_bytes, directory, endpoints)) is not None:
-        arguments += ["--l2-adapter", json.dumps(adapter)]
+        options["l2-adapter"] = json.dumps(adapter)
         if not scenario["dram_pool_bytes"]:
-            arguments += ["--l2-store-policy", "skip_l1"]
+            options["l2-store-policy"] = "skip_l1"
+    arguments = option_words(options)
     for key, value in scenario["lmcache"].items():
         option = "--" + key.replace("_", "-")
         if isinstance(value, bool):
@@ -330,7 +320,7 @@ def _l2_adapter(
 def _mp_transfer(scenario: Mapping[str, Any], port: int) -> dict[str, Any]:
     # Read from 0.5.6 on; LMCache's server saved answers always before (effective.py).
     extra = {
-        "lmcache.mp.host": "tcp://127.0.0.1",
+        "lmcache.mp.host": f"tcp://{LOOPBACK}",
         "lmcache.mp.port": port,
         "lmcache.mp.save_decode_cache": scenario["save_decode_cache"],
     }
@@ -351,7 +341,3 @@ def _offloading_transfer(scenario: Mapping[str, Any], staging_bytes: int, direct
         "kv_role": "kv_both",
         "kv_connector_extra_config": extra,
     }
-
-
-def _disk_gib(scenario: Mapping[str, Any]) -> float:
-    return (scenario["capacity_bytes"] or 1 << 44) / _GIB

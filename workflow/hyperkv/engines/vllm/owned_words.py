@@ -1,7 +1,7 @@
 """Words of vLLM and LMCache that the workflow sets or counts with: a pass-through must not say them as well.
 
-A pass-through is `vllm.flags`, `vllm.environment` and a scenario's `lmcache` and `vllm`. Each table has the engine's own word
-and what sets it: a key of the configuration, or why nothing may.
+A pass-through is `vllm.flags`, `vllm.environment` and a scenario's `lmcache` and `vllm`. The tables beside this module have
+the engine's own words and what sets each.
 """
 
 from __future__ import annotations
@@ -10,304 +10,31 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ...base.coercion import shown
+from ...base.documents import own_data, shown
 from ...base.errors import UserError
 
-_ONE_ENGINE = "not to be set: one engine on one machine is measured"
-_OURS = "the workflow's own"
-_ADDRESS = "the workflow's own: it serves on loopback, on a free port"
-_WEIGHTS = "the model's; name another model with vllm.model_dir"
-_STORE = "set by the scenario's store and connector"
-_LOGS = "not to be set: the workflow reads these logs"
-_BYTES = "not to be set: the workflow counts the bytes of KV as the engine holds it"
-_LRU = "not to be set: hits are predicted and compared for LRU"
-_GIVEN_UP = "not to be set: it changes which tokens are looked up"
-_BLOCKS = "not to be set: the workflow counts a block's bytes as vLLM lays them out by itself"
-_RANKS = "not to be set: the workflow counts what every GPU stores"
-_FETCHED = "not to be set: other keys would be fetched with it, which nothing checks"
-_PROGRAMS = "not to be set: other programs would run beside the engine"
-_KV_ALONE = "not to be set: KV alone is kept"
-_LAYERS = "not to be set: a chunk is one value of all layers, and the workflow counts it so"
-_NOT_SAVED = "not to be set: it decides what is saved, and every prompt's whole chunks are"
-_RUNS_OTHERS = "not to be set: it starts or lets in other programs beside what is measured"
-_COUNTERS = "not to be set: the workflow reads LMCache's counters"
-_KEPT = "not to be set: it changes how much of the pool is kept, and pools are compared by dram_pool_bytes"
 _IN_LMCACHE = "one of LMCache's own keys: write it in the scenario's lmcache, as"
 _KEY = re.compile(r"[a-z][a-z0-9._-]*")
 _INNER_KEY = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
 _OPTION = re.compile(r"--?[A-Za-z][A-Za-z0-9_.+-]*(=(?P<value>.*))?", re.DOTALL)
 
-# vLLM's options, without dashes. One that ends in * stands for all that begin so.
-VLLM_FLAGS = {
-    "model": "set by vllm.model_dir, or made from model",
-    "tokenizer": _WEIGHTS,
-    "hf-*": _WEIGHTS,
-    "config-format": _WEIGHTS,
-    "revision": _WEIGHTS,
-    "code-revision": _WEIGHTS,
-    "rope-*": _WEIGHTS,
-    "disable-sliding-window": _WEIGHTS,
-    "served-model-name": _OURS,
-    "load-format": "set by vllm.weights",
-    "dtype": "not to be set: every cell computes in bfloat16",
-    "kv-cache-dtype*": "set by kv_dtype",
-    "kv-cache-memory*": "set by vllm.hbm_kv_bytes",
-    "num-gpu-blocks-override": "set by vllm.hbm_kv_bytes",
-    "gpu-memory-utilization": "set by vllm.gpu_memory_utilization",
-    "device-memory-utilization": "set by vllm.gpu_memory_utilization",
-    "block-size": "set by vllm.block_tokens",
-    "max-model-len": "set by vllm.max_context_tokens",
-    "max-num-batched-tokens": "set by vllm.max_num_batched_tokens",
-    "max-num-seqs": "set by vllm.max_num_seqs",
-    "enable-prefix-caching": "set by vllm.prefix_caching",
-    "no-enable-prefix-caching": "set by vllm.prefix_caching",
-    "enforce-eager": "set by vllm.enforce_eager",
-    "no-enforce-eager": "set by vllm.enforce_eager",
-    "kv-transfer-config": "set by the scenario's connector",
-    "kv-offloading-*": "set by the scenario's connector and dram_pool_bytes",
-    "kv-events-config": _OURS,
-    "ec-transfer-config": _KV_ALONE,
-    "disable-hybrid-kv-cache-manager": _BLOCKS,
-    "no-disable-hybrid-kv-cache-manager": _BLOCKS,
-    "mamba-block-size": _BLOCKS,
-    "mamba-cache-dtype": _BYTES,
-    "mamba-cache-mode": _BLOCKS,
-    "mamba-ssm-cache-dtype": _BYTES,
-    "enable-mamba-shared-prefix-checkpoint": _BLOCKS,
-    "no-enable-mamba-shared-prefix-checkpoint": _BLOCKS,
-    "prefix-cache-retention-interval": _LRU,
-    "prefix-match-unit": _GIVEN_UP,
-    "tensor-parallel-size": "set by vllm.tensor_parallel",
-    "tp": "set by vllm.tensor_parallel",
-    "pipeline-parallel-size": _ONE_ENGINE,
-    "pp": _ONE_ENGINE,
-    "data-parallel-*": _ONE_ENGINE,
-    "dp*": _ONE_ENGINE,
-    "decode-context-parallel-size": _ONE_ENGINE,
-    "dcp": _ONE_ENGINE,
-    "prefill-context-parallel-size": _ONE_ENGINE,
-    "pcp": _ONE_ENGINE,
-    "nnodes": _ONE_ENGINE,
-    "n": _ONE_ENGINE,
-    "node-rank": _ONE_ENGINE,
-    "r": _ONE_ENGINE,
-    "master-*": _ONE_ENGINE,
-    "headless": _ONE_ENGINE,
-    "api-server-count": _ONE_ENGINE,
-    "host": _ADDRESS,
-    "port": _ADDRESS,
-    "uds": _ADDRESS,
-    "root-path": _ADDRESS,
-    "ssl-*": _ADDRESS,
-    "api-key": _ADDRESS,
-    "seed": _OURS,
-    "enable-prompt-tokens-details": _OURS,
-    "no-enable-prompt-tokens-details": _OURS,
-    "stream-interval": "not to be set: the time between tokens is measured",
-    "log-level": _LOGS,
-    "log-config-file": _LOGS,
-    "logging-config": _LOGS,
-    "disable-log-stats": "not to be set: the workflow reads vLLM's counters",
-    "config": "a file of options that nothing checks; write them in vllm.flags",
-}
-
 # Options of one dash that are whole where an owned one would begin so.
 _SHORT = ("dc",)
+_DATA = own_data(__file__)
 
-# Keys of LMCache's configuration file; LMCACHE_ and the key in capitals is the same word as a variable.
-LMCACHE_KEYS = {
-    "chunk_size": "set by chunk_tokens",
-    "save_decode_cache": "set by the scenario's save_decode_cache",
-    "save_unfull_chunk": "not to be set: chunk_tokens are saved whole, the rest of a prompt is not",
-    "local_cpu": "set by dram_pool_bytes",
-    "max_local_cpu_size": "set by dram_pool_bytes, without a pool by vllm.staging_bytes",
-    "reserve_local_cpu_size": "set by dram_pool_bytes",
-    "local_disk*": _STORE,
-    "max_local_disk_size": "set by capacity_bytes",
-    "remote_url": _STORE,
-    "audit_*": _STORE,
-    "remote_serde": _BYTES,
-    "remote_storage_plugins": _STORE,
-    "storage_plugins": _STORE,
-    "external_backends": _STORE,
-    "retrieve_locations": _STORE,
-    "store_location": _STORE,
-    "gds_*": _STORE,
-    "use_gds": _STORE,
-    "cufile_*": _STORE,
-    "nixl_*": _STORE,
-    "weka_path": _STORE,
-    "maru_*": _STORE,
-    "mp_*": _STORE,
-    "enable_p2p": _ONE_ENGINE,
-    "p2p_*": _ONE_ENGINE,
-    "enable_pd": _ONE_ENGINE,
-    "pd_*": _ONE_ENGINE,
-    "enable_controller": _ONE_ENGINE,
-    "controller_*": _ONE_ENGINE,
-    "lmcache_worker_*": _ONE_ENGINE,
-    "lmcache_instance_id": _ONE_ENGINE,
-    "transfer_channel": _ONE_ENGINE,
-    "internal_api_server_host": _ADDRESS,
-    "internal_api_server_*": _RUNS_OTHERS,
-    "run_script_api_enabled": _RUNS_OTHERS,
-    "script_allowed_imports": _RUNS_OTHERS,
-    "enable_blending": _GIVEN_UP,
-    "blend_*": _GIVEN_UP,
-    "enable_sparse": _GIVEN_UP,
-    "enable_scheduler_bypass_lookup": _GIVEN_UP,
-    "lookup_server_worker_ids": _RANKS,
-    "use_layerwise": _LAYERS,
-    "priority_limit": _NOT_SAVED,
-    "skip_last_n_tokens": _GIVEN_UP,
-    "external_lookup_client": _STORE,
-    "config_file": _OURS,
-    "remote_config_url": _FETCHED,
-    "app_id": _FETCHED,
-    "runtime_plugin_*": _PROGRAMS,
-    "plugin_locations": _PROGRAMS,
-    "hit_miss_ratio": "not to be set: hits are counted, not made up",
-    "min_retrieve_tokens": _GIVEN_UP,
-    "enable_xpyd": _ONE_ENGINE,
-    "enable_hidden_state_cache": _KV_ALONE,
-    "max_hidden_state_cpu_size": _KV_ALONE,
-    "hidden_state*": _KV_ALONE,
-    "log_level": _LOGS,
-    "cache_policy": _LRU,
-}
-LMCACHE_EXTRA_KEYS = {
-    "save_chunk_meta": "set by the scenario's connector",
-    "resp_num_threads": "set by connections",
-    "use_odirect": "not to be set: files are read with O_DIRECT",
-    "save_only_first_rank": _RANKS,
-    "first_rank_max_local_cpu_size": _RANKS,
-    "remote_enable_mla_worker_id_as0": _RANKS,
-    "remote_storage_plugin.*": _STORE,
-    "storage_plugin.*": _STORE,
-    "*.module_path": _STORE,
-    "enable_nixl_storage": _STORE,
-    "nixl_*": _STORE,
-    "*_backend_enabled": _STORE,
-    "fallback_policy": _STORE,
-    "redis_url": _STORE,
-    "*username": _STORE,
-    "*password": _STORE,
-    "tls_enable": _STORE,
-    "disable_tls": _STORE,
-    "storage_root_dir": _STORE,
-    **dict.fromkeys(
-        (
-            "valkey_*",
-            "s3_*",
-            "infinistore_*",
-            "fs_*",
-            "hf3fs_*",
-            "mooncake_*",
-            "sagemaker_*",
-            "aws_*",
-            "azure_*",
-            "rust_raw_block.*",
-            "dax.*",
-        ),
-        _STORE,
-    ),
-    "use_direct_io": "not to be set: files are read with O_DIRECT",
-    "heartbeat_url": _ONE_ENGINE,
-    **dict.fromkeys(("kv_msg_*", "full_sync_*", "worker_socket_*"), _ONE_ENGINE),
-    "lmcache_rpc_port": _OURS,
-    "shm_name": _OURS,
-    "access_log": _LOGS,
-}
-# Options of `lmcache server`, with _ for -.
-LMCACHE_OPTIONS = {
-    "host": _ADDRESS,
-    "port": _ADDRESS,
-    "http_host": _ADDRESS,
-    "http_port": _ADDRESS,
-    "transport": _OURS,
-    "prometheus_port": _ADDRESS,
-    "runtime_plugin_*": _PROGRAMS,
-    "chunk_size": "set by chunk_tokens",
-    "null_block_id": _OURS,
-    "engine_type": "set by the scenario's connector",
-    "l1_size_gb": "set by dram_pool_bytes, without a pool by vllm.staging_bytes",
-    "l1_init_size_gb": "set by dram_pool_bytes, without a pool by vllm.staging_bytes",
-    "l1_manager": _STORE,
-    "l1_devdax_path": _STORE,
-    "gds_l1_*": _STORE,
-    "eviction_policy": _LRU,
-    "l2_adapter": _STORE,
-    "l2_store_policy": "set by dram_pool_bytes",
-    "l2_prefetch_policy": "set by dram_pool_bytes",
-    "eviction_trigger_watermark": _KEPT,
-    "eviction_ratio": _KEPT,
-    "supported_transfer_mode": _OURS,
-    "isolated_ipc": _OURS,
-    "shm_name": _OURS,
-    "no_metrics": _COUNTERS,
-    "disable_observability": _COUNTERS,
-    "disable_metrics": _COUNTERS,
-    "disable_logging": _LOGS,
-    "separate_object_groups": _LAYERS,
-    "enable_segmented_prefix": _GIVEN_UP,
-    "enable_dedup_content": _GIVEN_UP,
-    "enable_blend_reorder": _GIVEN_UP,
-    "enable": _RUNS_OTHERS,
-    "server_module": _RUNS_OTHERS,
-    "run_script_api_enabled": _RUNS_OTHERS,
-    "script_allowed_imports": _RUNS_OTHERS,
-    "config": "a file of options that nothing checks; write them in the scenario's lmcache",
-    "p2p_*": _ONE_ENGINE,
-    "coordinator_*": _ONE_ENGINE,
-}
-# What LMCacheMPConnector reads beside its server, given to vLLM in kv_connector_extra_config.
-CONNECTOR_KEYS = {
-    "lmcache.mp.host": _ADDRESS,
-    "lmcache.mp.port": _ADDRESS,
-    "lmcache.mp.save_decode_cache": "set by the scenario's save_decode_cache",
-    "lmcache.*": _OURS,
-}
-VARIABLES = {
-    "PYTHONPATH": _OURS,
-    "PYTHONHASHSEED": "not to be set: LMCache's keys must be the same in every process",
-    "PROMETHEUS_MULTIPROC_DIR": _OURS,
-    "VLLM_SERVER_DEV_MODE": _OURS,
-    "VLLM_CPU_KVCACHE_SPACE": "set by vllm.hbm_kv_bytes",
-    "VLLM_API_KEY": _ADDRESS,
-    "VLLM_PORT": _ADDRESS,
-    "VLLM_HOST_IP": _ADDRESS,
-    "VLLM_LOOPBACK_IP": _ADDRESS,
-    "VLLM_NIXL_SIDE_CHANNEL_*": _ADDRESS,
-    "VLLM_EC_SIDE_CHANNEL_*": _ADDRESS,
-    "VLLM_DP_*": _ONE_ENGINE,
-    "VLLM_LOGGING_*": _LOGS,
-    "VLLM_CONFIGURE_LOGGING": _LOGS,
-    "VLLM_ALLOW_LONG_MAX_MODEL_LEN": "set by the model and vllm.max_context_tokens",
-    "VLLM_MLA_DISABLE": _BYTES,
-    "VLLM_ALLOW_CHUNKED_LOCAL_ATTN_WITH_HYBRID_KV_CACHE": _BLOCKS,
-    "VLLM_MODEL_REDIRECT_PATH": _WEIGHTS,
-    "VLLM_TEST_FORCE_LOAD_FORMAT": "set by vllm.weights",
-    "VLLM_USE_SIMPLE_KV_OFFLOAD": "set by the scenario's connector",
-    "LMCACHE_ENABLE_ASYNC_LOADING": "set by the scenario's lmcache.enable_async_loading",
-    "LMCACHE_EXTRA_CONFIG": "set by the scenario's lmcache.extra_config",
-    "LMCACHE_FORCE_SKIP_SAVE": "not to be set: nothing would be saved",
-    "LMCACHE_MP_TRANSFER_MODE": _OURS,
-    "LMCACHE_RESP_*": _STORE,
-    "LMCACHE_EC_*": _KV_ALONE,
-}
-# LMCache's variables that are no keys of its configuration and change nothing that the workflow counts with. Any other
-# that begins with LMCACHE_ is taken for a key, so that one of a later version is not read unseen.
-FREE_LMCACHE_VARIABLES = (
-    "LMCACHE_TRACK_USAGE",
-    "LMCACHE_DISABLE_BANNER",
-    "LMCACHE_USAGE_TRACK_INTERVAL",
-    "LMCACHE_USAGE_TRACK_URL",
-    "LMCACHE_REQUEST_TELEMETRY_ENDPOINT",
-    "LMCACHE_REQUEST_TELEMETRY_TYPE",
-    "LMCACHE_MQ_TIMEOUT",
-    "LMCACHE_DEVICE_BACKEND",
-    "LMCACHE_GPU_STAGING_BUFFER_BYTES",
-)
+
+def _table(name: str) -> dict[str, str]:
+    """What sets a word, by the word."""
+    return {word: why for why, words in _DATA[name].items() for word in words}
+
+
+VLLM_FLAGS = _table("vllm_flags")
+LMCACHE_KEYS = _table("lmcache_keys")
+LMCACHE_EXTRA_KEYS = _table("lmcache_extra_keys")
+LMCACHE_OPTIONS = _table("lmcache_options")
+CONNECTOR_KEYS = _table("connector_keys")
+VARIABLES = _table("variables")
+FREE_LMCACHE_VARIABLES: list[str] = _DATA["free_lmcache_variables"]
 
 
 def refuse_owned_words(where: str, settings: Mapping[str, Any], scenario: Mapping[str, Any] | None) -> None:

@@ -170,8 +170,10 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
     lmcache.check(scenario, settings["device"], settings["block_tokens"], chunk_bytes, staging)
     model_dir = _model_dir(cell, settings)
     words = aiperf.words_of(model_dir / "tokenizer.json")
-    _check_context(cell, settings)
-    _check_room(cell, staging)
+    limit = ContextLimit.of_vllm(geometry, settings["max_context_tokens"])
+    check_context(cell.spec["workload"], context_tokens(cell) - ROOM_TOKENS, limit)
+    if scenario["tier"] != "none":
+        check_room(cell, saved_bytes(cell), staging)
     store = None
     if scenario["tier"] != "none" and not store_class(scenario["store"]).held_by_engine:
         value_bytes = share.value_bytes(chunk_tokens)
@@ -199,16 +201,8 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
     commands = []
     if offload.server is not None:
         argv = [python, "-c", lmcache.COMMAND, "server", *offload.server]
-        commands.append(
-            ServerCommand(
-                "lmcache server",
-                argv,
-                http_port,
-                "/healthcheck",
-                log.with_name(log.name + "-lmcache.log"),
-                ready_s,
-            )
-        )
+        own_log = log.with_name(log.name + "-lmcache.log")
+        commands.append(ServerCommand("lmcache server", argv, http_port, "/healthcheck", own_log, ready_s))
     argv = command(
         python,
         model_dir,
@@ -295,17 +289,6 @@ def saved_bytes(cell: CellSpec) -> int:
         prompts += proof_lengths(conversations)
     chunks = sum((tokens + ANSWER_TOKENS) // chunk for tokens in prompts)
     return found + chunks * cell.share.stored_bytes(chunk) + _pushed_out_bytes(cell)
-
-
-def _check_context(cell: CellSpec, settings: dict[str, Any]) -> None:
-    """That vLLM starts with the longest context of all loads, whose conversations are others than the config's check knew."""
-    limit = ContextLimit.of_vllm(cell.geometry, settings["max_context_tokens"])
-    check_context(cell.spec["workload"], context_tokens(cell) - ROOM_TOKENS, limit)
-
-
-def _check_room(cell: CellSpec, staging_bytes: int) -> None:
-    if cell.scenario["tier"] != "none":
-        check_room(cell, saved_bytes(cell), staging_bytes)
 
 
 def _pushed_out_bytes(cell: CellSpec) -> int:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -16,20 +13,16 @@ import psutil
 import requests
 
 from ...base.errors import StoreError, UserError
+from ...machine.environment import nvidia_smi
 from ...machine.processes import LOOPBACK, OwnedProcess
 from ...records.effective import Effective
 from ...stores.reach import beyond_loopback
 from . import direct_http
+from .failures import cause
 from .metrics import counters
 from .told import lmcache_facts, unknown_keys, vllm_facts
 
 _LOG_LINES = 30
-_ENGINE_ERROR = re.compile(
-    r"\((?:EngineCore|Worker)[^)]*\) ERROR .*?\] (?:\w+\.)*(\w*(?:Error|Exception|Interrupt)\b.*)"
-)
-_ENGINE_FRAME = re.compile(
-    r'\((?:EngineCore|Worker)[^)]*\) ERROR .*?\]   File "(?:[^"]*/)?([^/"]+)", line (\d+), in (\w+)'
-)
 _GPU_FREE_TIMEOUT_S = 60.0
 _GPU_SLACK_BYTES = 1 << 30
 _PAGE_TIMEOUT_S = 30.0
@@ -132,8 +125,7 @@ class EngineServers:
 
     def _get(self, command: ServerCommand, path: str) -> str:
         try:
-            url = f"http://{LOOPBACK}:{command.port}{path}"
-            answer = direct_http.request("GET", url, timeout=_PAGE_TIMEOUT_S)
+            answer = _request(command, path)
             answer.raise_for_status()
         except requests.RequestException as error:
             self.check_alive()
@@ -173,12 +165,14 @@ class EngineServers:
         ]
 
 
+def _request(command: ServerCommand, path: str, timeout_s: float = _PAGE_TIMEOUT_S) -> requests.Response:
+    return direct_http.request("GET", f"http://{LOOPBACK}:{command.port}{path}", timeout=timeout_s)
+
+
 def _json(command: ServerCommand, path: str) -> dict[str, Any]:
     """A page's JSON object; empty when there is no such page."""
     try:
-        answer = direct_http.request(
-            "GET", f"http://{LOOPBACK}:{command.port}{path}", timeout=_PAGE_TIMEOUT_S
-        )
+        answer = _request(command, path)
         found = answer.json() if answer.status_code == 200 else {}
     except (requests.RequestException, ValueError):
         return {}
@@ -187,92 +181,15 @@ def _json(command: ServerCommand, path: str) -> dict[str, Any]:
 
 def _answers(command: ServerCommand) -> bool:
     try:
-        url = f"http://{LOOPBACK}:{command.port}{command.health}"
-        return direct_http.request("GET", url, timeout=2).status_code == 200
+        return _request(command, command.health, 2).status_code == 200
     except requests.RequestException:
         return False
 
 
-# LMCache/LMCache#3337: the assertion is gone in versions after 0.5.0.
-_DEATHS = (
-    (
-        "assert self.lmcache_engine is not None",
-        "this version of LMCache ends the engine when a client gives a request up; raise loadgen.request_timeout_s",
-    ),
-)
-_CAUSES = (
-    (
-        "Free memory on device",
-        "too little GPU memory is free; stop what holds it (nvidia-smi) or lower vllm.gpu_memory_utilization",
-    ),
-    (
-        "No available memory for the cache blocks",
-        "no GPU memory is left for KV; raise vllm.gpu_memory_utilization or vllm.tensor_parallel, or take a smaller model",
-    ),
-    (
-        "CUDA out of memory",
-        "CUDA ran out of memory; lower vllm.gpu_memory_utilization, raise vllm.tensor_parallel or take a smaller model",
-    ),
-    (
-        "is larger than the maximum number of tokens that can be stored",
-        "a context does not fit the KV cache; raise vllm.hbm_kv_bytes or vllm.gpu_memory_utilization",
-    ),
-    (
-        "Failed to infer device type",
-        "torch sees no device that vllm can use; look at nvidia-smi and at the torch of the engine's environment",
-    ),
-    ("address already in use", "a port is in use; stop that process"),
-    (
-        "Unable to load vocabulary",
-        "the model folder has no tokenizer; copy tokenizer.json and tokenizer_config.json into it",
-    ),
-    (
-        "extension not available",
-        "LMCache's native RESP client is not in this build; install a wheel that has it, or choose connector redis",
-    ),
-    (
-        "requires the C++ Redis extension",
-        "LMCache's native RESP client is not in this build; install a wheel that has it, or choose connector redis",
-    ),
-)
-
-
-def cause(lines: Sequence[str]) -> str | None:
-    """One line for a start that failed for a known reason, None for another."""
-    text = "\n".join(lines)
-    return next((f"vllm: {mend}" for sign, mend in _CAUSES if sign in text), None)
-
-
-def engine_error(lines: Sequence[str]) -> str | None:
-    """The first exception that vLLM's engine process wrote, such as `RuntimeError: ...`; None for none.
-
-    One without words is told with the place that raised it, one that is known with what to do about it. What follows it
-    are consequences: the API server then refuses every request, and its port goes away.
-    """
-    frame = ""
-    for number, line in enumerate(lines):
-        if found := _ENGINE_FRAME.search(line):
-            frame = f"{found[3]}, {found[1]}:{found[2]}"
-        if found := _ENGINE_ERROR.search(line):
-            said = found[1][:300]
-            said += f" ({frame})" if frame and ": " not in said else ""
-            above = "\n".join(lines[max(0, number - _LOG_LINES) : number])
-            return said + next((f"; {mend}" for sign, mend in _DEATHS if sign in above), "")
-    return None
-
-
 def gpu_memory_used() -> int | None:
     """Bytes in use on all GPUs, None without nvidia-smi or a GPU."""
-    if shutil.which("nvidia-smi") is None:
-        return None
-    query = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
-    done = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
-    numbers = [line.strip() for line in done.stdout.splitlines()]
-    return (
-        sum(int(n) for n in numbers) << 20
-        if done.returncode == 0 and all(n.isdigit() for n in numbers)
-        else None
-    )
+    numbers = nvidia_smi("memory.used", "noheader,nounits")
+    return sum(map(int, numbers)) << 20 if numbers and all(n.isdigit() for n in numbers) else None
 
 
 def wait_for_gpu_memory(before: int | None, timeout_s: float = _GPU_FREE_TIMEOUT_S) -> None:

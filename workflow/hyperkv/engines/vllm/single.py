@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 
@@ -108,12 +108,7 @@ def first_and_again(
         found.append(
             Pass(
                 kind=kind,
-                prompt_tokens=answer.prompt_tokens,
-                cached_tokens=answer.cached_tokens,
-                ttft_s=answer.ttft_s,
-                latency_s=answer.latency_s,
-                tokens=list(answer.tokens),
-                first_logprob=answer.first_logprob,
+                **{name: value for name, value in asdict(answer).items() if name != "token_ids"},
                 served_bytes=None
                 if before.served is None or after.served is None
                 else after.served - before.served,

@@ -6,6 +6,7 @@ Sources: vLLM 0.25 to 0.33 (entrypoints/serve/dev/server_info, v1/core/kv_cache_
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -37,7 +38,7 @@ def vllm_facts(info: Mapping[str, Any], lines: Sequence[str]) -> dict[str, Any]:
         "kv_dtype": _kv_dtype(cache.get("cache_dtype")),
         "block_tokens": cache.get("block_size"),
         "prefix_caching": cache.get("enable_prefix_caching"),
-        "gpus": _product(parallel[name] for name in _PARALLEL if parallel.get(name)) if parallel else None,
+        "gpus": math.prod(parallel[name] for name in _PARALLEL if parallel.get(name)) if parallel else None,
         "kv_bytes_per_token": kv_bytes_per_token(cache, parallel, lines),
         "vllm": _first(_VERSION, lines),
     }
@@ -96,13 +97,6 @@ def _kv_dtype(word: str | None) -> str | None:
     if word is None or word == "auto":
         return None
     return "fp8" if word.startswith("fp8") else word
-
-
-def _product(values: Iterable[int]) -> int:
-    found = 1
-    for value in values:
-        found *= value
-    return found
 
 
 def _first(pattern: re.Pattern[str], lines: Iterable[str]) -> str | None:
