@@ -36,7 +36,7 @@ OPTIONS = $(SHARED_BUILDS) --cores all --keep-going --scheduler greedy $(QUIET) 
 # A profile says what runs at once and where, and is not to be told by this machine's cores.
 RUN_OPTIONS = $(if $(PROFILE),$(SHARED_BUILDS) --workflow-profile $(call quoted,$(PROFILE)) $(QUIET) $(CONFIGFILES),$(OPTIONS))
 
-.PHONY: run stores layers tune ladder decide kvrocks kvrocks-patched kvrocks-deps test test-engine test-array test-report test-slurm soak report bench docs lint clean
+.PHONY: run stores layers tune ladder decide kvrocks kvrocks-patched kvrocks-deps test test-engine test-array test-report test-slurm soak report bench keep docs lint clean
 
 run: .venv/installed
 	@$(SNAKEMAKE) $(RUN_OPTIONS)
@@ -113,10 +113,16 @@ results/report.html: results/tables/summary.txt $(wildcard results/figures/*.svg
 bench: .venv/installed
 	@$(ACTIVATE) python -m workflow.hyperkv.profile.bench
 
+# What lies in results as a folder of the repository, with the configuration of the run: make keep KEEP=laptop/2026-11-28
+keep: .venv/installed
+	@$(ACTIVATE) python -m workflow.hyperkv.run.keep_run --config config/scenarios.yaml config/config.yaml $(call quoted,$(CONFIG)) \
+	  --command $(call one_word,make run$(if $(CONFIG), CONFIG="$(CONFIG)")) --out $(call one_word,results/reference/$(or $(KEEP),$(error KEEP=MACHINE/DATE names the folder)))
+
 docs: .venv/installed
 	@$(ACTIVATE) python -m workflow.hyperkv.config.docs > config/README.md
 	@$(ACTIVATE) python -m workflow.hyperkv.records.columns > workflow/schemas/columns.yaml
 	@$(ACTIVATE) python -m workflow.hyperkv.config.schema > workflow/schemas/config.schema.json
+	@$(SNAKEMAKE) docs --forcerun make_run_page $(OPTIONS)
 
 lint: .venv/dev
 	@$(ACTIVATE) ruff check . && ruff format --check . && lint-imports --no-logo && mypy && snakefmt --check Snakefile workflow/rules && snakemake --lint

@@ -73,6 +73,7 @@ include: "workflow/rules/tune.smk"
 include: "workflow/rules/ladder.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/docs.smk"
 
 
 localrules:
@@ -102,6 +103,7 @@ localrules:
     write_claims,
     choose_scenario,
     make_page,
+    make_run_page,
     draw_tier_tradeoff,
     draw_transport_medium,
     draw_cost,
@@ -126,6 +128,7 @@ localrules:
     capacity,
     tune,
     ladder,
+    docs,
 
 
 rule all:

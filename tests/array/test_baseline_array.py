@@ -95,7 +95,7 @@ def test_a_failing_fio_is_one_line_and_what_was_measured_stays(tmp_path, monkeyp
 @pytest.mark.parametrize(("key", "value"), [("file_bytes", 1 << 60), ("reader_bytes", 1 << 60)])
 def test_no_room(tmp_path, monkeypatch, spec, capfd, key, value):
     assert run(monkeypatch, spec | {key: value}, tmp_path / "out.jsonl") == 2
-    assert "GB free; lower file_bytes or reader_bytes" in capfd.readouterr().out
+    assert "GB are free; free some, or choose a folder on a larger disk" in capfd.readouterr().out
 
 
 def test_a_folder_without_direct_io(tmp_path, monkeypatch, spec, capfd):

@@ -140,7 +140,9 @@ def test_wheels_of_a_file_that_is_not_there(tmp_path):
 
 def test_pips_error_is_one_line_and_torch_gets_a_hint():
     code = "import sys; sys.stderr.write('ERROR: No matching distribution found for torch==9+cpu\\n'); sys.exit(1)"
-    with pytest.raises(UserError, match=r"No matching distribution found for torch==9\+cpu; .*vllm\.index"):
+    with pytest.raises(
+        UserError, match=r"No matching distribution found for torch==9\+cpu; .*PIP_EXTRA_INDEX_URL"
+    ):
         fetch_wheels.run_pip([sys.executable, "-c", code], "download")
 
 

@@ -102,7 +102,7 @@ def test_every_model_is_made_in_a_folder_of_its_own(tmp_path, monkeypatch):
         "config/models/phi.json",
         "config/models/phi.4.json",
     ]
-    made = {model: made_model_dir({"model": model, "vllm": {"weights": "dummy"}}) for model in models}
+    made = {model: made_model_dir({"model": model, "vllm": {"device": "cuda"}}) for model in models}
     assert len(set(made.values())) == len(models)
     for model, folder in made.items():
         assert re.fullmatch(
@@ -141,5 +141,5 @@ def test_a_link_may_lead_to_a_folder_of_any_name(tmp_path, name):
     told = load_geometry(tmp_path / "link").name
     assert told.isprintable()
     assert told.encode()
-    made = Path(made_model_dir({"model": str(tmp_path / "link"), "vllm": {"weights": "dummy"}})).name
+    made = Path(made_model_dir({"model": str(tmp_path / "link"), "vllm": {"device": "cuda"}})).name
     assert re.fullmatch(r"[A-Za-z0-9._+-]{1,120}-\w{12}-dummy", made)

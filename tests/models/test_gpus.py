@@ -193,7 +193,7 @@ def test_every_gpu_receives_the_whole_latent_and_its_copies_of_heads():
 )
 def test_gpus_that_do_not_hold_the_weights_are_refused_and_the_number_told_is_enough(gpu, model, gpus, mend):
     path = GPUS / f"{gpu}.yaml"
-    with pytest.raises(UserError, match=rf"^replay\.gpus: .*; set it to {mend}$"):
+    with pytest.raises(UserError, match=rf"^vllm\.tensor_parallel: .*; set it to {mend}$"):
         require_weights_fit(path, model, gpus, 1 << 30)
     require_weights_fit(path, model, mend, 1 << 30)
     assert divides(model, mend)
@@ -256,12 +256,14 @@ def test_a_scenarios_own_number_is_measured_and_asked_for():
         ),
         (vllm(tensor_parallel=5), "config: vllm.tensor_parallel: llama-3.1-8b's 32 attention heads"),
         (vllm(tensor_parallel=2, device="cpu"), "config: vllm.tensor_parallel: 2 GPUs are asked for with"),
-        (changed("replay.gpus", 3), "config: replay.gpus: llama-3.2-1b's 32 attention heads"),
-        (changed("model", "config/models/llama-3.1-70b.json"), "config: replay.gpus: 141 GB"),
-        (changed("vllm", {"tensor_parallel": 2}), "config: replay.gpus: 1 is modelled by engine replay"),
         (
-            changed("scenarios.dram.vllm", {"tensor_parallel": 2}),
-            "and scenarios.dram.vllm.tensor_parallel is 2",
+            changed("vllm.tensor_parallel", 3),
+            "config: vllm.tensor_parallel: llama-3.2-1b's 32 attention heads",
+        ),
+        (changed("model", "config/models/llama-3.1-70b.json"), "config: vllm.tensor_parallel: 141 GB"),
+        (
+            changed("scenarios.dram.vllm", {"tensor_parallel": 3}),
+            "config: scenarios.dram.vllm.tensor_parallel: llama-3.2-1b's 32 attention heads",
         ),
     ],
 )
@@ -270,15 +272,13 @@ def test_mistakes_are_one_line_with_the_key(config, words):
 
 
 def test_the_mends_that_are_told_are_taken():
-    both = changed("vllm", {"tensor_parallel": 2})
-    checked(both | {"replay": {"gpus": 2}})
     large = changed("model", "config/models/llama-3.1-70b.json")
-    large["replay"] = {"gpus": 2, "hbm_kv_bytes": "1 GiB"}
+    large |= {"vllm": {"tensor_parallel": 2}, "replay": {"hbm_kv_bytes": "1 GiB"}}
     assert gpus_of(json.loads(sweep_spec(checked(large), "dram-64"))) == 2
 
 
 def test_predictions_have_room_for_as_many_tokens_as_the_gpus():
     config = changed("model", "config/models/deepseek-v3.json")
-    config["replay"] = {"gpus": 32, "hbm_kv_bytes": "32 GiB"}
+    config |= {"vllm": {"tensor_parallel": 32}, "replay": {"hbm_kv_bytes": "32 GiB"}}
     case = json.loads(predict_spec(checked(config)))["cases"]["experiment"]
     assert {tiers["hbm_bytes"] for tiers in case["tiers"].values()} == {1 << 30}

@@ -4,11 +4,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.kept import LAPTOP, kept
 from tests.workloads.kinds import WORKLOADS
 from workflow.hyperkv.connectors.inprocess import InprocessConnector
 from workflow.hyperkv.engines.replay.tiers import RealTiers, Tier
@@ -20,7 +20,6 @@ from workflow.hyperkv.workloads.chunks import chain_keys
 from workflow.hyperkv.workloads.factory import make_workload
 from workflow.hyperkv.workloads.payload import Payload
 
-CELLS = Path("results/reference/laptop/tables/cells.csv")
 SIZE = 64
 
 
@@ -75,19 +74,28 @@ def test_an_unbounded_tier_asked_for_the_rest_hits_no_more(workload, seed, decod
     assert (rest["ssd"] <= prompt["ssd"]).all()
 
 
+@pytest.fixture(scope="module")
+def measured_cells() -> list[dict]:
+    """Cells of the default run."""
+    return kept(LAPTOP).of("cell")
+
+
 @pytest.mark.parametrize(
     ("scenario", "tiers"),
     [("none", {}), ("dram", {"dram_bytes": 256 << 20}), ("files", {"ssd_bytes": None}), ("valkey_resp", {"dram_bytes": None})],
 )  # fmt: skip
 @pytest.mark.parametrize("repeat", [1, 2, 3])
 @pytest.mark.parametrize("chunk", [16, 64, 256])
-def test_one_clients_hits_are_those_that_the_replay_engine_measured(scenario, tiers, repeat, chunk):
+def test_one_clients_hits_are_those_that_the_replay_engine_measured(
+    measured_cells, scenario, tiers, repeat, chunk
+):
     """With one client they are the same; HBM alone differs by the room of the request itself."""
-    cells = pd.read_csv(CELLS, keep_default_na=False, na_values=[""])
     name = scenario if scenario == "none" else f"{scenario}-{chunk}"
-    (measured,) = cells[(cells["scenario"] == name) & (cells["load"] == 1) & (cells["repeat"] == repeat)][
-        "hit_rate"
-    ]
+    (measured,) = (
+        cell["values"]["hit_rate"]
+        for cell in measured_cells
+        if (cell["scenario"], cell["load"], cell["repeat"]) == (name, 1, repeat)
+    )
     workload = {"kind": "multi_turn", "conversations": 10, "turns": [2, 8]}
     run = Simulation.of(make_workload(workload, repeat_seed(1, repeat)), 1, 6)
     capacities = capacities_of({"hbm_bytes": 224 << 20} | tiers, 16 * 32768, chunk * 32768)

@@ -79,13 +79,10 @@ def test_at_break_even_loading_takes_as_long_as_computing(size, load_s, rest_s):
         assert size / (gbps * 1e9) + rest_s == pytest.approx(load_s + rest_s, rel=1e-6)
 
 
-def test_the_committed_prediction_is_that_of_the_present_code():
+def test_readmes_table_is_what_the_present_code_predicts():
     layers = [yaml.safe_load(Path("config", name).read_text()) for name in ("scenarios.yaml", "config.yaml")]
     spec = json.loads(break_even_spec(checked(merged(*layers))))
-    committed = Path("results/reference/predict/tables")
     made = break_even_table(spec)
-    pd.testing.assert_frame_equal(pd.read_csv(committed / "break_even.csv"), made, check_dtype=False)
-    assert (committed / "break_even.txt").read_text() == break_even_text(made, remarks(spec))
     rows = made[made["prompt_tokens"] == 8192]
     for model, own in rows.groupby("model"):
         cells = [

@@ -1,14 +1,13 @@
 """What ran, beside what was asked, of records old and new."""
 
 from dataclasses import fields, replace
-from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from tests.kept import H100, kept
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.records.effective import Effective, not_as_asked
-from workflow.hyperkv.records.frames import read_jsonl
 from workflow.hyperkv.records.parity import require_parity
 from workflow.hyperkv.tables.cells import cells_table
 
@@ -64,14 +63,8 @@ def test_counts_are_the_same_or_not(name, asked, told):
     assert not_as_asked(Effective(**{name: asked}), Effective(**{name: told}))
 
 
-def reference(run: str) -> list[dict]:
-    """Committed records of a run on an H100, of schema 1."""
-    found = read_jsonl(sorted(Path("results/reference", run).rglob("*.jsonl")))
-    return [each for each in found if each["record"] == "cell"]
-
-
 def test_committed_rows_that_saved_unlike_things_are_told_apart():
-    cells = cells_table(reference("h100-server"))
+    cells = cells_table(kept(H100).of("cell"))
     saved = cells.dropna(subset=["save_decode_cache"]).groupby("connector")["save_decode_cache"].unique()
     assert {name: list(values) for name, values in saved.items()}["offloading"] == [False]
     compared = cells[

@@ -21,14 +21,22 @@ def cell(tmp_path_factory) -> dict:
     return measured(tmp_path_factory.mktemp("cell"), "files")
 
 
-def test_every_committed_record_is_one_of_the_newest_version():
-    kinds = set()
-    for path in sorted(Path("results/reference").rglob("*.jsonl")):
-        for record in read_jsonl([path]):
-            made = KINDS[record["record"]].model_validate(record)
-            assert made.dump().items() >= {**record, "schema_version": SCHEMA_VERSION}.items()
-            kinds.add(record["record"])
-    assert kinds >= {"cell", "single", "point", "limit", "trial", "finalist"}
+OLD = Path("tests/data/old_records.jsonl")
+
+
+@pytest.mark.parametrize("path", [OLD, *sorted(Path("results/reference").rglob("*.jsonl"))], ids=str)
+def test_every_committed_record_is_one_of_the_newest_version(path):
+    found = read_jsonl([path])
+    assert found
+    for record in found:
+        made = KINDS[record["record"]].model_validate(record)
+        assert made.dump().items() >= {**record, "schema_version": SCHEMA_VERSION}.items()
+
+
+def test_old_records_are_there_of_every_kind_that_older_versions_wrote():
+    found = [json.loads(line) for line in OLD.read_text().splitlines()]
+    assert {record["record"] for record in found} == {"cell", "single", "point", "limit", "trial", "finalist"}
+    assert {record.get("schema_version") for record in found} == {None, 1, 2}
 
 
 def test_a_record_of_this_version_is_read_as_it_was_written(cell):

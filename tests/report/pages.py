@@ -8,16 +8,17 @@ from unittest import mock
 import pandas as pd
 import yaml
 
+from tests.kept import LAPTOP, kept, spread_out
 from tests.workflow_helpers import merged
 from workflow.hyperkv.config.config import checked
 from workflow.hyperkv.config.plan import recommend_spec
 from workflow.hyperkv.recommend import choose_scenario
 from workflow.hyperkv.report import make_page
+from workflow.hyperkv.tables.cells import cells_table
 from workflow.hyperkv.tables.ratios import ratios_table
 from workflow.hyperkv.tables.scenarios import scenarios_table
 
-LAPTOP, H100 = Path("results/reference/laptop"), Path("results/reference/h100-striped")
-PREDICTED = Path("results/reference/predict/figures")
+PICTURES = Path("docs/results")
 SECTIONS = (
     "answer",
     "pictures",
@@ -71,14 +72,8 @@ COST = pd.DataFrame(
 
 
 def cells_of(reference: Path) -> pd.DataFrame:
-    """A reference run's cells, with the columns that later versions added."""
-    cells = pd.read_csv(reference / "tables" / "cells.csv", keep_default_na=False, na_values=[""])
-    later = {"stripe_bytes": None, "processes": None, "goodput_rps": None, "store_errors": None, "notes": ""}
-    for name, value in later.items():
-        if name not in cells:
-            cells[name] = value
-    texts = ["reasons", "notes"]
-    return cells.assign(**{name: cells[name].astype(object).fillna("") for name in texts})
+    """A kept run's cells."""
+    return cells_table(kept(reference).of("cell")).fillna({"reasons": "", "notes": ""})
 
 
 def few_cells() -> pd.DataFrame:
@@ -104,6 +99,7 @@ def page_of(
     folder: Path,
     cells: pd.DataFrame,
     reference: Path = LAPTOP,
+    environments: list[dict] | None = None,
     extra: dict[str, pd.DataFrame] | None = None,
     figures: list[Path] | None = None,
     checks: list[dict] | None = None,
@@ -111,6 +107,7 @@ def page_of(
 ) -> Path:
     """The page of cells, in a folder that is made; tables and recommendation are worked out from them."""
     folder.mkdir()
+    run_ = kept(reference)
     scenarios = scenarios_table(cells)
     there = baseline if baseline in set(cells["scenario"]) else None
     found = {"cells": cells, "scenarios": scenarios, "ratios": ratios_table(cells, there), **(extra or {})}
@@ -126,7 +123,7 @@ def page_of(
         "--table",
         folder / "cells.csv",
         "--cells",
-        *sorted(reference.glob("sweep/*/*.jsonl")),
+        *spread_out(run_.of("cell"), folder / "records"),
         "--out",
         recommended[0],
         "--readme",
@@ -137,7 +134,10 @@ def page_of(
     if checks is not None:
         recommended.append(folder / "check.json")
         recommended[1].write_text(json.dumps(checks))
-    pictures = sorted(reference.glob("figures/*.svg")) + sorted(PREDICTED.glob("*.svg"))
+    told = run_.environments if environments is None else environments
+    (folder / "environment.json").write_text(json.dumps(told))
+    predicted = PICTURES / kept(LAPTOP).name / "break_even.svg"
+    pictures = dict.fromkeys([*sorted((PICTURES / run_.name).glob("*.svg")), predicted])
     run(
         make_page,
         "--template",
@@ -146,7 +146,7 @@ def page_of(
         *sorted(Path("workflow/report/figures").glob("*.rst")),
         "--tables",
         *(folder / f"{name}.csv" for name in found),
-        reference / "tables" / "environment.json",
+        folder / "environment.json",
         "--recommended",
         *recommended,
         "--figures",

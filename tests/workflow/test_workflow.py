@@ -217,12 +217,12 @@ def test_editing_the_model_measures_again_but_profiles_no_store(checkout):
         ({"scenarios.valkey_resp.connections": 3, "layers.repeats": 3}, measured("valkey_resp") | LAYERS),
         ({"profile.repeats": 2, "scenarios.files.connections": 3}, PROFILE | LIMITS),
         ({"profile.connections": [1, 2]}, PROFILE | LIMITS),
-        ({"layers.scenarios": [], "break_even.prompt_tokens": [4096]}, DRAWN_LAYERS | BREAK_EVEN),
+        ({"layers.scenarios": [], "break_even.gpus": ["config/gpus/l4.yaml"]}, DRAWN_LAYERS | BREAK_EVEN),
         (
             {"figures.chunk_tokens": 32},
             OF_SCENARIOS - {"draw_chunk"} | BREAK_EVEN | CLAIMS | {"write_ratios", "draw_cost"},
         ),
-        ({"predict.seeds": 3}, HIT_RATES),
+        ({"predict.cases.reference.clients": 2}, HIT_RATES),
         ({"recommend.load": 1, "cost.slo.ttft_p95_ms": 5}, RECOMMENDED | COST | CLAIMS),
     ],
 )
@@ -416,7 +416,7 @@ def test_what_was_made_while_the_code_was_edited_is_made_again(checkout):
 
 
 def test_neither_touch_nor_fewer_triggers_pass_a_table_of_another_configuration_in_silence(checkout):
-    checkout.configure(changed(TINY, {"predict.seeds": 3}))
+    checkout.configure(changed(TINY, {"predict.cases.reference.clients": 2}))
     status, output = checkout.snakemake("predict", "--dry-run", "--rerun-triggers", "mtime")
     assert status == 0, output
     assert "hyperkv: --rerun-triggers without params, input and code: " in output

@@ -52,9 +52,8 @@ def slice_of(folder: Path) -> dict[str, Any]:
     base = replay_spec(folder, "dram")
     for unread in ("replay", "gpu", "active_conversations"):
         del base[unread]
-    small = {"max_num_batched_tokens": 2048, "max_num_seqs": 8, "staging_bytes": 64 << 20}
-    vllm = {"prefix_caching": False, "enforce_eager": True, "ready_timeout_s": 30}
-    loadgen = {"prime": False, "conversations_per_client": None, "warm_up_requests": 1}
+    vllm = {"prefix_caching": False, "staging_bytes": 64 << 20, "ready_timeout_s": 30}
+    loadgen = {"conversations_per_client": None, "warm_up_requests": 1}
     return base | {
         "engine": "vllm",
         "model": "config/models/tiny-llama.json",
@@ -62,7 +61,7 @@ def slice_of(folder: Path) -> dict[str, Any]:
         "loads": [2],
         "loop": "closed",
         "latency": {"prompt_tokens": [100], "prompts": 2},
-        "vllm": DEFAULTS | small | vllm,
+        "vllm": DEFAULTS | vllm,
         "loadgen": {**loadgen, "request_timeout_s": 20, "timeout_s": 60},
         "engine_python": sys.executable,
         "loadgen_python": sys.executable,

@@ -74,7 +74,7 @@ def run_pip(argv: list[str], verb: str) -> None:
 
 def _hint(errors: list[str]) -> str:
     if any("torch" in error and "No matching distribution" in error for error in errors):
-        return "; PyTorch's build for this device may be on PyTorch's own index: set vllm.index"
+        return "; PyTorch's build for this device may be on PyTorch's own index: write --extra-index-url URL into vllm.requirements, or set PIP_EXTRA_INDEX_URL"
     return ""
 
 

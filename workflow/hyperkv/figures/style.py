@@ -62,6 +62,7 @@ def save(draw: Callable[[], Figure], svg: Path, png: Path, note: str = "") -> No
         figure.text(0.02, -0.02, "\n".join(lines), va="top", fontsize=9, color="#B00020")
     figure.savefig(svg, metadata={"Date": None}, bbox_inches="tight")
     figure.savefig(png, dpi=150, bbox_inches="tight")
+    plt.close(figure)
 
 
 def empty(text: str) -> Figure:

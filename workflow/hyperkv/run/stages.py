@@ -186,11 +186,6 @@ class Stages:
         own = self.config[SECTIONS[environment]]["python"]
         return [] if own else [f"results/build/{environment}/wheels.tar"]
 
-    def index_option(self, environment: str) -> list[str]:
-        """The option of fetch_wheels that names another package index, if the configuration has one."""
-        index = self.config[SECTIONS[environment]].get("index")
-        return ["--index", index] if index else []
-
     def environment_options(self, environment: str) -> list[str]:
         """The options of build_environment: the interpreter that is there, or what a new one is made from; what it must have."""
         section = SECTIONS[environment]

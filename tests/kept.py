@@ -1,0 +1,31 @@
+"""The runs that are kept in the repository, and their records as a run leaves them."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from workflow.hyperkv.records.kept_run import KeptRun, read_run
+from workflow.hyperkv.records.record_file import Identity, write_records
+
+KEPT = sorted(path.parent for path in Path("results/reference").glob("*/*/run.yaml"))
+LAPTOP = [folder for folder in KEPT if folder.parent.name == "laptop"][-1]
+H100 = Path("results/reference/h100/2026-11-28-server")
+MADE = Identity("0" * 12, "1" * 12)
+
+
+def kept(folder: Path) -> KeptRun:
+    """A kept run."""
+    return read_run(folder)
+
+
+def spread_out(records: Iterable[Mapping[str, Any]], results: Path) -> list[Path]:
+    """Records as files of a results folder: the sweep's by scenario and repeat, a store's points by scenario."""
+    files: dict[Path, list[Mapping[str, Any]]] = {}
+    for record in records:
+        swept = record["record"] in ("cell", "single")
+        name = f"sweep/{record['scenario']}/{record['repeat']}" if swept else f"profile/{record['scenario']}"
+        files.setdefault(results / f"{name}.jsonl", []).append(record)
+    for path, own in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_records(path, [str(number) for number in range(len(own))], own, MADE)
+    return list(files)

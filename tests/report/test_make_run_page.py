@@ -1,0 +1,163 @@
+"""The pages of docs are what the kept records give, and nothing else."""
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+from unittest import mock
+
+import pytest
+import yaml
+
+from tests.kept import H100, KEPT, LAPTOP, kept
+from tests.workflow_helpers import merged
+from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.config.config import checked
+from workflow.hyperkv.config.plan import break_even_spec, cost_spec, predict_spec
+from workflow.hyperkv.predict import predict_break_even, predict_hit_rates
+from workflow.hyperkv.records.kept_run import ABOUT, write_run
+from workflow.hyperkv.report import make_run_page
+from workflow.hyperkv.report.rows import Table
+from workflow.hyperkv.stores.registry import looks
+
+PAGES = Path("docs/results")
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d+)?")
+RUN_AGAIN = "run `make docs`"
+
+
+def run(module, *arguments: object) -> None:
+    """Run a stage's main with a command line."""
+    with mock.patch.object(sys, "argv", [module.__name__, *map(str, arguments)]):
+        module.main()
+
+
+@pytest.fixture(scope="module")
+def config() -> dict:
+    names = ("config/scenarios.yaml", "config/config.yaml")
+    return checked(merged(*(yaml.safe_load(Path(name).read_text()) for name in names)))
+
+
+@pytest.fixture(scope="module")
+def predicted(config, tmp_path_factory) -> list[Path]:
+    """What the default configuration predicts."""
+    folder = tmp_path_factory.mktemp("predicted")
+    rates, needed = folder / "hit_rates.csv", folder / "break_even.csv"
+    run(predict_hit_rates, "--spec", predict_spec(config), "--out", rates)
+    run(predict_break_even, "--spec", break_even_spec(config), "--out", needed, "--text", folder / "text.txt")
+    return [rates, needed]
+
+
+@pytest.fixture
+def make(config, predicted, tmp_path):
+    """Make the page of a run: its text and its pictures."""
+
+    def made(folder: Path) -> tuple[str, dict[str, str]]:
+        name = kept(folder).name
+        captions = sorted(Path("workflow/report/figures").glob("*.rst"))
+        run(
+            make_run_page, "--run", folder, "--captions", *captions,
+            "--stores", json.dumps(looks()), "--spec", cost_spec(config), "--predicted", *predicted,
+            "--out", tmp_path / f"{name}.md", "--figures", tmp_path / name,
+        )  # fmt: skip
+        pictures = {path.stem: path.read_text() for path in (tmp_path / name).iterdir()}
+        return (tmp_path / f"{name}.md").read_text(), pictures
+
+    return made
+
+
+@pytest.mark.parametrize("folder", KEPT, ids=str)
+def test_the_committed_page_and_pictures_are_what_the_records_give(folder, make):
+    name = kept(folder).name
+    text, pictures = make(folder)
+    assert text == (PAGES / f"{name}.md").read_text(), RUN_AGAIN
+    committed = {path.stem: path.read_text() for path in PAGES.glob(f"{name}/*.svg")}
+    assert set(pictures) == set(committed) == set(kept(folder).about.figures)
+    for figure, drawn in pictures.items():
+        assert NUMBER.sub("#", drawn) == NUMBER.sub("#", committed[figure]), f"{figure}: {RUN_AGAIN}"
+        numbers = [[float(each) for each in NUMBER.findall(each)] for each in (drawn, committed[figure])]
+        assert numbers[0] == pytest.approx(numbers[1], abs=0.01), f"{figure}: {RUN_AGAIN}"
+
+
+def test_there_are_no_pages_of_runs_that_are_not_kept():
+    names = {kept(folder).name for folder in KEPT}
+    assert {path.stem for path in PAGES.glob("*-20*.md")} == names
+    assert {path.name for path in PAGES.iterdir() if path.is_dir()} <= names
+
+
+@pytest.mark.parametrize("page", sorted(PAGES.glob("*.md")), ids=str)
+def test_links_and_pictures_of_pages_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        assert target.startswith("https://") or (page.parent / target).exists(), target
+
+
+def test_another_record_is_another_page(make, tmp_path):
+    before, pictures = make(H100)
+    run_ = kept(H100)
+    records = [json.loads(json.dumps(record)) for record in run_.records]
+    for record in records:
+        if record["record"] == "cell" and record["scenario"] == "h100_none":
+            record["values"]["rps_per_gpu"] *= 2
+    folder = tmp_path / "h100" / H100.name
+    write_run(folder, run_.about, records, map(str, range(len(records))))
+    after, others = make(folder)
+    assert before.count("\n") == after.count("\n")
+    row = re.compile(r"\| h100_none +\| +20 \| +(\S+)")
+    assert [float(row.search(text)[1]) for text in (before, after)] == [9.27, pytest.approx(18.5, abs=0.1)]
+    assert others["tier_tradeoff"] != pictures["tier_tradeoff"]
+    assert others["latency"] == pictures["latency"]
+
+
+def test_a_run_without_a_dram_pool_is_compared_with_recompute(make):
+    folder = next(path for path in KEPT if path.name.endswith("documents"))
+    text, _ = make(folder)
+    assert "scenario q_none serves 0.656 times the requests of the best SSD scenario" in text
+    assert "q_none over each scenario, paired by repeat." in text
+
+
+def test_what_is_not_valid_is_marked_and_listed(make):
+    text, _ = make(H100)
+    assert re.search(r"\| ○ h100_striped_mp_disk +\| +20 \|", text)
+    assert "the store served 19,429,421,805 bytes, the engine loaded 19,696,451,584" in text
+
+
+@pytest.mark.parametrize(
+    ("figures", "words"),
+    [
+        (["value_size"], "figures: value_size: not drawn; there are tier_tradeoff, "),
+        (["stores"], "needs table stores, and no record is of it"),
+    ],
+)
+def test_a_figure_that_cannot_be_drawn_is_named(make, tmp_path, figures, words):
+    folder = tmp_path / "h100" / H100.name
+    shutil.copytree(H100, folder)
+    about = yaml.safe_load((folder / ABOUT).read_text()) | {"figures": figures}
+    (folder / ABOUT).write_text(yaml.safe_dump(about))
+    with pytest.raises(UserError, match=words):
+        make(folder)
+
+
+def test_scenarios_that_are_not_alike_are_not_drawn_together(make, tmp_path):
+    folder = tmp_path / "h100" / H100.name
+    shutil.copytree(H100, folder)
+    about = yaml.safe_load((folder / ABOUT).read_text()) | {"compared": []}
+    (folder / ABOUT).write_text(yaml.safe_dump(about))
+    with pytest.raises(UserError, match="scenarios differ in save_decode_cache"):
+        make(folder)
+
+
+def test_a_table_as_markdown_keeps_its_columns():
+    table = Table(["name", "n"], [["a|b", "1"], ["c", "2"]], (1,), (1,))
+    lines = make_run_page.markdown(table).splitlines()
+    assert [line.replace(" ", "") for line in lines] == [
+        "|name|n|",
+        "|:-------|----:|",
+        "|a\\|b|1|",
+        "|○c|2|",
+    ]
+
+
+def test_the_page_of_the_default_run_has_every_picture_of_its_own(make):
+    text, pictures = make(LAPTOP)
+    assert {"tier_tradeoff", "chunk", "stores", "cost", "break_even"} <= set(pictures)
+    assert text.count("![") == len(pictures)

@@ -1,0 +1,119 @@
+"""Keeping a run: all that was measured, as it stands, with the configuration that it had."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.kept import LAPTOP, kept, spread_out
+from workflow.hyperkv.records.kept_run import read_run
+
+BASE = ("config/scenarios.yaml", "config/config.yaml")
+
+
+def keep(results: Path, out: Path, *options: object) -> subprocess.CompletedProcess[str]:
+    """The command, as a person types it."""
+    module = [sys.executable, "-m", "workflow.hyperkv.run.keep_run"]
+    places = ["--results", results, "--out", out]
+    return subprocess.run(
+        [str(word) for word in (*module, "--config", *BASE, *places, *options)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory) -> Path:
+    """What a run left: records and one figure."""
+    folder = tmp_path_factory.mktemp("results")
+    spread_out(reversed(kept(LAPTOP).of("cell", "point")), folder)
+    (folder / "figures").mkdir()
+    (folder / "figures" / "chunk.png").write_bytes(b"")
+    (folder / "sweep" / ".progress.json").write_text("{}")
+    return folder
+
+
+def test_every_record_is_kept_as_it_stands_in_the_configurations_order(results, tmp_path):
+    done = keep(results, tmp_path / "laptop" / "2026-01-01", "--told", "two\n  lines")
+    assert (done.returncode, done.stderr) == (0, "")
+    run, original = read_run(tmp_path / "laptop" / "2026-01-01"), kept(LAPTOP).of("cell", "point")
+    assert sorted(map(json.dumps, run.records)) == sorted(map(json.dumps, original))
+    order = list(dict.fromkeys(record["scenario"] for record in run.of("cell")))
+    families = list(dict.fromkeys(name.rpartition("-")[0] or name for name in order))
+    wanted = yaml.safe_load(Path(BASE[1]).read_text())["experiment"]["scenarios"]
+    assert families == [name for name in wanted if name in families]
+    repeats = [record["repeat"] for record in run.of("cell") if record["scenario"] == "dram-64"]
+    assert repeats == sorted(repeats)
+    assert (run.about.told, run.about.figures) == ("two lines", ["chunk"])
+    commits = {record["environment"]["git"]["commit"] for record in original}
+    assert {commit.removesuffix("-dirty") for commit in run.about.code} == commits
+    assert {*run.about.configuration["scenarios"]} == {*families}
+    assert run.about.configuration["figures"] == {"baseline": None, "chunk_tokens": 64}
+
+
+def test_the_runs_own_configuration_comes_on_top(results, tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("figures: {chunk_tokens: 16}\nexperiment: {loads: [3]}\n")
+    done = keep(results, tmp_path / "kept", "--config", *BASE, mine, "--code", "abc1234")
+    assert done.returncode == 0, done.stderr
+    about = read_run(tmp_path / "kept").about
+    assert about.configuration["figures"]["chunk_tokens"] == 16
+    assert about.configuration["experiment"]["loads"] == [3]
+    assert about.configuration["experiment"]["repeats"] == 3
+    assert about.code == ["abc1234"]
+
+
+def test_what_another_configuration_left_there_is_not_kept(results, tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("experiment: {scenarios: [none, dram]}\nprofile: {scenarios: [files]}\n")
+    done = keep(results, tmp_path / "kept", "--config", *BASE, mine)
+    assert done.returncode == 0, done.stderr
+    run = read_run(tmp_path / "kept")
+    swept, alone = ({record["scenario"] for record in run.of(kind)} for kind in ("cell", "point"))
+    assert {name.partition("-")[0] for name in swept} == {"none", "dram"}
+    assert alone == {"files"}
+    assert set(run.about.configuration["scenarios"]) == {"none", "dram", "files"}
+
+
+def test_a_calibration_is_kept_too(tmp_path):
+    calibrations = [
+        run for run in map(kept, Path("results/reference/h100").iterdir()) if run.of("calibration")
+    ]
+    document = calibrations[0].of("calibration")[0]
+    path = tmp_path / "calibration.json"
+    path.write_text(
+        json.dumps({key: document[key] for key in document if key not in ("record", "schema_version")})
+    )
+    done = keep(tmp_path, tmp_path / "kept", "--calibrations", path)
+    assert done.returncode == 0, done.stderr
+    assert read_run(tmp_path / "kept").records == [document]
+
+
+@pytest.mark.parametrize(
+    ("prepare", "words"),
+    [
+        (lambda results, out: None, "nothing was measured there; --results names the folder of a run"),
+        (
+            lambda results, out: (
+                (results / "array").mkdir() or (results / "array" / "baseline.jsonl").write_text("{")
+            ),
+            "not JSON",
+        ),
+        (
+            lambda results, out: spread_out(kept(LAPTOP).of("point"), results) and out.mkdir(),
+            "is there already; name another DATE",
+        ),
+    ],
+)
+def test_what_cannot_be_kept_is_one_line_and_leaves_no_folder(tmp_path, prepare, words):
+    out = tmp_path / "kept"
+    prepare(tmp_path, out)
+    done = keep(tmp_path, out)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert words in done.stderr
+    assert not out.exists() or not list(out.iterdir())

@@ -1,0 +1,228 @@
+"""Rule make_run_page: the page of a kept run for docs, a Markdown file with its tables and a folder with its pictures.
+
+python -m workflow.hyperkv.report.make_run_page --run results/reference/laptop/2026-11-28 --captions workflow/report/figures/*.rst --stores '{...}' --spec '{...}' --predicted results/predict/hit_rates.csv results/predict/break_even.csv --out docs/results/laptop-2026-11-28.md --figures docs/results/laptop-2026-11-28
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pandas as pd
+from tabulate import tabulate
+
+from ..base.cli import run_stage
+from ..base.errors import UserError
+from ..figures import looks
+from ..figures.break_even import draw_break_even
+from ..figures.chunk import draw_chunk
+from ..figures.cost import draw_cost
+from ..figures.hit_rate import draw_hit_rate
+from ..figures.latency import draw_latency
+from ..figures.layers import draw_layers
+from ..figures.stores import draw_stores
+from ..figures.style import read_table, save
+from ..figures.tier_tradeoff import draw_tier_tradeoff
+from ..figures.transport_medium import draw_transport_medium
+from ..predict.place_stores import machine_of, placed_stores_table
+from ..records.frames import read_csv
+from ..records.hardware import mixed
+from ..records.kept_run import KeptRun, read_run
+from ..records.templates import filled
+from ..tables.cells import cells_table
+from ..tables.cost import cost_table, repeats_table, sensitivity_table, values_of
+from ..tables.latency import latency_table
+from ..tables.layers import layers_table
+from ..tables.limits import device_limits, limits_table
+from ..tables.methods.layers_text import WORDS
+from ..tables.ratios import default_baseline, ratios_table
+from ..tables.scenarios import scenarios_table
+from ..tables.stores import stores_table
+from . import facts, rows, run_rows
+from .answer import price_of_ssd
+from .make_page import FIGURES, Picture
+
+TITLES = FIGURES | {
+    "stores": "Every store alone",
+    "layers": "Where the time of a SET and a GET goes",
+    "hit_rate": "Predicted hit rate against chunk size",
+}
+DRAWN: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
+    "tier_tradeoff": (draw_tier_tradeoff, ("scenarios", "chunk_tokens")),
+    "latency": (draw_latency, ("latency",)),
+    "transport_medium": (draw_transport_medium, ("scenarios", "chunk_tokens")),
+    "chunk": (draw_chunk, ("scenarios",)),
+    "stores": (draw_stores, ("stores", "limits")),
+    "layers": (draw_layers, ("layers",)),
+    "cost": (draw_cost, ("cost", "cost_sensitivity", "chunk_tokens")),
+    "hit_rate": (draw_hit_rate, ("hit_rates", "cells")),
+    "break_even": (draw_break_even, ("break_even", "placed_stores")),
+}
+COMPARING = ("scenarios", "cost", "cost_sensitivity")
+
+Tables = dict[str, pd.DataFrame]
+
+
+def main() -> None:
+    """Parse the command line, draw the pictures and write the page."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--run", required=True, type=Path, help="folder of results/reference: MACHINE/DATE")
+    parser.add_argument("--captions", nargs="*", default=[], type=Path, help="the figures' captions, .rst")
+    parser.add_argument("--stores", required=True, type=looks.know, help="JSON: how stores look")
+    parser.add_argument("--spec", required=True, help='JSON: {"prices": {...}, "slo": {...}}')
+    parser.add_argument("--predicted", nargs="*", default=[], type=Path, help="hit_rates.csv, break_even.csv")
+    parser.add_argument("--out", required=True, type=Path, help="Markdown file")
+    parser.add_argument("--figures", required=True, type=Path, help="folder for the pictures, beside --out")
+    arguments = parser.parse_args()
+    run = read_run(arguments.run)
+    tables = tables_of(run, json.loads(arguments.spec))
+    tables |= {path.stem: read_csv(path) for path in arguments.predicted}
+    captions = {path.stem: path.read_text() for path in arguments.captions}
+    pictures = [
+        Picture(name, TITLES[name], f"{arguments.figures.name}/{name}.svg", _paragraph(captions[name]))
+        for name in drawn(run, tables, arguments.figures)
+    ]
+    arguments.out.write_text(page(run, tables, pictures))
+
+
+def tables_of(run: KeptRun, spec: Mapping[str, Any]) -> Tables:
+    """Every table that a run's records give. spec: prices and SLO, as of rule write_cost."""
+    found: Tables = {}
+    if cells := run.of("cell"):
+        chunk = run.about.configuration["figures"]["chunk_tokens"]
+        table = cells_table(cells)
+        told = run.about.configuration["figures"]["baseline"] or default_baseline(table, chunk)
+        computed = table.loc[table["tier"] == "none", "scenario"]
+        baseline = told or next(iter(computed), None)
+        repeats = repeats_table(cells, values_of(spec["prices"]), spec["slo"])
+        found |= {
+            "cells": table,
+            "scenarios": scenarios_table(table),
+            "ratios": ratios_table(table, baseline),
+        }
+        found |= {"cost": cost_table(repeats), "cost_sensitivity": sensitivity_table(repeats, spec["prices"])}
+    if singles := run.of("single"):
+        found["latency"] = latency_table(singles)
+    if points := run.of("point"):
+        found["stores"] = stores_table(points)
+        found["limits"] = limits_table([*run.of("limit"), *device_limits(run.of("baseline"))])
+    if rungs := run.of("rung"):
+        found["layers"] = layers_table(rungs)
+    return found
+
+
+def drawn(run: KeptRun, tables: Tables, folder: Path) -> list[str]:
+    """Draw the figures that run.yaml names into a folder, and say which they are. Raises UserError for one that cannot be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [name for name in DRAWN if name in run.about.figures]
+    if unknown := sorted({*run.about.figures} - {*names}):
+        raise UserError(
+            f"{run.folder}: figures: {', '.join(unknown)}: not drawn; there are {', '.join(DRAWN)}"
+        )
+    with TemporaryDirectory() as scratch:
+        read = {name: _as_read(table, Path(scratch)) for name, table in tables.items()}
+        if "break_even" in names:
+            machine = machine_of(run.environments[0], read["stores"])
+            read["placed_stores"] = placed_stores_table(read["break_even"], read["stores"], machine)
+        for name in names:
+            draw, needed = DRAWN[name]
+            given = [_given(run, read, each) for each in needed]
+            used = [each for each in given if isinstance(each, pd.DataFrame)]
+            save(partial(draw, *given), folder / f"{name}.svg", Path(scratch) / "figure.png", mixed(used))
+    return names
+
+
+def page(run: KeptRun, tables: Tables, pictures: Sequence[Picture]) -> str:
+    """The page as Markdown."""
+    ratios = tables["ratios"].dropna(subset=["baseline"]) if "cells" in tables else None
+    return filled(
+        __file__,
+        folder=run.folder,
+        run=run.about,
+        facts=list(_facts(run, tables)),
+        price_of_ssd="" if ratios is None else price_of_ssd(tables["scenarios"], ratios),
+        pictures=pictures,
+        tables=[(heading, told, markdown(found)) for heading, told, found in _shown(run, tables) if found],
+    )
+
+
+def markdown(table: rows.Table) -> str:
+    """A table as Markdown; rows that need attention begin with a hollow circle."""
+    cells = [[str(cell).replace("|", "\\|") for cell in row] for row in table.rows]
+    for index in table.marked:
+        cells[index][0] = f"○ {cells[index][0]}"
+    numeric = {*table.numeric}
+    align = ["right" if index in numeric else "left" for index in range(len(table.headers))]
+    return tabulate(cells, table.headers, tablefmt="pipe", colalign=align, disable_numparse=True)
+
+
+def _facts(run: KeptRun, tables: Tables) -> Iterator[tuple[str, str]]:
+    yield "command", f"`{run.about.command}`"
+    yield "code", ", ".join(commit[:7] for commit in run.about.code)
+    yield "records", f"`{run.folder}`"
+    if "cells" in tables:
+        yield "measured", facts.measured_words(tables["cells"])
+    yield from run_rows.machine_rows(run.environments)
+    if "cells" in tables:
+        yield from facts.evidence_items(tables["cells"])
+
+
+def _shown(run: KeptRun, tables: Tables) -> Iterator[tuple[str, str, rows.Table | None]]:
+    """Heading, a sentence and the table itself, of every table of the page."""
+    if "latency" in tables:
+        told = "Medians over prompts and repeats; ○: it did not prove itself."
+        yield "Single requests", told, run_rows.latency_rows(tables["latency"])
+    if "cells" in tables:
+        ratios = tables["ratios"].dropna(subset=["baseline"])
+        told = "Medians over repeats with 95 % bootstrap intervals; ○: not valid."
+        yield "Every scenario", told, rows.scenario_rows(tables["scenarios"])
+        baseline = (
+            "" if ratios.empty else f"{ratios.iloc[0]['baseline']} over each scenario, paired by repeat."
+        )
+        yield "Ratios", baseline, rows.ratios_rows(ratios)
+        yield "Cells that are not valid", "", rows.invalid_rows(tables["cells"])
+        yield "Cost", "With the prices of `config/prices.yaml`.", rows.cost_rows(tables["cost"])
+    if "stores" in tables:
+        yield "Stores alone", "Medians over repeats.", run_rows.store_rows(tables["stores"])
+        limits = run_rows.limit_rows(tables["limits"]) if len(tables["limits"]) else None
+        yield "What the machine allows", "", limits
+    if "layers" in tables:
+        yield "Layers", "", rows.layers_rows(tables["layers"], WORDS)
+    if calibrations := run.of("calibration"):
+        told = "Times in seconds; what they mean: `workflow/hyperkv/models/gpu.py`."
+        yield "Step times, fitted", told, run_rows.calibration_rows(calibrations)
+
+
+def _given(run: KeptRun, tables: Tables, name: str) -> Any:
+    """What a figure takes: a table, of those that compare scenarios the rows of the compared ones; or the chunk size."""
+    if name == "chunk_tokens":
+        return run.about.configuration["figures"]["chunk_tokens"]
+    if name not in tables:
+        raise UserError(
+            f"{run.folder}: a figure that run.yaml names needs table {name}, and no record is of it"
+        )
+    table = tables[name]
+    chosen = run.about.compared if name in COMPARING else []
+    return table[table["scenario"].isin(chosen)] if chosen else table
+
+
+def _as_read(table: pd.DataFrame, scratch: Path) -> pd.DataFrame:
+    """A table as a figure reads it from its file."""
+    table.to_csv(scratch / "table.csv", index=False)
+    return read_table(scratch / "table.csv")
+
+
+def _paragraph(caption: str) -> str:
+    return " ".join(caption.replace("``", "`").split())
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage("make_run_page", main))

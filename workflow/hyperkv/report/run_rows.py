@@ -1,0 +1,94 @@
+"""The tables of a kept run's page beside those of rows.py, as texts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from ..recommend.recommendation_text import number
+from ..records.hardware import disk_words, hardware_words
+from .rows import Table, interval_text
+
+_PASSES = {"computed": "computed", "saved": "computed and saved", "loaded": "from the tier"}
+_OPERATIONS = {"set": "SET", "get_warm": "GET, warm", "get_cold": "GET, cold"}
+
+
+def latency_rows(latency: pd.DataFrame) -> Table:
+    """TTFT of single requests, a row per scenario and prompt length, a column per pass; hollow ones say so."""
+    rows: list[list[str]] = []
+    marked: list[int] = []
+    for (scenario, tokens), group in latency.groupby(["scenario", "prompt_tokens"], sort=False):
+        found = {row["pass"]: interval_text(row, "ttft_s") for _, row in group.iterrows()}
+        valid = bool(group["valid"].all())
+        if not valid:
+            marked.append(len(rows))
+        texts = [found.get(name, "") for name in _PASSES]
+        prompts = f"{group['prompts'].max()}"
+        rows.append([str(scenario), f"{tokens:,}", *texts, prompts, "yes" if valid else "no"])
+    headers = [
+        "scenario",
+        "prompt tokens",
+        *(f"TTFT, s, {words}" for words in _PASSES.values()),
+        "prompts",
+        "valid",
+    ]
+    return Table(headers, rows, range(1, 6), marked)
+
+
+def store_rows(stores: pd.DataFrame) -> Table:
+    """GB/s of every store alone, a row per value size and connections, a column per operation."""
+    rows = []
+    for (scenario, size, connections), group in stores.groupby(
+        ["scenario", "value_bytes", "connections"], sort=False
+    ):
+        found = {row["operation"]: interval_text(row, "gbps") for _, row in group.iterrows()}
+        rows.append(
+            [str(scenario), _size(size), str(connections), *(found.get(name, "-") for name in _OPERATIONS)]
+        )
+    headers = ["scenario", "value", "connections", *(f"{words}, GB/s" for words in _OPERATIONS.values())]
+    return Table(headers, rows, range(1, 6))
+
+
+def limit_rows(limits: pd.DataFrame) -> Table:
+    """GB/s that the machine allows, a row per limit, value size and connections."""
+    rows = [
+        [row["limit"], _size(row["value_bytes"]), f"{row['connections']}", interval_text(row, "gbps")]
+        for _, row in limits.iterrows()
+    ]
+    return Table(["limit", "value", "connections", "GB/s"], rows, (1, 2, 3))
+
+
+def calibration_rows(records: Sequence[Mapping[str, Any]]) -> Table:
+    """The figures that were fitted to step times, a row per figure, a column per model; last how far the fit is off."""
+    names = list(records[0]["fit"]["coefficients"])
+    rows = [[name, *(number(each["fit"]["coefficients"][name]) for each in records)] for name in names]
+    for word in ("median", "max"):
+        errors = [each["fit"]["quality"]["all"][f"{word}_relative_error"] for each in records]
+        rows.append([f"{word} relative error", *(f"{error:.1%}".replace("%", " %") for error in errors)])
+    headers = ["figure", *(f"{each['model']}, {each['mode'].replace('_', ' ')}" for each in records)]
+    return Table(headers, rows, range(1, len(records) + 1))
+
+
+def machine_rows(environments: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """What a run was measured on: names and values, several values of one joined."""
+    found: dict[str, dict[str, None]] = {}
+    for each in environments:
+        packages = {**each.get("versions", {}), **each.get("packages", {})}
+        packages |= (each.get("loadgen") or {}).get("versions", {})
+        gpu = each.get("gpu") if isinstance(each.get("gpu"), str) else None
+        told = {
+            "machine": hardware_words(each) or ", ".join(filter(None, [each.get("cpu"), gpu])),
+            "disk": disk_words(each.get("disk") or {}),
+            "system": ", ".join(filter(None, [each.get("os"), each.get("kernel")])),
+            "versions": ", ".join(f"{name} {version}" for name, version in packages.items() if version),
+        }
+        for name, value in told.items():
+            if value:
+                found.setdefault(name, {})[value] = None
+    return [(name, "; ".join(values)) for name, values in found.items()]
+
+
+def _size(size_bytes: float) -> str:
+    return f"{size_bytes / 2**20:g} MiB" if size_bytes >= 2**20 else f"{size_bytes / 2**10:g} KiB"

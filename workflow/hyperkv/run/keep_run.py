@@ -1,0 +1,116 @@
+"""Keep what a run measured as a folder of the repository, from which docs are drawn.
+
+python -m workflow.hyperkv.run.keep_run --config config/scenarios.yaml config/config.yaml --out results/reference/laptop/2026-11-28
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from snakemake.utils import update_config
+
+from ..base.cli import run_stage
+from ..base.config_files import read_mapping
+from ..base.errors import UserError
+from ..config.models.experiment import Figures
+from ..records.frames import read_json, read_jsonl
+from ..records.kept_run import About, write_run
+from ..records.upgrade import current
+
+MEASURED = {
+    "sweep/*/*.jsonl": "experiment",
+    "profile/*.jsonl": "profile",
+    "profile/limits/*.jsonl": "",
+    "profile/layers/*.jsonl": "layers",
+    "array/baseline.jsonl": "",
+    "tune/*/trials.jsonl": "tune",
+    "tune/*/finalists.jsonl": "tune",
+}  # files of records, and the section of the configuration that says of which scenarios
+
+
+def main() -> None:
+    """Parse the command line and keep the run."""
+    parser = argparse.ArgumentParser(
+        prog="python -m workflow.hyperkv.run.keep_run", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of the run's results")
+    parser.add_argument("--config", required=True, nargs="+", type=Path, help="its configuration, in order")
+    parser.add_argument("--calibrations", nargs="*", default=[], type=Path, help="JSON files of calibrate")
+    parser.add_argument("--title", default="The default run", help="heading of its page")
+    parser.add_argument("--command", default="make run", help="what it was started with")
+    parser.add_argument("--told", default="", help="what is to be known about it")
+    parser.add_argument("--code", nargs="*", default=[], help="commits, where the records name none")
+    parser.add_argument("--compared", nargs="*", default=[], help="scenarios that are drawn together; all")
+    parser.add_argument("--out", required=True, type=Path, help="new folder: results/reference/MACHINE/DATE")
+    arguments = parser.parse_args()
+    configuration: dict[str, Any] = {}
+    for path in arguments.config:
+        update_config(configuration, read_mapping(path, "--config", "name the files that the run had"))
+    found = dict(measured(arguments.results, configuration))
+    found |= {
+        path.name: current({"record": "calibration"} | read_json(path), str(path))
+        for path in arguments.calibrations
+    }
+    if not found:
+        raise UserError(
+            f"{arguments.results}: nothing was measured there; --results names the folder of a run"
+        )
+    figures = Figures.model_validate(configuration.get("figures", {})).model_dump()
+    scenarios = used(configuration["scenarios"], list(found.values()))
+    about = About(
+        title=arguments.title,
+        command=arguments.command,
+        code=arguments.code or commits_of(list(found.values())),
+        told=" ".join(arguments.told.split()),
+        figures=sorted(path.stem for path in arguments.results.glob("figures/*.png")),
+        compared=arguments.compared,
+        configuration=configuration | {"figures": figures, "scenarios": scenarios},
+    )
+    write_run(arguments.out, about, list(found.values()), found)
+
+
+def measured(results: Path, configuration: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every record in a results folder of the scenarios that a configuration names, in its order, with a key that says where it stood."""
+    for pattern, section in MEASURED.items():
+        scenarios = configuration.get(section, {}).get("scenarios")
+        for path in sorted(results.glob(pattern), key=lambda path: _place(path, scenarios or [])):
+            if scenarios is None or _family(path, scenarios) in scenarios:
+                for number, record in enumerate(read_jsonl([path]), 1):
+                    yield f"{path.relative_to(results)}:{number}", record
+
+
+def commits_of(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The commits that records name, with '-dirty' where the checkout was changed."""
+    states = [(record.get("environment") or {}).get("git") for record in records]
+    told = [f"{state['commit']}{'-dirty' * bool(state.get('dirty'))}" for state in states if state]
+    return list(dict.fromkeys(told))
+
+
+def used(scenarios: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Of a configuration's scenarios those that have records; 'dram' has those of dram-64."""
+    names = {str(record.get("scenario")) for record in records}
+    names |= {re.sub(r"-\d+$", "", name) for name in names}
+    return {name: rules for name, rules in scenarios.items() if name in names}
+
+
+def _family(path: Path, scenarios: Sequence[str]) -> str:
+    """The scenario of the configuration that a file is of."""
+    name = path.parent.name if path.parent.parent.name in ("sweep", "tune") else path.stem
+    return name if name in scenarios else re.sub(r"-\d+$", "", name)
+
+
+def _place(path: Path, scenarios: Sequence[str]) -> tuple[int, list[tuple[bool, int, str]]]:
+    """By the scenario's place in the configuration, then by path with numbers as numbers."""
+    family = _family(path, scenarios)
+    parts = [part for part in re.split(r"(\d+)", str(path)) if part]
+    natural = [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
+    return scenarios.index(family) if family in scenarios else len(scenarios), natural
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage("keep_run", main))
