@@ -103,12 +103,7 @@ def page_of(
     run_ = kept(reference)
     scenarios = scenarios_table(cells)
     there = baseline if baseline in set(cells["scenario"]) else None
-    found = {
-        "cells": cells,
-        "scenarios": scenarios,
-        "ratios": ratios_table(cells, there),
-        **(extra or {}),
-    }
+    found = {"cells": cells, "scenarios": scenarios, "ratios": ratios_table(cells, there), **(extra or {})}
     for name, table in found.items():
         table.to_csv(folder / f"{name}.csv", index=False)
     names = ("config/scenarios.yaml", "config/config.yaml")

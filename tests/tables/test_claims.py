@@ -125,21 +125,14 @@ def everything() -> dict[str, pd.DataFrame]:
     for index, column in enumerate(("usd_per_million_tokens", "endurance_years")):
         cost[column] = [costs[scenario][index] for scenario in cost["scenario"]]
     read = [
-        {
-            "scenario": scenario,
-            "tier": tier,
-            "store": store,
-            "connector": "resp",
-            "operation": operation,
-            "gbps": gbps,
-        }
-        for scenario, tier, store, operation, gbps in (
-            ("kvrocks_tuned", "ssd", "kvrocks", "get_cold", 3.0),
-            ("kvrocks_tuned", "ssd", "kvrocks", "get_warm", 4.0),
-            ("kvrocks_shipped", "ssd", "kvrocks", "get_cold", 1.5),
-            ("valkey_resp", "dram", "valkey", "get_warm", 6.0),
-        )
+        ("kvrocks_tuned", "ssd", "kvrocks", "get_cold", 3.0),
+        ("kvrocks_tuned", "ssd", "kvrocks", "get_warm", 4.0),
+        ("kvrocks_shipped", "ssd", "kvrocks", "get_cold", 1.5),
+        ("valkey_resp", "dram", "valkey", "get_warm", 6.0),
     ]
+    read = pd.DataFrame(read, columns=["scenario", "tier", "store", "operation", "gbps"]).assign(
+        connector="resp"
+    )
     shares = {"serialization": 0.5, "device": 0.1, "server_side": 0.25}
     split = [{"layer": layer, "share": share} for layer, share in shares.items()]
     first = [

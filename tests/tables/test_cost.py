@@ -12,9 +12,7 @@ from tests.record_factory import completed, measured, varied
 from tests.tables.costs import NO_SLO, PRICES, full_prices, records
 from workflow.hyperkv.tables import cost
 from workflow.hyperkv.tables.cost import cost_table, point_of, repeats_table, sensitivity_table
-from workflow.hyperkv.tables.methods.cost_model import (
-    usd_per_million,
-)
+from workflow.hyperkv.tables.methods.cost_model import usd_per_million
 from workflow.hyperkv.tables.methods.dictionary import columns_dictionary
 
 

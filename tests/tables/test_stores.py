@@ -35,12 +35,8 @@ def test_rows_are_by_scenario_connections_size_and_operation_in_the_records_orde
     table = stores_table(points)
     assert len(table) == 16
     assert set(table["repeats"]) == {2}
-    assert list(table.iloc[0][["scenario", "connections", "value_bytes", "operation"]]) == [
-        "files",
-        4,
-        2 << 20,
-        "set",
-    ]
+    named = ["scenario", "connections", "value_bytes", "operation"]
+    assert list(table.iloc[0][named]) == ["files", 4, 2 << 20, "set"]
 
 
 def test_values_are_medians_per_byte_moved():
@@ -53,6 +49,9 @@ def test_values_are_medians_per_byte_moved():
     assert pd.isna(row["device_write_share"])
     assert row["cold"]
     assert (row["tier"], row["store"], row["connector"]) == ("ssd", "files", "inprocess")
+    alone = stores_table(points[:1]).iloc[0]
+    assert (alone["gbps"], alone["repeats"]) == (1.0, 1)
+    assert alone[["gbps_low", "gbps_high"]].isna().all()
 
 
 def test_what_no_repeat_knows_is_empty_and_what_one_knows_is_its_value():
@@ -68,13 +67,6 @@ def test_only_a_set_on_ssd_has_disk_bytes_per_byte():
     assert on_ssd == 2.0
     assert pd.isna(get)
     assert pd.isna(in_ram)
-
-
-def test_one_repeat_has_no_interval():
-    row = stores_table([point("files")]).iloc[0]
-    assert (row["gbps"], row["repeats"]) == (1.0, 1)
-    assert pd.isna(row["gbps_low"])
-    assert pd.isna(row["gbps_high"])
 
 
 def test_one_repeat_that_was_not_cold_makes_the_point_not_cold():

@@ -39,13 +39,8 @@ def line_of(text: str, scenario: str) -> list[str]:
 
 
 def test_values_are_rounded_medians(none, tmp_path):
-    values = {
-        "rps_per_gpu": 1.234,
-        "tps_per_user": 56.7,
-        "ttft_p50_ms": 8.91,
-        "ttft_p95_ms": 10,
-        "hit_rate": 0.125,
-    }
+    values = {"rps_per_gpu": 1.234, "tps_per_user": 56.7, "ttft_p50_ms": 8.91, "ttft_p95_ms": 10}
+    values["hit_rate"] = 0.125
     text = text_of([varied(none, values)], tmp_path)
     assert line_of(text, "none") == ["none", "2", "1.23", "57", "8.9", "10.0", "12%", "recompute", "yes"]
     assert "modelled GPU time" in text.splitlines()[0]
@@ -66,6 +61,14 @@ def test_what_is_not_known_is_a_dash(none, tmp_path):
     text = text_of([varied(none, dict.fromkeys(names))], tmp_path)
     assert line_of(text, "none") == ["none", "2", *["-"] * 5, "recompute", "yes"]
     assert "nan" not in text.lower()
+
+
+def test_what_is_more_than_nothing_does_not_read_as_zero(none, tmp_path):
+    values = {"rps_per_gpu": 0.004, "tps_per_user": 0.3, "ttft_p50_ms": 1e-9, "ttft_p95_ms": 0.0}
+    text = text_of([varied(none, values)], tmp_path)
+    assert line_of(text, "none")[2:6] == ["<0.01", "<1", "<0.1", "0.0"]
+    text = text_of([varied(none, {"rps_per_gpu": 0.0051})], tmp_path)
+    assert line_of(text, "none")[2] == "0.01"
 
 
 def test_the_sweeps_time_is_said(none):
@@ -151,18 +154,3 @@ def test_where_the_time_goes_stands_between_the_stores_and_the_notes(none, tmp_p
     text = text_of([none], tmp_path, points, ["a note"], "\nWhere the time goes\n")
     assert text.endswith("\n\nWhere the time goes\na note\n")
     assert text.index("Each store alone") < text.index("Where the time goes")
-
-
-@pytest.mark.parametrize(
-    ("value", "digits", "text"),
-    [
-        (0.004, 2, "<0.01"),
-        (0.0051, 2, "0.01"),
-        (1e-9, 1, "<0.1"),
-        (0.0, 2, "0.00"),
-        (float("nan"), 2, "-"),
-        (0.3, 0, "<1"),
-    ],
-)
-def test_what_is_more_than_nothing_does_not_read_as_zero(value, digits, text):
-    assert summary._number(value, digits) == text
