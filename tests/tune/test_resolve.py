@@ -47,7 +47,7 @@ def test_what_a_store_or_connector_lacks_is_left_out_and_said():
         "environment.MALLOC_CONF": ["thp:always"],
         "page_cache": ["keep"],
     }
-    found = spec(space, "valkey_resp-64", tune__scenarios=["valkey_resp"])
+    found = spec(space, "valkey_resp", tune__scenarios=["valkey_resp"])
     assert [entry["name"] for entry in found["space"]] == ["connections"]
     assert [line.split(" is left out: ")[0] for line in found["left_out"]] == list(space)[1:]
     kvrocks = spec(space, "kvrocks_striped", tune__scenarios=["kvrocks_striped"])
