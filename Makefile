@@ -106,7 +106,7 @@ clean: ## removes results, except results/reference, builds and the array's reco
 ##@ Test and develop
 # A file's tests stay in one process, with the servers that they share.
 test: .venv/dev ## the tests
-	@$(ACTIVATE) python -m pytest -n 2 --dist loadfile
+	@$(ACTIVATE) python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # The real engine on a CPU, with a tiny random model: it makes both environments first (about 5 GB).
 test-engine: .venv/dev ## the real engine on a CPU (makes environments of 5 GB)

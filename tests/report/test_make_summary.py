@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.helpers import command
 from tests.kept import LAPTOP, kept
-from tests.report.pages import few_cells, run, spoiled
+from tests.report.pages import few_cells, spoiled
 from tests.tables.pays_rows import pair, table_of
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.report import make_summary, summary
@@ -120,7 +121,8 @@ def test_evidence_environment_and_recommendation(tables, told):
     assert told.evidence.sent_requests == cells["sent_requests"].sum() > 0
     assert (told.evidence.failed_requests, told.evidence.wrong_chunks) == (0, 0)
     assert summary_of(found(few_cells().assign(corrupt_chunks=None)), []).evidence.wrong_chunks is None
-    assert told.environments[0].machine and told.environments[0].versions["numpy"]
+    assert told.environments[0].machine
+    assert told.environments[0].versions["numpy"]
     assert told.environments[0].commit
     assert told.recommendation.scenario == "dram-64"
     assert (told.recommendation.value.value, told.recommendation.value.low) == (11.5, None)
@@ -139,7 +141,8 @@ def test_invalid_cells_and_what_is_left_out_are_notes():
     assert others == [KVROCKS]
     assert not next(each for each in told.sweep if each.scenario == "files-64").valid
     text = " ".join(terminal_text(told, table_of(PAIRS)).split())
-    assert invalid in text and KVROCKS in text
+    assert invalid in text
+    assert KVROCKS in text
 
 
 def test_without_a_model_to_compare_the_sweep_answers():
@@ -152,7 +155,8 @@ def test_without_a_model_to_compare_the_sweep_answers():
 def test_the_terminal_has_answer_grid_and_five_paths(tables, told):
     text = terminal_text(told, tables["pays"])
     assert " ".join(text.split()).startswith(f"{told.answer} {told.caveat}")
-    assert "\nlarge  " in text and "\nsmall  " in text
+    assert "\nlarge  " in text
+    assert "\nsmall  " in text
     assert text.count("results/") == 5
     assert "What to run:   results/recommended/README.txt (dram-64)\n" in text
     assert "pays.txt" not in text
@@ -188,10 +192,11 @@ def test_the_stage_writes_both_and_names_a_table_that_is_missing(tables, tmp_pat
     files = [tmp_path / f"{name}.csv" for name in ("cells", "scenarios", "ratios", "pays")]
     out = ["--out", tmp_path / "summary.json", "--text", tmp_path / "answer.txt"]
     rest = ["--recommendation", tmp_path / "recommendation.json", "--notes", json.dumps([KVROCKS]), *out]
-    run(make_summary, "--tables", *files, tmp_path / "environment.json", *rest)
+    command(make_summary, "--tables", *files, tmp_path / "environment.json", *rest)
     told = summary_of(tables, [KVROCKS])
     written = summary.Summary.model_validate_json((tmp_path / "summary.json").read_text())
-    assert written.sweep == told.sweep and written.notes == told.notes
+    assert written.sweep == told.sweep
+    assert written.notes == told.notes
     assert (tmp_path / "answer.txt").read_text() == terminal_text(told, tables["pays"])
     with pytest.raises(UserError, match=r"environment is not among the files; give its path with --tables"):
-        run(make_summary, "--tables", *files, *rest)
+        command(make_summary, "--tables", *files, *rest)

@@ -5,17 +5,17 @@ python -m workflow.hyperkv.report.make_summary --tables results/tables/cells.csv
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
 
 from ..base.cli import run_stage
 from ..base.errors import UserError
+from ..base.options import Files, read_by
 from ..records.frames import read_csv, read_json
 from ..records.hardware import disk_words, hardware_words, mixed
 from ..records.templates import filled
@@ -37,26 +37,25 @@ PATHS = {
 WIDTH, MODELS = 120, 11  # of the terminal's text; with its header the grid has 12 rows
 _FIGURES = ("rps_per_gpu", "tps_per_user", "ttft_p50_ms", "hit_rate")
 _FEW = 2
+Notes = Annotated[Sequence[str], read_by(json.loads)]
 
 
-def main() -> None:
-    """Parse the command line and write both files."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    tables = "cells, scenarios, ratios, pays .csv and environment.json"
-    parser.add_argument("--tables", required=True, nargs="+", type=Path, help=tables)
-    parser.add_argument("--recommendation", required=True, type=Path, help="recommendation.json")
-    parser.add_argument("--notes", default="[]", help="JSON list: what is left out of the run")
-    parser.add_argument("--out", required=True, type=Path, help="JSON file")
-    parser.add_argument("--text", required=True, type=Path, help="text file for the terminal")
-    arguments = parser.parse_args()
-    found = {path.stem: _read(path) for path in [*arguments.tables, arguments.recommendation]}
+def main(*, tables: Files, recommendation: Path, notes: Notes = (), out: Path, text: Path) -> None:
+    """Write both files.
+
+    Args:
+        tables: cells, scenarios, ratios, pays .csv and environment.json.
+        recommendation: recommendation.json.
+        notes: JSON list: what is left out of the run.
+        out: JSON file.
+        text: text file for the terminal.
+    """
+    found = {path.stem: _read(path) for path in [*tables, recommendation]}
     if missing := [name for name in NEEDED if name not in found]:
         raise UserError(f"{', '.join(missing)} is not among the files; give its path with --tables")
-    told = summary_of(found, json.loads(arguments.notes))
-    arguments.out.write_text(told.model_dump_json(indent=1) + "\n")
-    arguments.text.write_text(terminal_text(told, found["pays"]))
+    told = summary_of(found, notes)
+    out.write_text(told.model_dump_json(indent=1) + "\n")
+    text.write_text(terminal_text(told, found["pays"]))
 
 
 def summary_of(found: Mapping[str, Any], notes: Sequence[str]) -> Summary:
@@ -131,9 +130,10 @@ def _recommendation(told: Mapping[str, Any]) -> Recommendation:
 
 
 def _scenario(row: pd.Series) -> Scenario:
-    words = {key: _known(row[key]) for key in ("store", "connector", "served_from")}
+    words: dict[str, Any] = {key: _known(row[key]) for key in ("store", "connector", "served_from")}
     plain = {key: row[key] for key in ("scenario", "tier", "load", "valid", "repeats", "valid_repeats")}
-    return Scenario(**words, **plain, **{name: _interval(row, name) for name in _FIGURES})
+    words |= {name: _interval(row, name) for name in _FIGURES}
+    return Scenario(**words, **plain)
 
 
 def _ratios(ratios: pd.DataFrame, scenarios: pd.DataFrame) -> Iterator[Ratio]:
