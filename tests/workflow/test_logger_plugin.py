@@ -32,7 +32,7 @@ def test_a_plugin_hears_of_every_job(tmp_path):
     (package / "__init__.py").write_text(PLUGIN)
     checkout.python_path = str(package.parent)
     argv = checkout.snakemake_argv("predict_break_even", "--quiet", "rules", "--logger", "heard")
-    status, output = checkout.run(*argv, within_s=120)
+    status, output = checkout.run(*argv)
     assert status == 0, output
     heard = (checkout / "heard.txt").read_text().splitlines()
     assert {"workflow_started", "run_info", "job_started", "job_finished"} <= set(heard)

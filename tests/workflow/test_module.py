@@ -46,7 +46,7 @@ def other(folder: Path, checkout: Checkout, config: str = MODELS, workdir: str |
 
 
 def snakemake(workflow: Checkout, *words: str) -> tuple[int, str]:
-    return workflow.run("-m", "snakemake", "--cores", "2", *words, within_s=120)
+    return workflow.run("-m", "snakemake", "--cores", "2", *words)
 
 
 def test_what_it_needs_is_planned_with_its_rules_renamed(checkout, tmp_path):
