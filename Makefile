@@ -43,7 +43,7 @@ help:
 	@awk -F ':.*## ' '/^##@/ {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo "CONFIG=FILE goes on top of config/config.yaml; PROFILE=workflow/profiles/slurm runs on a cluster. Exit status: 0 done,"
-	@echo "2 not: the last lines say why (CONTRIBUTING.md has those of snakemake and of a single stage)."
+	@echo "2 not: the last lines say why. CONTRIBUTING.md has those of snakemake and of a single stage."
 
 ##@ Measure
 run: .venv/installed ## everything in config/config.yaml, or CONFIG=FILE on top of it; a second time, nothing
