@@ -1,0 +1,42 @@
+"""What README shows of the newest run on a laptop: its picture pays, and the answer of its page.
+
+python -m workflow.hyperkv.report.front
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from ..base.cli import run_stage
+from ..base.errors import UserError
+
+PAGES, PICTURE, README = Path("docs/results"), Path("docs/images/pays.svg"), Path("README.md")
+ANSWER = re.compile(r"(?<=<!-- answer -->\n)(.*?)(?=<!-- end of answer -->)", re.DOTALL)
+
+
+def main() -> None:
+    """Copy the picture, and write the answer into README."""
+    PICTURE.parent.mkdir(exist_ok=True)
+    PICTURE.write_text((PAGES / newest(PAGES) / "pays.svg").read_text())
+    README.write_text(ANSWER.sub(lambda _: answer(PAGES, newest(PAGES)), README.read_text()))
+
+
+def newest(pages: Path) -> str:
+    """The name of the newest kept run on a laptop whose stores were measured. Raises UserError when there is none."""
+    names = [path.parent.name for path in pages.glob("laptop-*/pays.svg")]
+    if not names:
+        raise UserError(f"{pages}: no page of a laptop has a picture pays; run make docs")
+    return max(names)
+
+
+def answer(pages: Path, name: str) -> str:
+    """The answer that a page begins with, and a link to it, as README has them."""
+    told = re.findall(r"^> (.*)$", (pages / f"{name}.md").read_text(), re.MULTILINE)
+    date = name.removeprefix("laptop-")
+    return "\n".join([*(f"> {line}" for line in told), "", f"[The run of {date}]({pages}/{name}.md)", ""])
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage("front", main))
