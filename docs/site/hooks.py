@@ -26,7 +26,7 @@ ELSEWHERE = {
 SOURCES = {page: source for source, page in ELSEWHERE.items()}
 LINK = re.compile(r"(?P<picture>!?)\[(?P<text>[^\]]*)\]\((?P<target>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)")
 GRAPH = "<!-- rule graph -->"
-WIDE, HIGH, ACROSS, DOWN = 140, 24, 36, 12  # of a box, and between boxes
+WIDE, HIGH, ACROSS, DOWN = 150, 24, 36, 12  # of a box, and between boxes
 
 
 def on_config(config: Any) -> Any:
@@ -64,7 +64,7 @@ def _on_site(link: re.Match[str], source: str, uri: str) -> str:
     path = os.path.normpath(PurePosixPath(source).parent / target)
     if not (ROOT / path).exists():
         raise PluginError(f"{source}: {target}: there is no such file")
-    if path in ELSEWHERE or path.startswith("docs/") and Path(path).suffix:
+    if path in ELSEWHERE or (path.startswith("docs/") and Path(path).suffix):
         found = ELSEWHERE.get(path, path.removeprefix("docs/"))
         there = os.path.relpath(found, PurePosixPath(uri).parent)
         return f"{link['picture']}[{link['text']}]({there}{link['anchor'] or ''})"
@@ -121,7 +121,7 @@ def drawn(edges: set[tuple[str, str]]) -> str:
     ]
     width, height = 20 + len(layers) * (WIDE + ACROSS) - ACROSS, 20 + tallest * (HIGH + DOWN)
     return (
-        f'<svg role="img" aria-label="Rules of a default run" viewBox="0 0 {width} {height}" style="min-width: 50rem" '
+        f'<svg role="img" aria-label="Rules of a default run" viewBox="0 0 {width} {height}" width="100%" style="min-width: 42rem" '
         'fill="none" stroke="currentColor" font-size="12" text-anchor="middle">'
         f'<g opacity=".45">{"".join(lines)}</g><g>{"".join(boxes)}</g></svg>'
     ).replace("<text ", '<text fill="currentColor" stroke="none" ')

@@ -317,9 +317,9 @@ def test_labels_reach_no_terminal_as_they_are():
 
 
 def test_the_exit_statuses_are_documented():
-    readme = Path("README.md").read_text()
+    page = Path("docs/array.md").read_text()
     for status in EXIT_STATUSES:
-        assert f"\n| {status} | " in readme
+        assert f"\n| {status} | " in page
 
 
 def test_a_plan_is_of_commands_that_can_be_pasted():
