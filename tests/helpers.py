@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import pytest
 
+from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.records.record_file import Identity, write_records
 
 T = TypeVar("T")
@@ -24,6 +25,14 @@ def eventually(poll: Callable[[], T], within_s: float = 60.0) -> T:
         assert time.monotonic() < deadline, f"not within {within_s} s"
         time.sleep(0.005)
     return value
+
+
+@contextmanager
+def refused(words: str, error: type[Exception] = UserError) -> Iterator[None]:
+    """The block raises the error with one line in which the regular expression is found."""
+    with pytest.raises(error, match=words) as caught:
+        yield
+    assert "\n" not in str(caught.value)
 
 
 def free_ports_in_a_row(count: int) -> int:

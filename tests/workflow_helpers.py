@@ -73,11 +73,7 @@ TINY: dict[str, Any] = {
         "point_bytes": 1048576,
         "repeats": 2,
     },
-    "predict": {
-        "chunk_tokens": [16, 32],
-        "seeds": 2,
-        "cases": {"reference": {"workload": {"conversations": 5}}},
-    },
+    "predict": {"cases": {"reference": {"workload": {"conversations": 5}}}},
     "figures": {"chunk_tokens": 16},
 }
 

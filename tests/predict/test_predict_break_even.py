@@ -23,7 +23,7 @@ from workflow.hyperkv.predict import predict_break_even as breakeven
 from workflow.hyperkv.predict.break_even_text import break_even_text, required_words
 from workflow.hyperkv.predict.place_stores import nearest_get, placed_stores_table
 from workflow.hyperkv.predict.predict_break_even import break_even_table, remarks, required_gbps
-from workflow.hyperkv.tables.columns import COLUMNS_PATH
+from workflow.hyperkv.tables.methods.dictionary import columns_dictionary
 
 # FACTS.md, section 1, of an H100 80 GB: 8,192 tokens of Llama-3.1-8B, vLLM 0.25.0 and LMCache 0.5.0.
 MEASURED_RECOMPUTE_S, MEASURED_DRAM_HIT_S = 0.213, 0.057
@@ -90,7 +90,7 @@ def test_the_table_has_the_dictionarys_columns_and_no_prompt_above_a_context(tmp
     )
     breakeven.main()
     written = pd.read_csv(out)
-    assert list(written) == list(yaml.safe_load(COLUMNS_PATH.read_text())["break_even"])
+    assert list(written) == list(columns_dictionary()["break_even"])
     assert text.read_text() == break_even_text(break_even_table(BREAK_EVEN), remarks(BREAK_EVEN))
     assert text.read_text().endswith(
         "\nqwen3-32b: left out 65,536 tokens, longer than its context of 40,960 (max_position_embeddings 40,960).\n"
@@ -235,7 +235,7 @@ def test_placed_stores(table, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["place_stores", *map(str, arguments)])
     place_stores.main()
     placed = pd.read_csv(out)
-    assert list(placed) == list(yaml.safe_load(COLUMNS_PATH.read_text())["placed_stores"])
+    assert list(placed) == list(columns_dictionary()["placed_stores"])
     assert len(placed) == 3 * len(table)
     assert placed["machine"].unique().tolist() == ["2 x A, 4 GiB, ext4 on vda"]
     assert ((placed["speedup"] > 1) == (placed["share_of_required"] > 1)).all()

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from kvcache_sim.plan import ExecutionPlan, build_execution_plan
@@ -20,7 +19,7 @@ from tests.workloads.kinds import EXCERPT, WORKLOADS, prefix_hit_tokens
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.predict import predict_hit_rates as predict
 from workflow.hyperkv.predict.predict_hit_rates import Simulation, capacities_of, hit_rates_table
-from workflow.hyperkv.tables.columns import COLUMNS_PATH
+from workflow.hyperkv.tables.methods.dictionary import columns_dictionary
 from workflow.hyperkv.workloads.factory import make_workload
 
 TRACE = Path(__file__).parents[3] / "shared/data/mooncake/conversation_trace.jsonl"
@@ -176,7 +175,7 @@ def run_stage(folder: Path, monkeypatch, stage_spec: dict) -> pd.DataFrame:
 def test_the_table_has_the_dictionarys_columns(tmp_path, monkeypatch):
     tiers = {"unbounded": {"ssd_bytes": None}, "hbm": {"hbm_bytes": 1 << 30}}
     table = run_stage(tmp_path, monkeypatch, spec(tiers, WORKLOADS[0], [16, 64], 2, (2, 4), 1))
-    assert list(table) == list(yaml.safe_load(COLUMNS_PATH.read_text())["hit_rates"])
+    assert list(table) == list(columns_dictionary()["hit_rates"])
     assert len(table) == 2 * 2 * 2 * 2
     assert table["ssd_bytes"].dropna().unique().tolist() == [float("inf")]
     assert table["active_conversations"].unique().tolist() == [2, 4]

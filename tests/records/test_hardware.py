@@ -113,15 +113,8 @@ def test_a_figure_and_the_summary_say_that_rows_are_not_alike(elsewhere, tmp_pat
     cells = cells_table(elsewhere)
     scenarios = scenarios_table(cells)
     scenarios.to_csv(tmp_path / "scenarios.csv", index=False)
-    words = ["--tables", tmp_path / "scenarios.csv"]
-    words += [
-        "--spec",
-        '{"chunk_tokens": 32}',
-        "--svg",
-        tmp_path / "f.svg",
-        "--png",
-        tmp_path / "f.png",
-    ]
+    words = ["--tables", tmp_path / "scenarios.csv", "--spec", '{"chunk_tokens": 32}']
+    words += ["--svg", tmp_path / "f.svg", "--png", tmp_path / "f.png"]
     monkeypatch.setattr("sys.argv", ["tier_tradeoff", *map(str, words)])
     monkeypatch.setitem(plt.rcParams, "svg.fonttype", "none")
     tier_tradeoff.main()

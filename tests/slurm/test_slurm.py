@@ -33,7 +33,6 @@ STORY: dict[str, Any] = {
     "experiment": {"scenarios": ["none", "files-64", "valkey_resp-64", "rocksdb_redis"], "repeats": 1},
     "profile": {"scenarios": ["valkey_resp"], "value_bytes": ["1 MiB"], "repeats": 1},
     "layers": {"scenarios": ["valkey_resp"], "repeats": 1},
-    "predict": {"seeds": 1},
     "figures": {"chunk_tokens": 64},
 }
 ELSEWHERE = {"scenarios.rocksdb_redis.data_dir": "/mnt/not-on-this-node/hyperkv"}

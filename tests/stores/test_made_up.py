@@ -90,5 +90,3 @@ def test_a_statement_of_its_module_measures_it_again(ran):
         "profile_layers shelf_resp",
     }
     assert {job for job in ran.planned(*TARGETS) if "shelf_resp" in job} == measured
-    shutil.rmtree(ran / ".snakemake/metadata")
-    assert {job for job in ran.planned(*TARGETS) if "shelf_resp" in job} == measured

@@ -11,8 +11,9 @@ from tests.record_factory import completed
 from tests.tables.judging.written import cells, claim, median, written
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.tables import claims as stage
-from workflow.hyperkv.tables.judging.claim import columns_dictionary, read_claims
+from workflow.hyperkv.tables.judging.claim import read_claims
 from workflow.hyperkv.tables.judging.verdict_table import claims_table, claims_text, source_of
+from workflow.hyperkv.tables.methods.dictionary import columns_dictionary
 
 ENVIRONMENT = {"cpu": "CPU", "cores": 2, "ram_bytes": 4 << 30, "gpu": [], "disk": {}}
 
@@ -191,7 +192,7 @@ def test_the_claims_at_equal_speed_compare_what_they_say():
         ("ladder_fp8", "ssd", "kvrocks", "striped", 64, 5.0, 0.8),
         ("ladder_reference", "ssd", "kvrocks", "redis", 256, 1.25, 0.8),
     )
-    swept.loc[swept["scenario"] == "ladder_fp8", "comparable_digest"] = "fp8"
+    swept.loc[swept["scenario"] == "ladder_fp8", ["comparable_digest", "kv_dtype"]] = "fp8"
     table = claims_table(
         read_claims(Path("config/experiments/equal_speed_claims.yaml")), {"cells": swept}, [], 64
     )

@@ -14,8 +14,8 @@ from tests.workflow_helpers import changed, merged
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.config.config import checked
 from workflow.hyperkv.config.plan import ladder_spec
-from workflow.hyperkv.tables.columns import COLUMNS_PATH
 from workflow.hyperkv.tables.ladder import ladder_table
+from workflow.hyperkv.tables.methods.dictionary import columns_dictionary
 from workflow.hyperkv.tables.methods.ladder_parity import changed_keys
 
 FILES = ("config/scenarios.yaml", "config/config.yaml", "config/experiments/ladder.yaml")
@@ -146,5 +146,5 @@ def test_records_that_are_not_as_the_steps_say_are_refused(real):
 
 
 def test_the_table_has_the_columns_of_the_dictionary(real):
-    dictionary = yaml.safe_load(COLUMNS_PATH.read_text())["ladder"]
+    dictionary = columns_dictionary()["ladder"]
     assert set(ladder_table(SPEC, records(real))) == set(dictionary)

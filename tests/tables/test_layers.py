@@ -4,13 +4,12 @@ import json
 
 import pandas as pd
 import pytest
-import yaml
 
 from tests.record_factory import VALKEY, rung, rungs
 from workflow.hyperkv.profile.perf_categories import CATEGORIES
 from workflow.hyperkv.tables import layers
-from workflow.hyperkv.tables.columns import COLUMNS_PATH
-from workflow.hyperkv.tables.layers import COLUMNS, layers_table
+from workflow.hyperkv.tables.layers import layers_table
+from workflow.hyperkv.tables.methods.dictionary import columns_dictionary
 from workflow.hyperkv.tables.methods.layers_text import layers_text
 
 
@@ -28,7 +27,7 @@ def test_the_dictionary_has_exactly_the_columns_of_the_table(tmp_path, command, 
     files = [found] if filled else []
     command(layers, "--rungs", *files, "--table", out / "layers.csv", "--text", out / "layers.txt")
     table, text = pd.read_csv(out / "layers.csv"), (out / "layers.txt").read_text()
-    assert list(table) == list(yaml.safe_load(COLUMNS_PATH.read_text())["layers"]) == list(COLUMNS)
+    assert list(table) == list(columns_dictionary()["layers"])
     assert bool(len(table)) is bool(text) is filled
 
 

@@ -4,11 +4,10 @@ import json
 
 import pandas as pd
 import pytest
-import yaml
 
 from tests.record_factory import point
 from workflow.hyperkv.tables import stores
-from workflow.hyperkv.tables.columns import COLUMNS_PATH
+from workflow.hyperkv.tables.methods.dictionary import columns_dictionary
 from workflow.hyperkv.tables.stores import stores_table
 
 
@@ -17,7 +16,7 @@ def test_the_dictionary_has_exactly_the_columns_of_the_table(tmp_path, command, 
     (tmp_path / "points.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     files, out = [tmp_path / "points.jsonl"] if records else [], tmp_path / "tables"
     command(stores, "--points", *files, "--out", out / "stores.csv", out / "stores.parquet")
-    columns = list(yaml.safe_load(COLUMNS_PATH.read_text())["stores"])
+    columns = list(columns_dictionary()["stores"])
     for table in (pd.read_csv(out / "stores.csv"), pd.read_parquet(out / "stores.parquet")):
         assert list(table) == columns
         assert len(table) == len(records)

@@ -27,10 +27,10 @@ SECTION = {
     "repeats": 2,
     "prompt_tokens": 64,
     "space": {
-        "connections": {"kind": "integer", "low": 1, "high": 4},
-        "stripe_bytes": {"kind": "choice", "choices": ["64 KiB", "256 KiB"]},
-        "settings.io-threads": {"kind": "choice", "choices": [1]},
-        "settings.workers": {"kind": "choice", "choices": [1]},
+        "connections": [1, 2, 3, 4],
+        "stripe_bytes": ["64 KiB", "256 KiB"],
+        "settings.io-threads": [1],
+        "settings.workers": [1],
     },
 }
 CONFIG = changed(TINY, {"scenarios.valkey_striped": {"chunk_tokens": 16}})
@@ -118,7 +118,7 @@ def test_the_winner_is_a_scenario_that_can_be_measured(complete, tmp_path):
     [
         ({}, set()),
         ({"finalists": 2}, JOBS),
-        ({"space": {"connections": {"kind": "integer", "low": 1, "high": 8}}}, JOBS),
+        ({"space": {"connections": [1, 2, 4, 8]}}, JOBS),
         ({"objective": {"metric": "ttft_p50_ms", "load": 1}}, JOBS),
     ],
 )
@@ -167,7 +167,7 @@ def test_more_trials_go_on_with_the_same_study_and_another_space_begins_one(chec
     assert lines(checkout, "trials.jsonl")[:4] == before
     assert "trial 4" in output
     assert "trial 3" not in output
-    space = {**SECTION["space"], "connections": {"kind": "integer", "low": 1, "high": 6}}
+    space = {**SECTION["space"], "connections": [1, 2, 4, 6]}
     checkout.configure(configured(space=space))
     status, output = checkout.snakemake("tune")
     assert status == 0, output
@@ -207,8 +207,8 @@ def test_a_killed_search_goes_on(tmp_path):
         ({"scenarios": []}, "tune.scenarios: none can be measured here (it is empty); name another one"),
         ({"finalists": 9}, "tune.finalists: 9 are more than the 4 trials; lower it"),
         (
-            {"space": {"connections": {"kind": "integer", "low": 9, "high": 2}}},
-            "low 9 is above high 2; swap them",
+            {"space": {"connections": [999]}},
+            "tune.space.connections: 999 is wrong",
         ),
     ],
 )

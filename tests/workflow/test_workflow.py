@@ -256,10 +256,10 @@ def test_editing_what_no_stage_uses_runs_nothing(checkout):
             {"figures.chunk_tokens": 32},
             OF_SCENARIOS - {"draw_chunk"} | BREAK_EVEN | CLAIMS | {"write_ratios", "draw_cost"},
         ),
-        ({"predict.seeds": 3}, HIT_RATES),
+        ({"predict.cases.reference.clients": 2}, HIT_RATES),
         ({"recommend.load": 1}, RECOMMENDED),
         ({"cost.slo.ttft_p95_ms": 5}, COST | CLAIMS),
-        ({"break_even.prompt_tokens": [4096]}, BREAK_EVEN),
+        ({"break_even.gpus": ["config/gpus/l4.yaml"]}, BREAK_EVEN),
     ],
 )
 def test_changing_a_key_runs_what_depends_on_it(changes, jobs, checkout):
@@ -471,7 +471,7 @@ def test_what_was_made_while_the_code_was_edited_is_made_again(checkout):
 
 
 def test_neither_touch_nor_fewer_triggers_pass_a_table_of_another_configuration_in_silence(checkout):
-    checkout.configure(changed(TINY, {"predict.seeds": 3}))
+    checkout.configure(changed(TINY, {"predict.cases.reference.clients": 2}))
     status, output = checkout.snakemake("predict", "--dry-run", "--rerun-triggers", "mtime")
     assert status == 0, output
     assert "hyperkv: --rerun-triggers without params, input and code: " in output

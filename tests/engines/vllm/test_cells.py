@@ -231,20 +231,6 @@ def test_after_a_load_that_was_not_answered_at_all_the_next_is_measured(spec, tm
     assert (lost["values"]["requests"], lost["values"]["ttft_p50_ms"]) == (0, None)
 
 
-@pytest.mark.parametrize(
-    ("mode", "words"),
-    [
-        ("fail", "prime: 1 of 8 requests failed, first: HTTP 500"),
-        ("all_fail", "prime: no request was answered, first: HTTP 500"),
-    ],
-)
-def test_a_tier_that_was_not_filled_is_not_measured(spec, tmp_path, monkeypatch, mode, words):
-    monkeypatch.setenv("FAKE_AIPERF", mode)
-    spec["loadgen"]["prime"] = True
-    (cell,) = measured(spec, tmp_path, 2)
-    assert (cell["valid"], cell["reasons"], cell["values"]["requests"]) == (False, [words], 0)
-
-
 def test_an_engine_that_died_while_no_request_was_answered_is_named(spec, tmp_path, monkeypatch):
     monkeypatch.setenv("FAKE_VLLM", "wounded")
     monkeypatch.setenv("FAKE_AIPERF", "all_fail")

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.engines.vllm.slices import DEFAULTS
 from workflow.hyperkv.engines.vllm.command import command, settings_of, variables
 from workflow.hyperkv.models.geometry import load_geometry
@@ -68,10 +70,9 @@ def test_gpus_share_the_model_on_cuda():
 
 
 def test_what_a_scenario_may_change():
-    line = words("fp8", {"kv_connector": "X"}, enforce_eager=True, prefix_caching=False, flags=["--swap", 3])
+    line = words("fp8", {"kv_connector": "X"}, prefix_caching=False, flags=["--swap", 3])
     for part in (
         "--kv-cache-dtype fp8",
-        "--enforce-eager",
         "--no-enable-prefix-caching",
         '--kv-transfer-config {"kv_connector": "X"}',
     ):
@@ -79,8 +80,18 @@ def test_what_a_scenario_may_change():
     assert line.endswith("--swap 3")
 
 
+@pytest.mark.parametrize("option", ["--max-num-batched-tokens", "--max-num-seqs", "--gpu-memory-utilization"])
+@pytest.mark.parametrize("flags", [["{}", 7], ["{}=7"]])
+def test_flags_replace_what_the_workflow_takes_without_them(option, flags):
+    assert f"{option} " in words()
+    told = [flag.format(option) if isinstance(flag, str) else flag for flag in flags]
+    line = words(flags=told)
+    assert line.count(option) == 1
+    assert line.endswith(" ".join(map(str, told)))
+
+
 def test_real_or_random_weights_are_loaded():
-    assert "--load-format" not in words(weights="random")
+    assert "--load-format" not in words(device="cpu")
     assert "--load-format" not in words(model_dir="/models/llama")
 
 

@@ -165,8 +165,8 @@ def _check_room(spec: dict[str, Any], data_dir: Path) -> None:
     needed = spec["file_bytes"] + max(spec["reader_bytes"], most)
     if free < needed:
         raise UserError(
-            f"array.baseline: {needed / 1e9:.1f} GB needed in {data_dir}, {free / 1e9:.1f} GB free; lower file_bytes or "
-            f"reader_bytes, or free space"
+            f"data_dir: the baseline needs {needed / 1e9:.1f} GB in {data_dir}, {free / 1e9:.1f} GB are free; free some, or "
+            f"choose a folder on a larger disk"
         )
 
 

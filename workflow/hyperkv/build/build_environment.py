@@ -66,17 +66,7 @@ def install(requirements: Path, wheels: Path, venv: Path) -> str:
     python = str(venv / "bin" / "python")
     with tempfile.TemporaryDirectory(dir=venv.parent) as folder, tarfile.open(wheels) as archive:
         archive.extractall(folder, filter="data")
-        argv = [
-            python,
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--no-deps",
-            "--no-index",
-            "--disable-pip-version-check",
-        ]
-        run_pip([*argv, "--find-links", folder, "--requirement", str(requirements)], "install")
+        run_pip(python, "install", "--no-index", "--find-links", folder, "--requirement", str(requirements))
     return python
 
 
@@ -104,36 +94,30 @@ def refuse(record: dict[str, Any], kind: str, device: str, needs: list[str]) -> 
 
     needs: lmcache, resp (its native RESP client) and striped (our plugin), as the scenarios use them.
     """
-    errors = record["errors"]
+    errors, python = record["errors"], record["python"]
+    torch, lmcache = (record["versions"].get(name) for name in ("torch", "lmcache"))
     wanted = ["aiperf"] if kind == "loadgen" else ["torch", "vllm", *(["lmcache"] if needs else [])]
     for name in wanted:
         if record["versions"].get(name) is None:
-            raise UserError(
-                f"{name} cannot be imported by {record['python']}: {errors.get(name)}; install it there"
-            )
+            raise UserError(f"{name} cannot be imported by {python}: {errors.get(name)}; install it there")
     if kind == "loadgen":
         return
     if device == "cuda" and record["cuda"] is None:
         raise UserError(
-            f"torch {record['versions']['torch']} of {record['python']} is built without CUDA; install a CUDA build, or set "
-            f"vllm.device: cpu"
+            f"torch {torch} of {python} is built without CUDA; install a CUDA build, or set vllm.device: cpu"
         )
     if device == "cuda" and not record["gpus"]:
-        raise UserError(
-            f"torch {record['versions']['torch']} sees no GPU; look at nvidia-smi, or set vllm.device: cpu"
-        )
+        raise UserError(f"torch {torch} sees no GPU; look at nvidia-smi, or set vllm.device: cpu")
     if device == "cpu" and record["cuda"] is not None:
-        raise UserError(
-            f"torch {record['versions']['torch']} of {record['python']} is a CUDA build; vllm.device: cpu needs the CPU build"
-        )
+        raise UserError(f"torch {torch} of {python} is a CUDA build; vllm.device: cpu needs the CPU build")
     if "striped" in needs and not record["striped"]:
         raise UserError(
-            f"connectors striped and striped_mp cannot be imported by {record['python']}: {errors.get('striped')}; it needs numpy and "
+            f"connectors striped and striped_mp cannot be imported by {python}: {errors.get('striped')}; it needs numpy and "
             f"xxhash there"
         )
     if "resp" in needs and not record["native_resp"]:
         raise UserError(
-            f"lmcache {record['versions']['lmcache']} has no native RESP client ({errors.get('native_resp')}); install a "
+            f"lmcache {lmcache} has no native RESP client ({errors.get('native_resp')}); install a "
             f"wheel that has it, or choose connector redis"
         )
 

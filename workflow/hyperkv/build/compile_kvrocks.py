@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import shutil
 import sys
@@ -26,6 +25,7 @@ from typing import Any
 from ..base.cli import run_stage
 from ..base.deadline import Deadline
 from ..base.digests import sha256_of
+from ..base.durable import appearing
 from ..base.errors import UserError
 from ..base.threads import within
 from ..machine.processes import OwnedProcess, describe_exit
@@ -107,7 +107,10 @@ def build(
         "seconds": round(time.monotonic() - started, 1),
         "built_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    _deliver(compiled, out, document, record)
+    with appearing(record) as partial_record, appearing(out) as partial:
+        shutil.copyfile(compiled, partial)
+        partial.chmod(0o755)
+        partial_record.write_text(json.dumps(document, indent=2) + "\n")
     shutil.rmtree(scratch)
 
 
@@ -240,18 +243,6 @@ def _followed(process: OwnedProcess) -> Iterator[str]:
             time.sleep(0.05)
         if pending:
             yield pending
-
-
-def _deliver(program: Path, out: Path, document: Mapping[str, Any], record: Path) -> None:
-    """Put the program and its record in place, the program first made whole beside it."""
-    partial, partial_record = (path.with_name(f"{path.name}.partial") for path in (out, record))
-    for folder in (out.parent, record.parent):
-        folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(program, partial)
-    partial.chmod(0o755)
-    partial_record.write_text(json.dumps(document, indent=2) + "\n")
-    os.replace(partial, out)
-    os.replace(partial_record, record)
 
 
 def _checked_sha256(tarball: Path, spec: Mapping[str, Any]) -> str:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base.cli import run_stage
+from ..base.durable import appearing
 from ..base.errors import PassingError, UserError
 from ..machine.download import attempted, fetch
 
@@ -55,7 +56,7 @@ def identity(kvrocks: Mapping[str, Any], source: str) -> dict[str, Any]:
     """What names the source that is built: `source` and its own keys of the config section. Raises UserError for a
     source that builds none."""
     if source not in _KEYS:
-        raise UserError(f"kvrocks.source {source} builds none; set it to release, git or path")
+        raise UserError(f"config: kvrocks.source: {source} builds none; set it to release, git or path")
     return {"source": source, **{key: kvrocks[key] for key in _KEYS[source]}}
 
 
@@ -71,7 +72,10 @@ def fetch_source(spec: Mapping[str, Any], out: Path) -> None:
     """Make the tarball of spec's source; `out` appears only when it is whole. Raises UserError."""
     out.parent.mkdir(parents=True, exist_ok=True)
     if spec["source"] == "release":
-        _fetch_release(spec["url"], spec["sha256"], out)
+        try:
+            fetch(spec["url"], spec["sha256"], out)
+        except UserError as error:
+            raise UserError(f"{error}; {OTHER_SOURCES}") from error
     elif spec["source"] == "git":
         _fetch_commit(spec["git_url"], spec["commit"], out)
     else:
@@ -95,13 +99,6 @@ def tree_digest(folder: Path) -> str | None:
 
 def _expanded(path: str) -> Path:
     return Path(path).expanduser()
-
-
-def _fetch_release(url: str, sha256: str, out: Path) -> None:
-    try:
-        fetch(url, sha256, out)
-    except UserError as error:
-        raise UserError(f"{error}; {OTHER_SOURCES}") from error
 
 
 def _fetch_commit(url: str, commit: str | None, out: Path) -> None:
@@ -194,13 +191,9 @@ def _is_left_out(name: str) -> bool:
 @contextmanager
 def _written(out: Path) -> Iterator[gzip.GzipFile]:
     """A gzip stream, the same bytes for the same content, that becomes `out` when the block ends well."""
-    partial = out.with_name(f"{out.name}.partial")
-    try:
-        with partial.open("wb") as file, gzip.GzipFile("", "wb", fileobj=file, mtime=0) as sink:
+    with appearing(out) as partial, partial.open("wb") as file:
+        with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as sink:
             yield sink
-        os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _git(*arguments: str) -> None:

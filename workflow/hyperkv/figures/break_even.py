@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from ..base.cli import run_stage
 from .axes import log_y, sizes_x
 from .command import draw_tables
-from .style import labels, styles, unique_legend
+from .style import labels, legend_beside, styles, unique_legend
 
 _PANEL_LETTERS = 56  # that a panel is wide
 
@@ -64,16 +64,13 @@ def draw_break_even(break_even: pd.DataFrame, placed_stores: pd.DataFrame) -> Fi
     if stores.empty:
         handles.append(Line2D([], [], linestyle="none"))
         texts.append("no store was profiled")
-    machine = (
-        ""
-        if stores.empty
-        else f"\nalone on {stores.iloc[0]['machine']}\n(GB/s of GET, page cache, value, connections)"
-    )
-    figure.legend(
-        handles, texts, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=3,
-        title=f"below the black line, loading wins; stores measured{machine}" if machine else None, title_fontsize=8,
-        alignment="left",
-    )  # fmt: skip
+        told = ""
+    else:
+        told = (
+            f"below the black line, loading wins; stores measured\nalone on {stores.iloc[0]['machine']}\n"
+            "(GB/s of GET, page cache, value, connections)"
+        )
+    legend_beside(figure, handles, texts, told, alignment="left")
     return figure
 
 

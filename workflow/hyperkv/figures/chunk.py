@@ -19,7 +19,7 @@ from ..records.parity import require_parity
 from .axes import log_y, sizes_x
 from .command import draw_tables
 from .looks import CONNECTOR_MARKERS
-from .style import draw_line, empty, labels, legend, styles, title
+from .style import draw_line, empty, labels, legend, note, styles, title
 
 
 def main() -> None:
@@ -92,15 +92,8 @@ def _styles_by_connector(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
 def _name_chunks(axes: Axes, line: pd.DataFrame) -> None:
     for _, row in line[line["load_gbps"].notna()].iterrows():
         largest = row["chunk_tokens"] == line["chunk_tokens"].max()
-        axes.annotate(
-            row["chunk_tokens"],
-            (row["hit_rate"], row["load_gbps"]),
-            (-7 if largest else 7, 0),
-            textcoords="offset points",
-            fontsize=8,
-            ha="right" if largest else "left",
-            va="center",
-        )
+        at, offset = (row["hit_rate"], row["load_gbps"]), (-7 if largest else 7, 0)
+        note(axes, row["chunk_tokens"], at, offset, ha="right" if largest else "left", va="center")
 
 
 if __name__ == "__main__":

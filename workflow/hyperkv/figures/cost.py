@@ -6,6 +6,7 @@ python -m workflow.hyperkv.figures.cost --tables results/tables/cost.csv results
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -17,10 +18,10 @@ from ..base.cli import run_stage
 from ..records.hardware import gpu_words
 from ..records.parity import require_parity
 from ..records.subtitles import under
-from ..tables.methods.cost_model import PARTS
+from ..tables.methods.cost_model import PARTS, compared_rows
 from .command import draw_tables
 from .looks import TIER_COLOURS, colour_of
-from .style import at_chunk, labels, span
+from .style import at_chunk, draw_interval, labels, note
 
 PART_COLOURS = {
     "gpu": "#999999",
@@ -44,7 +45,7 @@ def draw_cost(cost: pd.DataFrame, sensitivity: pd.DataFrame, chunk_tokens: int) 
     cost, sensitivity: rows of cost.csv and cost_sensitivity.csv. Scenarios of one chunk size, at the SLO; of an open loop
     at its highest load. Raises UserError when they are not alike.
     """
-    rows = compared_rows(at_chunk(cost, chunk_tokens))
+    rows = pd.concat(compared_rows(at_chunk(cost, chunk_tokens)))
     require_parity(rows, vary=["tier", "store", "connector"])
     figure, (left, right) = plt.subplots(
         1, 2, figsize=(13.5, 1.9 + 0.5 * max(len(rows), 9)), width_ratios=(1.25, 1)
@@ -62,15 +63,6 @@ def draw_cost(cost: pd.DataFrame, sensitivity: pd.DataFrame, chunk_tokens: int) 
     return figure
 
 
-def compared_rows(cost: pd.DataFrame) -> pd.DataFrame:
-    """Of every scenario its row at the SLO, else that at its highest load."""
-    found = []
-    for _, own in cost.groupby("scenario", sort=False):
-        at_slo = own[own["at"] == "slo"]
-        found.append(at_slo if len(at_slo) else own[own["load"] == own["load"].max()])
-    return pd.concat(found) if found else cost
-
-
 def _compared_at(row: pd.Series) -> str:
     if row["at"] != "slo":
         return f"load {row['load']:g} of an open loop"
@@ -84,34 +76,15 @@ def _draw_shares(axes: Axes, rows: pd.DataFrame) -> None:
     for position, (_, row) in enumerate(rows.iterrows()):
         total, begin = row["usd_per_million_tokens"], 0.0
         if pd.isna(total):
-            axes.annotate(
-                f"no cost: {row['reasons']}",
-                (0, position),
-                (4, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=8,
-            )
+            note(axes, f"no cost: {row['reasons']}", (0, position), (4, 0), va="center")
             continue
         for part in PARTS:
             width = total * row[f"{part}_share"]
-            axes.barh(
-                position,
-                width,
-                left=begin,
-                color=PART_COLOURS[part],
-                height=0.62,
-                edgecolor="white",
-                linewidth=0.5,
-            )
+            look: dict[str, Any] = {"color": PART_COLOURS[part], "edgecolor": "white", "linewidth": 0.5}
+            axes.barh(position, width, left=begin, height=0.62, **look)
             begin += width
-        end = total
-        if (interval := span(row, "usd_per_million_tokens")) is not None:
-            axes.errorbar(total, position, xerr=interval, color="#333333", capsize=3, linewidth=1.2)
-            end = max(end, row["usd_per_million_tokens_high"])
-        axes.annotate(
-            _row_note(row), (end, position), (6, 0), textcoords="offset points", va="center", fontsize=8
-        )
+        end = draw_interval(axes, row, "usd_per_million_tokens", position, capsize=3, linewidth=1.2)
+        note(axes, _row_note(row), (end, position), (6, 0), va="center")
     axes.set_yticks(range(len(rows)), [names[name] for name in rows["scenario"]], fontsize=9)
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
@@ -119,14 +92,8 @@ def _draw_shares(axes: Axes, rows: pd.DataFrame) -> None:
     axes.set_xlabel("USD per million tokens (prompt and answer), median and 95 % interval over repeats")
     axes.set_title("Cost by part", fontsize=10)
     handles = [Patch(color=PART_COLOURS[part], label=PART_WORDS[part]) for part in PARTS]
-    axes.legend(
-        handles=handles,
-        fontsize=8,
-        ncols=len(PARTS),
-        loc="upper center",
-        bbox_to_anchor=(0.5, -0.12),
-        frameon=False,
-    )
+    below: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.12), "frameon": False}
+    axes.legend(handles=handles, fontsize=8, ncols=len(PARTS), **below)
 
 
 def _row_note(row: pd.Series) -> str:

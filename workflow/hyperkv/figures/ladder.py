@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from ..base.cli import run_stage
 from .command import draw_tables
 from .looks import colour_of
-from .style import label, span, title
+from .style import draw_interval, label, note, title
 
 _STEP = "#0072B2"
 _PANELS = (
@@ -57,19 +57,9 @@ def _draw_steps(axes: Axes, steps: pd.DataFrame, column: str, gain: str) -> None
     for place, (_, row) in enumerate(steps.iterrows()):
         face = _STEP if row["valid"] else "none"
         axes.barh(place, row[column], color=face, edgecolor=_STEP, height=0.6, linewidth=1.4)
-        end = row[column]
-        if (interval := span(row, column)) is not None:
-            axes.errorbar(row[column], place, xerr=interval, color="#333333", capsize=3)
-            end = row[f"{column}_high"]
-        axes.annotate(
-            _gain_text(row, gain),
-            (end, place),
-            xytext=(6, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=8,
-            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
-        )
+        end = draw_interval(axes, row, column, place, capsize=3)
+        box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
+        note(axes, _gain_text(row, gain), (end, place), (6, 0), va="center", bbox=box)
     axes.set_xlim(0, top * 1.75)
 
 

@@ -43,7 +43,7 @@ def draw_tier_tradeoff(scenarios: pd.DataFrame, chunk_tokens: int) -> Figure:
     axes.set_title(title(rows, f"DRAM against SSD, chunk {chunk_tokens} tokens"), fontsize=10)
     axes.set_ylim(bottom=0)
     note = f"{name_loads(axes, rows)};\nhit rate: at the highest load"
-    legend(axes, rows, note=note, beside=axes)
+    legend(axes, rows, title=note, beside=axes)
     return figure
 
 

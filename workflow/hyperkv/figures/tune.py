@@ -24,7 +24,7 @@ from ..records.settings_words import worded
 from ..records.stats import median_interval
 from .axes import log_y
 from .command import figure_parser
-from .style import read_table, save
+from .style import note, read_table, save
 
 # Okabe and Ito's palette.
 _TRIAL, _BEST, _OWN, _WINNER = "#0072B2", "#D55E00", "#000000", "#009E73"
@@ -166,8 +166,8 @@ def _draw_cells(axes: Axes, rows: pd.DataFrame, evidence: Mapping[str, Any]) -> 
         axes.plot([place] * len(invalid), invalid["value"], "o", markerfacecolor="white", color=colour)
         interval = median_interval(list(valid["value"]))
         if interval.median is None:
-            axes.annotate(
-                "no valid\ncell", (place, 0.04), xycoords=("data", "axes fraction"), ha="center", fontsize=8
+            note(
+                axes, "no valid\ncell", (place, 0.04), (0, 0), xycoords=("data", "axes fraction"), ha="center"
             )
             continue
         axes.plot(place, interval.median, "_", markersize=22, markeredgewidth=2.5, color=colour)

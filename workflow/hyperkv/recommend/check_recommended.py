@@ -25,6 +25,7 @@ from ..base.errors import StoreError, UserError, printable
 from ..base.secret import Secret
 from ..machine.processes import LOOPBACK, OwnedProcess, free_port
 from ..records.frames import read_json
+from ..stores.applied import told_by
 from ..stores.redis_client import bounded
 from ..stores.registry import store_class
 from ..stores.server import ServerStore
@@ -112,7 +113,7 @@ def check_server(server: Mapping[str, Any], folder: Path) -> Check:
             round_trip(client, server, process)
             if (line := store.complaint(process.tail(200))) is not None:
                 raise UserError(f"{server['script']}: MALLOC_CONF: {line}")
-            applied = {_word(key): _word(value) for key, value in client.config_get("*").items()}
+            applied = told_by(client)
             client.close()
         except redis.RedisError as error:
             process.check_alive(1.0)
@@ -238,10 +239,6 @@ def _run(argv: list[str], label: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(argv, capture_output=True, text=True, timeout=_PARSER_S, check=False)
     except subprocess.TimeoutExpired as error:
         raise UserError(f"{label}: no answer within {_PARSER_S:.0f} s") from error
-
-
-def _word(value: object) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 if __name__ == "__main__":

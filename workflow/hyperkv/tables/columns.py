@@ -14,8 +14,7 @@ import yaml
 
 from ..base.cli import run_stage
 from ..records.frames import add_out, write_table
-
-COLUMNS_PATH = Path("workflow/schemas/columns.yaml")
+from .methods.dictionary import COLUMNS_PATH
 
 
 def main() -> None:

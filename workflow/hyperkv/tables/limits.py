@@ -14,21 +14,10 @@ from typing import Any
 import pandas as pd
 
 from ..base.cli import run_stage
-from ..records import hardware
 from ..records.frames import add_asked, add_out, read_jsonl, write_table
 from ..records.repeats import groups_of, median_per_byte, point_columns
+from .methods.dictionary import table_of
 
-COLUMNS = (
-    "limit",
-    "connections",
-    "value_bytes",
-    "gbps",
-    "gbps_low",
-    "gbps_high",
-    "repeats",
-    "cpu_s_per_gb",
-    *hardware.COLUMNS,
-)
 _LIMIT = ("limit", "connections", "value_bytes")
 
 
@@ -52,7 +41,7 @@ def limits_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
         {**point_columns(group, _LIMIT), "cpu_s_per_gb": median_per_byte(group, "cpu_s", 1e9)}
         for group in groups_of(records, _LIMIT)
     ]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return table_of("limits", rows)
 
 
 def device_limits(baseline: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

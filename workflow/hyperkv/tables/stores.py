@@ -14,35 +14,11 @@ from typing import Any
 import pandas as pd
 
 from ..base.cli import run_stage
-from ..records import hardware
 from ..records.frames import add_asked, add_out, read_jsonl, write_table
 from ..records.repeats import groups_of, known, median_per_byte, point_columns, said_once
 from ..records.stats import median
+from .methods.dictionary import table_of
 
-COLUMNS = (
-    "scenario",
-    "tier",
-    "store",
-    "connector",
-    "connections",
-    "stripe_bytes",
-    "processes",
-    "value_bytes",
-    "operation",
-    "cold",
-    "gbps",
-    "gbps_low",
-    "gbps_high",
-    "repeats",
-    "store_cpu_s_per_gb",
-    "page_faults_per_gb",
-    "device_read_share",
-    "device_write_share",
-    "written_per_byte",
-    "store_rss_bytes",
-    "notes",
-    *hardware.COLUMNS,
-)
 _POINT = ("scenario", "connections", "value_bytes", "operation")
 _GB = 1e9
 
@@ -77,7 +53,7 @@ def stores_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
                 "notes": said_once(note for notes in group["notes"] for note in notes),
             }
         )
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return table_of("stores", rows)
 
 
 if __name__ == "__main__":

@@ -17,24 +17,8 @@ import pandas as pd
 from ..base.cli import run_stage
 from ..records.frames import add_asked, add_out, read_jsonl, write_table
 from ..records.stats import median
+from .methods.dictionary import table_of
 
-COLUMNS = (
-    "scenario",
-    "level",
-    "phase",
-    "number",
-    "repeat",
-    "state",
-    "reason",
-    "parameters",
-    "metric",
-    "value",
-    "set_gbps",
-    "get_gbps",
-    "device_share",
-    "served_from",
-    "spent_s",
-)
 COST = "cost_s_per_ktokens"
 
 
@@ -53,7 +37,7 @@ def main() -> None:
 def tune_table(trials: Sequence[Mapping[str, Any]], finalists: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """One row per trial (level store) and per cell of a finalist (level engine). What is not known is empty."""
     rows = [_trial_row(record) for record in trials] + [_cell_row(record) for record in finalists]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return table_of("tune", rows)
 
 
 def _trial_row(record: Mapping[str, Any]) -> dict[str, Any]:

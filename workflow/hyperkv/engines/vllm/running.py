@@ -162,7 +162,7 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
     lmcache.check(scenario, settings["device"], settings["block_tokens"], chunk_bytes, staging)
     model_dir = _model_dir(cell, settings)
     words = aiperf.words_of(model_dir / "tokenizer.json")
-    limit = ContextLimit.of_vllm(geometry, settings["max_context_tokens"])
+    limit = ContextLimit.of_vllm(geometry)
     check_context(cell.spec["workload"], context_tokens(cell) - ROOM_TOKENS, limit)
     if scenario["tier"] != "none":
         check_room(cell, saved_bytes(cell), staging)
@@ -268,7 +268,7 @@ def proof_lengths(conversations: Sequence[Conversation]) -> tuple[int, int]:
 def saved_bytes(cell: CellSpec) -> int:
     """What the scenario's store is given to keep over all points of a job.
 
-    The working set of every load, whose conversations are its own (priming sends the same ones), the prompts that prove
+    The working set of every load, whose conversations are its own, the prompts that prove
     each load, the single requests, and what pushes these out of write buffers. An LMCache server may save answers in any case.
     """
     scenario, chunk = cell.scenario, cell.scenario["chunk_tokens"]
