@@ -64,6 +64,14 @@ def test_the_rooms_are_those_of_the_package():
     assert told == {path.parent.name for path in Path("workflow/hyperkv").glob("*/__init__.py")}
 
 
+@pytest.mark.parametrize("page", ["experiment", "array"])
+def test_configurations_of_the_pages_are_taken(page):
+    block = Path(f"docs/{page}.md").read_text().partition("```yaml\n")[2].partition("```")[0]
+    files = [yaml.safe_load(Path(f"config/{name}.yaml").read_text()) for name in ("scenarios", "config")]
+    told = yaml.safe_load(block)
+    assert told.items() <= checked(merged(*files, told)).items() or page == "experiment"
+
+
 def test_the_plugins_file_is_one_that_the_plugin_takes():
     text = Path("docs/striped.md").read_text()
     file = yaml.safe_load(text.partition("```yaml\n")[2].partition("```")[0])
