@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from types import ModuleType
 from typing import TypeVar
 
 import pytest
 
+from workflow.hyperkv.base.cli import call
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.records.record_file import Identity, write_records
 
@@ -56,6 +58,11 @@ def mounted_tmpfs(folder: Path, mebibytes: int) -> Iterator[Path]:
         yield folder
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True, timeout=10)
+
+
+def command(module: ModuleType, *words: object) -> None:
+    """Run a stage in this process, with a command line."""
+    call(module.main, [str(word) for word in words])
 
 
 def write_as_a_stage(path: Path, records: list[dict]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers import command
 from tests.kvrocks_tree import write_program
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.build import build_environment, fetch_wheels
@@ -102,19 +103,17 @@ def test_an_environment_is_made_from_wheels_alone_and_recorded(tmp_path, monkeyp
     files = {"requirements": "pins.txt", "wheels": "wheels.tar", "venv": "venv", "out": "record.json"}
     options = ["--kind", "loadgen"]
     options += [word for key, name in files.items() for word in (f"--{key}", str(tmp_path / name))]
-    monkeypatch.setattr(sys, "argv", ["build_environment", *options])
-    build_environment.main()
+    command(build_environment, *options)
     record = json.loads((tmp_path / "record.json").read_text())
     assert record["versions"] == {"aiperf": "0.0.1"}
     assert record["python"] == str(tmp_path / "venv/bin/python")
     assert json.loads(capfd.readouterr().out) == record
 
 
-def test_an_interpreter_that_is_not_there_is_named(tmp_path, monkeypatch):
+def test_an_interpreter_that_is_not_there_is_named(tmp_path):
     options = ["--kind", "engine", "--python", "/no/python", "--out", str(tmp_path / "r.json")]
-    monkeypatch.setattr(sys, "argv", ["build_environment", *options])
     with pytest.raises(UserError, match=r"vllm\.python: there is no program /no/python"):
-        build_environment.main()
+        command(build_environment, *options)
 
 
 def test_wheels_of_a_file_that_is_not_there(tmp_path):

@@ -447,7 +447,7 @@ def test_a_predicted_case_takes_what_it_does_not_say_from_the_experiment():
 def test_break_even_is_at_the_figures_chunk():
     config = changed("figures", {"chunk_tokens": 32})
     spec = json.loads(break_even_spec(checked(config)))
-    assert (spec["chunk_tokens"], spec["kv_dtype"], len(spec["gpus"])) == (32, "auto", 4)
+    assert (spec["chunk_tokens"], spec["kv_dtype"], len(spec["gpus"])) == (32, "auto", 7)
 
 
 def test_keys_of_stripes_reach_the_stages_when_they_say_something():

@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.figures.made import store_rows
+from tests.helpers import command
 from tests.predict.specs import BREAK_EVEN, MODELS
 from tests.record_factory import limit
 from workflow.hyperkv.base.errors import UserError
@@ -83,12 +83,9 @@ def test_what_never_pays_is_infinite_and_reads_as_never():
     assert required_gbps(1, 0.1, 0.2) == math.inf
 
 
-def test_the_table_has_the_dictionarys_columns_and_no_prompt_above_a_context(tmp_path, monkeypatch):
+def test_the_table_has_the_dictionarys_columns_and_no_prompt_above_a_context(tmp_path):
     out, text = tmp_path / "break_even.csv", tmp_path / "break_even.txt"
-    monkeypatch.setattr(
-        sys, "argv", ["breakeven", "--spec", json.dumps(BREAK_EVEN), "--out", str(out), "--text", str(text)]
-    )
-    breakeven.main()
+    command(breakeven, "--spec", json.dumps(BREAK_EVEN), "--out", out, "--text", text)
     written = pd.read_csv(out)
     assert list(written) == list(columns_dictionary()["break_even"])
     assert text.read_text() == break_even_text(break_even_table(BREAK_EVEN), remarks(BREAK_EVEN))
@@ -210,7 +207,7 @@ def test_a_store_is_taken_cold_near_the_chunk_at_its_fastest():
     assert nearest_get(points[points["operation"] == "set"], 1) is None
 
 
-def test_placed_stores(table, tmp_path, monkeypatch):
+def test_placed_stores(table, tmp_path):
     files = {"break_even": table, "stores": store_rows()}
     for name, content in files.items():
         content.to_csv(tmp_path / f"{name}.csv", index=False)
@@ -232,8 +229,7 @@ def test_placed_stores(table, tmp_path, monkeypatch):
         "--out",
         out,
     ]
-    monkeypatch.setattr(sys, "argv", ["place_stores", *map(str, arguments)])
-    place_stores.main()
+    command(place_stores, *arguments)
     placed = pd.read_csv(out)
     assert list(placed) == list(columns_dictionary()["placed_stores"])
     assert len(placed) == 3 * len(table)

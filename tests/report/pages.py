@@ -1,13 +1,12 @@
 """Pages of the committed reference runs, and of variations of their tables, by the stages themselves."""
 
 import json
-import sys
 from pathlib import Path
-from unittest import mock
 
 import pandas as pd
 import yaml
 
+from tests.helpers import command
 from tests.kept import LAPTOP, kept, spread_out
 from tests.workflow_helpers import merged
 from workflow.hyperkv.config.config import checked
@@ -89,12 +88,6 @@ def spoiled(cells: pd.DataFrame, scenario: str, reason: str = HOSTILE) -> pd.Dat
     return copy
 
 
-def run(module, *arguments: object) -> None:
-    """Run a stage's main with a command line."""
-    with mock.patch.object(sys, "argv", [module.__name__, *map(str, arguments)]):
-        module.main()
-
-
 def page_of(
     folder: Path,
     cells: pd.DataFrame,
@@ -110,18 +103,13 @@ def page_of(
     run_ = kept(reference)
     scenarios = scenarios_table(cells)
     there = baseline if baseline in set(cells["scenario"]) else None
-    found = {
-        "cells": cells,
-        "scenarios": scenarios,
-        "ratios": ratios_table(cells, there),
-        **(extra or {}),
-    }
+    found = {"cells": cells, "scenarios": scenarios, "ratios": ratios_table(cells, there), **(extra or {})}
     for name, table in found.items():
         table.to_csv(folder / f"{name}.csv", index=False)
     names = ("config/scenarios.yaml", "config/config.yaml")
     config = checked(merged(*(yaml.safe_load(Path(name).read_text()) for name in names)))
     recommended = [folder / "recommendation.json"]
-    run(
+    command(
         choose_scenario,
         "--spec",
         recommend_spec(config),
@@ -143,7 +131,7 @@ def page_of(
     (folder / "environment.json").write_text(json.dumps(told))
     predicted = PICTURES / kept(LAPTOP).name / "break_even.svg"
     pictures = dict.fromkeys([*sorted((PICTURES / run_.name).glob("*.svg")), predicted])
-    run(
+    command(
         make_page,
         "--template",
         "workflow/report/page.html.j2",

@@ -44,7 +44,7 @@ def ran(tmp_path_factory) -> Checkout:
     registry = (stores / "registry.py").read_text()
     line = '    "shelf": "shelf.ShelfStore",\n'
     (stores / "registry.py").write_text(registry.replace("STORES = {\n", "STORES = {\n" + line, 1))
-    status, output = checkout.snakemake(*TARGETS, within_s=500)
+    status, output = checkout.snakemake(*TARGETS)
     assert status == 0, output
     return checkout
 

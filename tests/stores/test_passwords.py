@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import socket
-import sys
 import threading
 import traceback
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from tests.helpers import command
 from tests.record_factory import VALKEY
 from tests.record_factory import spec as spec_of
 from tests.stores.conftest import OPTIONS, buffers_for, new_keys, offered, store_config, values_of
@@ -191,15 +191,14 @@ def stages(tmp_path: Path, secret: Path):
     yield layers, ["--spec", json.dumps(alone), "--out", f"{out}/layers/v.jsonl"]
 
 
-def test_a_run_leaves_and_shows_no_password(secret, tmp_path, monkeypatch, capfd):
+def test_a_run_leaves_and_shows_no_password(secret, tmp_path, capfd):
     """Everything that the stages write, print and show in /proc is searched; the file with the password is elsewhere."""
     out = tmp_path / "out"
     (out / "sweep").mkdir(parents=True)
     (out / "sweep" / ".progress.json").write_text('{"cells": 1, "started_at": 0, "done": []}')
     with Watcher() as watcher:
         for stage, argv in stages(tmp_path, secret):
-            monkeypatch.setattr(sys, "argv", ["stage", *argv, "--logs", str(tmp_path / "logs")])
-            stage.main()
+            command(stage, *argv, "--logs", tmp_path / "logs")
     (record, *_) = read_records(out / "sweep/v/1.jsonl")
     assert (record["valid"], record["reasons"]) == (True, [])
     assert record["spec"]["scenario"]["password_file"] == str(secret)

@@ -13,7 +13,7 @@ SWEEP = {
     "ratios",
     "sweep_time",
     "latency",
-}  # other tables have tests of their own
+}  # others have tests of their own
 
 
 def test_the_dictionary_has_exactly_the_columns_of_the_sweep_s_tables(written):

@@ -2,20 +2,17 @@
 
 import json
 import math
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from tests.helpers import write_as_a_stage
+from tests.helpers import command, write_as_a_stage
 from tests.record_factory import completed, measured, varied
 from tests.tables.costs import NO_SLO, PRICES, full_prices, records
 from workflow.hyperkv.tables import cost
 from workflow.hyperkv.tables.cost import cost_table, point_of, repeats_table, sensitivity_table
-from workflow.hyperkv.tables.methods.cost_model import (
-    usd_per_million,
-)
+from workflow.hyperkv.tables.methods.cost_model import usd_per_million
 from workflow.hyperkv.tables.methods.dictionary import columns_dictionary
 
 
@@ -157,19 +154,18 @@ def test_sensitivity_moves_one_price_and_leaves_the_others(real):
     assert (unused["usd_at_low"] == unused["usd_at_high"]).all()
 
 
-def run(tmp_path, monkeypatch, lines) -> Path:
+def run(tmp_path, lines) -> Path:
     write_as_a_stage(tmp_path / "cells.jsonl", lines)
     spec = json.dumps({"prices": full_prices(), "slo": NO_SLO})
     arguments = ["--spec", spec, "--cells", tmp_path / "cells.jsonl", "--out", tmp_path / "tables"]
-    monkeypatch.setattr(sys, "argv", ["cost", *map(str, arguments)])
-    cost.main()
+    command(cost, *arguments)
     return tmp_path / "tables"
 
 
 @pytest.mark.parametrize("filled", [True, False])
-def test_the_dictionary_has_exactly_the_columns_of_the_tables(tmp_path, monkeypatch, real, filled):
+def test_the_dictionary_has_exactly_the_columns_of_the_tables(tmp_path, real, filled):
     lines = records(real) if filled else [completed({"record": "single"})]
-    out = run(tmp_path, monkeypatch, lines)
+    out = run(tmp_path, lines)
     assert {path.stem for path in out.iterdir()} == {"cost", "cost_repeats", "cost_sensitivity"}
     for path in out.iterdir():
         table = pd.read_csv(path)

@@ -5,6 +5,7 @@ import json
 import pandas as pd
 import pytest
 
+from tests.helpers import command
 from tests.record_factory import limit
 from workflow.hyperkv.tables import limits
 from workflow.hyperkv.tables.limits import device_limits, limits_table
@@ -12,7 +13,7 @@ from workflow.hyperkv.tables.methods.dictionary import columns_dictionary
 
 
 @pytest.mark.parametrize("records", [[], [limit()]], ids=["none", "one"])
-def test_the_dictionary_has_exactly_the_columns_of_the_table(tmp_path, command, records):
+def test_the_dictionary_has_exactly_the_columns_of_the_table(tmp_path, records):
     (tmp_path / "limits.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     files = [tmp_path / "limits.jsonl"] if records else []
     command(limits, "--limits", *files, "--out", tmp_path / "limits.csv")

@@ -11,15 +11,7 @@ import pytest
 from tests.tune.made_up import PARAMETERS, a_round, rounds
 from workflow.hyperkv.base.errors import StoreError, UserError
 from workflow.hyperkv.tune.space import Parameter
-from workflow.hyperkv.tune.study import (
-    as_record,
-    best,
-    importances,
-    judged,
-    open_study,
-    search,
-    spent_s,
-)
+from workflow.hyperkv.tune.study import as_record, best, importances, judged, open_study, search, spent_s
 
 OWN = {parameter.name: parameter.own for parameter in PARAMETERS}
 

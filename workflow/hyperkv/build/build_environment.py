@@ -9,7 +9,6 @@ The record has the versions that are imported, torch's CUDA, and whether LMCache
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -17,11 +16,13 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..base.cli import run_stage
 from ..base.errors import UserError
+from ..base.options import Words
 from ..base.surroundings import past_proxies
 from ..machine.interpreter import import_path
 from .fetch_wheels import run_pip
@@ -29,33 +30,42 @@ from .fetch_wheels import run_pip
 _PREFLIGHT_TIMEOUT_S = 600
 
 
-def main() -> None:
-    """Parse the command line, install, probe, write the record."""
-    parser = argparse.ArgumentParser(
-        prog="python -m workflow.hyperkv.build.build_environment",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--kind", required=True, choices=("engine", "loadgen"), help="what it is for")
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="what vLLM runs on")
-    parser.add_argument("--needs", nargs="*", default=[], help="what must be there: lmcache, resp, striped")
-    parser.add_argument("--python", help="interpreter of an environment that is there; nothing is installed")
-    parser.add_argument("--requirements", type=Path, help="pinned packages")
-    parser.add_argument("--wheels", type=Path, help="tar of fetch_wheels")
-    parser.add_argument("--venv", type=Path, help="the folder to make")
-    parser.add_argument("--out", required=True, type=Path, help="JSON record to write")
-    arguments = parser.parse_args()
-    python = arguments.python
+def main(
+    *,
+    kind: Literal["engine", "loadgen"],
+    device: Literal["cuda", "cpu"] = "cuda",
+    needs: Words = (),
+    python: str | None = None,
+    requirements: Path | None = None,
+    wheels: Path | None = None,
+    venv: Path | None = None,
+    out: Path,
+) -> None:
+    """Install, probe, and write the record.
+
+    Args:
+        kind: what it is for.
+        device: what vLLM runs on.
+        needs: what must be there: lmcache, resp, striped.
+        python: interpreter of an environment that is there; nothing is installed.
+        requirements: pinned packages.
+        wheels: tar of fetch_wheels.
+        venv: the folder to make.
+        out: JSON record to write.
+    """
     if python is None:
-        python = install(arguments.requirements, arguments.wheels, arguments.venv)
+        if requirements is None or wheels is None or venv is None:
+            raise UserError("give --python, or --requirements, --wheels and --venv")
+        python = install(requirements, wheels, venv)
     elif shutil.which(python) is None:
-        section = "vllm" if arguments.kind == "engine" else "loadgen"
+        section = "vllm" if kind == "engine" else "loadgen"
         raise UserError(f"{section}.python: there is no program {python}; leave it null to have one made")
-    record = {"python": python, **probe(python, arguments.kind)}
-    refuse(record, arguments.kind, arguments.device, arguments.needs)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(record, indent=1) + "\n")
-    print(json.dumps(record, indent=1))
+    record = {"python": python, **probe(python, kind)}
+    refuse(record, kind, device, needs)
+    text = json.dumps(record, indent=1)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(text + "\n")
+    print(text)
 
 
 def install(requirements: Path, wheels: Path, venv: Path) -> str:
@@ -89,7 +99,7 @@ def probe(python: str, kind: str) -> dict[str, Any]:
     return json.loads(lines[-1])
 
 
-def refuse(record: dict[str, Any], kind: str, device: str, needs: list[str]) -> None:
+def refuse(record: dict[str, Any], kind: str, device: str, needs: Sequence[str]) -> None:
     """Raise UserError, one line, for what is missing in an environment that was probed.
 
     needs: lmcache, resp (its native RESP client) and striped (our plugin), as the scenarios use them.

@@ -7,7 +7,6 @@ The compiler is $CC, else `cc`.
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import sys
@@ -22,16 +21,13 @@ _OTHERWISE = "install it, or choose client python"
 _TIMEOUT_S = 120
 
 
-def main() -> None:
-    """Parse the command line and compile."""
-    parser = argparse.ArgumentParser(
-        prog="python -m workflow.hyperkv.build.build_striped", description=__doc__
-    )
-    parser.add_argument("--source", required=True, type=Path)
-    parser.add_argument("--march", default="native", help="instruction set, as gcc names it")
-    parser.add_argument("--out", required=True, type=Path)
-    arguments = parser.parse_args()
-    compile_library(arguments.source, arguments.march, arguments.out)
+def main(*, source: Path, march: str = "native", out: Path) -> None:
+    """Compile the library.
+
+    Args:
+        march: instruction set, as gcc names it.
+    """
+    compile_library(source, march, out)
 
 
 def compile_library(source: Path, march: str, out: Path) -> None:

@@ -8,7 +8,6 @@ copied into it.
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import shutil
@@ -27,6 +26,7 @@ from ..base.deadline import Deadline
 from ..base.digests import sha256_of
 from ..base.durable import appearing
 from ..base.errors import UserError
+from ..base.options import Spec
 from ..base.threads import within
 from ..machine.processes import OwnedProcess, describe_exit
 from .cmake_files import declared
@@ -45,18 +45,16 @@ _MAYBE_ERROR = re.compile(r"error|\*\*\*", re.IGNORECASE)
 _CMAKE_ERROR = "CMake Error"
 
 
-def main() -> None:
-    """Parse the command line and build."""
-    parser = argparse.ArgumentParser(
-        prog="python -m workflow.hyperkv.build.compile_kvrocks", description=__doc__
-    )
-    parser.add_argument("--spec", required=True, type=json.loads, help="source, deps_dir, march, patches")
-    parser.add_argument("--source", required=True, type=Path, help="tarball")
-    parser.add_argument("--out", required=True, type=Path, help="the program")
-    parser.add_argument("--record", required=True, type=Path, help="what was built, JSON")
-    parser.add_argument("--jobs", required=True, type=int)
-    arguments = parser.parse_args()
-    build(arguments.spec, arguments.source, arguments.out, arguments.record, arguments.jobs)
+def main(*, spec: Spec, source: Path, out: Path, record: Path, jobs: int) -> None:
+    """Build the program.
+
+    Args:
+        spec: JSON: source, deps_dir, march, patches.
+        source: tarball.
+        out: the program.
+        record: what was built, JSON.
+    """
+    build(spec, source, out, record, jobs)
 
 
 def build_spec(kvrocks: Mapping[str, Any], source: str, patched: bool = False) -> str:

@@ -7,7 +7,6 @@ The tarball says which commit it holds, when that is known, in the header that `
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import hashlib
 import json
@@ -26,6 +25,7 @@ from typing import Any
 from ..base.cli import run_stage
 from ..base.durable import appearing
 from ..base.errors import PassingError, UserError
+from ..base.options import Spec
 from ..machine.download import attempted, fetch
 
 OTHER_SOURCES = (
@@ -41,15 +41,13 @@ _MAY_PASS = re.compile(
 _STALLED = ("-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=60")
 
 
-def main() -> None:
-    """Parse the command line and fetch."""
-    parser = argparse.ArgumentParser(
-        prog="python -m workflow.hyperkv.build.fetch_kvrocks", description=__doc__
-    )
-    parser.add_argument("--spec", required=True, type=json.loads, help="source and its keys of the config")
-    parser.add_argument("--out", required=True, type=Path)
-    arguments = parser.parse_args()
-    fetch_source(arguments.spec, arguments.out)
+def main(*, spec: Spec, out: Path) -> None:
+    """Fetch the source.
+
+    Args:
+        spec: JSON: source and its keys of the config.
+    """
+    fetch_source(spec, out)
 
 
 def identity(kvrocks: Mapping[str, Any], source: str) -> dict[str, Any]:

@@ -7,7 +7,6 @@ The tar can be carried to a machine without internet, and Snakemake's between-wo
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 import tarfile
@@ -19,18 +18,15 @@ from ..base.durable import appearing
 from ..base.errors import UserError, printable
 
 
-def main() -> None:
-    """Parse the command line and download."""
-    parser = argparse.ArgumentParser(
-        prog="python -m workflow.hyperkv.build.fetch_wheels", description=__doc__
-    )
-    parser.add_argument(
-        "--requirements", required=True, type=Path, help="pinned packages, dependencies included"
-    )
-    parser.add_argument("--index", help="one more package index")
-    parser.add_argument("--out", required=True, type=Path, help="the tar to write")
-    arguments = parser.parse_args()
-    fetch(arguments.requirements, arguments.index, arguments.out)
+def main(*, requirements: Path, index: str | None = None, out: Path) -> None:
+    """Download the packages.
+
+    Args:
+        requirements: pinned packages, dependencies included.
+        index: one more package index.
+        out: the tar to write.
+    """
+    fetch(requirements, index, out)
 
 
 def fetch(requirements: Path, index: str | None, out: Path) -> None:

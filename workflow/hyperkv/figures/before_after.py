@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ..base.cli import run_stage
-from .command import draw_tables
+from .command import Picture, Table, draw_tables
 from .looks import colour_of, marker_of
 from .style import draw_line, dtype_words, label, legend_beside, name_loads, title
 
@@ -21,9 +21,13 @@ _AFTER = {"color": "#CC79A7", "marker": "s"}
 _LAST = {"color": "#D55E00", "marker": "D"}
 
 
-def main() -> None:
-    """Parse the command line and draw the figure."""
-    draw_tables(draw_before_after, __doc__, "ladder")
+def main(*, tables: Table, picture: Picture) -> None:
+    """Draw the figure.
+
+    Args:
+        tables: ladder.csv.
+    """
+    draw_tables(draw_before_after, tables, picture)
 
 
 def draw_before_after(ladder: pd.DataFrame) -> Figure:

@@ -17,15 +17,19 @@ from matplotlib.lines import Line2D
 
 from ..base.cli import run_stage
 from .axes import log_y, sizes_x
-from .command import draw_tables
+from .command import Picture, TwoTables, draw_tables
 from .style import labels, legend_beside, styles, unique_legend
 
 _PANEL_LETTERS = 56  # that a panel is wide
 
 
-def main() -> None:
-    """Parse the command line and draw the figure."""
-    draw_tables(draw_break_even, __doc__, "break_even", "placed_stores")
+def main(*, tables: TwoTables, picture: Picture) -> None:
+    """Draw the figure.
+
+    Args:
+        tables: break_even.csv and placed_stores.csv.
+    """
+    draw_tables(draw_break_even, tables, picture)
 
 
 def draw_break_even(break_even: pd.DataFrame, placed_stores: pd.DataFrame) -> Figure:

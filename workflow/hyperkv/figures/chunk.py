@@ -17,14 +17,18 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from ..base.cli import run_stage
 from ..records.parity import require_parity
 from .axes import log_y, sizes_x
-from .command import draw_tables
+from .command import Picture, Table, draw_tables
 from .looks import CONNECTOR_MARKERS
 from .style import draw_line, empty, labels, legend, note, styles, title
 
 
-def main() -> None:
-    """Parse the command line and draw the figure."""
-    draw_tables(draw_chunk, __doc__, "scenarios")
+def main(*, tables: Table, picture: Picture) -> None:
+    """Draw the figure.
+
+    Args:
+        tables: scenarios.csv.
+    """
+    draw_tables(draw_chunk, tables, picture)
 
 
 def draw_chunk(scenarios: pd.DataFrame) -> Figure:

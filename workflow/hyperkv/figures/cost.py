@@ -15,11 +15,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from ..base.cli import run_stage
+from ..base.options import Spec
 from ..records.hardware import gpu_words
 from ..records.parity import require_parity
 from ..records.subtitles import under
 from ..tables.methods.cost_model import PARTS, compared_rows
-from .command import draw_tables
+from .command import Picture, TwoTables, draw_tables
 from .looks import TIER_COLOURS, colour_of
 from .style import at_chunk, draw_interval, labels, note
 
@@ -34,9 +35,14 @@ PART_WORDS = {"gpu": "GPU", "server": "server", "dram": "DRAM", "ssd": "SSD", "p
 _LEAST_PERCENT = 1.0
 
 
-def main() -> None:
-    """Parse the command line and draw the figure."""
-    draw_tables(draw_cost, __doc__, "cost", "cost_sensitivity", compared=True)
+def main(*, tables: TwoTables, spec: Spec, picture: Picture) -> None:
+    """Draw the figure.
+
+    Args:
+        tables: cost.csv and cost_sensitivity.csv.
+        spec: JSON: {"chunk_tokens": size that is compared}.
+    """
+    draw_tables(draw_cost, tables, picture, spec["chunk_tokens"])
 
 
 def draw_cost(cost: pd.DataFrame, sensitivity: pd.DataFrame, chunk_tokens: int) -> Figure:

@@ -18,7 +18,7 @@ from matplotlib.ticker import PercentFormatter
 
 from ..base.cli import run_stage
 from .axes import sizes_x
-from .command import draw_tables
+from .command import Picture, TwoTables, draw_tables
 from .looks import TIER_COLOURS, colour_of, marker_of
 from .style import legend_beside, note, unique_legend
 
@@ -29,9 +29,13 @@ LOOKUPS = {"prompt": "for the whole prompt (LMCache)", "rest": "for what HBM did
 ALONE = "an unbounded store alone, no HBM\n(HBM adds smaller blocks and answers)"
 
 
-def main() -> None:
-    """Parse the command line and draw the figure."""
-    draw_tables(draw_hit_rate, __doc__, "hit_rates", "cells")
+def main(*, tables: TwoTables, picture: Picture) -> None:
+    """Draw the figure.
+
+    Args:
+        tables: hit_rates.csv and cells.csv.
+    """
+    draw_tables(draw_hit_rate, tables, picture)
 
 
 def draw_hit_rate(hit_rates: pd.DataFrame, cells: pd.DataFrame) -> Figure:

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..base.cli import run_stage
-from .command import draw_tables
+from .command import Picture, Table, draw_tables
 from .looks import colour_of
 from .style import draw_interval, label, note, title
 
@@ -24,9 +24,13 @@ _PANELS = (
 )
 
 
-def main() -> None:
-    """Parse the command line and draw the figure."""
-    draw_tables(draw_ladder, __doc__, "ladder")
+def main(*, tables: Table, picture: Picture) -> None:
+    """Draw the figure.
+
+    Args:
+        tables: ladder.csv.
+    """
+    draw_tables(draw_ladder, tables, picture)
 
 
 def draw_ladder(ladder: pd.DataFrame) -> Figure:

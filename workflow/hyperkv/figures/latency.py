@@ -19,7 +19,7 @@ from ..base.cli import run_stage
 from ..records.hardware import gpu_words
 from ..records.subtitles import under
 from .axes import log_y, sizes_x
-from .command import draw_tables
+from .command import Picture, Table, draw_tables
 from .looks import colour_of, marker_of, medium_of
 from .style import dtype_words, empty, labels
 
@@ -28,9 +28,13 @@ _FURTHER_MARKERS = ("v", "*", "<", "h")
 _PANELS = {"loaded": "the same prompt again, from the tier", "saved": "first time: computed and saved"}
 
 
-def main() -> None:
-    """Parse the command line and draw the figure."""
-    draw_tables(draw_latency, __doc__, "latency")
+def main(*, tables: Table, picture: Picture) -> None:
+    """Draw the figure.
+
+    Args:
+        tables: latency.csv.
+    """
+    draw_tables(draw_latency, tables, picture)
 
 
 def draw_latency(latency: pd.DataFrame) -> Figure:

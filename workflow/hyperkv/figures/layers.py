@@ -17,7 +17,7 @@ from matplotlib.patches import Patch
 
 from ..base.cli import run_stage
 from ..tables.methods.substitution import UNEXPLAINED, WHOLE, WORDS
-from .command import draw_tables
+from .command import Picture, Table, draw_tables
 from .style import empty, legend_beside, note
 
 # Okabe and Ito's palette. Transport is blue, the server orange, the device green.
@@ -37,9 +37,13 @@ _STROKES, _DOTS = "////", "oo"
 _SIDE_BY_SIDE = 12  # bars of a panel
 
 
-def main() -> None:
-    """Parse the command line and draw the figure."""
-    draw_tables(draw_layers, __doc__, "layers")
+def main(*, tables: Table, picture: Picture) -> None:
+    """Draw the figure.
+
+    Args:
+        tables: layers.csv.
+    """
+    draw_tables(draw_layers, tables, picture)
 
 
 def draw_layers(layers: pd.DataFrame) -> Figure:

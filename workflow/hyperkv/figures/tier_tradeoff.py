@@ -12,14 +12,20 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ..base.cli import run_stage
+from ..base.options import Spec
 from ..records.parity import require_parity
-from .command import draw_tables
+from .command import Picture, Table, draw_tables
 from .style import at_chunk, draw_line, labels, legend, name_loads, styles, title
 
 
-def main() -> None:
-    """Parse the command line and draw the figure."""
-    draw_tables(draw_tier_tradeoff, __doc__, "scenarios", compared=True)
+def main(*, tables: Table, spec: Spec, picture: Picture) -> None:
+    """Draw the figure.
+
+    Args:
+        tables: scenarios.csv.
+        spec: JSON: {"chunk_tokens": size that is compared}.
+    """
+    draw_tables(draw_tier_tradeoff, tables, picture, spec["chunk_tokens"])
 
 
 def draw_tier_tradeoff(scenarios: pd.DataFrame, chunk_tokens: int) -> Figure:

@@ -13,17 +13,23 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..base.cli import run_stage
+from ..base.options import Spec
 from ..records.parity import require_parity
-from .command import draw_tables
+from .command import Picture, Table, draw_tables
 from .looks import colour_of, medium_of
 from .style import RECOMPUTE, at_chunk, draw_interval, empty, note, title
 
 _WAYS = {"inprocess": "in process", "resp": "RESP"}
 
 
-def main() -> None:
-    """Parse the command line and draw the figure."""
-    draw_tables(draw_transport_medium, __doc__, "scenarios", compared=True)
+def main(*, tables: Table, spec: Spec, picture: Picture) -> None:
+    """Draw the figure.
+
+    Args:
+        tables: scenarios.csv.
+        spec: JSON: {"chunk_tokens": size that is compared}.
+    """
+    draw_tables(draw_transport_medium, tables, picture, spec["chunk_tokens"])
 
 
 def draw_transport_medium(scenarios: pd.DataFrame, chunk_tokens: int) -> Figure:

@@ -5,7 +5,6 @@ python -m workflow.hyperkv.recommend.check_recommended --recommendation results/
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shlex
@@ -47,21 +46,17 @@ class Check:
     detail: str
 
 
-def main() -> None:
-    """Parse the command line, check, write what was and what was not checked. A fault is an error."""
-    parser = argparse.ArgumentParser(
-        prog="python -m workflow.hyperkv.recommend.check_recommended", description=__doc__
-    )
-    parser.add_argument("--recommendation", required=True, type=Path, help="recommendation.json")
-    parser.add_argument("--files", required=True, type=Path, help="folder of its files")
-    parser.add_argument(
-        "--engine-python", required=True, help="interpreter of an environment with vllm and lmcache"
-    )
-    parser.add_argument("--out", required=True, type=Path, help="JSON file for what was found")
-    arguments = parser.parse_args()
-    recommendation = read_json(arguments.recommendation)
-    checks = check(recommendation, arguments.files, arguments.engine_python)
-    arguments.out.write_text(json.dumps([asdict(item) for item in checks], indent=2) + "\n")
+def main(*, recommendation: Path, files: Path, engine_python: str, out: Path) -> None:
+    """Check, and write what was and what was not checked. A fault is an error.
+
+    Args:
+        recommendation: recommendation.json.
+        files: folder of its files.
+        engine_python: interpreter of an environment with vllm and lmcache.
+        out: JSON file for what was found.
+    """
+    checks = check(read_json(recommendation), files, engine_python)
+    out.write_text(json.dumps([asdict(item) for item in checks], indent=2) + "\n")
     for item in checks:
         told = printable(f"hyperkv check_recommended: {item.what}: {item.status}: {item.detail}")
         print(told, file=sys.stderr)

@@ -16,11 +16,18 @@ PAGES, PICTURE, README = Path("docs/results"), Path("docs/images/pays.svg"), Pat
 ANSWER = re.compile(r"(?<=<!-- answer -->\n)(.*?)(?=<!-- end of answer -->)", re.DOTALL)
 
 
-def main() -> None:
-    """Copy the picture, and write the answer into README."""
-    PICTURE.parent.mkdir(exist_ok=True)
-    PICTURE.write_text((PAGES / newest(PAGES) / "pays.svg").read_text())
-    README.write_text(ANSWER.sub(lambda _: answer(PAGES, newest(PAGES)), README.read_text()))
+def main(*, pages: Path = PAGES, picture: Path = PICTURE, readme: Path = README) -> None:
+    """Copy the picture, and write the answer between the two comments of README.
+
+    Args:
+        pages: folder with the pages of kept runs.
+        picture: where it is copied to.
+        readme: the file that begins with the answer.
+    """
+    name = newest(pages)
+    picture.parent.mkdir(exist_ok=True)
+    picture.write_text((pages / name / "pays.svg").read_text())
+    readme.write_text(ANSWER.sub(lambda _: answer(pages, name), readme.read_text()))
 
 
 def newest(pages: Path) -> str:
@@ -35,7 +42,9 @@ def answer(pages: Path, name: str) -> str:
     """The answer that a page begins with, and a link to it, as README has them."""
     told = re.findall(r"^> (.*)$", (pages / f"{name}.md").read_text(), re.MULTILINE)
     date = name.removeprefix("laptop-")
-    return "\n".join([*(f"> {line}" for line in told), "", f"[The run of {date}]({pages}/{name}.md)", ""])
+    return "\n".join(
+        [*(f"> {line}" for line in told), "", f"[The run of {date}](docs/results/{name}.md)", ""]
+    )
 
 
 if __name__ == "__main__":

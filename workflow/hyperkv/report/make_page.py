@@ -5,7 +5,6 @@ python -m workflow.hyperkv.report.make_page --template workflow/report/page.html
 
 from __future__ import annotations
 
-import argparse
 import base64
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ import pandas as pd
 
 from ..base.cli import run_stage
 from ..base.errors import UserError
+from ..base.options import Files
 from ..recommend.recommendation_text import objective_words
 from ..records.frames import read_csv, read_json
 from ..records.templates import environment
@@ -47,23 +47,26 @@ class Picture:
     caption: str
 
 
-def main() -> None:
-    """Parse the command line and write the page."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--template", required=True, type=Path, help="the page's Jinja template")
-    parser.add_argument("--captions", nargs="*", default=[], type=Path, help="the figures' captions, .rst")
-    tables = "cells, scenarios, ratios .csv and environment.json; layers, claims and cost .csv where they are"
-    parser.add_argument("--tables", required=True, nargs="+", type=Path, help=tables)
-    recommended = "recommendation.json, check.json"
-    parser.add_argument("--recommended", required=True, nargs="+", type=Path, help=recommended)
-    parser.add_argument("--figures", nargs="*", default=[], type=Path, help="SVG files")
-    parser.add_argument("--out", required=True, type=Path, help="HTML file")
-    arguments = parser.parse_args()
-    found = read(arguments.tables + arguments.recommended)
-    shown = pictures(arguments.figures, arguments.captions)
-    arguments.out.write_text(page(found, shown, arguments.template))
+def main(
+    *,
+    template: Path,
+    captions: Files = (),
+    tables: Files,
+    recommended: Files,
+    figures: Files = (),
+    out: Path,
+) -> None:
+    """Write the page.
+
+    Args:
+        template: the page's Jinja template.
+        captions: the figures' captions, .rst.
+        tables: cells, scenarios, ratios .csv and environment.json; layers, claims and cost .csv where they are.
+        recommended: recommendation.json, check.json.
+        figures: SVG files.
+        out: HTML file.
+    """
+    out.write_text(page(read([*tables, *recommended]), pictures(figures, captions), template))
 
 
 def read(paths: Sequence[Path]) -> dict[str, Any]:

@@ -130,12 +130,12 @@ def listen(quiet: Collection[Any] | None, plan: str, log: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("")
     status = StatusLine(Path(plan), path, sys.stderr)
-    quiet = quiet or ()
-    if Quietness.RULES in quiet:
+    told = quiet or ()
+    if Quietness.RULES in told:
         for handler in logger.handlers:
             if handler.name == _SNAKEMAKES:
                 handler.addFilter(_is_not_of_jobs)
-    if Quietness.ALL not in quiet:
+    if Quietness.ALL not in told:
         logger.addHandler(status)
         status.keep_fresh()
         atexit.register(status.end)

@@ -5,7 +5,6 @@ python -m workflow.hyperkv.tables.cells --cells results/sweep/*/*.jsonl --out re
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,21 +14,17 @@ import pandas as pd
 from ..base.cli import run_stage
 from ..records import hardware
 from ..records.effective import facts_of
-from ..records.frames import add_cells, add_out, read_cells, write_table
+from ..records.frames import Asked, Cells, Out, read_cells, write_table
 from ..records.parity import comparable_digest, require_one_configuration
 from ..records.subtitles import workload_words
 from .methods.dictionary import table_of
 
 
-def main() -> None:
-    """Parse the command line and write the table."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.tables.cells", description=__doc__)
-    add_cells(parser)
-    add_out(parser)
-    arguments = parser.parse_args()
-    table = cells_table(read_cells(arguments, "cell"))
+def main(*, cells: Cells, asked: Asked = None, out: Out) -> None:
+    """Write the table."""
+    table = cells_table(read_cells(cells, asked, "cell"))
     require_one_configuration(table, "cells")
-    write_table(table, arguments.out)
+    write_table(table, out)
 
 
 def cells_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:

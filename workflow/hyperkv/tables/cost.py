@@ -8,8 +8,6 @@ measured loads on a straight line and never beyond them; rows `load` are the mea
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -19,8 +17,9 @@ from typing import Any
 import pandas as pd
 
 from ..base.cli import run_stage
+from ..base.options import Spec
 from ..records.effective import FACTS
-from ..records.frames import add_cells, read_cells
+from ..records.frames import Asked, Cells, read_cells, write_table
 from ..records.parity import require_one_configuration
 from ..records.repeats import counted, known, spreads
 from ..records.stats import median
@@ -49,21 +48,19 @@ _SLO = ("slo_tps_per_user", "slo_ttft_p95_ms")
 SUMMARISED = ("users_per_gpu", *_MEASURED, *_COSTS)
 
 
-def main() -> None:
-    """Parse the command line and write the tables."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.tables.cost", description=__doc__)
-    parser.add_argument("--spec", required=True, help='JSON: {"prices": {...}, "slo": {...}}')
-    parser.add_argument("--out", required=True, type=Path, help="folder for the tables")
-    add_cells(parser)
-    arguments = parser.parse_args()
-    spec = json.loads(arguments.spec)
-    records = read_cells(arguments, "cell")
+def main(*, spec: Spec, cells: Cells, asked: Asked = None, out: Path) -> None:
+    """Write the tables.
+
+    Args:
+        spec: JSON: {"prices": {...}, "slo": {...}}.
+        out: folder for the tables.
+    """
+    records = read_cells(cells, asked, "cell")
     require_one_configuration(cells_table(records), "cost")
     repeats = repeats_table(records, values_of(spec["prices"]), spec["slo"])
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    repeats.to_csv(arguments.out / "cost_repeats.csv", index=False)
-    cost_table(repeats).to_csv(arguments.out / "cost.csv", index=False)
-    sensitivity_table(repeats, spec["prices"]).to_csv(arguments.out / "cost_sensitivity.csv", index=False)
+    write_table(repeats, [out / "cost_repeats.csv"])
+    write_table(cost_table(repeats), [out / "cost.csv"])
+    write_table(sensitivity_table(repeats, spec["prices"]), [out / "cost_sensitivity.csv"])
 
 
 def values_of(prices: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:

@@ -5,8 +5,6 @@ python -m workflow.hyperkv.tables.ladder --spec '{...}' --cells results/sweep/*/
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,8 +14,9 @@ import pandas as pd
 
 from ..base.cli import run_stage
 from ..base.errors import UserError
+from ..base.options import Spec
 from ..base.own_command import snakemake_command
-from ..records.frames import add_cells, add_out, read_cells, write_table
+from ..records.frames import Asked, Cells, Out, read_cells, write_table
 from ..records.repeats import counted, known, said_once, spreads, used
 from ..records.stats import Interval, median_interval, spread
 from .cells import cells_table
@@ -28,14 +27,13 @@ VALUES = ("ttft_p50_ms", "rps_per_gpu", "tps_per_user", "hit_rate", "load_gbps",
 GAINS = {"ttft_gain": ("ttft_p50_ms", True), "rps_gain": ("rps_per_gpu", False)}
 
 
-def main() -> None:
-    """Parse the command line and write the table."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.tables.ladder", description=__doc__)
-    parser.add_argument("--spec", required=True, help="JSON: the steps, and what is beside them")
-    add_cells(parser)
-    add_out(parser)
-    arguments = parser.parse_args()
-    write_table(ladder_table(json.loads(arguments.spec), read_cells(arguments, "cell")), arguments.out)
+def main(*, spec: Spec, cells: Cells, asked: Asked = None, out: Out) -> None:
+    """Write the table.
+
+    Args:
+        spec: JSON: the steps, and what is beside them.
+    """
+    write_table(ladder_table(spec, read_cells(cells, asked, "cell")), out)
 
 
 def ladder_table(spec: Mapping[str, Any], records: Sequence[dict[str, Any]]) -> pd.DataFrame:

@@ -5,7 +5,6 @@ python -m workflow.hyperkv.tables.latency --cells results/sweep/*/*.jsonl --out 
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,18 +14,14 @@ import pandas as pd
 from ..base.cli import run_stage
 from ..records import hardware
 from ..records.effective import facts_of
-from ..records.frames import add_cells, add_out, read_cells, write_table
+from ..records.frames import Asked, Cells, Out, read_cells, write_table
 from ..records.stats import median_interval, spread
 from .methods.dictionary import table_of
 
 
-def main() -> None:
-    """Parse the command line and write the table."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.tables.latency", description=__doc__)
-    add_cells(parser)
-    add_out(parser)
-    arguments = parser.parse_args()
-    write_table(latency_table(read_cells(arguments, "single")), arguments.out)
+def main(*, cells: Cells, asked: Asked = None, out: Out) -> None:
+    """Write the table."""
+    write_table(latency_table(read_cells(cells, asked, "single")), out)
 
 
 def latency_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:

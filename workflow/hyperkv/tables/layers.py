@@ -5,7 +5,6 @@ python -m workflow.hyperkv.tables.layers --rungs results/profile/layers/*.jsonl 
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,8 +13,9 @@ from typing import Any
 import pandas as pd
 
 from ..base.cli import run_stage
+from ..base.options import Files
 from ..records import hardware
-from ..records.frames import add_asked, read_jsonl
+from ..records.frames import Asked, read_jsonl, write_table
 from ..records.repeats import said_once
 from ..records.stats import Interval, median, median_interval, spread
 from .methods import substitution
@@ -35,19 +35,17 @@ _NOTHING = Interval(None, None, None)
 Rungs = dict[str, dict[str, Any]]
 
 
-def main() -> None:
-    """Parse the command line and write the table and the text."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.tables.layers", description=__doc__)
-    parser.add_argument("--rungs", nargs="*", default=[], type=Path, help="JSONL files of the layers")
-    parser.add_argument("--table", required=True, type=Path, help="CSV file")
-    parser.add_argument("--text", required=True, type=Path, help="text file")
-    add_asked(parser)
-    arguments = parser.parse_args()
-    records = read_jsonl(arguments.rungs, arguments.asked)
-    table = layers_table(records)
-    arguments.table.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(arguments.table, index=False)
-    arguments.text.write_text(layers_text(table))
+def main(*, rungs: Files = (), asked: Asked = None, table: Path, text: Path) -> None:
+    """Write the table and the text.
+
+    Args:
+        rungs: JSONL files of the layers.
+        table: CSV file.
+        text: text file.
+    """
+    found = layers_table(read_jsonl(rungs, asked))
+    write_table(found, [table])
+    text.write_text(layers_text(found))
 
 
 def layers_table(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

@@ -5,8 +5,6 @@ python -m workflow.hyperkv.tables.ratios --spec '{...}' --cells results/tables/c
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import sys
 from collections.abc import Sequence
@@ -16,25 +14,24 @@ from typing import Any
 import pandas as pd
 
 from ..base.cli import run_stage
-from ..records.frames import add_out, read_parquet, write_table
+from ..base.options import Spec
+from ..records.frames import Out, read_parquet, write_table
 from ..records.parity import unlike
 from ..records.repeats import known
 from ..records.stats import iso_tps_ratio, median_interval, spread
 from .methods.dictionary import table_of
 
 
-def main() -> None:
-    """Parse the command line and write the table."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.tables.ratios", description=__doc__)
-    parser.add_argument(
-        "--spec", required=True, help='JSON: {"figures": {"baseline": ..., "chunk_tokens": ...}}'
-    )
-    parser.add_argument("--cells", required=True, type=Path, help="cells.parquet")
-    add_out(parser)
-    arguments = parser.parse_args()
-    figures, cells = json.loads(arguments.spec)["figures"], read_parquet(arguments.cells)
-    baseline = figures["baseline"] or default_baseline(cells, figures["chunk_tokens"])
-    write_table(ratios_table(cells, baseline), arguments.out)
+def main(*, spec: Spec, cells: Path, out: Out) -> None:
+    """Write the table.
+
+    Args:
+        spec: JSON: {"figures": {"baseline": ..., "chunk_tokens": ...}}.
+        cells: cells.parquet.
+    """
+    figures, found = spec["figures"], read_parquet(cells)
+    baseline = figures["baseline"] or default_baseline(found, figures["chunk_tokens"])
+    write_table(ratios_table(found, baseline), out)
 
 
 def default_baseline(cells: pd.DataFrame, chunk_tokens: int) -> str | None:

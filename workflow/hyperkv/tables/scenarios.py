@@ -5,7 +5,6 @@ python -m workflow.hyperkv.tables.scenarios --cells results/tables/cells.parquet
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pandas as pd
 
 from ..base.cli import run_stage
 from ..records import hardware
-from ..records.frames import add_out, read_parquet, write_table
+from ..records.frames import Out, read_parquet, write_table
 from ..records.repeats import counted, said_once, spreads, used
 from .methods.dictionary import table_of
 
@@ -23,13 +22,13 @@ SUMMARISED = (
 )  # fmt: skip
 
 
-def main() -> None:
-    """Parse the command line and write the table."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.tables.scenarios", description=__doc__)
-    parser.add_argument("--cells", required=True, type=Path, help="cells.parquet")
-    add_out(parser)
-    arguments = parser.parse_args()
-    write_table(scenarios_table(read_parquet(arguments.cells)), arguments.out)
+def main(*, cells: Path, out: Out) -> None:
+    """Write the table.
+
+    Args:
+        cells: cells.parquet.
+    """
+    write_table(scenarios_table(read_parquet(cells)), out)
 
 
 def scenarios_table(cells: pd.DataFrame) -> pd.DataFrame:

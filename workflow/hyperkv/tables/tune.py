@@ -5,33 +5,30 @@ python -m workflow.hyperkv.tables.tune --trials results/tune/*/trials.jsonl --fi
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from ..base.cli import run_stage
-from ..records.frames import add_asked, add_out, read_jsonl, write_table
+from ..base.options import Files
+from ..records.frames import Asked, Out, read_jsonl, write_table
 from ..records.stats import median
 from .methods.dictionary import table_of
 
 COST = "cost_s_per_ktokens"
 
 
-def main() -> None:
-    """Parse the command line and write the table."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.tables.tune", description=__doc__)
-    parser.add_argument("--trials", nargs="*", default=[], type=Path, help="trials.jsonl of the searches")
-    parser.add_argument("--finalists", nargs="*", default=[], type=Path, help="finalists.jsonl of the same")
-    add_asked(parser)
-    add_out(parser)
-    arguments = parser.parse_args()
-    found = [read_jsonl(paths, arguments.asked) for paths in (arguments.trials, arguments.finalists)]
-    write_table(tune_table(*found), arguments.out)
+def main(*, trials: Files = (), finalists: Files = (), asked: Asked = None, out: Out) -> None:
+    """Write the table.
+
+    Args:
+        trials: trials.jsonl of the searches.
+        finalists: finalists.jsonl of the same.
+    """
+    write_table(tune_table(read_jsonl(trials, asked), read_jsonl(finalists, asked)), out)
 
 
 def tune_table(trials: Sequence[Mapping[str, Any]], finalists: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
