@@ -69,6 +69,13 @@ def test_commands_are_targets_of_make_with_files_that_are_there(page):
             assert name in MADE_BY_READERS or Path(name).exists(), name
 
 
+def test_no_page_names_the_run_that_the_next_one_replaces():
+    name = front.newest(front.PAGES)
+    naming = [str(page) for page in PAGES if f"{name}.md" in page.read_text() and page != README]
+    assert naming == []
+    assert README.read_text().count(f"{name}.md") == 1
+
+
 def test_every_page_is_reached_from_readme():
     linked = set(re.findall(r"\]\(docs/(\w+)\.md", README.read_text()))
     assert {path.stem for path in Path("docs").glob("*.md")} == linked
