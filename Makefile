@@ -37,13 +37,13 @@ OPTIONS = $(SHARED_BUILDS) --cores all --keep-going --scheduler greedy $(QUIET) 
 # A profile says what runs at once and where, and is not to be told by this machine's cores.
 RUN_OPTIONS = $(if $(PROFILE),$(SHARED_BUILDS) --workflow-profile $(call quoted,$(PROFILE)) $(QUIET) $(CONFIGFILES),$(OPTIONS))
 
-.PHONY: help run stores layers tune ladder decide kvrocks kvrocks-patched kvrocks-deps test test-engine test-array test-report test-slurm soak report bench keep docs lint clean
+.PHONY: help run stores layers tune ladder decide kvrocks kvrocks-patched kvrocks-deps test test-engine test-array test-report test-slurm soak report bench keep docs site lint clean
 
 help:
 	@awk -F ':.*## ' '/^##@/ {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo "CONFIG=FILE goes on top of config/config.yaml; PROFILE=workflow/profiles/slurm runs on a cluster. Exit status: 0 done,"
-	@echo "2 not: the last lines say why. CONTRIBUTING.md has those of snakemake and of a single stage."
+	@echo "2 not: the last lines say why. docs/stages.md has those of snakemake and of a single stage."
 
 ##@ Measure
 run: .venv/installed ## everything in config/config.yaml, or CONFIG=FILE on top of it; a second time, nothing
@@ -101,7 +101,7 @@ keep: .venv/installed ## what was measured, as a folder of results/reference; KE
 
 clean: ## removes results, except results/reference, builds and the array's record
 	rm -rf results/array/baseline.jsonl* results/profile results/predict results/sweep results/tune results/tables results/figures \
-	  results/logs results/data results/summary.json results/answer.txt results/report.html results/report results/recommended results/cache .snakemake
+	  results/logs results/data results/summary.json results/answer.txt results/report.html results/report results/site results/recommended results/cache .snakemake
 
 ##@ Test and develop
 # A file's tests stay in one process, with the servers that they share.
@@ -131,12 +131,18 @@ soak: .venv/dev ## random faults; MINUTES=60
 bench: .venv/installed ## our connectors beside other tools, on one Valkey
 	@$(ACTIVATE) python -m workflow.hyperkv.profile.bench
 
-docs: .venv/installed ## writes config/README.md, the schemas and docs/results
+docs: .venv/dev ## writes config/README.md, the schemas, docs/results and the site
 	@$(ACTIVATE) python -m workflow.hyperkv.config.docs > config/README.md
 	@$(ACTIVATE) python -m workflow.hyperkv.records.columns > workflow/schemas/columns.yaml
 	@$(ACTIVATE) python -m workflow.hyperkv.config.schema > workflow/schemas/config.schema.json
 	@$(ACTIVATE) python -m workflow.hyperkv.report.summary > workflow/schemas/summary.schema.json
 	@$(SNAKEMAKE) docs --forcerun make_run_page $(OPTIONS)
+	@$(ACTIVATE) python -m workflow.hyperkv.report.front
+	@$(call own_make,site,$(CONFIG))
+
+site: .venv/dev ## the documentation, results/site/index.html
+	@$(ACTIVATE) NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
+	@echo results/site/index.html
 
 lint: .venv/dev ## format, imports, types, rules
 	@$(ACTIVATE) ruff check . && ruff format --check . && lint-imports --no-logo && mypy && snakefmt --check Snakefile workflow/rules && snakemake --lint
