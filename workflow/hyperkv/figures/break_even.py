@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from ..base.cli import run_stage
 from .axes import log_y, sizes_x
 from .command import draw_tables
-from .style import labels, styles, unique_legend
+from .style import BELOW, WIDTH, labels, styles, unique_legend
 
 _PANEL_LETTERS = 56  # that a panel is wide
 
@@ -42,7 +42,7 @@ def draw_break_even(break_even: pd.DataFrame, placed_stores: pd.DataFrame) -> Fi
     columns = min(2, len(gpus))
     lines = -(-len(gpus) // columns)
     figure, grid = plt.subplots(
-        lines, columns, figsize=(1.2 + 4.6 * columns, 1 + 3.5 * lines), sharex=True, sharey=True, squeeze=False
+        lines, columns, figsize=(WIDTH, 1 + 3.5 * lines), sharex=True, sharey=True, squeeze=False
     )  # fmt: skip
     for axes, gpu in zip(grid.flat, gpus, strict=False):
         _draw_gpu(axes, rows[rows["gpu"] == gpu], stores[stores["gpu"] == gpu])
@@ -67,12 +67,11 @@ def draw_break_even(break_even: pd.DataFrame, placed_stores: pd.DataFrame) -> Fi
     machine = (
         ""
         if stores.empty
-        else f"\nalone on {stores.iloc[0]['machine']}\n(GB/s of GET, page cache, value, connections)"
+        else f" alone on {stores.iloc[0]['machine']}\n(GB/s of GET, page cache, value, connections)"
     )
     figure.legend(
-        handles, texts, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=3,
-        title=f"below the black line, loading wins; stores measured{machine}" if machine else None, title_fontsize=8,
-        alignment="left",
+        handles, texts, fontsize=9, handlelength=3, alignment="left", title_fontsize=9, **BELOW,
+        title=f"below the black line, loading wins; stores measured{machine}" if machine else None,
     )  # fmt: skip
     return figure
 

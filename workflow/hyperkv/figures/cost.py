@@ -20,7 +20,7 @@ from ..records.subtitles import under
 from ..tables.methods.cost_model import PARTS
 from .command import draw_tables
 from .looks import TIER_COLOURS, colour_of
-from .style import at_chunk, labels, span
+from .style import WIDTH, at_chunk, labels, span
 
 PART_COLOURS = {
     "gpu": "#999999",
@@ -46,9 +46,8 @@ def draw_cost(cost: pd.DataFrame, sensitivity: pd.DataFrame, chunk_tokens: int) 
     """
     rows = compared_rows(at_chunk(cost, chunk_tokens))
     require_parity(rows, vary=["tier", "store", "connector"])
-    figure, (left, right) = plt.subplots(
-        1, 2, figsize=(13.5, 1.9 + 0.5 * max(len(rows), 9)), width_ratios=(1.25, 1)
-    )
+    high = 1.2 + 0.42 * max(len(rows), 4)
+    figure, (left, right) = plt.subplots(2, 1, figsize=(WIDTH, high + 5), height_ratios=(high, 5))
     _draw_shares(left, rows)
     _draw_sensitivity(right, rows, sensitivity)
     first = rows.sort_values("at", ascending=False, kind="stable").iloc[0]
@@ -124,7 +123,7 @@ def _draw_shares(axes: Axes, rows: pd.DataFrame) -> None:
         fontsize=8,
         ncols=len(PARTS),
         loc="upper center",
-        bbox_to_anchor=(0.5, -0.12),
+        bbox_to_anchor=(0.5, -0.16),
         frameon=False,
     )
 
@@ -175,7 +174,7 @@ def _draw_sensitivity(axes: Axes, rows: pd.DataFrame, sensitivity: pd.DataFrame)
     if small:
         text = f"under {_LEAST_PERCENT:g} %: {', '.join(small)}"
         axes.annotate(
-            text, (0.5, -0.16), xycoords="axes fraction", ha="center", va="top", fontsize=7, wrap=True
+            text, (0.5, -0.16), xycoords="axes fraction", ha="center", va="top", fontsize=8, wrap=True
         )
 
 

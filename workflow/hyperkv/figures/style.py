@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,13 @@ from ..base.errors import UserError
 from ..records.effective import USUAL_KV_DTYPES
 from ..records.frames import read_csv
 from ..records.hardware import gpu_words
+from ..records.repeats import cell_anchor
 from ..records.subtitles import under
 from .looks import LINES, colour_of, marker_of, medium_of
 
+WIDTH = 11.0  # inches: shown 1,140 pixels wide, as the page does, a letter of 8 points is 11 pixels high
 RECOMPUTE = "no cache below HBM (recompute)"
+BELOW: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.0), "ncols": 2}
 _SECOND_LINE: LineStyleType = (0, (4, 1.2, 1, 1.2))
 _FURTHER: tuple[tuple[str, LineStyleType], ...] = (
     (">", (0, (8, 1.5))),
@@ -135,8 +138,24 @@ def styles(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
     return found
 
 
-def draw_line(axes: Axes, rows: pd.DataFrame, x: str, y: str, name: str, style: Mapping[str, Any]) -> None:
-    """One scenario's rows as a line, with the 95 % intervals of x and y behind it and its invalid points hollow."""
+def cell_links(rows: pd.DataFrame) -> list[str]:
+    """For each row of scenarios.csv the address of its cells within the page."""
+    return [f"#{cell_anchor(*pair)}" for pair in zip(rows["scenario"], rows["load"], strict=True)]
+
+
+def draw_line(
+    axes: Axes,
+    rows: pd.DataFrame,
+    x: str,
+    y: str,
+    name: str,
+    style: Mapping[str, Any],
+    links: Sequence[str] = (),
+) -> None:
+    """One scenario's rows as a line, with the 95 % intervals of x and y behind it and its invalid points hollow.
+
+    links: of the rows, where a point leads to in an SVG.
+    """
     bar = {"color": style["color"], "alpha": 0.45, "linewidth": 3}
     for _, row in rows.iterrows():
         if pd.notna(row[f"{y}_low"]):
@@ -149,6 +168,9 @@ def draw_line(axes: Axes, rows: pd.DataFrame, x: str, y: str, name: str, style: 
         invalid[x], invalid[y], linestyle="none", marker=style["marker"], markersize=8,
         markerfacecolor="white", markeredgecolor=style["color"], zorder=5,
     )  # fmt: skip
+    for (_, row), link in zip(rows.iterrows(), links, strict=False):
+        if pd.notna(row[x]) and pd.notna(row[y]):
+            axes.scatter(row[x], row[y], s=140, alpha=0, zorder=6).set_urls([link])
 
 
 def span(row: pd.Series, column: str) -> list[list[float]] | None:
@@ -183,7 +205,7 @@ def legend(
     hollow: str = "invalid, see cells.csv",
     beside: Axes | Figure | None = None,
 ) -> None:
-    """A legend of the axes' lines, in it or beside (to the right of) another panel or the whole figure."""
+    """A legend of the axes' lines, in it, to the right of another panel or below the whole figure."""
     handles, texts = axes.get_legend_handles_labels()
     if not rows["valid"].all():
         handles.append(Line2D([], [], linestyle="none", marker="o", markerfacecolor="white", color="#666666"))
@@ -191,10 +213,13 @@ def legend(
     if any(rows[column].notna().any() for column in rows if column.endswith("_low")):
         handles.append(Line2D([], [], color="#666666", alpha=0.45, linewidth=3))
         texts.append("95 % interval over repeats")
-    right = 1.0 if isinstance(beside, Figure) else 1.02
-    place = {"loc": "best"} if beside is None else {"loc": "center left", "bbox_to_anchor": (right, 0.5)}
+    place: dict[str, Any] = {"loc": "best"}
+    if isinstance(beside, Figure):
+        place = BELOW
+    elif beside is not None:
+        place = {"loc": "center left", "bbox_to_anchor": (1.02, 0.5)}
     drawn = (beside or axes).legend(
-        handles, texts, fontsize=8, title=note or None, title_fontsize=8, handlelength=3, **place
+        handles, texts, fontsize=9, title=note or None, title_fontsize=9, handlelength=3, **place
     )
     drawn.get_frame().set_alpha(0.85)
 

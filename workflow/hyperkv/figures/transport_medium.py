@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from ..base.cli import run_stage
 from ..records.parity import require_parity
+from ..records.repeats import cell_anchor
 from .command import draw_tables
 from .looks import colour_of, medium_of
 from .style import RECOMPUTE, at_chunk, empty, span, title
@@ -68,7 +69,8 @@ def _draw_bar(axes: Axes, position: int, row: pd.Series, column: str) -> None:
     """One bar with its interval and its number; hollow when invalid."""
     colour, value, high = colour_of(row["store"]), row[column], row[f"{column}_high"]
     face = colour if row["valid"] else "none"
-    axes.bar(position, value, color=face, edgecolor=colour, linewidth=1.5, width=0.6)
+    (bar,) = axes.bar(position, value, color=face, edgecolor=colour, linewidth=1.5, width=0.6)
+    bar.set_url(f"#{cell_anchor(row['scenario'], row['load'])}")
     if (interval := span(row, column)) is not None:
         axes.errorbar(position, value, yerr=interval, color="#333333", capsize=4)
     top = value if pd.isna(high) else max(high, value)
