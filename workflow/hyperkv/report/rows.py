@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,13 +14,35 @@ from ..records.stats import Interval
 
 
 @dataclass(frozen=True)
+class Link:
+    """A text that leads somewhere."""
+
+    text: str
+    href: str
+
+
+Cell = str | Sequence[Link]
+
+
+@dataclass(frozen=True)
 class Table:
-    """A table as texts. numeric: indices of columns of numbers. marked: indices of rows that need attention."""
+    """A table as texts. numeric: indices of columns of numbers. marked: indices of rows that need attention. ids: of the rows."""
 
     headers: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[Cell]]
     numeric: Sequence[int] = ()
     marked: Sequence[int] = ()
+    ids: Sequence[str] = ()
+
+    def brief(self, *columns: int, most: int | None = None) -> Table:
+        """Some columns of it without intervals; most: the first rows, as many. Rows keep no ids: those are the whole table's."""
+        rows = [[_median(row[column]) for column in columns] for row in self.rows[:most]]
+        numeric = [place for place, column in enumerate(columns) if column in {*self.numeric}]
+        return Table([self.headers[column] for column in columns], rows, numeric, self.marked)
+
+
+def _median(cell: Cell) -> Cell:
+    return re.sub(r" \[[^]]*\]", "", cell) if isinstance(cell, str) else cell
 
 
 def interval_text(row: Mapping[str, Any], name: str) -> str:
