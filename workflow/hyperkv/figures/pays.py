@@ -78,7 +78,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, models: list[str], gpus: list[str]) -
         square = Rectangle((column, row), 1, 1, facecolor=colour, edgecolor="white", linewidth=1.5)
         square.set_url(link)
         axes.add_patch(square)
-        axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=8.5, url=link)
+        axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=8.5)
 
 
 def _cell(pair: pd.DataFrame) -> tuple[str, str]:
