@@ -81,7 +81,7 @@ kvrocks-deps: .venv/installed
 
 # A file's tests stay in one process, with the servers that they share.
 test: .venv/dev
-	@$(ACTIVATE) python -m pytest -n 2 --dist loadfile
+	@$(ACTIVATE) python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # The real engine on a CPU, with a tiny random model: it makes both environments first (about 5 GB).
 test-engine: .venv/dev

@@ -9,7 +9,10 @@ from workflow.hyperkv.run import last_words, status_line
 
 if workflow.is_main_process:
     last_words.listen()
-    status_line.listen(workflow.output_settings.quiet, "results/sweep/.progress.json", "results/logs/run.log")
+    if not workflow.output_settings.dryrun:
+        status_line.listen(
+            workflow.output_settings.quiet, "results/sweep/.progress.json", "results/logs/run.log"
+        )
 
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.base.parent import announce

@@ -8,10 +8,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from types import ModuleType
 from typing import TypeVar
 
 import pytest
 
+from workflow.hyperkv.base.cli import call
+from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.records.record_file import Identity, write_records
 
 T = TypeVar("T")
@@ -24,6 +27,14 @@ def eventually(poll: Callable[[], T], within_s: float = 60.0) -> T:
         assert time.monotonic() < deadline, f"not within {within_s} s"
         time.sleep(0.005)
     return value
+
+
+@contextmanager
+def refused(words: str, error: type[Exception] = UserError) -> Iterator[None]:
+    """The block raises the error with one line in which the regular expression is found."""
+    with pytest.raises(error, match=words) as caught:
+        yield
+    assert "\n" not in str(caught.value)
 
 
 def free_ports_in_a_row(count: int) -> int:
@@ -47,6 +58,11 @@ def mounted_tmpfs(folder: Path, mebibytes: int) -> Iterator[Path]:
         yield folder
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True, timeout=10)
+
+
+def command(module: ModuleType, *words: object) -> None:
+    """Run a stage in this process, with a command line."""
+    call(module.main, [str(word) for word in words])
 
 
 def write_as_a_stage(path: Path, records: list[dict]) -> None:

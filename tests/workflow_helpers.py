@@ -1,13 +1,16 @@
 """What the tests of the whole workflow share: a copy of the checkout, a tiny config, and snakemake on both."""
 
+import atexit
 import contextlib
 import json
+import logging
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
@@ -20,21 +23,7 @@ from workflow.hyperkv.records.record_file import read_records
 
 REPOSITORY = Path(__file__).parents[1]
 CONFIGS = ["config/scenarios.yaml", "config/config.yaml", "tiny.yaml"]
-TARGETS = {
-    "all",
-    "sweep",
-    "profile",
-    "predict",
-    "stores",
-    "layers",
-    "tables",
-    "figures",
-    "decide",
-    "recommend",
-    "capacity",
-    "tune",
-    "ladder",
-}
+TARGETS = "all sweep profile predict stores layers tables figures decide recommend capacity tune ladder"
 
 # A context is at most 80 + 2 x 48 = 176 tokens of 32 KiB, 5.5 MiB: one fits into HBM, three do not.
 TINY: dict[str, Any] = {
@@ -73,11 +62,7 @@ TINY: dict[str, Any] = {
         "point_bytes": 1048576,
         "repeats": 2,
     },
-    "predict": {
-        "chunk_tokens": [16, 32],
-        "seeds": 2,
-        "cases": {"reference": {"workload": {"conversations": 5}}},
-    },
+    "predict": {"cases": {"reference": {"workload": {"conversations": 5}}}},
     "figures": {"chunk_tokens": 16},
 }
 
@@ -110,6 +95,36 @@ def merged(*configs: Mapping[str, Any]) -> dict[str, Any]:
 def listen_to_ctrl_c() -> None:
     """Undo a SIGINT ignored by whoever started the tests (nohup, a background job): a terminal would not."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def become_snakemake(folder: Path, environment: Mapping[str, str], argv: list[str], output: int) -> int:
+    """In a fork, whose own process this is from now on: snakemake with these words in the folder. Its exit status."""
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for descriptor, target in ((os.open(os.devnull, os.O_RDONLY), 0), (output, 1), (output, 2)):
+        os.dup2(descriptor, target)
+    os.closerange(3, 4096)
+    sys.stdin, sys.stdout, sys.stderr = sys.__stdin__, os.fdopen(1, "w"), os.fdopen(2, "w")
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    logging.root.handlers.clear()
+    atexit._clear()
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("workflow", "tests")]:
+        del sys.modules[name]
+    sys.path[:] = [str(folder), *(path for path in sys.path if path not in ("", str(REPOSITORY)))]
+    sys.argv = [sys.modules["snakemake"].__path__[0] + "/__main__.py", *argv]
+    from snakemake.cli import main
+
+    sys.modules["snakemake.shell"].STDOUT = sys.stdout  # of jobs; it was looked up at the import
+    try:
+        main()
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        return 1
+    return 0
 
 
 class Checkout:
@@ -156,20 +171,22 @@ class Checkout:
         layers = [yaml.safe_load((self / name).read_text()) for name in CONFIGS]
         return sweep_spec(checked(merged(*layers)), scenario)
 
+    def environment(self) -> dict[str, str]:
+        """What programs in the folder are given."""
+        users = {name: value for name, value in os.environ.items() if not name.startswith("HYPERKV_")}
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        return {**users, "PATH": path, "PYTHONPATH": self.python_path, "COLUMNS": "200"}
+
     @contextlib.contextmanager
     def start(self, *argv: str, end_all: bool = True) -> Iterator[subprocess.Popen[str]]:
         """A Python program in the folder, its group killed at the end, and with end_all whatever else runs in the folder.
 
         Its output, both streams, is in stdout.
         """
-        here = Path(sys.executable).parent
-        users = {name: value for name, value in os.environ.items() if not name.startswith("HYPERKV_")}
-        paths = {"PATH": f"{here}:{os.environ['PATH']}", "PYTHONPATH": self.python_path}
-        env = {**users, **paths, "COLUMNS": "200"}
         process = subprocess.Popen(
             [sys.executable, *argv],
             cwd=self.folder,
-            env=env,
+            env=self.environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -187,10 +204,10 @@ class Checkout:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     left.kill()
 
-    def run(self, *argv: str, within_s: float = 60.0) -> tuple[int, str]:
+    def run(self, *argv: str) -> tuple[int, str]:
         """Run a Python program in the folder to its end: exit status and output. It must leave no process."""
         with self.start(*argv) as process:
-            output, _ = process.communicate(timeout=within_s)
+            output, _ = process.communicate(timeout=600)
             assert not self.processes(), output
         return process.returncode, output
 
@@ -199,23 +216,39 @@ class Checkout:
         options = ["--cores", "2", "--scheduler", "greedy", "--configfile", *CONFIGS]
         return ["-m", "snakemake", *arguments, *options]
 
-    def snakemake(self, *arguments: str, within_s: float = 60.0) -> tuple[int, str]:
-        """Run snakemake to its end: exit status and output."""
-        return self.run(*self.snakemake_argv(*arguments), within_s=within_s)
+    def snakemake(self, *arguments: str) -> tuple[int, str]:
+        """Run snakemake to its end: exit status and output. It must leave no process."""
+        return self.forked(*self.snakemake_argv(*arguments)[2:])
+
+    def forked(self, *argv: str) -> tuple[int, str]:
+        """As `run` with snakemake and these words, in a fork of this process: that saves the time to import it."""
+        from snakemake.cli import get_argument_parser
+
+        get_argument_parser()  # which looks for plugins
+        with tempfile.TemporaryFile() as file:
+            if (pid := os.fork()) == 0:
+                status = 1
+                try:
+                    status = become_snakemake(self.folder, self.environment(), list(argv), file.fileno())
+                    atexit._run_exitfuncs()
+                    sys.stdout.flush()
+                    sys.stderr.flush()
+                finally:
+                    os._exit(status)
+            try:
+                _, status = os.waitpid(pid, 0)
+            except BaseException:
+                os.killpg(pid, signal.SIGKILL)
+                raise
+            file.seek(0)
+            output = file.read().decode()
+        assert not self.processes(), output
+        return os.waitstatus_to_exitcode(status), output
 
     def sweep_argv(self, scenario: str) -> list[str]:
         """The command line, after python, of the sweep stage for repeat 1 of a scenario."""
-        out = f"results/sweep/{scenario}/1.jsonl"
-        return [
-            "-m",
-            "workflow.hyperkv.sweep.measure_scenario",
-            "--spec",
-            self.spec(scenario),
-            "--repeat",
-            "1",
-            "--out",
-            out,
-        ]
+        words = ["--spec", self.spec(scenario), "--repeat", "1", "--out", f"results/sweep/{scenario}/1.jsonl"]
+        return ["-m", "workflow.hyperkv.sweep.measure_scenario", *words]
 
     def sweep(self, scenario: str) -> tuple[int, str]:
         """Run the sweep stage for repeat 1 of a scenario: exit status and output."""
@@ -223,10 +256,14 @@ class Checkout:
 
     def planned(self, *targets: str) -> set[str]:
         """What snakemake would run for targets, or for all, each job as its rule and its wildcards' values: 'measure_scenario none 1'."""
+        return self.looked(*targets)[1]
+
+    def looked(self, *targets: str) -> tuple[str, set[str]]:
+        """What a dry run says, and the jobs that it plans, as `planned` has them."""
         status, output = self.snakemake(*targets, "--dry-run")
         assert status == 0, output
         if "Nothing to be done" in output:
-            return set()
+            return output, set()
         assert "This was a dry-run" in output, output
         jobs = set()
         for block in re.split(r"^\[.*\]$", output, flags=re.MULTILINE)[1:]:
@@ -235,7 +272,7 @@ class Checkout:
             found = re.search(r"^ +wildcards: (.*)$", block, re.MULTILINE)
             values = [item.split("=", 1)[1] for item in found[1].split(", ")] if found else []
             jobs.add(" ".join([rule[1], *values]))
-        return jobs - TARGETS
+        return output, jobs - set(TARGETS.split())
 
     def processes(self, command: str = "") -> list[psutil.Process]:
         """Running processes that work in the folder or name it, and have `command` in their command line."""

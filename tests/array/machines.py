@@ -36,22 +36,15 @@ def recorded(name: str) -> str:
 
 def settings(**changes: Any) -> ArraySettings:
     """The array of a and b as the defaults have it, with consent."""
-    values: dict[str, Any] = {
+    leave = dict.fromkeys(("overwrite", "allow_unequal", "allow_any_block_device", "persist"), False)
+    what: dict[str, Any] = {
         "source": "raid0",
         "name": "hyperkv",
         "devices": (A, B),
-        "consent": True,
-        "overwrite": False,
-        "allow_unequal": False,
-        "allow_any_block_device": False,
         "raid_chunk_bytes": 512 << 10,
-        "file_system": "xfs",
-        "mount": MOUNT,
-        "mount_options": ("noatime",),
-        "owner": None,
-        "persist": False,
     }
-    return ArraySettings(**(values | changes))
+    where = {"file_system": "xfs", "mount": MOUNT, "mount_options": ("noatime",), "owner": None}
+    return ArraySettings(**(what | where | leave | {"consent": True} | changes))
 
 
 def disks(listing: str = "lsblk-blank.json", **changes: dict[str, Any]) -> tuple[Disk, ...]:
@@ -75,14 +68,11 @@ def mounts():
 
 
 FOREIGN: dict[str, dict[str, Any]] = {
-    "ext4": {
-        "signatures": parse_wipefs(recorded("wipefs-ext4.json")),
-        "probed": parse_blkid(0, recorded("blkid-ext4.txt")),
-    },
-    "gpt": {
-        "signatures": parse_wipefs(recorded("wipefs-gpt.json")),
-        "probed": parse_blkid(0, recorded("blkid-gpt.txt")),
-    },
+    kind: {
+        "signatures": parse_wipefs(recorded(f"wipefs-{kind}.json")),
+        "probed": parse_blkid(0, recorded(f"blkid-{kind}.txt")),
+    }
+    for kind in ("ext4", "gpt")
 }
 MEMBER: dict[str, Any] = {
     "signatures": parse_wipefs(recorded("wipefs-member.json")),
@@ -117,13 +107,7 @@ def assembled(array: Md | None = None, mounted: bool = False, **changes: Any) ->
     )
     if not mounted:
         listing = tuple(
-            replace(
-                disk,
-                parts=tuple(
-                    replace(part, mounts=()) if part.kind == "raid0" else part for part in disk.parts
-                ),
-            )
-            for disk in listing
+            replace(disk, parts=tuple(replace(part, mounts=()) for part in disk.parts)) for disk in listing
         )
     values: dict[str, Any] = {
         "arrays": (array or md(),),

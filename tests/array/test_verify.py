@@ -77,74 +77,29 @@ PLAIN = replace(mounts()[-1], options=("rw", "noatime"))
 EXT4 = replace(mounts()[-1], file_system="ext4")
 
 
-@pytest.mark.parametrize(
-    ("wanted", "mount", "array", "serials", "beginning"),
-    [
-        (
-            settings(name="other"),
-            mounts()[-1],
-            md(),
-            SERIALS,
-            "config says name other, array.json hyperkv; change",
-        ),
-        (
-            settings(raid_chunk_bytes=4096),
-            mounts()[-1],
-            md(),
-            SERIALS,
-            "config says raid_chunk_bytes 4096, array.json 524288;",
-        ),
-        (
-            settings(file_system="ext4"),
-            mounts()[-1],
-            md(),
-            SERIALS,
-            "config says file_system ext4, array.json xfs;",
-        ),
-        (
-            settings(mount="/srv"),
-            mounts()[-1],
-            md(),
-            SERIALS,
-            "config says mount /srv, array.json /mnt/hyperkv;",
-        ),
-        (settings(devices=(A, C)), mounts()[-1], md(), SERIALS, "config names other devices than array.json"),
-        (settings(), None, None, set(), "nothing is mounted at /mnt/hyperkv; provision"),
-        (settings(), OTHER_DISK, None, set(), "/mnt/hyperkv is xfs on /dev/sda1, not the array hyperkv;"),
-        (
-            settings(),
-            mounts()[-1],
-            md(uuid="0-0"),
-            SERIALS,
-            "/mnt/hyperkv (/dev/md127) has md UUID 0-0, array.json says d9ed5db4",
-        ),
-        (settings(), mounts()[-1], md(level="raid1"), SERIALS, "/mnt/hyperkv (/dev/md127) has level raid1,"),
-        (
-            settings(),
-            mounts()[-1],
-            md(raid_chunk_bytes=4096),
-            SERIALS,
-            "/mnt/hyperkv (/dev/md127) has RAID chunk 4096,",
-        ),
-        (
-            settings(),
-            mounts()[-1],
-            md(),
-            {"TESTNVME0", "X"},
-            "/mnt/hyperkv (/dev/md127) has members TESTNVME0, X,",
-        ),
-        (settings(), EXT4, md(), SERIALS, "/mnt/hyperkv (/dev/md127) has file system ext4,"),
-        (settings(), PLAIN, md(), SERIALS, "/mnt/hyperkv is mounted without sunit=1024,swidth=2048;"),
-        (
-            settings(mount_options=("discard",)),
-            mounts()[-1],
-            md(),
-            SERIALS,
-            "/mnt/hyperkv is mounted without discard;",
-        ),
-    ],
-)
-def test_what_differs_is_said_with_what_to_do(wanted, mount, array, serials, beginning):
+HERE = "/mnt/hyperkv (/dev/md127) has"
+DIFFERENCES = {
+    "config says name other, array.json hyperkv; change": {"wanted": settings(name="other")},
+    "config says raid_chunk_bytes 4096, array.json 524288;": {"wanted": settings(raid_chunk_bytes=4096)},
+    "config says file_system ext4, array.json xfs;": {"wanted": settings(file_system="ext4")},
+    "config says mount /srv, array.json /mnt/hyperkv;": {"wanted": settings(mount="/srv")},
+    "config names other devices than array.json": {"wanted": settings(devices=(A, C))},
+    "nothing is mounted at /mnt/hyperkv; provision": {"mount": None, "array": None, "serials": set()},
+    "/mnt/hyperkv is xfs on /dev/sda1, not the array hyperkv;": {"mount": OTHER_DISK, "array": None},
+    f"{HERE} md UUID 0-0, array.json says d9ed5db4": {"array": md(uuid="0-0")},
+    f"{HERE} level raid1,": {"array": md(level="raid1")},
+    f"{HERE} RAID chunk 4096,": {"array": md(raid_chunk_bytes=4096)},
+    f"{HERE} members TESTNVME0, X,": {"serials": {"TESTNVME0", "X"}},
+    f"{HERE} file system ext4,": {"mount": EXT4},
+    "/mnt/hyperkv is mounted without sunit=1024,swidth=2048;": {"mount": PLAIN},
+    "/mnt/hyperkv is mounted without discard;": {"wanted": settings(mount_options=("discard",))},
+}
+
+
+@pytest.mark.parametrize("beginning", DIFFERENCES)
+def test_what_differs_is_said_with_what_to_do(beginning):
+    found = {"wanted": settings(), "mount": mounts()[-1], "array": md(), "serials": SERIALS}
+    wanted, mount, array, serials = (found | DIFFERENCES[beginning]).values()
     text = difference(wanted.identity(), record(), mount, array, serials)
     assert text.startswith(beginning)
     assert "provision_array" in text

@@ -16,87 +16,16 @@ CACHE = Path(os.environ.get("HYPERKV_VM_CACHE") or Path.home() / ".cache/hyperkv
 _KERNEL = "linux-image-cloud-amd64"
 _QEMU = "qemu-system-x86_64"
 _GUEST = (
-    *(
-        "bash",
-        "coreutils",
-        "busybox-static",
-        "util-linux",
-        "util-linux-extra",
-        "mount",
-        "fdisk",
-        "kmod",
-        "mdadm",
-    ),
-    *(
-        "xfsprogs",
-        "e2fsprogs",
-        "udev",
-        "dmsetup",
-        "grep",
-        "sed",
-        "python3-minimal",
-        "libpython3-stdlib",
-        "systemd",
-    ),
+    "bash coreutils busybox-static util-linux util-linux-extra mount fdisk kmod mdadm xfsprogs e2fsprogs udev dmsetup grep "
+    "sed python3-minimal libpython3-stdlib systemd"
 )
 _PROGRAMS = (
-    *(
-        "bash",
-        "busybox",
-        "kmod",
-        "mdadm",
-        "mkfs.xfs",
-        "xfs_repair",
-        "mke2fs",
-        "dumpe2fs",
-        "lsblk",
-        "findmnt",
-        "mount",
-    ),
-    *(
-        "umount",
-        "wipefs",
-        "blkid",
-        "sfdisk",
-        "setpriv",
-        "mkswap",
-        "swapon",
-        "swapoff",
-        "udevadm",
-        "dmsetup",
-        "install",
-    ),
-    *(
-        "env",
-        "stat",
-        "cat",
-        "ls",
-        "rm",
-        "mkdir",
-        "chmod",
-        "chown",
-        "dd",
-        "sync",
-        "timeout",
-        "sha256sum",
-        "grep",
-        "sed",
-    ),
-    *("cut", "ln", "sleep", "touch", "tr", "head", "cp", "mv", "truncate", "sort", "date"),
+    "bash busybox kmod mdadm mkfs.xfs xfs_repair mke2fs dumpe2fs lsblk findmnt mount umount wipefs blkid sfdisk setpriv "
+    "mkswap swapon swapoff udevadm dmsetup install env stat cat ls rm mkdir chmod chown dd sync timeout sha256sum grep sed "
+    "cut ln sleep touch tr head cp mv truncate sort date"
 )
-_APPLETS = ("stty", "poweroff", "kill", "mknod", "ps", "cmp", "true", "false")
-_MODULES = (
-    "md-mod",
-    "raid0",
-    "xfs",
-    "ext4",
-    "nvme",
-    "virtio_blk",
-    "virtio_pci",
-    "crc32c_generic",
-    "libcrc32c",
-    "dm-mod",
-)
+_APPLETS = "stty poweroff kill mknod ps cmp true false"
+_MODULES = "md-mod raid0 xfs ext4 nvme virtio_blk virtio_pci crc32c_generic libcrc32c dm-mod"
 _UNUSED_PYTHON = ("/test", "/lib2to3", "/idlelib", "/pydoc_data", "/tkinter", "/ensurepip", "/distutils")
 
 INIT = r"""#!/bin/busybox sh
@@ -159,7 +88,7 @@ def _make(folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         work = Path(scratch)
         kernel = _unpacked(work / "kernel", _kernel_package(), installed=[])
-        guest = _unpacked(work / "guest", *_GUEST, installed=[])
+        guest = _unpacked(work / "guest", *_GUEST.split(), installed=[])
         made = work / "made"
         made.mkdir()
         if shutil.which(_QEMU) is None:
@@ -184,14 +113,14 @@ def _initramfs(guest: Path, kernel: Path, release: str, scratch: Path) -> bytes:
     python = next(
         path.name for path in sorted((guest / "usr/bin").glob("python3.*")) if path.name[8:].isdigit()
     )
-    files.programs([*_PROGRAMS, python])
+    files.programs([*_PROGRAMS.split(), python])
     files.folder(f"usr/lib/{python}", lambda path: any(name in path for name in _UNUSED_PYTHON))
     archive.link("usr/bin/python3", python)
     archive.link("usr/bin/sh", "bash")
     archive.link("usr/sbin/mkfs.ext4", "mke2fs")
     for name in ("modprobe", "depmod", "lsmod"):
         archive.link(f"usr/sbin/{name}", "../bin/kmod")
-    for name in _APPLETS:
+    for name in _APPLETS.split():
         archive.link(f"usr/bin/{name}", "busybox")
     for name in ("lib/systemd", "usr/lib/systemd"):
         files.folder(name, lambda path: not path.endswith(("/systemd-udevd", "/systemd-fstab-generator")))
@@ -208,7 +137,7 @@ def _initramfs(guest: Path, kernel: Path, release: str, scratch: Path) -> bytes:
     source = next(
         path for base in ("lib", "usr/lib") if (path := kernel / base / "modules" / release).is_dir()
     )
-    kernel_modules(source, place, _MODULES)
+    kernel_modules(source, place, _MODULES.split())
     _depmod(guest, scratch, release)
     for path in sorted(place.rglob("*")):
         if path.is_file():

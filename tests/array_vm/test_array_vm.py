@@ -273,52 +273,37 @@ def test_without_consent_the_commands_are_printed_and_not_run(first):
     assert first["still-blank"].output == ""
 
 
-@pytest.mark.parametrize(
-    ("name", "status", "beginnings"),
-    [
-        (
-            "unfit",
-            2,
-            [
-                "array.raid_chunk_bytes: 525312 is no power of two",
-                f"/dev/nvme0n1: a name that may be another disk's after a reboot; write {A}",
-                f"{S}-part1: a partition or a volume (/dev/nvme4n1p1), not a whole disk",
-                f"{VIRTIO}: not NVMe (transport unknown)",
-                f"{BY_ID}NONE: there is no such device",
-                f"array.devices: unequal sizes ({A} 2.0 GiB, {VIRTIO} 1.0 GiB)",
-            ],
-        ),
-        ("unequal", 2, [f"array.devices: unequal sizes ({A} 2.0 GiB, {B} 2.0 GiB, {VIRTIO} 1.0 GiB)"]),
-        ("system-disk", 4, [f"{S}: mounted at /sysmnt"]),
-        (
-            "foreign",
-            3,
-            [f'{A}: holds ext4 "keep"; name another disk, or set array.overwrite', f"{B}: holds gpt, PMBR"],
-        ),
-        ("mounted", 4, [f"{A}: mounted at /mnt; umount it"]),
-        ("held", 4, [f"{B}: held by /dev/mapper/held (dm); stop that first"]),
-        ("other-config", 3, ["/dev/md127: array hyperkv has a RAID chunk of 512 KiB, not 64 KiB"]),
-        ("other-mount", 4, [f"/dev/md127: array hyperkv is mounted at {MOUNT}, not at /srv/hyperkv"]),
-        (
-            "other-name",
-            4,
-            [f"{A}: mounted at {MOUNT}", f"{B}: mounted at {MOUNT}", f"{MOUNT}: /dev/md127 is mounted there"],
-        ),
-        (
-            "one-of-two",
-            4,
-            [f"{A}: mounted at", f"{MOUNT}: /dev/md127 is", "/dev/md/hyperkv: leads to another array"],
-        ),
-        ("not-there", 7, [f"array: nothing is mounted at {MOUNT}; provision it"]),
-        ("occupied", 4, [f"{MOUNT}: has 1 entries, which the mount would hide"]),
-        ("busy-teardown", 4, [f"`umount {MOUNT}` failed (status 32): umount: {MOUNT}: target is busy"]),
-        ("unsigned", 3, [f"{A}: holds data without a signature (not zeros at byte "]),
-        ("foreign-teardown", 3, [f'{A}: holds ext4 "keep", not a member of array hyperkv']),
-        ("other-system", 3, ["/dev/md127: array hyperkv carries ext4, not xfs"]),
-    ],
-)
-def test_refusals(first, name, status, beginnings):
-    step = first[name]
+REFUSED = {
+    "unfit": (
+        2,
+        "array.raid_chunk_bytes: 525312 is no power of two",
+        f"/dev/nvme0n1: a name that may be another disk's after a reboot; write {A}",
+        f"{S}-part1: a partition or a volume (/dev/nvme4n1p1), not a whole disk",
+        f"{VIRTIO}: not NVMe (transport unknown)",
+        f"{BY_ID}NONE: there is no such device",
+        f"array.devices: unequal sizes ({A} 2.0 GiB, {VIRTIO} 1.0 GiB)",
+    ),
+    "unequal": (2, f"array.devices: unequal sizes ({A} 2.0 GiB, {B} 2.0 GiB, {VIRTIO} 1.0 GiB)"),
+    "system-disk": (4, f"{S}: mounted at /sysmnt"),
+    "foreign": (3, f'{A}: holds ext4 "keep"; name another disk, or set array.ov', f"{B}: holds gpt, PMBR"),
+    "mounted": (4, f"{A}: mounted at /mnt; umount it"),
+    "held": (4, f"{B}: held by /dev/mapper/held (dm); stop that first"),
+    "other-config": (3, "/dev/md127: array hyperkv has a RAID chunk of 512 KiB, not 64 KiB"),
+    "other-mount": (4, f"/dev/md127: array hyperkv is mounted at {MOUNT}, not at /srv/hyperkv"),
+    "other-name": (4, f"{A}: mounted at", f"{B}: mounted at", f"{MOUNT}: /dev/md127 is mounted there"),
+    "one-of-two": (4, f"{A}: mounted", f"{MOUNT}: /dev/md127 is", "/dev/md/hyperkv: leads to another array"),
+    "not-there": (7, f"array: nothing is mounted at {MOUNT}; provision it"),
+    "occupied": (4, f"{MOUNT}: has 1 entries, which the mount would hide"),
+    "busy-teardown": (4, f"`umount {MOUNT}` failed (status 32): umount: {MOUNT}: target is busy"),
+    "unsigned": (3, f"{A}: holds data without a signature (not zeros at byte "),
+    "foreign-teardown": (3, f'{A}: holds ext4 "keep", not a member of array hyperkv'),
+    "other-system": (3, "/dev/md127: array hyperkv carries ext4, not xfs"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refusals(first, name):
+    step, (status, *beginnings) = first[name], REFUSED[name]
     assert step.status == status, step.output
     lines = refusals(step)
     assert len(lines) == len(beginnings), lines

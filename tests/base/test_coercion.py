@@ -42,8 +42,8 @@ def with_config(base, *entries: str):
         ('scenarios={"files": {"dram_pool_bytes": null}}', "scenarios.files.dram_pool_bytes", None),
         ('scenarios={"rocksdb": {"settings": {"direct_io": yes}}}', "scenarios.rocksdb.settings.direct_io", "yes"),
         ('scenarios={"rocksdb": {"environment": {"N": 2}}}', "scenarios.rocksdb.environment.N", "2"),
-        ('scenarios={"files": {"vllm": {"enforce_eager": true, "max_num_seqs": 4}}}', "scenarios.files.vllm.max_num_seqs",
-         4),
+        ('scenarios={"files": {"vllm": {"prefix_caching": true, "block_tokens": 32}}}', "scenarios.files.vllm.block_tokens",
+         32),
         ('scenarios={"files": {"lmcache": {"enable_async_loading": "false"}}}', "scenarios.files.lmcache",
          {"enable_async_loading": False}),
         ('scenarios={"files": {"lmcache": {"a": "no", "b": 4, "c": 0.5, "d": null, "e": LRU, "f": "007"}}}',
@@ -57,7 +57,6 @@ def with_config(base, *entries: str):
         ('array={"owner": 1000}', "array.owner", "1000"),
         ('predict={"cases": {"a": {"tiers": {"x": {"dram_bytes": null}}, "workload": {"kind": multi_turn, '
          '"conversations": 3, "turns": [2, 2]}}}}', "predict.cases.a.workload.turns", [2, 2]),
-        ('predict={"experiment": false}', "predict.experiment", False),
         ('recommend={"load": 2}', "recommend.load", 2),
         ('cost={"slo": {"tps_per_user": 2.5}}', "cost.slo.tps_per_user", 2.5),
         ("kv_dtype=fp8", "kv_dtype", "fp8"),
@@ -73,7 +72,7 @@ def test_text_of_the_command_line_becomes_what_the_schema_wants(entry, path, val
 
 def test_it_is_the_same_run_as_with_a_file():
     told = with_config(
-        BASE, 'experiment={"loads": [3], "active_conversations": 5}', 'replay={"block_tokens": 16}'
+        BASE, 'experiment={"loads": [3], "active_conversations": 5}', 'replay={"hbm_kv_bytes": 134217728}'
     )
     written = changed("experiment.loads", [3])
     written["experiment"]["active_conversations"] = 5
@@ -200,14 +199,14 @@ def test_a_float_of_yaml_where_an_integer_is_wanted_is_one():
     found = checked(
         changed(
             "scenarios.files.vllm",
-            {"hbm_kv_bytes": 4.0e9, "block_tokens": 16.0, "gpu_memory_utilization": 1.0},
+            {"hbm_kv_bytes": 4.0e9, "block_tokens": 16.0, "ready_timeout_s": 9.0},
         )
     )
     own = found["scenarios"]["files"]["vllm"]
     assert {key: (value, type(value)) for key, value in own.items()} == {
         "hbm_kv_bytes": (4_000_000_000, int),
         "block_tokens": (16, int),
-        "gpu_memory_utilization": (1.0, float),
+        "ready_timeout_s": (9.0, float),
     }
 
 
@@ -219,7 +218,7 @@ def test_a_float_of_yaml_where_an_integer_is_wanted_is_one():
         "cost.slo.ttft_ms",
         "experiment.slo.ttft_ms",
         "loadgen.timeout_s",
-        "vllm.gpu_memory_utilization",
+        "evidence.device_share_min",
         "scenarios.dram.timeout_s",
         "scenarios.dram.settings.x",
         "profile.value_bytes.0",

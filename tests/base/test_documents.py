@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.configs import BASE, changed
@@ -35,7 +35,7 @@ def laughs(levels: int, merge: bool = False) -> str:
 
 
 BAD_YAML = {
-    "nested 10,000 deep": "a: " + "[" * 10_000 + "]" * 10_000,
+    "nested 2,000 deep": "a: " + "[" * 2_000 + "]" * 2_000,
     "a mapping nested deep": "a: " + "{b: " * 300 + "1" + "}" * 300,
     "in blocks": "".join(f"{' ' * level}a:\n" for level in range(400)),
     "aliases": laughs(30),
@@ -219,7 +219,6 @@ def test_a_gpus_name_is_one_line(name, tmp_path):
     assert str(caught.value).isprintable()
 
 
-@settings(max_examples=30, deadline=None)
 @given(
     st.recursive(
         lines(tuple(BRACES)),

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers import command
+from tests.kvrocks_tree import write_program
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.build import build_environment, fetch_wheels
 
@@ -22,13 +24,6 @@ GOOD = {
 }
 
 
-def refused(kind: str, device: str, needs: list[str], **changes) -> str:
-    with pytest.raises(UserError) as raised:
-        build_environment.refuse({**GOOD, **changes}, kind, device, needs)
-    assert "\n" not in str(raised.value)
-    return str(raised.value)
-
-
 def test_what_is_complete_is_taken():
     build_environment.refuse(GOOD, "engine", "cuda", ["lmcache", "resp", "striped"])
     build_environment.refuse({**GOOD, "cuda": None, "gpus": []}, "engine", "cpu", ["lmcache"])
@@ -36,39 +31,39 @@ def test_what_is_complete_is_taken():
     build_environment.refuse(without, "engine", "cuda", [])
 
 
+NO_XXHASH = "ModuleNotFoundError: No module named 'xxhash'"
+
+
 @pytest.mark.parametrize(
-    ("kind", "device", "needs", "changes", "words"),
+    ("words", "kind", "device", "needs", "changes"),
     [
         (
-            "engine",
-            "cuda",
-            [],
-            {"versions": {"torch": "2.11.0", "vllm": None}, "errors": {"vllm": "ImportError: x"}},
             "vllm cannot be imported by p: ImportError: x",
+            *("engine", "cuda", []),
+            {"versions": {"torch": "2.11.0", "vllm": None}, "errors": {"vllm": "ImportError: x"}},
         ),
         (
-            "engine",
-            "cuda",
-            ["lmcache"],
-            {"versions": {"torch": "2", "vllm": "1", "lmcache": None}},
             "lmcache cannot be imported",
+            *("engine", "cuda", ["lmcache"]),
+            {"versions": {"torch": "2", "vllm": "1", "lmcache": None}},
         ),
-        ("engine", "cuda", [], {"cuda": None}, "is built without CUDA"),
-        ("engine", "cuda", [], {"gpus": []}, "sees no GPU; look at nvidia-smi"),
-        ("engine", "cpu", [], {}, "is a CUDA build"),
-        ("engine", "cuda", ["lmcache", "resp"], {"native_resp": False}, "has no native RESP client"),
+        ("is built without CUDA", "engine", "cuda", [], {"cuda": None}),
+        ("sees no GPU; look at nvidia-smi", "engine", "cuda", [], {"gpus": []}),
+        ("is a CUDA build", "engine", "cpu", [], {}),
+        ("has no native RESP client", "engine", "cuda", ["lmcache", "resp"], {"native_resp": False}),
         (
-            "engine",
-            "cuda",
-            ["lmcache", "striped"],
-            {"striped": False, "errors": {"striped": "ModuleNotFoundError: No module named 'xxhash'"}},
-            "connectors striped and striped_mp cannot be imported by p: ModuleNotFoundError: No module named 'xxhash'",
+            f"connectors striped and striped_mp cannot be imported by p: {NO_XXHASH}",
+            *("engine", "cuda", ["lmcache", "striped"]),
+            {"striped": False, "errors": {"striped": NO_XXHASH}},
         ),
-        ("loadgen", "cuda", [], {"versions": {"aiperf": None}}, "aiperf cannot be imported"),
+        ("aiperf cannot be imported", "loadgen", "cuda", [], {"versions": {"aiperf": None}}),
     ],
 )
-def test_what_is_missing_is_one_line(kind, device, needs, changes, words):
-    assert words in refused(kind, device, needs, **changes)
+def test_what_is_missing_is_one_line(words, kind, device, needs, changes):
+    with pytest.raises(UserError) as raised:
+        build_environment.refuse({**GOOD, **changes}, kind, device, needs)
+    assert "\n" not in str(raised.value)
+    assert words in str(raised.value)
 
 
 def test_a_probe_tells_what_cannot_be_imported(monkeypatch):
@@ -105,32 +100,20 @@ def test_an_environment_is_made_from_wheels_alone_and_recorded(tmp_path, monkeyp
     with tarfile.open(tmp_path / "wheels.tar", "w") as archive:
         archive.add(wheel(tmp_path), "aiperf-0.0.1-py3-none-any.whl")
     (tmp_path / "pins.txt").write_text("aiperf==0.0.1\n")
-    options = [
-        "--kind",
-        "loadgen",
-        "--requirements",
-        "pins.txt",
-        "--wheels",
-        "wheels.tar",
-        "--venv",
-        "venv",
-        "--out",
-        "record.json",
-    ]
-    options = [str(tmp_path / word) if "." in word or word == "venv" else word for word in options]
-    monkeypatch.setattr(sys, "argv", ["build_environment", *options])
-    build_environment.main()
+    files = {"requirements": "pins.txt", "wheels": "wheels.tar", "venv": "venv", "out": "record.json"}
+    options = ["--kind", "loadgen"]
+    options += [word for key, name in files.items() for word in (f"--{key}", str(tmp_path / name))]
+    command(build_environment, *options)
     record = json.loads((tmp_path / "record.json").read_text())
     assert record["versions"] == {"aiperf": "0.0.1"}
     assert record["python"] == str(tmp_path / "venv/bin/python")
     assert json.loads(capfd.readouterr().out) == record
 
 
-def test_an_interpreter_that_is_not_there_is_named(tmp_path, monkeypatch):
+def test_an_interpreter_that_is_not_there_is_named(tmp_path):
     options = ["--kind", "engine", "--python", "/no/python", "--out", str(tmp_path / "r.json")]
-    monkeypatch.setattr(sys, "argv", ["build_environment", *options])
     with pytest.raises(UserError, match=r"vllm\.python: there is no program /no/python"):
-        build_environment.main()
+        command(build_environment, *options)
 
 
 def test_wheels_of_a_file_that_is_not_there(tmp_path):
@@ -138,10 +121,15 @@ def test_wheels_of_a_file_that_is_not_there(tmp_path):
         fetch_wheels.fetch(tmp_path / "absent.txt", None, tmp_path / "w.tar")
 
 
-def test_pips_error_is_one_line_and_torch_gets_a_hint():
-    code = "import sys; sys.stderr.write('ERROR: No matching distribution found for torch==9+cpu\\n'); sys.exit(1)"
-    with pytest.raises(UserError, match=r"No matching distribution found for torch==9\+cpu; .*vllm\.index"):
-        fetch_wheels.run_pip([sys.executable, "-c", code], "download")
+def test_pips_error_is_one_line_and_torch_gets_a_hint(tmp_path):
+    python = write_program(
+        tmp_path / "python",
+        "#!/bin/sh\necho 'ERROR: No matching distribution found for torch==9+cpu' >&2; exit 1\n",
+    )
+    with pytest.raises(
+        UserError, match=r"No matching distribution found for torch==9\+cpu; .*PIP_EXTRA_INDEX_URL"
+    ):
+        fetch_wheels.run_pip(str(python), "download")
 
 
 @pytest.mark.parametrize("name", ["engine-cuda", "engine-cpu", "loadgen"])

@@ -69,7 +69,7 @@ def test_a_folder_is_made_from_a_folder_and_yarn_raises_its_context(tmp_path):
     ("document", "message"),
     [
         (
-            {"layers": [{"kind": "full", "count": 1, "kv_bytes_per_token": 2}], "max_context_tokens": 1},
+            {"layers": [{"kind": "full", "count": 1, "kv_bytes_per_token": 2}]} | {"max_context_tokens": 1},
             "by hand",
         ),
         (QWEN3_VL_30B, "'qwen3_vl_moe_text'"),
@@ -86,23 +86,10 @@ def test_every_model_is_made_in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for folder in ("a/Qwen2.5-1.5B", "b/Qwen2.5-1.5B", "b/Qwen2.5-1"):
         (tmp_path / folder).mkdir(parents=True)
-    models = [
-        "a/Qwen2.5-1.5B",
-        "a/Qwen2.5-1.5B/config.json",
-        "b/Qwen2.5-1.5B",
-        "b/Qwen2.5-1",
-        "Qwen2.5-1.5B",
-        "Qwen2.5-1.7B",
-    ]
-    models += [
-        "a/phi.json",
-        "b/phi.json",
-        "phi.json",
-        "phi.yaml",
-        "config/models/phi.json",
-        "config/models/phi.4.json",
-    ]
-    made = {model: made_model_dir({"model": model, "vllm": {"weights": "dummy"}}) for model in models}
+    models = ["a/Qwen2.5-1.5B", "a/Qwen2.5-1.5B/config.json", "b/Qwen2.5-1.5B", "b/Qwen2.5-1"]
+    models += ["Qwen2.5-1.5B", "Qwen2.5-1.7B", "a/phi.json", "b/phi.json", "phi.json", "phi.yaml"]
+    models += ["config/models/phi.json", "config/models/phi.4.json"]
+    made = {model: made_model_dir({"model": model, "vllm": {"device": "cuda"}}) for model in models}
     assert len(set(made.values())) == len(models)
     for model, folder in made.items():
         assert re.fullmatch(
@@ -141,5 +128,5 @@ def test_a_link_may_lead_to_a_folder_of_any_name(tmp_path, name):
     told = load_geometry(tmp_path / "link").name
     assert told.isprintable()
     assert told.encode()
-    made = Path(made_model_dir({"model": str(tmp_path / "link"), "vllm": {"weights": "dummy"}})).name
+    made = Path(made_model_dir({"model": str(tmp_path / "link"), "vllm": {"device": "cuda"}})).name
     assert re.fullmatch(r"[A-Za-z0-9._+-]{1,120}-\w{12}-dummy", made)

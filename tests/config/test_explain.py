@@ -40,7 +40,6 @@ WORKLOADS = {
 NEEDED: dict[str, dict[str, Any]] = {
     "scenarios": {"tier": "none"},
     "predict": {"tiers": {"mine": {}}},
-    "tune": {"kind": "integer", "low": 1, "high": 2},
     "ladder": {"scenario": "none"},
 }
 
@@ -56,10 +55,6 @@ def with_value(row: docs.Row, value: Any) -> dict[str, Any]:
         section = section.setdefault(name, {})
         if name == "mine" and parents.count("mine") == 1:
             section |= NEEDED[parents[0]]
-    if row.kinds and parents[0] == "tune":
-        section |= {"integer": {}, "choice": {"kind": "choice", "choices": [1]}}[row.kinds[0]]
-        if row.kinds[0] == "choice":
-            del section["low"], section["high"]
     if row.kinds and parents == ["kvrocks"]:
         section["source"] = row.kinds[0]
     section[last] = value

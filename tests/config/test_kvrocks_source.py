@@ -23,7 +23,7 @@ from workflow.hyperkv.config.models.config import Config
 from workflow.hyperkv.config.models.kvrocks import DEFAULTS
 
 SECTION: dict[str, Any] = {
-    "source": "auto", "required": False, "binary": None, "patched_binary": None, "commit": None, "path": None
+    "source": "auto", "binary": None, "patched_binary": None, "commit": None, "path": None
 }  # fmt: skip
 CONFIG = {
     "scenarios": {
@@ -104,12 +104,6 @@ def test_a_named_binary_must_be_there(empty):
             resolve({**SECTION, "source": "binary", "binary": name})
     found = str(program(empty / "mine"))
     assert resolve({**SECTION, "source": "binary", "binary": found}) == KvrocksSource("binary", True, found)
-
-
-def test_required_and_not_there():
-    with pytest.raises(UserError, match=r"kvrocks.required: .*set kvrocks.source to release, git") as caught:
-        resolve({**SECTION, "required": True})
-    assert "\n" not in str(caught.value)
 
 
 def test_without_kvrocks_its_scenarios_and_families_are_left_out_and_named():

@@ -14,6 +14,13 @@ CHUNK, LAYERS, HEADS, HEAD_SIZE = 64, 4, 2, 32
 BYTES = 2 * LAYERS * CHUNK * HEADS * HEAD_SIZE * 2
 
 
+def scenario(connector: str, **changes) -> dict:
+    """A scenario of store valkey, as far as LMCache's configuration is made of it."""
+    absent = dict.fromkeys(("dram_pool_bytes", "capacity_bytes"))
+    known = {"store": "valkey", "connector": connector, "connections": 2, "chunk_tokens": CHUNK}
+    return known | absent | {"save_decode_cache": False, "lmcache": {}} | changes
+
+
 def metadata_of_the_model() -> LMCacheMetadata:
     metadata = LMCacheMetadata("tiny", 1, 1, 0, 0, torch.bfloat16, (LAYERS, 2, CHUNK, HEADS, HEAD_SIZE))
     metadata.chunk_size = CHUNK

@@ -15,7 +15,7 @@ SOURCE = Path("workflow/hyperkv/connectors/striped/striped.c")
 
 
 @cache
-def _missing() -> str:
+def missing() -> str:
     """What a build lacks on this machine, '' when nothing."""
     if shutil.which("cc") is None:
         return "a C compiler (Debian: gcc)"
@@ -26,21 +26,13 @@ def _missing() -> str:
 
 def compiled_library(folder: Path) -> Path:
     """The library, compiled into `folder`; skips the test where that cannot be done."""
-    if missing := _missing():
-        pytest.skip(f"client native needs {missing}")
+    if lacking := missing():
+        pytest.skip(f"client native needs {lacking}")
     compile_library(SOURCE, "native", folder / "striped.so")
     return folder / "striped.so"
 
 
-SANITIZED = [
-    "-std=gnu11",
-    "-O1",
-    "-g",
-    "-fsanitize=address,undefined",
-    "-fno-sanitize-recover=all",
-    "-shared",
-    "-fPIC",
-]
+SANITIZED = ("-std=gnu11 -O1 -g -fsanitize=address,undefined", "-fno-sanitize-recover=all -shared -fPIC")
 
 
 def sanitized_run(folder: Path, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -48,11 +40,14 @@ def sanitized_run(folder: Path, script: str, *arguments: str) -> subprocess.Comp
 
     Skips the test where the compiler has none.
     """
-    if missing := _missing():
-        pytest.skip(f"client native needs {missing}")
+    if lacking := missing():
+        pytest.skip(f"client native needs {lacking}")
     library = folder / "sanitized.so"
     built = subprocess.run(
-        ["cc", *SANITIZED, "-o", str(library), str(SOURCE)], capture_output=True, text=True, timeout=120
+        ["cc", *" ".join(SANITIZED).split(), "-o", str(library), str(SOURCE)],
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     runtime = subprocess.run(
         ["cc", "-print-file-name=libasan.so"], capture_output=True, text=True

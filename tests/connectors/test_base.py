@@ -4,26 +4,32 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from workflow.hyperkv.base.errors import StoreError, UserError
-from workflow.hyperkv.connectors.base import Connector, gather_flags, leading_true
+from workflow.hyperkv.connectors.base import Items, SpreadConnector, leading_true
 from workflow.hyperkv.connectors.registry import make_connector
 from workflow.hyperkv.stores.base import StoreConfig
 from workflow.hyperkv.stores.registry import make_store
 
 
-class Idle(Connector):
-    """A connector to nothing."""
+class Idle(SpreadConnector):
+    """A connector to nothing, which finds the keys of even numbers."""
 
     def count_present(self, keys: Sequence[bytes]) -> int:
         return 0
 
-    def get(self, keys, buffers) -> list[bool]:
-        return []
+    def load(self, worker: int, items: Items) -> list[bool]:
+        return [key[0] % 2 == 0 for key, _ in items]
 
-    def put(self, keys, values) -> None:
+    def save(self, worker: int, items: Items) -> None:
         pass
+
+
+def numbered(count: int) -> list:
+    """Keys 0, 1, ... with the values 0, 1, ..."""
+    return [(bytes([number]), np.array([number])) for number in range(count)]
 
 
 @pytest.mark.parametrize(
@@ -33,27 +39,25 @@ def test_leading_true(flags, count):
     assert leading_true(flags) == count
 
 
-@pytest.mark.parametrize("items", [0, 1, 2, 3, 4, 10])
-def test_spread_and_gather_keep_the_order(items):
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 10])
+def test_what_is_found_is_in_the_order_of_the_keys(count):
+    items = numbered(count)
     with Idle(3) as connector:
-        parts = connector.spread(lambda worker, indices: [i % 4 == 0 for i in indices], items)
-    assert gather_flags(parts, items, 3) == [i % 4 == 0 for i in range(items)]
+        found = connector.get([key for key, _ in items], [buffer for _, buffer in items])
+    assert found == [number % 2 == 0 for number in range(count)]
 
 
 def test_spread_gives_each_worker_its_own_items():
     with Idle(3) as connector:
-        assert connector.spread(lambda worker, indices: (worker, list(indices)), 5) == [
-            (0, [0, 3]),
-            (1, [1, 4]),
-            (2, [2]),
-        ]
+        parts = connector.spread(lambda worker, items: (worker, [key[0] for key, _ in items]), numbered(5))
+    assert parts == [(0, [0, 3]), (1, [1, 4]), (2, [2])]
 
 
 def test_spread_waits_for_every_worker_before_it_raises():
     """A buffer must not be written any more when the caller sees the error."""
     failed, gate, raised = threading.Event(), threading.Event(), threading.Event()
 
-    def work(worker: int, _indices: range) -> None:
+    def work(worker: int, _: Items) -> None:
         if worker == 0:
             failed.set()
             raise StoreError("refused")
@@ -61,7 +65,7 @@ def test_spread_waits_for_every_worker_before_it_raises():
 
     def call() -> None:
         with pytest.raises(StoreError, match="refused"):
-            connector.spread(work, 2)
+            connector.spread(work, numbered(2))
         raised.set()
 
     with Idle(2) as connector:

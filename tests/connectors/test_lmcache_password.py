@@ -14,7 +14,7 @@ from lmcache.v1.distributed.l2_adapters.native_plugin_l2_adapter import (
 )
 from lmcache.v1.storage_backend.remote_backend import RemoteBackend
 
-from tests.connectors.inside_lmcache import CHUNK, Pool, filled, keys_of, metadata_of_the_model
+from tests.connectors.inside_lmcache import Pool, filled, keys_of, metadata_of_the_model, scenario
 from tests.helpers import eventually
 from tests.stores.conftest import store_config
 from workflow.hyperkv.base.secret import Secret, write_private
@@ -44,19 +44,6 @@ def logged(capfd, monkeypatch):
     yield lambda: "".join([*lines, *capfd.readouterr()])
     for name in list(logging.root.manager.loggerDict):
         logging.getLogger(name).removeHandler(handler)
-
-
-def scenario(connector: str) -> dict:
-    return {
-        "store": "valkey",
-        "connector": connector,
-        "connections": 2,
-        "chunk_tokens": CHUNK,
-        "dram_pool_bytes": None,
-        "capacity_bytes": None,
-        "save_decode_cache": False,
-        "lmcache": {},
-    }
 
 
 class WaitingPool(Pool):

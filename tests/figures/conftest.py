@@ -1,7 +1,5 @@
 """Figures of a test know the stores, and are closed after it."""
 
-import json
-
 import matplotlib.pyplot as plt
 import pytest
 
@@ -11,6 +9,6 @@ from workflow.hyperkv.stores import registry
 
 @pytest.fixture(autouse=True)
 def figures():
-    looks.know(json.dumps(registry.looks()))
+    looks.know(registry.looks())
     yield
     plt.close("all")

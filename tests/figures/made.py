@@ -10,7 +10,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from workflow.hyperkv.tables.latency import COLUMNS as LATENCY_COLUMNS
+from workflow.hyperkv.tables.methods.dictionary import columns_dictionary
 from workflow.hyperkv.tables.scenarios import SUMMARISED
 
 WAYS = {
@@ -110,7 +110,7 @@ def latency_rows(**changes) -> pd.DataFrame:
         for name, valid in (("valkey", True), ("kvrocks", False)):
             own = {"scenario": name, "tier": "dram", "store": name, "connector": "resp", "valid": valid}
             rows += [{**row, **own, "pass": kind} for kind in ("saved", "loaded")]
-    return pd.DataFrame(rows, columns=LATENCY_COLUMNS)
+    return pd.DataFrame(rows, columns=list(columns_dictionary()["latency"]))
 
 
 TIERS = {

@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import matplotlib.pyplot as plt
 import pytest
 
 from tests.figures import made
+from tests.helpers import command
 from tests.record_factory import rungs
 from tests.tables.pays_rows import pair, table_of
 from workflow.hyperkv.base.errors import UserError
@@ -35,7 +35,7 @@ GIVEN = {
 }
 
 
-def draw(folder: Path, monkeypatch, name: str, tables=None) -> tuple[bytes, bytes]:
+def draw(folder: Path, name: str, tables=None) -> tuple[bytes, bytes]:
     """Run a figure's command on tables written as CSV files; the bytes of its SVG and its PNG."""
     folder.mkdir()
     given, more = GIVEN[name]
@@ -44,18 +44,17 @@ def draw(folder: Path, monkeypatch, name: str, tables=None) -> tuple[bytes, byte
         table.to_csv(file, index=False)
     made_files = [folder / "f.svg", folder / "f.png"]
     options = ["--tables", *files, *more, "--svg", made_files[0], "--png", made_files[1]]
-    monkeypatch.setattr(sys, "argv", [name, *map(str, options)])
     with plt.rc_context():
-        import_module(f"workflow.hyperkv.figures.{name}").main()
+        command(import_module(f"workflow.hyperkv.figures.{name}"), *options)
     return made_files[0].read_bytes(), made_files[1].read_bytes()
 
 
 @pytest.mark.parametrize("name", GIVEN)
-def test_the_same_tables_give_the_same_files_and_others_another_picture(tmp_path, monkeypatch, name):
-    svg, png = draw(tmp_path / "1", monkeypatch, name)
+def test_the_same_tables_give_the_same_files_and_others_another_picture(tmp_path, name):
+    svg, png = draw(tmp_path / "1", name)
     assert svg.rstrip().endswith(b"</svg>")
     assert png.startswith(b"\x89PNG")
-    assert draw(tmp_path / "2", monkeypatch, name) == (svg, png)
+    assert draw(tmp_path / "2", name) == (svg, png)
     first, *others = GIVEN[name][0]
     column = (
         first.select_dtypes("float")
@@ -64,27 +63,26 @@ def test_the_same_tables_give_the_same_files_and_others_another_picture(tmp_path
     )
     for changed in column:
         first = first.assign(**{changed: first[changed] * (1 + first.index / 50)})
-    assert draw(tmp_path / "3", monkeypatch, name, [first, *others])[0] != svg
+    assert draw(tmp_path / "3", name, [first, *others])[0] != svg
 
 
 @pytest.mark.parametrize("name", sorted({*GIVEN} & {*FIGURES}))
-def test_letters_are_11_pixels_high_on_the_page(tmp_path, monkeypatch, name):
-    svg = draw(tmp_path / "1", monkeypatch, name)[0].decode()
+def test_letters_are_11_pixels_high_on_the_page(tmp_path, name):
+    svg = draw(tmp_path / "1", name)[0].decode()
     width = float(re.search(r'width="([\d.]+)pt"', svg)[1])
     sizes = {100 * float(scale) for scale in re.findall(r"scale\((0\.\d+) -0", svg)}
     assert min(sizes) * SHOWN_PIXELS / width >= 11
 
 
-def test_rows_of_different_machines_are_said_below_the_figure(tmp_path, monkeypatch):
+def test_rows_of_different_machines_are_said_below_the_figure(tmp_path):
     rows = made.latency_rows()
     rows["hardware"] = ["4 x CPU, 8 GiB" if name == "none" else "2 x CPU, 4 GiB" for name in rows["scenario"]]
-    svg, _ = draw(tmp_path / "1", monkeypatch, "latency", [rows])
+    svg, _ = draw(tmp_path / "1", "latency", [rows])
     assert b"Not alike: measured on 2 different machines." in svg
 
 
-def test_a_table_that_is_none_is_named(tmp_path, monkeypatch):
+def test_a_table_that_is_none_is_named(tmp_path):
     (tmp_path / "a.csv").write_text("")
     options = ["--tables", tmp_path / "a.csv", "--svg", tmp_path / "f.svg", "--png", tmp_path / "f.png"]
-    monkeypatch.setattr(sys, "argv", ["chunk", *map(str, options)])
     with pytest.raises(UserError, match=r"a\.csv: not a table"):
-        import_module("workflow.hyperkv.figures.chunk").main()
+        command(import_module("workflow.hyperkv.figures.chunk"), *options)

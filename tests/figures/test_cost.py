@@ -1,10 +1,12 @@
 """The figure of costs: what it draws, what it says, what it refuses."""
 
+import pandas as pd
 import pytest
 
 from tests.figures.made import all_text, cost_rows, sensitivity_rows
 from workflow.hyperkv.base.errors import UserError
-from workflow.hyperkv.figures.cost import PART_COLOURS, compared_rows, draw_cost
+from workflow.hyperkv.figures.cost import PART_COLOURS, draw_cost
+from workflow.hyperkv.tables.methods.cost_model import compared_rows
 
 
 def test_every_scenario_has_a_bar_of_parts_that_add_up_to_its_cost():
@@ -14,7 +16,7 @@ def test_every_scenario_has_a_bar_of_parts_that_add_up_to_its_cost():
     bars = left.patches
     assert len(bars) == 3 * len(PART_COLOURS)
     ends = [bars[5 * index + 4].get_x() + bars[5 * index + 4].get_width() for index in range(3)]
-    assert ends == pytest.approx(list(compared_rows(cost)["usd_per_million_tokens"]))
+    assert ends == pytest.approx(list(pd.concat(compared_rows(cost))["usd_per_million_tokens"]))
     text = all_text(figure)
     assert "keep 50 TPS/user" in text
     assert "2 clients or more" in text

@@ -12,11 +12,7 @@ def test_every_step_has_a_bar_and_its_gain():
     rows.loc[rows["step"] == "fp8", ["valid", "valid_repeats"]] = [False, 2]
     figure = draw_ladder(rows)
     texts = [text.get_text() for text in figure.axes[0].texts]
-    assert texts == [
-        "40",
-        "20; x2.00 [1.90, 2.10]",
-        "10; x2.00 [1.90, 2.10]; in all x4.00; 2 of 3 valid",
-    ]
+    assert texts == ["40", "20; x2.00 [1.90, 2.10]", "10; x2.00 [1.90, 2.10]; in all x4.00; 2 of 3 valid"]
     steps = [label.get_text().split("\n")[0] for label in figure.axes[0].get_yticklabels()]
     assert steps == ["reference", "more", "fp8"]
     assert [bar.get_facecolor()[3] for bar in figure.axes[0].patches] == [1, 1, 0]

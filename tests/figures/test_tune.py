@@ -3,10 +3,9 @@
 import json
 
 import pytest
-import yaml
 
 from workflow.hyperkv.figures.tune import draw_tune
-from workflow.hyperkv.tables.columns import COLUMNS_PATH
+from workflow.hyperkv.tables.methods.dictionary import columns_dictionary
 from workflow.hyperkv.tables.tune import tune_table
 
 METRIC = "ttft_p50_ms"
@@ -63,7 +62,7 @@ def evidence(importances, better=True):
 
 def test_every_trial_and_cell_is_a_row_with_its_reason():
     table = tune_table(TRIALS, CELLS)
-    assert list(table) == list(yaml.safe_load(COLUMNS_PATH.read_text())["tune"])
+    assert list(table) == list(columns_dictionary()["tune"])
     assert list(table["state"]) == [
         "complete",
         "complete",

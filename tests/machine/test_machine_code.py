@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from workflow.hyperkv.machine.machine_code import (
@@ -78,7 +78,6 @@ def test_this_machines_glibc():
     assert version is None or re.fullmatch(r"\d+\.\d+", version)
 
 
-@settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_a_damaged_file_is_no_traceback(data, tmp_path_factory):
     content = bytearray(Path(sys.executable).resolve().read_bytes()[:4096])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import mounted_tmpfs
+from tests.helpers import mounted_tmpfs, refused
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.machine import memory_dir
 from workflow.hyperkv.machine.memory_dir import DEFAULT, memory_folder
@@ -18,9 +18,8 @@ def alone(monkeypatch):
 
 def test_a_folder_on_a_disk_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(memory_dir, "file_system_of", lambda path: "ext4")
-    with pytest.raises(UserError, match=r"layers\.memory_dir: .* is on ext4, not on a tmpfs") as caught:
+    with refused(r"layers\.memory_dir: .* is on ext4, not on a tmpfs"):
         memory_folder(tmp_path / "not" / "there", 1)
-    assert "\n" not in str(caught.value)
 
 
 def test_a_tmpfs_with_room_is_taken(tmp_path, alone):

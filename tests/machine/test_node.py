@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers import refused
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.machine.node import data_dir_of, expanded, node_name, where_files_go
 
@@ -27,11 +28,8 @@ def test_tmpdir_is_always_known(monkeypatch):
 )
 def test_a_variables_value_is_held_to_what_a_text_may_be(monkeypatch, value):
     monkeypatch.setenv("SCRATCH", value)
-    with pytest.raises(
-        UserError, match=r"data_dir: \$SCRATCH/x: \$SCRATCH has a line break or another control"
-    ) as caught:
+    with refused(r"data_dir: \$SCRATCH/x: \$SCRATCH has a line break or another control"):
         expanded("$SCRATCH/x")
-    assert "\n" not in str(caught.value)
 
 
 def test_a_variable_that_is_not_set_is_named_with_the_node(monkeypatch):

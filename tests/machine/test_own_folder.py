@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from tests.helpers import eventually, mounted_tmpfs
+from tests.helpers import eventually, mounted_tmpfs, refused
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.base.folders import HELD
 from workflow.hyperkv.machine import own_folder as module
@@ -205,64 +205,45 @@ def test_links_in_what_was_left_are_removed_and_not_followed(data):
     assert os.stat(data.parent / "precious" / "file").st_nlink == 1
 
 
-def _without_mark(folder: Path) -> None:
-    (folder / MARK).unlink()
+def marked(text=None, **changes):
+    """Makes the mark say something else: a text made of it, or other values."""
+
+    def change(folder: Path) -> None:
+        whole = (folder / MARK).read_text()
+        found = json.loads(whole)
+        wrong = {key: make(found[key]) for key, make in changes.items()}
+        (folder / MARK).write_text(text(whole) if text else json.dumps(found | wrong))
+
+    return change
 
 
-def _torn(folder: Path) -> None:
-    (folder / MARK).write_text((folder / MARK).read_text()[:40])
+def instead(make):
+    """Puts something else in the mark's place; the mark itself lies beside the folder."""
+
+    def change(folder: Path) -> None:
+        make(folder / MARK, (folder / MARK).rename(folder.parent / "mark"))
+
+    return change
 
 
-def _other_json(folder: Path) -> None:
-    (folder / MARK).write_text(json.dumps([1, 2]))
-
-
-def _deep(folder: Path) -> None:
-    (folder / MARK).write_text("[" * 60000)
-
-
-def _wrong_types(folder: Path) -> None:
-    mark = json.loads((folder / MARK).read_text())
-    (folder / MARK).write_text(json.dumps(mark | {"inode": str(mark["inode"])}))
-
-
-def _of_another_folder(folder: Path) -> None:
-    mark = json.loads((folder / MARK).read_text())
-    (folder / MARK).write_text(json.dumps(mark | {"inode": mark["inode"] + 1}))
-
-
-def _hard_link(folder: Path) -> None:
-    (folder / MARK).rename(folder.parent / "mark")
-    (folder / MARK).hardlink_to(folder.parent / "mark")
-
-
-def _link(folder: Path) -> None:
-    (folder / MARK).rename(folder.parent / "mark")
-    (folder / MARK).symlink_to(folder.parent / "mark")
-
-
-def _fifo(folder: Path) -> None:
-    (folder / MARK).unlink()
-    os.mkfifo(folder / MARK)
-
-
-def _a_folder(folder: Path) -> None:
-    (folder / MARK).unlink()
-    (folder / MARK).mkdir()
-
-
-def _other_name(folder: Path) -> None:
-    folder.rename(folder.with_name("kvcache-0123abcd"))
-
-
-def _behind_a_link(folder: Path) -> None:
+def behind_a_link(folder: Path) -> None:
     folder.rename(folder.parent.parent / "elsewhere")
     folder.symlink_to(folder.parent.parent / "elsewhere")
 
 
 FOREIGN = [
-    *(_without_mark, _torn, _other_json, _deep, _wrong_types, _of_another_folder),
-    *(_hard_link, _link, _fifo, _a_folder, _other_name, _behind_a_link),
+    instead(lambda mark, real: None),
+    instead(lambda mark, real: mark.hardlink_to(real)),
+    instead(lambda mark, real: mark.symlink_to(real)),
+    instead(lambda mark, real: os.mkfifo(mark)),
+    instead(lambda mark, real: mark.mkdir()),
+    marked(lambda whole: whole[:40]),
+    marked(lambda whole: "[1, 2]"),
+    marked(lambda whole: "[" * 60000),
+    marked(inode=str),
+    marked(inode=lambda inode: inode + 1),
+    lambda folder: folder.rename(folder.with_name("kvcache-0123abcd")),
+    behind_a_link,
 ]
 
 
@@ -430,9 +411,8 @@ def test_another_machines_folder_stays_where_its_lock_may_not_be_seen(data, monk
 
 def test_a_second_measurement_is_refused_and_names_the_first(data, holder):
     line = f"data_dir: {data} is being measured on by pid {holder.process.pid} in {REPOSITORY}; two at once disturb"
-    with pytest.raises(UserError, match=line) as caught, alone_on(data):
+    with refused(line), alone_on(data):
         pass
-    assert "\n" not in str(caught.value)
     with alone_on(data.parent / "another disk"):  # a remedy
         pass
     holder.end()  # the other one

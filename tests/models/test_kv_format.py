@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests import model_configs as models
+from tests.helpers import refused
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.models.geometry import load_geometry
 
@@ -99,8 +100,7 @@ def test_modelopts_older_file_beside_the_config(tmp_path):
 )
 def test_a_format_that_is_not_counted_is_refused_and_the_remedy_works(quantization):
     config = {**LLAMA, "quantization_config": quantization}
-    with pytest.raises(UserError, match="set kv_dtype") as caught:
+    with refused("set kv_dtype"):
         load_geometry(config)
-    assert "\n" not in str(caught.value)
     assert load_geometry(config, "fp8").kv_bytes_per_token == 65_536
     assert load_geometry(config, "bfloat16").checkpoint_kv_dtype is not None

@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.figures.made import store_rows
+from tests.helpers import command
 from tests.predict.specs import BREAK_EVEN, MODELS
 from tests.record_factory import limit
 from tests.workflow_helpers import merged
@@ -26,7 +26,7 @@ from workflow.hyperkv.predict import predict_break_even as breakeven
 from workflow.hyperkv.predict.break_even_text import break_even_text, required_words
 from workflow.hyperkv.predict.place_stores import nearest_get, placed_stores_table
 from workflow.hyperkv.predict.predict_break_even import break_even_table, remarks, required_gbps
-from workflow.hyperkv.tables.columns import COLUMNS_PATH
+from workflow.hyperkv.tables.methods.dictionary import columns_dictionary
 
 # FACTS.md, section 1, of an H100 80 GB: 8,192 tokens of Llama-3.1-8B, vLLM 0.25.0 and LMCache 0.5.0.
 MEASURED_RECOMPUTE_S, MEASURED_DRAM_HIT_S = 0.213, 0.057
@@ -102,14 +102,11 @@ def test_what_never_pays_is_infinite_and_reads_as_never():
     assert required_gbps(1, 0.1, 0.2) == math.inf
 
 
-def test_the_table_has_the_dictionarys_columns_and_no_prompt_above_a_context(tmp_path, monkeypatch):
+def test_the_table_has_the_dictionarys_columns_and_no_prompt_above_a_context(tmp_path):
     out, text = tmp_path / "break_even.csv", tmp_path / "break_even.txt"
-    monkeypatch.setattr(
-        sys, "argv", ["breakeven", "--spec", json.dumps(BREAK_EVEN), "--out", str(out), "--text", str(text)]
-    )
-    breakeven.main()
+    command(breakeven, "--spec", json.dumps(BREAK_EVEN), "--out", out, "--text", text)
     written = pd.read_csv(out)
-    assert list(written) == list(yaml.safe_load(COLUMNS_PATH.read_text())["break_even"])
+    assert list(written) == list(columns_dictionary()["break_even"])
     assert text.read_text() == break_even_text(break_even_table(BREAK_EVEN), remarks(BREAK_EVEN))
     assert text.read_text().endswith(
         "\nqwen3-32b: left out 65,536 tokens, longer than its context of 40,960 (max_position_embeddings 40,960).\n"
@@ -229,7 +226,7 @@ def test_a_store_is_taken_cold_near_the_chunk_at_its_fastest():
     assert nearest_get(points[points["operation"] == "set"], 1) is None
 
 
-def test_placed_stores(table, tmp_path, monkeypatch):
+def test_placed_stores(table, tmp_path):
     files = {"break_even": table, "stores": store_rows()}
     for name, content in files.items():
         content.to_csv(tmp_path / f"{name}.csv", index=False)
@@ -251,10 +248,9 @@ def test_placed_stores(table, tmp_path, monkeypatch):
         "--out",
         out,
     ]
-    monkeypatch.setattr(sys, "argv", ["place_stores", *map(str, arguments)])
-    place_stores.main()
+    command(place_stores, *arguments)
     placed = pd.read_csv(out)
-    assert list(placed) == list(yaml.safe_load(COLUMNS_PATH.read_text())["placed_stores"])
+    assert list(placed) == list(columns_dictionary()["placed_stores"])
     assert len(placed) == 3 * len(table)
     assert placed["machine"].unique().tolist() == ["2 x A, 4 GiB, ext4 on vda"]
     assert ((placed["speedup"] > 1) == (placed["share_of_required"] > 1)).all()

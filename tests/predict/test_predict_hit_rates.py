@@ -1,26 +1,25 @@
 """Predicted hit rates: the published table, another simulator, the replay engine, and what must hold for any tiers."""
 
 import json
-import sys
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from kvcache_sim.plan import ExecutionPlan, build_execution_plan
 from kvcache_sim.policies import PolicyResult, simulate_ceiling, simulate_policy
 from kvcache_sim.trace import parse_trace_lines
 
+from tests.helpers import command
 from tests.predict.specs import REFERENCE, spec
 from tests.workloads.kinds import EXCERPT, WORKLOADS, prefix_hit_tokens
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.predict import predict_hit_rates as predict
 from workflow.hyperkv.predict.predict_hit_rates import Simulation, capacities_of, hit_rates_table
-from workflow.hyperkv.tables.columns import COLUMNS_PATH
+from workflow.hyperkv.tables.methods.dictionary import columns_dictionary
 from workflow.hyperkv.workloads.factory import make_workload
 
 TRACE = Path(__file__).parents[3] / "shared/data/mooncake/conversation_trace.jsonl"
@@ -166,27 +165,24 @@ def test_capacities_are_whole_blocks_and_chunks():
     assert capacities_of({}, 100, 500) == {}
 
 
-def run_stage(folder: Path, monkeypatch, stage_spec: dict) -> pd.DataFrame:
+def run_stage(folder: Path, stage_spec: dict) -> pd.DataFrame:
     out = folder / "hit_rates.csv"
-    monkeypatch.setattr(sys, "argv", ["predict", "--spec", json.dumps(stage_spec), "--out", str(out)])
-    predict.main()
+    command(predict, "--spec", json.dumps(stage_spec), "--out", out)
     return pd.read_csv(out)
 
 
-def test_the_table_has_the_dictionarys_columns(tmp_path, monkeypatch):
+def test_the_table_has_the_dictionarys_columns(tmp_path):
     tiers = {"unbounded": {"ssd_bytes": None}, "hbm": {"hbm_bytes": 1 << 30}}
-    table = run_stage(tmp_path, monkeypatch, spec(tiers, WORKLOADS[0], [16, 64], 2, (2, 4), 1))
-    assert list(table) == list(yaml.safe_load(COLUMNS_PATH.read_text())["hit_rates"])
+    table = run_stage(tmp_path, spec(tiers, WORKLOADS[0], [16, 64], 2, (2, 4), 1))
+    assert list(table) == list(columns_dictionary()["hit_rates"])
     assert len(table) == 2 * 2 * 2 * 2
     assert table["ssd_bytes"].dropna().unique().tolist() == [float("inf")]
     assert table["active_conversations"].unique().tolist() == [2, 4]
 
 
-def test_a_trace_has_one_seed(tmp_path, monkeypatch):
+def test_a_trace_has_one_seed(tmp_path):
     workload = {"kind": "mooncake", "trace": str(EXCERPT)}
-    table = run_stage(
-        tmp_path, monkeypatch, spec({"dram": {"dram_bytes": 8 << 30}}, workload, [512], 5, (1,), 1)
-    )
+    table = run_stage(tmp_path, spec({"dram": {"dram_bytes": 8 << 30}}, workload, [512], 5, (1,), 1))
     assert table["seeds"].tolist() == [1, 1]
     assert table["requests"].tolist() == [50, 50]
 

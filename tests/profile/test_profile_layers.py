@@ -1,12 +1,12 @@
 """The stage layers: a line per rung, kept when it is stopped, and refused before anything runs."""
 
 import json
-import sys
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.helpers import command
 from tests.record_factory import REST, ROCKSDB, VALKEY
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.profile import profile_layers as layers
@@ -36,8 +36,7 @@ def run(folder: Path, monkeypatch, made: dict) -> list[dict]:
     """Run the stage; the records of its file."""
     monkeypatch.setattr(stations, "_REPEATED_S", 0.0)
     arguments = ["--spec", json.dumps(made), "--out", folder / "out.jsonl", "--logs", folder]
-    monkeypatch.setattr(sys, "argv", ["layers", *map(str, arguments)])
-    layers.main()
+    command(layers, *arguments)
     return read_records(folder / "out.jsonl")
 
 

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import sys
 import threading
 from itertools import accumulate, cycle
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 import psutil
 import pytest
 
+from tests.helpers import command
 from workflow.hyperkv.base.errors import StoreDied, StoreError, UserError
 from workflow.hyperkv.profile import profile_limits as limits
 from workflow.hyperkv.profile.loopback import Loopback, RawConnection
@@ -217,20 +217,19 @@ def test_wrong_bytes_from_the_device_are_no_result(tmp_path, monkeypatch):
 
 def test_a_file_system_without_direct_io_has_no_device_limit(tmp_path, monkeypatch):
     monkeypatch.setattr(limits, "supports_direct_io", lambda _: False)
-    assert {record["limit"] for record in run(tmp_path, monkeypatch)} == set(LIMITS)
+    assert {record["limit"] for record in run(tmp_path)} == set(LIMITS)
 
 
-def run(folder: Path, monkeypatch) -> list[dict]:
+def run(folder: Path) -> list[dict]:
     """Run the stage; the records of its file."""
     spec = SPEC | {"data_dir": str(folder / "data")}
     arguments = ["--spec", json.dumps(spec), "--out", folder / "out.jsonl", "--logs", folder]
-    monkeypatch.setattr(sys, "argv", ["limits", *map(str, arguments)])
-    limits.main()
+    command(limits, *arguments)
     return read_records(folder / "out.jsonl")
 
 
-def test_the_stage_writes_a_line_per_point_and_ends_its_process(tmp_path, monkeypatch):
-    records = run(tmp_path, monkeypatch)
+def test_the_stage_writes_a_line_per_point_and_ends_its_process(tmp_path):
+    records = run(tmp_path)
     assert [(r["repeat"], r["value_bytes"], r["connections"], r["limit"]) for r in records] == [
         (repeat, size, connections, limit)
         for repeat in (1, 2)
@@ -256,7 +255,7 @@ def test_points_that_were_kept_are_not_measured_again(tmp_path, monkeypatch):
 
     monkeypatch.setattr(limits, "measure_limits", stopped)
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, monkeypatch)
+        run(tmp_path)
     assert not (tmp_path / "out.jsonl").exists()
-    assert len(run(tmp_path, monkeypatch)) == 40
+    assert len(run(tmp_path)) == 40
     assert len(calls) == 3 + 6

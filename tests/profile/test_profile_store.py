@@ -1,11 +1,11 @@
 """The profile's points on the stores in process and on one server."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.helpers import command
 from tests.record_factory import spec
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.cells.point import values_per_connection
@@ -156,21 +156,20 @@ def test_a_server_first_takes_other_values(tmp_path, monkeypatch):
     assert set_record["moved_bytes"] == COUNT * SIZE
 
 
-def run(folder: Path, monkeypatch, made: dict) -> list[dict]:
+def run(folder: Path, made: dict) -> list[dict]:
     """Run the stage; the records of its file."""
     arguments = ["--spec", json.dumps(made), "--out", folder / "out.jsonl", "--logs", folder]
-    monkeypatch.setattr(sys, "argv", ["profile", *map(str, arguments)])
-    profile.main()
+    command(profile, *arguments)
     return read_records(folder / "out.jsonl")
 
 
-def test_a_repeat_has_all_sizes_and_connections_before_the_next_one(tmp_path, monkeypatch):
+def test_a_repeat_has_all_sizes_and_connections_before_the_next_one(tmp_path):
     made = store_spec(tmp_path, "dram") | {
         "value_bytes": [SIZE, 2 * SIZE],
         "connections": [1, 2],
         "repeats": 2,
     }
-    records = run(tmp_path, monkeypatch, made)
+    records = run(tmp_path, made)
     order = [
         (record["repeat"], record["value_bytes"], record["connections"], record["operation"])
         for record in records
@@ -202,7 +201,7 @@ def test_points_that_were_kept_are_not_measured_again(tmp_path, monkeypatch):
 
     monkeypatch.setattr(profile, "measure_size", stopped)
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, monkeypatch, made)
+        run(tmp_path, made)
     assert not (tmp_path / "out.jsonl").exists()
-    assert len(run(tmp_path, monkeypatch, made)) == 8
+    assert len(run(tmp_path, made)) == 8
     assert calls == [(SIZE, 1), (SIZE, 2), (2 * SIZE, 1), (2 * SIZE, 1), (2 * SIZE, 2)]

@@ -20,31 +20,15 @@ def objective(slo=NO_SLO, **changes) -> Objective:
 
 def cells(values: dict, **columns) -> pd.DataFrame:
     """Rows of cells.csv: {(scenario, load): [RPS/GPU by repeat]}. columns: {(scenario, load): {column: value}}."""
-    rows = []
-    for (scenario, load), by_repeat in values.items():
-        for repeat, value in enumerate(by_repeat, 1):
-            rows.append(
-                {
-                    "scenario": scenario,
-                    "load": load,
-                    "repeat": repeat,
-                    "tier": TIERS.get(scenario, "ssd"),
-                    "store": "",
-                    "connector": "",
-                    "chunk_tokens": 64,
-                    "comparable_digest": "x",
-                    "valid": True,
-                    "reasons": "",
-                    "served_from": "ram",
-                    "rps_per_gpu": value,
-                    "goodput_rps": value,
-                    "tps_per_user": 100.0 / load,
-                    "ttft_p50_ms": 100.0 / value,
-                    "ttft_p95_ms": 200.0 / value,
-                    "hit_rate": 0.5,
-                    "device_share": None,
-                }
-            )
+    alike = {"store": "", "connector": "", "chunk_tokens": 64, "comparable_digest": "x", "valid": True}
+    alike |= {"reasons": "", "served_from": "ram", "hit_rate": 0.5, "device_share": None}
+    rows = [
+        {"scenario": scenario, "load": load, "repeat": repeat, "tier": TIERS.get(scenario, "ssd"), **alike}
+        | {"rps_per_gpu": value, "goodput_rps": value, "tps_per_user": 100.0 / load}
+        | {"ttft_p50_ms": 100.0 / value, "ttft_p95_ms": 200.0 / value}
+        for (scenario, load), by_repeat in values.items()
+        for repeat, value in enumerate(by_repeat, 1)
+    ]
     table = pd.DataFrame(rows)
     for (scenario, load, repeat), changes in columns.get("changes", {}).items():
         at = (table["scenario"] == scenario) & (table["load"] == load) & (table["repeat"] == repeat)
@@ -146,15 +130,8 @@ def test_a_floor_of_tps_per_user_and_a_load_choose_what_counts():
 
 
 def test_the_shortest_ttft_at_the_highest_common_load():
-    table = cells(
-        {
-            ("none", 1): [1, 1],
-            ("none", 2): [2, 2],
-            ("dram", 1): [9, 9],
-            ("dram", 2): [4, 4],
-            ("dram", 4): [99, 99],
-        }
-    )
+    by_load = {("none", 1): [1, 1], ("none", 2): [2, 2]}
+    table = cells(by_load | {("dram", 1): [9, 9], ("dram", 2): [4, 4], ("dram", 4): [99, 99]})
     ranking = ranked(table, objective(objective="ttft"))
     assert (ranking.chosen.scenario, ranking.chosen.load) == ("dram", 2)
     assert ranking.others[0].ratio.median == 2

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tests.configs import one_line
-from tests.helpers import write_as_a_stage
+from tests.helpers import command, write_as_a_stage
 from tests.recommend.scenarios import record_of, scenario
 from tests.record_factory import measured, varied
 from tests.stores.conftest import KVROCKS_BIN
@@ -23,6 +23,7 @@ from workflow.hyperkv.base.errors import StoreError, UserError
 from workflow.hyperkv.base.secret import Secret, write_private
 from workflow.hyperkv.base.secret import quoted as quoted_value
 from workflow.hyperkv.config.config import checked
+from workflow.hyperkv.config.models.engines import Vllm
 from workflow.hyperkv.config.plan import recommend_spec
 from workflow.hyperkv.engines.vllm import lmcache
 from workflow.hyperkv.recommend import check_recommended, choose_scenario
@@ -38,22 +39,8 @@ from workflow.hyperkv.tables.cells import cells_table
 FAKE_KVROCKS = Path(__file__).parents[1] / "stores" / "fake_kvrocks.py"
 NO_ENGINE = "no/such/python"
 SECRET = 'pa "ss\\ $HOME %s #1'
-VLLM = {
-    "device": "cuda",
-    "block_tokens": 16,
-    "staging_bytes": 4 << 30,
-    "model_dir": None,
-    "weights": "dummy",
-    "enforce_eager": False,
-    "flags": [],
-    "environment": {},
-    "hbm_kv_bytes": None,
-    "gpu_memory_utilization": 0.9,
-    "max_context_tokens": None,
-    "max_num_batched_tokens": 8192,
-    "max_num_seqs": 64,
-    "prefix_caching": True,
-}
+VLLM = Vllm().model_dump()
+REPOSITORY_CONFIGS = ("config/scenarios.yaml", "config/config.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +57,11 @@ def files_for(real: dict, own: dict, folder: Path):
     return files_of(
         record_of(real, own), EngineSlice(VLLM, {"vllm": {}, "lmcache": {}}, "python3"), place(folder)
     )
+
+
+def config_with(**sections) -> dict:
+    """The repository's configuration with other sections on top."""
+    return merged(*(yaml.safe_load(Path(name).read_text()) for name in REPOSITORY_CONFIGS), sections)
 
 
 def written(files, folder: Path) -> tuple[dict, Path]:
@@ -189,12 +181,24 @@ def test_kvrocks_is_started_from_its_files_in_a_scratch_folder(real, tmp_path, k
     assert (folder / "kvrocks.conf").stat().st_mode & 0o077 == 0
 
 
-def test_a_wrong_option_of_the_allocator_is_an_error(real, tmp_path, kvrocks, monkeypatch):
-    monkeypatch.setenv("FAKE_KVROCKS", json.dumps({"say": "<jemalloc>: Invalid conf pair: thp:sometimes"}))
-    recommendation, folder = written(
-        files_for(real, scenario("kvrocks", **KVROCKS), tmp_path), tmp_path / "files"
-    )
-    with pytest.raises(UserError, match=r"MALLOC_CONF: .* Invalid conf pair: thp:sometimes"):
+@pytest.mark.parametrize(
+    ("fake", "message"),
+    [
+        (
+            {"say": "<jemalloc>: Invalid conf pair: thp:sometimes"},
+            r"MALLOC_CONF: .* Invalid conf pair: thp:sometimes",
+        ),
+        (
+            {"unknown": ["rocksdb.write_buffer_size"]},
+            r"rocksdb\.write_buffer_size is not a key of this Kvrocks",
+        ),
+    ],
+)
+def test_what_kvrocks_does_not_take_is_an_error(fake, message, real, tmp_path, kvrocks, monkeypatch):
+    monkeypatch.setenv("FAKE_KVROCKS", json.dumps(fake))
+    files = files_for(real, scenario("kvrocks", **KVROCKS), tmp_path)
+    recommendation, folder = written(files, tmp_path / "files")
+    with pytest.raises(UserError, match=message):
         check(recommendation, folder, NO_ENGINE)
 
 
@@ -208,21 +212,11 @@ def test_without_the_program_it_is_said_that_nothing_was_started(real, tmp_path,
     assert (found["store.sh"], found["hyperkv-store.service"]) == (nothing, nothing)
 
 
-def test_a_key_that_kvrocks_does_not_know_is_an_error(real, tmp_path, kvrocks, monkeypatch):
-    monkeypatch.setenv("FAKE_KVROCKS", json.dumps({"unknown": ["rocksdb.write_buffer_size"]}))
-    recommendation, folder = written(
-        files_for(real, scenario("kvrocks", **KVROCKS), tmp_path), tmp_path / "files"
-    )
-    with pytest.raises(UserError, match=r"rocksdb\.write_buffer_size is not a key of this Kvrocks"):
-        check(recommendation, folder, NO_ENGINE)
-
-
 @pytest.mark.skipif(KVROCKS_BIN is None, reason="KVROCKS_BIN is not set")
 @pytest.mark.parametrize("preset", ["shipped", "tuned", "reference"])
 def test_a_real_kvrocks_starts_from_its_files(preset, real, tmp_path, monkeypatch):
     monkeypatch.setattr("workflow.hyperkv.stores.kvrocks.store.PROGRAM", Path(KVROCKS_BIN))
-    names = ("config/scenarios.yaml", "config/config.yaml")
-    config = checked(merged(*(yaml.safe_load(Path(name).read_text()) for name in names)))
+    config = checked(config_with())
     own = {**config["scenarios"][f"kvrocks_{preset}"], "name": "kv", "socket": "unix"}
     recommendation, folder = written(files_for(real, own, tmp_path), tmp_path / "files")
     (started, *_) = check(recommendation, folder, NO_ENGINE)
@@ -357,7 +351,7 @@ def test_words_of_units_are_quoted(word, text):
     assert quoted(word) == text
 
 
-def run_stage(records: list[dict], folder: Path, monkeypatch, **section) -> tuple[dict, str]:
+def run_stage(records: list[dict], folder: Path, **section) -> tuple[dict, str]:
     """The recommendation and the text that the stage writes of records."""
     files: dict[Path, list[dict]] = {}
     for record in records:
@@ -368,46 +362,30 @@ def run_stage(records: list[dict], folder: Path, monkeypatch, **section) -> tupl
         path.parent.mkdir(parents=True, exist_ok=True)
         write_as_a_stage(path, own)
     cells_table(records).to_csv(folder / "cells.csv", index=False)
-    names = ("config/scenarios.yaml", "config/config.yaml")
-    own = {"recommend": {"data_dir": str(folder / "data"), **section}}
-    config = checked(merged(*(yaml.safe_load(Path(name).read_text()) for name in names), own))
-    arguments = [
-        "--spec",
-        recommend_spec(config),
-        "--table",
-        folder / "cells.csv",
-        "--cells",
-        *folder.glob("sweep/*/*.jsonl"),
-    ]
+    own = {"data_dir": str(folder / "data"), **section}
+    config = checked(config_with(recommend=own))
+    arguments = ["--spec", recommend_spec(config), "--table", folder / "cells.csv"]
+    arguments += ["--cells", *folder.glob("sweep/*/*.jsonl")]
     arguments += ["--out", folder / "r.json", "--readme", folder / "README.txt", "--files", folder / "files"]
-    monkeypatch.setattr(sys, "argv", ["choose_scenario", *map(str, arguments)])
-    choose_scenario.main()
+    command(choose_scenario, *arguments)
     return json.loads((folder / "r.json").read_text()), (folder / "README.txt").read_text()
 
 
 def faster(real: dict, name: str, store: str, rps: float, repeat: int, **keys) -> dict:
-    record = varied(record_of(real, scenario(store, name=name)), {"rps_per_gpu": rps}, repeat=repeat, **keys)
-    return record
+    return varied(record_of(real, scenario(store, name=name)), {"rps_per_gpu": rps}, repeat=repeat, **keys)
 
 
-def test_the_stage_writes_files_numbers_and_a_text(real, tmp_path, monkeypatch):
+def test_the_stage_writes_files_numbers_and_a_text(real, tmp_path):
     records = [faster(real, "ram", "valkey", 10 + repeat, repeat) for repeat in (1, 2, 3)]
     records += [varied(real, {"rps_per_gpu": 4.0 + repeat}, repeat=repeat) for repeat in (1, 2, 3)]
-    found, text = run_stage(records, tmp_path, monkeypatch)
+    found, text = run_stage(records, tmp_path)
     assert found["chosen"]["scenario"] == "ram"
-    assert (found["chosen"]["value"], found["chosen"]["value_low"], found["chosen"]["value_high"]) == (
-        12,
-        11,
-        13,
-    )
+    assert [found["chosen"][f"value{end}"] for end in ("", "_low", "_high")] == [12, 11, 13]
     assert {Path(path).name for path in found["evidence"]["records"]} == {"1.jsonl", "2.jsonl", "3.jsonl"}
     assert sorted(path.name for path in (tmp_path / "files").iterdir()) == sorted(found["files"])
     assert found["machines"]
-    assert shlex.split(found["evidence"]["command"])[:3] == [
-        "python",
-        "-m",
-        "workflow.hyperkv.sweep.measure_scenario",
-    ]
+    again = shlex.split(found["evidence"]["command"])
+    assert again[:3] == ["python", "-m", "workflow.hyperkv.sweep.measure_scenario"]
     assert "Keep KV in DRAM with scenario ram: 12.0 [11.0, 13.0] requests" in text
     assert "  sh files/store.sh\n" in text
 
@@ -419,15 +397,18 @@ def with_password(store: str, tmp_path: Path, **keys) -> dict:
     return own | keys
 
 
-@pytest.mark.parametrize("store", ["kvrocks", "valkey"])
-@pytest.mark.parametrize("by", ["file", "KV_PASSWORD", "here", "dir", "port", "password"])
+@pytest.mark.parametrize(
+    ("store", "by"),
+    [("kvrocks", by) for by in ("file", "KV_PASSWORD")]
+    + [("valkey", by) for by in ("file", "here", "dir", "port", "password")],
+)
 def test_a_password_is_in_no_file_and_the_store_asks_for_it(store, by, real, tmp_path, monkeypatch, kvrocks):
     own = with_password(store, tmp_path, connector="resp")
     if by != "file":  # the name of a variable, which the script may have, too
         monkeypatch.setenv(by, SECRET)
         own = own | {"password_file": None, "password_env": by}
     records = [varied(record_of(real, own), {"rps_per_gpu": 9.0})]
-    found, text = run_stage(records, tmp_path, monkeypatch)
+    found, text = run_stage(records, tmp_path)
     assert found["chosen"]["scenario"] == "kv"
     assert SECRET not in json.dumps(found) + text
     files = tmp_path / "files"
@@ -462,31 +443,27 @@ def test_without_the_password_the_script_ends_before_the_server(tmp_path, given)
     assert not (tmp_path / "store.conf").exists()
 
 
-def test_without_the_file_the_recommended_store_does_not_start(real, tmp_path, monkeypatch, kvrocks):
+def test_without_the_file_the_recommended_store_does_not_start(real, tmp_path, kvrocks):
     records = [varied(record_of(real, with_password("kvrocks", tmp_path)), {"rps_per_gpu": 9.0})]
-    found, _ = run_stage(records, tmp_path, monkeypatch)
+    found, _ = run_stage(records, tmp_path)
     (tmp_path / "secret").unlink()
     with pytest.raises(UserError, match=r"password_file: .*write the password there"):
         check_recommended.check_server(found["servers"][0], tmp_path / "files")
 
 
-def test_the_stage_says_when_nothing_proved_itself(real, tmp_path, monkeypatch):
+def test_the_stage_says_when_nothing_proved_itself(real, tmp_path):
     records = [varied(real, reasons=("3 requests failed",), repeat=repeat) for repeat in (1, 2)]
-    found, text = run_stage(records, tmp_path, monkeypatch)
+    found, text = run_stage(records, tmp_path)
     assert (found["chosen"], found["files"], found["servers"]) == (None, {}, [])
     assert "2 of 2 repeats invalid: 3 requests failed" in text
     assert list((tmp_path / "files").iterdir()) == []
 
 
-def test_records_that_are_not_given_are_named(real, tmp_path, monkeypatch):
+def test_records_that_are_not_given_are_named(real, tmp_path):
+    none = {"objective": None, "load": None, "tps_per_user_min": None}
+    best = choose_scenario.ranked(cells_table([real]), choose_scenario.Objective.of(none, {})).chosen
     with pytest.raises(UserError, match="no record of none at load 2"):
-        choose_scenario.evidence_of(
-            choose_scenario.ranked(
-                cells_table([real]),
-                choose_scenario.Objective.of({"objective": None, "load": None, "tps_per_user_min": None}, {}),
-            ).chosen,
-            [tmp_path / "other" / "1.jsonl"],
-        )
+        choose_scenario.evidence_of(best, [tmp_path / "other" / "1.jsonl"])
 
 
 @pytest.mark.parametrize(
@@ -495,13 +472,11 @@ def test_records_that_are_not_given_are_named(real, tmp_path, monkeypatch):
         ({"objective": "goodput"}, "goodput counts answers that keep experiment.slo"),
         ({"objective": "speed"}, "allowed are goodput, rps_per_gpu, ttft"),
         ({"load": 3}, "no scenario is measured at load 3; choose one of 1, 2, 4, or null"),
-        ({"tps_per_user_min": 0}, "it must be a number, more than 0, or null"),
+        ({"tps_per_user_min": 9}, "is not a key any more; cost.slo.tps_per_user says it"),
         ({"load": 0}, "recommend.load: 0 is wrong; it must be an integer, at least 1, or null"),
         ({"install_dir": "etc"}, "text like"),
         ({"objektive": "ttft"}, "recommend.objektive is not a key; did you mean objective?"),
     ],
 )
 def test_mistakes_in_the_section_are_one_line(section, message):
-    names = ("config/scenarios.yaml", "config/config.yaml")
-    config = merged(*(yaml.safe_load(Path(name).read_text()) for name in names), {"recommend": section})
-    assert message in one_line(config)
+    assert message in one_line(config_with(recommend=section))

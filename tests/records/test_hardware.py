@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
+from tests.helpers import command
 from tests.record_factory import measured, varied
 from workflow.hyperkv.figures import tier_tradeoff
 from workflow.hyperkv.predict import place_stores
@@ -113,18 +114,10 @@ def test_a_figure_and_the_summary_say_that_rows_are_not_alike(elsewhere, tmp_pat
     cells = cells_table(elsewhere)
     scenarios = scenarios_table(cells)
     scenarios.to_csv(tmp_path / "scenarios.csv", index=False)
-    words = ["--tables", tmp_path / "scenarios.csv"]
-    words += [
-        "--spec",
-        '{"chunk_tokens": 32}',
-        "--svg",
-        tmp_path / "f.svg",
-        "--png",
-        tmp_path / "f.png",
-    ]
-    monkeypatch.setattr("sys.argv", ["tier_tradeoff", *map(str, words)])
+    words = ["--tables", tmp_path / "scenarios.csv", "--spec", '{"chunk_tokens": 32}']
+    words += ["--svg", tmp_path / "f.svg", "--png", tmp_path / "f.png"]
     monkeypatch.setitem(plt.rcParams, "svg.fonttype", "none")
-    tier_tradeoff.main()
+    command(tier_tradeoff, *words)
     assert "Not alike: measured on 2 different machines." in (tmp_path / "f.svg").read_text()
     text = summary.hardware_text([scenarios])
     assert text.startswith(f"Measured on {elsewhere[0]['environment']['node']}, far: ")

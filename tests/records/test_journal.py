@@ -68,15 +68,6 @@ def test_torn_last_line(out, cut):
     assert again.has(3)
 
 
-def test_a_file_of_one_torn_line(out):
-    Journal(out, IDENTITY).append(1, {"load": 1})
-    partial_of(out).write_text(partial_of(out).read_text()[:9])
-    journal = Journal(out, IDENTITY)
-    assert not journal.has(1)
-    journal.append(1, {"load": "again"})
-    assert finished(Journal(out, IDENTITY), out, [1]) == [{"load": "again"}]
-
-
 def test_finish_is_ordered_and_adds_what_is_common(out):
     journal = Journal(out, IDENTITY)
     for load in (4, 1, 2):

@@ -1,13 +1,12 @@
 """Pages of the committed reference runs, and of variations of their tables, by the stages themselves."""
 
 import json
-import sys
 from pathlib import Path
-from unittest import mock
 
 import pandas as pd
 import yaml
 
+from tests.helpers import command
 from tests.kept import LAPTOP, kept, spread_out
 from tests.tables.pays_rows import pair, table_of
 from tests.workflow_helpers import merged
@@ -101,12 +100,6 @@ def spoiled(cells: pd.DataFrame, scenario: str, reason: str = HOSTILE) -> pd.Dat
     return copy
 
 
-def run(module, *arguments: object) -> None:
-    """Run a stage's main with a command line."""
-    with mock.patch.object(sys, "argv", [module.__name__, *map(str, arguments)]):
-        module.main()
-
-
 def drawn_pays(folder: Path) -> Path:
     """The figure of table PAYS."""
     folder.mkdir(exist_ok=True)
@@ -134,19 +127,14 @@ def page_of(
     run_ = kept(reference)
     scenarios = scenarios_table(cells)
     there = baseline if baseline in set(cells["scenario"]) else None
-    found = {
-        "cells": cells,
-        "scenarios": scenarios,
-        "ratios": ratios_table(cells, there),
-        **(extra or {}),
-    }
+    found = {"cells": cells, "scenarios": scenarios, "ratios": ratios_table(cells, there), **(extra or {})}
     for name, table in found.items():
         table.to_csv(folder / f"{name}.csv", index=False)
     names = ("config/scenarios.yaml", "config/config.yaml")
     config = checked(merged(*(yaml.safe_load(Path(name).read_text()) for name in names)))
     recommended = [folder / "recommendation.json"]
     records = spread_out(run_.of("cell"), folder / "records")
-    run(
+    command(
         choose_scenario,
         "--spec",
         recommend_spec(config),
@@ -168,7 +156,7 @@ def page_of(
     (folder / "environment.json").write_text(json.dumps(told))
     predicted = PICTURES / kept(LAPTOP).name / "break_even.svg"
     pictures = dict.fromkeys([*kept_pictures(reference), predicted])
-    run(
+    command(
         make_page,
         "--template",
         "workflow/report/page.html.j2",

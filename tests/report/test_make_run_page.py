@@ -3,13 +3,12 @@
 import json
 import re
 import shutil
-import sys
 from pathlib import Path
-from unittest import mock
 
 import pytest
 import yaml
 
+from tests.helpers import command
 from tests.kept import H100, KEPT, LAPTOP, kept
 from tests.workflow_helpers import merged
 from workflow.hyperkv.base.errors import UserError
@@ -26,12 +25,6 @@ NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d+)?")
 RUN_AGAIN = "run `make docs`"
 
 
-def run(module, *arguments: object) -> None:
-    """Run a stage's main with a command line."""
-    with mock.patch.object(sys, "argv", [module.__name__, *map(str, arguments)]):
-        module.main()
-
-
 @pytest.fixture(scope="module")
 def config() -> dict:
     names = ("config/scenarios.yaml", "config/config.yaml")
@@ -43,8 +36,10 @@ def predicted(config, tmp_path_factory) -> list[Path]:
     """What the default configuration predicts."""
     folder = tmp_path_factory.mktemp("predicted")
     rates, needed = folder / "hit_rates.csv", folder / "break_even.csv"
-    run(predict_hit_rates, "--spec", predict_spec(config), "--out", rates)
-    run(predict_break_even, "--spec", break_even_spec(config), "--out", needed, "--text", folder / "text.txt")
+    command(predict_hit_rates, "--spec", predict_spec(config), "--out", rates)
+    command(
+        predict_break_even, "--spec", break_even_spec(config), "--out", needed, "--text", folder / "text.txt"
+    )
     return [rates, needed]
 
 
@@ -55,7 +50,7 @@ def make(config, predicted, tmp_path):
     def made(folder: Path) -> tuple[str, dict[str, str]]:
         name = kept(folder).name
         captions = sorted(Path("workflow/report/figures").glob("*.rst"))
-        run(
+        command(
             make_run_page, "--run", folder, "--captions", *captions,
             "--stores", json.dumps(looks()), "--spec", cost_spec(config), "--predicted", *predicted,
             "--out", tmp_path / f"{name}.md", "--figures", tmp_path / name,

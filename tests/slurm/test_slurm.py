@@ -30,17 +30,16 @@ CONFIGS = ["config/scenarios.yaml", "config/config.yaml", "config/smoke.yaml", "
 # On top of smoke.yaml, every stage once. The stores' files are on the node's own disk.
 STORY: dict[str, Any] = {
     "data_dir": "$TMPDIR/hyperkv",
-    "experiment": {"scenarios": ["none", "files-64", "valkey_resp-64", "rocksdb_redis"], "repeats": 1},
+    "experiment": {"scenarios": ["none", "files", "valkey_resp", "rocksdb_redis"], "repeats": 1},
     "profile": {"scenarios": ["valkey_resp"], "value_bytes": ["1 MiB"], "repeats": 1},
     "layers": {"scenarios": ["valkey_resp"], "repeats": 1},
-    "predict": {"seeds": 1},
     "figures": {"chunk_tokens": 64},
 }
 ELSEWHERE = {"scenarios.rocksdb_redis.data_dir": "/mnt/not-on-this-node/hyperkv"}
 FAILING = "rule_measure_scenario_wildcards_rocksdb_redis_1"
 MEASURING = [
     FAILING,
-    *(f"rule_measure_scenario_wildcards_{name}_1" for name in ("none", "files-64", "valkey_resp-64")),
+    *(f"rule_measure_scenario_wildcards_{name}_1" for name in ("none", "files", "valkey_resp")),
     "rule_profile_layers_wildcards_valkey_resp",
     "rule_profile_limits",
     "rule_profile_store_wildcards_valkey_resp",
@@ -49,7 +48,7 @@ LONG = changed(
     STORY,
     {
         "workload.conversations": 30,
-        "experiment.scenarios": ["rocksdb_resp-64"],
+        "experiment.scenarios": ["rocksdb_resp"],
         "experiment.loads": [1, 4],
         "evidence": {"device_share_min": 0},
     },
@@ -269,7 +268,7 @@ def servers(checkout: Checkout) -> list[psutil.Process]:
 
 def test_ctrl_c_leaves_no_job_and_no_process_and_the_next_run_resumes(cluster, tmp_path):
     checkout = new_checkout(tmp_path, LONG)
-    partial = checkout / "results/sweep/rocksdb_resp-64/1.jsonl.partial"
+    partial = checkout / "results/sweep/rocksdb_resp/1.jsonl.partial"
     with snakemake(cluster, checkout, "sweep") as process:
         eventually(lambda: partial.exists() and servers(checkout), 240)
         process.send_signal(signal.SIGINT)
@@ -282,14 +281,14 @@ def test_ctrl_c_leaves_no_job_and_no_process_and_the_next_run_resumes(cluster, t
     first = json.loads(partial.read_text().splitlines()[0])["record"]
     resumed = run(cluster, checkout, "sweep")
     assert resumed.status == 0, resumed.output
-    records = read_records(checkout / "results/sweep/rocksdb_resp-64/1.jsonl")
+    records = read_records(checkout / "results/sweep/rocksdb_resp/1.jsonl")
     assert [record["load"] for record in records] == [1, 4]
     assert records[0]["started_at"] == first["started_at"]
 
 
 def test_when_snakemake_is_killed_its_job_goes_on_and_the_next_run_waits_for_its_end(cluster, tmp_path):
     checkout = new_checkout(tmp_path, LONG)
-    partial = checkout / "results/sweep/rocksdb_resp-64/1.jsonl.partial"
+    partial = checkout / "results/sweep/rocksdb_resp/1.jsonl.partial"
     with snakemake(cluster, checkout, "sweep") as first:
         eventually(lambda: partial.exists() and servers(checkout), 240)
         servers(checkout)[0].suspend()  # so that it is still measuring
@@ -297,7 +296,7 @@ def test_when_snakemake_is_killed_its_job_goes_on_and_the_next_run_waits_for_its
         first.communicate(timeout=30)
         [job] = cluster.queued()
         refused = run_beside(cluster, checkout)
-        told = "a job of an earlier run still measures results/sweep/rocksdb_resp-64/1.jsonl; wait for it, or end it "
+        told = "a job of an earlier run still measures results/sweep/rocksdb_resp/1.jsonl; wait for it, or end it "
         assert told + "(on a cluster: squeue, scancel), then run the same command again" in refused
         assert cluster.queued() == [job]
         kept = json.loads(partial.read_text().splitlines()[0])["record"]
@@ -305,7 +304,7 @@ def test_when_snakemake_is_killed_its_job_goes_on_and_the_next_run_waits_for_its
         eventually(lambda: not cluster.queued() and not checkout.processes())
     resumed = run(cluster, checkout, "sweep")
     assert resumed.status == 0, resumed.output
-    records = read_records(checkout / "results/sweep/rocksdb_resp-64/1.jsonl")
+    records = read_records(checkout / "results/sweep/rocksdb_resp/1.jsonl")
     assert [record["load"] for record in records] == [1, 4]
     assert records[0]["started_at"] == kept["started_at"]
 

@@ -101,6 +101,19 @@ def measured(results: Path, asked: Asked) -> dict[Cell, dict[str, Any]]:
     return found
 
 
+def of_checkout(folder: Path, asked: Asked) -> list[Finding]:
+    """All that must hold in a checkout after a run that went well."""
+    results = folder / "results"
+    return [
+        *cells_as_asked(results, asked),
+        *no_wrong_bytes(results),
+        *tables_as_records(results, asked),
+        *figures_are_whole(results),
+        *files_left(folder),
+        *no_traces_in_logs(folder),
+    ]
+
+
 # Each of these is one invariant; an empty list when it holds.
 
 
@@ -143,24 +156,54 @@ def tables_as_records(results: Path, asked: Asked) -> list[Finding]:
     """cells (CSV and Parquet), requests, scenarios, ratios, sweep_time, stores and layers, recounted from the records."""
     records = {
         cell_of(record): record
-        for scenario in asked.scenarios
-        for repeat in range(1, asked.repeats + 1)
+        for scenario, repeat in {cell[:2] for cell in asked.cells}
         for record in cells_in(results / "sweep" / scenario / f"{repeat}.jsonl")
     }
     tables = results / "tables"
     try:
+        ratios = _read_csv(tables / "ratios.csv")
+        ratios = ratios[
+            (ratios["at"] == "load") & (ratios["metric"] == "rps_per_gpu") & ratios["unlike"].isna()
+        ]
+        layers = _read_csv(tables / "layers.csv").rename(columns={"layer": "rung"})
+        requests = pd.read_parquet(tables / "requests.parquet").groupby(list(_CELL), as_index=False)
+        counted = requests.agg(rows=("turn", "size"), computed_tokens=("computed_tokens", "sum"))
         return [
-            *_cells_table(_read_csv(tables / "cells.csv"), records, "cells.csv"),
-            *_cells_table(pd.read_parquet(tables / "cells.parquet"), records, "cells.parquet"),
-            *_requests_table(pd.read_parquet(tables / "requests.parquet"), records),
-            *_scenarios_table(_read_csv(tables / "scenarios.csv"), records),
-            *_ratios_table(_read_csv(tables / "ratios.csv"), records),
-            *_counted("sweep_time.csv", int(_read_csv(tables / "sweep_time.csv")["cells"][0]), len(records)),
-            *_stores_table(_read_csv(tables / "stores.csv"), results),
-            *_layers_table(_read_csv(tables / "layers.csv"), results),
+            *_unlike("cells.csv", _read_csv(tables / "cells.csv"), _CELL, _cells(records)),
+            *_unlike("cells.parquet", pd.read_parquet(tables / "cells.parquet"), _CELL, _cells(records)),
+            *_unlike("requests.parquet", counted, _CELL, _requests(records)),
+            *_unlike(
+                "scenarios.csv",
+                _read_csv(tables / "scenarios.csv"),
+                ("scenario", "load"),
+                _scenarios(records),
+            ),
+            *_unlike("ratios.csv", ratios, _RATIO, _ratios(ratios, records)),
+            *_unlike(
+                "sweep_time.csv", _read_csv(tables / "sweep_time.csv"), (), {(): {"cells": len(records)}}
+            ),
+            *_unlike(
+                "stores.csv",
+                _read_csv(tables / "stores.csv"),
+                _POINT,
+                _medians(results.glob("profile/*.jsonl"), _POINT, "gbps"),
+            ),
+            *_unlike(
+                "layers.csv",
+                layers[layers["kind"].isin(("rung", "whole")) & layers["s_per_gb"].notna()],
+                (*_POINT, "rung"),
+                _medians(results.glob("profile/layers/*.jsonl"), (*_POINT, "rung"), "s_per_gb"),
+            ),
         ]
     except Exception as error:  # a damaged table raises whatever its reader likes
         return [Finding("tables", f"cannot be read: {type(error).__name__}: {error}")]
+
+
+Rows = dict[tuple[Any, ...], dict[str, Any]]
+_CELL = ("scenario", "repeat", "load")
+_RATIO = ("scenario", "baseline", "load")
+_POINT = ("scenario", "connections", "value_bytes", "operation")
+_OF_A_CELL = ("seed", "spec_digest", "valid", "cell_s", "started_at", "served_from")
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
@@ -168,8 +211,21 @@ def _read_csv(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, keep_default_na=False, na_values=[""])
 
 
-def _counted(table: str, found: int, wanted: int) -> list[Finding]:
-    return [] if found == wanted else [Finding("tables", f"{table} counts {found}, the records {wanted}")]
+def _unlike(name: str, table: pd.DataFrame, keys: Sequence[str], wanted: Rows) -> list[Finding]:
+    """Where a table differs from the rows, by their keys, that the records make."""
+    rows: Rows = {tuple(row[key] for key in keys): row for row in table.to_dict("records")}
+    said = [] if len(table) == len(wanted) else [f"{len(table)} rows, the records make {len(wanted)}"]
+    said += [
+        f"{key} is in the table or the records alone" for key in sorted(set(rows) ^ set(wanted), key=str)
+    ]
+    said += [
+        f"{key}: {column} is {rows[key][column]}, the records make {value}"
+        for key in wanted
+        if key in rows
+        for column, value in wanted[key].items()
+        if not _same(rows[key][column], value)
+    ]
+    return [Finding("tables", f"{name}: {text}") for text in said]
 
 
 def _same(left: Any, right: Any) -> bool:
@@ -180,124 +236,63 @@ def _same(left: Any, right: Any) -> bool:
     return abs(float(left) - float(right)) <= 1e-12 * max(abs(float(left)), abs(float(right)))
 
 
-def _cells_table(table: pd.DataFrame, records: Mapping[Cell, dict[str, Any]], name: str) -> list[Finding]:
-    rows: dict[Cell, Any] = {}
-    found = _counted(name, len(table), len(records))
-    for _, row in table.iterrows():
-        rows[(str(row["scenario"]), int(row["repeat"]), int(row["load"]))] = row
-    for cell in sorted(set(rows) ^ set(records)):
-        found.append(
-            Finding("tables", f"{name}: {cell} is in {'it' if cell in rows else 'the records'} alone")
-        )
-    for cell in sorted(set(rows) & set(records)):
-        record = records[cell]
-        own = {
-            key: record[key]
-            for key in ("seed", "spec_digest", "valid", "cell_s", "started_at", "served_from")
-        }
-        for key, value in {**own, **record["values"], **record["evidence"]}.items():
-            if not _same(rows[cell][key], value):
-                found.append(
-                    Finding("tables", f"{name}: {cell} {key} is {rows[cell][key]}, the record says {value}")
-                )
-    return found
+def _cells(records: Mapping[Cell, dict[str, Any]]) -> Rows:
+    return {
+        cell: {**{key: record[key] for key in _OF_A_CELL}, **record["values"], **record["evidence"]}
+        for cell, record in records.items()
+    }
 
 
-def _requests_table(table: pd.DataFrame, records: Mapping[Cell, dict[str, Any]]) -> list[Finding]:
-    rows = Counter(zip(table["scenario"], table["repeat"], table["load"], strict=True))
-    wanted = {cell: len(record["requests"]["turn"]) for cell, record in records.items()}
-    found = _counted("requests.parquet", len(table), sum(wanted.values()))
-    found += [
-        Finding(
-            "tables", f"requests.parquet has {rows[cell]} rows of {cell}, the record {wanted.get(cell, 0)}"
-        )
-        for cell in sorted(set(rows) | set(wanted))
-        if rows[cell] != wanted.get(cell, 0)
-    ]
-    total = sum(sum(record["requests"]["computed_tokens"]) for record in records.values())
-    return found + _counted("requests.parquet: computed_tokens", int(table["computed_tokens"].sum()), total)
+def _requests(records: Mapping[Cell, dict[str, Any]]) -> Rows:
+    return {
+        cell: {"rows": len(found["turn"]), "computed_tokens": sum(found["computed_tokens"])}
+        for cell, found in ((cell, record["requests"]) for cell, record in records.items())
+    }
 
 
-def _scenarios_table(table: pd.DataFrame, records: Mapping[Cell, dict[str, Any]]) -> list[Finding]:
-    groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
+def _median(values: Iterable[Any]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None
+
+
+def _scenarios(records: Mapping[Cell, dict[str, Any]]) -> Rows:
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for (scenario, _, load), record in records.items():
         groups.setdefault((scenario, load), []).append(record)
-    found = _counted("scenarios.csv", len(table), len(groups))
-    for _, row in table.iterrows():
-        group = groups.get((str(row["scenario"]), int(row["load"])), [])
+    rows: Rows = {}
+    for key, group in groups.items():
         valid = [record for record in group if record["valid"]] or group
-        found += _counted(f"scenarios.csv: repeats of {row['scenario']}", int(row["repeats"]), len(group))
-        for name in ("rps_per_gpu", "ttft_p50_ms", "hit_rate"):
-            values = [record["values"][name] for record in valid if record["values"][name] is not None]
-            wanted = statistics.median(values) if values else None
-            if not _same(row[name], wanted):
-                found.append(
-                    Finding(
-                        "tables",
-                        f"scenarios.csv: {name} of {row['scenario']} at {row['load']} is {row[name]}, the records' median "
-                        f"{wanted}",
-                    )
-                )
-    return found
+        medians = ("rps_per_gpu", "ttft_p50_ms", "hit_rate")
+        rows[key] = {name: _median(record["values"][name] for record in valid) for name in medians}
+        rows[key]["repeats"] = len(group)
+    return rows
 
 
-def _ratios_table(table: pd.DataFrame, records: Mapping[Cell, dict[str, Any]]) -> list[Finding]:
-    found = []
-    rows = table[(table["at"] == "load") & (table["metric"] == "rps_per_gpu") & table["unlike"].isna()]
-    for _, row in rows.iterrows():
-        quotients = []
-        for (scenario, repeat, load), record in records.items():
-            base = records.get((str(row["baseline"]), repeat, load))
-            if (
-                scenario == row["scenario"]
-                and load == int(row["load"])
-                and base
-                and base["valid"]
-                and record["valid"]
-            ):
-                quotients.append(base["values"]["rps_per_gpu"] / record["values"]["rps_per_gpu"])
-        wanted = statistics.median(quotients) if quotients else None
-        if not _same(row["ratio"], wanted):
-            found.append(
-                Finding(
-                    "tables",
-                    f"ratios.csv: {row['scenario']} at {row['load']} is {row['ratio']}, recounted {wanted}",
-                )
-            )
-    return found
+def _ratios(table: pd.DataFrame, records: Mapping[Cell, dict[str, Any]]) -> Rows:
+    """The ratios that the table has, of valid pairs."""
+    rows: Rows = {}
+    for scenario, baseline, load in zip(*(table[key] for key in _RATIO), strict=True):
+        pairs = [
+            (records.get((baseline, repeat, load)), record)
+            for (name, repeat, at), record in records.items()
+            if (name, at) == (scenario, load)
+        ]
+        ratio = _median(
+            base["values"]["rps_per_gpu"] / record["values"]["rps_per_gpu"]
+            for base, record in pairs
+            if base and base["valid"] and record["valid"]
+        )
+        rows[scenario, baseline, load] = {"ratio": ratio}
+    return rows
 
 
-def _medians(paths: Iterable[Path], keys: Sequence[str], value: str) -> dict[tuple[Any, ...], float]:
+def _medians(paths: Iterable[Path], keys: Sequence[str], value: str) -> Rows:
     groups: dict[tuple[Any, ...], list[float]] = {}
-    for path in paths:
+    for path in sorted(paths):
         for record in lines_of(path):
             if all(key in record for key in (*keys, value)) and record[value] is not None:
                 groups.setdefault(tuple(record[key] for key in keys), []).append(record[value])
-    return {key: statistics.median(values) for key, values in groups.items()}
-
-
-def _stores_table(table: pd.DataFrame, results: Path) -> list[Finding]:
-    keys = ("scenario", "connections", "value_bytes", "operation")
-    wanted = _medians(sorted(results.glob("profile/*.jsonl")), keys, "gbps")
-    found = _counted("stores.csv", len(table), len(wanted))
-    for _, row in table.iterrows():
-        if not _same(row["gbps"], wanted.get(tuple(row[key] for key in keys))):
-            found.append(
-                Finding("tables", f"stores.csv: {[row[key] for key in keys]} is not the records' median")
-            )
-    return found
-
-
-def _layers_table(table: pd.DataFrame, results: Path) -> list[Finding]:
-    keys = ("scenario", "connections", "value_bytes", "operation", "rung")
-    wanted = _medians(sorted(results.glob("profile/layers/*.jsonl")), keys, "s_per_gb")
-    rungs = table[table["kind"].isin(("rung", "whole")) & table["s_per_gb"].notna()]
-    found = _counted("layers.csv: rungs", len(rungs), len(wanted))
-    for _, row in rungs.iterrows():
-        name = tuple(row["layer" if key == "rung" else key] for key in keys)
-        if not _same(row["s_per_gb"], wanted.get(name)):
-            found.append(Finding("tables", f"layers.csv: {name} is not the records' median"))
-    return found
+    return {key: {value: statistics.median(values)} for key, values in groups.items()}
 
 
 def kept(before: Mapping[Cell, dict[str, Any]], after: Mapping[Cell, dict[str, Any]]) -> list[Finding]:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
 
 _WIDTH = 240
 _SHOWN = 12
@@ -22,6 +25,19 @@ class Finding:
     def __str__(self) -> str:
         text = " ".join(self.text.split())
         return f"{self.invariant}: {text if len(text) <= _WIDTH else text[:_WIDTH] + ' …'}"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Options of a soak. round: the one to repeat. kills: as many end half `stores`. fault: what a fault's or a subject's
+    name must have in it. keep: leave the folders of rounds with findings."""
+
+    round: int | None = None
+    kills: int | None = None
+    fault: str = ""
+    keep: bool = False
+    kvrocks: Path | None = None
+    kvrocks_patched: Path | None = None
 
 
 @dataclass
@@ -79,18 +95,13 @@ class Report:
                 [subject, *(counts[name] for name in names)]
                 for subject, counts in sorted(self.counts.items())
             ]
-            totals = ["all stores", *(self.total(name) for name in names)]
-            lines += ["", *_table(["store", *names], [*rows, totals])]
+            rows.append(["all stores", *map(self.total, names)])
+            lines += ["", pd.DataFrame(rows, columns=["store", *names]).to_string(index=False)]
         faults = Counter(done.fault for done in self.rounds if done.half == "workflow")
         if faults:
             found = Counter(done.fault for done, _ in self.findings if done.half == "workflow")
-            lines += [
-                "",
-                *_table(
-                    ["fault", "rounds", "findings"],
-                    [[name, faults[name], found[name]] for name in sorted(faults)],
-                ),
-            ]
+            rows = [[name, faults[name], found[name]] for name in sorted(faults)]
+            lines += ["", pd.DataFrame(rows, columns=["fault", "rounds", "findings"]).to_string(index=False)]
         seen: dict[tuple[str, str], list[tuple[Round, Finding]]] = {}
         for done, finding in self.findings:
             seen.setdefault((done.fault, re.sub(r"\d+", "#", str(finding))), []).append((done, finding))
@@ -102,18 +113,6 @@ class Report:
                 f"{done.number}]"
             )
         return lines
-
-
-def _table(heads: list[str], rows: Iterable[list[object]]) -> list[str]:
-    texts = [heads, *([str(value) for value in row] for row in rows)]
-    widths = [max(len(row[column]) for row in texts) for column in range(len(heads))]
-    return [
-        "  ".join(
-            text.ljust(width) if column == 0 else text.rjust(width)
-            for column, (text, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in texts
-    ]
 
 
 def say(line: str) -> None:

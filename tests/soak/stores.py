@@ -35,10 +35,11 @@ from typing import Any
 import numpy as np
 import psutil
 
+from tests.connectors.native import compiled_library, missing
 from tests.soak import machine
-from tests.soak.clients import Client, Opened, native_library, opened_by
+from tests.soak.clients import Client, Opened, opened_by
 from tests.soak.invariants import traces_in
-from tests.soak.report import Finding, Report, Round
+from tests.soak.report import Chosen, Finding, Report, Round
 from tests.soak.values import Values
 from workflow.hyperkv.base.errors import StoreDied, StoreError, UserError
 from workflow.hyperkv.stores.base import Store, StoreConfig
@@ -57,7 +58,7 @@ _SMALL_DISK_MIB = 128
 _END_S = 20.0
 _ROOM_BYTES = 16 << 20  # a store that finds less need not start
 _FAULTS = {"kill server": 12, "kill writer": 3, "end server": 2, "stop and go on": 2, "full disk": 2}
-_CLIENTS = ("direct", "redis", "resp", "striped", "striped-native", "striped-2")
+_CLIENTS = ("redis", "resp", "striped", "striped-native", "striped-2")
 
 
 @dataclass(frozen=True)
@@ -482,30 +483,19 @@ class Session:
             self._problems.unlink()
 
 
-def soak_stores(
-    report: Report,
-    folder: Path,
-    seconds: float,
-    kills: int | None,
-    only: int | None,
-    fault: str,
-    kvrocks: Path | None,
-    patched: Path | None,
-) -> None:
-    """Sessions, each subject in turn in an order of the seed, until the time is over, or `kills` have been.
-
-    only: the one round to repeat. fault: what a subject's name must have in it.
-    """
+def soak_stores(report: Report, folder: Path, seconds: float, chosen: Chosen) -> None:
+    """Sessions, each subject in turn in an order of the seed, until the time is over, or as many kills have been."""
     folder.mkdir(parents=True, exist_ok=True)
-    library = native_library(folder)
-    every = subjects(kvrocks, patched, library is not None)
+    library = None if missing() else compiled_library(folder)
+    every = subjects(chosen.kvrocks, chosen.kvrocks_patched, library is not None)
+    kills, only = chosen.kills, chosen.round
     begun = time.monotonic()
     deadline = begun + (seconds if kills is None else 24 * 3600)
     number = 0 if only is None else only
     while time.monotonic() < deadline:
         turn, place = divmod(number, len(every))
         subject = random.Random(f"{report.seed} turn {turn}").sample(every, len(every))[place]
-        if only is None and fault not in str(subject):
+        if only is None and chosen.fault not in str(subject):
             number += 1
             continue
         session = Session(

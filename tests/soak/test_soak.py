@@ -235,49 +235,50 @@ def checkout(finished, tmp_path) -> Path:
 
 def found_in(folder: Path) -> set[str]:
     """The invariants that do not hold."""
-    results = folder / "results"
-    findings: list[Finding] = [
-        *invariants.cells_as_asked(results, ASKED),
-        *invariants.no_wrong_bytes(results),
-        *invariants.tables_as_records(results, ASKED),
-        *invariants.figures_are_whole(results),
-        *invariants.files_left(folder),
-        *invariants.no_traces_in_logs(folder),
-    ]
-    return {finding.invariant for finding in findings}
+    return {finding.invariant for finding in invariants.of_checkout(folder, ASKED)}
 
 
 def test_a_checkout_without_a_defect_has_none(checkout):
     assert found_in(checkout) == set()
 
 
-def edit_record(folder: Path, change: Callable[[dict], None], name: str = "sweep/files/2.jsonl") -> None:
-    path = folder / "results" / name
-    first, *others = path.read_text().splitlines()
-    record = json.loads(first)
-    change(record)
-    path.write_text("\n".join([json.dumps(record), *others]) + "\n")
+Plant = Callable[[Path], object]
 
 
-def edit_table(folder: Path, name: str, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
-    path = folder / "results" / "tables" / name
-    if path.suffix == ".parquet":
-        change(pd.read_parquet(path)).to_parquet(path, index=False)
-    else:
-        change(pd.read_csv(path, keep_default_na=False, na_values=[""])).to_csv(path, index=False)
+def record(*section: str, name: str = "sweep/files/2.jsonl", **changes: object) -> Plant:
+    """Changes in a section of a file's first record."""
+
+    def plant(folder: Path) -> None:
+        first, *others = (path := folder / "results" / name).read_text().splitlines()
+        part = whole = json.loads(first)
+        for key in section:
+            part = part[key]
+        part.update(changes)
+        path.write_text("\n".join([json.dumps(whole), *others]) + "\n")
+
+    return plant
 
 
-def line_lost(folder: Path) -> None:
-    path = folder / "results/sweep/dram/1.jsonl"
-    path.write_text(path.read_text().splitlines()[0] + "\n")
+def table(name: str, change: Callable[[pd.DataFrame], pd.DataFrame]) -> Plant:
+    def plant(folder: Path) -> None:
+        path = folder / "results/tables" / name
+        if path.suffix == ".parquet":
+            change(pd.read_parquet(path)).to_parquet(path, index=False)
+        else:
+            change(pd.read_csv(path, keep_default_na=False, na_values=[""])).to_csv(path, index=False)
+
+    return plant
 
 
-def line_twice(folder: Path) -> None:
-    path = folder / "results/sweep/dram/1.jsonl"
-    path.write_text(path.read_text() + path.read_text().splitlines()[0] + "\n")
+def lines(name: str, change: Callable[[list[str]], list[str]]) -> Plant:
+    def plant(folder: Path) -> None:
+        found = (folder / name).read_text().splitlines(keepends=True)
+        (folder / name).write_text("".join(change(found)))
+
+    return plant
 
 
-def written(name: str, text: str = "x") -> Callable[[Path], None]:
+def written(name: str, text: str = "x") -> Plant:
     def plant(folder: Path) -> None:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
@@ -285,72 +286,56 @@ def written(name: str, text: str = "x") -> Callable[[Path], None]:
     return plant
 
 
-PLANTED: list[tuple[str, Callable[[Path], object]]] = [
-    ("cells", lambda folder: (folder / "results/sweep/dram/1.jsonl").unlink()),
-    ("cells", line_lost),
-    ("cells", line_twice),
-    ("cells", lambda folder: edit_record(folder, lambda record: record.update(load=3))),
-    ("cells", lambda folder: edit_record(folder, lambda record: record["spec"].update(loads=[1]))),
-    (
-        "cells",
-        lambda folder: edit_record(folder, lambda record: record["spec"]["workload"].update(conversations=5)),
-    ),
-    (
-        "cells",
-        lambda folder: edit_record(folder, lambda record: record["spec"]["scenario"].update(chunk_tokens=16)),
-    ),
-    ("bytes", lambda folder: edit_record(folder, lambda record: record["evidence"].update(corrupt_chunks=1))),
-    (
-        "bytes",
-        lambda folder: edit_record(folder, lambda record: record["evidence"].update(failed_requests=1)),
-    ),
-    ("tables", lambda folder: edit_record(folder, lambda record: record["values"].update(hit_rate=0.5))),
-    ("tables", lambda folder: edit_record(folder, lambda record: record["evidence"].update(hit_tokens=7))),
-    ("tables", lambda folder: edit_record(folder, lambda record: record["requests"]["turn"].append(1))),
-    ("tables", lambda folder: edit_record(folder, lambda r: r.update(gbps=9.0), "profile/dram.jsonl")),
-    (
-        "tables",
-        lambda folder: edit_record(folder, lambda r: r.update(s_per_gb=9.0), "profile/layers/dram.jsonl"),
-    ),
-    ("tables", lambda folder: (folder / "results/tables/cells.csv").write_text("")),
-    ("tables", lambda folder: (folder / "results/tables/cells.parquet").write_bytes(b"PAR1")),
-    *[
-        ("tables", lambda folder, name=name: edit_table(folder, name, lambda table: table.iloc[1:]))
-        for name in _RECOUNTED
+DRAM = "results/sweep/dram/1.jsonl"
+PLANTED: dict[str, list[Plant]] = {
+    "cells": [
+        lambda folder: (folder / DRAM).unlink(),
+        lines(DRAM, lambda found: found[:1]),
+        lines(DRAM, lambda found: [*found, found[0]]),
+        record(load=3),
+        record("spec", loads=[1]),
+        record("spec", "workload", conversations=5),
+        record("spec", "scenario", chunk_tokens=16),
     ],
-    *[
-        (
-            "tables",
-            lambda folder, name=name: edit_table(folder, name, lambda table: pd.concat([table, table])),
-        )
-        for name in _RECOUNTED
+    "bytes": [record("evidence", corrupt_chunks=1), record("evidence", failed_requests=1)],
+    "tables": [
+        record("values", hit_rate=0.5),
+        record("evidence", hit_tokens=7),
+        record("requests", turn=[1] * 99),
+        record(name="profile/dram.jsonl", gbps=9.0),
+        record(name="profile/layers/dram.jsonl", s_per_gb=9.0),
+        written("results/tables/cells.csv", ""),
+        written("results/tables/cells.parquet", "PAR1"),
+        *[table(name, lambda rows: rows.iloc[1:]) for name in _RECOUNTED],
+        *[table(name, lambda rows: pd.concat([rows, rows])) for name in _RECOUNTED],
+        table("sweep_time.csv", lambda rows: rows.assign(cells=9)),
+        table("scenarios.csv", lambda rows: rows.assign(hit_rate=0.1)),
+        table("ratios.csv", lambda rows: rows.assign(ratio=1.5)),
+        table("requests.parquet", lambda rows: rows.assign(computed_tokens=1)),
     ],
-    ("tables", lambda folder: edit_table(folder, "sweep_time.csv", lambda table: table.assign(cells=9))),
-    ("tables", lambda folder: edit_table(folder, "scenarios.csv", lambda table: table.assign(hit_rate=0.1))),
-    ("tables", lambda folder: edit_table(folder, "ratios.csv", lambda table: table.assign(ratio=1.5))),
-    (
-        "tables",
-        lambda folder: edit_table(folder, "requests.parquet", lambda table: table.assign(computed_tokens=1)),
-    ),
-    ("figures", lambda folder: (folder / "results/figures/1.svg").write_text("<svg>")),
-    ("figures", lambda folder: (folder / "results/report/index.html").unlink()),
-    ("figures", lambda folder: shutil.rmtree(folder / "results/figures")),
-    ("figures", written("results/tables/summary.txt", "")),
-    ("left", written(".snakemake/locks/0.input.lock")),
-    ("left", written(".snakemake/incomplete/x")),
-    ("left", written("results/sweep/dram/1.jsonl.lock")),
-    ("left", written("results/sweep/dram/2.jsonl.partial")),
-    ("left", written("results/tables/cells.csv.tmp")),
-    ("left", written("results/data/dram-1/files/00/x")),
-    (
-        "error_lines",
+    "figures": [
+        written("results/figures/1.svg", "<svg>"),
+        lambda folder: (folder / "results/report/index.html").unlink(),
+        lambda folder: shutil.rmtree(folder / "results/figures"),
+        written("results/tables/summary.txt", ""),
+    ],
+    "left": [
+        written(".snakemake/locks/0.input.lock"),
+        written(".snakemake/incomplete/x"),
+        written("results/sweep/dram/1.jsonl.lock"),
+        written("results/sweep/dram/2.jsonl.partial"),
+        written("results/tables/cells.csv.tmp"),
+        written("results/data/dram-1/files/00/x"),
+    ],
+    "error_lines": [
         written("results/logs/sweep/dram-1.log", "Traceback (most recent call last):\n  x\nE: y\n"),
-    ),
-    ("error_lines", written(".snakemake/log/a.snakemake.log", "Exception ignored in: <x>\n")),
-]
+        written(".snakemake/log/a.snakemake.log", "Exception ignored in: <x>\n"),
+    ],
+}
+CASES = [(invariant, plant) for invariant, plants in PLANTED.items() for plant in plants]
 
 
-@pytest.mark.parametrize(("invariant", "plant"), PLANTED, ids=range(len(PLANTED)))
+@pytest.mark.parametrize(("invariant", "plant"), CASES)
 def test_a_planted_defect_is_found(invariant, plant, checkout):
     plant(checkout)
     assert invariant in found_in(checkout)

@@ -20,7 +20,7 @@ from tests.soak import invariants, machine
 from tests.soak.checkout import Checkout, Run
 from tests.soak.faults import FAULTS, damage, stages
 from tests.soak.invariants import Asked, Cell
-from tests.soak.report import Finding, Report, Round
+from tests.soak.report import Chosen, Finding, Report, Round
 from tests.workflow_helpers import TINY
 
 _TRIES = 5
@@ -235,12 +235,7 @@ class Scene:
     def hold(self, checkout: Checkout) -> None:
         """All invariants of a finished checkout."""
         results, asked = checkout.results, self.asked
-        self._extend(invariants.cells_as_asked(results, asked))
-        self._extend(invariants.no_wrong_bytes(results))
-        self._extend(invariants.tables_as_records(results, asked))
-        self._extend(invariants.figures_are_whole(results))
-        self._extend(invariants.files_left(checkout.folder))
-        self._extend(invariants.no_traces_in_logs(checkout.folder))
+        self._extend(invariants.of_checkout(checkout.folder, asked))
         for folder in (checkout.scratch, Path(self.config["layers"]["memory_dir"]), *self.must_be_empty):
             self._extend(invariants.folders_left(folder))
         if checkout is self.checkout:
@@ -287,24 +282,13 @@ def _last_error(output: str) -> str:
     return output[-150:]
 
 
-def soak_workflow(
-    report: Report,
-    folder: Path,
-    seconds: float,
-    only: int | None,
-    fault: str,
-    keep: bool,
-    kvrocks: Path | None,
-) -> None:
-    """Rounds until the time is over, each fault once in every turn, in an order of the seed.
-
-    only: the one to repeat. fault: what a fault's name must have in it.
-    """
+def soak_workflow(report: Report, folder: Path, seconds: float, chosen: Chosen) -> None:
+    """Rounds until the time is over, each fault once in every turn, in an order of the seed."""
     folder.mkdir(parents=True)
     begun = time.monotonic()
     config = copy.deepcopy(CONFIG)
-    if kvrocks is not None:
-        config["kvrocks"] = {"source": "binary", "binary": str(kvrocks.resolve())}
+    if chosen.kvrocks is not None:
+        config["kvrocks"] = {"source": "binary", "binary": str(chosen.kvrocks.resolve())}
         config["scenarios"]["kvrocks_resp"] = {"chunk_tokens": 16}
         config["experiment"]["scenarios"].append("kvrocks_resp")
     config["layers"]["memory_dir"] = f"/dev/shm/{folder.parent.name}"
@@ -312,10 +296,11 @@ def soak_workflow(
     try:
         original.configure(config)
         _first_run(report, original, config)
+        only = chosen.round
         number = 1 if only is None else only
         while only is not None or time.monotonic() - begun < seconds:
-            if only is not None or fault in _fault_of(report.seed, number):
-                report.add(_round(report.seed, number, original, folder, config, keep))
+            if only is not None or chosen.fault in _fault_of(report.seed, number):
+                report.add(_round(report.seed, number, original, folder, config, chosen.keep))
             number += 1
             if only is not None:
                 return

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.helpers import eventually
@@ -332,7 +332,6 @@ OPERATIONS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
 @given(slots=st.integers(1, 4), operations=OPERATIONS)
 def test_dram_is_a_dict_with_lru(slots, operations):
     model: OrderedDict[bytes, np.ndarray] = OrderedDict()

@@ -73,80 +73,58 @@ def test_every_file_of_a_store_is_its_users_alone(name, unix, folder, password, 
 # Stores that do not start
 
 
-@contextlib.contextmanager
-def a_key_that_the_server_refuses(scenario: dict, monkeypatch) -> Iterator[None]:
-    if scenario["store"] == "rocksdb":
-        monkeypatch.setattr(
-            "workflow.hyperkv.stores.rocksdb.store.RocksdbStore.check_settings", lambda *_: None
-        )
-        scenario["settings"] = {"rocksdb.no_such_key": "1"}
-    else:
-        scenario["settings"] = {"io-threads": "none"}
-    yield
-
-
-@contextlib.contextmanager
-def a_program_that_is_missing(scenario: dict, monkeypatch) -> Iterator[None]:
-    monkeypatch.setattr(valkey, "valkey_binary", lambda: "/nonexistent/valkey-server")
-    monkeypatch.setattr("workflow.hyperkv.stores.rocksdb.store.sys.executable", "/nonexistent/python")
-    yield
-
-
-@contextlib.contextmanager
-def a_port_that_is_taken(scenario: dict, monkeypatch) -> Iterator[None]:
-    with socket.create_server(("127.0.0.1", 0)) as holder:
-        scenario["port"] = holder.getsockname()[1]
-        yield
-
-
-@contextlib.contextmanager
-def a_password_that_is_missing(scenario: dict, monkeypatch) -> Iterator[None]:
-    Path(scenario.get("password_file", "/nonexistent")).unlink(missing_ok=True)
-    if scenario["store"] == "rocksdb":
-        scenario["port"] = 1  # it takes none: a port that it may not have, or finds taken
-        monkeypatch.setattr(OwnedProcess, "start", _interrupted)
-    yield
-
-
-def _interrupted(*_: object) -> None:
+def interrupted(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-@contextlib.contextmanager
-def a_signal_before_it_is_ready(scenario: dict, monkeypatch) -> Iterator[None]:
-    monkeypatch.setattr(OwnedProcess, "wait_ready", _interrupted)
-    yield
+def a_key_that_the_server_refuses(scenario: dict, monkeypatch) -> None:
+    known = "workflow.hyperkv.stores.rocksdb.store.RocksdbStore.check_settings"
+    monkeypatch.setattr(known, lambda *_: None)
+    rocksdb = scenario["store"] == "rocksdb"
+    scenario["settings"] = {"rocksdb.no_such_key": "1"} if rocksdb else {"io-threads": "none"}
 
 
-@contextlib.contextmanager
-def a_signal_once_it_is_ready(scenario: dict, monkeypatch) -> Iterator[None]:
+def a_program_that_is_missing(scenario: dict, monkeypatch) -> None:
+    monkeypatch.setattr(valkey, "valkey_binary", lambda: "/nonexistent/valkey-server")
+    monkeypatch.setattr("workflow.hyperkv.stores.rocksdb.store.sys.executable", "/nonexistent/python")
+
+
+def a_port_that_is_taken(scenario: dict, monkeypatch) -> socket.socket:
+    holder = socket.create_server(("127.0.0.1", 0))
+    scenario["port"] = holder.getsockname()[1]
+    return holder
+
+
+def a_password_that_is_missing(scenario: dict, monkeypatch) -> None:
+    Path(scenario.get("password_file", "/nonexistent")).unlink(missing_ok=True)
+    if scenario["store"] == "rocksdb":
+        scenario["port"] = 1  # it takes none: a port that it may not have, or finds taken
+        monkeypatch.setattr(OwnedProcess, "start", interrupted)
+
+
+def a_signal_before_it_is_ready(scenario: dict, monkeypatch) -> None:
+    monkeypatch.setattr(OwnedProcess, "wait_ready", interrupted)
+
+
+def a_signal_once_it_is_ready(scenario: dict, monkeypatch) -> None:
     ready = OwnedProcess.wait_ready
-    monkeypatch.setattr(OwnedProcess, "wait_ready", lambda *words: (ready(*words), _interrupted()))
-    yield
+    monkeypatch.setattr(OwnedProcess, "wait_ready", lambda *words: (ready(*words), interrupted()))
 
 
-@contextlib.contextmanager
-def a_server_that_ends_at_once(scenario: dict, monkeypatch) -> Iterator[None]:
-    monkeypatch.setattr(OwnedProcess, "__init__", _of_true(OwnedProcess.__init__))
-    yield
+def a_server_that_ends_at_once(scenario: dict, monkeypatch) -> None:
+    made = OwnedProcess.__init__
+    monkeypatch.setattr(OwnedProcess, "__init__", lambda self, _, **words: made(self, ["false"], **words))
 
 
-def _of_true(real):
-    def made(self, argv, **words):
-        real(self, ["false"], **words)
-
-    return made
-
-
-FAULTS = [
-    a_key_that_the_server_refuses,
-    a_program_that_is_missing,
-    a_port_that_is_taken,
-    a_password_that_is_missing,
-    a_signal_before_it_is_ready,
-    a_signal_once_it_is_ready,
-    a_server_that_ends_at_once,
-]
+FAULTS = (
+    *(
+        a_key_that_the_server_refuses,
+        a_program_that_is_missing,
+        a_port_that_is_taken,
+        a_password_that_is_missing,
+    ),
+    *(a_signal_before_it_is_ready, a_signal_once_it_is_ready, a_server_that_ends_at_once),
+)
 
 
 def _a_cell(spec: dict, logs: Path) -> None:
@@ -179,9 +157,8 @@ def _alone(spec: dict) -> dict:
 WAYS = [_a_cell, _a_profile, _a_trial, _layers]
 
 
-@pytest.mark.parametrize("store", ["valkey", "rocksdb"])
+@pytest.mark.parametrize(("store", "way"), [*(("valkey", way) for way in WAYS), ("rocksdb", _a_cell)])
 @pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("way", WAYS)
 def test_a_store_that_does_not_start_leaves_no_folder_and_no_process(
     store, fault, way, tmp_path, password, monkeypatch
 ):
@@ -192,7 +169,8 @@ def test_a_store_that_does_not_start_leaves_no_folder_and_no_process(
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     monkeypatch.setattr("tempfile.tempdir", None)
     (tmp_path / "tmp").mkdir()
-    with fault(spec["scenario"], monkeypatch), pytest.raises((UserError, StoreError, KeyboardInterrupt)):
+    held = fault(spec["scenario"], monkeypatch) or contextlib.nullcontext()
+    with held, pytest.raises((UserError, StoreError, KeyboardInterrupt)):
         way(spec, tmp_path / "logs")
     for name in ("data", "memory", "tmp"):
         assert not (tmp_path / name).exists() or list((tmp_path / name).iterdir()) == []

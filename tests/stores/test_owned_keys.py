@@ -146,18 +146,6 @@ def test_every_store_says_what_it_owns_in_lower_case(store):
     assert all(key == key.lower() for owned in store_class(store).owned_keys for key in owned.keys)
 
 
-def test_a_key_that_valkey_does_not_know_ends_the_start_at_once_with_its_line(folder):
-    store = make_store("valkey", store_config(folder, "valkey", settings={"io-thread": 4}))
-    with (
-        pytest.raises(
-            StoreError, match=r"""ended with status 1 at start: Bad directive.*'io-thread "4"'"""
-        ) as said,
-        store,
-    ):
-        pass
-    assert "\n" not in str(said.value)
-
-
 def test_a_server_that_refuses_the_client_says_so_at_once(folder, monkeypatch):
     """A server with a password that nobody named, which no setting can make it."""
     store = make_store("valkey", store_config(folder, "valkey"))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import write_as_a_stage
+from tests.helpers import command, write_as_a_stage
 from tests.record_factory import measured, varied
 from workflow.hyperkv.tables import (
     cells,
@@ -29,18 +29,7 @@ def real(tmp_path_factory) -> dict[str, dict]:
 
 
 @pytest.fixture
-def command(monkeypatch):
-    """Runs a module's main with a command line."""
-
-    def run(module, *arguments) -> None:
-        monkeypatch.setattr("sys.argv", [module.__name__, *map(str, arguments)])
-        module.main()
-
-    return run
-
-
-@pytest.fixture
-def tables_of(tmp_path, command):
+def tables_of(tmp_path):
     """Writes every table of the sweep that records give; the folder of the tables."""
 
     def write(records: list[dict]) -> Path:

@@ -1,18 +1,19 @@
 """The table of claims: its columns, the machine and the records behind a verdict, and the verdicts of the shipped claims."""
 
 import json
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from tests.helpers import command
 from tests.record_factory import completed
 from tests.tables.judging.written import cells, claim, median, written
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.tables import claims as stage
-from workflow.hyperkv.tables.judging.claim import columns_dictionary, read_claims
+from workflow.hyperkv.tables.judging.claim import read_claims
 from workflow.hyperkv.tables.judging.verdict_table import claims_table, claims_text, source_of
+from workflow.hyperkv.tables.methods.dictionary import columns_dictionary
 
 ENVIRONMENT = {"cpu": "CPU", "cores": 2, "ram_bytes": 4 << 30, "gpu": [], "disk": {}}
 
@@ -26,24 +27,23 @@ def record_file(folder: Path, kind: str, scenario: str, cores=2) -> Path:
     return path
 
 
-def run(tmp_path, monkeypatch, claims: Path, tables, records) -> pd.DataFrame:
+def run(tmp_path, claims: Path, tables, records) -> pd.DataFrame:
     """Run the stage's main; claims.csv."""
     out = [tmp_path / "out/claims.csv", tmp_path / "out/claims.txt"]
     arguments = ["--claims", claims, "--spec", '{"chunk_tokens": 64}', "--table", out[0], "--text", out[1]]
     arguments += ["--tables", *tables, "--records", *records]
-    monkeypatch.setattr(sys, "argv", ["claims", *map(str, arguments)])
-    stage.main()
+    command(stage, *arguments)
     return pd.read_csv(out[0])
 
 
-def test_the_stage_writes_the_dictionarys_columns_machine_and_run(tmp_path, monkeypatch):
+def test_the_stage_writes_the_dictionarys_columns_machine_and_run(tmp_path):
     cells().to_csv(tmp_path / "cells.csv", index=False)
     (tmp_path / "layers.csv").write_text("\n")
     records = [
         record_file(tmp_path / f"sweep/{name}", "cell", name) for name in ("dram-64", "files-64", "none")
     ]
     path = written(tmp_path, claim(), claim(median("layers", "share"), id="other"))
-    table = run(tmp_path, monkeypatch, path, [tmp_path / "cells.csv", tmp_path / "layers.csv"], records)
+    table = run(tmp_path, path, [tmp_path / "cells.csv", tmp_path / "layers.csv"], records)
     assert list(table) == list(columns_dictionary()["claims"])
     first, second = (row for _, row in table.iterrows())
     assert (first["verdict"], first["value"], first["cells"]) == ("confirmed", 2.0, 6)
@@ -125,21 +125,14 @@ def everything() -> dict[str, pd.DataFrame]:
     for index, column in enumerate(("usd_per_million_tokens", "endurance_years")):
         cost[column] = [costs[scenario][index] for scenario in cost["scenario"]]
     read = [
-        {
-            "scenario": scenario,
-            "tier": tier,
-            "store": store,
-            "connector": "resp",
-            "operation": operation,
-            "gbps": gbps,
-        }
-        for scenario, tier, store, operation, gbps in (
-            ("kvrocks_tuned", "ssd", "kvrocks", "get_cold", 3.0),
-            ("kvrocks_tuned", "ssd", "kvrocks", "get_warm", 4.0),
-            ("kvrocks_shipped", "ssd", "kvrocks", "get_cold", 1.5),
-            ("valkey_resp", "dram", "valkey", "get_warm", 6.0),
-        )
+        ("kvrocks_tuned", "ssd", "kvrocks", "get_cold", 3.0),
+        ("kvrocks_tuned", "ssd", "kvrocks", "get_warm", 4.0),
+        ("kvrocks_shipped", "ssd", "kvrocks", "get_cold", 1.5),
+        ("valkey_resp", "dram", "valkey", "get_warm", 6.0),
     ]
+    read = pd.DataFrame(read, columns=["scenario", "tier", "store", "operation", "gbps"]).assign(
+        connector="resp"
+    )
     shares = {"serialization": 0.5, "device": 0.1, "server_side": 0.25}
     split = [{"layer": layer, "share": share} for layer, share in shares.items()]
     first = [
@@ -191,7 +184,7 @@ def test_the_claims_at_equal_speed_compare_what_they_say():
         ("ladder_fp8", "ssd", "kvrocks", "striped", 64, 5.0, 0.8),
         ("ladder_reference", "ssd", "kvrocks", "redis", 256, 1.25, 0.8),
     )
-    swept.loc[swept["scenario"] == "ladder_fp8", "comparable_digest"] = "fp8"
+    swept.loc[swept["scenario"] == "ladder_fp8", ["comparable_digest", "kv_dtype"]] = "fp8"
     table = claims_table(
         read_claims(Path("config/experiments/equal_speed_claims.yaml")), {"cells": swept}, [], 64
     )

@@ -28,12 +28,3 @@ def test_kept_records_of_every_age_are_read(run, tmp_path):
     assert sweep_time_table(cells)["cells"][0] == len(cells)
     latency = latency_table(singles)
     assert latency["prompts"].sum() == sum(len(record["samples"]) for record in singles)
-
-
-def test_single_requests_from_before_there_were_faults_are_read():
-    record = next(record for run in RUNS for record in run.of("single"))
-    for sample in record["samples"]:
-        sample.pop("faults", None)
-    table = latency_table([record])
-    assert table["valid"].all()
-    assert (table["reasons"] == "").all()

@@ -14,8 +14,8 @@ from tests.workflow_helpers import changed, merged
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.config.config import checked
 from workflow.hyperkv.config.plan import ladder_spec
-from workflow.hyperkv.tables.columns import COLUMNS_PATH
 from workflow.hyperkv.tables.ladder import ladder_table
+from workflow.hyperkv.tables.methods.dictionary import columns_dictionary
 from workflow.hyperkv.tables.methods.ladder_parity import changed_keys
 
 FILES = ("config/scenarios.yaml", "config/config.yaml", "config/experiments/ladder.yaml")
@@ -69,37 +69,34 @@ def test_the_repository_s_ladder_keeps_its_word():
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("key", "value", "message"),
     [
         (
-            {"scenarios.ladder_allocator.connections": 8},
+            "scenarios.ladder_allocator.connections",
+            8,
             "differs from ladder_small_values in connections as well",
         ),
+        ("scenarios.ladder_striped.data_dir", "x", "differs from ladder_no_compactions in data_dir as well"),
+        ("scenarios.ladder_fp8.loads", [9], "differs from ladder_patched in config loads as well"),
         (
-            {"scenarios.ladder_striped.data_dir": "x"},
-            "differs from ladder_no_compactions in data_dir as well",
-        ),
-        ({"scenarios.ladder_fp8.loads": [9]}, "differs from ladder_patched in config loads as well"),
-        (
-            {"scenarios.ladder_native_client.connector": "redis"},
+            "scenarios.ladder_native_client.connector",
+            "redis",
             "native client.changes: connector does not differ",
         ),
-        ({"ladder.steps.reference.changes": ["connector"]}, "the first step changes nothing"),
-        ({"ladder.steps.fp8.changes": ["kv_dtype", "stripe_bytes"]}, "stripe_bytes does not differ"),
+        ("ladder.steps.reference.changes", ["connector"], "the first step changes nothing"),
+        ("ladder.steps.fp8.changes", ["kv_dtype", "stripe_bytes"], "stripe_bytes does not differ"),
         (
-            {"ladder.steps.fp8.scenario": "nowhere"},
+            "ladder.steps.fp8.scenario",
+            "nowhere",
             "ladder.steps.fp8.scenario: nowhere is not among experiment",
         ),
-        ({"ladder.beside": ["files"]}, "ladder.beside: files is not among experiment.scenarios"),
-        (
-            {"ladder.steps": {"reference": {"scenario": "ladder_reference"}}},
-            "a ladder has two steps at least",
-        ),
+        ("ladder.beside", ["files"], "ladder.beside: files is not among experiment.scenarios"),
+        ("ladder.steps", {"reference": {"scenario": "ladder_reference"}}, "a ladder has two steps at least"),
     ],
 )
-def test_a_ladder_that_is_none_is_refused_in_one_line(changes, message):
+def test_a_ladder_that_is_none_is_refused_in_one_line(key, value, message):
     with pytest.raises(UserError) as caught:
-        ladder_spec(config(changes))
+        ladder_spec(config({key: value}))
     assert message in str(caught.value)
     assert str(caught.value).startswith("config: ")
     assert "\n" not in str(caught.value)
@@ -146,5 +143,5 @@ def test_records_that_are_not_as_the_steps_say_are_refused(real):
 
 
 def test_the_table_has_the_columns_of_the_dictionary(real):
-    dictionary = yaml.safe_load(COLUMNS_PATH.read_text())["ladder"]
+    dictionary = columns_dictionary()["ladder"]
     assert set(ladder_table(SPEC, records(real))) == set(dictionary)

@@ -4,13 +4,13 @@ import json
 
 import pandas as pd
 import pytest
-import yaml
 
+from tests.helpers import command
 from tests.record_factory import VALKEY, rung, rungs
 from workflow.hyperkv.profile.perf_categories import CATEGORIES
 from workflow.hyperkv.tables import layers
-from workflow.hyperkv.tables.columns import COLUMNS_PATH
-from workflow.hyperkv.tables.layers import COLUMNS, layers_table
+from workflow.hyperkv.tables.layers import layers_table
+from workflow.hyperkv.tables.methods.dictionary import columns_dictionary
 from workflow.hyperkv.tables.methods.layers_text import layers_text
 
 
@@ -22,25 +22,20 @@ def layer(table: pd.DataFrame, name: str, kind: str = "layer") -> pd.Series:
 
 
 @pytest.mark.parametrize("filled", [True, False])
-def test_the_dictionary_has_exactly_the_columns_of_the_table(tmp_path, command, filled):
+def test_the_dictionary_has_exactly_the_columns_of_the_table(tmp_path, filled):
     found, out = tmp_path / "rungs.jsonl", tmp_path / "tables"
     found.write_text("".join(json.dumps(record) + "\n" for record in rungs()))
     files = [found] if filled else []
     command(layers, "--rungs", *files, "--table", out / "layers.csv", "--text", out / "layers.txt")
     table, text = pd.read_csv(out / "layers.csv"), (out / "layers.txt").read_text()
-    assert list(table) == list(yaml.safe_load(COLUMNS_PATH.read_text())["layers"]) == list(COLUMNS)
+    assert list(table) == list(columns_dictionary()["layers"])
     assert bool(len(table)) is bool(text) is filled
 
 
 def test_known_layers_are_recovered_as_medians_of_paired_differences():
     table = layers_table(rungs())
-    for name, value in {
-        "wire": 1.0,
-        "protocol": 0.5,
-        "server_memory": 0.25,
-        "engine": 2.0,
-        "device": 4.0,
-    }.items():
+    known = {"wire": 1.0, "protocol": 0.5, "server_memory": 0.25, "engine": 2.0, "device": 4.0}
+    for name, value in known.items():
         row = layer(table, name)
         assert row["s_per_gb"] == pytest.approx(1.01 * value)
         assert (row["s_per_gb_low"], row["s_per_gb_high"]) == pytest.approx((value, 1.02 * value))
@@ -50,15 +45,8 @@ def test_known_layers_are_recovered_as_medians_of_paired_differences():
         assert row["client_cpu_s_per_gb"] == pytest.approx(1.01 * value / 4)
     assert layer(table, "unexplained")["s_per_gb"] == pytest.approx(1.01 * 0.0625)
     assert layer(table, "whole", "whole")["share"] == 1
-    assert (layer(table, "wire")["server_faults_per_gb"], layer(table, "engine")["server_faults_per_gb"]) == (
-        100,
-        0,
-    )
-
-
-def test_shares_of_the_layers_and_the_rest_add_up_to_one():
-    table = layers_table(rungs())
     assert table[table["kind"] == "layer"]["share"].sum() == pytest.approx(1)
+    assert [layer(table, name)["server_faults_per_gb"] for name in ("wire", "engine")] == [100, 0]
 
 
 def test_a_share_is_refused_when_the_interval_spans_zero():
@@ -211,17 +199,14 @@ def test_copies_are_unknown_without_samples_or_without_a_plain_copy():
 
 
 def test_network_beyond_the_raw_socket_s_is_explained():
-    text = layers_text(layers_table(rungs(changes={"sampled": sampled(0.5)})))
+    table = layers_table(rungs(changes={"sampled": sampled(0.5)}))
+    found = [layer(table, "wire")["agrees"], layer(table, "beyond_wire", "check")["agrees"]]
+    assert found == [False, False]
+    text = layers_text(table)
     assert "in the server of rocksdb_resp: its network code is its own, and substitution books" in text
     for network in (0.0, 0.5 / (7.9375 / 2)):
         table = layers_table(rungs(changes={"sampled": sampled(network)}))
         assert "network code is its own" not in layers_text(table)
-
-
-def test_what_does_not_agree_is_recorded():
-    table = layers_table(rungs(changes={"sampled": sampled(0.5)}))
-    assert layer(table, "wire")["agrees"] == False  # noqa: E712
-    assert layer(table, "beyond_wire", "check")["agrees"] == False  # noqa: E712
 
 
 def test_without_samples_agreement_is_unknown_and_said():

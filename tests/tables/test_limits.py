@@ -4,21 +4,21 @@ import json
 
 import pandas as pd
 import pytest
-import yaml
 
+from tests.helpers import command
 from tests.record_factory import limit
 from workflow.hyperkv.tables import limits
-from workflow.hyperkv.tables.columns import COLUMNS_PATH
 from workflow.hyperkv.tables.limits import device_limits, limits_table
+from workflow.hyperkv.tables.methods.dictionary import columns_dictionary
 
 
 @pytest.mark.parametrize("records", [[], [limit()]], ids=["none", "one"])
-def test_the_dictionary_has_exactly_the_columns_of_the_table(tmp_path, command, records):
+def test_the_dictionary_has_exactly_the_columns_of_the_table(tmp_path, records):
     (tmp_path / "limits.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     files = [tmp_path / "limits.jsonl"] if records else []
     command(limits, "--limits", *files, "--out", tmp_path / "limits.csv")
     table = pd.read_csv(tmp_path / "limits.csv")
-    assert list(table) == list(yaml.safe_load(COLUMNS_PATH.read_text())["limits"])
+    assert list(table) == list(columns_dictionary()["limits"])
     assert len(table) == len(records)
 
 

@@ -4,20 +4,20 @@ import json
 
 import pandas as pd
 import pytest
-import yaml
 
+from tests.helpers import command
 from tests.record_factory import point
 from workflow.hyperkv.tables import stores
-from workflow.hyperkv.tables.columns import COLUMNS_PATH
+from workflow.hyperkv.tables.methods.dictionary import columns_dictionary
 from workflow.hyperkv.tables.stores import stores_table
 
 
 @pytest.mark.parametrize("records", [[], [point("files"), point("dram", "get_warm")]], ids=["none", "two"])
-def test_the_dictionary_has_exactly_the_columns_of_the_table(tmp_path, command, records):
+def test_the_dictionary_has_exactly_the_columns_of_the_table(tmp_path, records):
     (tmp_path / "points.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     files, out = [tmp_path / "points.jsonl"] if records else [], tmp_path / "tables"
     command(stores, "--points", *files, "--out", out / "stores.csv", out / "stores.parquet")
-    columns = list(yaml.safe_load(COLUMNS_PATH.read_text())["stores"])
+    columns = list(columns_dictionary()["stores"])
     for table in (pd.read_csv(out / "stores.csv"), pd.read_parquet(out / "stores.parquet")):
         assert list(table) == columns
         assert len(table) == len(records)
@@ -35,12 +35,8 @@ def test_rows_are_by_scenario_connections_size_and_operation_in_the_records_orde
     table = stores_table(points)
     assert len(table) == 16
     assert set(table["repeats"]) == {2}
-    assert list(table.iloc[0][["scenario", "connections", "value_bytes", "operation"]]) == [
-        "files",
-        4,
-        2 << 20,
-        "set",
-    ]
+    named = ["scenario", "connections", "value_bytes", "operation"]
+    assert list(table.iloc[0][named]) == ["files", 4, 2 << 20, "set"]
 
 
 def test_values_are_medians_per_byte_moved():
@@ -53,6 +49,9 @@ def test_values_are_medians_per_byte_moved():
     assert pd.isna(row["device_write_share"])
     assert row["cold"]
     assert (row["tier"], row["store"], row["connector"]) == ("ssd", "files", "inprocess")
+    alone = stores_table(points[:1]).iloc[0]
+    assert (alone["gbps"], alone["repeats"]) == (1.0, 1)
+    assert alone[["gbps_low", "gbps_high"]].isna().all()
 
 
 def test_what_no_repeat_knows_is_empty_and_what_one_knows_is_its_value():
@@ -68,13 +67,6 @@ def test_only_a_set_on_ssd_has_disk_bytes_per_byte():
     assert on_ssd == 2.0
     assert pd.isna(get)
     assert pd.isna(in_ram)
-
-
-def test_one_repeat_has_no_interval():
-    row = stores_table([point("files")]).iloc[0]
-    assert (row["gbps"], row["repeats"]) == (1.0, 1)
-    assert pd.isna(row["gbps_low"])
-    assert pd.isna(row["gbps_high"])
 
 
 def test_one_repeat_that_was_not_cold_makes_the_point_not_cold():

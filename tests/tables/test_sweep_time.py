@@ -8,17 +8,9 @@ from workflow.hyperkv.tables.sweep_time import sweep_time_table
 
 def jobs(record: dict, starts: list[float], cells: int = 2) -> list[dict]:
     """Jobs of 10 s with `cells` cells of 4 s each, of which 1 s starts the store."""
+    own = {"cell_s": 4.0, "start_s": 1.0, "job_s": 10.0}
     return [
-        varied(
-            record,
-            repeat=repeat,
-            load=load,
-            cell_s=4.0,
-            start_s=1.0,
-            job_started_at=start,
-            measured_in_job=start,
-            job_s=10.0,
-        )
+        varied(record, repeat=repeat, load=load, job_started_at=start, measured_in_job=start, **own)
         for repeat, start in enumerate(starts, 1)
         for load in range(1, cells + 1)
     ]

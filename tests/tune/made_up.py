@@ -4,9 +4,9 @@ from workflow.hyperkv.records.kinds.tune import Round
 from workflow.hyperkv.tune.space import Parameter
 
 PARAMETERS = [
-    Parameter("connections", "integer", 2, 1, 16, log=True),
-    Parameter("stripe_bytes", "choice", 1, choices=(1, 2, 4, 8)),
-    Parameter("settings.share", "number", 0.5, 0.0, 1.0, step=0.25),
+    Parameter("connections", 2, tuple(range(1, 17))),
+    Parameter("stripe_bytes", 1, (1, 2, 4, 8)),
+    Parameter("settings.share", 0.5, (0.5, 0.0, 0.25, 0.75, 1.0)),
 ]
 
 

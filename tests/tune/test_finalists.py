@@ -20,8 +20,8 @@ from workflow.hyperkv.tune.finalists import (
 )
 from workflow.hyperkv.tune.space import Parameter
 
-CONNECTIONS = Parameter("connections", "integer", 2, 1, 16)
-POLICY = Parameter("save_decode_cache", "choice", True, choices=(True, False))
+CONNECTIONS = Parameter("connections", 2, (2, 1, 8, 16))
+POLICY = Parameter("save_decode_cache", True, (True, False))
 METRIC = "ttft_p50_ms"
 
 

@@ -24,7 +24,7 @@ def config(**changes):
     full = merged(*layers)
     full["tune"] |= {
         "scenarios": ["valkey_striped"],
-        "space": {"connections": {"kind": "integer", "low": 1, "high": 8}},
+        "space": {"connections": [1, 8]},
     }
     return checked(changed(full, {key.replace("__", "."): value for key, value in changes.items()}))
 
@@ -34,22 +34,20 @@ def spec(space=None, scenario="valkey_striped", **changes):
 
 
 def test_sizes_are_bytes_and_the_scenario_s_own_value_is_among_the_choices():
-    found = spec({"stripe_bytes": {"kind": "choice", "choices": ["256 KiB", "4 MiB"]}})["space"]
+    found = spec({"stripe_bytes": ["256 KiB", "4 MiB"]})["space"]
     assert found[0]["choices"] == [1 << 20, 256 << 10, 4 << 20]
     assert Parameter.of(found[0]).own == 1 << 20
-    found = spec({"stripe_bytes": {"kind": "integer", "low": "256 KiB", "high": "2 MiB", "step": "256 KiB"}})
-    assert [found["space"][0][key] for key in ("low", "high", "step")] == [1 << 18, 1 << 21, 1 << 18]
 
 
 def test_what_a_store_or_connector_lacks_is_left_out_and_said():
     space = {
-        "connections": {"kind": "integer", "low": 1, "high": 4},
-        "stripe_bytes": {"kind": "choice", "choices": ["1 MiB"]},
-        "settings.rocksdb.write_buffer_size": {"kind": "choice", "choices": [8]},
-        "environment.MALLOC_CONF": {"kind": "choice", "choices": ["thp:always"]},
-        "page_cache": {"kind": "choice", "choices": ["keep"]},
+        "connections": [1, 4],
+        "stripe_bytes": ["1 MiB"],
+        "settings.rocksdb.write_buffer_size": [8],
+        "environment.MALLOC_CONF": ["thp:always"],
+        "page_cache": ["keep"],
     }
-    found = spec(space, "valkey_resp-64", tune__scenarios=["valkey_resp"])
+    found = spec(space, "valkey_resp", tune__scenarios=["valkey_resp"])
     assert [entry["name"] for entry in found["space"]] == ["connections"]
     assert [line.split(" is left out: ")[0] for line in found["left_out"]] == list(space)[1:]
     kvrocks = spec(space, "kvrocks_striped", tune__scenarios=["kvrocks_striped"])
@@ -93,85 +91,63 @@ def test_the_default_space_can_be_searched_on_every_striped_scenario():
     ("space", "message"),
     [
         (
-            {"stripe_size": {"kind": "choice", "choices": [1]}},
+            {"stripe_size": [1]},
             "tune.space: stripe_size is not a parameter; allowed are",
         ),
-        ({"settings": {"kind": "choice", "choices": [1]}}, "tune.space: settings is not a parameter"),
-        ({"connections": {"kind": "integer", "low": 8, "high": 2}}, "low 8 is above high 2"),
-        ({"connections": {"kind": "integer", "low": 4, "high": 8}}, "own value 2 is not in 4 to 8"),
+        ({"settings": [1]}, "tune.space: settings is not a parameter"),
+        ({"connections": []}, "tune.space.connections: [] is wrong; it must be a list"),
+        ({"connections": [2, 2]}, "tune.space.connections: [2, 2] is wrong; it must be a list"),
+        ({"connections": [1.5]}, "tune.space.connections: 1.5 is wrong; it must be an integer"),
+        ({"connections": {"kind": "choice", "choices": [1]}}, "is wrong; it must be a list"),
+        ({"connections": [999]}, "tune.space.connections: 999 is wrong"),
         (
-            {"connections": {"kind": "integer", "low": 1, "high": 9, "step": 4}},
-            "own value 2 is not in 1 to 9 by 4",
-        ),
-        ({"connections": {"kind": "integer", "low": 1}}, "tune.space.connections.high is missing"),
-        ({"connections": {"kind": "integer", "low": 1.5, "high": 8}}, "connections.low: 1.5 is wrong"),
-        ({"connections": {"kind": "integer", "low": 0, "high": 8, "log": True}}, "must begin above 0"),
-        ({"connections": {"kind": "integer", "low": 1, "high": 8, "log": True, "step": 2}}, "has none"),
-        ({"connections": {"kind": "integer", "low": 1, "high": 999}}, "tune.space.connections: 999 is wrong"),
-        (
-            {"connections": {"kind": "choice", "choices": [2, "two"]}},
+            {"connections": [2, "two"]},
             "tune.space.connections: 'two' is wrong",
         ),
-        ({"connections": {"kind": "choice"}}, "tune.space.connections.choices is missing"),
         (
-            {"connections": {"kind": "choice", "choices": [1], "low": 1}},
-            "connections.low is not a key; allowed are kind, choices",
-        ),
-        (
-            {"connections": {"kind": "integer", "low": 1, "high": 4, "choices": [1]}},
-            "connections.choices is not a key; allowed are log, kind, low, high, step",
-        ),
-        (
-            {"stripe_bytes": {"kind": "choice", "choices": ["1 MB"]}},
+            {"stripe_bytes": ["1 MB"]},
             "stripe_bytes: '1 MB' is wrong; it must be a size",
         ),
-        ({"stripe_bytes": {"kind": "choice", "choices": [100]}}, "stripe_bytes: 100 is below 4096"),
-        ({"chunk_tokens": {"kind": "choice", "choices": [40]}}, "chunk_tokens: 40 is not a multiple"),
-        ({"kv_dtype": {"kind": "choice", "choices": ["int4"]}}, "tune.space.kv_dtype: 'int4' is wrong"),
-        ({"settings.workers": {"kind": "choice", "choices": [1]}}, "has none of the parameters"),
-        ({"save_decode_cache": {"kind": "choice", "choices": [False]}}, "has none of the parameters"),
+        ({"stripe_bytes": [100]}, "stripe_bytes: 100 is below 4096"),
+        ({"chunk_tokens": [40]}, "chunk_tokens: 40 is not a multiple"),
+        ({"kv_dtype": ["int4"]}, "tune.space.kv_dtype: 'int4' is wrong"),
+        ({"settings.workers": [1]}, "has none of the parameters"),
+        ({"save_decode_cache": [False]}, "has none of the parameters"),
     ],
 )
 def test_a_space_that_cannot_be_searched_is_one_line(space, message):
-    with pytest.raises(UserError) as caught:
-        spec(space)
-    assert message in str(caught.value)
-    assert str(caught.value).startswith("config: ")
-    assert "\n" not in str(caught.value)
+    refused(message, tune__space=space)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"tune__budget_minutes": 0}, "tune.budget_minutes: 0 is wrong; it must be a number, more than 0"),
-        ({"tune__trials": 0}, "tune.trials: 0 is wrong"),
-        ({"tune__finalists": 20, "tune__trials": 10}, "tune.finalists: 20 are more than the 10 trials"),
-        (
-            {"tune__objective": {"metric": "goodput_rps"}},
-            "goodput_rps needs a bound; set experiment.slo.ttft_ms",
-        ),
-        (
-            {"tune__objective": {"metric": "tps"}},
-            "tune.objective.metric: 'tps' is wrong; allowed are ttft_p50_ms",
-        ),
-        ({"tune__scenarios": ["none"]}, "tune.scenarios: none has no store"),
-        ({"tune__scenarios": ["nowhere"]}, "tune.scenarios: no scenario 'nowhere'"),
+        ({"budget_minutes": 0}, "tune.budget_minutes: 0 is wrong; it must be a number, more than 0"),
+        ({"trials": 0}, "tune.trials: 0 is wrong"),
+        ({"finalists": 20, "trials": 10}, "tune.finalists: 20 are more than the 10 trials"),
+        ({"objective": {"metric": "goodput_rps"}}, "goodput_rps needs a bound; set experiment.slo.ttft_ms"),
+        ({"objective": {"metric": "tps"}}, "tune.objective.metric: 'tps' is wrong; allowed are ttft_p50_ms"),
+        ({"scenarios": ["none"]}, "tune.scenarios: none has no store"),
+        ({"scenarios": ["nowhere"]}, "tune.scenarios: no scenario 'nowhere'"),
     ],
 )
 def test_a_search_that_cannot_be_is_one_line(changes, message):
+    refused(message, **{f"tune__{key}": value for key, value in changes.items()})
+
+
+def refused(message, **changes):
     with pytest.raises(UserError) as caught:
         spec(**changes)
     assert message in str(caught.value)
+    assert str(caught.value).startswith("config: ")
     assert "\n" not in str(caught.value)
 
 
 def test_numbers_of_the_command_line_are_numbers():
     """Nested values of --config arrive as text."""
-    space = {"connections": {"kind": "integer", "low": "1", "high": "8"}}
-    assert spec(space)["space"] == spec({"connections": {"kind": "integer", "low": 1, "high": 8}})["space"]
-    space = {"connections": {"kind": "choice", "choices": ["2", "4"]}}
+    space = {"connections": ["2", "4"]}
     assert spec(space)["space"][0]["choices"] == [2, 4]
-    space = {"stripe_bytes": {"kind": "choice", "choices": ["1048576", "256 KiB"]}}
+    space = {"stripe_bytes": ["1048576", "256 KiB"]}
     assert spec(space)["space"][0]["choices"] == [1 << 20, 256 << 10]
 
 
@@ -179,10 +155,10 @@ def test_yaml_s_yes_among_choices_is_told_to_be_quoted():
     name = "settings.lazyfree-lazy-eviction"
     with pytest.raises(
         UserError,
-        match=r'tune\.space\.settings\.lazyfree-lazy-eviction\.choices: true is wrong; .*: write "yes"',
+        match=r'tune\.space\.settings\.lazyfree-lazy-eviction: true is wrong; .*: write "yes"',
     ):
-        spec({name: {"kind": "choice", "choices": [True, "no"]}})
-    assert spec({name: {"kind": "choice", "choices": ["yes", "no"]}})["space"][0]["choices"][1:] == [
+        spec({name: [True, "no"]})
+    assert spec({name: ["yes", "no"]})["space"][0]["choices"][1:] == [
         "yes",
         "no",
     ]
@@ -190,36 +166,33 @@ def test_yaml_s_yes_among_choices_is_told_to_be_quoted():
 
 @pytest.mark.parametrize("name", ["connections", "stripes_in_flight", "processes", "stripe_bytes"])
 def test_whole_numbers_are_searched_as_such(name):
-    ends = {"low": "256 KiB", "high": "2 MiB"} if name == "stripe_bytes" else {"low": 1, "high": 8}
-    told = rf"^config: tune\.space\.{name}\.kind: number is wrong, .*; choose integer$"
-    with pytest.raises(UserError, match=told):
-        spec({name: {"kind": "number", **ends}})
-    assert spec({name: {"kind": "integer", **ends}})["space"][0]["kind"] == "integer"
+    with pytest.raises(UserError, match=rf"^config: tune\.space\.{name}: 4096\.5 is wrong"):
+        spec({name: [4096.5]})
 
 
 SETTINGS = "settings.rocksdb.write_buffer_size", "settings.direct_io"
 
 
 @pytest.mark.parametrize(
-    ("scenario", "name", "rules", "words"),
+    ("scenario", "name", "values", "words"),
     [
         (
             "rocksdb_striped",
             SETTINGS[1],
-            {"kind": "choice", "choices": ["maybe"]},
+            ["maybe"],
             "direct_io: 'maybe' is wrong",
         ),
-        ("rocksdb_striped", SETTINGS[0], {"kind": "number", "low": 1, "high": 8}, "choose integer"),
+        ("rocksdb_striped", SETTINGS[0], [1.5], "rocksdb.write_buffer_size"),
         (
             "rocksdb_striped",
             SETTINGS[0],
-            {"kind": "choice", "choices": ["many"]},
+            ["many"],
             "rocksdb.write_buffer_size",
         ),
-        ("kvrocks_striped", SETTINGS[0], {"kind": "choice", "choices": ["= 4"]}, "Kvrocks reads `key value`"),
+        ("kvrocks_striped", SETTINGS[0], ["= 4"], "Kvrocks reads `key value`"),
     ],
 )
-def test_values_of_a_stores_settings_are_checked_as_the_store_checks_them(scenario, name, rules, words):
+def test_values_of_a_stores_settings_are_checked_as_the_store_checks_them(scenario, name, values, words):
     with pytest.raises(UserError, match=re.escape(words)) as error:
-        spec({name: rules}, scenario, tune__scenarios=[scenario])
+        spec({name: values}, scenario, tune__scenarios=[scenario])
     assert str(error.value).startswith("config: tune.space.")

@@ -50,7 +50,7 @@ def test_measuring_jobs_are_submitted_for_whole_nodes_and_a_failing_one_is_repor
     earlier.parent.mkdir(parents=True)
     write_as_a_stage(earlier, [{"load": 1}])
     before = earlier.read_bytes()
-    status, output = checkout.run(*argv(*targets), within_s=200)
+    status, output = checkout.run(*argv(*targets))
     assert status == 1
     assert earlier.read_bytes() == before
     assert "there is no folder /mnt/not-here on" in output
@@ -78,15 +78,25 @@ def test_ctrl_c_ends_jobs_and_their_servers(pbs, tmp_path):
     assert len(submitted(pbs)) == 1
 
 
-def test_engine_vllm_asks_for_the_gpus_that_share_a_model(tmp_path):
+@pytest.mark.parametrize(
+    ("profile", "own", "gpus"),
+    [
+        ("slurm", "{}", {"none": "gpu=1", "dram": "gpu=1"}),
+        ("generic", "{}", {"none": "gpu=1", "dram": "gpu=1"}),
+        (
+            "slurm",
+            "{vllm: {tensor_parallel: 2}, scenarios: {none: {vllm: {tensor_parallel: 4}}}}",
+            {"none": "gpu=4", "dram": "gpu=2"},
+        ),
+    ],
+)
+def test_engine_vllm_asks_for_the_gpus_that_share_a_model(profile, own, gpus, tmp_path):
     checkout = Checkout.new(tmp_path / "checkout")
-    (checkout / "two.yaml").write_text(
-        "vllm: {tensor_parallel: 2}\nexperiment: {scenarios: [none, dram]}\n"
-        "scenarios: {none: {vllm: {tensor_parallel: 4}}}\n"
-    )
-    configs = [*CONFIGS[:2], "config/gpu-box.yaml", "two.yaml"]
-    words = ["sweep", "--dry-run", "--workflow-profile", "workflow/profiles/slurm"]
-    status, output = checkout.run("-m", "snakemake", *words, "--configfile", *configs)
+    (checkout / "own.yaml").write_text(own)
+    (checkout / "two.yaml").write_text("experiment: {scenarios: [none, dram]}\n")
+    configs = [*CONFIGS[:2], "config/gpu-box.yaml", "own.yaml", "two.yaml"]
+    words = ["sweep", "--dry-run", "--workflow-profile", f"workflow/profiles/{profile}"]
+    status, output = checkout.forked(*words, "--configfile", *configs)
     assert status == 0, output
     jobs = output.split("\n[")
     measuring = [job for job in jobs if "rule measure_scenario:" in job]
@@ -95,24 +105,9 @@ def test_engine_vllm_asks_for_the_gpus_that_share_a_model(tmp_path):
         for job in measuring
         for word in re.findall(r"gpu=\d+", job)
     }
-    assert asked == {("none", "gpu=4"), ("dram", "gpu=2")}
+    assert asked == set(gpus.items())
     environments = [job for job in jobs if "rule build_environment:" in job]
     assert {("environment=engine" in job, "gpu=1" in job) for job in environments} == {
         (True, True),
         (False, False),
     }
-
-
-def test_engine_vllm_asks_for_a_gpu(tmp_path):
-    checkout = Checkout.new(tmp_path / "checkout")
-    configs = [*CONFIGS[:2], "config/gpu-box.yaml"]
-    for profile in ("slurm", "generic"):
-        words = ["sweep", "--dry-run", "--workflow-profile", f"workflow/profiles/{profile}"]
-        status, output = checkout.run("-m", "snakemake", *words, "--configfile", *configs)
-        assert status == 0, output
-        jobs = output.split("\n[")
-        checked = [job for job in jobs if "rule build_environment:" in job and "environment=engine" in job]
-        asked = [*checked, *(job for job in jobs if "rule measure_scenario:" in job)]
-        assert checked
-        assert len(asked) > 20
-        assert all("gpu=1" in job for job in asked)

@@ -211,24 +211,8 @@ def test_both_programs_are_carried_and_linked(tmp_path):
     ("section", "words"),
     [
         ({"path": "/tmp"}, "config: kvrocks.path: source release, which auto took, does not read it"),
-        (
-            {"source": "release", "commit": "a" * 40},
-            "config: kvrocks.commit: source release does not read it",
-        ),
-        (
-            {"patches": ["values-from-files"]},
-            "values-from-files needs large-transfers and fewer-copies before it",
-        ),
-        (
-            {"git_url": "--upload-pack=touch pwned"},
-            "config: kvrocks.git_url: '--upload-pack=touch pwned' is wrong",
-        ),
-        ({"git_url": "ssh://-oProxyCommand=x/y"}, "config: kvrocks.git_url: "),
-        ({"git_url": "ext::sh -c touch% pwned"}, "config: kvrocks.git_url: "),
-        ({"url": "--output=x"}, "config: kvrocks.url: "),
-        ({"url": "data:,x"}, "config: kvrocks.url: "),
-        ({"march": "-v3"}, "config: kvrocks.march: "),
-        ({"patches": ["--directory"]}, "config: kvrocks.patches.0: "),
+        ({"patches": ["values-from-files"]}, "needs large-transfers and fewer-copies before it"),
+        ({"git_url": "--upload-pack=touch pwned"}, "kvrocks.git_url: '--upload-pack=touch pwned' is wrong"),
     ],
 )
 def test_a_wrong_section_stops_before_anything_runs(section, words, tmp_path, monkeypatch):
@@ -245,10 +229,8 @@ def test_dependencies_are_fetched_and_carried_to_a_machine_without_internet(tmp_
     for name in ("jemalloc", "rocksdb", "luajit"):
         with zipfile.ZipFile(tmp_path / f"{name}.zip", "w") as archive:
             archive.writestr(f"{name}-1/README", name)
-        url, md5 = (
-            (tmp_path / f"{name}.zip").as_uri(),
-            hashlib.md5((tmp_path / f"{name}.zip").read_bytes()).hexdigest(),
-        )
+        archived = tmp_path / f"{name}.zip"
+        url, md5 = archived.as_uri(), hashlib.md5(archived.read_bytes()).hexdigest()
         text = f"include_guard()\nFetchContent_DeclareWithMirror({name}\n  {url}\n  MD5={md5}\n)\n"
         (tree / "cmake" / f"{name}.cmake").write_text(text)
     tarball = tmp_path / "v2.10.0.tar.gz"

@@ -19,7 +19,7 @@ from tests.hostile import BRACES, PIECES, file_names, lines
 from tests.recommend.scenarios import record_of, scenario
 from tests.record_factory import measured
 from tests.stores.conftest import KVROCKS_BIN
-from tests.workflow_helpers import TINY, Checkout, merged
+from tests.workflow_helpers import CONFIGS, TINY, Checkout, merged
 from tests.workflow_helpers import changed as changed_by
 from workflow.hyperkv.array.fio import layout_command
 from workflow.hyperkv.base.errors import UserError
@@ -38,7 +38,7 @@ from workflow.hyperkv.stores.redis_client import bounded
 
 SHELLS = [shell for shell in ("dash", "bash") if shutil.which(shell)]
 QUICK = settings(
-    max_examples=15,
+    max_examples=8,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -101,11 +101,7 @@ def rendered_for(record: dict, config: dict, folder: Path):
 
 @pytest.mark.parametrize("shell", SHELLS)
 @QUICK
-@given(
-    name=file_names(),
-    flags=st.lists(lines(tuple(BRACES)), max_size=3),
-    environment=VARIABLES,
-)
+@given(name=file_names(), flags=st.lists(lines(tuple(BRACES)), max_size=3), environment=VARIABLES)
 @example(name=NASTY, flags=[NASTY, "@MODEL@", "{x}", "-"], environment={"V_A": NASTY})
 def test_vllms_script_says_what_the_configuration_says(shell, name, flags, environment, real, tmp_path):
     scratch = tmp_path / "s"
@@ -138,17 +134,11 @@ def test_a_stores_script_and_unit_say_what_the_configuration_says(
     valkey, folder = program(scratch / name / "valkey"), scratch / name / "the data"
     own = {f"key-{number}": value for number, value in enumerate(values)}
     own |= {"key-below": f"{folder}/$(touch CANARY)"}
-    keys = {
-        "tier": "dram",
-        "store": "valkey",
-        "connector": "resp",
-        "settings": own,
-        "environment": environment,
-    }
-    config = changed("scenarios.kv", keys) | {
-        "recommend": {"data_dir": str(folder), "install_dir": f"/i/{name}"}
-    }
-    config = let_in(config | {"profile": {"scenarios": ["kv"]}})
+    keys = {"tier": "dram", "store": "valkey", "connector": "resp"}
+    keys |= {"settings": own, "environment": environment}
+    files = {"data_dir": str(folder), "install_dir": f"/i/{name}"}
+    config = changed("scenarios.kv", keys) | {"recommend": files, "profile": {"scenarios": ["kv"]}}
+    config = let_in(config)
     kept = config["scenarios"]["kv"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("workflow.hyperkv.stores.valkey.valkey_binary", lambda: str(valkey))
@@ -261,11 +251,8 @@ def test_kvrocks_itself_reads_what_is_written(tmp_path):
     """Its tokens of namespaces are texts of any kind, and it tells them."""
     pieces = [piece.strip() for piece in (*PIECES, *BRACES) if piece.strip()]
     shifted = [*pieces[5:], *pieces[:5]]
-    values = [
-        *pieces,
-        *(f"{one} {other}" for one, other in zip(pieces, shifted, strict=True)),
-        "".join(pieces),
-    ]
+    pairs = [f"{one} {other}" for one, other in zip(pieces, shifted, strict=True)]
+    values = [*pieces, *pairs, "".join(pieces)]
     wanted = {f"n{number}": value for number, value in enumerate(dict.fromkeys(values))}
     port = free_port()
     own = {"dir": str(tmp_path), "port": str(port), "requirepass": "x", "log-dir": "stdout", "bind": LOOPBACK}
@@ -290,37 +277,19 @@ def test_valkey_takes_a_value_for_a_value(tmp_path):
     from workflow.hyperkv.stores.base import StoreConfig
     from workflow.hyperkv.stores.valkey import ValkeyStore
 
+    own = {"tier": "dram", "store": "valkey", "connector": "resp"}
     for value in ("--loadmodule /tmp/evil.so", "--requirepass x", "-"):
+        config = changed("scenarios.kv", own | {"settings": {"a": value}})
         with pytest.raises(UserError, match="begins with -- for a key"):
-            checked(
-                changed(
-                    "scenarios.kv",
-                    {"tier": "dram", "store": "valkey", "connector": "resp", "settings": {"a": value}},
-                )
-                | {"profile": {"scenarios": ["kv"]}}
-            )
+            checked(config | {"profile": {"scenarios": ["kv"]}})
     odd = "$(touch CANARY) `x` '\"\\ -- %n é {x} #;"
     config = StoreConfig(tmp_path / "data", 1 << 16, tmp_path / "log", settings={"syslog-ident": odd})
     with ValkeyStore(config) as store, store.client() as client:
         assert client.config_get("syslog-ident")["syslog-ident"] == odd
 
 
-YAMLS = [
-    "yes",
-    "null",
-    "1e3",
-    "0x10",
-    "2024-01-01",
-    "- a",
-    ": ",
-    "[",
-    "|",
-    "---",
-    "!!python/object/apply:os.system",
-    "&a",
-    "=",
-    "<<",
-]
+ODD_YAML = "yes null 1e3 0x10 2024-01-01 [ | --- !!python/object/apply:os.system &a = <<"
+YAMLS = [*ODD_YAML.split(), "- a", ": "]
 SCALARS = (
     lines((*YAMLS, *BRACES))
     | st.booleans()
@@ -386,19 +355,9 @@ def test_make_gives_its_variables_as_words(target, tmp_path):
     lines_made = made(target, CONFIG=f"{str(odd).replace('$', '$$')} config/smoke.yaml").splitlines()
     [line] = [line for line in lines_made if " snakemake " in line]
     subprocess.run(["bash", "-n", "-c", line], check=True, timeout=10)
-    words = subprocess.run(
-        [
-            "bash",
-            "-c",
-            line.replace(
-                ". .venv/bin/activate &&", "python() { :; }; snakemake() { printf '%s\\n' \"$@\"; };"
-            ),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=10,
-        check=True,
-    ).stdout.splitlines()
+    fake = "python() { :; }; snakemake() { printf '%s\\n' \"$@\"; };"
+    argv = ["bash", "-c", line.replace(". .venv/bin/activate &&", fake)]
+    words = subprocess.run(argv, capture_output=True, text=True, timeout=10, check=True).stdout.splitlines()
     at = words.index("--configfile")
     assert words[at + 3 : at + 5] == [str(odd), "config/smoke.yaml"]
 
@@ -415,11 +374,11 @@ def test_what_a_server_wrote_does_not_reach_the_terminal_as_it_is(tmp_path):
 def test_a_url_and_a_path_are_no_options():
     wrong = {
         "kvrocks.git_url": [
+            "-x",
             "--upload-pack=touch CANARY",
             "ext::sh -c 'touch CANARY'",
-            "-x",
-            "ssh://-oProxyCommand=x/y",
             "fd::17",
+            "ssh://-oProxyCommand=x/y",
         ],
         "kvrocks.url": ["--x", "ext::sh", "javascript:x", "https://-x/y"],
         "vllm.index": ["--trusted-host=x", "-r /etc/passwd", "x", "https://a b/"],
@@ -494,9 +453,7 @@ def test_every_rules_command_has_the_values_as_words(odd_checkout):
             argv, cwd=folder, capture_output=True, text=True, timeout=10, check=True
         ).stdout.splitlines()
     assert not list(checkout.folder.parent.rglob("CANARY"))
-    layers = [
-        yaml.safe_load(Path(name).read_text()) for name in ("config/scenarios.yaml", "config/config.yaml")
-    ]
+    layers = [yaml.safe_load(Path(name).read_text()) for name in CONFIGS[:2]]
     whole = checked(merged(*layers, config))
     assert {sweep_spec(whole, "valkey_resp"), recommend_spec(whole), baseline_spec(whole)} <= set(said)
     assert {keys["data_dir"], keys["claims"], keys["vllm.python"]} <= set(said)

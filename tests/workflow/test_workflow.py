@@ -28,19 +28,8 @@ COST = {"write_cost", "draw_cost", *PAGE}
 DRAWN_LAYERS = {"write_layers", "draw_layers", "write_summary", *CLAIMS}
 LAYERS = {"profile_layers valkey_resp", *DRAWN_LAYERS}
 OF_SCENARIOS = FIGURES - {"draw_stores", "draw_layers"}
-TABLES = {
-    f"write_{name}"
-    for name in (
-        "cells",
-        "requests",
-        "scenarios",
-        "ratios",
-        "sweep_time",
-        "latency",
-        "environment",
-        "summary",
-    )
-}
+OF_CELLS = "cells requests scenarios ratios sweep_time latency environment summary"
+TABLES = {f"write_{name}" for name in OF_CELLS.split()}
 AFTER = TABLES | OF_SCENARIOS | {"draw_hit_rate"} | RECOMMENDED | COST | CLAIMS
 SCENARIOS = ["none", "dram-16", "dram-32", "rocksdb_resp", "valkey_resp", "valkey_redis"]
 PROFILE = {"profile_store valkey_resp", *STORES, *PLACED, *CLAIMS, "write_summary"}
@@ -78,10 +67,16 @@ def complete(tmp_path_factory) -> tuple[Checkout, str]:
     imports.mkdir()
     (imports / "sitecustomize.py").write_text(TELLS_IMPORTS)
     checkout.python_path = str(imports)
-    status, output = checkout.snakemake(within_s=200)
+    status, output = checkout.snakemake()
     checkout.python_path = ""
     assert status == 0, output
     return checkout, output
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory) -> Checkout:
+    """A checkout in which nothing ran. Not to be changed."""
+    return Checkout.new(tmp_path_factory.mktemp("fresh") / "checkout")
 
 
 @pytest.fixture
@@ -122,27 +117,19 @@ def test_a_complete_run(complete):
     assert not list(checkout.folder.glob("results/data/*"))
 
 
-def test_the_stores_alone_need_no_sweep(tmp_path):
-    checkout = Checkout.new(tmp_path / "checkout")
-    assert checkout.planned("stores") == {
-        "profile_limits",
-        "profile_store valkey_resp",
-        "write_limits",
-        *STORES,
-    }
+@pytest.mark.parametrize(
+    ("target", "jobs"),
+    [
+        ("stores", {"profile_limits", "profile_store valkey_resp", "write_limits", *STORES}),
+        ("layers", LAYERS - {"write_summary", *CLAIMS}),
+        ("predict", {"predict_hit_rates", "predict_break_even"}),
+    ],
+)
+def test_a_stage_alone_needs_no_other(target, jobs, fresh):
+    assert fresh.planned(target) == jobs
 
 
-def test_the_layers_alone_need_neither_sweep_nor_profile(tmp_path):
-    checkout = Checkout.new(tmp_path / "checkout")
-    assert checkout.planned("layers") == LAYERS - {"write_summary", *CLAIMS}
-
-
-def test_predictions_need_neither_sweep_nor_stores(tmp_path):
-    checkout = Checkout.new(tmp_path / "checkout")
-    assert checkout.planned("predict") == {"predict_hit_rates", "predict_break_even"}
-
-
-def test_the_decision_is_made_of_predictions_costs_and_claims(complete, tmp_path):
+def test_the_decision_is_made_of_predictions_costs_and_claims(complete, fresh):
     checkout, _ = complete
     with (checkout / "results/tables/claims.csv").open() as file:
         verdicts = {row["claim"]: row for row in csv.DictReader(file)}
@@ -156,9 +143,9 @@ def test_the_decision_is_made_of_predictions_costs_and_claims(complete, tmp_path
     assert {row["scenario"] for row in costs} == set(SCENARIOS)
     assert all(float(row["usd_per_million_tokens"]) > 0 for row in costs)
     assert (checkout / "results/figures/cost.png").read_bytes().startswith(b"\x89PNG")
-    fresh = Checkout.new(tmp_path / "checkout")
-    assert fresh.planned("decide") >= {"predict_hit_rates", "predict_break_even", *COST, *CLAIMS} - PAGE
-    assert not fresh.planned("decide") & {"write_summary", "draw_tier_tradeoff"}
+    planned = fresh.planned("decide")
+    assert planned >= {"predict_hit_rates", "predict_break_even", *COST, *CLAIMS} - PAGE
+    assert not planned & {"write_summary", "draw_tier_tradeoff"}
 
 
 def test_a_wrong_claim_or_price_stops_before_anything_runs(tmp_path):
@@ -180,46 +167,37 @@ def test_nothing_is_left_to_do(complete):
     assert complete[0].planned() == set()
 
 
+# Edits that concern different jobs are looked at together; none hides what another should run.
 @pytest.mark.parametrize(
-    ("name", "jobs"),
+    ("names", "jobs"),
     [
-        ("workflow/hyperkv/figures/style.py", FIGURES | PREDICTED | PAGE | {"draw_cost"}),
-        ("workflow/hyperkv/figures/chunk.py", {"draw_chunk"} | PAGE),
-        ("workflow/hyperkv/figures/hit_rate.py", {"draw_hit_rate"}),
-        ("workflow/hyperkv/predict/lru.py", HIT_RATES),
-        ("workflow/hyperkv/predict/predict_break_even.py", BREAK_EVEN),
-        ("workflow/hyperkv/predict/place_stores.py", PLACED),
-        ("workflow/hyperkv/tables/methods/cost_model.py", COST | CLAIMS),
-        ("workflow/hyperkv/figures/cost.py", {"draw_cost"} | PAGE),
-        ("workflow/hyperkv/tables/judging/verdict.py", CLAIMS),
-        ("config/claims.yaml", CLAIMS),
-        ("workflow/hyperkv/stores/rocksdb/server.py", measured("rocksdb_resp")),
-        ("workflow/hyperkv/connectors/redis.py", measured("valkey_redis")),
-        ("workflow/hyperkv/connectors/resp.py", measured("rocksdb_resp", "valkey_resp") | PROFILE | LAYERS),
+        ("figures/style.py", FIGURES | PREDICTED | PAGE | {"draw_cost"}),
+        ("figures/chunk.py figures/cost.py", {"draw_chunk", "draw_cost"} | PAGE),
         (
-            "workflow/hyperkv/connectors/striped/channels.py",
+            "figures/hit_rate.py ../report/page.html.j2 tables/summary.j2",
+            {"draw_hit_rate", "write_summary"} | PAGE,
+        ),
+        ("report/make_page.py tables/limits.py", PAGE | {"write_limits", "draw_stores"}),
+        ("predict/lru.py recommend/check_recommended.py", HIT_RATES | {"check_recommended"}),
+        ("predict/predict_break_even.py tables/ratios.py", BREAK_EVEN | {"write_ratios"}),
+        ("predict/place_stores.py tables/latency.py", PLACED | CLAIMS | {"write_latency"}),
+        ("tables/methods/cost_model.py profile/null_server.py", COST | LAYERS),
+        ("tables/judging/verdict.py figures/layers.py", CLAIMS | {"draw_layers"}),
+        ("stores/rocksdb/server.py connectors/redis.py", measured("rocksdb_resp", "valkey_redis")),
+        ("connectors/resp.py", measured("rocksdb_resp", "valkey_resp") | PROFILE | LAYERS),
+        (
+            "connectors/striped/channels.py",
             measured("rocksdb_resp", "valkey_resp") | PROFILE | LIMITS | LAYERS,
         ),
-        ("workflow/hyperkv/profile/profile_store.py", PROFILE),
-        ("workflow/hyperkv/profile/loopback.py", LIMITS | LAYERS),
-        ("workflow/hyperkv/profile/rungs.py", LAYERS),
-        ("workflow/hyperkv/profile/null_server.py", LAYERS),
-        ("workflow/hyperkv/tables/layers.py", DRAWN_LAYERS),
-        ("workflow/hyperkv/figures/layers.py", {"draw_layers"}),
-        ("workflow/hyperkv/recommend/recommended_files.py", RECOMMENDED),
-        ("workflow/hyperkv/recommend/check_recommended.py", {"check_recommended"} | PAGE),
-        ("workflow/hyperkv/report/make_page.py", PAGE),
-        ("workflow/report/page.html.j2", PAGE),
-        ("workflow/hyperkv/tables/summary.j2", {"write_summary"}),
-        ("workflow/hyperkv/tables/ratios.py", {"write_ratios"} | PAGE),
-        ("workflow/hyperkv/tables/latency.py", {"write_latency"} | CLAIMS),
-        ("workflow/hyperkv/tables/limits.py", LIMITS - {"profile_limits"} - PLACED),
-        ("workflow/hyperkv/tables/stores.py", STORES | PLACED | CLAIMS | {"write_summary"}),
+        ("profile/profile_store.py profile/loopback.py", PROFILE | LIMITS | LAYERS),
+        ("profile/rungs.py recommend/recommended_files.py", LAYERS | RECOMMENDED),
+        ("tables/layers.py tables/stores.py", DRAWN_LAYERS | STORES | PLACED),
     ],
 )
-def test_editing_code_runs_what_uses_it(name, jobs, checkout):
-    with (checkout / name).open("a") as file:
-        file.write("EDITED = True\n" if name.endswith(".py") else "# an edit\n")
+def test_editing_code_runs_what_uses_it(names, jobs, checkout):
+    for name in names.split():
+        with (checkout / "workflow/hyperkv" / name).open("a") as file:
+            file.write("EDITED = True\n" if name.endswith(".py") else "# an edit\n")
     assert checkout.planned() == jobs
 
 
@@ -229,37 +207,23 @@ def test_editing_the_model_measures_again_but_profiles_no_store(checkout):
     assert checkout.planned() == measured(*SCENARIOS) | {"predict_hit_rates"}
 
 
-def test_editing_what_no_stage_uses_runs_nothing(checkout):
-    for name in (
-        "README.md",
-        "config/README.md",
-        "Makefile",
-        "tests/workloads/test_chunks.py",
-        "workflow/hyperkv/engines/replay/calibrate.py",
-    ):
-        with (checkout / name).open("a") as file:
-            file.write("\n# an edit\n")
-    assert checkout.planned() == set()
-
-
 @pytest.mark.parametrize(
     ("changes", "jobs"),
     [
-        ({"scenarios.rocksdb_resp.loads": [1, 2, 4]}, measured("rocksdb_resp") | {"predict_hit_rates"}),
-        ({"scenarios.dram.chunk_tokens": [16, 32, 48]}, measured("dram-48") | {"predict_hit_rates"}),
-        ({"scenarios.valkey_resp.connections": 3}, measured("valkey_resp")),
+        (
+            {"scenarios.rocksdb_resp.loads": [1, 2, 4], "scenarios.dram.chunk_tokens": [16, 32, 48]},
+            measured("rocksdb_resp", "dram-48") | {"predict_hit_rates"},
+        ),
+        ({"scenarios.valkey_resp.connections": 3, "layers.repeats": 3}, measured("valkey_resp") | LAYERS),
         ({"profile.repeats": 2, "scenarios.files.connections": 3}, PROFILE | LIMITS),
         ({"profile.connections": [1, 2]}, PROFILE | LIMITS),
-        ({"layers.repeats": 3}, LAYERS),
-        ({"layers.scenarios": []}, DRAWN_LAYERS),
+        ({"layers.scenarios": [], "break_even.gpus": ["config/gpus/l4.yaml"]}, DRAWN_LAYERS | BREAK_EVEN),
         (
             {"figures.chunk_tokens": 32},
             OF_SCENARIOS - {"draw_chunk"} | BREAK_EVEN | CLAIMS | {"write_ratios", "draw_cost"},
         ),
-        ({"predict.seeds": 3}, HIT_RATES),
-        ({"recommend.load": 1}, RECOMMENDED),
-        ({"cost.slo.ttft_p95_ms": 5}, COST | CLAIMS),
-        ({"break_even.prompt_tokens": [4096]}, BREAK_EVEN),
+        ({"predict.cases.reference.clients": 2}, HIT_RATES),
+        ({"recommend.load": 1, "cost.slo.ttft_p95_ms": 5}, RECOMMENDED | COST | CLAIMS),
     ],
 )
 def test_changing_a_key_runs_what_depends_on_it(changes, jobs, checkout):
@@ -303,7 +267,9 @@ def test_a_job_imports_no_code_but_its_own(complete):
         assert loaded <= code_of(one), (one["main"], loaded - code_of(one))
 
 
-def test_neither_touching_nor_rewording_runs_anything(checkout):
+def test_neither_touching_nor_rewording_nor_moving_nor_what_no_stage_uses_runs_anything(complete, tmp_path):
+    complete[0].copy(tmp_path / "first place", keep_mtimes=False)
+    checkout = Checkout((tmp_path / "first place").rename(tmp_path / "else where"))
     for folder, _, names in os.walk(checkout.folder):
         for name in names:
             if ".snakemake" not in folder:
@@ -311,13 +277,11 @@ def test_neither_touching_nor_rewording_runs_anything(checkout):
     for path in (checkout / "workflow/hyperkv").rglob("*.py"):
         if path.name != "__init__.py":
             path.write_text(f"# reworded\n\n\n{path.read_text()}")
+    unused = "README.md config/README.md Makefile tests/workloads/test_chunks.py workflow/hyperkv/engines/replay/calibrate.py"
+    for name in unused.split():
+        with (checkout / name).open("a") as file:
+            file.write("\nEDITED = True\n")
     assert checkout.planned() == set()
-
-
-def test_moving_the_checkout_runs_nothing(complete, tmp_path):
-    moved = complete[0].copy(tmp_path / "first place", keep_mtimes=False)
-    shutil.move(moved.folder, tmp_path / "else where")
-    assert Checkout(tmp_path / "else where").planned() == set()
 
 
 def test_a_lost_result_is_measured_again_and_the_others_stay(checkout):
@@ -332,6 +296,7 @@ def test_a_lost_result_is_measured_again_and_the_others_stay(checkout):
     assert kept.stat().st_mtime_ns == before
 
 
+STORES_MEASURED = {"profile_store valkey_resp", "profile_layers valkey_resp"}
 MEASURING = ("measure_scenario", "profile_store", "profile_limits", "profile_layers")
 
 
@@ -342,19 +307,13 @@ def measuring(jobs: set[str]) -> set[str]:
 
 def test_without_metadata_records_say_what_they_are_of_and_the_rest_is_made_again(checkout):
     shutil.rmtree(checkout / ".snakemake")
-    everything = (
-        AFTER
-        | STORES
-        | {"write_columns", "write_limits", "write_layers", "draw_layers"}
-        | HIT_RATES
-        | BREAK_EVEN
-    )
+    everything = AFTER | STORES | HIT_RATES | BREAK_EVEN
+    everything |= {"write_columns", "write_limits", "write_layers", "draw_layers"}
     assert checkout.planned() == everything
     checkout.configure(changed(TINY, {"workload.conversations": 4}))
     assert checkout.planned() == everything | measured(*SCENARIOS)
     checkout.configure(changed(TINY, {"profile.point_bytes": 524288, "layers.point_bytes": 524288}))
-    stores = {"profile_store valkey_resp", "profile_limits", "profile_layers valkey_resp"}
-    assert checkout.planned() == everything | stores
+    assert checkout.planned() == everything | {"profile_limits", *STORES_MEASURED}
     checkout.configure(TINY)
     assert checkout.planned() == everything
 
@@ -376,8 +335,7 @@ def test_what_is_not_as_it_was_made_is_made_again_whatever_the_metadata_says(che
         urlsafe_b64encode(b"results/predict/break_even.csv").decode()
     )
     garbage.write_bytes(b"\xff\xfe")
-    status, output = checkout.snakemake("--dry-run")
-    assert status == 0, output
+    output, jobs = checkout.looked()
     assert "Traceback" not in output
     told = [line for line in output.splitlines() if line.startswith("hyperkv: ")]
     assert len(told) == 3, told
@@ -387,14 +345,7 @@ def test_what_is_not_as_it_was_made_is_made_again_whatever_the_metadata_says(che
     assert "results/sweep/none/1.jsonl" in told[1]
     changed_files = "results/figures/break_even.png, results/figures/chunk.png, results/predict/hit_rates.csv"
     assert told[2].startswith(f"hyperkv: {changed_files}: changed since they were made; ")
-    jobs = checkout.planned()
-    again = {
-        "measure_scenario none 1",
-        "profile_store valkey_resp",
-        "profile_limits",
-        "profile_layers valkey_resp",
-    }
-    assert measuring(jobs) == again
+    assert measuring(jobs) == {"measure_scenario none 1", "profile_limits", *STORES_MEASURED}
     assert jobs >= {"predict_hit_rates", "draw_break_even", "draw_chunk", "predict_break_even"}
     mended = ["results/predict/hit_rates.csv", "results/predict/break_even.csv"]
     for expected in ({"predict_hit_rates", "predict_break_even"}, set()):
@@ -406,17 +357,13 @@ def test_what_is_not_as_it_was_made_is_made_again_whatever_the_metadata_says(che
 def test_what_no_run_noted_at_its_end_is_not_taken_for_made(checkout):
     """As after a kill: Snakemake knows the tables, and nobody knows what they said."""
     (checkout / ".snakemake/hyperkv/made.json").unlink()
-    table, time = (
-        checkout / "results/tables/scenarios.csv",
-        os.stat(checkout / "results/tables/scenarios.csv"),
-    )
+    table = checkout / "results/tables/scenarios.csv"
+    time = table.stat()
     table.write_bytes(table.read_bytes()[: time.st_size // 2])
     os.utime(table, ns=(time.st_atime_ns, time.st_mtime_ns))
-    status, output = checkout.snakemake("--dry-run", "results/tables/scenarios.csv")
-    assert status == 0, output
+    output, jobs = checkout.looked()
     assert "hyperkv: results/tables/" in output
     assert "the run that made these did not come to its end; made again if needed" in output
-    jobs = checkout.planned()
     assert jobs >= {"write_scenarios", "predict_hit_rates", "draw_chunk"}
     assert not measuring(jobs)
 
@@ -450,10 +397,8 @@ def test_an_older_file_in_a_given_file_s_place_is_seen(checkout):
 
 def test_what_was_made_while_the_code_was_edited_is_made_again(checkout):
     """Also when the edit is taken back: nobody knows which code it was."""
-    record, code = (
-        checkout / "results/profile/valkey_resp.jsonl",
-        checkout / "workflow/hyperkv/stores/valkey.py",
-    )
+    record = checkout / "results/profile/valkey_resp.jsonl"
+    code = checkout / "workflow/hyperkv/stores/valkey.py"
     text = code.read_text()
     with checkout.start(*checkout.snakemake_argv("write_stores", "--forcerun", "profile_store")) as run:
         eventually(lambda: list(record.parent.glob("valkey_resp.jsonl.*")))
@@ -471,7 +416,7 @@ def test_what_was_made_while_the_code_was_edited_is_made_again(checkout):
 
 
 def test_neither_touch_nor_fewer_triggers_pass_a_table_of_another_configuration_in_silence(checkout):
-    checkout.configure(changed(TINY, {"predict.seeds": 3}))
+    checkout.configure(changed(TINY, {"predict.cases.reference.clients": 2}))
     status, output = checkout.snakemake("predict", "--dry-run", "--rerun-triggers", "mtime")
     assert status == 0, output
     assert "hyperkv: --rerun-triggers without params, input and code: " in output
@@ -498,15 +443,12 @@ def test_records_of_another_machine_are_tabulated_and_a_stranger_s_file_is_left(
     linked.unlink()
     linked.symlink_to(foreign)
     before = [file.stat().st_mtime_ns for file in own]
-    status, output = checkout.snakemake("--dry-run")
-    assert status == 0, output
+    output, jobs = checkout.looked()
     assert (
         "hyperkv: results/tables/latency.csv: a link, so taken as it is, whatever it was made of; delete "
         in output
     )
-    jobs = checkout.planned()
-    assert "write_cells" in jobs
-    assert "write_cost" in jobs
+    assert jobs >= {"write_cells", "write_cost"}
     assert not measuring(jobs)
     assert [file.stat().st_mtime_ns for file in own] == before
 

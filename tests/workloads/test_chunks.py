@@ -38,17 +38,6 @@ def test_keys_are_shared_exactly_as_far_as_the_prefix(prefix, left, right, block
     assert same == [True] * shared_blocks + [False] * (len(same) - shared_blocks)
 
 
-@given(token_arrays.filter(len), blocks, st.data())
-def test_one_token_changes_its_block_and_all_after(tokens, block, data):
-    position = data.draw(st.integers(0, len(tokens) - 1))
-    changed = tokens.copy()
-    changed[position] ^= data.draw(st.integers(1, 2**32 - 1))
-    before, after = chain_keys(tokens, block), chain_keys(changed, block)
-    first = position // block
-    assert before[:first] == after[:first]
-    assert not set(before[first:]) & set(after[first:])
-
-
 @given(token_arrays, blocks, st.integers(1, 6))
 def test_longer_blocks_come_from_one_chain(tokens, block, n):
     keys = every(chain_keys(tokens, block), n)

@@ -57,14 +57,6 @@ def test_a_request_does_not_depend_on_their_number(workload, seed, more):
     assert len({question.name for question in many}) == len(many)
 
 
-@given(workloads, seeds, seeds)
-def test_the_seed_decides_the_bytes(workload, seed, other):
-    first = [q.tokens.tobytes() for q in conversations(workload, seed)]
-    assert first == [q.tokens.tobytes() for q in conversations(workload, seed)]
-    if seed != other:
-        assert first != [q.tokens.tobytes() for q in conversations(workload, other)]
-
-
 @pytest.mark.parametrize(
     ("reuse", "shares"), [("uniform", (1 / 3, 1 / 3, 1 / 3)), ("zipf", (6 / 11, 3 / 11, 2 / 11))]
 )

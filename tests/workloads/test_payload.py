@@ -4,7 +4,7 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from workflow.hyperkv.workloads.payload import ALIGNMENT, Payload, aligned_buffer, slots
@@ -50,7 +50,6 @@ def test_the_last_window_lies_within_the_pool():
     assert len(zlib.compress(PAYLOADS[65541].value(key))) >= 65541
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     size=st.sampled_from(SIZES),
     position=st.integers(0, 1 << 30),

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.record_factory import cell
-from tests.workloads.kinds import WORKLOADS
+from tests.workloads.kinds import WORKLOADS, documents
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.cells import cell as cells
 from workflow.hyperkv.cells.cell import CellSpec, check_room
@@ -23,14 +23,7 @@ from workflow.hyperkv.workloads.prefix_tree import prefix_tree
 from workflow.hyperkv.workloads.working_set import largest_context, working_set, working_set_units
 
 QWEN = load_geometry("config/models/qwen3-32b.json", "fp8")
-QUESTIONS = {
-    "kind": "long_documents",
-    "documents": 4,
-    "requests": 40,
-    "document_tokens": [12_000, 12_000],
-    "question_tokens": [20, 40],
-    "answer_tokens": [8, 16],
-}
+QUESTIONS = documents(4, 40, [12_000, 12_000], [20, 40], [8, 16])
 Usage = namedtuple("Usage", "total used free")
 
 
@@ -63,18 +56,8 @@ def test_it_is_what_distinct_keys_are(workload, answers, chunk):
     st.booleans(),
     st.integers(0, 99),
 )
-def test_it_is_what_distinct_keys_are_for_any_documents(
-    documents, requests, length, rest, chunk, answers, seed
-):
-    workload = {
-        "kind": "long_documents",
-        "documents": documents,
-        "requests": requests,
-        "document_tokens": [1, length],
-        "question_tokens": [1, rest],
-        "answer_tokens": [1, rest],
-    }
-    conversations = make_workload(workload, seed)
+def test_it_is_what_distinct_keys_are_for_any_documents(count, requests, length, rest, chunk, answers, seed):
+    conversations = make_workload(documents(count, requests, [1, length], [1, rest], [1, rest]), seed)
     assert working_set_units(conversations, chunk, answers) == kept(conversations, chunk, answers)
 
 

@@ -10,7 +10,7 @@ try:
     STAGES.require(sys.argv[1:])
     if workflow.is_main_process:
         take_up(sys.argv[1:])
-    ASKED = Asked(STAGES.config)
+    ASKED = Asked(STAGES)
 except UserError as error:
     raise WorkflowError(str(error))
 

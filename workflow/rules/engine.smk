@@ -9,10 +9,8 @@ rule fetch_wheels:
     localrule: True
     conda:
         "../../envs/harness.yaml"
-    params:
-        index=lambda wildcards: STAGES.index_option(wildcards.environment),
     shell:
-        "python -m workflow.hyperkv.build.fetch_wheels --requirements {input.requirements:q} {params.index:q}"
+        "python -m workflow.hyperkv.build.fetch_wheels --requirements {input.requirements:q}"
         " --out {output:q} 2> {log:q}"
 
 
@@ -48,7 +46,7 @@ rule make_model:
     params:
         code=code("build.make_model"),
         python=python_of(CONFIG, "vllm"),
-        weights=["--random-weights"] if CONFIG["vllm"]["weights"] == "random" else [],
+        weights=["--random-weights"] if CONFIG["vllm"]["device"] == "cpu" else [],
         folder=subpath(output[0], parent=True),
     shell:
         "PYTHONPATH=. command {params.python:q} -m workflow.hyperkv.build.make_model --model {input.model:q}"

@@ -198,12 +198,6 @@ def test_the_owner_is_who_runs_sudo(top, monkeypatch):
     assert gather(settings(), probe=Tools(), top=top).owner == (1000, 100)
 
 
-def test_debian_keeps_mdadm_conf_in_a_folder(top):
-    assert gather(settings(), probe=Tools(), top=top).mdadm_conf == "/etc/mdadm.conf"
-    (top / "etc/debian_version").touch()
-    assert gather(settings(), probe=Tools(), top=top).mdadm_conf == "/etc/mdadm/mdadm.conf"
-
-
 def test_a_disk_without_a_signature_is_sampled(top, monkeypatch):
     monkeypatch.setattr(module, "first_data", lambda path: 4096 if path == "/dev/nvme0n1" else None)
     first, second, third, _ = gather(settings(), probe=Tools(), top=top).disks

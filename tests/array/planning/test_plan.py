@@ -10,9 +10,7 @@ from tests.array.machines import (
     BY_ID,
     FOREIGN,
     FS_UUID,
-    FSTAB_LINE,
     MD_UUID,
-    MDADM_LINE,
     MEMBER,
     MOUNT,
     PATHS,
@@ -29,13 +27,13 @@ from tests.array.machines import (
     settings,
     stopped,
 )
-from workflow.hyperkv.array.layout import fstab_line, mdadm_line, readable
+from workflow.hyperkv.array.layout import readable
 from workflow.hyperkv.array.planning.facts import Machine, Member, Part
 from workflow.hyperkv.array.planning.plan import Plan, plan_provision
 from workflow.hyperkv.array.planning.teardown_plan import plan_teardown
 from workflow.hyperkv.array.refusal import FOREIGN as FOREIGN_DATA
 from workflow.hyperkv.array.refusal import IN_USE, UNFIT
-from workflow.hyperkv.array.steps.commands import Edit, Run, Same, Zero
+from workflow.hyperkv.array.steps.commands import Run, Same, Zero
 from workflow.hyperkv.machine.mounts import Mount, Signature
 
 EXT4 = {"file_system": "ext4", "raid_chunk_bytes": 64 << 10}
@@ -45,8 +43,18 @@ def programs(plan: Plan) -> list[str]:
     return [command.split()[0] for command in commands(plan)]
 
 
+def on_b(**changes) -> Machine:
+    """Blank disks, the second one changed."""
+    return machine(disks(nvme1n1=changes))
+
+
 def with_parts(*parts: Part, **changes) -> Machine:
-    return machine(disks(nvme1n1={"parts": parts, **changes}))
+    return on_b(parts=parts, **changes)
+
+
+def case(status: int, *beginnings: str, found: Machine | None = None, **wanted):
+    """What is wanted on which machine (blank disks), and with what status and lines it is refused."""
+    return settings(**wanted), found or machine(), status, beginnings
 
 
 CREATED = [
@@ -149,16 +157,10 @@ def test_a_disk_whose_samples_cannot_be_read_is_not_blank():
     assert (refusal.status, refusal.text.partition(",")[0]) == (UNFIT, f"{B}: wipefs")
 
 
-OF_SEVERAL = [
-    "LVM2_member",
-    "zfs_member",
-    "bcache",
-    "crypto_LUKS",
-    "linux_raid_member",
-    "isw_raid_member",
-    "swap",
-    "btrfs",
-]
+OF_SEVERAL = (
+    *("LVM2_member", "zfs_member", "bcache", "crypto_LUKS"),
+    *("linux_raid_member", "isw_raid_member", "swap", "btrfs"),
+)
 
 
 @pytest.mark.parametrize("kind", OF_SEVERAL)
@@ -240,54 +242,30 @@ def test_the_identity_is_the_one_that_was_looked_at_and_a_new_array_is_of_the_me
     assert steps[-1].on == (Same("/dev/md/hyperkv", ("members=nvme0n1 nvme1n1",)),)
 
 
-def test_overwrite_does_not_touch_a_healthy_array():
-    assert commands(plan_provision(settings(overwrite=True), assembled(mounted=True))) == []
+ASSEMBLED = [
+    f"mdadm --assemble /dev/md/hyperkv --uuid={MD_UUID} /dev/nvme0n1 /dev/nvme1n1",
+    "udevadm settle --timeout=30",
+]
+IN_PART = md(state="inactive", level=None, raid_chunk_bytes=0, uuid=None)
+TAKEN_UP = {
+    "mounted": (assembled(mounted=True), []),
+    "assembled": (assembled(), MOUNTED),
+    "no uuid in sysfs": (assembled(md(uuid=None)), MOUNTED),
+    "no file system": (assembled(md(signatures=(), content={})), MADE),
+    "unfinished": (assembled(md(unfinished=True)), ["wipefs -a /dev/md127", *MADE]),
+    "stopped": (stopped(), ASSEMBLED),
+    "inactive": (assembled(IN_PART), ["mdadm --stop /dev/md127", *ASSEMBLED]),
+    "no folder": (assembled(mounted=True, data_owner=None), MOUNTED[-1:]),
+    "another's folder": (assembled(mounted=True, data_owner=(1000, 1000)), []),
+}
 
 
-@pytest.mark.parametrize(
-    ("found", "steps"),
-    [
-        (assembled(mounted=True), []),
-        (assembled(), MOUNTED),
-        (assembled(md(uuid=None)), MOUNTED),
-        (assembled(md(signatures=(), content={})), MADE),
-        (assembled(md(unfinished=True)), ["wipefs -a /dev/md127", *MADE]),
-        (
-            stopped(),
-            [
-                f"mdadm --assemble /dev/md/hyperkv --uuid={MD_UUID} /dev/nvme0n1 /dev/nvme1n1",
-                "udevadm settle --timeout=30",
-            ],
-        ),
-        (
-            assembled(md(state="inactive", level=None, raid_chunk_bytes=0, uuid=None)),
-            [
-                "mdadm --stop /dev/md127",
-                f"mdadm --assemble /dev/md/hyperkv --uuid={MD_UUID} /dev/nvme0n1 /dev/nvme1n1",
-                "udevadm settle --timeout=30",
-            ],
-        ),
-        (assembled(mounted=True, data_owner=None), MOUNTED[-1:]),
-        (assembled(mounted=True, data_owner=(1000, 1000)), []),
-    ],
-    ids=[
-        "mounted",
-        "assembled",
-        "no uuid in sysfs",
-        "no file system",
-        "unfinished",
-        "stopped",
-        "inactive",
-        "no folder",
-        "another's folder",
-    ],
-)
-def test_an_array_of_ours_is_taken_up_where_it_is(found, steps):
-    assert commands(plan_provision(settings(), found)) == steps
-    assert (
-        commands(plan_provision(settings(devices=(B, A)), found))[-3:]
-        == [step.replace("/dev/nvme0n1 /dev/nvme1n1", "/dev/nvme1n1 /dev/nvme0n1") for step in steps][-3:]
-    )
+@pytest.mark.parametrize(("found", "steps"), TAKEN_UP.values(), ids=TAKEN_UP)
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_an_array_of_ours_is_taken_up_where_it_is(found, steps, overwrite):
+    assert commands(plan_provision(settings(overwrite=overwrite), found)) == steps
+    swapped = [step.replace("/dev/nvme0n1 /dev/nvme1n1", "/dev/nvme1n1 /dev/nvme0n1") for step in steps]
+    assert commands(plan_provision(settings(devices=(B, A)), found))[-3:] == swapped[-3:]
 
 
 def test_the_folder_becomes_the_owners_who_is_named():
@@ -306,17 +284,6 @@ def test_a_lost_mount_option_comes_back():
     assert commands(plan_provision(settings(mount_options=("relatime", "nofail", "defaults")), found)) == []
 
 
-def test_persisting_adds_the_two_lines_once():
-    wanted = settings(persist=True)
-    plan = plan_provision(wanted, assembled(mounted=True))
-    assert plan.steps == (
-        Edit("/etc/mdadm/mdadm.conf", "", add=MDADM_LINE),
-        Edit("/etc/fstab", "", add=FSTAB_LINE),
-    )
-    files = {"/etc/mdadm/mdadm.conf": f"# old\n{MDADM_LINE}\n", "/etc/fstab": f"{FSTAB_LINE}\n"}
-    assert plan_provision(wanted, assembled(mounted=True, files=files)).steps == ()
-
-
 def test_a_foreign_file_system_on_our_array_goes_only_with_leave():
     other = md(content={"TYPE": "xfs", "LABEL": "mine", "UUID": FS_UUID})
     plan = plan_provision(settings(overwrite=True), assembled(other))
@@ -326,324 +293,219 @@ def test_a_foreign_file_system_on_our_array_goes_only_with_leave():
 
 OTHER_MEMBER = MEMBER | {"member": Member("data", "0000", "raid0", 2)}
 LVM = {"signatures": (Signature("nvme1n1", "LVM2_member"),), "probed": {"TYPE": "LVM2_member"}}
-LUKS = {"signatures": (Signature("nvme1n1", "crypto_LUKS"),), "probed": {"TYPE": "crypto_LUKS"}}
-ZFS = {"signatures": (Signature("nvme1n1", "zfs_member"),), "probed": {"TYPE": "zfs_member"}}
 IN_THE_WAY = Mount(MOUNT, "/dev/sdz1", "ext4", ("rw",), "8:1")
 
-REFUSED = {
-    "path": (settings(source="path"), machine(), UNFIT, ["array.source: it is path"]),
-    "one device": (
-        settings(devices=(A,)),
-        machine(),
-        UNFIT,
-        [f"array.devices: {A} is named; RAID0 needs at least two"],
+LOOP = case(UNFIT, f"{B}: a loop device, not a whole disk", found=on_b(kind="loop"))
+NOT_NVME = case(UNFIT, f"{VIRTIO}: not NVMe (transport unknown)", devices=(A, VIRTIO), allow_unequal=True)
+SATA = case(UNFIT, f"{B}: not NVMe (transport sata)", found=on_b(transport="sata"))
+UNEQUAL = case(UNFIT, f"array.devices: unequal sizes ({A} 2.0 GiB, {C} 1.0 GiB)", devices=(A, C))
+ONLY_WITH_LEAVE = [
+    case(FOREIGN_DATA, f'{B}: holds ext4 "old"; name another disk', found=on_b(**FOREIGN["ext4"])),
+    case(FOREIGN_DATA, f"{B}: holds gpt, PMBR;", found=on_b(**FOREIGN["gpt"])),
+    case(FOREIGN_DATA, f"{B}: holds LVM2_member", found=on_b(**LVM)),
+    case(FOREIGN_DATA, f"{B}: holds ambivalent", found=on_b(probed={"TYPE": "ambivalent signatures"})),
+    case(FOREIGN_DATA, f'{B}: holds linux_raid_member "any:hyperkv"', found=on_b(**OTHER_MEMBER)),
+    case(
+        FOREIGN_DATA,
+        f"{A}: a member of array hyperkv (UUID {MD_UUID}) of 2 disks",
+        found=stopped(),
+        devices=(A, C),
+        allow_unequal=True,
     ),
-    "no device": (settings(devices=()), machine(), UNFIT, ["array.devices: none is named"]),
-    "twice": (
-        settings(devices=(A, A)),
-        machine(),
+]
+REFUSED = [
+    *ONLY_WITH_LEAVE,
+    case(UNFIT, "array.source: it is path", source="path"),
+    case(UNFIT, f"array.devices: {A} is named; RAID0 needs at least two", devices=(A,)),
+    case(UNFIT, "array.devices: none is named", devices=()),
+    case(
         UNFIT,
-        [f"array.devices: {A} is named twice", f"{A} and {A}: the same disk, /dev/nvme0n1"],
+        f"array.devices: {A} is named twice",
+        f"{A} and {A}: the same disk, /dev/nvme0n1",
+        devices=(A, A),
     ),
-    "the same by another name": (
-        settings(devices=(A, f"{A}_1")),
-        machine(named={**PATHS, f"{A}_1": "/dev/nvme0n1"}),
+    case(
         UNFIT,
-        [f"{A} and {A}_1: the same disk, /dev/nvme0n1"],
+        f"{A} and {A}_1: the same disk, /dev/nvme0n1",
+        found=machine(named={**PATHS, f"{A}_1": "/dev/nvme0n1"}),
+        devices=(A, f"{A}_1"),
     ),
-    "absent": (settings(devices=(A, f"{BY_ID}9")), machine(), UNFIT, [f"{BY_ID}9: there is no such device"]),
-    "kernel name": (
-        settings(devices=(A, "/dev/nvme1n1")),
-        machine(named={**PATHS, "/dev/nvme1n1": "/dev/nvme1n1"}),
+    case(UNFIT, f"{BY_ID}9: there is no such device", devices=(A, f"{BY_ID}9")),
+    case(
         UNFIT,
-        [f"/dev/nvme1n1: a name that may be another disk's after a reboot; write {B}"],
+        f"/dev/nvme1n1: a name that may be another disk's after a reboot; write {B}",
+        found=machine(named={**PATHS, "/dev/nvme1n1": "/dev/nvme1n1"}),
+        devices=(A, "/dev/nvme1n1"),
     ),
-    "partition": (
-        settings(devices=(A, f"{C}-part1")),
-        machine(named={**PATHS, f"{C}-part1": "/dev/nvme2n1p1"}),
+    case(
         UNFIT,
-        [f"{C}-part1: a partition or a volume (/dev/nvme2n1p1), not a whole disk"],
+        f"{C}-part1: a partition or a volume (/dev/nvme2n1p1), not a whole disk",
+        found=machine(named={**PATHS, f"{C}-part1": "/dev/nvme2n1p1"}),
+        devices=(A, f"{C}-part1"),
     ),
-    "loop": (
-        settings(),
-        machine(disks(nvme1n1={"kind": "loop"})),
+    LOOP,
+    NOT_NVME,
+    SATA,
+    case(UNFIT, f"{B}: read-only", found=on_b(read_only=True)),
+    case(UNFIT, f"{B}: has no size", found=on_b(size_bytes=0), allow_unequal=True),
+    UNEQUAL,
+    case(UNFIT, "array.raid_chunk_bytes: 3 is no power of two", raid_chunk_bytes=3),
+    case(UNFIT, "array.raid_chunk_bytes: 525312 is no power of two", raid_chunk_bytes=513 << 10),
+    case(UNFIT, "array.mount: mnt is no absolute path", mount="mnt"),
+    case(UNFIT, "mdadm: there is no such program; install mdadm", found=machine(missing_tools=("mdadm",))),
+    case(
         UNFIT,
-        [f"{B}: a loop device, not a whole disk"],
+        "mkfs.xfs: there is no such program; install xfsprogs",
+        found=machine(missing_tools=("mkfs.xfs",)),
     ),
-    "not NVMe": (
-        settings(devices=(A, VIRTIO), allow_unequal=True),
-        machine(),
+    case(
         UNFIT,
-        [f"{VIRTIO}: not NVMe (transport unknown)"],
-    ),
-    "SATA": (
-        settings(),
-        machine(disks(nvme1n1={"transport": "sata"})),
-        UNFIT,
-        [f"{B}: not NVMe (transport sata)"],
-    ),
-    "read-only": (settings(), machine(disks(nvme1n1={"read_only": True})), UNFIT, [f"{B}: read-only"]),
-    "no medium": (
-        settings(allow_unequal=True),
-        machine(disks(nvme1n1={"size_bytes": 0})),
-        UNFIT,
-        [f"{B}: has no size"],
-    ),
-    "unequal": (
-        settings(devices=(A, C)),
-        machine(),
-        UNFIT,
-        [f"array.devices: unequal sizes ({A} 2.0 GiB, {C} 1.0 GiB)"],
-    ),
-    "chunk 3": (
-        settings(raid_chunk_bytes=3),
-        machine(),
-        UNFIT,
-        ["array.raid_chunk_bytes: 3 is no power of two"],
-    ),
-    "chunk 513 KiB": (
-        settings(raid_chunk_bytes=513 << 10),
-        machine(),
-        UNFIT,
-        ["array.raid_chunk_bytes: 525312 is no power of two"],
-    ),
-    "relative mount": (settings(mount="mnt"), machine(), UNFIT, ["array.mount: mnt is no absolute path"]),
-    "no mdadm": (
-        settings(),
-        machine(missing_tools=("mdadm",)),
-        UNFIT,
-        ["mdadm: there is no such program; install mdadm"],
-    ),
-    "no mkfs": (
-        settings(),
-        machine(missing_tools=("mkfs.xfs",)),
-        UNFIT,
-        ["mkfs.xfs: there is no such program; install xfsprogs"],
-    ),
-    "an old lsblk": (
-        settings(),
-        machine(
+        "lsblk: failed (status 1): unknown column",
+        found=machine(
             (),
             named=PATHS,
             complaints=("lsblk: failed (status 1): unknown column: MOUNTPOINTS; util-linux must be",),
         ),
-        UNFIT,
-        ["lsblk: failed (status 1): unknown column"],
     ),
-    "no user": (
-        settings(owner="nobody-here"),
-        machine(owner=None),
-        UNFIT,
-        ["array.owner: there is no user nobody-here"],
+    case(UNFIT, "array.owner: there is no user nobody-here", found=machine(owner=None), owner="nobody-here"),
+    case(
+        UNFIT, f"{B}: wipefs, blkid or a read of samples failed", found=on_b(signatures=None), overwrite=True
     ),
-    "unreadable": (
-        settings(overwrite=True),
-        machine(disks(nvme1n1={"signatures": None})),
-        UNFIT,
-        [f"{B}: wipefs, blkid or a read of samples failed"],
+    case(
+        UNFIT, "/dev/md127: wipefs, blkid or a read of samples failed", found=assembled(md(signatures=None))
     ),
-    "ext4": (
-        settings(),
-        machine(disks(nvme1n1=FOREIGN["ext4"])),
+    case(
         FOREIGN_DATA,
-        [f'{B}: holds ext4 "old"; name another disk'],
-    ),
-    "gpt": (settings(), machine(disks(nvme1n1=FOREIGN["gpt"])), FOREIGN_DATA, [f"{B}: holds gpt, PMBR;"]),
-    "LVM": (settings(), machine(disks(nvme1n1=LVM)), FOREIGN_DATA, [f"{B}: holds LVM2_member"]),
-    "LUKS": (settings(), machine(disks(nvme1n1=LUKS)), FOREIGN_DATA, [f"{B}: holds crypto_LUKS"]),
-    "ZFS": (settings(), machine(disks(nvme1n1=ZFS)), FOREIGN_DATA, [f"{B}: holds zfs_member"]),
-    "only blkid sees it": (
-        settings(),
-        machine(disks(nvme1n1={"probed": {"TYPE": "ambivalent signatures"}})),
-        FOREIGN_DATA,
-        [f"{B}: holds ambivalent"],
-    ),
-    "another array's member": (
-        settings(),
-        machine(disks(nvme1n1=OTHER_MEMBER)),
-        FOREIGN_DATA,
-        [f'{B}: holds linux_raid_member "any:hyperkv"'],
-    ),
-    "half of ours": (
-        settings(devices=(A, C), allow_unequal=True),
-        stopped(),
-        FOREIGN_DATA,
-        [f"{A}: a member of array hyperkv (UUID {MD_UUID}) of 2 disks"],
-    ),
-    "raid1 of our name": (
-        settings(),
-        machine(disks(nvme0n1=MEMBER, nvme1n1=MEMBER | {"member": Member("hyperkv", MD_UUID, "raid1", 2)})),
-        FOREIGN_DATA,
-        [f"{A}: a member of array hyperkv", f"{B}: holds linux_raid_member"],
-    ),
-    "root disk": (
-        settings(overwrite=True),
-        with_parts(Part("/dev/nvme1n1p2", "nvme1n1p2", "part", ("/",))),
-        IN_USE,
-        [f"{B}: holds this system's root file system"],
-    ),
-    "root disk of another kind": (
-        settings(devices=(A, VIRTIO), allow_unequal=True),
-        machine(disks(vda={"mounts": ("/",)})),
-        IN_USE,
-        [f"{VIRTIO}: not NVMe", f"{VIRTIO}: holds this system's root"],
-    ),
-    "root on LVM": (
-        settings(),
-        with_parts(
-            Part("/dev/nvme1n1p1", "nvme1n1p1", "part"), Part("/dev/mapper/vg-root", "dm-0", "lvm", ("/",))
+        f"{A}: a member of array hyperkv",
+        f"{B}: holds linux_raid_member",
+        found=machine(
+            disks(nvme0n1=MEMBER, nvme1n1=MEMBER | {"member": Member("hyperkv", MD_UUID, "raid1", 2)})
         ),
-        IN_USE,
-        [f"{B}: holds this system's root"],
     ),
-    "mounted": (
-        settings(overwrite=True),
-        machine(disks(nvme1n1={"mounts": ("/data",)})),
-        IN_USE,
-        [f"{B}: mounted at /data"],
-    ),
-    "mounted partition": (
-        settings(devices=(A, C), allow_unequal=True, overwrite=True),
-        machine(disks("lsblk-in-use.json")),
-        IN_USE,
-        [f"{C}: mounted at /sysmnt"],
-    ),
-    "swap": (
-        settings(overwrite=True),
-        with_parts(Part("/dev/nvme1n1p1", "nvme1n1p1", "part", ("[SWAP]",))),
-        IN_USE,
-        [f"{B}: /dev/nvme1n1p1 is swap in use"],
-    ),
-    "swap in /proc only": (
-        settings(),
-        machine(disks(nvme1n1={"swaps": ("/dev/nvme1n1",)})),
-        IN_USE,
-        [f"{B}: /dev/nvme1n1 is swap in use"],
-    ),
-    "LVM in use": (
-        settings(overwrite=True),
-        with_parts(Part("/dev/mapper/vg-lv", "dm-3", "lvm"), holders=("dm-3",)),
-        IN_USE,
-        [f"{B}: held by /dev/mapper/vg-lv (lvm); stop"],
-    ),
-    "LUKS in use": (
-        settings(overwrite=True),
-        with_parts(Part("/dev/mapper/secret", "dm-1", "crypt")),
-        IN_USE,
-        [f"{B}: held by /dev/mapper/secret (crypt)"],
-    ),
-    "multipath": (
-        settings(overwrite=True),
-        with_parts(Part("/dev/mapper/mpatha", "dm-2", "mpath")),
-        IN_USE,
-        [f"{B}: held by /dev/mapper/mpatha (mpath)"],
-    ),
-    "a holder lsblk does not show": (
-        settings(),
-        machine(disks(nvme1n1={"holders": ("bcache0",)})),
-        IN_USE,
-        [f"{B}: held by /dev/bcache0"],
-    ),
-    "in exclusive use": (
-        settings(overwrite=True),
-        machine(disks(nvme1n1={"busy": True})),
-        IN_USE,
-        [f"{B}: in exclusive use by something unnamed"],
-    ),
-    "members of a running array": (
-        settings(name="elsewhere", overwrite=True),
-        assembled(mounted=True, array_node=None, mounts=()),
-        IN_USE,
-        [f"{A}: mounted at /mnt/hyperkv", f"{B}: mounted at"],
-    ),
-    "mount point taken": (
-        settings(),
-        machine(mounts=(IN_THE_WAY,)),
-        IN_USE,
-        ["/mnt/hyperkv: /dev/sdz1 is mounted there"],
-    ),
-    "mount point taken, ours assembled": (
-        settings(),
-        assembled(mounts=(IN_THE_WAY,)),
-        IN_USE,
-        ["/mnt/hyperkv: /dev/sdz1 is mounted there"],
-    ),
-    "mount point with files": (
-        settings(),
-        machine(mount_point_files=3),
-        IN_USE,
-        ["/mnt/hyperkv: has 3 entries"],
-    ),
-    "name taken": (
-        settings(),
-        machine(array_node="/dev/md5"),
-        IN_USE,
-        ["/dev/md/hyperkv: leads to another array, /dev/md5"],
-    ),
-    "another RAID chunk": (
-        settings(raid_chunk_bytes=64 << 10),
-        assembled(),
+    case(
         FOREIGN_DATA,
-        ["/dev/md127: array hyperkv has a RAID chunk of 512 KiB, not 64 KiB"],
+        "/dev/md127: array hyperkv has a RAID chunk of 512 KiB, not 64 KiB",
+        found=assembled(),
+        raid_chunk_bytes=64 << 10,
     ),
-    "mounted elsewhere": (
-        settings(mount="/srv"),
-        assembled(mounted=True),
-        IN_USE,
-        ["/dev/md127: array hyperkv is mounted at /mnt/hyperkv, not at /srv"],
-    ),
-    "another file system, mounted": (
-        settings(file_system="ext4"),
-        assembled(mounted=True),
+    case(
         FOREIGN_DATA,
-        ["/dev/md127: array hyperkv carries xfs, not ext4"],
+        "/dev/md127: array hyperkv carries xfs, not ext4",
+        found=assembled(mounted=True),
+        file_system="ext4",
     ),
-    "another file system": (
-        settings(file_system="ext4", overwrite=True),
-        assembled(),
+    case(
         FOREIGN_DATA,
-        ['/dev/md127: array hyperkv carries xfs "hyperkv", not ext4'],
+        '/dev/md127: array hyperkv carries xfs "hyperkv", not ext4',
+        found=assembled(),
+        file_system="ext4",
+        overwrite=True,
     ),
-    "not our file system": (
-        settings(),
-        assembled(md(content={"TYPE": "xfs", "LABEL": "mine"})),
+    case(
         FOREIGN_DATA,
-        ["/dev/md127: array hyperkv carries xfs"],
+        "/dev/md127: array hyperkv carries xfs",
+        found=assembled(md(content={"TYPE": "xfs", "LABEL": "mine"})),
     ),
-    "array unreadable": (
-        settings(),
-        assembled(md(signatures=None)),
-        UNFIT,
-        ["/dev/md127: wipefs, blkid or a read of samples failed"],
-    ),
-    "array held": (
-        settings(),
-        assembled(md(holders=("dm-0",))),
-        IN_USE,
-        ["/dev/md127: array hyperkv is held by dm-0"],
-    ),
-    "not aligned": (
-        settings(),
-        assembled(
+    case(
+        FOREIGN_DATA,
+        "/mnt/hyperkv: xfs is not aligned to the array, sunit=8 instead of sunit=1024,swidth=2048",
+        found=assembled(
             mounted=True,
             mounts=(
                 *mounts()[:-1],
                 replace(mounts()[-1], options=("rw", "noatime", "sunit=8", "swidth=2048")),
             ),
         ),
-        FOREIGN_DATA,
-        ["/mnt/hyperkv: xfs is not aligned to the array, sunit=8 instead of sunit=1024,swidth=2048"],
     ),
-    "aligned to nothing": (
-        settings(),
-        assembled(mounted=True, mounts=(*mounts()[:-1], replace(mounts()[-1], options=("rw", "noatime")))),
+    case(
         FOREIGN_DATA,
-        ["/mnt/hyperkv: xfs is not aligned to the array, sunit=None, swidth=None instead of"],
+        "/mnt/hyperkv: xfs is not aligned to the array, sunit=None, swidth=None instead of",
+        found=assembled(
+            mounted=True, mounts=(*mounts()[:-1], replace(mounts()[-1], options=("rw", "noatime")))
+        ),
     ),
-}
+    case(
+        IN_USE,
+        f"{B}: holds this system's root file system",
+        found=with_parts(Part("/dev/nvme1n1p2", "nvme1n1p2", "part", ("/",))),
+        overwrite=True,
+    ),
+    case(
+        IN_USE,
+        f"{VIRTIO}: not NVMe",
+        f"{VIRTIO}: holds this system's root",
+        found=machine(disks(vda={"mounts": ("/",)})),
+        devices=(A, VIRTIO),
+        allow_unequal=True,
+    ),
+    case(
+        IN_USE,
+        f"{B}: holds this system's root",
+        found=with_parts(
+            Part("/dev/nvme1n1p1", "nvme1n1p1", "part"), Part("/dev/mapper/vg-root", "dm-0", "lvm", ("/",))
+        ),
+    ),
+    case(IN_USE, f"{B}: mounted at /data", found=on_b(mounts=("/data",)), overwrite=True),
+    case(
+        IN_USE,
+        f"{C}: mounted at /sysmnt",
+        found=machine(disks("lsblk-in-use.json")),
+        devices=(A, C),
+        allow_unequal=True,
+        overwrite=True,
+    ),
+    case(
+        IN_USE,
+        f"{B}: /dev/nvme1n1p1 is swap in use",
+        found=with_parts(Part("/dev/nvme1n1p1", "nvme1n1p1", "part", ("[SWAP]",))),
+        overwrite=True,
+    ),
+    case(IN_USE, f"{B}: /dev/nvme1n1 is swap in use", found=on_b(swaps=("/dev/nvme1n1",))),
+    case(
+        IN_USE,
+        f"{B}: held by /dev/mapper/vg-lv (lvm); stop",
+        found=with_parts(Part("/dev/mapper/vg-lv", "dm-3", "lvm"), holders=("dm-3",)),
+        overwrite=True,
+    ),
+    case(
+        IN_USE,
+        f"{B}: held by /dev/mapper/secret (crypt)",
+        found=with_parts(Part("/dev/mapper/secret", "dm-1", "crypt")),
+        overwrite=True,
+    ),
+    case(
+        IN_USE,
+        f"{B}: held by /dev/mapper/mpatha (mpath)",
+        found=with_parts(Part("/dev/mapper/mpatha", "dm-2", "mpath")),
+        overwrite=True,
+    ),
+    case(IN_USE, f"{B}: held by /dev/bcache0", found=on_b(holders=("bcache0",))),
+    case(IN_USE, f"{B}: in exclusive use by something unnamed", found=on_b(busy=True), overwrite=True),
+    case(
+        IN_USE,
+        f"{A}: mounted at /mnt/hyperkv",
+        f"{B}: mounted at",
+        found=assembled(mounted=True, array_node=None, mounts=()),
+        name="elsewhere",
+        overwrite=True,
+    ),
+    case(IN_USE, "/mnt/hyperkv: /dev/sdz1 is mounted there", found=machine(mounts=(IN_THE_WAY,))),
+    case(IN_USE, "/mnt/hyperkv: /dev/sdz1 is mounted there", found=assembled(mounts=(IN_THE_WAY,))),
+    case(IN_USE, "/mnt/hyperkv: has 3 entries", found=machine(mount_point_files=3)),
+    case(IN_USE, "/dev/md/hyperkv: leads to another array, /dev/md5", found=machine(array_node="/dev/md5")),
+    case(
+        IN_USE,
+        "/dev/md127: array hyperkv is mounted at /mnt/hyperkv, not at /srv",
+        found=assembled(mounted=True),
+        mount="/srv",
+    ),
+    case(IN_USE, "/dev/md127: array hyperkv is held by dm-0", found=assembled(md(holders=("dm-0",)))),
+]
 
 
-@pytest.mark.parametrize(("wanted", "found", "status", "beginnings"), REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize(
+    ("wanted", "found", "status", "beginnings"), REFUSED, ids=[refused[-1][0] for refused in REFUSED]
+)
 def test_refusals_name_the_thing_what_is_there_and_what_to_do(wanted, found, status, beginnings):
     plan = plan_provision(wanted, found)
     assert plan.steps == ()
@@ -655,30 +517,18 @@ def test_refusals_name_the_thing_what_is_there_and_what_to_do(wanted, found, sta
         assert ";" in refusal.text or ", or " in refusal.text or "the same disk" in refusal.text
 
 
-@pytest.mark.parametrize(
-    "case",
-    ["ext4", "gpt", "LVM", "LUKS", "ZFS", "another array's member", "half of ours", "only blkid sees it"],
-)
-def test_what_is_foreign_goes_only_with_leave(case):
-    wanted, found, _, _ = REFUSED[case]
+@pytest.mark.parametrize(("wanted", "found", "status", "beginnings"), ONLY_WITH_LEAVE)
+def test_what_is_foreign_goes_only_with_leave(wanted, found, status, beginnings):
     plan = plan_provision(replace(wanted, overwrite=True), found)
     assert "mdadm" in programs(plan)
     assert programs(plan)[0] == "wipefs"
     assert plan.lost
 
 
-ALLOWED = {
-    "not NVMe": {"allow_any_block_device": True},
-    "SATA": {"allow_any_block_device": True},
-    "loop": {"allow_any_block_device": True},
-    "unequal": {"allow_unequal": True},
-}
-
-
-@pytest.mark.parametrize("case", ALLOWED)
-def test_what_may_be_allowed(case):
-    wanted, found, _, _ = REFUSED[case]
-    assert programs(plan_provision(replace(wanted, **ALLOWED[case]), found))[1] == "mdadm"
+@pytest.mark.parametrize("refused", [NOT_NVME, SATA, LOOP, UNEQUAL])
+def test_what_may_be_allowed(refused):
+    leave = {"allow_unequal": True} if refused is UNEQUAL else {"allow_any_block_device": True}
+    assert programs(plan_provision(replace(refused[0], **leave), refused[1]))[1] == "mdadm"
 
 
 def test_a_machine_without_by_id_names_takes_kernel_names():
@@ -733,44 +583,33 @@ def test_teardown(found, steps):
     )
 
 
-def test_teardown_takes_our_lines_out_of_etc_and_no_others():
-    files = {
-        "/etc/mdadm/mdadm.conf": f"MAILADDR root\n{MDADM_LINE}\n",
-        "/etc/fstab": f"UUID=1 / ext4 defaults 0 1\n\n{FSTAB_LINE}\nproc /proc proc\n",
-    }
-    plan = plan_teardown(settings(persist=True), assembled(mounted=True, files=files))
-    assert plan.steps[-2:] == (
-        Edit("/etc/mdadm/mdadm.conf", files["/etc/mdadm/mdadm.conf"], (2,)),
-        Edit("/etc/fstab", files["/etc/fstab"], (3,)),
-    )
-    assert commands(plan_teardown(settings(), assembled(mounted=True, files=files))) == TORN
-
-
 @pytest.mark.parametrize(
-    ("wanted", "found", "status", "beginning"),
+    ("wanted", "found", "status", "beginnings"),
     [
-        (
-            settings(),
-            machine(disks(nvme1n1=FOREIGN["ext4"])),
+        case(
             FOREIGN_DATA,
             f'{B}: holds ext4 "old", not a member of array hyperkv',
+            found=on_b(**FOREIGN["ext4"]),
         ),
-        (settings(name="other"), stopped(), FOREIGN_DATA, f"{A}: holds linux_raid_member"),
-        (
-            settings(devices=(A, B, C), allow_unequal=True),
-            machine(disks(nvme0n1=MEMBER, nvme1n1=MEMBER, nvme2n1=LVM)),
+        case(FOREIGN_DATA, f"{A}: holds linux_raid_member", found=stopped(), name="other"),
+        case(
             FOREIGN_DATA,
             f"{C}: holds LVM2_member",
+            found=machine(disks(nvme0n1=MEMBER, nvme1n1=MEMBER, nvme2n1=LVM)),
+            devices=(A, B, C),
+            allow_unequal=True,
         ),
-        (
-            settings(),
-            machine(disks(nvme0n1=MEMBER, nvme1n1=MEMBER | {"member": Member("hyperkv", "1", "raid0", 2)})),
+        case(
             FOREIGN_DATA,
             "array.devices: members of different arrays",
+            found=machine(
+                disks(nvme0n1=MEMBER, nvme1n1=MEMBER | {"member": Member("hyperkv", "1", "raid0", 2)})
+            ),
         ),
-        (
-            settings(),
-            machine(
+        case(
+            FOREIGN_DATA,
+            f"{A}: a member of array hyperkv",
+            found=machine(
                 disks(
                     **{
                         name: MEMBER | {"member": Member("hyperkv", MD_UUID, "raid0", 3)}
@@ -778,29 +617,27 @@ def test_teardown_takes_our_lines_out_of_etc_and_no_others():
                     }
                 )
             ),
-            FOREIGN_DATA,
-            f"{A}: a member of array hyperkv",
         ),
-        (
-            settings(devices=(A, C), allow_unequal=True),
-            assembled(mounted=True),
+        case(
             FOREIGN_DATA,
             f"{B}: a member of array hyperkv too, and array.devices does not name it; name it",
+            found=assembled(mounted=True),
+            devices=(A, C),
+            allow_unequal=True,
         ),
-        (settings(), assembled(md(holders=("dm-0",))), IN_USE, "/dev/md127: array hyperkv is held by dm-0"),
-        (
-            settings(),
-            machine(disks(nvme0n1=MEMBER | {"busy": True}, nvme1n1=MEMBER)),
+        case(IN_USE, "/dev/md127: array hyperkv is held by dm-0", found=assembled(md(holders=("dm-0",)))),
+        case(
             IN_USE,
             f"{A}: in exclusive use",
+            found=machine(disks(nvme0n1=MEMBER | {"busy": True}, nvme1n1=MEMBER)),
         ),
-        (settings(devices=(A, f"{BY_ID}9")), stopped(), UNFIT, f"{BY_ID}9: there is no such device"),
+        case(UNFIT, f"{BY_ID}9: there is no such device", found=stopped(), devices=(A, f"{BY_ID}9")),
     ],
 )
-def test_teardown_refuses(wanted, found, status, beginning):
+def test_teardown_refuses(wanted, found, status, beginnings):
     plan = plan_teardown(wanted, found)
     assert plan.steps == ()
-    assert plan.refusals[0].text.startswith(beginning)
+    assert plan.refusals[0].text.startswith(beginnings)
     assert max(refusal.status for refusal in plan.refusals) == status
 
 
@@ -879,8 +716,3 @@ def test_readable_sizes(size):
     number, unit = readable(size).split()
     factor = {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}[unit]
     assert abs(float(number) * factor - size) <= factor * 0.51
-
-
-def test_lines_for_boot():
-    assert mdadm_line(settings(), MD_UUID, "any:hyperkv") == MDADM_LINE
-    assert fstab_line(settings(), FS_UUID) == FSTAB_LINE

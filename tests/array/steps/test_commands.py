@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.helpers import eventually
@@ -47,10 +47,7 @@ def test_a_program_that_is_not_there():
 @pytest.mark.parametrize(
     ("there", "said"),
     [
-        (
-            ("diskseq=8", "serial=S2"),
-            r"not the device that was looked at \(diskseq=7, serial=S1\), it is diskseq=8, serial=S2",
-        ),
+        (("diskseq=8", "serial=S2"), r"not the device that was looked at \(diskseq=7, serial=S1\), it is"),
         (("diskseq=8", "serial=S1"), r"not the device that was looked at \(diskseq=7\), it is"),
         ((), r"not the device that was looked at \(diskseq=7, serial=S1\), it is no device now"),
     ],
@@ -108,7 +105,6 @@ def test_lines_are_added_and_dropped(tmp_path):
 LINES = st.text(st.sampled_from("ab \t\\#'\"$&/é\r\x0b\u2028"), max_size=6)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(LINES, max_size=5),
     st.booleans(),

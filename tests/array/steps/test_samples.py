@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from workflow.hyperkv.array.refusal import FAILED, ArrayError
@@ -53,7 +53,6 @@ def test_a_byte_at_the_start_or_the_end_is_found(tmp_path, offset):
     assert first_data(str(disk)) == offset // BLOCK_BYTES * BLOCK_BYTES
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, SIZE - SIZE // 256))
 def test_data_anywhere_that_is_longer_than_the_gaps_is_found(tmp_path, offset):
     disk = sparse(tmp_path / "disk")

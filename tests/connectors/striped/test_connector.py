@@ -16,6 +16,7 @@ from workflow.hyperkv.base.errors import StoreError
 from workflow.hyperkv.connectors.registry import make_connector
 from workflow.hyperkv.connectors.striped.connector import StripedConnector
 from workflow.hyperkv.connectors.striped.stripes import HEAD_BYTES, stripe_key
+from workflow.hyperkv.machine.processes import free_port
 from workflow.hyperkv.stores.base import Store
 from workflow.hyperkv.stores.registry import make_store
 
@@ -177,9 +178,7 @@ def test_calls_from_several_threads(valkey):
 
 def test_the_same_connector_goes_on_after_a_restart(tmp_path):
     keys = new_keys(3)
-    with make_store("valkey", store_config(tmp_path, "valkey")) as first:
-        port = first.endpoint.port
-    with make_store("valkey", store_config(tmp_path, "valkey", port=port)) as store:
+    with make_store("valkey", store_config(tmp_path, "valkey", port=free_port())) as store:
         with striped(store) as connector:
             connector.put(keys, values_of(keys, SIZE))
             store.kill()

@@ -4,14 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workflow.hyperkv.connectors.striped import load_bound
 from workflow.hyperkv.connectors.striped.load_bound import LoadBound
 
 CHUNK = bytearray(10)
 
 
-def bound(most_bytes: int | None) -> LoadBound:
-    one = LoadBound(most_bytes)
+def bound(most_bytes: int | None, **remembered) -> LoadBound:
+    one = LoadBound(most_bytes, **remembered)
     one.saw([memoryview(CHUNK)])
     return one
 
@@ -46,12 +45,11 @@ def test_what_is_found_or_not_there_any_more_was_not_left(room, present):
     assert not one.was_left("a")
 
 
-def test_what_was_left_long_ago_or_before_many_others_is_forgotten(monkeypatch):
-    monkeypatch.setattr(load_bound, "_REMEMBERED", 2)
-    one = bound(1)
+def test_what_was_left_long_ago_or_before_many_others_is_forgotten():
+    one = bound(1, remembered=2)
     for key in ("a", "b", "a", "c"):
         assert one.fitting([key], 1) == 0
     assert [one.was_left(key) for key in "abc"] == [True, False, True]
-    assert one.fitting(["d"], 1) == 0
-    monkeypatch.setattr(load_bound, "_REMEMBERED_S", 0.0)
-    assert not one.was_left("d")
+    forgets = bound(1, remembered_s=0.0)
+    assert forgets.fitting(["d"], 1) == 0
+    assert not forgets.was_left("d")

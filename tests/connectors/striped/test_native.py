@@ -4,7 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.connectors.native import SOURCE
@@ -22,7 +22,6 @@ def store(tmp_path_factory):
         yield store
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     size=st.integers(0, 700_000),
     stripe=st.integers(1, 300_000),

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from workflow.hyperkv.connectors.striped.stripes import (
@@ -96,7 +96,6 @@ def test_a_head_is_read_as_it_was_written(fields, chunk, sums):
     assert read_head(b"x" + head.packed()[1:]) is None
 
 
-@settings(max_examples=300)
 @given(data=st.data(), size=st.integers(1, 600), stripe_bytes=st.integers(1, 200))
 def test_any_changed_byte_is_a_miss(data, size, stripe_bytes):
     stripes = encoded(b"key", random_bytes(size), stripe_bytes)

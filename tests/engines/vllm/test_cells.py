@@ -2,19 +2,20 @@
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.engines.vllm.slices import VALKEY, measured
+from tests.engines.vllm.slices import VALKEY, measured, slice_of
+from tests.helpers import command
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.cells.cell import CellSpec
 from workflow.hyperkv.engines.vllm import cells as vllm_cells
 from workflow.hyperkv.engines.vllm import running as vllm_running
 from workflow.hyperkv.engines.vllm import single as vllm_single
 from workflow.hyperkv.engines.vllm.cells import SINGLE, Measurement, points
+from workflow.hyperkv.engines.vllm.running import Patience, Running
 from workflow.hyperkv.engines.vllm.single import device_faults, proof_faults, warm_up
 from workflow.hyperkv.models.geometry import load_geometry
 from workflow.hyperkv.records.kinds.cell import Pass
@@ -29,16 +30,29 @@ def without_a_tier(spec: dict) -> dict:
     return {**spec, "scenario": {**spec["scenario"], "tier": "none", "dram_pool_bytes": None}}
 
 
+@pytest.fixture(scope="module")
+def ordinary(tmp_path_factory) -> dict:
+    """Records that nothing went wrong with, by tier and point: with a DRAM pool and with none."""
+    folder = tmp_path_factory.mktemp("ordinary")
+    (folder / "engine.json").write_text('{"versions": {"vllm": "0.25.0"}}')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path("tests/fake_engine").absolute()))
+        spec = slice_of(folder)
+        dram = measured(spec, folder, SINGLE, 2, 1)
+        none = measured(without_a_tier(spec), folder, SINGLE, 2)
+    points_of = zip((SINGLE, 2, 1), dram, strict=True), zip((SINGLE, 2), none, strict=True)
+    return {"dram": dict(points_of[0]), "none": dict(points_of[1])}
+
+
 def test_single_requests_come_first_when_there_are_any(spec):
     assert points(spec) == [SINGLE, 2]
     assert points(spec | {"latency": {"prompt_tokens": [], "prompts": 1}}) == [2]
 
 
-def test_a_record_has_the_environments_that_were_built(spec, tmp_path):
-    (tmp_path / "engine.json").write_text('{"versions": {"vllm": "0.25.0"}}')
-    (cell,) = measured(spec, tmp_path, 2)
-    assert cell["environment"]["engine"]["versions"]["vllm"] == "0.25.0"
-    assert "loadgen" not in cell["environment"]
+def test_a_record_has_the_environments_that_were_built(ordinary):
+    environment = ordinary["dram"][2]["environment"]
+    assert environment["engine"]["versions"]["vllm"] == "0.25.0"
+    assert "loadgen" not in environment
 
 
 def test_what_the_engine_is_given_is_its_users_alone_and_goes(spec, tmp_path):
@@ -54,8 +68,8 @@ def test_what_the_engine_is_given_is_its_users_alone_and_goes(spec, tmp_path):
     assert list(data.iterdir()) == []
 
 
-def test_a_cell_and_its_evidence(spec, tmp_path):
-    single, cell = measured(spec, tmp_path, SINGLE, 2)
+def test_a_cell_and_its_evidence(ordinary):
+    single, cell = ordinary["dram"][SINGLE], ordinary["dram"][2]
     assert (single["valid"], single["reasons"]) == (True, [])
     passes = [(sample["pass"], sample["cached_tokens"] > 0) for sample in single["samples"]]
     assert passes == [("first", False), ("again", True)] * 2
@@ -73,10 +87,10 @@ def test_a_cell_and_its_evidence(spec, tmp_path):
     assert json.loads(json.dumps(cell, allow_nan=False)) == cell
 
 
-def test_what_ran_is_read_back_beside_what_was_asked(spec, tmp_path):
-    for record in measured(spec, tmp_path, SINGLE, 2):
+def test_what_ran_is_read_back_beside_what_was_asked(ordinary):
+    for record in ordinary["dram"].values():
         assert record["asked"] == record["effective"] | {
-            "kv_bytes_per_token": load_geometry(Path(spec["model"])).kv_bytes_per_token,
+            "kv_bytes_per_token": load_geometry(Path("config/models/tiny-llama.json")).kv_bytes_per_token,
             "chunk_tokens": 32,
             "buffer_bytes": 64 << 20,
             "kv_dtype": "bfloat16",
@@ -84,21 +98,20 @@ def test_what_ran_is_read_back_beside_what_was_asked(spec, tmp_path):
         assert record["effective"]["save_decode_cache"] is True
 
 
-@pytest.mark.parametrize(
-    ("told", "words"),
-    [
-        ({"tensor_parallel_size": 2}, "gpus: 1 was asked for, the engine has 2; set vllm.tensor_parallel"),
-        ({"cache_dtype": "fp8_e4m3"}, "kv_dtype: bfloat16 was asked for, the engine has fp8"),
-        ({"block_size": 32}, "block_tokens: 16 was asked for, the engine has 32"),
-        ({"enable_prefix_caching": True}, "prefix_caching: False was asked for, the engine has True"),
-        ({"kv_cache_memory_bytes": 100 * 16 * 4096 // 2}, "kv_bytes_per_token: 4,096 was asked for"),
-    ],
-)
-def test_an_engine_that_is_not_as_asked_makes_its_points_invalid(spec, tmp_path, monkeypatch, told, words):
+def test_an_engine_that_is_not_as_asked_makes_its_points_invalid(spec, tmp_path, monkeypatch):
+    told = {"tensor_parallel_size": 2, "cache_dtype": "fp8_e4m3", "block_size": 32}
+    told |= {"enable_prefix_caching": True, "kv_cache_memory_bytes": 100 * 16 * 4096 // 2}
     monkeypatch.setenv("FAKE_TOLD", json.dumps(told))
     for record in measured(spec, tmp_path, SINGLE, 2):
         assert not record["valid"]
-        assert [reason for reason in record["reasons"] if reason.startswith(words)]
+        for words in (
+            "gpus: 1 was asked for, the engine has 2; set vllm.tensor_parallel",
+            "kv_dtype: bfloat16 was asked for, the engine has fp8",
+            "block_tokens: 16 was asked for, the engine has 32",
+            "prefix_caching: False was asked for, the engine has True",
+            "kv_bytes_per_token: 4,096 was asked for",
+        ):
+            assert [reason for reason in record["reasons"] if reason.startswith(words)]
 
 
 @pytest.mark.parametrize(("asked", "valid"), [(True, False), (False, True)])
@@ -154,11 +167,9 @@ def test_a_machine_with_fewer_gpus_is_refused_before_anything_starts(spec, tmp_p
     assert not (tmp_path / "logs").exists()
 
 
-def test_recompute_has_no_hits(spec, tmp_path):
-    single, cell = measured(without_a_tier(spec), tmp_path, SINGLE, 2)
-    assert single["valid"]
-    assert cell["valid"]
-    assert cell["served_from"] == "recompute"
+def test_recompute_has_no_hits(ordinary):
+    single, cell = ordinary["none"].values()
+    assert (single["valid"], cell["valid"], cell["served_from"]) == (True, True, "recompute")
     assert cell["evidence"]["hit_tokens"] == 0
 
 
@@ -182,13 +193,12 @@ def test_a_load_has_so_many_conversations_for_each_client(spec, tmp_path):
     assert set(one["requests"]["conversation"]) == {"chat-0"}
 
 
-def test_the_workload_of_a_load_is_the_same_for_every_scenario_and_another_for_every_load(spec, tmp_path):
+def test_the_workload_of_a_load_is_the_same_for_every_scenario_and_another_for_every_load(ordinary):
     lengths = [
-        measured(own, tmp_path, load)[0]["requests"]["prompt_tokens"]
-        for own, load in ((spec, 2), (without_a_tier(spec), 2), (spec, 1))
+        sorted(ordinary[tier][load]["requests"]["prompt_tokens"])
+        for tier, load in (("dram", 2), ("none", 2), ("dram", 1))
     ]
-    assert sorted(lengths[0]) == sorted(lengths[1])
-    assert sorted(lengths[0]) != sorted(lengths[2])
+    assert lengths[0] == lengths[1] != lengths[2]
 
 
 @pytest.mark.parametrize(
@@ -207,42 +217,20 @@ def test_an_engine_that_did_not_load_or_answers_wrongly_is_found_out(
         assert any(words in reason for reason in record["reasons"])
 
 
-@pytest.mark.parametrize(
-    ("mode", "words"),
-    [
-        ("short", "1 turns were not sent"),
-        ("fail", "first failed request: HTTP 500"),
-        ("all_fail", "measure: no request was answered, first: HTTP 500"),
-    ],
-)
-def test_a_load_that_was_not_sent_in_full_is_invalid(spec, tmp_path, monkeypatch, mode, words):
-    monkeypatch.setenv("FAKE_AIPERF", mode)
-    (cell,) = measured(spec, tmp_path, 2)
-    assert not cell["valid"]
-    assert any(words in reason for reason in cell["reasons"])
-
-
-def test_after_a_load_that_was_not_answered_at_all_the_next_is_measured(spec, tmp_path, monkeypatch):
-    monkeypatch.setenv("FAKE_AIPERF", "all_fail")
+def test_a_load_that_was_not_sent_in_full_is_invalid_and_the_next_is_measured(spec, tmp_path, monkeypatch):
     with Measurement(spec, 1, tmp_path / "logs") as measurement:
-        lost = measurement.measure(2).dump()
+        for load, mode, words in (
+            (1, "short", "1 turns were not sent"),
+            (2, "fail", "first failed request: HTTP 500"),
+            (3, "all_fail", "measure: no request was answered, first: HTTP 500"),
+        ):
+            monkeypatch.setenv("FAKE_AIPERF", mode)
+            lost = measurement.measure(load).dump()
+            assert not lost["valid"]
+            assert any(words in reason for reason in lost["reasons"])
         monkeypatch.delenv("FAKE_AIPERF")
-        assert measurement.measure(3).valid
+        assert measurement.measure(4).valid
     assert (lost["values"]["requests"], lost["values"]["ttft_p50_ms"]) == (0, None)
-
-
-@pytest.mark.parametrize(
-    ("mode", "words"),
-    [
-        ("fail", "prime: 1 of 8 requests failed, first: HTTP 500"),
-        ("all_fail", "prime: no request was answered, first: HTTP 500"),
-    ],
-)
-def test_a_tier_that_was_not_filled_is_not_measured(spec, tmp_path, monkeypatch, mode, words):
-    monkeypatch.setenv("FAKE_AIPERF", mode)
-    spec["loadgen"]["prime"] = True
-    (cell,) = measured(spec, tmp_path, 2)
-    assert (cell["valid"], cell["reasons"], cell["values"]["requests"]) == (False, [words], 0)
 
 
 def test_an_engine_that_died_while_no_request_was_answered_is_named(spec, tmp_path, monkeypatch):
@@ -332,7 +320,7 @@ def test_an_engine_that_dies_is_lost_with_its_own_error(spec, tmp_path, monkeypa
 @pytest.mark.parametrize("fault", ["killed", "stopped"])
 def test_a_dead_or_hanging_store_ends_the_load(spec, tmp_path, monkeypatch, fault):
     monkeypatch.setenv("FAKE_AIPERF", "hang")
-    monkeypatch.setattr(vllm_running, "_SETTLE_TIMEOUT_S", 0.1)  # the stand-in saves nothing to Valkey
+    monkeypatch.setattr(Running, "patience", Patience(ping_s=1.0, settle_s=0.1))  # nothing is saved to Valkey
     spec["scenario"] |= VALKEY
     stores: list[ServerStore] = []
     check_alive = ServerStore.check_alive
@@ -359,7 +347,7 @@ def test_a_dead_or_hanging_store_ends_the_load(spec, tmp_path, monkeypatch, faul
     assert record["values"]["ttft_p50_ms"] is None
 
 
-def test_the_sweep_writes_both_kinds_of_records_and_resumes(spec, tmp_path, monkeypatch):
+def test_the_sweep_writes_both_kinds_of_records_and_resumes(spec, tmp_path):
     out = tmp_path / "sweep" / "s" / "1.jsonl"
     options = [
         "--spec",
@@ -371,8 +359,7 @@ def test_the_sweep_writes_both_kinds_of_records_and_resumes(spec, tmp_path, monk
         "--logs",
         str(tmp_path / "logs"),
     ]
-    monkeypatch.setattr(sys, "argv", ["sweep", *options])
-    sweep.main()
+    command(sweep, *options)
     records = read_records(out)
     assert [(record["record"], record["load"]) for record in records] == [("single", None), ("cell", 2)]
     assert {"job_started_at", "measured_in_job"} <= set(records[1])
@@ -382,30 +369,26 @@ SAMPLE = dict.fromkeys(Pass.model_fields) | {"kind": "first", "ttft_s": 1, "late
 SAMPLE |= {"prompt_tokens": 1000, "tokens": ["a"]}
 
 
-def faults(
-    again: dict,
-    tier: str = "dram",
-    pool: bool = False,
-    first: dict | None = None,
-    load_queue_bytes: int | None = None,
-) -> list[str]:
-    told = ({"cached_tokens": 0} | (first or {}), {"cached_tokens": 999} | again)
-    pair = [Pass(**SAMPLE | each) for each in told]
-    return proof_faults(pair, tier, 100, 10, pool, load_queue_bytes)
-
-
-def test_what_single_requests_disprove():
-    assert faults({}) == []
-    assert faults({"served_bytes": 9990, "retrieved_tokens": 1000}) == []
-    assert "new prompt" in faults({}, first={"cached_tokens": 5})[0]
-    assert "0 of 900 saved tokens" in faults({"cached_tokens": 0})[0]
-    assert faults({"cached_tokens": 0}, tier="none") == []
-    assert "the store served 9,000 bytes of 9,990" in faults({"served_bytes": 9000})[0]
-    assert faults({"served_bytes": 0}, pool=True) == []
-    assert "LMCache loaded 0" in faults({"retrieved_tokens": 0})[0]
-    assert "200 of 900 saved tokens" in faults({"cached_tokens": 200})[0]
-    assert faults({"cached_tokens": 200}, load_queue_bytes=3000) == []
-    assert "0 of 300 saved tokens" in faults({"cached_tokens": 0}, load_queue_bytes=3000)[0]
+@pytest.mark.parametrize(
+    ("again", "first", "tier", "pool", "load_queue_bytes", "words"),
+    [
+        ({}, {}, "dram", False, None, None),
+        ({"served_bytes": 9990, "retrieved_tokens": 1000}, {}, "dram", False, None, None),
+        ({}, {"cached_tokens": 5}, "dram", False, None, "new prompt"),
+        ({"cached_tokens": 0}, {}, "dram", False, None, "0 of 900 saved tokens"),
+        ({"cached_tokens": 0}, {}, "none", False, None, None),
+        ({"served_bytes": 9000}, {}, "dram", False, None, "the store served 9,000 bytes of 9,990"),
+        ({"served_bytes": 0}, {}, "dram", True, None, None),
+        ({"retrieved_tokens": 0}, {}, "dram", False, None, "LMCache loaded 0"),
+        ({"cached_tokens": 200}, {}, "dram", False, None, "200 of 900 saved tokens"),
+        ({"cached_tokens": 200}, {}, "dram", False, 3000, None),
+        ({"cached_tokens": 0}, {}, "dram", False, 3000, "0 of 300 saved tokens"),
+    ],
+)
+def test_what_single_requests_disprove(again, first, tier, pool, load_queue_bytes, words):
+    told = ({"cached_tokens": 0} | first, {"cached_tokens": 999} | again)
+    found = proof_faults([Pass(**SAMPLE | each) for each in told], tier, 100, 10, pool, load_queue_bytes)
+    assert words in found[0] if words else found == []
 
 
 @pytest.mark.parametrize(

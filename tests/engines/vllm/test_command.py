@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.engines.vllm.slices import DEFAULTS
 from workflow.hyperkv.engines.vllm.command import command, settings_of, variables
 from workflow.hyperkv.models.geometry import load_geometry
@@ -20,20 +22,10 @@ def test_defaults():
     assert line.startswith(
         "python -m vllm.entrypoints.openai.api_server --model m --served-model-name hyperkv --host 127.0.0.1"
     )
-    for part in (
-        "--port 8100",
-        "--max-model-len 9000",
-        "--block-size 16",
-        "--enable-prefix-caching",
-        "--load-format dummy",
-    ):
-        assert part in line
+    asked = "--port 8100|--max-model-len 9000|--block-size 16|--enable-prefix-caching|--load-format dummy"
+    assert [part for part in asked.split("|") if part not in line] == []
     for part in ("--enforce-eager", "--kv-cache-dtype", "--num-gpu-blocks-override", "--kv-transfer-config"):
         assert part not in line
-
-
-def test_a_bound_of_hbm_is_whole_blocks_of_the_models_geometry():
-    assert "--num-gpu-blocks-override 512 " in words(hbm_kv_bytes=1 << 30) + " "
 
 
 def test_a_bound_of_hbm_is_blocks_of_a_groups_layers_where_windows_are_freed():
@@ -68,19 +60,25 @@ def test_gpus_share_the_model_on_cuda():
 
 
 def test_what_a_scenario_may_change():
-    line = words("fp8", {"kv_connector": "X"}, enforce_eager=True, prefix_caching=False, flags=["--swap", 3])
-    for part in (
-        "--kv-cache-dtype fp8",
-        "--enforce-eager",
-        "--no-enable-prefix-caching",
-        '--kv-transfer-config {"kv_connector": "X"}',
-    ):
+    line = words("fp8", {"kv_connector": "X"}, prefix_caching=False, flags=["--swap", 3])
+    for part in ("--kv-cache-dtype fp8", "--no-enable-prefix-caching"):
         assert part in line
+    assert '--kv-transfer-config {"kv_connector": "X"}' in line
     assert line.endswith("--swap 3")
 
 
+@pytest.mark.parametrize("option", ["--max-num-batched-tokens", "--max-num-seqs", "--gpu-memory-utilization"])
+@pytest.mark.parametrize("flags", [["{}", 7], ["{}=7"]])
+def test_flags_replace_what_the_workflow_takes_without_them(option, flags):
+    assert f"{option} " in words()
+    told = [flag.format(option) if isinstance(flag, str) else flag for flag in flags]
+    line = words(flags=told)
+    assert line.count(option) == 1
+    assert line.endswith(" ".join(map(str, told)))
+
+
 def test_real_or_random_weights_are_loaded():
-    assert "--load-format" not in words(weights="random")
+    assert "--load-format" not in words(device="cpu")
     assert "--load-format" not in words(model_dir="/models/llama")
 
 

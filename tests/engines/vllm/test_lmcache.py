@@ -165,49 +165,36 @@ def test_vllms_own_offloading_to_memory_and_to_disk():
 
 
 @pytest.mark.parametrize(
-    ("own", "device", "block", "words"),
+    ("own", "device", "words"),
     [
         (
             scenario("valkey", "inprocess"),
             "cuda",
-            16,
-            "connector inprocess cannot reach store valkey; choose mp or redis or resp or striped",
+            "cannot reach store valkey; choose mp or redis or resp or striped",
         ),
-        (scenario("dram", "resp", dram_pool_bytes=GIB), "cuda", 16, "cannot reach store dram"),
-        (scenario("valkey", "resp"), "cpu", 16, "choose connector mp"),
-        (scenario("valkey", "striped", stripe_bytes=1 << 20), "cpu", 16, "choose connector mp"),
+        (scenario("dram", "resp", dram_pool_bytes=GIB), "cuda", "cannot reach store dram"),
+        (scenario("valkey", "resp"), "cpu", "choose connector mp"),
+        (scenario("valkey", "striped", stripe_bytes=1 << 20), "cpu", "choose connector mp"),
         (
             scenario("valkey", "striped_mp", lmcache={"enable_async_loading": True}),
             "cuda",
-            16,
             "lmcache.enable_async_loading is a key of LMCache inside vLLM",
         ),
-        (scenario("valkey", "resp", socket="unix"), "cuda", 16, "choose tcp, or connector striped"),
-        (scenario("dram", "offloading", dram_pool_bytes=GIB), "cpu", 16, "needs CUDA"),
-        (scenario("valkey", "resp", chunk_tokens=100), "cuda", 16, "chunk_tokens 100 is not a multiple"),
+        (scenario("valkey", "resp", socket="unix"), "cuda", "choose tcp, or connector striped"),
+        (scenario("dram", "offloading", dram_pool_bytes=GIB), "cpu", "needs CUDA"),
+        (scenario("valkey", "resp", chunk_tokens=100), "cuda", "chunk_tokens 100 is not a multiple"),
         (
             scenario("dram", "offloading", dram_pool_bytes=GIB, lmcache={"a": 1}),
             "cuda",
-            16,
-            "reads none of LMCache's keys",
+            "none of LMCache's keys",
         ),
-        (
-            scenario("dram", "inprocess", dram_pool_bytes=3 << 20),
-            "cuda",
-            16,
-            "dram_pool_bytes: 3 MiB hold 3 chunks of 1 MiB",
-        ),
-        (
-            scenario("kvrocks", "striped_mp", load_queue_bytes=(1 << 20) - 1),
-            "cuda",
-            16,
-            "load_queue_bytes: 0 MiB hold no chunk of 1 MiB",
-        ),
+        (scenario("dram", "inprocess", dram_pool_bytes=3 << 20), "cuda", "3 MiB hold 3 chunks of 1 MiB"),
+        (scenario("kvrocks", "striped_mp", load_queue_bytes=(1 << 20) - 1), "cuda", "hold no chunk of 1 MiB"),
     ],
 )
-def test_refused_with_the_reason_and_the_mend(own, device, block, words):
+def test_refused_with_the_reason_and_the_mend(own, device, words):
     with pytest.raises(UserError) as raised:
-        lmcache.check(own, device, block, 1 << 20, 4 * GIB)
+        lmcache.check(own, device, 16, 1 << 20, 4 * GIB)
     assert words in str(raised.value)
     assert str(raised.value).startswith("scenario s: ")
     assert "\n" not in str(raised.value)

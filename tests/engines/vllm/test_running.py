@@ -52,16 +52,18 @@ def running(store: Told, tmp_path) -> Running:
     return Running(Server(), store, tmp_path, [], CHUNK)  # type: ignore[arg-type]
 
 
-def test_settling_waits_for_what_was_saved(tmp_path):
-    store = Told((0, 0), (CHUNK, 0), (2 * CHUNK, 0), (3 * CHUNK, 0))
-    running(store, tmp_path).settle(0, 3 * CHUNK)
-    assert store.states == [(3 * CHUNK, 0)]
-
-
-def test_settling_waits_until_the_store_has_written_its_memtables(tmp_path):
-    store = Told((CHUNK, 2), (CHUNK, 2), (CHUNK, 1), (CHUNK, 0))
-    running(store, tmp_path).settle(0, CHUNK)
-    assert store.states == [(CHUNK, 0)]
+@pytest.mark.parametrize(
+    ("states", "saved"),
+    [
+        ([(0, 0), (CHUNK, 0), (2 * CHUNK, 0), (3 * CHUNK, 0)], 3 * CHUNK),
+        ([(CHUNK, 2), (CHUNK, 2), (CHUNK, 1), (CHUNK, 1), (CHUNK, 0)], CHUNK),
+    ],
+    ids=["what was saved", "memtables"],
+)
+def test_settling_waits_for_what_was_saved_and_until_memtables_are_written(states, saved, tmp_path):
+    store = Told(*states)
+    running(store, tmp_path).settle(0, saved)
+    assert store.states == states[-1:]
 
 
 def test_settling_asks_nothing_of_a_store_without_memtables(tmp_path):
@@ -98,16 +100,18 @@ def test_a_servers_new_lines_are_told_from_anothers_old_ones():
     assert len(servers.log_lines()) == 104
 
 
-def test_cold_is_out_of_the_write_buffers_first_and_then_out_of_the_page_cache(tmp_path):
+@pytest.mark.parametrize(
+    ("tier", "page_cache", "done"),
+    [
+        ("ssd", "evict", ["pushed out", f"evicted at {(CHUNK, 0)}"]),
+        ("ssd", "keep", []),
+        ("dram", "evict", []),
+    ],
+)
+def test_cold_is_out_of_the_write_buffers_first_and_then_out_of_the_page_cache(
+    tier, page_cache, done, tmp_path
+):
     store = Told((CHUNK, 2), (CHUNK, 2), (CHUNK, 0))
-    cell = SimpleNamespace(scenario={"tier": "ssd", "page_cache": "evict"})
-    running(store, tmp_path).make_cold(cell)  # type: ignore[arg-type]
-    assert store.done == ["pushed out", f"evicted at {(CHUNK, 0)}"]
-
-
-@pytest.mark.parametrize(("tier", "page_cache"), [("ssd", "keep"), ("dram", "evict")])
-def test_nothing_is_made_cold_that_is_not_asked_for(tier, page_cache, tmp_path):
-    store = Told((CHUNK, 0))
     cell = SimpleNamespace(scenario={"tier": tier, "page_cache": page_cache})
     running(store, tmp_path).make_cold(cell)  # type: ignore[arg-type]
-    assert store.done == []
+    assert store.done == done

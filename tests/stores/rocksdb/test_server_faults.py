@@ -1,6 +1,7 @@
 """The rocksdb store's server when threads, descriptors, memory or disk space run out, and when they are back."""
 
 import contextlib
+import itertools
 import os
 import resource
 import shutil
@@ -74,8 +75,13 @@ FAULTS: dict[str, Callable[[Running, Path], contextlib.AbstractContextManager[No
 }
 
 
-@pytest.mark.parametrize("log", [(), WITHOUT_LOG, ("--set", "rocksdb.write_options.sync", "yes")])
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(
+    ("fault", "log"),
+    [
+        *itertools.product(FAULTS, [(), WITHOUT_LOG]),
+        ("no space", ("--set", "rocksdb.write_options.sync", "yes")),
+    ],
+)
 def test_after_a_fault_what_was_acknowledged_is_there_and_what_was_refused_is_not(fault, log, tmp_path):
     """Until writes are refused keys are written over and deleted; the last acknowledged state is what is read."""
     with mounted_tmpfs(tmp_path / "disk", 32) as disk:
@@ -210,16 +216,8 @@ def test_without_memory_connections_and_values_are_refused_and_the_server_goes_o
 
 
 # A user of its own, who may read every file all the same: a limit of processes does not bind root.
-AS_ANOTHER = [
-    "setpriv",
-    "--reuid",
-    "61547",
-    "--clear-groups",
-    "--inh-caps",
-    "+dac_override",
-    "--ambient-caps",
-    "+dac_override",
-]
+CAPABLE = ("--inh-caps", "+dac_override", "--ambient-caps", "+dac_override")
+AS_ANOTHER = ["setpriv", "--reuid", "61547", "--clear-groups", *CAPABLE]
 MOST_THREADS = 20
 
 

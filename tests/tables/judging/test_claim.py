@@ -143,20 +143,15 @@ def test_mistakes_in_what_a_kind_needs(tmp_path, value, change, message):
         ("", "is empty; config/claims.yaml is one"),
         ("claims: [5]", "claim 1: it must be a mapping with id, "),
         ("claims: [{1: 2, kind: median}]", "claim 1: "),
+        (yaml.safe_dump({"claims": [claim(), claim()]}), "two claims are called a_claim"),
+        (None, "config: claims: there is no file "),
     ],
 )
 def test_mistakes_in_the_file_are_one_line(tmp_path, text, message):
     with pytest.raises(UserError) as error:
-        read_claims(written(tmp_path, text=text))
+        read_claims(tmp_path / "none.yaml" if text is None else written(tmp_path, text=text))
     assert message in str(error.value)
     assert "\n" not in str(error.value)
-
-
-def test_two_claims_of_one_name_and_a_missing_file(tmp_path):
-    with pytest.raises(UserError, match="two claims are called a_claim"):
-        read_claims(written(tmp_path, claim(), claim()))
-    with pytest.raises(UserError, match=r"config: claims: there is no file .*none\.yaml"):
-        read_claims(tmp_path / "none.yaml")
 
 
 def test_the_repositorys_claims_are_read_and_have_the_reference_projects_four():

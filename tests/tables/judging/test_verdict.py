@@ -176,6 +176,31 @@ def test_the_first_preference_that_was_measured_is_taken(tmp_path):
     assert found.used[0].rows["scenario"].unique().tolist() == ["files-64"]
 
 
+CHUNKS = {
+    "kind": "difference",
+    "table": "cells",
+    "column": "hit_rate",
+    "where": {"store": ["dram", "files"], "load": "highest"},
+    "of": {"chunk_tokens": "lowest"},
+    "minus": {"chunk_tokens": "highest"},
+}
+
+
+def test_both_sides_take_the_first_preference_of_which_both_have_rows(tmp_path):
+    small = cells().assign(hit_rate=0.8)
+    large = small[small["store"] == "files"].assign(scenario="files-256", chunk_tokens=256, hit_rate=0.7)
+    found = judged(
+        tmp_path, {"cells": pd.concat([small, large], ignore_index=True)}, CHUNKS, vary=["chunk_tokens"]
+    )
+    assert [part.rows["scenario"].iloc[0] for part in found.used] == ["files-64", "files-256"]
+    assert (found.verdict, found.interval.median) == ("refuted", pytest.approx(0.1))
+
+
+def test_rows_are_not_compared_with_themselves(tmp_path):
+    found = judged(tmp_path, {"cells": cells().assign(hit_rate=0.8)}, CHUNKS, vary=["chunk_tokens"])
+    assert (found.verdict, found.reason) == ("undecided", "not measured: both sides are the same rows")
+
+
 def test_compared_is_the_configurations_chunk(tmp_path):
     value = median("cells", "rps_per_gpu", store="dram", load="lowest", chunk_tokens="compared")
     assert judged(tmp_path, {"cells": cells()}, value).interval.median == 9.0

@@ -9,9 +9,7 @@ sequential figures of fio as the device's limit.
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import json
 import shutil
 import sys
 from collections.abc import Sequence
@@ -21,6 +19,7 @@ from typing import Any
 
 from ..base.cli import run_stage
 from ..base.errors import UserError
+from ..base.options import Spec
 from ..cells.point import common_fields, values_per_connection
 from ..machine.counters import supports_direct_io
 from ..machine.node import data_dir_of, node_name
@@ -29,7 +28,7 @@ from ..machine.place import place_of
 from ..machine.probe import call
 from ..machine.require_array import require_array
 from ..profile.profile_limits import measure_device
-from ..records.identity import add_code, identity_of
+from ..records.identity import BY_HAND, identity_of
 from ..records.journal import Journal
 from ..records.kinds.profile import Baseline
 from ..records.record_file import read_records
@@ -41,22 +40,18 @@ _LAYOUT_TIMEOUT_S = 3600.0
 _MOST_VALUES = 256
 
 
-def main() -> None:
-    """Parse the command line and measure."""
-    parser = argparse.ArgumentParser(
-        prog="python -m workflow.hyperkv.array.baseline_array", description=__doc__
-    )
-    parser.add_argument(
-        "--spec", required=True, type=json.loads, help="array.baseline's keys, data_dir and array"
-    )
-    parser.add_argument("--out", type=Path, default=BASELINE, help="JSONL file of baseline records")
-    add_code(parser)
-    arguments = parser.parse_args()
-    spec: dict[str, Any] = arguments.spec
+def main(*, spec: Spec, out: Path = BASELINE, code: str = BY_HAND) -> None:
+    """Measure the device.
+
+    Args:
+        spec: JSON: array.baseline's keys, data_dir and array.
+        out: JSONL file of baseline records.
+        code: digest of the code that is run, told by the rule.
+    """
     md_uuid = require_array(spec)
     data_dir = data_dir_of(spec["data_dir"])
     with alone_on(data_dir):
-        _measure(spec, data_dir, arguments.out, md_uuid, arguments.code)
+        _measure(spec, data_dir, out, md_uuid, code)
 
 
 def _measure(spec: dict[str, Any], data_dir: Path, out: Path, md_uuid: str | None, code: str) -> None:
@@ -165,8 +160,8 @@ def _check_room(spec: dict[str, Any], data_dir: Path) -> None:
     needed = spec["file_bytes"] + max(spec["reader_bytes"], most)
     if free < needed:
         raise UserError(
-            f"array.baseline: {needed / 1e9:.1f} GB needed in {data_dir}, {free / 1e9:.1f} GB free; lower file_bytes or "
-            f"reader_bytes, or free space"
+            f"data_dir: the baseline needs {needed / 1e9:.1f} GB in {data_dir}, {free / 1e9:.1f} GB are free; free some, or "
+            f"choose a folder on a larger disk"
         )
 
 

@@ -24,7 +24,7 @@ from .planning.look import look
 from .planning.plan import listed_at_boot, plan_provision
 from .planning.privilege import only_one, refuse_without_consent, refuse_without_root
 from .record import RECORD, document, recorded_uuid, write_record
-from .refusal import FAILED, ArrayError, Refusal
+from .refusal import FAILED, ArrayError
 from .settings import ArraySettings
 from .steps.commands import Step, execute
 from .verify import seen_without_root
@@ -67,8 +67,8 @@ def provision(settings: ArraySettings, out: Path) -> None:
         ran += plan.steps
     else:
         steps = "; ".join(map(str, plan.steps))
-        raise ArrayError(
-            [Refusal(FAILED, f"array {settings.name}: these commands succeed and change nothing: {steps}")]
+        raise ArrayError.of(
+            FAILED, f"array {settings.name}: these commands succeed and change nothing: {steps}"
         )
     written = _record(settings, machine, out)
     say_initramfs(machine, ran)
@@ -83,9 +83,7 @@ def _record(settings: ArraySettings, machine: Machine, out: Path) -> bool:
     md = array_of(machine, uuid, members) if uuid is not None else None
     mount = machine.mounted_at(settings.mount)
     if md is None or mount is None:
-        raise ArrayError(
-            [Refusal(FAILED, f"array {settings.name}: gone while it was being looked at; run again")]
-        )
+        raise ArrayError.of(FAILED, f"array {settings.name}: gone while it was being looked at; run again")
     for file in listed_at_boot(settings, machine, md):
         for note in file.notes():
             print(note)

@@ -60,7 +60,8 @@ def write_record(path: Path, record: Mapping[str, Any]) -> bool:
     if path.exists() and path.read_text() == text:
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
-    caller = (int(os.environ["SUDO_UID"]), int(os.environ["SUDO_GID"])) if _under_sudo() else None
+    under_sudo = os.geteuid() == 0 and "SUDO_UID" in os.environ
+    caller = (int(os.environ["SUDO_UID"]), int(os.environ["SUDO_GID"])) if under_sudo else None
 
     def prepare(written: Path) -> None:
         written.chmod(0o644)
@@ -73,7 +74,3 @@ def write_record(path: Path, record: Mapping[str, Any]) -> bool:
             if folder.lstat().st_uid == 0:
                 os.chown(folder, *caller, follow_symlinks=False)
     return True
-
-
-def _under_sudo() -> bool:
-    return os.geteuid() == 0 and "SUDO_UID" in os.environ

@@ -13,6 +13,7 @@ from ..base.own_command import snakemake_command
 
 RAID_CHUNK_MIN_BYTES = 4096
 DATA_FOLDER = "hyperkv"
+MOUNT_OPTIONS = ("noatime",)  # no write for every read
 FILE_SYSTEMS = ("xfs", "ext4")
 _IDENTITY = ("name", "devices", "raid_chunk_bytes", "file_system", "mount", "mount_options")
 
@@ -40,8 +41,8 @@ class ArraySettings:
 
     @classmethod
     def of(cls, section: Mapping[str, Any]) -> ArraySettings:
-        """The settings of a config section; other keys of it, such as `baseline`, play no part."""
-        values = {key: section[key] for key in cls.__dataclass_fields__}
+        """The settings of a config section, which is mounted with MOUNT_OPTIONS."""
+        values = {"mount_options": MOUNT_OPTIONS, **section}
         values |= {key: tuple(values[key]) for key in ("devices", "mount_options")}
         return cls(**values)
 

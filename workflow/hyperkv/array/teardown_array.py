@@ -18,7 +18,7 @@ from .planning.look import look
 from .planning.privilege import only_one, refuse_without_consent, refuse_without_root
 from .planning.teardown_plan import lines_at_boot, plan_teardown
 from .record import RECORD
-from .refusal import FAILED, ArrayError, Refusal
+from .refusal import FAILED, ArrayError
 from .settings import ArraySettings
 from .steps.commands import execute
 
@@ -51,9 +51,7 @@ def teardown(settings: ArraySettings, out: Path) -> None:
         machine, left = look(settings, plan_teardown, after_change=True, every_disk=True)
         if left.steps or left.refusals:
             there = "; ".join([*(refusal.text for refusal in left.refusals), *map(str, left.steps)])
-            raise ArrayError(
-                [Refusal(FAILED, f"array {settings.name}: not all of it is gone ({there}); run again")]
-            )
+            raise ArrayError.of(FAILED, f"array {settings.name}: not all of it is gone ({there}); run again")
     out.unlink(missing_ok=True)
     for file in lines_at_boot(settings, machine):
         for entry in file.ours:

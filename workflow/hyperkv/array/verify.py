@@ -21,7 +21,7 @@ from ..machine.mounts import Md, Mount, Probe, file_system_uuid, md_device, moun
 from ..machine.probe import call
 from .layout import unlisted
 from .record import RECORD
-from .refusal import NOT_THERE, ArrayError, Refusal
+from .refusal import NOT_THERE, ArrayError
 from .settings import ArraySettings
 
 _FROM_CONFIG = ("name", "raid_chunk_bytes", "file_system", "mount")
@@ -116,7 +116,7 @@ def _provision() -> str:
 
 
 def _not_there(text: str) -> ArrayError:
-    return ArrayError([Refusal(NOT_THERE, text)])
+    return ArrayError.of(NOT_THERE, text)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""What every stage's command line shares: one-line errors and a clean end on signals."""
+"""What every stage's command line shares: options, one-line errors and a clean end on signals."""
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from .errors import UserError
 from .parent import ends_with_parent
@@ -12,8 +14,8 @@ from .signals import ends_on_sigterm
 from .surroundings import settle
 
 
-def run_stage(stage: str, main: Callable[[], None], resumes: bool = False) -> int:
-    """Run a stage's main. resumes: it keeps what it measured when it is interrupted.
+def run_stage(stage: str, main: Callable[..., None], resumes: bool = False) -> int:
+    """Run a stage's main (see `call`). resumes: it keeps what it measured when it is interrupted.
 
     Exit status: 0 done, a UserError's own (2 unless it says otherwise; each line of it names the stage), 2 for an
     OSError, 130 when interrupted.
@@ -21,7 +23,7 @@ def run_stage(stage: str, main: Callable[[], None], resumes: bool = False) -> in
     try:
         settle()
         with ends_on_sigterm(is_all=main.__module__ == "__main__"), ends_with_parent():
-            main()
+            call(main, sys.argv[1:])
     except UserError as error:
         for line in str(error).splitlines():
             _say(f"hyperkv {stage}: error: {line}")
@@ -35,6 +37,33 @@ def run_stage(stage: str, main: Callable[[], None], resumes: bool = False) -> in
         _say(f"hyperkv {stage}: interrupted; {kept}")
         return 130
     return 0
+
+
+def call(main: Callable[..., None], words: Sequence[str]) -> None:
+    """Call a stage's main with what the words say: its keyword parameters are the options, its module's docstring the help.
+
+    A main without parameters reads the command line itself: it runs where nothing but the standard library is sure to be
+    there. Raises UserError naming an option that is wrong.
+    """
+    if not inspect.signature(main).parameters:
+        return main()
+    from cyclopts import App, CycloptsError, Parameter
+
+    module: Any = sys.modules[main.__module__]
+    app = App(
+        name=f"python -m {module.__spec__.name}" if module.__spec__ else "",
+        default_command=main,
+        default_parameter=Parameter(negative=()),
+        help=module.__doc__,
+        help_format="plaintext",
+        help_formatter="plain",
+        version_flags=[],
+    )
+    try:
+        command, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        raise UserError(f"{' '.join(str(error).split()).rstrip('.')}; --help tells the options") from None
+    command(*bound.args, **bound.kwargs)
 
 
 def _say(line: str) -> None:

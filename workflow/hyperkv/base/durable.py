@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 
@@ -30,6 +31,22 @@ def replace_durably(path: Path, data: bytes, prepare: Callable[[Path], None] | N
     finally:
         temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def appearing(path: Path) -> Iterator[Path]:
+    """A name beside `path` for a file to be made, which becomes `path` when the block ends well and is removed otherwise.
+
+    The folder is made. Not durable: for what a lost file costs no more than making it again.
+    """
+    partial = path.with_name(f"{path.name}.partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial.unlink(missing_ok=True)
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def aside_of(path: Path) -> Path:

@@ -6,14 +6,24 @@ import ast
 import hashlib
 import json
 from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from .documents import data_in
 
 _PACKAGE = "workflow.hyperkv"
 _BESIDE = (".py", ".yaml", ".j2")  # a module, its data and its template
-_known: dict[Path, tuple[bytes, str]] = {}  # of the files that were read: their bytes, and what they say
+
+
+class _Read(NamedTuple):
+    """A file as it was read: its bytes, what they say, and the files of this package that they import."""
+
+    source: bytes
+    said: str
+    imports: tuple[Path, ...]
+
+
+_known: dict[Path, _Read] = {}
 
 
 def sources(*modules: str) -> list[str]:
@@ -30,7 +40,7 @@ def sources(*modules: str) -> list[str]:
         if path in found:
             continue
         found.add(path)
-        pending.extend(_imported(path))
+        pending.extend(_known_as(path).imports)
     return sorted(str(path) for path in found)
 
 
@@ -38,7 +48,7 @@ def code_digest(paths: Iterable[str]) -> str:
     """12 hex digits that name what source files do: their syntax trees, without comments and docstrings, and what lies beside."""
     digest = hashlib.sha256()
     for path in sorted(paths):
-        digest.update(path.encode() + b"\0" + _statements(Path(path)).encode() + b"\0")
+        digest.update(path.encode() + b"\0" + _known_as(Path(path)).said.encode() + b"\0")
     return digest.hexdigest()[:12]
 
 
@@ -46,37 +56,45 @@ def edited() -> list[str]:
     """The files that say something else now than when a digest was made of them; from now on digests are of what they say."""
     before = dict(_known)
     _known.clear()
-    _imported.cache_clear()
-    return sorted(str(path) for path, read in before.items() if _is_edited(path, *read))
+    return sorted(str(path) for path, read in before.items() if _is_edited(path, read))
 
 
-def _is_edited(path: Path, source: bytes, said: str) -> bool:
+def _is_edited(path: Path, read: _Read) -> bool:
     try:
         now = path.read_bytes()
-        return now != source and _said_by(path, now) != said
+        return now != read.source and _read(path, now).said != read.said
     except (OSError, SyntaxError, ValueError):
         return True
 
 
-def _statements(path: Path) -> str:
-    """What a module says, read once."""
+def _known_as(path: Path) -> _Read:
+    """A module as it is, read once."""
     if path not in _known:
-        source = path.read_bytes()
-        _known[path] = source, _said_by(path, source)
-    return _known[path][1]
+        _known[path] = _read(path, path.read_bytes())
+    return _known[path]
 
 
-def _said_by(path: Path, source: bytes) -> str:
+def _read(path: Path, source: bytes) -> _Read:
     """A module's syntax tree, or its data, as text that neither layout nor comments nor docstrings change; all of a template."""
     if path.suffix == ".j2":
-        return source.decode()
+        return _Read(source, source.decode(), ())
     if path.suffix == ".yaml":
-        return json.dumps(data_in(source))
+        return _Read(source, json.dumps(data_in(source)), ())
     tree = ast.parse(source)
+    package = list(path.parent.parts)
+    imports: set[str] = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            node.body = [part for part in node.body if not _is_wording(part)] or [ast.Pass()]
-    return ast.dump(tree)
+        match node:
+            case ast.Module() | ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
+                node.body = [part for part in node.body if not _is_wording(part)] or [ast.Pass()]
+            case ast.Import():
+                imports.update(alias.name for alias in node.names)
+            case ast.ImportFrom():
+                above = package[: len(package) - node.level + 1] if node.level else []
+                base = ".".join([*above, *([node.module] if node.module else [])])
+                imports.update([base, *(f"{base}.{alias.name}" for alias in node.names)])
+    ours = (found for name in sorted(imports) for found in _paths_if_ours(name))
+    return _Read(source, ast.dump(tree), tuple(dict.fromkeys(ours)))
 
 
 def _is_wording(node: ast.stmt) -> bool:
@@ -93,23 +111,6 @@ def _ours(module: str) -> list[Path]:
     if not base.with_suffix(".py").exists() and not (base / "__init__.py").exists():
         raise FileNotFoundError(f"no module {module} under {Path.cwd()}")
     return _paths_if_ours(module)
-
-
-@cache
-def _imported(path: Path) -> tuple[Path, ...]:
-    if path.suffix != ".py":
-        return ()
-    package = list(path.parent.parts)
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            above = package[: len(package) - node.level + 1] if node.level else []
-            base = ".".join([*above, *([node.module] if node.module else [])])
-            names.add(base)
-            names.update(f"{base}.{alias.name}" for alias in node.names)
-    return tuple(path for name in sorted(names) for path in _paths_if_ours(name))
 
 
 def _paths_if_ours(module: str) -> list[Path]:

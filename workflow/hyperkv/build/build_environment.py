@@ -9,7 +9,6 @@ The record has the versions that are imported, torch's CUDA, and whether LMCache
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -17,11 +16,13 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..base.cli import run_stage
 from ..base.errors import UserError
+from ..base.options import Words
 from ..base.surroundings import past_proxies
 from ..machine.interpreter import import_path
 from .fetch_wheels import run_pip
@@ -29,33 +30,42 @@ from .fetch_wheels import run_pip
 _PREFLIGHT_TIMEOUT_S = 600
 
 
-def main() -> None:
-    """Parse the command line, install, probe, write the record."""
-    parser = argparse.ArgumentParser(
-        prog="python -m workflow.hyperkv.build.build_environment",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--kind", required=True, choices=("engine", "loadgen"), help="what it is for")
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="what vLLM runs on")
-    parser.add_argument("--needs", nargs="*", default=[], help="what must be there: lmcache, resp, striped")
-    parser.add_argument("--python", help="interpreter of an environment that is there; nothing is installed")
-    parser.add_argument("--requirements", type=Path, help="pinned packages")
-    parser.add_argument("--wheels", type=Path, help="tar of fetch_wheels")
-    parser.add_argument("--venv", type=Path, help="the folder to make")
-    parser.add_argument("--out", required=True, type=Path, help="JSON record to write")
-    arguments = parser.parse_args()
-    python = arguments.python
+def main(
+    *,
+    kind: Literal["engine", "loadgen"],
+    device: Literal["cuda", "cpu"] = "cuda",
+    needs: Words = (),
+    python: str | None = None,
+    requirements: Path | None = None,
+    wheels: Path | None = None,
+    venv: Path | None = None,
+    out: Path,
+) -> None:
+    """Install, probe, and write the record.
+
+    Args:
+        kind: what it is for.
+        device: what vLLM runs on.
+        needs: what must be there: lmcache, resp, striped.
+        python: interpreter of an environment that is there; nothing is installed.
+        requirements: pinned packages.
+        wheels: tar of fetch_wheels.
+        venv: the folder to make.
+        out: JSON record to write.
+    """
     if python is None:
-        python = install(arguments.requirements, arguments.wheels, arguments.venv)
+        if requirements is None or wheels is None or venv is None:
+            raise UserError("give --python, or --requirements, --wheels and --venv")
+        python = install(requirements, wheels, venv)
     elif shutil.which(python) is None:
-        section = "vllm" if arguments.kind == "engine" else "loadgen"
+        section = "vllm" if kind == "engine" else "loadgen"
         raise UserError(f"{section}.python: there is no program {python}; leave it null to have one made")
-    record = {"python": python, **probe(python, arguments.kind)}
-    refuse(record, arguments.kind, arguments.device, arguments.needs)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(record, indent=1) + "\n")
-    print(json.dumps(record, indent=1))
+    record = {"python": python, **probe(python, kind)}
+    refuse(record, kind, device, needs)
+    text = json.dumps(record, indent=1)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(text + "\n")
+    print(text)
 
 
 def install(requirements: Path, wheels: Path, venv: Path) -> str:
@@ -66,17 +76,7 @@ def install(requirements: Path, wheels: Path, venv: Path) -> str:
     python = str(venv / "bin" / "python")
     with tempfile.TemporaryDirectory(dir=venv.parent) as folder, tarfile.open(wheels) as archive:
         archive.extractall(folder, filter="data")
-        argv = [
-            python,
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--no-deps",
-            "--no-index",
-            "--disable-pip-version-check",
-        ]
-        run_pip([*argv, "--find-links", folder, "--requirement", str(requirements)], "install")
+        run_pip(python, "install", "--no-index", "--find-links", folder, "--requirement", str(requirements))
     return python
 
 
@@ -99,41 +99,35 @@ def probe(python: str, kind: str) -> dict[str, Any]:
     return json.loads(lines[-1])
 
 
-def refuse(record: dict[str, Any], kind: str, device: str, needs: list[str]) -> None:
+def refuse(record: dict[str, Any], kind: str, device: str, needs: Sequence[str]) -> None:
     """Raise UserError, one line, for what is missing in an environment that was probed.
 
     needs: lmcache, resp (its native RESP client) and striped (our plugin), as the scenarios use them.
     """
-    errors = record["errors"]
+    errors, python = record["errors"], record["python"]
+    torch, lmcache = (record["versions"].get(name) for name in ("torch", "lmcache"))
     wanted = ["aiperf"] if kind == "loadgen" else ["torch", "vllm", *(["lmcache"] if needs else [])]
     for name in wanted:
         if record["versions"].get(name) is None:
-            raise UserError(
-                f"{name} cannot be imported by {record['python']}: {errors.get(name)}; install it there"
-            )
+            raise UserError(f"{name} cannot be imported by {python}: {errors.get(name)}; install it there")
     if kind == "loadgen":
         return
     if device == "cuda" and record["cuda"] is None:
         raise UserError(
-            f"torch {record['versions']['torch']} of {record['python']} is built without CUDA; install a CUDA build, or set "
-            f"vllm.device: cpu"
+            f"torch {torch} of {python} is built without CUDA; install a CUDA build, or set vllm.device: cpu"
         )
     if device == "cuda" and not record["gpus"]:
-        raise UserError(
-            f"torch {record['versions']['torch']} sees no GPU; look at nvidia-smi, or set vllm.device: cpu"
-        )
+        raise UserError(f"torch {torch} sees no GPU; look at nvidia-smi, or set vllm.device: cpu")
     if device == "cpu" and record["cuda"] is not None:
-        raise UserError(
-            f"torch {record['versions']['torch']} of {record['python']} is a CUDA build; vllm.device: cpu needs the CPU build"
-        )
+        raise UserError(f"torch {torch} of {python} is a CUDA build; vllm.device: cpu needs the CPU build")
     if "striped" in needs and not record["striped"]:
         raise UserError(
-            f"connectors striped and striped_mp cannot be imported by {record['python']}: {errors.get('striped')}; it needs numpy and "
+            f"connectors striped and striped_mp cannot be imported by {python}: {errors.get('striped')}; it needs numpy and "
             f"xxhash there"
         )
     if "resp" in needs and not record["native_resp"]:
         raise UserError(
-            f"lmcache {record['versions']['lmcache']} has no native RESP client ({errors.get('native_resp')}); install a "
+            f"lmcache {lmcache} has no native RESP client ({errors.get('native_resp')}); install a "
             f"wheel that has it, or choose connector redis"
         )
 

@@ -5,7 +5,6 @@ python -m workflow.hyperkv.build.build_kvrocks (--compiled FILE | --spec JSON) -
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import sys
@@ -15,26 +14,24 @@ from typing import Any
 
 from ..base.cli import run_stage
 from ..base.digests import sha256_of
+from ..base.errors import UserError
+from ..base.options import Spec
 from .kvrocks_program import install_program, link_program
 
 
-def main() -> None:
-    """Parse the command line and install."""
-    parser = argparse.ArgumentParser(
-        prog="python -m workflow.hyperkv.build.build_kvrocks", description=__doc__
-    )
-    origin = parser.add_mutually_exclusive_group(required=True)
-    origin.add_argument("--compiled", type=Path, help="program to copy, its record beside it")
-    origin.add_argument("--spec", type=json.loads, help="source and program: the program to link")
-    parser.add_argument("--out", required=True, type=Path)
-    parser.add_argument("--record", required=True, type=Path)
-    arguments = parser.parse_args()
-    if arguments.compiled:
-        install_program(arguments.compiled, arguments.out, arguments.record)
-    else:
-        spec = arguments.spec
-        patched = spec.get("patched", False)
-        link_program(spec["program"], arguments.out, arguments.record, spec["source"], patched)
+def main(*, compiled: Path | None = None, spec: Spec | None = None, out: Path, record: Path) -> None:
+    """Install the program.
+
+    Args:
+        compiled: program to copy, its record beside it.
+        spec: JSON: source and program: the program to link.
+    """
+    if (compiled is None) == (spec is None):
+        raise UserError("give one of --compiled and --spec")
+    if compiled is not None:
+        install_program(compiled, out, record)
+    elif spec is not None:
+        link_program(spec["program"], out, record, spec["source"], spec.get("patched", False))
 
 
 def link_spec(kvrocks: Mapping[str, Any], source: str, binary: str | None, patched: bool = False) -> str:

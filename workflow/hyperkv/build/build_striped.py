@@ -7,30 +7,27 @@ The compiler is $CC, else `cc`.
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 from ..base.cli import run_stage
+from ..base.durable import appearing
 from ..base.errors import UserError
+from ..machine.probe import call
 
 _OTHERWISE = "install it, or choose client python"
 _TIMEOUT_S = 120
 
 
-def main() -> None:
-    """Parse the command line and compile."""
-    parser = argparse.ArgumentParser(
-        prog="python -m workflow.hyperkv.build.build_striped", description=__doc__
-    )
-    parser.add_argument("--source", required=True, type=Path)
-    parser.add_argument("--march", default="native", help="instruction set, as gcc names it")
-    parser.add_argument("--out", required=True, type=Path)
-    arguments = parser.parse_args()
-    compile_library(arguments.source, arguments.march, arguments.out)
+def main(*, source: Path, march: str = "native", out: Path) -> None:
+    """Compile the library.
+
+    Args:
+        march: instruction set, as gcc names it.
+    """
+    compile_library(source, march, out)
 
 
 def compile_library(source: Path, march: str, out: Path) -> None:
@@ -38,20 +35,12 @@ def compile_library(source: Path, march: str, out: Path) -> None:
     compiler = os.environ.get("CC") or "cc"
     if shutil.which(compiler) is None:
         raise UserError(f"there is no C compiler {compiler} (Debian: gcc; conda: gcc); {_OTHERWISE}")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f"{out.name}.partial")
     options = ["-std=gnu11", "-O3", f"-march={march}", "-Wall", "-Wextra", "-shared", "-fPIC"]
-    command = [compiler, *options, "-o", str(partial), str(source)]
-    try:
-        compiled = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_TIMEOUT_S
-        )
-        print(compiled.stderr, end="", file=sys.stderr)
-        if compiled.returncode:
-            raise UserError(_reason(compiled.stderr, source))
-        os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)
+    with appearing(out) as partial:
+        compiled = call([compiler, *options, "-o", str(partial), str(source)], _TIMEOUT_S)
+        print(compiled.errors, end="", file=sys.stderr)
+        if compiled.status:
+            raise UserError(_reason(compiled.errors, source))
 
 
 def _reason(said: str, source: Path) -> str:

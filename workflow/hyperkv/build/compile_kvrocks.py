@@ -8,9 +8,7 @@ copied into it.
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import re
 import shutil
 import sys
@@ -26,7 +24,9 @@ from typing import Any
 from ..base.cli import run_stage
 from ..base.deadline import Deadline
 from ..base.digests import sha256_of
+from ..base.durable import appearing
 from ..base.errors import UserError
+from ..base.options import Spec
 from ..base.threads import within
 from ..machine.processes import OwnedProcess, describe_exit
 from .cmake_files import declared
@@ -45,18 +45,16 @@ _MAYBE_ERROR = re.compile(r"error|\*\*\*", re.IGNORECASE)
 _CMAKE_ERROR = "CMake Error"
 
 
-def main() -> None:
-    """Parse the command line and build."""
-    parser = argparse.ArgumentParser(
-        prog="python -m workflow.hyperkv.build.compile_kvrocks", description=__doc__
-    )
-    parser.add_argument("--spec", required=True, type=json.loads, help="source, deps_dir, march, patches")
-    parser.add_argument("--source", required=True, type=Path, help="tarball")
-    parser.add_argument("--out", required=True, type=Path, help="the program")
-    parser.add_argument("--record", required=True, type=Path, help="what was built, JSON")
-    parser.add_argument("--jobs", required=True, type=int)
-    arguments = parser.parse_args()
-    build(arguments.spec, arguments.source, arguments.out, arguments.record, arguments.jobs)
+def main(*, spec: Spec, source: Path, out: Path, record: Path, jobs: int) -> None:
+    """Build the program.
+
+    Args:
+        spec: JSON: source, deps_dir, march, patches.
+        source: tarball.
+        out: the program.
+        record: what was built, JSON.
+    """
+    build(spec, source, out, record, jobs)
 
 
 def build_spec(kvrocks: Mapping[str, Any], source: str, patched: bool = False) -> str:
@@ -107,7 +105,10 @@ def build(
         "seconds": round(time.monotonic() - started, 1),
         "built_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    _deliver(compiled, out, document, record)
+    with appearing(record) as partial_record, appearing(out) as partial:
+        shutil.copyfile(compiled, partial)
+        partial.chmod(0o755)
+        partial_record.write_text(json.dumps(document, indent=2) + "\n")
     shutil.rmtree(scratch)
 
 
@@ -240,18 +241,6 @@ def _followed(process: OwnedProcess) -> Iterator[str]:
             time.sleep(0.05)
         if pending:
             yield pending
-
-
-def _deliver(program: Path, out: Path, document: Mapping[str, Any], record: Path) -> None:
-    """Put the program and its record in place, the program first made whole beside it."""
-    partial, partial_record = (path.with_name(f"{path.name}.partial") for path in (out, record))
-    for folder in (out.parent, record.parent):
-        folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(program, partial)
-    partial.chmod(0o755)
-    partial_record.write_text(json.dumps(document, indent=2) + "\n")
-    os.replace(partial, out)
-    os.replace(partial_record, record)
 
 
 def _checked_sha256(tarball: Path, spec: Mapping[str, Any]) -> str:

@@ -7,7 +7,6 @@ The tarball says which commit it holds, when that is known, in the header that `
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import hashlib
 import json
@@ -24,7 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from ..base.cli import run_stage
+from ..base.durable import appearing
 from ..base.errors import PassingError, UserError
+from ..base.options import Spec
 from ..machine.download import attempted, fetch
 
 OTHER_SOURCES = (
@@ -40,22 +41,20 @@ _MAY_PASS = re.compile(
 _STALLED = ("-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=60")
 
 
-def main() -> None:
-    """Parse the command line and fetch."""
-    parser = argparse.ArgumentParser(
-        prog="python -m workflow.hyperkv.build.fetch_kvrocks", description=__doc__
-    )
-    parser.add_argument("--spec", required=True, type=json.loads, help="source and its keys of the config")
-    parser.add_argument("--out", required=True, type=Path)
-    arguments = parser.parse_args()
-    fetch_source(arguments.spec, arguments.out)
+def main(*, spec: Spec, out: Path) -> None:
+    """Fetch the source.
+
+    Args:
+        spec: JSON: source and its keys of the config.
+    """
+    fetch_source(spec, out)
 
 
 def identity(kvrocks: Mapping[str, Any], source: str) -> dict[str, Any]:
     """What names the source that is built: `source` and its own keys of the config section. Raises UserError for a
     source that builds none."""
     if source not in _KEYS:
-        raise UserError(f"kvrocks.source {source} builds none; set it to release, git or path")
+        raise UserError(f"config: kvrocks.source: {source} builds none; set it to release, git or path")
     return {"source": source, **{key: kvrocks[key] for key in _KEYS[source]}}
 
 
@@ -71,7 +70,10 @@ def fetch_source(spec: Mapping[str, Any], out: Path) -> None:
     """Make the tarball of spec's source; `out` appears only when it is whole. Raises UserError."""
     out.parent.mkdir(parents=True, exist_ok=True)
     if spec["source"] == "release":
-        _fetch_release(spec["url"], spec["sha256"], out)
+        try:
+            fetch(spec["url"], spec["sha256"], out)
+        except UserError as error:
+            raise UserError(f"{error}; {OTHER_SOURCES}") from error
     elif spec["source"] == "git":
         _fetch_commit(spec["git_url"], spec["commit"], out)
     else:
@@ -95,13 +97,6 @@ def tree_digest(folder: Path) -> str | None:
 
 def _expanded(path: str) -> Path:
     return Path(path).expanduser()
-
-
-def _fetch_release(url: str, sha256: str, out: Path) -> None:
-    try:
-        fetch(url, sha256, out)
-    except UserError as error:
-        raise UserError(f"{error}; {OTHER_SOURCES}") from error
 
 
 def _fetch_commit(url: str, commit: str | None, out: Path) -> None:
@@ -194,13 +189,9 @@ def _is_left_out(name: str) -> bool:
 @contextmanager
 def _written(out: Path) -> Iterator[gzip.GzipFile]:
     """A gzip stream, the same bytes for the same content, that becomes `out` when the block ends well."""
-    partial = out.with_name(f"{out.name}.partial")
-    try:
-        with partial.open("wb") as file, gzip.GzipFile("", "wb", fileobj=file, mtime=0) as sink:
+    with appearing(out) as partial, partial.open("wb") as file:
+        with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as sink:
             yield sink
-        os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _git(*arguments: str) -> None:

@@ -8,7 +8,6 @@ kvrocks.deps_dir on a machine without internet.
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import subprocess
 import sys
@@ -23,23 +22,19 @@ from .cmake_files import LIST_FILE, Dependency, declared
 from .kvrocks_dependencies import is_tree
 
 
-def main() -> None:
-    """Parse the command line; print the dependencies, and fetch them when asked to."""
-    parser = argparse.ArgumentParser(
-        prog="python -m workflow.hyperkv.build.fetch_kvrocks_dependencies",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--source", required=True, type=Path, help="tarball of Kvrocks's source, or its folder"
-    )
-    parser.add_argument("--into", type=Path, help="folder to fill")
-    arguments = parser.parse_args()
-    found = [item for item in dependencies_of(arguments.source) if item.needed is not False]
-    for item in found:
+def main(*, source: Path, into: Path | None = None) -> None:
+    """Print the dependencies, and fetch them when asked to.
+
+    Args:
+        source: tarball of Kvrocks's source, or its folder.
+        into: folder to fill.
+    """
+    for item in dependencies_of(source):
+        if item.needed is False:
+            continue
         print(f"{item.name}\t{item.version}\t{item.url}", flush=True)
-        if arguments.into and (item.archive or item.needed):
-            fetch_dependency(item, arguments.into)
+        if into and (item.archive or item.needed):
+            fetch_dependency(item, into)
 
 
 def dependencies_of(source: Path) -> list[Dependency]:

@@ -7,8 +7,6 @@ The tar can be carried to a machine without internet, and Snakemake's between-wo
 
 from __future__ import annotations
 
-import argparse
-import os
 import subprocess
 import sys
 import tarfile
@@ -16,21 +14,19 @@ import tempfile
 from pathlib import Path
 
 from ..base.cli import run_stage
+from ..base.durable import appearing
 from ..base.errors import UserError, printable
 
 
-def main() -> None:
-    """Parse the command line and download."""
-    parser = argparse.ArgumentParser(
-        prog="python -m workflow.hyperkv.build.fetch_wheels", description=__doc__
-    )
-    parser.add_argument(
-        "--requirements", required=True, type=Path, help="pinned packages, dependencies included"
-    )
-    parser.add_argument("--index", help="one more package index")
-    parser.add_argument("--out", required=True, type=Path, help="the tar to write")
-    arguments = parser.parse_args()
-    fetch(arguments.requirements, arguments.index, arguments.out)
+def main(*, requirements: Path, index: str | None = None, out: Path) -> None:
+    """Download the packages.
+
+    Args:
+        requirements: pinned packages, dependencies included.
+        index: one more package index.
+        out: the tar to write.
+    """
+    fetch(requirements, index, out)
 
 
 def fetch(requirements: Path, index: str | None, out: Path) -> None:
@@ -39,28 +35,17 @@ def fetch(requirements: Path, index: str | None, out: Path) -> None:
         raise UserError(
             f"there is no file {requirements}; name pinned packages in vllm.requirements or loadgen.requirements"
         )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent) as folder:
-        argv = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "--quiet",
-            "--no-deps",
-            "--disable-pip-version-check",
-        ]
-        argv += ["--dest", folder, "--requirement", str(requirements)]
-        argv += ["--extra-index-url", index] if index else []
-        run_pip(argv, "download")
-        with tarfile.open(out.with_name(out.name + ".tmp"), "w") as archive:
+    with appearing(out) as partial, tempfile.TemporaryDirectory(dir=out.parent) as folder:
+        more = ["--extra-index-url", index] if index else []
+        run_pip(sys.executable, "download", "--dest", folder, "--requirement", str(requirements), *more)
+        with tarfile.open(partial, "w") as archive:
             for wheel in sorted(Path(folder).iterdir()):
                 archive.add(wheel, wheel.name)
-        os.replace(out.with_name(out.name + ".tmp"), out)
 
 
-def run_pip(argv: list[str], verb: str) -> None:
-    """Run pip. Raises UserError: one line with its cause."""
+def run_pip(python: str, verb: str, *options: str) -> None:
+    """Run an interpreter's pip, without dependencies. Raises UserError: one line with its cause."""
+    argv = [python, "-m", "pip", verb, "--quiet", "--no-deps", "--disable-pip-version-check", *options]
     done = subprocess.run(argv, stdout=sys.stderr, stderr=subprocess.PIPE, text=True, check=False)
     sys.stderr.writelines(f"{printable(line)}\n" for line in done.stderr.splitlines())
     if done.returncode:
@@ -74,7 +59,7 @@ def run_pip(argv: list[str], verb: str) -> None:
 
 def _hint(errors: list[str]) -> str:
     if any("torch" in error and "No matching distribution" in error for error in errors):
-        return "; PyTorch's build for this device may be on PyTorch's own index: set vllm.index"
+        return "; PyTorch's build for this device may be on PyTorch's own index: write --extra-index-url URL into vllm.requirements, or set PIP_EXTRA_INDEX_URL"
     return ""
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from ..base.digests import sha256_of
 from ..base.documents import from_json
+from ..base.durable import appearing
 from ..base.errors import UserError
 from ..machine.machine_code import lacking, needs_of, unmet
 from ..machine.processes import describe_exit
@@ -98,15 +99,13 @@ def link_program(program: str, out: Path, record: Path, source: str, patched: bo
             f"kvrocks.patched_binary, and a stock one in kvrocks.binary"
         )
     check_instructions(target, carried)
-    document = {"source": source, "program": str(target), **_named(described), "needs": described["needs"]}
+    document = {"source": source, "program": str(target), **described}
+    document["program_sha256"] = document.pop("sha256")
     built = {key: value for key, value in carried.items() if key not in (*document, "patches")}
     document |= ({"patches": patches} if patches else {}) | ({"built": built} if built else {})
     _write_record(record, document)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    link = out.with_name(f"{out.name}.partial")
-    link.unlink(missing_ok=True)
-    link.symlink_to(target)
-    os.replace(link, out)
+    with appearing(out) as link:
+        link.symlink_to(target)
 
 
 def install_program(compiled: Path, out: Path, record: Path) -> None:
@@ -116,18 +115,13 @@ def install_program(compiled: Path, out: Path, record: Path) -> None:
     starts the program before it takes it. Raises UserError.
     """
     built = json.loads(compiled.with_name(f"{compiled.name}.json").read_text())
-    copy = out.with_name(f"{out.name}.partial")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with appearing(out) as copy:
         shutil.copyfile(compiled, copy)
         copy.chmod(0o755)
         check_instructions(compiled, built)
         if describe(copy)["sha256"] != built["program_sha256"]:
             raise UserError(f"{compiled} is not the program its record describes; delete it and run again")
         _write_record(record, built)
-        os.replace(copy, out)
-    finally:
-        copy.unlink(missing_ok=True)
 
 
 def carried_record(program: Path, sha256: str) -> dict[str, Any]:
@@ -156,14 +150,6 @@ def _records_of(program: Path) -> list[Path]:
     return [program.with_name(name) for name in dict.fromkeys(names)]
 
 
-def _named(described: Mapping[str, Any]) -> dict[str, str | None]:
-    return {
-        "version": described["version"],
-        "commit": described["commit"],
-        "program_sha256": described["sha256"],
-    }
-
-
 def _mend(code: int) -> str:
     return _OTHER_CPU if code == -signal.SIGILL else ""
 
@@ -187,7 +173,5 @@ def _answer(program: Path) -> subprocess.CompletedProcess[str]:
 
 
 def _write_record(path: Path, record: Mapping[str, Any]) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    partial.write_text(json.dumps(record, indent=2) + "\n")
-    os.replace(partial, path)
+    with appearing(path) as partial:
+        partial.write_text(json.dumps(record, indent=2) + "\n")

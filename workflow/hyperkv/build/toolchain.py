@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..base.errors import UserError
 from ..machine.machine_code import instructions_of
+from ..machine.probe import call
 from .fetch_kvrocks import OTHER_SOURCES
 
 _CMAKE_MIN = (3, 16)
@@ -111,12 +112,7 @@ def first_line(program: str | None, *arguments: str) -> str | None:
 
 
 def _output(program: str | None, *arguments: str) -> str | None:
-    if program is None:
-        return None
-    try:
-        finished = subprocess.run(
-            [program, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return None if finished.returncode else finished.stdout
+    with contextlib.suppress(OSError):
+        if program is not None and not (done := call([program, *arguments])).status:
+            return done.text
+    return None

@@ -14,7 +14,7 @@ _SLASH_IN_PASSWORD = re.compile(r"://[^/\s:@]*:(?!\d*/)[^\s@]*@")
 _WITHOUT_SCHEME = re.compile(r"[^\s/:@]+:(?!//)[^\s@]+@[^\s@]+")  # a proxy's address, or git's
 _QUERY = re.compile(r"[?&]([\w.-]+)=[^\s&#]")
 _LONG_USER = 20  # characters that no user's name has, but a token
-_ADDRESSES = ("index", "url", "git_url")
+_ADDRESSES = ("url", "git_url")
 _LAST_WORDS = (
     "TOKEN",
     "SECRET",
@@ -108,8 +108,6 @@ def _instead(path: tuple[str, ...], name: str) -> str:
     """Where the secret is to be, in words."""
     if path[-1] == "git_url":
         return "leave it out there: git asks its credential helper, or reads ~/.netrc"
-    if path[-1] == "index":
-        return "leave it out there: pip reads ~/.netrc, or its own configuration (pip config set global.extra-index-url)"
     if _of_environment(path):
         return f"leave it out and export {name} in the shell that starts the run, whose variables all processes inherit"
     if path[-1] == "url":

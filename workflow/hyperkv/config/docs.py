@@ -88,25 +88,17 @@ def _children(row: Row) -> Iterator[Row]:
 
 def _alternatives(path: str, choices: list[Mapping[str, Any]]) -> Iterator[Row]:
     """The keys of alternatives: the one that tells them apart, and each other with the kinds that have it."""
-    tags = (
-        [name for name in choices[0]["properties"] if "const" in choices[0]["properties"][name]]
-        if choices
-        else []
-    )
-    for tag in tags:
-        kinds = {choice["properties"][tag]["const"]: choice for choice in choices}
-        told = {"enum": list(kinds), "unit": "word", "description": _of_kinds(kinds)}
-        told |= {
-            key: rules[key]
-            for choice in choices
-            for key in ("default",)
-            if key in (rules := choice["properties"][tag])
-        }
-        yield Row(f"{path}.{tag}", told, "default" not in told)
-        for name in dict.fromkeys(name for choice in choices for name in choice["properties"] if name != tag):
-            having = [kind for kind, choice in kinds.items() if name in choice["properties"]]
+    known = [choice["properties"] for choice in choices]
+    for tag in (name for name in (known[0] if known else ()) if "const" in known[0][name]):
+        kinds = {keys[tag]["const"]: keys for keys in known}
+        defaults = {key: value for keys in known for key, value in keys[tag].items() if key == "default"}
+        of_kinds = _of_kinds(dict(zip(kinds, choices, strict=True)))
+        told = {"enum": list(kinds), "unit": "word", "description": of_kinds, **defaults}
+        yield Row(f"{path}.{tag}", told, not defaults)
+        for name in dict.fromkeys(name for keys in known for name in keys if name != tag):
+            having = [kind for kind, keys in kinds.items() if name in keys]
             own = () if len(having) == len(kinds) else tuple(having)
-            yield Row(f"{path}.{name}", kinds[having[0]]["properties"][name], False, own)
+            yield Row(f"{path}.{name}", kinds[having[0]][name], False, own)
 
 
 def _of_kinds(kinds: Mapping[str, Mapping[str, Any]]) -> str:

@@ -154,16 +154,14 @@ def _geometry_of(scenario: Mapping[str, Any], config: Mapping[str, Any]) -> Geom
 
 
 def _check_replay_gpus(scenario: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    """That the modelled GPUs are as many as vLLM's would be, could share the model, and hold it."""
-    gpus, geometry = config["replay"]["gpus"], _geometry_of(scenario, config)
-    of_vllm = tensor_parallel_of({**config["vllm"], **scenario["vllm"]})
-    if of_vllm not in (1, gpus):
-        own = f"scenarios.{scenario['family']}." if "tensor_parallel" in scenario["vllm"] else ""
-        raise UserError(
-            f"config: replay.gpus: {gpus} {'is' if gpus == 1 else 'are'} modelled by engine replay, and {own}vllm.tensor_parallel is "
-            f"{of_vllm}, which engine vllm alone reads; set replay.gpus to it, or leave that out"
-        )
-    require_divides(geometry, gpus, "config: replay.gpus")
+    """That the modelled GPUs could share the model, and hold it."""
+    settings, geometry = (
+        settings_of({"vllm": config["vllm"], "scenario": scenario}),
+        _geometry_of(scenario, config),
+    )
+    gpus = tensor_parallel_of(settings)
+    own = f"scenarios.{scenario['family']}." if "tensor_parallel" in scenario["vllm"] else ""
+    require_divides(geometry, gpus, f"config: {own}vllm.tensor_parallel")
     try:
         require_weights_fit(Path(config["gpu"]), geometry, gpus, config["replay"]["hbm_kv_bytes"])
     except UserError as error:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from ..base.documents import shown
 from ..base.errors import UserError
+from .models.config import REMOVED
 from .models.faults import FAULT, WRONG
 from .schema import allowed, alternatives, rules_at, unit_of, words_of
 
@@ -45,6 +46,8 @@ class _Mistake:
         if self.kind in ("missing", "union_tag_not_found"):
             return f"{where}: {at} is missing"
         if self.kind == "extra_forbidden":
+            if told := REMOVED.get(".".join(map(str, self.path[-2:]))):
+                return f"{where}: {at} is not a key any more; {told}"
             return f"{where}: {at} is not a key; {self._keys()}"
         if self.kind == FAULT:
             return f"{where}: {at}: {self.told}"

@@ -156,7 +156,7 @@ def check_workload(config: Mapping[str, Any], scenarios: list[Mapping[str, Any]]
             for repeat in range(1, experiment["repeats"] + 1)
         ]
     except NothingLeft as error:
-        told = let_in(error, config["workload"], context_limit(config, scenarios))
+        told = let_in(error, config["workload"], context_limit(config))
         raise UserError(f"config: {told}") from None
     except UserError as error:
         raise UserError(f"config: {error}") from None

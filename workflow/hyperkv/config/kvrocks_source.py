@@ -46,8 +46,7 @@ class KvrocksSource:
 def resolve(section: Mapping[str, Any]) -> KvrocksSource:
     """Decide `auto`: what was built here before, else a program on PATH, else none.
 
-    section: the config's `kvrocks`. Raises UserError when a program is named that is not there, none is found and one is
-    required, or a key is set that the decided source does not read.
+    section: the config's `kvrocks`. Raises UserError when a program is named that is not there, or a key is set that the decided source does not read.
     """
     decided = _decided(section)
     if section["source"] == "auto" and (others := unread(section, decided.source)):
@@ -73,11 +72,6 @@ def _decided(section: Mapping[str, Any]) -> KvrocksSource:
         return KvrocksSource(built, True)
     if (found := shutil.which("kvrocks")) is not None:
         return KvrocksSource("binary", True, found)
-    if section["required"]:
-        raise UserError(
-            "config: kvrocks.required: there is no Kvrocks here and source auto builds none; set kvrocks.source to "
-            "release, git, path, conda or binary"
-        )
     return KvrocksSource("release", False)
 
 

@@ -14,22 +14,17 @@ from ..models.geometry import Geometry, load_geometry
 from ..models.gpus import KvShare, kv_share, tensor_parallel_of
 from ..stores.registry import store_class
 from ..workloads import Conversation
-from ..workloads.context_limit import ROOM_TOKENS, ContextLimit, check_context
+from ..workloads.context_limit import LONGER, ROOM_TOKENS, ContextLimit, check_context
 from ..workloads.working_set import largest_context, working_set
+from .models.engines import BLOCK_TOKENS
 
 _ANSWER_TOKENS = 4  # of a single request
 
 
-def context_limit(config: Mapping[str, Any], scenarios: Sequence[Mapping[str, Any]]) -> ContextLimit:
-    """The longest context that the model and the engine of these scenarios take."""
+def context_limit(config: Mapping[str, Any]) -> ContextLimit:
+    """The longest context that the model and the engine take."""
     geometry = load_geometry(Path(config["model"]), config["kv_dtype"])
-    if config["engine"] != "vllm":
-        return ContextLimit.of(geometry)
-    bounds = [
-        settings_of({"vllm": config["vllm"], "scenario": scenario})["max_context_tokens"]
-        for scenario in scenarios
-    ]
-    return ContextLimit.of_vllm(geometry, min((bound for bound in bounds if bound is not None), default=None))
+    return (ContextLimit.of_vllm if config["engine"] == "vllm" else ContextLimit.of)(geometry)
 
 
 def check_memory(
@@ -43,7 +38,7 @@ def check_memory(
     """
     contexts = [max(workload, key=lambda item: item.turns[-1].answer_end) for workload in workloads]
     longest = max(context.turns[-1].answer_end for context in contexts)
-    limit = context_limit(config, scenarios)
+    limit = context_limit(config)
     try:
         check_context(config["workload"], longest, limit)
     except UserError as error:
@@ -63,7 +58,7 @@ def _check_single(config: Mapping[str, Any], limit: ContextLimit) -> None:
     if longest + _ANSWER_TOKENS > limit.tokens:
         raise UserError(
             f"config: latency.prompt_tokens: {longest} and an answer of {_ANSWER_TOKENS} exceed {limit.what}; lower it to at "
-            f"most {limit.tokens - _ANSWER_TOKENS}, or {limit.mend(longest + _ANSWER_TOKENS)}"
+            f"most {limit.tokens - _ANSWER_TOKENS}, or {LONGER}"
         )
 
 
@@ -73,8 +68,8 @@ def _check_replay(
     geometry: Geometry,
     contexts: Iterable[Conversation],
 ) -> None:
-    replay = config["replay"]
-    share, block = kv_share(geometry, replay["gpus"]), replay["block_tokens"]
+    replay, settings = config["replay"], settings_of({"vllm": config["vllm"], "scenario": scenario})
+    share, block = kv_share(geometry, tensor_parallel_of(settings)), BLOCK_TOKENS
     needed = largest_context(contexts, share.hbm_bytes_per_token * block, block)
     if needed > replay["hbm_kv_bytes"]:
         longest = max(context.turns[-1].answer_end for context in contexts)
@@ -99,8 +94,7 @@ def _check_vllm(
     bound = settings["hbm_kv_bytes"]
     single = max(config["latency"]["prompt_tokens"], default=0)
     longest = max(context.turns[-1].answer_end for context in contexts)
-    sent = max(longest, single + _ANSWER_TOKENS) + ROOM_TOKENS
-    blocks = -(-(settings["max_context_tokens"] or sent) // settings["block_tokens"])
+    blocks = -(-(max(longest, single + _ANSWER_TOKENS) + ROOM_TOKENS) // settings["block_tokens"])
     connector = CONNECTOR_CLASSES.get(scenario.get("connector", ""))
     needed = blocks * block_bytes_of(settings, geometry, connector)
     if bound is not None and needed > bound:

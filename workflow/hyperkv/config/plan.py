@@ -13,7 +13,7 @@ from ..base.config_files import read_mapping
 from ..base.digests import canonical_digest
 from ..base.errors import UserError
 from ..connectors.registry import alone
-from ..engines.vllm.command import settings_of
+from ..engines.vllm.command import settings_of, weights_of
 from ..models.geometry import load_geometry
 from ..models.gpus import tensor_parallel_of
 from ..models.reading import name_of
@@ -21,8 +21,10 @@ from ..tables.methods.ladder_parity import require_steps
 from ..workloads.context_limit import limited
 from .explain import validated
 from .memory_checks import context_limit
+from .models.array import BASELINE
 from .models.cost import Prices
-from .models.engines import INSTALLED
+from .models.engines import INSTALLED, PROMPTS, REPLAY
+from .models.predict import CHUNK_TOKENS, PROMPT_TOKENS, SEEDS
 from .models.scenario import ALONE, OF_ENGINE, told
 from .predicted_tiers import tiers_of_scenarios
 from .scenarios import loads_of, selected
@@ -32,9 +34,8 @@ MODELS = Path("config/models")
 ENVIRONMENTS = {"vllm": "engine", "loadgen": "loadgen"}
 EXPERIMENT = "experiment"
 # What stages are told besides, the same in every run.
-REPLAY = {"max_num_seqs": 64, "staging_full": "wait"}
 LOADGEN = {"warm_up_requests": 1}
-PREDICT = {"save_decode_cache": [True, False]}
+PREDICT = {"chunk_tokens": CHUNK_TOKENS, "save_decode_cache": [True, False]}
 RECOMMEND = {"port": 6666, "engine_port": 8000}
 
 
@@ -50,13 +51,16 @@ def sweep_spec(config: Mapping[str, Any], scenario: str) -> str:
     spec |= {"scenario": {"name": scenario, **own}, "loads": loads_of(config, scenario)}
     spec |= {key: experiment[key] for key in ("seed", "slo")}
     if config["engine"] == "replay":
-        spec |= {"gpu": config["gpu"], "replay": config["replay"] | REPLAY}
+        gpus = tensor_parallel_of(
+            settings_of({"vllm": config["vllm"], "scenario": config["scenarios"][scenario]})
+        )
+        spec |= {"gpu": config["gpu"], "replay": config["replay"] | REPLAY | {"gpus": gpus}}
         spec["active_conversations"] = experiment["active_conversations"]
         return json.dumps(spec | on_array(config), sort_keys=True)
     for section, constants in (("vllm", {}), ("loadgen", LOADGEN)):
         given = {key: value for key, value in config[section].items() if key not in INSTALLED}
         spec[section] = given | constants
-    spec |= {"latency": config["latency"], "loop": experiment["loop"]}
+    spec |= {"latency": config["latency"] | {"prompts": PROMPTS}, "loop": experiment["loop"]}
     spec |= {"engine_python": python_of(config, "vllm"), "loadgen_python": python_of(config, "loadgen")}
     spec |= {"made_model_dir": made_model_dir(config), "environment_records": environment_records()}
     return json.dumps(spec | on_array(config), sort_keys=True)
@@ -72,8 +76,7 @@ def requested_gpus(config: Mapping[str, Any], scenario: str | None) -> int:
 
 def measured_workload(config: Mapping[str, Any]) -> dict[str, Any]:
     """The workload as the sweep sends it: long requests that are left out or cut are so by what model and engine take."""
-    scenarios = [config["scenarios"][name] for name in selected(config, config["experiment"]["scenarios"])]
-    return limited(config["workload"], context_limit(config, scenarios).tokens)
+    return limited(config["workload"], context_limit(config).tokens)
 
 
 def python_of(config: Mapping[str, Any], section: str) -> str:
@@ -97,45 +100,46 @@ def made_model_dir(config: Mapping[str, Any]) -> str:
     shipped = model.parent == MODELS and model.suffix == ".json"
     name = re.sub(r"[^A-Za-z0-9._+-]", "_", name_of(model))[:100]
     own = name if shipped else f"{name}-{canonical_digest(str(model))}"
-    return f"results/build/models/{own}-{config['vllm']['weights']}"
+    return f"results/build/models/{own}-{weights_of(config['vllm'])}"
 
 
 def profile_spec(config: Mapping[str, Any], family: str) -> str:
     """JSON of everything that profiling the store of one scenario family depends on."""
-    profile = config["profile"]
-    spec = {key: profile[key] for key in ("value_bytes", "connections", "point_bytes", "repeats")}
-    spec["warm_up_bytes"] = profile["warm_up_bytes"] or profile["point_bytes"]
-    spec |= {"scenario": _alone(config, family), "data_dir": config["data_dir"]}
-    return json.dumps(spec | on_array(config), sort_keys=True)
+    return _alone_spec(config, "profile", _warm_up(config["profile"]) | _alone(config, family))
 
 
 def layers_spec(config: Mapping[str, Any], family: str) -> str:
     """JSON of everything that the layers of one scenario family depend on."""
-    layers = config["layers"]
-    spec = {
-        key: layers[key] for key in ("value_bytes", "connections", "point_bytes", "repeats", "memory_dir")
-    }
-    spec["warm_up_bytes"] = layers["warm_up_bytes"] or layers["point_bytes"]
-    spec |= {"scenario": _alone(config, family), "data_dir": config["data_dir"]}
-    return json.dumps(spec | on_array(config), sort_keys=True)
+    section = config["layers"]
+    own = _warm_up(section) | {"memory_dir": section["memory_dir"]}
+    return _alone_spec(config, "layers", own | _alone(config, family))
 
 
 def limits_spec(config: Mapping[str, Any]) -> str:
     """JSON of everything that the limits of the profile depend on."""
-    profile = config["profile"]
-    spec = {key: profile[key] for key in ("value_bytes", "connections", "point_bytes", "repeats")}
-    return json.dumps(spec | {"data_dir": config["data_dir"]} | on_array(config), sort_keys=True)
+    return _alone_spec(config, "profile", {})
+
+
+def _alone_spec(config: Mapping[str, Any], section: str, more: Mapping[str, Any]) -> str:
+    sizes = {key: config[section][key] for key in ("value_bytes", "connections", "point_bytes", "repeats")}
+    spec = {**sizes, "data_dir": config["data_dir"], **more, **on_array(config)}
+    return json.dumps(spec, sort_keys=True)
+
+
+def _warm_up(section: Mapping[str, Any]) -> dict[str, Any]:
+    return {"warm_up_bytes": section["warm_up_bytes"] or section["point_bytes"]}
 
 
 def baseline_spec(config: Mapping[str, Any]) -> str:
     """JSON of everything that the baseline of the device depends on."""
-    spec = config["array"]["baseline"] | {"data_dir": config["data_dir"]}
+    spec = BASELINE | {"data_dir": config["data_dir"]}
     return json.dumps(spec | on_array(config), sort_keys=True)
 
 
 def recommend_spec(config: Mapping[str, Any]) -> str:
     """JSON of everything that the recommendation depends on beside the records."""
-    spec = {"recommend": config["recommend"] | RECOMMEND, "slo": config["experiment"]["slo"]}
+    floor = {"tps_per_user_min": config["cost"]["slo"]["tps_per_user"]}
+    spec = {"recommend": config["recommend"] | floor | RECOMMEND, "slo": config["experiment"]["slo"]}
     spec["python"] = python_of(config, "vllm")
     replay = config["engine"] == "replay"
     own = selected(config, config["experiment"]["scenarios"]) if replay else []
@@ -153,16 +157,14 @@ def on_array(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def predict_spec(config: Mapping[str, Any]) -> str:
     """JSON of everything that the predicted hit rates depend on."""
-    predict = config["predict"]
-    spec = {"chunk_tokens": predict["chunk_tokens"], **PREDICT}
-    own = {EXPERIMENT: _experiment_case(config)} if predict["experiment"] else {}
-    cases = {name: predicted_case(case, config) for name, case in (own | predict["cases"]).items()}
-    return json.dumps({**spec, "seed": config["experiment"]["seed"], "cases": cases}, sort_keys=True)
+    own = {EXPERIMENT: _experiment_case(config)} | config["predict"]["cases"]
+    cases = {name: predicted_case(case, config) for name, case in own.items()}
+    return json.dumps({**PREDICT, "seed": config["experiment"]["seed"], "cases": cases}, sort_keys=True)
 
 
 def break_even_spec(config: Mapping[str, Any]) -> str:
     """JSON of everything that break-even depends on."""
-    spec = {**config["break_even"], "kv_dtype": config["kv_dtype"]}
+    spec = config["break_even"] | {"prompt_tokens": PROMPT_TOKENS, "kv_dtype": config["kv_dtype"]}
     return json.dumps(spec | {"chunk_tokens": config["figures"]["chunk_tokens"]}, sort_keys=True)
 
 
@@ -217,10 +219,10 @@ def predicted_case(case: Mapping[str, Any], config: Mapping[str, Any]) -> dict[s
         "workload": limited(case["workload"] or config["workload"], most),
         "model": model,
         "kv_dtype": config["kv_dtype"],
-        "block_tokens": config[config["engine"]]["block_tokens"],
+        "block_tokens": (config["vllm"] if config["engine"] == "vllm" else REPLAY)["block_tokens"],
         "active_conversations": active,
         "clients": case["clients"],
-        "seeds": case.get("seeds", config["predict"]["seeds"]),
+        "seeds": case.get("seeds", SEEDS),
         "counted": case.get("counted", "all"),
         "lookup": case.get("lookup", "prompt"),
         "tiers": case["tiers"],
@@ -230,17 +232,13 @@ def predicted_case(case: Mapping[str, Any], config: Mapping[str, Any]) -> dict[s
 def _experiment_case(config: Mapping[str, Any]) -> dict[str, Any]:
     """What the sweep measures, as a case: its repeats' workloads, the tiers of its scenarios, each set of them once."""
     measured = selected(config, config["experiment"]["scenarios"])
-    loads = [load for name in measured for load in loads_of(config, name)]
-    case = {
+    return {
         "workload": measured_workload(config),
         "model": None,
         "active_conversations": None,
         "counted": "window",
         "lookup": "rest" if config["engine"] == "replay" else "prompt",
-    }
-    return {
-        **case,
-        "clients": max(loads, default=1),
+        "clients": max((load for name in measured for load in loads_of(config, name)), default=1),
         "seeds": config["experiment"]["repeats"],
         "tiers": tiers_of_scenarios(config, measured),
     }
@@ -250,4 +248,4 @@ def _alone(config: Mapping[str, Any], family: str) -> dict[str, Any]:
     """Of a scenario family what its store and connector are without an engine."""
     scenario = config["scenarios"][selected(config, [family])[0]]
     own = {key: scenario[key] for key in ALONE} | {"connector": alone(scenario["connector"])}
-    return {"name": family, **told(own)}
+    return {"scenario": {"name": family, **told(own)}}

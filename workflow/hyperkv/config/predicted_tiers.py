@@ -11,6 +11,7 @@ from ..engines.vllm.command import settings_of
 from ..models.geometry import Geometry, load_geometry
 from ..models.gpus import kv_share, tensor_parallel_of
 from ..stores.registry import store_class
+from .models.engines import REPLAY
 
 Sizes = dict[str, int | None]
 _MIB = 1 << 20
@@ -29,13 +30,12 @@ class EngineFacts:
     def of(cls, config: Mapping[str, Any], scenario: Mapping[str, Any] | None = None) -> EngineFacts:
         """Those of the config's engine, or of a scenario, which may set kv_dtype and, for engine vllm, the engine's keys."""
         own = scenario or {"kv_dtype": None, "vllm": {}}
-        engine = config[config["engine"]]
-        if config["engine"] == "vllm":
-            engine = settings_of({"vllm": engine, "scenario": own})
+        vllm = settings_of({"vllm": config["vllm"], "scenario": own})
+        engine = vllm if config["engine"] == "vllm" else config["replay"] | REPLAY
         return cls(
             {"hbm_bytes": engine["hbm_kv_bytes"]} if engine["prefix_caching"] else {},
             engine["block_tokens"],
-            engine["gpus"] if config["engine"] == "replay" else tensor_parallel_of(engine),
+            tensor_parallel_of(vllm),
             load_geometry(Path(config["model"]), own["kv_dtype"] or config["kv_dtype"]),
         )
 

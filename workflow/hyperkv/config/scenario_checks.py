@@ -15,6 +15,7 @@ from ..engines.vllm import lmcache
 from ..machine.memory_dir import file_system_of
 from ..stores.registry import STORES, store_class, stores_of
 from ..workloads.factory import parameters_of
+from .models.engines import BLOCK_TOKENS
 from .models.scenario import READ_BY, Scenario, unread
 from .scenarios import loads_of, selected
 
@@ -77,7 +78,7 @@ def check_recommend(config: Mapping[str, Any], measured: list[str]) -> None:
 
 def check_chunk(scenario: Mapping[str, Any], config: Mapping[str, Any]) -> None:
     where = f"config: scenarios.{scenario['family']}"
-    block = config["replay"]["block_tokens"] if config["engine"] == "replay" else 1
+    block = BLOCK_TOKENS if config["engine"] == "replay" else 1
     chunk, longest = scenario["chunk_tokens"], longest_context_tokens(config["workload"])
     if longest is not None and chunk > longest:
         mend = (
@@ -90,7 +91,7 @@ def check_chunk(scenario: Mapping[str, Any], config: Mapping[str, Any]) -> None:
     if chunk % block:
         near = [size for size in (chunk // block * block, -(-chunk // block) * block) if size]
         raise UserError(
-            f"{where}.chunk_tokens: {chunk} is not a multiple of replay.block_tokens ({block}); choose "
+            f"{where}.chunk_tokens: {chunk} is not a multiple of the engine's block of {block}; choose "
             f"{' or '.join(map(str, near))}"
         )
 

@@ -55,25 +55,8 @@ def _check_search(config: Mapping[str, Any], scenario: str, parameters: Sequence
             "config: tune.objective.metric: goodput_rps needs a bound; set experiment.slo.ttft_ms, or take ttft_p50_ms"
         )
     for parameter in parameters:
-        for value in parameter.choices or (parameter.low, parameter.high):
+        for value in parameter.choices:
             _check_value(config, base, parameter.name, value)
-        if parameter.kind == "number":
-            _check_fraction(base, parameter)
-
-
-def _check_fraction(base: Mapping[str, Any], parameter: Parameter) -> None:
-    """That a parameter of kind number may have a value that is no integer, as such a search tries it."""
-    value, where = float(parameter.low or 0) + 0.5, f"config: tune.space.{parameter.name}"
-    section, _, key = parameter.name.partition(".")
-    try:
-        if not key:
-            _check_key(parameter.name, value, where)
-        elif section == "settings":
-            _check_setting(base, parameter.name, value)
-    except UserError:
-        raise UserError(
-            f"{where}.kind: number is wrong, the parameter takes whole numbers only; choose integer"
-        ) from None
 
 
 def _check_setting(base: Mapping[str, Any], name: str, value: Value) -> None:
@@ -87,7 +70,7 @@ def _check_value(config: Mapping[str, Any], base: Mapping[str, Any], name: str, 
     section, _, key = name.partition(".")
     if key:
         if isinstance(value, bool):
-            told = f"config: tune.space.{name}.choices: {shown(value)} is wrong"
+            told = f"config: tune.space.{name}: {shown(value)} is wrong"
             raise UserError(told + quoting(value, lambda text: True))
         if section == "settings":
             _check_setting(base, name, value)
@@ -111,18 +94,18 @@ def _check_key(key: str, value: Any, where: str) -> None:
 
 
 def resolve(
-    space: Mapping[str, Mapping[str, Any]], scenario: Mapping[str, Any]
+    space: Mapping[str, Sequence[Value]], scenario: Mapping[str, Any]
 ) -> tuple[list[Parameter], list[str]]:
     """The parameters that a scenario has, and a line for each that it has not.
 
     space: the config's `tune.space`. Raises UserError naming a parameter that is unknown or cannot be searched.
     """
     found, left_out = [], []
-    for name, rules in space.items():
+    for name, values in space.items():
         _check_name(name)
         _check_owned(name, scenario)
         if (reason := _lacks(name, scenario)) is None:
-            found.append(_parameter(name, rules, scenario))
+            found.append(_parameter(name, values, scenario))
         else:
             left_out.append(f"{name} is left out: {reason}")
     if not [parameter for parameter in found if not parameter.is_policy]:
@@ -166,31 +149,10 @@ def _lacks(name: str, scenario: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _parameter(name: str, rules: Mapping[str, Any], scenario: Mapping[str, Any]) -> Parameter:
-    where, own = f"config: tune.space.{name}", own_value(name, scenario)
-    kind = rules["kind"]
-    if kind == "choice":
-        choices = [_value(name, choice, where) for choice in rules["choices"]]
-        return Parameter(name, kind, own, choices=tuple(dict.fromkeys([own, *choices])))
-    ends: dict[str, Any] = {key: rules.get(key) for key in ("low", "high", "step")}
-    _require_inside(where, kind, own, ends)
-    return Parameter(name, kind, own, log=rules.get("log", False), **ends)
-
-
-def _require_inside(where: str, kind: str, own: Any, ends: Mapping[str, Any]) -> None:
-    """That the search can start from the scenario's own value."""
-    low, high, step = (ends[key] for key in ("low", "high", "step"))
-    inside = _is_number(own, kind) and low <= own <= high
-    if not inside or (step is not None and (own - low) % step):
-        raise UserError(
-            f"{where}: the scenario's own value {own} is not in {low} to {high}"
-            f"{'' if step is None else f' by {step}'}; the search starts from it: widen the range, set it in the "
-            f"scenario, or take kind choice"
-        )
-
-
-def _is_number(value: Any, kind: str) -> bool:
-    return isinstance(value, int if kind == "integer" else int | float) and not isinstance(value, bool)
+def _parameter(name: str, values: Sequence[Value], scenario: Mapping[str, Any]) -> Parameter:
+    own = own_value(name, scenario)
+    choices = [_value(name, choice, f"config: tune.space.{name}") for choice in values]
+    return Parameter(name, own, tuple(dict.fromkeys([own, *choices])))
 
 
 def _value(name: str, value: Any, where: str) -> Value:

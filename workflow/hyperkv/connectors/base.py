@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import TypeVar
 
@@ -12,6 +12,8 @@ import numpy as np
 from ..base.threads import started
 
 T = TypeVar("T")
+_EXISTS_BATCH = 512
+Items = Sequence[tuple[bytes, np.ndarray]]  # keys, each with its buffer or its value
 
 
 class Connector(ABC):
@@ -48,29 +50,53 @@ class Connector(ABC):
     def put(self, keys: Sequence[bytes], values: Sequence[np.ndarray]) -> None:
         """Save values[i] (uint8) under keys[i]."""
 
-    def spread(self, work: Callable[[int, range], T], items: int) -> list[T]:
-        """Run work(worker, indices) on every worker, item i going to worker i modulo `connections`.
 
-        Waits for all of them before raising the first error, so that no buffer is still being written.
-        """
-        futures: list[Future[T]] = [
-            self._workers.submit(work, worker, range(worker, items, self.connections))
-            for worker in range(min(self.connections, items))
-        ]
-        errors = [error for future in futures if (error := future.exception()) is not None]
-        if errors:
-            raise errors[0]
-        return [future.result() for future in futures]
+class SpreadConnector(Connector):
+    """One whose workers move whole values by themselves, item i of a call on worker i modulo `connections`."""
+
+    @abstractmethod
+    def load(self, worker: int, items: Items) -> list[bool]:
+        """A worker's part of get: whether each buffer was filled."""
+
+    @abstractmethod
+    def save(self, worker: int, items: Items) -> None:
+        """A worker's part of put."""
+
+    def get(self, keys: Sequence[bytes], buffers: Sequence[np.ndarray]) -> list[bool]:
+        found = [False] * len(keys)
+        for worker, part in enumerate(self.spread(self.load, list(zip(keys, buffers, strict=True)))):
+            found[worker :: self.connections] = part
+        return found
+
+    def put(self, keys: Sequence[bytes], values: Sequence[np.ndarray]) -> None:
+        self.spread(self.save, list(zip(keys, values, strict=True)))
+
+    def spread(self, work: Callable[[int, Items], T], items: Items) -> list[T]:
+        """Run work(worker, its items) on every worker that has some, and wait for all of them."""
+        return ended(
+            self._workers.submit(work, worker, items[worker :: self.connections])
+            for worker in range(min(self.connections, len(items)))
+        )
+
+
+def ended(futures: Iterable[Future[T]]) -> list[T]:
+    """What workers return. Waits for all of them before it raises the first error: no buffer is still being written."""
+    begun = list(futures)
+    errors = [error for future in begun if (error := future.exception()) is not None]
+    if errors:
+        raise errors[0]
+    return [future.result() for future in begun]
+
+
+def leading_present(keys: Sequence[bytes], ask: Callable[[Sequence[bytes]], list[bool]]) -> int:
+    """How many leading keys are there. ask: whether each of some keys is; further ones are not asked for when one is not."""
+    for start in range(0, len(keys), _EXISTS_BATCH):
+        batch = keys[start : start + _EXISTS_BATCH]
+        if (present := leading_true(ask(batch))) < len(batch):
+            return start + present
+    return len(keys)
 
 
 def leading_true(flags: Sequence[bool]) -> int:
     """How many flags are true before the first false one."""
     return next((index for index, flag in enumerate(flags) if not flag), len(flags))
-
-
-def gather_flags(parts: Sequence[Sequence[bool]], items: int, connections: int) -> list[bool]:
-    """Put the workers' answers (worker w holds items w, w + connections, ...) back in the items' order."""
-    flags = [False] * items
-    for worker, part in enumerate(parts):
-        flags[worker::connections] = part
-    return flags

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from ..base.errors import UserError
 from ..stores.base import LocalStore, Store
-from .base import Connector, gather_flags, leading_true
+from .base import Items, SpreadConnector, leading_true
 
 
-class InprocessConnector(Connector):
+class InprocessConnector(SpreadConnector):
     """For the stores dram and files."""
 
     def __init__(self, store: Store, connections: int):
@@ -23,15 +21,9 @@ class InprocessConnector(Connector):
     def count_present(self, keys: Sequence[bytes]) -> int:
         return leading_true(self._store.exists(keys))
 
-    def get(self, keys: Sequence[bytes], buffers: Sequence[np.ndarray]) -> list[bool]:
-        def load(_worker: int, indices: range) -> list[bool]:
-            return [self._store.get_into(keys[i], buffers[i]) for i in indices]
+    def load(self, worker: int, items: Items) -> list[bool]:
+        return [self._store.get_into(key, buffer) for key, buffer in items]
 
-        return gather_flags(self.spread(load, len(keys)), len(keys), self.connections)
-
-    def put(self, keys: Sequence[bytes], values: Sequence[np.ndarray]) -> None:
-        def save(_worker: int, indices: range) -> None:
-            for i in indices:
-                self._store.put(keys[i], values[i])
-
-        self.spread(save, len(keys))
+    def save(self, worker: int, items: Items) -> None:
+        for key, value in items:
+            self._store.put(key, value)

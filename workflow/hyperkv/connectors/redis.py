@@ -16,12 +16,12 @@ import redis
 from ..base.deadline import Deadline, Endpoint
 from ..base.errors import StoreError
 from ..stores.redis_client import Clock, bounded
-from .base import Connector, gather_flags
+from .base import Items, SpreadConnector
 
 _METADATA = struct.Struct("<7I")  # LMCache's RemoteMetadata: length, format, dtype, four dimensions
 
 
-class RedisConnector(Connector):
+class RedisConnector(SpreadConnector):
     """redis-py with hiredis, one client per worker; a failed command is an error, never tried again.
 
     timeout_s: of every call, on each connection, see deadline.py. Connecting is part of it.
@@ -52,25 +52,19 @@ class RedisConnector(Connector):
             raise _failure("EXISTS", error) from error
         return len(keys)
 
-    def get(self, keys: Sequence[bytes], buffers: Sequence[np.ndarray]) -> list[bool]:
-        def load(worker: int, indices: range) -> list[bool]:
-            self._begin(worker, [buffers[i] for i in indices])
-            return [_load_chunk(self._clients[worker], keys[i], buffers[i]) for i in indices]
+    def load(self, worker: int, items: Items) -> list[bool]:
+        self._begin(worker, items)
+        return [_load_chunk(self._clients[worker], key, buffer) for key, buffer in items]
 
-        return gather_flags(self.spread(load, len(keys)), len(keys), self.connections)
+    def save(self, worker: int, items: Items) -> None:
+        self._begin(worker, items)
+        for key, value in items:
+            _save_chunk(self._clients[worker], key, value)
 
-    def put(self, keys: Sequence[bytes], values: Sequence[np.ndarray]) -> None:
-        def save(worker: int, indices: range) -> None:
-            self._begin(worker, [values[i] for i in indices])
-            for i in indices:
-                _save_chunk(self._clients[worker], keys[i], values[i])
-
-        self.spread(save, len(keys))
-
-    def _begin(self, worker: int, arrays: Sequence[np.ndarray]) -> None:
-        """A worker's part of a call begins: two commands for each of so many chunks."""
-        size = sum(array.size for array in arrays)
-        self._clocks[worker].deadline = Deadline(self._timeout_s, size, 2 * len(arrays))
+    def _begin(self, worker: int, items: Items) -> None:
+        """A worker's part of a call begins: two commands for each chunk."""
+        size = sum(array.size for _, array in items)
+        self._clocks[worker].deadline = Deadline(self._timeout_s, size, 2 * len(items))
 
 
 def _load_chunk(client: redis.Redis, key: bytes, buffer: np.ndarray) -> bool:

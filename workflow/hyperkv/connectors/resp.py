@@ -8,18 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from ..base.deadline import Deadline, Endpoint
-from .base import Connector, gather_flags, leading_true
+from .base import Items, SpreadConnector, leading_present
 from .striped.channels import Channel, Exchange, Lookup
 from .striped.sockets import command
 
 _CRLF = b"\r\n"
-_EXISTS_BATCH = 512
 
 
-class RespConnector(Connector):
+class RespConnector(SpreadConnector):
     """N connections, item i of a batch on connection i modulo N. A closed one is opened again by the next call.
 
     timeout_s: of every call, on each connection; deadline.py says how it bounds a large one. Connecting takes as long at most.
@@ -43,30 +40,24 @@ class RespConnector(Connector):
 
     def count_present(self, keys: Sequence[bytes]) -> int:
         deadline = Deadline(self._timeout_s, commands=len(keys))
-        for start in range(0, len(keys), _EXISTS_BATCH):
-            lookups = [Lookup(key) for key in keys[start : start + _EXISTS_BATCH]]
+
+        def ask(batch: Sequence[bytes]) -> list[bool]:
+            lookups = [Lookup(key) for key in batch]
             self._channels[0].run(lookups, deadline)
-            present = leading_true([lookup.present for lookup in lookups])
-            if present < len(lookups):
-                return start + present
-        return len(keys)
+            return [lookup.present for lookup in lookups]
 
-    def get(self, keys: Sequence[bytes], buffers: Sequence[np.ndarray]) -> list[bool]:
-        def load(worker: int, indices: range) -> list[bool]:
-            loads = [_Load(keys[i], buffers[i].data) for i in indices]
-            self._run(worker, loads, sum(buffers[i].size for i in indices))
-            return [load.found for load in loads]
+        return leading_present(keys, ask)
 
-        return gather_flags(self.spread(load, len(keys)), len(keys), self.connections)
+    def load(self, worker: int, items: Items) -> list[bool]:
+        loads = [_Load(key, buffer.data) for key, buffer in items]
+        self._run(worker, loads, items)
+        return [load.found for load in loads]
 
-    def put(self, keys: Sequence[bytes], values: Sequence[np.ndarray]) -> None:
-        def save(worker: int, indices: range) -> None:
-            saves = [_Save(keys[i], values[i].data) for i in indices]
-            self._run(worker, saves, sum(values[i].size for i in indices))
+    def save(self, worker: int, items: Items) -> None:
+        self._run(worker, [_Save(key, value.data) for key, value in items], items)
 
-        self.spread(save, len(keys))
-
-    def _run(self, worker: int, exchanges: Sequence[Exchange], size: int) -> None:
+    def _run(self, worker: int, exchanges: Sequence[Exchange], items: Items) -> None:
+        size = sum(array.size for _, array in items)
         self._channels[worker].run(exchanges, Deadline(self._timeout_s, size, len(exchanges)))
 
 

@@ -12,18 +12,22 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ..base.cli import run_stage
-from .command import draw_tables
+from .command import Picture, Table, draw_tables
 from .looks import colour_of, marker_of
-from .style import draw_line, dtype_words, label, name_loads, title
+from .style import draw_line, dtype_words, label, legend_beside, name_loads, title
 
 _BEFORE = {"color": "#5E3C99", "marker": "o"}
 _AFTER = {"color": "#CC79A7", "marker": "s"}
 _LAST = {"color": "#D55E00", "marker": "D"}
 
 
-def main() -> None:
-    """Parse the command line and draw the figure."""
-    draw_tables(draw_before_after, __doc__, "ladder")
+def main(*, tables: Table, picture: Picture) -> None:
+    """Draw the figure.
+
+    Args:
+        tables: ladder.csv.
+    """
+    draw_tables(draw_before_after, tables, picture)
 
 
 def draw_before_after(ladder: pd.DataFrame) -> Figure:
@@ -53,10 +57,8 @@ def draw_before_after(ladder: pd.DataFrame) -> Figure:
     axes.set_ylim(bottom=0)
     axes.set_title(title(steps, "Before and after tuning"), fontsize=10)
     drawn = pd.concat([rows for rows, *_ in lines])
-    axes.legend(
-        fontsize=8, title=f"{name_loads(axes, drawn)};\nhollow: not all repeats valid", title_fontsize=8,
-        loc="center left", bbox_to_anchor=(1.02, 0.5),
-    )  # fmt: skip
+    told = f"{name_loads(axes, drawn)};\nhollow: not all repeats valid"
+    legend_beside(axes, *axes.get_legend_handles_labels(), told, handlelength=None)
     return figure
 
 

@@ -17,15 +17,19 @@ from matplotlib.lines import Line2D
 
 from ..base.cli import run_stage
 from .axes import log_y, sizes_x
-from .command import draw_tables
-from .style import BELOW, WIDTH, labels, styles, unique_legend
+from .command import Picture, TwoTables, draw_tables
+from .style import WIDTH, labels, legend_below, styles, unique_legend
 
 _PANEL_LETTERS = 56  # that a panel is wide
 
 
-def main() -> None:
-    """Parse the command line and draw the figure."""
-    draw_tables(draw_break_even, __doc__, "break_even", "placed_stores")
+def main(*, tables: TwoTables, picture: Picture) -> None:
+    """Draw the figure.
+
+    Args:
+        tables: break_even.csv and placed_stores.csv.
+    """
+    draw_tables(draw_break_even, tables, picture)
 
 
 def draw_break_even(break_even: pd.DataFrame, placed_stores: pd.DataFrame) -> Figure:
@@ -64,15 +68,13 @@ def draw_break_even(break_even: pd.DataFrame, placed_stores: pd.DataFrame) -> Fi
     if stores.empty:
         handles.append(Line2D([], [], linestyle="none"))
         texts.append("no store was profiled")
-    machine = (
-        ""
-        if stores.empty
-        else f" alone on {stores.iloc[0]['machine']}\n(GB/s of GET, page cache, value, connections)"
-    )
-    figure.legend(
-        handles, texts, fontsize=9, handlelength=3, alignment="left", title_fontsize=9, **BELOW,
-        title=f"below the black line, loading wins; stores measured{machine}" if machine else None,
-    )  # fmt: skip
+        told = ""
+    else:
+        told = (
+            f"below the black line, loading wins; stores measured alone on {stores.iloc[0]['machine']}\n"
+            "(GB/s of GET, page cache, value, connections)"
+        )
+    legend_below(figure, handles, texts, told)
     return figure
 
 

@@ -17,14 +17,18 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from ..base.cli import run_stage
 from ..records.parity import require_parity
 from .axes import log_y, sizes_x
-from .command import draw_tables
+from .command import Picture, Table, draw_tables
 from .looks import CONNECTOR_MARKERS
-from .style import WIDTH, cell_links, draw_line, empty, labels, legend, styles, title
+from .style import WIDTH, cell_links, draw_line, empty, labels, legend, note, styles, title
 
 
-def main() -> None:
-    """Parse the command line and draw the figure."""
-    draw_tables(draw_chunk, __doc__, "scenarios")
+def main(*, tables: Table, picture: Picture) -> None:
+    """Draw the figure.
+
+    Args:
+        tables: scenarios.csv.
+    """
+    draw_tables(draw_chunk, tables, picture)
 
 
 def draw_chunk(scenarios: pd.DataFrame) -> Figure:
@@ -65,7 +69,7 @@ def draw_chunk(scenarios: pd.DataFrame) -> Figure:
         log_y(panels[2])
     figure.suptitle(title(rows, f"Chunk size, {rows['load'].max()} clients"), fontsize=11)
     figure.tight_layout()
-    legend(right, rows, beside=figure)
+    legend(right, rows, below=figure)
     return figure
 
 
@@ -93,15 +97,8 @@ def _styles_by_connector(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
 def _name_chunks(axes: Axes, line: pd.DataFrame) -> None:
     for _, row in line[line["load_gbps"].notna()].iterrows():
         largest = row["chunk_tokens"] == line["chunk_tokens"].max()
-        axes.annotate(
-            row["chunk_tokens"],
-            (row["hit_rate"], row["load_gbps"]),
-            (-7 if largest else 7, 0),
-            textcoords="offset points",
-            fontsize=8,
-            ha="right" if largest else "left",
-            va="center",
-        )
+        at, offset = (row["hit_rate"], row["load_gbps"]), (-7 if largest else 7, 0)
+        note(axes, row["chunk_tokens"], at, offset, ha="right" if largest else "left", va="center")
 
 
 if __name__ == "__main__":

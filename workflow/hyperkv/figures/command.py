@@ -1,43 +1,46 @@
-"""The command line of a figure: tables in, SVG and PNG out."""
+"""What every figure's command line has: tables in, SVG and PNG out."""
 
 from __future__ import annotations
 
-import argparse
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from cyclopts import Parameter
 from matplotlib.figure import Figure
 
+from ..base.options import Spec
 from ..records.hardware import mixed
 from . import looks
 from .style import read_table, save
 
+Table = tuple[Path]
+TwoTables = tuple[Path, Path]
 
-def figure_parser(document: str | None) -> argparse.ArgumentParser:
-    """The options that every figure has. document: its module's docstring."""
-    parser = argparse.ArgumentParser(
-        description=document, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--stores", type=looks.know, help="JSON: medium, colour and markers of every store")
-    parser.add_argument("--svg", required=True, type=Path)
-    parser.add_argument("--png", required=True, type=Path)
-    return parser
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """Where a figure goes, and how stores look in it.
+
+    Args:
+        stores: JSON: medium, colour and markers of every store.
+    """
+
+    stores: Spec = field(default_factory=dict)
+    svg: Path
+    png: Path
+
+    def save(self, draw: Callable[[], Figure], note: str = "") -> None:
+        """Write what `draw` makes. note: what is not alike about its rows."""
+        looks.know(self.stores)
+        save(draw, self.svg, self.png, note)
 
 
 def draw_tables(
-    draw: Callable[..., Figure], document: str | None, *names: str, compared: bool = False
+    draw: Callable[..., Figure], tables: Sequence[Path], picture: Picture, *compared: Any
 ) -> None:
-    """Parse the command line, read the tables and save what `draw` makes of them.
-
-    names: of the tables, in the order in which `draw` takes them. compared: it takes the chunk size of --spec after them.
-    """
-    parser = figure_parser(document)
-    files = ", ".join(f"{name}.csv" for name in names)
-    parser.add_argument("--tables", required=True, nargs=len(names), type=Path, help=files)
-    if compared:
-        parser.add_argument("--spec", required=True, help='JSON: {"chunk_tokens": size that is compared}')
-    arguments = parser.parse_args()
-    tables = [read_table(path) for path in arguments.tables]
-    chunk = [json.loads(arguments.spec)["chunk_tokens"]] if compared else []
-    save(lambda: draw(*tables, *chunk), arguments.svg, arguments.png, mixed(tables))
+    """Read the tables and save what `draw` makes of them. compared: what it takes after them."""
+    found = [read_table(path) for path in tables]
+    picture.save(lambda: draw(*found, *compared), mixed(found))

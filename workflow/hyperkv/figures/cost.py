@@ -6,6 +6,7 @@ python -m workflow.hyperkv.figures.cost --tables results/tables/cost.csv results
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -14,13 +15,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from ..base.cli import run_stage
+from ..base.options import Spec
 from ..records.hardware import gpu_words
 from ..records.parity import require_parity
 from ..records.subtitles import under
-from ..tables.methods.cost_model import PARTS
-from .command import draw_tables
+from ..tables.methods.cost_model import PARTS, compared_rows
+from .command import Picture, TwoTables, draw_tables
 from .looks import TIER_COLOURS, colour_of
-from .style import WIDTH, at_chunk, labels, span
+from .style import WIDTH, at_chunk, draw_interval, labels, note
 
 PART_COLOURS = {
     "gpu": "#999999",
@@ -33,9 +35,14 @@ PART_WORDS = {"gpu": "GPU", "server": "server", "dram": "DRAM", "ssd": "SSD", "p
 _LEAST_PERCENT = 1.0
 
 
-def main() -> None:
-    """Parse the command line and draw the figure."""
-    draw_tables(draw_cost, __doc__, "cost", "cost_sensitivity", compared=True)
+def main(*, tables: TwoTables, spec: Spec, picture: Picture) -> None:
+    """Draw the figure.
+
+    Args:
+        tables: cost.csv and cost_sensitivity.csv.
+        spec: JSON: {"chunk_tokens": size that is compared}.
+    """
+    draw_tables(draw_cost, tables, picture, spec["chunk_tokens"])
 
 
 def draw_cost(cost: pd.DataFrame, sensitivity: pd.DataFrame, chunk_tokens: int) -> Figure:
@@ -44,7 +51,7 @@ def draw_cost(cost: pd.DataFrame, sensitivity: pd.DataFrame, chunk_tokens: int) 
     cost, sensitivity: rows of cost.csv and cost_sensitivity.csv. Scenarios of one chunk size, at the SLO; of an open loop
     at its highest load. Raises UserError when they are not alike.
     """
-    rows = compared_rows(at_chunk(cost, chunk_tokens))
+    rows = pd.concat(compared_rows(at_chunk(cost, chunk_tokens)))
     require_parity(rows, vary=["tier", "store", "connector"])
     high = 1.2 + 0.42 * max(len(rows), 4)
     figure, (left, right) = plt.subplots(2, 1, figsize=(WIDTH, high + 5), height_ratios=(high, 5))
@@ -61,15 +68,6 @@ def draw_cost(cost: pd.DataFrame, sensitivity: pd.DataFrame, chunk_tokens: int) 
     return figure
 
 
-def compared_rows(cost: pd.DataFrame) -> pd.DataFrame:
-    """Of every scenario its row at the SLO, else that at its highest load."""
-    found = []
-    for _, own in cost.groupby("scenario", sort=False):
-        at_slo = own[own["at"] == "slo"]
-        found.append(at_slo if len(at_slo) else own[own["load"] == own["load"].max()])
-    return pd.concat(found) if found else cost
-
-
 def _compared_at(row: pd.Series) -> str:
     if row["at"] != "slo":
         return f"load {row['load']:g} of an open loop"
@@ -83,34 +81,15 @@ def _draw_shares(axes: Axes, rows: pd.DataFrame) -> None:
     for position, (_, row) in enumerate(rows.iterrows()):
         total, begin = row["usd_per_million_tokens"], 0.0
         if pd.isna(total):
-            axes.annotate(
-                f"no cost: {row['reasons']}",
-                (0, position),
-                (4, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=8,
-            )
+            note(axes, f"no cost: {row['reasons']}", (0, position), (4, 0), va="center")
             continue
         for part in PARTS:
             width = total * row[f"{part}_share"]
-            axes.barh(
-                position,
-                width,
-                left=begin,
-                color=PART_COLOURS[part],
-                height=0.62,
-                edgecolor="white",
-                linewidth=0.5,
-            )
+            look: dict[str, Any] = {"color": PART_COLOURS[part], "edgecolor": "white", "linewidth": 0.5}
+            axes.barh(position, width, left=begin, height=0.62, **look)
             begin += width
-        end = total
-        if (interval := span(row, "usd_per_million_tokens")) is not None:
-            axes.errorbar(total, position, xerr=interval, color="#333333", capsize=3, linewidth=1.2)
-            end = max(end, row["usd_per_million_tokens_high"])
-        axes.annotate(
-            _row_note(row), (end, position), (6, 0), textcoords="offset points", va="center", fontsize=8
-        )
+        end = draw_interval(axes, row, "usd_per_million_tokens", position, capsize=3, linewidth=1.2)
+        note(axes, _row_note(row), (end, position), (6, 0), va="center")
     axes.set_yticks(range(len(rows)), [names[name] for name in rows["scenario"]], fontsize=9)
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
@@ -118,14 +97,8 @@ def _draw_shares(axes: Axes, rows: pd.DataFrame) -> None:
     axes.set_xlabel("USD per million tokens (prompt and answer), median and 95 % interval over repeats")
     axes.set_title("Cost by part", fontsize=10)
     handles = [Patch(color=PART_COLOURS[part], label=PART_WORDS[part]) for part in PARTS]
-    axes.legend(
-        handles=handles,
-        fontsize=8,
-        ncols=len(PARTS),
-        loc="upper center",
-        bbox_to_anchor=(0.5, -0.16),
-        frameon=False,
-    )
+    below: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "frameon": False}
+    axes.legend(handles=handles, fontsize=8, ncols=len(PARTS), **below)
 
 
 def _row_note(row: pd.Series) -> str:

@@ -6,6 +6,7 @@ python -m workflow.hyperkv.figures.hit_rate --tables results/predict/hit_rates.c
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,9 +18,9 @@ from matplotlib.ticker import PercentFormatter
 
 from ..base.cli import run_stage
 from .axes import sizes_x
-from .command import draw_tables
+from .command import Picture, TwoTables, draw_tables
 from .looks import TIER_COLOURS, colour_of, marker_of
-from .style import unique_legend
+from .style import legend_beside, note, unique_legend
 
 TIER_WORDS = {"hbm": "HBM", "dram": "DRAM", "ssd": "SSD"}
 DASHES = ("-", "--", "-.", ":")
@@ -28,9 +29,13 @@ LOOKUPS = {"prompt": "for the whole prompt (LMCache)", "rest": "for what HBM did
 ALONE = "an unbounded store alone, no HBM\n(HBM adds smaller blocks and answers)"
 
 
-def main() -> None:
-    """Parse the command line and draw the figure."""
-    draw_tables(draw_hit_rate, __doc__, "hit_rates", "cells")
+def main(*, tables: TwoTables, picture: Picture) -> None:
+    """Draw the figure.
+
+    Args:
+        tables: hit_rates.csv and cells.csv.
+    """
+    draw_tables(draw_hit_rate, tables, picture)
 
 
 def draw_hit_rate(hit_rates: pd.DataFrame, cells: pd.DataFrame) -> Figure:
@@ -50,25 +55,17 @@ def draw_hit_rate(hit_rates: pd.DataFrame, cells: pd.DataFrame) -> Figure:
         for axes, saved in zip(line, answers, strict=True):
             chosen = of_panel[of_panel["save_decode_cache"] == saved]
             _draw_predicted(axes, chosen, names)
-            if len(cells) and _is_experiment(chosen):
+            if len(cells) and chosen.iloc[0]["counted"] == "window":
                 _draw_measured(axes, cells[_saved_so(cells, saved, saved == answers[0])], chosen)
             what = "prompts and answers saved" if saved else "prompts saved only"
             axes.set_title(what, fontsize=9, loc="left")
-        heading = line[0].annotate(
-            _case_title(of_panel.iloc[0]),
-            (0, 1),
-            (0, 18),
-            "axes fraction",
-            textcoords="offset points",
-            fontsize=9,
+        heading = note(
+            line[0], _case_title(of_panel.iloc[0]), (0, 1), (0, 18), xycoords="axes fraction", fontsize=9
         )
         heading.set_in_layout(False)
         line[0].set_ylabel("hit rate (share of prompt tokens)")
-        handles, texts = unique_legend(line)
-        line[-1].legend(
-            handles, texts, fontsize=8, loc="center left", bbox_to_anchor=(1.02, 0.5),
-            title=f"tiers below HBM are asked\n{LOOKUPS[of_panel.iloc[0]['lookup']]}", title_fontsize=8, alignment="left",
-        )  # fmt: skip
+        told = f"tiers below HBM are asked\n{LOOKUPS[of_panel.iloc[0]['lookup']]}"
+        legend_beside(line[-1], *unique_legend(line), told, alignment="left", handlelength=None)
     for axes in grid[-1]:
         axes.set_xlabel("chunk (tokens)")
     first = grid[0, 0]
@@ -106,26 +103,20 @@ def _order(row: pd.Series) -> tuple[float, ...]:
 
 def _draw_predicted(axes: Axes, rows: pd.DataFrame, names: Mapping[str, str]) -> None:
     """The unbounded store alone and a line per set of tiers; bands are ranges over seeds."""
-    seen: dict[str, int] = {}
+    seen: Counter[str] = Counter()
     for tiers, name in names.items():
         line = rows[rows["tiers"] == tiers]
         lowest = [word for word in TIER_WORDS if pd.notna(line.iloc[0][f"{word}_bytes"])][-1:]
         kind = lowest[0] if lowest else "none"
-        style: dict[str, Any] = {
-            "color": TIER_COLOURS.get(kind, "#666666"),
-            "linestyle": DASHES[seen.get(kind, 0) % 4],
-        }
-        seen[kind] = seen.get(kind, 0) + 1
-        axes.fill_between(
-            line["chunk_tokens"], line["hit_rate_low"], line["hit_rate_high"],
-            color=style["color"], alpha=0.13, linewidth=0,
-        )  # fmt: skip
-        axes.plot(line["chunk_tokens"], line["hit_rate"], label=name, linewidth=1.8, **style)
+        colour, chunks = TIER_COLOURS.get(kind, "#666666"), line["chunk_tokens"]
+        look: dict[str, Any] = {"color": colour, "linestyle": DASHES[seen[kind] % 4], "linewidth": 1.8}
+        seen[kind] += 1
+        band: dict[str, Any] = {"color": colour, "alpha": 0.13, "linewidth": 0}
+        axes.fill_between(chunks, line["hit_rate_low"], line["hit_rate_high"], **band)
+        axes.plot(chunks, line["hit_rate"], label=name, **look)
     alone = rows[rows["tiers"] == rows.iloc[0]["tiers"]]
-    axes.plot(
-        alone["chunk_tokens"], alone["ceiling_hit_rate"], color="black", linewidth=1.2, linestyle=(0, (2, 2)),
-        label=ALONE, zorder=4,
-    )  # fmt: skip
+    look = {"color": "black", "linewidth": 1.2, "linestyle": (0, (2, 2)), "zorder": 4}
+    axes.plot(alone["chunk_tokens"], alone["ceiling_hit_rate"], label=ALONE, **look)
 
 
 def _draw_measured(axes: Axes, cells: pd.DataFrame, predicted: pd.DataFrame) -> None:
@@ -142,10 +133,11 @@ def _draw_measured(axes: Axes, cells: pd.DataFrame, predicted: pd.DataFrame) -> 
         rows = rows.assign(tiers=rows["scenario"].map(tiers_of)).dropna(subset=["tiers"])
         alike = [_same_format(row, sets[row["tiers"]]) for _, row in rows.iterrows()]
         rows = rows[pd.Series(alike, index=rows.index, dtype=bool)]
-    seen: dict[str, int] = {}
+    seen: Counter[str] = Counter()
     for (store, tiers), of_store in rows.groupby(["store", "tiers"], sort=False):
-        again = seen[store] = seen.get(store, -1) + 1
-        marker = marker_of(store) if not again else FURTHER_MARKERS[(again - 1) % len(FURTHER_MARKERS)]
+        again = seen[store]
+        marker = FURTHER_MARKERS[(again - 1) % len(FURTHER_MARKERS)] if again else marker_of(store)
+        seen[store] += 1
         extra = _differing(sets[tiers], predicted, hbm=True) if tiers else []
         means = of_store.groupby(["scenario", "chunk_tokens"])["hit_rate"].mean().reset_index()
         axes.plot(
@@ -185,18 +177,9 @@ def _measured_label(row: pd.Series) -> str:
     return f"measured: {row['store']}{pool}"
 
 
-def _is_experiment(rows: pd.DataFrame) -> bool:
-    """Whether a case is what the sweep measures: then the requests of its measured window count."""
-    return rows.iloc[0]["counted"] == "window"
-
-
 def _case_title(row: pd.Series) -> str:
-    measured = row["counted"] == "window"
-    name = (
-        "What the sweep measures; markers: engine replay, mean of its repeats"
-        if measured
-        else f"Case {row['case']}"
-    )
+    swept = "What the sweep measures; markers: engine replay, mean of its repeats"
+    name = swept if row["counted"] == "window" else f"Case {row['case']}"
     clients = f"{row['clients']} client{'s' if row['clients'] > 1 else ''}"
     return (
         f"{name}\n{row['model']}, {row['workload']}, {row['active_conversations']} conversations at once by {clients}, "

@@ -13,9 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..base.cli import run_stage
-from .command import draw_tables
+from .command import Picture, Table, draw_tables
 from .looks import colour_of
-from .style import label, span, title
+from .style import draw_interval, label, note, title
 
 _STEP = "#0072B2"
 _PANELS = (
@@ -24,9 +24,13 @@ _PANELS = (
 )
 
 
-def main() -> None:
-    """Parse the command line and draw the figure."""
-    draw_tables(draw_ladder, __doc__, "ladder")
+def main(*, tables: Table, picture: Picture) -> None:
+    """Draw the figure.
+
+    Args:
+        tables: ladder.csv.
+    """
+    draw_tables(draw_ladder, tables, picture)
 
 
 def draw_ladder(ladder: pd.DataFrame) -> Figure:
@@ -57,19 +61,9 @@ def _draw_steps(axes: Axes, steps: pd.DataFrame, column: str, gain: str) -> None
     for place, (_, row) in enumerate(steps.iterrows()):
         face = _STEP if row["valid"] else "none"
         axes.barh(place, row[column], color=face, edgecolor=_STEP, height=0.6, linewidth=1.4)
-        end = row[column]
-        if (interval := span(row, column)) is not None:
-            axes.errorbar(row[column], place, xerr=interval, color="#333333", capsize=3)
-            end = row[f"{column}_high"]
-        axes.annotate(
-            _gain_text(row, gain),
-            (end, place),
-            xytext=(6, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=8,
-            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
-        )
+        end = draw_interval(axes, row, column, place, capsize=3)
+        box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
+        note(axes, _gain_text(row, gain), (end, place), (6, 0), va="center", bbox=box)
     axes.set_xlim(0, top * 1.75)
 
 

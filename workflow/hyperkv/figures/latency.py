@@ -19,18 +19,22 @@ from ..base.cli import run_stage
 from ..records.hardware import gpu_words
 from ..records.subtitles import under
 from .axes import log_y, sizes_x
-from .command import draw_tables
+from .command import Picture, Table, draw_tables
 from .looks import colour_of, marker_of, medium_of
-from .style import dtype_words, empty
+from .style import dtype_words, empty, labels
 
 _DASHES: tuple[LineStyleType, ...] = ("-", "--", "-.", (0, (1, 1.2)), (0, (5, 1, 1, 1, 1, 1)))
 _FURTHER_MARKERS = ("v", "*", "<", "h")
 _PANELS = {"loaded": "the same prompt again, from the tier", "saved": "first time: computed and saved"}
 
 
-def main() -> None:
-    """Parse the command line and draw the figure."""
-    draw_tables(draw_latency, __doc__, "latency")
+def main(*, tables: Table, picture: Picture) -> None:
+    """Draw the figure.
+
+    Args:
+        tables: latency.csv.
+    """
+    draw_tables(draw_latency, tables, picture)
 
 
 def draw_latency(latency: pd.DataFrame) -> Figure:
@@ -43,13 +47,13 @@ def draw_latency(latency: pd.DataFrame) -> Figure:
         return empty("No single requests were measured (latency.prompt_tokens is empty)")
     figure, panels = plt.subplots(1, 2, figsize=(11, 5), sharey=True)
     computed = latency[latency["pass"] == "computed"]
-    labels = _labels(latency[latency["pass"] != "computed"])
+    names = labels(latency[latency["pass"] != "computed"], _label, "{} ({})")
     for axes, (kind, title) in zip(panels, _PANELS.items(), strict=True):
         for number, (_, rows) in enumerate(computed.groupby("scenario", sort=False)):
             words = f"recompute, no tier{dtype_words(rows.iloc[0])}"
             _draw_line(axes, rows, words, colour_of(""), marker_of(""), _DASHES[number % len(_DASHES)])
         used: Counter[str] = Counter()
-        for scenario, words in labels.items():
+        for scenario, words in names.items():
             rows = latency[(latency["scenario"] == scenario) & (latency["pass"] == kind)]
             store = rows.iloc[0]["store"]
             turn, place = divmod(used[store], len(_DASHES))
@@ -68,26 +72,14 @@ def draw_latency(latency: pd.DataFrame) -> Figure:
         f"{'; hollow: not proved' if not latency['valid'].all() else ''}"
     )
     figure.suptitle(under(text, latency), fontsize=11, y=0.97, va="bottom")
-    figure.legend(
-        *panels[0].get_legend_handles_labels(),
-        loc="upper center",
-        bbox_to_anchor=(0.5, 0.02),
-        ncols=2,
-        fontsize=9,
-        handlelength=4,
-    )
+    below: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.02), "ncols": 2}
+    figure.legend(*panels[0].get_legend_handles_labels(), fontsize=9, handlelength=4, **below)
     return figure
 
 
-def _labels(rows: pd.DataFrame) -> dict[str, str]:
-    """Each scenario's words in the legend; those that would be the same have the scenario's name behind them."""
-    words = {
-        row["scenario"]: f"{row['store']} ({medium_of(row)}), {row['connector']}, "
-        f"chunk {row['chunk_tokens']:g}{dtype_words(row)}"
-        for _, row in rows.drop_duplicates("scenario").iterrows()
-    }
-    count = Counter(words.values())
-    return {name: f"{word} ({name})" if count[word] > 1 else word for name, word in words.items()}
+def _label(row: pd.Series) -> str:
+    where = f"{row['store']} ({medium_of(row)}), {row['connector']}"
+    return f"{where}, chunk {row['chunk_tokens']:g}{dtype_words(row)}"
 
 
 def _draw_line(
@@ -96,22 +88,14 @@ def _draw_line(
     rows = rows.sort_values("prompt_tokens")
     valid = rows["valid"].astype(bool)
     low, high = rows["ttft_s"] - rows["ttft_s_low"], rows["ttft_s_high"] - rows["ttft_s"]
+    ends = [end.fillna(0).clip(lower=0) for end in (low, high)]
+    face = colour if valid.any() else "white"
     look: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 5}
-    axes.errorbar(
-        rows["prompt_tokens"],
-        rows["ttft_s"],
-        yerr=[low.fillna(0).clip(lower=0), high.fillna(0).clip(lower=0)],
-        label=label,
-        markerfacecolor=colour if valid.any() else "white",
-        linestyle=dashes,
-        linewidth=1.4,
-        capsize=2,
-        **look,
-    )
+    line: dict[str, Any] = {"linestyle": dashes, "linewidth": 1.4, "capsize": 2, "markerfacecolor": face}
+    axes.errorbar(rows["prompt_tokens"], rows["ttft_s"], yerr=ends, label=label, **line, **look)
     hollow = rows[~valid]
-    axes.plot(
-        hollow["prompt_tokens"], hollow["ttft_s"], linestyle="none", markerfacecolor="white", zorder=3, **look
-    )
+    look |= {"linestyle": "none", "markerfacecolor": "white", "zorder": 3}
+    axes.plot(hollow["prompt_tokens"], hollow["ttft_s"], **look)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ python -m workflow.hyperkv.figures.layers --tables results/tables/layers.csv --s
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -16,8 +17,8 @@ from matplotlib.patches import Patch
 
 from ..base.cli import run_stage
 from ..tables.methods.substitution import UNEXPLAINED, WHOLE, WORDS
-from .command import draw_tables
-from .style import empty
+from .command import Picture, Table, draw_tables
+from .style import empty, legend_beside, note
 
 # Okabe and Ito's palette. Transport is blue, the server orange, the device green.
 COLOURS = {
@@ -36,9 +37,13 @@ _STROKES, _DOTS = "////", "oo"
 _SIDE_BY_SIDE = 12  # bars of a panel
 
 
-def main() -> None:
-    """Parse the command line and draw the figure."""
-    draw_tables(draw_layers, __doc__, "layers")
+def main(*, tables: Table, picture: Picture) -> None:
+    """Draw the figure.
+
+    Args:
+        tables: layers.csv.
+    """
+    draw_tables(draw_layers, tables, picture)
 
 
 def draw_layers(layers: pd.DataFrame) -> Figure:
@@ -52,7 +57,8 @@ def draw_layers(layers: pd.DataFrame) -> Figure:
     connections = int(layers["connections"].max())
     rows = layers[layers["connections"] == connections]
     bars = list(dict.fromkeys(zip(rows["scenario"], rows["value_bytes"], strict=True)))
-    bars.sort(key=lambda bar: (list(dict.fromkeys(rows["scenario"])).index(bar[0]), bar[1]))
+    scenarios = list(dict.fromkeys(rows["scenario"]))
+    bars.sort(key=lambda bar: (scenarios.index(bar[0]), bar[1]))
     places = _places(bars)
     if len(bars) <= _SIDE_BY_SIDE:
         figure, panels = plt.subplots(1, 2, figsize=(max(9.0, 1.2 + 1.5 * len(bars)), 5.4), sharey=True)
@@ -61,12 +67,8 @@ def draw_layers(layers: pd.DataFrame) -> Figure:
     shown: list[str] = []
     for axes, (operation, title) in zip(panels, _PANELS.items(), strict=True):
         for bar in bars:
-            point = rows[
-                (rows["scenario"] == bar[0])
-                & (rows["value_bytes"] == bar[1])
-                & (rows["operation"] == operation)
-            ]
-            shown += _draw_bar(axes, places[bar], point)
+            of_bar = (rows["scenario"] == bar[0]) & (rows["value_bytes"] == bar[1])
+            shown += _draw_bar(axes, places[bar], rows[of_bar & (rows["operation"] == operation)])
         axes.axhline(0, color="#333333", linewidth=0.8)
         axes.set_title(title, fontsize=11)
         axes.set_xticks(list(places.values()), [f"{size / 2**20:g}" for _, size in bars])
@@ -74,19 +76,16 @@ def draw_layers(layers: pd.DataFrame) -> Figure:
         axes.grid(axis="x", visible=False)
         axes.set_axisbelow(True)
         axes.margins(x=0.03)
-        for scenario in dict.fromkeys(name for name, _ in bars):
+        look = {
+            "xycoords": ("data", "axes fraction"),
+            "ha": "center",
+            "va": "top",
+            "fontsize": 9,
+            "weight": "bold",
+        }
+        for scenario in scenarios:
             mine = [place for (name, _), place in places.items() if name == scenario]
-            axes.annotate(
-                scenario.replace("_", "\n", 1),
-                (sum(mine) / len(mine), 0),
-                xycoords=("data", "axes fraction"),
-                xytext=(0, -22),
-                textcoords="offset points",
-                ha="center",
-                va="top",
-                fontsize=9,
-                weight="bold",
-            )
+            note(axes, scenario.replace("_", "\n", 1), (sum(mine) / len(mine), 0), (0, -22), **look)
     for axes in panels if len(bars) > _SIDE_BY_SIDE else panels[:1]:
         axes.set_ylabel("s/GB (median over repeats)")
     figure.suptitle(
@@ -118,71 +117,38 @@ def _draw_bar(axes: Axes, place: float, point: pd.DataFrame) -> list[str]:
         if name == UNEXPLAINED:
             value = float(whole["s_per_gb"].iloc[0]) - (top + bottom)
         start = top if value >= 0 else bottom
-        axes.bar(
-            place,
-            value,
-            bottom=start,
-            width=0.8,
-            color=COLOURS[name],
-            edgecolor="#333333",
-            linewidth=0.6,
-            hatch=_hatch(name, bool(row["distinguishable"])),
-        )
+        axes.bar(place, value, bottom=start, width=0.8, **_look(name, bool(row["distinguishable"])))
         top, bottom = (top + value, bottom) if value >= 0 else (top, bottom + value)
         drawn.append(name)
     for _, row in whole.iterrows():
         axes.plot([place - 0.46, place + 0.46], [row["s_per_gb"]] * 2, color="#000000", linewidth=2, zorder=4)
         if pd.notna(row["s_per_gb_low"]):
-            axes.plot(
-                [place] * 2,
-                [row["s_per_gb_low"], row["s_per_gb_high"]],
-                color="#000000",
-                linewidth=1.2,
-                zorder=4,
-            )
+            ends = [row["s_per_gb_low"], row["s_per_gb_high"]]
+            axes.plot([place] * 2, ends, color="#000000", linewidth=1.2, zorder=4)
     missing = point[(point["kind"] == "layer") & point["s_per_gb"].isna()]
     if len(missing) and len(whole):
-        axes.annotate(
-            "not all\nmeasured",
-            (place, top),
-            xytext=(0, 4),
-            textcoords="offset points",
-            ha="center",
-            fontsize=8,
-        )
+        note(axes, "not all\nmeasured", (place, top), ha="center")
     if whole.empty and len(point):
-        axes.annotate(
-            "not\ncold", (place, 0), xytext=(0, 4), textcoords="offset points", ha="center", fontsize=8
-        )
+        note(axes, "not\ncold", (place, 0), ha="center")
     return drawn
 
 
-def _hatch(name: str, told: bool) -> str | None:
-    return "".join([_STROKES * (name == UNEXPLAINED), _DOTS * (not told)]) or None
+def _look(name: str, told: bool) -> dict[str, Any]:
+    """A layer's bar or patch. told: whether it can be told from 0."""
+    hatch = _STROKES * (name == UNEXPLAINED) + _DOTS * (not told)
+    return {"facecolor": COLOURS[name], "edgecolor": "#333333", "linewidth": 0.6, "hatch": hatch or None}
 
 
 def _legend(figure: Figure, shown: list[str]) -> None:
-    handles: list[Patch | Line2D] = [
-        Patch(
-            facecolor=COLOURS[name],
-            edgecolor="#333333",
-            linewidth=0.6,
-            label=WORDS[name],
-            hatch=_hatch(name, True),
-        )
-        for name in shown[::-1]
-    ]
-    handles.insert(0, Line2D([], [], color="#000000", linewidth=2, label="measured whole, 95 % interval"))
-    handles.append(
-        Patch(
-            facecolor="#FFFFFF",
-            edgecolor="#333333",
-            linewidth=0.6,
-            hatch=_DOTS,
-            label="dotted: not told from 0\n(its interval spans 0)",
-        )
-    )
-    figure.legend(handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
+    whole = Line2D([], [], color="#000000", linewidth=2)
+    dotted = Patch(**{**_look(UNEXPLAINED, False), "hatch": _DOTS})
+    layers = {WORDS[name]: Patch(**_look(name, True)) for name in shown[::-1]}
+    handles = {
+        "measured whole, 95 % interval": whole,
+        **layers,
+        "dotted: not told from 0\n(its interval spans 0)": dotted,
+    }
+    legend_beside(figure, list(handles.values()), list(handles), handlelength=None)
 
 
 if __name__ == "__main__":

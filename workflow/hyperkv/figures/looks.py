@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 
 import pandas as pd
 from matplotlib.typing import LineStyleType
@@ -24,12 +24,12 @@ _NO_STORE = {"colour": "#000000", "marker": "x"}  # tier none
 _known: dict[str, dict[str, str]] = {}
 
 
-def know(text: str) -> None:
-    """Take over what stores say of themselves, as JSON: by store its medium, colour, marker and second_marker.
+def know(stores: Mapping[str, dict[str, str]]) -> None:
+    """Take over what stores say of themselves: by store its medium, colour, marker and second_marker.
 
     Colours are of Okabe and Ito's palette, told apart with every common colour blindness.
     """
-    _known.update(json.loads(text))
+    _known.update(stores)
 
 
 def colour_of(store: str) -> str:

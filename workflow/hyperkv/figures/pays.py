@@ -16,7 +16,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from ..base.cli import run_stage
 from ..tables.methods.pays_text import cheapest, pair_anchor, short
-from .command import draw_tables
+from .command import Picture, Table, draw_tables
 from .style import WIDTH, empty
 
 COLOURS = {"ssd": "#D55E00", "ram_over_resp": "#56B4E9", "dram": "#DDEAF4"}
@@ -24,9 +24,13 @@ NOTHING, TOO_MANY = "white", "#E6E6E6"
 HIGH = 0.34  # inches of a cell
 
 
-def main() -> None:
-    """Parse the command line and draw the figure."""
-    draw_tables(draw_pays, __doc__, "pays")
+def main(*, tables: Table, picture: Picture) -> None:
+    """Draw the figure.
+
+    Args:
+        tables: pays.csv.
+    """
+    draw_tables(draw_pays, tables, picture)
 
 
 def draw_pays(pays: pd.DataFrame) -> Figure:

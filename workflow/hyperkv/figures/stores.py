@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from ..base.cli import run_stage
 from .axes import log_y, sizes_x
-from .command import draw_tables
+from .command import Picture, TwoTables, draw_tables
 from .style import WIDTH, draw_line, empty, labels, legend, styles
 
 _SOCKET = ("limit: raw loopback socket", (0, (1, 1.5)))
@@ -42,9 +42,13 @@ _PANELS = (
 )
 
 
-def main() -> None:
-    """Parse the command line and draw the figure."""
-    draw_tables(draw_stores, __doc__, "stores", "limits")
+def main(*, tables: TwoTables, picture: Picture) -> None:
+    """Draw the figure.
+
+    Args:
+        tables: stores.csv and limits.csv.
+    """
+    draw_tables(draw_stores, tables, picture)
 
 
 def draw_stores(stores: pd.DataFrame, limits: pd.DataFrame) -> Figure:
@@ -79,7 +83,7 @@ def draw_stores(stores: pd.DataFrame, limits: pd.DataFrame) -> Figure:
         axes.set_xlabel("value (MiB)")
     figure.suptitle("Each store alone, no engine and no GPU: throughput against value size", fontsize=12)
     figure.tight_layout()
-    legend(grid[0, 0], stores, hollow="page cache not dropped", beside=figure)
+    legend(grid[0, 0], stores, hollow="page cache not dropped", below=figure)
     return figure
 
 

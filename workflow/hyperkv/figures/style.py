@@ -16,7 +16,9 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
+from matplotlib.text import Annotation
 from matplotlib.ticker import LogFormatter, LogFormatterMathtext
 from matplotlib.typing import LineStyleType
 
@@ -28,9 +30,9 @@ from ..records.repeats import cell_anchor
 from ..records.subtitles import under
 from .looks import LINES, colour_of, marker_of, medium_of
 
+LEGEND: dict[str, Any] = {"fontsize": 8, "title_fontsize": 8, "handlelength": 3}
 WIDTH = 11.0  # inches: shown 1,140 pixels wide, as the page does, a letter of 8 points is 11 pixels high
 RECOMPUTE = "no cache below HBM (recompute)"
-BELOW: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.0), "ncols": 2}
 _SECOND_LINE: LineStyleType = (0, (4, 1.2, 1, 1.2))
 _FURTHER: tuple[tuple[str, LineStyleType], ...] = (
     (">", (0, (8, 1.5))),
@@ -91,11 +93,13 @@ def label(row: pd.Series) -> str:
     return RECOMPUTE if row["tier"] == "none" else f"{row['store']}, {row['connector']} ({medium_of(row)})"
 
 
-def labels(rows: pd.DataFrame) -> dict[str, str]:
-    """Legend labels by scenario; two scenarios with the same store and connector carry their names as well."""
-    found = {row["scenario"]: label(row) for _, row in rows.drop_duplicates("scenario").iterrows()}
+def labels(
+    rows: pd.DataFrame, words: Callable[[pd.Series], str] = label, named: str = "{}: {}"
+) -> dict[str, str]:
+    """Legend labels by scenario; those that would be the same carry their scenarios' names as well."""
+    found = {row["scenario"]: words(row) for _, row in rows.drop_duplicates("scenario").iterrows()}
     known = Counter(found.values())
-    return {name: text if known[text] == 1 else f"{text}: {name}" for name, text in found.items()}
+    return {name: text if known[text] == 1 else named.format(text, name) for name, text in found.items()}
 
 
 def dtype_words(row: pd.Series) -> str:
@@ -173,14 +177,24 @@ def draw_line(
             axes.scatter(row[x], row[y], s=140, alpha=0, zorder=6).set_urls([link])
 
 
-def span(row: pd.Series, column: str) -> list[list[float]] | None:
-    """A median's interval as matplotlib's error bars have it, None where there is none."""
-    if pd.isna(row[f"{column}_low"]):
-        return None
-    return [
-        [max(0.0, row[column] - row[f"{column}_low"])],
-        [max(0.0, row[f"{column}_high"] - row[column])],
-    ]
+def draw_interval(
+    axes: Axes, row: pd.Series, column: str, place: float, upright: bool = False, **look: Any
+) -> float:
+    """A median's interval at the end of its bar, which stands at `place`; the value at which bar and interval end."""
+    value, low, high = (row[f"{column}{end}"] for end in ("", "_low", "_high"))
+    if pd.isna(low):
+        return value
+    ends = [[max(0.0, value - low)], [max(0.0, high - value)]]
+    at = {"x": place, "y": value, "yerr": ends} if upright else {"x": value, "y": place, "xerr": ends}
+    axes.errorbar(**at, color="#333333", **look)
+    return max(value, high)
+
+
+def note(
+    axes: Axes, text: str, at: tuple[float, float], offset: tuple[float, float] = (0, 4), **look: Any
+) -> Annotation:
+    """A text so many points beside a place."""
+    return axes.annotate(text, at, offset, textcoords="offset points", **({"fontsize": 8} | look))
 
 
 def name_loads(axes: Axes, rows: pd.DataFrame) -> str:
@@ -191,21 +205,19 @@ def name_loads(axes: Axes, rows: pd.DataFrame) -> str:
     loads = ", ".join(f"{load:g}" for load in sorted(rows["load"].unique()))
     known = rows.dropna(subset=["tps_per_user", "rps_per_gpu"]).sort_values("load")
     turning = known.groupby("scenario").filter(lambda line: not line["tps_per_user"].is_monotonic_decreasing)
-    look: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8, "ha": "center"}
     for _, point in turning.iterrows():
-        at = (point["tps_per_user"], point["rps_per_gpu"])
-        axes.annotate(f"{point['load']:g}", at, xytext=(0, -13), **look)
+        note(axes, f"{point['load']:g}", (point["tps_per_user"], point["rps_per_gpu"]), (0, -13), ha="center")
     return f"points: {loads} clients, right to left{'' if turning.empty else ' where not numbered'}"
 
 
 def legend(
     axes: Axes,
     rows: pd.DataFrame,
-    note: str = "",
+    title: str = "",
     hollow: str = "invalid, see cells.csv",
-    beside: Axes | Figure | None = None,
+    below: Figure | None = None,
 ) -> None:
-    """A legend of the axes' lines, in it, to the right of another panel or below the whole figure."""
+    """A legend of the axes' lines, in it or below the whole figure."""
     handles, texts = axes.get_legend_handles_labels()
     if not rows["valid"].all():
         handles.append(Line2D([], [], linestyle="none", marker="o", markerfacecolor="white", color="#666666"))
@@ -213,15 +225,27 @@ def legend(
     if any(rows[column].notna().any() for column in rows if column.endswith("_low")):
         handles.append(Line2D([], [], color="#666666", alpha=0.45, linewidth=3))
         texts.append("95 % interval over repeats")
-    place: dict[str, Any] = {"loc": "best"}
-    if isinstance(beside, Figure):
-        place = BELOW
-    elif beside is not None:
-        place = {"loc": "center left", "bbox_to_anchor": (1.02, 0.5)}
-    drawn = (beside or axes).legend(
-        handles, texts, fontsize=9, title=note or None, title_fontsize=9, handlelength=3, **place
+    drawn = (
+        legend_below(below, handles, texts, title)
+        if below
+        else axes.legend(handles, texts, loc="best", **LEGEND)
     )
     drawn.get_frame().set_alpha(0.85)
+
+
+def legend_beside(
+    owner: Axes | Figure, handles: Sequence[Any], texts: Sequence[str], title: str = "", **look: Any
+) -> Legend:
+    """A legend to the right of a panel or of the whole figure."""
+    place = {"loc": "center left", "bbox_to_anchor": (1.0 if isinstance(owner, Figure) else 1.02, 0.5)}
+    return owner.legend(handles, texts, title=title or None, **{**LEGEND, **place, **look})
+
+
+def legend_below(figure: Figure, handles: Sequence[Any], texts: Sequence[str], title: str = "") -> Legend:
+    """A legend in two columns below the whole figure."""
+    look: dict[str, Any] = LEGEND | {"fontsize": 9, "title_fontsize": 9, "ncols": 2, "alignment": "left"}
+    place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.0)}
+    return figure.legend(handles, texts, title=title or None, **look, **place)
 
 
 def unique_legend(panels: Iterable[Axes]) -> tuple[list, list[str]]:

@@ -13,17 +13,23 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from ..base.cli import run_stage
+from ..base.options import Spec
 from ..records.parity import require_parity
 from .axes import log_y, plain
-from .command import draw_tables
+from .command import Picture, Table, draw_tables
 from .style import WIDTH, at_chunk, cell_links, draw_line, labels, legend, name_loads, styles, title
 
 _PANELS = (("tps_per_user", "rps_per_gpu"), ("load", "ttft_p50_ms"), ("load", "ttft_p95_ms"))
 
 
-def main() -> None:
-    """Parse the command line and draw the figure."""
-    draw_tables(draw_tier_tradeoff, __doc__, "scenarios", compared=True)
+def main(*, tables: Table, spec: Spec, picture: Picture) -> None:
+    """Draw the figure.
+
+    Args:
+        tables: scenarios.csv.
+        spec: JSON: {"chunk_tokens": size that is compared}.
+    """
+    draw_tables(draw_tier_tradeoff, tables, picture, spec["chunk_tokens"])
 
 
 def draw_tier_tradeoff(scenarios: pd.DataFrame, chunk_tokens: int) -> Figure:
@@ -56,9 +62,9 @@ def draw_tier_tradeoff(scenarios: pd.DataFrame, chunk_tokens: int) -> Figure:
     waits[0].tick_params(labelbottom=False)
     waits[1].set_xlabel("clients")
     figure.suptitle(title(rows, f"DRAM against SSD, chunk {chunk_tokens} tokens"), fontsize=11)
-    note = f"left panel, {name_loads(trade, rows)}; hit rate: at the highest load"
+    told = f"left panel, {name_loads(trade, rows)}; hit rate: at the highest load"
     figure.tight_layout()
-    legend(trade, rows, note=note, beside=figure)
+    legend(trade, rows, told, below=figure)
     return figure
 
 

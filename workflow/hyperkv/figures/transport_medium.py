@@ -13,18 +13,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..base.cli import run_stage
+from ..base.options import Spec
 from ..records.parity import require_parity
 from ..records.repeats import cell_anchor
-from .command import draw_tables
+from .command import Picture, Table, draw_tables
 from .looks import colour_of, medium_of
-from .style import RECOMPUTE, at_chunk, empty, span, title
+from .style import RECOMPUTE, at_chunk, draw_interval, empty, note, title
 
 _WAYS = {"inprocess": "in process", "resp": "RESP"}
 
 
-def main() -> None:
-    """Parse the command line and draw the figure."""
-    draw_tables(draw_transport_medium, __doc__, "scenarios", compared=True)
+def main(*, tables: Table, spec: Spec, picture: Picture) -> None:
+    """Draw the figure.
+
+    Args:
+        tables: scenarios.csv.
+        spec: JSON: {"chunk_tokens": size that is compared}.
+    """
+    draw_tables(draw_transport_medium, tables, picture, spec["chunk_tokens"])
 
 
 def draw_transport_medium(scenarios: pd.DataFrame, chunk_tokens: int) -> Figure:
@@ -67,22 +73,14 @@ def draw_transport_medium(scenarios: pd.DataFrame, chunk_tokens: int) -> Figure:
 
 def _draw_bar(axes: Axes, position: int, row: pd.Series, column: str) -> None:
     """One bar with its interval and its number; hollow when invalid."""
-    colour, value, high = colour_of(row["store"]), row[column], row[f"{column}_high"]
+    colour, value = colour_of(row["store"]), row[column]
     face = colour if row["valid"] else "none"
     (bar,) = axes.bar(position, value, color=face, edgecolor=colour, linewidth=1.5, width=0.6)
     bar.set_url(f"#{cell_anchor(row['scenario'], row['load'])}")
-    if (interval := span(row, column)) is not None:
-        axes.errorbar(position, value, yerr=interval, color="#333333", capsize=4)
-    top = value if pd.isna(high) else max(high, value)
-    axes.annotate(
-        f"{value:.3g}" if pd.notna(value) else "-",
-        (position, top if pd.notna(value) else 0),
-        xytext=(0, 4),
-        textcoords="offset points",
-        ha="center",
-        fontsize=9,
-        bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.85},
-    )
+    top = draw_interval(axes, row, column, position, upright=True, capsize=4)
+    box = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
+    text, at = (f"{value:.3g}", top) if pd.notna(value) else ("-", 0)
+    note(axes, text, (position, at), ha="center", fontsize=9, bbox=box)
 
 
 if __name__ == "__main__":

@@ -18,13 +18,13 @@ from matplotlib.figure import Figure
 
 from ..base.cli import run_stage
 from ..base.errors import UserError
-from ..records.frames import add_asked, read_json
+from ..records.frames import Asked, read_json
 from ..records.record_file import Identity
 from ..records.settings_words import worded
 from ..records.stats import median_interval
 from .axes import log_y
-from .command import figure_parser
-from .style import read_table, save
+from .command import Picture
+from .style import note, read_table
 
 # Okabe and Ito's palette.
 _TRIAL, _BEST, _OWN, _WINNER = "#0072B2", "#D55E00", "#000000", "#009E73"
@@ -34,16 +34,15 @@ _METRICS = {
 }
 
 
-def main() -> None:
-    """Parse the command line and draw the figure."""
-    parser = figure_parser(__doc__)
-    parser.add_argument("--table", required=True, type=Path, help="tune.csv")
-    parser.add_argument("--evidence", required=True, type=Path, help="evidence.json of the search")
-    add_asked(parser)
-    arguments = parser.parse_args()
-    table = read_table(arguments.table)
-    evidence = read_evidence(arguments.evidence, arguments.asked)
-    save(lambda: draw_tune(table, evidence), arguments.svg, arguments.png)
+def main(*, table: Path, evidence: Path, asked: Asked = None, picture: Picture) -> None:
+    """Draw the figure.
+
+    Args:
+        table: tune.csv.
+        evidence: evidence.json of the search.
+    """
+    rows, found = read_table(table), read_evidence(evidence, asked)
+    picture.save(lambda: draw_tune(rows, found))
 
 
 def read_evidence(path: Path, asked: Mapping[str, Identity] | None = None) -> dict[str, Any]:
@@ -166,8 +165,8 @@ def _draw_cells(axes: Axes, rows: pd.DataFrame, evidence: Mapping[str, Any]) -> 
         axes.plot([place] * len(invalid), invalid["value"], "o", markerfacecolor="white", color=colour)
         interval = median_interval(list(valid["value"]))
         if interval.median is None:
-            axes.annotate(
-                "no valid\ncell", (place, 0.04), xycoords=("data", "axes fraction"), ha="center", fontsize=8
+            note(
+                axes, "no valid\ncell", (place, 0.04), (0, 0), xycoords=("data", "axes fraction"), ha="center"
             )
             continue
         axes.plot(place, interval.median, "_", markersize=22, markeredgewidth=2.5, color=colour)

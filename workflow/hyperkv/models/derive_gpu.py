@@ -5,7 +5,6 @@ python -m workflow.hyperkv.models.derive_gpu --gpu l4 > config/gpus/l4.yaml
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,12 +25,13 @@ _HEAD = (
 )
 
 
-def main() -> None:
-    """Print the file of one GPU."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.models.derive_gpu", description=__doc__)
-    parser.add_argument("--gpu", required=True, help=f"a key of {PUBLISHED}")
-    arguments = parser.parse_args()
-    sys.stdout.write(render(arguments.gpu))
+def main(*, gpu: str) -> None:
+    """Print the file of one GPU.
+
+    Args:
+        gpu: a key of config/published_gpus.yaml.
+    """
+    sys.stdout.write(render(gpu))
 
 
 def render(gpu: str, base: str = BASE) -> str:

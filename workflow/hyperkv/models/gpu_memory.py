@@ -57,6 +57,6 @@ def require_weights_fit(path: Path, geometry: Geometry, gpus: int, kv_bytes: int
     mend = "choose a `gpu` with more memory or a smaller model" if enough is None else f"set it to {enough}"
     weights_gb = (geometry.weight_bytes or 0) / 1e9
     raise UserError(
-        f"replay.gpus: {weights_gb:.0f} GB of {geometry.name}'s weights in {geometry.weight_format} and {kv_bytes / 1e9:.2f} GB of KV "
+        f"vllm.tensor_parallel: {weights_gb:.0f} GB of {geometry.name}'s weights in {geometry.weight_format} and {kv_bytes / 1e9:.2f} GB of KV "
         f"(replay.hbm_kv_bytes) do not fit in {MEMORY_SHARE:.0%} of {gpus} x {memory:g} GB ({path}); {mend}"
     )

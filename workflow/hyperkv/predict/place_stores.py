@@ -5,7 +5,6 @@ python -m workflow.hyperkv.predict.place_stores --break-even results/predict/bre
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ import pandas as pd
 
 from ..base.cli import run_stage
 from ..records import hardware
-from ..records.frames import add_asked, read_csv, read_jsonl
+from ..records.frames import Asked, read_csv, read_jsonl
 
 COLUMNS = (
     "machine",
@@ -46,25 +45,18 @@ COLUMNS = (
 )
 
 
-def main() -> None:
-    """Parse the command line and write the table."""
-    parser = argparse.ArgumentParser(
-        prog="python -m workflow.hyperkv.predict.place_stores", description=__doc__
-    )
-    parser.add_argument("--break-even", required=True, type=Path, help="break_even.csv")
-    parser.add_argument("--stores", required=True, type=Path, help="stores.csv")
-    parser.add_argument(
-        "--limits",
-        required=True,
-        type=Path,
-        help="limits.jsonl, of the machine that the stores were measured on",
-    )
-    parser.add_argument("--out", required=True, type=Path, help="CSV file for the table")
-    add_asked(parser)
-    arguments = parser.parse_args()
-    stores = read_csv(arguments.stores, keep_default_na=False, na_values=[""])
-    machine = machine_of(read_jsonl([arguments.limits], arguments.asked)[0]["environment"], stores)
-    placed_stores_table(read_csv(arguments.break_even), stores, machine).to_csv(arguments.out, index=False)
+def main(*, break_even: Path, stores: Path, limits: Path, asked: Asked = None, out: Path) -> None:
+    """Write the table.
+
+    Args:
+        break_even: break_even.csv.
+        stores: stores.csv.
+        limits: limits.jsonl, of the machine that the stores were measured on.
+        out: CSV file for the table.
+    """
+    measured = read_csv(stores, keep_default_na=False, na_values=[""])
+    machine = machine_of(read_jsonl([limits], asked)[0]["environment"], measured)
+    placed_stores_table(read_csv(break_even), measured, machine).to_csv(out, index=False)
 
 
 def machine_of(environment: Mapping[str, Any], stores: pd.DataFrame) -> str:

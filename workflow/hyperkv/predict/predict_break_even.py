@@ -13,8 +13,6 @@ full; held_bytes is what of it the engine needs (Geometry.kv_bytes).
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import sys
 from collections.abc import Iterator, Mapping
@@ -25,6 +23,7 @@ import pandas as pd
 import yaml
 
 from ..base.cli import run_stage
+from ..base.options import Spec
 from ..models.geometry import Geometry, load_geometry
 from ..models.gpu import load_gpu
 from ..models.gpu_memory import gpus_for_model, gpus_for_weights, memory_gb_of
@@ -32,21 +31,17 @@ from ..models.gpus import kv_copies
 from .break_even_text import break_even_text
 
 
-def main() -> None:
-    """Parse the command line and write both tables."""
-    parser = argparse.ArgumentParser(
-        prog="python -m workflow.hyperkv.predict.predict_break_even", description=__doc__
-    )
-    parser.add_argument(
-        "--spec", required=True, help="JSON: the stage's slice of the config (config.break_even_spec)"
-    )
-    parser.add_argument("--out", required=True, type=Path, help="CSV file for the table")
-    parser.add_argument("--text", required=True, type=Path, help="text file for the table to read")
-    arguments = parser.parse_args()
-    spec = json.loads(arguments.spec)
+def main(*, spec: Spec, out: Path, text: Path) -> None:
+    """Write both tables.
+
+    Args:
+        spec: JSON: the stage's slice of the config (config.break_even_spec).
+        out: CSV file for the table.
+        text: text file for the table to read.
+    """
     table = break_even_table(spec)
-    table.to_csv(arguments.out, index=False)
-    arguments.text.write_text(break_even_text(table, remarks(spec)))
+    table.to_csv(out, index=False)
+    text.write_text(break_even_text(table, remarks(spec)))
 
 
 def break_even_table(spec: Mapping[str, Any]) -> pd.DataFrame:

@@ -16,8 +16,6 @@ model's layers do not.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +27,7 @@ import numpy as np
 import pandas as pd
 
 from ..base.cli import run_stage
+from ..base.options import Spec
 from ..models.geometry import load_geometry
 from ..workloads import Conversation, repeat_seed
 from ..workloads.factory import make_workload, workload_notes
@@ -128,17 +127,14 @@ class Simulation:
         return hits
 
 
-def main() -> None:
-    """Parse the command line, simulate every combination and write the table."""
-    parser = argparse.ArgumentParser(
-        prog="python -m workflow.hyperkv.predict.predict_hit_rates", description=__doc__
-    )
-    parser.add_argument(
-        "--spec", required=True, help="JSON: the stage's slice of the config (config.predict_spec)"
-    )
-    parser.add_argument("--out", required=True, type=Path, help="CSV file for the table")
-    arguments = parser.parse_args()
-    hit_rates_table(json.loads(arguments.spec)).to_csv(arguments.out, index=False)
+def main(*, spec: Spec, out: Path) -> None:
+    """Simulate every combination and write the table.
+
+    Args:
+        spec: JSON: the stage's slice of the config (config.predict_spec).
+        out: CSV file for the table.
+    """
+    hit_rates_table(spec).to_csv(out, index=False)
 
 
 def hit_rates_table(spec: Mapping[str, Any]) -> pd.DataFrame:

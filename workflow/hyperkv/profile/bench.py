@@ -11,7 +11,6 @@ proves them.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 import json
@@ -26,7 +25,9 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Annotated
 
+from cyclopts import Parameter
 from tabulate import tabulate
 
 from ..base.cli import run_stage
@@ -47,6 +48,7 @@ _APART = (
 )
 _ALIKE = 0.15
 _OPERATIONS = ("set", "get")
+Sizes = Annotated[tuple[int, ...], Parameter(consume_multiple=1)]
 
 
 @dataclass(frozen=True)
@@ -60,23 +62,24 @@ class Speed:
 Round = dict[str, Speed]  # by operation, set and get
 
 
-def main() -> None:
-    """Parse the command line, measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.profile.bench", description=__doc__)
-    parser.add_argument("--value-bytes", nargs="+", type=int, default=[4 << 10, 64 << 10, 1 << 20, 4 << 20])
-    parser.add_argument("--connections", type=int, default=2)
-    parser.add_argument("--point-bytes", type=int, default=256 << 20, help="bytes of one operation's round")
-    parser.add_argument("--rounds", type=int, default=5)
-    arguments = parser.parse_args()
+def main(
+    *,
+    value_bytes: Sizes = (4 << 10, 64 << 10, 1 << 20, 4 << 20),
+    connections: int = 2,
+    point_bytes: int = 256 << 20,
+    rounds: int = 5,
+) -> None:
+    """Measure and print.
+
+    Args:
+        point_bytes: bytes of one operation's round.
+    """
     with tempfile.TemporaryDirectory(prefix="hyperkv-") as folder:
-        for size in arguments.value_bytes:
-            each = min(
-                _MOST_VALUES, values_per_connection(arguments.point_bytes, size, arguments.connections)
-            )
+        for size in value_bytes:
+            count = connections * min(_MOST_VALUES, values_per_connection(point_bytes, size, connections))
             config = StoreConfig(Path(folder) / "valkey", size, Path(folder) / "valkey.log")
             with ValkeyStore(config) as store:
-                count = arguments.connections * each
-                print(compare(store, size, arguments.connections, count, arguments.rounds), flush=True)
+                print(compare(store, size, connections, count, rounds), flush=True)
 
 
 def compare(store: ValkeyStore, value_bytes: int, connections: int, count: int, rounds: int) -> str:

@@ -12,10 +12,8 @@ data_dir, where its file system has that) are one timed pass each, since a devic
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import itertools
-import json
 import os
 import sys
 import time
@@ -31,62 +29,41 @@ import numpy as np
 from ..base.cli import run_stage
 from ..base.errors import UserError
 from ..base.threads import started
-from ..cells.point import common_fields, on_each, point_keys, throughput, values_per_connection
+from ..cells.job import Job
+from ..cells.point import on_each, point_keys, throughput, values_per_connection
 from ..machine.counters import process_counters, supports_direct_io
-from ..machine.node import data_dir_of, node_name
-from ..machine.own_folder import alone_on, own_folder
-from ..machine.require_array import require_array
-from ..records.identity import add_code, identity_of
-from ..records.journal import Journal
+from ..machine.node import data_dir_of
+from ..machine.own_folder import own_folder
 from ..records.kinds.profile import Limit
 from ..stores.base import StoreConfig
 from ..stores.files import FilesStore
 from ..workloads.payload import aligned_buffer, slots
 from .loopback import Loopback
+from .points import points_of
 
 LIMITS = ("memcpy", "loopback_set", "loopback_get")
 DEVICE = ("device_set", "device_get")
 _MINIMUM_S = 0.3
 
 
-def main() -> None:
-    """Parse the command line and measure."""
-    parser = argparse.ArgumentParser(
-        prog="python -m workflow.hyperkv.profile.profile_limits", description=__doc__
-    )
-    parser.add_argument(
-        "--spec", required=True, help="JSON: value_bytes, connections, point_bytes, repeats, data_dir"
-    )
-    parser.add_argument("--out", required=True, type=Path, help="JSONL file of limit records")
-    parser.add_argument(
-        "--logs",
-        type=Path,
-        default=Path("results/logs/servers"),
-        help="folder for the other process's output",
-    )
-    add_code(parser)
-    arguments = parser.parse_args()
-    spec: dict[str, Any] = json.loads(arguments.spec)
-    require_array(spec)
-    journal = Journal(arguments.out, identity_of(spec, arguments.code), node_name())
-    data_dir = data_dir_of(spec["data_dir"])
-    keys: list[str] = []
-    started = time.perf_counter()
-    repeats = range(1, spec["repeats"] + 1)
-    with alone_on(data_dir), Loopback(largest_point(spec), arguments.logs / "limits.log") as loopback:
+def main(*, job: Job) -> None:
+    """Measure the limits."""
+    spec = job.spec
+    with (
+        points_of(job, "limits") as measure,
+        Loopback(largest_point(spec), job.logs / "limits.log") as loopback,
+    ):
+        data_dir = data_dir_of(spec["data_dir"])
         limits = limits_of(data_dir)
-        for repeat, size, connections in itertools.product(repeats, spec["value_bytes"], spec["connections"]):
-            wanted = [f"{repeat}/{size}/{connections}/{limit}" for limit in limits]
-            keys += wanted
-            if not all(journal.has(key) for key in wanted):
-                each = values_per_connection(spec["point_bytes"], size, connections)
-                records = measure_limits(loopback, size, connections, each, repeat)
-                if len(limits) > len(LIMITS):
-                    records += measure_device(data_dir, size, connections, each, repeat)
-                for key, record in zip(wanted, records, strict=True):
-                    journal.append(key, record.dump())
-    journal.finish(keys, common_fields(spec, data_dir))
-    print(f"hyperkv limits: {len(keys)} points, {time.perf_counter() - started:.0f} s")
+
+        def measured(repeat: int, size: int, connections: int) -> list[Limit]:
+            each = values_per_connection(spec["point_bytes"], size, connections)
+            records = measure_limits(loopback, size, connections, each, repeat)
+            if len(limits) > len(LIMITS):
+                records += measure_device(data_dir, size, connections, each, repeat)
+            return records
+
+        measure(limits, measured)
 
 
 def limits_of(data_dir: Path) -> tuple[str, ...]:

@@ -11,10 +11,7 @@ other values, untimed.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import itertools
-import json
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -27,49 +24,28 @@ import numpy as np
 
 from ..base.cli import run_stage
 from ..base.errors import UserError
-from ..cells.point import common_fields, point_keys, throughput, values_per_connection
+from ..cells.job import Job
+from ..cells.point import point_keys, throughput, values_per_connection
 from ..connectors.base import Connector
 from ..connectors.registry import make_connector, options_of
-from ..machine.node import data_dir_of, node_name
-from ..machine.own_folder import alone_on, own_folder
-from ..machine.require_array import require_array
-from ..records.identity import add_code, identity_of
-from ..records.journal import Journal
+from ..machine.node import data_dir_of
+from ..machine.own_folder import own_folder
 from ..records.kinds.profile import Point, PointOperation
 from ..stores.base import Counters, LocalStore, Store, StoreConfig
 from ..stores.registry import make_store, store_class
 from ..workloads.payload import Payload, aligned_buffer, slots
+from .points import points_of
 
 
-def main() -> None:
-    """Parse the command line and measure."""
-    parser = argparse.ArgumentParser(
-        prog="python -m workflow.hyperkv.profile.profile_store", description=__doc__
-    )
-    parser.add_argument("--spec", required=True, help="JSON: this store's slice of the config")
-    parser.add_argument("--out", required=True, type=Path, help="JSONL file of point records")
-    parser.add_argument(
-        "--logs", type=Path, default=Path("results/logs/servers"), help="folder for servers' output"
-    )
-    add_code(parser)
-    arguments = parser.parse_args()
-    spec: dict[str, Any] = json.loads(arguments.spec)
+def main(*, job: Job) -> None:
+    """Measure the store's points."""
+    spec = job.spec
     scenario = spec["scenario"]
-    require_array(spec)
-    journal = Journal(arguments.out, identity_of(spec, arguments.code), node_name())
-    keys: list[str] = []
-    started = time.perf_counter()
-    repeats = range(1, spec["repeats"] + 1)
-    with alone_on(data_dir_of(spec["data_dir"])):
-        for repeat, size, connections in itertools.product(repeats, spec["value_bytes"], spec["connections"]):
-            wanted = [f"{repeat}/{size}/{connections}/{operation}" for operation in operations(scenario)]
-            keys += wanted
-            if not all(journal.has(key) for key in wanted):
-                records = measure_size(spec, size, connections, repeat, arguments.logs)
-                for key, record in zip(wanted, records, strict=True):
-                    journal.append(key, record.dump())
-    journal.finish(keys, common_fields(spec, data_dir_of(spec["data_dir"])))
-    print(f"hyperkv profile: {scenario['name']}: {len(keys)} points, {time.perf_counter() - started:.0f} s")
+    with points_of(job, f"profile: {scenario['name']}") as measure:
+        measure(
+            operations(scenario),
+            lambda repeat, size, connections: measure_size(spec, size, connections, repeat, job.logs),
+        )
 
 
 def operations(scenario: Mapping[str, Any]) -> tuple[PointOperation, ...]:

@@ -5,7 +5,6 @@ python -m workflow.hyperkv.recommend.check_recommended --recommendation results/
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shlex
@@ -25,6 +24,7 @@ from ..base.errors import StoreError, UserError, printable
 from ..base.secret import Secret
 from ..machine.processes import LOOPBACK, OwnedProcess, free_port
 from ..records.frames import read_json
+from ..stores.applied import told_by
 from ..stores.redis_client import bounded
 from ..stores.registry import store_class
 from ..stores.server import ServerStore
@@ -46,21 +46,17 @@ class Check:
     detail: str
 
 
-def main() -> None:
-    """Parse the command line, check, write what was and what was not checked. A fault is an error."""
-    parser = argparse.ArgumentParser(
-        prog="python -m workflow.hyperkv.recommend.check_recommended", description=__doc__
-    )
-    parser.add_argument("--recommendation", required=True, type=Path, help="recommendation.json")
-    parser.add_argument("--files", required=True, type=Path, help="folder of its files")
-    parser.add_argument(
-        "--engine-python", required=True, help="interpreter of an environment with vllm and lmcache"
-    )
-    parser.add_argument("--out", required=True, type=Path, help="JSON file for what was found")
-    arguments = parser.parse_args()
-    recommendation = read_json(arguments.recommendation)
-    checks = check(recommendation, arguments.files, arguments.engine_python)
-    arguments.out.write_text(json.dumps([asdict(item) for item in checks], indent=2) + "\n")
+def main(*, recommendation: Path, files: Path, engine_python: str, out: Path) -> None:
+    """Check, and write what was and what was not checked. A fault is an error.
+
+    Args:
+        recommendation: recommendation.json.
+        files: folder of its files.
+        engine_python: interpreter of an environment with vllm and lmcache.
+        out: JSON file for what was found.
+    """
+    checks = check(read_json(recommendation), files, engine_python)
+    out.write_text(json.dumps([asdict(item) for item in checks], indent=2) + "\n")
     for item in checks:
         told = printable(f"hyperkv check_recommended: {item.what}: {item.status}: {item.detail}")
         print(told, file=sys.stderr)
@@ -112,7 +108,7 @@ def check_server(server: Mapping[str, Any], folder: Path) -> Check:
             round_trip(client, server, process)
             if (line := store.complaint(process.tail(200))) is not None:
                 raise UserError(f"{server['script']}: MALLOC_CONF: {line}")
-            applied = {_word(key): _word(value) for key, value in client.config_get("*").items()}
+            applied = told_by(client)
             client.close()
         except redis.RedisError as error:
             process.check_alive(1.0)
@@ -238,10 +234,6 @@ def _run(argv: list[str], label: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(argv, capture_output=True, text=True, timeout=_PARSER_S, check=False)
     except subprocess.TimeoutExpired as error:
         raise UserError(f"{label}: no answer within {_PARSER_S:.0f} s") from error
-
-
-def _word(value: object) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ python -m workflow.hyperkv.recommend.choose_scenario --spec '{...}' --table resu
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,44 +13,40 @@ from typing import Any
 
 from ..base.cli import run_stage
 from ..base.errors import UserError
-from ..records.frames import add_asked, read_csv, read_jsonl
+from ..base.options import Spec
+from ..records.frames import Asked, Cells, read_csv, read_jsonl
 from ..records.record_file import Identity
 from .engine_files import EngineSlice
 from .files import Files, Place
 from .ranking import Candidate, Objective, ranked
 from .recommendation import recommendation_of
-from .recommendation_text import readme
+from .recommendation_text import readme as readme_of
 from .recommended_files import files_of, measured_place
 
 
-def main() -> None:
-    """Parse the command line; write the recommendation, its files and a text that says why."""
-    parser = argparse.ArgumentParser(
-        prog="python -m workflow.hyperkv.recommend.choose_scenario", description=__doc__
-    )
-    parser.add_argument(
-        "--spec",
-        required=True,
-        help='JSON: {"recommend": {...}, "slo": {...}, "vllm": {...}, "python": ..., "own": {...}}',
-    )
-    parser.add_argument("--table", required=True, type=Path, help="cells.csv")
-    parser.add_argument("--cells", required=True, nargs="+", type=Path, help="its records, JSONL")
-    parser.add_argument("--out", required=True, type=Path, help="JSON file for the recommendation")
-    parser.add_argument("--readme", required=True, type=Path, help="text file for the same in words")
-    parser.add_argument("--files", required=True, type=Path, help="folder for the files to copy")
-    add_asked(parser)
-    arguments = parser.parse_args()
-    spec = json.loads(arguments.spec)
-    cells = read_csv(arguments.table, keep_default_na=False, na_values=[""])
+def main(
+    *, spec: Spec, table: Path, cells: Cells, asked: Asked = None, out: Path, readme: Path, files: Path
+) -> None:
+    """Write the recommendation, its files and a text that says why.
+
+    Args:
+        spec: JSON: {"recommend": {...}, "slo": {...}, "vllm": {...}, "python": ..., "own": {...}}.
+        table: cells.csv.
+        cells: its records, JSONL.
+        out: JSON file for the recommendation.
+        readme: text file for the same in words.
+        files: folder for the files to copy.
+    """
+    rows = read_csv(table, keep_default_na=False, na_values=[""])
     objective = Objective.of(spec["recommend"], spec["slo"])
-    ranking = ranked(cells, objective)
-    used = evidence_of(ranking.chosen, arguments.cells, arguments.asked)
-    files = rendered_files(used[0][1], spec) if used else Files()
-    arguments.files.mkdir(parents=True, exist_ok=True)
-    write_files(files, arguments.files)
-    recommendation = recommendation_of(ranking, objective, spec, files, used, cells)
-    arguments.out.write_text(json.dumps(recommendation, indent=2) + "\n")
-    arguments.readme.write_text(readme(recommendation))
+    ranking = ranked(rows, objective)
+    used = evidence_of(ranking.chosen, cells, asked)
+    rendered = rendered_files(used[0][1], spec) if used else Files()
+    files.mkdir(parents=True, exist_ok=True)
+    write_files(rendered, files)
+    recommendation = recommendation_of(ranking, objective, spec, rendered, used, rows)
+    out.write_text(json.dumps(recommendation, indent=2) + "\n")
+    readme.write_text(readme_of(recommendation))
     print(f"hyperkv choose_scenario: {recommendation['answer']}", file=sys.stderr)
 
 

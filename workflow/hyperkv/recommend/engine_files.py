@@ -13,7 +13,7 @@ from ..base.deadline import Endpoint
 from ..cells.cell import CellSpec
 from ..connectors.registry import STRIPED
 from ..engines.vllm import lmcache
-from ..engines.vllm.command import command, settings_of, variables
+from ..engines.vllm.command import command, settings_of, variables, weights_of
 from ..engines.vllm.running import context_tokens
 from ..machine.processes import LOOPBACK
 from ..models.geometry import Geometry
@@ -162,7 +162,7 @@ def _note_engine(
             f"left out of vllm.sh, since they serve measuring only: {', '.join(_ONLY_MEASURING)}"
         )
         if model:
-            files.notes.append(f"measured with {settings['weights']} weights of the model's shape")
+            files.notes.append(f"measured with {weights_of(settings)} weights of the model's shape")
         if settings["hbm_kv_bytes"] is not None:
             files.notes.append(
                 "--num-gpu-blocks-override bounds vLLM's own cache, as measured; without it HBM hits more and the tier less"

@@ -122,10 +122,11 @@ def ranked(cells: pd.DataFrame, objective: Objective) -> Ranking:
             f"recommend: the records have no {objective.metric}; measure them again, or choose another recommend.objective"
         )
     found, left_out = _eligible(cells, objective)
-    candidates = [_best(loads, objective) for loads in found.values()]
+    best = max if objective.higher_is_better else min
+    candidates = [best(loads, key=_median) for loads in found.values()]
     if not candidates:
         return Ranking(None, [], left_out)
-    candidates.sort(key=lambda item: _median(item), reverse=objective.higher_is_better)
+    candidates.sort(key=_median, reverse=objective.higher_is_better)
     first = candidates[0]
     plain = next((item for item in candidates if item.facts["tier"] == RECOMPUTE), None)
     chosen = first
@@ -196,10 +197,6 @@ def _unfit(group: pd.DataFrame, objective: Objective) -> str | None:
     if floor is not None and not (median := group["tps_per_user"].median()) >= floor:
         return f"TPS/user {median:.3g} is below the floor of {floor:g}"
     return None
-
-
-def _best(loads: Sequence[Candidate], objective: Objective) -> Candidate:
-    return (max if objective.higher_is_better else min)(loads, key=_median)
 
 
 def _median(candidate: Candidate) -> float:

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from ..records.hardware import gpu_words, machine_words, unique_environments
-from ..records.stats import Interval
+from ..records.stats import spread
 from .files import Files
 from .ranking import COMPARED_FACTS, Candidate, Comparison, Objective, Ranking
 from .recommendation_text import answer, doubt
@@ -33,16 +33,7 @@ def recommendation_of(
     return {
         "schema_version": SCHEMA_VERSION,
         "answer": answer(ranking, objective),
-        "objective": {
-            "word": objective.word,
-            "metric": objective.metric,
-            "unit": objective.unit,
-            "label": objective.label,
-            "higher_is_better": objective.higher_is_better,
-            "load": objective.load,
-            "tps_per_user_min": objective.tps_per_user_min,
-            "slo": spec["slo"],
-        },
+        "objective": {**vars(objective), "slo": spec["slo"]},
         "chosen": None if chosen is None else candidate_row(chosen),
         "for_simplicity": ranking.for_simplicity,
         "others": [comparison_row(item) for item in ranking.others],
@@ -68,19 +59,9 @@ def recommendation_of(
 
 def again(record: Mapping[str, Any]) -> str:
     """The command line that measures a record's scenario and repeat again."""
-    text, repeat = json.dumps(record["spec"], sort_keys=True), str(record["repeat"])
-    argv = [
-        "python",
-        "-m",
-        "workflow.hyperkv.sweep.measure_scenario",
-        "--spec",
-        text,
-        "--repeat",
-        repeat,
-        "--out",
-        "again.jsonl",
-    ]
-    return shlex.join(argv)
+    spec = shlex.quote(json.dumps(record["spec"], sort_keys=True))
+    command = "python -m workflow.hyperkv.sweep.measure_scenario"
+    return f"{command} --spec {spec} --repeat {record['repeat']} --out again.jsonl"
 
 
 def words_of(column: pd.Series) -> str | None:
@@ -93,7 +74,7 @@ def candidate_row(candidate: Candidate) -> dict[str, Any]:
     return {
         "scenario": candidate.scenario,
         "load": candidate.load,
-        **interval_row("value", candidate.interval),
+        **spread("value", candidate.interval),
         "repeats": len(candidate.values),
         **candidate.facts,
     }
@@ -103,14 +84,10 @@ def comparison_row(comparison: Comparison) -> dict[str, Any]:
     """The same of another one, and how many times better the chosen one is."""
     return {
         **candidate_row(comparison.other),
-        **interval_row("chosen_is_better", comparison.ratio),
+        **spread("chosen_is_better", comparison.ratio),
         "told_apart": comparison.apart,
         "doubt": doubt(comparison).strip(" ()"),
     }
-
-
-def interval_row(name: str, interval: Interval) -> dict[str, float | None]:
-    return {name: interval.median, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 
 def parity_notes(ranking: Ranking) -> list[str]:

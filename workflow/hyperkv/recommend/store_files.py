@@ -44,7 +44,7 @@ def _add_server(files: Files, store: ServerStore, suffix: str, scenario: str, pl
         argv, moved = store.command(config.port), store.moved(config.port)
         wanted, read = store.wanted(config.port), str(store.conf)
     if text is not None and conf is not None:
-        files.add(conf, text, f"{store.name.capitalize()}'s configuration")
+        files.add(conf, text, f"{store.title}'s configuration")
     if (line := store.exposure(config.settings, config.password is not None)) is not None:
         files.notes.append(f"{conf or script}: {line}")
     here = f'"$here/{conf}"' if config.password is None else f'"$dir/{store.conf_name}"'

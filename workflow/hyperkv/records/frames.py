@@ -2,40 +2,32 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
+from cyclopts import Parameter
 
 from ..base.errors import UserError
+from ..base.options import read_by
 from .record_file import Identity, read_records
 from .upgrade import current
-
-
-def add_asked(parser: argparse.ArgumentParser) -> None:
-    """The option of every stage that reads records: what each file must have been measured with."""
-    told = "JSON: file of records, or its folder -> spec/code that it must have been measured with; not given: any"
-    parser.add_argument("--asked", type=asked_of, help=told)
-
-
-def add_cells(parser: argparse.ArgumentParser) -> None:
-    """The options of every table that is made of the sweep's records: --cells, and --asked."""
-    parser.add_argument("--cells", required=True, nargs="+", type=Path, help="JSONL files of the sweep")
-    add_asked(parser)
-
-
-def add_out(parser: argparse.ArgumentParser) -> None:
-    """The option that says where a table goes (write_table)."""
-    told = "file of the table; more than one: the same in each, as CSV or by its suffix as Parquet"
-    parser.add_argument("--out", required=True, nargs="+", type=Path, help=told)
 
 
 def asked_of(text: str) -> dict[str, Identity]:
     """What option --asked says."""
     return {path: Identity.of_text(made) for path, made in json.loads(text).items()}
+
+
+_ASKED = (
+    "JSON: file of records, or its folder -> spec/code that it must have been measured with; without: any"
+)
+_OUT = "file of the table; more than one: the same in each, as CSV or by its suffix as Parquet"
+Asked = Annotated[dict[str, Identity] | None, read_by(asked_of), Parameter(help=_ASKED)]
+Cells = Annotated[list[Path], Parameter(consume_multiple=1, help="JSONL files of the sweep")]
+Out = Annotated[list[Path], Parameter(consume_multiple=1, help=_OUT)]
 
 
 def read_jsonl(paths: Iterable[Path], asked: Mapping[str, Identity] | None = None) -> list[dict[str, Any]]:
@@ -55,10 +47,9 @@ def read_jsonl(paths: Iterable[Path], asked: Mapping[str, Identity] | None = Non
     return records
 
 
-def read_cells(arguments: argparse.Namespace, kind: str | None = None) -> list[dict[str, Any]]:
-    """The records that the options of add_cells name: those of one kind, cell or single; None: all."""
-    found = read_jsonl(arguments.cells, arguments.asked)
-    return [record for record in found if kind in (None, record["record"])]
+def read_cells(cells: Iterable[Path], asked: Asked = None, kind: str | None = None) -> list[dict[str, Any]]:
+    """The records of the sweep's files: those of one kind, cell or single; None: all. Raises UserError as read_jsonl."""
+    return [record for record in read_jsonl(cells, asked) if kind in (None, record["record"])]
 
 
 def read_csv(path: Path, **options: Any) -> pd.DataFrame:

@@ -85,11 +85,6 @@ def gpu_of(record: Mapping[str, Any]) -> dict[str, str | None]:
     return {"gpu": ", ".join(dict.fromkeys(names)) if device == "cuda" else "CPU", "gpu_scaled_from": None}
 
 
-def gpus_in(record: Mapping[str, Any]) -> int:
-    """GPUs that a record's figures per GPU are divided by; records from before there were several have one."""
-    return record.get("gpus") or 1
-
-
 def gpu_words(rows: pd.DataFrame) -> str | None:
     """'2 x NVIDIA L4': the GPUs of a table's rows with their number where it is not 1, several joined by ', '; None for none.
 

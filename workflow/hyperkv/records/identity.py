@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Mapping
 from functools import cache
@@ -13,11 +12,6 @@ from ..base.digests import canonical_digest, sha256_of
 from .record_file import Identity
 
 BY_HAND = "by hand"
-
-
-def add_code(parser: argparse.ArgumentParser) -> None:
-    """Option --code of a measuring stage."""
-    parser.add_argument("--code", default=BY_HAND, help="digest of the code that is run, told by the rule")
 
 
 def identity_of(spec: Mapping[str, Any], code: str) -> Identity:

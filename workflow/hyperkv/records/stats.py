@@ -39,7 +39,8 @@ def median_interval(values: Sequence[float | None], seed: int = 0) -> Interval:
     found = bootstrap(
         (known,), np.median, n_resamples=_RESAMPLES, method="percentile", rng=np.random.default_rng(seed)
     ).confidence_interval
-    return Interval(median(known), float(found.low), float(found.high))
+    middle = float(np.median(known))  # of equal values an end may lie a rounding beyond
+    return Interval(middle, min(middle, float(found.low)), max(middle, float(found.high)))
 
 
 def spread(name: str, interval: Interval) -> dict[str, float | None]:

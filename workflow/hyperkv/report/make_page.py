@@ -5,7 +5,6 @@ python -m workflow.hyperkv.report.make_page --template workflow/report/page.html
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +15,9 @@ import pandas as pd
 
 from ..base.cli import run_stage
 from ..base.errors import UserError
+from ..base.options import Files
 from ..recommend.recommendation_text import objective_words
-from ..records.frames import add_asked, read_csv, read_json
+from ..records.frames import Asked, read_csv, read_json
 from ..records.templates import environment
 from ..tables.methods.pays_text import answer, caveat
 from ..tables.methods.substitution import WORDS
@@ -49,27 +49,30 @@ class Picture:
     caption: str
 
 
-def main() -> None:
-    """Parse the command line and write the page."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--template", required=True, type=Path, help="the page's Jinja template")
-    parser.add_argument("--captions", nargs="*", default=[], type=Path, help="the figures' captions, .rst")
-    tables = "cells, scenarios, ratios .csv and environment.json; pays, layers, claims and cost .csv where they are"
-    parser.add_argument("--tables", required=True, nargs="+", type=Path, help=tables)
-    recommended = "recommendation.json, check.json"
-    parser.add_argument("--recommended", required=True, nargs="+", type=Path, help=recommended)
-    parser.add_argument("--figures", nargs="*", default=[], type=Path, help="SVG files")
-    records = "JSONL files of the sweep and of the stores alone, which the page leads to"
-    parser.add_argument("--records", nargs="*", default=[], type=Path, help=records)
-    add_asked(parser)
-    parser.add_argument("--out", required=True, type=Path, help="HTML file")
-    arguments = parser.parse_args()
-    found = read(arguments.tables + arguments.recommended)
-    shown = pictures(arguments.figures, arguments.captions)
-    sources = sources_of(arguments.records, arguments.out, arguments.asked)
-    arguments.out.write_text(page(found, shown, arguments.template, sources))
+def main(
+    *,
+    template: Path,
+    captions: Files = (),
+    tables: Files,
+    recommended: Files,
+    figures: Files = (),
+    records: Files = (),
+    asked: Asked = None,
+    out: Path,
+) -> None:
+    """Write the page.
+
+    Args:
+        template: the page's Jinja template.
+        captions: the figures' captions, .rst.
+        tables: cells, scenarios, ratios .csv and environment.json; pays, layers, claims and cost .csv where they are.
+        recommended: recommendation.json, check.json.
+        figures: SVG files.
+        records: JSONL files of the sweep and of the stores alone, which the page leads to.
+        out: HTML file.
+    """
+    found, shown = read([*tables, *recommended]), pictures(figures, captions)
+    out.write_text(page(found, shown, template, sources_of(records, out, asked)))
 
 
 def read(paths: Sequence[Path]) -> dict[str, Any]:

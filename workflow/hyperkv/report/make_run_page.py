@@ -5,8 +5,6 @@ python -m workflow.hyperkv.report.make_run_page --run results/reference/laptop/2
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -19,6 +17,7 @@ from tabulate import tabulate
 
 from ..base.cli import run_stage
 from ..base.errors import UserError
+from ..base.options import Files, Spec
 from ..figures import looks
 from ..figures.break_even import draw_break_even
 from ..figures.chunk import draw_chunk
@@ -69,28 +68,36 @@ COMPARING = ("scenarios", "cost", "cost_sensitivity")
 Tables = dict[str, pd.DataFrame]
 
 
-def main() -> None:
-    """Parse the command line, draw the pictures and write the page."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--run", required=True, type=Path, help="folder of results/reference: MACHINE/DATE")
-    parser.add_argument("--captions", nargs="*", default=[], type=Path, help="the figures' captions, .rst")
-    parser.add_argument("--stores", required=True, type=looks.know, help="JSON: how stores look")
-    parser.add_argument("--spec", required=True, help='JSON: {"prices": {...}, "slo": {...}}')
-    parser.add_argument("--predicted", nargs="*", default=[], type=Path, help="hit_rates.csv, break_even.csv")
-    parser.add_argument("--out", required=True, type=Path, help="Markdown file")
-    parser.add_argument("--figures", required=True, type=Path, help="folder for the pictures, beside --out")
-    arguments = parser.parse_args()
-    run = read_run(arguments.run)
-    tables = tables_of(run, json.loads(arguments.spec))
-    tables |= {path.stem: read_csv(path) for path in arguments.predicted}
-    captions = {path.stem: path.read_text() for path in arguments.captions}
+def main(
+    *,
+    run: Path,
+    captions: Files = (),
+    stores: Spec,
+    spec: Spec,
+    predicted: Files = (),
+    out: Path,
+    figures: Path,
+) -> None:
+    """Draw the pictures and write the page.
+
+    Args:
+        run: folder of results/reference: MACHINE/DATE.
+        captions: the figures' captions, .rst.
+        stores: JSON: how stores look.
+        spec: JSON: {"prices": {...}, "slo": {...}}.
+        predicted: hit_rates.csv, break_even.csv.
+        out: Markdown file.
+        figures: folder for the pictures, beside --out.
+    """
+    looks.know(stores)
+    kept = read_run(run)
+    tables = tables_of(kept, spec) | {path.stem: read_csv(path) for path in predicted}
+    told = {path.stem: path.read_text() for path in captions}
     pictures = [
-        Picture(name, TITLES[name], f"{arguments.figures.name}/{name}.svg", _paragraph(captions[name]))
-        for name in drawn(run, tables, arguments.figures)
+        Picture(name, TITLES[name], f"{figures.name}/{name}.svg", _paragraph(told[name]))
+        for name in drawn(kept, tables, figures)
     ]
-    arguments.out.write_text(page(run, tables, pictures))
+    out.write_text(page(kept, tables, pictures))
 
 
 def tables_of(run: KeptRun, spec: Mapping[str, Any]) -> Tables:

@@ -68,22 +68,16 @@ def ratios_rows(ratios: pd.DataFrame) -> Table | None:
         texts = [interval_text(item.iloc[0], "ratio") if len(item) else "-" for item in found]
         load = f"{at_load['load'].max():.0f}" if len(at_load) else "-"
         rows.append([str(scenario), load, *texts])
-    headers = [
-        "scenario",
-        "clients",
-        "RPS/GPU at those clients",
-        "TTFT p50 at those clients",
-        "RPS/GPU at equal TPS/user",
-    ]
+    headers = ["scenario", "clients", "RPS/GPU at those clients", "TTFT p50 at those clients"]
+    headers += ["RPS/GPU at equal TPS/user"]
     return Table(headers, rows, range(1, 5))
 
 
 def scenario_rows(scenarios: pd.DataFrame) -> Table:
     """One row per scenario and load, medians with intervals."""
     columns = ("rps_per_gpu", "tps_per_user", "ttft_p50_ms", "ttft_p95_ms")
-    rows, marked = [], []
-    for index, (_, row) in enumerate(scenarios.iterrows()):
-        valid = bool(row["valid"])
+    rows = []
+    for _, row in scenarios.iterrows():
         rows.append(
             [
                 row["scenario"],
@@ -92,14 +86,12 @@ def scenario_rows(scenarios: pd.DataFrame) -> Table:
                 percent(row["hit_rate"]),
                 str(row["served_from"]),
                 percent(row["device_share"]),
-                "yes" if valid else f"no, {row['valid_repeats']} of {row['repeats']}",
+                "yes" if row["valid"] else f"no, {row['valid_repeats']} of {row['repeats']}",
             ]
         )
-        if not valid:
-            marked.append(index)
     headers = ["scenario", "clients", "RPS/GPU", "TPS/user", "TTFT p50, ms", "TTFT p95, ms"]
     headers += ["hit rate", "served from", "read from device", "valid"]
-    return Table(headers, rows, [*range(1, 7), 8], marked)
+    return Table(headers, rows, [*range(1, 7), 8], _invalid(scenarios))
 
 
 def percent(value: Any) -> str:
@@ -132,14 +124,12 @@ def cost_rows(cost: pd.DataFrame) -> Table:
     """Cost of every scenario at the SLO, and of one that has no such row at each of its loads."""
     at_slo = set(cost.loc[cost["at"] == "slo", "scenario"])
     kept = cost[(cost["at"] == "slo") | ~cost["scenario"].isin(at_slo)]
-    rows, marked = [], []
-    for index, (_, row) in enumerate(kept.iterrows()):
+    rows = []
+    for _, row in kept.iterrows():
         texts = {name: interval_text(row, name) for name in _COSTS}
         texts["users_per_gpu"] += " or more" if row["users_at_least"] else ""
         rows.append([_word(row["scenario"]), cost_condition(row), *texts.values()])
-        if not row["valid"]:
-            marked.append(index)
-    return Table(["scenario", "at", *_COSTS.values()], rows, range(2, len(_COSTS) + 2), marked)
+    return Table(["scenario", "at", *_COSTS.values()], rows, range(2, len(_COSTS) + 2), _invalid(kept))
 
 
 def cost_condition(row: Mapping[str, Any]) -> str:
@@ -168,16 +158,8 @@ def layers_rows(layers: pd.DataFrame, names: Mapping[str, str]) -> Table | None:
             for _, row in parts.sort_values("share", ascending=False).iterrows()
         ]
         size = f"{at['value_bytes'].iloc[0] / (1 << 20):g} MiB"
-        rows.append(
-            [
-                _word(scenario),
-                str(operation).upper(),
-                size,
-                f"{at['connections'].iloc[0]}",
-                interval_text(whole.iloc[0], "s_per_gb"),
-                ", ".join(shares),
-            ]
-        )
+        named = [_word(scenario), str(operation).upper(), size, f"{at['connections'].iloc[0]}"]
+        rows.append([*named, interval_text(whole.iloc[0], "s_per_gb"), ", ".join(shares)])
     headers = ["store", "operation", "value", "connections", "s/GB", "shares of it"]
     return Table(headers, rows, (2, 3, 4)) if rows else None
 
@@ -216,12 +198,15 @@ def invalid_rows(cells: pd.DataFrame) -> Table | None:
             _word(row["scenario"]),
             f"{row['load']:g}",
             f"{row['repeat']}",
-            _word(row["served_from"]),
-            _word(row["reasons"]),
+            *map(_word, row[["served_from", "reasons"]]),
         ]
         for _, row in bad.iterrows()
     ]
     return Table(["scenario", "clients", "repeat", "served from", "reason"], rows, (1, 2))
+
+
+def _invalid(rows: pd.DataFrame) -> list[int]:
+    return [index for index, valid in enumerate(rows["valid"]) if not valid]
 
 
 def _word(value: Any) -> str:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import Any
 
 from ..base.errors import UserError
-from ..config.code import code, layers_modules, limits_modules, profile_modules, scenario_modules, tune_code
-from ..config.plan import layers_spec, limits_spec, profile_spec, sweep_spec
-from ..config.tune import tune_spec
 from ..records.identity import files_of, identity_of
 from ..records.record_file import Identity
+from .stages import Stages
 
 
 @dataclass(frozen=True)
@@ -27,9 +24,9 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a checked configuration asks of files of records, each worked out once, when it is asked for."""
+    """What a configuration's stages ask of files of records, each worked out once, when it is asked for."""
 
-    config: Mapping[str, Any]
+    stages: Stages
     _known: dict[str, Wanted | None] = field(default_factory=dict)
 
     def wanted(self, path: str) -> Wanted | None:
@@ -45,34 +42,32 @@ class Asked:
         return json.dumps({name: str(wanted.identity) for name, wanted in found.items()})
 
     def _of(self, name: str) -> Wanted | None:
+        if (rule := _rule_of(PurePath(name).parts)) is None:
+            return None
         try:
-            text, digest = self._rule(PurePath(name).parts)
+            text, digest = self.stages.spec(*rule), self.stages.code(*rule)
         except (KeyError, UserError):
             return None
-        if text is None:
-            return None
+        if rule[0] == "search_settings":
+            digest = json.loads(digest)["search"]
         spec = json.loads(text)
         return Wanted(text, files_of(spec), identity_of(spec, digest))
 
-    def _rule(self, parts: tuple[str, ...]) -> tuple[str | None, str]:
-        """The spec and the code of a measuring rule's output."""
-        match parts:
-            case ("results", "sweep", scenario):
-                text = sweep_spec(self.config, scenario)
-                return text, code(*scenario_modules(json.loads(text)))
-            case ("results", "profile", "limits", "limits.jsonl"):
-                text = limits_spec(self.config)
-                return text, code(*limits_modules(json.loads(text)))
-            case ("results", "profile", "layers", file):
-                text = layers_spec(self.config, file.removesuffix(".jsonl"))
-                return text, code(*layers_modules(json.loads(text)))
-            case ("results", "profile", file):
-                text = profile_spec(self.config, file.removesuffix(".jsonl"))
-                return text, code(*profile_modules(json.loads(text)))
-            case ("results", "tune", scenario):
-                text = tune_spec(self.config, scenario)
-                return text, json.loads(tune_code(json.loads(text)))["search"]
-        return None, ""
+
+def _rule_of(parts: tuple[str, ...]) -> tuple[str, str] | None:
+    """The measuring rule of an output, and its wildcard."""
+    match parts:
+        case ("results", "sweep", scenario):
+            return "measure_scenario", scenario
+        case ("results", "profile", "limits", "limits.jsonl"):
+            return "profile_limits", ""
+        case ("results", "profile", "layers", file):
+            return "profile_layers", file.removesuffix(".jsonl")
+        case ("results", "profile", file):
+            return "profile_store", file.removesuffix(".jsonl")
+        case ("results", "tune", scenario):
+            return "search_settings", scenario
+    return None
 
 
 def named(path: str) -> str:

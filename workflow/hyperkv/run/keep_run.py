@@ -5,7 +5,6 @@ python -m workflow.hyperkv.run.keep_run --config config/scenarios.yaml config/co
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from snakemake.utils import update_config
 from ..base.cli import run_stage
 from ..base.config_files import read_mapping
 from ..base.errors import UserError
+from ..base.options import Files, Words
 from ..config.models.experiment import Figures
 from ..records.frames import read_json, read_jsonl
 from ..records.kept_run import About, write_run
@@ -33,45 +33,52 @@ MEASURED = {
 }  # files of records, and the section of the configuration that says of which scenarios
 
 
-def main() -> None:
-    """Parse the command line and keep the run."""
-    parser = argparse.ArgumentParser(
-        prog="python -m workflow.hyperkv.run.keep_run", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of the run's results")
-    parser.add_argument("--config", required=True, nargs="+", type=Path, help="its configuration, in order")
-    parser.add_argument("--calibrations", nargs="*", default=[], type=Path, help="JSON files of calibrate")
-    parser.add_argument("--title", default="The default run", help="heading of its page")
-    parser.add_argument("--command", default="make run", help="what it was started with")
-    parser.add_argument("--told", default="", help="what is to be known about it")
-    parser.add_argument("--code", nargs="*", default=[], help="commits, where the records name none")
-    parser.add_argument("--compared", nargs="*", default=[], help="scenarios that are drawn together; all")
-    parser.add_argument("--out", required=True, type=Path, help="new folder: results/reference/MACHINE/DATE")
-    arguments = parser.parse_args()
+def main(
+    *,
+    results: Path = Path("results"),
+    config: Files,
+    calibrations: Files = (),
+    title: str = "The default run",
+    command: str = "make run",
+    told: str = "",
+    code: Words = (),
+    compared: Words = (),
+    out: Path,
+) -> None:
+    """Keep the run.
+
+    Args:
+        results: folder of the run's results.
+        config: its configuration, in order.
+        calibrations: JSON files of calibrate.
+        title: heading of its page.
+        command: what it was started with.
+        told: what is to be known about it.
+        code: commits, where the records name none.
+        compared: scenarios that are drawn together; all.
+        out: new folder: results/reference/MACHINE/DATE.
+    """
     configuration: dict[str, Any] = {}
-    for path in arguments.config:
+    for path in config:
         update_config(configuration, read_mapping(path, "--config", "name the files that the run had"))
-    found = dict(measured(arguments.results, configuration))
+    found = dict(measured(results, configuration))
     found |= {
-        path.name: current({"record": "calibration"} | read_json(path), str(path))
-        for path in arguments.calibrations
+        path.name: current({"record": "calibration"} | read_json(path), str(path)) for path in calibrations
     }
     if not found:
-        raise UserError(
-            f"{arguments.results}: nothing was measured there; --results names the folder of a run"
-        )
+        raise UserError(f"{results}: nothing was measured there; --results names the folder of a run")
     figures = Figures.model_validate(configuration.get("figures", {})).model_dump()
     scenarios = used(configuration["scenarios"], list(found.values()))
     about = About(
-        title=arguments.title,
-        command=arguments.command,
-        code=arguments.code or commits_of(list(found.values())),
-        told=" ".join(arguments.told.split()),
-        figures=sorted(path.stem for path in arguments.results.glob("figures/*.png")),
-        compared=arguments.compared,
+        title=title,
+        command=command,
+        code=list(code) or commits_of(list(found.values())),
+        told=" ".join(told.split()),
+        figures=sorted(path.stem for path in results.glob("figures/*.png")),
+        compared=list(compared),
         configuration=configuration | {"figures": figures, "scenarios": scenarios},
     )
-    write_run(arguments.out, about, list(found.values()), found)
+    write_run(out, about, list(found.values()), found)
 
 
 def measured(results: Path, configuration: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -105,7 +105,7 @@ def _made_while_edited(made: Sequence[str], derived: set[str], asked: Asked) -> 
     A line says so, and records of a file that this is true of say it themselves.
     """
     files = edited()
-    now = Asked(asked.config)
+    now = Asked(asked.stages)
     unsure = [path for path in made if files and (path in derived or not _is_same_code(path, asked, now))]
     for path in map(Path, unsure):
         if path.suffix == ".jsonl" and is_whole(path):
@@ -158,17 +158,13 @@ def _settled(workflow: Any, asked: Asked) -> list[str]:
         lines.append(
             f"{few(others)}: other records than when a run last ended here; what is made of them is made again if needed"
         )
-    if again:
-        lines.append(
-            f"{few(again)}: not measured with what is asked for now, or not whole; measured again if needed"
-        )
-    if changed:
-        lines.append(f"{few(changed)}: changed since they were made; made again if needed")
-    if of_others:
-        lines.append(f"{few(of_others)}: made of files that say something else now; made again if needed")
-    if unnoted:
-        lines.append(f"{few(unnoted)}: the run that made these did not come to its end; made again if needed")
-    return lines
+    told = (
+        (again, "not measured with what is asked for now, or not whole; measured again if needed"),
+        (changed, "changed since they were made; made again if needed"),
+        (of_others, "made of files that say something else now; made again if needed"),
+        (unnoted, "the run that made these did not come to its end; made again if needed"),
+    )
+    return lines + [f"{few(paths)}: {words}" for paths, words in told if paths]
 
 
 def _unseen_changes(command: Sequence[str]) -> list[str]:

@@ -13,7 +13,7 @@ from ..array.settings import ArraySettings
 from ..base.errors import UserError
 from ..build.build_kvrocks import link_spec
 from ..build.compile_kvrocks import build_spec
-from ..build.fetch_kvrocks import fetch_spec
+from ..build.fetch_kvrocks import fetch_spec, identity
 from ..config import code, plan
 from ..config.config import checked
 from ..config.kvrocks_source import BUILT, KvrocksSource, kvrocks_notes, resolve, runnable, runnable_scenarios
@@ -24,6 +24,7 @@ from ..engines.vllm.lmcache import IN_PROCESS, SERVED
 from ..stores.registry import store_class
 from ..tables.judging.claim import PREDICTED_TABLES, Claim, claimed_records, claimed_tables, read_claims
 
+FROM_SOURCE = {"fetch_kvrocks", "fetch_kvrocks_dependencies", "compile_kvrocks", "compile_patched_kvrocks"}
 SECTIONS = {environment: section for section, environment in plan.ENVIRONMENTS.items()}
 
 
@@ -70,7 +71,10 @@ class Stages:
         return self.kvrocks.source in BUILT
 
     def require(self, words: Sequence[str]) -> None:
-        """Raises UserError when a target among the words of a command has nothing to do here: a ladder without steps or store, a search without scenario."""
+        """Raises UserError when a target among the words of a command has nothing to do here: a ladder without steps or store, a
+        search without scenario, a source of Kvrocks where none is built."""
+        if FROM_SOURCE & {*words}:
+            identity(self.config["kvrocks"], self.kvrocks.source)
         if "ladder" in words and not self.config["ladder"]["steps"]:
             raise UserError("config: ladder.steps is empty; config/experiments/ladder.yaml has a ladder")
         if "ladder" in words and set(self.ladder) != set(wanted := plan.ladder_scenarios(self.config)):
@@ -186,11 +190,6 @@ class Stages:
         own = self.config[SECTIONS[environment]]["python"]
         return [] if own else [f"results/build/{environment}/wheels.tar"]
 
-    def index_option(self, environment: str) -> list[str]:
-        """The option of fetch_wheels that names another package index, if the configuration has one."""
-        index = self.config[SECTIONS[environment]].get("index")
-        return ["--index", index] if index else []
-
     def environment_options(self, environment: str) -> list[str]:
         """The options of build_environment: the interpreter that is there, or what a new one is made from; what it must have."""
         section = SECTIONS[environment]
@@ -198,17 +197,13 @@ class Stages:
         needs = of_engine if section == "vllm" else []
         if own := self.config[section]["python"]:
             return [*needs, "--python", own]
-        requirements = plan.requirements_of(self.config, section)
-        folder = f"results/build/{environment}/venv"
-        return [
-            *needs,
+        made_from = [
             "--requirements",
-            requirements,
+            plan.requirements_of(self.config, section),
             "--wheels",
             *self.wheels(environment),
-            "--venv",
-            folder,
         ]
+        return [*needs, *made_from, "--venv", f"results/build/{environment}/venv"]
 
     def origin(self, stage: str) -> list[str]:
         """The options of build_kvrocks: the program that was compiled, else what says which one to link."""

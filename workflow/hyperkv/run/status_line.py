@@ -120,7 +120,7 @@ class StatusLine(logging.Handler):
             log.write(f"{time.strftime('%H:%M:%S')} {self.line()} · made: {rule}\n")
 
 
-def listen(quiet: Collection[Any], plan: str, log: str) -> None:
+def listen(quiet: Collection[Any] | None, plan: str, log: str) -> None:
     """Show the line from now on. quiet: what Snakemake is not to say; with rules among it the line is all that is said of jobs."""
     from snakemake.logging import logger
     from snakemake.settings.enums import Quietness
@@ -130,11 +130,12 @@ def listen(quiet: Collection[Any], plan: str, log: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("")
     status = StatusLine(Path(plan), path, sys.stderr)
-    if Quietness.RULES in quiet:
+    told = quiet or ()
+    if Quietness.RULES in told:
         for handler in logger.handlers:
             if handler.name == _SNAKEMAKES:
                 handler.addFilter(_is_not_of_jobs)
-    if Quietness.ALL not in quiet:
+    if Quietness.ALL not in told:
         logger.addHandler(status)
         status.keep_fresh()
         atexit.register(status.end)

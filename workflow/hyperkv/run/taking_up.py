@@ -36,28 +36,10 @@ _NOT_MADE = ("reference", "data", "cache")  # of OUTPUTS: shipped, or checked wh
 _DEPTH = 2
 # Of Snakemake's command line: what only looks, or puts a lock away.
 _LOOKING = (
-    *(
-        "dryrun",
-        "lint",
-        "list_target_rules",
-        "list_rules",
-        "print_compilation",
-        "containerize",
-        "report",
-        "unlock",
-    ),
-    *(
-        "generate_unit_tests",
-        "dag",
-        "rulegraph",
-        "filegraph",
-        "d3dag",
-        "list_conda_envs",
-        "list_changes",
-        "summary",
-    ),
-    *("list_input_changes", "list_params_changes", "list_untracked", "detailed_summary", "nolock"),
-)
+    "dryrun", "lint", "list_target_rules", "list_rules", "print_compilation", "containerize", "report", "unlock",
+    "generate_unit_tests", "dag", "rulegraph", "filegraph", "d3dag", "list_conda_envs", "list_changes", "summary",
+    "list_input_changes", "list_params_changes", "list_untracked", "detailed_summary", "nolock",
+)  # fmt: skip
 _held: list[int] = []  # descriptors of locks, kept until this process ends
 
 

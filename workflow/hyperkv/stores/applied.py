@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import redis
+
 BINARY_UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 SECRET_KEYS = ("requirepass", "masterauth")
 
@@ -30,6 +32,15 @@ def differences(
                 f"{key} is another" if key in SECRET_KEYS else f"{key} is {applied[key]!r}, not {value!r}"
             )
     return faults, ignored
+
+
+def told_by(client: redis.Redis) -> dict[str, str]:
+    """The answer of a running server to CONFIG GET *. Raises redis.RedisError."""
+    return {_word(key): _word(value) for key, value in client.config_get("*").items()}
+
+
+def _word(value: object) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def number(text: str, units: Mapping[str, int] = BINARY_UNITS) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -267,9 +268,17 @@ class Store(ABC):
 
 
 class LocalStore(Store):
-    """A store inside the measuring process: no server, values copied straight to and from buffers."""
+    """A store inside the measuring process: no server, values copied straight to and from buffers.
+
+    served_bytes, taken_bytes, hits, misses: what its subclass counts, under `lock`.
+    """
 
     connectors: ClassVar[tuple[str, ...]] = ("inprocess",)
+
+    def __init__(self, config: StoreConfig):
+        super().__init__(config)
+        self.lock = threading.Lock()
+        self.served_bytes = self.taken_bytes = self.hits = self.misses = 0
 
     def pid(self) -> int:
         return os.getpid()
@@ -295,9 +304,10 @@ class LocalStore(Store):
     def exists(self, keys: Sequence[bytes]) -> list[bool]:
         """Whether each key is present."""
 
-    def local_counters(self, served: int, taken: int, hits: int, misses: int) -> Counters:
-        """Counters from the store's own counts and this process's /proc."""
-        return Counters(served, taken, hits, misses, process_counters(os.getpid()))
+    def counters(self) -> Counters:
+        return Counters(
+            self.served_bytes, self.taken_bytes, self.hits, self.misses, process_counters(os.getpid())
+        )
 
 
 def new_directory(directory: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 
 from ..base.errors import StoreError, UserError
 from ..workloads.payload import aligned_buffer, slots
-from .base import Counters, LocalStore, Look, StoreConfig
+from .base import LocalStore, Look, StoreConfig
 
 
 class DramStore(LocalStore):
@@ -33,8 +32,7 @@ class DramStore(LocalStore):
             )
         self._free: list[np.ndarray] | None = None
         self._held: OrderedDict[bytes, tuple[np.ndarray, int]] = OrderedDict()
-        self._lock = threading.Lock()
-        self._served = self._taken = self._hits = self._misses = self.evictions = 0
+        self.evictions = 0
 
     @classmethod
     def check_settings(cls, settings: Mapping[str, Any], where: str) -> None:
@@ -60,11 +58,11 @@ class DramStore(LocalStore):
     def put(self, key: bytes, value: np.ndarray) -> None:
         if value.size > self.config.value_bytes:
             raise StoreError(f"store dram: a value of {value.size:,} bytes exceeds its slots")
-        with self._lock:
+        with self.lock:
             slot = self._slot_for(key)
             slot[: value.size] = value
             self._held[key] = (slot, value.size)
-            self._taken += value.size
+            self.taken_bytes += value.size
 
     def _slot_for(self, key: bytes) -> np.ndarray:
         if self._free is None:
@@ -77,19 +75,16 @@ class DramStore(LocalStore):
         return self._held.popitem(last=False)[1][0]
 
     def get_into(self, key: bytes, buffer: np.ndarray) -> bool:
-        with self._lock:
+        with self.lock:
             slot, size = self._held.get(key, (None, None))
             if slot is None or size != buffer.size:
-                self._misses += 1
+                self.misses += 1
                 return False
             self._held.move_to_end(key)
             buffer[:] = slot[:size]
-            self._hits += 1
-            self._served += size
+            self.hits += 1
+            self.served_bytes += size
             return True
 
     def exists(self, keys: Sequence[bytes]) -> list[bool]:
         return [key in self._held for key in keys]
-
-    def counters(self) -> Counters:
-        return self.local_counters(self._served, self._taken, self._hits, self._misses)

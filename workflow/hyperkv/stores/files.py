@@ -14,7 +14,7 @@ import numpy as np
 from ..base.errors import StoreError, UserError
 from ..machine.counters import supports_direct_io
 from ..workloads.payload import ALIGNMENT, aligned_buffer
-from .base import Counters, LocalStore, Look, StoreConfig, new_directory
+from .base import LocalStore, Look, StoreConfig, new_directory
 
 _FOLDERS = 64
 _DIRECT_IO = ("auto", "yes", "no")
@@ -35,9 +35,7 @@ class FilesStore(LocalStore):
     def __init__(self, config: StoreConfig):
         super().__init__(config)
         self._open = False
-        self._direct = False
-        self._lock = threading.Lock()
-        self._served = self._taken = self._hits = self._misses = 0
+        self.direct_io = False
 
     @classmethod
     def check_settings(cls, settings: Mapping[str, Any], where: str) -> None:
@@ -56,18 +54,13 @@ class FilesStore(LocalStore):
     def is_open(self) -> bool:
         return self._open
 
-    @property
-    def direct_io(self) -> bool:
-        """Whether reads and writes bypass the page cache."""
-        return self._direct
-
     def start(self) -> None:
         new_directory(self.config.directory)
         for number in range(_FOLDERS):
             (self.config.directory / f"{number:02x}").mkdir(0o700)
         wanted = self.config.settings.get("direct_io", "auto")
-        self._direct = wanted != "no" and supports_direct_io(self.config.directory)
-        if wanted == "yes" and not self._direct:
+        self.direct_io = wanted != "no" and supports_direct_io(self.config.directory)
+        if wanted == "yes" and not self.direct_io:
             raise StoreError(
                 f"store files: the file system of {self.config.directory} refuses O_DIRECT; "
                 f"set direct_io: auto or choose a data_dir on a local disk"
@@ -86,11 +79,11 @@ class FilesStore(LocalStore):
     def put(self, key: bytes, value: np.ndarray) -> None:
         path = self._path(key)
         partial = path.with_suffix(f".{threading.get_ident()}")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | (os.O_DIRECT if self._direct else 0)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | (os.O_DIRECT if self.direct_io else 0)
         try:
             descriptor = os.open(partial, flags, 0o600)
             try:
-                _write_all(descriptor, value, self._direct)
+                _write_all(descriptor, value, self.direct_io)
             finally:
                 os.close(descriptor)
             os.rename(partial, path)
@@ -101,12 +94,12 @@ class FilesStore(LocalStore):
                 f"store files: cannot write in {self.config.directory}: {error.strerror} ({free / 1e9:.1f} GB "
                 f"free); free space or choose another data_dir"
             ) from error
-        with self._lock:
-            self._taken += value.size
+        with self.lock:
+            self.taken_bytes += value.size
 
     def get_into(self, key: bytes, buffer: np.ndarray) -> bool:
         try:
-            descriptor = os.open(self._path(key), os.O_RDONLY | (os.O_DIRECT if self._direct else 0))
+            descriptor = os.open(self._path(key), os.O_RDONLY | (os.O_DIRECT if self.direct_io else 0))
         except FileNotFoundError:
             return self._count(False, 0)
         except OSError as error:
@@ -114,7 +107,7 @@ class FilesStore(LocalStore):
         try:
             found = os.fstat(descriptor).st_size == buffer.size
             if found:
-                _read_all(descriptor, buffer, self._direct)
+                _read_all(descriptor, buffer, self.direct_io)
         except OSError as error:
             raise StoreError(f"store files: cannot read {self._path(key)}: {error.strerror}") from error
         finally:
@@ -122,17 +115,14 @@ class FilesStore(LocalStore):
         return self._count(found, buffer.size if found else 0)
 
     def _count(self, hit: bool, size: int) -> bool:
-        with self._lock:
-            self._hits += hit
-            self._misses += not hit
-            self._served += size
+        with self.lock:
+            self.hits += hit
+            self.misses += not hit
+            self.served_bytes += size
         return hit
 
     def exists(self, keys: Sequence[bytes]) -> list[bool]:
         return [os.path.exists(self._path(key)) for key in keys]
-
-    def counters(self) -> Counters:
-        return self.local_counters(self._served, self._taken, self._hits, self._misses)
 
 
 def _is_aligned(buffer: np.ndarray) -> bool:

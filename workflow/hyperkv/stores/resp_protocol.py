@@ -3,7 +3,6 @@
 import shlex
 import socket
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 from ..base.deadline import send_all
 
@@ -25,13 +24,6 @@ class ConnectionClosed(Exception):
     """The peer ended the stream, perhaps within a request."""
 
 
-class Receiver(Protocol):
-    """What a request reader needs of a socket."""
-
-    def recv(self, size: int, flags: int = 0, /) -> bytes:
-        """As `socket.socket.recv`."""
-
-
 class RequestReader:
     """Reads requests from a blocking socket.
 
@@ -40,7 +32,7 @@ class RequestReader:
     """
 
     def __init__(
-        self, sock: Receiver, max_bulk_bytes: int, before_wait: Callable[[], None] = lambda: None
+        self, sock: socket.socket, max_bulk_bytes: int, before_wait: Callable[[], None] = lambda: None
     ) -> None:
         """`before_wait` is called before every wait for the peer, to send what it may be waiting for."""
         self.bytes_received = 0

@@ -18,7 +18,7 @@ from ..base.secret import write_private
 from ..machine.counters import ProcessCounters, process_counters
 from ..machine.own_folder import own_folder
 from ..machine.processes import LOOPBACK, OwnedProcess, free_port, require_free_port
-from .applied import differences
+from .applied import BINARY_UNITS, differences
 from .base import Counters, Store, new_directory
 from .reach import warning
 from .redis_client import bounded
@@ -33,13 +33,15 @@ class ServerStore(Store):
     """A RESP server that this store starts, probes and ends. Subclasses give the command line.
 
     stop_timeout_s: how long it may take to end cleanly; it may have to write its memory out. conf_name: its configuration
-    file, if it has one.
+    file, if it has one. title: its name where that is not `name`. units: what a letter after a number of its settings stands for.
     """
 
     is_server = True
     connectors = ("redis", "resp", "striped", "mp", "striped_mp")
     stop_timeout_s: ClassVar[float] = 15.0
     conf_name: ClassVar[str] = ""
+    title: ClassVar[str] = ""
+    units: ClassVar[Mapping[str, int]] = BINARY_UNITS
     _process: OwnedProcess | None = None
     _port = 0
     _socket_folder: Path | None = None
@@ -89,7 +91,7 @@ class ServerStore(Store):
         cls, wanted: Mapping[str, str], applied: Mapping[str, str], ignorable: Sequence[str] = ()
     ) -> tuple[list[str], list[str]]:
         """What a running server did not take over of `wanted`, and what of `ignorable` it does not know."""
-        return differences(cls.name, wanted, applied, ignorable)
+        return differences(cls.title or cls.name, wanted, applied, ignorable, cls.units)
 
     @classmethod
     def complaint(cls, lines: Iterable[str]) -> str | None:

@@ -3,29 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from ..base.errors import StoreError, UserError
 from ..base.secret import quoted
-from .applied import differences
+from . import owned_keys as why
 from .base import Look
-from .owned_keys import (
-    ITS_COMMANDS,
-    ITS_CONNECTIONS,
-    ITS_FOLDER,
-    ITS_PORT,
-    ITS_PROCESS,
-    ITS_SOCKET,
-    NO_LOGIN,
-    NO_TLS,
-    ONE_SERVER,
-    PASSWORD,
-    Owned,
-)
+from .owned_keys import Owned
 from .server import ServerStore
-
-_UNITS = {"kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30, "k": 10**3, "m": 10**6, "g": 10**9, "b": 1}
 
 
 def valkey_binary() -> str:
@@ -47,16 +33,18 @@ class ValkeyStore(ServerStore):
     """Valkey without persistence. settings: any key of valkey.conf that is not in owned_keys, for example io-threads."""
 
     name = "valkey"
+    title = "Valkey"
+    units = {"kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30, "k": 10**3, "m": 10**6, "g": 10**9, "b": 1}  # noqa: RUF012
     medium = "ram"
     look = Look("#56B4E9", "^", "v")
     bound_key = "capacity_bytes"
     takes_password = True
     conf_name = "password.conf"
     owned_keys = (
-        Owned(("port",), ITS_PORT),
-        Owned(("unixsocket", "unixsocketperm", "unixsocketgroup"), ITS_SOCKET),
+        Owned(("port",), why.ITS_PORT),
+        Owned(("unixsocket", "unixsocketperm", "unixsocketgroup"), why.ITS_SOCKET),
         Owned(("bind", "rdma-*"), "it listens on 127.0.0.1; leave it out", ("127.0.0.1",)),
-        Owned(("dir", "dbfilename", "appenddirname", "appendfilename"), ITS_FOLDER),
+        Owned(("dir", "dbfilename", "appenddirname", "appendfilename"), why.ITS_FOLDER),
         Owned(("maxmemory",), "set capacity_bytes"),
         Owned(
             ("maxmemory-*", "import-mode"), "hits are predicted for LRU; leave it out", ("allkeys-lru", "no")
@@ -66,17 +54,17 @@ class ValkeyStore(ServerStore):
             "this store keeps nothing on disk; leave it out, or choose a store of tier ssd",
             ("", "no", "nosave", "default"),
         ),
-        Owned(("requirepass",), PASSWORD),
-        Owned(("user", "aclfile", "masterauth", "primaryauth", "masteruser", "primaryuser"), NO_LOGIN),
-        Owned(("tls-*",), NO_TLS, ("0", "no")),
-        Owned(("cluster-enabled", "slaveof", "replicaof", "sentinel"), ONE_SERVER, ("no",)),
+        Owned(("requirepass",), why.PASSWORD),
+        Owned(("user", "aclfile", "masterauth", "primaryauth", "masteruser", "primaryuser"), why.NO_LOGIN),
+        Owned(("tls-*",), why.NO_TLS, ("0", "no")),
+        Owned(("cluster-enabled", "slaveof", "replicaof", "sentinel"), why.ONE_SERVER, ("no",)),
         Owned(
             ("daemonize", "supervised", "pidfile", "logfile", "syslog-enabled", "include"),
-            ITS_PROCESS,
+            why.ITS_PROCESS,
             ("no",),
         ),
-        Owned(("loadmodule", "rename-command"), ITS_COMMANDS),
-        Owned(("timeout",), ITS_CONNECTIONS, ("0",)),
+        Owned(("loadmodule", "rename-command"), why.ITS_COMMANDS),
+        Owned(("timeout",), why.ITS_CONNECTIONS, ("0",)),
     )
 
     @classmethod
@@ -91,12 +79,6 @@ class ValkeyStore(ServerStore):
     @classmethod
     def has_setting(cls, key: str) -> bool:
         return not key.startswith("rocksdb.") and key not in ("workers", "direct_io")
-
-    @classmethod
-    def unlike(
-        cls, wanted: Mapping[str, str], applied: Mapping[str, str], ignorable: Sequence[str] = ()
-    ) -> tuple[list[str], list[str]]:
-        return differences("Valkey", wanted, applied, ignorable, _UNITS)
 
     def configuration(self, port: int, password: str | None) -> str | None:
         return None if password is None else f"requirepass {quoted(password)}\n"

@@ -10,49 +10,33 @@ records of single requests before them. The last line closes the file: how many 
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import sys
 import time
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 from ..base.cli import run_stage
+from ..cells.job import Job
 from ..machine.node import data_dir_of
 from ..machine.own_folder import alone_on
-from ..machine.require_array import require_array
-from ..records.identity import add_code, identity_of
-from ..records.journal import Journal
 from .progress import Progress
 
 
-def main() -> None:
-    """Parse the command line and measure."""
-    parser = argparse.ArgumentParser(
-        prog="python -m workflow.hyperkv.sweep.measure_scenario", description=__doc__
-    )
-    parser.add_argument("--spec", required=True, help="JSON: this scenario's slice of the config")
-    parser.add_argument("--repeat", required=True, type=int, help="number of the repetition, from 1")
-    parser.add_argument("--out", required=True, type=Path, help="JSONL file of cell records")
-    parser.add_argument(
-        "--logs", type=Path, default=Path("results/logs/servers"), help="folder for servers' output"
-    )
-    add_code(parser)
-    arguments = parser.parse_args()
+def main(*, job: Job, repeat: int) -> None:
+    """Measure the scenario.
+
+    Args:
+        repeat: number of the repetition, from 1.
+    """
     started = time.time() - _process_age_s()
-    spec: dict[str, Any] = json.loads(arguments.spec)
-    require_array(spec)
-    journal = Journal(arguments.out, identity_of(spec, arguments.code))
-    progress = Progress(
-        arguments.out.parents[1] / ".progress.json", spec["scenario"]["name"], arguments.repeat
-    )
+    spec, journal = job.spec, job.journal()
+    progress = Progress(job.out.parents[1] / ".progress.json", spec["scenario"]["name"], repeat)
     engine = import_module(f"workflow.hyperkv.engines.{spec['engine']}.cells")
     points = engine.points(spec)
     if missing := [point for point in points if not journal.has(point)]:
         folder = data_dir_of(spec["scenario"].get("data_dir") or spec["data_dir"])
-        with alone_on(folder), engine.Measurement(spec, arguments.repeat, arguments.logs) as measurement:
+        with alone_on(folder), engine.Measurement(spec, repeat, job.logs) as measurement:
             for point in missing:
                 progress.begin(point)
                 record = measurement.measure(point)

@@ -5,9 +5,8 @@ python -m workflow.hyperkv.tables.cells --cells results/sweep/*/*.jsonl --out re
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -15,61 +14,39 @@ import pandas as pd
 from ..base.cli import run_stage
 from ..records import hardware
 from ..records.effective import facts_of
-from ..records.frames import add_cells, add_out, read_cells, write_table
+from ..records.frames import Asked, Cells, Out, read_cells, write_table
 from ..records.parity import comparable_digest, require_one_configuration
 from ..records.subtitles import workload_words
-
-SCENARIO_KEYS = (
-    "tier",
-    "store",
-    "connector",
-    "chunk_tokens",
-    "connections",
-    "stripe_bytes",
-    "processes",
-    "dram_pool_bytes",
-)
-_IDENTITY = ("engine", "scenario", "load", "repeat", "seed", "spec_digest", "model")
-_TIMES = ("start_s", "measured_s", "cell_s", "started_at")
+from .methods.dictionary import table_of
 
 
-def main() -> None:
-    """Parse the command line and write the table."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.tables.cells", description=__doc__)
-    add_cells(parser)
-    add_out(parser)
-    arguments = parser.parse_args()
-    table = cells_table(read_cells(arguments, "cell"))
+def main(*, cells: Cells, asked: Asked = None, out: Out) -> None:
+    """Write the table."""
+    table = cells_table(read_cells(cells, asked, "cell"))
     require_one_configuration(table, "cells")
-    write_table(table, arguments.out)
+    write_table(table, out)
 
 
 def cells_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """One row per cell: identity, values, evidence, validity."""
-    rows = []
-    for record in records:
-        scenario = record["spec"]["scenario"]
-        rows.append(
-            {
-                **{key: record[key] for key in _IDENTITY},
-                **hardware.gpu_of(record),
-                "gpus": hardware.gpus_in(record),
-                **{key: scenario.get(key) for key in SCENARIO_KEYS},
-                **facts_of(record),
-                "workload": workload_words(record["spec"]["workload"]),
-                "chunk_bytes": record["chunk_bytes"],
-                "comparable_digest": comparable_digest(record),
-                "valid": record["valid"],
-                "reasons": "; ".join(record["reasons"]),
-                "served_from": record["served_from"],
-                **record["values"],
-                **record["evidence"],
-                "notes": "; ".join(record.get("notes", [])),
-                **{key: record[key] for key in _TIMES},
-                **hardware.columns_of([record]),
-            }
-        )
-    return pd.DataFrame(rows)
+    return table_of("cells", map(cell_row, records))
+
+
+def cell_row(record: Mapping[str, Any]) -> dict[str, Any]:
+    """All that a row may say of a cell: what its record, its scenario and its figures say, and what follows from these."""
+    return {
+        **record["spec"]["scenario"],
+        **record,
+        **record["values"],
+        **record["evidence"],
+        **hardware.gpu_of(record),
+        **facts_of(record),
+        **hardware.columns_of([record]),
+        "workload": workload_words(record["spec"]["workload"]),
+        "comparable_digest": comparable_digest(record),
+        "reasons": "; ".join(record["reasons"]),
+        "notes": "; ".join(record["notes"]),
+    }
 
 
 if __name__ == "__main__":

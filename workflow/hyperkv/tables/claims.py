@@ -5,8 +5,6 @@ python -m workflow.hyperkv.tables.claims --claims config/claims.yaml --spec '{"c
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -14,31 +12,37 @@ import pandas as pd
 
 from ..base.cli import run_stage
 from ..base.errors import UserError
-from ..records.frames import add_asked
+from ..base.options import Files, Spec
+from ..records.frames import Asked, write_table
 from .judging.claim import RECORDS_OF, number_columns, read_claims
 from .judging.verdict_table import claims_table, claims_text, source_of
 
 
-def main() -> None:
-    """Parse the command line and write the table and the text."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.tables.claims", description=__doc__)
-    parser.add_argument("--claims", required=True, type=Path, help="YAML file of claims")
-    parser.add_argument("--spec", required=True, help='JSON: {"chunk_tokens": ...}, what `compared` means')
-    parser.add_argument(
-        "--tables", nargs="*", default=[], type=Path, help="CSV files, each named as its table"
-    )
-    parser.add_argument("--records", nargs="*", default=[], type=Path, help="JSONL files behind the tables")
-    parser.add_argument("--table", required=True, type=Path, help="CSV file for the verdicts")
-    parser.add_argument("--text", required=True, type=Path, help="text file for them")
-    add_asked(parser)
-    arguments = parser.parse_args()
-    claims = read_claims(arguments.claims)
-    tables = {path.stem: read_csv(path) for path in arguments.tables}
-    sources = [source_of(path, arguments.asked) for path in arguments.records]
-    table = claims_table(claims, tables, sources, json.loads(arguments.spec)["chunk_tokens"])
-    arguments.table.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(arguments.table, index=False)
-    arguments.text.write_text(claims_text(table))
+def main(
+    *,
+    claims: Path,
+    spec: Spec,
+    tables: Files = (),
+    records: Files = (),
+    asked: Asked = None,
+    table: Path,
+    text: Path,
+) -> None:
+    """Write the table and the text.
+
+    Args:
+        claims: YAML file of claims.
+        spec: JSON: {"chunk_tokens": ...}, what `compared` means.
+        tables: CSV files, each named as its table.
+        records: JSONL files behind the tables.
+        table: CSV file for the verdicts.
+        text: text file for them.
+    """
+    found = {path.stem: read_csv(path) for path in tables}
+    sources = [source_of(path, asked) for path in records]
+    verdicts = claims_table(read_claims(claims), found, sources, spec["chunk_tokens"])
+    write_table(verdicts, [table])
+    text.write_text(claims_text(verdicts))
 
 
 def read_csv(path: Path) -> pd.DataFrame:

@@ -5,7 +5,6 @@ python -m workflow.hyperkv.tables.columns --dictionary workflow/schemas/columns.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -13,20 +12,17 @@ import pandas as pd
 import yaml
 
 from ..base.cli import run_stage
-from ..records.frames import add_out, write_table
+from ..records.frames import Out, write_table
+from .methods.dictionary import COLUMNS_PATH
 
-COLUMNS_PATH = Path("workflow/schemas/columns.yaml")
 
+def main(*, dictionary: Path = COLUMNS_PATH, out: Out) -> None:
+    """Write the table.
 
-def main() -> None:
-    """Parse the command line and write the table."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.tables.columns", description=__doc__)
-    parser.add_argument(
-        "--dictionary", default=COLUMNS_PATH, type=Path, help="YAML: tables and their columns"
-    )
-    add_out(parser)
-    arguments = parser.parse_args()
-    write_table(columns_table(arguments.dictionary), arguments.out)
+    Args:
+        dictionary: YAML: tables and their columns.
+    """
+    write_table(columns_table(dictionary), out)
 
 
 def columns_table(dictionary: Path = COLUMNS_PATH) -> pd.DataFrame:

@@ -8,10 +8,8 @@ measured loads on a straight line and never beyond them; rows `load` are the mea
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,69 +17,50 @@ from typing import Any
 import pandas as pd
 
 from ..base.cli import run_stage
-from ..records.effective import FACTS, facts_of
-from ..records.frames import add_cells, read_cells
-from ..records.hardware import gpu_of, gpus_in
-from ..records.parity import comparable_digest, require_one_configuration
+from ..base.options import Spec
+from ..records.effective import FACTS
+from ..records.frames import Asked, Cells, read_cells, write_table
+from ..records.parity import require_one_configuration
 from ..records.repeats import counted, known, spreads
 from ..records.stats import median
-from ..records.subtitles import workload_words
-from .cells import cells_table
-from .methods.cost_model import PARTS, Point, at_slo, endurance_years, usd_per_hour, usd_per_million
+from .cells import cell_row, cells_table
+from .methods.cost_model import (
+    PARTS,
+    Point,
+    at_slo,
+    compared_rows,
+    endurance_years,
+    usd_per_hour,
+    usd_per_million,
+)
+from .methods.dictionary import table_of
 
 IDENTITY = (
-    "engine",
-    "model",
-    "gpu",
-    "gpus",
-    "scenario",
-    "tier",
-    "store",
-    "connector",
-    "chunk_tokens",
-    "connections",
-    "processes",
-    "dram_pool_bytes",
-    *FACTS,
-    "workload",
-    "comparable_digest",
-)
+    "engine", "model", "gpu", "gpus", "scenario", "tier", "store", "connector", "chunk_tokens", "connections", "processes",
+    "dram_pool_bytes", *FACTS, "workload", "comparable_digest",
+)  # fmt: skip
 SHARES = tuple(f"{part}_share" for part in PARTS)
 _ROUNDED_S = 1e-6  # records round times to it, and the window ends with an answer
 _POINT = ("tokens_per_s", "answer_tokens_per_s", "dram_bytes", "ssd_bytes", "written_bytes_per_s")
 _MEASURED = ("rps_per_gpu", "tps_per_user", "ttft_p95_ms")
 _COSTS = ("usd_per_hour", "usd_per_million_tokens", "usd_per_million_answer_tokens", "endurance_years")
 _SLO = ("slo_tps_per_user", "slo_ttft_p95_ms")
-REPEATS_COLUMNS = (
-    *IDENTITY, "at", "load", "repeat", "valid", "reasons", *_SLO, "users_per_gpu", "users_at_least",
-    *_MEASURED, *_POINT, *_COSTS, *SHARES,
-)  # fmt: skip
 SUMMARISED = ("users_per_gpu", *_MEASURED, *_COSTS)
-COLUMNS = (
-    *IDENTITY, "at", "load", "repeats", "valid_repeats", "valid", "reasons", *_SLO, "users_at_least",
-    *(f"{name}{end}" for name in SUMMARISED for end in ("", "_low", "_high")), *_POINT, *SHARES,
-)  # fmt: skip
-SENSITIVITY_COLUMNS = (
-    "scenario", "at", "load", "price", "unit", "value", "low", "high", "date", "source",
-    "usd_per_million_tokens", "usd_at_low", "usd_at_high",
-)  # fmt: skip
 
 
-def main() -> None:
-    """Parse the command line and write the tables."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.tables.cost", description=__doc__)
-    parser.add_argument("--spec", required=True, help='JSON: {"prices": {...}, "slo": {...}}')
-    parser.add_argument("--out", required=True, type=Path, help="folder for the tables")
-    add_cells(parser)
-    arguments = parser.parse_args()
-    spec = json.loads(arguments.spec)
-    records = read_cells(arguments, "cell")
+def main(*, spec: Spec, cells: Cells, asked: Asked = None, out: Path) -> None:
+    """Write the tables.
+
+    Args:
+        spec: JSON: {"prices": {...}, "slo": {...}}.
+        out: folder for the tables.
+    """
+    records = read_cells(cells, asked, "cell")
     require_one_configuration(cells_table(records), "cost")
     repeats = repeats_table(records, values_of(spec["prices"]), spec["slo"])
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    repeats.to_csv(arguments.out / "cost_repeats.csv", index=False)
-    cost_table(repeats).to_csv(arguments.out / "cost.csv", index=False)
-    sensitivity_table(repeats, spec["prices"]).to_csv(arguments.out / "cost_sensitivity.csv", index=False)
+    write_table(repeats, [out / "cost_repeats.csv"])
+    write_table(cost_table(repeats), [out / "cost.csv"])
+    write_table(sensitivity_table(repeats, spec["prices"]), [out / "cost_sensitivity.csv"])
 
 
 def values_of(prices: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
@@ -118,7 +97,7 @@ def repeats_table(
         }
         users = None if point is None else point.load
         rows.append(row | _measures(point, prices, users, None if point is None else at_least))
-    return pd.DataFrame(rows, columns=list(REPEATS_COLUMNS))
+    return table_of("cost_repeats", rows)
 
 
 def is_closed(record: Mapping[str, Any]) -> bool:
@@ -158,7 +137,7 @@ def point_of(record: Mapping[str, Any]) -> tuple[Point | None, list[str]]:
         dram_bytes=needed["dram"],
         ssd_bytes=needed["ssd"],
         written_bytes_per_s=None if written is None else written / span_s,
-        gpus=gpus_in(record),
+        gpus=record["gpus"],
     ), []
 
 
@@ -189,17 +168,8 @@ def _bounds(curves: Sequence[Sequence[Point]], slo: Mapping[str, float | None]) 
 
 
 def _identity(record: Mapping[str, Any]) -> dict[str, Any]:
-    scenario = record["spec"]["scenario"]
-    named = facts_of(record) | {
-        "engine": record["engine"],
-        "model": record["model"],
-        "gpu": gpu_of(record)["gpu"],
-        "gpus": gpus_in(record),
-        "scenario": record["scenario"],
-        "workload": workload_words(record["spec"]["workload"]),
-        "comparable_digest": comparable_digest(record),
-    }
-    return {key: named[key] if key in named else scenario.get(key) for key in IDENTITY}
+    row = cell_row(record)
+    return {key: row.get(key) for key in IDENTITY}
 
 
 def _measures(
@@ -230,10 +200,9 @@ def cost_table(repeats: pd.DataFrame) -> pd.DataFrame:
     Shares are means over repeats, so that they add up to 1.
     """
     rows = []
-    for _, group in _groups(repeats):
+    for _, group in repeats.groupby(["scenario", "at", "load"], sort=False, dropna=False):
         valid = group[group["valid"]]
-        row = {key: group.iloc[0][key] for key in (*IDENTITY, "at", "load", *_SLO)}
-        row |= counted(group)
+        row = {**group.iloc[0], **counted(group)}
         row["users_at_least"] = (
             bool(valid["users_at_least"].any()) if valid["users_at_least"].notna().any() else None
         )
@@ -241,7 +210,7 @@ def cost_table(repeats: pd.DataFrame) -> pd.DataFrame:
         row |= {name: median(known(valid[name])) for name in _POINT}
         row |= {name: valid[name].mean() if len(valid) else None for name in SHARES}
         rows.append(row)
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return table_of("cost", rows)
 
 
 def sensitivity_table(repeats: pd.DataFrame, prices: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
@@ -250,34 +219,16 @@ def sensitivity_table(repeats: pd.DataFrame, prices: Mapping[str, Mapping[str, A
     At the SLO; of a scenario that has no row there, at its highest load. prices: value, low, high, unit, date, source.
     """
     rows = []
-    for (scenario, at, load), group in _compared(repeats):
+    for group in compared_rows(repeats[repeats["valid"].astype(bool)]):
+        point = {key: group.iloc[0][key] for key in ("scenario", "at", "load")}
         for name, price in prices.items():
+            columns = {"usd_per_million_tokens": "value", "usd_at_low": "low", "usd_at_high": "high"}
             ends = {
                 column: _median_cost(group, values_of(prices) | {name: price[end]})
-                for column, end in (
-                    ("usd_per_million_tokens", "value"),
-                    ("usd_at_low", "low"),
-                    ("usd_at_high", "high"),
-                )
+                for column, end in columns.items()
             }
-            identity = {"scenario": scenario, "at": at, "load": load, "price": name}
-            rows.append(identity | {key: price[key] for key in SENSITIVITY_COLUMNS[4:10]} | ends)
-    return pd.DataFrame(rows, columns=list(SENSITIVITY_COLUMNS))
-
-
-def _groups(repeats: pd.DataFrame) -> Iterator[tuple[Any, pd.DataFrame]]:
-    yield from repeats.groupby(["scenario", "at", "load"], sort=False, dropna=False)
-
-
-def _compared(repeats: pd.DataFrame) -> Iterator[tuple[Any, pd.DataFrame]]:
-    """Of every scenario the valid repeats at the SLO, else those at its highest load."""
-    for scenario, own in repeats[repeats["valid"].astype(bool)].groupby("scenario", sort=False):
-        at_slo_rows = own[own["at"] == "slo"]
-        if len(at_slo_rows):
-            yield (scenario, "slo", None), at_slo_rows
-        else:
-            load = own["load"].max()
-            yield (scenario, "load", load), own[own["load"] == load]
+            rows.append({**price, **point, "price": name, **ends})
+    return table_of("cost_sensitivity", rows)
 
 
 def _median_cost(rows: pd.DataFrame, prices: Mapping[str, float]) -> float | None:

@@ -5,8 +5,7 @@ python -m workflow.hyperkv.tables.ladder --spec '{...}' --cells results/sweep/*/
 
 from __future__ import annotations
 
-import argparse
-import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,37 +14,26 @@ import pandas as pd
 
 from ..base.cli import run_stage
 from ..base.errors import UserError
+from ..base.options import Spec
 from ..base.own_command import snakemake_command
-from ..records.frames import add_cells, add_out, read_cells, write_table
+from ..records.frames import Asked, Cells, Out, read_cells, write_table
 from ..records.repeats import counted, known, said_once, spreads, used
 from ..records.stats import Interval, median_interval, spread
 from .cells import cells_table
+from .methods.dictionary import table_of
 from .methods.ladder_parity import require_steps
 
 VALUES = ("ttft_p50_ms", "rps_per_gpu", "tps_per_user", "hit_rate", "load_gbps", "device_share")
 GAINS = {"ttft_gain": ("ttft_p50_ms", True), "rps_gain": ("rps_per_gpu", False)}
-_IDENTITY = (
-    "engine",
-    "model",
-    "gpu",
-    "gpu_scaled_from",
-    "gpus",
-    "tier",
-    "store",
-    "connector",
-    "chunk_tokens",
-    "stripe_bytes",
-)
 
 
-def main() -> None:
-    """Parse the command line and write the table."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.tables.ladder", description=__doc__)
-    parser.add_argument("--spec", required=True, help="JSON: the steps, and what is beside them")
-    add_cells(parser)
-    add_out(parser)
-    arguments = parser.parse_args()
-    write_table(ladder_table(json.loads(arguments.spec), read_cells(arguments, "cell")), arguments.out)
+def main(*, spec: Spec, cells: Cells, asked: Asked = None, out: Out) -> None:
+    """Write the table.
+
+    Args:
+        spec: JSON: the steps, and what is beside them.
+    """
+    write_table(ladder_table(spec, read_cells(cells, asked, "cell")), out)
 
 
 def ladder_table(spec: Mapping[str, Any], records: Sequence[dict[str, Any]]) -> pd.DataFrame:
@@ -72,8 +60,8 @@ def ladder_table(spec: Mapping[str, Any], records: Sequence[dict[str, Any]]) -> 
             )
     for name in spec["beside"]:
         for _, own in cells[cells["scenario"] == name].groupby("load", sort=True):
-            rows.append({"step": None, "number": None, "changes": None} | _summary(own))
-    return pd.DataFrame(rows)
+            rows.append(_summary(own))
+    return table_of("ladder", rows)
 
 
 def _require_parity(spec: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
@@ -94,10 +82,9 @@ def _require_parity(spec: Mapping[str, Any], records: Sequence[Mapping[str, Any]
 
 
 def _summary(own: pd.DataFrame) -> dict[str, Any]:
-    row = {key: own.iloc[0][key] for key in ("scenario", *_IDENTITY, "kv_dtype", "workload", "load")}
     counting = used(own)
-    row |= counted(own) | {"served_from": said_once(counting["served_from"], "/")}
-    return row | spreads(counting, VALUES)
+    row = {**own.iloc[0], **counted(own), **spreads(counting, VALUES)}
+    return row | {"served_from": said_once(counting["served_from"], "/")}
 
 
 def _gains(own: pd.DataFrame, other: pd.DataFrame | None, over: str) -> dict[str, Any]:
@@ -111,16 +98,10 @@ def _gain(own: pd.DataFrame, other: pd.DataFrame | None, column: str, lower_is_b
     """How many times better `own` is than `other`, paired by repeat, of valid cells."""
     if other is None:
         return Interval(None, None, None)
-    before, after = (
-        dict(zip(rows["repeat"], known(rows[column]), strict=True))
-        for rows in (other[other["valid"]], own[own["valid"]])
-    )
-    ratios = []
-    for repeat in sorted({*before} & {*after}):
-        old, new = before[repeat], after[repeat]
-        if old and new:
-            ratios.append(old / new if lower_is_better else new / old)
-    return median_interval(ratios)
+    pairs = own[own["valid"]].merge(other[other["valid"]], on="repeat", suffixes=("", "_before"))
+    pairs = pairs.sort_values("repeat")
+    new, old = (pairs[name].replace(0, math.nan) for name in (column, f"{column}_before"))
+    return median_interval(known(old / new if lower_is_better else new / old))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ python -m workflow.hyperkv.tables.latency --cells results/sweep/*/*.jsonl --out 
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,40 +14,14 @@ import pandas as pd
 from ..base.cli import run_stage
 from ..records import hardware
 from ..records.effective import facts_of
-from ..records.frames import add_cells, add_out, read_cells, write_table
+from ..records.frames import Asked, Cells, Out, read_cells, write_table
 from ..records.stats import median_interval, spread
-
-COLUMNS = (
-    "engine",
-    "model",
-    "gpu",
-    "gpus",
-    "scenario",
-    "tier",
-    "store",
-    "connector",
-    "chunk_tokens",
-    "kv_dtype",
-    "prompt_tokens",
-    "pass",
-    "prompts",
-    "cached_tokens",
-    "ttft_s",
-    "ttft_s_low",
-    "ttft_s_high",
-    "valid",
-    "reasons",
-    *hardware.COLUMNS,
-)
+from .methods.dictionary import table_of
 
 
-def main() -> None:
-    """Parse the command line and write the table."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.tables.latency", description=__doc__)
-    add_cells(parser)
-    add_out(parser)
-    arguments = parser.parse_args()
-    write_table(latency_table(read_cells(arguments, "single")), arguments.out)
+def main(*, cells: Cells, asked: Asked = None, out: Out) -> None:
+    """Write the table."""
+    write_table(latency_table(read_cells(cells, asked, "single")), out)
 
 
 def latency_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
@@ -65,13 +38,13 @@ def latency_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     for (scenario, tokens, kind), found in groups.items():
         record = found[0][0]
         own = record["spec"]["scenario"]
-        faults = dict.fromkeys(fault for _, sample in found for fault in sample.get("faults", []))
+        faults = dict.fromkeys(fault for _, sample in found for fault in sample["faults"])
         rows.append(
             {
                 "engine": record["engine"],
                 "model": record["model"],
                 "gpu": hardware.gpu_of(record)["gpu"],
-                "gpus": hardware.gpus_in(record),
+                "gpus": record["gpus"],
                 "scenario": scenario,
                 **{key: own.get(key) for key in ("tier", "store", "connector", "chunk_tokens")},
                 "kv_dtype": facts_of(record)["kv_dtype"],
@@ -85,7 +58,7 @@ def latency_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
                 **hardware.columns_of(record for record, _ in found),
             }
         )
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return table_of("latency", rows)
 
 
 def _pass_of(record: Mapping[str, Any], sample: Mapping[str, Any]) -> str:

@@ -5,7 +5,6 @@ python -m workflow.hyperkv.tables.layers --rungs results/profile/layers/*.jsonl 
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,42 +13,16 @@ from typing import Any
 import pandas as pd
 
 from ..base.cli import run_stage
+from ..base.options import Files
 from ..records import hardware
-from ..records.frames import add_asked, read_jsonl
+from ..records.frames import Asked, read_jsonl, write_table
+from ..records.repeats import said_once
 from ..records.stats import Interval, median, median_interval, spread
 from .methods import substitution
+from .methods.dictionary import table_of
 from .methods.layers_text import layers_text
 from .methods.substitution import COPIES, NETWORK, UNEXPLAINED, WHOLE, Layer, layers_of
 
-COLUMNS = (
-    "scenario",
-    "tier",
-    "store",
-    "connector",
-    "operation",
-    "value_bytes",
-    "connections",
-    "kind",
-    "layer",
-    "definition",
-    "s_per_gb",
-    "s_per_gb_low",
-    "s_per_gb_high",
-    "share",
-    "share_low",
-    "share_high",
-    "distinguishable",
-    "repeats",
-    "server_cpu_s_per_gb",
-    "client_cpu_s_per_gb",
-    "server_faults_per_gb",
-    "client_faults_per_gb",
-    "sampled_cpu_s_per_gb",
-    "copies_per_byte",
-    "agrees",
-    "notes",
-    *hardware.COLUMNS,
-)
 _PER_GB = {
     "server_cpu_s_per_gb": "server_cpu_s",
     "client_cpu_s_per_gb": "client_cpu_s",
@@ -62,19 +35,17 @@ _NOTHING = Interval(None, None, None)
 Rungs = dict[str, dict[str, Any]]
 
 
-def main() -> None:
-    """Parse the command line and write the table and the text."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.tables.layers", description=__doc__)
-    parser.add_argument("--rungs", nargs="*", default=[], type=Path, help="JSONL files of the layers")
-    parser.add_argument("--table", required=True, type=Path, help="CSV file")
-    parser.add_argument("--text", required=True, type=Path, help="text file")
-    add_asked(parser)
-    arguments = parser.parse_args()
-    records = read_jsonl(arguments.rungs, arguments.asked)
-    table = layers_table(records)
-    arguments.table.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(arguments.table, index=False)
-    arguments.text.write_text(layers_text(table))
+def main(*, rungs: Files = (), asked: Asked = None, table: Path, text: Path) -> None:
+    """Write the table and the text.
+
+    Args:
+        rungs: JSONL files of the layers.
+        table: CSV file.
+        text: text file.
+    """
+    found = layers_table(read_jsonl(rungs, asked))
+    write_table(found, [table])
+    text.write_text(layers_text(found))
 
 
 def layers_table(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -84,7 +55,7 @@ def layers_table(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         repeats = points.setdefault(tuple(record[key] for key in _IDENTITY), {})
         repeats.setdefault(record["repeat"], {})[record["rung"]] = dict(record)
     rows = [row for repeats in points.values() for row in point_rows(list(repeats.values()))]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return table_of("layers", rows)
 
 
 def point_rows(repeats: Sequence[Rungs]) -> Iterator[dict[str, Any]]:
@@ -95,7 +66,10 @@ def point_rows(repeats: Sequence[Rungs]) -> Iterator[dict[str, Any]]:
         key: scenario[key] for key in ("tier", "store", "connector")
     }
     layers = layers_of(scenario, first["operation"])
-    found = [substitution.seconds_by_layer(layers, _column(rungs, "s_per_gb")) for rungs in repeats]
+    found = [
+        substitution.seconds_by_layer(layers, {name: record["s_per_gb"] for name, record in rungs.items()})
+        for rungs in repeats
+    ]
     wholes = [rungs[WHOLE]["s_per_gb"] for rungs in repeats]
     measured_on = hardware.columns_of(record for rungs in repeats for record in rungs.values())
 
@@ -116,18 +90,19 @@ def point_rows(repeats: Sequence[Rungs]) -> Iterator[dict[str, Any]]:
         }
 
     for rung in repeats[0]:
-        values = {name: _median(repeats, rung, field) for name, field in _PER_GB.items()}
+        values = _medians(repeats, Layer(rung, rung, None))
         seconds = [rungs[rung]["s_per_gb"] for rungs in repeats]
         kind = WHOLE if rung == WHOLE else "rung"
         if rung == WHOLE:
             values["copies_per_byte"] = _copies_per_byte(repeats, COPIES)
-        yield row(kind, rung, seconds, definition=rung, notes=_notes(repeats, rung), **values)
-    checks = _checks(repeats)
+        notes = said_once(note for rungs in repeats for note in rungs[rung]["notes"])
+        yield row(kind, rung, seconds, definition=rung, notes=notes, **values)
     for layer in layers:
-        values = {name: _median_difference(repeats, layer, field) for name, field in _PER_GB.items()}
-        checked = checks if layer.name == "wire" else {}
+        values = _medians(repeats, layer) | (
+            _checked(repeats, layer, NETWORK) if layer.name == "wire" else {}
+        )
         seconds = [layers_s[layer.name] for layers_s in found]
-        yield row("layer", layer.name, seconds, definition=layer.definition, **values, **checked)
+        yield row("layer", layer.name, seconds, definition=layer.definition, **values)
     rest = [layers_s[UNEXPLAINED] for layers_s in found]
     yield row("layer", UNEXPLAINED, rest, definition="whole - the sum of the layers")
     yield from _claim_rows(row, found, wholes, {layer.name for layer in layers})
@@ -160,27 +135,16 @@ def _sampled_rows(row: Any, repeats: Sequence[Rungs]) -> Iterator[dict]:
         copies = _copies_per_byte(repeats, (category,)) if category in COPIES else None
         sampled = _sampled(repeats, (category,))
         yield row("sample", category, nothing, sampled_cpu_s_per_gb=sampled, copies_per_byte=copies)
-    beyond = [name for name in categories if name not in NETWORK]
-    by_substitution = _median_less(repeats, WHOLE, "loopback", "server_cpu_s")
-    sampled = _sampled(repeats, beyond)
-    yield row(
-        "check",
-        "beyond_wire",
-        nothing,
-        definition="whole - loopback",
-        server_cpu_s_per_gb=by_substitution,
-        sampled_cpu_s_per_gb=sampled,
-        agrees=substitution.agree(by_substitution, sampled),
-    )
+    beyond = Layer("beyond_wire", WHOLE, "loopback")
+    checked = _checked(repeats, beyond, [name for name in categories if name not in NETWORK])
+    yield row("check", beyond.name, nothing, definition=beyond.definition, **checked)
 
 
-def _checks(repeats: Sequence[Rungs]) -> dict[str, Any]:
-    """Of the wire: the sampled CPU of network and socket copies, and whether it agrees with the raw socket's."""
-    sampled = _sampled(repeats, NETWORK)
-    return {
-        "sampled_cpu_s_per_gb": sampled,
-        "agrees": substitution.agree(_median(repeats, "loopback", "server_cpu_s"), sampled),
-    }
+def _checked(repeats: Sequence[Rungs], layer: Layer, categories: Sequence[str]) -> dict[str, Any]:
+    """The server's CPU of a layer, what was sampled of it in the categories that the layer is of, and whether the two agree."""
+    told, sampled = _median(repeats, layer, "server_cpu_s"), _sampled(repeats, categories)
+    agrees = substitution.agree(told, sampled)
+    return {"server_cpu_s_per_gb": told, "sampled_cpu_s_per_gb": sampled, "agrees": agrees}
 
 
 def _sampled(repeats: Sequence[Rungs], categories: Sequence[str]) -> float | None:
@@ -203,10 +167,6 @@ def _sampled_cpu(whole: Mapping[str, Any], categories: Sequence[str]) -> float |
     return None if cpu is None or not shares else cpu * sum(shares[name] for name in categories)
 
 
-def _column(rungs: Rungs, field: str) -> dict[str, float | None]:
-    return {name: record[field] for name, record in rungs.items()}
-
-
 def _per_gb(record: Mapping[str, Any] | None, field: str) -> float | None:
     """A field per 10^9 bytes; None where it was not measured: CPU time of 0 is less than its clock's step."""
     if record is None or record[field] is None or not record["moved_bytes"]:
@@ -216,23 +176,14 @@ def _per_gb(record: Mapping[str, Any] | None, field: str) -> float | None:
     return record[field] / record["moved_bytes"] * 1e9
 
 
-def _median(repeats: Sequence[Rungs], rung: str, field: str) -> float | None:
-    return median([_per_gb(rungs.get(rung), field) for rungs in repeats])
+def _medians(repeats: Sequence[Rungs], layer: Layer) -> dict[str, float | None]:
+    return {name: _median(repeats, layer, field) for name, field in _PER_GB.items()}
 
 
-def _median_less(repeats: Sequence[Rungs], rung: str, below: str, field: str) -> float | None:
-    pairs = [(_per_gb(rungs.get(rung), field), _per_gb(rungs.get(below), field)) for rungs in repeats]
-    return median([None if one is None or other is None else one - other for one, other in pairs])
-
-
-def _median_difference(repeats: Sequence[Rungs], layer: Layer, field: str) -> float | None:
-    if layer.below is None:
-        return _median(repeats, layer.rung, field)
-    return _median_less(repeats, layer.rung, layer.below, field)
-
-
-def _notes(repeats: Sequence[Rungs], rung: str) -> str:
-    return "; ".join(dict.fromkeys(note for rungs in repeats for note in rungs[rung]["notes"]))
+def _median(repeats: Sequence[Rungs], layer: Layer, field: str) -> float | None:
+    """Median over repeats of a layer's own part of a field, per 10^9 bytes."""
+    by_rung = ({name: _per_gb(record, field) for name, record in rungs.items()} for rungs in repeats)
+    return median([layer.of(values) for values in by_rung])
 
 
 if __name__ == "__main__":

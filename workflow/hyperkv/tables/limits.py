@@ -5,45 +5,30 @@ python -m workflow.hyperkv.tables.limits --limits results/profile/limits/limits.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from ..base.cli import run_stage
-from ..records import hardware
-from ..records.frames import add_asked, add_out, read_jsonl, write_table
+from ..base.options import Files
+from ..records.frames import Asked, Out, read_jsonl, write_table
 from ..records.repeats import groups_of, median_per_byte, point_columns
+from .methods.dictionary import table_of
 
-COLUMNS = (
-    "limit",
-    "connections",
-    "value_bytes",
-    "gbps",
-    "gbps_low",
-    "gbps_high",
-    "repeats",
-    "cpu_s_per_gb",
-    *hardware.COLUMNS,
-)
 _LIMIT = ("limit", "connections", "value_bytes")
 
 
-def main() -> None:
-    """Parse the command line and write the table."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.tables.limits", description=__doc__)
-    parser.add_argument("--limits", nargs="*", default=[], type=Path, help="JSONL files of the limits")
-    parser.add_argument(
-        "--baseline", nargs="*", default=[], type=Path, help="JSONL files of the device's baseline"
-    )
-    add_asked(parser)
-    add_out(parser)
-    arguments = parser.parse_args()
-    measured = read_jsonl(arguments.limits, arguments.asked)
-    write_table(limits_table([*measured, *device_limits(read_jsonl(arguments.baseline))]), arguments.out)
+def main(*, limits: Files = (), baseline: Files = (), asked: Asked = None, out: Out) -> None:
+    """Write the table.
+
+    Args:
+        limits: JSONL files of the limits.
+        baseline: JSONL files of the device's baseline.
+    """
+    measured = [*read_jsonl(limits, asked), *device_limits(read_jsonl(baseline))]
+    write_table(limits_table(measured), out)
 
 
 def limits_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
@@ -52,7 +37,7 @@ def limits_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
         {**point_columns(group, _LIMIT), "cpu_s_per_gb": median_per_byte(group, "cpu_s", 1e9)}
         for group in groups_of(records, _LIMIT)
     ]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return table_of("limits", rows)
 
 
 def device_limits(baseline: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -5,7 +5,6 @@ python -m workflow.hyperkv.tables.pays --break-even results/predict/break_even.c
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,28 +14,26 @@ import pandas as pd
 
 from ..base.cli import run_stage
 from ..records.frames import read_csv
+from .methods.dictionary import table_of
 from .methods.pays_text import pays_text
 
 PROMPT_TOKENS = (8192, 32768)
 TIERS = ("dram", "ram_over_resp", "ssd")
 MOST_GPUS = 8  # of one machine
-COLUMNS = (
-    "machine", "model", "gpu", "gpu_derived", "model_scaled", "gpus_for_weights", "kv_dtype", "prompt_tokens", "kv_bytes", "tier",
-    "scenario", "gbps", "gbps_low", "gbps_high", "recompute_s", "load_s", "speedup", "speedup_low", "speedup_high", "verdict",
-)  # fmt: skip
 
 
-def main() -> None:
-    """Parse the command line and write the table and the answer."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.tables.pays", description=__doc__)
-    parser.add_argument("--break-even", required=True, type=Path, help="break_even.csv")
-    parser.add_argument("--placed-stores", required=True, type=Path, help="placed_stores.csv")
-    parser.add_argument("--out", required=True, type=Path, help="CSV file for the table")
-    parser.add_argument("--text", required=True, type=Path, help="text file for the answer")
-    arguments = parser.parse_args()
-    table = pays_table(read_csv(arguments.break_even), read_csv(arguments.placed_stores))
-    table.to_csv(arguments.out, index=False)
-    arguments.text.write_text(pays_text(table))
+def main(*, break_even: Path, placed_stores: Path, out: Path, text: Path) -> None:
+    """Write the table and the answer.
+
+    Args:
+        break_even: break_even.csv.
+        placed_stores: placed_stores.csv.
+        out: CSV file for the table.
+        text: text file for the answer.
+    """
+    table = pays_table(read_csv(break_even), read_csv(placed_stores))
+    table.to_csv(out, index=False)
+    text.write_text(pays_text(table))
 
 
 def pays_table(break_even: pd.DataFrame, placed_stores: pd.DataFrame) -> pd.DataFrame:
@@ -54,7 +51,7 @@ def pays_table(break_even: pd.DataFrame, placed_stores: pd.DataFrame) -> pd.Data
         for _, pair in asked.iterrows()
         for row in _rows(pair, placed.get(tuple(pair[keys]), placed_stores.head(0)))
     ]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return table_of("pays", rows)
 
 
 def _rows(pair: pd.Series, stores: pd.DataFrame) -> Iterator[dict[str, Any]]:

@@ -5,8 +5,7 @@ python -m workflow.hyperkv.tables.ratios --spec '{...}' --cells results/tables/c
 
 from __future__ import annotations
 
-import argparse
-import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,36 +14,24 @@ from typing import Any
 import pandas as pd
 
 from ..base.cli import run_stage
-from ..records.frames import add_out, read_parquet, write_table
+from ..base.options import Spec
+from ..records.frames import Out, read_parquet, write_table
 from ..records.parity import unlike
+from ..records.repeats import known
 from ..records.stats import iso_tps_ratio, median_interval, spread
-
-COLUMNS = (
-    "baseline",
-    "scenario",
-    "at",
-    "load",
-    "metric",
-    "ratio",
-    "ratio_low",
-    "ratio_high",
-    "repeats",
-    "unlike",
-)
+from .methods.dictionary import table_of
 
 
-def main() -> None:
-    """Parse the command line and write the table."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.tables.ratios", description=__doc__)
-    parser.add_argument(
-        "--spec", required=True, help='JSON: {"figures": {"baseline": ..., "chunk_tokens": ...}}'
-    )
-    parser.add_argument("--cells", required=True, type=Path, help="cells.parquet")
-    add_out(parser)
-    arguments = parser.parse_args()
-    figures, cells = json.loads(arguments.spec)["figures"], read_parquet(arguments.cells)
-    baseline = figures["baseline"] or default_baseline(cells, figures["chunk_tokens"])
-    write_table(ratios_table(cells, baseline), arguments.out)
+def main(*, spec: Spec, cells: Path, out: Out) -> None:
+    """Write the table.
+
+    Args:
+        spec: JSON: {"figures": {"baseline": ..., "chunk_tokens": ...}}.
+        cells: cells.parquet.
+    """
+    figures, found = spec["figures"], read_parquet(cells)
+    baseline = figures["baseline"] or default_baseline(found, figures["chunk_tokens"])
+    write_table(ratios_table(found, baseline), out)
 
 
 def default_baseline(cells: pd.DataFrame, chunk_tokens: int) -> str | None:
@@ -66,41 +53,30 @@ def ratios_table(cells: pd.DataFrame, baseline: str | None) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     valid = cells[cells["valid"]]
     of_baseline = valid[valid["scenario"] == baseline]
-    reference = of_baseline.set_index(["repeat", "load"])
     for scenario, group in valid[valid["scenario"] != baseline].groupby("scenario", sort=False):
         facts = unlike(of_baseline, group)
         common = {"baseline": baseline, "scenario": scenario, "unlike": ", ".join(facts) or None}
-        other = group.set_index(["repeat", "load"])
-        shared = reference.index.intersection(other.index)
-        for load in sorted({load for _, load in shared}):
-            pairs = [key for key in shared if key[1] == load]
+        pairs = of_baseline.merge(group, on=["repeat", "load"], suffixes=("", "_other"))
+        for load, at_load in pairs.groupby("load"):
             for metric in ("rps_per_gpu", "ttft_p50_ms"):
-                found = [
-                    None if facts else _quotient(reference.loc[key, metric], other.loc[key, metric])
-                    for key in pairs
-                ]
-                rows.append(common | {"at": "load", "load": load, "metric": metric} | _summary(found))
+                found = known(at_load[metric] / at_load[f"{metric}_other"].replace(0, math.nan))
+                rows.append(common | {"at": "load", "load": load, "metric": metric} | _summary(found, facts))
+        repeats = sorted(pairs["repeat"].unique())
         found = [
-            None if facts else iso_tps_ratio(_curve(reference, repeat), _curve(other, repeat))
-            for repeat in sorted({repeat for repeat, _ in shared})
+            iso_tps_ratio(*(_curve(cells, repeat) for cells in (of_baseline, group))) for repeat in repeats
         ]
-        rows.append(common | {"at": "tps_per_user", "load": None, "metric": "rps_per_gpu"} | _summary(found))
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+        rows.append(common | {"at": "tps_per_user", "metric": "rps_per_gpu"} | _summary(found, facts))
+    return table_of("ratios", rows)
 
 
-def _summary(ratios: Sequence[float | None]) -> dict[str, Any]:
-    found = sum(ratio is not None for ratio in ratios)
-    return {**spread("ratio", median_interval(ratios)), "repeats": found}
-
-
-def _quotient(numerator: float, denominator: float) -> float | None:
-    unknown = pd.isna(numerator) or pd.isna(denominator) or not denominator
-    return None if unknown else float(numerator / denominator)
+def _summary(ratios: Sequence[float | None], unlike: Sequence[str]) -> dict[str, Any]:
+    found = [] if unlike else [ratio for ratio in ratios if ratio is not None]
+    return {**spread("ratio", median_interval(found)), "repeats": len(found)}
 
 
 def _curve(cells: pd.DataFrame, repeat: int) -> list[tuple[float, float]]:
-    rows = cells.loc[repeat].dropna(subset=["tps_per_user", "rps_per_gpu"])
-    return [(float(x), float(y)) for x, y in zip(rows["tps_per_user"], rows["rps_per_gpu"], strict=True)]
+    rows = cells[cells["repeat"] == repeat].dropna(subset=["tps_per_user", "rps_per_gpu"])
+    return list(zip(rows["tps_per_user"].astype(float), rows["rps_per_gpu"].astype(float), strict=True))
 
 
 if __name__ == "__main__":

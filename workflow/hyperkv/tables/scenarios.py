@@ -5,7 +5,6 @@ python -m workflow.hyperkv.tables.scenarios --cells results/tables/cells.parquet
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -13,69 +12,39 @@ import pandas as pd
 
 from ..base.cli import run_stage
 from ..records import hardware
-from ..records.effective import FACTS
-from ..records.frames import add_out, read_parquet, write_table
+from ..records.frames import Out, read_parquet, write_table
 from ..records.repeats import counted, said_once, spreads, used
+from .methods.dictionary import table_of
 
 SUMMARISED = (
-    "rps_per_gpu",
-    "goodput_rps",
-    "tps_per_user",
-    "ttft_p50_ms",
-    "ttft_p95_ms",
-    "itl_p50_ms",
-    "hit_rate",
-    "external_hit_rate",
-    "load_gbps",
-    "save_gbps",
-    "device_share",
-)
-_IDENTITY = (
-    "engine",
-    "model",
-    "gpu",
-    "gpu_scaled_from",
-    "gpus",
-    "scenario",
-    "tier",
-    "store",
-    "connector",
-    "chunk_tokens",
-    "connections",
-    "stripe_bytes",
-    "processes",
-    "dram_pool_bytes",
-    *FACTS,
-    "workload",
-    "chunk_bytes",
-    "comparable_digest",
-    "load",
-)
-_UNTOLD = {"gpus": 1} | dict.fromkeys((*FACTS, "workload"))
+    "rps_per_gpu", "goodput_rps", "tps_per_user", "ttft_p50_ms", "ttft_p95_ms", "itl_p50_ms", "hit_rate",
+    "external_hit_rate", "load_gbps", "save_gbps", "device_share",
+)  # fmt: skip
 
 
-def main() -> None:
-    """Parse the command line and write the table."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.tables.scenarios", description=__doc__)
-    parser.add_argument("--cells", required=True, type=Path, help="cells.parquet")
-    add_out(parser)
-    arguments = parser.parse_args()
-    write_table(scenarios_table(read_parquet(arguments.cells)), arguments.out)
+def main(*, cells: Path, out: Out) -> None:
+    """Write the table.
+
+    Args:
+        cells: cells.parquet.
+    """
+    write_table(scenarios_table(read_parquet(cells)), out)
 
 
 def scenarios_table(cells: pd.DataFrame) -> pd.DataFrame:
-    """One row per scenario x load: median and 95 % interval over repeats, of valid cells when there are any.
-
-    cells: of cells_table, or read from a cells.csv, which from before there was the column has one GPU each and tells no facts.
-    """
+    """One row per scenario x load: median and 95 % interval over repeats, of valid cells when there are any."""
     rows = []
-    cells = cells.assign(**{name: value for name, value in _UNTOLD.items() if name not in cells})
     for _, group in cells.groupby(["scenario", "load"], sort=False):
         counting = used(group)
-        row = {key: counting.iloc[0][key] for key in _IDENTITY} | counted(group)
+        row = {
+            **counting.iloc[0],
+            **counted(group),
+            **spreads(counting, SUMMARISED),
+            **hardware.joined(counting),
+        }
         row |= {"notes": said_once(group["notes"]), "served_from": said_once(counting["served_from"], "/")}
-        rows.append(row | spreads(counting, SUMMARISED) | hardware.joined(counting))
-    return pd.DataFrame(rows)
+        rows.append(row)
+    return table_of("scenarios", rows)
 
 
 if __name__ == "__main__":

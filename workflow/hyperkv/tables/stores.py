@@ -5,56 +5,30 @@ python -m workflow.hyperkv.tables.stores --points results/profile/*.jsonl --out 
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from ..base.cli import run_stage
-from ..records import hardware
-from ..records.frames import add_asked, add_out, read_jsonl, write_table
+from ..base.options import Files
+from ..records.frames import Asked, Out, read_jsonl, write_table
 from ..records.repeats import groups_of, known, median_per_byte, point_columns, said_once
 from ..records.stats import median
+from .methods.dictionary import table_of
 
-COLUMNS = (
-    "scenario",
-    "tier",
-    "store",
-    "connector",
-    "connections",
-    "stripe_bytes",
-    "processes",
-    "value_bytes",
-    "operation",
-    "cold",
-    "gbps",
-    "gbps_low",
-    "gbps_high",
-    "repeats",
-    "store_cpu_s_per_gb",
-    "page_faults_per_gb",
-    "device_read_share",
-    "device_write_share",
-    "written_per_byte",
-    "store_rss_bytes",
-    "notes",
-    *hardware.COLUMNS,
-)
 _POINT = ("scenario", "connections", "value_bytes", "operation")
 _GB = 1e9
 
 
-def main() -> None:
-    """Parse the command line and write the table."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.tables.stores", description=__doc__)
-    parser.add_argument("--points", nargs="*", default=[], type=Path, help="JSONL files of the profile")
-    add_asked(parser)
-    add_out(parser)
-    arguments = parser.parse_args()
-    write_table(stores_table(read_jsonl(arguments.points, arguments.asked)), arguments.out)
+def main(*, points: Files = (), asked: Asked = None, out: Out) -> None:
+    """Write the table.
+
+    Args:
+        points: JSONL files of the profile.
+    """
+    write_table(stores_table(read_jsonl(points, asked)), out)
 
 
 def stores_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
@@ -77,7 +51,7 @@ def stores_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
                 "notes": said_once(note for notes in group["notes"] for note in notes),
             }
         )
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return table_of("stores", rows)
 
 
 if __name__ == "__main__":

@@ -5,17 +5,18 @@ python -m workflow.hyperkv.tables.summary --scenarios results/tables/scenarios.c
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import pandas as pd
 from tabulate import tabulate
 
 from ..base.cli import run_stage
+from ..base.options import Files, read_by
 from ..records.frames import read_csv
 from ..records.hardware import measured_on, mixed
 from ..records.templates import filled
@@ -41,27 +42,41 @@ STORES_HEADERS = (
     "disk bytes per byte set",
 )
 STORES_VALUE_BYTES = (1 << 20, 16 << 20)
+Notes = Annotated[Sequence[str], read_by(json.loads)]
 
 
-def main() -> None:
-    """Parse the command line and write the summary."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.tables.summary", description=__doc__)
-    parser.add_argument("--scenarios", required=True, type=Path, help="scenarios.csv")
-    parser.add_argument("--sweep-time", required=True, type=Path, help="sweep_time.csv")
-    parser.add_argument("--stores", required=True, type=Path, help="stores.csv")
-    parser.add_argument("--layers", nargs="*", default=[], type=Path, help="layers.csv")
-    parser.add_argument("--layers-text", type=Path, help="text of the layers, for after the tables")
-    parser.add_argument("--notes", default="[]", help="JSON list: lines for the end")
-    parser.add_argument("--out", required=True, type=Path, help="text file")
-    arguments = parser.parse_args()
-    scenarios = read_csv(arguments.scenarios, keep_default_na=False, na_values=[""])
-    stores = read_csv(arguments.stores)
-    notes = [f"{note}\n" for note in json.loads(arguments.notes)]
-    layers = arguments.layers_text.read_text() if arguments.layers_text else ""
-    own = store_notes_text(scenarios, stores)
-    measured = [scenarios, stores, *map(read_csv, arguments.layers)]
-    sweep = summary_text(scenarios, read_csv(arguments.sweep_time)) + hardware_text(measured)
-    arguments.out.write_text("".join([sweep, stores_text(stores), layers, own, *notes]))
+def main(
+    *,
+    scenarios: Path,
+    sweep_time: Path,
+    stores: Path,
+    layers: Files = (),
+    layers_text: Path | None = None,
+    notes: Notes = (),
+    out: Path,
+) -> None:
+    """Write the summary.
+
+    Args:
+        scenarios: scenarios.csv.
+        sweep_time: sweep_time.csv.
+        stores: stores.csv.
+        layers: layers.csv.
+        layers_text: text of the layers, for after the tables.
+        notes: JSON list: lines for the end.
+        out: text file.
+    """
+    of_sweep = read_csv(scenarios, keep_default_na=False, na_values=[""])
+    of_stores = read_csv(stores)
+    parts = [
+        summary_text(of_sweep, read_csv(sweep_time)),
+        hardware_text([of_sweep, of_stores, *map(read_csv, layers)]),
+        stores_text(of_stores),
+        layers_text.read_text() if layers_text else "",
+        store_notes_text(of_sweep, of_stores),
+        *(f"{note}\n" for note in notes),
+    ]
+    out.write_text("".join(parts))
 
 
 def summary_text(scenarios: pd.DataFrame, time: pd.DataFrame) -> str:

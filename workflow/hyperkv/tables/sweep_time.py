@@ -5,7 +5,6 @@ python -m workflow.hyperkv.tables.sweep_time --cells results/sweep/*/*.jsonl --o
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import sys
 from collections.abc import Sequence
@@ -14,18 +13,14 @@ from typing import Any
 import pandas as pd
 
 from ..base.cli import run_stage
-from ..records.frames import add_cells, add_out, read_cells, write_table
+from ..records.frames import Asked, Cells, Out, read_cells, write_table
 
 _ONE_RUN_S = 60  # the longest gap between two jobs of one run
 
 
-def main() -> None:
-    """Parse the command line and write the table."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.tables.sweep_time", description=__doc__)
-    add_cells(parser)
-    add_out(parser)
-    arguments = parser.parse_args()
-    write_table(sweep_time_table(read_cells(arguments, "cell")), arguments.out)
+def main(*, cells: Cells, asked: Asked = None, out: Out) -> None:
+    """Write the table."""
+    write_table(sweep_time_table(read_cells(cells, asked, "cell")), out)
 
 
 def sweep_time_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:

@@ -5,55 +5,36 @@ python -m workflow.hyperkv.tables.tune --trials results/tune/*/trials.jsonl --fi
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from ..base.cli import run_stage
-from ..records.frames import add_asked, add_out, read_jsonl, write_table
+from ..base.options import Files
+from ..records.frames import Asked, Out, read_jsonl, write_table
 from ..records.stats import median
+from .methods.dictionary import table_of
 
-COLUMNS = (
-    "scenario",
-    "level",
-    "phase",
-    "number",
-    "repeat",
-    "state",
-    "reason",
-    "parameters",
-    "metric",
-    "value",
-    "set_gbps",
-    "get_gbps",
-    "device_share",
-    "served_from",
-    "spent_s",
-)
 COST = "cost_s_per_ktokens"
 
 
-def main() -> None:
-    """Parse the command line and write the table."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.hyperkv.tables.tune", description=__doc__)
-    parser.add_argument("--trials", nargs="*", default=[], type=Path, help="trials.jsonl of the searches")
-    parser.add_argument("--finalists", nargs="*", default=[], type=Path, help="finalists.jsonl of the same")
-    add_asked(parser)
-    add_out(parser)
-    arguments = parser.parse_args()
-    found = [read_jsonl(paths, arguments.asked) for paths in (arguments.trials, arguments.finalists)]
-    write_table(tune_table(*found), arguments.out)
+def main(*, trials: Files = (), finalists: Files = (), asked: Asked = None, out: Out) -> None:
+    """Write the table.
+
+    Args:
+        trials: trials.jsonl of the searches.
+        finalists: finalists.jsonl of the same.
+    """
+    write_table(tune_table(read_jsonl(trials, asked), read_jsonl(finalists, asked)), out)
 
 
 def tune_table(trials: Sequence[Mapping[str, Any]], finalists: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """One row per trial (level store) and per cell of a finalist (level engine). What is not known is empty."""
     rows = [_trial_row(record) for record in trials] + [_cell_row(record) for record in finalists]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return table_of("tune", rows)
 
 
 def _trial_row(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,6 @@ preset.yaml, a file for config/kvrocks. The winner is the scenario as it is unle
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import sys
@@ -22,6 +21,7 @@ from ..base.cli import run_stage
 from ..base.digests import canonical_digest
 from ..base.durable import replace_durably
 from ..base.errors import UserError
+from ..base.options import LOGS, Spec
 from ..machine.node import data_dir_of
 from ..machine.own_folder import alone_on
 from ..machine.require_array import require_array
@@ -36,28 +36,19 @@ from .store_load import measured_rounds
 from .study import as_record, best, is_any_complete, judged, open_study, search
 
 
-def main() -> None:
-    """Parse the command line, search and measure."""
-    parser = argparse.ArgumentParser(
-        prog="python -m workflow.hyperkv.tune.search_settings", description=__doc__
-    )
-    parser.add_argument("--spec", required=True, help="JSON: the search's slice of the config")
-    parser.add_argument("--out", required=True, type=Path, help="folder of the study and its results")
-    parser.add_argument(
-        "--logs", type=Path, default=Path("results/logs/servers"), help="folder for servers' output"
-    )
-    parser.add_argument(
-        "--code",
-        type=json.loads,
-        default=dict.fromkeys(("trials", "cells", "search"), BY_HAND),
-        help="digests of the code that is run, told by the rule, JSON: trials, cells, search",
-    )
-    arguments = parser.parse_args()
-    spec: dict[str, Any] = json.loads(arguments.spec)
-    require_array(spec["sweep"])
+def main(*, spec: Spec, out: Path, logs: Path = LOGS, code: Spec | None = None) -> None:
+    """Search and measure.
+
+    Args:
+        spec: JSON: the search's slice of the config.
+        out: folder of the study and its results.
+        logs: folder for servers' output.
+        code: digests of the code that is run, told by the rule, JSON: trials, cells, search.
+    """
     sweep = spec["sweep"]
+    require_array(sweep)
     with alone_on(data_dir_of(sweep["scenario"].get("data_dir") or sweep["data_dir"])):
-        tune(spec, arguments.code, arguments.out, arguments.logs)
+        tune(spec, code or dict.fromkeys(("trials", "cells", "search"), BY_HAND), out, logs)
 
 
 def tune(spec: dict[str, Any], code: Mapping[str, str], out: Path, logs: Path) -> None:

@@ -30,18 +30,13 @@ NESTED = ("settings", "environment")
 class Parameter:
     """One dimension of the space.
 
-    kind: integer, number or choice. low, high, step, log: of the first two; both ends count. choices: of the last;
-    None means that the scenario does not set the key. own: the value that the scenario starts with.
+    own: the value that the scenario starts with. choices: that one first, and the others; None means that the scenario
+    does not set the key.
     """
 
     name: str
-    kind: str
     own: Value
-    low: int | float | None = None
-    high: int | float | None = None
-    step: int | float | None = None
-    log: bool = False
-    choices: tuple[Value, ...] = ()
+    choices: tuple[Value, ...]
 
     @property
     def is_policy(self) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.trial import FrozenTrial, TrialState
@@ -231,14 +231,11 @@ def _is_entry(line: bytes) -> bool:
 
 
 def _distribution(parameter: Parameter) -> BaseDistribution:
-    if parameter.kind == "choice":
+    """Whole numbers without a gap have an order that the search goes by; other values have none."""
+    numbers = [value for value in parameter.choices if isinstance(value, int) and not isinstance(value, bool)]
+    if len(numbers) < len(parameter.choices) or max(numbers) - min(numbers) >= len(numbers):
         return CategoricalDistribution(parameter.choices)
-    low, high = parameter.low, parameter.high
-    assert low is not None
-    assert high is not None
-    if parameter.kind == "integer":
-        return IntDistribution(int(low), int(high), log=parameter.log, step=int(parameter.step or 1))
-    return FloatDistribution(low, high, log=parameter.log, step=parameter.step)
+    return IntDistribution(min(numbers), max(numbers))
 
 
 def _pruner(name: str) -> optuna.pruners.BasePruner:

@@ -12,21 +12,15 @@ from . import NothingLeft
 from .factory import parameters_of, shortenings
 
 ROOM_TOKENS = 8  # that a chat template may add to a prompt
+LONGER = "choose a model with a longer context"
 
 
 @dataclass(frozen=True)
 class ContextLimit:
-    """tokens: of the longest context that is taken. what: whose limit that is. model_tokens: the model's, where it is not that."""
+    """tokens: of the longest context that is taken. what: whose limit that is."""
 
     tokens: int
     what: str
-    model_tokens: int | None = None
-
-    def mend(self, needed_tokens: int) -> str:
-        """How it is raised to `needed_tokens`, in words."""
-        if self.model_tokens is not None and needed_tokens + ROOM_TOKENS <= self.model_tokens:
-            return f"raise vllm.max_context_tokens to {needed_tokens + ROOM_TOKENS}"
-        return "choose a model with a longer context"
 
     @classmethod
     def of(cls, geometry: Geometry) -> ContextLimit:
@@ -34,13 +28,10 @@ class ContextLimit:
         return cls(geometry.max_context_tokens, f"{geometry.name}'s {geometry.max_context_tokens}")
 
     @classmethod
-    def of_vllm(cls, geometry: Geometry, max_context_tokens: int | None) -> ContextLimit:
-        """The smaller of the model's and vllm.max_context_tokens, less what a chat template may add."""
-        model, room = cls.of(geometry), f"less {ROOM_TOKENS} for a chat template"
-        if max_context_tokens is None or max_context_tokens >= model.tokens:
-            return cls(model.tokens - ROOM_TOKENS, f"{model.what} {room}")
-        what = f"vllm.max_context_tokens {max_context_tokens} {room}"
-        return cls(max_context_tokens - ROOM_TOKENS, what, model.tokens)
+    def of_vllm(cls, geometry: Geometry) -> ContextLimit:
+        """The model's, less what a chat template may add."""
+        model = cls.of(geometry)
+        return cls(model.tokens - ROOM_TOKENS, f"{model.what} less {ROOM_TOKENS} for a chat template")
 
 
 def limited(workload: Mapping[str, Any], limit_tokens: int) -> dict[str, Any]:
@@ -67,23 +58,21 @@ def shortened(workload: Mapping[str, Any], limit_tokens: int) -> str:
 
 
 def let_in(error: NothingLeft, workload: Mapping[str, Any], limit: ContextLimit) -> str:
-    """What to say of a trace of which no request is left: how the limit that left them out is raised.
+    """What to say of a trace of which no request is left: what lets them in.
 
     workload: as the configuration has it, with max_context_tokens only where that is its own.
     """
     own = workload.get("max_context_tokens")
     if own and error.least <= limit.tokens:
         return str(error)
-    mend = limit.mend(error.least) + (
-        f", and raise workload.max_context_tokens to {error.least}" if own else ""
-    )
-    return f"{error.where}: no request is left within {own or limit.what}; {error.words}: {mend}"
+    mend = f", and raise workload.max_context_tokens to {error.least}" if own else ""
+    return f"{error.where}: no request is left within {own or limit.what}; {error.words}: {LONGER}{mend}"
 
 
 def check_context(workload: Mapping[str, Any], longest: int, limit: ContextLimit) -> None:
     """Raise UserError, with what to do, when a context of `longest` tokens passes the limit."""
     if longest > limit.tokens:
-        mends = [shortened(workload, limit.tokens), limit.mend(longest)]
+        mends = [shortened(workload, limit.tokens), LONGER]
         raise UserError(
             f"workload: a context of {longest} tokens exceeds {limit.what}; {', or '.join(filter(None, mends))}"
         )

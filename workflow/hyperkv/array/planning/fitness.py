@@ -149,28 +149,26 @@ def in_use(disk: Disk, ours: Md | None = None) -> Iterator[Refusal]:
     if "/" in folders:
         yield Refusal(IN_USE, f"{disk.name}: holds this system's root file system; name another disk")
     elif folders:
-        yield Refusal(
-            IN_USE, f"{disk.name}: mounted at {', '.join(folders)}; umount it, or name another disk"
-        )
+        text = f"{disk.name}: mounted at {', '.join(folders)}; umount it, or name another disk"
+        yield Refusal(IN_USE, text)
     elif swaps:
         yield Refusal(IN_USE, f"{disk.name}: {swaps[0]} is swap in use; swapoff it, or name another disk")
     elif holders:
-        yield Refusal(
-            IN_USE, f"{disk.name}: held by {', '.join(holders)}; stop that first, or name another disk"
-        )
+        text = f"{disk.name}: held by {', '.join(holders)}; stop that first, or name another disk"
+        yield Refusal(IN_USE, text)
     elif disk.busy and ours is None:
-        yield Refusal(
-            IN_USE,
+        text = (
             f"{disk.name}: in exclusive use by something unnamed (another namespace, ZFS, a virtual machine?), and holds "
-            f"{disk.holds()}; name another disk",
+            f"{disk.holds()}; name another disk"
         )
+        yield Refusal(IN_USE, text)
 
 
 def incomplete(settings: ArraySettings, disk: Disk) -> Refusal:
     member = disk.member
     count = member.devices if member else 0
-    return Refusal(
-        FOREIGN,
+    text = (
         f"{disk.name}: a member of array {settings.name} (UUID {member.uuid if member else ''}) of {count} disks, and array.devices "
-        f"does not name these {count}; name them, or set array.overwrite: true to lose it",
+        f"does not name these {count}; name them, or set array.overwrite: true to lose it"
     )
+    return Refusal(FOREIGN, text)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ...machine.mounts import FINDMNT, Md, Probe, holders_of, md_device, parse_findmnt, text_of
+from ...machine.mounts import FINDMNT, Md, Probe, Signature, holders_of, md_device, parse_findmnt, text_of
 from ...machine.probe import Output, call
 from ..layout import FSTAB
 from ..settings import ArraySettings
@@ -106,12 +106,11 @@ def _complaint(tool: str, done: Output) -> str:
 
 def _opened(disk: Disk, nodes: Sequence[str], probe: Probe) -> Disk:
     """The disk with what only root may read."""
-    found = probe(["wipefs", "-n", "-J", *nodes])
-    probed = probe(["blkid", "-p", "-o", "export", disk.path])
+    signatures, probed = _contents(nodes, probe)
     disk = replace(
         disk,
-        signatures=parse_wipefs(found.text) if not found.status else None,
-        probed=None if probed.errors.strip() else parse_blkid(probed.status, probed.text),
+        signatures=signatures,
+        probed=probed,
         member=parse_member(probe(["mdadm", "--examine", "--export", disk.path]).text),
         busy=_busy(disk.path),
     )
@@ -121,6 +120,16 @@ def _opened(disk: Disk, nodes: Sequence[str], probe: Probe) -> Disk:
         return replace(disk, data_at=first_data(disk.path), sampled=True)
     except OSError:
         return disk
+
+
+def _contents(
+    nodes: Sequence[str], probe: Probe
+) -> tuple[tuple[Signature, ...] | None, dict[str, str] | None]:
+    """The signatures on nodes, and what blkid takes the first for; None for what cannot be told."""
+    found = probe(["wipefs", "-n", "-J", *nodes])
+    probed = probe(["blkid", "-p", "-o", "export", nodes[0]])
+    signatures = parse_wipefs(found.text) if not found.status else None
+    return signatures, None if probed.errors.strip() else parse_blkid(probed.status, probed.text)
 
 
 def _busy(path: str) -> bool | None:
@@ -140,14 +149,9 @@ def _arrays(top: Path, probe: Probe | None) -> list[Md]:
             continue
         md = replace(md, identity=device_identity(md.path, top))
         if probe is not None and md.state not in ("clear", "inactive"):
-            signatures = probe(["wipefs", "-n", "-J", md.path])
-            content = probe(["blkid", "-p", "-o", "export", md.path])
-            md = replace(
-                md,
-                signatures=parse_wipefs(signatures.text) if not signatures.status else None,
-                content=None if content.errors.strip() else parse_blkid(content.status, content.text),
-                unfinished=_unfinished_xfs(md.path),
-            )
+            signatures, content = _contents([md.path], probe)
+            unfinished = _unfinished_xfs(md.path)
+            md = replace(md, signatures=signatures, content=content, unfinished=unfinished)
         found.append(md)
     return found
 

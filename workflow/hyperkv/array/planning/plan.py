@@ -30,6 +30,11 @@ class Plan:
     refusals: tuple[Refusal, ...] = ()
     lost: tuple[str, ...] = ()
 
+    @classmethod
+    def refused(cls, status: int, text: str) -> Plan:
+        """No steps, for one reason."""
+        return cls(refusals=(Refusal(status, text),))
+
 
 def plan_provision(settings: ArraySettings, machine: Machine) -> Plan:
     """The steps from the machine as it is to the mounted array."""
@@ -47,12 +52,8 @@ def _create(settings: ArraySettings, machine: Machine, members: list[Disk]) -> P
     boot = listed(settings, machine, None, None)
     refusals += _kept_away_at_boot(settings, boot)
     if machine.array_node is not None:
-        refusals.append(
-            Refusal(
-                IN_USE,
-                f"{settings.node}: leads to another array, {machine.array_node}; choose another array.name",
-            )
-        )
+        text = f"{settings.node}: leads to another array, {machine.array_node}; choose another array.name"
+        refusals.append(Refusal(IN_USE, text))
     lost = []
     for disk in members:
         if disk.blank or any(in_use(disk)):
@@ -62,12 +63,8 @@ def _create(settings: ArraySettings, machine: Machine, members: list[Disk]) -> P
         elif is_ours(settings, disk) and not settings.overwrite:
             refusals.append(incomplete(settings, disk))
         elif not settings.overwrite:
-            refusals.append(
-                Refusal(
-                    FOREIGN,
-                    f"{disk.name}: holds {_content(machine, disk)}; name another disk, or set array.overwrite: true to lose that",
-                )
-            )
+            text = f"{disk.name}: holds {_content(machine, disk)}; name another disk, or set array.overwrite: true to lose that"
+            refusals.append(Refusal(FOREIGN, text))
         lost.append(f"{disk.name} ({readable(disk.size_bytes)}): {_content(machine, disk)}")
     if refusals:
         return Plan(refusals=tuple(refusals))
@@ -114,13 +111,13 @@ def _continue(settings: ArraySettings, machine: Machine, uuid: str) -> Plan:
             f"{md.path}: array {settings.name} has a RAID chunk of {there} KiB, not {wanted} KiB; set "
             f"array.raid_chunk_bytes: {there} KiB, or tear it down first"
         )
-        return Plan(refusals=(Refusal(FOREIGN, text),))
+        return Plan.refused(FOREIGN, text)
     mounts = machine.mounts_of(md)
     if mounts:
         return _finish_mounted(settings, machine, md, mounts)
     if md.holders:
         text = f"{md.path}: array {settings.name} is held by {', '.join(md.holders)}; stop that first"
-        return Plan(refusals=(Refusal(IN_USE, text),))
+        return Plan.refused(IN_USE, text)
     refusals = _mount_point_taken(settings, machine)
     boot = listed_at_boot(settings, machine, md)
     if not _file_system_is_ours(settings, md) or md.unfinished:
@@ -135,26 +132,22 @@ def _continue(settings: ArraySettings, machine: Machine, uuid: str) -> Plan:
         steps = [*wipe, *_make_file_system(settings, machine, md.path, the_same(md))]
     elif not _file_system_is_ours(settings, md):
         holds = md.holds()
-        if _is_other_kind(settings, md):
-            refusals.append(
-                Refusal(
-                    FOREIGN,
-                    f"{md.path}: array {settings.name} carries {holds}, not {settings.file_system}; set "
-                    f"array.file_system to that, or tear it down first",
-                )
+        if (md.content or {}).get("LABEL") == settings.name:
+            text = (
+                f"{md.path}: array {settings.name} carries {holds}, not {settings.file_system}; set "
+                f"array.file_system to that, or tear it down first"
             )
+            refusals.append(Refusal(FOREIGN, text))
         elif settings.overwrite:
             lost = [f"{md.path}: {holds}"]
             wipe = [Run(("wipefs", "-a", md.path), on=the_same(md))]
             steps = [*wipe, *_make_file_system(settings, machine, md.path, the_same(md))]
         else:
-            refusals.append(
-                Refusal(
-                    FOREIGN,
-                    f"{md.path}: array {settings.name} carries {holds}, which was not made here; save it, "
-                    f"and set array.overwrite: true to lose it",
-                )
+            text = (
+                f"{md.path}: array {settings.name} carries {holds}, which was not made here; save it, "
+                f"and set array.overwrite: true to lose it"
             )
+            refusals.append(Refusal(FOREIGN, text))
     if refusals:
         return Plan(refusals=tuple(refusals))
     return Plan((*steps, *_mount(settings, machine, md.path, boot, known=not steps)), lost=tuple(lost))
@@ -167,16 +160,16 @@ def _finish_mounted(settings: ArraySettings, machine: Machine, md: Md, mounts: t
             f"{md.path}: array {settings.name} is mounted at {mounts[0].target}, not at {settings.mount}; umount it, or "
             f"set array.mount"
         )
-        return Plan(refusals=(Refusal(IN_USE, text),))
+        return Plan.refused(IN_USE, text)
     if here.file_system != settings.file_system:
         text = (
             f"{md.path}: array {settings.name} carries {here.file_system}, not {settings.file_system}; set "
             f"array.file_system to that, or tear it down first"
         )
-        return Plan(refusals=(Refusal(FOREIGN, text),))
+        return Plan.refused(FOREIGN, text)
     if (wrong := misalignment(settings, here)) is not None:
         text = f"{settings.mount}: {here.file_system} is not aligned to the array, {wrong}; tear it down and provision again"
-        return Plan(refusals=(Refusal(FOREIGN, text),))
+        return Plan.refused(FOREIGN, text)
     steps: list[Step] = []
     if missing := unlisted(settings.mount_options, here):
         steps.append(Run(("mount", "-o", f"remount,{','.join(missing)}", settings.mount)))
@@ -214,19 +207,14 @@ def reload_fstab(machine: Machine, edits: Sequence[Edit]) -> list[Step]:
 def _mount_point_taken(settings: ArraySettings, machine: Machine) -> list[Refusal]:
     there = machine.mounted_at(settings.mount)
     if there is not None:
-        return [
-            Refusal(
-                IN_USE, f"{settings.mount}: {there.source} is mounted there; umount it, or set array.mount"
-            )
-        ]
+        text = f"{settings.mount}: {there.source} is mounted there; umount it, or set array.mount"
+        return [Refusal(IN_USE, text)]
     if machine.mount_point_files:
         count = machine.mount_point_files
-        return [
-            Refusal(
-                IN_USE,
-                f"{settings.mount}: has {count} entries, which the mount would hide; empty it, or set array.mount",
-            )
-        ]
+        text = (
+            f"{settings.mount}: has {count} entries, which the mount would hide; empty it, or set array.mount"
+        )
+        return [Refusal(IN_USE, text)]
     return []
 
 
@@ -300,11 +288,6 @@ def _data_folder(settings: ArraySettings, machine: Machine) -> Run:
 def _file_system_is_ours(settings: ArraySettings, md: Md) -> bool:
     content = md.content or {}
     return content.get("TYPE") == settings.file_system and content.get("LABEL") == settings.name
-
-
-def _is_other_kind(settings: ArraySettings, md: Md) -> bool:
-    content = md.content or {}
-    return content.get("LABEL") == settings.name and content.get("TYPE") != settings.file_system
 
 
 def load_raid0(machine: Machine) -> list[Step]:

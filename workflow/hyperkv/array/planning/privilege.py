@@ -12,17 +12,17 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..refusal import IN_USE, NOT_ROOT, UNFIT, ArrayError, Refusal
+from ..refusal import IN_USE, NOT_ROOT, UNFIT, ArrayError
 from ..settings import ArraySettings
 from .facts import Machine
 from .plan import Plan, plan_provision
 from .teardown_plan import plan_teardown
 
-_LOCK = Path("/run/hyperkv-array.lock")
+LOCK = Path("/run/hyperkv-array.lock")
 
 
 @contextlib.contextmanager
-def only_one() -> Iterator[None]:
+def only_one(path: Path = LOCK) -> Iterator[None]:
     """Hold the machine's lock for changing arrays; nothing without root.
 
     The lock is a file that only root can make and change. Raises ArrayError when another has it, or it is no such file.
@@ -30,12 +30,12 @@ def only_one() -> Iterator[None]:
     if os.geteuid() != 0:
         yield
         return
-    with _own_file(_LOCK) as lock:
+    with _own_file(path) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             text = "array: another provision_array or teardown_array is running; wait for it"
-            raise ArrayError([Refusal(IN_USE, text)]) from None
+            raise ArrayError.of(IN_USE, text) from None
         yield
 
 
@@ -47,7 +47,7 @@ def _own_file(path: Path) -> Iterator[int]:
         opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
     except OSError as error:
         why = "it is a link" if error.errno == errno.ELOOP else error.strerror
-        raise ArrayError([Refusal(IN_USE, f"{path}: cannot be the lock ({why}); remove it")]) from error
+        raise ArrayError.of(IN_USE, f"{path}: cannot be the lock ({why}); remove it") from error
     try:
         found = os.fstat(opened)
         if (
@@ -56,7 +56,7 @@ def _own_file(path: Path) -> Iterator[int]:
             or found.st_nlink != 1
         ):
             text = f"{path}: cannot be the lock (it is not a plain file of this user's alone); remove it"
-            raise ArrayError([Refusal(IN_USE, text)])
+            raise ArrayError.of(IN_USE, text)
         yield opened
     finally:
         os.close(opened)
@@ -75,7 +75,7 @@ def refuse_without_root(settings: ArraySettings, machine: Machine, stage: str) -
         f"{stage} needs root: an administrator runs the commands above, or set array.source: path and data_dir to a folder "
         f"that is there"
     )
-    raise ArrayError([Refusal(NOT_ROOT, text)])
+    raise ArrayError.of(NOT_ROOT, text)
 
 
 def for_administrator(settings: ArraySettings, plan: Plan, stage: str) -> list[str]:
@@ -94,4 +94,4 @@ def refuse_without_consent(settings: ArraySettings) -> None:
     """Raises ArrayError unless the config consents to what was printed."""
     if not settings.consent:
         text = "array.consent: it is false, so none of these commands was run; set it to true if that is what you want"
-        raise ArrayError([Refusal(UNFIT, text)])
+        raise ArrayError.of(UNFIT, text)

@@ -62,7 +62,7 @@ def _take_apart(settings: ArraySettings, machine: Machine, ours: list[Disk], uui
         mounts = machine.mounts_of(md)
         if md.holders:
             text = f"{md.path}: array {settings.name} is held by {', '.join(md.holders)}; stop that first"
-            return Plan(refusals=(Refusal(IN_USE, text),))
+            return Plan.refused(IN_USE, text)
         steps += [Run(("umount", mount.target), fails_as=IN_USE) for mount in reversed(mounts)]
         if md.state not in ("clear", "inactive"):
             where = f", mounted at {mounts[0].target}" if mounts else ""
@@ -97,7 +97,5 @@ def _its_own(settings: ArraySettings, entry: FstabEntry | ArrayEntry) -> bool:
 
 def _two_arrays(settings: ArraySettings, disks: list[Disk]) -> Refusal:
     listed = ", ".join(f"{disk.name} of {disk.member.uuid}" for disk in disks if disk.member)
-    return Refusal(
-        FOREIGN,
-        f"array.devices: members of different arrays called {settings.name} ({listed}); name those of one",
-    )
+    text = f"array.devices: members of different arrays called {settings.name} ({listed}); name those of one"
+    return Refusal(FOREIGN, text)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...machine.probe import Output, call
-from ..refusal import FAILED, IN_USE, ArrayError, Refusal
+from ..refusal import FAILED, IN_USE, ArrayError
 from .boot_files import lines_of
 from .identity import device_identity
 from .rewrite import replace_text
@@ -110,7 +110,7 @@ def execute(
             _require_same(step, identify)
             done = call(step.argv, step.timeout_s)
             if done.status:
-                raise ArrayError([Refusal(step.fails_as, _failure(step, done))])
+                raise ArrayError.of(step.fails_as, _failure(step, done))
         elif isinstance(step, Zero):
             _require_same(step, identify)
             _zero(step)
@@ -129,7 +129,7 @@ def _require_same(step: Run | Zero, identify: Callable[[str], tuple[str, ...]]) 
                 f"{device.path}: not the device that was looked at ({', '.join(gone)}), it is {now} now; `{step}` was not run; "
                 f"run again"
             )
-            raise ArrayError([Refusal(IN_USE, text)])
+            raise ArrayError.of(IN_USE, text)
 
 
 def _zero(step: Zero) -> None:
@@ -137,7 +137,7 @@ def _zero(step: Zero) -> None:
         zero(step.path)
     except OSError as error:
         text = f"{step.path}: zeros cannot be written ({error.strerror or error}); mend that and run again"
-        raise ArrayError([Refusal(FAILED, text)]) from error
+        raise ArrayError.of(FAILED, text) from error
 
 
 def _failure(step: Run, done: Output) -> str:
@@ -152,4 +152,4 @@ def _edit(step: Edit) -> None:
     except OSError as error:
         why = error.strerror or str(error)
         text = f"{step.path}: cannot be changed ({why}); mend that and run again, or set array.persist: false"
-        raise ArrayError([Refusal(FAILED, text)]) from error
+        raise ArrayError.of(FAILED, text) from error

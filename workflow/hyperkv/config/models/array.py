@@ -4,37 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, Field
 
 from .texts import Name, Path, matches
-from .values import Boolean, Count, Positive, Section, Several, Size, key, read_whole, section
+from .values import Boolean, Section, Size, key
 
 Device = Annotated[
     str, Field(pattern=r"^/dev/[^\s,]+$", json_schema_extra={"unit": "path"}), AfterValidator(matches("path"))
 ]
-Depth = Annotated[int, Field(ge=1, le=1024), BeforeValidator(read_whole)]
-
-
-MountOption = Annotated[str, Field(pattern=r"^[a-z0-9_]+(=[^\s,]+)?$")]
-
-
-class Baseline(Section):
-    """What `snakemake baseline_array` measures of the device under data_dir, whatever the source."""
-
-    block_bytes: Annotated[list[Size], Field(min_length=1)] = key(
-        ["4 KiB", "64 KiB", "1 MiB", "4 MiB"], unit="bytes"
-    )
-    """Sizes of one read or write."""
-    queue_depths: Annotated[Several[Depth], Field(min_length=1)] = key([1, 8, 32], unit="requests")
-    """Reads or writes under way at once; threads for our own reader."""
-    point_s: Positive = key(5, unit="seconds")
-    """Length of one fio run."""
-    file_bytes: Size = key("1 GiB")
-    """Size of fio's file, written in full before the first run."""
-    reader_bytes: Size = key("256 MiB")
-    """Bytes that our own reader writes and reads per point, at most 256 values per thread."""
-    repeats: Count = key(3, unit="repeats")
-    """Independent repetitions."""
+# What `snakemake baseline_array` measures of the device under data_dir, whatever the source: sizes and numbers of reads or
+# writes under way (threads for our own reader), seconds of a run of fio and bytes of its file, which is written in full
+# before, bytes that our own reader writes and reads per point, and repeats.
+BASELINE = {
+    "block_bytes": [4 << 10, 64 << 10, 1 << 20, 4 << 20],
+    "queue_depths": [1, 8, 32],
+    "point_s": 5,
+    "file_bytes": 1 << 30,
+    "reader_bytes": 256 << 20,
+    "repeats": 3,
+}
 
 
 class Array(Section):
@@ -68,8 +56,6 @@ class Array(Section):
     """File system that is made on the array, aligned to it."""
     mount: Path = key("/mnt/hyperkv", pattern=r"^/\S+$")
     """Where the array is mounted; the stores' files go to its folder `hyperkv`."""
-    mount_options: list[MountOption] = key(["noatime"], unit="words")
-    """Options it is mounted with."""
     owner: Name | None = None
     """User, by name or number, who owns the folder for the stores' files; null for who runs sudo, else
     root."""
@@ -77,4 +63,3 @@ class Array(Section):
     """Whether /etc/fstab and mdadm.conf get the lines by which the array is there after a reboot, in the
     place of those of an earlier array of this name or mount point that were written here; teardown_array
     takes them out again. A copy of the file as it was is kept beside it. Without, the lines are printed."""
-    baseline: Baseline = section(Baseline)

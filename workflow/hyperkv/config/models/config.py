@@ -61,6 +61,34 @@ class Config(Section):
     tune: Tune = section(Tune)
     ladder: Ladder = section(Ladder)
     kvrocks: Kvrocks = Field(default_factory=Auto)
-    """Where the Kvrocks server comes from. Its scenarios are left out, and that is said, when there is
-    none."""
+    """Where the Kvrocks server comes from. With source auto its scenarios are left out, and that is said, when
+    there is none; with another source a run without it stops."""
     figures: Figures = section(Figures)
+
+
+_OWN_FLAG = "write its option into vllm.flags"
+_FIXED = "it is a constant now, beside the section's keys in workflow/hyperkv/config/models"
+# What became of keys that earlier versions had, by their last two words.
+REMOVED = {
+    "array.baseline": _FIXED,
+    "array.mount_options": "the array is mounted with noatime",
+    "break_even.prompt_tokens": _FIXED,
+    "kvrocks.required": "every kvrocks.source but auto insists on a Kvrocks",
+    "latency.prompts": _FIXED,
+    "loadgen.prime": "no load is sent before it is measured; leave it out",
+    "predict.chunk_tokens": _FIXED,
+    "predict.experiment": "what the sweep measures is always predicted",
+    "predict.seeds": _FIXED,
+    "recommend.tps_per_user_min": "cost.slo.tps_per_user says it for costs and recommendation",
+    "replay.block_tokens": _FIXED,
+    "replay.gpus": "vllm.tensor_parallel says it for both engines",
+    "replay.max_num_batched_tokens": _FIXED,
+    "vllm.enforce_eager": f"{_OWN_FLAG}: --enforce-eager",
+    "vllm.gpu_memory_utilization": f"{_OWN_FLAG}: --gpu-memory-utilization",
+    "vllm.index": "export PIP_EXTRA_INDEX_URL, or write --extra-index-url into the file that vllm.requirements names",
+    "vllm.max_context_tokens": "workload.max_context_tokens bounds what is sent, and vLLM is started for that",
+    "vllm.max_num_batched_tokens": f"{_OWN_FLAG}: --max-num-batched-tokens",
+    "vllm.max_num_seqs": f"{_OWN_FLAG}: --max-num-seqs",
+    "vllm.weights": "device cuda has dummy weights, cpu random ones",
+    "workload.vocabulary": "token ids are those of Llama 3, 128,256",
+}

@@ -15,7 +15,8 @@ class CostSlo(Section):
     """What every scenario must keep where costs are compared; each is taken at the most clients that do."""
 
     tps_per_user: OrNull[Positive] = key(None, unit="tokens/s")
-    """Least answer tokens per second of a request; null for the highest that every scenario reaches."""
+    """Least answer tokens per second of a request, which the recommended load keeps, too; null for the highest
+    that every scenario reaches, and no floor for the recommendation."""
     ttft_p95_ms: OrNull[Positive] = key(None, unit="ms")
     """Longest time to first token, 95th percentile; null for no bound."""
 

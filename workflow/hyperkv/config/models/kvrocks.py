@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field
 
 from .faults import fault
 from .texts import GitUrl, Name, Path, Url, matches
-from .values import Boolean, Section, Several, key
+from .values import Section, Several, key
 
 BUILT = ("release", "git", "path")
 Patch = Annotated[
@@ -21,8 +21,6 @@ Commit = Annotated[str, Field(pattern="^[0-9a-f]{40}$")]
 
 
 class _Server(Section):
-    required: Boolean = False
-    """Whether a run without a Kvrocks stops instead of leaving its scenarios out."""
     march: Name = key("native", pattern="^[a-z0-9][a-z0-9._+-]*$")
     """Instruction set that is built for, a compiler's -march: `native`, or a name such as x86-64-v3 for a
     build that is shared by different machines."""

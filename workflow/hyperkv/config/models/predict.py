@@ -7,9 +7,12 @@ from typing import Annotated
 from pydantic import Field
 
 from .texts import Path
-from .values import Boolean, Count, Given, OrNull, Section, Several, Size, key, optional
+from .values import Count, Given, OrNull, Section, Several, Size, key, optional
 from .workload import Workload
 
+CHUNK_TOKENS = [16, 32, 64, 128, 256, 512, 1024, 2048]  # of the predicted hit rates
+SEEDS = 10  # workloads per predicted case; a trace has one, case `experiment` the sweep's repeats
+PROMPT_TOKENS = [1024, 2048, 4096, 8192, 16384, 32768]  # of break-even
 CaseName = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
 Counts = Annotated[Several[Count], Field(min_length=1)]
 Paths = Annotated[Several[Path], Field(min_length=1)]
@@ -19,7 +22,7 @@ class Tiers(Given):
     """Sets of tiers by name; a tier that is not named is not there."""
 
     hbm_bytes: OrNull[Size] = optional(exclude_if=None)
-    """HBM for KV cache, in blocks of replay.block_tokens; null for unbounded."""
+    """HBM for KV cache, in blocks of vllm.block_tokens, 16 with engine replay; null for unbounded."""
     dram_bytes: OrNull[Size] = optional(exclude_if=None)
     """DRAM tier below it; null for unbounded."""
     ssd_bytes: OrNull[Size] = optional(exclude_if=None)
@@ -41,15 +44,9 @@ class Case(Section):
 
 
 class Predict(Section):
-    """Hit rates by exact simulation, before anything is measured; no GPU, no store."""
+    """Hit rates by exact simulation, before anything is measured; no GPU, no store. Case `experiment`
+    is what the sweep measures: its repeats' workloads, HBM, DRAM pools and unbounded stores, at its highest load."""
 
-    experiment: Boolean = True
-    """Whether to predict what the sweep measures as well: case `experiment`, with its repeats' workloads,
-    HBM, DRAM pools and unbounded stores, at its highest load."""
-    chunk_tokens: Counts = key([16, 32, 64, 128, 256, 512, 1024, 2048], unit="tokens")
-    """Chunk sizes."""
-    seeds: Count = key(10, unit="seeds")
-    """Workloads per case, each with its own seed; a trace has one, case `experiment` the sweep's repeats."""
     cases: dict[CaseName, Case] = Field({})
 
 
@@ -81,5 +78,3 @@ class BreakEven(Section):
         ]
     )
     """GPUs. Those with an `assumption` in their file were not measured."""
-    prompt_tokens: Counts = key([1024, 2048, 4096, 8192, 16384, 32768], unit="tokens")
-    """Prompt lengths; those above a model's context are left out, which break_even.txt says."""

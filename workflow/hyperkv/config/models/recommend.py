@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from .texts import Path
-from .values import Count, OrNull, Positive, Section, key
+from .values import Count, OrNull, Section, key
 
 
 class Recommend(Section):
@@ -15,8 +15,6 @@ class Recommend(Section):
     """`goodput`, most answers that keep experiment.slo per second; `rps_per_gpu`, most requests per
     second and GPU; `ttft`, shortest median time to first token; null takes goodput when experiment.slo
     has a bound, else rps_per_gpu."""
-    tps_per_user_min: OrNull[Positive] = key(None, unit="tokens/s")
-    """TPS/user that a load must keep to count; null for no floor."""
     load: OrNull[Count] = key(None, unit="clients")
     """The only load that counts; null takes each scenario's best load, for ttft the highest that all
     measured."""

@@ -83,7 +83,8 @@ class Scenario(Settings):
     vLLM; `mp` is an LMCache server beside it, `striped_mp` the same with several values per chunk,
     `offloading` vLLM's own connector."""
     chunk_tokens: Chunk = key(64, unit="tokens")
-    """Tokens per cache entry; one number or a list. A multiple of replay.block_tokens."""
+    """Tokens per cache entry; one number or a list. With engine replay a multiple of 16,
+    its block."""
     connections: Whole = key(2, unit="connections", ge=1, le=256)
     """Parallel connections to a server, or threads in process. With LMCache inside vLLM each GPU of
     vllm.tensor_parallel has so many."""

@@ -2,95 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, StrictBool, WithJsonSchema, model_validator
+from pydantic import Field, StrictBool
 
 from .experiment import Names
-from .faults import fault
-from .values import (
-    SIZE,
-    Boolean,
-    Count,
-    Given,
-    Number,
-    OrNull,
-    Positive,
-    Section,
-    Several,
-    Size,
-    key,
-    optional,
-    read_size,
-    section,
-)
+from .values import Count, OrNull, Positive, Section, Several, Size, key, section
 
-_SIZES = {"type": "string", "pattern": SIZE["anyOf"][1]["pattern"]}
-WholeEnd = Annotated[
-    int, BeforeValidator(read_size), WithJsonSchema({"anyOf": [{"type": "integer"}, _SIZES]})
-]
-NumberEnd = Annotated[
-    Number, BeforeValidator(read_size), WithJsonSchema({"anyOf": [{"type": "number"}, _SIZES]})
-]
 ParameterName = Annotated[
     str,
     Field(pattern="^(settings[.][A-Za-z0-9][A-Za-z0-9._-]*|environment[.][A-Za-z_][A-Za-z0-9_]*|[a-z_]+)$"),
 ]
-
-
-class _Ends(Given):
-    log: Boolean = optional()
-    """Whether the logarithm is searched evenly."""
-
-    @model_validator(mode="after")
-    def _can_be_searched(self) -> Self:
-        low, high, step = (getattr(self, name) for name in ("low", "high", "step"))
-        if low > high:
-            raise fault(f"low {low} is above high {high}; swap them")
-        if self.log and step is not None:
-            raise fault("a logarithmic range has none; leave it or `log` out", "step")
-        if self.log and low <= 0:
-            raise fault(f"{low} is wrong; a logarithmic range must begin above 0", "low")
-        if step is not None and step <= 0:
-            raise fault(f"{step} is wrong; it must be more than 0", "step")
-        return self
-
-
-class Integers(_Ends):
-    """Whole numbers of a range."""
-
-    kind: Literal["integer"]
-    low: WholeEnd = key(unit="the parameter's")
-    """Least value."""
-    high: WholeEnd = key(unit="the parameter's")
-    """Highest value."""
-    step: WholeEnd = optional(unit="the parameter's")
-    """Distance of the values from one another."""
-
-
-class Numbers(_Ends):
-    """Numbers of a range."""
-
-    kind: Literal["number"]
-    low: NumberEnd = key(unit="the parameter's")
-    """Least value."""
-    high: NumberEnd = key(unit="the parameter's")
-    """Highest value."""
-    step: NumberEnd = optional(unit="the parameter's")
-    """Distance of the values from one another."""
-
-
-class Choices(Given):
-    """One of several values."""
-
-    kind: Literal["choice"]
-    choices: Annotated[Several[str | StrictBool | int | float | None], Field(min_length=1)] = key(
-        unit="the parameter's"
-    )
-    """The values, the scenario's own added when it is missing; null for a key that is not set."""
-
-
-Parameter = Annotated[Integers | Numbers | Choices, Discriminator("kind")]
+Values = Annotated[Several[str | StrictBool | int | float | None], Field(min_length=1)]
 
 
 class Objective(Section):
@@ -127,7 +50,8 @@ class Tune(Section):
     warm_up_bytes: OrNull[Size] = None
     """Bytes of other chunks that are set untimed before the first round and, for tier ssd, before every
     GET, so that what is got has left the write buffer; null takes those of the prompt."""
-    space: dict[ParameterName, Parameter] = key({})
-    """Parameters by name: stripe_bytes, stripes_in_flight, connections, processes, socket, chunk_tokens,
-    kv_dtype, page_cache, save_decode_cache, settings.KEY or environment.NAME. One that the store or
-    connector does not have is left out, and that is said. Ranges must contain the scenario's own value."""
+    space: dict[ParameterName, Values] = key({}, unit="the parameter's")
+    """Values to try by the parameter's name, the scenario's own added when it is missing; null for a key that
+    is not set. Whole numbers without a gap are searched by their order. Parameters are stripe_bytes, stripes_in_flight, connections, processes, socket, chunk_tokens,
+    kv_dtype, page_cache, save_decode_cache, settings.KEY and environment.NAME. One that the store or connector
+    does not have is left out, and that is said."""

@@ -8,15 +8,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Discriminator
 
 from .texts import Path
-from .values import Count, Given, Range, Section, Whole, key, optional
+from .values import Count, Given, Range, Section, key, optional
 
 
 class _Kind(Given):
     max_context_tokens: Count = optional(unit="tokens")
     """multi_turn: a conversation ends before the turn that would pass it. long_documents: ranges that may
     pass it are refused. mooncake: requests that pass it are what long_requests is about."""
-    vocabulary: Whole = optional(unit="token ids", ge=2)
-    """Number of different token ids."""
 
 
 class MultiTurn(_Kind):

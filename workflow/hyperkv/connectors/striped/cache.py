@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -80,20 +80,13 @@ def settings_from(values: Mapping[str, Any], prefix: str) -> CacheSettings:
         )
     password = Secret.of({key: values.get(f"{prefix}.{key}") for key in SECRET_KEYS})
     endpoints = tuple(_endpoint(word.strip(), password, where) for word in str(text).split(","))
-    kinds: dict[str, Callable[[Any], Any]] = {
-        "connections": int,
-        "save_connections": int,
-        "stripe_bytes": int,
-        "stripes_in_flight": int,
-        "timeout_s": float,
-        "retry_s": float,
-        "save_queue_bytes": int,
-        "load_queue_bytes": int,
+    numbers = [item.name for item in fields(CacheSettings) if item.name not in ("endpoints", "library")]
+    given = {
+        name: values[f"{prefix}.{name}"] for name in numbers if values.get(f"{prefix}.{name}") is not None
     }
-    given = {name: values[f"{prefix}.{name}"] for name in kinds if values.get(f"{prefix}.{name}") is not None}
     for name, value in given.items():
         try:
-            given[name] = kinds[name](value)
+            given[name] = float(value) if name.endswith("_s") else int(value)
         except (TypeError, ValueError):
             given[name] = 0
         if given[name] <= 0:

@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 
 from ...base.deadline import Deadline, Endpoint
-from ..base import Connector, leading_true
+from ..base import Connector, ended, leading_present
 from .channels import Channel, Exchange, Lookup
 from .native import NativeLoads, Wanted
 from .sockets import command
@@ -34,7 +34,6 @@ from .stripes import (
 )
 
 _CRLF = memoryview(b"\r\n")
-_EXISTS_BATCH = 512
 
 T = TypeVar("T")
 
@@ -90,18 +89,14 @@ class StripedConnector(Connector):
 
     def count_present(self, keys: Sequence[bytes]) -> int:
         with self._lock:
-            return self._count_present(keys, Deadline(self._timeout_s, commands=len(keys)))
+            deadline = Deadline(self._timeout_s, commands=len(keys))
+            return leading_present(keys, lambda batch: self._present(batch, deadline))
 
-    def _count_present(self, keys: Sequence[bytes], deadline: Deadline) -> int:
-        for start in range(0, len(keys), _EXISTS_BATCH):
-            batch = keys[start : start + _EXISTS_BATCH]
-            lookups = [Lookup(stripe_key(key, 0)) for key in batch]
-            servers = [self._server_of(key, 0) for key in batch]
-            self._run(list(zip(servers, lookups, strict=True)), Channel.run, deadline)
-            present = leading_true([item.present for item in lookups])
-            if present < len(batch):
-                return start + present
-        return len(keys)
+    def _present(self, keys: Sequence[bytes], deadline: Deadline) -> list[bool]:
+        lookups = [Lookup(stripe_key(key, 0)) for key in keys]
+        servers = [self._server_of(key, 0) for key in keys]
+        self._run(list(zip(servers, lookups, strict=True)), Channel.run, deadline)
+        return [lookup.present for lookup in lookups]
 
     def get(self, keys: Sequence[bytes], buffers: Sequence[np.ndarray]) -> list[bool]:
         proofs = [
@@ -167,10 +162,7 @@ class StripedConnector(Connector):
             channels = self._servers[server]
             work.setdefault(channels[turns[server] % len(channels)], []).append(item)
             turns[server] += 1
-        futures = [self._workers.submit(run, channel, share, deadline) for channel, share in work.items()]
-        errors = [error for future in futures if (error := future.exception()) is not None]
-        if errors:
-            raise errors[0]
+        ended(self._workers.submit(run, channel, share, deadline) for channel, share in work.items())
 
 
 def _moved(chunks: Sequence[Sequence[Part]]) -> tuple[int, int]:
@@ -218,24 +210,15 @@ class _Save(Exchange):
     checksum: int
 
     def __init__(self, key: bytes, part: Part, head: tuple[int, int, bytes], view: memoryview):
-        self.key, self.part = key, part
-        self._count, self._chunk_bytes, self._chunk = head
-        self._view = view
+        self.key, self.part, self._view = key, part, view
+        count, chunk_bytes, chunk = head
+        self._head = (part.index, count, part.length, chunk_bytes, chunk)
         self.siblings: Sequence[_Save] = ()
 
     def request(self) -> Sequence[bytes | memoryview]:
         self.checksum = checksum(self._view)
         root = root_of([save.checksum for save in (self, *self.siblings)]) if self.part.index == 0 else 0
-        head = Head(
-            self.part.index,
-            self._count,
-            self.part.length,
-            self._chunk_bytes,
-            self._chunk,
-            self.checksum,
-            root,
-        )
-        key = stripe_key(self.key, self.part.index)
+        key, head = stripe_key(self.key, self.part.index), Head(*self._head, self.checksum, root)
         words = (len(key), key, HEAD_BYTES + self.part.length, head.packed())
         return [b"*3\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b" % words, self._view, _CRLF]
 

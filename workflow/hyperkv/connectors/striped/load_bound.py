@@ -7,19 +7,18 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 
-_REMEMBERED = 1 << 16
-_REMEMBERED_S = 60.0
-
 
 class LoadBound:
     """A lookup finds as much as fits in `most_bytes` beside the loads under way; None for no bound. For several threads.
 
     Lookups that come together, before the loads that follow them, each find all of the room. The size of a chunk is
-    known from the first load or save; until then everything is found.
+    known from the first load or save; until then everything is found. remembered: how many chunks that were left are
+    known, for remembered_s.
     """
 
-    def __init__(self, most_bytes: int | None):
+    def __init__(self, most_bytes: int | None, remembered: int = 1 << 16, remembered_s: float = 60.0):
         self._most_bytes = most_bytes
+        self._remembered, self._remembered_s = remembered, remembered_s
         self._loading_bytes = 0
         self._chunk_bytes = 0
         self._left: OrderedDict[str, float] = OrderedDict()
@@ -58,7 +57,7 @@ class LoadBound:
                 self._left.pop(key, None)
                 if fitting <= number < present:
                     self._left[key] = now
-            while len(self._left) > _REMEMBERED:
+            while len(self._left) > self._remembered:
                 self._left.popitem(last=False)
         return fitting
 
@@ -66,4 +65,4 @@ class LoadBound:
         """Whether the chunk was left a moment ago, and so is there already when it comes to be saved; true once."""
         with self._lock:
             since = self._left.pop(key, None)
-        return since is not None and time.monotonic() - since < _REMEMBERED_S
+        return since is not None and time.monotonic() - since < self._remembered_s

@@ -92,16 +92,7 @@ class Head:
 
     def packed(self) -> bytes:
         """HEAD_BYTES bytes, little-endian."""
-        return _HEAD.pack(
-            _MAGIC,
-            self.index,
-            self.count,
-            self.length,
-            self.chunk_bytes,
-            self.chunk,
-            self.checksum,
-            self.root,
-        )
+        return _HEAD.pack(_MAGIC, *vars(self).values())
 
 
 def read_head(data: bytes | memoryview) -> Head | None:

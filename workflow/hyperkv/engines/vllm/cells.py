@@ -119,9 +119,6 @@ def measure_load(cell: CellSpec, running: Running) -> Cell:
     proof = _proof(cell, running, conversations)
     lines = aiperf.trace_lines if loop == "trace" else aiperf.multi_turn_lines
     (folder / "input.jsonl").write_text("\n".join(lines(conversations, running.words)) + "\n")
-    if cell.spec["loadgen"]["prime"]:
-        _run_aiperf(cell, running, folder, "prime", len(conversations), loop)
-        running.settle()
     running.servers.reset_hbm()
     window = StoreWindow(running.store, cell.data_dir)
     marks = running.servers.log_marks()
@@ -129,7 +126,7 @@ def measure_load(cell: CellSpec, running: Running) -> Cell:
         window.begin()
         before, io_before = running.servers.counters(), running.servers.io_bytes()
         measuring = time.perf_counter()
-        requests = _run_aiperf(cell, running, folder, "measure", len(conversations), loop)
+        requests = _run_aiperf(cell, running, folder, len(conversations), loop)
         measured_s = time.perf_counter() - measuring
         counted, io_after = changes(before, running.servers.counters()), running.servers.io_bytes()
         window.end()
@@ -186,7 +183,7 @@ def _proof(cell: CellSpec, running: Running, conversations: Sequence[Conversatio
 
 
 def _run_aiperf(
-    cell: CellSpec, running: Running, folder: Path, name: str, conversations: int, loop: str
+    cell: CellSpec, running: Running, folder: Path, conversations: int, loop: str
 ) -> list[aiperf.Request]:
     options = cell.spec["loadgen"]
     loadgen = aiperf.Loadgen(
@@ -197,7 +194,7 @@ def _run_aiperf(
         options["request_timeout_s"],
         cell.seed,
     )
-    artifacts = folder / name
+    artifacts = folder / "measure"
     argv = aiperf.command(loadgen, folder / "input.jsonl", conversations, artifacts, loop, cell.load)
     log = cell.logs / f"{cell.scenario['name']}-{cell.repeat}-aiperf.log"
     process = OwnedProcess(argv, log=log, label="aiperf", env={"AIPERF_LOG_LEVEL": "WARNING"})
@@ -206,9 +203,6 @@ def _run_aiperf(
     except ProcessFailed as error:
         # So it ends when no request was answered, which is the load's fault and not its own.
         if failure := aiperf.unanswered(artifacts / aiperf.RECORDS):
-            raise EngineError(f"{name}: no request was answered, first: {failure}") from error
+            raise EngineError(f"measure: no request was answered, first: {failure}") from error
         raise
-    requests = aiperf.read_records(artifacts / aiperf.RECORDS)
-    if name == "prime" and (failures := [request.failed for request in requests if request.failed]):
-        raise EngineError(f"prime: {len(failures)} of {len(requests)} requests failed, first: {failures[0]}")
-    return requests
+    return aiperf.read_records(artifacts / aiperf.RECORDS)

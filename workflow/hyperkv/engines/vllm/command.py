@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from .cache_blocks import block_bytes, hybrid_manager
 
 MODEL_NAME = "hyperkv"
 _GIB = 1 << 30
+_USUAL = {"max-num-batched-tokens": 8192, "max-num-seqs": 64}  # tokens of a step, requests in flight
+_USUAL_ON_GPU = {"gpu-memory-utilization": 0.9}  # share of each GPU's memory
 _QUIET = {
     "VLLM_NO_USAGE_STATS": "1",
     "DO_NOT_TRACK": "1",
@@ -50,30 +52,39 @@ def command(
         "host": LOOPBACK,
         "port": port,
         "dtype": SERVED_DTYPE,
-        "max-model-len": settings["max_context_tokens"] or context_tokens,
+        "max-model-len": context_tokens,
         "block-size": settings["block_tokens"],
-        "max-num-batched-tokens": settings["max_num_batched_tokens"],
-        "max-num-seqs": settings["max_num_seqs"],
+        **_unless_told(settings["flags"], _USUAL),
         "seed": 0,
     }
     if kv_dtype != "auto" and (kv_dtype != SERVED_DTYPE or geometry.checkpoint_kv_dtype):
         options["kv-cache-dtype"] = kv_dtype
     if settings["device"] == "cuda":
-        options["gpu-memory-utilization"] = settings["gpu_memory_utilization"]
+        options |= _unless_told(settings["flags"], _USUAL_ON_GPU)
         options["tensor-parallel-size"] = tensor_parallel_of(settings)
     if settings["hbm_kv_bytes"] is not None:
         connector = (transfer or {}).get("kv_connector")
         blocks = settings["hbm_kv_bytes"] // block_bytes_of(settings, geometry, connector)
         options["num-gpu-blocks-override"] = blocks
-    if settings["model_dir"] is None and settings["weights"] == "dummy":
+    if settings["model_dir"] is None and weights_of(settings) == "dummy":
         options["load-format"] = "dummy"
     if transfer is not None:
         options["kv-transfer-config"] = json.dumps(transfer)
     flags = ["--enable-prompt-tokens-details"]
     flags.append("--enable-prefix-caching" if settings["prefix_caching"] else "--no-enable-prefix-caching")
-    flags += ["--enforce-eager"] if settings["enforce_eager"] else []
     server = [python, "-m", "vllm.entrypoints.openai.api_server"]
     return [*server, *option_words(options), *flags, *map(str, settings["flags"])]
+
+
+def _unless_told(flags: Sequence[str | int | float], usual: Mapping[str, float]) -> dict[str, float]:
+    """vLLM's options, less those that flags have a value for."""
+    told = {str(flag).partition("=")[0].replace("_", "-").lstrip("-") for flag in flags}
+    return {option: value for option, value in usual.items() if option not in told}
+
+
+def weights_of(settings: Mapping[str, Any]) -> str:
+    """What weights a made model has: vLLM's constant dummy ones, which it fills in at once, or on a CPU random ones."""
+    return "random" if settings["device"] == "cpu" else "dummy"
 
 
 def block_bytes_of(settings: Mapping[str, Any], geometry: Geometry, connector: str | None) -> int:

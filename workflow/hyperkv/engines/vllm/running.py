@@ -33,11 +33,17 @@ from .command import block_bytes_of, command, settings_of, variables
 from .server import EngineServers, ServerCommand
 
 ANSWER_TOKENS = 4  # of a single request
-_PING_TIMEOUT_S = 8.0
-_SETTLE_TIMEOUT_S = 30.0
-_QUIET_S = 0.5
-_STALLED_S = 8.0
 _EVICT_EVERY_S = 0.5
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Seconds that a store has for an answer, and what was saved for arriving: in all, when it is quiet, and when it stalls."""
+
+    ping_s: float = 8.0
+    settle_s: float = 30.0
+    quiet_s: float = 0.5
+    stalled_s: float = 8.0
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,8 @@ class Moved:
 
 class Running:
     """What runs for a scenario: the engine's servers and the store below them."""
+
+    patience = Patience()
 
     def __init__(
         self,
@@ -78,12 +86,12 @@ class Running:
         self.store.check_alive()
         for server in self.store.servers:
             try:
-                with server.client(_PING_TIMEOUT_S) as client:
+                with server.client(self.patience.ping_s) as client:
                     client.ping()
             except redis.RedisError as error:
                 server.check_alive(1.0)
                 raise StoreError(
-                    f"store {server.name} does not answer PING within {_PING_TIMEOUT_S:.0f} s: {error}"
+                    f"store {server.name} does not answer PING within {self.patience.ping_s:.0f} s: {error}"
                 ) from error
 
     def evicting(self, cell: CellSpec) -> contextlib.AbstractContextManager[None]:
@@ -104,10 +112,10 @@ class Running:
         """Wait until what was saved has arrived and the store has written what it set out to, half a minute at most.
 
         expected_bytes: what must arrive on top of `saved_before` (see saved_bytes): a server that stalls is quiet,
-        too, and is given _STALLED_S to go on; 0 when that is not known: then until less than a chunk arrives in
-        _QUIET_S.
+        too, and is given `stalled_s` to go on; 0 when that is not known: then until less than a chunk arrives in
+        `quiet_s`.
         """
-        deadline = time.monotonic() + _SETTLE_TIMEOUT_S
+        deadline = time.monotonic() + self.patience.settle_s
         self._wait_arrived(saved_before, expected_bytes, deadline)
         while time.monotonic() < deadline and self._flushing():
             time.sleep(0.05)
@@ -118,7 +126,7 @@ class Running:
 
     def _wait_arrived(self, saved_before: int, expected_bytes: int, deadline: float) -> None:
         known = bool(expected_bytes) and self.store is not None
-        quiet_s = _STALLED_S if known else _QUIET_S
+        quiet_s = self.patience.stalled_s if known else self.patience.quiet_s
         last, since = self.saved_bytes(), time.monotonic()
         while time.monotonic() < deadline:
             now = self.saved_bytes()
@@ -162,7 +170,7 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
     lmcache.check(scenario, settings["device"], settings["block_tokens"], chunk_bytes, staging)
     model_dir = _model_dir(cell, settings)
     words = aiperf.words_of(model_dir / "tokenizer.json")
-    limit = ContextLimit.of_vllm(geometry, settings["max_context_tokens"])
+    limit = ContextLimit.of_vllm(geometry)
     check_context(cell.spec["workload"], context_tokens(cell) - ROOM_TOKENS, limit)
     if scenario["tier"] != "none":
         check_room(cell, saved_bytes(cell), staging)
@@ -268,7 +276,7 @@ def proof_lengths(conversations: Sequence[Conversation]) -> tuple[int, int]:
 def saved_bytes(cell: CellSpec) -> int:
     """What the scenario's store is given to keep over all points of a job.
 
-    The working set of every load, whose conversations are its own (priming sends the same ones), the prompts that prove
+    The working set of every load, whose conversations are its own, the prompts that prove
     each load, the single requests, and what pushes these out of write buffers. An LMCache server may save answers in any case.
     """
     scenario, chunk = cell.scenario, cell.scenario["chunk_tokens"]

@@ -13,40 +13,26 @@ from pathlib import Path
 from ...base.errors import UserError
 from ...base.secret import quoted
 from ...machine.processes import LOOPBACK
-from .. import reach
+from .. import owned_keys as why
 from ..applied import number
-from ..owned_keys import (
-    ITS_COMMANDS,
-    ITS_CONNECTIONS,
-    ITS_FOLDER,
-    ITS_PORT,
-    ITS_PROCESS,
-    ITS_SOCKET,
-    NO_LOGIN,
-    NO_TLS,
-    ONE_SERVER,
-    PASSWORD,
-    Owned,
-    refuse_owned,
-)
+from ..owned_keys import Owned
 
 PROGRAM = Path("results/build/kvrocks/kvrocks")
 PATCHED_PROGRAM = Path("results/build/kvrocks-patched/kvrocks")
 OWNED = (
-    Owned(("port",), ITS_PORT),
-    Owned(("unixsocket", "unixsocketperm"), ITS_SOCKET),
-    Owned(("dir", "backup-dir"), ITS_FOLDER),
-    Owned(("requirepass",), PASSWORD),
-    Owned(("masterauth", "namespace.*"), NO_LOGIN),
-    Owned(("tls-*",), NO_TLS, ("0", "no")),
-    Owned(("cluster-enabled", "slaveof", "repl-namespace-enabled"), ONE_SERVER, ("no",)),
-    Owned(("daemonize", "supervised", "pidfile", "log-dir", "socket-fd"), ITS_PROCESS, ("no", "-1")),
-    Owned(("rename-command",), ITS_COMMANDS),
-    Owned(("timeout",), ITS_CONNECTIONS, ("0",)),
+    Owned(("port",), why.ITS_PORT),
+    Owned(("unixsocket", "unixsocketperm"), why.ITS_SOCKET),
+    Owned(("dir", "backup-dir"), why.ITS_FOLDER),
+    Owned(("requirepass",), why.PASSWORD),
+    Owned(("masterauth", "namespace.*"), why.NO_LOGIN),
+    Owned(("tls-*",), why.NO_TLS, ("0", "no")),
+    Owned(("cluster-enabled", "slaveof", "repl-namespace-enabled"), why.ONE_SERVER, ("no",)),
+    Owned(("daemonize", "supervised", "pidfile", "log-dir", "socket-fd"), why.ITS_PROCESS, ("no", "-1")),
+    Owned(("rename-command",), why.ITS_COMMANDS),
+    Owned(("timeout",), why.ITS_CONNECTIONS, ("0",)),
 )
 BULK_KEY = "proto-max-bulk-len"
 BULK_DEFAULT_BYTES = 512 << 20
-_REACHABLE = {LOOPBACK, "0.0.0.0", "localhost"}
 
 
 def complete(
@@ -63,7 +49,6 @@ def complete(
     `workers: cores` becomes the number of usable cores; proto-max-bulk-len is raised when a value needs it.
     Raises UserError naming the key.
     """
-    check_settings(settings, "store kvrocks: settings")
     given = {key.lower(): str(value).strip() for key, value in settings.items()}
     if given.get("workers") == "cores":
         given["workers"] = str(len(os.sched_getaffinity(0)))
@@ -81,26 +66,9 @@ def complete(
     return own | given | ({} if password is None else {"requirepass": password})
 
 
-def check_settings(settings: Mapping[str, object], where: str) -> None:
-    """What can be said of a scenario's settings without a server. Raises UserError that begins with `where`."""
-    refuse_owned(settings, OWNED, where)
-    for key, value in settings.items():
-        if not (text := str(value).strip()) or text.startswith("="):
-            raise UserError(f"{where}.{key}: {str(value)!r} is wrong; Kvrocks reads `key value`, without =")
-        if key.lower() == "bind" and not _REACHABLE & set(text.split()):
-            raise UserError(f"{where}.{key}: {text!r} lacks {LOOPBACK}, where the client is")
-
-
 def rendered(complete_settings: Mapping[str, str]) -> str:
     """The configuration file's text. Raises UserError for a value that would not stay on its line, such as a folder's path."""
     return "".join(f"{key} {_quoted(value)}\n" for key, value in complete_settings.items())
-
-
-def warning(complete_settings: Mapping[str, str]) -> str | None:
-    """A line for a server that others can reach without a password, else None."""
-    return reach.warning(
-        "store kvrocks", complete_settings["bind"].split(), bool(complete_settings.get("requirepass"))
-    )
 
 
 def _quoted(value: str) -> str:

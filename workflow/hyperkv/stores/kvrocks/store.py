@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,13 @@ from ...base.errors import StoreError, UserError
 from ...base.own_command import snakemake_command
 from ...machine.machine_code import lacking, needs_of, unmet
 from ...machine.processes import LOOPBACK
-from ..applied import differences
+from .. import reach
+from ..applied import told_by
 from ..base import Counters, Look, StoreConfig
 from ..server import ServerStore
-from .config import OWNED, PATCHED_PROGRAM, PROGRAM, check_settings, complete, rendered, warning
+from .config import OWNED, PATCHED_PROGRAM, PROGRAM, complete, rendered
 
+_REACHABLE = {LOOPBACK, "0.0.0.0", "localhost"}
 _MALLOC_MARK = b"oversize_threshold"  # a name that jemalloc 5's option parser holds
 _OTHER_CPU = "build it here, or with kvrocks.march set to what all machines have, such as x86-64-v3"
 _STATES = {
@@ -48,6 +50,7 @@ class KvrocksStore(ServerStore):
     """
 
     name = "kvrocks"
+    title = "Kvrocks"
     medium = "ssd"
     look = Look("#CC79A7", "P", "H")
     takes_password = True
@@ -73,7 +76,14 @@ class KvrocksStore(ServerStore):
 
     @classmethod
     def check_settings(cls, settings: Mapping[str, Any], where: str) -> None:
-        check_settings(settings, where)
+        super().check_settings(settings, where)
+        for key, value in settings.items():
+            if not (text := str(value).strip()) or text.startswith("="):
+                raise UserError(
+                    f"{where}.{key}: {str(value)!r} is wrong; Kvrocks reads `key value`, without ="
+                )
+            if key.lower() == "bind" and not _REACHABLE & set(text.split()):
+                raise UserError(f"{where}.{key}: {text!r} lacks {LOOPBACK}, where the client is")
 
     @classmethod
     def has_setting(cls, key: str) -> bool:
@@ -83,12 +93,6 @@ class KvrocksStore(ServerStore):
     def built_files(cls, patched: bool) -> tuple[Path, Path] | None:
         program = PATCHED_PROGRAM if patched else PROGRAM
         return program.with_suffix(".json"), program
-
-    @classmethod
-    def unlike(
-        cls, wanted: Mapping[str, str], applied: Mapping[str, str], ignorable: Sequence[str] = ()
-    ) -> tuple[list[str], list[str]]:
-        return differences("Kvrocks", wanted, applied, ignorable)
 
     @classmethod
     def complaint(cls, lines: Iterable[str]) -> str | None:
@@ -103,7 +107,7 @@ class KvrocksStore(ServerStore):
     @classmethod
     def exposure(cls, settings: Mapping[str, Any], password: bool) -> str | None:
         given = {key.lower(): str(value) for key, value in settings.items()}
-        return warning({"bind": LOOPBACK, **given}) if not password else None
+        return reach.warning("store kvrocks", given.get("bind", LOOPBACK).split(), password)
 
     def start(self) -> None:
         _require_program(self.program, self.config.environment)
@@ -164,7 +168,7 @@ class KvrocksStore(ServerStore):
     def _check_applied(self) -> None:
         try:
             with self.client() as client:
-                applied = {_word(key): _word(value) for key, value in client.config_get("*").items()}
+                applied = told_by(client)
                 server = client.info("server")
         except redis.RedisError as error:
             raise self.explain(StoreError(f"store kvrocks does not answer CONFIG GET: {error}")) from error
@@ -269,7 +273,3 @@ def _file_bytes(directory: Path) -> dict[str, int]:
             with contextlib.suppress(FileNotFoundError):
                 found[_FILES[path.suffix]] += path.stat().st_size
     return found
-
-
-def _word(value: object) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

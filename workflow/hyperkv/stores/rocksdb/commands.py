@@ -17,9 +17,9 @@ class CommandError(Exception):
 
 @dataclass(frozen=True)
 class Command:
-    """A command's handler and how many arguments follow its name (`most` None: any number)."""
+    """A command's handler, which returns its reply unless it has sent it, and how many arguments follow its name (`most` None: any number)."""
 
-    run: Callable[[Connection, list[bytes]], None]
+    run: Callable[[Connection, list[bytes]], bytes | None]
     least: int = 0
     most: int | None = None
 
@@ -28,7 +28,8 @@ def answer(connection: Connection, arguments: list[bytes]) -> None:
     """Run one command and queue its reply. Raises OSError when the client has gone."""
     connection.counters.total_commands_processed += 1
     try:
-        lookup(arguments).run(connection, arguments[1:])
+        if (reply := lookup(arguments).run(connection, arguments[1:])) is not None:
+            connection.writer.add(reply)
     except CommandError as refused:
         connection.writer.add(resp.error(str(refused)))
     except OSError:
@@ -51,26 +52,26 @@ def lookup(arguments: list[bytes]) -> Command:
     return command
 
 
-def do_ping(connection: Connection, arguments: list[bytes]) -> None:
+def do_ping(connection: Connection, arguments: list[bytes]) -> bytes:
     """PING [message]."""
-    connection.writer.add(resp.bulk(arguments[0]) if arguments else resp.simple("PONG"))
+    return resp.bulk(arguments[0]) if arguments else resp.simple("PONG")
 
 
-def do_echo(connection: Connection, arguments: list[bytes]) -> None:
+def do_echo(connection: Connection, arguments: list[bytes]) -> bytes:
     """ECHO message."""
-    connection.writer.add(resp.bulk(arguments[0]))
+    return resp.bulk(arguments[0])
 
 
-def do_quit(connection: Connection, arguments: list[bytes]) -> None:
+def do_quit(connection: Connection, arguments: list[bytes]) -> bytes:
     """QUIT: reply, then close."""
     connection.closing = True
-    connection.writer.add(resp.OK)
+    return resp.OK
 
 
-def do_reset(connection: Connection, arguments: list[bytes]) -> None:
+def do_reset(connection: Connection, arguments: list[bytes]) -> bytes:
     """RESET: forget the name and the protocol version."""
     connection.name, connection.protocol = b"", 2
-    connection.writer.add(resp.simple("RESET"))
+    return resp.simple("RESET")
 
 
 def do_auth(connection: Connection, arguments: list[bytes]) -> None:
@@ -81,14 +82,14 @@ def do_auth(connection: Connection, arguments: list[bytes]) -> None:
     )
 
 
-def do_select(connection: Connection, arguments: list[bytes]) -> None:
+def do_select(connection: Connection, arguments: list[bytes]) -> bytes:
     """SELECT 0: there is one database."""
     number = resp.parse_length(arguments[0])
     if number is None:
         raise CommandError("ERR value is not an integer or out of range")
     if number != 0:
         raise CommandError("ERR DB index is out of range")
-    connection.writer.add(resp.OK)
+    return resp.OK
 
 
 def send_value(connection: Connection, key: bytes) -> None:
@@ -120,57 +121,57 @@ def do_mget(connection: Connection, arguments: list[bytes]) -> None:
             connection.writer.add(resp.error(f"ERR {error}"))
 
 
-def put(connection: Connection, pairs: Sequence[tuple[bytes, bytes]]) -> None:
-    """Store pairs, count their bytes and queue OK."""
+def put(connection: Connection, pairs: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """Store pairs and count their bytes: OK."""
     connection.server.keyspace.put(pairs)
     connection.counters.value_bytes_written += sum(len(value) for _, value in pairs)
-    connection.writer.add(resp.OK)
+    return resp.OK
 
 
-def do_set(connection: Connection, arguments: list[bytes]) -> None:
+def do_set(connection: Connection, arguments: list[bytes]) -> bytes:
     """SET key value, without options."""
     if len(arguments) > 2:
         raise CommandError("ERR syntax error")
-    put(connection, [(arguments[0], arguments[1])])
+    return put(connection, [(arguments[0], arguments[1])])
 
 
-def do_mset(connection: Connection, arguments: list[bytes]) -> None:
+def do_mset(connection: Connection, arguments: list[bytes]) -> bytes:
     """MSET key value [key value ...], atomic."""
     if len(arguments) % 2:
         raise CommandError("ERR wrong number of arguments for 'mset' command")
-    put(connection, list(zip(arguments[::2], arguments[1::2], strict=True)))
+    return put(connection, list(zip(arguments[::2], arguments[1::2], strict=True)))
 
 
-def do_exists(connection: Connection, arguments: list[bytes]) -> None:
+def do_exists(connection: Connection, arguments: list[bytes]) -> bytes:
     """EXISTS key [key ...]."""
     store = connection.server.keyspace
-    connection.writer.add(resp.integer(sum(store.length(key) is not None for key in arguments)))
+    return resp.integer(sum(store.length(key) is not None for key in arguments))
 
 
-def do_strlen(connection: Connection, arguments: list[bytes]) -> None:
+def do_strlen(connection: Connection, arguments: list[bytes]) -> bytes:
     """STRLEN key."""
-    connection.writer.add(resp.integer(connection.server.keyspace.length(arguments[0]) or 0))
+    return resp.integer(connection.server.keyspace.length(arguments[0]) or 0)
 
 
-def do_delete(connection: Connection, arguments: list[bytes]) -> None:
+def do_delete(connection: Connection, arguments: list[bytes]) -> bytes:
     """DEL or UNLINK key [key ...]."""
-    connection.writer.add(resp.integer(connection.server.keyspace.delete(arguments)))
+    return resp.integer(connection.server.keyspace.delete(arguments))
 
 
-def do_dbsize(connection: Connection, arguments: list[bytes]) -> None:
+def do_dbsize(connection: Connection, arguments: list[bytes]) -> bytes:
     """DBSIZE, exact."""
-    connection.writer.add(resp.integer(connection.server.keyspace.count()))
+    return resp.integer(connection.server.keyspace.count())
 
 
-def do_flush(connection: Connection, arguments: list[bytes]) -> None:
+def do_flush(connection: Connection, arguments: list[bytes]) -> bytes:
     """FLUSHALL or FLUSHDB, disk space included."""
     if arguments and arguments[0].lower() not in (b"sync", b"async"):
         raise CommandError("ERR syntax error")
     connection.server.keyspace.clear()
-    connection.writer.add(resp.OK)
+    return resp.OK
 
 
-def do_info(connection: Connection, arguments: list[bytes]) -> None:
+def do_info(connection: Connection, arguments: list[bytes]) -> bytes:
     """INFO [section ...]."""
     asked = {word.decode("latin-1").lower() for word in arguments}
     everything = not asked or bool(asked & {"all", "default", "everything"})
@@ -180,10 +181,10 @@ def do_info(connection: Connection, arguments: list[bytes]) -> None:
         for name, build in sections.items()
         if everything or name.lower() in asked
     ]
-    connection.writer.add(resp.bulk("\r\n".join(shown).encode()))
+    return resp.bulk("\r\n".join(shown).encode())
 
 
-def do_config(connection: Connection, arguments: list[bytes]) -> None:
+def do_config(connection: Connection, arguments: list[bytes]) -> bytes:
     """CONFIG GET pattern [pattern ...], of the effective values; CONFIG SET is refused."""
     settings = connection.server.keyspace.settings
     subcommand = arguments[0].lower()
@@ -196,50 +197,45 @@ def do_config(connection: Connection, arguments: list[bytes]) -> None:
             for name, text in values.items()
             if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
         ]
-        connection.writer.add(resp.mapping(pairs, connection.protocol))
-    elif subcommand == b"set" and len(arguments) > 2:
+        return resp.mapping(pairs, connection.protocol)
+    if subcommand == b"set" and len(arguments) > 2:
         name = arguments[1].decode("latin-1")
         raise CommandError(f"ERR Unsupported CONFIG parameter: {name}: restart with --set {name} VALUE")
-    else:
-        raise unknown_subcommand("CONFIG", arguments[0])
+    raise unknown_subcommand("CONFIG", arguments[0])
 
 
-def do_client(connection: Connection, arguments: list[bytes]) -> None:
+def do_client(connection: Connection, arguments: list[bytes]) -> bytes:
     """CLIENT SETNAME, SETINFO, GETNAME, ID, INFO or LIST."""
-    subcommand, rest = arguments[0].lower(), arguments[1:]
-    if subcommand == b"setname" and len(rest) == 1:
-        connection.name = rest[0]
-        reply = resp.OK
-    elif subcommand == b"setinfo" and len(rest) == 2:
-        connection.library[rest[0].lower()] = rest[1]
-        reply = resp.OK
-    elif subcommand == b"getname" and not rest:
-        reply = resp.bulk(connection.name)
-    elif subcommand == b"id" and not rest:
-        reply = resp.integer(connection.number)
-    elif subcommand == b"info" and not rest:
-        reply = resp.bulk(connection.describe().encode() + b"\n")
-    elif subcommand == b"list":
-        lines = [other.describe() + "\n" for other in connection.server.live()]
-        reply = resp.bulk("".join(lines).encode())
-    else:
-        raise unknown_subcommand("CLIENT", arguments[0])
-    connection.writer.add(reply)
+    match arguments[0].lower(), *arguments[1:]:
+        case b"setname", name:
+            connection.name = name
+            return resp.OK
+        case b"setinfo", key, value:
+            connection.library[key.lower()] = value
+            return resp.OK
+        case (b"getname",):
+            return resp.bulk(connection.name)
+        case (b"id",):
+            return resp.integer(connection.number)
+        case (b"info",):
+            return resp.bulk(connection.describe().encode() + b"\n")
+        case b"list", *_:
+            lines = [other.describe() + "\n" for other in connection.server.live()]
+            return resp.bulk("".join(lines).encode())
+    raise unknown_subcommand("CLIENT", arguments[0])
 
 
-def do_command(connection: Connection, arguments: list[bytes]) -> None:
+def do_command(connection: Connection, arguments: list[bytes]) -> bytes:
     """COMMAND [COUNT | LIST | DOCS | INFO]; the last two are empty."""
-    if arguments and arguments[0].lower() == b"count":
-        connection.writer.add(resp.integer(len(COMMANDS)))
-    elif arguments and arguments[0].lower() == b"list":
-        connection.writer.add(resp.array([resp.bulk(name) for name in sorted(COMMANDS)]))
-    elif not arguments or arguments[0].lower() in (b"docs", b"info"):
-        connection.writer.add(resp.array([]))
-    else:
-        raise unknown_subcommand("COMMAND", arguments[0])
+    asked = arguments[0].lower() if arguments else b"info"
+    if asked == b"count":
+        return resp.integer(len(COMMANDS))
+    if asked in (b"list", b"docs", b"info"):
+        return resp.array([resp.bulk(name) for name in sorted(COMMANDS)] if asked == b"list" else [])
+    raise unknown_subcommand("COMMAND", arguments[0])
 
 
-def do_hello(connection: Connection, arguments: list[bytes]) -> None:
+def do_hello(connection: Connection, arguments: list[bytes]) -> bytes:
     """HELLO [2 | 3 [SETNAME name]]."""
     wanted = resp.parse_length(arguments[0]) if arguments else connection.protocol
     if wanted is None:
@@ -264,7 +260,7 @@ def do_hello(connection: Connection, arguments: list[bytes]) -> None:
         b"modules": resp.array([]),
     }
     pairs = [(resp.bulk(name), value) for name, value in facts.items()]
-    connection.writer.add(resp.mapping(pairs, connection.protocol))
+    return resp.mapping(pairs, connection.protocol)
 
 
 def do_shutdown(connection: Connection, arguments: list[bytes]) -> None:

@@ -3,12 +3,14 @@
 import contextlib
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from .. import resp_protocol as resp
-from .keyspace import Keyspace
+
+if TYPE_CHECKING:
+    from .listening import Server
 
 
 @dataclass
@@ -29,22 +31,6 @@ class Traffic:
             setattr(self, item.name, getattr(self, item.name) + getattr(other, item.name))
 
 
-class Serving(Protocol):
-    """What a connection needs of its server."""
-
-    keyspace: Keyspace
-    wheel_version: str
-
-    def live(self) -> list["Connection"]:
-        """The open connections, oldest first."""
-
-    def sections(self) -> dict[str, Callable[[], Mapping[str, object]]]:
-        """INFO's sections."""
-
-    def stop(self) -> None:
-        """End the server."""
-
-
 @dataclass(eq=False)
 class Connection:
     """One client: its socket, its protocol state and what it has done."""
@@ -52,7 +38,7 @@ class Connection:
     sock: socket.socket
     address: str
     number: int
-    server: Serving
+    server: "Server"
     name: bytes = b""
     protocol: int = 2
     library: dict[bytes, bytes] = field(default_factory=dict)

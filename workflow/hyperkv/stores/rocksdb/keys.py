@@ -6,10 +6,8 @@ Names, units, ranges and defaults are those of Kvrocks 2.10 (config.cc), except 
 """
 
 import difflib
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from ...base.errors import UserError
 from ..applied import BINARY_UNITS, number
@@ -26,13 +24,17 @@ Settings = dict[str, Value]
 
 @dataclass(frozen=True)
 class Key:
-    """One key; its kind is `int`, `bytes` (an int that may carry k, m, g, t), `yesno`, `choice` or `text`."""
+    """One key; its kind is `int`, `bytes` (an int that may carry k, m, g, t), `yesno`, `choice` or `text`.
+
+    setter: RocksDB's options have a setter of the key's name, which takes its value times this; 0 for none, see options.py.
+    """
 
     kind: str
     default: Value
     low: int = 0
     high: int = INT_MAX
     choices: tuple[str, ...] = ()
+    setter: int = 0
 
     def allowed(self) -> str:
         """What a valid value looks like, for an error message."""
@@ -59,39 +61,39 @@ KEYS: dict[str, Key] = {
     "rocksdb.compression_level": Key("int", COMPRESSION_LEVEL_UNSET, -INT_MAX - 1),
     "rocksdb.compression_start_level": Key("int", 2, 0, LEVELS - 1),
     "rocksdb.block_size": Key("int", 16384),
-    "rocksdb.max_open_files": Key("int", 8096, -1),
-    "rocksdb.write_buffer_size": Key("int", 64, 0, 4096),
-    "rocksdb.max_write_buffer_number": Key("int", 4, 0, 256),
-    "rocksdb.target_file_size_base": Key("int", 128, 1, 1024),
-    "rocksdb.max_subcompactions": Key("int", 2, 0, 16),
-    "rocksdb.max_background_jobs": Key("int", 4, 0, 32),
-    "rocksdb.wal_ttl_seconds": Key("int", 3 * 3600),
-    "rocksdb.wal_size_limit_mb": Key("int", 16384),
-    "rocksdb.max_total_wal_size": Key("int", 512),
-    "rocksdb.disable_auto_compactions": Key("yesno", False),
-    "rocksdb.enable_pipelined_write": Key("yesno", False),
-    "rocksdb.stats_dump_period_sec": Key("int", 0),
+    "rocksdb.max_open_files": Key("int", 8096, -1, setter=1),
+    "rocksdb.write_buffer_size": Key("int", 64, 0, 4096, setter=MIB),
+    "rocksdb.max_write_buffer_number": Key("int", 4, 0, 256, setter=1),
+    "rocksdb.target_file_size_base": Key("int", 128, 1, 1024, setter=MIB),
+    "rocksdb.max_subcompactions": Key("int", 2, 0, 16, setter=1),
+    "rocksdb.max_background_jobs": Key("int", 4, 0, 32, setter=1),
+    "rocksdb.wal_ttl_seconds": Key("int", 3 * 3600, setter=1),
+    "rocksdb.wal_size_limit_mb": Key("int", 16384, setter=1),
+    "rocksdb.max_total_wal_size": Key("int", 512, setter=MIB),
+    "rocksdb.disable_auto_compactions": Key("yesno", False, setter=1),
+    "rocksdb.enable_pipelined_write": Key("yesno", False, setter=1),
+    "rocksdb.stats_dump_period_sec": Key("int", 0, setter=1),
     "rocksdb.cache_index_and_filter_blocks": Key("yesno", True),
     "rocksdb.block_cache_size": Key("int", 0),
     "rocksdb.block_cache_type": Key("choice", "lru", choices=("lru", "hcc")),
     "rocksdb.subkey_block_cache_size": Key("int", 2048),
     "rocksdb.metadata_block_cache_size": Key("int", 2048),
     "rocksdb.row_cache_size": Key("int", 0),
-    "rocksdb.compaction_readahead_size": Key("int", 2 * MIB, 0, 64 * MIB),
+    "rocksdb.compaction_readahead_size": Key("int", 2 * MIB, 0, 64 * MIB, setter=1),
     "rocksdb.level0_slowdown_writes_trigger": Key("int", 20, 1, 1024),
     "rocksdb.level0_stop_writes_trigger": Key("int", 40, 1, 1024),
     "rocksdb.level0_file_num_compaction_trigger": Key("int", 4, 1, 1024),
-    "rocksdb.enable_blob_files": Key("yesno", True),
-    "rocksdb.min_blob_size": Key("int", 4096),
-    "rocksdb.blob_file_size": Key("int", 256 * MIB),
+    "rocksdb.enable_blob_files": Key("yesno", True, setter=1),
+    "rocksdb.min_blob_size": Key("int", 4096, setter=1),
+    "rocksdb.blob_file_size": Key("int", 256 * MIB, setter=1),
     "rocksdb.enable_blob_garbage_collection": Key("yesno", True),
     "rocksdb.blob_garbage_collection_age_cutoff": Key("int", 25, 0, 100),
-    "rocksdb.max_bytes_for_level_base": Key("int", 256 * MIB),
+    "rocksdb.max_bytes_for_level_base": Key("int", 256 * MIB, setter=1),
     "rocksdb.max_bytes_for_level_multiplier": Key("int", 10, 1, 100),
-    "rocksdb.level_compaction_dynamic_level_bytes": Key("yesno", False),
+    "rocksdb.level_compaction_dynamic_level_bytes": Key("yesno", False, setter=1),
     "rocksdb.rate_limiter_auto_tuned": Key("yesno", True),
-    "rocksdb.avoid_unnecessary_blocking_io": Key("yesno", True),
-    "rocksdb.dump_malloc_stats": Key("yesno", True),
+    "rocksdb.avoid_unnecessary_blocking_io": Key("yesno", True, setter=1),
+    "rocksdb.dump_malloc_stats": Key("yesno", True, setter=1),
     "rocksdb.write_options.sync": Key("yesno", False),
     "rocksdb.write_options.disable_wal": Key("yesno", False),
     "rocksdb.write_options.no_slowdown": Key("yesno", False),
@@ -99,8 +101,8 @@ KEYS: dict[str, Key] = {
     "rocksdb.write_options.memtable_insert_hint_per_batch": Key("yesno", False),
     "rocksdb.read_options.async_io": Key("yesno", True),
     "rocksdb.read_options.verify_checksums": Key("yesno", True),
-    "rocksdb.use_direct_reads": Key("yesno", False),
-    "rocksdb.use_direct_io_for_flush_and_compaction": Key("yesno", False),
+    "rocksdb.use_direct_reads": Key("yesno", False, setter=1),
+    "rocksdb.use_direct_io_for_flush_and_compaction": Key("yesno", False, setter=1),
 }
 
 # Keys of Kvrocks that mean nothing here, with the one value (if any) that asks for nothing either.
@@ -176,38 +178,6 @@ def _convert(key: Key, text: str) -> Value | None:
         return lowered if lowered in key.choices else None
     found = number(lowered, BINARY_UNITS if key.kind == "bytes" else {})
     return found if found is not None and key.low <= found <= key.high else None
-
-
-def parse_config(text: str, source: str) -> Settings:
-    """The settings of a file in Kvrocks's syntax: `key value`, # comments, quotes around a value.
-
-    `source` is the file's name for messages. Raises UserError naming file and line.
-    """
-    settings: Settings = {}
-    for row, line in enumerate(text.splitlines(), start=1):
-        try:
-            words = shlex.split(line, comments=True)
-            if not words:
-                continue
-            if "=" in words[0] or words[1:2] == ["="]:
-                raise UserError("write `key value`, without an equals sign")
-            name = words[0].lower()
-            if name in KEYS and len(words) != 2:
-                raise UserError(f"expected one key and one value, found {len(words)} words")
-            value = parse_value(name, " ".join(words[1:]))
-        except (UserError, ValueError) as error:
-            raise UserError(f"{source} line {row}: {error}") from None
-        if value is not None:
-            settings[name] = value
-    return settings
-
-
-def read_config(path: Path) -> Settings:
-    """`parse_config` of a file. Raises UserError when it cannot be read."""
-    try:
-        return parse_config(path.read_text(), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read the configuration file {path}: {error}") from None
 
 
 def parse_pairs(pairs: Sequence[Sequence[str]]) -> Settings:

@@ -35,28 +35,15 @@ _PROBED_DESCRIPTORS = 32
 _FILES_OF_A_COPY = 16
 _WRITE_BYTES = 32 * MIB  # what RocksDB may take for a write, beside copies of the value
 TICKERS = (
-    "stall.micros",
-    "bytes.written",
-    "bytes.read",
-    "wal.bytes",
-    "flush.write.bytes",
+    "stall.micros", "bytes.written", "bytes.read", "wal.bytes", "flush.write.bytes",
     "compact.write.bytes",
-)
+)  # fmt: skip
 BLOB_TICKERS = ("blobdb.blob.file.bytes.written", "blobdb.blob.file.bytes.read")
 PROPERTIES = (
-    "estimate-num-keys",
-    "cur-size-all-mem-tables",
-    "block-cache-usage",
-    "block-cache-capacity",
-    "total-sst-files-size",
-    "live-blob-file-size",
-    "total-blob-file-size",
-    "num-running-flushes",
-    "num-running-compactions",
-    "is-write-stopped",
-    "actual-delayed-write-rate",
-    "background-errors",
-)
+    "estimate-num-keys", "cur-size-all-mem-tables", "block-cache-usage", "block-cache-capacity",
+    "total-sst-files-size", "live-blob-file-size", "total-blob-file-size", "num-running-flushes",
+    "num-running-compactions", "is-write-stopped", "actual-delayed-write-rate", "background-errors",
+)  # fmt: skip
 
 Pairs = Mapping[bytes, "bytes | None"]  # None: the key is deleted
 

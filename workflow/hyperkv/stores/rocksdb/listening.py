@@ -4,16 +4,15 @@ import contextlib
 import importlib.metadata
 import itertools
 import os
-import re
 import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
-from pathlib import Path
+from dataclasses import asdict
 
 from ...base.errors import UserError
 from ...machine.accepting import Acceptor, Refused
+from ...machine.counters import process_counters
 from .. import resp_protocol as resp
 from .commands import VERSION, answer
 from .connection import Connection, Traffic
@@ -66,7 +65,7 @@ class Server:
                 "maxclients": self.keyspace.settings["maxclients"],
             },
             "Memory": lambda: {
-                "used_memory_rss": resident_bytes(),
+                "used_memory_rss": process_counters(os.getpid()).rss_bytes,
                 "mem_allocator": "libc-tuned" if self._tuned else "libc",
             },
             "Persistence": lambda: {
@@ -98,12 +97,8 @@ class Server:
         with self._lock:
             for counters in [self._past, *(connection.current() for connection in self._connections)]:
                 total.add(counters)
-        values = {item.name: getattr(total, item.name) for item in fields(total)}
-        return {
-            "total_connections_received": self._acceptor.accepted,
-            "rejected_connections": self._acceptor.refused,
-            **values,
-        }
+        accepted = {"total_connections_received": self._acceptor.accepted}
+        return {**accepted, "rejected_connections": self._acceptor.refused, **asdict(total)}
 
     def _start(self, sock: socket.socket, peer: object) -> None:
         if sock.family != socket.AF_UNIX:
@@ -140,12 +135,6 @@ class Server:
         deadline = time.monotonic() + grace_s
         for thread in remaining.values():
             thread.join(max(0.0, deadline - time.monotonic()))
-
-
-def resident_bytes() -> int:
-    """Resident memory of this process (VmRSS)."""
-    match = re.search(r"^VmRSS:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
-    return int(match[1]) * 1024 if match else 0
 
 
 def listen(host: str, port: int, unix_path: str, backlog: int) -> list[socket.socket]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import rocksdict
 
-from .keys import COMPRESSION_LEVEL_UNSET, LEVELS, MIB, Value
+from .keys import COMPRESSION_LEVEL_UNSET, KEYS, LEVELS, MIB, Value
 
 
 def block_cache_bytes(settings: Mapping[str, Value]) -> int:
@@ -34,30 +34,12 @@ def option_calls(settings: Mapping[str, Value]) -> dict[str, tuple]:
         "set_blob_gc_age_cutoff": (int(value["blob_garbage_collection_age_cutoff"]) / 100,),
         "set_max_bytes_for_level_multiplier": (float(value["max_bytes_for_level_multiplier"]),),
     }
-    for name in ("write_buffer_size", "target_file_size_base", "max_total_wal_size"):
-        calls[f"set_{name}"] = (value[name] * MIB,)
-    for name in (
-        "max_open_files",
-        "max_write_buffer_number",
-        "max_subcompactions",
-        "max_background_jobs",
-        "wal_ttl_seconds",
-        "wal_size_limit_mb",
-        "disable_auto_compactions",
-        "enable_pipelined_write",
-        "stats_dump_period_sec",
-        "compaction_readahead_size",
-        "enable_blob_files",
-        "min_blob_size",
-        "blob_file_size",
-        "max_bytes_for_level_base",
-        "level_compaction_dynamic_level_bytes",
-        "avoid_unnecessary_blocking_io",
-        "dump_malloc_stats",
-        "use_direct_reads",
-        "use_direct_io_for_flush_and_compaction",
-    ):
-        calls[f"set_{name}"] = (value[name],)
+    for name, key in KEYS.items():
+        if key.setter:
+            setting = settings[name]
+            calls[f"set_{name.removeprefix('rocksdb.')}"] = (
+                setting if key.setter == 1 else int(setting) * key.setter,
+            )
     if value["max-io-mb"]:
         limiter = "set_auto_tuned_ratelimiter" if value["rate_limiter_auto_tuned"] else "set_ratelimiter"
         calls[limiter] = (value["max-io-mb"] * MIB, 100_000, 10)

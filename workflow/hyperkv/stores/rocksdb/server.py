@@ -1,6 +1,6 @@
 """A RESP server over RocksDB (the `rocksdict` wheel): the `rocksdb` store, where there is no Kvrocks.
 
-    python -m workflow.hyperkv.stores.rocksdb.server --dir DIR --port 6666 [--config FILE] [--set KEY VALUE]
+    python -m workflow.hyperkv.stores.rocksdb.server --dir DIR --port 6666 [--set KEY VALUE]
 
 A thread serves each connection (accepting.py); one that cannot have a thread or a descriptor is refused, and INFO counts it.
 keyspace.py says what becomes of writes when the disk is full.
@@ -18,7 +18,7 @@ from ...base.errors import UserError
 from ...machine.accepting import raise_descriptor_limit
 from .. import reach
 from .database import check_direct_io
-from .keys import MIB, Settings, complete, parse_pairs, read_config
+from .keys import MIB, Settings, complete, parse_pairs
 from .keyspace import Keyspace
 from .listening import Server, listen
 
@@ -42,7 +42,7 @@ def tune_allocator() -> bool:
 
 
 def read_settings(arguments: argparse.Namespace) -> Settings:
-    """Complete settings from the configuration file and the command line, which wins. Raises UserError."""
+    """Complete settings from the command line. Raises UserError."""
     given = {"bind": arguments.bind, "port": arguments.port, "unixsocket": arguments.unix_socket}
     given |= {"dir": arguments.dir}
     if arguments.direct_io is not None:
@@ -50,7 +50,6 @@ def read_settings(arguments: argparse.Namespace) -> Settings:
         given["rocksdb.use_direct_reads"] = direct
         given["rocksdb.use_direct_io_for_flush_and_compaction"] = direct
     return complete(
-        read_config(Path(arguments.config)) if arguments.config else {},
         parse_pairs(arguments.set),
         {name: value for name, value in given.items() if value is not None},
     )
@@ -95,7 +94,6 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--bind", help="address to listen on (127.0.0.1)")
     parser.add_argument("--unix-socket", metavar="PATH", help="listen on a Unix socket as well")
-    parser.add_argument("--config", metavar="FILE", help="a file of `key value` lines, as Kvrocks reads it")
     parser.add_argument("--set", nargs=2, metavar=("KEY", "VALUE"), action="append", default=[])
     parser.add_argument("--direct-io", choices=("yes", "no"), help="bypass the page cache (no)")
     return parser.parse_args(argv)

@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from functools import cache
 from pathlib import Path
 from reprlib import repr as short
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -24,8 +22,8 @@ from pydantic import ValidationInfo as Info
 
 from ...base.config_files import read_mapping
 from ...base.errors import UserError
+from ..methods.dictionary import columns_dictionary
 
-COLUMNS_PATH = Path("workflow/schemas/columns.yaml")
 PREDICTED_TABLES = ("hit_rates", "break_even", "placed_stores")
 # The tables that claims may read, and the kind of record that their rows are made of.
 RECORDS_OF = {
@@ -48,12 +46,6 @@ class Named(StrEnum):
 
 Choice = Named | float | str | bool
 Rows = dict[str, tuple[Choice, ...]]
-
-
-@cache
-def columns_dictionary() -> dict[str, dict[str, dict[str, str]]]:
-    """Unit and description of every column by table."""
-    return yaml.safe_load(COLUMNS_PATH.read_text())
 
 
 def number_columns(table: str) -> list[str]:

@@ -126,12 +126,15 @@ class Measured:
             case Median():
                 return self._median(claim, claim.where)
             case Ratio():
-                of, *over = (self._median(claim, rows) for rows in (claim.of, *claim.over))
+                sides = self._together(claim, claim.of, *claim.over)
+                of, *over = (self._median(claim, rows) for rows in sides)
                 return combined(truediv, of, reduce(lambda one, other: combined(max, one, other), over))
             case DifferenceOf():
-                return combined(sub, self._median(claim, claim.of), self._median(claim, claim.minus))
+                return combined(
+                    sub, *(self._median(claim, rows) for rows in self._together(claim, claim.of, claim.minus))
+                )
             case AtEqualSpeed():
-                return self._at_equal_speed(claim)
+                return self._at_equal_speed(claim, *self._together(claim, claim.of, claim.over))
         raise TypeError(f"no kind of claim: {type(claim)}")
 
     def no_interval(self) -> str:
@@ -143,6 +146,25 @@ class Measured:
             "met an equal speed" if curves and all(_repeats(rows) > 1 for rows in curves) else "gave a value"
         )
         return f"no interval: one alone of {self.repeats} repeats {did}"
+
+    def _together(self, claim: Claim | DifferenceOf, *sides: Rows) -> list[Rows]:
+        """Both sides with the same choice of what `where` leaves open: the first of which both have rows, and not the same.
+
+        Without such a choice the sides as they are, of which one has no rows. Raises Unmeasured when they are always the same.
+        """
+        open_to = {column: choices for column, choices in claim.where.items() if len(choices) > 1}
+        same = False
+        for choices in itertools.product(*open_to.values()):
+            chosen = {column: (choice,) for column, choice in zip(open_to, choices, strict=True)}
+            narrowed = [{**side, **chosen} for side in sides]
+            rows = [self._first(claim.table, side) for side in narrowed]
+            if all(len(found) for found in rows):
+                if not any(one.index.equals(other.index) for one, other in itertools.combinations(rows, 2)):
+                    return narrowed
+                same = True
+        if same:
+            raise Unmeasured("not measured: both sides are the same rows")
+        return list(sides)
 
     def _median(self, claim: Claim | DifferenceOf, where: Rows) -> Quantity:
         table, column = claim.table, claim.column
@@ -171,9 +193,9 @@ class Measured:
             return float(row[column])
         return float(row[column]) * (1 / _FAR if column in _AT_MOST else _FAR if column in _AT_LEAST else 1.0)
 
-    def _at_equal_speed(self, claim: AtEqualSpeed) -> Quantity:
+    def _at_equal_speed(self, claim: AtEqualSpeed, *sides: Rows) -> Quantity:
         curves = []
-        for where in (claim.of, claim.over):
+        for where in sides:
             rows, told = self._rows(claim.table, where)
             rows = rows.dropna(subset=["tps_per_user", "rps_per_gpu"])
             if rows["scenario"].nunique() > 1:
@@ -200,19 +222,30 @@ class Measured:
         for column in where:
             if column not in table:
                 raise Unmeasured(f"not measured: {name}.csv has no column {column}")
-        meant = {
-            column: [float(self.compared) if choice is Named.COMPARED else choice for choice in choices]
-            for column, choices in where.items()
-        }
+        meant = self._meant(where)
         words = (
             ", ".join(f"{column} {' or '.join(map(plain, meant[column]))}" for column in meant) or "any value"
         )
-        for choices in itertools.product(*meant.values()):
-            rows = _matching(table, dict(zip(meant, choices, strict=True)))
+        rows = self._first(name, where)
+        if rows.empty:
+            raise Unmeasured(f"not measured: no row of {name} has {words}")
+        self.repeats = max(self.repeats, _repeats(rows))
+        return _valid(rows, f"{name} with {words}"), f"{name} with {words}"
+
+    def _first(self, name: str, where: Rows) -> pd.DataFrame:
+        """The rows of the first preference that has any; none without the table or one of the columns."""
+        table = self.tables.get(name, pd.DataFrame())
+        for choices in itertools.product(*self._meant(where).values()) if where.keys() <= set(table) else ():
+            rows = _matching(table, dict(zip(where, choices, strict=True)))
             if len(rows):
-                self.repeats = max(self.repeats, _repeats(rows))
-                return _valid(rows, f"{name} with {words}"), f"{name} with {words}"
-        raise Unmeasured(f"not measured: no row of {name} has {words}")
+                return rows
+        return pd.DataFrame()
+
+    def _meant(self, where: Rows) -> dict[str, list[Choice]]:
+        return {
+            column: [float(self.compared) if choice is Named.COMPARED else choice for choice in choices]
+            for column, choices in where.items()
+        }
 
 
 def plain(value: object) -> str:

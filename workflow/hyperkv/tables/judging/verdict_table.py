@@ -15,14 +15,11 @@ from ...records.frames import read_jsonl
 from ...records.hardware import machine_words
 from ...records.record_file import Identity
 from ...records.templates import filled
+from ..methods.dictionary import table_of
 from .claim import PREDICTED_TABLES, RECORDS_OF, Claim
 from .measured import Used
 from .verdict import UNDECIDED, Judged, judge_claim
 
-COLUMNS = (
-    "claim", "statement", "source", "verdict", "value", "low", "high", "unit", "condition", "reason", "cells",
-    "machine", "run",
-)  # fmt: skip
 _ORDER = ("refuted", "confirmed", "undecided")
 _KINDS = {"cell": "sweep", "single": "sweep", "point": "point", "rung": "rung", "limit": "limit"}
 
@@ -55,9 +52,7 @@ def claims_table(
     claims: Sequence[Claim], tables: Mapping[str, pd.DataFrame], sources: Sequence[Source], compared: int
 ) -> pd.DataFrame:
     """One row per claim, in their order. compared: figures.chunk_tokens of the configuration."""
-    return pd.DataFrame(
-        [_row(judge_claim(claim, tables, compared), sources) for claim in claims], columns=list(COLUMNS)
-    )
+    return table_of("claims", [_row(judge_claim(claim, tables, compared), sources) for claim in claims])
 
 
 def _row(judged: Judged, sources: Sequence[Source]) -> dict[str, Any]:

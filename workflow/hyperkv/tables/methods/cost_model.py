@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+import pandas as pd
+
 HOURS_PER_YEAR = 8766
 PARTS = ("gpu", "server", "dram", "ssd", "power")
 
@@ -29,6 +31,15 @@ class Point:
     ssd_bytes: float
     written_bytes_per_s: float | None
     gpus: int = 1
+
+
+def compared_rows(cost: pd.DataFrame) -> list[pd.DataFrame]:
+    """Of every scenario its rows at the SLO, else those at its highest load."""
+    found = []
+    for _, own in cost.groupby("scenario", sort=False):
+        at_slo_rows = own[own["at"] == "slo"]
+        found.append(at_slo_rows if len(at_slo_rows) else own[own["load"] == own["load"].max()])
+    return found
 
 
 def usd_per_hour(

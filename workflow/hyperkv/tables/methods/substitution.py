@@ -40,6 +40,11 @@ class Layer:
         """'null - loopback'."""
         return self.rung if self.below is None else f"{self.rung} - {self.below}"
 
+    def of(self, rungs: Mapping[str, float | None]) -> float | None:
+        """What it is of a repeat's rungs; None where one of them is not known."""
+        value = rungs.get(self.rung)
+        return value if self.below is None else _less(value, rungs.get(self.below))
+
 
 def layers_of(scenario: Mapping[str, str], operation: str) -> tuple[Layer, ...]:
     """The layers of a scenario's set or get, from the wire up. scenario: tier, store and connector.
@@ -71,15 +76,8 @@ def layers_of(scenario: Mapping[str, str], operation: str) -> tuple[Layer, ...]:
 
 def seconds_by_layer(layers: Sequence[Layer], rungs: Mapping[str, float | None]) -> dict[str, float | None]:
     """One repeat's layers from its rungs, then what of the whole they leave: `unexplained`. None: not known."""
-    found = {
-        layer.name: rungs.get(layer.rung)
-        if layer.below is None
-        else _less(rungs.get(layer.rung), rungs.get(layer.below))
-        for layer in layers
-    }
-    known = [value for value in found.values() if value is not None]
-    total = sum(known) if len(known) == len(found) else None
-    return found | {UNEXPLAINED: _less(rungs.get(WHOLE), total)}
+    found = {layer.name: layer.of(rungs) for layer in layers}
+    return found | {UNEXPLAINED: _less(rungs.get(WHOLE), together(found, list(found)))}
 
 
 def distinguishable(interval: Interval) -> bool:
