@@ -11,11 +11,11 @@ from tests.kept import LAPTOP, kept, spread_out
 from tests.tables.pays_rows import pair, table_of
 from tests.workflow_helpers import merged
 from workflow.hyperkv.config.config import checked
-from workflow.hyperkv.config.plan import recommend_spec
+from workflow.hyperkv.config.plan import cost_spec, recommend_spec
 from workflow.hyperkv.figures.pays import draw_pays
 from workflow.hyperkv.figures.style import save
 from workflow.hyperkv.recommend import choose_scenario
-from workflow.hyperkv.report import make_page
+from workflow.hyperkv.report import make_page, make_run_page
 from workflow.hyperkv.tables.cells import cells_table
 from workflow.hyperkv.tables.ratios import ratios_table
 from workflow.hyperkv.tables.scenarios import scenarios_table
@@ -107,6 +107,18 @@ def drawn_pays(folder: Path) -> Path:
     return folder / "pays.svg"
 
 
+def kept_cost() -> pd.DataFrame:
+    """The table that the picture of the laptop's cost is drawn of."""
+    spec = json.loads(cost_spec(default_configuration()))
+    return make_run_page.tables_of(kept(LAPTOP), spec)["cost"]
+
+
+def default_configuration() -> dict:
+    """What `make run` runs."""
+    names = ("config/scenarios.yaml", "config/config.yaml")
+    return checked(merged(*(yaml.safe_load(Path(name).read_text()) for name in names)))
+
+
 def kept_pictures(reference: Path = LAPTOP) -> list[Path]:
     """The pictures of a kept run's page in docs."""
     return sorted((PICTURES / kept(reference).name).glob("*.svg"))
@@ -130,14 +142,12 @@ def page_of(
     found = {"cells": cells, "scenarios": scenarios, "ratios": ratios_table(cells, there), **(extra or {})}
     for name, table in found.items():
         table.to_csv(folder / f"{name}.csv", index=False)
-    names = ("config/scenarios.yaml", "config/config.yaml")
-    config = checked(merged(*(yaml.safe_load(Path(name).read_text()) for name in names)))
     recommended = [folder / "recommendation.json"]
     records = spread_out(run_.of("cell"), folder / "records")
     command(
         choose_scenario,
         "--spec",
-        recommend_spec(config),
+        recommend_spec(default_configuration()),
         "--table",
         folder / "cells.csv",
         "--cells",

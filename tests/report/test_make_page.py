@@ -304,6 +304,7 @@ def test_costs_are_those_at_the_slo_and_else_at_the_loads():
         ["dram-64", "427 TPS/user, TTFT p95 500 ms", "0.125", "3.50"],
     ]
     assert table.marked == [1]
+    assert table.ids == ["cost-none-slo", "cost-dram-64-slo"]
     assert [row[1] for row in cost_rows(COST[COST["at"] == "load"]).rows] == ["load 4"]
 
 

@@ -11,11 +11,11 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from tests.kept import LAPTOP
 from tests.report.pages import (
     CLAIMS,
-    COST,
     PAYS,
     SECTIONS,
     cells_of,
     drawn_pays,
+    kept_cost,
     kept_pictures,
     page_of,
     spoiled,
@@ -105,7 +105,7 @@ def page(tmp_path_factory):
     checks = [{"what": "store.sh", "status": "checked", "detail": "started"}]
     folder = tmp_path_factory.mktemp("pages")
     figures = [drawn_pays(folder / "figures"), *kept_pictures()]
-    extra = {"claims": CLAIMS, "cost": COST, "pays": PAYS}
+    extra = {"claims": CLAIMS, "cost": kept_cost(), "pays": PAYS}
     return page_of(folder / "page", cells, extra=extra, checks=checks, figures=figures)
 
 
@@ -147,7 +147,7 @@ def test_a_click_on_a_point_shows_its_row_which_leads_to_its_record(browser, pag
               .filter(href => !document.getElementById(href.slice(1)))"""
         )
         assert missing == []
-        for place in ("cell-files-64-4", "pays-llama-3.1-8b-h100-80gb-bfloat16-8192"):
+        for place in ("cell-files-64-4", "pays-llama-3.1-8b-h100-80gb-bfloat16-8192", "cost-none-slo"):
             row = shown.page.locator(f'[id="{place}"]')
             assert not row.is_visible()
             shown.page.locator(f'svg a[*|href="#{place}"] path').first.click()

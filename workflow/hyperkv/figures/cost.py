@@ -19,7 +19,7 @@ from ..base.options import Spec
 from ..records.hardware import gpu_words
 from ..records.parity import require_parity
 from ..records.subtitles import under
-from ..tables.methods.cost_model import PARTS, compared_rows
+from ..tables.methods.cost_model import PARTS, compared_rows, cost_anchor
 from .command import Picture, TwoTables, draw_tables
 from .looks import TIER_COLOURS, colour_of
 from .style import WIDTH, at_chunk, draw_interval, labels, note
@@ -86,7 +86,7 @@ def _draw_shares(axes: Axes, rows: pd.DataFrame) -> None:
         for part in PARTS:
             width = total * row[f"{part}_share"]
             look: dict[str, Any] = {"color": PART_COLOURS[part], "edgecolor": "white", "linewidth": 0.5}
-            axes.barh(position, width, left=begin, height=0.62, **look)
+            axes.barh(position, width, left=begin, height=0.62, url=f"#{cost_anchor(row)}", **look)
             begin += width
         end = draw_interval(axes, row, "usd_per_million_tokens", position, capsize=3, linewidth=1.2)
         note(axes, _row_note(row), (end, position), (6, 0), va="center")

@@ -11,6 +11,7 @@ import pandas as pd
 
 from ..recommend.recommendation_text import number, with_interval
 from ..records.stats import Interval
+from ..tables.methods.cost_model import cost_anchor
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,8 @@ def cost_rows(cost: pd.DataFrame) -> Table:
         texts = {name: interval_text(row, name) for name in _COSTS}
         texts["users_per_gpu"] += " or more" if row["users_at_least"] else ""
         rows.append([_word(row["scenario"]), cost_condition(row), *texts.values()])
-    return Table(["scenario", "at", *_COSTS.values()], rows, range(2, len(_COSTS) + 2), _invalid(kept))
+    ids = [cost_anchor(row) for _, row in kept.iterrows()]
+    return Table(["scenario", "at", *_COSTS.values()], rows, range(2, len(_COSTS) + 2), _invalid(kept), ids)
 
 
 def cost_condition(row: Mapping[str, Any]) -> str:
