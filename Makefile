@@ -36,7 +36,7 @@ OPTIONS = $(SHARED_BUILDS) --cores all --keep-going --scheduler greedy $(QUIET) 
 # A profile says what runs at once and where, and is not to be told by this machine's cores.
 RUN_OPTIONS = $(if $(PROFILE),$(SHARED_BUILDS) --workflow-profile $(call quoted,$(PROFILE)) $(QUIET) $(CONFIGFILES),$(OPTIONS))
 
-.PHONY: run stores layers tune ladder decide kvrocks kvrocks-patched kvrocks-deps test test-engine test-array test-report test-slurm soak report bench keep docs lint clean
+.PHONY: run stores layers tune ladder decide kvrocks kvrocks-patched kvrocks-deps test test-engine test-array test-report test-slurm soak report bench keep docs site lint clean
 
 run: .venv/installed
 	@$(SNAKEMAKE) $(RUN_OPTIONS)
@@ -118,18 +118,24 @@ keep: .venv/installed
 	@$(ACTIVATE) python -m workflow.hyperkv.run.keep_run --config config/scenarios.yaml config/config.yaml $(call quoted,$(CONFIG)) \
 	  --command $(call one_word,make run$(if $(CONFIG), CONFIG="$(CONFIG)")) --out $(call one_word,results/reference/$(or $(KEEP),$(error KEEP=MACHINE/DATE names the folder)))
 
-docs: .venv/installed
+docs: .venv/dev
 	@$(ACTIVATE) python -m workflow.hyperkv.config.docs > config/README.md
 	@$(ACTIVATE) python -m workflow.hyperkv.records.columns > workflow/schemas/columns.yaml
 	@$(ACTIVATE) python -m workflow.hyperkv.config.schema > workflow/schemas/config.schema.json
 	@$(SNAKEMAKE) docs --forcerun make_run_page $(OPTIONS)
+	@$(ACTIVATE) python -m workflow.hyperkv.report.front
+	@$(call own_make,site,$(CONFIG))
+
+site: .venv/dev
+	@$(ACTIVATE) NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
+	@echo results/site/index.html
 
 lint: .venv/dev
 	@$(ACTIVATE) ruff check . && ruff format --check . && lint-imports --no-logo && mypy && snakefmt --check Snakefile workflow/rules && snakemake --lint
 
 clean:
 	rm -rf results/array/baseline.jsonl* results/profile results/predict results/sweep results/tune results/tables results/figures \
-	  results/logs results/data results/report.html results/report results/recommended results/cache .snakemake
+	  results/logs results/data results/report.html results/report results/site results/recommended results/cache .snakemake
 
 .venv/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit("HyperKV needs Python 3.11 or newer; set PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'

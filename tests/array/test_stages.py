@@ -314,6 +314,6 @@ def test_labels_reach_no_terminal_as_they_are():
 
 
 def test_the_exit_statuses_are_documented():
-    readme = Path("README.md").read_text()
+    page = Path("docs/array.md").read_text()
     for status in (0, UNFIT, FOREIGN, IN_USE, FAILED, NOT_ROOT, NOT_THERE):
-        assert f"\n| {status} | " in readme
+        assert f"\n| {status} | " in page

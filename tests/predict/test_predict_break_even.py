@@ -14,10 +14,7 @@ from tests.figures.made import store_rows
 from tests.helpers import command
 from tests.predict.specs import BREAK_EVEN, MODELS
 from tests.record_factory import limit
-from tests.workflow_helpers import merged
 from workflow.hyperkv.base.errors import UserError
-from workflow.hyperkv.config.config import checked
-from workflow.hyperkv.config.plan import break_even_spec
 from workflow.hyperkv.models.derive_gpu import GPUS, derived, published, render
 from workflow.hyperkv.models.geometry import load_geometry
 from workflow.hyperkv.models.gpu import load_gpu
@@ -78,22 +75,6 @@ def test_at_break_even_loading_takes_as_long_as_computing(size, load_s, rest_s):
     gbps = required_gbps(size, load_s + rest_s, rest_s)
     if load_s > rest_s * 1e-9:
         assert size / (gbps * 1e9) + rest_s == pytest.approx(load_s + rest_s, rel=1e-6)
-
-
-def test_readmes_table_is_what_the_present_code_predicts():
-    layers = [yaml.safe_load(Path("config", name).read_text()) for name in ("scenarios.yaml", "config.yaml")]
-    spec = json.loads(break_even_spec(checked(merged(*layers))))
-    made = break_even_table(spec)
-    rows = made[made["prompt_tokens"] == 8192]
-    for model, own in rows.groupby("model"):
-        cells = [
-            f"{required_words(row['required_node_gbps'])} ({row['gpus_for_weights']:.0f})"
-            for _, row in own.iterrows()
-        ]
-        assert (
-            f"| {model} | {own.iloc[0]['kv_bytes'] / 1e9:.2f} GB | {' | '.join(cells)} |"
-            in Path("README.md").read_text()
-        )
 
 
 def test_what_never_pays_is_infinite_and_reads_as_never():

@@ -119,7 +119,7 @@ def test_what_is_not_valid_is_marked_and_listed(make):
 @pytest.mark.parametrize(
     ("figures", "words"),
     [
-        (["value_size"], "figures: value_size: not drawn; there are tier_tradeoff, "),
+        (["value_size"], "figures: value_size: not drawn; there are pays, "),
         (["stores"], "needs table stores, and no record is of it"),
     ],
 )

@@ -79,7 +79,7 @@ def test_elsewhere_than_on_a_terminal_it_comes_with_a_new_stage_and_else_twice_a
         heard(status, "job_finished", job_id=job)
     lines = stream.getvalue().splitlines()
     assert [line.split(" · ")[0] for line in lines] == [
-        "hyperkv: 0 of 4 steps", "hyperkv: 0 of 4 steps", "hyperkv: 2 of 4 steps",
+        "hyperkv: 0 of 4 steps", "hyperkv: 1 of 4 steps", "hyperkv: 3 of 4 steps",
     ]  # fmt: skip
 
 

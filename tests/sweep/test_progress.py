@@ -30,7 +30,7 @@ def test_jobs_count_together(tmp_path, capsys):
         progress = Progress(plan, "ssd", repeat)
         progress.begin(8)
         progress.end(GOOD)
-    first, second = capsys.readouterr().out.splitlines()
+    first, second = capsys.readouterr().err.splitlines()
     assert first.startswith("hyperkv sweep: cell 1 of 2, 50%")
     assert second.startswith("hyperkv sweep: cell 2 of 2, 100%")
     assert second.endswith("ssd repeat 2 load 8: 1.3 s")

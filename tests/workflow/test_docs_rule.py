@@ -19,7 +19,7 @@ def test_target_docs_makes_the_page_of_every_kept_run_and_a_run_makes_none(tmp_p
     shutil.rmtree(pages)
     shutil.copytree(run.folder, checkout / str(run.folder))
     assert not [job for job in checkout.planned() if job.startswith("make_run_page")]
-    status, output = checkout.snakemake("docs", within_s=120)
+    status, output = checkout.snakemake("docs")
     assert status == 0, output
     assert page.read_text() == before
     assert [path.name for path in pages.glob("*.md")] == [page.name]

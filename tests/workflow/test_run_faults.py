@@ -135,7 +135,8 @@ def test_port_in_use_fails_that_scenario_and_the_others_go_on(checkout):
         assert checkout.loads("none") == [1, 2]
     status, output = checkout.snakemake("--keep-going", "sweep")
     assert status == 0, output
-    assert re.findall(r"^hyperkv sweep: .*· (\S+) repeat 1 load (\d)", output, re.MULTILINE) == [
+    told = (checkout / "results/logs/sweep/valkey_resp-1.log").read_text()
+    assert re.findall(r"^hyperkv sweep: .*· (\S+) repeat 1 load (\d)", told, re.MULTILINE) == [
         ("valkey_resp", "1"),
         ("valkey_resp", "2"),
     ]

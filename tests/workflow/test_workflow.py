@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 from base64 import urlsafe_b64encode
 from pathlib import Path
@@ -18,11 +19,11 @@ from workflow.hyperkv.records.record_file import identity_in, read_records, writ
 pytestmark = pytest.mark.slow
 
 FIGURES = {"draw_tier_tradeoff", "draw_chunk", "draw_stores", "draw_transport_medium", "draw_layers"}
-PREDICTED = {"draw_hit_rate", "draw_break_even"}
+PREDICTED = {"draw_hit_rate", "draw_break_even", "draw_pays"}
 STORES = {"write_stores", "draw_stores"}
 PAGE = {"make_page"}
 RECOMMENDED = {"choose_scenario", "check_recommended", *PAGE}
-PLACED = {"place_stores", "draw_break_even", *PAGE}
+PLACED = {"place_stores", "write_pays", "draw_pays", "draw_break_even", *PAGE}
 CLAIMS = {"write_claims", *PAGE}
 COST = {"write_cost", "draw_cost", *PAGE}
 DRAWN_LAYERS = {"write_layers", "draw_layers", "write_summary", *CLAIMS}
@@ -101,7 +102,7 @@ def test_a_complete_run(complete):
         assert (checkout / f"results/figures/{name}.png").read_bytes().startswith(b"\x89PNG")
     page = (checkout / "results/report/index.html").read_text()
     assert page.rstrip().endswith("</html>")
-    assert page.count("data:image/svg+xml;base64,") == 4
+    assert page.count("data:image/svg+xml;base64,") == 5
     recommendation = json.loads((checkout / "results/recommended/recommendation.json").read_text())
     checks = json.loads((checkout / "results/recommended/check.json").read_text())
     assert recommendation["chosen"]["scenario"] in SCENARIOS
@@ -109,7 +110,10 @@ def test_a_complete_run(complete):
     assert started == ["checked"] * len(recommendation["servers"])
     summary = (checkout / "results/tables/summary.txt").read_text()
     assert all(f"\n{name} " in summary for name in SCENARIOS)
-    assert "hyperkv sweep: cell 12 of 12, 100%, about 0 s left" in output
+    assert "hyperkv sweep: cell" not in output
+    *_, last = (checkout / "results/logs/run.log").read_text().splitlines()
+    done, planned = re.search(r"hyperkv: (\d+) of (\d+) steps", last).groups()
+    assert done == planned
     assert "The stores' files go to results/data: " in output
     assert "HyperKV is done. The table: results/tables/summary.txt; " in output
     assert not list(checkout.folder.glob("results/**/*.partial"))
@@ -291,7 +295,8 @@ def test_a_lost_result_is_measured_again_and_the_others_stay(checkout):
     assert checkout.planned() == measured("dram-16")
     status, output = checkout.snakemake("sweep")
     assert status == 0, output
-    assert "\nhyperkv sweep: cell 2 of 2, 100%" in output
+    told = (checkout / "results/logs/sweep/dram-16-1.log").read_text()
+    assert "hyperkv sweep: cell 2 of 2, 100%" in told
     assert checkout.loads("dram-16") == [1, 2]
     assert kept.stat().st_mtime_ns == before
 

@@ -25,6 +25,7 @@ from ..figures.cost import draw_cost
 from ..figures.hit_rate import draw_hit_rate
 from ..figures.latency import draw_latency
 from ..figures.layers import draw_layers
+from ..figures.pays import draw_pays
 from ..figures.stores import draw_stores
 from ..figures.style import read_table, save
 from ..figures.tier_tradeoff import draw_tier_tradeoff
@@ -40,6 +41,8 @@ from ..tables.latency import latency_table
 from ..tables.layers import layers_table
 from ..tables.limits import device_limits, limits_table
 from ..tables.methods.layers_text import WORDS
+from ..tables.methods.pays_text import answer, caveat
+from ..tables.pays import pays_table
 from ..tables.ratios import default_baseline, ratios_table
 from ..tables.scenarios import scenarios_table
 from ..tables.stores import stores_table
@@ -53,6 +56,7 @@ TITLES = FIGURES | {
     "hit_rate": "Predicted hit rate against chunk size",
 }
 DRAWN: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
+    "pays": (draw_pays, ("pays",)),
     "tier_tradeoff": (draw_tier_tradeoff, ("scenarios", "chunk_tokens")),
     "latency": (draw_latency, ("latency",)),
     "transport_medium": (draw_transport_medium, ("scenarios", "chunk_tokens")),
@@ -92,6 +96,7 @@ def main(
     looks.know(stores)
     kept = read_run(run)
     tables = tables_of(kept, spec) | {path.stem: read_csv(path) for path in predicted}
+    tables |= placed(kept, tables)
     told = {path.stem: path.read_text() for path in captions}
     pictures = [
         Picture(name, TITLES[name], f"{figures.name}/{name}.svg", _paragraph(told[name]))
@@ -126,6 +131,15 @@ def tables_of(run: KeptRun, spec: Mapping[str, Any]) -> Tables:
     return found
 
 
+def placed(run: KeptRun, tables: Tables) -> Tables:
+    """Where the stores that a run measured alone lie against break-even, and where they pay; nothing without such stores."""
+    if not {"stores", "break_even"} <= tables.keys():
+        return {}
+    machine = machine_of(run.environments[0], tables["stores"])
+    stores = placed_stores_table(tables["break_even"], tables["stores"], machine)
+    return {"placed_stores": stores, "pays": pays_table(tables["break_even"], stores)}
+
+
 def drawn(run: KeptRun, tables: Tables, folder: Path) -> list[str]:
     """Draw the figures that run.yaml names into a folder, and say which they are. Raises UserError for one that cannot be."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -136,9 +150,6 @@ def drawn(run: KeptRun, tables: Tables, folder: Path) -> list[str]:
         )
     with TemporaryDirectory() as scratch:
         read = {name: _as_read(table, Path(scratch)) for name, table in tables.items()}
-        if "break_even" in names:
-            machine = machine_of(run.environments[0], read["stores"])
-            read["placed_stores"] = placed_stores_table(read["break_even"], read["stores"], machine)
         for name in names:
             draw, needed = DRAWN[name]
             given = [_given(run, read, each) for each in needed]
@@ -154,6 +165,7 @@ def page(run: KeptRun, tables: Tables, pictures: Sequence[Picture]) -> str:
         __file__,
         folder=run.folder,
         run=run.about,
+        answer=[*answer(tables["pays"]), caveat(tables["pays"])] if "pays" in tables else [],
         facts=list(_facts(run, tables)),
         price_of_ssd="" if ratios is None else price_of_ssd(tables["scenarios"], ratios),
         pictures=pictures,

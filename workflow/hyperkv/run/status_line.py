@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 SECONDS_BETWEEN_LINES = 30  # where the line cannot be written over
+SECONDS_BETWEEN_STAGES = 5
 REFRESH_S = 1
 _SNAKEMAKES = "DefaultStreamHandler"
 _REPLACED = ("run_info", "job_started", "job_finished", "progress")
@@ -26,7 +27,7 @@ class StatusLine(logging.Handler):
     """Hears Snakemake's events and says how far the run is.
 
     plan: the sweep's count of cells (sweep.progress). log: a file that gets a line with every finished job. On a terminal the
-    line is written over; elsewhere it comes when the stage changes, and else once in 30 s.
+    line is written over; elsewhere it comes when the stage changes, though not within 5 s, and else once in 30 s.
     """
 
     def __init__(self, plan: Path, log: Path, stream: TextIO, clock: Callable[[], float] = time.monotonic):
@@ -86,7 +87,9 @@ class StatusLine(logging.Handler):
             if self._shown:
                 width = shutil.get_terminal_size().columns - 1
                 self._stream.write(f"{self.line()[:width]}\x1b[K\r")
-            elif self._stage != self._said_stage or now - self._said_at >= SECONDS_BETWEEN_LINES:
+            elif now - self._said_at >= (
+                SECONDS_BETWEEN_LINES if self._stage == self._said_stage else SECONDS_BETWEEN_STAGES
+            ):
                 self._stream.write(f"{self.line()}\n")
                 self._said_stage, self._said_at = self._stage, now
             self._stream.flush()

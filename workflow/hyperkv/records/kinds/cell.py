@@ -130,7 +130,7 @@ class Swept(Record):
     asked: Effective
     effective: Effective
     valid: Flag
-    """Whether the cell proves itself (README, How to read them)."""
+    """Whether the cell proves itself (docs/reading.md)."""
     reasons: Annotated[list[str], Unit("text")]
     """Why not."""
     start_s: Seconds
