@@ -104,7 +104,7 @@ def page(tmp_path_factory):
     cells = spoiled(cells_of(LAPTOP), "rocksdb_resp-64")
     checks = [{"what": "store.sh", "status": "checked", "detail": "started"}]
     folder = tmp_path_factory.mktemp("pages")
-    figures = [drawn_pays(folder / "figures"), *kept_pictures()]
+    figures = [*kept_pictures(), drawn_pays(folder / "figures")]
     extra = {"claims": CLAIMS, "cost": kept_cost(), "pays": PAYS}
     return page_of(folder / "page", cells, extra=extra, checks=checks, figures=figures)
 
