@@ -1,6 +1,7 @@
 """Every figure by its command: the same bytes for the same tables, another picture for others."""
 
 import json
+import re
 from importlib import import_module
 from pathlib import Path
 
@@ -10,9 +11,12 @@ import pytest
 from tests.figures import made
 from tests.helpers import command
 from tests.record_factory import rungs
+from tests.tables.pays_rows import pair, table_of
 from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.report.make_page import FIGURES
 from workflow.hyperkv.tables.layers import layers_table
 
+SHOWN_PIXELS = 1140  # of a figure's width in a window of 1,200
 SPEC = ["--spec", json.dumps({"chunk_tokens": 64})]
 BREAK_EVEN = made.break_even_rows()
 GIVEN = {
@@ -25,6 +29,7 @@ GIVEN = {
     "latency": ([made.latency_rows()], []),
     "hit_rate": ([made.hit_rate_rows(), made.cell_rows()], []),
     "break_even": ([BREAK_EVEN, made.placed_rows(BREAK_EVEN)], []),
+    "pays": ([table_of([pair(), pair("n", prefill_s=0.05)])], []),
     "ladder": ([made.ladder_rows()], []),
     "before_after": ([made.ladder_rows()], []),
 }
@@ -53,12 +58,20 @@ def test_the_same_tables_give_the_same_files_and_others_another_picture(tmp_path
     first, *others = GIVEN[name][0]
     column = (
         first.select_dtypes("float")
-        .filter(regex=r"^(rps_per_gpu|gbps|s_per_gb|ttft_s|hit_rate|prefill_s)$|^usd")
+        .filter(regex=r"^(rps_per_gpu|gbps|s_per_gb|ttft_s|hit_rate|prefill_s|speedup)$|^usd")
         .columns
     )
     for changed in column:
         first = first.assign(**{changed: first[changed] * (1 + first.index / 50)})
     assert draw(tmp_path / "3", name, [first, *others])[0] != svg
+
+
+@pytest.mark.parametrize("name", sorted({*GIVEN} & {*FIGURES}))
+def test_letters_are_11_pixels_high_on_the_page(tmp_path, name):
+    svg = draw(tmp_path / "1", name)[0].decode()
+    width = float(re.search(r'width="([\d.]+)pt"', svg)[1])
+    sizes = {100 * float(scale) for scale in re.findall(r"scale\((0\.\d+) -0", svg)}
+    assert min(sizes) * SHOWN_PIXELS / width >= 11
 
 
 def test_rows_of_different_machines_are_said_below_the_figure(tmp_path):

@@ -71,7 +71,7 @@ def test_scenarios_that_are_not_alike_are_refused_by_column(name, column, value)
 def test_tier_none_need_not_share_what_only_caches_have():
     rows = scenario_rows()
     rows.loc[rows["tier"] == "none", ["connections", "chunk_tokens"]] = 7
-    assert len(draw_tier_tradeoff(rows, 64).axes) == 1
+    assert len(draw_tier_tradeoff(rows, 64).axes) == 3
 
 
 def test_connections_are_compared_as_those_to_all_processes_together():
@@ -79,7 +79,7 @@ def test_connections_are_compared_as_those_to_all_processes_together():
     one = rows["scenario"].str.startswith("files")
     rows["processes"] = np.where(one, 4, None)
     rows["connections"] = np.where(one, 2, 8)
-    assert len(draw_tier_tradeoff(rows, 64).axes) == 1
+    assert len(draw_tier_tradeoff(rows, 64).axes) == 3
     rows["connections"] = 8
     with pytest.raises(UserError, match=r"differ in connections \(8: .*; 32: files-64\)"):
         draw_tier_tradeoff(rows, 64)
@@ -181,8 +181,8 @@ def test_no_legend_has_a_label_twice(name):
 
 
 def test_the_legend_names_an_interval_only_where_there_is_one():
-    panels = [draw_tier_tradeoff(scenario_rows(interval=flag), 64).axes[0] for flag in (True, False)]
-    assert ["95 % interval over repeats" in legend_of(axes) for axes in panels] == [True, False]
+    figures = [draw_tier_tradeoff(scenario_rows(interval=flag), 64) for flag in (True, False)]
+    assert ["95 % interval over repeats" in legend_of(figure) for figure in figures] == [True, False]
 
 
 def test_a_name_with_dollars_is_no_formula(tmp_path):

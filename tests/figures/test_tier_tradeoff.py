@@ -1,27 +1,38 @@
 """The figure of tiers: every cell once, hollow where invalid, numbered where the line turns back."""
 
-from tests.figures.made import all_text, legend_of, points, scenario_rows
+import re
+
+from tests.figures.made import all_text, legend_of, points, scenario_rows, svg_of
 from workflow.hyperkv.figures.tier_tradeoff import draw_tier_tradeoff
+
+PANELS = (("tps_per_user", "rps_per_gpu"), ("load", "ttft_p50_ms"), ("load", "ttft_p95_ms"))
 
 
 def test_every_valid_cell_of_the_chunk_is_drawn_once():
     rows = scenario_rows()
-    axes = draw_tier_tradeoff(rows, 64).axes[0]
+    figure = draw_tier_tradeoff(rows, 64)
     wanted = rows[(rows["tier"] == "none") | (rows["chunk_tokens"] == 64)]
-    assert points(axes, hollow=False) == set(zip(wanted["tps_per_user"], wanted["rps_per_gpu"], strict=True))
-    assert points(axes, hollow=True) == set()
-    assert not any("hollow" in text for text in legend_of(axes))
+    for axes, (x, y) in zip(figure.axes, PANELS, strict=True):
+        assert points(axes, hollow=False) == set(zip(wanted[x], wanted[y], strict=True))
+        assert points(axes, hollow=True) == set()
+    assert not any("hollow" in text for text in legend_of(figure))
+
+
+def test_every_point_leads_to_its_cells():
+    rows = scenario_rows(("none", "files"), chunks=(64,))
+    drawn = svg_of(draw_tier_tradeoff(rows, 64)).decode()
+    links = re.findall(r'xlink:href="#(cell-[^"]+)"', drawn)
+    assert sorted(links) == sorted(3 * ["cell-none-1", "cell-none-4", "cell-files-64-1", "cell-files-64-4"])
 
 
 def test_invalid_cells_are_hollow():
     rows = scenario_rows()
     bad = (rows["scenario"] == "files-64") & (rows["load"] == 4)
     rows.loc[bad, "valid"] = False
-    axes = draw_tier_tradeoff(rows, 64).axes[0]
-    assert points(axes, hollow=True) == {
-        (rows[bad].iloc[0]["tps_per_user"], rows[bad].iloc[0]["rps_per_gpu"])
-    }
-    assert "hollow: invalid, see cells.csv" in legend_of(axes)
+    figure = draw_tier_tradeoff(rows, 64)
+    for axes, (x, y) in zip(figure.axes, PANELS, strict=True):
+        assert points(axes, hollow=True) == {(rows[bad].iloc[0][x], rows[bad].iloc[0][y])}
+    assert "hollow: invalid, see cells.csv" in legend_of(figure)
 
 
 def test_a_line_that_turns_back_has_its_clients_at_its_points():

@@ -8,11 +8,14 @@ import yaml
 
 from tests.helpers import command
 from tests.kept import LAPTOP, kept, spread_out
+from tests.tables.pays_rows import pair, table_of
 from tests.workflow_helpers import merged
 from workflow.hyperkv.config.config import checked
-from workflow.hyperkv.config.plan import recommend_spec
+from workflow.hyperkv.config.plan import cost_spec, recommend_spec
+from workflow.hyperkv.figures.pays import draw_pays
+from workflow.hyperkv.figures.style import save
 from workflow.hyperkv.recommend import choose_scenario
-from workflow.hyperkv.report import make_page
+from workflow.hyperkv.report import make_page, make_run_page
 from workflow.hyperkv.tables.cells import cells_table
 from workflow.hyperkv.tables.ratios import ratios_table
 from workflow.hyperkv.tables.scenarios import scenarios_table
@@ -20,6 +23,7 @@ from workflow.hyperkv.tables.scenarios import scenarios_table
 PICTURES = Path("docs/results")
 SECTIONS = (
     "answer",
+    "sweep",
     "pictures",
     "recommendation",
     "ratios",
@@ -32,6 +36,14 @@ SECTIONS = (
 FEW = ("none", "dram-64", "dram-256", "files-64", "valkey_resp-64", "rocksdb_resp-64")
 HOSTILE = "</td><script>alert(1)</script><img src=x onerror=alert(2)> & \"quoted\" 'text'"
 
+PAYS = table_of(
+    [
+        pair(model, gpu, tokens)
+        for model in ("llama-3.1-8b", "m & <n>")
+        for gpu in ("NVIDIA H100 80GB HBM3", "NVIDIA L4 24GB (derived)")
+        for tokens in (8192, 32768)
+    ]
+)
 CLAIMS = pd.DataFrame(
     {
         "claim": ["one", "two", "three"],
@@ -88,6 +100,30 @@ def spoiled(cells: pd.DataFrame, scenario: str, reason: str = HOSTILE) -> pd.Dat
     return copy
 
 
+def drawn_pays(folder: Path) -> Path:
+    """The figure of table PAYS."""
+    folder.mkdir(exist_ok=True)
+    save(lambda: draw_pays(PAYS), folder / "pays.svg", folder / "pays.png")
+    return folder / "pays.svg"
+
+
+def kept_cost() -> pd.DataFrame:
+    """The table that the picture of the laptop's cost is drawn of."""
+    spec = json.loads(cost_spec(default_configuration()))
+    return make_run_page.tables_of(kept(LAPTOP), spec)["cost"]
+
+
+def default_configuration() -> dict:
+    """What `make run` runs."""
+    names = ("config/scenarios.yaml", "config/config.yaml")
+    return checked(merged(*(yaml.safe_load(Path(name).read_text()) for name in names)))
+
+
+def kept_pictures(reference: Path = LAPTOP) -> list[Path]:
+    """The pictures of a kept run's page in docs."""
+    return sorted((PICTURES / kept(reference).name).glob("*.svg"))
+
+
 def page_of(
     folder: Path,
     cells: pd.DataFrame,
@@ -106,17 +142,16 @@ def page_of(
     found = {"cells": cells, "scenarios": scenarios, "ratios": ratios_table(cells, there), **(extra or {})}
     for name, table in found.items():
         table.to_csv(folder / f"{name}.csv", index=False)
-    names = ("config/scenarios.yaml", "config/config.yaml")
-    config = checked(merged(*(yaml.safe_load(Path(name).read_text()) for name in names)))
     recommended = [folder / "recommendation.json"]
+    records = spread_out(run_.of("cell"), folder / "records")
     command(
         choose_scenario,
         "--spec",
-        recommend_spec(config),
+        recommend_spec(default_configuration()),
         "--table",
         folder / "cells.csv",
         "--cells",
-        *spread_out(run_.of("cell"), folder / "records"),
+        *records,
         "--out",
         recommended[0],
         "--readme",
@@ -130,7 +165,7 @@ def page_of(
     told = run_.environments if environments is None else environments
     (folder / "environment.json").write_text(json.dumps(told))
     predicted = PICTURES / kept(LAPTOP).name / "break_even.svg"
-    pictures = dict.fromkeys([*sorted((PICTURES / run_.name).glob("*.svg")), predicted])
+    pictures = dict.fromkeys([*kept_pictures(reference), predicted])
     command(
         make_page,
         "--template",
@@ -144,6 +179,8 @@ def page_of(
         *recommended,
         "--figures",
         *(pictures if figures is None else figures),
+        "--records",
+        *records,
         "--out",
         folder / "index.html",
     )

@@ -1,6 +1,7 @@
 """The page of a run: what it says comes from the tables, whatever is in them and whatever is missing."""
 
 import itertools
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,15 +15,20 @@ from tests.report.pages import (
     CLAIMS,
     COST,
     HOSTILE,
+    PAYS,
     SECTIONS,
     cells_of,
+    drawn_pays,
     few_cells,
+    kept_pictures,
     page_of,
     spoiled,
 )
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.report import make_page
+from workflow.hyperkv.report.inline import SVG, inlined
 from workflow.hyperkv.report.rows import cost_rows, interval_text, layers_rows
+from workflow.hyperkv.tables.methods.pays_text import answer, caveat
 from workflow.hyperkv.tables.ratios import ratios_table
 
 
@@ -45,6 +51,10 @@ class Reader(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
     @property
+    def links(self) -> set[str]:
+        return {attributes.get("href") or attributes["xlink:href"] for attributes in self.all("a")}
+
+    @property
     def ids(self) -> set[str]:
         return {attributes["id"] for _, attributes in self.tags if "id" in attributes}
 
@@ -61,24 +71,62 @@ def laptop(tmp_path_factory) -> Reader:
 
 def test_every_section_is_there_and_every_link_leads_to_one(laptop):
     assert set(SECTIONS) <= laptop.ids
-    links = {attributes["href"] for attributes in laptop.all("a")}
+    without_table = "cost"
+    links = {link for link in laptop.links if re.match(f"#(?!{without_table}-)", link)}
     assert links
     assert {link.removeprefix("#") for link in links} <= laptop.ids
+
+
+def test_no_id_is_there_twice(laptop):
+    found = [attributes["id"] for _, attributes in laptop.tags if "id" in attributes]
+    assert len(found) == len(set(found))
+
+
+def test_points_lead_to_rows_and_rows_to_the_lines_of_their_records(tmp_path):
+    path = page_of(tmp_path / "page", cells_of(LAPTOP))
+    page = Reader(path)
+    points = {link[1:] for link in page.links if link.startswith("#cell-")}
+    rows = {id for id in page.ids if id.startswith("cell-")}
+    assert points
+    assert points <= rows
+    assert len(rows) == len(cells_of(LAPTOP).drop_duplicates(["scenario", "load"]))
+    seen = []
+    pattern = r'<tr id="cell-([^"]+)"(?: class="marked")?>(.*?)</tr>'
+    for place, row in re.findall(pattern, path.read_text()):
+        for href, line in re.findall(r'<a href="([^"]+)">\d+\.jsonl:(\d+)</a>', row):
+            record = json.loads((path.parent / href).read_text().splitlines()[int(line) - 1])
+            assert place == f"{record['scenario']}-{record['load']:g}"
+            seen.append((place, record["repeat"]))
+    assert len(seen) == len(set(seen)) == len(cells_of(LAPTOP))
+
+
+def test_a_page_with_pays_begins_with_its_answer(tmp_path):
+    figures = [*kept_pictures(), drawn_pays(tmp_path / "figures")]
+    page = Reader(page_of(tmp_path / "page", few_cells(), extra={"pays": PAYS}, figures=figures))
+    assert next(attributes["id"] for attributes in page.all("figure")) == "figure-pays"
+    sentences = [*answer(PAYS), caveat(PAYS)]
+    begin = page.text.index(sentences[0])
+    assert begin < page.text.index("What the sweep says")
+    assert all(sentence in page.text for sentence in sentences)
+    assert {link[1:] for link in page.links if link.startswith("#pays-")} == {
+        id for id in page.ids if id.startswith("pays-") and id.endswith(("8192", "32768"))
+    }
+    assert "1.7 [1.5, 1.8]" in page.text
 
 
 def test_four_figures_with_titles_alternatives_and_captions(laptop):
     assert [attributes["id"] for attributes in laptop.all("figure")] == [
         f"figure-{name}" for name in ("tier_tradeoff", "transport_medium", "chunk", "cost")
     ]
-    images = laptop.all("img")
+    images = laptop.all("svg")
     assert len(images) == len(laptop.all("figcaption")) == 4
-    assert all(image["src"].startswith("data:image/svg+xml;base64,") for image in images)
-    assert all(len(image["alt"]) > 40 for image in images)
-    assert "Left: dollars per million tokens, prompt and answer" in laptop.text
+    assert all(image["role"] == "img" and len(image["aria-label"]) > 40 for image in images)
+    assert "Above: dollars per million tokens, prompt and answer" in laptop.text
 
 
 def test_nothing_is_loaded_from_elsewhere(laptop):
     assert not laptop.all("script")
+    assert not laptop.all("img")
     assert [link["href"] for link in laptop.all("link")] == ["data:,"]
     policy = next(meta["content"] for meta in laptop.all("meta") if "http-equiv" in meta)
     assert policy.startswith("default-src 'none'")
@@ -140,8 +188,7 @@ def test_texts_and_names_are_escaped(tmp_path):
     assert HOSTILE not in page.read_text()
     reader = Reader(page)
     assert not reader.all("script")
-    assert len(reader.all("img")) == 4
-    assert all(image["src"].startswith("data:") for image in reader.all("img"))
+    assert not reader.all("img")
     assert not [name for _, attributes in reader.tags for name in attributes if name.startswith("on")]
     assert HOSTILE in reader.text
 
@@ -155,7 +202,10 @@ def test_invalid_cells_are_listed_with_their_reasons(tmp_path):
     assert "no, 0 of 3" in page.text
     assert "Every cell proved itself" not in page.text
     assert any("marked" in row.get("class", "") for row in page.all("tr"))
-    assert "rocksdb_resp-64" not in page.text.partition("Pictures")[0]
+    said = page.text.partition("With queues")[2].partition("Medians over repeats")[0]
+    assert said
+    assert "rocksdb_resp-64" not in said
+    assert "○ rocksdb_resp-64" in page.text
 
 
 def test_a_run_without_an_ssd_says_so(tmp_path):
@@ -217,7 +267,7 @@ def test_each_place_shows_its_first_figure_with_its_caption(tmp_path):
     files = [tmp_path / f"{name}.svg" for name in ("break_even", "chunk", "cost", "stores")]
     captions = [tmp_path / f"{name}.rst" for name in ("chunk", "cost")]
     for path in files:
-        path.write_text("<svg/>")
+        path.write_text(f'<svg xmlns="{SVG}"/>')
     for path in captions:
         path.write_text(f"About ``{path.stem}``\nhere.\n")
     shown = make_page.pictures(files, captions)
@@ -229,6 +279,25 @@ def test_each_place_shows_its_first_figure_with_its_caption(tmp_path):
         make_page.pictures(files, captions[:1])
 
 
+def test_an_inlined_figure_has_ids_of_its_own_and_keeps_its_links(tmp_path):
+    path = tmp_path / "one.svg"
+    path.write_text(
+        f'<svg xmlns="{SVG}" xmlns:xlink="http://www.w3.org/1999/xlink" width="9pt"><style>*{{}}</style><metadata/>'
+        '<!-- </svg><script> --><defs><path id="a"/></defs><use xlink:href="#a" style="fill: url(#a)"/>'
+        '<a xlink:href="#cell-x-1" target="_blank"><path clip-path="url(#a)"/></a></svg>'
+    )
+    found = inlined(path, 'a "b"')
+    assert 'id="one-a"' in found
+    assert found.count('"#one-a"') == 1
+    assert found.count("url(#one-a)") == 2
+    assert 'xlink:href="#cell-x-1"' in found
+    assert 'aria-label="a &quot;b&quot;"' in found
+    assert not re.search("script|style>|metadata|target|width", found)
+    path.write_text("<svg>")
+    with pytest.raises(UserError, match=r"one\.svg: not an SVG"):
+        inlined(path, "")
+
+
 def test_costs_are_those_at_the_slo_and_else_at_the_loads():
     table = cost_rows(COST)
     assert [row[:4] for row in table.rows] == [
@@ -236,6 +305,7 @@ def test_costs_are_those_at_the_slo_and_else_at_the_loads():
         ["dram-64", "427 TPS/user, TTFT p95 500 ms", "0.125", "3.50"],
     ]
     assert table.marked == [1]
+    assert table.ids == ["cost-none-slo", "cost-dram-64-slo"]
     assert [row[1] for row in cost_rows(COST[COST["at"] == "load"]).rows] == ["load 4"]
 
 

@@ -13,7 +13,9 @@ rule make_page:
             rules.write_layers.output.table,
             rules.write_claims.output.table,
             rules.write_cost.output.cost,
+            rules.write_pays.output.table,
         ],
+        records=[*rules.sweep.input, *rules.write_stores.input],
         recommended=[rules.choose_scenario.output.recommendation, rules.check_recommended.output[0]],
         figures=collect("<figures>/{figure}.svg", figure=PAGE_FIGURES),
     output:
@@ -24,10 +26,11 @@ rule make_page:
         "../../envs/harness.yaml"
     params:
         code=code("report.make_page"),
+        asked=asked,
     shell:
         "python -m workflow.hyperkv.report.make_page --template {input.template:q} --captions {input.captions:q}"
         " --tables {input.tables:q} --recommended {input.recommended:q} --figures {input.figures:q}"
-        " --out {output:q} 2> {log:q}"
+        " --asked {params.asked:q} --records {input.records:q} --out {output:q} 2> {log:q}"
 
 
 rule make_summary:

@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from ..base.cli import run_stage
 from .axes import log_y, sizes_x
 from .command import Picture, TwoTables, draw_tables
-from .style import labels, legend_beside, styles, unique_legend
+from .style import WIDTH, labels, legend_below, styles, unique_legend
 
 _PANEL_LETTERS = 56  # that a panel is wide
 
@@ -46,7 +46,7 @@ def draw_break_even(break_even: pd.DataFrame, placed_stores: pd.DataFrame) -> Fi
     columns = min(2, len(gpus))
     lines = -(-len(gpus) // columns)
     figure, grid = plt.subplots(
-        lines, columns, figsize=(1.2 + 4.6 * columns, 1 + 3.5 * lines), sharex=True, sharey=True, squeeze=False
+        lines, columns, figsize=(WIDTH, 1 + 3.5 * lines), sharex=True, sharey=True, squeeze=False
     )  # fmt: skip
     for axes, gpu in zip(grid.flat, gpus, strict=False):
         _draw_gpu(axes, rows[rows["gpu"] == gpu], stores[stores["gpu"] == gpu])
@@ -71,10 +71,10 @@ def draw_break_even(break_even: pd.DataFrame, placed_stores: pd.DataFrame) -> Fi
         told = ""
     else:
         told = (
-            f"below the black line, loading wins; stores measured\nalone on {stores.iloc[0]['machine']}\n"
+            f"below the black line, loading wins; stores measured alone on {stores.iloc[0]['machine']}\n"
             "(GB/s of GET, page cache, value, connections)"
         )
-    legend_beside(figure, handles, texts, told, alignment="left")
+    legend_below(figure, handles, texts, told)
     return figure
 
 

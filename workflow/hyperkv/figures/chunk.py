@@ -19,7 +19,7 @@ from ..records.parity import require_parity
 from .axes import log_y, sizes_x
 from .command import Picture, Table, draw_tables
 from .looks import CONNECTOR_MARKERS
-from .style import draw_line, empty, labels, legend, note, styles, title
+from .style import WIDTH, cell_links, draw_line, empty, labels, legend, note, styles, title
 
 
 def main(*, tables: Table, picture: Picture) -> None:
@@ -41,13 +41,13 @@ def draw_chunk(scenarios: pd.DataFrame) -> Figure:
         return empty("No store was measured at more than one chunk size")
     require_parity(rows, vary=["tier", "store", "connector", "chunk_tokens"])
     timed = bool(rows["load_gbps"].notna().any())
-    figure, panels = plt.subplots(1, 2 + timed, figsize=(10.6 + 5.4 * timed, 4.6))
+    figure, panels = plt.subplots(1, 2 + timed, figsize=(WIDTH, 4.6))
     places = (("chunk_tokens", "hit_rate"), ("chunk_tokens", "rps_per_gpu"), ("hit_rate", "load_gbps"))
     names, looks = labels(rows), _styles_by_connector(rows)
     for family, line in rows.groupby("scenario", sort=False):
         line = line.sort_values("chunk_tokens")
         for axes, (x, y) in zip(panels, places, strict=False):
-            draw_line(axes, line, x, y, names[family], looks[family])
+            draw_line(axes, line, x, y, names[family], looks[family], line["link"])
         if timed:
             _name_chunks(panels[2], line)
     left, right = panels[:2]
@@ -56,7 +56,7 @@ def draw_chunk(scenarios: pd.DataFrame) -> Figure:
         axes.set_xlabel("chunk (tokens)")
     left.yaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10], min_n_ticks=3))
     left.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    left.set(ylabel="hit rate (prompt tokens not computed, median)", title="What larger chunks lose")
+    left.set(ylabel="hit rate (median)", title="What larger chunks lose")
     right.set(ylabel="RPS/GPU (median)", title="What they do to throughput")
     right.set_ylim(0, right.get_ylim()[1] * 1.05)
     if timed:
@@ -68,8 +68,8 @@ def draw_chunk(scenarios: pd.DataFrame) -> Figure:
         )
         log_y(panels[2])
     figure.suptitle(title(rows, f"Chunk size, {rows['load'].max()} clients"), fontsize=11)
-    legend(right, rows)
     figure.tight_layout()
+    legend(right, rows, below=figure)
     return figure
 
 
@@ -78,7 +78,8 @@ def _families(scenarios: pd.DataFrame) -> pd.DataFrame:
     rows = scenarios[scenarios["tier"] != "none"]
     rows = rows[rows["load"] == rows["load"].max()]
     named = zip(rows["scenario"], rows["chunk_tokens"], strict=True)
-    rows = rows.assign(scenario=[name.removesuffix(f"-{chunk}") for name, chunk in named])
+    families = [name.removesuffix(f"-{chunk}") for name, chunk in named]
+    rows = rows.assign(link=cell_links(rows), scenario=families)
     return rows[rows.groupby("scenario")["chunk_tokens"].transform("nunique") > 1]
 
 

@@ -19,10 +19,10 @@ from ..base.options import Spec
 from ..records.hardware import gpu_words
 from ..records.parity import require_parity
 from ..records.subtitles import under
-from ..tables.methods.cost_model import PARTS, compared_rows
+from ..tables.methods.cost_model import PARTS, compared_rows, cost_anchor
 from .command import Picture, TwoTables, draw_tables
 from .looks import TIER_COLOURS, colour_of
-from .style import at_chunk, draw_interval, labels, note
+from .style import WIDTH, at_chunk, draw_interval, labels, note
 
 PART_COLOURS = {
     "gpu": "#999999",
@@ -53,9 +53,8 @@ def draw_cost(cost: pd.DataFrame, sensitivity: pd.DataFrame, chunk_tokens: int) 
     """
     rows = pd.concat(compared_rows(at_chunk(cost, chunk_tokens)))
     require_parity(rows, vary=["tier", "store", "connector"])
-    figure, (left, right) = plt.subplots(
-        1, 2, figsize=(13.5, 1.9 + 0.5 * max(len(rows), 9)), width_ratios=(1.25, 1)
-    )
+    high = 1.2 + 0.42 * max(len(rows), 4)
+    figure, (left, right) = plt.subplots(2, 1, figsize=(WIDTH, high + 5), height_ratios=(high, 5))
     _draw_shares(left, rows)
     _draw_sensitivity(right, rows, sensitivity)
     first = rows.sort_values("at", ascending=False, kind="stable").iloc[0]
@@ -87,7 +86,7 @@ def _draw_shares(axes: Axes, rows: pd.DataFrame) -> None:
         for part in PARTS:
             width = total * row[f"{part}_share"]
             look: dict[str, Any] = {"color": PART_COLOURS[part], "edgecolor": "white", "linewidth": 0.5}
-            axes.barh(position, width, left=begin, height=0.62, **look)
+            axes.barh(position, width, left=begin, height=0.62, url=f"#{cost_anchor(row)}", **look)
             begin += width
         end = draw_interval(axes, row, "usd_per_million_tokens", position, capsize=3, linewidth=1.2)
         note(axes, _row_note(row), (end, position), (6, 0), va="center")
@@ -98,7 +97,7 @@ def _draw_shares(axes: Axes, rows: pd.DataFrame) -> None:
     axes.set_xlabel("USD per million tokens (prompt and answer), median and 95 % interval over repeats")
     axes.set_title("Cost by part", fontsize=10)
     handles = [Patch(color=PART_COLOURS[part], label=PART_WORDS[part]) for part in PARTS]
-    below: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.12), "frameon": False}
+    below: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "frameon": False}
     axes.legend(handles=handles, fontsize=8, ncols=len(PARTS), **below)
 
 
@@ -148,7 +147,7 @@ def _draw_sensitivity(axes: Axes, rows: pd.DataFrame, sensitivity: pd.DataFrame)
     if small:
         text = f"under {_LEAST_PERCENT:g} %: {', '.join(small)}"
         axes.annotate(
-            text, (0.5, -0.16), xycoords="axes fraction", ha="center", va="top", fontsize=7, wrap=True
+            text, (0.5, -0.16), xycoords="axes fraction", ha="center", va="top", fontsize=8, wrap=True
         )
 
 

@@ -15,13 +15,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from ..base.cli import run_stage
-from ..tables.methods.pays_text import cheapest, short
+from ..tables.methods.pays_text import cheapest, pair_anchor, short
 from .command import Picture, Table, draw_tables
-from .style import empty
+from .style import WIDTH, empty
 
 COLOURS = {"ssd": "#D55E00", "ram_over_resp": "#56B4E9", "dram": "#DDEAF4"}
 NOTHING, TOO_MANY = "white", "#E6E6E6"
-WIDE, HIGH = 0.92, 0.34  # inches of a cell
+HIGH = 0.34  # inches of a cell
 
 
 def main(*, tables: Table, picture: Picture) -> None:
@@ -42,7 +42,7 @@ def draw_pays(pays: pd.DataFrame) -> Figure:
     prompts = sorted(pays["prompt_tokens"].unique())
     figure, grid = plt.subplots(
         len(formats), len(prompts), squeeze=False, sharex=True, sharey=True,
-        figsize=(1.6 + WIDE * len(gpus) * len(prompts), 1.5 + (0.5 + HIGH * len(models)) * len(formats)),
+        figsize=(WIDTH, 1.5 + (0.5 + HIGH * len(models)) * len(formats)),
     )  # fmt: skip
     for (row, kv_dtype), (column, prompt) in product(enumerate(formats), enumerate(prompts)):
         rows = pays[(pays["kv_dtype"] == kv_dtype) & (pays["prompt_tokens"] == prompt)]
@@ -78,7 +78,10 @@ def _panel(axes: Axes, rows: pd.DataFrame, models: list[str], gpus: list[str]) -
         if (model, gpu) not in pairs:
             continue
         colour, text = _cell(pairs[model, gpu])
-        axes.add_patch(Rectangle((column, row), 1, 1, facecolor=colour, edgecolor="white", linewidth=1.5))
+        link = f"#{pair_anchor(*pairs[model, gpu].iloc[0][['model', 'gpu', 'kv_dtype', 'prompt_tokens']])}"
+        square = Rectangle((column, row), 1, 1, facecolor=colour, edgecolor="white", linewidth=1.5)
+        square.set_url(link)
+        axes.add_patch(square)
         axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=8.5)
 
 

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from ..base.cli import run_stage
 from .axes import log_y, sizes_x
 from .command import Picture, TwoTables, draw_tables
-from .style import draw_line, empty, labels, legend, styles
+from .style import WIDTH, draw_line, empty, labels, legend, styles
 
 _SOCKET = ("limit: raw loopback socket", (0, (1, 1.5)))
 _DIRECT = ("limit: device (O_DIRECT)", (0, (6, 2, 1, 2)))
@@ -66,7 +66,7 @@ def draw_stores(stores: pd.DataFrame, limits: pd.DataFrame) -> Figure:
     counts = sorted(map(int, stores["connections"].unique()))
     names, looks = labels(stores), styles(stores)
     figure, grid = plt.subplots(
-        len(counts), 3, figsize=(12.5, 1.2 + 3.1 * len(counts)), sharex=True, sharey=True, squeeze=False
+        len(counts), 3, figsize=(WIDTH, 1.2 + 3.1 * len(counts)), sharex=True, sharey=True, squeeze=False
     )
     for connections, row in zip(counts, grid, strict=True):
         for axes, (operation, title, wanted) in zip(row, _PANELS, strict=True):
@@ -83,7 +83,7 @@ def draw_stores(stores: pd.DataFrame, limits: pd.DataFrame) -> Figure:
         axes.set_xlabel("value (MiB)")
     figure.suptitle("Each store alone, no engine and no GPU: throughput against value size", fontsize=12)
     figure.tight_layout()
-    legend(grid[0, 0], stores, hollow="page cache not dropped", beside=figure)
+    legend(grid[0, 0], stores, hollow="page cache not dropped", below=figure)
     return figure
 
 

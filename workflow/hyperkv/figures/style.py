@@ -26,10 +26,12 @@ from ..base.errors import UserError
 from ..records.effective import USUAL_KV_DTYPES
 from ..records.frames import read_csv
 from ..records.hardware import gpu_words
+from ..records.repeats import cell_anchor
 from ..records.subtitles import under
 from .looks import LINES, colour_of, marker_of, medium_of
 
 LEGEND: dict[str, Any] = {"fontsize": 8, "title_fontsize": 8, "handlelength": 3}
+WIDTH = 11.0  # inches: shown 1,140 pixels wide, as the page does, a letter of 8 points is 11 pixels high
 RECOMPUTE = "no cache below HBM (recompute)"
 _SECOND_LINE: LineStyleType = (0, (4, 1.2, 1, 1.2))
 _FURTHER: tuple[tuple[str, LineStyleType], ...] = (
@@ -140,8 +142,24 @@ def styles(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
     return found
 
 
-def draw_line(axes: Axes, rows: pd.DataFrame, x: str, y: str, name: str, style: Mapping[str, Any]) -> None:
-    """One scenario's rows as a line, with the 95 % intervals of x and y behind it and its invalid points hollow."""
+def cell_links(rows: pd.DataFrame) -> list[str]:
+    """For each row of scenarios.csv the address of its cells within the page."""
+    return [f"#{cell_anchor(*pair)}" for pair in zip(rows["scenario"], rows["load"], strict=True)]
+
+
+def draw_line(
+    axes: Axes,
+    rows: pd.DataFrame,
+    x: str,
+    y: str,
+    name: str,
+    style: Mapping[str, Any],
+    links: Sequence[str] = (),
+) -> None:
+    """One scenario's rows as a line, with the 95 % intervals of x and y behind it and its invalid points hollow.
+
+    links: of the rows, where a point leads to in an SVG.
+    """
     bar = {"color": style["color"], "alpha": 0.45, "linewidth": 3}
     for _, row in rows.iterrows():
         if pd.notna(row[f"{y}_low"]):
@@ -154,6 +172,9 @@ def draw_line(axes: Axes, rows: pd.DataFrame, x: str, y: str, name: str, style: 
         invalid[x], invalid[y], linestyle="none", marker=style["marker"], markersize=8,
         markerfacecolor="white", markeredgecolor=style["color"], zorder=5,
     )  # fmt: skip
+    for (_, row), link in zip(rows.iterrows(), links, strict=False):
+        if pd.notna(row[x]) and pd.notna(row[y]):
+            axes.scatter(row[x], row[y], s=140, alpha=0, zorder=6).set_urls([link])
 
 
 def draw_interval(
@@ -194,9 +215,9 @@ def legend(
     rows: pd.DataFrame,
     title: str = "",
     hollow: str = "invalid, see cells.csv",
-    beside: Axes | Figure | None = None,
+    below: Figure | None = None,
 ) -> None:
-    """A legend of the axes' lines, in it or beside (to the right of) another panel or the whole figure."""
+    """A legend of the axes' lines, in it or below the whole figure."""
     handles, texts = axes.get_legend_handles_labels()
     if not rows["valid"].all():
         handles.append(Line2D([], [], linestyle="none", marker="o", markerfacecolor="white", color="#666666"))
@@ -205,8 +226,8 @@ def legend(
         handles.append(Line2D([], [], color="#666666", alpha=0.45, linewidth=3))
         texts.append("95 % interval over repeats")
     drawn = (
-        legend_beside(beside, handles, texts, title)
-        if beside
+        legend_below(below, handles, texts, title)
+        if below
         else axes.legend(handles, texts, loc="best", **LEGEND)
     )
     drawn.get_frame().set_alpha(0.85)
@@ -218,6 +239,13 @@ def legend_beside(
     """A legend to the right of a panel or of the whole figure."""
     place = {"loc": "center left", "bbox_to_anchor": (1.0 if isinstance(owner, Figure) else 1.02, 0.5)}
     return owner.legend(handles, texts, title=title or None, **{**LEGEND, **place, **look})
+
+
+def legend_below(figure: Figure, handles: Sequence[Any], texts: Sequence[str], title: str = "") -> Legend:
+    """A legend in two columns below the whole figure."""
+    look: dict[str, Any] = LEGEND | {"fontsize": 9, "title_fontsize": 9, "ncols": 2, "alignment": "left"}
+    place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.0)}
+    return figure.legend(handles, texts, title=title or None, **look, **place)
 
 
 def unique_legend(panels: Iterable[Axes]) -> tuple[list, list[str]]:

@@ -1,4 +1,4 @@
-"""Figure tier_tradeoff: what each tier serves against how fast each user gets it.
+"""Figure tier_tradeoff: what each tier serves, how fast each user gets it, and how long they wait for it.
 
 python -m workflow.hyperkv.figures.tier_tradeoff --tables results/tables/scenarios.csv --spec '{"chunk_tokens": 64}' --svg F.svg --png F.png
 """
@@ -10,12 +10,16 @@ import sys
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from ..base.cli import run_stage
 from ..base.options import Spec
 from ..records.parity import require_parity
+from .axes import log_y, plain
 from .command import Picture, Table, draw_tables
-from .style import at_chunk, draw_line, labels, legend, name_loads, styles, title
+from .style import WIDTH, at_chunk, cell_links, draw_line, labels, legend, name_loads, styles, title
+
+_PANELS = (("tps_per_user", "rps_per_gpu"), ("load", "ttft_p50_ms"), ("load", "ttft_p95_ms"))
 
 
 def main(*, tables: Table, spec: Spec, picture: Picture) -> None:
@@ -29,27 +33,38 @@ def main(*, tables: Table, spec: Spec, picture: Picture) -> None:
 
 
 def draw_tier_tradeoff(scenarios: pd.DataFrame, chunk_tokens: int) -> Figure:
-    """RPS/GPU against TPS/user, one line per scenario, one point per load, hit rate at the highest load in the legend.
+    """RPS/GPU against TPS/user, and beside it TTFT p50 and p95 against load: one line per scenario, one point per load.
 
-    scenarios: that table; of it the scenarios of one chunk size. Raises UserError when they are not alike.
+    scenarios: that table; of it the scenarios of one chunk size. The legend has the hit rate at the highest load. Raises
+    UserError when they are not alike.
     """
     rows = at_chunk(scenarios, chunk_tokens)
     require_parity(rows, vary=["tier", "store", "connector"])
-    figure, axes = plt.subplots(figsize=(7.6, 5.2))
+    figure, panels = plt.subplot_mosaic("ab;ac", figsize=(WIDTH, 6), width_ratios=(1.25, 1))
+    trade, *waits = panels.values()
     names, looks = labels(rows), styles(rows)
     for scenario, line in rows.groupby("scenario", sort=False):
         line = line.sort_values("load")
         rate = line.iloc[-1]["hit_rate"]
-        hits = "; hit rate -" if pd.isna(rate) else f"; hit rate {rate:.0%}"
-        draw_line(axes, line, "tps_per_user", "rps_per_gpu", names[scenario] + hits, looks[scenario])
-    axes.set(
+        name = names[scenario] + ("; hit rate -" if pd.isna(rate) else f"; hit rate {rate:.0%}")
+        for axes, (x, y) in zip(panels.values(), _PANELS, strict=True):
+            draw_line(axes, line, x, y, name, looks[scenario], cell_links(line))
+    trade.set(
         xlabel="TPS/user (answer tokens per second of a request, median)",
         ylabel="RPS/GPU (requests per second, median)",
     )
-    axes.set_title(title(rows, f"DRAM against SSD, chunk {chunk_tokens} tokens"), fontsize=10)
-    axes.set_ylim(bottom=0)
-    note = f"{name_loads(axes, rows)};\nhit rate: at the highest load"
-    legend(axes, rows, title=note, beside=axes)
+    trade.set_ylim(bottom=0)
+    for axes, name in zip(waits, ("p50", "p95"), strict=True):
+        axes.set_ylabel(f"TTFT {name} (ms)")
+        log_y(axes)
+        axes.set_xticks(sorted(rows["load"].unique()))
+        axes.xaxis.set_major_formatter(FuncFormatter(plain))
+    waits[0].tick_params(labelbottom=False)
+    waits[1].set_xlabel("clients")
+    figure.suptitle(title(rows, f"DRAM against SSD, chunk {chunk_tokens} tokens"), fontsize=11)
+    told = f"left panel, {name_loads(trade, rows)}; hit rate: at the highest load"
+    figure.tight_layout()
+    legend(trade, rows, told, below=figure)
     return figure
 
 

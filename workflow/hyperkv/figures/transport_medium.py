@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from ..base.cli import run_stage
 from ..base.options import Spec
 from ..records.parity import require_parity
+from ..records.repeats import cell_anchor
 from .command import Picture, Table, draw_tables
 from .looks import colour_of, medium_of
 from .style import RECOMPUTE, at_chunk, draw_interval, empty, note, title
@@ -74,7 +75,8 @@ def _draw_bar(axes: Axes, position: int, row: pd.Series, column: str) -> None:
     """One bar with its interval and its number; hollow when invalid."""
     colour, value = colour_of(row["store"]), row[column]
     face = colour if row["valid"] else "none"
-    axes.bar(position, value, color=face, edgecolor=colour, linewidth=1.5, width=0.6)
+    (bar,) = axes.bar(position, value, color=face, edgecolor=colour, linewidth=1.5, width=0.6)
+    bar.set_url(f"#{cell_anchor(row['scenario'], row['load'])}")
     top = draw_interval(axes, row, column, position, upright=True, capsize=4)
     box = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
     text, at = (f"{value:.3g}", top) if pd.notna(value) else ("-", 0)

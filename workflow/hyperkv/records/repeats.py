@@ -11,6 +11,11 @@ from . import hardware
 from .stats import median, median_interval, spread
 
 
+def cell_anchor(scenario: str, load: float) -> str:
+    """The name of a scenario's cells at one load as a place of a page: 'cell-files-64-4'."""
+    return f"cell-{scenario}-{load:g}"
+
+
 def known(column: Iterable[Any]) -> list[float | None]:
     """A column's values as numbers, None where there is none."""
     return [None if pd.isna(value) else float(value) for value in column]

@@ -1,11 +1,10 @@
 """Stage make_page: one self-contained page of a run, for who decides and for who builds.
 
-python -m workflow.hyperkv.report.make_page --template workflow/report/page.html.j2 --captions workflow/report/figures/*.rst --tables results/tables/*.csv results/tables/environment.json --recommended results/recommended/recommendation.json results/recommended/check.json --figures results/figures/*.svg --out results/report/index.html
+python -m workflow.hyperkv.report.make_page --template workflow/report/page.html.j2 --captions workflow/report/figures/*.rst --tables results/tables/*.csv results/tables/environment.json --recommended results/recommended/recommendation.json results/recommended/check.json --figures results/figures/*.svg --records results/sweep/*/*.jsonl results/profile/*.jsonl --out results/report/index.html
 """
 
 from __future__ import annotations
 
-import base64
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,11 +17,14 @@ from ..base.cli import run_stage
 from ..base.errors import UserError
 from ..base.options import Files
 from ..recommend.recommendation_text import objective_words
-from ..records.frames import read_csv, read_json
+from ..records.frames import Asked, read_csv, read_json
 from ..records.templates import environment
+from ..tables.methods.pays_text import answer, caveat
 from ..tables.methods.substitution import WORDS
 from . import facts, rows
 from .answer import price_of_ssd
+from .inline import inlined
+from .sources import Sources, cell_rows, pays_rows, sources_of, sweep_rows
 
 FIGURES = {
     "pays": "For which models and GPUs this machine's storage pays",
@@ -39,7 +41,7 @@ NEEDED = ("cells", "scenarios", "ratios", "environment", "recommendation")
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure of the page. source: a data URI."""
+    """A figure of the page. source: an SVG element, or of a Markdown page the address of its file."""
 
     name: str
     title: str
@@ -54,6 +56,8 @@ def main(
     tables: Files,
     recommended: Files,
     figures: Files = (),
+    records: Files = (),
+    asked: Asked = None,
     out: Path,
 ) -> None:
     """Write the page.
@@ -61,12 +65,14 @@ def main(
     Args:
         template: the page's Jinja template.
         captions: the figures' captions, .rst.
-        tables: cells, scenarios, ratios .csv and environment.json; layers, claims and cost .csv where they are.
+        tables: cells, scenarios, ratios .csv and environment.json; pays, layers, claims and cost .csv where they are.
         recommended: recommendation.json, check.json.
         figures: SVG files.
+        records: JSONL files of the sweep and of the stores alone, which the page leads to.
         out: HTML file.
     """
-    out.write_text(page(read([*tables, *recommended]), pictures(figures, captions), template))
+    found, shown = read([*tables, *recommended]), pictures(figures, captions)
+    out.write_text(page(found, shown, template, sources_of(records, out, asked)))
 
 
 def read(paths: Sequence[Path]) -> dict[str, Any]:
@@ -94,23 +100,29 @@ def pictures(figures: Sequence[Path], captions: Sequence[Path]) -> list[Picture]
         for name in [name for name in names if name in there][:1]:
             if not (caption := " ".join(told.get(name, "").replace("``", "").split())):
                 raise UserError(f"figure {name} has no caption; give {name}.rst with --captions")
-            encoded = base64.b64encode(there[name].read_bytes()).decode()
-            found.append(Picture(name, FIGURES[name], f"data:image/svg+xml;base64,{encoded}", caption))
+            about = (
+                f"{FIGURES[name]}. {caption.split('. ')[0].strip('.')}. The numbers are in the tables below."
+            )
+            found.append(Picture(name, FIGURES[name], inlined(there[name], about), caption))
     return found
 
 
-def page(found: Mapping[str, Any], shown: Sequence[Picture], template: Path) -> str:
+def page(found: Mapping[str, Any], shown: Sequence[Picture], template: Path, sources: Sources) -> str:
     """The page's HTML. found: see read."""
     found_in = environment(template.parent, html=True)
-    return found_in.get_template(template.name).render(**contents(found), pictures=shown)
+    return found_in.get_template(template.name).render(**contents(found, sources), pictures=shown)
 
 
-def contents(found: Mapping[str, Any]) -> dict[str, Any]:
+def contents(found: Mapping[str, Any], sources: Sources) -> dict[str, Any]:
     """Everything that the template shows beside the pictures."""
     cells, scenarios, recommendation = found["cells"], found["scenarios"], found["recommendation"]
     environments, ratios = found["environment"], found["ratios"].dropna(subset=["baseline"])
-    claims, cost, layers = (_filled(found.get(name)) for name in ("claims", "cost", "layers"))
+    claims, cost, layers, pays = (_filled(found.get(name)) for name in ("claims", "cost", "layers", "pays"))
     return {
+        "answer": [] if pays is None else [*answer(pays), caveat(pays)],
+        "pays": None if pays is None else pays_rows(pays, sources.stores),
+        "titles": FIGURES,
+        "sweep": sweep_rows(scenarios),
         "price_of_ssd": price_of_ssd(scenarios, ratios),
         "recommendation": recommendation,
         "objective": objective_words(recommendation["objective"]),
@@ -119,7 +131,7 @@ def contents(found: Mapping[str, Any]) -> dict[str, Any]:
         "checks": found.get("check", []),
         "baseline": None if ratios.empty else ratios.iloc[0]["baseline"],
         "ratios": rows.ratios_rows(ratios),
-        "scenarios": rows.scenario_rows(scenarios),
+        "scenarios": cell_rows(scenarios, cells, sources.cells),
         "layers": None if layers is None else rows.layers_rows(layers, WORDS),
         "claims": None if claims is None else rows.claims_rows(claims),
         "verdicts": None if claims is None else claims["verdict"].value_counts().to_dict(),

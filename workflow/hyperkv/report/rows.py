@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,16 +11,39 @@ import pandas as pd
 
 from ..recommend.recommendation_text import number, with_interval
 from ..records.stats import Interval
+from ..tables.methods.cost_model import cost_anchor
+
+
+@dataclass(frozen=True)
+class Link:
+    """A text that leads somewhere."""
+
+    text: str
+    href: str
+
+
+Cell = str | Sequence[Link]
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table as texts. numeric: indices of columns of numbers. marked: indices of rows that need attention."""
+    """A table as texts. numeric: indices of columns of numbers. marked: indices of rows that need attention. ids: of the rows."""
 
     headers: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[Cell]]
     numeric: Sequence[int] = ()
     marked: Sequence[int] = ()
+    ids: Sequence[str] = ()
+
+    def brief(self, *columns: int, most: int | None = None) -> Table:
+        """Some columns of it without intervals; most: the first rows, as many. Rows keep no ids: those are the whole table's."""
+        rows = [[_median(row[column]) for column in columns] for row in self.rows[:most]]
+        numeric = [place for place, column in enumerate(columns) if column in {*self.numeric}]
+        return Table([self.headers[column] for column in columns], rows, numeric, self.marked)
+
+
+def _median(cell: Cell) -> Cell:
+    return re.sub(r" \[[^]]*\]", "", cell) if isinstance(cell, str) else cell
 
 
 def interval_text(row: Mapping[str, Any], name: str) -> str:
@@ -106,7 +130,8 @@ def cost_rows(cost: pd.DataFrame) -> Table:
         texts = {name: interval_text(row, name) for name in _COSTS}
         texts["users_per_gpu"] += " or more" if row["users_at_least"] else ""
         rows.append([_word(row["scenario"]), cost_condition(row), *texts.values()])
-    return Table(["scenario", "at", *_COSTS.values()], rows, range(2, len(_COSTS) + 2), _invalid(kept))
+    ids = [cost_anchor(row) for _, row in kept.iterrows()]
+    return Table(["scenario", "at", *_COSTS.values()], rows, range(2, len(_COSTS) + 2), _invalid(kept), ids)
 
 
 def cost_condition(row: Mapping[str, Any]) -> str:

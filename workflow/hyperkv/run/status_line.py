@@ -47,6 +47,7 @@ class StatusLine(logging.Handler):
         if event == "run_info":
             stats = {rule: count for rule, count in vars(record)["stats"].items() if rule != "total"}
             self._left, self._all, self._done = Counter(stats), sum(stats.values()), 0
+            self._begin_log()
         elif event == "job_info":
             self._running[vars(record)["jobid"]] = (vars(record)["rule_name"], self._clock())
             self._stage = _stage_of(vars(record).get("output") or []) or self._stage
@@ -118,6 +119,11 @@ class StatusLine(logging.Handler):
             return f"cell {min(plan['done'] + 1, plan['cells'])} of {plan['cells']}"
         return ""
 
+    def _begin_log(self) -> None:
+        with contextlib.suppress(OSError):
+            self._log.parent.mkdir(parents=True, exist_ok=True)
+            self._log.write_text("")
+
     def _write_log(self, rule: str) -> None:
         with contextlib.suppress(OSError), self._log.open("a") as log:
             log.write(f"{time.strftime('%H:%M:%S')} {self.line()} · made: {rule}\n")
@@ -128,11 +134,7 @@ def listen(quiet: Collection[Any] | None, plan: str, log: str) -> None:
     from snakemake.logging import logger
     from snakemake.settings.enums import Quietness
 
-    path = Path(log)
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("")
-    status = StatusLine(Path(plan), path, sys.stderr)
+    status = StatusLine(Path(plan), Path(log), sys.stderr)
     told = quiet or ()
     if Quietness.RULES in told:
         for handler in logger.handlers:

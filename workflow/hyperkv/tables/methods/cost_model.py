@@ -33,6 +33,11 @@ class Point:
     gpus: int = 1
 
 
+def cost_anchor(row: Mapping[str, Any]) -> str:
+    """The name of a row of cost.csv as a place of a page: 'cost-files-64-slo', or with its load."""
+    return f"cost-{row['scenario']}-{'slo' if row['at'] == 'slo' else format(row['load'], 'g')}"
+
+
 def compared_rows(cost: pd.DataFrame) -> list[pd.DataFrame]:
     """Of every scenario its rows at the SLO, else those at its highest load."""
     found = []

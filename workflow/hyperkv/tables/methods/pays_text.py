@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -90,6 +91,21 @@ def _most_words(rows: pd.DataFrame) -> str:
         f"{TIER_WORDS[best['tier']]} gains most for {best['model']} on {short(best['gpu'])} with KV in {best['kv_dtype']}, "
         f"{best['speedup']:.1f} times{interval}; {open_pairs} of these {len(rows)} are undecided."
     )
+
+
+def times(row: Mapping[str, Any] | None) -> str:
+    """'1.7 [1.5, 1.8]', how many times faster loading is, with a question mark where that is not decided; '-' of no row."""
+    if row is None:
+        return "-"
+    known = row["speedup_low"] < row["speedup_high"]
+    interval = f" [{row['speedup_low']:.1f}, {row['speedup_high']:.1f}]" if known else ""
+    return f"{row['speedup']:.1f}{interval}{' ?' if row['verdict'] == 'undecided' else ''}"
+
+
+def pair_anchor(model: str, gpu: str, kv_dtype: str, prompt_tokens: int) -> str:
+    """The name of a pair's row as a place of a page: 'pays-llama-3.1-8b-h100-80gb-fp8-8192'."""
+    words = f"pays {model} {short(gpu)} {kv_dtype} {prompt_tokens}"
+    return re.sub(r"[^a-z0-9.]+", "-", words.lower())
 
 
 def cheapest(pair: pd.DataFrame) -> Mapping[str, Any] | None:
