@@ -98,6 +98,7 @@ def test_a_broken_plan_or_log_stops_nothing(run, tmp_path, plan):
     stream = io.StringIO()
     status, _ = run(stream)
     (tmp_path / "plan.json").write_text(plan)
+    (tmp_path / "run.log").unlink()
     (tmp_path / "run.log").mkdir()
     begin(status, 1, "measure_scenario", "results/sweep/dram/1.jsonl")
     heard(status, "job_finished", job_id=1)

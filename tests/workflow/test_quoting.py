@@ -381,7 +381,6 @@ def test_a_url_and_a_path_are_no_options():
             "ssh://-oProxyCommand=x/y",
         ],
         "kvrocks.url": ["--x", "ext::sh", "javascript:x", "https://-x/y"],
-        "vllm.index": ["--trusted-host=x", "-r /etc/passwd", "x", "https://a b/"],
         "vllm.requirements": ["-r"],
         "claims": ["--x.yaml"],
         "model": ["-m.json", "a{b}.json", "<logs>/x", ""],
