@@ -33,7 +33,7 @@ SECTIONS = (
     "environment",
     "reproduce",
 )
-FEW = ("none", "dram-64", "dram-256", "files-64", "valkey_resp-64", "rocksdb_resp-64")
+FEW = ("none", "dram", "valkey_chunks-256", "files", "valkey_resp", "rocksdb_resp")
 HOSTILE = "</td><script>alert(1)</script><img src=x onerror=alert(2)> & \"quoted\" 'text'"
 
 PAYS = table_of(
@@ -55,7 +55,7 @@ CLAIMS = pd.DataFrame(
         "high": [1.16, 4.4, None],
         "unit": ["ratio", "ratio", "share"],
         "condition": ["2 <= value <= 3", "value > 1", "0.06 <= value"],
-        "reason": ["dram-64 over files-64", HOSTILE, "nothing was measured at chunk 1024"],
+        "reason": ["dram over files", HOSTILE, "nothing was measured at chunk 1024"],
         "cells": [6, 6, 0],
         "machine": ["2 x AMD EPYC", "2 x AMD EPYC", ""],
         "run": ["replay", "replay", ""],
@@ -63,7 +63,7 @@ CLAIMS = pd.DataFrame(
 )
 COST = pd.DataFrame(
     {
-        "scenario": ["none", "dram-64", "none"],
+        "scenario": ["none", "dram", "none"],
         "at": ["slo", "slo", "load"],
         "load": [None, None, 4.0],
         "valid": [True, False, True],
@@ -132,7 +132,7 @@ def page_of(
     extra: dict[str, pd.DataFrame] | None = None,
     figures: list[Path] | None = None,
     checks: list[dict] | None = None,
-    baseline: str | None = "dram-64",
+    baseline: str | None = "dram",
 ) -> Path:
     """The page of cells, in a folder that is made; tables and recommendation are worked out from them."""
     folder.mkdir()

@@ -26,7 +26,7 @@ PAIRS = [
     for gpu in ("NVIDIA H100 80GB HBM3", "NVIDIA L4 24GB (derived)")
     for tokens in (8192, 32768)
 ]
-CHOSEN = {"scenario": "dram-64", "load": 4, "value": 11.5, "value_low": None, "value_high": None}
+CHOSEN = {"scenario": "dram", "load": 4, "value": 11.5, "value_low": None, "value_high": None}
 RECOMMENDATION = {
     "answer": "Keep KV in DRAM.",
     "chosen": CHOSEN,
@@ -45,7 +45,7 @@ def found(cells: pd.DataFrame | None = None, pays: pd.DataFrame | None = None, *
     return {
         "cells": cells,
         "scenarios": scenarios_table(cells),
-        "ratios": ratios_table(cells, "dram-64"),
+        "ratios": ratios_table(cells, "dram"),
         "pays": table_of(PAIRS) if pays is None else pays,
         "environment": kept(LAPTOP).environments,
         "recommendation": RECOMMENDATION | told,
@@ -94,6 +94,7 @@ def test_the_sweep_stands_at_the_highest_load_that_all_have(tables, told):
     assert (one.ttft_p50_ms.value, one.hit_rate.value) == (row["ttft_p50_ms"], row["hit_rate"])
     assert told.sweep[0].store is None
     without = scenarios[(scenarios["scenario"] != "none") | (scenarios["load"] < scenarios["load"].max())]
+    without = without[~without["scenario"].str.contains("chunks")]
     lower = without[without["scenario"] == "none"]["load"].max()
     assert set(at_common_load(without)["load"]) == {lower}
     apart = pd.DataFrame({"scenario": ["a", "a", "b"], "load": [1, 2, 3]})
@@ -102,8 +103,8 @@ def test_the_sweep_stands_at_the_highest_load_that_all_have(tables, told):
 
 def test_ratios_are_of_dram_over_ssd_alone(tables, told):
     ratios = tables["ratios"]
-    assert {each.scenario for each in told.ratios} == {"files-64", "rocksdb_resp-64"}
-    assert {each.baseline for each in told.ratios} == {"dram-64"}
+    assert {each.scenario for each in told.ratios} == {"files", "rocksdb_resp"}
+    assert {each.baseline for each in told.ratios} == {"dram"}
     assert [(each.at, each.metric) for each in told.ratios][:3] == [
         ("load", "rps_per_gpu"),
         ("load", "ttft_p50_ms"),
@@ -124,22 +125,20 @@ def test_evidence_environment_and_recommendation(tables, told):
     assert told.environments[0].machine
     assert told.environments[0].versions["numpy"]
     assert told.environments[0].commit
-    assert told.recommendation.scenario == "dram-64"
+    assert told.recommendation.scenario == "dram"
     assert (told.recommendation.value.value, told.recommendation.value.low) == (11.5, None)
     nothing = summary_of(found(chosen=None), []).recommendation
     assert (nothing.scenario, nothing.load, nothing.value.value) == (None, None, None)
 
 
 def test_invalid_cells_and_what_is_left_out_are_notes():
-    told = summary_of(found(spoiled(few_cells(), "files-64", "too few device reads")), [KVROCKS])
+    told = summary_of(found(spoiled(few_cells(), "files", "too few device reads")), [KVROCKS])
     invalid, *others = told.notes
-    count = (few_cells()["scenario"] == "files-64").sum()
-    assert invalid.startswith(
-        f"{count} of {len(few_cells())} cells are invalid and drawn hollow: files-64 at"
-    )
+    count = (few_cells()["scenario"] == "files").sum()
+    assert invalid.startswith(f"{count} of {len(few_cells())} cells are invalid and drawn hollow: files at")
     assert invalid.endswith(f"and {count - 2} more.")
     assert others == [KVROCKS]
-    assert not next(each for each in told.sweep if each.scenario == "files-64").valid
+    assert not next(each for each in told.sweep if each.scenario == "files").valid
     text = " ".join(terminal_text(told, table_of(PAIRS)).split())
     assert invalid in text
     assert KVROCKS in text
@@ -147,7 +146,7 @@ def test_invalid_cells_and_what_is_left_out_are_notes():
 
 def test_without_a_model_to_compare_the_sweep_answers():
     told = summary_of(found(pays=EMPTY), [])
-    assert "the DRAM pool (dram-64) serves" in told.answer
+    assert "the DRAM pool (dram) serves" in told.answer
     assert told.caveat == ""
     assert told.answer in " ".join(terminal_text(told, EMPTY).split())
 
@@ -158,7 +157,7 @@ def test_the_terminal_has_answer_grid_and_five_paths(tables, told):
     assert "\nlarge  " in text
     assert "\nsmall  " in text
     assert text.count("results/") == 5
-    assert "What to run:   results/recommended/README.txt (dram-64)\n" in text
+    assert "What to run:   results/recommended/README.txt (dram)\n" in text
     assert "pays.txt" not in text
     nothing = terminal_text(summary_of(found(chosen=None), []), tables["pays"])
     assert "(nothing can be recommended)" in nothing

@@ -101,7 +101,7 @@ SMALLEST = """Math.min(...[...document.querySelectorAll('figure svg g[transform*
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     """A page with every section: invalid cells, claims, costs and pays too."""
-    cells = spoiled(cells_of(LAPTOP), "rocksdb_resp-64")
+    cells = spoiled(cells_of(LAPTOP), "rocksdb_resp")
     checks = [{"what": "store.sh", "status": "checked", "detail": "started"}]
     folder = tmp_path_factory.mktemp("pages")
     figures = [*kept_pictures(), drawn_pays(folder / "figures")]
@@ -147,14 +147,14 @@ def test_a_click_on_a_point_shows_its_row_which_leads_to_its_record(browser, pag
               .filter(href => !document.getElementById(href.slice(1)))"""
         )
         assert missing == []
-        for place in ("cell-files-64-4", "pays-llama-3.1-8b-h100-80gb-bfloat16-8192", "cost-none-slo"):
+        for place in ("cell-files-4", "pays-llama-3.1-8b-h100-80gb-bfloat16-8192", "cost-none-slo"):
             row = shown.page.locator(f'[id="{place}"]')
             assert not row.is_visible()
             shown.page.locator(f'svg a[*|href="#{place}"] path').first.click()
             row.wait_for(state="visible")
-        shown.page.locator("[id='cell-files-64-4'] a").first.click()
-        shown.page.wait_for_url("**/records/sweep/files-64/*.jsonl")
-        assert '"scenario": "files-64"' in shown.page.content()
+        shown.page.locator("[id='cell-files-4'] a").first.click()
+        shown.page.wait_for_url("**/records/sweep/files/*.jsonl")
+        assert '"scenario": "files"' in shown.page.content()
 
 
 def test_print_keeps_figures_and_tables_within_the_sheet(browser, page):

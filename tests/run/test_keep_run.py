@@ -46,12 +46,12 @@ def test_every_record_is_kept_as_it_stands_in_the_configurations_order(results, 
     families = list(dict.fromkeys(name.rpartition("-")[0] or name for name in order))
     wanted = yaml.safe_load(Path(BASE[1]).read_text())["experiment"]["scenarios"]
     assert families == [name for name in wanted if name in families]
-    repeats = [record["repeat"] for record in run.of("cell") if record["scenario"] == "dram-64"]
+    repeats = [record["repeat"] for record in run.of("cell") if record["scenario"] == "dram"]
     assert repeats == sorted(repeats)
     assert (run.about.told, run.about.figures) == ("two lines", ["chunk"])
     commits = {record["environment"]["git"]["commit"] for record in original}
     assert {commit.removesuffix("-dirty") for commit in run.about.code} == commits
-    assert {*run.about.configuration["scenarios"]} == {*families}
+    assert {*run.about.configuration["scenarios"]} >= {*families}
     assert run.about.configuration["figures"] == {"baseline": None, "chunk_tokens": 64}
 
 
