@@ -102,7 +102,7 @@ def test_a_complete_run(complete):
         assert (checkout / f"results/figures/{name}.png").read_bytes().startswith(b"\x89PNG")
     page = (checkout / "results/report/index.html").read_text()
     assert page.rstrip().endswith("</html>")
-    assert page.count("data:image/svg+xml;base64,") == 5
+    assert page.count("<svg") == 5
     recommendation = json.loads((checkout / "results/recommended/recommendation.json").read_text())
     checks = json.loads((checkout / "results/recommended/check.json").read_text())
     assert recommendation["chosen"]["scenario"] in SCENARIOS
@@ -185,7 +185,7 @@ def test_nothing_is_left_to_do(complete):
         ("predict/lru.py recommend/check_recommended.py", HIT_RATES | {"check_recommended"}),
         ("predict/predict_break_even.py tables/ratios.py", BREAK_EVEN | {"write_ratios"}),
         ("predict/place_stores.py tables/latency.py", PLACED | CLAIMS | {"write_latency"}),
-        ("tables/methods/cost_model.py profile/null_server.py", COST | LAYERS),
+        ("tables/methods/cost_model.py profile/null_server.py", COST | LAYERS | {"make_summary"}),
         ("tables/judging/verdict.py figures/layers.py", CLAIMS | {"draw_layers"}),
         ("stores/rocksdb/server.py connectors/redis.py", measured("rocksdb_resp", "valkey_redis")),
         ("connectors/resp.py", measured("rocksdb_resp", "valkey_resp") | PROFILE | LAYERS),
