@@ -53,7 +53,7 @@ def answer(table: pd.DataFrame) -> list[str]:
             "Only DRAM is compared, and it is modelled.",
         ]
     told = [_tier_words(tier, measured[measured["tier"] == tier]) for tier in ("ssd", "ram_over_resp")]
-    prompt_words = f"On this machine loading the KV of {prompt:,} tokens is faster than computing it from "
+    prompt_words = f"On this machine loading the KV of {prompt:,} tokens is faster than computing it: from "
     first = prompt_words + "; from ".join(filter(None, told)) + "."
     ssd = at[at["tier"] == "ssd"]
     return [first, _most_words(ssd if len(ssd) else measured)]
