@@ -15,10 +15,10 @@ _ON_DATA_DIR = ("profile_store", "profile_limits", "profile_layers", "baseline_a
 
 
 def planned_cells(workflow: Any, config: dict[str, Any]) -> int:
-    """Cells of the measure_scenario jobs that this run is going to execute."""
-    return sum(
-        len(loads_of(config, job.wildcards.scenario)) for job in _planned(workflow, "measure_scenario")
-    )
+    """Cells of the measure_scenario jobs that this run is going to execute; a scenario's single requests are one."""
+    single = bool(config["engine"] == "vllm" and config["latency"]["prompt_tokens"])
+    jobs = _planned(workflow, "measure_scenario")
+    return sum(len(loads_of(config, job.wildcards.scenario)) + single for job in jobs)
 
 
 def planned_places(workflow: Any, config: dict[str, Any]) -> list[str]:
