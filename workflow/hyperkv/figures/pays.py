@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from ..base.cli import run_stage
-from ..tables.methods.pays_text import cheapest, pair_anchor, short
+from ..tables.methods.pays_text import PAIR, cheapest, fastest, pair_anchor, short, too_many_gpus
 from .command import Picture, Table, draw_tables
 from .style import WIDTH, empty
 
@@ -78,7 +78,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, models: list[str], gpus: list[str]) -
         if (model, gpu) not in pairs:
             continue
         colour, text = _cell(pairs[model, gpu])
-        link = f"#{pair_anchor(*pairs[model, gpu].iloc[0][['model', 'gpu', 'kv_dtype', 'prompt_tokens']])}"
+        link = f"#{pair_anchor(*pairs[model, gpu].iloc[0][PAIR])}"
         square = Rectangle((column, row), 1, 1, facecolor=colour, edgecolor="white", linewidth=1.5)
         square.set_url(link)
         axes.add_patch(square)
@@ -87,40 +87,32 @@ def _panel(axes: Axes, rows: pd.DataFrame, models: list[str], gpus: list[str]) -
 
 def _cell(pair: pd.DataFrame) -> tuple[str, str]:
     """Colour and words; a question mark: whether SSD pays is not decided."""
-    if (pair["verdict"] == "too many GPUs").any():
-        return TOO_MANY, f"{pair.iloc[0]['gpus_for_weights']:.0f} GPUs"
-    open_ssd = ((pair["tier"] == "ssd") & (pair["verdict"] == "undecided")).any()
+    if many := too_many_gpus(pair):
+        return TOO_MANY, many
     row = cheapest(pair)
     if row is None:
         return NOTHING, "-"
-    words = f"{row['speedup']:.1f} x" + (" ?" if open_ssd else "")
+    words = f"{row['speedup']:.1f} x" + (" ?" if _any_open(pair) else "")
     return COLOURS[row["tier"]], words
 
 
 def _handles(pays: pd.DataFrame) -> list[Patch]:
-    def fastest(tier: str) -> str:
-        found = pays[(pays["tier"] == tier) & pays["gbps"].notna()]
-        if found.empty:
-            return "not measured"
-        best = found.loc[found["gbps"].idxmax()]
-        return f"{best['scenario']}, {best['gbps']:.2g} GB/s measured alone"
+    def measured(tier: str) -> str:
+        found = fastest(pays[pays["tier"] == tier])
+        return f"{found} measured alone" if found else "not measured"
 
     machine = pays["machine"].dropna()
     where = f" of {machine.iloc[0]}" if len(machine) else ""
     told = [
-        Patch(color=COLOURS["ssd"], label=f"SSD{where}: {fastest('ssd')}"),
-        Patch(color=COLOURS["ram_over_resp"], label=f"RAM over RESP: {fastest('ram_over_resp')}"),
+        Patch(color=COLOURS["ssd"], label=f"SSD{where}: {measured('ssd')}"),
+        Patch(color=COLOURS["ram_over_resp"], label=f"RAM over RESP: {measured('ram_over_resp')}"),
         Patch(color=COLOURS["dram"], label="only pinned DRAM (modelled: the copy to the GPU)"),
     ]
-    if (
-        pays.groupby(["model", "gpu", "kv_dtype", "prompt_tokens"])["verdict"]
-        .agg(lambda own: set(own) <= {"loses", "undecided"})
-        .any()
-    ):
+    if pays.groupby(PAIR)["verdict"].agg(lambda own: set(own) <= {"loses", "undecided"}).any():
         told.append(
             Patch(facecolor=NOTHING, edgecolor="#999999", label="- computing is faster than every tier")
         )
-    if (pays["verdict"] == "too many GPUs").any():
+    if too_many_gpus(pays):
         told.append(Patch(color=TOO_MANY, label="that many GPUs hold the weights: more than one machine"))
     notes = ["one prompt on an idle engine; without what engine and connector spend on a request"]
     notes += ["* derived from published figures, not measured"] if pays["gpu_derived"].any() else []

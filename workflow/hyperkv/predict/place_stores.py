@@ -74,7 +74,7 @@ def placed_stores_table(break_even: pd.DataFrame, stores: pd.DataFrame, machine:
     chunk's and the connections that are fastest there.
     """
     rows = []
-    for scenario, points in stores.groupby("scenario", sort=False):
+    for _, points in stores.groupby("scenario", sort=False):
         nearest = {size: nearest_get(points, size) for size in break_even["chunk_bytes"].unique()}
         for row in break_even.to_dict("records"):
             point = nearest[row["chunk_bytes"]]
@@ -83,34 +83,14 @@ def placed_stores_table(break_even: pd.DataFrame, stores: pd.DataFrame, machine:
             known = pd.notna(row["required_node_gbps"])
             required = row["required_node_gbps"] if known else row["required_gbps"]
             ttft_s = row["kv_bytes"] / (point["gbps"] * 1e9) + row["copy_s"] + row["step_s"]
-            rows.append(
-                {
-                    "machine": machine,
-                    "scenario": scenario,
-                    **{key: point[key] for key in ("tier", "store", "connector", "operation", "cold")},
-                    **{
-                        key: point[key]
-                        for key in ("value_bytes", "connections", "gbps", "gbps_low", "gbps_high")
-                    },
-                    **{
-                        key: row[key]
-                        for key in (
-                            "model",
-                            "gpu",
-                            "gpus_for_weights",
-                            "kv_dtype",
-                            "prompt_tokens",
-                            "chunk_bytes",
-                        )
-                    },
-                    "required_gbps": required,
-                    "share_of_required": point["gbps"] / required,
-                    "ttft_s": ttft_s,
-                    "prefill_s": row["prefill_s"],
-                    "speedup": row["prefill_s"] / ttft_s,
-                    **{key: point.get(key) for key in hardware.COLUMNS},
-                }
-            )
+            placed = {
+                "machine": machine,
+                "required_gbps": required,
+                "share_of_required": point["gbps"] / required,
+                "ttft_s": ttft_s,
+                "speedup": row["prefill_s"] / ttft_s,
+            }
+            rows.append({**point, **row, **placed})
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

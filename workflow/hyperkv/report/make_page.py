@@ -17,12 +17,13 @@ from ..base.cli import run_stage
 from ..base.errors import UserError
 from ..base.options import Files
 from ..recommend.recommendation_text import objective_words
-from ..records.frames import Asked, read_csv, read_json
+from ..records.frames import Asked
 from ..records.templates import environment
 from ..tables.methods.pays_text import answer, caveat
 from ..tables.methods.substitution import WORDS
 from . import facts, rows
 from .answer import price_of_ssd
+from .found import read
 from .inline import inlined
 from .sources import Sources, cell_rows, pays_rows, sources_of, sweep_rows
 
@@ -71,21 +72,8 @@ def main(
         records: JSONL files of the sweep and of the stores alone, which the page leads to.
         out: HTML file.
     """
-    found, shown = read([*tables, *recommended]), pictures(figures, captions)
+    found, shown = read([*tables, *recommended], NEEDED), pictures(figures, captions)
     out.write_text(page(found, shown, template, sources_of(records, out, asked)))
-
-
-def read(paths: Sequence[Path]) -> dict[str, Any]:
-    """Tables and JSON files by name. Raises UserError naming one that is missing among them."""
-    found = {
-        path.stem: read_json(path)
-        if path.suffix == ".json"
-        else read_csv(path, keep_default_na=False, na_values=[""])
-        for path in paths
-    }
-    if missing := [name for name in NEEDED if name not in found]:
-        raise UserError(f"{', '.join(missing)} is not among the files; give its path with --tables")
-    return found
 
 
 def pictures(figures: Sequence[Path], captions: Sequence[Path]) -> list[Picture]:
@@ -108,7 +96,7 @@ def pictures(figures: Sequence[Path], captions: Sequence[Path]) -> list[Picture]
 
 
 def page(found: Mapping[str, Any], shown: Sequence[Picture], template: Path, sources: Sources) -> str:
-    """The page's HTML. found: see read."""
+    """The page's HTML. found: see found.read."""
     found_in = environment(template.parent, html=True)
     return found_in.get_template(template.name).render(**contents(found, sources), pictures=shown)
 

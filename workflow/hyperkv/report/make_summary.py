@@ -14,13 +14,12 @@ from typing import Annotated, Any
 import pandas as pd
 
 from ..base.cli import run_stage
-from ..base.errors import UserError
 from ..base.options import Files, read_by
-from ..records.frames import read_csv, read_json
 from ..records.hardware import disk_words, hardware_words, mixed
 from ..records.templates import filled
-from ..tables.methods.pays_text import answer, caveat, pays_text
+from ..tables.methods.pays_text import TOO_MANY, answer, caveat, pays_text
 from .answer import price_of_ssd
+from .found import read
 from .run_rows import versions_of
 from .summary import Environment, Evidence, Interval, Pays, Ratio, Recommendation, Scenario, Summary
 
@@ -50,9 +49,7 @@ def main(*, tables: Files, recommendation: Path, notes: Notes = (), out: Path, t
         out: JSON file.
         text: text file for the terminal.
     """
-    found = {path.stem: _read(path) for path in [*tables, recommendation]}
-    if missing := [name for name in NEEDED if name not in found]:
-        raise UserError(f"{', '.join(missing)} is not among the files; give its path with --tables")
+    found = read([*tables, recommendation], NEEDED)
     told = summary_of(found, notes)
     out.write_text(told.model_dump_json(indent=1) + "\n")
     text.write_text(terminal_text(told, found["pays"]))
@@ -103,16 +100,10 @@ def at_common_load(scenarios: pd.DataFrame) -> pd.DataFrame:
     return scenarios.loc[scenarios.groupby("scenario", sort=False)["load"].idxmax()]
 
 
-def _read(path: Path) -> Any:
-    return (
-        read_json(path) if path.suffix == ".json" else read_csv(path, keep_default_na=False, na_values=[""])
-    )
-
-
 def _pays(group: tuple[Any, ...], rows: pd.DataFrame) -> Pays:
     tier, kv_dtype, prompt_tokens = group
     counts = rows["verdict"].value_counts()
-    words = ("pays", "undecided", "loses", "too many GPUs")
+    words = ("pays", "undecided", "loses", TOO_MANY)
     found = {word.lower().replace(" ", "_"): int(counts.get(word, 0)) for word in words}
     return Pays(tier=tier, kv_dtype=kv_dtype, prompt_tokens=prompt_tokens, **found)
 

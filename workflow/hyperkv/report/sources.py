@@ -12,7 +12,7 @@ import pandas as pd
 from ..records.frames import read_jsonl
 from ..records.record_file import Identity
 from ..records.repeats import cell_anchor
-from ..tables.methods.pays_text import TIER_WORDS, pair_anchor, short, times
+from ..tables.methods.pays_text import PAIR, TIER_WORDS, pair_anchor, short, times, too_many_gpus
 from .rows import Cell, Link, Table, interval_text, percent, scenario_rows
 
 
@@ -72,13 +72,10 @@ def pays_rows(pays: pd.DataFrame, found: Mapping[str, Link]) -> Table:
     """Table pays with a row per model, GPU, KV format and prompt: times faster from each tier, and the stores that stand for them."""
     rows: list[list[Cell]] = []
     ids = []
-    for keys, pair in pays.groupby(["model", "gpu", "kv_dtype", "prompt_tokens"], sort=False):
+    for keys, pair in pays.groupby(PAIR, sort=False):
         tiers = {row["tier"]: row for _, row in pair.iterrows()}
-        many = (pair["verdict"] == "too many GPUs").any()
-        texts = [
-            f"{pair.iloc[0]['gpus_for_weights']:.0f} GPUs" if many else times(tiers.get(tier))
-            for tier in TIER_WORDS
-        ]
+        many = too_many_gpus(pair)
+        texts = [many or times(tiers.get(tier)) for tier in TIER_WORDS]
         stores = [found[name] for name in dict.fromkeys(pair["scenario"].dropna()) if name in found]
         model, gpu, kv_dtype, prompt = keys
         told = short(gpu) + (" *" if pair.iloc[0]["gpu_derived"] else "")

@@ -13,7 +13,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection
 from pathlib import Path
+from statistics import fmean
 from typing import Any, TextIO
+
+from ..sweep.progress import time_left
 
 SECONDS_BETWEEN_LINES = 30  # where the line cannot be written over
 SECONDS_BETWEEN_STAGES = 5
@@ -67,7 +70,7 @@ class StatusLine(logging.Handler):
             cells = self._cells() if self._stage == "sweep" else ""
             parts.append(f"{self._stage}: {cells}" if cells else self._stage)
         if (seconds := self.left_s()) is not None:
-            parts.append(f"about {f'{seconds:.0f} s' if seconds < 100 else f'{seconds / 60:.0f} min'} left")
+            parts.append(time_left(seconds))
         return "hyperkv: " + " · ".join(parts)
 
     def left_s(self) -> float | None:
@@ -76,7 +79,7 @@ class StatusLine(logging.Handler):
         if not every:
             return None
         return sum(
-            count * _mean(self._took.get(rule) or every) for rule, count in self._left.items() if count > 0
+            count * fmean(self._took.get(rule) or every) for rule, count in self._left.items() if count > 0
         )
 
     def show(self) -> None:
@@ -157,7 +160,3 @@ def _stage_of(output: Collection[str]) -> str:
         if len(parts) > 2 and parts[0] == "results":
             return parts[1]
     return ""
-
-
-def _mean(seconds: list[float]) -> float:
-    return sum(seconds) / len(seconds)

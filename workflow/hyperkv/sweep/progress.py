@@ -57,6 +57,9 @@ def position(done: int, cells: int, elapsed_s: float) -> str:
     """'cell 3 of 12, 25 %, about 2 min left · ' after `done` cells took `elapsed_s` seconds."""
     if done > cells:
         return ""
-    left = elapsed_s / done * (cells - done)
-    text = f"{left:.0f} s" if left < 100 else f"{left / 60:.0f} min"
-    return f"cell {done} of {cells}, {done / cells:.0%}, about {text} left · "
+    return f"cell {done} of {cells}, {done / cells:.0%}, {time_left(elapsed_s / done * (cells - done))} · "
+
+
+def time_left(seconds: float) -> str:
+    """'about 90 s left', 'about 2 min left'."""
+    return f"about {f'{seconds:.0f} s' if seconds < 100 else f'{seconds / 60:.0f} min'} left"

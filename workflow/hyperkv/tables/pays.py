@@ -15,7 +15,7 @@ import pandas as pd
 from ..base.cli import run_stage
 from ..records.frames import read_csv
 from .methods.dictionary import table_of
-from .methods.pays_text import pays_text
+from .methods.pays_text import PAIR, TOO_MANY, pays_text
 
 PROMPT_TOKENS = (8192, 32768)
 TIERS = ("dram", "ram_over_resp", "ssd")
@@ -44,12 +44,11 @@ def pays_table(break_even: pd.DataFrame, placed_stores: pd.DataFrame) -> pd.Data
     undecided (the interval holds 1); of a model that more than 8 such GPUs hold, too many GPUs.
     """
     asked = break_even[break_even["prompt_tokens"].isin(PROMPT_TOKENS)]
-    keys = ["model", "gpu", "kv_dtype", "prompt_tokens"]
-    placed = dict(list(placed_stores.groupby(keys))) if len(placed_stores) else {}
+    placed = dict(list(placed_stores.groupby(PAIR))) if len(placed_stores) else {}
     rows = [
         row
         for _, pair in asked.iterrows()
-        for row in _rows(pair, placed.get(tuple(pair[keys]), placed_stores.head(0)))
+        for row in _rows(pair, placed.get(tuple(pair[PAIR]), placed_stores.head(0)))
     ]
     return table_of("pays", rows)
 
@@ -60,10 +59,7 @@ def _rows(pair: pd.Series, stores: pd.DataFrame) -> Iterator[dict[str, Any]]:
         "gpu_derived": pd.notna(pair["assumption"]),
         "model_scaled": pd.notna(pair["scaled_from"]),
         "recompute_s": pair["prefill_s"],
-        **{
-            key: pair[key]
-            for key in ("model", "gpu", "gpus_for_weights", "kv_dtype", "prompt_tokens", "kv_bytes")
-        },
+        **{key: pair[key] for key in (*PAIR, "gpus_for_weights", "kv_bytes")},
     }
     rest_s = pair["copy_s"] + pair["step_s"]
     remote = stores[(stores["tier"] == "dram") & (stores["connector"] != "inprocess")]
@@ -87,7 +83,7 @@ def _rows(pair: pd.Series, stores: pd.DataFrame) -> Iterator[dict[str, Any]]:
 
 def _verdict(row: dict[str, Any]) -> str:
     if row["gpus_for_weights"] > MOST_GPUS:
-        return "too many GPUs"
+        return TOO_MANY
     low, high = (row["speedup"] if pd.isna(row[key]) else row[key] for key in ("speedup_low", "speedup_high"))
     return "pays" if low > 1 else "loses" if high < 1 else "undecided"
 

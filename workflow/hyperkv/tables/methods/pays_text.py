@@ -13,6 +13,8 @@ from ...records.templates import filled
 
 TIER_WORDS = {"ssd": "SSD", "ram_over_resp": "RAM over RESP", "dram": "DRAM"}
 SHORT = {"ssd": "SSD", "ram_over_resp": "RAM", "dram": "DRAM"}
+PAIR = ["model", "gpu", "kv_dtype", "prompt_tokens"]  # what a row of the grid and a cell of the figure is of
+TOO_MANY = "too many GPUs"
 
 
 def pays_text(table: pd.DataFrame, most_rows: int | None = None, most_columns: int | None = None) -> str:
@@ -45,7 +47,7 @@ def words_at(shown: pd.DataFrame) -> str:
 def answer(table: pd.DataFrame) -> list[str]:
     """Two sentences: for how many pairs of model and GPU each measured tier pays, and where most is gained, with its interval."""
     prompt = table["prompt_tokens"].min()
-    at = table[(table["prompt_tokens"] == prompt) & (table["verdict"] != "too many GPUs")]
+    at = table[(table["prompt_tokens"] == prompt) & (table["verdict"] != TOO_MANY)]
     measured = at[at["tier"].isin(("ssd", "ram_over_resp"))]
     if measured.empty:
         return [
@@ -72,13 +74,12 @@ def caveat(table: pd.DataFrame) -> str:
 def _tier_words(tier: str, rows: pd.DataFrame) -> str:
     if rows.empty:
         return ""
-    best = rows.loc[rows["gbps"].idxmax()]
     first, *others = [
         f"{(own['verdict'] == 'pays').sum()} of {len(own)}{{}} with KV in {dtype}"
         for dtype, own in rows.groupby("kv_dtype", sort=False)
     ]
     counts = [first.format(" pairs of model and GPU"), *(text.format("") for text in others)]
-    return f"{TIER_WORDS[tier]} ({best['scenario']}, {best['gbps']:.2g} GB/s) for {', '.join(counts)}"
+    return f"{TIER_WORDS[tier]} ({fastest(rows)}) for {', '.join(counts)}"
 
 
 def _most_words(rows: pd.DataFrame) -> str:
@@ -91,6 +92,20 @@ def _most_words(rows: pd.DataFrame) -> str:
         f"{TIER_WORDS[best['tier']]} gains most for {best['model']} on {short(best['gpu'])} with KV in {best['kv_dtype']}, "
         f"{best['speedup']:.1f} times{interval}; {open_pairs} of these {len(rows)} are undecided."
     )
+
+
+def fastest(rows: pd.DataFrame) -> str:
+    """'files, 0.83 GB/s': the fastest store that was measured among rows of one tier; "" where none was."""
+    measured = rows[rows["gbps"].notna()]
+    if measured.empty:
+        return ""
+    best = measured.loc[measured["gbps"].idxmax()]
+    return f"{best['scenario']}, {best['gbps']:.2g} GB/s"
+
+
+def too_many_gpus(pair: pd.DataFrame) -> str:
+    """'16 GPUs' of a pair that one machine's GPUs do not hold; "" of another."""
+    return f"{pair.iloc[0]['gpus_for_weights']:.0f} GPUs" if (pair["verdict"] == TOO_MANY).any() else ""
 
 
 def times(row: Mapping[str, Any] | None) -> str:
@@ -135,7 +150,7 @@ def _grid(shown: pd.DataFrame) -> str:
 def _cell(pair: pd.DataFrame) -> str:
     if pair.empty:
         return ""
-    if (pair["verdict"] == "too many GPUs").any():
-        return f"{pair.iloc[0]['gpus_for_weights']:.0f} GPUs"
+    if many := too_many_gpus(pair):
+        return many
     row = cheapest(pair)
     return "-" if row is None else f"{SHORT[row['tier']]} {row['speedup']:.1f}"
