@@ -61,6 +61,7 @@ def with_striped(**keys: Any) -> dict[str, Any]:
 def engine(**changes: Any) -> dict[str, Any]:
     """BASE with engine vllm on a GPU and one scenario of every kind, some keys changed."""
     config = deepcopy(BASE) | {"engine": "vllm", "latency": {"prompt_tokens": [1024]}}
+    config["scenarios"]["none"] = {"tier": "none", "pair": "reference"}
     config["scenarios"]["valkey"] = {"tier": "dram", "store": "valkey", "connector": "resp"}
     config["experiment"] = {"scenarios": ["none", "dram", "files", "valkey"]}
     for path, value in changes.items():

@@ -11,7 +11,7 @@ from workflow.hyperkv.records.effective import Effective, not_as_asked
 from workflow.hyperkv.records.parity import require_parity
 from workflow.hyperkv.tables.cells import cells_table
 
-ASKED = Effective(256, True, 4 << 30, "bfloat16", 131072, 16, False, 1)
+ASKED = Effective(256, True, 4 << 30, "bfloat16", 131072, 16, False, 1, "current")
 
 
 def test_facts_that_are_not_known_differ_from_nothing():
@@ -31,6 +31,7 @@ def test_facts_that_are_not_known_differ_from_nothing():
         ("block_tokens", 64),
         ("prefix_caching", True),
         ("gpus", 2),
+        ("pair", "reference"),
     ],
 )
 def test_every_fact_that_differs_is_named_with_both_values(name, value):

@@ -6,7 +6,7 @@ import pytest
 from tests.record_factory import varied
 from tests.tables.repeats import rates
 from workflow.hyperkv.tables.cells import cells_table
-from workflow.hyperkv.tables.ratios import default_baseline, ratios_table
+from workflow.hyperkv.tables.ratios import baseline_of, ratios_table
 
 
 def ratio(records: list[dict], **where) -> pd.Series:
@@ -80,7 +80,9 @@ def test_the_default_baseline_is_dram_at_the_figures_chunk(real):
     other = varied(real["dram"], scenario="dram-64")
     other["spec"]["scenario"]["chunk_tokens"] = 64
     cells = cells_table([real["none"], other, real["dram"]])
-    assert default_baseline(cells, 32) == "dram"
-    assert default_baseline(cells, 64) == "dram-64"
-    assert default_baseline(cells, 16) == "dram-64"
-    assert default_baseline(cells_table([real["none"]]), 16) is None
+    assert baseline_of(cells, None, 32) == "dram"
+    assert baseline_of(cells, None, 64) == "dram-64"
+    assert baseline_of(cells, None, 16) == "dram-64"
+    assert baseline_of(cells, "none", 64) == "none"
+    assert baseline_of(cells, "elsewhere", 64) == "dram-64"
+    assert baseline_of(cells_table([real["none"]]), None, 16) is None

@@ -21,7 +21,18 @@ from .explain import validated
 from .memory_checks import check_memory, context_limit
 from .models.config import Config
 from .models.gpu import Gpu
-from .plan import ENVIRONMENTS, EXPERIMENT, MODELS, measured_workload, predicted_case, requirements_of
+from .plan import (
+    EXPERIMENT,
+    LOADGEN_ENVIRONMENT,
+    MODELS,
+    environment_section,
+    key_of,
+    measured_workload,
+    pairs_of,
+    predicted_case,
+    requirements_of,
+)
+from .scenarios import selected
 
 FETCHED_TRACE = "results/traces/mooncake_conversation.jsonl"
 GPUS = Path("config/gpus")
@@ -41,10 +52,11 @@ def check_files(config: Mapping[str, Any]) -> None:
             raise UserError(f"config: {key}: there is no file {path}; {there(MODELS, '.json')}")
         _check_model(key, Path(path), config)
     if config["engine"] == "vllm":
-        for section in ENVIRONMENTS:
-            if config[section]["python"] is None:
-                file = Path(requirements_of(config, section))
-                read_text(file, f"{section}.requirements", there(Path("envs"), ".txt"))
+        used = pairs_of(config, selected(config, config["experiment"]["scenarios"]))
+        for environment in (*used, LOADGEN_ENVIRONMENT):
+            if environment_section(config, environment)["python"] is None:
+                file = Path(requirements_of(config, environment))
+                read_text(file, f"{key_of(environment)}.requirements", there(Path("envs"), ".txt"))
 
 
 def check_gpu(path: Path, key: str) -> None:
