@@ -20,7 +20,7 @@ BASE: dict[str, Any] = {
     "workload": {"kind": "multi_turn", "conversations": 4, "turns": [2, 4], "prefix_tokens": [100, 200]},
     "experiment": {"scenarios": ["none", "dram", "files"]},
     "scenarios": {
-        "none": {"tier": "none"},
+        "none": {"tier": "none", "pair": "reference"},
         "dram": {
             "tier": "dram",
             "store": "dram",
@@ -61,7 +61,6 @@ def with_striped(**keys: Any) -> dict[str, Any]:
 def engine(**changes: Any) -> dict[str, Any]:
     """BASE with engine vllm on a GPU and one scenario of every kind, some keys changed."""
     config = deepcopy(BASE) | {"engine": "vllm", "latency": {"prompt_tokens": [1024]}}
-    config["scenarios"]["none"] = {"tier": "none", "pair": "reference"}
     config["scenarios"]["valkey"] = {"tier": "dram", "store": "valkey", "connector": "resp"}
     config["experiment"] = {"scenarios": ["none", "dram", "files", "valkey"]}
     for path, value in changes.items():

@@ -32,7 +32,6 @@ from .plan import (
     predicted_case,
     requirements_of,
 )
-from .scenarios import selected
 
 FETCHED_TRACE = "results/traces/mooncake_conversation.jsonl"
 GPUS = Path("config/gpus")
@@ -51,12 +50,16 @@ def check_files(config: Mapping[str, Any]) -> None:
         if not Path(path).exists():
             raise UserError(f"config: {key}: there is no file {path}; {there(MODELS, '.json')}")
         _check_model(key, Path(path), config)
-    if config["engine"] == "vllm":
-        used = pairs_of(config, selected(config, config["experiment"]["scenarios"]))
-        for environment in (*used, LOADGEN_ENVIRONMENT):
-            if environment_section(config, environment)["python"] is None:
-                file = Path(requirements_of(config, environment))
-                read_text(file, f"{key_of(environment)}.requirements", there(Path("envs"), ".txt"))
+
+
+def check_environments(config: Mapping[str, Any], measured: list[str]) -> None:
+    """That the pinned packages of each environment that is to be made are a file."""
+    if config["engine"] != "vllm":
+        return
+    for environment in (*pairs_of(config, measured), LOADGEN_ENVIRONMENT):
+        if environment_section(config, environment)["python"] is None:
+            file = Path(requirements_of(config, environment))
+            read_text(file, f"{key_of(environment)}.requirements", there(Path("envs"), ".txt"))
 
 
 def check_gpu(path: Path, key: str) -> None:
