@@ -61,7 +61,7 @@ def require_parity(rows: pd.DataFrame, vary: Sequence[str], who: str = "figures"
     for column, part in compared:
         if column in vary or column not in part:
             continue
-        within = "pair" in vary and column == "versions"
+        within = column == "versions" and "pair" in vary and "pair" in part
         for _, alike in part.groupby("pair", dropna=False) if within else [(None, part)]:
             _require_one(alike, column, who)
 
