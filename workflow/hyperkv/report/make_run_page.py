@@ -202,7 +202,7 @@ def _shown(run: KeptRun, tables: Tables) -> Iterator[tuple[str, str, rows.Table 
         told = "Medians over repeats with 95 % bootstrap intervals; ○: not valid."
         yield "Every scenario", told, rows.scenario_rows(tables["scenarios"])
         baseline = (
-            "" if ratios.empty else f"{ratios.iloc[0]['baseline']} over each scenario, paired by repeat."
+            "" if ratios.empty else f"{rows.baseline_words(ratios)} over each scenario, paired by repeat."
         )
         yield "Ratios", baseline, rows.ratios_rows(ratios)
         yield "Cells that are not valid", "", rows.invalid_rows(tables["cells"])
