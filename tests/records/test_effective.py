@@ -150,9 +150,13 @@ def test_pairs_are_not_compared_unless_what_compares_them_says_so():
         require_parity(rows(**mixed), vary=[*ways, "pair"])
 
 
-def test_what_is_a_pair_s_own_does_not_make_its_cells_unlike_another_s(cell):
-    spec = cell["spec"] | {"vllm": {"flags": [], "pairs": {"current": {"flags": []}}}, "engine_python": "a"}
-    other = spec | {"vllm": {"flags": [], "pairs": {"reference": {"flags": ["--x"]}}}, "engine_python": "b"}
-    assert comparable_digest(cell | {"spec": spec}) == comparable_digest(cell | {"spec": other})
-    other["vllm"]["flags"] = ["--y"]
-    assert comparable_digest(cell | {"spec": spec}) != comparable_digest(cell | {"spec": other})
+def digest(common: list[str], pair: str, own: list[str]) -> str:
+    """Of a cell whose scenarios and pair have such words for vLLM."""
+    vllm = {"flags": common, "pairs": {pair: {"flags": own}}}
+    files = {"engine_python": f"{pair}/bin/python", "environment_records": {"engine": f"{pair}.json"}}
+    return comparable_digest({"spec": {"scenario": {"vllm": {}}, "vllm": vllm, **files}, "gpu_model": None})
+
+
+def test_what_is_a_pair_s_own_does_not_make_its_cells_unlike_another_s():
+    assert digest([], "current", []) == digest([], "reference", ["--x"])
+    assert digest([], "current", []) != digest(["--y"], "current", [])
