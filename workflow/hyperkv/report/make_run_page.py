@@ -30,6 +30,7 @@ from ..figures.stores import draw_stores
 from ..figures.style import read_table, save
 from ..figures.tier_tradeoff import draw_tier_tradeoff
 from ..figures.transport_medium import draw_transport_medium
+from ..predict.break_even_text import PROMPT_TOKENS
 from ..predict.place_stores import machine_of, placed_stores_table
 from ..records.frames import read_csv
 from ..records.hardware import mixed
@@ -213,6 +214,16 @@ def _shown(run: KeptRun, tables: Tables) -> Iterator[tuple[str, str, rows.Table 
         yield "Stores alone", "Medians over repeats.", run_rows.store_rows(tables["stores"])
         limits = run_rows.limit_rows(tables["limits"]) if len(tables["limits"]) else None
         yield "What the machine allows", "", limits
+    if "placed_stores" in tables:
+        told = (
+            f"GB/s at which loading {PROMPT_TOKENS:,} tokens takes as long as computing them: what one store must deliver to all GPUs of an "
+            "engine together. Predicted, for one prompt on an idle engine; the number of GPUs is the least that hold the weights."
+        )
+        yield (
+            "What a store must deliver",
+            told,
+            run_rows.break_even_rows(tables["break_even"], PROMPT_TOKENS),
+        )
     if "layers" in tables:
         yield "Layers", "", rows.layers_rows(tables["layers"], WORDS)
     if calibrations := run.of("calibration"):

@@ -7,8 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from ..predict.break_even_text import required_words
 from ..recommend.recommendation_text import number
 from ..records.hardware import disk_words, hardware_words
+from ..tables.methods.pays_text import short
 from .rows import Table, interval_text
 
 _PASSES = {"computed": "computed", "saved": "computed and saved", "loaded": "from the tier"}
@@ -58,6 +60,25 @@ def limit_rows(limits: pd.DataFrame) -> Table:
         for _, row in limits.iterrows()
     ]
     return Table(["limit", "value", "connections", "GB/s"], rows, (1, 2, 3))
+
+
+def break_even_rows(break_even: pd.DataFrame, prompt_tokens: int) -> Table:
+    """GB/s that a store must deliver to all GPUs of an engine together, and how many those are where it is not one: a row per
+    model and KV format, a column per GPU."""
+    at = break_even[break_even["prompt_tokens"] == prompt_tokens]
+    gpus = list(dict.fromkeys(at["gpu"]))
+    rows = []
+    for (model, kv_dtype), own in at.groupby(["model", "kv_dtype"], sort=False):
+        cells = {row["gpu"]: _required(row) for row in own.to_dict("records")}
+        rows.append([str(model), str(kv_dtype), *(cells.get(gpu, "") for gpu in gpus)])
+    return Table(["model", "KV", *map(short, gpus)], rows, range(2, len(gpus) + 2))
+
+
+def _required(row: Mapping[str, Any]) -> str:
+    gpus = row["gpus_for_weights"]
+    if pd.isna(gpus):
+        return required_words(row["required_gbps"])
+    return required_words(row["required_node_gbps"]) + (f" ({gpus:.0f} GPUs)" if gpus > 1 else "")
 
 
 def calibration_rows(records: Sequence[Mapping[str, Any]]) -> Table:
