@@ -16,6 +16,19 @@ def cell_anchor(scenario: str, load: float) -> str:
     return f"cell-{scenario}-{load:g}"
 
 
+def at_common_load(scenarios: pd.DataFrame) -> pd.DataFrame:
+    """Each scenario's row at the highest load that all have; where they share none, at its own highest."""
+    loads = [set(own["load"]) for _, own in scenarios.groupby("scenario")]
+    if common := set.intersection(*loads) if loads else ():
+        return scenarios[scenarios["load"] == max(common)]
+    return scenarios.loc[scenarios.groupby("scenario", sort=False)["load"].idxmax()]
+
+
+def clients_words(rows: pd.DataFrame) -> str:
+    """'4 clients' of rows at that load, '2, 4 clients' of rows at several."""
+    return f"{', '.join(f'{load:g}' for load in sorted(rows['load'].unique()))} clients"
+
+
 def known(column: Iterable[Any]) -> list[float | None]:
     """A column's values as numbers, None where there is none."""
     return [None if pd.isna(value) else float(value) for value in column]

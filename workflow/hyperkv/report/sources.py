@@ -11,7 +11,7 @@ import pandas as pd
 
 from ..records.frames import read_jsonl
 from ..records.record_file import Identity
-from ..records.repeats import cell_anchor
+from ..records.repeats import at_common_load, cell_anchor
 from ..tables.methods.pays_text import PAIR, TIER_WORDS, pair_anchor, short, times, too_many_gpus
 from .rows import Cell, Link, Table, interval_text, percent, scenario_rows
 
@@ -53,19 +53,19 @@ def cell_rows(scenarios: pd.DataFrame, cells: pd.DataFrame, found: Mapping[tuple
 
 
 def sweep_rows(scenarios: pd.DataFrame) -> Table:
-    """Medians at the highest load, a row per scenario that leads to its cells; a hollow circle where not all are valid."""
+    """Medians at the highest load that all have, a row per scenario that leads to its cells; a hollow circle where not all are valid."""
     rows: list[list[Cell]] = []
     marked = []
-    for _, row in scenarios[scenarios["load"] == scenarios["load"].max()].iterrows():
+    for _, row in at_common_load(scenarios).iterrows():
         if not row["valid"]:
             marked.append(len(rows))
         name = f"{'' if row['valid'] else '○ '}{row['scenario']}"
         link = [Link(name, f"#{cell_anchor(row['scenario'], row['load'])}")]
         columns = ("rps_per_gpu", "tps_per_user", "ttft_p50_ms", "ttft_p95_ms")
         texts = [interval_text(row, column).partition(" [")[0] for column in columns]
-        rows.append([link, *texts, percent(row["hit_rate"])])
-    headers = ["scenario", "RPS/GPU", "TPS/user", "TTFT p50, ms", "TTFT p95, ms", "hit rate"]
-    return Table(headers, rows, range(1, 6), marked)
+        rows.append([link, f"{row['load']:g}", *texts, percent(row["hit_rate"])])
+    headers = ["scenario", "clients", "RPS/GPU", "TPS/user", "TTFT p50, ms", "TTFT p95, ms", "hit rate"]
+    return Table(headers, rows, range(1, 7), marked)
 
 
 def pays_rows(pays: pd.DataFrame, found: Mapping[str, Link]) -> Table:
