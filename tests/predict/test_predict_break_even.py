@@ -111,7 +111,7 @@ def test_how_many_gpus_hold_the_weights(table):
     assert counts["llama-3.1-70b", "H100"] == counts["llama-3.1-70b", "H200"] == 2
     assert counts["qwen3-32b", "L4"] == 4
     assert counts["llama-3.1-70b", "L4"] == 8
-    assert counts["deepseek-v3", "H200"] == 16
+    assert counts["deepseek-v3", "H200"] == 8
 
 
 def test_gpus_together_share_the_prefill_the_copy_and_the_weights_but_not_a_launch(table):
@@ -133,7 +133,7 @@ def one_gpu(gpu: str, model: str):
 def test_mla_goes_to_every_gpu_as_a_whole(table):
     row, one = row_of(table, "deepseek-v3", "H200"), one_gpu("h200", "deepseek-v3")
     assert row["copy_s"] == pytest.approx(row["kv_bytes"] / 54.9e9)
-    time_s = one.step_s([(8192, 0)], []) / 16 - row["copy_s"] - 0.0155 * 61 / 32
+    time_s = one.step_s([(8192, 0)], []) / 8 - row["copy_s"] - 0.0155 * 61 / 32
     assert row["required_node_gbps"] == pytest.approx(row["kv_bytes"] / time_s / 1e9)
 
 
