@@ -10,9 +10,10 @@ from pathlib import Path
 import pandas as pd
 
 from ..records.frames import read_jsonl
+from ..records.hardware import short_gpu
 from ..records.record_file import Identity
 from ..records.repeats import at_common_load, cell_anchor
-from ..tables.methods.pays_text import PAIR, TIER_WORDS, pair_anchor, short, times, too_many_gpus
+from ..tables.methods.pays_text import PAIR, TIER_WORDS, pair_anchor, times, too_many_gpus
 from .rows import Cell, Link, Table, interval_text, percent, scenario_rows
 
 
@@ -78,7 +79,7 @@ def pays_rows(pays: pd.DataFrame, found: Mapping[str, Link]) -> Table:
         texts = [many or times(tiers.get(tier)) for tier in TIER_WORDS]
         stores = [found[name] for name in dict.fromkeys(pair["scenario"].dropna()) if name in found]
         model, gpu, kv_dtype, prompt = keys
-        told = short(gpu) + (" *" if pair.iloc[0]["gpu_derived"] else "")
+        told = short_gpu(gpu) + (" *" if pair.iloc[0]["gpu_derived"] else "")
         rows.append([model, told, kv_dtype, f"{prompt:,}", *texts, stores or "-"])
         ids.append(pair_anchor(*keys))
     headers = ["model", "GPU", "KV", "prompt tokens", *TIER_WORDS.values(), "stores' records"]

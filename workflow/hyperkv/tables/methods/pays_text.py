@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 from tabulate import tabulate
 
+from ...records.hardware import short_gpu
 from ...records.templates import filled
 
 TIER_WORDS = {"ssd": "SSD", "ram_over_resp": "RAM over RESP", "dram": "DRAM"}
@@ -63,7 +64,7 @@ def answer(table: pd.DataFrame) -> list[str]:
 
 def caveat(table: pd.DataFrame) -> str:
     """What the answer does not say, and which GPUs were measured."""
-    measured = [short(gpu) for gpu in dict.fromkeys(table[~table["gpu_derived"]]["gpu"])]
+    measured = [short_gpu(gpu) for gpu in dict.fromkeys(table[~table["gpu_derived"]]["gpu"])]
     derived = f"all GPUs but {', '.join(measured)}" if measured else "all GPUs"
     return (
         "One prompt on an idle engine, without what engine and connector spend on a request; step times of "
@@ -89,7 +90,7 @@ def _most_words(rows: pd.DataFrame) -> str:
     )
     open_pairs = (rows["verdict"] == "undecided").sum()
     return (
-        f"{TIER_WORDS[best['tier']]} gains most for {best['model']} on {short(best['gpu'])} with KV in {best['kv_dtype']}, "
+        f"{TIER_WORDS[best['tier']]} gains most for {best['model']} on {short_gpu(best['gpu'])} with KV in {best['kv_dtype']}, "
         f"{best['speedup']:.1f} times{interval}; {open_pairs} of these {len(rows)} are undecided."
     )
 
@@ -119,7 +120,7 @@ def times(row: Mapping[str, Any] | None) -> str:
 
 def pair_anchor(model: str, gpu: str, kv_dtype: str, prompt_tokens: int) -> str:
     """The name of a pair's row as a place of a page: 'pays-llama-3.1-8b-h100-80gb-fp8-8192'."""
-    words = f"pays {model} {short(gpu)} {kv_dtype} {prompt_tokens}"
+    words = f"pays {model} {short_gpu(gpu)} {kv_dtype} {prompt_tokens}"
     return re.sub(r"[^a-z0-9.]+", "-", words.lower())
 
 
@@ -131,20 +132,13 @@ def cheapest(pair: pd.DataFrame) -> Mapping[str, Any] | None:
     return None
 
 
-def short(gpu: str) -> str:
-    """'A100 80GB' of 'NVIDIA A100 80GB (derived)'."""
-    for maker in ("NVIDIA ", "AMD Instinct "):
-        gpu = gpu.removeprefix(maker)
-    return gpu.removesuffix(" (derived)").removesuffix(" HBM3")
-
-
 def _grid(shown: pd.DataFrame) -> str:
     gpus = list(dict.fromkeys(shown["gpu"]))
     lines = [
         [model, *(_cell(own[own["gpu"] == gpu]) for gpu in gpus)]
         for model, own in shown.groupby("model", sort=False)
     ]
-    return tabulate(lines, ["", *(short(gpu) for gpu in gpus)], tablefmt="plain", disable_numparse=True)
+    return tabulate(lines, ["", *(short_gpu(gpu) for gpu in gpus)], tablefmt="plain", disable_numparse=True)
 
 
 def _cell(pair: pd.DataFrame) -> str:
