@@ -123,6 +123,17 @@ def test_four_figures_with_titles_alternatives_and_captions(laptop):
     assert len(images) == len(laptop.all("figcaption")) == 4
     assert all(image["role"] == "img" and len(image["aria-label"]) > 40 for image in images)
     assert "Above: dollars per million tokens, prompt and answer" in laptop.text
+    assert not [label for image in images if "`" in (label := image["aria-label"])]
+
+
+def test_what_is_code_in_a_caption_is_code_on_the_page_and_on_a_runs_page(tmp_path):
+    page = page_of(tmp_path / "page", few_cells()).read_text()
+    captions = re.findall("<figcaption>(.*?)</figcaption>", page, re.DOTALL)
+    told = Path("docs/results", f"{kept(LAPTOP).name}.md").read_text()
+    code = [word for caption in captions for word in re.findall("<code>(.*?)</code>", caption)]
+    assert code == ["cost_sensitivity.csv"]
+    assert "`cost_sensitivity.csv` has every price" in told
+    assert "`" not in "".join(captions)
 
 
 def test_nothing_is_loaded_from_elsewhere(laptop):
@@ -273,8 +284,8 @@ def test_each_place_shows_its_first_figure_with_its_caption(tmp_path):
         path.write_text(f"About ``{path.stem}``\nhere.\n")
     shown = make_page.pictures(files, captions)
     assert [(picture.name, picture.caption) for picture in shown] == [
-        ("chunk", "About chunk here."),
-        ("cost", "About cost here."),
+        ("chunk", "About `chunk` here."),
+        ("cost", "About `cost` here."),
     ]
     with pytest.raises(UserError, match=r"figure cost has no caption; give cost\.rst with --captions"):
         make_page.pictures(files, captions[:1])

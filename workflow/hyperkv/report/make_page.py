@@ -77,7 +77,7 @@ def main(
 
 
 def pictures(figures: Sequence[Path], captions: Sequence[Path]) -> list[Picture]:
-    """For each place of the page its first figure that is there, if any, with its caption as one paragraph without markup.
+    """For each place of the page its first figure that is there, if any, with its caption.
 
     Raises UserError for one without a caption.
     """
@@ -86,13 +86,17 @@ def pictures(figures: Sequence[Path], captions: Sequence[Path]) -> list[Picture]
     found = []
     for names in PLACES:
         for name in [name for name in names if name in there][:1]:
-            if not (caption := " ".join(told.get(name, "").replace("``", "").split())):
+            if not (caption := paragraph(told.get(name, ""))):
                 raise UserError(f"figure {name} has no caption; give {name}.rst with --captions")
-            about = (
-                f"{FIGURES[name]}. {caption.split('. ')[0].strip('.')}. The numbers are in the tables below."
-            )
+            first = caption.replace("`", "").split(". ")[0].strip(".")
+            about = f"{FIGURES[name]}. {first}. The numbers are in the tables below."
             found.append(Picture(name, FIGURES[name], inlined(there[name], about), caption))
     return found
+
+
+def paragraph(caption: str) -> str:
+    """A caption in reStructuredText as one paragraph of Markdown: `code` is all the markup that captions have."""
+    return " ".join(caption.replace("``", "`").split())
 
 
 def page(found: Mapping[str, Any], shown: Sequence[Picture], template: Path, sources: Sources) -> str:

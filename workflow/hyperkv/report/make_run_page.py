@@ -48,7 +48,7 @@ from ..tables.scenarios import scenarios_table
 from ..tables.stores import stores_table
 from . import facts, rows, run_rows
 from .answer import price_of_ssd
-from .make_page import FIGURES, Picture
+from .make_page import FIGURES, Picture, paragraph
 
 TITLES = FIGURES | {
     "stores": "Every store alone",
@@ -99,7 +99,7 @@ def main(
     tables |= placed(kept, tables)
     told = {path.stem: path.read_text() for path in captions}
     pictures = [
-        Picture(name, TITLES[name], f"{figures.name}/{name}.svg", _paragraph(told[name]))
+        Picture(name, TITLES[name], f"{figures.name}/{name}.svg", paragraph(told[name]))
         for name in drawn(kept, tables, figures)
     ]
     out.write_text(page(kept, tables, pictures))
@@ -237,10 +237,6 @@ def _as_read(table: pd.DataFrame, scratch: Path) -> pd.DataFrame:
     """A table as a figure reads it from its file."""
     table.to_csv(scratch / "table.csv", index=False)
     return read_table(scratch / "table.csv")
-
-
-def _paragraph(caption: str) -> str:
-    return " ".join(caption.replace("``", "`").split())
 
 
 if __name__ == "__main__":
