@@ -15,8 +15,8 @@ def test_there_is_a_panel_per_gpu_and_a_line_per_store():
     figure = draw_break_even(rows, placed_rows(rows))
     derived, measured = figure.axes
     assert all(len(axes.lines) == 2 + 3 for axes in figure.axes)
-    assert "NVIDIA L4, step times not measured" in derived.get_title()
-    assert "NVIDIA H100, step times measured" in measured.get_title()
+    assert "L4, step times not measured" in derived.get_title()
+    assert "H100, step times measured" in measured.get_title()
     assert "break-even at 8,192 tokens: 5.8 GB/s" in measured.get_title()
     assert "alone on 2 x CPU, 4 GiB" in figure.legends[0].get_title().get_text()
     assert measured.get_legend_handles_labels()[1] == [
@@ -31,10 +31,11 @@ def test_there_is_a_panel_per_gpu_and_a_line_per_store():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        ({"required_gbps": 129.7}, "break-even at 8,192 tokens: 130 GB/s"),
         ({"required_gbps": float("inf")}, "break-even at 8,192 tokens: never"),
         (
             {"gpus_for_weights": 4},
-            "4 x NVIDIA H100, step times measured\nbreak-even at 8,192 tokens: 23 GB/s",
+            "4 x H100, step times measured\nbreak-even at 8,192 tokens: 23 GB/s",
         ),
     ],
 )
@@ -49,15 +50,31 @@ def test_without_stores_it_says_so():
     assert [text.get_text() for text in figure.legends[0].get_texts()][-1] == "no store was profiled"
 
 
+@pytest.mark.parametrize("count", [1, 2, 4, 5, 7, 9])
+def test_it_is_at_most_10_inches_high_and_names_the_prompts_below_every_column(count):
+    rows = break_even_rows([f"NVIDIA G{number} (derived)" for number in range(count)], scaled_from="m")
+    figure = draw_break_even(rows, placed_rows(rows))
+    figure.canvas.draw()
+    whole = figure.get_tightbbox(figure.canvas.get_renderer())
+    assert whole.height <= 10
+    assert whole.width <= 11.1
+    shown = [axes for axes in figure.axes if axes.axison]
+    assert len(shown) == count
+    lowest = {round(axes.get_position().x0, 2): axes for axes in shown}
+    assert all(axes.get_xlabel() and axes.get_xticklabels()[0].get_visible() for axes in lowest.values())
+
+
+@pytest.mark.parametrize("count", [4, 7])
 @pytest.mark.parametrize("scaled", [None, "llama-3.1-8b"])
-def test_the_titles_of_the_panels_do_not_overlap(scaled):
-    rows = break_even_rows([f"{GPU} {number}" for number in range(4)], gpus_for_weights=4, scaled_from=scaled)
+def test_the_titles_of_the_panels_do_not_overlap(scaled, count):
+    gpus = [f"{GPU} {number}" for number in range(count)]
+    rows = break_even_rows(gpus, gpus_for_weights=4, scaled_from=scaled)
     figure = draw_break_even(rows, placed_rows(rows).head(0))
     figure.canvas.draw()
-    titles = [axes.title.get_window_extent() for axes in figure.axes]
-    panels = [axes.get_window_extent() for axes in figure.axes]
+    titles = [axes.title.get_window_extent() for axes in figure.axes if axes.axison]
+    panels = [axes.get_window_extent() for axes in figure.axes if axes.axison]
     pairs = combinations([*titles, figure._suptitle.get_window_extent()], 2)
     assert not [pair for pair in pairs if pair[0].overlaps(pair[1])]
     assert not [1 for title in titles for panel in panels if title.overlaps(panel)]
-    words = [" ".join(axes.get_title().split()) for axes in figure.axes]
+    words = [" ".join(axes.get_title().split()) for axes in figure.axes[:count]]
     assert all(f"{GPU} {number}" in title for number, title in enumerate(words))

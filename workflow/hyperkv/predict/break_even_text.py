@@ -35,7 +35,7 @@ def break_even_text(table: pd.DataFrame, remarks: Sequence[str] = ()) -> str:
 
 def required_words(gbps: float, unit: str = "") -> str:
     """'5.8', with a unit behind it; 'never' where no GB/s are enough: the copy to the GPU alone takes longer than computing."""
-    return "never" if math.isinf(gbps) else f"{gbps:.2g}{unit}"
+    return "never" if math.isinf(gbps) else f"{float(f'{gbps:.2g}'):g}{unit}"
 
 
 def _grid(rows: pd.DataFrame, title: str, cell: Callable[[pd.Series], str]) -> str:
