@@ -1,10 +1,11 @@
 """The figure of break-even: a panel per GPU, a line per store, titles that keep clear of each other."""
 
+import re
 from itertools import combinations
 
 import pytest
 
-from tests.figures.made import break_even_rows, placed_rows
+from tests.figures.made import break_even_rows, placed_rows, svg_of
 from workflow.hyperkv.figures.break_even import draw_break_even
 
 GPU = "An accelerator with a name that is longer than any panel of this figure is wide, 192 GB"
@@ -42,6 +43,13 @@ def test_there_is_a_panel_per_gpu_and_a_line_per_store():
 def test_a_panel_says_what_a_store_needs(changes, words):
     rows = break_even_rows(("NVIDIA H100",), **changes)
     assert words in draw_break_even(rows, placed_rows(rows)).axes[0].get_title()
+
+
+def test_points_lead_to_their_pairs_rows_where_table_pays_has_one():
+    rows = break_even_rows()
+    links = re.findall(r'xlink:href="#([^"]+)"', svg_of(draw_break_even(rows, placed_rows(rows))).decode())
+    pays = [link for link in links if link.startswith("pays-")]
+    assert sorted(pays) == sorted(5 * ["pays-m-h100-bfloat16-8192", "pays-m-l4-bfloat16-8192"])
 
 
 def test_without_stores_it_says_so():

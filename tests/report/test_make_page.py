@@ -18,6 +18,7 @@ from tests.report.pages import (
     PAYS,
     SECTIONS,
     cells_of,
+    drawn_latency,
     drawn_pays,
     few_cells,
     kept_pictures,
@@ -256,6 +257,27 @@ def test_a_real_engine_on_a_gpu_has_no_modelled_parts(tmp_path):
     assert "Engine replay has no GPU" not in page.text
     assert "One repeat: there are no intervals" in page.text
     assert "(one repeat, no interval)" in page.text
+
+
+def test_single_requests_have_rows_that_lead_to_their_records(tmp_path):
+    table, figure = drawn_latency(tmp_path / "figures")
+    path = page_of(
+        tmp_path / "page",
+        cells_of(H100),
+        H100,
+        extra={"latency": table},
+        figures=[figure],
+        baseline="h100_dram",
+    )
+    page = Reader(path)
+    points = {link[1:] for link in page.links if link.startswith("#single-")}
+    assert points == {id for id in page.ids if id.startswith("single-")}
+    assert len(points) == len(table.drop_duplicates(["scenario", "prompt_tokens"]))
+    rows = re.findall(r'<tr id="single-(.+?)-\d+"(?: class="marked")?>(.*?)</tr>', path.read_text())
+    for scenario, row in rows:
+        (href, line), *_ = re.findall(r'<a href="([^"]+)">\d+\.jsonl:(\d+)</a>', row)
+        record = json.loads((path.parent / href).read_text().splitlines()[int(line) - 1])
+        assert (record["record"], record["scenario"]) == ("single", scenario)
 
 
 def test_what_was_checked_is_shown(tmp_path):

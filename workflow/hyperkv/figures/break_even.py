@@ -17,9 +17,11 @@ from matplotlib.lines import Line2D
 from ..base.cli import run_stage
 from ..predict.break_even_text import required_words
 from ..records.hardware import short_gpu
+from ..tables.methods.pays_text import PAIR, pair_anchor
+from ..tables.pays import PROMPT_TOKENS
 from .axes import log_y, sizes_x
 from .command import Picture, TwoTables, draw_tables
-from .style import WIDTH, labels, legend_below, styles, unique_legend
+from .style import WIDTH, labels, legend_below, link_points, styles, unique_legend
 
 _LETTERS = {1: 112, 2: 56, 3: 42}  # that a panel is wide, by columns
 
@@ -82,6 +84,9 @@ def draw_break_even(break_even: pd.DataFrame, placed_stores: pd.DataFrame) -> Fi
 
 def _draw_gpu(axes: Axes, rows: pd.DataFrame, stores: pd.DataFrame, letters: int) -> None:
     prompts = rows["prompt_tokens"]
+    links = {row["prompt_tokens"]: _link(row) for _, row in rows.iterrows()}
+    link_points(axes, prompts, rows["prefill_s"], links.values())
+    link_points(axes, prompts, rows["copy_s"] + rows["step_s"], links.values())
     axes.plot(prompts, rows["prefill_s"], color="black", linewidth=2.4, label="recompute (modelled)")
     axes.plot(
         prompts, rows["copy_s"] + rows["step_s"], color="#666666", linestyle=(0, (5, 2)), linewidth=1.8,
@@ -94,6 +99,7 @@ def _draw_gpu(axes: Axes, rows: pd.DataFrame, stores: pd.DataFrame, letters: int
         value = f"{first['value_bytes'] / 2**20:g} MiB, {first['connections']} conn."
         text = f"{names[scenario]}: {first['gbps']:.2g} GB/s, {cold}, {value}"
         axes.plot(line["prompt_tokens"], line["ttft_s"], label=text, **{**looks[scenario], "markersize": 4})
+        link_points(axes, line["prompt_tokens"], line["ttft_s"], line["prompt_tokens"].map(links))
     at = rows.iloc[(prompts - 8192).abs().argmin()]
     several = pd.notna(at["gpus_for_weights"]) and at["gpus_for_weights"] > 1
     count = f"{int(at['gpus_for_weights'])} x " if several else ""
@@ -104,6 +110,11 @@ def _draw_gpu(axes: Axes, rows: pd.DataFrame, stores: pd.DataFrame, letters: int
     note = f"break-even at {at['prompt_tokens']:,} tokens: {required_words(required, ' GB/s')}"
     told = f"{count}{short_gpu(at['gpu'])}, {steps}"
     axes.set_title("\n".join([*textwrap.wrap(told, letters), note]), fontsize=9)
+
+
+def _link(row: pd.Series) -> str:
+    """The pair's row of table pays within the page, "" where that table has none."""
+    return f"#{pair_anchor(*row[PAIR])}" if row["prompt_tokens"] in PROMPT_TOKENS else ""
 
 
 def _tokens(value: float, _: int) -> str:

@@ -16,6 +16,11 @@ def cell_anchor(scenario: str, load: float) -> str:
     return f"cell-{scenario}-{load:g}"
 
 
+def single_anchor(scenario: str, prompt_tokens: float) -> str:
+    """The same of its single requests of one length: 'single-files-64-8200'."""
+    return f"single-{scenario}-{prompt_tokens:g}"
+
+
 def at_common_load(scenarios: pd.DataFrame) -> pd.DataFrame:
     """Each scenario's row at the highest load that all have; where they share none, at its own highest."""
     loads = [set(own["load"]) for _, own in scenarios.groupby("scenario")]

@@ -25,7 +25,7 @@ from . import facts, rows
 from .answer import price_of_ssd
 from .found import read
 from .inline import inlined
-from .sources import Sources, cell_rows, pays_rows, sources_of, sweep_rows
+from .sources import Sources, cell_rows, pays_rows, single_rows, sources_of, sweep_rows
 
 FIGURES = {
     "pays": "For which models and GPUs this machine's storage pays",
@@ -66,7 +66,7 @@ def main(
     Args:
         template: the page's Jinja template.
         captions: the figures' captions, .rst.
-        tables: cells, scenarios, ratios .csv and environment.json; pays, layers, claims and cost .csv where they are.
+        tables: cells, scenarios, ratios .csv and environment.json; pays, latency, layers, claims and cost .csv where they are.
         recommended: recommendation.json, check.json.
         figures: SVG files.
         records: JSONL files of the sweep and of the stores alone, which the page leads to.
@@ -109,7 +109,8 @@ def contents(found: Mapping[str, Any], sources: Sources) -> dict[str, Any]:
     """Everything that the template shows beside the pictures."""
     cells, scenarios, recommendation = found["cells"], found["scenarios"], found["recommendation"]
     environments, ratios = found["environment"], found["ratios"].dropna(subset=["baseline"])
-    claims, cost, layers, pays = (_filled(found.get(name)) for name in ("claims", "cost", "layers", "pays"))
+    optional = ("claims", "cost", "latency", "layers", "pays")
+    claims, cost, latency, layers, pays = (_filled(found.get(name)) for name in optional)
     return {
         "answer": [] if pays is None else [*answer(pays), caveat(pays)],
         "pays": None if pays is None else pays_rows(pays, sources.stores),
@@ -124,6 +125,7 @@ def contents(found: Mapping[str, Any], sources: Sources) -> dict[str, Any]:
         "baseline": None if ratios.empty else ratios.iloc[0]["baseline"],
         "ratios": rows.ratios_rows(ratios),
         "scenarios": cell_rows(scenarios, cells, sources.cells),
+        "latency": None if latency is None else single_rows(latency, sources.singles),
         "layers": None if layers is None else rows.layers_rows(layers, WORDS),
         "claims": None if claims is None else rows.claims_rows(claims),
         "verdicts": None if claims is None else claims["verdict"].value_counts().to_dict(),

@@ -9,6 +9,7 @@ import pandas as pd
 
 from ..recommend.recommendation_text import number
 from ..records.hardware import disk_words, hardware_words
+from ..records.repeats import single_anchor
 from .rows import Table, interval_text
 
 _PASSES = {"computed": "computed", "saved": "computed and saved", "loaded": "from the tier"}
@@ -19,11 +20,13 @@ def latency_rows(latency: pd.DataFrame) -> Table:
     """TTFT of single requests, a row per scenario and prompt length, a column per pass; hollow ones say so."""
     rows: list[list[str]] = []
     marked: list[int] = []
+    ids: list[str] = []
     for (scenario, tokens), group in latency.groupby(["scenario", "prompt_tokens"], sort=False):
         found = {row["pass"]: interval_text(row, "ttft_s") for _, row in group.iterrows()}
         valid = bool(group["valid"].all())
         if not valid:
             marked.append(len(rows))
+        ids.append(single_anchor(scenario, tokens))
         texts = [found.get(name, "") for name in _PASSES]
         prompts = f"{group['prompts'].max()}"
         rows.append([str(scenario), f"{tokens:,}", *texts, prompts, "yes" if valid else "no"])
@@ -34,7 +37,7 @@ def latency_rows(latency: pd.DataFrame) -> Table:
         "prompts",
         "valid",
     ]
-    return Table(headers, rows, range(1, 6), marked)
+    return Table(headers, rows, range(1, 6), marked, ids)
 
 
 def store_rows(stores: pd.DataFrame) -> Table:

@@ -15,13 +15,16 @@ from ..records.record_file import Identity
 from ..records.repeats import at_common_load, cell_anchor
 from ..tables.methods.pays_text import PAIR, TIER_WORDS, pair_anchor, times, too_many_gpus
 from .rows import Cell, Link, Table, interval_text, percent, scenario_rows
+from .run_rows import latency_rows
 
 
 @dataclass
 class Sources:
-    """cells: by scenario, load and repeat the line of its record. stores: by scenario the file of a store's points."""
+    """cells: by scenario, load and repeat the line of its record. singles: by scenario those of its single requests, a line
+    per repeat. stores: by scenario the file of a store's points."""
 
     cells: dict[tuple[str, float, int], Link] = field(default_factory=dict)
+    singles: dict[str, list[Link]] = field(default_factory=dict)
     stores: dict[str, Link] = field(default_factory=dict)
 
 
@@ -34,6 +37,8 @@ def sources_of(paths: Sequence[Path], page: Path, asked: Mapping[str, Identity] 
             if record["record"] == "cell":
                 key = (record["scenario"], float(record["load"]), record["repeat"])
                 found.cells[key] = Link(f"{path.name}:{line}", href)
+            elif record["record"] == "single":
+                found.singles.setdefault(record["scenario"], []).append(Link(f"{path.name}:{line}", href))
             elif record["record"] == "point":
                 found.stores[record["scenario"]] = Link(record["scenario"], href)
     return found
@@ -51,6 +56,13 @@ def cell_rows(scenarios: pd.DataFrame, cells: pd.DataFrame, found: Mapping[tuple
     rows: list[list[Cell]] = [[*row, own or "-"] for row, own in zip(table.rows, links, strict=True)]
     ids = [cell_anchor(*pair) for pair in pairs]
     return replace(table, headers=[*table.headers, "records"], rows=rows, ids=ids)
+
+
+def single_rows(latency: pd.DataFrame, found: Mapping[str, Sequence[Link]]) -> Table:
+    """latency_rows with links to the records of its repeats."""
+    table = latency_rows(latency)
+    rows = [[*row, found.get(str(row[0])) or "-"] for row in table.rows]
+    return replace(table, headers=[*table.headers, "records"], rows=rows)
 
 
 def sweep_rows(scenarios: pd.DataFrame) -> Table:
