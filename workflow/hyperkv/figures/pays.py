@@ -16,7 +16,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from ..base.cli import run_stage
 from ..records.hardware import short_gpu
-from ..tables.methods.pays_text import PAIR, cheapest, fastest, pair_anchor, too_many_gpus
+from ..tables.methods.pays_text import PAIR, PROFILED, cheapest, fastest, pair_anchor, too_many_gpus
 from .command import Picture, Table, draw_tables
 from .style import WIDTH, empty
 
@@ -100,7 +100,7 @@ def _cell(pair: pd.DataFrame) -> tuple[str, str]:
 def _handles(pays: pd.DataFrame) -> list[Patch]:
     def measured(tier: str) -> str:
         found = fastest(pays[pays["tier"] == tier])
-        return f"{found} measured alone" if found else "not measured"
+        return f"{found} measured alone" if found else f"none in the profile ({PROFILED})"
 
     machine = pays["machine"].dropna()
     where = f" of {machine.iloc[0]}" if len(machine) else ""

@@ -16,6 +16,7 @@ TIER_WORDS = {"ssd": "SSD", "ram_over_resp": "RAM over RESP", "dram": "DRAM"}
 SHORT = {"ssd": "SSD", "ram_over_resp": "RAM", "dram": "DRAM"}
 PAIR = ["model", "gpu", "kv_dtype", "prompt_tokens"]  # what a row of the grid and a cell of the figure is of
 TOO_MANY = "too many GPUs"
+PROFILED = "profile.scenarios"  # the key that says which stores are measured alone
 
 
 def pays_text(table: pd.DataFrame, most_rows: int | None = None, most_columns: int | None = None) -> str:
@@ -52,12 +53,13 @@ def answer(table: pd.DataFrame) -> list[str]:
     measured = at[at["tier"].isin(("ssd", "ram_over_resp"))]
     if measured.empty:
         return [
-            "No SSD and no RAM over RESP was measured on this machine.",
+            f"The profile measured no SSD and no RAM over RESP ({PROFILED}).",
             "Only DRAM is compared, and it is modelled.",
         ]
     told = [_tier_words(tier, measured[measured["tier"] == tier]) for tier in ("ssd", "ram_over_resp")]
-    prompt_words = f"On this machine loading the KV of {prompt:,} tokens is faster than computing it: from "
-    first = prompt_words + "; from ".join(filter(None, told)) + "."
+    told.sort(key=lambda words: words.startswith("the profile"))
+    prompt_words = f"On this machine loading the KV of {prompt:,} tokens is faster than computing it: "
+    first = prompt_words + "; ".join(told) + "."
     ssd = at[at["tier"] == "ssd"]
     return [first, _most_words(ssd if len(ssd) else measured)]
 
@@ -74,13 +76,13 @@ def caveat(table: pd.DataFrame) -> str:
 
 def _tier_words(tier: str, rows: pd.DataFrame) -> str:
     if rows.empty:
-        return ""
+        return f"the profile measured no {TIER_WORDS[tier]} ({PROFILED})"
     first, *others = [
         f"{(own['verdict'] == 'pays').sum()} of {len(own)}{{}} with KV in {dtype}"
         for dtype, own in rows.groupby("kv_dtype", sort=False)
     ]
     counts = [first.format(" pairs of model and GPU"), *(text.format("") for text in others)]
-    return f"{TIER_WORDS[tier]} ({fastest(rows)}) for {', '.join(counts)}"
+    return f"from {TIER_WORDS[tier]} ({fastest(rows)}) for {', '.join(counts)}"
 
 
 def _most_words(rows: pd.DataFrame) -> str:
