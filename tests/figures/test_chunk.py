@@ -47,4 +47,4 @@ def test_every_family_stands_at_the_highest_load_that_all_have():
     rows = scenario_rows()
     figure = draw_chunk(rows[(rows["store"] != "files") | (rows["load"] == 1)])
     assert any(text.startswith("files") for text in legend_of(figure))
-    assert "1 clients" in figure.get_suptitle()
+    assert "1 client" in figure.get_suptitle()

@@ -32,7 +32,7 @@ def test_bars_are_at_the_highest_load_that_all_have():
     rows = rows[(rows["scenario"] != "files-64") | (rows["load"] == 1)]
     figure = draw_transport_medium(rows, 64)
     assert len(figure.axes[0].patches) == 4
-    assert "1 clients" in figure.get_suptitle()
+    assert "1 client" in figure.get_suptitle()
 
 
 def test_an_unknown_bar_is_a_dash():

@@ -31,7 +31,9 @@ from workflow.hyperkv.report.found import read
 from workflow.hyperkv.report.inline import SVG, inlined
 from workflow.hyperkv.report.rows import cost_rows, interval_text, layers_rows
 from workflow.hyperkv.tables.methods.pays_text import answer, caveat
+from workflow.hyperkv.tables.methods.told_apart import told_apart
 from workflow.hyperkv.tables.ratios import ratios_table
+from workflow.hyperkv.tables.scenarios import scenarios_table
 
 
 class Reader(HTMLParser):
@@ -161,6 +163,12 @@ def test_the_answer_is_what_the_tables_say(laptop):
     assert re.search(r"of the bytes loaded from SSD, [\d %to]+ were read from the block device", laptop.text)
     assert f"{len(cells)}, {len(cells)} of them valid" in laptop.text
     assert "Every cell proved itself." in laptop.text
+
+
+def test_the_page_says_which_figure_tells_the_scenarios_apart(tmp_path, laptop):
+    said = told_apart(scenarios_table(cells_of(LAPTOP)))
+    assert said.startswith("At 4 clients RPS/GPU does not tell")
+    assert said in laptop.text
 
 
 def test_another_run_gets_another_answer(tmp_path):

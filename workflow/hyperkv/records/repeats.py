@@ -31,7 +31,8 @@ def at_common_load(scenarios: pd.DataFrame) -> pd.DataFrame:
 
 def clients_words(rows: pd.DataFrame) -> str:
     """'4 clients' of rows at that load, '2, 4 clients' of rows at several."""
-    return f"{', '.join(f'{load:g}' for load in sorted(rows['load'].unique()))} clients"
+    loads = sorted(rows["load"].unique())
+    return f"{', '.join(f'{load:g}' for load in loads)} client{'' if loads == [1] else 's'}"
 
 
 def known(column: Iterable[Any]) -> list[float | None]:

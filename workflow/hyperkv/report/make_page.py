@@ -21,6 +21,7 @@ from ..records.frames import Asked
 from ..records.templates import environment
 from ..tables.methods.pays_text import answer, caveat
 from ..tables.methods.substitution import WORDS
+from ..tables.methods.told_apart import told_apart
 from . import facts, rows
 from .answer import price_of_ssd
 from .found import read
@@ -116,6 +117,7 @@ def contents(found: Mapping[str, Any], sources: Sources) -> dict[str, Any]:
         "pays": None if pays is None else pays_rows(pays, sources.stores),
         "titles": FIGURES,
         "sweep": sweep_rows(scenarios),
+        "told_apart": told_apart(scenarios),
         "price_of_ssd": price_of_ssd(scenarios, ratios),
         "recommendation": recommendation,
         "objective": objective_words(recommendation["objective"]),
