@@ -5,6 +5,7 @@ python -m workflow.hyperkv.report.make_run_page --run results/reference/laptop/2
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -67,6 +68,7 @@ DRAWN: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "hit_rate": (draw_hit_rate, ("hit_rates", "cells")),
     "break_even": (draw_break_even, ("break_even", "placed_stores")),
 }
+EXPERIMENTS = Path("config/experiments")
 COMPARING = ("scenarios", "cost", "cost_sensitivity")
 
 Tables = dict[str, pd.DataFrame]
@@ -183,8 +185,16 @@ def markdown(table: rows.Table) -> str:
     return tabulate(cells, table.headers, tablefmt="pipe", colalign=align, disable_numparse=True)
 
 
+def moved(command: str) -> Iterator[str]:
+    """'(`config/h100.yaml` is now `config/experiments/h100.yaml`)' for each file of a run's command that was moved there since."""
+    for name in re.findall(r"\bconfig/[\w.-]+\.yaml", command):
+        now = EXPERIMENTS / Path(name).name
+        if not Path(name).exists() and now.exists():
+            yield f"(`{name}` is now `{now}`)"
+
+
 def _facts(run: KeptRun, tables: Tables) -> Iterator[tuple[str, str]]:
-    yield "command", f"`{run.about.command}`"
+    yield "command", " ".join([f"`{run.about.command}`", *moved(run.about.command)])
     yield "code", ", ".join(commit[:7] for commit in run.about.code)
     yield "records", f"`{run.folder}`"
     if "cells" in tables:
