@@ -167,7 +167,7 @@ def test_the_answer_is_what_the_tables_say(laptop):
 
 def test_the_page_says_which_figure_tells_the_scenarios_apart(tmp_path, laptop):
     said = told_apart(scenarios_table(cells_of(LAPTOP)))
-    assert said.startswith("At 4 clients RPS/GPU does not tell")
+    assert said.startswith("At 4 clients RPS/GPU hardly tells")
     assert said in laptop.text
 
 

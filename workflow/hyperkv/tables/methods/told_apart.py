@@ -1,4 +1,4 @@
-"""Which figure of the sweep tells its scenarios apart, where throughput does not and waiting does."""
+"""Which figure of the sweep tells its scenarios apart, where throughput hardly does and waiting does."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def told_apart(scenarios: pd.DataFrame) -> str:
     ends = (rows.loc[place] for place in (rows["ttft_p50_ms"].idxmin(), rows["ttft_p50_ms"].idxmax()))
     least, most = (f"{row['ttft_p50_ms']:.3g} ms ({row['scenario']})" for row in ends)
     return (
-        f"At {clients_words(rows)} RPS/GPU does not tell the scenarios apart, all their intervals overlap; "
+        f"At {clients_words(rows)} RPS/GPU hardly tells the scenarios apart, all their intervals overlap; "
         f"TTFT p50 does: {least} to {most}."
     )
 
