@@ -184,3 +184,11 @@ def test_the_page_of_the_default_run_has_every_picture_of_its_own(make):
     text, pictures = make(LAPTOP)
     assert {"tier_tradeoff", "chunk", "stores", "cost", "break_even"} <= set(pictures)
     assert text.count("![") == len(pictures)
+
+
+def test_a_file_that_moved_since_is_named_where_it_is_now():
+    assert list(make_run_page.moved('make run CONFIG="config/h100.yaml my.yaml"')) == [
+        "(`config/h100.yaml` is now `config/experiments/h100.yaml`)"
+    ]
+    for told in ("config/experiments/h100.yaml my.yaml", "config/smoke.yaml", "config/gone.yaml"):
+        assert not list(make_run_page.moved(f'make run CONFIG="{told}"'))

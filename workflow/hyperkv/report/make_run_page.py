@@ -5,6 +5,7 @@ python -m workflow.hyperkv.report.make_run_page --run results/reference/laptop/2
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -49,7 +50,7 @@ from ..tables.scenarios import scenarios_table
 from ..tables.stores import stores_table
 from . import facts, rows, run_rows
 from .answer import price_of_ssd
-from .make_page import FIGURES, Picture
+from .make_page import FIGURES, Picture, paragraph
 
 TITLES = FIGURES | {
     "stores": "Every store alone",
@@ -68,6 +69,7 @@ DRAWN: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "hit_rate": (draw_hit_rate, ("hit_rates", "cells")),
     "break_even": (draw_break_even, ("break_even", "placed_stores")),
 }
+EXPERIMENTS = Path("config/experiments")
 COMPARING = ("scenarios", "cost", "cost_sensitivity")
 
 Tables = dict[str, pd.DataFrame]
@@ -100,7 +102,7 @@ def main(
     tables |= placed(kept, tables)
     told = {path.stem: path.read_text() for path in captions}
     pictures = [
-        Picture(name, TITLES[name], f"{figures.name}/{name}.svg", _paragraph(told[name]))
+        Picture(name, TITLES[name], f"{figures.name}/{name}.svg", paragraph(told[name]))
         for name in drawn(kept, tables, figures)
     ]
     out.write_text(page(kept, tables, pictures))
@@ -184,8 +186,16 @@ def markdown(table: rows.Table) -> str:
     return tabulate(cells, table.headers, tablefmt="pipe", colalign=align, disable_numparse=True)
 
 
+def moved(command: str) -> Iterator[str]:
+    """'(`config/h100.yaml` is now `config/experiments/h100.yaml`)' for each file of a run's command that was moved there since."""
+    for name in re.findall(r"\bconfig/[\w.-]+\.yaml", command):
+        now = EXPERIMENTS / Path(name).name
+        if not Path(name).exists() and now.exists():
+            yield f"(`{name}` is now `{now}`)"
+
+
 def _facts(run: KeptRun, tables: Tables) -> Iterator[tuple[str, str]]:
-    yield "command", f"`{run.about.command}`"
+    yield "command", " ".join([f"`{run.about.command}`", *moved(run.about.command)])
     yield "code", ", ".join(commit[:7] for commit in run.about.code)
     yield "records", f"`{run.folder}`"
     if "cells" in tables:
@@ -248,10 +258,6 @@ def _as_read(table: pd.DataFrame, scratch: Path) -> pd.DataFrame:
     """A table as a figure reads it from its file."""
     table.to_csv(scratch / "table.csv", index=False)
     return read_table(scratch / "table.csv")
-
-
-def _paragraph(caption: str) -> str:
-    return " ".join(caption.replace("``", "`").split())
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ import pandas as pd
 
 from ..predict.break_even_text import required_words
 from ..recommend.recommendation_text import number
-from ..records.hardware import disk_words, hardware_words
-from ..tables.methods.pays_text import short
+from ..records.hardware import disk_words, hardware_words, short_gpu
+from ..records.repeats import single_anchor
 from .rows import Table, interval_text
 
 _PASSES = {"computed": "computed", "saved": "computed and saved", "loaded": "from the tier"}
@@ -21,11 +21,13 @@ def latency_rows(latency: pd.DataFrame) -> Table:
     """TTFT of single requests, a row per scenario and prompt length, a column per pass; hollow ones say so."""
     rows: list[list[str]] = []
     marked: list[int] = []
+    ids: list[str] = []
     for (scenario, tokens), group in latency.groupby(["scenario", "prompt_tokens"], sort=False):
         found = {row["pass"]: interval_text(row, "ttft_s") for _, row in group.iterrows()}
         valid = bool(group["valid"].all())
         if not valid:
             marked.append(len(rows))
+        ids.append(single_anchor(scenario, tokens))
         texts = [found.get(name, "") for name in _PASSES]
         prompts = f"{group['prompts'].max()}"
         rows.append([str(scenario), f"{tokens:,}", *texts, prompts, "yes" if valid else "no"])
@@ -36,7 +38,7 @@ def latency_rows(latency: pd.DataFrame) -> Table:
         "prompts",
         "valid",
     ]
-    return Table(headers, rows, range(1, 6), marked)
+    return Table(headers, rows, range(1, 6), marked, ids)
 
 
 def store_rows(stores: pd.DataFrame) -> Table:
@@ -71,7 +73,7 @@ def break_even_rows(break_even: pd.DataFrame, prompt_tokens: int) -> Table:
     for (model, kv_dtype), own in at.groupby(["model", "kv_dtype"], sort=False):
         cells = {row["gpu"]: _required(row) for row in own.to_dict("records")}
         rows.append([str(model), str(kv_dtype), *(cells.get(gpu, "") for gpu in gpus)])
-    return Table(["model", "KV", *map(short, gpus)], rows, range(2, len(gpus) + 2))
+    return Table(["model", "KV", *map(short_gpu, gpus)], rows, range(2, len(gpus) + 2))
 
 
 def _required(row: Mapping[str, Any]) -> str:
