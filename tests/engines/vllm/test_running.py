@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from workflow.hyperkv.engines.vllm.lmcache_log import transfers
-from workflow.hyperkv.engines.vllm.running import Running
+from workflow.hyperkv.engines.vllm.running import Running, past_buffer
 from workflow.hyperkv.engines.vllm.server import EngineServers
 from workflow.hyperkv.machine.counters import ProcessCounters
 from workflow.hyperkv.stores.base import Counters
@@ -115,3 +115,19 @@ def test_cold_is_out_of_the_write_buffers_first_and_then_out_of_the_page_cache(
     cell = SimpleNamespace(scenario={"tier": tier, "page_cache": page_cache})
     running(store, tmp_path).make_cold(cell)  # type: ignore[arg-type]
     assert store.done == done
+
+
+@pytest.mark.parametrize(
+    ("store", "pool", "known", "told"),
+    [
+        ("kvrocks", None, ["--disable-l1-retrieval"], ["--disable-l1-retrieval"]),
+        ("files", None, ["--disable-l1-retrieval"], ["--disable-l1-retrieval"]),
+        ("kvrocks", 1 << 30, ["--disable-l1-retrieval"], []),
+        ("dram", 1 << 30, ["--disable-l1-retrieval"], []),
+        ("kvrocks", None, [], []),
+    ],
+)
+def test_a_server_s_buffer_serves_no_hits_where_its_version_can_leave_that(store, pool, known, told):
+    cell = SimpleNamespace(scenario={"store": store, "dram_pool_bytes": pool})
+    assert past_buffer(cell, {"server_options": known}) == told
+    assert past_buffer(cell, {}) == []

@@ -201,7 +201,7 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
     ready_s = settings["ready_timeout_s"]
     commands = []
     if offload.server is not None:
-        argv = [python, "-c", lmcache.COMMAND, "server", *offload.server, *_past_buffer(cell, built)]
+        argv = [python, "-c", lmcache.COMMAND, "server", *offload.server, *past_buffer(cell, built)]
         own_log = log.with_name(log.name + "-lmcache.log")
         commands.append(ServerCommand("lmcache server", argv, http_port, "/healthcheck", own_log, ready_s))
     argv = command(
@@ -226,7 +226,7 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
     return running
 
 
-def _past_buffer(cell: CellSpec, built: dict[str, Any]) -> list[str]:
+def past_buffer(cell: CellSpec, built: dict[str, Any]) -> list[str]:
     """The option that keeps an LMCache server's buffer from serving what it still holds, where its version has one; a DRAM pool is
     meant to. built: what the engine's environment says of itself."""
     store = store_class(cell.scenario["store"])
