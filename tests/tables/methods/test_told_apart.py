@@ -41,7 +41,7 @@ def test_the_sentence_names_both_ends_of_what_tells_them_apart():
         rows_of().assign(rps_per_gpu_high=None),
         rows_of().assign(valid=False),
     ],
-    ids=["rps does", "ttft does not", "no interval", "no interval of rps", "nothing valid"],
+    ids=["rps does", "ttft does not", "two pairs", "no interval", "no interval of rps", "nothing valid"],
 )
 def test_else_nothing_is_said(rows):
     assert told_apart(rows) == ""
