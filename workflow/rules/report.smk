@@ -22,6 +22,7 @@ rule make_page:
         "<report>/index.html",
     log:
         "<logs>/page.log",
+    localrule: True
     conda:
         "../../envs/harness.yaml"
     params:
@@ -48,6 +49,7 @@ rule make_summary:
         text="results/answer.txt",
     log:
         "<logs>/summary.log",
+    localrule: True
     conda:
         "../../envs/harness.yaml"
     params:
