@@ -33,11 +33,6 @@ PICTURES = {
 LOOKS = json.dumps(looks())
 
 
-def compared(wildcards):
-    """Option --spec of the figures that compare scenarios."""
-    return ["--spec", STAGES.spec("compared", "")]
-
-
 for figure, tables in DRAWN.items():
 
     rule:
