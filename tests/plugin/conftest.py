@@ -1,6 +1,7 @@
-"""What the connectors' tests run on."""
+"""What the plugin's tests run on."""
 
 import asyncio
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,14 @@ from pathlib import Path
 import pytest
 
 from tests.plugin.native import compiled_library
+
+
+@pytest.fixture(scope="session", autouse=True)
+def importable() -> Iterator[None]:
+    """LMCache and vLLM import the plugin by the name that an installed package has."""
+    sys.path.insert(0, str(Path(__file__).parents[2] / "workflow/plugin"))
+    yield
+    sys.path.pop(0)
 
 
 @pytest.fixture(scope="module")

@@ -174,6 +174,10 @@ class StripedCache:
         """How many leading chunks are there; 0 when the store fails."""
         return self._tried(lambda: self._lookups.count_present(keys), 0)
 
+    def present(self, keys: Sequence[bytes]) -> list[bool]:
+        """Whether each chunk is there; none is when the store fails."""
+        return self._tried(lambda: self._lookups.present(keys), [False] * len(keys))
+
     def load(self, keys: Sequence[bytes], buffers: Sequence[np.ndarray]) -> list[bool]:
         """Fill buffers[i] (uint8, the chunk's size); False where the chunk is missing, damaged or the store fails.
 

@@ -91,6 +91,11 @@ class StripedConnector(Connector):
             deadline = Deadline(self._timeout_s, commands=len(keys))
             return leading_present(keys, lambda batch: self._present(batch, deadline))
 
+    def present(self, keys: Sequence[bytes]) -> list[bool]:
+        """Whether each chunk is there, leading or not."""
+        with self._lock:
+            return self._present(keys, Deadline(self._timeout_s, commands=len(keys)))
+
     def _present(self, keys: Sequence[bytes], deadline: Deadline) -> list[bool]:
         lookups = [Lookup(stripe_key(key, 0)) for key in keys]
         servers = [self._server_of(key, 0) for key in keys]

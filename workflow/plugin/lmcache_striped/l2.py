@@ -22,6 +22,7 @@ import numpy as np
 
 from .cache import StripedCache, settings_from
 from .load_bound import LoadBound
+from .save_queue import Saving
 from .threads import started
 
 _PREFIX = "adapter_params"
@@ -89,7 +90,7 @@ class StripedL2:
         """
         self._bound.saw(buffers)
         number = next(self._numbers)
-        task = _Saving(
+        task = Saving(
             len(keys) + 1, lambda saved: self._complete(number, saved, "" if saved else "not saved")
         )
         dropped = 0
@@ -161,22 +162,6 @@ class StripedL2Client(StripedL2):
     def close(self) -> None:
         super().close()
         self._logger.info("striped: %s", self.cache.counts)
-
-
-class _Saving:
-    """Counts the parts of a task that have ended, its chunks and the offering of them; tells `done` whether all did well."""
-
-    def __init__(self, parts: int, done: Callable[[bool], None]):
-        self._left, self._done, self._saved = parts, done, True
-        self._lock = threading.Lock()
-
-    def ended(self, saved: bool) -> None:
-        with self._lock:
-            self._left -= 1
-            self._saved = self._saved and saved
-            last = self._left == 0
-        if last:
-            self._done(self._saved)
 
 
 def _names(keys: Sequence[str]) -> list[bytes]:

@@ -124,3 +124,20 @@ class SaveQueue:
     def _count(self, saved: int = 0, dropped: int = 0, failed: int = 0) -> None:
         now = self._counts
         self._counts = SaveCounts(now.saved + saved, now.dropped + dropped, now.failed + failed)
+
+
+class Saving:
+    """Counts the parts of a task that have ended, its chunks and the offering of them; tells `done` whether all did well."""
+
+    def __init__(self, parts: int, done: Callable[[bool], None]):
+        self._left, self._done, self._saved = parts, done, True
+        self._lock = threading.Lock()
+
+    def ended(self, saved: bool) -> None:
+        """One more part has ended."""
+        with self._lock:
+            self._left -= 1
+            self._saved = self._saved and saved
+            last = self._left == 0
+        if last:
+            self._done(self._saved)
