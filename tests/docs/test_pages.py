@@ -107,5 +107,5 @@ def test_the_plugins_file_is_one_that_the_plugin_takes():
     module = file["extra_config"]["remote_storage_plugin.striped.module_path"].replace(".", "/")
     assert (
         f"class {file['extra_config']['remote_storage_plugin.striped.class_name']}("
-        in Path(f"{module}.py").read_text()
+        in Path(f"workflow/plugin/{module}.py").read_text()
     )
