@@ -10,6 +10,7 @@ rule make_page:
             *rules.write_scenarios.output,
             *rules.write_ratios.output,
             *rules.write_environment.output,
+            *rules.write_latency.output,
             rules.write_layers.output.table,
             rules.write_claims.output.table,
             rules.write_cost.output.cost,

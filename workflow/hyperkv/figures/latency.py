@@ -17,11 +17,12 @@ from matplotlib.typing import LineStyleType
 
 from ..base.cli import run_stage
 from ..records.hardware import gpu_words
+from ..records.repeats import single_anchor
 from ..records.subtitles import under
 from .axes import log_y, sizes_x
 from .command import Picture, Table, draw_tables
 from .looks import colour_of, marker_of, medium_of
-from .style import dtype_words, empty, labels
+from .style import dtype_words, empty, labels, link_points
 
 _DASHES: tuple[LineStyleType, ...] = ("-", "--", "-.", (0, (1, 1.2)), (0, (5, 1, 1, 1, 1, 1)))
 _FURTHER_MARKERS = ("v", "*", "<", "h")
@@ -96,6 +97,8 @@ def _draw_line(
     hollow = rows[~valid]
     look |= {"linestyle": "none", "markerfacecolor": "white", "zorder": 3}
     axes.plot(hollow["prompt_tokens"], hollow["ttft_s"], **look)
+    pairs = zip(rows["scenario"], rows["prompt_tokens"], strict=True)
+    link_points(axes, rows["prompt_tokens"], rows["ttft_s"], [f"#{single_anchor(*pair)}" for pair in pairs])
 
 
 if __name__ == "__main__":

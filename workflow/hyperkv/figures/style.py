@@ -172,9 +172,14 @@ def draw_line(
         invalid[x], invalid[y], linestyle="none", marker=style["marker"], markersize=8,
         markerfacecolor="white", markeredgecolor=style["color"], zorder=5,
     )  # fmt: skip
-    for (_, row), link in zip(rows.iterrows(), links, strict=False):
-        if pd.notna(row[x]) and pd.notna(row[y]):
-            axes.scatter(row[x], row[y], s=140, alpha=0, zorder=6).set_urls([link])
+    link_points(axes, rows[x], rows[y], links)
+
+
+def link_points(axes: Axes, x: Iterable[float], y: Iterable[float], links: Iterable[str]) -> None:
+    """Where points lead to in an SVG, "" nowhere: what is clicked on is larger than what is seen."""
+    for across, up, link in zip(x, y, links, strict=False):
+        if link and pd.notna(across) and pd.notna(up):
+            axes.scatter(across, up, s=140, alpha=0, zorder=6).set_urls([link])
 
 
 def draw_interval(

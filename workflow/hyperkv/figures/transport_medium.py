@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from ..base.cli import run_stage
 from ..base.options import Spec
 from ..records.parity import require_parity
-from ..records.repeats import cell_anchor
+from ..records.repeats import at_common_load, cell_anchor, clients_words
 from .command import Picture, Table, draw_tables
 from .looks import colour_of, medium_of
 from .style import RECOMPUTE, at_chunk, draw_interval, empty, note, title
@@ -34,12 +34,11 @@ def main(*, tables: Table, spec: Spec, picture: Picture) -> None:
 
 
 def draw_transport_medium(scenarios: pd.DataFrame, chunk_tokens: int) -> Figure:
-    """The 2x2 {in process, RESP} x {RAM, SSD}: TTFT and RPS/GPU at the highest load.
+    """The 2x2 {in process, RESP} x {RAM, SSD}: TTFT and RPS/GPU at the highest load that all have.
 
     scenarios: that table; of it the scenarios of one chunk size. Raises UserError when they are not alike.
     """
-    compared = at_chunk(scenarios, chunk_tokens)
-    compared = compared[compared["load"] == compared["load"].max()]
+    compared = at_common_load(at_chunk(scenarios, chunk_tokens))
     rows = compared[compared["connector"].isin(_WAYS)]
     if rows.empty:
         return empty("No scenario with connector inprocess or resp at this chunk size")
@@ -65,7 +64,7 @@ def draw_transport_medium(scenarios: pd.DataFrame, chunk_tokens: int) -> Figure:
             axes.legend(fontsize=8, loc="best")
         axes.set_ylabel(f"{name}, median")
         axes.margins(y=0.18)
-    text = f"Transport and medium, chunk {chunk_tokens}, {rows['load'].max()} clients"
+    text = f"Transport and medium, chunk {chunk_tokens}, {clients_words(rows)}"
     figure.suptitle(title(rows, text), fontsize=11)
     figure.tight_layout()
     return figure

@@ -99,6 +99,13 @@ def gpu_words(rows: pd.DataFrame) -> str | None:
     return ", ".join(found) or None
 
 
+def short_gpu(name: str) -> str:
+    """'A100 80GB' of 'NVIDIA A100 80GB (derived)', 'MI300X 192GB' of 'AMD Instinct MI300X 192GB (derived)'."""
+    for maker in ("NVIDIA ", "AMD Instinct "):
+        name = name.removeprefix(maker)
+    return name.removesuffix(" (derived)").removesuffix(" HBM3")
+
+
 def disk_words(disk: Mapping[str, Any]) -> str | None:
     """'ext4, 2 x Samsung PM9A3 (md array, raid0, 512 KiB)': file system, the disks' models and what joins them."""
     if not disk:
