@@ -17,6 +17,7 @@ from workflow.hyperkv.stores.base import Store
 from workflow.hyperkv.stores.registry import make_store
 from workflow.plugin.lmcache_striped.cache import CacheSettings, StripedCache, settings_from
 from workflow.plugin.lmcache_striped.deadline import Endpoint
+from workflow.plugin.lmcache_striped.native import INSTALLED
 from workflow.plugin.lmcache_striped.save_queue import SaveCounts
 from workflow.plugin.lmcache_striped.secret import Secret
 from workflow.plugin.lmcache_striped.stripes import stripe_key
@@ -158,8 +159,24 @@ def test_settings_from_a_plugins_keys():
 
 
 @pytest.mark.parametrize(
+    ("keys", "library"),
+    [
+        ({}, None),  # the source has no compiled client
+        ({"p.client": "python", "p.library": "/x.so"}, None),
+        ({"p.client": "native"}, INSTALLED),
+        ({"p.library": "/x.so"}, Path("/x.so")),
+    ],
+)
+def test_the_client_is_the_one_that_is_named_or_installed(keys, library):
+    settings = settings_from({"p.endpoints": "127.0.0.1:1", **keys}, "p")
+    assert settings.library == library
+    assert ("compiled code" in settings.loads_by) == (library is not None)
+
+
+@pytest.mark.parametrize(
     ("keys", "words"),
     [
+        ({"p.endpoints": "127.0.0.1:1", "p.client": "c"}, r"p\.client: 'c' is wrong; write python or native"),
         ({}, r"p\.endpoints is missing; write host:port"),
         ({"p.endpoints": "localhost"}, r"p\.endpoints: 'localhost' is wrong"),
         ({"p.endpoints": "a:1", "p.connections": "many"}, r"p\.connections: 'many' is wrong"),
