@@ -146,6 +146,8 @@ def test_settings_from_a_plugins_keys():
         "p.load_queue_bytes": 5,
         "p.retry_s": 2,
         "q.stripe_bytes": 1,
+        "p.module_path": "lmcache_striped.remote",
+        "p.another.endpoints": "127.0.0.1:2",
     }
     settings = settings_from(keys | {"p.password_file": "/run/secrets/kv"}, "p")
     secret = Secret(Path("/run/secrets/kv"))
@@ -177,6 +179,10 @@ def test_the_client_is_the_one_that_is_named_or_installed(keys, library):
     ("keys", "words"),
     [
         ({"p.endpoints": "127.0.0.1:1", "p.client": "c"}, r"p\.client: 'c' is wrong; write python or native"),
+        (
+            {"p.endpoints": "127.0.0.1:1", "p.conections": 2},
+            r"p\.conections: there is no such key; there are client, conn",
+        ),
         ({}, r"p\.endpoints is missing; write host:port"),
         ({"p.endpoints": "localhost"}, r"p\.endpoints: 'localhost' is wrong"),
         ({"p.endpoints": "a:1", "p.connections": "many"}, r"p\.connections: 'many' is wrong"),

@@ -24,6 +24,7 @@ from .secret import Secret
 from .stripes import STRIPE_BYTES, STRIPES_IN_FLIGHT
 
 T = TypeVar("T")
+_HOSTS = {"module_path", "class_name"}  # keys beside ours that LMCache reads itself
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,12 @@ def settings_from(values: Mapping[str, Any], prefix: str) -> CacheSettings:
         raise UserError(
             f"{prefix}.password: LMCache logs its configuration; write the password into a file of mode 600 and name it in "
             f"{prefix}.password_file"
+        )
+    known = {*_HOSTS, *SECRET_KEYS, "client", *(item.name for item in fields(CacheSettings))}
+    given_here = (key.removeprefix(f"{prefix}.") for key in values if key.startswith(f"{prefix}."))
+    if unknown := sorted(key for key in given_here if key not in known and "." not in key):
+        raise UserError(
+            f"{prefix}.{unknown[0]}: there is no such key; there are {', '.join(sorted(known - _HOSTS))}"
         )
     password = Secret.of({key: values.get(f"{prefix}.{key}") for key in SECRET_KEYS})
     endpoints = tuple(_endpoint(word.strip(), password, where) for word in str(text).split(","))
