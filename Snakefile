@@ -19,9 +19,17 @@ from workflow.hyperkv.base.parent import announce
 from workflow.hyperkv.base.surroundings import settle
 from workflow.hyperkv.config.code import check_modules, code, plugin_modules
 from workflow.hyperkv.config.config_text import require_readable
-from workflow.hyperkv.config.plan import made_model_dir, python_of, requested_gpus, requirements_of
+from workflow.hyperkv.config.models.engines import PAIRS
+from workflow.hyperkv.config.plan import (
+    ENVIRONMENTS,
+    LOADGEN_ENVIRONMENT,
+    made_model_dir,
+    python_of,
+    requested_gpus,
+    requirements_of,
+)
 from workflow.hyperkv.config.scenarios import selected
-from workflow.hyperkv.run.stages import SECTIONS, Stages
+from workflow.hyperkv.run.stages import Stages
 from workflow.hyperkv.machine.interpreter import output_cache_is_set, put_own_python_first, require_scheduler
 from workflow.hyperkv.run.as_module import over_defaults, require_own_folder
 from workflow.hyperkv.run.asked import Asked

@@ -1,7 +1,7 @@
 """Stage install_striped: see to it that the environment of vLLM and LMCache has this checkout's plugin, package lmcache-striped.
 
-    python -m workflow.hyperkv.build.install_striped --environment results/build/engine/engine.json --made \\
-        --out results/build/engine/striped.json
+    python -m workflow.hyperkv.build.install_striped --environment results/build/current/current.json --made \\
+        --out results/build/current/striped.json
 
 An environment that was there already is looked at and stays as it is.
 """

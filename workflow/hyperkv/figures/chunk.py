@@ -40,7 +40,7 @@ def draw_chunk(scenarios: pd.DataFrame) -> Figure:
     rows = _families(scenarios)
     if rows.empty:
         return empty("No store was measured at more than one chunk size")
-    require_parity(rows, vary=["tier", "store", "connector", "chunk_tokens"])
+    require_parity(rows, vary=["tier", "store", "connector", "pair", "chunk_tokens"])
     timed = bool(rows["load_gbps"].notna().any())
     figure, panels = plt.subplots(1, 2 + timed, figsize=(WIDTH, 4.6))
     places = (("chunk_tokens", "hit_rate"), ("chunk_tokens", "rps_per_gpu"), ("hit_rate", "load_gbps"))

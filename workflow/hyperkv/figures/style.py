@@ -96,10 +96,25 @@ def label(row: pd.Series) -> str:
 def labels(
     rows: pd.DataFrame, words: Callable[[pd.Series], str] = label, named: str = "{}: {}"
 ) -> dict[str, str]:
-    """Legend labels by scenario; those that would be the same carry their scenarios' names as well."""
-    found = {row["scenario"]: words(row) for _, row in rows.drop_duplicates("scenario").iterrows()}
+    """Legend labels by scenario, with their pair where there are several; those that would be the same carry their scenarios'
+    names as well."""
+    pairs = pair_words(rows)
+    found = {
+        row["scenario"]: words(row) + pairs[row["scenario"]]
+        for _, row in rows.drop_duplicates("scenario").iterrows()
+    }
     known = Counter(found.values())
     return {name: text if known[text] == 1 else named.format(text, name) for name, text in found.items()}
+
+
+def pair_words(rows: pd.DataFrame) -> dict[str, str]:
+    """', pair current' by scenario where the rows are of several pairs of vLLM and LMCache, '' where they are not."""
+    several = "pair" in rows and rows["pair"].nunique() > 1
+    pairs = rows["pair"] if several else [None] * len(rows)
+    return {
+        name: "" if pd.isna(pair) else f", pair {pair}"
+        for name, pair in zip(rows["scenario"], pairs, strict=True)
+    }
 
 
 def dtype_words(row: pd.Series) -> str:

@@ -40,7 +40,7 @@ def draw_tier_tradeoff(scenarios: pd.DataFrame, chunk_tokens: int) -> Figure:
     UserError when they are not alike.
     """
     rows = at_chunk(scenarios, chunk_tokens)
-    require_parity(rows, vary=["tier", "store", "connector"])
+    require_parity(rows, vary=["tier", "store", "connector", "pair"])
     figure, panels = plt.subplot_mosaic("ab;ac", figsize=(WIDTH, 6), width_ratios=(1.25, 1))
     trade, *waits = panels.values()
     names, looks = labels(rows), styles(rows)

@@ -18,7 +18,7 @@ from ..records.parity import require_parity
 from ..records.repeats import at_common_load, cell_anchor, clients_words
 from .command import Picture, Table, draw_tables
 from .looks import colour_of, medium_of
-from .style import RECOMPUTE, at_chunk, draw_interval, empty, note, title
+from .style import RECOMPUTE, at_chunk, draw_interval, empty, note, pair_words, title
 
 _WAYS = {"inprocess": "in process", "resp": "RESP"}
 
@@ -42,13 +42,18 @@ def draw_transport_medium(scenarios: pd.DataFrame, chunk_tokens: int) -> Figure:
     rows = compared[compared["connector"].isin(_WAYS)]
     if rows.empty:
         return empty("No scenario with connector inprocess or resp at this chunk size")
-    require_parity(rows, vary=["tier", "store", "connector"])
+    require_parity(rows, vary=["tier", "store", "connector", "pair"])
     figure, panels = plt.subplots(1, 2, figsize=(10, 4.4))
     recompute = compared[compared["tier"] == "none"]
+    if "pair" in compared:
+        recompute = recompute[recompute["pair"].isin(rows["pair"])].drop_duplicates("pair")
+    else:
+        recompute = recompute.head(1)
+    pairs, computed = pair_words(rows), pair_words(recompute)
     stores = list(rows["store"])
     names = [
         f"{_WAYS[row['connector']]}\n{medium_of(row)}\n"
-        f"({row['store'] if stores.count(row['store']) == 1 else row['scenario']})"
+        f"({row['store'] if stores.count(row['store']) == 1 else row['scenario']}){pairs[row['scenario']]}"
         for _, row in rows.iterrows()
     ]
     for axes, column, name in (
@@ -59,8 +64,9 @@ def draw_transport_medium(scenarios: pd.DataFrame, chunk_tokens: int) -> Figure:
             _draw_bar(axes, position, row, column)
         axes.set_xticks(range(len(rows)), names)
         axes.grid(axis="x", visible=False)
-        if len(recompute):
-            axes.axhline(recompute.iloc[0][column], color="#000000", linestyle=":", label=RECOMPUTE)
+        for line, (_, row) in zip((":", "-."), recompute.iterrows(), strict=False):
+            told = f"{RECOMPUTE}{computed[row['scenario']]}"
+            axes.axhline(row[column], color="#000000", linestyle=line, label=told)
             axes.legend(fontsize=8, loc="best")
         axes.set_ylabel(f"{name}, median")
         axes.margins(y=0.18)

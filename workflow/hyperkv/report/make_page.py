@@ -124,7 +124,7 @@ def contents(found: Mapping[str, Any], sources: Sources) -> dict[str, Any]:
         "ranking": rows.ranking_rows(recommendation),
         "left_out": rows.left_out_rows(recommendation),
         "checks": found.get("check", []),
-        "baseline": None if ratios.empty else ratios.iloc[0]["baseline"],
+        "baseline": rows.baseline_words(ratios) or None,
         "ratios": rows.ratios_rows(ratios),
         "scenarios": cell_rows(scenarios, cells, sources.cells),
         "latency": None if latency is None else single_rows(latency, sources.singles),

@@ -45,7 +45,7 @@ from ..tables.limits import device_limits, limits_table
 from ..tables.methods.layers_text import WORDS
 from ..tables.methods.pays_text import answer, caveat
 from ..tables.pays import pays_table
-from ..tables.ratios import default_baseline, ratios_table
+from ..tables.ratios import ratios_table
 from ..tables.scenarios import scenarios_table
 from ..tables.stores import stores_table
 from . import facts, rows, run_rows
@@ -114,14 +114,12 @@ def tables_of(run: KeptRun, spec: Mapping[str, Any]) -> Tables:
     if cells := run.of("cell"):
         chunk = run.about.configuration["figures"]["chunk_tokens"]
         table = cells_table(cells)
-        told = run.about.configuration["figures"]["baseline"] or default_baseline(table, chunk)
-        computed = table.loc[table["tier"] == "none", "scenario"]
-        baseline = told or next(iter(computed), None)
+        named = run.about.configuration["figures"]["baseline"]
         repeats = repeats_table(cells, values_of(spec["prices"]), spec["slo"])
         found |= {
             "cells": table,
             "scenarios": scenarios_table(table),
-            "ratios": ratios_table(table, baseline),
+            "ratios": ratios_table(table, named, chunk),
         }
         found |= {"cost": cost_table(repeats), "cost_sensitivity": sensitivity_table(repeats, spec["prices"])}
     if singles := run.of("single"):
@@ -215,7 +213,7 @@ def _shown(run: KeptRun, tables: Tables) -> Iterator[tuple[str, str, rows.Table 
         told = "Medians over repeats with 95 % bootstrap intervals; ○: not valid."
         yield "Every scenario", told, rows.scenario_rows(tables["scenarios"])
         baseline = (
-            "" if ratios.empty else f"{ratios.iloc[0]['baseline']} over each scenario, paired by repeat."
+            "" if ratios.empty else f"{rows.baseline_words(ratios)} over each scenario, paired by repeat."
         )
         yield "Ratios", baseline, rows.ratios_rows(ratios)
         yield "Cells that are not valid", "", rows.invalid_rows(tables["cells"])
