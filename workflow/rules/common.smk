@@ -52,6 +52,11 @@ def spec(stage):
     return lambda wildcards: STAGES.spec(stage, name_in(wildcards))
 
 
+def compared(wildcards):
+    """Option --spec of the figures that compare scenarios."""
+    return ["--spec", STAGES.spec("compared", "")]
+
+
 def stage_code(stage):
     """The digest of what a stage runs where that hangs on its spec; `code` is that of modules."""
     return lambda wildcards: STAGES.code(stage, name_in(wildcards))

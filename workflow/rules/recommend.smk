@@ -9,6 +9,7 @@ rule choose_scenario:
         files=directory("<recommended>/files"),
     log:
         "<logs>/choose_scenario.log",
+    localrule: True
     conda:
         "../../envs/harness.yaml"
     params:

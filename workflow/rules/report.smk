@@ -23,6 +23,7 @@ rule make_page:
         "<report>/index.html",
     log:
         "<logs>/page.log",
+    localrule: True
     conda:
         "../../envs/harness.yaml"
     params:
@@ -49,6 +50,7 @@ rule make_summary:
         text="results/answer.txt",
     log:
         "<logs>/summary.log",
+    localrule: True
     conda:
         "../../envs/harness.yaml"
     params:

@@ -28,16 +28,18 @@ from .found import read
 from .inline import inlined
 from .sources import Sources, cell_rows, pays_rows, single_rows, sources_of, sweep_rows
 
-FIGURES = {
-    "pays": "For which models and GPUs this machine's storage pays",
-    "tier_tradeoff": "What each tier serves: requests per GPU against speed for each user",
-    "latency": "How long a single prompt waits, computed or loaded",
-    "transport_medium": "What is lost to the way (in process, RESP) and what to the medium (RAM, SSD)",
-    "chunk": "What the chunk size does to hits and to throughput",
-    "cost": "What it costs",
-    "break_even": "When loading beats computing",
-}
-PLACES = (("pays",), ("tier_tradeoff",), ("latency", "transport_medium"), ("chunk",), ("cost", "break_even"))
+# The page's figures in order, with their titles; of several at one place the first that is there is shown.
+PLACES = (
+    {"pays": "For which models and GPUs this machine's storage pays"},
+    {"tier_tradeoff": "What each tier serves: requests per GPU against speed for each user"},
+    {
+        "latency": "How long a single prompt waits, computed or loaded",
+        "transport_medium": "What is lost to the way (in process, RESP) and what to the medium (RAM, SSD)",
+    },
+    {"chunk": "What the chunk size does to hits and to throughput"},
+    {"cost": "What it costs", "break_even": "When loading beats computing"},
+)
+FIGURES = {name: title for titles in PLACES for name, title in titles.items()}
 NEEDED = ("cells", "scenarios", "ratios", "environment", "recommendation")
 
 
