@@ -21,8 +21,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ...plugin.lmcache_striped.deadline import Deadline
 from ..base.cli import run_stage
-from ..base.deadline import Deadline
 from ..base.digests import sha256_of
 from ..base.durable import appearing
 from ..base.errors import UserError

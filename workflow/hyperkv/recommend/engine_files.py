@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..base.deadline import Endpoint
+from ...plugin.lmcache_striped.deadline import Endpoint
 from ..cells.cell import CellSpec
 from ..connectors.registry import STRIPED
 from ..engines.vllm import lmcache
@@ -65,17 +65,16 @@ def add_engine(files: Files, cell: CellSpec, engine: EngineSlice, place: Place) 
             "LMCache's configuration, for LMCACHE_CONFIG_FILE",
         )
     environment = variables(settings, None, Path())
-    if scenario.get("connector") in STRIPED:
-        files.notes.append(
-            f"connector {scenario['connector']} is imported from this checkout; vLLM's environment needs xxhash"
-        )
     if files.password is not None:
         files.notes.append(
             f"the store's password is in none of these files: they read it where {' '.join(files.password.keys().values())} "
-            f"says, by the plugin of this checkout"
+            f"says"
         )
     if scenario.get("connector") in STRIPED or files.password is not None:
-        environment = {"PYTHONPATH": str(place.checkout)} | environment
+        pip = shlex.join(["-m", "pip", "install", str(place.checkout / "workflow/plugin")])
+        files.notes.append(
+            f"LMCache imports package lmcache-striped; it is installed by {engine.python} {pip}"
+        )
     environment = {key: value for key, value in environment.items() if key not in _ONLY_MEASURING}
     own = [] if offload.config is None else ['LMCACHE_CONFIG_FILE="$here/lmcache.yaml"']
     python = '"$python"' if replay else shlex.quote(engine.python)

@@ -17,7 +17,6 @@ from ...base.errors import StoreError, UserError
 from ...base.secret import write_private
 from ...cells.cell import CellSpec, built_environments, check_room, open_store
 from ...machine.environment import gpu_lines
-from ...machine.interpreter import import_path
 from ...machine.processes import free_port
 from ...machine.watch import every
 from ...models.gpus import VISIBLE, check_settings, require_gpus
@@ -217,8 +216,7 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
     commands.append(
         ServerCommand("vllm", argv, port, "/health", log.with_name(log.name + "-vllm.log"), ready_s)
     )
-    # LMCache imports connector striped from here.
-    environment = {"PYTHONPATH": import_path()} | variables(settings, config_file, files / "metrics")
+    environment = variables(settings, config_file, files / "metrics")
     servers = stack.enter_context(EngineServers(commands, environment))
     running = Running(servers, store, model_dir, words, chunk_bytes)
     running.start_s = time.perf_counter() - started
