@@ -27,11 +27,12 @@ from ..base.durable import appearing
 from ..base.errors import PassingError, UserError
 from ..base.options import Spec
 from ..machine.download import attempted, fetch
+from .kvrocks_releases import tarball_of
 
 OTHER_SOURCES = (
     "other ways: kvrocks.source conda, binary, path or git; kvrocks.deps_dir on a machine without internet"
 )
-_KEYS = {"release": ("url", "sha256"), "git": ("git_url", "commit"), "path": ("path",)}
+_KEYS = {"git": ("git_url", "commit"), "path": ("path",)}
 _NO_SUCH_COMMIT = ("not our ref", "couldn't find remote ref", "unadvertised object", "bad object")
 _MAY_PASS = re.compile(
     r"timed out|early EOF|reset by peer|hung up unexpectedly|unexpected disconnect|RPC failed|transfer closed|too slow|"
@@ -51,8 +52,10 @@ def main(*, spec: Spec, out: Path) -> None:
 
 
 def identity(kvrocks: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """What names the source that is built: `source` and its own keys of the config section. Raises UserError for a
-    source that builds none."""
+    """What names the source that is built: `source` and its own keys of the config section, of a release url and sha256. Raises UserError for a
+    source that builds none, and for a release without a SHA-256."""
+    if source == "release":
+        return {"source": source, **tarball_of(kvrocks)}
     if source not in _KEYS:
         raise UserError(f"config: kvrocks.source: {source} builds none; set it to release, git or path")
     return {"source": source, **{key: kvrocks[key] for key in _KEYS[source]}}
