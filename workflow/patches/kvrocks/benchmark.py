@@ -41,6 +41,7 @@ class Server:
     """A Kvrocks on a port of its own, its files below `folder`."""
 
     def __init__(self, program: str, settings: dict[str, str], folder: Path, stack: ExitStack) -> None:
+        self.program = program
         folder.mkdir()
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -66,7 +67,7 @@ class Server:
                 return
             except OSError:
                 time.sleep(0.1)
-        raise SystemExit(f"{self.process.args} ended with status {self.process.returncode}")
+        raise SystemExit(f"{self.program} ended with status {self.process.returncode}")
 
     def cpu_s(self) -> float:
         """CPU time so far, of all its threads, user and system."""
