@@ -34,7 +34,7 @@ _ONLY_MEASURING = ("VLLM_SERVER_DEV_MODE", "PROMETHEUS_MULTIPROC_DIR")
 class EngineSlice:
     """What a real engine needs and a replay record does not say.
 
-    vllm: config section `vllm`. own: the scenario's `vllm` and `lmcache` keys. python: the engine's interpreter.
+    vllm: config section `vllm`. own: the scenario's `vllm`, `lmcache` and `pair`. python: the engine's interpreter.
     """
 
     vllm: Mapping[str, Any]
@@ -117,7 +117,7 @@ def engine_settings(cell: CellSpec, engine: EngineSlice) -> dict[str, Any]:
     """vLLM's settings: those measured with; of a modelled engine the config's, on as many GPUs as were modelled."""
     if cell.spec["engine"] != "replay":
         return settings_of(cell.spec)
-    settings = settings_of({"vllm": engine.vllm, "scenario": {"vllm": engine.own["vllm"]}})
+    settings = settings_of({"vllm": engine.vllm, "scenario": engine.own})
     return {**settings, "tensor_parallel": cell.gpus}
 
 

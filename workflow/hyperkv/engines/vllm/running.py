@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import redis
 
 from ...base.errors import StoreError, UserError
 from ...base.secret import write_private
-from ...cells.cell import CellSpec, check_room, open_store
+from ...cells.cell import CellSpec, built_environments, check_room, open_store
 from ...machine.environment import gpu_lines
 from ...machine.interpreter import import_path
 from ...machine.processes import free_port
@@ -34,6 +34,7 @@ from .server import EngineServers, ServerCommand
 
 ANSWER_TOKENS = 4  # of a single request
 _EVICT_EVERY_S = 0.5
+_PAST_BUFFER = "--disable-l1-retrieval"
 
 
 @dataclass(frozen=True)
@@ -195,12 +196,12 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
     if offload.config is not None:
         config_file = files / "lmcache.yaml"
         write_private(config_file, lmcache.rendered(offload.config))
-    python = cell.spec["engine_python"]
+    python, built = cell.spec["engine_python"], built_environments(cell.spec).get("engine", {})
     log = cell.logs / f"{scenario['name']}-{cell.repeat}"
     ready_s = settings["ready_timeout_s"]
     commands = []
     if offload.server is not None:
-        argv = [python, "-c", lmcache.COMMAND, "server", *offload.server]
+        argv = [python, "-c", lmcache.COMMAND, "server", *offload.server, *_past_buffer(cell, built)]
         own_log = log.with_name(log.name + "-lmcache.log")
         commands.append(ServerCommand("lmcache server", argv, http_port, "/healthcheck", own_log, ready_s))
     argv = command(
@@ -221,8 +222,16 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
     servers = stack.enter_context(EngineServers(commands, environment))
     running = Running(servers, store, model_dir, words, chunk_bytes)
     running.start_s = time.perf_counter() - started
-    running.effective = servers.told(cell.share.values_per_chunk)
+    running.effective = replace(servers.told(cell.share.values_per_chunk), pair=built.get("pair"))
     return running
+
+
+def _past_buffer(cell: CellSpec, built: dict[str, Any]) -> list[str]:
+    """The option that keeps an LMCache server's buffer from serving what it still holds, where its version has one; a DRAM pool is
+    meant to. built: what the engine's environment says of itself."""
+    store = store_class(cell.scenario["store"])
+    buffer_only = not cell.scenario["dram_pool_bytes"] and store.held_by_engine != "pool"
+    return [option for option in (_PAST_BUFFER,) if buffer_only and option in built.get("server_options", [])]
 
 
 def _block_bytes_per_token(cell: CellSpec, settings: dict[str, Any]) -> float | None:
