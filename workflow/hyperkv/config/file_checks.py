@@ -11,8 +11,8 @@ from ..array.settings import ArraySettings, mistakes
 from ..base.config_files import read_mapping, read_text, there
 from ..base.documents import check_keys
 from ..base.errors import UserError
+from ..build.fetch_kvrocks import tarball_of
 from ..build.kvrocks_patches import check_patches
-from ..build.kvrocks_releases import tarball_of
 from ..models.geometry import load_geometry
 from ..models.gpu import load_gpu
 from ..workloads import NothingLeft, longest_context, repeat_seed

@@ -44,7 +44,7 @@ class _Tarball(Section):
     """The source tarball; null is that of `version` at its repository."""
     sha256: str | None = key(None, unit="hex digits", pattern="^[0-9a-f]{64}$")
     """SHA-256 of the tarball; null is the one of `version`, where it is known
-    (workflow/hyperkv/build/kvrocks_releases.py); else it is asked for."""
+    (workflow/hyperkv/build/fetch_kvrocks.py); else it is asked for."""
 
 
 class _Repository(Section):
