@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import socket
 import statistics
 import subprocess
@@ -104,6 +105,9 @@ def main() -> None:
     parser.add_argument("--setting", action="append", default=[], help="of kvrocks.conf, KEY=VALUE")
     options = parser.parse_args()
     settings = SETTINGS | dict(setting.split("=", 1) for setting in options.setting)
+    for program in (*options.programs, "redis-benchmark"):
+        if shutil.which(program) is None:
+            raise SystemExit(f"there is no program {program}")
     requests = max(1, int(options.moved * GB / options.bytes))
     with ExitStack() as stack:
         below = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=options.folder)))
