@@ -82,7 +82,7 @@ def test_a_kvrocks_that_others_can_reach_is_said_once(tmp_path, capsys, monkeypa
         assert "listens on 0.0.0.0 without a password" in line
         assert any("0.0.0.0" in note for note in store.notes())
     secret = {"password": Secret(None, "HYPERKV_TEST_PASSWORD")}
-    with make_store("kvrocks", store_config(tmp_path, "kvrocks", **opened, **secret)):
+    with make_store("kvrocks", store_config(tmp_path / "again", "kvrocks", **opened, **secret)):
         assert capsys.readouterr().err == ""
 
 
