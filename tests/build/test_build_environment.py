@@ -1,6 +1,7 @@
 """Environments of engine and load generator: what is refused, and a real one from a wheel made here."""
 
 import json
+import re
 import sys
 import tarfile
 import zipfile
@@ -227,4 +228,10 @@ def test_every_package_is_pinned_exactly(name):
         if line and not line.startswith("#")
     ]
     assert len(lines) > 100
-    assert all(line.count("==") == 1 and " " not in line for line in lines)
+    packages = []
+    for line in lines:
+        pin, _, marker = line.partition("; ")
+        assert pin.count("==") == 1 and " " not in pin
+        assert re.fullmatch(r'(python_version [<>=]+ "3\.\d+")?', marker)
+        packages.append((pin.split("==")[0], marker))
+    assert len(set(packages)) == len(packages)
