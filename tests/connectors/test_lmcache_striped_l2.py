@@ -19,7 +19,7 @@ from lmcache.v1.distributed.l2_adapters.native_plugin_l2_adapter import (
 from tests.connectors.inside_lmcache import AdHocMemoryAllocator, scenario
 from tests.stores.conftest import store_config
 from workflow.hyperkv.engines.vllm.lmcache import mp_arguments
-from workflow.hyperkv.stores.base import Store
+from workflow.hyperkv.stores.base import Held, Store
 from workflow.hyperkv.stores.registry import make_store
 
 SHAPE = torch.Size([2, 4, 64, 64])
@@ -35,7 +35,7 @@ def store(tmp_path_factory) -> Iterator[Store]:
 def adapter(store, tmp_path) -> Iterator:
     """What an LMCache server makes of the --l2-adapter that a scenario gives it."""
     wanted = scenario("striped_mp", stripe_bytes=4096)
-    arguments = mp_arguments(wanted, 1 << 28, tmp_path, store.endpoints, 5555, 8080)
+    arguments = mp_arguments(wanted, 1 << 28, Held(tmp_path), store.endpoints, 5555, 8080)
     written = json.loads(arguments[arguments.index("--l2-adapter") + 1])
     assert written.pop("type") in get_registered_l2_adapter_types()
     one = _create_native_plugin_l2_adapter(NativePluginL2AdapterConfig.from_dict(written))

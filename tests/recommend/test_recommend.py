@@ -33,6 +33,7 @@ from workflow.hyperkv.recommend.files import Place
 from workflow.hyperkv.recommend.recommended_files import files_of, measured_place
 from workflow.hyperkv.recommend.store_files import password_read, password_written
 from workflow.hyperkv.recommend.systemd_unit import quoted
+from workflow.hyperkv.stores.base import Held
 from workflow.hyperkv.stores.kvrocks.config import complete, rendered
 from workflow.hyperkv.tables.cells import cells_table
 
@@ -233,7 +234,7 @@ def test_lmcache_gets_the_file_that_a_measurement_gives_it(store, connector, rea
     files = files_for(real, own, tmp_path)
     endpoints = [Endpoint("127.0.0.1", 6666)]
     as_measured = lmcache.inprocess_config(
-        own | {"lmcache": {}}, 4 << 30, tmp_path / "the data" / "kv", endpoints
+        own | {"lmcache": {}}, 4 << 30, Held(tmp_path / "the data" / "kv"), endpoints
     )
     assert files.texts["lmcache.yaml"] == lmcache.rendered(as_measured)
     assert yaml.safe_load(files.texts["lmcache.yaml"]) == as_measured

@@ -24,7 +24,12 @@ def cell(connector: str, pool: int | None = None, tier: str = "ssd", ranks: int 
     scenario = {"tier": tier, "store": "kvrocks", "connector": connector, "chunk_tokens": 16}
     scenario["dram_pool_bytes"] = pool
     share = KvShare(ranks, 10 // ranks, ranks)
-    return SimpleNamespace(scenario=scenario, share=share, spec={"evidence": {"device_share_min": 0.8}})
+    return SimpleNamespace(
+        scenario=scenario,
+        share=share,
+        stored_bytes_per_token=share.stored_bytes_per_token,
+        spec={"evidence": {"device_share_min": 0.8}},
+    )
 
 
 def from_store(
@@ -32,6 +37,15 @@ def from_store(
 ) -> int:
     window = SimpleNamespace(evidence=lambda: {"served_bytes": served_bytes})
     return _store_tokens(cell(connector, pool, ranks=ranks), 100, {"store_loaded_chunks": loaded}, window)
+
+
+@pytest.mark.parametrize(("disk", "tokens"), [(64, 64), (160, 100), (None, 100)])
+def test_of_vllms_own_offloading_the_disk_has_what_vllm_says_it_has(disk, tokens):
+    own = cell("offloading")
+    own.scenario["store"] = "files"
+    counted = {"disk_hit_tokens": disk, "store_loaded_chunks": None}
+    window = SimpleNamespace(evidence=lambda: {"served_bytes": None})
+    assert _store_tokens(own, 100, counted, window) == tokens
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,27 @@ def test_tokens_by_source_and_by_tier():
     assert found["prompt_tokens"] == 9000
 
 
+OFFLOADING = """\
+# TYPE vllm:prompt_tokens_cached_by_source_total counter
+vllm:prompt_tokens_cached_by_source_total{engine="0",model_name="m",source="host"} 640.0
+vllm:prompt_tokens_cached_by_source_total{engine="0",model_name="m",source="disk"} 2944.0
+# TYPE vllm:kv_offload_tiering_read_bytes_total counter
+vllm:kv_offload_tiering_read_bytes_total{engine="0",model_name="m",tier="1:fs"} 12058624.0
+# TYPE vllm:kv_offload_tiering_write_bytes_total counter
+vllm:kv_offload_tiering_write_bytes_total{engine="0",model_name="m",tier="1:fs"} 33554432.0
+"""
+
+
+def test_vllms_own_offloading_tells_disk_from_pool():
+    found = counters(OFFLOADING)
+    assert (found["disk_hit_tokens"], found["tier_read_bytes"], found["tier_written_bytes"]) == (
+        2944,
+        12058624,
+        33554432,
+    )
+    assert found["tier_failed_loads"] is None
+
+
 def test_what_no_page_has_is_unknown():
     assert counters(ENGINE)["store_hit_tokens"] is None
     assert counters("")["computed_tokens"] is None

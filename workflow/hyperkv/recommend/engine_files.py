@@ -14,7 +14,7 @@ from ..cells.cell import CellSpec
 from ..connectors.registry import STRIPED
 from ..engines.vllm import lmcache
 from ..engines.vllm.command import command, settings_of, variables, weights_of
-from ..engines.vllm.running import context_tokens
+from ..engines.vllm.running import context_tokens, held_of, saved_bytes
 from ..machine.processes import LOOPBACK
 from ..models.geometry import Geometry
 from ..models.gpus import check_settings, kv_share, tensor_parallel_of
@@ -57,7 +57,8 @@ def add_engine(files: Files, cell: CellSpec, engine: EngineSlice, place: Place) 
     ]
     port, http_port = place.engine_port + 1, place.engine_port + 2
     kv = place.data_dir / "kv"
-    offload = lmcache.offload(scenario, staging, kv, endpoints, port, http_port, share.values_per_chunk)
+    held = held_of(cell, kv, 0 if replay or cell.scenario["tier"] == "none" else saved_bytes(cell))
+    offload = lmcache.offload(scenario, staging, held, endpoints, port, http_port, share.values_per_chunk)
     if offload.config is not None:
         files.add(
             "lmcache.yaml",
@@ -82,6 +83,8 @@ def add_engine(files: Files, cell: CellSpec, engine: EngineSlice, place: Place) 
     lines = defaulted("python", "PYTHON", engine.python) if replay else []
     if "store" in scenario and store_class(scenario["store"]).held_by_engine == "folder":
         lines.append(f"mkdir -p {shlex.quote(str(kv))}")
+        if (sized := store_class(scenario["store"]).sized_file(held)) is not None:
+            lines.append(f"fallocate -l {sized[1]} {shlex.quote(str(sized[0]))}")
     if offload.server is not None:
         server = f"{python} -c {shlex.quote(lmcache.COMMAND)} server {shlex.join(offload.server)}"
         files.add(

@@ -15,6 +15,9 @@ STORES = {
     "valkey": "valkey.ValkeyStore",
     "rocksdb": "rocksdb.store.RocksdbStore",
     "kvrocks": "kvrocks.store.KvrocksStore",
+    "fs_native": "adapters.FsNativeStore",
+    "raw_block": "adapters.RawBlockStore",
+    "nixl": "adapters.NixlStore",
 }
 
 

@@ -14,7 +14,7 @@ from ...workloads import Conversation
 from . import aiperf
 from .lmcache import loads_ahead
 from .lmcache_log import Transfers
-from .running import asked
+from .running import asked, behind_pool, past_processes
 from .single import in_process
 
 SINGLE = "single"
@@ -33,11 +33,20 @@ def evidence_of(
     Chunks are not compared byte by byte here (single requests prove that tokens come out right), and no connector inside
     vLLM tells of damaged ones.
     """
-    token_bytes = cell.share.stored_bytes_per_token
+    token_bytes = cell.stored_bytes_per_token
     samples = [request.sample for request in requests if request.sample is not None]
     by_store = window.evidence()
     if _has_store(cell) and store_class(cell.scenario["store"]).held_by_engine == "folder":
         by_store |= {"device_read_bytes": io[0], "device_write_bytes": io[1]}
+    if past_processes(cell):
+        by_store |= {f"device_{way}_bytes": by_store[f"block_{way}_bytes"] for way in ("read", "write")}
+    if behind_pool(cell.scenario):
+        failed = [counted[name] for name in ("tier_failed_loads", "tier_failed_saves")]
+        by_store |= {
+            "served_bytes": counted["tier_read_bytes"],
+            "taken_bytes": counted["tier_written_bytes"],
+            "store_errors": sum(number for number in failed if number is not None),
+        }
     return Evidence.of(
         sent_requests=len(requests),
         failed_requests=len(requests) - len(samples),
@@ -83,6 +92,8 @@ def _store_tokens(cell: CellSpec, external: int, counted: dict[str, int | None],
     """Of the tokens that came from outside HBM those from the store and not from the DRAM pool in front of it."""
     if not _has_store(cell):
         return 0
+    if behind_pool(cell.scenario) and counted["disk_hit_tokens"] is not None:
+        return min(external, counted["disk_hit_tokens"])
     # An LMCache server's buffer may still hold what it is saving.
     share = cell.share
     if (values := counted["store_loaded_chunks"]) is not None:
@@ -90,7 +101,7 @@ def _store_tokens(cell: CellSpec, external: int, counted: dict[str, int | None],
     if not cell.scenario["dram_pool_bytes"]:
         return external
     served = window.evidence()["served_bytes"]
-    return external if served is None else min(external, served // share.stored_bytes_per_token)
+    return external if served is None else min(external, served // cell.stored_bytes_per_token)
 
 
 def faults_in(
@@ -131,11 +142,14 @@ def _outside(evidence: Evidence) -> int | None:
 
 
 def from_buffer(cell: CellSpec, evidence: Evidence) -> list[str]:
-    """A line when hits came from an LMCache server's buffer, which still had what it was saving; none with a DRAM pool."""
+    """A line when hits came from the buffer of LMCache's server, which still had what it was saving, or of vLLM's own offloading;
+    none with a DRAM pool.
+    """
     found = evidence.dram_hit_tokens
     if not found or not _has_store(cell) or cell.scenario["dram_pool_bytes"]:
         return []
-    return [f"{found} of {_outside(evidence)} hit tokens came from the buffer of LMCache's server"]
+    whose = "vLLM's own offloading" if behind_pool(cell.scenario) else "LMCache's server"
+    return [f"{found} of {_outside(evidence)} hit tokens came from the buffer of {whose}"]
 
 
 def left_to_compute(log: Transfers) -> list[str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -17,6 +16,8 @@ from ...base.deadline import Endpoint
 from ...base.errors import UserError
 from ...connectors.registry import library_of
 from ...machine.processes import LOOPBACK, option_words
+from ...models.serde import require_serde
+from ...stores.base import Held
 from ...stores.registry import store_class
 
 # What LMCache's own program does; the module cannot be run by itself in 0.5.0.
@@ -75,8 +76,6 @@ def check(
             f"{where}: LMCache runs inside vLLM on CUDA only (on a CPU it serves without a cache and says nothing); "
             f"choose connector mp or striped_mp"
         )
-    if device == "cpu" and connector == "offloading":
-        raise UserError(f"{where}: vLLM's own offloading needs CUDA; choose connector mp")
     if chunk % block_tokens:
         raise UserError(
             f"{where}: chunk_tokens {chunk} is not a multiple of vLLM's block of {block_tokens} tokens; "
@@ -96,6 +95,8 @@ def check(
         raise UserError(
             f"{where}: lmcache: connector offloading is vLLM's own and reads none of LMCache's keys"
         )
+    if scenario.get("serde"):
+        require_serde(scenario["serde"], device, _held(scenario) == "pool", f"{where}: serde: ")
     pool = buffer_bytes(scenario, staging_bytes)
     if pool < LEAST_CHUNKS * chunk_bytes:
         key = "dram_pool_bytes" if scenario["dram_pool_bytes"] else "vllm.staging_bytes"
@@ -124,17 +125,18 @@ def buffer_bytes(scenario: Mapping[str, Any], staging_bytes: int) -> int:
 def offload(
     scenario: Mapping[str, Any],
     staging_bytes: int,
-    directory: Path,
+    held: Held,
     endpoints: Sequence[Endpoint],
     port: int,
     http_port: int,
     ranks: int = 1,
+    device: str = "cuda",
 ) -> Offload:
     """What a checked scenario needs.
 
-    directory: where LMCache or vLLM may put files. endpoints: the store's servers, none when it has none. port,
+    held: what of a store that they hold themselves. endpoints: the store's servers, none when it has none. port,
     http_port: of an LMCache server. ranks: of vLLM that store values, each with an LMCache inside (KvShare.values_per_chunk);
-    an LMCache server and vLLM's own offloading have one for all.
+    an LMCache server and vLLM's own offloading have one for all. device: cuda or cpu.
     """
     if scenario["tier"] == "none":
         return Offload()
@@ -142,22 +144,18 @@ def offload(
     if connector in SERVED:
         return Offload(
             _mp_transfer(scenario, port),
-            server=mp_arguments(scenario, staging_bytes, directory, endpoints, port, http_port),
+            server=mp_arguments(scenario, staging_bytes, held, endpoints, port, http_port),
         )
     if connector == "offloading":
-        return Offload(_offloading_transfer(scenario, staging_bytes, directory))
-    transfer = {
-        "kv_connector": CONNECTOR_CLASSES[connector],
-        "kv_role": "kv_both",
-        "kv_connector_extra_config": {"skip_last_n_tokens": _COMPUTED_TOKENS},
-    }
-    return Offload(transfer, inprocess_config(scenario, staging_bytes, directory, endpoints, ranks))
+        return Offload(_offloading_transfer(scenario, staging_bytes, held, device))
+    transfer = _transfer(connector, {"skip_last_n_tokens": _COMPUTED_TOKENS})
+    return Offload(transfer, inprocess_config(scenario, staging_bytes, held, endpoints, ranks))
 
 
 def inprocess_config(
     scenario: Mapping[str, Any],
     staging_bytes: int,
-    directory: Path,
+    held: Held,
     endpoints: Sequence[Endpoint],
     ranks: int = 1,
 ) -> dict[str, Any]:
@@ -177,7 +175,7 @@ def inprocess_config(
     }
     if _held(scenario) == "folder":
         config |= {
-            "local_disk": f"file://{directory.absolute()}/",
+            "local_disk": f"file://{held.folder}/",
             "max_local_disk_size": (scenario["capacity_bytes"] or 1 << 44) / _GIB / ranks,
         }
         config["extra_config"] |= {"use_odirect": True}
@@ -256,7 +254,7 @@ def rendered(config: Mapping[str, Any]) -> str:
 def mp_arguments(
     scenario: Mapping[str, Any],
     staging_bytes: int,
-    directory: Path,
+    held: Held,
     endpoints: Sequence[Endpoint],
     port: int,
     http_port: int,
@@ -276,8 +274,8 @@ def mp_arguments(
         "eviction-policy": "LRU",
         "supported-transfer-mode": "auto",
     }
-    if (adapter := _l2_adapter(scenario, staging_bytes, directory, endpoints)) is not None:
-        options["l2-adapter"] = json.dumps(adapter)
+    if (adapter := _l2_adapter(scenario, staging_bytes, held, endpoints)) is not None:
+        options["l2-adapter"] = json.dumps(adapter | ({"serde": held.serde} if held.serde else {}))
         if not scenario["dram_pool_bytes"]:
             options["l2-store-policy"] = "skip_l1"
     arguments = option_words(options)
@@ -292,12 +290,10 @@ def mp_arguments(
 
 
 def _l2_adapter(
-    scenario: Mapping[str, Any], staging_bytes: int, directory: Path, endpoints: Sequence[Endpoint]
+    scenario: Mapping[str, Any], staging_bytes: int, held: Held, endpoints: Sequence[Endpoint]
 ) -> dict[str, Any] | None:
-    if _held(scenario) == "pool":
-        return None
-    if _held(scenario) == "folder":
-        return {"type": "fs", "base_path": str(directory.absolute()), "use_odirect": True}
+    if _held(scenario):
+        return store_class(scenario["store"]).l2_adapter(held)
     if scenario["connector"] == "striped_mp":
         return {
             "type": "native_plugin",
@@ -324,20 +320,28 @@ def _mp_transfer(scenario: Mapping[str, Any], port: int) -> dict[str, Any]:
         "lmcache.mp.port": port,
         "lmcache.mp.save_decode_cache": scenario["save_decode_cache"],
     }
-    return {"kv_connector": CONNECTOR_CLASSES["mp"], "kv_role": "kv_both", "kv_connector_extra_config": extra}
+    return _transfer("mp", extra)
 
 
-def _offloading_transfer(scenario: Mapping[str, Any], staging_bytes: int, directory: Path) -> dict[str, Any]:
+def _transfer(connector: str, extra: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "kv_connector": CONNECTOR_CLASSES[connector],
+        "kv_role": "kv_both",
+        "kv_connector_extra_config": extra,
+    }
+
+
+def _offloading_transfer(
+    scenario: Mapping[str, Any], staging_bytes: int, held: Held, device: str
+) -> dict[str, Any]:
     extra: dict[str, Any] = {
         "cpu_bytes_to_use": buffer_bytes(scenario, staging_bytes),
         "block_size": scenario["chunk_tokens"],
         "offload_prompt_only": not scenario["save_decode_cache"],
     }
     if _held(scenario) == "folder":
-        tier = {"type": "fs", "root_dir": str(directory.absolute())}
+        tier = {"type": "fs", "root_dir": str(held.folder)}
         extra |= {"spec_name": "TieringOffloadingSpec", "secondary_tiers": [tier]}
-    return {
-        "kv_connector": CONNECTOR_CLASSES["offloading"],
-        "kv_role": "kv_both",
-        "kv_connector_extra_config": extra,
-    }
+    if device == "cpu":
+        extra |= {"spec_name": "TieringOnHost", "spec_module_path": f"{_CONNECTOR_MODULES}.host_offloading"}
+    return _transfer("offloading", extra)

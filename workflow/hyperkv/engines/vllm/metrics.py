@@ -8,10 +8,19 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 _BY_SOURCE = "vllm:prompt_tokens_by_source_total"
+_FROM_DISK = ("vllm:prompt_tokens_cached_by_source_total", "disk")
 _TOKENS = {
     "computed_tokens": "local_compute",
     "hbm_hit_tokens": "local_cache_hit",
     "external_hit_tokens": "external_kv_transfer",
+}
+# vLLM's own offloading, from 0.32 on.
+_HELD = "vllm:kv_offload_tiering_"
+_OFFLOADING = {
+    "tier_read_bytes": f"{_HELD}read_bytes_total",
+    "tier_written_bytes": f"{_HELD}write_bytes_total",
+    "tier_failed_loads": f"{_HELD}promotion_job_failures_total",
+    "tier_failed_saves": f"{_HELD}cascade_job_failures_total",
 }
 # LMCache's server only: the counters of LMCache in process come seconds late (see lmcache_log).
 _LMCACHE = {
@@ -43,6 +52,8 @@ def counters(engine_page: str, server_page: str = "") -> dict[str, int | None]:
     found: dict[str, Any] = {name: engine.get((_BY_SOURCE, label)) for name, label in _TOKENS.items()}
     found["prompt_tokens"] = engine.get(("vllm:prompt_tokens_total", None))
     found["preemptions"] = engine.get(("vllm:num_preemptions_total", None))
+    found["disk_hit_tokens"] = engine.get(_FROM_DISK)
+    found |= {name: engine.get((key, None)) for name, key in _OFFLOADING.items()}
     found |= {name: server.get((key, None)) for name, key in _LMCACHE.items()}
     return {name: None if value is None else round(value) for name, value in found.items()}
 

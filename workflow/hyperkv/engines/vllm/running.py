@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,15 @@ import redis
 from ...base.errors import StoreError, UserError
 from ...base.secret import write_private
 from ...cells.cell import CellSpec, check_room, open_store
+from ...machine.counters import block_device_bytes
 from ...machine.environment import gpu_lines
 from ...machine.interpreter import import_path
 from ...machine.processes import free_port
 from ...machine.watch import every
 from ...models.gpus import VISIBLE, check_settings, require_gpus
+from ...models.serde import serde_keys
 from ...records.effective import Effective, asked_of
-from ...stores.base import Store
+from ...stores.base import Held, Store
 from ...stores.registry import store_class
 from ...workloads import Conversation, longest_context
 from ...workloads.context_limit import ROOM_TOKENS, ContextLimit, check_context
@@ -50,12 +52,13 @@ class Patience:
 class Moved:
     """Bytes in all: served and taken by the store, and read by it from block devices.
 
-    Without a store: None, and what the engine's processes wrote to block devices and read from them.
+    Without a store: None, and what the engine's processes wrote to block devices and read from them; where a device moves bytes past
+    them, what the whole machine did, None where that is not counted.
     """
 
     served: int | None
     saved: int
-    device_read: int
+    device_read: int | None
 
 
 class Running:
@@ -75,6 +78,7 @@ class Running:
         self.chunk_bytes = chunk_bytes
         self.vocabulary: int = json.loads((model_dir / "config.json").read_text())["vocab_size"]
         self.start_s = 0.0
+        self.counted_at: Path | None = None
         self.warm = False
         self.effective = Effective()
 
@@ -102,7 +106,11 @@ class Running:
 
     def make_cold(self, cell: CellSpec) -> None:
         """Put what was saved where it is when far more is saved than RAM holds, on the device alone: where the scenario says so."""
-        if self.store is None or not _evicts(cell):
+        if not _evicts(cell):
+            return
+        if behind_pool(cell.scenario):
+            self.servers.reset_hbm(pool=True)
+        if self.store is None:
             return
         self.store.push_out_writes()
         self.settle()
@@ -146,13 +154,34 @@ class Running:
     def moved(self) -> Moved:
         """What has been moved until now."""
         if self.store is None:
-            return Moved(None, *reversed(self.servers.io_bytes()))
+            read, written = self.servers.io_bytes()
+            if self.counted_at is None:
+                return Moved(None, written, read)
+            block = block_device_bytes(self.counted_at)
+            return Moved(None, written, None if block is None else block[0])
         counted = self.store.counters()
         return Moved(counted.served_bytes, counted.taken_bytes or 0, counted.process.device_read_bytes or 0)
 
     def saved_bytes(self) -> int:
         """Bytes saved until now (see Moved)."""
         return self.moved().saved
+
+
+def behind_pool(scenario: Mapping[str, Any]) -> bool:
+    """Whether a pool of vLLM's own offloading is in front of its files, and answers what it still has."""
+    return (
+        scenario["tier"] == "ssd"
+        and scenario["connector"] == "offloading"
+        and store_class(scenario["store"]).held_by_engine == "folder"
+    )
+
+
+def past_processes(cell: CellSpec) -> bool:
+    """Whether a device moves the store's bytes past the engine's processes (GPUDirect Storage)."""
+    scenario = cell.scenario
+    return scenario["tier"] != "none" and store_class(scenario["store"]).bypasses_processes(
+        scenario.get("settings", {})
+    )
 
 
 def _evicts(cell: CellSpec) -> bool:
@@ -172,24 +201,29 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
     words = aiperf.words_of(model_dir / "tokenizer.json")
     limit = ContextLimit.of_vllm(geometry)
     check_context(cell.spec["workload"], context_tokens(cell) - ROOM_TOKENS, limit)
+    saved = saved_bytes(cell) if scenario["tier"] != "none" else 0
     if scenario["tier"] != "none":
-        check_room(cell, saved_bytes(cell), staging)
+        check_room(cell, saved, staging)
     store = None
     if scenario["tier"] != "none" and not store_class(scenario["store"]).held_by_engine:
         value_bytes = share.value_bytes(chunk_tokens)
         store = open_store(cell, scenario["store"], value_bytes, scenario["capacity_bytes"], stack)
     files = cell.directory / "engine"
-    for folder in (files / "kv", files / "metrics"):
+    held = held_of(cell, files / "kv", saved)
+    for folder in (held.folder, files / "metrics"):
         folder.mkdir(parents=True)
+    if "store" in scenario:
+        store_class(scenario["store"]).prepare(held)
     port, mp_port, http_port = free_port(), free_port(), free_port()
     offload = lmcache.offload(
         scenario,
         staging,
-        files / "kv",
+        held,
         [] if store is None else store.endpoints,
         mp_port,
         http_port,
         share.values_per_chunk,
+        settings["device"],
     )
     config_file = None
     if offload.config is not None:
@@ -221,8 +255,22 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
     servers = stack.enter_context(EngineServers(commands, environment))
     running = Running(servers, store, model_dir, words, chunk_bytes)
     running.start_s = time.perf_counter() - started
+    running.counted_at = files if past_processes(cell) else None
     running.effective = servers.told(cell.share.values_per_chunk)
     return running
+
+
+def held_of(cell: CellSpec, folder: Path, saved: int) -> Held:
+    """What LMCache or vLLM are told of a store that they hold themselves. folder: where its files go. saved: see saved_bytes."""
+    scenario = cell.scenario
+    return Held(
+        folder.absolute(),
+        cell.share.value_bytes(scenario.get("chunk_tokens", 0)),
+        saved,
+        scenario.get("connections", 0),
+        scenario.get("settings", {}),
+        serde_keys(scenario["serde"], cell.geometry) if scenario.get("serde") else None,
+    )
 
 
 def _block_bytes_per_token(cell: CellSpec, settings: dict[str, Any]) -> float | None:
