@@ -14,7 +14,7 @@ from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.config.config import checked
 from workflow.hyperkv.config.plan import cost_spec, sweep_spec
 from workflow.hyperkv.engines.vllm.lmcache import mp_arguments
-from workflow.hyperkv.stores.base import Held
+from workflow.hyperkv.stores.held import Held
 from workflow.hyperkv.tables.judging.claim import read_claims
 
 

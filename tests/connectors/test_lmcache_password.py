@@ -19,7 +19,7 @@ from tests.helpers import eventually
 from tests.stores.conftest import store_config
 from workflow.hyperkv.base.secret import Secret, write_private
 from workflow.hyperkv.engines.vllm.lmcache import inprocess_config, mp_arguments
-from workflow.hyperkv.stores.base import Held
+from workflow.hyperkv.stores.held import Held
 from workflow.hyperkv.stores.registry import make_store
 
 WORD = 'pa "ss\\ #1/@:%41 é'

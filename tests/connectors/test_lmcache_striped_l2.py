@@ -19,7 +19,8 @@ from lmcache.v1.distributed.l2_adapters.native_plugin_l2_adapter import (
 from tests.connectors.inside_lmcache import AdHocMemoryAllocator, scenario
 from tests.stores.conftest import store_config
 from workflow.hyperkv.engines.vllm.lmcache import mp_arguments
-from workflow.hyperkv.stores.base import Held, Store
+from workflow.hyperkv.stores.base import Store
+from workflow.hyperkv.stores.held import Held
 from workflow.hyperkv.stores.registry import make_store
 
 SHAPE = torch.Size([2, 4, 64, 64])

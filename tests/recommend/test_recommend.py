@@ -33,7 +33,7 @@ from workflow.hyperkv.recommend.files import Place
 from workflow.hyperkv.recommend.recommended_files import files_of, measured_place
 from workflow.hyperkv.recommend.store_files import password_read, password_written
 from workflow.hyperkv.recommend.systemd_unit import quoted
-from workflow.hyperkv.stores.base import Held
+from workflow.hyperkv.stores.held import Held
 from workflow.hyperkv.stores.kvrocks.config import complete, rendered
 from workflow.hyperkv.tables.cells import cells_table
 

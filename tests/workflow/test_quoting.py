@@ -33,7 +33,7 @@ from workflow.hyperkv.recommend.check_recommended import check_unit
 from workflow.hyperkv.recommend.shell_script import executed
 from workflow.hyperkv.recommend.systemd_unit import Service, unit_text
 from workflow.hyperkv.records.record_file import read_records
-from workflow.hyperkv.stores.base import Held
+from workflow.hyperkv.stores.held import Held
 from workflow.hyperkv.stores.kvrocks.config import rendered
 from workflow.hyperkv.stores.redis_client import bounded
 

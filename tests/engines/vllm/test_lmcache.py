@@ -14,7 +14,7 @@ from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.base.secret import Secret
 from workflow.hyperkv.connectors.striped.cache import settings_from
 from workflow.hyperkv.engines.vllm import lmcache
-from workflow.hyperkv.stores.base import Held
+from workflow.hyperkv.stores.held import Held
 from workflow.hyperkv.stores.registry import store_class
 
 GIB = 1 << 30

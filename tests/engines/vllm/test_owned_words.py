@@ -17,7 +17,7 @@ from workflow.hyperkv.engines.vllm import lmcache, owned_words
 from workflow.hyperkv.engines.vllm.command import command, variables
 from workflow.hyperkv.engines.vllm.owned_words import flag_faults, lmcache_faults, variable_faults
 from workflow.hyperkv.models.geometry import load_geometry
-from workflow.hyperkv.stores.base import Held
+from workflow.hyperkv.stores.held import Held
 
 
 def refused(changes: dict) -> str:

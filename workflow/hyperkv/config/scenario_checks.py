@@ -20,7 +20,7 @@ from .models.scenario import READ_BY, Scenario, unread
 from .scenarios import loads_of, selected
 
 _MEDIUM_OF_TIER = {"dram": "ram", "ssd": "ssd"}
-_ONLY_VLLM = ("mp", "striped_mp", "offloading")
+_ONLY_VLLM = ("mp", "striped_mp", "offloading", "mooncake")
 
 
 def check_names(config: Mapping[str, Any]) -> None:

@@ -57,7 +57,8 @@ def add_engine(files: Files, cell: CellSpec, engine: EngineSlice, place: Place) 
     ]
     port, http_port = place.engine_port + 1, place.engine_port + 2
     kv = place.data_dir / "kv"
-    held = held_of(cell, kv, 0 if replay or cell.scenario["tier"] == "none" else saved_bytes(cell))
+    saved = 0 if replay or cell.scenario["tier"] == "none" else saved_bytes(cell)
+    held = held_of(cell, kv, saved, staging, tuple(range(http_port + 1, http_port + 5)))
     offload = lmcache.offload(scenario, staging, held, endpoints, port, http_port, share.values_per_chunk)
     if offload.config is not None:
         files.add(
@@ -83,8 +84,17 @@ def add_engine(files: Files, cell: CellSpec, engine: EngineSlice, place: Place) 
     lines = defaulted("python", "PYTHON", engine.python) if replay else []
     if "store" in scenario and store_class(scenario["store"]).held_by_engine == "folder":
         lines.append(f"mkdir -p {shlex.quote(str(kv))}")
-        if (sized := store_class(scenario["store"]).sized_file(held)) is not None:
+        own_store = store_class(scenario["store"])
+        if (sized := own_store.sized_file(held)) is not None:
             lines.append(f"fallocate -l {sized[1]} {shlex.quote(str(sized[0]))}")
+        for path, text in own_store.texts(held).items():
+            lines.append(f"printf '%s\\n' {shlex.quote(text)} > {shlex.quote(str(path))}")
+        environment |= own_store.variables(held)
+        for program in own_store.beside_engine(held):
+            name, words = f"{program.label.replace(' ', '-')}.sh", shlex.join(program.words)
+            what = f"{program.label}, to be started before vLLM"
+            body = [*lines, executed(f'{python} {words} "$@"', dict(program.environment))]
+            files.add(name, script_text(f"{what[0].upper()}{what[1:]}.", body), what)
     if offload.server is not None:
         server = f"{python} -c {shlex.quote(lmcache.COMMAND)} server {shlex.join(offload.server)}"
         files.add(

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
 from ..base.errors import UserError
-from .base import Counters, Held, Look, Store
+from .base import Counters, Look, Store
+from .held import Held
 from .owned_keys import ITS_FOLDER, Owned
 
 _BLOCK = 4096
@@ -31,33 +32,19 @@ _OURS = (
 )
 
 
-class AdapterStore(Store):
-    """One of LMCache's own L2 adapters. `settings` are the adapter's keys beside those that the workflow sets; yes and no are true
-    and false there.
-    """
+class EngineStore(Store):
+    """A store that a real engine holds in files, and that nothing else reaches."""
 
     medium = "ssd"
-    connectors = ("mp",)
     held_by_engine = "folder"
     engine_reads_settings = True
-    owned_keys: ClassVar[tuple[Owned, ...]] = _OURS
-
-    @classmethod
-    def l2_adapter(cls, held: Held) -> dict[str, Any]:
-        own = {key: _WORDS.get(str(value), value) for key, value in held.settings.items()}
-        return {"type": cls.name, **cls.adapter_keys(held), **own}
-
-    @classmethod
-    @abstractmethod
-    def adapter_keys(cls, held: Held) -> Mapping[str, Any]:
-        """What the adapter is told beside its type."""
 
     @classmethod
     def has_setting(cls, key: str) -> bool:
         return not any(owned.has(key) for owned in cls.owned_keys)
 
     def _refused(self) -> NoReturn:
-        raise UserError(f"store {self.name} is LMCache's own; engine vllm alone has it")
+        raise UserError(f"store {self.name} is an engine's own; engine vllm alone has it")
 
     def start(self) -> None:
         self._refused()
@@ -76,6 +63,25 @@ class AdapterStore(Store):
 
     def pid(self) -> int:
         self._refused()
+
+
+class AdapterStore(EngineStore):
+    """One of LMCache's own L2 adapters. `settings` are the adapter's keys beside those that the workflow sets; yes and no are true
+    and false there.
+    """
+
+    connectors = ("mp",)
+    owned_keys: ClassVar[tuple[Owned, ...]] = _OURS
+
+    @classmethod
+    def l2_adapter(cls, held: Held) -> dict[str, Any]:
+        own = {key: _WORDS.get(str(value), value) for key, value in held.settings.items()}
+        return {"type": cls.name, **cls.adapter_keys(held), **own}
+
+    @classmethod
+    @abstractmethod
+    def adapter_keys(cls, held: Held) -> Mapping[str, Any]:
+        """What the adapter is told beside its type."""
 
 
 class FsNativeStore(AdapterStore):

@@ -14,10 +14,11 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from ..base.deadline import Endpoint
-from ..base.errors import StoreDied, StoreError, UserError
+from ..base.errors import StoreDied, StoreError
 from ..base.folders import cannot_write
 from ..base.secret import Secret
 from ..machine.counters import ProcessCounters, drop_page_cache, process_counters
+from .held import HeldByEngine
 from .owned_keys import Owned, refuse_owned
 
 GRACE_S = 1.0  # how long a failed request waits to learn that the server died
@@ -76,22 +77,6 @@ class StoreConfig:
 
 
 @dataclass(frozen=True)
-class Held:
-    """What an engine that holds a store itself is told of it.
-
-    folder: where its files go. value_bytes: of one value of a chunk. saved_bytes: that it is given to keep, at least. settings:
-    the store's own keys. serde: what LMCache's server shrinks values with, whatever the store.
-    """
-
-    folder: Path
-    value_bytes: int = 0
-    saved_bytes: int = 0
-    connections: int = 1
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    serde: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True)
 class Counters:
     """A store's totals since it started; subtract two to get a cell's share. Unknown is None, never 0.
 
@@ -135,14 +120,13 @@ class Look:
     second_marker: str
 
 
-class Store(ABC):
+class Store(HeldByEngine, ABC):
     """A store's lifetime. A context manager: start on entry, everything ended on exit.
 
     What is said of a store without starting it are class attributes and class methods; whoever has its name asks these
     (registry.store_class). name: the word in config. medium: "ram" or "ssd", where values are meant to live, which is the
     tier that it serves. look: in figures. connectors: what reaches it. is_server: whether the workflow starts a process for
-    it. held_by_engine: "pool" or "folder" where a real engine keeps the values itself, in its own memory or files, and no
-    store is started. engine_reads_settings: whether it is then given `settings`. bound_key: the scenario's key that bounds its memory, None for a store that memory does not bound.
+    it. bound_key: the scenario's key that bounds its memory, None for a store that memory does not bound.
     owned_keys: those of its settings that the workflow sets or counts on. takes_password. presets: folder of its presets.
     can_be_patched: whether a scenario may say `patched`. reads_page_cache: whether page_cache says anything of it.
     has_jemalloc: whether MALLOC_CONF does. programs: modules that it runs as programs, below workflow.hyperkv.
@@ -153,8 +137,6 @@ class Store(ABC):
     look: ClassVar[Look]
     connectors: ClassVar[tuple[str, ...]]
     is_server: ClassVar[bool] = False
-    held_by_engine: ClassVar[str | None] = None
-    engine_reads_settings: ClassVar[bool] = False
     bound_key: ClassVar[str | None] = None
     owned_keys: ClassVar[tuple[Owned, ...]] = ()
     takes_password: ClassVar[bool] = False
@@ -176,35 +158,6 @@ class Store(ABC):
     @classmethod
     def has_setting(cls, key: str) -> bool:
         """Whether the store may know a key of `settings`; a server itself says so at its start."""
-        return False
-
-    @classmethod
-    def l2_adapter(cls, held: Held) -> dict[str, Any] | None:
-        """What `lmcache server --l2-adapter` takes where the server holds the store in a folder; None for the others."""
-        return None
-
-    @classmethod
-    def sized_file(cls, held: Held) -> tuple[Path, int] | None:
-        """A file of so many bytes that must be there before the engine starts, None for none."""
-        return None
-
-    @classmethod
-    def prepare(cls, held: Held) -> None:
-        """Make that file. Raises UserError when it does not fit."""
-        if (found := cls.sized_file(held)) is None:
-            return
-        path, size = found
-        try:
-            with path.open("xb") as file:
-                os.posix_fallocate(file.fileno(), 0, size)
-        except OSError as error:
-            raise UserError(
-                f"store {cls.name}: no file of {size / 1e9:.1f} GB at {path}: {error.strerror}; choose another data_dir"
-            ) from error
-
-    @classmethod
-    def bypasses_processes(cls, settings: Mapping[str, Any]) -> bool:
-        """Whether a device moves its bytes past the processes that ask for them, so that only the device counts them."""
         return False
 
     @classmethod
@@ -298,10 +251,10 @@ class Store(ABC):
         """What a reader of the results must know about this store's configuration, a line each."""
         return []
 
-    def evict_page_cache(self) -> None:  # noqa: B027
+    def evict_page_cache(self) -> None:
         """Take this store's files out of the page cache. Nothing to do for RAM and for direct I/O."""
 
-    def push_out_writes(self) -> None:  # noqa: B027
+    def push_out_writes(self) -> None:
         """Save other values until those saved before have left the write buffers for files. Raises StoreError.
 
         Does nothing for a store that has none, nor for rocksdb, whose write buffers a scenario is to keep small.

@@ -14,7 +14,8 @@ import numpy as np
 from ..base.errors import StoreError, UserError
 from ..machine.counters import supports_direct_io
 from ..workloads.payload import ALIGNMENT, aligned_buffer
-from .base import Held, LocalStore, Look, StoreConfig, new_directory
+from .base import LocalStore, Look, StoreConfig, new_directory
+from .held import Held
 
 _FOLDERS = 64
 _DIRECT_IO = ("auto", "yes", "no")

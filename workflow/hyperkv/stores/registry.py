@@ -18,6 +18,7 @@ STORES = {
     "fs_native": "adapters.FsNativeStore",
     "raw_block": "adapters.RawBlockStore",
     "nixl": "adapters.NixlStore",
+    "mooncake": "mooncake.MooncakeStore",
 }
 
 
@@ -33,6 +34,12 @@ def store_class(name: str) -> type[Store]:
     """The named store's class, which says what can be said of the store without starting it."""
     module, _, cls = STORES[name].rpartition(".")
     return getattr(import_module(f"{__package__}.{module}"), cls)
+
+
+def bypasses_processes(scenario: Mapping[str, Any]) -> bool:
+    """Whether a device moves a store's bytes past the processes that ask for them (GPUDirect Storage)."""
+    has_store = scenario["tier"] != "none"
+    return has_store and store_class(scenario["store"]).bypasses_processes(scenario.get("settings", {}))
 
 
 def stores_of(medium: str) -> list[str]:

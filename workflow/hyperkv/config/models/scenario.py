@@ -64,7 +64,8 @@ class Settings(Section):
     settings: dict[SettingName, str | int | float] = key({}, unit="keys")
     """The store's own keys under its own names: valkey.conf keys for valkey, kvrocks.conf keys for
     kvrocks (on top of its preset; `workers` may be `cores`), the same and direct_io for rocksdb,
-    direct_io for files, those of LMCache's adapter for fs_native, raw_block and nixl. Those that the workflow sets or counts on are refused with the key that sets
+    direct_io for files, those of LMCache's adapter for fs_native, raw_block and nixl, and
+    of Mooncake's files (KEY is its variable MOONCAKE_OFFLOAD_KEY). Those that the workflow sets or counts on are refused with the key that sets
     them."""
     environment: dict[VariableName, Words] = key({}, unit="text")
     """Environment variables of the store's server, such as MALLOC_CONF."""
@@ -80,13 +81,15 @@ class Scenario(Settings):
     """Where KV that HBM lost lives; `none` computes it again."""
     store: StoreName = optional()
     """What holds KV. Tier dram takes dram or valkey, tier ssd takes files, rocksdb, kvrocks, or with engine
-    vllm and connector mp LMCache's own fs_native, raw_block and nixl; with a `data_dir` on a tmpfs these are of
+    vllm LMCache's own fs_native, raw_block and nixl (connector mp) and mooncake; with a `data_dir` on a tmpfs these are of
     tier dram too."""
-    connector: Literal["inprocess", "redis", "resp", "striped", "mp", "striped_mp", "offloading"] = optional()
+    connector: Literal[
+        "inprocess", "redis", "resp", "striped", "mp", "striped_mp", "offloading", "mooncake"
+    ] = optional()
     """How the engine reaches the store. `inprocess` for dram and files; `redis`, `resp` or `striped` for
     servers, the last with several values per chunk. With engine vllm the first four are LMCache inside
     vLLM; `mp` is an LMCache server beside it, `striped_mp` the same with several values per chunk,
-    `offloading` vLLM's own connector."""
+    `offloading` vLLM's own connector, `mooncake` vLLM's own to a Mooncake store."""
     chunk_tokens: Chunk = key(64, unit="tokens")
     """Tokens per cache entry; one number or a list. With engine replay a multiple of 16,
     its block."""

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...cells.cell import CellSpec, StoreWindow, frame
+from ...connectors.vllm_own import behind_pool
 from ...records.effective import Effective
 from ...records.evidence import Evidence, quotient
 from ...records.kinds.cell import Cell, RequestColumns, Single, Values
-from ...stores.registry import store_class
+from ...stores.registry import bypasses_processes, store_class
 from ...workloads import Conversation
 from . import aiperf
 from .lmcache import loads_ahead
 from .lmcache_log import Transfers
-from .running import asked, behind_pool, past_processes
+from .running import asked
 from .single import in_process
 
 SINGLE = "single"
@@ -38,13 +39,20 @@ def evidence_of(
     by_store = window.evidence()
     if _has_store(cell) and store_class(cell.scenario["store"]).held_by_engine == "folder":
         by_store |= {"device_read_bytes": io[0], "device_write_bytes": io[1]}
-    if past_processes(cell):
+    if bypasses_processes(cell.scenario):
         by_store |= {f"device_{way}_bytes": by_store[f"block_{way}_bytes"] for way in ("read", "write")}
     if behind_pool(cell.scenario):
         failed = [counted[name] for name in ("tier_failed_loads", "tier_failed_saves")]
         by_store |= {
             "served_bytes": counted["tier_read_bytes"],
             "taken_bytes": counted["tier_written_bytes"],
+            "store_errors": sum(number for number in failed if number is not None),
+        }
+    if counted.get("mooncake_disk_bytes") is not None:
+        failed = [counted[name] for name in ("mooncake_failed_loads", "mooncake_failed_saves")]
+        by_store |= {
+            "served_bytes": counted["mooncake_loaded_bytes"],
+            "taken_bytes": counted["mooncake_saved_bytes"],
             "store_errors": sum(number for number in failed if number is not None),
         }
     return Evidence.of(
@@ -94,6 +102,8 @@ def _store_tokens(cell: CellSpec, external: int, counted: dict[str, int | None],
         return 0
     if behind_pool(cell.scenario) and counted["disk_hit_tokens"] is not None:
         return min(external, counted["disk_hit_tokens"])
+    if (read := counted.get("mooncake_disk_bytes")) is not None:
+        return min(external, read // cell.stored_bytes_per_token)
     # An LMCache server's buffer may still hold what it is saving.
     share = cell.share
     if (values := counted["store_loaded_chunks"]) is not None:

@@ -15,9 +15,10 @@ import yaml
 from ...base.deadline import Endpoint
 from ...base.errors import UserError
 from ...connectors.registry import library_of
+from ...connectors.vllm_own import mooncake_keys, offloading_keys
 from ...machine.processes import LOOPBACK, option_words
 from ...models.serde import require_serde
-from ...stores.base import Held
+from ...stores.held import Held
 from ...stores.registry import store_class
 
 # What LMCache's own program does; the module cannot be run by itself in 0.5.0.
@@ -26,11 +27,13 @@ _GIB = 1 << 30
 LEAST_CHUNKS = 4
 IN_PROCESS = ("inprocess", "redis", "resp", "striped")
 SERVED = ("mp", "striped_mp")
+VLLMS_OWN = ("offloading", "mooncake")
 # vLLM's classes, as --kv-transfer-config names them.
 CONNECTOR_CLASSES = {
     **dict.fromkeys(IN_PROCESS, "LMCacheConnectorV1"),
     **dict.fromkeys(SERVED, "LMCacheMPConnector"),
     "offloading": "OffloadingConnector",
+    "mooncake": "MooncakeStoreConnector",
 }
 _WITH_PASSWORD = "with_password"
 _CONNECTOR_MODULES = "workflow.hyperkv.connectors"
@@ -91,9 +94,13 @@ def check(
             f"{where}: lmcache.{wrong[0]} is a key of LMCache inside vLLM; with connector {connector} these are options of "
             f"`lmcache server`, such as max_workers; leave it out"
         )
-    if connector == "offloading" and extra:
+    if connector in VLLMS_OWN and extra:
         raise UserError(
-            f"{where}: lmcache: connector offloading is vLLM's own and reads none of LMCache's keys"
+            f"{where}: lmcache: connector {connector} is vLLM's own and reads none of LMCache's keys"
+        )
+    if connector == "mooncake" and chunk != block_tokens:
+        raise UserError(
+            f"{where}: chunk_tokens: vLLM gives Mooncake its blocks of {block_tokens} tokens; choose {block_tokens}"
         )
     if scenario.get("serde"):
         require_serde(scenario["serde"], device, _held(scenario) == "pool", f"{where}: serde: ")
@@ -147,7 +154,11 @@ def offload(
             server=mp_arguments(scenario, staging_bytes, held, endpoints, port, http_port),
         )
     if connector == "offloading":
-        return Offload(_offloading_transfer(scenario, staging_bytes, held, device))
+        return Offload(
+            _transfer(connector, offloading_keys(scenario, held, _held(scenario) == "folder", device))
+        )
+    if connector == "mooncake":
+        return Offload(_transfer(connector, mooncake_keys(scenario)))
     transfer = _transfer(connector, {"skip_last_n_tokens": _COMPUTED_TOKENS})
     return Offload(transfer, inprocess_config(scenario, staging_bytes, held, endpoints, ranks))
 
@@ -329,19 +340,3 @@ def _transfer(connector: str, extra: dict[str, Any]) -> dict[str, Any]:
         "kv_role": "kv_both",
         "kv_connector_extra_config": extra,
     }
-
-
-def _offloading_transfer(
-    scenario: Mapping[str, Any], staging_bytes: int, held: Held, device: str
-) -> dict[str, Any]:
-    extra: dict[str, Any] = {
-        "cpu_bytes_to_use": buffer_bytes(scenario, staging_bytes),
-        "block_size": scenario["chunk_tokens"],
-        "offload_prompt_only": not scenario["save_decode_cache"],
-    }
-    if _held(scenario) == "folder":
-        tier = {"type": "fs", "root_dir": str(held.folder)}
-        extra |= {"spec_name": "TieringOffloadingSpec", "secondary_tiers": [tier]}
-    if device == "cpu":
-        extra |= {"spec_name": "TieringOnHost", "spec_module_path": f"{_CONNECTOR_MODULES}.host_offloading"}
-    return _transfer("offloading", extra)

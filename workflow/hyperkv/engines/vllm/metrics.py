@@ -22,6 +22,15 @@ _OFFLOADING = {
     "tier_failed_loads": f"{_HELD}promotion_job_failures_total",
     "tier_failed_saves": f"{_HELD}cascade_job_failures_total",
 }
+# vLLM's connector to Mooncake, and Mooncake's master.
+_MOONCAKE = "vllm:mooncake_store_operation_"
+_BY_MOONCAKE = {
+    "mooncake_loaded_bytes": (f"{_MOONCAKE}bytes_total", "load_get"),
+    "mooncake_saved_bytes": (f"{_MOONCAKE}bytes_total", "save_put"),
+    "mooncake_failed_loads": (f"{_MOONCAKE}failed_keys_total", "load_get"),
+    "mooncake_failed_saves": (f"{_MOONCAKE}failed_keys_total", "save_put"),
+}
+_FROM_MOONCAKES_FILES = ("file_cache_hit_bytes_total", None)
 # LMCache's server only: the counters of LMCache in process come seconds late (see lmcache_log).
 _LMCACHE = {
     "dram_hit_tokens": "lmcache_mp_lookup_hit_l1_tokens_total",
@@ -34,11 +43,11 @@ _LMCACHE = {
 
 
 def samples(text: str) -> dict[tuple[str, str | None], float]:
-    """(name, source label or None) -> value of a Prometheus page, summed over all other labels."""
+    """(name, label `source` or `operation` or None) -> value of a Prometheus page, summed over all other labels."""
     found: dict[tuple[str, str | None], float] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
-            key = (sample.name, sample.labels.get("source"))
+            key = (sample.name, sample.labels.get("source") or sample.labels.get("operation"))
             found[key] = found.get(key, 0.0) + sample.value
     return found
 
@@ -54,6 +63,8 @@ def counters(engine_page: str, server_page: str = "") -> dict[str, int | None]:
     found["preemptions"] = engine.get(("vllm:num_preemptions_total", None))
     found["disk_hit_tokens"] = engine.get(_FROM_DISK)
     found |= {name: engine.get((key, None)) for name, key in _OFFLOADING.items()}
+    found |= {name: engine.get(key) for name, key in _BY_MOONCAKE.items()}
+    found["mooncake_disk_bytes"] = server.get(_FROM_MOONCAKES_FILES)
     found |= {name: server.get((key, None)) for name, key in _LMCACHE.items()}
     return {name: None if value is None else round(value) for name, value in found.items()}
 

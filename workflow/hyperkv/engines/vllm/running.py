@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import redis
 from ...base.errors import StoreError, UserError
 from ...base.secret import write_private
 from ...cells.cell import CellSpec, check_room, open_store
+from ...connectors.vllm_own import behind_pool
 from ...machine.counters import block_device_bytes
 from ...machine.environment import gpu_lines
 from ...machine.interpreter import import_path
@@ -24,8 +25,9 @@ from ...machine.watch import every
 from ...models.gpus import VISIBLE, check_settings, require_gpus
 from ...models.serde import serde_keys
 from ...records.effective import Effective, asked_of
-from ...stores.base import Held, Store
-from ...stores.registry import store_class
+from ...stores.base import Store
+from ...stores.held import Held
+from ...stores.registry import bypasses_processes, store_class
 from ...workloads import Conversation, longest_context
 from ...workloads.context_limit import ROOM_TOKENS, ContextLimit, check_context
 from ...workloads.factory import make_workload
@@ -36,6 +38,7 @@ from .server import EngineServers, ServerCommand
 
 ANSWER_TOKENS = 4  # of a single request
 _EVICT_EVERY_S = 0.5
+_PROGRAM_PORTS = 4
 
 
 @dataclass(frozen=True)
@@ -167,23 +170,6 @@ class Running:
         return self.moved().saved
 
 
-def behind_pool(scenario: Mapping[str, Any]) -> bool:
-    """Whether a pool of vLLM's own offloading is in front of its files, and answers what it still has."""
-    return (
-        scenario["tier"] == "ssd"
-        and scenario["connector"] == "offloading"
-        and store_class(scenario["store"]).held_by_engine == "folder"
-    )
-
-
-def past_processes(cell: CellSpec) -> bool:
-    """Whether a device moves the store's bytes past the engine's processes (GPUDirect Storage)."""
-    scenario = cell.scenario
-    return scenario["tier"] != "none" and store_class(scenario["store"]).bypasses_processes(
-        scenario.get("settings", {})
-    )
-
-
 def _evicts(cell: CellSpec) -> bool:
     return cell.scenario["tier"] == "ssd" and cell.scenario["page_cache"] == "evict"
 
@@ -209,11 +195,12 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
         value_bytes = share.value_bytes(chunk_tokens)
         store = open_store(cell, scenario["store"], value_bytes, scenario["capacity_bytes"], stack)
     files = cell.directory / "engine"
-    held = held_of(cell, files / "kv", saved)
+    held = held_of(cell, files / "kv", saved, staging, tuple(free_port() for _ in range(_PROGRAM_PORTS)))
     for folder in (held.folder, files / "metrics"):
         folder.mkdir(parents=True)
-    if "store" in scenario:
-        store_class(scenario["store"]).prepare(held)
+    own = store_class(scenario["store"]) if "store" in scenario else None
+    if own is not None:
+        own.prepare(held)
     port, mp_port, http_port = free_port(), free_port(), free_port()
     offload = lmcache.offload(
         scenario,
@@ -237,6 +224,11 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
         argv = [python, "-c", lmcache.COMMAND, "server", *offload.server]
         own_log = log.with_name(log.name + "-lmcache.log")
         commands.append(ServerCommand("lmcache server", argv, http_port, "/healthcheck", own_log, ready_s))
+    for program in () if own is None else own.beside_engine(held):
+        words = [f"{name}={value}" for name, value in program.environment.items()]
+        argv = ["env", *words, python, *program.words]
+        own_log = log.with_name(f"{log.name}-{program.label.replace(' ', '-')}.log")
+        commands.append(ServerCommand(program.label, argv, program.port, program.health, own_log, ready_s))
     argv = command(
         python,
         model_dir,
@@ -252,16 +244,19 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
     )
     # LMCache imports connector striped from here.
     environment = {"PYTHONPATH": import_path()} | variables(settings, config_file, files / "metrics")
+    environment |= {} if own is None else own.variables(held)
     servers = stack.enter_context(EngineServers(commands, environment))
     running = Running(servers, store, model_dir, words, chunk_bytes)
     running.start_s = time.perf_counter() - started
-    running.counted_at = files if past_processes(cell) else None
+    running.counted_at = files if bypasses_processes(scenario) else None
     running.effective = servers.told(cell.share.values_per_chunk)
     return running
 
 
-def held_of(cell: CellSpec, folder: Path, saved: int) -> Held:
-    """What LMCache or vLLM are told of a store that they hold themselves. folder: where its files go. saved: see saved_bytes."""
+def held_of(cell: CellSpec, folder: Path, saved: int, staging: int, ports: tuple[int, ...]) -> Held:
+    """What LMCache or vLLM are told of a store that they hold themselves. folder: where its files go. saved: see
+    saved_bytes. staging: host memory where there is no pool.
+    """
     scenario = cell.scenario
     return Held(
         folder.absolute(),
@@ -270,6 +265,9 @@ def held_of(cell: CellSpec, folder: Path, saved: int) -> Held:
         scenario.get("connections", 0),
         scenario.get("settings", {}),
         serde_keys(scenario["serde"], cell.geometry) if scenario.get("serde") else None,
+        lmcache.buffer_bytes(scenario, staging),
+        bool(scenario["dram_pool_bytes"]),
+        ports,
     )
 
 
