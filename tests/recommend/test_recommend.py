@@ -242,6 +242,17 @@ def test_lmcache_gets_the_file_that_a_measurement_gives_it(store, connector, rea
     assert not any("VLLM_SERVER_DEV_MODE" in line for line in files.texts["vllm.sh"].splitlines())
 
 
+def test_what_a_store_of_the_engine_needs_beside_it_is_among_the_files(real, tmp_path):
+    slots = files_for(real, scenario("raw_block", "mp"), tmp_path).texts["lmcache-server.sh"]
+    assert "fallocate -l " in slots
+    assert "/kv/slots.img" in slots
+    chunk = VLLM["block_tokens"]
+    texts = files_for(real, scenario("mooncake", "mooncake", chunk_tokens=chunk), tmp_path).texts
+    assert "MOONCAKE_CONFIG_PATH=" in texts["vllm.sh"]
+    assert "--rpc_port=8003" in texts["mooncake-master.sh"]
+    assert "MOONCAKE_OFFLOAD_USE_URING=true" in texts["mooncake-client.sh"]
+
+
 def test_as_many_gpus_are_recommended_as_were_measured_or_modelled(real, tmp_path):
     record = record_of(real, scenario("valkey", "striped", stripe_bytes=1 << 20))
     record["spec"]["replay"] = record["spec"]["replay"] | {"gpus": 2}
