@@ -19,9 +19,17 @@ from workflow.hyperkv.base.parent import announce
 from workflow.hyperkv.base.surroundings import settle
 from workflow.hyperkv.config.code import check_modules, code
 from workflow.hyperkv.config.config_text import require_readable
-from workflow.hyperkv.config.plan import made_model_dir, python_of, requested_gpus, requirements_of
+from workflow.hyperkv.config.models.engines import PAIRS
+from workflow.hyperkv.config.plan import (
+    ENVIRONMENTS,
+    LOADGEN_ENVIRONMENT,
+    made_model_dir,
+    python_of,
+    requested_gpus,
+    requirements_of,
+)
 from workflow.hyperkv.config.scenarios import selected
-from workflow.hyperkv.run.stages import SECTIONS, Stages
+from workflow.hyperkv.run.stages import Stages
 from workflow.hyperkv.machine.interpreter import output_cache_is_set, put_own_python_first, require_scheduler
 from workflow.hyperkv.run.as_module import over_defaults, require_own_folder
 from workflow.hyperkv.run.asked import Asked
@@ -84,64 +92,6 @@ include: "workflow/rules/ladder.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/docs.smk"
-
-
-localrules:
-    all,
-    inspect_array,
-    provision_array,
-    teardown_array,
-    fetch_trace,
-    predict_hit_rates,
-    predict_break_even,
-    place_stores,
-    write_cells,
-    write_requests,
-    write_scenarios,
-    write_ratios,
-    write_sweep_time,
-    write_latency,
-    write_columns,
-    write_environment,
-    write_stores,
-    write_limits,
-    write_layers,
-    write_summary,
-    write_ladder,
-    write_tune,
-    write_pays,
-    write_cost,
-    write_claims,
-    choose_scenario,
-    make_page,
-    make_summary,
-    make_run_page,
-    draw_pays,
-    draw_tier_tradeoff,
-    draw_transport_medium,
-    draw_cost,
-    draw_chunk,
-    draw_stores,
-    draw_layers,
-    draw_latency,
-    draw_hit_rate,
-    draw_break_even,
-    draw_ladder,
-    draw_before_after,
-    draw_tune,
-    profile,
-    stores,
-    layers,
-    sweep,
-    predict,
-    tables,
-    figures,
-    decide,
-    recommend,
-    capacity,
-    tune,
-    ladder,
-    docs,
 
 
 rule all:

@@ -20,7 +20,7 @@ BASE: dict[str, Any] = {
     "workload": {"kind": "multi_turn", "conversations": 4, "turns": [2, 4], "prefix_tokens": [100, 200]},
     "experiment": {"scenarios": ["none", "dram", "files"]},
     "scenarios": {
-        "none": {"tier": "none"},
+        "none": {"tier": "none", "pair": "reference"},
         "dram": {
             "tier": "dram",
             "store": "dram",

@@ -130,7 +130,9 @@ FILES = {
     ),
     "cost.prices": lambda path: cost_spec(checked(changed("cost", {"prices": path}))),
     "claims": lambda path: read_claims(Path(checked(changed("claims", path))["claims"])),
-    "vllm.requirements": lambda path: checked(engine(vllm__requirements=path)),
+    "vllm.pairs.reference.requirements": lambda path: checked(
+        engine(vllm__pairs={"reference": {"requirements": path}})
+    ),
     "loadgen.requirements": lambda path: checked(engine(loadgen__requirements=path)),
     "workload.trace": lambda path: checked(changed("workload", {"kind": "mooncake", "trace": path})),
     "predict.cases.mine.workload.trace": lambda path: checked(

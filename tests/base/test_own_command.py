@@ -11,6 +11,7 @@ import pytest
 from tests.workflow_helpers import TINY, Checkout, changed
 from workflow.hyperkv.base.own_command import config_options, keep_config_options, snakemake_command
 
+REPOSITORY = Path(__file__).parents[2]
 KVROCKS = {"experiment.scenarios": ["none", "kvrocks_resp"], "scenarios.kvrocks_resp": {"chunk_tokens": 16}}
 
 
@@ -45,6 +46,43 @@ def test_another_interpreter_s_message_names_the_one_on_path(tmp_path, monkeypat
     monkeypatch.setenv("PATH", str(found.parent))
     monkeypatch.setattr(sys, "executable", "/engine/bin/python")
     assert snakemake_command("build_striped", 1) == f"{found} --cores 1 build_striped"
+
+
+OWN = "--configfile config/scenarios.yaml config/config.yaml"
+LONG = ".venv/bin/snakemake --cores all build_kvrocks"
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ("", "make kvrocks"),
+        (OWN, "make kvrocks"),
+        (f"{OWN} config/smoke.yaml", "make kvrocks CONFIG=config/smoke.yaml"),
+        (f"{OWN} config/smoke.yaml mine.yaml", "make kvrocks CONFIG='config/smoke.yaml mine.yaml'"),
+        (f"{OWN} 'my own.yaml'", f"{LONG} {OWN} 'my own.yaml'"),
+        (f"{OWN} --config kv_dtype=fp8", f"{LONG} {OWN} --config kv_dtype=fp8"),
+        ("--configfile mine.yaml", f"{LONG} --configfile mine.yaml"),
+    ],
+)
+def test_make_does_the_same_where_it_can(tmp_path, monkeypatch, options, told):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "executable", str(environment_with_snakemake(tmp_path / ".venv")))
+    monkeypatch.setenv("HYPERKV_CONFIG_OPTIONS", options)
+    assert snakemake_command("build_kvrocks") == " ".join([LONG, *options.split(" ")]).strip()
+    (tmp_path / ".venv/installed").touch()
+    (tmp_path / "Makefile").write_text((REPOSITORY / "Makefile").read_text())
+    assert snakemake_command("build_kvrocks") == told
+    assert snakemake_command("sweep").startswith(".venv/bin/snakemake")
+    (tmp_path / "config").mkdir()
+    for name in ("config/smoke.yaml", "mine.yaml", "requirements.txt", ".venv/installed"):
+        (tmp_path / name).touch()
+    if told.startswith("make"):
+        shown = subprocess.run(
+            ["bash", "-c", f"{told} -n"], capture_output=True, text=True, check=True, timeout=30
+        ).stdout.replace("'", "")
+        assert re.search(rf"snakemake build_kvrocks .*{re.escape(options * (options != OWN))}\n", shown), (
+            shown
+        )
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from tests.helpers import command
 from tests.kvrocks_tree import write_program
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.build import build_environment, fetch_wheels
+from workflow.hyperkv.build.pairs import soundness
 
 GOOD = {
     "python": "p",
@@ -19,16 +20,17 @@ GOOD = {
     "errors": {},
     "cuda": "13.0",
     "gpus": ["NVIDIA H100"],
-    "native_resp": True,
-    "striped": True,
+    "modules": {"kernels": "vllm._C", "storage": "lmcache.native_storage_ops", "resp": "r", "striped": "s"},
 }
+NEWEST = {"torch": "2.14.0", "vllm": "0.33.0", "lmcache": "0.5.6"}
 
 
 def test_what_is_complete_is_taken():
-    build_environment.refuse(GOOD, "engine", "cuda", ["lmcache", "resp", "striped"])
-    build_environment.refuse({**GOOD, "cuda": None, "gpus": []}, "engine", "cpu", ["lmcache"])
-    without = {**GOOD, "versions": {**GOOD["versions"], "lmcache": None}, "native_resp": False}
-    build_environment.refuse(without, "engine", "cuda", [])
+    build_environment.refuse(GOOD, "reference", "cuda", ["inside", "server", "resp", "striped"])
+    build_environment.refuse({**GOOD, "cuda": None, "gpus": []}, "current", "cpu", ["server"])
+    build_environment.refuse({**GOOD, "versions": NEWEST}, "current", "cuda", ["server", "resp", "striped"])
+    without = {**GOOD, "versions": {**GOOD["versions"], "lmcache": None}, "modules": {"kernels": "vllm._C"}}
+    build_environment.refuse(without, "current", "cuda", [])
 
 
 NO_XXHASH = "ModuleNotFoundError: No module named 'xxhash'"
@@ -39,22 +41,40 @@ NO_XXHASH = "ModuleNotFoundError: No module named 'xxhash'"
     [
         (
             "vllm cannot be imported by p: ImportError: x",
-            *("engine", "cuda", []),
+            *("current", "cuda", []),
             {"versions": {"torch": "2.11.0", "vllm": None}, "errors": {"vllm": "ImportError: x"}},
         ),
         (
             "lmcache cannot be imported",
-            *("engine", "cuda", ["lmcache"]),
+            *("current", "cuda", ["server"]),
             {"versions": {"torch": "2", "vllm": "1", "lmcache": None}},
         ),
-        ("is built without CUDA", "engine", "cuda", [], {"cuda": None}),
-        ("sees no GPU; look at nvidia-smi", "engine", "cuda", [], {"gpus": []}),
-        ("is a CUDA build", "engine", "cpu", [], {}),
-        ("has no native RESP client", "engine", "cuda", ["lmcache", "resp"], {"native_resp": False}),
+        ("is built without CUDA", "current", "cuda", [], {"cuda": None}),
+        ("sees no GPU; look at nvidia-smi", "current", "cuda", [], {"gpus": []}),
+        ("is a CUDA build", "current", "cpu", [], {}),
+        ("p: vLLM does not serve (None)", "current", "cuda", [], {"modules": {"kernels": None}}),
+        ("p: LMCache does not run (None)", "current", "cuda", ["server"], {"modules": {"storage": None}}),
+        ("has no native RESP client", "current", "cuda", ["server", "resp"], {"modules": {"resp": None}}),
         (
-            f"connectors striped and striped_mp cannot be imported by p: {NO_XXHASH}",
-            *("engine", "cuda", ["lmcache", "striped"]),
-            {"striped": False, "errors": {"striped": NO_XXHASH}},
+            f"connectors striped and striped_mp cannot be imported; they need numpy and xxhash there ({NO_XXHASH})",
+            *("current", "cuda", ["server", "striped"]),
+            {"modules": {"striped": None}, "errors": {"striped": NO_XXHASH}},
+        ),
+        (
+            "(LMCache issue 4463), and p has vllm 0.33.0, lmcache 0.5.6; leave out pair: current of scenarios with LMCache "
+            "inside vLLM, or choose connector mp or striped_mp",
+            *("current", "cuda", ["inside", "server"]),
+            {"versions": NEWEST},
+        ),
+        (
+            "name an environment with vLLM before 0.26 and LMCache before 0.5.7 in vllm.pairs.reference",
+            *("reference", "cuda", ["inside"]),
+            {"versions": {**NEWEST, "vllm": "0.26.0"}},
+        ),
+        (
+            "which then wants kv_connector_module_path, and p has vllm 0.25.0, lmcache 0.5.7rc2",
+            *("reference", "cuda", ["inside"]),
+            {"versions": {**GOOD["versions"], "lmcache": "0.5.7rc2"}},
         ),
         ("aiperf cannot be imported", "loadgen", "cuda", [], {"versions": {"aiperf": None}}),
     ],
@@ -76,9 +96,84 @@ def test_a_probe_tells_what_cannot_be_imported(monkeypatch):
 def test_a_fake_engine_is_probed(monkeypatch):
     monkeypatch.chdir(Path(__file__).parents[2])
     monkeypatch.setenv("PYTHONPATH", "tests/fake_engine")
-    record = build_environment.probe(sys.executable, "engine")
+    record = build_environment.probe(sys.executable, "current", "cpu", ["server", "resp"])
     assert record["versions"]["vllm"] == "unknown"
-    assert (record["versions"]["torch"], record["cuda"], record["native_resp"]) == (None, None, False)
+    assert (record["versions"]["torch"], record["cuda"]) == (None, None)
+    assert record["modules"] == {"kernels": None, "storage": None, "resp": None}
+    assert record["server_options"] == []
+    assert "ModuleNotFoundError" in record["errors"]["storage"]
+
+
+def write_modules(folder: Path, **modules: str) -> None:
+    """Packages vllm and lmcache that have modules with such texts, beside a torch for a CPU."""
+    for name in ("torch", "vllm", "lmcache"):
+        (folder / name).mkdir()
+        (folder / name / "__init__.py").write_text("__version__ = '1'\n")
+    (folder / "torch" / "__init__.py").write_text(
+        "class version: cuda = None\nclass cuda:\n    device_count = staticmethod(lambda: 0)\n"
+    )
+    for name, text in modules.items():
+        package, _, module = name.partition("__")
+        (folder / package / f"{module}.py").write_text(text)
+
+
+def test_every_module_is_tried_by_all_its_names_and_its_absence_means_something(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(Path(__file__).parents[2])
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    broken = "raise ImportError('undefined symbol: x')\n"
+    write_modules(
+        tmp_path, vllm___C_stable_libtorch="", lmcache__native_storage_ops="", lmcache__cuda_ops=broken
+    )
+    record = build_environment.probe(sys.executable, "current", "cuda", ["server"])
+    assert record["modules"] == {
+        "kernels": "vllm._C_stable_libtorch",
+        "attention": None,
+        "experts": None,
+        "copies": None,
+        "storage": "lmcache.native_storage_ops",
+    }
+    assert record["errors"]["copies"] == "ImportError: undefined symbol: x"
+    assert [line for line in build_environment.lacks(record) if line.startswith("lmcache.cuda_ops")] == [
+        "lmcache.cuda_ops or lmcache.c_ops cannot be imported (ImportError: undefined symbol: x): LMCache copies KV between "
+        "GPU and host by torch's own operations, which is slower, and says so once"
+    ]
+
+
+def test_an_option_that_only_some_servers_have_is_found(tmp_path, monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[2])
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    write_modules(tmp_path, vllm___C="", lmcache__lmcache_native="")
+    for part in ("v1", "v1/distributed"):
+        (tmp_path / "lmcache" / part).mkdir()
+        (tmp_path / "lmcache" / part / "__init__.py").touch()
+    (tmp_path / "lmcache/v1/distributed/config.py").write_text(
+        "import argparse\n\ndef get_arg_parser():\n    parser = argparse.ArgumentParser()\n"
+        "    parser.add_argument('--disable-l1-retrieval', action='store_true')\n    return parser\n"
+    )
+    record = build_environment.probe(sys.executable, "current", "cpu", ["server"])
+    assert record["server_options"] == ["--disable-l1-retrieval"]
+
+
+@pytest.mark.parametrize(
+    ("versions", "device", "words"),
+    [
+        (GOOD["versions"], "cuda", "sound for inprocess, redis, resp, striped, mp, striped_mp, offloading"),
+        (
+            NEWEST,
+            "cuda",
+            "sound for mp, striped_mp, offloading; not for inprocess, redis, resp, striped: LMCache inside vLLM gives wrong "
+            "output and says nothing from vLLM 0.26 on (LMCache issue 4463)",
+        ),
+        (
+            GOOD["versions"],
+            "cpu",
+            "sound for mp, striped_mp; not for inprocess, redis, resp, striped: LMCache inside vLLM has no CPU path",
+        ),
+    ],
+)
+def test_a_pair_says_for_which_connectors_it_is_sound(versions, device, words):
+    assert soundness(versions, device) == words
+    assert soundness({**versions, "lmcache": None}, "cuda").startswith("sound for offloading; not for ")
 
 
 def wheel(folder: Path) -> Path:
@@ -111,8 +206,8 @@ def test_an_environment_is_made_from_wheels_alone_and_recorded(tmp_path, monkeyp
 
 
 def test_an_interpreter_that_is_not_there_is_named(tmp_path):
-    options = ["--kind", "engine", "--python", "/no/python", "--out", str(tmp_path / "r.json")]
-    with pytest.raises(UserError, match=r"vllm\.python: there is no program /no/python"):
+    options = ["--kind", "reference", "--python", "/no/python", "--out", str(tmp_path / "r.json")]
+    with pytest.raises(UserError, match=r"vllm\.pairs\.reference\.python: there is no program /no/python"):
         command(build_environment, *options)
 
 
@@ -132,7 +227,7 @@ def test_pips_error_is_one_line_and_torch_gets_a_hint(tmp_path):
         fetch_wheels.run_pip(str(python), "download")
 
 
-@pytest.mark.parametrize("name", ["engine-cuda", "engine-cpu", "loadgen"])
+@pytest.mark.parametrize("name", ["current-cuda", "current-cpu", "reference-cuda", "loadgen"])
 def test_every_package_is_pinned_exactly(name):
     lines = [
         line

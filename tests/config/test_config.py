@@ -133,18 +133,20 @@ def test_the_slice_of_engine_vllm_has_its_sections_and_the_environments_interpre
     spec = json.loads(sweep_spec(checked(engine(loadgen__python="/opt/aiperf/bin/python")), "valkey"))
     assert {"vllm", "loadgen", "latency", "loop", "slo"} <= set(spec)
     assert not {"replay", "gpu", "active_conversations"} & set(spec)
-    assert spec["engine_python"] == "results/build/engine/venv/bin/python"
+    assert spec["engine_python"] == "results/build/reference/venv/bin/python"
     assert spec["loadgen_python"] == "/opt/aiperf/bin/python"
     assert spec["made_model_dir"] == "results/build/models/llama-3.2-1b-dummy"
-    assert spec["environment_records"] == [
-        "results/build/engine/engine.json",
-        "results/build/loadgen/loadgen.json",
-    ]
+    assert spec["environment_records"] == {
+        "engine": "results/build/reference/reference.json",
+        "loadgen": "results/build/loadgen/loadgen.json",
+    }
+    assert spec["vllm"]["pairs"] == {"reference": {"environment": {}, "flags": []}}
     assert not {"python", "requirements"} & (set(spec["vllm"]) | set(spec["loadgen"]))
 
 
 def test_where_packages_come_from_does_not_measure_again():
-    other = engine(loadgen__requirements="envs/engine-cpu.txt", vllm__requirements="envs/loadgen.txt")
+    pairs = {name: {"requirements": "envs/loadgen.txt", "python": None} for name in ("current", "reference")}
+    other = engine(loadgen__requirements="envs/current-cpu.txt", vllm__pairs=pairs)
     assert sweep_spec(checked(other), "valkey") == sweep_spec(checked(engine()), "valkey")
 
 

@@ -41,6 +41,18 @@ def test_the_json_schema_is_what_the_models_say():
     assert Path("workflow/schemas/config.schema.json").read_text() == schema.text(), "run make docs"
 
 
+def test_every_scenario_to_choose_from_is_listed_with_its_keys(tmp_path):
+    [*lines] = docs.scenario_lines()
+    assert [line.split("`")[1] for line in lines] == list(
+        yaml.safe_load(docs.SCENARIOS.read_text())["scenarios"]
+    )
+    own = tmp_path / "scenarios.yaml"
+    own.write_text(
+        "scenarios: {mine: {tier: ssd, store: kvrocks, connector: resp, chunk_tokens: [16, 64], port: 7}}"
+    )
+    assert [*docs.scenario_lines(own)] == ["| `mine` | ssd | kvrocks | resp | [16, 64] | `port: 7` |"]
+
+
 def test_both_move_with_a_model(monkeypatch):
     before = docs.render(), schema.text()
     monkeypatch.setitem(

@@ -43,13 +43,13 @@ def drawn(*files: str, **changes) -> pd.DataFrame:
         if scenario["tier"] != "none" and scenario["chunk_tokens"] != config["figures"]["chunk_tokens"]:
             continue
         record = {"spec": json.loads(sweep_spec(config, name)), "gpu_model": None}
-        keys = ("tier", "store", "connector", "chunk_tokens", "connections", "processes", "save_decode_cache")
+        keys = ("tier", "store", "connector", "pair", "chunk_tokens", "connections", "processes")
         rows.append(
             {
                 "scenario": name,
                 "engine": config["engine"],
                 "comparable_digest": comparable_digest(record),
-                **{key: scenario.get(key) for key in keys},
+                **{key: scenario.get(key) for key in (*keys, "save_decode_cache")},
             }
         )
     return pd.DataFrame(rows)
@@ -59,10 +59,10 @@ def drawn(*files: str, **changes) -> pd.DataFrame:
 def test_what_a_configuration_measures_can_stand_in_one_figure(path):
     rows = drawn(*below(path))
     assert len(rows) >= 2
-    require_parity(rows, vary=["tier", "store", "connector"])
+    require_parity(rows, vary=["tier", "store", "connector", "pair"])
 
 
 def test_the_test_finds_what_cannot():
     rows = drawn("config/gpu-box.yaml", kvrocks_striped_mp={"connections": 8})
     with pytest.raises(UserError, match="differ in connections"):
-        require_parity(rows, vary=["tier", "store", "connector"])
+        require_parity(rows, vary=["tier", "store", "connector", "pair"])

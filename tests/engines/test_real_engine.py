@@ -61,9 +61,26 @@ def test_the_engine_told_what_it_is_and_it_is_what_was_asked(records, name, kind
         "block_tokens": 64,
         "prefix_caching": False,
         "gpus": 1,
+        "pair": "current",
         "vllm": None,
     }
     assert told["vllm"]
+
+
+@pytest.mark.parametrize("name", STORES)
+def test_the_server_told_its_hits_by_tier_and_what_it_saved(records, name):
+    record = records[name, "cell"]
+    counted, evidence = record["engine_counters"], record["evidence"]
+    told = counted["dram_hit_tokens"], counted["store_hit_tokens"]
+    assert sum(told) >= evidence["dram_hit_tokens"] + evidence["store_hit_tokens"] > 0
+    assert evidence["store_hit_tokens"] <= counted["store_hit_tokens"]
+    assert evidence["saved_bytes"] % record["chunk_bytes"] == 0 < evidence["saved_bytes"]
+
+
+def test_the_pair_says_what_it_is_sound_for():
+    built = json.loads(Path("results/build/current/current.json").read_text())
+    assert built["sound"].startswith("sound for mp, striped_mp; not for inprocess, redis, resp, striped: ")
+    assert None not in built["modules"].values()
 
 
 @pytest.mark.parametrize("name", ["engine_rocksdb", "fs_native"])
@@ -101,7 +118,7 @@ def test_every_scenario_was_asked_the_same(records):
 
 def test_connectors_striped_and_its_own_adapters_inside_lmcache_itself():
     """Its tests need LMCache, so they run with the engine's interpreter, with pytest from this one's environment."""
-    python = json.loads(Path("results/build/engine/engine.json").read_text())["python"]
+    python = json.loads(Path("results/build/current/current.json").read_text())["python"]
     files = ("test_lmcache_striped.py", "test_lmcache_striped_l2.py", "test_lmcache_adapters.py")
     tests = ["-rs", "-p", "no:cacheprovider", *(f"tests/connectors/{name}" for name in files)]
     code = f"import sys; sys.path.append({sysconfig.get_path('purelib')!r}); import pytest; sys.exit(pytest.main({tests}))"

@@ -53,6 +53,7 @@ def scenario_row(family: str, chunk: int, load: int, scenario: str | None = None
         "save_decode_cache": True if caching else None,
         "kv_dtype": "bfloat16",
         "gpus": 1,
+        "pair": None,
         "versions": None,
         "chunk_bytes": chunk << 15,
         "comparable_digest": "abc",

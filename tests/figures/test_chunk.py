@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from tests.figures.made import all_text, points, scenario_rows
+from tests.figures.made import all_text, legend_of, points, scenario_rows
 from workflow.hyperkv.figures.chunk import draw_chunk
 
 
@@ -41,3 +41,10 @@ def test_two_families_of_one_store_are_two_lines():
     named = [line for line in right.lines if str(line.get_label()).startswith("files")]
     assert [len(line.get_xdata()) for line in named] == [2, 2]
     assert [set(line.get_ydata()) for line in named].count({9.0}) == 1
+
+
+def test_every_family_stands_at_the_highest_load_that_all_have():
+    rows = scenario_rows()
+    figure = draw_chunk(rows[(rows["store"] != "files") | (rows["load"] == 1)])
+    assert any(text.startswith("files") for text in legend_of(figure))
+    assert "1 client" in figure.get_suptitle()

@@ -1,9 +1,11 @@
 """The figure of single requests: what it shows and how it marks what is not proved."""
 
+import re
+
 import pandas as pd
 from matplotlib.colors import to_hex
 
-from tests.figures.made import latency_rows
+from tests.figures.made import latency_rows, svg_of
 from workflow.hyperkv.figures.latency import draw_latency
 from workflow.hyperkv.figures.looks import colour_of
 
@@ -69,6 +71,13 @@ def test_one_length_that_is_not_proved_is_hollow_on_a_filled_line():
     assert [list(line.get_xdata()) for line in hollow if to_hex(line.get_markerfacecolor()) == "#ffffff"] == [
         [8192]
     ]
+
+
+def test_every_point_leads_to_the_row_of_its_length():
+    links = re.findall(r'xlink:href="#(single-[^"]+)"', svg_of(draw_latency(latency_rows())).decode())
+    lengths = (1024, 8192)
+    wanted = [f"single-{name}-{tokens}" for name in ("none", "valkey", "kvrocks") for tokens in lengths]
+    assert sorted(links) == sorted(2 * wanted)
 
 
 def test_nothing_measured_says_so():

@@ -9,14 +9,25 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
-from tests.figures.made import FAMILIES, all_text, legend_of, line_called, scenario_rows, store_rows, svg_of
+from tests.figures.made import (
+    FAMILIES,
+    all_text,
+    latency_rows,
+    legend_of,
+    line_called,
+    scenario_rows,
+    store_rows,
+    svg_of,
+)
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.figures import looks
 from workflow.hyperkv.figures.chunk import draw_chunk
+from workflow.hyperkv.figures.latency import draw_latency
 from workflow.hyperkv.figures.stores import draw_stores
 from workflow.hyperkv.figures.style import read_table, save, styles
 from workflow.hyperkv.figures.tier_tradeoff import draw_tier_tradeoff
 from workflow.hyperkv.figures.transport_medium import draw_transport_medium
+from workflow.hyperkv.records.hardware import mixed
 from workflow.hyperkv.stores.registry import STORES
 from workflow.hyperkv.tables.scenarios import SUMMARISED
 
@@ -195,3 +206,36 @@ def test_a_name_with_dollars_is_no_formula(tmp_path):
 
     save(draw, tmp_path / "a.svg", tmp_path / "a.png")
     assert (tmp_path / "a.svg").stat().st_size > 1000
+
+
+def of_two_pairs(rows):
+    """The rows, those without a cache of pair current, and each pair of its own versions."""
+    pairs = np.where(rows["tier"] == "none", "current", "reference")
+    return rows.assign(engine="vllm", pair=pairs, versions=pairs)
+
+
+@each
+def test_pairs_in_one_figure_are_named(name):
+    one = all_text(SWEEP[name](scenario_rows().assign(engine="vllm", pair="current", versions="v")))
+    assert ", pair " not in one
+    several = of_two_pairs(scenario_rows())
+    several.loc[several["scenario"].str.startswith("files"), ["pair", "versions"]] = "current"
+    assert ", pair current" in all_text(SWEEP[name](several))
+    assert ", pair reference" in all_text(SWEEP[name](several))
+
+
+def test_a_figure_of_several_pairs_says_so_below():
+    assert mixed([scenario_rows()]) == ""
+    text = mixed([of_two_pairs(scenario_rows(chunks=(64,)))])
+    assert text.startswith(
+        "Not alike: measured with 2 pairs of vLLM and LMCache, each to be compared with its own"
+    )
+    assert "current: none; reference: dram-64" in text
+
+
+def test_single_requests_of_several_pairs_are_named():
+    rows = latency_rows()
+    rows["pair"] = np.where(rows["scenario"] == "valkey", "reference", "current")
+    names = legend_of(draw_latency(rows))
+    assert sum(", pair current" in name for name in names) == 2
+    assert sum(", pair reference" in name for name in names) == 1

@@ -27,6 +27,14 @@ def test_a_store_on_files_in_memory_is_on_a_tmpfs():
     assert "RESP\ntmpfs\n(kvrocks)" in all_text(draw_transport_medium(rows, 64))
 
 
+def test_bars_are_at_the_highest_load_that_all_have():
+    rows = scenario_rows()
+    rows = rows[(rows["scenario"] != "files-64") | (rows["load"] == 1)]
+    figure = draw_transport_medium(rows, 64)
+    assert len(figure.axes[0].patches) == 4
+    assert "1 client" in figure.get_suptitle()
+
+
 def test_an_unknown_bar_is_a_dash():
     rows = scenario_rows()
     rows.loc[rows["scenario"] == "files-64", "rps_per_gpu"] = None

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -23,6 +24,7 @@ from workflow.hyperkv.predict import predict_break_even as breakeven
 from workflow.hyperkv.predict.break_even_text import break_even_text, required_words
 from workflow.hyperkv.predict.place_stores import nearest_get, placed_stores_table
 from workflow.hyperkv.predict.predict_break_even import break_even_table, remarks, required_gbps
+from workflow.hyperkv.records.hardware import short_gpu
 from workflow.hyperkv.tables.methods.dictionary import columns_dictionary
 
 # FACTS.md, section 1, of an H100 80 GB: 8,192 tokens of Llama-3.1-8B, vLLM 0.25.0 and LMCache 0.5.0.
@@ -111,7 +113,7 @@ def test_how_many_gpus_hold_the_weights(table):
     assert counts["llama-3.1-70b", "H100"] == counts["llama-3.1-70b", "H200"] == 2
     assert counts["qwen3-32b", "L4"] == 4
     assert counts["llama-3.1-70b", "L4"] == 8
-    assert counts["deepseek-v3", "H200"] == 16
+    assert counts["deepseek-v3", "H200"] == 8
 
 
 def test_gpus_together_share_the_prefill_the_copy_and_the_weights_but_not_a_launch(table):
@@ -133,7 +135,7 @@ def one_gpu(gpu: str, model: str):
 def test_mla_goes_to_every_gpu_as_a_whole(table):
     row, one = row_of(table, "deepseek-v3", "H200"), one_gpu("h200", "deepseek-v3")
     assert row["copy_s"] == pytest.approx(row["kv_bytes"] / 54.9e9)
-    time_s = one.step_s([(8192, 0)], []) / 16 - row["copy_s"] - 0.0155 * 61 / 32
+    time_s = one.step_s([(8192, 0)], []) / 8 - row["copy_s"] - 0.0155 * 61 / 32
     assert row["required_node_gbps"] == pytest.approx(row["kv_bytes"] / time_s / 1e9)
 
 
@@ -243,6 +245,8 @@ def test_the_text_has_a_row_per_model_and_a_column_per_gpu(table):
     assert "8,192 tokens" in text.splitlines()[0]
     assert one.splitlines()[0].split("  ")[0] == "per GPU"
     assert [line.split()[0] for line in one.splitlines()[1:]] == list(MODELS)
+    gpus = [re.split("  +", lines.splitlines()[0])[-4:] for lines in (one, together, origin)]
+    assert gpus == 3 * [[short_gpu(gpu) for gpu in dict.fromkeys(table["gpu"])]]
     assert one.splitlines()[1].split() == ["llama-3.1-8b", "1.07", "GB", "0.64", "1.7", "5.8", "5.8"]
     assert together.splitlines()[2].endswith("2.9 (2)")
     assert origin.splitlines()[1].split()[3:] == ["derived", "derived", "measured", "derived"]

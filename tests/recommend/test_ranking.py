@@ -1,5 +1,6 @@
 """Which scenario is best, from which it cannot be told apart, and how that is said."""
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -7,6 +8,7 @@ from hypothesis import strategies as st
 
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.recommend.ranking import Objective, ranked
+from workflow.hyperkv.recommend.recommendation import parity_notes
 from workflow.hyperkv.recommend.recommendation_text import answer, number
 
 SECTION = {"objective": None, "load": None, "tps_per_user_min": None}
@@ -175,3 +177,25 @@ def test_the_best_median_is_chosen_or_recompute_that_ties_with_it(one, two):
 )
 def test_numbers_have_three_digits(value, text):
     assert number(value) == text
+
+
+def test_what_is_of_another_pair_is_said_and_recompute_is_the_chosen_one_s_own():
+    table = cells({("none", 4): [1, 1, 1], ("none_reference", 4): [4, 4, 4], ("dram", 4): [5, 5, 5]})
+    table.loc[table["scenario"] == "none_reference", "tier"] = "none"
+    table["pair"] = np.where(table["scenario"] == "none", "current", "reference")
+    ranking = ranked(table, objective())
+    assert ranking.chosen.scenario == "dram"
+    text = answer(ranking, objective())
+    assert "5.00 [5.00, 5.00] times as good as recompute of pair current" in text
+    assert "1.25 [1.25, 1.25] times as good as recompute" in text
+    (note,) = parity_notes(ranking)
+    assert note.startswith(
+        "dram and none differ in more than tier, store and connector: in pair (other versions"
+    )
+
+
+def test_recompute_of_another_pair_does_not_win_for_simplicity():
+    table = cells({("none", 4): [5, 5, 5], ("none_reference", 4): [1, 1, 1], ("dram", 4): [6.0, 4.9, 6.0]})
+    table.loc[table["scenario"] == "none_reference", "tier"] = "none"
+    table["pair"] = np.where(table["scenario"] == "none", "current", "reference")
+    assert ranked(table, objective()).chosen.scenario == "dram"

@@ -8,10 +8,10 @@ import pytest
 from tests.kept import H100, kept
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.records.effective import Effective, not_as_asked
-from workflow.hyperkv.records.parity import require_parity
+from workflow.hyperkv.records.parity import comparable_digest, require_parity
 from workflow.hyperkv.tables.cells import cells_table
 
-ASKED = Effective(256, True, 4 << 30, "bfloat16", 131072, 16, False, 1)
+ASKED = Effective(256, True, 4 << 30, "bfloat16", 131072, 16, False, 1, "current")
 
 
 def test_facts_that_are_not_known_differ_from_nothing():
@@ -31,6 +31,7 @@ def test_facts_that_are_not_known_differ_from_nothing():
         ("block_tokens", 64),
         ("prefix_caching", True),
         ("gpus", 2),
+        ("pair", "reference"),
     ],
 )
 def test_every_fact_that_differs_is_named_with_both_values(name, value):
@@ -129,3 +130,33 @@ def test_pools_before_a_store_are_alike_and_those_that_are_the_store_too():
     )
     with pytest.raises(UserError, match=r"dram_pool_bytes \(4294967296.*: none; none: disk\)"):
         require_parity(disks, vary=["tier", "store", "connector"])
+
+
+PAIRS = {
+    "pair": ["current", "reference", "current"],
+    "versions": ["vllm 0.33.0, lmcache 0.5.6", "vllm 0.25.0, lmcache 0.5.0", "vllm 0.33.0, lmcache 0.5.6"],
+}
+
+
+def test_pairs_are_not_compared_unless_what_compares_them_says_so():
+    ways = ["tier", "store", "connector"]
+    with pytest.raises(
+        UserError, match=r"pair \(current: none, disk; reference: pool\).*of one pair of vLLM and LMCache"
+    ):
+        require_parity(rows(**PAIRS), vary=ways)
+    require_parity(rows(**PAIRS), vary=[*ways, "pair"])
+    mixed = PAIRS | {"versions": ["vllm 0.33.0", "vllm 0.25.0", "vllm 0.32.0"]}
+    with pytest.raises(UserError, match=r"versions \(vllm 0.33.0: none; vllm 0.32.0: disk\)"):
+        require_parity(rows(**mixed), vary=[*ways, "pair"])
+
+
+def digest(common: list[str], pair: str, own: list[str]) -> str:
+    """Of a cell whose scenarios and pair have such words for vLLM."""
+    vllm = {"flags": common, "pairs": {pair: {"flags": own}}}
+    files = {"engine_python": f"{pair}/bin/python", "environment_records": {"engine": f"{pair}.json"}}
+    return comparable_digest({"spec": {"scenario": {"vllm": {}}, "vllm": vllm, **files}, "gpu_model": None})
+
+
+def test_what_is_a_pair_s_own_does_not_make_its_cells_unlike_another_s():
+    assert digest([], "current", []) == digest([], "reference", ["--x"])
+    assert digest([], "current", []) != digest(["--y"], "current", [])

@@ -131,3 +131,16 @@ def test_break_even_names_the_machine_of_its_stores_not_that_of_the_limits():
     assert place_stores.machine_of(ENVIRONMENT, here) == "64 x EPYC 7B13, 504 GiB, xfs"
     assert place_stores.machine_of(ENVIRONMENT, pd.DataFrame()) == "64 x EPYC 7B13, 504 GiB, xfs"
     assert place_stores.machine_of(ENVIRONMENT, far) == f"{WORDS} and 8 x Far"
+
+
+@pytest.mark.parametrize(
+    ("name", "short"),
+    [
+        ("NVIDIA A100 80GB (derived)", "A100 80GB"),
+        ("NVIDIA H100 80GB HBM3", "H100 80GB"),
+        ("AMD Instinct MI300X 192GB (derived)", "MI300X 192GB"),
+        ("my own", "my own"),
+    ],
+)
+def test_a_gpu_has_one_short_name(name, short):
+    assert hardware.short_gpu(name) == short

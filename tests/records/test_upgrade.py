@@ -132,6 +132,23 @@ def test_version_1_has_the_words_and_versions_that_it_ran_with():
     assert facts_of(upgraded(record("mp"))) | {"save_decode_cache": None} == {
         "save_decode_cache": None,
         "kv_dtype": "bfloat16",
+        "pair": "reference",
         "versions": "vllm 0.25.0, lmcache 0.5.0",
     }
     assert facts_of(upgraded(record("mp", engine="replay")))["versions"] is None
+
+
+@pytest.mark.parametrize(
+    ("old", "pair"),
+    [
+        (record("mp"), "reference"),
+        (record("resp"), "reference"),
+        (record("mp", vllm="0.32.0"), "current"),
+        (record("mp", vllm="0.26.0"), "current"),
+        (record("resp", vllm=None), None),
+        (record("resp", engine="replay"), None),
+    ],
+)
+def test_before_there_were_pairs_the_version_says_which_it_was(old, pair):
+    made = upgraded(old)
+    assert (facts_of(made)["pair"], made["effective"]["pair"]) == (pair, pair)

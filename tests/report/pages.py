@@ -7,16 +7,18 @@ import pandas as pd
 import yaml
 
 from tests.helpers import command
-from tests.kept import LAPTOP, kept, spread_out
+from tests.kept import H100, LAPTOP, kept, spread_out
 from tests.tables.pays_rows import pair, table_of
 from tests.workflow_helpers import merged
 from workflow.hyperkv.config.config import checked
 from workflow.hyperkv.config.plan import cost_spec, recommend_spec
+from workflow.hyperkv.figures.latency import draw_latency
 from workflow.hyperkv.figures.pays import draw_pays
 from workflow.hyperkv.figures.style import save
 from workflow.hyperkv.recommend import choose_scenario
 from workflow.hyperkv.report import make_page, make_run_page
 from workflow.hyperkv.tables.cells import cells_table
+from workflow.hyperkv.tables.latency import latency_table
 from workflow.hyperkv.tables.ratios import ratios_table
 from workflow.hyperkv.tables.scenarios import scenarios_table
 
@@ -107,6 +109,15 @@ def drawn_pays(folder: Path) -> Path:
     return folder / "pays.svg"
 
 
+def drawn_latency(folder: Path, reference: Path = H100) -> tuple[pd.DataFrame, Path]:
+    """Table and figure of a kept run's single requests."""
+    folder.mkdir(exist_ok=True)
+    table = latency_table(kept(reference).of("single"))
+    table[["store", "connector"]] = table[["store", "connector"]].fillna("")
+    save(lambda: draw_latency(table), folder / "latency.svg", folder / "latency.png")
+    return table, folder / "latency.svg"
+
+
 def kept_cost() -> pd.DataFrame:
     """The table that the picture of the laptop's cost is drawn of."""
     spec = json.loads(cost_spec(default_configuration()))
@@ -143,7 +154,7 @@ def page_of(
     for name, table in found.items():
         table.to_csv(folder / f"{name}.csv", index=False)
     recommended = [folder / "recommendation.json"]
-    records = spread_out(run_.of("cell"), folder / "records")
+    records = spread_out([*run_.of("cell"), *run_.of("single")], folder / "records")
     command(
         choose_scenario,
         "--spec",

@@ -18,6 +18,7 @@ from tests.report.pages import (
     PAYS,
     SECTIONS,
     cells_of,
+    drawn_latency,
     drawn_pays,
     few_cells,
     kept_pictures,
@@ -30,7 +31,9 @@ from workflow.hyperkv.report.found import read
 from workflow.hyperkv.report.inline import SVG, inlined
 from workflow.hyperkv.report.rows import cost_rows, interval_text, layers_rows
 from workflow.hyperkv.tables.methods.pays_text import answer, caveat
+from workflow.hyperkv.tables.methods.told_apart import told_apart
 from workflow.hyperkv.tables.ratios import ratios_table
+from workflow.hyperkv.tables.scenarios import scenarios_table
 
 
 class Reader(HTMLParser):
@@ -123,6 +126,17 @@ def test_four_figures_with_titles_alternatives_and_captions(laptop):
     assert len(images) == len(laptop.all("figcaption")) == 4
     assert all(image["role"] == "img" and len(image["aria-label"]) > 40 for image in images)
     assert "Above: dollars per million tokens, prompt and answer" in laptop.text
+    assert not [label for image in images if "`" in (label := image["aria-label"])]
+
+
+def test_what_is_code_in_a_caption_is_code_on_the_page_and_on_a_runs_page(tmp_path):
+    page = page_of(tmp_path / "page", few_cells()).read_text()
+    captions = re.findall("<figcaption>(.*?)</figcaption>", page, re.DOTALL)
+    told = Path("docs/results", f"{kept(LAPTOP).name}.md").read_text()
+    code = [word for caption in captions for word in re.findall("<code>(.*?)</code>", caption)]
+    assert code == ["cost_sensitivity.csv"]
+    assert "`cost_sensitivity.csv` has every price" in told
+    assert "`" not in "".join(captions)
 
 
 def test_nothing_is_loaded_from_elsewhere(laptop):
@@ -149,6 +163,12 @@ def test_the_answer_is_what_the_tables_say(laptop):
     assert re.search(r"of the bytes loaded from SSD, [\d %to]+ were read from the block device", laptop.text)
     assert f"{len(cells)}, {len(cells)} of them valid" in laptop.text
     assert "Every cell proved itself." in laptop.text
+
+
+def test_the_page_says_which_figure_tells_the_scenarios_apart(tmp_path, laptop):
+    said = told_apart(scenarios_table(cells_of(LAPTOP)))
+    assert said.startswith("At 4 clients RPS/GPU hardly tells")
+    assert said in laptop.text
 
 
 def test_another_run_gets_another_answer(tmp_path):
@@ -247,6 +267,27 @@ def test_a_real_engine_on_a_gpu_has_no_modelled_parts(tmp_path):
     assert "(one repeat, no interval)" in page.text
 
 
+def test_single_requests_have_rows_that_lead_to_their_records(tmp_path):
+    table, figure = drawn_latency(tmp_path / "figures")
+    path = page_of(
+        tmp_path / "page",
+        cells_of(H100),
+        H100,
+        extra={"latency": table},
+        figures=[figure],
+        baseline="h100_dram",
+    )
+    page = Reader(path)
+    points = {link[1:] for link in page.links if link.startswith("#single-")}
+    assert points == {id for id in page.ids if id.startswith("single-")}
+    assert len(points) == len(table.drop_duplicates(["scenario", "prompt_tokens"]))
+    rows = re.findall(r'<tr id="single-(.+?)-\d+"(?: class="marked")?>(.*?)</tr>', path.read_text())
+    for scenario, row in rows:
+        (href, line), *_ = re.findall(r'<a href="([^"]+)">\d+\.jsonl:(\d+)</a>', row)
+        record = json.loads((path.parent / href).read_text().splitlines()[int(line) - 1])
+        assert (record["record"], record["scenario"]) == ("single", scenario)
+
+
 def test_what_was_checked_is_shown(tmp_path):
     checks = [
         {"what": "store.sh", "status": "not checked", "detail": "the recommended scenario has no server"}
@@ -273,8 +314,8 @@ def test_each_place_shows_its_first_figure_with_its_caption(tmp_path):
         path.write_text(f"About ``{path.stem}``\nhere.\n")
     shown = make_page.pictures(files, captions)
     assert [(picture.name, picture.caption) for picture in shown] == [
-        ("chunk", "About chunk here."),
-        ("cost", "About cost here."),
+        ("chunk", "About `chunk` here."),
+        ("cost", "About `cost` here."),
     ]
     with pytest.raises(UserError, match=r"figure cost has no caption; give cost\.rst with --captions"):
         make_page.pictures(files, captions[:1])

@@ -5,6 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -110,6 +111,33 @@ def test_a_run_without_a_dram_pool_is_compared_with_recompute(make):
     assert "q_none over each scenario, paired by repeat." in text
 
 
+def test_a_page_says_what_a_store_must_deliver_to_every_model_and_gpu(make, predicted):
+    text, _ = make(LAPTOP)
+    rows = [
+        line
+        for line in text.partition("## What a store must deliver")[2].partition("\n## ")[0].splitlines()
+        if "|" in line
+    ]
+    header, _, *lines = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    shown = {
+        (line[0], line[1], gpu): cell
+        for line in lines
+        for gpu, cell in zip(header[2:], line[2:], strict=True)
+    }
+    needed = pd.read_csv(predicted[1])
+    needed = needed[needed["prompt_tokens"] == 8192]
+    assert len(shown) == len(needed)
+    own = needed[
+        (needed["model"] == "qwen3-32b")
+        & (needed["kv_dtype"] == "bfloat16")
+        & needed["gpu"].str.contains("L40S")
+    ].iloc[0]
+    assert own["gpus_for_weights"] == 2
+    assert own["required_node_gbps"] == pytest.approx(2 * own["required_gbps"])
+    assert shown["qwen3-32b", "bfloat16", "L40S 48GB"] == f"{own['required_node_gbps']:.2g} (2 GPUs)"
+    assert "What a store must deliver" not in make(H100)[0]
+
+
 def test_what_is_not_valid_is_marked_and_listed(make):
     text, _ = make(H100)
     assert re.search(r"\| ○ h100_striped_mp_disk +\| +20 \|", text)
@@ -156,3 +184,11 @@ def test_the_page_of_the_default_run_has_every_picture_of_its_own(make):
     text, pictures = make(LAPTOP)
     assert {"tier_tradeoff", "chunk", "stores", "cost", "break_even"} <= set(pictures)
     assert text.count("![") == len(pictures)
+
+
+def test_a_file_that_moved_since_is_named_where_it_is_now():
+    assert list(make_run_page.moved('make run CONFIG="config/h100.yaml my.yaml"')) == [
+        "(`config/h100.yaml` is now `config/experiments/h100.yaml`)"
+    ]
+    for told in ("config/experiments/h100.yaml my.yaml", "config/smoke.yaml", "config/gone.yaml"):
+        assert not list(make_run_page.moved(f'make run CONFIG="{told}"'))

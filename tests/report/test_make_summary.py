@@ -14,8 +14,10 @@ from tests.kept import LAPTOP, kept
 from tests.report.pages import few_cells, spoiled
 from tests.tables.pays_rows import pair, table_of
 from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.records.repeats import at_common_load
 from workflow.hyperkv.report import make_summary, summary
-from workflow.hyperkv.report.make_summary import at_common_load, summary_of, terminal_text
+from workflow.hyperkv.report.make_summary import summary_of, terminal_text
+from workflow.hyperkv.report.sources import sweep_rows
 from workflow.hyperkv.tables.methods.pays_text import answer, caveat
 from workflow.hyperkv.tables.ratios import ratios_table
 from workflow.hyperkv.tables.scenarios import scenarios_table
@@ -97,6 +99,9 @@ def test_the_sweep_stands_at_the_highest_load_that_all_have(tables, told):
     without = without[~without["scenario"].str.contains("chunks")]
     lower = without[without["scenario"] == "none"]["load"].max()
     assert set(at_common_load(without)["load"]) == {lower}
+    short = sweep_rows(without)
+    assert {row[0][0].text for row in short.rows} == set(without["scenario"])
+    assert [row[1] for row in short.rows] == [f"{lower:g}"] * len(short.rows)
     apart = pd.DataFrame({"scenario": ["a", "a", "b"], "load": [1, 2, 3]})
     assert list(at_common_load(apart)["load"]) == [2, 3]
 

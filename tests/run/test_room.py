@@ -19,7 +19,7 @@ from workflow.hyperkv.run.room import require_room
 
 _USAGE = namedtuple("_USAGE", "total used free")
 _OWN = {"scenarios.files.data_dir": "/dev/shm/own"}
-_VLLM = {"experiment.scenarios": ["h100_striped_mp"]}
+_VLLM = {"experiment.scenarios": ["h100_none", "h100_striped_mp"]}
 
 
 @pytest.fixture

@@ -41,9 +41,8 @@ def ran(tmp_path_factory) -> Checkout:
     checkout = Checkout.new(tmp_path_factory.mktemp("shelf") / "checkout", CONFIG)
     stores = checkout / "workflow/hyperkv/stores"
     shutil.copy(SHELF, stores)
-    registry = (stores / "registry.py").read_text()
-    line = '    "shelf": "shelf.ShelfStore",\n'
-    (stores / "registry.py").write_text(registry.replace("STORES = {\n", "STORES = {\n" + line, 1))
+    with (stores / "names.yaml").open("a") as names:
+        names.write("shelf: shelf.ShelfStore\n")
     status, output = checkout.snakemake(*TARGETS)
     assert status == 0, output
     return checkout
@@ -78,6 +77,15 @@ def test_it_is_recommended_with_its_files_and_these_start_it(ran):
     }
     assert checks["store.sh"] == "checked"
     assert "PYTHONPATH" not in (ran / "results/recommended/files/vllm.sh").read_text()
+
+
+def test_one_more_store_measures_nothing_again(ran, tmp_path):
+    checkout = ran.copy(tmp_path / "checkout")
+    stores = checkout / "workflow/hyperkv/stores"
+    (stores / "rack.py").write_text(SHELF.read_text().replace("shelf", "rack").replace("Shelf", "Rack"))
+    with (stores / "names.yaml").open("a") as names:
+        names.write("rack: rack.RackStore\n")
+    assert {job for job in checkout.planned(*TARGETS) if "shelf_resp" in job} == set()
 
 
 def test_a_statement_of_its_module_measures_it_again(ran):

@@ -52,7 +52,7 @@ def test_settings_are_the_clients_variables_and_its_folder_is_ours(tmp_path):
     assert client["MOONCAKE_OFFLOAD_BUCKET_KEYS_LIMIT"] == "16"
     assert client["MOONCAKE_OFFLOAD_USE_URING"] == "false"
     assert client["MOONCAKE_OFFLOAD_FILE_STORAGE_PATH"] == str(tmp_path)
-    with pytest.raises(UserError, match="settings.fsdir is set by the workflow; set data_dir"):
+    with pytest.raises(UserError, match=r"settings\.fsdir is set by the workflow; set data_dir"):
         MOONCAKE.check_settings({"fsdir": "x"}, "settings")
 
 

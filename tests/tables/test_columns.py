@@ -36,6 +36,7 @@ def test_every_column_is_filled_but_for_what_a_run_without_engine_does_not_know(
         "gpu_scaled_from",
         "stripe_bytes",
         "processes",
+        "pair",
         "versions",
         "reasons",
         "notes",

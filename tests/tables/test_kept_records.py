@@ -6,7 +6,7 @@ from tests.kept import KEPT, kept
 from workflow.hyperkv.records.frames import read_parquet, write_table
 from workflow.hyperkv.tables.cells import cells_table
 from workflow.hyperkv.tables.latency import latency_table
-from workflow.hyperkv.tables.ratios import default_baseline, ratios_table
+from workflow.hyperkv.tables.ratios import ratios_table
 from workflow.hyperkv.tables.scenarios import scenarios_table
 from workflow.hyperkv.tables.sweep_time import sweep_time_table
 
@@ -20,11 +20,11 @@ def test_kept_records_of_every_age_are_read(run, tmp_path):
     assert len(table) == len(cells)
     scenarios = scenarios_table(table)
     assert scenarios["rps_per_gpu"].notna().any()
-    ratios = ratios_table(table, default_baseline(table, 64))
+    ratios = ratios_table(table, None, 64)
     write_table(table, [tmp_path / "cells.parquet"])
     again = read_parquet(tmp_path / "cells.parquet")
     assert scenarios_table(again).to_csv() == scenarios.to_csv()
-    assert ratios_table(again, default_baseline(again, 64)).to_csv() == ratios.to_csv()
+    assert ratios_table(again, None, 64).to_csv() == ratios.to_csv()
     assert sweep_time_table(cells)["cells"][0] == len(cells)
     latency = latency_table(singles)
     assert latency["prompts"].sum() == sum(len(record["samples"]) for record in singles)

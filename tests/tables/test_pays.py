@@ -41,8 +41,22 @@ def test_other_prompts_are_left_out_and_many_gpus_are_said():
 def test_without_a_measured_store_only_dram_is_compared_and_said_so():
     table = pays_table(pd.DataFrame([pair()]), pd.DataFrame(stores_of(pair())).head(0))
     assert list(table["tier"]) == ["dram"]
-    assert answer(table)[0] == "No SSD and no RAM over RESP was measured on this machine."
+    assert answer(table)[0] == "The profile measured no SSD and no RAM over RESP (profile.scenarios)."
     assert pays_text(table.head(0)) == ""
+
+
+@pytest.mark.parametrize(
+    ("scenario", "told", "missing"),
+    [
+        ("valkey", "from RAM over RESP (valkey, 5 GB/s)", "SSD"),
+        ("files", "from SSD (files, 2 GB/s)", "RAM over RESP"),
+    ],
+)
+def test_a_tier_that_the_profile_has_not_is_said_with_its_key(scenario, told, missing):
+    stores = pd.DataFrame(stores_of(pair()))
+    first = answer(pays_table(pd.DataFrame([pair()]), stores[stores["scenario"] == scenario]))[0]
+    assert f"computing it: {told} for 1 of 1 pairs" in first
+    assert first.endswith(f"; the profile measured no {missing} (profile.scenarios).")
 
 
 def test_the_answer_counts_pairs_per_format_and_names_the_most_that_is_gained():

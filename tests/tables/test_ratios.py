@@ -6,7 +6,7 @@ import pytest
 from tests.record_factory import varied
 from tests.tables.repeats import rates
 from workflow.hyperkv.tables.cells import cells_table
-from workflow.hyperkv.tables.ratios import default_baseline, ratios_table
+from workflow.hyperkv.tables.ratios import baseline_of, ratios_table
 
 
 def ratio(records: list[dict], **where) -> pd.Series:
@@ -80,7 +80,47 @@ def test_the_default_baseline_is_dram_at_the_figures_chunk(real):
     other = varied(real["dram"], scenario="dram-64")
     other["spec"]["scenario"]["chunk_tokens"] = 64
     cells = cells_table([real["none"], other, real["dram"]])
-    assert default_baseline(cells, 32) == "dram"
-    assert default_baseline(cells, 64) == "dram-64"
-    assert default_baseline(cells, 16) == "dram-64"
-    assert default_baseline(cells_table([real["none"]]), 16) is None
+    assert baseline_of(cells, None, 32) == "dram"
+    assert baseline_of(cells, None, 64) == "dram-64"
+    assert baseline_of(cells, None, 16) == "dram-64"
+    assert baseline_of(cells, "none", 64) == "none"
+    assert baseline_of(cells, "elsewhere", 64) == "dram-64"
+    assert baseline_of(cells_table([real["none"]]), None, 16) is None
+
+
+def of_pair(record: dict, pair: str, scenario: str, rps: float, **own) -> dict:
+    """A cell of engine vllm, of a pair."""
+    made = varied(record, {"rps_per_gpu": rps}, scenario=scenario, engine="vllm")
+    made["effective"] |= {"pair": pair, "vllm": {"current": "0.33.0", "reference": "0.25.0"}[pair]}
+    made["spec"]["scenario"] |= own
+    return made
+
+
+def test_ratios_are_taken_within_a_pair_against_a_baseline_of_its_own(real):
+    files = {"store": "files", "connector": "inprocess", "tier": "ssd"}
+    records = [
+        of_pair(real["none"], "current", "none", 2.0),
+        of_pair(real["dram"], "current", "files_mp", 8.0, **files | {"connector": "mp"}),
+        of_pair(real["none"], "reference", "none_reference", 1.0),
+        of_pair(real["dram"], "reference", "dram", 6.0),
+        of_pair(real["dram"], "reference", "files", 2.0, **files),
+    ]
+
+    def at_load(named: str | None) -> dict:
+        found = ratios_table(cells_table(records), named)
+        found = found[(found["at"] == "load") & (found["metric"] == "rps_per_gpu")]
+        return {(row["baseline"], row["scenario"]): row["ratio"] for _, row in found.iterrows()}
+
+    current = {("none", "files_mp"): 0.25}
+    assert at_load(None) == current | {("dram", "none_reference"): 6.0, ("dram", "files"): 3.0}
+    assert at_load("none_reference") == current | {
+        ("none_reference", "dram"): pytest.approx(1 / 6),
+        ("none_reference", "files"): 0.5,
+    }
+    assert ratios_table(cells_table(records), None)["unlike"].isna().all()
+
+
+def test_the_pool_of_a_server_is_a_baseline_where_there_is_none_inside_vllm(real):
+    pool = of_pair(real["dram"], "current", "pool", 2.0, connector="mp")
+    cells = cells_table([of_pair(real["none"], "current", "none", 1.0), pool])
+    assert baseline_of(cells, None, 64) == "pool"

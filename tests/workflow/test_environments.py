@@ -103,7 +103,7 @@ def test_every_import_is_required():
 
 def test_engines_have_what_connector_striped_imports():
     own = next(pin for pin in pins() if pin.startswith("xxhash=="))
-    for device in ("cpu", "cuda"):
-        pinned = (ROOT / f"envs/engine-{device}.txt").read_text().splitlines()
+    for name in ("current-cpu", "current-cuda", "reference-cuda"):
+        pinned = (ROOT / f"envs/{name}.txt").read_text().splitlines()
         assert own in pinned
         assert any(pin.startswith("numpy==") for pin in pinned)

@@ -12,6 +12,8 @@ import pytest
 from snakemake.parser import parse
 from snakemake.sourcecache import LocalSourceFile
 
+from workflow.hyperkv.tables.methods.dictionary import columns_dictionary
+
 VERBS = {"tables": "write_", "figures": "draw_"}
 ROOM_OF = {
     "recommended": "recommend",
@@ -25,36 +27,49 @@ NOT_YET: set[str] = set()
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule with a command: its name, the module that it runs, and its files under results/."""
+    """A rule with a command: its name, the module that it runs, its files under results/, and whether no scheduler gets it."""
 
     name: str
     module: str
     outputs: list[str]
+    local: bool
 
 
 def rules_of(path: Path) -> Iterator[Rule]:
     """The rules of a file that run a module, as Snakemake's own parser reads them, those of every branch."""
     opened = SimpleNamespace(open=lambda _: StringIO(path.read_text()))
     text, _ = parse(LocalSourceFile(str(path)), SimpleNamespace(sourcecache=opened), {})
-    commands: dict[str, str] = {}
-    for node in ast.parse(text).body:
+    known: dict[str, tuple[str, bool]] = {}
+    tree = ast.parse(text)
+    for node in tree.body:
         for function in ast.walk(node):
             if not isinstance(function, ast.FunctionDef):
                 continue
             told = {call.func.attr: call for call in function.decorator_list if isinstance(call, ast.Call)}
             if "userule" in told:
                 names = {key.arg: ast.literal_eval(key.value) for key in told["userule"].keywords}
-                name, command = names["name_modifier"], commands[names["rules"][0]]
+                name, (command, local) = names["name_modifier"], known[names["rules"][0]]
+            elif "name" in told:  # a rule of each figure
+                yield from (
+                    Rule(f"draw_{name}", f"figures.{name}", [], "localrule" in told) for name in drawn(tree)
+                )
+                continue
             elif {"rule", "shellcmd"} <= set(told):
                 (name,) = (key.value.value for key in told["rule"].keywords if key.arg == "name")
-                command = commands[name] = "".join(words(told["shellcmd"]))
+                command, local = known[name] = "".join(words(told["shellcmd"])), "localrule" in told
             else:
                 continue
             module = re.search(r"-m workflow\.hyperkv\.(\S+)", command)[1]
-            if "{params.figure" in module:
-                module = f"figures.{words(told['params'])[0]}"
             files = [re.sub(r"^<(\w+)>", r"results/\1", word) for word in words(told.get("output"))]
-            yield Rule(name, module, [file for file in files if file.startswith("results/")])
+            yield Rule(name, module, [file for file in files if file.startswith("results/")], local)
+
+
+def drawn(tree: ast.Module) -> list[str]:
+    """The figures of which figures.smk says what they are drawn of."""
+    told = [
+        node.value for node in tree.body if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict)
+    ]
+    return [key.value for mapping in told for key in mapping.keys if key]
 
 
 def words(call: ast.Call | None) -> list[str]:
@@ -93,3 +108,24 @@ def test_every_table_and_figure_has_its_rule(room):
         if '__name__ == "__main__"' in path.read_text()
     }
     assert commands == {rule.module for rule in RULES if rule.module.startswith(f"{room}.")}
+
+
+def test_tables_and_figures_are_made_where_snakemake_runs():
+    made = [rule for rule in RULES if rule.module.split(".")[0] in VERBS]
+    assert [rule.name for rule in made if not rule.local] == []
+
+
+def test_every_table_has_its_columns_described():
+    files = [
+        PurePath(file)
+        for rule in RULES
+        for file in rule.outputs
+        if rule.module.split(".")[0] in ("tables", "predict")
+    ]
+    tables = {file.stem for file in files if file.suffix in (".csv", ".parquet")}
+    assert tables - {"columns"} == set(columns_dictionary())
+
+
+def test_every_figure_has_its_caption():
+    figures = {rule.module.removeprefix("figures.") for rule in RULES if rule.module.startswith("figures.")}
+    assert {path.stem for path in Path("workflow/report/figures").glob("*.rst")} == figures

@@ -94,3 +94,11 @@ def test_what_is_wrong_is_said_in_a_line(checkout, tmp_path, changes, said):
     assert status == 1
     assert re.search(said.format(checkout.folder), output.replace("\n", " ")), output
     assert "Traceback" not in output
+
+
+def test_what_is_made_where_snakemake_runs_is_so_under_its_new_name(checkout, tmp_path):
+    workflow = other(tmp_path / "other", checkout)
+    nowhere = ["--executor", "cluster-generic", "--cluster-generic-submit-cmd", "false", "--jobs", "1"]
+    status, output = workflow.run("-m", "snakemake", "hyperkv_write_columns", *nowhere)
+    assert status == 0, output
+    assert (checkout / "results/tables/columns.csv").exists()

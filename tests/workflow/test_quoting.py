@@ -107,8 +107,8 @@ def rendered_for(record: dict, config: dict, folder: Path):
 def test_vllms_script_says_what_the_configuration_says(shell, name, flags, environment, real, tmp_path):
     scratch = tmp_path / "s"
     shutil.rmtree(scratch, ignore_errors=True)
-    python = program(scratch / name / "python")
-    config = let_in(changed("vllm", {"python": str(python), "flags": flags, "environment": environment}))
+    pairs = {"reference": {"python": str(program(scratch / name / "python"))}}
+    config = let_in(changed("vllm", {"pairs": pairs, "flags": flags, "environment": environment}))
     record = deepcopy(real)
     record["spec"]["model"] = str(shutil.copy(real["spec"]["model"], scratch / name / f"{name}.json"))
     rendered_for(record, config, scratch / "files")
@@ -382,7 +382,7 @@ def test_a_url_and_a_path_are_no_options():
             "ssh://-oProxyCommand=x/y",
         ],
         "kvrocks.url": ["--x", "ext::sh", "javascript:x", "https://-x/y"],
-        "vllm.requirements": ["-r"],
+        "vllm.pairs.current.requirements": ["-r"],
         "claims": ["--x.yaml"],
         "model": ["-m.json", "a{b}.json", "<logs>/x", ""],
         "kvrocks": [{"source": "binary", "binary": "--version"}],
@@ -423,9 +423,10 @@ def odd_checkout(tmp_path_factory) -> tuple[Checkout, Path, dict]:
         "experiment.scenarios": ["none", "valkey_resp"],
         "experiment.loads": [1],
         "profile.scenarios": ["valkey_resp"],
+        "scenarios.none.pair": "reference",
         "scenarios.valkey_resp.environment": {"V_A": ODD},
         "scenarios.valkey_resp.settings": {"syslog-ident": f"{ODD} {{x}}"},
-        "vllm.python": str(program(folder / "python")),
+        "vllm.pairs.reference.python": str(program(folder / "python")),
         "vllm.flags": ["--x", ODD, "{params.spec}", "{x}"],
         "vllm.environment": {"V_B": f"{ODD} {{x}}"},
     }
@@ -436,7 +437,11 @@ def odd_checkout(tmp_path_factory) -> tuple[Checkout, Path, dict]:
 def test_every_rules_command_has_the_values_as_words(odd_checkout):
     """Every command of a run as Snakemake prints it, with functions in the place of its programs."""
     checkout, folder, keys = odd_checkout
-    vllm = {"engine": "vllm", "experiment.active_conversations": None, "loadgen.python": keys["vllm.python"]}
+    vllm = {
+        "engine": "vllm",
+        "experiment.active_conversations": None,
+        "loadgen.python": keys["vllm.pairs.reference.python"],
+    }
     config = changed_by(TINY, keys | vllm)
     checkout.configure(config)
     targets = ["all", "provision_array", "inspect_array", "baseline_array", "--dry-run", "--printshellcmds"]
@@ -456,7 +461,7 @@ def test_every_rules_command_has_the_values_as_words(odd_checkout):
     layers = [yaml.safe_load(Path(name).read_text()) for name in CONFIGS[:2]]
     whole = checked(merged(*layers, config))
     assert {sweep_spec(whole, "valkey_resp"), recommend_spec(whole), baseline_spec(whole)} <= set(said)
-    assert {keys["data_dir"], keys["claims"], keys["vllm.python"]} <= set(said)
+    assert {keys["data_dir"], keys["claims"], keys["vllm.pairs.reference.python"]} <= set(said)
 
 
 @pytest.mark.slow

@@ -438,3 +438,16 @@ def test_a_disk_that_fills_up_below_snakemakes_own_folder(checkout):
         status, output = checkout.snakemake("sweep")
         assert status == 0, output
     assert [checkout.loads(name) for name in ("none", "dram-16", "dram-32")] == [[1, 2]] * 3
+
+
+def test_a_run_with_invalid_cells_ends_with_0_and_says_which_they_are(tmp_path):
+    """What a store on SSD keeps in memory proves no SSD."""
+    strict = changed(
+        TINY, {"evidence.device_share_min": 0.8, "experiment.scenarios": ["none", "rocksdb_resp"]}
+    )
+    checkout = Checkout.new(tmp_path / "checkout", strict)
+    status, output = checkout.snakemake("sweep")
+    assert status == 0, output
+    told = re.findall(r"hyperkv sweep: .*rocksdb_resp repeat 1 load (\d).* INVALID: served from RAM", output)
+    assert sorted(told) == ["1", "2"], output
+    assert "hyperkv sweep: error" not in output

@@ -5,6 +5,7 @@
 rule inspect_array:
     log:
         "<logs>/inspect_array.log",
+    localrule: True
     conda:
         "../../envs/harness.yaml"
     params:
@@ -19,6 +20,7 @@ rule inspect_array:
 rule provision_array:
     log:
         "<logs>/provision_array.log",
+    localrule: True
     conda:
         "../../envs/harness.yaml"
     threads: whole_machine
@@ -32,6 +34,7 @@ rule provision_array:
 rule teardown_array:
     log:
         "<logs>/teardown_array.log",
+    localrule: True
     conda:
         "../../envs/harness.yaml"
     threads: whole_machine

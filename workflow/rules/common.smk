@@ -21,7 +21,7 @@ wildcard_constraints:
     scenario="[a-z0-9_-]+",
     family="[a-z0-9_-]+",
     repeat="[0-9]+",
-    environment="|".join(SECTIONS),
+    environment="|".join(ENVIRONMENTS),
 
 
 def whole_machine(wildcards):
@@ -35,7 +35,7 @@ def whole_machine(wildcards):
 
 def gpus(wildcards):
     """GPUs that an engine on cuda uses; a scheduler is asked for them, and locally nothing counts them."""
-    if wildcards.get("environment", "engine") != "engine":
+    if wildcards.get("environment") == LOADGEN_ENVIRONMENT:
         return 0
     return requested_gpus(CONFIG, wildcards.get("scenario"))
 
@@ -50,6 +50,11 @@ def name_in(wildcards):
 def spec(stage):
     """A stage's slice of the configuration as JSON, worked out for each job."""
     return lambda wildcards: STAGES.spec(stage, name_in(wildcards))
+
+
+def compared(wildcards):
+    """Option --spec of the figures that compare scenarios."""
+    return ["--spec", STAGES.spec("compared", "")]
 
 
 def stage_code(stage):

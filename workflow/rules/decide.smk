@@ -7,6 +7,7 @@ rule write_pays:
         text=report("<tables>/pays.txt", caption="../report/pays.rst", category="Tables"),
     log:
         "<logs>/tables/pays.log",
+    localrule: True
     conda:
         "../../envs/harness.yaml"
     params:
@@ -25,6 +26,7 @@ rule write_cost:
         sensitivity="<tables>/cost_sensitivity.csv",
     log:
         "<logs>/tables/cost.log",
+    localrule: True
     conda:
         "../../envs/harness.yaml"
     params:
@@ -49,6 +51,7 @@ rule write_claims:
         text=report("<tables>/claims.txt", caption="../report/claims.rst", category="Tables"),
     log:
         "<logs>/claims.log",
+    localrule: True
     conda:
         "../../envs/harness.yaml"
     params:

@@ -16,6 +16,7 @@ rule make_run_page:
     wildcard_constraints:
         machine="[^/-]+",
         date="[^/]+",
+    localrule: True
     conda:
         "../../envs/harness.yaml"
     params:

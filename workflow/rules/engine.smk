@@ -1,6 +1,6 @@
 rule fetch_wheels:
     input:
-        requirements=lambda wildcards: requirements_of(CONFIG, SECTIONS[wildcards.environment]),
+        requirements=lambda wildcards: requirements_of(CONFIG, wildcards.environment),
     output:
         "<build>/{environment}/wheels.tar",
     log:
@@ -36,7 +36,7 @@ rule build_environment:
 rule make_model:
     input:
         model=CONFIG["model"],
-        engine="<build>/engine/engine.json",
+        engine=f"<build>/{STAGES.model_pair}/{STAGES.model_pair}.json",
     output:
         f"{made_model_dir(CONFIG)}/config.json",
     log:
@@ -45,7 +45,7 @@ rule make_model:
         "../../envs/harness.yaml"
     params:
         code=code("build.make_model"),
-        python=python_of(CONFIG, "vllm"),
+        python=python_of(CONFIG, STAGES.model_pair),
         weights=["--random-weights"] if CONFIG["vllm"]["device"] == "cpu" else [],
         folder=subpath(output[0], parent=True),
     shell:

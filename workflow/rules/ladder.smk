@@ -5,6 +5,7 @@ rule write_ladder:
         "<tables>/ladder.csv",
     log:
         "<logs>/tables/ladder.log",
+    localrule: True
     conda:
         "../../envs/harness.yaml"
     params:

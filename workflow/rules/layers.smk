@@ -26,6 +26,7 @@ rule write_layers:
         text="<tables>/layers.txt",
     log:
         "<logs>/tables/layers.log",
+    localrule: True
     conda:
         "../../envs/harness.yaml"
     params:

@@ -5,6 +5,7 @@ rule predict_hit_rates:
         "<predict>/hit_rates.csv",
     log:
         "<logs>/predict/hit_rates.log",
+    localrule: True
     conda:
         "../../envs/harness.yaml"
     params:
@@ -24,6 +25,7 @@ rule predict_break_even:
         text=report("<predict>/break_even.txt", caption="../report/break_even.rst", category="Tables"),
     log:
         "<logs>/predict/break_even.log",
+    localrule: True
     conda:
         "../../envs/harness.yaml"
     params:
@@ -43,6 +45,7 @@ rule place_stores:
         "<predict>/placed_stores.csv",
     log:
         "<logs>/predict/placed_stores.log",
+    localrule: True
     conda:
         "../../envs/harness.yaml"
     params:

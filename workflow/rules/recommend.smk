@@ -9,6 +9,7 @@ rule choose_scenario:
         files=directory("<recommended>/files"),
     log:
         "<logs>/choose_scenario.log",
+    localrule: True
     conda:
         "../../envs/harness.yaml"
     params:
@@ -38,10 +39,10 @@ rule check_recommended:
         testbed=1,
     params:
         code=code(*check_modules()),
-        python=python_of(CONFIG, "vllm"),
+        pythons=json.dumps({pair: python_of(CONFIG, pair) for pair in PAIRS}),
     shell:
         "python -m workflow.hyperkv.recommend.check_recommended --recommendation {input.recommendation:q}"
-        " --files {input.files:q} --engine-python {params.python:q} --out {output:q} 2> {log:q}"
+        " --files {input.files:q} --pythons {params.pythons:q} --out {output:q} 2> {log:q}"
 
 
 rule recommend:

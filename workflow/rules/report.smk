@@ -10,6 +10,7 @@ rule make_page:
             *rules.write_scenarios.output,
             *rules.write_ratios.output,
             *rules.write_environment.output,
+            *rules.write_latency.output,
             rules.write_layers.output.table,
             rules.write_claims.output.table,
             rules.write_cost.output.cost,
@@ -22,6 +23,7 @@ rule make_page:
         "<report>/index.html",
     log:
         "<logs>/page.log",
+    localrule: True
     conda:
         "../../envs/harness.yaml"
     params:
@@ -48,6 +50,7 @@ rule make_summary:
         text="results/answer.txt",
     log:
         "<logs>/summary.log",
+    localrule: True
     conda:
         "../../envs/harness.yaml"
     params:

@@ -6,6 +6,7 @@ rule write_cells:
         parquet="<tables>/cells.parquet",
     log:
         "<logs>/tables/cells.log",
+    localrule: True
     conda:
         "../../envs/harness.yaml"
     params:
@@ -23,6 +24,7 @@ rule write_requests:
         "<tables>/requests.parquet",
     log:
         "<logs>/tables/requests.log",
+    localrule: True
     conda:
         "../../envs/harness.yaml"
     params:
@@ -40,6 +42,7 @@ rule write_scenarios:
         "<tables>/scenarios.csv",
     log:
         "<logs>/tables/scenarios.log",
+    localrule: True
     conda:
         "../../envs/harness.yaml"
     params:
@@ -55,6 +58,7 @@ rule write_ratios:
         "<tables>/ratios.csv",
     log:
         "<logs>/tables/ratios.log",
+    localrule: True
     conda:
         "../../envs/harness.yaml"
     params:
@@ -72,6 +76,7 @@ rule write_sweep_time:
         "<tables>/sweep_time.csv",
     log:
         "<logs>/tables/sweep_time.log",
+    localrule: True
     conda:
         "../../envs/harness.yaml"
     params:
@@ -89,6 +94,7 @@ rule write_latency:
         "<tables>/latency.csv",
     log:
         "<logs>/tables/latency.log",
+    localrule: True
     conda:
         "../../envs/harness.yaml"
     params:
@@ -106,6 +112,7 @@ rule write_columns:
         "<tables>/columns.csv",
     log:
         "<logs>/tables/columns.log",
+    localrule: True
     conda:
         "../../envs/harness.yaml"
     params:
@@ -121,6 +128,7 @@ rule write_environment:
         "<tables>/environment.json",
     log:
         "<logs>/tables/environment.log",
+    localrule: True
     conda:
         "../../envs/harness.yaml"
     params:
@@ -139,6 +147,7 @@ rule write_stores:
         parquet="<tables>/stores.parquet",
     log:
         "<logs>/tables/stores.log",
+    localrule: True
     conda:
         "../../envs/harness.yaml"
     params:
@@ -157,6 +166,7 @@ rule write_limits:
         "<tables>/limits.csv",
     log:
         "<logs>/tables/limits.log",
+    localrule: True
     conda:
         "../../envs/harness.yaml"
     params:
@@ -178,6 +188,7 @@ rule write_summary:
         report("<tables>/summary.txt", caption="../report/summary.rst", category="Tables"),
     log:
         "<logs>/tables/summary.log",
+    localrule: True
     conda:
         "../../envs/harness.yaml"
     params:

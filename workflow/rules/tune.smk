@@ -31,6 +31,7 @@ rule write_tune:
         "<tables>/tune.csv",
     log:
         "<logs>/tables/tune.log",
+    localrule: True
     conda:
         "../../envs/harness.yaml"
     params:

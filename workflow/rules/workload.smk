@@ -3,6 +3,7 @@ rule fetch_trace:
         "results/traces/mooncake_conversation.jsonl",
     log:
         "<logs>/fetch_trace.log",
+    localrule: True
     conda:
         "../../envs/harness.yaml"
     params:

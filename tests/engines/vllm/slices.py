@@ -59,7 +59,7 @@ def slice_of(folder: Path) -> dict[str, Any]:
     return base | {
         "engine": "vllm",
         "model": "config/models/tiny-llama.json",
-        "scenario": {**base["scenario"], **DRAM, "name": "s", "vllm": {}, "lmcache": {}},
+        "scenario": {**base["scenario"], **DRAM, "name": "s", "vllm": {}, "lmcache": {}, "pair": "reference"},
         "loads": [2],
         "loop": "closed",
         "latency": {"prompt_tokens": [100], "prompts": 2},
@@ -68,5 +68,5 @@ def slice_of(folder: Path) -> dict[str, Any]:
         "engine_python": sys.executable,
         "loadgen_python": sys.executable,
         "made_model_dir": str(folder / "model"),
-        "environment_records": [str(folder / "engine.json"), str(folder / "loadgen.json")],
+        "environment_records": {name: str(folder / f"{name}.json") for name in ("engine", "loadgen")},
     }

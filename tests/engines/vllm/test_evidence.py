@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from workflow.hyperkv.engines.vllm.evidence import (
+    _saved_bytes,
     _store_tokens,
     _tokens,
     engine_figures,
@@ -14,6 +15,7 @@ from workflow.hyperkv.engines.vllm.evidence import (
     left_to_compute,
 )
 from workflow.hyperkv.engines.vllm.lmcache_log import Transfers
+from workflow.hyperkv.engines.vllm.metrics import counters
 from workflow.hyperkv.models.gpus import KvShare
 from workflow.hyperkv.records.evidence import Evidence
 
@@ -32,11 +34,20 @@ def cell(connector: str, pool: int | None = None, tier: str = "ssd", ranks: int 
     )
 
 
+COUNTERS = counters("")
+
+
 def from_store(
-    connector: str, loaded: int | None, served_bytes: int | None, pool: int | None = None, ranks: int = 1
+    connector: str,
+    loaded: int | None,
+    served_bytes: int | None,
+    pool: int | None = None,
+    ranks: int = 1,
+    **counted: int,
 ) -> int:
     window = SimpleNamespace(evidence=lambda: {"served_bytes": served_bytes})
-    return _store_tokens(cell(connector, pool, ranks=ranks), 100, {"store_loaded_chunks": loaded}, window)
+    told = COUNTERS | {"store_loaded_chunks": loaded} | counted
+    return _store_tokens(cell(connector, pool, ranks=ranks), 100, told, window)
 
 
 @pytest.mark.parametrize(("disk", "tokens"), [(64, 64), (160, 100), (None, 100)])
@@ -60,6 +71,42 @@ def test_hits_are_the_store_s_as_far_as_the_server_loaded_them(connector, loaded
     assert from_store(connector, loaded, 2000) == tokens
 
 
+@pytest.mark.parametrize(
+    ("buffer", "store", "tokens"),
+    [(20, 80, 80), (0, 112, 100), (112, 0, 0), (40, 160, 80), (0, 96, 96)],
+)
+def test_a_server_that_tells_hits_by_tier_is_believed(buffer, store, tokens):
+    """Its lookups may be more than what is loaded: of a last token that is computed, of requests that were looked up twice."""
+    hits = {"dram_hit_tokens": buffer, "store_hit_tokens": store}
+    assert from_store("striped_mp", 5, 2000, **hits) == tokens
+    assert from_store("mp", None, 2000, pool=1 << 30, **hits) == tokens
+
+
+@pytest.mark.parametrize(("read", "tokens"), [(None, 75), (2000, 75), (400, 40)])
+def test_vllm_s_own_offloading_tells_hits_by_tier_and_what_it_read_once(read, tokens):
+    hits = {"host_hit_tokens": 25, "disk_hit_tokens": 75, "tier_read_bytes": read}
+    assert from_store("offloading", None, None, **hits) == tokens
+
+
+def test_what_a_server_saved_is_counted_by_its_values():
+    assert _saved_bytes(cell("striped_mp"), COUNTERS | {"store_saved_chunks": 3}, NOTHING) == 3 * 16 * 10
+    assert (
+        _saved_bytes(cell("striped_mp", ranks=2), COUNTERS | {"store_saved_chunks": 6}, NOTHING)
+        == 3 * 16 * 10
+    )
+    assert _saved_bytes(cell("resp"), COUNTERS, replace(NOTHING, stored_tokens=7)) == 70
+    assert _saved_bytes(cell("offloading"), COUNTERS | {"tier_written_bytes": 5}, NOTHING) == 5
+    assert _saved_bytes(cell("mp"), COUNTERS, NOTHING) is None
+
+
+def test_what_vllm_s_offloading_failed_at_makes_a_cell_invalid():
+    evidence = Evidence.unknown()
+    failed = COUNTERS | {"tier_load_failures": 2, "tier_save_failures": 0}
+    assert faults_in(cell("offloading"), [], [], NOTHING, evidence, failed) == [
+        "vLLM's offloading failed to load 2 times and to save 0 times"
+    ]
+
+
 def test_a_server_counts_a_value_of_every_rank():
     assert from_store("striped_mp", 5, 2000, ranks=2) == 32
     assert from_store("striped_mp", 10, 2000, ranks=2) == 80
@@ -70,15 +117,13 @@ def test_a_pool_in_front_serves_the_rest():
 
 
 def test_a_source_that_has_no_tokens_yet_has_0_and_without_sources_nothing_is_known():
-    sources = dict.fromkeys(
-        ("external_hit_tokens", "hbm_hit_tokens", "computed_tokens", "store_loaded_chunks")
-    )
+    sources = COUNTERS
     own, window = cell("resp"), SimpleNamespace(evidence=lambda: {"served_bytes": 0})
     assert set(_tokens(own, sources, window, 10).values()) == {None}
     known = _tokens(own, sources | {"computed_tokens": 40}, window, 10)
     assert (known["computed_tokens"], known["hbm_hit_tokens"], known["loaded_bytes"]) == (40, 0, 0)
     unknown = Evidence.unknown()
-    assert faults_in(own, [], [], NOTHING, unknown) == from_buffer(own, unknown) == []
+    assert faults_in(own, [], [], NOTHING, unknown, COUNTERS) == from_buffer(own, unknown) == []
     assert engine_figures(own, unknown, NOTHING)["external_hit_rate"] is None
 
 
@@ -99,13 +144,13 @@ def test_a_buffer_and_a_page_cache_that_served_too_much_make_an_ssd_cell_invalid
     told = {"dram_hit_tokens": dram, "store_hit_tokens": 100 - dram, "device_share": device_share}
     evidence = Evidence.unknown().model_copy(update=told)
     own = cell("striped_mp", tier=tier)
-    found = faults_in(own, [], [], NOTHING, evidence)
+    found = faults_in(own, [], [], NOTHING, evidence, COUNTERS)
     assert len(found) == faults
     words = f"{dram} of 100 hit tokens came from the buffer of LMCache's server"
     assert all(line.startswith(words) for line in found)
     assert from_buffer(own, evidence) == ([words] if dram else [])
     pool = cell("striped_mp", 1 << 30, tier)
-    assert faults_in(pool, [], [], NOTHING, evidence) == from_buffer(pool, evidence) == []
+    assert faults_in(pool, [], [], NOTHING, evidence, COUNTERS) == from_buffer(pool, evidence) == []
 
 
 def test_chunks_left_to_compute_are_a_note():

@@ -11,6 +11,18 @@ vllm:prompt_tokens_by_source_total{engine="0",model_name="m",source="local_compu
 vllm:prompt_tokens_by_source_total{engine="0",model_name="m",source="local_cache_hit"} 2944.0
 vllm:prompt_tokens_by_source_total{engine="0",model_name="m",source="external_kv_transfer"} 2944.0
 """
+TIERED = """\
+# TYPE vllm:prompt_tokens_cached_by_source_total counter
+vllm:prompt_tokens_cached_by_source_total{engine="0",model_name="m",source="device"} 2944.0
+vllm:prompt_tokens_cached_by_source_total{engine="0",model_name="m",source="host"} 640.0
+vllm:prompt_tokens_cached_by_source_total{engine="0",model_name="m",source="disk"} 2304.0
+# TYPE vllm:kv_offload_tiering_read_bytes_total counter
+vllm:kv_offload_tiering_read_bytes_total{engine="0",model_name="m",tier="1:FileSystemTierManager"} 4096.0
+# TYPE vllm:kv_offload_tiering_write_bytes_total counter
+vllm:kv_offload_tiering_write_bytes_total{engine="0",model_name="m",tier="1:FileSystemTierManager"} 8192.0
+# TYPE vllm:kv_offload_tiering_promotion_job_failures_total counter
+vllm:kv_offload_tiering_promotion_job_failures_total{engine="0",model_name="m",tier="1:FileSystemTierManager"} 1.0
+"""
 SERVER = """\
 # TYPE lmcache_mp_lookup_hit_l1_tokens_total counter
 lmcache_mp_lookup_hit_l1_tokens_total{cache_salt="",model_name="a"} 5888.0
@@ -30,25 +42,11 @@ def test_tokens_by_source_and_by_tier():
     assert found["prompt_tokens"] == 9000
 
 
-OFFLOADING = """\
-# TYPE vllm:prompt_tokens_cached_by_source_total counter
-vllm:prompt_tokens_cached_by_source_total{engine="0",model_name="m",source="host"} 640.0
-vllm:prompt_tokens_cached_by_source_total{engine="0",model_name="m",source="disk"} 2944.0
-# TYPE vllm:kv_offload_tiering_read_bytes_total counter
-vllm:kv_offload_tiering_read_bytes_total{engine="0",model_name="m",tier="1:fs"} 12058624.0
-# TYPE vllm:kv_offload_tiering_write_bytes_total counter
-vllm:kv_offload_tiering_write_bytes_total{engine="0",model_name="m",tier="1:fs"} 33554432.0
-"""
-
-
-def test_vllms_own_offloading_tells_disk_from_pool():
-    found = counters(OFFLOADING)
-    assert (found["disk_hit_tokens"], found["tier_read_bytes"], found["tier_written_bytes"]) == (
-        2944,
-        12058624,
-        33554432,
-    )
-    assert found["tier_failed_loads"] is None
+def test_vllm_s_own_offloading_tells_its_tiers_apart():
+    found = counters(ENGINE + TIERED)
+    assert (found["host_hit_tokens"], found["disk_hit_tokens"]) == (640, 2304)
+    assert (found["tier_read_bytes"], found["tier_written_bytes"]) == (4096, 8192)
+    assert (found["tier_load_failures"], found["tier_save_failures"]) == (1, None)
 
 
 def test_what_no_page_has_is_unknown():

@@ -370,3 +370,15 @@ def test_the_largest_of_several_counts_and_a_share_that_is_not_known_decides_not
     assert (found.verdict, found.interval.median) == (verdict, value and pytest.approx(value))
     if value is None:
         assert found.reason == "not measured: layers with layer device has no share"
+
+
+def test_both_sides_are_of_one_pair(tmp_path):
+    """The first that has both; and where none has, they are not compared."""
+    other = cells(dram=(9.0, 9.0, 9.0)).assign(pair="current", versions="a")
+    other = other[other["store"] == "dram"]
+    rows = pd.concat([other, cells().assign(pair="reference", versions="b")], ignore_index=True)
+    assert judged(tmp_path, {"cells": rows}).interval.median == 2.0
+    apart = rows[(rows["pair"] == "current") | (rows["store"] == "files")]
+    assert (
+        "differ in pair (current: dram-64; reference: files-64)" in judged(tmp_path, {"cells": apart}).reason
+    )

@@ -58,6 +58,7 @@ def cells(dram=(3.0, 4.0, 5.0), files=(1.5, 2.0, 2.0), **columns) -> pd.DataFram
             "save_decode_cache": True,
             "kv_dtype": "bfloat16",
             "gpus": 1,
+            "pair": None,
             "versions": None,
             "comparable_digest": "same",
             "load": load,

@@ -1,10 +1,11 @@
-"""Make the environment of vLLM and LMCache, or of AIPerf, and prove that it can do what is asked of it.
+"""Make the environment of a pair of vLLM and LMCache, or of AIPerf, and prove that it can do what is asked of it.
 
-    python -m workflow.hyperkv.build.build_environment --kind engine --device cuda --requirements envs/engine-cuda.txt \\
-        --wheels results/build/engine/wheels.tar --venv results/build/engine/venv --out results/build/engine/engine.json
-    python -m workflow.hyperkv.build.build_environment --kind engine --device cuda --python /opt/vllm/bin/python --out ...
+    python -m workflow.hyperkv.build.build_environment --kind current --device cuda --requirements envs/current-cuda.txt \\
+        --wheels results/build/current/wheels.tar --venv results/build/current/venv --out results/build/current/current.json
+    python -m workflow.hyperkv.build.build_environment --kind current --device cuda --python /opt/vllm/bin/python --out ...
 
-The record has the versions that are imported, torch's CUDA, and whether LMCache's native RESP client is there.
+The record has the versions that are imported, torch's CUDA, the compiled modules that are there, and for which connectors the
+pair is sound.
 """
 
 from __future__ import annotations
@@ -26,13 +27,14 @@ from ..base.options import Words
 from ..base.surroundings import past_proxies
 from ..machine.interpreter import import_path
 from .fetch_wheels import run_pip
+from .pairs import MODULES, soundness, unsound
 
 _PREFLIGHT_TIMEOUT_S = 600
 
 
 def main(
     *,
-    kind: Literal["engine", "loadgen"],
+    kind: Literal["current", "reference", "loadgen"],
     device: Literal["cuda", "cpu"] = "cuda",
     needs: Words = (),
     python: str | None = None,
@@ -44,9 +46,9 @@ def main(
     """Install, probe, and write the record.
 
     Args:
-        kind: what it is for.
+        kind: the pair that it has, or loadgen for AIPerf.
         device: what vLLM runs on.
-        needs: what must be there: lmcache, resp, striped.
+        needs: what scenarios ask of it, of pairs.NEEDS.
         python: interpreter of an environment that is there; nothing is installed.
         requirements: pinned packages.
         wheels: tar of fetch_wheels.
@@ -58,9 +60,13 @@ def main(
             raise UserError("give --python, or --requirements, --wheels and --venv")
         python = install(requirements, wheels, venv)
     elif shutil.which(python) is None:
-        section = "vllm" if kind == "engine" else "loadgen"
-        raise UserError(f"{section}.python: there is no program {python}; leave it null to have one made")
-    record = {"python": python, **probe(python, kind)}
+        key = "loadgen" if kind == "loadgen" else f"vllm.pairs.{kind}"
+        raise UserError(f"{key}.python: there is no program {python}; leave it null to have one made")
+    record = {"python": python, **probe(python, kind, device, needs)}
+    if kind != "loadgen":
+        record |= {"pair": kind, "sound": soundness(record["versions"], device), "lacks": lacks(record)}
+        for line in (record["sound"], *record["lacks"]):
+            print(f"hyperkv build_environment: pair {kind}: {line}", file=sys.stderr)
     refuse(record, kind, device, needs)
     text = json.dumps(record, indent=1)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -80,10 +86,12 @@ def install(requirements: Path, wheels: Path, venv: Path) -> str:
     return python
 
 
-def probe(python: str, kind: str) -> dict[str, Any]:
+def probe(python: str, kind: str, device: str = "cuda", needs: Sequence[str] = ()) -> dict[str, Any]:
     """What the environment's own interpreter says of itself (preflight.py). Raises UserError when it cannot run."""
     environment = os.environ | past_proxies(os.environ) | {"PYTHONPATH": import_path()}
-    argv = [python, "-m", "workflow.hyperkv.build.preflight", kind]
+    of_engine = ["engine", device, *needs]
+    argv = [python, "-m", "workflow.hyperkv.build.preflight"]
+    argv += ["loadgen"] if kind == "loadgen" else of_engine
     done = subprocess.run(
         argv,
         env=environment,
@@ -100,12 +108,12 @@ def probe(python: str, kind: str) -> dict[str, Any]:
 
 
 def refuse(record: dict[str, Any], kind: str, device: str, needs: Sequence[str]) -> None:
-    """Raise UserError, one line, for what is missing in an environment that was probed.
+    """Raise UserError, one line, for what is missing or not sound in an environment that was probed.
 
-    needs: lmcache, resp (its native RESP client) and striped (our plugin), as the scenarios use them.
+    needs: of pairs.NEEDS, as the scenarios have them.
     """
     errors, python = record["errors"], record["python"]
-    torch, lmcache = (record["versions"].get(name) for name in ("torch", "lmcache"))
+    torch = record["versions"].get("torch")
     wanted = ["aiperf"] if kind == "loadgen" else ["torch", "vllm", *(["lmcache"] if needs else [])]
     for name in wanted:
         if record["versions"].get(name) is None:
@@ -120,16 +128,31 @@ def refuse(record: dict[str, Any], kind: str, device: str, needs: Sequence[str])
         raise UserError(f"torch {torch} sees no GPU; look at nvidia-smi, or set vllm.device: cpu")
     if device == "cpu" and record["cuda"] is not None:
         raise UserError(f"torch {torch} of {python} is a CUDA build; vllm.device: cpu needs the CPU build")
-    if "striped" in needs and not record["striped"]:
-        raise UserError(
-            f"connectors striped and striped_mp cannot be imported by {python}: {errors.get('striped')}; it needs numpy and "
-            f"xxhash there"
-        )
-    if "resp" in needs and not record["native_resp"]:
-        raise UserError(
-            f"lmcache {lmcache} has no native RESP client ({errors.get('native_resp')}); install a "
-            f"wheel that has it, or choose connector redis"
-        )
+    for name, found in record["modules"].items():
+        if found is None and MODULES[name].required:
+            raise UserError(f"{python}: {MODULES[name].absent} ({errors.get(name)})")
+    why = unsound(record["versions"])
+    for need in needs:
+        if need in why:
+            versions = ", ".join(f"{name} {record['versions'][name]}" for name in ("vllm", "lmcache"))
+            mend = (
+                "name an environment with vLLM before 0.26 and LMCache before 0.5.7 in vllm.pairs.reference"
+                if kind == "reference"
+                else "leave out pair: current of scenarios with LMCache inside vLLM"
+            )
+            raise UserError(
+                f"{why[need]}, and {python} has {versions}; {mend}, or choose connector mp or striped_mp"
+            )
+
+
+def lacks(record: dict[str, Any]) -> list[str]:
+    """A line for each module that is not there and without which the engine goes on, with what that means."""
+    return [
+        f"{' or '.join(names[-1] for names in MODULES[name].names)} cannot be imported ({record['errors'].get(name)}): "
+        f"{MODULES[name].absent}"
+        for name, found in record["modules"].items()
+        if found is None and not MODULES[name].required
+    ]
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def fetch(requirements: Path, index: str | None, out: Path) -> None:
     """Download every package of `requirements` (none beside them) for this Python. Raises UserError with pip's cause."""
     if not requirements.exists():
         raise UserError(
-            f"there is no file {requirements}; name pinned packages in vllm.requirements or loadgen.requirements"
+            f"there is no file {requirements}; name pinned packages in vllm.pairs.PAIR.requirements or loadgen.requirements"
         )
     with appearing(out) as partial, tempfile.TemporaryDirectory(dir=out.parent) as folder:
         more = ["--extra-index-url", index] if index else []
@@ -59,7 +59,7 @@ def run_pip(python: str, verb: str, *options: str) -> None:
 
 def _hint(errors: list[str]) -> str:
     if any("torch" in error and "No matching distribution" in error for error in errors):
-        return "; PyTorch's build for this device may be on PyTorch's own index: write --extra-index-url URL into vllm.requirements, or set PIP_EXTRA_INDEX_URL"
+        return "; PyTorch's build for this device may be on PyTorch's own index: write --extra-index-url URL into the file that vllm.pairs.PAIR.requirements names, or set PIP_EXTRA_INDEX_URL"
     return ""
 
 

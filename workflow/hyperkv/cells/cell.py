@@ -171,14 +171,14 @@ def frame(cell: CellSpec, geometry: Geometry) -> dict[str, Any]:
         "kv_bytes_per_token": geometry.kv_bytes_per_token,
         "chunk_bytes": cell.share.stored_bytes(cell.scenario["chunk_tokens"]),
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": environment(cell.data_dir) | _built_environments(cell.spec),
+        "environment": environment(cell.data_dir) | built_environments(cell.spec),
     }
 
 
-def _built_environments(spec: dict[str, Any]) -> dict[str, Any]:
-    """What the engine's and the load generator's own environments say of themselves, by the name of their record."""
-    found = [Path(path) for path in spec.get("environment_records", [])]
-    return {path.stem: json.loads(path.read_text()) for path in found if path.exists()}
+def built_environments(spec: dict[str, Any]) -> dict[str, Any]:
+    """What the engine's and the load generator's own environments say of themselves, as `engine` and `loadgen`."""
+    found = {name: Path(path) for name, path in spec.get("environment_records", {}).items()}
+    return {name: json.loads(path.read_text()) for name, path in found.items() if path.exists()}
 
 
 def open_store(

@@ -7,9 +7,16 @@ from typing import Any
 
 from ..base.documents import check_keys, check_values
 from .credentials import refuse_credentials
-from .engine_checks import check_engine, check_pass_through, check_served
+from .engine_checks import check_controls, check_engine, check_pass_through, check_served
 from .explain import validated
-from .file_checks import check_array, check_files, check_kvrocks, check_predictions, check_workload
+from .file_checks import (
+    check_array,
+    check_environments,
+    check_files,
+    check_kvrocks,
+    check_predictions,
+    check_workload,
+)
 from .models.config import Config
 from .scenario_checks import (
     check_chunk,
@@ -43,6 +50,8 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
         check_store(full["scenarios"][name])
     check_served(full, measured)
     check_engine(full, measured)
+    check_controls(full, measured)
+    check_environments(full, measured)
     without_engine = [name for key in ("profile", "layers", "tune") for name in full[key]["scenarios"]]
     for name in selected(full, without_engine):
         check_store(full["scenarios"][name])

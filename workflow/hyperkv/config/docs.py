@@ -9,12 +9,18 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from ..records.templates import filled
 from .models.config import Config
 from .models.cost import Prices
 from .schema import allowed, alternatives, free_names, resolved, schema, unit_of
+
+SCENARIOS = Path("config/scenarios.yaml")
+_OWN_COLUMNS = ("tier", "store", "connector", "chunk_tokens")
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ def main() -> None:
 
 
 def render() -> str:
-    """The models as Markdown: a section per key at the top, a row per key of it, and the table of prices."""
+    """Markdown: the scenarios of SCENARIOS, and of the models a section per key at the top, a row per key of it, and the prices."""
     rules = schema(Config)
     sections = [
         {
@@ -47,7 +53,17 @@ def render() -> str:
         _cells(f"`{name}`", value["unit"], value["description"])
         for name, value in schema(Prices)["properties"].items()
     ]
-    return filled(__file__, sections=sections, prices=prices)
+    return filled(__file__, sections=sections, prices=prices, scenarios=list(scenario_lines()))
+
+
+def scenario_lines(path: Path = SCENARIOS) -> Iterator[str]:
+    """A row of Markdown per scenario of a file."""
+    for name, scenario in yaml.safe_load(path.read_text())["scenarios"].items():
+        others = ", ".join(
+            f"`{key}: {_yaml(value)}`" for key, value in scenario.items() if key not in _OWN_COLUMNS
+        )
+        own = [_yaml(scenario[key]) if key in scenario else "" for key in _OWN_COLUMNS]
+        yield _cells(f"`{name}`", *own, others)
 
 
 def rows() -> list[Row]:

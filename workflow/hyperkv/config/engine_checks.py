@@ -16,6 +16,7 @@ from ..models.gpu import load_gpu
 from ..models.gpu_memory import require_weights_fit
 from ..models.gpus import check_settings, kv_share, require_divides, tensor_parallel_of
 from ..stores.registry import store_class
+from .plan import pairs_of
 from .scenario_checks import check_chunk, check_connector, check_store
 from .scenarios import loads_of
 
@@ -81,7 +82,32 @@ def check_engine(config: Mapping[str, Any], measured: list[str]) -> None:
             )
         except UserError as error:
             raise UserError(f"config: {error}") from None
+    if config["vllm"]["device"] == "cpu":
+        for scenario in (each for each in scenarios if each["pair"] == "reference"):
+            raise UserError(
+                f"config: scenarios.{scenario['family']}.pair: reference has LMCache inside vLLM, which has no CPU path; leave it "
+                f"out, or set vllm.device: cuda"
+            )
     _check_model_dir(config)
+
+
+def check_controls(config: Mapping[str, Any], measured: list[str]) -> None:
+    """That every pair of vLLM and LMCache with a cache is measured without one as well, since nothing is compared across pairs.
+
+    Raises UserError with the line to add.
+    """
+    scenarios = config["scenarios"]
+    for pair in pairs_of(config, measured):
+        own = [name for name in measured if scenarios[name]["pair"] == pair]
+        if any(scenarios[name]["tier"] == "none" for name in own):
+            continue
+        there = [name for name, each in scenarios.items() if each["tier"] == "none" and each["pair"] == pair]
+        name = there[0] if there else f"none_{pair}"
+        mend = f"add {name}" + ("" if there else f", and to scenarios {name}: {{tier: none, pair: {pair}}}")
+        raise UserError(
+            f"config: experiment.scenarios: {', '.join(own)} {'is' if len(own) == 1 else 'are'} of pair {pair}, which has no "
+            f"scenario of tier none here to be compared with; {mend}"
+        )
 
 
 def check_measured(scenario: Mapping[str, Any], config: Mapping[str, Any]) -> None:
@@ -151,6 +177,8 @@ def check_pass_through(config: Mapping[str, Any]) -> None:
     has them, too.
     """
     refuse_owned_words("config: vllm", config["vllm"], None)
+    for name, pair in config["vllm"]["pairs"].items():
+        refuse_owned_words(f"config: vllm.pairs.{name}", pair, None)
     for scenario in config["scenarios"].values():
         refuse_owned_words(f"config: scenarios.{scenario['family']}", scenario["vllm"], scenario)
 

@@ -21,7 +21,17 @@ from .explain import validated
 from .memory_checks import check_memory, context_limit
 from .models.config import Config
 from .models.gpu import Gpu
-from .plan import ENVIRONMENTS, EXPERIMENT, MODELS, measured_workload, predicted_case, requirements_of
+from .plan import (
+    EXPERIMENT,
+    LOADGEN_ENVIRONMENT,
+    MODELS,
+    environment_section,
+    key_of,
+    measured_workload,
+    pairs_of,
+    predicted_case,
+    requirements_of,
+)
 
 FETCHED_TRACE = "results/traces/mooncake_conversation.jsonl"
 GPUS = Path("config/gpus")
@@ -40,11 +50,16 @@ def check_files(config: Mapping[str, Any]) -> None:
         if not Path(path).exists():
             raise UserError(f"config: {key}: there is no file {path}; {there(MODELS, '.json')}")
         _check_model(key, Path(path), config)
-    if config["engine"] == "vllm":
-        for section in ENVIRONMENTS:
-            if config[section]["python"] is None:
-                file = Path(requirements_of(config, section))
-                read_text(file, f"{section}.requirements", there(Path("envs"), ".txt"))
+
+
+def check_environments(config: Mapping[str, Any], measured: list[str]) -> None:
+    """That the pinned packages of each environment that is to be made are a file."""
+    if config["engine"] != "vllm":
+        return
+    for environment in (*pairs_of(config, measured), LOADGEN_ENVIRONMENT):
+        if environment_section(config, environment)["python"] is None:
+            file = Path(requirements_of(config, environment))
+            read_text(file, f"{key_of(environment)}.requirements", there(Path("envs"), ".txt"))
 
 
 def check_gpu(path: Path, key: str) -> None:

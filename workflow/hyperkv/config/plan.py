@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from .explain import validated
 from .memory_checks import context_limit
 from .models.array import BASELINE
 from .models.cost import Prices
-from .models.engines import INSTALLED, PROMPTS, REPLAY
+from .models.engines import INSTALLED, PAIRS, PROMPTS, REPLAY
 from .models.predict import CHUNK_TOKENS, PROMPT_TOKENS, SEEDS
 from .models.scenario import ALONE, OF_ENGINE, told
 from .predicted_tiers import tiers_of_scenarios
@@ -31,7 +31,8 @@ from .scenarios import loads_of, selected
 from .schema import rules_at, unit_of
 
 MODELS = Path("config/models")
-ENVIRONMENTS = {"vllm": "engine", "loadgen": "loadgen"}
+LOADGEN_ENVIRONMENT = "loadgen"
+ENVIRONMENTS = (*PAIRS, LOADGEN_ENVIRONMENT)
 EXPERIMENT = "experiment"
 # What stages are told besides, the same in every run.
 LOADGEN = {"warm_up_requests": 1}
@@ -42,7 +43,7 @@ RECOMMEND = {"port": 6666, "engine_port": 8000}
 def sweep_spec(config: Mapping[str, Any], scenario: str) -> str:
     """JSON of everything that measuring one scenario depends on, and nothing else."""
     experiment = config["experiment"]
-    other = () if config["engine"] == "vllm" else ("vllm", "lmcache", *OF_ENGINE)
+    other = () if config["engine"] == "vllm" else ("vllm", "lmcache", "pair", *OF_ENGINE)
     left_out = {"loads", "family", *other}
     own = told(config["scenarios"][scenario])
     own = {key: value for key, value in own.items() if key not in left_out}
@@ -57,13 +58,20 @@ def sweep_spec(config: Mapping[str, Any], scenario: str) -> str:
         spec |= {"gpu": config["gpu"], "replay": config["replay"] | REPLAY | {"gpus": gpus}}
         spec["active_conversations"] = experiment["active_conversations"]
         return json.dumps(spec | on_array(config), sort_keys=True)
-    for section, constants in (("vllm", {}), ("loadgen", LOADGEN)):
-        given = {key: value for key, value in config[section].items() if key not in INSTALLED}
-        spec[section] = given | constants
+    pair = own["pair"]
+    spec["vllm"] = config["vllm"] | {"pairs": {pair: _measured_with(config["vllm"]["pairs"][pair])}}
+    spec["loadgen"] = _measured_with(config["loadgen"]) | LOADGEN
     spec |= {"latency": config["latency"] | {"prompts": PROMPTS}, "loop": experiment["loop"]}
-    spec |= {"engine_python": python_of(config, "vllm"), "loadgen_python": python_of(config, "loadgen")}
-    spec |= {"made_model_dir": made_model_dir(config), "environment_records": environment_records()}
+    environments = {"engine": pair, "loadgen": LOADGEN_ENVIRONMENT}
+    spec |= {f"{name}_python": python_of(config, made) for name, made in environments.items()}
+    spec["environment_records"] = {name: environment_record(made) for name, made in environments.items()}
+    spec["made_model_dir"] = made_model_dir(config)
     return json.dumps(spec | on_array(config), sort_keys=True)
+
+
+def _measured_with(section: Mapping[str, Any]) -> dict[str, Any]:
+    """A section less the keys that say where its environment comes from."""
+    return {key: value for key, value in section.items() if key not in INSTALLED}
 
 
 def requested_gpus(config: Mapping[str, Any], scenario: str | None) -> int:
@@ -79,19 +87,37 @@ def measured_workload(config: Mapping[str, Any]) -> dict[str, Any]:
     return limited(config["workload"], context_limit(config).tokens)
 
 
-def python_of(config: Mapping[str, Any], section: str) -> str:
-    """The interpreter of the engine's (`vllm`) or the load generator's (`loadgen`) environment: the config's, or ours."""
-    return config[section]["python"] or f"results/build/{ENVIRONMENTS[section]}/venv/bin/python"
+def key_of(environment: str) -> str:
+    """The key of the section that speaks of an environment: of a pair, or of the load generator's."""
+    return environment if environment == LOADGEN_ENVIRONMENT else f"vllm.pairs.{environment}"
 
 
-def environment_records() -> list[str]:
-    """The files in which both environments say what they are."""
-    return [f"results/build/{name}/{name}.json" for name in ENVIRONMENTS.values()]
+def environment_section(config: Mapping[str, Any], environment: str) -> Mapping[str, Any]:
+    """That section."""
+    return config["loadgen"] if environment == LOADGEN_ENVIRONMENT else config["vllm"]["pairs"][environment]
 
 
-def requirements_of(config: Mapping[str, Any], section: str) -> str:
-    """The file of pinned packages of that environment."""
-    return config[section]["requirements"] or f"envs/engine-{config['vllm']['device']}.txt"
+def python_of(config: Mapping[str, Any], environment: str) -> str:
+    """The interpreter of an environment: the config's, or ours."""
+    own = environment_section(config, environment)["python"]
+    return own or f"results/build/{environment}/venv/bin/python"
+
+
+def environment_record(environment: str) -> str:
+    """The file in which an environment says what it is."""
+    return f"results/build/{environment}/{environment}.json"
+
+
+def requirements_of(config: Mapping[str, Any], environment: str) -> str:
+    """The file of pinned packages of an environment."""
+    own = environment_section(config, environment)["requirements"]
+    return own or f"envs/{environment}-{config['vllm']['device']}.txt"
+
+
+def pairs_of(config: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    """The pairs of vLLM and LMCache that serve scenarios, the current one first; none with engine replay."""
+    used = {config["scenarios"][name]["pair"] for name in names} if config["engine"] == "vllm" else set()
+    return [pair for pair in PAIRS if pair in used]
 
 
 def made_model_dir(config: Mapping[str, Any]) -> str:
@@ -140,11 +166,13 @@ def recommend_spec(config: Mapping[str, Any]) -> str:
     """JSON of everything that the recommendation depends on beside the records."""
     floor = {"tps_per_user_min": config["cost"]["slo"]["tps_per_user"]}
     spec = {"recommend": config["recommend"] | floor | RECOMMEND, "slo": config["experiment"]["slo"]}
-    spec["python"] = python_of(config, "vllm")
+    spec["python"] = {pair: python_of(config, pair) for pair in PAIRS}
     replay = config["engine"] == "replay"
     own = selected(config, config["experiment"]["scenarios"]) if replay else []
     spec["vllm"] = config["vllm"] if replay else {}
-    spec["own"] = {name: {key: config["scenarios"][name][key] for key in ("vllm", "lmcache")} for name in own}
+    spec["own"] = {
+        name: {key: config["scenarios"][name][key] for key in ("vllm", "lmcache", "pair")} for name in own
+    }
     return json.dumps(spec, sort_keys=True)
 
 

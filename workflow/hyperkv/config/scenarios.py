@@ -7,21 +7,29 @@ from typing import Any
 
 from ..base.config_files import read_mapping
 from ..base.errors import UserError
+from ..engines.vllm.lmcache import IN_PROCESS
 from ..stores.registry import STORES, store_class
 from .explain import validated
 from .models.scenario import Preset
 
 
 def expanded(scenarios: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Every scenario by name with its family and its preset's keys, one per chunk size. Raises UserError for a name that stands twice."""
+    """Every scenario by name with its family, its pair and its preset's keys, one per chunk size. Raises UserError for a name that
+    stands twice.
+    """
     found: dict[str, dict[str, Any]] = {}
     for name, scenario in _by_chunk(scenarios):
         if name in found:
             raise UserError(
                 f"config: scenarios: two scenarios are called {name}, one of them by its chunk size; rename one"
             )
-        found[name] = with_preset(scenario)
+        found[name] = with_preset(scenario) | {"pair": pair_of(scenario)}
     return found
+
+
+def pair_of(scenario: Mapping[str, Any]) -> str:
+    """The pair of vLLM and LMCache that serves a scenario: its own, else the one that is sound for its connector."""
+    return scenario["pair"] or ("reference" if scenario.get("connector") in IN_PROCESS else "current")
 
 
 def selected(config: Mapping[str, Any], families: list[str]) -> list[str]:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from ..base.cli import run_stage
 from .command import Picture, Table, draw_tables
 from .looks import colour_of, marker_of
-from .style import draw_line, dtype_words, label, legend_beside, name_loads, title
+from .style import draw_line, dtype_words, label, legend_beside, name_loads, pair_words, title
 
 _BEFORE = {"color": "#5E3C99", "marker": "o"}
 _AFTER = {"color": "#CC79A7", "marker": "s"}
@@ -38,15 +38,16 @@ def draw_before_after(ladder: pd.DataFrame) -> Figure:
     ends = [(first, "before", _BEFORE), (_last(like), "after", _AFTER)]
     if steps["number"].max() > like["number"].max():
         ends.append((_last(steps), "after", _LAST))
-    lines = []
+    lines, pairs = [], pair_words(ladder)
     for rows, word, look in ends:
         row = rows.iloc[0]
-        name = f"{word}: {row['step']} ({row['store']}, {row['connector']}{dtype_words(row)})"
+        how = f"{row['store']}, {row['connector']}{dtype_words(row)}{pairs[row['scenario']]}"
+        name = f"{word}: {row['step']} ({how})"
         lines.append((rows, name, look))
     for _, rows in beside.groupby("scenario", sort=False):
         row = rows.iloc[0]
         look = {"color": colour_of(row["store"]), "marker": marker_of(row["store"]), "linestyle": ":"}
-        lines.append((rows, label(row), look))
+        lines.append((rows, label(row) + pairs[row["scenario"]], look))
     figure, axes = plt.subplots(figsize=(7.6, 5))
     for rows, name, look in lines:
         draw_line(axes, rows.sort_values("load"), "tps_per_user", "rps_per_gpu", name, look)

@@ -5,7 +5,6 @@ python -m workflow.hyperkv.figures.break_even --tables results/predict/break_eve
 
 from __future__ import annotations
 
-import math
 import sys
 import textwrap
 
@@ -16,11 +15,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ..base.cli import run_stage
+from ..predict.break_even_text import required_words
+from ..records.hardware import short_gpu
+from ..tables.methods.pays_text import PAIR, pair_anchor
+from ..tables.pays import PROMPT_TOKENS
 from .axes import log_y, sizes_x
 from .command import Picture, TwoTables, draw_tables
-from .style import WIDTH, labels, legend_below, styles, unique_legend
+from .style import WIDTH, labels, legend_below, link_points, styles, unique_legend
 
-_PANEL_LETTERS = 56  # that a panel is wide
+_LETTERS = {1: 112, 2: 56, 3: 42}  # that a panel is wide, by columns
 
 
 def main(*, tables: TwoTables, picture: Picture) -> None:
@@ -43,19 +46,20 @@ def draw_break_even(break_even: pd.DataFrame, placed_stores: pd.DataFrame) -> Fi
         for table in (break_even, placed_stores)
     )
     gpus = list(dict.fromkeys(rows["gpu"]))
-    columns = min(2, len(gpus))
+    columns = min(2 if len(gpus) <= 4 else 3, len(gpus))
     lines = -(-len(gpus) // columns)
     figure, grid = plt.subplots(
-        lines, columns, figsize=(WIDTH, 1 + 3.5 * lines), sharex=True, sharey=True, squeeze=False
+        lines, columns, figsize=(WIDTH, 1 + (3.5 if columns < 3 else 2.5) * lines), sharex=True, sharey=True, squeeze=False
     )  # fmt: skip
     for axes, gpu in zip(grid.flat, gpus, strict=False):
-        _draw_gpu(axes, rows[rows["gpu"] == gpu], stores[stores["gpu"] == gpu])
+        _draw_gpu(axes, rows[rows["gpu"] == gpu], stores[stores["gpu"] == gpu], _LETTERS[columns])
     for axes in grid.flat[len(gpus) :]:
         axes.axis("off")
     for axes in grid[:, 0]:
         axes.set_ylabel("TTFT of one prompt (s)")
-    for axes in grid[-1]:
+    for axes in grid.flat[len(gpus) - columns : len(gpus)]:
         axes.set_xlabel("prompt (tokens), all of it in the store")
+        axes.tick_params(labelbottom=True)
     log_y(grid[0, 0])
     sizes_x(grid[0, 0], rows["prompt_tokens"].unique(), _tokens)
     figure.suptitle(
@@ -78,8 +82,11 @@ def draw_break_even(break_even: pd.DataFrame, placed_stores: pd.DataFrame) -> Fi
     return figure
 
 
-def _draw_gpu(axes: Axes, rows: pd.DataFrame, stores: pd.DataFrame) -> None:
+def _draw_gpu(axes: Axes, rows: pd.DataFrame, stores: pd.DataFrame, letters: int) -> None:
     prompts = rows["prompt_tokens"]
+    links = {row["prompt_tokens"]: _link(row) for _, row in rows.iterrows()}
+    link_points(axes, prompts, rows["prefill_s"], links.values())
+    link_points(axes, prompts, rows["copy_s"] + rows["step_s"], links.values())
     axes.plot(prompts, rows["prefill_s"], color="black", linewidth=2.4, label="recompute (modelled)")
     axes.plot(
         prompts, rows["copy_s"] + rows["step_s"], color="#666666", linestyle=(0, (5, 2)), linewidth=1.8,
@@ -92,6 +99,7 @@ def _draw_gpu(axes: Axes, rows: pd.DataFrame, stores: pd.DataFrame) -> None:
         value = f"{first['value_bytes'] / 2**20:g} MiB, {first['connections']} conn."
         text = f"{names[scenario]}: {first['gbps']:.2g} GB/s, {cold}, {value}"
         axes.plot(line["prompt_tokens"], line["ttft_s"], label=text, **{**looks[scenario], "markersize": 4})
+        link_points(axes, line["prompt_tokens"], line["ttft_s"], line["prompt_tokens"].map(links))
     at = rows.iloc[(prompts - 8192).abs().argmin()]
     several = pd.notna(at["gpus_for_weights"]) and at["gpus_for_weights"] > 1
     count = f"{int(at['gpus_for_weights'])} x " if several else ""
@@ -99,10 +107,14 @@ def _draw_gpu(axes: Axes, rows: pd.DataFrame, stores: pd.DataFrame) -> None:
     steps = "step times measured" if pd.isna(at["assumption"]) else "step times not measured"
     if pd.notna(at["scaled_from"]):
         steps += f", scaled from {at['scaled_from']}"
-    words = "never" if math.isinf(required) else f"{required:.2g} GB/s"
-    note = f"break-even at {at['prompt_tokens']:,} tokens: {words}"
-    told = f"{count}{at['gpu'].removesuffix(' (derived)')}, {steps}"
-    axes.set_title("\n".join([*textwrap.wrap(told, _PANEL_LETTERS), note]), fontsize=9)
+    note = f"break-even at {at['prompt_tokens']:,} tokens: {required_words(required, ' GB/s')}"
+    told = f"{count}{short_gpu(at['gpu'])}, {steps}"
+    axes.set_title("\n".join([*textwrap.wrap(told, letters), note]), fontsize=9)
+
+
+def _link(row: pd.Series) -> str:
+    """The pair's row of table pays within the page, "" where that table has none."""
+    return f"#{pair_anchor(*row[PAIR])}" if row["prompt_tokens"] in PROMPT_TOKENS else ""
 
 
 def _tokens(value: float, _: int) -> str:

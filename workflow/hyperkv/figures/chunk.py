@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from ..base.cli import run_stage
 from ..records.parity import require_parity
+from ..records.repeats import at_common_load, clients_words
 from .axes import log_y, sizes_x
 from .command import Picture, Table, draw_tables
 from .looks import CONNECTOR_MARKERS
@@ -32,14 +33,14 @@ def main(*, tables: Table, picture: Picture) -> None:
 
 
 def draw_chunk(scenarios: pd.DataFrame) -> Figure:
-    """Hit rate and RPS/GPU against chunk size at the highest load, and loaded GB/s against hit rate, one line per scenario family.
+    """Hit rate and RPS/GPU against chunk size at the highest load that all have, and loaded GB/s against hit rate, one line per scenario family.
 
     scenarios: that table. The last panel is left out where no engine timed its loads. Raises UserError when they are not alike.
     """
     rows = _families(scenarios)
     if rows.empty:
         return empty("No store was measured at more than one chunk size")
-    require_parity(rows, vary=["tier", "store", "connector", "chunk_tokens"])
+    require_parity(rows, vary=["tier", "store", "connector", "pair", "chunk_tokens"])
     timed = bool(rows["load_gbps"].notna().any())
     figure, panels = plt.subplots(1, 2 + timed, figsize=(WIDTH, 4.6))
     places = (("chunk_tokens", "hit_rate"), ("chunk_tokens", "rps_per_gpu"), ("hit_rate", "load_gbps"))
@@ -67,16 +68,15 @@ def draw_chunk(scenarios: pd.DataFrame) -> Figure:
             title="The trade: hits against throughput",
         )
         log_y(panels[2])
-    figure.suptitle(title(rows, f"Chunk size, {rows['load'].max()} clients"), fontsize=11)
+    figure.suptitle(title(rows, f"Chunk size, {clients_words(rows)}"), fontsize=11)
     figure.tight_layout()
     legend(right, rows, below=figure)
     return figure
 
 
 def _families(scenarios: pd.DataFrame) -> pd.DataFrame:
-    """Rows at the highest load of families with several chunk sizes, the family's name in place of the scenario's."""
-    rows = scenarios[scenarios["tier"] != "none"]
-    rows = rows[rows["load"] == rows["load"].max()]
+    """Rows at their highest common load of families with several chunk sizes, the family's name in place of the scenario's."""
+    rows = at_common_load(scenarios[scenarios["tier"] != "none"])
     named = zip(rows["scenario"], rows["chunk_tokens"], strict=True)
     families = [name.removesuffix(f"-{chunk}") for name, chunk in named]
     rows = rows.assign(link=cell_links(rows), scenario=families)

@@ -52,7 +52,7 @@ def draw_cost(cost: pd.DataFrame, sensitivity: pd.DataFrame, chunk_tokens: int) 
     at its highest load. Raises UserError when they are not alike.
     """
     rows = pd.concat(compared_rows(at_chunk(cost, chunk_tokens)))
-    require_parity(rows, vary=["tier", "store", "connector"])
+    require_parity(rows, vary=["tier", "store", "connector", "pair"])
     high = 1.2 + 0.42 * max(len(rows), 4)
     figure, (left, right) = plt.subplots(2, 1, figsize=(WIDTH, high + 5), height_ratios=(high, 5))
     _draw_shares(left, rows)

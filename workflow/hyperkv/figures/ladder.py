@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from ..base.cli import run_stage
 from .command import Picture, Table, draw_tables
 from .looks import colour_of
-from .style import draw_interval, label, note, title
+from .style import draw_interval, label, note, pair_words, title
 
 _STEP = "#0072B2"
 _PANELS = (
@@ -37,15 +37,22 @@ def draw_ladder(ladder: pd.DataFrame) -> Figure:
     """TTFT and RPS/GPU of every step at the highest load, each with its gain over the one before and over the first."""
     rows = ladder[ladder["load"] == ladder["load"].max()]
     steps = rows[rows["number"].notna()].sort_values("number")
-    beside = rows[rows["number"].isna()]
+    beside, pairs = rows[rows["number"].isna()], pair_words(rows)
     figure, panels = plt.subplots(1, 2, figsize=(14, 1.6 + 0.6 * len(steps)), sharey=True)
     for axes, (column, gain, name) in zip(panels, _PANELS, strict=True):
         _draw_steps(axes, steps, column, gain)
         for _, row in beside.iterrows():
-            axes.axvline(row[column], color=colour_of(row["store"]), linestyle=":", label=label(row))
+            axes.axvline(
+                row[column],
+                color=colour_of(row["store"]),
+                linestyle=":",
+                label=label(row) + pairs[row["scenario"]],
+            )
         axes.set_xlabel(f"{name}, median")
         axes.grid(axis="y", visible=False)
-    panels[0].set_yticks(range(len(steps)), [_step_label(row) for _, row in steps.iterrows()])
+    panels[0].set_yticks(
+        range(len(steps)), [_step_label(row) + pairs[row["scenario"]] for _, row in steps.iterrows()]
+    )
     panels[0].invert_yaxis()
     if len(beside):
         panels[0].legend(fontsize=8, loc="lower right")

@@ -17,11 +17,12 @@ from matplotlib.typing import LineStyleType
 
 from ..base.cli import run_stage
 from ..records.hardware import gpu_words
+from ..records.repeats import single_anchor
 from ..records.subtitles import under
 from .axes import log_y, sizes_x
 from .command import Picture, Table, draw_tables
 from .looks import colour_of, marker_of, medium_of
-from .style import dtype_words, empty, labels
+from .style import dtype_words, empty, labels, link_points, pair_words
 
 _DASHES: tuple[LineStyleType, ...] = ("-", "--", "-.", (0, (1, 1.2)), (0, (5, 1, 1, 1, 1, 1)))
 _FURTHER_MARKERS = ("v", "*", "<", "h")
@@ -47,10 +48,11 @@ def draw_latency(latency: pd.DataFrame) -> Figure:
         return empty("No single requests were measured (latency.prompt_tokens is empty)")
     figure, panels = plt.subplots(1, 2, figsize=(11, 5), sharey=True)
     computed = latency[latency["pass"] == "computed"]
+    pairs = pair_words(latency)
     names = labels(latency[latency["pass"] != "computed"], _label, "{} ({})")
     for axes, (kind, title) in zip(panels, _PANELS.items(), strict=True):
-        for number, (_, rows) in enumerate(computed.groupby("scenario", sort=False)):
-            words = f"recompute, no tier{dtype_words(rows.iloc[0])}"
+        for number, (scenario, rows) in enumerate(computed.groupby("scenario", sort=False)):
+            words = f"recompute, no tier{dtype_words(rows.iloc[0])}{pairs[scenario]}"
             _draw_line(axes, rows, words, colour_of(""), marker_of(""), _DASHES[number % len(_DASHES)])
         used: Counter[str] = Counter()
         for scenario, words in names.items():
@@ -96,6 +98,8 @@ def _draw_line(
     hollow = rows[~valid]
     look |= {"linestyle": "none", "markerfacecolor": "white", "zorder": 3}
     axes.plot(hollow["prompt_tokens"], hollow["ttft_s"], **look)
+    pairs = zip(rows["scenario"], rows["prompt_tokens"], strict=True)
+    link_points(axes, rows["prompt_tokens"], rows["ttft_s"], [f"#{single_anchor(*pair)}" for pair in pairs])
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from ..base.cli import run_stage
-from ..tables.methods.pays_text import PAIR, cheapest, fastest, pair_anchor, short, too_many_gpus
+from ..records.hardware import short_gpu
+from ..tables.methods.pays_text import PAIR, PROFILED, cheapest, fastest, pair_anchor, too_many_gpus
 from .command import Picture, Table, draw_tables
 from .style import WIDTH, empty
 
@@ -71,7 +72,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, models: list[str], gpus: list[str]) -
     axes.tick_params(length=0)
     axes.set_yticks([number + 0.5 for number in range(len(models))], models, fontsize=9)
     derived = set(rows[rows["gpu_derived"]]["gpu"])
-    names = [short(gpu).replace(" ", "\n") + (" *" if gpu in derived else "") for gpu in gpus]
+    names = [short_gpu(gpu).replace(" ", "\n") + (" *" if gpu in derived else "") for gpu in gpus]
     axes.set_xticks([number + 0.5 for number in range(len(gpus))], names, fontsize=8)
     pairs = dict(list(rows.groupby(["model", "gpu"])))
     for (row, model), (column, gpu) in product(enumerate(models), enumerate(gpus)):
@@ -99,7 +100,7 @@ def _cell(pair: pd.DataFrame) -> tuple[str, str]:
 def _handles(pays: pd.DataFrame) -> list[Patch]:
     def measured(tier: str) -> str:
         found = fastest(pays[pays["tier"] == tier])
-        return f"{found} measured alone" if found else "not measured"
+        return f"{found} measured alone" if found else f"none in the profile ({PROFILED})"
 
     machine = pays["machine"].dropna()
     where = f" of {machine.iloc[0]}" if len(machine) else ""

@@ -96,10 +96,25 @@ def label(row: pd.Series) -> str:
 def labels(
     rows: pd.DataFrame, words: Callable[[pd.Series], str] = label, named: str = "{}: {}"
 ) -> dict[str, str]:
-    """Legend labels by scenario; those that would be the same carry their scenarios' names as well."""
-    found = {row["scenario"]: words(row) for _, row in rows.drop_duplicates("scenario").iterrows()}
+    """Legend labels by scenario, with their pair where there are several; those that would be the same carry their scenarios'
+    names as well."""
+    pairs = pair_words(rows)
+    found = {
+        row["scenario"]: words(row) + pairs[row["scenario"]]
+        for _, row in rows.drop_duplicates("scenario").iterrows()
+    }
     known = Counter(found.values())
     return {name: text if known[text] == 1 else named.format(text, name) for name, text in found.items()}
+
+
+def pair_words(rows: pd.DataFrame) -> dict[str, str]:
+    """', pair current' by scenario where the rows are of several pairs of vLLM and LMCache, '' where they are not."""
+    several = "pair" in rows and rows["pair"].nunique() > 1
+    pairs = rows["pair"] if several else [None] * len(rows)
+    return {
+        name: "" if pd.isna(pair) else f", pair {pair}"
+        for name, pair in zip(rows["scenario"], pairs, strict=True)
+    }
 
 
 def dtype_words(row: pd.Series) -> str:
@@ -172,9 +187,14 @@ def draw_line(
         invalid[x], invalid[y], linestyle="none", marker=style["marker"], markersize=8,
         markerfacecolor="white", markeredgecolor=style["color"], zorder=5,
     )  # fmt: skip
-    for (_, row), link in zip(rows.iterrows(), links, strict=False):
-        if pd.notna(row[x]) and pd.notna(row[y]):
-            axes.scatter(row[x], row[y], s=140, alpha=0, zorder=6).set_urls([link])
+    link_points(axes, rows[x], rows[y], links)
+
+
+def link_points(axes: Axes, x: Iterable[float], y: Iterable[float], links: Iterable[str]) -> None:
+    """Where points lead to in an SVG, "" nowhere: what is clicked on is larger than what is seen."""
+    for across, up, link in zip(x, y, links, strict=False):
+        if link and pd.notna(across) and pd.notna(up):
+            axes.scatter(across, up, s=140, alpha=0, zorder=6).set_urls([link])
 
 
 def draw_interval(

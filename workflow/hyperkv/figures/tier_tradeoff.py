@@ -15,6 +15,7 @@ from matplotlib.ticker import FuncFormatter
 from ..base.cli import run_stage
 from ..base.options import Spec
 from ..records.parity import require_parity
+from ..tables.methods.told_apart import told_apart
 from .axes import log_y, plain
 from .command import Picture, Table, draw_tables
 from .style import WIDTH, at_chunk, cell_links, draw_line, labels, legend, name_loads, styles, title
@@ -39,7 +40,7 @@ def draw_tier_tradeoff(scenarios: pd.DataFrame, chunk_tokens: int) -> Figure:
     UserError when they are not alike.
     """
     rows = at_chunk(scenarios, chunk_tokens)
-    require_parity(rows, vary=["tier", "store", "connector"])
+    require_parity(rows, vary=["tier", "store", "connector", "pair"])
     figure, panels = plt.subplot_mosaic("ab;ac", figsize=(WIDTH, 6), width_ratios=(1.25, 1))
     trade, *waits = panels.values()
     names, looks = labels(rows), styles(rows)
@@ -63,6 +64,7 @@ def draw_tier_tradeoff(scenarios: pd.DataFrame, chunk_tokens: int) -> Figure:
     waits[1].set_xlabel("clients")
     figure.suptitle(title(rows, f"DRAM against SSD, chunk {chunk_tokens} tokens"), fontsize=11)
     told = f"left panel, {name_loads(trade, rows)}; hit rate: at the highest load"
+    told = "\n".join(filter(None, [told, told_apart(rows)]))
     figure.tight_layout()
     legend(trade, rows, told, below=figure)
     return figure

@@ -15,10 +15,10 @@ from matplotlib.figure import Figure
 from ..base.cli import run_stage
 from ..base.options import Spec
 from ..records.parity import require_parity
-from ..records.repeats import cell_anchor
+from ..records.repeats import at_common_load, cell_anchor, clients_words
 from .command import Picture, Table, draw_tables
 from .looks import colour_of, medium_of
-from .style import RECOMPUTE, at_chunk, draw_interval, empty, note, title
+from .style import RECOMPUTE, at_chunk, draw_interval, empty, note, pair_words, title
 
 _WAYS = {"inprocess": "in process", "resp": "RESP"}
 
@@ -34,22 +34,26 @@ def main(*, tables: Table, spec: Spec, picture: Picture) -> None:
 
 
 def draw_transport_medium(scenarios: pd.DataFrame, chunk_tokens: int) -> Figure:
-    """The 2x2 {in process, RESP} x {RAM, SSD}: TTFT and RPS/GPU at the highest load.
+    """The 2x2 {in process, RESP} x {RAM, SSD}: TTFT and RPS/GPU at the highest load that all have.
 
     scenarios: that table; of it the scenarios of one chunk size. Raises UserError when they are not alike.
     """
-    compared = at_chunk(scenarios, chunk_tokens)
-    compared = compared[compared["load"] == compared["load"].max()]
+    compared = at_common_load(at_chunk(scenarios, chunk_tokens))
     rows = compared[compared["connector"].isin(_WAYS)]
     if rows.empty:
         return empty("No scenario with connector inprocess or resp at this chunk size")
-    require_parity(rows, vary=["tier", "store", "connector"])
+    require_parity(rows, vary=["tier", "store", "connector", "pair"])
     figure, panels = plt.subplots(1, 2, figsize=(10, 4.4))
     recompute = compared[compared["tier"] == "none"]
+    if "pair" in compared:
+        recompute = recompute[recompute["pair"].isin(rows["pair"])].drop_duplicates("pair")
+    else:
+        recompute = recompute.head(1)
+    pairs, computed = pair_words(rows), pair_words(recompute)
     stores = list(rows["store"])
     names = [
         f"{_WAYS[row['connector']]}\n{medium_of(row)}\n"
-        f"({row['store'] if stores.count(row['store']) == 1 else row['scenario']})"
+        f"({row['store'] if stores.count(row['store']) == 1 else row['scenario']}){pairs[row['scenario']]}"
         for _, row in rows.iterrows()
     ]
     for axes, column, name in (
@@ -60,12 +64,13 @@ def draw_transport_medium(scenarios: pd.DataFrame, chunk_tokens: int) -> Figure:
             _draw_bar(axes, position, row, column)
         axes.set_xticks(range(len(rows)), names)
         axes.grid(axis="x", visible=False)
-        if len(recompute):
-            axes.axhline(recompute.iloc[0][column], color="#000000", linestyle=":", label=RECOMPUTE)
+        for line, (_, row) in zip((":", "-."), recompute.iterrows(), strict=False):
+            told = f"{RECOMPUTE}{computed[row['scenario']]}"
+            axes.axhline(row[column], color="#000000", linestyle=line, label=told)
             axes.legend(fontsize=8, loc="best")
         axes.set_ylabel(f"{name}, median")
         axes.margins(y=0.18)
-    text = f"Transport and medium, chunk {chunk_tokens}, {rows['load'].max()} clients"
+    text = f"Transport and medium, chunk {chunk_tokens}, {clients_words(rows)}"
     figure.suptitle(title(rows, text), fontsize=11)
     figure.tight_layout()
     return figure

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 from tabulate import tabulate
 
+from ..records.hardware import short_gpu
 from ..records.templates import filled
 
 PROMPT_TOKENS = 8192
@@ -34,13 +35,13 @@ def break_even_text(table: pd.DataFrame, remarks: Sequence[str] = ()) -> str:
 
 def required_words(gbps: float, unit: str = "") -> str:
     """'5.8', with a unit behind it; 'never' where no GB/s are enough: the copy to the GPU alone takes longer than computing."""
-    return "never" if math.isinf(gbps) else f"{gbps:.2g}{unit}"
+    return "never" if math.isinf(gbps) else f"{float(f'{gbps:.2g}'):g}{unit}"
 
 
 def _grid(rows: pd.DataFrame, title: str, cell: Callable[[pd.Series], str]) -> str:
     """One block of aligned columns; models without this prompt length are not in it."""
     gpus = list(dict.fromkeys(rows["gpu"]))
-    lines = [[title, "KV", *map(_short, gpus)]]
+    lines = [[title, "KV", *map(short_gpu, gpus)]]
     for model, own in rows.groupby("model", sort=False):
         cells = [cell(row) for _, row in own.set_index("gpu", drop=False).loc[gpus].iterrows()]
         lines.append([str(model), f"{own.iloc[0]['kv_bytes'] / 1e9:.2f} GB", *cells])
@@ -58,8 +59,3 @@ def _together(row: pd.Series) -> str:
 def _origin(row: pd.Series) -> str:
     words = ["scaled"] * pd.notna(row["scaled_from"]) + ["derived"] * pd.notna(row["assumption"])
     return ", ".join(words) or "measured"
-
-
-def _short(gpu: str) -> str:
-    """'A100 80GB' of 'NVIDIA A100 80GB (derived)'."""
-    return gpu.removeprefix("NVIDIA ").removesuffix(" (derived)")

@@ -1,6 +1,6 @@
 """Stage check_recommended: starts the recommended store from its files, and has the engine's files read by its own parsers.
 
-python -m workflow.hyperkv.recommend.check_recommended --recommendation results/recommended/recommendation.json --files results/recommended/files --engine-python results/build/engine/venv/bin/python --out results/recommended/check.json
+python -m workflow.hyperkv.recommend.check_recommended --recommendation results/recommended/recommendation.json --files results/recommended/files --pythons '{"current": "results/build/current/venv/bin/python"}' --out results/recommended/check.json
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import redis
 
 from ..base.cli import run_stage
 from ..base.errors import StoreError, UserError, printable
+from ..base.options import Spec
 from ..base.secret import Secret
 from ..machine.processes import LOOPBACK, OwnedProcess, free_port
 from ..records.frames import read_json
@@ -46,16 +47,17 @@ class Check:
     detail: str
 
 
-def main(*, recommendation: Path, files: Path, engine_python: str, out: Path) -> None:
+def main(*, recommendation: Path, files: Path, pythons: Spec, out: Path) -> None:
     """Check, and write what was and what was not checked. A fault is an error.
 
     Args:
         recommendation: recommendation.json.
         files: folder of its files.
-        engine_python: interpreter of an environment with vllm and lmcache.
+        pythons: JSON: by pair the interpreter of its environment of vllm and lmcache.
         out: JSON file for what was found.
     """
-    checks = check(read_json(recommendation), files, engine_python)
+    chosen = read_json(recommendation)
+    checks = check(chosen, files, pythons.get(chosen["pair"], "python3"))
     out.write_text(json.dumps([asdict(item) for item in checks], indent=2) + "\n")
     for item in checks:
         told = printable(f"hyperkv check_recommended: {item.what}: {item.status}: {item.detail}")

@@ -19,7 +19,7 @@ from ..records.record_file import Identity
 from .engine_files import EngineSlice
 from .files import Files, Place
 from .ranking import Candidate, Objective, ranked
-from .recommendation import recommendation_of
+from .recommendation import pair_of, recommendation_of
 from .recommendation_text import readme as readme_of
 from .recommended_files import files_of, measured_place
 
@@ -30,7 +30,7 @@ def main(
     """Write the recommendation, its files and a text that says why.
 
     Args:
-        spec: JSON: {"recommend": {...}, "slo": {...}, "vllm": {...}, "python": ..., "own": {...}}.
+        spec: JSON: {"recommend": {...}, "slo": {...}, "vllm": {...}, "python": {PAIR: ...}, "own": {...}}.
         table: cells.csv.
         cells: its records, JSONL.
         out: JSON file for the recommendation.
@@ -89,10 +89,9 @@ def rendered_files(record: dict[str, Any], spec: Mapping[str, Any]) -> Files:
 
 
 def interpreter_of(record: Mapping[str, Any], spec: Mapping[str, Any]) -> str:
-    """The engine's interpreter: the record's, else the config's when it is there, else python3."""
-    named = record["spec"].get("engine_python") or (
-        spec["python"] if Path(spec["python"]).exists() else "python3"
-    )
+    """The engine's interpreter: the record's, else the config's for its pair when it is there, else python3."""
+    named = record["spec"].get("engine_python") or spec["python"].get(pair_of(record, spec)) or "python3"
+    named = named if "engine_python" in record["spec"] or Path(named).exists() else "python3"
     return str(Path(named).absolute()) if "/" in named else named
 
 

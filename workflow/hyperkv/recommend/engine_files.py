@@ -14,10 +14,11 @@ from ..cells.cell import CellSpec
 from ..connectors.registry import STRIPED
 from ..engines.vllm import lmcache
 from ..engines.vllm.command import command, settings_of, variables, weights_of
-from ..engines.vllm.running import context_tokens, held_of, saved_bytes
+from ..engines.vllm.running import context_tokens, saved_bytes
 from ..machine.processes import LOOPBACK
 from ..models.geometry import Geometry
 from ..models.gpus import check_settings, kv_share, tensor_parallel_of
+from ..stores.held import Held
 from ..stores.registry import store_class
 from ..workloads import longest_context
 from ..workloads.context_limit import ROOM_TOKENS
@@ -34,7 +35,7 @@ _ONLY_MEASURING = ("VLLM_SERVER_DEV_MODE", "PROMETHEUS_MULTIPROC_DIR")
 class EngineSlice:
     """What a real engine needs and a replay record does not say.
 
-    vllm: config section `vllm`. own: the scenario's `vllm` and `lmcache` keys. python: the engine's interpreter.
+    vllm: config section `vllm`. own: the scenario's `vllm`, `lmcache` and `pair`. python: the engine's interpreter.
     """
 
     vllm: Mapping[str, Any]
@@ -58,7 +59,8 @@ def add_engine(files: Files, cell: CellSpec, engine: EngineSlice, place: Place) 
     port, http_port = place.engine_port + 1, place.engine_port + 2
     kv = place.data_dir / "kv"
     saved = 0 if replay or cell.scenario["tier"] == "none" else saved_bytes(cell)
-    held = held_of(cell, kv, saved, staging, tuple(range(http_port + 1, http_port + 5)))
+    ports = tuple(range(http_port + 1, http_port + 5))
+    held = Held.of(scenario, kv, share, geometry, saved, lmcache.buffer_bytes(scenario, staging), ports)
     offload = lmcache.offload(scenario, staging, held, endpoints, port, http_port, share.values_per_chunk)
     if offload.config is not None:
         files.add(
@@ -130,7 +132,7 @@ def engine_settings(cell: CellSpec, engine: EngineSlice) -> dict[str, Any]:
     """vLLM's settings: those measured with; of a modelled engine the config's, on as many GPUs as were modelled."""
     if cell.spec["engine"] != "replay":
         return settings_of(cell.spec)
-    settings = settings_of({"vllm": engine.vllm, "scenario": {"vllm": engine.own["vllm"]}})
+    settings = settings_of({"vllm": engine.vllm, "scenario": engine.own})
     return {**settings, "tensor_parallel": cell.gpus}
 
 

@@ -114,8 +114,8 @@ def ranked(cells: pd.DataFrame, objective: Objective) -> Ranking:
     """Choose among the scenarios of cells.csv. Raises UserError when the cells lack what the objective counts.
 
     A load counts when all its repeats are valid and loaded something from the tier, and it keeps the floor. Each scenario stands with its best load; for
-    ttft without a load, with the highest load that every scenario measured. If recompute cannot be told apart from
-    the best, it is chosen: nothing to run, nothing to lose.
+    ttft without a load, with the highest load that every scenario measured. If recompute, with the best one's pair of vLLM
+    and LMCache, cannot be told apart from it, it is chosen: nothing to run, nothing to lose.
     """
     if objective.metric not in cells:
         raise UserError(
@@ -128,7 +128,9 @@ def ranked(cells: pd.DataFrame, objective: Objective) -> Ranking:
         return Ranking(None, [], left_out)
     candidates.sort(key=_median, reverse=objective.higher_is_better)
     first = candidates[0]
-    plain = next((item for item in candidates if item.facts["tier"] == RECOMPUTE), None)
+    computed = [item for item in candidates if item.facts["tier"] == RECOMPUTE]
+    own = [item for item in computed if item.facts["pair"] == first.facts["pair"]]
+    plain = next(iter(own or computed), None)
     chosen = first
     if plain is not None and plain is not first and _compared(first, plain, objective).apart is False:
         chosen = plain

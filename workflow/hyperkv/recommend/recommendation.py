@@ -50,11 +50,18 @@ def recommendation_of(
             "spec_digest": records[0]["spec_digest"] if records else None,
             "command": again(records[0]) if records else None,
         },
+        "pair": None if chosen is None else pair_of(records[0], spec),
         "files": files.about,
         "not_written": files.missing,
         "notes": [*files.notes, *parity_notes(ranking)],
         "servers": files.servers,
     }
+
+
+def pair_of(record: Mapping[str, Any], spec: Mapping[str, Any]) -> str | None:
+    """The pair of vLLM and LMCache that serves a record's scenario: the record's, of a modelled engine the config's."""
+    own = spec["own"].get(record["scenario"], {})
+    return record["spec"]["scenario"].get("pair") or own.get("pair")
 
 
 def again(record: Mapping[str, Any]) -> str:
@@ -108,6 +115,7 @@ def parity_notes(ranking: Ranking) -> list[str]:
 _FACT_WORDS = {
     "comparable_digest": "vllm or a common setting",
     "kv_dtype": "kv_dtype (which changes answers)",
+    "pair": "pair (other versions of vLLM and LMCache)",
 }
 
 

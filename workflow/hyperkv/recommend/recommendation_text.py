@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from tabulate import tabulate
@@ -36,7 +36,7 @@ def answer(ranking: Ranking, objective: Objective) -> str:
     if chosen.facts["tier"] == RECOMPUTE:
         return _do_not_offload(ranking, chosen, objective)
     where = f"Keep KV {_TIER_WORDS[chosen.facts['tier']]} with scenario {chosen.scenario}"
-    return f"{where}: {_measured(chosen, objective)}{_against(ranking.others)}."
+    return f"{where}: {_measured(chosen, objective)}{_against(ranking)}."
 
 
 def _do_not_offload(ranking: Ranking, chosen: Candidate, objective: Objective) -> str:
@@ -50,7 +50,7 @@ def _do_not_offload(ranking: Ranking, chosen: Candidate, objective: Objective) -
             f"and recompute cannot be told apart: recompute gives {_measured(chosen, objective)}, "
             f"{times(nearest)} {nearest.other.scenario}."
         )
-    return f"Do not offload, compute again: {_measured(chosen, objective)}{_against(ranking.others, True)}."
+    return f"Do not offload, compute again: {_measured(chosen, objective)}{_against(ranking, True)}."
 
 
 def _measured(candidate: Candidate, objective: Objective) -> str:
@@ -58,18 +58,24 @@ def _measured(candidate: Candidate, objective: Objective) -> str:
     return f"{with_interval(candidate.interval)} {objective.measured} at {clients}"
 
 
-def _against(others: Sequence[Comparison], recompute_chosen: bool = False) -> str:
+def _against(ranking: Ranking, recompute_chosen: bool = False) -> str:
     """', 1.30 [1.20, 1.40] times as good as recompute and 1.10 [0.98, 1.20] times as good as dram-64 (not told apart)'."""
-    recompute = [item for item in others if item.other.facts["tier"] == RECOMPUTE]
-    parts = [f"{times(item)} recompute{doubt(item)}" for item in recompute]
-    if next_best := [item for item in others if item not in recompute][:1]:
-        parts.append(f"{times(next_best[0])} {next_best[0].other.scenario}, the next{doubt(next_best[0])}")
+    recompute = [item for item in ranking.others if item.other.facts["tier"] == RECOMPUTE]
+    parts = [f"{times(item)} recompute{_of_pair(item, ranking)}{doubt(item)}" for item in recompute]
+    for item in [item for item in ranking.others if item not in recompute][:1]:
+        parts.append(f"{times(item)} {item.other.scenario}{_of_pair(item, ranking)}, the next{doubt(item)}")
     missing = (
         ""
         if recompute or recompute_chosen
         else "; recompute is not among what could be compared, so whether offloading pays is not known"
     )
     return (", " + " and ".join(parts) if parts else "") + missing
+
+
+def _of_pair(comparison: Comparison, ranking: Ranking) -> str:
+    """' of pair reference' of one that is of another pair of vLLM and LMCache than the chosen one."""
+    pair, chosen = comparison.other.facts["pair"], ranking.chosen
+    return "" if chosen is None or pair == chosen.facts["pair"] else f" of pair {pair}"
 
 
 def times(comparison: Comparison) -> str:
@@ -115,16 +121,18 @@ def readme(recommendation: Mapping[str, Any]) -> str:
 def ranking_table(recommendation: Mapping[str, Any]) -> str:
     """The chosen scenario and the others, the best first after it."""
     objective = recommendation["objective"]
+    told = [recommendation["chosen"], *recommendation["others"]]
+    several = len({row["pair"] for row in told}) > 1
     rows = [
         [
-            row["scenario"],
+            f"{row['scenario']} ({row['pair']})" if several else row["scenario"],
             row["load"],
             with_interval(Interval(row["value"], row["value_low"], row["value_high"])),
             number(row["tps_per_user"]),
             row["served_from"],
             better_words(row),
         ]
-        for row in [recommendation["chosen"], *recommendation["others"]]
+        for row in told
     ]
     headers = [
         "scenario",

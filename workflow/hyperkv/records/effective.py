@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-FACTS = ("save_decode_cache", "kv_dtype", "versions")  # the columns of facts_of
+FACTS = ("save_decode_cache", "kv_dtype", "pair", "versions")  # the columns of facts_of
 USUAL_KV_DTYPES = ("auto", "bfloat16")  # labels leave them out
 _TOLERANCE = 0.02
 _BYTES = ("buffer_bytes", "kv_bytes_per_token")  # others are the same or not
@@ -30,7 +30,8 @@ class Effective:
 
     chunk_tokens: of an entry below HBM. save_decode_cache: whether answers' KV is saved. buffer_bytes: host memory between
     GPU and store, the DRAM pool or what saves and loads pass through. kv_dtype: of a value of the KV cache.
-    kv_bytes_per_token: on all GPUs. block_tokens: of an HBM block. gpus: that one engine runs on. vllm, lmcache: versions.
+    kv_bytes_per_token: on all GPUs. block_tokens: of an HBM block. gpus: that one engine runs on. pair: of vLLM and LMCache, as
+    vllm.pairs names them. vllm, lmcache: versions.
     """
 
     chunk_tokens: int | None = None
@@ -41,6 +42,7 @@ class Effective:
     block_tokens: int | None = None
     prefix_caching: bool | None = None
     gpus: int | None = None
+    pair: str | None = None
     vllm: str | None = None
     lmcache: str | None = None
 
@@ -63,6 +65,7 @@ def asked_of(
         block_tokens=settings["block_tokens"],
         prefix_caching=settings["prefix_caching"],
         gpus=gpus,
+        pair=scenario.get("pair"),
     )
 
 
@@ -93,12 +96,13 @@ def facts_of(record: Mapping[str, Any]) -> dict[str, Any]:
     """The columns of a record that say what ran: as the engine told, else as asked, but for the save policy.
 
     save_decode_cache is None where nobody knows: LMCache's server and vLLM's offloading have a mind of their own about it,
-    which differs by version. versions: `vllm 0.25.0, lmcache 0.5.0`, None for engine replay.
+    which differs by version. pair, versions (`vllm 0.25.0, lmcache 0.5.0`): None for engine replay.
     """
     told, wanted = record["effective"], record["asked"]
     return {
         "save_decode_cache": told["save_decode_cache"],
         "kv_dtype": told["kv_dtype"] or wanted["kv_dtype"],
+        "pair": told["pair"] or wanted["pair"],
         "versions": versions_of(record["environment"], told),
     }
 

@@ -10,6 +10,11 @@ import pandas as pd
 
 COLUMNS = ("node", "hardware", "disk")
 _BETWEEN = " | "
+_MIXED = {
+    "hardware": "on {} different machines",
+    "disk": "on {} different disks",
+    "pair": "with {} pairs of vLLM and LMCache, each to be compared with its own recompute alone",
+}
 
 
 def columns_of(records: Iterable[Mapping[str, Any]]) -> dict[str, str | None]:
@@ -99,6 +104,13 @@ def gpu_words(rows: pd.DataFrame) -> str | None:
     return ", ".join(found) or None
 
 
+def short_gpu(name: str) -> str:
+    """'A100 80GB' of 'NVIDIA A100 80GB (derived)', 'MI300X 192GB' of 'AMD Instinct MI300X 192GB (derived)'."""
+    for maker in ("NVIDIA ", "AMD Instinct "):
+        name = name.removeprefix(maker)
+    return name.removesuffix(" (derived)").removesuffix(" HBM3")
+
+
 def disk_words(disk: Mapping[str, Any]) -> str | None:
     """'ext4, 2 x Samsung PM9A3 (md array, raid0, 512 KiB)': file system, the disks' models and what joins them."""
     if not disk:
@@ -113,12 +125,12 @@ def disk_words(disk: Mapping[str, Any]) -> str | None:
 
 
 def mixed(tables: Sequence[pd.DataFrame]) -> str:
-    """The line for a figure or summary whose rows do not come from the same hardware; "" when they do.
+    """The lines for a figure or summary whose rows do not come from the same hardware or pair of vLLM and LMCache; "" when they do.
 
     tables: with the columns of COLUMNS (one without them says nothing) and the scenario or limit that a row is of.
     """
     lines = []
-    for column, noun in (("hardware", "machines"), ("disk", "disks")):
+    for column, noun in _MIXED.items():
         found: dict[str, list[str]] = {}
         for table in tables:
             if column not in table:
@@ -129,7 +141,7 @@ def mixed(tables: Sequence[pd.DataFrame]) -> str:
                     found.setdefault(value, []).append(str(name))
         if len(found) > 1:
             each = "; ".join(f"{value}: {', '.join(dict.fromkeys(names))}" for value, names in found.items())
-            lines.append(f"Not alike: measured on {len(found)} different {noun}. {each}.")
+            lines.append(f"Not alike: measured {noun.format(len(found))}. {each}.")
     return "\n".join(lines)
 
 

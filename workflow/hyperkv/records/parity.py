@@ -11,8 +11,9 @@ from ..base.digests import canonical_digest
 from ..base.errors import UserError
 from ..base.own_command import snakemake_command
 
-SHARED = ("engine", "gpu", "comparable_digest", "kv_dtype", "gpus", "versions")
+SHARED = ("engine", "gpu", "comparable_digest", "kv_dtype", "gpus", "pair", "versions")
 SHARED_BY_CACHING = ("chunk_tokens", "connections", "save_decode_cache")
+_NOT_SHARED = ("scenario", "loads", "kv_dtype", "engine_python", "environment_records")
 _WITHOUT_CONNECTIONS = ("inprocess", "offloading")
 _UNLIKE = {
     "save_decode_cache": (
@@ -22,6 +23,7 @@ _UNLIKE = {
     "kv_dtype": "give them one kv_dtype",
     "gpus": "figures per GPU of different numbers of GPUs are not alike: give them one vllm.tensor_parallel",
     "gpu": "measure them on one kind of GPU",
+    "pair": "compare scenarios of one pair of vLLM and LMCache, with its own of tier none",
     "versions": "measure them with one environment",
     "dram_pool_bytes": "give them one dram_pool_bytes",
     "chunk_tokens": "set figures.chunk_tokens to a size that they share",
@@ -31,9 +33,11 @@ _UNLIKE = {
 
 def comparable_digest(record: Mapping[str, Any]) -> str:
     """Names what must be alike for two cells to stand in one figure beside the facts that parity compares by themselves:
-    all but the scenario's own keys and kv_dtype."""
+    all but the scenario's own keys, kv_dtype, and what is its pair's."""
     spec = record["spec"]
-    shared = {key: value for key, value in spec.items() if key not in ("scenario", "loads", "kv_dtype")}
+    shared = {key: value for key, value in spec.items() if key not in _NOT_SHARED}
+    if "vllm" in shared:
+        shared["vllm"] = {key: value for key, value in shared["vllm"].items() if key != "pairs"}
     own = spec["scenario"].get("vllm")
     return canonical_digest({**shared, "scenario_vllm": own, "gpu_model": record["gpu_model"]})
 
@@ -42,8 +46,8 @@ def require_parity(rows: pd.DataFrame, vary: Sequence[str], who: str = "figures"
     """Refuse to compare scenarios that differ in more than the named columns.
 
     The columns say what happened (effective.facts_of). Connections are those to all processes of a store together; pools
-    are compared where they are the store, and where they are before one. What is not known is unlike what is, but in rows
-    that are not valid. rows: of scenarios.csv, cells.csv, cost.csv or cost_repeats.csv. who: begins the message. Raises
+    are compared where they are the store, and where they are before one. Where pairs may differ (which figures say),
+    versions are compared within each. What is not known is unlike what is, but in rows that are not valid. rows: of scenarios.csv, cells.csv, cost.csv or cost_repeats.csv. who: begins the message. Raises
     UserError naming the column that differs, each scenario's value and the mend.
     """
     caching = rows[rows["tier"] != "none"]
@@ -55,8 +59,11 @@ def require_parity(rows: pd.DataFrame, vary: Sequence[str], who: str = "figures"
         *(("dram_pool_bytes", pool) for pool in pools),
     ]
     for column, part in compared:
-        if column not in vary and column in part:
-            _require_one(part, column, who)
+        if column in vary or column not in part:
+            continue
+        within = column == "versions" and "pair" in vary and "pair" in part
+        for _, alike in part.groupby("pair", dropna=False) if within else [(None, part)]:
+            _require_one(alike, column, who)
 
 
 def unlike(one: pd.DataFrame, other: pd.DataFrame) -> list[str]:
@@ -104,7 +111,8 @@ def _require_one(rows: pd.DataFrame, column: str, who: str) -> None:
 
 def _connected(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows whose connector has connections, in all; what runs inside vLLM without a server has none."""
-    kept = rows[~((rows["engine"] == "vllm") & rows["connector"].isin(_WITHOUT_CONNECTIONS))]
+    without = rows["connector"].isin(_WITHOUT_CONNECTIONS) | (rows["store"] == "dram")
+    kept = rows[~((rows["engine"] == "vllm") & without)]
     if "processes" not in kept:
         return kept
     processes = pd.to_numeric(kept["processes"]).fillna(1).astype(int)

@@ -16,6 +16,25 @@ def cell_anchor(scenario: str, load: float) -> str:
     return f"cell-{scenario}-{load:g}"
 
 
+def single_anchor(scenario: str, prompt_tokens: float) -> str:
+    """The same of its single requests of one length: 'single-files-64-8200'."""
+    return f"single-{scenario}-{prompt_tokens:g}"
+
+
+def at_common_load(scenarios: pd.DataFrame) -> pd.DataFrame:
+    """Each scenario's row at the highest load that all have; where they share none, at its own highest."""
+    loads = [set(own["load"]) for _, own in scenarios.groupby("scenario")]
+    if common := set.intersection(*loads) if loads else ():
+        return scenarios[scenarios["load"] == max(common)]
+    return scenarios.loc[scenarios.groupby("scenario", sort=False)["load"].idxmax()]
+
+
+def clients_words(rows: pd.DataFrame) -> str:
+    """'4 clients' of rows at that load, '2, 4 clients' of rows at several."""
+    loads = sorted(rows["load"].unique())
+    return f"{', '.join(f'{load:g}' for load in loads)} client{'' if loads == [1] else 's'}"
+
+
 def known(column: Iterable[Any]) -> list[float | None]:
     """A column's values as numbers, None where there is none."""
     return [None if pd.isna(value) else float(value) for value in column]

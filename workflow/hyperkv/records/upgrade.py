@@ -4,6 +4,7 @@
 3  a closing line ends a file of records (record_file.py).
 4  every engine fills every key of the evidence, null where it cannot know: vLLM's chunks are not compared byte by byte;
    CPU time is finer than a tick.
+5  the pair of vLLM and LMCache.
 """
 
 from __future__ import annotations
@@ -140,6 +141,17 @@ def _finalist_to_4(record: Line) -> Line:
     return record | {"cell": None if record["cell"] is None else upgraded(record["cell"])}
 
 
+def _swept_to_5(record: Line) -> Line:
+    """The pair by its version of vLLM: LMCache inside vLLM is sound before 0.26, and the reference pair was all there was then."""
+    vllm = _version("vllm", versions_of(record["environment"], record["effective"]))
+    pair = None if record["engine"] == "replay" or vllm is None else _pair(vllm)
+    return record | {key: {**record[key], "pair": pair} for key in ("asked", "effective")}
+
+
+def _pair(vllm: tuple[int, ...]) -> str:
+    return "reference" if vllm < (0, 26) else "current"
+
+
 def _filled(part: type[Part], values: Mapping[str, Any]) -> Line:
     """Values with every key of a part, in its order, null where they lack it."""
     return {name: values.get(name) for name in part.model_fields} | dict(values)
@@ -148,4 +160,5 @@ def _filled(part: type[Part], values: Mapping[str, Any]) -> Line:
 _STEPS: dict[int, dict[str, Callable[[Line], Line]]] = {
     2: {"cell": _swept_to_2, "single": _swept_to_2, "point": _point_to_2},
     4: {"cell": _cell_to_4, "point": _point_to_4, "single": _single_to_4, "finalist": _finalist_to_4},
+    5: {"cell": _swept_to_5, "single": _swept_to_5, "finalist": _finalist_to_4},
 }

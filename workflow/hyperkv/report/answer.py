@@ -8,11 +8,24 @@ from .rows import interval_text, percent
 
 
 def price_of_ssd(scenarios: pd.DataFrame, ratios: pd.DataFrame) -> str:
-    """One sentence: DRAM against the best SSD scenarios at the highest load, and where SSD bytes came from.
+    """One sentence: DRAM against the best SSD scenarios at the highest load, and where SSD bytes came from; one for each pair of
+    vLLM and LMCache.
 
     Of SSD scenarios those with the DRAM scenario's chunk size, when there are any.
     scenarios, ratios: those tables. Only valid cells are in ratios.
     """
+    pairs = scenarios["pair"].dropna().unique() if "pair" in scenarios else []
+    if len(pairs) < 2:
+        return _of_pair(scenarios, ratios)
+    told = []
+    for pair in pairs:
+        own = scenarios[scenarios["pair"] == pair]
+        found = _of_pair(own, ratios[ratios["scenario"].isin(own["scenario"])])
+        told.append(f"With pair {pair}: {found[0].lower()}{found[1:]}")
+    return " ".join(told)
+
+
+def _of_pair(scenarios: pd.DataFrame, ratios: pd.DataFrame) -> str:
     ssd = scenarios[scenarios["tier"] == "ssd"]
     if ssd.empty:
         only = set(scenarios["tier"]) == {"none"}

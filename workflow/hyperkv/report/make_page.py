@@ -21,22 +21,25 @@ from ..records.frames import Asked
 from ..records.templates import environment
 from ..tables.methods.pays_text import answer, caveat
 from ..tables.methods.substitution import WORDS
+from ..tables.methods.told_apart import told_apart
 from . import facts, rows
 from .answer import price_of_ssd
 from .found import read
 from .inline import inlined
-from .sources import Sources, cell_rows, pays_rows, sources_of, sweep_rows
+from .sources import Sources, cell_rows, pays_rows, single_rows, sources_of, sweep_rows
 
-FIGURES = {
-    "pays": "For which models and GPUs this machine's storage pays",
-    "tier_tradeoff": "What each tier serves: requests per GPU against speed for each user",
-    "latency": "How long a single prompt waits, computed or loaded",
-    "transport_medium": "What is lost to the way (in process, RESP) and what to the medium (RAM, SSD)",
-    "chunk": "What the chunk size does to hits and to throughput",
-    "cost": "What it costs",
-    "break_even": "When loading beats computing",
-}
-PLACES = (("pays",), ("tier_tradeoff",), ("latency", "transport_medium"), ("chunk",), ("cost", "break_even"))
+# The page's figures in order, with their titles; of several at one place the first that is there is shown.
+PLACES = (
+    {"pays": "For which models and GPUs this machine's storage pays"},
+    {"tier_tradeoff": "What each tier serves: requests per GPU against speed for each user"},
+    {
+        "latency": "How long a single prompt waits, computed or loaded",
+        "transport_medium": "What is lost to the way (in process, RESP) and what to the medium (RAM, SSD)",
+    },
+    {"chunk": "What the chunk size does to hits and to throughput"},
+    {"cost": "What it costs", "break_even": "When loading beats computing"},
+)
+FIGURES = {name: title for titles in PLACES for name, title in titles.items()}
 NEEDED = ("cells", "scenarios", "ratios", "environment", "recommendation")
 
 
@@ -66,7 +69,7 @@ def main(
     Args:
         template: the page's Jinja template.
         captions: the figures' captions, .rst.
-        tables: cells, scenarios, ratios .csv and environment.json; pays, layers, claims and cost .csv where they are.
+        tables: cells, scenarios, ratios .csv and environment.json; pays, latency, layers, claims and cost .csv where they are.
         recommended: recommendation.json, check.json.
         figures: SVG files.
         records: JSONL files of the sweep and of the stores alone, which the page leads to.
@@ -77,7 +80,7 @@ def main(
 
 
 def pictures(figures: Sequence[Path], captions: Sequence[Path]) -> list[Picture]:
-    """For each place of the page its first figure that is there, if any, with its caption as one paragraph without markup.
+    """For each place of the page its first figure that is there, if any, with its caption.
 
     Raises UserError for one without a caption.
     """
@@ -86,13 +89,17 @@ def pictures(figures: Sequence[Path], captions: Sequence[Path]) -> list[Picture]
     found = []
     for names in PLACES:
         for name in [name for name in names if name in there][:1]:
-            if not (caption := " ".join(told.get(name, "").replace("``", "").split())):
+            if not (caption := paragraph(told.get(name, ""))):
                 raise UserError(f"figure {name} has no caption; give {name}.rst with --captions")
-            about = (
-                f"{FIGURES[name]}. {caption.split('. ')[0].strip('.')}. The numbers are in the tables below."
-            )
+            first = caption.replace("`", "").split(". ")[0].strip(".")
+            about = f"{FIGURES[name]}. {first}. The numbers are in the tables below."
             found.append(Picture(name, FIGURES[name], inlined(there[name], about), caption))
     return found
+
+
+def paragraph(caption: str) -> str:
+    """A caption in reStructuredText as one paragraph of Markdown: `code` is all the markup that captions have."""
+    return " ".join(caption.replace("``", "`").split())
 
 
 def page(found: Mapping[str, Any], shown: Sequence[Picture], template: Path, sources: Sources) -> str:
@@ -105,21 +112,24 @@ def contents(found: Mapping[str, Any], sources: Sources) -> dict[str, Any]:
     """Everything that the template shows beside the pictures."""
     cells, scenarios, recommendation = found["cells"], found["scenarios"], found["recommendation"]
     environments, ratios = found["environment"], found["ratios"].dropna(subset=["baseline"])
-    claims, cost, layers, pays = (_filled(found.get(name)) for name in ("claims", "cost", "layers", "pays"))
+    optional = ("claims", "cost", "latency", "layers", "pays")
+    claims, cost, latency, layers, pays = (_filled(found.get(name)) for name in optional)
     return {
         "answer": [] if pays is None else [*answer(pays), caveat(pays)],
         "pays": None if pays is None else pays_rows(pays, sources.stores),
         "titles": FIGURES,
         "sweep": sweep_rows(scenarios),
+        "told_apart": told_apart(scenarios),
         "price_of_ssd": price_of_ssd(scenarios, ratios),
         "recommendation": recommendation,
         "objective": objective_words(recommendation["objective"]),
         "ranking": rows.ranking_rows(recommendation),
         "left_out": rows.left_out_rows(recommendation),
         "checks": found.get("check", []),
-        "baseline": None if ratios.empty else ratios.iloc[0]["baseline"],
+        "baseline": rows.baseline_words(ratios) or None,
         "ratios": rows.ratios_rows(ratios),
         "scenarios": cell_rows(scenarios, cells, sources.cells),
+        "latency": None if latency is None else single_rows(latency, sources.singles),
         "layers": None if layers is None else rows.layers_rows(layers, WORDS),
         "claims": None if claims is None else rows.claims_rows(claims),
         "verdicts": None if claims is None else claims["verdict"].value_counts().to_dict(),

@@ -5,6 +5,7 @@ python -m workflow.hyperkv.report.make_run_page --run results/reference/laptop/2
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -30,6 +31,7 @@ from ..figures.stores import draw_stores
 from ..figures.style import read_table, save
 from ..figures.tier_tradeoff import draw_tier_tradeoff
 from ..figures.transport_medium import draw_transport_medium
+from ..predict.break_even_text import PROMPT_TOKENS
 from ..predict.place_stores import machine_of, placed_stores_table
 from ..records.frames import read_csv
 from ..records.hardware import mixed
@@ -43,12 +45,12 @@ from ..tables.limits import device_limits, limits_table
 from ..tables.methods.layers_text import WORDS
 from ..tables.methods.pays_text import answer, caveat
 from ..tables.pays import pays_table
-from ..tables.ratios import default_baseline, ratios_table
+from ..tables.ratios import ratios_table
 from ..tables.scenarios import scenarios_table
 from ..tables.stores import stores_table
 from . import facts, rows, run_rows
 from .answer import price_of_ssd
-from .make_page import FIGURES, Picture
+from .make_page import FIGURES, Picture, paragraph
 
 TITLES = FIGURES | {
     "stores": "Every store alone",
@@ -67,6 +69,7 @@ DRAWN: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "hit_rate": (draw_hit_rate, ("hit_rates", "cells")),
     "break_even": (draw_break_even, ("break_even", "placed_stores")),
 }
+EXPERIMENTS = Path("config/experiments")
 COMPARING = ("scenarios", "cost", "cost_sensitivity")
 
 Tables = dict[str, pd.DataFrame]
@@ -99,7 +102,7 @@ def main(
     tables |= placed(kept, tables)
     told = {path.stem: path.read_text() for path in captions}
     pictures = [
-        Picture(name, TITLES[name], f"{figures.name}/{name}.svg", _paragraph(told[name]))
+        Picture(name, TITLES[name], f"{figures.name}/{name}.svg", paragraph(told[name]))
         for name in drawn(kept, tables, figures)
     ]
     out.write_text(page(kept, tables, pictures))
@@ -111,14 +114,12 @@ def tables_of(run: KeptRun, spec: Mapping[str, Any]) -> Tables:
     if cells := run.of("cell"):
         chunk = run.about.configuration["figures"]["chunk_tokens"]
         table = cells_table(cells)
-        told = run.about.configuration["figures"]["baseline"] or default_baseline(table, chunk)
-        computed = table.loc[table["tier"] == "none", "scenario"]
-        baseline = told or next(iter(computed), None)
+        named = run.about.configuration["figures"]["baseline"]
         repeats = repeats_table(cells, values_of(spec["prices"]), spec["slo"])
         found |= {
             "cells": table,
             "scenarios": scenarios_table(table),
-            "ratios": ratios_table(table, baseline),
+            "ratios": ratios_table(table, named, chunk),
         }
         found |= {"cost": cost_table(repeats), "cost_sensitivity": sensitivity_table(repeats, spec["prices"])}
     if singles := run.of("single"):
@@ -183,8 +184,16 @@ def markdown(table: rows.Table) -> str:
     return tabulate(cells, table.headers, tablefmt="pipe", colalign=align, disable_numparse=True)
 
 
+def moved(command: str) -> Iterator[str]:
+    """'(`config/h100.yaml` is now `config/experiments/h100.yaml`)' for each file of a run's command that was moved there since."""
+    for name in re.findall(r"\bconfig/[\w.-]+\.yaml", command):
+        now = EXPERIMENTS / Path(name).name
+        if not Path(name).exists() and now.exists():
+            yield f"(`{name}` is now `{now}`)"
+
+
 def _facts(run: KeptRun, tables: Tables) -> Iterator[tuple[str, str]]:
-    yield "command", f"`{run.about.command}`"
+    yield "command", " ".join([f"`{run.about.command}`", *moved(run.about.command)])
     yield "code", ", ".join(commit[:7] for commit in run.about.code)
     yield "records", f"`{run.folder}`"
     if "cells" in tables:
@@ -204,7 +213,7 @@ def _shown(run: KeptRun, tables: Tables) -> Iterator[tuple[str, str, rows.Table 
         told = "Medians over repeats with 95 % bootstrap intervals; ○: not valid."
         yield "Every scenario", told, rows.scenario_rows(tables["scenarios"])
         baseline = (
-            "" if ratios.empty else f"{ratios.iloc[0]['baseline']} over each scenario, paired by repeat."
+            "" if ratios.empty else f"{rows.baseline_words(ratios)} over each scenario, paired by repeat."
         )
         yield "Ratios", baseline, rows.ratios_rows(ratios)
         yield "Cells that are not valid", "", rows.invalid_rows(tables["cells"])
@@ -213,6 +222,16 @@ def _shown(run: KeptRun, tables: Tables) -> Iterator[tuple[str, str, rows.Table 
         yield "Stores alone", "Medians over repeats.", run_rows.store_rows(tables["stores"])
         limits = run_rows.limit_rows(tables["limits"]) if len(tables["limits"]) else None
         yield "What the machine allows", "", limits
+    if "placed_stores" in tables:
+        told = (
+            f"GB/s at which loading {PROMPT_TOKENS:,} tokens takes as long as computing them: what one store must deliver to all GPUs of an "
+            "engine together. Predicted, for one prompt on an idle engine; the number of GPUs is the least that hold the weights."
+        )
+        yield (
+            "What a store must deliver",
+            told,
+            run_rows.break_even_rows(tables["break_even"], PROMPT_TOKENS),
+        )
     if "layers" in tables:
         yield "Layers", "", rows.layers_rows(tables["layers"], WORDS)
     if calibrations := run.of("calibration"):
@@ -237,10 +256,6 @@ def _as_read(table: pd.DataFrame, scratch: Path) -> pd.DataFrame:
     """A table as a figure reads it from its file."""
     table.to_csv(scratch / "table.csv", index=False)
     return read_table(scratch / "table.csv")
-
-
-def _paragraph(caption: str) -> str:
-    return " ".join(caption.replace("``", "`").split())
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import pandas as pd
 from ..base.cli import run_stage
 from ..base.options import Files, read_by
 from ..records.hardware import disk_words, hardware_words, mixed
+from ..records.repeats import at_common_load
 from ..records.templates import filled
 from ..tables.methods.pays_text import TOO_MANY, answer, caveat, pays_text
 from .answer import price_of_ssd
@@ -90,14 +91,6 @@ def terminal_text(summary: Summary, pays: pd.DataFrame) -> str:
         left_out=columns < pays["gpu"].nunique() or pays["model"].nunique() > MODELS,
         summary=summary,
     )
-
-
-def at_common_load(scenarios: pd.DataFrame) -> pd.DataFrame:
-    """Each scenario's row at the highest load that all have; where they share none, at its own highest."""
-    loads = [set(own["load"]) for _, own in scenarios.groupby("scenario")]
-    if common := set.intersection(*loads):
-        return scenarios[scenarios["load"] == max(common)]
-    return scenarios.loc[scenarios.groupby("scenario", sort=False)["load"].idxmax()]
 
 
 def _pays(group: tuple[Any, ...], rows: pd.DataFrame) -> Pays:

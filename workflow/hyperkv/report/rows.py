@@ -55,10 +55,11 @@ def interval_text(row: Mapping[str, Any], name: str) -> str:
 
 
 def ratios_rows(ratios: pd.DataFrame) -> Table | None:
-    """DRAM over every other scenario, at the highest common load and at equal TPS/user; None when there is none."""
+    """The baseline over every other scenario, at the highest common load and at equal TPS/user; None when there is none. Where pairs
+    of vLLM and LMCache have one each, it stands beside the scenario."""
     if ratios.empty:
         return None
-    rows = []
+    rows, several = [], ratios["baseline"].nunique() > 1
     for scenario, group in ratios.groupby("scenario", sort=False):
         at_load = group[group["at"] == "load"]
         highest = at_load[at_load["load"] == at_load["load"].max()]
@@ -68,20 +69,26 @@ def ratios_rows(ratios: pd.DataFrame) -> Table | None:
         ]
         texts = [interval_text(item.iloc[0], "ratio") if len(item) else "-" for item in found]
         load = f"{at_load['load'].max():.0f}" if len(at_load) else "-"
-        rows.append([str(scenario), load, *texts])
+        own = f" ({group.iloc[0]['baseline']} over it)" if several else ""
+        rows.append([f"{scenario}{own}", load, *texts])
     headers = ["scenario", "clients", "RPS/GPU at those clients", "TTFT p50 at those clients"]
     headers += ["RPS/GPU at equal TPS/user"]
     return Table(headers, rows, range(1, 5))
 
 
+def baseline_words(ratios: pd.DataFrame) -> str:
+    """'dram', or 'none, dram' where pairs of vLLM and LMCache have a baseline each: what is over the scenarios."""
+    return ", ".join(dict.fromkeys(map(str, ratios["baseline"])))
+
+
 def scenario_rows(scenarios: pd.DataFrame) -> Table:
-    """One row per scenario and load, medians with intervals."""
+    """One row per scenario and load, medians with intervals; with its pair of vLLM and LMCache where there are several."""
     columns = ("rps_per_gpu", "tps_per_user", "ttft_p50_ms", "ttft_p95_ms")
-    rows = []
+    rows, several = [], "pair" in scenarios and scenarios["pair"].nunique() > 1
     for _, row in scenarios.iterrows():
         rows.append(
             [
-                row["scenario"],
+                f"{row['scenario']} ({row['pair']})" if several else row["scenario"],
                 f"{row['load']:g}",
                 *(interval_text(row, name) for name in columns),
                 percent(row["hit_rate"]),

@@ -7,8 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from ..predict.break_even_text import required_words
 from ..recommend.recommendation_text import number
-from ..records.hardware import disk_words, hardware_words
+from ..records.hardware import disk_words, hardware_words, short_gpu
+from ..records.repeats import single_anchor
 from .rows import Table, interval_text
 
 _PASSES = {"computed": "computed", "saved": "computed and saved", "loaded": "from the tier"}
@@ -19,11 +21,13 @@ def latency_rows(latency: pd.DataFrame) -> Table:
     """TTFT of single requests, a row per scenario and prompt length, a column per pass; hollow ones say so."""
     rows: list[list[str]] = []
     marked: list[int] = []
+    ids: list[str] = []
     for (scenario, tokens), group in latency.groupby(["scenario", "prompt_tokens"], sort=False):
         found = {row["pass"]: interval_text(row, "ttft_s") for _, row in group.iterrows()}
         valid = bool(group["valid"].all())
         if not valid:
             marked.append(len(rows))
+        ids.append(single_anchor(scenario, tokens))
         texts = [found.get(name, "") for name in _PASSES]
         prompts = f"{group['prompts'].max()}"
         rows.append([str(scenario), f"{tokens:,}", *texts, prompts, "yes" if valid else "no"])
@@ -34,7 +38,7 @@ def latency_rows(latency: pd.DataFrame) -> Table:
         "prompts",
         "valid",
     ]
-    return Table(headers, rows, range(1, 6), marked)
+    return Table(headers, rows, range(1, 6), marked, ids)
 
 
 def store_rows(stores: pd.DataFrame) -> Table:
@@ -58,6 +62,25 @@ def limit_rows(limits: pd.DataFrame) -> Table:
         for _, row in limits.iterrows()
     ]
     return Table(["limit", "value", "connections", "GB/s"], rows, (1, 2, 3))
+
+
+def break_even_rows(break_even: pd.DataFrame, prompt_tokens: int) -> Table:
+    """GB/s that a store must deliver to all GPUs of an engine together, and how many those are where it is not one: a row per
+    model and KV format, a column per GPU."""
+    at = break_even[break_even["prompt_tokens"] == prompt_tokens]
+    gpus = list(dict.fromkeys(at["gpu"]))
+    rows = []
+    for (model, kv_dtype), own in at.groupby(["model", "kv_dtype"], sort=False):
+        cells = {row["gpu"]: _required(row) for row in own.to_dict("records")}
+        rows.append([str(model), str(kv_dtype), *(cells.get(gpu, "") for gpu in gpus)])
+    return Table(["model", "KV", *map(short_gpu, gpus)], rows, range(2, len(gpus) + 2))
+
+
+def _required(row: Mapping[str, Any]) -> str:
+    gpus = row["gpus_for_weights"]
+    if pd.isna(gpus):
+        return required_words(row["required_gbps"])
+    return required_words(row["required_node_gbps"]) + (f" ({gpus:.0f} GPUs)" if gpus > 1 else "")
 
 
 def calibration_rows(records: Sequence[Mapping[str, Any]]) -> Table:

@@ -10,17 +10,21 @@ from pathlib import Path
 import pandas as pd
 
 from ..records.frames import read_jsonl
+from ..records.hardware import short_gpu
 from ..records.record_file import Identity
-from ..records.repeats import cell_anchor
-from ..tables.methods.pays_text import PAIR, TIER_WORDS, pair_anchor, short, times, too_many_gpus
+from ..records.repeats import at_common_load, cell_anchor
+from ..tables.methods.pays_text import PAIR, TIER_WORDS, pair_anchor, times, too_many_gpus
 from .rows import Cell, Link, Table, interval_text, percent, scenario_rows
+from .run_rows import latency_rows
 
 
 @dataclass
 class Sources:
-    """cells: by scenario, load and repeat the line of its record. stores: by scenario the file of a store's points."""
+    """cells: by scenario, load and repeat the line of its record. singles: by scenario those of its single requests, a line
+    per repeat. stores: by scenario the file of a store's points."""
 
     cells: dict[tuple[str, float, int], Link] = field(default_factory=dict)
+    singles: dict[str, list[Link]] = field(default_factory=dict)
     stores: dict[str, Link] = field(default_factory=dict)
 
 
@@ -33,6 +37,8 @@ def sources_of(paths: Sequence[Path], page: Path, asked: Mapping[str, Identity] 
             if record["record"] == "cell":
                 key = (record["scenario"], float(record["load"]), record["repeat"])
                 found.cells[key] = Link(f"{path.name}:{line}", href)
+            elif record["record"] == "single":
+                found.singles.setdefault(record["scenario"], []).append(Link(f"{path.name}:{line}", href))
             elif record["record"] == "point":
                 found.stores[record["scenario"]] = Link(record["scenario"], href)
     return found
@@ -52,20 +58,27 @@ def cell_rows(scenarios: pd.DataFrame, cells: pd.DataFrame, found: Mapping[tuple
     return replace(table, headers=[*table.headers, "records"], rows=rows, ids=ids)
 
 
+def single_rows(latency: pd.DataFrame, found: Mapping[str, Sequence[Link]]) -> Table:
+    """latency_rows with links to the records of its repeats."""
+    table = latency_rows(latency)
+    rows = [[*row, found.get(str(row[0])) or "-"] for row in table.rows]
+    return replace(table, headers=[*table.headers, "records"], rows=rows)
+
+
 def sweep_rows(scenarios: pd.DataFrame) -> Table:
-    """Medians at the highest load, a row per scenario that leads to its cells; a hollow circle where not all are valid."""
+    """Medians at the highest load that all have, a row per scenario that leads to its cells; a hollow circle where not all are valid."""
     rows: list[list[Cell]] = []
     marked = []
-    for _, row in scenarios[scenarios["load"] == scenarios["load"].max()].iterrows():
+    for _, row in at_common_load(scenarios).iterrows():
         if not row["valid"]:
             marked.append(len(rows))
         name = f"{'' if row['valid'] else '○ '}{row['scenario']}"
         link = [Link(name, f"#{cell_anchor(row['scenario'], row['load'])}")]
         columns = ("rps_per_gpu", "tps_per_user", "ttft_p50_ms", "ttft_p95_ms")
         texts = [interval_text(row, column).partition(" [")[0] for column in columns]
-        rows.append([link, *texts, percent(row["hit_rate"])])
-    headers = ["scenario", "RPS/GPU", "TPS/user", "TTFT p50, ms", "TTFT p95, ms", "hit rate"]
-    return Table(headers, rows, range(1, 6), marked)
+        rows.append([link, f"{row['load']:g}", *texts, percent(row["hit_rate"])])
+    headers = ["scenario", "clients", "RPS/GPU", "TPS/user", "TTFT p50, ms", "TTFT p95, ms", "hit rate"]
+    return Table(headers, rows, range(1, 7), marked)
 
 
 def pays_rows(pays: pd.DataFrame, found: Mapping[str, Link]) -> Table:
@@ -78,7 +91,7 @@ def pays_rows(pays: pd.DataFrame, found: Mapping[str, Link]) -> Table:
         texts = [many or times(tiers.get(tier)) for tier in TIER_WORDS]
         stores = [found[name] for name in dict.fromkeys(pair["scenario"].dropna()) if name in found]
         model, gpu, kv_dtype, prompt = keys
-        told = short(gpu) + (" *" if pair.iloc[0]["gpu_derived"] else "")
+        told = short_gpu(gpu) + (" *" if pair.iloc[0]["gpu_derived"] else "")
         rows.append([model, told, kv_dtype, f"{prompt:,}", *texts, stores or "-"])
         ids.append(pair_anchor(*keys))
     headers = ["model", "GPU", "KV", "prompt tokens", *TIER_WORDS.values(), "stores' records"]

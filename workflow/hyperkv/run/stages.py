@@ -25,7 +25,6 @@ from ..stores.registry import store_class
 from ..tables.judging.claim import PREDICTED_TABLES, Claim, claimed_records, claimed_tables, read_claims
 
 FROM_SOURCE = {"fetch_kvrocks", "fetch_kvrocks_dependencies", "compile_kvrocks", "compile_patched_kvrocks"}
-SECTIONS = {environment: section for section, environment in plan.ENVIRONMENTS.items()}
 
 
 @dataclass(frozen=True)
@@ -64,6 +63,16 @@ class Stages:
     @property
     def vllm(self) -> bool:
         return self.config["engine"] == "vllm"
+
+    @property
+    def pairs(self) -> list[str]:
+        """The pairs of vLLM and LMCache of the scenarios that are measured, the current one first; none with engine replay."""
+        return plan.pairs_of(self.config, self.scenarios)
+
+    @property
+    def model_pair(self) -> str:
+        """The pair whose environment makes the model."""
+        return next(iter(self.pairs or plan.pairs_of(self.config, [*self.tuned, *self.ladder])), "current")
 
     @property
     def is_built(self) -> bool:
@@ -132,7 +141,7 @@ class Stages:
         """Paths of what a stage reads beside records and tables: models, GPUs, traces, and what is built for it."""
         trace = [self.config["workload"]["trace"]] if "trace" in self.config["workload"] else []
         if stage in ("measure_scenario", "search_settings"):
-            engine = self._engine_files() if self.vllm else [self.config["gpu"]]
+            engine = self._engine_files(name) if self.vllm else [self.config["gpu"]]
             return [self.config["model"], *engine, *trace, *self._built_for(name)]
         if stage in ("profile_store", "profile_layers"):
             return self._built_for(selected(self.config, [name])[0])
@@ -145,7 +154,7 @@ class Stages:
         if stage == "write_limits":
             return baseline_of(json.loads(self.spec("baseline_array")))
         if stage == "check_recommended":
-            return plan.environment_records()[:1] if self.vllm else []
+            return [plan.environment_record(pair) for pair in self.pairs]
         raise ValueError(f"no files are known of {stage}")
 
     def program(self, scenario: str) -> str | None:
@@ -187,19 +196,18 @@ class Stages:
 
     def wheels(self, environment: str) -> list[str]:
         """The wheels that an environment is made from; none when it is there already."""
-        own = self.config[SECTIONS[environment]]["python"]
+        own = plan.environment_section(self.config, environment)["python"]
         return [] if own else [f"results/build/{environment}/wheels.tar"]
 
     def environment_options(self, environment: str) -> list[str]:
         """The options of build_environment: the interpreter that is there, or what a new one is made from; what it must have."""
-        section = SECTIONS[environment]
-        of_engine = ["--device", self.config["vllm"]["device"], "--needs", *self._engine_needs()]
-        needs = of_engine if section == "vllm" else []
-        if own := self.config[section]["python"]:
+        of_engine = ["--device", self.config["vllm"]["device"], "--needs", *self._engine_needs(environment)]
+        needs = [] if environment == plan.LOADGEN_ENVIRONMENT else of_engine
+        if own := plan.environment_section(self.config, environment)["python"]:
             return [*needs, "--python", own]
         made_from = [
             "--requirements",
-            plan.requirements_of(self.config, section),
+            plan.requirements_of(self.config, environment),
             "--wheels",
             *self.wheels(environment),
         ]
@@ -211,18 +219,24 @@ class Stages:
             return ["--compiled", f"results/build/compiled/kvrocks{'-patched' if 'patched' in stage else ''}"]
         return ["--spec", self.spec(stage)]
 
-    def _engine_needs(self) -> list[str]:
-        """What the scenarios ask of LMCache: lmcache at all, resp for its native client, striped for our plugin."""
-        connectors = {self.config["scenarios"][name].get("connector") for name in self.scenarios}
-        return [
-            *(["lmcache"] if connectors & {*IN_PROCESS, *SERVED} else []),
-            *(["resp"] if "resp" in connectors else []),
-            *(["striped"] if connectors & {*STRIPED} else []),
-        ]
+    def _engine_needs(self, pair: str) -> list[str]:
+        """What a pair's scenarios ask of it, of pairs.NEEDS. LMCache's server reaches other servers by its native client."""
+        own = [self.config["scenarios"][name] for name in self.scenarios]
+        own = [each for each in own if each["pair"] == pair and each["tier"] != "none"]
+        connectors = {each["connector"] for each in own}
+        served = any(each["connector"] == "mp" and store_class(each["store"]).is_server for each in own)
+        needs = {
+            "inside": connectors & {*IN_PROCESS},
+            "server": connectors & {*SERVED},
+            "resp": "resp" in connectors or served,
+            "striped": connectors & {*STRIPED},
+        }
+        return [need for need, asking in needs.items() if asking]
 
-    def _engine_files(self) -> list[str]:
+    def _engine_files(self, name: str) -> list[str]:
         made = [] if self.config["vllm"]["model_dir"] else [f"{plan.made_model_dir(self.config)}/config.json"]
-        return [*plan.environment_records(), *made]
+        records = (self.config["scenarios"][name]["pair"], plan.LOADGEN_ENVIRONMENT)
+        return [*map(plan.environment_record, records), *made]
 
     def _built_for(self, name: str) -> list[str]:
         library = [str(LIBRARY)] if self.config["scenarios"][name].get("client") == "native" else []

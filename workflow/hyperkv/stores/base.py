@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from ..base.deadline import Endpoint
-from ..base.errors import StoreDied, StoreError
+from ..base.errors import StoreDied, StoreError, UserError
 from ..base.folders import cannot_write
 from ..base.secret import Secret
 from ..machine.counters import ProcessCounters, drop_page_cache, process_counters
@@ -149,6 +149,20 @@ class Store(HeldByEngine, ABC):
     def __init__(self, config: StoreConfig):
         self.config = config
         self.check_settings(config.settings, f"store {self.name}: settings")
+
+    @classmethod
+    def require_told(cls, name: str) -> None:
+        """That the class says of itself what every store must. name: the store's word. Raises UserError."""
+        missing = [key for key in ("name", "medium", "look", "connectors") if not hasattr(cls, key)]
+        missing += [f"{method}()" for method in sorted(cls.__abstractmethods__)]
+        if missing:
+            raise UserError(
+                f"store {name}: {cls.__name__} has no {', '.join(missing)}; stores/base.py says what these are"
+            )
+        if cls.name != name or cls.medium not in ("ram", "ssd"):
+            raise UserError(
+                f"store {name}: {cls.__name__} says name {cls.name!r} and medium {cls.medium!r}; the name must be {name}, the medium ram or ssd"
+            )
 
     @classmethod
     def check_settings(cls, settings: Mapping[str, Any], where: str) -> None:

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ..base.errors import UserError
+from ..models.geometry import Geometry
+from ..models.gpus import KvShare
+from ..models.serde import serde_keys
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,31 @@ class Held:
     buffer_bytes: int = 0
     is_pool: bool = False
     ports: tuple[int, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        scenario: Mapping[str, Any],
+        folder: Path,
+        share: KvShare,
+        geometry: Geometry,
+        saved_bytes: int,
+        buffer_bytes: int,
+        ports: tuple[int, ...],
+    ) -> Held:
+        """Of a scenario, by the keys of its slice of the config."""
+        serde = scenario.get("serde")
+        return cls(
+            folder.absolute(),
+            share.value_bytes(scenario.get("chunk_tokens", 0)),
+            saved_bytes,
+            scenario.get("connections", 0),
+            scenario.get("settings", {}),
+            serde_keys(serde, geometry) if serde else None,
+            buffer_bytes,
+            bool(scenario.get("dram_pool_bytes")),
+            ports,
+        )
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ def latency_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
                 "gpus": record["gpus"],
                 "scenario": scenario,
                 **{key: own.get(key) for key in ("tier", "store", "connector", "chunk_tokens")},
-                "kv_dtype": facts_of(record)["kv_dtype"],
+                **{key: facts_of(record)[key] for key in ("kv_dtype", "pair")},
                 "prompt_tokens": tokens,
                 "pass": kind,
                 "prompts": len(found),

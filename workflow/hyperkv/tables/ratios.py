@@ -30,26 +30,37 @@ def main(*, spec: Spec, cells: Path, out: Out) -> None:
         cells: cells.parquet.
     """
     figures, found = spec["figures"], read_parquet(cells)
-    baseline = figures["baseline"] or default_baseline(found, figures["chunk_tokens"])
-    write_table(ratios_table(found, baseline), out)
+    write_table(ratios_table(found, figures["baseline"], figures["chunk_tokens"]), out)
 
 
-def default_baseline(cells: pd.DataFrame, chunk_tokens: int) -> str | None:
-    """The in-process DRAM scenario at the figures' chunk size, else any DRAM scenario, else None."""
-    dram = cells[(cells["store"] == "dram") & (cells["connector"] == "inprocess")]
-    preferred = dram[dram["chunk_tokens"] == chunk_tokens]
-    for candidates in (preferred, dram):
-        if len(candidates):
-            return str(candidates.iloc[0]["scenario"])
-    return None
+def baseline_of(cells: pd.DataFrame, named: str | None, chunk_tokens: int | None) -> str | None:
+    """The baseline of cells of one pair: the named one if it is among them, else LMCache's own DRAM pool, in process or its
+    server's, at the figures' chunk size if it can be; with a real engine else recompute, with engine replay None."""
+    if named in set(cells["scenario"]):
+        return named
+    for connector in ("inprocess", "mp"):
+        dram = cells[(cells["store"] == "dram") & (cells["connector"] == connector)]
+        for candidates in (dram[dram["chunk_tokens"] == chunk_tokens], dram):
+            if len(candidates):
+                return str(candidates.iloc[0]["scenario"])
+    computed = cells[(cells["tier"] == "none") & (cells["engine"] != "replay")]
+    return str(computed.iloc[0]["scenario"]) if len(computed) else None
 
 
-def ratios_table(cells: pd.DataFrame, baseline: str | None) -> pd.DataFrame:
-    """The baseline over every other scenario, paired by repeat: RPS/GPU and TTFT at equal load, RPS at equal TPS/user.
+def ratios_table(cells: pd.DataFrame, named: str | None, chunk_tokens: int | None = None) -> pd.DataFrame:
+    """In each pair of vLLM and LMCache its baseline over every other scenario, paired by repeat: RPS/GPU and TTFT at equal load,
+    RPS at equal TPS/user.
 
     Only valid cells count. A ratio that cannot be taken is empty, also where the two differ in more than where and how KV is
-    kept: `unlike` then names the facts.
+    kept: `unlike` then names the facts. named: figures.baseline. chunk_tokens: figures.chunk_tokens.
     """
+    rows: list[dict[str, Any]] = []
+    for _, own in cells.groupby("pair", sort=False, dropna=False):
+        rows += _of_pair(own, baseline_of(own, named, chunk_tokens))
+    return table_of("ratios", rows)
+
+
+def _of_pair(cells: pd.DataFrame, baseline: str | None) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     valid = cells[cells["valid"]]
     of_baseline = valid[valid["scenario"] == baseline]
@@ -66,7 +77,7 @@ def ratios_table(cells: pd.DataFrame, baseline: str | None) -> pd.DataFrame:
             iso_tps_ratio(*(_curve(cells, repeat) for cells in (of_baseline, group))) for repeat in repeats
         ]
         rows.append(common | {"at": "tps_per_user", "metric": "rps_per_gpu"} | _summary(found, facts))
-    return table_of("ratios", rows)
+    return rows
 
 
 def _summary(ratios: Sequence[float | None], unlike: Sequence[str]) -> dict[str, Any]:

@@ -85,10 +85,13 @@ REMOVED = {
     "replay.max_num_batched_tokens": _FIXED,
     "vllm.enforce_eager": f"{_OWN_FLAG}: --enforce-eager",
     "vllm.gpu_memory_utilization": f"{_OWN_FLAG}: --gpu-memory-utilization",
-    "vllm.index": "export PIP_EXTRA_INDEX_URL, or write --extra-index-url into the file that vllm.requirements names",
+    "vllm.index": "export PIP_EXTRA_INDEX_URL, or write --extra-index-url into the file that vllm.pairs.PAIR.requirements names",
     "vllm.max_context_tokens": "workload.max_context_tokens bounds what is sent, and vLLM is started for that",
     "vllm.max_num_batched_tokens": f"{_OWN_FLAG}: --max-num-batched-tokens",
     "vllm.max_num_seqs": f"{_OWN_FLAG}: --max-num-seqs",
+    "vllm.python": "each pair of vLLM and LMCache has its own: vllm.pairs.current.python, vllm.pairs.reference.python",
+    "vllm.requirements": "each pair of vLLM and LMCache has its own: vllm.pairs.current.requirements, "
+    "vllm.pairs.reference.requirements",
     "vllm.weights": "device cuda has dummy weights, cpu random ones",
     "workload.vocabulary": "token ids are those of Llama 3, 128,256",
 }

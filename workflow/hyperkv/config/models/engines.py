@@ -17,11 +17,13 @@ from .values import (
     Size,
     key,
     read_whole,
+    section,
 )
 
 PromptTokens = Annotated[int, Field(ge=2), BeforeValidator(read_whole)]
 INSTALLED = ("python", "requirements")
 """Keys of environments, which decide no figure by themselves: the records say what was installed."""
+PAIRS = ("current", "reference")
 
 
 # What the engine replay is told besides: vLLM's own block, and steps of fewer tokens than vLLM's, so that small workloads
@@ -51,6 +53,30 @@ class Replay(_Engine):
     """Pool in which saves wait for the store."""
 
 
+class Pair(Section):
+    """One pair of vLLM and LMCache: the environment that it is in, and what it alone needs."""
+
+    python: Path | None = None
+    """Interpreter of an environment that has this pair already; null makes one in results/build from
+    `requirements`."""
+    requirements: Path | None = None
+    """Pinned packages of its environment, as pip reads them, with --extra-index-url where PyTorch's build for
+    the device is not on the usual index; null takes envs/PAIR-DEVICE.txt."""
+    environment: dict[VariableName, Words] = key({}, unit="text")
+    """Environment variables beside those of vllm.environment, and before them; a scenario's own come before both."""
+    flags: list[str | int | float] = key([], unit="words")
+    """Words of vLLM's command line after those of vllm.flags."""
+
+
+class Pairs(Section):
+    """The pairs of vLLM and LMCache. Each is made, or looked at, when a scenario that is measured is of it."""
+
+    current: Pair = section(Pair)
+    """The newest that work together, for LMCache's server beside vLLM and for vLLM's own offloading."""
+    reference: Pair = section(Pair)
+    """The last that are sound with LMCache inside vLLM (vLLM before 0.26), which needs CUDA."""
+
+
 class Vllm(_Engine):
     """Engine vllm, as vLLM's options of similar names."""
 
@@ -58,12 +84,7 @@ class Vllm(_Engine):
     """Tokens per block of vLLM's own KV cache."""
     device: Literal["cuda", "cpu"] = "cuda"
     """What vLLM runs on; `cpu` is for trying it out, with a small model."""
-    python: Path | None = None
-    """Interpreter of an environment that has vllm and lmcache already; null makes one in
-    results/build/engine from `requirements`."""
-    requirements: Path | None = None
-    """Pinned packages of the engine's environment, as pip reads them, with --extra-index-url where PyTorch's build for
-    the device is not on the usual index; null takes envs/engine-cuda.txt or envs/engine-cpu.txt."""
+    pairs: Pairs = section(Pairs)
     model_dir: Path | None = None
     """Folder of a model with weights and tokenizer; null makes one of `model`'s shape, which a
     description by hand and most multimodal ones do not allow. With device cuda a made one has vLLM's dummy

@@ -12,7 +12,7 @@ from ...connectors.registry import STRIPED
 from ...engines.vllm.lmcache import SERVED
 from ...models.serde import SERDES
 from ...stores.registry import STORES
-from .engines import INSTALLED, Vllm
+from .engines import Vllm
 from .texts import Folder, Name, Path, SettingName, VariableName, Words
 from .values import (
     Boolean,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 else:
     StoreName = Literal[tuple(STORES)]
     SerdeName = Literal[SERDES]
-    OwnVllm = given("OwnVllm", Vllm, (*INSTALLED, "device"))
+    OwnVllm = given("OwnVllm", Vllm, ("pairs", "device"))
 KvDtype = Literal["auto", "bfloat16", "float16", "float32", "fp8"]
 Chunk = Count | Annotated[Several[Count], Field(min_length=1)]
 WITH_SOCKETS = ("resp", *STRIPED)
@@ -90,6 +90,10 @@ class Scenario(Settings):
     servers, the last with several values per chunk. With engine vllm the first four are LMCache inside
     vLLM; `mp` is an LMCache server beside it, `striped_mp` the same with several values per chunk,
     `offloading` vLLM's own connector, `mooncake` vLLM's own to a Mooncake store."""
+    pair: OrNull[Literal["current", "reference"]] = None
+    """Engine vllm. Which versions of vLLM and LMCache serve it (vllm.pairs); null takes reference for LMCache inside
+    vLLM, else current. Every pair that is measured needs a scenario of tier none of its own: ratios are taken
+    within a pair."""
     chunk_tokens: Chunk = key(64, unit="tokens")
     """Tokens per cache entry; one number or a list. With engine replay a multiple of 16,
     its block."""

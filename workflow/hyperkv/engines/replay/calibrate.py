@@ -258,7 +258,9 @@ def calibrate(model: Path, out: Path, eager: bool, repeats: int, decode_steps: i
         import torch
         from vllm import LLM, SamplingParams
     except ImportError as error:
-        raise UserError(f"calibrate needs an environment with vllm (envs/engine-cuda): {error}") from None
+        raise UserError(
+            f"calibrate needs an environment with vllm (envs/reference-cuda.txt): {error}"
+        ) from None
     if not torch.cuda.is_available():
         raise UserError("calibrate needs a CUDA GPU, and torch sees none: look at nvidia-smi")
     mode = "eager" if eager else "cuda_graphs"

@@ -140,12 +140,13 @@ def measure_load(cell: CellSpec, running: Running) -> Cell:
     reasons = [
         *verdict.reasons,
         *not_as_asked(wanted, running.effective),
-        *faults_in(cell, requests, conversations, log, evidence),
+        *faults_in(cell, requests, conversations, log, evidence, counted),
         *proof,
     ]
     values = window_values(samples, window_s, cell.spec["slo"], cell.gpus)
+    about = frame(cell, cell.geometry)
     return Cell(
-        **frame(cell, cell.geometry),
+        **about,
         load=cell.load,
         gpu_model=None,
         asked=wanted,
@@ -164,6 +165,7 @@ def measure_load(cell: CellSpec, running: Running) -> Cell:
             *excess(evidence),
             *from_buffer(cell, evidence),
             *left_to_compute(log),
+            *(about["environment"].get("engine") or {}).get("lacks", []),
             *workload_notes(cell.spec["workload"]),
         ],
         start_s=running.start_s,

@@ -27,8 +27,22 @@ _QUIET = {
 
 
 def settings_of(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """The engine's settings of a scenario: the config's `vllm`, and the scenario's own `vllm` over them."""
-    return {**spec["vllm"], **spec["scenario"]["vllm"]}
+    """The engine's settings of a scenario: the config's `vllm`, and the scenario's own `vllm` over them.
+
+    What its pair needs is added: variables before the config's and behind the scenario's own, words after either's.
+    """
+    common, own = dict(spec["vllm"]), spec["scenario"]["vllm"]
+    pair = common.pop("pairs", {}).get(spec["scenario"].get("pair"))
+    if pair is None:
+        return {**common, **own}
+    variables = own.get("environment", common["environment"] | pair["environment"])
+    words = own.get("flags", common["flags"])
+    return {
+        **common,
+        **own,
+        "environment": pair["environment"] | variables,
+        "flags": [*words, *pair["flags"]],
+    }
 
 
 def command(

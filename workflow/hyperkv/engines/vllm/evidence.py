@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...cells.cell import CellSpec, StoreWindow, frame
@@ -39,21 +39,15 @@ def evidence_of(
     by_store = window.evidence()
     if _has_store(cell) and store_class(cell.scenario["store"]).held_by_engine == "folder":
         by_store |= {"device_read_bytes": io[0], "device_write_bytes": io[1]}
+        by_store |= {"served_bytes": counted["tier_read_bytes"], "taken_bytes": counted["tier_written_bytes"]}
     if bypasses_processes(cell.scenario):
         by_store |= {f"device_{way}_bytes": by_store[f"block_{way}_bytes"] for way in ("read", "write")}
-    if behind_pool(cell.scenario):
-        failed = [counted[name] for name in ("tier_failed_loads", "tier_failed_saves")]
-        by_store |= {
-            "served_bytes": counted["tier_read_bytes"],
-            "taken_bytes": counted["tier_written_bytes"],
-            "store_errors": sum(number for number in failed if number is not None),
-        }
     if counted.get("mooncake_disk_bytes") is not None:
-        failed = [counted[name] for name in ("mooncake_failed_loads", "mooncake_failed_saves")]
+        failed = [counted[name] or 0 for name in ("mooncake_failed_loads", "mooncake_failed_saves")]
         by_store |= {
             "served_bytes": counted["mooncake_loaded_bytes"],
             "taken_bytes": counted["mooncake_saved_bytes"],
-            "store_errors": sum(number for number in failed if number is not None),
+            "store_errors": sum(failed),
         }
     return Evidence.of(
         sent_requests=len(requests),
@@ -61,7 +55,7 @@ def evidence_of(
         queried_tokens=sum(sample.prompt_tokens for sample in samples),
         **_tokens(cell, counted, window, token_bytes),
         retrieved_tokens=log.retrieved_tokens if in_process(cell) else None,
-        saved_bytes=log.stored_tokens * token_bytes if in_process(cell) else None,
+        saved_bytes=_saved_bytes(cell, counted, log),
         **by_store,
         corrupt_chunks=None,
         damaged_chunks=None,
@@ -92,19 +86,38 @@ def _tokens(
     }
 
 
+def _saved_bytes(cell: CellSpec, counted: dict[str, int | None], log: Transfers) -> int | None:
+    """Bytes that the engine saved to its store: as LMCache's log has it inside vLLM, as its server or vLLM's offloading counts."""
+    share = cell.share
+    if in_process(cell):
+        return log.stored_tokens * cell.stored_bytes_per_token
+    if (values := counted["store_saved_chunks"]) is not None and _has_store(cell):
+        return values // share.values_per_chunk * cell.stored_bytes_per_token * cell.scenario["chunk_tokens"]
+    return counted["tier_written_bytes"]
+
+
 def _has_store(cell: CellSpec) -> bool:
     return cell.scenario["tier"] != "none" and store_class(cell.scenario["store"]).held_by_engine != "pool"
 
 
 def _store_tokens(cell: CellSpec, external: int, counted: dict[str, int | None], window: StoreWindow) -> int:
-    """Of the tokens that came from outside HBM those from the store and not from the DRAM pool in front of it."""
+    """Of the tokens that came from outside HBM those from the store and not from DRAM in front of it: a pool, or the buffer of an
+    LMCache server, which may still hold what it is saving.
+
+    By tier as LMCache's server or vLLM's own offloading counts them, at lookups, of which some may not be loaded; where they do
+    not (servers before 0.5.5), by the chunks that the server loaded from its store, or by what the store served. What vLLM read
+    from its lower tier once and served again is the host's.
+    """
     if not _has_store(cell):
         return 0
-    if behind_pool(cell.scenario) and counted["disk_hit_tokens"] is not None:
-        return min(external, counted["disk_hit_tokens"])
     if (read := counted.get("mooncake_disk_bytes")) is not None:
         return min(external, read // cell.stored_bytes_per_token)
-    # An LMCache server's buffer may still hold what it is saving.
+    for near, far in (("dram_hit_tokens", "store_hit_tokens"), ("host_hit_tokens", "disk_hit_tokens")):
+        from_near, from_far = counted[near] or 0, counted[far] or 0
+        if from_near + from_far:
+            tokens = min(from_far, external * from_far // (from_near + from_far))
+            read = counted["tier_read_bytes"]
+            return tokens if read is None else min(tokens, read // cell.stored_bytes_per_token)
     share = cell.share
     if (values := counted["store_loaded_chunks"]) is not None:
         return min(external, values // share.values_per_chunk * cell.scenario["chunk_tokens"])
@@ -120,6 +133,7 @@ def faults_in(
     conversations: Sequence[Conversation],
     log: Transfers,
     evidence: Evidence,
+    counted: Mapping[str, int | None],
 ) -> list[str]:
     """Why a cell is invalid beside the general rules: turns not sent, hits not loaded, faults in the logs."""
     found = []
@@ -135,6 +149,9 @@ def faults_in(
             found.append(f"{told[0]}, so that the device read {share:.0%} of what hits asked for")
     if retrieved is not None and external is not None and retrieved < external:
         found.append(f"vLLM counts {external} tokens as loaded, LMCache loaded {retrieved}")
+    loads, saves = (counted.get(f"tier_{word}_failures") or 0 for word in ("load", "save"))
+    if loads or saves:
+        found.append(f"vLLM's offloading failed to load {loads} times and to save {saves} times")
     if log.faults:
         found.append(
             f"{len(log.faults)} lines of LMCache's errors and time-outs, first: {log.faults[0][:200]}"

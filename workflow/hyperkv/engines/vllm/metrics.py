@@ -8,37 +8,39 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 _BY_SOURCE = "vllm:prompt_tokens_by_source_total"
-_FROM_DISK = ("vllm:prompt_tokens_cached_by_source_total", "disk")
-_TOKENS = {
-    "computed_tokens": "local_compute",
-    "hbm_hit_tokens": "local_cache_hit",
-    "external_hit_tokens": "external_kv_transfer",
+_CACHED_BY_SOURCE = "vllm:prompt_tokens_cached_by_source_total"
+_TIERING = "vllm:kv_offload_tiering"
+_MOONCAKE = "vllm:mooncake_store_operation"
+# (name, source or operation) of vLLM's: where prompt tokens came from; from 0.32 on also which of its own offloading's tiers had them, the
+# bytes that went to and from the lower ones, and what failed there; the same of its connector to Mooncake.
+_VLLM = {
+    "computed_tokens": (_BY_SOURCE, "local_compute"),
+    "hbm_hit_tokens": (_BY_SOURCE, "local_cache_hit"),
+    "external_hit_tokens": (_BY_SOURCE, "external_kv_transfer"),
+    "host_hit_tokens": (_CACHED_BY_SOURCE, "host"),
+    "disk_hit_tokens": (_CACHED_BY_SOURCE, "disk"),
+    "tier_read_bytes": (f"{_TIERING}_read_bytes_total", None),
+    "tier_written_bytes": (f"{_TIERING}_write_bytes_total", None),
+    "tier_load_failures": (f"{_TIERING}_promotion_job_failures_total", None),
+    "tier_save_failures": (f"{_TIERING}_cascade_job_failures_total", None),
+    "prompt_tokens": ("vllm:prompt_tokens_total", None),
+    "preemptions": ("vllm:num_preemptions_total", None),
+    "mooncake_loaded_bytes": (f"{_MOONCAKE}_bytes_total", "load_get"),
+    "mooncake_saved_bytes": (f"{_MOONCAKE}_bytes_total", "save_put"),
+    "mooncake_failed_loads": (f"{_MOONCAKE}_failed_keys_total", "load_get"),
+    "mooncake_failed_saves": (f"{_MOONCAKE}_failed_keys_total", "save_put"),
 }
-# vLLM's own offloading, from 0.32 on.
-_HELD = "vllm:kv_offload_tiering_"
-_OFFLOADING = {
-    "tier_read_bytes": f"{_HELD}read_bytes_total",
-    "tier_written_bytes": f"{_HELD}write_bytes_total",
-    "tier_failed_loads": f"{_HELD}promotion_job_failures_total",
-    "tier_failed_saves": f"{_HELD}cascade_job_failures_total",
-}
-# vLLM's connector to Mooncake, and Mooncake's master.
-_MOONCAKE = "vllm:mooncake_store_operation_"
-_BY_MOONCAKE = {
-    "mooncake_loaded_bytes": (f"{_MOONCAKE}bytes_total", "load_get"),
-    "mooncake_saved_bytes": (f"{_MOONCAKE}bytes_total", "save_put"),
-    "mooncake_failed_loads": (f"{_MOONCAKE}failed_keys_total", "load_get"),
-    "mooncake_failed_saves": (f"{_MOONCAKE}failed_keys_total", "save_put"),
-}
-_FROM_MOONCAKES_FILES = ("file_cache_hit_bytes_total", None)
-# LMCache's server only: the counters of LMCache in process come seconds late (see lmcache_log).
-_LMCACHE = {
+# LMCache's server only: the counters of LMCache in process come seconds late (see lmcache_log). Hits by tier from 0.5.5 on.
+_SERVER = {
     "dram_hit_tokens": "lmcache_mp_lookup_hit_l1_tokens_total",
     "store_hit_tokens": "lmcache_mp_lookup_hit_l2_tokens_total",
     "store_loaded_chunks": "lmcache_mp_l2_prefetch_load_completed_chunks_total",
+    "store_saved_chunks": "lmcache_mp_l2_store_completed_objects_chunks_total",
     # Requests: those that failed are done, too.
     "saves_begun": "lmcache_mp_l2_store_submitted_requests_total",
     "saves_done": "lmcache_mp_l2_store_completed_requests_total",
+    # Of Mooncake's master.
+    "mooncake_disk_bytes": "file_cache_hit_bytes_total",
 }
 
 
@@ -55,17 +57,11 @@ def samples(text: str) -> dict[tuple[str, str | None], float]:
 def counters(engine_page: str, server_page: str = "") -> dict[str, int | None]:
     """Totals since the start, in tokens, bytes and failures; None for what no page has.
 
-    engine_page: vLLM's /metrics, LMCache's own in process included. server_page: the LMCache server's.
+    engine_page: vLLM's /metrics, LMCache's own in process included. server_page: the LMCache server's, or that of Mooncake's master.
     """
     engine, server = samples(engine_page), samples(server_page)
-    found: dict[str, Any] = {name: engine.get((_BY_SOURCE, label)) for name, label in _TOKENS.items()}
-    found["prompt_tokens"] = engine.get(("vllm:prompt_tokens_total", None))
-    found["preemptions"] = engine.get(("vllm:num_preemptions_total", None))
-    found["disk_hit_tokens"] = engine.get(_FROM_DISK)
-    found |= {name: engine.get((key, None)) for name, key in _OFFLOADING.items()}
-    found |= {name: engine.get(key) for name, key in _BY_MOONCAKE.items()}
-    found["mooncake_disk_bytes"] = server.get(_FROM_MOONCAKES_FILES)
-    found |= {name: server.get((key, None)) for name, key in _LMCACHE.items()}
+    found: dict[str, Any] = {name: engine.get(key) for name, key in _VLLM.items()}
+    found |= {name: server.get((key, None)) for name, key in _SERVER.items()}
     return {name: None if value is None else round(value) for name, value in found.items()}
 
 

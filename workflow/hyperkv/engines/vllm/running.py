@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import redis
 
 from ...base.errors import StoreError, UserError
 from ...base.secret import write_private
-from ...cells.cell import CellSpec, check_room, open_store
+from ...cells.cell import CellSpec, built_environments, check_room, open_store
 from ...connectors.vllm_own import behind_pool
 from ...machine.counters import block_device_bytes
 from ...machine.environment import gpu_lines
@@ -23,7 +23,6 @@ from ...machine.interpreter import import_path
 from ...machine.processes import free_port
 from ...machine.watch import every
 from ...models.gpus import VISIBLE, check_settings, require_gpus
-from ...models.serde import serde_keys
 from ...records.effective import Effective, asked_of
 from ...stores.base import Store
 from ...stores.held import Held
@@ -39,6 +38,7 @@ from .server import EngineServers, ServerCommand
 ANSWER_TOKENS = 4  # of a single request
 _EVICT_EVERY_S = 0.5
 _PROGRAM_PORTS = 4
+_PAST_BUFFER = "--disable-l1-retrieval"
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,10 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
         value_bytes = share.value_bytes(chunk_tokens)
         store = open_store(cell, scenario["store"], value_bytes, scenario["capacity_bytes"], stack)
     files = cell.directory / "engine"
-    held = held_of(cell, files / "kv", saved, staging, tuple(free_port() for _ in range(_PROGRAM_PORTS)))
+    ports = tuple(free_port() for _ in range(_PROGRAM_PORTS))
+    held = Held.of(
+        scenario, files / "kv", share, geometry, saved, lmcache.buffer_bytes(scenario, staging), ports
+    )
     for folder in (held.folder, files / "metrics"):
         folder.mkdir(parents=True)
     own = store_class(scenario["store"]) if "store" in scenario else None
@@ -216,12 +219,12 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
     if offload.config is not None:
         config_file = files / "lmcache.yaml"
         write_private(config_file, lmcache.rendered(offload.config))
-    python = cell.spec["engine_python"]
+    python, built = cell.spec["engine_python"], built_environments(cell.spec).get("engine", {})
     log = cell.logs / f"{scenario['name']}-{cell.repeat}"
     ready_s = settings["ready_timeout_s"]
     commands = []
     if offload.server is not None:
-        argv = [python, "-c", lmcache.COMMAND, "server", *offload.server]
+        argv = [python, "-c", lmcache.COMMAND, "server", *offload.server, *_past_buffer(cell, built)]
         own_log = log.with_name(log.name + "-lmcache.log")
         commands.append(ServerCommand("lmcache server", argv, http_port, "/healthcheck", own_log, ready_s))
     for program in () if own is None else own.beside_engine(held):
@@ -249,26 +252,16 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
     running = Running(servers, store, model_dir, words, chunk_bytes)
     running.start_s = time.perf_counter() - started
     running.counted_at = files if bypasses_processes(scenario) else None
-    running.effective = servers.told(cell.share.values_per_chunk)
+    running.effective = replace(servers.told(cell.share.values_per_chunk), pair=built.get("pair"))
     return running
 
 
-def held_of(cell: CellSpec, folder: Path, saved: int, staging: int, ports: tuple[int, ...]) -> Held:
-    """What LMCache or vLLM are told of a store that they hold themselves. folder: where its files go. saved: see
-    saved_bytes. staging: host memory where there is no pool.
-    """
-    scenario = cell.scenario
-    return Held(
-        folder.absolute(),
-        cell.share.value_bytes(scenario.get("chunk_tokens", 0)),
-        saved,
-        scenario.get("connections", 0),
-        scenario.get("settings", {}),
-        serde_keys(scenario["serde"], cell.geometry) if scenario.get("serde") else None,
-        lmcache.buffer_bytes(scenario, staging),
-        bool(scenario["dram_pool_bytes"]),
-        ports,
-    )
+def _past_buffer(cell: CellSpec, built: dict[str, Any]) -> list[str]:
+    """The option that keeps an LMCache server's buffer from serving what it still holds, where its version has one; a DRAM pool is
+    meant to. built: what the engine's environment says of itself."""
+    store = store_class(cell.scenario["store"])
+    buffer_only = not cell.scenario["dram_pool_bytes"] and store.held_by_engine != "pool"
+    return [option for option in (_PAST_BUFFER,) if buffer_only and option in built.get("server_options", [])]
 
 
 def _block_bytes_per_token(cell: CellSpec, settings: dict[str, Any]) -> float | None:

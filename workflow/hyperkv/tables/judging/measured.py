@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import sub, truediv
@@ -150,9 +150,11 @@ class Measured:
     def _together(self, claim: Claim | DifferenceOf, *sides: Rows) -> list[Rows]:
         """Both sides with the same choice of what `where` leaves open: the first of which both have rows, and not the same.
 
-        Without such a choice the sides as they are, of which one has no rows. Raises Unmeasured when they are always the same.
+        Of a table with several pairs of vLLM and LMCache both sides are of one, the first that has both. Without such a choice
+        the sides as they are, of which one has no rows. Raises Unmeasured when they are always the same.
         """
         open_to = {column: choices for column, choices in claim.where.items() if len(choices) > 1}
+        open_to |= self._pairs(claim.table, sides)
         same = False
         for choices in itertools.product(*open_to.values()):
             chosen = {column: (choice,) for column, choice in zip(open_to, choices, strict=True)}
@@ -165,6 +167,12 @@ class Measured:
         if same:
             raise Unmeasured("not measured: both sides are the same rows")
         return list(sides)
+
+    def _pairs(self, name: str, sides: Sequence[Rows]) -> dict[str, tuple[Choice, ...]]:
+        """The pairs of a table that has several, unless a side names one."""
+        table = self.tables.get(name, pd.DataFrame())
+        found = tuple(table["pair"].dropna().unique()) if "pair" in table else ()
+        return {"pair": found} if len(found) > 1 and not any("pair" in side for side in sides) else {}
 
     def _median(self, claim: Claim | DifferenceOf, where: Rows) -> Quantity:
         table, column = claim.table, claim.column

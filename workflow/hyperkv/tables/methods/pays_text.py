@@ -9,12 +9,14 @@ from typing import Any
 import pandas as pd
 from tabulate import tabulate
 
+from ...records.hardware import short_gpu
 from ...records.templates import filled
 
 TIER_WORDS = {"ssd": "SSD", "ram_over_resp": "RAM over RESP", "dram": "DRAM"}
 SHORT = {"ssd": "SSD", "ram_over_resp": "RAM", "dram": "DRAM"}
 PAIR = ["model", "gpu", "kv_dtype", "prompt_tokens"]  # what a row of the grid and a cell of the figure is of
 TOO_MANY = "too many GPUs"
+PROFILED = "profile.scenarios"  # the key that says which stores are measured alone
 
 
 def pays_text(table: pd.DataFrame, most_rows: int | None = None, most_columns: int | None = None) -> str:
@@ -51,19 +53,20 @@ def answer(table: pd.DataFrame) -> list[str]:
     measured = at[at["tier"].isin(("ssd", "ram_over_resp"))]
     if measured.empty:
         return [
-            "No SSD and no RAM over RESP was measured on this machine.",
+            f"The profile measured no SSD and no RAM over RESP ({PROFILED}).",
             "Only DRAM is compared, and it is modelled.",
         ]
     told = [_tier_words(tier, measured[measured["tier"] == tier]) for tier in ("ssd", "ram_over_resp")]
-    prompt_words = f"On this machine loading the KV of {prompt:,} tokens is faster than computing it: from "
-    first = prompt_words + "; from ".join(filter(None, told)) + "."
+    told.sort(key=lambda words: words.startswith("the profile"))
+    prompt_words = f"On this machine loading the KV of {prompt:,} tokens is faster than computing it: "
+    first = prompt_words + "; ".join(told) + "."
     ssd = at[at["tier"] == "ssd"]
     return [first, _most_words(ssd if len(ssd) else measured)]
 
 
 def caveat(table: pd.DataFrame) -> str:
     """What the answer does not say, and which GPUs were measured."""
-    measured = [short(gpu) for gpu in dict.fromkeys(table[~table["gpu_derived"]]["gpu"])]
+    measured = [short_gpu(gpu) for gpu in dict.fromkeys(table[~table["gpu_derived"]]["gpu"])]
     derived = f"all GPUs but {', '.join(measured)}" if measured else "all GPUs"
     return (
         "One prompt on an idle engine, without what engine and connector spend on a request; step times of "
@@ -73,13 +76,13 @@ def caveat(table: pd.DataFrame) -> str:
 
 def _tier_words(tier: str, rows: pd.DataFrame) -> str:
     if rows.empty:
-        return ""
+        return f"the profile measured no {TIER_WORDS[tier]} ({PROFILED})"
     first, *others = [
         f"{(own['verdict'] == 'pays').sum()} of {len(own)}{{}} with KV in {dtype}"
         for dtype, own in rows.groupby("kv_dtype", sort=False)
     ]
     counts = [first.format(" pairs of model and GPU"), *(text.format("") for text in others)]
-    return f"{TIER_WORDS[tier]} ({fastest(rows)}) for {', '.join(counts)}"
+    return f"from {TIER_WORDS[tier]} ({fastest(rows)}) for {', '.join(counts)}"
 
 
 def _most_words(rows: pd.DataFrame) -> str:
@@ -89,7 +92,7 @@ def _most_words(rows: pd.DataFrame) -> str:
     )
     open_pairs = (rows["verdict"] == "undecided").sum()
     return (
-        f"{TIER_WORDS[best['tier']]} gains most for {best['model']} on {short(best['gpu'])} with KV in {best['kv_dtype']}, "
+        f"{TIER_WORDS[best['tier']]} gains most for {best['model']} on {short_gpu(best['gpu'])} with KV in {best['kv_dtype']}, "
         f"{best['speedup']:.1f} times{interval}; {open_pairs} of these {len(rows)} are undecided."
     )
 
@@ -119,7 +122,7 @@ def times(row: Mapping[str, Any] | None) -> str:
 
 def pair_anchor(model: str, gpu: str, kv_dtype: str, prompt_tokens: int) -> str:
     """The name of a pair's row as a place of a page: 'pays-llama-3.1-8b-h100-80gb-fp8-8192'."""
-    words = f"pays {model} {short(gpu)} {kv_dtype} {prompt_tokens}"
+    words = f"pays {model} {short_gpu(gpu)} {kv_dtype} {prompt_tokens}"
     return re.sub(r"[^a-z0-9.]+", "-", words.lower())
 
 
@@ -131,20 +134,13 @@ def cheapest(pair: pd.DataFrame) -> Mapping[str, Any] | None:
     return None
 
 
-def short(gpu: str) -> str:
-    """'A100 80GB' of 'NVIDIA A100 80GB (derived)'."""
-    for maker in ("NVIDIA ", "AMD Instinct "):
-        gpu = gpu.removeprefix(maker)
-    return gpu.removesuffix(" (derived)").removesuffix(" HBM3")
-
-
 def _grid(shown: pd.DataFrame) -> str:
     gpus = list(dict.fromkeys(shown["gpu"]))
     lines = [
         [model, *(_cell(own[own["gpu"] == gpu]) for gpu in gpus)]
         for model, own in shown.groupby("model", sort=False)
     ]
-    return tabulate(lines, ["", *(short(gpu) for gpu in gpus)], tablefmt="plain", disable_numparse=True)
+    return tabulate(lines, ["", *(short_gpu(gpu) for gpu in gpus)], tablefmt="plain", disable_numparse=True)
 
 
 def _cell(pair: pd.DataFrame) -> str:
