@@ -50,15 +50,6 @@ def from_store(
     return _store_tokens(cell(connector, pool, ranks=ranks), 100, told, window)
 
 
-@pytest.mark.parametrize(("disk", "tokens"), [(64, 64), (160, 100), (None, 100)])
-def test_of_vllms_own_offloading_the_disk_has_what_vllm_says_it_has(disk, tokens):
-    own = cell("offloading")
-    own.scenario["store"] = "files"
-    counted = {"disk_hit_tokens": disk, "store_loaded_chunks": None}
-    window = SimpleNamespace(evidence=lambda: {"served_bytes": None})
-    assert _store_tokens(own, 100, counted, window) == tokens
-
-
 @pytest.mark.parametrize(
     ("connector", "loaded", "tokens"),
     [

@@ -6,9 +6,9 @@ Keys of vLLM 0.25 and later (v1/kv_offload, kv_connector/v1/mooncake/store).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from ..stores.held import Held
 from ..stores.registry import store_class
 
 _HOST = "workflow.hyperkv.connectors.host_offloading"
@@ -20,15 +20,19 @@ def behind_pool(scenario: Mapping[str, Any]) -> bool:
     return offloading and store_class(scenario["store"]).held_by_engine == "folder"
 
 
-def offloading_keys(scenario: Mapping[str, Any], held: Held, in_files: bool, device: str) -> dict[str, Any]:
-    """Of the pool of vLLM's own offloading and, with in_files, of the files behind it. device: on a CPU the copy is ours."""
+def offloading_keys(
+    scenario: Mapping[str, Any], pool_bytes: int, folder: Path, device: str
+) -> dict[str, Any]:
+    """Of the pool of vLLM's own offloading, and of the files behind it where the store is in a folder. device: on a CPU the copy
+    between vLLM's KV cache and the pool is ours.
+    """
     keys: dict[str, Any] = {
-        "cpu_bytes_to_use": held.buffer_bytes,
+        "cpu_bytes_to_use": pool_bytes,
         "block_size": scenario["chunk_tokens"],
         "offload_prompt_only": not scenario["save_decode_cache"],
     }
-    if in_files:
-        tier = {"type": "fs", "root_dir": str(held.folder)}
+    if behind_pool(scenario):
+        tier = {"type": "fs", "root_dir": str(folder)}
         keys |= {"spec_name": "TieringOffloadingSpec", "secondary_tiers": [tier]}
     if device == "cpu":
         keys |= {"spec_name": "TieringOnHost", "spec_module_path": _HOST}

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...cells.cell import CellSpec, StoreWindow, frame
-from ...connectors.vllm_own import behind_pool
 from ...records.effective import Effective
 from ...records.evidence import Evidence, quotient
 from ...records.kinds.cell import Cell, RequestColumns, Single, Values
@@ -19,6 +18,8 @@ from .running import asked
 from .single import in_process
 
 SINGLE = "single"
+_LMCACHES = "LMCache's server"
+_WHOSE = {"offloading": "vLLM's own offloading", "mooncake": "Mooncake's client"}
 
 
 def evidence_of(
@@ -169,14 +170,13 @@ def _outside(evidence: Evidence) -> int | None:
 
 
 def from_buffer(cell: CellSpec, evidence: Evidence) -> list[str]:
-    """A line when hits came from the buffer of LMCache's server, which still had what it was saving, or of vLLM's own offloading;
-    none with a DRAM pool.
-    """
+    """A line when hits came from a buffer before the store, which still had what it was saving; none with a DRAM pool."""
     found = evidence.dram_hit_tokens
     if not found or not _has_store(cell) or cell.scenario["dram_pool_bytes"]:
         return []
-    whose = "vLLM's own offloading" if behind_pool(cell.scenario) else "LMCache's server"
-    return [f"{found} of {_outside(evidence)} hit tokens came from the buffer of {whose}"]
+    return [
+        f"{found} of {_outside(evidence)} hit tokens came from the buffer of {_WHOSE.get(cell.scenario['connector'], _LMCACHES)}"
+    ]
 
 
 def left_to_compute(log: Transfers) -> list[str]:

@@ -154,9 +154,8 @@ def offload(
             server=mp_arguments(scenario, staging_bytes, held, endpoints, port, http_port),
         )
     if connector == "offloading":
-        return Offload(
-            _transfer(connector, offloading_keys(scenario, held, _held(scenario) == "folder", device))
-        )
+        pool = buffer_bytes(scenario, staging_bytes)
+        return Offload(_transfer(connector, offloading_keys(scenario, pool, held.folder, device)))
     if connector == "mooncake":
         return Offload(_transfer(connector, mooncake_keys(scenario)))
     transfer = _transfer(connector, {"skip_last_n_tokens": _COMPUTED_TOKENS})
