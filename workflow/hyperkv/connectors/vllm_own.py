@@ -16,7 +16,7 @@ _HOST = "workflow.hyperkv.connectors.host_offloading"
 
 def behind_pool(scenario: Mapping[str, Any]) -> bool:
     """Whether a pool of vLLM's own offloading is in front of its files, and answers what it still has."""
-    offloading = scenario["tier"] != "none" and scenario["connector"] == "offloading"
+    offloading = scenario["tier"] != "none" and scenario.get("connector") == "offloading"
     return offloading and store_class(scenario["store"]).held_by_engine == "folder"
 
 
