@@ -13,6 +13,10 @@ def test_known_causes_have_a_mend_and_others_none():
 @pytest.mark.parametrize(
     ("line", "mend"),
     [
+        (
+            "RuntimeError: FS native L2 adapter requires the C++ FS extension. Build with: pip",
+            "choose store files",
+        ),
         ("ModuleNotFoundError: No module named 'mooncake'", "envs/mooncake.txt"),
         ("ModuleNotFoundError: No module named 'lmcache_rust_raw_block_io'", "lmcache-rust-raw-block-io"),
         ("ValueError: --l2-adapter #1: unknown adapter type 'nixl_store_dynamic'. Known: fs", "nixl-cu13"),
