@@ -17,7 +17,7 @@ if workflow.is_main_process:
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.base.parent import announce
 from workflow.hyperkv.base.surroundings import settle
-from workflow.hyperkv.config.code import check_modules, code
+from workflow.hyperkv.config.code import check_modules, code, plugin_modules
 from workflow.hyperkv.config.config_text import require_readable
 from workflow.hyperkv.config.models.engines import PAIRS
 from workflow.hyperkv.config.plan import (

@@ -100,7 +100,7 @@ def test_a_command_ends_with_2_for_bad_words_and_shows_its_help():
 
 # On a machine before anything is installed there, and in the environments of vLLM and LMCache.
 BARE = [f"array.{name}" for name in ("inspect_array", "provision_array", "teardown_array", "verify")]
-ELSEWHERE = ["build.make_model", "build.preflight", "engines.replay.calibrate", "connectors.lmcache_striped"]
+ELSEWHERE = ["build.make_model", "build.preflight", "engines.replay.calibrate"]
 
 
 @pytest.mark.parametrize("module", BARE)
@@ -120,7 +120,7 @@ def imported_at_once(path: Path) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize("module", [*ELSEWHERE, "connectors.lmcache_striped_l2"])
+@pytest.mark.parametrize("module", ELSEWHERE)
 def test_what_runs_in_an_engines_environment_does_without_cyclopts(module):
     modules = [path for path in map(Path, sources(module)) if path.suffix == ".py"]
     assert not [path for path in modules if "cyclopts" in imported_at_once(path)]

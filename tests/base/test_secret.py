@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from tests.stores.servers import parsed
 from workflow.hyperkv.base.errors import UserError
-from workflow.hyperkv.base.secret import Secret, quoted, write_private
+from workflow.hyperkv.base.secret import quoted, write_private
+from workflow.plugin.lmcache_striped.secret import Secret
 
 WORD = "one-secret-word"
 

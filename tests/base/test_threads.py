@@ -11,15 +11,16 @@ ROOT = Path(__file__).parents[2]
 CHILD = """
 import os, resource, socket, sys
 from workflow.hyperkv.connectors.resp import RespConnector
-from workflow.hyperkv.connectors.striped.connector import StripedConnector
-from workflow.hyperkv.connectors.striped.cache import CacheSettings, StripedCache
-from workflow.hyperkv.connectors.striped.l2 import StripedL2
-from workflow.hyperkv.connectors.striped.save_queue import SaveQueue
+from workflow.plugin.lmcache_striped.connector import StripedConnector
+from workflow.plugin.lmcache_striped.cache import CacheSettings, StripedCache
+from workflow.plugin.lmcache_striped.l2 import StripedL2
+from workflow.plugin.lmcache_striped.save_queue import SaveQueue
 from workflow.hyperkv.engines.vllm import direct_http
 from workflow.hyperkv.base.errors import StoreError
 from workflow.hyperkv.stores.redis_client import bounded
-from workflow.hyperkv.base.deadline import Endpoint
-from workflow.hyperkv.base.threads import each, started
+from workflow.plugin.lmcache_striped.deadline import Endpoint
+from workflow.hyperkv.base.threads import each
+from workflow.plugin.lmcache_striped.threads import started
 import numpy as np
 
 here = Endpoint("127.0.0.1", int(sys.argv[1]))

@@ -20,20 +20,17 @@ GOOD = {
     "errors": {},
     "cuda": "13.0",
     "gpus": ["NVIDIA H100"],
-    "modules": {"kernels": "vllm._C", "storage": "lmcache.native_storage_ops", "resp": "r", "striped": "s"},
+    "modules": {"kernels": "vllm._C", "storage": "lmcache.native_storage_ops", "resp": "r"},
 }
 NEWEST = {"torch": "2.14.0", "vllm": "0.33.0", "lmcache": "0.5.6"}
 
 
 def test_what_is_complete_is_taken():
-    build_environment.refuse(GOOD, "reference", "cuda", ["inside", "server", "resp", "striped"])
+    build_environment.refuse(GOOD, "reference", "cuda", ["inside", "server", "resp"])
     build_environment.refuse({**GOOD, "cuda": None, "gpus": []}, "current", "cpu", ["server"])
-    build_environment.refuse({**GOOD, "versions": NEWEST}, "current", "cuda", ["server", "resp", "striped"])
+    build_environment.refuse({**GOOD, "versions": NEWEST}, "current", "cuda", ["server", "resp"])
     without = {**GOOD, "versions": {**GOOD["versions"], "lmcache": None}, "modules": {"kernels": "vllm._C"}}
     build_environment.refuse(without, "current", "cuda", [])
-
-
-NO_XXHASH = "ModuleNotFoundError: No module named 'xxhash'"
 
 
 @pytest.mark.parametrize(
@@ -55,11 +52,6 @@ NO_XXHASH = "ModuleNotFoundError: No module named 'xxhash'"
         ("p: vLLM does not serve (None)", "current", "cuda", [], {"modules": {"kernels": None}}),
         ("p: LMCache does not run (None)", "current", "cuda", ["server"], {"modules": {"storage": None}}),
         ("has no native RESP client", "current", "cuda", ["server", "resp"], {"modules": {"resp": None}}),
-        (
-            f"connectors striped and striped_mp cannot be imported; they need numpy and xxhash there ({NO_XXHASH})",
-            *("current", "cuda", ["server", "striped"]),
-            {"modules": {"striped": None}, "errors": {"striped": NO_XXHASH}},
-        ),
         (
             "(LMCache issue 4463), and p has vllm 0.33.0, lmcache 0.5.6; leave out pair: current of scenarios with LMCache "
             "inside vLLM, or choose connector mp or striped_mp",

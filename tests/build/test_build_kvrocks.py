@@ -131,7 +131,7 @@ def patches(tmp_path, monkeypatch) -> Path:
 
 def patched(spec, *names: str) -> dict:
     """What the rule passes for a config with these patches."""
-    kvrocks = {**spec, "sha256": None, "patches": list(names)}
+    kvrocks = {**spec, "sha256": "0" * 64, "patches": list(names)}
     return {**spec, "patches": json.loads(build_spec(kvrocks, "release", patched=True))["patches"]}
 
 

@@ -5,9 +5,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers import refused
+from workflow.hyperkv.base.digests import sha256_of
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.build import kvrocks_patches
-from workflow.hyperkv.build.kvrocks_patches import check_patches, needs_of, ordered, patches_in
+from workflow.hyperkv.build.kvrocks_patches import (
+    PATCHES,
+    apply_patches,
+    check_patches,
+    needs_of,
+    ordered,
+    patches_in,
+    planned,
+)
 
 
 @pytest.fixture
@@ -74,3 +84,52 @@ def test_the_mark(tmp_path):
     ):
         program.write_bytes(content)
         assert patches_in(program) == found
+
+
+@pytest.fixture
+def texts(tmp_path, monkeypatch) -> Path:
+    """A patch for three generations of a source: of `one`, of `two` and of `ten`."""
+    for folder, old in ((".", "one"), ("2.9", "two"), ("2.13", "ten")):
+        file = tmp_path / "patches" / folder / "mine.patch"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(
+            f"Why.\n\ndiff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -1 +1 @@\n-{old}\n+patched {old}\n"
+        )
+    monkeypatch.setattr(kvrocks_patches, "PATCHES", tmp_path / "patches")
+    return tmp_path / "patches"
+
+
+def source(folder: Path, text: str, version: str = "") -> Path:
+    (folder / "src").mkdir(parents=True)
+    (folder / "x").write_text(f"{text}\n")
+    if version:
+        (folder / "src" / "VERSION.txt").write_text(f"{version}\n")
+    return folder
+
+
+@pytest.mark.parametrize(("text", "folder"), [("one", "."), ("two", "2.9"), ("ten", "2.13")])
+def test_the_text_for_this_source_is_applied_and_recorded(text, folder, texts, tmp_path):
+    patch = planned("mine")
+    assert list(patch["files"]) == ["2.13/mine.patch", "2.9/mine.patch", "mine.patch"]
+    tree = source(tmp_path / "tree", text)
+    assert apply_patches(tree, [patch]) == [
+        {"name": "mine", "sha256": sha256_of(texts / folder / "mine.patch")}
+    ]
+    assert (tree / "x").read_text() == f"patched {text}\n"
+
+
+def test_a_source_that_no_text_fits_is_named_with_its_version(texts, tmp_path):
+    for version, words in (("2.17.0", r"Kvrocks 2\.17\.0"), ("unstable", "this source of Kvrocks")):
+        tree = source(tmp_path / version, "twenty", version)
+        with refused(rf"^kvrocks\.patches: mine does not apply to {words} \(error: patch failed: x:1\)"):
+            apply_patches(tree, [planned("mine")])
+
+
+def test_a_later_text_says_and_needs_what_the_first_does():
+    later = sorted(PATCHES.glob("*/*.patch"))
+    assert later
+    for path in later:
+        assert re.fullmatch(r"\d+\.\d+", path.parent.name)
+        first, text = ((folder / path.name).read_text() for folder in (PATCHES, path.parent))
+        assert first.split(". ")[0] == text.split(". ")[0]
+        assert re.findall("(?m)^Needs:.*", first) == re.findall("(?m)^Needs:.*", text)

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from workflow.hyperkv.base.errors import StoreError, UserError
-from workflow.hyperkv.connectors.base import Items, SpreadConnector, leading_true
+from workflow.hyperkv.connectors.base import Items, SpreadConnector
 from workflow.hyperkv.connectors.registry import make_connector
 from workflow.hyperkv.stores.base import StoreConfig
 from workflow.hyperkv.stores.registry import make_store
+from workflow.plugin.lmcache_striped.base import leading_true
 
 
 class Idle(SpreadConnector):

@@ -16,7 +16,7 @@ from lmcache.cli.commands.bench.l2_adapter_bench.data import (
 from lmcache.v1.distributed.l2_adapters import create_l2_adapter
 from lmcache.v1.distributed.l2_adapters.config import parse_args_to_l2_adapters_config
 
-from tests.connectors.inside_lmcache import await_result, scenario
+from tests.plugin.inside_lmcache import await_result, scenario
 from workflow.hyperkv.engines.vllm.lmcache import mp_arguments
 from workflow.hyperkv.machine.counters import process_counters, supports_direct_io
 from workflow.hyperkv.stores.held import Held

@@ -9,10 +9,10 @@ import pytest
 
 from tests.connectors.peers import TIMEOUT_S, Script, bulk, get_request
 from tests.stores.conftest import buffers_for, new_keys, payload, store_config, values_of
-from workflow.hyperkv.base.deadline import Endpoint
 from workflow.hyperkv.base.errors import StoreError
 from workflow.hyperkv.connectors.resp import RespConnector
 from workflow.hyperkv.stores.registry import make_store
+from workflow.plugin.lmcache_striped.deadline import Endpoint
 
 SIZE = 8
 KEYS = [b"a", b"b", b"c"]

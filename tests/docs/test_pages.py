@@ -9,8 +9,8 @@ import yaml
 from tests.workflow_helpers import merged
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.config.config import checked
-from workflow.hyperkv.connectors.striped.cache import settings_from
 from workflow.hyperkv.report import front
+from workflow.plugin.lmcache_striped.cache import settings_from
 
 README = Path("README.md")
 PAGES = [README, Path("CONTRIBUTING.md"), *Path("docs").rglob("*.md"), *Path("config").rglob("README.md")]
@@ -113,5 +113,5 @@ def test_the_plugins_file_is_one_that_the_plugin_takes():
     module = file["extra_config"]["remote_storage_plugin.striped.module_path"].replace(".", "/")
     assert (
         f"class {file['extra_config']['remote_storage_plugin.striped.class_name']}("
-        in Path(f"{module}.py").read_text()
+        in Path(f"workflow/plugin/{module}.py").read_text()
     )

@@ -225,7 +225,10 @@ def test_memory_is_the_files_own_or_published(tmp_path):
 
 def vllm(**keys) -> dict:
     config = changed("engine", "vllm") | {"model": "config/models/llama-3.1-8b.json"}
-    config["experiment"] = config["experiment"] | {"active_conversations": None, "scenarios": ["dram"]}
+    config["experiment"] = config["experiment"] | {
+        "active_conversations": None,
+        "scenarios": ["none", "dram"],
+    }
     return config | {"vllm": keys}
 
 

@@ -2,12 +2,12 @@
 
 import pytest
 
-from workflow.hyperkv.base.deadline import Endpoint
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.profile import bench
 from workflow.hyperkv.profile.bench import Speed, benchmark, compare, lmcache_lines, ratio, requests_per_s
 from workflow.hyperkv.stores.base import StoreConfig
 from workflow.hyperkv.stores.valkey import ValkeyStore
+from workflow.plugin.lmcache_striped.deadline import Endpoint
 
 CSV = """"test","rps","avg_latency_ms","min_latency_ms"
 "SET","1250.50","0.4","0.1"

@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from workflow.hyperkv.base.deadline import Endpoint
 from workflow.hyperkv.profile import engine_layers
+from workflow.plugin.lmcache_striped.deadline import Endpoint
 
 
 @pytest.fixture

@@ -18,10 +18,9 @@ from tests.recommend.scenarios import record_of, scenario
 from tests.record_factory import measured, varied
 from tests.stores.conftest import KVROCKS_BIN
 from tests.workflow_helpers import merged
-from workflow.hyperkv.base.deadline import Endpoint
 from workflow.hyperkv.base.errors import StoreError, UserError
-from workflow.hyperkv.base.secret import Secret, write_private
 from workflow.hyperkv.base.secret import quoted as quoted_value
+from workflow.hyperkv.base.secret import write_private
 from workflow.hyperkv.config.config import checked
 from workflow.hyperkv.config.models.engines import Vllm
 from workflow.hyperkv.config.plan import recommend_spec
@@ -36,6 +35,8 @@ from workflow.hyperkv.recommend.systemd_unit import quoted
 from workflow.hyperkv.stores.held import Held
 from workflow.hyperkv.stores.kvrocks.config import complete, rendered
 from workflow.hyperkv.tables.cells import cells_table
+from workflow.plugin.lmcache_striped.deadline import Endpoint
+from workflow.plugin.lmcache_striped.secret import Secret
 
 FAKE_KVROCKS = Path(__file__).parents[1] / "stores" / "fake_kvrocks.py"
 NO_ENGINE = "no/such/python"
@@ -284,15 +285,19 @@ def test_an_lmcache_server_is_started_beside_vllm(real, tmp_path):
     assert (found["store.sh"], found["lmcache-server.sh"]) == ("checked", "not checked")
 
 
-def test_an_lmcache_server_with_stripes_below_it_imports_them_from_this_checkout(real, tmp_path):
+def test_an_lmcache_server_with_stripes_below_it_imports_the_plugin_that_a_note_installs(real, tmp_path):
     own = scenario("rocksdb", "striped_mp", processes=2, stripe_bytes=1 << 20, settings=ROCKSDB)
     files = files_for(real, own, tmp_path)
-    assert "\nPYTHONPATH=" in files.texts["lmcache-server.sh"]
+    assert "PYTHONPATH=" not in files.texts["lmcache-server.sh"]
     words = command_words(files.texts["lmcache-server.sh"])
     adapter = json.loads(words[words.index("--l2-adapter") + 1])
     assert adapter["class_name"] == "StripedL2Client"
     assert adapter["adapter_params"]["endpoints"] == "127.0.0.1:6666,127.0.0.1:6667"
-    assert any("connector striped_mp is imported from this checkout" in note for note in files.notes)
+    assert adapter["module_path"] == "lmcache_striped.l2"
+    assert any(
+        note.endswith(f" -m pip install {place(tmp_path).checkout / 'workflow/plugin'}")
+        for note in files.notes
+    )
 
 
 def test_the_place_is_the_measured_disk_whether_or_not_this_machine_has_it(monkeypatch):
@@ -325,12 +330,15 @@ def test_what_a_real_engine_does_not_know_is_said_and_the_store_is_written(real,
     assert "store.sh" in files.texts
 
 
-def test_striped_is_lmcaches_plugin_from_this_checkout_over_every_process(real, tmp_path):
+def test_striped_is_lmcaches_plugin_over_every_process(real, tmp_path):
     files = files_for(real, scenario("rocksdb", "striped", processes=2, stripe_bytes=8192), tmp_path)
     extra = yaml.safe_load(files.texts["lmcache.yaml"])["extra_config"]
     assert extra["remote_storage_plugin.striped.endpoints"] == "127.0.0.1:6666,127.0.0.1:6667"
-    assert "\nPYTHONPATH=" in files.texts["vllm.sh"]
-    assert "\nPYTHONPATH=" not in files_for(real, scenario("valkey", "resp"), tmp_path).texts["vllm.sh"]
+    assert extra["remote_storage_plugin.striped.module_path"] == "lmcache_striped.remote"
+    assert "PYTHONPATH=" not in files.texts["vllm.sh"]
+    assert any("package lmcache-striped" in note for note in files.notes)
+    without = files_for(real, scenario("valkey", "resp"), tmp_path)
+    assert not any("package lmcache-striped" in note for note in without.notes)
 
 
 def test_vllm_asks_for_a_model_and_passes_words_on(real, tmp_path):

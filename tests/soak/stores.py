@@ -35,7 +35,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from tests.connectors.native import compiled_library, missing
+from tests.plugin.native import compiled_library, missing
 from tests.soak import machine
 from tests.soak.clients import Client, Opened, opened_by
 from tests.soak.invariants import traces_in

@@ -31,12 +31,12 @@ from tests.stores.conftest import (
     values_of,
 )
 from workflow.hyperkv.base.errors import StoreDied, StoreError, UserError
-from workflow.hyperkv.connectors.base import Connector
 from workflow.hyperkv.connectors.registry import make_connector
 from workflow.hyperkv.machine.processes import require_free_port
 from workflow.hyperkv.stores.base import Store
 from workflow.hyperkv.stores.dram import DramStore
 from workflow.hyperkv.stores.registry import make_store
+from workflow.plugin.lmcache_striped.base import Connector
 
 
 @dataclass

@@ -10,10 +10,10 @@ import pytest
 
 from tests.stores.conftest import SERVERS, buffers_for, new_keys, payload, store_config, values_of
 from workflow.hyperkv.base.errors import StoreError
-from workflow.hyperkv.connectors.base import Connector
 from workflow.hyperkv.connectors.registry import make_connector
 from workflow.hyperkv.stores.base import Store
 from workflow.hyperkv.stores.registry import make_store
+from workflow.plugin.lmcache_striped.base import Connector
 
 SIZE = 300_000
 CHUNKS = 24

@@ -21,7 +21,6 @@ from tests.stores.conftest import (
     values_of,
 )
 from workflow.hyperkv.base.errors import StoreError, UserError
-from workflow.hyperkv.base.secret import Secret
 from workflow.hyperkv.cells.cell import CellSpec
 from workflow.hyperkv.connectors.registry import make_connector
 from workflow.hyperkv.engines.replay import cells as replay_cells
@@ -33,6 +32,7 @@ from workflow.hyperkv.profile.rungs import rungs_of
 from workflow.hyperkv.stores import valkey
 from workflow.hyperkv.stores.registry import make_store
 from workflow.hyperkv.tune.store_load import measured_rounds
+from workflow.plugin.lmcache_striped.secret import Secret
 
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from tests.stores.conftest import store_config
 from workflow.hyperkv.base.errors import StoreError, UserError
-from workflow.hyperkv.base.secret import Secret
 from workflow.hyperkv.stores.registry import STORES, make_store, store_class
 from workflow.hyperkv.stores.rocksdb.server import parse_arguments, read_settings
+from workflow.plugin.lmcache_striped.secret import Secret
 
 WHERE = "config: scenarios.x.settings"
 REFUSED = [

@@ -20,9 +20,8 @@ from tests.helpers import command
 from tests.record_factory import VALKEY
 from tests.record_factory import spec as spec_of
 from tests.stores.conftest import OPTIONS, buffers_for, new_keys, offered, store_config, values_of
-from workflow.hyperkv.base.deadline import Endpoint
 from workflow.hyperkv.base.errors import StoreError, UserError
-from workflow.hyperkv.base.secret import Secret, write_private
+from workflow.hyperkv.base.secret import write_private
 from workflow.hyperkv.config.config import checked
 from workflow.hyperkv.connectors.registry import make_connector
 from workflow.hyperkv.machine.processes import LOOPBACK
@@ -31,6 +30,8 @@ from workflow.hyperkv.profile import profile_store as profile
 from workflow.hyperkv.records.record_file import read_records
 from workflow.hyperkv.stores.registry import make_store
 from workflow.hyperkv.sweep import measure_scenario as sweep
+from workflow.plugin.lmcache_striped.deadline import Endpoint
+from workflow.plugin.lmcache_striped.secret import Secret
 
 WORD = 'pa "ss\\ #1 é'
 SERVERS = [offered("valkey"), offered("kvrocks")]

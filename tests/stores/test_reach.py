@@ -8,11 +8,11 @@ import pytest
 
 from tests.stores.conftest import KVROCKS_BIN, store_config
 from tests.stores.servers import ROOT, TIMEOUT_S, command
-from workflow.hyperkv.base.secret import Secret
 from workflow.hyperkv.machine.processes import OwnedProcess, free_port
 from workflow.hyperkv.run.open_stores import open_stores
 from workflow.hyperkv.stores.reach import beyond_loopback, warning
 from workflow.hyperkv.stores.registry import make_store
+from workflow.plugin.lmcache_striped.secret import Secret
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_kvrocks_that_others_can_reach_is_said_once(tmp_path, capsys, monkeypa
         assert "listens on 0.0.0.0 without a password" in line
         assert any("0.0.0.0" in note for note in store.notes())
     secret = {"password": Secret(None, "HYPERKV_TEST_PASSWORD")}
-    with make_store("kvrocks", store_config(tmp_path, "kvrocks", **opened, **secret)):
+    with make_store("kvrocks", store_config(tmp_path / "again", "kvrocks", **opened, **secret)):
         assert capsys.readouterr().err == ""
 
 

@@ -108,6 +108,21 @@ def test_differences_name_keys_in_settings_and_outside_the_scenario():
     assert changed_keys(one, other) == {"config model", "settings.k", "settings.m"}
 
 
+def test_of_what_a_pair_brings_along_the_pair_alone_is_named():
+    one, other = (
+        {
+            "scenario": {"name": pair, "pair": pair},
+            "vllm": {"flags": [], "pairs": {pair: {"flags": [pair]}}},
+            "engine_python": pair,
+            "environment_records": {"engine": pair},
+        }
+        for pair in ("current", "reference")
+    )
+    assert changed_keys(one, other) == {"pair"}
+    other["vllm"]["flags"] = ["--x"]
+    assert changed_keys(one, other) == {"pair", "config vllm"}
+
+
 def test_gains_are_paired_and_over_both_the_step_before_and_the_first(real):
     table = ladder_table(SPEC, records(real)).set_index("scenario")
     assert list(table["number"])[:3] == [0, 1, 2]

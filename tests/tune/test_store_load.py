@@ -7,9 +7,9 @@ import pytest
 
 from tests.record_factory import spec as cell_spec
 from workflow.hyperkv.base.errors import StoreDied, StoreError
-from workflow.hyperkv.connectors.striped.connector import StripedConnector
 from workflow.hyperkv.tune.space import applied
 from workflow.hyperkv.tune.store_load import measured_rounds
+from workflow.plugin.lmcache_striped.connector import StripedConnector
 
 KV_BYTES = 32 << 10  # of one token of the tests' model
 

@@ -81,19 +81,19 @@ def test_ctrl_c_ends_jobs_and_their_servers(pbs, tmp_path):
 @pytest.mark.parametrize(
     ("profile", "own", "gpus"),
     [
-        ("slurm", "{}", {"none": "gpu=1", "dram": "gpu=1"}),
-        ("generic", "{}", {"none": "gpu=1", "dram": "gpu=1"}),
+        ("slurm", "{}", {"none_reference": "gpu=1", "dram": "gpu=1"}),
+        ("generic", "{}", {"none_reference": "gpu=1", "dram": "gpu=1"}),
         (
             "slurm",
-            "{vllm: {tensor_parallel: 2}, scenarios: {none: {vllm: {tensor_parallel: 4}}}}",
-            {"none": "gpu=4", "dram": "gpu=2"},
+            "{vllm: {tensor_parallel: 2}, scenarios: {none_reference: {vllm: {tensor_parallel: 4}}}}",
+            {"none_reference": "gpu=4", "dram": "gpu=2"},
         ),
     ],
 )
 def test_engine_vllm_asks_for_the_gpus_that_share_a_model(profile, own, gpus, tmp_path):
     checkout = Checkout.new(tmp_path / "checkout")
     (checkout / "own.yaml").write_text(own)
-    (checkout / "two.yaml").write_text("experiment: {scenarios: [none, dram]}\n")
+    (checkout / "two.yaml").write_text("experiment: {scenarios: [none_reference, dram]}\n")
     configs = [*CONFIGS[:2], "config/gpu-box.yaml", "own.yaml", "two.yaml"]
     words = ["sweep", "--dry-run", "--workflow-profile", f"workflow/profiles/{profile}"]
     status, output = checkout.forked(*words, "--configfile", *configs)
@@ -101,13 +101,13 @@ def test_engine_vllm_asks_for_the_gpus_that_share_a_model(profile, own, gpus, tm
     jobs = output.split("\n[")
     measuring = [job for job in jobs if "rule measure_scenario:" in job]
     asked = {
-        ("none" if "scenario=none," in job else "dram", word)
+        ("none_reference" if "scenario=none_reference," in job else "dram", word)
         for job in measuring
         for word in re.findall(r"gpu=\d+", job)
     }
     assert asked == set(gpus.items())
     environments = [job for job in jobs if "rule build_environment:" in job]
-    assert {("environment=engine" in job, "gpu=1" in job) for job in environments} == {
+    assert {("environment=reference" in job, "gpu=1" in job) for job in environments} == {
         (True, True),
         (False, False),
     }

@@ -181,6 +181,8 @@ def test_a_patched_program_is_one_more_and_only_for_who_asks(tmp_path):
 
 
 def test_both_programs_are_carried_and_linked(tmp_path):
+    for name in ("c++", "g++", "gcc", "cc", "cmake", "make", "autoconf"):
+        write_program(tmp_path / "tools" / name, "#!/bin/sh\necho no compiler here\nexit 1\n")
     stock, patched = (write_kvrocks(tmp_path / name) for name in ("stock", "patched"))
     kvrocks = {"tier": "ssd", "store": "kvrocks", "connector": "resp", "chunk_tokens": 16}
     section = {"source": "binary", "binary": str(stock), "patched_binary": str(patched)}
@@ -211,6 +213,7 @@ def test_both_programs_are_carried_and_linked(tmp_path):
     ("section", "words"),
     [
         ({"path": "/tmp"}, "config: kvrocks.path: source release, which auto took, does not read it"),
+        ({"version": "99.0.0"}, "config: kvrocks.sha256: none is known here for version 99.0.0"),
         ({"patches": ["values-from-files"]}, "needs large-transfers and fewer-copies before it"),
         ({"git_url": "--upload-pack=touch pwned"}, "kvrocks.git_url: '--upload-pack=touch pwned' is wrong"),
     ],

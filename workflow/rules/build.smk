@@ -1,6 +1,6 @@
 rule build_striped:
     input:
-        source="workflow/hyperkv/connectors/striped/striped.c",
+        source="workflow/plugin/lmcache_striped/native.c",
     output:
         "<build>/striped/striped.so",
     log:
@@ -12,6 +12,26 @@ rule build_striped:
         march=CONFIG["kvrocks"]["march"],
     shell:
         "python -m workflow.hyperkv.build.build_striped --source {input.source:q} --march {params.march:q}"
+        " --out {output:q} 2> {log:q}"
+
+
+# Into an environment that is made here; one that is there already is looked at.
+rule install_striped:
+    input:
+        environment="<build>/{environment}/{environment}.json",
+    output:
+        "<build>/{environment}/striped.json",
+    log:
+        "<logs>/install_striped/{environment}.log",
+    conda:
+        "../../envs/harness.yaml"
+    resources:
+        gpu=gpus,
+    params:
+        code=code("build.install_striped", *plugin_modules()),
+        made=lambda wildcards: ["--made"] if STAGES.wheels(wildcards.environment) else [],
+    shell:
+        "python -m workflow.hyperkv.build.install_striped --environment {input.environment:q} {params.made:q}"
         " --out {output:q} 2> {log:q}"
 
 

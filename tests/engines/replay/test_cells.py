@@ -10,12 +10,12 @@ import pytest
 from tests.record_factory import STORES, cell
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.connectors.registry import make_connector
-from workflow.hyperkv.connectors.striped.stripes import stripe_key
 from workflow.hyperkv.engines.replay.cells import damaged_chunks, measure_cell
 from workflow.hyperkv.engines.replay.tiers import RealTiers, Tier
 from workflow.hyperkv.stores.base import StoreConfig
 from workflow.hyperkv.stores.registry import make_store
 from workflow.hyperkv.workloads.payload import Payload
+from workflow.plugin.lmcache_striped.stripes import stripe_key
 
 
 @pytest.fixture(scope="module")

@@ -7,12 +7,12 @@ from typing import Any
 import psutil
 
 from tests.record_factory import spec as replay_spec
-from workflow.hyperkv.base.deadline import Endpoint
 from workflow.hyperkv.build.make_model import write_model_folder
 from workflow.hyperkv.config.models.engines import Vllm
 from workflow.hyperkv.engines.vllm import lmcache
 from workflow.hyperkv.engines.vllm.cells import Measurement
 from workflow.hyperkv.stores.held import Held
+from workflow.plugin.lmcache_striped.deadline import Endpoint
 
 DRAM = {"tier": "dram", "store": "dram", "connector": "inprocess", "dram_pool_bytes": 64 << 20}
 VALKEY = {"tier": "dram", "store": "valkey", "connector": "redis", "dram_pool_bytes": None}

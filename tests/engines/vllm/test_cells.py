@@ -34,7 +34,12 @@ def without_a_tier(spec: dict) -> dict:
 def ordinary(tmp_path_factory) -> dict:
     """Records that nothing went wrong with, by tier and point: with a DRAM pool and with none."""
     folder = tmp_path_factory.mktemp("ordinary")
-    (folder / "engine.json").write_text('{"versions": {"vllm": "0.25.0"}}')
+    built = {
+        "pair": "reference",
+        "versions": {"vllm": "0.25.0"},
+        "lacks": ["lmcache.cuda_ops cannot be imported"],
+    }
+    (folder / "engine.json").write_text(json.dumps(built))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path("tests/fake_engine").absolute()))
         spec = slice_of(folder)
@@ -52,6 +57,7 @@ def test_single_requests_come_first_when_there_are_any(spec):
 def test_a_record_has_the_environments_that_were_built(ordinary):
     environment = ordinary["dram"][2]["environment"]
     assert environment["engine"]["versions"]["vllm"] == "0.25.0"
+    assert "lmcache.cuda_ops cannot be imported" in ordinary["dram"][2]["notes"]
     assert "loadgen" not in environment
 
 

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.engines.vllm.slices import HELD, offload, scenario
-from workflow.hyperkv.base.deadline import Endpoint
 from workflow.hyperkv.base.errors import UserError
-from workflow.hyperkv.base.secret import Secret
-from workflow.hyperkv.connectors.striped.cache import settings_from
 from workflow.hyperkv.engines.vllm import lmcache
 from workflow.hyperkv.stores.held import Held
 from workflow.hyperkv.stores.registry import store_class
+from workflow.plugin.lmcache_striped.cache import settings_from
+from workflow.plugin.lmcache_striped.deadline import Endpoint
+from workflow.plugin.lmcache_striped.secret import Secret
 
 GIB = 1 << 30
 
@@ -186,7 +186,7 @@ def test_the_server_keeps_chunks_in_stripes():
     parameters = adapter.pop("adapter_params")
     assert adapter == {
         "type": "native_plugin",
-        "module_path": "workflow.hyperkv.connectors.lmcache_striped_l2",
+        "module_path": "lmcache_striped.l2",
         "class_name": "StripedL2Client",
     }
     assert parameters.pop("library").endswith("/results/build/striped/striped.so")

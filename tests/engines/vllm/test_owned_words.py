@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from tests.configs import BASE, one_line
 from tests.engines.vllm.slices import DEFAULTS, offload, scenario
 from tests.workflow_helpers import changed
-from workflow.hyperkv.base.deadline import Endpoint
 from workflow.hyperkv.base.documents import own_data
 from workflow.hyperkv.engines.vllm import lmcache, owned_words
 from workflow.hyperkv.engines.vllm.command import command, variables
 from workflow.hyperkv.engines.vllm.owned_words import flag_faults, lmcache_faults, variable_faults
 from workflow.hyperkv.models.geometry import load_geometry
 from workflow.hyperkv.stores.held import Held
+from workflow.plugin.lmcache_striped.deadline import Endpoint
 
 
 def refused(changes: dict) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from workflow.hyperkv.engines.vllm.lmcache_log import transfers
-from workflow.hyperkv.engines.vllm.running import Moved, Running
+from workflow.hyperkv.engines.vllm.running import Moved, Running, past_buffer
 from workflow.hyperkv.engines.vllm.server import EngineServers
 from workflow.hyperkv.machine.counters import ProcessCounters, block_device_bytes
 from workflow.hyperkv.stores.base import Counters
@@ -154,3 +154,19 @@ def test_bytes_that_pass_processes_by_are_the_devices_or_unknown(tmp_path):
     assert device is None or found >= device[0]
     own.counted_at = Path("/proc")
     assert own.moved().device_read is None
+
+
+@pytest.mark.parametrize(
+    ("store", "pool", "known", "told"),
+    [
+        ("kvrocks", None, ["--disable-l1-retrieval"], ["--disable-l1-retrieval"]),
+        ("files", None, ["--disable-l1-retrieval"], ["--disable-l1-retrieval"]),
+        ("kvrocks", 1 << 30, ["--disable-l1-retrieval"], []),
+        ("dram", 1 << 30, ["--disable-l1-retrieval"], []),
+        ("kvrocks", None, [], []),
+    ],
+)
+def test_a_server_s_buffer_serves_no_hits_where_its_version_can_leave_that(store, pool, known, told):
+    cell = SimpleNamespace(scenario={"store": store, "dram_pool_bytes": pool})
+    assert past_buffer(cell, {"server_options": known}) == told
+    assert past_buffer(cell, {}) == []

@@ -103,6 +103,22 @@ def test_a_reader_that_lets_replies_pile_up(client, store):
                 assert replies.read(len(value) + 2) == value + b"\r\n"
 
 
+def test_replies_that_a_client_has_switched_off(client, store):
+    """SKIP is for the next command alone, OFF until ON: a value is no exception."""
+    big = max(VALUES, key=lambda key: len(VALUES[key]))
+    ask = ASK % (len(big), big)
+    endpoint = store.endpoint
+    with socket.create_connection((endpoint.host, endpoint.port), timeout=30) as connection:
+        connection.sendall(b"CLIENT REPLY SKIP\r\n" + ask + ask)
+        with connection.makefile("rb") as replies:
+            if (first := replies.readline()).startswith(b"-"):
+                pytest.skip("this Kvrocks has no CLIENT REPLY")
+            assert first == b"$%d\r\n" % len(VALUES[big])
+            assert replies.read(len(VALUES[big]) + 2) == VALUES[big] + b"\r\n"
+            connection.sendall(b"CLIENT REPLY OFF\r\n" + ask + ask + b"CLIENT REPLY ON\r\n")
+            assert replies.readline() == b"+OK\r\n"
+
+
 def test_a_reader_that_goes_away_in_the_middle(client, store):
     big = max(VALUES, key=lambda key: len(VALUES[key]))
     endpoint = store.endpoint

@@ -16,10 +16,8 @@ from hypothesis import strategies as st
 from tests.helpers import eventually, refused
 from tests.stores.conftest import CONNECTIONS, MIB, buffers_for, new_keys, offered, store_config, values_of
 from tests.stores.servers import parsed
-from workflow.hyperkv.base.deadline import Endpoint
 from workflow.hyperkv.base.errors import StoreDied, StoreError, UserError
-from workflow.hyperkv.base.secret import Secret, write_private
-from workflow.hyperkv.connectors.base import Connector
+from workflow.hyperkv.base.secret import write_private
 from workflow.hyperkv.connectors.redis import RedisConnector
 from workflow.hyperkv.connectors.registry import make_connector
 from workflow.hyperkv.connectors.resp import RespConnector
@@ -27,6 +25,9 @@ from workflow.hyperkv.machine.machine_code import Needs
 from workflow.hyperkv.stores.applied import number
 from workflow.hyperkv.stores.kvrocks.config import complete, rendered
 from workflow.hyperkv.stores.kvrocks.store import KvrocksStore
+from workflow.plugin.lmcache_striped.base import Connector
+from workflow.plugin.lmcache_striped.deadline import Endpoint
+from workflow.plugin.lmcache_striped.secret import Secret
 
 PRESETS = sorted(Path("config/kvrocks").glob("*.yaml"))
 KEYS = set(Path("tests/data/kvrocks-2.10-keys.txt").read_text().split())

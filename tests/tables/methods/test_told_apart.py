@@ -36,11 +36,12 @@ def test_the_sentence_names_both_ends_of_what_tells_them_apart():
     [
         rows_of(rps=(1.0, 1.1, 2.0)),
         rows_of(ttft=(30.0, 30.1, 30.2)),
+        rows_of().assign(pair=["current", "reference"] * 3),
         rows_of().assign(ttft_p50_ms_low=None),
         rows_of().assign(rps_per_gpu_high=None),
         rows_of().assign(valid=False),
     ],
-    ids=["rps does", "ttft does not", "no interval", "no interval of rps", "nothing valid"],
+    ids=["rps does", "ttft does not", "two pairs", "no interval", "no interval of rps", "nothing valid"],
 )
 def test_else_nothing_is_said(rows):
     assert told_apart(rows) == ""

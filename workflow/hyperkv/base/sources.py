@@ -12,7 +12,8 @@ from typing import NamedTuple
 from .documents import data_in
 
 _PACKAGE = "workflow.hyperkv"
-_BESIDE = (".py", ".yaml", ".j2")  # a module, its data and its template
+_PACKAGES = (_PACKAGE, "workflow.plugin.lmcache_striped")
+_BESIDE = (".py", ".yaml", ".j2", ".c")  # a module, its data, its template and its compiled part
 
 
 class _Read(NamedTuple):
@@ -28,13 +29,14 @@ _known: dict[Path, _Read] = {}
 
 def sources(*modules: str) -> list[str]:
     """Paths, relative to the repository root, of the modules, of all they import from this package, and of their templates and
-    data: the .j2 and .yaml beside a module, of its name.
+    data: the .j2, .yaml and .c beside a module, of its name.
 
-    modules: dotted names below workflow.hyperkv, e.g. "tables.cost", "stores.files". Imports inside functions
-    count; modules loaded by name (import_module) do not, so name them here. Raises FileNotFoundError.
+    modules: dotted names below workflow.hyperkv, e.g. "tables.cost", "stores.files", or whole ones. Imports inside
+    functions count; modules loaded by name (import_module) do not, so name them here. Raises FileNotFoundError.
     """
     found: set[Path] = set()
-    pending = [path for module in modules for path in _ours(f"{_PACKAGE}.{module}")]
+    whole = (module if _is_ours(module) else f"{_PACKAGE}.{module}" for module in modules)
+    pending = [path for module in whole for path in _ours(module)]
     while pending:
         path = pending.pop()
         if path in found:
@@ -50,6 +52,12 @@ def code_digest(paths: Iterable[str]) -> str:
     for path in sorted(paths):
         digest.update(path.encode() + b"\0" + _known_as(Path(path)).said.encode() + b"\0")
     return digest.hexdigest()[:12]
+
+
+def same_code(one: Path, other: Path) -> bool:
+    """Whether two files say the same, but for comments and docstrings."""
+    said = [_read(path, path.read_bytes()).said for path in (one, other)]
+    return said[0] == said[1]
 
 
 def edited() -> list[str]:
@@ -75,8 +83,8 @@ def _known_as(path: Path) -> _Read:
 
 
 def _read(path: Path, source: bytes) -> _Read:
-    """A module's syntax tree, or its data, as text that neither layout nor comments nor docstrings change; all of a template."""
-    if path.suffix == ".j2":
+    """A module's syntax tree, or its data, as text that neither layout nor comments nor docstrings change; all of a template and of C."""
+    if path.suffix in (".j2", ".c"):
         return _Read(source, source.decode(), ())
     if path.suffix == ".yaml":
         return _Read(source, json.dumps(data_in(source)), ())
@@ -113,10 +121,14 @@ def _ours(module: str) -> list[Path]:
     return _paths_if_ours(module)
 
 
+def _is_ours(module: str) -> bool:
+    return any(module == package or module.startswith(package + ".") for package in _PACKAGES)
+
+
 def _paths_if_ours(module: str) -> list[Path]:
-    if module != _PACKAGE and not module.startswith(_PACKAGE + "."):
+    if not _is_ours(module):
         return []
     base = Path(*module.split("."))
     candidates = [*(base.with_suffix(suffix) for suffix in _BESIDE), base / "__init__.py"]
-    parents = [parent / "__init__.py" for parent in base.parents if parent.is_relative_to("workflow/hyperkv")]
+    parents = [parent / "__init__.py" for parent in base.parents if _is_ours(".".join(parent.parts))]
     return [path for path in (*candidates, *parents) if path.exists()]

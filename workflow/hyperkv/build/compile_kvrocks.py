@@ -21,8 +21,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ...plugin.lmcache_striped.deadline import Deadline
 from ..base.cli import run_stage
-from ..base.deadline import Deadline
 from ..base.digests import sha256_of
 from ..base.durable import appearing
 from ..base.errors import UserError
@@ -32,7 +32,7 @@ from ..machine.processes import OwnedProcess, describe_exit
 from .cmake_files import declared
 from .fetch_kvrocks import identity
 from .kvrocks_dependencies import HOW_TO_FILL, copied, locate, told_versions, unlike
-from .kvrocks_patches import apply_patches, check_patches, patch_file
+from .kvrocks_patches import apply_patches, check_patches, planned
 from .kvrocks_program import describe
 from .toolchain import check_tools, cmake_options, cmake_version, environment
 
@@ -65,9 +65,7 @@ def build_spec(kvrocks: Mapping[str, Any], source: str, patched: bool = False) -
     spec = identity(kvrocks, source) | {key: kvrocks[key] for key in ("deps_dir", "march")}
     if patched:
         check_patches(kvrocks["patches"])
-        spec["patches"] = [
-            {"name": name, "sha256": sha256_of(patch_file(name))} for name in kvrocks["patches"]
-        ]
+        spec["patches"] = [planned(name) for name in kvrocks["patches"]]
     return json.dumps(spec, sort_keys=True)
 
 
@@ -86,13 +84,16 @@ def build(
     scratch = out.absolute().parent.with_name(f"{out.name}-work")
     shutil.rmtree(scratch, ignore_errors=True)
     tree, commit = unpack(source, scratch / "source")
-    apply_patches(tree, spec.get("patches", []))
+    patches = apply_patches(tree, spec.get("patches", []))
     folders, versions = find_dependencies(tree, spec["deps_dir"], scratch / "deps")
     options = cmake_options(spec["march"], folders, cmake_version())
     compiled = run_x_py(tree, scratch, options, jobs)
     described = describe(compiled)
     document = {
-        **{key: value for key, value in spec.items() if key not in ("deps_dir", "march", "sha256")},
+        **{
+            key: value for key, value in spec.items() if key not in ("deps_dir", "march", "sha256", "patches")
+        },
+        **({"patches": patches} if patches else {}),
         "tarball_sha256": sha256,
         "version": described["version"],
         "commit": commit or described["commit"],

@@ -27,9 +27,10 @@ _VERSION_FILES = {
     "pegtl": ("include/tao/pegtl/version.hpp",),
     "rangev3": ("include/range/v3/version.hpp",),
     "rocksdb": ("include/rocksdb/version.h",),
+    "spdlog": ("include/spdlog/version.h",),
     "tbb": ("include/oneapi/tbb/version.h",),
     "xxhash": ("xxhash.h",),
-    "zlib": ("zlib.h",),
+    "zlib": ("zlib.h", "zlib-ng.h.in"),
     "zstd": ("lib/zstd.h",),
 }
 
@@ -141,7 +142,7 @@ def _told_version(name: str, folder: Path) -> str | None:
 
 def _version_in(text: str) -> str | None:
     """The version that a header, a list file or a VERSION file tells: as numbers apart, as text, or as fmt packs it."""
-    kinds = ("MAJOR", "MINOR", "(?:PATCH|RELEASE)")
+    kinds = ("MAJOR", "MINOR", "(?:PATCH|RELEASE|REVISION)")
     parts = [re.search(rf"(?:#\s*define\s+|set\s*\()\w*_{kind}\w*\s+(\d+)", text) for kind in kinds]
     if parts[0] and parts[1]:
         return ".".join(found[1] for found in parts if found)

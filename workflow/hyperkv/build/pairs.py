@@ -1,7 +1,7 @@
 """What a pair of vLLM and LMCache must have, and which pairs are not sound. Pure functions, the standard library alone.
 
 A scenario asks for some of NEEDS: `inside` (LMCache inside vLLM), `server` (LMCache's server beside it), `resp` (its native RESP
-client), `striped` (our plugin); `serving` is asked for always. Issues are those of LMCache/LMCache.
+client); `serving` is asked for always. Issues are those of LMCache/LMCache.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-NEEDS = ("inside", "server", "resp", "striped")
+NEEDS = ("inside", "server", "resp")
 SERVING = "serving"
 _LMCACHE = ("inside", "server")
-_PLUGIN = "workflow.hyperkv.connectors"
 FIRST_WITH_PACKED_KV = (0, 26)
 FIRST_WITHOUT_INSIDE = (0, 5, 7)
 OF_INSIDE = "inprocess, redis, resp, striped"
@@ -22,7 +21,7 @@ OF_SERVER = "mp, striped_mp"
 
 @dataclass(frozen=True)
 class Module:
-    """A compiled module, or one of ours. names: what versions call it; of an entry with several all are imported.
+    """A compiled module. names: what versions call it; of an entry with several all are imported.
 
     needs: any of which asks for it. absent: what its absence means. device: None for both. required: whether nothing is measured
     without.
@@ -69,11 +68,6 @@ MODULES = {
         (("lmcache.v1.storage_backend.native_clients.resp_client", "lmcache.lmcache_redis"),),
         ("resp",),
         "LMCache has no native RESP client; install a wheel that has it, or choose connector redis or striped_mp",
-    ),
-    "striped": Module(
-        ((f"{_PLUGIN}.lmcache_striped", f"{_PLUGIN}.lmcache_striped_l2"),),
-        ("striped",),
-        "connectors striped and striped_mp cannot be imported; they need numpy and xxhash there",
     ),
 }
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
+from pkgutil import iter_modules
 from typing import Any
 
 from ..base.sources import code_digest, sources
 from ..connectors import registry as connectors
 from ..machine import require_array
 from ..stores import registry as stores
-
-_PLUGINS = {"striped": ["connectors.lmcache_striped"], "striped_mp": ["connectors.lmcache_striped_l2"]}
 
 
 def code(*modules: str) -> str:
@@ -30,7 +30,8 @@ def scenario_modules(spec: Mapping[str, Any]) -> list[str]:
     if engine == "vllm":
         if scenario["tier"] != "none":
             modules += stores.modules_of(scenario)
-        return modules + _PLUGINS.get(scenario.get("connector"), [])
+        plugin = connectors.plugin_module(scenario)
+        return modules if plugin is None else [*modules, f"{connectors.PLUGIN}.{plugin}"]
     if scenario["tier"] != "none":
         modules += _alone(scenario)
         if scenario["dram_pool_bytes"]:
@@ -72,6 +73,13 @@ def tune_code(spec: Mapping[str, Any]) -> str:
 def prediction_modules(cases: Iterable[Mapping[str, Any]]) -> list[str]:
     """What predicting hit rates runs. cases: those of the prediction's slice of the config."""
     return ["predict.predict_hit_rates", *{f"workloads.{case['workload']['kind']}": 0 for case in cases}]
+
+
+def plugin_modules() -> list[str]:
+    """Every module of the plugin, for whom it is installed for."""
+    found = find_spec(connectors.PLUGIN)
+    places = [] if found is None else found.submodule_search_locations or []
+    return [f"{connectors.PLUGIN}.{module.name}" for module in iter_modules(places)]
 
 
 def recommendation_modules(workload: Mapping[str, Any]) -> list[str]:

@@ -11,6 +11,7 @@ from ..array.settings import ArraySettings, mistakes
 from ..base.config_files import read_mapping, read_text, there
 from ..base.documents import check_keys
 from ..base.errors import UserError
+from ..build.fetch_kvrocks import tarball_of
 from ..build.kvrocks_patches import check_patches
 from ..models.geometry import load_geometry
 from ..models.gpu import load_gpu
@@ -129,11 +130,13 @@ def _in_case(name: str, message: str) -> str:
 
 
 def check_kvrocks(section: Mapping[str, Any]) -> None:
-    """That the folders and patches that section `kvrocks` names are there."""
+    """That the folders and patches that section `kvrocks` names are there, and its release's SHA-256 is known."""
     for key in ("path", "deps_dir"):
         if section.get(key) is not None and not Path(section[key]).is_dir():
             raise UserError(f"config: kvrocks.{key}: there is no folder {section[key]}")
     check_patches(section["patches"])
+    if section["source"] in ("auto", "release"):
+        tarball_of(section)
 
 
 def check_array(config: dict[str, Any]) -> None:

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...plugin.lmcache_striped.secret import KEYS, Secret
+from ...plugin.lmcache_striped.stripes import LEAST_STRIPE_BYTES
 from ..base.errors import UserError
 from ..base.folders import nearest
-from ..base.secret import KEYS, Secret
 from ..connectors.registry import CONNECTORS, alone
-from ..connectors.striped.stripes import LEAST_STRIPE_BYTES
 from ..engines.vllm import lmcache
 from ..machine.memory_dir import file_system_of
 from ..stores.registry import STORES, store_class, stores_of

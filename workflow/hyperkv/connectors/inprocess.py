@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ...plugin.lmcache_striped.base import leading_true
 from ..base.errors import UserError
 from ..stores.base import LocalStore, Store
-from .base import Items, SpreadConnector, leading_true
+from .base import Items, SpreadConnector
 
 
 class InprocessConnector(SpreadConnector):

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import redis
 
-from ..base.deadline import Deadline, Endpoint
+from ...plugin.lmcache_striped.deadline import Deadline, Endpoint
 from ..base.errors import StoreError
 from ..stores.redis_client import Clock, bounded
 from .base import Items, SpreadConnector

@@ -7,18 +7,23 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from ...plugin.lmcache_striped.base import Connector
+from ...plugin.lmcache_striped.secret import Secret
 from ..base.errors import UserError
+from ..base.own_command import snakemake_command
 from ..stores.base import Store
-from .base import Connector
 
+PLUGIN = "workflow.plugin.lmcache_striped"  # as it is imported here; engines import what is installed of it
 STRIPED = ("striped", "striped_mp")  # inside vLLM, and below an LMCache server
+_OF_PLUGIN = {"striped": "remote", "striped_mp": "l2"}
+_TAKING_PASSWORDS = ("redis", "resp", "mp")
 _BELOW_SERVER = {"mp": "resp", "striped_mp": "striped"}
 LIBRARY = Path("results/build/striped/striped.so")
 CONNECTORS = {
-    "inprocess": ("inprocess", "InprocessConnector"),
-    "redis": ("redis", "RedisConnector"),
-    "resp": ("resp", "RespConnector"),
-    "striped": ("striped.connector", "StripedConnector"),
+    "inprocess": (f"{__package__}.inprocess", "InprocessConnector"),
+    "redis": (f"{__package__}.redis", "RedisConnector"),
+    "resp": (f"{__package__}.resp", "RespConnector"),
+    "striped": (f"{PLUGIN}.connector", "StripedConnector"),
 }
 _OPTIONS = {
     "striped": {"stripe_bytes": "stripe_bytes", "in_flight": "stripes_in_flight", "library": "client"}
@@ -38,6 +43,13 @@ def options_of(name: str, scenario: Mapping[str, Any]) -> dict[str, Any]:
     return options
 
 
+def plugin_module(scenario: Mapping[str, Any]) -> str | None:
+    """The plugin's module that LMCache is to import for a scenario with engine vllm; None where its own clients do."""
+    connector = scenario.get("connector", "")
+    with_password = connector in _TAKING_PASSWORDS and Secret.of(scenario) is not None
+    return _OF_PLUGIN.get(connector) or ("password" if with_password else None)
+
+
 def library_of(client: str) -> Path | None:
     """The compiled code of connector striped's client `native`; None for `python`."""
     return LIBRARY if client == "native" else None
@@ -51,13 +63,18 @@ def make_connector(
     Raises UserError when the two do not fit.
     """
     module, cls = CONNECTORS[name]
-    connector = getattr(import_module(f"{__package__}.{module}"), cls)
+    connector = getattr(import_module(module), cls)
     if name == "inprocess":
         return connector(store, connections)
     endpoints = store.endpoints
     if not endpoints:
         raise UserError(f"connector {name} cannot reach store {store.name}; use inprocess")
     if name == "striped":
+        if (library := options.get("library")) is not None and not library.exists():
+            make = snakemake_command("build_striped", 1)
+            raise UserError(
+                f"client native: there is no {library}; `{make}` makes it, or choose client python"
+            )
         return connector(endpoints, connections, timeout_s, **options)
     if len(endpoints) > 1:
         raise UserError(f"connector {name} reaches one process of store {store.name}; use striped")
@@ -65,5 +82,5 @@ def make_connector(
 
 
 def modules_of(name: str) -> list[str]:
-    """The modules that a connector runs by itself, by their names below workflow.hyperkv, for base.sources."""
-    return [f"connectors.{CONNECTORS[alone(name)][0]}"]
+    """The modules that a connector runs by itself, for base.sources."""
+    return [CONNECTORS[alone(name)][0]]

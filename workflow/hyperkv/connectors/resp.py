@@ -1,17 +1,17 @@
 """Connector `resp`: a chunk is one value, and every connection has its share of a batch in flight at once.
 
 That is the request pattern of LMCache's native client. Values go out by scatter-gather and come in straight into the
-buffers (striped/channels.py).
+buffers (channels.py of the plugin).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..base.deadline import Deadline, Endpoint
-from .base import Items, SpreadConnector, leading_present
-from .striped.channels import Channel, Exchange, Lookup
-from .striped.sockets import command
+from ...plugin.lmcache_striped.base import leading_present
+from ...plugin.lmcache_striped.channels import Channel, Exchange, Lookup, command
+from ...plugin.lmcache_striped.deadline import Deadline, Endpoint
+from .base import Items, SpreadConnector
 
 _CRLF = b"\r\n"
 

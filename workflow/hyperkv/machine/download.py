@@ -16,7 +16,7 @@ from typing import BinaryIO, TypeVar
 import pooch
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-from ..base.deadline import Deadline
+from ...plugin.lmcache_striped.deadline import Deadline
 from ..base.errors import PassingError, UserError
 from ..base.threads import within
 

@@ -7,8 +7,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+from ...plugin.lmcache_striped.threads import refused
 from ..base.errors import StoreError, UserError
-from ..base.threads import refused
 from .processes import OwnedProcess, describe_exit
 
 _PERIOD_S = 0.5

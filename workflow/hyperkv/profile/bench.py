@@ -30,8 +30,8 @@ from typing import Annotated
 from cyclopts import Parameter
 from tabulate import tabulate
 
+from ...plugin.lmcache_striped.deadline import Endpoint
 from ..base.cli import run_stage
-from ..base.deadline import Endpoint
 from ..base.errors import UserError
 from ..cells.point import point_keys, values_per_connection
 from ..connectors.registry import make_connector

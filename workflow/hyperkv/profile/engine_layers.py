@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from time import perf_counter
 
-from ..base.deadline import Endpoint
+from ...plugin.lmcache_striped.deadline import Endpoint
 from ..records.kinds.profile import Moved
 
 _PASSES = 5

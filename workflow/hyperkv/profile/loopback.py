@@ -21,9 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..base.deadline import Deadline, Endpoint
+from ...plugin.lmcache_striped.channels import Channel
+from ...plugin.lmcache_striped.deadline import Deadline, Endpoint
 from ..base.errors import StoreError
-from ..connectors.striped.channels import Channel
 from ..machine.accepting import Acceptor, on_threads
 from ..machine.own_folder import own_folder
 from ..machine.processes import LOOPBACK, OwnedProcess, free_port

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from ...plugin.lmcache_striped.base import Connector
 from ..base.errors import UserError
 from ..cells.point import point_keys
-from ..connectors.base import Connector
 from ..connectors.registry import make_connector, options_of
 from ..machine.counters import process_counters
 from ..machine.memory_dir import KEY

@@ -17,7 +17,7 @@ import struct
 import time
 from collections.abc import Iterator
 
-from ..base.deadline import send_all
+from ...plugin.lmcache_striped.deadline import send_all
 from ..machine.accepting import Acceptor, on_threads
 
 _CRLF = b"\r\n"

@@ -26,9 +26,9 @@ from typing import Any
 
 import numpy as np
 
+from ...plugin.lmcache_striped.threads import started
 from ..base.cli import run_stage
 from ..base.errors import UserError
-from ..base.threads import started
 from ..cells.job import Job
 from ..cells.point import on_each, point_keys, throughput, values_per_connection
 from ..machine.counters import process_counters, supports_direct_io

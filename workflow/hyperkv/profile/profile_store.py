@@ -22,11 +22,11 @@ from typing import Any
 
 import numpy as np
 
+from ...plugin.lmcache_striped.base import Connector
 from ..base.cli import run_stage
 from ..base.errors import UserError
 from ..cells.job import Job
 from ..cells.point import point_keys, throughput, values_per_connection
-from ..connectors.base import Connector
 from ..connectors.registry import make_connector, options_of
 from ..machine.node import data_dir_of
 from ..machine.own_folder import own_folder

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..base.threads import started
+from ...plugin.lmcache_striped.base import Connector
+from ...plugin.lmcache_striped.threads import started
 from ..cells.point import on_each
-from ..connectors.base import Connector
 from ..machine.memory_dir import memory_folder
 from ..records.kinds.profile import Moved, Rung
 from ..stores.base import LocalStore, Store

@@ -19,10 +19,10 @@ from typing import Any, cast
 
 import redis
 
+from ...plugin.lmcache_striped.secret import Secret
 from ..base.cli import run_stage
 from ..base.errors import StoreError, UserError, printable
 from ..base.options import Spec
-from ..base.secret import Secret
 from ..machine.processes import LOOPBACK, OwnedProcess, free_port
 from ..records.frames import read_json
 from ..stores.applied import told_by

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..base.deadline import Endpoint
+from ...plugin.lmcache_striped.deadline import Endpoint
 from ..cells.cell import CellSpec
 from ..connectors.registry import STRIPED
 from ..engines.vllm import lmcache
@@ -61,7 +61,9 @@ def add_engine(files: Files, cell: CellSpec, engine: EngineSlice, place: Place) 
     saved = 0 if replay or cell.scenario["tier"] == "none" else saved_bytes(cell)
     ports = tuple(range(http_port + 1, http_port + 5))
     held = Held.of(scenario, kv, share, geometry, saved, lmcache.buffer_bytes(scenario, staging), ports)
-    offload = lmcache.offload(scenario, staging, held, endpoints, port, http_port, share.values_per_chunk)
+    offload = lmcache.offload(
+        scenario, staging, held, endpoints, port, http_port, share.values_per_chunk, settings["device"]
+    )
     if offload.config is not None:
         files.add(
             "lmcache.yaml",
@@ -69,16 +71,17 @@ def add_engine(files: Files, cell: CellSpec, engine: EngineSlice, place: Place) 
             "LMCache's configuration, for LMCACHE_CONFIG_FILE",
         )
     environment = variables(settings, None, Path())
-    if scenario.get("connector") in STRIPED:
-        files.notes.append(
-            f"connector {scenario['connector']} is imported from this checkout; vLLM's environment needs xxhash"
-        )
     if files.password is not None:
         files.notes.append(
             f"the store's password is in none of these files: they read it where {' '.join(files.password.keys().values())} "
-            f"says, by the plugin of this checkout"
+            f"says"
         )
     if scenario.get("connector") in STRIPED or files.password is not None:
+        pip = shlex.join(["-m", "pip", "install", str(place.checkout / "workflow/plugin")])
+        files.notes.append(
+            f"LMCache imports package lmcache-striped; it is installed by {engine.python} {pip}"
+        )
+    if settings["device"] == "cpu" and scenario.get("connector") == "offloading":
         environment = {"PYTHONPATH": str(place.checkout)} | environment
     environment = {key: value for key, value in environment.items() if key not in _ONLY_MEASURING}
     own = [] if offload.config is None else ['LMCACHE_CONFIG_FILE="$here/lmcache.yaml"']

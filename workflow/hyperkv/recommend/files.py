@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..base.secret import Secret
+from ...plugin.lmcache_striped.secret import Secret
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ..base.secret import Secret
+from ...plugin.lmcache_striped.secret import Secret
 from ..cells.cell import CellSpec
 from ..models.gpus import kv_share
 from ..stores.base import StoreConfig

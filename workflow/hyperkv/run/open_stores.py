@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..base.secret import Secret
+from ...plugin.lmcache_striped.secret import Secret
 from ..stores.registry import store_class
 
 

@@ -19,7 +19,7 @@ from ..config.config import checked
 from ..config.kvrocks_source import BUILT, KvrocksSource, kvrocks_notes, resolve, runnable, runnable_scenarios
 from ..config.scenarios import selected
 from ..config.tune import tune_spec, tuned_scenarios
-from ..connectors.registry import LIBRARY, STRIPED
+from ..connectors.registry import LIBRARY, plugin_module
 from ..engines.vllm.lmcache import IN_PROCESS, SERVED
 from ..stores.registry import store_class
 from ..tables.judging.claim import PREDICTED_TABLES, Claim, claimed_records, claimed_tables, read_claims
@@ -229,14 +229,15 @@ class Stages:
             "inside": connectors & {*IN_PROCESS},
             "server": connectors & {*SERVED},
             "resp": "resp" in connectors or served,
-            "striped": connectors & {*STRIPED},
         }
         return [need for need, asking in needs.items() if asking]
 
     def _engine_files(self, name: str) -> list[str]:
         made = [] if self.config["vllm"]["model_dir"] else [f"{plan.made_model_dir(self.config)}/config.json"]
-        records = (self.config["scenarios"][name]["pair"], plan.LOADGEN_ENVIRONMENT)
-        return [*map(plan.environment_record, records), *made]
+        own = self.config["scenarios"][name]
+        records = (own["pair"], plan.LOADGEN_ENVIRONMENT)
+        plugin = [] if plugin_module(own) is None else [f"results/build/{own['pair']}/striped.json"]
+        return [*map(plan.environment_record, records), *plugin, *made]
 
     def _built_for(self, name: str) -> list[str]:
         library = [str(LIBRARY)] if self.config["scenarios"][name].get("client") == "native" else []

@@ -13,10 +13,10 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from ..base.deadline import Endpoint
+from ...plugin.lmcache_striped.deadline import Endpoint
+from ...plugin.lmcache_striped.secret import Secret
 from ..base.errors import StoreDied, StoreError, UserError
 from ..base.folders import cannot_write
-from ..base.secret import Secret
 from ..machine.counters import ProcessCounters, drop_page_cache, process_counters
 from .held import HeldByEngine
 from .owned_keys import Owned, refuse_owned

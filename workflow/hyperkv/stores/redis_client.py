@@ -9,7 +9,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from ..base.deadline import BoundedSocket, Deadline, connected
+from ...plugin.lmcache_striped.deadline import BoundedSocket, Deadline, connected
 
 _REPLY_BYTES = 16 << 20
 

@@ -4,7 +4,7 @@ import shlex
 import socket
 from collections.abc import Callable, Sequence
 
-from ..base.deadline import send_all
+from ...plugin.lmcache_striped.deadline import send_all
 
 PEEK_BYTES = 16 * 1024
 LARGE_VALUE_BYTES = 64 * 1024

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import redis
 
-from ..base.deadline import Endpoint
+from ...plugin.lmcache_striped.deadline import Endpoint
 from ..base.errors import StoreDied, StoreError
 from ..base.secret import write_private
 from ..machine.counters import ProcessCounters, process_counters

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
-from ..base.deadline import Endpoint
+from ...plugin.lmcache_striped.deadline import Endpoint
 from ..base.errors import StoreError
 from ..base.threads import each
 from ..machine.counters import ProcessCounters

@@ -8,10 +8,10 @@ from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...plugin.lmcache_striped.base import Connector
 from ..base.errors import StoreError
 from ..cells.cell import CellSpec
 from ..cells.point import point_keys
-from ..connectors.base import Connector
 from ..connectors.registry import alone, make_connector, options_of
 from ..records.evidence import served_from_ram
 from ..records.kinds.tune import Round

@@ -38,14 +38,13 @@ class _Built(_Server):
 
 
 class _Tarball(Section):
-    url: Url = "https://github.com/apache/kvrocks/archive/refs/tags/v2.10.0.tar.gz"
-    """The source tarball."""
-    sha256: str = key(
-        "51f07d17bf2df0920fd9d6090266286ef426693d0b74e927584382f8b2b5f48a",
-        unit="hex digits",
-        pattern="^[0-9a-f]{64}$",
-    )
-    """SHA-256 of the tarball."""
+    version: str = key("2.10.0", unit="version", pattern=r"^\d+\.\d+\.\d+(-[0-9a-z.]+)?$")
+    """The release."""
+    url: Url | None = None
+    """The source tarball; null is that of `version` at its repository."""
+    sha256: str | None = key(None, unit="hex digits", pattern="^[0-9a-f]{64}$")
+    """SHA-256 of the tarball; null is the one of `version`, where it is known
+    (workflow/hyperkv/build/fetch_kvrocks.py); else it is asked for."""
 
 
 class _Repository(Section):
@@ -67,7 +66,7 @@ class Auto(_Tarball, _Repository, _Checkout, _Built):
 
 
 class Release(_Tarball, _Built):
-    """The tarball of `url`."""
+    """The tarball of a release."""
 
     source: Literal["release"]
 

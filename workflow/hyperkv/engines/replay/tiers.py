@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...connectors.base import Connector
+from ....plugin.lmcache_striped.base import Connector
 from ...stores.base import Store
 from ...workloads.payload import Payload, aligned_buffer, slots
 

@@ -10,7 +10,7 @@ from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
-from ...base.deadline import BoundedSocket, Deadline, connected
+from ....plugin.lmcache_striped.deadline import BoundedSocket, Deadline, connected
 
 _ANSWER_BYTES = 16 << 20
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from ...base.deadline import Endpoint
+from ....plugin.lmcache_striped.deadline import Endpoint
 from ...base.errors import UserError
 from ...connectors.registry import library_of
 from ...connectors.vllm_own import mooncake_keys, offloading_keys
@@ -36,7 +36,6 @@ CONNECTOR_CLASSES = {
     "mooncake": "MooncakeStoreConnector",
 }
 _WITH_PASSWORD = "with_password"
-_CONNECTOR_MODULES = "workflow.hyperkv.connectors"
 _ALL_IN_FLIGHT = 1024  # as many as connectors/channels.py ever sends ahead
 # Tokens at a prompt's end that are never looked up, so that a hit leaves at least two to compute: a step of one token
 # per request runs as a full CUDA graph, in which LMCache 0.5 loads nothing (LMCacheConnectorV1Impl.start_load_kv).
@@ -198,7 +197,7 @@ def inprocess_config(
             config["remote_storage_plugins"] = [_WITH_PASSWORD]
             config["extra_config"] |= _plugin_keys(
                 _WITH_PASSWORD,
-                module_path=f"{_CONNECTOR_MODULES}.lmcache_password",
+                module_path="lmcache_striped.password",
                 class_name="PasswordAdapter",
                 client=scenario["connector"],
                 host=endpoint.host,
@@ -211,7 +210,7 @@ def inprocess_config(
         config |= {"remote_storage_plugins": ["striped"], "remote_serde": "naive"}
         config["extra_config"] |= {"save_chunk_meta": False} | _plugin_keys(
             "striped",
-            module_path=f"{_CONNECTOR_MODULES}.lmcache_striped",
+            module_path="lmcache_striped.remote",
             class_name="StripedAdapter",
             **_stripes(scenario, staging_bytes, endpoints, ranks),
         )
@@ -232,7 +231,7 @@ def _held(scenario: Mapping[str, Any]) -> str | None:
 def _stripes(
     scenario: Mapping[str, Any], staging_bytes: int, endpoints: Sequence[Endpoint], ranks: int = 1
 ) -> dict[str, Any]:
-    """Keys of connectors/striped_cache.py. Half of a rank's buffer may wait to be saved, the rest is for loads."""
+    """Keys of the plugin's cache.py. Half of a rank's buffer may wait to be saved, the rest is for loads."""
     places = (f"unix:{each.path}" if each.path else f"{each.host}:{each.port}" for each in endpoints)
     own = {
         "endpoints": ",".join(places),
@@ -245,6 +244,7 @@ def _stripes(
         "stripe_bytes": scenario.get("stripe_bytes"),
         "save_connections": scenario.get("save_connections"),
         "load_queue_bytes": scenario.get("load_queue_bytes"),
+        "client": "python" if library is None else None,
         "library": None if library is None else str(library.absolute()),
     }
     own |= {key: value for key, value in optional.items() if value is not None}
@@ -307,7 +307,7 @@ def _l2_adapter(
     if scenario["connector"] == "striped_mp":
         return {
             "type": "native_plugin",
-            "module_path": f"{_CONNECTOR_MODULES}.lmcache_striped_l2",
+            "module_path": "lmcache_striped.l2",
             "class_name": "StripedL2Client",
             "adapter_params": _stripes(scenario, staging_bytes, endpoints),
         }
@@ -317,7 +317,7 @@ def _l2_adapter(
         return {"type": "resp", **where}
     return {
         "type": "native_plugin",
-        "module_path": f"{_CONNECTOR_MODULES}.lmcache_password_l2",
+        "module_path": "lmcache_striped.password",
         "class_name": "resp_client",
         "adapter_params": {**where, **_reference(endpoint)},
     }

@@ -224,7 +224,7 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
     ready_s = settings["ready_timeout_s"]
     commands = []
     if offload.server is not None:
-        argv = [python, "-c", lmcache.COMMAND, "server", *offload.server, *_past_buffer(cell, built)]
+        argv = [python, "-c", lmcache.COMMAND, "server", *offload.server, *past_buffer(cell, built)]
         own_log = log.with_name(log.name + "-lmcache.log")
         commands.append(ServerCommand("lmcache server", argv, http_port, "/healthcheck", own_log, ready_s))
     for program in () if own is None else own.beside_engine(held):
@@ -245,9 +245,10 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
     commands.append(
         ServerCommand("vllm", argv, port, "/health", log.with_name(log.name + "-vllm.log"), ready_s)
     )
-    # LMCache imports connector striped from here.
-    environment = {"PYTHONPATH": import_path()} | variables(settings, config_file, files / "metrics")
+    environment = variables(settings, config_file, files / "metrics")
     environment |= {} if own is None else own.variables(held)
+    if settings["device"] == "cpu" and scenario.get("connector") == "offloading":
+        environment["PYTHONPATH"] = import_path()  # of connectors.host_offloading
     servers = stack.enter_context(EngineServers(commands, environment))
     running = Running(servers, store, model_dir, words, chunk_bytes)
     running.start_s = time.perf_counter() - started
@@ -256,7 +257,7 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
     return running
 
 
-def _past_buffer(cell: CellSpec, built: dict[str, Any]) -> list[str]:
+def past_buffer(cell: CellSpec, built: dict[str, Any]) -> list[str]:
     """The option that keeps an LMCache server's buffer from serving what it still holds, where its version has one; a DRAM pool is
     meant to. built: what the engine's environment says of itself."""
     store = store_class(cell.scenario["store"])

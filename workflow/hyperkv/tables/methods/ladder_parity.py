@@ -8,12 +8,13 @@ from typing import Any
 from ...base.errors import UserError
 
 _NESTED = ("settings", "environment", "vllm", "lmcache")
+_OF_PAIR = ("engine_python", "environment_records")
 _MISSING = object()
 
 
 def changed_keys(one: Mapping[str, Any], other: Mapping[str, Any]) -> set[str]:
     """Keys in which two sweep specs differ: the scenario's own by their names, those in settings and environment as
-    settings.KEY, those outside the scenario as `config KEY`."""
+    settings.KEY, those outside the scenario as `config KEY`; of what is a pair's own, `pair` alone."""
     mine, theirs = _flat(one), _flat(other)
     keys = {*mine, *theirs}
     return {key for key in keys if mine.get(key, _MISSING) != theirs.get(key, _MISSING)}
@@ -45,7 +46,9 @@ def require_steps(steps: Sequence[Mapping[str, Any]], specs: Sequence[Mapping[st
 
 
 def _flat(spec: Mapping[str, Any]) -> dict[str, Any]:
-    outside = {f"config {key}": value for key, value in spec.items() if key != "scenario"}
+    outside = {f"config {key}": value for key, value in spec.items() if key not in ("scenario", *_OF_PAIR)}
+    if "vllm" in spec:
+        outside["config vllm"] = {key: value for key, value in spec["vllm"].items() if key != "pairs"}
     scenario = {key: value for key, value in spec["scenario"].items() if key not in ("name", *_NESTED)}
     nested = {
         f"{section}.{key}": value

@@ -10,8 +10,11 @@ from ...records.repeats import at_common_load, clients_words
 def told_apart(scenarios: pd.DataFrame) -> str:
     """A sentence where RPS/GPU at the highest common load lies within all intervals and TTFT p50 does not; else "".
 
-    scenarios: that table; invalid rows take no part, and a row without an interval leaves it unsaid.
+    scenarios: that table; invalid rows take no part, and a row without an interval leaves it unsaid, as do several pairs of vLLM
+    and LMCache, which are not compared.
     """
+    if "pair" in scenarios and scenarios["pair"].nunique() > 1:
+        return ""
     rows = scenarios[scenarios["valid"].astype(bool)]
     rows = at_common_load(rows) if len(rows) else rows
     if (

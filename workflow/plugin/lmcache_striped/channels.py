@@ -1,0 +1,305 @@
+"""RESP2 over a blocking socket: many commands in flight, values received where they belong.
+
+A value's bytes take one call of the kernel, however many packets they are, and nothing of Python runs meanwhile: that is
+what lets one process's threads receive from many connections at once. Protocol: redis.io, "RESP".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+
+from .deadline import BoundedSocket, Deadline, Endpoint, connected, send_all
+from .errors import StoreError
+
+SOCKET_BUFFER_BYTES = 4 << 20
+_CRLF = b"\r\n"
+_NOTHING = memoryview(b"")
+_SCRATCH_BYTES = 4096
+_DISCARD_BYTES = 256 << 10
+_SEND_BYTES = 256 << 10
+_MOST_IN_FLIGHT = 1024  # what is not read of their requests and replies has to fit the kernel's buffers
+
+
+def open_socket(endpoint: Endpoint, deadline: Deadline) -> BoundedSocket:
+    """A socket connected by the deadline, with large buffers. Raises OSError."""
+    connection = connected(endpoint.host, endpoint.port, deadline, endpoint.path)
+    try:
+        enlarge(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def enlarge(connection: socket.socket) -> None:
+    """Ask for large kernel buffers, and over TCP for no delay. Raises OSError."""
+    for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+        connection.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER_BYTES)
+    if connection.family != socket.AF_UNIX:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def name_of(endpoint: Endpoint) -> str:
+    """How errors call an endpoint: its path, or host:port."""
+    return endpoint.path or f"{endpoint.host}:{endpoint.port}"
+
+
+def command(name: bytes, key: bytes) -> bytes:
+    """A RESP command with one argument."""
+    return b"*2\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(name), name, len(key), key)
+
+
+class Exchange(ABC):
+    """One command and what becomes of its reply. head_bytes: how much of a value is looked at before the rest."""
+
+    name = "?"
+    head_bytes = 0
+
+    @abstractmethod
+    def request(self) -> Sequence[bytes | memoryview]:
+        """The command's bytes, asked for when it is about to be sent."""
+
+    def line(self, line: bytes) -> bool:
+        """A reply of one line, without CRLF; False when this command has no such reply. Errors do not come here."""
+        return False
+
+    def place(self, length: int, head: memoryview) -> memoryview | None:
+        """Where the rest of a value of `length` bytes goes, given its head (shorter only if the value is).
+
+        None to throw it away. A command whose reply is no value raises StoreError.
+        """
+        raise StoreError(f"{self.name} was answered with a value")
+
+    def placed(self) -> None:  # noqa: B027
+        """The rest of the value lies in its place."""
+
+
+class Lookup(Exchange):
+    """EXISTS of a key."""
+
+    name = "EXISTS"
+
+    def __init__(self, key: bytes):
+        self._key = key
+        self.present = False
+
+    def request(self) -> Sequence[bytes | memoryview]:
+        return [command(b"EXISTS", self._key)]
+
+    def line(self, line: bytes) -> bool:
+        self.present = line == b":1"
+        return line in (b":0", b":1")
+
+
+class Channel:
+    """One connection that sends ahead and receives in place; opened when it is needed, closed by any failure.
+
+    in_flight: commands sent and not answered at most, None for as many as the kernel's buffers hold; an eighth of them
+    are sent together. timeout_s: of every call, see deadline.py. After a time-out, an end in the middle, or a reply that
+    is not RESP the socket is closed: what came next would answer an earlier command.
+    """
+
+    def __init__(self, endpoint: Endpoint, timeout_s: float, in_flight: int | None):
+        self.endpoint = endpoint
+        self.peer = name_of(endpoint)
+        self.timeout_s = timeout_s
+        self.in_flight = min(in_flight or _MOST_IN_FLIGHT, _MOST_IN_FLIGHT)
+        self._refill = max(1, self.in_flight // 8)
+        self._scratch = bytearray(_SCRATCH_BYTES)
+        self._view = memoryview(self._scratch)
+        self._at = self._have = 0
+        self._socket: BoundedSocket | None = None
+
+    def open(self, deadline: Deadline | None = None) -> None:
+        """Connect unless an earlier connection still stands. deadline: of the call that needs it. Raises StoreError."""
+        deadline = deadline or Deadline(self.timeout_s)
+        if self._socket is not None and self._stands():
+            self._socket.deadline = deadline
+            return
+        self.close()
+        try:
+            self._socket = open_socket(self.endpoint, deadline)
+        except OSError as error:
+            raise StoreError(f"cannot connect to {self.peer}: {error}") from error
+        if self.endpoint.password is not None:
+            self._authenticate(self.endpoint.password.value().encode())
+
+    def _stands(self) -> bool:
+        assert self._socket is not None
+        try:
+            self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+        return False
+
+    def _authenticate(self, password: bytes) -> None:
+        """What a server answers may repeat the password, so no message has it."""
+        with self.closing():
+            self.send([command(b"AUTH", password)])
+            if self._line() != b"+OK":
+                raise StoreError(f"{self.peer} did not take the password")
+
+    def close(self) -> None:
+        """Close the socket and forget what was under way."""
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.close()
+        self._socket = None
+        self._at = self._have = 0
+
+    @contextlib.contextmanager
+    def descriptor(self, deadline: Deadline) -> Iterator[int]:
+        """The open connection's socket, for what sends whole commands and takes whole replies by itself, by the deadline.
+
+        An exception within closes the connection. Raises StoreError.
+        """
+        self.open(deadline)
+        with self.closing():
+            assert self._socket is not None
+            self._socket.forget()
+            yield self._socket.fileno()
+
+    def run(self, exchanges: Sequence[Exchange], deadline: Deadline) -> None:
+        """Send the commands and see every reply to its end, by the deadline. Raises StoreError.
+
+        A command that the server refused raises after the last reply, and the connection goes on.
+        """
+        self.open(deadline)
+        refused: StoreError | None = None
+        sent = 0
+        with self.closing():
+            for number, exchange in enumerate(exchanges):
+                end = min(len(exchanges), number + self.in_flight)
+                if end == len(exchanges) or end - sent >= self._refill:
+                    while sent < end:
+                        sent = self._send_some(exchanges, sent, end)
+                error = self._take_reply(exchange)
+                refused = refused or error
+                deadline.answered()
+            if self._have > self._at:
+                raise StoreError(f"{self.peer} sent more than it was asked for")
+        if refused is not None:
+            raise refused
+
+    @contextlib.contextmanager
+    def closing(self) -> Iterator[None]:
+        """Whatever ends the block by an exception closes the connection."""
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
+
+    def _send_some(self, exchanges: Sequence[Exchange], first: int, end: int) -> int:
+        """Send the commands from `first` up to `end`, `_SEND_BYTES` or a little more; the number of the next one."""
+        parts: list[memoryview] = []
+        size = 0
+        for number in range(first, end):
+            new = [memoryview(part) for part in exchanges[number].request() if len(part)]
+            parts += new
+            size += sum(map(len, new))
+            if size >= _SEND_BYTES:
+                break
+        self.send(parts)
+        return number + 1
+
+    def send(self, parts: Sequence[bytes | memoryview]) -> None:
+        """Send all parts on the open connection. Raises StoreError."""
+        assert self._socket is not None
+        try:
+            send_all(self._socket, parts)
+        except OSError as error:
+            raise self._failure("send", error) from error
+
+    def _take_reply(self, exchange: Exchange) -> StoreError | None:
+        """One reply, to its end; the error, when it is one of the server's. Raises StoreError."""
+        line = self._line()
+        if line[:1] == b"$" and line[1:].isdigit():
+            self._take_value(exchange, int(line[1:]))
+        elif line[:1] == b"-":
+            return StoreError(f"{self.peer} answered: {line[1:].decode(errors='replace')}")
+        elif not exchange.line(line):
+            raise StoreError(f"{self.peer} answered {exchange.name} with {line[:80]!r}")
+        return None
+
+    def _line(self) -> bytes:
+        while (end := self._scratch.find(_CRLF, self._at, self._have)) < 0:
+            if self._have - self._at == _SCRATCH_BYTES:
+                raise StoreError(f"{self.peer} sent a line of more than {_SCRATCH_BYTES} bytes")
+            self._fill()
+        line = bytes(self._view[self._at : end])
+        self._at = end + 2
+        return line
+
+    def _take_value(self, exchange: Exchange, length: int) -> None:
+        head_bytes = min(exchange.head_bytes, length)
+        while self._have - self._at < head_bytes:
+            self._fill()
+        place = exchange.place(length, self._view[self._at : self._at + head_bytes])
+        self._at += head_bytes
+        left = length - head_bytes
+        there = min(self._have - self._at, left)
+        if place is not None:
+            place[:there] = self._view[self._at : self._at + there]
+        self._at += there
+        end = self._discard(left - there) if place is None else self._fill_place(place[there:])
+        if end != _CRLF:
+            raise StoreError(f"{self.peer} sent a value that is not as long as it says")
+        if place is not None:
+            exchange.placed()
+
+    def _fill_place(self, place: memoryview) -> bytes:
+        """Receive a value's rest where it belongs; the two bytes after it."""
+        end = bytearray(2)
+        known = min(self._have - self._at, 2)
+        end[:known] = self._view[self._at : self._at + known]
+        self._at += known
+        after = memoryview(end)[known:]
+        while place or after:
+            count = self.receive([place, after] if place else [after])
+            taken = min(count, len(place))
+            place, after = place[taken:], after[count - taken :]
+        return bytes(end)
+
+    def _discard(self, length: int) -> bytes:
+        """Receive `length` bytes for nothing; the two bytes after them."""
+        waste = memoryview(bytearray(min(length, _DISCARD_BYTES)))
+        while length:
+            length -= self.receive([waste[:length]])
+        return self._fill_place(_NOTHING)
+
+    def receive(self, buffers: Sequence[memoryview]) -> int:
+        """Fill the buffers, or what comes before the time is over; how many bytes. Raises StoreError."""
+        assert self._socket is not None
+        try:
+            count = self._socket.recvmsg_into(buffers, 0, socket.MSG_WAITALL)[0]
+        except OSError as error:
+            raise self._failure("receive", error) from error
+        return self._counted(count)
+
+    def _fill(self) -> None:
+        """Take what has arrived, at least a byte, into the scratch buffer."""
+        assert self._socket is not None
+        kept = self._have - self._at
+        self._scratch[:kept] = self._scratch[self._at : self._have]
+        self._at, self._have = 0, kept
+        try:
+            count = self._socket.recv_into(self._view[kept:])
+        except OSError as error:
+            raise self._failure("receive", error) from error
+        self._have += self._counted(count)
+
+    def _counted(self, count: int) -> int:
+        if count == 0:
+            raise StoreError(f"{self.peer} closed the connection in the middle of a reply")
+        return count
+
+    def _failure(self, verb: str, error: OSError) -> StoreError:
+        if isinstance(error, TimeoutError):
+            return StoreError(f"{verb} timed out after {self.timeout_s:g} s at {self.peer}")
+        return StoreError(f"{verb} failed at {self.peer}: {error.strerror or error}")

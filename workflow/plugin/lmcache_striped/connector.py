@@ -1,0 +1,239 @@
+"""Connector `striped`: a chunk is several values, and all stripes of all chunks of a request are in flight at once.
+
+Stripes go round the servers and round the connections to each (stripes.py says what a stripe is, channels.py how it
+moves). A save sends stripe 0 of its chunks only when all the others are in the store, and a lookup asks for stripe 0
+only: what it finds was saved whole, and has lost nothing unless the store lost it since. A load proves every byte.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from .base import Connector, ended, leading_present
+from .channels import Channel, Exchange, Lookup, command
+from .deadline import Deadline, Endpoint
+from .native import NativeLoads, Wanted
+from .stripes import (
+    HEAD_BYTES,
+    STRIPE_BYTES,
+    ChunkProof,
+    Head,
+    Part,
+    checksum,
+    chunk_id,
+    parts_of,
+    root_of,
+    shard_of,
+    stripe_key,
+)
+
+_CRLF = memoryview(b"\r\n")
+
+T = TypeVar("T")
+
+
+class StripedConnector(Connector):
+    """`connections` connections to each of `endpoints`, which must be given in the same order every time.
+
+    stripe_bytes: size of a stripe, without its head. in_flight: commands sent and not answered on each connection
+    at most, None for all. connect: whether the servers must be there now. library: what loads, see native.py; None
+    for Python. Every connection has a thread. A closed
+    connection is opened again by the next call that needs it. Calls from several threads wait for each other.
+    timeout_s: of every call, once it is its turn; deadline.py says how it bounds a large one. Connecting is part of it.
+    damaged_chunks: loads that found stripes, all of the right length, that were together not the chunk.
+    """
+
+    def __init__(
+        self,
+        endpoints: Sequence[Endpoint],
+        connections: int,
+        timeout_s: float,
+        stripe_bytes: int = STRIPE_BYTES,
+        in_flight: int | None = None,
+        connect: bool = True,
+        library: Path | None = None,
+    ):
+        super().__init__(connections * len(endpoints))
+        self.connections = connections
+        self.stripe_bytes = stripe_bytes
+        self.damaged_chunks = 0
+        self._timeout_s = timeout_s
+        self._lock = threading.Lock()
+        self._native = None if library is None else NativeLoads(library)
+        self._servers = [
+            [Channel(endpoint, timeout_s, in_flight) for _ in range(connections)] for endpoint in endpoints
+        ]
+        if not connect:
+            return
+        try:
+            for channel in self._channels:
+                channel.open()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def _channels(self) -> list[Channel]:
+        return [channel for server in self._servers for channel in server]
+
+    def close(self) -> None:
+        super().close()
+        for channel in self._channels:
+            channel.close()
+
+    def count_present(self, keys: Sequence[bytes]) -> int:
+        with self._lock:
+            deadline = Deadline(self._timeout_s, commands=len(keys))
+            return leading_present(keys, lambda batch: self._present(batch, deadline))
+
+    def present(self, keys: Sequence[bytes]) -> list[bool]:
+        """Whether each chunk is there, leading or not."""
+        with self._lock:
+            return self._present(keys, Deadline(self._timeout_s, commands=len(keys)))
+
+    def _present(self, keys: Sequence[bytes], deadline: Deadline) -> list[bool]:
+        lookups = [Lookup(stripe_key(key, 0)) for key in keys]
+        servers = [self._server_of(key, 0) for key in keys]
+        self._run(list(zip(servers, lookups, strict=True)), Channel.run, deadline)
+        return [lookup.present for lookup in lookups]
+
+    def get(self, keys: Sequence[bytes], buffers: Sequence[np.ndarray]) -> list[bool]:
+        proofs = [
+            ChunkProof(key, buffer.size, self.stripe_bytes) for key, buffer in zip(keys, buffers, strict=True)
+        ]
+        chunks = list(zip(keys, buffers, proofs, strict=True))
+        size, commands = _moved([proof.parts for proof in proofs])
+        with self._lock:
+            deadline = Deadline(self._timeout_s, size, commands)
+            if self._native is None:
+                self._run([load for chunk in chunks for load in self._loads(*chunk)], Channel.run, deadline)
+            else:
+                wanted = [stripe for chunk in chunks for stripe in self._wanted(*chunk)]
+                self._run(wanted, self._native.run, deadline)
+        complete = [proof.complete for proof in proofs]
+        self.damaged_chunks += sum(
+            proof.found == len(proof.parts) and not whole
+            for proof, whole in zip(proofs, complete, strict=True)
+        )
+        return complete
+
+    def put(self, keys: Sequence[bytes], values: Sequence[np.ndarray]) -> None:
+        saves = [_save_chunk(key, value, self.stripe_bytes) for key, value in zip(keys, values, strict=True)]
+        routed = [[(self._server_of(save.key, save.part.index), save) for save in chunk] for chunk in saves]
+        size, commands = _moved([[save.part for save in chunk] for chunk in saves])
+        with self._lock:
+            deadline = Deadline(self._timeout_s, size, commands)
+            self._run([item for chunk in routed for item in chunk[1:]], Channel.run, deadline)
+            self._run([chunk[0] for chunk in routed], Channel.run, deadline)
+
+    def _loads(self, key: bytes, buffer: np.ndarray, proof: ChunkProof) -> list[tuple[int, Exchange]]:
+        view = buffer.data
+        return [
+            (self._server_of(key, part.index), _Load(key, part, proof, view[part.offset : part.end]))
+            for part in proof.parts
+        ]
+
+    def _wanted(self, key: bytes, buffer: np.ndarray, proof: ChunkProof) -> list[tuple[int, Wanted]]:
+        start = buffer.ctypes.data
+        return [
+            (self._server_of(key, part.index), Wanted(_get_of(key, part), start + part.offset, part, proof))
+            for part in proof.parts
+        ]
+
+    def _server_of(self, key: bytes, index: int) -> int:
+        return shard_of(key, index, len(self._servers))
+
+    def _run(
+        self,
+        items: Sequence[tuple[int, T]],
+        run: Callable[[Channel, list[T], Deadline], None],
+        deadline: Deadline,
+    ) -> None:
+        """Spread commands over the connections of their servers and see all of them to their end.
+
+        items: the server's number, and the command for it. run: does a connection's share of them by the deadline.
+        """
+        if not items:
+            return
+        work: dict[Channel, list[T]] = {}
+        turns = [0] * len(self._servers)
+        for server, item in items:
+            channels = self._servers[server]
+            work.setdefault(channels[turns[server] % len(channels)], []).append(item)
+            turns[server] += 1
+        ended(self._workers.submit(run, channel, share, deadline) for channel, share in work.items())
+
+
+def _moved(chunks: Sequence[Sequence[Part]]) -> tuple[int, int]:
+    """Bytes of all stripes, heads included, and how many there are."""
+    parts = [part for chunk in chunks for part in chunk]
+    return sum(HEAD_BYTES + part.length for part in parts), len(parts)
+
+
+def _get_of(key: bytes, part: Part) -> bytes:
+    return command(b"GET", stripe_key(key, part.index))
+
+
+class _Load(Exchange):
+    """GET of one stripe into its part of the buffer."""
+
+    name = "GET"
+    head_bytes = HEAD_BYTES
+
+    def __init__(self, key: bytes, part: Part, proof: ChunkProof, view: memoryview):
+        self._key, self._part, self._proof, self._view = key, part, proof, view
+        self._head: Head | None = None
+
+    def request(self) -> Sequence[bytes | memoryview]:
+        return [_get_of(self._key, self._part)]
+
+    def line(self, line: bytes) -> bool:
+        return line == b"$-1"
+
+    def place(self, length: int, head: memoryview) -> memoryview | None:
+        if length != HEAD_BYTES + self._part.length:
+            return None
+        self._proof.found += 1
+        self._head = self._proof.expects(self._part, head)
+        return None if self._head is None else self._view
+
+    def placed(self) -> None:
+        assert self._head is not None
+        self._proof.take(self._part, self._head, checksum(self._view))
+
+
+class _Save(Exchange):
+    """SET of one stripe. siblings: the chunk's other saves, for stripe 0."""
+
+    name = "SET"
+    checksum: int
+
+    def __init__(self, key: bytes, part: Part, head: tuple[int, int, bytes], view: memoryview):
+        self.key, self.part, self._view = key, part, view
+        count, chunk_bytes, chunk = head
+        self._head = (part.index, count, part.length, chunk_bytes, chunk)
+        self.siblings: Sequence[_Save] = ()
+
+    def request(self) -> Sequence[bytes | memoryview]:
+        self.checksum = checksum(self._view)
+        root = root_of([save.checksum for save in (self, *self.siblings)]) if self.part.index == 0 else 0
+        key, head = stripe_key(self.key, self.part.index), Head(*self._head, self.checksum, root)
+        words = (len(key), key, HEAD_BYTES + self.part.length, head.packed())
+        return [b"*3\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b" % words, self._view, _CRLF]
+
+    def line(self, line: bytes) -> bool:
+        return line == b"+OK"
+
+
+def _save_chunk(key: bytes, value: np.ndarray, stripe_bytes: int) -> list[_Save]:
+    """The saves of a chunk's stripes, in order."""
+    parts, view = parts_of(value.size, stripe_bytes), value.data
+    head = (len(parts), value.size, chunk_id(key))
+    saves = [_Save(key, part, head, view[part.offset : part.end]) for part in parts]
+    saves[0].siblings = saves[1:]
+    return saves

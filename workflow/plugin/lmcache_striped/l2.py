@@ -1,0 +1,168 @@
+"""Stripes below an LMCache server: what its L2 adapter `native_plugin` asks of a native connector.
+
+    lmcache server --l2-adapter '{"type": "native_plugin",
+      "module_path": "lmcache_striped.l2", "class_name": "StripedL2Client",
+      "adapter_params": {"endpoints": "127.0.0.1:6666,127.0.0.1:6667"}}'
+
+Further parameters are those of settings_from (cache.py), without a prefix. Every submit_ returns the number of its task at once; drain_completions tells of it when it has ended. Interface:
+lmcache/v1/distributed/l2_adapters/native_connector_l2_adapter.py (LMCache 0.5).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from .cache import StripedCache, settings_from
+from .load_bound import LoadBound
+from .save_queue import Saving
+from .threads import started
+
+_PREFIX = "adapter_params"
+
+# number of the task, whether it was done, why not, and of lookups and loads what was found, one per key
+Completion = tuple[int, bool, str, "list[bool] | None"]
+
+
+class StripedL2:
+    """A StripedCache under LMCache's interface. Closes it in the end. Safe to use from several threads.
+
+    warn: is told in a line when saves are dropped and when chunks are left for want of room (load_queue_bytes); the
+    cache's own `report`, when a lookup or a load failed in a way that the cache does not know. Lookups have a thread of
+    their own, so have loads; a lookup finds leading chunks only, which is what a prefix cache asks for.
+    """
+
+    def __init__(self, cache: StripedCache, warn: Callable[[str], None] = lambda _: None):
+        self.cache = cache
+        self._warn = warn
+        self._bound = LoadBound(cache.settings.load_queue_bytes)
+        self._numbers = itertools.count()
+        self._lock = threading.Lock()
+        self._completed: list[Completion] = []
+        self._lookups = started(1, "striped-lookups")
+        self._loads = started(1, "striped-loads")
+        self._descriptor: int | None = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def event_fd(self) -> int:
+        """What becomes readable when something has completed. Raises ValueError when closed."""
+        if self._descriptor is None:
+            raise ValueError("closed")
+        return self._descriptor
+
+    def submit_batch_exists(self, keys: Sequence[str]) -> int:
+        """Look for chunks; found are the leading ones, as far as there is room to load them."""
+
+        def look() -> list[bool]:
+            present = self.cache.count_present(_names(keys))
+            found = self._bound.fitting(keys, present)
+            if found < present:
+                self._warn(f"left {present - found} chunks to be computed, for want of room to load")
+            return [index < found for index in range(len(keys))]
+
+        return self._submit(self._lookups, look)
+
+    def submit_batch_get(self, keys: Sequence[str], buffers: Sequence[memoryview]) -> int:
+        """Load chunks into buffers of their size, which must stay until the task has ended."""
+        arrays = [np.frombuffer(buffer, np.uint8) for buffer in buffers]
+        size = sum(array.size for array in arrays)
+
+        def load() -> list[bool]:
+            try:
+                return self.cache.load(_names(keys), arrays)
+            finally:
+                self._bound.end(size)
+
+        self._bound.saw(buffers)
+        self._bound.begin(size)
+        return self._submit(self._loads, load)
+
+    def submit_batch_set(self, keys: Sequence[str], buffers: Sequence[memoryview]) -> int:
+        """Save chunks, which must not change until the task has ended; done when all of them are saved.
+
+        Those for which the queue has no room are dropped at once; those that a lookup left are there.
+        """
+        self._bound.saw(buffers)
+        number = next(self._numbers)
+        task = Saving(
+            len(keys) + 1, lambda saved: self._complete(number, saved, "" if saved else "not saved")
+        )
+        dropped = 0
+        for key, buffer in zip(keys, buffers, strict=True):
+            if self._bound.was_left(key):
+                task.ended(True)
+            elif not self.cache.offer(_names([key]), [np.frombuffer(buffer, np.uint8)], task.ended):
+                dropped += 1
+                task.ended(False)
+        if dropped:
+            self._warn(f"dropped {dropped} chunks, saves are behind")
+        task.ended(True)
+        return number
+
+    def drain_completions(self) -> list[Completion]:
+        """What has ended since the last call, every task once."""
+        with self._lock:
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self.event_fd())
+            completed, self._completed = self._completed, []
+        return completed
+
+    def close(self) -> None:
+        """End the lookups, loads and saves under way and close every connection; twice is once."""
+        for threads in (self._lookups, self._loads):
+            threads.shutdown(cancel_futures=True)
+        self.cache.close()
+        with self._lock:
+            if self._descriptor is not None:
+                os.close(self._descriptor)
+                self._descriptor = None
+
+    def _submit(self, threads: ThreadPoolExecutor, work: Callable[[], list[bool]]) -> int:
+        number = next(self._numbers)
+
+        def run() -> None:
+            try:
+                found = work()
+            except Exception as error:  # a task that never ends would hold its request for ever
+                why = f"{type(error).__name__}: {error}"
+                self.cache.report(f"a lookup or load failed: {why}")
+                self._complete(number, False, why)
+            else:
+                self._complete(number, True, "", found)
+
+        threads.submit(run)
+        return number
+
+    def _complete(self, number: int, done: bool, why: str, found: list[bool] | None = None) -> None:
+        with self._lock:
+            if self._descriptor is None:
+                return
+            self._completed.append((number, done, why, found))
+            os.eventfd_write(self._descriptor, 1)
+
+
+class StripedL2Client(StripedL2):
+    """What `class_name` names, imported by LMCache 0.5 only. Raises UserError."""
+
+    def __init__(self, **parameters: Any):
+        from lmcache.logging import init_logger
+
+        self._logger = init_logger(__name__)
+        settings = settings_from({f"{_PREFIX}.{key}": value for key, value in parameters.items()}, _PREFIX)
+        self._logger.info("striped: %s", settings.loads_by)
+        cache = StripedCache(settings, lambda line: self._logger.error("striped: %s", line))
+        super().__init__(cache, lambda line: self._logger.warning("striped: %s", line))
+
+    def close(self) -> None:
+        super().close()
+        self._logger.info("striped: %s", self.cache.counts)
+
+
+def _names(keys: Sequence[str]) -> list[bytes]:
+    return [key.encode() for key in keys]

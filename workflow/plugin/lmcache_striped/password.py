@@ -1,0 +1,62 @@
+"""LMCache's own clients `redis` and `resp` for a server with a password, imported by LMCache 0.5 only.
+
+LMCache takes a password in `remote_url`, `extra_config` or its server's command line, and logs all three. These are given
+where the password is, and make the same client with it, inside vLLM:
+
+    remote_storage_plugins: [with_password]
+    extra_config:
+      remote_storage_plugin.with_password.module_path: lmcache_striped.password
+      remote_storage_plugin.with_password.class_name: PasswordAdapter
+      remote_storage_plugin.with_password.client: redis
+      remote_storage_plugin.with_password.host: 127.0.0.1
+      remote_storage_plugin.with_password.port: 6666
+      remote_storage_plugin.with_password.password_file: /run/secrets/kv
+
+and below LMCache's server:
+
+    lmcache server --l2-adapter '{"type": "native_plugin", "module_path": "lmcache_striped.password", "class_name": "resp_client",
+      "adapter_params": {"host": "127.0.0.1", "port": 6666, "num_workers": 8, "password_file": "/run/secrets/kv"}}'
+
+Interfaces: lmcache/v1/storage_backend/connector/redis_adapter.py, lmcache/v1/distributed/l2_adapters/resp_l2_adapter.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+from lmcache.v1.storage_backend.connector import ConnectorAdapter
+from lmcache.v1.storage_backend.connector.base_connector import RemoteConnector
+
+from .secret import KEYS, Secret
+
+NAME = "with_password"
+_PREFIX = f"remote_storage_plugin.{NAME}"
+
+
+class PasswordAdapter(ConnectorAdapter):
+    """What `class_name` names inside vLLM. Raises UserError when the password is not there."""
+
+    def __init__(self) -> None:
+        super().__init__(f"plugin://{NAME}")
+
+    def create_connector(self, context: Any) -> RemoteConnector:
+        from lmcache.v1.storage_backend.connector.redis_connector import RedisConnector, RESPConnector
+
+        given = context.config.extra_config or {}
+        secret = Secret.of({key: given.get(f"{_PREFIX}.{key}") for key in KEYS})
+        password = "" if secret is None else secret.value()
+        host, port = given[f"{_PREFIX}.host"], int(given[f"{_PREFIX}.port"])
+        place = {"loop": context.loop, "local_cpu_backend": context.local_cpu_backend}
+        if given[f"{_PREFIX}.client"] == "redis":
+            return RedisConnector(url=f"redis://:{quote(password, safe='')}@{host}:{port}", **place)
+        threads = int(given.get("resp_num_threads", 8))
+        return RESPConnector(host=host, port=port, num_threads=threads, password=password, **place)
+
+
+def resp_client(host: str, port: int, num_workers: int, **reference: str) -> Any:
+    """The client that LMCache's adapter `resp` makes, too. reference: see Secret.of. Raises UserError when the password is not there."""
+    from lmcache.lmcache_redis import LMCacheRedisClient
+
+    secret = Secret.of(reference)
+    return LMCacheRedisClient(host, port, num_workers, "", "" if secret is None else secret.value())
