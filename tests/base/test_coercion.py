@@ -14,6 +14,7 @@ from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.config.config import checked
 from workflow.hyperkv.config.plan import cost_spec, sweep_spec
 from workflow.hyperkv.engines.vllm.lmcache import mp_arguments
+from workflow.hyperkv.stores.held import Held
 from workflow.hyperkv.tables.judging.claim import read_claims
 
 
@@ -192,7 +193,7 @@ def test_with_engine_vllm_files_are_named_by_their_keys_too(key, path):
 def test_an_option_of_lmcaches_server_that_is_false_on_the_command_line_is_a_no():
     entry = 'scenarios={"pool": {"tier": "dram", "store": "dram", "connector": "mp", "dram_pool_bytes": "64 MiB", "chunk_tokens": 32, "lmcache": {"l1_use_lazy": "false"}}}'
     scenario = with_config(BASE, entry)["scenarios"]["pool"]
-    words = mp_arguments(scenario, 1 << 30, Path("/kv"), [], 7000, 7001)
+    words = mp_arguments(scenario, 1 << 30, Held(Path("/kv")), [], 7000, 7001)
     assert "--no-l1-use-lazy" in words
     assert "--l1-use-lazy" not in words
 

@@ -1,5 +1,7 @@
 """What tests inside LMCache share: its keys, its CPU pool and chunks of a tiny model. Imports LMCache and torch."""
 
+import select
+
 import numpy as np
 import torch
 from lmcache.utils import CacheEngineKey
@@ -62,3 +64,10 @@ def filled(pool: Pool, count: int) -> list:
             0, 256, BYTES, dtype=np.uint8
         )
     return objects
+
+
+def await_result(descriptor: int, query):
+    """The result of an L2 adapter's task once it has one; the descriptor must say so."""
+    while (found := query()) is None:
+        assert select.select([descriptor], [], [], 30)[0], "the task never ended"
+    return found

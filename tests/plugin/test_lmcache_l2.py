@@ -1,7 +1,6 @@
 """The plugin inside the L2 adapter of LMCache's server, against a real Valkey; skipped where LMCache is not installed."""
 
 import json
-import select
 from collections.abc import Iterator
 
 import numpy as np
@@ -16,10 +15,11 @@ from lmcache.v1.distributed.l2_adapters.native_plugin_l2_adapter import (
     _create_native_plugin_l2_adapter,
 )
 
-from tests.plugin.inside_lmcache import AdHocMemoryAllocator, scenario
+from tests.plugin.inside_lmcache import AdHocMemoryAllocator, await_result, scenario
 from tests.stores.conftest import store_config
 from workflow.hyperkv.engines.vllm.lmcache import mp_arguments
 from workflow.hyperkv.stores.base import Store
+from workflow.hyperkv.stores.held import Held
 from workflow.hyperkv.stores.registry import make_store
 
 SHAPE = torch.Size([2, 4, 64, 64])
@@ -35,7 +35,7 @@ def store(tmp_path_factory) -> Iterator[Store]:
 def adapter(store, tmp_path) -> Iterator:
     """What an LMCache server makes of the --l2-adapter that a scenario gives it."""
     wanted = scenario("striped_mp", stripe_bytes=4096)
-    arguments = mp_arguments(wanted, 1 << 28, tmp_path, store.endpoints, 5555, 8080)
+    arguments = mp_arguments(wanted, 1 << 28, Held(tmp_path), store.endpoints, 5555, 8080)
     written = json.loads(arguments[arguments.index("--l2-adapter") + 1])
     assert written.pop("type") in get_registered_l2_adapter_types()
     one = _create_native_plugin_l2_adapter(NativePluginL2AdapterConfig.from_dict(written))
@@ -43,13 +43,6 @@ def adapter(store, tmp_path) -> Iterator:
         yield one
     finally:
         one.close()
-
-
-def await_result(descriptor: int, query):
-    """The result of a task once it has one; the descriptor must say so."""
-    while (found := query()) is None:
-        assert select.select([descriptor], [], [], 10)[0], "the task never ended"
-    return found
 
 
 def test_the_server_s_adapter_saves_finds_and_loads(adapter):

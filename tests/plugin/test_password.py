@@ -19,6 +19,7 @@ from tests.plugin.inside_lmcache import Pool, filled, keys_of, metadata_of_the_m
 from tests.stores.conftest import store_config
 from workflow.hyperkv.base.secret import write_private
 from workflow.hyperkv.engines.vllm.lmcache import inprocess_config, mp_arguments
+from workflow.hyperkv.stores.held import Held
 from workflow.hyperkv.stores.registry import make_store
 from workflow.plugin.lmcache_striped.secret import Secret
 
@@ -56,7 +57,7 @@ class WaitingPool(Pool):
 
 @pytest.mark.parametrize("connector", ["redis", "resp"])
 def test_lmcaches_own_connector_saves_and_loads(connector, store, tmp_path, loop, logged):
-    written = inprocess_config(scenario(connector), 1 << 28, tmp_path, store.endpoints)
+    written = inprocess_config(scenario(connector), 1 << 28, Held(tmp_path), store.endpoints)
     assert WORD not in json.dumps(written, ensure_ascii=False)
     (tmp_path / "lmcache.yaml").write_text(json.dumps(written))
     config = LMCacheEngineConfig.from_file(str(tmp_path / "lmcache.yaml"))
@@ -75,7 +76,7 @@ def test_lmcaches_own_connector_saves_and_loads(connector, store, tmp_path, loop
 
 
 def test_the_servers_client_gets_in(store, tmp_path, logged):
-    arguments = mp_arguments(scenario("mp"), 1 << 28, tmp_path, store.endpoints, 5555, 8080)
+    arguments = mp_arguments(scenario("mp"), 1 << 28, Held(tmp_path), store.endpoints, 5555, 8080)
     assert WORD not in json.dumps(arguments, ensure_ascii=False)
     written = json.loads(arguments[arguments.index("--l2-adapter") + 1])
     assert written.pop("type") == "native_plugin"

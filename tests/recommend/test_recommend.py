@@ -32,6 +32,7 @@ from workflow.hyperkv.recommend.files import Place
 from workflow.hyperkv.recommend.recommended_files import files_of, measured_place
 from workflow.hyperkv.recommend.store_files import password_read, password_written
 from workflow.hyperkv.recommend.systemd_unit import quoted
+from workflow.hyperkv.stores.held import Held
 from workflow.hyperkv.stores.kvrocks.config import complete, rendered
 from workflow.hyperkv.tables.cells import cells_table
 from workflow.plugin.lmcache_striped.deadline import Endpoint
@@ -234,12 +235,23 @@ def test_lmcache_gets_the_file_that_a_measurement_gives_it(store, connector, rea
     files = files_for(real, own, tmp_path)
     endpoints = [Endpoint("127.0.0.1", 6666)]
     as_measured = lmcache.inprocess_config(
-        own | {"lmcache": {}}, 4 << 30, tmp_path / "the data" / "kv", endpoints
+        own | {"lmcache": {}}, 4 << 30, Held(tmp_path / "the data" / "kv"), endpoints
     )
     assert files.texts["lmcache.yaml"] == lmcache.rendered(as_measured)
     assert yaml.safe_load(files.texts["lmcache.yaml"]) == as_measured
     assert '\nLMCACHE_CONFIG_FILE="$here/lmcache.yaml" \\\n' in files.texts["vllm.sh"]
     assert not any("VLLM_SERVER_DEV_MODE" in line for line in files.texts["vllm.sh"].splitlines())
+
+
+def test_what_a_store_of_the_engine_needs_beside_it_is_among_the_files(real, tmp_path):
+    slots = files_for(real, scenario("raw_block", "mp"), tmp_path).texts["lmcache-server.sh"]
+    assert "fallocate -l " in slots
+    assert "/kv/slots.img" in slots
+    chunk = VLLM["block_tokens"]
+    texts = files_for(real, scenario("mooncake", "mooncake", chunk_tokens=chunk), tmp_path).texts
+    assert "MOONCAKE_CONFIG_PATH=" in texts["vllm.sh"]
+    assert "--rpc_port=8003" in texts["mooncake-master.sh"]
+    assert "MOONCAKE_OFFLOAD_USE_URING=true" in texts["mooncake-client.sh"]
 
 
 def test_as_many_gpus_are_recommended_as_were_measured_or_modelled(real, tmp_path):

@@ -32,22 +32,19 @@ def offered(*words: str):
 
 CLIENTS = ("resp", "redis", "striped")
 OPTIONS = {"striped": {"stripe_bytes": 20_000}}
+CLIENTS_OF = {
+    name: [each for each in ("inprocess", *CLIENTS) if each in registry.store_class(name).connectors]
+    for name in registry.STORES
+}
+ALONE = [name for name, clients in CLIENTS_OF.items() if clients]  # the others are an engine's own
 SERVER_NAMES = [name for name in registry.STORES if registry.store_class(name).is_server]
 SERVERS = [offered(name) for name in SERVER_NAMES]
-SSD = [offered(name) for name in registry.stores_of("ssd")]
-STORES = [offered(name) for name in registry.STORES]
-ON_DISK = [offered(name) for name in registry.STORES if name != "dram"]
+SSD = [offered(name) for name in registry.stores_of("ssd") if name in ALONE]
+STORES = [offered(name) for name in ALONE]
+ON_DISK = [offered(name) for name in ALONE if name != "dram"]
 SERVER_PAIRS = [offered(store, connector) for store in SERVER_NAMES for connector in CLIENTS]
-PAIRS = [
-    offered(store, connector)
-    for store in registry.STORES
-    for connector in ("inprocess", *CLIENTS)
-    if connector in registry.store_class(store).connectors
-]
-CONNECTOR_OF = {
-    store: "resp" if "resp" in registry.store_class(store).connectors else "inprocess"
-    for store in registry.STORES
-}
+PAIRS = [offered(store, connector) for store in ALONE for connector in CLIENTS_OF[store]]
+CONNECTOR_OF = {store: "resp" if "resp" in CLIENTS_OF[store] else "inprocess" for store in ALONE}
 
 _numbers = itertools.count()
 

@@ -33,6 +33,7 @@ from workflow.hyperkv.recommend.check_recommended import check_unit
 from workflow.hyperkv.recommend.shell_script import executed
 from workflow.hyperkv.recommend.systemd_unit import Service, unit_text
 from workflow.hyperkv.records.record_file import read_records
+from workflow.hyperkv.stores.held import Held
 from workflow.hyperkv.stores.kvrocks.config import rendered
 from workflow.hyperkv.stores.redis_client import bounded
 
@@ -310,7 +311,7 @@ def test_lmcaches_configuration_is_read_back_as_written(config):
 def test_a_value_of_lmcaches_server_is_no_option():
     keys = {"first": "--host=0.0.0.0", "second_one": -1, "third": "a", "fourth": False, "fifth": ["--x"]}
     own = scenario("dram", "mp", dram_pool_bytes=1 << 30, lmcache=keys)
-    argv = mp_arguments(own, 1 << 30, Path("/d"), [], 1, 2)
+    argv = mp_arguments(own, 1 << 30, Held(Path("/d")), [], 1, 2)
     assert argv[-7:] == [
         *("--first=--host=0.0.0.0", "--second-one=-1", "--third", "a", "--no-fourth", "--fifth", '["--x"]')
     ]

@@ -11,12 +11,14 @@ from workflow.hyperkv.build.make_model import write_model_folder
 from workflow.hyperkv.config.models.engines import Vllm
 from workflow.hyperkv.engines.vllm import lmcache
 from workflow.hyperkv.engines.vllm.cells import Measurement
+from workflow.hyperkv.stores.held import Held
 from workflow.plugin.lmcache_striped.deadline import Endpoint
 
 DRAM = {"tier": "dram", "store": "dram", "connector": "inprocess", "dram_pool_bytes": 64 << 20}
 VALKEY = {"tier": "dram", "store": "valkey", "connector": "redis", "dram_pool_bytes": None}
 DEFAULTS = Vllm().model_dump()
 ENDPOINT = Endpoint("127.0.0.1", 6666)
+HELD = Held(Path("/data/kv"), 1 << 20, 1 << 30, 8)
 
 
 def scenario(store: str, connector: str, **changes) -> dict:
@@ -35,7 +37,7 @@ def scenario(store: str, connector: str, **changes) -> dict:
 
 
 def offload(own: dict, ranks: int = 1) -> lmcache.Offload:
-    return lmcache.offload(own, 4 << 30, Path("/data/kv"), [ENDPOINT], 5555, 8080, ranks)
+    return lmcache.offload(own, 4 << 30, HELD, [ENDPOINT], 5555, 8080, ranks)
 
 
 def measured(spec: dict, tmp_path: Path, *keys) -> list[dict]:

@@ -261,7 +261,7 @@ def test_chunks_that_lookups_left_are_noted_and_the_bound_is_part_of_the_proof(s
     bounds = []
 
     def proof(*arguments):
-        bounds.append(arguments[-1])
+        bounds.append(arguments[5])
         return proof_faults(*arguments)
 
     monkeypatch.setattr(vllm_single, "proof_faults", proof)

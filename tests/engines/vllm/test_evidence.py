@@ -26,7 +26,12 @@ def cell(connector: str, pool: int | None = None, tier: str = "ssd", ranks: int 
     scenario = {"tier": tier, "store": "kvrocks", "connector": connector, "chunk_tokens": 16}
     scenario["dram_pool_bytes"] = pool
     share = KvShare(ranks, 10 // ranks, ranks)
-    return SimpleNamespace(scenario=scenario, share=share, spec={"evidence": {"device_share_min": 0.8}})
+    return SimpleNamespace(
+        scenario=scenario,
+        share=share,
+        stored_bytes_per_token=share.stored_bytes_per_token,
+        spec={"evidence": {"device_share_min": 0.8}},
+    )
 
 
 COUNTERS = counters("")

@@ -1,11 +1,34 @@
 """What the engine's logs say of a failure."""
 
+import pytest
+
 from workflow.hyperkv.engines.vllm.failures import cause, engine_error
 
 
 def test_known_causes_have_a_mend_and_others_none():
     assert "wheel that has it" in cause(["x", "RuntimeError: RESPClient requires the C++ Redis extension."])
     assert cause(["KeyError: 3"]) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "mend"),
+    [
+        (
+            "RuntimeError: FS native L2 adapter requires the C++ FS extension. Build with: pip",
+            "choose store files",
+        ),
+        ("ModuleNotFoundError: No module named 'mooncake'", "envs/mooncake.txt"),
+        ("ModuleNotFoundError: No module named 'lmcache_rust_raw_block_io'", "lmcache-rust-raw-block-io"),
+        ("ValueError: --l2-adapter #1: unknown adapter type 'nixl_store_dynamic'. Known: fs", "nixl-cu13"),
+        (
+            "The 'lmcache server' command requires the full lmcache installation with CUDA extensions.",
+            "libibverbs1",
+        ),
+        ("ImportError: libibverbs.so.1: cannot open shared object file", "package libibverbs1"),
+    ],
+)
+def test_a_peers_missing_package_is_named(line, mend):
+    assert mend in cause(["x", line])
 
 
 _ABORTED = """\

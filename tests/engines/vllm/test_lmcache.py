@@ -1,13 +1,18 @@
 """LMCache's configurations and vLLM's own offloading, rendered from scenarios; what is refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tests.engines.vllm.slices import offload, scenario
+from tests.engines.vllm.slices import HELD, offload, scenario
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.engines.vllm import lmcache
+from workflow.hyperkv.stores.held import Held
+from workflow.hyperkv.stores.registry import store_class
 from workflow.plugin.lmcache_striped.cache import settings_from
 from workflow.plugin.lmcache_striped.deadline import Endpoint
 from workflow.plugin.lmcache_striped.secret import Secret
@@ -69,15 +74,13 @@ def test_striped_is_a_plugin_of_lmcache_with_all_of_its_servers():
     own = scenario("kvrocks", "striped", stripe_bytes=1 << 20, stripes_in_flight=8, processes=2)
     secret = Secret(Path("/run/secrets/kv"))
     endpoints = [Endpoint("127.0.0.1", 6666, secret), Endpoint("", 0, secret, "/run/kv.sock")]
-    config = lmcache.offload(own, 4 * GIB, Path("/data/kv"), endpoints, 5555, 8080).config
+    config = lmcache.offload(own, 4 * GIB, HELD, endpoints, 5555, 8080).config
     assert "remote_url" not in config
     assert config["remote_storage_plugins"] == ["striped"]
     settings = settings_from(config["extra_config"], "remote_storage_plugin.striped")
     assert [str(item) for item in settings.endpoints] == [str(item) for item in endpoints]
     assert (settings.connections, settings.stripe_bytes, settings.stripes_in_flight) == (8, 1 << 20, 8)
-    everything = lmcache.offload(
-        own | {"stripes_in_flight": None}, 4 * GIB, Path("/data/kv"), endpoints, 5555, 8080
-    )
+    everything = lmcache.offload(own | {"stripes_in_flight": None}, 4 * GIB, HELD, endpoints, 5555, 8080)
     settings = settings_from(everything.config["extra_config"], "remote_storage_plugin.striped")
     assert settings.stripes_in_flight == 1024
     assert settings.save_queue_bytes == 2 * GIB
@@ -122,6 +125,59 @@ def test_the_server_has_an_l2_and_without_a_pool_only_a_buffer(store, adapter):
     assert found.transfer["kv_connector_extra_config"]["lmcache.mp.port"] == 5555
 
 
+def adapter_of(own: dict, held: Held = HELD) -> dict:
+    server = lmcache.offload(own, 4 * GIB, held, [], 5555, 8080).server
+    return json.loads(server[server.index("--l2-adapter") + 1])
+
+
+def test_an_adapter_of_lmcaches_own_is_told_the_folder_the_connections_and_the_stores_own_keys():
+    held = replace(HELD, settings={"use_odirect": "no", "read_ahead_size": 65536})
+    assert adapter_of(scenario("fs_native", "mp"), held) == {
+        "type": "fs_native",
+        "base_path": "/data/kv",
+        "num_workers": 8,
+        "use_odirect": False,
+        "read_ahead_size": 65536,
+    }
+
+
+def test_nixls_settings_are_its_plugins_and_their_backend():
+    held = replace(HELD, settings={"backend": "GDS", "use_uring": "true"})
+    assert adapter_of(scenario("nixl", "mp"), held) == {
+        "type": "nixl_store_dynamic",
+        "backend": "GDS",
+        "backend_params": {
+            "file_path": "/data/kv",
+            "use_direct_io": "true",
+            "max_capacity_gb": "3",
+            "use_uring": "true",
+        },
+    }
+    nixl = store_class("nixl")
+    assert [nixl.bypasses_processes(settings) for settings in ({}, held.settings)] == [False, True]
+
+
+@given(
+    value_bytes=st.integers(1, 1 << 26), saved_bytes=st.integers(0, 1 << 36), connections=st.integers(1, 64)
+)
+def test_slots_hold_a_value_each_and_the_file_twice_what_is_saved(value_bytes, saved_bytes, connections):
+    held = replace(HELD, value_bytes=value_bytes, saved_bytes=saved_bytes, connections=connections)
+    told = adapter_of(scenario("raw_block", "mp"), held)
+    path, size = store_class("raw_block").sized_file(held)
+    assert (told["device_path"], told["num_load_workers"]) == (str(path), connections)
+    assert told["slot_bytes"] % 4096 == 0
+    assert told["slot_bytes"] >= value_bytes + 4096
+    slots = (size - told["meta_total_bytes"]) // told["slot_bytes"]
+    assert slots * value_bytes >= 2 * saved_bytes
+
+
+def test_a_serde_is_the_adapters_whatever_the_store():
+    held = replace(HELD, serde={"type": "fp8"})
+    for own in (scenario("fs_native", "mp"), scenario("files", "mp")):
+        assert adapter_of(own, held)["serde"] == {"type": "fp8"}
+        assert "serde" not in adapter_of(own)
+
+
 def test_the_server_keeps_chunks_in_stripes():
     own = {"stripe_bytes": 1 << 20, "stripes_in_flight": 4, "save_connections": 1, "load_queue_bytes": GIB}
     own |= {"client": "native"}
@@ -162,6 +218,15 @@ def test_vllms_own_offloading_to_memory_and_to_disk():
     ]
     assert disk["offload_prompt_only"] is True
     assert disk["secondary_tiers"] == [{"type": "fs", "root_dir": "/data/kv"}]
+    assert disk["spec_name"] == "TieringOffloadingSpec"
+
+
+def test_on_a_cpu_the_copy_between_vllms_cache_and_its_pool_is_ours():
+    own = scenario("files", "offloading")
+    told = lmcache.offload(own, GIB, HELD, [], 5555, 8080, device="cpu").transfer["kv_connector_extra_config"]
+    assert told["spec_name"] == "TieringOnHost"
+    assert told["spec_module_path"] == "workflow.hyperkv.connectors.host_offloading"
+    assert told["secondary_tiers"] == [{"type": "fs", "root_dir": "/data/kv"}]
 
 
 @pytest.mark.parametrize(
@@ -181,7 +246,9 @@ def test_vllms_own_offloading_to_memory_and_to_disk():
             "lmcache.enable_async_loading is a key of LMCache inside vLLM",
         ),
         (scenario("valkey", "resp", socket="unix"), "cuda", "choose tcp, or connector striped"),
-        (scenario("dram", "offloading", dram_pool_bytes=GIB), "cpu", "needs CUDA"),
+        (scenario("files", "mp", serde="turboquant_k8v4"), "cpu", "TurboQuant's kernels need CUDA"),
+        (scenario("dram", "mp", dram_pool_bytes=GIB, serde="fp8"), "cuda", "holds KV as it is"),
+        (scenario("raw_block", "offloading"), "cuda", "cannot reach store raw_block; choose mp"),
         (scenario("valkey", "resp", chunk_tokens=100), "cuda", "chunk_tokens 100 is not a multiple"),
         (
             scenario("dram", "offloading", dram_pool_bytes=GIB, lmcache={"a": 1}),

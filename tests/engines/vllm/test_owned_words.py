@@ -16,6 +16,7 @@ from workflow.hyperkv.engines.vllm import lmcache, owned_words
 from workflow.hyperkv.engines.vllm.command import command, variables
 from workflow.hyperkv.engines.vllm.owned_words import flag_faults, lmcache_faults, variable_faults
 from workflow.hyperkv.models.geometry import load_geometry
+from workflow.hyperkv.stores.held import Held
 from workflow.plugin.lmcache_striped.deadline import Endpoint
 
 
@@ -295,7 +296,7 @@ def test_every_option_that_the_workflow_gives_lmcaches_server_is_its_own(own):
     ],
 )
 def test_every_key_that_the_workflow_writes_for_lmcache_is_its_own(own):
-    written = lmcache.inprocess_config(own, 1 << 30, Path("/kv"), [Endpoint("127.0.0.1", 6666)])
+    written = lmcache.inprocess_config(own, 1 << 30, Held(Path("/kv")), [Endpoint("127.0.0.1", 6666)])
     inner = written.pop("extra_config")
     for key in written:
         assert list(lmcache_faults({key: 1}, served=False)), key

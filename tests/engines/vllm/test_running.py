@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from workflow.hyperkv.engines.vllm.lmcache_log import transfers
-from workflow.hyperkv.engines.vllm.running import Running, past_buffer
+from workflow.hyperkv.engines.vllm.running import Moved, Running, past_buffer
 from workflow.hyperkv.engines.vllm.server import EngineServers
-from workflow.hyperkv.machine.counters import ProcessCounters
+from workflow.hyperkv.machine.counters import ProcessCounters, block_device_bytes
 from workflow.hyperkv.stores.base import Counters
 
 CHUNK = 100
@@ -115,6 +116,44 @@ def test_cold_is_out_of_the_write_buffers_first_and_then_out_of_the_page_cache(
     cell = SimpleNamespace(scenario={"tier": tier, "page_cache": page_cache})
     running(store, tmp_path).make_cold(cell)  # type: ignore[arg-type]
     assert store.done == done
+
+
+class Engine:
+    """Stands for vLLM and what it was told to forget, and for the bytes of its processes."""
+
+    def __init__(self) -> None:
+        self.forgot: list[bool] = []
+
+    def reset_hbm(self, pool: bool = False) -> None:
+        self.forgot.append(pool)
+
+    def io_bytes(self) -> tuple[int, int]:
+        return 3, 5
+
+
+@pytest.mark.parametrize(
+    ("connector", "page_cache", "forgot"),
+    [("offloading", "evict", [True]), ("offloading", "keep", []), ("mp", "evict", [])],
+)
+def test_cold_is_out_of_the_pool_of_vllms_own_offloading(connector, page_cache, forgot, tmp_path):
+    engine, cell = Engine(), SimpleNamespace(scenario={"tier": "ssd", "store": "files"})
+    cell.scenario |= {"connector": connector, "page_cache": page_cache}
+    (tmp_path / "config.json").write_text(json.dumps({"vocab_size": 8}))
+    Running(engine, None, tmp_path, [], CHUNK).make_cold(cell)  # type: ignore[arg-type]
+    assert engine.forgot == forgot
+
+
+def test_bytes_that_pass_processes_by_are_the_devices_or_unknown(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"vocab_size": 8}))
+    own = Running(Engine(), None, tmp_path, [], CHUNK)  # type: ignore[arg-type]
+    assert own.moved() == Moved(None, 5, 3)
+    own.counted_at = tmp_path
+    device = block_device_bytes(tmp_path)
+    found = own.moved().device_read
+    assert (found is None) == (device is None)
+    assert device is None or found >= device[0]
+    own.counted_at = Path("/proc")
+    assert own.moved().device_read is None
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from ..machine.node import data_dir_of
 from ..machine.own_folder import own_folder
 from ..models.geometry import Geometry, load_geometry
 from ..models.gpus import KvShare, gpus_of, kv_share
+from ..models.serde import stored_share
 from ..stores.base import Counters, Store, StoreConfig
 from ..stores.registry import make_store, store_class
 from ..workloads import repeat_seed
@@ -84,6 +85,12 @@ class CellSpec:
         """What each of them holds of the KV."""
         return kv_share(self.geometry, self.gpus)
 
+    @property
+    def stored_bytes_per_token(self) -> int:
+        """Bytes of one token in the store, copies of KV heads included; with a serde fewer than its KV has."""
+        share = stored_share(self.scenario.get("serde"), self.geometry)
+        return round(self.share.stored_bytes_per_token * share)
+
     def at(self, load: int) -> CellSpec:
         """The same cell at another load."""
         return replace(self, load=load)
@@ -92,8 +99,8 @@ class CellSpec:
 class StoreWindow:
     """A store's counters, and the block device's, over the part of a run that counts.
 
-    changes: the store's totals between `begin` and `end`; block: (read, written) bytes; both empty without a
-    store or when the system does not tell.
+    changes: the store's totals between `begin` and `end`, empty without a store; block: (read, written) bytes, None when the system
+    does not tell.
     """
 
     def __init__(self, store: Store | None, directory: Path):
@@ -106,16 +113,15 @@ class StoreWindow:
 
     def begin(self) -> None:
         """Take the counters. Raises StoreDied or StoreError."""
-        if self._store is not None:
-            self._before, self._block = self._store.counters(), block_device_bytes(self._directory)
+        self._before = None if self._store is None else self._store.counters()
+        self._block = block_device_bytes(self._directory)
 
     def end(self) -> None:
         """Take them again. Raises StoreDied or StoreError."""
-        if self._store is None:
-            return
-        self._store.check_alive()
-        self._after = self._store.counters()
-        self.notes = self._store.notes()
+        if self._store is not None:
+            self._store.check_alive()
+            self._after = self._store.counters()
+            self.notes = self._store.notes()
         block = block_device_bytes(self._directory)
         if block and self._block:
             self.block = (block[0] - self._block[0], block[1] - self._block[1])

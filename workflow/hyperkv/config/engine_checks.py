@@ -42,7 +42,13 @@ def check_engine(config: Mapping[str, Any], measured: list[str]) -> None:
         return
     for scenario in scenarios:
         store = scenario.get("store")
-        if store and store_class(store).held_by_engine == "folder" and scenario["settings"]:
+        held = store_class(store) if store else None
+        if (
+            held
+            and held.held_by_engine == "folder"
+            and not held.engine_reads_settings
+            and scenario["settings"]
+        ):
             raise UserError(
                 f"config: scenarios.{scenario['family']}.settings: with engine vllm LMCache or vLLM writes the files and reads none "
                 f"of the keys of store {store}; leave it out"

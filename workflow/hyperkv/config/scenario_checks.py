@@ -20,7 +20,7 @@ from .models.scenario import READ_BY, Scenario, unread
 from .scenarios import loads_of, selected
 
 _MEDIUM_OF_TIER = {"dram": "ram", "ssd": "ssd"}
-_ONLY_VLLM = ("mp", "striped_mp", "offloading")
+_ONLY_VLLM = ("mp", "striped_mp", "offloading", "mooncake")
 
 
 def check_names(config: Mapping[str, Any]) -> None:
@@ -116,7 +116,7 @@ def check_store(scenario: Mapping[str, Any]) -> None:
         return
     for key in ("store", "connector"):
         if key not in scenario:
-            choices = _stores(tier) if key == "store" else _connectors(scenario["store"])
+            choices = _stores(tier) if key == "store" else _offered(scenario["store"])
             raise UserError(f"{where}.{key} is missing; tier {tier} needs it: {' or '.join(choices)}")
     store = scenario["store"]
     in_memory = tier == "dram" and scenario["data_dir"] is not None
@@ -182,13 +182,23 @@ def _or_connector(scenario: Mapping[str, Any], wanted: Sequence[str]) -> str:
     return f", or connector {' or '.join(reaching)}{with_vllm}" if reaching else ""
 
 
+def _offered(store: str) -> list[str]:
+    """What may be asked for when a scenario names none: those that need no engine, or of a store of the engine's own all."""
+    return _connectors(store) or list(store_class(store).connectors)
+
+
 def check_connector(scenario: Mapping[str, Any], by_itself: bool = False) -> None:
     """That one of our connectors can reach the store: for the replay engine, or for a store by itself."""
     if scenario["tier"] == "none":
         return
     store, connector = scenario["store"], scenario["connector"]
     if (alone(connector) if by_itself else connector) not in _connectors(store):
-        choices = " or ".join(_connectors(store))
+        if not (reaching := _connectors(store)):
+            raise UserError(
+                f"config: scenarios.{scenario['family']}.store: {store} is an engine's own, and engine vllm alone has it; choose "
+                f"{' or '.join(name for name in _stores(scenario['tier']) if _connectors(name))}"
+            )
+        choices = " or ".join(reaching)
         only = ", which engine vllm alone has," if connector in _ONLY_VLLM else ""
         raise UserError(
             f"config: scenarios.{scenario['family']}.connector: {connector}{only} cannot reach store {store}; choose {choices}"

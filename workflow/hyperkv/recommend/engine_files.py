@@ -14,10 +14,11 @@ from ..cells.cell import CellSpec
 from ..connectors.registry import STRIPED
 from ..engines.vllm import lmcache
 from ..engines.vllm.command import command, settings_of, variables, weights_of
-from ..engines.vllm.running import context_tokens
+from ..engines.vllm.running import context_tokens, saved_bytes
 from ..machine.processes import LOOPBACK
 from ..models.geometry import Geometry
 from ..models.gpus import check_settings, kv_share, tensor_parallel_of
+from ..stores.held import Held
 from ..stores.registry import store_class
 from ..workloads import longest_context
 from ..workloads.context_limit import ROOM_TOKENS
@@ -57,7 +58,12 @@ def add_engine(files: Files, cell: CellSpec, engine: EngineSlice, place: Place) 
     ]
     port, http_port = place.engine_port + 1, place.engine_port + 2
     kv = place.data_dir / "kv"
-    offload = lmcache.offload(scenario, staging, kv, endpoints, port, http_port, share.values_per_chunk)
+    saved = 0 if replay or cell.scenario["tier"] == "none" else saved_bytes(cell)
+    ports = tuple(range(http_port + 1, http_port + 5))
+    held = Held.of(scenario, kv, share, geometry, saved, lmcache.buffer_bytes(scenario, staging), ports)
+    offload = lmcache.offload(
+        scenario, staging, held, endpoints, port, http_port, share.values_per_chunk, settings["device"]
+    )
     if offload.config is not None:
         files.add(
             "lmcache.yaml",
@@ -75,12 +81,25 @@ def add_engine(files: Files, cell: CellSpec, engine: EngineSlice, place: Place) 
         files.notes.append(
             f"LMCache imports package lmcache-striped; it is installed by {engine.python} {pip}"
         )
+    if settings["device"] == "cpu" and scenario.get("connector") == "offloading":
+        environment = {"PYTHONPATH": str(place.checkout)} | environment
     environment = {key: value for key, value in environment.items() if key not in _ONLY_MEASURING}
     own = [] if offload.config is None else ['LMCACHE_CONFIG_FILE="$here/lmcache.yaml"']
     python = '"$python"' if replay else shlex.quote(engine.python)
     lines = defaulted("python", "PYTHON", engine.python) if replay else []
     if "store" in scenario and store_class(scenario["store"]).held_by_engine == "folder":
         lines.append(f"mkdir -p {shlex.quote(str(kv))}")
+        own_store = store_class(scenario["store"])
+        if (sized := own_store.sized_file(held)) is not None:
+            lines.append(f"fallocate -l {sized[1]} {shlex.quote(str(sized[0]))}")
+        for path, text in own_store.texts(held).items():
+            lines.append(f"printf '%s\\n' {shlex.quote(text)} > {shlex.quote(str(path))}")
+        environment |= own_store.variables(held)
+        for program in own_store.beside_engine(held):
+            name, words = f"{program.label.replace(' ', '-')}.sh", shlex.join(program.words)
+            what = f"{program.label}, to be started before vLLM"
+            body = [*lines, executed(f'{python} {words} "$@"', dict(program.environment))]
+            files.add(name, script_text(f"{what[0].upper()}{what[1:]}.", body), what)
     if offload.server is not None:
         server = f"{python} -c {shlex.quote(lmcache.COMMAND)} server {shlex.join(offload.server)}"
         files.add(

@@ -18,6 +18,7 @@ from ...plugin.lmcache_striped.secret import Secret
 from ..base.errors import StoreDied, StoreError, UserError
 from ..base.folders import cannot_write
 from ..machine.counters import ProcessCounters, drop_page_cache, process_counters
+from .held import HeldByEngine
 from .owned_keys import Owned, refuse_owned
 
 GRACE_S = 1.0  # how long a failed request waits to learn that the server died
@@ -119,14 +120,13 @@ class Look:
     second_marker: str
 
 
-class Store(ABC):
+class Store(HeldByEngine, ABC):
     """A store's lifetime. A context manager: start on entry, everything ended on exit.
 
     What is said of a store without starting it are class attributes and class methods; whoever has its name asks these
     (registry.store_class). name: the word in config. medium: "ram" or "ssd", where values are meant to live, which is the
     tier that it serves. look: in figures. connectors: what reaches it. is_server: whether the workflow starts a process for
-    it. held_by_engine: "pool" or "folder" where a real engine keeps the values itself, in its own memory or files, and no
-    store is started. bound_key: the scenario's key that bounds its memory, None for a store that memory does not bound.
+    it. bound_key: the scenario's key that bounds its memory, None for a store that memory does not bound.
     owned_keys: those of its settings that the workflow sets or counts on. takes_password. presets: folder of its presets.
     can_be_patched: whether a scenario may say `patched`. reads_page_cache: whether page_cache says anything of it.
     has_jemalloc: whether MALLOC_CONF does. programs: modules that it runs as programs, below workflow.hyperkv.
@@ -137,7 +137,6 @@ class Store(ABC):
     look: ClassVar[Look]
     connectors: ClassVar[tuple[str, ...]]
     is_server: ClassVar[bool] = False
-    held_by_engine: ClassVar[str | None] = None
     bound_key: ClassVar[str | None] = None
     owned_keys: ClassVar[tuple[Owned, ...]] = ()
     takes_password: ClassVar[bool] = False
@@ -266,10 +265,10 @@ class Store(ABC):
         """What a reader of the results must know about this store's configuration, a line each."""
         return []
 
-    def evict_page_cache(self) -> None:  # noqa: B027
+    def evict_page_cache(self) -> None:
         """Take this store's files out of the page cache. Nothing to do for RAM and for direct I/O."""
 
-    def push_out_writes(self) -> None:  # noqa: B027
+    def push_out_writes(self) -> None:
         """Save other values until those saved before have left the write buffers for files. Raises StoreError.
 
         Does nothing for a store that has none, nor for rocksdb, whose write buffers a scenario is to keep small.

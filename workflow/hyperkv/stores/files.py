@@ -15,6 +15,7 @@ from ..base.errors import StoreError, UserError
 from ..machine.counters import supports_direct_io
 from ..workloads.payload import ALIGNMENT, aligned_buffer
 from .base import LocalStore, Look, StoreConfig, new_directory
+from .held import Held
 
 _FOLDERS = 64
 _DIRECT_IO = ("auto", "yes", "no")
@@ -49,6 +50,10 @@ class FilesStore(LocalStore):
     @classmethod
     def has_setting(cls, key: str) -> bool:
         return key == "direct_io"
+
+    @classmethod
+    def l2_adapter(cls, held: Held) -> dict[str, Any]:
+        return {"type": "fs", "base_path": str(held.folder), "use_odirect": True}
 
     @property
     def is_open(self) -> bool:

@@ -37,6 +37,12 @@ def store_class(name: str) -> type[Store]:
     return store
 
 
+def bypasses_processes(scenario: Mapping[str, Any]) -> bool:
+    """Whether a device moves a store's bytes past the processes that ask for them (GPUDirect Storage)."""
+    has_store = scenario["tier"] != "none"
+    return has_store and store_class(scenario["store"]).bypasses_processes(scenario.get("settings", {}))
+
+
 def stores_of(medium: str) -> list[str]:
     """The stores that are meant for a medium, "ram" or "ssd"."""
     return [name for name in STORES if store_class(name).medium == medium]

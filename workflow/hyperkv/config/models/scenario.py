@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from ...connectors.registry import STRIPED
+from ...engines.vllm.lmcache import SERVED
+from ...models.serde import SERDES
 from ...stores.registry import STORES
 from .engines import Vllm
 from .texts import Folder, Name, Path, SettingName, VariableName, Words
@@ -31,8 +33,10 @@ from .values import (
 if TYPE_CHECKING:
     OwnVllm = Vllm
     StoreName = str
+    SerdeName = str
 else:
     StoreName = Literal[tuple(STORES)]
+    SerdeName = Literal[SERDES]
     OwnVllm = given("OwnVllm", Vllm, ("pairs", "device"))
 KvDtype = Literal["auto", "bfloat16", "float16", "float32", "fp8"]
 Chunk = Count | Annotated[Several[Count], Field(min_length=1)]
@@ -60,7 +64,8 @@ class Settings(Section):
     settings: dict[SettingName, str | int | float] = key({}, unit="keys")
     """The store's own keys under its own names: valkey.conf keys for valkey, kvrocks.conf keys for
     kvrocks (on top of its preset; `workers` may be `cores`), the same and direct_io for rocksdb,
-    direct_io for files. Those that the workflow sets or counts on are refused with the key that sets
+    direct_io for files, those of LMCache's adapter for fs_native, raw_block and nixl, and
+    of Mooncake's files (KEY is its variable MOONCAKE_OFFLOAD_KEY). Those that the workflow sets or counts on are refused with the key that sets
     them."""
     environment: dict[VariableName, Words] = key({}, unit="text")
     """Environment variables of the store's server, such as MALLOC_CONF."""
@@ -75,13 +80,16 @@ class Scenario(Settings):
     tier: Literal["none", "dram", "ssd"]
     """Where KV that HBM lost lives; `none` computes it again."""
     store: StoreName = optional()
-    """What holds KV. Tier dram takes dram or valkey, tier ssd takes files, rocksdb or kvrocks; with a
-    `data_dir` on a tmpfs these are of tier dram too."""
-    connector: Literal["inprocess", "redis", "resp", "striped", "mp", "striped_mp", "offloading"] = optional()
+    """What holds KV. Tier dram takes dram or valkey, tier ssd takes files, rocksdb, kvrocks, or with engine
+    vllm LMCache's own fs_native, raw_block and nixl (connector mp) and mooncake; with a `data_dir` on a tmpfs these are of
+    tier dram too."""
+    connector: Literal[
+        "inprocess", "redis", "resp", "striped", "mp", "striped_mp", "offloading", "mooncake"
+    ] = optional()
     """How the engine reaches the store. `inprocess` for dram and files; `redis`, `resp` or `striped` for
     servers, the last with several values per chunk. With engine vllm the first four are LMCache inside
     vLLM; `mp` is an LMCache server beside it, `striped_mp` the same with several values per chunk,
-    `offloading` vLLM's own connector."""
+    `offloading` vLLM's own connector, `mooncake` vLLM's own to a Mooncake store."""
     pair: OrNull[Literal["current", "reference"]] = None
     """Engine vllm. Which versions of vLLM and LMCache serve it (vllm.pairs); null takes reference for LMCache inside
     vLLM, else current. Every pair that is measured needs a scenario of tier none of its own: ratios are taken
@@ -90,8 +98,8 @@ class Scenario(Settings):
     """Tokens per cache entry; one number or a list. With engine replay a multiple of 16,
     its block."""
     connections: Whole = key(2, unit="connections", ge=1, le=256)
-    """Parallel connections to a server, or threads in process. With LMCache inside vLLM each GPU of
-    vllm.tensor_parallel has so many."""
+    """Parallel connections to a server, or threads in process, for fs_native and raw_block threads that load.
+    With LMCache inside vLLM each GPU of vllm.tensor_parallel has so many."""
     stripe_bytes: Annotated[Size, ReadBy(STRIPED, told=True)] = key("1 MiB")
     """striped and striped_mp. Bytes of a chunk in one value, the store's value size whatever the chunk;
     at least 4 KiB."""
@@ -107,6 +115,10 @@ class Scenario(Settings):
     """striped_mp. A lookup finds as much as fits in here beside the loads under way, and the rest of the
     prompt is computed, so that a slow device holds back less of what the engine computes faster. Lookups
     that come together each find all of the room. null for no bound."""
+    serde: Annotated[SerdeName | None, ReadBy(SERVED, "has no serde")] = None
+    """mp and striped_mp. What LMCache's server shrinks a chunk with on its way to the store: `fp8`, or one of
+    TurboQuant's, whose kernels need CUDA; null for nothing. Both lose precision, so that the first token from
+    the tier may be another one than computed."""
     client: Annotated[Literal["python", "native"], ReadBy(STRIPED, "has no client native")] = "python"
     """striped and striped_mp. What receives stripes: `python`, a thread per connection, or `native`,
     compiled code (rule build_striped, which needs a C compiler and xxhash.h), so that Python's lock is
@@ -181,7 +193,7 @@ READ_BY = {
     for mark in field.metadata
     if isinstance(mark, ReadBy)
 }
-OF_ENGINE = ("save_connections", "load_queue_bytes")
+OF_ENGINE = ("save_connections", "load_queue_bytes", "serde")
 ALONE = (
     *("tier", "store", "connector", "settings", "environment", "ignored_settings", "port", "timeout_s"),
     *(name for name in READ_BY if name not in OF_ENGINE),

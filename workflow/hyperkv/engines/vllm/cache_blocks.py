@@ -8,7 +8,7 @@ from __future__ import annotations
 from ...models.geometry import Geometry
 
 # Connectors under which vLLM keeps its hybrid KV cache manager (SupportsHMA).
-HYBRID_CONNECTORS = ("LMCacheMPConnector", "OffloadingConnector")
+HYBRID_CONNECTORS = ("LMCacheMPConnector", "OffloadingConnector", "MooncakeStoreConnector")
 
 
 def hybrid_manager(geometry: Geometry, device: str, connector: str | None) -> bool:

@@ -9,7 +9,7 @@ from ...cells.cell import CellSpec, StoreWindow, frame
 from ...records.effective import Effective
 from ...records.evidence import Evidence, quotient
 from ...records.kinds.cell import Cell, RequestColumns, Single, Values
-from ...stores.registry import store_class
+from ...stores.registry import bypasses_processes, store_class
 from ...workloads import Conversation
 from . import aiperf
 from .lmcache import loads_ahead
@@ -18,6 +18,8 @@ from .running import asked
 from .single import in_process
 
 SINGLE = "single"
+_LMCACHES = "LMCache's server"
+_WHOSE = {"offloading": "vLLM's own offloading", "mooncake": "Mooncake's client"}
 
 
 def evidence_of(
@@ -33,12 +35,21 @@ def evidence_of(
     Chunks are not compared byte by byte here (single requests prove that tokens come out right), and no connector inside
     vLLM tells of damaged ones.
     """
-    token_bytes = cell.share.stored_bytes_per_token
+    token_bytes = cell.stored_bytes_per_token
     samples = [request.sample for request in requests if request.sample is not None]
     by_store = window.evidence()
     if _has_store(cell) and store_class(cell.scenario["store"]).held_by_engine == "folder":
         by_store |= {"device_read_bytes": io[0], "device_write_bytes": io[1]}
         by_store |= {"served_bytes": counted["tier_read_bytes"], "taken_bytes": counted["tier_written_bytes"]}
+    if bypasses_processes(cell.scenario):
+        by_store |= {f"device_{way}_bytes": by_store[f"block_{way}_bytes"] for way in ("read", "write")}
+    if counted.get("mooncake_disk_bytes") is not None:
+        failed = [counted[name] or 0 for name in ("mooncake_failed_loads", "mooncake_failed_saves")]
+        by_store |= {
+            "served_bytes": counted["mooncake_loaded_bytes"],
+            "taken_bytes": counted["mooncake_saved_bytes"],
+            "store_errors": sum(failed),
+        }
     return Evidence.of(
         sent_requests=len(requests),
         failed_requests=len(requests) - len(samples),
@@ -80,9 +91,9 @@ def _saved_bytes(cell: CellSpec, counted: dict[str, int | None], log: Transfers)
     """Bytes that the engine saved to its store: as LMCache's log has it inside vLLM, as its server or vLLM's offloading counts."""
     share = cell.share
     if in_process(cell):
-        return log.stored_tokens * share.stored_bytes_per_token
+        return log.stored_tokens * cell.stored_bytes_per_token
     if (values := counted["store_saved_chunks"]) is not None and _has_store(cell):
-        return values // share.values_per_chunk * share.stored_bytes(cell.scenario["chunk_tokens"])
+        return values // share.values_per_chunk * cell.stored_bytes_per_token * cell.scenario["chunk_tokens"]
     return counted["tier_written_bytes"]
 
 
@@ -100,19 +111,21 @@ def _store_tokens(cell: CellSpec, external: int, counted: dict[str, int | None],
     """
     if not _has_store(cell):
         return 0
+    if (read := counted.get("mooncake_disk_bytes")) is not None:
+        return min(external, read // cell.stored_bytes_per_token)
     for near, far in (("dram_hit_tokens", "store_hit_tokens"), ("host_hit_tokens", "disk_hit_tokens")):
         from_near, from_far = counted[near] or 0, counted[far] or 0
         if from_near + from_far:
             tokens = min(from_far, external * from_far // (from_near + from_far))
             read = counted["tier_read_bytes"]
-            return tokens if read is None else min(tokens, read // cell.share.stored_bytes_per_token)
+            return tokens if read is None else min(tokens, read // cell.stored_bytes_per_token)
     share = cell.share
     if (values := counted["store_loaded_chunks"]) is not None:
         return min(external, values // share.values_per_chunk * cell.scenario["chunk_tokens"])
     if not cell.scenario["dram_pool_bytes"]:
         return external
     served = window.evidence()["served_bytes"]
-    return external if served is None else min(external, served // share.stored_bytes_per_token)
+    return external if served is None else min(external, served // cell.stored_bytes_per_token)
 
 
 def faults_in(
@@ -157,11 +170,13 @@ def _outside(evidence: Evidence) -> int | None:
 
 
 def from_buffer(cell: CellSpec, evidence: Evidence) -> list[str]:
-    """A line when hits came from an LMCache server's buffer, which still had what it was saving; none with a DRAM pool."""
+    """A line when hits came from a buffer before the store, which still had what it was saving; none with a DRAM pool."""
     found = evidence.dram_hit_tokens
     if not found or not _has_store(cell) or cell.scenario["dram_pool_bytes"]:
         return []
-    return [f"{found} of {_outside(evidence)} hit tokens came from the buffer of LMCache's server"]
+    return [
+        f"{found} of {_outside(evidence)} hit tokens came from the buffer of {_WHOSE.get(cell.scenario['connector'], _LMCACHES)}"
+    ]
 
 
 def left_to_compute(log: Transfers) -> list[str]:

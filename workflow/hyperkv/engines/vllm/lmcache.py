@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -16,7 +15,10 @@ import yaml
 from ....plugin.lmcache_striped.deadline import Endpoint
 from ...base.errors import UserError
 from ...connectors.registry import library_of
+from ...connectors.vllm_own import mooncake_keys, offloading_keys
 from ...machine.processes import LOOPBACK, option_words
+from ...models.serde import require_serde
+from ...stores.held import Held
 from ...stores.registry import store_class
 
 # What LMCache's own program does; the module cannot be run by itself in 0.5.0.
@@ -25,11 +27,13 @@ _GIB = 1 << 30
 LEAST_CHUNKS = 4
 IN_PROCESS = ("inprocess", "redis", "resp", "striped")
 SERVED = ("mp", "striped_mp")
+VLLMS_OWN = ("offloading", "mooncake")
 # vLLM's classes, as --kv-transfer-config names them.
 CONNECTOR_CLASSES = {
     **dict.fromkeys(IN_PROCESS, "LMCacheConnectorV1"),
     **dict.fromkeys(SERVED, "LMCacheMPConnector"),
     "offloading": "OffloadingConnector",
+    "mooncake": "MooncakeStoreConnector",
 }
 _WITH_PASSWORD = "with_password"
 _ALL_IN_FLIGHT = 1024  # as many as connectors/channels.py ever sends ahead
@@ -74,8 +78,6 @@ def check(
             f"{where}: LMCache runs inside vLLM on CUDA only (on a CPU it serves without a cache and says nothing); "
             f"choose connector mp or striped_mp"
         )
-    if device == "cpu" and connector == "offloading":
-        raise UserError(f"{where}: vLLM's own offloading needs CUDA; choose connector mp")
     if chunk % block_tokens:
         raise UserError(
             f"{where}: chunk_tokens {chunk} is not a multiple of vLLM's block of {block_tokens} tokens; "
@@ -91,10 +93,16 @@ def check(
             f"{where}: lmcache.{wrong[0]} is a key of LMCache inside vLLM; with connector {connector} these are options of "
             f"`lmcache server`, such as max_workers; leave it out"
         )
-    if connector == "offloading" and extra:
+    if connector in VLLMS_OWN and extra:
         raise UserError(
-            f"{where}: lmcache: connector offloading is vLLM's own and reads none of LMCache's keys"
+            f"{where}: lmcache: connector {connector} is vLLM's own and reads none of LMCache's keys"
         )
+    if connector == "mooncake" and chunk != block_tokens:
+        raise UserError(
+            f"{where}: chunk_tokens: vLLM gives Mooncake its blocks of {block_tokens} tokens; choose {block_tokens}"
+        )
+    if scenario.get("serde"):
+        require_serde(scenario["serde"], device, _held(scenario) == "pool", f"{where}: serde: ")
     pool = buffer_bytes(scenario, staging_bytes)
     if pool < LEAST_CHUNKS * chunk_bytes:
         key = "dram_pool_bytes" if scenario["dram_pool_bytes"] else "vllm.staging_bytes"
@@ -123,17 +131,18 @@ def buffer_bytes(scenario: Mapping[str, Any], staging_bytes: int) -> int:
 def offload(
     scenario: Mapping[str, Any],
     staging_bytes: int,
-    directory: Path,
+    held: Held,
     endpoints: Sequence[Endpoint],
     port: int,
     http_port: int,
     ranks: int = 1,
+    device: str = "cuda",
 ) -> Offload:
     """What a checked scenario needs.
 
-    directory: where LMCache or vLLM may put files. endpoints: the store's servers, none when it has none. port,
+    held: what of a store that they hold themselves. endpoints: the store's servers, none when it has none. port,
     http_port: of an LMCache server. ranks: of vLLM that store values, each with an LMCache inside (KvShare.values_per_chunk);
-    an LMCache server and vLLM's own offloading have one for all.
+    an LMCache server and vLLM's own offloading have one for all. device: cuda or cpu.
     """
     if scenario["tier"] == "none":
         return Offload()
@@ -141,22 +150,21 @@ def offload(
     if connector in SERVED:
         return Offload(
             _mp_transfer(scenario, port),
-            server=mp_arguments(scenario, staging_bytes, directory, endpoints, port, http_port),
+            server=mp_arguments(scenario, staging_bytes, held, endpoints, port, http_port),
         )
     if connector == "offloading":
-        return Offload(_offloading_transfer(scenario, staging_bytes, directory))
-    transfer = {
-        "kv_connector": CONNECTOR_CLASSES[connector],
-        "kv_role": "kv_both",
-        "kv_connector_extra_config": {"skip_last_n_tokens": _COMPUTED_TOKENS},
-    }
-    return Offload(transfer, inprocess_config(scenario, staging_bytes, directory, endpoints, ranks))
+        pool = buffer_bytes(scenario, staging_bytes)
+        return Offload(_transfer(connector, offloading_keys(scenario, pool, held.folder, device)))
+    if connector == "mooncake":
+        return Offload(_transfer(connector, mooncake_keys(scenario)))
+    transfer = _transfer(connector, {"skip_last_n_tokens": _COMPUTED_TOKENS})
+    return Offload(transfer, inprocess_config(scenario, staging_bytes, held, endpoints, ranks))
 
 
 def inprocess_config(
     scenario: Mapping[str, Any],
     staging_bytes: int,
-    directory: Path,
+    held: Held,
     endpoints: Sequence[Endpoint],
     ranks: int = 1,
 ) -> dict[str, Any]:
@@ -176,7 +184,7 @@ def inprocess_config(
     }
     if _held(scenario) == "folder":
         config |= {
-            "local_disk": f"file://{directory.absolute()}/",
+            "local_disk": f"file://{held.folder}/",
             "max_local_disk_size": (scenario["capacity_bytes"] or 1 << 44) / _GIB / ranks,
         }
         config["extra_config"] |= {"use_odirect": True}
@@ -256,7 +264,7 @@ def rendered(config: Mapping[str, Any]) -> str:
 def mp_arguments(
     scenario: Mapping[str, Any],
     staging_bytes: int,
-    directory: Path,
+    held: Held,
     endpoints: Sequence[Endpoint],
     port: int,
     http_port: int,
@@ -276,8 +284,8 @@ def mp_arguments(
         "eviction-policy": "LRU",
         "supported-transfer-mode": "auto",
     }
-    if (adapter := _l2_adapter(scenario, staging_bytes, directory, endpoints)) is not None:
-        options["l2-adapter"] = json.dumps(adapter)
+    if (adapter := _l2_adapter(scenario, staging_bytes, held, endpoints)) is not None:
+        options["l2-adapter"] = json.dumps(adapter | ({"serde": held.serde} if held.serde else {}))
         if not scenario["dram_pool_bytes"]:
             options["l2-store-policy"] = "skip_l1"
     arguments = option_words(options)
@@ -292,12 +300,10 @@ def mp_arguments(
 
 
 def _l2_adapter(
-    scenario: Mapping[str, Any], staging_bytes: int, directory: Path, endpoints: Sequence[Endpoint]
+    scenario: Mapping[str, Any], staging_bytes: int, held: Held, endpoints: Sequence[Endpoint]
 ) -> dict[str, Any] | None:
-    if _held(scenario) == "pool":
-        return None
-    if _held(scenario) == "folder":
-        return {"type": "fs", "base_path": str(directory.absolute()), "use_odirect": True}
+    if _held(scenario):
+        return store_class(scenario["store"]).l2_adapter(held)
     if scenario["connector"] == "striped_mp":
         return {
             "type": "native_plugin",
@@ -324,20 +330,12 @@ def _mp_transfer(scenario: Mapping[str, Any], port: int) -> dict[str, Any]:
         "lmcache.mp.port": port,
         "lmcache.mp.save_decode_cache": scenario["save_decode_cache"],
     }
-    return {"kv_connector": CONNECTOR_CLASSES["mp"], "kv_role": "kv_both", "kv_connector_extra_config": extra}
+    return _transfer("mp", extra)
 
 
-def _offloading_transfer(scenario: Mapping[str, Any], staging_bytes: int, directory: Path) -> dict[str, Any]:
-    extra: dict[str, Any] = {
-        "cpu_bytes_to_use": buffer_bytes(scenario, staging_bytes),
-        "block_size": scenario["chunk_tokens"],
-        "offload_prompt_only": not scenario["save_decode_cache"],
-    }
-    if _held(scenario) == "folder":
-        tier = {"type": "fs", "root_dir": str(directory.absolute())}
-        extra |= {"spec_name": "TieringOffloadingSpec", "secondary_tiers": [tier]}
+def _transfer(connector: str, extra: dict[str, Any]) -> dict[str, Any]:
     return {
-        "kv_connector": CONNECTOR_CLASSES["offloading"],
+        "kv_connector": CONNECTOR_CLASSES[connector],
         "kv_role": "kv_both",
         "kv_connector_extra_config": extra,
     }

@@ -16,13 +16,17 @@ import redis
 from ...base.errors import StoreError, UserError
 from ...base.secret import write_private
 from ...cells.cell import CellSpec, built_environments, check_room, open_store
+from ...connectors.vllm_own import behind_pool
+from ...machine.counters import block_device_bytes
 from ...machine.environment import gpu_lines
+from ...machine.interpreter import import_path
 from ...machine.processes import free_port
 from ...machine.watch import every
 from ...models.gpus import VISIBLE, check_settings, require_gpus
 from ...records.effective import Effective, asked_of
 from ...stores.base import Store
-from ...stores.registry import store_class
+from ...stores.held import Held
+from ...stores.registry import bypasses_processes, store_class
 from ...workloads import Conversation, longest_context
 from ...workloads.context_limit import ROOM_TOKENS, ContextLimit, check_context
 from ...workloads.factory import make_workload
@@ -33,6 +37,7 @@ from .server import EngineServers, ServerCommand
 
 ANSWER_TOKENS = 4  # of a single request
 _EVICT_EVERY_S = 0.5
+_PROGRAM_PORTS = 4
 _PAST_BUFFER = "--disable-l1-retrieval"
 
 
@@ -50,12 +55,13 @@ class Patience:
 class Moved:
     """Bytes in all: served and taken by the store, and read by it from block devices.
 
-    Without a store: None, and what the engine's processes wrote to block devices and read from them.
+    Without a store: None, and what the engine's processes wrote to block devices and read from them; where a device moves bytes past
+    them, what the whole machine did, None where that is not counted.
     """
 
     served: int | None
     saved: int
-    device_read: int
+    device_read: int | None
 
 
 class Running:
@@ -75,6 +81,7 @@ class Running:
         self.chunk_bytes = chunk_bytes
         self.vocabulary: int = json.loads((model_dir / "config.json").read_text())["vocab_size"]
         self.start_s = 0.0
+        self.counted_at: Path | None = None
         self.warm = False
         self.effective = Effective()
 
@@ -102,7 +109,11 @@ class Running:
 
     def make_cold(self, cell: CellSpec) -> None:
         """Put what was saved where it is when far more is saved than RAM holds, on the device alone: where the scenario says so."""
-        if self.store is None or not _evicts(cell):
+        if not _evicts(cell):
+            return
+        if behind_pool(cell.scenario):
+            self.servers.reset_hbm(pool=True)
+        if self.store is None:
             return
         self.store.push_out_writes()
         self.settle()
@@ -146,7 +157,11 @@ class Running:
     def moved(self) -> Moved:
         """What has been moved until now."""
         if self.store is None:
-            return Moved(None, *reversed(self.servers.io_bytes()))
+            read, written = self.servers.io_bytes()
+            if self.counted_at is None:
+                return Moved(None, written, read)
+            block = block_device_bytes(self.counted_at)
+            return Moved(None, written, None if block is None else block[0])
         counted = self.store.counters()
         return Moved(counted.served_bytes, counted.taken_bytes or 0, counted.process.device_read_bytes or 0)
 
@@ -172,24 +187,33 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
     words = aiperf.words_of(model_dir / "tokenizer.json")
     limit = ContextLimit.of_vllm(geometry)
     check_context(cell.spec["workload"], context_tokens(cell) - ROOM_TOKENS, limit)
+    saved = saved_bytes(cell) if scenario["tier"] != "none" else 0
     if scenario["tier"] != "none":
-        check_room(cell, saved_bytes(cell), staging)
+        check_room(cell, saved, staging)
     store = None
     if scenario["tier"] != "none" and not store_class(scenario["store"]).held_by_engine:
         value_bytes = share.value_bytes(chunk_tokens)
         store = open_store(cell, scenario["store"], value_bytes, scenario["capacity_bytes"], stack)
     files = cell.directory / "engine"
-    for folder in (files / "kv", files / "metrics"):
+    ports = tuple(free_port() for _ in range(_PROGRAM_PORTS))
+    held = Held.of(
+        scenario, files / "kv", share, geometry, saved, lmcache.buffer_bytes(scenario, staging), ports
+    )
+    for folder in (held.folder, files / "metrics"):
         folder.mkdir(parents=True)
+    own = store_class(scenario["store"]) if "store" in scenario else None
+    if own is not None:
+        own.prepare(held)
     port, mp_port, http_port = free_port(), free_port(), free_port()
     offload = lmcache.offload(
         scenario,
         staging,
-        files / "kv",
+        held,
         [] if store is None else store.endpoints,
         mp_port,
         http_port,
         share.values_per_chunk,
+        settings["device"],
     )
     config_file = None
     if offload.config is not None:
@@ -203,6 +227,11 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
         argv = [python, "-c", lmcache.COMMAND, "server", *offload.server, *past_buffer(cell, built)]
         own_log = log.with_name(log.name + "-lmcache.log")
         commands.append(ServerCommand("lmcache server", argv, http_port, "/healthcheck", own_log, ready_s))
+    for program in () if own is None else own.beside_engine(held):
+        words = [f"{name}={value}" for name, value in program.environment.items()]
+        argv = ["env", *words, python, *program.words]
+        own_log = log.with_name(f"{log.name}-{program.label.replace(' ', '-')}.log")
+        commands.append(ServerCommand(program.label, argv, program.port, program.health, own_log, ready_s))
     argv = command(
         python,
         model_dir,
@@ -217,9 +246,13 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
         ServerCommand("vllm", argv, port, "/health", log.with_name(log.name + "-vllm.log"), ready_s)
     )
     environment = variables(settings, config_file, files / "metrics")
+    environment |= {} if own is None else own.variables(held)
+    if settings["device"] == "cpu" and scenario.get("connector") == "offloading":
+        environment["PYTHONPATH"] = import_path()  # of connectors.host_offloading
     servers = stack.enter_context(EngineServers(commands, environment))
     running = Running(servers, store, model_dir, words, chunk_bytes)
     running.start_s = time.perf_counter() - started
+    running.counted_at = files if bypasses_processes(scenario) else None
     running.effective = replace(servers.told(cell.share.values_per_chunk), pair=built.get("pair"))
     return running
 

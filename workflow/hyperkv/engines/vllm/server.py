@@ -117,11 +117,21 @@ class EngineServers:
         """Totals of both pages (vllm_metrics.counters). Raises StoreDied or EngineError."""
         return counters(*self.pages())
 
-    def reset_hbm(self) -> None:
-        """Empty vLLM's own prefix cache. Raises EngineError."""
-        answer = direct_http.request("POST", f"{self.url}/reset_prefix_cache", timeout=_PAGE_TIMEOUT_S)
-        if answer.status_code != 200:
-            raise EngineError(f"vllm refused /reset_prefix_cache with status {answer.status_code}")
+    def reset_hbm(self, pool: bool = False) -> None:
+        """Empty vLLM's own prefix cache. pool: and the pool of its offloading, whose files stay; it is waited for until what moves
+        has moved. Raises EngineError.
+        """
+        page = f"{self.url}/reset_prefix_cache" + ("?reset_external=true" if pool else "")
+        deadline = time.monotonic() + _PAGE_TIMEOUT_S
+        while True:
+            answer = direct_http.request("POST", page, timeout=_PAGE_TIMEOUT_S)
+            if answer.status_code != 200:
+                raise EngineError(f"vllm refused /reset_prefix_cache with status {answer.status_code}")
+            if not pool or not answer.text or answer.json().get("success", True):
+                return
+            if time.monotonic() > deadline:
+                raise EngineError(f"vllm did not empty its pool within {_PAGE_TIMEOUT_S:.0f} s")
+            time.sleep(0.1)
 
     def _get(self, command: ServerCommand, path: str) -> str:
         try:

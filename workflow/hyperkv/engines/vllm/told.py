@@ -46,6 +46,8 @@ def vllm_facts(info: Mapping[str, Any], lines: Sequence[str]) -> dict[str, Any]:
     if transfer.get("kv_connector") == "OffloadingConnector":
         extra = transfer.get("kv_connector_extra_config") or {}
         found |= {"chunk_tokens": extra.get("block_size"), "buffer_bytes": extra.get("cpu_bytes_to_use")}
+    if transfer.get("kv_connector") == "MooncakeStoreConnector":
+        found["chunk_tokens"] = cache.get("block_size")
     return {name: value for name, value in found.items() if value is not None}
 
 
