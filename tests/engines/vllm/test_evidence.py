@@ -17,7 +17,7 @@ from workflow.hyperkv.engines.vllm.evidence import (
 from workflow.hyperkv.engines.vllm.lmcache_log import Transfers
 from workflow.hyperkv.engines.vllm.metrics import counters
 from workflow.hyperkv.models.gpus import KvShare
-from workflow.hyperkv.records.evidence import Evidence
+from workflow.hyperkv.records.evidence import Evidence, judge
 
 NOTHING = Transfers(0, 0.0, 0, 0.0, ())
 
@@ -69,8 +69,66 @@ def test_hits_are_the_store_s_as_far_as_the_server_loaded_them(connector, loaded
 def test_a_server_that_tells_hits_by_tier_is_believed(buffer, store, tokens):
     """Its lookups may be more than what is loaded: of a last token that is computed, of requests that were looked up twice."""
     hits = {"dram_hit_tokens": buffer, "store_hit_tokens": store}
-    assert from_store("striped_mp", 5, 2000, **hits) == tokens
+    assert from_store("striped_mp", store // 16, 2000, **hits) == tokens
     assert from_store("mp", None, 2000, pool=1 << 30, **hits) == tokens
+
+
+# A load of h100_striped_mp_disk with vLLM 0.32.0 and LMCache 0.5.6. One lookup of its 70 had the buffer's help, and every token was
+# credited to the store: "Prefetch request completed (L1+L2): 6/6 retained keys (1 L1, 5 L2) in 634.1 ms".
+LOAD = COUNTERS | {
+    **{"computed_tokens": 37873, "hbm_hit_tokens": 0, "external_hit_tokens": 107520, "prompt_tokens": 145393},
+    **{"dram_hit_tokens": 0, "store_hit_tokens": 107520, "store_loaded_chunks": 419},
+}
+KEYS = {"dram_hit_keys": 1, "store_hit_keys": 419}
+SERVED, DEVICE_READ = 14_060_336_831, 13_534_130_176
+
+
+def evidence_of_load(
+    counted: dict[str, int | None], served: int = SERVED
+) -> tuple[SimpleNamespace, Evidence, list[str]]:
+    """The load's cell, its evidence from the counters, and why it is invalid."""
+    own = cell("striped_mp")
+    own.scenario["chunk_tokens"], own.share = 256, KvShare(1, 131072, 1)
+    tokens = _tokens(own, counted, SimpleNamespace(evidence=dict), 131072)
+    read = {
+        "served_bytes": served,
+        "queried_tokens": 145393,
+        "device_share": DEVICE_READ / tokens["loaded_bytes"],
+    }
+    evidence = Evidence.unknown().model_copy(update=tokens | read)
+    return (
+        own,
+        evidence,
+        [*judge("ssd", evidence, 0.8).reasons, *faults_in(own, [], [], NOTHING, evidence, counted)],
+    )
+
+
+@pytest.mark.parametrize("told", [KEYS, {}], ids=["0.5.6", "0.5.5"])
+def test_a_chunk_that_the_buffer_held_behind_one_that_it_did_not_is_dram_s(told):
+    own, evidence, reasons = evidence_of_load(LOAD | told)
+    assert (evidence.dram_hit_tokens, evidence.store_hit_tokens) == (256, 107264)
+    assert reasons == []
+    assert from_buffer(own, evidence) == ["256 of 107520 hit tokens came from the buffer of LMCache's server"]
+
+
+@pytest.mark.parametrize("told", [KEYS, {}], ids=["0.5.6", "0.5.5"])
+def test_what_no_counter_explains_is_still_missing(told):
+    chunk_less = SERVED - 33 * (1 << 20)
+    (reason,) = evidence_of_load(LOAD | told, chunk_less)[2]
+    assert reason == f"the store served {chunk_less:,} bytes, the engine loaded 14,059,307,008"
+    (reason,) = evidence_of_load(
+        LOAD | {"store_loaded_chunks": 420, "dram_hit_keys": 0, "store_hit_keys": 420}
+    )[2]
+    assert reason == "the store served 14,060,336,831 bytes, the engine loaded 14,092,861,440"
+
+
+def test_a_buffer_that_held_many_chunks_makes_an_ssd_cell_invalid():
+    _, evidence, (reason,) = evidence_of_load(LOAD | {"dram_hit_keys": 105, "store_hit_keys": 315})
+    assert evidence.dram_hit_tokens == 26880
+    assert reason == (
+        "26880 of 107520 hit tokens came from the buffer of LMCache's server, so that the device read 75% of what "
+        "hits asked for"
+    )
 
 
 @pytest.mark.parametrize(("read", "tokens"), [(None, 75), (2000, 75), (400, 40)])
@@ -101,6 +159,8 @@ def test_what_vllm_s_offloading_failed_at_makes_a_cell_invalid():
 def test_a_server_counts_a_value_of_every_rank():
     assert from_store("striped_mp", 5, 2000, ranks=2) == 32
     assert from_store("striped_mp", 10, 2000, ranks=2) == 80
+    hits = {"dram_hit_tokens": 0, "store_hit_tokens": 96, "dram_hit_keys": 1, "store_hit_keys": 11}
+    assert from_store("striped_mp", 11, 2000, ranks=2, **hits) == 88  # half a chunk was in the buffer
 
 
 def test_a_pool_in_front_serves_the_rest():

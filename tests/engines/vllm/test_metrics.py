@@ -28,6 +28,9 @@ SERVER = """\
 lmcache_mp_lookup_hit_l1_tokens_total{cache_salt="",model_name="a"} 5888.0
 lmcache_mp_lookup_hit_l1_tokens_total{cache_salt="",model_name="b"} 12.0
 lmcache_mp_lookup_hit_l2_tokens_total{cache_salt="",model_name="a"} 64.0
+# TYPE lmcache_mp_lookup_hit_l1_keys_total counter
+lmcache_mp_lookup_hit_l1_keys_total{cache_salt="",model_name="a"} 93.0
+lmcache_mp_lookup_hit_l2_keys_total{cache_salt="",model_name="a"} 1.0
 """
 
 
@@ -39,6 +42,7 @@ def test_tokens_by_source_and_by_tier():
         2944,
     )
     assert (found["dram_hit_tokens"], found["store_hit_tokens"]) == (5900, 64)
+    assert (found["dram_hit_keys"], found["store_hit_keys"]) == (93, 1)
     assert found["prompt_tokens"] == 9000
 
 

@@ -113,19 +113,37 @@ def _store_tokens(cell: CellSpec, external: int, counted: dict[str, int | None],
         return 0
     if (read := counted.get("mooncake_disk_bytes")) is not None:
         return min(external, read // cell.stored_bytes_per_token)
-    for near, far in (("dram_hit_tokens", "store_hit_tokens"), ("host_hit_tokens", "disk_hit_tokens")):
-        from_near, from_far = counted[near] or 0, counted[far] or 0
-        if from_near + from_far:
-            tokens = min(from_far, external * from_far // (from_near + from_far))
-            read = counted["tier_read_bytes"]
-            return tokens if read is None else min(tokens, read // cell.stored_bytes_per_token)
-    share = cell.share
-    if (values := counted["store_loaded_chunks"]) is not None:
-        return min(external, values // share.values_per_chunk * cell.scenario["chunk_tokens"])
+    share, values, read = cell.share, counted["store_loaded_chunks"], counted["tier_read_bytes"]
+    loaded = None if values is None else values // share.values_per_chunk * cell.scenario["chunk_tokens"]
+    near, far = _hits_by_tier(counted)
+    if near + far:
+        tokens = min(far, external * far // (near + far))
+        if read is not None:
+            return min(tokens, read // cell.stored_bytes_per_token)
+        return tokens if loaded is None or counted["store_hit_keys"] else min(tokens, loaded)
+    if loaded is not None:
+        return min(external, loaded)
     if not cell.scenario["dram_pool_bytes"]:
         return external
     served = window.evidence()["served_bytes"]
     return external if served is None else min(external, served // cell.stored_bytes_per_token)
+
+
+def _hits_by_tier(counted: Mapping[str, int | None]) -> tuple[int, int]:
+    """Tokens that lookups found in the host's memory and in the store; none where nobody counts them.
+
+    An LMCache server credits its buffer with tokens up to the first chunk that is not in it, and the store with all behind: also with
+    a chunk that the buffer was still saving and served. Its keys (0.5.6) tell where each was; without them (0.5.5) it is the chunks
+    that were loaded from the store which bound the store's.
+    """
+    buffer, store = counted["dram_hit_tokens"] or 0, counted["store_hit_tokens"] or 0
+    held, stored = counted["dram_hit_keys"] or 0, counted["store_hit_keys"] or 0
+    if not buffer + store:
+        return counted["host_hit_tokens"] or 0, counted["disk_hit_tokens"] or 0
+    if not held + stored:
+        return buffer, store
+    far = (buffer + store) * stored // (held + stored)
+    return buffer + store - far, far
 
 
 def faults_in(

@@ -30,10 +30,13 @@ _VLLM = {
     "mooncake_failed_loads": (f"{_MOONCAKE}_failed_keys_total", "load_get"),
     "mooncake_failed_saves": (f"{_MOONCAKE}_failed_keys_total", "save_put"),
 }
-# LMCache's server only: the counters of LMCache in process come seconds late (see lmcache_log). Hits by tier from 0.5.5 on.
+# LMCache's server only: the counters of LMCache in process come seconds late (see lmcache_log). Hits by tier from 0.5.5 on: tokens
+# are DRAM's up to the first chunk that was not there; keys, from 0.5.6 on, are each counted where it was.
 _SERVER = {
     "dram_hit_tokens": "lmcache_mp_lookup_hit_l1_tokens_total",
     "store_hit_tokens": "lmcache_mp_lookup_hit_l2_tokens_total",
+    "dram_hit_keys": "lmcache_mp_lookup_hit_l1_keys_total",
+    "store_hit_keys": "lmcache_mp_lookup_hit_l2_keys_total",
     "store_loaded_chunks": "lmcache_mp_l2_prefetch_load_completed_chunks_total",
     "store_saved_chunks": "lmcache_mp_l2_store_completed_objects_chunks_total",
     # Requests: those that failed are done, too.
