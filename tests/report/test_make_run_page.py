@@ -19,6 +19,7 @@ from workflow.hyperkv.predict import predict_break_even, predict_hit_rates
 from workflow.hyperkv.records.kept_run import ABOUT, write_run
 from workflow.hyperkv.report import make_run_page
 from workflow.hyperkv.report.rows import Table
+from workflow.hyperkv.report.run_rows import machine_rows
 from workflow.hyperkv.stores.registry import looks
 
 PAGES = Path("docs/results")
@@ -192,3 +193,13 @@ def test_a_file_that_moved_since_is_named_where_it_is_now():
     ]
     for told in ("config/experiments/h100.yaml my.yaml", "config/smoke.yaml", "config/gone.yaml"):
         assert not list(make_run_page.moved(f'make run CONFIG="{told}"'))
+
+
+def test_the_engine_s_versions_are_those_of_its_own_environment():
+    environment = {
+        "packages": {"numpy": "2.4.6", "torch": "2.11.0"},
+        "engine": {"versions": {"torch": "2.13.0", "vllm": "0.32.0", "lmcache": None}},
+        "loadgen": {"versions": {"aiperf": "0.13.0"}},
+    }
+    told = dict(machine_rows([environment]))["versions"]
+    assert told == "numpy 2.4.6, torch 2.13.0, vllm 0.32.0, aiperf 0.13.0"

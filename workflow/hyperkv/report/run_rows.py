@@ -112,9 +112,10 @@ def machine_rows(environments: Sequence[Mapping[str, Any]]) -> list[tuple[str, s
 
 
 def versions_of(environment: Mapping[str, Any]) -> dict[str, str]:
-    """Versions of the packages that a record's environment tells of, the load generator's among them."""
+    """Versions of the packages that a record's environment tells of; the engine's and the load generator's over the workflow's own."""
     found = {**environment.get("versions", {}), **environment.get("packages", {})}
-    found |= (environment.get("loadgen") or {}).get("versions", {})
+    for made in ("engine", "loadgen"):
+        found |= (environment.get(made) or {}).get("versions", {})
     return {name: version for name, version in found.items() if version}
 
 
