@@ -22,8 +22,10 @@ def log_y(axes: Axes, subs: Sequence[float] = (1.0, 2.0, 5.0)) -> None:
 
 
 def sizes_x(axes: Axes, sizes: Sequence[float], words: Callable[[float, int], str] = plain) -> None:
-    """An x axis in powers of 2 with a tick at each of the sizes and no others, on y neither."""
+    """An x axis in powers of 2 with a tick at each of the sizes and no others, on y neither; a single size is in its middle."""
     axes.set_xscale("log", base=2)
     axes.set_xticks(sorted(sizes))
+    if min(sizes) == max(sizes):
+        axes.set_xlim(min(sizes) / 2, max(sizes) * 2)
     axes.minorticks_off()
     axes.xaxis.set_major_formatter(FuncFormatter(words))
