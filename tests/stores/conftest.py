@@ -5,6 +5,7 @@ Kvrocks takes part when KVROCKS_BIN names its program; without it those tests ar
 
 import itertools
 import os
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -65,6 +66,15 @@ def values_of(keys: list[bytes], size: int) -> list[np.ndarray]:
 
 def buffers_for(keys: list[bytes], size: int) -> list[np.ndarray]:
     return [aligned_buffer(size) for _ in keys]
+
+
+def hits_of(load: Callable[..., list[bool]], keys: list[bytes], size: int) -> list[bool]:
+    """Which chunks `load(keys, buffers)` serves; each must be right."""
+    buffers = buffers_for(keys, size)
+    found = load(keys, buffers)
+    for key, hit, buffer in zip(keys, found, buffers, strict=True):
+        assert not hit or payload(size).matches(key, buffer)
+    return found
 
 
 def store_config(folder: Path, store: str, **changes) -> StoreConfig:

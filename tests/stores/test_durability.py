@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.stores.conftest import SERVERS, buffers_for, new_keys, payload, store_config, values_of
+from tests.stores.conftest import SERVERS, hits_of, new_keys, store_config, values_of
 from workflow.hyperkv.base.errors import StoreError
 from workflow.hyperkv.connectors.registry import make_connector
 from workflow.hyperkv.stores.base import Store
@@ -36,15 +36,6 @@ def crashing(store: Store, under_way: threading.Event) -> Iterator[None]:
         thread.join(30)
 
 
-def hits_of(connector: Connector, keys: list[bytes]) -> list[bool]:
-    """Which chunks are served; each must be right."""
-    buffers = buffers_for(keys, SIZE)
-    hits = connector.get(keys, buffers)
-    for key, hit, buffer in zip(keys, hits, buffers, strict=True):
-        assert not hit or payload(SIZE).matches(key, buffer)
-    return hits
-
-
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("name", SERVERS)
 def test_no_wrong_byte_after_kill_9(name, folder):
@@ -64,14 +55,14 @@ def test_no_wrong_byte_after_kill_9(name, folder):
         for _ in range(CRASHES):
             under_way = threading.Event()
             with ThreadPoolExecutor() as pool, crashing(store, under_way):
-                calls = (save, lambda connector: hits_of(connector, keys))
+                calls = (save, lambda connector: hits_of(connector.get, keys, SIZE))
                 running = [pool.submit(until_killed, call, under_way) for call in calls]
                 assert [one.result(60) for one in running] == [None, None]
             store.restart()
             with connected(store) as connector:
-                hits_of(connector, keys)
+                hits_of(connector.get, keys, SIZE)
                 assert 0 <= connector.count_present(keys) <= CHUNKS
         with connected(store) as connector:
             save(connector)
             assert connector.count_present(keys) == CHUNKS
-            assert hits_of(connector, keys) == [True] * CHUNKS
+            assert hits_of(connector.get, keys, SIZE) == [True] * CHUNKS

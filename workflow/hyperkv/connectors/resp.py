@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...plugin.lmcache_striped.base import leading_present
-from ...plugin.lmcache_striped.channels import Channel, Exchange, Lookup, command
+from ...plugin.lmcache_striped.channels import Channel, ChannelConnector, Exchange, Lookup, command
 from ...plugin.lmcache_striped.deadline import Deadline, Endpoint
 from .base import Items, SpreadConnector
 
 _CRLF = b"\r\n"
 
 
-class RespConnector(SpreadConnector):
+class RespConnector(ChannelConnector, SpreadConnector):
     """N connections, item i of a batch on connection i modulo N. A closed one is opened again by the next call.
 
     timeout_s: of every call, on each connection; deadline.py says how it bounds a large one. Connecting takes as long at most.
@@ -26,17 +26,7 @@ class RespConnector(SpreadConnector):
         super().__init__(connections)
         self._timeout_s = timeout_s
         self._channels = [Channel(endpoint, timeout_s, None) for _ in range(connections)]
-        try:
-            for channel in self._channels:
-                channel.open()
-        except BaseException:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        super().close()
-        for channel in self._channels:
-            channel.close()
+        self.open()
 
     def count_present(self, keys: Sequence[bytes]) -> int:
         deadline = Deadline(self._timeout_s, commands=len(keys))

@@ -11,6 +11,7 @@ import socket
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
+from .base import Connector
 from .deadline import BoundedSocket, Deadline, Endpoint, connected, send_all
 from .errors import StoreError
 
@@ -303,3 +304,23 @@ class Channel:
         if isinstance(error, TimeoutError):
             return StoreError(f"{verb} timed out after {self.timeout_s:g} s at {self.peer}")
         return StoreError(f"{verb} failed at {self.peer}: {error.strerror or error}")
+
+
+class ChannelConnector(Connector):
+    """A connector over channels, which lie in `_channels` once it is made."""
+
+    _channels: list[Channel]
+
+    def open(self) -> None:
+        """Connect every channel; closes all, and the workers, before it raises."""
+        try:
+            for channel in self._channels:
+                channel.open()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        super().close()
+        for channel in self._channels:
+            channel.close()

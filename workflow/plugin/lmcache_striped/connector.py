@@ -14,8 +14,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from .base import Connector, ended, leading_present
-from .channels import Channel, Exchange, Lookup, command
+from .base import ended, leading_present
+from .channels import Channel, ChannelConnector, Exchange, Lookup, command
 from .deadline import Deadline, Endpoint
 from .native import NativeLoads, Wanted
 from .stripes import (
@@ -37,7 +37,7 @@ _CRLF = memoryview(b"\r\n")
 T = TypeVar("T")
 
 
-class StripedConnector(Connector):
+class StripedConnector(ChannelConnector):
     """`connections` connections to each of `endpoints`, which must be given in the same order every time.
 
     stripe_bytes: size of a stripe, without its head. in_flight: commands sent and not answered on each connection
@@ -68,23 +68,9 @@ class StripedConnector(Connector):
         self._servers = [
             [Channel(endpoint, timeout_s, in_flight) for _ in range(connections)] for endpoint in endpoints
         ]
-        if not connect:
-            return
-        try:
-            for channel in self._channels:
-                channel.open()
-        except BaseException:
-            self.close()
-            raise
-
-    @property
-    def _channels(self) -> list[Channel]:
-        return [channel for server in self._servers for channel in server]
-
-    def close(self) -> None:
-        super().close()
-        for channel in self._channels:
-            channel.close()
+        self._channels = [channel for server in self._servers for channel in server]
+        if connect:
+            self.open()
 
     def count_present(self, keys: Sequence[bytes]) -> int:
         with self._lock:
