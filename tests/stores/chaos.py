@@ -1,10 +1,11 @@
 """A store whose values are read from its own files while it is killed, compacted and overwritten: no wrong byte is served.
 
-    python -m tests.stores.chaos kvrocks --program FILE --rounds 1000 --seed 7
+    python -m tests.stores.chaos kvrocks --program FILE --client direct --rounds 1000 --seed 7
 
 A round is one event under load: a kill -9 and a restart, a compaction, everything deleted, a folder wiped whose file numbers
 begin anew. One writer sets and deletes, readers ask LOCATE and read the place; what does not prove itself, or has gone, they
-ask for by GET. What they then have is one value, whole, of that key, and not from before what was acknowledged.
+ask for by GET. What they then have is one value, whole, of that key, and not from before what was acknowledged. Client
+`located` keeps values as they are and reads them here; `direct` is the product's connector, with its stripes.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -25,12 +26,16 @@ import cyclopts
 import numpy as np
 import redis
 
+from tests.plugin.native import compiled_library
 from tests.soak.values import Values
 from tests.stores.located import Place, locate
 from workflow.hyperkv.base.errors import StoreError
 from workflow.hyperkv.stores.base import StoreConfig
 from workflow.hyperkv.stores.registry import make_store
 from workflow.hyperkv.stores.server import ServerStore
+from workflow.plugin.lmcache_striped.connector import StripedConnector
+from workflow.plugin.lmcache_striped.direct import FileSettings
+from workflow.plugin.lmcache_striped.stripes import parts_of, stripe_key
 
 KEYS = 24
 READERS = 2
@@ -52,6 +57,9 @@ _ROUND_S = 5.0
 _FAILURES = (StoreError, redis.RedisError, OSError)
 
 
+STRIPE_BYTES = 20_000
+
+
 class Client(Protocol):
     """What the load needs of a store."""
 
@@ -62,6 +70,9 @@ class Client(Protocol):
     def delete(self, index: int) -> None: ...
 
     def close(self) -> None: ...
+
+
+Opened = Callable[["Load", ServerStore], Client]
 
 
 class Located:
@@ -100,10 +111,49 @@ class Located:
         self._redis.close()
 
 
+class Direct:
+    """Values as chunks of the product's connector, whose loads are from files. library: its compiled code."""
+
+    def __init__(self, load: Load, store: ServerStore, library: Path):
+        self._load = load
+        self._redis = store.client(timeout_s=10.0)
+        self._connector = StripedConnector(
+            store.endpoints,
+            2,
+            10.0,
+            STRIPE_BYTES,
+            library=library,
+            files=FileSettings((store.config.directory,), threads=2),
+        )
+
+    def put(self, index: int, value: np.ndarray) -> None:
+        self._connector.put([self._load.values.key(index)], [value])
+
+    def delete(self, index: int) -> None:
+        key, parts = self._load.values.key(index), parts_of(self._load.values.size, STRIPE_BYTES)
+        self._redis.delete(*[stripe_key(key, part.index) for part in parts])
+
+    def get(self, indexes: Sequence[int]) -> list[bytes | None]:
+        buffers = [np.zeros(self._load.values.size, np.uint8) for _ in indexes]
+        before = self._connector.file_counts.from_files
+        found = self._connector.get([self._load.values.key(index) for index in indexes], buffers)
+        if self._connector.file_counts.from_files > before:
+            self._load.count("from files")
+        return [buffer.tobytes() if hit else None for hit, buffer in zip(found, buffers, strict=True)]
+
+    def close(self) -> None:
+        self._redis.close()
+        counts = self._connector.file_counts
+        self._load.count("stripes from files", counts.from_files)
+        self._load.count("stripes asked again", counts.retried)
+        with contextlib.suppress(StoreError, OSError):
+            self._connector.close()
+
+
 class Load:
     """A writer and readers of one store, and what they found. wal: whether the store keeps a log."""
 
-    def __init__(self, store: ServerStore, seed: int, wal: bool, opened=Located):
+    def __init__(self, store: ServerStore, seed: int, wal: bool, opened: Opened):
         self.values = Values(seed, SIZES[seed % len(SIZES)])
         self.findings: list[str] = []
         self.counts: Counter[str] = Counter()
@@ -115,9 +165,9 @@ class Load:
         self._started = np.zeros(KEYS, np.int64)
         self._floor = np.zeros(KEYS, np.int64)
 
-    def count(self, name: str) -> None:
+    def count(self, name: str, by: int = 1) -> None:
         with self._lock:
-            self.counts[name] += 1
+            self.counts[name] += by
 
     def found(self, text: str) -> None:
         with self._lock:
@@ -250,9 +300,14 @@ class Load:
 
 
 def chaos(
-    store: ServerStore, rounds: int, seed: int, wal: bool, opened=Located, say=lambda text: None
+    store: ServerStore,
+    rounds: int,
+    seed: int,
+    wal: bool,
+    opened: Opened = Located,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Load:
-    """So many rounds on a started store; ends with the first finding."""
+    """So many rounds on a started store, fewer when something is found."""
     rng, load = random.Random(seed), Load(store, seed, wal, opened)
     with load.running():
         for number in range(rounds):
@@ -262,6 +317,11 @@ def chaos(
             if (number + 1) % 50 == 0:
                 say(f"{number + 1} rounds: {dict(load.counts)}")
     return load
+
+
+def direct(library: Path) -> Opened:
+    """Clients by the product's connector."""
+    return lambda load, store: Direct(load, store, library)
 
 
 def settings_of(name: str, wal: bool) -> dict[str, object]:
@@ -274,6 +334,7 @@ def main(
     store: Literal["rocksdb", "kvrocks"],
     *,
     program: Path | None = None,
+    client: Literal["located", "direct"] = "located",
     rounds: int = 1000,
     seed: int | None = None,
     wal: bool = False,
@@ -295,9 +356,10 @@ def main(
         folder = Path(made).resolve()
         settings = settings_of(store, wal)
         config = StoreConfig(folder / "data", max(SIZES), folder / "log", settings=settings, program=program)
-        print(f"chaos · seed {seed} · {store} · {rounds} rounds · {folder}", flush=True)
+        print(f"chaos · seed {seed} · {store} by {client} · {rounds} rounds · {folder}", flush=True)
+        opened = Located if client == "located" else direct(compiled_library(folder))
         with make_store(store, config) as started:
-            load = chaos(started, rounds, seed, wal, say=lambda text: print(text, flush=True))
+            load = chaos(started, rounds, seed, wal, opened, lambda text: print(text, flush=True))
     print(f"{dict(load.counts)}\n{len(load.findings)} found", *load.findings[:10], sep="\n")
     return int(bool(load.findings))
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.plugin.native import compiled_library
 from tests.stores import chaos
 from tests.stores.conftest import KVROCKS_BIN, store_config
 from tests.stores.located import locating
@@ -12,13 +13,20 @@ from workflow.hyperkv.stores.registry import make_store
 ROUNDS = 12
 
 
+@pytest.fixture(scope="module")
+def clients(tmp_path_factory) -> dict[str, chaos.Opened]:
+    library = compiled_library(tmp_path_factory.mktemp("library"))
+    return {"located": chaos.Located, "direct": chaos.direct(library)}
+
+
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("client", ["located", "direct"])
 @pytest.mark.parametrize("wal", [False, True], ids=["no log", "log"])
 @pytest.mark.parametrize("name", [locating("rocksdb"), locating("kvrocks")])
-def test_no_wrong_byte_is_read_from_files(name, wal, folder):
+def test_no_wrong_byte_is_read_from_files(name, wal, client, clients, folder):
     config = store_config(folder, name, value_bytes=max(chaos.SIZES), settings=chaos.settings_of(name, wal))
     with make_store(name, config) as store:
-        load = chaos.chaos(store, ROUNDS, 7, wal)
+        load = chaos.chaos(store, ROUNDS, 7, wal, clients[client])
     assert load.findings == []
     assert load.counts["from files"] > ROUNDS
     assert load.counts["kill"] + load.counts["compact"] + load.counts["wipe"] > 0
