@@ -407,7 +407,7 @@ def test_io_uring_that_is_forbidden(library, server):
             [sys.executable, "-c", FORBIDDEN, *map(str, words)], capture_output=True, text=True, timeout=60
         )
     assert done.returncode == 0, done.stderr
-    said = "['io_uring is refused (Operation not permitted); files are read without it']"
+    said = "['io_uring is refused (Operation not permitted); more threads read files instead']"
     assert done.stdout.strip() == f"{STRIPES} {said}"
 
 

@@ -139,6 +139,7 @@ class FileReads:
         self._reader = make(threads, settings.depth, READS.index(settings.read))
         if self._reader is None:
             raise StoreError(f"cannot read by {threads} threads, {settings.depth} reads in each")
+        self._say_refusal()
 
     def close(self) -> None:
         """Give back buffers and rings; twice is once."""
@@ -239,8 +240,11 @@ class FileReads:
             if mine.sum() >= _ENOUGH and not good[mine].any():
                 self._alone_until[number] = time.monotonic() + LEFT_ALONE_S
                 self._say(servers[number][0], f"what it says is not what lies in {folder}")
+        self._say_refusal()
+
+    def _say_refusal(self) -> None:
         if refusal := self._refusal(self._reader):
-            self._say(None, f"io_uring is refused ({os.strerror(refusal)}); files are read without it")
+            self._say(None, f"io_uring is refused ({os.strerror(refusal)}); more threads read files instead")
 
     def _left(
         self, chunks: Sequence[Loading], stripes: _Stripes, good: np.ndarray
