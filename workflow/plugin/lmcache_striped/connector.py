@@ -106,8 +106,9 @@ class StripedConnector(ChannelConnector):
         size, commands = _moved([proof.parts for proof in proofs])
         with self._lock:
             deadline = Deadline(self._timeout_s, size, commands)
-            left = [(chunk, part) for chunk in chunks for part in chunk.proof.parts]
-            if self._files is not None:
+            if self._files is None:
+                left = [(chunk, part) for chunk in chunks for part in chunk.proof.parts]
+            else:
                 left = self._files.load(self._servers, chunks, deadline)
             if self._native is None:
                 self._run([self._load(*stripe) for stripe in left], Channel.run, deadline)
