@@ -14,10 +14,11 @@ from ..base.own_command import snakemake_command
 from ..stores.base import Store
 
 PLUGIN = "workflow.plugin.lmcache_striped"  # as it is imported here; engines import what is installed of it
-STRIPED = ("striped", "striped_mp")  # inside vLLM, and below an LMCache server
-_OF_PLUGIN = {"striped": "remote", "striped_mp": "l2"}
+# Inside LMCache inside vLLM, below an LMCache server, and below vLLM's own offloading.
+STRIPED = ("striped", "striped_mp", "striped_tier")
+_OF_PLUGIN = {"striped": "remote", "striped_mp": "l2", "striped_tier": "tier"}
 _TAKING_PASSWORDS = ("redis", "resp", "mp")
-_BELOW_SERVER = {"mp": "resp", "striped_mp": "striped"}
+_BELOW_OTHERS = {"mp": "resp", "striped_mp": "striped", "striped_tier": "striped"}
 LIBRARY = Path("results/build/striped/striped.so")
 CONNECTORS = {
     "inprocess": (f"{__package__}.inprocess", "InprocessConnector"),
@@ -31,8 +32,8 @@ _OPTIONS = {
 
 
 def alone(name: str) -> str:
-    """The connector that a store is measured with by itself, without an engine: that of an LMCache server's own client."""
-    return _BELOW_SERVER.get(name, name)
+    """The connector that a store is measured with by itself, without an engine: that of what has it in the engine."""
+    return _BELOW_OTHERS.get(name, name)
 
 
 def options_of(name: str, scenario: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,7 +45,7 @@ def options_of(name: str, scenario: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def plugin_module(scenario: Mapping[str, Any]) -> str | None:
-    """The plugin's module that LMCache is to import for a scenario with engine vllm; None where its own clients do."""
+    """The plugin's module that LMCache or vLLM is to import for a scenario with engine vllm; None where their own clients do."""
     connector = scenario.get("connector", "")
     with_password = connector in _TAKING_PASSWORDS and Secret.of(scenario) is not None
     return _OF_PLUGIN.get(connector) or ("password" if with_password else None)

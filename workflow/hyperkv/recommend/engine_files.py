@@ -11,6 +11,7 @@ from typing import Any
 
 from ...plugin.lmcache_striped.deadline import Endpoint
 from ..cells.cell import CellSpec
+from ..connectors import vllm_own
 from ..connectors.registry import STRIPED
 from ..engines.vllm import lmcache
 from ..engines.vllm.command import command, settings_of, variables, weights_of
@@ -79,10 +80,9 @@ def add_engine(files: Files, cell: CellSpec, engine: EngineSlice, place: Place) 
     if scenario.get("connector") in STRIPED or files.password is not None:
         pip = shlex.join(["-m", "pip", "install", str(place.checkout / "workflow/plugin")])
         files.notes.append(
-            f"LMCache imports package lmcache-striped; it is installed by {engine.python} {pip}"
+            f"{'vLLM' if scenario['connector'] in vllm_own.OFFLOADING else 'LMCache'} imports package lmcache-striped; it is installed by {engine.python} {pip}"
         )
-    if settings["device"] == "cpu" and scenario.get("connector") == "offloading":
-        environment = {"PYTHONPATH": str(place.checkout)} | environment
+    environment = vllm_own.variables(scenario, settings["device"], str(place.checkout)) | environment
     environment = {key: value for key, value in environment.items() if key not in _ONLY_MEASURING}
     own = [] if offload.config is None else ['LMCACHE_CONFIG_FILE="$here/lmcache.yaml"']
     python = '"$python"' if replay else shlex.quote(engine.python)

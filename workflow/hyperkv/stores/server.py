@@ -37,7 +37,7 @@ class ServerStore(Store):
     """
 
     is_server = True
-    connectors = ("redis", "resp", "striped", "mp", "striped_mp")
+    connectors = ("redis", "resp", "striped", "mp", "striped_mp", "striped_tier")
     stop_timeout_s: ClassVar[float] = 15.0
     conf_name: ClassVar[str] = ""
     title: ClassVar[str] = ""

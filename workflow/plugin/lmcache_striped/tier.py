@@ -27,7 +27,7 @@ from .cache import StripedCache, settings_from
 from .save_queue import Saving
 from .threads import started
 
-logger = init_logger(__name__)
+logger = init_logger("vllm.lmcache_striped")  # whose lines vLLM shows
 _PREFIX = "secondary_tiers"
 _MOST_FAILED = 1 << 16
 

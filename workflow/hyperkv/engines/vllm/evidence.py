@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...cells.cell import CellSpec, StoreWindow, frame
+from ...connectors.vllm_own import OFFLOADING
 from ...records.effective import Effective
 from ...records.evidence import Evidence, quotient
 from ...records.kinds.cell import Cell, RequestColumns, Single, Values
@@ -19,7 +20,7 @@ from .single import in_process
 
 SINGLE = "single"
 _LMCACHES = "LMCache's server"
-_WHOSE = {"offloading": "vLLM's own offloading", "mooncake": "Mooncake's client"}
+_WHOSE = {**dict.fromkeys(OFFLOADING, "vLLM's own offloading"), "mooncake": "Mooncake's client"}
 
 
 def evidence_of(

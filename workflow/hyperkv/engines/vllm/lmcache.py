@@ -15,7 +15,7 @@ import yaml
 from ....plugin.lmcache_striped.deadline import Endpoint
 from ...base.errors import UserError
 from ...connectors.registry import library_of
-from ...connectors.vllm_own import mooncake_keys, offloading_keys
+from ...connectors.vllm_own import OFFLOADING, mooncake_keys, offloading_keys
 from ...machine.processes import LOOPBACK, option_words
 from ...models.serde import require_serde
 from ...stores.held import Held
@@ -27,12 +27,12 @@ _GIB = 1 << 30
 LEAST_CHUNKS = 4
 IN_PROCESS = ("inprocess", "redis", "resp", "striped")
 SERVED = ("mp", "striped_mp")
-VLLMS_OWN = ("offloading", "mooncake")
+VLLMS_OWN = (*OFFLOADING, "mooncake")
 # vLLM's classes, as --kv-transfer-config names them.
 CONNECTOR_CLASSES = {
     **dict.fromkeys(IN_PROCESS, "LMCacheConnectorV1"),
     **dict.fromkeys(SERVED, "LMCacheMPConnector"),
-    "offloading": "OffloadingConnector",
+    **dict.fromkeys(OFFLOADING, "OffloadingConnector"),
     "mooncake": "MooncakeStoreConnector",
 }
 _WITH_PASSWORD = "with_password"
@@ -148,13 +148,12 @@ def offload(
         return Offload()
     connector = scenario["connector"]
     if connector in SERVED:
-        return Offload(
-            _mp_transfer(scenario, port),
-            server=mp_arguments(scenario, staging_bytes, held, endpoints, port, http_port),
-        )
-    if connector == "offloading":
-        pool = buffer_bytes(scenario, staging_bytes)
-        return Offload(_transfer(connector, offloading_keys(scenario, pool, held.folder, device)))
+        server = mp_arguments(scenario, staging_bytes, held, endpoints, port, http_port)
+        return Offload(_transfer(connector, _mp_keys(scenario, port)), server=server)
+    if connector in OFFLOADING:
+        tier = _lower_tier(scenario, staging_bytes, held, endpoints)
+        keys = offloading_keys(scenario, buffer_bytes(scenario, staging_bytes), tier, device)
+        return Offload(_transfer(connector, keys))
     if connector == "mooncake":
         return Offload(_transfer(connector, mooncake_keys(scenario)))
     transfer = _transfer(connector, {"skip_last_n_tokens": _COMPUTED_TOKENS})
@@ -323,14 +322,19 @@ def _l2_adapter(
     }
 
 
-def _mp_transfer(scenario: Mapping[str, Any], port: int) -> dict[str, Any]:
-    # Read from 0.5.6 on; LMCache's server saved answers always before (effective.py).
-    extra = {
-        "lmcache.mp.host": f"tcp://{LOOPBACK}",
-        "lmcache.mp.port": port,
-        "lmcache.mp.save_decode_cache": scenario["save_decode_cache"],
-    }
-    return _transfer("mp", extra)
+def _lower_tier(
+    scenario: Mapping[str, Any], staging_bytes: int, held: Held, endpoints: Sequence[Endpoint]
+) -> dict[str, Any] | None:
+    if scenario["connector"] == "striped_tier":
+        stripes = _stripes(scenario, staging_bytes, endpoints)
+        return {"type": "StripedTier", "module_path": "lmcache_striped.tier", **stripes}
+    return {"type": "fs", "root_dir": str(held.folder)} if _held(scenario) == "folder" else None
+
+
+def _mp_keys(scenario: Mapping[str, Any], port: int) -> dict[str, Any]:
+    # save_decode_cache is read from 0.5.6 on; LMCache's server saved answers always before (effective.py).
+    own = {"host": f"tcp://{LOOPBACK}", "port": port, "save_decode_cache": scenario["save_decode_cache"]}
+    return {f"lmcache.mp.{key}": value for key, value in own.items()}
 
 
 def _transfer(connector: str, extra: dict[str, Any]) -> dict[str, Any]:

@@ -122,6 +122,7 @@ def first_and_again(
         running.servers.reset_hbm()
         if kind == "first" and cell.scenario["tier"] != "none":
             running.settle(before.saved, log.stored_tokens * cell.stored_bytes_per_token)
+            running.empty_buffer(cell)
             if cold:
                 running.make_cold(cell)
     scenario = cell.scenario
