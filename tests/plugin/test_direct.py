@@ -19,7 +19,7 @@ from tests.plugin.native import sanitized_run
 from tests.stores.conftest import buffers_for, new_keys, payload, values_of
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.machine.counters import supports_direct_io
-from workflow.plugin.lmcache_striped.cache import CacheSettings, StripedCache, settings_from
+from workflow.plugin.lmcache_striped.cache import StripedCache, settings_from
 from workflow.plugin.lmcache_striped.connector import StripedConnector
 from workflow.plugin.lmcache_striped.deadline import Endpoint
 from workflow.plugin.lmcache_striped.direct import READS, FileCounts, FileSettings
@@ -35,9 +35,15 @@ def server(tmp_path) -> FilesServer:
     return FilesServer(tmp_path / "store", file_bytes=4 * STRIPE)
 
 
+@pytest.fixture(scope="module", params=["python", "native"])
+def client(request) -> Path | None:
+    """What reads: Python, or the library at this path."""
+    return None if request.param == "python" else request.getfixturevalue("library")
+
+
 @contextlib.contextmanager
 def direct(
-    library: Path, endpoint: Endpoint, folder: Path, connections: int = 2, **options
+    library: Path | None, endpoint: Endpoint, folder: Path, connections: int = 2, **options
 ) -> Iterator[tuple[StripedConnector, list[str]]]:
     lines: list[str] = []
     files = FileSettings((folder,), **{"threads": 3, "depth": 2} | options)
@@ -57,7 +63,7 @@ def loads(connector: StripedConnector, keys: list[bytes], size: int = SIZE) -> l
 
 
 def loaded(
-    library: Path, server: FilesServer, folder: Path | None = None, **options
+    library: Path | None, server: FilesServer, folder: Path | None = None, **options
 ) -> tuple[list[bool], FileCounts, list[str]]:
     """Three chunks are saved, then loaded: which were, how, and what was said."""
     with (
@@ -76,8 +82,8 @@ WHOLE = [True] * 3
 
 
 @pytest.mark.parametrize("read", READS)
-def test_what_lies_in_files_is_read_there(library, server, read):
-    assert loaded(library, server, read=read) == (WHOLE, BY_FILES, [])
+def test_what_lies_in_files_is_read_there(client, server, read):
+    assert loaded(client, server, read=read) == (WHOLE, BY_FILES, [])
     asked = [words[0] for words in server.asked]
     assert asked.count(b"GET") == 3  # stripes 0
     assert asked.count(b"LOCATE") <= 2
@@ -93,14 +99,14 @@ def test_what_lies_in_files_is_read_there(library, server, read):
     seed=st.integers(0, 1 << 30),
 )
 def test_what_was_saved_is_loaded_whatever_its_size(
-    library, tmp_path_factory, size, stripe, connections, read, threads, depth, seed
+    client, tmp_path_factory, size, stripe, connections, read, threads, depth, seed
 ):
     server = FilesServer(tmp_path_factory.mktemp("sizes"), file_bytes=100_000)
     rng = np.random.default_rng(seed)
     values = [rng.integers(0, 256, size, dtype=np.uint8) for _ in range(3)]
     keys, lines = new_keys(3), []
     files = FileSettings((server.folder,), read, threads, depth)
-    options = {"library": library, "files": files, "report": lines.append}
+    options = {"library": client, "files": files, "report": lines.append}
     with server.running() as endpoint:
         with StripedConnector([endpoint], connections, 10, stripe, **options) as connector:
             connector.put(keys, values)
@@ -113,22 +119,22 @@ def test_what_was_saved_is_loaded_whatever_its_size(
     assert lines == []
 
 
-def test_a_stripe_larger_than_every_buffer(library, server):
+def test_a_stripe_larger_than_every_buffer(client, server):
     key, size = new_keys(1), 13_000_001
     with server.running() as endpoint:
         files = FileSettings((server.folder,), "direct", 2, 2)
-        with StripedConnector([endpoint], 1, 10, 12_000_000, library=library, files=files) as one:
+        with StripedConnector([endpoint], 1, 10, 12_000_000, library=client, files=files) as one:
             one.put(key, values_of(key, size))
             assert loads(one, key, size) == [True]
             assert one.file_counts == FileCounts(2, 0, 0)
 
 
-def test_several_servers_each_with_its_folder(library, tmp_path):
+def test_several_servers_each_with_its_folder(client, tmp_path):
     servers = [FilesServer(tmp_path / name) for name in "ab"]
     with contextlib.ExitStack() as stack:
         endpoints = [stack.enter_context(server.running()) for server in servers]
         files = FileSettings(tuple(server.folder for server in servers))
-        with StripedConnector(endpoints, 2, 10, STRIPE, library=library, files=files) as one:
+        with StripedConnector(endpoints, 2, 10, STRIPE, library=client, files=files) as one:
             keys = new_keys(3)
             one.put(keys, values_of(keys, SIZE))
             assert loads(one, keys) == WHOLE
@@ -136,13 +142,13 @@ def test_several_servers_each_with_its_folder(library, tmp_path):
     assert all(server.places for server in servers)
 
 
-def test_more_stripes_than_are_asked_for_together(library, server):
+def test_more_stripes_than_are_asked_for_together(client, server):
     """Several LOCATEs on each connection, several rounds of them, and more files than are open at once."""
     keys, size = new_keys(1), 3000 * 1024
     server = FilesServer(server.folder, file_bytes=8192)
     with server.running() as endpoint:
         files = FileSettings((server.folder,))
-        with StripedConnector([endpoint], 1, 10, 1024, library=library, files=files) as one:
+        with StripedConnector([endpoint], 1, 10, 1024, library=client, files=files) as one:
             one.put(keys, values_of(keys, size))
             assert loads(one, keys, size) == [True]
             counts = one.file_counts
@@ -151,8 +157,8 @@ def test_more_stripes_than_are_asked_for_together(library, server):
     assert counts.retried == 0
 
 
-def test_no_file_stays_open(library, server):
-    with server.running() as endpoint, direct(library, endpoint, server.folder) as (one, _):
+def test_no_file_stays_open(client, server):
+    with server.running() as endpoint, direct(client, endpoint, server.folder) as (one, _):
         keys = new_keys(2)
         one.put(keys, values_of(keys, SIZE))
         assert loads(one, keys) == [True, True]
@@ -211,9 +217,9 @@ ELSEWHERE = {
 
 @pytest.mark.parametrize("read", READS)
 @pytest.mark.parametrize("how", ELSEWHERE)
-def test_nothing_is_read_elsewhere_and_the_load_goes_on(library, server, how, read):
+def test_nothing_is_read_elsewhere_and_the_load_goes_on(client, server, how, read):
     renamed(server, ELSEWHERE[how])
-    hits, counts, _ = loaded(library, server, read=read)
+    hits, counts, _ = loaded(client, server, read=read)
     assert (hits, counts) == (WHOLE, RETRIED)
 
 
@@ -234,9 +240,9 @@ NO_PLACE = {
 
 
 @pytest.mark.parametrize("how", NO_PLACE)
-def test_an_answer_that_is_no_place_is_asked_for_by_get(library, server, how):
+def test_an_answer_that_is_no_place_is_asked_for_by_get(client, server, how):
     server.located = lambda key, answer: answer and NO_PLACE[how]
-    hits, counts, _ = loaded(library, server)
+    hits, counts, _ = loaded(client, server)
     assert (hits, counts.from_files, counts.by_get) == (WHOLE, 0, 3 * STRIPES)
 
 
@@ -244,16 +250,16 @@ def test_an_answer_that_is_no_place_is_asked_for_by_get(library, server, how):
     "reply",
     [b":1\r\n", b"$-1\r\n", b"*0\r\n", b"*-1\r\n", b"*99999\r\n", b"nonsense\r\n", b"\r\n", b"*%d\r\n:1\r\n"],
 )
-def test_a_reply_that_is_no_array_of_places(library, server, reply):
+def test_a_reply_that_is_no_array_of_places(client, server, reply):
     server.array = lambda right: reply.replace(b"*%d", right.split(b"\r\n")[0])
-    hits, counts, lines = loaded(library, server)
+    hits, counts, lines = loaded(client, server)
     assert (hits, counts) == (WHOLE, BY_GET)
     assert all("is asked for by GET" in line for line in lines)
     assert lines
 
 
-def test_a_missing_stripe_makes_its_chunk_a_miss(library, server):
-    with server.running() as endpoint, direct(library, endpoint, server.folder) as (one, lines):
+def test_a_missing_stripe_makes_its_chunk_a_miss(client, server):
+    with server.running() as endpoint, direct(client, endpoint, server.folder) as (one, lines):
         keys = new_keys(3)
         one.put(keys, values_of(keys, SIZE))
         del server.places[stripe_key(keys[1], 2)]
@@ -280,11 +286,11 @@ def damage(server: FilesServer, change) -> None:
     ],
     ids=["gone", "empty", "half", "turned round", "zeros"],
 )
-def test_what_files_do_not_hold_any_more_comes_by_get(library, server, change):
+def test_what_files_do_not_hold_any_more_comes_by_get(client, server, change):
     """The server itself has it still, as one has that holds its files open, or answers from its memory."""
     kept: dict[bytes, bytes | None] = {}
     server.located = lambda key, answer: answer
-    with server.running() as endpoint, direct(library, endpoint, server.folder) as (one, lines):
+    with server.running() as endpoint, direct(client, endpoint, server.folder) as (one, lines):
         keys = new_keys(3)
         one.put(keys, values_of(keys, SIZE))
         kept |= {key: server.value(key) for key in server.places}
@@ -297,8 +303,8 @@ def test_what_files_do_not_hold_any_more_comes_by_get(library, server, change):
     assert len(lines) == (not counts.from_files)
 
 
-def test_damage_that_the_server_has_too_is_a_miss(library, server):
-    with server.running() as endpoint, direct(library, endpoint, server.folder) as (one, _):
+def test_damage_that_the_server_has_too_is_a_miss(client, server):
+    with server.running() as endpoint, direct(client, endpoint, server.folder) as (one, _):
         keys = new_keys(3)
         one.put(keys, values_of(keys, SIZE))
         name, offset, length = server.places[stripe_key(keys[1], 3)]
@@ -312,8 +318,8 @@ def test_damage_that_the_server_has_too_is_a_miss(library, server):
         assert one.file_counts == FileCounts(3 * STRIPES - 1, 1, 1)
 
 
-def test_stripes_of_two_saves_are_asked_for_again_and_are_a_miss(library, server):
-    with server.running() as endpoint, direct(library, endpoint, server.folder) as (one, _):
+def test_stripes_of_two_saves_are_asked_for_again_and_are_a_miss(client, server):
+    with server.running() as endpoint, direct(client, endpoint, server.folder) as (one, _):
         (key,) = keys = new_keys(1)
         one.put(keys, [np.invert(value) for value in values_of(keys, SIZE)])
         old = server.places[stripe_key(key, 2)]
@@ -326,9 +332,9 @@ def test_stripes_of_two_saves_are_asked_for_again_and_are_a_miss(library, server
 # Where files cannot be read
 
 
-def test_a_server_without_locate_is_told_once(library, server):
+def test_a_server_without_locate_is_told_once(client, server):
     server.locates = False
-    with server.running() as endpoint, direct(library, endpoint, server.folder) as (one, lines):
+    with server.running() as endpoint, direct(client, endpoint, server.folder) as (one, lines):
         keys = new_keys(3)
         one.put(keys, values_of(keys, SIZE))
         assert [loads(one, keys), loads(one, keys)] == [WHOLE, WHOLE]
@@ -340,18 +346,18 @@ def test_a_server_without_locate_is_told_once(library, server):
     assert len([words for words in server.asked if words[0] == b"LOCATE"]) == 2  # one on each connection
 
 
-def test_a_folder_that_is_not_there(library, server, tmp_path):
-    hits, counts, lines = loaded(library, server, tmp_path / "nowhere")
+def test_a_folder_that_is_not_there(client, server, tmp_path):
+    hits, counts, lines = loaded(client, server, tmp_path / "nowhere")
     assert (hits, counts) == (WHOLE, BY_GET)
     assert len(lines) == 1
     assert "cannot open" in lines[0]
     assert "nowhere: No such file or directory" in lines[0]
 
 
-def test_the_folder_of_another_store_is_left_alone(library, server, tmp_path):
+def test_the_folder_of_another_store_is_left_alone(client, server, tmp_path):
     other = FilesServer(tmp_path / "other", file_bytes=4 * STRIPE)
-    loaded(library, other)
-    with server.running() as endpoint, direct(library, endpoint, other.folder) as (one, lines):
+    loaded(client, other)
+    with server.running() as endpoint, direct(client, endpoint, other.folder) as (one, lines):
         keys = new_keys(3)
         one.put(keys, values_of(keys, SIZE))
         assert [loads(one, keys), loads(one, keys)] == [WHOLE, WHOLE]
@@ -360,10 +366,10 @@ def test_the_folder_of_another_store_is_left_alone(library, server, tmp_path):
     assert f"what it says is not what lies in {other.folder}" in lines[0]
 
 
-def test_files_that_may_not_be_read(library, server):
+def test_files_that_may_not_be_read(client, server):
     if os.geteuid() == 0:
         pytest.skip("root may read everything")
-    with server.running() as endpoint, direct(library, endpoint, server.folder) as (one, lines):
+    with server.running() as endpoint, direct(client, endpoint, server.folder) as (one, lines):
         keys = new_keys(3)
         one.put(keys, values_of(keys, SIZE))
         damage(server, lambda path: path.chmod(0))
@@ -407,29 +413,13 @@ def test_io_uring_that_is_forbidden(library, server):
             [sys.executable, "-c", FORBIDDEN, *map(str, words)], capture_output=True, text=True, timeout=60
         )
     assert done.returncode == 0, done.stderr
-    said = "['io_uring is refused (Operation not permitted); files are read without it']"
+    said = "['io_uring is refused (Operation not permitted); more threads read files instead']"
     assert done.stdout.strip() == f"{STRIPES} {said}"
 
 
-def test_without_compiled_code_everything_comes_by_get(server):
-    lines: list[str] = []
+def test_the_cache_counts_and_its_settings_say_where_files_are(client, server):
     with server.running() as endpoint:
-        cache = StripedCache(
-            CacheSettings((endpoint,), stripe_bytes=STRIPE, dirs=(server.folder,)), lines.append
-        )
-        keys = new_keys(2)
-        assert cache.offer(keys, values_of(keys, SIZE), lambda saved: None)
-        assert cache.wait_saved(10)
-        assert cache.load(keys, buffers_for(keys, SIZE)) == [True, True]
-        cache.close()
-    assert lines == [
-        "dirs: files are read by compiled code alone (gcc, libxxhash-dev); everything is asked for by GET"
-    ]
-
-
-def test_the_cache_counts_and_its_settings_say_where_files_are(library, server):
-    with server.running() as endpoint:
-        keys = {"p.endpoints": f"127.0.0.1:{endpoint.port}", "p.dirs": server.folder, "p.library": library}
+        keys = {"p.endpoints": f"127.0.0.1:{endpoint.port}", "p.dirs": server.folder, "p.library": client}
         settings = settings_from(
             keys | {"p.read": "cached", "p.read_threads": 2, "p.stripe_bytes": STRIPE}, "p"
         )

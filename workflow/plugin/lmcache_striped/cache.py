@@ -59,9 +59,7 @@ class CacheSettings:
     @property
     def files(self) -> FileSettings | None:
         """How the servers' files are read; None where they are not."""
-        if self.library is None or not self.dirs:
-            return None
-        return FileSettings(self.dirs, self.read, self.read_threads, self.read_depth)
+        return FileSettings(self.dirs, self.read, self.read_threads, self.read_depth) if self.dirs else None
 
     @property
     def loads_by(self) -> str:
@@ -174,10 +172,6 @@ class StripedCache:
         self.report = report
         self._lookups = self._connector(1)
         self._loads = self._connector(settings.connections, settings.files)
-        if settings.dirs and settings.files is None:
-            self.report(
-                "dirs: files are read by compiled code alone (gcc, libxxhash-dev); everything is asked for by GET"
-            )
         self._stores = self._connector(settings.save_connections or settings.connections)
         self._saves = SaveQueue(self._save, settings.save_queue_bytes)
         self._lock = threading.Lock()

@@ -18,7 +18,6 @@ from .base import ended, leading_present
 from .channels import Channel, ChannelConnector, Exchange, Lookup, command
 from .deadline import Deadline, Endpoint
 from .direct import FileCounts, FileReads, FileSettings, Loading
-from .errors import UserError
 from .native import NativeLoads, Wanted
 from .stripes import (
     HEAD_BYTES,
@@ -70,11 +69,8 @@ class StripedConnector(ChannelConnector):
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._native = None if library is None else NativeLoads(library)
-        self._files = None
-        if files is not None:
-            if library is None:
-                raise UserError("connector direct reads by compiled code; choose client native")
-            self._files = FileReads(library, files, report)
+        count = connections * len(endpoints)
+        self._files = None if files is None else FileReads(files, library, count, report)
         self._servers = [
             [Channel(endpoint, timeout_s, in_flight) for _ in range(connections)] for endpoint in endpoints
         ]
@@ -106,8 +102,9 @@ class StripedConnector(ChannelConnector):
         size, commands = _moved([proof.parts for proof in proofs])
         with self._lock:
             deadline = Deadline(self._timeout_s, size, commands)
-            left = [(chunk, part) for chunk in chunks for part in chunk.proof.parts]
-            if self._files is not None:
+            if self._files is None:
+                left = [(chunk, part) for chunk in chunks for part in chunk.proof.parts]
+            else:
                 left = self._files.load(self._servers, chunks, deadline)
             if self._native is None:
                 self._run([self._load(*stripe) for stripe in left], Channel.run, deadline)

@@ -1,5 +1,4 @@
-"""Stripes read from the servers' own files, by compiled code: LOCATE says where a value lies (locate.c), and no byte of it
-crosses a socket.
+"""Stripes read from the servers' own files: LOCATE says where a value lies, and no byte of it crosses a socket.
 
 What a server says is never trusted: files are opened below its folder alone, and bytes that do not prove themselves, as
 all that does not lie in a file, are left to be asked for by GET.
@@ -9,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
 import os
 import time
 import zlib
@@ -21,9 +19,10 @@ from typing import Any
 import numpy as np
 
 from .channels import Channel
-from .deadline import COMMAND_BYTES, Deadline
-from .errors import StoreError
-from .native import Time, failure, function_of
+from .deadline import Deadline
+from .native_files import NativeFiles
+from .pieces import BY_GET, MISSING, PIECE, UNREAD, Files, Share
+from .python_files import PythonFiles
 from .stripes import HEAD_BYTES, MAGIC, ChunkProof, Part, chunk_id
 
 READS = ("cached", "direct", "auto")
@@ -31,49 +30,8 @@ MOST_THREADS = 8
 DEPTH, MOST_DEPTH = 4, 64
 LEFT_ALONE_S = 60.0  # a folder of which nothing proved itself
 
-_MISSING, _REFUSED, _BY_GET, _UNREAD = range(-1, -5, -1)
 _ENOUGH = 8  # stripes that tell what a folder is
 _MOST_SAID = 100
-_HEAD = np.dtype(
-    [
-        ("magic", "S4"),
-        ("index", "<u4"),
-        ("count", "<u4"),
-        ("length", "<u4"),
-        ("chunk_bytes", "<u8"),
-        ("chunk", "<u8", 2),
-        ("checksum", "<u8"),
-        ("root", "<u8"),
-        ("", "V8"),
-    ]
-)
-_PIECE = np.dtype(
-    [
-        ("key", np.uint64),
-        ("key_bytes", np.uint64),
-        ("place", np.uint64),
-        ("room", np.uint64),
-        ("index", np.uint32),
-        ("server", np.uint32),
-        ("checksum", np.uint64),
-        ("length", np.int64),
-        ("head", _HEAD),
-        ("offset", np.int64),
-        ("file", np.int32),
-        ("", "V4"),
-    ]
-)
-_CHANNEL = np.dtype(
-    [
-        ("fd", np.int32),
-        ("folder", np.int32),
-        ("first", np.uint64),
-        ("count", np.uint64),
-        ("status", np.int32),
-        ("file_error", np.int32),
-        ("said", "S256"),
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -110,41 +68,35 @@ class Loading:
 
 
 class FileReads:
-    """Loads of stripes from files, through the library at `path`. Not for several threads at once.
+    """Loads of stripes from files. Not for several threads at once.
 
-    report: is told in a line, once, why files are not read. Raises UserError when there is no library that fits.
+    library: what reads, see native.py; None for Python. connections: to all servers together. report: is told in a line, once, why
+    files are not read. Raises UserError when there is no library that fits.
     """
 
-    def __init__(self, path: Path, settings: FileSettings, report: Callable[[str], None] = lambda _: None):
+    def __init__(
+        self,
+        settings: FileSettings,
+        library: Path | None,
+        connections: int,
+        report: Callable[[str], None] = lambda _: None,
+    ):
         self.counts = FileCounts()
         self._folders, self._report = settings.folders, report
         self._said: set[str] = set()
         self._alone_until = [0.0] * len(settings.folders)
         self._without_locate: set[int] = set()
-        self._load, make, self._refusal, self._close = (
-            function_of(path, f"striped_{name}")
-            for name in ("direct", "reader", "reader_no_ring", "reader_close")
-        )
-        self._load.argtypes = [
-            ctypes.c_void_p,
-            ctypes.c_void_p,
-            ctypes.c_uint64,
-            ctypes.c_void_p,
-            *[ctypes.c_uint64] * 2,
-            ctypes.POINTER(Time),
-        ]
-        make.argtypes, make.restype = [ctypes.c_uint, ctypes.c_uint, ctypes.c_int], ctypes.c_void_p
-        self._refusal.argtypes = self._close.argtypes = [ctypes.c_void_p]
         threads = settings.threads or min(len(os.sched_getaffinity(0)), MOST_THREADS)
-        self._reader = make(threads, settings.depth, READS.index(settings.read))
-        if self._reader is None:
-            raise StoreError(f"cannot read by {threads} threads, {settings.depth} reads in each")
+        self._files: Files = (
+            PythonFiles(settings.read, connections)
+            if library is None
+            else NativeFiles(library, settings.read, threads, settings.depth)
+        )
+        self._say(None, self._files.refusal())
 
     def close(self) -> None:
-        """Give back buffers and rings; twice is once."""
-        if self._reader is not None:
-            self._close(self._reader)
-            self._reader = None
+        """Give back threads, buffers and rings."""
+        self._files.close()
 
     def load(
         self, servers: Sequence[Sequence[Channel]], chunks: Sequence[Loading], deadline: Deadline
@@ -155,20 +107,26 @@ class FileReads:
         """
         stripes = _Stripes.of(chunks, len(servers))
         with self._opened_folders(servers) as folders:
-            stripes.pieces["length"] = _BY_GET
-            order, shares = stripes.shared_out([len(channels) for channels in servers], folders >= 0)
-            if len(order):
-                asked = stripes.pieces[order]
-                self._ask(
-                    [channel for channels in servers for channel in channels],
-                    shares,
-                    folders,
-                    asked,
-                    deadline,
+            order, counts = stripes.shared_out([len(channels) for channels in servers], folders >= 0)
+            asked, ends = stripes.pieces[order], np.cumsum(counts)
+            shares = {
+                (server, channel): Share(channel, slice(end - count, end), int(folders[server]))
+                for (server, channel), end, count in zip(
+                    ((number, channel) for number, channels in enumerate(servers) for channel in channels),
+                    ends.tolist(),
+                    counts.tolist(),
+                    strict=True,
                 )
+                if count
+            }
+            if shares:
+                self._files.ask(list(shares.values()), asked, deadline)
                 stripes.pieces[order] = asked
+        for (server, _), share in shares.items():
+            self._hear(server, share)
         good = stripes.proved(chunks)
         self._judge(servers, stripes, good)
+        self._say(None, self._files.refusal())
         return self._left(chunks, stripes, good)
 
     @contextlib.contextmanager
@@ -188,59 +146,26 @@ class FileReads:
             for folder in folders[folders >= 0].tolist():
                 os.close(folder)
 
-    def _ask(
-        self,
-        channels: Sequence[Channel],
-        shares: np.ndarray,
-        folders: np.ndarray,
-        asked: np.ndarray,
-        deadline: Deadline,
-    ) -> None:
-        """One call of the library. shares: how many of `asked` each channel has, in their order."""
-        used = np.flatnonzero(shares)
-        asking = [channels[number] for number in used.tolist()]
-        places = np.zeros(len(used), _CHANNEL)
-        places["count"] = shares[used]
-        places["first"] = np.cumsum(shares[used]) - shares[used]
-        places["folder"] = folders[asked["server"][places["first"]]]
-        moved = int(asked["room"].sum()) + (HEAD_BYTES + COMMAND_BYTES) * len(asked)
-        with contextlib.ExitStack() as stack:
-            places["fd"] = [stack.enter_context(channel.descriptor(deadline)) for channel in asking]
-            left = Time.left_of(deadline, moved)
-            pointers = (places.ctypes.data, len(places), asked.ctypes.data, len(asked), HEAD_BYTES)
-            if code := self._load(self._reader, *pointers, ctypes.byref(left)):
-                raise StoreError(f"cannot read files: {os.strerror(code)}")
-        came = asked["length"] >= 0
-        deadline.moved(int(asked["length"][came].sum()) + COMMAND_BYTES * int(came.sum()))
-        for channel, place, server in zip(
-            asking, places, asked["server"][places["first"]].tolist(), strict=True
-        ):
-            self._hear(channel, server, int(place["status"]), int(place["file_error"]), bytes(place["said"]))
-
-    def _hear(self, channel: Channel, server: int, status: int, file_error: int, said: bytes) -> None:
-        """What a channel's share came to, beside its stripes."""
-        words = said.decode(errors="replace")
-        if status == _REFUSED:
-            if "unknown command" in words.lower():
-                self._without_locate.add(server)
-            self._say(channel, f"it answered LOCATE with {words}")
-        elif status:
-            channel.close()
-            self._say(channel, str(failure(channel, status, said)))
-        elif file_error not in (0, errno.ENOENT):
-            self._say(channel, f"cannot read {self._folders[server] / words}: {os.strerror(file_error)}")
+    def _hear(self, server: int, share: Share) -> None:
+        """What a connection's share came to, beside its pieces."""
+        if share.refused is not None and "unknown command" in share.refused.lower():
+            self._without_locate.add(server)
+        if share.refused is not None:
+            self._say(share.channel, f"it answered LOCATE with {share.refused}")
+        if share.broken is not None:
+            self._say(share.channel, share.broken)
+        if share.unreadable is not None:
+            self._say(share.channel, f"cannot read {self._folders[server]}/{share.unreadable}")
 
     def _judge(self, servers: Sequence[Sequence[Channel]], stripes: _Stripes, good: np.ndarray) -> None:
-        """Leave a folder alone of which much was said and nothing was right, and tell that io_uring is refused."""
+        """Leave a folder alone of which much was said and nothing was right."""
         lengths, by_file = stripes.pieces["length"], stripes.pieces["index"] > 0
-        located = by_file & ((lengths >= 0) | (lengths == _UNREAD))
+        located = by_file & ((lengths >= 0) | (lengths == UNREAD))
         for number, folder in enumerate(self._folders):
             mine = located & (stripes.pieces["server"] == number)
             if mine.sum() >= _ENOUGH and not good[mine].any():
                 self._alone_until[number] = time.monotonic() + LEFT_ALONE_S
                 self._say(servers[number][0], f"what it says is not what lies in {folder}")
-        if refusal := self._refusal(self._reader):
-            self._say(None, f"io_uring is refused ({os.strerror(refusal)}); files are read without it")
 
     def _left(
         self, chunks: Sequence[Loading], stripes: _Stripes, good: np.ndarray
@@ -249,7 +174,7 @@ class FileReads:
         retried = 0
         for chunk, rows in zip(chunks, stripes.rows, strict=True):
             pieces, proof = stripes.pieces[rows], chunk.proof
-            if (pieces["length"] == _MISSING).any():
+            if (pieces["length"] == MISSING).any():
                 continue
             known = np.flatnonzero(good[rows])
             root = int(pieces["head"]["root"][0]) if good[rows][0] else None
@@ -261,19 +186,18 @@ class FileReads:
                 proof.forget()
                 again = np.arange(len(pieces))
             lengths = pieces["length"][again]
-            retried += int(((pieces["index"][again] > 0) & ((lengths >= 0) | (lengths == _UNREAD))).sum())
+            retried += int(((pieces["index"][again] > 0) & ((lengths >= 0) | (lengths == UNREAD))).sum())
             left += [(chunk, proof.parts[number]) for number in again.tolist()]
         by_get, now = sum(part.index > 0 for _, part in left), self.counts
         from_files = int((good & (stripes.pieces["index"] > 0)).sum())
         self.counts = FileCounts(now.from_files + from_files, now.by_get + by_get, now.retried + retried)
         return left
 
-    def _say(self, channel: Channel | None, why: str) -> None:
-        line = (
-            why
-            if channel is None
-            else f"{channel.peer}: {why}; what is not read from files is asked for by GET"
-        )
+    def _say(self, channel: Channel | None, why: str | None) -> None:
+        if why is None:
+            return
+        by_get = "" if channel is None else "; what is not read from files is asked for by GET"
+        line = f"{'' if channel is None else f'{channel.peer}: '}{why}{by_get}"
         if line not in self._said and len(self._said) < _MOST_SAID:
             self._said.add(line)
             self._report(line)
@@ -292,7 +216,8 @@ class _Stripes:
         counts = [len(chunk.proof.parts) for chunk in chunks]
         ends = np.cumsum(counts).tolist()
         rows = [slice(end - count, end) for end, count in zip(ends, counts, strict=True)]
-        pieces = np.zeros(sum(counts), _PIECE)
+        pieces = np.zeros(sum(counts), PIECE)
+        pieces["length"] = BY_GET
         text = ctypes.create_string_buffer(b"".join(chunk.key for chunk in chunks))
         at = ctypes.addressof(text)
         for chunk, mine in zip(chunks, rows, strict=True):

@@ -10,8 +10,8 @@
 #endif
 
 enum { BY_GET = -3, UNREAD = -4 }; /* lengths of a piece that is to be asked for by GET: not in a file; not read there */
-enum { MOST_DEPTH = 64, MOST_SLOT_BYTES = 4 << 20 };
-enum { COPY_BYTES = 64 << 10, HUGE_BYTES = 2 << 20 };
+enum { MOST_DEPTH = 64, MOST_THREADS = 32, MOST_SLOT_BYTES = 4 << 20 };
+enum { COPY_BYTES = 4 << 10, HUGE_BYTES = 2 << 20 };
 
 /* One stripe. The caller fills the first six: its chunk's key, the stripe's number, where its `room` bytes belong, and
  * its server. `length`: head and room together when they have come, else why not. The last two are locate.c's. */
@@ -38,7 +38,6 @@ struct slot {
 
 struct context {
   struct ring ring;
-  int no_ring; /* an errno: io_uring is refused */
   char *memory;
   size_t memory_bytes, slot_bytes;
   unsigned free_count;
@@ -47,7 +46,7 @@ struct context {
 
 struct reader {
   unsigned threads, depth;
-  int mode, no_ring;
+  int mode, no_ring; /* an errno: io_uring is refused */
   struct context contexts[];
 };
 
@@ -65,13 +64,22 @@ struct job {
   pthread_t threads[];
 };
 
+/* `depth` reads under way in each thread; without io_uring one, in so many threads more. */
 struct reader *striped_reader(unsigned threads, unsigned depth, int mode) {
   if (threads == 0 || depth == 0 || depth > MOST_DEPTH) return NULL;
+  struct ring ring;
+  int refused = mode == CACHED ? 0 : ring_open(&ring, depth);
+  if (mode != CACHED && !refused) ring_close(&ring);
+  if (refused) {
+    threads = threads * depth < MOST_THREADS ? threads * depth : threads < MOST_THREADS ? MOST_THREADS : threads;
+    depth = 1;
+  }
   struct reader *reader = calloc(1, sizeof *reader + threads * sizeof(struct context));
   if (reader == NULL) return NULL;
   reader->threads = threads;
   reader->depth = depth;
   reader->mode = mode;
+  reader->no_ring = refused;
   for (unsigned i = 0; i < threads; i++) reader->contexts[i].ring.fd = -1;
   return reader;
 }
@@ -85,7 +93,7 @@ void striped_reader_close(struct reader *reader) {
   free(reader);
 }
 
-/* What io_uring was refused with, 0 when it was not or was not needed. */
+/* What io_uring was refused with; 0 when it was not. */
 int striped_reader_no_ring(const struct reader *reader) { return reader->no_ring; }
 
 /* What has come of a piece. */
@@ -176,6 +184,12 @@ static void read_direct(struct job *job, struct context *my, struct piece *piece
   sink_end(&sink);
 }
 
+static int refused(const struct reader *reader) { return __atomic_load_n(&reader->no_ring, __ATOMIC_RELAXED); }
+
+static void refuse(struct reader *reader, int error) {
+  if (error) __atomic_store_n(&reader->no_ring, error, __ATOMIC_RELAXED);
+}
+
 /* Buffers, and a ring unless it is refused; 0 without memory. */
 static int ready(struct job *job, struct context *my) {
   struct reader *reader = job->reader;
@@ -196,10 +210,7 @@ static int ready(struct job *job, struct context *my) {
     }
     my->free_count = reader->depth;
   }
-  if (my->ring.fd < 0 && !my->no_ring) {
-    my->no_ring = ring_open(&my->ring, reader->depth);
-    if (my->no_ring) __atomic_store_n(&reader->no_ring, my->no_ring, __ATOMIC_RELAXED);
-  }
+  if (my->ring.fd < 0 && !refused(reader)) refuse(reader, ring_open(&my->ring, reader->depth));
   return 1;
 }
 
@@ -229,7 +240,7 @@ static int begin(struct job *job, struct context *my, struct piece *piece) {
       ring_read(&my->ring, file->direct, slot->buffer, whole, start, slot - my->slots);
       if (ring_enter(&my->ring, 1, 0) == 0) return 1;
       my->free[my->free_count++] = slot;
-      my->no_ring = EIO;
+      refuse(job->reader, EIO);
       ring_close(&my->ring);
     }
     read_direct(job, my, piece);
@@ -272,7 +283,7 @@ static void work(struct job *job, struct context *my) {
     uint64_t tag;
     int result;
     if (ring_enter(&my->ring, 0, 1)) { /* what is under way stays unread, and the ring is not used again */
-      my->no_ring = EIO;
+      refuse(job->reader, EIO);
       if (my->ring.fd >= 0) ring_close(&my->ring);
       return;
     }

@@ -14,6 +14,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 
 from xxhash import xxh3_64_intdigest
@@ -42,15 +43,16 @@ class Part:
         return self.offset + self.length
 
 
-def parts_of(chunk_bytes: int, stripe_bytes: int) -> list[Part]:
+@lru_cache(64)
+def parts_of(chunk_bytes: int, stripe_bytes: int) -> Sequence[Part]:
     """A chunk's stripes in order: the empty stripe 0, then stripe_bytes each but the last. ValueError below 1."""
     if stripe_bytes < 1:
         raise ValueError(f"stripe_bytes is {stripe_bytes}; it must be at least 1")
     offsets = range(0, chunk_bytes, stripe_bytes)
-    return [
+    return (
         Part(0, 0, 0),
         *(Part(i, offset, min(stripe_bytes, chunk_bytes - offset)) for i, offset in enumerate(offsets, 1)),
-    ]
+    )
 
 
 def stripe_key(key: bytes, index: int) -> bytes:
