@@ -22,7 +22,8 @@ from workflow.hyperkv.machine.counters import supports_direct_io
 from workflow.plugin.lmcache_striped.cache import StripedCache, settings_from
 from workflow.plugin.lmcache_striped.connector import StripedConnector
 from workflow.plugin.lmcache_striped.deadline import Endpoint
-from workflow.plugin.lmcache_striped.direct import READS, FileCounts, FileSettings
+from workflow.plugin.lmcache_striped.direct import READS, FileSettings
+from workflow.plugin.lmcache_striped.file_counts import FileCounts
 from workflow.plugin.lmcache_striped.stripes import stripe_key
 
 STRIPE = 8192
@@ -75,7 +76,7 @@ def loaded(
         return loads(one, keys), one.file_counts, lines
 
 
-BY_FILES = FileCounts(3 * STRIPES, 0, 0)
+BY_FILES = FileCounts(3 * STRIPES, 0, 0, 3 * SIZE)
 BY_GET = FileCounts(0, 3 * STRIPES, 0)
 RETRIED = FileCounts(0, 3 * STRIPES, 3 * STRIPES)
 WHOLE = [True] * 3
@@ -126,7 +127,7 @@ def test_a_stripe_larger_than_every_buffer(client, server):
         with StripedConnector([endpoint], 1, 10, 12_000_000, library=client, files=files) as one:
             one.put(key, values_of(key, size))
             assert loads(one, key, size) == [True]
-            assert one.file_counts == FileCounts(2, 0, 0)
+            assert one.file_counts == FileCounts(2, 0, 0, size)
 
 
 def test_several_servers_each_with_its_folder(client, tmp_path):
@@ -315,7 +316,7 @@ def test_damage_that_the_server_has_too_is_a_miss(client, server):
             file.write(bytes([last[0] ^ 1]))
         assert loads(one, keys) == [True, False, True]
         assert one.damaged_chunks == 1
-        assert one.file_counts == FileCounts(3 * STRIPES - 1, 1, 1)
+        assert one.file_counts == FileCounts(3 * STRIPES - 1, 1, 1, 3 * SIZE - STRIPE)
 
 
 def test_stripes_of_two_saves_are_asked_for_again_and_are_a_miss(client, server):

@@ -16,8 +16,9 @@ import numpy as np
 
 from .connector import StripedConnector
 from .deadline import Endpoint
-from .direct import DEPTH, MOST_DEPTH, READS, FileCounts, FileSettings
+from .direct import DEPTH, MOST_DEPTH, READS, FileSettings
 from .errors import StoreError, UserError
+from .file_counts import FileCounts
 from .native import INSTALLED
 from .save_queue import SaveCounts, SaveQueue
 from .secret import KEYS as SECRET_KEYS
@@ -85,7 +86,7 @@ class CacheCounts:
     failures: int
     skipped: int
     saves: SaveCounts
-    files: FileCounts
+    files: FileCounts | None
 
 
 def settings_from(values: Mapping[str, Any], prefix: str) -> CacheSettings:
@@ -164,12 +165,19 @@ def _endpoint(word: str, password: Secret | None, where: str) -> Endpoint:
 class StripedCache:
     """Lookups, loads and saves that never raise StoreError. Safe to use from several threads.
 
-    report: is told in a line when the store fails and when chunks are damaged.
+    report: is told in a line when the store fails and when chunks are damaged; warn, why files are not read; note, of each load
+    how much of it came from files.
     """
 
-    def __init__(self, settings: CacheSettings, report: Callable[[str], None] = lambda _: None):
+    def __init__(
+        self,
+        settings: CacheSettings,
+        report: Callable[[str], None] = lambda _: None,
+        warn: Callable[[str], None] = lambda _: None,
+        note: Callable[[str], None] = lambda _: None,
+    ):
         self.settings = settings
-        self.report = report
+        self.report, self._warn, self._note = report, warn, note
         self._lookups = self._connector(1)
         self._loads = self._connector(settings.connections, settings.files)
         self._stores = self._connector(settings.save_connections or settings.connections)
@@ -189,7 +197,7 @@ class StripedCache:
             connect=False,
             library=chosen.library,
             files=files,
-            report=self.report,
+            report=self._warn,
         )
 
     def close(self) -> None:
@@ -225,13 +233,15 @@ class StripedCache:
 
         A buffer of which False is said holds anything.
         """
-        damaged = self._loads.damaged_chunks
+        damaged, read = self._loads.damaged_chunks, self._loads.file_counts
         found = self._tried(lambda: self._loads.get(keys, buffers), [False] * len(keys))
         with self._lock:
             self._loaded += found.count(True)
             self._missed += found.count(False)
         if self._loads.damaged_chunks > damaged:
             self.report(f"{self._loads.damaged_chunks - damaged} of {len(keys)} chunks are damaged")
+        if read is not None and (now := self._loads.file_counts) is not None:
+            self._note(now.since(read).told)
         return found
 
     def offer(

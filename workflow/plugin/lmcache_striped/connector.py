@@ -17,7 +17,8 @@ import numpy as np
 from .base import ended, leading_present
 from .channels import Channel, ChannelConnector, Exchange, Lookup, command
 from .deadline import Deadline, Endpoint
-from .direct import FileCounts, FileReads, FileSettings, Loading
+from .direct import FileReads, FileSettings, Loading
+from .file_counts import FileCounts
 from .native import NativeLoads, Wanted
 from .stripes import (
     HEAD_BYTES,
@@ -43,7 +44,7 @@ class StripedConnector(ChannelConnector):
 
     stripe_bytes: size of a stripe, without its head. in_flight: commands sent and not answered on each connection
     at most, None for all. connect: whether the servers must be there now. library: what loads, see native.py; None
-    for Python. files: read what lies in the servers' files there (direct.py), for connector `direct`; report is told why
+    for Python. files: read what lies in the servers' files there (direct.py), for connector `direct`; report, or else notes, is told why
     that is not done. Every connection has a thread. A closed
     connection is opened again by the next call that needs it. Calls from several threads wait for each other.
     timeout_s: of every call, once it is its turn; deadline.py says how it bounds a large one. Connecting is part of it.
@@ -60,17 +61,18 @@ class StripedConnector(ChannelConnector):
         connect: bool = True,
         library: Path | None = None,
         files: FileSettings | None = None,
-        report: Callable[[str], None] = lambda _: None,
+        report: Callable[[str], None] | None = None,
     ):
         super().__init__(connections * len(endpoints))
         self.connections = connections
         self.stripe_bytes = stripe_bytes
         self.damaged_chunks = 0
+        self.notes: list[str] = []
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._native = None if library is None else NativeLoads(library)
         count = connections * len(endpoints)
-        self._files = None if files is None else FileReads(files, library, count, report)
+        self._files = None if files is None else FileReads(files, library, count, report or self.notes.append)
         self._servers = [
             [Channel(endpoint, timeout_s, in_flight) for _ in range(connections)] for endpoint in endpoints
         ]
@@ -136,9 +138,9 @@ class StripedConnector(ChannelConnector):
         return self._server_of(chunk.key, part.index), wanted
 
     @property
-    def file_counts(self) -> FileCounts:
-        """What was read from files, and what was not."""
-        return FileCounts() if self._files is None else self._files.counts
+    def file_counts(self) -> FileCounts | None:
+        """What was read from files, and what was not; None of a connector that reads none."""
+        return None if self._files is None else self._files.counts
 
     def close(self) -> None:
         super().close()

@@ -20,6 +20,7 @@ import numpy as np
 
 from .channels import Channel
 from .deadline import Deadline
+from .file_counts import FileCounts
 from .native_files import NativeFiles
 from .pieces import BY_GET, MISSING, PIECE, UNREAD, Files, Share
 from .python_files import PythonFiles
@@ -46,16 +47,6 @@ class FileSettings:
     read: str = "auto"
     threads: int | None = None
     depth: int = DEPTH
-
-
-@dataclass(frozen=True)
-class FileCounts:
-    """Stripes since the start, those without bytes apart: read from files; asked for by GET; of these, those that were said
-    to lie in a file and were not read there, or did not prove themselves."""
-
-    from_files: int = 0
-    by_get: int = 0
-    retried: int = 0
 
 
 @dataclass(frozen=True)
@@ -189,8 +180,13 @@ class FileReads:
             retried += int(((pieces["index"][again] > 0) & ((lengths >= 0) | (lengths == UNREAD))).sum())
             left += [(chunk, proof.parts[number]) for number in again.tolist()]
         by_get, now = sum(part.index > 0 for _, part in left), self.counts
-        from_files = int((good & (stripes.pieces["index"] > 0)).sum())
-        self.counts = FileCounts(now.from_files + from_files, now.by_get + by_get, now.retried + retried)
+        read = good & (stripes.pieces["index"] > 0)
+        self.counts = FileCounts(
+            now.from_files + int(read.sum()),
+            now.by_get + by_get,
+            now.retried + retried,
+            now.file_bytes + int(stripes.pieces["room"][read].sum()),
+        )
         return left
 
     def _say(self, channel: Channel | None, why: str | None) -> None:
