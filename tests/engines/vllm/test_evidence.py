@@ -147,6 +147,11 @@ def test_what_a_server_saved_is_counted_by_its_values():
     assert _saved_bytes(cell("resp"), COUNTERS, replace(NOTHING, stored_tokens=7)) == 70
     for connector in ("offloading", "striped_tier"):
         assert _saved_bytes(cell(connector), COUNTERS | {"tier_written_bytes": 5}, NOTHING) == 5
+    dropped = replace(NOTHING, dropped_chunks=2)
+    assert (
+        _saved_bytes(cell("striped_tier"), COUNTERS | {"tier_written_bytes": 480}, dropped)
+        == 480 - 2 * 16 * 10
+    )
     assert _saved_bytes(cell("mp"), COUNTERS, NOTHING) is None
 
 

@@ -37,7 +37,7 @@ class StripedTier(SecondaryTierManager):
     """What `type` names. Raises UserError for keys that are wrong.
 
     Lookups, loads, and the lookups before saves have a thread each. What is there is not saved again, unless it failed to
-    load; what the queue of saves has no room for is not saved. A store that fails is a tier that misses.
+    load; what the queue of saves has no room for is not saved, which is no failure. A store that fails is a tier that misses.
     """
 
     medium: ClassVar[Medium] = Medium.STORAGE
@@ -136,13 +136,16 @@ class StripedTier(SecondaryTierManager):
             for name, chunk, present in zip(names, job.chunk_ids, there, strict=True)
             if not present or name in self._failed
         ]
-        saving = Saving(len(wanted) + 1, lambda saved: self._end(job, since, keys if saved else []))
         dropped = 0
+        saving = Saving(
+            len(wanted) + 1,
+            lambda saved: self._end(job, since, keys if saved else [], len(wanted) - dropped),
+        )
         for name, chunk in wanted:
             self._failed.discard(name)
             if not self.cache.offer([name], [chunk], saving.ended):
                 dropped += 1
-                saving.ended(False)
+                saving.ended(True)
         if dropped:
             logger.warning("striped: dropped %d chunks, saves are behind", dropped)
         saving.ended(True)
@@ -165,14 +168,14 @@ class StripedTier(SecondaryTierManager):
             logger.error("striped: a load or save failed: %s: %s", type(error).__name__, error)
             self._end(job, since, [])
 
-    def _end(self, job: TransferJob, since: float, done: list[Any]) -> None:
-        """Once for a job; more often is once."""
+    def _end(self, job: TransferJob, since: float, done: list[Any], moved: int | None = None) -> None:
+        """Once for a job; more often is once. done: its keys that did well. moved: chunks that went over the wire, None for those."""
         result = JobResult(
             job_id=job.job_id,
             success=len(done) == len(job.keys),
             successful_keys=tuple(done) if job.is_promotion and done else None,
             transfer_time=time.monotonic() - since,
-            transfer_bytes=len(done) * self.block_size_bytes,
+            transfer_bytes=(len(done) if moved is None or not done else moved) * self.block_size_bytes,
         )
         with self._changed:
             if job.job_id in self._running:

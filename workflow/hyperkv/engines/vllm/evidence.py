@@ -92,13 +92,19 @@ def _tokens(
 
 
 def _saved_bytes(cell: CellSpec, counted: dict[str, int | None], log: Transfers) -> int | None:
-    """Bytes that the engine saved to its store: as LMCache's log has it inside vLLM, as its server or vLLM's offloading counts."""
+    """Bytes that the engine saved to its store: as LMCache's log has it inside vLLM, as its server or vLLM's offloading counts, which
+    counts what the plugin dropped, too.
+    """
     share = cell.share
     if in_process(cell):
         return log.stored_tokens * cell.stored_bytes_per_token
     if (values := counted["store_saved_chunks"]) is not None and _has_store(cell):
         return values // share.values_per_chunk * cell.stored_bytes_per_token * cell.scenario["chunk_tokens"]
-    return counted["tier_written_bytes"]
+    written, chunk_bytes = (
+        counted["tier_written_bytes"],
+        cell.scenario["chunk_tokens"] * cell.stored_bytes_per_token,
+    )
+    return None if written is None else written - log.dropped_chunks * chunk_bytes
 
 
 def _has_store(cell: CellSpec) -> bool:
