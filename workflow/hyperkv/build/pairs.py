@@ -17,8 +17,8 @@ OF_LMCACHE = (*_LMCACHE, "resp")
 FIRST_WITH_TIERS = (0, 32)
 FIRST_WITH_PACKED_KV = (0, 26)
 FIRST_WITHOUT_INSIDE = (0, 5, 7)
-OF_INSIDE = "inprocess, redis, resp, striped"
-OF_SERVER = "mp, striped_mp"
+OF_INSIDE = "inprocess, redis, resp, striped, direct"
+OF_SERVER = "mp, striped_mp, direct_mp"
 
 
 @dataclass(frozen=True)

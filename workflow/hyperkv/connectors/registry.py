@@ -14,21 +14,27 @@ from ..base.own_command import snakemake_command
 from ..stores.base import Store
 
 PLUGIN = "workflow.plugin.lmcache_striped"  # as it is imported here; engines import what is installed of it
+DIRECT = ("direct", "direct_mp")  # stripes that are read from the servers' files
 # Inside LMCache inside vLLM, below an LMCache server, and below vLLM's own offloading.
-STRIPED = ("striped", "striped_mp", "striped_tier")
-_OF_PLUGIN = {"striped": "remote", "striped_mp": "l2", "striped_tier": "tier"}
+STRIPED = ("striped", "striped_mp", "striped_tier", *DIRECT)
+_OF_PLUGIN = {
+    "striped": "remote",
+    "striped_mp": "l2",
+    "striped_tier": "tier",
+    "direct": "remote",
+    "direct_mp": "l2",
+}
 _TAKING_PASSWORDS = ("redis", "resp", "mp")
-_BELOW_OTHERS = {"mp": "resp", "striped_mp": "striped", "striped_tier": "striped"}
+_BELOW_OTHERS = {"mp": "resp", "striped_mp": "striped", "striped_tier": "striped", "direct_mp": "direct"}
 LIBRARY = Path("results/build/striped/striped.so")
 CONNECTORS = {
     "inprocess": (f"{__package__}.inprocess", "InprocessConnector"),
     "redis": (f"{__package__}.redis", "RedisConnector"),
     "resp": (f"{__package__}.resp", "RespConnector"),
-    "striped": (f"{PLUGIN}.connector", "StripedConnector"),
+    **dict.fromkeys(("striped", "direct"), (f"{PLUGIN}.connector", "StripedConnector")),
 }
-_OPTIONS = {
-    "striped": {"stripe_bytes": "stripe_bytes", "in_flight": "stripes_in_flight", "library": "client"}
-}
+_STRIPES = {"stripe_bytes": "stripe_bytes", "in_flight": "stripes_in_flight", "library": "client"}
+_OPTIONS = {"striped": _STRIPES, "direct": _STRIPES | {"read": "read"}}
 
 
 def alone(name: str) -> str:
@@ -70,7 +76,17 @@ def make_connector(
     endpoints = store.endpoints
     if not endpoints:
         raise UserError(f"connector {name} cannot reach store {store.name}; use inprocess")
-    if name == "striped":
+    if name in ("striped", "direct"):
+        if name == "direct":
+            folders = tuple(each.folder for each in endpoints if each.folder is not None)
+            if len(folders) < len(endpoints):
+                raise UserError(
+                    f"connector direct reads files of this machine, and store {store.name} has none; use striped"
+                )
+            store.servers[0].files_read_here = True
+            options["files"] = import_module(f"{PLUGIN}.direct").FileSettings(
+                folders, options.pop("read", "auto")
+            )
         if (library := options.get("library")) is not None and not library.exists():
             make = snakemake_command("build_striped", 1)
             raise UserError(

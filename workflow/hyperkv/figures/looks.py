@@ -13,6 +13,8 @@ LINES: dict[str, LineStyleType] = {
     "resp": "-",
     "redis": "--",
     "striped": (0, (1, 1)),
+    "direct": (0, (5, 1)),
+    "direct_mp": (0, (5, 1, 1, 1)),
     "striped_mp": (0, (3, 1, 1, 1)),
     "striped_tier": (0, (5, 1, 1, 1, 1, 1)),
     "": ":",

@@ -12,7 +12,7 @@ from typing import Any
 from ...plugin.lmcache_striped.deadline import Endpoint
 from ..cells.cell import CellSpec
 from ..connectors import vllm_own
-from ..connectors.registry import STRIPED
+from ..connectors.registry import DIRECT, STRIPED
 from ..engines.vllm import lmcache
 from ..engines.vllm.command import command, settings_of, variables, weights_of
 from ..engines.vllm.running import context_tokens, saved_bytes
@@ -53,9 +53,15 @@ def add_engine(files: Files, cell: CellSpec, engine: EngineSlice, place: Place) 
     share = kv_share(geometry, tensor_parallel_of(settings))
     chunk_bytes, staging = share.stored_bytes(scenario["chunk_tokens"]), settings["staging_bytes"]
     lmcache.check(scenario, settings["device"], settings["block_tokens"], chunk_bytes, staging)
+    processes = scenario.get("processes", 1)
     endpoints = [
-        Endpoint(LOOPBACK, place.store_port(scenario) + number, files.password)
-        for number in range(scenario.get("processes", 1))
+        Endpoint(
+            LOOPBACK,
+            place.store_port(scenario) + number,
+            files.password,
+            folder=place.data_dir / str(number) if processes > 1 else place.data_dir,
+        )
+        for number in range(processes)
     ]
     port, http_port = place.engine_port + 1, place.engine_port + 2
     kv = place.data_dir / "kv"
@@ -76,6 +82,10 @@ def add_engine(files: Files, cell: CellSpec, engine: EngineSlice, place: Place) 
         files.notes.append(
             f"the store's password is in none of these files: they read it where {' '.join(files.password.keys().values())} "
             f"says"
+        )
+    if scenario.get("connector") in DIRECT:
+        files.notes.append(
+            f"LMCache reads the store's files in {place.data_dir}: run it as the store's user, or let its group read them"
         )
     if scenario.get("connector") in STRIPED or files.password is not None:
         pip = shlex.join(["-m", "pip", "install", str(place.checkout / "workflow/plugin")])

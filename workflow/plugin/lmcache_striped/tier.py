@@ -14,6 +14,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -54,7 +55,8 @@ class StripedTier(SecondaryTierManager):
         self.locality = None if locality is None else Locality(locality)
         settings = settings_from({f"{_PREFIX}.{key}": value for key, value in parameters.items()}, _PREFIX)
         logger.info("striped: %s", settings.loads_by)
-        self.cache = StripedCache(settings, lambda line: logger.error("striped: %s", line))
+        logs = (logger.error, logger.warning, logger.info)
+        self.cache = StripedCache(settings, *(partial(log, "striped: %s") for log in logs))
         self._chunks = np.asarray(primary_kv_view).view(np.uint8)
         self._names = FileMapper.from_offloading_spec(
             "kv", offloading_spec, offloading_spec.blocks_per_chunk, parallel_agnostic=True

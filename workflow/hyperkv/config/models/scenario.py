@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from ...connectors.registry import STRIPED
+from ...connectors.registry import DIRECT, STRIPED
 from ...engines.vllm.lmcache import SERVED
 from ...models.serde import SERDES
 from ...stores.registry import STORES
@@ -84,11 +84,22 @@ class Scenario(Settings):
     vllm LMCache's own fs_native, raw_block and nixl (connector mp) and mooncake; with a `data_dir` on a tmpfs these are of
     tier dram too."""
     connector: Literal[
-        "inprocess", "redis", "resp", "striped", "mp", "striped_mp", "offloading", "striped_tier", "mooncake"
+        "inprocess",
+        "redis",
+        "resp",
+        "striped",
+        "direct",
+        "mp",
+        "striped_mp",
+        "direct_mp",
+        "offloading",
+        "striped_tier",
+        "mooncake",
     ] = optional()
     """How the engine reaches the store. `inprocess` for dram and files; `redis`, `resp` or `striped` for
-    servers, the last with several values per chunk, its stripes. With engine vllm the first four are LMCache inside
-    vLLM; `mp` is an LMCache server beside it, `striped_mp` the same with stripes, `offloading` vLLM's own
+    servers, the last with several values per chunk, its stripes; `direct` the same for servers that say where a stripe
+    lies in their files, which are read there. With engine vllm the first five are LMCache inside
+    vLLM; `mp` is an LMCache server beside it, `striped_mp` and `direct_mp` the same with stripes, `offloading` vLLM's own
     connector, `striped_tier` the same with stripes behind its pool, `mooncake` vLLM's own to a Mooncake store."""
     pair: OrNull[Literal["current", "reference"]] = None
     """Engine vllm. Which versions of vLLM and LMCache serve it (vllm.pairs); null takes reference for LMCache inside
@@ -111,18 +122,23 @@ class Scenario(Settings):
     )
     """Connectors with stripes, engine vllm. Connections to each server for saves, beside `connections` for
     loads; null for as many. Fewer leave more of the processor to the engine while it saves."""
-    load_queue_bytes: Annotated[OrNull[Size], ReadBy(("striped_mp",), "has no queue of loads")] = None
-    """striped_mp. A lookup finds as much as fits in here beside the loads under way, and the rest of the
+    load_queue_bytes: Annotated[
+        OrNull[Size], ReadBy(("striped_mp", "direct_mp"), "has no queue of loads")
+    ] = None
+    """striped_mp and direct_mp. A lookup finds as much as fits in here beside the loads under way, and the rest of the
     prompt is computed, so that a slow device holds back less of what the engine computes faster. Lookups
     that come together each find all of the room. null for no bound."""
     serde: Annotated[SerdeName | None, ReadBy(SERVED, "has no serde")] = None
-    """mp and striped_mp. What LMCache's server shrinks a chunk with on its way to the store: `fp8`, or one of
+    """mp, striped_mp and direct_mp. What LMCache's server shrinks a chunk with on its way to the store: `fp8`, or one of
     TurboQuant's, whose kernels need CUDA; null for nothing. Both lose precision, so that the first token from
     the tier may be another one than computed."""
     client: Annotated[Literal["python", "native"], ReadBy(STRIPED, "has no client native")] = "python"
     """Connectors with stripes. What receives stripes: `python`, a thread per connection, or `native`,
     compiled code (rule build_striped, which needs a C compiler and xxhash.h), so that Python's lock is
     held once per connection and load."""
+    read: Annotated[Literal["cached", "direct", "auto"], ReadBy(DIRECT, "reads no files", told=True)] = "auto"
+    """direct and direct_mp. How files are read: `cached`, by the page cache; `direct`, past it where the file system
+    allows it; `auto`, past it what is not in it (with client python as `direct`)."""
     processes: Annotated[Whole, ReadBy(STRIPED, "reaches one process")] = key(
         1, unit="processes", ge=1, le=64
     )

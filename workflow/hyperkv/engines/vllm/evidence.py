@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...cells.cell import CellSpec, StoreWindow, frame
+from ...connectors.registry import DIRECT
 from ...connectors.vllm_own import OFFLOADING
 from ...records.effective import Effective
 from ...records.evidence import Evidence, quotient
@@ -38,7 +39,9 @@ def evidence_of(
     """
     token_bytes = cell.stored_bytes_per_token
     samples = [request.sample for request in requests if request.sample is not None]
-    by_store = window.evidence()
+    by_store = window.evidence(log.files)
+    if cell.scenario.get("connector") in DIRECT:  # by LMCache's process
+        by_store |= {"device_read_bytes": by_store["block_read_bytes"]}
     if _has_store(cell) and store_class(cell.scenario["store"]).held_by_engine == "folder":
         by_store |= {"device_read_bytes": io[0], "device_write_bytes": io[1]}
         by_store |= {"served_bytes": counted["tier_read_bytes"], "taken_bytes": counted["tier_written_bytes"]}

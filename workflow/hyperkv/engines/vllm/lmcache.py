@@ -14,7 +14,7 @@ import yaml
 
 from ....plugin.lmcache_striped.deadline import Endpoint
 from ...base.errors import UserError
-from ...connectors.registry import library_of
+from ...connectors.registry import DIRECT, library_of
 from ...connectors.vllm_own import OFFLOADING, mooncake_keys, offloading_keys
 from ...machine.processes import LOOPBACK, option_words
 from ...models.serde import require_serde
@@ -25,8 +25,8 @@ from ...stores.registry import store_class
 COMMAND = "from lmcache.cli.main import main; main()"
 _GIB = 1 << 30
 LEAST_CHUNKS = 4
-IN_PROCESS = ("inprocess", "redis", "resp", "striped")
-SERVED = ("mp", "striped_mp")
+IN_PROCESS = ("inprocess", "redis", "resp", "striped", "direct")
+SERVED = ("mp", "striped_mp", "direct_mp")
 VLLMS_OWN = (*OFFLOADING, "mooncake")
 # vLLM's classes, as --kv-transfer-config names them.
 CONNECTOR_CLASSES = {
@@ -76,7 +76,7 @@ def check(
     if device == "cpu" and connector in IN_PROCESS:
         raise UserError(
             f"{where}: LMCache runs inside vLLM on CUDA only (on a CPU it serves without a cache and says nothing); "
-            f"choose connector mp or striped_mp"
+            f"choose connector mp, striped_mp or direct_mp"
         )
     if chunk % block_tokens:
         raise UserError(
@@ -205,7 +205,7 @@ def inprocess_config(
             )
     if scenario["connector"] == "resp":
         config["extra_config"] |= {"save_chunk_meta": False, "resp_num_threads": scenario["connections"]}
-    if scenario["connector"] == "striped":
+    if scenario["connector"] in ("striped", "direct"):
         config |= {"remote_storage_plugins": ["striped"], "remote_serde": "naive"}
         config["extra_config"] |= {"save_chunk_meta": False} | _plugin_keys(
             "striped",
@@ -246,6 +246,8 @@ def _stripes(
         "client": "python" if library is None else None,
         "library": None if library is None else str(library.absolute()),
     }
+    if scenario["connector"] in DIRECT:
+        optional |= {"dirs": ",".join(str(each.folder) for each in endpoints), "read": scenario.get("read")}
     own |= {key: value for key, value in optional.items() if value is not None}
     return own | _reference(endpoints[0])
 
@@ -303,7 +305,7 @@ def _l2_adapter(
 ) -> dict[str, Any] | None:
     if _held(scenario):
         return store_class(scenario["store"]).l2_adapter(held)
-    if scenario["connector"] == "striped_mp":
+    if scenario["connector"] in ("striped_mp", "direct_mp"):
         return {
             "type": "native_plugin",
             "module_path": "lmcache_striped.l2",

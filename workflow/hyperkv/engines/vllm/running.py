@@ -17,6 +17,7 @@ from ...base.errors import StoreError, UserError
 from ...base.secret import write_private
 from ...cells.cell import CellSpec, built_environments, check_room, open_store
 from ...connectors import vllm_own
+from ...connectors.registry import DIRECT
 from ...machine.counters import block_device_bytes
 from ...machine.environment import gpu_lines
 from ...machine.interpreter import import_path
@@ -164,7 +165,11 @@ class Running:
             block = block_device_bytes(self.counted_at)
             return Moved(None, written, None if block is None else block[0])
         counted = self.store.counters()
-        return Moved(counted.served_bytes, counted.taken_bytes or 0, counted.process.device_read_bytes or 0)
+        read = counted.process.device_read_bytes or 0
+        if self.counted_at is not None:
+            block = block_device_bytes(self.counted_at)
+            read = 0 if block is None else block[0]
+        return Moved(counted.served_bytes, counted.taken_bytes or 0, read)
 
     def saved_bytes(self) -> int:
         """Bytes saved until now (see Moved)."""
@@ -256,7 +261,8 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
     servers = stack.enter_context(EngineServers(commands, environment))
     running = Running(servers, store, model_dir, words, chunk_bytes)
     running.start_s = time.perf_counter() - started
-    running.counted_at = files if bypasses_processes(scenario) else None
+    elsewhere = bypasses_processes(scenario) or scenario.get("connector") in DIRECT
+    running.counted_at = files if elsewhere else None
     running.effective = replace(servers.told(cell.share.values_per_chunk), pair=built.get("pair"))
     return running
 
