@@ -143,6 +143,7 @@ docs: .venv/dev ## writes config/README.md, the schemas, docs/results and the si
 	@$(ACTIVATE) python -m workflow.hyperkv.report.summary > workflow/schemas/summary.schema.json
 	@$(SNAKEMAKE) docs --forcerun make_run_page $(OPTIONS)
 	@$(ACTIVATE) python -m workflow.hyperkv.report.front
+	@$(ACTIVATE) python -m workflow.hyperkv.report.pairs_page
 	@$(call own_make,site,$(CONFIG))
 
 site: .venv/dev ## the documentation, results/site/index.html

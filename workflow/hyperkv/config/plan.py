@@ -263,15 +263,18 @@ def ladder_scenarios(config: Mapping[str, Any]) -> list[str]:
 def pairs_spec(config: Mapping[str, Any], pair: str) -> str:
     """JSON of all that trying a pair of vLLM and LMCache depends on. Raises UserError where the pairs cannot be tried."""
     section = config["pairs"]
-    names = selected(config, section["scenarios"])
+    tried = section["tried"][pair]
     if config["engine"] != "vllm" or config["vllm"]["device"] != "cpu":
         raise UserError(
             "config: pairs: pairs are tried with engine vllm on vllm.device cpu; config/experiments/pairs.yaml has both"
         )
-    if len(names) < 2 or [config["scenarios"][name]["tier"] == "none" for name in names].index(True):
-        raise UserError("config: pairs.scenarios: the first must be of tier none, and others come after it")
-    tried = section["tried"][pair]
-    specs = [json.loads(sweep_spec(config, name)) for name in names if name not in tried["without"]]
+    names = [name for name in selected(config, section["scenarios"]) if name not in tried["without"]]
+    tiers = [config["scenarios"][name]["tier"] for name in names]
+    if len(names) < 2 or tiers[0] != "none" or "none" in tiers[1:]:
+        raise UserError(
+            f"config: pairs.scenarios: of those that {pair} is tried with the first must be of tier none, and others come after it"
+        )
+    specs = [json.loads(sweep_spec(config, name)) for name in names]
     keys = ("conversations", "answer_tokens")
     own = {"pair": pair, "pins": tried["packages"], "base_python": python_of(config, PAIRS[0])}
     spec = own | {key: section[key] for key in keys} | {"scenarios": specs}
