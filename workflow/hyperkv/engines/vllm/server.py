@@ -18,11 +18,12 @@ from ...machine.processes import LOOPBACK, OwnedProcess
 from ...records.effective import Effective
 from ...stores.reach import beyond_loopback
 from . import direct_http
-from .failures import cause
+from .failures import cause, engine_error
 from .metrics import counters
 from .told import lmcache_facts, unknown_keys, vllm_facts
 
 _LOG_LINES = 30
+_LOG_LINES_READ = 400
 _GPU_FREE_TIMEOUT_S = 60.0
 _GPU_SLACK_BYTES = 1 << 30
 _PAGE_TIMEOUT_S = 30.0
@@ -176,9 +177,11 @@ def _wait_ready(command: ServerCommand, process: OwnedProcess) -> None:
     try:
         process.wait_ready(lambda: _answers(command), command.ready_timeout_s)
     except StoreError as error:
-        lines = "\n".join(process.tail(_LOG_LINES))
+        lines, told = "\n".join(process.tail(_LOG_LINES)), process.tail(_LOG_LINES_READ)
         print(f"the last {_LOG_LINES} lines of {command.log}:\n{lines}", flush=True)
-        raise EngineError(f"{cause(process.tail(400)) or error}; the whole log: {command.log}") from error
+        raised = engine_error(told)
+        known = cause(told) or (f"{command.label}'s engine: {raised}" if raised else error)
+        raise EngineError(f"{known}; the whole log: {command.log}") from error
     if others := beyond_loopback(process.listening_addresses()):
         print(
             f"hyperkv: warning: {command.label} listens on {' '.join(others)} beside loopback, where others can reach it",
