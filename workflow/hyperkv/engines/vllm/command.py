@@ -14,6 +14,10 @@ from ...models.kv_format import SERVED_DTYPE
 from .cache_blocks import block_bytes, hybrid_manager
 
 MODEL_NAME = "hyperkv"
+_MODULE = "vllm.entrypoints.openai.api_server"
+AS_MODULE = ("-m", _MODULE)
+# What vLLM spawns imports its parent's main module again, seconds of imports for nothing, unless that came so.
+WITHOUT_MAIN = ("-c", f"import runpy; runpy.run_module({_MODULE!r}, run_name='__main__')")
 _GIB = 1 << 30
 _USUAL = {"max-num-batched-tokens": 8192, "max-num-seqs": 64}  # tokens of a step, requests in flight
 _USUAL_ON_GPU = {"gpu-memory-utilization": 0.9}  # share of each GPU's memory
@@ -54,11 +58,12 @@ def command(
     context_tokens: int,
     port: int,
     transfer: Mapping[str, Any] | None,
+    started: Sequence[str] = AS_MODULE,
 ) -> list[str]:
     """The command line of vLLM's OpenAI server on loopback.
 
     kv_dtype: the config's word, auto or fp8 or a float's name. context_tokens: longest prompt and answer that
-    will be sent. transfer: see lmcache.Offload.
+    will be sent. transfer: see lmcache.Offload. started: AS_MODULE for people, WITHOUT_MAIN sooner.
     """
     options: dict[str, object] = {
         "model": model_dir,
@@ -86,8 +91,7 @@ def command(
         options["kv-transfer-config"] = json.dumps(transfer)
     flags = ["--enable-prompt-tokens-details"]
     flags.append("--enable-prefix-caching" if settings["prefix_caching"] else "--no-enable-prefix-caching")
-    server = [python, "-m", "vllm.entrypoints.openai.api_server"]
-    return [*server, *option_words(options), *flags, *map(str, settings["flags"])]
+    return [python, *started, *option_words(options), *flags, *map(str, settings["flags"])]
 
 
 def _unless_told(flags: Sequence[str | int | float], usual: Mapping[str, float]) -> dict[str, float]:

@@ -33,7 +33,7 @@ from ...workloads.context_limit import ROOM_TOKENS, ContextLimit, check_context
 from ...workloads.factory import make_workload
 from ...workloads.working_set import working_set
 from . import aiperf, lmcache
-from .command import block_bytes_of, command, settings_of, variables
+from .command import WITHOUT_MAIN, block_bytes_of, command, settings_of, variables
 from .server import EngineServers, ServerCommand
 
 ANSWER_TOKENS = 4  # of a single request
@@ -232,11 +232,10 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
     if offload.server is not None:
         argv = [python, "-c", lmcache.COMMAND, "server", *offload.server, *past_buffer(cell, built)]
         own_log = log.with_name(log.name + "-lmcache.log")
-        # vLLM waits for it; on a GPU not beside it, where vLLM finds out what memory is free.
-        beside = settings["device"] == "cpu"
-        commands.append(
-            ServerCommand("lmcache server", argv, http_port, "/healthcheck", own_log, ready_s, not beside)
-        )
+        first = settings["device"] == "cuda"
+        commands += [
+            ServerCommand("lmcache server", argv, http_port, "/healthcheck", own_log, ready_s, first)
+        ]
     for program in () if own is None else own.beside_engine(held):
         words = [f"{name}={value}" for name, value in program.environment.items()]
         argv = ["env", *words, python, *program.words]
@@ -251,6 +250,7 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
         context_tokens(cell),
         port,
         offload.transfer,
+        WITHOUT_MAIN,
     )
     commands.append(
         ServerCommand("vllm", argv, port, "/health", log.with_name(log.name + "-vllm.log"), ready_s)
