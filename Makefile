@@ -37,7 +37,7 @@ OPTIONS = $(SHARED_BUILDS) --cores all --keep-going --scheduler greedy $(QUIET) 
 # A profile says what runs at once and where, and is not to be told by this machine's cores.
 RUN_OPTIONS = $(if $(PROFILE),$(SHARED_BUILDS) --workflow-profile $(call quoted,$(PROFILE)) $(QUIET) $(CONFIGFILES),$(OPTIONS))
 
-.PHONY: help run stores layers tune ladder decide kvrocks kvrocks-patched kvrocks-deps test test-engine test-array test-report test-slurm soak report bench keep docs site lint clean
+.PHONY: help run stores layers tune ladder pairs decide kvrocks kvrocks-patched kvrocks-deps test test-engine test-array test-report test-slurm soak report bench keep docs site lint clean
 
 help:
 	@awk -F ':.*## ' '/^##@/ {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -68,6 +68,11 @@ decide: .venv/installed ## costs and the verdicts on all claims
 tune: .venv/installed ## searches the settings of scenarios; CONFIG=config/experiments/tune.yaml
 	@$(SNAKEMAKE) tune $(OPTIONS)
 	@echo "Search: results/tune   Table: results/tables/tune.csv   Figure: results/figures/tune.svg, .png"
+
+pairs: override CONFIG := $(strip config/experiments/pairs.yaml $(CONFIG))
+pairs: .venv/installed ## which pairs of vLLM and LMCache give right answers, on a CPU
+	@$(SNAKEMAKE) pairs $(OPTIONS)
+	@echo "Table: results/tables/pairs.csv   Records: results/pairs"
 
 ladder: .venv/installed ## step by step to the fastest one; CONFIG=config/experiments/ladder.yaml
 	@$(SNAKEMAKE) ladder $(OPTIONS)
@@ -100,7 +105,7 @@ keep: .venv/installed ## what was measured, as a folder of results/reference; KE
 	  --command $(call one_word,make run$(if $(CONFIG), CONFIG="$(CONFIG)")) --out $(call one_word,results/reference/$(or $(KEEP),$(error KEEP=MACHINE/DATE names the folder)))
 
 clean: ## removes results, except results/reference, builds and the array's record
-	rm -rf results/array/baseline.jsonl* results/profile results/predict results/sweep results/tune results/tables results/figures \
+	rm -rf results/array/baseline.jsonl* results/profile results/predict results/sweep results/tune results/pairs results/tables results/figures \
 	  results/logs results/data results/summary.json results/answer.txt results/report.html results/report results/site results/recommended results/cache .snakemake
 
 ##@ Test and develop
@@ -138,6 +143,7 @@ docs: .venv/dev ## writes config/README.md, the schemas, docs/results and the si
 	@$(ACTIVATE) python -m workflow.hyperkv.report.summary > workflow/schemas/summary.schema.json
 	@$(SNAKEMAKE) docs --forcerun make_run_page $(OPTIONS)
 	@$(ACTIVATE) python -m workflow.hyperkv.report.front
+	@$(ACTIVATE) python -m workflow.hyperkv.report.pairs_page
 	@$(call own_make,site,$(CONFIG))
 
 site: .venv/dev ## the documentation, results/site/index.html

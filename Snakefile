@@ -24,9 +24,11 @@ from workflow.hyperkv.config.plan import (
     ENVIRONMENTS,
     LOADGEN_ENVIRONMENT,
     made_model_dir,
+    packaged,
     python_of,
     requested_gpus,
     requirements_of,
+    weights_options,
 )
 from workflow.hyperkv.config.scenarios import selected
 from workflow.hyperkv.run.stages import Stages
@@ -68,6 +70,7 @@ pathvars:
     profile="results/profile",
     predict="results/predict",
     tune="results/tune",
+    pairs="results/pairs",
     tables="results/tables",
     figures="results/figures",
     recommended="results/recommended",
@@ -89,6 +92,7 @@ include: "workflow/rules/decide.smk"
 include: "workflow/rules/recommend.smk"
 include: "workflow/rules/tune.smk"
 include: "workflow/rules/ladder.smk"
+include: "workflow/rules/pairs.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/docs.smk"

@@ -19,7 +19,7 @@ FILES = sorted([*Path("config").glob("*.yaml"), *Path("config/experiments").glob
 FILES = [
     path for path in FILES if "claims" not in path.name and path.stem not in ("prices", "published_gpus")
 ]
-BY_NAME = ("scenarios", "predict.cases", "predict.cases.<name>.tiers", "ladder.steps")
+BY_NAME = ("scenarios", "pairs.tried", "predict.cases", "predict.cases.<name>.tiers", "ladder.steps")
 ROWS = {row.path: row for row in docs.rows()}
 
 

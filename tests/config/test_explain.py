@@ -41,6 +41,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "scenarios": {"tier": "none"},
     "predict": {"tiers": {"mine": {}}},
     "ladder": {"scenario": "none"},
+    "pairs": {},
 }
 
 

@@ -22,6 +22,7 @@ wildcard_constraints:
     family="[a-z0-9_-]+",
     repeat="[0-9]+",
     environment="|".join(ENVIRONMENTS),
+    pair="[A-Za-z0-9_][A-Za-z0-9_.@+-]*",
 
 
 def whole_machine(wildcards):
@@ -41,9 +42,10 @@ def gpus(wildcards):
 
 
 def name_in(wildcards):
-    """The scenario, family or environment that a job is of; '' for none."""
+    """The scenario, family, environment or pair that a job is of; '' for none."""
     return next(
-        (wildcards[key] for key in ("scenario", "family", "environment") if key in wildcards.keys()), ""
+        (wildcards[key] for key in ("scenario", "family", "environment", "pair") if key in wildcards.keys()),
+        "",
     )
 
 

@@ -262,8 +262,6 @@ def test_on_a_cpu_the_copy_between_vllms_cache_and_its_pool_is_ours():
             "cannot reach store valkey; choose mp or redis or resp or striped",
         ),
         (scenario("dram", "resp", dram_pool_bytes=GIB), "cuda", "cannot reach store dram"),
-        (scenario("valkey", "resp"), "cpu", "choose connector mp"),
-        (scenario("valkey", "striped", stripe_bytes=1 << 20), "cpu", "choose connector mp"),
         (
             scenario("valkey", "striped_mp", lmcache={"enable_async_loading": True}),
             "cuda",
@@ -289,6 +287,15 @@ def test_refused_with_the_reason_and_the_mend(own, device, words):
     assert words in str(raised.value)
     assert str(raised.value).startswith("scenario s: ")
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("connector", ["resp", "striped"])
+def test_lmcache_inside_vllm_is_refused_on_a_cpu_and_there_alone(connector):
+    with pytest.raises(UserError, match=r"scenario s: .*choose connector mp, striped_mp or direct_mp"):
+        lmcache.require_served_on(scenario("valkey", connector), "cpu")
+    lmcache.require_served_on(scenario("valkey", connector), "cuda")
+    lmcache.require_served_on(scenario("valkey", "striped_mp"), "cpu")
+    lmcache.require_served_on({"name": "s", "tier": "none"}, "cpu")
 
 
 def test_a_small_staging_buffer_is_named_by_its_own_key():

@@ -70,6 +70,12 @@ def tune_code(spec: Mapping[str, Any]) -> str:
     return json.dumps({"trials": code(*trials), "cells": code(*cells), "search": code(*search)})
 
 
+def pair_modules(spec: Mapping[str, Any]) -> list[str]:
+    """What trying a pair of vLLM and LMCache runs. spec: its slice of the config."""
+    modules = [module for each in spec["scenarios"] for module in scenario_modules(each)]
+    return ["pairs.try_pair", *plugin_modules(), *(name for name in modules if not name.startswith("sweep."))]
+
+
 def prediction_modules(cases: Iterable[Mapping[str, Any]]) -> list[str]:
     """What predicting hit rates runs. cases: those of the prediction's slice of the config."""
     return ["predict.predict_hit_rates", *{f"workloads.{case['workload']['kind']}": 0 for case in cases}]

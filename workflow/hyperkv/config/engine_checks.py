@@ -73,6 +73,7 @@ def check_engine(config: Mapping[str, Any], measured: list[str]) -> None:
         own = f"scenarios.{scenario['family']}." if "tensor_parallel" in scenario["vllm"] else ""
         check_settings(settings, geometry, f"config: {own}")
         try:
+            lmcache.require_served_on(scenario, settings["device"])
             lmcache.check(
                 scenario,
                 settings["device"],

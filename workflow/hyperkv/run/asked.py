@@ -65,6 +65,8 @@ def _rule_of(parts: tuple[str, ...]) -> tuple[str, str] | None:
             return "profile_layers", file.removesuffix(".jsonl")
         case ("results", "profile", file):
             return "profile_store", file.removesuffix(".jsonl")
+        case ("results", "pairs", file):
+            return "try_pair", file.removesuffix(".jsonl")
         case ("results", "tune", scenario):
             return "search_settings", scenario
     return None

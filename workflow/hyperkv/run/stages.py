@@ -79,6 +79,11 @@ class Stages:
         """Whether Kvrocks is compiled here, instead of being linked to."""
         return self.kvrocks.source in BUILT
 
+    @property
+    def trying(self) -> list[str]:
+        """The scenarios that each pair of vLLM and LMCache is tried with."""
+        return selected(self.config, self.config["pairs"]["scenarios"])
+
     def require(self, words: Sequence[str]) -> None:
         """Raises UserError when a target among the words of a command has nothing to do here: a ladder without steps or store, a
         search without scenario, a source of Kvrocks where none is built."""
@@ -89,6 +94,11 @@ class Stages:
         if "ladder" in words and set(self.ladder) != set(wanted := plan.ladder_scenarios(self.config)):
             [note] = kvrocks_notes(self.config, wanted, self.kvrocks)
             raise UserError(f"config: ladder: {note}")
+        if "pairs" in words:
+            tried = self.config["pairs"]["tried"]
+            if not tried:
+                raise UserError("config: pairs.tried is empty; config/experiments/pairs.yaml has a list")
+            self.spec("try_pair", next(iter(tried)))
         if "tune" in words and not self.tuned:
             names = ", ".join(self.config["tune"]["scenarios"]) or "it is empty"
             raise UserError(f"config: tune.scenarios: none can be measured here ({names}); name another one")
@@ -112,6 +122,7 @@ class Stages:
             "profile_layers": lambda: plan.layers_spec(self.config, name),
             "profile_limits": lambda: plan.limits_spec(self.config),
             "search_settings": lambda: tune_spec(self.config, name),
+            "try_pair": lambda: plan.pairs_spec(self.config, name),
             "predict_hit_rates": lambda: plan.predict_spec(self.config),
             "predict_break_even": lambda: plan.break_even_spec(self.config),
             "write_ratios": lambda: json.dumps({"figures": self.config["figures"]}, sort_keys=True),
@@ -132,6 +143,7 @@ class Stages:
             "profile_store": lambda: code.profile_modules(told),
             "profile_layers": lambda: code.layers_modules(told),
             "profile_limits": lambda: code.limits_modules(told),
+            "try_pair": lambda: code.pair_modules(told),
             "predict_hit_rates": lambda: code.prediction_modules(told["cases"].values()),
             "choose_scenario": lambda: code.recommendation_modules(self.config["workload"]),
         }
@@ -143,6 +155,18 @@ class Stages:
         if stage in ("measure_scenario", "search_settings"):
             engine = self._engine_files(name) if self.vllm else [self.config["gpu"]]
             return [self.config["model"], *engine, *trace, *self._built_for(name)]
+        if stage == "try_pair":
+            engine = [
+                plan.environment_record(plan.PAIRS[0]),
+                f"{plan.made_model_dir(self.config)}/config.json",
+            ]
+            built = [path for each in self.trying for path in self._built_for(each)]
+            return [
+                self.config["model"],
+                self.config["pairs"]["conversations"],
+                *engine,
+                *dict.fromkeys(built),
+            ]
         if stage in ("profile_store", "profile_layers"):
             return self._built_for(selected(self.config, [name])[0])
         if stage == "predict_hit_rates":

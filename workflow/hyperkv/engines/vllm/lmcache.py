@@ -73,11 +73,6 @@ def check(
         raise UserError(
             f"{where}: with engine vllm, connector {connector} cannot reach store {store}; choose {choices}"
         )
-    if device == "cpu" and connector in IN_PROCESS:
-        raise UserError(
-            f"{where}: LMCache runs inside vLLM on CUDA only (on a CPU it serves without a cache and says nothing); "
-            f"choose connector mp, striped_mp or direct_mp"
-        )
     if chunk % block_tokens:
         raise UserError(
             f"{where}: chunk_tokens {chunk} is not a multiple of vLLM's block of {block_tokens} tokens; "
@@ -115,6 +110,15 @@ def check(
         raise UserError(
             f"{where}: load_queue_bytes: {bound >> 20} MiB hold no chunk of {chunk_bytes >> 20} MiB, so that nothing would be "
             f"loaded; raise it or lower chunk_tokens"
+        )
+
+
+def require_served_on(scenario: Mapping[str, Any], device: str) -> None:
+    """Refuse LMCache inside vLLM on a CPU; only the observatory tries it. Raises UserError."""
+    if device == "cpu" and scenario["tier"] != "none" and scenario["connector"] in IN_PROCESS:
+        raise UserError(
+            f"scenario {scenario['name']}: LMCache runs inside vLLM on CUDA only (on a CPU it serves without a cache and says nothing); "
+            f"choose connector mp, striped_mp or direct_mp"
         )
 
 

@@ -1,0 +1,1 @@
+"""The observatory: which pair of vLLM and LMCache gives right answers with which connector."""

@@ -1,0 +1,212 @@
+"""One scenario of one pair: its servers, the passes over the conversations, and the records of what they prove."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ..base.errors import StoreError, UserError
+from ..cells.cell import CellSpec
+from ..engines.vllm import direct_http
+from ..engines.vllm.command import MODEL_NAME
+from ..engines.vllm.failures import engine_error
+from ..engines.vllm.running import Running, start
+from ..engines.vllm.server import EngineError
+from ..engines.vllm.single_request import send
+from ..records.kinds.pairs import Asked, Kind, Tried, Verdict
+from ..stores.base import Store
+from .layer import Made
+from .verdict import Judged, judged, judged_control
+
+ROLES = {"human": "user", "gpt": "assistant", "system": "system"}
+_TOKENIZE_TIMEOUT_S = 120.0
+_LONGEST_PROMPT = 4096
+_FAULT = re.compile(r"LMCache ERROR:(.*)")
+_RAISED = re.compile(r"\b(\w+(?:Error|Exception): .+)")
+_COLOURS = re.compile(r"(?:\x1b|\\x1b)\[[0-9;]*m")
+
+
+def tried(
+    spec: Mapping[str, Any], own: Mapping[str, Any], made: Made | str, control: Sequence[Asked], logs: Path
+) -> list[Tried]:
+    """The record of a scenario, and where its store is a server a second one, of the same with its values swapped.
+
+    spec: the stage's. own: the scenario's slice of the config. made: the environment, or why there is none. control: passes of the
+    scenario without a tier, empty for that one itself.
+    """
+    conversations = json.loads(Path(spec["conversations"]).read_text())
+    cell = CellSpec(_of_pair(own, made, len(conversations)), 0, 1, logs / spec["pair"])
+    record = _Records(spec, cell, made, len(conversations))
+    if isinstance(made, str):
+        return [record.without("not tried", made)]
+    is_control = cell.scenario["tier"] == "none"
+    needed = ("vllm",) if is_control or cell.scenario["connector"] == "offloading" else ("vllm", "lmcache")
+    if missing := [name for name in needed if made.versions.get(name) is None]:
+        why = f"{missing[0]} cannot be imported: {made.lacks.get(missing[0])}"
+        return [record.without("does not start", why)]
+    if not (control or is_control):
+        return [record.without("not tried", "without a tier there are no answers to compare with")]
+    passes, failed, fault = _served(cell, conversations, spec["answer_tokens"])
+    if is_control:
+        if len(passes) < 3:
+            return [record.without("does not start", failed)]
+        return [record.of(passes, judged_control(passes))]
+    if len(passes) < 2:
+        return [record.without("does not start", failed)]
+    limits = cell.stored_bytes_per_token, cell.spec["evidence"]["device_share_min"]
+    found = [record.of(passes[:2], judged(control, passes[:2], *limits), fault)]
+    if passes[2:]:
+        found.append(
+            record.of([passes[0], passes[2]], judged(control, [passes[0], passes[2]], *limits), fault)
+        )
+    return found
+
+
+def _of_pair(own: Mapping[str, Any], made: Made | str, prompts: int) -> dict[str, Any]:
+    """A scenario's slice of the config with the pair's environment; room for the conversations, and the control with vLLM's own cache."""
+    found = {**own, "loads": [], "latency": {"prompt_tokens": [_LONGEST_PROMPT], "prompts": prompts}}
+    if isinstance(made, Made):
+        found |= {"engine_python": made.python, "environment_records": {"engine": str(made.record)}}
+    if own["scenario"]["tier"] == "none":
+        found["vllm"] = {**own["vllm"], "prefix_caching": True}
+    return found
+
+
+def _served(
+    cell: CellSpec, conversations: Sequence[Mapping[str, Any]], answer_tokens: int
+) -> tuple[list[Asked], str, str]:
+    """The passes that were made, why there are not more, and the first error in LMCache's log."""
+    passes: list[Asked] = []
+    running, failed, fault = None, "", ""
+    with contextlib.ExitStack() as stack:
+        try:
+            cell = cell.with_folder(stack)
+            running = start(cell, stack)
+            prompts = [_token_ids(running, each) for each in conversations]
+            if cell.scenario["tier"] == "none":
+                for kind in ("computed", "own cache"):
+                    passes.append(_ask(kind, cell, running, prompts, answer_tokens))
+                running.servers.reset_hbm()
+                passes.append(_ask("computed", cell, running, prompts, answer_tokens))
+            else:
+                passes.append(_ask("cold", cell, running, prompts, answer_tokens))
+                running.settle()
+                running.make_cold(cell)
+                passes.append(_ask("warm", cell, running, prompts, answer_tokens))
+                if running.store is not None and swap(running.store):
+                    passes.append(_ask("swapped", cell, running, prompts, answer_tokens))
+        except (EngineError, StoreError, UserError) as error:
+            died_of = None if running is None else engine_error(running.servers.log_lines())
+            failed = f"{error}; vllm's engine: {died_of}" if died_of else str(error)
+        if running is not None:
+            fault = first_fault(running.servers.log_lines())
+    return passes, failed, fault
+
+
+def first_fault(lines: Sequence[str]) -> str:
+    """The first error of LMCache in its log or vLLM's, with what raised it; empty for none."""
+    plain = [_COLOURS.sub("", line) for line in lines]
+    for number, line in enumerate(plain):
+        if found := _FAULT.search(line):
+            said = found[1].partition(" (")[0].partition("Traceback")[0].strip(" :")[:200]
+            raised = (
+                next(filter(None, map(_RAISED.search, plain[number:])), None) if "Traceback" in line else None
+            )
+            return f"LMCache: {said}: {raised[1][:200]}" if raised else f"LMCache: {said}"
+    return ""
+
+
+def _token_ids(running: Running, conversation: Mapping[str, Any]) -> list[int]:
+    """A conversation of ShareGPT's form as the model's own chat template has it, ready for an answer. Raises EngineError."""
+    turns = conversation["conversations"]
+    messages = [{"role": ROLES[turn["from"]], "content": turn["value"]} for turn in turns]
+    body = {"model": MODEL_NAME, "messages": messages, "add_generation_prompt": True}
+    answer = direct_http.request(
+        "POST", f"{running.servers.url}/tokenize", json=body, timeout=_TOKENIZE_TIMEOUT_S
+    )
+    if answer.status_code != 200:
+        raise EngineError(f"vllm refused /tokenize with status {answer.status_code}: {answer.text[:300]}")
+    return answer.json()["tokens"]
+
+
+def _ask(
+    kind: Kind, cell: CellSpec, running: Running, prompts: Sequence[Sequence[int]], answer_tokens: int
+) -> Asked:
+    """Every prompt, one after the other. Raises EngineError, StoreDied or StoreError."""
+    before, answers = running.moved(), []
+    for prompt in prompts:
+        answers.append(
+            send(running.servers.url, prompt, answer_tokens, cell.spec["loadgen"]["request_timeout_s"])
+        )
+        running.check()
+    after = running.moved()
+    served = _difference(before.served, after.served)
+    return Asked(
+        kind=kind,
+        prompt_tokens=[answer.prompt_tokens for answer in answers],
+        cached_tokens=[answer.cached_tokens for answer in answers],
+        served_bytes=_difference(before.device_read, after.device_read) if served is None else served,
+        answers=[list(answer.tokens) for answer in answers],
+    )
+
+
+def _difference(before: int | None, after: int | None) -> int | None:
+    return None if before is None or after is None else after - before
+
+
+def swap(store: Store) -> bool:
+    """Have the values of a store's servers change places, each with the next of its length; False where none did. Well-formed KV of
+    other tokens: a store that serves it is wrong, and nothing that only looks at a value's form sees it.
+    """
+    swapped = False
+    for server in store.servers:
+        with server.client() as client:
+            alike = defaultdict(list)
+            for key in sorted(client.scan_iter(count=1000)):
+                alike[client.strlen(key)].append(key)
+            for keys in alike.values():
+                values = [client.get(key) for key in keys]
+                for key, value in zip(keys, [*values[1:], values[0]], strict=True):
+                    client.set(key, value)
+                swapped |= len(keys) > 1
+    return swapped
+
+
+class _Records:
+    """Makes the records of one scenario of one pair."""
+
+    def __init__(self, spec: Mapping[str, Any], cell: CellSpec, made: Made | str, prompts: int):
+        versions = made.versions if isinstance(made, Made) else {}
+        self._about = {
+            "pair": spec["pair"],
+            "scenario": cell.scenario["name"],
+            **{key: cell.scenario.get(key) for key in ("connector", "store")},
+            **{name: versions.get(name) for name in ("vllm", "lmcache", "torch")},
+            "prompts": prompts,
+            "answer_tokens": spec["answer_tokens"],
+        }
+
+    def without(self, verdict: Verdict, reason: str) -> Tried:
+        """Of a scenario that did not get as far as a comparison."""
+        unknown = dict.fromkeys(("alike", "agreed_tokens", "prompt_tokens", "hit_tokens", "served_bytes"))
+        return self._tried(verdict=verdict, reason=reason, swapped=False, passes=[], **unknown)
+
+    def of(self, passes: Sequence[Asked], found: Judged, fault: str = "") -> Tried:
+        """Of passes that were judged. fault: of LMCache, which says why there were no hits."""
+        told = asdict(found)
+        if fault and found.verdict == "no hits":
+            told["reason"] += f"; {fault}"
+        swapped = any(each.kind == "swapped" for each in passes)
+        total = sum(passes[-1].prompt_tokens)
+        return self._tried(**told, swapped=swapped, prompt_tokens=total, passes=list(passes))
+
+    def _tried(self, **fields: Any) -> Tried:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        return Tried(**self._about, **fields, measured_at=now)
