@@ -256,7 +256,7 @@ class StripedCache:
     def _load(
         self, connector: StripedConnector, keys: Sequence[bytes], buffers: Sequence[np.ndarray]
     ) -> list[bool]:
-        damaged, read = connector.damaged_chunks, connector.file_counts
+        damaged, read, begun = connector.damaged_chunks, connector.file_counts, time.monotonic()
         found = self._tried(lambda: connector.get(keys, buffers), [False] * len(keys))
         with self._lock:
             self._loaded += found.count(True)
@@ -264,7 +264,7 @@ class StripedCache:
         if connector.damaged_chunks > damaged:
             self.report(f"{connector.damaged_chunks - damaged} of {len(keys)} chunks are damaged")
         if read is not None and (now := connector.file_counts) is not None:
-            self._note(now.since(read).told)
+            self._note(f"{now.since(read).told}, in {(time.monotonic() - begun) * 1e3:.1f} ms")
         return found
 
     def offer(
