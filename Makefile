@@ -116,7 +116,7 @@ test: .venv/dev ## the tests
 # The real engine on a CPU, with a tiny random model: it makes both environments first (about 5 GB).
 test-engine: .venv/dev ## the real engine on a CPU (makes environments of 5 GB)
 	@$(call own_make,run,config/engine-cpu.yaml $(CONFIG))
-	@$(ACTIVATE) python -m pytest -m engine tests/engines/test_real_engine.py
+	@$(ACTIVATE) python -m pytest -m engine -n 2 --dist loadfile tests/engines/test_real_engine.py tests/engines/test_serving_tier.py
 
 test-array: .venv/dev ## the array's stages in a virtual machine
 	@$(ACTIVATE) python -m pytest -m vm -rs tests/array_vm

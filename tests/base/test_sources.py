@@ -56,17 +56,18 @@ def test_the_plugin_is_ours_too_with_its_compiled_part(tree):
     plugin.mkdir(parents=True)
     for name, text in {"__init__.py": "", "native.py": "from .near import x\n", "near.py": "x = 1\n"}.items():
         (plugin / name).write_text(text)
-    (plugin / "native.c").write_text("int x;\n")
+    (plugin / "native.c").write_text('#include <x.h>\n#include "part.c"\nint x;\n')
+    (plugin / "part.c").write_text("int y;\n")
     (tree / "workflow/hyperkv/near.py").write_text("from ..plugin.lmcache_striped.native import x\n")
     found = sources("near")
     files = [
         f"workflow/plugin/lmcache_striped/{name}"
-        for name in ("__init__.py", "native.c", "native.py", "near.py")
+        for name in ("__init__.py", "native.c", "native.py", "near.py", "part.c")
     ]
     assert found == ["workflow/hyperkv/__init__.py", "workflow/hyperkv/near.py", *files]
     assert sources("workflow.plugin.lmcache_striped.native") == files
     before = code_digest(found)
-    (plugin / "native.c").write_text("long x;\n")
+    (plugin / "part.c").write_text("long y;\n")
     edited()
     assert code_digest(found) != before
 

@@ -32,6 +32,7 @@ def test_what_is_complete_is_taken():
     build_environment.refuse({**GOOD, "versions": NEWEST}, "current", "cuda", ["server", "resp"])
     without = {**GOOD, "versions": {**GOOD["versions"], "lmcache": None}, "modules": {"kernels": "vllm._C"}}
     build_environment.refuse(without, "current", "cuda", [])
+    build_environment.refuse(without, "current", "cuda", ["tiers"])
 
 
 @pytest.mark.parametrize(
@@ -53,6 +54,7 @@ def test_what_is_complete_is_taken():
         ("p: vLLM does not serve (None)", "current", "cuda", [], {"modules": {"kernels": None}}),
         ("p: LMCache does not run (None)", "current", "cuda", ["server"], {"modules": {"storage": None}}),
         ("has no native RESP client", "current", "cuda", ["server", "resp"], {"modules": {"resp": None}}),
+        ("vLLM loads no tiers from outside", "current", "cuda", ["tiers"], {"modules": {"tiers": None}}),
         (
             "(LMCache issue 4463), and p has vllm 0.33.0, lmcache 0.5.6; leave out pair: current of scenarios with LMCache "
             "inside vLLM, or choose connector mp or striped_mp",
@@ -154,7 +156,7 @@ def test_an_option_that_only_some_servers_have_is_found(tmp_path, monkeypatch):
         (
             NEWEST,
             "cuda",
-            "sound for mp, striped_mp, offloading; not for inprocess, redis, resp, striped: LMCache inside vLLM gives wrong "
+            "sound for mp, striped_mp, offloading, striped_tier; not for inprocess, redis, resp, striped: LMCache inside vLLM gives wrong "
             "output and says nothing from vLLM 0.26 on (LMCache issue 4463)",
         ),
         (
@@ -166,7 +168,7 @@ def test_an_option_that_only_some_servers_have_is_found(tmp_path, monkeypatch):
 )
 def test_a_pair_says_for_which_connectors_it_is_sound(versions, device, words):
     assert soundness(versions, device) == words
-    assert soundness({**versions, "lmcache": None}, "cuda").startswith("sound for offloading; not for ")
+    assert soundness({**versions, "lmcache": None}, "cuda").startswith("sound for offloading")
 
 
 def wheel(folder: Path) -> Path:

@@ -39,6 +39,7 @@ def with_both(**more) -> dict:
         ({"tier": "ssd", "store": "kvrocks", "connector": "striped_mp"}, "current"),
         ({**SERVED, "pair": "reference"}, "reference"),
         ({"tier": "ssd", "store": "files", "connector": "offloading"}, "current"),
+        ({"tier": "ssd", "store": "kvrocks", "connector": "striped_tier"}, "current"),
     ],
 )
 def test_the_connector_decides_the_pair_unless_the_scenario_says_otherwise(scenario, pair):

@@ -12,7 +12,7 @@ from workflow.hyperkv.records.record_file import read_records
 
 pytestmark = pytest.mark.engine
 STORES = ("engine_valkey", "engine_rocksdb")
-SINGLES = ("fs_native", "fs_tier")  # measured by single requests alone
+SINGLES = ("fs_native", "fs_tier", "striped_tier")  # measured by single requests alone
 ALL = ("none", *STORES, *SINGLES)
 
 
@@ -76,6 +76,14 @@ def test_the_server_told_its_hits_by_tier_and_what_it_saved(records, name):
     assert evidence["saved_bytes"] % record["chunk_bytes"] == 0 < evidence["saved_bytes"]
 
 
+def test_stripes_behind_vllms_own_pool_were_served_by_their_servers(records):
+    record = records["striped_tier", "single"]
+    assert (record["effective"]["chunk_tokens"], record["effective"]["buffer_bytes"]) == (64, 256 << 20)
+    for sample in record["samples"]:
+        if sample["pass"] == "again":
+            assert sample["served_bytes"] >= sample["cached_tokens"] * record["kv_bytes_per_token"]
+
+
 def test_the_pair_says_what_it_is_sound_for():
     built = json.loads(Path("results/build/current/current.json").read_text())
     assert built["sound"].startswith("sound for mp, striped_mp; not for inprocess, redis, resp, striped: ")
@@ -87,8 +95,8 @@ def test_ssd_means_the_device(records):
     assert records["engine_rocksdb", "cell"]["evidence"]["device_share"] >= 0.8
 
 
-@pytest.mark.parametrize("name", ["fs_native", "fs_tier"])
-def test_a_prompt_from_files_was_read_from_the_device(records, name):
+@pytest.mark.parametrize("name", SINGLES)
+def test_a_prompt_from_a_store_on_the_disk_was_read_from_the_device(records, name):
     record = records[name, "single"]
     for sample in record["samples"]:
         if sample["pass"] == "again":

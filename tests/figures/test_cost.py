@@ -27,6 +27,10 @@ def test_every_scenario_has_a_bar_of_parts_that_add_up_to_its_cost():
     assert "under 1 %: ssd_usd_per_gb" in text
 
 
+def test_without_loads_it_says_so():
+    assert "No load was measured" in all_text(draw_cost(cost_rows().head(0), sensitivity_rows().head(0), 64))
+
+
 def test_a_scenario_without_a_cost_has_no_bar_and_its_reason():
     cost = cost_rows().assign(slo_tps_per_user=60.0, slo_ttft_p95_ms=1e6)
     cost.loc[cost["scenario"] == "none", "usd_per_million_tokens"] = None

@@ -18,6 +18,10 @@ def test_every_valid_cell_of_the_chunk_is_drawn_once():
     assert not any("hollow" in text for text in legend_of(figure))
 
 
+def test_without_loads_it_says_so():
+    assert "No load was measured" in all_text(draw_tier_tradeoff(scenario_rows().head(0), 64))
+
+
 def test_every_point_leads_to_its_cells():
     rows = scenario_rows(("none", "files"), chunks=(64,))
     drawn = svg_of(draw_tier_tradeoff(rows, 64)).decode()

@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("vllm.v1.kv_offload.tiering.base")
 from vllm.v1.kv_offload import config as offloading
 from vllm.v1.kv_offload.base import LookupResult, ReqContext, ScheduleEndContext, make_offload_key
+from vllm.v1.kv_offload.tiering.base import TieringOffloadingMetrics as Metrics
 from vllm.v1.kv_offload.tiering.spec import TieringOffloadingSpec
 
 from tests.helpers import eventually
@@ -112,6 +113,12 @@ def chunks_of(purpose: int, count: int) -> tuple[list[bytes], list[np.ndarray]]:
     return keys, list(random.integers(0, 256, (count, CHUNK_BYTES), dtype=np.uint8))
 
 
+def failures(engine: Engine) -> int:
+    """Saves that vLLM has counted as failed since it was asked last."""
+    told = engine.manager.get_stats().reduce()
+    return sum(value for name, value in told.items() if name.startswith(Metrics.CASCADE_JOB_FAILURES))
+
+
 def test_chunks_come_back_in_another_engine_as_they_were_saved(engines):
     keys, values = chunks_of(1, 5)
     engines().saved(keys[:4], values[:4])
@@ -164,6 +171,7 @@ def test_a_store_that_is_gone_costs_misses_and_no_job_is_left(tmp_path, engines)
     engine.saved(keys, values)
     assert not engine.manager.has_pending_work()
     assert engine.tier.cache.counts.saves.failed == 2
+    assert failures(engine) == 1
     assert engines(endpoints=place).loaded(keys) == []
 
 
@@ -172,6 +180,7 @@ def test_a_full_queue_drops_saves(engines):
     keys, values = chunks_of(9, 2)
     engine.saved(keys, values)
     assert engine.tier.cache.counts.saves.dropped == 2
+    assert failures(engine) == 0
     assert engines().loaded(keys) == []
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from tests.helpers import command
-from tests.record_factory import VALKEY, rung, rungs
+from tests.record_factory import ROCKSDB, VALKEY, rung, rungs
 from workflow.hyperkv.profile.perf_categories import CATEGORIES
 from workflow.hyperkv.tables import layers
 from workflow.hyperkv.tables.layers import layers_table
@@ -213,3 +213,49 @@ def test_without_samples_agreement_is_unknown_and_said():
     table = layers_table(rungs())
     assert table["agrees"].isna().all()
     assert "Not sampled" in layers_text(table)
+
+
+DIRECT = ROCKSDB | {"connector": "direct"}
+
+
+def direct_rungs(changes: dict | None = None) -> list[dict]:
+    """A GET without a wire, 1 s/GB of bare reads from memory and known amounts of the rest."""
+    seconds = {
+        "files_ram": 1.0,
+        "direct_ram": 1.25,
+        "striped_ram": 3.25,
+        "files_disk": 5.0,
+        "striped_disk": 5.75,
+    }
+    seconds |= {"whole": 5.5} | (changes or {})
+    spec = {"scenario": DIRECT}
+    return [
+        rung(name, None if value is None else value * (0.99 + repeat / 100), repeat, spec=spec)
+        for repeat in (1, 2, 3)
+        for name, value in seconds.items()
+    ]
+
+
+def test_without_a_wire_the_layers_are_reads_proofs_and_the_device():
+    table = layers_table(direct_rungs())
+    known = {"files": 1.0, "proof": 0.25, "device": 4.0, "unexplained": 0.25}
+    assert list(table[table["kind"] == "layer"]["layer"]) == list(known)
+    for name, value in known.items():
+        assert layer(table, name)["s_per_gb"] == pytest.approx(1.01 * value)
+    assert "group" not in set(table["kind"])
+
+
+def test_what_the_wire_would_take_is_told_beside_them():
+    table = layers_table(direct_rungs())
+    ram, disk = layer(table, "wire_ram", "left_out"), layer(table, "wire_disk", "left_out")
+    assert (ram["s_per_gb"], disk["s_per_gb"]) == pytest.approx((1.01 * 2.0, 1.01 * 0.25))
+    assert (ram["server_cpu_s_per_gb"], ram["client_cpu_s_per_gb"]) == pytest.approx((1.01 * 1.0, 1.01 * 0.5))
+    assert "connector striped takes 2.02 s/GB [2.00, 2.04] (1.52 CPU s/GB) more from memory" in layers_text(
+        table
+    )
+
+
+def test_what_was_not_measured_leaves_them_unknown():
+    text = layers_text(layers_table(direct_rungs({"striped_ram": None, "files_disk": None})))
+    assert "takes unknown s/GB more from memory" in text
+    assert "not measured: device" in text

@@ -92,5 +92,5 @@ def test_variables_name_the_file_and_let_the_config_add():
     found = variables(settings, Path("lmcache.yaml"), Path("metrics"))
     assert found["LMCACHE_CONFIG_FILE"] == "lmcache.yaml"
     assert (found["PYTHONHASHSEED"], found["VLLM_SERVER_DEV_MODE"], found["A"]) == ("0", "1", "b")
-    assert found["VLLM_CPU_KVCACHE_SPACE"] == "2"
+    assert (found["VLLM_CPU_KVCACHE_SPACE"], found["VLLM_CPU_NUM_OF_RESERVED_CPU"]) == ("2", "0")
     assert "LMCACHE_CONFIG_FILE" not in variables(settings, None, Path("metrics"))

@@ -131,10 +131,11 @@ def test_a_buffer_that_held_many_chunks_makes_an_ssd_cell_invalid():
     )
 
 
+@pytest.mark.parametrize("connector", ["offloading", "striped_tier"])
 @pytest.mark.parametrize(("read", "tokens"), [(None, 75), (2000, 75), (400, 40)])
-def test_vllm_s_own_offloading_tells_hits_by_tier_and_what_it_read_once(read, tokens):
+def test_vllm_s_own_offloading_tells_hits_by_tier_and_what_it_read_once(connector, read, tokens):
     hits = {"host_hit_tokens": 25, "disk_hit_tokens": 75, "tier_read_bytes": read}
-    assert from_store("offloading", None, None, **hits) == tokens
+    assert from_store(connector, None, 2000 if connector == "striped_tier" else None, **hits) == tokens
 
 
 def test_what_a_server_saved_is_counted_by_its_values():
@@ -144,7 +145,13 @@ def test_what_a_server_saved_is_counted_by_its_values():
         == 3 * 16 * 10
     )
     assert _saved_bytes(cell("resp"), COUNTERS, replace(NOTHING, stored_tokens=7)) == 70
-    assert _saved_bytes(cell("offloading"), COUNTERS | {"tier_written_bytes": 5}, NOTHING) == 5
+    for connector in ("offloading", "striped_tier"):
+        assert _saved_bytes(cell(connector), COUNTERS | {"tier_written_bytes": 5}, NOTHING) == 5
+    dropped = replace(NOTHING, dropped_chunks=2)
+    assert (
+        _saved_bytes(cell("striped_tier"), COUNTERS | {"tier_written_bytes": 480}, dropped)
+        == 480 - 2 * 16 * 10
+    )
     assert _saved_bytes(cell("mp"), COUNTERS, NOTHING) is None
 
 

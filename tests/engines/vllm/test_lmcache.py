@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.engines.vllm.slices import HELD, offload, scenario
+from tests.engines.vllm.slices import ENDPOINT, HELD, offload, scenario
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.engines.vllm import lmcache
 from workflow.hyperkv.stores.held import Held
@@ -221,6 +221,19 @@ def test_vllms_own_offloading_to_memory_and_to_disk():
     assert disk["spec_name"] == "TieringOffloadingSpec"
 
 
+def test_stripes_behind_vllms_own_pool_are_a_tier_of_the_plugin():
+    own = scenario("kvrocks", "striped_tier", stripe_bytes=1 << 20, save_connections=1)
+    found = offload(own)
+    assert (found.config, found.server, found.transfer["kv_connector"]) == (None, None, "OffloadingConnector")
+    extra = found.transfer["kv_connector_extra_config"]
+    assert (extra["spec_name"], extra["cpu_bytes_to_use"]) == ("TieringOffloadingSpec", 4 * GIB)
+    (tier,) = extra["secondary_tiers"]
+    assert (tier.pop("type"), tier.pop("module_path")) == ("StripedTier", "lmcache_striped.tier")
+    settings = settings_from({f"tier.{key}": value for key, value in tier.items()}, "tier")
+    assert (settings.endpoints, settings.connections, settings.save_connections) == ((ENDPOINT,), 8, 1)
+    assert settings.save_queue_bytes == 2 * GIB
+
+
 def test_on_a_cpu_the_copy_between_vllms_cache_and_its_pool_is_ours():
     own = scenario("files", "offloading")
     told = lmcache.offload(own, GIB, HELD, [], 5555, 8080, device="cpu").transfer["kv_connector_extra_config"]
@@ -267,7 +280,7 @@ def test_refused_with_the_reason_and_the_mend(own, device, words):
 
 @pytest.mark.parametrize("connector", ["resp", "striped"])
 def test_lmcache_inside_vllm_is_refused_on_a_cpu_and_there_alone(connector):
-    with pytest.raises(UserError, match=r"scenario s: .*choose connector mp or striped_mp"):
+    with pytest.raises(UserError, match=r"scenario s: .*choose connector mp, striped_mp or direct_mp"):
         lmcache.require_served_on(scenario("valkey", connector), "cpu")
     lmcache.require_served_on(scenario("valkey", connector), "cuda")
     lmcache.require_served_on(scenario("valkey", "striped_mp"), "cpu")

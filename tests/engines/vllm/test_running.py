@@ -132,14 +132,26 @@ class Engine:
 
 
 @pytest.mark.parametrize(
-    ("connector", "page_cache", "forgot"),
-    [("offloading", "evict", [True]), ("offloading", "keep", []), ("mp", "evict", [])],
+    ("tier", "store", "connector", "page_cache", "pool", "forgot"),
+    [
+        ("ssd", "files", "offloading", "evict", None, [True]),
+        ("ssd", "files", "offloading", "keep", None, [True]),
+        ("ssd", "files", "offloading", "evict", 1 << 30, [True]),
+        ("ssd", "files", "offloading", "keep", 1 << 30, []),
+        ("ssd", "kvrocks", "striped_tier", "evict", None, [True]),
+        ("dram", "valkey", "striped_tier", "evict", None, [True]),
+        ("dram", "valkey", "striped_tier", "evict", 1 << 30, []),
+        ("dram", "dram", "offloading", "evict", 1 << 30, []),
+        ("ssd", "files", "mp", "evict", None, []),
+    ],
 )
-def test_cold_is_out_of_the_pool_of_vllms_own_offloading(connector, page_cache, forgot, tmp_path):
-    engine, cell = Engine(), SimpleNamespace(scenario={"tier": "ssd", "store": "files"})
-    cell.scenario |= {"connector": connector, "page_cache": page_cache}
+def test_a_pool_of_vllms_own_offloading_that_is_a_buffer_does_not_serve(
+    tier, store, connector, page_cache, pool, forgot, tmp_path
+):
+    engine, cell = Engine(), SimpleNamespace(scenario={"tier": tier, "store": store, "connector": connector})
+    cell.scenario |= {"page_cache": page_cache, "dram_pool_bytes": pool}
     (tmp_path / "config.json").write_text(json.dumps({"vocab_size": 8}))
-    Running(engine, None, tmp_path, [], CHUNK).make_cold(cell)  # type: ignore[arg-type]
+    Running(engine, None, tmp_path, [], CHUNK).empty_buffer(cell)  # type: ignore[arg-type]
     assert engine.forgot == forgot
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import redis
+import rocksdict
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -384,6 +385,16 @@ def test_refuses_to_start(server, tmp_path):
 def test_refuses_a_database_in_use(tmp_path):
     with running(tmp_path):
         assert "another process has it open" in refused(tmp_path, free_port())
+
+
+def test_refuses_a_database_of_an_earlier_version(tmp_path):
+    """Its values have keys without a stamp."""
+    options = rocksdict.Options(raw_mode=True)
+    options.create_if_missing(True)
+    options.create_missing_column_families(True)
+    families = {"index": rocksdict.Options(raw_mode=True)}
+    rocksdict.Rdict(str(tmp_path / "db"), options, column_families=families).close()
+    assert "give --dir an empty directory" in refused(tmp_path / "db", free_port())
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -29,7 +30,7 @@ _known: dict[Path, _Read] = {}
 
 def sources(*modules: str) -> list[str]:
     """Paths, relative to the repository root, of the modules, of all they import from this package, and of their templates and
-    data: the .j2, .yaml and .c beside a module, of its name.
+    data: the .j2, .yaml and .c beside a module, of its name, and what such a .c includes.
 
     modules: dotted names below workflow.hyperkv, e.g. "tables.cost", "stores.files", or whole ones. Imports inside
     functions count; modules loaded by name (import_module) do not, so name them here. Raises FileNotFoundError.
@@ -84,8 +85,11 @@ def _known_as(path: Path) -> _Read:
 
 def _read(path: Path, source: bytes) -> _Read:
     """A module's syntax tree, or its data, as text that neither layout nor comments nor docstrings change; all of a template and of C."""
-    if path.suffix in (".j2", ".c"):
+    if path.suffix == ".j2":
         return _Read(source, source.decode(), ())
+    if path.suffix == ".c":
+        parts = re.findall(r'^#include "(.+)"', source.decode(), re.MULTILINE)
+        return _Read(source, source.decode(), tuple(path.parent / part for part in parts))
     if path.suffix == ".yaml":
         return _Read(source, json.dumps(data_in(source)), ())
     tree = ast.parse(source)

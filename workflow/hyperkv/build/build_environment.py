@@ -27,7 +27,7 @@ from ..base.options import Words
 from ..base.surroundings import past_proxies
 from ..machine.interpreter import import_path
 from .fetch_wheels import run_pip
-from .pairs import MODULES, soundness, unsound
+from .pairs import MODULES, OF_LMCACHE, soundness, unsound
 
 _PREFLIGHT_TIMEOUT_S = 600
 
@@ -114,7 +114,11 @@ def refuse(record: dict[str, Any], kind: str, device: str, needs: Sequence[str])
     """
     errors, python = record["errors"], record["python"]
     torch = record["versions"].get("torch")
-    wanted = ["aiperf"] if kind == "loadgen" else ["torch", "vllm", *(["lmcache"] if needs else [])]
+    wanted = (
+        ["aiperf"]
+        if kind == "loadgen"
+        else ["torch", "vllm", *(["lmcache"] if {*needs} & {*OF_LMCACHE} else [])]
+    )
     for name in wanted:
         if record["versions"].get(name) is None:
             raise UserError(f"{name} cannot be imported by {python}: {errors.get(name)}; install it there")

@@ -1,7 +1,7 @@
 """What a pair of vLLM and LMCache must have, and which pairs are not sound. Pure functions, the standard library alone.
 
 A scenario asks for some of NEEDS: `inside` (LMCache inside vLLM), `server` (LMCache's server beside it), `resp` (its native RESP
-client); `serving` is asked for always. Issues are those of LMCache/LMCache.
+client), `tiers` (tiers of vLLM's own offloading from outside); `serving` is asked for always. Issues are those of LMCache/LMCache.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-NEEDS = ("inside", "server", "resp")
+NEEDS = ("inside", "server", "resp", "tiers")
 SERVING = "serving"
 _LMCACHE = ("inside", "server")
+OF_LMCACHE = (*_LMCACHE, "resp")
+FIRST_WITH_TIERS = (0, 32)
 FIRST_WITH_PACKED_KV = (0, 26)
 FIRST_WITHOUT_INSIDE = (0, 5, 7)
-OF_INSIDE = "inprocess, redis, resp, striped"
-OF_SERVER = "mp, striped_mp"
+OF_INSIDE = "inprocess, redis, resp, striped, direct"
+OF_SERVER = "mp, striped_mp, direct_mp"
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,11 @@ MODULES = {
         ("resp",),
         "LMCache has no native RESP client; install a wheel that has it, or choose connector redis or striped_mp",
     ),
+    "tiers": Module(
+        (("vllm.v1.kv_offload.tiering.async_lookup",),),
+        ("tiers",),
+        "vLLM loads no tiers from outside, as from 0.32 on; choose connector striped_mp",
+    ),
 }
 
 
@@ -102,7 +109,9 @@ def soundness(versions: Mapping[str, str | None], device: str) -> str:
         wrong["inside"] = "LMCache inside vLLM has no CPU path"
     groups = {"inside": OF_INSIDE, "server": OF_SERVER}
     sound = [connectors for need, connectors in groups.items() if need not in wrong]
-    sound += ["offloading"] if device == "cuda" else []
+    if device == "cuda":
+        tiers = (version_of(versions.get("vllm")) or ()) >= FIRST_WITH_TIERS
+        sound += ["offloading", *(["striped_tier"] if tiers else [])]
     told = [f"not for {groups[need]}: {why}" for need, why in wrong.items()]
     return "; ".join([f"sound for {', '.join(sound) or 'no connector'}", *told])
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 
+from ...plugin.lmcache_striped.file_counts import FileCounts
 from ..base.digests import canonical_digest
 from ..base.errors import UserError
 from ..base.folders import nearest
@@ -140,21 +141,27 @@ class StoreWindow:
         """The same, at the end."""
         return self._after.details if self._after else {}
 
-    def evidence(self) -> dict[str, Any]:
-        """The store's and the device's part of what a cell's Evidence is made of."""
+    def evidence(self, files: FileCounts | None = None) -> dict[str, Any]:
+        """The store's and the device's part of what a cell's Evidence is made of. files: what connector direct read of the store's."""
         counted, alike = (
             self.changes,
             ("served_bytes", "taken_bytes", "device_read_bytes", "device_write_bytes"),
         )
         own = ("hits", "misses", "cpu_s", "rss_bytes", "page_faults")
         read, written = self.block or (None, None)
-        return {
+        found = {
             **{name: counted.get(name) for name in alike},
             **{f"store_{name}": counted.get(name) for name in own},
             "block_read_bytes": read,
             "block_write_bytes": written,
             "store_errors": self.details_after.get("background_errors"),
+            "file_stripes": None if files is None else files.from_files,
+            "get_stripes": None if files is None else files.by_get,
+            "retried_stripes": None if files is None else files.retried,
         }
+        if files is not None and found["served_bytes"] is not None:
+            found["served_bytes"] += files.file_bytes
+        return found
 
 
 def frame(cell: CellSpec, geometry: Geometry) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from ..base.errors import UserError
 from ..connectors.registry import STRIPED
 from ..engines.vllm.command import block_bytes_of, settings_of
-from ..engines.vllm.lmcache import CONNECTOR_CLASSES
+from ..engines.vllm.lmcache import CONNECTOR_CLASSES, VLLMS_OWN
 from ..models.geometry import Geometry, load_geometry
 from ..models.gpus import KvShare, kv_share, tensor_parallel_of
 from ..stores.registry import store_class
@@ -106,11 +106,7 @@ def _check_vllm(
         return
     share, chunk = kv_share(geometry, tensor_parallel_of(settings)), scenario["chunk_tokens"]
     _check_pools(scenario, geometry, share)
-    if (
-        scenario["dram_pool_bytes"]
-        or scenario["load_queue_bytes"]
-        or scenario["connector"] in ("offloading", "mooncake")
-    ):
+    if scenario["dram_pool_bytes"] or scenario["load_queue_bytes"] or scenario["connector"] in VLLMS_OWN:
         return
     size = share.stored_bytes(chunk)
     prefix = max(working_set([context], size, chunk, False) for context in contexts)

@@ -20,7 +20,7 @@ from .models.scenario import READ_BY, Scenario, unread
 from .scenarios import loads_of, selected
 
 _MEDIUM_OF_TIER = {"dram": "ram", "ssd": "ssd"}
-_ONLY_VLLM = ("mp", "striped_mp", "offloading", "mooncake")
+_ONLY_VLLM = (*lmcache.SERVED, *lmcache.VLLMS_OWN)
 
 
 def check_names(config: Mapping[str, Any]) -> None:
@@ -176,7 +176,9 @@ def _check_store_keys(scenario: Mapping[str, Any], where: str) -> None:
 def _or_connector(scenario: Mapping[str, Any], wanted: Sequence[str]) -> str:
     """', or connector A or B': those of `wanted` that reach the store, of the same place for LMCache; '' for none."""
     served = scenario["connector"] in lmcache.SERVED
-    same = [name for name in wanted if (name in lmcache.SERVED) == served] or wanted
+    same = [
+        name for name in wanted if (name in lmcache.SERVED) == served and name not in lmcache.VLLMS_OWN
+    ] or wanted
     reaching = [name for name in same if alone(name) in _connectors(scenario["store"])]
     with_vllm = " (engine vllm)" if reaching == ["striped_mp"] and not served else ""
     return f", or connector {' or '.join(reaching)}{with_vllm}" if reaching else ""

@@ -14,25 +14,32 @@ from ..base.own_command import snakemake_command
 from ..stores.base import Store
 
 PLUGIN = "workflow.plugin.lmcache_striped"  # as it is imported here; engines import what is installed of it
-STRIPED = ("striped", "striped_mp")  # inside vLLM, and below an LMCache server
-_OF_PLUGIN = {"striped": "remote", "striped_mp": "l2"}
+DIRECT = ("direct", "direct_mp")  # stripes that are read from the servers' files
+# Inside LMCache inside vLLM, below an LMCache server, and below vLLM's own offloading.
+STRIPED = ("striped", "striped_mp", "striped_tier", *DIRECT)
+_OF_PLUGIN = {
+    "striped": "remote",
+    "striped_mp": "l2",
+    "striped_tier": "tier",
+    "direct": "remote",
+    "direct_mp": "l2",
+}
 _TAKING_PASSWORDS = ("redis", "resp", "mp")
-_BELOW_SERVER = {"mp": "resp", "striped_mp": "striped"}
+_BELOW_OTHERS = {"mp": "resp", "striped_mp": "striped", "striped_tier": "striped", "direct_mp": "direct"}
 LIBRARY = Path("results/build/striped/striped.so")
 CONNECTORS = {
     "inprocess": (f"{__package__}.inprocess", "InprocessConnector"),
     "redis": (f"{__package__}.redis", "RedisConnector"),
     "resp": (f"{__package__}.resp", "RespConnector"),
-    "striped": (f"{PLUGIN}.connector", "StripedConnector"),
+    **dict.fromkeys(("striped", "direct"), (f"{PLUGIN}.connector", "StripedConnector")),
 }
-_OPTIONS = {
-    "striped": {"stripe_bytes": "stripe_bytes", "in_flight": "stripes_in_flight", "library": "client"}
-}
+_STRIPES = {"stripe_bytes": "stripe_bytes", "in_flight": "stripes_in_flight", "library": "client"}
+_OPTIONS = {"striped": _STRIPES, "direct": _STRIPES | {"read": "read"}}
 
 
 def alone(name: str) -> str:
-    """The connector that a store is measured with by itself, without an engine: that of an LMCache server's own client."""
-    return _BELOW_SERVER.get(name, name)
+    """The connector that a store is measured with by itself, without an engine: that of what has it in the engine."""
+    return _BELOW_OTHERS.get(name, name)
 
 
 def options_of(name: str, scenario: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,7 +51,7 @@ def options_of(name: str, scenario: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def plugin_module(scenario: Mapping[str, Any]) -> str | None:
-    """The plugin's module that LMCache is to import for a scenario with engine vllm; None where its own clients do."""
+    """The plugin's module that LMCache or vLLM is to import for a scenario with engine vllm; None where their own clients do."""
     connector = scenario.get("connector", "")
     with_password = connector in _TAKING_PASSWORDS and Secret.of(scenario) is not None
     return _OF_PLUGIN.get(connector) or ("password" if with_password else None)
@@ -69,7 +76,17 @@ def make_connector(
     endpoints = store.endpoints
     if not endpoints:
         raise UserError(f"connector {name} cannot reach store {store.name}; use inprocess")
-    if name == "striped":
+    if name in ("striped", "direct"):
+        if name == "direct":
+            folders = tuple(each.folder for each in endpoints if each.folder is not None)
+            if len(folders) < len(endpoints):
+                raise UserError(
+                    f"connector direct reads files of this machine, and store {store.name} has none; use striped"
+                )
+            store.servers[0].files_read_here = True
+            options["files"] = import_module(f"{PLUGIN}.direct").FileSettings(
+                folders, options.pop("read", "auto")
+            )
         if (library := options.get("library")) is not None and not library.exists():
             make = snakemake_command("build_striped", 1)
             raise UserError(

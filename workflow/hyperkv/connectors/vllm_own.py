@@ -1,4 +1,4 @@
-"""Connectors `offloading` and `mooncake`: what vLLM's own are told in kv_connector_extra_config. Pure functions.
+"""Connectors `offloading`, `striped_tier` and `mooncake`: what vLLM's own are told in kv_connector_extra_config. Pure functions.
 
 Keys of vLLM 0.25 and later (v1/kv_offload, kv_connector/v1/mooncake/store).
 """
@@ -6,34 +6,39 @@ Keys of vLLM 0.25 and later (v1/kv_offload, kv_connector/v1/mooncake/store).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ..stores.registry import store_class
 
+OFFLOADING = ("offloading", "striped_tier")
 _HOST = "workflow.hyperkv.connectors.host_offloading"
 
 
 def behind_pool(scenario: Mapping[str, Any]) -> bool:
-    """Whether a pool of vLLM's own offloading is in front of its files, and answers what it still has."""
-    offloading = scenario["tier"] != "none" and scenario.get("connector") == "offloading"
-    return offloading and store_class(scenario["store"]).held_by_engine == "folder"
+    """Whether a pool of vLLM's own offloading is in front of its store, and answers what it still has."""
+    offloading = scenario["tier"] != "none" and scenario.get("connector") in OFFLOADING
+    return offloading and store_class(scenario["store"]).held_by_engine != "pool"
+
+
+def variables(scenario: Mapping[str, Any], device: str, checkout: str) -> dict[str, str]:
+    """Environment variables with which vLLM finds its copy of connectors.host_offloading. checkout: its folder of modules."""
+    ours = device == "cpu" and scenario.get("connector") in OFFLOADING
+    return {"PYTHONPATH": checkout} if ours else {}
 
 
 def offloading_keys(
-    scenario: Mapping[str, Any], pool_bytes: int, folder: Path, device: str
+    scenario: Mapping[str, Any], pool_bytes: int, tier: Mapping[str, Any] | None, device: str
 ) -> dict[str, Any]:
-    """Of the pool of vLLM's own offloading, and of the files behind it where the store is in a folder. device: on a CPU the copy
-    between vLLM's KV cache and the pool is ours.
+    """Of the pool of vLLM's own offloading. tier: what is behind it, None for nothing. device: on a CPU the copy between vLLM's KV
+    cache and the pool is ours.
     """
     keys: dict[str, Any] = {
         "cpu_bytes_to_use": pool_bytes,
         "block_size": scenario["chunk_tokens"],
         "offload_prompt_only": not scenario["save_decode_cache"],
     }
-    if behind_pool(scenario):
-        tier = {"type": "fs", "root_dir": str(folder)}
-        keys |= {"spec_name": "TieringOffloadingSpec", "secondary_tiers": [tier]}
+    if tier is not None:
+        keys |= {"spec_name": "TieringOffloadingSpec", "secondary_tiers": [dict(tier)]}
     if device == "cpu":
         keys |= {"spec_name": "TieringOnHost", "spec_module_path": _HOST}
     return keys

@@ -22,7 +22,7 @@ from ..records.subtitles import under
 from ..tables.methods.cost_model import PARTS, compared_rows, cost_anchor
 from .command import Picture, TwoTables, draw_tables
 from .looks import TIER_COLOURS, colour_of
-from .style import WIDTH, at_chunk, draw_interval, labels, note
+from .style import NO_LOADS, WIDTH, at_chunk, draw_interval, empty, labels, note
 
 PART_COLOURS = {
     "gpu": "#999999",
@@ -51,7 +51,9 @@ def draw_cost(cost: pd.DataFrame, sensitivity: pd.DataFrame, chunk_tokens: int) 
     cost, sensitivity: rows of cost.csv and cost_sensitivity.csv. Scenarios of one chunk size, at the SLO; of an open loop
     at its highest load. Raises UserError when they are not alike.
     """
-    rows = pd.concat(compared_rows(at_chunk(cost, chunk_tokens)))
+    if (own := at_chunk(cost, chunk_tokens)).empty:
+        return empty(NO_LOADS)
+    rows = pd.concat(compared_rows(own))
     require_parity(rows, vary=["tier", "store", "connector", "pair"])
     high = 1.2 + 0.42 * max(len(rows), 4)
     figure, (left, right) = plt.subplots(2, 1, figsize=(WIDTH, high + 5), height_ratios=(high, 5))

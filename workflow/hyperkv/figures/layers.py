@@ -30,6 +30,8 @@ COLOURS = {
     "cold_engine": "#D55E00",
     "device": "#009E73",
     "copy": "#CC79A7",
+    "files": "#AA66FF",
+    "proof": "#663300",
     UNEXPLAINED: "#FFFFFF",
 }
 _PANELS = {"set": "SET (to a warm server)", "get": "GET (cold where the tier is ssd)"}

@@ -13,10 +13,20 @@ LINES: dict[str, LineStyleType] = {
     "resp": "-",
     "redis": "--",
     "striped": (0, (1, 1)),
+    "direct": (0, (5, 1)),
+    "direct_mp": (0, (5, 1, 1, 1)),
     "striped_mp": (0, (3, 1, 1, 1)),
+    "striped_tier": (0, (5, 1, 1, 1, 1, 1)),
     "": ":",
 }
-CONNECTOR_MARKERS = {"inprocess": "o", "redis": "v", "resp": "s", "striped": "*", "striped_mp": "P"}
+CONNECTOR_MARKERS = {
+    "inprocess": "o",
+    "redis": "v",
+    "resp": "s",
+    "striped": "*",
+    "striped_mp": "P",
+    "striped_tier": "X",
+}
 
 
 _MEDIA = {"ram": "RAM", "ssd": "SSD"}

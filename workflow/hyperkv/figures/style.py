@@ -33,6 +33,7 @@ from .looks import LINES, colour_of, marker_of, medium_of
 LEGEND: dict[str, Any] = {"fontsize": 8, "title_fontsize": 8, "handlelength": 3}
 WIDTH = 11.0  # inches: shown 1,140 pixels wide, as the page does, a letter of 8 points is 11 pixels high
 RECOMPUTE = "no cache below HBM (recompute)"
+NO_LOADS = "No load was measured (experiment.loads, scenarios.<name>.loads)"
 _SECOND_LINE: LineStyleType = (0, (4, 1.2, 1, 1.2))
 _FURTHER: tuple[tuple[str, LineStyleType], ...] = (
     (">", (0, (8, 1.5))),

@@ -18,7 +18,19 @@ from ..records.parity import require_parity
 from ..tables.methods.told_apart import told_apart
 from .axes import log_y, plain
 from .command import Picture, Table, draw_tables
-from .style import WIDTH, at_chunk, cell_links, draw_line, labels, legend, name_loads, styles, title
+from .style import (
+    NO_LOADS,
+    WIDTH,
+    at_chunk,
+    cell_links,
+    draw_line,
+    empty,
+    labels,
+    legend,
+    name_loads,
+    styles,
+    title,
+)
 
 _PANELS = (("tps_per_user", "rps_per_gpu"), ("load", "ttft_p50_ms"), ("load", "ttft_p95_ms"))
 
@@ -40,6 +52,8 @@ def draw_tier_tradeoff(scenarios: pd.DataFrame, chunk_tokens: int) -> Figure:
     UserError when they are not alike.
     """
     rows = at_chunk(scenarios, chunk_tokens)
+    if rows.empty:
+        return empty(NO_LOADS)
     require_parity(rows, vary=["tier", "store", "connector", "pair"])
     figure, panels = plt.subplot_mosaic("ab;ac", figsize=(WIDTH, 6), width_ratios=(1.25, 1))
     trade, *waits = panels.values()

@@ -10,6 +10,10 @@ valkey            a server that keeps values in memory; client_redis, client_str
 store_ram_warm    the scenario's store with its files on a tmpfs, through connector resp, after a warm-up
 store_ram_cold    GET from the same after a restart
 store_disk        the same store on data_dir: SET after a warm-up, GET after a restart and a drop of the page cache
+files_ram         GET alone, of connector direct: what that store's files have, by bare reads, from a tmpfs after a restart;
+                  direct_ram: the same through connector direct, with its questions and proofs; striped_ram: through striped
+files_disk        GET alone: the same bare reads from data_dir, after a restart and a drop of the page cache; striped_disk: by
+                  striped
 device            the same bytes as files with O_DIRECT, no server
 whole             the scenario as it is, through its own connector, on another fresh store; sampled with perf
 """
@@ -23,8 +27,8 @@ from ..records.kinds.profile import RungOperation
 from . import engine_layers
 
 OPERATIONS: tuple[RungOperation, ...] = ("set", "get")
-CLIENTS = ("redis", "striped")
-_GET_ONLY = ("store_ram_cold",)
+CLIENT_OF = {"redis": "redis", "striped": "striped", "direct": "striped"}
+_GET_ONLY = ("store_ram_cold", "files_ram", "direct_ram", "striped_ram", "files_disk", "striped_disk")
 
 
 def rungs_of(scenario: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
@@ -32,7 +36,7 @@ def rungs_of(scenario: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     if scenario["connector"] == "inprocess":
         device = {"device": ("device",)} if scenario["tier"] == "ssd" else {}
         return {"memcpy": ("memcpy",), **device, "whole": ("whole",)}
-    client = (f"client_{scenario['connector']}",) if scenario["connector"] in CLIENTS else ()
+    client = [f"client_{name}" for connector, name in CLIENT_OF.items() if connector == scenario["connector"]]
     found = {
         "memcpy": ("memcpy",),
         "sockets": ("loopback", "loopback_unix"),
@@ -44,6 +48,11 @@ def rungs_of(scenario: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
             "store_ram": ("store_ram_warm", "store_ram_cold"),
             "store_disk": ("store_disk",),
             "device": ("device",),
+        }
+    if scenario["connector"] == "direct":
+        found |= {
+            "files_ram": ("files_ram", "direct_ram", "striped_ram"),
+            "files_disk": ("files_disk", "striped_disk"),
         }
     return found | {"whole": ("whole",)}
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -12,19 +14,24 @@ import numpy as np
 from ...plugin.lmcache_striped.base import Connector
 from ...plugin.lmcache_striped.threads import started
 from ..cells.point import on_each
+from ..connectors.registry import options_of
+from ..machine.counters import process_counters
 from ..machine.memory_dir import memory_folder
 from ..records.kinds.profile import Moved, Rung
 from ..stores.base import LocalStore, Store
 from ..stores.registry import make_store, store_class
+from ..stores.server import ServerStore
 from . import engine_layers
 from .loopback import Loopback
 from .moving import Bench, Values, get, observed, put, timed
 from .null import NullStore
-from .rungs import CLIENTS, OPERATIONS, keys_of, memory_needed, rungs_of
+from .own_files import bare_reads
+from .rungs import CLIENT_OF, OPERATIONS, keys_of, memory_needed, rungs_of
 from .sampling import Sampler
 
 _REPEATED_S = 0.1
 _COLD_SHARE = 0.8
+_FILES = "files"  # what is read from a store's own files
 _NOT_COLD = "not cold: the page cache could not be dropped and the store read from it"
 
 Records = Iterator[tuple[str, str, Moved]]  # rung, operation, what it took
@@ -124,7 +131,7 @@ def _valkey(bench: Bench) -> Records:
     changes = {} if own else alone
     with bench.folder() as folder, make_store("valkey", bench.config(folder, **changes)) as store:
         yield from _warm(bench, store, "resp", "valkey")
-        if (client := bench.scenario["connector"]) in CLIENTS:
+        if client := CLIENT_OF.get(bench.scenario["connector"]):
             yield from _warm(bench, store, client, f"client_{client}")
         values = bench.values
         yield from engine_layers.measure(
@@ -164,18 +171,18 @@ def _warm_up(bench: Bench, store: Store, connector: Connector, rung: str) -> Non
         put(store, connector, values, keys[start : start + len(values.buffers)])
 
 
-def _store_ram(bench: Bench) -> Records:
+def _where_there_is_memory(station: str, measure: Callable[[Bench, Path], Records], bench: Bench) -> Records:
     memory = memory_folder(
         Path(bench.spec["memory_dir"]), memory_needed(bench.spec, bench.values.total_bytes)
     )
     notes = [memory.note] if memory.note else []
     if memory.path is None:
-        rungs = rungs_of(bench.scenario)["store_ram"]
+        rungs = rungs_of(bench.scenario)[station]
         for rung, operation in keys_of(bench.scenario):
             if rung in rungs:
                 yield rung, operation, Moved(notes=notes)
         return
-    yield from _noted(notes, _in_memory(bench, memory.path))
+    yield from _noted(notes, measure(bench, memory.path))
 
 
 def _noted(notes: list[str], records: Records) -> Records:
@@ -183,15 +190,53 @@ def _noted(notes: list[str], records: Records) -> Records:
         yield rung, operation, moved.model_copy(update={"notes": [*notes, *moved.notes]})
 
 
+@contextmanager
+def _store_in_memory(bench: Bench, memory: Path) -> Iterator[Store]:
+    name = bench.scenario["store"]
+    settings = store_class(name).settings_in_ram(bench.scenario["settings"])
+    with bench.folder(memory) as folder, make_store(name, bench.config(folder, settings=settings)) as store:
+        yield store
+
+
 def _in_memory(bench: Bench, memory: Path) -> Records:
-    settings = store_class(bench.scenario["store"]).settings_in_ram(bench.scenario["settings"])
-    with (
-        bench.folder(memory) as folder,
-        make_store(bench.scenario["store"], bench.config(folder, settings=settings)) as store,
-    ):
+    with _store_in_memory(bench, memory) as store:
         yield from _warm(bench, store, "resp", "store_ram_warm")
         cold = _after_restart(bench, store, "resp", "store_ram_warm", store.restart)
         yield "store_ram_cold", "get", cold
+
+
+def _files_in_memory(bench: Bench, memory: Path) -> Records:
+    with _store_in_memory(bench, memory) as store:
+        _put_for_files(bench, store)
+        yield "files_ram", "get", _bare_reads(bench, store, store.restart, past_the_cache=False)
+        for connector in ("direct", "striped"):
+            yield f"{connector}_ram", "get", _after_restart(bench, store, connector, _FILES, store.restart)
+
+
+def _files_disk(bench: Bench) -> Records:
+    """As the whole is got, so that what it takes beyond the bare reads, and striped beyond it, are differences."""
+    with bench.folder() as folder, make_store(bench.scenario["store"], bench.config(folder)) as store:
+        _put_for_files(bench, store)
+        make_cold = partial(_made_cold, store)
+        yield "files_disk", "get", _bare_reads(bench, store, make_cold, past_the_cache=True)
+        yield "striped_disk", "get", _after_restart(bench, store, "striped", _FILES, make_cold)
+
+
+def _put_for_files(bench: Bench, store: Store) -> None:
+    with bench.connect(store, "striped") as connector:
+        _warm_up(bench, store, connector, _FILES)
+        put(store, connector, bench.values, bench.values.keys(_FILES))
+
+
+def _bare_reads(
+    bench: Bench, store: Store, restart: Callable[[], bool | None], past_the_cache: bool
+) -> Moved:
+    assert isinstance(store, ServerStore)
+    values, dropped = bench.values, restart()
+    stripe_bytes = options_of("striped", bench.scenario)["stripe_bytes"]
+    before = _device_reads(store)
+    moved = bare_reads(store, values, values.keys(_FILES), stripe_bytes, past_the_cache)
+    return _only_cold(moved, dropped, before, _device_reads(store), values)
 
 
 def _store_disk(bench: Bench) -> Records:
@@ -225,12 +270,13 @@ def _cold(
     with bench.connect(store, connector_name) as connector:
         yield rung, "set", _first_set(bench, store, connector, rung, sampler)
 
-    def make_cold() -> bool:
-        dropped = store.make_cold()
-        store.evict_page_cache()
-        return dropped
+    yield rung, "get", _after_restart(bench, store, connector_name, rung, partial(_made_cold, store), sampler)
 
-    yield rung, "get", _after_restart(bench, store, connector_name, rung, make_cold, sampler)
+
+def _made_cold(store: Store) -> bool:
+    dropped = store.make_cold()
+    store.evict_page_cache()
+    return dropped
 
 
 def _after_restart(
@@ -252,14 +298,29 @@ def _after_restart(
         for buffer in values.buffers:
             buffer[:: values.value_bytes] = 0
         found: list[bool] = []
-        read_before = store.counters().process.device_read_bytes
+        read_before = _device_reads(store)
         moved = observed(values, store, lambda: found.extend(get(store, connector, values, keys)), sampler)
-        read_after = store.counters().process.device_read_bytes
+        read_after = _device_reads(store)
         values.require_right(keys, found, f"store {store.name}")
-    cold = None if dropped is None else dropped or _read_past(read_before, read_after, values)
+    return _only_cold(moved, dropped, read_before, read_after, values)
+
+
+def _only_cold(
+    moved: Moved, dropped: bool | None, before: int | None, after: int | None, values: Values
+) -> Moved:
+    """What was measured, unless it should have been cold and was not. dropped: as told by a restart; before, after: bytes that
+    the device had delivered."""
+    cold = None if dropped is None else dropped or _read_past(before, after, values)
     if cold is False:
         return Moved(cold=False, notes=[*moved.notes, _NOT_COLD])
     return moved.model_copy(update={"cold": cold})
+
+
+def _device_reads(store: Store) -> int | None:
+    """Bytes that the store's process and this one have read from the device so far."""
+    of_store = store.counters().process.device_read_bytes
+    own = 0 if isinstance(store, LocalStore) else process_counters(os.getpid()).device_read_bytes
+    return None if of_store is None or own is None else of_store + own
 
 
 def _read_past(before: int | None, after: int | None, values: Values) -> bool:
@@ -272,8 +333,10 @@ _STATIONS: dict[str, Station] = {
     "sockets": _sockets,
     "null": _null,
     "valkey": _valkey,
-    "store_ram": _store_ram,
+    "store_ram": partial(_where_there_is_memory, "store_ram", _in_memory),
     "store_disk": _store_disk,
+    "files_ram": partial(_where_there_is_memory, "files_ram", _files_in_memory),
+    "files_disk": _files_disk,
     "device": _device,
     "whole": _whole,
 }

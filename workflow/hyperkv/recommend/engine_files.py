@@ -11,7 +11,8 @@ from typing import Any
 
 from ...plugin.lmcache_striped.deadline import Endpoint
 from ..cells.cell import CellSpec
-from ..connectors.registry import STRIPED
+from ..connectors import vllm_own
+from ..connectors.registry import DIRECT, STRIPED
 from ..engines.vllm import lmcache
 from ..engines.vllm.command import command, settings_of, variables, weights_of
 from ..engines.vllm.running import context_tokens, saved_bytes
@@ -53,9 +54,15 @@ def add_engine(files: Files, cell: CellSpec, engine: EngineSlice, place: Place) 
     chunk_bytes, staging = share.stored_bytes(scenario["chunk_tokens"]), settings["staging_bytes"]
     lmcache.require_served_on(scenario, settings["device"])
     lmcache.check(scenario, settings["device"], settings["block_tokens"], chunk_bytes, staging)
+    processes = scenario.get("processes", 1)
     endpoints = [
-        Endpoint(LOOPBACK, place.store_port(scenario) + number, files.password)
-        for number in range(scenario.get("processes", 1))
+        Endpoint(
+            LOOPBACK,
+            place.store_port(scenario) + number,
+            files.password,
+            folder=place.data_dir / str(number) if processes > 1 else place.data_dir,
+        )
+        for number in range(processes)
     ]
     port, http_port = place.engine_port + 1, place.engine_port + 2
     kv = place.data_dir / "kv"
@@ -77,13 +84,16 @@ def add_engine(files: Files, cell: CellSpec, engine: EngineSlice, place: Place) 
             f"the store's password is in none of these files: they read it where {' '.join(files.password.keys().values())} "
             f"says"
         )
+    if scenario.get("connector") in DIRECT:
+        files.notes.append(
+            f"LMCache reads the store's files in {place.data_dir}: run it as the store's user, or let its group read them"
+        )
     if scenario.get("connector") in STRIPED or files.password is not None:
         pip = shlex.join(["-m", "pip", "install", str(place.checkout / "workflow/plugin")])
         files.notes.append(
-            f"LMCache imports package lmcache-striped; it is installed by {engine.python} {pip}"
+            f"{'vLLM' if scenario['connector'] in vllm_own.OFFLOADING else 'LMCache'} imports package lmcache-striped; it is installed by {engine.python} {pip}"
         )
-    if settings["device"] == "cpu" and scenario.get("connector") == "offloading":
-        environment = {"PYTHONPATH": str(place.checkout)} | environment
+    environment = vllm_own.variables(scenario, settings["device"], str(place.checkout)) | environment
     environment = {key: value for key, value in environment.items() if key not in _ONLY_MEASURING}
     own = [] if offload.config is None else ['LMCACHE_CONFIG_FILE="$here/lmcache.yaml"']
     python = '"$python"' if replay else shlex.quote(engine.python)

@@ -36,7 +36,7 @@ class Evidence(Part):
     saved_bytes: Bytes | None
     """Bytes the engine saved."""
     served_bytes: Bytes | None
-    """Bytes the store says it served; a server counts RESP bytes sent."""
+    """Bytes the store says it served; a server counts RESP bytes sent. With connector direct those read from its files as well."""
     taken_bytes: Bytes | None
     """Bytes the store says it took; a server counts RESP bytes received."""
     store_hits: Annotated[int | None, Unit("GETs")]
@@ -63,6 +63,12 @@ class Evidence(Part):
     """Chunks that came back with wrong bytes."""
     damaged_chunks: Chunks | None
     """Connector striped, chunks that were whole in the store but did not prove themselves, and became misses; empty for the others."""
+    file_stripes: Annotated[int | None, Unit("stripes")]
+    """Connector direct, stripes that were read from the store's files; their bytes are part of served_bytes."""
+    get_stripes: Annotated[int | None, Unit("stripes")]
+    """Connector direct, stripes that were asked for by GET."""
+    retried_stripes: Annotated[int | None, Unit("stripes")]
+    """Of these, those that were said to lie in a file, and were not read there or did not prove themselves."""
     dropped_chunks: Chunks | None
     """Chunks not saved because the staging pool was full."""
     device_share: Share | None

@@ -5,6 +5,7 @@
 4  every engine fills every key of the evidence, null where it cannot know: vLLM's chunks are not compared byte by byte;
    CPU time is finer than a tick.
 5  the pair of vLLM and LMCache.
+6  what was read from the store's files (connector direct).
 """
 
 from __future__ import annotations
@@ -89,7 +90,12 @@ def _saved_by_version(record: Line) -> bool | None:
     offloading saves prompts only unless told from 0.25 on (offload_prompt_only). None for what is older or not known.
     """
     scenario = record["spec"]["scenario"]
-    if record["engine"] == "replay" or scenario["connector"] not in ("mp", "striped_mp", "offloading"):
+    if record["engine"] == "replay" or scenario["connector"] not in (
+        "mp",
+        "striped_mp",
+        "direct_mp",
+        "offloading",
+    ):
         return scenario.get("save_decode_cache")
     versions = versions_of(record["environment"], {})
     if scenario["connector"] == "offloading":
@@ -142,6 +148,10 @@ def _finalist_to_4(record: Line) -> Line:
     return record | {"cell": None if record["cell"] is None else upgraded(record["cell"])}
 
 
+def _cell_to_6(record: Line) -> Line:
+    return record | {"evidence": _filled(Evidence, record["evidence"])}
+
+
 def _swept_to_5(record: Line) -> Line:
     """The pair by its version of vLLM: LMCache inside vLLM is sound before 0.26, and the reference pair was all there was then."""
     vllm = _version("vllm", versions_of(record["environment"], record["effective"]))
@@ -162,4 +172,5 @@ _STEPS: dict[int, dict[str, Callable[[Line], Line]]] = {
     2: {"cell": _swept_to_2, "single": _swept_to_2, "point": _point_to_2},
     4: {"cell": _cell_to_4, "point": _point_to_4, "single": _single_to_4, "finalist": _finalist_to_4},
     5: {"cell": _swept_to_5, "single": _swept_to_5, "finalist": _finalist_to_4},
+    6: {"cell": _cell_to_6, "finalist": _finalist_to_4},
 }

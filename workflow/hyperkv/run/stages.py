@@ -253,6 +253,7 @@ class Stages:
             "inside": connectors & {*IN_PROCESS},
             "server": connectors & {*SERVED},
             "resp": "resp" in connectors or served,
+            "tiers": "striped_tier" in connectors,
         }
         return [need for need, asking in needs.items() if asking]
 

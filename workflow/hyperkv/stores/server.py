@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import tempfile
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,6 +25,7 @@ from .base import Counters, Store, new_directory
 from .reach import warning
 from .redis_client import bounded
 
+OF_FILES = ("direct", "direct_mp")  # connectors of a server that may say where its values lie
 _READY_TIMEOUT_S = 60.0
 _REPLY_TIMEOUT_S = 30.0
 _REFUSALS = (redis.AuthenticationError, redis.exceptions.AuthorizationError, redis.ResponseError)
@@ -37,11 +40,12 @@ class ServerStore(Store):
     """
 
     is_server = True
-    connectors = ("redis", "resp", "striped", "mp", "striped_mp")
+    connectors: ClassVar[tuple[str, ...]] = ("redis", "resp", "striped", "mp", "striped_mp", "striped_tier")
     stop_timeout_s: ClassVar[float] = 15.0
     conf_name: ClassVar[str] = ""
     title: ClassVar[str] = ""
     units: ClassVar[Mapping[str, int]] = BINARY_UNITS
+    files_read_here = False  # its files, by this process, for connector direct
     _process: OwnedProcess | None = None
     _port = 0
     _socket_folder: Path | None = None
@@ -109,7 +113,8 @@ class ServerStore(Store):
     @property
     def endpoint(self) -> Endpoint:
         """Where the server listens. Valid after start."""
-        return Endpoint(LOOPBACK, self._port, self.config.password, self.socket_path)
+        folder = self.config.directory.absolute()
+        return Endpoint(LOOPBACK, self._port, self.config.password, self.socket_path, folder)
 
     @property
     def endpoints(self) -> list[Endpoint]:
@@ -233,12 +238,17 @@ class ServerStore(Store):
         return self.counters_of(self.info(), {})
 
     def counters_of(self, info: Mapping[str, Any], details: dict[str, float | int]) -> Counters:
-        """Counters from the server's INFO and what this store adds to it."""
+        """Counters from the server's INFO and what this store adds to it. Where this process reads its files, what it read from
+        devices counts as the store's."""
+        process = process_counters(self.pid())
+        if self.files_read_here:
+            read = [process.device_read_bytes, process_counters(os.getpid()).device_read_bytes]
+            process = replace(process, device_read_bytes=None if None in read else sum(filter(None, read)))
         return Counters(
             served_bytes=info.get("total_net_output_bytes"),
             taken_bytes=info.get("total_net_input_bytes"),
             hits=info.get("keyspace_hits"),
             misses=info.get("keyspace_misses"),
-            process=process_counters(self.pid()),
+            process=process,
             details=details,
         )

@@ -21,7 +21,7 @@ from ..records.stats import Interval, median, median_interval, spread
 from .methods import substitution
 from .methods.dictionary import table_of
 from .methods.layers_text import layers_text
-from .methods.substitution import COPIES, NETWORK, UNEXPLAINED, WHOLE, Layer, layers_of
+from .methods.substitution import COPIES, NETWORK, UNEXPLAINED, WHOLE, Layer, layers_of, left_out_of
 
 _PER_GB = {
     "server_cpu_s_per_gb": "server_cpu_s",
@@ -66,10 +66,7 @@ def point_rows(repeats: Sequence[Rungs]) -> Iterator[dict[str, Any]]:
         key: scenario[key] for key in ("tier", "store", "connector")
     }
     layers = layers_of(scenario, first["operation"])
-    found = [
-        substitution.seconds_by_layer(layers, {name: record["s_per_gb"] for name, record in rungs.items()})
-        for rungs in repeats
-    ]
+    found = [substitution.seconds_by_layer(layers, _seconds(rungs)) for rungs in repeats]
     wholes = [rungs[WHOLE]["s_per_gb"] for rungs in repeats]
     measured_on = hardware.columns_of(record for rungs in repeats for record in rungs.values())
 
@@ -105,8 +102,15 @@ def point_rows(repeats: Sequence[Rungs]) -> Iterator[dict[str, Any]]:
         yield row("layer", layer.name, seconds, definition=layer.definition, **values)
     rest = [layers_s[UNEXPLAINED] for layers_s in found]
     yield row("layer", UNEXPLAINED, rest, definition="whole - the sum of the layers")
+    for layer in left_out_of(scenario, first["operation"]):
+        seconds = [layer.of(_seconds(rungs)) for rungs in repeats]
+        yield row("left_out", layer.name, seconds, definition=layer.definition, **_medians(repeats, layer))
     yield from _claim_rows(row, found, wholes, {layer.name for layer in layers})
     yield from _sampled_rows(row, repeats)
+
+
+def _seconds(rungs: Rungs) -> dict[str, float | None]:
+    return {name: record["s_per_gb"] for name, record in rungs.items()}
 
 
 def _claim_rows(row: Any, found: Sequence[Mapping], wholes: Sequence, names: set[str]) -> Iterator[dict]:

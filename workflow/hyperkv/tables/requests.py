@@ -13,6 +13,7 @@ import pandas as pd
 
 from ..base.cli import run_stage
 from ..records.frames import Asked, Cells, Out, read_cells, write_table
+from ..records.kinds.cell import RequestColumns
 
 
 def main(*, cells: Cells, asked: Asked = None, out: Out) -> None:
@@ -21,10 +22,11 @@ def main(*, cells: Cells, asked: Asked = None, out: Out) -> None:
 
 
 def requests_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """One row per request, with the cell that it is of."""
+    """One row per request, with the cell that it is of; none where single requests alone were measured."""
     identity = ["scenario", "load", "repeat"]
     parts = [pd.DataFrame({key: record[key] for key in identity} | record["requests"]) for record in records]
-    return pd.concat(parts, ignore_index=True)
+    columns = [*identity, *RequestColumns.model_fields]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,9 @@ import numpy as np
 
 from .connector import StripedConnector
 from .deadline import Endpoint
+from .direct import DEPTH, MOST_DEPTH, READS, FileSettings
 from .errors import StoreError, UserError
+from .file_counts import FileCounts
 from .native import INSTALLED
 from .save_queue import SaveCounts, SaveQueue
 from .secret import KEYS as SECRET_KEYS
@@ -36,6 +38,8 @@ class CacheSettings:
     deadline.py. retry_s: after a failure the store is left alone for so long, and everything is a miss. save_queue_bytes:
     bound of what waits to be saved or is being saved; more is dropped. load_queue_bytes: what lookups may find beside what
     is being loaded, for StripedL2 alone, see load_bound.py. library: what loads, see native.py; None for Python.
+    dirs: the servers' data folders in their order, whose files are read here where the servers answer LOCATE; read,
+    read_threads, read_depth: how, see FileSettings of direct.py.
     """
 
     endpoints: tuple[Endpoint, ...]
@@ -48,19 +52,32 @@ class CacheSettings:
     save_queue_bytes: int = 1 << 30
     load_queue_bytes: int | None = None
     library: Path | None = None
+    dirs: tuple[Path, ...] = ()
+    read: str = "auto"
+    read_threads: int | None = None
+    read_depth: int = DEPTH
+
+    @property
+    def files(self) -> FileSettings | None:
+        """How the servers' files are read; None where they are not."""
+        return FileSettings(self.dirs, self.read, self.read_threads, self.read_depth) if self.dirs else None
 
     @property
     def loads_by(self) -> str:
         """For a log: what loads, and where."""
         client = "Python" if self.library is None else f"compiled code, {self.library}"
-        return f"{len(self.endpoints)} servers, {self.connections} connections to each, loads by {client}"
+        files = f", files in {', '.join(map(str, self.dirs))} ({self.read})" if self.files else ""
+        return (
+            f"{len(self.endpoints)} servers, {self.connections} connections to each, loads by {client}{files}"
+        )
 
 
 @dataclass(frozen=True)
 class CacheCounts:
     """Since the start. loaded, missed: chunks asked for; damaged: of the missed, those that were there and not whole.
 
-    failures: calls that the store failed; skipped: calls made while it was left alone. saves: see SaveCounts.
+    failures: calls that the store failed; skipped: calls made while it was left alone. saves: see SaveCounts. files: see
+    FileCounts.
     """
 
     loaded: int
@@ -69,6 +86,7 @@ class CacheCounts:
     failures: int
     skipped: int
     saves: SaveCounts
+    files: FileCounts | None
 
 
 def settings_from(values: Mapping[str, Any], prefix: str) -> CacheSettings:
@@ -76,7 +94,7 @@ def settings_from(values: Mapping[str, Any], prefix: str) -> CacheSettings:
 
     `<prefix>.password_file`, or `<prefix>.password_env`, says where every server's password is (secret.py). Loads are by
     compiled code where it was installed; `<prefix>.client`, python or native, chooses, and `<prefix>.library` names another
-    build of it. Raises UserError naming the key.
+    build of it. `<prefix>.dirs` are folders by commas, as many as endpoints. Raises UserError naming the key.
     """
     where = f"{prefix}.endpoints"
     text = values.get(where)
@@ -95,7 +113,8 @@ def settings_from(values: Mapping[str, Any], prefix: str) -> CacheSettings:
         )
     password = Secret.of({key: values.get(f"{prefix}.{key}") for key in SECRET_KEYS})
     endpoints = tuple(_endpoint(word.strip(), password, where) for word in str(text).split(","))
-    numbers = [item.name for item in fields(CacheSettings) if item.name not in ("endpoints", "library")]
+    words = ("endpoints", "library", "dirs", "read")
+    numbers = [item.name for item in fields(CacheSettings) if item.name not in words]
     given = {
         name: values[f"{prefix}.{name}"] for name in numbers if values.get(f"{prefix}.{name}") is not None
     }
@@ -106,7 +125,21 @@ def settings_from(values: Mapping[str, Any], prefix: str) -> CacheSettings:
             given[name] = 0
         if given[name] <= 0:
             raise UserError(f"{prefix}.{name}: {value!r} is wrong; it must be a number above 0")
-    return CacheSettings(endpoints, **given, library=_library(values, prefix))
+    dirs = tuple(
+        Path(word.strip()) for word in str(values.get(f"{prefix}.dirs") or "").split(",") if word.strip()
+    )
+    if len(dirs) not in (0, len(endpoints)):
+        raise UserError(
+            f"{prefix}.dirs: {len(dirs)} folders for {len(endpoints)} endpoints; write one for each, in their order"
+        )
+    read = values.get(f"{prefix}.read") or "auto"
+    if read not in READS:
+        raise UserError(f"{prefix}.read: {read!r} is wrong; allowed are {', '.join(READS)}")
+    if given.get("read_depth", DEPTH) > MOST_DEPTH:
+        raise UserError(
+            f"{prefix}.read_depth: {given['read_depth']} is wrong; at most {MOST_DEPTH} reads are under way in a thread"
+        )
+    return CacheSettings(endpoints, **given, library=_library(values, prefix), dirs=dirs, read=read)
 
 
 def _library(values: Mapping[str, Any], prefix: str) -> Path | None:
@@ -132,21 +165,28 @@ def _endpoint(word: str, password: Secret | None, where: str) -> Endpoint:
 class StripedCache:
     """Lookups, loads and saves that never raise StoreError. Safe to use from several threads.
 
-    report: is told in a line when the store fails and when chunks are damaged.
+    report: is told in a line when the store fails and when chunks are damaged; warn, why files are not read; note, of each load
+    how much of it came from files.
     """
 
-    def __init__(self, settings: CacheSettings, report: Callable[[str], None] = lambda _: None):
+    def __init__(
+        self,
+        settings: CacheSettings,
+        report: Callable[[str], None] = lambda _: None,
+        warn: Callable[[str], None] = lambda _: None,
+        note: Callable[[str], None] = lambda _: None,
+    ):
         self.settings = settings
-        self.report = report
+        self.report, self._warn, self._note = report, warn, note
         self._lookups = self._connector(1)
-        self._loads = self._connector(settings.connections)
+        self._loads = self._connector(settings.connections, settings.files)
         self._stores = self._connector(settings.save_connections or settings.connections)
         self._saves = SaveQueue(self._save, settings.save_queue_bytes)
         self._lock = threading.Lock()
         self._alone_until = 0.0
         self._loaded = self._missed = self._failures = self._skipped = 0
 
-    def _connector(self, connections: int) -> StripedConnector:
+    def _connector(self, connections: int, files: FileSettings | None = None) -> StripedConnector:
         chosen = self.settings
         return StripedConnector(
             chosen.endpoints,
@@ -156,6 +196,8 @@ class StripedCache:
             chosen.stripes_in_flight,
             connect=False,
             library=chosen.library,
+            files=files,
+            report=self._warn,
         )
 
     def close(self) -> None:
@@ -175,6 +217,7 @@ class StripedCache:
                 self._failures,
                 self._skipped,
                 self._saves.counts,
+                self._loads.file_counts,
             )
 
     def count_present(self, keys: Sequence[bytes]) -> int:
@@ -190,13 +233,15 @@ class StripedCache:
 
         A buffer of which False is said holds anything.
         """
-        damaged = self._loads.damaged_chunks
+        damaged, read = self._loads.damaged_chunks, self._loads.file_counts
         found = self._tried(lambda: self._loads.get(keys, buffers), [False] * len(keys))
         with self._lock:
             self._loaded += found.count(True)
             self._missed += found.count(False)
         if self._loads.damaged_chunks > damaged:
             self.report(f"{self._loads.damaged_chunks - damaged} of {len(keys)} chunks are damaged")
+        if read is not None and (now := self._loads.file_counts) is not None:
+            self._note(now.since(read).told)
         return found
 
     def offer(

@@ -54,10 +54,13 @@ def command(name: bytes, key: bytes) -> bytes:
 
 
 class Exchange(ABC):
-    """One command and what becomes of its reply. head_bytes: how much of a value is looked at before the rest."""
+    """One command and what becomes of its reply. head_bytes: how much of a value is looked at before the rest. answers: where
+    the reply is an array, how many it has.
+    """
 
     name = "?"
     head_bytes = 0
+    answers = 0
 
     @abstractmethod
     def request(self) -> Sequence[bytes | memoryview]:
@@ -127,6 +130,11 @@ class Channel:
             raise StoreError(f"cannot connect to {self.peer}: {error}") from error
         if self.endpoint.password is not None:
             self._authenticate(self.endpoint.password.value().encode())
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the connection goes on after the last command."""
+        return self._socket is not None
 
     def _stands(self) -> bool:
         assert self._socket is not None
@@ -220,13 +228,25 @@ class Channel:
     def _take_reply(self, exchange: Exchange) -> StoreError | None:
         """One reply, to its end; the error, when it is one of the server's. Raises StoreError."""
         line = self._line()
+        if line[:1] == b"-":
+            return StoreError(f"{self.peer} answered: {line[1:].decode(errors='replace')}")
+        if not exchange.answers:
+            self._take_answer(exchange, line)
+        elif line != b"*%d" % exchange.answers:
+            raise self._not_answered(exchange, line)
+        for _ in range(exchange.answers):
+            self._take_answer(exchange, self._line())
+        return None
+
+    def _take_answer(self, exchange: Exchange, line: bytes) -> None:
+        """The rest of a value, or of what is one line, that begins with `line`. Raises StoreError."""
         if line[:1] == b"$" and line[1:].isdigit():
             self._take_value(exchange, int(line[1:]))
-        elif line[:1] == b"-":
-            return StoreError(f"{self.peer} answered: {line[1:].decode(errors='replace')}")
         elif not exchange.line(line):
-            raise StoreError(f"{self.peer} answered {exchange.name} with {line[:80]!r}")
-        return None
+            raise self._not_answered(exchange, line)
+
+    def _not_answered(self, exchange: Exchange, line: bytes) -> StoreError:
+        return StoreError(f"{self.peer} answered {exchange.name} with {line[:80]!r}")
 
     def _line(self) -> bytes:
         while (end := self._scratch.find(_CRLF, self._at, self._have)) < 0:

@@ -1,4 +1,4 @@
-"""Connector `striped`: a chunk is several values, and all stripes of all chunks of a request are in flight at once.
+"""Connectors `striped` and `direct`: a chunk is several values, and all stripes of all chunks of a request are in flight at once.
 
 Stripes go round the servers and round the connections to each (stripes.py says what a stripe is, channels.py how it
 moves). A save sends stripe 0 of its chunks only when all the others are in the store, and a lookup asks for stripe 0
@@ -17,6 +17,8 @@ import numpy as np
 from .base import ended, leading_present
 from .channels import Channel, ChannelConnector, Exchange, Lookup, command
 from .deadline import Deadline, Endpoint
+from .direct import FileReads, FileSettings, Loading
+from .file_counts import FileCounts
 from .native import NativeLoads, Wanted
 from .stripes import (
     HEAD_BYTES,
@@ -42,7 +44,8 @@ class StripedConnector(ChannelConnector):
 
     stripe_bytes: size of a stripe, without its head. in_flight: commands sent and not answered on each connection
     at most, None for all. connect: whether the servers must be there now. library: what loads, see native.py; None
-    for Python. Every connection has a thread. A closed
+    for Python. files: read what lies in the servers' files there (direct.py), for connector `direct`; report, or else notes, is told why
+    that is not done. Every connection has a thread. A closed
     connection is opened again by the next call that needs it. Calls from several threads wait for each other.
     timeout_s: of every call, once it is its turn; deadline.py says how it bounds a large one. Connecting is part of it.
     damaged_chunks: loads that found stripes, all of the right length, that were together not the chunk.
@@ -57,14 +60,19 @@ class StripedConnector(ChannelConnector):
         in_flight: int | None = None,
         connect: bool = True,
         library: Path | None = None,
+        files: FileSettings | None = None,
+        report: Callable[[str], None] | None = None,
     ):
         super().__init__(connections * len(endpoints))
         self.connections = connections
         self.stripe_bytes = stripe_bytes
         self.damaged_chunks = 0
+        self.notes: list[str] = []
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._native = None if library is None else NativeLoads(library)
+        count = connections * len(endpoints)
+        self._files = None if files is None else FileReads(files, library, count, report or self.notes.append)
         self._servers = [
             [Channel(endpoint, timeout_s, in_flight) for _ in range(connections)] for endpoint in endpoints
         ]
@@ -92,15 +100,18 @@ class StripedConnector(ChannelConnector):
         proofs = [
             ChunkProof(key, buffer.size, self.stripe_bytes) for key, buffer in zip(keys, buffers, strict=True)
         ]
-        chunks = list(zip(keys, buffers, proofs, strict=True))
+        chunks = [Loading(*chunk) for chunk in zip(keys, buffers, proofs, strict=True)]
         size, commands = _moved([proof.parts for proof in proofs])
         with self._lock:
             deadline = Deadline(self._timeout_s, size, commands)
-            if self._native is None:
-                self._run([load for chunk in chunks for load in self._loads(*chunk)], Channel.run, deadline)
+            if self._files is None:
+                left = [(chunk, part) for chunk in chunks for part in chunk.proof.parts]
             else:
-                wanted = [stripe for chunk in chunks for stripe in self._wanted(*chunk)]
-                self._run(wanted, self._native.run, deadline)
+                left = self._files.load(self._servers, chunks, deadline)
+            if self._native is None:
+                self._run([self._load(*stripe) for stripe in left], Channel.run, deadline)
+            else:
+                self._run([self._wanted(*stripe) for stripe in left], self._native.run, deadline)
         complete = [proof.complete for proof in proofs]
         self.damaged_chunks += sum(
             proof.found == len(proof.parts) and not whole
@@ -117,19 +128,24 @@ class StripedConnector(ChannelConnector):
             self._run([item for chunk in routed for item in chunk[1:]], Channel.run, deadline)
             self._run([chunk[0] for chunk in routed], Channel.run, deadline)
 
-    def _loads(self, key: bytes, buffer: np.ndarray, proof: ChunkProof) -> list[tuple[int, Exchange]]:
-        view = buffer.data
-        return [
-            (self._server_of(key, part.index), _Load(key, part, proof, view[part.offset : part.end]))
-            for part in proof.parts
-        ]
+    def _load(self, chunk: Loading, part: Part) -> tuple[int, Exchange]:
+        view = chunk.buffer.data[part.offset : part.end]
+        return self._server_of(chunk.key, part.index), _Load(chunk.key, part, chunk.proof, view)
 
-    def _wanted(self, key: bytes, buffer: np.ndarray, proof: ChunkProof) -> list[tuple[int, Wanted]]:
-        start = buffer.ctypes.data
-        return [
-            (self._server_of(key, part.index), Wanted(_get_of(key, part), start + part.offset, part, proof))
-            for part in proof.parts
-        ]
+    def _wanted(self, chunk: Loading, part: Part) -> tuple[int, Wanted]:
+        address = chunk.buffer.ctypes.data + part.offset
+        wanted = Wanted(_get_of(chunk.key, part), address, part, chunk.proof)
+        return self._server_of(chunk.key, part.index), wanted
+
+    @property
+    def file_counts(self) -> FileCounts | None:
+        """What was read from files, and what was not; None of a connector that reads none."""
+        return None if self._files is None else self._files.counts
+
+    def close(self) -> None:
+        super().close()
+        if self._files is not None:
+            self._files.close()
 
     def _server_of(self, key: bytes, index: int) -> int:
         return shard_of(key, index, len(self._servers))

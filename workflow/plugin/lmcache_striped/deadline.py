@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
+from pathlib import Path
 from typing import Any
 
 from .secret import Secret
@@ -25,12 +26,15 @@ _MOST_BUFFERS = 512  # of one call of the kernel
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a RESP server listens, and where the password is that it asks for, if any. path: a unix socket, instead of TCP."""
+    """Where a RESP server listens, and where the password is that it asks for, if any. path: a unix socket, instead of TCP.
+    folder: its data folder, where that is on this machine and known.
+    """
 
     host: str
     port: int
     password: Secret | None = None
     path: str | None = None
+    folder: Path | None = None
 
 
 class Deadline:

@@ -16,6 +16,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -156,8 +157,9 @@ class StripedL2Client(StripedL2):
         self._logger = init_logger(__name__)
         settings = settings_from({f"{_PREFIX}.{key}": value for key, value in parameters.items()}, _PREFIX)
         self._logger.info("striped: %s", settings.loads_by)
-        cache = StripedCache(settings, lambda line: self._logger.error("striped: %s", line))
-        super().__init__(cache, lambda line: self._logger.warning("striped: %s", line))
+        logs = (self._logger.error, self._logger.warning, self._logger.info)
+        report, warn, note = (partial(log, "striped: %s") for log in logs)
+        super().__init__(StripedCache(settings, report, warn, note), warn)
 
     def close(self) -> None:
         super().close()

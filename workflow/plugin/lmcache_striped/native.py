@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -35,7 +35,18 @@ _STRIPE = np.dtype(
 )
 
 
-class _Time(ctypes.Structure):
+def function_of(path: Path, name: str) -> Any:
+    """A function of the library at `path`. Raises UserError when there is none that fits."""
+    try:
+        return getattr(ctypes.CDLL(os.fspath(path.absolute())), name)
+    except (OSError, AttributeError) as error:
+        raise UserError(
+            f"client native: {path} cannot be used ({error}); install this package where there are a C compiler and "
+            f"xxhash.h (Debian: gcc, libxxhash-dev), or choose client python"
+        ) from error
+
+
+class Time(ctypes.Structure):
     """A Deadline as native.c has it."""
 
     _fields_: ClassVar = [
@@ -45,6 +56,11 @@ class _Time(ctypes.Structure):
         ("bytes", ctypes.c_uint64),
         ("command_bytes", ctypes.c_uint64),
     ]
+
+    @classmethod
+    def left_of(cls, deadline: Deadline, size: int) -> Time:
+        """What is left of a deadline for `size` bytes of it, commands included."""
+        return cls(deadline.timeout_s, deadline.left_s(), LEAST_BYTES_PER_S, size, COMMAND_BYTES)
 
 
 @dataclass(frozen=True)
@@ -61,19 +77,13 @@ class NativeLoads:
     """Loads of stripes through the library at `path`. Raises UserError when there is none that fits."""
 
     def __init__(self, path: Path):
-        try:
-            self._get = ctypes.CDLL(os.fspath(path.absolute())).striped_load
-        except (OSError, AttributeError) as error:
-            raise UserError(
-                f"client native: {path} cannot be used ({error}); install this package where there are a C compiler and "
-                f"xxhash.h (Debian: gcc, libxxhash-dev), or choose client python"
-            ) from error
+        self._get = function_of(path, "striped_load")
         self._get.restype = ctypes.c_int
         self._get.argtypes = [
             ctypes.c_int,
             ctypes.c_void_p,
             *[ctypes.c_uint64] * 3,
-            ctypes.POINTER(_Time),
+            ctypes.POINTER(Time),
             ctypes.c_void_p,
             ctypes.c_uint64,
         ]
@@ -94,12 +104,11 @@ class NativeLoads:
         said = ctypes.create_string_buffer(_SAID_BYTES)
         moved = sum(HEAD_BYTES + stripe.part.length + COMMAND_BYTES for stripe in stripes)
         with channel.descriptor(deadline) as descriptor:
-            left_s = deadline.left_s()
-            time = _Time(deadline.timeout_s, left_s, LEAST_BYTES_PER_S, moved, COMMAND_BYTES)
+            time = Time.left_of(deadline, moved)
             counts = (len(asked), channel.in_flight, HEAD_BYTES)
             code = self._get(descriptor, asked.ctypes.data, *counts, ctypes.byref(time), said, _SAID_BYTES)
             if code:
-                raise _failure(channel, code, said.value)
+                raise failure(channel, code, said.value)
         lengths, checksums = asked["length"].tolist(), asked["checksum"].tolist()
         heads = asked["head"].tobytes()
         for number, (stripe, length) in enumerate(zip(stripes, lengths, strict=True)):
@@ -110,7 +119,8 @@ class NativeLoads:
             raise StoreError(f"{channel.peer} answered: {said.value.decode(errors='replace')}")
 
 
-def _failure(channel: Channel, code: int, said: bytes) -> StoreError:
+def failure(channel: Channel, code: int, said: bytes) -> StoreError:
+    """What a result of the library above or below 0 says of a connection."""
     peer = channel.peer
     words = {
         _CLOSED: f"{peer} closed the connection in the middle of a reply",

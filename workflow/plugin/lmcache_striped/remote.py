@@ -45,7 +45,10 @@ class StripedAdapter(ConnectorAdapter):
         settings = settings_from(context.config.extra_config or {}, f"remote_storage_plugin.{name}")
         logger.info("striped: %s", settings.loads_by)
         return StripedRemoteConnector(
-            StripedCache(settings, lambda line: logger.error("striped: %s", line)),
+            StripedCache(
+                settings,
+                *(partial(log, "striped: %s") for log in (logger.error, logger.warning, logger.info)),
+            ),
             context.loop,
             context.local_cpu_backend,
             context.config,

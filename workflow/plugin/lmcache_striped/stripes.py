@@ -14,12 +14,13 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 
 from xxhash import xxh3_64_intdigest
 
 _HEAD = struct.Struct("<4sIIIQ16sQQ")
-_MAGIC = b"HKS2"
+MAGIC = b"HKS2"
 _CHECKSUM = struct.Struct("<Q")
 _ID_BYTES = 16
 HEAD_BYTES = _HEAD.size
@@ -42,15 +43,16 @@ class Part:
         return self.offset + self.length
 
 
-def parts_of(chunk_bytes: int, stripe_bytes: int) -> list[Part]:
+@lru_cache(64)
+def parts_of(chunk_bytes: int, stripe_bytes: int) -> Sequence[Part]:
     """A chunk's stripes in order: the empty stripe 0, then stripe_bytes each but the last. ValueError below 1."""
     if stripe_bytes < 1:
         raise ValueError(f"stripe_bytes is {stripe_bytes}; it must be at least 1")
     offsets = range(0, chunk_bytes, stripe_bytes)
-    return [
+    return (
         Part(0, 0, 0),
         *(Part(i, offset, min(stripe_bytes, chunk_bytes - offset)) for i, offset in enumerate(offsets, 1)),
-    ]
+    )
 
 
 def stripe_key(key: bytes, index: int) -> bytes:
@@ -92,13 +94,13 @@ class Head:
 
     def packed(self) -> bytes:
         """HEAD_BYTES bytes, little-endian."""
-        return _HEAD.pack(_MAGIC, *vars(self).values())
+        return _HEAD.pack(MAGIC, *vars(self).values())
 
 
 def read_head(data: bytes | memoryview) -> Head | None:
     """The head that `data` (HEAD_BYTES bytes) holds; None when it is of another format."""
     magic, *fields = _HEAD.unpack(data)
-    return Head(*fields) if magic == _MAGIC else None
+    return Head(*fields) if magic == MAGIC else None
 
 
 class ChunkProof:
@@ -131,6 +133,19 @@ class ChunkProof:
             self._checksums[part.index] = head.checksum
             if part.index == 0:
                 self._root = head.root
+
+    def proved(self, indexes: Sequence[int], checksums: Sequence[int], root: int | None) -> None:
+        """Stripes have arrived whose heads are the expected ones and whose bytes have these checksums. root: of stripe 0."""
+        self.found += len(indexes)
+        for index, value in zip(indexes, checksums, strict=True):
+            self._checksums[index] = value
+        if root is not None:
+            self._root = root
+
+    def forget(self) -> None:
+        """Nothing has arrived."""
+        self.found, self._root = 0, None
+        self._checksums = [None] * len(self.parts)
 
     def arrived(self, part: Part, data: bytes | memoryview, found: int) -> None:
         """A stripe of the right length has arrived: its head `data`, and the checksum that was found of its bytes."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,7 +28,7 @@ from .cache import StripedCache, settings_from
 from .save_queue import Saving
 from .threads import started
 
-logger = init_logger(__name__)
+logger = init_logger("vllm.lmcache_striped")  # whose lines vLLM shows
 _PREFIX = "secondary_tiers"
 _MOST_FAILED = 1 << 16
 
@@ -36,7 +37,7 @@ class StripedTier(SecondaryTierManager):
     """What `type` names. Raises UserError for keys that are wrong.
 
     Lookups, loads, and the lookups before saves have a thread each. What is there is not saved again, unless it failed to
-    load; what the queue of saves has no room for is not saved. A store that fails is a tier that misses.
+    load; what the queue of saves has no room for is not saved, which is no failure. A store that fails is a tier that misses.
     """
 
     medium: ClassVar[Medium] = Medium.STORAGE
@@ -54,7 +55,8 @@ class StripedTier(SecondaryTierManager):
         self.locality = None if locality is None else Locality(locality)
         settings = settings_from({f"{_PREFIX}.{key}": value for key, value in parameters.items()}, _PREFIX)
         logger.info("striped: %s", settings.loads_by)
-        self.cache = StripedCache(settings, lambda line: logger.error("striped: %s", line))
+        logs = (logger.error, logger.warning, logger.info)
+        self.cache = StripedCache(settings, *(partial(log, "striped: %s") for log in logs))
         self._chunks = np.asarray(primary_kv_view).view(np.uint8)
         self._names = FileMapper.from_offloading_spec(
             "kv", offloading_spec, offloading_spec.blocks_per_chunk, parallel_agnostic=True
@@ -134,13 +136,16 @@ class StripedTier(SecondaryTierManager):
             for name, chunk, present in zip(names, job.chunk_ids, there, strict=True)
             if not present or name in self._failed
         ]
-        saving = Saving(len(wanted) + 1, lambda saved: self._end(job, since, keys if saved else []))
         dropped = 0
+        saving = Saving(
+            len(wanted) + 1,
+            lambda saved: self._end(job, since, keys if saved else [], len(wanted) - dropped),
+        )
         for name, chunk in wanted:
             self._failed.discard(name)
             if not self.cache.offer([name], [chunk], saving.ended):
                 dropped += 1
-                saving.ended(False)
+                saving.ended(True)
         if dropped:
             logger.warning("striped: dropped %d chunks, saves are behind", dropped)
         saving.ended(True)
@@ -163,14 +168,14 @@ class StripedTier(SecondaryTierManager):
             logger.error("striped: a load or save failed: %s: %s", type(error).__name__, error)
             self._end(job, since, [])
 
-    def _end(self, job: TransferJob, since: float, done: list[Any]) -> None:
-        """Once for a job; more often is once."""
+    def _end(self, job: TransferJob, since: float, done: list[Any], moved: int | None = None) -> None:
+        """Once for a job; more often is once. done: its keys that did well. moved: chunks that went over the wire, None for those."""
         result = JobResult(
             job_id=job.job_id,
             success=len(done) == len(job.keys),
             successful_keys=tuple(done) if job.is_promotion and done else None,
             transfer_time=time.monotonic() - since,
-            transfer_bytes=len(done) * self.block_size_bytes,
+            transfer_bytes=(len(done) if moved is None or not done else moved) * self.block_size_bytes,
         )
         with self._changed:
             if job.job_id in self._running:

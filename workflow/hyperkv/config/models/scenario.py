@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from ...connectors.registry import STRIPED
+from ...connectors.registry import DIRECT, STRIPED
 from ...engines.vllm.lmcache import SERVED
 from ...models.serde import SERDES
 from ...stores.registry import STORES
@@ -84,12 +84,23 @@ class Scenario(Settings):
     vllm LMCache's own fs_native, raw_block and nixl (connector mp) and mooncake; with a `data_dir` on a tmpfs these are of
     tier dram too."""
     connector: Literal[
-        "inprocess", "redis", "resp", "striped", "mp", "striped_mp", "offloading", "mooncake"
+        "inprocess",
+        "redis",
+        "resp",
+        "striped",
+        "direct",
+        "mp",
+        "striped_mp",
+        "direct_mp",
+        "offloading",
+        "striped_tier",
+        "mooncake",
     ] = optional()
     """How the engine reaches the store. `inprocess` for dram and files; `redis`, `resp` or `striped` for
-    servers, the last with several values per chunk. With engine vllm the first four are LMCache inside
-    vLLM; `mp` is an LMCache server beside it, `striped_mp` the same with several values per chunk,
-    `offloading` vLLM's own connector, `mooncake` vLLM's own to a Mooncake store."""
+    servers, the last with several values per chunk, its stripes; `direct` the same for servers that say where a stripe
+    lies in their files, which are read there. With engine vllm the first five are LMCache inside
+    vLLM; `mp` is an LMCache server beside it, `striped_mp` and `direct_mp` the same with stripes, `offloading` vLLM's own
+    connector, `striped_tier` the same with stripes behind its pool, `mooncake` vLLM's own to a Mooncake store."""
     pair: OrNull[Literal["current", "reference"]] = None
     """Engine vllm. Which versions of vLLM and LMCache serve it (vllm.pairs); null takes reference for LMCache inside
     vLLM, else current. Every pair that is measured needs a scenario of tier none of its own: ratios are taken
@@ -101,35 +112,40 @@ class Scenario(Settings):
     """Parallel connections to a server, or threads in process, for fs_native and raw_block threads that load.
     With LMCache inside vLLM each GPU of vllm.tensor_parallel has so many."""
     stripe_bytes: Annotated[Size, ReadBy(STRIPED, told=True)] = key("1 MiB")
-    """striped and striped_mp. Bytes of a chunk in one value, the store's value size whatever the chunk;
+    """Connectors with stripes. Bytes of a chunk in one value, the store's value size whatever the chunk;
     at least 4 KiB."""
     stripes_in_flight: Annotated[OrNull[Count], ReadBy(STRIPED, told=True)] = key(4, unit="values")
-    """striped and striped_mp. Values asked for or sent and not answered yet, on each connection; null for
+    """Connectors with stripes. Values asked for or sent and not answered yet, on each connection; null for
     all of a request, which a server then holds in its memory at once."""
     save_connections: Annotated[OrNull[Connections], ReadBy(STRIPED, "saves over its other connections")] = (
         key(None, unit="connections")
     )
-    """striped and striped_mp, engine vllm. Connections to each server for saves, beside `connections` for
+    """Connectors with stripes, engine vllm. Connections to each server for saves, beside `connections` for
     loads; null for as many. Fewer leave more of the processor to the engine while it saves."""
-    load_queue_bytes: Annotated[OrNull[Size], ReadBy(("striped_mp",), "has no queue of loads")] = None
-    """striped_mp. A lookup finds as much as fits in here beside the loads under way, and the rest of the
+    load_queue_bytes: Annotated[
+        OrNull[Size], ReadBy(("striped_mp", "direct_mp"), "has no queue of loads")
+    ] = None
+    """striped_mp and direct_mp. A lookup finds as much as fits in here beside the loads under way, and the rest of the
     prompt is computed, so that a slow device holds back less of what the engine computes faster. Lookups
     that come together each find all of the room. null for no bound."""
     serde: Annotated[SerdeName | None, ReadBy(SERVED, "has no serde")] = None
-    """mp and striped_mp. What LMCache's server shrinks a chunk with on its way to the store: `fp8`, or one of
+    """mp, striped_mp and direct_mp. What LMCache's server shrinks a chunk with on its way to the store: `fp8`, or one of
     TurboQuant's, whose kernels need CUDA; null for nothing. Both lose precision, so that the first token from
     the tier may be another one than computed."""
     client: Annotated[Literal["python", "native"], ReadBy(STRIPED, "has no client native")] = "python"
-    """striped and striped_mp. What receives stripes: `python`, a thread per connection, or `native`,
+    """Connectors with stripes. What receives stripes: `python`, a thread per connection, or `native`,
     compiled code (rule build_striped, which needs a C compiler and xxhash.h), so that Python's lock is
     held once per connection and load."""
+    read: Annotated[Literal["cached", "direct", "auto"], ReadBy(DIRECT, "reads no files", told=True)] = "auto"
+    """direct and direct_mp. How files are read: `cached`, by the page cache; `direct`, past it where the file system
+    allows it; `auto`, past it what is not in it (with client python as `direct`)."""
     processes: Annotated[Whole, ReadBy(STRIPED, "reaches one process")] = key(
         1, unit="processes", ge=1, le=64
     )
-    """striped and striped_mp. Server processes that share the stripes by the chunk's hash, each with its
+    """Connectors with stripes. Server processes that share the stripes by the chunk's hash, each with its
     own folder, and `port` counted up."""
     socket: Annotated[Literal["tcp", "unix"], ReadBy(WITH_SOCKETS, "has no unix sockets")] = "tcp"
-    """resp, striped and striped_mp. How the server is reached on this machine, over loopback TCP or a
+    """resp and connectors with stripes. How the server is reached on this machine, over loopback TCP or a
     unix socket."""
     dram_pool_bytes: OrNull[Size] = None
     """Size of the DRAM pool, for all GPUs together; for tier ssd a pool in front of the store, null for

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ....plugin.lmcache_striped.file_counts import FileCounts
 from ...base.errors import UserError
 from ...cells.cell import CellSpec, StoreWindow, check_room, frame, open_store
 from ...cells.samples import Sample, window_values
@@ -72,7 +73,7 @@ def measure_cell(cell: CellSpec) -> Cell:
         result = _replay(cell, gpu, conversations, tiers)
         window.end()
         measured_s = time.perf_counter() - measuring
-    evidence = _evidence(result, window, damaged_chunks(levels))
+    evidence = _evidence(result, window, damaged_chunks(levels), _file_counts(levels))
     verdict = judge(cell.scenario["tier"], evidence, cell.spec["evidence"]["device_share_min"])
     ran = asked(cell, geometry)
     return Cell(
@@ -90,7 +91,12 @@ def measure_cell(cell: CellSpec) -> Cell:
         engine_faults=[],
         store_before=window.details_before,
         store_after=window.details_after,
-        notes=[*window.notes, *excess(evidence), *workload_notes(cell.spec["workload"])],
+        notes=[
+            *window.notes,
+            *_connector_notes(levels),
+            *excess(evidence),
+            *workload_notes(cell.spec["workload"]),
+        ],
         start_s=start_s,
         measured_s=measured_s,
         cell_s=time.perf_counter() - started,
@@ -163,6 +169,15 @@ def damaged_chunks(tiers: Sequence[Tier]) -> int | None:
     return sum(known) if known else None
 
 
+def _file_counts(tiers: Sequence[Tier]) -> FileCounts | None:
+    """What connector direct read from files, and what it did not; None for the others."""
+    return getattr(tiers[-1].connector, "file_counts", None) if tiers else None
+
+
+def _connector_notes(tiers: Sequence[Tier]) -> list[str]:
+    return [line for tier in tiers for line in getattr(tier.connector, "notes", [])]
+
+
 def _replay(
     cell: CellSpec,
     gpu: GpuModel,
@@ -192,7 +207,9 @@ def _replay(
     return engine.run()
 
 
-def _evidence(result: ReplayResult, window: StoreWindow, damaged_chunks: int | None) -> Evidence:
+def _evidence(
+    result: ReplayResult, window: StoreWindow, damaged_chunks: int | None, files: FileCounts | None
+) -> Evidence:
     """Whole-run totals: tokens by source, bytes by counter, faults."""
     requests, totals = result.requests, result.totals
     hits = {
@@ -210,7 +227,7 @@ def _evidence(result: ReplayResult, window: StoreWindow, damaged_chunks: int | N
         retrieved_tokens=None,
         loaded_bytes=sum(request.loaded_bytes for request in requests),
         saved_bytes=totals.saved_bytes,
-        **window.evidence(),
+        **window.evidence(files),
         corrupt_chunks=totals.corrupt_chunks,
         damaged_chunks=damaged_chunks,
         dropped_chunks=totals.dropped_chunks,

@@ -114,7 +114,8 @@ def variables(settings: Mapping[str, Any], config_file: Path | None, metrics_dir
     """Environment variables of vLLM and of an LMCache server.
 
     PYTHONHASHSEED makes LMCache's keys the same in every process; VLLM_SERVER_DEV_MODE offers
-    /reset_prefix_cache. metrics_dir: where LMCache, in another process, leaves its counters for /metrics.
+    /reset_prefix_cache. On a CPU every scenario computes on all cores: left alone, vLLM keeps one for itself, and two with a
+    connector where there are more. metrics_dir: where LMCache, in another process, leaves its counters for /metrics.
     """
     found = {
         **_QUIET,
@@ -126,4 +127,5 @@ def variables(settings: Mapping[str, Any], config_file: Path | None, metrics_dir
         found["LMCACHE_CONFIG_FILE"] = str(config_file)
     if settings["device"] == "cpu":
         found["VLLM_CPU_KVCACHE_SPACE"] = str(-(-(settings["hbm_kv_bytes"] or _GIB) // _GIB))
+        found["VLLM_CPU_NUM_OF_RESERVED_CPU"] = "0"
     return found | settings["environment"]

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...cells.cell import CellSpec, StoreWindow, frame
+from ...connectors.registry import DIRECT
+from ...connectors.vllm_own import OFFLOADING
 from ...records.effective import Effective
 from ...records.evidence import Evidence, quotient
 from ...records.kinds.cell import Cell, RequestColumns, Single, Values
@@ -19,7 +21,7 @@ from .single import in_process
 
 SINGLE = "single"
 _LMCACHES = "LMCache's server"
-_WHOSE = {"offloading": "vLLM's own offloading", "mooncake": "Mooncake's client"}
+_WHOSE = {**dict.fromkeys(OFFLOADING, "vLLM's own offloading"), "mooncake": "Mooncake's client"}
 
 
 def evidence_of(
@@ -37,7 +39,9 @@ def evidence_of(
     """
     token_bytes = cell.stored_bytes_per_token
     samples = [request.sample for request in requests if request.sample is not None]
-    by_store = window.evidence()
+    by_store = window.evidence(log.files)
+    if cell.scenario.get("connector") in DIRECT:  # by LMCache's process
+        by_store |= {"device_read_bytes": by_store["block_read_bytes"]}
     if _has_store(cell) and store_class(cell.scenario["store"]).held_by_engine == "folder":
         by_store |= {"device_read_bytes": io[0], "device_write_bytes": io[1]}
         by_store |= {"served_bytes": counted["tier_read_bytes"], "taken_bytes": counted["tier_written_bytes"]}
@@ -88,13 +92,19 @@ def _tokens(
 
 
 def _saved_bytes(cell: CellSpec, counted: dict[str, int | None], log: Transfers) -> int | None:
-    """Bytes that the engine saved to its store: as LMCache's log has it inside vLLM, as its server or vLLM's offloading counts."""
+    """Bytes that the engine saved to its store: as LMCache's log has it inside vLLM, as its server or vLLM's offloading counts, which
+    counts what the plugin dropped, too.
+    """
     share = cell.share
     if in_process(cell):
         return log.stored_tokens * cell.stored_bytes_per_token
     if (values := counted["store_saved_chunks"]) is not None and _has_store(cell):
         return values // share.values_per_chunk * cell.stored_bytes_per_token * cell.scenario["chunk_tokens"]
-    return counted["tier_written_bytes"]
+    written, chunk_bytes = (
+        counted["tier_written_bytes"],
+        cell.scenario["chunk_tokens"] * cell.stored_bytes_per_token,
+    )
+    return None if written is None else written - log.dropped_chunks * chunk_bytes
 
 
 def _has_store(cell: CellSpec) -> bool:

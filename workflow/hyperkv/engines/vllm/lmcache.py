@@ -14,8 +14,8 @@ import yaml
 
 from ....plugin.lmcache_striped.deadline import Endpoint
 from ...base.errors import UserError
-from ...connectors.registry import library_of
-from ...connectors.vllm_own import mooncake_keys, offloading_keys
+from ...connectors.registry import DIRECT, library_of
+from ...connectors.vllm_own import OFFLOADING, mooncake_keys, offloading_keys
 from ...machine.processes import LOOPBACK, option_words
 from ...models.serde import require_serde
 from ...stores.held import Held
@@ -25,14 +25,14 @@ from ...stores.registry import store_class
 COMMAND = "from lmcache.cli.main import main; main()"
 _GIB = 1 << 30
 LEAST_CHUNKS = 4
-IN_PROCESS = ("inprocess", "redis", "resp", "striped")
-SERVED = ("mp", "striped_mp")
-VLLMS_OWN = ("offloading", "mooncake")
+IN_PROCESS = ("inprocess", "redis", "resp", "striped", "direct")
+SERVED = ("mp", "striped_mp", "direct_mp")
+VLLMS_OWN = (*OFFLOADING, "mooncake")
 # vLLM's classes, as --kv-transfer-config names them.
 CONNECTOR_CLASSES = {
     **dict.fromkeys(IN_PROCESS, "LMCacheConnectorV1"),
     **dict.fromkeys(SERVED, "LMCacheMPConnector"),
-    "offloading": "OffloadingConnector",
+    **dict.fromkeys(OFFLOADING, "OffloadingConnector"),
     "mooncake": "MooncakeStoreConnector",
 }
 _WITH_PASSWORD = "with_password"
@@ -116,9 +116,9 @@ def check(
 def require_served_on(scenario: Mapping[str, Any], device: str) -> None:
     """Refuse LMCache inside vLLM on a CPU; only the observatory tries it. Raises UserError."""
     if device == "cpu" and scenario["tier"] != "none" and scenario["connector"] in IN_PROCESS:
+        inside = "LMCache runs inside vLLM on CUDA only (on a CPU it serves without a cache and says nothing)"
         raise UserError(
-            f"scenario {scenario['name']}: LMCache runs inside vLLM on CUDA only (on a CPU it serves without a cache and says nothing); "
-            f"choose connector mp or striped_mp"
+            f"scenario {scenario['name']}: {inside}; choose connector mp, striped_mp or direct_mp"
         )
 
 
@@ -152,13 +152,12 @@ def offload(
         return Offload()
     connector = scenario["connector"]
     if connector in SERVED:
-        return Offload(
-            _mp_transfer(scenario, port),
-            server=mp_arguments(scenario, staging_bytes, held, endpoints, port, http_port),
-        )
-    if connector == "offloading":
-        pool = buffer_bytes(scenario, staging_bytes)
-        return Offload(_transfer(connector, offloading_keys(scenario, pool, held.folder, device)))
+        server = mp_arguments(scenario, staging_bytes, held, endpoints, port, http_port)
+        return Offload(_transfer(connector, _mp_keys(scenario, port)), server=server)
+    if connector in OFFLOADING:
+        tier = _lower_tier(scenario, staging_bytes, held, endpoints)
+        keys = offloading_keys(scenario, buffer_bytes(scenario, staging_bytes), tier, device)
+        return Offload(_transfer(connector, keys))
     if connector == "mooncake":
         return Offload(_transfer(connector, mooncake_keys(scenario)))
     transfer = _transfer(connector, {"skip_last_n_tokens": _COMPUTED_TOKENS})
@@ -210,7 +209,7 @@ def inprocess_config(
             )
     if scenario["connector"] == "resp":
         config["extra_config"] |= {"save_chunk_meta": False, "resp_num_threads": scenario["connections"]}
-    if scenario["connector"] == "striped":
+    if scenario["connector"] in ("striped", "direct"):
         config |= {"remote_storage_plugins": ["striped"], "remote_serde": "naive"}
         config["extra_config"] |= {"save_chunk_meta": False} | _plugin_keys(
             "striped",
@@ -251,6 +250,8 @@ def _stripes(
         "client": "python" if library is None else None,
         "library": None if library is None else str(library.absolute()),
     }
+    if scenario["connector"] in DIRECT:
+        optional |= {"dirs": ",".join(str(each.folder) for each in endpoints), "read": scenario.get("read")}
     own |= {key: value for key, value in optional.items() if value is not None}
     return own | _reference(endpoints[0])
 
@@ -308,7 +309,7 @@ def _l2_adapter(
 ) -> dict[str, Any] | None:
     if _held(scenario):
         return store_class(scenario["store"]).l2_adapter(held)
-    if scenario["connector"] == "striped_mp":
+    if scenario["connector"] in ("striped_mp", "direct_mp"):
         return {
             "type": "native_plugin",
             "module_path": "lmcache_striped.l2",
@@ -327,14 +328,19 @@ def _l2_adapter(
     }
 
 
-def _mp_transfer(scenario: Mapping[str, Any], port: int) -> dict[str, Any]:
-    # Read from 0.5.6 on; LMCache's server saved answers always before (effective.py).
-    extra = {
-        "lmcache.mp.host": f"tcp://{LOOPBACK}",
-        "lmcache.mp.port": port,
-        "lmcache.mp.save_decode_cache": scenario["save_decode_cache"],
-    }
-    return _transfer("mp", extra)
+def _lower_tier(
+    scenario: Mapping[str, Any], staging_bytes: int, held: Held, endpoints: Sequence[Endpoint]
+) -> dict[str, Any] | None:
+    if scenario["connector"] == "striped_tier":
+        stripes = _stripes(scenario, staging_bytes, endpoints)
+        return {"type": "StripedTier", "module_path": "lmcache_striped.tier", **stripes}
+    return {"type": "fs", "root_dir": str(held.folder)} if _held(scenario) == "folder" else None
+
+
+def _mp_keys(scenario: Mapping[str, Any], port: int) -> dict[str, Any]:
+    # save_decode_cache is read from 0.5.6 on; LMCache's server saved answers always before (effective.py).
+    own = {"host": f"tcp://{LOOPBACK}", "port": port, "save_decode_cache": scenario["save_decode_cache"]}
+    return {f"lmcache.mp.{key}": value for key, value in own.items()}
 
 
 def _transfer(connector: str, extra: dict[str, Any]) -> dict[str, Any]:

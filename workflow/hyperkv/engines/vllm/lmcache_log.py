@@ -12,11 +12,14 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ....plugin.lmcache_striped.file_counts import FileCounts, told_by
+
 _MOVED = re.compile(
     r"(Retrieved|Stored) (\d+) out of (?:total )?\d+ (?:required )?tokens.*?cost ([0-9.]+) ms"
 )
 _DROPPED = re.compile(r"striped: dropped (\d+) chunks")
 _LEFT = re.compile(r"striped: left (\d+) chunks")
+_BY_GET = re.compile(r"striped: (.*what is not read from files is asked for by GET)")
 _FAULT = re.compile(
     r"LMCache ERROR|Timeout (?:writing to|reading from) socket|[Ff]ailed to (?:put|get|retrieve|store)|[Tt]imed? ?out"
 )
@@ -28,7 +31,8 @@ class Transfers:
 
     Of several ranks, which work at the same time, the mean: less than all tokens where one of them moved less.
     dropped_chunks: chunks that connector striped did not save, since its queue was full. left_chunks: that it had and did not
-    load, since its queue was full.
+    load, since its queue was full. files: what connector direct read from files, None of another; by_get: its lines that say why
+    it did not.
     """
 
     retrieved_tokens: int
@@ -38,6 +42,8 @@ class Transfers:
     faults: tuple[str, ...]
     dropped_chunks: int = 0
     left_chunks: int = 0
+    files: FileCounts | None = None
+    by_get: tuple[str, ...] = ()
 
 
 def transfers(lines: Iterable[str], ranks: int = 1) -> Transfers:
@@ -48,8 +54,8 @@ def transfers(lines: Iterable[str], ranks: int = 1) -> Transfers:
     values.
     """
     tokens, seconds = {"Retrieved": 0, "Stored": 0}, {"Retrieved": 0.0, "Stored": 0.0}
-    faults, dropped, left = [], 0, 0
-    for line in lines:
+    faults, dropped, left, kept = [], 0, 0, list(lines)
+    for line in kept:
         moved = _MOVED.findall(line)
         for kind, count, cost_ms in moved:
             tokens[kind] += int(count)
@@ -70,6 +76,8 @@ def transfers(lines: Iterable[str], ranks: int = 1) -> Transfers:
         tuple(faults),
         -(-dropped // ranks),
         -(-left // ranks),
+        told_by(kept),
+        tuple(dict.fromkeys(found[1] for line in kept if (found := _BY_GET.search(line)))),
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from ...base.documents import own_data, shown
 from ...base.errors import UserError
+from .lmcache import SERVED
 
 _IN_LMCACHE = "one of LMCache's own keys: write it in the scenario's lmcache, as"
 _KEY = re.compile(r"[a-z][a-z0-9._-]*")
@@ -49,7 +50,7 @@ def refuse_owned_words(where: str, settings: Mapping[str, Any], scenario: Mappin
     variables = f"{where}.vllm.environment" if scenario else f"{where}.environment"
     _refuse(variables, variable_faults(settings.get("environment", {})))
     if scenario is not None:
-        served = scenario.get("connector") in ("mp", "striped_mp")
+        served = scenario.get("connector") in SERVED
         _check_lmcache_keys(f"{where}.lmcache", scenario.get("lmcache", {}), served)
         _refuse(f"{where}.lmcache", lmcache_faults(scenario.get("lmcache", {}), served))
 

@@ -16,7 +16,8 @@ import redis
 from ...base.errors import StoreError, UserError
 from ...base.secret import write_private
 from ...cells.cell import CellSpec, built_environments, check_room, open_store
-from ...connectors.vllm_own import behind_pool
+from ...connectors import vllm_own
+from ...connectors.registry import DIRECT
 from ...machine.counters import block_device_bytes
 from ...machine.environment import gpu_lines
 from ...machine.interpreter import import_path
@@ -107,13 +108,14 @@ class Running:
             return contextlib.nullcontext()
         return every(_EVICT_EVERY_S, self.store.evict_page_cache)
 
+    def empty_buffer(self, cell: CellSpec) -> None:
+        """Empty the pool of vLLM's own offloading where it is before a store, and a buffer alone or kept from serving."""
+        if vllm_own.behind_pool(cell.scenario) and (_evicts(cell) or not cell.scenario["dram_pool_bytes"]):
+            self.servers.reset_hbm(pool=True)
+
     def make_cold(self, cell: CellSpec) -> None:
         """Put what was saved where it is when far more is saved than RAM holds, on the device alone: where the scenario says so."""
-        if not _evicts(cell):
-            return
-        if behind_pool(cell.scenario):
-            self.servers.reset_hbm(pool=True)
-        if self.store is None:
+        if not _evicts(cell) or self.store is None:
             return
         self.store.push_out_writes()
         self.settle()
@@ -163,7 +165,11 @@ class Running:
             block = block_device_bytes(self.counted_at)
             return Moved(None, written, None if block is None else block[0])
         counted = self.store.counters()
-        return Moved(counted.served_bytes, counted.taken_bytes or 0, counted.process.device_read_bytes or 0)
+        read = counted.process.device_read_bytes or 0
+        if self.counted_at is not None:
+            block = block_device_bytes(self.counted_at)
+            read = 0 if block is None else block[0]
+        return Moved(counted.served_bytes, counted.taken_bytes or 0, read)
 
     def saved_bytes(self) -> int:
         """Bytes saved until now (see Moved)."""
@@ -247,12 +253,12 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
     )
     environment = variables(settings, config_file, files / "metrics")
     environment |= {} if own is None else own.variables(held)
-    if settings["device"] == "cpu" and scenario.get("connector") == "offloading":
-        environment["PYTHONPATH"] = import_path()  # of connectors.host_offloading
+    environment |= vllm_own.variables(scenario, settings["device"], import_path())
     servers = stack.enter_context(EngineServers(commands, environment))
     running = Running(servers, store, model_dir, words, chunk_bytes)
     running.start_s = time.perf_counter() - started
-    running.counted_at = files if bypasses_processes(scenario) else None
+    elsewhere = bypasses_processes(scenario) or scenario.get("connector") in DIRECT
+    running.counted_at = files if elsewhere else None
     running.effective = replace(servers.told(cell.share.values_per_chunk), pair=built.get("pair"))
     return running
 

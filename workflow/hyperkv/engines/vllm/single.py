@@ -111,7 +111,7 @@ def first_and_again(
                 **{name: value for name, value in asdict(answer).items() if name != "token_ids"},
                 served_bytes=None
                 if before.served is None or after.served is None
-                else after.served - before.served,
+                else after.served - before.served + (0 if log.files is None else log.files.file_bytes),
                 device_read_bytes=None
                 if before.device_read is None or after.device_read is None
                 else after.device_read - before.device_read,
@@ -122,6 +122,7 @@ def first_and_again(
         running.servers.reset_hbm()
         if kind == "first" and cell.scenario["tier"] != "none":
             running.settle(before.saved, log.stored_tokens * cell.stored_bytes_per_token)
+            running.empty_buffer(cell)
             if cold:
                 running.make_cold(cell)
     scenario = cell.scenario

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .. import resp_protocol as resp
+from .blob_files import Place
 from .connection import Connection
 from .keys import as_text
 
@@ -119,6 +120,24 @@ def do_mget(connection: Connection, arguments: list[bytes]) -> None:
             raise
         except Exception as error:
             connection.writer.add(resp.error(f"ERR {error}"))
+
+
+def do_locate(connection: Connection, arguments: list[bytes]) -> bytes:
+    """LOCATE key [key ...]: nil, an empty string where GET has to tell the value, or `OFFSET LENGTH FILE`: where its bytes
+    are in a file of the server's directory."""
+    places = connection.server.keyspace.locate(arguments)
+    connection.counters.keyspace_hits += sum(isinstance(place, Place) for place in places)
+    connection.counters.keyspace_misses += sum(place is False for place in places)
+    return resp.array(
+        [
+            resp.bulk(f"{place.offset} {place.size} {place.file}".encode())
+            if isinstance(place, Place)
+            else resp.bulk(b"")
+            if place
+            else resp.NIL[connection.protocol]
+            for place in places
+        ]
+    )
 
 
 def put(connection: Connection, pairs: Sequence[tuple[bytes, bytes]]) -> bytes:
@@ -290,6 +309,7 @@ COMMANDS: dict[bytes, Command] = {
     b"set": Command(do_set, 2),
     b"mget": Command(do_mget, 1),
     b"mset": Command(do_mset, 2),
+    b"locate": Command(do_locate, 1),
     b"exists": Command(do_exists, 1),
     b"strlen": Command(do_strlen, 1, 1),
     b"del": Command(do_delete, 1),

@@ -1,26 +1,32 @@
-"""One RocksDB directory, opened: values, and an index of each one's length and stamp."""
+"""One RocksDB directory, opened: values, and an index of each one's length and stamp.
+
+A value's key in RocksDB is the user's key and the stamp, so that no key of RocksDB is put twice: what has that key, in
+whatever file, is that value (blob_files.py).
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import rocksdict
 
 from ...base.errors import UserError
 from . import options as rocksdb_options
+from .blob_files import BlobFiles, Place
 from .keys import Settings
 
-INDEX_FAMILY = "index"
+INDEX_FAMILY = "stamped index"
 LENGTH_BYTES = 8
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 class Database:
-    """One opening of a directory: the default column family has the values, `index` length and stamp of each.
+    """One opening of a directory: the default column family has the values, INDEX_FAMILY length and stamp of each.
 
     Raises UserError, and then `rocksdict`'s plain Exception with RocksDB's own text.
     """
@@ -36,23 +42,58 @@ class Database:
         self.values = open_database(path, options, {INDEX_FAMILY: index_options}, access)
         self.index = self.values.get_column_family(INDEX_FAMILY)
         self.index_handle = self.values.get_column_family_handle(INDEX_FAMILY)
+        self.blob_files = BlobFiles(path)
         self.write_options = rocksdb_options.build_write_options(settings)
         for family in (self.values, self.index):
             family.set_read_options(rocksdb_options.build_read_options(settings))
             family.set_write_options(self.write_options)
 
-    def batch_of(self, pairs: Sequence[tuple[bytes, bytes | None]], stamp: int) -> rocksdict.WriteBatch:
-        """Writes and deletions of values and index together. stamp: what tells this write from all others."""
+    def entry(self, key: bytes) -> bytes | None:
+        """The index's word on a key: length and stamp of its value, or None. The list form releases the GIL."""
+        return cast("list[bytes | None]", self.index.get([key]))[0]
+
+    def value(self, key: bytes) -> bytes | None:
+        """A key's value, or None: that of the index's entry, or of a later one where that has been written meanwhile."""
+        entry = self.entry(key)
+        while entry is not None:
+            value = cast("list[bytes | None]", self.values.get([_own_key(key, entry)]))[0]
+            if value is not None or (later := self.entry(key)) == entry:
+                return value
+            entry = later
+        return None
+
+    def locate(self, keys: Sequence[bytes]) -> list[Place | bool]:
+        """Of each key: the place of its value in a finished blob file, else whether there is one. Raises OSError."""
+        entries = cast("list[bytes | None]", self.index.get(list(keys)))
+        self.blob_files.refresh()
+        return [
+            entry is not None and (self.blob_files.place(_own_key(key, entry)) or True)
+            for key, entry in zip(keys, entries, strict=True)
+        ]
+
+    def batch_of(self, pairs: Mapping[bytes, bytes | None], stamp: int) -> rocksdict.WriteBatch:
+        """Writes and deletions (None) of values and index together. stamp: what tells this write from all others."""
         batch = rocksdict.WriteBatch(raw_mode=True)
-        for key, value in pairs:
+        for key, value in pairs.items():
+            if (old := self.entry(key)) is not None:
+                batch.delete(_own_key(key, old))
             if value is None:
-                batch.delete(key)
                 batch.delete(key, self.index_handle)
             else:
                 entry = len(value).to_bytes(LENGTH_BYTES, "little") + stamp.to_bytes(8, "little")
-                batch.put(key, value)
+                batch.put(_own_key(key, entry), value)
                 batch.put(key, entry, self.index_handle)
         return batch
+
+    def batch_of_everything(self) -> rocksdict.WriteBatch | None:
+        """The deletion of all values and of the index; None when there is nothing."""
+        batch = rocksdict.WriteBatch(raw_mode=True)
+        for family, handle in ((self.values, None), (self.index, self.index_handle)):
+            last = family.iter()
+            last.seek_to_last()
+            if last.valid():
+                batch.delete_range(b"", cast(bytes, last.key()) + b"\x00", handle)
+        return None if batch.is_empty() else batch
 
     def write(self, batch: rocksdict.WriteBatch) -> None:
         """Do a batch's writes, all or none."""
@@ -68,6 +109,10 @@ class Database:
             with contextlib.suppress(Exception):
                 family.close()
         del self.index_handle, self.index, self.values
+
+
+def _own_key(key: bytes, entry: bytes) -> bytes:
+    return key + entry[LENGTH_BYTES:]
 
 
 def one_line(error: Exception) -> str:

@@ -25,6 +25,7 @@ import rocksdict
 from ...base.errors import StoreError
 from ...machine.accepting import memory_is_limited, require_memory
 from . import options as rocksdb_options
+from .blob_files import Place
 from .database import LENGTH_BYTES, Database, one_line
 from .gate import Gate
 from .keys import MIB, Settings
@@ -96,7 +97,13 @@ class Keyspace:
             require_memory(2 * length + MIB)
         self._recover_when_due()
         with self._gate:
-            return _value_of(self._database, key)
+            return self._database.value(key)
+
+    def locate(self, keys: Sequence[bytes]) -> list[Place | bool]:
+        """Of each key: the place of its value in a file below the directory, else whether there is one, for `get` to tell."""
+        self._recover_when_due()
+        with self._gate:
+            return self._database.locate(keys)
 
     def length(self, key: bytes) -> int | None:
         """The value's length in bytes, or None, without reading the value."""
@@ -111,7 +118,7 @@ class Keyspace:
         stamp = next(self._stamps)
         keys = {key for key, _ in pairs}
         with self._writing() as database, self._locked(keys):
-            batch = database.batch_of(pairs, stamp)
+            batch = database.batch_of(dict(pairs), stamp)
             new = sum(database.index.get(key) is None for key in keys)
             with self._watched(dict.fromkeys(keys, stamp)):
                 database.write(batch)
@@ -123,25 +130,18 @@ class Keyspace:
             present = [key for key in set(keys) if database.index.get(key) is not None]
             if present:
                 with self._watched({}):
-                    database.write(database.batch_of([(key, None) for key in present], 0))
+                    database.write(database.batch_of(dict.fromkeys(present), 0))
             self._add(-len(present))
         return len(present)
 
     def clear(self) -> None:
         """Delete every key and give the disk space back."""
         with self._writing() as database, self._locked(None):
-            last = database.index.iter()
-            last.seek_to_last()
-            if not last.valid():
+            if (batch := database.batch_of_everything()) is None:
                 return
-            end = last.key() + b"\x00"
-            batch = rocksdict.WriteBatch(raw_mode=True)
-            batch.delete_range(b"", end)
-            batch.delete_range(b"", end, database.index_handle)
             with self._watched({}):
                 database.write(batch)
             self._add(-self._count)
-            del last
             for family in (database.values, database.index):
                 family.compact_range(None, None)
 
@@ -239,7 +239,7 @@ class Keyspace:
             refused = [
                 key for key, stamp in self._refused.items() if _stamp(database.index.get(key)) == stamp
             ]
-            if owed := [*((key, None) for key in refused), *self._owed.items()]:
+            if owed := {**dict.fromkeys(refused), **self._owed}:
                 database.write(database.batch_of(owed, next(self._stamps)))
             count = database.count()
         except BaseException:
@@ -283,7 +283,7 @@ class Keyspace:
         found: dict[bytes, bytes | None] = {}
         for key, entry in cast("Iterator[tuple[bytes, bytes]]", database.index.items()):
             if saved.pop(key, None) != entry:
-                found[key] = _value_of(database, key)
+                found[key] = database.value(key)
         return found | dict.fromkeys(saved)
 
     def _add(self, number: int) -> None:
@@ -297,11 +297,6 @@ class Keyspace:
             for stripe in stripes:
                 held.enter_context(self._locks[stripe])
             yield
-
-
-def _value_of(database: Database, key: bytes) -> bytes | None:
-    """The list form is rocksdict's only read that releases the GIL."""
-    return cast("list[bytes | None]", database.values.get([key]))[0]
 
 
 def _stamp(entry: bytes | None) -> int | None:

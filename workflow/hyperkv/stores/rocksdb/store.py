@@ -9,7 +9,7 @@ from typing import Any
 from ...base.errors import UserError
 from ..base import Look
 from ..owned_keys import ITS_FOLDER, ITS_PORT, ITS_SOCKET, Owned
-from ..server import ServerStore
+from ..server import OF_FILES, ServerStore
 from .keys import KEYS, complete, parse_pairs
 
 _DIRECT = ("rocksdb.use_direct_reads", "rocksdb.use_direct_io_for_flush_and_compaction")
@@ -21,6 +21,7 @@ class RocksdbStore(ServerStore):
     name = "rocksdb"
     medium = "ssd"
     look = Look("#D55E00", "D", "d")
+    connectors = (*ServerStore.connectors, *OF_FILES)
     programs = ("stores.rocksdb.server",)
     owned_keys = (
         Owned(("port",), ITS_PORT),

@@ -60,6 +60,7 @@ def _told(point: pd.DataFrame) -> dict[str, Any]:
         "sampled_s": samples["sampled_cpu_s_per_gb"].sum(),
         "samples": _rows(samples.sort_values("sampled_cpu_s_per_gb", ascending=False).head(3)),
         "groups": groups,
+        "left_out": {row["layer"]: row for row in _rows(point[point["kind"] == "left_out"])},
         "verdict": serialization_verdict(*shares) if shares else None,
     }
 

@@ -18,10 +18,13 @@ WORDS = {
     "device": "device",
     "client": "client (redis-py)",
     "copy": "copy in memory",
+    "files": "copy out of its files",
+    "proof": "questions and proofs",
     UNEXPLAINED: "unexplained",
 }
 SERIALIZATION = ("wire", "protocol", "client")
 SERVER_SIDE = ("server_memory", "engine", "cold_engine")
+_CLIENT_OF = {"redis": "client_redis", "striped": "client_striped", "direct": "client_striped"}
 # Of the categories that a server's samples are counted in:
 NETWORK = ("network", "socket_copy")
 COPIES = ("copying", "socket_copy")
@@ -57,6 +60,12 @@ def layers_of(scenario: Mapping[str, str], operation: str) -> tuple[Layer, ...]:
             if scenario["tier"] == "ssd"
             else (Layer("copy", "memcpy", None),)
         )
+    if scenario["connector"] == "direct" and operation == "get":
+        return (
+            Layer("files", "files_ram", None),
+            Layer("proof", "direct_ram", "files_ram"),
+            Layer("device", "files_disk", "files_ram"),
+        )
     layers = [
         Layer("wire", "loopback", None),
         Layer("protocol", "null", "loopback"),
@@ -69,9 +78,17 @@ def layers_of(scenario: Mapping[str, str], operation: str) -> tuple[Layer, ...]:
             layers.append(Layer("cold_engine", "store_ram_cold", in_memory))
             in_memory = "store_ram_cold"
         layers.append(Layer("device", "store_disk", in_memory))
-    if scenario["connector"] in ("redis", "striped"):
-        layers.append(Layer("client", f"client_{scenario['connector']}", "valkey"))
+    if client := _CLIENT_OF.get(scenario["connector"]):
+        layers.append(Layer("client", client, "valkey"))
     return tuple(layers)
+
+
+def left_out_of(scenario: Mapping[str, str], operation: str) -> tuple[Layer, ...]:
+    """What a scenario's get has not, since its bytes cross no wire: what connector striped takes beyond it, from memory and
+    from the disk."""
+    if scenario["connector"] != "direct" or operation != "get":
+        return ()
+    return (Layer("wire_ram", "striped_ram", "direct_ram"), Layer("wire_disk", "striped_disk", WHOLE))
 
 
 def seconds_by_layer(layers: Sequence[Layer], rungs: Mapping[str, float | None]) -> dict[str, float | None]:
