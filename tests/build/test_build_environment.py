@@ -152,17 +152,21 @@ def test_an_option_that_only_some_servers_have_is_found(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("versions", "device", "words"),
     [
-        (GOOD["versions"], "cuda", "sound for inprocess, redis, resp, striped, mp, striped_mp, offloading"),
+        (
+            GOOD["versions"],
+            "cuda",
+            "sound for inprocess, redis, resp, striped, direct, mp, striped_mp, direct_mp, offloading",
+        ),
         (
             NEWEST,
             "cuda",
-            "sound for mp, striped_mp, offloading, striped_tier; not for inprocess, redis, resp, striped: LMCache inside vLLM gives wrong "
-            "output and says nothing from vLLM 0.26 on (LMCache issue 4463)",
+            "sound for mp, striped_mp, direct_mp, offloading, striped_tier; not for inprocess, redis, resp, striped, direct: LMCache "
+            "inside vLLM gives wrong output and says nothing from vLLM 0.26 on (LMCache issue 4463)",
         ),
         (
             GOOD["versions"],
             "cpu",
-            "sound for mp, striped_mp; not for inprocess, redis, resp, striped: LMCache inside vLLM has no CPU path",
+            "sound for mp, striped_mp, direct_mp; not for inprocess, redis, resp, striped, direct: LMCache inside vLLM has no CPU path",
         ),
     ],
 )

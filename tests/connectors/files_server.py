@@ -81,6 +81,10 @@ class FilesServer:
 
     def _reply(self, words: list[bytes]) -> bytes:
         name, keys = words[0].upper(), words[1:]
+        if name == b"LOCATE" and self.locates:
+            self.asked.append(words)
+            answers = [bulk(self.located(key, self._place(key))) for key in keys]
+            return self.array(b"*%d\r\n%b" % (len(answers), b"".join(answers)))
         with self._lock:
             self.asked.append([name, *keys] if name != b"SET" else [name, keys[0]])
             match name:
@@ -91,9 +95,6 @@ class FilesServer:
                     return bulk(self.value(keys[0]))
                 case b"EXISTS":
                     return b":%d\r\n" % (keys[0] in self.places or keys[0] in self._small)
-                case b"LOCATE" if self.locates:
-                    answers = [bulk(self.located(key, self._place(key))) for key in keys]
-                    return self.array(b"*%d\r\n%b" % (len(answers), b"".join(answers)))
         return b"-ERR unknown command `%b`\r\n" % name
 
     def _keep(self, key: bytes, value: bytes) -> None:

@@ -86,7 +86,9 @@ def test_stripes_behind_vllms_own_pool_were_served_by_their_servers(records):
 
 def test_the_pair_says_what_it_is_sound_for():
     built = json.loads(Path("results/build/current/current.json").read_text())
-    assert built["sound"].startswith("sound for mp, striped_mp; not for inprocess, redis, resp, striped: ")
+    assert built["sound"].startswith(
+        "sound for mp, striped_mp, direct_mp; not for inprocess, redis, resp, striped, direct: "
+    )
     assert None not in built["modules"].values()
 
 

@@ -41,3 +41,12 @@ def test_an_unknown_bar_is_a_dash():
     axes = draw_transport_medium(rows, 64).axes[1]
     assert "-" in [text.get_text() for text in axes.texts]
     assert "nan" not in all_text(axes)
+
+
+def test_ways_stand_in_order_whatever_the_table_s():
+    rows = scenario_rows(("valkey_resp", "dram", "kvrocks"))
+    rows.loc[rows["store"] == "kvrocks", "connector"] = "direct"
+    labels = [
+        tick.get_text().split("\n")[0] for tick in draw_transport_medium(rows, 64).axes[0].get_xticklabels()
+    ]
+    assert labels == ["in process", "direct", "RESP"]

@@ -6,7 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ from tests.plugin.native import sanitized_run
 from tests.stores.conftest import buffers_for, new_keys, payload, values_of
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.machine.counters import supports_direct_io
-from workflow.plugin.lmcache_striped.cache import StripedCache, settings_from
+from workflow.plugin.lmcache_striped.cache import CacheSettings, StripedCache, settings_from
 from workflow.plugin.lmcache_striped.connector import StripedConnector
 from workflow.plugin.lmcache_striped.deadline import Endpoint
 from workflow.plugin.lmcache_striped.direct import READS, FileSettings
@@ -182,11 +184,15 @@ def outside(server: FilesServer) -> Path:
 
 
 def renamed(server: FilesServer, new) -> None:
+    lock = threading.Lock()
+
     def located(key: bytes, answer: bytes | None) -> bytes | None:
         if not answer:
             return answer
         offset, length, name = answer.split(b" ", 2)
-        return new(outside(server), offset, length, name)
+        with lock:
+            copy = outside(server)
+        return new(copy, offset, length, name)
 
     server.located = located
 
@@ -432,6 +438,29 @@ def test_the_cache_counts_and_its_settings_say_where_files_are(client, server):
         assert cache.wait_saved(10)
         assert cache.load(chunks, buffers_for(chunks, SIZE)) == WHOLE
         assert cache.counts.files == BY_FILES
+        cache.close()
+
+
+def test_loads_of_several_threads_go_on_at_once(client, server):
+    """The server answers no LOCATE before two are asked."""
+    together = threading.Barrier(2)
+
+    def located(key: bytes, answer: bytes | None) -> bytes | None:
+        if key.endswith(b"#1"):
+            together.wait(20)
+        return answer
+
+    with server.running() as endpoint:
+        settings = CacheSettings((endpoint,), 1, stripe_bytes=STRIPE, library=client, dirs=(server.folder,))
+        cache = StripedCache(settings)
+        keys = new_keys(2)
+        assert cache.offer(keys, values_of(keys, SIZE), lambda saved: None)
+        assert cache.wait_saved(10)
+        server.located = located
+        with ThreadPoolExecutor(2) as threads:
+            found = list(threads.map(lambda key: cache.load([key], buffers_for([key], SIZE)), keys))
+        assert found == [[True], [True]]
+        assert cache.counts.files == FileCounts(2 * STRIPES, 0, 0, 2 * SIZE)
         cache.close()
 
 

@@ -11,6 +11,7 @@ from workflow.hyperkv.connectors.registry import make_connector
 from workflow.hyperkv.profile.moving import Values
 from workflow.hyperkv.profile.own_files import bare_reads, pieces_of, reader
 from workflow.hyperkv.stores.rocksdb.store import RocksdbStore
+from workflow.hyperkv.stores.valkey import ValkeyStore
 
 SIZE, STRIPE, CHUNKS = 300_000, 65_536, 6
 
@@ -69,3 +70,9 @@ def test_a_file_that_is_shorter_than_was_said(store, values, keys, tmp_path):
             read()
     with pytest.raises(FileNotFoundError), reader([replace(pieces[0], path=tmp_path / "gone")], 1, False):
         pass
+
+
+def test_a_server_that_does_not_know_the_question(values, keys, tmp_path):
+    with ValkeyStore(store_config(tmp_path, "valkey")) as store:
+        [note] = bare_reads(store, values, keys, STRIPE, past_the_cache=False).notes
+    assert note.startswith("store valkey does not say where values lie: unknown command")

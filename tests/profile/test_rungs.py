@@ -25,6 +25,8 @@ from workflow.hyperkv.workloads.payload import Payload
 
 SIZE, EACH, CONNECTIONS = 64 << 10, 4, 2
 DELAY_S = 0.005
+STRIPES = {"stripe_bytes": 32 << 10, "stripes_in_flight": 4, "client": "python"}
+DIRECT = {"tier": "ssd", "store": "rocksdb", "connector": "direct", "read": "auto"} | STRIPES
 FILES = {"tier": "ssd", "store": "files", "connector": "inprocess"}
 
 
@@ -113,6 +115,27 @@ def test_a_store_on_disk_is_measured_cold_or_not_at_all(bench, monkeypatch, drop
         assert [note for note in got["notes"] if "not cold" in note] == (
             [] if dropped else [stations._NOT_COLD]
         )
+
+
+def test_without_a_wire_the_same_files_are_read_bare_by_direct_and_by_striped(bench):
+    """The values are stripes, each above what RocksDB keeps in its tables."""
+    records = measured_point(bench(DIRECT))
+    assert [(r["rung"], r["operation"]) for r in records] == keys_of(DIRECT)
+    found = by_rung(records, "get")
+    for name in ("files_ram", "direct_ram", "striped_ram"):
+        assert found[name]["moved_bytes"] == SIZE * EACH * CONNECTIONS
+        assert found[name]["notes"] == []
+    for name in ("files_disk", "striped_disk", "whole"):
+        assert (found[name]["s_per_gb"] is None) is (found[name]["cold"] is False)
+    assert {"client_striped", "store_disk", "device"} <= set(by_rung(records, "set"))
+    assert "files_ram" not in by_rung(records, "set")
+
+
+def test_without_a_memory_folder_what_is_in_memory_is_left_out(bench, monkeypatch):
+    monkeypatch.setattr(stations, "memory_folder", lambda folder, needed: MemoryFolder(None, "no room"))
+    found = by_rung(measured_point(bench(DIRECT)), "get")
+    for name in ("store_ram_warm", "files_ram", "direct_ram", "striped_ram"):
+        assert (found[name]["s_per_gb"], found[name]["notes"]) == (None, ["no room"])
 
 
 def test_what_the_device_delivered_is_cold_without_a_dropped_cache(bench, monkeypatch):

@@ -30,11 +30,10 @@ from tests.plugin.native import compiled_library
 from tests.soak.values import Values
 from tests.stores.located import Place, locate
 from workflow.hyperkv.base.errors import StoreError
+from workflow.hyperkv.connectors.registry import make_connector
 from workflow.hyperkv.stores.base import StoreConfig
 from workflow.hyperkv.stores.registry import make_store
 from workflow.hyperkv.stores.server import ServerStore
-from workflow.plugin.lmcache_striped.connector import StripedConnector
-from workflow.plugin.lmcache_striped.direct import FileSettings
 from workflow.plugin.lmcache_striped.stripes import parts_of, stripe_key
 
 KEYS = 24
@@ -117,14 +116,7 @@ class Direct:
     def __init__(self, load: Load, store: ServerStore, library: Path):
         self._load = load
         self._redis = store.client(timeout_s=10.0)
-        self._connector = StripedConnector(
-            store.endpoints,
-            2,
-            10.0,
-            STRIPE_BYTES,
-            library=library,
-            files=FileSettings((store.config.directory,), threads=2),
-        )
+        self._connector = make_connector("direct", store, 2, 10.0, stripe_bytes=STRIPE_BYTES, library=library)
 
     def put(self, index: int, value: np.ndarray) -> None:
         self._connector.put([self._load.values.key(index)], [value])

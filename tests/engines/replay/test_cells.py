@@ -172,6 +172,26 @@ def test_a_damaged_chunk_is_a_miss_and_is_counted(tmp_path):
         assert (load.present, load.corrupt, damaged_chunks(levels)) == (2, 0, 1)
 
 
+def test_direct_tells_what_it_read_from_files_and_that_it_came_from_the_device(tmp_path):
+    direct = cell(tmp_path, "files")
+    direct.scenario.update(
+        store="rocksdb",
+        settings={"direct_io": "yes", "rocksdb.write_buffer_size": 1, "rocksdb.max_write_buffer_number": 2},
+        connector="direct",
+        stripe_bytes=1 << 20,
+        stripes_in_flight=4,
+        client="python",
+        read="direct",
+    )
+    record = measure_cell(direct).dump()
+    evidence = record["evidence"]
+    assert record["valid"], record["reasons"]
+    assert evidence["file_stripes"] > 0
+    assert evidence["retried_stripes"] == 0
+    assert evidence["served_bytes"] >= evidence["loaded_bytes"]
+    assert evidence["device_read_bytes"] >= 0.5 * evidence["loaded_bytes"]
+
+
 def test_connectors_that_cannot_tell_of_damage_say_nothing(records):
     assert {record["evidence"]["damaged_chunks"] for record, _ in records.values()} == {None}
 

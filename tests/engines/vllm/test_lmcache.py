@@ -234,6 +234,17 @@ def test_stripes_behind_vllms_own_pool_are_a_tier_of_the_plugin():
     assert settings.save_queue_bytes == 2 * GIB
 
 
+def test_direct_names_the_servers_folders():
+    own = scenario("kvrocks", "direct_mp", stripe_bytes=1 << 20, processes=2, read="direct")
+    endpoints = [Endpoint("127.0.0.1", port, folder=Path(f"/data/{port}")) for port in (6666, 6667)]
+    server = lmcache.offload(own, GIB, HELD, endpoints, 5555, 8080).server
+    told = json.loads(server[server.index("--l2-adapter") + 1])["adapter_params"]
+    settings = settings_from({f"l2.{key}": value for key, value in told.items()}, "l2")
+    assert (settings.dirs, settings.read) == ((Path("/data/6666"), Path("/data/6667")), "direct")
+    inside = lmcache.offload(own | {"connector": "direct"}, GIB, HELD, endpoints, 5555, 8080).config
+    assert settings_from(inside["extra_config"], "remote_storage_plugin.striped").dirs == settings.dirs
+
+
 def test_on_a_cpu_the_copy_between_vllms_cache_and_its_pool_is_ours():
     own = scenario("files", "offloading")
     told = lmcache.offload(own, GIB, HELD, [], 5555, 8080, device="cpu").transfer["kv_connector_extra_config"]

@@ -3,6 +3,7 @@
 import pytest
 
 from workflow.hyperkv.engines.vllm.lmcache_log import transfers
+from workflow.plugin.lmcache_striped.file_counts import FileCounts
 
 LINES = [
     "(EngineCore pid=1594) \x1b[32;20m[2026-11-24 14:37:30,438] LMCache INFO:\x1b[0m [req_id=cmpl-b] Retrieved 1792 out of 1792 required tokens (from 1792 total tokens). size: 0.2188 gb, cost 35.7298 ms, throughput: 6.1223 GB/s; \x1b[3m(cache_engine.py:939:lmcache.v1.cache_engine)\x1b[0m",
@@ -71,6 +72,20 @@ def test_what_the_plugin_drops_is_counted_and_what_it_reports_is_a_fault():
         ["striped: dropped 3 chunks", "striped: dropped 2 chunks", "striped: left 8 chunks"], ranks=2
     )
     assert (twice.dropped_chunks, twice.left_chunks) == (3, 4)
+
+
+def test_what_connector_direct_read_from_files_is_summed_and_why_it_did_not_is_no_fault():
+    why = "127.0.0.1:6666: cannot open /data/kv: Permission denied; what is not read from files is asked for by GET"
+    found = transfers(
+        [
+            "LMCache INFO: striped: 32 stripes from files, 4096 bytes; 2 by GET, 1 of them again",
+            f"LMCache WARNING: striped: {why}",
+            "LMCache INFO: striped: 8 stripes from files, 1024 bytes; 0 by GET, 0 of them again",
+        ]
+    )
+    assert found.files == FileCounts(40, 2, 1, 5120)
+    assert (found.by_get, found.faults) == ((why,), ())
+    assert transfers(["LMCache INFO: striped: 1 servers"]).files is None
 
 
 def test_faults_are_kept_without_colours():

@@ -304,10 +304,11 @@ def test_every_key_that_the_workflow_writes_for_lmcache_is_its_own(own):
         assert list(lmcache_faults({"extra_config": {key: 1}}, served=False)), key
 
 
-def test_every_variable_that_the_workflow_gives_is_its_own_but_those_that_only_keep_it_quiet():
+def test_every_variable_that_the_workflow_gives_is_its_own_but_those_that_may_be_chosen():
     given_ours = variables(DEFAULTS | {"device": "cpu"}, Path("x"), Path("y"))
     free = {name for name in given_ours if not list(variable_faults({name: "1"}))}
     assert free == {
+        "VLLM_CPU_NUM_OF_RESERVED_CPU",
         "VLLM_NO_USAGE_STATS",
         "DO_NOT_TRACK",
         "LMCACHE_TRACK_USAGE",

@@ -64,7 +64,7 @@ def look(python: str, remedy: str) -> dict[str, str]:
     if looked.status:
         said = looked.errors.strip().splitlines() or [f"status {looked.status}"]
         raise UserError(
-            f"connectors striped and striped_mp need lmcache-striped, which {python} cannot import ({said[-1]}); {remedy}"
+            f"connectors striped, striped_mp and striped_tier need lmcache-striped, which {python} cannot import ({said[-1]}); {remedy}"
         )
     found: dict[str, str] = json.loads(looked.text.strip().splitlines()[-1])
     for path in sorted(_PACKAGE.glob("*.*")):

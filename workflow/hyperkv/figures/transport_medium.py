@@ -1,4 +1,5 @@
-"""Figure transport_medium: what is lost to the way (in process, RESP) and what to the medium (RAM, SSD).
+"""Figure transport_medium: what is lost to the way (in process; an index over RESP and bytes from files; RESP) and what to the
+medium (RAM, SSD).
 
 python -m workflow.hyperkv.figures.transport_medium --tables results/tables/scenarios.csv --spec '{"chunk_tokens": 64}' --svg F.svg --png F.png
 """
@@ -20,7 +21,7 @@ from .command import Picture, Table, draw_tables
 from .looks import colour_of, medium_of
 from .style import RECOMPUTE, at_chunk, draw_interval, empty, note, pair_words, title
 
-_WAYS = {"inprocess": "in process", "resp": "RESP"}
+_WAYS = {"inprocess": "in process", "direct": "direct", "resp": "RESP"}
 
 
 def main(*, tables: Table, spec: Spec, picture: Picture) -> None:
@@ -34,14 +35,15 @@ def main(*, tables: Table, spec: Spec, picture: Picture) -> None:
 
 
 def draw_transport_medium(scenarios: pd.DataFrame, chunk_tokens: int) -> Figure:
-    """The 2x2 {in process, RESP} x {RAM, SSD}: TTFT and RPS/GPU at the highest load that all have.
+    """The 3x2 {in process, direct, RESP} x {RAM, SSD}: TTFT and RPS/GPU at the highest load that all have.
 
     scenarios: that table; of it the scenarios of one chunk size. Raises UserError when they are not alike.
     """
     compared = at_common_load(at_chunk(scenarios, chunk_tokens))
     rows = compared[compared["connector"].isin(_WAYS)]
     if rows.empty:
-        return empty("No scenario with connector inprocess or resp at this chunk size")
+        return empty("No scenario with connector inprocess, direct or resp at this chunk size")
+    rows = rows.sort_values("connector", key=lambda names: names.map(list(_WAYS).index), kind="stable")
     require_parity(rows, vary=["tier", "store", "connector", "pair"])
     figure, panels = plt.subplots(1, 2, figsize=(10, 4.4))
     recompute = compared[compared["tier"] == "none"]
@@ -50,11 +52,11 @@ def draw_transport_medium(scenarios: pd.DataFrame, chunk_tokens: int) -> Figure:
     else:
         recompute = recompute.head(1)
     pairs, computed = pair_words(rows), pair_words(recompute)
-    stores = list(rows["store"])
+    corners = [(_WAYS[row["connector"]], medium_of(row), row["store"]) for _, row in rows.iterrows()]
     names = [
-        f"{_WAYS[row['connector']]}\n{medium_of(row)}\n"
-        f"({row['store'] if stores.count(row['store']) == 1 else row['scenario']}){pairs[row['scenario']]}"
-        for _, row in rows.iterrows()
+        f"{corner[0]}\n{corner[1]}\n"
+        f"({corner[2] if corners.count(corner) == 1 else row['scenario']}){pairs[row['scenario']]}"
+        for corner, (_, row) in zip(corners, rows.iterrows(), strict=True)
     ]
     for axes, column, name in (
         (panels[0], "ttft_p50_ms", "TTFT p50 (ms)"),

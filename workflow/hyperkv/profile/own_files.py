@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import redis
 
 from ...plugin.lmcache_striped.stripes import HEAD_BYTES, parts_of, stripe_key
 from ...plugin.lmcache_striped.threads import started
@@ -35,8 +36,11 @@ def bare_reads(
 ) -> Moved:
     """The values of keys, stripes in files, read once by a thread for each connection; not measured, with the reason, where
     some are not in files or these cannot be read. past_the_cache: see `reader`."""
-    with store.explaining():
-        pieces, missing = pieces_of(store, keys, values.buffers, stripe_bytes)
+    try:
+        with store.explaining():
+            pieces, missing = pieces_of(store, keys, values.buffers, stripe_bytes)
+    except redis.ResponseError as error:
+        return Moved(notes=[f"store {store.name} does not say where values lie: {error}"])
     if missing:
         return Moved(notes=[f"{missing} of {missing + len(pieces)} stripes are not in the store's files"])
     try:

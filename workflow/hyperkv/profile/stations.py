@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -15,7 +14,6 @@ from ...plugin.lmcache_striped.base import Connector
 from ...plugin.lmcache_striped.threads import started
 from ..cells.point import on_each
 from ..connectors.registry import options_of
-from ..machine.counters import process_counters
 from ..machine.memory_dir import memory_folder
 from ..records.kinds.profile import Moved, Rung
 from ..stores.base import LocalStore, Store
@@ -232,11 +230,12 @@ def _bare_reads(
     bench: Bench, store: Store, restart: Callable[[], bool | None], past_the_cache: bool
 ) -> Moved:
     assert isinstance(store, ServerStore)
+    store.files_read_here = True
     values, dropped = bench.values, restart()
     stripe_bytes = options_of("striped", bench.scenario)["stripe_bytes"]
-    before = _device_reads(store)
+    before = store.counters().process.device_read_bytes
     moved = bare_reads(store, values, values.keys(_FILES), stripe_bytes, past_the_cache)
-    return _only_cold(moved, dropped, before, _device_reads(store), values)
+    return _only_cold(moved, dropped, before, store.counters().process.device_read_bytes, values)
 
 
 def _store_disk(bench: Bench) -> Records:
@@ -298,9 +297,9 @@ def _after_restart(
         for buffer in values.buffers:
             buffer[:: values.value_bytes] = 0
         found: list[bool] = []
-        read_before = _device_reads(store)
+        read_before = store.counters().process.device_read_bytes
         moved = observed(values, store, lambda: found.extend(get(store, connector, values, keys)), sampler)
-        read_after = _device_reads(store)
+        read_after = store.counters().process.device_read_bytes
         values.require_right(keys, found, f"store {store.name}")
     return _only_cold(moved, dropped, read_before, read_after, values)
 
@@ -314,13 +313,6 @@ def _only_cold(
     if cold is False:
         return Moved(cold=False, notes=[*moved.notes, _NOT_COLD])
     return moved.model_copy(update={"cold": cold})
-
-
-def _device_reads(store: Store) -> int | None:
-    """Bytes that the store's process and this one have read from the device so far."""
-    of_store = store.counters().process.device_read_bytes
-    own = 0 if isinstance(store, LocalStore) else process_counters(os.getpid()).device_read_bytes
-    return None if of_store is None or own is None else of_store + own
 
 
 def _read_past(before: int | None, after: int | None, values: Values) -> bool:

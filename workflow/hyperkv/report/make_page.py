@@ -34,7 +34,7 @@ PLACES = (
     {"tier_tradeoff": "What each tier serves: requests per GPU against speed for each user"},
     {
         "latency": "How long a single prompt waits, computed or loaded",
-        "transport_medium": "What is lost to the way (in process, RESP) and what to the medium (RAM, SSD)",
+        "transport_medium": "What is lost to the way (in process, from files that a server names, RESP) and what to the medium (RAM, SSD)",
     },
     {"chunk": "What the chunk size does to hits and to throughput"},
     {"cost": "What it costs", "break_even": "When loading beats computing"},

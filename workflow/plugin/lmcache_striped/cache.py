@@ -5,6 +5,7 @@ Lookups, loads and saves have connections of their own, so that none queues behi
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +27,7 @@ from .secret import Secret
 from .stripes import STRIPE_BYTES, STRIPES_IN_FLIGHT
 
 T = TypeVar("T")
+LOADS_OF_FILES = 2
 _HOSTS = {"module_path", "class_name"}  # keys beside ours that LMCache reads itself
 
 
@@ -39,7 +41,8 @@ class CacheSettings:
     bound of what waits to be saved or is being saved; more is dropped. load_queue_bytes: what lookups may find beside what
     is being loaded, for StripedL2 alone, see load_bound.py. library: what loads, see native.py; None for Python.
     dirs: the servers' data folders in their order, whose files are read here where the servers answer LOCATE; read,
-    read_threads, read_depth: how, see FileSettings of direct.py.
+    read_threads, read_depth: how, see FileSettings of direct.py. loads: how many go on at once, each over connections of its own;
+    None for one, or LOADS_OF_FILES with dirs, so that one's questions go on beside another's reads.
     """
 
     endpoints: tuple[Endpoint, ...]
@@ -56,6 +59,12 @@ class CacheSettings:
     read: str = "auto"
     read_threads: int | None = None
     read_depth: int = DEPTH
+    loads: int | None = None
+
+    @property
+    def loads_at_once(self) -> int:
+        """How many loads go on at once."""
+        return self.loads or (LOADS_OF_FILES if self.dirs else 1)
 
     @property
     def files(self) -> FileSettings | None:
@@ -179,7 +188,12 @@ class StripedCache:
         self.settings = settings
         self.report, self._warn, self._note = report, warn, note
         self._lookups = self._connector(1)
-        self._loads = self._connector(settings.connections, settings.files)
+        self._loads = [
+            self._connector(settings.connections, settings.files) for _ in range(settings.loads_at_once)
+        ]
+        self._free: queue.SimpleQueue[StripedConnector] = queue.SimpleQueue()
+        for connector in self._loads:
+            self._free.put(connector)
         self._stores = self._connector(settings.save_connections or settings.connections)
         self._saves = SaveQueue(self._save, settings.save_queue_bytes)
         self._lock = threading.Lock()
@@ -203,7 +217,7 @@ class StripedCache:
     def close(self) -> None:
         """Drop the saves that wait, end the one under way and close every connection."""
         self._saves.close()
-        for connector in (self._lookups, self._loads, self._stores):
+        for connector in (self._lookups, *self._loads, self._stores):
             connector.close()
 
     @property
@@ -213,11 +227,11 @@ class StripedCache:
             return CacheCounts(
                 self._loaded,
                 self._missed,
-                self._loads.damaged_chunks,
+                sum(connector.damaged_chunks for connector in self._loads),
                 self._failures,
                 self._skipped,
                 self._saves.counts,
-                self._loads.file_counts,
+                FileCounts.sum_of([connector.file_counts for connector in self._loads]),
             )
 
     def count_present(self, keys: Sequence[bytes]) -> int:
@@ -233,15 +247,24 @@ class StripedCache:
 
         A buffer of which False is said holds anything.
         """
-        damaged, read = self._loads.damaged_chunks, self._loads.file_counts
-        found = self._tried(lambda: self._loads.get(keys, buffers), [False] * len(keys))
+        connector = self._free.get()
+        try:
+            return self._load(connector, keys, buffers)
+        finally:
+            self._free.put(connector)
+
+    def _load(
+        self, connector: StripedConnector, keys: Sequence[bytes], buffers: Sequence[np.ndarray]
+    ) -> list[bool]:
+        damaged, read, begun = connector.damaged_chunks, connector.file_counts, time.monotonic()
+        found = self._tried(lambda: connector.get(keys, buffers), [False] * len(keys))
         with self._lock:
             self._loaded += found.count(True)
             self._missed += found.count(False)
-        if self._loads.damaged_chunks > damaged:
-            self.report(f"{self._loads.damaged_chunks - damaged} of {len(keys)} chunks are damaged")
-        if read is not None and (now := self._loads.file_counts) is not None:
-            self._note(now.since(read).told)
+        if connector.damaged_chunks > damaged:
+            self.report(f"{connector.damaged_chunks - damaged} of {len(keys)} chunks are damaged")
+        if read is not None and (now := connector.file_counts) is not None:
+            self._note(f"{now.since(read).told}, in {(time.monotonic() - begun) * 1e3:.1f} ms")
         return found
 
     def offer(

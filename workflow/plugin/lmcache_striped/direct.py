@@ -27,7 +27,7 @@ from .python_files import PythonFiles
 from .stripes import HEAD_BYTES, MAGIC, ChunkProof, Part, chunk_id
 
 READS = ("cached", "direct", "auto")
-MOST_THREADS = 8
+MOST_THREADS = 16
 DEPTH, MOST_DEPTH = 4, 64
 LEFT_ALONE_S = 60.0  # a folder of which nothing proved itself
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
 
 _TOLD = re.compile(r"striped: (\d+) stripes from files, (\d+) bytes; (\d+) by GET, (\d+) of them again")
@@ -25,6 +25,12 @@ class FileCounts:
         read = f"{self.from_files} stripes from files, {self.file_bytes} bytes"
         return f"{read}; {self.by_get} by GET, {self.retried} of them again"
 
+    @classmethod
+    def sum_of(cls, counts: Sequence[FileCounts | None]) -> FileCounts | None:
+        """Of several; None when one of them is not known."""
+        known = [astuple(each) for each in counts if each is not None]
+        return cls(*map(sum, zip(*known, strict=True))) if len(known) == len(counts) else None
+
     def since(self, earlier: FileCounts) -> FileCounts:
         """What has been counted after an earlier state."""
         return FileCounts(*(now - then for now, then in zip(astuple(self), astuple(earlier), strict=True)))
@@ -35,5 +41,7 @@ def told_by(lines: Iterable[str]) -> FileCounts | None:
     found = [match for line in lines if (match := _TOLD.search(line))]
     if not found:
         return None
-    stripes, size, by_get, retried = (sum(int(match[group]) for match in found) for group in range(1, 5))
-    return FileCounts(stripes, by_get, retried, size)
+    told = [tuple(map(int, match.groups())) for match in found]
+    return FileCounts.sum_of(
+        [FileCounts(stripes, by_get, again, size) for stripes, size, by_get, again in told]
+    )

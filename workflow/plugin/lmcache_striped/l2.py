@@ -37,7 +37,7 @@ class StripedL2:
 
     warn: is told in a line when saves are dropped and when chunks are left for want of room (load_queue_bytes); the
     cache's own `report`, when a lookup or a load failed in a way that the cache does not know. Lookups have a thread of
-    their own, so have loads; a lookup finds leading chunks only, which is what a prefix cache asks for.
+    their own, and every load that goes on at once; a lookup finds leading chunks only, which is what a prefix cache asks for.
     """
 
     def __init__(self, cache: StripedCache, warn: Callable[[str], None] = lambda _: None):
@@ -48,7 +48,7 @@ class StripedL2:
         self._lock = threading.Lock()
         self._completed: list[Completion] = []
         self._lookups = started(1, "striped-lookups")
-        self._loads = started(1, "striped-loads")
+        self._loads = started(cache.settings.loads_at_once, "striped-loads")
         self._descriptor: int | None = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def event_fd(self) -> int:

@@ -62,7 +62,8 @@ class StripedTier(SecondaryTierManager):
             "kv", offloading_spec, offloading_spec.blocks_per_chunk, parallel_agnostic=True
         )
         self._presence = _Presence(tier_type, self._present)
-        self._loads, self._saves = started(1, "striped-loads"), started(1, "striped-saves")
+        self._loads = started(settings.loads_at_once, "striped-loads")
+        self._saves = started(1, "striped-saves")
         self._changed = threading.Condition()
         self._running: set[int] = set()
         self._finished: list[tuple[TransferJob, JobResult]] = []

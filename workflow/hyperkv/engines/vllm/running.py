@@ -232,7 +232,11 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
     if offload.server is not None:
         argv = [python, "-c", lmcache.COMMAND, "server", *offload.server, *past_buffer(cell, built)]
         own_log = log.with_name(log.name + "-lmcache.log")
-        commands.append(ServerCommand("lmcache server", argv, http_port, "/healthcheck", own_log, ready_s))
+        # vLLM waits for it; on a GPU not beside it, where vLLM finds out what memory is free.
+        beside = settings["device"] == "cpu"
+        commands.append(
+            ServerCommand("lmcache server", argv, http_port, "/healthcheck", own_log, ready_s, not beside)
+        )
     for program in () if own is None else own.beside_engine(held):
         words = [f"{name}={value}" for name, value in program.environment.items()]
         argv = ["env", *words, python, *program.words]

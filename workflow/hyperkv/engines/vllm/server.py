@@ -35,7 +35,10 @@ class EngineError(UserError):
 
 @dataclass(frozen=True)
 class ServerCommand:
-    """A server's command line, where its health and its counters are, its log, and the time it may take to start."""
+    """A server's command line, where its health and its counters are, its log, and the time it may take to start.
+
+    awaited: whether the next one starts when it is ready; else beside it.
+    """
 
     label: str
     argv: Sequence[str]
@@ -43,6 +46,7 @@ class ServerCommand:
     health: str
     log: Path
     ready_timeout_s: float
+    awaited: bool = True
 
 
 class EngineServers:
@@ -62,8 +66,11 @@ class EngineServers:
     def __enter__(self) -> EngineServers:
         self._gpu_bytes = gpu_memory_used()
         try:
+            starting = []
             for command in self._commands:
-                self._start(command)
+                starting.append((command, self._start(command)))
+                while command.awaited and starting:
+                    _wait_ready(*starting.pop(0))
         except BaseException:
             self.__exit__()
             raise
@@ -75,23 +82,11 @@ class EngineServers:
             self._running.pop().stop(30.0)
         wait_for_gpu_memory(self._gpu_bytes)
 
-    def _start(self, command: ServerCommand) -> None:
+    def _start(self, command: ServerCommand) -> OwnedProcess:
         process = OwnedProcess(command.argv, log=command.log, label=command.label, env=self._environment)
         self._running.append(process)
         process.start()
-        try:
-            process.wait_ready(lambda: _answers(command), command.ready_timeout_s)
-        except StoreError as error:
-            lines, told = "\n".join(process.tail(_LOG_LINES)), process.tail(_LOG_LINES_READ)
-            print(f"the last {_LOG_LINES} lines of {command.log}:\n{lines}", flush=True)
-            raised = engine_error(told)
-            known = cause(told) or (f"{command.label}'s engine: {raised}" if raised else error)
-            raise EngineError(f"{known}; the whole log: {command.log}") from error
-        if others := beyond_loopback(process.listening_addresses()):
-            print(
-                f"hyperkv: warning: {command.label} listens on {' '.join(others)} beside loopback, where others can reach it",
-                file=sys.stderr,
-            )
+        return process
 
     def check_alive(self) -> None:
         """Raises StoreDied when a server is gone."""
@@ -176,6 +171,22 @@ class EngineServers:
         return [
             line for process, mark in zip(self._running, marks, strict=True) for line in process.lines(mark)
         ]
+
+
+def _wait_ready(command: ServerCommand, process: OwnedProcess) -> None:
+    try:
+        process.wait_ready(lambda: _answers(command), command.ready_timeout_s)
+    except StoreError as error:
+        lines, told = "\n".join(process.tail(_LOG_LINES)), process.tail(_LOG_LINES_READ)
+        print(f"the last {_LOG_LINES} lines of {command.log}:\n{lines}", flush=True)
+        raised = engine_error(told)
+        known = cause(told) or (f"{command.label}'s engine: {raised}" if raised else error)
+        raise EngineError(f"{known}; the whole log: {command.log}") from error
+    if others := beyond_loopback(process.listening_addresses()):
+        print(
+            f"hyperkv: warning: {command.label} listens on {' '.join(others)} beside loopback, where others can reach it",
+            file=sys.stderr,
+        )
 
 
 def _request(command: ServerCommand, path: str, timeout_s: float = _PAGE_TIMEOUT_S) -> requests.Response:

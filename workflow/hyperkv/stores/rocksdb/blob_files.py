@@ -6,6 +6,7 @@ compressed. A file with its footer is never written again. Source: db/blob/blob_
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import struct
@@ -55,6 +56,15 @@ class BlobFiles:
         self._places: dict[bytes, dict[str, Place]] = {}
         self._unfinished = False
         self._seen: int | None = None
+
+    def begin(self) -> None:
+        """Take in what is there already, meanwhile: a `refresh` waits for it."""
+        with contextlib.suppress(RuntimeError):  # no more threads
+            threading.Thread(target=self._refresh_if_possible, daemon=True).start()
+
+    def _refresh_if_possible(self) -> None:
+        with contextlib.suppress(OSError, RuntimeError):
+            self.refresh()
 
     def refresh(self) -> None:
         """Take in what has come and gone in the folder since the last time. Raises OSError."""

@@ -77,7 +77,9 @@ class Keyspace:
         self._count = self._opened.count()
 
     def _open(self) -> Database:
-        return Database(self._path, self.settings, self._options, self._index_options)
+        database = Database(self._path, self.settings, self._options, self._index_options)
+        database.blob_files.begin()
+        return database
 
     @property
     def _database(self) -> Database:

@@ -1,0 +1,54 @@
+"""An engine's servers: which start one after the other, and which side by side."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from workflow.hyperkv.engines.vllm.server import EngineError, EngineServers, ServerCommand
+from workflow.hyperkv.machine.processes import free_port
+
+# A server that answers as soon as the file `wanted` is there, and makes the file `made` when it begins.
+PROGRAM = """
+import http.server, pathlib, sys, time
+port, wanted, made = int(sys.argv[1]), *map(pathlib.Path, sys.argv[2:])
+made.touch()
+while not wanted.exists():
+    time.sleep(0.01)
+http.server.HTTPServer(("127.0.0.1", port), http.server.SimpleHTTPRequestHandler).serve_forever()
+"""
+
+
+def commands(folder: Path, awaited: bool, ready_s: float) -> list[ServerCommand]:
+    """Two servers, each ready when the other has begun."""
+    found = []
+    for own, other in (("first", "second"), ("second", "first")):
+        port = free_port()
+        argv = [sys.executable, "-c", PROGRAM, str(port), str(folder / other), str(folder / own)]
+        log = folder / f"{own}.log"
+        found.append(ServerCommand(own, argv, port, "/", log, ready_s, awaited or own == "second"))
+    return found
+
+
+def test_a_server_that_is_not_awaited_starts_beside_the_next_and_both_are_ready_then(tmp_path):
+    with EngineServers(commands(tmp_path, False, 60), {}) as servers:
+        assert servers.url.startswith("http://127.0.0.1:")
+        servers.check_alive()
+
+
+def test_the_next_starts_when_one_that_is_awaited_is_ready(tmp_path):
+    with (
+        pytest.raises(EngineError, match=r"first.*first\.log"),
+        EngineServers(commands(tmp_path, True, 1), {}),
+    ):
+        pass
+    assert not (tmp_path / "second").exists()
+
+
+def test_the_first_that_does_not_start_is_told(tmp_path):
+    first, second = commands(tmp_path, False, 60)
+    broken = ServerCommand(
+        "first", [sys.executable, "-c", "raise SystemExit(3)"], first.port, "/", first.log, 60, False
+    )
+    with pytest.raises(EngineError, match=r"first\.log"), EngineServers([broken, second], {}):
+        pass
