@@ -300,6 +300,16 @@ def test_an_lmcache_server_with_stripes_below_it_imports_the_plugin_that_a_note_
     )
 
 
+def test_direct_names_the_folders_that_the_servers_scripts_make(real, tmp_path):
+    own = scenario("rocksdb", "direct_mp", processes=2, stripe_bytes=1 << 20, settings=ROCKSDB)
+    files = files_for(real, own, tmp_path)
+    words = command_words(files.texts["lmcache-server.sh"])
+    folders = json.loads(words[words.index("--l2-adapter") + 1])["adapter_params"]["dirs"].split(",")
+    assert all(folder in files.texts[f"store-{number}.sh"] for number, folder in enumerate(folders))
+    assert len({*folders}) == 2
+    assert any("run it as the store's user" in note for note in files.notes)
+
+
 def test_the_place_is_the_measured_disk_whether_or_not_this_machine_has_it(monkeypatch):
     monkeypatch.setenv("TMPDIR", "/scratch")
     monkeypatch.delenv("JOB_DISK", raising=False)

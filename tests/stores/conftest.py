@@ -32,9 +32,11 @@ def offered(*words: str):
 
 
 CLIENTS = ("resp", "redis", "striped")
-OPTIONS = {"striped": {"stripe_bytes": 20_000}}
+OPTIONS = {kind: {"stripe_bytes": 20_000} for kind in ("striped", "direct")}
 CLIENTS_OF = {
-    name: [each for each in ("inprocess", *CLIENTS) if each in registry.store_class(name).connectors]
+    name: [
+        each for each in ("inprocess", *CLIENTS, "direct") if each in registry.store_class(name).connectors
+    ]
     for name in registry.STORES
 }
 ALONE = [name for name, clients in CLIENTS_OF.items() if clients]  # the others are an engine's own

@@ -171,7 +171,7 @@ def test_counters_rise_by_at_least_the_bytes_moved(pair):
             6 * 65536 <= share["served_bytes"] < 7 * 65536
             and 6 * 65536 <= share["taken_bytes"] < 7 * 65536
             and share["hits"] in (6, 12, 6 * 5)  # one key a chunk, redis two, striped one a stripe
-            and share["misses"] in (2, 2 * 5)
+            and share["misses"] in (2, 2 * 5, 2 * 4)  # direct need not ask for stripe 0 of what is not there
         )
 
     assert eventually(rose), pair.store.counters().minus(before)

@@ -29,7 +29,7 @@ from .stripes import HEAD_BYTES, MAGIC, ChunkProof, Part, chunk_id
 READS = ("cached", "direct", "auto")
 MOST_THREADS = 16
 DEPTH, MOST_DEPTH = 4, 64
-LEFT_ALONE_S = 60.0  # a folder of which nothing proved itself
+LEFT_ALONE_S = 10.0  # a folder of which nothing proved itself
 
 _ENOUGH = 8  # stripes that tell what a folder is
 _MOST_SAID = 100

@@ -242,10 +242,8 @@ def _stripes(
         "stripes_in_flight": scenario.get("stripes_in_flight") or _ALL_IN_FLIGHT,
     }
     library = library_of(scenario.get("client", "python"))
-    optional = {
-        "stripe_bytes": scenario.get("stripe_bytes"),
-        "save_connections": scenario.get("save_connections"),
-        "load_queue_bytes": scenario.get("load_queue_bytes"),
+    optional = {name: scenario.get(name) for name in ("stripe_bytes", "save_connections", "load_queue_bytes")}
+    optional |= {
         "client": "python" if library is None else None,
         "library": None if library is None else str(library.absolute()),
     }
