@@ -226,6 +226,16 @@ def test_pips_error_is_one_line_and_torch_gets_a_hint(tmp_path):
         fetch_wheels.run_pip(str(python), "download")
 
 
+def test_of_a_conflict_the_package_is_told(tmp_path):
+    said = "Cannot install torch==2+cpu because these package versions have conflicting dependencies."
+    lines = f"echo 'ERROR: {said}' >&2; echo 'ERROR: ResolutionImpossible: for help visit a page' >&2"
+    python = write_program(tmp_path / "python", f"#!/bin/sh\n{lines}; exit 1\n")
+    with pytest.raises(
+        UserError, match=r"pip could not install the packages: Cannot install torch==2\+cpu because"
+    ):
+        fetch_wheels.run_pip(str(python), "install")
+
+
 @pytest.mark.parametrize("name", ["current-cuda", "current-cpu", "reference-cuda", "loadgen"])
 def test_every_package_is_pinned_exactly(name):
     lines = [

@@ -36,5 +36,5 @@ def test_a_row_per_connector_and_one_for_a_pair_of_which_all_the_same_is_said():
 
 
 def test_without_a_kept_trial_there_is_no_table(tmp_path):
-    with pytest.raises(UserError, match="there is no folder with records.jsonl"):
+    with pytest.raises(UserError, match=r"there is no folder with records\.jsonl"):
         pairs_page.main(kept=tmp_path, page=tmp_path / "page.md")

@@ -52,9 +52,11 @@ def run_pip(python: str, verb: str, *options: str) -> None:
         errors = [
             line.removeprefix("ERROR: ") for line in done.stderr.splitlines() if line.startswith("ERROR:")
         ]
-        raise UserError(
-            f"pip could not {verb} the packages: {errors[-1] if errors else 'see the log'}{_hint(errors)}"
+        why = next(
+            (error for error in reversed(errors) if not error.startswith("ResolutionImpossible")),
+            "see the log",
         )
+        raise UserError(f"pip could not {verb} the packages: {why}{_hint(errors)}")
 
 
 def _hint(errors: list[str]) -> str:

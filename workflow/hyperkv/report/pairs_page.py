@@ -63,7 +63,7 @@ def _line(record: Mapping[str, Any], connector: str) -> str:
         "" if alike is None else f"{alike} of {record['prompts']}",
         "" if hits is None else f"{hits:,} of {record['prompt_tokens']:,}",
         "" if served is None else f"{served:,}",
-        record["reason"].replace("|", "\\|"),
+        record["reason"].partition("; the whole log: ")[0].replace("|", "\\|"),
         record["measured_at"][:10],
     ]
     return f"| {' | '.join(cells)} |"

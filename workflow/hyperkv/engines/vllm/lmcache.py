@@ -116,10 +116,9 @@ def check(
 def require_served_on(scenario: Mapping[str, Any], device: str) -> None:
     """Refuse LMCache inside vLLM on a CPU; only the observatory tries it. Raises UserError."""
     if device == "cpu" and scenario["tier"] != "none" and scenario["connector"] in IN_PROCESS:
-        raise UserError(
-            f"scenario {scenario['name']}: LMCache runs inside vLLM on CUDA only (on a CPU it serves without a cache and says nothing); "
-            f"choose connector mp, striped_mp or direct_mp"
-        )
+        why = "LMCache runs inside vLLM on CUDA only (on a CPU it serves without a cache and says nothing)"
+        mend = "choose connector mp, striped_mp or direct_mp"
+        raise UserError(f"scenario {scenario['name']}: {why}; {mend}")
 
 
 def loads_ahead(scenario: Mapping[str, Any]) -> bool:
