@@ -232,7 +232,7 @@ def test_invalid_cells_are_listed_with_their_reasons(tmp_path):
 def test_a_run_without_an_ssd_says_so(tmp_path):
     cells = few_cells()
     page = Reader(page_of(tmp_path / "page", cells[cells["tier"] != "ssd"]))
-    assert "No SSD store was measured, so this run says nothing about SSDs." in page.text
+    assert "No SSD store served clients, so this run does not tell what an SSD costs." in page.text
     assert "Bytes read from the device per byte loaded" not in page.text
 
 
@@ -240,7 +240,7 @@ def test_a_run_of_recompute_alone_says_so(tmp_path):
     cells = few_cells()
     page = Reader(page_of(tmp_path / "page", cells[cells["tier"] == "none"], figures=[]))
     assert "Nothing was measured beside recompute" in page.text
-    assert "Nothing but recompute was measured, so this run says nothing about SSDs." in page.text
+    assert "Nothing but recompute served clients, so this run does not tell what an SSD costs." in page.text
     assert "There is no DRAM scenario that others could be compared with" in page.text
     assert "There are no figures" in page.text
     assert set(SECTIONS) <= page.ids

@@ -29,8 +29,8 @@ def _of_pair(scenarios: pd.DataFrame, ratios: pd.DataFrame) -> str:
     ssd = scenarios[scenarios["tier"] == "ssd"]
     if ssd.empty:
         only = set(scenarios["tier"]) == {"none"}
-        missing = "Nothing but recompute was measured" if only else "No SSD store was measured"
-        return f"{missing}, so this run says nothing about SSDs."
+        missing = "Nothing but recompute served clients" if only else "No SSD store served clients"
+        return f"{missing}, so this run does not tell what an SSD costs."
     if ratios.empty:
         return "No valid DRAM scenario was measured that SSD scenarios could be compared with."
     rows = ratios[(ratios["at"] == "load") & (ratios["metric"] == "rps_per_gpu") & ratios["ratio"].notna()]
