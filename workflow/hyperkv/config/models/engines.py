@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from .texts import Name, Path, VariableName, Words
+from .texts import Name, Path, SettingName, VariableName, Words
 from .values import (
     Boolean,
     Count,
@@ -127,7 +127,7 @@ class Observatory(Section):
 
     scenarios: Several[Name] = key([], unit="names")
     """Scenarios that each pair is tried with, on a CPU; the first is of tier none, whose answers the others must give."""
-    tried: dict[Name, Tried] = Field(default_factory=dict)
+    tried: dict[SettingName, Tried] = Field(default_factory=dict)
     """The pairs by name."""
     conversations: Path = key("config/experiments/conversations.json")
     """Conversations of ShareGPT's form whose last turns are asked."""
