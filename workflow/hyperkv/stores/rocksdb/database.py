@@ -48,34 +48,38 @@ class Database:
             family.set_read_options(rocksdb_options.build_read_options(settings))
             family.set_write_options(self.write_options)
 
-    def entry(self, key: bytes) -> bytes | None:
-        """The index's word on a key: length and stamp of its value, or None. The list form releases the GIL."""
-        return cast("list[bytes | None]", self.index.get([key]))[0]
+    def entries(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        """The index's word on those of the keys that are there: length and stamp of the value. The list form releases the GIL."""
+        found = cast("list[bytes | None]", self.index.get(list(keys)))
+        return {key: entry for key, entry in zip(keys, found, strict=True) if entry is not None}
 
     def value(self, key: bytes) -> bytes | None:
         """A key's value, or None: that of the index's entry, or of a later one where that has been written meanwhile."""
-        entry = self.entry(key)
+        entry = self.entries([key]).get(key)
         while entry is not None:
             value = cast("list[bytes | None]", self.values.get([_own_key(key, entry)]))[0]
-            if value is not None or (later := self.entry(key)) == entry:
+            if value is not None or (later := self.entries([key]).get(key)) == entry:
                 return value
             entry = later
         return None
 
     def locate(self, keys: Sequence[bytes]) -> list[Place | bool]:
         """Of each key: the place of its value in a finished blob file, else whether there is one. Raises OSError."""
-        entries = cast("list[bytes | None]", self.index.get(list(keys)))
+        entries = self.entries(keys)
         self.blob_files.refresh()
         return [
-            entry is not None and (self.blob_files.place(_own_key(key, entry)) or True)
-            for key, entry in zip(keys, entries, strict=True)
+            key in entries and (self.blob_files.place(_own_key(key, entries[key])) or True) for key in keys
         ]
 
-    def batch_of(self, pairs: Mapping[bytes, bytes | None], stamp: int) -> rocksdict.WriteBatch:
-        """Writes and deletions (None) of values and index together. stamp: what tells this write from all others."""
+    def batch_of(
+        self, pairs: Mapping[bytes, bytes | None], stamp: int, entries: Mapping[bytes, bytes]
+    ) -> rocksdict.WriteBatch:
+        """Writes and deletions (None) of values and index together. stamp: what tells this write from all others. entries: of
+        the pairs' keys, as they are now.
+        """
         batch = rocksdict.WriteBatch(raw_mode=True)
         for key, value in pairs.items():
-            if (old := self.entry(key)) is not None:
+            if (old := entries.get(key)) is not None:
                 batch.delete(_own_key(key, old))
             if value is None:
                 batch.delete(key, self.index_handle)

@@ -120,8 +120,9 @@ class Keyspace:
         stamp = next(self._stamps)
         keys = {key for key, _ in pairs}
         with self._writing() as database, self._locked(keys):
-            batch = database.batch_of(dict(pairs), stamp)
-            new = sum(database.index.get(key) is None for key in keys)
+            entries = database.entries([*keys])
+            batch = database.batch_of(dict(pairs), stamp, entries)
+            new = len(keys) - len(entries)
             with self._watched(dict.fromkeys(keys, stamp)):
                 database.write(batch)
             self._add(new)
@@ -129,10 +130,10 @@ class Keyspace:
     def delete(self, keys: Sequence[bytes]) -> int:
         """Delete keys atomically; returns how many there were."""
         with self._writing() as database, self._locked(set(keys)):
-            present = [key for key in set(keys) if database.index.get(key) is not None]
+            present = database.entries([*set(keys)])
             if present:
                 with self._watched({}):
-                    database.write(database.batch_of(dict.fromkeys(present), 0))
+                    database.write(database.batch_of(dict.fromkeys(present), 0, present))
             self._add(-len(present))
         return len(present)
 
@@ -242,7 +243,7 @@ class Keyspace:
                 key for key, stamp in self._refused.items() if _stamp(database.index.get(key)) == stamp
             ]
             if owed := {**dict.fromkeys(refused), **self._owed}:
-                database.write(database.batch_of(owed, next(self._stamps)))
+                database.write(database.batch_of(owed, next(self._stamps), database.entries([*owed])))
             count = database.count()
         except BaseException:
             database.close()
