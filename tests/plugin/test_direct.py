@@ -24,8 +24,9 @@ from workflow.hyperkv.machine.counters import supports_direct_io
 from workflow.plugin.lmcache_striped.cache import CacheSettings, StripedCache, settings_from
 from workflow.plugin.lmcache_striped.connector import StripedConnector
 from workflow.plugin.lmcache_striped.deadline import Endpoint
-from workflow.plugin.lmcache_striped.direct import READS, FileSettings
+from workflow.plugin.lmcache_striped.direct import FileSettings
 from workflow.plugin.lmcache_striped.file_counts import FileCounts
+from workflow.plugin.lmcache_striped.pieces import READS
 from workflow.plugin.lmcache_striped.stripes import stripe_key
 
 STRIPE = 8192
@@ -485,7 +486,8 @@ from pathlib import Path
 import numpy as np
 from tests.connectors.files_server import FilesServer
 from workflow.plugin.lmcache_striped.connector import StripedConnector
-from workflow.plugin.lmcache_striped.direct import READS, FileSettings
+from workflow.plugin.lmcache_striped.direct import FileSettings
+from workflow.plugin.lmcache_striped.pieces import READS
 
 library, folder = map(Path, sys.argv[1:])
 server, random = FilesServer(folder, file_bytes=40_000), random.Random(1)

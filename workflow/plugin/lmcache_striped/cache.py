@@ -17,10 +17,11 @@ import numpy as np
 
 from .connector import StripedConnector
 from .deadline import Endpoint
-from .direct import DEPTH, MOST_DEPTH, READS, FileSettings
+from .direct import DEPTH, MOST_DEPTH, FileSettings
 from .errors import StoreError, UserError
 from .file_counts import FileCounts
 from .native import INSTALLED
+from .pieces import READS
 from .save_queue import SaveCounts, SaveQueue
 from .secret import KEYS as SECRET_KEYS
 from .secret import Secret

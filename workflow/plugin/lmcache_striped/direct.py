@@ -10,7 +10,6 @@ import contextlib
 import ctypes
 import os
 import time
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +23,8 @@ from .file_counts import FileCounts
 from .native_files import NativeFiles
 from .pieces import BY_GET, MISSING, PIECE, UNREAD, Files, Share
 from .python_files import PythonFiles
-from .stripes import HEAD_BYTES, MAGIC, ChunkProof, Part, chunk_id
+from .stripes import HEAD_BYTES, MAGIC, ChunkProof, Part, chunk_id, shard_of
 
-READS = ("cached", "direct", "auto")
 MOST_THREADS = 16
 DEPTH, MOST_DEPTH = 4, 64
 LEFT_ALONE_S = 10.0  # a folder of which nothing proved itself
@@ -222,7 +220,7 @@ class _Stripes:
             part["key"], part["key_bytes"], part["index"] = at, len(chunk.key), index
             part["place"] = chunk.buffer.ctypes.data + np.array([item.offset for item in parts])
             part["room"] = [item.length for item in parts]
-            part["server"] = (zlib.crc32(chunk.key) + index) % servers
+            part["server"] = shard_of(chunk.key, index, servers)
             at += len(chunk.key)
         return cls(pieces, rows, text)
 

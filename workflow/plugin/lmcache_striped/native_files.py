@@ -14,10 +14,9 @@ import numpy as np
 from .deadline import COMMAND_BYTES, Deadline
 from .errors import StoreError
 from .native import Time, failure, function_of
-from .pieces import REFUSED, Share
+from .pieces import READS, REFUSED, Share
 from .stripes import HEAD_BYTES
 
-_MODES = ("cached", "direct", "auto")
 _CHANNEL = np.dtype(
     [
         ("fd", np.int32),
@@ -46,7 +45,7 @@ class NativeFiles:
         self._load.argtypes = [ctypes.c_void_p, *counted, *counted, ctypes.c_uint64, ctypes.POINTER(Time)]
         make.argtypes, make.restype = [ctypes.c_uint, ctypes.c_uint, ctypes.c_int], ctypes.c_void_p
         self._refused.argtypes = self._close.argtypes = [ctypes.c_void_p]
-        self._reader = make(threads, depth, _MODES.index(read))
+        self._reader = make(threads, depth, READS.index(read))
         if self._reader is None:
             raise StoreError(f"cannot read by {threads} threads, {depth} reads in each")
 

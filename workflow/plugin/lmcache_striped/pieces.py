@@ -11,6 +11,7 @@ import numpy as np
 from .channels import Channel
 from .deadline import Deadline
 
+READS = ("cached", "direct", "auto")  # in the order of files.c
 MISSING, REFUSED, BY_GET, UNREAD = range(
     -1, -5, -1
 )  # lengths of what has not come, as native.c and reader.c have them

@@ -16,9 +16,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
+from typing import TypeVar
 
+import numpy as np
 from xxhash import xxh3_64_intdigest
 
+Index = TypeVar("Index", int, np.ndarray)
 _HEAD = struct.Struct("<4sIIIQ16sQQ")
 MAGIC = b"HKS2"
 _CHECKSUM = struct.Struct("<Q")
@@ -60,8 +63,8 @@ def stripe_key(key: bytes, index: int) -> bytes:
     return b"%b#%d" % (key, index)
 
 
-def shard_of(key: bytes, index: int, shards: int) -> int:
-    """Which of `shards` servers holds a stripe: the chunk's hash says where it begins, its stripes go round."""
+def shard_of(key: bytes, index: Index, shards: int) -> Index:
+    """Which of `shards` servers holds a stripe: the chunk's hash says where it begins, its stripes go round. Of one index or of many."""
     return (zlib.crc32(key) + index) % shards
 
 
