@@ -11,18 +11,17 @@ from ...plugin.lmcache_striped.base import Connector
 from ...plugin.lmcache_striped.secret import Secret
 from ..base.errors import UserError
 from ..base.own_command import snakemake_command
-from ..stores.base import Store
+from ..stores.base import DIRECT, Store
 
 PLUGIN = "workflow.plugin.lmcache_striped"  # as it is imported here; engines import what is installed of it
-DIRECT = ("direct", "direct_mp")  # stripes that are read from the servers' files
 # Inside LMCache inside vLLM, below an LMCache server, and below vLLM's own offloading.
+STRIPED_INSIDE = ("striped", "direct")
+STRIPED_SERVED = ("striped_mp", "direct_mp")
 STRIPED = ("striped", "striped_mp", "striped_tier", *DIRECT)
 _OF_PLUGIN = {
-    "striped": "remote",
-    "striped_mp": "l2",
+    **dict.fromkeys(STRIPED_INSIDE, "remote"),
+    **dict.fromkeys(STRIPED_SERVED, "l2"),
     "striped_tier": "tier",
-    "direct": "remote",
-    "direct_mp": "l2",
 }
 _TAKING_PASSWORDS = ("redis", "resp", "mp")
 _BELOW_OTHERS = {"mp": "resp", "striped_mp": "striped", "striped_tier": "striped", "direct_mp": "direct"}
@@ -31,7 +30,7 @@ CONNECTORS = {
     "inprocess": (f"{__package__}.inprocess", "InprocessConnector"),
     "redis": (f"{__package__}.redis", "RedisConnector"),
     "resp": (f"{__package__}.resp", "RespConnector"),
-    **dict.fromkeys(("striped", "direct"), (f"{PLUGIN}.connector", "StripedConnector")),
+    **dict.fromkeys(STRIPED_INSIDE, (f"{PLUGIN}.connector", "StripedConnector")),
 }
 _STRIPES = {"stripe_bytes": "stripe_bytes", "in_flight": "stripes_in_flight", "library": "client"}
 _OPTIONS = {"striped": _STRIPES, "direct": _STRIPES | {"read": "read"}}
@@ -76,7 +75,7 @@ def make_connector(
     endpoints = store.endpoints
     if not endpoints:
         raise UserError(f"connector {name} cannot reach store {store.name}; use inprocess")
-    if name in ("striped", "direct"):
+    if name in STRIPED_INSIDE:
         if name == "direct":
             folders = tuple(each.folder for each in endpoints if each.folder is not None)
             if len(folders) < len(endpoints):

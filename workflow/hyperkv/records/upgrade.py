@@ -90,12 +90,7 @@ def _saved_by_version(record: Line) -> bool | None:
     offloading saves prompts only unless told from 0.25 on (offload_prompt_only). None for what is older or not known.
     """
     scenario = record["spec"]["scenario"]
-    if record["engine"] == "replay" or scenario["connector"] not in (
-        "mp",
-        "striped_mp",
-        "direct_mp",
-        "offloading",
-    ):
+    if record["engine"] == "replay" or scenario["connector"] not in ("mp", "striped_mp", "offloading"):
         return scenario.get("save_decode_cache")
     versions = versions_of(record["environment"], {})
     if scenario["connector"] == "offloading":

@@ -22,6 +22,7 @@ from .held import HeldByEngine
 from .owned_keys import Owned, refuse_owned
 
 GRACE_S = 1.0  # how long a failed request waits to learn that the server died
+DIRECT = ("direct", "direct_mp")  # connectors of a server that may say where its values lie
 
 
 @dataclass(frozen=True)

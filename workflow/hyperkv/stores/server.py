@@ -25,7 +25,6 @@ from .base import Counters, Store, new_directory
 from .reach import warning
 from .redis_client import bounded
 
-OF_FILES = ("direct", "direct_mp")  # connectors of a server that may say where its values lie
 _READY_TIMEOUT_S = 60.0
 _REPLY_TIMEOUT_S = 30.0
 _REFUSALS = (redis.AuthenticationError, redis.exceptions.AuthorizationError, redis.ResponseError)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from ...connectors.registry import DIRECT, STRIPED
+from ...connectors.registry import STRIPED, STRIPED_SERVED
 from ...engines.vllm.lmcache import SERVED
 from ...models.serde import SERDES
+from ...stores.base import DIRECT
 from ...stores.registry import STORES
 from .engines import Vllm
 from .texts import Folder, Name, Path, SettingName, VariableName, Words
@@ -122,9 +123,7 @@ class Scenario(Settings):
     )
     """Connectors with stripes, engine vllm. Connections to each server for saves, beside `connections` for
     loads; null for as many. Fewer leave more of the processor to the engine while it saves."""
-    load_queue_bytes: Annotated[
-        OrNull[Size], ReadBy(("striped_mp", "direct_mp"), "has no queue of loads")
-    ] = None
+    load_queue_bytes: Annotated[OrNull[Size], ReadBy(STRIPED_SERVED, "has no queue of loads")] = None
     """striped_mp and direct_mp. A lookup finds as much as fits in here beside the loads under way, and the rest of the
     prompt is computed, so that a slow device holds back less of what the engine computes faster. Lookups
     that come together each find all of the room. null for no bound."""

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...cells.cell import CellSpec, StoreWindow, frame
-from ...connectors.registry import DIRECT
 from ...connectors.vllm_own import OFFLOADING
 from ...records.effective import Effective
 from ...records.evidence import Evidence, quotient
 from ...records.kinds.cell import Cell, RequestColumns, Single, Values
+from ...stores.base import DIRECT
 from ...stores.registry import bypasses_processes, store_class
 from ...workloads import Conversation
 from . import aiperf
@@ -100,10 +100,8 @@ def _saved_bytes(cell: CellSpec, counted: dict[str, int | None], log: Transfers)
         return log.stored_tokens * cell.stored_bytes_per_token
     if (values := counted["store_saved_chunks"]) is not None and _has_store(cell):
         return values // share.values_per_chunk * cell.stored_bytes_per_token * cell.scenario["chunk_tokens"]
-    written, chunk_bytes = (
-        counted["tier_written_bytes"],
-        cell.scenario["chunk_tokens"] * cell.stored_bytes_per_token,
-    )
+    written = counted["tier_written_bytes"]
+    chunk_bytes = cell.scenario["chunk_tokens"] * cell.stored_bytes_per_token
     return None if written is None else written - log.dropped_chunks * chunk_bytes
 
 

@@ -14,10 +14,11 @@ import yaml
 
 from ....plugin.lmcache_striped.deadline import Endpoint
 from ...base.errors import UserError
-from ...connectors.registry import DIRECT, library_of
+from ...connectors.registry import STRIPED_INSIDE, STRIPED_SERVED, library_of
 from ...connectors.vllm_own import OFFLOADING, mooncake_keys, offloading_keys
 from ...machine.processes import LOOPBACK, option_words
 from ...models.serde import require_serde
+from ...stores.base import DIRECT
 from ...stores.held import Held
 from ...stores.registry import store_class
 
@@ -25,8 +26,8 @@ from ...stores.registry import store_class
 COMMAND = "from lmcache.cli.main import main; main()"
 _GIB = 1 << 30
 LEAST_CHUNKS = 4
-IN_PROCESS = ("inprocess", "redis", "resp", "striped", "direct")
-SERVED = ("mp", "striped_mp", "direct_mp")
+IN_PROCESS = ("inprocess", "redis", "resp", *STRIPED_INSIDE)
+SERVED = ("mp", *STRIPED_SERVED)
 VLLMS_OWN = (*OFFLOADING, "mooncake")
 # vLLM's classes, as --kv-transfer-config names them.
 CONNECTOR_CLASSES = {
@@ -208,7 +209,7 @@ def inprocess_config(
             )
     if scenario["connector"] == "resp":
         config["extra_config"] |= {"save_chunk_meta": False, "resp_num_threads": scenario["connections"]}
-    if scenario["connector"] in ("striped", "direct"):
+    if scenario["connector"] in STRIPED_INSIDE:
         config |= {"remote_storage_plugins": ["striped"], "remote_serde": "naive"}
         config["extra_config"] |= {"save_chunk_meta": False} | _plugin_keys(
             "striped",
@@ -306,7 +307,7 @@ def _l2_adapter(
 ) -> dict[str, Any] | None:
     if _held(scenario):
         return store_class(scenario["store"]).l2_adapter(held)
-    if scenario["connector"] in ("striped_mp", "direct_mp"):
+    if scenario["connector"] in STRIPED_SERVED:
         return {
             "type": "native_plugin",
             "module_path": "lmcache_striped.l2",

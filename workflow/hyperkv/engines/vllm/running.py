@@ -17,7 +17,6 @@ from ...base.errors import StoreError, UserError
 from ...base.secret import write_private
 from ...cells.cell import CellSpec, built_environments, check_room, open_store
 from ...connectors import vllm_own
-from ...connectors.registry import DIRECT
 from ...machine.counters import block_device_bytes
 from ...machine.environment import gpu_lines
 from ...machine.interpreter import import_path
@@ -25,7 +24,7 @@ from ...machine.processes import free_port
 from ...machine.watch import every
 from ...models.gpus import VISIBLE, check_settings, require_gpus
 from ...records.effective import Effective, asked_of
-from ...stores.base import Store
+from ...stores.base import DIRECT, Store
 from ...stores.held import Held
 from ...stores.registry import bypasses_processes, store_class
 from ...workloads import Conversation, longest_context

@@ -18,8 +18,8 @@ from ...machine.machine_code import lacking, needs_of, unmet
 from ...machine.processes import LOOPBACK
 from .. import reach
 from ..applied import told_by
-from ..base import Counters, Look, StoreConfig
-from ..server import OF_FILES, ServerStore
+from ..base import DIRECT, Counters, Look, StoreConfig
+from ..server import ServerStore
 from .config import OWNED, PATCHED_PROGRAM, PROGRAM, complete, rendered
 
 _REACHABLE = {LOOPBACK, "0.0.0.0", "localhost"}
@@ -53,7 +53,7 @@ class KvrocksStore(ServerStore):
     title = "Kvrocks"
     medium = "ssd"
     look = Look("#CC79A7", "P", "H")
-    connectors = (*ServerStore.connectors, *OF_FILES)
+    connectors = (*ServerStore.connectors, *DIRECT)
     takes_password = True
     owned_keys = OWNED
     presets = Path("config/kvrocks")

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...base.errors import UserError
-from ..base import Look
+from ..base import DIRECT, Look
 from ..owned_keys import ITS_FOLDER, ITS_PORT, ITS_SOCKET, Owned
-from ..server import OF_FILES, ServerStore
+from ..server import ServerStore
 from .keys import KEYS, complete, parse_pairs
 
 _DIRECT = ("rocksdb.use_direct_reads", "rocksdb.use_direct_io_for_flush_and_compaction")
@@ -21,7 +21,7 @@ class RocksdbStore(ServerStore):
     name = "rocksdb"
     medium = "ssd"
     look = Look("#D55E00", "D", "d")
-    connectors = (*ServerStore.connectors, *OF_FILES)
+    connectors = (*ServerStore.connectors, *DIRECT)
     programs = ("stores.rocksdb.server",)
     owned_keys = (
         Owned(("port",), ITS_PORT),
