@@ -209,6 +209,8 @@ def test_before_a_load_has_ended_one_lookup_alone_finds_all():
     gate, clock = gated()
     assert gate.decide(keys_of("a", 20), 20).found == 20
     assert gate.decide(keys_of("b", 20), 20).found == 0
+    clock.now += 0.2
+    gate.saves(keys_of("b", 20), 20 * CHUNK)
     load(gate, clock, keys_of("a", 20), WORTH_IT)
     assert gate.decide(keys_of("c", 20), 20).found == 20
 
@@ -252,6 +254,22 @@ def test_compute_time_follows_what_is_observed_while_prompts_wait_for_each_other
         clock.now += each_s * pace
         gate.saves(keys_of(str(number), 20), 20 * CHUNK)
     assert gate.decide(keys_of("a", 20), 0).compute_s == pytest.approx(each_s * pace, rel=0.1)
+
+
+def test_what_passes_between_a_load_and_the_computing_of_the_rest_is_learned():
+    gate, clock = knowing(2e8)
+    before = gate.decide(keys_of("a", 20), 20)
+    for number in range(300):
+        keys = keys_of(str(number), 21)
+        clock.now += 10
+        found = gate.decide(keys, 20).found
+        load(gate, clock, keys[:found], 2e8)
+        clock.now += (20.5 - found + 1) * TOKENS * S_PER_TOKEN + 0.002 * found
+        gate.saves(keys[found:], CHUNK)
+    clock.now += 10
+    after = gate.decide(keys_of("b", 20), 20)
+    assert before.load_all_s + 0.03 < after.load_all_s < before.load_all_s + 0.05
+    assert gate.counts.load_error_p90 < 0.05
 
 
 def test_chunks_that_were_left_are_there_already_when_they_come_to_be_saved_once():

@@ -137,7 +137,7 @@ class Gate:
                 decision = Decision(present, present if self._store.idle else 0)
             else:
                 decision = self._best(keys[:present], tokens, context_tokens, now)
-            self._note(decision, keys, tokens, now)
+            self._note(decision, keys, tokens, context_tokens, now)
         if unknown:
             self._warn(
                 "gate: how long computing takes is not known yet, so all that is there is loaded; gate_curve tells it at once"
@@ -254,22 +254,25 @@ class Gate:
             waiting,
         )
 
-    def _note(self, decision: Decision, keys: Sequence[Hashable], tokens: float, now: float) -> None:
+    def _note(
+        self, decision: Decision, keys: Sequence[Hashable], tokens: float, context: int, now: float
+    ) -> None:
         """Remember what was found, what was left, and the prompt that is to be computed."""
-        found, present = decision.found, decision.present
+        found, present, gpu = decision.found, decision.present, self._gpu
+        new, before = max(tokens - found * self.chunk_tokens, 1), context + found * self.chunk_tokens
         load_s, first_s = decision.load_s or 0.0, decision.first_token_s or 0.0
         prompt = Prompt(
             key=keys[-1] if found < len(keys) else None,
             since_s=now,
             found=found,
-            new_tokens=max(tokens - found * self.chunk_tokens, 1),
+            new_tokens=new,
             queue_s=decision.queue_s or 0.0,
-            load_s=load_s,
-            compute_s=(decision.compute_s or 0.0) / self._gpu.pace,
+            load_s=load_s - float(gpu.extra_s(found)),
+            compute_s=float(gpu.compute_s(new, before)) if gpu.known else 0.0,
             predicted_s=first_s,
             ready_s=now + load_s,
         )
-        self._gpu.begins(prompt)
+        gpu.begins(prompt)
         if found:
             self._store.promise(keys[:found], now + _PROMISE_S + 2 * load_s, prompt)
         if self._left:

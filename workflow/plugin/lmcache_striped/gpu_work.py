@@ -15,6 +15,7 @@ _PRIOR = 1.0  # prompts that took what was predicted, as a beginning
 _PACES = (0.5, 2.0)
 _MOST_LAG_S = 0.3
 _GAIN = 0.2
+_UP, _DOWN = 0.03, 0.3  # others that came between make it longer, nothing makes it shorter
 _FRESH_S = 1.0
 _REMEMBERED_S = 60.0
 
@@ -55,7 +56,7 @@ class GpuWork:
         self._prompts: dict[int, Prompt] = {}
         self._by_key: OrderedDict[Hashable, Prompt] = OrderedDict()
         self._sums = (0.0, 0.0, 0.0)
-        self._extra = (0.0, 0.0)
+        self._extra_s = 0.0
         self._free_s = float("-inf")
         self._told: tuple[int, float] | None = None
 
@@ -70,8 +71,7 @@ class GpuWork:
 
     def extra_s(self, chunks: Any) -> Any:
         """Seconds between the end of a load of so many chunks and the computing of the rest."""
-        late, squares = self._extra
-        return max(late / squares, 0.0) * chunks if squares else 0.0 * chunks
+        return self._extra_s * chunks
 
     def begins(self, prompt: Prompt) -> None:
         """A lookup was answered."""
@@ -126,6 +126,8 @@ class GpuWork:
         if self.curve is None:
             if not prompt.found:
                 self._learned.observe(prompt.new_tokens, took_s)
+        elif prompt.compute_s <= 0:
+            return
         elif waited:
             self._learn_pace(prompt.compute_s, took_s)
         elif alone and not prompt.found:
@@ -133,9 +135,9 @@ class GpuWork:
             self.lag_s += _GAIN * (late_s - self.lag_s)
             self._learn_pace(prompt.compute_s, prompt.compute_s)
         elif alone:
-            late_s = min(took_s - prompt.compute_s * self.pace - self.lag_s, _MOST_LAG_S)
-            late, squares = (_KEPT * old for old in self._extra)
-            self._extra = (late + prompt.found * late_s, squares + prompt.found**2)
+            late_s = took_s - prompt.compute_s * self.pace - self.lag_s - self.extra_s(prompt.found)
+            self._extra_s += (_UP if late_s > 0 else _DOWN) * late_s / prompt.found
+            self._extra_s = max(self._extra_s, 0.0)
 
     def _learn_pace(self, predicted_s: float, took_s: float) -> None:
         count, predicted, took = (
