@@ -165,6 +165,7 @@ def measure_load(cell: CellSpec, running: Running) -> Cell:
             *excess(evidence),
             *from_buffer(cell, evidence),
             *left_to_compute(log),
+            *running.gate_notes(),
             *log.by_get,
             *(about["environment"].get("engine") or {}).get("lacks", []),
             *workload_notes(cell.spec["workload"]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ...cells.cell import CellSpec, StoreWindow, frame
+from ...cells.cell import CellSpec, StoreWindow, frame, gate_evidence
 from ...connectors.vllm_own import OFFLOADING
 from ...records.effective import Effective
 from ...records.evidence import Evidence, quotient
@@ -65,6 +65,7 @@ def evidence_of(
         corrupt_chunks=None,
         damaged_chunks=None,
         dropped_chunks=log.dropped_chunks,
+        **gate_evidence(log.gate),
     )
 
 
@@ -206,10 +207,12 @@ def from_buffer(cell: CellSpec, evidence: Evidence) -> list[str]:
 
 
 def left_to_compute(log: Transfers) -> list[str]:
-    """A line when the bound on loads left chunks to be computed that were there."""
-    if not log.left_chunks:
+    """A line when a gate left chunks to be computed that were there."""
+    if log.gate is None or not log.gate.left_chunks:
         return []
-    return [f"lookups left {log.left_chunks} chunks that were there to be computed, for want of room to load"]
+    return [
+        f"lookups left {log.gate.left_chunks} of {log.gate.present_chunks} chunks that were there to be computed, as the gate chose"
+    ]
 
 
 def engine_figures(cell: CellSpec, evidence: Evidence, log: Transfers) -> dict[str, float | None]:

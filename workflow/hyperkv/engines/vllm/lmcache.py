@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -105,12 +106,6 @@ def check(
         raise UserError(
             f"{where}: {key}: {pool >> 20} MiB hold {pool // chunk_bytes} chunks of {chunk_bytes >> 20} MiB, at least "
             f"{LEAST_CHUNKS} are needed; raise it or lower chunk_tokens"
-        )
-    bound = scenario.get("load_queue_bytes")
-    if bound is not None and bound < chunk_bytes:
-        raise UserError(
-            f"{where}: load_queue_bytes: {bound >> 20} MiB hold no chunk of {chunk_bytes >> 20} MiB, so that nothing would be "
-            f"loaded; raise it or lower chunk_tokens"
         )
 
 
@@ -243,15 +238,31 @@ def _stripes(
         "stripes_in_flight": scenario.get("stripes_in_flight") or _ALL_IN_FLIGHT,
     }
     library = library_of(scenario.get("client", "python"))
-    optional = {name: scenario.get(name) for name in ("stripe_bytes", "save_connections", "load_queue_bytes")}
+    optional = {name: scenario.get(name) for name in ("stripe_bytes", "save_connections")}
     optional |= {
         "client": "python" if library is None else None,
         "library": None if library is None else str(library.absolute()),
     }
     if scenario["connector"] in DIRECT:
         optional |= {"dirs": ",".join(str(each.folder) for each in endpoints), "read": scenario.get("read")}
+    if gated(scenario):
+        optional |= {name: scenario.get(name) for name in ("gate", "gate_curve", "gate_metrics")}
+        optional |= {"gate_chunk_tokens": scenario["chunk_tokens"]}
     own |= {key: value for key, value in optional.items() if value is not None}
     return own | _reference(endpoints[0])
+
+
+def gated(scenario: Mapping[str, Any]) -> bool:
+    """Whether a gate decides how much of what is there is loaded."""
+    return scenario.get("gate", "off") != "off"
+
+
+def with_feed(scenario: Mapping[str, Any], vllm_port: int, curve: Path | None) -> dict[str, Any]:
+    """The scenario with what its gate is fed from, if it has one: vLLM's metrics, and a file for the engine's prefill curve."""
+    if not gated(scenario):
+        return dict(scenario)
+    metrics = f"http://{LOOPBACK}:{vllm_port}/metrics"
+    return {**scenario, "gate_metrics": metrics, "gate_curve": None if curve is None else str(curve)}
 
 
 def _reference(endpoint: Endpoint) -> dict[str, str]:
