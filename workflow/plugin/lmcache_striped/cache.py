@@ -20,7 +20,8 @@ from .deadline import Endpoint
 from .direct import DEPTH, MOST_DEPTH, FileSettings
 from .errors import StoreError, UserError
 from .file_counts import FileCounts
-from .gate import OBJECTIVES, OFF
+from .gate_settings import KEYS as GATE_KEYS
+from .gate_settings import NO_GATE, GateSettings, gate_from
 from .native import INSTALLED
 from .pieces import READS
 from .save_queue import SaveCounts, SaveQueue
@@ -40,10 +41,8 @@ class CacheSettings:
     connections: for loads, to each server. save_connections: for saves, None for as many; fewer leave more of the
     processor to the engine while it saves. stripes_in_flight: on each of them. timeout_s: of every call, see
     deadline.py. retry_s: after a failure the store is left alone for so long, and everything is a miss. save_queue_bytes:
-    bound of what waits to be saved or is being saved; more is dropped. gate: how much lookups find, of gate.py's OBJECTIVES, by
-    StripedL2 and inside LMCache; gate_curve: a file, JSON [[tokens, seconds], ...], how long the engine computes prompts of so many
-    tokens, read again when it changes; gate_metrics: the address of vLLM's metrics; gate_chunk_tokens: LMCache's chunk, which its server
-    does not tell. library: what loads, see native.py; None for Python.
+    bound of what waits to be saved or is being saved; more is dropped. gate: how much lookups find, see
+    gate_settings.py; of StripedL2 and inside LMCache. library: what loads, see native.py; None for Python.
     dirs: the servers' data folders in their order, whose files are read here where the servers answer LOCATE; read,
     read_threads, read_depth: how, see FileSettings of direct.py. loads: how many go on at once, each over connections of its own;
     None for one, or LOADS_OF_FILES with dirs, so that one's questions go on beside another's reads.
@@ -57,10 +56,7 @@ class CacheSettings:
     timeout_s: float = 3.0
     retry_s: float = 10.0
     save_queue_bytes: int = 1 << 30
-    gate: str = OFF
-    gate_curve: Path | None = None
-    gate_metrics: str | None = None
-    gate_chunk_tokens: int | None = None
+    gate: GateSettings = NO_GATE
     library: Path | None = None
     dirs: tuple[Path, ...] = ()
     read: str = "auto"
@@ -121,11 +117,8 @@ def settings_from(values: Mapping[str, Any], prefix: str) -> CacheSettings:
             f"{prefix}.password: LMCache logs its configuration; write the password into a file of mode 600 and name it in "
             f"{prefix}.password_file"
         )
-    if f"{prefix}.load_queue_bytes" in values:
-        raise UserError(
-            f"{prefix}.load_queue_bytes: there is no such key any more; gate, ttft or throughput, weighs loads against computing"
-        )
-    known = {*_HOSTS, *SECRET_KEYS, "client", *(item.name for item in fields(CacheSettings))}
+    gate = gate_from(values, prefix)
+    known = {*_HOSTS, *SECRET_KEYS, *GATE_KEYS, "client", *(item.name for item in fields(CacheSettings))}
     given_here = (key.removeprefix(f"{prefix}.") for key in values if key.startswith(f"{prefix}."))
     if unknown := sorted(key for key in given_here if key not in known and "." not in key):
         raise UserError(
@@ -133,7 +126,7 @@ def settings_from(values: Mapping[str, Any], prefix: str) -> CacheSettings:
         )
     password = Secret.of({key: values.get(f"{prefix}.{key}") for key in SECRET_KEYS})
     endpoints = tuple(_endpoint(word.strip(), password, where) for word in str(text).split(","))
-    words = ("endpoints", "library", "dirs", "read", "gate", "gate_curve", "gate_metrics")
+    words = ("endpoints", "library", "dirs", "read", "gate")
     numbers = [item.name for item in fields(CacheSettings) if item.name not in words]
     given = {
         name: values[f"{prefix}.{name}"] for name in numbers if values.get(f"{prefix}.{name}") is not None
@@ -155,24 +148,12 @@ def settings_from(values: Mapping[str, Any], prefix: str) -> CacheSettings:
     read = values.get(f"{prefix}.read") or "auto"
     if read not in READS:
         raise UserError(f"{prefix}.read: {read!r} is wrong; allowed are {', '.join(READS)}")
-    gate = values.get(f"{prefix}.gate") or OFF
-    if gate not in OBJECTIVES:
-        raise UserError(f"{prefix}.gate: {gate!r} is wrong; allowed are {', '.join(OBJECTIVES)}")
-    curve, metrics = values.get(f"{prefix}.gate_curve"), values.get(f"{prefix}.gate_metrics")
     if given.get("read_depth", DEPTH) > MOST_DEPTH:
         raise UserError(
             f"{prefix}.read_depth: {given['read_depth']} is wrong; at most {MOST_DEPTH} reads are under way in a thread"
         )
-    return CacheSettings(
-        endpoints,
-        **given,
-        library=_library(values, prefix),
-        dirs=dirs,
-        read=read,
-        gate=gate,
-        gate_curve=None if curve is None else Path(str(curve)),
-        gate_metrics=None if metrics is None else str(metrics),
-    )
+    library = _library(values, prefix)
+    return CacheSettings(endpoints, **given, library=library, dirs=dirs, read=read, gate=gate)
 
 
 def _library(values: Mapping[str, Any], prefix: str) -> Path | None:

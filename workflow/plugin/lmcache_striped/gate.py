@@ -235,7 +235,9 @@ class Gate:
         counts = np.arange(len(keys) + 1)
         queue_s, waiting = gpu.queue(now)
         wait_s, slower = store.wait_s(now)
-        load_s = (0.0 if self._blocking else wait_s) + slower * store.seconds_by_count(keys) + gpu.extra_s(counts)
+        load_s = (
+            (0.0 if self._blocking else wait_s) + slower * store.seconds_by_count(keys) + gpu.extra_s(counts)
+        )
         load_s[0] = 0.0
         loaded = counts * self.chunk_tokens
         compute_s = gpu.pace * gpu.compute_s(np.maximum(tokens - loaded, 1), context + loaded)
@@ -274,7 +276,8 @@ class Gate:
             new_tokens=new,
             queue_s=decision.queue_s or 0.0,
             load_s=load_s - float(gpu.extra_s(found)),
-            compute_s=(float(gpu.compute_s(new, before)) if gpu.known else 0.0) + (load_s if self._blocking else 0.0),
+            compute_s=(float(gpu.compute_s(new, before)) if gpu.known else 0.0)
+            + (load_s if self._blocking else 0.0),
             predicted_s=first_s,
             ready_s=now if self._blocking else now + load_s,
         )

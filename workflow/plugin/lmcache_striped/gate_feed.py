@@ -38,9 +38,9 @@ class GateFeed:
     ):
         warm = 0 if settings.read == "direct" else _available_bytes() // 2
         self.gate = Gate(
-            settings.gate, chunk_tokens, warm_bytes=warm, blocking=blocking, tell=tell, warn=warn
+            settings.gate.objective, chunk_tokens, warm_bytes=warm, blocking=blocking, tell=tell, warn=warn
         )
-        self._curve, self._metrics = settings.gate_curve, settings.gate_metrics
+        self._curve, self._metrics = settings.gate.curve, settings.gate.metrics
         self._warn, self._warned = warn, set[str]()
         self._curve_read: tuple[int, int] | None = None
         self._lookup_s = time.monotonic()
@@ -56,16 +56,19 @@ class GateFeed:
     def of(
         cls,
         settings: CacheSettings,
-        chunk_tokens: int | None,
         tell: Callable[[str], None],
         warn: Callable[[str], None],
+        chunk_tokens: int | None = None,
         blocking: bool = False,
     ) -> GateFeed | None:
-        """None with gate off. Raises UserError when a chunk's tokens are not known."""
-        if settings.gate == OFF:
+        """None with gate off. chunk_tokens: None takes the settings'. Raises UserError when they are not known."""
+        objective, chunk_tokens = settings.gate.objective, chunk_tokens or settings.gate.chunk_tokens
+        if objective == OFF:
             return None
         if chunk_tokens is None:
-            raise UserError(f"gate_chunk_tokens is missing: gate {settings.gate} needs LMCache's chunk size, in tokens")
+            raise UserError(
+                f"gate_chunk_tokens is missing: gate {objective} needs LMCache's chunk size, in tokens"
+            )
         return cls(settings, chunk_tokens, tell, warn, blocking)
 
     def looked_up(self) -> None:

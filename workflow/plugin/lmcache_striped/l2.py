@@ -50,7 +50,7 @@ class StripedL2:
     ):
         self.cache = cache
         self._warn = warn
-        self._feed = GateFeed.of(cache.settings, cache.settings.gate_chunk_tokens, note, warn)
+        self._feed = GateFeed.of(cache.settings, note, warn)
         self._left: dict[str, tuple[str, ...]] = {}
         self._sizes: dict[str, int] = {}
         self._numbers = itertools.count()

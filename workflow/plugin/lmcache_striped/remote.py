@@ -76,8 +76,8 @@ class StripedRemoteConnector(RemoteConnector):
         self._loop = loop
         self._pool = local_cpu_backend
         loads_in_step = not getattr(config, "enable_async_loading", False)
-        logs = (partial(log, "striped: %s") for log in (logger.info, logger.warning))
-        self._feed = GateFeed.of(cache.settings, config.chunk_size, *logs, blocking=loads_in_step)
+        tell, warn = (partial(log, "striped: %s") for log in (logger.info, logger.warning))
+        self._feed = GateFeed.of(cache.settings, tell, warn, config.chunk_size, loads_in_step)
         self._promised: OrderedDict[bytes, None] = OrderedDict()
 
     async def exists(self, key: Any) -> bool:
@@ -105,9 +105,7 @@ class StripedRemoteConnector(RemoteConnector):
             self._promised.popitem(last=False)
         if probed := feed.gate.to_probe():
             room = [np.empty(self.full_chunk_size_bytes, np.uint8) for _ in probed]
-            self._loop.call_soon_threadsafe(
-                self._loop.run_in_executor, None, self._load, probed, room
-            )
+            self._loop.call_soon_threadsafe(self._loop.run_in_executor, None, self._load, probed, room)
         return found
 
     def _load(self, names: Sequence[bytes], room: Sequence[np.ndarray]) -> list[bool]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from ...connectors.registry import GATED, STRIPED
 from ...engines.vllm.lmcache import SERVED
@@ -39,6 +39,9 @@ else:
     StoreName = Literal[tuple(STORES)]
     SerdeName = Literal[SERDES]
     OwnVllm = given("OwnVllm", Vllm, ("pairs", "device"))
+GateWord = Annotated[
+    Literal["off", "ttft", "throughput"], BeforeValidator(lambda word: "off" if word is False else word)
+]  # off without quotes is false to YAML
 KvDtype = Literal["auto", "bfloat16", "float16", "float32", "fp8"]
 Chunk = Count | Annotated[Several[Count], Field(min_length=1)]
 WITH_SOCKETS = ("resp", *STRIPED)
@@ -123,7 +126,7 @@ class Scenario(Settings):
     )
     """Connectors with stripes, engine vllm. Connections to each server for saves, beside `connections` for
     loads; null for as many. Fewer leave more of the processor to the engine while it saves."""
-    gate: Annotated[Literal["off", "ttft", "throughput"], ReadBy(GATED, "has no gate")] = "off"
+    gate: Annotated[GateWord, ReadBy(GATED, "has no gate")] = "off"
     """striped, direct, striped_mp and direct_mp. How much of what is there a lookup finds: `off`, everything; `ttft`, what makes the
     first token earliest, by the load that is predicted against computing the same tokens; `throughput`, the
     same with a price on the GPU's time when requests wait. The rest of the prompt is computed."""

@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from ....plugin.lmcache_striped.deadline import Endpoint
 from ...base.errors import UserError
+from ...connectors.gated import gate_keys
 from ...connectors.registry import STRIPED_INSIDE, STRIPED_SERVED, library_of
 from ...connectors.vllm_own import OFFLOADING, mooncake_keys, offloading_keys
 from ...machine.processes import LOOPBACK, option_words
@@ -245,24 +245,9 @@ def _stripes(
     }
     if scenario["connector"] in DIRECT:
         optional |= {"dirs": ",".join(str(each.folder) for each in endpoints), "read": scenario.get("read")}
-    if gated(scenario):
-        optional |= {name: scenario.get(name) for name in ("gate", "gate_curve", "gate_metrics")}
-        optional |= {"gate_chunk_tokens": scenario["chunk_tokens"]}
+    optional |= gate_keys(scenario)
     own |= {key: value for key, value in optional.items() if value is not None}
     return own | _reference(endpoints[0])
-
-
-def gated(scenario: Mapping[str, Any]) -> bool:
-    """Whether a gate decides how much of what is there is loaded."""
-    return scenario.get("gate", "off") != "off"
-
-
-def with_feed(scenario: Mapping[str, Any], vllm_port: int, curve: Path | None) -> dict[str, Any]:
-    """The scenario with what its gate is fed from, if it has one: vLLM's metrics, and a file for the engine's prefill curve."""
-    if not gated(scenario):
-        return dict(scenario)
-    metrics = f"http://{LOOPBACK}:{vllm_port}/metrics"
-    return {**scenario, "gate_metrics": metrics, "gate_curve": None if curve is None else str(curve)}
 
 
 def _reference(endpoint: Endpoint) -> dict[str, str]:

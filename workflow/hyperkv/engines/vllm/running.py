@@ -9,7 +9,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import redis
@@ -17,7 +16,7 @@ import redis
 from ...base.errors import StoreError, UserError
 from ...base.secret import write_private
 from ...cells.cell import CellSpec, built_environments, check_room, open_store
-from ...connectors import vllm_own
+from ...connectors import gated, vllm_own
 from ...machine.counters import block_device_bytes
 from ...machine.environment import gpu_lines
 from ...machine.interpreter import import_path
@@ -26,7 +25,6 @@ from ...machine.processes import free_port
 from ...machine.watch import every
 from ...models.gpus import VISIBLE, check_settings, require_gpus
 from ...records.effective import Effective, asked_of
-from ...records.kinds.cell import Pass
 from ...stores.base import DIRECT, Store
 from ...stores.held import Held
 from ...stores.registry import bypasses_processes, store_class
@@ -86,7 +84,6 @@ class Running:
         self.evict = None if store is None else store.evict_page_cache
         self.start_s = 0.0
         self.counted_at: Path | None = None
-        self.gate_curve: Path | None = None
         self.warm = False
         self.effective = Effective()
 
@@ -109,26 +106,6 @@ class Running:
     def evicting(self, cell: CellSpec) -> contextlib.AbstractContextManager[None]:
         """Takes the store's files out of the page cache all the time, where the scenario says so."""
         return every(_EVICT_EVERY_S, self.evict) if self.evict and _evicts(cell) else contextlib.nullcontext()
-
-    def tell_gate(self, samples: Sequence[Pass]) -> None:
-        """Write the prefill curve that a gate goes by, if there is one: the TTFT of prompts that were computed."""
-        computed = [(each.prompt_tokens, each.ttft_s) for each in samples if each.kind == "first"]
-        if self.gate_curve is not None and computed:
-            points = [
-                [tokens, median(seconds for length, seconds in computed if length == tokens)]
-                for tokens in sorted({length for length, _ in computed})
-            ]
-            written = self.gate_curve.with_suffix(".new")
-            written.write_text(json.dumps(points))
-            written.replace(self.gate_curve)
-
-    def gate_notes(self) -> list[str]:
-        """A line when a gate has no measured curve to go by."""
-        if self.gate_curve is None or self.gate_curve.exists():
-            return []
-        return [
-            "no single requests measured how long computing takes (latency.prompt_tokens): the gate learned it from what it saw"
-        ]
 
     def empty_buffer(self, cell: CellSpec) -> None:
         """Empty the pool of vLLM's own offloading where it is before a store, and a buffer alone or kept from serving."""
@@ -233,9 +210,8 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
     if own is not None:
         own.prepare(held)
     port, mp_port, http_port = free_port(), free_port(), free_port()
-    curve = files / "gate_curve.json"
     offload = lmcache.offload(
-        lmcache.with_feed(scenario, port, curve),
+        gated.fed(scenario, port, files),
         staging,
         held,
         [] if store is None else store.endpoints,
@@ -287,7 +263,6 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
     running.start_s = time.perf_counter() - started
     elsewhere = bypasses_processes(scenario) or scenario.get("connector") in DIRECT
     running.counted_at = files if elsewhere else None
-    running.gate_curve = curve if lmcache.gated(scenario) else None
     running.effective = replace(servers.told(cell.share.values_per_chunk), pair=built.get("pair"))
     return running
 

@@ -6,13 +6,16 @@ name the same first token, and what vLLM counts as loaded must have been moved.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from statistics import median
 
 import numpy as np
 
 from ...cells.cell import CellSpec, frame
+from ...connectors.gated import curve_in, gated
 from ...records.effective import not_as_asked
 from ...records.evidence import quotient, served_from_ram
 from ...records.kinds.cell import Pass, Single
@@ -60,7 +63,7 @@ def saves_answers(cell: CellSpec, running: Running) -> bool | None:
     running.servers.reset_hbm()
     running.settle()
     found = again.cached_tokens >= chunk
-    return found if found or not lmcache.gated(cell.scenario) else None
+    return found if found or not gated(cell.scenario) else None
 
 
 def measure_single(cell: CellSpec, running: Running) -> Single:
@@ -75,7 +78,7 @@ def measure_single(cell: CellSpec, running: Running) -> Single:
                 first, again = first_and_again(cell, running, prompt, cold=True)
                 of_device = device_faults(again, cell)
                 samples += [first, again.model_copy(update={"faults": [*again.faults, *of_device]})]
-                running.tell_gate(samples)
+                write_curve(cell, samples)
     faults = [*faults_of(samples), *not_as_asked(asked(cell), running.effective)]
     return Single(
         **frame(cell, cell.geometry),
@@ -87,6 +90,21 @@ def measure_single(cell: CellSpec, running: Running) -> Single:
         start_s=running.start_s,
         cell_s=time.perf_counter() - started,
     )
+
+
+def write_curve(cell: CellSpec, samples: Sequence[Pass]) -> None:
+    """Tell a gate, where there is one, how long the engine computes: the TTFT of single requests' first passes."""
+    if not gated(cell.scenario):
+        return
+    computed: dict[int, list[float]] = {}
+    for sample in samples[::2]:
+        computed.setdefault(sample.prompt_tokens, []).append(sample.ttft_s)
+    path = curve_in(cell.directory / "engine")
+    written = path.with_suffix(".new")
+    written.write_text(
+        json.dumps([[tokens, median(seconds)] for tokens, seconds in sorted(computed.items())])
+    )
+    written.replace(path)
 
 
 def first_and_again(
@@ -135,7 +153,7 @@ def first_and_again(
         scenario["chunk_tokens"],
         token_bytes,
         pool,
-        lmcache.gated(scenario),
+        gated(scenario),
         bool(scenario.get("serde")),
     )
     return [sample.model_copy(update={"faults": list(faults)}) for sample in found]
