@@ -90,7 +90,10 @@ class GpuWork:
             del self._prompts[id(prompt)]
 
     def queue(self, now: float) -> tuple[float, float]:
-        """Seconds until the GPU is free for a prompt that is ready now, and how many requests wait for it."""
+        """Seconds until the GPU is free for a prompt that is ready now, and how many requests wait for it.
+
+        Those that the engine has and has not looked up yet wait behind it.
+        """
         self._expire(now)
         end, waiting = now, 0
         for prompt in sorted(self._prompts.values(), key=_ready_s):
@@ -104,7 +107,7 @@ class GpuWork:
         unseen = 0
         if self._told is not None and now - self._told[1] < _FRESH_S:
             unseen = max(0, self._told[0] - len(self._prompts))
-        return end - now + unseen * self._mean_s(), float(behind + unseen)
+        return end - now, float(behind + unseen)
 
     def saved(self, key: Hashable, now: float) -> Prompt | None:
         """A chunk was saved; the prompt whose last one it is, which so is computed."""
@@ -146,10 +149,6 @@ class GpuWork:
         self._sums = (count, predicted, took)
         prior = _PRIOR * predicted / count
         self.pace = min(max((took + prior) / (predicted + prior), _PACES[0]), _PACES[1])
-
-    def _mean_s(self) -> float:
-        count, predicted, _ = self._sums
-        return self.pace * predicted / count if count else 0.0
 
     def _expire(self, now: float) -> None:
         """Leave out prompts whose saves should have come long ago, and those of which no save will come and which should be done."""
