@@ -67,7 +67,7 @@ def transfers(lines: Iterable[str], ranks: int = 1) -> Transfers:
         elif found := _LEFT.search(line):
             left += int(found[1])
         elif _FAULT.search(line):
-            faults.append(_plain(line))
+            faults.append(line.strip()[:300])
     return Transfers(
         tokens["Retrieved"] // ranks,
         seconds["Retrieved"] / ranks,
@@ -79,7 +79,3 @@ def transfers(lines: Iterable[str], ranks: int = 1) -> Transfers:
         told_by(kept),
         tuple(dict.fromkeys(found[1] for line in kept if (found := _BY_GET.search(line)))),
     )
-
-
-def _plain(line: str) -> str:
-    return re.sub(r"\x1b\[[0-9;]*m", "", line).strip()[:300]
