@@ -186,7 +186,9 @@ def test_a_processes_new_lines_are_told_from_those_before_and_from_an_earlier_st
 
 
 def test_lines_have_no_colours_and_nothing_that_a_terminal_acts_on(log):
-    with shell(r"printf '\033[31;20mLMCache ERROR:\033[0m Failed\033[2J\tto \033[3mput\033[0m\n'", log) as process:
+    with shell(
+        r"printf '\033[31;20mLMCache ERROR:\033[0m Failed\033[2J\tto \033[3mput\033[0m\n'", log
+    ) as process:
         assert eventually(lambda: process.lines() == ["LMCache ERROR: Failed\\x1b[2J to put"])
 
 

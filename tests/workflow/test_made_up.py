@@ -102,7 +102,6 @@ def add_gpu_and_model(checkout: Checkout) -> None:
         published.write(PUBLISHED)
     status, text = checkout.run("-m", "workflow.hyperkv.models.derive_gpu", "--gpu", "abacus")
     assert status == 0, text
-    (checkout / GPU).write_text(text)
     model = json.loads((checkout / "config/models/llama-3.2-1b.json").read_text())
     (checkout / MODEL).write_text(json.dumps(model | {"num_hidden_layers": 20}))
     checkout.configure(changed(CONFIG, {"break_even.gpus": [GPU], "break_even.models": [MODEL]}))
