@@ -66,7 +66,7 @@ def transfers(lines: Iterable[str], ranks: int = 1) -> Transfers:
         if found := _DROPPED.search(line):
             dropped += int(found[1])
         elif _FAULT.search(line) and not _GATE.search(line):
-            faults.append(_plain(line))
+            faults.append(line.strip()[:300])
     return Transfers(
         tokens["Retrieved"] // ranks,
         seconds["Retrieved"] / ranks,
@@ -85,7 +85,3 @@ def _of_one(gate: GateCounts | None, ranks: int) -> GateCounts | None:
         return None
     counted = ("lookups", "present_chunks", "found_chunks")
     return replace(gate, **{name: -(-getattr(gate, name) // ranks) for name in counted})
-
-
-def _plain(line: str) -> str:
-    return re.sub(r"\x1b\[[0-9;]*m", "", line).strip()[:300]
