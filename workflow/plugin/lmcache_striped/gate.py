@@ -170,6 +170,11 @@ class Gate:
                     self._compare(told)
         self._tell_took(told)
 
+    def busy_until(self, end_s: float) -> None:
+        """The store loads nothing before this time of the clock, for another reason than a load."""
+        with self._lock:
+            self._store.busy_until_s = end_s
+
     def saves(self, keys: Sequence[Hashable], size: int = 0) -> list[bool]:
         """These chunks, of `size` bytes together, were computed and are to be saved. Of each, whether it was left a moment ago, and
         so is there already; true once."""
