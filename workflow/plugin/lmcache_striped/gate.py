@@ -28,6 +28,7 @@ _RECENT = 32
 _LEFT, _LEFT_S = 1 << 16, 60.0
 _PROBE_BYTES, _PROBE_SHARE, _PROBED = 32 << 20, 0.03, 64
 _PROMISE_S = 1.0
+_UNTOLD_S = 5.0
 _COMPARED = 1 << 16
 
 
@@ -97,6 +98,7 @@ class Gate:
         self._errors: deque[float] = deque(maxlen=_RECENT)
         self._caution = 0.0
         self._probe_from_s = float("-inf")
+        self._untold_s: float | None = None
         self._warned = False
         if points is not None:
             self.set_curve(points)
@@ -134,7 +136,7 @@ class Gate:
                 unknown, self._warned = not self._warned, True
                 decision = Decision(present, present)
             elif not self._store.known:
-                decision = Decision(present, present if self._store.idle else 0)
+                decision = Decision(present, present if self._must_try(present, now) else 0)
             else:
                 decision = self._best(keys[:present], tokens, context_tokens, now)
             self._note(decision, keys, tokens, context_tokens, now)
@@ -196,18 +198,19 @@ class Gate:
         return found
 
     def to_probe(self) -> list[Hashable]:
-        """Chunks that were left and are worth a load by the side, to learn whether the store has become faster; mostly none.
+        """Chunks that were left and are worth a load by the side, to learn how fast the store is by now; mostly none.
 
-        They take at most _PROBE_SHARE of the store's time, and are asked for while nothing else is loaded.
+        They take at most _PROBE_SHARE of the store's time, and are asked for while nothing else is loaded. The first ones are asked
+        for at once, so that no request pays for a store whose speed is not known.
         """
         with self._lock:
             now = self._clock()
-            if not self._unloaded or not self._store.known or not self._store.idle:
+            if not self._unloaded or not self._store.chunk_bytes or not self._store.idle:
                 return []
             count = max(1, _PROBE_BYTES // self._store.chunk_bytes)
             keys = list(self._unloaded)[-count:]
-            takes_s = float(self._store.seconds_by_count(keys)[-1])
-            if now < self._probe_from_s + takes_s / _PROBE_SHARE:
+            pause_s = float(self._store.seconds_by_count(keys)[-1]) / _PROBE_SHARE if self._store.known else _UNTOLD_S
+            if now < self._probe_from_s + pause_s:
                 return []
             self._probe_from_s = now
             return keys
@@ -230,6 +233,12 @@ class Gate:
             gbps, pace = self._store.gbps, self._gpu.pace
         store = "unknown" if gbps is None else f"{gbps:.2f} GB/s"
         return f"gate {self.objective}: store {store}, computing takes {pace:.2f} times the curve's seconds"
+
+    def _must_try(self, present: int, now: float) -> bool:
+        """Whether a load is to tell how fast the store is, since no probe has done so for a while."""
+        if present and self._untold_s is None:
+            self._untold_s = now
+        return self._untold_s is not None and now > self._untold_s + _UNTOLD_S and self._store.idle
 
     def _best(self, keys: Sequence[Hashable], tokens: float, context: int, now: float) -> Decision:
         store, gpu = self._store, self._gpu

@@ -50,7 +50,7 @@ class ReplayEngine:
 
     tiers: None recomputes everything HBM lost. active_conversations: how many are under way at once, at least
     one per client; None for exactly one. gating: decides what a lookup finds; None finds all. clock: is
-    kept at the engine's time. think_s: draws the seconds between an answer and the client's next request; None for none.
+    kept at the engine's time. think_s: seconds between an answer and the next request of a client; None for none.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class ReplayEngine:
         active_conversations: int | None = None,
         gating: Gating | None = None,
         clock: VirtualClock | None = None,
-        think_s: Callable[[], float] | None = None,
+        think_s: Callable[[int], float] | None = None,
     ):
         settings.require_room(conversations, None if tiers is None else tiers.chunk_bytes)
         self._settings = settings
@@ -117,7 +117,7 @@ class ReplayEngine:
         if self._think_s is None:
             self._send_next(client)
         else:
-            heapq.heappush(self._thinking, (self._now + self._think_s(), client))
+            heapq.heappush(self._thinking, (self._now + self._think_s(client), client))
 
     def _send_next(self, client: int) -> None:
         """Send the turn that is next in the client's rotation; without one, the measured window is over."""
@@ -209,6 +209,8 @@ class ReplayEngine:
             request.load_s, request.loaded_bytes = seconds, size
             self._totals.load_s += seconds
             self._transfer = (self._now + seconds, request, load, [])
+        elif self._gating is not None and self._step is not None and (seconds := self._gating.probe()):
+            self._transfer = (self._now + seconds, None, None, [])
         elif self._saves:
             keys = self._saves.popleft()
             size = len(keys) * self._tiers.chunk_bytes
@@ -218,9 +220,6 @@ class ReplayEngine:
             self._transfer = (self._now + seconds, None, None, keys)
             if self._gating is not None:
                 self._gating.saves_until(self._now + seconds)
-        elif self._gating is not None and (self._prefilling or self._decoding):
-            if seconds := self._gating.probe():
-                self._transfer = (self._now + seconds, None, None, [])
 
     def _end_transfer(self) -> None:
         assert self._transfer is not None

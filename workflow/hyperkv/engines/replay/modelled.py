@@ -26,7 +26,7 @@ class Device:
     write_gbps: float
     chunk_s: float
     call_s: float
-    look_s: float = 3e-4
+    look_s: float = 1e-4
     noise: float = 0.0
     warm_gbps: float = 0.0
     warm_bytes: int = 0

@@ -48,8 +48,9 @@ GPUS, MODELS = Path("config/gpus"), Path("config/models")
 NONE, ALWAYS = "none", "always"
 REGRETS = ("ttft_p50_regret", "ttft_p99_regret", "throughput_slo_regret")
 MOST = 0.05
+REQUESTS = 1000
 BLOCK_TOKENS, STEP_TOKENS, SEQUENCES = 16, 8192, 64
-_MOST_GPUS = 8
+_MOST_GPUS, _LEAST_PARAMETERS = 8, 10**9
 _THINK_S = 0.05
 _STAGING_BYTES = 8 << 30
 _SLO = 2.0
@@ -85,7 +86,7 @@ class ModelCell:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a cell. ttft_s: of the requests of the measured window; ended: whether each was answered in it."""
+    """What came of a cell's requests, but for the first tenth of the measured window. ended: whether each was answered in it."""
 
     ttft_s: np.ndarray
     ended: np.ndarray
@@ -95,9 +96,10 @@ class Outcome:
     def of(cls, result: ReplayResult) -> Outcome:
         """From an engine's requests."""
         window = [item for item in result.requests if item.arrival_s < result.window_s]
+        window = window[len(window) // 10 :]
         ttft_s = np.array([(item.first_token_s or math.inf) - item.arrival_s for item in window])
         ended = np.array([(item.finish_s or math.inf) <= result.window_s for item in window])
-        return cls(ttft_s, ended, result.window_s)
+        return cls(ttft_s, ended, result.window_s - window[0].arrival_s)
 
     def percentile_s(self, percent: float) -> float:
         """Of TTFT."""
@@ -108,8 +110,8 @@ class Outcome:
         return float(np.sum(self.ended & (self.ttft_s <= slo_s))) / self.window_s
 
 
-def draw(number: int, seed: int) -> ModelCell:
-    """The cell of this number."""
+def draw(number: int, seed: int, requests: int) -> ModelCell:
+    """The cell of this number, of about so many requests."""
     rng = np.random.default_rng([seed, number])
 
     def between(low: float, high: float) -> float:
@@ -130,9 +132,10 @@ def draw(number: int, seed: int) -> ModelCell:
         warm_gbps=2 * gbps,
         warm_bytes=one_of(0, 0, 8 << 30),
     )
+    turns = one_of(8, 16)
     workload = MultiTurn(
-        conversations=max(96, 3 * clients),
-        turns=(2, one_of(8, 16)),
+        conversations=max(requests * 4 // (turns + 2), 2 * clients),
+        turns=(2, turns),
         prefix_tokens=(round(0.8 * prefix), round(1.2 * prefix)),
         answer_tokens=one_of((20, 60), (100, 230), (200, 500)),
         max_context_tokens=min(geometry.max_context_tokens, 32000),
@@ -144,7 +147,8 @@ def draw(number: int, seed: int) -> ModelCell:
 
 
 def _machine(rng: np.random.Generator) -> tuple[Path, Path, str, int]:
-    """A GPU, a model, a KV format, and as many GPUs as hold the model; those that replay cannot model are drawn again."""
+    """A GPU, a model, a KV format, and as many GPUs as hold the model; models for trying out on a CPU and those that replay
+    cannot model are drawn again."""
     gpus, models = sorted(GPUS.glob("*.yaml")), sorted(MODELS.glob("*.json"))
     while True:
         gpu, model = gpus[rng.integers(len(gpus))], models[rng.integers(len(models))]
@@ -152,16 +156,16 @@ def _machine(rng: np.random.Generator) -> tuple[Path, Path, str, int]:
         try:
             geometry = load_geometry(model, kv_dtype)
             count = gpus_for_model(geometry, memory_gb_of(gpu) or 0.0)
-            if geometry.offload_refusal is None and count is not None and count <= _MOST_GPUS:
+            served = geometry.offload_refusal is None and (geometry.parameters or 0) >= _LEAST_PARAMETERS
+            if served and count is not None and count <= _MOST_GPUS:
                 load_gpu(gpu, geometry, count)
                 return gpu, model, kv_dtype, count
         except (UserError, AssertionError):
             continue
 
 
-def play(cell: ModelCell, mode: str, change_s: float = math.inf) -> Outcome:
+def play(cell: ModelCell, keyed: Sequence[KeyedConversation], mode: str, change_s: float = math.inf) -> Outcome:
     """Serve the cell's requests. mode: NONE, ALWAYS or a gate's objective. change_s: when the device's speed changes."""
-    drawn = conversations(cell.workload, cell.number)
     gpu, clock, chunk_tokens = cell.gpu_model, VirtualClock(), cell.chunk_tokens
     chunk_bytes = kv_share(cell.geometry, cell.gpus).stored_bytes(chunk_tokens)
     tiers = gating = None
@@ -171,7 +175,7 @@ def play(cell: ModelCell, mode: str, change_s: float = math.inf) -> Outcome:
     if tiers is not None and mode != ALWAYS:
         gate = Gate(mode, chunk_tokens, clock, curve_points(gpu, STEP_TOKENS), chunk_bytes)
         gating = Gating(gate, tiers, chunk_tokens)
-    blocks = -(-longest_context(drawn) // BLOCK_TOKENS)
+    blocks = -(-longest_context(item.conversation for item in keyed) // BLOCK_TOKENS)
     settings = ReplaySettings(
         block_tokens=BLOCK_TOKENS,
         hbm_blocks=blocks * max(4, cell.clients),
@@ -182,9 +186,9 @@ def play(cell: ModelCell, mode: str, change_s: float = math.inf) -> Outcome:
         staging_full="drop",
         prefix_caching=cell.prefix_caching,
     )
-    think = np.random.default_rng([cell.seed, cell.number, 1])
+    think = [np.random.default_rng([cell.seed, cell.number, client]) for client in range(cell.clients)]
     engine = ReplayEngine(
-        [KeyedConversation(item, chain_keys(item.tokens, BLOCK_TOKENS)) for item in drawn],
+        keyed,
         cell.clients,
         gpu,
         settings,
@@ -192,16 +196,21 @@ def play(cell: ModelCell, mode: str, change_s: float = math.inf) -> Outcome:
         2 * cell.clients,
         gating,
         clock,
-        lambda: think.exponential(_THINK_S),
+        lambda client: think[client].exponential(_THINK_S),
     )
     return Outcome.of(engine.run())
 
 
-def regret_of(number: int, seed: int) -> dict[str, Any]:
+def regret_of(number: int, seed: int, requests: int = REQUESTS) -> dict[str, Any]:
     """A row: the cell, what came of it in all four modes, and the regrets."""
-    cell = draw(number, seed)
-    none = play(cell, NONE)
-    outcomes = {NONE: none} | {mode: play(cell, mode, none.window_s / 2) for mode in (ALWAYS, TTFT, THROUGHPUT)}
+    cell = draw(number, seed, requests)
+    keyed = [
+        KeyedConversation(item, chain_keys(item.tokens, BLOCK_TOKENS))
+        for item in conversations(cell.workload, cell.number)
+    ]
+    none = play(cell, keyed, NONE)
+    half_s = none.window_s / 2
+    outcomes = {NONE: none} | {mode: play(cell, keyed, mode, half_s) for mode in (ALWAYS, TTFT, THROUGHPUT)}
     hindsight = (none, outcomes[ALWAYS])
     slo_s = _SLO * min(outcome.percentile_s(50) for outcome in hindsight)
     best_rps = max(outcome.rps(slo_s) for outcome in hindsight)
