@@ -272,11 +272,11 @@ def test_what_passes_between_a_load_and_the_computing_of_the_rest_is_learned():
     assert gate.counts.load_error_p90 < 0.05
 
 
-def test_chunks_that_were_left_are_there_already_when_they_come_to_be_saved_once():
+def test_chunks_that_were_left_are_there_already_when_they_come_to_be_saved():
     gate, clock = knowing(TOO_SLOW)
     gate.decide(keys_of("a", 20), 18)
-    assert gate.saves(keys_of("a", 20), 20 * CHUNK) == [True] * 18 + [False] * 2
-    assert gate.saves(keys_of("a", 20), 20 * CHUNK) == [False] * 20
+    for _ in range(2):
+        assert gate.saves(keys_of("a", 20), 20 * CHUNK) == [True] * 18 + [False] * 2
     gate.decide(keys_of("a", 20), 18)
     gate.decide(keys_of("a", 20), 0)
     assert not any(gate.saves(keys_of("a", 20)))

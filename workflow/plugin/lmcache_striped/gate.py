@@ -68,12 +68,13 @@ class Gate:
     """The decision, with what it knows of store and engine. Does no I/O; safe to use from several threads.
 
     objective: of OBJECTIVES. chunk_tokens: tokens of a chunk; chunk_bytes: its size where that is known before a load or save.
-    clock: seconds. points: the engine's prefill curve, see Curve. warm_bytes: see StoreWork. tell: is told in a line of decisions and
+    clock: seconds. points: the engine's prefill curve, see Curve. warm_bytes: see StoreWork. blocking: a load
+    begins when the GPU is free and keeps it, instead of going on while others are computed. tell: is told in a line of decisions and
     of what came of them; warn, once, of what is not known.
 
     In order: `decide`, which promises what it finds; then `load_waits`, `load_begins` and `load_ends` for what is loaded, and
     `saves` for what was computed. A promise whose load does not come is given up. Chunks that were left are there already when they
-    come to be saved.
+    come to be saved, until they are looked up again.
     """
 
     def __init__(
@@ -84,10 +85,11 @@ class Gate:
         points: Sequence[Sequence[float]] | None = None,
         chunk_bytes: int = 0,
         warm_bytes: int = 0,
+        blocking: bool = False,
         tell: Callable[[str], None] | None = None,
         warn: Callable[[str], None] = lambda _: None,
     ):
-        self.objective, self.chunk_tokens = objective, chunk_tokens
+        self.objective, self.chunk_tokens, self._blocking = objective, chunk_tokens, blocking
         self._clock, self._tell, self._warn = clock, tell, warn
         self._store, self._gpu = StoreWork(chunk_bytes, warm_bytes), GpuWork()
         self._lock = threading.Lock()
@@ -151,7 +153,7 @@ class Gate:
     def load_waits(self, keys: Sequence[Hashable], size: int) -> Load:
         """These chunks, of `size` bytes together, wait to be loaded."""
         with self._lock:
-            return self._store.waits(keys, size)
+            return self._store.waits(keys, size, self._clock())
 
     def load_begins(self, load: Load) -> None:
         """The load is under way."""
@@ -166,9 +168,11 @@ class Gate:
             self._store.ends(load, now, whole)
             self._probe_from_s = now
             if isinstance(prompt, Prompt):
-                prompt.loaded_s = prompt.ready_s = now
+                prompt.loaded_s = now
+                if not self._blocking:
+                    prompt.ready_s = now
                 if whole and prompt.predicted_s > 0:
-                    told = (LOAD, prompt.load_s, now - prompt.since_s)
+                    told = (LOAD, prompt.load_s, now - (load.since_s if self._blocking else prompt.since_s))
                     self._compare(told)
         self._tell_took(told)
 
@@ -179,14 +183,14 @@ class Gate:
 
     def saves(self, keys: Sequence[Hashable], size: int = 0) -> list[bool]:
         """These chunks, of `size` bytes together, were computed and are to be saved. Of each, whether it was left a moment ago, and
-        so is there already; true once."""
+        so is there already."""
         found, told = [], []
         with self._lock:
             now = self._clock()
             if keys and size:
                 self._store.chunk_bytes = size // len(keys)
             for key in keys:
-                since_s = self._left.pop(key, None)
+                since_s = self._left.get(key)
                 found.append(since_s is not None and now - since_s < _LEFT_S)
                 prompt = self._gpu.saved(key, now)
                 if prompt is not None and prompt.predicted_s > 0:
@@ -245,14 +249,18 @@ class Gate:
         counts = np.arange(len(keys) + 1)
         queue_s, waiting = gpu.queue(now)
         wait_s, slower = store.wait_s(now)
-        load_s = wait_s + slower * store.seconds_by_count(keys) + gpu.extra_s(counts)
+        load_s = (
+            (0.0 if self._blocking else wait_s) + slower * store.seconds_by_count(keys) + gpu.extra_s(counts)
+        )
         load_s[0] = 0.0
         loaded = counts * self.chunk_tokens
         compute_s = gpu.pace * gpu.compute_s(np.maximum(tokens - loaded, 1), context + loaded)
-        first_s = np.maximum(queue_s, load_s) + compute_s
-        price = np.maximum(queue_s, load_s * (1 + self._caution)) + compute_s
+        until_s = np.add if self._blocking else np.maximum
+        first_s = until_s(queue_s, load_s) + compute_s
+        cautious_s = load_s * (1 + self._caution)
+        price = until_s(queue_s, cautious_s) + compute_s
         if self.objective == THROUGHPUT:
-            price = price + waiting * compute_s
+            price = price + waiting * (compute_s + cautious_s if self._blocking else compute_s)
         best = int(price.argmin())
         if price[best] > price[0] - _LEAST_GAIN * first_s[0]:
             best = 0
@@ -282,9 +290,10 @@ class Gate:
             new_tokens=new,
             queue_s=decision.queue_s or 0.0,
             load_s=load_s - float(gpu.extra_s(found)),
-            compute_s=float(gpu.compute_s(new, before)) if gpu.known else 0.0,
+            compute_s=(float(gpu.compute_s(new, before)) if gpu.known else 0.0)
+            + (load_s if self._blocking else 0.0),
             predicted_s=first_s,
-            ready_s=now + load_s,
+            ready_s=now if self._blocking else now + load_s,
         )
         gpu.begins(prompt)
         if found:

@@ -115,10 +115,10 @@ class GpuWork:
         return prompt
 
     def _observe(self, prompt: Prompt, now: float) -> None:
-        ready_s = prompt.since_s if not prompt.found else prompt.loaded_s
-        if ready_s is None:
+        if prompt.found and prompt.loaded_s is None:
             self._free_s = max(self._free_s, now)
             return
+        ready_s = prompt.ready_s if prompt.found else prompt.since_s
         waited = self._free_s > ready_s + self.lag_s
         took_s = now - max(ready_s, self._free_s)
         alone = not waited and prompt.queue_s <= 0

@@ -28,11 +28,12 @@ class Promise:
 
 @dataclass(eq=False)
 class Load:
-    """A load that waits, is under way, or has ended. lookup: whose chunks they are, None when that is not known."""
+    """A load that waits, is under way, or has ended. since_s: when it came. lookup: whose chunks they are, None when that is not known."""
 
     keys: Sequence[Hashable]
     cold: float
     warm: float
+    since_s: float
     lookup: object = None
     predicted_s: float = 0.0
     begun_s: float | None = field(default=None)
@@ -85,14 +86,14 @@ class StoreWork:
         while self._promises and (oldest := next(iter(self._promises.values()))).until_s <= now:
             self._drop(oldest)
 
-    def waits(self, keys: Sequence[Hashable], size: int) -> Load:
+    def waits(self, keys: Sequence[Hashable], size: int, now: float) -> Load:
         """A load of so many bytes is about to wait for its turn; what was promised for it is not owed twice."""
         if keys:
             self.chunk_bytes = size // len(keys) or self.chunk_bytes
         promise = next((found for key in keys if (found := self._promised.get(key))), None)
         if promise is not None:
             self._drop(promise)
-        load = Load(keys, *self._split(keys, size), None if promise is None else promise.lookup)
+        load = Load(keys, *self._split(keys, size), now, None if promise is None else promise.lookup)
         self._owe(1, load)
         return load
 
