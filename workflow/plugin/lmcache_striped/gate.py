@@ -2,7 +2,8 @@
 
 For every number k of leading chunks the first token is predicted: max(seconds until the GPU is free, seconds to load k) + seconds to
 compute the rest. Objective `ttft` takes the k whose first token is earliest, and none unless that is earlier than
-computing everything; `throughput` adds the rest's GPU seconds once more for every request that waits; `off` finds all.
+computing everything; `throughput` adds the rest's GPU seconds once more for every request that waits, and with an SLO for every request
+that is being answered, too, as long as the first token stays within it; `off` finds all.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ _LEFT, _LEFT_S = 1 << 16, 60.0
 _PROBE_BYTES, _PROBE_SHARE, _PROBED = 32 << 20, 0.03, 64
 _PROMISE_S = 1.0
 _UNTOLD_S = 5.0
+_IN_TIME = 0.8  # of the SLO, for a first token to be predicted within it
 _COMPARED = 1 << 16
 
 
@@ -69,7 +71,8 @@ class Gate:
 
     objective: of OBJECTIVES. chunk_tokens: tokens of a chunk; chunk_bytes: its size where that is known before a load or save.
     clock: seconds. points: the engine's prefill curve, see Curve. warm_bytes: see StoreWork. blocking: a load
-    begins when the GPU is free and keeps it, instead of going on while others are computed. tell: is told in a line of decisions and
+    begins when the GPU is free and keeps it, instead of going on while others are computed. slo_s: the first token's bound that
+    objective throughput keeps to, None for none. tell: is told in a line of decisions and
     of what came of them; warn, once, of what is not known.
 
     In order: `decide`, which promises what it finds; then `load_waits`, `load_begins` and `load_ends` for what is loaded, and
@@ -86,10 +89,12 @@ class Gate:
         chunk_bytes: int = 0,
         warm_bytes: int = 0,
         blocking: bool = False,
+        slo_s: float | None = None,
         tell: Callable[[str], None] | None = None,
         warn: Callable[[str], None] = lambda _: None,
     ):
         self.objective, self.chunk_tokens, self._blocking = objective, chunk_tokens, blocking
+        self._slo_s, self._running = slo_s, 0
         self._clock, self._tell, self._warn = clock, tell, warn
         self._store, self._gpu = StoreWork(chunk_bytes, warm_bytes), GpuWork()
         self._lock = threading.Lock()
@@ -115,6 +120,10 @@ class Gate:
         """The engine's own figure: so many requests wait."""
         with self._lock:
             self._gpu.engine_waits(requests, self._clock())
+
+    def engine_runs(self, requests: int) -> None:
+        """The engine's own figure: so many requests are being answered, whose next tokens wait for whatever is computed."""
+        self._running = requests
 
     def decide(
         self,
@@ -213,7 +222,11 @@ class Gate:
                 return []
             count = max(1, _PROBE_BYTES // self._store.chunk_bytes)
             keys = list(self._unloaded)[-count:]
-            pause_s = float(self._store.seconds_by_count(keys)[-1]) / _PROBE_SHARE if self._store.known else _UNTOLD_S
+            pause_s = (
+                float(self._store.seconds_by_count(keys)[-1]) / _PROBE_SHARE
+                if self._store.known
+                else _UNTOLD_S
+            )
             if now < self._probe_from_s + pause_s:
                 return []
             self._probe_from_s = now
@@ -260,7 +273,7 @@ class Gate:
         cautious_s = load_s * (1 + self._caution)
         price = until_s(queue_s, cautious_s) + compute_s
         if self.objective == THROUGHPUT:
-            price = price + waiting * (compute_s + cautious_s if self._blocking else compute_s)
+            price = self._with_gpu_time(price, waiting, compute_s + cautious_s * self._blocking)
         best = int(price.argmin())
         if price[best] > price[0] - _LEAST_GAIN * first_s[0]:
             best = 0
@@ -275,6 +288,15 @@ class Gate:
             float(first_s[-1]),
             waiting,
         )
+
+    def _with_gpu_time(self, first_s: np.ndarray, waiting: float, taken_s: np.ndarray) -> np.ndarray:
+        """First tokens with a price on the GPU's time, which all have to wait for who are held up by it: requests that wait, and with
+        an SLO those that are being answered, as long as the first token is predicted within it."""
+        price = first_s + waiting * taken_s
+        if self._slo_s is None:
+            return price
+        in_time = first_s <= _IN_TIME * self._slo_s
+        return np.where(in_time, price + self._running * taken_s, np.inf) if in_time.any() else price
 
     def _note(
         self, decision: Decision, keys: Sequence[Hashable], tokens: float, context: int, now: float

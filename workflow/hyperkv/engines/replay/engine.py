@@ -42,7 +42,7 @@ from ...workloads.closed_loop import ClosedLoop
 from .gating import Gating
 from .hbm import HbmCache
 from .request import KeyedConversation, ReplayResult, ReplaySettings, Request, Totals, VirtualClock
-from .tiers import Load, RealTiers
+from .tiers import Load, Tiers
 
 
 class ReplayEngine:
@@ -59,7 +59,7 @@ class ReplayEngine:
         clients: int,
         gpu: GpuModel,
         settings: ReplaySettings,
-        tiers: RealTiers | None,
+        tiers: Tiers | None,
         active_conversations: int | None = None,
         gating: Gating | None = None,
         clock: VirtualClock | None = None,
@@ -176,7 +176,7 @@ class ReplayEngine:
                 self._look(self._gating, request)
 
     def _look(self, gating: Gating, request: Request) -> None:
-        looked = gating.look(request, self._loadable(request))
+        looked = gating.look(request, self._loadable(request), len(self._decoding))
         request.found, request.load_s = looked.by_tier, looked.seconds
         if any(request.found):
             self._to_load.append(request)

@@ -9,7 +9,7 @@ from ....plugin.lmcache_striped.gate_counts import GateCounts
 from ....plugin.lmcache_striped.store_work import Load as Loading
 from ...models.gpu import GpuModel
 from .request import Request
-from .tiers import Load, Look, RealTiers
+from .tiers import Load, Look, Tiers
 
 _CURVE_TOKENS = (16, 64, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 
@@ -27,7 +27,7 @@ def _prefill_s(gpu: GpuModel, tokens: int, step_tokens: int) -> float:
 class Gating:
     """A gate before the last of `tiers`; what the tiers above it have is loaded whatever it says."""
 
-    def __init__(self, gate: Gate, tiers: RealTiers, chunk_tokens: int):
+    def __init__(self, gate: Gate, tiers: Tiers, chunk_tokens: int):
         self._gate, self._tiers, self._chunk_tokens = gate, tiers, chunk_tokens
         self._loads: dict[int, Loading] = {}
         self._probe: tuple[Loading, bool] | None = None
@@ -37,7 +37,12 @@ class Gating:
         """What was decided, and how well it was predicted."""
         return self._gate.counts
 
-    def look(self, request: Request, keys: Sequence[bytes]) -> Look:
+    @property
+    def told(self) -> str:
+        """For a record: what is known of store and engine."""
+        return self._gate.told
+
+    def look(self, request: Request, keys: Sequence[bytes], decoding: int) -> Look:
         """Look for a request's chunks; what is found of them, by tier, and the seconds that took."""
         looked = self._tiers.look(keys)
         *above, present = looked.by_tier
@@ -47,6 +52,7 @@ class Gating:
         own = keys[before:]
         found = 0
         if own:
+            self._gate.engine_runs(decoding)
             found = self._gate.decide(own, present, request.prompt_tokens - hit, hit).found
         if found:
             self._loads[id(request)] = self._gate.load_waits(own[:found], found * self._tiers.chunk_bytes)
@@ -75,7 +81,7 @@ class Gating:
 
     def probe(self) -> float:
         """Begin to load a few chunks that were left, if the gate wants it; the seconds it takes, 0 for none."""
-        keys = self._gate.to_probe()
+        keys = [key for key in self._gate.to_probe() if isinstance(key, bytes)]
         if not keys:
             return 0.0
         loading = self._gate.load_waits(keys, len(keys) * self._tiers.chunk_bytes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -49,6 +50,22 @@ class Tier:
     evict: bool = False
 
 
+class Tiers(Protocol):
+    """What the engine looks for, loads and saves; see RealTiers. chunk_bytes: of one chunk."""
+
+    chunk_bytes: int
+
+    def look(self, keys: Sequence[bytes]) -> Look: ...
+
+    def load(self, keys: Sequence[bytes]) -> Load: ...
+
+    def load_found(self, keys: Sequence[bytes], found: Sequence[int]) -> Load: ...
+
+    def load_last(self, keys: Sequence[bytes]) -> Load: ...
+
+    def save(self, keys: Sequence[bytes]) -> float: ...
+
+
 class RealTiers:
     """Tiers in order of speed; a chunk is loaded from the first that has it and copied up to those above.
 
@@ -64,7 +81,8 @@ class RealTiers:
 
     def look(self, keys: Sequence[bytes]) -> Look:
         """Look up the longest prefix of `keys` without loading it."""
-        started, found = time.perf_counter(), []
+        started = time.perf_counter()
+        found: list[int] = []
         for tier in self._tiers:
             with tier.store.explaining():
                 found.append(tier.connector.count_present(keys[sum(found) :]))
