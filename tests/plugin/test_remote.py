@@ -31,7 +31,7 @@ def store(tmp_path_factory) -> Iterator[Store]:
 
 
 @pytest.fixture
-def rig(store, loop) -> Iterator[SimpleNamespace]:
+def rig(store, loop, request) -> Iterator[SimpleNamespace]:
     prefix = "remote_storage_plugin.striped"
     config = LMCacheEngineConfig.from_defaults(
         chunk_size=CHUNK,
@@ -45,6 +45,7 @@ def rig(store, loop) -> Iterator[SimpleNamespace]:
             f"{prefix}.save_queue_bytes": 8 * BYTES,
             f"{prefix}.timeout_s": 1,
             f"{prefix}.retry_s": 0.1,
+            **{f"{prefix}.{key}": value for key, value in getattr(request, "param", {}).items()},
         },
     )
     metadata = metadata_of_the_model()
@@ -111,6 +112,18 @@ def test_saves_beyond_the_bound_are_dropped_and_given_back(rig):
     assert counts.saved >= 8
     assert counts.saved + counts.dropped == 40
     assert eventually(lambda: all(item.get_ref_count() == 1 for item in objects))
+
+
+@pytest.mark.parametrize("rig", [{"save": "second_use"}], indirect=True)
+def test_at_the_second_use_only_what_comes_again_is_saved_and_all_memory_is_given_back(rig):
+    keys, objects = keys_of(9, 3), filled(rig.pool, 3)
+    rig.backend.batched_submit_put_task(keys[:2], objects[:2])
+    assert eventually(lambda: rig.cache.counts.first_uses == 2)
+    rig.backend.batched_submit_put_task(keys, objects)
+    assert eventually(lambda: rig.cache.counts.saves.saved == 2)
+    assert rig.backend.batched_contains(keys) == 2
+    assert eventually(lambda: all(item.get_ref_count() == 1 for item in objects))
+    assert rig.cache.counts.first_uses == 3
 
 
 def test_a_full_pool_makes_misses_and_no_waiting(rig):

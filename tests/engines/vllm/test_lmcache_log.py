@@ -63,10 +63,11 @@ def test_what_the_plugin_drops_is_counted_and_what_it_reports_is_a_fault():
             "LMCache WARNING: striped: dropped 3 chunks, saves are behind",
             "LMCache WARNING: striped: dropped 1 chunks, saves are behind",
             "LMCache WARNING: striped: left 5 chunks to be computed, for want of room to load",
+            "LMCache INFO: striped: 7 chunks came for the first time, and are not saved",
             "LMCache ERROR: striped: 1 of 4 chunks are damaged",
         ]
     )
-    assert (found.dropped_chunks, found.left_chunks) == (4, 5)
+    assert (found.dropped_chunks, found.left_chunks, found.first_use_chunks) == (4, 5, 7)
     assert found.faults == ("LMCache ERROR: striped: 1 of 4 chunks are damaged",)
     twice = transfers(
         ["striped: dropped 3 chunks", "striped: dropped 2 chunks", "striped: left 8 chunks"], ranks=2

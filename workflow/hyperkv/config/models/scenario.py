@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from ....plugin.lmcache_striped.second_use import SAVES
 from ...connectors.registry import STRIPED, STRIPED_SERVED
 from ...engines.vllm.lmcache import SERVED
 from ...models.serde import SERDES
@@ -35,9 +36,11 @@ if TYPE_CHECKING:
     OwnVllm = Vllm
     StoreName = str
     SerdeName = str
+    SaveName = str
 else:
     StoreName = Literal[tuple(STORES)]
     SerdeName = Literal[SERDES]
+    SaveName = Literal[SAVES]
     OwnVllm = given("OwnVllm", Vllm, ("pairs", "device"))
 KvDtype = Literal["auto", "bfloat16", "float16", "float32", "fp8"]
 Chunk = Count | Annotated[Several[Count], Field(min_length=1)]
@@ -123,6 +126,10 @@ class Scenario(Settings):
     )
     """Connectors with stripes, engine vllm. Connections to each server for saves, beside `connections` for
     loads; null for as many. Fewer leave more of the processor to the engine while it saves."""
+    save: Annotated[SaveName, ReadBy(STRIPED, "saves at the first use")] = "first_use"
+    """Connectors with stripes. At which use a chunk is written to the store: `first_use`, when it was computed, or
+    `second_use`, when it was computed once more, since it was asked for and was not there. The second writes less, and hits a use
+    later."""
     load_queue_bytes: Annotated[OrNull[Size], ReadBy(STRIPED_SERVED, "has no queue of loads")] = None
     """striped_mp and direct_mp. A lookup finds as much as fits in here beside the loads under way, and the rest of the
     prompt is computed, so that a slow device holds back less of what the engine computes faster. Lookups
@@ -209,9 +216,10 @@ READ_BY = {
     if isinstance(mark, ReadBy)
 }
 OF_ENGINE = ("save_connections", "load_queue_bytes", "serde")
+_OF_REQUESTS = ("save",)
 ALONE = (
     *("tier", "store", "connector", "settings", "environment", "ignored_settings", "port", "timeout_s"),
-    *(name for name in READ_BY if name not in OF_ENGINE),
+    *(name for name in READ_BY if name not in (*OF_ENGINE, *_OF_REQUESTS)),
 )
 
 

@@ -41,6 +41,7 @@ _ALL_IN_FLIGHT = 1024  # as many as connectors/channels.py ever sends ahead
 # Tokens at a prompt's end that are never looked up, so that a hit leaves at least two to compute: a step of one token
 # per request runs as a full CUDA graph, in which LMCache 0.5 loads nothing (LMCacheConnectorV1Impl.start_load_kv).
 _COMPUTED_TOKENS = 2
+_OPTIONAL = ("stripe_bytes", "save_connections", "load_queue_bytes", "save")
 _IN_PROCESS_KEYS = {"enable_async_loading", "extra_config", "local_cpu", "max_local_cpu_size", "remote_url"}
 
 
@@ -243,7 +244,7 @@ def _stripes(
         "stripes_in_flight": scenario.get("stripes_in_flight") or _ALL_IN_FLIGHT,
     }
     library = library_of(scenario.get("client", "python"))
-    optional = {name: scenario.get(name) for name in ("stripe_bytes", "save_connections", "load_queue_bytes")}
+    optional = {name: scenario.get(name) for name in _OPTIONAL}
     optional |= {
         "client": "python" if library is None else None,
         "library": None if library is None else str(library.absolute()),

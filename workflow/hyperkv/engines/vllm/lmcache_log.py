@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ....plugin.lmcache_striped import second_use
 from ....plugin.lmcache_striped.file_counts import FileCounts, told_by
 
 _MOVED = re.compile(
@@ -31,7 +32,7 @@ class Transfers:
 
     Of several ranks, which work at the same time, the mean: less than all tokens where one of them moved less.
     dropped_chunks: chunks that connector striped did not save, since its queue was full. left_chunks: that it had and did not
-    load, since its queue was full. files: what connector direct read from files, None of another; by_get: its lines that say why
+    load, since its queue was full. first_use_chunks: that it did not save for want of a second use. files: what connector direct read from files, None of another; by_get: its lines that say why
     it did not.
     """
 
@@ -44,17 +45,18 @@ class Transfers:
     left_chunks: int = 0
     files: FileCounts | None = None
     by_get: tuple[str, ...] = ()
+    first_use_chunks: int = 0
 
 
 def transfers(lines: Iterable[str], ranks: int = 1) -> Transfers:
     """Read lines of the log.
 
     ranks: values per chunk (KvShare.values_per_chunk). As many of vLLM's processes tell each of what it moved of a request;
-    they write to one log at once, so that a line's beginning may be another's. A chunk that is dropped or left is so many
+    they write to one log at once, so that a line's beginning may be another's. A chunk that is dropped, left or not saved is so many
     values.
     """
     tokens, seconds = {"Retrieved": 0, "Stored": 0}, {"Retrieved": 0.0, "Stored": 0.0}
-    faults, dropped, left, kept = [], 0, 0, list(lines)
+    faults, dropped, left, first_uses, kept = [], 0, 0, 0, list(lines)
     for line in kept:
         moved = _MOVED.findall(line)
         for kind, count, cost_ms in moved:
@@ -66,6 +68,8 @@ def transfers(lines: Iterable[str], ranks: int = 1) -> Transfers:
             dropped += int(found[1])
         elif found := _LEFT.search(line):
             left += int(found[1])
+        elif chunks := second_use.told_by(line):
+            first_uses += chunks
         elif _FAULT.search(line):
             faults.append(_plain(line))
     return Transfers(
@@ -78,6 +82,7 @@ def transfers(lines: Iterable[str], ranks: int = 1) -> Transfers:
         -(-left // ranks),
         told_by(kept),
         tuple(dict.fromkeys(found[1] for line in kept if (found := _BY_GET.search(line)))),
+        first_uses // ranks,
     )
 
 
