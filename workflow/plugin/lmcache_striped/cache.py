@@ -23,6 +23,7 @@ from .file_counts import FileCounts
 from .native import INSTALLED
 from .pieces import READS
 from .save_queue import SaveCounts, SaveQueue
+from .save_share import SaveShare
 from .second_use import SAVES, SecondUse, told
 from .secret import KEYS as SECRET_KEYS
 from .secret import Secret
@@ -184,7 +185,7 @@ class StripedCache:
     """Lookups, loads and saves that never raise StoreError. Safe to use from several threads.
 
     report: is told in a line when the store fails and when chunks are damaged; warn, why files are not read; note, of each load
-    how much of it came from files.
+    how much of it came from files. share: what saves take while loads come.
     """
 
     def __init__(
@@ -193,6 +194,8 @@ class StripedCache:
         report: Callable[[str], None] = lambda _: None,
         warn: Callable[[str], None] = lambda _: None,
         note: Callable[[str], None] = lambda _: None,
+        *,
+        share: SaveShare | None = None,
     ):
         self.settings = settings
         self.report, self._warn, self._note = report, warn, note
@@ -203,14 +206,22 @@ class StripedCache:
         self._free: queue.SimpleQueue[StripedConnector] = queue.SimpleQueue()
         for connector in self._loads:
             self._free.put(connector)
-        self._stores = self._connector(settings.save_connections or settings.connections)
-        self._saves = SaveQueue(self._save, settings.save_queue_bytes)
+        self._share = share or SaveShare()
+        self._stores = self._connector(
+            settings.save_connections or settings.connections, turn=self._share.wait
+        )
+        self._saves = SaveQueue(self._save, settings.save_queue_bytes, self._share.together)
         self._uses = SecondUse() if settings.save == "second_use" else None
         self._lock = threading.Lock()
         self._alone_until = 0.0
         self._loaded = self._missed = self._failures = self._skipped = 0
 
-    def _connector(self, connections: int, files: FileSettings | None = None) -> StripedConnector:
+    def _connector(
+        self,
+        connections: int,
+        files: FileSettings | None = None,
+        turn: Callable[[int], float] | None = None,
+    ) -> StripedConnector:
         chosen = self.settings
         return StripedConnector(
             chosen.endpoints,
@@ -222,10 +233,12 @@ class StripedCache:
             library=chosen.library,
             files=files,
             report=self._warn,
+            turn=turn,
         )
 
     def close(self) -> None:
         """Drop the saves that wait, end the one under way and close every connection."""
+        self._share.close()
         self._saves.close()
         for connector in (self._lookups, *self._loads, self._stores):
             connector.close()
@@ -268,7 +281,9 @@ class StripedCache:
         self, connector: StripedConnector, keys: Sequence[bytes], buffers: Sequence[np.ndarray]
     ) -> list[bool]:
         damaged, read, begun = connector.damaged_chunks, connector.file_counts, time.monotonic()
-        found = self._tried(lambda: connector.get(keys, buffers), [False] * len(keys))
+        with self._share.load(sum(buffer.size for buffer in buffers)) as loaded:
+            found = self._tried(lambda: connector.get(keys, buffers), [False] * len(keys))
+            loaded(sum(buffer.size for buffer, hit in zip(buffers, found, strict=True) if hit))
         with self._lock:
             self._loaded += found.count(True)
             self._missed += found.count(False)
