@@ -14,7 +14,7 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,14 +127,13 @@ def measured(store: Store, setting: Setting, way: str, number: int) -> Way:
     keys = point_keys("there", number, setting.count)
     payload = Payload(setting.chunk_bytes)
     buffers = slots(aligned_buffer(setting.together * setting.chunk_bytes), setting.chunk_bytes)
-    rng = np.random.default_rng(number)
+    rng, values = np.random.default_rng(number), [payload.value(key) for key in keys]
     with _cache(store, setting, way) as cache:
-        present = cache.present(keys)
-        if not all(present):
-            cache.offer(keys, [payload.value(key) for key in keys], lambda _: None)
+        if not all(cache.present(keys)):
+            cache.offer(keys, values, lambda _: None)
             _settle(store, cache)
         loads_s: list[float] = []
-        with _saving(cache, payload, setting, way, number) as saves:
+        with _saving(cache, values, setting, way, number) as saves:
             for _ in range(setting.loads):
                 drawn = [keys[index] for index in rng.choice(setting.count, setting.together, replace=False)]
                 store.evict_page_cache()
@@ -148,10 +147,10 @@ def measured(store: Store, setting: Setting, way: str, number: int) -> Way:
 
 
 class Saves:
-    """Chunks offered at a rate until it is stopped."""
+    """Chunks of some values offered at a rate until it is stopped, each under a key of its own."""
 
-    def __init__(self, cache: StripedCache, payload: Payload, setting: Setting, number: str):
-        self._cache, self._payload, self._setting, self._name = cache, payload, setting, number
+    def __init__(self, cache: StripedCache, values: Sequence[np.ndarray], setting: Setting, name: str):
+        self._cache, self._values, self._setting, self._name = cache, values, setting, name
         self._stop = threading.Event()
         self._saved_bytes = self._offered = self._refused = 0
         self._begun = time.perf_counter()
@@ -174,8 +173,9 @@ class Saves:
             due = self._setting.save_gbps * 1e9 * (time.perf_counter() - self._begun) // size
             while self._offered < due:
                 (key,) = point_keys(self._name, self._offered, 1)
+                value = self._values[self._offered % len(self._values)]
                 self._offered += 1
-                self._refused += not self._cache.offer([key], [self._payload.value(key)], self._ended)
+                self._refused += not self._cache.offer([key], [value], self._ended)
 
     def _ended(self, saved: bool) -> None:
         self._saved_bytes += self._setting.chunk_bytes if saved else 0
@@ -183,9 +183,9 @@ class Saves:
 
 @contextmanager
 def _saving(
-    cache: StripedCache, payload: Payload, setting: Setting, way: str, number: int
+    cache: StripedCache, values: Sequence[np.ndarray], setting: Setting, way: str, number: int
 ) -> Iterator[Saves]:
-    saves = Saves(cache, payload, setting, f"{way} {number}")
+    saves = Saves(cache, values, setting, f"{way} {number}")
     if way == _WAYS[0]:
         yield saves
         return
