@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from ....plugin.lmcache_striped.second_use import SAVES
-from ...connectors.registry import STRIPED, STRIPED_SERVED
+from ...connectors.registry import GATED, STRIPED
 from ...engines.vllm.lmcache import SERVED
 from ...models.serde import SERDES
 from ...stores.base import DIRECT
@@ -42,6 +42,9 @@ else:
     SerdeName = Literal[SERDES]
     SaveName = Literal[SAVES]
     OwnVllm = given("OwnVllm", Vllm, ("pairs", "device"))
+GateWord = Annotated[
+    Literal["off", "ttft", "throughput"], BeforeValidator(lambda word: "off" if word is False else word)
+]  # off without quotes is false to YAML
 KvDtype = Literal["auto", "bfloat16", "float16", "float32", "fp8"]
 Chunk = Count | Annotated[Several[Count], Field(min_length=1)]
 WITH_SOCKETS = ("resp", *STRIPED)
@@ -130,10 +133,10 @@ class Scenario(Settings):
     """Connectors with stripes. At which use a chunk is written to the store: `first_use`, when it was computed, or
     `second_use`, when it was computed once more, since it was asked for and was not there. The second writes less, and hits a use
     later."""
-    load_queue_bytes: Annotated[OrNull[Size], ReadBy(STRIPED_SERVED, "has no queue of loads")] = None
-    """striped_mp and direct_mp. A lookup finds as much as fits in here beside the loads under way, and the rest of the
-    prompt is computed, so that a slow device holds back less of what the engine computes faster. Lookups
-    that come together each find all of the room. null for no bound."""
+    gate: Annotated[GateWord, ReadBy(GATED, "has no gate")] = "off"
+    """striped, direct, striped_mp and direct_mp. How much of what is there a lookup finds: `off`, everything; `ttft`, what makes the
+    first token earliest, by the load that is predicted against computing the same tokens; `throughput`, the
+    same with a price on the GPU's time when requests wait. The rest of the prompt is computed."""
     serde: Annotated[SerdeName | None, ReadBy(SERVED, "has no serde")] = None
     """mp, striped_mp and direct_mp. What LMCache's server shrinks a chunk with on its way to the store: `fp8`, or one of
     TurboQuant's, whose kernels need CUDA; null for nothing. Both lose precision, so that the first token from
@@ -215,11 +218,10 @@ READ_BY = {
     for mark in field.metadata
     if isinstance(mark, ReadBy)
 }
-OF_ENGINE = ("save_connections", "load_queue_bytes", "serde")
-_OF_REQUESTS = ("save",)
+OF_ENGINE = ("save_connections", "serde")
 ALONE = (
     *("tier", "store", "connector", "settings", "environment", "ignored_settings", "port", "timeout_s"),
-    *(name for name in READ_BY if name not in (*OF_ENGINE, *_OF_REQUESTS)),
+    *(name for name in READ_BY if name not in (*OF_ENGINE, "gate", "save")),
 )
 
 

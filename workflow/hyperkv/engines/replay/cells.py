@@ -11,7 +11,7 @@ from typing import Any
 from ....plugin.lmcache_striped.file_counts import FileCounts
 from ....plugin.lmcache_striped.second_use import SecondUse
 from ...base.errors import UserError
-from ...cells.cell import CellSpec, StoreWindow, check_room, frame, open_store
+from ...cells.cell import CellSpec, StoreWindow, check_room, frame, gate_evidence, open_store
 from ...cells.samples import Sample, window_values
 from ...connectors.registry import make_connector, options_of
 from ...models.geometry import Geometry
@@ -233,6 +233,7 @@ def _evidence(cell: CellSpec, result: ReplayResult, window: StoreWindow, tiers: 
         damaged_chunks=damaged_chunks(tiers),
         dropped_chunks=totals.dropped_chunks,
         first_use_chunks=first_uses,
+        **gate_evidence(None),
     )
 
 
