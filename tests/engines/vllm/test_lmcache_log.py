@@ -65,10 +65,11 @@ def test_what_the_plugin_drops_is_counted_and_what_it_reports_is_a_fault():
             "LMCache INFO: striped: gate found 3 of 8 chunks, load 0.0100 s, first token 0.0200 s",
             "LMCache INFO: striped: gate: load predicted 0.0100 s, took 0.0200 s",
             "LMCache WARNING: striped: gate_metrics: http://127.0.0.1:8000/metrics is not read: timed out",
+            "LMCache INFO: striped: 7 chunks came for the first time, and are not saved",
             "LMCache ERROR: striped: 1 of 4 chunks are damaged",
         ]
     )
-    assert found.dropped_chunks == 4
+    assert (found.dropped_chunks, found.first_use_chunks) == (4, 7)
     assert (found.gate.lookups, found.gate.left_chunks, found.gate.load_error) == (1, 5, 0.5)
     assert found.faults == ("LMCache ERROR: striped: 1 of 4 chunks are damaged",)
     of_two = [
