@@ -135,8 +135,9 @@ HALF ?= all
 soak: .venv/dev ## random faults; MINUTES=60
 	@$(ACTIVATE) python -m tests.soak $(HALF) --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(ROUND),--round $(ROUND)) $(if $(KILLS),--kills $(KILLS))
 
-bench: .venv/installed ## our connectors beside other tools, on one Valkey
+bench: .venv/installed ## our connectors beside other tools, and loads beside saves
 	@$(ACTIVATE) python -m workflow.hyperkv.profile.bench
+	@$(ACTIVATE) python -m workflow.hyperkv.profile.bench_saves
 
 docs: .venv/dev ## writes config/README.md, the schemas, docs/results and the site
 	@$(call printed,config.docs,config/README.md)
