@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -158,7 +158,7 @@ def regret_of(
             for outcomes, outcome in zip(played.values(), (none, always, *gates), strict=True):
                 outcomes.append(outcome)
         assert slo_s is not None
-        row = cell.told | _compared(
+        row = cell.told | compared(
             {mode: Outcome.together(outcomes) for mode, outcomes in played.items()}, slo_s
         )
         row["repeats"] = most
@@ -167,7 +167,8 @@ def regret_of(
     return row
 
 
-def _compared(outcomes: dict[str, Outcome], slo_s: float) -> dict[str, Any]:
+def compared(outcomes: Mapping[str, Outcome], slo_s: float) -> dict[str, Any]:
+    """What came of a cell by mode, and the regrets of the gates."""
     hindsight = (outcomes[NONE], outcomes[ALWAYS])
     row: dict[str, Any] = {"requests": len(outcomes[NONE].ttft_s), "slo_ms": 1e3 * slo_s}
     for mode, outcome in outcomes.items():
