@@ -35,7 +35,7 @@ def opened(endpoints, said=None, noted=None, **settings) -> Iterator[StripedL2]:
     chosen = CacheSettings(tuple(endpoints), **{"stripe_bytes": STRIPE, "connections": 2, **settings})
     said = [] if said is None else said
     noted = [] if noted is None else noted
-    one = StripedL2(StripedCache(chosen, said.append), said.append, noted.append)
+    one = StripedL2(StripedCache(chosen, said.append, note=noted.append), said.append, noted.append)
     try:
         yield one
     finally:
@@ -95,6 +95,18 @@ def test_saves_that_find_no_room_are_dropped_and_said(store):
         looking = one.submit_batch_exists(keys)
         assert completed(one, looking)[looking] == (True, "", [False] * 3)
     assert said == ["dropped 3 chunks, saves are behind"]
+
+
+def test_at_the_second_use_only_what_comes_again_is_saved(store):
+    keys = [f"second-{number}" for number in range(3)]
+    with opened(store.endpoints, noted=(said := []), save="second_use") as one:
+        for saved, present in ((keys[:2], 0), (keys, 2), (keys[2:], 3)):
+            saving = one.submit_batch_set(saved, chunks(len(saved), 11))
+            assert completed(one, saving) == {saving: (True, "", None)}
+            looking = one.submit_batch_exists(keys)
+            assert completed(one, looking)[looking][2] == [number < present for number in range(3)]
+        assert (one.cache.counts.first_uses, one.cache.counts.saves.saved) == (3, 3)
+    assert said == [f"{count} chunks came for the first time, and are not saved" for count in (2, 1)]
 
 
 def gated(tmp_path, chunk_s: float) -> GateSettings:

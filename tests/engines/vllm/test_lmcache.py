@@ -181,7 +181,7 @@ def test_a_serde_is_the_adapters_whatever_the_store():
 
 def test_the_server_keeps_chunks_in_stripes():
     own = {"stripe_bytes": 1 << 20, "stripes_in_flight": 4, "save_connections": 1}
-    own |= {"client": "native"}
+    own |= {"client": "native", "save": "second_use"}
     server = offload(scenario("kvrocks", "striped_mp", **own)).server
     adapter = json.loads(server[server.index("--l2-adapter") + 1])
     parameters = adapter.pop("adapter_params")
@@ -198,6 +198,7 @@ def test_the_server_keeps_chunks_in_stripes():
         "stripe_bytes": 1 << 20,
         "stripes_in_flight": 4,
         "save_connections": 1,
+        "save": "second_use",
     }
 
 

@@ -25,6 +25,8 @@ from .gate_settings import NO_GATE, GateSettings, gate_from
 from .native import INSTALLED
 from .pieces import READS
 from .save_queue import SaveCounts, SaveQueue
+from .save_share import SaveShare
+from .second_use import SAVES, SecondUse, told
 from .secret import KEYS as SECRET_KEYS
 from .secret import Secret
 from .stripes import STRIPE_BYTES, STRIPES_IN_FLIGHT
@@ -41,7 +43,8 @@ class CacheSettings:
     connections: for loads, to each server. save_connections: for saves, None for as many; fewer leave more of the
     processor to the engine while it saves. stripes_in_flight: on each of them. timeout_s: of every call, see
     deadline.py. retry_s: after a failure the store is left alone for so long, and everything is a miss. save_queue_bytes:
-    bound of what waits to be saved or is being saved; more is dropped. gate: how much lookups find, see
+    bound of what waits to be saved or is being saved; more is dropped. save: at which use a chunk is saved, see
+    second_use.py. gate: how much lookups find, see
     gate_settings.py; of StripedL2 and inside LMCache. library: what loads, see native.py; None for Python.
     dirs: the servers' data folders in their order, whose files are read here where the servers answer LOCATE; read,
     read_threads, read_depth: how, see FileSettings of direct.py. loads: how many go on at once, each over connections of its own;
@@ -63,6 +66,7 @@ class CacheSettings:
     read_threads: int | None = None
     read_depth: int = DEPTH
     loads: int | None = None
+    save: str = "first_use"
 
     @property
     def loads_at_once(self) -> int:
@@ -89,7 +93,7 @@ class CacheCounts:
     """Since the start. loaded, missed: chunks asked for; damaged: of the missed, those that were there and not whole.
 
     failures: calls that the store failed; skipped: calls made while it was left alone. saves: see SaveCounts. files: see
-    FileCounts.
+    FileCounts. first_uses: chunks that were not saved for want of a second use.
     """
 
     loaded: int
@@ -99,6 +103,7 @@ class CacheCounts:
     skipped: int
     saves: SaveCounts
     files: FileCounts | None
+    first_uses: int
 
 
 def settings_from(values: Mapping[str, Any], prefix: str) -> CacheSettings:
@@ -126,7 +131,7 @@ def settings_from(values: Mapping[str, Any], prefix: str) -> CacheSettings:
         )
     password = Secret.of({key: values.get(f"{prefix}.{key}") for key in SECRET_KEYS})
     endpoints = tuple(_endpoint(word.strip(), password, where) for word in str(text).split(","))
-    words = ("endpoints", "library", "dirs", "read", "gate")
+    words = ("endpoints", "library", "dirs", "read", "gate", "save")
     numbers = [item.name for item in fields(CacheSettings) if item.name not in words]
     given = {
         name: values[f"{prefix}.{name}"] for name in numbers if values.get(f"{prefix}.{name}") is not None
@@ -148,12 +153,15 @@ def settings_from(values: Mapping[str, Any], prefix: str) -> CacheSettings:
     read = values.get(f"{prefix}.read") or "auto"
     if read not in READS:
         raise UserError(f"{prefix}.read: {read!r} is wrong; allowed are {', '.join(READS)}")
+    save = values.get(f"{prefix}.save") or SAVES[0]
+    if save not in SAVES:
+        raise UserError(f"{prefix}.save: {save!r} is wrong; allowed are {', '.join(SAVES)}")
     if given.get("read_depth", DEPTH) > MOST_DEPTH:
         raise UserError(
             f"{prefix}.read_depth: {given['read_depth']} is wrong; at most {MOST_DEPTH} reads are under way in a thread"
         )
     library = _library(values, prefix)
-    return CacheSettings(endpoints, **given, library=library, dirs=dirs, read=read, gate=gate)
+    return CacheSettings(endpoints, **given, library=library, dirs=dirs, read=read, gate=gate, save=save)
 
 
 def _library(values: Mapping[str, Any], prefix: str) -> Path | None:
@@ -180,7 +188,7 @@ class StripedCache:
     """Lookups, loads and saves that never raise StoreError. Safe to use from several threads.
 
     report: is told in a line when the store fails and when chunks are damaged; warn, why files are not read; note, of each load
-    how much of it came from files.
+    how much of it came from files. share: what saves take while loads come.
     """
 
     def __init__(
@@ -189,6 +197,8 @@ class StripedCache:
         report: Callable[[str], None] = lambda _: None,
         warn: Callable[[str], None] = lambda _: None,
         note: Callable[[str], None] = lambda _: None,
+        *,
+        share: SaveShare | None = None,
     ):
         self.settings = settings
         self.report, self._warn, self._note = report, warn, note
@@ -199,13 +209,22 @@ class StripedCache:
         self._free: queue.SimpleQueue[StripedConnector] = queue.SimpleQueue()
         for connector in self._loads:
             self._free.put(connector)
-        self._stores = self._connector(settings.save_connections or settings.connections)
-        self._saves = SaveQueue(self._save, settings.save_queue_bytes)
+        self._share = share or SaveShare()
+        self._stores = self._connector(
+            settings.save_connections or settings.connections, turn=self._share.wait
+        )
+        self._saves = SaveQueue(self._save, settings.save_queue_bytes, self._share.together)
+        self._uses = SecondUse() if settings.save == "second_use" else None
         self._lock = threading.Lock()
         self._alone_until = 0.0
         self._loaded = self._missed = self._failures = self._skipped = 0
 
-    def _connector(self, connections: int, files: FileSettings | None = None) -> StripedConnector:
+    def _connector(
+        self,
+        connections: int,
+        files: FileSettings | None = None,
+        turn: Callable[[int], float] | None = None,
+    ) -> StripedConnector:
         chosen = self.settings
         return StripedConnector(
             chosen.endpoints,
@@ -217,10 +236,12 @@ class StripedCache:
             library=chosen.library,
             files=files,
             report=self._warn,
+            turn=turn,
         )
 
     def close(self) -> None:
         """Drop the saves that wait, end the one under way and close every connection."""
+        self._share.close()
         self._saves.close()
         for connector in (self._lookups, *self._loads, self._stores):
             connector.close()
@@ -237,6 +258,7 @@ class StripedCache:
                 self._skipped,
                 self._saves.counts,
                 FileCounts.sum_of([connector.file_counts for connector in self._loads]),
+                0 if self._uses is None else self._uses.first_uses,
             )
 
     def count_present(self, keys: Sequence[bytes]) -> int:
@@ -262,7 +284,9 @@ class StripedCache:
         self, connector: StripedConnector, keys: Sequence[bytes], buffers: Sequence[np.ndarray]
     ) -> list[bool]:
         damaged, read, begun = connector.damaged_chunks, connector.file_counts, time.monotonic()
-        found = self._tried(lambda: connector.get(keys, buffers), [False] * len(keys))
+        with self._share.load(sum(buffer.size for buffer in buffers)) as loaded:
+            found = self._tried(lambda: connector.get(keys, buffers), [False] * len(keys))
+            loaded(sum(buffer.size for buffer, hit in zip(buffers, found, strict=True) if hit))
         with self._lock:
             self._loaded += found.count(True)
             self._missed += found.count(False)
@@ -270,6 +294,15 @@ class StripedCache:
             self.report(f"{connector.damaged_chunks - damaged} of {len(keys)} chunks are damaged")
         if read is not None and (now := connector.file_counts) is not None:
             self._note(f"{now.since(read).told}, in {(time.monotonic() - begun) * 1e3:.1f} ms")
+        return found
+
+    def worth_saving(self, keys: Sequence[bytes]) -> list[bool]:
+        """Which chunks to offer: all, or those that come for the second time. To be asked once for each chunk that comes."""
+        if self._uses is None:
+            return [True] * len(keys)
+        found = self._uses.again(keys)
+        if first := found.count(False):
+            self._note(told(first))
         return found
 
     def offer(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,8 @@ _PRIOR = 1.0  # prompts that took what was predicted, as a beginning
 _PACES = (0.5, 2.0)
 _MOST_LAG_S = 0.3
 _GAIN = 0.2
-_UP, _DOWN = 0.03, 0.3  # others that came between make it longer, nothing makes it shorter
+_RECENT, _OF_LEAST = 16, 4  # others that came between make it longer, nothing makes it shorter
+_TELLING = 32  # chunks that count half for what passes behind a load
 _FRESH_S = 1.0
 _REMEMBERED_S = 60.0
 
@@ -57,6 +58,7 @@ class GpuWork:
         self._by_key: OrderedDict[Hashable, Prompt] = OrderedDict()
         self._sums = (0.0, 0.0, 0.0)
         self._extra_s = 0.0
+        self._late: deque[tuple[float, int]] = deque(maxlen=_RECENT)
         self._free_s = float("-inf")
         self._told: tuple[int, float] | None = None
 
@@ -90,7 +92,10 @@ class GpuWork:
             del self._prompts[id(prompt)]
 
     def queue(self, now: float) -> tuple[float, float]:
-        """Seconds until the GPU is free for a prompt that is ready now, and how many requests wait for it."""
+        """Seconds until the GPU is free for a prompt that is ready now, and how many requests wait for it.
+
+        Those that the engine has and has not looked up yet wait behind it.
+        """
         self._expire(now)
         end, waiting = now, 0
         for prompt in sorted(self._prompts.values(), key=_ready_s):
@@ -104,7 +109,7 @@ class GpuWork:
         unseen = 0
         if self._told is not None and now - self._told[1] < _FRESH_S:
             unseen = max(0, self._told[0] - len(self._prompts))
-        return end - now + unseen * self._mean_s(), float(behind + unseen)
+        return end - now, float(behind + unseen)
 
     def saved(self, key: Hashable, now: float) -> Prompt | None:
         """A chunk was saved; the prompt whose last one it is, which so is computed."""
@@ -135,9 +140,11 @@ class GpuWork:
             self.lag_s += _GAIN * (late_s - self.lag_s)
             self._learn_pace(prompt.compute_s, prompt.compute_s)
         elif alone:
-            late_s = took_s - prompt.compute_s * self.pace - self.lag_s - self.extra_s(prompt.found)
-            self._extra_s += (_UP if late_s > 0 else _DOWN) * late_s / prompt.found
-            self._extra_s = max(self._extra_s, 0.0)
+            late_s = took_s - prompt.compute_s * self.pace - self.lag_s
+            self._late.append((max(late_s, 0.0) / prompt.found, prompt.found))
+            chunks = sum(found for _, found in self._late)
+            least_s = sorted(self._late)[len(self._late) // _OF_LEAST][0]
+            self._extra_s = least_s * chunks / (chunks + _TELLING)
 
     def _learn_pace(self, predicted_s: float, took_s: float) -> None:
         count, predicted, took = (
@@ -146,10 +153,6 @@ class GpuWork:
         self._sums = (count, predicted, took)
         prior = _PRIOR * predicted / count
         self.pace = min(max((took + prior) / (predicted + prior), _PACES[0]), _PACES[1])
-
-    def _mean_s(self) -> float:
-        count, predicted, _ = self._sums
-        return self.pace * predicted / count if count else 0.0
 
     def _expire(self, now: float) -> None:
         """Leave out prompts whose saves should have come long ago, and those of which no save will come and which should be done."""

@@ -163,17 +163,19 @@ class StripedRemoteConnector(RemoteConnector):
         return True
 
     async def batched_put(self, keys: Sequence[Any], memory_objs: Sequence[Any]) -> None:
-        """Ends when the chunks are saved, failed or dropped; the caller then gives the memory objects back."""
+        """Ends when the chunks are saved, failed, dropped or not worth it; the caller then gives the memory objects back."""
         pairs = [(key, _bytes_of(item)) for key, item in zip(keys, memory_objs, strict=True)]
         whole = [(key, data) for key, data in pairs if data.size == self.full_chunk_size_bytes]
         self.dropped_unfull += len(pairs) - len(whole)
         new = whole if self._feed is None else self._not_left(self._feed, whole)
+        worth = self.cache.worth_saving(_names([key for key, _ in new]))
+        wanted = [pair for pair, saved in zip(new, worth, strict=True) if saved]
         pending = [
             saved
-            for key, data in new
+            for key, data in wanted
             if self.cache.offer(_names([key]), [data], partial(self._resolve, saved := asyncio.Event()))
         ]
-        if dropped := len(new) - len(pending):
+        if dropped := len(wanted) - len(pending):
             logger.warning("striped: dropped %d chunks, saves are behind", dropped)
         for saved in pending:
             await _undisturbed(saved)

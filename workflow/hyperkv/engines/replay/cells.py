@@ -10,6 +10,7 @@ from typing import Any
 
 from ....plugin.lmcache_striped.file_counts import FileCounts
 from ....plugin.lmcache_striped.gate import Gate
+from ....plugin.lmcache_striped.second_use import SecondUse
 from ...base.errors import UserError
 from ...cells.cell import CellSpec, StoreWindow, check_room, frame, gate_evidence, open_store
 from ...cells.samples import Sample, window_values
@@ -78,7 +79,7 @@ def measure_cell(cell: CellSpec) -> Cell:
         result = _replay(cell, gpu, conversations, tiers, gating, clock)
         window.end()
         measured_s = time.perf_counter() - measuring
-    evidence = _evidence(result, window, damaged_chunks(levels), _file_counts(levels), gating)
+    evidence = _evidence(cell, result, window, levels, gating)
     verdict = judge(cell.scenario["tier"], evidence, cell.spec["evidence"]["device_share_min"])
     ran = asked(cell, geometry)
     return Cell(
@@ -147,11 +148,12 @@ def _start_tiers(
     check_room(cell, saved_bytes(cell, conversations))
 
     def tier(name: str, store: str, connector: str, capacity_bytes: int | None, bottom: bool) -> Tier:
+        uses = SecondUse() if bottom and scenario.get("save") == "second_use" else None
         opened = open_store(cell, store, value_bytes, capacity_bytes, stack, bottom)
         options = options_of(connector, scenario)
         made = make_connector(connector, opened, scenario["connections"], scenario["timeout_s"], **options)
         evicts = scenario["page_cache"] == "evict"
-        return Tier(name, opened, stack.enter_context(made), evict=evicts)
+        return Tier(name, opened, stack.enter_context(made), evicts, uses)
 
     own = store_class(scenario["store"])
     is_pool, pool_bytes = own.held_by_engine == "pool", scenario["dram_pool_bytes"]
@@ -229,14 +231,15 @@ def _replay(
 
 
 def _evidence(
+    cell: CellSpec,
     result: ReplayResult,
     window: StoreWindow,
-    damaged_chunks: int | None,
-    files: FileCounts | None,
+    tiers: Sequence[Tier],
     gating: Gating | None,
 ) -> Evidence:
     """Whole-run totals: tokens by source, bytes by counter, faults."""
     requests, totals = result.requests, result.totals
+    first_uses = sum(tier.uses.first_uses for tier in tiers if tier.uses is not None)
     hits = {
         "hbm_hit_tokens": sum(request.hbm_hit_tokens for request in requests),
         "dram_hit_tokens": sum(request.tier_hit_tokens.get("dram", 0) for request in requests),
@@ -251,11 +254,12 @@ def _evidence(
         computed_tokens=sum(request.computed_tokens for request in requests),
         retrieved_tokens=None,
         loaded_bytes=sum(request.loaded_bytes for request in requests),
-        saved_bytes=totals.saved_bytes,
-        **window.evidence(files),
+        saved_bytes=totals.saved_bytes - first_uses * cell.share.stored_bytes(cell.scenario["chunk_tokens"]),
+        **window.evidence(_file_counts(tiers)),
         corrupt_chunks=totals.corrupt_chunks,
-        damaged_chunks=damaged_chunks,
+        damaged_chunks=damaged_chunks(tiers),
         dropped_chunks=totals.dropped_chunks,
+        first_use_chunks=first_uses,
         **gate_evidence(None if gating is None else gating.counts),
     )
 

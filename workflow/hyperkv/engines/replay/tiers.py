@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from ....plugin.lmcache_striped.base import Connector
+from ....plugin.lmcache_striped.second_use import SecondUse
 from ...stores.base import Store
 from ...workloads.payload import Payload, aligned_buffer, slots
 
@@ -41,13 +42,14 @@ class Tier:
     """One level below HBM.
 
     name: the word counted in the record ("dram" or "store"). evict: take the store's files out of the page
-    cache before each load, outside the timed part.
+    cache before each load, outside the timed part. uses: of a tier that gets only chunks that come to be saved again.
     """
 
     name: str
     store: Store
     connector: Connector
     evict: bool = False
+    uses: SecondUse | None = None
 
 
 class Tiers(Protocol):
@@ -146,9 +148,15 @@ class RealTiers:
         return sum(_timed_put(tier, keys, values) for tier in self._tiers[:level])
 
     def save(self, keys: Sequence[bytes]) -> float:
-        """Save the chunks; returns the seconds it took."""
+        """Save the chunks in the tiers that get them; returns the seconds it took."""
         values = [self._payload.value(key) for key in keys]
-        return sum(_timed_put(tier, keys, values) for tier in self._tiers)
+        return sum(_timed_save(tier, keys, values) for tier in self._tiers)
+
+
+def _timed_save(tier: Tier, keys: Sequence[bytes], values: Sequence[np.ndarray]) -> float:
+    worth = tier.uses.again(keys) if tier.uses is not None else [True] * len(keys)
+    numbers = [number for number, saved in enumerate(worth) if saved]
+    return _timed_put(tier, [keys[i] for i in numbers], [values[i] for i in numbers]) if numbers else 0.0
 
 
 def _timed_put(tier: Tier, keys: Sequence[bytes], values: Sequence[np.ndarray]) -> float:

@@ -238,7 +238,7 @@ def _stripes(
         "stripes_in_flight": scenario.get("stripes_in_flight") or _ALL_IN_FLIGHT,
     }
     library = library_of(scenario.get("client", "python"))
-    optional = {name: scenario.get(name) for name in ("stripe_bytes", "save_connections")}
+    optional = {name: scenario.get(name) for name in ("stripe_bytes", "save_connections", "save")}
     optional |= {
         "client": "python" if library is None else None,
         "library": None if library is None else str(library.absolute()),
