@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,10 @@ CONNECTORS = {
     "resp": (f"{__package__}.resp", "RespConnector"),
     **dict.fromkeys(STRIPED_INSIDE, (f"{PLUGIN}.connector", "StripedConnector")),
 }
-_STRIPES = {"stripe_bytes": "stripe_bytes", "in_flight": "stripes_in_flight", "library": "client"}
+_STRIPES = {
+    **{"stripe_bytes": "stripe_bytes", "in_flight": "stripes_in_flight"},
+    **{"library": "client", "bound_bytes": "bound_bytes"},
+}
 _OPTIONS = {"striped": _STRIPES, "direct": _STRIPES | {"read": "read"}}
 
 
@@ -91,6 +95,8 @@ def make_connector(
             raise UserError(
                 f"client native: there is no {library}; `{make}` makes it, or choose client python"
             )
+        if (bound := options.pop("bound_bytes", None)) is not None:
+            connector = partial(import_module(f"{PLUGIN}.bounded").OwnBoundConnector, bound_bytes=bound)
         return connector(endpoints, connections, timeout_s, **options)
     if len(endpoints) > 1:
         raise UserError(f"connector {name} reaches one process of store {store.name}; use striped")

@@ -10,16 +10,20 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
+from .bound import Bound, BoundCounts
+from .bounded import BoundedConnector
 from .connector import StripedConnector
 from .deadline import Endpoint
 from .direct import DEPTH, MOST_DEPTH, FileSettings
 from .errors import StoreError, UserError
 from .file_counts import FileCounts
+from .ledger import Ledger
 from .native import INSTALLED
 from .pieces import READS
 from .save_queue import SaveCounts, SaveQueue
@@ -43,7 +47,8 @@ class CacheSettings:
     is being loaded, for StripedL2 alone, see load_bound.py. library: what loads, see native.py; None for Python.
     dirs: the servers' data folders in their order, whose files are read here where the servers answer LOCATE; read,
     read_threads, read_depth: how, see FileSettings of direct.py. loads: how many go on at once, each over connections of its own;
-    None for one, or LOADS_OF_FILES with dirs, so that one's questions go on beside another's reads.
+    None for one, or LOADS_OF_FILES with dirs, so that one's questions go on beside another's reads. bound_bytes: what is kept in
+    the servers at most, see bound.py; None for no bound.
     """
 
     endpoints: tuple[Endpoint, ...]
@@ -61,6 +66,7 @@ class CacheSettings:
     read_threads: int | None = None
     read_depth: int = DEPTH
     loads: int | None = None
+    bound_bytes: int | None = None
 
     @property
     def loads_at_once(self) -> int:
@@ -87,7 +93,7 @@ class CacheCounts:
     """Since the start. loaded, missed: chunks asked for; damaged: of the missed, those that were there and not whole.
 
     failures: calls that the store failed; skipped: calls made while it was left alone. saves: see SaveCounts. files: see
-    FileCounts.
+    FileCounts. bound: see BoundCounts.
     """
 
     loaded: int
@@ -97,6 +103,7 @@ class CacheCounts:
     skipped: int
     saves: SaveCounts
     files: FileCounts | None
+    bound: BoundCounts | None = None
 
 
 def settings_from(values: Mapping[str, Any], prefix: str) -> CacheSettings:
@@ -173,10 +180,10 @@ def _endpoint(word: str, password: Secret | None, where: str) -> Endpoint:
 
 
 class StripedCache:
-    """Lookups, loads and saves that never raise StoreError. Safe to use from several threads.
+    """Lookups, loads, saves and deletions that never raise StoreError. Safe to use from several threads.
 
     report: is told in a line when the store fails and when chunks are damaged; warn, why files are not read; note, of each load
-    how much of it came from files.
+    how much of it came from files. rank: which of those that share the store, each with a bound of its own.
     """
 
     def __init__(
@@ -185,9 +192,14 @@ class StripedCache:
         report: Callable[[str], None] = lambda _: None,
         warn: Callable[[str], None] = lambda _: None,
         note: Callable[[str], None] = lambda _: None,
+        rank: str = "0",
     ):
         self.settings = settings
         self.report, self._warn, self._note = report, warn, note
+        self._ledger = Ledger(settings.endpoints, 1, settings.timeout_s, connect=False)
+        self.bound = None
+        if settings.bound_bytes is not None:
+            self.bound = Bound(settings.bound_bytes, self._ledger, settings.stripe_bytes, rank, warn)
         self._lookups = self._connector(1)
         self._loads = [
             self._connector(settings.connections, settings.files) for _ in range(settings.loads_at_once)
@@ -203,7 +215,8 @@ class StripedCache:
 
     def _connector(self, connections: int, files: FileSettings | None = None) -> StripedConnector:
         chosen = self.settings
-        return StripedConnector(
+        make = StripedConnector if self.bound is None else partial(BoundedConnector, self.bound)
+        return make(
             chosen.endpoints,
             connections,
             chosen.timeout_s,
@@ -218,6 +231,9 @@ class StripedCache:
     def close(self) -> None:
         """Drop the saves that wait, end the one under way and close every connection."""
         self._saves.close()
+        if self.bound is not None:
+            self.bound.close()
+        self._ledger.close()
         for connector in (self._lookups, *self._loads, self._stores):
             connector.close()
 
@@ -233,6 +249,7 @@ class StripedCache:
                 self._skipped,
                 self._saves.counts,
                 FileCounts.sum_of([connector.file_counts for connector in self._loads]),
+                None if self.bound is None else self.bound.counts,
             )
 
     def count_present(self, keys: Sequence[bytes]) -> int:
@@ -268,6 +285,11 @@ class StripedCache:
             self._note(f"{now.since(read).told}, in {(time.monotonic() - begun) * 1e3:.1f} ms")
         return found
 
+    def delete(self, keys: Sequence[bytes]) -> list[bool]:
+        """Delete chunks, and whether each was there; none when the store fails or the bound is another instance's to keep."""
+        remove = self._ledger.delete if self.bound is None else self.bound.delete
+        return self._tried(lambda: remove(keys), [False] * len(keys))
+
     def offer(
         self, keys: Sequence[bytes], values: Sequence[np.ndarray], done: Callable[[bool], None]
     ) -> bool:
@@ -283,6 +305,8 @@ class StripedCache:
             self._stores.put(keys, values)
             return True
 
+        if self.bound is not None:
+            self.bound.require_mine()
         try:
             saved = self._tried(save, False)
         except Exception as error:  # the thread of saves must go on: whose memory they hold waits for it

@@ -106,6 +106,10 @@ class StripedL2:
         task.ended(True)
         return number
 
+    def submit_batch_delete(self, keys: Sequence[str]) -> int:
+        """Delete chunks; found are those that were there."""
+        return self._submit(self._lookups, lambda: self.cache.delete(_names(keys)))
+
     def drain_completions(self) -> list[Completion]:
         """What has ended since the last call, every task once."""
         with self._lock:

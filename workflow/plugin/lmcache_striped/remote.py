@@ -48,6 +48,7 @@ class StripedAdapter(ConnectorAdapter):
             StripedCache(
                 settings,
                 *(partial(log, "striped: %s") for log in (logger.error, logger.warning, logger.info)),
+                rank=f"{getattr(context.metadata, 'worker_id', 0)}",
             ),
             context.loop,
             context.local_cpu_backend,
@@ -145,7 +146,7 @@ class StripedRemoteConnector(RemoteConnector):
         return []
 
     def remove_sync(self, key: Any) -> bool:
-        return False
+        return self.cache.delete(_names([key]))[0]
 
     async def close(self) -> None:
         await self._aside(self.cache.close)

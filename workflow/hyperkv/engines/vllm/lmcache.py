@@ -244,6 +244,7 @@ def _stripes(
     }
     library = library_of(scenario.get("client", "python"))
     optional = {name: scenario.get(name) for name in ("stripe_bytes", "save_connections", "load_queue_bytes")}
+    optional |= {"bound_bytes": bound // ranks if (bound := scenario.get("bound_bytes")) else None}
     optional |= {
         "client": "python" if library is None else None,
         "library": None if library is None else str(library.absolute()),

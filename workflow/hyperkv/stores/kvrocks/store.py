@@ -19,9 +19,11 @@ from ...machine.processes import LOOPBACK
 from .. import reach
 from ..applied import told_by
 from ..base import DIRECT, Counters, Look, StoreConfig
+from ..rocksdb.bounded import bounded_of
 from ..server import ServerStore
 from .config import OWNED, PATCHED_PROGRAM, PROGRAM, complete, rendered
 
+BY_KEYS = "rocksdb.filter_blobs_by_key"  # of patch compaction-by-keys
 _REACHABLE = {LOOPBACK, "0.0.0.0", "localhost"}
 _MALLOC_MARK = b"oversize_threshold"  # a name that jemalloc 5's option parser holds
 _OTHER_CPU = "build it here, or with kvrocks.march set to what all machines have, such as x86-64-v3"
@@ -85,6 +87,10 @@ class KvrocksStore(ServerStore):
                 )
             if key.lower() == "bind" and not _REACHABLE & set(text.split()):
                 raise UserError(f"{where}.{key}: {text!r} lacks {LOOPBACK}, where the client is")
+
+    @classmethod
+    def bounded(cls, config: StoreConfig) -> dict[str, Any]:
+        return bounded_of(config) | {BY_KEYS: "yes"}
 
     @classmethod
     def has_setting(cls, key: str) -> bool:
