@@ -27,7 +27,6 @@ from typing import Literal
 import cyclopts
 import numpy as np
 
-from workflow.hyperkv.base.errors import StoreError
 from workflow.hyperkv.connectors.registry import make_connector
 from workflow.hyperkv.machine.counters import process_counters
 from workflow.hyperkv.stores.base import Store, StoreConfig
@@ -194,7 +193,7 @@ def fill(
     kill_at = sorted(rng.uniform(0.2, 1.0) * written_bytes for _ in range(kills))
     ideal = Ideal(bound_bytes // stored_bytes if bounded else None)
     pid = store.pid()
-    written, reads, started = 0, 0, process_counters(pid).device_write_bytes or 0
+    written, started = 0, process_counters(pid).device_write_bytes or 0
     saved = wrong = asked = found_chunks = ideal_chunks = lost = 0
     per_gb: list[float] = []
     full: list[float] = []
@@ -216,12 +215,19 @@ def fill(
             loaded = client.load(prompt[:there], buffers[:there]) if there else []
             seconds = time.perf_counter() - since
             hits = next((at for at, hit in enumerate(loaded) if not hit), len(loaded))
-            wrong += sum(hit and not payload.matches(key, buffer) for key, hit, buffer in zip(prompt, loaded, buffers))
+            wrong += sum(
+                hit and not payload.matches(key, buffer)
+                for key, hit, buffer in zip(prompt[:there], loaded, buffers[:there], strict=True)
+            )
             if hits:
                 per_gb.append(seconds / (hits * chunk_bytes) * 1e9)
             expected = ideal.ask(prompt, whole)
             if saved > bound_bytes * 1.2 or not bounded:
-                asked, found_chunks, ideal_chunks = asked + len(prompt), found_chunks + hits, ideal_chunks + expected
+                asked, found_chunks, ideal_chunks = (
+                    asked + len(prompt),
+                    found_chunks + hits,
+                    ideal_chunks + expected,
+                )
                 if bounded:
                     full.append(client.used_bytes() / bound_bytes)
             missing = whole[hits:]
@@ -284,7 +290,12 @@ def main(
     if store == "kvrocks":
         tuned = {"rocksdb.enable_blob_files": "yes", "rocksdb.disable_auto_compactions": "yes"}
         tuned |= {"rocksdb.write_buffer_size": 256, "rocksdb.write_options.disable_wal": "yes"}
-        settings = {**tuned, "rocksdb.compression": "no", "rocksdb.enable_blob_garbage_collection": "no", **settings}
+        settings = {
+            **tuned,
+            "rocksdb.compression": "no",
+            "rocksdb.enable_blob_garbage_collection": "no",
+            **settings,
+        }
     stored = Entry(bytes(16), chunk, 0 if store == "files" else len(parts_of(chunk, stripe))).stored_bytes
     with tempfile.TemporaryDirectory(prefix="hyperkv-fill-", dir=dir) as made:
         folder = Path(made).resolve()
@@ -300,9 +311,13 @@ def main(
         with make_store(store, config) as started:
 
             def opened() -> OfServers | OfFiles:
-                return OfFiles(started) if store == "files" else OfServers(started, stripe, config.bound_bytes)
+                return (
+                    OfFiles(started) if store == "files" else OfServers(started, stripe, config.bound_bytes)
+                )
 
-            found = fill(started, opened, bound, chunk, stored, int(times * bound), clients, kills, seed, not unbounded)
+            found = fill(
+                started, opened, bound, chunk, stored, int(times * bound), clients, kills, seed, not unbounded
+            )
     print(json.dumps({"store": store, "bounded": not unbounded} | {k: round(v, 4) for k, v in found.items()}))
     return int(found["wrong_chunks"] > 0)
 

@@ -202,7 +202,9 @@ class FileOrder:
             self._order.save(key, size, 0)
 
     def _let_go(self, new_bytes: int, key: bytes) -> None:
-        for entry in self._order.oldest(self._order.used_bytes + new_bytes - self._most_bytes, frozenset([key])):
+        for entry in self._order.oldest(
+            self._order.used_bytes + new_bytes - self._most_bytes, frozenset([key])
+        ):
             _path(self._folder, entry.key).unlink(missing_ok=True)
             self._order.delete(entry.key)
             self._gone += 1

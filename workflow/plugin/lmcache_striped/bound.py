@@ -92,7 +92,13 @@ class Bound:
     def counts(self) -> BoundCounts:
         """What has happened so far."""
         with self._lock:
-            told = (self._order.used_bytes, len(self._order), self._evicted, self._evicted_bytes, self._deleted)
+            told = (
+                self._order.used_bytes,
+                len(self._order),
+                self._evicted,
+                self._evicted_bytes,
+                self._deleted,
+            )
         return BoundCounts(self.most_bytes, *told)
 
     def keys(self) -> list[bytes]:
@@ -149,10 +155,14 @@ class Bound:
         """Make room for the chunks and log them, before the block saves them. Raises StoreError, and then they must not be."""
         with self._work:
             self.require_mine()
-            entries = {key: Entry(key, size, self._stripes(size)) for key, size in zip(keys, sizes, strict=True)}
+            entries = {
+                key: Entry(key, size, self._stripes(size)) for key, size in zip(keys, sizes, strict=True)
+            }
             with self._lock:
                 known = [entry for key in entries if (entry := self._order.find(key)) is not None]
-                new = sum(each.stored_bytes for each in entries.values()) - sum(each.stored_bytes for each in known)
+                new = sum(each.stored_bytes for each in entries.values()) - sum(
+                    each.stored_bytes for each in known
+                )
                 gone = self._order.oldest(self._order.used_bytes + new - self.most_bytes, frozenset(entries))
             self._remove(gone)
             with self._lock:
@@ -265,6 +275,7 @@ class Bound:
                 if now - self._seen[1] < GONE_S:
                     return
             order = merged(self._log.claim())
+            self._log.sign()
             with self._lock:
                 self._order = order
             self._delete_what_is_not_whole()

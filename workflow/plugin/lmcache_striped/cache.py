@@ -192,6 +192,7 @@ class StripedCache:
         report: Callable[[str], None] = lambda _: None,
         warn: Callable[[str], None] = lambda _: None,
         note: Callable[[str], None] = lambda _: None,
+        *,
         rank: str = "0",
     ):
         self.settings = settings

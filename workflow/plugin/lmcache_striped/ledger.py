@@ -23,7 +23,10 @@ class Said(Exchange):
         self._value: bytearray | None = None
 
     def request(self) -> Sequence[bytes | memoryview]:
-        return [b"*%d\r\n" % len(self._words), *(b"$%d\r\n%b\r\n" % (len(word), word) for word in self._words)]
+        return [
+            b"*%d\r\n" % len(self._words),
+            *(b"$%d\r\n%b\r\n" % (len(word), word) for word in self._words),
+        ]
 
     def line(self, line: bytes) -> bool:
         self.reply = None if line == b"$-1" else line[1:]

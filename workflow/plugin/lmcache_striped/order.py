@@ -15,7 +15,9 @@ from .stripes import HEAD_BYTES, checksum, chunk_id
 
 _MAGIC = b"HKO1"
 _BEGIN = struct.Struct("<4sQ")  # magic, number of the first record
-_SAVED = struct.Struct("<cQQIH")  # number of the last use, bytes of the chunk, stripes, bytes of the key that follows
+_SAVED = struct.Struct(
+    "<cQQIH"
+)  # number of the last use, bytes of the chunk, stripes, bytes of the key that follows
 _TOUCHED = struct.Struct("<c16s")
 _SUM = struct.Struct("<Q")
 _AROUND_STRIPE = 64  # what a server keeps beside a value and its key

@@ -105,7 +105,11 @@ class OrderLog:
         log, number = self._head.log, self._texts
         key = self._key(b"text", log.name, b"%d" % number)
         before = (b"text", number - 1) if number else (b"part", log.parts - 1)
-        replies = self._ledger.ask((b"SET", key, text), (b"GET", self._key(b"head")), (b"EXISTS", self._key(before[0], log.name, b"%d" % before[1])))
+        replies = self._ledger.ask(
+            (b"SET", key, text),
+            (b"GET", self._key(b"head")),
+            (b"EXISTS", self._key(before[0], log.name, b"%d" % before[1])),
+        )
         heads = [Head.read(reply[1]) for reply in replies]
         self._require_own(heads)
         self._texts, self._bytes = number + 1, self._bytes + len(text)

@@ -21,9 +21,8 @@ from ..applied import told_by
 from ..base import DIRECT, Counters, Look, StoreConfig
 from ..rocksdb.bounded import bounded_of
 from ..server import ServerStore
-from .config import OWNED, PATCHED_PROGRAM, PROGRAM, complete, rendered
+from .config import BY_KEYS, OWNED, PATCHED_PROGRAM, PROGRAM, complete, rendered
 
-BY_KEYS = "rocksdb.filter_blobs_by_key"  # of patch compaction-by-keys
 _REACHABLE = {LOOPBACK, "0.0.0.0", "localhost"}
 _MALLOC_MARK = b"oversize_threshold"  # a name that jemalloc 5's option parser holds
 _OTHER_CPU = "build it here, or with kvrocks.march set to what all machines have, such as x86-64-v3"
