@@ -177,7 +177,7 @@ def test_the_client_is_the_one_that_is_named_or_installed(keys, library):
         ({"p.endpoints": "127.0.0.1:1", "p.client": "c"}, r"p\.client: 'c' is wrong; write python or native"),
         (
             {"p.endpoints": "127.0.0.1:1", "p.conections": 2},
-            r"p\.conections: there is no such key; there are client, conn",
+            r"p\.conections: there is no such key; there are bound_bytes, client, conn",
         ),
         ({}, r"p\.endpoints is missing; write host:port"),
         ({"p.endpoints": "localhost"}, r"p\.endpoints: 'localhost' is wrong"),

@@ -180,7 +180,7 @@ def test_a_serde_is_the_adapters_whatever_the_store():
 
 def test_the_server_keeps_chunks_in_stripes():
     own = {"stripe_bytes": 1 << 20, "stripes_in_flight": 4, "save_connections": 1, "load_queue_bytes": GIB}
-    own |= {"client": "native"}
+    own |= {"client": "native", "bound_bytes": 64 * GIB}
     server = offload(scenario("kvrocks", "striped_mp", **own)).server
     adapter = json.loads(server[server.index("--l2-adapter") + 1])
     parameters = adapter.pop("adapter_params")
@@ -198,6 +198,7 @@ def test_the_server_keeps_chunks_in_stripes():
         "stripes_in_flight": 4,
         "save_connections": 1,
         "load_queue_bytes": GIB,
+        "bound_bytes": 64 * GIB,
     }
 
 
