@@ -83,7 +83,10 @@ def test_a_lower_bound_of_files_holds_from_the_restart(config, tmp_path):
 
 
 def test_files_without_a_bound_keep_all(tmp_path):
-    with make_store("files", store_config(tmp_path, "files")) as store, make_connector("inprocess", store, 2) as one:
+    with (
+        make_store("files", store_config(tmp_path, "files")) as store,
+        make_connector("inprocess", store, 2) as one,
+    ):
         put(one, *range(20))
         assert there(store, *range(20)) == list(range(20))
         assert (store.used_bytes, store.notes()) == (0, [])

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .bound import Bound
+from .bound import GONE_S, Bound
 from .connector import StripedConnector
 from .deadline import Endpoint
 from .errors import StoreError
@@ -64,7 +64,7 @@ class OwnBoundConnector(BoundedConnector):
         except BaseException:
             bound.close()
             raise
-        if not bound.wait(timeout_s):
+        if not bound.wait(timeout_s + 2 * GONE_S):
             self.close()
             raise StoreError(self._lines[-1] if self._lines else "the store's bound cannot be kept")
 
