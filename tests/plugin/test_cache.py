@@ -17,6 +17,7 @@ from workflow.hyperkv.stores.base import Store
 from workflow.hyperkv.stores.registry import make_store
 from workflow.plugin.lmcache_striped.cache import CacheSettings, StripedCache, settings_from
 from workflow.plugin.lmcache_striped.deadline import Endpoint
+from workflow.plugin.lmcache_striped.gate_settings import GateSettings
 from workflow.plugin.lmcache_striped.native import INSTALLED
 from workflow.plugin.lmcache_striped.save_queue import SaveCounts
 from workflow.plugin.lmcache_striped.secret import Secret
@@ -139,7 +140,10 @@ def test_settings_from_a_plugins_keys():
         "p.endpoints": "127.0.0.1:1, unix:/run/kv",
         "p.connections": "8",
         "p.save_connections": 2,
-        "p.load_queue_bytes": 5,
+        "p.gate": "ttft",
+        "p.gate_curve": "/kv/curve.json",
+        "p.gate_metrics": "http://127.0.0.1:8000/metrics",
+        "p.gate_chunk_tokens": "256",
         "p.retry_s": 2,
         "q.stripe_bytes": 1,
         "p.module_path": "lmcache_striped.remote",
@@ -151,7 +155,7 @@ def test_settings_from_a_plugins_keys():
         (Endpoint("127.0.0.1", 1, secret), Endpoint("", 0, secret, "/run/kv")),
         connections=8,
         save_connections=2,
-        load_queue_bytes=5,
+        gate=GateSettings("ttft", Path("/kv/curve.json"), "http://127.0.0.1:8000/metrics", 256),
         retry_s=2.0,
     )
 

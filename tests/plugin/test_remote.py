@@ -1,6 +1,8 @@
 """The plugin inside LMCache's own remote backend, against a real Valkey; skipped where LMCache is not installed."""
 
 import asyncio
+import contextlib
+import json
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import replace
@@ -32,6 +34,13 @@ def store(tmp_path_factory) -> Iterator[Store]:
 
 @pytest.fixture
 def rig(store, loop) -> Iterator[SimpleNamespace]:
+    with rigged(store, loop) as one:
+        yield one
+
+
+@contextlib.contextmanager
+def rigged(store, loop, **keys) -> Iterator[SimpleNamespace]:
+    """LMCache's backend with our plugin, with further keys of it."""
     prefix = "remote_storage_plugin.striped"
     config = LMCacheEngineConfig.from_defaults(
         chunk_size=CHUNK,
@@ -45,6 +54,7 @@ def rig(store, loop) -> Iterator[SimpleNamespace]:
             f"{prefix}.save_queue_bytes": 8 * BYTES,
             f"{prefix}.timeout_s": 1,
             f"{prefix}.retry_s": 0.1,
+            **{f"{prefix}.{key}": value for key, value in keys.items()},
         },
     )
     metadata = metadata_of_the_model()
@@ -87,6 +97,25 @@ def test_chunks_come_back_as_they_were_saved(rig):
     assert [bytes(item.byte_array) for item in loaded] == [bytes(item.byte_array) for item in objects]
     assert bytes(rig.backend.get_blocking(keys[3]).byte_array) == bytes(objects[3].byte_array)
     assert rig.pool.held == 7
+
+
+def test_what_a_gate_leaves_is_not_found_and_not_saved_again(store, loop, tmp_path):
+    """LMCache asks once more for what a lookup found when it comes to load it: that is found then, whatever the gate thinks by now."""
+    curve = tmp_path / "curve.json"
+    curve.write_text(json.dumps([[CHUNK, 60.0]]))
+    with rigged(store, loop, gate="ttft", gate_curve=str(curve)) as rig:
+        keys, gate = keys_of(20, 4), rig.connector._feed.gate
+        save(rig, keys, filled(rig.pool, 4))
+        assert rig.backend.batched_contains(keys) == 4
+        gate.set_curve([[CHUNK, 1e-9]])
+        assert rig.backend.batched_contains(keys) == 4
+        assert None not in rig.backend.batched_get_blocking(keys)
+        assert rig.backend.batched_contains(keys) == 0
+        rig.backend.batched_submit_put_task(keys, filled(rig.pool, 4))
+        save(rig, keys_of(21, 1), filled(rig.pool, 1))
+        assert eventually(lambda: rig.cache.counts.saves.saved >= 5)
+        assert rig.cache.counts.saves.saved == 5
+        assert (gate.counts.lookups, gate.counts.found_chunks, gate.counts.left_chunks) == (2, 4, 4)
 
 
 def test_a_damaged_chunk_is_a_miss_and_its_memory_is_given_back(rig, store):

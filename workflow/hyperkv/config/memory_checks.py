@@ -111,7 +111,7 @@ def _check_vllm(
     share, chunk = kv_share(geometry, tensor_parallel_of(settings)), scenario["chunk_tokens"]
     _check_bound(scenario, geometry, share, contexts, single)
     _check_pools(scenario, geometry, share)
-    if scenario["dram_pool_bytes"] or scenario["load_queue_bytes"] or scenario["connector"] in VLLMS_OWN:
+    if scenario["dram_pool_bytes"] or scenario["connector"] in VLLMS_OWN:
         return
     size = share.stored_bytes(chunk)
     prefix = max(working_set([context], size, chunk, False) for context in contexts)

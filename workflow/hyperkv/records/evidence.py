@@ -71,6 +71,20 @@ class Evidence(Part):
     """Of these, those that were said to lie in a file, and were not read there or did not prove themselves."""
     dropped_chunks: Chunks | None
     """Chunks not saved because the staging pool was full."""
+    gate_lookups: Annotated[int | None, Unit("lookups")]
+    """Lookups of which a gate decided how much they find; empty without a gate, as the rest of it."""
+    gate_found_chunks: Chunks | None
+    """Chunks that they found."""
+    gate_left_chunks: Chunks | None
+    """Chunks that were there and that they left to be computed, since that was predicted to be better."""
+    gate_load_error: Share | None
+    """|predicted - taken| / taken of the seconds from a lookup until what it found was loaded, median."""
+    gate_load_error_p90: Share | None
+    """The same, 90th percentile."""
+    gate_prompt_error: Share | None
+    """|predicted - taken| / taken of the seconds from a lookup until the rest was computed, median over prompts with a new chunk."""
+    gate_prompt_error_p90: Share | None
+    """The same, 90th percentile."""
     device_share: Share | None
     """device_read_bytes over loaded_bytes; empty when nothing was loaded."""
     write_amplification: Annotated[float | None, Unit("ratio")]

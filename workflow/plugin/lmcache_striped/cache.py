@@ -23,6 +23,8 @@ from .deadline import Endpoint
 from .direct import DEPTH, MOST_DEPTH, FileSettings
 from .errors import StoreError, UserError
 from .file_counts import FileCounts
+from .gate_settings import KEYS as GATE_KEYS
+from .gate_settings import NO_GATE, GateSettings, gate_from
 from .ledger import Ledger
 from .native import INSTALLED
 from .pieces import READS
@@ -43,8 +45,8 @@ class CacheSettings:
     connections: for loads, to each server. save_connections: for saves, None for as many; fewer leave more of the
     processor to the engine while it saves. stripes_in_flight: on each of them. timeout_s: of every call, see
     deadline.py. retry_s: after a failure the store is left alone for so long, and everything is a miss. save_queue_bytes:
-    bound of what waits to be saved or is being saved; more is dropped. load_queue_bytes: what lookups may find beside what
-    is being loaded, for StripedL2 alone, see load_bound.py. library: what loads, see native.py; None for Python.
+    bound of what waits to be saved or is being saved; more is dropped. gate: how much lookups find, see
+    gate_settings.py; of StripedL2 and inside LMCache. library: what loads, see native.py; None for Python.
     dirs: the servers' data folders in their order, whose files are read here where the servers answer LOCATE; read,
     read_threads, read_depth: how, see FileSettings of direct.py. loads: how many go on at once, each over connections of its own;
     None for one, or LOADS_OF_FILES with dirs, so that one's questions go on beside another's reads. bound_bytes: what is kept in
@@ -59,7 +61,7 @@ class CacheSettings:
     timeout_s: float = 3.0
     retry_s: float = 10.0
     save_queue_bytes: int = 1 << 30
-    load_queue_bytes: int | None = None
+    gate: GateSettings = NO_GATE
     library: Path | None = None
     dirs: tuple[Path, ...] = ()
     read: str = "auto"
@@ -122,7 +124,8 @@ def settings_from(values: Mapping[str, Any], prefix: str) -> CacheSettings:
             f"{prefix}.password: LMCache logs its configuration; write the password into a file of mode 600 and name it in "
             f"{prefix}.password_file"
         )
-    known = {*_HOSTS, *SECRET_KEYS, "client", *(item.name for item in fields(CacheSettings))}
+    gate = gate_from(values, prefix)
+    known = {*_HOSTS, *SECRET_KEYS, *GATE_KEYS, "client", *(item.name for item in fields(CacheSettings))}
     given_here = (key.removeprefix(f"{prefix}.") for key in values if key.startswith(f"{prefix}."))
     if unknown := sorted(key for key in given_here if key not in known and "." not in key):
         raise UserError(
@@ -130,7 +133,7 @@ def settings_from(values: Mapping[str, Any], prefix: str) -> CacheSettings:
         )
     password = Secret.of({key: values.get(f"{prefix}.{key}") for key in SECRET_KEYS})
     endpoints = tuple(_endpoint(word.strip(), password, where) for word in str(text).split(","))
-    words = ("endpoints", "library", "dirs", "read")
+    words = ("endpoints", "library", "dirs", "read", "gate")
     numbers = [item.name for item in fields(CacheSettings) if item.name not in words]
     given = {
         name: values[f"{prefix}.{name}"] for name in numbers if values.get(f"{prefix}.{name}") is not None
@@ -156,7 +159,8 @@ def settings_from(values: Mapping[str, Any], prefix: str) -> CacheSettings:
         raise UserError(
             f"{prefix}.read_depth: {given['read_depth']} is wrong; at most {MOST_DEPTH} reads are under way in a thread"
         )
-    return CacheSettings(endpoints, **given, library=_library(values, prefix), dirs=dirs, read=read)
+    library = _library(values, prefix)
+    return CacheSettings(endpoints, **given, library=library, dirs=dirs, read=read, gate=gate)
 
 
 def _library(values: Mapping[str, Any], prefix: str) -> Path | None:

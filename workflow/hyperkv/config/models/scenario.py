@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from ...connectors.registry import STRIPED, STRIPED_SERVED
+from ...connectors.registry import GATED, STRIPED
 from ...engines.vllm.lmcache import SERVED
 from ...models.serde import SERDES
 from ...stores.base import DIRECT
@@ -39,6 +39,9 @@ else:
     StoreName = Literal[tuple(STORES)]
     SerdeName = Literal[SERDES]
     OwnVllm = given("OwnVllm", Vllm, ("pairs", "device"))
+GateWord = Annotated[
+    Literal["off", "ttft", "throughput"], BeforeValidator(lambda word: "off" if word is False else word)
+]  # off without quotes is false to YAML
 KvDtype = Literal["auto", "bfloat16", "float16", "float32", "fp8"]
 Chunk = Count | Annotated[Several[Count], Field(min_length=1)]
 WITH_SOCKETS = ("resp", *STRIPED)
@@ -123,10 +126,10 @@ class Scenario(Settings):
     )
     """Connectors with stripes, engine vllm. Connections to each server for saves, beside `connections` for
     loads; null for as many. Fewer leave more of the processor to the engine while it saves."""
-    load_queue_bytes: Annotated[OrNull[Size], ReadBy(STRIPED_SERVED, "has no queue of loads")] = None
-    """striped_mp and direct_mp. A lookup finds as much as fits in here beside the loads under way, and the rest of the
-    prompt is computed, so that a slow device holds back less of what the engine computes faster. Lookups
-    that come together each find all of the room. null for no bound."""
+    gate: Annotated[GateWord, ReadBy(GATED, "has no gate")] = "off"
+    """striped, direct, striped_mp and direct_mp. How much of what is there a lookup finds: `off`, everything; `ttft`, what makes the
+    first token earliest, by the load that is predicted against computing the same tokens; `throughput`, the
+    same with a price on the GPU's time when requests wait. The rest of the prompt is computed."""
     bound_bytes: Annotated[OrNull[Size], ReadBy((*STRIPED, "inprocess"), "keeps to no bound")] = None
     """Connectors with stripes, and files with engine replay. What the store keeps at most, of all servers together: past it the least
     recently used chunks go, and their space is given back. At least what the longest prompt takes. Of kvrocks the patched
@@ -212,10 +215,10 @@ READ_BY = {
     for mark in field.metadata
     if isinstance(mark, ReadBy)
 }
-OF_ENGINE = ("save_connections", "load_queue_bytes", "bound_bytes", "serde")
+OF_ENGINE = ("save_connections", "bound_bytes", "serde")
 ALONE = (
     *("tier", "store", "connector", "settings", "environment", "ignored_settings", "port", "timeout_s"),
-    *(name for name in READ_BY if name not in OF_ENGINE),
+    *(name for name in READ_BY if name not in (*OF_ENGINE, "gate")),
 )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ....plugin.lmcache_striped.file_counts import FileCounts
 from ...base.errors import UserError
-from ...cells.cell import CellSpec, StoreWindow, check_room, frame, open_store
+from ...cells.cell import CellSpec, StoreWindow, check_room, frame, gate_evidence, open_store
 from ...cells.samples import Sample, window_values
 from ...connectors.registry import make_connector, options_of
 from ...models.geometry import Geometry
@@ -236,6 +236,7 @@ def _evidence(
         corrupt_chunks=totals.corrupt_chunks,
         damaged_chunks=damaged_chunks,
         dropped_chunks=totals.dropped_chunks,
+        **gate_evidence(None),
     )
 
 

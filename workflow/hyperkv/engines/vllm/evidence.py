@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ...cells.cell import CellSpec, StoreWindow, frame
+from ...cells.cell import CellSpec, StoreWindow, frame, gate_evidence
+from ...connectors.gated import curve_in, gated
 from ...connectors.vllm_own import OFFLOADING
 from ...records.effective import Effective
 from ...records.evidence import Evidence, quotient
@@ -65,6 +66,7 @@ def evidence_of(
         corrupt_chunks=None,
         damaged_chunks=None,
         dropped_chunks=log.dropped_chunks,
+        **gate_evidence(log.gate),
     )
 
 
@@ -205,11 +207,18 @@ def from_buffer(cell: CellSpec, evidence: Evidence) -> list[str]:
     ]
 
 
-def left_to_compute(log: Transfers) -> list[str]:
-    """A line when the bound on loads left chunks to be computed that were there."""
-    if not log.left_chunks:
-        return []
-    return [f"lookups left {log.left_chunks} chunks that were there to be computed, for want of room to load"]
+def of_gate(cell: CellSpec, log: Transfers) -> list[str]:
+    """Lines when a gate left chunks to be computed that were there, and when no single requests told it how long computing takes."""
+    found = []
+    if log.gate is not None and log.gate.left_chunks:
+        found.append(
+            f"the gate left {log.gate.left_chunks} of {log.gate.present_chunks} chunks to be computed"
+        )
+    if gated(cell.scenario) and not curve_in(cell.directory / "engine").exists():
+        found.append(
+            "no single requests (latency.prompt_tokens) told the gate how long computing takes: it learned that from what it saw"
+        )
+    return found
 
 
 def engine_figures(cell: CellSpec, evidence: Evidence, log: Transfers) -> dict[str, float | None]:

@@ -126,7 +126,8 @@ class Handler(BaseHTTPRequestHandler):
         prompt = tuple(body["prompt"])
         if MODE == "left":
             print(
-                "LMCache WARNING: striped: left 2 chunks to be computed, for want of room to load", flush=True
+                "LMCache INFO: striped: gate found 1 of 3 chunks, load 0.0100 s, first token 0.0200 s",
+                flush=True,
             )
         known = prompt[: len(prompt) // BLOCK * BLOCK] in seen
         if MODE == "wounded" or (MODE == "perish" and known):
