@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ...plugin.lmcache_striped.order import Prompts
 from ..workloads.prefix_tree import Units
 
 
@@ -34,6 +35,38 @@ class LruTier:
                 self._held.popitem(last=False)
 
 
+class BoundedTier(LruTier):
+    """A store with bound_bytes: of a prompt the last chunk goes first, and a save is a use of what comes before it (plugin, order.py)."""
+
+    def __init__(self, capacity: int):
+        super().__init__(capacity)
+        self._most = capacity
+        self._prompts: Prompts[int] = Prompts()
+
+    def load(self, chunks: Sequence[int]) -> int:
+        found = next((at for at, chunk in enumerate(chunks) if chunk not in self._held), len(chunks))
+        self._prompts.looked_for(chunks, found)
+        self._use(chunks[:found])
+        return found
+
+    def save(self, chunks: Sequence[int]) -> None:
+        for chunk in chunks:
+            while chunk not in self._held and len(self._held) >= self._most:
+                self._held.popitem(last=False)
+            self._held[chunk] = None
+            self._held.move_to_end(chunk)
+        self._use(chunks)
+
+    def _use(self, chunks: Sequence[int]) -> None:
+        for chunk in [*reversed(chunks), *self._prompts.before(chunks)]:
+            if chunk in self._held:
+                self._held.move_to_end(chunk)
+
+
+def _tier(name: str, capacity: int | None) -> LruTier:
+    return LruTier(capacity) if capacity is None or name != "ssd" else BoundedTier(capacity)
+
+
 def loaded_chunks(
     units: Units,
     leaves: Sequence[int],
@@ -50,7 +83,7 @@ def loaded_chunks(
     next request comes, its answer's after that one has loaded, since loads go first (engines/replay).
     """
     starts = np.cumsum([0, *units.count]).tolist()
-    tiers = {name: LruTier(capacity) for name, capacity in capacities.items()}
+    tiers = {name: _tier(name, capacity) for name, capacity in capacities.items()}
     served = {name: np.zeros(len(leaves), dtype=np.int64) for name in tiers}
     answer: Sequence[int] = ()
     for request, leaf in enumerate(leaves):

@@ -164,7 +164,7 @@ class FileOrder:
         self._folder, self._most_bytes = folder, most_bytes
         self._lock = threading.Lock()
         self._order = Order()
-        self._prompts = Prompts()
+        self._prompts: Prompts[bytes] = Prompts()
         self._last_ns = 0
         self._gone = 0
 

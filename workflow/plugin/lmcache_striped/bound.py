@@ -68,7 +68,7 @@ class Bound:
         self._lock = threading.Lock()  # of the order
         self._work = threading.RLock()  # of what changes the store
         self._order = Order()
-        self._prompts = Prompts()
+        self._prompts: Prompts[bytes] = Prompts()
         self._evicted = self._evicted_bytes = self._deleted = 0
         self._mine = threading.Event()
         self._closing = threading.Event()
@@ -248,7 +248,7 @@ class Bound:
 
     def _go_on(self) -> None:
         self._log.sign()
-        if self._work.acquire(blocking=False):  # whoever holds it logs as well
+        if self._work.acquire(timeout=WATCH_S):  # whoever holds it longer logs as well
             try:
                 self._append()
                 if self._unsure:

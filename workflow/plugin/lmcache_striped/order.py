@@ -10,9 +10,11 @@ import struct
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 from .stripes import HEAD_BYTES, checksum, chunk_id
 
+Key = TypeVar("Key", bytes, int)
 _MAGIC = b"HKO1"
 _BEGIN = struct.Struct("<4sQ")  # magic, number of the first record
 _SAVED = struct.Struct(
@@ -144,7 +146,7 @@ class Order:
         self.used_bytes += entry.stored_bytes
 
 
-class Prompts:
+class Prompts(Generic[Key]):
     """What was looked for lately, so that what is saved of a prompt is a use of the chunks before it, without which it is of no use.
 
     Not for several threads at once. kept: how many lookups as long as the last one are remembered.
@@ -152,9 +154,9 @@ class Prompts:
 
     def __init__(self, kept: int = 256):
         self._kept = kept
-        self._wanted: OrderedDict[bytes, tuple[Sequence[bytes], int]] = OrderedDict()
+        self._wanted: OrderedDict[Key, tuple[Sequence[Key], int]] = OrderedDict()
 
-    def looked_for(self, keys: Sequence[bytes], found: int) -> None:
+    def looked_for(self, keys: Sequence[Key], found: int) -> None:
         """A lookup of a prompt's chunks has found the leading ones."""
         for index in range(found, len(keys)):
             self._wanted.pop(keys[index], None)
@@ -162,9 +164,9 @@ class Prompts:
         while len(self._wanted) > self._kept * max(1, len(keys)):
             self._wanted.popitem(last=False)
 
-    def before(self, keys: Sequence[bytes]) -> list[bytes]:
+    def before(self, keys: Sequence[Key]) -> list[Key]:
         """Chunks that are used by the saving of others, in the order of that use: the first of a prompt last."""
-        found: list[bytes] = []
+        found: list[Key] = []
         done: set[int] = set()
         for key in keys:
             prompt, index = self._wanted.pop(key, ((), 0))
