@@ -104,6 +104,7 @@ def make_connector(
     return connector(endpoints[0], connections, timeout_s, **options)
 
 
-def modules_of(name: str) -> list[str]:
-    """The modules that a connector runs by itself, for base.sources."""
-    return [CONNECTORS[alone(name)][0]]
+def modules_of(name: str, bounded: bool = False) -> list[str]:
+    """The modules that a connector runs by itself, for base.sources. bounded: whether its scenario has bound_bytes."""
+    with_bound = [f"{PLUGIN}.bounded"] if bounded and alone(name) in STRIPED_INSIDE else []
+    return [CONNECTORS[alone(name)][0], *with_bound]
