@@ -497,11 +497,11 @@ def test_kvrocks_is_patched_with_any_connector():
     ("connector", "client"), [("striped_mp", "striped"), ("mp", "resp"), ("resp", "resp")]
 )
 def test_a_store_alone_is_reached_with_the_client_of_the_server_above_it(connector, client):
-    own = {"save_connections": 1, "gate": "ttft"} if connector == "striped_mp" else {}
-    config = with_striped(connector=connector, **own)
+    own = {"save_connections": 1, "gate": "ttft", "save": "second_use"}
+    config = with_striped(connector=connector, **(own if connector == "striped_mp" else {}))
     spec = json.loads(profile_spec(checked(config), "striped"))
     assert spec["scenario"]["connector"] == client
-    assert not {"save_connections", "gate"} & set(spec["scenario"])
+    assert not own.keys() & set(spec["scenario"])
     config["experiment"]["scenarios"].append("striped")
     if connector != client:
         with pytest.raises(UserError, match=f"{connector}, which engine vllm alone has, cannot reach store"):

@@ -15,7 +15,8 @@ from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.machine.processes import free_port
 from workflow.hyperkv.stores.base import Store
 from workflow.hyperkv.stores.registry import make_store
-from workflow.plugin.lmcache_striped.cache import CacheSettings, StripedCache, settings_from
+from workflow.plugin.lmcache_striped.cache import StripedCache
+from workflow.plugin.lmcache_striped.cache_settings import CacheSettings, settings_from
 from workflow.plugin.lmcache_striped.deadline import Endpoint
 from workflow.plugin.lmcache_striped.gate_settings import GateSettings
 from workflow.plugin.lmcache_striped.native import INSTALLED
@@ -145,6 +146,7 @@ def test_settings_from_a_plugins_keys():
         "p.gate_metrics": "http://127.0.0.1:8000/metrics",
         "p.gate_chunk_tokens": "256",
         "p.retry_s": 2,
+        "p.save": "second_use",
         "q.stripe_bytes": 1,
         "p.module_path": "lmcache_striped.remote",
         "p.another.endpoints": "127.0.0.1:2",
@@ -157,6 +159,7 @@ def test_settings_from_a_plugins_keys():
         save_connections=2,
         gate=GateSettings("ttft", Path("/kv/curve.json"), "http://127.0.0.1:8000/metrics", 256),
         retry_s=2.0,
+        save="second_use",
     )
 
 
@@ -187,6 +190,7 @@ def test_the_client_is_the_one_that_is_named_or_installed(keys, library):
         ({"p.endpoints": "localhost"}, r"p\.endpoints: 'localhost' is wrong"),
         ({"p.endpoints": "a:1", "p.connections": "many"}, r"p\.connections: 'many' is wrong"),
         ({"p.endpoints": "a:1", "p.timeout_s": 0}, r"p\.timeout_s: 0 is wrong"),
+        ({"p.endpoints": "a:1", "p.save": 2}, r"p\.save: 2 is wrong; allowed are first_use, second_use"),
         ({"p.endpoints": "a:1", "p.password": "word"}, r"p\.password: LMCache logs .* name it in"),
     ],
 )

@@ -13,7 +13,8 @@ from tests.stores.conftest import store_config
 from workflow.hyperkv.machine.processes import free_port
 from workflow.hyperkv.stores.base import Store
 from workflow.hyperkv.stores.registry import make_store
-from workflow.plugin.lmcache_striped.cache import CacheSettings, StripedCache
+from workflow.plugin.lmcache_striped.cache import StripedCache
+from workflow.plugin.lmcache_striped.cache_settings import CacheSettings
 from workflow.plugin.lmcache_striped.deadline import Endpoint
 from workflow.plugin.lmcache_striped.gate_counts import told_by
 from workflow.plugin.lmcache_striped.gate_settings import NO_GATE, GateSettings
@@ -35,7 +36,7 @@ def opened(endpoints, said=None, noted=None, **settings) -> Iterator[StripedL2]:
     chosen = CacheSettings(tuple(endpoints), **{"stripe_bytes": STRIPE, "connections": 2, **settings})
     said = [] if said is None else said
     noted = [] if noted is None else noted
-    one = StripedL2(StripedCache(chosen, said.append), said.append, noted.append)
+    one = StripedL2(StripedCache(chosen, said.append, note=noted.append), said.append, noted.append)
     try:
         yield one
     finally:
@@ -124,6 +125,18 @@ def test_past_the_bound_the_least_recently_used_go_and_saves_are_done(store):
         found = completed(one, *asked)
         assert [found[number][2][0] for number in asked] == [False] * 8 + [True] * 4
         assert one.cache.counts.bound.evicted_chunks == 8
+
+
+def test_at_the_second_use_only_what_comes_again_is_saved(store):
+    keys = [f"second-{number}" for number in range(3)]
+    with opened(store.endpoints, noted=(said := []), save="second_use") as one:
+        for saved, present in ((keys[:2], 0), (keys, 2), (keys[2:], 3)):
+            saving = one.submit_batch_set(saved, chunks(len(saved), 11))
+            assert completed(one, saving) == {saving: (True, "", None)}
+            looking = one.submit_batch_exists(keys)
+            assert completed(one, looking)[looking][2] == [number < present for number in range(3)]
+        assert (one.cache.counts.first_uses, one.cache.counts.saves.saved) == (3, 3)
+    assert said == [f"{count} chunks came for the first time, and are not saved" for count in (2, 1)]
 
 
 def gated(tmp_path, chunk_s: float) -> GateSettings:

@@ -142,6 +142,18 @@ def test_saves_beyond_the_bound_are_dropped_and_given_back(rig):
     assert eventually(lambda: all(item.get_ref_count() == 1 for item in objects))
 
 
+def test_at_the_second_use_only_what_comes_again_is_saved_and_all_memory_is_given_back(store, loop):
+    with rigged(store, loop, save="second_use") as rig:
+        keys, objects = keys_of(9, 3), filled(rig.pool, 3)
+        rig.backend.batched_submit_put_task(keys[:2], objects[:2])
+        assert eventually(lambda: rig.cache.counts.first_uses == 2)
+        rig.backend.batched_submit_put_task(keys, objects)
+        assert eventually(lambda: rig.cache.counts.saves.saved == 2)
+        assert rig.backend.batched_contains(keys) == 2
+        assert eventually(lambda: all(item.get_ref_count() == 1 for item in objects))
+        assert rig.cache.counts.first_uses == 3
+
+
 def test_a_full_pool_makes_misses_and_no_waiting(rig):
     keys = keys_of(5, 4)
     save(rig, keys, filled(rig.pool, 4))

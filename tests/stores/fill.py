@@ -35,7 +35,8 @@ from workflow.hyperkv.workloads.chunks import chain_keys
 from workflow.hyperkv.workloads.closed_loop import ClosedLoop
 from workflow.hyperkv.workloads.factory import make_workload
 from workflow.hyperkv.workloads.payload import Payload, aligned_buffer, slots
-from workflow.plugin.lmcache_striped.cache import CacheSettings, StripedCache
+from workflow.plugin.lmcache_striped.cache import StripedCache
+from workflow.plugin.lmcache_striped.cache_settings import CacheSettings
 from workflow.plugin.lmcache_striped.order import Entry
 from workflow.plugin.lmcache_striped.save_queue import SaveQueue
 from workflow.plugin.lmcache_striped.stripes import parts_of

@@ -148,6 +148,22 @@ def test_two_gpus_prove_themselves_and_count_as_two(spec, tmp_path, monkeypatch)
     assert "(Worker_TP1 " in log
 
 
+@pytest.mark.parametrize("mode", ["", "prompts"])
+def test_what_is_saved_at_the_second_use_is_proven_at_the_third(spec, tmp_path, monkeypatch, mode):
+    geometry = load_geometry(Path(spec["model"]), spec["kv_dtype"])
+    monkeypatch.setenv("FAKE_KV_BYTES", str(geometry.kv_bytes_per_token))
+    monkeypatch.setenv("FAKE_VLLM", mode)
+    striped = {"connector": "striped", "stripe_bytes": 8192, "chunk_tokens": 32, "save": "second_use"}
+    spec["scenario"] |= {**VALKEY, **striped, "save_decode_cache": mode == ""}
+    single, cell = measured(spec, tmp_path, SINGLE, 2)
+    assert (single["valid"], single["reasons"]) == (True, [])
+    assert (cell["valid"], cell["reasons"]) == (True, [])
+    assert single["effective"]["save_decode_cache"] == (mode == "")
+    evidence = cell["evidence"]
+    assert evidence["first_use_chunks"] > 0
+    assert evidence["taken_bytes"] >= evidence["saved_bytes"]
+
+
 def test_two_ranks_store_half_a_chunk_each(spec, tmp_path, monkeypatch):
     monkeypatch.setattr(vllm_running, "gpu_lines", lambda: [])
     geometry = load_geometry(Path(spec["model"]), "auto")

@@ -154,6 +154,10 @@ def test_what_a_server_saved_is_counted_by_its_values():
         _saved_bytes(cell("striped_tier"), COUNTERS | {"tier_written_bytes": 480}, dropped)
         == 480 - 2 * 16 * 10
     )
+    first = replace(NOTHING, first_use_chunks=1, stored_tokens=32)
+    told = COUNTERS | {"store_saved_chunks": 3, "tier_written_bytes": 480}
+    assert [_saved_bytes(cell(name), told, first) for name in ("striped_mp", "striped_tier")] == [320, 320]
+    assert _saved_bytes(cell("striped"), COUNTERS, first) == 320 - 160
     assert _saved_bytes(cell("mp"), COUNTERS, NOTHING) is None
 
 

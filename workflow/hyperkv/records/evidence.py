@@ -71,6 +71,8 @@ class Evidence(Part):
     """Of these, those that were said to lie in a file, and were not read there or did not prove themselves."""
     dropped_chunks: Chunks | None
     """Chunks not saved because the staging pool was full."""
+    first_use_chunks: Chunks | None
+    """Chunks not saved because they came to be saved for the first time, with a scenario's save second_use; not in saved_bytes."""
     gate_lookups: Annotated[int | None, Unit("lookups")]
     """Lookups of which a gate decided how much they find; empty without a gate, as the rest of it."""
     gate_found_chunks: Chunks | None

@@ -6,7 +6,7 @@
    CPU time is finer than a tick.
 5  the pair of vLLM and LMCache.
 6  what was read from the store's files (connector direct).
-7  what a gate found and left, and how well it predicted.
+7  what a gate found and left, and how well it predicted; first uses that were not saved.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -48,6 +49,7 @@ class StripedConnector(ChannelConnector):
     that is not done. Every connection has a thread. A closed
     connection is opened again by the next call that needs it. Calls from several threads wait for each other.
     timeout_s: of every call, once it is its turn; deadline.py says how it bounds a large one. Connecting is part of it.
+    turn: waits until a save of so many bytes may begin and says how long, see save_share.py.
     damaged_chunks: loads that found stripes, all of the right length, that were together not the chunk.
     """
 
@@ -62,6 +64,7 @@ class StripedConnector(ChannelConnector):
         library: Path | None = None,
         files: FileSettings | None = None,
         report: Callable[[str], None] | None = None,
+        turn: Callable[[int], float] | None = None,
     ):
         super().__init__(connections * len(endpoints))
         self.connections = connections
@@ -69,6 +72,7 @@ class StripedConnector(ChannelConnector):
         self.damaged_chunks = 0
         self.notes: list[str] = []
         self._timeout_s = timeout_s
+        self._turn = turn
         self._lock = threading.Lock()
         self._native = None if library is None else NativeLoads(library)
         count = connections * len(endpoints)
@@ -125,6 +129,9 @@ class StripedConnector(ChannelConnector):
         size, commands = _moved([[save.part for save in chunk] for chunk in saves])
         with self._lock:
             deadline = Deadline(self._timeout_s, size, commands)
+            if self._turn is not None:
+                for save in (save for chunk in saves for save in chunk):
+                    save.turn = partial(_take_turn, self._turn, deadline)
             self._run([item for chunk in routed for item in chunk[1:]], Channel.run, deadline)
             self._run([chunk[0] for chunk in routed], Channel.run, deadline)
 
@@ -171,6 +178,11 @@ class StripedConnector(ChannelConnector):
         ended(self._workers.submit(run, channel, share, deadline) for channel, share in work.items())
 
 
+def _take_turn(turn: Callable[[int], float], deadline: Deadline, size: int) -> None:
+    """Wait for a save's turn, which is not the server's time."""
+    deadline.waited(turn(size))
+
+
 def _moved(chunks: Sequence[Sequence[Part]]) -> tuple[int, int]:
     """Bytes of all stripes, heads included, and how many there are."""
     parts = [part for chunk in chunks for part in chunk]
@@ -210,10 +222,11 @@ class _Load(Exchange):
 
 
 class _Save(Exchange):
-    """SET of one stripe. siblings: the chunk's other saves, for stripe 0."""
+    """SET of one stripe. siblings: the chunk's other saves, for stripe 0. turn: waits until so many bytes may be sent."""
 
     name = "SET"
     checksum: int
+    turn: Callable[[int], None] | None = None
 
     def __init__(self, key: bytes, part: Part, head: tuple[int, int, bytes], view: memoryview):
         self.key, self.part, self._view = key, part, view
@@ -222,6 +235,8 @@ class _Save(Exchange):
         self.siblings: Sequence[_Save] = ()
 
     def request(self) -> Sequence[bytes | memoryview]:
+        if self.turn is not None:
+            self.turn(self.part.length)
         self.checksum = checksum(self._view)
         root = root_of([save.checksum for save in (self, *self.siblings)]) if self.part.index == 0 else 0
         key, head = stripe_key(self.key, self.part.index), Head(*self._head, self.checksum, root)

@@ -4,7 +4,7 @@
       "module_path": "lmcache_striped.l2", "class_name": "StripedL2Client",
       "adapter_params": {"endpoints": "127.0.0.1:6666,127.0.0.1:6667"}}'
 
-Further parameters are those of settings_from (cache.py), without a prefix. Every submit_ returns the number of its task at once; drain_completions tells of it when it has ended. Interface:
+Further parameters are those of settings_from (cache_settings.py), without a prefix. Every submit_ returns the number of its task at once; drain_completions tells of it when it has ended. Interface:
 lmcache/v1/distributed/l2_adapters/native_connector_l2_adapter.py (LMCache 0.5).
 """
 
@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from .cache import StripedCache, settings_from
+from .cache import StripedCache
+from .cache_settings import settings_from
 from .chunk_names import Columns, row_and_chunk
 from .gate_feed import GateFeed
 from .save_queue import Saving
@@ -122,7 +123,8 @@ class StripedL2:
     def submit_batch_set(self, keys: Sequence[str], buffers: Sequence[memoryview]) -> int:
         """Save chunks, which must not change until the task has ended; done when all of them are saved.
 
-        Those for which the queue has no room are dropped at once; those that a lookup left are there.
+        Those for which the queue has no room are dropped at once; those that a lookup left are there; those that are not worth it
+        are as good as saved.
         """
         left = self._were_left(keys, buffers)
         number = next(self._numbers)
@@ -130,10 +132,13 @@ class StripedL2:
             len(keys) + 1, lambda saved: self._complete(number, saved, "" if saved else "not saved")
         )
         dropped = 0
-        for key, buffer, there in zip(keys, buffers, left, strict=True):
-            if there:
-                task.ended(True)
-            elif not self.cache.offer(_names([key]), [np.frombuffer(buffer, np.uint8)], task.ended):
+        new = [(key, buffer) for key, buffer, there in zip(keys, buffers, left, strict=True) if not there]
+        worth = self.cache.worth_saving(_names([key for key, _ in new]))
+        wanted = [pair for pair, saved in zip(new, worth, strict=True) if saved]
+        for _ in range(len(keys) - len(wanted)):
+            task.ended(True)
+        for key, buffer in wanted:
+            if not self.cache.offer(_names([key]), [np.frombuffer(buffer, np.uint8)], task.ended):
                 dropped += 1
                 task.ended(False)
         if dropped:

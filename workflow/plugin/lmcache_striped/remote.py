@@ -7,7 +7,7 @@
       remote_storage_plugin.striped.class_name: StripedAdapter
       remote_storage_plugin.striped.endpoints: 127.0.0.1:6666,127.0.0.1:6667
 
-Further keys are those of settings_from (cache.py). Whole chunks only: another size is not saved. Interface:
+Further keys are those of settings_from (cache_settings.py). Whole chunks only: another size is not saved. Interface:
 lmcache/v1/storage_backend/connector.
 """
 
@@ -26,7 +26,8 @@ from lmcache.v1.storage_backend.connector import ConnectorAdapter
 from lmcache.v1.storage_backend.connector.base_connector import RemoteConnector
 
 from .base import leading_true
-from .cache import StripedCache, settings_from
+from .cache import StripedCache
+from .cache_settings import settings_from
 from .gate_feed import GateFeed
 
 logger = init_logger(__name__)
@@ -164,17 +165,19 @@ class StripedRemoteConnector(RemoteConnector):
         return True
 
     async def batched_put(self, keys: Sequence[Any], memory_objs: Sequence[Any]) -> None:
-        """Ends when the chunks are saved, failed or dropped; the caller then gives the memory objects back."""
+        """Ends when the chunks are saved, failed, dropped or not worth it; the caller then gives the memory objects back."""
         pairs = [(key, _bytes_of(item)) for key, item in zip(keys, memory_objs, strict=True)]
         whole = [(key, data) for key, data in pairs if data.size == self.full_chunk_size_bytes]
         self.dropped_unfull += len(pairs) - len(whole)
         new = whole if self._feed is None else self._not_left(self._feed, whole)
+        worth = self.cache.worth_saving(_names([key for key, _ in new]))
+        wanted = [pair for pair, saved in zip(new, worth, strict=True) if saved]
         pending = [
             saved
-            for key, data in new
+            for key, data in wanted
             if self.cache.offer(_names([key]), [data], partial(self._resolve, saved := asyncio.Event()))
         ]
-        if dropped := len(new) - len(pending):
+        if dropped := len(wanted) - len(pending):
             logger.warning("striped: dropped %d chunks, saves are behind", dropped)
         for saved in pending:
             await _undisturbed(saved)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from ....plugin.lmcache_striped.second_use import SAVES
 from ...connectors.registry import GATED, STRIPED
 from ...engines.vllm.lmcache import SERVED
 from ...models.serde import SERDES
@@ -35,9 +36,11 @@ if TYPE_CHECKING:
     OwnVllm = Vllm
     StoreName = str
     SerdeName = str
+    SaveName = str
 else:
     StoreName = Literal[tuple(STORES)]
     SerdeName = Literal[SERDES]
+    SaveName = Literal[SAVES]
     OwnVllm = given("OwnVllm", Vllm, ("pairs", "device"))
 GateWord = Annotated[
     Literal["off", "ttft", "throughput"], BeforeValidator(lambda word: "off" if word is False else word)
@@ -126,6 +129,10 @@ class Scenario(Settings):
     )
     """Connectors with stripes, engine vllm. Connections to each server for saves, beside `connections` for
     loads; null for as many. Fewer leave more of the processor to the engine while it saves."""
+    save: Annotated[SaveName, ReadBy(STRIPED, "saves at the first use")] = "first_use"
+    """Connectors with stripes. At which use a chunk is written to the store: `first_use`, when it was computed, or
+    `second_use`, when it was computed once more, since it was asked for and was not there. The second writes less, and hits a use
+    later."""
     gate: Annotated[GateWord, ReadBy(GATED, "has no gate")] = "off"
     """striped, direct, striped_mp and direct_mp. How much of what is there a lookup finds: `off`, everything; `ttft`, what makes the
     first token earliest, by the load that is predicted against computing the same tokens; `throughput`, the
@@ -218,7 +225,7 @@ READ_BY = {
 OF_ENGINE = ("save_connections", "bound_bytes", "serde")
 ALONE = (
     *("tier", "store", "connector", "settings", "environment", "ignored_settings", "port", "timeout_s"),
-    *(name for name in READ_BY if name not in (*OF_ENGINE, "gate")),
+    *(name for name in READ_BY if name not in (*OF_ENGINE, "gate", "save")),
 )
 
 

@@ -66,6 +66,7 @@ def evidence_of(
         corrupt_chunks=None,
         damaged_chunks=None,
         dropped_chunks=log.dropped_chunks,
+        first_use_chunks=log.first_use_chunks,
         **gate_evidence(log.gate),
     )
 
@@ -95,16 +96,16 @@ def _tokens(
 
 def _saved_bytes(cell: CellSpec, counted: dict[str, int | None], log: Transfers) -> int | None:
     """Bytes that the engine saved to its store: as LMCache's log has it inside vLLM, as its server or vLLM's offloading counts, which
-    counts what the plugin dropped, too.
+    counts what the plugin dropped, too. All of them count first uses that the plugin did not save.
     """
-    share = cell.share
-    if in_process(cell):
-        return log.stored_tokens * cell.stored_bytes_per_token
-    if (values := counted["store_saved_chunks"]) is not None and _has_store(cell):
-        return values // share.values_per_chunk * cell.stored_bytes_per_token * cell.scenario["chunk_tokens"]
-    written = counted["tier_written_bytes"]
     chunk_bytes = cell.scenario["chunk_tokens"] * cell.stored_bytes_per_token
-    return None if written is None else written - log.dropped_chunks * chunk_bytes
+    not_saved = log.first_use_chunks * chunk_bytes
+    if in_process(cell):
+        return log.stored_tokens * cell.stored_bytes_per_token - not_saved
+    if (values := counted["store_saved_chunks"]) is not None and _has_store(cell):
+        return values // cell.share.values_per_chunk * chunk_bytes - not_saved
+    written = counted["tier_written_bytes"]
+    return None if written is None else written - log.dropped_chunks * chunk_bytes - not_saved
 
 
 def _has_store(cell: CellSpec) -> bool:

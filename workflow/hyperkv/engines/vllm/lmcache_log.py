@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from ....plugin.lmcache_striped import gate_counts
+from ....plugin.lmcache_striped import gate_counts, second_use
 from ....plugin.lmcache_striped.file_counts import FileCounts, told_by
 from ....plugin.lmcache_striped.gate_counts import GateCounts
 
@@ -33,7 +33,8 @@ class Transfers:
 
     Of several ranks, which work at the same time, the mean: less than all tokens where one of them moved less.
     dropped_chunks: chunks that connector striped did not save, since its queue was full. gate: what a gate decided, None without one.
-    files: what connector direct read from files, None of another; by_get: its lines that say why it did not.
+    files: what connector direct read from files, None of another; by_get: its lines that say why it did not. first_use_chunks: that
+    were not saved for want of a second use.
     """
 
     retrieved_tokens: int
@@ -45,17 +46,18 @@ class Transfers:
     gate: GateCounts | None = None
     files: FileCounts | None = None
     by_get: tuple[str, ...] = ()
+    first_use_chunks: int = 0
 
 
 def transfers(lines: Iterable[str], ranks: int = 1) -> Transfers:
     """Read lines of the log.
 
     ranks: values per chunk (KvShare.values_per_chunk). As many of vLLM's processes tell each of what it moved of a request;
-    they write to one log at once, so that a line's beginning may be another's. A chunk that is dropped is so many values, and so many
-    gates decide of a lookup.
+    they write to one log at once, so that a line's beginning may be another's. A chunk that is dropped or not saved is so many values,
+    and so many gates decide of a lookup.
     """
     tokens, seconds = {"Retrieved": 0, "Stored": 0}, {"Retrieved": 0.0, "Stored": 0.0}
-    faults, dropped, kept = [], 0, list(lines)
+    faults, dropped, first_uses, kept = [], 0, 0, list(lines)
     for line in kept:
         moved = _MOVED.findall(line)
         for kind, count, cost_ms in moved:
@@ -65,8 +67,10 @@ def transfers(lines: Iterable[str], ranks: int = 1) -> Transfers:
             continue
         if found := _DROPPED.search(line):
             dropped += int(found[1])
+        elif chunks := second_use.told_by(line):
+            first_uses += chunks
         elif _FAULT.search(line) and not _GATE.search(line):
-            faults.append(_plain(line))
+            faults.append(line.strip()[:300])
     return Transfers(
         tokens["Retrieved"] // ranks,
         seconds["Retrieved"] / ranks,
@@ -77,6 +81,7 @@ def transfers(lines: Iterable[str], ranks: int = 1) -> Transfers:
         _of_one(gate_counts.told_by(kept), ranks),
         told_by(kept),
         tuple(dict.fromkeys(found[1] for line in kept if (found := _BY_GET.search(line)))),
+        first_uses // ranks,
     )
 
 
@@ -85,7 +90,3 @@ def _of_one(gate: GateCounts | None, ranks: int) -> GateCounts | None:
         return None
     counted = ("lookups", "present_chunks", "found_chunks")
     return replace(gate, **{name: -(-getattr(gate, name) // ranks) for name in counted})
-
-
-def _plain(line: str) -> str:
-    return re.sub(r"\x1b\[[0-9;]*m", "", line).strip()[:300]

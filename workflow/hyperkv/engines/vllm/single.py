@@ -1,7 +1,8 @@
 """Single requests of engine `vllm`: TTFT by prompt length, and the proof that what a tier returns is right.
 
 Each prompt is sent twice, vLLM's own cache emptied in between: computed, then from the tier. The second answer must
-name the same first token, and what vLLM counts as loaded must have been moved.
+name the same first token, and what vLLM counts as loaded must have been moved. With save second_use it is sent once more in
+between, computed again and saved then.
 """
 
 from __future__ import annotations
@@ -59,11 +60,21 @@ def saves_answers(cell: CellSpec, running: Running) -> bool | None:
     if len(answer.token_ids) != part + _PROBED_TOKENS:
         return None
     rest = aiperf.token_ids(rng, running.vocabulary, _PROBED_TOKENS)
-    again = send(running.servers.url, [*prompt, *answer.token_ids, *rest], ANSWER_TOKENS, timeout_s)
+    longer = [*prompt, *answer.token_ids, *rest]
+    _use_once_more(cell, running, longer)
+    again = send(running.servers.url, longer, ANSWER_TOKENS, timeout_s)
     running.servers.reset_hbm()
     running.settle()
     found = again.cached_tokens >= chunk
     return found if found or not gated(cell.scenario) else None
+
+
+def _use_once_more(cell: CellSpec, running: Running, prompt: Sequence[int]) -> None:
+    """Have a prompt's chunks saved that were used once, where they are saved at the second use."""
+    if cell.scenario.get("save") == "second_use":
+        send(running.servers.url, prompt, ANSWER_TOKENS, cell.spec["loadgen"]["request_timeout_s"])
+        running.servers.reset_hbm()
+        running.settle()
 
 
 def measure_single(cell: CellSpec, running: Running) -> Single:
@@ -141,7 +152,10 @@ def first_and_again(
         )
         running.servers.reset_hbm()
         if kind == "first" and cell.scenario["tier"] != "none":
-            running.settle(before.saved, log.stored_tokens * cell.stored_bytes_per_token)
+            arriving = log.stored_tokens * cell.stored_bytes_per_token
+            arriving -= log.first_use_chunks * cell.scenario["chunk_tokens"] * cell.stored_bytes_per_token
+            running.settle(before.saved, arriving)
+            _use_once_more(cell, running, prompt)
             running.empty_buffer(cell)
             if cold:
                 running.make_cold(cell)

@@ -33,11 +33,14 @@ class Striped:
     def __init__(self, config: dict):
         import numpy as np
 
-        from workflow.plugin.lmcache_striped.cache import StripedCache, settings_from
+        from workflow.plugin.lmcache_striped.cache import StripedCache
+        from workflow.plugin.lmcache_striped.cache_settings import settings_from
 
         settings = settings_from(config["extra_config"], "remote_storage_plugin.striped")
         self._cache = StripedCache(
-            settings, lambda line: print(f"LMCache ERROR: striped: {line}", flush=True)
+            settings,
+            lambda line: print(f"LMCache ERROR: striped: {line}", flush=True),
+            note=lambda line: print(f"LMCache INFO: striped: {line}", flush=True),
         )
         self._chunk = config["chunk_size"]
         self._value = np.ones(self._chunk * int(os.environ["FAKE_KV_BYTES"]), np.uint8)
@@ -50,9 +53,11 @@ class Striped:
             for rank in range(RANKS)
         ]
 
-    def save(self, prompt: tuple) -> int:
-        for key in self._keys(prompt):
-            self._cache.offer([key], [self._value], lambda _: None)
+    def save(self, prompt: tuple, held: int = 0) -> int:
+        keys = self._keys(prompt)[held // self._chunk * RANKS :]
+        for key, saved in zip(keys, self._cache.worth_saving(keys), strict=True):
+            if saved:
+                self._cache.offer([key], [self._value], lambda _: None)
         self._cache.wait_saved(10)
         return len(self._keys(prompt)) // RANKS * self._chunk
 
@@ -151,7 +156,7 @@ class Handler(BaseHTTPRequestHandler):
             answer = [sum(prompt) % 97] * body["max_tokens"] if body.get("return_token_ids") else []
             if answer and MODE != "prompts":
                 context = (*prompt, *answer)
-                end = striped.save(context) if striped else len(context) // BLOCK * BLOCK
+                end = striped.save(context, held or whole) if striped else len(context) // BLOCK * BLOCK
                 seen[context[:end]] = end
             counts["external_kv_transfer"] += cached
             counts["local_compute"] += len(prompt) - cached
