@@ -205,14 +205,44 @@ def test_without_a_curve_it_learns_from_what_is_computed():
     assert decision.recompute_s == pytest.approx(20.5 * TOKENS * S_PER_TOKEN, rel=0.2)
 
 
-def test_before_a_load_has_ended_one_lookup_alone_finds_all():
+def test_a_store_that_no_load_has_told_of_is_probed_before_a_request_pays_for_it():
     gate, clock = gated()
-    assert gate.decide(keys_of("a", 20), 20).found == 20
+    assert gate.to_probe() == []
+    assert gate.decide(keys_of("a", 20), 20).found == 0
+    load(gate, clock, gate.to_probe(), WORTH_IT)
+    assert gate.decide(keys_of("b", 20), 20).found == 20
+
+
+def test_where_no_probe_comes_one_lookup_alone_finds_all():
+    gate, clock = gated()
+    assert gate.decide(keys_of("a", 20), 20).found == 0
+    clock.now += 10
+    assert gate.decide(keys_of("b", 20), 20).found == 20
+    assert gate.decide(keys_of("c", 20), 20).found == 0
+    load(gate, clock, keys_of("b", 20), WORTH_IT)
+    clock.now += 1
+    assert gate.decide(keys_of("d", 20), 20).found == 20
+
+
+@pytest.mark.parametrize(
+    ("slo_s", "running", "found"), [(None, 10, 0), (10, 10, 20), (10, 0, 0), (0.3, 10, 3), (0.1, 10, 0)]
+)
+def test_throughput_spares_the_gpu_for_those_that_are_answered_as_long_as_the_first_token_is_in_time(
+    slo_s, running, found
+):
+    gate, _ = knowing(5e7, "throughput", slo_s=slo_s)  # 20 chunks in 0.4 s, computed in 0.2 s
+    gate.engine_runs(running)
+    assert gate.decide(keys_of("a", 20), 20).found == found
+
+
+def test_a_store_that_does_something_else_is_waited_for():
+    gate, clock = knowing(WORTH_IT)
+    gate.busy_until(clock.now + 0.1)
+    decision = gate.decide(keys_of("a", 20), 20)
+    assert decision.load_s == pytest.approx(0.12, rel=0.1)
+    assert decision.found == 20
+    gate.busy_until(clock.now + 1.0)
     assert gate.decide(keys_of("b", 20), 20).found == 0
-    clock.now += 0.2
-    gate.saves(keys_of("b", 20), 20 * CHUNK)
-    load(gate, clock, keys_of("a", 20), WORTH_IT)
-    assert gate.decide(keys_of("c", 20), 20).found == 20
 
 
 def test_a_queue_before_the_gpu_hides_a_load():

@@ -13,7 +13,7 @@ from workflow.hyperkv.machine.processes import free_port
 from workflow.plugin.lmcache_striped.cache import CacheSettings
 from workflow.plugin.lmcache_striped.deadline import Endpoint
 from workflow.plugin.lmcache_striped.errors import UserError
-from workflow.plugin.lmcache_striped.gate_feed import GateFeed
+from workflow.plugin.lmcache_striped.gate_feed import EVERY_S, GateFeed
 from workflow.plugin.lmcache_striped.gate_settings import GateSettings, gate_from
 
 ENDPOINTS = (Endpoint("127.0.0.1", 1),)
@@ -110,10 +110,20 @@ def test_requests_that_wait_are_read_while_lookups_come(tmp_path, engine):
         feed.close()
 
 
+def test_an_engine_is_not_asked_before_a_lookup_came(engine):
+    feed = fed(metrics=address(engine))
+    try:
+        assert not engine.asked.wait(4 * EVERY_S)
+        feed.looked_up()
+        assert engine.asked.wait(10)
+    finally:
+        feed.close()
+
+
 def test_metrics_that_do_not_answer_are_said_once(tmp_path):
     feed = fed(said := [], metrics=f"http://127.0.0.1:{free_port()}/metrics")
     try:
-        assert eventually(lambda: said)
+        assert eventually(lambda: feed.looked_up() or said)
         assert "gate_metrics" in said[0]
         assert len(set(said)) == len(said)
     finally:

@@ -2,7 +2,8 @@
 
 For every number k of leading chunks the first token is predicted: max(seconds until the GPU is free, seconds to load k) + seconds to
 compute the rest. Objective `ttft` takes the k whose first token is earliest, and none unless that is earlier than
-computing everything; `throughput` adds the rest's GPU seconds once more for every request that waits; `off` finds all.
+computing everything; `throughput` adds the rest's GPU seconds once more for every request that waits, and with an SLO for every request
+that is being answered, too, as long as the first token stays within it; `off` finds all.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ _RECENT = 32
 _LEFT, _LEFT_S = 1 << 16, 60.0
 _PROBE_BYTES, _PROBE_SHARE, _PROBED = 32 << 20, 0.03, 64
 _PROMISE_S = 1.0
+_UNTOLD_S = 5.0
+_IN_TIME = 0.8  # of the SLO, for a first token to be predicted within it
 _COMPARED = 1 << 16
 
 
@@ -68,7 +71,8 @@ class Gate:
 
     objective: of OBJECTIVES. chunk_tokens: tokens of a chunk; chunk_bytes: its size where that is known before a load or save.
     clock: seconds. points: the engine's prefill curve, see Curve. warm_bytes: see StoreWork. blocking: a load
-    begins when the GPU is free and keeps it, instead of going on while others are computed. tell: is told in a line of decisions and
+    begins when the GPU is free and keeps it, instead of going on while others are computed. slo_s: the first token's bound that
+    objective throughput keeps to, None for none. tell: is told in a line of decisions and
     of what came of them; warn, once, of what is not known.
 
     In order: `decide`, which promises what it finds; then `load_waits`, `load_begins` and `load_ends` for what is loaded, and
@@ -85,10 +89,12 @@ class Gate:
         chunk_bytes: int = 0,
         warm_bytes: int = 0,
         blocking: bool = False,
+        slo_s: float | None = None,
         tell: Callable[[str], None] | None = None,
         warn: Callable[[str], None] = lambda _: None,
     ):
         self.objective, self.chunk_tokens, self._blocking = objective, chunk_tokens, blocking
+        self._slo_s, self._running = slo_s, 0
         self._clock, self._tell, self._warn = clock, tell, warn
         self._store, self._gpu = StoreWork(chunk_bytes, warm_bytes), GpuWork()
         self._lock = threading.Lock()
@@ -99,6 +105,7 @@ class Gate:
         self._errors: deque[float] = deque(maxlen=_RECENT)
         self._caution = 0.0
         self._probe_from_s = float("-inf")
+        self._untold_s: float | None = None
         self._warned = False
         if points is not None:
             self.set_curve(points)
@@ -113,6 +120,10 @@ class Gate:
         """The engine's own figure: so many requests wait."""
         with self._lock:
             self._gpu.engine_waits(requests, self._clock())
+
+    def engine_runs(self, requests: int) -> None:
+        """The engine's own figure: so many requests are being answered, whose next tokens wait for whatever is computed."""
+        self._running = requests
 
     def decide(
         self,
@@ -136,7 +147,7 @@ class Gate:
                 unknown, self._warned = not self._warned, True
                 decision = Decision(present, present)
             elif not self._store.known:
-                decision = Decision(present, present if self._store.idle else 0)
+                decision = Decision(present, present if self._must_try(present, now) else 0)
             else:
                 decision = self._best(keys[:present], tokens, context_tokens, now)
             self._note(decision, keys, tokens, context_tokens, now)
@@ -174,6 +185,11 @@ class Gate:
                     self._compare(told)
         self._tell_took(told)
 
+    def busy_until(self, end_s: float) -> None:
+        """The store loads nothing before this time of the clock, for another reason than a load."""
+        with self._lock:
+            self._store.busy_until_s = end_s
+
     def saves(self, keys: Sequence[Hashable], size: int = 0) -> list[bool]:
         """These chunks, of `size` bytes together, were computed and are to be saved. Of each, whether it was left a moment ago, and
         so is there already."""
@@ -195,18 +211,23 @@ class Gate:
         return found
 
     def to_probe(self) -> list[Hashable]:
-        """Chunks that were left and are worth a load by the side, to learn whether the store has become faster; mostly none.
+        """Chunks that were left and are worth a load by the side, to learn how fast the store is by now; mostly none.
 
-        They take at most _PROBE_SHARE of the store's time, and are asked for while nothing else is loaded.
+        They take at most _PROBE_SHARE of the store's time, and are asked for while nothing else is loaded. The first ones are asked
+        for at once, so that no request pays for a store whose speed is not known.
         """
         with self._lock:
             now = self._clock()
-            if not self._unloaded or not self._store.known or not self._store.idle:
+            if not self._unloaded or not self._store.chunk_bytes or not self._store.idle:
                 return []
             count = max(1, _PROBE_BYTES // self._store.chunk_bytes)
             keys = list(self._unloaded)[-count:]
-            takes_s = float(self._store.seconds_by_count(keys)[-1])
-            if now < self._probe_from_s + takes_s / _PROBE_SHARE:
+            pause_s = (
+                float(self._store.seconds_by_count(keys)[-1]) / _PROBE_SHARE
+                if self._store.known
+                else _UNTOLD_S
+            )
+            if now < self._probe_from_s + pause_s:
                 return []
             self._probe_from_s = now
             return keys
@@ -230,6 +251,12 @@ class Gate:
         store = "unknown" if gbps is None else f"{gbps:.2f} GB/s"
         return f"gate {self.objective}: store {store}, computing takes {pace:.2f} times the curve's seconds"
 
+    def _must_try(self, present: int, now: float) -> bool:
+        """Whether a load is to tell how fast the store is, since no probe has done so for a while."""
+        if present and self._untold_s is None:
+            self._untold_s = now
+        return self._untold_s is not None and now > self._untold_s + _UNTOLD_S and self._store.idle
+
     def _best(self, keys: Sequence[Hashable], tokens: float, context: int, now: float) -> Decision:
         store, gpu = self._store, self._gpu
         counts = np.arange(len(keys) + 1)
@@ -246,7 +273,7 @@ class Gate:
         cautious_s = load_s * (1 + self._caution)
         price = until_s(queue_s, cautious_s) + compute_s
         if self.objective == THROUGHPUT:
-            price = price + waiting * (compute_s + cautious_s if self._blocking else compute_s)
+            price = self._with_gpu_time(price, waiting, compute_s + cautious_s * self._blocking)
         best = int(price.argmin())
         if price[best] > price[0] - _LEAST_GAIN * first_s[0]:
             best = 0
@@ -261,6 +288,15 @@ class Gate:
             float(first_s[-1]),
             waiting,
         )
+
+    def _with_gpu_time(self, first_s: np.ndarray, waiting: float, taken_s: np.ndarray) -> np.ndarray:
+        """First tokens with a price on the GPU's time, which all have to wait for who are held up by it: requests that wait, and with
+        an SLO those that are being answered, as long as the first token is predicted within it."""
+        price = first_s + waiting * taken_s
+        if self._slo_s is None:
+            return price
+        in_time = first_s <= _IN_TIME * self._slo_s
+        return np.where(in_time, price + self._running * taken_s, np.inf) if in_time.any() else price
 
     def _note(
         self, decision: Decision, keys: Sequence[Hashable], tokens: float, context: int, now: float

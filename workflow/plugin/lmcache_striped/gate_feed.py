@@ -43,7 +43,7 @@ class GateFeed:
         self._curve, self._metrics = settings.gate.curve, settings.gate.metrics
         self._warn, self._warned = warn, set[str]()
         self._curve_read: tuple[int, int] | None = None
-        self._lookup_s = time.monotonic()
+        self._lookup_s = float("-inf")
         self._closed = threading.Event()
         self._read_curve()
         self._thread = threading.Thread(target=self._work, name="gate", daemon=True)

@@ -56,7 +56,7 @@ class StoreWork:
         self._promised: dict[Hashable, Promise] = {}
         self._owed = [0, 0.0, 0.0]
         self._running: list[Load] = []
-        self._free_s = float("-inf")
+        self._free_s = self.busy_until_s = float("-inf")
 
     @property
     def known(self) -> bool:
@@ -133,7 +133,7 @@ class StoreWork:
         """
         owed_s = self._seconds(*self._owed)
         if not self._running:
-            return owed_s, 1.0
+            return max(self.busy_until_s - now, 0.0) + owed_s, 1.0
         predicted_s = sum(load.predicted_s for load in self._running)
         began_s = min(load.begun_s or now for load in self._running)
         passed_s = now - max(began_s, self._free_s)

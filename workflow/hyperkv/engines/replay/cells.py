@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ....plugin.lmcache_striped.file_counts import FileCounts
+from ....plugin.lmcache_striped.gate import Gate
 from ....plugin.lmcache_striped.second_use import SecondUse
 from ...base.errors import UserError
 from ...cells.cell import CellSpec, StoreWindow, check_room, frame, gate_evidence, open_store
 from ...cells.samples import Sample, window_values
+from ...connectors.gated import gated
 from ...connectors.registry import make_connector, options_of
 from ...models.geometry import Geometry
 from ...models.gpu import GpuModel, load_gpu
@@ -27,7 +29,8 @@ from ...workloads.factory import make_workload, workload_notes
 from ...workloads.payload import Payload
 from ...workloads.working_set import working_set
 from .engine import ReplayEngine
-from .request import KeyedConversation, ReplayResult, ReplaySettings, Request
+from .gating import Gating, curve_points
+from .request import KeyedConversation, ReplayResult, ReplaySettings, Request, VirtualClock
 from .tiers import RealTiers, Tier
 
 
@@ -68,13 +71,15 @@ def measure_cell(cell: CellSpec) -> Cell:
         levels, start_s = _start_tiers(cell, conversations, stack)
         tiers = _real_tiers(cell, conversations, levels) if levels else None
         store = levels[-1].store if levels else None
+        clock = VirtualClock()
+        gating = _gating(cell, gpu, tiers, clock)
         measuring = time.perf_counter()
         window = StoreWindow(store, cell.data_dir)
         window.begin()
-        result = _replay(cell, gpu, conversations, tiers)
+        result = _replay(cell, gpu, conversations, tiers, gating, clock)
         window.end()
         measured_s = time.perf_counter() - measuring
-    evidence = _evidence(cell, result, window, levels)
+    evidence = _evidence(cell, result, window, levels, gating)
     verdict = judge(cell.scenario["tier"], evidence, cell.spec["evidence"]["device_share_min"])
     ran = asked(cell, geometry)
     return Cell(
@@ -95,6 +100,7 @@ def measure_cell(cell: CellSpec) -> Cell:
         notes=[
             *window.notes,
             *_connector_notes(levels),
+            *([] if gating is None else [gating.told]),
             *excess(evidence),
             *workload_notes(cell.spec["workload"]),
         ],
@@ -164,6 +170,17 @@ def _real_tiers(cell: CellSpec, conversations: Sequence[Conversation], tiers: Se
     return RealTiers(tiers, payload, longest_context(conversations) // chunk_tokens)
 
 
+def _gating(cell: CellSpec, gpu: GpuModel, tiers: RealTiers | None, clock: VirtualClock) -> Gating | None:
+    """The scenario's gate before its store, with the modelled GPU's curve; None without one."""
+    if tiers is None or not gated(cell.scenario):
+        return None
+    chunk_tokens = cell.scenario["chunk_tokens"]
+    curve = curve_points(gpu, cell.spec["replay"]["max_num_batched_tokens"])
+    return Gating(
+        Gate(cell.scenario["gate"], chunk_tokens, clock, curve, tiers.chunk_bytes), tiers, chunk_tokens
+    )
+
+
 def damaged_chunks(tiers: Sequence[Tier]) -> int | None:
     """Loads that a connector took for a miss because the chunk's stripes did not prove it; None where none tells."""
     told = [getattr(tier.connector, "damaged_chunks", None) for tier in tiers]
@@ -185,6 +202,8 @@ def _replay(
     gpu: GpuModel,
     conversations: Sequence[Conversation],
     tiers: RealTiers | None,
+    gating: Gating | None,
+    clock: VirtualClock,
 ) -> ReplayResult:
     settings, scenario = cell.spec["replay"], cell.scenario
     block = settings["block_tokens"]
@@ -205,11 +224,19 @@ def _replay(
         ),
         tiers,
         cell.spec["active_conversations"],
+        gating,
+        clock,
     )
     return engine.run()
 
 
-def _evidence(cell: CellSpec, result: ReplayResult, window: StoreWindow, tiers: Sequence[Tier]) -> Evidence:
+def _evidence(
+    cell: CellSpec,
+    result: ReplayResult,
+    window: StoreWindow,
+    tiers: Sequence[Tier],
+    gating: Gating | None,
+) -> Evidence:
     """Whole-run totals: tokens by source, bytes by counter, faults."""
     requests, totals = result.requests, result.totals
     first_uses = sum(tier.uses.first_uses for tier in tiers if tier.uses is not None)
@@ -233,7 +260,7 @@ def _evidence(cell: CellSpec, result: ReplayResult, window: StoreWindow, tiers: 
         damaged_chunks=damaged_chunks(tiers),
         dropped_chunks=totals.dropped_chunks,
         first_use_chunks=first_uses,
-        **gate_evidence(None),
+        **gate_evidence(None if gating is None else gating.counts),
     )
 
 

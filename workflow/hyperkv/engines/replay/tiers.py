@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -29,6 +30,14 @@ class Load:
 
 
 @dataclass(frozen=True)
+class Look:
+    """What one lookup found: the seconds it took, and leading chunks by tier, in order, those of a tier behind those of the one above."""
+
+    seconds: float
+    by_tier: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Tier:
     """One level below HBM.
 
@@ -41,6 +50,22 @@ class Tier:
     connector: Connector
     evict: bool = False
     uses: SecondUse | None = None
+
+
+class Tiers(Protocol):
+    """What the engine looks for, loads and saves; see RealTiers. chunk_bytes: of one chunk."""
+
+    chunk_bytes: int
+
+    def look(self, keys: Sequence[bytes]) -> Look: ...
+
+    def load(self, keys: Sequence[bytes]) -> Load: ...
+
+    def load_found(self, keys: Sequence[bytes], found: Sequence[int]) -> Load: ...
+
+    def load_last(self, keys: Sequence[bytes]) -> Load: ...
+
+    def save(self, keys: Sequence[bytes]) -> float: ...
 
 
 class RealTiers:
@@ -56,6 +81,15 @@ class RealTiers:
         self._payload = payload
         self._buffers = slots(aligned_buffer(max_chunks * payload.value_bytes), payload.value_bytes)
 
+    def look(self, keys: Sequence[bytes]) -> Look:
+        """Look up the longest prefix of `keys` without loading it."""
+        started = time.perf_counter()
+        found: list[int] = []
+        for tier in self._tiers:
+            with tier.store.explaining():
+                found.append(tier.connector.count_present(keys[sum(found) :]))
+        return Look(time.perf_counter() - started, tuple(found))
+
     def load(self, keys: Sequence[bytes]) -> Load:
         """Look up the longest prefix of `keys` and load it."""
         by_tier = {tier.name: 0 for tier in self._tiers}
@@ -70,18 +104,39 @@ class RealTiers:
                 done += len(flags)
             if done == began or len(self._tiers) == 1:
                 break
+        return self._proved(keys, seconds, by_tier)
+
+    def load_last(self, keys: Sequence[bytes]) -> Load:
+        """Load chunks of the last tier that a lookup has found there."""
+        return self.load_found(keys, [*(0 for _ in self._tiers[:-1]), len(keys)])
+
+    def load_found(self, keys: Sequence[bytes], found: Sequence[int]) -> Load:
+        """Load what a lookup has found of `keys`, by tier in order, or less of it."""
+        by_tier = {tier.name: 0 for tier in self._tiers}
+        seconds, done = 0.0, 0
+        for level, (tier, count) in enumerate(zip(self._tiers, found, strict=True)):
+            spent, flags = self._load_from(tier, keys[done : done + count], self._buffers[done:], looked=True)
+            seconds += spent + self._promote(level, keys[done : done + len(flags)], done)
+            by_tier[tier.name] = len(flags)
+            done += len(flags)
+            if len(flags) < count:
+                break
+        return self._proved(keys, seconds, by_tier)
+
+    def _proved(self, keys: Sequence[bytes], seconds: float, by_tier: dict[str, int]) -> Load:
+        done = sum(by_tier.values())
         right = [self._payload.matches(key, self._buffers[i]) for i, key in enumerate(keys[:done])]
         return Load(seconds, done, by_tier, corrupt=right.count(False))
 
     def _load_from(
-        self, tier: Tier, keys: Sequence[bytes], buffers: Sequence[np.ndarray]
+        self, tier: Tier, keys: Sequence[bytes], buffers: Sequence[np.ndarray], looked: bool = False
     ) -> tuple[float, list[bool]]:
         """Seconds spent, and one True per leading chunk that this tier filled."""
         if tier.evict:
             tier.store.evict_page_cache()
         started = time.perf_counter()
         with tier.store.explaining():
-            present = tier.connector.count_present(keys)
+            present = len(keys) if looked else tier.connector.count_present(keys)
             flags = tier.connector.get(keys[:present], buffers[:present]) if present else []
         leading = flags.index(False) if False in flags else len(flags)
         return time.perf_counter() - started, flags[:leading]

@@ -70,7 +70,7 @@ def transfers(lines: Iterable[str], ranks: int = 1) -> Transfers:
         elif chunks := second_use.told_by(line):
             first_uses += chunks
         elif _FAULT.search(line) and not _GATE.search(line):
-            faults.append(_plain(line))
+            faults.append(line.strip()[:300])
     return Transfers(
         tokens["Retrieved"] // ranks,
         seconds["Retrieved"] / ranks,
@@ -90,7 +90,3 @@ def _of_one(gate: GateCounts | None, ranks: int) -> GateCounts | None:
         return None
     counted = ("lookups", "present_chunks", "found_chunks")
     return replace(gate, **{name: -(-getattr(gate, name) // ranks) for name in counted})
-
-
-def _plain(line: str) -> str:
-    return re.sub(r"\x1b\[[0-9;]*m", "", line).strip()[:300]
