@@ -237,6 +237,11 @@ def test_where_no_probe_comes_one_lookup_alone_finds_all():
     clock.now += 10
     assert gate.decide(keys_of("b", 20), 20).found == 20
     assert gate.decide(keys_of("c", 20), 20).found == 0
+    failed = gate.load_waits(keys_of("b", 20), 20 * CHUNK)
+    gate.load_begins(failed)
+    clock.now += 0.1
+    gate.load_ends(failed, whole=False)
+    assert gate.decide(keys_of("e", 20), 20).found == 0
     load(gate, clock, keys_of("b", 20), WORTH_IT)
     clock.now += 1
     assert gate.decide(keys_of("d", 20), 20).found == 20
