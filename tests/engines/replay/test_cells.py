@@ -213,6 +213,29 @@ def test_direct_tells_what_it_read_from_files_and_that_it_came_from_the_device(t
     assert evidence["device_read_bytes"] >= 0.5 * evidence["loaded_bytes"]
 
 
+@pytest.mark.parametrize("gate", ["ttft", "throughput"])
+def test_a_gate_decides_what_is_loaded_and_its_evidence_says_so(tmp_path, gate):
+    gated = cell(tmp_path, "files")
+    stripes = {"stripe_bytes": 1 << 20, "stripes_in_flight": 4, "client": "python"}
+    gated.scenario.update(tier="dram", store="valkey", connector="striped", gate=gate, **stripes)
+    record = measure_cell(gated).dump()
+    evidence = record["evidence"]
+    assert record["valid"], record["reasons"]
+    assert evidence["gate_lookups"] > 0
+    assert evidence["gate_found_chunks"] * record["chunk_bytes"] == evidence["loaded_bytes"]
+    assert evidence["gate_found_chunks"] + evidence["gate_left_chunks"] > 0
+    assert evidence["hit_tokens"] + evidence["computed_tokens"] == evidence["queried_tokens"]
+    assert any(note.startswith(f"gate {gate}: store ") for note in record["notes"])
+
+
+def test_without_a_gate_its_evidence_is_empty(records):
+    told = {name for name in records["dram"][0]["evidence"] if name.startswith("gate_")}
+    assert len(told) == 7
+    for record, _ in records.values():
+        assert {record["evidence"][name] for name in told} == {None}
+        assert not any(note.startswith("gate") for note in record["notes"])
+
+
 def test_connectors_that_cannot_tell_of_damage_say_nothing(records):
     assert {record["evidence"]["damaged_chunks"] for record, _ in records.values()} == {None}
 
