@@ -15,7 +15,8 @@ from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.machine.processes import free_port
 from workflow.hyperkv.stores.base import Store
 from workflow.hyperkv.stores.registry import make_store
-from workflow.plugin.lmcache_striped.cache import CacheSettings, StripedCache, settings_from
+from workflow.plugin.lmcache_striped.cache import StripedCache
+from workflow.plugin.lmcache_striped.cache_settings import CacheSettings, settings_from
 from workflow.plugin.lmcache_striped.deadline import Endpoint
 from workflow.plugin.lmcache_striped.gate_settings import GateSettings
 from workflow.plugin.lmcache_striped.native import INSTALLED
@@ -184,7 +185,7 @@ def test_the_client_is_the_one_that_is_named_or_installed(keys, library):
         ({"p.endpoints": "127.0.0.1:1", "p.client": "c"}, r"p\.client: 'c' is wrong; write python or native"),
         (
             {"p.endpoints": "127.0.0.1:1", "p.conections": 2},
-            r"p\.conections: there is no such key; there are client, conn",
+            r"p\.conections: there is no such key; there are bound_bytes, client, conn",
         ),
         ({}, r"p\.endpoints is missing; write host:port"),
         ({"p.endpoints": "localhost"}, r"p\.endpoints: 'localhost' is wrong"),

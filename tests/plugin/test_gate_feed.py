@@ -10,7 +10,7 @@ import pytest
 
 from tests.helpers import eventually
 from workflow.hyperkv.machine.processes import free_port
-from workflow.plugin.lmcache_striped.cache import CacheSettings
+from workflow.plugin.lmcache_striped.cache_settings import CacheSettings
 from workflow.plugin.lmcache_striped.deadline import Endpoint
 from workflow.plugin.lmcache_striped.errors import UserError
 from workflow.plugin.lmcache_striped.gate_feed import EVERY_S, GateFeed

@@ -13,7 +13,8 @@ from tests.stores.conftest import store_config
 from workflow.hyperkv.machine.processes import free_port
 from workflow.hyperkv.stores.base import Store
 from workflow.hyperkv.stores.registry import make_store
-from workflow.plugin.lmcache_striped.cache import CacheSettings, StripedCache
+from workflow.plugin.lmcache_striped.cache import StripedCache
+from workflow.plugin.lmcache_striped.cache_settings import CacheSettings
 from workflow.plugin.lmcache_striped.deadline import Endpoint
 from workflow.plugin.lmcache_striped.gate_counts import told_by
 from workflow.plugin.lmcache_striped.gate_settings import NO_GATE, GateSettings
@@ -95,6 +96,35 @@ def test_saves_that_find_no_room_are_dropped_and_said(store):
         looking = one.submit_batch_exists(keys)
         assert completed(one, looking)[looking] == (True, "", [False] * 3)
     assert said == ["dropped 3 chunks, saves are behind"]
+
+
+@pytest.mark.parametrize("bound_bytes", [None, 64 * CHUNK], ids=["unbounded", "bounded"])
+def test_what_lmcache_deletes_is_gone_with_all_its_stripes(store, bound_bytes):
+    keys = [f"deleted-{number}" for number in range(3)]
+    with opened(store.endpoints, bound_bytes=bound_bytes) as one, store.client(5.0) as client:
+        assert one.cache.bound is None or one.cache.bound.wait(10)
+        completed(one, one.submit_batch_set(keys, chunks(3, 8)))
+        deleting = one.submit_batch_delete([keys[0], "never", keys[2]])
+        assert completed(one, deleting)[deleting] == (True, "", [True, False, True])
+        looking = one.submit_batch_exists([keys[1]]), one.submit_batch_exists([keys[0]])
+        found = completed(one, *looking)
+        assert [found[number][2] for number in looking] == [[True], [False]]
+        left = {bytes(key) for key in client.scan_iter("deleted-*")}
+        assert left == {stripe_key(keys[1].encode(), index) for index in range(5)}
+        client.flushall()
+
+
+def test_past_the_bound_the_least_recently_used_go_and_saves_are_done(store):
+    keys = [f"kept-{number}" for number in range(12)]
+    with opened(store.endpoints, bound_bytes=4 * (CHUNK + 2000)) as one:
+        assert one.cache.bound.wait(10)
+        for key, value in zip(keys, chunks(12, 9), strict=True):
+            number = one.submit_batch_set([key], [value])
+            assert completed(one, number) == {number: (True, "", None)}
+        asked = [one.submit_batch_exists([key]) for key in keys]
+        found = completed(one, *asked)
+        assert [found[number][2][0] for number in asked] == [False] * 8 + [True] * 4
+        assert one.cache.counts.bound.evicted_chunks == 8
 
 
 def test_at_the_second_use_only_what_comes_again_is_saved(store):

@@ -1,6 +1,7 @@
 """One cell from spec to record, on real stores with a tiny workload."""
 
 import json
+import re
 import shutil
 from collections import namedtuple
 from pathlib import Path
@@ -237,6 +238,29 @@ def test_without_a_gate_its_evidence_is_empty(records):
     for record, _ in records.values():
         assert {record["evidence"][name] for name in told} == {None}
         assert not any(note.startswith("gate") for note in record["notes"])
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"store": "files"},
+        {"store": "rocksdb", "connector": "striped", "settings": {"rocksdb.write_buffer_size": 1}},
+        {"store": "valkey", "connector": "striped", "tier": "dram"},
+    ],
+    ids=lambda own: own["store"],
+)
+def test_a_store_keeps_to_its_bound_and_the_record_says_what_went(tmp_path, own):
+    bounded = cell(tmp_path, "files")
+    bounded.scenario.update(own, bound_bytes=7 << 20)
+    if own["store"] != "files":
+        bounded.scenario.update(stripe_bytes=1 << 18, stripes_in_flight=4, client="python")
+    record = measure_cell(bounded).dump()
+    assert record["evidence"]["corrupt_chunks"] == record["evidence"]["failed_requests"] == 0
+    (told,) = [note for note in record["notes"] if note.startswith("bound: ")]
+    used, of = (int(word.replace(",", "")) for word in re.findall(r"[\d,]{2,}", told)[:2])
+    assert used <= of == 7 << 20
+    assert "went" in told
+    assert not re.search(r"\b0 (chunks|files) ?(\(0 bytes\) )?went", told)
 
 
 def test_connectors_that_cannot_tell_of_damage_say_nothing(records):

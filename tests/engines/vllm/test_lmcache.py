@@ -14,7 +14,7 @@ from workflow.hyperkv.connectors.gated import fed
 from workflow.hyperkv.engines.vllm import lmcache
 from workflow.hyperkv.stores.held import Held
 from workflow.hyperkv.stores.registry import store_class
-from workflow.plugin.lmcache_striped.cache import settings_from
+from workflow.plugin.lmcache_striped.cache_settings import settings_from
 from workflow.plugin.lmcache_striped.deadline import Endpoint
 from workflow.plugin.lmcache_striped.secret import Secret
 
@@ -181,7 +181,7 @@ def test_a_serde_is_the_adapters_whatever_the_store():
 
 def test_the_server_keeps_chunks_in_stripes():
     own = {"stripe_bytes": 1 << 20, "stripes_in_flight": 4, "save_connections": 1}
-    own |= {"client": "native", "save": "second_use"}
+    own |= {"client": "native", "bound_bytes": 64 * GIB, "save": "second_use"}
     server = offload(scenario("kvrocks", "striped_mp", **own)).server
     adapter = json.loads(server[server.index("--l2-adapter") + 1])
     parameters = adapter.pop("adapter_params")
@@ -198,6 +198,7 @@ def test_the_server_keeps_chunks_in_stripes():
         "stripe_bytes": 1 << 20,
         "stripes_in_flight": 4,
         "save_connections": 1,
+        "bound_bytes": 64 * GIB,
         "save": "second_use",
     }
 

@@ -10,7 +10,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from .cache import CacheSettings
+from .cache_settings import CacheSettings
 from .errors import UserError
 from .gate import OFF, Gate
 from .threads import refused

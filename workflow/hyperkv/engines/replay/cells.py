@@ -194,7 +194,12 @@ def _file_counts(tiers: Sequence[Tier]) -> FileCounts | None:
 
 
 def _connector_notes(tiers: Sequence[Tier]) -> list[str]:
-    return [line for tier in tiers for line in getattr(tier.connector, "notes", [])]
+    return [
+        line
+        for tier in tiers
+        for name in ("notes", "bound_notes")
+        for line in getattr(tier.connector, name, [])
+    ]
 
 
 def _replay(
