@@ -145,6 +145,7 @@ def test_settings_from_a_plugins_keys():
         "p.gate_curve": "/kv/curve.json",
         "p.gate_metrics": "http://127.0.0.1:8000/metrics",
         "p.gate_chunk_tokens": "256",
+        "p.gate_slo_s": 0.5,
         "p.retry_s": 2,
         "p.save": "second_use",
         "q.stripe_bytes": 1,
@@ -157,7 +158,7 @@ def test_settings_from_a_plugins_keys():
         (Endpoint("127.0.0.1", 1, secret), Endpoint("", 0, secret, "/run/kv")),
         connections=8,
         save_connections=2,
-        gate=GateSettings("ttft", Path("/kv/curve.json"), "http://127.0.0.1:8000/metrics", 256),
+        gate=GateSettings("ttft", Path("/kv/curve.json"), "http://127.0.0.1:8000/metrics", 256, 0.5),
         retry_s=2.0,
         save="second_use",
     )

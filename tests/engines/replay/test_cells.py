@@ -237,6 +237,29 @@ def test_a_store_keeps_to_its_bound_and_the_record_says_what_went(tmp_path, own)
     assert not re.search(r"\b0 (chunks|files) ?(\(0 bytes\) )?went", told)
 
 
+@pytest.mark.parametrize("gate", ["ttft", "throughput"])
+def test_a_gate_decides_what_is_loaded_and_its_evidence_says_so(tmp_path, gate):
+    gated = cell(tmp_path, "files")
+    stripes = {"stripe_bytes": 1 << 20, "stripes_in_flight": 4, "client": "python"}
+    gated.scenario.update(tier="dram", store="valkey", connector="striped", gate=gate, **stripes)
+    record = measure_cell(gated).dump()
+    evidence = record["evidence"]
+    assert record["valid"], record["reasons"]
+    assert evidence["gate_lookups"] > 0
+    assert evidence["gate_found_chunks"] * record["chunk_bytes"] == evidence["loaded_bytes"]
+    assert evidence["gate_found_chunks"] + evidence["gate_left_chunks"] > 0
+    assert evidence["hit_tokens"] + evidence["computed_tokens"] == evidence["queried_tokens"]
+    assert any(note.startswith(f"gate {gate}: store ") for note in record["notes"])
+
+
+def test_without_a_gate_its_evidence_is_empty(records):
+    told = {name for name in records["dram"][0]["evidence"] if name.startswith("gate_")}
+    assert len(told) == 7
+    for record, _ in records.values():
+        assert {record["evidence"][name] for name in told} == {None}
+        assert not any(note.startswith("gate") for note in record["notes"])
+
+
 def test_connectors_that_cannot_tell_of_damage_say_nothing(records):
     assert {record["evidence"]["damaged_chunks"] for record, _ in records.values()} == {None}
 

@@ -206,16 +206,19 @@ def test_the_server_keeps_chunks_in_stripes():
 @pytest.mark.parametrize("connector", ["striped_mp", "striped"])
 def test_a_gate_is_told_where_vllm_counts_and_where_its_curve_is(connector):
     own = scenario("kvrocks", connector, gate="ttft", chunk_tokens=256)
-    told = lmcache.offload(fed(own, 8000, Path("/job")), 4 * GIB, HELD, [ENDPOINT], 5555, 8080)
+    told = lmcache.offload(
+        fed(own, 8000, Path("/job"), {"ttft_ms": 500}), 4 * GIB, HELD, [ENDPOINT], 5555, 8080
+    )
     if connector == "striped_mp":
         parameters = json.loads(told.server[told.server.index("--l2-adapter") + 1])["adapter_params"]
     else:
         prefix = "remote_storage_plugin.striped."
         parameters = {key.removeprefix(prefix): value for key, value in told.config["extra_config"].items()}
     wanted = {"gate": "ttft", "gate_chunk_tokens": 256, "gate_curve": "/job/gate_curve.json"}
+    wanted |= {"gate_slo_s": 0.5}
     wanted["gate_metrics"] = "http://127.0.0.1:8000/metrics"
     assert wanted.items() <= parameters.items()
-    off = offload(fed(scenario("kvrocks", connector, gate="off"), 8000, Path("/job")))
+    off = offload(fed(scenario("kvrocks", connector, gate="off"), 8000, Path("/job"), {"ttft_ms": None}))
     assert off == offload(scenario("kvrocks", connector))
 
 
