@@ -6,6 +6,7 @@
    CPU time is finer than a tick.
 5  the pair of vLLM and LMCache.
 6  what was read from the store's files (connector direct).
+7  what the store itself moved per second, and how far it was held to a shaped device.
 """
 
 from __future__ import annotations
@@ -168,4 +169,5 @@ _STEPS: dict[int, dict[str, Callable[[Line], Line]]] = {
     4: {"cell": _cell_to_4, "point": _point_to_4, "single": _single_to_4, "finalist": _finalist_to_4},
     5: {"cell": _swept_to_5, "single": _swept_to_5, "finalist": _finalist_to_4},
     6: {"cell": _cell_to_6, "finalist": _finalist_to_4},
+    7: {"cell": _cell_to_6, "finalist": _finalist_to_4},
 }

@@ -25,6 +25,7 @@ from .pieces import READS
 from .save_queue import SaveCounts, SaveQueue
 from .secret import KEYS as SECRET_KEYS
 from .secret import Secret
+from .shape import Device, Shape, device_from
 from .stripes import STRIPE_BYTES, STRIPES_IN_FLIGHT
 
 T = TypeVar("T")
@@ -43,7 +44,8 @@ class CacheSettings:
     is being loaded, for StripedL2 alone, see load_bound.py. library: what loads, see native.py; None for Python.
     dirs: the servers' data folders in their order, whose files are read here where the servers answer LOCATE; read,
     read_threads, read_depth: how, see FileSettings of direct.py. loads: how many go on at once, each over connections of its own;
-    None for one, or LOADS_OF_FILES with dirs, so that one's questions go on beside another's reads.
+    None for one, or LOADS_OF_FILES with dirs, so that one's questions go on beside another's reads. device: what the servers are
+    held to be together, see shape.py.
     """
 
     endpoints: tuple[Endpoint, ...]
@@ -61,6 +63,7 @@ class CacheSettings:
     read_threads: int | None = None
     read_depth: int = DEPTH
     loads: int | None = None
+    device: Device = Device()
 
     @property
     def loads_at_once(self) -> int:
@@ -77,8 +80,9 @@ class CacheSettings:
         """For a log: what loads, and where."""
         client = "Python" if self.library is None else f"compiled code, {self.library}"
         files = f", files in {', '.join(map(str, self.dirs))} ({self.read})" if self.files else ""
+        shaped = f", held to be {self.device}" if self.device.is_stated else ""
         return (
-            f"{len(self.endpoints)} servers, {self.connections} connections to each, loads by {client}{files}"
+            f"{len(self.endpoints)} servers, {self.connections} connections to each, loads by {client}{files}{shaped}"
         )
 
 
@@ -104,7 +108,8 @@ def settings_from(values: Mapping[str, Any], prefix: str) -> CacheSettings:
 
     `<prefix>.password_file`, or `<prefix>.password_env`, says where every server's password is (secret.py). Loads are by
     compiled code where it was installed; `<prefix>.client`, python or native, chooses, and `<prefix>.library` names another
-    build of it. `<prefix>.dirs` are folders by commas, as many as endpoints. Raises UserError naming the key.
+    build of it. `<prefix>.dirs` are folders by commas, as many as endpoints. `<prefix>.shape_read_gbps` and so on are the device.
+    Raises UserError naming the key.
     """
     where = f"{prefix}.endpoints"
     text = values.get(where)
@@ -115,7 +120,8 @@ def settings_from(values: Mapping[str, Any], prefix: str) -> CacheSettings:
             f"{prefix}.password: LMCache logs its configuration; write the password into a file of mode 600 and name it in "
             f"{prefix}.password_file"
         )
-    known = {*_HOSTS, *SECRET_KEYS, "client", *(item.name for item in fields(CacheSettings))}
+    own = [item.name for item in fields(CacheSettings) if item.name != "device"]
+    known = {*_HOSTS, *SECRET_KEYS, "client", *own, *(f"shape_{item.name}" for item in fields(Device))}
     given_here = (key.removeprefix(f"{prefix}.") for key in values if key.startswith(f"{prefix}."))
     if unknown := sorted(key for key in given_here if key not in known and "." not in key):
         raise UserError(
@@ -124,7 +130,7 @@ def settings_from(values: Mapping[str, Any], prefix: str) -> CacheSettings:
     password = Secret.of({key: values.get(f"{prefix}.{key}") for key in SECRET_KEYS})
     endpoints = tuple(_endpoint(word.strip(), password, where) for word in str(text).split(","))
     words = ("endpoints", "library", "dirs", "read")
-    numbers = [item.name for item in fields(CacheSettings) if item.name not in words]
+    numbers = [name for name in own if name not in words]
     given = {
         name: values[f"{prefix}.{name}"] for name in numbers if values.get(f"{prefix}.{name}") is not None
     }
@@ -149,7 +155,10 @@ def settings_from(values: Mapping[str, Any], prefix: str) -> CacheSettings:
         raise UserError(
             f"{prefix}.read_depth: {given['read_depth']} is wrong; at most {MOST_DEPTH} reads are under way in a thread"
         )
-    return CacheSettings(endpoints, **given, library=_library(values, prefix), dirs=dirs, read=read)
+    device = device_from(values, f"{prefix}.")
+    return CacheSettings(
+        endpoints, **given, library=_library(values, prefix), dirs=dirs, read=read, device=device
+    )
 
 
 def _library(values: Mapping[str, Any], prefix: str) -> Path | None:
@@ -188,6 +197,7 @@ class StripedCache:
     ):
         self.settings = settings
         self.report, self._warn, self._note = report, warn, note
+        self.shape = Shape(settings.device, note)
         self._lookups = self._connector(1)
         self._loads = [
             self._connector(settings.connections, settings.files) for _ in range(settings.loads_at_once)
@@ -203,7 +213,7 @@ class StripedCache:
 
     def _connector(self, connections: int, files: FileSettings | None = None) -> StripedConnector:
         chosen = self.settings
-        return StripedConnector(
+        made = StripedConnector(
             chosen.endpoints,
             connections,
             chosen.timeout_s,
@@ -214,6 +224,8 @@ class StripedCache:
             files=files,
             report=self._warn,
         )
+        made.shape = self.shape
+        return made
 
     def close(self) -> None:
         """Drop the saves that wait, end the one under way and close every connection."""

@@ -73,6 +73,8 @@ class StripedConnector(ChannelConnector):
         self._native = None if library is None else NativeLoads(library)
         count = connections * len(endpoints)
         self._files = None if files is None else FileReads(files, library, count, report or self.notes.append)
+        self._saving = None if in_flight is None else in_flight * count
+        self._loading = self._saving if self._files is None else self._files.under_way
         self._servers = [
             [Channel(endpoint, timeout_s, in_flight) for _ in range(connections)] for endpoint in endpoints
         ]
@@ -102,7 +104,7 @@ class StripedConnector(ChannelConnector):
         ]
         chunks = [Loading(*chunk) for chunk in zip(keys, buffers, proofs, strict=True)]
         size, commands = _moved([proof.parts for proof in proofs])
-        with self._lock:
+        with self._lock, self.shape.moving("read", self._loading) as moved:
             deadline = Deadline(self._timeout_s, size, commands)
             if self._files is None:
                 left = [(chunk, part) for chunk in chunks for part in chunk.proof.parts]
@@ -112,7 +114,8 @@ class StripedConnector(ChannelConnector):
                 self._run([self._load(*stripe) for stripe in left], Channel.run, deadline)
             else:
                 self._run([self._wanted(*stripe) for stripe in left], self._native.run, deadline)
-        complete = [proof.complete for proof in proofs]
+            complete = [proof.complete for proof in proofs]
+            moved += _sizes([proof.parts for proof, whole in zip(proofs, complete, strict=True) if whole])
         self.damaged_chunks += sum(
             proof.found == len(proof.parts) and not whole
             for proof, whole in zip(proofs, complete, strict=True)
@@ -122,11 +125,13 @@ class StripedConnector(ChannelConnector):
     def put(self, keys: Sequence[bytes], values: Sequence[np.ndarray]) -> None:
         saves = [_save_chunk(key, value, self.stripe_bytes) for key, value in zip(keys, values, strict=True)]
         routed = [[(self._server_of(save.key, save.part.index), save) for save in chunk] for chunk in saves]
-        size, commands = _moved([[save.part for save in chunk] for chunk in saves])
-        with self._lock:
+        parts = [[save.part for save in chunk] for chunk in saves]
+        size, commands = _moved(parts)
+        with self._lock, self.shape.moving("write", self._saving) as moved:
             deadline = Deadline(self._timeout_s, size, commands)
             self._run([item for chunk in routed for item in chunk[1:]], Channel.run, deadline)
             self._run([chunk[0] for chunk in routed], Channel.run, deadline)
+            moved += _sizes(parts)
 
     def _load(self, chunk: Loading, part: Part) -> tuple[int, Exchange]:
         view = chunk.buffer.data[part.offset : part.end]
@@ -175,6 +180,11 @@ def _moved(chunks: Sequence[Sequence[Part]]) -> tuple[int, int]:
     """Bytes of all stripes, heads included, and how many there are."""
     parts = [part for chunk in chunks for part in chunk]
     return sum(HEAD_BYTES + part.length for part in parts), len(parts)
+
+
+def _sizes(chunks: Sequence[Sequence[Part]]) -> list[int]:
+    """Bytes of all stripes that have some."""
+    return [part.length for parts in chunks for part in parts if part.length]
 
 
 def _get_of(key: bytes, part: Part) -> bytes:

@@ -28,6 +28,7 @@ _GIB = 1 << 30
 LEAST_CHUNKS = 4
 IN_PROCESS = ("inprocess", "redis", "resp", *STRIPED_INSIDE)
 SERVED = ("mp", *STRIPED_SERVED)
+SHAPED = STRIPED_SERVED  # one process has all that the device moves
 VLLMS_OWN = (*OFFLOADING, "mooncake")
 # vLLM's classes, as --kv-transfer-config names them.
 CONNECTOR_CLASSES = {
@@ -96,6 +97,11 @@ def check(
     if connector == "mooncake" and chunk != block_tokens:
         raise UserError(
             f"{where}: chunk_tokens: vLLM gives Mooncake its blocks of {block_tokens} tokens; choose {block_tokens}"
+        )
+    if scenario.get("shape") and connector not in SHAPED:
+        raise UserError(
+            f"{where}: shape: with engine vllm a device is shaped in our plugin below LMCache's server, and connector {connector} does "
+            f"not go through it; choose {' or '.join(SHAPED)}, or engine replay"
         )
     if scenario.get("serde"):
         require_serde(scenario["serde"], device, _held(scenario) == "pool", f"{where}: serde: ")
@@ -248,6 +254,7 @@ def _stripes(
         "client": "python" if library is None else None,
         "library": None if library is None else str(library.absolute()),
     }
+    optional |= {f"shape_{name}": value for name, value in (scenario.get("shape") or {}).items()}
     if scenario["connector"] in DIRECT:
         optional |= {"dirs": ",".join(str(each.folder) for each in endpoints), "read": scenario.get("read")}
     own |= {key: value for key, value in optional.items() if value is not None}

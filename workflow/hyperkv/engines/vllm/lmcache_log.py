@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ....plugin.lmcache_striped import shape
 from ....plugin.lmcache_striped.file_counts import FileCounts, told_by
 
 _MOVED = re.compile(
@@ -32,7 +33,7 @@ class Transfers:
     Of several ranks, which work at the same time, the mean: less than all tokens where one of them moved less.
     dropped_chunks: chunks that connector striped did not save, since its queue was full. left_chunks: that it had and did not
     load, since its queue was full. files: what connector direct read from files, None of another; by_get: its lines that say why
-    it did not.
+    it did not. shape: what a shaped device did, None without one.
     """
 
     retrieved_tokens: int
@@ -44,6 +45,7 @@ class Transfers:
     left_chunks: int = 0
     files: FileCounts | None = None
     by_get: tuple[str, ...] = ()
+    shape: shape.Counts | None = None
 
 
 def transfers(lines: Iterable[str], ranks: int = 1) -> Transfers:
@@ -78,6 +80,7 @@ def transfers(lines: Iterable[str], ranks: int = 1) -> Transfers:
         -(-left // ranks),
         told_by(kept),
         tuple(dict.fromkeys(found[1] for line in kept if (found := _BY_GET.search(line)))),
+        shape.told_by(kept),
     )
 
 
