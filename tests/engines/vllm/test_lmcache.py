@@ -15,6 +15,7 @@ from workflow.hyperkv.stores.held import Held
 from workflow.hyperkv.stores.registry import store_class
 from workflow.plugin.lmcache_striped.cache import settings_from
 from workflow.plugin.lmcache_striped.deadline import Endpoint
+from workflow.plugin.lmcache_striped.shape import Device
 from workflow.plugin.lmcache_striped.secret import Secret
 
 GIB = 1 << 30
@@ -201,6 +202,14 @@ def test_the_server_keeps_chunks_in_stripes():
     }
 
 
+def test_the_server_is_told_of_the_device_that_a_store_is_held_to_be():
+    shape = {"read_gbps": 1.5, "write_gbps": None, "latency_us": 80, "queue_depth": 32}
+    server = offload(scenario("kvrocks", "striped_mp", shape=shape)).server
+    told = json.loads(server[server.index("--l2-adapter") + 1])["adapter_params"]
+    settings = settings_from({f"l2.{key}": value for key, value in told.items()}, "l2")
+    assert settings.device == Device(**shape)
+
+
 def test_the_server_of_a_dram_pool_has_no_l2_and_takes_options():
     own = {"l1_use_hugepages": False, "max_workers": 4, "enable_gc_monitor": True}
     words = " ".join(offload(scenario("dram", "mp", dram_pool_bytes=2 * GIB, lmcache=own)).server)
@@ -267,6 +276,7 @@ def test_on_a_cpu_the_copy_between_vllms_cache_and_its_pool_is_ours():
             "cuda",
             "lmcache.enable_async_loading is a key of LMCache inside vLLM",
         ),
+        (scenario("valkey", "striped", shape={"read_gbps": 1}), "cuda", "choose striped_mp or direct_mp"),
         (scenario("valkey", "resp", socket="unix"), "cuda", "choose tcp, or connector striped"),
         (scenario("files", "mp", serde="turboquant_k8v4"), "cpu", "TurboQuant's kernels need CUDA"),
         (scenario("dram", "mp", dram_pool_bytes=GIB, serde="fp8"), "cuda", "holds KV as it is"),

@@ -129,10 +129,10 @@ def _predicted_gbps(record: Mapping[str, Any]) -> float | None:
     gpu, requests = gpu_of_record(record["gpu_model"]), record["requests"]
     loaded, compute_s, rest_s = 0, 0.0, 0.0
     columns = (
-        requests[name] for name in ("prompt_tokens", "hbm_hit_tokens", "store_hit_tokens", "loaded_bytes")
+        requests[name] for name in ("prompt_tokens", "hbm_hit_tokens", "hit_tokens", "loaded_bytes")
     )
-    for prompt, held, hit, size in zip(*columns, strict=True):
-        if not hit:
+    for prompt, held, hits, size in zip(*columns, strict=True):
+        if not (hit := hits - held):
             continue
         loaded += size
         compute_s += gpu.step_s([(prompt - held, held)], [])

@@ -65,7 +65,7 @@ def _rows(rows: pd.DataFrame) -> list[list[str]]:
             _number(row["rps_per_gpu"]),
             _spread(row, "rps_gain"),
             _number(row["usd_per_million_tokens"]),
-            (row["verdict"] or "") if row["valid_repeats"] else f"not held: {row['reasons']}"[:80],
+            ("" if pd.isna(row["verdict"]) else row["verdict"]) if row["valid_repeats"] else f"not held: {row['reasons']}"[:80],
         ]
         for _, row in rows.iterrows()
     ]
