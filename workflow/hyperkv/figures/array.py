@@ -18,7 +18,7 @@ from ..base.cli import run_stage
 from .axes import sizes_x
 from .command import Picture, Table, draw_tables
 from .looks import colour_of, marker_of
-from .style import RECOMPUTE, WIDTH, draw_line, empty, legend_below, title, unique_legend
+from .style import RECOMPUTE, WIDTH, draw_line, empty, legend_below, title, told, unique_legend
 
 _PANELS = (
     ("ttft_p50_ms", "TTFT p50 (ms)", "break_even_ttft_gbps"),
@@ -63,13 +63,17 @@ def draw_array(array: pd.DataFrame) -> Figure:
         title(shaped, f"Which device pays: one store behind devices of stated GB/s, {repeats}"), fontsize=11
     )
     figure.tight_layout()
-    legend_below(figure, *unique_legend(grid.flat))
+    legend_below(figure, *told(*unique_legend(grid.flat), shaped, "not held in every repeat, see array.csv"))
     return figure
 
 
 def _ticks(array: pd.DataFrame) -> list[float]:
-    """The GB/s of the devices."""
-    return sorted(array["read_gbps"].dropna().unique())
+    """The GB/s of the devices, and so many times the fastest as what lies beside the curves has."""
+    devices = sorted(array["read_gbps"].dropna().unique())
+    most = array.loc[array["role"].isin(("store", "disk")), "store_read_gbps"].max()
+    while devices[-1] < most:
+        devices.append(2 * devices[-1])
+    return devices
 
 
 def _draw(axes: Axes, rows: pd.DataFrame, column: str, break_even: str | None) -> None:
