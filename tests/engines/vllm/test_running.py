@@ -130,6 +130,19 @@ class Engine:
     def io_bytes(self) -> tuple[int, int]:
         return 3, 5
 
+    def counters(self) -> dict[str, Any]:
+        return {"saves_begun": 2, "saves_done": 2}
+
+
+@pytest.mark.parametrize(("page_cache", "done"), [("evict", ["evicted"]), ("keep", [])])
+def test_files_that_an_engine_itself_keeps_are_made_cold_too(page_cache, done, tmp_path):
+    cell = SimpleNamespace(scenario={"tier": "ssd", "page_cache": page_cache})
+    (tmp_path / "config.json").write_text(json.dumps({"vocab_size": 8}))
+    own, found = Running(Engine(), None, tmp_path, [], CHUNK), []  # type: ignore[arg-type]
+    own.evict = lambda: found.append("evicted")
+    own.make_cold(cell)  # type: ignore[arg-type]
+    assert found == done
+
 
 @pytest.mark.parametrize(
     ("tier", "store", "connector", "page_cache", "pool", "forgot"),

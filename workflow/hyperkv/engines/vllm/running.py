@@ -20,6 +20,7 @@ from ...connectors import vllm_own
 from ...machine.counters import block_device_bytes
 from ...machine.environment import gpu_lines
 from ...machine.interpreter import import_path
+from ...machine.page_cache import CachedFiles
 from ...machine.processes import free_port
 from ...machine.watch import every
 from ...models.gpus import VISIBLE, check_settings, require_gpus
@@ -80,6 +81,7 @@ class Running:
         self.servers, self.store, self.model_dir, self.words = servers, store, model_dir, words
         self.chunk_bytes = chunk_bytes
         self.vocabulary: int = json.loads((model_dir / "config.json").read_text())["vocab_size"]
+        self.evict = None if store is None else store.evict_page_cache
         self.start_s = 0.0
         self.counted_at: Path | None = None
         self.warm = False
@@ -103,9 +105,7 @@ class Running:
 
     def evicting(self, cell: CellSpec) -> contextlib.AbstractContextManager[None]:
         """Takes the store's files out of the page cache all the time, where the scenario says so."""
-        if self.store is None or not _evicts(cell):
-            return contextlib.nullcontext()
-        return every(_EVICT_EVERY_S, self.store.evict_page_cache)
+        return every(_EVICT_EVERY_S, self.evict) if self.evict and _evicts(cell) else contextlib.nullcontext()
 
     def empty_buffer(self, cell: CellSpec) -> None:
         """Empty the pool of vLLM's own offloading where it is before a store, and a buffer alone or kept from serving."""
@@ -114,11 +114,11 @@ class Running:
 
     def make_cold(self, cell: CellSpec) -> None:
         """Put what was saved where it is when far more is saved than RAM holds, on the device alone: where the scenario says so."""
-        if not _evicts(cell) or self.store is None:
-            return
-        self.store.push_out_writes()
-        self.settle()
-        self.store.evict_page_cache()
+        if self.evict and _evicts(cell):
+            if self.store is not None:
+                self.store.push_out_writes()
+            self.settle()
+            self.evict()
 
     def settle(self, saved_before: int = 0, expected_bytes: int = 0) -> None:
         """Wait until what was saved has arrived and the store has written what it set out to, half a minute at most.
@@ -225,8 +225,7 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
         config_file = files / "lmcache.yaml"
         write_private(config_file, lmcache.rendered(offload.config))
     python, built = cell.spec["engine_python"], built_environments(cell.spec).get("engine", {})
-    log = cell.logs / f"{scenario['name']}-{cell.repeat}"
-    ready_s = settings["ready_timeout_s"]
+    log, ready_s = cell.logs / f"{scenario['name']}-{cell.repeat}", settings["ready_timeout_s"]
     commands = []
     if offload.server is not None:
         argv = [python, "-c", lmcache.COMMAND, "server", *offload.server, *past_buffer(cell, built)]
@@ -259,6 +258,8 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
     environment |= vllm_own.variables(scenario, settings["device"], import_path())
     servers = stack.enter_context(EngineServers(commands, environment))
     running = Running(servers, store, model_dir, words, chunk_bytes)
+    if own is not None and own.held_by_engine == "folder":
+        running.evict = CachedFiles(held.folder).evict
     running.start_s = time.perf_counter() - started
     elsewhere = bypasses_processes(scenario) or scenario.get("connector") in DIRECT
     running.counted_at = files if elsewhere else None

@@ -15,6 +15,7 @@ import redis
 from ...base.errors import StoreError, UserError
 from ...base.own_command import snakemake_command
 from ...machine.machine_code import lacking, needs_of, unmet
+from ...machine.page_cache import CachedFiles
 from ...machine.processes import LOOPBACK
 from .. import reach
 from ..applied import told_by
@@ -68,7 +69,7 @@ class KvrocksStore(ServerStore):
 
     def __init__(self, config: StoreConfig):
         super().__init__(config)
-        self._synced: dict[Path, tuple[int, int]] = {}
+        self._cached = CachedFiles(self.config.directory, _FILES)
 
     @property
     def program(self) -> Path:
@@ -207,23 +208,7 @@ class KvrocksStore(ServerStore):
         return self.counters_of(info, details | _file_bytes(self.config.directory))
 
     def evict_page_cache(self) -> None:
-        for path in self.config.directory.rglob("*"):
-            with contextlib.suppress(OSError):
-                if path.suffix in _FILES:
-                    self._evict(path)
-
-    def _evict(self, path: Path) -> None:
-        """Only clean pages can be taken. A file is written out when it has changed since: there are thousands."""
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            found = os.fstat(descriptor)
-            state = (found.st_size, found.st_mtime_ns)
-            if self._synced.get(path) != state:
-                os.fdatasync(descriptor)
-                self._synced[path] = state
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        finally:
-            os.close(descriptor)
+        self._cached.evict()
 
     def push_out_writes(self) -> None:
         """Values of other keys, as many as pushing_bytes says."""
