@@ -70,7 +70,15 @@ def measured(spec: str, out: Path, group: Path | None = None) -> dict[int, list[
     found: dict[int, list[dict]] = {load: [] for load in LOADS}
     for repeat in REPEATS:
         file = out / str(repeat) / "1.jsonl"
-        stage = [sys.executable, "-m", "workflow.hyperkv.sweep.measure_scenario", "--spec", spec, "--code", "test"]
+        stage = [
+            sys.executable,
+            "-m",
+            "workflow.hyperkv.sweep.measure_scenario",
+            "--spec",
+            spec,
+            "--code",
+            "test",
+        ]
         command = [*stage, "--repeat", str(repeat), "--out", str(file)]
         subprocess.run(command if group is None else ["sh", "-c", GATE, str(group), *command], check=True)
         for record in map(json.loads, file.read_text().splitlines()):

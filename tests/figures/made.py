@@ -250,10 +250,21 @@ def array_rows(loads=(1, 4), latencies=(None, 80)) -> pd.DataFrame:
             name = f"valkey-{gbps:g}gbps" + (f"-{latency}us" if latency else "")
             value = 100 / gbps + (latency or 0) / 10
             row = scenario_row("valkey_resp", 64, load, name) | {"role": "shaped", "base": "valkey"}
-            row |= {"read_gbps": gbps, "latency_us": latency, "valid": gbps < 4, "reasons": "", "valid_repeats": 3}
+            row |= {
+                "read_gbps": gbps,
+                "latency_us": latency,
+                "valid": gbps < 4,
+                "reasons": "",
+                "valid_repeats": 3,
+            }
             row |= {"break_even_ttft_gbps": 2.5, "break_even_rps_gbps": 1.5, "predicted_gbps": 2.25}
             rows.append(row | _array_values(value))
-        for role, family, value in (("store", "valkey_resp", 20), ("disk", "files", 60), ("dram", "dram", 10), ("recompute", "none", 50)):
+        for role, family, value in (
+            ("store", "valkey_resp", 20),
+            ("disk", "files", 60),
+            ("dram", "dram", 10),
+            ("recompute", "none", 50),
+        ):
             row = scenario_row(family, 64, load, family) | {"role": role, "valid_repeats": 3}
             row |= {"store_read_gbps": {"store": 6.0, "disk": 1.5}.get(role)}
             rows.append(row | _array_values(value))

@@ -44,7 +44,12 @@ def records(real, ttft=None, repeats=(1, 2)):
                 record["evidence"] |= {"store_read_gbps": 1.5, "device_write_bytes": 10**6}
             if name in DEVICES:
                 gbps = int(name.removeprefix("valkey-").removesuffix("gbps"))
-                scenario["shape"] = {"read_gbps": gbps, "write_gbps": 0.5, "latency_us": None, "queue_depth": None}
+                scenario["shape"] = {
+                    "read_gbps": gbps,
+                    "write_gbps": 0.5,
+                    "latency_us": None,
+                    "queue_depth": None,
+                }
                 record["evidence"] |= {"shaped_read_gbps": gbps * 0.99, "shaped_read_share": 0.99}
             found.append(record)
     return found
@@ -79,7 +84,13 @@ def test_what_every_scenario_is(table):
 def test_gains_are_over_recompute_paired_by_repeat_and_give_the_verdict(table):
     assert table.loc["valkey-1gbps", "ttft_gain_low"] == pytest.approx(61 / 121)
     assert table.loc["valkey-4gbps", "rps_gain_high"] == pytest.approx(61 / 41)
-    verdicts = {"valkey-1gbps": "loses", "valkey-2gbps": "loses", "valkey-4gbps": "pays", "files": "loses", "dram": "pays"}
+    verdicts = {
+        "valkey-1gbps": "loses",
+        "valkey-2gbps": "loses",
+        "valkey-4gbps": "pays",
+        "files": "loses",
+        "dram": "pays",
+    }
     assert table["verdict"].dropna().to_dict() == verdicts | {"valkey": "pays"}
 
 
@@ -117,7 +128,9 @@ def test_the_prediction_is_of_the_requests_and_their_hits(real, table):
     for number, prompt in enumerate(requests["prompt_tokens"]):
         held = requests["hbm_hit_tokens"][number]
         if hit := requests["hit_tokens"][number] - held:
-            saved_s += gpu.step_s([(prompt - held, held)], []) - gpu.step_s([(prompt - held - hit, held + hit)], [])
+            saved_s += gpu.step_s([(prompt - held, held)], []) - gpu.step_s(
+                [(prompt - held - hit, held + hit)], []
+            )
             size += requests["loaded_bytes"][number]
     (found,) = table["predicted_gbps"].dropna().unique()
     assert found == pytest.approx(size / (saved_s - gpu.copy_s(size)) / 1e9)

@@ -15,8 +15,8 @@ from workflow.hyperkv.stores.held import Held
 from workflow.hyperkv.stores.registry import store_class
 from workflow.plugin.lmcache_striped.cache import settings_from
 from workflow.plugin.lmcache_striped.deadline import Endpoint
-from workflow.plugin.lmcache_striped.shape import Device
 from workflow.plugin.lmcache_striped.secret import Secret
+from workflow.plugin.lmcache_striped.shape import Device
 
 GIB = 1 << 30
 

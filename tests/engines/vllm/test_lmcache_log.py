@@ -104,6 +104,9 @@ def test_faults_are_kept_without_colours():
 def test_what_a_shaped_device_did_is_summed():
     line = "LMCache INFO: striped: shape {}: 2000000 bytes, stated 0.002000 s, took 0.002500 s, store 0.001000 s (l2.py)"
     found = transfers([*LINES, *map(line.format, ("read", "write", "read"))])
-    assert found.shape == {"read": Moved(4 * 10**6, 0.004, 0.005, 0.002), "write": Moved(2 * 10**6, 0.002, 0.0025, 0.001)}
+    assert found.shape == {
+        "read": Moved(4 * 10**6, 0.004, 0.005, 0.002),
+        "write": Moved(2 * 10**6, 0.002, 0.0025, 0.001),
+    }
     assert found.faults == ()
     assert transfers(LINES).shape is None

@@ -37,20 +37,28 @@ def behind_devices(
         if name not in families and name not in scenarios:
             raise UserError(f"{where}.scenarios: no scenario {name!r}; choose one of scenarios")
         if not array["gbps"]:
-            raise UserError(f"{where}.gbps is empty; write the GB/s of the devices that {name} is to be behind")
+            raise UserError(
+                f"{where}.gbps is empty; write the GB/s of the devices that {name} is to be behind"
+            )
     found: dict[str, dict[str, Any]] = {}
     for name, scenario in scenarios.items():
         found[name] = scenario
         if not {name, scenario["family"]} & {*array["scenarios"]}:
             continue
         if scenario["tier"] == "none":
-            raise UserError(f"{where}.scenarios: {name} has no store that could be behind a device; leave it out")
+            raise UserError(
+                f"{where}.scenarios: {name} has no store that could be behind a device; leave it out"
+            )
         own = scenario["shape"] or {}
         for gbps in array["gbps"]:
             for latency_us in array["latency_us"] or [own.get("latency_us")]:
                 device = {"read_gbps": gbps, "latency_us": latency_us or None}
                 words = f"-{gbps:g}gbps" + (f"-{latency_us:g}us" if array["latency_us"] else "")
-                found[name + words.replace(".", "_")] = {**scenario, "shape": {**own, **device}, "behind": name}
+                found[name + words.replace(".", "_")] = {
+                    **scenario,
+                    "shape": {**own, **device},
+                    "behind": name,
+                }
     return found
 
 

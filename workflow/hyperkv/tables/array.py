@@ -128,9 +128,7 @@ def _predicted_gbps(record: Mapping[str, Any]) -> float | None:
         return None
     gpu, requests = gpu_of_record(record["gpu_model"]), record["requests"]
     loaded, compute_s, rest_s = 0, 0.0, 0.0
-    columns = (
-        requests[name] for name in ("prompt_tokens", "hbm_hit_tokens", "hit_tokens", "loaded_bytes")
-    )
+    columns = (requests[name] for name in ("prompt_tokens", "hbm_hit_tokens", "hit_tokens", "loaded_bytes"))
     for prompt, held, hits, size in zip(*columns, strict=True):
         if not (hit := hits - held):
             continue

@@ -236,7 +236,11 @@ def sensitivity_table(repeats: pd.DataFrame, prices: Mapping[str, Mapping[str, A
     """
     rows = []
     for group in compared_rows(repeats[repeats["valid"].astype(bool)]):
-        told = {name: price for name, price in prices.items() if name != "ssd_read_gbps" or group["device_gbps"].notna().any()}
+        told = {
+            name: price
+            for name, price in prices.items()
+            if name != "ssd_read_gbps" or group["device_gbps"].notna().any()
+        }
         point = {key: group.iloc[0][key] for key in ("scenario", "at", "load")}
         for name, price in told.items():
             columns = {"usd_per_million_tokens": "value", "usd_at_low": "low", "usd_at_high": "high"}
@@ -253,9 +257,7 @@ def _median_cost(rows: pd.DataFrame, prices: Mapping[str, float]) -> float | Non
     for _, row in rows.iterrows():
         written = None if pd.isna(row["written_bytes_per_s"]) else row["written_bytes_per_s"]
         device_gbps = None if pd.isna(row["device_gbps"]) else row["device_gbps"]
-        parts = usd_per_hour(
-            prices, row["dram_bytes"], row["ssd_bytes"], written, row["gpus"], device_gbps
-        )
+        parts = usd_per_hour(prices, row["dram_bytes"], row["ssd_bytes"], written, row["gpus"], device_gbps)
         costs.append(usd_per_million(sum(parts.values()), row["tokens_per_s"]))
     return median(costs)
 

@@ -9,7 +9,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -63,7 +63,7 @@ class CacheSettings:
     read_threads: int | None = None
     read_depth: int = DEPTH
     loads: int | None = None
-    device: Device = Device()
+    device: Device = field(default_factory=Device)
 
     @property
     def loads_at_once(self) -> int:
@@ -81,9 +81,7 @@ class CacheSettings:
         client = "Python" if self.library is None else f"compiled code, {self.library}"
         files = f", files in {', '.join(map(str, self.dirs))} ({self.read})" if self.files else ""
         shaped = f", held to be {self.device}" if self.device.is_stated else ""
-        return (
-            f"{len(self.endpoints)} servers, {self.connections} connections to each, loads by {client}{files}{shaped}"
-        )
+        return f"{len(self.endpoints)} servers, {self.connections} connections to each, loads by {client}{files}{shaped}"
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
-from typing import Any, Literal
+from typing import Any
 
 from .errors import UserError
 
-Way = Literal["read", "write"]
 HELD = 0.03  # how far what was achieved may be from what is stated
 _AHEAD_S = 1e-3  # a stripe has its turn at the device so long before it is under way at most
 _SPIN_S = 2e-4  # what a sleep is late by at most, mostly
@@ -92,7 +91,7 @@ class Moved:
         return self.stated_s / self.took_s if self.stated_s and self.took_s else None
 
 
-Counts = dict[Way, Moved]
+Counts = dict[str, Moved]  # by way, read or write
 
 
 def told_by(lines: Iterable[str]) -> Counts | None:
@@ -142,7 +141,7 @@ class Shape:
             return dict(self._counts)
 
     @contextlib.contextmanager
-    def moving(self, way: Way, under_way: int | None) -> Iterator[list[int]]:
+    def moving(self, way: str, under_way: int | None) -> Iterator[list[int]]:
         """Within it a call moves stripes, and gives the list the bytes of each that it moved; it ends when the device has them moved.
 
         under_way: stripes that the client has under way at once, None for all. An exception is not held back.
@@ -166,7 +165,7 @@ class Shape:
                 f"shape {way}: {moved.bytes} bytes, stated {moved.stated_s:.6f} s, took {moved.took_s:.6f} s, store {moved.store_s:.6f} s"
             )
 
-    def _due_s(self, way: Way, sizes: Sequence[int], under_way: int | None, begun_s: float) -> float:
+    def _due_s(self, way: str, sizes: Sequence[int], under_way: int | None, begun_s: float) -> float:
         """When the last stripe is moved. A stripe gets its turn when it is under way, so that calls share the device by stripes."""
         ends: deque[float] = deque()
         end_s = begun_s

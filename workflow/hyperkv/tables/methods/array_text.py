@@ -26,7 +26,9 @@ def array_text(table: pd.DataFrame) -> str:
 def verdict(curve: pd.DataFrame) -> str:
     """One sentence of a curve's rows: from how many GB/s on the device pays, measured and predicted."""
     first, good = curve.iloc[0], curve[curve["valid_repeats"] > 0]
-    who = f"{first['base']}{latency_words(first)}, {first['load']:g} client{'' if first['load'] == 1 else 's'}"
+    who = (
+        f"{first['base']}{latency_words(first)}, {first['load']:g} client{'' if first['load'] == 1 else 's'}"
+    )
     if good.empty:
         return f"{who}: no device was held; the table says why."
     gains = good.sort_values("read_gbps")["ttft_gain"]
@@ -65,7 +67,9 @@ def _rows(rows: pd.DataFrame) -> list[list[str]]:
             _number(row["rps_per_gpu"]),
             _spread(row, "rps_gain"),
             _number(row["usd_per_million_tokens"]),
-            ("" if pd.isna(row["verdict"]) else row["verdict"]) if row["valid_repeats"] else f"not held: {row['reasons']}"[:80],
+            ("" if pd.isna(row["verdict"]) else row["verdict"])
+            if row["valid_repeats"]
+            else f"not held: {row['reasons']}"[:80],
         ]
         for _, row in rows.iterrows()
     ]
