@@ -27,6 +27,8 @@ ifeq ($(shell id -un 2> /dev/null),)
   export LOGNAME ?= uid$(shell id -u)
 endif
 ACTIVATE = . .venv/bin/activate &&
+# A file of what a module prints, and the one that was there when it fails.
+printed = $(ACTIVATE) python -m workflow.hyperkv.$(1) > $(2).new && mv $(2).new $(2)
 # What --configfile names Snakemake reads before the Snakefile, which looks at the others, and it has tracebacks for what
 # cannot be read.
 CHECK_CONFIG = $(if $(CONFIG),python -m workflow.hyperkv.config.config_text config/scenarios.yaml config/config.yaml $(call quoted,$(CONFIG)) &&)
@@ -114,9 +116,9 @@ clean: ## removes results, except results/reference, builds and the array's reco
 	  results/logs results/data results/summary.json results/answer.txt results/report.html results/report results/site results/recommended results/cache .snakemake
 
 ##@ Test and develop
-# A file's tests stay in one process, with the servers that they share.
+# A file's tests stay in one process, with the servers that they share; many wait, so that four fill two cores.
 test: .venv/dev ## the tests
-	@$(ACTIVATE) python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@$(ACTIVATE) python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 # The real engine on a CPU, with a tiny random model: it makes both environments first (about 5 GB).
 test-engine: .venv/dev ## the real engine on a CPU (makes environments of 5 GB)
@@ -138,14 +140,15 @@ HALF ?= all
 soak: .venv/dev ## random faults; MINUTES=60
 	@$(ACTIVATE) python -m tests.soak $(HALF) --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(ROUND),--round $(ROUND)) $(if $(KILLS),--kills $(KILLS))
 
-bench: .venv/installed ## our connectors beside other tools, on one Valkey
+bench: .venv/installed ## our connectors beside other tools, and loads beside saves
 	@$(ACTIVATE) python -m workflow.hyperkv.profile.bench
+	@$(ACTIVATE) python -m workflow.hyperkv.profile.bench_saves
 
 docs: .venv/dev ## writes config/README.md, the schemas, docs/results and the site
-	@$(ACTIVATE) python -m workflow.hyperkv.config.docs > config/README.md
-	@$(ACTIVATE) python -m workflow.hyperkv.records.columns > workflow/schemas/columns.yaml
-	@$(ACTIVATE) python -m workflow.hyperkv.config.schema > workflow/schemas/config.schema.json
-	@$(ACTIVATE) python -m workflow.hyperkv.report.summary > workflow/schemas/summary.schema.json
+	@$(call printed,config.docs,config/README.md)
+	@$(call printed,records.columns,workflow/schemas/columns.yaml)
+	@$(call printed,config.schema,workflow/schemas/config.schema.json)
+	@$(call printed,report.summary,workflow/schemas/summary.schema.json)
 	@$(SNAKEMAKE) docs --forcerun make_run_page $(OPTIONS)
 	@$(ACTIVATE) python -m workflow.hyperkv.report.front
 	@$(ACTIVATE) python -m workflow.hyperkv.report.pairs_page

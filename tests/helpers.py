@@ -2,6 +2,7 @@
 
 import random
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -27,6 +28,12 @@ def eventually(poll: Callable[[], T], within_s: float = 60.0) -> T:
         assert time.monotonic() < deadline, f"not within {within_s} s"
         time.sleep(0.005)
     return value
+
+
+def hear_the_keyboard() -> None:
+    """In a process that is to be started: undo that a shell has what it starts in the background ignore SIGINT and SIGQUIT."""
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """The runs that are kept in the repository, and their records as a run leaves them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,11 @@ def kept(folder: Path) -> KeptRun:
     return read_run(folder)
 
 
-def spread_out(records: Iterable[Mapping[str, Any]], results: Path) -> list[Path]:
-    """Records as files of a results folder: the sweep's by scenario and repeat, a store's points by scenario."""
+def spread_out(
+    records: Iterable[Mapping[str, Any]], results: Path, made: Callable[[Path], Identity] = lambda path: MADE
+) -> list[Path]:
+    """Records as files of a results folder: the sweep's by scenario and repeat, a store's points by scenario. made: what each file
+    says that it was measured with."""
     files: dict[Path, list[Mapping[str, Any]]] = {}
     for record in records:
         swept = record["record"] in ("cell", "single")
@@ -27,5 +30,5 @@ def spread_out(records: Iterable[Mapping[str, Any]], results: Path) -> list[Path
         files.setdefault(results / f"{name}.jsonl", []).append(record)
     for path, own in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_records(path, [str(number) for number in range(len(own))], own, MADE)
+        write_records(path, [str(number) for number in range(len(own))], own, made(path))
     return list(files)

@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 import yaml
 
+from tests.helpers import hear_the_keyboard
 from workflow.hyperkv.records.record_file import read_records
 
 REPOSITORY = Path(__file__).parents[1]
@@ -90,11 +91,6 @@ def merged(*configs: Mapping[str, Any]) -> dict[str, Any]:
             both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
             result[key] = merged(result[key], value) if both else value
     return result
-
-
-def listen_to_ctrl_c() -> None:
-    """Undo a SIGINT ignored by whoever started the tests (nohup, a background job): a terminal would not."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def become_snakemake(folder: Path, environment: Mapping[str, str], argv: list[str], output: int) -> int:
@@ -192,7 +188,7 @@ class Checkout:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
-            preexec_fn=listen_to_ctrl_c,
+            preexec_fn=hear_the_keyboard,
         )
         try:
             yield process

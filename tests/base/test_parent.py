@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.helpers import eventually
+from tests.helpers import eventually, hear_the_keyboard
 from workflow.hyperkv.base import parent as module
 from workflow.hyperkv.base.parent import VARIABLE, end_those_of, process_identity, those_of
 
@@ -54,7 +54,12 @@ def run():
     def run(hang: str, grace_s: float = 30.0):
         words = [sys.executable, "-c", textwrap.dedent(PARENT), stage(hang, grace_s)]
         parent = subprocess.Popen(
-            words, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, start_new_session=True
+            words,
+            cwd=REPOSITORY,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            preexec_fn=hear_the_keyboard,
         )
         pid = int(parent.stdout.readline())
         identity = process_identity(pid)

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.helpers import eventually, refused
+from tests.helpers import eventually, hear_the_keyboard, refused
 from tests.kvrocks_tree import (
     VERSION_PATCH,
     seen_by_x_py,
@@ -338,7 +338,7 @@ def test_an_interruption_ends_the_whole_build(number, spec, tmp_path, out):
         stderr=subprocess.DEVNULL,
         text=True,
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=hear_the_keyboard,
     ) as stage:
         try:
             assert eventually(lambda: log.exists() and "child" in log.read_text().split()[:-1])

@@ -1,6 +1,7 @@
 """The plugin in an environment of vLLM and LMCache: installed where that was made here, else looked at."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from tests.helpers import command
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.build import install_striped
+from workflow.hyperkv.connectors.registry import STRIPED
 
 ROOT = Path(__file__).parents[2]
 LMCACHE = {
@@ -52,6 +54,7 @@ def test_an_environment_of_the_users_is_told_what_it_lacks_and_gets_nothing(envi
         run(environment, tmp_path / "striped.json")
     assert "\n" not in str(raised.value)
     assert "No module named 'lmcache_striped'" in str(raised.value)
+    assert {*re.findall(r"\w+", str(raised.value))} >= {*STRIPED}
     assert f"`{python} -m pip install ./workflow/plugin` does" in str(raised.value)
     assert not (tmp_path / "striped.json").exists()
 

@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Callable
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -13,7 +15,9 @@ from tests.helpers import command
 from tests.record_factory import rungs
 from tests.tables.pays_rows import pair, table_of
 from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.figures import looks
 from workflow.hyperkv.report.make_page import FIGURES
+from workflow.hyperkv.stores import registry
 from workflow.hyperkv.tables.layers import layers_table
 
 SHOWN_PIXELS = 1140  # of a figure's width in a window of 1,200
@@ -50,9 +54,16 @@ def draw(folder: Path, name: str, tables=None) -> tuple[bytes, bytes]:
     return made_files[0].read_bytes(), made_files[1].read_bytes()
 
 
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory) -> Callable[[str], tuple[bytes, bytes]]:
+    """Draws a figure of its own tables, once."""
+    looks.know(registry.looks())
+    return cache(lambda name: draw(tmp_path_factory.mktemp("drawn") / name, name))
+
+
 @pytest.mark.parametrize("name", GIVEN)
-def test_the_same_tables_give_the_same_files_and_others_another_picture(tmp_path, name):
-    svg, png = draw(tmp_path / "1", name)
+def test_the_same_tables_give_the_same_files_and_others_another_picture(drawn, tmp_path, name):
+    svg, png = drawn(name)
     assert svg.rstrip().endswith(b"</svg>")
     assert png.startswith(b"\x89PNG")
     assert draw(tmp_path / "2", name) == (svg, png)
@@ -68,8 +79,8 @@ def test_the_same_tables_give_the_same_files_and_others_another_picture(tmp_path
 
 
 @pytest.mark.parametrize("name", sorted({*GIVEN} & {*FIGURES}))
-def test_letters_are_11_pixels_high_on_the_page(tmp_path, name):
-    svg = draw(tmp_path / "1", name)[0].decode()
+def test_letters_are_11_pixels_high_on_the_page(drawn, name):
+    svg = drawn(name)[0].decode()
     width = float(re.search(r'width="([\d.]+)pt"', svg)[1])
     sizes = {100 * float(scale) for scale in re.findall(r"scale\((0\.\d+) -0", svg)}
     assert min(sizes) * SHOWN_PIXELS / width >= 11

@@ -66,3 +66,16 @@ def test_sets_of_tiers_that_hit_alike_share_a_line():
     rows.loc[rows["tiers"] != "small", "hit_rate"] = 0.5
     figure = draw_hit_rate(rows, NOTHING)
     assert texts(figure.axes[0]) == ["DRAM 1 MiB", "DRAM unbounded\n= SSD unbounded", ALONE]
+
+
+def test_what_was_measured_at_the_second_use_has_its_line_and_its_marker():
+    rows = hit_rate_rows().assign(second_use_hit_rate=0.1)
+    rows["scenarios"] = rows["tiers"].map({"ssd": "files-64; second-64"})
+    cells = cell_rows()
+    second = cells[cells["scenario"] == "files-64"].assign(scenario="second-64", save="second_use")
+    axes = draw_hit_rate(rows, pd.concat([cells, second])).axes[2]
+    (line,) = (
+        line for line in axes.lines if line.get_label().endswith("SSD unbounded, saved at the second use")
+    )
+    assert set(line.get_ydata()) == {0.1}
+    assert texts(axes)[-2:] == ["measured: files", "measured: files, saved at the second use"]

@@ -185,6 +185,13 @@ def test_a_processes_new_lines_are_told_from_those_before_and_from_an_earlier_st
         assert (process.lines(), process.tail(1)) == (["one", "two"], ["two"])
 
 
+def test_lines_have_no_colours_and_nothing_that_a_terminal_acts_on(log):
+    with shell(
+        r"printf '\033[31;20mLMCache ERROR:\033[0m Failed\033[2J\tto \033[3mput\033[0m\n'", log
+    ) as process:
+        assert eventually(lambda: process.lines() == ["LMCache ERROR: Failed\\x1b[2J to put"])
+
+
 def test_what_was_never_started_has_written_nothing(log):
     process = shell("true", log)
     assert (process.written(), process.lines(), process.tail(3)) == (0, [], [])

@@ -17,6 +17,7 @@ from workflow.hyperkv.stores.base import Store
 from workflow.hyperkv.stores.registry import make_store
 from workflow.plugin.lmcache_striped.cache import CacheSettings, StripedCache, settings_from
 from workflow.plugin.lmcache_striped.deadline import Endpoint
+from workflow.plugin.lmcache_striped.gate_settings import GateSettings
 from workflow.plugin.lmcache_striped.native import INSTALLED
 from workflow.plugin.lmcache_striped.save_queue import SaveCounts
 from workflow.plugin.lmcache_striped.secret import Secret
@@ -139,8 +140,12 @@ def test_settings_from_a_plugins_keys():
         "p.endpoints": "127.0.0.1:1, unix:/run/kv",
         "p.connections": "8",
         "p.save_connections": 2,
-        "p.load_queue_bytes": 5,
+        "p.gate": "ttft",
+        "p.gate_curve": "/kv/curve.json",
+        "p.gate_metrics": "http://127.0.0.1:8000/metrics",
+        "p.gate_chunk_tokens": "256",
         "p.retry_s": 2,
+        "p.save": "second_use",
         "q.stripe_bytes": 1,
         "p.module_path": "lmcache_striped.remote",
         "p.another.endpoints": "127.0.0.1:2",
@@ -151,8 +156,9 @@ def test_settings_from_a_plugins_keys():
         (Endpoint("127.0.0.1", 1, secret), Endpoint("", 0, secret, "/run/kv")),
         connections=8,
         save_connections=2,
-        load_queue_bytes=5,
+        gate=GateSettings("ttft", Path("/kv/curve.json"), "http://127.0.0.1:8000/metrics", 256),
         retry_s=2.0,
+        save="second_use",
     )
 
 
@@ -183,6 +189,7 @@ def test_the_client_is_the_one_that_is_named_or_installed(keys, library):
         ({"p.endpoints": "localhost"}, r"p\.endpoints: 'localhost' is wrong"),
         ({"p.endpoints": "a:1", "p.connections": "many"}, r"p\.connections: 'many' is wrong"),
         ({"p.endpoints": "a:1", "p.timeout_s": 0}, r"p\.timeout_s: 0 is wrong"),
+        ({"p.endpoints": "a:1", "p.save": 2}, r"p\.save: 2 is wrong; allowed are first_use, second_use"),
         ({"p.endpoints": "a:1", "p.password": "word"}, r"p\.password: LMCache logs .* name it in"),
     ],
 )

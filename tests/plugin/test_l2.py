@@ -1,7 +1,7 @@
 """Stripes under the interface of an LMCache server's native connectors, against a real Valkey."""
 
+import json
 import select
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,6 +15,8 @@ from workflow.hyperkv.stores.base import Store
 from workflow.hyperkv.stores.registry import make_store
 from workflow.plugin.lmcache_striped.cache import CacheSettings, StripedCache
 from workflow.plugin.lmcache_striped.deadline import Endpoint
+from workflow.plugin.lmcache_striped.gate_counts import told_by
+from workflow.plugin.lmcache_striped.gate_settings import NO_GATE, GateSettings
 from workflow.plugin.lmcache_striped.l2 import StripedL2
 from workflow.plugin.lmcache_striped.stripes import stripe_key
 
@@ -29,10 +31,11 @@ def store(tmp_path_factory) -> Iterator[Store]:
 
 
 @contextmanager
-def opened(endpoints, said=None, **settings) -> Iterator[StripedL2]:
+def opened(endpoints, said=None, noted=None, **settings) -> Iterator[StripedL2]:
     chosen = CacheSettings(tuple(endpoints), **{"stripe_bytes": STRIPE, "connections": 2, **settings})
     said = [] if said is None else said
-    one = StripedL2(StripedCache(chosen, said.append), said.append)
+    noted = [] if noted is None else noted
+    one = StripedL2(StripedCache(chosen, said.append, note=noted.append), said.append, noted.append)
     try:
         yield one
     finally:
@@ -94,65 +97,102 @@ def test_saves_that_find_no_room_are_dropped_and_said(store):
     assert said == ["dropped 3 chunks, saves are behind"]
 
 
-def test_of_more_than_can_be_loaded_a_lookup_finds_the_leading_part_and_the_rest_is_not_saved_again(store):
-    keys = [f"bounded-{number}" for number in range(5)]
-    with opened(store.endpoints, said := [], load_queue_bytes=2 * CHUNK + 1) as one:
+def test_at_the_second_use_only_what_comes_again_is_saved(store):
+    keys = [f"second-{number}" for number in range(3)]
+    with opened(store.endpoints, noted=(said := []), save="second_use") as one:
+        for saved, present in ((keys[:2], 0), (keys, 2), (keys[2:], 3)):
+            saving = one.submit_batch_set(saved, chunks(len(saved), 11))
+            assert completed(one, saving) == {saving: (True, "", None)}
+            looking = one.submit_batch_exists(keys)
+            assert completed(one, looking)[looking][2] == [number < present for number in range(3)]
+        assert (one.cache.counts.first_uses, one.cache.counts.saves.saved) == (3, 3)
+    assert said == [f"{count} chunks came for the first time, and are not saved" for count in (2, 1)]
+
+
+def gated(tmp_path, chunk_s: float) -> GateSettings:
+    """A gate of an engine that computes a chunk, 100 tokens, in so many seconds."""
+    curve = tmp_path / "curve.json"
+    curve.write_text(json.dumps([[100 * count, count * chunk_s] for count in (1, 10, 100)]))
+    return GateSettings("ttft", curve, chunk_tokens=100)
+
+
+def looked_up(one: StripedL2, keys) -> list[bool]:
+    looking = one.submit_batch_exists(keys)
+    return completed(one, looking)[looking][2]
+
+
+def loaded_once(one: StripedL2, store: Store, count: int = 3) -> None:
+    """So that the gate knows how fast the store is."""
+    keys = [f"once-{number}" for number in range(count)]
+    completed(one, one.submit_batch_set(keys, chunks(count, 5)))
+    assert looked_up(one, keys) == [True] * count
+    loading = one.submit_batch_get(keys, room(count))
+    assert completed(one, loading)[loading][2] == [True] * count
+
+
+def test_what_is_worth_loading_is_found_and_the_rest_is_not_saved_again_until_it_is_lost(store, tmp_path):
+    keys = [f"gated-{number}" for number in range(5)]
+    with opened(store.endpoints, noted=(told := []), gate=gated(tmp_path, 1e-9)) as one:
+        loaded_once(one, store)
         completed(one, one.submit_batch_set(keys, chunks(5, 6)))
-        looking = one.submit_batch_exists(keys)
-        assert completed(one, looking)[looking] == (True, "", [True] * 2 + [False] * 3)
-        assert said == ["left 3 chunks to be computed, for want of room to load"]
-        with store.client(5.0) as client:
-            client.delete(stripe_key(b"bounded-2", 0))
-        saving = one.submit_batch_set(keys[2:], chunks(3, 6))
-        assert completed(one, saving)[saving] == (True, "", None)
-        assert one.cache.counts.saves.saved == 5
-        again = one.submit_batch_set(keys[2:], chunks(3, 6))
-        assert completed(one, again)[again] == (True, "", None)
+        assert looked_up(one, keys) == [False] * 5
+        assert any(line.startswith("gate found 0 of 5 chunks") for line in told)
+        for _ in range(2):
+            saving = one.submit_batch_set(keys, chunks(5, 6))
+            assert completed(one, saving)[saving] == (True, "", None)
         assert one.cache.counts.saves.saved == 8
-
-
-def test_a_chunk_that_was_left_and_then_lost_is_saved_again(store):
-    with opened(store.endpoints, load_queue_bytes=CHUNK) as one:
-        completed(one, one.submit_batch_set(["lost-0", "lost-1"], chunks(2, 9)))
-        looking = one.submit_batch_exists(["lost-0", "lost-1"])
-        assert completed(one, looking)[looking][2] == [True, False]
         with store.client(5.0) as client:
-            client.delete(stripe_key(b"lost-1", 0))
-        looking = one.submit_batch_exists(["lost-1"])
-        assert completed(one, looking)[looking][2] == [False]
-        completed(one, one.submit_batch_set(["lost-1"], chunks(1, 9)))
-        assert one.cache.counts.saves.saved == 3
+            client.delete(stripe_key(b"gated-2", 0))
+        assert looked_up(one, keys) == [False] * 5
+        completed(one, one.submit_batch_set(keys, chunks(5, 6)))
+        assert one.cache.counts.saves.saved == 8 + 3
 
 
-def test_a_load_takes_room_until_it_has_ended(store):
-    keys = ["room-0", "room-1", "room-2"]
-    with opened(store.endpoints, load_queue_bytes=3 * CHUNK) as one:
-        completed(one, one.submit_batch_set(keys, chunks(3, 7)))
-        begun, goes_on = threading.Event(), threading.Event()
-        load = one.cache.load
-
-        def held(*arguments):
-            begun.set()
-            assert goes_on.wait(10)
-            return load(*arguments)
-
-        one.cache.load = held
-        loading = one.submit_batch_get(keys[:2], room(2))
-        assert begun.wait(10)
-        looking = one.submit_batch_exists(keys)
-        assert completed(one, looking)[looking][2] == [True, False, False]
-        goes_on.set()
-        assert completed(one, loading)[loading][2] == [True, True]
-        looking = one.submit_batch_exists(keys)
-        assert completed(one, looking)[looking][2] == [True] * 3
+def test_where_loading_is_sooner_all_is_found_and_what_happened_is_told(store, tmp_path):
+    with opened(store.endpoints, noted=(told := []), gate=gated(tmp_path, 10.0)) as one:
+        loaded_once(one, store)
+        keys = [f"once-{number}" for number in range(3)]
+        assert looked_up(one, [*keys, "new"]) == [True] * 3 + [False]
+        loading = one.submit_batch_get(keys, room(3))
+        completed(one, loading, one.submit_batch_set(["new"], chunks(1, 7)))
+    counts = told_by(f"striped: {line}" for line in told)
+    assert (counts.lookups, counts.found_chunks, counts.left_chunks) == (2, 6, 0)
+    assert counts.load_error is not None
+    assert counts.prompt_error is not None
 
 
-def test_a_load_that_fails_gives_its_room_back(store):
-    with opened(store.endpoints, load_queue_bytes=CHUNK) as one:
-        completed(one, one.submit_batch_set(["back-0"], chunks(1, 8)))
-        completed(one, one.submit_batch_get(["back-0", "back-1"], room(1)))
-        looking = one.submit_batch_exists(["back-0"])
-        assert completed(one, looking)[looking][2] == [True]
+def test_a_load_that_fails_is_no_measure_of_the_store_and_ends(store, tmp_path):
+    with opened(store.endpoints, gate=gated(tmp_path, 10.0)) as one:
+        loaded_once(one, store)
+        completed(one, one.submit_batch_get(["once-0", "once-1"], room(1)))
+        assert looked_up(one, ["once-0"]) == [True]
+
+
+def test_a_store_that_was_too_slow_is_tried_by_the_side(store, tmp_path, monkeypatch):
+    with opened(store.endpoints, gate=gated(tmp_path, 1e-9)) as one:
+        loaded_once(one, store)
+        asked, load = [], one.cache.load
+        monkeypatch.setattr(
+            one.cache, "load", lambda names, room: asked.append(list(names)) or load(names, room)
+        )
+        keys = [f"once-{number}" for number in range(3)]
+        assert eventually(lambda: looked_up(one, keys) == [False] * 3 and asked)
+        assert set(asked[0]) <= {key.encode() for key in keys}
+
+
+def test_chunks_of_several_ranks_are_found_when_every_rank_s_value_is_there(store, tmp_path):
+    def of_rank(rank: int, count: int) -> list[str]:
+        return [f"m@{rank:08x}@0@{number:064x}" for number in range(count)]
+
+    for gate in (NO_GATE, gated(tmp_path, 10.0)):
+        with opened(store.endpoints, gate=gate) as one:
+            completed(one, one.submit_batch_set(of_rank(0, 3), chunks(3, 8)))
+            completed(one, one.submit_batch_set(of_rank(1, 2), chunks(2, 9)))
+            found = [True, True, False, False] * 2
+            assert looked_up(one, of_rank(0, 4) + of_rank(1, 4)) == found
+            keys = of_rank(0, 2) + of_rank(1, 2)
+            loading = one.submit_batch_get(keys, room(4))
+            assert completed(one, loading)[loading][2] == [True] * 4
 
 
 def test_a_store_that_is_not_there_is_a_cache_that_misses():

@@ -1,6 +1,8 @@
 """The plugin inside LMCache's own remote backend, against a real Valkey; skipped where LMCache is not installed."""
 
 import asyncio
+import contextlib
+import json
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import replace
@@ -32,6 +34,13 @@ def store(tmp_path_factory) -> Iterator[Store]:
 
 @pytest.fixture
 def rig(store, loop) -> Iterator[SimpleNamespace]:
+    with rigged(store, loop) as one:
+        yield one
+
+
+@contextlib.contextmanager
+def rigged(store, loop, **keys) -> Iterator[SimpleNamespace]:
+    """LMCache's backend with our plugin, with further keys of it."""
     prefix = "remote_storage_plugin.striped"
     config = LMCacheEngineConfig.from_defaults(
         chunk_size=CHUNK,
@@ -45,6 +54,7 @@ def rig(store, loop) -> Iterator[SimpleNamespace]:
             f"{prefix}.save_queue_bytes": 8 * BYTES,
             f"{prefix}.timeout_s": 1,
             f"{prefix}.retry_s": 0.1,
+            **{f"{prefix}.{key}": value for key, value in keys.items()},
         },
     )
     metadata = metadata_of_the_model()
@@ -89,6 +99,25 @@ def test_chunks_come_back_as_they_were_saved(rig):
     assert rig.pool.held == 7
 
 
+def test_what_a_gate_leaves_is_not_found_and_not_saved_again(store, loop, tmp_path):
+    """LMCache asks once more for what a lookup found when it comes to load it: that is found then, whatever the gate thinks by now."""
+    curve = tmp_path / "curve.json"
+    curve.write_text(json.dumps([[CHUNK, 60.0]]))
+    with rigged(store, loop, gate="ttft", gate_curve=str(curve)) as rig:
+        keys, gate = keys_of(20, 4), rig.connector._feed.gate
+        save(rig, keys, filled(rig.pool, 4))
+        assert rig.backend.batched_contains(keys) == 4
+        gate.set_curve([[CHUNK, 1e-9]])
+        assert rig.backend.batched_contains(keys) == 4
+        assert None not in rig.backend.batched_get_blocking(keys)
+        assert rig.backend.batched_contains(keys) == 0
+        rig.backend.batched_submit_put_task(keys, filled(rig.pool, 4))
+        save(rig, keys_of(21, 1), filled(rig.pool, 1))
+        assert eventually(lambda: rig.cache.counts.saves.saved >= 5)
+        assert rig.cache.counts.saves.saved == 5
+        assert (gate.counts.lookups, gate.counts.found_chunks, gate.counts.left_chunks) == (2, 4, 4)
+
+
 def test_a_damaged_chunk_is_a_miss_and_its_memory_is_given_back(rig, store):
     keys, objects = keys_of(3, 4), filled(rig.pool, 4)
     save(rig, keys, objects)
@@ -111,6 +140,18 @@ def test_saves_beyond_the_bound_are_dropped_and_given_back(rig):
     assert counts.saved >= 8
     assert counts.saved + counts.dropped == 40
     assert eventually(lambda: all(item.get_ref_count() == 1 for item in objects))
+
+
+def test_at_the_second_use_only_what_comes_again_is_saved_and_all_memory_is_given_back(store, loop):
+    with rigged(store, loop, save="second_use") as rig:
+        keys, objects = keys_of(9, 3), filled(rig.pool, 3)
+        rig.backend.batched_submit_put_task(keys[:2], objects[:2])
+        assert eventually(lambda: rig.cache.counts.first_uses == 2)
+        rig.backend.batched_submit_put_task(keys, objects)
+        assert eventually(lambda: rig.cache.counts.saves.saved == 2)
+        assert rig.backend.batched_contains(keys) == 2
+        assert eventually(lambda: all(item.get_ref_count() == 1 for item in objects))
+        assert rig.cache.counts.first_uses == 3
 
 
 def test_a_full_pool_makes_misses_and_no_waiting(rig):

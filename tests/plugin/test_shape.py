@@ -156,6 +156,16 @@ def test_what_failed_is_neither_counted_nor_held_back():
     assert (clock.now_s, shape.counts["read"], lines) == (100.0, Moved(), [])
 
 
+def test_a_call_that_its_client_let_wait_is_held_back_and_proves_nothing():
+    shape, clock, lines = shaped(write_gbps=1)
+    waits: list[float] = []
+    with shape.moving("write", None, waits) as moved:
+        waits += [0.0, 0.5]
+        moved += [MB]
+    assert clock.now_s == pytest.approx(100.001)
+    assert (shape.counts["write"], lines) == (Moved(), [])
+
+
 def test_a_log_tells_what_was_counted():
     shape, _, lines = shaped(read_gbps=1, write_gbps=0.25)
     for way in ("read", "write", "read"):

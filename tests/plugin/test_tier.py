@@ -175,6 +175,18 @@ def test_a_store_that_is_gone_costs_misses_and_no_job_is_left(tmp_path, engines)
     assert engines(endpoints=place).loaded(keys) == []
 
 
+def test_at_the_second_use_only_what_comes_again_is_saved(engines):
+    keys, values = chunks_of(10, 2)
+    engine = engines(save="second_use")
+    engine.saved(keys, values)
+    assert not failures(engine)
+    assert engines().loaded(keys) == []
+    engine.saved(*chunks_of(11, CHUNKS))
+    engine.saved(keys, values)
+    assert len(engines().loaded(keys)) == 2
+    assert engine.tier.cache.counts.first_uses == 2 + CHUNKS
+
+
 def test_a_full_queue_drops_saves(engines):
     engine = engines(save_queue_bytes=CHUNK_BYTES // 2)
     keys, values = chunks_of(9, 2)

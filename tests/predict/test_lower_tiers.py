@@ -19,14 +19,24 @@ from workflow.hyperkv.workloads import repeat_seed
 from workflow.hyperkv.workloads.chunks import chain_keys
 from workflow.hyperkv.workloads.factory import make_workload
 from workflow.hyperkv.workloads.payload import Payload
+from workflow.plugin.lmcache_striped.second_use import SecondUse
 
 SIZE = 64
 
 
 def real_hits(
-    run: Simulation, folder: Path, capacities: dict[str, int], decode: bool, chunk: int, hbm: int | None
+    run: Simulation,
+    folder: Path,
+    capacities: dict[str, int],
+    decode: bool,
+    chunk: int,
+    hbm: int | None,
+    second: bool,
 ):
-    """Prompt tokens of each request that each real tier serves, HBM's hits given."""
+    """Prompt tokens of each request that each real tier serves, HBM's hits given, and chunks that the lowest one took in all.
+
+    second: it gets chunks at their second use.
+    """
     blocks = run.reached(True, 16, hbm) if hbm is not None else np.zeros_like(run.prompts)
     tokens = [conversation.tokens for conversation in run.conversations]
     with ExitStack() as stack:
@@ -35,7 +45,8 @@ def real_hits(
             store = stack.enter_context(
                 DramStore(StoreConfig(folder, SIZE, folder / "log", capacity_bytes=count * SIZE))
             )
-            levels.append(Tier(name, store, stack.enter_context(InprocessConnector(store, 1))))
+            uses = SecondUse() if second and name == list(capacities)[-1] else None
+            levels.append(Tier(name, store, stack.enter_context(InprocessConnector(store, 1)), uses=uses))
         tiers = RealTiers(levels, Payload(SIZE), 1000)
         found, answer = [], []
         for (index, turn), held in zip(run.order.requests, blocks, strict=True):
@@ -48,18 +59,22 @@ def real_hits(
             tiers.save([*answer, *keys[done:whole]])
             answer = keys[max(done, whole) :]
             found.append(int(max(held, (first + load.present) * chunk)))
-    return found
+        taken = levels[-1].store.counters().taken_bytes
+    return found, taken // SIZE
 
 
 @pytest.mark.parametrize("hbm", [None, 40])
 @pytest.mark.parametrize("capacities", [{"dram": 12}, {"dram": 7, "ssd": 30}, {"ssd": 1000}])
 @pytest.mark.parametrize(("decode", "chunk"), [(True, 32), (False, 64)])
-def test_they_are_the_engines_own_tiers(tmp_path, hbm, capacities, decode, chunk):
+@pytest.mark.parametrize("uses", [1, 2])
+def test_they_are_the_engines_own_tiers(tmp_path, hbm, capacities, decode, chunk, uses):
     run = Simulation.of(make_workload({"kind": "multi_turn", "conversations": 5, "turns": [2, 4]}, 3), 2, 3)
     units = ({} if hbm is None else {"hbm": hbm}) | capacities
-    hits = run.hit_tokens_of_rest(units, decode, 16, chunk)
-    assert list(hits) == list(units)
-    assert sum(hits.values()).tolist() == real_hits(run, tmp_path, capacities, decode, chunk, hbm)
+    found = run.found_of_rest(units, decode, 16, chunk, uses)
+    assert list(found.hits) == list(units)
+    real, taken = real_hits(run, tmp_path, capacities, decode, chunk, hbm, uses == 2)
+    assert sum(found.hits.values()).tolist() == real
+    assert found.written.sum() == taken
 
 
 @given(
@@ -69,11 +84,36 @@ def test_an_unbounded_tier_asked_for_the_rest_hits_no_more(workload, seed, decod
     """It lacks an answer that is asked for at once, and answers that HBM served when they are not saved themselves."""
     run = Simulation.of(make_workload(workload, seed), 2, 3)
     tiers = {"hbm": hbm, "ssd": None}
-    rest, prompt = (method(tiers, decode, 16, chunk) for method in (run.hit_tokens_of_rest, run.hit_tokens))
+    rest, prompt = (method(tiers, decode, 16, chunk).hits for method in (run.found_of_rest, run.found))
     assert rest["hbm"].tolist() == prompt["hbm"].tolist()
     assert (rest["ssd"] <= prompt["ssd"]).all()
 
 
+@given(
+    st.sampled_from(WORKLOADS),
+    st.integers(0, 2**16),
+    st.booleans(),
+    st.sampled_from([16, 32, 128]),
+    st.sampled_from([None, 0, 40]),
+)
+def test_a_pool_that_holds_nothing_changes_nothing(workload, seed, decode, chunk, hbm):
+    """Two simulations of the second use agree: chunk by chunk below a pool, and by spans of a prefix tree."""
+    run = Simulation.of(make_workload(workload, seed), 2, 3)
+    above = {} if hbm is None else {"hbm": hbm}
+    below, alone = (run.found(above | tiers, decode, 16, chunk, 2) for tiers in (EMPTY_POOL, {"ssd": None}))
+    assert below.hits["ssd"].tolist() == alone.hits["ssd"].tolist()
+    assert below.written.tolist() == alone.written.tolist()
+
+
+@given(st.sampled_from(WORKLOADS), st.integers(0, 2**16), st.sampled_from([16, 32, 128]))
+def test_what_a_pool_keeps_never_comes_a_second_time(workload, seed, chunk):
+    run = Simulation.of(make_workload(workload, seed), 2, 3)
+    found = run.found({"dram": None, "ssd": None}, True, 16, chunk, 2)
+    assert not found.written.any()
+    assert sum(found.hits.values()).tolist() == run.reached(True, chunk, None).tolist()
+
+
+EMPTY_POOL = {"dram": 0, "ssd": None}
 CHUNK_TOKENS = 64  # of the default run
 
 
@@ -98,7 +138,7 @@ def test_one_clients_hits_are_those_that_the_replay_engine_measured(measured_cel
     workload = {"kind": "multi_turn", "conversations": 10, "turns": [2, 8]}
     run = Simulation.of(make_workload(workload, repeat_seed(1, repeat)), 1, 6)
     capacities = capacities_of({"hbm_bytes": 224 << 20} | tiers, 16 * 32768, CHUNK_TOKENS * 32768)
-    hits = run.hit_tokens_of_rest(capacities, True, 16, CHUNK_TOKENS)
+    hits = run.found_of_rest(capacities, True, 16, CHUNK_TOKENS).hits
     window = run.order.window
     found = sum(tokens[:window].sum() for tokens in hits.values()) / run.prompts[:window].sum()
     assert found == pytest.approx(measured, abs=0.005 if scenario == "none" else 0.0005)

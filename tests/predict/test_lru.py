@@ -1,6 +1,6 @@
 """The tier's simulation against a dictionary of chained keys, and what LRU promises."""
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.workloads.kinds import WORKLOADS
-from workflow.hyperkv.predict.lru import held_units
+from workflow.hyperkv.predict.lru import Tier, simulated_tier
 from workflow.hyperkv.workloads.chunks import chain_keys
 from workflow.hyperkv.workloads.factory import make_workload
 from workflow.hyperkv.workloads.prefix_tree import prefix_tree, request_order
@@ -20,17 +20,21 @@ def requests(workload, seed, clients, active):
     return conversations, request_order([len(item.turns) for item in conversations], clients, active)
 
 
-def brute_force(conversations, order, decode, chunk, capacity) -> list[int]:
-    """Leading chunks held when each request comes, one chunk and one byte string at a time."""
+def brute_force(conversations, order, decode, chunk, capacity, uses) -> list[tuple[int, int]]:
+    """Leading chunks held when each request comes, and chunks written behind it, one chunk and one byte string at a time."""
     tokens = [conversation.tokens for conversation in conversations]
     cache: OrderedDict[bytes, None] = OrderedDict()
+    used: Counter[bytes] = Counter()
     found = []
     for index, turn in order.requests:
         position = conversations[index].turns[turn]
         keys = chain_keys(tokens[index][: position.answer_end - 1 if decode else position.prompt_end], chunk)
         held = [key in cache for key in keys]
-        found.append(held.index(False) if False in held else len(held))
-        for key in reversed(keys):
+        used.update(keys)
+        saved = [key for key in keys if used[key] >= uses]
+        written = sum(key not in cache for key in saved)
+        found.append((held.index(False) if False in held else len(held), written))
+        for key in reversed(saved):
             cache[key] = None
             cache.move_to_end(key)
         while capacity is not None and len(cache) > capacity:
@@ -38,10 +42,10 @@ def brute_force(conversations, order, decode, chunk, capacity) -> list[int]:
     return found
 
 
-def simulated(conversations, order, decode, chunk, capacity) -> np.ndarray:
+def simulated(conversations, order, decode, chunk, capacity, uses=1) -> Tier:
     tree = prefix_tree(conversations, decode)
     leaves = [tree.leaves[index][turn] for index, turn in order.requests]
-    return held_units(tree.units(chunk), leaves, capacity)
+    return simulated_tier(tree.units(chunk), leaves, capacity, uses)
 
 
 settings = {
@@ -54,18 +58,29 @@ settings = {
 }
 
 
-@given(**settings, capacity=st.one_of(st.none(), st.integers(0, 200)))
-def test_it_is_a_dictionary_of_chunks(workload, seed, clients, active, decode, chunk, capacity):
+@given(**settings, capacity=st.one_of(st.none(), st.integers(0, 200)), uses=st.sampled_from([1, 2]))
+def test_it_is_a_dictionary_of_chunks(workload, seed, clients, active, decode, chunk, capacity, uses):
     conversations, order = requests(workload, seed, clients, active)
-    expected = brute_force(conversations, order, decode, chunk, capacity)
-    assert simulated(conversations, order, decode, chunk, capacity).tolist() == expected
+    expected = brute_force(conversations, order, decode, chunk, capacity, uses)
+    tier = simulated(conversations, order, decode, chunk, capacity, uses)
+    assert list(zip(tier.held.tolist(), tier.written.tolist(), strict=True)) == expected
+
+
+@given(**settings)
+def test_at_the_second_use_no_more_is_held_and_no_more_is_written(
+    workload, seed, clients, active, decode, chunk
+):
+    conversations, order = requests(workload, seed, clients, active)
+    first, second = (simulated(conversations, order, decode, chunk, None, uses) for uses in (1, 2))
+    assert (second.held <= first.held).all()
+    assert second.written.sum() <= first.written.sum()
 
 
 @given(**settings, capacity=st.integers(0, 200), more=st.integers(0, 100))
 def test_a_larger_tier_holds_no_less(workload, seed, clients, active, decode, chunk, capacity, more):
     conversations, order = requests(workload, seed, clients, active)
     sizes = (capacity, capacity + more, None)
-    small, large, unbounded = (simulated(conversations, order, decode, chunk, size) for size in sizes)
+    small, large, unbounded = (simulated(conversations, order, decode, chunk, size).held for size in sizes)
     assert (small <= large).all()
     assert (large <= unbounded).all()
 
@@ -74,12 +89,12 @@ def test_a_tier_of_the_size_of_the_working_set_is_unbounded():
     conversations, order = requests(WORKLOADS[0], 1, 2, 3)
     units = prefix_tree(conversations, True).units(16)
     whole = sum(units.count)
-    unbounded = simulated(conversations, order, True, 16, None)
-    assert np.array_equal(simulated(conversations, order, True, 16, whole), unbounded)
+    unbounded = simulated(conversations, order, True, 16, None).held
+    assert np.array_equal(simulated(conversations, order, True, 16, whole).held, unbounded)
 
 
 @pytest.mark.parametrize("capacity", [0, 1, 3])
 def test_a_context_longer_than_the_tier_keeps_its_head(capacity):
     workload = {"kind": "multi_turn", "conversations": 1, "turns": [6, 6]}
     conversations, order = requests(workload, 1, 1, 1)
-    assert simulated(conversations, order, True, 64, capacity).tolist() == [0, capacity, capacity]
+    assert simulated(conversations, order, True, 64, capacity).held.tolist() == [0, capacity, capacity]

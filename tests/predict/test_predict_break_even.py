@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.figures.made import store_rows
-from tests.helpers import command
+from tests.helpers import command, refused
 from tests.predict.specs import BREAK_EVEN, MODELS
 from tests.record_factory import limit
 from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.models import derive_gpu
 from workflow.hyperkv.models.derive_gpu import GPUS, derived, published, render
 from workflow.hyperkv.models.geometry import load_geometry
 from workflow.hyperkv.models.gpu import load_gpu
@@ -185,8 +186,18 @@ def test_attention_is_scaled_by_its_width():
 @pytest.mark.parametrize("gpu", [name for name in published() if name != "h100"])
 def test_derived_gpus_are_as_derived(gpu):
     assert (GPUS / f"{gpu}.yaml").read_text() == render(gpu), (
-        "run python -m workflow.hyperkv.models.derive_gpu"
+        f"run python -m workflow.hyperkv.models.derive_gpu --gpu {gpu}"
     )
+
+
+def test_a_gpus_file_is_written_whole_or_not_at_all(tmp_path):
+    command(derive_gpu, "--gpu", "l4", "--out", tmp_path / "l4.yaml")
+    assert (tmp_path / "l4.yaml").read_text() == (GPUS / "l4.yaml").read_text()
+    with refused(r"no GPU 'l5'; it has .*l4"):
+        command(derive_gpu, "--gpu", "l5", "--out", tmp_path / "l5.yaml")
+    assert not (tmp_path / "l5.yaml").exists()
+    with refused(r"config/gpus/h100\.yaml was measured"):
+        command(derive_gpu, "--gpu", "h100")
 
 
 def test_a_gpu_derived_from_itself_is_itself():

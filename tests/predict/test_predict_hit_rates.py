@@ -135,7 +135,7 @@ capacities = st.one_of(st.none(), st.integers(0, 300))
 def test_any_tiers(workload, seed, units, decode, chunk):
     run = Simulation.of(make_workload(workload, seed), 2, 3)
     ordered = {name: units[name] for name in ("hbm", "dram", "ssd") if name in units}
-    hits = run.hit_tokens(ordered, decode, 16, chunk)
+    hits = run.found(ordered, decode, 16, chunk).hits
     together = sum(hits.values(), np.zeros_like(run.prompts))
     ceiling = run.reached(decode, chunk, None)
     assert list(hits) == list(ordered)
@@ -153,7 +153,7 @@ def test_tiers_share_a_prompt():
     workload |= {"user_tokens": [100, 100], "answer_tokens": [61, 61]}
     run = Simulation.of(make_workload(workload, 1), 1, 2)
     tiers = {"hbm": 20, "dram": None}
-    hits = run.hit_tokens(tiers, True, 16, 64)
+    hits = run.found(tiers, True, 16, 64).hits
     assert run.prompts.tolist() == [100, 100, 261, 261]
     assert hits["hbm"].tolist() == [0, 0, 160, 0]
     assert hits["dram"].tolist() == [0, 0, 0, 128]

@@ -105,7 +105,7 @@ def spoiled(cells: pd.DataFrame, scenario: str, reason: str = HOSTILE) -> pd.Dat
 def drawn_pays(folder: Path) -> Path:
     """The figure of table PAYS."""
     folder.mkdir(exist_ok=True)
-    save(lambda: draw_pays(PAYS), folder / "pays.svg", folder / "pays.png")
+    save(lambda: draw_pays(PAYS), folder / "pays.svg")
     return folder / "pays.svg"
 
 
@@ -114,7 +114,7 @@ def drawn_latency(folder: Path, reference: Path = H100) -> tuple[pd.DataFrame, P
     folder.mkdir(exist_ok=True)
     table = latency_table(kept(reference).of("single"))
     table[["store", "connector"]] = table[["store", "connector"]].fillna("")
-    save(lambda: draw_latency(table), folder / "latency.svg", folder / "latency.png")
+    save(lambda: draw_latency(table), folder / "latency.svg")
     return table, folder / "latency.svg"
 
 

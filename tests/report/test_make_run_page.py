@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -45,20 +46,21 @@ def predicted(config, tmp_path_factory) -> list[Path]:
     return [rates, needed]
 
 
-@pytest.fixture
-def make(config, predicted, tmp_path):
-    """Make the page of a run: its text and its pictures."""
+@pytest.fixture(scope="module")
+def make(config, predicted, tmp_path_factory):
+    """Make the page of a run, of each folder once: its text and its pictures."""
 
+    @cache
     def made(folder: Path) -> tuple[str, dict[str, str]]:
-        name = kept(folder).name
+        name, out = kept(folder).name, tmp_path_factory.mktemp("page")
         captions = sorted(Path("workflow/report/figures").glob("*.rst"))
         command(
             make_run_page, "--run", folder, "--captions", *captions,
             "--stores", json.dumps(looks()), "--spec", cost_spec(config), "--predicted", *predicted,
-            "--out", tmp_path / f"{name}.md", "--figures", tmp_path / name,
+            "--out", out / f"{name}.md", "--figures", out / name,
         )  # fmt: skip
-        pictures = {path.stem: path.read_text() for path in (tmp_path / name).iterdir()}
-        return (tmp_path / f"{name}.md").read_text(), pictures
+        pictures = {path.stem: path.read_text() for path in (out / name).iterdir()}
+        return (out / f"{name}.md").read_text(), pictures
 
     return made
 

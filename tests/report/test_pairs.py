@@ -45,6 +45,16 @@ def test_the_answer_has_a_sentence_for_each_pair():
     )
 
 
+def test_the_answer_is_at_the_highest_load_that_all_of_the_compared_have():
+    rows = RATIOS.assign(baseline="dram")
+    more = pd.concat([rows, rows[rows["scenario"] == "disk"].assign(load=9, ratio=7.0)])
+    one_pair = SCENARIOS.assign(pair="current")
+    assert price_of_ssd(one_pair, more) == price_of_ssd(one_pair, rows)
+    assert price_of_ssd(one_pair, more[(more["scenario"] == "disk_mp") | (more["load"] == 9)]).startswith(
+        "At 9 clients "
+    )
+
+
 @pytest.mark.parametrize("pair", ["current", None])
 def test_of_one_pair_nothing_is_said(pair):
     assert "pair" not in price_of_ssd(SCENARIOS.assign(pair=pair), RATIOS.assign(baseline="dram"))

@@ -1,15 +1,22 @@
 """Keeping a run: all that was measured, as it stands, with the configuration that it had."""
 
 import json
+import re
 import subprocess
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from snakemake.utils import update_config
 
 from tests.kept import LAPTOP, kept, spread_out
 from workflow.hyperkv.records.kept_run import read_run
+from workflow.hyperkv.records.record_file import Identity, write_records
+from workflow.hyperkv.run.asked import Asked
+from workflow.hyperkv.run.stages import Stages
 
 BASE = ("config/scenarios.yaml", "config/config.yaml")
 
@@ -26,11 +33,22 @@ def keep(results: Path, out: Path, *options: object) -> subprocess.CompletedProc
     )
 
 
+def left(records: Iterable[Mapping[str, Any]], results: Path) -> list[Path]:
+    """Records as a run of the configuration leaves them."""
+    configuration: dict[str, Any] = {}
+    for path in BASE:
+        update_config(configuration, yaml.safe_load(Path(path).read_text()))
+    asked = Asked(Stages.of(configuration))
+    return spread_out(
+        records, results, lambda path: asked.wanted(f"results/{path.relative_to(results)}").identity
+    )
+
+
 @pytest.fixture(scope="module")
 def results(tmp_path_factory) -> Path:
     """What a run left: records and one figure."""
     folder = tmp_path_factory.mktemp("results")
-    spread_out(reversed(kept(LAPTOP).of("cell", "point")), folder)
+    left(reversed(kept(LAPTOP).of("cell", "point")), folder)
     (folder / "figures").mkdir()
     (folder / "figures" / "chunk.png").write_bytes(b"")
     (folder / "sweep" / ".progress.json").write_text("{}")
@@ -57,12 +75,12 @@ def test_every_record_is_kept_as_it_stands_in_the_configurations_order(results, 
 
 def test_the_runs_own_configuration_comes_on_top(results, tmp_path):
     mine = tmp_path / "mine.yaml"
-    mine.write_text("figures: {chunk_tokens: 16}\nexperiment: {loads: [3]}\n")
+    mine.write_text("figures: {chunk_tokens: 16}\ncost: {slo: {tps_per_user: 3}}\n")
     done = keep(results, tmp_path / "kept", "--config", *BASE, mine, "--code", "abc1234")
     assert done.returncode == 0, done.stderr
     about = read_run(tmp_path / "kept").about
     assert about.configuration["figures"]["chunk_tokens"] == 16
-    assert about.configuration["experiment"]["loads"] == [3]
+    assert about.configuration["cost"]["slo"]["tps_per_user"] == 3
     assert about.configuration["experiment"]["repeats"] == 3
     assert about.code == ["abc1234"]
 
@@ -77,6 +95,45 @@ def test_what_another_configuration_left_there_is_not_kept(results, tmp_path):
     assert {name.partition("-")[0] for name in swept} == {"none", "dram"}
     assert alone == {"files"}
     assert set(run.about.configuration["scenarios"]) == {"none", "dram", "files"}
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        (
+            "experiment: {loads: [3]}",
+            r"sweep/none/1\.jsonl: measured with loads \[1, .*\], and the configuration has \[3\]",
+        ),
+        (
+            "workload: {turns: [2, 3]}",
+            r"sweep/none/1\.jsonl: measured with workload\.turns \[2, 8\], and .* has \[2, 3\]",
+        ),
+        (
+            "profile: {repeats: 9}",
+            r"profile/dram\.jsonl: measured with repeats 3, and the configuration has 9",
+        ),
+    ],
+)
+def test_what_was_measured_with_another_configuration_is_refused_with_the_key(results, tmp_path, other, told):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(other)
+    done = keep(results, tmp_path / "kept", "--config", *BASE, mine)
+    assert done.returncode == 2
+    assert re.search(told, done.stderr), done.stderr
+    assert "; keep a run with the configuration that it had" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "kept").exists()
+
+
+def test_what_was_measured_with_another_model_is_refused_with_its_file(tmp_path):
+    (one,) = left(kept(LAPTOP).of("cell")[:1], tmp_path / "results")
+    lines = one.read_text().splitlines(keepends=True)
+    disowned = Identity("0" * 12, "1" * 12)
+    write_records(one, ["0"], [json.loads(lines[0])], disowned)
+    done = keep(tmp_path / "results", tmp_path / "kept")
+    assert done.returncode == 2
+    told = r"measured with other contents of config/models/\S+\.json, config/gpus/\S+\.yaml; keep a run with"
+    assert re.search(told, done.stderr), done.stderr
 
 
 def test_a_calibration_is_kept_too(tmp_path):
@@ -104,7 +161,7 @@ def test_a_calibration_is_kept_too(tmp_path):
             "not JSON",
         ),
         (
-            lambda results, out: spread_out(kept(LAPTOP).of("point"), results) and out.mkdir(),
+            lambda results, out: left(kept(LAPTOP).of("point"), results) and out.mkdir(),
             "is there already; name another DATE",
         ),
     ],

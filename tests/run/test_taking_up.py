@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import eventually, mounted_tmpfs, write_as_a_stage
+from tests.helpers import eventually, hear_the_keyboard, mounted_tmpfs, write_as_a_stage
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.run import taking_up
 from workflow.hyperkv.run.taking_up import executes, take_up
@@ -53,7 +53,7 @@ def another(tmp_path):
     def another(*, wait: bool = True):
         words = [sys.executable, "-c", HOLD.format(repository=str(REPOSITORY))]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        process = subprocess.Popen(words, cwd=tmp_path, text=True, **pipes)
+        process = subprocess.Popen(words, cwd=tmp_path, text=True, preexec_fn=hear_the_keyboard, **pipes)
         started.append(process)
         return process, process.stdout.readline().strip() if wait else None
 

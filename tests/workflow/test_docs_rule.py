@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 def test_target_docs_makes_the_page_of_every_kept_run_and_a_run_makes_none(tmp_path):
     run = next(each for each in map(kept, KEPT) if each.of("calibration"))
-    checkout = Checkout.new(tmp_path, {})
+    checkout = Checkout.new(tmp_path)
     pages = checkout / "docs" / "results"
     page = pages / f"{run.name}.md"
     before = page.read_text()

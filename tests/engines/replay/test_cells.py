@@ -12,8 +12,10 @@ from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.connectors.registry import make_connector
 from workflow.hyperkv.engines.replay.cells import damaged_chunks, measure_cell
 from workflow.hyperkv.engines.replay.tiers import RealTiers, Tier
+from workflow.hyperkv.predict.predict_hit_rates import Simulation
 from workflow.hyperkv.stores.base import StoreConfig
 from workflow.hyperkv.stores.registry import make_store
+from workflow.hyperkv.workloads.factory import make_workload
 from workflow.hyperkv.workloads.payload import Payload
 from workflow.plugin.lmcache_striped.stripes import stripe_key
 
@@ -170,6 +172,25 @@ def test_a_damaged_chunk_is_a_miss_and_is_counted(tmp_path):
             client.set(name, client.get(name)[:-1] + b"?")
         load = tiers.load(keys)
         assert (load.present, load.corrupt, damaged_chunks(levels)) == (2, 0, 1)
+
+
+@pytest.mark.parametrize(("save", "uses"), [("first_use", 1), ("second_use", 2)])
+def test_hits_and_bytes_saved_at_the_first_and_the_second_use_are_those_that_are_predicted(
+    tmp_path, save, uses
+):
+    striped = cell(tmp_path, "dram", load=1)
+    own = {"store": "valkey", "connector": "striped", "dram_pool_bytes": None, "client": "python"}
+    striped.scenario.update(own, stripe_bytes=1 << 18, stripes_in_flight=4, save=save)
+    striped.spec["workload"]["turns"] = [8, 8]
+    striped.spec["replay"] |= {"prefix_caching": False, "hbm_kv_bytes": 64 << 20}
+    record = measure_cell(striped).dump()
+    evidence, spec = record["evidence"], striped.spec
+    run = Simulation.of(make_workload(spec["workload"], record["seed"]), 1, spec["active_conversations"])
+    found = run.found_of_rest({"dram": None}, True, 16, 32, uses)
+    assert record["valid"], record["reasons"]
+    assert evidence["store_hit_tokens"] == found.hits["dram"].sum() > 0
+    assert abs(evidence["saved_bytes"] - found.written.sum() * record["chunk_bytes"]) <= record["chunk_bytes"]
+    assert (evidence["first_use_chunks"] > 0) == (uses == 2)
 
 
 def test_direct_tells_what_it_read_from_files_and_that_it_came_from_the_device(tmp_path):

@@ -16,7 +16,7 @@ from workflow.hyperkv.engines.vllm import running as vllm_running
 from workflow.hyperkv.engines.vllm import single as vllm_single
 from workflow.hyperkv.engines.vllm.cells import SINGLE, Measurement, points
 from workflow.hyperkv.engines.vllm.running import Patience, Running
-from workflow.hyperkv.engines.vllm.single import device_faults, proof_faults, warm_up
+from workflow.hyperkv.engines.vllm.single import device_faults, proof_faults, warm_up, write_curve
 from workflow.hyperkv.models.geometry import load_geometry
 from workflow.hyperkv.records.kinds.cell import Pass
 from workflow.hyperkv.records.record_file import read_records
@@ -148,6 +148,22 @@ def test_two_gpus_prove_themselves_and_count_as_two(spec, tmp_path, monkeypatch)
     assert "(Worker_TP1 " in log
 
 
+@pytest.mark.parametrize("mode", ["", "prompts"])
+def test_what_is_saved_at_the_second_use_is_proven_at_the_third(spec, tmp_path, monkeypatch, mode):
+    geometry = load_geometry(Path(spec["model"]), spec["kv_dtype"])
+    monkeypatch.setenv("FAKE_KV_BYTES", str(geometry.kv_bytes_per_token))
+    monkeypatch.setenv("FAKE_VLLM", mode)
+    striped = {"connector": "striped", "stripe_bytes": 8192, "chunk_tokens": 32, "save": "second_use"}
+    spec["scenario"] |= {**VALKEY, **striped, "save_decode_cache": mode == ""}
+    single, cell = measured(spec, tmp_path, SINGLE, 2)
+    assert (single["valid"], single["reasons"]) == (True, [])
+    assert (cell["valid"], cell["reasons"]) == (True, [])
+    assert single["effective"]["save_decode_cache"] == (mode == "")
+    evidence = cell["evidence"]
+    assert evidence["first_use_chunks"] > 0
+    assert evidence["taken_bytes"] >= evidence["saved_bytes"]
+
+
 def test_two_ranks_store_half_a_chunk_each(spec, tmp_path, monkeypatch):
     monkeypatch.setattr(vllm_running, "gpu_lines", lambda: [])
     geometry = load_geometry(Path(spec["model"]), "auto")
@@ -256,21 +272,36 @@ def test_of_a_load_that_took_too_long_no_death_is_told_that_its_end_may_have_cau
     assert cell["reasons"][0].endswith("; raise loadgen.timeout_s or lower the load")
 
 
-def test_chunks_that_lookups_left_are_noted_and_the_bound_is_part_of_the_proof(spec, tmp_path, monkeypatch):
+def test_what_a_gate_decided_is_evidence_and_it_is_told_how_long_computing_takes(spec, tmp_path, monkeypatch):
     monkeypatch.setenv("FAKE_VLLM", "left")
-    bounds = []
+    gated = []
 
     def proof(*arguments):
-        bounds.append(arguments[5])
+        gated.append(arguments[5])
         return proof_faults(*arguments)
 
     monkeypatch.setattr(vllm_single, "proof_faults", proof)
-    spec["scenario"]["load_queue_bytes"] = 1 << 20
-    (cell,) = measured(spec, tmp_path, 2)
+    spec["scenario"]["gate"] = "ttft"
+    curves = []
+
+    def written(cell, samples):
+        write_curve(cell, samples)
+        curves.append(json.loads((cell.directory / "engine/gate_curve.json").read_text()))
+
+    monkeypatch.setattr(vllm_single, "write_curve", written)
+    single, cell = measured(spec, tmp_path, SINGLE, 2)
+    assert gated
+    assert all(gated)
+    computed = [each["ttft_s"] for each in single["samples"] if each["pass"] == "first"]
+    assert min(computed) <= min(seconds for _, seconds in curves[-1])
+    assert [tokens for tokens, _ in curves[-1]] == sorted(spec["latency"]["prompt_tokens"])
+    found = cell["evidence"]
+    assert found["gate_lookups"] > 0
+    assert found["gate_left_chunks"] == 2 * found["gate_found_chunks"] == 2 * found["gate_lookups"]
     assert any(
-        re.fullmatch(r"lookups left [1-9]\d* chunks that were there .*", note) for note in cell["notes"]
+        re.fullmatch(r"the gate left [1-9]\d* of \d+ chunks to be computed", note) for note in cell["notes"]
     )
-    assert set(bounds) == {1 << 20}
+    assert not any("no single requests" in note for note in cell["notes"])
 
 
 def test_a_load_that_takes_too_long_is_lost_and_the_next_is_measured(spec, tmp_path, monkeypatch):
@@ -376,24 +407,24 @@ SAMPLE |= {"prompt_tokens": 1000, "tokens": ["a"]}
 
 
 @pytest.mark.parametrize(
-    ("again", "first", "tier", "pool", "load_queue_bytes", "words"),
+    ("again", "first", "tier", "pool", "gated", "words"),
     [
-        ({}, {}, "dram", False, None, None),
-        ({"served_bytes": 9990, "retrieved_tokens": 1000}, {}, "dram", False, None, None),
-        ({}, {"cached_tokens": 5}, "dram", False, None, "new prompt"),
-        ({"cached_tokens": 0}, {}, "dram", False, None, "0 of 900 saved tokens"),
-        ({"cached_tokens": 0}, {}, "none", False, None, None),
-        ({"served_bytes": 9000}, {}, "dram", False, None, "the store served 9,000 bytes of 9,990"),
-        ({"served_bytes": 0}, {}, "dram", True, None, None),
-        ({"retrieved_tokens": 0}, {}, "dram", False, None, "LMCache loaded 0"),
-        ({"cached_tokens": 200}, {}, "dram", False, None, "200 of 900 saved tokens"),
-        ({"cached_tokens": 200}, {}, "dram", False, 3000, None),
-        ({"cached_tokens": 0}, {}, "dram", False, 3000, "0 of 300 saved tokens"),
+        ({}, {}, "dram", False, False, None),
+        ({"served_bytes": 9990, "retrieved_tokens": 1000}, {}, "dram", False, False, None),
+        ({}, {"cached_tokens": 5}, "dram", False, False, "new prompt"),
+        ({"cached_tokens": 0}, {}, "dram", False, False, "0 of 900 saved tokens"),
+        ({"cached_tokens": 0}, {}, "none", False, False, None),
+        ({"served_bytes": 9000}, {}, "dram", False, False, "the store served 9,000 bytes of 9,990"),
+        ({"served_bytes": 0}, {}, "dram", True, False, None),
+        ({"retrieved_tokens": 0}, {}, "dram", False, False, "LMCache loaded 0"),
+        ({"cached_tokens": 200}, {}, "dram", False, False, "200 of 900 saved tokens"),
+        ({"cached_tokens": 0}, {}, "dram", False, True, None),
+        ({"served_bytes": 9000}, {}, "dram", False, True, "the store served 9,000 bytes of 9,990"),
     ],
 )
-def test_what_single_requests_disprove(again, first, tier, pool, load_queue_bytes, words):
+def test_what_single_requests_disprove(again, first, tier, pool, gated, words):
     told = ({"cached_tokens": 0} | first, {"cached_tokens": 999} | again)
-    found = proof_faults([Pass(**SAMPLE | each) for each in told], tier, 100, 10, pool, load_queue_bytes)
+    found = proof_faults([Pass(**SAMPLE | each) for each in told], tier, 100, 10, pool, gated)
     assert words in found[0] if words else found == []
 
 

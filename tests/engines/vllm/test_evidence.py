@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from workflow.hyperkv.connectors.gated import curve_in
 from workflow.hyperkv.engines.vllm.evidence import (
     _saved_bytes,
     _store_tokens,
@@ -12,12 +13,13 @@ from workflow.hyperkv.engines.vllm.evidence import (
     engine_figures,
     faults_in,
     from_buffer,
-    left_to_compute,
+    of_gate,
 )
 from workflow.hyperkv.engines.vllm.lmcache_log import Transfers
 from workflow.hyperkv.engines.vllm.metrics import counters
 from workflow.hyperkv.models.gpus import KvShare
 from workflow.hyperkv.records.evidence import Evidence, judge
+from workflow.plugin.lmcache_striped.gate_counts import GateCounts
 
 NOTHING = Transfers(0, 0.0, 0, 0.0, ())
 
@@ -152,6 +154,10 @@ def test_what_a_server_saved_is_counted_by_its_values():
         _saved_bytes(cell("striped_tier"), COUNTERS | {"tier_written_bytes": 480}, dropped)
         == 480 - 2 * 16 * 10
     )
+    first = replace(NOTHING, first_use_chunks=1, stored_tokens=32)
+    told = COUNTERS | {"store_saved_chunks": 3, "tier_written_bytes": 480}
+    assert [_saved_bytes(cell(name), told, first) for name in ("striped_mp", "striped_tier")] == [320, 320]
+    assert _saved_bytes(cell("striped"), COUNTERS, first) == 320 - 160
     assert _saved_bytes(cell("mp"), COUNTERS, NOTHING) is None
 
 
@@ -211,9 +217,14 @@ def test_a_buffer_and_a_page_cache_that_served_too_much_make_an_ssd_cell_invalid
     assert faults_in(pool, [], [], NOTHING, evidence, COUNTERS) == from_buffer(pool, evidence) == []
 
 
-def test_chunks_left_to_compute_are_a_note():
-    left = replace(NOTHING, left_chunks=3)
-    assert left_to_compute(NOTHING) == []
-    assert left_to_compute(left) == [
-        "lookups left 3 chunks that were there to be computed, for want of room to load"
-    ]
+def test_what_a_gate_left_is_a_note_and_so_is_one_that_no_single_requests_told_anything(tmp_path):
+    own = cell("striped_mp")
+    own.directory = tmp_path
+    (tmp_path / "engine").mkdir()
+    left = replace(NOTHING, gate=GateCounts(lookups=2, present_chunks=9, found_chunks=6))
+    assert of_gate(own, NOTHING) == []
+    own.scenario["gate"] = "ttft"
+    (unmeasured,) = of_gate(own, NOTHING)
+    assert "latency.prompt_tokens" in unmeasured
+    curve_in(tmp_path / "engine").write_text("[]")
+    assert of_gate(own, left) == ["the gate left 3 of 9 chunks to be computed"]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests.engines.vllm.slices import ENDPOINT, HELD, offload, scenario
 from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.connectors.gated import fed
 from workflow.hyperkv.engines.vllm import lmcache
 from workflow.hyperkv.stores.held import Held
 from workflow.hyperkv.stores.registry import store_class
@@ -180,8 +181,8 @@ def test_a_serde_is_the_adapters_whatever_the_store():
 
 
 def test_the_server_keeps_chunks_in_stripes():
-    own = {"stripe_bytes": 1 << 20, "stripes_in_flight": 4, "save_connections": 1, "load_queue_bytes": GIB}
-    own |= {"client": "native"}
+    own = {"stripe_bytes": 1 << 20, "stripes_in_flight": 4, "save_connections": 1}
+    own |= {"client": "native", "save": "second_use"}
     server = offload(scenario("kvrocks", "striped_mp", **own)).server
     adapter = json.loads(server[server.index("--l2-adapter") + 1])
     parameters = adapter.pop("adapter_params")
@@ -198,7 +199,7 @@ def test_the_server_keeps_chunks_in_stripes():
         "stripe_bytes": 1 << 20,
         "stripes_in_flight": 4,
         "save_connections": 1,
-        "load_queue_bytes": GIB,
+        "save": "second_use",
     }
 
 
@@ -208,6 +209,22 @@ def test_the_server_is_told_of_the_device_that_a_store_is_held_to_be():
     told = json.loads(server[server.index("--l2-adapter") + 1])["adapter_params"]
     settings = settings_from({f"l2.{key}": value for key, value in told.items()}, "l2")
     assert settings.device == Device(**shape)
+
+
+@pytest.mark.parametrize("connector", ["striped_mp", "striped"])
+def test_a_gate_is_told_where_vllm_counts_and_where_its_curve_is(connector):
+    own = scenario("kvrocks", connector, gate="ttft", chunk_tokens=256)
+    told = lmcache.offload(fed(own, 8000, Path("/job")), 4 * GIB, HELD, [ENDPOINT], 5555, 8080)
+    if connector == "striped_mp":
+        parameters = json.loads(told.server[told.server.index("--l2-adapter") + 1])["adapter_params"]
+    else:
+        prefix = "remote_storage_plugin.striped."
+        parameters = {key.removeprefix(prefix): value for key, value in told.config["extra_config"].items()}
+    wanted = {"gate": "ttft", "gate_chunk_tokens": 256, "gate_curve": "/job/gate_curve.json"}
+    wanted["gate_metrics"] = "http://127.0.0.1:8000/metrics"
+    assert wanted.items() <= parameters.items()
+    off = offload(fed(scenario("kvrocks", connector, gate="off"), 8000, Path("/job")))
+    assert off == offload(scenario("kvrocks", connector))
 
 
 def test_the_server_of_a_dram_pool_has_no_l2_and_takes_options():
@@ -288,7 +305,6 @@ def test_on_a_cpu_the_copy_between_vllms_cache_and_its_pool_is_ours():
             "none of LMCache's keys",
         ),
         (scenario("dram", "inprocess", dram_pool_bytes=3 << 20), "cuda", "3 MiB hold 3 chunks of 1 MiB"),
-        (scenario("kvrocks", "striped_mp", load_queue_bytes=(1 << 20) - 1), "cuda", "hold no chunk of 1 MiB"),
     ],
 )
 def test_refused_with_the_reason_and_the_mend(own, device, words):

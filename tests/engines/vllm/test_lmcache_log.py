@@ -63,16 +63,24 @@ def test_what_the_plugin_drops_is_counted_and_what_it_reports_is_a_fault():
         [
             "LMCache WARNING: striped: dropped 3 chunks, saves are behind",
             "LMCache WARNING: striped: dropped 1 chunks, saves are behind",
-            "LMCache WARNING: striped: left 5 chunks to be computed, for want of room to load",
+            "LMCache INFO: striped: gate found 3 of 8 chunks, load 0.0100 s, first token 0.0200 s",
+            "LMCache INFO: striped: gate: load predicted 0.0100 s, took 0.0200 s",
+            "LMCache WARNING: striped: gate_metrics: http://127.0.0.1:8000/metrics is not read: timed out",
+            "LMCache INFO: striped: 7 chunks came for the first time, and are not saved",
             "LMCache ERROR: striped: 1 of 4 chunks are damaged",
         ]
     )
-    assert (found.dropped_chunks, found.left_chunks) == (4, 5)
+    assert (found.dropped_chunks, found.first_use_chunks) == (4, 7)
+    assert (found.gate.lookups, found.gate.left_chunks, found.gate.load_error) == (1, 5, 0.5)
     assert found.faults == ("LMCache ERROR: striped: 1 of 4 chunks are damaged",)
-    twice = transfers(
-        ["striped: dropped 3 chunks", "striped: dropped 2 chunks", "striped: left 8 chunks"], ranks=2
-    )
-    assert (twice.dropped_chunks, twice.left_chunks) == (3, 4)
+    of_two = [
+        "striped: dropped 3 chunks",
+        "striped: dropped 2 chunks",
+        *["striped: gate found 1 of 3 chunks"] * 2,
+    ]
+    twice = transfers(of_two, ranks=2)
+    assert (twice.dropped_chunks, twice.gate.lookups, twice.gate.left_chunks) == (3, 1, 2)
+    assert transfers([]).gate is None
 
 
 def test_what_connector_direct_read_from_files_is_summed_and_why_it_did_not_is_no_fault():
@@ -89,10 +97,10 @@ def test_what_connector_direct_read_from_files_is_summed_and_why_it_did_not_is_n
     assert transfers(["LMCache INFO: striped: 1 servers"]).files is None
 
 
-def test_faults_are_kept_without_colours():
+def test_lines_of_faults_are_kept():
     found = transfers(
         [
-            "\x1b[31;20m[2026-11-24] LMCache ERROR:\x1b[0m Failed to put chunk",
+            "[2026-11-24] LMCache ERROR: Failed to put chunk ",
             "redis.exceptions.TimeoutError: Timeout writing to socket",
             "INFO: 127.0.0.1 - GET /health 200 OK",
         ]

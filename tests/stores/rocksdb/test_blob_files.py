@@ -62,17 +62,24 @@ def test_a_file_that_is_still_written_has_no_places(blob, tmp_path_factory, data
     assert records_of(partial) is None
 
 
+@pytest.fixture(scope="module")
+def places(blob) -> dict[bytes, tuple[int, int]]:
+    return {key: (offset, size) for key, offset, size in records_of(blob)}
+
+
+@pytest.fixture(scope="module")
+def outside(blob, places) -> list[int]:
+    """Where the file has no value's byte."""
+    values = {at for offset, size in places.values() for at in range(offset, offset + size)}
+    return [at for at in range(blob.stat().st_size) if at not in values]
+
+
 @settings(max_examples=200)
 @given(st.data())
-def test_a_damaged_file_names_no_other_bytes_for_a_key(blob, tmp_path_factory, data):
+def test_a_damaged_file_names_no_other_bytes_for_a_key(blob, places, outside, tmp_path_factory, data):
     """A byte changed outside the values: a key keeps its own place, or has none."""
     content = bytearray(blob.read_bytes())
-    places = {key: (offset, size) for key, offset, size in records_of(blob)}
-    inside = [range(offset, offset + size) for offset, size in places.values()]
-    position = data.draw(
-        st.sampled_from([at for at in range(len(content)) if not any(at in values for values in inside)])
-    )
-    content[position] ^= data.draw(st.integers(1, 255))
+    content[data.draw(st.sampled_from(outside))] ^= data.draw(st.integers(1, 255))
     damaged = tmp_path_factory.mktemp("damaged") / blob.name
     damaged.write_bytes(content)
     for key, offset, size in records_of(damaged) or []:

@@ -22,6 +22,7 @@ from .fetch_wheels import run_pip
 
 PLUGIN = Path("workflow/plugin")
 _PACKAGE = PLUGIN / "lmcache_striped"
+_NEEDED_BY = "connectors striped, striped_mp, striped_tier, direct and direct_mp"
 _TIMEOUT_S = 600
 _LOOK = """
 import json
@@ -64,7 +65,7 @@ def look(python: str, remedy: str) -> dict[str, str]:
     if looked.status:
         said = looked.errors.strip().splitlines() or [f"status {looked.status}"]
         raise UserError(
-            f"connectors striped, striped_mp and striped_tier need lmcache-striped, which {python} cannot import ({said[-1]}); {remedy}"
+            f"{_NEEDED_BY} need lmcache-striped, which {python} cannot import ({said[-1]}); {remedy}"
         )
     found: dict[str, str] = json.loads(looked.text.strip().splitlines()[-1])
     for path in sorted(_PACKAGE.glob("*.*")):

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 
 from ...plugin.lmcache_striped.file_counts import FileCounts
+from ...plugin.lmcache_striped.gate_counts import GateCounts
 from ..base.digests import canonical_digest
 from ..base.errors import UserError
 from ..base.folders import nearest
@@ -162,6 +163,17 @@ class StoreWindow:
         if files is not None and found["served_bytes"] is not None:
             found["served_bytes"] += files.file_bytes
         return found
+
+
+def gate_evidence(counts: GateCounts | None) -> dict[str, Any]:
+    """The gate's part of what a cell's Evidence is made of; all null without one."""
+    told = ("load_error", "load_error_p90", "prompt_error", "prompt_error_p90")
+    return {
+        "gate_lookups": None if counts is None else counts.lookups,
+        "gate_found_chunks": None if counts is None else counts.found_chunks,
+        "gate_left_chunks": None if counts is None else counts.left_chunks,
+        **{f"gate_{name}": None if counts is None else getattr(counts, name) for name in told},
+    }
 
 
 def frame(cell: CellSpec, geometry: Geometry) -> dict[str, Any]:

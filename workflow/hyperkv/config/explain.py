@@ -46,7 +46,8 @@ class _Mistake:
         if self.kind in ("missing", "union_tag_not_found"):
             return f"{where}: {at} is missing"
         if self.kind == "extra_forbidden":
-            if told := REMOVED.get(".".join(map(str, self.path[-2:]))):
+            owner, name = ("", *map(str, self.path))[-2:]
+            if told := REMOVED.get(f"{owner}.{name}") or REMOVED.get(f"*.{name}"):
                 return f"{where}: {at} is not a key any more; {told}"
             return f"{where}: {at} is not a key; {self._keys()}"
         if self.kind == FAULT:

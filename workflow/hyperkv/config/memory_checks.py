@@ -106,7 +106,7 @@ def _check_vllm(
         return
     share, chunk = kv_share(geometry, tensor_parallel_of(settings)), scenario["chunk_tokens"]
     _check_pools(scenario, geometry, share)
-    if scenario["dram_pool_bytes"] or scenario["load_queue_bytes"] or scenario["connector"] in VLLMS_OWN:
+    if scenario["dram_pool_bytes"] or scenario["connector"] in VLLMS_OWN:
         return
     size = share.stored_bytes(chunk)
     prefix = max(working_set([context], size, chunk, False) for context in contexts)

@@ -18,6 +18,7 @@ PLUGIN = "workflow.plugin.lmcache_striped"  # as it is imported here; engines im
 # Inside LMCache inside vLLM, below an LMCache server, and below vLLM's own offloading.
 STRIPED_INSIDE = ("striped", "direct")
 STRIPED_SERVED = ("striped_mp", "direct_mp")
+GATED = (*STRIPED_INSIDE, *STRIPED_SERVED)
 STRIPED = ("striped", "striped_mp", "striped_tier", *DIRECT)
 _OF_PLUGIN = {
     **dict.fromkeys(STRIPED_INSIDE, "remote"),

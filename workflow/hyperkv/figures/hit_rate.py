@@ -26,6 +26,7 @@ TIER_WORDS = {"hbm": "HBM", "dram": "DRAM", "ssd": "SSD"}
 DASHES = ("-", "--", "-.", ":")
 FURTHER_MARKERS = ("^", "D", "P", "X")
 LOOKUPS = {"prompt": "for the whole prompt (LMCache)", "rest": "for what HBM did not have (replay)"}
+SECOND_USE = "saved at the second use"
 ALONE = "an unbounded store alone, no HBM\n(HBM adds smaller blocks and answers)"
 
 
@@ -54,8 +55,11 @@ def draw_hit_rate(hit_rates: pd.DataFrame, cells: pd.DataFrame) -> Figure:
         names = _line_names(of_panel)
         for axes, saved in zip(line, answers, strict=True):
             chosen = of_panel[of_panel["save_decode_cache"] == saved]
-            _draw_predicted(axes, chosen, names)
-            if len(cells) and chosen.iloc[0]["counted"] == "window":
+            measured = len(cells) > 0 and chosen.iloc[0]["counted"] == "window"
+            _draw_predicted(
+                axes, chosen, names, _measured_at_second_use(cells, chosen) if measured else set()
+            )
+            if measured:
                 _draw_measured(axes, cells[_saved_so(cells, saved, saved == answers[0])], chosen)
             what = "prompts and answers saved" if saved else "prompts saved only"
             axes.set_title(what, fontsize=9, loc="left")
@@ -101,8 +105,8 @@ def _order(row: pd.Series) -> tuple[float, ...]:
     return (there[-1] if there else -1, *(0 if pd.isna(size) else size for size in reversed(sizes)))
 
 
-def _draw_predicted(axes: Axes, rows: pd.DataFrame, names: Mapping[str, str]) -> None:
-    """The unbounded store alone and a line per set of tiers; bands are ranges over seeds."""
+def _draw_predicted(axes: Axes, rows: pd.DataFrame, names: Mapping[str, str], second: set[str]) -> None:
+    """The unbounded store alone and a line per set of tiers, two for those in `second`; bands are ranges over seeds."""
     seen: Counter[str] = Counter()
     for tiers, name in names.items():
         line = rows[rows["tiers"] == tiers]
@@ -114,13 +118,16 @@ def _draw_predicted(axes: Axes, rows: pd.DataFrame, names: Mapping[str, str]) ->
         band: dict[str, Any] = {"color": colour, "alpha": 0.13, "linewidth": 0}
         axes.fill_between(chunks, line["hit_rate_low"], line["hit_rate_high"], **band)
         axes.plot(chunks, line["hit_rate"], label=name, **look)
+        if tiers in second:
+            look |= {"linestyle": (0, (1, 1)), "linewidth": 1.2}
+            axes.plot(chunks, line["second_use_hit_rate"], label=f"{name}, {SECOND_USE}", **look)
     alone = rows[rows["tiers"] == rows.iloc[0]["tiers"]]
     look = {"color": "black", "linewidth": 1.2, "linestyle": (0, (2, 2)), "zorder": 4}
     axes.plot(alone["chunk_tokens"], alone["ceiling_hit_rate"], label=ALONE, **look)
 
 
 def _draw_measured(axes: Axes, cells: pd.DataFrame, predicted: pd.DataFrame) -> None:
-    """The mean over valid repeats that the sweep measured at its highest load, as hollow markers, one look per store and tiers.
+    """The mean over valid repeats that the sweep measured at its highest load, as hollow markers, one look per store, tiers and save.
 
     Of the scenarios that `predicted` names, those whose KV has the format that is predicted.
     """
@@ -129,22 +136,45 @@ def _draw_measured(axes: Axes, cells: pd.DataFrame, predicted: pd.DataFrame) -> 
     told = "scenarios" in predicted and predicted["scenarios"].notna().any()
     sets = {str(tiers): own.iloc[0] for tiers, own in predicted.groupby("tiers", sort=False)} if told else {}
     if told:
-        tiers_of = {name: tiers for tiers, row in sets.items() for name in str(row["scenarios"]).split("; ")}
-        rows = rows.assign(tiers=rows["scenario"].map(tiers_of)).dropna(subset=["tiers"])
+        rows = rows.assign(tiers=rows["scenario"].map(_tiers_of(predicted))).dropna(subset=["tiers"])
         alike = [_same_format(row, sets[row["tiers"]]) for _, row in rows.iterrows()]
         rows = rows[pd.Series(alike, index=rows.index, dtype=bool)]
     seen: Counter[str] = Counter()
-    for (store, tiers), of_store in rows.groupby(["store", "tiers"], sort=False):
+    rows = rows.assign(second=_at_second_use(rows))
+    for (store, tiers, second), of_store in rows.groupby(["store", "tiers", "second"], sort=False):
         again = seen[store]
         marker = FURTHER_MARKERS[(again - 1) % len(FURTHER_MARKERS)] if again else marker_of(store)
         seen[store] += 1
         extra = _differing(sets[tiers], predicted, hbm=True) if tiers else []
+        extra += [SECOND_USE] if second else []
         means = of_store.groupby(["scenario", "chunk_tokens"])["hit_rate"].mean().reset_index()
         axes.plot(
             means["chunk_tokens"], means["hit_rate"], linestyle="none", marker=marker, markersize=7,
             markerfacecolor="none", markeredgecolor=colour_of(store), markeredgewidth=1.4, zorder=5,
             label=", ".join([_measured_label(of_store.iloc[0]), *extra]),
         )  # fmt: skip
+
+
+def _tiers_of(predicted: pd.DataFrame) -> dict[str, str]:
+    """The set of tiers of each measured scenario."""
+    sets = predicted.dropna(subset=["scenarios"]).drop_duplicates("tiers")
+    return {
+        name: tiers
+        for tiers, names in zip(sets["tiers"], sets["scenarios"], strict=True)
+        for name in names.split("; ")
+    }
+
+
+def _at_second_use(cells: pd.DataFrame) -> pd.Series:
+    """Which cells save at the second use."""
+    return cells.get("save", pd.Series(index=cells.index, dtype=object)).eq("second_use")
+
+
+def _measured_at_second_use(cells: pd.DataFrame, predicted: pd.DataFrame) -> set[str]:
+    """The sets of tiers of which there are such cells."""
+    if "scenarios" not in predicted:
+        return set()
+    return set(cells[_at_second_use(cells)]["scenario"].map(_tiers_of(predicted)).dropna())
 
 
 def _saved_so(cells: pd.DataFrame, saved: bool, first: bool) -> pd.Series:

@@ -52,10 +52,10 @@ def read_table(path: Path) -> pd.DataFrame:
     return table
 
 
-def save(draw: Callable[[], Figure], svg: Path, png: Path, note: str = "") -> None:
+def save(draw: Callable[[], Figure], svg: Path, png: Path | None = None, note: str = "") -> None:
     """Draw a figure in the house's style and write it; the same bytes for the same tables.
 
-    note: what is not alike about its rows, for below the figure.
+    png: the same as pixels, where they are wanted. note: what is not alike about its rows, for below the figure.
     """
     plt.rcParams.update({"font.size": 10, "axes.grid": True, "grid.alpha": 0.3, "svg.hashsalt": "hyperkv"})
     plt.rcParams["text.parse_math"] = False  # a name with $ is no formula
@@ -67,7 +67,8 @@ def save(draw: Callable[[], Figure], svg: Path, png: Path, note: str = "") -> No
         lines = [textwrap.fill(line, int(figure.get_figwidth() * 13)) for line in note.splitlines()]
         figure.text(0.02, -0.02, "\n".join(lines), va="top", fontsize=9, color="#B00020")
     figure.savefig(svg, metadata={"Date": None}, bbox_inches="tight")
-    figure.savefig(png, dpi=150, bbox_inches="tight")
+    if png is not None:
+        figure.savefig(png, dpi=150, bbox_inches="tight")
     plt.close(figure)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import shutil
 import signal
 import socket
@@ -27,6 +28,7 @@ LOOPBACK = "127.0.0.1"
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _MARK = "HYPERKV_OWNED"
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -192,14 +194,14 @@ class OwnedProcess:
     def lines(self, since: int = 0) -> list[str]:
         """Every line that this process wrote, or since `written` said `since`; none of an earlier start.
 
-        They are printable: escapes stand for what a terminal would act on.
+        They are without colours and printable: escapes stand for what else a terminal would act on.
         """
         if not self.log.exists():
             return []
         with self.log.open("rb") as log:
             log.seek(max(since, self._log_start))
             text = log.read().decode(errors="replace")
-        return [printable(line.replace("\t", " ")) for line in text.splitlines()]
+        return [printable(line.replace("\t", " ")) for line in _COLOUR.sub("", text).splitlines()]
 
     def stop(self, timeout_s: float = 15.0) -> None:
         """SIGTERM the group, then SIGKILL what is left; returns when no member remains."""

@@ -1,6 +1,6 @@
 """A GPU that was not measured, derived from one that was by published figures: a file for config/gpus.
 
-python -m workflow.hyperkv.models.derive_gpu --gpu l4 > config/gpus/l4.yaml
+python -m workflow.hyperkv.models.derive_gpu --gpu l4
 """
 
 from __future__ import annotations
@@ -25,13 +25,17 @@ _HEAD = (
 )
 
 
-def main(*, gpu: str) -> None:
-    """Print the file of one GPU.
+def main(*, gpu: str, out: Path | None = None) -> None:
+    """Write the file of one GPU.
 
     Args:
         gpu: a key of config/published_gpus.yaml.
+        out: the file; config/gpus/GPU.yaml.
     """
-    sys.stdout.write(render(gpu))
+    if gpu == BASE and out is None:
+        raise UserError(f"{GPUS / f'{BASE}.yaml'} was measured, and the others are derived from it")
+    text = render(gpu)
+    (out or GPUS / f"{gpu}.yaml").write_text(text)
 
 
 def render(gpu: str, base: str = BASE) -> str:

@@ -30,7 +30,6 @@ _TOKENIZE_TIMEOUT_S = 120.0
 _LONGEST_PROMPT = 4096
 _FAULT = re.compile(r"LMCache ERROR:(.*)")
 _RAISED = re.compile(r"\b(\w+(?:Error|Exception): .+)")
-_COLOURS = re.compile(r"(?:\x1b|\\x1b)\[[0-9;]*m")
 
 
 def tried(
@@ -112,12 +111,11 @@ def _served(
 
 def first_fault(lines: Sequence[str]) -> str:
     """The first error of LMCache in its log or vLLM's, with what raised it; empty for none."""
-    plain = [_COLOURS.sub("", line) for line in lines]
-    for number, line in enumerate(plain):
+    for number, line in enumerate(lines):
         if found := _FAULT.search(line):
             said = found[1].partition(" (")[0].partition("Traceback")[0].strip(" :")[:200]
             raised = (
-                next(filter(None, map(_RAISED.search, plain[number:])), None) if "Traceback" in line else None
+                next(filter(None, map(_RAISED.search, lines[number:])), None) if "Traceback" in line else None
             )
             return f"LMCache: {said}: {raised[1][:200]}" if raised else f"LMCache: {said}"
     return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,11 +12,16 @@ from ..workloads.prefix_tree import Units
 
 
 class LruTier:
-    """Chunk numbers that a tier holds; beyond `capacity`, the least recently used goes first. None: unbounded."""
+    """Chunk numbers that a tier holds; beyond `capacity`, the least recently used goes first. None: unbounded.
 
-    def __init__(self, capacity: int | None):
-        self._capacity = capacity
+    uses: how often a chunk has to come before it is saved, 1 or 2. written: chunks that were.
+    """
+
+    def __init__(self, capacity: int | None, uses: int = 1):
+        self._capacity, self._uses = capacity, uses
         self._held: OrderedDict[int, None] = OrderedDict()
+        self._came: set[int] = set()
+        self.written = 0
 
     def load(self, chunks: Sequence[int]) -> int:
         """How many leading chunks it holds; they are used."""
@@ -26,12 +32,24 @@ class LruTier:
         return len(chunks)
 
     def save(self, chunks: Sequence[int]) -> None:
-        """Put chunks in, the first one first."""
+        """Put chunks in, the first one first; those that come once too seldom are remembered."""
         for chunk in chunks:
+            if self._uses > 1 and chunk not in self._came:
+                self._came.add(chunk)
+                continue
+            self.written += 1
             self._held[chunk] = None
             self._held.move_to_end(chunk)
             if self._capacity is not None and len(self._held) > self._capacity:
                 self._held.popitem(last=False)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """chunks: that each tier served each request, int64, by tier name. written: to the lowest one behind each request."""
+
+    chunks: dict[str, np.ndarray]
+    written: np.ndarray
 
 
 def loaded_chunks(
@@ -40,18 +58,26 @@ def loaded_chunks(
     asked: Sequence[tuple[int, int]],
     prompts: Sequence[int],
     capacities: Mapping[str, int | None],
-) -> dict[str, np.ndarray]:
-    """Chunks of each request that each tier serves, int64, by tier name.
+    uses: int = 1,
+    answers_at_once: bool = False,
+) -> Loaded:
+    """What requests load from the tiers, and what is saved.
 
     units: in chunks. leaves: a node of the tree per request, in the order in which they are sent. asked: first and last of
     the chunks that a request asks for, those past HBM's hit that could serve its prompt. prompts: whole chunks of its prompt.
     capacities: chunks by tier name, fastest first. A request loads from the fastest tier that has its next chunk, which
     copies it to those above (engines/tiers), and saves what none had to all of them: its prompt's chunks before the
-    next request comes, its answer's after that one has loaded, since loads go first (engines/replay).
+    next request comes, its answer's after that one has loaded, since loads go first (engines/replay), or with the prompt's
+    (answers_at_once). uses: at which use of a chunk the lowest tier gets it.
     """
     starts = np.cumsum([0, *units.count]).tolist()
     tiers = {name: LruTier(capacity) for name, capacity in capacities.items()}
+    lowest = LruTier(None)
+    if capacities:
+        name = list(capacities)[-1]
+        lowest = tiers[name] = LruTier(capacities[name], uses)
     served = {name: np.zeros(len(leaves), dtype=np.int64) for name in tiers}
+    written = np.zeros(len(leaves), dtype=np.int64)
     answer: Sequence[int] = ()
     for request, leaf in enumerate(leaves):
         path = _path(units, units.whole[leaf], starts)
@@ -59,10 +85,13 @@ def loaded_chunks(
         for name, count in _load(tiers, path[done:last]):
             served[name][request] += count
             done += count
+        prompt = len(path) if answers_at_once else prompts[request]
+        before = lowest.written
         for tier in tiers.values():
-            tier.save([*answer, *path[done : prompts[request]]])
-        answer = path[max(done, prompts[request]) :]
-    return served
+            tier.save([*answer, *path[done:prompt]])
+        written[request] = lowest.written - before
+        answer = path[max(done, prompt) :]
+    return Loaded(served, written)
 
 
 def _load(tiers: Mapping[str, LruTier], chunks: Sequence[int]) -> list[tuple[str, int]]:

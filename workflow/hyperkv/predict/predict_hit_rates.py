@@ -10,7 +10,10 @@ nothing in flight takes room in HBM, and a chunk is saved before the next reques
 lookup `prompt`: a tier is asked for the whole prompt and so learns of hits above it, as in LMCache, whose backends use
 every chunk that vLLM's lookup pins (contains and touch_cache). lookup `rest`: it is asked only for what HBM did not have,
 and saves an answer after the next load, as in engine replay. A pool hardly larger than HBM then holds other chunks than
-HBM, and the two together more. All layers are taken to keep every token, as LMCache keeps them; `notes` say where a
+HBM, and the two together more.
+
+With save second_use the lowest tier below HBM gets a chunk when it comes to be saved again: when a request computed it once
+more, or with lookup `prompt` found it in HBM alone. All layers are taken to keep every token, as LMCache keeps them; `notes` say where a
 model's layers do not.
 """
 
@@ -33,9 +36,12 @@ from ..workloads import Conversation, repeat_seed
 from ..workloads.factory import make_workload, workload_notes
 from ..workloads.prefix_tree import Order, PrefixTree, Units, prefix_tree, prompt_tokens, request_order
 from .lower_tiers import loaded_chunks
-from .lru import held_units
+from .lru import Tier, simulated_tier
 
 TIERS = ("hbm", "dram", "ssd")
+BELOW = TIERS[1:]
+USES = (1, 2)  # scenario key save: first_use, second_use
+AT_USES = ("written_bytes", "second_use_hit_rate", "second_use_written_bytes")
 RATES = ("hit_rate", "ceiling_hit_rate")
 # Units that a tier holds, by tier name; None: unbounded. Tiers that are not there have no entry.
 Capacities = dict[str, int | None]
@@ -60,7 +66,7 @@ class Simulation:
     prompts: np.ndarray
     _trees: dict[bool, tuple[PrefixTree, list[int]]] = field(default_factory=dict)
     _units: dict[tuple[bool, int], Units] = field(default_factory=dict)
-    _held: dict[tuple[bool, int, int | None], np.ndarray] = field(default_factory=dict)
+    _simulated: dict[tuple[bool, int, int | None, int], Tier] = field(default_factory=dict)
 
     @classmethod
     def of(cls, conversations: Sequence[Conversation], clients: int, active_conversations: int) -> Simulation:
@@ -69,12 +75,20 @@ class Simulation:
         order = request_order(turns, clients, active_conversations)
         return cls(conversations, order, prompt_tokens(conversations, order))
 
-    def reached(self, save_decode_cache: bool, unit_tokens: int, capacity: int | None) -> np.ndarray:
+    def reached(
+        self, save_decode_cache: bool, unit_tokens: int, capacity: int | None, uses: int = 1
+    ) -> np.ndarray:
         """Prompt tokens of each request that a tier alone would serve: whole units, never the last token."""
-        key = (save_decode_cache, unit_tokens, capacity)
-        if key not in self._held:
-            self._held[key] = held_units(*self._in_units(save_decode_cache, unit_tokens), capacity)
-        return np.minimum(self._held[key], (self.prompts - 1) // unit_tokens) * unit_tokens
+        held = self.tier(save_decode_cache, unit_tokens, capacity, uses).held
+        return np.minimum(held, (self.prompts - 1) // unit_tokens) * unit_tokens
+
+    def tier(self, save_decode_cache: bool, unit_tokens: int, capacity: int | None, uses: int = 1) -> Tier:
+        """What a tier alone would hold and write."""
+        key = (save_decode_cache, unit_tokens, capacity, uses)
+        if key not in self._simulated:
+            units = self._in_units(save_decode_cache, unit_tokens)
+            self._simulated[key] = simulated_tier(*units, capacity, uses)
+        return self._simulated[key]
 
     def _in_units(self, save_decode_cache: bool, unit_tokens: int) -> tuple[Units, list[int]]:
         tree, leaves = self._tree(save_decode_cache)
@@ -90,41 +104,82 @@ class Simulation:
             self._trees[save_decode_cache] = (tree, leaves)
         return self._trees[save_decode_cache]
 
-    def hit_tokens(
-        self, capacities: Capacities, save_decode_cache: bool, block_tokens: int, chunk_tokens: int
-    ) -> dict[str, np.ndarray]:
-        """Prompt tokens of each request served by each tier, from the fastest down, each adding to those above.
+    def found(
+        self,
+        capacities: Capacities,
+        save_decode_cache: bool,
+        block_tokens: int,
+        chunk_tokens: int,
+        uses: int = 1,
+    ) -> Found:
+        """What each request finds in the tiers, every one of which is asked for the whole prompt.
 
-        Every tier is asked for the whole prompt.
+        uses: at which use of a chunk the lowest tier below HBM gets it, 1 or 2.
         """
+        below = {name: size for name, size in capacities.items() if name in BELOW}
+        if uses > 1 and len(below) > 1:  # what the upper one serves does not come to be saved
+            return self._found_in_chunks(
+                capacities, save_decode_cache, block_tokens, chunk_tokens, uses, True
+            )
         position = np.zeros_like(self.prompts)
-        hits = {}
+        hits, written = {}, np.zeros_like(self.prompts)
         for name, capacity in capacities.items():
             above = position
             if name == "hbm":
                 position = self.reached(True, block_tokens, capacity)
             else:
-                position = np.maximum(above, self.reached(save_decode_cache, chunk_tokens, capacity))
+                key = (save_decode_cache, chunk_tokens, capacity, uses)
+                position, written = np.maximum(above, self.reached(*key)), self.tier(*key).written
             hits[name] = position - above
-        return hits
+        return Found(hits, written)
 
-    def hit_tokens_of_rest(
-        self, capacities: Capacities, save_decode_cache: bool, block_tokens: int, chunk_tokens: int
-    ) -> dict[str, np.ndarray]:
+    def found_of_rest(
+        self,
+        capacities: Capacities,
+        save_decode_cache: bool,
+        block_tokens: int,
+        chunk_tokens: int,
+        uses: int = 1,
+    ) -> Found:
         """The same with the tiers below HBM asked only for what HBM did not have."""
+        return self._found_in_chunks(capacities, save_decode_cache, block_tokens, chunk_tokens, uses, False)
+
+    def _found_in_chunks(
+        self,
+        capacities: Capacities,
+        decode: bool,
+        block_tokens: int,
+        chunk_tokens: int,
+        uses: int,
+        whole: bool,
+    ) -> Found:
+        """By a simulation chunk by chunk. whole: tiers below HBM are asked for the whole prompt."""
         below = dict(capacities)
         hits, position = {}, np.zeros_like(self.prompts)
         if "hbm" in below:
             hits["hbm"] = position = self.reached(True, block_tokens, below.pop("hbm"))
-        units, leaves = self._in_units(save_decode_cache, chunk_tokens)
-        chunks, last = position // chunk_tokens, (self.prompts - 1) // chunk_tokens
+        units, leaves = self._in_units(decode, chunk_tokens)
+        first, last = position // chunk_tokens, (self.prompts - 1) // chunk_tokens
+        chunks = np.zeros_like(first) if whole else first
         asked = list(zip(chunks.tolist(), last.tolist(), strict=True))
-        served = loaded_chunks(units, leaves, asked, (self.prompts // chunk_tokens).tolist(), below)
+        prompts = (self.prompts // chunk_tokens).tolist()
+        loaded = loaded_chunks(units, leaves, asked, prompts, below, uses, answers_at_once=whole)
         for name in below:
-            chunks = chunks + served[name]
+            chunks = chunks + loaded.chunks[name]
             reached = np.maximum(position, chunks * chunk_tokens)
             hits[name], position = reached - position, reached
-        return hits
+        return Found(hits, loaded.written)
+
+
+@dataclass(frozen=True)
+class Found:
+    """hits: prompt tokens of each request served by each tier, from the fastest down, each adding to those above.
+
+    written: chunks that were written to the lowest tier below HBM behind each request.
+    """
+
+    hits: dict[str, np.ndarray]
+    written: np.ndarray
 
 
 def main(*, spec: Spec, out: Path) -> None:
@@ -160,8 +215,9 @@ def _case_rows(name: str, case: Mapping[str, Any], spec: Mapping[str, Any]) -> I
             block = sizes.get("block_tokens", case["block_tokens"])
             notes = "; ".join([*workload_notes(workload), *geometry.offload_notes]) or None
             capacities = capacities_of(sizes, geometry.chunk_bytes(block), geometry.chunk_bytes(chunk))
+            setting = (capacities, decode, block, chunk)
             found = [
-                _rates(run, len(prompts), case["lookup"], (capacities, decode, block, chunk))
+                _rates(run, len(prompts), case["lookup"], setting, geometry.chunk_bytes(chunk))
                 for run, prompts in zip(runs, counted, strict=True)
             ]
             yield {
@@ -188,25 +244,38 @@ def _case_rows(name: str, case: Mapping[str, Any], spec: Mapping[str, Any]) -> I
 
 
 def _rates(
-    run: Simulation, requests: int, lookup: str, setting: tuple[Capacities, bool, int, int]
+    run: Simulation,
+    requests: int,
+    lookup: str,
+    setting: tuple[Capacities, bool, int, int],
+    chunk_bytes: int,
 ) -> dict[str, float]:
-    """Shares of the first requests' prompt tokens: all tiers, each, and one unbounded store without HBM."""
+    """Shares of the first requests' prompt tokens: all tiers, each, and one unbounded store without HBM; bytes written.
+
+    Of chunks saved at the second use what differs.
+    """
+    capacities, decode, _, chunk_tokens = setting
     total = run.prompts[:requests].sum()
-    hits = run.hit_tokens(*setting) if lookup == "prompt" else run.hit_tokens_of_rest(*setting)
-    _, decode, _, chunk_tokens = setting
+    find = run.found if lookup == "prompt" else run.found_of_rest
+    first, second = (find(*setting, uses) for uses in USES)
     ceiling = run.reached(decode, chunk_tokens, None)
-    by_tier = {f"{tier}_hit_rate": tokens[:requests].sum() / total for tier, tokens in hits.items()}
-    return {
+    by_tier = {f"{tier}_hit_rate": tokens[:requests].sum() / total for tier, tokens in first.hits.items()}
+    rates = {
         "hit_rate": sum(by_tier.values()),
         "ceiling_hit_rate": ceiling[:requests].sum() / total,
         **by_tier,
     }
+    if not any(name in capacities for name in BELOW):
+        return rates
+    written = [int(found.written[:requests].sum()) * chunk_bytes for found in (first, second)]
+    again = sum(tokens[:requests].sum() for tokens in second.hits.values()) / total
+    return rates | dict(zip(AT_USES, (written[0], again, written[1]), strict=True))
 
 
 def _over_seeds(found: Sequence[Mapping[str, float]]) -> dict[str, float | None]:
     """Mean of every rate, and the range of those that RATES names."""
     row: dict[str, float | None] = {}
-    for name in (*RATES, *(f"{tier}_hit_rate" for tier in TIERS)):
+    for name in (*RATES, *(f"{tier}_hit_rate" for tier in TIERS), *AT_USES):
         values = [rates[name] for rates in found if name in rates]
         row[name] = float(np.mean(values)) if values else None
         if name in RATES:

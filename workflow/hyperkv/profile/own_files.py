@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import redis
 
+from ...plugin.lmcache_striped.python_files import place_of
 from ...plugin.lmcache_striped.stripes import HEAD_BYTES, parts_of, stripe_key
 from ...plugin.lmcache_striped.threads import started
 from ..cells.point import on_each
@@ -69,12 +70,10 @@ def pieces_of(
             batch = wanted[start : start + _KEYS_AT_ONCE]
             answers = client.execute_command("LOCATE", *[key for key, _ in batch])
             for (_, buffer), answer in zip(batch, answers, strict=True):
-                if not answer:
-                    continue
-                offset, length, path = answer.split(b" ", 2)
-                if int(length) == HEAD_BYTES + buffer.size:
-                    place = store.config.directory / os.fsdecode(path)
-                    found.append(Piece(place, int(offset) + HEAD_BYTES, buffer))
+                place = place_of(answer or b"")
+                if place is not None and place.length == HEAD_BYTES + buffer.size:
+                    path = store.config.directory / os.fsdecode(place.path)
+                    found.append(Piece(path, place.offset + HEAD_BYTES, buffer))
     return found, len(wanted) - len(found)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from ...plugin.lmcache_striped.deadline import Endpoint
 from ..cells.cell import CellSpec
 from ..connectors import vllm_own
+from ..connectors.gated import fed, gated
 from ..connectors.registry import DIRECT, STRIPED
 from ..engines.vllm import lmcache
 from ..engines.vllm.command import command, settings_of, variables, weights_of
@@ -70,8 +71,20 @@ def add_engine(files: Files, cell: CellSpec, engine: EngineSlice, place: Place) 
     ports = tuple(range(http_port + 1, http_port + 5))
     held = Held.of(scenario, kv, share, geometry, saved, lmcache.buffer_bytes(scenario, staging), ports)
     offload = lmcache.offload(
-        scenario, staging, held, endpoints, port, http_port, share.values_per_chunk, settings["device"]
+        fed(scenario, place.engine_port, None),
+        staging,
+        held,
+        endpoints,
+        port,
+        http_port,
+        share.values_per_chunk,
+        settings["device"],
     )
+    if gated(scenario):
+        files.notes.append(
+            "the gate learns from what it sees how long computing takes; gate_curve, beside gate in the plugin's keys, names a "
+            "file [[tokens, seconds], ...] that tells it at once"
+        )
     if offload.config is not None:
         files.add(
             "lmcache.yaml",

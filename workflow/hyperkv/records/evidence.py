@@ -86,6 +86,22 @@ class Evidence(Part):
     """As shaped_read_share of what was saved."""
     dropped_chunks: Chunks | None
     """Chunks not saved because the staging pool was full."""
+    first_use_chunks: Chunks | None
+    """Chunks not saved because they came to be saved for the first time, with a scenario's save second_use; not in saved_bytes."""
+    gate_lookups: Annotated[int | None, Unit("lookups")]
+    """Lookups of which a gate decided how much they find; empty without a gate, as the rest of it."""
+    gate_found_chunks: Chunks | None
+    """Chunks that they found."""
+    gate_left_chunks: Chunks | None
+    """Chunks that were there and that they left to be computed, since that was predicted to be better."""
+    gate_load_error: Share | None
+    """|predicted - taken| / taken of the seconds from a lookup until what it found was loaded, median."""
+    gate_load_error_p90: Share | None
+    """The same, 90th percentile."""
+    gate_prompt_error: Share | None
+    """|predicted - taken| / taken of the seconds from a lookup until the rest was computed, median over prompts with a new chunk."""
+    gate_prompt_error_p90: Share | None
+    """The same, 90th percentile."""
     device_share: Share | None
     """device_read_bytes over loaded_bytes; empty when nothing was loaded."""
     write_amplification: Annotated[float | None, Unit("ratio")]

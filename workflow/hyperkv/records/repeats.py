@@ -21,12 +21,16 @@ def single_anchor(scenario: str, prompt_tokens: float) -> str:
     return f"single-{scenario}-{prompt_tokens:g}"
 
 
-def at_common_load(scenarios: pd.DataFrame) -> pd.DataFrame:
-    """Each scenario's row at the highest load that all have; where they share none, at its own highest."""
-    loads = [set(own["load"]) for _, own in scenarios.groupby("scenario")]
-    if common := set.intersection(*loads) if loads else ():
-        return scenarios[scenarios["load"] == max(common)]
-    return scenarios.loc[scenarios.groupby("scenario", sort=False)["load"].idxmax()]
+def at_common_load(rows: pd.DataFrame) -> pd.DataFrame:
+    """Scenarios beside each other: the rows at the highest load that all have; where they share none, each at its own highest."""
+    loads = [set(own["load"]) for _, own in rows.groupby("scenario")]
+    common = set.intersection(*loads) if loads else ()
+    return rows[rows["load"] == max(common)] if common else at_own_load(rows)
+
+
+def at_own_load(rows: pd.DataFrame) -> pd.DataFrame:
+    """Scenarios one by one, each beside its baseline alone: the rows of each at its own highest load."""
+    return rows[rows["load"] == rows.groupby("scenario")["load"].transform("max")]
 
 
 def clients_words(rows: pd.DataFrame) -> str:

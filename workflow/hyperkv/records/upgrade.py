@@ -6,7 +6,8 @@
    CPU time is finer than a tick.
 5  the pair of vLLM and LMCache.
 6  what was read from the store's files (connector direct).
-7  what the store itself moved per second, and how far it was held to a shaped device.
+7  what a gate found and left, and how well it predicted; first uses that were not saved; what the store itself moved per second,
+   and how far it was held to a shaped device.
 """
 
 from __future__ import annotations
@@ -144,7 +145,7 @@ def _finalist_to_4(record: Line) -> Line:
     return record | {"cell": None if record["cell"] is None else upgraded(record["cell"])}
 
 
-def _cell_to_6(record: Line) -> Line:
+def _cell_with_evidence(record: Line) -> Line:
     return record | {"evidence": _filled(Evidence, record["evidence"])}
 
 
@@ -168,6 +169,6 @@ _STEPS: dict[int, dict[str, Callable[[Line], Line]]] = {
     2: {"cell": _swept_to_2, "single": _swept_to_2, "point": _point_to_2},
     4: {"cell": _cell_to_4, "point": _point_to_4, "single": _single_to_4, "finalist": _finalist_to_4},
     5: {"cell": _swept_to_5, "single": _swept_to_5, "finalist": _finalist_to_4},
-    6: {"cell": _cell_to_6, "finalist": _finalist_to_4},
-    7: {"cell": _cell_to_6, "finalist": _finalist_to_4},
+    6: {"cell": _cell_with_evidence, "finalist": _finalist_to_4},
+    7: {"cell": _cell_with_evidence, "finalist": _finalist_to_4},
 }

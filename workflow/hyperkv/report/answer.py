@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pandas as pd
 
+from ..records.repeats import at_common_load
 from .rows import interval_text, percent
 
 
 def price_of_ssd(scenarios: pd.DataFrame, ratios: pd.DataFrame) -> str:
-    """One sentence: DRAM against the best SSD scenarios at the highest load, and where SSD bytes came from; one for each pair of
+    """One sentence: DRAM against the best SSD scenarios at the highest load that all have, and where SSD bytes came from; one for each pair of
     vLLM and LMCache.
 
     Of SSD scenarios those with the DRAM scenario's chunk size, when there are any.
@@ -42,6 +43,7 @@ def _of_pair(scenarios: pd.DataFrame, ratios: pd.DataFrame) -> str:
         return f"The SSD scenarios and {ratios.iloc[0]['baseline']} differ in {facts}, so the two cannot be compared."
     if rows.empty:
         return "No SSD scenario is valid where DRAM is, so the two cannot be compared."
+    rows = at_common_load(rows)
     load = int(rows["load"].max())
     rows = rows[rows["load"] == load].sort_values("ratio")
     connectors = ssd.drop_duplicates("scenario").set_index("scenario")["connector"]

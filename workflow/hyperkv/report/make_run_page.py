@@ -155,7 +155,7 @@ def drawn(run: KeptRun, tables: Tables, folder: Path) -> list[str]:
             draw, needed = DRAWN[name]
             given = [_given(run, read, each) for each in needed]
             used = [each for each in given if isinstance(each, pd.DataFrame)]
-            save(partial(draw, *given), folder / f"{name}.svg", Path(scratch) / "figure.png", mixed(used))
+            save(partial(draw, *given), folder / f"{name}.svg", note=mixed(used))
     return names
 
 

@@ -16,7 +16,7 @@ import pandas as pd
 from ..base.cli import run_stage
 from ..base.options import Files, read_by
 from ..records.hardware import disk_words, hardware_words, mixed
-from ..records.repeats import at_common_load
+from ..records.repeats import at_common_load, at_own_load
 from ..records.templates import filled
 from ..tables.methods.pays_text import TOO_MANY, answer, caveat, pays_text
 from .answer import price_of_ssd
@@ -122,12 +122,10 @@ def _scenario(row: pd.Series) -> Scenario:
 
 def _ratios(ratios: pd.DataFrame, scenarios: pd.DataFrame) -> Iterator[Ratio]:
     on_ssd = scenarios[scenarios["tier"] == "ssd"]["scenario"]
-    for _, own in ratios[ratios["scenario"].isin(on_ssd)].groupby("scenario", sort=False):
-        for _, row in own[own["load"].isna() | (own["load"] == own["load"].max())].iterrows():
-            told = {
-                key: _known(row[key]) for key in ("baseline", "scenario", "at", "load", "metric", "unlike")
-            }
-            yield Ratio(**told, ratio=_interval(row, "ratio"))
+    shown = pd.concat([at_own_load(ratios), ratios[ratios["load"].isna()]]).sort_index()
+    for _, row in shown[shown["scenario"].isin(on_ssd)].iterrows():
+        told = {key: _known(row[key]) for key in ("baseline", "scenario", "at", "load", "metric", "unlike")}
+        yield Ratio(**told, ratio=_interval(row, "ratio"))
 
 
 def _evidence(cells: pd.DataFrame) -> Evidence:

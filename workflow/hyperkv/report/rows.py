@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from ..recommend.recommendation_text import number, with_interval
+from ..records.repeats import at_own_load
 from ..records.stats import Interval
 from ..tables.methods.cost_model import cost_anchor
 
@@ -55,16 +56,16 @@ def interval_text(row: Mapping[str, Any], name: str) -> str:
 
 
 def ratios_rows(ratios: pd.DataFrame) -> Table | None:
-    """The baseline over every other scenario, at the highest common load and at equal TPS/user; None when there is none. Where pairs
-    of vLLM and LMCache have one each, it stands beside the scenario."""
+    """The baseline over every other scenario, each at the highest load that both have and at equal TPS/user; None when there is none.
+    Where pairs of vLLM and LMCache have one each, it stands beside the scenario."""
     if ratios.empty:
         return None
     rows, several = [], ratios["baseline"].nunique() > 1
+    highest = at_own_load(ratios[ratios["at"] == "load"])
     for scenario, group in ratios.groupby("scenario", sort=False):
-        at_load = group[group["at"] == "load"]
-        highest = at_load[at_load["load"] == at_load["load"].max()]
+        at_load = highest[highest["scenario"] == scenario]
         found = [
-            *(highest[highest["metric"] == metric] for metric in ("rps_per_gpu", "ttft_p50_ms")),
+            *(at_load[at_load["metric"] == metric] for metric in ("rps_per_gpu", "ttft_p50_ms")),
             group[group["at"] == "tps_per_user"],
         ]
         texts = [interval_text(item.iloc[0], "ratio") if len(item) else "-" for item in found]

@@ -5,6 +5,7 @@ python -m workflow.hyperkv.run.keep_run --config config/scenarios.yaml config/co
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +21,10 @@ from ..base.options import Files, Words
 from ..config.models.experiment import Figures
 from ..records.frames import read_json, read_jsonl
 from ..records.kept_run import About, write_run
+from ..records.record_file import identity_in
 from ..records.upgrade import current
+from .asked import Asked, Wanted
+from .stages import Stages
 
 MEASURED = {
     "sweep/*/*.jsonl": "experiment",
@@ -61,7 +65,7 @@ def main(
     configuration: dict[str, Any] = {}
     for path in config:
         update_config(configuration, read_mapping(path, "--config", "name the files that the run had"))
-    found = dict(measured(results, configuration))
+    found = dict(measured(results, configuration, Asked(Stages.of(configuration))))
     found |= {
         path.name: current({"record": "calibration"} | read_json(path), str(path)) for path in calibrations
     }
@@ -81,14 +85,40 @@ def main(
     write_run(out, about, list(found.values()), found)
 
 
-def measured(results: Path, configuration: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every record in a results folder of the scenarios that a configuration names, in its order, with a key that says where it stood."""
+def measured(
+    results: Path, configuration: Mapping[str, Any], asked: Asked
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every record in a results folder of the scenarios that a configuration names, in its order, with a key that says where it stood.
+
+    asked: what the configuration asks of files of records. Raises UserError for one that was measured with another configuration.
+    """
     for pattern, section in MEASURED.items():
         scenarios = configuration.get(section, {}).get("scenarios")
         for path in sorted(results.glob(pattern), key=lambda path: _place(path, scenarios or [])):
             if scenarios is None or _family(path, scenarios) in scenarios:
-                for number, record in enumerate(read_jsonl([path]), 1):
-                    yield f"{path.relative_to(results)}:{number}", record
+                place, records = path.relative_to(results), read_jsonl([path])
+                _require_own(path, records, asked.wanted(f"results/{place}"))
+                for number, record in enumerate(records, 1):
+                    yield f"{place}:{number}", record
+
+
+def _require_own(path: Path, records: Sequence[Mapping[str, Any]], wanted: Wanted | None) -> None:
+    made = identity_in(path)
+    if made is None or wanted is None or made.spec == wanted.identity.spec:
+        return
+    spec = next((record["spec"] for record in records if record.get("spec")), {})
+    named = f"other contents of {', '.join(wanted.files)}"
+    differs = next(differences(spec, json.loads(wanted.spec)), named if spec else "another configuration")
+    raise UserError(f"{path}: measured with {differs}; keep a run with the configuration that it had")
+
+
+def differences(one: Any, other: Any, key: str = "") -> Iterator[str]:
+    """'loadgen.timeout_s 60, and the configuration has 90' for each key in which two slices of a configuration differ."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        for name in dict.fromkeys([*one, *other]):
+            yield from differences(one.get(name), other.get(name), f"{key}.{name}".lstrip("."))
+    elif one != other:
+        yield f"{key} {json.dumps(one)}, and the configuration has {json.dumps(other)}"
 
 
 def commits_of(records: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -20,11 +20,16 @@ from .deadline import Endpoint
 from .direct import DEPTH, MOST_DEPTH, FileSettings
 from .errors import StoreError, UserError
 from .file_counts import FileCounts
+from .gate_settings import KEYS as GATE_KEYS
+from .gate_settings import NO_GATE, GateSettings, gate_from
 from .native import INSTALLED
 from .pieces import READS
 from .save_queue import SaveCounts, SaveQueue
+from .save_share import SaveShare
+from .second_use import SAVES, SecondUse, told
 from .secret import KEYS as SECRET_KEYS
 from .secret import Secret
+from .shape import KEYS as DEVICE_KEYS
 from .shape import Device, Shape, device_from
 from .stripes import STRIPE_BYTES, STRIPES_IN_FLIGHT
 
@@ -40,12 +45,11 @@ class CacheSettings:
     connections: for loads, to each server. save_connections: for saves, None for as many; fewer leave more of the
     processor to the engine while it saves. stripes_in_flight: on each of them. timeout_s: of every call, see
     deadline.py. retry_s: after a failure the store is left alone for so long, and everything is a miss. save_queue_bytes:
-    bound of what waits to be saved or is being saved; more is dropped. load_queue_bytes: what lookups may find beside what
-    is being loaded, for StripedL2 alone, see load_bound.py. library: what loads, see native.py; None for Python.
-    dirs: the servers' data folders in their order, whose files are read here where the servers answer LOCATE; read,
-    read_threads, read_depth: how, see FileSettings of direct.py. loads: how many go on at once, each over connections of its own;
-    None for one, or LOADS_OF_FILES with dirs, so that one's questions go on beside another's reads. device: what the servers are
-    held to be together, see shape.py.
+    bound of what waits to be saved or is being saved; more is dropped. save: at which use a chunk is saved, see second_use.py.
+    gate: how much lookups find, see gate_settings.py; of StripedL2 and inside LMCache. library: what loads, see native.py; None for
+    Python. dirs: the servers' data folders in their order, whose files are read here where the servers answer LOCATE; read,
+    read_threads, read_depth: how, see FileSettings of direct.py. loads: how many go on at once, each over connections of its own; None
+    for one, or LOADS_OF_FILES with dirs, so that one's questions go on beside another's reads. device: see shape.py.
     """
 
     endpoints: tuple[Endpoint, ...]
@@ -56,7 +60,7 @@ class CacheSettings:
     timeout_s: float = 3.0
     retry_s: float = 10.0
     save_queue_bytes: int = 1 << 30
-    load_queue_bytes: int | None = None
+    gate: GateSettings = NO_GATE
     library: Path | None = None
     dirs: tuple[Path, ...] = ()
     read: str = "auto"
@@ -64,6 +68,7 @@ class CacheSettings:
     read_depth: int = DEPTH
     loads: int | None = None
     device: Device = field(default_factory=Device)
+    save: str = "first_use"
 
     @property
     def loads_at_once(self) -> int:
@@ -89,7 +94,7 @@ class CacheCounts:
     """Since the start. loaded, missed: chunks asked for; damaged: of the missed, those that were there and not whole.
 
     failures: calls that the store failed; skipped: calls made while it was left alone. saves: see SaveCounts. files: see
-    FileCounts.
+    FileCounts. first_uses: chunks that were not saved for want of a second use.
     """
 
     loaded: int
@@ -99,6 +104,7 @@ class CacheCounts:
     skipped: int
     saves: SaveCounts
     files: FileCounts | None
+    first_uses: int
 
 
 def settings_from(values: Mapping[str, Any], prefix: str) -> CacheSettings:
@@ -119,7 +125,8 @@ def settings_from(values: Mapping[str, Any], prefix: str) -> CacheSettings:
             f"{prefix}.password_file"
         )
     own = [item.name for item in fields(CacheSettings) if item.name != "device"]
-    known = {*_HOSTS, *SECRET_KEYS, "client", *own, *(f"shape_{item.name}" for item in fields(Device))}
+    gate = gate_from(values, prefix)
+    known = {*_HOSTS, *SECRET_KEYS, *GATE_KEYS, *DEVICE_KEYS, "client", *own}
     given_here = (key.removeprefix(f"{prefix}.") for key in values if key.startswith(f"{prefix}."))
     if unknown := sorted(key for key in given_here if key not in known and "." not in key):
         raise UserError(
@@ -127,7 +134,7 @@ def settings_from(values: Mapping[str, Any], prefix: str) -> CacheSettings:
         )
     password = Secret.of({key: values.get(f"{prefix}.{key}") for key in SECRET_KEYS})
     endpoints = tuple(_endpoint(word.strip(), password, where) for word in str(text).split(","))
-    words = ("endpoints", "library", "dirs", "read")
+    words = ("endpoints", "library", "dirs", "read", "gate", "save")
     numbers = [name for name in own if name not in words]
     given = {
         name: values[f"{prefix}.{name}"] for name in numbers if values.get(f"{prefix}.{name}") is not None
@@ -149,13 +156,16 @@ def settings_from(values: Mapping[str, Any], prefix: str) -> CacheSettings:
     read = values.get(f"{prefix}.read") or "auto"
     if read not in READS:
         raise UserError(f"{prefix}.read: {read!r} is wrong; allowed are {', '.join(READS)}")
+    save = values.get(f"{prefix}.save") or SAVES[0]
+    if save not in SAVES:
+        raise UserError(f"{prefix}.save: {save!r} is wrong; allowed are {', '.join(SAVES)}")
     if given.get("read_depth", DEPTH) > MOST_DEPTH:
         raise UserError(
             f"{prefix}.read_depth: {given['read_depth']} is wrong; at most {MOST_DEPTH} reads are under way in a thread"
         )
-    device = device_from(values, f"{prefix}.")
+    library, device = _library(values, prefix), device_from(values, f"{prefix}.")
     return CacheSettings(
-        endpoints, **given, library=_library(values, prefix), dirs=dirs, read=read, device=device
+        endpoints, **given, library=library, dirs=dirs, read=read, gate=gate, save=save, device=device
     )
 
 
@@ -183,7 +193,7 @@ class StripedCache:
     """Lookups, loads and saves that never raise StoreError. Safe to use from several threads.
 
     report: is told in a line when the store fails and when chunks are damaged; warn, why files are not read; note, of each load
-    how much of it came from files.
+    how much of it came from files. share: what saves take while loads come.
     """
 
     def __init__(
@@ -192,6 +202,8 @@ class StripedCache:
         report: Callable[[str], None] = lambda _: None,
         warn: Callable[[str], None] = lambda _: None,
         note: Callable[[str], None] = lambda _: None,
+        *,
+        share: SaveShare | None = None,
     ):
         self.settings = settings
         self.report, self._warn, self._note = report, warn, note
@@ -203,15 +215,24 @@ class StripedCache:
         self._free: queue.SimpleQueue[StripedConnector] = queue.SimpleQueue()
         for connector in self._loads:
             self._free.put(connector)
-        self._stores = self._connector(settings.save_connections or settings.connections)
-        self._saves = SaveQueue(self._save, settings.save_queue_bytes)
+        self._share = share or SaveShare()
+        self._stores = self._connector(
+            settings.save_connections or settings.connections, turn=self._share.wait
+        )
+        self._saves = SaveQueue(self._save, settings.save_queue_bytes, self._share.together)
+        self._uses = SecondUse() if settings.save == "second_use" else None
         self._lock = threading.Lock()
         self._alone_until = 0.0
         self._loaded = self._missed = self._failures = self._skipped = 0
 
-    def _connector(self, connections: int, files: FileSettings | None = None) -> StripedConnector:
+    def _connector(
+        self,
+        connections: int,
+        files: FileSettings | None = None,
+        turn: Callable[[int], float] | None = None,
+    ) -> StripedConnector:
         chosen = self.settings
-        made = StripedConnector(
+        return StripedConnector(
             chosen.endpoints,
             connections,
             chosen.timeout_s,
@@ -221,12 +242,13 @@ class StripedCache:
             library=chosen.library,
             files=files,
             report=self._warn,
+            turn=turn,
+            shape=self.shape,
         )
-        made.shape = self.shape
-        return made
 
     def close(self) -> None:
         """Drop the saves that wait, end the one under way and close every connection."""
+        self._share.close()
         self._saves.close()
         for connector in (self._lookups, *self._loads, self._stores):
             connector.close()
@@ -243,6 +265,7 @@ class StripedCache:
                 self._skipped,
                 self._saves.counts,
                 FileCounts.sum_of([connector.file_counts for connector in self._loads]),
+                0 if self._uses is None else self._uses.first_uses,
             )
 
     def count_present(self, keys: Sequence[bytes]) -> int:
@@ -268,7 +291,9 @@ class StripedCache:
         self, connector: StripedConnector, keys: Sequence[bytes], buffers: Sequence[np.ndarray]
     ) -> list[bool]:
         damaged, read, begun = connector.damaged_chunks, connector.file_counts, time.monotonic()
-        found = self._tried(lambda: connector.get(keys, buffers), [False] * len(keys))
+        with self._share.load(sum(buffer.size for buffer in buffers)) as loaded:
+            found = self._tried(lambda: connector.get(keys, buffers), [False] * len(keys))
+            loaded(sum(buffer.size for buffer, hit in zip(buffers, found, strict=True) if hit))
         with self._lock:
             self._loaded += found.count(True)
             self._missed += found.count(False)
@@ -276,6 +301,15 @@ class StripedCache:
             self.report(f"{connector.damaged_chunks - damaged} of {len(keys)} chunks are damaged")
         if read is not None and (now := connector.file_counts) is not None:
             self._note(f"{now.since(read).told}, in {(time.monotonic() - begun) * 1e3:.1f} ms")
+        return found
+
+    def worth_saving(self, keys: Sequence[bytes]) -> list[bool]:
+        """Which chunks to offer: all, or those that come for the second time. To be asked once for each chunk that comes."""
+        if self._uses is None:
+            return [True] * len(keys)
+        found = self._uses.again(keys)
+        if first := found.count(False):
+            self._note(told(first))
         return found
 
     def offer(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,6 +21,7 @@ from .deadline import Deadline, Endpoint
 from .direct import FileReads, FileSettings, Loading
 from .file_counts import FileCounts
 from .native import NativeLoads, Wanted
+from .shape import Shape
 from .stripes import (
     HEAD_BYTES,
     STRIPE_BYTES,
@@ -48,6 +50,7 @@ class StripedConnector(ChannelConnector):
     that is not done. Every connection has a thread. A closed
     connection is opened again by the next call that needs it. Calls from several threads wait for each other.
     timeout_s: of every call, once it is its turn; deadline.py says how it bounds a large one. Connecting is part of it.
+    turn: waits until a save of so many bytes may begin and says how long, see save_share.py. shape: of all connectors of a client.
     damaged_chunks: loads that found stripes, all of the right length, that were together not the chunk.
     """
 
@@ -62,6 +65,8 @@ class StripedConnector(ChannelConnector):
         library: Path | None = None,
         files: FileSettings | None = None,
         report: Callable[[str], None] | None = None,
+        turn: Callable[[int], float] | None = None,
+        shape: Shape | None = None,
     ):
         super().__init__(connections * len(endpoints))
         self.connections = connections
@@ -69,6 +74,8 @@ class StripedConnector(ChannelConnector):
         self.damaged_chunks = 0
         self.notes: list[str] = []
         self._timeout_s = timeout_s
+        self._turn = turn
+        self.shape = shape or self.shape
         self._lock = threading.Lock()
         self._native = None if library is None else NativeLoads(library)
         count = connections * len(endpoints)
@@ -127,8 +134,12 @@ class StripedConnector(ChannelConnector):
         routed = [[(self._server_of(save.key, save.part.index), save) for save in chunk] for chunk in saves]
         parts = [[save.part for save in chunk] for chunk in saves]
         size, commands = _moved(parts)
-        with self._lock, self.shape.moving("write", self._saving) as moved:
+        waits: list[float] = []
+        with self._lock, self.shape.moving("write", self._saving, waits) as moved:
             deadline = Deadline(self._timeout_s, size, commands)
+            if self._turn is not None:
+                for save in (save for chunk in saves for save in chunk):
+                    save.turn = partial(_take_turn, self._turn, deadline, waits)
             self._run([item for chunk in routed for item in chunk[1:]], Channel.run, deadline)
             self._run([chunk[0] for chunk in routed], Channel.run, deadline)
             moved += _sizes(parts)
@@ -176,6 +187,12 @@ class StripedConnector(ChannelConnector):
         ended(self._workers.submit(run, channel, share, deadline) for channel, share in work.items())
 
 
+def _take_turn(turn: Callable[[int], float], deadline: Deadline, waits: list[float], size: int) -> None:
+    """Wait for a save's turn, which is not the server's time."""
+    waits.append(turn(size))
+    deadline.waited(waits[-1])
+
+
 def _moved(chunks: Sequence[Sequence[Part]]) -> tuple[int, int]:
     """Bytes of all stripes, heads included, and how many there are."""
     parts = [part for chunk in chunks for part in chunk]
@@ -220,10 +237,11 @@ class _Load(Exchange):
 
 
 class _Save(Exchange):
-    """SET of one stripe. siblings: the chunk's other saves, for stripe 0."""
+    """SET of one stripe. siblings: the chunk's other saves, for stripe 0. turn: waits until so many bytes may be sent."""
 
     name = "SET"
     checksum: int
+    turn: Callable[[int], None] | None = None
 
     def __init__(self, key: bytes, part: Part, head: tuple[int, int, bytes], view: memoryview):
         self.key, self.part, self._view = key, part, view
@@ -232,6 +250,8 @@ class _Save(Exchange):
         self.siblings: Sequence[_Save] = ()
 
     def request(self) -> Sequence[bytes | memoryview]:
+        if self.turn is not None:
+            self.turn(self.part.length)
         self.checksum = checksum(self._view)
         root = root_of([save.checksum for save in (self, *self.siblings)]) if self.part.index == 0 else 0
         key, head = stripe_key(self.key, self.part.index), Head(*self._head, self.checksum, root)

@@ -66,6 +66,10 @@ class Deadline:
         self.size -= counted
         self._end += counted / self._bytes_per_s
 
+    def waited(self, seconds: float) -> None:
+        """The operation waited so long of its own accord."""
+        self._end += seconds
+
     def answered(self) -> None:
         """A command was answered to its end."""
         self.moved(COMMAND_BYTES)

@@ -247,12 +247,13 @@ class _Stripes:
         pieces, head = self.pieces, self.pieces["head"]
         good = (pieces["length"] >= 0) & (pieces["length"] == HEAD_BYTES + pieces["room"].astype(np.int64))
         good &= (
-            (head["magic"] == MAGIC) & (head["index"] == pieces["index"]) & (head["length"] == pieces["room"])
+            (head["magic"] == np.void(MAGIC))
+            & (head["index"] == pieces["index"])
+            & (head["length"] == pieces["room"])
         )
         good &= (head["checksum"] == pieces["checksum"]) & ((pieces["index"] == 0) | (head["root"] == 0))
         for chunk, rows in zip(chunks, self.rows, strict=True):
             mine = head[rows]
-            name = np.frombuffer(chunk_id(chunk.key), "<u8")
             good[rows] &= (mine["count"] == len(mine)) & (mine["chunk_bytes"] == chunk.buffer.size)
-            good[rows] &= (mine["chunk"] == name).all(axis=1)
+            good[rows] &= mine["chunk"] == np.void(chunk_id(chunk.key))
         return good

@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 
 from .cache import StripedCache, settings_from
-from .load_bound import LoadBound
+from .chunk_names import Columns, row_and_chunk
+from .gate_feed import GateFeed
 from .save_queue import Saving
 from .threads import started
 
@@ -35,15 +36,23 @@ Completion = tuple[int, bool, str, "list[bool] | None"]
 class StripedL2:
     """A StripedCache under LMCache's interface. Closes it in the end. Safe to use from several threads.
 
-    warn: is told in a line when saves are dropped and when chunks are left for want of room (load_queue_bytes); the
-    cache's own `report`, when a lookup or a load failed in a way that the cache does not know. Lookups have a thread of
-    their own, and every load that goes on at once; a lookup finds leading chunks only, which is what a prefix cache asks for.
+    warn: is told in a line when saves are dropped; note, what the gate decided; the cache's own `report`, when a lookup or a load
+    failed in a way that the cache does not know. Lookups have a thread of their own, and every load that goes on at once; a lookup
+    finds leading chunks only, which is what a prefix cache asks for, and of these what the gate finds worth loading (gate.py).
+    Raises UserError.
     """
 
-    def __init__(self, cache: StripedCache, warn: Callable[[str], None] = lambda _: None):
+    def __init__(
+        self,
+        cache: StripedCache,
+        warn: Callable[[str], None] = lambda _: None,
+        note: Callable[[str], None] = lambda _: None,
+    ):
         self.cache = cache
         self._warn = warn
-        self._bound = LoadBound(cache.settings.load_queue_bytes)
+        self._feed = GateFeed.of(cache.settings, note, warn)
+        self._left: dict[str, tuple[str, ...]] = {}
+        self._sizes: dict[str, int] = {}
         self._numbers = itertools.count()
         self._lock = threading.Lock()
         self._completed: list[Completion] = []
@@ -58,53 +67,94 @@ class StripedL2:
         return self._descriptor
 
     def submit_batch_exists(self, keys: Sequence[str]) -> int:
-        """Look for chunks; found are the leading ones, as far as there is room to load them."""
+        """Look for chunks; found are the leading ones, as far as it is worth loading them."""
 
         def look() -> list[bool]:
-            present = self.cache.count_present(_names(keys))
-            found = self._bound.fitting(keys, present)
-            if found < present:
-                self._warn(f"left {present - found} chunks to be computed, for want of room to load")
-            return [index < found for index in range(len(keys))]
+            columns = Columns.of(keys)
+            names = [name.encode() for column in columns.names for name in column]
+            present = self.cache.count_present(names) // columns.rows
+            return columns.found(present if self._feed is None else self._found(self._feed, columns, present))
 
         return self._submit(self._lookups, look)
+
+    def _found(self, feed: GateFeed, columns: Columns, present: int) -> int:
+        feed.looked_up()
+        chunks = columns.chunks
+        found = feed.gate.decide(chunks, present).found
+        if found < present:
+            self._left = dict(zip(chunks[found:present], columns.names[found:present], strict=True))
+        if probed := feed.gate.to_probe():
+            self._loads.submit(self._probe, feed, [self._left[key] for key in probed if key in self._left])
+        return found
+
+    def _probe(self, feed: GateFeed, columns: list[tuple[str, ...]]) -> None:
+        """Load chunks that were left into a buffer of our own, so that the gate learns how fast the store is now."""
+        names = [name for column in columns for name in column]
+        sizes = [self._sizes.get(row_and_chunk(name)[0], 0) for name in names]
+        if names and all(sizes):
+            self._load_of(feed, names, [np.empty(size, np.uint8) for size in sizes])()
 
     def submit_batch_get(self, keys: Sequence[str], buffers: Sequence[memoryview]) -> int:
         """Load chunks into buffers of their size, which must stay until the task has ended."""
         arrays = [np.frombuffer(buffer, np.uint8) for buffer in buffers]
-        size = sum(array.size for array in arrays)
+        if self._feed is None:
+            return self._submit(self._loads, lambda: self.cache.load(_names(keys), arrays))
+        return self._submit(self._loads, self._load_of(self._feed, keys, arrays))
+
+    def _load_of(
+        self, feed: GateFeed, keys: Sequence[str], arrays: Sequence[np.ndarray]
+    ) -> Callable[[], list[bool]]:
+        """What loads, when its turn comes, and tells the gate."""
+        chunks = list(dict.fromkeys(row_and_chunk(key)[1] for key in keys))
+        waiting = feed.gate.load_waits(chunks, sum(array.size for array in arrays))
 
         def load() -> list[bool]:
+            feed.gate.load_begins(waiting)
+            found = [False]
             try:
-                return self.cache.load(_names(keys), arrays)
+                found = self.cache.load(_names(keys), arrays)
+                return found
             finally:
-                self._bound.end(size)
+                feed.gate.load_ends(waiting, all(found))
 
-        self._bound.saw(buffers)
-        self._bound.begin(size)
-        return self._submit(self._loads, load)
+        return load
 
     def submit_batch_set(self, keys: Sequence[str], buffers: Sequence[memoryview]) -> int:
         """Save chunks, which must not change until the task has ended; done when all of them are saved.
 
-        Those for which the queue has no room are dropped at once; those that a lookup left are there.
+        Those for which the queue has no room are dropped at once; those that a lookup left are there; those that are not worth it
+        are as good as saved.
         """
-        self._bound.saw(buffers)
+        left = self._were_left(keys, buffers)
         number = next(self._numbers)
         task = Saving(
             len(keys) + 1, lambda saved: self._complete(number, saved, "" if saved else "not saved")
         )
         dropped = 0
-        for key, buffer in zip(keys, buffers, strict=True):
-            if self._bound.was_left(key):
-                task.ended(True)
-            elif not self.cache.offer(_names([key]), [np.frombuffer(buffer, np.uint8)], task.ended):
+        new = [(key, buffer) for key, buffer, there in zip(keys, buffers, left, strict=True) if not there]
+        worth = self.cache.worth_saving(_names([key for key, _ in new]))
+        wanted = [pair for pair, saved in zip(new, worth, strict=True) if saved]
+        for _ in range(len(keys) - len(wanted)):
+            task.ended(True)
+        for key, buffer in wanted:
+            if not self.cache.offer(_names([key]), [np.frombuffer(buffer, np.uint8)], task.ended):
                 dropped += 1
                 task.ended(False)
         if dropped:
             self._warn(f"dropped {dropped} chunks, saves are behind")
         task.ended(True)
         return number
+
+    def _were_left(self, keys: Sequence[str], buffers: Sequence[memoryview]) -> list[bool]:
+        """Of each key whether a lookup left its chunk, so that it is there already."""
+        if self._feed is None:
+            return [False] * len(keys)
+        named = [row_and_chunk(key) for key in keys]
+        self._sizes.update((row, buffer.nbytes) for (row, _), buffer in zip(named, buffers, strict=True))
+        chunks = list(dict.fromkeys(chunk for _, chunk in named))
+        size = sum(self._sizes.values()) * len(chunks)
+        there = dict(zip(chunks, self._feed.gate.saves(chunks, size), strict=True))
+        return [there[chunk] for _, chunk in named]
 
     def drain_completions(self) -> list[Completion]:
         """What has ended since the last call, every task once."""
@@ -118,6 +168,8 @@ class StripedL2:
         """End the lookups, loads and saves under way and close every connection; twice is once."""
         for threads in (self._lookups, self._loads):
             threads.shutdown(cancel_futures=True)
+        if self._feed is not None:
+            self._feed.close()
         self.cache.close()
         with self._lock:
             if self._descriptor is not None:
@@ -159,10 +211,12 @@ class StripedL2Client(StripedL2):
         self._logger.info("striped: %s", settings.loads_by)
         logs = (self._logger.error, self._logger.warning, self._logger.info)
         report, warn, note = (partial(log, "striped: %s") for log in logs)
-        super().__init__(StripedCache(settings, report, warn, note), warn)
+        super().__init__(StripedCache(settings, report, warn, note), warn, note)
 
     def close(self) -> None:
         super().close()
+        if self._feed is not None:
+            self._logger.info("striped: %s", self._feed.gate.told)
         self._logger.info("striped: %s", self.cache.counts)
 
 

@@ -10,25 +10,13 @@ import numpy as np
 
 from .channels import Channel
 from .deadline import Deadline
+from .stripes import HEAD
 
 READS = ("cached", "direct", "auto")  # in the order of files.c
 MISSING, REFUSED, BY_GET, UNREAD = range(
     -1, -5, -1
 )  # lengths of what has not come, as native.c and reader.c have them
 
-HEAD = np.dtype(
-    [
-        ("magic", "S4"),
-        ("index", "<u4"),
-        ("count", "<u4"),
-        ("length", "<u4"),
-        ("chunk_bytes", "<u8"),
-        ("chunk", "<u8", 2),
-        ("checksum", "<u8"),
-        ("root", "<u8"),
-        ("", "V8"),
-    ]
-)
 PIECE = np.dtype(
     [
         ("key", np.uint64),
@@ -40,6 +28,7 @@ PIECE = np.dtype(
         ("checksum", np.uint64),
         ("length", np.int64),
         ("head", HEAD),
+        ("", "V8"),
         ("offset", np.int64),
         ("file", np.int32),
         ("", "V4"),

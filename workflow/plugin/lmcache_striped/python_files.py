@@ -13,6 +13,7 @@ import mmap
 import os
 import stat
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from xxhash import xxh3_64_intdigest
@@ -21,8 +22,8 @@ from .base import ended
 from .channels import Exchange
 from .deadline import Deadline
 from .errors import StoreError
-from .pieces import BY_GET, HEAD, MISSING, UNREAD, Share
-from .stripes import HEAD_BYTES, stripe_key
+from .pieces import BY_GET, MISSING, UNREAD, Share
+from .stripes import HEAD, HEAD_BYTES, stripe_key
 from .threads import started
 
 _PAGE = mmap.PAGESIZE
@@ -57,6 +58,22 @@ class Locate(Exchange):
     def place(self, length: int, head: memoryview) -> memoryview | None:
         self.places.append(bytes(head) if length == len(head) else b"")
         return None
+
+
+class Place(NamedTuple):
+    """`length` bytes at `offset` of a file whose path is relative to the server's folder."""
+
+    offset: int
+    length: int
+    path: bytes
+
+
+def place_of(answer: bytes) -> Place | None:
+    """What LOCATE said of a key, `OFFSET LENGTH PATH`; None for what is no place, as locate.c has it."""
+    words = answer.split(b" ", 2)
+    if len(words) != 3 or not all(word.isdigit() and len(word) < 19 for word in words[:2]):
+        return None
+    return Place(int(words[0]), int(words[1]), words[2])
 
 
 class PythonFiles:
@@ -100,21 +117,18 @@ class PythonFiles:
 
 def _read(files: _Opened, piece: np.ndarray, place: bytes) -> int:
     """Head, bytes and checksum of a piece; its length, else why there is none."""
-    words = place.split(b" ", 2)
-    if len(words) != 3 or not all(word.isdigit() and len(word) < 19 for word in words[:2]):
+    room, found = int(piece["room"]), place_of(place)
+    if found is None or found.length != HEAD_BYTES + room:
         return BY_GET
-    offset, length, room = int(words[0]), int(words[1]), int(piece["room"])
-    if length != HEAD_BYTES + room:
-        return BY_GET
-    head = bytearray(HEAD.itemsize)
+    head = bytearray(HEAD_BYTES)
     body = memoryview((ctypes.c_char * room).from_address(int(piece["place"]))).cast("B")
     try:
-        files.read(words[2], offset, memoryview(head)[:HEAD_BYTES], body)
+        files.read(found.path, found.offset, memoryview(head), body)
     except OSError:
         return UNREAD
     piece["head"] = np.frombuffer(head, HEAD)[0]
     piece["checksum"] = xxh3_64_intdigest(body)
-    return length
+    return found.length
 
 
 class _Opened:

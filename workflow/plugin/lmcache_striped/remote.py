@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -26,9 +27,11 @@ from lmcache.v1.storage_backend.connector.base_connector import RemoteConnector
 
 from .base import leading_true
 from .cache import StripedCache, settings_from
+from .gate_feed import GateFeed
 
 logger = init_logger(__name__)
 NAME = "striped"
+_PROMISED = 1 << 16
 
 Names = list[str]  # in the connector, `list` is one of its methods
 Objects = list[Any]
@@ -61,6 +64,9 @@ class StripedRemoteConnector(RemoteConnector):
 
     Loads are received in the memory objects of LMCache's pool. A save holds its memory objects until it has ended or
     is dropped, which is at once when more than save_queue_bytes are waiting.
+
+    A lookup finds what the gate finds worth loading. LMCache asks again for what a lookup found when it comes to load it: that is
+    no lookup, and nothing is decided anew.
     """
 
     def __init__(self, cache: StripedCache, loop: Any, local_cpu_backend: Any, config: Any, metadata: Any):
@@ -69,6 +75,10 @@ class StripedRemoteConnector(RemoteConnector):
         self.dropped_unfull = 0
         self._loop = loop
         self._pool = local_cpu_backend
+        loads_in_step = not getattr(config, "enable_async_loading", False)
+        tell, warn = (partial(log, "striped: %s") for log in (logger.info, logger.warning))
+        self._feed = GateFeed.of(cache.settings, tell, warn, config.chunk_size, loads_in_step)
+        self._promised: OrderedDict[bytes, None] = OrderedDict()
 
     async def exists(self, key: Any) -> bool:
         return await self._aside(self.exists_sync, key)
@@ -80,7 +90,37 @@ class StripedRemoteConnector(RemoteConnector):
         return True
 
     def batched_contains(self, keys: Sequence[Any]) -> int:
-        return self.cache.count_present(_names(keys))
+        names = _names(keys)
+        present = self.cache.count_present(names)
+        return present if self._feed is None else self._found(self._feed, names, present)
+
+    def _found(self, feed: GateFeed, names: Sequence[bytes], present: int) -> int:
+        if names and all(name in self._promised for name in names):
+            return present
+        feed.looked_up()
+        found = feed.gate.decide(names, present).found
+        for name in names[:found]:
+            self._promised[name] = None
+        while len(self._promised) > _PROMISED:
+            self._promised.popitem(last=False)
+        if probed := feed.gate.to_probe():
+            room = [np.empty(self.full_chunk_size_bytes, np.uint8) for _ in probed]
+            self._loop.call_soon_threadsafe(self._loop.run_in_executor, None, self._load, probed, room)
+        return found
+
+    def _load(self, names: Sequence[bytes], room: Sequence[np.ndarray]) -> list[bool]:
+        if self._feed is None:
+            return self.cache.load(names, room)
+        waiting = self._feed.gate.load_waits(names, sum(array.size for array in room))
+        self._feed.gate.load_begins(waiting)
+        found = [False]
+        try:
+            found = self.cache.load(names, room)
+            return found
+        finally:
+            self._feed.gate.load_ends(waiting, all(found))
+            for name in names:
+                self._promised.pop(name, None)
 
     async def batched_async_contains(self, lookup_id: str, keys: Sequence[Any], pin: bool = False) -> int:
         return await self._aside(self.batched_contains, keys)
@@ -95,7 +135,7 @@ class StripedRemoteConnector(RemoteConnector):
         """One memory object per key, None from the first for which the pool has no room, and where there is no chunk."""
         objects = self._allocated(len(keys))
         load = self._loop.run_in_executor(
-            None, self.cache.load, _names(keys[: len(objects)]), [_bytes_of(item) for item in objects]
+            None, self._load, _names(keys[: len(objects)]), [_bytes_of(item) for item in objects]
         )
         try:
             found = await asyncio.shield(load)
@@ -123,19 +163,28 @@ class StripedRemoteConnector(RemoteConnector):
         return True
 
     async def batched_put(self, keys: Sequence[Any], memory_objs: Sequence[Any]) -> None:
-        """Ends when the chunks are saved, failed or dropped; the caller then gives the memory objects back."""
+        """Ends when the chunks are saved, failed, dropped or not worth it; the caller then gives the memory objects back."""
         pairs = [(key, _bytes_of(item)) for key, item in zip(keys, memory_objs, strict=True)]
         whole = [(key, data) for key, data in pairs if data.size == self.full_chunk_size_bytes]
         self.dropped_unfull += len(pairs) - len(whole)
+        new = whole if self._feed is None else self._not_left(self._feed, whole)
+        worth = self.cache.worth_saving(_names([key for key, _ in new]))
+        wanted = [pair for pair, saved in zip(new, worth, strict=True) if saved]
         pending = [
             saved
-            for key, data in whole
+            for key, data in wanted
             if self.cache.offer(_names([key]), [data], partial(self._resolve, saved := asyncio.Event()))
         ]
-        if dropped := len(whole) - len(pending):
+        if dropped := len(wanted) - len(pending):
             logger.warning("striped: dropped %d chunks, saves are behind", dropped)
         for saved in pending:
             await _undisturbed(saved)
+
+    def _not_left(self, feed: GateFeed, pairs: Sequence[Any]) -> Objects:
+        """Of chunks to be saved those that are not there already."""
+        size = sum(data.size for _, data in pairs)
+        left = feed.gate.saves(_names([key for key, _ in pairs]), size)
+        return [pair for pair, there in zip(pairs, left, strict=True) if not there]
 
     def _resolve(self, saved: asyncio.Event, _: bool) -> None:
         with contextlib.suppress(RuntimeError):  # the loop was closed before the save ended
@@ -148,6 +197,9 @@ class StripedRemoteConnector(RemoteConnector):
         return False
 
     async def close(self) -> None:
+        if self._feed is not None:
+            await self._aside(self._feed.close)
+            logger.info("striped: %s", self._feed.gate.told)
         await self._aside(self.cache.close)
         logger.info("striped: %s, unfull chunks not saved: %d", self.cache.counts, self.dropped_unfull)
 

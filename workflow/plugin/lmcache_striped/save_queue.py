@@ -12,7 +12,7 @@ import numpy as np
 from .errors import StoreError
 from .threads import refused
 
-_TOGETHER_BYTES = 256 << 20
+TOGETHER_BYTES = 256 << 20
 
 Save = Callable[[Sequence[bytes], Sequence[np.ndarray]], None]
 
@@ -45,8 +45,8 @@ class SaveQueue:
     it is never called.
     """
 
-    def __init__(self, save: Save, most_bytes: int):
-        self._save = save
+    def __init__(self, save: Save, most_bytes: int, together: Callable[[], int] = lambda: TOGETHER_BYTES):
+        self._save, self._together = save, together
         self._most_bytes = most_bytes
         self._pending_bytes = 0
         self._batches: deque[_Batch] = deque()
@@ -112,11 +112,11 @@ class SaveQueue:
                     batch.done(outcome == "saved")
 
     def _next(self) -> list[_Batch]:
-        """What waits, up to about _TOGETHER_BYTES, so that its stripes are in flight together; nothing at the end."""
+        """What waits, up to about `together` bytes, so that its stripes are in flight together; nothing at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._batches or self._closed)
-            found, size = [], 0
-            while self._batches and size < _TOGETHER_BYTES:
+            found, size, together = [], 0, self._together()
+            while self._batches and size < together:
                 found.append(self._batches.popleft())
                 size += found[-1].size
             return found

@@ -43,6 +43,9 @@ class Device:
         return any(value is not None for value in (self.read_gbps, self.write_gbps, self.latency_us))
 
 
+KEYS = tuple(f"shape_{field.name}" for field in fields(Device))  # of the plugin's settings
+
+
 def device_from(values: Mapping[str, Any], prefix: str) -> Device:
     """The device of keys `<prefix>shape_read_gbps` and so on. Raises UserError naming the key."""
     found: dict[str, Any] = {}
@@ -141,10 +144,11 @@ class Shape:
             return dict(self._counts)
 
     @contextlib.contextmanager
-    def moving(self, way: str, under_way: int | None) -> Iterator[list[int]]:
+    def moving(self, way: str, under_way: int | None, waits: Sequence[float] = ()) -> Iterator[list[int]]:
         """Within it a call moves stripes, and gives the list the bytes of each that it moved; it ends when the device has them moved.
 
-        under_way: stripes that the client has under way at once, None for all. An exception is not held back.
+        under_way: stripes that the client has under way at once, None for all. waits: seconds that the client itself let stripes
+        wait, of which the device proves nothing: such a call is held back and not counted. An exception is not held back.
         """
         sizes: list[int] = []
         begun_s = self._clock()
@@ -155,7 +159,7 @@ class Shape:
             due_s = self._due_s(way, sizes, under_way, begun_s)
             self._until(due_s)
             ended_s = self._clock()
-        if not sizes:
+        if not sizes or sum(waits) > _AHEAD_S:
             return
         moved = Moved(sum(sizes), due_s - begun_s, ended_s - begun_s, served_s - begun_s)
         with self._lock:

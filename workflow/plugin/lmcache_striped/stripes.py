@@ -22,7 +22,20 @@ import numpy as np
 from xxhash import xxh3_64_intdigest
 
 Index = TypeVar("Index", int, np.ndarray)
-_HEAD = struct.Struct("<4sIIIQ16sQQ")
+_FIELDS = {
+    "magic": "4s",
+    "index": "I",
+    "count": "I",
+    "length": "I",
+    "chunk_bytes": "Q",
+    "chunk": "16s",
+    "checksum": "Q",
+    "root": "Q",
+}
+_HEAD = struct.Struct("<" + "".join(_FIELDS.values()))
+HEAD = np.dtype(
+    [(name, f"V{code[:-1]}" if code[-1] == "s" else f"<{code}") for name, code in _FIELDS.items()]
+)
 MAGIC = b"HKS2"
 _CHECKSUM = struct.Struct("<Q")
 _ID_BYTES = 16

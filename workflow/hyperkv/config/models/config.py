@@ -69,8 +69,9 @@ class Config(Section):
 
 _OWN_FLAG = "write its option into vllm.flags"
 _FIXED = "it is a constant now, beside the section's keys in workflow/hyperkv/config/models"
-# What became of keys that earlier versions had, by their last two words.
+# What became of keys that earlier versions had, by their last two words; * is any name.
 REMOVED = {
+    "*.load_queue_bytes": "gate: ttft weighs every load against computing the same tokens, gate: throughput against requests that wait, too",
     "array.baseline": _FIXED,
     "array.mount_options": "the array is mounted with noatime",
     "break_even.prompt_tokens": _FIXED,

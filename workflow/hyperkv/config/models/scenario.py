@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, WrapValidator
+from pydantic import BeforeValidator, Field, WrapValidator
 
-from ...connectors.registry import STRIPED, STRIPED_SERVED
+from ....plugin.lmcache_striped.second_use import SAVES
+from ...connectors.registry import GATED, STRIPED
 from ...engines.vllm.lmcache import SERVED
 from ...models.serde import SERDES
 from ...stores.base import DIRECT
@@ -36,10 +37,15 @@ if TYPE_CHECKING:
     OwnVllm = Vllm
     StoreName = str
     SerdeName = str
+    SaveName = str
 else:
     StoreName = Literal[tuple(STORES)]
     SerdeName = Literal[SERDES]
+    SaveName = Literal[SAVES]
     OwnVllm = given("OwnVllm", Vllm, ("pairs", "device"))
+GateWord = Annotated[
+    Literal["off", "ttft", "throughput"], BeforeValidator(lambda word: "off" if word is False else word)
+]  # off without quotes is false to YAML
 KvDtype = Literal["auto", "bfloat16", "float16", "float32", "fp8"]
 Chunk = Count | Annotated[Several[Count], Field(min_length=1)]
 Gbps = Annotated[float, Field(ge=0.01), WrapValidator(as_it_is)]
@@ -140,10 +146,14 @@ class Scenario(Settings):
     )
     """Connectors with stripes, engine vllm. Connections to each server for saves, beside `connections` for
     loads; null for as many. Fewer leave more of the processor to the engine while it saves."""
-    load_queue_bytes: Annotated[OrNull[Size], ReadBy(STRIPED_SERVED, "has no queue of loads")] = None
-    """striped_mp and direct_mp. A lookup finds as much as fits in here beside the loads under way, and the rest of the
-    prompt is computed, so that a slow device holds back less of what the engine computes faster. Lookups
-    that come together each find all of the room. null for no bound."""
+    save: Annotated[SaveName, ReadBy(STRIPED, "saves at the first use")] = "first_use"
+    """Connectors with stripes. At which use a chunk is written to the store: `first_use`, when it was computed, or
+    `second_use`, when it was computed once more, since it was asked for and was not there. The second writes less, and hits a use
+    later."""
+    gate: Annotated[GateWord, ReadBy(GATED, "has no gate")] = "off"
+    """striped, direct, striped_mp and direct_mp. How much of what is there a lookup finds: `off`, everything; `ttft`, what makes the
+    first token earliest, by the load that is predicted against computing the same tokens; `throughput`, the
+    same with a price on the GPU's time when requests wait. The rest of the prompt is computed."""
     serde: Annotated[SerdeName | None, ReadBy(SERVED, "has no serde")] = None
     """mp, striped_mp and direct_mp. What LMCache's server shrinks a chunk with on its way to the store: `fp8`, or one of
     TurboQuant's, whose kernels need CUDA; null for nothing. Both lose precision, so that the first token from
@@ -226,10 +236,10 @@ READ_BY = {
     for mark in field.metadata
     if isinstance(mark, ReadBy)
 }
-OF_ENGINE = ("save_connections", "load_queue_bytes", "serde")
+OF_ENGINE = ("save_connections", "serde")
 ALONE = (
     *("tier", "store", "connector", "settings", "environment", "ignored_settings", "port", "timeout_s"),
-    *(name for name in READ_BY if name not in OF_ENGINE),
+    *(name for name in READ_BY if name not in (*OF_ENGINE, "gate", "save")),
 )
 
 

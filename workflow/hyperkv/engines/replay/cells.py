@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ....plugin.lmcache_striped.file_counts import FileCounts
+from ....plugin.lmcache_striped.gate import Gate
+from ....plugin.lmcache_striped.second_use import SecondUse
 from ...base.errors import UserError
-from ...cells.cell import CellSpec, StoreWindow, check_room, frame, open_store
+from ...cells.cell import CellSpec, StoreWindow, check_room, frame, gate_evidence, open_store
 from ...cells.samples import Sample, window_values
+from ...connectors.gated import gated
 from ...connectors.registry import make_connector, options_of
 from ...models.geometry import Geometry
 from ...models.gpu import GpuModel, load_gpu
@@ -26,7 +29,8 @@ from ...workloads.factory import make_workload, workload_notes
 from ...workloads.payload import Payload
 from ...workloads.working_set import working_set
 from .engine import ReplayEngine
-from .request import KeyedConversation, ReplayResult, ReplaySettings, Request
+from .gating import Gating, curve_points
+from .request import KeyedConversation, ReplayResult, ReplaySettings, Request, VirtualClock
 from .tiers import RealTiers, Tier
 
 
@@ -67,13 +71,15 @@ def measure_cell(cell: CellSpec) -> Cell:
         levels, start_s = _start_tiers(cell, conversations, stack)
         tiers = _real_tiers(cell, conversations, levels) if levels else None
         store = levels[-1].store if levels else None
+        clock = VirtualClock()
+        gating = _gating(cell, gpu, tiers, clock)
         measuring = time.perf_counter()
         window = StoreWindow(store, cell.data_dir)
         window.begin()
-        result = _replay(cell, gpu, conversations, tiers)
+        result = _replay(cell, gpu, conversations, tiers, gating, clock)
         window.end()
         measured_s = time.perf_counter() - measuring
-    evidence = _evidence(result, window, damaged_chunks(levels), _file_counts(levels), _shape(levels))
+    evidence = _evidence(cell, result, window, levels, gating)
     verdict = judge(cell.scenario["tier"], evidence, cell.spec["evidence"]["device_share_min"])
     ran = asked(cell, geometry)
     return Cell(
@@ -94,6 +100,7 @@ def measure_cell(cell: CellSpec) -> Cell:
         notes=[
             *window.notes,
             *_connector_notes(levels),
+            *([] if gating is None else [gating.told]),
             *excess(evidence),
             *workload_notes(cell.spec["workload"]),
         ],
@@ -141,11 +148,12 @@ def _start_tiers(
     check_room(cell, saved_bytes(cell, conversations))
 
     def tier(name: str, store: str, connector: str, capacity_bytes: int | None, bottom: bool) -> Tier:
+        uses = SecondUse() if bottom and scenario.get("save") == "second_use" else None
         opened = open_store(cell, store, value_bytes, capacity_bytes, stack, bottom)
         options = options_of(connector, scenario) if bottom else {}
         made = make_connector(connector, opened, scenario["connections"], scenario["timeout_s"], **options)
         evicts = scenario["page_cache"] == "evict"
-        return Tier(name, opened, stack.enter_context(made), evict=evicts)
+        return Tier(name, opened, stack.enter_context(made), evicts, uses)
 
     own = store_class(scenario["store"])
     is_pool, pool_bytes = own.held_by_engine == "pool", scenario["dram_pool_bytes"]
@@ -160,6 +168,17 @@ def _real_tiers(cell: CellSpec, conversations: Sequence[Conversation], tiers: Se
     chunk_tokens = cell.scenario["chunk_tokens"]
     payload = Payload(cell.share.stored_bytes(chunk_tokens), cell.seed)
     return RealTiers(tiers, payload, longest_context(conversations) // chunk_tokens)
+
+
+def _gating(cell: CellSpec, gpu: GpuModel, tiers: RealTiers | None, clock: VirtualClock) -> Gating | None:
+    """The scenario's gate before its store, with the modelled GPU's curve; None without one."""
+    if tiers is None or not gated(cell.scenario):
+        return None
+    chunk_tokens = cell.scenario["chunk_tokens"]
+    curve = curve_points(gpu, cell.spec["replay"]["max_num_batched_tokens"])
+    return Gating(
+        Gate(cell.scenario["gate"], chunk_tokens, clock, curve, tiers.chunk_bytes), tiers, chunk_tokens
+    )
 
 
 def damaged_chunks(tiers: Sequence[Tier]) -> int | None:
@@ -191,6 +210,8 @@ def _replay(
     gpu: GpuModel,
     conversations: Sequence[Conversation],
     tiers: RealTiers | None,
+    gating: Gating | None,
+    clock: VirtualClock,
 ) -> ReplayResult:
     settings, scenario = cell.spec["replay"], cell.scenario
     block = settings["block_tokens"]
@@ -211,19 +232,22 @@ def _replay(
         ),
         tiers,
         cell.spec["active_conversations"],
+        gating,
+        clock,
     )
     return engine.run()
 
 
 def _evidence(
+    cell: CellSpec,
     result: ReplayResult,
     window: StoreWindow,
-    damaged_chunks: int | None,
-    files: FileCounts | None,
-    shape: dict[str, float | None],
+    tiers: Sequence[Tier],
+    gating: Gating | None,
 ) -> Evidence:
     """Whole-run totals: tokens by source, bytes by counter, faults."""
     requests, totals = result.requests, result.totals
+    first_uses = sum(tier.uses.first_uses for tier in tiers if tier.uses is not None)
     hits = {
         "hbm_hit_tokens": sum(request.hbm_hit_tokens for request in requests),
         "dram_hit_tokens": sum(request.tier_hit_tokens.get("dram", 0) for request in requests),
@@ -238,12 +262,14 @@ def _evidence(
         computed_tokens=sum(request.computed_tokens for request in requests),
         retrieved_tokens=None,
         loaded_bytes=sum(request.loaded_bytes for request in requests),
-        saved_bytes=totals.saved_bytes,
-        **window.evidence(files),
-        **shape,
+        saved_bytes=totals.saved_bytes - first_uses * cell.share.stored_bytes(cell.scenario["chunk_tokens"]),
+        **window.evidence(_file_counts(tiers)),
+        **_shape(tiers),
         corrupt_chunks=totals.corrupt_chunks,
-        damaged_chunks=damaged_chunks,
+        damaged_chunks=damaged_chunks(tiers),
         dropped_chunks=totals.dropped_chunks,
+        first_use_chunks=first_uses,
+        **gate_evidence(None if gating is None else gating.counts),
     )
 
 

@@ -19,6 +19,10 @@ after the last token those of the answer (`save_decode_cache`). A save waits in 
 `staging_bytes`; while it is full the GPU starts no step (`staging_full: wait`) or the chunk is not saved
 (`drop`). A chunk that is still in the staging pool is not found by a lookup.
 
+With a gate (gating.py) the lookup is made when the request has its blocks, beside what the channel does: what it finds waits
+for the channel, and without anything worth loading the prompt is computed at once, by a step that begins when the lookup
+is answered. Chunks that were left are read now and then while the channel is idle, as the gate wants it.
+
 N clients share the active conversations (workloads/closed_loop.py). The measured window ends when a client has nothing
 left to send: requests that arrived in it are the cell's samples, and its length is the time in RPS/GPU.
 
@@ -28,24 +32,25 @@ time of the engine itself, or a GPU whose figures were scaled and not measured.
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from ...base.errors import UserError
 from ...models.gpu import GpuModel
-from ...workloads import longest_context
 from ...workloads.chunks import every
 from ...workloads.closed_loop import ClosedLoop
+from .gating import Gating
 from .hbm import HbmCache
-from .request import KeyedConversation, ReplayResult, ReplaySettings, Request, Totals
-from .tiers import Load, RealTiers
+from .request import KeyedConversation, ReplayResult, ReplaySettings, Request, Totals, VirtualClock
+from .tiers import Load, Tiers
 
 
 class ReplayEngine:
     """One run over a workload. See the module's text for the timing model.
 
     tiers: None recomputes everything HBM lost. active_conversations: how many are under way at once, at least
-    one per client; None for exactly one.
+    one per client; None for exactly one. gating: decides what a lookup finds; None finds all. clock: is
+    kept at the engine's time. think_s: seconds between an answer and the next request of a client; None for none.
     """
 
     def __init__(
@@ -54,10 +59,13 @@ class ReplayEngine:
         clients: int,
         gpu: GpuModel,
         settings: ReplaySettings,
-        tiers: RealTiers | None,
+        tiers: Tiers | None,
         active_conversations: int | None = None,
+        gating: Gating | None = None,
+        clock: VirtualClock | None = None,
+        think_s: Callable[[int], float] | None = None,
     ):
-        self._check(conversations, settings, tiers)
+        settings.require_room(conversations, None if tiers is None else tiers.chunk_bytes)
         self._settings = settings
         self._gpu = gpu
         self._tiers = tiers
@@ -73,7 +81,10 @@ class ReplayEngine:
         self._unstaged: deque[bytes] = deque()
         self._staged_bytes = 0
         self._unsaved: set[bytes] = set()
-        self._now = 0.0
+        self._clock = clock or VirtualClock()
+        self._gating, self._think_s = gating, think_s
+        self._thinking: list[tuple[float, int]] = []
+        self._looked_s = 0.0
         self._step: tuple[float, list[tuple[Request, int]], list[Request]] | None = None
         self._transfer: tuple[float, Request | None, Load | None, list[bytes]] | None = None
         self._stalled_since: float | None = None
@@ -81,40 +92,32 @@ class ReplayEngine:
         self._requests: list[Request] = []
         self._totals = Totals()
 
-    @staticmethod
-    def _check(
-        conversations: Sequence[KeyedConversation], settings: ReplaySettings, tiers: RealTiers | None
-    ) -> None:
-        if settings.chunk_tokens % settings.block_tokens:
-            raise UserError(
-                f"chunk_tokens: {settings.chunk_tokens} is not a multiple of the engine's block_tokens "
-                f"{settings.block_tokens}"
-            )
-        longest = longest_context(item.conversation for item in conversations)
-        if -(-longest // settings.block_tokens) > settings.hbm_blocks:
-            raise UserError(
-                f"hbm_kv_bytes: HBM holds {settings.hbm_blocks * settings.block_tokens} tokens, but a context "
-                f"of the workload has {longest}; raise hbm_kv_bytes or shorten the workload"
-            )
-        if tiers is not None and settings.staging_bytes < tiers.chunk_bytes:
-            raise UserError(
-                f"staging_bytes: {settings.staging_bytes:,} bytes hold no chunk of {tiers.chunk_bytes:,} bytes; "
-                f"raise staging_bytes or lower chunk_tokens"
-            )
-
     def run(self) -> ReplayResult:
         """Serve every turn of every conversation."""
         for client in range(self._clients):
-            self._send_next(client)
+            self._think(client)
         while self._begin_work():
-            ends = [item[0] for item in (self._transfer, self._step) if item is not None]
-            self._now = min(ends)
+            events = (self._transfer, self._step, *self._thinking[:1])
+            self._clock.now_s = min(item[0] for item in events if item is not None)
+            while self._thinking and self._thinking[0][0] == self._now:
+                self._send_next(heapq.heappop(self._thinking)[1])
             if self._transfer is not None and self._transfer[0] == self._now:
                 self._end_transfer()
             if self._step is not None and self._step[0] == self._now:
                 self._end_step()
         window = self._now if self._window_s is None else self._window_s
         return ReplayResult(self._requests, window, self._totals)
+
+    @property
+    def _now(self) -> float:
+        return self._clock.now_s
+
+    def _think(self, client: int) -> None:
+        """The client sends its next request, at once or after a while."""
+        if self._think_s is None:
+            self._send_next(client)
+        else:
+            heapq.heappush(self._thinking, (self._now + self._think_s(client), client))
 
     def _send_next(self, client: int) -> None:
         """Send the turn that is next in the client's rotation; without one, the measured window is over."""
@@ -146,7 +149,7 @@ class ReplayEngine:
             self._begin_transfer()
         if self._step is None:
             self._begin_step()
-        return self._transfer is not None or self._step is not None
+        return self._transfer is not None or self._step is not None or bool(self._thinking)
 
     def _admit(self) -> None:
         settings = self._settings
@@ -167,11 +170,22 @@ class ReplayEngine:
             request.saved_chunks = request.context_tokens // settings.chunk_tokens
             if self._tiers is None or not self._loadable(request):
                 self._ready(request)
-            else:
+            elif self._gating is None:
                 self._to_load.append(request)
+            else:
+                self._look(self._gating, request)
+
+    def _look(self, gating: Gating, request: Request) -> None:
+        looked = gating.look(request, self._loadable(request), len(self._decoding))
+        request.found, request.load_s = looked.by_tier, looked.seconds
+        if any(request.found):
+            self._to_load.append(request)
+        else:
+            self._looked_s += looked.seconds
+            self._ready(request)
 
     def _in_flight(self) -> int:
-        loading = 1 if self._transfer is not None and self._transfer[1] is not None else 0
+        loading = self._transfer is not None and self._transfer[1] is not None
         return len(self._to_load) + loading + len(self._prefilling) + len(self._decoding)
 
     def _loadable(self, request: Request) -> Sequence[bytes]:
@@ -188,12 +202,15 @@ class ReplayEngine:
             return
         if self._to_load:
             request = self._to_load.popleft()
-            load = self._tiers.load(self._loadable(request))
+            keys = self._loadable(request)
+            load = self._tiers.load(keys) if self._gating is None else self._gating.load(request, keys)
             size = load.present * self._tiers.chunk_bytes
-            seconds = load.seconds + self._gpu.copy_s(size)
+            seconds = request.load_s + load.seconds + self._gpu.copy_s(size)
             request.load_s, request.loaded_bytes = seconds, size
             self._totals.load_s += seconds
             self._transfer = (self._now + seconds, request, load, [])
+        elif self._gating is not None and self._step is not None and (seconds := self._gating.probe()):
+            self._transfer = (self._now + seconds, None, None, [])
         elif self._saves:
             keys = self._saves.popleft()
             size = len(keys) * self._tiers.chunk_bytes
@@ -201,14 +218,20 @@ class ReplayEngine:
             self._totals.save_s += seconds
             self._totals.saved_bytes += size
             self._transfer = (self._now + seconds, None, None, keys)
+            if self._gating is not None:
+                self._gating.saves_until(self._now + seconds)
 
     def _end_transfer(self) -> None:
         assert self._transfer is not None
         _, request, load, saved = self._transfer
         self._transfer = None
         if request is not None and load is not None:
+            if self._gating is not None:
+                self._gating.ended(request, load)
             self._apply_load(request, load)
             self._ready(request)
+        elif self._gating is not None and not saved:
+            self._gating.probed()
         elif self._tiers is not None:
             self._unsaved.difference_update(saved)
             self._staged_bytes -= len(saved) * self._tiers.chunk_bytes
@@ -253,7 +276,8 @@ class ReplayEngine:
         )
         self._totals.steps += 1
         self._totals.gpu_busy_s += seconds
-        self._step = (self._now + seconds, prefills, list(self._decoding))
+        looked_s, self._looked_s = self._looked_s, 0.0
+        self._step = (self._now + looked_s + seconds, prefills, list(self._decoding))
 
     def _end_step(self) -> None:
         assert self._step is not None
@@ -292,7 +316,7 @@ class ReplayEngine:
         self._hbm.commit(request.allocation, computed // self._settings.block_tokens)
         self._hbm.release(request.allocation)
         self._loop.answered(request.client)
-        self._send_next(request.client)
+        self._think(request.client)
 
     def _commit_and_save(self, request: Request, tokens: int) -> None:
         assert request.allocation is not None
@@ -300,7 +324,10 @@ class ReplayEngine:
         if self._tiers is None:
             return
         upto = tokens // self._settings.chunk_tokens
-        fresh = [key for key in request.chunk_keys[request.saved_chunks : upto] if key not in self._unsaved]
+        computed = request.chunk_keys[request.saved_chunks : upto]
+        if self._gating is not None:
+            computed = self._gating.unsaved(computed)
+        fresh = [key for key in computed if key not in self._unsaved]
         request.saved_chunks = max(request.saved_chunks, upto)
         self._unsaved.update(fresh)
         self._unstaged.extend(fresh)

@@ -5,8 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ...workloads import Conversation
+from ...base.errors import UserError
+from ...workloads import Conversation, longest_context
 from .hbm import Allocation
+
+
+@dataclass
+class VirtualClock:
+    """The engine's seconds, for whom it shares them with."""
+
+    now_s: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
 
 
 @dataclass(frozen=True)
@@ -26,6 +37,25 @@ class ReplaySettings:
     staging_full: str = "wait"
     save_decode_cache: bool = True
     prefix_caching: bool = True
+
+    def require_room(self, conversations: Sequence[KeyedConversation], chunk_bytes: int | None) -> None:
+        """That HBM holds every context, and the staging pool a chunk. Raises UserError naming the key."""
+        if self.chunk_tokens % self.block_tokens:
+            raise UserError(
+                f"chunk_tokens: {self.chunk_tokens} is not a multiple of the engine's block_tokens "
+                f"{self.block_tokens}"
+            )
+        longest = longest_context(item.conversation for item in conversations)
+        if -(-longest // self.block_tokens) > self.hbm_blocks:
+            raise UserError(
+                f"hbm_kv_bytes: HBM holds {self.hbm_blocks * self.block_tokens} tokens, but a context "
+                f"of the workload has {longest}; raise hbm_kv_bytes or shorten the workload"
+            )
+        if chunk_bytes is not None and self.staging_bytes < chunk_bytes:
+            raise UserError(
+                f"staging_bytes: {self.staging_bytes:,} bytes hold no chunk of {chunk_bytes:,} bytes; "
+                f"raise staging_bytes or lower chunk_tokens"
+            )
 
 
 @dataclass(frozen=True)
@@ -56,6 +86,7 @@ class Request:
     hbm_hit_tokens: int = 0
     tier_hit_tokens: dict[str, int] = field(default_factory=dict)
     loaded_bytes: int = 0
+    found: Sequence[int] | None = None
     computed_tokens: int = 0
     context_tokens: int = 0
     generated_tokens: int = 0

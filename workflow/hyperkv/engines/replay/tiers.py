@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from ....plugin.lmcache_striped.base import Connector
+from ....plugin.lmcache_striped.second_use import SecondUse
 from ...stores.base import Store
 from ...workloads.payload import Payload, aligned_buffer, slots
 
@@ -28,17 +30,42 @@ class Load:
 
 
 @dataclass(frozen=True)
+class Look:
+    """What one lookup found: the seconds it took, and leading chunks by tier, in order, those of a tier behind those of the one above."""
+
+    seconds: float
+    by_tier: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Tier:
     """One level below HBM.
 
     name: the word counted in the record ("dram" or "store"). evict: take the store's files out of the page
-    cache before each load, outside the timed part.
+    cache before each load, outside the timed part. uses: of a tier that gets only chunks that come to be saved again.
     """
 
     name: str
     store: Store
     connector: Connector
     evict: bool = False
+    uses: SecondUse | None = None
+
+
+class Tiers(Protocol):
+    """What the engine looks for, loads and saves; see RealTiers. chunk_bytes: of one chunk."""
+
+    chunk_bytes: int
+
+    def look(self, keys: Sequence[bytes]) -> Look: ...
+
+    def load(self, keys: Sequence[bytes]) -> Load: ...
+
+    def load_found(self, keys: Sequence[bytes], found: Sequence[int]) -> Load: ...
+
+    def load_last(self, keys: Sequence[bytes]) -> Load: ...
+
+    def save(self, keys: Sequence[bytes]) -> float: ...
 
 
 class RealTiers:
@@ -54,6 +81,15 @@ class RealTiers:
         self._payload = payload
         self._buffers = slots(aligned_buffer(max_chunks * payload.value_bytes), payload.value_bytes)
 
+    def look(self, keys: Sequence[bytes]) -> Look:
+        """Look up the longest prefix of `keys` without loading it."""
+        started = time.perf_counter()
+        found: list[int] = []
+        for tier in self._tiers:
+            with tier.store.explaining():
+                found.append(tier.connector.count_present(keys[sum(found) :]))
+        return Look(time.perf_counter() - started, tuple(found))
+
     def load(self, keys: Sequence[bytes]) -> Load:
         """Look up the longest prefix of `keys` and load it."""
         by_tier = {tier.name: 0 for tier in self._tiers}
@@ -68,18 +104,39 @@ class RealTiers:
                 done += len(flags)
             if done == began or len(self._tiers) == 1:
                 break
+        return self._proved(keys, seconds, by_tier)
+
+    def load_last(self, keys: Sequence[bytes]) -> Load:
+        """Load chunks of the last tier that a lookup has found there."""
+        return self.load_found(keys, [*(0 for _ in self._tiers[:-1]), len(keys)])
+
+    def load_found(self, keys: Sequence[bytes], found: Sequence[int]) -> Load:
+        """Load what a lookup has found of `keys`, by tier in order, or less of it."""
+        by_tier = {tier.name: 0 for tier in self._tiers}
+        seconds, done = 0.0, 0
+        for level, (tier, count) in enumerate(zip(self._tiers, found, strict=True)):
+            spent, flags = self._load_from(tier, keys[done : done + count], self._buffers[done:], looked=True)
+            seconds += spent + self._promote(level, keys[done : done + len(flags)], done)
+            by_tier[tier.name] = len(flags)
+            done += len(flags)
+            if len(flags) < count:
+                break
+        return self._proved(keys, seconds, by_tier)
+
+    def _proved(self, keys: Sequence[bytes], seconds: float, by_tier: dict[str, int]) -> Load:
+        done = sum(by_tier.values())
         right = [self._payload.matches(key, self._buffers[i]) for i, key in enumerate(keys[:done])]
         return Load(seconds, done, by_tier, corrupt=right.count(False))
 
     def _load_from(
-        self, tier: Tier, keys: Sequence[bytes], buffers: Sequence[np.ndarray]
+        self, tier: Tier, keys: Sequence[bytes], buffers: Sequence[np.ndarray], looked: bool = False
     ) -> tuple[float, list[bool]]:
         """Seconds spent, and one True per leading chunk that this tier filled."""
         if tier.evict:
             tier.store.evict_page_cache()
         started = time.perf_counter()
         with tier.store.explaining():
-            present = tier.connector.count_present(keys)
+            present = len(keys) if looked else tier.connector.count_present(keys)
             flags = tier.connector.get(keys[:present], buffers[:present]) if present else []
         leading = flags.index(False) if False in flags else len(flags)
         return time.perf_counter() - started, flags[:leading]
@@ -91,9 +148,15 @@ class RealTiers:
         return sum(_timed_put(tier, keys, values) for tier in self._tiers[:level])
 
     def save(self, keys: Sequence[bytes]) -> float:
-        """Save the chunks; returns the seconds it took."""
+        """Save the chunks in the tiers that get them; returns the seconds it took."""
         values = [self._payload.value(key) for key in keys]
-        return sum(_timed_put(tier, keys, values) for tier in self._tiers)
+        return sum(_timed_save(tier, keys, values) for tier in self._tiers)
+
+
+def _timed_save(tier: Tier, keys: Sequence[bytes], values: Sequence[np.ndarray]) -> float:
+    worth = tier.uses.again(keys) if tier.uses is not None else [True] * len(keys)
+    numbers = [number for number, saved in enumerate(worth) if saved]
+    return _timed_put(tier, [keys[i] for i in numbers], [values[i] for i in numbers]) if numbers else 0.0
 
 
 def _timed_put(tier: Tier, keys: Sequence[bytes], values: Sequence[np.ndarray]) -> float:

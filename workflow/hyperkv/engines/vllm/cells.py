@@ -33,8 +33,8 @@ from .evidence import (
     evidence_of,
     faults_in,
     from_buffer,
-    left_to_compute,
     lost,
+    of_gate,
 )
 from .failures import engine_error
 from .lmcache_log import transfers
@@ -164,7 +164,7 @@ def measure_load(cell: CellSpec, running: Running) -> Cell:
             *window.notes,
             *excess(evidence),
             *from_buffer(cell, evidence),
-            *left_to_compute(log),
+            *of_gate(cell, log),
             *log.by_get,
             *(about["environment"].get("engine") or {}).get("lacks", []),
             *workload_notes(cell.spec["workload"]),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ...cells.cell import CellSpec, StoreWindow, frame
+from ...cells.cell import CellSpec, StoreWindow, frame, gate_evidence
+from ...connectors.gated import curve_in, gated
 from ...connectors.vllm_own import OFFLOADING
 from ...records.effective import Effective
 from ...records.evidence import Evidence, quotient, shape_evidence
@@ -66,6 +67,8 @@ def evidence_of(
         corrupt_chunks=None,
         damaged_chunks=None,
         dropped_chunks=log.dropped_chunks,
+        first_use_chunks=log.first_use_chunks,
+        **gate_evidence(log.gate),
     )
 
 
@@ -94,16 +97,16 @@ def _tokens(
 
 def _saved_bytes(cell: CellSpec, counted: dict[str, int | None], log: Transfers) -> int | None:
     """Bytes that the engine saved to its store: as LMCache's log has it inside vLLM, as its server or vLLM's offloading counts, which
-    counts what the plugin dropped, too.
+    counts what the plugin dropped, too. All of them count first uses that the plugin did not save.
     """
-    share = cell.share
-    if in_process(cell):
-        return log.stored_tokens * cell.stored_bytes_per_token
-    if (values := counted["store_saved_chunks"]) is not None and _has_store(cell):
-        return values // share.values_per_chunk * cell.stored_bytes_per_token * cell.scenario["chunk_tokens"]
-    written = counted["tier_written_bytes"]
     chunk_bytes = cell.scenario["chunk_tokens"] * cell.stored_bytes_per_token
-    return None if written is None else written - log.dropped_chunks * chunk_bytes
+    not_saved = log.first_use_chunks * chunk_bytes
+    if in_process(cell):
+        return log.stored_tokens * cell.stored_bytes_per_token - not_saved
+    if (values := counted["store_saved_chunks"]) is not None and _has_store(cell):
+        return values // cell.share.values_per_chunk * chunk_bytes - not_saved
+    written = counted["tier_written_bytes"]
+    return None if written is None else written - log.dropped_chunks * chunk_bytes - not_saved
 
 
 def _has_store(cell: CellSpec) -> bool:
@@ -206,11 +209,18 @@ def from_buffer(cell: CellSpec, evidence: Evidence) -> list[str]:
     ]
 
 
-def left_to_compute(log: Transfers) -> list[str]:
-    """A line when the bound on loads left chunks to be computed that were there."""
-    if not log.left_chunks:
-        return []
-    return [f"lookups left {log.left_chunks} chunks that were there to be computed, for want of room to load"]
+def of_gate(cell: CellSpec, log: Transfers) -> list[str]:
+    """Lines when a gate left chunks to be computed that were there, and when no single requests told it how long computing takes."""
+    found = []
+    if log.gate is not None and log.gate.left_chunks:
+        found.append(
+            f"the gate left {log.gate.left_chunks} of {log.gate.present_chunks} chunks to be computed"
+        )
+    if gated(cell.scenario) and not curve_in(cell.directory / "engine").exists():
+        found.append(
+            "no single requests (latency.prompt_tokens) told the gate how long computing takes: it learned that from what it saw"
+        )
+    return found
 
 
 def engine_figures(cell: CellSpec, evidence: Evidence, log: Transfers) -> dict[str, float | None]:

@@ -14,6 +14,7 @@ import yaml
 
 from ....plugin.lmcache_striped.deadline import Endpoint
 from ...base.errors import UserError
+from ...connectors.gated import gate_keys
 from ...connectors.registry import STRIPED_INSIDE, STRIPED_SERVED, library_of
 from ...connectors.vllm_own import OFFLOADING, mooncake_keys, offloading_keys
 from ...machine.processes import LOOPBACK, option_words
@@ -111,12 +112,6 @@ def check(
         raise UserError(
             f"{where}: {key}: {pool >> 20} MiB hold {pool // chunk_bytes} chunks of {chunk_bytes >> 20} MiB, at least "
             f"{LEAST_CHUNKS} are needed; raise it or lower chunk_tokens"
-        )
-    bound = scenario.get("load_queue_bytes")
-    if bound is not None and bound < chunk_bytes:
-        raise UserError(
-            f"{where}: load_queue_bytes: {bound >> 20} MiB hold no chunk of {chunk_bytes >> 20} MiB, so that nothing would be "
-            f"loaded; raise it or lower chunk_tokens"
         )
 
 
@@ -249,7 +244,7 @@ def _stripes(
         "stripes_in_flight": scenario.get("stripes_in_flight") or _ALL_IN_FLIGHT,
     }
     library = library_of(scenario.get("client", "python"))
-    optional = {name: scenario.get(name) for name in ("stripe_bytes", "save_connections", "load_queue_bytes")}
+    optional = {name: scenario.get(name) for name in ("stripe_bytes", "save_connections", "save")}
     optional |= {
         "client": "python" if library is None else None,
         "library": None if library is None else str(library.absolute()),
@@ -257,6 +252,7 @@ def _stripes(
     optional |= {f"shape_{name}": value for name, value in (scenario.get("shape") or {}).items()}
     if scenario["connector"] in DIRECT:
         optional |= {"dirs": ",".join(str(each.folder) for each in endpoints), "read": scenario.get("read")}
+    optional |= gate_keys(scenario)
     own |= {key: value for key, value in optional.items() if value is not None}
     return own | _reference(endpoints[0])
 

@@ -16,7 +16,7 @@ import redis
 from ...base.errors import StoreError, UserError
 from ...base.secret import write_private
 from ...cells.cell import CellSpec, built_environments, check_room, open_store
-from ...connectors import vllm_own
+from ...connectors import gated, vllm_own
 from ...machine.counters import block_device_bytes
 from ...machine.environment import gpu_lines
 from ...machine.interpreter import import_path
@@ -211,7 +211,7 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
         own.prepare(held)
     port, mp_port, http_port = free_port(), free_port(), free_port()
     offload = lmcache.offload(
-        scenario,
+        gated.fed(scenario, port, files),
         staging,
         held,
         [] if store is None else store.endpoints,

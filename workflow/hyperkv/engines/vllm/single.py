@@ -1,18 +1,22 @@
 """Single requests of engine `vllm`: TTFT by prompt length, and the proof that what a tier returns is right.
 
 Each prompt is sent twice, vLLM's own cache emptied in between: computed, then from the tier. The second answer must
-name the same first token, and what vLLM counts as loaded must have been moved.
+name the same first token, and what vLLM counts as loaded must have been moved. With save second_use it is sent once more in
+between, computed again and saved then.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from statistics import median
 
 import numpy as np
 
 from ...cells.cell import CellSpec, frame
+from ...connectors.gated import curve_in, gated
 from ...records.effective import not_as_asked
 from ...records.evidence import quotient, served_from_ram
 from ...records.kinds.cell import Pass, Single
@@ -41,7 +45,7 @@ def warm_up(cell: CellSpec, running: Running) -> None:
 def saves_answers(cell: CellSpec, running: Running) -> bool | None:
     """Whether an answer's KV can be found again: a chunk that only the answer completes, asked for once more.
 
-    None without a tier, where no context holds such a chunk, or vLLM does not tell token ids.
+    None without a tier, where no context holds such a chunk, vLLM does not tell token ids, or a gate may have left it.
     """
     chunk = cell.scenario["chunk_tokens"]
     part = min(_PROBED_TOKENS, chunk - 1)
@@ -56,10 +60,21 @@ def saves_answers(cell: CellSpec, running: Running) -> bool | None:
     if len(answer.token_ids) != part + _PROBED_TOKENS:
         return None
     rest = aiperf.token_ids(rng, running.vocabulary, _PROBED_TOKENS)
-    again = send(running.servers.url, [*prompt, *answer.token_ids, *rest], ANSWER_TOKENS, timeout_s)
+    longer = [*prompt, *answer.token_ids, *rest]
+    _use_once_more(cell, running, longer)
+    again = send(running.servers.url, longer, ANSWER_TOKENS, timeout_s)
     running.servers.reset_hbm()
     running.settle()
-    return again.cached_tokens >= chunk
+    found = again.cached_tokens >= chunk
+    return found if found or not gated(cell.scenario) else None
+
+
+def _use_once_more(cell: CellSpec, running: Running, prompt: Sequence[int]) -> None:
+    """Have a prompt's chunks saved that were used once, where they are saved at the second use."""
+    if cell.scenario.get("save") == "second_use":
+        send(running.servers.url, prompt, ANSWER_TOKENS, cell.spec["loadgen"]["request_timeout_s"])
+        running.servers.reset_hbm()
+        running.settle()
 
 
 def measure_single(cell: CellSpec, running: Running) -> Single:
@@ -74,6 +89,7 @@ def measure_single(cell: CellSpec, running: Running) -> Single:
                 first, again = first_and_again(cell, running, prompt, cold=True)
                 of_device = device_faults(again, cell)
                 samples += [first, again.model_copy(update={"faults": [*again.faults, *of_device]})]
+                write_curve(cell, samples)
     faults = [*faults_of(samples), *not_as_asked(asked(cell), running.effective)]
     return Single(
         **frame(cell, cell.geometry),
@@ -85,6 +101,21 @@ def measure_single(cell: CellSpec, running: Running) -> Single:
         start_s=running.start_s,
         cell_s=time.perf_counter() - started,
     )
+
+
+def write_curve(cell: CellSpec, samples: Sequence[Pass]) -> None:
+    """Tell a gate, where there is one, how long the engine computes: the TTFT of single requests' first passes."""
+    if not gated(cell.scenario):
+        return
+    computed: dict[int, list[float]] = {}
+    for sample in samples[::2]:
+        computed.setdefault(sample.prompt_tokens, []).append(sample.ttft_s)
+    path = curve_in(cell.directory / "engine")
+    written = path.with_suffix(".new")
+    written.write_text(
+        json.dumps([[tokens, median(seconds)] for tokens, seconds in sorted(computed.items())])
+    )
+    written.replace(path)
 
 
 def first_and_again(
@@ -121,20 +152,22 @@ def first_and_again(
         )
         running.servers.reset_hbm()
         if kind == "first" and cell.scenario["tier"] != "none":
-            running.settle(before.saved, log.stored_tokens * cell.stored_bytes_per_token)
+            arriving = log.stored_tokens * cell.stored_bytes_per_token
+            arriving -= log.first_use_chunks * cell.scenario["chunk_tokens"] * cell.stored_bytes_per_token
+            running.settle(before.saved, arriving)
+            _use_once_more(cell, running, prompt)
             running.empty_buffer(cell)
             if cold:
                 running.make_cold(cell)
     scenario = cell.scenario
     pool, token_bytes = bool(scenario["dram_pool_bytes"]), cell.stored_bytes_per_token
-    bound = scenario.get("load_queue_bytes")
     faults = proof_faults(
         found,
         scenario["tier"],
         scenario["chunk_tokens"],
         token_bytes,
         pool,
-        bound,
+        gated(scenario),
         bool(scenario.get("serde")),
     )
     return [sample.model_copy(update={"faults": list(faults)}) for sample in found]
@@ -160,7 +193,7 @@ def proof_faults(
     chunk_tokens: int,
     stored_bytes_per_token: int,
     pool: bool,
-    load_queue_bytes: int | None = None,
+    gated: bool = False,
     lossy: bool = False,
 ) -> list[str]:
     """What single requests disprove, a line each.
@@ -168,22 +201,20 @@ def proof_faults(
     A first pass must be computed; the same prompt again must find at least half of its whole chunks, must have
     moved what vLLM counts as a hit (by the store's bytes or LMCache's log), and must answer with the same first
     token. samples: pairs of both passes. pool: a DRAM pool is before the store, which then serves nothing.
-    load_queue_bytes: the bound on loads, None for none; of a longer prompt no more has to be found. lossy: another first token
+    gated: a gate may leave what is there to be computed, so that nothing has to be found. lossy: another first token
     proves nothing.
     """
     faults = []
     for first, again in zip(samples[::2], samples[1::2], strict=True):
         length, found = first.prompt_tokens, again.cached_tokens
         whole = (length - 1) // chunk_tokens * chunk_tokens
-        if load_queue_bytes is not None:
-            whole = min(whole, load_queue_bytes // stored_bytes_per_token)
         if first.cached_tokens:
             faults.append(f"{first.cached_tokens} of a new prompt's {length} tokens came from a cache")
         if first.tokens[:1] != again.tokens[:1] and not lossy:
             faults.append(f"a prompt of {length} tokens got another first token from the tier than computed")
         if tier == "none":
             continue
-        if whole and found < whole / 2:
+        if whole and found < whole / 2 and not gated:
             faults.append(f"{found} of {whole} saved tokens of a prompt of {length} were found again")
         if again.retrieved_tokens is not None and again.retrieved_tokens < found:
             faults.append(

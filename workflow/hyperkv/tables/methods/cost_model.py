@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from ...records.repeats import at_own_load
+
 HOURS_PER_YEAR = 8766
 PARTS = ("gpu", "server", "dram", "ssd", "power")
 
@@ -44,7 +46,7 @@ def compared_rows(cost: pd.DataFrame) -> list[pd.DataFrame]:
     found = []
     for _, own in cost.groupby("scenario", sort=False):
         at_slo_rows = own[own["at"] == "slo"]
-        found.append(at_slo_rows if len(at_slo_rows) else own[own["load"] == own["load"].max()])
+        found.append(at_slo_rows if len(at_slo_rows) else at_own_load(own))
     return found
 
 

@@ -37,7 +37,9 @@ class Striped:
 
         settings = settings_from(config["extra_config"], "remote_storage_plugin.striped")
         self._cache = StripedCache(
-            settings, lambda line: print(f"LMCache ERROR: striped: {line}", flush=True)
+            settings,
+            lambda line: print(f"LMCache ERROR: striped: {line}", flush=True),
+            note=lambda line: print(f"LMCache INFO: striped: {line}", flush=True),
         )
         self._chunk = config["chunk_size"]
         self._value = np.ones(self._chunk * int(os.environ["FAKE_KV_BYTES"]), np.uint8)
@@ -50,9 +52,11 @@ class Striped:
             for rank in range(RANKS)
         ]
 
-    def save(self, prompt: tuple) -> int:
-        for key in self._keys(prompt):
-            self._cache.offer([key], [self._value], lambda _: None)
+    def save(self, prompt: tuple, held: int = 0) -> int:
+        keys = self._keys(prompt)[held // self._chunk * RANKS :]
+        for key, saved in zip(keys, self._cache.worth_saving(keys), strict=True):
+            if saved:
+                self._cache.offer([key], [self._value], lambda _: None)
         self._cache.wait_saved(10)
         return len(self._keys(prompt)) // RANKS * self._chunk
 
@@ -126,7 +130,8 @@ class Handler(BaseHTTPRequestHandler):
         prompt = tuple(body["prompt"])
         if MODE == "left":
             print(
-                "LMCache WARNING: striped: left 2 chunks to be computed, for want of room to load", flush=True
+                "LMCache INFO: striped: gate found 1 of 3 chunks, load 0.0100 s, first token 0.0200 s",
+                flush=True,
             )
         known = prompt[: len(prompt) // BLOCK * BLOCK] in seen
         if MODE == "wounded" or (MODE == "perish" and known):
@@ -150,7 +155,7 @@ class Handler(BaseHTTPRequestHandler):
             answer = [sum(prompt) % 97] * body["max_tokens"] if body.get("return_token_ids") else []
             if answer and MODE != "prompts":
                 context = (*prompt, *answer)
-                end = striped.save(context) if striped else len(context) // BLOCK * BLOCK
+                end = striped.save(context, held or whole) if striped else len(context) // BLOCK * BLOCK
                 seen[context[:end]] = end
             counts["external_kv_transfer"] += cached
             counts["local_compute"] += len(prompt) - cached

@@ -1,0 +1,361 @@
+"""The gate: what a lookup finds is what is worth loading, by a clock of its own."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workflow.plugin.lmcache_striped.errors import UserError
+from workflow.plugin.lmcache_striped.gate import OBJECTIVES, Gate
+from workflow.plugin.lmcache_striped.gate_counts import GateCounts, told_by
+
+TOKENS, CHUNK = 100, 1_000_000
+S_PER_TOKEN = 1e-4  # a chunk is computed in 10 ms
+CURVE = [[tokens, tokens * S_PER_TOKEN] for tokens in (100, 1_000, 10_000)]
+WORTH_IT, TOO_SLOW = 1e9, 2e7  # bytes/s: a chunk in 1 ms, and in 50 ms
+
+
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def keys_of(name: str, count: int) -> list[str]:
+    return [f"{name}-{number}" for number in range(count)]
+
+
+def gated(objective: str = "ttft", points=CURVE, **options) -> tuple[Gate, Clock]:
+    clock = Clock()
+    return Gate(objective, TOKENS, clock, points, CHUNK, **options), clock
+
+
+def load(gate: Gate, clock: Clock, keys, bytes_per_s: float) -> None:
+    """A load from its wait to its end."""
+    one = gate.load_waits(keys, len(keys) * CHUNK)
+    gate.load_begins(one)
+    clock.now += len(keys) * CHUNK / bytes_per_s
+    gate.load_ends(one)
+
+
+def knowing(bytes_per_s: float, objective: str = "ttft", **options) -> tuple[Gate, Clock]:
+    """A gate that has seen loads of several sizes."""
+    gate, clock = gated(objective, **options)
+    for round_, count in enumerate((1, 20, 5, 10)):
+        load(gate, clock, keys_of(f"seen{round_}", count), bytes_per_s)
+    clock.now += 100.0
+    return gate, clock
+
+
+EVENTS = st.lists(
+    st.tuples(
+        st.sampled_from(["decide", "load", "save", "wait", "engine"]), st.integers(0, 30), st.floats(0.001, 3)
+    ),
+    max_size=30,
+)
+
+
+@given(objective=st.sampled_from(OBJECTIVES), rate=st.floats(1e6, 1e10), events=EVENTS)
+def test_whatever_happens_a_lookup_finds_no_more_than_is_there_and_ttft_nothing_that_makes_it_later(
+    objective, rate, events
+):
+    gate, clock = knowing(rate, objective)
+    waiting = []
+    for number, (kind, size, seconds) in enumerate(events):
+        keys = keys_of(str(number), size)
+        if kind == "decide":
+            decision = gate.decide(keys, present := int(size * seconds / 3))
+            assert 0 <= decision.found <= present == decision.present
+            waiting.append((keys, decision.found))
+            if objective == "off":
+                assert decision.found == present
+            if objective == "ttft":
+                assert decision.first_token_s <= decision.recompute_s
+                assert not decision.found or decision.first_token_s < decision.recompute_s
+        elif kind == "load" and waiting:
+            asked, found = waiting.pop(0)
+            load(gate, clock, asked[:found], CHUNK / seconds)
+            gate.saves(asked[found:], (len(asked) - found) * CHUNK)
+        elif kind == "save" and waiting:
+            gate.saves(waiting[0][0], len(waiting[0][0]) * CHUNK)
+        elif kind == "engine":
+            gate.engine_waits(size)
+        else:
+            clock.now += seconds
+    counts = gate.counts
+    assert counts.left_chunks >= 0
+    assert gate.decide([], 0).found == 0
+
+
+@given(rate=st.floats(1e7, 1e10), count=st.integers(1, 40), objective=st.sampled_from(["ttft", "throughput"]))
+def test_alone_it_takes_the_number_that_is_best_by_its_own_figures(rate, count, objective):
+    gate, _ = knowing(rate, objective)
+    found = gate.decide(keys_of("a", count), count)
+    chunk_s, tokens = CHUNK / rate, (count + 0.5) * TOKENS
+    first = [max(k * chunk_s, 0) + (tokens - k * TOKENS) * S_PER_TOKEN for k in range(count + 1)]
+    assert found.first_token_s == pytest.approx(first[found.found], rel=0.02)
+    assert found.recompute_s == pytest.approx(first[0], rel=0.02)
+    assert first[found.found] <= min(first) + 0.03 * first[0]
+
+
+def test_a_fast_store_is_loaded_from_and_a_slow_one_is_not():
+    assert knowing(WORTH_IT)[0].decide(keys_of("a", 20), 20).found == 20
+    assert knowing(TOO_SLOW)[0].decide(keys_of("a", 20), 20).found == 0
+    assert knowing(TOO_SLOW, "off")[0].decide(keys_of("a", 20), 20).found == 20
+
+
+def test_lookups_that_come_together_share_the_room():
+    gate, _ = knowing(5e8)  # a chunk in 2 ms
+    alone = gate.decide(keys_of("a", 20), 20)
+    found = [alone, *(gate.decide(keys_of(f"b{number}", 20), 20) for number in range(9))]
+    assert alone.found == 20
+    assert found[1].load_s > 1.8 * alone.load_s
+    assert sum(each.found for each in found) < 200
+    assert all(each.first_token_s <= each.recompute_s for each in found)
+
+
+def test_a_promise_whose_load_does_not_come_is_given_up_and_one_that_comes_is_not_owed_twice():
+    gate, clock = knowing(2e8)
+    first = gate.decide(keys_of("a", 20), 20)
+    clock.now += 0.001
+    assert gate.decide(keys_of("b", 20), 20).load_s > first.load_s or gate.counts.found_chunks == 20
+    clock.now += 60.0
+    assert gate.decide(keys_of("c", 20), 20) == first
+    begun = gate.load_waits(keys_of("c", 20), 20 * CHUNK)
+    gate.load_begins(begun)
+    gate.load_ends(begun, whole=False)
+    clock.now += 60.0
+    assert gate.decide(keys_of("d", 20), 20) == first
+
+
+@given(slower=st.floats(4, 100))
+def test_a_store_that_gets_slower_is_noticed_within_a_second(slower):
+    gate, clock = knowing(2e8)
+    assert gate.decide(keys_of("a", 20), 20).found == 20
+    one = gate.load_waits(keys_of("a", 20), 20 * CHUNK)
+    gate.load_begins(one)
+    clock.now += 0.99
+    assert gate.decide(keys_of("b", 20), 20).found < 20
+    gate.load_ends(one)
+    for _ in range(2):
+        load(gate, clock, keys_of("b", 20), 2e8 / slower)
+    clock.now += 60.0
+    assert gate.decide(keys_of("c", 20), 20).found == 0
+
+
+def test_a_store_that_gets_faster_is_tried_again_at_little_cost():
+    gate, clock = knowing(TOO_SLOW)
+    read_s = 0.0
+    for number in range(2_000):
+        keys = keys_of(f"a{number}", 20)
+        if gate.decide(keys, 20).found:
+            break
+        gate.saves(keys, 20 * CHUNK)
+        if probed := gate.to_probe():
+            assert all(key.startswith("a") for key in probed)
+            rate = TOO_SLOW if clock.now < 200 else WORTH_IT
+            load(gate, clock, probed, rate)
+            if clock.now < 200:
+                read_s += len(probed) * CHUNK / rate
+        clock.now += 1.0
+    assert 200 <= clock.now < 500, "it was never tried again, or the store was taken for fast when it was not"
+    assert 0 < read_s < 0.05 * 100
+
+
+def test_nothing_is_probed_while_something_is_loaded_or_nothing_was_left():
+    gate, clock = knowing(TOO_SLOW)
+    assert gate.to_probe() == []
+    gate.decide(keys_of("a", 20), 20)
+    clock.now += 100
+    one = gate.load_waits(["other"], CHUNK)
+    assert gate.to_probe() == []
+    gate.load_begins(one)
+    gate.load_ends(one)
+    assert gate.to_probe() == []
+    clock.now += 100
+    assert gate.to_probe()
+
+
+@pytest.mark.parametrize("objective", ["ttft", "throughput"])
+def test_without_a_curve_all_is_found_and_that_is_said_once(objective):
+    said: list[str] = []
+    gate, clock = gated(objective, points=None, warn=said.append)
+    load(gate, clock, keys_of("seen", 20), TOO_SLOW)
+    for number in range(3):
+        decision = gate.decide(keys_of(str(number), 20), 20)
+        assert (decision.found, decision.first_token_s) == (20, None)
+    (line,) = said
+    assert "gate_curve" in line
+
+
+def test_without_a_curve_it_learns_from_what_is_computed():
+    gate, clock = gated(points=None)
+    load(gate, clock, keys_of("seen", 20), TOO_SLOW)
+    for number, count in enumerate((5, 20, 10, 15, 8)):
+        keys = keys_of(str(number), count)
+        gate.decide(keys, 0)
+        clock.now += count * TOKENS * S_PER_TOKEN
+        gate.saves(keys, count * CHUNK)
+        clock.now += 10
+    decision = gate.decide(keys_of("a", 20), 20)
+    assert decision.found == 0
+    assert decision.recompute_s == pytest.approx(20.5 * TOKENS * S_PER_TOKEN, rel=0.2)
+
+
+def test_a_store_that_no_load_has_told_of_is_probed_before_a_request_pays_for_it():
+    gate, clock = gated()
+    assert gate.to_probe() == []
+    assert gate.decide(keys_of("a", 20), 20).found == 0
+    load(gate, clock, gate.to_probe(), WORTH_IT)
+    assert gate.decide(keys_of("b", 20), 20).found == 20
+
+
+def test_where_no_probe_comes_one_lookup_alone_finds_all():
+    gate, clock = gated()
+    assert gate.decide(keys_of("a", 20), 20).found == 0
+    clock.now += 10
+    assert gate.decide(keys_of("b", 20), 20).found == 20
+    assert gate.decide(keys_of("c", 20), 20).found == 0
+    load(gate, clock, keys_of("b", 20), WORTH_IT)
+    clock.now += 1
+    assert gate.decide(keys_of("d", 20), 20).found == 20
+
+
+@pytest.mark.parametrize(
+    ("slo_s", "running", "found"), [(None, 10, 0), (10, 10, 20), (10, 0, 0), (0.3, 10, 3), (0.1, 10, 0)]
+)
+def test_throughput_spares_the_gpu_for_those_that_are_answered_as_long_as_the_first_token_is_in_time(
+    slo_s, running, found
+):
+    gate, _ = knowing(5e7, "throughput", slo_s=slo_s)  # 20 chunks in 0.4 s, computed in 0.2 s
+    gate.engine_runs(running)
+    assert gate.decide(keys_of("a", 20), 20).found == found
+
+
+def test_a_store_that_does_something_else_is_waited_for():
+    gate, clock = knowing(WORTH_IT)
+    gate.busy_until(clock.now + 0.1)
+    decision = gate.decide(keys_of("a", 20), 20)
+    assert decision.load_s == pytest.approx(0.12, rel=0.1)
+    assert decision.found == 20
+    gate.busy_until(clock.now + 1.0)
+    assert gate.decide(keys_of("b", 20), 20).found == 0
+
+
+def test_a_queue_before_the_gpu_hides_a_load():
+    gate, clock = knowing(1.2e8)  # 20 chunks in 0.17 s, computed in 0.2 s
+    assert gate.decide(keys_of("waits", 30), 0).recompute_s == pytest.approx(0.305, rel=0.01)
+    decision = gate.decide(keys_of("a", 20), 20)
+    assert decision.queue_s == pytest.approx(0.305, rel=0.01)
+    assert decision.found == 20
+    assert decision.first_token_s < 0.33
+    clock.now += 0.2
+    gate.saves(keys_of("waits", 30), 30 * CHUNK)
+    assert gate.decide(keys_of("b", 20), 0).queue_s < 0.02
+
+
+def test_requests_that_the_engine_says_wait_count_where_the_gate_has_not_seen_them():
+    gate, clock = knowing(2e7, "throughput")
+    for _ in range(4):
+        gate.decide(keys_of("x", 20), 0)
+        clock.now += 0.205
+        gate.saves(keys_of("x", 20), 20 * CHUNK)
+    clock.now += 10
+    assert gate.decide(keys_of("a", 20), 20).found == 0
+    clock.now += 10
+    gate.engine_waits(30)
+    decision = gate.decide(keys_of("b", 20), 20)
+    assert decision.waiting == pytest.approx(30)
+    assert decision.found == 20
+    clock.now += 5
+    assert gate.decide(keys_of("c", 20), 0).waiting == 0
+
+
+@given(pace=st.floats(0.6, 1.8))
+def test_compute_time_follows_what_is_observed_while_prompts_wait_for_each_other(pace):
+    gate, clock = knowing(WORTH_IT)
+    each_s = 20.5 * TOKENS * S_PER_TOKEN
+    for number in range(30):
+        gate.decide(keys_of(str(number), 20), 0)
+    for number in range(30):
+        clock.now += each_s * pace
+        gate.saves(keys_of(str(number), 20), 20 * CHUNK)
+    assert gate.decide(keys_of("a", 20), 0).compute_s == pytest.approx(each_s * pace, rel=0.1)
+
+
+def test_what_passes_between_a_load_and_the_computing_of_the_rest_is_learned():
+    gate, clock = knowing(2e8)
+    before = gate.decide(keys_of("a", 20), 20)
+    for number in range(300):
+        keys = keys_of(str(number), 21)
+        clock.now += 10
+        found = gate.decide(keys, 20).found
+        load(gate, clock, keys[:found], 2e8)
+        clock.now += (20.5 - found + 1) * TOKENS * S_PER_TOKEN + 0.002 * found
+        gate.saves(keys[found:], CHUNK)
+    clock.now += 10
+    after = gate.decide(keys_of("b", 20), 20)
+    assert before.load_all_s + 0.03 < after.load_all_s < before.load_all_s + 0.05
+    assert gate.counts.load_error_p90 < 0.05
+
+
+def test_chunks_that_were_left_are_there_already_when_they_come_to_be_saved():
+    gate, clock = knowing(TOO_SLOW)
+    gate.decide(keys_of("a", 20), 18)
+    for _ in range(2):
+        assert gate.saves(keys_of("a", 20), 20 * CHUNK) == [True] * 18 + [False] * 2
+    gate.decide(keys_of("a", 20), 18)
+    gate.decide(keys_of("a", 20), 0)
+    assert not any(gate.saves(keys_of("a", 20)))
+    gate.decide(keys_of("a", 20), 18)
+    clock.now += 3600
+    assert not any(gate.saves(keys_of("a", 20)))
+
+
+def test_warm_chunks_are_known_to_be_fast_where_they_are():
+    gate, clock = gated(warm_bytes=40 * CHUNK)
+    for round_ in range(8):
+        load(gate, clock, keys_of(f"cold{round_}", 20), TOO_SLOW)
+        load(gate, clock, keys_of(f"cold{round_}", 20), WORTH_IT)
+    clock.now += 100
+    cold, warm = gate.decide(keys_of("cold0", 20), 20), gate.decide(keys_of("cold7", 20), 20)
+    assert (cold.found, warm.found) == (0, 20)
+
+
+def test_what_was_predicted_is_compared_with_what_happened_and_told():
+    lines: list[str] = []
+    gate, clock = knowing(2e8, tell=lines.append)
+    lines.clear()
+    for number in range(10):
+        keys = keys_of(str(number), 21)
+        decision = gate.decide(keys, 20)
+        load(gate, clock, keys[: decision.found], 2e8)
+        clock.now += decision.compute_s
+        gate.saves(keys[decision.found :], CHUNK)
+        clock.now += 1
+    counts = gate.counts
+    assert (counts.lookups, counts.present_chunks, counts.found_chunks, counts.left_chunks) == (
+        10,
+        200,
+        200,
+        0,
+    )
+    assert max(counts.load_error_p90, counts.prompt_error_p90) < 0.1
+    read = told_by([f"LMCache INFO: striped: {line} (l2.py:1)" for line in lines])
+    assert (read.lookups, read.present_chunks, read.found_chunks) == (10, 200, 200)
+    assert read.load_error == pytest.approx(counts.load_error, abs=1e-2)
+    assert told_by(["striped: dropped 3 chunks"]) is None
+
+
+def test_errors_are_relative_to_what_was_taken():
+    counts = GateCounts.of([(1, 2), (0, 3)], [("load", 1.0, 2.0), ("load", 3.0, 2.0), ("prompt", 2.0, 1.0)])
+    assert (counts.load_error, counts.prompt_error, counts.left_chunks) == (0.5, 1.0, 4)
+
+
+@pytest.mark.parametrize("points", [[], [[1]], "no", [[1, "x"]], [[0, 1]], [[1, -1]], [[1, float("nan")]], 3])
+def test_a_curve_that_is_none_is_refused(points):
+    with pytest.raises(UserError, match="curve"):
+        gated(points=points)

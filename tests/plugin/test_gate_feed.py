@@ -1,0 +1,150 @@
+"""What the gate is told from outside: a curve in a file, and an engine's metrics over HTTP."""
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from tests.helpers import eventually
+from workflow.hyperkv.machine.processes import free_port
+from workflow.plugin.lmcache_striped.cache import CacheSettings
+from workflow.plugin.lmcache_striped.deadline import Endpoint
+from workflow.plugin.lmcache_striped.errors import UserError
+from workflow.plugin.lmcache_striped.gate_feed import EVERY_S, GateFeed
+from workflow.plugin.lmcache_striped.gate_settings import GateSettings, gate_from
+
+ENDPOINTS = (Endpoint("127.0.0.1", 1),)
+
+
+@pytest.fixture
+def engine() -> Iterator[ThreadingHTTPServer]:
+    """A vLLM that says that so many requests wait."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = self.server.page.encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+            self.server.asked.set()
+
+        def log_message(self, *_):
+            """Nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    server.page, server.asked = page(7), threading.Event()
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def page(waiting: int) -> str:
+    return (
+        "# TYPE vllm:num_requests_waiting gauge\n"
+        f'vllm:num_requests_waiting{{engine="0",model_name="m"}} {waiting}.0\n'
+        'vllm:num_requests_waiting_by_reason{engine="0",reason="capacity"} 99.0\n'
+    )
+
+
+def fed(said=None, **gate) -> GateFeed:
+    settings = CacheSettings(ENDPOINTS, gate=GateSettings("throughput", **({"chunk_tokens": 100} | gate)))
+    return GateFeed.of(settings, lambda _: None, (said if said is not None else []).append)
+
+
+def address(engine: ThreadingHTTPServer) -> str:
+    return f"http://127.0.0.1:{engine.server_address[1]}/metrics"
+
+
+def recompute_s(feed: GateFeed) -> float | None:
+    """Of a prompt of 1,050 tokens; a load has ended, so that the gate can tell it."""
+    load = feed.gate.load_waits(["seen"], 1000)
+    feed.gate.load_begins(load)
+    feed.gate.load_ends(load)
+    return feed.gate.decide([str(number) for number in range(10)], 0).recompute_s
+
+
+def test_the_curve_is_read_and_read_again_when_it_changes(tmp_path):
+    curve = tmp_path / "curve.json"
+    feed = fed(said := [], curve=curve)
+    try:
+        assert recompute_s(feed) is None
+        curve.write_text(json.dumps([[1050, 0.5]]))
+        assert eventually(lambda: recompute_s(feed) is not None)
+        assert feed.gate.decide(["a"], 0, tokens=1050).compute_s == pytest.approx(0.5)
+        curve.write_text("[[1050,")
+        assert eventually(lambda: any("is not read" in line for line in said))
+        new = tmp_path / "new"
+        new.write_text(json.dumps([[1050, 2.0]]))
+        os.replace(new, curve)
+        assert eventually(lambda: feed.gate.decide(["b"], 0, tokens=1050).compute_s == pytest.approx(2.0))
+    finally:
+        feed.close()
+        feed.close()
+
+
+def test_requests_that_wait_are_read_while_lookups_come(tmp_path, engine):
+    curve = tmp_path / "curve.json"
+    curve.write_text(json.dumps([[1050, 0.001]]))
+    feed = fed(said := [], curve=curve, metrics=address(engine))
+    try:
+        recompute_s(feed)
+
+        def waiting() -> float:
+            feed.looked_up()
+            return feed.gate.decide([], 0).waiting
+
+        assert eventually(lambda: 5 <= waiting() <= 7)
+        engine.page = "nothing of it"
+        assert eventually(
+            lambda: any("has no vllm:num_requests_waiting" in line for line in said) or waiting() < 0
+        )
+        assert len(said) == 1
+    finally:
+        feed.close()
+
+
+def test_an_engine_is_not_asked_before_a_lookup_came(engine):
+    feed = fed(metrics=address(engine))
+    try:
+        assert not engine.asked.wait(4 * EVERY_S)
+        feed.looked_up()
+        assert engine.asked.wait(10)
+    finally:
+        feed.close()
+
+
+def test_metrics_that_do_not_answer_are_said_once(tmp_path):
+    feed = fed(said := [], metrics=f"http://127.0.0.1:{free_port()}/metrics")
+    try:
+        assert eventually(lambda: feed.looked_up() or said)
+        assert "gate_metrics" in said[0]
+        assert len(set(said)) == len(said)
+    finally:
+        feed.close()
+
+
+def test_off_has_none_and_without_a_chunks_tokens_there_is_none():
+    assert GateFeed.of(CacheSettings(ENDPOINTS), print, print) is None
+    with pytest.raises(UserError, match="gate_chunk_tokens is missing"):
+        fed(chunk_tokens=None)
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"p.gate": "fast"}, "p.gate: 'fast' is wrong; allowed are off, ttft, throughput"),
+        ({"p.gate_chunk_tokens": "many"}, "p.gate_chunk_tokens: 'many' is wrong"),
+        ({"p.gate_chunk_tokens": 0}, "p.gate_chunk_tokens: 0 is wrong"),
+        ({"p.load_queue_bytes": 5}, "p.load_queue_bytes is not a key any more; gate, ttft or throughput"),
+    ],
+)
+def test_wrong_keys_are_named(keys, words):
+    with pytest.raises(UserError, match=words):
+        gate_from(keys, "p")

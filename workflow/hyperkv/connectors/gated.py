@@ -1,0 +1,36 @@
+"""Connectors with a gate: what the plugin is told of it, and where it reads what an engine knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..machine.processes import LOOPBACK
+
+_CURVE = "gate_curve.json"
+
+
+def gated(scenario: Mapping[str, Any]) -> bool:
+    """Whether a gate decides how much of what is there is loaded."""
+    return scenario.get("gate", "off") != "off"
+
+
+def fed(scenario: Mapping[str, Any], vllm_port: int, folder: Path | None) -> dict[str, Any]:
+    """The scenario with what its gate is fed from: vLLM's metrics, and the engine's prefill curve in `folder`, if it has one."""
+    curve = None if folder is None else str(curve_in(folder))
+    metrics = f"http://{LOOPBACK}:{vllm_port}/metrics"
+    return {**scenario, "gate_metrics": metrics, "gate_curve": curve}
+
+
+def curve_in(folder: Path) -> Path:
+    """The file of an engine's prefill curve, JSON [[tokens, seconds], ...]."""
+    return folder / _CURVE
+
+
+def gate_keys(scenario: Mapping[str, Any]) -> dict[str, Any]:
+    """The plugin's keys of a gate, none without one."""
+    if not gated(scenario):
+        return {}
+    own = {name: scenario.get(name) for name in ("gate", "gate_curve", "gate_metrics")}
+    return own | {"gate_chunk_tokens": scenario["chunk_tokens"]}

@@ -1,0 +1,341 @@
+"""How much of what is there a lookup finds: as much as is worth loading, since the rest can be computed.
+
+For every number k of leading chunks the first token is predicted: max(seconds until the GPU is free, seconds to load k) + seconds to
+compute the rest. Objective `ttft` takes the k whose first token is earliest, and none unless that is earlier than
+computing everything; `throughput` adds the rest's GPU seconds once more for every request that waits, and with an SLO for every request
+that is being answered, too, as long as the first token stays within it; `off` finds all.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+
+from .estimates import Curve
+from .gate_counts import LOAD, PROMPT, GateCounts, decided_line, took_line
+from .gpu_work import GpuWork, Prompt
+from .store_work import Load, StoreWork
+
+OFF, TTFT, THROUGHPUT = OBJECTIVES = ("off", "ttft", "throughput")
+_LEAST_GAIN = 0.02  # of recompute's first token, for a load to be worth it
+_MOST_CAUTION = 0.5
+_RECENT = 32
+_LEFT, _LEFT_S = 1 << 16, 60.0
+_PROBE_BYTES, _PROBE_SHARE, _PROBED = 32 << 20, 0.03, 64
+_PROMISE_S = 1.0
+_UNTOLD_S = 5.0
+_IN_TIME = 0.8  # of the SLO, for a first token to be predicted within it
+_COMPARED = 1 << 16
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What one lookup finds. present, found: leading chunks that are there, and those of them that are loaded.
+
+    Predicted seconds, None where they are not known: until the GPU is free (queue_s); from the lookup until what is found is
+    loaded (load_s, 0 for nothing); of the GPU for the rest (compute_s); from the lookup to the first token (first_token_s), when all is
+    computed (recompute_s), and when all that is there is loaded (load_all_s). waiting: requests that wait for the GPU.
+    """
+
+    present: int
+    found: int
+    queue_s: float | None = None
+    load_s: float | None = None
+    compute_s: float | None = None
+    first_token_s: float | None = None
+    recompute_s: float | None = None
+    load_all_s: float | None = None
+    waiting: float = 0.0
+
+    @property
+    def told(self) -> str:
+        """For a log, see gate_counts.py."""
+        if self.first_token_s is None:
+            return decided_line(self.found, self.present, "")
+        return decided_line(
+            self.found,
+            self.present,
+            f", load {self.load_s:.4f} s, first token {self.first_token_s:.4f} s, all computed {self.recompute_s:.4f} s, "
+            f"all loaded {self.load_all_s:.4f} s",
+        )
+
+
+class Gate:
+    """The decision, with what it knows of store and engine. Does no I/O; safe to use from several threads.
+
+    objective: of OBJECTIVES. chunk_tokens: tokens of a chunk; chunk_bytes: its size where that is known before a load or save.
+    clock: seconds. points: the engine's prefill curve, see Curve. warm_bytes: see StoreWork. blocking: a load
+    begins when the GPU is free and keeps it, instead of going on while others are computed. slo_s: the first token's bound that
+    objective throughput keeps to, None for none. tell: is told in a line of decisions and
+    of what came of them; warn, once, of what is not known.
+
+    In order: `decide`, which promises what it finds; then `load_waits`, `load_begins` and `load_ends` for what is loaded, and
+    `saves` for what was computed. A promise whose load does not come is given up. Chunks that were left are there already when they
+    come to be saved, until they are looked up again.
+    """
+
+    def __init__(
+        self,
+        objective: str,
+        chunk_tokens: int,
+        clock: Callable[[], float] = time.monotonic,
+        points: Sequence[Sequence[float]] | None = None,
+        chunk_bytes: int = 0,
+        warm_bytes: int = 0,
+        blocking: bool = False,
+        slo_s: float | None = None,
+        tell: Callable[[str], None] | None = None,
+        warn: Callable[[str], None] = lambda _: None,
+    ):
+        self.objective, self.chunk_tokens, self._blocking = objective, chunk_tokens, blocking
+        self._slo_s, self._running = slo_s, 0
+        self._clock, self._tell, self._warn = clock, tell, warn
+        self._store, self._gpu = StoreWork(chunk_bytes, warm_bytes), GpuWork()
+        self._lock = threading.Lock()
+        self._left: OrderedDict[Hashable, float] = OrderedDict()
+        self._unloaded: deque[Hashable] = deque(maxlen=_PROBED)
+        self._decided: deque[tuple[int, int]] = deque(maxlen=_COMPARED)
+        self._took: deque[tuple[str, float, float]] = deque(maxlen=_COMPARED)
+        self._errors: deque[float] = deque(maxlen=_RECENT)
+        self._caution = 0.0
+        self._probe_from_s = float("-inf")
+        self._untold_s: float | None = None
+        self._warned = False
+        if points is not None:
+            self.set_curve(points)
+
+    def set_curve(self, points: Sequence[Sequence[float]]) -> None:
+        """The engine's prefill curve from now on, (tokens, seconds) of whole prompts. Raises UserError."""
+        curve = Curve(points)
+        with self._lock:
+            self._gpu.curve = curve
+
+    def engine_waits(self, requests: int) -> None:
+        """The engine's own figure: so many requests wait."""
+        with self._lock:
+            self._gpu.engine_waits(requests, self._clock())
+
+    def engine_runs(self, requests: int) -> None:
+        """The engine's own figure: so many requests are being answered, whose next tokens wait for whatever is computed."""
+        self._running = requests
+
+    def decide(
+        self,
+        keys: Sequence[Hashable],
+        present: int,
+        tokens: float | None = None,
+        context_tokens: int = 0,
+    ) -> Decision:
+        """How many of the first `present` chunks are found, of those with these keys that were looked for.
+
+        tokens: of the prompt from the first of them on, None for half a chunk more than they have. context_tokens: before
+        them, which are there.
+        """
+        if self.objective == OFF:
+            return Decision(present, present)
+        tokens = (len(keys) + 0.5) * self.chunk_tokens if tokens is None else tokens
+        now, unknown = self._clock(), False
+        with self._lock:
+            self._store.expire(now)
+            if not self._gpu.known:
+                unknown, self._warned = not self._warned, True
+                decision = Decision(present, present)
+            elif not self._store.known:
+                decision = Decision(present, present if self._must_try(present, now) else 0)
+            else:
+                decision = self._best(keys[:present], tokens, context_tokens, now)
+            self._note(decision, keys, tokens, context_tokens, now)
+        if unknown:
+            self._warn(
+                "gate: how long computing takes is not known yet, so all that is there is loaded; gate_curve tells it at once"
+            )
+        if self._tell is not None:
+            self._tell(decision.told)
+        return decision
+
+    def load_waits(self, keys: Sequence[Hashable], size: int) -> Load:
+        """These chunks, of `size` bytes together, wait to be loaded."""
+        with self._lock:
+            return self._store.waits(keys, size, self._clock())
+
+    def load_begins(self, load: Load) -> None:
+        """The load is under way."""
+        with self._lock:
+            self._store.begins(load, self._clock())
+
+    def load_ends(self, load: Load, whole: bool = True) -> None:
+        """The load has ended. whole: whether every chunk came; otherwise it says nothing of the store's speed."""
+        told = None
+        with self._lock:
+            now, prompt = self._clock(), load.lookup
+            self._store.ends(load, now, whole)
+            self._probe_from_s = now
+            if isinstance(prompt, Prompt):
+                prompt.loaded_s = now
+                if not self._blocking:
+                    prompt.ready_s = now
+                if whole and prompt.predicted_s > 0:
+                    told = (LOAD, prompt.load_s, now - (load.since_s if self._blocking else prompt.since_s))
+                    self._compare(told)
+        self._tell_took(told)
+
+    def busy_until(self, end_s: float) -> None:
+        """The store loads nothing before this time of the clock, for another reason than a load."""
+        with self._lock:
+            self._store.busy_until_s = end_s
+
+    def saves(self, keys: Sequence[Hashable], size: int = 0) -> list[bool]:
+        """These chunks, of `size` bytes together, were computed and are to be saved. Of each, whether it was left a moment ago, and
+        so is there already."""
+        found, told = [], []
+        with self._lock:
+            now = self._clock()
+            if keys and size:
+                self._store.chunk_bytes = size // len(keys)
+            for key in keys:
+                since_s = self._left.get(key)
+                found.append(since_s is not None and now - since_s < _LEFT_S)
+                prompt = self._gpu.saved(key, now)
+                if prompt is not None and prompt.predicted_s > 0:
+                    told.append((PROMPT, prompt.predicted_s + self._gpu.lag_s, now - prompt.since_s))
+                    self._compare(told[-1])
+            self._store.touch(keys, size)
+        for line in told:
+            self._tell_took(line)
+        return found
+
+    def to_probe(self) -> list[Hashable]:
+        """Chunks that were left and are worth a load by the side, to learn how fast the store is by now; mostly none.
+
+        They take at most _PROBE_SHARE of the store's time, and are asked for while nothing else is loaded. The first ones are asked
+        for at once, so that no request pays for a store whose speed is not known.
+        """
+        with self._lock:
+            now = self._clock()
+            if not self._unloaded or not self._store.chunk_bytes or not self._store.idle:
+                return []
+            count = max(1, _PROBE_BYTES // self._store.chunk_bytes)
+            keys = list(self._unloaded)[-count:]
+            pause_s = (
+                float(self._store.seconds_by_count(keys)[-1]) / _PROBE_SHARE
+                if self._store.known
+                else _UNTOLD_S
+            )
+            if now < self._probe_from_s + pause_s:
+                return []
+            self._probe_from_s = now
+            return keys
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Bytes of a chunk; 0 until one was loaded or saved."""
+        return self._store.chunk_bytes
+
+    @property
+    def counts(self) -> GateCounts:
+        """What has been decided, and how well it was predicted."""
+        with self._lock:
+            return GateCounts.of(list(self._decided), list(self._took))
+
+    @property
+    def told(self) -> str:
+        """For a log: what is known of store and engine."""
+        with self._lock:
+            gbps, pace = self._store.gbps, self._gpu.pace
+        store = "unknown" if gbps is None else f"{gbps:.2f} GB/s"
+        return f"gate {self.objective}: store {store}, computing takes {pace:.2f} times the curve's seconds"
+
+    def _must_try(self, present: int, now: float) -> bool:
+        """Whether a load is to tell how fast the store is, since no probe has done so for a while."""
+        if present and self._untold_s is None:
+            self._untold_s = now
+        return self._untold_s is not None and now > self._untold_s + _UNTOLD_S and self._store.idle
+
+    def _best(self, keys: Sequence[Hashable], tokens: float, context: int, now: float) -> Decision:
+        store, gpu = self._store, self._gpu
+        counts = np.arange(len(keys) + 1)
+        queue_s, waiting = gpu.queue(now)
+        wait_s, slower = store.wait_s(now)
+        load_s = (
+            (0.0 if self._blocking else wait_s) + slower * store.seconds_by_count(keys) + gpu.extra_s(counts)
+        )
+        load_s[0] = 0.0
+        loaded = counts * self.chunk_tokens
+        compute_s = gpu.pace * gpu.compute_s(np.maximum(tokens - loaded, 1), context + loaded)
+        until_s = np.add if self._blocking else np.maximum
+        first_s = until_s(queue_s, load_s) + compute_s
+        cautious_s = load_s * (1 + self._caution)
+        price = until_s(queue_s, cautious_s) + compute_s
+        if self.objective == THROUGHPUT:
+            price = self._with_gpu_time(price, waiting, compute_s + cautious_s * self._blocking)
+        best = int(price.argmin())
+        if price[best] > price[0] - _LEAST_GAIN * first_s[0]:
+            best = 0
+        return Decision(
+            len(keys),
+            best,
+            queue_s,
+            float(load_s[best]),
+            float(compute_s[best]),
+            float(first_s[best]),
+            float(first_s[0]),
+            float(first_s[-1]),
+            waiting,
+        )
+
+    def _with_gpu_time(self, first_s: np.ndarray, waiting: float, taken_s: np.ndarray) -> np.ndarray:
+        """First tokens with a price on the GPU's time, which all have to wait for who are held up by it: requests that wait, and with
+        an SLO those that are being answered, as long as the first token is predicted within it."""
+        price = first_s + waiting * taken_s
+        if self._slo_s is None:
+            return price
+        in_time = first_s <= _IN_TIME * self._slo_s
+        return np.where(in_time, price + self._running * taken_s, np.inf) if in_time.any() else price
+
+    def _note(
+        self, decision: Decision, keys: Sequence[Hashable], tokens: float, context: int, now: float
+    ) -> None:
+        """Remember what was found, what was left, and the prompt that is to be computed."""
+        found, present, gpu = decision.found, decision.present, self._gpu
+        new, before = max(tokens - found * self.chunk_tokens, 1), context + found * self.chunk_tokens
+        load_s, first_s = decision.load_s or 0.0, decision.first_token_s or 0.0
+        prompt = Prompt(
+            key=keys[-1] if found < len(keys) else None,
+            since_s=now,
+            found=found,
+            new_tokens=new,
+            queue_s=decision.queue_s or 0.0,
+            load_s=load_s - float(gpu.extra_s(found)),
+            compute_s=(float(gpu.compute_s(new, before)) if gpu.known else 0.0)
+            + (load_s if self._blocking else 0.0),
+            predicted_s=first_s,
+            ready_s=now if self._blocking else now + load_s,
+        )
+        gpu.begins(prompt)
+        if found:
+            self._store.promise(keys[:found], now + _PROMISE_S + 2 * load_s, prompt)
+        if self._left:
+            for key in keys:
+                self._left.pop(key, None)
+        self._left.update(dict.fromkeys(keys[found:present], now))
+        self._unloaded.extend(keys[found:present][:_PROBED])
+        while len(self._left) > _LEFT:
+            self._left.popitem(last=False)
+        self._decided.append((found, present))
+
+    def _compare(self, took: tuple[str, float, float]) -> None:
+        kind, predicted_s, taken_s = took
+        self._took.append(took)
+        if kind == LOAD and taken_s > 0:
+            self._errors.append(abs(predicted_s - taken_s) / taken_s)
+            self._caution = min(median(self._errors), _MOST_CAUTION)
+
+    def _tell_took(self, took: tuple[str, float, float] | None) -> None:
+        if took is not None and self._tell is not None:
+            self._tell(took_line(*took))

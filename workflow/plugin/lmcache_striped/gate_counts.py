@@ -1,0 +1,81 @@
+"""What the gate has decided, and how what it predicted compares with what happened; told in lines of a log and read from them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+LOAD, PROMPT = "load", "prompt"
+_DECIDED = re.compile(r"striped: gate found (\d+) of (\d+) chunks")
+_TOOK = re.compile(rf"striped: gate: ({LOAD}|{PROMPT}) predicted ([0-9.]+) s, took ([0-9.]+) s")
+
+
+@dataclass(frozen=True)
+class GateCounts:
+    """Lookups, and the chunks of them that were there, found, and left to be computed.
+
+    Errors are |predicted - taken| / taken, as median and 90th percentile, None where nothing was compared: of loads, from the lookup
+    until what it found was loaded; of prompts, from the lookup until the rest was computed as well.
+    """
+
+    lookups: int = 0
+    present_chunks: int = 0
+    found_chunks: int = 0
+    load_error: float | None = None
+    load_error_p90: float | None = None
+    prompt_error: float | None = None
+    prompt_error_p90: float | None = None
+
+    @property
+    def left_chunks(self) -> int:
+        """Chunks that were there and were not found."""
+        return self.present_chunks - self.found_chunks
+
+    @classmethod
+    def of(
+        cls,
+        decided: Sequence[tuple[int, int]],
+        took: Sequence[tuple[str, float, float]],
+    ) -> GateCounts:
+        """decided: (found, present) of each lookup. took: LOAD or PROMPT, what was predicted and what it took, in seconds."""
+        errors: dict[str, list[float]] = {LOAD: [], PROMPT: []}
+        for kind, predicted_s, taken_s in took:
+            if taken_s > 0:
+                errors[kind].append(abs(predicted_s - taken_s) / taken_s)
+        return cls(
+            len(decided),
+            sum(present for _, present in decided),
+            sum(found for found, _ in decided),
+            *_middle_and_p90(errors[LOAD]),
+            *_middle_and_p90(errors[PROMPT]),
+        )
+
+
+def decided_line(found: int, present: int, rest: str) -> str:
+    """For a log, and `told_by`."""
+    return f"gate found {found} of {present} chunks{rest}"
+
+
+def took_line(kind: str, predicted_s: float, taken_s: float) -> str:
+    """For a log, and `told_by`. kind: LOAD or PROMPT."""
+    return f"gate: {kind} predicted {predicted_s:.4f} s, took {taken_s:.4f} s"
+
+
+def told_by(lines: Iterable[str]) -> GateCounts | None:
+    """What a log's lines tell; None when no lookup went through a gate."""
+    decided: list[tuple[int, int]] = []
+    took: list[tuple[str, float, float]] = []
+    for line in lines:
+        if found := _DECIDED.search(line):
+            decided.append((int(found[1]), int(found[2])))
+        elif found := _TOOK.search(line):
+            took.append((found[1], float(found[2]), float(found[3])))
+    return GateCounts.of(decided, took) if decided else None
+
+
+def _middle_and_p90(errors: Sequence[float]) -> tuple[float | None, float | None]:
+    if not errors:
+        return None, None
+    return median(errors), sorted(errors)[int(0.9 * (len(errors) - 1) + 0.5)]

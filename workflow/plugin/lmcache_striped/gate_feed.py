@@ -1,0 +1,129 @@
+"""What the gate is told from outside: the engine's prefill curve in a file, and how many requests wait, from its metrics."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+from .cache import CacheSettings
+from .errors import UserError
+from .gate import OFF, Gate
+from .threads import refused
+
+EVERY_S = 0.25
+_QUIET_S = 2.0
+_TIMEOUT_S = 1.0
+_WAITING = re.compile(rb"^vllm:num_requests_waiting(?:\{[^}]*\})? ([0-9.e+-]+)", re.MULTILINE)
+_WITHOUT_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+class GateFeed:
+    """A gate by its settings, and a thread that tells it of curve and queue while lookups come.
+
+    None of both may be there yet, or ever: the gate then goes by what it sees. warn: is told in a line, once, what cannot be read.
+    """
+
+    def __init__(
+        self,
+        settings: CacheSettings,
+        chunk_tokens: int,
+        tell: Callable[[str], None],
+        warn: Callable[[str], None],
+        blocking: bool = False,
+    ):
+        warm = 0 if settings.read == "direct" else _available_bytes() // 2
+        self.gate = Gate(
+            settings.gate.objective, chunk_tokens, warm_bytes=warm, blocking=blocking, tell=tell, warn=warn
+        )
+        self._curve, self._metrics = settings.gate.curve, settings.gate.metrics
+        self._warn, self._warned = warn, set[str]()
+        self._curve_read: tuple[int, int] | None = None
+        self._lookup_s = float("-inf")
+        self._closed = threading.Event()
+        self._read_curve()
+        self._thread = threading.Thread(target=self._work, name="gate", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            raise refused(1, error) from error
+
+    @classmethod
+    def of(
+        cls,
+        settings: CacheSettings,
+        tell: Callable[[str], None],
+        warn: Callable[[str], None],
+        chunk_tokens: int | None = None,
+        blocking: bool = False,
+    ) -> GateFeed | None:
+        """None with gate off. chunk_tokens: None takes the settings'. Raises UserError when they are not known."""
+        objective, chunk_tokens = settings.gate.objective, chunk_tokens or settings.gate.chunk_tokens
+        if objective == OFF:
+            return None
+        if chunk_tokens is None:
+            raise UserError(
+                f"gate_chunk_tokens is missing: gate {objective} needs LMCache's chunk size, in tokens"
+            )
+        return cls(settings, chunk_tokens, tell, warn, blocking)
+
+    def looked_up(self) -> None:
+        """A lookup came, so that it is worth asking the engine how many requests wait."""
+        self._lookup_s = time.monotonic()
+
+    def close(self) -> None:
+        """End the thread; twice is once."""
+        self._closed.set()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while not self._closed.wait(EVERY_S):
+            self._read_curve()
+            if self._metrics is not None and time.monotonic() - self._lookup_s < _QUIET_S:
+                self._read_metrics(self._metrics)
+
+    def _read_curve(self) -> None:
+        """Read the file when it is another one than before; none yet is no fault."""
+        if self._curve is None:
+            return
+        try:
+            status = self._curve.stat()
+            if (version := (status.st_mtime_ns, status.st_size)) == self._curve_read:
+                return
+            self._curve_read = version
+            self.gate.set_curve(json.loads(self._curve.read_text()))
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, UserError) as error:
+            self._say(f"gate_curve: {self._curve} is not read: {error}")
+
+    def _read_metrics(self, address: str) -> None:
+        try:
+            with _WITHOUT_PROXY.open(address, timeout=_TIMEOUT_S) as answer:
+                found = _WAITING.findall(answer.read())
+        except (OSError, ValueError) as error:
+            self._say(f"gate_metrics: {address} is not read: {error}")
+            return
+        if found:
+            self.gate.engine_waits(round(sum(map(float, found))))
+        else:
+            self._say(f"gate_metrics: {address} has no vllm:num_requests_waiting")
+
+    def _say(self, line: str) -> None:
+        if line not in self._warned and len(self._warned) < 100:
+            self._warned.add(line)
+            self._warn(line)
+
+
+def _available_bytes() -> int:
+    """Memory that the system could give to its page cache; 0 where it does not say."""
+    try:
+        text = Path("/proc/meminfo").read_text()
+    except OSError:
+        return 0
+    found = re.search(r"MemAvailable: *(\d+) kB", text)
+    return int(found[1]) << 10 if found else 0

@@ -1,0 +1,49 @@
+"""The gate's keys among those of the plugin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import UserError
+from .gate import OBJECTIVES, OFF
+
+KEYS = ("gate", "gate_curve", "gate_metrics", "gate_chunk_tokens")
+
+
+@dataclass(frozen=True)
+class GateSettings:
+    """objective: of gate.py's OBJECTIVES. curve: a file, JSON [[tokens, seconds], ...], how long the engine computes prompts of so many
+    tokens; read again when it changes. metrics: the address of vLLM's metrics. chunk_tokens: LMCache's chunk, which its server does
+    not tell.
+    """
+
+    objective: str = OFF
+    curve: Path | None = None
+    metrics: str | None = None
+    chunk_tokens: int | None = None
+
+
+NO_GATE = GateSettings()
+
+
+def gate_from(values: Mapping[str, Any], prefix: str) -> GateSettings:
+    """Settings from `<prefix>.gate` and the rest of KEYS. Raises UserError naming the key."""
+    if f"{prefix}.load_queue_bytes" in values:
+        raise UserError(
+            f"{prefix}.load_queue_bytes is not a key any more; gate, ttft or throughput, weighs each load against computing"
+        )
+    objective, curve, metrics, tokens = (values.get(f"{prefix}.{key}") for key in KEYS)
+    objective = objective or OFF
+    if objective not in OBJECTIVES:
+        raise UserError(f"{prefix}.gate: {objective!r} is wrong; allowed are {', '.join(OBJECTIVES)}")
+    if tokens is not None and (not str(tokens).isdigit() or int(tokens) == 0):
+        raise UserError(f"{prefix}.gate_chunk_tokens: {tokens!r} is wrong; it must be a whole number above 0")
+    return GateSettings(
+        objective,
+        None if curve is None else Path(str(curve)),
+        None if metrics is None else str(metrics),
+        None if tokens is None else int(tokens),
+    )

@@ -1,0 +1,192 @@
+"""What a store has to do for the engine, how fast it has been, and so how long a load will take. Times are the caller's."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .estimates import Line
+
+_TOUCHED = 1 << 16  # chunks of which is known when they were last saved or loaded
+_MOSTLY = 0.9
+
+
+@dataclass(eq=False)
+class Promise:
+    """What a lookup found and is not loaded yet: its chunks and bytes, cold and warm ones apart. until_s: then nobody counts on it."""
+
+    keys: Sequence[Hashable]
+    cold: float
+    warm: float
+    until_s: float
+    lookup: object = None
+    kept: bool = True
+
+
+@dataclass(eq=False)
+class Load:
+    """A load that waits, is under way, or has ended. since_s: when it came. lookup: whose chunks they are, None when that is not known."""
+
+    keys: Sequence[Hashable]
+    cold: float
+    warm: float
+    since_s: float
+    lookup: object = None
+    predicted_s: float = 0.0
+    begun_s: float | None = field(default=None)
+
+
+class StoreWork:
+    """Loads promised, waiting and under way, one after the other as by one pipe. Not for several threads.
+
+    warm_bytes: a chunk that was saved or loaded since so many bytes ago counts as warm, whose speed is learned apart; 0 for
+    no such difference. Fixed seconds and seconds per byte are learned from how long each load kept the pipe.
+    """
+
+    def __init__(self, chunk_bytes: int = 0, warm_bytes: int = 0):
+        self.chunk_bytes = chunk_bytes
+        self._warm_bytes = warm_bytes
+        self._cold, self._warm = Line(), Line()
+        self._touched: OrderedDict[Hashable, float] = OrderedDict()
+        self._moved = 0.0
+        self._promises: OrderedDict[int, Promise] = OrderedDict()
+        self._promised: dict[Hashable, Promise] = {}
+        self._owed = [0, 0.0, 0.0]
+        self._running: list[Load] = []
+        self._free_s = self.busy_until_s = float("-inf")
+
+    @property
+    def known(self) -> bool:
+        """Whether a load has ended, so that seconds can be told, and a chunk's size is known."""
+        return bool(self.chunk_bytes and self._cold.seen + self._warm.seen)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is promised, waits or is under way."""
+        return not self._running and self._owed[0] <= 0
+
+    @property
+    def gbps(self) -> float | None:
+        """What the store gives, of cold chunks where those were loaded; None when not known."""
+        line = self._cold if self._cold.seen else self._warm
+        return 1e-9 / line.per_unit if line.seen else None
+
+    def promise(self, keys: Sequence[Hashable], until_s: float, lookup: object) -> None:
+        """A lookup has found these chunks, to be loaded soon."""
+        promise = Promise(keys, *self._split(keys, len(keys) * self.chunk_bytes), until_s, lookup)
+        self._promises[id(promise)] = promise
+        self._promised.update(dict.fromkeys(keys, promise))
+        self._owe(1, promise)
+
+    def expire(self, now: float) -> None:
+        """Give up promises whose loads have not come."""
+        while self._promises and (oldest := next(iter(self._promises.values()))).until_s <= now:
+            self._drop(oldest)
+
+    def waits(self, keys: Sequence[Hashable], size: int, now: float) -> Load:
+        """A load of so many bytes is about to wait for its turn; what was promised for it is not owed twice."""
+        if keys:
+            self.chunk_bytes = size // len(keys) or self.chunk_bytes
+        promise = next((found for key in keys if (found := self._promised.get(key))), None)
+        if promise is not None:
+            self._drop(promise)
+        load = Load(keys, *self._split(keys, size), now, None if promise is None else promise.lookup)
+        self._owe(1, load)
+        return load
+
+    def begins(self, load: Load, now: float) -> None:
+        """The load's turn has come."""
+        self._owe(-1, load)
+        load.begun_s, load.predicted_s = now, self._seconds(1, load.cold, load.warm)
+        self._running.append(load)
+
+    def ends(self, load: Load, now: float, whole: bool) -> None:
+        """The load has ended; unless it was whole it says nothing of the store's speed."""
+        if load.begun_s is None:
+            self._owe(-1, load)
+            return
+        self._running.remove(load)
+        took_s = now - max(load.begun_s, self._free_s)
+        self._free_s = max(self._free_s, now)
+        if whole and took_s > 0:
+            self._observe(load, took_s)
+            self.touch(load.keys, load.cold + load.warm)
+
+    def touch(self, keys: Sequence[Hashable], size: float) -> None:
+        """These chunks have just been saved or loaded, and so may be in memory."""
+        if not self._warm_bytes:
+            return
+        self._moved += size
+        for key in keys:
+            self._touched[key] = self._moved
+            self._touched.move_to_end(key)
+        while len(self._touched) > _TOUCHED:
+            self._touched.popitem(last=False)
+
+    def wait_s(self, now: float) -> tuple[float, float]:
+        """Seconds until a load that came now would have its turn, and how many times slower the store is than it was.
+
+        What is under way for longer than predicted is expected to take as long again as it is late.
+        """
+        owed_s = self._seconds(*self._owed)
+        if not self._running:
+            return max(self.busy_until_s - now, 0.0) + owed_s, 1.0
+        predicted_s = sum(load.predicted_s for load in self._running)
+        began_s = min(load.begun_s or now for load in self._running)
+        passed_s = now - max(began_s, self._free_s)
+        if predicted_s <= 0 or passed_s <= predicted_s:
+            return max(predicted_s - passed_s, 0.0) + owed_s, 1.0
+        slower = (2 * passed_s - predicted_s) / predicted_s
+        return passed_s - predicted_s + slower * owed_s, slower
+
+    def seconds_by_count(self, keys: Sequence[Hashable]) -> np.ndarray:
+        """Seconds that a load of the first 0, 1, … of these chunks takes once it is its turn."""
+        counts = np.arange(len(keys) + 1)
+        warm = np.zeros(len(keys) + 1)
+        if self._warm_bytes:
+            np.cumsum([self._is_warm(key) for key in keys], out=warm[1:])
+        found = self._seconds(1, (counts - warm) * self.chunk_bytes, warm * self.chunk_bytes)
+        found[0] = 0.0
+        return found
+
+    def _seconds(self, loads, cold, warm):  # type: ignore[no-untyped-def]
+        """Of so many loads of so many bytes together; bytes may be arrays."""
+        slow, fast = (self._cold, self._warm) if self._cold.seen else (self._warm, self._cold)
+        fast = fast if fast.seen else slow
+        return loads * slow.fixed + slow.per_unit * cold + fast.per_unit * warm
+
+    def _observe(self, load: Load, took_s: float) -> None:
+        size = load.cold + load.warm
+        if load.warm >= _MOSTLY * size and self._warm_bytes:
+            self._warm.observe(size, took_s)
+        elif load.cold >= _MOSTLY * size:
+            self._cold.observe(size, took_s)
+        elif (expected := self._seconds(1, load.cold, load.warm)) > 0:
+            share = (expected - self._seconds(0, 0.0, load.warm)) / expected
+            self._cold.observe(load.cold, took_s * share)
+            self._warm.observe(load.warm, took_s * (1 - share))
+
+    def _split(self, keys: Sequence[Hashable], size: float) -> tuple[float, float]:
+        """Bytes of these chunks that are cold, and those that are warm."""
+        if not self._warm_bytes or not keys:
+            return float(size), 0.0
+        warm = size * sum(map(self._is_warm, keys)) / len(keys)
+        return size - warm, warm
+
+    def _is_warm(self, key: Hashable) -> bool:
+        at = self._touched.get(key)
+        return at is not None and self._moved - at < self._warm_bytes
+
+    def _owe(self, sign: int, work: Promise | Load) -> None:
+        for place, more in enumerate((1, work.cold, work.warm)):
+            self._owed[place] += sign * more
+
+    def _drop(self, promise: Promise) -> None:
+        self._promises.pop(id(promise), None)
+        for key in promise.keys:
+            if self._promised.get(key) is promise:
+                del self._promised[key]
+        self._owe(-1, promise)
