@@ -121,8 +121,11 @@ def test_a_device_that_was_not_held_has_no_part_in_it(real):
     assert "not held: shape: loads went" in array_text(table.reset_index())
 
 
-def test_the_prediction_is_of_the_requests_and_their_hits(real, table):
-    record = real["dram"]
+def test_the_prediction_is_of_the_requests_and_their_hits(real):
+    found = records(real)
+    for record in found:  # a GPU that is slow enough for its time to hang on the tokens
+        record["gpu_model"] |= {"prefill_tokens_per_s": 1000.0, "prefill_min_s": 0.0, "decode_base_s": 0.0}
+    table, record = table_of(found), found[-1]
     gpu, requests = gpu_of_record(record["gpu_model"]), record["requests"]
     saved_s, size = 0.0, 0
     for number, prompt in enumerate(requests["prompt_tokens"]):
@@ -132,8 +135,8 @@ def test_the_prediction_is_of_the_requests_and_their_hits(real, table):
                 [(prompt - held - hit, held + hit)], []
             )
             size += requests["loaded_bytes"][number]
-    (found,) = table["predicted_gbps"].dropna().unique()
-    assert found == pytest.approx(size / (saved_s - gpu.copy_s(size)) / 1e9)
+    (predicted,) = table["predicted_gbps"].dropna().unique()
+    assert predicted == pytest.approx(size / (saved_s - gpu.copy_s(size)) / 1e9)
 
 
 def test_a_device_costs_the_drives_that_read_so_fast(real):

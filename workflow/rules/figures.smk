@@ -19,6 +19,8 @@ DRAWN = {
 }
 if STAGES.vllm and CONFIG["latency"]["prompt_tokens"]:
     FIGURES["latency"] = DRAWN["latency"]
+if CONFIG["experiment"]["array"]["scenarios"]:
+    FIGURES["array"] = DRAWN["array"]
 PICTURES = {
     name: {
         "svg": report(
