@@ -12,7 +12,8 @@ CHILD = """
 import os, resource, socket, sys
 from workflow.hyperkv.connectors.resp import RespConnector
 from workflow.plugin.lmcache_striped.connector import StripedConnector
-from workflow.plugin.lmcache_striped.cache import CacheSettings, StripedCache
+from workflow.plugin.lmcache_striped.cache import StripedCache
+from workflow.plugin.lmcache_striped.cache_settings import CacheSettings
 from workflow.plugin.lmcache_striped.l2 import StripedL2
 from workflow.plugin.lmcache_striped.save_queue import SaveQueue
 from workflow.hyperkv.engines.vllm import direct_http

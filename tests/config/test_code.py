@@ -84,6 +84,11 @@ def test_several_processes_add_their_store_and_stripes_their_modules():
     }
 
 
+def test_a_bound_adds_what_keeps_it():
+    added = {f"lmcache_striped/{name}.py" for name in ("bounded", "bound", "ledger", "order", "order_log")}
+    assert set(scenario("valkey", "striped", bound_bytes=1)) - set(scenario("valkey", "striped")) == added
+
+
 def test_a_pool_adds_the_dram_store():
     added = {"stores/dram.py", "connectors/inprocess.py"}
     assert not added & set(scenario("rocksdb", "resp"))

@@ -10,7 +10,7 @@ from tests.workflow_helpers import merged
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.config.config import checked
 from workflow.hyperkv.report import front
-from workflow.plugin.lmcache_striped.cache import settings_from
+from workflow.plugin.lmcache_striped.cache_settings import settings_from
 
 README = Path("README.md")
 PAGES = [README, Path("CONTRIBUTING.md"), *Path("docs").rglob("*.md"), *Path("config").rglob("README.md")]

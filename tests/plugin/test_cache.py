@@ -15,7 +15,8 @@ from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.machine.processes import free_port
 from workflow.hyperkv.stores.base import Store
 from workflow.hyperkv.stores.registry import make_store
-from workflow.plugin.lmcache_striped.cache import CacheSettings, StripedCache, settings_from
+from workflow.plugin.lmcache_striped.cache import StripedCache
+from workflow.plugin.lmcache_striped.cache_settings import CacheSettings, settings_from
 from workflow.plugin.lmcache_striped.deadline import Endpoint
 from workflow.plugin.lmcache_striped.gate_settings import GateSettings
 from workflow.plugin.lmcache_striped.native import INSTALLED
@@ -144,6 +145,7 @@ def test_settings_from_a_plugins_keys():
         "p.gate_curve": "/kv/curve.json",
         "p.gate_metrics": "http://127.0.0.1:8000/metrics",
         "p.gate_chunk_tokens": "256",
+        "p.gate_slo_s": 0.5,
         "p.retry_s": 2,
         "p.save": "second_use",
         "q.stripe_bytes": 1,
@@ -156,7 +158,7 @@ def test_settings_from_a_plugins_keys():
         (Endpoint("127.0.0.1", 1, secret), Endpoint("", 0, secret, "/run/kv")),
         connections=8,
         save_connections=2,
-        gate=GateSettings("ttft", Path("/kv/curve.json"), "http://127.0.0.1:8000/metrics", 256),
+        gate=GateSettings("ttft", Path("/kv/curve.json"), "http://127.0.0.1:8000/metrics", 256, 0.5),
         retry_s=2.0,
         save="second_use",
     )
@@ -183,7 +185,7 @@ def test_the_client_is_the_one_that_is_named_or_installed(keys, library):
         ({"p.endpoints": "127.0.0.1:1", "p.client": "c"}, r"p\.client: 'c' is wrong; write python or native"),
         (
             {"p.endpoints": "127.0.0.1:1", "p.conections": 2},
-            r"p\.conections: there is no such key; there are client, conn",
+            r"p\.conections: there is no such key; there are bound_bytes, client, conn",
         ),
         ({}, r"p\.endpoints is missing; write host:port"),
         ({"p.endpoints": "localhost"}, r"p\.endpoints: 'localhost' is wrong"),

@@ -127,6 +127,20 @@ def test_every_shape_of_pipeline(valkey, connections, in_flight):
         assert all(payload(SIZE).matches(key, buffer) for key, buffer in zip(keys, buffers, strict=True))
 
 
+def test_every_byte_of_a_save_takes_its_turn(valkey):
+    keys, turns = new_keys(3), []
+
+    def turn(size: int) -> float:
+        turns.append(size)
+        return 0.0
+
+    with striped(valkey, turn=turn) as connector:
+        connector.put(keys, values_of(keys, SIZE))
+        assert connector.get(keys, buffers_for(keys, SIZE)) == [True] * 3
+    assert sum(turns) == 3 * SIZE
+    assert max(turns) == STRIPE
+
+
 def test_values_larger_than_every_kernel_buffer(valkey):
     keys = new_keys(2)
     with striped(valkey, 1, stripe_bytes=24 * MIB) as connector:

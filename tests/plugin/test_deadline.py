@@ -48,3 +48,18 @@ def test_an_operation_that_keeps_up_is_never_over(timeout_s, waits):
             one.moved(int(wait_s * LEAST_BYTES_PER_S) + 1)
     finally:
         deadline.time = real
+
+
+@given(st.floats(0.1, 5), st.lists(st.tuples(st.floats(0, 9), st.floats(0, 0.09)), min_size=1, max_size=50))
+def test_waiting_of_its_own_accord_takes_nothing_and_gives_nothing(timeout_s, waits):
+    time, real = Time(), deadline.time
+    deadline.time = time
+    try:
+        one = Deadline(timeout_s)
+        for own_s, wait_s in waits:
+            before_s = one.left_s()
+            time.now += own_s + wait_s
+            one.waited(own_s)
+            assert abs(one.left_s() - (before_s - wait_s)) < 1e-6
+    finally:
+        deadline.time = real

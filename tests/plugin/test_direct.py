@@ -21,7 +21,8 @@ from tests.plugin.native import sanitized_run
 from tests.stores.conftest import buffers_for, new_keys, payload, values_of
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.machine.counters import supports_direct_io
-from workflow.plugin.lmcache_striped.cache import CacheSettings, StripedCache, settings_from
+from workflow.plugin.lmcache_striped.cache import StripedCache
+from workflow.plugin.lmcache_striped.cache_settings import CacheSettings, settings_from
 from workflow.plugin.lmcache_striped.connector import StripedConnector
 from workflow.plugin.lmcache_striped.deadline import Endpoint
 from workflow.plugin.lmcache_striped.direct import FileSettings

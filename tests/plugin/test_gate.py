@@ -289,7 +289,7 @@ def test_compute_time_follows_what_is_observed_while_prompts_wait_for_each_other
 def test_what_passes_between_a_load_and_the_computing_of_the_rest_is_learned():
     gate, clock = knowing(2e8)
     before = gate.decide(keys_of("a", 20), 20)
-    for number in range(300):
+    for number in range(5):
         keys = keys_of(str(number), 21)
         clock.now += 10
         found = gate.decide(keys, 20).found
@@ -300,6 +300,15 @@ def test_what_passes_between_a_load_and_the_computing_of_the_rest_is_learned():
     after = gate.decide(keys_of("b", 20), 20)
     assert before.load_all_s + 0.03 < after.load_all_s < before.load_all_s + 0.05
     assert gate.counts.load_error_p90 < 0.05
+    clock.now += 10
+    for number in range(3):
+        keys = keys_of(f"c{number}", 21)
+        gate.decide(keys, 20)
+        load(gate, clock, keys[:20], 2e8)
+        clock.now += 1.5 * TOKENS * S_PER_TOKEN + (0.3 if number == 1 else 0.002 * 20)
+        gate.saves(keys[20:], CHUNK)
+        clock.now += 10
+    assert gate.decide(keys_of("d", 20), 20).load_all_s < after.load_all_s + 0.06
 
 
 def test_chunks_that_were_left_are_there_already_when_they_come_to_be_saved():

@@ -10,7 +10,7 @@ import pytest
 
 from tests.helpers import eventually
 from workflow.hyperkv.machine.processes import free_port
-from workflow.plugin.lmcache_striped.cache import CacheSettings
+from workflow.plugin.lmcache_striped.cache_settings import CacheSettings
 from workflow.plugin.lmcache_striped.deadline import Endpoint
 from workflow.plugin.lmcache_striped.errors import UserError
 from workflow.plugin.lmcache_striped.gate_feed import EVERY_S, GateFeed
@@ -49,6 +49,7 @@ def page(waiting: int) -> str:
     return (
         "# TYPE vllm:num_requests_waiting gauge\n"
         f'vllm:num_requests_waiting{{engine="0",model_name="m"}} {waiting}.0\n'
+        'vllm:num_requests_running{engine="0",model_name="m"} 3.0\n'
         'vllm:num_requests_waiting_by_reason{engine="0",reason="capacity"} 99.0\n'
     )
 
@@ -101,6 +102,7 @@ def test_requests_that_wait_are_read_while_lookups_come(tmp_path, engine):
             return feed.gate.decide([], 0).waiting
 
         assert eventually(lambda: 5 <= waiting() <= 7)
+        assert feed.gate.told.startswith("gate throughput: store ")
         engine.page = "nothing of it"
         assert eventually(
             lambda: any("has no vllm:num_requests_waiting" in line for line in said) or waiting() < 0
@@ -142,6 +144,8 @@ def test_off_has_none_and_without_a_chunks_tokens_there_is_none():
         ({"p.gate": "fast"}, "p.gate: 'fast' is wrong; allowed are off, ttft, throughput"),
         ({"p.gate_chunk_tokens": "many"}, "p.gate_chunk_tokens: 'many' is wrong"),
         ({"p.gate_chunk_tokens": 0}, "p.gate_chunk_tokens: 0 is wrong"),
+        ({"p.gate_slo_s": 0}, "p.gate_slo_s: 0 is wrong; it must be seconds above 0"),
+        ({"p.gate_slo_s": "soon"}, "p.gate_slo_s: 'soon' is wrong"),
         ({"p.load_queue_bytes": 5}, "p.load_queue_bytes is not a key any more; gate, ttft or throughput"),
     ],
 )

@@ -13,7 +13,8 @@ from tests.stores.conftest import store_config
 from workflow.hyperkv.machine.processes import free_port
 from workflow.hyperkv.stores.base import Store
 from workflow.hyperkv.stores.registry import make_store
-from workflow.plugin.lmcache_striped.cache import CacheSettings, StripedCache
+from workflow.plugin.lmcache_striped.cache import StripedCache
+from workflow.plugin.lmcache_striped.cache_settings import CacheSettings
 from workflow.plugin.lmcache_striped.deadline import Endpoint
 from workflow.plugin.lmcache_striped.gate_counts import told_by
 from workflow.plugin.lmcache_striped.gate_settings import NO_GATE, GateSettings
@@ -97,6 +98,35 @@ def test_saves_that_find_no_room_are_dropped_and_said(store):
     assert said == ["dropped 3 chunks, saves are behind"]
 
 
+@pytest.mark.parametrize("bound_bytes", [None, 64 * CHUNK], ids=["unbounded", "bounded"])
+def test_what_lmcache_deletes_is_gone_with_all_its_stripes(store, bound_bytes):
+    keys = [f"deleted-{number}" for number in range(3)]
+    with opened(store.endpoints, bound_bytes=bound_bytes) as one, store.client(5.0) as client:
+        assert one.cache.bound is None or one.cache.bound.wait(10)
+        completed(one, one.submit_batch_set(keys, chunks(3, 8)))
+        deleting = one.submit_batch_delete([keys[0], "never", keys[2]])
+        assert completed(one, deleting)[deleting] == (True, "", [True, False, True])
+        looking = one.submit_batch_exists([keys[1]]), one.submit_batch_exists([keys[0]])
+        found = completed(one, *looking)
+        assert [found[number][2] for number in looking] == [[True], [False]]
+        left = {bytes(key) for key in client.scan_iter("deleted-*")}
+        assert left == {stripe_key(keys[1].encode(), index) for index in range(5)}
+        client.flushall()
+
+
+def test_past_the_bound_the_least_recently_used_go_and_saves_are_done(store):
+    keys = [f"kept-{number}" for number in range(12)]
+    with opened(store.endpoints, bound_bytes=4 * (CHUNK + 2000)) as one:
+        assert one.cache.bound.wait(10)
+        for key, value in zip(keys, chunks(12, 9), strict=True):
+            number = one.submit_batch_set([key], [value])
+            assert completed(one, number) == {number: (True, "", None)}
+        asked = [one.submit_batch_exists([key]) for key in keys]
+        found = completed(one, *asked)
+        assert [found[number][2][0] for number in asked] == [False] * 8 + [True] * 4
+        assert one.cache.counts.bound.evicted_chunks == 8
+
+
 def test_at_the_second_use_only_what_comes_again_is_saved(store):
     keys = [f"second-{number}" for number in range(3)]
     with opened(store.endpoints, noted=(said := []), save="second_use") as one:
@@ -121,11 +151,10 @@ def looked_up(one: StripedL2, keys) -> list[bool]:
     return completed(one, looking)[looking][2]
 
 
-def loaded_once(one: StripedL2, store: Store, count: int = 3) -> None:
+def loaded_once(one: StripedL2, count: int = 3) -> None:
     """So that the gate knows how fast the store is."""
     keys = [f"once-{number}" for number in range(count)]
     completed(one, one.submit_batch_set(keys, chunks(count, 5)))
-    assert looked_up(one, keys) == [True] * count
     loading = one.submit_batch_get(keys, room(count))
     assert completed(one, loading)[loading][2] == [True] * count
 
@@ -133,7 +162,7 @@ def loaded_once(one: StripedL2, store: Store, count: int = 3) -> None:
 def test_what_is_worth_loading_is_found_and_the_rest_is_not_saved_again_until_it_is_lost(store, tmp_path):
     keys = [f"gated-{number}" for number in range(5)]
     with opened(store.endpoints, noted=(told := []), gate=gated(tmp_path, 1e-9)) as one:
-        loaded_once(one, store)
+        loaded_once(one)
         completed(one, one.submit_batch_set(keys, chunks(5, 6)))
         assert looked_up(one, keys) == [False] * 5
         assert any(line.startswith("gate found 0 of 5 chunks") for line in told)
@@ -150,27 +179,27 @@ def test_what_is_worth_loading_is_found_and_the_rest_is_not_saved_again_until_it
 
 def test_where_loading_is_sooner_all_is_found_and_what_happened_is_told(store, tmp_path):
     with opened(store.endpoints, noted=(told := []), gate=gated(tmp_path, 10.0)) as one:
-        loaded_once(one, store)
+        loaded_once(one)
         keys = [f"once-{number}" for number in range(3)]
         assert looked_up(one, [*keys, "new"]) == [True] * 3 + [False]
         loading = one.submit_batch_get(keys, room(3))
         completed(one, loading, one.submit_batch_set(["new"], chunks(1, 7)))
     counts = told_by(f"striped: {line}" for line in told)
-    assert (counts.lookups, counts.found_chunks, counts.left_chunks) == (2, 6, 0)
+    assert (counts.lookups, counts.found_chunks, counts.left_chunks) == (1, 3, 0)
     assert counts.load_error is not None
     assert counts.prompt_error is not None
 
 
 def test_a_load_that_fails_is_no_measure_of_the_store_and_ends(store, tmp_path):
     with opened(store.endpoints, gate=gated(tmp_path, 10.0)) as one:
-        loaded_once(one, store)
+        loaded_once(one)
         completed(one, one.submit_batch_get(["once-0", "once-1"], room(1)))
         assert looked_up(one, ["once-0"]) == [True]
 
 
 def test_a_store_that_was_too_slow_is_tried_by_the_side(store, tmp_path, monkeypatch):
     with opened(store.endpoints, gate=gated(tmp_path, 1e-9)) as one:
-        loaded_once(one, store)
+        loaded_once(one)
         asked, load = [], one.cache.load
         monkeypatch.setattr(
             one.cache, "load", lambda names, room: asked.append(list(names)) or load(names, room)
@@ -186,6 +215,7 @@ def test_chunks_of_several_ranks_are_found_when_every_rank_s_value_is_there(stor
 
     for gate in (NO_GATE, gated(tmp_path, 10.0)):
         with opened(store.endpoints, gate=gate) as one:
+            loaded_once(one)
             completed(one, one.submit_batch_set(of_rank(0, 3), chunks(3, 8)))
             completed(one, one.submit_batch_set(of_rank(1, 2), chunks(2, 9)))
             found = [True, True, False, False] * 2

@@ -66,6 +66,12 @@ def test_the_server_s_adapter_saves_finds_and_loads(adapter):
     task = adapter.submit_load_task(keys, room)
     loaded = await_result(adapter.get_load_event_fd(), lambda: adapter.query_load_result(task))
     assert [loaded.test(index) for index in range(4)] == [True, True, True, False]
+    adapter.delete(keys[:1])
+    task = adapter.submit_lookup_and_lock_task(keys[:1], None)
+    found = await_result(
+        adapter.get_lookup_and_lock_event_fd(), lambda: adapter.query_lookup_and_lock_result(task)
+    )
+    assert not found.test(0)
     for before, after in zip(saved, room, strict=False):
         assert np.array_equal(
             np.frombuffer(before.byte_array, np.uint8), np.frombuffer(after.byte_array, np.uint8)

@@ -24,7 +24,8 @@ import json, sys
 sys.path.insert(0, sys.argv[1])
 import numpy as np
 from lmcache_striped.l2 import StripedL2
-from lmcache_striped.cache import StripedCache, settings_from
+from lmcache_striped.cache import StripedCache
+from lmcache_striped.cache_settings import settings_from
 
 settings = settings_from({"p.endpoints": sys.argv[2], "p.stripe_bytes": 4096}, "p")
 cache = StripedCache(settings)

@@ -106,6 +106,7 @@ def test_what_a_gate_leaves_is_not_found_and_not_saved_again(store, loop, tmp_pa
     with rigged(store, loop, gate="ttft", gate_curve=str(curve)) as rig:
         keys, gate = keys_of(20, 4), rig.connector._feed.gate
         save(rig, keys, filled(rig.pool, 4))
+        assert None not in rig.backend.batched_get_blocking(keys)
         assert rig.backend.batched_contains(keys) == 4
         gate.set_curve([[CHUNK, 1e-9]])
         assert rig.backend.batched_contains(keys) == 4

@@ -128,6 +128,16 @@ def test_the_rate_follows_a_device_that_gets_faster_and_slower():
     assert rates[2] < rates[0]
 
 
+def test_saves_wait_for_one_load_of_seven_even_when_none_loads_what_it_was_to():
+    share, held = Share(), []
+    for number in range(21):
+        load = share.begin(float(number), MIB)
+        held.append(share.held(number) > number)
+        share.end(number + 0.5, load, MIB - 1)
+    assert held == [True, *[False] * 6] * 3
+    assert share.rate is None
+
+
 def test_a_load_that_found_nothing_teaches_nothing():
     share = Share()
     share.end(1.0, share.begin(0.0, MIB), 0)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from tests.stores.conftest import hits_of, new_keys, store_config, values_of
 from workflow.hyperkv.stores.registry import make_store
-from workflow.plugin.lmcache_striped.cache import CacheSettings, StripedCache, settings_from
+from workflow.plugin.lmcache_striped.cache import StripedCache
+from workflow.plugin.lmcache_striped.cache_settings import CacheSettings, settings_from
 from workflow.plugin.lmcache_striped.connector import StripedConnector
 from workflow.plugin.lmcache_striped.errors import UserError
 from workflow.plugin.lmcache_striped.shape import Device, Moved, Shape, device_from, told_by

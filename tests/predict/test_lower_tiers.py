@@ -1,6 +1,7 @@
 """Tiers asked only for what HBM did not have: against the real tiers, and against what the replay engine measured."""
 
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from workflow.hyperkv.engines.replay.tiers import RealTiers, Tier
 from workflow.hyperkv.predict.predict_hit_rates import Simulation, capacities_of
 from workflow.hyperkv.stores.base import StoreConfig
 from workflow.hyperkv.stores.dram import DramStore
+from workflow.hyperkv.stores.files import FilesStore
 from workflow.hyperkv.workloads import repeat_seed
 from workflow.hyperkv.workloads.chunks import chain_keys
 from workflow.hyperkv.workloads.factory import make_workload
@@ -42,9 +44,12 @@ def real_hits(
     with ExitStack() as stack:
         levels = []
         for name, count in capacities.items():
-            store = stack.enter_context(
-                DramStore(StoreConfig(folder, SIZE, folder / "log", capacity_bytes=count * SIZE))
-            )
+            config = StoreConfig(folder / name, SIZE, folder / "log", capacity_bytes=count * SIZE)
+            if name == "ssd":
+                bounded = replace(config, settings={"direct_io": "no"}, bound_bytes=count * SIZE)
+                store = stack.enter_context(FilesStore(bounded))
+            else:
+                store = stack.enter_context(DramStore(config))
             uses = SecondUse() if second and name == list(capacities)[-1] else None
             levels.append(Tier(name, store, stack.enter_context(InprocessConnector(store, 1)), uses=uses))
         tiers = RealTiers(levels, Payload(SIZE), 1000)
@@ -64,7 +69,7 @@ def real_hits(
 
 
 @pytest.mark.parametrize("hbm", [None, 40])
-@pytest.mark.parametrize("capacities", [{"dram": 12}, {"dram": 7, "ssd": 30}, {"ssd": 1000}])
+@pytest.mark.parametrize("capacities", [{"dram": 12}, {"dram": 7, "ssd": 30}, {"ssd": 25}, {"ssd": 1000}])
 @pytest.mark.parametrize(("decode", "chunk"), [(True, 32), (False, 64)])
 @pytest.mark.parametrize("uses", [1, 2])
 def test_they_are_the_engines_own_tiers(tmp_path, hbm, capacities, decode, chunk, uses):

@@ -11,7 +11,7 @@ import numpy as np
 from workflow.hyperkv.connectors.registry import make_connector
 from workflow.hyperkv.stores.base import Store
 
-_STRIPE_BYTES = 20_000
+STRIPE_BYTES = 20_000
 
 
 class Client(Protocol):
@@ -44,12 +44,15 @@ class DirectFiles:
         """Nothing is open."""
 
 
-def opened_by(connector: str, library: Path | None = None) -> Opened:
-    """What opens a client: `direct` (files), or a connector's word; `striped-native` is striped with `library`."""
+def opened_by(connector: str, library: Path | None = None, bound_bytes: int | None = None) -> Opened:
+    """What opens a client: `direct` (files), or a connector's word; `striped-native` is striped with `library`. bound_bytes: what
+    it keeps in the store, for the one client that saves.
+    """
     if connector == "direct":
         return lambda store, timeout_s: DirectFiles(store)
     name, _, native = connector.partition("-")
-    options = ({"stripe_bytes": _STRIPE_BYTES} if name == "striped" else {}) | (
-        {"library": library} if native else {}
+    options = ({"stripe_bytes": STRIPE_BYTES} if name == "striped" else {}) | (
+        {"library": library} if native == "native" else {}
     )
+    options |= {} if bound_bytes is None else {"bound_bytes": bound_bytes}
     return lambda store, timeout_s: make_connector(name, store, 2, timeout_s, **options)

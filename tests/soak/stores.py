@@ -12,6 +12,9 @@ acknowledged (power is never cut, so that what the kernel has taken over counts 
 A SET that failed or was cut off may be done at any time until the server ends, so that until then its key's promise is
 what it was before. A miss is allowed, but for what is promised and was not being overwritten. Whatever is read is one
 value, whole, of that key.
+
+With a bound (client `striped-bounded`) less is kept than is saved, so that a miss is always allowed, and what is checked after
+every fault is that nothing is in the store that nobody counts.
 """
 
 from __future__ import annotations
@@ -34,16 +37,18 @@ from typing import Any
 
 import numpy as np
 import psutil
+import redis
 
 from tests.plugin.native import compiled_library, missing
 from tests.soak import machine
-from tests.soak.clients import Client, Opened, opened_by
+from tests.soak.clients import STRIPE_BYTES, Client, Opened, opened_by
 from tests.soak.invariants import traces_in
 from tests.soak.report import Chosen, Finding, Report, Round
 from tests.soak.values import Values
 from workflow.hyperkv.base.errors import StoreDied, StoreError, UserError
 from workflow.hyperkv.stores.base import Store, StoreConfig
 from workflow.hyperkv.stores.registry import make_store
+from workflow.plugin.lmcache_striped.stripes import parts_of, stripe_key
 
 FAULTS_PER_SESSION = 12
 _COUNTS = (
@@ -58,7 +63,8 @@ _SMALL_DISK_MIB = 128
 _END_S = 20.0
 _ROOM_BYTES = 16 << 20  # a store that finds less need not start
 _FAULTS = {"kill server": 12, "kill writer": 3, "end server": 2, "stop and go on": 2, "full disk": 2}
-_CLIENTS = ("redis", "resp", "striped", "striped-native", "striped-2")
+_CLIENTS = ("redis", "resp", "striped", "striped-native", "striped-2", "striped-bounded")
+_BOUND_KEYS = 10
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,11 @@ class Subject:
     def processes(self) -> int:
         """Servers that share the work."""
         return 2 if self.client == "striped-2" else 1
+
+    @property
+    def bounded(self) -> bool:
+        """Whether its writer keeps to a bound."""
+        return self.client == "striped-bounded"
 
     def __str__(self) -> str:
         log = {None: "", True: " with a log", False: " without a log"}[self.wal]
@@ -172,7 +183,10 @@ class Session:
         self.subject, self._rng, self._folder = subject, rng, folder
         self._values = Values(number, rng.choice(_SIZES))
         self._state = State(_KEYS)
-        self._open: Opened = opened_by(subject.client.removesuffix("-2"), library)
+        word = subject.client.removesuffix("-2").removesuffix("-bounded")
+        self._open: Opened = opened_by(word, library)
+        self._bound_bytes = _BOUND_KEYS * (self._values.size + (1 << 14)) if subject.bounded else None
+        self._open_writer: Opened = opened_by(word, library, self._bound_bytes)
         self._timeout_s = rng.choice([0.3, 20.0])
         self._small = machine.can_mount() and rng.random() < 0.35
         self._problems = folder / "problems"
@@ -245,7 +259,11 @@ class Session:
             time.sleep(self._rng.random() * 0.15)
             recover = getattr(self, "_" + fault.replace(" ", "_"))(store, writer)
         recover()
+        if self.subject.bounded:
+            self._must = np.zeros(_KEYS, bool)
         self._check(store)
+        if self.subject.bounded and not self._small:
+            self._check_counted(store)
 
     @contextlib.contextmanager
     def _at_work(self, store: Store) -> Iterator[multiprocessing.Process]:
@@ -384,7 +402,7 @@ class Session:
         while not state.stopping:
             keys = rng.sample(range(_KEYS), rng.randrange(1, 5))
             try:
-                client = client or self._open(store, self._timeout_s)
+                client = client or self._open_writer(store, self._timeout_s)
                 values = [self._values.value(key, state.begin(key)) for key in keys]
                 client.put([self._values.key(key) for key in keys], values)
             except StoreError as error:
@@ -401,6 +419,7 @@ class Session:
                 state.done(key)
             sent += self._values.size * len(keys)
             time.sleep(max(0.0, begun + sent / _BYTES_PER_S - time.monotonic()))
+        self._closed(client)
 
     def _read(self, store: Store, seed: float) -> None:
         rng, client = random.Random(seed), None
@@ -455,6 +474,28 @@ class Session:
             self._found("serves", f"{self.subject}: after the fault: {error}")
         finally:
             self._closed(client)
+
+    def _check_counted(self, store: Store) -> None:
+        """What the bound's next keeper counts is at most the bound, and all that is in the store."""
+        client = None
+        try:
+            client = self._open_writer(store, 20.0)
+            held, counts = {*client.bound.keys()}, client.bound.counts
+            if counts.used_bytes > self._bound_bytes:
+                self._found("bound", f"{self.subject}: {counts.told}")
+            parts = parts_of(self._values.size, STRIPE_BYTES)
+            others = [stripe_key(key, part.index) for key in self._keys() - held for part in parts]
+            with store.client() as control:
+                uncounted = control.exists(*others) if others else 0
+            if uncounted:
+                self._found("bound", f"{self.subject}: {uncounted} values are there that nobody counts")
+        except (StoreError, redis.RedisError) as error:
+            self._found("serves", f"{self.subject}: the bound after the fault: {error}")
+        finally:
+            self._closed(client)
+
+    def _keys(self) -> set[bytes]:
+        return {self._values.key(key) for key in range(_KEYS)}
 
     def _closed(self, client: Client | None) -> None:
         if client is not None:

@@ -48,8 +48,12 @@ def locate(client: redis.Redis, keys: Sequence[bytes | str]) -> list[Place | byt
 
 def locating(name: str):
     """A server's name as a test parameter, skipped where there is none with LOCATE."""
-    missing = name == "kvrocks" and PATCH not in [
-        patch["name"] for patch in (patches_in(Path(KVROCKS_BIN)) if KVROCKS_BIN else [])
-    ]
-    skip = pytest.mark.skip(reason=f"KVROCKS_BIN names no Kvrocks with patch {PATCH}")
+    return patched(name, PATCH)
+
+
+def patched(name: str, patch: str):
+    """A server's name as a test parameter, skipped where it is a Kvrocks without a patch."""
+    there = [each["name"] for each in (patches_in(Path(KVROCKS_BIN)) if KVROCKS_BIN else [])]
+    missing = name == "kvrocks" and patch not in there
+    skip = pytest.mark.skip(reason=f"KVROCKS_BIN names no Kvrocks with patch {patch}")
     return pytest.param(name, marks=[skip] if missing else [], id=name)

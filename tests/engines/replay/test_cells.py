@@ -1,6 +1,7 @@
 """One cell from spec to record, on real stores with a tiny workload."""
 
 import json
+import re
 import shutil
 from collections import namedtuple
 from pathlib import Path
@@ -174,21 +175,24 @@ def test_a_damaged_chunk_is_a_miss_and_is_counted(tmp_path):
         assert (load.present, load.corrupt, damaged_chunks(levels)) == (2, 0, 1)
 
 
+@pytest.mark.parametrize("pool", [None, 4 << 20])
 @pytest.mark.parametrize(("save", "uses"), [("first_use", 1), ("second_use", 2)])
 def test_hits_and_bytes_saved_at_the_first_and_the_second_use_are_those_that_are_predicted(
-    tmp_path, save, uses
+    tmp_path, save, uses, pool
 ):
     striped = cell(tmp_path, "dram", load=1)
-    own = {"store": "valkey", "connector": "striped", "dram_pool_bytes": None, "client": "python"}
+    own = {"store": "valkey", "connector": "striped", "dram_pool_bytes": pool, "client": "python"}
     striped.scenario.update(own, stripe_bytes=1 << 18, stripes_in_flight=4, save=save)
     striped.spec["workload"]["turns"] = [8, 8]
     striped.spec["replay"] |= {"prefix_caching": False, "hbm_kv_bytes": 64 << 20}
     record = measure_cell(striped).dump()
     evidence, spec = record["evidence"], striped.spec
     run = Simulation.of(make_workload(spec["workload"], record["seed"]), 1, spec["active_conversations"])
-    found = run.found_of_rest({"dram": None}, True, 16, 32, uses)
+    above = {} if pool is None else {"dram": pool // record["chunk_bytes"]}
+    found = run.found_of_rest(above | {"ssd": None}, True, 16, 32, uses)
     assert record["valid"], record["reasons"]
-    assert evidence["store_hit_tokens"] == found.hits["dram"].sum() > 0
+    assert evidence["store_hit_tokens"] == found.hits["ssd"].sum() > 0
+    assert evidence["dram_hit_tokens"] == (0 if pool is None else found.hits["dram"].sum())
     assert abs(evidence["saved_bytes"] - found.written.sum() * record["chunk_bytes"]) <= record["chunk_bytes"]
     assert (evidence["first_use_chunks"] > 0) == (uses == 2)
 
@@ -211,6 +215,52 @@ def test_direct_tells_what_it_read_from_files_and_that_it_came_from_the_device(t
     assert evidence["retried_stripes"] == 0
     assert evidence["served_bytes"] >= evidence["loaded_bytes"]
     assert evidence["device_read_bytes"] >= 0.5 * evidence["loaded_bytes"]
+
+
+@pytest.mark.parametrize("gate", ["ttft", "throughput"])
+def test_a_gate_decides_what_is_loaded_and_its_evidence_says_so(tmp_path, gate):
+    gated = cell(tmp_path, "files")
+    stripes = {"stripe_bytes": 1 << 20, "stripes_in_flight": 4, "client": "python"}
+    gated.scenario.update(tier="dram", store="valkey", connector="striped", gate=gate, **stripes)
+    record = measure_cell(gated).dump()
+    evidence = record["evidence"]
+    assert record["valid"], record["reasons"]
+    assert evidence["gate_lookups"] > 0
+    assert evidence["gate_found_chunks"] * record["chunk_bytes"] == evidence["loaded_bytes"]
+    assert evidence["gate_found_chunks"] + evidence["gate_left_chunks"] > 0
+    assert evidence["hit_tokens"] + evidence["computed_tokens"] == evidence["queried_tokens"]
+    assert any(note.startswith(f"gate {gate}: store ") for note in record["notes"])
+
+
+def test_without_a_gate_its_evidence_is_empty(records):
+    told = {name for name in records["dram"][0]["evidence"] if name.startswith("gate_")}
+    assert len(told) == 7
+    for record, _ in records.values():
+        assert {record["evidence"][name] for name in told} == {None}
+        assert not any(note.startswith("gate") for note in record["notes"])
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"store": "files"},
+        {"store": "rocksdb", "connector": "striped", "settings": {"rocksdb.write_buffer_size": 1}},
+        {"store": "valkey", "connector": "striped", "tier": "dram"},
+    ],
+    ids=lambda own: own["store"],
+)
+def test_a_store_keeps_to_its_bound_and_the_record_says_what_went(tmp_path, own):
+    bounded = cell(tmp_path, "files")
+    bounded.scenario.update(own, bound_bytes=7 << 20)
+    if own["store"] != "files":
+        bounded.scenario.update(stripe_bytes=1 << 18, stripes_in_flight=4, client="python")
+    record = measure_cell(bounded).dump()
+    assert record["evidence"]["corrupt_chunks"] == record["evidence"]["failed_requests"] == 0
+    (told,) = [note for note in record["notes"] if note.startswith("bound: ")]
+    used, of = (int(word.replace(",", "")) for word in re.findall(r"[\d,]{2,}", told)[:2])
+    assert used <= of == 7 << 20
+    assert "went" in told
+    assert not re.search(r"\b0 (chunks|files) ?(\(0 bytes\) )?went", told)
 
 
 def test_connectors_that_cannot_tell_of_damage_say_nothing(records):

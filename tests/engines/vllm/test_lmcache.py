@@ -14,7 +14,7 @@ from workflow.hyperkv.connectors.gated import fed
 from workflow.hyperkv.engines.vllm import lmcache
 from workflow.hyperkv.stores.held import Held
 from workflow.hyperkv.stores.registry import store_class
-from workflow.plugin.lmcache_striped.cache import settings_from
+from workflow.plugin.lmcache_striped.cache_settings import settings_from
 from workflow.plugin.lmcache_striped.deadline import Endpoint
 from workflow.plugin.lmcache_striped.secret import Secret
 from workflow.plugin.lmcache_striped.shape import Device
@@ -182,7 +182,7 @@ def test_a_serde_is_the_adapters_whatever_the_store():
 
 def test_the_server_keeps_chunks_in_stripes():
     own = {"stripe_bytes": 1 << 20, "stripes_in_flight": 4, "save_connections": 1}
-    own |= {"client": "native", "save": "second_use"}
+    own |= {"client": "native", "bound_bytes": 64 * GIB, "save": "second_use"}
     server = offload(scenario("kvrocks", "striped_mp", **own)).server
     adapter = json.loads(server[server.index("--l2-adapter") + 1])
     parameters = adapter.pop("adapter_params")
@@ -199,6 +199,7 @@ def test_the_server_keeps_chunks_in_stripes():
         "stripe_bytes": 1 << 20,
         "stripes_in_flight": 4,
         "save_connections": 1,
+        "bound_bytes": 64 * GIB,
         "save": "second_use",
     }
 
@@ -214,16 +215,19 @@ def test_the_server_is_told_of_the_device_that_a_store_is_held_to_be():
 @pytest.mark.parametrize("connector", ["striped_mp", "striped"])
 def test_a_gate_is_told_where_vllm_counts_and_where_its_curve_is(connector):
     own = scenario("kvrocks", connector, gate="ttft", chunk_tokens=256)
-    told = lmcache.offload(fed(own, 8000, Path("/job")), 4 * GIB, HELD, [ENDPOINT], 5555, 8080)
+    told = lmcache.offload(
+        fed(own, 8000, Path("/job"), {"ttft_ms": 500}), 4 * GIB, HELD, [ENDPOINT], 5555, 8080
+    )
     if connector == "striped_mp":
         parameters = json.loads(told.server[told.server.index("--l2-adapter") + 1])["adapter_params"]
     else:
         prefix = "remote_storage_plugin.striped."
         parameters = {key.removeprefix(prefix): value for key, value in told.config["extra_config"].items()}
     wanted = {"gate": "ttft", "gate_chunk_tokens": 256, "gate_curve": "/job/gate_curve.json"}
+    wanted |= {"gate_slo_s": 0.5}
     wanted["gate_metrics"] = "http://127.0.0.1:8000/metrics"
     assert wanted.items() <= parameters.items()
-    off = offload(fed(scenario("kvrocks", connector, gate="off"), 8000, Path("/job")))
+    off = offload(fed(scenario("kvrocks", connector, gate="off"), 8000, Path("/job"), {"ttft_ms": None}))
     assert off == offload(scenario("kvrocks", connector))
 
 

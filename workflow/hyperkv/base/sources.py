@@ -26,6 +26,7 @@ class _Read(NamedTuple):
 
 
 _known: dict[Path, _Read] = {}
+_found: dict[str, tuple[Path, ...]] = {}
 
 
 def sources(*modules: str) -> list[str]:
@@ -65,6 +66,7 @@ def edited() -> list[str]:
     """The files that say something else now than when a digest was made of them; from now on digests are of what they say."""
     before = dict(_known)
     _known.clear()
+    _found.clear()
     return sorted(str(path) for path, read in before.items() if _is_edited(path, read))
 
 
@@ -117,7 +119,7 @@ def _is_wording(node: ast.stmt) -> bool:
     return False
 
 
-def _ours(module: str) -> list[Path]:
+def _ours(module: str) -> tuple[Path, ...]:
     """The files that importing a module of this package loads first. Raises FileNotFoundError."""
     base = Path(*module.split("."))
     if not base.with_suffix(".py").exists() and not (base / "__init__.py").exists():
@@ -129,10 +131,13 @@ def _is_ours(module: str) -> bool:
     return any(module == package or module.startswith(package + ".") for package in _PACKAGES)
 
 
-def _paths_if_ours(module: str) -> list[Path]:
+def _paths_if_ours(module: str) -> tuple[Path, ...]:
+    """The files that are loaded for a module of this package, looked for once."""
     if not _is_ours(module):
-        return []
-    base = Path(*module.split("."))
-    candidates = [*(base.with_suffix(suffix) for suffix in _BESIDE), base / "__init__.py"]
-    parents = [parent / "__init__.py" for parent in base.parents if _is_ours(".".join(parent.parts))]
-    return [path for path in (*candidates, *parents) if path.exists()]
+        return ()
+    if module not in _found:
+        base = Path(*module.split("."))
+        candidates = [*(base.with_suffix(suffix) for suffix in _BESIDE), base / "__init__.py"]
+        parents = [parent / "__init__.py" for parent in base.parents if _is_ours(".".join(parent.parts))]
+        _found[module] = tuple(path for path in (*candidates, *parents) if path.exists())
+    return _found[module]

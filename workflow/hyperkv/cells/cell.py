@@ -29,6 +29,7 @@ from ..stores.base import Counters, Store, StoreConfig
 from ..stores.registry import make_store, store_class
 from ..workloads import repeat_seed
 
+_BOUND_FACTOR = 1.1
 _SPACE_FACTOR = 2.0  # a log-structured store holds a value twice while it compacts
 
 
@@ -243,7 +244,9 @@ def check_disk(cell: CellSpec, saved_bytes: int) -> None:
         return
     folder = cell.data_dir
     where = f"on the disk of {folder}, where a store that compacts takes twice its {saved_bytes / 1e9:.1f} GB"
-    needed, free = int(saved_bytes * _SPACE_FACTOR), shutil.disk_usage(nearest(folder)).free
+    bound = cell.scenario.get("bound_bytes")
+    needed = int(saved_bytes * _SPACE_FACTOR if bound is None else min(saved_bytes, bound * _BOUND_FACTOR))
+    free = shutil.disk_usage(nearest(folder)).free
     _refuse(cell, needed, free, where, "choose another data_dir or a smaller workload")
 
 

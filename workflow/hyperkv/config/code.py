@@ -106,4 +106,7 @@ def _every_store() -> list[str]:
 
 
 def _alone(scenario: Mapping[str, Any]) -> list[str]:
-    return [*stores.modules_of(scenario), *connectors.modules_of(scenario["connector"])]
+    return [
+        *stores.modules_of(scenario),
+        *connectors.modules_of(scenario["connector"], bool(scenario.get("bound_bytes"))),
+    ]

@@ -19,6 +19,7 @@ from .file_checks import (
 )
 from .models.config import Config
 from .scenario_checks import (
+    check_bound,
     check_chunk,
     check_connector,
     check_figures,
@@ -48,6 +49,7 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
     for name in measured:
         check_chunk(full["scenarios"][name], full)
         check_store(full["scenarios"][name])
+        check_bound(full["scenarios"][name], full)
     check_served(full, measured)
     check_engine(full, measured)
     check_controls(full, measured)

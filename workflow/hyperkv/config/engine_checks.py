@@ -17,7 +17,7 @@ from ..models.gpu_memory import require_weights_fit
 from ..models.gpus import check_settings, kv_share, require_divides, tensor_parallel_of
 from ..stores.registry import store_class
 from .plan import pairs_of
-from .scenario_checks import check_chunk, check_connector, check_store
+from .scenario_checks import check_bound, check_chunk, check_connector, check_store
 from .scenarios import loads_of
 
 
@@ -116,6 +116,7 @@ def check_measured(scenario: Mapping[str, Any], config: Mapping[str, Any]) -> No
     name = scenario["family"]
     check_chunk(scenario, config)
     check_store(scenario)
+    check_bound(scenario, config)
     check_connector(scenario, by_itself=True)
     check_engine({**config, "scenarios": {**config["scenarios"], name: scenario}}, [name])
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...plugin.lmcache_striped.order import Entry
+from ...plugin.lmcache_striped.stripes import parts_of
 from ..base.errors import UserError
 from ..connectors.registry import STRIPED
 from ..engines.vllm.command import block_bytes_of, settings_of
@@ -19,6 +21,7 @@ from ..workloads.working_set import largest_context, working_set
 from .models.engines import BLOCK_TOKENS
 
 _ANSWER_TOKENS = 4  # of a single request
+_KEY_BYTES = 128  # more than LMCache's keys have
 
 
 def context_limit(config: Mapping[str, Any]) -> ContextLimit:
@@ -81,6 +84,7 @@ def _check_replay(
     if scenario["tier"] == "none":
         return
     _check_holds_chunk("replay.staging_bytes", replay["staging_bytes"], scenario, geometry, share)
+    _check_bound(scenario, geometry, share, contexts)
     _check_pools(scenario, geometry, share)
 
 
@@ -105,6 +109,7 @@ def _check_vllm(
     if scenario["tier"] == "none":
         return
     share, chunk = kv_share(geometry, tensor_parallel_of(settings)), scenario["chunk_tokens"]
+    _check_bound(scenario, geometry, share, contexts, single)
     _check_pools(scenario, geometry, share)
     if scenario["dram_pool_bytes"] or scenario["connector"] in VLLMS_OWN:
         return
@@ -116,6 +121,34 @@ def _check_vllm(
             f"config: vllm.staging_bytes: {settings['staging_bytes'] >> 20} MiB do not hold the whole prefix of the longest "
             f"request; it takes {_mib(prefix)} MiB or more"
         )
+
+
+def _check_bound(
+    scenario: Mapping[str, Any],
+    geometry: Geometry,
+    share: KvShare,
+    contexts: Iterable[Conversation],
+    single_tokens: int = 0,
+) -> None:
+    """That a bound holds the longest prompt: what did not would be deleted before its end was saved."""
+    if (bound := scenario["bound_bytes"]) is None:
+        return
+    chunk = scenario["chunk_tokens"]
+    size = Entry(bytes(_KEY_BYTES), share.stored_bytes(chunk), _stripes(scenario, share)).stored_bytes
+    needed = max(largest_context(contexts, size, chunk), -(-single_tokens // chunk) * size)
+    if bound < needed:
+        raise UserError(
+            f"config: scenarios.{scenario['family']}.bound_bytes: {bound:,} bytes do not hold the longest prompt of "
+            f"{geometry.name}; it takes {_mib(needed)} MiB or more"
+        )
+
+
+def _stripes(scenario: Mapping[str, Any], share: KvShare) -> int:
+    """Values of a chunk, on all GPUs together."""
+    if scenario["connector"] not in STRIPED:
+        return 0
+    chunk_bytes = share.value_bytes(scenario["chunk_tokens"])
+    return share.values_per_chunk * len(parts_of(chunk_bytes, scenario["stripe_bytes"]))
 
 
 def _check_pools(scenario: Mapping[str, Any], geometry: Geometry, share: KvShare) -> None:

@@ -97,9 +97,9 @@ def _below(scenario: Mapping[str, Any]) -> Sizes:
     if scenario["dram_pool_bytes"]:
         tiers["dram_bytes"] = scenario["dram_pool_bytes"]
     if key := store_class(scenario["store"]).bound_key:
-        tiers["dram_bytes"] = scenario[key]
+        tiers["dram_bytes"] = min(filter(None, (scenario[key], scenario["bound_bytes"])), default=None)
     else:
-        tiers["ssd_bytes"] = None
+        tiers["ssd_bytes"] = scenario["bound_bytes"]
     return tiers
 
 

@@ -13,6 +13,7 @@ from ..base.folders import nearest
 from ..connectors.registry import CONNECTORS, alone
 from ..engines.vllm import lmcache
 from ..machine.memory_dir import file_system_of
+from ..stores.kvrocks.config import BY_KEYS_PATCH
 from ..stores.registry import STORES, store_class, stores_of
 from ..workloads.factory import parameters_of
 from .models.engines import BLOCK_TOKENS
@@ -93,6 +94,33 @@ def check_chunk(scenario: Mapping[str, Any], config: Mapping[str, Any]) -> None:
         raise UserError(
             f"{where}.chunk_tokens: {chunk} is not a multiple of the engine's block of {block}; choose "
             f"{' or '.join(map(str, near))}"
+        )
+
+
+def check_bound(scenario: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """That what is to keep to bound_bytes does."""
+    if scenario["bound_bytes"] is None or scenario["tier"] == "none":
+        return
+    where, store = f"config: scenarios.{scenario['family']}", scenario["store"]
+    if scenario["connector"] == "inprocess" and (store != "files" or config["engine"] != "replay"):
+        other = (
+            "files with engine replay, and servers with a connector with stripes"
+            if store == "files"
+            else "files"
+        )
+        raise UserError(
+            f"{where}.bound_bytes: store {store} does not keep to it here ({other} do); leave it out"
+        )
+    if store == "kvrocks" and not scenario["patched"]:
+        raise UserError(
+            f"{where}.bound_bytes: a compaction of Kvrocks reads every value, unless it is compiled with patch {BY_KEYS_PATCH}; set "
+            f"patched: true, and have kvrocks.patches name {BY_KEYS_PATCH}"
+        )
+    patches = config["kvrocks"]["patches"]
+    if store == "kvrocks" and config["kvrocks"]["source"] != "binary" and BY_KEYS_PATCH not in patches:
+        raise UserError(
+            f"config: kvrocks.patches: {', '.join(patches)} lack {BY_KEYS_PATCH}, which scenarios.{scenario['family']}.bound_bytes "
+            f"needs; write patches: [{', '.join([*patches, BY_KEYS_PATCH])}]"
         )
 
 

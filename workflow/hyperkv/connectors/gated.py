@@ -16,11 +16,15 @@ def gated(scenario: Mapping[str, Any]) -> bool:
     return scenario.get("gate", "off") != "off"
 
 
-def fed(scenario: Mapping[str, Any], vllm_port: int, folder: Path | None) -> dict[str, Any]:
-    """The scenario with what its gate is fed from: vLLM's metrics, and the engine's prefill curve in `folder`, if it has one."""
+def fed(
+    scenario: Mapping[str, Any], vllm_port: int, folder: Path | None, slo: Mapping[str, float | None]
+) -> dict[str, Any]:
+    """The scenario with what its gate is fed from: vLLM's metrics, the engine's prefill curve in `folder`, if it has one, and the
+    SLO of the first token."""
     curve = None if folder is None else str(curve_in(folder))
     metrics = f"http://{LOOPBACK}:{vllm_port}/metrics"
-    return {**scenario, "gate_metrics": metrics, "gate_curve": curve}
+    slo_s = None if slo["ttft_ms"] is None else slo["ttft_ms"] / 1e3
+    return {**scenario, "gate_metrics": metrics, "gate_curve": curve, "gate_slo_s": slo_s}
 
 
 def curve_in(folder: Path) -> Path:
@@ -32,5 +36,5 @@ def gate_keys(scenario: Mapping[str, Any]) -> dict[str, Any]:
     """The plugin's keys of a gate, none without one."""
     if not gated(scenario):
         return {}
-    own = {name: scenario.get(name) for name in ("gate", "gate_curve", "gate_metrics")}
+    own = {name: scenario.get(name) for name in ("gate", "gate_curve", "gate_metrics", "gate_slo_s")}
     return own | {"gate_chunk_tokens": scenario["chunk_tokens"]}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from ...plugin.lmcache_striped.base import leading_true
 from ..base.errors import UserError
 from ..stores.base import LocalStore, Store
@@ -20,7 +22,18 @@ class InprocessConnector(SpreadConnector):
         self._store = store
 
     def count_present(self, keys: Sequence[bytes]) -> int:
-        return leading_true(self._store.exists(keys))
+        found = leading_true(self._store.exists(keys))
+        self._store.looked_for(keys, found)
+        return found
+
+    def get(self, keys: Sequence[bytes], buffers: Sequence[np.ndarray]) -> list[bool]:
+        found = super().get(keys, buffers)
+        self._store.used([key for key, hit in zip(keys, found, strict=True) if hit])
+        return found
+
+    def put(self, keys: Sequence[bytes], values: Sequence[np.ndarray]) -> None:
+        super().put(keys, values)
+        self._store.used(keys)
 
     def load(self, worker: int, items: Items) -> list[bool]:
         return [self._store.get_into(key, buffer) for key, buffer in items]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,10 @@ CONNECTORS = {
     "resp": (f"{__package__}.resp", "RespConnector"),
     **dict.fromkeys(STRIPED_INSIDE, (f"{PLUGIN}.connector", "StripedConnector")),
 }
-_STRIPES = {"stripe_bytes": "stripe_bytes", "in_flight": "stripes_in_flight", "library": "client"}
+_STRIPES = {
+    **{"stripe_bytes": "stripe_bytes", "in_flight": "stripes_in_flight"},
+    **{"library": "client", "bound_bytes": "bound_bytes"},
+}
 _OPTIONS = {"striped": _STRIPES, "direct": _STRIPES | {"read": "read"}}
 
 
@@ -102,12 +106,15 @@ def _made(name: str, store: Store, connections: int, timeout_s: float, **options
             raise UserError(
                 f"client native: there is no {library}; `{make}` makes it, or choose client python"
             )
+        if (bound := options.pop("bound_bytes", None)) is not None:
+            connector = partial(import_module(f"{PLUGIN}.bounded").OwnBoundConnector, bound_bytes=bound)
         return connector(endpoints, connections, timeout_s, **options)
     if len(endpoints) > 1:
         raise UserError(f"connector {name} reaches one process of store {store.name}; use striped")
     return connector(endpoints[0], connections, timeout_s, **options)
 
 
-def modules_of(name: str) -> list[str]:
-    """The modules that a connector runs by itself, for base.sources."""
-    return [CONNECTORS[alone(name)][0]]
+def modules_of(name: str, bounded: bool = False) -> list[str]:
+    """The modules that a connector runs by itself, for base.sources. bounded: whether its scenario has bound_bytes."""
+    with_bound = [f"{PLUGIN}.bounded"] if bounded and alone(name) in STRIPED_INSIDE else []
+    return [CONNECTORS[alone(name)][0], *with_bound]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...plugin.lmcache_striped.order import Prompts
 from ..workloads.prefix_tree import Units
 
 
@@ -34,14 +35,53 @@ class LruTier:
     def save(self, chunks: Sequence[int]) -> None:
         """Put chunks in, the first one first; those that come once too seldom are remembered."""
         for chunk in chunks:
-            if self._uses > 1 and chunk not in self._came:
-                self._came.add(chunk)
+            if not self._comes(chunk):
                 continue
-            self.written += 1
             self._held[chunk] = None
             self._held.move_to_end(chunk)
             if self._capacity is not None and len(self._held) > self._capacity:
                 self._held.popitem(last=False)
+
+    def _comes(self, chunk: int) -> bool:
+        """Whether a chunk that comes is saved."""
+        if self._uses > 1 and chunk not in self._came:
+            self._came.add(chunk)
+            return False
+        self.written += 1
+        return True
+
+
+class BoundedTier(LruTier):
+    """A store with bound_bytes: of a prompt the last chunk goes first, and a save is a use of what comes before it (plugin, order.py)."""
+
+    def __init__(self, capacity: int, uses: int = 1):
+        super().__init__(capacity, uses)
+        self._most = capacity
+        self._prompts: Prompts[int] = Prompts()
+
+    def load(self, chunks: Sequence[int]) -> int:
+        found = next((at for at, chunk in enumerate(chunks) if chunk not in self._held), len(chunks))
+        self._prompts.looked_for(chunks, found)
+        self._use(chunks[:found])
+        return found
+
+    def save(self, chunks: Sequence[int]) -> None:
+        chunks = [chunk for chunk in chunks if self._comes(chunk)]
+        for chunk in chunks:
+            while chunk not in self._held and len(self._held) >= self._most:
+                self._held.popitem(last=False)
+            self._held[chunk] = None
+            self._held.move_to_end(chunk)
+        self._use(chunks)
+
+    def _use(self, chunks: Sequence[int]) -> None:
+        for chunk in [*reversed(chunks), *self._prompts.before(chunks)]:
+            if chunk in self._held:
+                self._held.move_to_end(chunk)
+
+
+def _tier(name: str, capacity: int | None, uses: int = 1) -> LruTier:
+    return LruTier(capacity, uses) if capacity is None or name != "ssd" else BoundedTier(capacity, uses)
 
 
 @dataclass(frozen=True)
@@ -71,11 +111,11 @@ def loaded_chunks(
     (answers_at_once). uses: at which use of a chunk the lowest tier gets it.
     """
     starts = np.cumsum([0, *units.count]).tolist()
-    tiers = {name: LruTier(capacity) for name, capacity in capacities.items()}
+    tiers = {name: _tier(name, capacity) for name, capacity in capacities.items()}
     lowest = LruTier(None)
     if capacities:
         name = list(capacities)[-1]
-        lowest = tiers[name] = LruTier(capacities[name], uses)
+        lowest = tiers[name] = _tier(name, capacities[name], uses)
     served = {name: np.zeros(len(leaves), dtype=np.int64) for name in tiers}
     written = np.zeros(len(leaves), dtype=np.int64)
     answer: Sequence[int] = ()

@@ -71,7 +71,7 @@ def add_engine(files: Files, cell: CellSpec, engine: EngineSlice, place: Place) 
     ports = tuple(range(http_port + 1, http_port + 5))
     held = Held.of(scenario, kv, share, geometry, saved, lmcache.buffer_bytes(scenario, staging), ports)
     offload = lmcache.offload(
-        fed(scenario, place.engine_port, None),
+        fed(scenario, place.engine_port, None, cell.spec["slo"]),
         staging,
         held,
         endpoints,

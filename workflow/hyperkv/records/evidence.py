@@ -35,7 +35,7 @@ class Evidence(Part):
     retrieved_tokens: Tokens | None
     """Engine vllm with LMCache in process. Tokens that LMCache's log says it loaded; fewer than vLLM counts as hits make the cell invalid."""
     loaded_bytes: Bytes | None
-    """Bytes the engine received from the tiers below HBM and compared with what was saved."""
+    """Bytes the engine received from the store, not those from a DRAM pool before it, and compared with what was saved."""
     saved_bytes: Bytes | None
     """Bytes the engine saved."""
     served_bytes: Bytes | None

@@ -106,7 +106,7 @@ def _require_own(path: Path, records: Sequence[Mapping[str, Any]], wanted: Wante
     made = identity_in(path)
     if made is None or wanted is None or made.spec == wanted.identity.spec:
         return
-    spec = next((record["spec"] for record in records if record.get("spec")), {})
+    spec: Mapping[str, Any] = next((record["spec"] for record in records if record.get("spec")), {})
     named = f"other contents of {', '.join(wanted.files)}"
     differs = next(differences(spec, json.loads(wanted.spec)), named if spec else "another configuration")
     raise UserError(f"{path}: measured with {differs}; keep a run with the configuration that it had")

@@ -7,7 +7,7 @@ import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -34,7 +34,8 @@ class StoreConfig:
     port: TCP port on loopback, 0 for any free one. log: file for a server's output. environment: variables of
     a server. ignored_settings: keys of `settings` that a server may not know. program: a server's program, None
     for the store's own choice. processes: how many servers share the work. unix: a server listens on a unix socket
-    as well, and that is its endpoint. patched: Kvrocks compiled with kvrocks.patches. password: what a server asks for.
+    as well, and that is its endpoint. patched: Kvrocks compiled with kvrocks.patches. password: what a server asks for. bound_bytes:
+    what its client keeps in it at most, in values of stripe_bytes; None for no bound.
     """
 
     directory: Path
@@ -50,6 +51,8 @@ class StoreConfig:
     unix: bool = False
     patched: bool = False
     password: Secret | None = None
+    bound_bytes: int | None = None
+    stripe_bytes: int | None = None
 
     @classmethod
     def of(
@@ -74,6 +77,8 @@ class StoreConfig:
             unix=scenario.get("socket") == "unix",
             patched=scenario.get("patched", False),
             password=Secret.of(scenario),
+            bound_bytes=scenario.get("bound_bytes"),
+            stripe_bytes=scenario.get("stripe_bytes"),
         )
 
 
@@ -148,8 +153,8 @@ class Store(HeldByEngine, ABC):
     programs: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: StoreConfig):
-        self.config = config
         self.check_settings(config.settings, f"store {self.name}: settings")
+        self.config = replace(config, settings=self.bounded(config)) if config.bound_bytes else config
 
     @classmethod
     def require_told(cls, name: str) -> None:
@@ -169,6 +174,11 @@ class Store(HeldByEngine, ABC):
     def check_settings(cls, settings: Mapping[str, Any], where: str) -> None:
         """What can be said of `settings` without starting the store. Raises UserError that begins with `where`."""
         refuse_owned(settings, cls.owned_keys, where)
+
+    @classmethod
+    def bounded(cls, config: StoreConfig) -> dict[str, Any]:
+        """Its settings where its client keeps bound_bytes in it: those with which what was deleted gives its space back."""
+        return config.settings
 
     @classmethod
     def has_setting(cls, key: str) -> bool:
@@ -317,6 +327,12 @@ class LocalStore(Store):
     @abstractmethod
     def exists(self, keys: Sequence[bytes]) -> list[bool]:
         """Whether each key is present."""
+
+    def looked_for(self, keys: Sequence[bytes], found: int) -> None:
+        """A lookup of a prompt's keys has found the leading ones. For a store that has a bound; the others need not know."""
+
+    def used(self, keys: Sequence[bytes]) -> None:
+        """Some keys of a prompt were loaded or saved together."""
 
     def counters(self) -> Counters:
         return Counters(

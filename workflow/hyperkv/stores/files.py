@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ...plugin.lmcache_striped.order import Order, Prompts
 from ..base.errors import StoreError, UserError
 from ..machine.counters import supports_direct_io
 from ..workloads.payload import ALIGNMENT, aligned_buffer
@@ -37,6 +40,7 @@ class FilesStore(LocalStore):
         super().__init__(config)
         self._open = False
         self.direct_io = False
+        self._order = FileOrder(config.directory, config.bound_bytes) if config.bound_bytes else None
 
     @classmethod
     def check_settings(cls, settings: Mapping[str, Any], where: str) -> None:
@@ -76,14 +80,34 @@ class FilesStore(LocalStore):
         self._open = False
 
     def restart(self) -> None:
+        if self._order is not None:
+            self._order.take_over()
         self._open = True
 
+    def looked_for(self, keys: Sequence[bytes], found: int) -> None:
+        if self._order is not None:
+            self._order.looked_for(keys, found)
+
+    def used(self, keys: Sequence[bytes]) -> None:
+        if self._order is not None:
+            self._order.used(keys)
+
     def _path(self, key: bytes) -> Path:
-        return self.config.directory / f"{key[0] % _FOLDERS:02x}" / key.hex()
+        return _path(self.config.directory, key)
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes of what is kept, where there is a bound; else 0."""
+        return 0 if self._order is None else self._order.used_bytes
+
+    def notes(self) -> list[str]:
+        return [] if self._order is None else [self._order.told]
 
     def put(self, key: bytes, value: np.ndarray) -> None:
         path = self._path(key)
         partial = path.with_suffix(f".{threading.get_ident()}")
+        if self._order is not None:
+            self._order.make_room(key, value.size)
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | (os.O_DIRECT if self.direct_io else 0)
         try:
             descriptor = os.open(partial, flags, 0o600)
@@ -128,6 +152,83 @@ class FilesStore(LocalStore):
 
     def exists(self, keys: Sequence[bytes]) -> list[bool]:
         return [os.path.exists(self._path(key)) for key in keys]
+
+
+class FileOrder:
+    """Files below `folder` of at most `most_bytes` together: the least recently used go. Safe for several threads.
+
+    The order is in the files' times, so that it is there after any end of the process.
+    """
+
+    def __init__(self, folder: Path, most_bytes: int):
+        self._folder, self._most_bytes = folder, most_bytes
+        self._lock = threading.Lock()
+        self._order = Order()
+        self._prompts: Prompts[bytes] = Prompts()
+        self._last_ns = 0
+        self._gone = 0
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes of all files."""
+        return self._order.used_bytes
+
+    @property
+    def told(self) -> str:
+        """For a record's notes."""
+        with self._lock:
+            kept = f"{self.used_bytes:,} of {self._most_bytes:,} bytes"
+            return f"bound: {kept} in {len(self._order)} files, {self._gone} files went"
+
+    def take_over(self) -> None:
+        """Take in what is there; what was being written when the process ended is deleted."""
+        found = []
+        for path in self._folder.glob("*/*"):
+            if path.suffix:
+                path.unlink()
+            else:
+                found.append((path.stat().st_mtime_ns, bytes.fromhex(path.name), path.stat().st_size))
+        with self._lock:
+            self._order = Order()
+            for self._last_ns, key, size in sorted(found):
+                self._order.save(key, size, 0)
+            self._let_go(0, b"")
+
+    def make_room(self, key: bytes, size: int) -> None:
+        """A file is about to be written. Raises OSError."""
+        with self._lock:
+            known = self._order.find(key)
+            self._let_go(size - (0 if known is None else known.chunk_bytes), key)
+            self._order.save(key, size, 0)
+
+    def _let_go(self, new_bytes: int, key: bytes) -> None:
+        for entry in self._order.oldest(
+            self._order.used_bytes + new_bytes - self._most_bytes, frozenset([key])
+        ):
+            _path(self._folder, entry.key).unlink(missing_ok=True)
+            self._order.delete(entry.key)
+            self._gone += 1
+        self._order.take()
+
+    def looked_for(self, keys: Sequence[bytes], found: int) -> None:
+        """See LocalStore."""
+        with self._lock:
+            self._prompts.looked_for(keys, found)
+
+    def used(self, keys: Sequence[bytes]) -> None:
+        """Keys of a prompt were loaded or saved: the last one first, so that the end of a prompt goes before its beginning."""
+        with self._lock:
+            for key in [*reversed(keys), *self._prompts.before(keys)]:
+                if key in self._order:
+                    self._order.use(key)
+                    self._last_ns = max(self._last_ns + 1, time.time_ns())
+                    with contextlib.suppress(FileNotFoundError):
+                        os.utime(_path(self._folder, key), ns=(self._last_ns, self._last_ns))
+            self._order.take()
+
+
+def _path(folder: Path, key: bytes) -> Path:
+    return folder / f"{key[0] % _FOLDERS:02x}" / key.hex()
 
 
 def _is_aligned(buffer: np.ndarray) -> bool:

@@ -88,6 +88,10 @@ def _part(config: StoreConfig, index: int) -> StoreConfig:
         directory=config.directory / str(index),
         log=config.log.with_stem(f"{config.log.stem}-{index}"),
         capacity_bytes=None if config.capacity_bytes is None else config.capacity_bytes // config.processes,
+        value_bytes=config.value_bytes
+        if config.bound_bytes is None
+        else -(-config.value_bytes // config.processes),
+        bound_bytes=None if config.bound_bytes is None else config.bound_bytes // config.processes,
         port=config.port + index if config.port else 0,
         processes=1,
     )

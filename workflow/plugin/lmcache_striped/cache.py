@@ -8,85 +8,27 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
+from .bound import Bound, BoundCounts
+from .bounded import BoundedConnector
+from .cache_settings import CacheSettings
 from .connector import StripedConnector
-from .deadline import Endpoint
-from .direct import DEPTH, MOST_DEPTH, FileSettings
-from .errors import StoreError, UserError
+from .direct import FileSettings
+from .errors import StoreError
 from .file_counts import FileCounts
-from .gate_settings import KEYS as GATE_KEYS
-from .gate_settings import NO_GATE, GateSettings, gate_from
-from .native import INSTALLED
-from .pieces import READS
+from .ledger import Ledger
 from .save_queue import SaveCounts, SaveQueue
 from .save_share import SaveShare
-from .second_use import SAVES, SecondUse, told
-from .secret import KEYS as SECRET_KEYS
-from .secret import Secret
-from .shape import KEYS as DEVICE_KEYS
-from .shape import Device, Shape, device_from
-from .stripes import STRIPE_BYTES, STRIPES_IN_FLIGHT
+from .second_use import SecondUse, told
+from .shape import Shape
 
 T = TypeVar("T")
-LOADS_OF_FILES = 2
-_HOSTS = {"module_path", "class_name"}  # keys beside ours that LMCache reads itself
-
-
-@dataclass(frozen=True)
-class CacheSettings:
-    """Where the servers are and how they are used.
-
-    connections: for loads, to each server. save_connections: for saves, None for as many; fewer leave more of the
-    processor to the engine while it saves. stripes_in_flight: on each of them. timeout_s: of every call, see
-    deadline.py. retry_s: after a failure the store is left alone for so long, and everything is a miss. save_queue_bytes:
-    bound of what waits to be saved or is being saved; more is dropped. save: at which use a chunk is saved, see second_use.py.
-    gate: how much lookups find, see gate_settings.py; of StripedL2 and inside LMCache. library: what loads, see native.py; None for
-    Python. dirs: the servers' data folders in their order, whose files are read here where the servers answer LOCATE; read,
-    read_threads, read_depth: how, see FileSettings of direct.py. loads: how many go on at once, each over connections of its own; None
-    for one, or LOADS_OF_FILES with dirs, so that one's questions go on beside another's reads. device: see shape.py.
-    """
-
-    endpoints: tuple[Endpoint, ...]
-    connections: int = 4
-    save_connections: int | None = None
-    stripe_bytes: int = STRIPE_BYTES
-    stripes_in_flight: int = STRIPES_IN_FLIGHT
-    timeout_s: float = 3.0
-    retry_s: float = 10.0
-    save_queue_bytes: int = 1 << 30
-    gate: GateSettings = NO_GATE
-    library: Path | None = None
-    dirs: tuple[Path, ...] = ()
-    read: str = "auto"
-    read_threads: int | None = None
-    read_depth: int = DEPTH
-    loads: int | None = None
-    device: Device = field(default_factory=Device)
-    save: str = "first_use"
-
-    @property
-    def loads_at_once(self) -> int:
-        """How many loads go on at once."""
-        return self.loads or (LOADS_OF_FILES if self.dirs else 1)
-
-    @property
-    def files(self) -> FileSettings | None:
-        """How the servers' files are read; None where they are not."""
-        return FileSettings(self.dirs, self.read, self.read_threads, self.read_depth) if self.dirs else None
-
-    @property
-    def loads_by(self) -> str:
-        """For a log: what loads, and where."""
-        client = "Python" if self.library is None else f"compiled code, {self.library}"
-        files = f", files in {', '.join(map(str, self.dirs))} ({self.read})" if self.files else ""
-        shaped = f", held to be {self.device}" if self.device.is_stated else ""
-        return f"{len(self.endpoints)} servers, {self.connections} connections to each, loads by {client}{files}{shaped}"
 
 
 @dataclass(frozen=True)
@@ -94,7 +36,8 @@ class CacheCounts:
     """Since the start. loaded, missed: chunks asked for; damaged: of the missed, those that were there and not whole.
 
     failures: calls that the store failed; skipped: calls made while it was left alone. saves: see SaveCounts. files: see
-    FileCounts. first_uses: chunks that were not saved for want of a second use.
+    FileCounts. first_uses: chunks that were not saved for want of a second use. bound: see
+    BoundCounts.
     """
 
     loaded: int
@@ -105,95 +48,15 @@ class CacheCounts:
     saves: SaveCounts
     files: FileCounts | None
     first_uses: int
-
-
-def settings_from(values: Mapping[str, Any], prefix: str) -> CacheSettings:
-    """Settings from keys such as `<prefix>.connections`; `<prefix>.endpoints` is `host:port` or `unix:PATH`, by commas.
-
-    `<prefix>.password_file`, or `<prefix>.password_env`, says where every server's password is (secret.py). Loads are by
-    compiled code where it was installed; `<prefix>.client`, python or native, chooses, and `<prefix>.library` names another
-    build of it. `<prefix>.dirs` are folders by commas, as many as endpoints. `<prefix>.shape_read_gbps` and so on are the device.
-    Raises UserError naming the key.
-    """
-    where = f"{prefix}.endpoints"
-    text = values.get(where)
-    if not text:
-        raise UserError(f"{where} is missing; write host:port or unix:PATH, several separated by commas")
-    if f"{prefix}.password" in values:
-        raise UserError(
-            f"{prefix}.password: LMCache logs its configuration; write the password into a file of mode 600 and name it in "
-            f"{prefix}.password_file"
-        )
-    own = [item.name for item in fields(CacheSettings) if item.name != "device"]
-    gate = gate_from(values, prefix)
-    known = {*_HOSTS, *SECRET_KEYS, *GATE_KEYS, *DEVICE_KEYS, "client", *own}
-    given_here = (key.removeprefix(f"{prefix}.") for key in values if key.startswith(f"{prefix}."))
-    if unknown := sorted(key for key in given_here if key not in known and "." not in key):
-        raise UserError(
-            f"{prefix}.{unknown[0]}: there is no such key; there are {', '.join(sorted(known - _HOSTS))}"
-        )
-    password = Secret.of({key: values.get(f"{prefix}.{key}") for key in SECRET_KEYS})
-    endpoints = tuple(_endpoint(word.strip(), password, where) for word in str(text).split(","))
-    words = ("endpoints", "library", "dirs", "read", "gate", "save")
-    numbers = [name for name in own if name not in words]
-    given = {
-        name: values[f"{prefix}.{name}"] for name in numbers if values.get(f"{prefix}.{name}") is not None
-    }
-    for name, value in given.items():
-        try:
-            given[name] = float(value) if name.endswith("_s") else int(value)
-        except (TypeError, ValueError):
-            given[name] = 0
-        if given[name] <= 0:
-            raise UserError(f"{prefix}.{name}: {value!r} is wrong; it must be a number above 0")
-    dirs = tuple(
-        Path(word.strip()) for word in str(values.get(f"{prefix}.dirs") or "").split(",") if word.strip()
-    )
-    if len(dirs) not in (0, len(endpoints)):
-        raise UserError(
-            f"{prefix}.dirs: {len(dirs)} folders for {len(endpoints)} endpoints; write one for each, in their order"
-        )
-    read = values.get(f"{prefix}.read") or "auto"
-    if read not in READS:
-        raise UserError(f"{prefix}.read: {read!r} is wrong; allowed are {', '.join(READS)}")
-    save = values.get(f"{prefix}.save") or SAVES[0]
-    if save not in SAVES:
-        raise UserError(f"{prefix}.save: {save!r} is wrong; allowed are {', '.join(SAVES)}")
-    if given.get("read_depth", DEPTH) > MOST_DEPTH:
-        raise UserError(
-            f"{prefix}.read_depth: {given['read_depth']} is wrong; at most {MOST_DEPTH} reads are under way in a thread"
-        )
-    library, device = _library(values, prefix), device_from(values, f"{prefix}.")
-    return CacheSettings(
-        endpoints, **given, library=library, dirs=dirs, read=read, gate=gate, save=save, device=device
-    )
-
-
-def _library(values: Mapping[str, Any], prefix: str) -> Path | None:
-    client, named = values.get(f"{prefix}.client"), values.get(f"{prefix}.library")
-    if client not in (None, "python", "native"):
-        raise UserError(f"{prefix}.client: {client!r} is wrong; write python or native")
-    if client == "python":
-        return None
-    if named is not None:
-        return Path(named)
-    return INSTALLED if client == "native" or INSTALLED.exists() else None
-
-
-def _endpoint(word: str, password: Secret | None, where: str) -> Endpoint:
-    if word.startswith("unix:"):
-        return Endpoint("", 0, password, word.removeprefix("unix:"))
-    host, _, port = word.rpartition(":")
-    if not host or not port.isdigit():
-        raise UserError(f"{where}: {word!r} is wrong; write host:port or unix:PATH")
-    return Endpoint(host, int(port), password)
+    bound: BoundCounts | None = None
 
 
 class StripedCache:
-    """Lookups, loads and saves that never raise StoreError. Safe to use from several threads.
+    """Lookups, loads, saves and deletions that never raise StoreError. Safe to use from several threads.
 
     report: is told in a line when the store fails and when chunks are damaged; warn, why files are not read; note, of each load
-    how much of it came from files. share: what saves take while loads come.
+    how much of it came from files, and of every call how a shaped device held it back. rank: which of those that share the store, each with a bound of its own. share: what
+    saves take while loads come.
     """
 
     def __init__(
@@ -203,11 +66,16 @@ class StripedCache:
         warn: Callable[[str], None] = lambda _: None,
         note: Callable[[str], None] = lambda _: None,
         *,
+        rank: str = "0",
         share: SaveShare | None = None,
     ):
         self.settings = settings
         self.report, self._warn, self._note = report, warn, note
         self.shape = Shape(settings.device, note)
+        self._ledger = Ledger(settings.endpoints, 1, settings.timeout_s, connect=False)
+        self.bound = None
+        if settings.bound_bytes is not None:
+            self.bound = Bound(settings.bound_bytes, self._ledger, settings.stripe_bytes, rank, warn)
         self._lookups = self._connector(1)
         self._loads = [
             self._connector(settings.connections, settings.files) for _ in range(settings.loads_at_once)
@@ -232,7 +100,8 @@ class StripedCache:
         turn: Callable[[int], float] | None = None,
     ) -> StripedConnector:
         chosen = self.settings
-        return StripedConnector(
+        make = StripedConnector if self.bound is None else partial(BoundedConnector, self.bound)
+        return make(
             chosen.endpoints,
             connections,
             chosen.timeout_s,
@@ -250,6 +119,9 @@ class StripedCache:
         """Drop the saves that wait, end the one under way and close every connection."""
         self._share.close()
         self._saves.close()
+        if self.bound is not None:
+            self.bound.close()
+        self._ledger.close()
         for connector in (self._lookups, *self._loads, self._stores):
             connector.close()
 
@@ -266,6 +138,7 @@ class StripedCache:
                 self._saves.counts,
                 FileCounts.sum_of([connector.file_counts for connector in self._loads]),
                 0 if self._uses is None else self._uses.first_uses,
+                None if self.bound is None else self.bound.counts,
             )
 
     def count_present(self, keys: Sequence[bytes]) -> int:
@@ -303,6 +176,11 @@ class StripedCache:
             self._note(f"{now.since(read).told}, in {(time.monotonic() - begun) * 1e3:.1f} ms")
         return found
 
+    def delete(self, keys: Sequence[bytes]) -> list[bool]:
+        """Delete chunks, and whether each was there; none when the store fails or the bound is another instance's to keep."""
+        remove = self._ledger.delete if self.bound is None else self.bound.delete
+        return self._tried(lambda: remove(keys), [False] * len(keys))
+
     def worth_saving(self, keys: Sequence[bytes]) -> list[bool]:
         """Which chunks to offer: all, or those that come for the second time. To be asked once for each chunk that comes."""
         if self._uses is None:
@@ -327,6 +205,8 @@ class StripedCache:
             self._stores.put(keys, values)
             return True
 
+        if self.bound is not None:
+            self.bound.require_mine()
         try:
             saved = self._tried(save, False)
         except Exception as error:  # the thread of saves must go on: whose memory they hold waits for it

@@ -1,4 +1,4 @@
-"""What the gate is told from outside: the engine's prefill curve in a file, and how many requests wait, from its metrics."""
+"""What the gate is told from outside: the engine's prefill curve in a file, and how many requests wait and are answered, from its metrics."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from .cache import CacheSettings
+from .cache_settings import CacheSettings
 from .errors import UserError
 from .gate import OFF, Gate
 from .threads import refused
@@ -18,7 +18,8 @@ from .threads import refused
 EVERY_S = 0.25
 _QUIET_S = 2.0
 _TIMEOUT_S = 1.0
-_WAITING = re.compile(rb"^vllm:num_requests_waiting(?:\{[^}]*\})? ([0-9.e+-]+)", re.MULTILINE)
+_REQUESTS = re.compile(rb"^vllm:num_requests_(waiting|running)(?:\{[^}]*\})? ([0-9.e+-]+)", re.MULTILINE)
+_STATES = (b"waiting", b"running")
 _WITHOUT_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -37,10 +38,17 @@ class GateFeed:
         blocking: bool = False,
     ):
         warm = 0 if settings.read == "direct" else _available_bytes() // 2
+        own = settings.gate
         self.gate = Gate(
-            settings.gate.objective, chunk_tokens, warm_bytes=warm, blocking=blocking, tell=tell, warn=warn
+            own.objective,
+            chunk_tokens,
+            warm_bytes=warm,
+            blocking=blocking,
+            slo_s=own.slo_s,
+            tell=tell,
+            warn=warn,
         )
-        self._curve, self._metrics = settings.gate.curve, settings.gate.metrics
+        self._curve, self._metrics = own.curve, own.metrics
         self._warn, self._warned = warn, set[str]()
         self._curve_read: tuple[int, int] | None = None
         self._lookup_s = float("-inf")
@@ -104,12 +112,14 @@ class GateFeed:
     def _read_metrics(self, address: str) -> None:
         try:
             with _WITHOUT_PROXY.open(address, timeout=_TIMEOUT_S) as answer:
-                found = _WAITING.findall(answer.read())
+                found = _REQUESTS.findall(answer.read())
         except (OSError, ValueError) as error:
             self._say(f"gate_metrics: {address} is not read: {error}")
             return
-        if found:
-            self.gate.engine_waits(round(sum(map(float, found))))
+        waiting, running = ([float(count) for state, count in found if state == word] for word in _STATES)
+        self.gate.engine_runs(round(sum(running)))
+        if waiting:
+            self.gate.engine_waits(round(sum(waiting)))
         else:
             self._say(f"gate_metrics: {address} has no vllm:num_requests_waiting")
 

@@ -10,20 +10,21 @@ from typing import Any
 from .errors import UserError
 from .gate import OBJECTIVES, OFF
 
-KEYS = ("gate", "gate_curve", "gate_metrics", "gate_chunk_tokens")
+KEYS = ("gate", "gate_curve", "gate_metrics", "gate_chunk_tokens", "gate_slo_s")
 
 
 @dataclass(frozen=True)
 class GateSettings:
     """objective: of gate.py's OBJECTIVES. curve: a file, JSON [[tokens, seconds], ...], how long the engine computes prompts of so many
     tokens; read again when it changes. metrics: the address of vLLM's metrics. chunk_tokens: LMCache's chunk, which its server does
-    not tell.
+    not tell. slo_s: the first token's bound that objective throughput keeps to, None for none.
     """
 
     objective: str = OFF
     curve: Path | None = None
     metrics: str | None = None
     chunk_tokens: int | None = None
+    slo_s: float | None = None
 
 
 NO_GATE = GateSettings()
@@ -35,15 +36,24 @@ def gate_from(values: Mapping[str, Any], prefix: str) -> GateSettings:
         raise UserError(
             f"{prefix}.load_queue_bytes is not a key any more; gate, ttft or throughput, weighs each load against computing"
         )
-    objective, curve, metrics, tokens = (values.get(f"{prefix}.{key}") for key in KEYS)
+    objective, curve, metrics, tokens, slo_s = (values.get(f"{prefix}.{key}") for key in KEYS)
     objective = objective or OFF
     if objective not in OBJECTIVES:
         raise UserError(f"{prefix}.gate: {objective!r} is wrong; allowed are {', '.join(OBJECTIVES)}")
     if tokens is not None and (not str(tokens).isdigit() or int(tokens) == 0):
         raise UserError(f"{prefix}.gate_chunk_tokens: {tokens!r} is wrong; it must be a whole number above 0")
+    try:
+        slo_s = None if slo_s is None else float(slo_s)
+    except (TypeError, ValueError):
+        slo_s = 0.0
+    if slo_s is not None and not slo_s > 0:
+        raise UserError(
+            f"{prefix}.gate_slo_s: {values[f'{prefix}.gate_slo_s']!r} is wrong; it must be seconds above 0"
+        )
     return GateSettings(
         objective,
         None if curve is None else Path(str(curve)),
         None if metrics is None else str(metrics),
         None if tokens is None else int(tokens),
+        slo_s,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,8 @@ _PRIOR = 1.0  # prompts that took what was predicted, as a beginning
 _PACES = (0.5, 2.0)
 _MOST_LAG_S = 0.3
 _GAIN = 0.2
-_UP, _DOWN = 0.03, 0.3  # others that came between make it longer, nothing makes it shorter
+_RECENT, _OF_LEAST = 16, 4  # others that came between make it longer, nothing makes it shorter
+_TELLING = 32  # chunks that count half for what passes behind a load
 _FRESH_S = 1.0
 _REMEMBERED_S = 60.0
 
@@ -57,6 +58,7 @@ class GpuWork:
         self._by_key: OrderedDict[Hashable, Prompt] = OrderedDict()
         self._sums = (0.0, 0.0, 0.0)
         self._extra_s = 0.0
+        self._late: deque[tuple[float, int]] = deque(maxlen=_RECENT)
         self._free_s = float("-inf")
         self._told: tuple[int, float] | None = None
 
@@ -138,9 +140,11 @@ class GpuWork:
             self.lag_s += _GAIN * (late_s - self.lag_s)
             self._learn_pace(prompt.compute_s, prompt.compute_s)
         elif alone:
-            late_s = took_s - prompt.compute_s * self.pace - self.lag_s - self.extra_s(prompt.found)
-            self._extra_s += (_UP if late_s > 0 else _DOWN) * late_s / prompt.found
-            self._extra_s = max(self._extra_s, 0.0)
+            late_s = took_s - prompt.compute_s * self.pace - self.lag_s
+            self._late.append((max(late_s, 0.0) / prompt.found, prompt.found))
+            chunks = sum(found for _, found in self._late)
+            least_s = sorted(self._late)[len(self._late) // _OF_LEAST][0]
+            self._extra_s = least_s * chunks / (chunks + _TELLING)
 
     def _learn_pace(self, predicted_s: float, took_s: float) -> None:
         count, predicted, took = (

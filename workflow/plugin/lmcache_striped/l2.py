@@ -4,7 +4,7 @@
       "module_path": "lmcache_striped.l2", "class_name": "StripedL2Client",
       "adapter_params": {"endpoints": "127.0.0.1:6666,127.0.0.1:6667"}}'
 
-Further parameters are those of settings_from (cache.py), without a prefix. Every submit_ returns the number of its task at once; drain_completions tells of it when it has ended. Interface:
+Further parameters are those of settings_from (cache_settings.py), without a prefix. Every submit_ returns the number of its task at once; drain_completions tells of it when it has ended. Interface:
 lmcache/v1/distributed/l2_adapters/native_connector_l2_adapter.py (LMCache 0.5).
 """
 
@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from .cache import StripedCache, settings_from
+from .cache import StripedCache
+from .cache_settings import settings_from
 from .chunk_names import Columns, row_and_chunk
 from .gate_feed import GateFeed
 from .save_queue import Saving
@@ -144,6 +145,10 @@ class StripedL2:
             self._warn(f"dropped {dropped} chunks, saves are behind")
         task.ended(True)
         return number
+
+    def submit_batch_delete(self, keys: Sequence[str]) -> int:
+        """Delete chunks; found are those that were there."""
+        return self._submit(self._lookups, lambda: self.cache.delete(_names(keys)))
 
     def _were_left(self, keys: Sequence[str], buffers: Sequence[memoryview]) -> list[bool]:
         """Of each key whether a lookup left its chunk, so that it is there already."""

@@ -7,7 +7,7 @@
       remote_storage_plugin.striped.class_name: StripedAdapter
       remote_storage_plugin.striped.endpoints: 127.0.0.1:6666,127.0.0.1:6667
 
-Further keys are those of settings_from (cache.py). Whole chunks only: another size is not saved. Interface:
+Further keys are those of settings_from (cache_settings.py). Whole chunks only: another size is not saved. Interface:
 lmcache/v1/storage_backend/connector.
 """
 
@@ -26,7 +26,8 @@ from lmcache.v1.storage_backend.connector import ConnectorAdapter
 from lmcache.v1.storage_backend.connector.base_connector import RemoteConnector
 
 from .base import leading_true
-from .cache import StripedCache, settings_from
+from .cache import StripedCache
+from .cache_settings import settings_from
 from .gate_feed import GateFeed
 
 logger = init_logger(__name__)
@@ -51,6 +52,7 @@ class StripedAdapter(ConnectorAdapter):
             StripedCache(
                 settings,
                 *(partial(log, "striped: %s") for log in (logger.error, logger.warning, logger.info)),
+                rank=f"{getattr(context.metadata, 'worker_id', 0)}",
             ),
             context.loop,
             context.local_cpu_backend,
@@ -194,7 +196,7 @@ class StripedRemoteConnector(RemoteConnector):
         return []
 
     def remove_sync(self, key: Any) -> bool:
-        return False
+        return self.cache.delete(_names([key]))[0]
 
     async def close(self) -> None:
         if self._feed is not None:

@@ -44,7 +44,7 @@ class Share:
     def __init__(self) -> None:
         self.rate: float | None = None
         self._alone: dict[int, float] = {}
-        self._since_alone: dict[int, int] = {}
+        self._since_probe: dict[int, int] = {}
         self._judged = 0
         self._expected_s = self._taken_s = 0.0
         self._under_way: set[Load] = set()
@@ -58,8 +58,9 @@ class Share:
     def begin(self, now: float, size: int) -> Load:
         """A load of so many bytes begins."""
         kind = size.bit_length()
-        probe = kind not in self._alone or self._since_alone.get(kind, 0) >= _WITH_SAVES
-        load = Load(size, now, probe)
+        since = self._since_probe.get(kind, _WITH_SAVES)
+        load = Load(size, now, probe=since == _WITH_SAVES)
+        self._since_probe[kind] = 0 if load.probe else since + 1
         self._under_way.add(load)
         return load
 
@@ -73,11 +74,9 @@ class Share:
         if load.probe or self._saved < load.begun - RECENT_S:
             known = self._alone.get(kind, size / taken_s)
             self._alone[kind] = known + _WEIGHT * (size / taken_s - known)
-            self._since_alone[kind] = 0
             if self.rate is None:
                 self.rate = max(self._least(kind), _FIRST_SHARE * self._alone[kind])
         elif kind in self._alone:
-            self._since_alone[kind] = self._since_alone.get(kind, 0) + 1
             self._judge(size / self._alone[kind], taken_s, kind)
 
     def held(self, now: float) -> float:
@@ -118,12 +117,6 @@ class SaveShare:
         self._clock = clock
         self._changed = threading.Condition()
         self._closed = False
-
-    @property
-    def bytes_per_s(self) -> float | None:
-        """The rate of saves while loads come; None while that is not bounded."""
-        with self._changed:
-            return self._share.rate
 
     def together(self) -> int:
         """How many bytes to save at once: those of half a second."""

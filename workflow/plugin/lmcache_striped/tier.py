@@ -4,7 +4,7 @@
       "spec_name": "TieringOffloadingSpec", "cpu_bytes_to_use": 8589934592, "secondary_tiers": [
         {"type": "StripedTier", "module_path": "lmcache_striped.tier", "endpoints": "127.0.0.1:6666,127.0.0.1:6667"}]}}'
 
-Further keys are those of settings_from (cache.py), without a prefix. Everything goes through vLLM's buffer in DRAM, whose
+Further keys are those of settings_from (cache_settings.py), without a prefix. Everything goes through vLLM's buffer in DRAM, whose
 chunks are the values; their keys are the names that vLLM's file-system tier gives its files, so that other models, dtypes
 and parallelisms never meet. Interface: vllm/v1/kv_offload/tiering/base.py.
 """
@@ -24,7 +24,8 @@ from vllm.v1.kv_offload.file_mapper import FileMapper
 from vllm.v1.kv_offload.tiering.async_lookup import AsyncLookupManager
 from vllm.v1.kv_offload.tiering.base import JobResult, SecondaryTierManager, TransferJob
 
-from .cache import StripedCache, settings_from
+from .cache import StripedCache
+from .cache_settings import settings_from
 from .save_queue import Saving
 from .threads import started
 

@@ -154,6 +154,10 @@ class Scenario(Settings):
     """striped, direct, striped_mp and direct_mp. How much of what is there a lookup finds: `off`, everything; `ttft`, what makes the
     first token earliest, by the load that is predicted against computing the same tokens; `throughput`, the
     same with a price on the GPU's time when requests wait. The rest of the prompt is computed."""
+    bound_bytes: Annotated[OrNull[Size], ReadBy((*STRIPED, "inprocess"), "keeps to no bound")] = None
+    """Connectors with stripes, and files with engine replay. What the store keeps at most, of all servers together: past it the least
+    recently used chunks go, and their space is given back. At least what the longest prompt takes. Of kvrocks the patched
+    program does it (patch compaction-by-keys). null for no bound."""
     serde: Annotated[SerdeName | None, ReadBy(SERVED, "has no serde")] = None
     """mp, striped_mp and direct_mp. What LMCache's server shrinks a chunk with on its way to the store: `fp8`, or one of
     TurboQuant's, whose kernels need CUDA; null for nothing. Both lose precision, so that the first token from
@@ -236,7 +240,7 @@ READ_BY = {
     for mark in field.metadata
     if isinstance(mark, ReadBy)
 }
-OF_ENGINE = ("save_connections", "serde")
+OF_ENGINE = ("save_connections", "bound_bytes", "serde")
 ALONE = (
     *("tier", "store", "connector", "settings", "environment", "ignored_settings", "port", "timeout_s"),
     *(name for name in READ_BY if name not in (*OF_ENGINE, "gate", "save")),

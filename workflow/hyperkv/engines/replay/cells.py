@@ -202,7 +202,12 @@ def _shape(tiers: Sequence[Tier]) -> dict[str, float | None]:
 
 
 def _connector_notes(tiers: Sequence[Tier]) -> list[str]:
-    return [line for tier in tiers for line in getattr(tier.connector, "notes", [])]
+    return [
+        line
+        for tier in tiers
+        for name in ("notes", "bound_notes")
+        for line in getattr(tier.connector, name, [])
+    ]
 
 
 def _replay(

@@ -204,9 +204,10 @@ class ReplayEngine:
             request = self._to_load.popleft()
             keys = self._loadable(request)
             load = self._tiers.load(keys) if self._gating is None else self._gating.load(request, keys)
+            *_, of_store = load.by_tier.values()
             size = load.present * self._tiers.chunk_bytes
             seconds = request.load_s + load.seconds + self._gpu.copy_s(size)
-            request.load_s, request.loaded_bytes = seconds, size
+            request.load_s, request.loaded_bytes = seconds, of_store * self._tiers.chunk_bytes
             self._totals.load_s += seconds
             self._transfer = (self._now + seconds, request, load, [])
         elif self._gating is not None and self._step is not None and (seconds := self._gating.probe()):

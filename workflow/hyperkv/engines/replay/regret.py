@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -88,6 +88,12 @@ class Outcome:
         return float(np.sum(self.ended & (self.ttft_s <= slo_s))) / self.window_s
 
 
+def keyed_conversations(cell: ModelCell) -> list[KeyedConversation]:
+    """The cell's workload."""
+    drawn = conversations(cell.workload, cell.number)
+    return [KeyedConversation(item, chain_keys(item.tokens, BLOCK_TOKENS)) for item in drawn]
+
+
 def play(
     cell: ModelCell,
     keyed: Sequence[KeyedConversation],
@@ -142,10 +148,7 @@ def regret_of(
     repeats: how often it is played, and how often if a regret is above MOST then, and so on; all requests count.
     """
     cell = draw(number, seed, requests)
-    keyed = [
-        KeyedConversation(item, chain_keys(item.tokens, BLOCK_TOKENS))
-        for item in conversations(cell.workload, cell.number)
-    ]
+    keyed = keyed_conversations(cell)
     slo_s, played = None, dict[str, list[Outcome]]((mode, []) for mode in MODES)
     row: dict[str, Any] = {}
     for most in repeats:
@@ -158,7 +161,7 @@ def regret_of(
             for outcomes, outcome in zip(played.values(), (none, always, *gates), strict=True):
                 outcomes.append(outcome)
         assert slo_s is not None
-        row = cell.told | _compared(
+        row = cell.told | compared(
             {mode: Outcome.together(outcomes) for mode, outcomes in played.items()}, slo_s
         )
         row["repeats"] = most
@@ -167,7 +170,8 @@ def regret_of(
     return row
 
 
-def _compared(outcomes: dict[str, Outcome], slo_s: float) -> dict[str, Any]:
+def compared(outcomes: Mapping[str, Outcome], slo_s: float) -> dict[str, Any]:
+    """What came of a cell by mode, and the regrets of the gates."""
     hindsight = (outcomes[NONE], outcomes[ALWAYS])
     row: dict[str, Any] = {"requests": len(outcomes[NONE].ttft_s), "slo_ms": 1e3 * slo_s}
     for mode, outcome in outcomes.items():
@@ -181,10 +185,10 @@ def _compared(outcomes: dict[str, Outcome], slo_s: float) -> dict[str, Any]:
     return row
 
 
-def regrets(numbers: Sequence[int], seed: int, workers: int) -> pd.DataFrame:
+def regrets(numbers: Sequence[int], seed: int, requests: int, workers: int) -> pd.DataFrame:
     """A row per cell, see regret_of."""
     with ProcessPoolExecutor(workers) as pool:
-        return pd.DataFrame(list(pool.map(partial(regret_of, seed=seed), numbers)))
+        return pd.DataFrame(list(pool.map(partial(regret_of, seed=seed, requests=requests), numbers)))
 
 
 def told(table: pd.DataFrame) -> str:
@@ -209,7 +213,13 @@ def told(table: pd.DataFrame) -> str:
 
 
 def main(
-    *, out: Path, text: Path | None = None, cells: int = 200, seed: int = 1, workers: int | None = None
+    *,
+    out: Path,
+    text: Path | None = None,
+    cells: int = 200,
+    seed: int = 1,
+    requests: int = REQUESTS,
+    workers: int | None = None,
 ) -> None:
     """Play the cells.
 
@@ -218,9 +228,10 @@ def main(
         text: text file for the distribution, which is printed as well.
         cells: how many.
         seed: of all that is drawn.
+        requests: of a cell each time that it is played, about.
         workers: processes, all cores if not given.
     """
-    table = regrets(range(cells), seed, workers or os.cpu_count() or 1)
+    table = regrets(range(cells), seed, requests, workers or os.cpu_count() or 1)
     out.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(out, index=False)
     if text is not None:

@@ -235,7 +235,7 @@ def _held(scenario: Mapping[str, Any]) -> str | None:
 def _stripes(
     scenario: Mapping[str, Any], staging_bytes: int, endpoints: Sequence[Endpoint], ranks: int = 1
 ) -> dict[str, Any]:
-    """Keys of the plugin's cache.py. Half of a rank's buffer may wait to be saved, the rest is for loads."""
+    """Keys of the plugin's cache_settings.py. Half of a rank's buffer may wait to be saved, the rest is for loads."""
     places = (f"unix:{each.path}" if each.path else f"{each.host}:{each.port}" for each in endpoints)
     own = {
         "endpoints": ",".join(places),
@@ -245,6 +245,7 @@ def _stripes(
     }
     library = library_of(scenario.get("client", "python"))
     optional = {name: scenario.get(name) for name in ("stripe_bytes", "save_connections", "save")}
+    optional |= {"bound_bytes": bound // ranks if (bound := scenario.get("bound_bytes")) else None}
     optional |= {
         "client": "python" if library is None else None,
         "library": None if library is None else str(library.absolute()),

@@ -211,7 +211,7 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
         own.prepare(held)
     port, mp_port, http_port = free_port(), free_port(), free_port()
     offload = lmcache.offload(
-        gated.fed(scenario, port, files),
+        gated.fed(scenario, port, files, cell.spec["slo"]),
         staging,
         held,
         [] if store is None else store.endpoints,

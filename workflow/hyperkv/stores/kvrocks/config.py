@@ -31,6 +31,7 @@ OWNED = (
     Owned(("rename-command",), why.ITS_COMMANDS),
     Owned(("timeout",), why.ITS_CONNECTIONS, ("0",)),
 )
+BY_KEYS, BY_KEYS_PATCH = "rocksdb.filter_blobs_by_key", "compaction-by-keys"
 BULK_KEY = "proto-max-bulk-len"
 BULK_DEFAULT_BYTES = 512 << 20
 

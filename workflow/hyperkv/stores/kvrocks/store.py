@@ -20,8 +20,9 @@ from ...machine.processes import LOOPBACK
 from .. import reach
 from ..applied import told_by
 from ..base import DIRECT, Counters, Look, StoreConfig
+from ..rocksdb.bounded import bounded_of
 from ..server import ServerStore
-from .config import OWNED, PATCHED_PROGRAM, PROGRAM, complete, rendered
+from .config import BY_KEYS, OWNED, PATCHED_PROGRAM, PROGRAM, complete, rendered
 
 _REACHABLE = {LOOPBACK, "0.0.0.0", "localhost"}
 _MALLOC_MARK = b"oversize_threshold"  # a name that jemalloc 5's option parser holds
@@ -86,6 +87,10 @@ class KvrocksStore(ServerStore):
                 )
             if key.lower() == "bind" and not _REACHABLE & set(text.split()):
                 raise UserError(f"{where}.{key}: {text!r} lacks {LOOPBACK}, where the client is")
+
+    @classmethod
+    def bounded(cls, config: StoreConfig) -> dict[str, Any]:
+        return bounded_of(config) | {BY_KEYS: "yes"}
 
     @classmethod
     def has_setting(cls, key: str) -> bool:

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...base.errors import UserError
-from ..base import DIRECT, Look
+from ..base import DIRECT, Look, StoreConfig
 from ..owned_keys import ITS_FOLDER, ITS_PORT, ITS_SOCKET, Owned
 from ..server import ServerStore
+from .bounded import bounded_of
 from .keys import KEYS, complete, parse_pairs
 
 _DIRECT = ("rocksdb.use_direct_reads", "rocksdb.use_direct_io_for_flush_and_compaction")
@@ -41,6 +42,10 @@ class RocksdbStore(ServerStore):
             complete(parse_pairs(list(given.items())))
         except UserError as error:
             raise UserError(f"{where}: {error}") from None
+
+    @classmethod
+    def bounded(cls, config: StoreConfig) -> dict[str, Any]:
+        return bounded_of(config)
 
     @classmethod
     def has_setting(cls, key: str) -> bool:

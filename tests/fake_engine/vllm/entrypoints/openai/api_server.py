@@ -33,7 +33,8 @@ class Striped:
     def __init__(self, config: dict):
         import numpy as np
 
-        from workflow.plugin.lmcache_striped.cache import StripedCache, settings_from
+        from workflow.plugin.lmcache_striped.cache import StripedCache
+        from workflow.plugin.lmcache_striped.cache_settings import settings_from
 
         settings = settings_from(config["extra_config"], "remote_storage_plugin.striped")
         self._cache = StripedCache(

@@ -1,0 +1,78 @@
+"""Connector `striped` or `direct` to a store with a bound: what it finds, loads and saves is told to the bound."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .bound import GONE_S, Bound
+from .connector import StripedConnector
+from .deadline import Endpoint
+from .errors import StoreError
+from .ledger import Ledger
+from .stripes import STRIPE_BYTES
+
+
+class BoundedConnector(StripedConnector):
+    """A StripedConnector that keeps to `bound`, which others may keep to as well. A save that the bound does not let be raises StoreError."""
+
+    def __init__(self, bound: Bound, endpoints: Sequence[Endpoint], *arguments: Any, **options: Any):
+        self.bound = bound
+        super().__init__(endpoints, *arguments, **options)
+
+    def count_present(self, keys: Sequence[bytes]) -> int:
+        found = super().count_present(keys)
+        self.bound.looked_for(keys, found)
+        return found
+
+    def present(self, keys: Sequence[bytes]) -> list[bool]:
+        found = super().present(keys)
+        self.bound.looked_for([key for key, there in zip(keys, found, strict=True) if there], sum(found))
+        return found
+
+    def get(self, keys: Sequence[bytes], buffers: Sequence[np.ndarray]) -> list[bool]:
+        found = super().get(keys, buffers)
+        self.bound.loaded(keys, [buffer.size for buffer in buffers], found)
+        return found
+
+    def put(self, keys: Sequence[bytes], values: Sequence[np.ndarray]) -> None:
+        for some in self.bound.batches([value.size for value in values]):
+            with self.bound.saving(keys[some], [value.size for value in values[some]]):
+                super().put(keys[some], values[some])
+
+
+class OwnBoundConnector(BoundedConnector):
+    """One with a bound of its own, of `bound_bytes`, which it has taken over when it is made. Raises StoreError when it cannot."""
+
+    def __init__(
+        self,
+        endpoints: Sequence[Endpoint],
+        connections: int,
+        timeout_s: float,
+        stripe_bytes: int = STRIPE_BYTES,
+        *,
+        bound_bytes: int,
+        **options: Any,
+    ):
+        self._lines: list[str] = []
+        ledger = Ledger(endpoints, 1, timeout_s, connect=False)
+        bound = Bound(bound_bytes, ledger, stripe_bytes, report=self._lines.append)
+        try:
+            super().__init__(bound, endpoints, connections, timeout_s, stripe_bytes, **options)
+        except BaseException:
+            bound.close()
+            raise
+        if not bound.wait(timeout_s + 2 * GONE_S):
+            self.close()
+            raise StoreError(self._lines[-1] if self._lines else "the store's bound cannot be kept")
+
+    @property
+    def bound_notes(self) -> list[str]:
+        """What became of the bound, and what was said of it, a line each."""
+        return [self.bound.counts.told, *self._lines]
+
+    def close(self) -> None:
+        self.bound.close()
+        super().close()
