@@ -29,7 +29,6 @@ _GIB = 1 << 30
 LEAST_CHUNKS = 4
 IN_PROCESS = ("inprocess", "redis", "resp", *STRIPED_INSIDE)
 SERVED = ("mp", *STRIPED_SERVED)
-SHAPED = STRIPED_SERVED  # one process has all that the device moves
 VLLMS_OWN = (*OFFLOADING, "mooncake")
 # vLLM's classes, as --kv-transfer-config names them.
 CONNECTOR_CLASSES = {
@@ -99,11 +98,9 @@ def check(
         raise UserError(
             f"{where}: chunk_tokens: vLLM gives Mooncake its blocks of {block_tokens} tokens; choose {block_tokens}"
         )
-    if scenario.get("shape") and connector not in SHAPED:
-        raise UserError(
-            f"{where}: shape: with engine vllm a device is shaped in our plugin below LMCache's server, and connector {connector} does "
-            f"not go through it; choose {' or '.join(SHAPED)}, or engine replay"
-        )
+    if scenario.get("shape") and connector not in STRIPED_SERVED:
+        choices = " or ".join(STRIPED_SERVED)
+        raise UserError(f"{where}: shape: one process has to move all that a device does; choose {choices}")
     if scenario.get("serde"):
         require_serde(scenario["serde"], device, _held(scenario) == "pool", f"{where}: serde: ")
     pool = buffer_bytes(scenario, staging_bytes)
