@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -241,6 +242,16 @@ def test_lmcache_gets_the_file_that_a_measurement_gives_it(store, connector, rea
     assert yaml.safe_load(files.texts["lmcache.yaml"]) == as_measured
     assert '\nLMCACHE_CONFIG_FILE="$here/lmcache.yaml" \\\n' in files.texts["vllm.sh"]
     assert not any("VLLM_SERVER_DEV_MODE" in line for line in files.texts["vllm.sh"].splitlines())
+
+
+def test_a_recommended_gate_asks_the_vllm_that_is_started_and_says_that_it_learns(real, tmp_path):
+    files = files_for(real, scenario("valkey", "striped_mp", stripe_bytes=1 << 20, gate="ttft"), tmp_path)
+    words = shlex.split(files.texts["lmcache-server.sh"].splitlines()[-1].rstrip())
+    keys = json.loads(words[words.index("--l2-adapter") + 1])["adapter_params"]
+    port = re.search(r"--port (\d+)", files.texts["vllm.sh"])[1]
+    assert (keys["gate"], keys["gate_metrics"]) == ("ttft", f"http://127.0.0.1:{port}/metrics")
+    assert "gate_curve" not in keys
+    assert any("the gate learns" in note for note in files.notes)
 
 
 def test_what_a_store_of_the_engine_needs_beside_it_is_among_the_files(real, tmp_path):
