@@ -23,7 +23,7 @@ from .gpu_work import GpuWork, Prompt
 from .store_work import Load, StoreWork
 
 OFF, TTFT, THROUGHPUT = OBJECTIVES = ("off", "ttft", "throughput")
-_LEAST_GAIN = 0.02  # of recompute's first token, for a load to be worth it
+_LEAST_GAIN = 0.02  # of the seconds to compute all, for a load to be worth it
 _MOST_CAUTION = 0.5
 _RECENT = 32
 _LEFT, _LEFT_S = 1 << 16, 60.0
@@ -277,11 +277,11 @@ class Gate:
         if self.objective == THROUGHPUT:
             price = self._with_gpu_time(price, waiting, taken_s)
         else:
-            earlier = price <= price[0] - _LEAST_GAIN * first_s[0]
+            earlier = price <= price[0] - _LEAST_GAIN * compute_s[0]
             earlier[0] = True
             price = np.where(earlier, price + _COME_MEANWHILE * taken_s, np.inf)
         best = int(price.argmin())
-        if price[best] > price[0] - _LEAST_GAIN * first_s[0]:
+        if price[best] > price[0] - _LEAST_GAIN * compute_s[0]:
             best = 0
         return Decision(
             len(keys),
