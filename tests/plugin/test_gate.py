@@ -131,6 +131,24 @@ def test_a_promise_whose_load_does_not_come_is_given_up_and_one_that_comes_is_no
     assert gate.decide(keys_of("d", 20), 20) == first
 
 
+@given(sizes=st.lists(st.integers(5, 30), min_size=6, max_size=12), at_once=st.integers(1, 3))
+def test_loads_that_go_on_at_once_share_the_store_and_say_how_fast_it_is_together(sizes, at_once):
+    gate, clock = gated()
+    waiting = [gate.load_waits(keys_of(str(number), size), size * CHUNK) for number, size in enumerate(sizes)]
+    left = {}
+    while waiting or left:
+        while waiting and len(left) < at_once:
+            one = waiting.pop(0)
+            gate.load_begins(one)
+            left[id(one)] = (one, len(one.keys) * CHUNK / 5e8)
+        passes_s = min(seconds for _, seconds in left.values()) * len(left)
+        clock.now += passes_s
+        left = {key: (one, seconds - passes_s / len(left)) for key, (one, seconds) in left.items()}
+        for key in [key for key, (_, seconds) in left.items() if seconds < 1e-9]:
+            gate.load_ends(left.pop(key)[0])
+    assert gate.decide(keys_of("a", 20), 20).load_s == pytest.approx(20 * CHUNK / 5e8, rel=0.02)
+
+
 @given(slower=st.floats(4, 100))
 def test_a_store_that_gets_slower_is_noticed_within_a_second(slower):
     gate, clock = knowing(2e8)
@@ -219,6 +237,11 @@ def test_where_no_probe_comes_one_lookup_alone_finds_all():
     clock.now += 10
     assert gate.decide(keys_of("b", 20), 20).found == 20
     assert gate.decide(keys_of("c", 20), 20).found == 0
+    failed = gate.load_waits(keys_of("b", 20), 20 * CHUNK)
+    gate.load_begins(failed)
+    clock.now += 0.1
+    gate.load_ends(failed, whole=False)
+    assert gate.decide(keys_of("e", 20), 20).found == 0
     load(gate, clock, keys_of("b", 20), WORTH_IT)
     clock.now += 1
     assert gate.decide(keys_of("d", 20), 20).found == 20

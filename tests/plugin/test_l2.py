@@ -202,7 +202,7 @@ def test_a_store_that_was_too_slow_is_tried_by_the_side(store, tmp_path, monkeyp
         loaded_once(one)
         asked, load = [], one.cache.load
         monkeypatch.setattr(
-            one.cache, "load", lambda names, room: asked.append(list(names)) or load(names, room)
+            one.cache, "load", lambda names, *rest: asked.append(list(names)) or load(names, *rest)
         )
         keys = [f"once-{number}" for number in range(3)]
         assert eventually(lambda: looked_up(one, keys) == [False] * 3 and asked)

@@ -146,13 +146,19 @@ class StripedCache:
         """Whether each chunk is there; none is when the store fails."""
         return self._tried(lambda: self._lookups.present(keys), [False] * len(keys))
 
-    def load(self, keys: Sequence[bytes], buffers: Sequence[np.ndarray]) -> list[bool]:
+    def load(
+        self,
+        keys: Sequence[bytes],
+        buffers: Sequence[np.ndarray],
+        begun: Callable[[], None] = lambda: None,
+    ) -> list[bool]:
         """Fill buffers[i] (uint8, the chunk's size); False where the chunk is missing, damaged or the store fails.
 
-        A buffer of which False is said holds anything.
+        A buffer of which False is said holds anything. begun: is called when it is this load's turn.
         """
         connector = self._free.get()
         try:
+            begun()
             return self._load(connector, keys, buffers)
         finally:
             self._free.put(connector)

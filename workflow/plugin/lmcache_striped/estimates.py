@@ -20,10 +20,11 @@ class Line:
     """Seconds = fixed + per_unit * x, both at least 0, fitted to observations of which older ones count less and less.
 
     An observation that is far from what was predicted moves all that was learned before, so that one is enough to see
-    that everything has become slower or faster. Errors count relative to their size.
+    that everything has become slower or faster, unless `follows` says no. Errors count relative to their size.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, follows: bool = True) -> None:
+        self._follows = follows
         self.fixed = self.per_unit = 0.0
         self.seen = 0
         self._sums: tuple[float, ...] = (0.0,) * 5
@@ -38,7 +39,7 @@ class Line:
             return
         count, units, squares, took, products = self._sums
         expected = self.seconds(x)
-        if expected > 0 and not 1 / _SURPRISE < (ratio := seconds / expected) < _SURPRISE:
+        if self._follows and expected > 0 and not 1 / _SURPRISE < (ratio := seconds / expected) < _SURPRISE:
             took, products = took * ratio**_BELIEVED, products * ratio**_BELIEVED
             self.fixed *= ratio**_BELIEVED
         weight = 1 / seconds

@@ -256,7 +256,10 @@ class Gate:
         """Whether a load is to tell how fast the store is, since no probe has done so for a while."""
         if present and self._untold_s is None:
             self._untold_s = now
-        return self._untold_s is not None and now > self._untold_s + _UNTOLD_S and self._store.idle
+        if self._untold_s is None or now <= self._untold_s + _UNTOLD_S or not self._store.idle:
+            return False
+        self._untold_s = now
+        return True
 
     def _best(self, keys: Sequence[Hashable], tokens: float, context: int, now: float) -> Decision:
         store, gpu = self._store, self._gpu

@@ -16,6 +16,7 @@ from .gate import OFF, Gate
 from .threads import refused
 
 EVERY_S = 0.25
+_MOST_SHARE = 0.03  # of the time, for answers of the engine's metrics, which hold up its other answers
 _QUIET_S = 2.0
 _TIMEOUT_S = 1.0
 _REQUESTS = re.compile(rb"^vllm:num_requests_(waiting|running)(?:\{[^}]*\})? ([0-9.e+-]+)", re.MULTILINE)
@@ -51,7 +52,7 @@ class GateFeed:
         self._curve, self._metrics = own.curve, own.metrics
         self._warn, self._warned = warn, set[str]()
         self._curve_read: tuple[int, int] | None = None
-        self._lookup_s = float("-inf")
+        self._lookup_s = self._ask_s = float("-inf")
         self._closed = threading.Event()
         self._read_curve()
         self._thread = threading.Thread(target=self._work, name="gate", daemon=True)
@@ -91,8 +92,10 @@ class GateFeed:
     def _work(self) -> None:
         while not self._closed.wait(EVERY_S):
             self._read_curve()
-            if self._metrics is not None and time.monotonic() - self._lookup_s < _QUIET_S:
+            begun = time.monotonic()
+            if self._metrics is not None and begun - self._lookup_s < _QUIET_S and begun >= self._ask_s:
                 self._read_metrics(self._metrics)
+                self._ask_s = begun + (time.monotonic() - begun) / _MOST_SHARE
 
     def _read_curve(self) -> None:
         """Read the file when it is another one than before; none yet is no fault."""

@@ -52,7 +52,9 @@ class GpuWork:
     def __init__(self) -> None:
         self.curve: Curve | None = None
         self.pace = 1.0
-        self._learned = Line()
+        self._learned = Line(
+            follows=False
+        )  # of prompts that are computed in one step the first seems to take it all
         self.lag_s = 0.0
         self._prompts: dict[int, Prompt] = {}
         self._by_key: OrderedDict[Hashable, Prompt] = OrderedDict()

@@ -110,10 +110,9 @@ class StripedL2:
         waiting = feed.gate.load_waits(chunks, sum(array.size for array in arrays))
 
         def load() -> list[bool]:
-            feed.gate.load_begins(waiting)
             found = [False]
             try:
-                found = self.cache.load(_names(keys), arrays)
+                found = self.cache.load(_names(keys), arrays, partial(feed.gate.load_begins, waiting))
                 return found
             finally:
                 feed.gate.load_ends(waiting, all(found))

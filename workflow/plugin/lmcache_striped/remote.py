@@ -114,10 +114,9 @@ class StripedRemoteConnector(RemoteConnector):
         if self._feed is None:
             return self.cache.load(names, room)
         waiting = self._feed.gate.load_waits(names, sum(array.size for array in room))
-        self._feed.gate.load_begins(waiting)
         found = [False]
         try:
-            found = self.cache.load(names, room)
+            found = self.cache.load(names, room, partial(self._feed.gate.load_begins, waiting))
             return found
         finally:
             self._feed.gate.load_ends(waiting, all(found))

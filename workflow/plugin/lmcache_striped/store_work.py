@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -23,27 +23,30 @@ class Promise:
     warm: float
     until_s: float
     lookup: object = None
-    kept: bool = True
 
 
 @dataclass(eq=False)
 class Load:
-    """A load that waits, is under way, or has ended. since_s: when it came. lookup: whose chunks they are, None when that is not known."""
+    """A load that waits, is under way, or has ended. since_s: when it came. lookup: whose chunks they are, None when that is not known.
+
+    predicted_s, served_s: seconds of the store alone that it was expected to take, and has taken.
+    """
 
     keys: Sequence[Hashable]
     cold: float
     warm: float
     since_s: float
     lookup: object = None
+    begun: bool = False
     predicted_s: float = 0.0
-    begun_s: float | None = field(default=None)
+    served_s: float = 0.0
 
 
 class StoreWork:
-    """Loads promised, waiting and under way, one after the other as by one pipe. Not for several threads.
+    """Loads promised, waiting and under way, by one pipe which those that go on at once share alike. Not for several threads.
 
     warm_bytes: a chunk that was saved or loaded since so many bytes ago counts as warm, whose speed is learned apart; 0 for
-    no such difference. Fixed seconds and seconds per byte are learned from how long each load kept the pipe.
+    no such difference. Fixed seconds and seconds per byte are learned from how much of the pipe's time each load took.
     """
 
     def __init__(self, chunk_bytes: int = 0, warm_bytes: int = 0):
@@ -56,7 +59,8 @@ class StoreWork:
         self._promised: dict[Hashable, Promise] = {}
         self._owed = [0, 0.0, 0.0]
         self._running: list[Load] = []
-        self._free_s = self.busy_until_s = float("-inf")
+        self._shared_s = 0.0
+        self.busy_until_s = float("-inf")
 
     @property
     def known(self) -> bool:
@@ -99,20 +103,20 @@ class StoreWork:
 
     def begins(self, load: Load, now: float) -> None:
         """The load's turn has come."""
+        self._share(now)
         self._owe(-1, load)
-        load.begun_s, load.predicted_s = now, self._seconds(1, load.cold, load.warm)
+        load.begun, load.predicted_s = True, self._seconds(1, load.cold, load.warm)
         self._running.append(load)
 
     def ends(self, load: Load, now: float, whole: bool) -> None:
         """The load has ended; unless it was whole it says nothing of the store's speed."""
-        if load.begun_s is None:
+        if not load.begun:
             self._owe(-1, load)
             return
+        self._share(now)
         self._running.remove(load)
-        took_s = now - max(load.begun_s, self._free_s)
-        self._free_s = max(self._free_s, now)
-        if whole and took_s > 0:
-            self._observe(load, took_s)
+        if whole and load.served_s > 0:
+            self._observe(load, load.served_s)
             self.touch(load.keys, load.cold + load.warm)
 
     def touch(self, keys: Sequence[Hashable], size: float) -> None:
@@ -134,9 +138,9 @@ class StoreWork:
         owed_s = self._seconds(*self._owed)
         if not self._running:
             return max(self.busy_until_s - now, 0.0) + owed_s, 1.0
+        self._share(now)
         predicted_s = sum(load.predicted_s for load in self._running)
-        began_s = min(load.begun_s or now for load in self._running)
-        passed_s = now - max(began_s, self._free_s)
+        passed_s = sum(load.served_s for load in self._running)
         if predicted_s <= 0 or passed_s <= predicted_s:
             return max(predicted_s - passed_s, 0.0) + owed_s, 1.0
         slower = (2 * passed_s - predicted_s) / predicted_s
@@ -179,6 +183,12 @@ class StoreWork:
     def _is_warm(self, key: Hashable) -> bool:
         at = self._touched.get(key)
         return at is not None and self._moved - at < self._warm_bytes
+
+    def _share(self, now: float) -> None:
+        """Give what has passed since the last time to the loads that went on."""
+        for load in self._running:
+            load.served_s += (now - self._shared_s) / len(self._running)
+        self._shared_s = now
 
     def _owe(self, sign: int, work: Promise | Load) -> None:
         for place, more in enumerate((1, work.cold, work.warm)):
