@@ -31,7 +31,7 @@ _PROBE_BYTES, _PROBE_SHARE, _PROBED = 32 << 20, 0.03, 64
 _PROMISE_S = 1.0
 _UNTOLD_S = 5.0
 _COME_MEANWHILE = 0.3  # requests that come while one is computed, and wait for it
-_IN_TIME = 0.8  # of the SLO, for a first token to be predicted within it
+_IN_TIME = 0.7  # of the SLO, for a first token to be predicted within it
 _COMPARED = 1 << 16
 
 
