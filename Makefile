@@ -39,7 +39,7 @@ OPTIONS = $(SHARED_BUILDS) --cores all --keep-going --scheduler greedy $(QUIET) 
 # A profile says what runs at once and where, and is not to be told by this machine's cores.
 RUN_OPTIONS = $(if $(PROFILE),$(SHARED_BUILDS) --workflow-profile $(call quoted,$(PROFILE)) $(QUIET) $(CONFIGFILES),$(OPTIONS))
 
-.PHONY: help run stores layers tune ladder pairs decide kvrocks kvrocks-patched kvrocks-deps test test-engine test-array test-report test-slurm soak report bench regret keep docs site lint clean
+.PHONY: help run stores layers tune array ladder pairs decide kvrocks kvrocks-patched kvrocks-deps test test-engine test-array test-report test-slurm soak report bench regret keep docs site lint clean
 
 help:
 	@awk -F ':.*## ' '/^##@/ {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -75,6 +75,11 @@ pairs: override CONFIG := $(strip config/experiments/pairs.yaml $(CONFIG))
 pairs: .venv/installed ## which pairs of vLLM and LMCache give right answers, on a CPU
 	@$(SNAKEMAKE) pairs $(OPTIONS)
 	@echo "Table: results/tables/pairs.csv   Records: results/pairs"
+
+array: .venv/installed ## which array pays before one buys it; CONFIG=config/experiments/array.yaml
+	@$(SNAKEMAKE) array $(OPTIONS)
+	@cat results/tables/array.txt
+	@echo "Table: results/tables/array.csv   Figure: results/figures/array.svg, .png"
 
 ladder: .venv/installed ## step by step to the fastest one; CONFIG=config/experiments/ladder.yaml
 	@$(SNAKEMAKE) ladder $(OPTIONS)

@@ -24,7 +24,7 @@ from workflow.hyperkv.records.record_file import read_records
 
 REPOSITORY = Path(__file__).parents[1]
 CONFIGS = ["config/scenarios.yaml", "config/config.yaml", "tiny.yaml"]
-TARGETS = "all sweep profile predict stores layers tables figures decide recommend capacity tune ladder"
+TARGETS = "all sweep profile predict stores layers tables figures decide recommend capacity tune ladder array"
 
 # A context is at most 80 + 2 x 48 = 176 tokens of 32 KiB, 5.5 MiB: one fits into HBM, three do not.
 TINY: dict[str, Any] = {

@@ -28,6 +28,7 @@ from workflow.hyperkv.config.file_checks import FETCHED_TRACE
 from workflow.hyperkv.config.models.config import REMOVED
 from workflow.hyperkv.config.models.values import parse_size
 from workflow.hyperkv.config.plan import (
+    array_spec,
     break_even_spec,
     layers_spec,
     predict_spec,
@@ -70,6 +71,7 @@ def test_defaults_are_filled_at_every_depth():
     assert config["evidence"] == {"device_share_min": 0.8}
     assert config["experiment"] == {
         "scenarios": ["none", "dram", "files"],
+        "array": {"scenarios": [], "gbps": [], "latency_us": []},
         "loads": [2, 4, 8],
         "active_conversations": None,
         "loop": "closed",
@@ -568,3 +570,27 @@ def test_a_size_that_is_none_in_a_stores_own_settings_is_one_line_or_stays(store
     with pytest.raises(UserError, match="max_bytes") as said:
         checked(raw)
     assert "\n" not in str(said.value)
+
+
+def test_scenarios_are_put_behind_devices():
+    config = changed("experiment.array", {"scenarios": ["dram"], "gbps": [0.5, 4], "latency_us": [0, 80]})
+    config["scenarios"]["dram"]["shape"] = {"write_gbps": 0.25, "queue_depth": 32}
+    full = checked(config)
+    names = selected(full, ["dram"])
+    assert names[:5] == [
+        "dram-32",
+        *(f"dram-32-{device}" for device in ("0_5gbps-0us", "0_5gbps-80us", "4gbps-0us", "4gbps-80us")),
+    ]
+    assert len(names) == 10
+    own = json.loads(sweep_spec(full, "dram-64-0_5gbps-80us"))["scenario"]
+    assert own["shape"] == {"read_gbps": 0.5, "write_gbps": 0.25, "latency_us": 80, "queue_depth": 32}
+    assert json.loads(sweep_spec(full, "dram-64-4gbps-0us"))["scenario"]["shape"]["latency_us"] is None
+    assert json.loads(array_spec(full))["devices"]["dram-64-4gbps-0us"] == "dram-64"
+    assert "shape" not in json.loads(sweep_spec(full, "files"))["scenario"]
+
+
+def test_without_latencies_a_device_has_the_scenarios_own():
+    config = changed("experiment.array", {"scenarios": ["files"], "gbps": ["2"]})
+    config["scenarios"]["files"]["shape"] = {"latency_us": 10}
+    own = json.loads(sweep_spec(checked(config), "files-2gbps"))["scenario"]
+    assert (own["shape"]["read_gbps"], own["shape"]["latency_us"]) == (2, 10)

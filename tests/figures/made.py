@@ -242,6 +242,46 @@ def ladder_rows(loads=(1, 2)) -> pd.DataFrame:
     return pd.DataFrame([*rows, *beside])
 
 
+def array_rows(loads=(1, 4), latencies=(None, 80)) -> pd.DataFrame:
+    """Rows of array.csv: a store behind devices of 1, 2 and 4 GB/s, as it is, and what is beside it."""
+    rows = []
+    for load in loads:
+        for latency, gbps in product(latencies, (1.0, 2.0, 4.0)):
+            name = f"valkey-{gbps:g}gbps" + (f"-{latency}us" if latency else "")
+            value = 100 / gbps + (latency or 0) / 10
+            row = scenario_row("valkey_resp", 64, load, name) | {"role": "shaped", "base": "valkey"}
+            row |= {
+                "read_gbps": gbps,
+                "latency_us": latency,
+                "valid": gbps < 4,
+                "reasons": "",
+                "valid_repeats": 3,
+            }
+            row |= {"break_even_ttft_gbps": 2.5, "break_even_rps_gbps": 1.5, "predicted_gbps": 2.25}
+            rows.append(row | _array_values(value))
+        for role, family, value in (
+            ("store", "valkey_resp", 20),
+            ("disk", "files", 60),
+            ("dram", "dram", 10),
+            ("recompute", "none", 50),
+        ):
+            row = scenario_row(family, 64, load, family) | {"role": role, "valid_repeats": 3}
+            row |= {"store_read_gbps": {"store": 6.0, "disk": 1.5}.get(role)}
+            rows.append(row | _array_values(value))
+    return pd.DataFrame(rows)
+
+
+def _array_values(ttft: float) -> dict:
+    return {
+        **around("ttft_p50_ms", ttft, 1),
+        **around("rps_per_gpu", 10 / ttft),
+        **around("usd_per_million_tokens", 0.5 + ttft / 100, 0.01),
+        **around("ttft_gain", 50 / ttft),
+        **around("rps_gain", 50 / ttft),
+        "verdict": "pays",
+    }
+
+
 def svg_of(figure: Figure) -> bytes:
     """A figure as SVG, without what changes from run to run."""
     buffer = io.BytesIO()

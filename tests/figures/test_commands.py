@@ -35,6 +35,7 @@ GIVEN = {
     "break_even": ([BREAK_EVEN, made.placed_rows(BREAK_EVEN)], []),
     "pays": ([table_of([pair(), pair("n", prefill_s=0.05)])], []),
     "ladder": ([made.ladder_rows()], []),
+    "array": ([made.array_rows()], []),
     "before_after": ([made.ladder_rows()], []),
 }
 

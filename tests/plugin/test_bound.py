@@ -167,6 +167,23 @@ def test_after_kill_9_of_the_server_all_that_is_there_is_counted(store):
         nothing_uncounted(store, two)
 
 
+@pytest.mark.parametrize("name", SERVERS[1:])
+def test_what_a_server_has_lost_the_deletion_of_is_deleted_again(name, tmp_path):
+    """Write buffers are full now and then, so that a kill -9 loses the last deletions, not what they deleted."""
+    small = WITHOUT_LOG | {"rocksdb.write_buffer_size": 1, "rocksdb.max_write_buffer_number": 2}
+    with make_store(name, store_config(tmp_path, name, settings=small, port=free_port())) as store:
+        with opened(store.endpoints) as one:
+            for life in range(4):
+                for number in range(250):
+                    put(one, 1000 * life + number)
+                store.kill()
+                store.restart()
+                eventually(lambda number=1000 * life + 900: saved(one, number))
+                loaded(one, range(1000 * life, 1000 * life + 250))
+        with opened(store.endpoints) as one:
+            nothing_uncounted(store, one)
+
+
 def saved(connector, number: int) -> bool:
     try:
         put(connector, number)

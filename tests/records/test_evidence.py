@@ -3,7 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
-from workflow.hyperkv.records.evidence import Evidence, excess, judge
+from workflow.hyperkv.records.evidence import Evidence, excess, judge, shape_evidence
+from workflow.plugin.lmcache_striped.shape import Moved
 
 GOOD = {
     "queried_tokens": 100,
@@ -49,6 +50,20 @@ def evidence(**known) -> Evidence:
         ("dram", {"hit_tokens": 61}, "ram", "101 tokens hit or computed of 100"),
         ("dram", {"hit_tokens": None}, "ram", "of 100 tokens queried were hit or computed is not known"),
         ("dram", {"loaded_bytes": None}, "nothing", None),
+        ("dram", {"shaped_read_share": 0.971, "shaped_read_gbps": 2, "store_read_gbps": 3}, "ram", None),
+        (
+            "dram",
+            {"shaped_read_share": 0.969, "shaped_read_gbps": 2.9, "store_read_gbps": 2.9},
+            "ram",
+            "loads went at 2.9 GB/s, 97% of what the stated device gives of them; the store itself reads 2.9 GB/s of the same: lower "
+            "shape.read_gbps",
+        ),
+        (
+            "dram",
+            {"shaped_write_share": 1.04, "shaped_write_gbps": 1, "store_write_gbps": 2},
+            "ram",
+            "saves went at 1 GB/s, 104% of what",
+        ),
         ("dram", {"served_bytes": 999}, "ram", "served 999 bytes, the engine loaded 1,000"),
     ],
 )
@@ -98,3 +113,16 @@ def test_a_key_that_an_engine_leaves_out_or_misspells_is_an_error():
     for wrong in ({"sent_requests": 1}, known | {"sent": 1}):
         with pytest.raises(ValidationError):
             Evidence(**wrong)
+
+
+def test_what_a_connector_counted_is_evidence():
+    counts = {"read": Moved(2 * 10**9, stated_s=1.96, took_s=2, store_s=0.5), "write": Moved()}
+    found = shape_evidence(counts, True)
+    assert found == {
+        "store_read_gbps": 4,
+        "shaped_read_gbps": 1,
+        "shaped_read_share": 0.98,
+        **dict.fromkeys(("store_write_gbps", "shaped_write_gbps", "shaped_write_share")),
+    }
+    assert shape_evidence(counts, False) == dict.fromkeys(found) | {"store_read_gbps": 4}
+    assert set(shape_evidence(None, False).values()) == {None}

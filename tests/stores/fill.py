@@ -29,6 +29,7 @@ import numpy as np
 
 from workflow.hyperkv.connectors.registry import make_connector
 from workflow.hyperkv.machine.counters import process_counters
+from workflow.hyperkv.machine.processes import free_port
 from workflow.hyperkv.stores.base import Store, StoreConfig
 from workflow.hyperkv.stores.registry import make_store
 from workflow.hyperkv.workloads.chunks import chain_keys
@@ -304,6 +305,7 @@ def main(
             folder / "data",
             chunk,
             folder / "log",
+            port=free_port(),
             settings=settings,
             program=program,
             bound_bytes=None if unbounded else bound,

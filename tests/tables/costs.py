@@ -9,6 +9,7 @@ PRICES = {
     "dram_usd_per_gb": 8.766,
     "ssd_usd_per_gb": 0.8766,
     "ssd_capacity_gb": 1000.0,
+    "ssd_read_gbps": 10.0,
     "ssd_tbw_tb": 876.6,
     "ssd_write_amplification": 2.0,
     "gpu_power_w": 600.0,

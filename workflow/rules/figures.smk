@@ -14,10 +14,13 @@ DRAWN = {
     "latency": rules.write_latency.output[0],
     "cost": [rules.write_cost.output.cost, rules.write_cost.output.sensitivity],
     "ladder": rules.write_ladder.output[0],
+    "array": rules.write_array.output.table,
     "before_after": rules.write_ladder.output[0],
 }
 if STAGES.vllm and CONFIG["latency"]["prompt_tokens"]:
     FIGURES["latency"] = DRAWN["latency"]
+if CONFIG["experiment"]["array"]["scenarios"]:
+    FIGURES["array"] = DRAWN["array"]
 PICTURES = {
     name: {
         "svg": report(

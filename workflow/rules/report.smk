@@ -1,4 +1,4 @@
-PAGE_FIGURES = [*(name for name in FIGURES if name not in ("stores", "layers", "hit_rate")), "cost"]
+PAGE_FIGURES = [*(name for name in FIGURES if name not in ("stores", "layers", "hit_rate", "array")), "cost"]
 
 
 rule make_page:

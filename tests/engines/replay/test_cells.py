@@ -287,3 +287,27 @@ def test_a_record_notes_what_was_done_to_long_requests(tmp_path):
         "trace: of 4 requests 1 cut at the prompt's end, longer than 120 tokens with their answers"
         in record["notes"]
     )
+
+
+def test_a_cell_behind_a_device_loads_no_faster_than_that_and_proves_it(tmp_path, records):
+    held = cell(tmp_path, "dram")
+    held.scenario["shape"] = {"read_gbps": 0.02, "write_gbps": 0.05}
+    record, free = measure_cell(held).dump(), records["dram"][0]
+    evidence = record["evidence"]
+    assert evidence["loaded_bytes"] > 0
+    assert evidence["shaped_read_gbps"] <= 0.02 < evidence["store_read_gbps"]
+    assert evidence["shaped_write_gbps"] <= 0.05 < evidence["store_write_gbps"]
+    assert sum(record["requests"]["load_s"]) >= evidence["loaded_bytes"] / 0.02e9
+    assert evidence["shaped_read_share"] <= 1.0
+    assert free["evidence"]["shaped_read_share"] is None
+    assert free["evidence"]["store_read_gbps"] > 0.02
+
+
+def test_a_device_faster_than_the_store_is_refused_with_what_the_store_does(tmp_path):
+    fast = cell(tmp_path, "dram")
+    fast.scenario["shape"] = {"read_gbps": 1e6}
+    record = measure_cell(fast).dump()
+    (reason,) = record["reasons"]
+    does = record["evidence"]["store_read_gbps"]
+    assert not record["valid"]
+    assert f"the store itself reads {does:.3g} GB/s of the same: lower shape.read_gbps" in reason

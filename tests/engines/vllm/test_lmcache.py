@@ -17,6 +17,7 @@ from workflow.hyperkv.stores.registry import store_class
 from workflow.plugin.lmcache_striped.cache_settings import settings_from
 from workflow.plugin.lmcache_striped.deadline import Endpoint
 from workflow.plugin.lmcache_striped.secret import Secret
+from workflow.plugin.lmcache_striped.shape import Device
 
 GIB = 1 << 30
 
@@ -203,6 +204,14 @@ def test_the_server_keeps_chunks_in_stripes():
     }
 
 
+def test_the_server_is_told_of_the_device_that_a_store_is_held_to_be():
+    shape = {"read_gbps": 1.5, "write_gbps": None, "latency_us": 80, "queue_depth": 32}
+    server = offload(scenario("kvrocks", "striped_mp", shape=shape)).server
+    told = json.loads(server[server.index("--l2-adapter") + 1])["adapter_params"]
+    settings = settings_from({f"l2.{key}": value for key, value in told.items()}, "l2")
+    assert settings.device == Device(**shape)
+
+
 @pytest.mark.parametrize("connector", ["striped_mp", "striped"])
 def test_a_gate_is_told_where_vllm_counts_and_where_its_curve_is(connector):
     own = scenario("kvrocks", connector, gate="ttft", chunk_tokens=256)
@@ -288,6 +297,7 @@ def test_on_a_cpu_the_copy_between_vllms_cache_and_its_pool_is_ours():
             "cuda",
             "lmcache.enable_async_loading is a key of LMCache inside vLLM",
         ),
+        (scenario("valkey", "striped", shape={"read_gbps": 1}), "cuda", "choose striped_mp or direct_mp"),
         (scenario("valkey", "resp", socket="unix"), "cuda", "choose tcp, or connector striped"),
         (scenario("files", "mp", serde="turboquant_k8v4"), "cpu", "TurboQuant's kernels need CUDA"),
         (scenario("dram", "mp", dram_pool_bytes=GIB, serde="fp8"), "cuda", "holds KV as it is"),

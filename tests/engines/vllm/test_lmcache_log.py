@@ -4,6 +4,7 @@ import pytest
 
 from workflow.hyperkv.engines.vllm.lmcache_log import transfers
 from workflow.plugin.lmcache_striped.file_counts import FileCounts
+from workflow.plugin.lmcache_striped.shape import Moved
 
 LINES = [
     "(EngineCore pid=1594) \x1b[32;20m[2026-11-24 14:37:30,438] LMCache INFO:\x1b[0m [req_id=cmpl-b] Retrieved 1792 out of 1792 required tokens (from 1792 total tokens). size: 0.2188 gb, cost 35.7298 ms, throughput: 6.1223 GB/s; \x1b[3m(cache_engine.py:939:lmcache.v1.cache_engine)\x1b[0m",
@@ -106,3 +107,14 @@ def test_lines_of_faults_are_kept():
     )
     assert found.faults[0] == "[2026-11-24] LMCache ERROR: Failed to put chunk"
     assert len(found.faults) == 2
+
+
+def test_what_a_shaped_device_did_is_summed():
+    line = "LMCache INFO: striped: shape {}: 2000000 bytes, stated 0.002000 s, took 0.002500 s, store 0.001000 s (l2.py)"
+    found = transfers([*LINES, *map(line.format, ("read", "write", "read"))])
+    assert found.shape == {
+        "read": Moved(4 * 10**6, 0.004, 0.005, 0.002),
+        "write": Moved(2 * 10**6, 0.002, 0.0025, 0.001),
+    }
+    assert found.faults == ()
+    assert transfers(LINES).shape is None

@@ -11,7 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 _OPTIONS = "HYPERKV_CONFIG_OPTIONS"  # what the run was given, for its stages' messages
-_MADE = {"build_kvrocks": "kvrocks", "build_patched_kvrocks": "kvrocks-patched", "ladder": "ladder"}
+_MADE = {
+    "build_kvrocks": "kvrocks",
+    "build_patched_kvrocks": "kvrocks-patched",
+    "ladder": "ladder",
+    "array": "array",
+}
 _CARRIED = ("--configfile", "--configfiles", "--config")
 
 _PLAIN = re.compile(r"[\w./+-]+")  # a word that Makefile takes as it is

@@ -27,7 +27,7 @@ from .scenario_checks import (
     check_recommend,
     check_store,
 )
-from .scenarios import expanded, selected
+from .scenarios import behind_devices, expanded, selected
 
 
 def checked(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
     check_keys(config)
     refuse_credentials(config)
     full = validated(Config, config).model_dump()
-    full["scenarios"] = expanded(full["scenarios"])
+    full["scenarios"] = behind_devices(expanded(full["scenarios"]), full["experiment"]["array"])
     check_values({"scenarios": full["scenarios"]})
     refuse_credentials({"scenarios": full["scenarios"]})
     check_names(full)

@@ -48,7 +48,7 @@ def sweep_spec(config: Mapping[str, Any], scenario: str) -> str:
     """JSON of everything that measuring one scenario depends on, and nothing else."""
     experiment = config["experiment"]
     other = () if config["engine"] == "vllm" else ("vllm", "lmcache", "pair", *OF_ENGINE)
-    left_out = {"loads", "family", *other}
+    left_out = {"loads", "family", "behind", *other}
     own = told(config["scenarios"][scenario])
     own = {key: value for key, value in own.items() if key not in left_out}
     spec = {key: config[key] for key in ("engine", "model", "kv_dtype", "data_dir", "evidence")}
@@ -227,6 +227,13 @@ def cost_spec(config: Mapping[str, Any]) -> str:
     found = validated(Prices, document, f"config: cost.prices: {path}").model_dump()
     prices = {name: price | {"unit": unit_of(rules_at(Prices, (name,))[0])} for name, price in found.items()}
     return json.dumps({"prices": prices, "slo": config["cost"]["slo"]}, sort_keys=True)
+
+
+def array_spec(config: Mapping[str, Any]) -> str:
+    """JSON of the scenarios behind a device that are measured, each with what was put behind it."""
+    measured = selected(config, config["experiment"]["scenarios"])
+    behind = {name: config["scenarios"][name].get("behind") for name in measured}
+    return json.dumps({"devices": {name: base for name, base in behind.items() if base}})
 
 
 def ladder_spec(config: Mapping[str, Any]) -> str:

@@ -27,6 +27,41 @@ def expanded(scenarios: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return found
 
 
+def behind_devices(
+    scenarios: Mapping[str, dict[str, Any]], array: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Scenarios by name, behind each of those of `experiment.array` the same with each device. Raises UserError."""
+    where = "config: experiment.array"
+    families = {scenario["family"] for scenario in scenarios.values()}
+    for name in array["scenarios"]:
+        if name not in families and name not in scenarios:
+            raise UserError(f"{where}.scenarios: no scenario {name!r}; choose one of scenarios")
+        if not array["gbps"]:
+            raise UserError(
+                f"{where}.gbps is empty; write the GB/s of the devices that {name} is to be behind"
+            )
+    found: dict[str, dict[str, Any]] = {}
+    for name, scenario in scenarios.items():
+        found[name] = scenario
+        if not {name, scenario["family"]} & {*array["scenarios"]}:
+            continue
+        if scenario["tier"] == "none":
+            raise UserError(
+                f"{where}.scenarios: {name} has no store that could be behind a device; leave it out"
+            )
+        own = scenario["shape"] or {}
+        for gbps in array["gbps"]:
+            for latency_us in array["latency_us"] or [own.get("latency_us")]:
+                device = {"read_gbps": gbps, "latency_us": latency_us or None}
+                words = f"-{gbps:g}gbps" + (f"-{latency_us:g}us" if array["latency_us"] else "")
+                found[name + words.replace(".", "_")] = {
+                    **scenario,
+                    "shape": {**own, **device},
+                    "behind": name,
+                }
+    return found
+
+
 def pair_of(scenario: Mapping[str, Any]) -> str:
     """The pair of vLLM and LMCache that serves a scenario: its own, else the one that is sound for its connector."""
     return scenario["pair"] or ("reference" if scenario.get("connector") in IN_PROCESS else "current")

@@ -27,12 +27,16 @@ class SpreadConnector(Connector):
 
     def get(self, keys: Sequence[bytes], buffers: Sequence[np.ndarray]) -> list[bool]:
         found = [False] * len(keys)
-        for worker, part in enumerate(self.spread(self.load, list(zip(keys, buffers, strict=True)))):
-            found[worker :: self.connections] = part
+        with self.shape.moving("read", self.connections) as moved:
+            for worker, part in enumerate(self.spread(self.load, list(zip(keys, buffers, strict=True)))):
+                found[worker :: self.connections] = part
+            moved += [buffer.size for buffer, hit in zip(buffers, found, strict=True) if hit]
         return found
 
     def put(self, keys: Sequence[bytes], values: Sequence[np.ndarray]) -> None:
-        self.spread(self.save, list(zip(keys, values, strict=True)))
+        with self.shape.moving("write", self.connections) as moved:
+            self.spread(self.save, list(zip(keys, values, strict=True)))
+            moved += [value.size for value in values]
 
     def spread(self, work: Callable[[int, Items], T], items: Items) -> list[T]:
         """Run work(worker, its items) on every worker that has some, and wait for all of them."""

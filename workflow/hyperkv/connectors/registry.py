@@ -10,6 +10,7 @@ from typing import Any
 
 from ...plugin.lmcache_striped.base import Connector
 from ...plugin.lmcache_striped.secret import Secret
+from ...plugin.lmcache_striped.shape import Device, Shape
 from ..base.errors import UserError
 from ..base.own_command import snakemake_command
 from ..stores.base import DIRECT, Store
@@ -51,6 +52,8 @@ def options_of(name: str, scenario: Mapping[str, Any]) -> dict[str, Any]:
     options = {argument: scenario[key] for argument, key in _OPTIONS.get(name, {}).items() if key in scenario}
     if "library" in options:
         options["library"] = library_of(options["library"])
+    if scenario.get("shape"):
+        options["shape"] = Device(**scenario["shape"])
     return options
 
 
@@ -73,6 +76,13 @@ def make_connector(
 
     Raises UserError when the two do not fit.
     """
+    shape = Shape(options.pop("shape", Device()))
+    made = _made(name, store, connections, timeout_s, **options)
+    made.shape = shape
+    return made
+
+
+def _made(name: str, store: Store, connections: int, timeout_s: float, **options: Any) -> Connector:
     module, cls = CONNECTORS[name]
     connector = getattr(import_module(module), cls)
     if name == "inprocess":

@@ -240,19 +240,26 @@ def legend(
     below: Figure | None = None,
 ) -> None:
     """A legend of the axes' lines, in it or below the whole figure."""
-    handles, texts = axes.get_legend_handles_labels()
-    if not rows["valid"].all():
-        handles.append(Line2D([], [], linestyle="none", marker="o", markerfacecolor="white", color="#666666"))
-        texts.append(f"hollow: {hollow}")
-    if any(rows[column].notna().any() for column in rows if column.endswith("_low")):
-        handles.append(Line2D([], [], color="#666666", alpha=0.45, linewidth=3))
-        texts.append("95 % interval over repeats")
+    handles, texts = told(*axes.get_legend_handles_labels(), rows, hollow)
     drawn = (
         legend_below(below, handles, texts, title)
         if below
         else axes.legend(handles, texts, loc="best", **LEGEND)
     )
     drawn.get_frame().set_alpha(0.85)
+
+
+def told(
+    handles: list, texts: list[str], rows: pd.DataFrame, hollow: str = "invalid, see cells.csv"
+) -> tuple[list, list[str]]:
+    """A legend's handles and texts with what hollow points and bars behind the lines are, where there are any."""
+    if not rows["valid"].all():
+        handles.append(Line2D([], [], linestyle="none", marker="o", markerfacecolor="white", color="#666666"))
+        texts.append(f"hollow: {hollow}")
+    if any(rows[column].notna().any() for column in rows if column.endswith("_low")):
+        handles.append(Line2D([], [], color="#666666", alpha=0.45, linewidth=3))
+        texts.append("95 % interval over repeats")
+    return handles, texts
 
 
 def legend_beside(

@@ -146,6 +146,12 @@ def load_gpu(path: Path, geometry: Geometry, gpus: int = 1) -> GpuModel:
     return _shared(one, geometry, gpus, launch_s)
 
 
+def gpu_of_record(record: Mapping[str, Any]) -> GpuModel:
+    """The modelled GPU that a cell's record has (as_record)."""
+    bounded = tuple(BoundedAttention(**layers) for layers in record.get("bounded", ()))
+    return GpuModel(**{**record, "bounded": bounded})
+
+
 def document_of(path: Path) -> dict[str, Any]:
     """The content of a GPU's file. Raises UserError when it cannot be read."""
     return mapping_of(path, "gpu:", "choose a file of config/gpus")

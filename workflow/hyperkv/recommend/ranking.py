@@ -166,6 +166,7 @@ def _eligible(cells: pd.DataFrame, objective: Objective) -> tuple[dict[str, list
 
 COMPARED_FACTS = ("gpu", "comparable_digest", "gpus", *FACTS)
 _FACTS = ("tier", "store", "connector", "chunk_tokens", *COMPARED_FACTS)
+_SHAPED = ("shaped_read_share", "shaped_write_share")
 _MEDIANS = ("tps_per_user", "rps_per_gpu", "ttft_p50_ms", "ttft_p95_ms", "hit_rate", "device_share")
 
 
@@ -189,6 +190,8 @@ def _unfit(group: pd.DataFrame, objective: Objective) -> str | None:
         bad = group[~group["valid"]]
         reasons = "; ".join(dict.fromkeys(filter(None, bad["reasons"].fillna("").astype(str))))
         return f"{len(bad)} of {len(group)} repeats invalid: {reasons}"
+    if any(name in group and group[name].notna().any() for name in _SHAPED):
+        return "its store was held to be a device that is not here (scenario key shape)"
     if group[objective.metric].isna().all():
         return f"no {objective.metric} was measured"
     empty = int((group["served_from"] == _NOTHING).sum()) if group["tier"].iloc[0] != RECOMPUTE else 0

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from .kinds.record import Bytes, Chunks, Part, Requests, Seconds, Share, Tokens, Unit
+from ...plugin.lmcache_striped.shape import HELD, Moved
+from .kinds.record import Bytes, Chunks, Gbps, Part, Requests, Seconds, Share, Tokens, Unit
 
 _EXCESS = 1.5
+_CALLS = {"read": "loads", "write": "saves"}
 
 
 class Evidence(Part):
@@ -69,6 +72,18 @@ class Evidence(Part):
     """Connector direct, stripes that were asked for by GET."""
     retried_stripes: Annotated[int | None, Unit("stripes")]
     """Of these, those that were said to lie in a file, and were not read there or did not prove themselves."""
+    store_read_gbps: Gbps | None
+    """Bytes that the store's connector loaded over the time that the store itself took for it, lookups and a shaped device apart; empty where nobody counts it."""
+    store_write_gbps: Gbps | None
+    """The same of what it saved."""
+    shaped_read_gbps: Gbps | None
+    """Scenario key shape: bytes loaded over the time that it took, held back by the stated device."""
+    shaped_read_share: Share | None
+    """That over what the stated device gives of these loads; more than 3 % from 1, and the cell is invalid."""
+    shaped_write_gbps: Gbps | None
+    """As shaped_read_gbps of what was saved."""
+    shaped_write_share: Share | None
+    """As shaped_read_share of what was saved."""
     dropped_chunks: Chunks | None
     """Chunks not saved because the staging pool was full."""
     first_use_chunks: Chunks | None
@@ -110,6 +125,19 @@ class Evidence(Part):
     def unknown(cls) -> Evidence:
         """Of a cell that could not be measured."""
         return cls(**dict.fromkeys(cls.model_fields))
+
+
+def shape_evidence(counts: Mapping[str, Moved] | None, stated: bool) -> dict[str, float | None]:
+    """The evidence of a connector's calls. counts: by way, None where nobody counts them. stated: whether a device was."""
+    found: dict[str, float | None] = {}
+    for way in ("read", "write"):
+        moved = Moved() if counts is None else counts.get(way, Moved())
+        found |= {
+            f"store_{way}_gbps": moved.store_gbps,
+            f"shaped_{way}_gbps": moved.gbps if stated and moved.share else None,
+            f"shaped_{way}_share": moved.share if stated else None,
+        }
+    return found
 
 
 ServedFrom = Literal["recompute", "nothing", "ram", "ssd"]
@@ -168,9 +196,25 @@ def judge(tier: str, evidence: Evidence, device_share_min: float) -> Verdict:
     served, loaded = evidence.served_bytes, evidence.loaded_bytes
     if served is not None and loaded is not None and served < loaded:
         reasons.append(f"the store served {served:,} bytes, the engine loaded {loaded:,}")
+    reasons += [reason for way in ("read", "write") if (reason := _not_held(evidence, way))]
     if tier == "ssd" and served_from == "ram":
         reasons.append(served_from_ram(evidence.device_share, device_share_min))
     return Verdict(not reasons, tuple(reasons), served_from)
+
+
+def _not_held(evidence: Evidence, way: str) -> str | None:
+    """Why what was moved one way is not as the stated device has it: the store is slower, or this machine wakes too late."""
+    came, share, store = (
+        getattr(evidence, f"{name}_{way}_{unit}")
+        for name, unit in (("shaped", "gbps"), ("shaped", "share"), ("store", "gbps"))
+    )
+    if share is None or abs(share - 1) <= HELD:
+        return None
+    told = (
+        f"shape: {_CALLS[way]} went at {came:.3g} GB/s, {share:.0%} of what the stated device gives of them"
+    )
+    mend = f"lower shape.{way}_gbps, choose a faster store, or leave the machine to the run"
+    return f"{told}; the store itself {way}s {store:.3g} GB/s of the same: {mend}"
 
 
 def _served_from(tier: str, evidence: Evidence, least: float) -> ServedFrom:

@@ -6,7 +6,8 @@
    CPU time is finer than a tick.
 5  the pair of vLLM and LMCache.
 6  what was read from the store's files (connector direct).
-7  what a gate found and left, and how well it predicted; first uses that were not saved.
+7  what a gate found and left, and how well it predicted; first uses that were not saved; what the store itself moved per second,
+   and how far it was held to a shaped device.
 """
 
 from __future__ import annotations

@@ -94,6 +94,8 @@ class Stages:
         if "ladder" in words and set(self.ladder) != set(wanted := plan.ladder_scenarios(self.config)):
             [note] = kvrocks_notes(self.config, wanted, self.kvrocks)
             raise UserError(f"config: ladder: {note}")
+        if "array" in words and json.loads(self.spec("write_array")) == {"devices": {}}:
+            raise UserError("config: experiment.array is empty; config/experiments/array.yaml has one")
         if "pairs" in words:
             tried = self.config["pairs"]["tried"]
             if not tried:
@@ -126,6 +128,7 @@ class Stages:
             "predict_hit_rates": lambda: plan.predict_spec(self.config),
             "predict_break_even": lambda: plan.break_even_spec(self.config),
             "write_ratios": lambda: json.dumps({"figures": self.config["figures"]}, sort_keys=True),
+            "write_array": lambda: plan.array_spec(self.config),
             "write_cost": lambda: plan.cost_spec(self.config),
             "write_ladder": lambda: plan.ladder_spec(self.config) if self.config["ladder"]["steps"] else "{}",
             "compared": lambda: json.dumps({"chunk_tokens": self.config["figures"]["chunk_tokens"]}),

@@ -41,7 +41,9 @@ IDENTITY = (
 )  # fmt: skip
 SHARES = tuple(f"{part}_share" for part in PARTS)
 _ROUNDED_S = 1e-6  # records round times to it, and the window ends with an answer
-_POINT = ("tokens_per_s", "answer_tokens_per_s", "dram_bytes", "ssd_bytes", "written_bytes_per_s")
+_POINT = (
+    "tokens_per_s", "answer_tokens_per_s", "dram_bytes", "ssd_bytes", "written_bytes_per_s", "device_gbps"
+)  # fmt: skip
 _MEASURED = ("rps_per_gpu", "tps_per_user", "ttft_p95_ms")
 _COSTS = ("usd_per_hour", "usd_per_million_tokens", "usd_per_million_answer_tokens", "endurance_years")
 _SLO = ("slo_tps_per_user", "slo_ttft_p95_ms")
@@ -123,9 +125,12 @@ def point_of(record: Mapping[str, Any]) -> tuple[Point | None, list[str]]:
     if needed is None:
         return None, ["how many bytes the store holds is not known"]
     span_s = max(end for end in finish_s if end is not None) - min(requests["arrival_s"])
-    on_ssd = record["spec"]["scenario"]["tier"] == "ssd"
-    written = evidence["device_write_bytes"] if on_ssd else None
-    if on_ssd and written is None:
+    scenario = record["spec"]["scenario"]
+    device_gbps = (scenario.get("shape") or {}).get("read_gbps")
+    written = evidence["device_write_bytes"] if scenario["tier"] == "ssd" else None
+    if device_gbps is not None:
+        written = evidence["saved_bytes"]
+    if _medium(scenario) == "ssd" and written is None:
         return None, ["how many bytes were written to the device is not known"]
     return Point(
         load=record["load"],
@@ -137,22 +142,33 @@ def point_of(record: Mapping[str, Any]) -> tuple[Point | None, list[str]]:
         dram_bytes=needed["dram"],
         ssd_bytes=needed["ssd"],
         written_bytes_per_s=None if written is None else written / span_s,
+        device_gbps=device_gbps,
         gpus=record["gpus"],
     ), []
 
 
 def _needed_bytes(record: Mapping[str, Any]) -> dict[str, float] | None:
-    """Bytes that the tier holds by medium: the DRAM pool's size, and a store's capacity or all that was saved to it."""
+    """Bytes that the tier holds by medium: the DRAM pool's size, and a store's capacity or all that was saved to it. A store that is held
+    to be a device is one.
+    """
     scenario, evidence = record["spec"]["scenario"], record["evidence"]
     needed = {"dram": float(scenario.get("dram_pool_bytes") or 0), "ssd": 0.0}
-    if scenario["tier"] == "none" or scenario["store"] == "dram":
+    shaped = _medium(scenario) != scenario["tier"]
+    if shaped and scenario["store"] == "dram":
+        needed["dram"] = 0.0
+    if scenario["tier"] == "none" or (scenario["store"] == "dram" and not shaped):
         return needed
     saved = evidence["saved_bytes"] if evidence["saved_bytes"] is not None else evidence["taken_bytes"]
     if saved is None:
         return None
     capacity = scenario.get("capacity_bytes")
-    needed[scenario["tier"]] += saved if capacity is None else min(saved, capacity)
+    needed[_medium(scenario)] += saved if capacity is None else min(saved, capacity)
     return needed
+
+
+def _medium(scenario: Mapping[str, Any]) -> str:
+    """What the tier is bought as."""
+    return "ssd" if (scenario.get("shape") or {}).get("read_gbps") else scenario["tier"]
 
 
 def _bounds(curves: Sequence[Sequence[Point]], slo: Mapping[str, float | None]) -> dict[str, float | None]:
@@ -179,7 +195,7 @@ def _measures(
     if point is None:
         return {}
     needs = (point.dram_bytes, point.ssd_bytes, point.written_bytes_per_s)
-    parts = usd_per_hour(prices, *needs, point.gpus)
+    parts = usd_per_hour(prices, *needs, point.gpus, point.device_gbps)
     total = sum(parts.values())
     values = asdict(point)
     return {
@@ -220,8 +236,13 @@ def sensitivity_table(repeats: pd.DataFrame, prices: Mapping[str, Mapping[str, A
     """
     rows = []
     for group in compared_rows(repeats[repeats["valid"].astype(bool)]):
+        told = {
+            name: price
+            for name, price in prices.items()
+            if name != "ssd_read_gbps" or group["device_gbps"].notna().any()
+        }
         point = {key: group.iloc[0][key] for key in ("scenario", "at", "load")}
-        for name, price in prices.items():
+        for name, price in told.items():
             columns = {"usd_per_million_tokens": "value", "usd_at_low": "low", "usd_at_high": "high"}
             ends = {
                 column: _median_cost(group, values_of(prices) | {name: price[end]})
@@ -235,7 +256,8 @@ def _median_cost(rows: pd.DataFrame, prices: Mapping[str, float]) -> float | Non
     costs = []
     for _, row in rows.iterrows():
         written = None if pd.isna(row["written_bytes_per_s"]) else row["written_bytes_per_s"]
-        parts = usd_per_hour(prices, row["dram_bytes"], row["ssd_bytes"], written, row["gpus"])
+        device_gbps = None if pd.isna(row["device_gbps"]) else row["device_gbps"]
+        parts = usd_per_hour(prices, row["dram_bytes"], row["ssd_bytes"], written, row["gpus"], device_gbps)
         costs.append(usd_per_million(sum(parts.values()), row["tokens_per_s"]))
     return median(costs)
 

@@ -90,11 +90,11 @@ def _summary(own: pd.DataFrame) -> dict[str, Any]:
 def _gains(own: pd.DataFrame, other: pd.DataFrame | None, over: str) -> dict[str, Any]:
     row: dict[str, Any] = {}
     for name, (column, lower_is_better) in GAINS.items():
-        row |= spread(f"{name}_over_{over}", _gain(own, other, column, lower_is_better))
+        row |= spread(f"{name}_over_{over}", gain(own, other, column, lower_is_better))
     return row
 
 
-def _gain(own: pd.DataFrame, other: pd.DataFrame | None, column: str, lower_is_better: bool) -> Interval:
+def gain(own: pd.DataFrame, other: pd.DataFrame | None, column: str, lower_is_better: bool) -> Interval:
     """How many times better `own` is than `other`, paired by repeat, of valid cells."""
     if other is None:
         return Interval(None, None, None)

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from .shape import Shape
 from .threads import started
 
 T = TypeVar("T")
@@ -20,11 +21,12 @@ class Connector(ABC):
 
     Every call returns when all of its bytes have moved, and ends by its deadline (deadline.py). Errors and time-outs raise
     StoreError; a missing or
-    wrongly sized value is not an error.
+    wrongly sized value is not an error. shape: the device that it is held to be, and what it counts of every call.
     """
 
     def __init__(self, connections: int):
         self.connections = connections
+        self.shape = Shape()
         self._workers = started(connections, "connection")
 
     def __enter__(self) -> Connector:

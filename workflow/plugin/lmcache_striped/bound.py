@@ -216,22 +216,25 @@ class Bound:
     def _append(self) -> None:
         """Log what has changed. Raises StoreError; when another instance has taken the bound over, this one lets go of it."""
         with self._lock:
-            may, text = self._log.may_append(len(self._order)), b""
-            if may and self._order.pending:
-                text = self._order.take()
+            whole, long = self._log.whole, self._log.is_long(len(self._order))
+            text = self._order.take() if whole and not long and self._order.pending else b""
         try:
-            if may and not text:
-                return
-            if not may or not self._log.append(text):
-                self._unsure = self._unsure or may  # a server has lost its end
-                with self._lock:
-                    parts = self._order.snapshot(_PART_BYTES)
-                self._log.write(parts)
+            if text:
+                whole = self._log.append(text)
+            if not whole:
+                self._delete_what_came_back()
+            if long or not whole:
+                self._write()
         except Taken as error:
             self._mine.clear()
             self._seen = None
             self._say(str(error))
             raise
+
+    def _write(self) -> None:
+        with self._lock:
+            parts = self._order.snapshot(_PART_BYTES)
+        self._log.write(parts)
 
     # Its thread
 
@@ -282,7 +285,7 @@ class Bound:
             with self._lock:
                 gone = self._order.oldest(self._order.used_bytes - self.most_bytes)
             self._remove(gone)
-            self._append()
+            self._write()
             self._said.clear()
             self._mine.set()
 
@@ -292,6 +295,14 @@ class Bound:
             found = [self._order.find(key) for key in self._broken]
             gone = [each for each in found if each is not None and each.used == self._broken[each.key]]
             self._broken = {}
+        self._remove(gone)
+
+    def _delete_what_came_back(self) -> None:
+        """Chunks that a server tells of, and that were deleted: it has lost its end, and with it the deletion."""
+        self._unsure = True
+        entries = [entry for told in self._log.told() for entry in told.entries.values()]
+        with self._lock:
+            gone = [entry for entry in entries if entry.key not in self._order]
         self._remove(gone)
 
     def _delete_what_is_not_whole(self) -> None:

@@ -26,6 +26,7 @@ from .ledger import Ledger
 from .save_queue import SaveCounts, SaveQueue
 from .save_share import SaveShare
 from .second_use import SecondUse, told
+from .shape import Shape
 
 T = TypeVar("T")
 
@@ -54,7 +55,7 @@ class StripedCache:
     """Lookups, loads, saves and deletions that never raise StoreError. Safe to use from several threads.
 
     report: is told in a line when the store fails and when chunks are damaged; warn, why files are not read; note, of each load
-    how much of it came from files. rank: which of those that share the store, each with a bound of its own. share: what
+    how much of it came from files, and of every call how a shaped device held it back. rank: which of those that share the store, each with a bound of its own. share: what
     saves take while loads come.
     """
 
@@ -70,6 +71,7 @@ class StripedCache:
     ):
         self.settings = settings
         self.report, self._warn, self._note = report, warn, note
+        self.shape = Shape(settings.device, note)
         self._ledger = Ledger(settings.endpoints, 1, settings.timeout_s, connect=False)
         self.bound = None
         if settings.bound_bytes is not None:
@@ -110,6 +112,7 @@ class StripedCache:
             files=files,
             report=self._warn,
             turn=turn,
+            shape=self.shape,
         )
 
     def close(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from .pieces import READS
 from .second_use import SAVES
 from .secret import KEYS as SECRET_KEYS
 from .secret import Secret
+from .shape import KEYS as DEVICE_KEYS
+from .shape import Device, device_from
 from .stripes import STRIPE_BYTES, STRIPES_IN_FLIGHT
 
 LOADS_OF_FILES = 2
@@ -36,7 +38,7 @@ class CacheSettings:
     dirs: the servers' data folders in their order, whose files are read here where the servers answer LOCATE; read,
     read_threads, read_depth: how, see FileSettings of direct.py. loads: how many go on at once, each over connections of its own;
     None for one, or LOADS_OF_FILES with dirs, so that one's questions go on beside another's reads. bound_bytes: what is kept in
-    the servers at most, see bound.py; None for no bound.
+    the servers at most, see bound.py; None for no bound. device: what the servers are held to be together, see shape.py.
     """
 
     endpoints: tuple[Endpoint, ...]
@@ -56,6 +58,7 @@ class CacheSettings:
     loads: int | None = None
     bound_bytes: int | None = None
     save: str = "first_use"
+    device: Device = field(default_factory=Device)
 
     @property
     def loads_at_once(self) -> int:
@@ -72,9 +75,8 @@ class CacheSettings:
         """For a log: what loads, and where."""
         client = "Python" if self.library is None else f"compiled code, {self.library}"
         files = f", files in {', '.join(map(str, self.dirs))} ({self.read})" if self.files else ""
-        return (
-            f"{len(self.endpoints)} servers, {self.connections} connections to each, loads by {client}{files}"
-        )
+        shaped = f", held to be {self.device}" if self.device.is_stated else ""
+        return f"{len(self.endpoints)} servers, {self.connections} connections to each, loads by {client}{files}{shaped}"
 
 
 def settings_from(values: Mapping[str, Any], prefix: str) -> CacheSettings:
@@ -82,7 +84,8 @@ def settings_from(values: Mapping[str, Any], prefix: str) -> CacheSettings:
 
     `<prefix>.password_file`, or `<prefix>.password_env`, says where every server's password is (secret.py). Loads are by
     compiled code where it was installed; `<prefix>.client`, python or native, chooses, and `<prefix>.library` names another
-    build of it. `<prefix>.dirs` are folders by commas, as many as endpoints. Raises UserError naming the key.
+    build of it. `<prefix>.dirs` are folders by commas, as many as endpoints. `<prefix>.shape_read_gbps` and so on are the device.
+    Raises UserError naming the key.
     """
     where = f"{prefix}.endpoints"
     text = values.get(where)
@@ -94,7 +97,8 @@ def settings_from(values: Mapping[str, Any], prefix: str) -> CacheSettings:
             f"{prefix}.password_file"
         )
     gate = gate_from(values, prefix)
-    known = {*_HOSTS, *SECRET_KEYS, *GATE_KEYS, "client", *(item.name for item in fields(CacheSettings))}
+    own = [item.name for item in fields(CacheSettings) if item.name != "device"]
+    known = {*_HOSTS, *SECRET_KEYS, *GATE_KEYS, *DEVICE_KEYS, "client", *own}
     given_here = (key.removeprefix(f"{prefix}.") for key in values if key.startswith(f"{prefix}."))
     if unknown := sorted(key for key in given_here if key not in known and "." not in key):
         raise UserError(
@@ -103,7 +107,7 @@ def settings_from(values: Mapping[str, Any], prefix: str) -> CacheSettings:
     password = Secret.of({key: values.get(f"{prefix}.{key}") for key in SECRET_KEYS})
     endpoints = tuple(_endpoint(word.strip(), password, where) for word in str(text).split(","))
     words = ("endpoints", "library", "dirs", "read", "gate", "save")
-    numbers = [item.name for item in fields(CacheSettings) if item.name not in words]
+    numbers = [name for name in own if name not in words]
     given = {
         name: values[f"{prefix}.{name}"] for name in numbers if values.get(f"{prefix}.{name}") is not None
     }
@@ -131,8 +135,10 @@ def settings_from(values: Mapping[str, Any], prefix: str) -> CacheSettings:
         raise UserError(
             f"{prefix}.read_depth: {given['read_depth']} is wrong; at most {MOST_DEPTH} reads are under way in a thread"
         )
-    library = _library(values, prefix)
-    return CacheSettings(endpoints, **given, library=library, dirs=dirs, read=read, gate=gate, save=save)
+    library, device = _library(values, prefix), device_from(values, f"{prefix}.")
+    return CacheSettings(
+        endpoints, **given, library=library, dirs=dirs, read=read, gate=gate, save=save, device=device
+    )
 
 
 def _library(values: Mapping[str, Any], prefix: str) -> Path | None:

@@ -21,6 +21,7 @@ from .deadline import Deadline, Endpoint
 from .direct import FileReads, FileSettings, Loading
 from .file_counts import FileCounts
 from .native import NativeLoads, Wanted
+from .shape import Shape
 from .stripes import (
     HEAD_BYTES,
     STRIPE_BYTES,
@@ -49,7 +50,7 @@ class StripedConnector(ChannelConnector):
     that is not done. Every connection has a thread. A closed
     connection is opened again by the next call that needs it. Calls from several threads wait for each other.
     timeout_s: of every call, once it is its turn; deadline.py says how it bounds a large one. Connecting is part of it.
-    turn: waits until a save of so many bytes may begin and says how long, see save_share.py.
+    turn: waits until a save of so many bytes may begin and says how long, see save_share.py. shape: of all connectors of a client.
     damaged_chunks: loads that found stripes, all of the right length, that were together not the chunk.
     """
 
@@ -65,6 +66,7 @@ class StripedConnector(ChannelConnector):
         files: FileSettings | None = None,
         report: Callable[[str], None] | None = None,
         turn: Callable[[int], float] | None = None,
+        shape: Shape | None = None,
     ):
         super().__init__(connections * len(endpoints))
         self.connections = connections
@@ -73,10 +75,13 @@ class StripedConnector(ChannelConnector):
         self.notes: list[str] = []
         self._timeout_s = timeout_s
         self._turn = turn
+        self.shape = shape or self.shape
         self._lock = threading.Lock()
         self._native = None if library is None else NativeLoads(library)
         count = connections * len(endpoints)
         self._files = None if files is None else FileReads(files, library, count, report or self.notes.append)
+        self._saving = None if in_flight is None else in_flight * count
+        self._loading = self._saving if self._files is None else self._files.under_way
         self._servers = [
             [Channel(endpoint, timeout_s, in_flight) for _ in range(connections)] for endpoint in endpoints
         ]
@@ -106,7 +111,7 @@ class StripedConnector(ChannelConnector):
         ]
         chunks = [Loading(*chunk) for chunk in zip(keys, buffers, proofs, strict=True)]
         size, commands = _moved([proof.parts for proof in proofs])
-        with self._lock:
+        with self._lock, self.shape.moving("read", self._loading) as moved:
             deadline = Deadline(self._timeout_s, size, commands)
             if self._files is None:
                 left = [(chunk, part) for chunk in chunks for part in chunk.proof.parts]
@@ -116,7 +121,8 @@ class StripedConnector(ChannelConnector):
                 self._run([self._load(*stripe) for stripe in left], Channel.run, deadline)
             else:
                 self._run([self._wanted(*stripe) for stripe in left], self._native.run, deadline)
-        complete = [proof.complete for proof in proofs]
+            complete = [proof.complete for proof in proofs]
+            moved += _sizes([proof.parts for proof, whole in zip(proofs, complete, strict=True) if whole])
         self.damaged_chunks += sum(
             proof.found == len(proof.parts) and not whole
             for proof, whole in zip(proofs, complete, strict=True)
@@ -126,14 +132,17 @@ class StripedConnector(ChannelConnector):
     def put(self, keys: Sequence[bytes], values: Sequence[np.ndarray]) -> None:
         saves = [_save_chunk(key, value, self.stripe_bytes) for key, value in zip(keys, values, strict=True)]
         routed = [[(self._server_of(save.key, save.part.index), save) for save in chunk] for chunk in saves]
-        size, commands = _moved([[save.part for save in chunk] for chunk in saves])
-        with self._lock:
+        parts = [[save.part for save in chunk] for chunk in saves]
+        size, commands = _moved(parts)
+        waits: list[float] = []
+        with self._lock, self.shape.moving("write", self._saving, waits) as moved:
             deadline = Deadline(self._timeout_s, size, commands)
             if self._turn is not None:
                 for save in (save for chunk in saves for save in chunk):
-                    save.turn = partial(_take_turn, self._turn, deadline)
+                    save.turn = partial(_take_turn, self._turn, deadline, waits)
             self._run([item for chunk in routed for item in chunk[1:]], Channel.run, deadline)
             self._run([chunk[0] for chunk in routed], Channel.run, deadline)
+            moved += _sizes(parts)
 
     def _load(self, chunk: Loading, part: Part) -> tuple[int, Exchange]:
         view = chunk.buffer.data[part.offset : part.end]
@@ -178,15 +187,21 @@ class StripedConnector(ChannelConnector):
         ended(self._workers.submit(run, channel, share, deadline) for channel, share in work.items())
 
 
-def _take_turn(turn: Callable[[int], float], deadline: Deadline, size: int) -> None:
+def _take_turn(turn: Callable[[int], float], deadline: Deadline, waits: list[float], size: int) -> None:
     """Wait for a save's turn, which is not the server's time."""
-    deadline.waited(turn(size))
+    waits.append(turn(size))
+    deadline.waited(waits[-1])
 
 
 def _moved(chunks: Sequence[Sequence[Part]]) -> tuple[int, int]:
     """Bytes of all stripes, heads included, and how many there are."""
     parts = [part for chunk in chunks for part in chunk]
     return sum(HEAD_BYTES + part.length for part in parts), len(parts)
+
+
+def _sizes(chunks: Sequence[Sequence[Part]]) -> list[int]:
+    """Bytes of all stripes that have some."""
+    return [part.length for parts in chunks for part in parts if part.length]
 
 
 def _get_of(key: bytes, part: Part) -> bytes:

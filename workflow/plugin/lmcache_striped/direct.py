@@ -60,7 +60,7 @@ class FileReads:
     """Loads of stripes from files. Not for several threads at once.
 
     library: what reads, see native.py; None for Python. connections: to all servers together. report: is told in a line, once, why
-    files are not read. Raises UserError when there is no library that fits.
+    files are not read. under_way: stripes that are read at once. Raises UserError when there is no library that fits.
     """
 
     def __init__(
@@ -76,6 +76,7 @@ class FileReads:
         self._alone_until = [0.0] * len(settings.folders)
         self._without_locate: set[int] = set()
         threads = settings.threads or min(len(os.sched_getaffinity(0)), MOST_THREADS)
+        self.under_way = connections if library is None else threads * settings.depth
         self._files: Files = (
             PythonFiles(settings.read, connections)
             if library is None

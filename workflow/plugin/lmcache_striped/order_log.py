@@ -94,13 +94,21 @@ class OrderLog:
         self._head, self._texts, self._whole = replace(mine[0], log=Log(), old=Log()), 0, False
         return [self._told(server, head.log) for server, head in enumerate(heads)]
 
-    def may_append(self, chunks: int) -> bool:
-        """Whether the log is whole and not too long for an order of so many chunks; else `write` must come."""
-        longest = max(_LEAST_LOG_BYTES, _ENTRY_BYTES * chunks)
-        return self._whole and self._texts < _MOST_TEXTS and self._bytes < longest
+    def told(self) -> list[Told]:
+        """What every server tells now, which may be less than it was told, and so what was deleted since."""
+        return [self._told(server, head.log) for server, head in enumerate(self._heads())]
+
+    @property
+    def whole(self) -> bool:
+        """Whether every server has all that it was told; else `told` and `write` must come."""
+        return self._whole
+
+    def is_long(self, chunks: int) -> bool:
+        """Whether the log is too long for an order of so many chunks, so that `write` should come."""
+        return self._texts >= _MOST_TEXTS or self._bytes >= max(_LEAST_LOG_BYTES, _ENTRY_BYTES * chunks)
 
     def append(self, text: bytes) -> bool:
-        """Add to the log; False when a server has lost some of it, and `write` must come. Raises Taken."""
+        """Add to the log; False when it is not whole any more. Raises Taken."""
         self._whole = False  # until all servers have it
         log, number = self._head.log, self._texts
         key = self._key(b"text", log.name, b"%d" % number)

@@ -83,6 +83,8 @@ class Prices(Section):
     """SSD, per 10^9 bytes."""
     ssd_capacity_gb: PositivePrice = key(unit="GB")
     """Capacity of one drive, 10^9 bytes."""
+    ssd_read_gbps: PositivePrice = key(unit="10^9 bytes/s")
+    """GB/s that one drive reads: a shaped device (scenario key shape) costs as many drives as read its GB/s together."""
     ssd_tbw_tb: PositivePrice = key(unit="TB")
     """Bytes that one drive is rated to take in its life, 10^12 bytes."""
     ssd_write_amplification: Price = key(unit="ratio")

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from .texts import Key, Name
-from .values import Count, Number, OrNull, Positive, Section, Several, Whole, key, section
+from .values import Count, NotNegative, Number, OrNull, Positive, Section, Several, Whole, key, section
 
 Names = Several[Name]
 
@@ -21,11 +21,24 @@ class Slo(Section):
     """Mean time between the answer's tokens."""
 
 
+class Devices(Section):
+    """Scenarios that are measured as they are and behind a device of each of these descriptions (scenario key shape): table and figure
+    `array` show which pays (config/experiments/array.yaml)."""
+
+    scenarios: Names = key([])
+    """Names among `scenarios`; each becomes NAME and one NAME-2gbps per device. The other keys of its own shape stay."""
+    gbps: Several[Positive] = key([], unit="10^9 bytes/s")
+    """GB/s of the devices, for loads; saves are as the scenario's own shape has them."""
+    latency_us: Several[NotNegative] = key([], unit="us")
+    """Latencies of the devices, each with each of gbps and named NAME-2gbps-80us; empty for that of the scenario's own shape."""
+
+
 class Experiment(Section):
     """Which cells are measured."""
 
     scenarios: Annotated[Names, Field(min_length=1)] = key(unit="names")
     """Names of the scenarios to run, each a key of `scenarios`."""
+    array: Devices = section(Devices)
     loads: Annotated[Several[Count], Field(min_length=1)] = key([2, 4, 8], unit="clients")
     """Active clients (closed loop) or conversations begun per second (open loop); one cell per load, all
     in one job."""

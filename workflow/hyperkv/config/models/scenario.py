@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, WrapValidator
 
 from ....plugin.lmcache_striped.second_use import SAVES
 from ...connectors.registry import GATED, STRIPED
@@ -27,6 +27,7 @@ from .values import (
     Size,
     Typed,
     Whole,
+    as_it_is,
     given,
     key,
     optional,
@@ -47,6 +48,8 @@ GateWord = Annotated[
 ]  # off without quotes is false to YAML
 KvDtype = Literal["auto", "bfloat16", "float16", "float32", "fp8"]
 Chunk = Count | Annotated[Several[Count], Field(min_length=1)]
+Gbps = Annotated[float, Field(ge=0.01), WrapValidator(as_it_is)]
+Latency = Annotated[float, Field(gt=0, le=1_000_000), WrapValidator(as_it_is)]
 WITH_SOCKETS = ("resp", *STRIPED)
 
 
@@ -63,6 +66,20 @@ class ReadBy:
     def has(self, connector: str | None) -> bool:
         """Whether a connector reads the key."""
         return not self.connectors or connector in self.connectors
+
+
+class Shape(Section):
+    """A device that the store is held to be, to learn which one pays before it is bought."""
+
+    read_gbps: OrNull[Gbps] = key(None, unit="10^9 bytes/s")
+    """10^9 bytes per second that loads get, all connections together; null for as many as the store has. More than it has makes
+    the cell invalid, and the reason says what it has."""
+    write_gbps: OrNull[Gbps] = key(None, unit="10^9 bytes/s")
+    """The same for saves. The device does one thing at a time: what it writes it does not read meanwhile."""
+    latency_us: OrNull[Latency] = key(None, unit="us")
+    """What each stripe waits before its bytes move; of a connector without stripes each chunk."""
+    queue_depth: OrNull[Count] = key(None, unit="stripes")
+    """Stripes that the device has under way at most; null for as many as the connector has."""
 
 
 class Settings(Section):
@@ -145,6 +162,7 @@ class Scenario(Settings):
     """mp, striped_mp and direct_mp. What LMCache's server shrinks a chunk with on its way to the store: `fp8`, or one of
     TurboQuant's, whose kernels need CUDA; null for nothing. Both lose precision, so that the first token from
     the tier may be another one than computed."""
+    shape: Annotated[Shape | None, ReadBy()] = None
     client: Annotated[Literal["python", "native"], ReadBy(STRIPED, "has no client native")] = "python"
     """Connectors with stripes. What receives stripes: `python`, a thread per connection, or `native`,
     compiled code (rule build_striped, which needs a C compiler and xxhash.h), so that Python's lock is

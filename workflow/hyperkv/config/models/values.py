@@ -138,7 +138,7 @@ def read_size(value: Any) -> Any:
     return read_whole(value)
 
 
-def _as_it_is(value: Any, validate: Any) -> Any:
+def as_it_is(value: Any, validate: Any) -> Any:
     """An integer stays one where any number may stand: 30 is not 30.0 in a spec."""
     number = read_number(value)
     validate(number)
@@ -160,9 +160,9 @@ def _in_order(values: list[int]) -> list[int]:
 Whole = Annotated[int, BeforeValidator(read_whole)]
 Count = Annotated[int, Field(ge=1), BeforeValidator(read_whole)]
 Connections = Annotated[int, Field(ge=1, le=256), BeforeValidator(read_whole)]
-Number = Annotated[float, WrapValidator(_as_it_is)]
-NotNegative = Annotated[float, Field(ge=0), WrapValidator(_as_it_is)]
-Positive = Annotated[float, Field(gt=0), WrapValidator(_as_it_is)]
+Number = Annotated[float, WrapValidator(as_it_is)]
+NotNegative = Annotated[float, Field(ge=0), WrapValidator(as_it_is)]
+Positive = Annotated[float, Field(gt=0), WrapValidator(as_it_is)]
 Boolean = Annotated[bool, BeforeValidator(_read_boolean)]
 OrNull = Annotated[T | None, BeforeValidator(_read_null)]
 Several = Annotated[list[T], AfterValidator(_each_once), Field(json_schema_extra={"uniqueItems": True})]

@@ -19,7 +19,7 @@ from ...connectors.registry import make_connector, options_of
 from ...models.geometry import Geometry
 from ...models.gpu import GpuModel, load_gpu
 from ...records.effective import Effective, asked_of
-from ...records.evidence import Evidence, excess, judge
+from ...records.evidence import Evidence, excess, judge, shape_evidence
 from ...records.kinds.cell import Cell, RequestColumns, Values
 from ...stores.registry import store_class
 from ...workloads import Conversation, longest_context
@@ -150,7 +150,7 @@ def _start_tiers(
     def tier(name: str, store: str, connector: str, capacity_bytes: int | None, bottom: bool) -> Tier:
         uses = SecondUse() if bottom and scenario.get("save") == "second_use" else None
         opened = open_store(cell, store, value_bytes, capacity_bytes, stack, bottom)
-        options = options_of(connector, scenario)
+        options = options_of(connector, scenario) if bottom else {}
         made = make_connector(connector, opened, scenario["connections"], scenario["timeout_s"], **options)
         evicts = scenario["page_cache"] == "evict"
         return Tier(name, opened, stack.enter_context(made), evicts, uses)
@@ -196,6 +196,14 @@ def damaged_chunks(tiers: Sequence[Tier]) -> int | None:
 def _file_counts(tiers: Sequence[Tier]) -> FileCounts | None:
     """What connector direct read from files, and what it did not; None for the others."""
     return getattr(tiers[-1].connector, "file_counts", None) if tiers else None
+
+
+def _shape(tiers: Sequence[Tier]) -> dict[str, float | None]:
+    """What the store's connector counted of its calls, and how far they were held to a shaped device."""
+    if not tiers:
+        return shape_evidence(None, False)
+    shape = tiers[-1].connector.shape
+    return shape_evidence(shape.counts, shape.device.is_stated)
 
 
 def _connector_notes(tiers: Sequence[Tier]) -> list[str]:
@@ -266,6 +274,7 @@ def _evidence(
         loaded_bytes=sum(request.loaded_bytes for request in requests),
         saved_bytes=totals.saved_bytes - first_uses * cell.share.stored_bytes(cell.scenario["chunk_tokens"]),
         **window.evidence(_file_counts(tiers)),
+        **_shape(tiers),
         corrupt_chunks=totals.corrupt_chunks,
         damaged_chunks=damaged_chunks(tiers),
         dropped_chunks=totals.dropped_chunks,

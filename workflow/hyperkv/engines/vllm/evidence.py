@@ -9,7 +9,7 @@ from ...cells.cell import CellSpec, StoreWindow, frame, gate_evidence
 from ...connectors.gated import curve_in, gated
 from ...connectors.vllm_own import OFFLOADING
 from ...records.effective import Effective
-from ...records.evidence import Evidence, quotient
+from ...records.evidence import Evidence, quotient, shape_evidence
 from ...records.kinds.cell import Cell, RequestColumns, Single, Values
 from ...stores.base import DIRECT
 from ...stores.registry import bypasses_processes, store_class
@@ -63,6 +63,7 @@ def evidence_of(
         retrieved_tokens=log.retrieved_tokens if in_process(cell) else None,
         saved_bytes=_saved_bytes(cell, counted, log),
         **by_store,
+        **shape_evidence(log.shape, log.shape is not None),
         corrupt_chunks=None,
         damaged_chunks=None,
         dropped_chunks=log.dropped_chunks,

@@ -98,6 +98,9 @@ def check(
         raise UserError(
             f"{where}: chunk_tokens: vLLM gives Mooncake its blocks of {block_tokens} tokens; choose {block_tokens}"
         )
+    if scenario.get("shape") and connector not in STRIPED_SERVED:
+        choices = " or ".join(STRIPED_SERVED)
+        raise UserError(f"{where}: shape: one process has to move all that a device does; choose {choices}")
     if scenario.get("serde"):
         require_serde(scenario["serde"], device, _held(scenario) == "pool", f"{where}: serde: ")
     pool = buffer_bytes(scenario, staging_bytes)
@@ -244,6 +247,7 @@ def _stripes(
         "client": "python" if library is None else None,
         "library": None if library is None else str(library.absolute()),
     }
+    optional |= {f"shape_{name}": value for name, value in (scenario.get("shape") or {}).items()}
     if scenario["connector"] in DIRECT:
         optional |= {"dirs": ",".join(str(each.folder) for each in endpoints), "read": scenario.get("read")}
     optional |= gate_keys(scenario)

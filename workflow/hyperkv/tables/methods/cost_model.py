@@ -20,7 +20,7 @@ class Point:
 
     load: clients of all of them. gpus: how many they are. tokens_per_s: prompt and answer tokens of answered requests, answer_tokens_per_s: the latter alone.
     dram_bytes, ssd_bytes: what the tier must hold. written_bytes_per_s: to the block device; None where it is not known, or
-    no SSD is there. Values that were not measured are None.
+    no SSD is there. device_gbps: what a shaped device is stated to read, None without one. Values that were not measured are None.
     """
 
     load: float
@@ -32,6 +32,7 @@ class Point:
     dram_bytes: float
     ssd_bytes: float
     written_bytes_per_s: float | None
+    device_gbps: float | None = None
     gpus: int = 1
 
 
@@ -55,17 +56,19 @@ def usd_per_hour(
     ssd_bytes: float,
     written_bytes_per_s: float | None,
     gpus: int = 1,
+    device_gbps: float | None = None,
 ) -> dict[str, float]:
     """Dollars per hour of so many GPUs, each with its share of a server, and one tier, by part (PARTS).
 
     Capacity is paid for by what is needed, not by whole modules. An SSD costs its capacity over the years of
-    amortisation or what writing wears off it, whichever is more. prices: by name, in the units of the configuration.
+    amortisation or what writing wears off it, whichever is more; a device of stated GB/s as many drives as read so fast together,
+    if that is more still. prices: by name, in the units of the configuration.
     """
     hours = prices["amortisation_years"] * HOURS_PER_YEAR
     dram_gb, ssd_gb = dram_bytes / 1e9, ssd_bytes / 1e9
     drive_usd = prices["ssd_usd_per_gb"] * prices["ssd_capacity_gb"]
     written_tb_per_hour = (written_bytes_per_s or 0.0) * prices["ssd_write_amplification"] * 3600 / 1e12
-    drives = ssd_gb / prices["ssd_capacity_gb"]
+    drives = max(ssd_gb / prices["ssd_capacity_gb"], (device_gbps or 0.0) / prices["ssd_read_gbps"])
     watts = (
         gpus * (prices["gpu_power_w"] + prices["server_power_w"])
         + dram_gb * prices["dram_power_w_per_gb"]
@@ -75,9 +78,7 @@ def usd_per_hour(
         "gpu": gpus * prices["gpu_usd_per_hour"],
         "server": gpus * prices["server_usd"] / hours,
         "dram": dram_gb * prices["dram_usd_per_gb"] / hours,
-        "ssd": max(
-            ssd_gb * prices["ssd_usd_per_gb"] / hours, written_tb_per_hour * drive_usd / prices["ssd_tbw_tb"]
-        ),
+        "ssd": max(drives * drive_usd / hours, written_tb_per_hour * drive_usd / prices["ssd_tbw_tb"]),
         "power": watts / 1000 * prices["pue"] * prices["usd_per_kwh"],
     }
 
