@@ -39,7 +39,7 @@ OPTIONS = $(SHARED_BUILDS) --cores all --keep-going --scheduler greedy $(QUIET) 
 # A profile says what runs at once and where, and is not to be told by this machine's cores.
 RUN_OPTIONS = $(if $(PROFILE),$(SHARED_BUILDS) --workflow-profile $(call quoted,$(PROFILE)) $(QUIET) $(CONFIGFILES),$(OPTIONS))
 
-.PHONY: help run stores layers tune array ladder pairs decide kvrocks kvrocks-patched kvrocks-deps test test-engine test-array test-report test-slurm soak report bench keep docs site lint clean
+.PHONY: help run stores layers tune array ladder pairs decide kvrocks kvrocks-patched kvrocks-deps test test-engine test-array test-report test-slurm soak report bench regret keep docs site lint clean
 
 help:
 	@awk -F ':.*## ' '/^##@/ {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -113,7 +113,7 @@ keep: .venv/installed ## what was measured, as a folder of results/reference; KE
 
 clean: ## removes results, except results/reference, builds and the array's record
 	rm -rf results/array/baseline.jsonl* results/profile results/predict results/sweep results/tune results/pairs results/tables results/figures \
-	  results/logs results/data results/summary.json results/answer.txt results/report.html results/report results/site results/recommended results/cache .snakemake
+	  results/logs results/data results/summary.json results/answer.txt results/report.html results/regret.csv results/regret.txt results/report results/site results/recommended results/cache .snakemake
 
 ##@ Test and develop
 # A file's tests stay in one process, with the servers that they share; many wait, so that four fill two cores.
@@ -143,6 +143,9 @@ soak: .venv/dev ## random faults; MINUTES=60
 bench: .venv/installed ## our connectors beside other tools, and loads beside saves
 	@$(ACTIVATE) python -m workflow.hyperkv.profile.bench
 	@$(ACTIVATE) python -m workflow.hyperkv.profile.bench_saves
+
+regret: .venv/installed ## what the gate costs against the better of recompute and loading all, in 200 modelled cells
+	@$(ACTIVATE) python -m workflow.hyperkv.engines.replay.regret --out results/regret.csv --text results/regret.txt
 
 docs: .venv/dev ## writes config/README.md, the schemas, docs/results and the site
 	@$(call printed,config.docs,config/README.md)

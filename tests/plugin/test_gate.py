@@ -248,7 +248,7 @@ def test_where_no_probe_comes_one_lookup_alone_finds_all():
 
 
 @pytest.mark.parametrize(
-    ("slo_s", "running", "found"), [(None, 10, 0), (10, 10, 20), (10, 0, 0), (0.3, 10, 3), (0.1, 10, 0)]
+    ("slo_s", "running", "found"), [(None, 10, 0), (10, 10, 20), (10, 0, 0), (0.4, 10, 7), (0.1, 10, 0)]
 )
 def test_throughput_spares_the_gpu_for_those_that_are_answered_as_long_as_the_first_token_is_in_time(
     slo_s, running, found

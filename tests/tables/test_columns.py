@@ -53,7 +53,7 @@ def test_every_column_is_filled_but_for_what_a_run_without_engine_does_not_know(
         "get_stripes",
         "retried_stripes",
     }
-    unknown |= {name for name in Evidence.model_fields if name.startswith("gate_")}
+    unknown |= {name for name in Evidence.model_fields if name.startswith(("gate_", "shaped_"))}
     for name in ("cells", "scenarios", "ratios", "sweep_time"):
         table = pd.read_csv(written / f"{name}.csv")
         assert set(table.columns[table.isna().all()]) <= unknown

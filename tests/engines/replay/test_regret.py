@@ -1,7 +1,5 @@
 """Regret of the gate against the better of recompute and loading everything: a sample of the cells of `make regret`."""
 
-import math
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +9,6 @@ from hypothesis import strategies as st
 from workflow.hyperkv.engines.replay.model_cell import draw
 from workflow.hyperkv.engines.replay.regret import (
     ALWAYS,
-    MODES,
     MOST,
     NONE,
     REGRETS,
@@ -109,11 +106,3 @@ def test_the_text_has_the_distribution_and_names_the_cells_above(tmp_path, capsy
     assert "50.0%" in text
     assert "cell 1:" in text
     assert "cell 0:" not in text
-
-
-def test_modes_are_played_on_the_same_requests():
-    cell = draw(0, SEED, 60)
-    keyed = keyed_conversations(cell)
-    played = {mode: play(cell, keyed, mode) for mode in MODES}
-    assert all(math.isfinite(each.ttft_s.max()) for each in played.values())
-    assert len({len(each.ended) for each in played.values()}) <= len(MODES)

@@ -1,8 +1,8 @@
 """How much of what is there a lookup finds: as much as is worth loading, since the rest can be computed.
 
 For every number k of leading chunks the first token is predicted: max(seconds until the GPU is free, seconds to load k) + seconds to
-compute the rest. Objective `ttft` takes the k whose first token is earliest, and none unless that is earlier than
-computing everything; `throughput` adds the rest's GPU seconds once more for every request that waits, and with an SLO for every request
+compute the rest. Objective `ttft` takes the k whose first token is earliest, with a small price on the GPU's seconds for those who come
+meanwhile, and none unless that is earlier than computing everything; `throughput` adds the rest's GPU seconds once more for every request that waits, and with an SLO for every request
 that is being answered, too, as long as the first token stays within it; `off` finds all.
 """
 
@@ -23,14 +23,15 @@ from .gpu_work import GpuWork, Prompt
 from .store_work import Load, StoreWork
 
 OFF, TTFT, THROUGHPUT = OBJECTIVES = ("off", "ttft", "throughput")
-_LEAST_GAIN = 0.02  # of recompute's first token, for a load to be worth it
+_LEAST_GAIN = 0.02  # of the seconds to compute all, for a load to be worth it
 _MOST_CAUTION = 0.5
 _RECENT = 32
 _LEFT, _LEFT_S = 1 << 16, 60.0
 _PROBE_BYTES, _PROBE_SHARE, _PROBED = 32 << 20, 0.03, 64
 _PROMISE_S = 1.0
 _UNTOLD_S = 5.0
-_IN_TIME = 0.8  # of the SLO, for a first token to be predicted within it
+_COME_MEANWHILE = 0.3  # requests that come while one is computed, and wait for it
+_IN_TIME = 0.7  # of the SLO, for a first token to be predicted within it
 _COMPARED = 1 << 16
 
 
@@ -275,10 +276,15 @@ class Gate:
         first_s = until_s(queue_s, load_s) + compute_s
         cautious_s = load_s * (1 + self._caution)
         price = until_s(queue_s, cautious_s) + compute_s
+        taken_s = compute_s + cautious_s * self._blocking
         if self.objective == THROUGHPUT:
-            price = self._with_gpu_time(price, waiting, compute_s + cautious_s * self._blocking)
+            price = self._with_gpu_time(price, waiting, taken_s)
+        else:
+            earlier = price <= price[0] - _LEAST_GAIN * compute_s[0]
+            earlier[0] = True
+            price = np.where(earlier, price + _COME_MEANWHILE * taken_s, np.inf)
         best = int(price.argmin())
-        if price[best] > price[0] - _LEAST_GAIN * first_s[0]:
+        if price[best] > price[0] - _LEAST_GAIN * compute_s[0]:
             best = 0
         return Decision(
             len(keys),

@@ -171,14 +171,19 @@ def _real_tiers(cell: CellSpec, conversations: Sequence[Conversation], tiers: Se
 
 
 def _gating(cell: CellSpec, gpu: GpuModel, tiers: RealTiers | None, clock: VirtualClock) -> Gating | None:
-    """The scenario's gate before its store, with the modelled GPU's curve; None without one."""
+    """The scenario's gate before its store, with the modelled GPU's curve and the config's SLO; None without one."""
     if tiers is None or not gated(cell.scenario):
         return None
-    chunk_tokens = cell.scenario["chunk_tokens"]
-    curve = curve_points(gpu, cell.spec["replay"]["max_num_batched_tokens"])
-    return Gating(
-        Gate(cell.scenario["gate"], chunk_tokens, clock, curve, tiers.chunk_bytes), tiers, chunk_tokens
+    chunk_tokens, slo_ms = cell.scenario["chunk_tokens"], cell.spec["slo"]["ttft_ms"]
+    gate = Gate(
+        cell.scenario["gate"],
+        chunk_tokens,
+        clock,
+        curve_points(gpu, cell.spec["replay"]["max_num_batched_tokens"]),
+        tiers.chunk_bytes,
+        slo_s=None if slo_ms is None else slo_ms / 1e3,
     )
+    return Gating(gate, tiers, chunk_tokens)
 
 
 def damaged_chunks(tiers: Sequence[Tier]) -> int | None:

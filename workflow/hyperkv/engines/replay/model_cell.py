@@ -17,7 +17,7 @@ from ...workloads.multi_turn import MultiTurn
 from .modelled import Device
 
 GPUS, MODELS = Path("config/gpus"), Path("config/models")
-_MOST_GPUS, _LEAST_PARAMETERS = 8, 10**9
+_MOST_GPUS, _LEAST_PARAMETERS, _LEAST_PER_CLIENT = 8, 10**9, 12
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class ModelCell:
 
 
 def draw(number: int, seed: int, requests: int) -> ModelCell:
-    """The cell of this number, of about so many requests."""
+    """The cell of this number, of about so many requests, or of as many as show more of its clients than how they begin."""
     rng = np.random.default_rng([seed, number])
 
     def between(low: float, high: float) -> float:
@@ -93,7 +93,7 @@ def draw(number: int, seed: int, requests: int) -> ModelCell:
     )
     turns = one_of(8, 16)
     workload = MultiTurn(
-        conversations=max(requests * 4 // (turns + 2), 2 * clients),
+        conversations=max(requests, _LEAST_PER_CLIENT * clients) * 4 // (turns + 2),
         turns=(2, turns),
         prefix_tokens=(round(0.8 * prefix), round(1.2 * prefix)),
         answer_tokens=one_of((20, 60), (100, 230), (200, 500)),
