@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
+import sys
 from collections.abc import Sequence
-from multiprocessing.connection import Connection
 
 import numpy as np
 
@@ -29,8 +30,8 @@ def opened(endpoints: Sequence[Endpoint], bound_bytes: int = BOUND, **options) -
     return OwnBoundConnector(endpoints, 2, 10.0, STRIPE, bound_bytes=bound_bytes, **options)
 
 
-def save(endpoints: Sequence[Endpoint], seed: int, told: Connection) -> None:
-    """Save without end; `told` gets the number of what was saved."""
+def save(endpoints: Sequence[Endpoint], seed: int) -> None:
+    """Save without end, and print a line of JSON for what was saved: the step, and the numbers."""
     rng = random.Random(seed)
     connector = opened(endpoints)
     buffer = np.zeros(CHUNK, np.uint8)
@@ -42,4 +43,8 @@ def save(endpoints: Sequence[Endpoint], seed: int, told: Connection) -> None:
         else:
             numbers = [*dict.fromkeys(numbers)]
             connector.put([key_of(n) for n in numbers], [value_of(n) for n in numbers])
-            told.send((step, numbers))
+            print(json.dumps([step, numbers]), flush=True)
+
+
+if __name__ == "__main__":
+    save([Endpoint("127.0.0.1", int(port)) for port in sys.argv[2:]], int(sys.argv[1]))

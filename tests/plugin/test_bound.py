@@ -1,15 +1,18 @@
 """A store's bound on real servers: what is kept, its order, and that nothing is there that nobody counts, whoever is killed."""
 
-import multiprocessing
+import json
 import random
+import subprocess
+import sys
 import threading
 from collections import OrderedDict
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.helpers import eventually
-from tests.plugin.saver import BOUND, CHUNK, STRIPE, key_of, opened, save, value_of
+from tests.plugin.saver import BOUND, CHUNK, STRIPE, key_of, opened, value_of
 from tests.stores.conftest import offered, store_config
 from workflow.hyperkv.machine.processes import free_port
 from workflow.hyperkv.stores.registry import make_store
@@ -20,6 +23,7 @@ from workflow.plugin.lmcache_striped.ledger import Ledger
 from workflow.plugin.lmcache_striped.order import Entry
 from workflow.plugin.lmcache_striped.stripes import parts_of, stripe_key
 
+ROOT = Path(__file__).parents[2]
 STRIPES = len(parts_of(CHUNK, STRIPE))
 STORED = Entry(key_of(0), CHUNK, STRIPES).stored_bytes
 HELD = BOUND // STORED
@@ -126,19 +130,13 @@ def test_a_prompt_larger_than_an_eighth_of_the_bound_is_saved_in_parts(store):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_after_kill_9_of_the_client_all_that_is_there_is_counted_and_its_order_is_known(store, seed):
-    context = multiprocessing.get_context("spawn")
-    told, telling = context.Pipe(duplex=False)
-    process = context.Process(target=save, args=(store.endpoints, seed, telling), daemon=True)
-    process.start()
-    telling.close()
-    done = [told.recv() for _ in range(20 + 7 * seed)]
-    process.kill()
-    process.join()
-    while told.poll():
-        try:
-            done.append(told.recv())
-        except EOFError:
-            break
+    ports = [str(endpoint.port) for endpoint in store.endpoints]
+    command = [sys.executable, "-m", "tests.plugin.saver", str(seed), *ports]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        lines = [process.stdout.readline() for _ in range(20 + 7 * seed)]
+        process.kill()
+        lines += process.stdout.readlines()
+    done = [json.loads(line) for line in lines if line.endswith("\n")]
     with opened(store.endpoints) as one:
         nothing_uncounted(store, one)
         held = held_of(one)

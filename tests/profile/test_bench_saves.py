@@ -7,7 +7,16 @@ from workflow.hyperkv.profile.bench_saves import Way, main, table
 
 
 def test_every_way_is_measured_and_told(tmp_path, capsys):
-    main(store="valkey", data_dir=tmp_path, chunk_bytes=1 << 20, together=2, count=4, loads=20, rounds=2)
+    main(
+        store="valkey",
+        data_dir=tmp_path,
+        chunk_bytes=1 << 20,
+        together=2,
+        count=4,
+        loads=200,
+        save_gbps=2.0,
+        rounds=2,
+    )
     said = capsys.readouterr().out
     assert said.startswith(f"valkey, {tmp_path}, 2 MiB a load, median of 2 rounds\n")
     rows = [line.rsplit(maxsplit=6) for line in said.splitlines()[3:6]]
