@@ -162,6 +162,23 @@ def test_more_stripes_than_are_asked_for_together(client, server):
     assert counts.retried == 0
 
 
+@pytest.mark.parametrize("in_memory", [1, 5, 20])
+def test_what_the_server_has_in_memory_comes_by_get_once(client, server, in_memory):
+    """Few beside what is read from files, many afterwards."""
+    keys = new_keys(8)
+    left = {stripe_key(key, index) for key in keys for index in range(1, STRIPES + 1)}
+    held = set(sorted(left)[:: len(left) // in_memory][:in_memory])
+    server.located = lambda key, answer: b"" if key in held else answer
+    with server.running() as endpoint, direct(client, endpoint, server.folder) as (one, lines):
+        one.put(keys, values_of(keys, SIZE))
+        assert loads(one, keys) == [True] * 8
+        counts = one.file_counts
+    from_files = 8 * STRIPES - in_memory
+    assert (counts.from_files, counts.by_get, counts.retried) == (from_files, in_memory, 0)
+    assert [words[0] for words in server.asked].count(b"GET") == 8 + in_memory
+    assert lines == []
+
+
 def test_no_file_stays_open(client, server):
     with server.running() as endpoint, direct(client, endpoint, server.folder) as (one, _):
         keys = new_keys(2)

@@ -21,7 +21,7 @@ from .channels import Channel
 from .deadline import Deadline
 from .file_counts import FileCounts
 from .native_files import NativeFiles
-from .pieces import BY_GET, MISSING, PIECE, UNREAD, Files, Share
+from .pieces import BY_GET, IN_MEMORY, MISSING, PIECE, UNREAD, Files, Share
 from .python_files import PythonFiles
 from .stripes import HEAD_BYTES, MAGIC, ChunkProof, Part, chunk_id, shard_of
 
@@ -149,7 +149,8 @@ class FileReads:
 
     def _judge(self, servers: Sequence[Sequence[Channel]], stripes: _Stripes, good: np.ndarray) -> None:
         """Leave a folder alone of which much was said and nothing was right."""
-        lengths, by_file = stripes.pieces["length"], stripes.pieces["index"] > 0
+        lengths = stripes.pieces["length"]
+        by_file = (stripes.pieces["index"] > 0) & (stripes.pieces["file"] != IN_MEMORY)
         located = by_file & ((lengths >= 0) | (lengths == UNREAD))
         for number, folder in enumerate(self._folders):
             mine = located & (stripes.pieces["server"] == number)
@@ -178,8 +179,9 @@ class FileReads:
             lengths = pieces["length"][again]
             retried += int(((pieces["index"][again] > 0) & ((lengths >= 0) | (lengths == UNREAD))).sum())
             left += [(chunk, proof.parts[number]) for number in again.tolist()]
-        by_get, now = sum(part.index > 0 for _, part in left), self.counts
-        read = good & (stripes.pieces["index"] > 0)
+        came, now = good & (stripes.pieces["index"] > 0), self.counts
+        read = came & (stripes.pieces["file"] != IN_MEMORY)
+        by_get = int((came & ~read).sum()) + sum(part.index > 0 for _, part in left)
         self.counts = FileCounts(
             now.from_files + int(read.sum()),
             now.by_get + by_get,

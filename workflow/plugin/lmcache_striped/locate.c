@@ -1,9 +1,10 @@
-/* Stripes that lie in files of a server's folder: LOCATE over RESP says where, reader.c reads them meanwhile. What has no
- * place in a file is left to GET. Stripe 0 is as short as its head and comes by GET beside. */
+/* Stripes that lie in files of a server's folder: LOCATE over RESP says where, reader.c reads them meanwhile. What the server has
+ * in memory comes by GET beside, where that is little; the rest is left to GET. Stripe 0 is as short as its head and comes by GET. */
 
 #include <stdio.h>
 
 enum { KEYS = 128, ROUND = 1024, SAID_BYTES = 256, ANSWER_BYTES = MOST_PATH + 64 };
+enum { IN_MEMORY = -2, GETS = 16, BESIDE = 8 }; /* a piece's file; GETs at once; stripes of files for each that comes beside them */
 
 /* One connection and its share of the pieces, from `first` on. status: why it cannot be used any more, as in native.h; REFUSED when the
  * server refused LOCATE, with its words in `said`. file_error: of the first file that could not be opened, with its path. */
@@ -26,6 +27,22 @@ static uint64_t together(const struct piece *pieces, uint64_t count) {
   return some;
 }
 
+static void write_key(FILE *out, const struct piece *piece) {
+  int digits = snprintf(NULL, 0, "#%u", piece->index);
+  fprintf(out, "$%zu\r\n", (size_t)piece->key_bytes + digits);
+  fwrite(piece->key, 1, piece->key_bytes, out);
+  fprintf(out, "#%u\r\n", piece->index);
+}
+
+/* Send what was written, and free it. */
+static int send_written(struct conversation *with, FILE *out, char **text, size_t *size) {
+  int error = fclose(out) ? ENOMEM : 0;
+  struct iovec part = {*text, *size};
+  if (!error) error = send_parts(&with->in, &part, 1);
+  free(*text);
+  return error;
+}
+
 static int send_commands(struct conversation *with, const struct piece *pieces, uint64_t count) {
   char *text = NULL;
   size_t size = 0;
@@ -34,18 +51,21 @@ static int send_commands(struct conversation *with, const struct piece *pieces, 
   for (uint64_t at = 0, some; at < count; at += some) {
     some = together(pieces + at, count - at);
     fprintf(out, "*%zu\r\n%s\r\n", (size_t)some + 1, pieces[at].index ? "$6\r\nLOCATE" : "$3\r\nGET");
-    for (uint64_t i = at; i < at + some; i++) {
-      int digits = snprintf(NULL, 0, "#%u", pieces[i].index);
-      fprintf(out, "$%zu\r\n", (size_t)pieces[i].key_bytes + digits);
-      fwrite(pieces[i].key, 1, pieces[i].key_bytes, out);
-      fprintf(out, "#%u\r\n", pieces[i].index);
-    }
+    for (uint64_t i = at; i < at + some; i++) write_key(out, pieces + i);
   }
-  int error = fclose(out) ? ENOMEM : 0;
-  struct iovec part = {text, size};
-  if (!error) error = send_parts(&with->in, &part, 1);
-  free(text);
-  return error;
+  return send_written(with, out, &text, &size);
+}
+
+static int send_gets(struct conversation *with, struct piece *const *pieces, unsigned count) {
+  char *text = NULL;
+  size_t size = 0;
+  FILE *out = open_memstream(&text, &size);
+  if (out == NULL) return ENOMEM;
+  for (unsigned i = 0; i < count; i++) {
+    fprintf(out, "*2\r\n$3\r\nGET\r\n");
+    write_key(out, pieces[i]);
+  }
+  return send_written(with, out, &text, &size);
 }
 
 static const char *number(const char *text, const char *end, int64_t *value) {
@@ -105,7 +125,34 @@ static int take_places(struct conversation *with, struct job *job, struct files 
     error = take(&with->in, fits ? answer : NULL, length, NULL);
     if (!error) error = take_end(&with->in);
     if (error) return error;
-    if (fits) give(job, files, channel, pieces, at, head_bytes, answer, length);
+    if (length == 0) pieces[at].file = IN_MEMORY;
+    else if (fits) give(job, files, channel, pieces, at, head_bytes, answer, length);
+  }
+  return 0;
+}
+
+/* The reply to a piece's GET. */
+static int take_piece(struct conversation *with, struct piece *piece, uint64_t head_bytes) {
+  struct value value = {piece->head, head_bytes, piece->place, piece->room};
+  int error = take_value(&with->in, &value, &piece->length, &piece->checksum, NULL, 0);
+  if (piece->length == REFUSED) piece->length = BY_GET; /* which tells what the server says */
+  return error;
+}
+
+/* Get what the server of this connection has in memory, while others read files. */
+static int get_beside(struct conversation *with, struct piece *pieces, uint64_t head_bytes) {
+  struct piece *at = pieces + with->channel->first, *end = at + with->channel->count;
+  while (at < end) {
+    struct piece *some[GETS];
+    unsigned count = 0;
+    for (; at < end && count < GETS; at++)
+      if (at->file == IN_MEMORY) some[count++] = at;
+    int error = count ? send_gets(with, some, count) : 0;
+    for (unsigned i = 0; i < count && !error; i++) {
+      error = take_piece(with, some[i], head_bytes);
+      moved(&with->in.clock, with->in.clock.time.command_bytes);
+    }
+    if (error) return error;
   }
   return 0;
 }
@@ -117,9 +164,7 @@ static int take_replies(struct conversation *with, struct job *job, struct files
     some = together(piece, first + count - at);
     int error;
     if (piece->index == 0) {
-      struct value value = {piece->head, head_bytes, piece->place, piece->room};
-      error = take_value(&with->in, &value, &piece->length, &piece->checksum, NULL, 0);
-      if (piece->length == REFUSED) piece->length = BY_GET; /* which tells what the server says */
+      error = take_piece(with, piece, head_bytes);
     } else {
       error = take_places(with, job, files, pieces, at, some, head_bytes);
     }
@@ -141,7 +186,10 @@ int striped_direct(struct reader *reader, struct channel *channels, uint64_t cha
     free(all);
     return ENOMEM;
   }
-  for (uint64_t at = 0; at < count; at++) pieces[at].length = BY_GET;
+  for (uint64_t at = 0; at < count; at++) {
+    pieces[at].length = BY_GET;
+    pieces[at].file = -1;
+  }
   uint64_t most = 0;
   for (uint64_t i = 0; i < channel_count; i++) {
     all[i].channel = channels + i;
@@ -160,6 +208,12 @@ int striped_direct(struct reader *reader, struct channel *channels, uint64_t cha
         if (error) channel->status = error;
       }
     }
+  }
+  uint64_t in_memory = 0;
+  for (uint64_t at = 0; at < count; at++) in_memory += pieces[at].file == IN_MEMORY;
+  for (uint64_t i = 0; i < channel_count && in_memory * BESIDE <= job->given; i++) {
+    int error = channels[i].status ? 0 : get_beside(all + i, pieces, head_bytes);
+    if (error) channels[i].status = error;
   }
   for (uint64_t i = 0; i < channel_count; i++)
     if (!channels[i].status && all[i].in.have > all[i].in.at) channels[i].status = TOO_MUCH;

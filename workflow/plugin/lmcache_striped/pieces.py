@@ -17,6 +17,8 @@ MISSING, REFUSED, BY_GET, UNREAD = range(
     -1, -5, -1
 )  # lengths of what has not come, as native.c and reader.c have them
 
+IN_MEMORY = -2  # the file of what the server does not have in one, as locate.c has it
+
 PIECE = np.dtype(
     [
         ("key", np.uint64),
