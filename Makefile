@@ -118,7 +118,7 @@ clean: ## removes results, except results/reference, builds and the array's reco
 ##@ Test and develop
 # A file's tests stay in one process, with the servers that they share; many wait, so that four fill two cores.
 test: .venv/dev ## the tests
-	@$(ACTIVATE) python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+	@$(ACTIVATE) python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # The real engine on a CPU, with a tiny random model: it makes both environments first (about 5 GB).
 test-engine: .venv/dev ## the real engine on a CPU (makes environments of 5 GB)

@@ -77,7 +77,7 @@ def bound_port() -> Iterator[int]:
     [
         (
             {"experiment.laods": [1]},
-            r"config: experiment\.laods is not a key; did you mean loads\? allowed are scenarios, loads, .*",
+            r"config: experiment\.laods is not a key; did you mean loads\? allowed are scenarios, .*loads, .*",
         ),
         (
             {"scenarios.valkey_resp.chunk_tokens": 192},
