@@ -187,14 +187,14 @@ class StripedCache:
         remove = self._ledger.delete if self.bound is None else self.bound.delete
         return self._tried(lambda: remove(keys), [False] * len(keys))
 
-    def worth_saving(self, keys: Sequence[bytes]) -> list[bool]:
-        """Which chunks to offer: all, or those that come for the second time. To be asked once for each chunk that comes."""
+    def worth_saving(self, chunks: Sequence[tuple[bytes, T]]) -> list[tuple[bytes, T]]:
+        """Which chunks to offer, by key: all, or those that come for the second time. To be asked once for each chunk that comes."""
         if self._uses is None:
-            return [True] * len(keys)
-        found = self._uses.again(keys)
-        if first := found.count(False):
+            return [*chunks]
+        again = self._uses.again([key for key, _ in chunks])
+        if first := again.count(False):
             self._note(told(first))
-        return found
+        return [chunk for chunk, is_known in zip(chunks, again, strict=True) if is_known]
 
     def offer(
         self, keys: Sequence[bytes], values: Sequence[np.ndarray], done: Callable[[bool], None]

@@ -8,11 +8,13 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from .cache_settings import CacheSettings
 from .errors import UserError
 from .gate import OFF, Gate
+from .store_work import Load
 from .threads import refused
 
 EVERY_S = 0.25
@@ -83,6 +85,15 @@ class GateFeed:
     def looked_up(self) -> None:
         """A lookup came, so that it is worth asking the engine how many requests wait."""
         self._lookup_s = time.monotonic()
+
+    def loaded(self, waiting: Load, load: Callable[[Callable[[], None]], list[bool]]) -> list[bool]:
+        """What `load` found of a load that waits; the gate is told of its turn, when `load` calls what it is given, and of its end."""
+        found = [False]
+        try:
+            found = load(partial(self.gate.load_begins, waiting))
+            return found
+        finally:
+            self.gate.load_ends(waiting, all(found))
 
     def close(self) -> None:
         """End the thread; twice is once."""

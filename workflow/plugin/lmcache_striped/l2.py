@@ -109,15 +109,7 @@ class StripedL2:
         chunks = list(dict.fromkeys(row_and_chunk(key)[1] for key in keys))
         waiting = feed.gate.load_waits(chunks, sum(array.size for array in arrays))
 
-        def load() -> list[bool]:
-            found = [False]
-            try:
-                found = self.cache.load(_names(keys), arrays, partial(feed.gate.load_begins, waiting))
-                return found
-            finally:
-                feed.gate.load_ends(waiting, all(found))
-
-        return load
+        return lambda: feed.loaded(waiting, partial(self.cache.load, _names(keys), arrays))
 
     def submit_batch_set(self, keys: Sequence[str], buffers: Sequence[memoryview]) -> int:
         """Save chunks, which must not change until the task has ended; done when all of them are saved.
@@ -131,13 +123,12 @@ class StripedL2:
             len(keys) + 1, lambda saved: self._complete(number, saved, "" if saved else "not saved")
         )
         dropped = 0
-        new = [(key, buffer) for key, buffer, there in zip(keys, buffers, left, strict=True) if not there]
-        worth = self.cache.worth_saving(_names([key for key, _ in new]))
-        wanted = [pair for pair, saved in zip(new, worth, strict=True) if saved]
+        chunks = zip(_names(keys), buffers, left, strict=True)
+        wanted = self.cache.worth_saving([(name, buffer) for name, buffer, there in chunks if not there])
         for _ in range(len(keys) - len(wanted)):
             task.ended(True)
-        for key, buffer in wanted:
-            if not self.cache.offer(_names([key]), [np.frombuffer(buffer, np.uint8)], task.ended):
+        for name, buffer in wanted:
+            if not self.cache.offer([name], [np.frombuffer(buffer, np.uint8)], task.ended):
                 dropped += 1
                 task.ended(False)
         if dropped:

@@ -114,12 +114,9 @@ class StripedRemoteConnector(RemoteConnector):
         if self._feed is None:
             return self.cache.load(names, room)
         waiting = self._feed.gate.load_waits(names, sum(array.size for array in room))
-        found = [False]
         try:
-            found = self.cache.load(names, room, partial(self._feed.gate.load_begins, waiting))
-            return found
+            return self._feed.loaded(waiting, partial(self.cache.load, names, room))
         finally:
-            self._feed.gate.load_ends(waiting, all(found))
             for name in names:
                 self._promised.pop(name, None)
 
@@ -165,16 +162,14 @@ class StripedRemoteConnector(RemoteConnector):
 
     async def batched_put(self, keys: Sequence[Any], memory_objs: Sequence[Any]) -> None:
         """Ends when the chunks are saved, failed, dropped or not worth it; the caller then gives the memory objects back."""
-        pairs = [(key, _bytes_of(item)) for key, item in zip(keys, memory_objs, strict=True)]
-        whole = [(key, data) for key, data in pairs if data.size == self.full_chunk_size_bytes]
+        pairs = [(name, _bytes_of(item)) for name, item in zip(_names(keys), memory_objs, strict=True)]
+        whole = [(name, data) for name, data in pairs if data.size == self.full_chunk_size_bytes]
         self.dropped_unfull += len(pairs) - len(whole)
-        new = whole if self._feed is None else self._not_left(self._feed, whole)
-        worth = self.cache.worth_saving(_names([key for key, _ in new]))
-        wanted = [pair for pair, saved in zip(new, worth, strict=True) if saved]
+        wanted = self.cache.worth_saving(whole if self._feed is None else self._not_left(self._feed, whole))
         pending = [
             saved
-            for key, data in wanted
-            if self.cache.offer(_names([key]), [data], partial(self._resolve, saved := asyncio.Event()))
+            for name, data in wanted
+            if self.cache.offer([name], [data], partial(self._resolve, saved := asyncio.Event()))
         ]
         if dropped := len(wanted) - len(pending):
             logger.warning("striped: dropped %d chunks, saves are behind", dropped)
@@ -184,7 +179,7 @@ class StripedRemoteConnector(RemoteConnector):
     def _not_left(self, feed: GateFeed, pairs: Sequence[Any]) -> Objects:
         """Of chunks to be saved those that are not there already."""
         size = sum(data.size for _, data in pairs)
-        left = feed.gate.saves(_names([key for key, _ in pairs]), size)
+        left = feed.gate.saves([name for name, _ in pairs], size)
         return [pair for pair, there in zip(pairs, left, strict=True) if not there]
 
     def _resolve(self, saved: asyncio.Event, _: bool) -> None:

@@ -133,13 +133,13 @@ class StripedTier(SecondaryTierManager):
         keys = list(job.keys)
         names = [self.key_of(key) for key in keys]
         there = self.cache.present(names)
-        new = [
-            (name, self._chunks[chunk])
-            for name, chunk, present in zip(names, job.chunk_ids, there, strict=True)
-            if not present or name in self._failed
-        ]
-        worth = self.cache.worth_saving([name for name, _ in new])
-        wanted = [pair for pair, saved in zip(new, worth, strict=True) if saved]
+        wanted = self.cache.worth_saving(
+            [
+                (name, self._chunks[chunk])
+                for name, chunk, present in zip(names, job.chunk_ids, there, strict=True)
+                if not present or name in self._failed
+            ]
+        )
         dropped = 0
         saving = Saving(
             len(wanted) + 1,

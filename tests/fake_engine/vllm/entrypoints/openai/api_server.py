@@ -55,9 +55,8 @@ class Striped:
 
     def save(self, prompt: tuple, held: int = 0) -> int:
         keys = self._keys(prompt)[held // self._chunk * RANKS :]
-        for key, saved in zip(keys, self._cache.worth_saving(keys), strict=True):
-            if saved:
-                self._cache.offer([key], [self._value], lambda _: None)
+        for key, value in self._cache.worth_saving([(key, self._value) for key in keys]):
+            self._cache.offer([key], [value], lambda _: None)
         self._cache.wait_saved(10)
         return len(self._keys(prompt)) // RANKS * self._chunk
 
