@@ -13,7 +13,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from ..base.cli import run_stage
 from ..base.errors import UserError
@@ -21,7 +21,7 @@ from ..cells.job import Job
 from ..cells.point import common_fields
 from ..machine.node import data_dir_of
 from ..machine.own_folder import alone_on
-from ..records.kinds.pairs import Asked
+from ..records.kinds.pairs import Asked, Damage
 from .layer import Made, make_layer
 from .trial import tried
 
@@ -42,16 +42,16 @@ def main(*, job: Job) -> None:
                 control = [Asked.model_validate(each) for each in known]
                 found = tried(spec, own, made, control, job.logs)
                 for record in reversed(found):  # the one that says that the scenario is done comes last
-                    journal.append(_key(name, record.swapped), record.dump())
-                    said = f"{_key(name, record.swapped)}: {record.verdict}: {record.reason}"
+                    journal.append(key := _key(name, record.damage), record.dump())
+                    said = f"{key}: {record.verdict}: {record.reason}"
                     print(f"hyperkv pairs: {spec['pair']}: {said}", flush=True)
-    keys = [_key(name, swapped) for name in names for swapped in (False, True)]
+    keys = [_key(name, damage) for name in names for damage in (None, *get_args(Damage))]
     kept = [key for key in keys if journal.has(key)]
     journal.finish(kept, common_fields(spec, data_dir_of(spec["data_dir"])))
 
 
-def _key(name: str, swapped: bool) -> str:
-    return f"{name}, values swapped" if swapped else name
+def _key(name: str, damage: Damage | None) -> str:
+    return f"{name}, values {damage}" if damage else name
 
 
 @contextlib.contextmanager

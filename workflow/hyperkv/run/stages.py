@@ -23,6 +23,7 @@ from ..connectors.registry import LIBRARY, plugin_module
 from ..engines.vllm.lmcache import IN_PROCESS, SERVED
 from ..stores.registry import store_class
 from ..tables.judging.claim import PREDICTED_TABLES, Claim, claimed_records, claimed_tables, read_claims
+from ..workloads.factory import read_by
 
 FROM_SOURCE = {"fetch_kvrocks", "fetch_kvrocks_dependencies", "compile_kvrocks", "compile_patched_kvrocks"}
 
@@ -154,10 +155,10 @@ class Stages:
 
     def files(self, stage: str, name: str = "") -> list[str]:
         """Paths of what a stage reads beside records and tables: models, GPUs, traces, and what is built for it."""
-        trace = [self.config["workload"]["trace"]] if "trace" in self.config["workload"] else []
+        read = read_by(plan.measured_workload(self.config))
         if stage in ("measure_scenario", "search_settings"):
             engine = self._engine_files(name) if self.vllm else [self.config["gpu"]]
-            return [self.config["model"], *engine, *trace, *self._built_for(name)]
+            return [self.config["model"], *engine, *read, *self._built_for(name)]
         if stage == "try_pair":
             engine = [
                 plan.environment_record(plan.PAIRS[0]),
@@ -174,10 +175,10 @@ class Stages:
             return self._built_for(selected(self.config, [name])[0])
         if stage == "predict_hit_rates":
             cases = json.loads(self.spec(stage))["cases"].values()
-            traces = [case["workload"]["trace"] for case in cases if "trace" in case["workload"]]
-            return sorted({*(case["model"] for case in cases), *traces})
+            of_cases = [path for case in cases for path in read_by(case["workload"])]
+            return sorted({*(case["model"] for case in cases), *of_cases})
         if stage == "choose_scenario":
-            return [self.config["model"], *trace]
+            return [self.config["model"], *read]
         if stage == "write_limits":
             return baseline_of(json.loads(self.spec("baseline_array")))
         if stage == "check_recommended":

@@ -9,14 +9,19 @@ from typing import Any
 
 from . import Conversation
 
-WORKLOAD_CLASSES = {"multi_turn": "MultiTurn", "long_documents": "LongDocuments", "mooncake": "Mooncake"}
+WORKLOAD_CLASSES = {
+    "multi_turn": "MultiTurn",
+    "long_documents": "LongDocuments",
+    "mooncake": "Mooncake",
+    "text": "Text",
+}
 
 
 def make_workload(spec: Mapping[str, Any], seed: int = 0) -> list[Conversation]:
     """The conversations of `spec`: the same bytes for the same seed, others for another. Imports that kind only.
 
-    spec: kind (multi_turn | long_documents | mooncake) and that kind's parameters under their names in MultiTurn,
-    LongDocuments or Mooncake, as the configuration's own models let them through; ranges are [lowest, highest].
+    spec: kind and that kind's parameters under their names in its class, as the configuration's own models let them through;
+    ranges are [lowest, highest].
     seed: 0 <= seed < 2**32. Errors: UserError naming the key, for a range or a trace that gives no workload.
     """
     return [*_module(spec["kind"]).conversations(_parameters(spec), seed)]
@@ -26,6 +31,11 @@ def workload_notes(spec: Mapping[str, Any]) -> list[str]:
     """What a record must say of how the workload was made, a line each; spec as in make_workload."""
     notes = getattr(_module(spec["kind"]), "notes", None)
     return [] if notes is None else notes(_parameters(spec))
+
+
+def read_by(spec: Mapping[str, Any]) -> list[str]:
+    """The files that a workload is made of, those that are still to be made included."""
+    return [spec[key] for key in ("trace", "tokens") if key in spec]
 
 
 def shortenings(spec: Mapping[str, Any], limit_tokens: int) -> list[str]:
