@@ -120,10 +120,16 @@ clean: ## removes results, except results/reference, builds and the array's reco
 test: .venv/dev ## the tests
 	@$(ACTIVATE) python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-# The real engine on a CPU, with a tiny random model: it makes both environments first (about 5 GB).
+# The real engine on a CPU, with a real small model: it makes both environments first (about 5 GB). Every connector of the newest pair.
+NEWEST = vllm-0.32.0-lmcache-0.5.6
 test-engine: .venv/dev ## the real engine on a CPU (makes environments of 5 GB)
 	@$(call own_make,run,config/engine-cpu.yaml $(CONFIG))
-	@$(ACTIVATE) python -m pytest -m engine -n 2 --dist loadfile tests/engines/test_real_engine.py tests/engines/test_serving_tier.py
+	@$(call own_make,pairs-newest,config/experiments/pairs.yaml tests/engines/pairs.yaml $(CONFIG))
+	@$(ACTIVATE) python -m pytest -m engine -n 2 --dist loadfile tests/engines tests/pairs/test_real_pairs.py
+
+.PHONY: pairs-newest
+pairs-newest: .venv/installed
+	@$(SNAKEMAKE) results/pairs/$(NEWEST).jsonl $(OPTIONS)
 
 test-array: .venv/dev ## the array's stages in a virtual machine
 	@$(ACTIVATE) python -m pytest -m vm -rs tests/array_vm

@@ -103,6 +103,9 @@ def test_without_environment_module_or_control_nothing_is_started(pair, tmp_path
 def test_conversations_of_another_form_are_refused_in_a_line(pair, tmp_path):
     spec, none, _, made = pair
     Path(spec["conversations"]).write_text('[{"messages": [{"role": "user", "content": "x"}]}]')
-    with pytest.raises(UserError, match=r"^pairs\.conversations: \S+: conversation 1: no \"conversations\" \(it has messages\); ShareGPT's form is") as caught:
+    with pytest.raises(
+        UserError,
+        match=r"^pairs\.conversations: \S+: conversation 1: no \"conversations\" \(it has messages\); ShareGPT's form is",
+    ) as caught:
         tried(spec, none, made, [], tmp_path / "logs")
     assert "\n" not in str(caught.value)

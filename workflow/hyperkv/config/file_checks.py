@@ -137,7 +137,10 @@ def _texts_to_make(workload: Mapping[str, Any], config: Mapping[str, Any]) -> bo
     """Whether texts are still to be made tokens of. Raises UserError for conversations and a tokenizer that cannot be."""
     if workload["kind"] != "text":
         return False
-    check_texts(workload, workload["tokenizer"] == made_model_dir(config))
+    folder = workload["tokenizer"]
+    made = folder == made_model_dir(config)
+    key = "vllm.model_dir" if folder == config["vllm"]["model_dir"] else "workload.tokenizer"
+    check_texts(workload["file"], "workload.file", None if made else folder, key)
     return not Path(workload["tokens"]).exists()
 
 

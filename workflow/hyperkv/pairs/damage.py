@@ -15,6 +15,7 @@ import numpy as np
 
 from ..records.kinds.pairs import Damage
 from ..stores.base import Store
+from ..stores.server import ServerStore
 
 _BLOCK = 64 << 10
 
@@ -28,7 +29,7 @@ def damage(kind: Damage, store: Store | None, folder: Path | None) -> bool:
     return _changed(kind, {path: path.stat().st_size for path in files}, Path.read_bytes, _write)
 
 
-def _on_server(kind: Damage, server: Store) -> bool:
+def _on_server(kind: Damage, server: ServerStore) -> bool:
     with server.client() as client:
         lengths = {key: client.strlen(key) for key in sorted(client.scan_iter(count=1000))}
         return _changed(kind, lengths, client.get, client.set)

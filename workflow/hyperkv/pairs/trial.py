@@ -31,16 +31,22 @@ _RAISED = re.compile(r"\b(\w+(?:Error|Exception): .+)")
 
 
 def tried(
-    spec: Mapping[str, Any], own: Mapping[str, Any], made: Made | str, control: Sequence[Asked], logs: Path
+    spec: Mapping[str, Any],
+    own: Mapping[str, Any],
+    made: Made | str,
+    control: Sequence[Asked],
+    logs: Path,
+    core: int = 0,
 ) -> list[Tried]:
     """The record of a scenario, and one more for each way in which its store was then damaged.
 
     spec: the stage's. own: the scenario's slice of the config. made: the environment, or why there is none. control: passes of the
-    scenario without a tier, empty for that one itself.
+    scenario without a tier, empty for that one itself. core: that vLLM computes on, with one thread, so that other load holds up no
+    barrier and changes no sum's order.
     """
     where = f"pairs.conversations: {spec['conversations']}"
     conversations = read(Path(spec["conversations"]), where)
-    cell = CellSpec(_of_pair(own, made, len(conversations)), 0, 1, logs / spec["pair"])
+    cell = CellSpec(_of_pair(own, made, len(conversations), core), 0, 1, logs / spec["pair"])
     record = _Records(spec, cell, made, len(conversations))
     if isinstance(made, str):
         return [record.without("not tried", made)]
@@ -64,13 +70,15 @@ def tried(
     return [record.of(each, judged(control, each, *limits), fault) for each in told]
 
 
-def _of_pair(own: Mapping[str, Any], made: Made | str, prompts: int) -> dict[str, Any]:
+def _of_pair(own: Mapping[str, Any], made: Made | str, prompts: int, core: int) -> dict[str, Any]:
     """A scenario's slice of the config with the pair's environment; room for the conversations, and the control with vLLM's own cache."""
     found = {**own, "loads": [], "latency": {"prompt_tokens": [_LONGEST_PROMPT], "prompts": prompts}}
     if isinstance(made, Made):
         found |= {"engine_python": made.python, "environment_records": {"engine": str(made.record)}}
+    one_thread = {"VLLM_CPU_OMP_THREADS_BIND": str(core), "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    found["vllm"] = {**own["vllm"], "environment": one_thread | own["vllm"]["environment"]}
     if own["scenario"]["tier"] == "none":
-        found["vllm"] = {**own["vllm"], "prefix_caching": True}
+        found["vllm"]["prefix_caching"] = True
     return found
 
 

@@ -24,6 +24,7 @@ from ..engines.vllm.lmcache import IN_PROCESS, SERVED
 from ..stores.registry import store_class
 from ..tables.judging.claim import PREDICTED_TABLES, Claim, claimed_records, claimed_tables, read_claims
 from ..workloads.factory import read_by
+from ..workloads.text.tokens_file import check_texts
 
 FROM_SOURCE = {"fetch_kvrocks", "fetch_kvrocks_dependencies", "compile_kvrocks", "compile_patched_kvrocks"}
 
@@ -102,6 +103,8 @@ class Stages:
             if not tried:
                 raise UserError("config: pairs.tried is empty; config/experiments/pairs.yaml has a list")
             self.spec("try_pair", next(iter(tried)))
+            file, folder = self.config["pairs"]["conversations"], self.config["vllm"]["model_dir"]
+            check_texts(file, "config: pairs.conversations", folder, "config: vllm.model_dir")
         if "tune" in words and not self.tuned:
             names = ", ".join(self.config["tune"]["scenarios"]) or "it is empty"
             raise UserError(f"config: tune.scenarios: none can be measured here ({names}); name another one")

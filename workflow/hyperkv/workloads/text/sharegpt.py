@@ -100,8 +100,8 @@ def _talk(one: Any, where: str) -> Talk:
         raise UserError(f'{where}: no "conversations" ({told}); {FORM}')
     said = []
     for message in messages:
-        told = message if isinstance(message, dict) else {}
-        role, value = ROLES.get(str(told.get("from"))), told.get("value")
+        known = message if isinstance(message, dict) else {}
+        role, value = ROLES.get(str(known.get("from"))), known.get("value")
         if role is None or not isinstance(value, str):
             raise UserError(f"{where}: a message is {json.dumps(message)[:100]}; {FORM}")
         if not value.strip():

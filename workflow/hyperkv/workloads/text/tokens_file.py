@@ -39,27 +39,27 @@ def options(workload: Mapping[str, Any]) -> list[str]:
     return [*told, "--most", str(most)] if most else told
 
 
-def check_texts(workload: Mapping[str, Any], made: bool) -> None:
-    """That the conversations are of the form, and the tokenizer's folder has a chat template.
+def check_texts(file: str, key: str, folder: str | None, folder_key: str) -> None:
+    """That conversations are of ShareGPT's form, and a model's folder has a chat template.
 
-    made: a rule makes that folder. Raises UserError, one line.
+    folder: None for one that a rule makes. Raises UserError, one line that begins with the key.
     """
-    where, folder = f"workload.file: {workload['file']}", Path(workload["tokenizer"])
-    if not Path(workload["file"]).exists():
-        raise UserError(f"{where}: there is no such file")
-    read(Path(workload["file"]), where, workload.get("max_conversations"))
-    if made:
-        return
+    if not Path(file).exists():
+        raise UserError(f"{key}: there is no file {file}")
+    read(Path(file), f"{key}: {file}")
+    if folder is not None:
+        _check_template(Path(folder), folder_key)
+
+
+def _check_template(folder: Path, key: str) -> None:
     settings = folder / "tokenizer_config.json"
     if not settings.exists():
-        raise UserError(
-            f"workload.tokenizer: {folder} has no tokenizer_config.json; name the folder of a whole model"
-        )
+        raise UserError(f"{key}: {folder} has no tokenizer_config.json; name the folder of a whole model")
     if (
         not any((folder / name).exists() for name in _TEMPLATES)
         and "chat_template" not in settings.read_text()
     ):
         raise UserError(
-            f"workload.tokenizer: {folder} has no chat template, neither in tokenizer_config.json nor as {_TEMPLATES[0]}; name the folder of "
+            f"{key}: {folder} has no chat template, neither in tokenizer_config.json nor as {_TEMPLATES[0]}; name the folder of "
             "a model that chats, such as an Instruct one"
         )
