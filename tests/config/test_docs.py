@@ -109,7 +109,9 @@ def test_the_kinds_of_workloads_have_the_keys_of_their_classes_and_need_the_same
     assert set(KINDS) == set(WORKLOAD_CLASSES)
     for kind, model in KINDS.items():
         fields = {name: field for name, field in model.model_fields.items() if name != "kind"}
-        parameters = {name: own for name, own in parameters_of(kind).items() if name not in ("vocabulary", "tokens")}
+        parameters = {
+            name: own for name, own in parameters_of(kind).items() if name not in ("vocabulary", "tokens")
+        }
         assert set(fields) == set(parameters)
         needed = {
             name for name, default in parameters.items() if repr(default).startswith("<dataclasses._MISSING")
