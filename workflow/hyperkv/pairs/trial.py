@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
+import redis
+
 from ..base.errors import StoreError, UserError
 from ..cells.cell import CellSpec
 from ..engines.vllm import direct_http, lmcache
@@ -106,7 +108,7 @@ def _served(
                         running.empty_buffer(cell)
                         running.make_cold(cell)
                         passes.append(_ask(kind, cell, running, prompts, answer_tokens))
-        except (EngineError, StoreError, UserError) as error:
+        except (EngineError, StoreError, UserError, redis.RedisError) as error:
             died_of = None if running is None else engine_error(running.servers.log_lines())
             failed = f"{error}; vllm's engine: {died_of}" if died_of else str(error)
         if running is not None:

@@ -83,7 +83,7 @@ def side_by_side(trials: Mapping[str, Callable[[int], list[Tried]]]) -> Iterator
                 yield under_way[done], done.result()
         except BaseException:
             workers.shutdown(wait=False, cancel_futures=True)
-            while wait(under_way, 0.2).not_done:
+            while wait([each for each in under_way if not each.cancelled()], 0.2).not_done:
                 for process in psutil.Process().children(recursive=True):
                     with contextlib.suppress(psutil.NoSuchProcess):
                         process.kill()
