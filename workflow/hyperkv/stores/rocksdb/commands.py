@@ -188,7 +188,7 @@ def do_scan(connection: Connection, arguments: list[bytes]) -> bytes:
         raise CommandError("ERR invalid cursor")
     if arguments[1:] and (len(arguments) != 3 or arguments[1].lower() != b"count"):
         raise CommandError("ERR syntax error")
-    keys = [resp.bulk(key) for key in connection.server.keyspace.keys()]
+    keys = [resp.bulk(key) for key in connection.server.keyspace.all_keys()]
     return resp.array([resp.bulk(b"0"), resp.array(keys)])
 
 

@@ -152,7 +152,7 @@ class Keyspace:
         """How many keys there are, exactly."""
         return self._count
 
-    def keys(self) -> list[bytes]:
+    def all_keys(self) -> list[bytes]:
         """Every key; reads all of the index."""
         self._recover_when_due()
         with self._gate:
