@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import redis
 from tabulate import tabulate
 
 from ...plugin.lmcache_striped.cache import CacheSettings, StripedCache
@@ -48,6 +49,7 @@ _CONNECTIONS = 4
 _TIMEOUT_S = 300.0
 _TOGETHER = 4  # chunks of a load
 _DIRECT = "connector direct"
+_CHOOSE = "choose rocksdb, or kvrocks with patch locate-values"
 
 
 @dataclass(frozen=True)
@@ -99,10 +101,8 @@ def main(
         count: chunks that are there.
         reads: under way at once.
     """
-    if not store_class(store).is_server or store == "valkey":
-        raise UserError(
-            f"bench_reads: --store: {store} keeps no values in files that it names; choose rocksdb or kvrocks"
-        )
+    if not store_class(store).is_server:
+        raise UserError(f"bench_reads: --store: {store} has no server; {_CHOOSE}")
     with own_folder(data_dir, f"reads of {store}", "--data-dir") as folder:
         if not supports_direct_io(folder):
             raise UserError(
@@ -122,7 +122,12 @@ def filled(store: ServerStore, chunk_bytes: int, count: int, stripe_bytes: int) 
         for key in keys:
             connector.put([key], [payload.value(key)])
     store.make_cold()
-    pieces, missing = pieces_of(store, keys, buffers, stripe_bytes)
+    try:
+        pieces, missing = pieces_of(store, keys, buffers, stripe_bytes)
+    except redis.ResponseError as error:
+        raise UserError(
+            f"bench_reads: store {store.name} does not say where values lie ({error}); {_CHOOSE}"
+        ) from error
     if missing:
         raise UserError(
             f"bench_reads: {missing} of {missing + len(pieces)} stripes are not in the files of store {store.name}"
