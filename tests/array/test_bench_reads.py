@@ -13,7 +13,7 @@ from workflow.hyperkv.profile.bench_saves import config_of
 from workflow.hyperkv.stores.registry import make_store
 
 MIB = 1 << 20
-SMALL = {"chunk_bytes": MIB, "stripe_bytes": 200_000, "count": 6, "reads": (3,), "rounds": 2}
+SMALL = {"chunk_bytes": MIB, "stripe_bytes": 200_000, "together": 2, "count": 6, "reads": (3,), "rounds": 2}
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +75,7 @@ def test_what_does_not_come_from_files_is_not_measured(tmp_path):
         there = filled(store, MIB, 2, 200_000)
         for path in there.files:
             path.write_bytes(bytes(path.stat().st_size))
-        with by_direct(there, 2) as read, pytest.raises(UserError, match="did not get back"):
+        with by_direct(there, 1, 2) as read, pytest.raises(UserError, match="did not get back"):
             read()
 
 

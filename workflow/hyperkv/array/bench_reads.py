@@ -47,7 +47,6 @@ from .fio import parse_point, read_command
 
 _CONNECTIONS = 4
 _TIMEOUT_S = 300.0
-_TOGETHER = 4  # chunks of a load
 _DIRECT = "connector direct"
 _CHOOSE = "choose rocksdb, or kvrocks with patch locate-values"
 
@@ -88,6 +87,7 @@ def main(
     program: Path | None = None,
     chunk_bytes: int = 32 << 20,
     stripe_bytes: int = STRIPE_BYTES,
+    together: int = 4,
     count: int = 32,
     reads: Sizes = (8, 32),
     rounds: int = 5,
@@ -98,6 +98,7 @@ def main(
         store: rocksdb, or kvrocks with patch locate-values.
         data_dir: where its files are; on the device that is measured.
         program: the server's program.
+        together: chunks of a load.
         count: chunks that are there.
         reads: under way at once.
     """
@@ -111,7 +112,7 @@ def main(
         with make_store(store, config_of(store, folder, chunk_bytes, program)) as server:
             there = filled(server, chunk_bytes, count, stripe_bytes)
             for number in reads:
-                print(compare(there, number, rounds), flush=True)
+                print(compare(there, together, number, rounds), flush=True)
 
 
 def filled(store: ServerStore, chunk_bytes: int, count: int, stripe_bytes: int) -> There:
@@ -135,10 +136,13 @@ def filled(store: ServerStore, chunk_bytes: int, count: int, stripe_bytes: int) 
     return There(store, keys, buffers, stripe_bytes, pieces)
 
 
-def compare(there: There, reads: int, rounds: int) -> str:
+def compare(there: There, together: int, reads: int, rounds: int) -> str:
     """The table of so many reads under way: every reader's medians, and direct's ratio to it."""
     fio = shutil.which("fio")
-    with by_direct(there, reads) as direct, reader(there.pieces, reads, past_the_cache=True) as bare:
+    with (
+        by_direct(there, together, reads) as direct,
+        reader(there.pieces, reads, past_the_cache=True) as bare,
+    ):
         moved = partial(timed, there.total_bytes)
         readers: dict[str, Callable[[], Read]] = {
             _DIRECT: partial(moved, direct, there.store.pid()),
@@ -159,26 +163,28 @@ def compare(there: There, reads: int, rounds: int) -> str:
 
 
 @contextmanager
-def by_direct(there: There, reads: int) -> Iterator[Callable[[], None]]:
+def by_direct(there: There, together: int, reads: int) -> Iterator[Callable[[], None]]:
     """A call that loads all chunks. Raises UserError for one that does not come, or not from files."""
     store = there.store
     store.files_read_here = True
     loads = min(LOADS_OF_FILES, reads)
-    threads = max(1, min(len(os.sched_getaffinity(0)), reads // loads))
+    each = reads // loads
+    threads = max(number for number in range(1, len(os.sched_getaffinity(0)) + 1) if each % number == 0)
+    library = LIBRARY if LIBRARY.exists() else None
     settings = CacheSettings(
         tuple(store.endpoints),
-        connections=_CONNECTIONS,
+        connections=_CONNECTIONS if library else each,
         stripe_bytes=there.stripe_bytes,
         timeout_s=_TIMEOUT_S,
-        library=LIBRARY if LIBRARY.exists() else None,
+        library=library,
         dirs=tuple(each.folder for each in store.endpoints if each.folder is not None),
         read="direct",
         read_threads=threads,
-        read_depth=max(1, reads // loads // threads),
+        read_depth=each // threads,
         loads=loads,
     )
     cache = StripedCache(settings, warn=lambda line: print(line, file=sys.stderr))
-    parts = [slice(start, start + _TOGETHER) for start in range(0, len(there.keys), _TOGETHER)]
+    parts = [slice(start, start + together) for start in range(0, len(there.keys), together)]
 
     def load(part: slice) -> list[bool]:
         return cache.load(there.keys[part], there.buffers[part])
