@@ -110,6 +110,7 @@ def main(
                 f"bench_reads: --data-dir: the file system of {data_dir} has no O_DIRECT; choose a local disk"
             )
         with make_store(store, config_of(store, folder, chunk_bytes, program)) as server:
+            assert isinstance(server, ServerStore)
             there = filled(server, chunk_bytes, count, stripe_bytes)
             for number in reads:
                 print(compare(there, together, number, rounds), flush=True)
