@@ -202,6 +202,11 @@ class Store(HeldByEngine, ABC):
         return 0
 
     @classmethod
+    def keeps_once(cls, settings: Mapping[str, Any]) -> bool:
+        """Whether a value is written once and stays there: else a store that compacts holds it twice for a while."""
+        return False
+
+    @classmethod
     def exposure(cls, settings: Mapping[str, Any], password: bool) -> str | None:
         """A line when `settings` let others reach the store and there is no password, else None."""
         return None
