@@ -213,7 +213,7 @@ def test_a_lookup_is_answered_at_once_and_chunks_are_copied_while_others_are_loa
     retrieve = engine.retrieve(1, "a")
     for loaded in range(STREAMED, CHUNKS, STREAMED):
         SteppedL2.made.step()
-        until(lambda: torch.equal(engine.chunk(loaded - 1), chunks[loaded - 1]))
+        until(lambda last=loaded - 1: torch.equal(engine.chunk(last), chunks[last]))
         assert not engine.chunk(loaded).any()
         assert not retrieve.query()
     SteppedL2.made.step()

@@ -152,7 +152,7 @@ def offload(
     if connector in SERVED:
         server = mp_arguments(scenario, staging_bytes, held, endpoints, port, http_port)
         transfer = _transfer(connector, _mp_keys(scenario, port))
-        if scenario["lmcache"].get("l2_prefetch_stream_chunks"):  # a load may fail after its lookup was answered
+        if scenario["lmcache"].get("l2_prefetch_stream_chunks"):  # lookups are answered before their loads
             transfer["kv_load_failure_policy"] = "recompute"
         return Offload(transfer, server=server)
     if connector in OFFLOADING:
