@@ -76,6 +76,11 @@ pairs: .venv/installed ## which pairs of vLLM and LMCache give right answers, on
 	@$(SNAKEMAKE) pairs $(OPTIONS)
 	@echo "Table: results/tables/pairs.csv   Records: results/pairs"
 
+bits: override CONFIG := $(strip config/experiments/pairs.yaml $(CONFIG))
+bits: .venv/installed ## what a format of stored KV costs and buys, with a real small model on a CPU
+	@$(SNAKEMAKE) bits $(OPTIONS)
+	@echo "Table: results/tables/bits.csv   Figure: results/figures/bits.svg, .png"
+
 array: .venv/installed ## which array pays before one buys it; CONFIG=config/experiments/array.yaml
 	@$(SNAKEMAKE) array $(OPTIONS)
 	@cat results/tables/array.txt
@@ -112,7 +117,7 @@ keep: .venv/installed ## what was measured, as a folder of results/reference; KE
 	  --command $(call one_word,make run$(if $(CONFIG), CONFIG="$(CONFIG)")) --out $(call one_word,results/reference/$(or $(KEEP),$(error KEEP=MACHINE/DATE names the folder)))
 
 clean: ## removes results, except results/reference, builds and the array's record
-	rm -rf results/array/baseline.jsonl* results/profile results/predict results/sweep results/tune results/pairs results/tables results/figures \
+	rm -rf results/array/baseline.jsonl* results/profile results/predict results/sweep results/tune results/pairs results/bits results/tables results/figures \
 	  results/logs results/data results/summary.json results/answer.txt results/report.html results/regret.csv results/regret.txt results/report results/site results/recommended results/cache .snakemake
 
 ##@ Test and develop
