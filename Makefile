@@ -39,7 +39,7 @@ OPTIONS = $(SHARED_BUILDS) --cores all --keep-going --scheduler greedy $(QUIET) 
 # A profile says what runs at once and where, and is not to be told by this machine's cores.
 RUN_OPTIONS = $(if $(PROFILE),$(SHARED_BUILDS) --workflow-profile $(call quoted,$(PROFILE)) $(QUIET) $(CONFIGFILES),$(OPTIONS))
 
-.PHONY: help run stores layers tune array ladder pairs decide kvrocks kvrocks-patched kvrocks-deps test test-engine test-array test-report test-slurm soak report bench regret keep docs site lint clean
+.PHONY: help run stores layers tune array ladder pairs bits decide kvrocks kvrocks-patched kvrocks-deps test test-engine test-array test-report test-slurm soak report bench regret keep docs site lint clean
 
 help:
 	@awk -F ':.*## ' '/^##@/ {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -24,7 +25,7 @@ def test_without_the_engines_environment_it_says_so(tmp_path):
 def config(**own):
     full = {}
     for path in ("config/scenarios.yaml", "config/config.yaml", "config/experiments/pairs.yaml"):
-        for key, value in yaml.safe_load(open(path)).items():
+        for key, value in yaml.safe_load(Path(path).read_text()).items():
             full[key] = full[key] | value if key in full and isinstance(value, dict) else value
     return checked(full | own)
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from tests.tables.test_bits import record
+from tests.record_factory import coded
 from workflow.hyperkv.predict import predict_formats
 from workflow.hyperkv.predict.predict_formats import formats_table
 from workflow.hyperkv.workloads.multi_turn import MultiTurn
@@ -27,7 +27,7 @@ def of(
         "encode_s": [] if encode_s is None else [encode_s],
         "decode_s": [] if decode_s is None else [decode_s],
     }
-    return record(name, [1], [1], 1.0, kv_bytes=KV, stored_bytes=int(share * KV), device=device, **seconds)
+    return coded(name, [1], [1], 1.0, kv_bytes=KV, stored_bytes=int(share * KV), device=device, **seconds)
 
 
 def rows(*records, timed=(), gbps=(2, 8)):

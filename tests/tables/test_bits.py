@@ -1,36 +1,24 @@
 """Table bits: how answers and texts differ from the control's, and what a format costs before an SSD."""
 
 import math
-from typing import Any
 
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workflow.hyperkv.records.kinds.bits import Coded
+from tests.record_factory import coded
 from workflow.hyperkv.tables.bits import bits_table, quality
 
 PRICES = {"gpu_usd_per_hour": 3.6, "server_usd": 0.0, "ssd_usd_per_gb": 0.1, "ssd_capacity_gb": 8000.0, "ssd_read_gbps": 7.0,
           "ssd_tbw_tb": 14000.0, "ssd_write_amplification": 1.0, "dram_usd_per_gb": 0.0, "dram_power_w_per_gb": 0.0, "ssd_power_w": 0.0,
           "gpu_power_w": 0.0, "server_power_w": 0.0, "pue": 1.0, "usd_per_kwh": 0.0, "amortisation_years": 5.0}  # fmt: skip
 
-
-def record(name: str, free: list[int], forced: list[int], loss: float, **more: Any) -> dict:
-    """A format's record, with one answer and one text."""
-    answer = {"prompt_tokens": 300, "stored_tokens": 256, "free": free, "forced": forced}
-    text = {"text": "a", "prefix_tokens": 512, "forced": forced, "loss": loss}
-    known = {"format": name, "control": "bf16", "model": "m", "device": "cpu", "chunk_tokens": 256, "kv_bytes": 5120,
-             "stored_bytes": 2560, "encode_s": [], "decode_s": [], "error": 0.1, "answers": [answer], "texts": [text],
-             "reason": ""}  # fmt: skip
-    return Coded.model_validate(known | more).dump()
-
-
-CONTROL = record("bf16", [1, 2, 3, 4], [1, 2, 3, 4], 2.0, stored_bytes=5120)
+CONTROL = coded("bf16", [1, 2, 3, 4], [1, 2, 3, 4], 2.0, stored_bytes=5120)
 
 
 def test_a_format_is_held_against_its_control():
-    found = quality(record("fp8", [1, 2, 9], [1, 2, 9, 4], 2.0 + math.log(1.5)), CONTROL)
+    found = quality(coded("fp8", [1, 2, 9], [1, 2, 9, 4], 2.0 + math.log(1.5)), CONTROL)
     assert (found["equal_tokens"], found["answer_tokens"]) == (2, 4)
     assert (found["agreement"], found["forced_tokens"]) == (0.75, 8)
     assert found["perplexity_ratio"] == pytest.approx(1.5)
@@ -41,7 +29,7 @@ def test_a_format_is_held_against_its_control():
 def test_what_differs_later_is_longer_alike(tokens, data):
     place = data.draw(st.integers(0, len(tokens)))
     other = [*tokens[:place], *(token + 1 for token in tokens[place:])]
-    found = quality(record("x", other, other, 1.0), record("bf16", tokens, tokens, 1.0))
+    found = quality(coded("x", other, other, 1.0), coded("bf16", tokens, tokens, 1.0))
     assert found["equal_tokens"] == place
     assert found["agreement"] == place / len(tokens)
     assert found["perplexity_ratio"] == 1
@@ -58,9 +46,9 @@ def test_a_row_for_each_stated_gbps_and_one_of_a_format_without():
     row = {"format": "fp8", "model": "l", "gpu": "g", "gpus": 1, "stated_gbps": None, "ssd_bytes": 0.0,
            "written_bytes_per_s": 0.0, "tokens_per_s": 1000.0}  # fmt: skip
     stored = row | {"stated_gbps": 14.0, "ssd_bytes": 8e12}
-    coarse = record("rounded_2bit", [5], [5, 5, 5, 5], 9.0)
+    coarse = coded("rounded_2bit", [5], [5, 5, 5, 5], 9.0)
     table = bits_table(
-        [CONTROL, record("fp8", [1], [1, 2, 3, 4], 2.0), coarse], pd.DataFrame([row, stored]), PRICES
+        [CONTROL, coded("fp8", [1], [1, 2, 3, 4], 2.0), coarse], pd.DataFrame([row, stored]), PRICES
     )
     assert table["format"].tolist() == ["bf16", "fp8", "fp8", "rounded_2bit"]
     computed, with_drives = table[table["format"] == "fp8"]["usd_per_million_tokens"]

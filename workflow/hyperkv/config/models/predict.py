@@ -86,7 +86,7 @@ class Bits(Section):
     model: Path = key("config/models/llama-3.1-8b.json")
     """Model that speed and cost are predicted for."""
     gpu: Path = key("config/gpus/h100.yaml")
-    """Its GPU."""
+    """GPU that serves it, alone or with as many more as hold its weights."""
     gbps: Annotated[Several[Positive], Field(min_length=1)] = key([1, 3, 7, 14], unit="10^9 bytes/s")
     """What SSDs are stated to read and write."""
     speed: Path | None = None
