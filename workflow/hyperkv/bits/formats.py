@@ -8,6 +8,7 @@ hold to the kernels themselves in Triton's interpreter. Source: lmcache/v1/distr
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -20,27 +21,29 @@ from ..models.serde import TURBOQUANT
 from ..records.kinds.bits import COARSE
 
 CHUNK_TOKENS = 256
-_OTHERS_CODE = (
-    "its kernels need CUDA: quality is of the same arithmetic, and seconds of other code would say nothing"
-)
+_NOT_ON_CPU = "on a GPU its kernels run there, and their seconds are not known here"
 
 
 @dataclass(frozen=True)
 class Format:
-    """encode: a chunk to what is stored. decode: back. size: bytes of what is stored. untimed: why the seconds of both say nothing."""
+    """encode: a chunk to what is stored. decode: back. size: bytes of what is stored. timed: whether the seconds of both are those of a
+    server. reason: why not, or what is to be known of them.
+    """
 
     name: str
     encode: Callable[[Tensor], Any]
     decode: Callable[[Any], Tensor]
     size: Callable[[Any], int]
-    untimed: str = ""
+    timed: bool = True
+    reason: str = ""
 
 
 def formats(model: str, chunk: Tensor, head_dim: int, device: str) -> list[Format]:
     """All formats of chunks like this one, the control first. model: its folder or config.json. device: cuda or cpu."""
-    found = [Format("bf16", Tensor.clone, Tensor.clone, _bytes), _fp8(chunk)]
-    found += [_turboquant(preset, chunk, head_dim, device) for preset in TURBOQUANT]
-    return [*found, _cachegen(model, chunk, head_dim, device), Format(COARSE, _rounded, _unrounded, _bytes)]
+    copy = Format("bf16", Tensor.clone, Tensor.clone, _bytes)
+    coarse = Format(COARSE, _rounded, _unrounded, _bytes, timed=False, reason="a control")
+    presets = [_turboquant(preset, chunk, head_dim, device) for preset in TURBOQUANT]
+    return [copy, _fp8(chunk), *presets, _cachegen(model, chunk, head_dim, device), coarse]
 
 
 def _fp8(chunk: Tensor) -> Format:
@@ -59,9 +62,29 @@ def _turboquant(preset: str, chunk: Tensor, head_dim: int, device: str) -> Forma
     settings = TurboQuantSerdeConfig(preset=preset, head_dim=head_dim)
     serializer = TurboQuantSerializer(settings)
     if device == "cuda":
-        return Format(preset, *_served(serializer, TurboQuantDeserializer(settings), chunk), _bytes)
+        coders = _served(serializer, TurboQuantDeserializer(settings), chunk)
+        return Format(preset, *coders, _bytes, reason=_choosing())
     size = serializer.estimate_serialized_size(_layout(chunk))
-    return Format(preset, lambda kv: quantized(kv, settings), Tensor.clone, lambda _: size, _OTHERS_CODE)
+    return Format(
+        preset,
+        lambda kv: quantized(kv, settings),
+        Tensor.clone,
+        lambda _: size,
+        timed=False,
+        reason=_NOT_ON_CPU,
+    )
+
+
+def _choosing() -> str:
+    """What of the seconds is no encoding: LMCache's server names no GPU, so that it is chosen anew for every chunk."""
+    from lmcache.v1.distributed.serde.turboquant.turboquant import _auto_select_cuda_device
+
+    took = []
+    for _ in range(5):
+        began = time.perf_counter()
+        _auto_select_cuda_device(1)
+        took.append(time.perf_counter() - began)
+    return f"{sorted(took)[2]:.4f} s of encoding a chunk, and of decoding one, choose a GPU (nvidia-smi)"
 
 
 def _served(serializer: Any, deserializer: Any, chunk: Tensor) -> tuple[Callable, Callable]:
@@ -94,7 +117,8 @@ def _cachegen(model: str, chunk: Tensor, head_dim: int, device: str) -> Format:
         lambda kv: serializer.serialize(_object(kv)),
         lambda stored: deserializer.deserialize(stored).tensor.cpu(),
         lambda stored: len(stored.byte_array),
-        "" if device == "cuda" else _OTHERS_CODE,
+        timed=device == "cuda",
+        reason="" if device == "cuda" else _NOT_ON_CPU,
     )
 
 
