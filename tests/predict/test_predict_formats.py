@@ -21,7 +21,7 @@ def few_conversations(monkeypatch):
 
 
 def of(
-    name: str, share: float, encode_s: float | None = 0.0, decode_s: float | None = 0.0, device: str = "cpu"
+    name: str, share: float, encode_s: float | None = 0.0, decode_s: float | None = 0.0, device: str = "cuda"
 ):
     seconds = {
         "encode_s": [] if encode_s is None else [encode_s],
@@ -60,6 +60,8 @@ def test_seconds_that_are_not_known_are_said_to_be_at_best_and_taken_from_where_
     here = of("turboquant_k8v4", 0.5, None, None)
     row = rows(here, gbps=[2])["turboquant_k8v4", 2]
     assert (row["at_best"], row["timed_on"]) == (True, None)
+    cores = rows(of("turboquant_k8v4", 0.5, 0.02, 0.03, "cpu"), gbps=[2])["turboquant_k8v4", 2]
+    assert (cores["at_best"], cores["decode_s_per_gb"], cores["ttft_s"]) == (True, 0.03, row["ttft_s"])
     timed = rows(here, timed=[of("turboquant_k8v4", 0.9, 0.02, 0.03, "cuda")], gbps=[2])["turboquant_k8v4", 2]
     assert (timed["at_best"], timed["timed_on"]) == (False, "cuda")
     assert (timed["encode_s_per_gb"], timed["decode_s_per_gb"]) == (0.02, 0.03)

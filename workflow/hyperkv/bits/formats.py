@@ -40,7 +40,8 @@ class Format:
 
 def formats(model: str, chunk: Tensor, head_dim: int, device: str) -> list[Format]:
     """All formats of chunks like this one, the control first. model: its folder or config.json. device: cuda or cpu."""
-    copy = Format("bf16", Tensor.clone, Tensor.clone, _bytes)
+    buffers = [torch.empty_like(chunk, pin_memory=chunk.is_pinned()) for _ in range(2)]
+    copy = Format("bf16", buffers[0].copy_, buffers[1].copy_, _bytes)
     coarse = Format(COARSE, _rounded, _unrounded, _bytes, timed=False, reason="a control")
     presets = [_turboquant(preset, chunk, head_dim, device) for preset in TURBOQUANT]
     return [copy, _fp8(chunk), *presets, _cachegen(model, chunk, head_dim, device), coarse]

@@ -4,7 +4,7 @@
 
 spec: model (config.json), model_dir (folder of weights, or null: KV is random, and quality is not known), device (cuda or cpu),
 environment (vLLM's variables), conversations, answer_tokens. Seconds are from host memory to host memory, as LMCache's server has it,
-a chunk of 256 tokens at a time.
+a chunk of 256 tokens at a time; without a GPU they are of one core.
 """
 
 from __future__ import annotations

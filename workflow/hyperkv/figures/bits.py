@@ -20,7 +20,7 @@ from ..records.hardware import short_gpu
 from ..records.kinds.bits import CONTROLS
 from .axes import log_y, plain, sizes_x
 from .command import Picture, Table, draw_tables
-from .style import WIDTH, empty, legend_below, note
+from .style import WIDTH, empty, legend_below
 
 _LOOKS = {
     "bf16": ("#000000", "o"),
@@ -34,11 +34,10 @@ _LOOKS = {
 }
 _CONTROL = ("#999999", "x")
 _NAMES = {
-    "bf16": "bf16: a copy",
     "vllm_fp8": "fp8 in HBM and store (kv_dtype)",
     "fp8": "fp8 (serde)",
     "cachegen": "CacheGen",
-    "rounded_2bit": "2 bits: a control",
+    "rounded_2bit": "2 bits, a control",
 }
 _LEAST = 0.001  # of the places, so that none has its place on a logarithmic axis
 
@@ -81,39 +80,33 @@ def draw_bits(bits: pd.DataFrame) -> Figure:
     )
     figure.tight_layout()
     handles = [
-        Line2D([], [], **_look(row), label=_name(row["format"]))
+        Line2D([], [], **_look(row), label=_name(row))
         for _, row in shown.drop_duplicates("format").iterrows()
     ]
     handles += [Line2D([], [], color="black", linestyle=":", label="computed, no store")]
     if stored["at_best"].astype(bool).any():
         handles.append(
             Line2D([], [], linestyle="--", marker="o", markerfacecolor="white", color="#666666",
-                   label="dashed, hollow: seconds of decoding not known, taken as none")
+                   label="dashed, hollow: seconds of decoding beside a GPU not known, taken as none")
         )  # fmt: skip
     legend_below(figure, handles, [str(handle.get_label()) for handle in handles])
     return figure
 
 
 def _quality(axes: Axes, formats: pd.DataFrame) -> None:
-    for number, (_, row) in enumerate(formats.iterrows()):
-        if pd.isna(row["agreement"]):
-            continue
-        at = (row["share"], max(1 - row["agreement"], _LEAST))
-        axes.plot(*at, **_look(row) | {"linestyle": "none"})
-        worse = row["perplexity_ratio"] - 1
-        note(axes, f"{worse:+.1%}", at, (7, 4 if number % 2 else -10))
+    for _, row in formats[formats["agreement"].notna()].iterrows():
+        look = _look(row) | {"linestyle": "none", "markerfacecolor": _look(row)["color"]}
+        axes.plot(row["share"], max(1 - row["agreement"], _LEAST), **look)
     axes.set_yscale("log")
     axes.set_ylim(_LEAST / 1.6, 1.3)
     axes.yaxis.set_major_formatter(
-        FuncFormatter(
-            lambda value, _: "none" if value <= _LEAST else f"{value:.3g}".rstrip() and f"{value:.1%}"
-        )
+        FuncFormatter(lambda value, _: f"{value:.1%}" if value > _LEAST else "none")
     )
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    axes.set_xlim(0, 1.18)
+    axes.set_xlim(0, 1.08)
     axes.set_xlabel("bytes stored, of bf16's")
     axes.set_ylabel("tokens that are not bf16's")
-    axes.set_title("Quality lost; beside each point: perplexity", fontsize=10)
+    axes.set_title("What is lost", fontsize=10)
 
 
 def _speed(axes: Axes, rows: pd.DataFrame, column: str) -> None:
@@ -138,8 +131,15 @@ def _look(row: pd.Series) -> dict[str, Any]:
     }
 
 
-def _name(name: str) -> str:
-    return _NAMES.get(name, name.replace("turboquant_", "TurboQuant "))
+def _name(row: pd.Series) -> str:
+    name = _NAMES.get(row["format"], row["format"].replace("turboquant_", "TurboQuant "))
+    return (
+        name if pd.isna(row["perplexity_ratio"]) else f"{name}: perplexity {_change(row['perplexity_ratio'])}"
+    )
+
+
+def _change(ratio: float) -> str:
+    return f"x {ratio:.3g}" if ratio > 2 else f"{ratio - 1:+.1%}"
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ python -m workflow.hyperkv.predict.predict_formats --spec '{...}' --bits results
 
 A byte of KV takes share / GB/s to read and then its part of decoding, one after the other, so that a format is a device of
 1 / (share / GB/s + decode_s_per_gb) GB/s of KV: to a single full hit as in predict_break_even, and to engine replay, which plays the
-reference workload on it as it plays the gate's cells (engines/replay/regret). Where the seconds of a format are not known it is
-taken to take none: `at_best`.
+reference workload on it as it plays the gate's cells (engines/replay/regret). Where the seconds of a format on a machine with a GPU are
+not known it is taken to take none: `at_best`.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from ..workloads.multi_turn import MultiTurn
 from .predict_break_even import break_even_table, required_gbps
 
 _IN_HBM = "vllm_"  # formats of vLLM's own cache begin so
+_AS_IT_IS = ("bf16", f"{_IN_HBM}fp8")  # stored as HBM has it
 _PROMPT_TOKENS, _CHUNK_TOKENS, _CLIENTS = 8192, 256, 32
 _WORKLOAD = MultiTurn(conversations=200)
 
@@ -79,7 +80,9 @@ def _rows(
     encode_s, decode_s = (None, None) if name.startswith(_IN_HBM) else seconds_per_gb(timed)
     gpus = int(hit["gpus_for_weights"])
     token_bytes = kv_share(geometry, gpus).stored_bytes(1) * share
-    rest_s = hit["prefill_s"] - hit["step_s"] - hit["copy_s"] - hit["kv_bytes"] / 1e9 * (decode_s or 0.0)
+    known = name not in _AS_IT_IS and timed["device"] == "cuda" and decode_s is not None
+    coded = (encode_s or 0.0, decode_s or 0.0) if known else (0.0, 0.0)
+    rest_s = hit["prefill_s"] - hit["step_s"] - hit["copy_s"] - hit["kv_bytes"] / 1e9 * coded[1]
     about = {
         "format": name,
         "model": hit["model"],
@@ -89,13 +92,13 @@ def _rows(
         "encode_s_per_gb": encode_s,
         "decode_s_per_gb": decode_s,
         "timed_on": timed["device"] if timed["encode_s"] else None,
-        "at_best": decode_s is None and not name.startswith(_IN_HBM),
+        "at_best": not known and name not in _AS_IT_IS,
         "prompt_tokens": _PROMPT_TOKENS,
         "prefill_s": hit["prefill_s"],
         "required_gbps": required_gbps(hit["kv_bytes"] * share, rest_s, 0.0),
     }
     for gbps in [None, *spec["gbps"]]:
-        cell = _cell(spec, own, gpus, _device(gbps or 1.0, share, encode_s or 0.0, decode_s or 0.0))
+        cell = _cell(spec, own, gpus, _device(gbps or 1.0, share, *coded))
         keyed = keyed_conversations(cell)
         played = play(cell, keyed, NONE if gbps is None else ALWAYS)
         turns = [turn for item in keyed for turn in item.conversation.turns]
