@@ -145,9 +145,10 @@ HALF ?= all
 soak: .venv/dev ## random faults; MINUTES=60
 	@$(ACTIVATE) python -m tests.soak $(HALF) --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(ROUND),--round $(ROUND)) $(if $(KILLS),--kills $(KILLS))
 
-bench: .venv/installed ## our connectors beside other tools, and loads beside saves
+bench: .venv/installed ## our connectors beside other tools, loads beside saves, and reads of the store's files beside fio
 	@$(ACTIVATE) python -m workflow.hyperkv.profile.bench
 	@$(ACTIVATE) python -m workflow.hyperkv.profile.bench_saves
+	@$(ACTIVATE) python -m workflow.hyperkv.array.bench_reads
 
 regret: .venv/installed ## what the gate costs against the better of recompute and loading all, in 200 modelled cells
 	@$(ACTIVATE) python -m workflow.hyperkv.engines.replay.regret --out results/regret.csv --text results/regret.txt

@@ -134,6 +134,18 @@ def test_a_stripe_larger_than_every_buffer(client, server):
             assert one.file_counts == FileCounts(2, 0, 0, size)
 
 
+def test_stripes_larger_than_every_buffer_among_others(client, server):
+    """A large one is read while small ones are under way, each into its own buffer."""
+    keys, size = new_keys(8), 5 * (1 << 20) + 70_000
+    with server.running() as endpoint:
+        files = FileSettings((server.folder,), "direct", 1, 2)
+        with StripedConnector([endpoint], 1, 10, 5 << 20, library=client, files=files) as one:
+            one.put(keys, values_of(keys, size))
+            for _ in range(5):
+                assert all(loads(one, keys, size))
+            assert one.file_counts == FileCounts(5 * 16, 0, 0, 5 * 8 * size)
+
+
 def test_several_servers_each_with_its_folder(client, tmp_path):
     servers = [FilesServer(tmp_path / name) for name in "ab"]
     with contextlib.ExitStack() as stack:

@@ -48,7 +48,7 @@ def test_it_is_one_line_with_the_key_the_bytes_needed_and_those_free(free, raw, 
     with pytest.raises(UserError) as caught:
         require(raw)
     said = re.fullmatch(
-        rf"config: {re.escape(key)}: scenario {scenario}: about .* GB needed on the disk of (\S+), where .*; choose another data_dir "
+        rf"config: {re.escape(key)}: scenario {scenario}: about .* GB needed on the disk of ([^\s,;]+)(?:, where .*)?, [\d.]+ GB free; choose another data_dir "
         r"or a smaller workload \(([\d,]+) bytes needed, 65,536 free\)",
         str(caught.value),
     )
@@ -92,3 +92,16 @@ def test_snakemake_says_so_before_its_first_job(tmp_path):
             re.MULTILINE,
         )
         assert not list(checkout.folder.glob("results/sweep/*/*.jsonl*"))
+
+
+def test_only_a_store_that_moves_values_needs_their_room_twice(free):
+    def needed(settings: dict[str, str]) -> int:
+        free(64 << 10)
+        raw = changed(H100, _VLLM | {"scenarios.h100_striped_mp.settings": settings})
+        with pytest.raises(UserError) as caught:
+            require(raw)
+        return int(re.search(r"\(([\d,]+) bytes needed", str(caught.value))[1].replace(",", ""))
+
+    once = needed({"rocksdb.write_buffer_size": 16})
+    twice = needed({"rocksdb.write_buffer_size": 16, "rocksdb.enable_blob_garbage_collection": "yes"})
+    assert 1.7 < twice / once < 1.9

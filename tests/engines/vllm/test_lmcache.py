@@ -238,6 +238,14 @@ def test_the_server_of_a_dram_pool_has_no_l2_and_takes_options():
     assert words.endswith("--no-l1-use-hugepages --max-workers 4 --enable-gc-monitor")
 
 
+def test_a_buffer_of_huge_pages_has_what_lmcache_asks_for_with_them():
+    server = offload(
+        scenario("dram", "mp", dram_pool_bytes=2 * GIB, lmcache={"l1_use_hugepages": True})
+    ).server
+    assert server[server.index("--shm-name") + 1] == ""
+    assert server[-2:] == ["--no-l1-use-lazy", "--l1-use-hugepages"]
+
+
 def test_vllms_own_offloading_to_memory_and_to_disk():
     memory = offload(scenario("dram", "offloading", dram_pool_bytes=GIB)).transfer[
         "kv_connector_extra_config"

@@ -30,7 +30,7 @@ from ..stores.registry import make_store, store_class
 from ..workloads import repeat_seed
 
 _BOUND_FACTOR = 1.1
-_SPACE_FACTOR = 2.0  # a log-structured store holds a value twice while it compacts
+_COMPACTING_FACTOR = 2.0  # a log-structured store holds a value twice while it compacts
 
 
 @dataclass(frozen=True)
@@ -238,14 +238,18 @@ def check_room(cell: CellSpec, saved_bytes: int, buffer_bytes: int = 0) -> None:
 def check_disk(cell: CellSpec, saved_bytes: int) -> None:
     """Refuse a cell whose store does not fit on the file system of its data_dir, which may be a tmpfs.
 
-    saved_bytes: as for check_room; a store needs twice that while it compacts. The folder need not be there yet.
+    saved_bytes: as for check_room; a store that writes values anew needs twice that while it compacts. The folder need not be there yet.
     """
     if not _on_disk(cell.scenario):
         return
     folder = cell.data_dir
-    where = f"on the disk of {folder}, where a store that compacts takes twice its {saved_bytes / 1e9:.1f} GB"
+    where = f"on the disk of {folder}"
+    factor = _BOUND_FACTOR
+    if not store_class(cell.scenario["store"]).keeps_once(cell.scenario["settings"]):
+        where += f", where a store that compacts takes twice its {saved_bytes / 1e9:.1f} GB"
+        factor = _COMPACTING_FACTOR
     bound = cell.scenario.get("bound_bytes")
-    needed = int(saved_bytes * _SPACE_FACTOR if bound is None else min(saved_bytes, bound * _BOUND_FACTOR))
+    needed = int(saved_bytes * factor if bound is None else min(saved_bytes, bound * _BOUND_FACTOR))
     free = shutil.disk_usage(nearest(folder)).free
     _refuse(cell, needed, free, where, "choose another data_dir or a smaller workload")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import redis
 
-from ...plugin.lmcache_striped.python_files import place_of
+from ...plugin.lmcache_striped.python_files import fill, place_of
 from ...plugin.lmcache_striped.stripes import HEAD_BYTES, parts_of, stripe_key
 from ...plugin.lmcache_striped.threads import started
 from ..cells.point import on_each
@@ -47,7 +47,7 @@ def bare_reads(
     try:
         with reader(pieces, values.connections, past_the_cache) as read:
             moved = timed(values, read, store.pid())
-    except (OSError, EOFError) as error:
+    except OSError as error:
         return Moved(notes=[f"the store's files could not be read: {error}"])
     if not past_the_cache:
         values.require_right(keys, [True] * len(keys), "the store's files")
@@ -82,7 +82,7 @@ def reader(pieces: Sequence[Piece], threads: int, past_the_cache: bool) -> Itera
     """A call that reads all pieces once, shared out to threads, from files that are open already.
 
     pieces: one at least. past_the_cache: with O_DIRECT, where the file system has it, into memory of its own and not to where
-    the pieces go. Raises OSError, and EOFError for a file that is shorter than was said.
+    the pieces go. Raises OSError, also for a file that is shorter than was said.
     """
     room = -(-max(piece.buffer.size for piece in pieces) // ALIGNMENT) * ALIGNMENT + ALIGNMENT
     with ExitStack() as stack:
@@ -97,8 +97,7 @@ def reader(pieces: Sequence[Piece], threads: int, past_the_cache: bool) -> Itera
                 skipped = piece.offset % ALIGNMENT if aligned else 0
                 size = skipped + piece.buffer.size
                 into = rooms[worker][: -(-size // ALIGNMENT) * ALIGNMENT] if aligned else piece.buffer
-                if os.preadv(descriptor, [into.data], piece.offset - skipped) < size:
-                    raise EOFError(f"{piece.path} is shorter than was said")
+                fill(descriptor, [into.data], piece.offset - skipped, size)
 
         with started(threads) as workers:
             yield lambda: on_each(workers, read, threads)

@@ -17,7 +17,8 @@ from ...plugin.lmcache_striped.deadline import Endpoint
 from ...plugin.lmcache_striped.secret import Secret
 from ..base.errors import StoreDied, StoreError, UserError
 from ..base.folders import cannot_write
-from ..machine.counters import ProcessCounters, drop_page_cache, process_counters
+from ..machine.counters import ProcessCounters, process_counters
+from ..machine.page_cache import drop_page_cache
 from .held import HeldByEngine
 from .owned_keys import Owned, refuse_owned
 
@@ -199,6 +200,11 @@ class Store(HeldByEngine, ABC):
     def pushing_bytes(cls, settings: Mapping[str, Any]) -> int:
         """Bytes that push_out_writes saves, for each process."""
         return 0
+
+    @classmethod
+    def keeps_once(cls, settings: Mapping[str, Any]) -> bool:
+        """Whether a value is written once and stays there: else a store that compacts holds it twice for a while."""
+        return False
 
     @classmethod
     def exposure(cls, settings: Mapping[str, Any], password: bool) -> str | None:

@@ -56,6 +56,10 @@ class FilesStore(LocalStore):
         return key == "direct_io"
 
     @classmethod
+    def keeps_once(cls, settings: Mapping[str, Any]) -> bool:
+        return True
+
+    @classmethod
     def l2_adapter(cls, held: Held) -> dict[str, Any]:
         return {"type": "fs", "base_path": str(held.folder), "use_odirect": True}
 

@@ -292,8 +292,12 @@ def mp_arguments(
         options["l2-adapter"] = json.dumps(adapter | ({"serde": held.serde} if held.serde else {}))
         if not scenario["dram_pool_bytes"]:
             options["l2-store-policy"] = "skip_l1"
+    own = scenario["lmcache"]
+    if own.get("l1_use_hugepages"):  # which LMCache refuses beside its defaults
+        options["shm-name"] = ""
+        own = {"l1_use_lazy": False} | own
     arguments = option_words(options)
-    for key, value in scenario["lmcache"].items():
+    for key, value in own.items():
         option = "--" + key.replace("_", "-")
         if isinstance(value, bool):
             arguments.append(option if value else option.replace("--", "--no-", 1))

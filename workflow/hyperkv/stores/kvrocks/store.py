@@ -20,7 +20,7 @@ from ...machine.processes import LOOPBACK
 from .. import reach
 from ..applied import told_by
 from ..base import DIRECT, Counters, Look, StoreConfig
-from ..rocksdb.bounded import bounded_of
+from ..rocksdb.bounded import bounded_of, in_blob_files
 from ..server import ServerStore
 from .config import BY_KEYS, OWNED, PATCHED_PROGRAM, PROGRAM, complete, rendered
 
@@ -110,6 +110,10 @@ class KvrocksStore(ServerStore):
         """Three write buffers and a little: the one in use, and the two full ones that Kvrocks writes at a time."""
         buffers = [size for key, size in settings.items() if key.lower() == "rocksdb.write_buffer_size"]
         return 3 * int(buffers[0] if buffers else _BUFFER_MIB) + 1 << 20
+
+    @classmethod
+    def keeps_once(cls, settings: Mapping[str, Any]) -> bool:
+        return in_blob_files(settings)
 
     @classmethod
     def exposure(cls, settings: Mapping[str, Any], password: bool) -> str | None:

@@ -23,6 +23,13 @@ _MOST_TRIGGER = 16
 _LEVEL_BYTES = 1 << 30  # of keys: all are in one level, so that every deletion meets its value at once
 
 
+def in_blob_files(settings: Mapping[str, Any]) -> bool:
+    """Whether values lie in blob files that nothing is moved from."""
+    told = {key.lower(): value for key, value in settings.items()}
+    kept = told.get("rocksdb.enable_blob_files"), told.get("rocksdb.enable_blob_garbage_collection")
+    return kept[0] in (True, "yes") and kept[1] in (False, "no")
+
+
 def bounded_of(config: StoreConfig) -> dict[str, Any]:
     """The settings of a server with a bound, see bounded_settings; what it has of a chunk is its value_bytes."""
     assert config.bound_bytes is not None

@@ -10,7 +10,7 @@ from ...base.errors import UserError
 from ..base import DIRECT, Look, StoreConfig
 from ..owned_keys import ITS_FOLDER, ITS_PORT, ITS_SOCKET, Owned
 from ..server import ServerStore
-from .bounded import bounded_of
+from .bounded import bounded_of, in_blob_files
 from .keys import KEYS, complete, parse_pairs
 
 _DIRECT = ("rocksdb.use_direct_reads", "rocksdb.use_direct_io_for_flush_and_compaction")
@@ -54,6 +54,10 @@ class RocksdbStore(ServerStore):
     @classmethod
     def settings_in_ram(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
         return {**settings, "direct_io": "no"}
+
+    @classmethod
+    def keeps_once(cls, settings: Mapping[str, Any]) -> bool:
+        return in_blob_files(settings)
 
     def wanted(self, port: int) -> dict[str, str]:
         found = super().wanted(port)
