@@ -28,8 +28,6 @@ from workflow.hyperkv.config.plan import (
     python_of,
     requested_gpus,
     requirements_of,
-    texts_files,
-    texts_of,
     weights_options,
 )
 from workflow.hyperkv.config.scenarios import selected
@@ -74,6 +72,7 @@ pathvars:
     predict="results/predict",
     tune="results/tune",
     pairs="results/pairs",
+    bits="results/bits",
     tables="results/tables",
     figures="results/figures",
     recommended="results/recommended",
@@ -97,6 +96,7 @@ include: "workflow/rules/tune.smk"
 include: "workflow/rules/ladder.smk"
 include: "workflow/rules/devices.smk"
 include: "workflow/rules/pairs.smk"
+include: "workflow/rules/bits.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/docs.smk"

@@ -8,7 +8,6 @@ import yaml
 
 from tests.workflow_helpers import merged
 from workflow.hyperkv.base.errors import UserError
-from workflow.hyperkv.config.plan import texts_files, texts_of
 from workflow.hyperkv.run.stages import Stages
 
 ROOT = Path(__file__).parents[2]
@@ -41,11 +40,11 @@ def folder(tmp_path):
 
 def test_sweep_and_prediction_wait_for_the_tokens_which_are_those_of_a_model_from_a_package():
     stages = Stages.of(configuration("engine-cpu.yaml"))
-    ((name, workload),) = texts_of(stages.config).items()
+    ((name, workload),) = stages.texts().items()
     path = f"results/texts/{name}.jsonl"
     assert (workload["tokens"], workload["tokenizer"]) == (path, "results/build/models/smollm2-135m-real")
     assert workload["max_context_tokens"] == 8192 - 8
-    assert texts_files(stages.config, name) == [
+    assert stages.texts_files(name) == [
         TALKS,
         "results/build/models/smollm2-135m-real/config.json",
         "results/build/loadgen/loadgen.json",
@@ -59,14 +58,14 @@ def test_sweep_and_prediction_wait_for_the_tokens_which_are_those_of_a_model_fro
 def test_engine_replay_takes_any_models_tokenizer(folder):
     config = configuration(workload=TEXT | {"tokenizer": str(folder)})
     stages = Stages.of(config)
-    ((name, workload),) = texts_of(stages.config).items()
-    assert texts_files(stages.config, name) == [TALKS, "results/build/loadgen/loadgen.json"]
+    ((name, workload),) = stages.texts().items()
+    assert stages.texts_files(name) == [TALKS, "results/build/loadgen/loadgen.json"]
     assert workload["tokens"] in stages.files("measure_scenario", "files")
 
 
 def test_the_served_models_own_folder_is_taken_where_none_is_named(folder):
     config = configuration("engine-cpu.yaml", vllm={"model_dir": str(folder)})
-    assert next(iter(texts_of(Stages.of(config).config).values()))["tokenizer"] == str(folder)
+    assert next(iter(Stages.of(config).texts().values()))["tokenizer"] == str(folder)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from tests.helpers import eventually
 from tests.stores.conftest import store_config
 from tests.workflow_helpers import merged
 from workflow.hyperkv.config.config import checked
-from workflow.hyperkv.config.plan import made_model_dir, sweep_spec, texts_of
+from workflow.hyperkv.config.plan import made_model_dir, measured_workload, sweep_spec
 from workflow.hyperkv.connectors.vllm_own import variables as own_variables
 from workflow.hyperkv.engines.vllm import lmcache
 from workflow.hyperkv.engines.vllm.command import command, settings_of, variables
@@ -115,8 +115,7 @@ def config() -> dict:
 @pytest.fixture(scope="module")
 def prompts(config) -> list[list[int]]:
     """Words of the run's conversations, each from another place on."""
-    (texts,) = texts_of(config).values()
-    lines = Path(texts["tokens"]).read_text().splitlines()
+    lines = Path(measured_workload(config)["tokens"]).read_text().splitlines()
     words = [token for line in lines for token in json.loads(line)["tokens"]]
     return [[*words[start:], *words[:start]][: HIT + 8] for start in range(0, 200 * PROMPTS, 200)]
 

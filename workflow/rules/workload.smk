@@ -16,7 +16,7 @@ rule fetch_trace:
 
 rule tokenize_texts:
     input:
-        files=lambda wildcards: texts_files(CONFIG, wildcards.texts),
+        files=lambda wildcards: STAGES.texts_files(wildcards.texts),
     output:
         "results/texts/{texts}.jsonl",
     log:
@@ -27,7 +27,7 @@ rule tokenize_texts:
     params:
         code=code("workloads.text.tokenize_texts"),
         python=python_of(CONFIG, LOADGEN_ENVIRONMENT),
-        options=lambda wildcards: options(texts_of(CONFIG)[wildcards.texts]),
+        options=lambda wildcards: options(STAGES.texts()[wildcards.texts]),
     shell:
         "PYTHONPATH=. command {params.python:q} -m workflow.hyperkv.workloads.text.tokenize_texts {params.options:q}"
         " --out {output:q} 2> {log:q}"

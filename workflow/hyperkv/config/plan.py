@@ -99,20 +99,6 @@ def _tokenizer(config: Mapping[str, Any]) -> str | None:
     return config["vllm"]["model_dir"] or (made_model_dir(config) if packaged(config) else None)
 
 
-def texts_of(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The workloads of kind text, of the sweep and of predictions, by the name of the file of tokens that is made for each."""
-    cases = [predicted_case(case, config)["workload"] for case in config["predict"]["cases"].values()]
-    found = [each for each in (measured_workload(config), *cases) if each["kind"] == "text"]
-    return {Path(each["tokens"]).stem: each for each in found}
-
-
-def texts_files(config: Mapping[str, Any], name: str) -> list[str]:
-    """What such a file is made of: the conversations, the model's folder where a rule makes it, and transformers."""
-    own, made = texts_of(config)[name], made_model_dir(config)
-    folder = [f"{made}/config.json"] if own["tokenizer"] == made else []
-    return [own["file"], *folder, environment_record(LOADGEN_ENVIRONMENT)]
-
-
 def key_of(environment: str) -> str:
     """The key of the section that speaks of an environment: of a pair, or of the load generator's."""
     return environment if environment == LOADGEN_ENVIRONMENT else f"vllm.pairs.{environment}"
@@ -308,6 +294,19 @@ def pairs_spec(config: Mapping[str, Any], pair: str) -> str:
     return json.dumps(
         spec | {key: config[key] for key in ("model", "data_dir")} | on_array(config), sort_keys=True
     )
+
+
+def bits_spec(config: Mapping[str, Any]) -> str:
+    """JSON of all that measuring the formats depends on. Raises UserError without a model's own weights."""
+    folder = config["vllm"]["model_dir"] or (made_model_dir(config) if packaged(config) else None)
+    if folder is None:
+        raise UserError(
+            "config: vllm.model_dir: bits are measured with a model's own weights; name its folder here"
+        )
+    spec = {key: config["pairs"][key] for key in ("conversations", "answer_tokens")}
+    environment = config["vllm"]["environment"] | config["vllm"]["pairs"][PAIRS[0]]["environment"]
+    spec |= {"model": config["model"], "model_dir": folder, "environment": environment}
+    return json.dumps(spec | {"device": config["vllm"]["device"]}, sort_keys=True)
 
 
 def predicted_case(case: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:

@@ -105,6 +105,8 @@ class Stages:
             self.spec("try_pair", next(iter(tried)))
             file, folder = self.config["pairs"]["conversations"], self.config["vllm"]["model_dir"]
             check_texts(file, "config: pairs.conversations", folder, "config: vllm.model_dir")
+        if "bits" in words:
+            self.spec("measure_bits")
         if "tune" in words and not self.tuned:
             names = ", ".join(self.config["tune"]["scenarios"]) or "it is empty"
             raise UserError(f"config: tune.scenarios: none can be measured here ({names}); name another one")
@@ -129,6 +131,8 @@ class Stages:
             "profile_limits": lambda: plan.limits_spec(self.config),
             "search_settings": lambda: tune_spec(self.config, name),
             "try_pair": lambda: plan.pairs_spec(self.config, name),
+            "measure_bits": lambda: plan.bits_spec(self.config),
+            "predict_formats": lambda: json.dumps(self.config["bits"], sort_keys=True),
             "predict_hit_rates": lambda: plan.predict_spec(self.config),
             "predict_break_even": lambda: plan.break_even_spec(self.config),
             "write_ratios": lambda: json.dumps({"figures": self.config["figures"]}, sort_keys=True),
@@ -151,6 +155,7 @@ class Stages:
             "profile_layers": lambda: code.layers_modules(told),
             "profile_limits": lambda: code.limits_modules(told),
             "try_pair": lambda: code.pair_modules(told),
+            "measure_bits": lambda: ["bits.measure_bits", "bits.hbm"],
             "predict_hit_rates": lambda: code.prediction_modules(told["cases"].values()),
             "choose_scenario": lambda: code.recommendation_modules(self.config["workload"]),
         }
@@ -174,6 +179,14 @@ class Stages:
                 *engine,
                 *dict.fromkeys(built),
             ]
+        if stage == "measure_bits":
+            made = (
+                []
+                if self.config["vllm"]["model_dir"]
+                else [f"{plan.made_model_dir(self.config)}/config.json"]
+            )
+            asked = [self.config["model"], self.config["pairs"]["conversations"]]
+            return [*asked, plan.environment_record(plan.PAIRS[0]), *made]
         if stage in ("profile_store", "profile_layers"):
             return self._built_for(selected(self.config, [name])[0])
         if stage == "predict_hit_rates":
@@ -187,6 +200,19 @@ class Stages:
         if stage == "check_recommended":
             return [plan.environment_record(pair) for pair in self.pairs]
         raise ValueError(f"no files are known of {stage}")
+
+    def texts(self) -> dict[str, dict[str, Any]]:
+        """The workloads of kind text, of the sweep and of predictions, by the name of the file of tokens that is made for each."""
+        cases = self.config["predict"]["cases"].values()
+        workloads = [plan.predicted_case(case, self.config)["workload"] for case in cases]
+        found = [plan.measured_workload(self.config), *workloads]
+        return {Path(each["tokens"]).stem: each for each in found if each["kind"] == "text"}
+
+    def texts_files(self, name: str) -> list[str]:
+        """What such a file is made of: the conversations, the model's folder where a rule makes it, and transformers."""
+        own, made = self.texts()[name], plan.made_model_dir(self.config)
+        folder = [f"{made}/config.json"] if own["tokenizer"] == made else []
+        return [own["file"], *folder, plan.environment_record(plan.LOADGEN_ENVIRONMENT)]
 
     def program(self, scenario: str) -> str | None:
         """The program that is built for a scenario's store, if any; its record is among the scenario's files."""
