@@ -130,7 +130,7 @@ def first_fault(lines: Sequence[str]) -> str:
 
 def _token_ids(running: Running, conversation: Talk) -> list[int]:
     """A conversation to its last question as the model's own chat template has it, ready for an answer. Raises EngineError."""
-    messages = conversation.messages(answers=len(conversation.questions) - 1)
+    messages = conversation.to_last_question()
     body = {"model": MODEL_NAME, "messages": messages, "add_generation_prompt": True}
     answer = direct_http.request(
         "POST", f"{running.servers.url}/tokenize", json=body, timeout=_TOKENIZE_TIMEOUT_S

@@ -49,6 +49,10 @@ class Talk:
             said += [{"role": "assistant", "content": answer} for answer in sides[1][turn : turn + 1]]
         return said
 
+    def to_last_question(self) -> list[Message]:
+        """What was said until the last question, which is to be answered."""
+        return self.messages(answers=len(self.questions) - 1)
+
 
 def read(path: Path, where: str, most: int | None = None) -> list[Talk]:
     """The first `most` conversations of a file that have a question (None: all). where: begins messages.
