@@ -17,6 +17,7 @@ from ..cells.cell import CellSpec
 from ..engines.vllm import direct_http, lmcache
 from ..engines.vllm.command import MODEL_NAME
 from ..engines.vllm.failures import engine_error
+from ..engines.vllm.lmcache_log import transfers
 from ..engines.vllm.running import Running, start
 from ..engines.vllm.server import EngineError
 from ..engines.vllm.single_request import send
@@ -144,7 +145,7 @@ def _ask(
     kind: Kind, cell: CellSpec, running: Running, prompts: Sequence[Sequence[int]], answer_tokens: int
 ) -> Asked:
     """Every prompt, one after the other. Raises EngineError, StoreDied or StoreError."""
-    before, answers = running.moved(), []
+    marks, before, answers = running.servers.log_marks(), running.moved(), []
     for prompt in prompts:
         answers.append(
             send(running.servers.url, prompt, answer_tokens, cell.spec["loadgen"]["request_timeout_s"])
@@ -152,6 +153,9 @@ def _ask(
         running.check()
     after = running.moved()
     served = _difference(before.served, after.served)
+    files = transfers(running.servers.log_lines(marks), cell.share.values_per_chunk).files
+    if served is not None and files is not None:  # read by connector direct where the servers said that they lie
+        served += files.file_bytes
     return Asked(
         kind=kind,
         prompt_tokens=[answer.prompt_tokens for answer in answers],
