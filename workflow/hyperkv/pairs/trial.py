@@ -154,7 +154,7 @@ def _ask(
     after = running.moved()
     served = _difference(before.served, after.served)
     files = transfers(running.servers.log_lines(marks), cell.share.values_per_chunk).files
-    if served is not None and files is not None:  # read by connector direct where the servers said that they lie
+    if served is not None and files is not None:  # of connector direct
         served += files.file_bytes
     return Asked(
         kind=kind,
