@@ -110,7 +110,7 @@ def test_the_same_prompts_get_the_same_tokens_computed_and_from_the_store(record
     assert len(again) == len(computed) == 6
     for left, right in zip(computed, again, strict=True):
         assert left["tokens"] == right["tokens"]
-        assert right["cached_tokens"] > 0.9 * right["prompt_tokens"]
+        assert right["cached_tokens"] > 0.85 * right["prompt_tokens"]
     assert len({tuple(sample["tokens"]) for sample in computed}) == len(computed)
 
 
