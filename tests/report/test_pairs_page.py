@@ -8,7 +8,14 @@ from workflow.hyperkv.report import pairs_page
 
 def tried(pair, connector, verdict, reason, damage=None, **known):
     unknown = dict.fromkeys(("alike", "hit_tokens", "prompt_tokens", "served_bytes"))
-    about = {"pair": pair, "connector": connector, "verdict": verdict, "reason": reason, "damage": damage}
+    about = {
+        "pair": pair,
+        "connector": connector,
+        "store": "valkey",
+        "verdict": verdict,
+        "reason": reason,
+        "damage": damage,
+    }
     return unknown | about | {"prompts": 3, "measured_at": "2026-11-29T05:00:00+00:00"} | known
 
 
@@ -29,8 +36,8 @@ def test_a_row_per_connector_and_one_for_a_pair_of_which_all_the_same_is_said():
     ]
     assert pairs_page.table(records).splitlines()[2:] == [
         "| new | none | safe |  |  |  | computed twice | 2026-11-29 |",
-        "| new | `mp` | safe | 3 of 3 | 1,280 of 1,393 | 29,498,052 | loaded | 2026-11-29 |",
-        "| new | `mp`, values swapped | wrong answers | 3 of 3 | 1,280 of 1,393 | 29,498,052 | a \\| b | 2026-11-29 |",
+        "| new | `mp`, valkey | safe | 3 of 3 | 1,280 of 1,393 | 29,498,052 | loaded | 2026-11-29 |",
+        "| new | `mp`, valkey, values swapped | wrong answers | 3 of 3 | 1,280 of 1,393 | 29,498,052 | a \\| b | 2026-11-29 |",
         "| old | all | not tried |  |  |  | no torch | 2026-11-29 |",
     ]
 

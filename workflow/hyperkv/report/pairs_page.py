@@ -18,7 +18,7 @@ from ..records.frames import read_jsonl
 
 KEPT, PAGE = Path("results/reference/pairs"), Path("docs/pairs.md")
 TABLE = re.compile(r"(?<=<!-- pairs -->\n)(.*?)(?=<!-- end of pairs -->)", re.DOTALL)
-_HEAD = "| pair | connector | verdict | answers alike | tokens found | bytes served | why | day |"
+_HEAD = "| pair | connector, store | verdict | answers alike | tokens found | bytes served | why | day |"
 
 
 def main(*, kept: Path = KEPT, page: Path = PAGE) -> None:
@@ -50,7 +50,7 @@ def table(records: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _connector(record: Mapping[str, Any]) -> str:
-    named = f"`{record['connector']}`" if record["connector"] else "none"
+    named = f"`{record['connector']}`, {record['store']}" if record["connector"] else "none"
     return named + (f", values {record['damage']}" if record["damage"] else "")
 
 
