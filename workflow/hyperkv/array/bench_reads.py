@@ -4,7 +4,7 @@
 
 One server is filled, ended and started again, and every reader reads what it has in its files once in a round, with as many reads under
 way as the others: direct in two loads that go on at once, as in an engine; bare reads, of the stripes alone, by a thread each; fio (where
-it is on PATH) whole files in blocks of a stripe. Rounds begin with another reader each; figures are medians, ratios those of what two
+it is on PATH) whole files in blocks of a stripe. All read into huge pages, direct copies and proves from there. Rounds begin with another reader each; figures are medians, ratios those of what two
 readers gave in one round. CPU is that of the reader, of direct with its server's.
 """
 
