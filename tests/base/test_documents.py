@@ -186,9 +186,7 @@ def test_a_file_that_never_ends_is_refused_and_not_read(key, kind, tmp_path, in_
     path = {"a pipe": f"{tmp_path}/pipe", "a link to a pipe": f"{tmp_path}/link", "a device": "/dev/zero"}[
         kind
     ]
-    value = {"workload": {"kind": "mooncake", "trace": path}}.get(
-        key, [path] if "break_even" in key else path
-    )
+    value = {"workload": {"kind": "trace", "trace": path}}.get(key, [path] if "break_even" in key else path)
     with pytest.raises(UserError, match=r"^config: .*cannot be read \(it is no file\)"):
         checked(changed(key, value))
 

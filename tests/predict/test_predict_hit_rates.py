@@ -65,8 +65,7 @@ def test_an_unbounded_tier_is_the_workload_modules_own_formula(decode):
 def whole_blocks(run: Simulation, block: int) -> list[str]:
     """The run's requests, prompts in whole blocks only, as that simulator's trace."""
     lines = []
-    tree, leaves = run._tree(False)
-    units = tree.units(block)
+    units, leaves = run._in_units(False, block)
     for leaf in leaves:
         node, names = units.whole[leaf], []
         while node:
@@ -79,7 +78,7 @@ def whole_blocks(run: Simulation, block: int) -> list[str]:
 @cache
 def production() -> tuple[Simulation, ExecutionPlan]:
     """The production trace here and there, as it is: that simulator also keeps the partial last block of a prompt."""
-    run = Simulation.of(make_workload({"kind": "mooncake", "trace": str(TRACE)}, 1), 1, 1)
+    run = Simulation.of(make_workload({"kind": "trace", "trace": str(TRACE)}, 1), 1, 1)
     return run, build_execution_plan(parse_trace_lines(TRACE.read_text().splitlines(), block_size=512))
 
 
@@ -107,7 +106,7 @@ def test_kvcache_simulator_agrees_on_a_production_trace(capacity):
 
 @pytest.mark.parametrize("capacity", [60, 300, None])
 def test_kvcache_simulator_agrees_on_the_excerpt(capacity):
-    run = Simulation.of(make_workload({"kind": "mooncake", "trace": str(EXCERPT)}, 1), 1, 1)
+    run = Simulation.of(make_workload({"kind": "trace", "trace": str(EXCERPT)}, 1), 1, 1)
     plan = build_execution_plan(parse_trace_lines(EXCERPT.read_text().splitlines(), block_size=512))
     assert ours(run, 512, capacity) == pytest.approx(theirs(plan, capacity).hitRate, abs=0.01)
 
@@ -181,7 +180,7 @@ def test_the_table_has_the_dictionarys_columns(tmp_path):
 
 
 def test_a_trace_has_one_seed(tmp_path):
-    workload = {"kind": "mooncake", "trace": str(EXCERPT)}
+    workload = {"kind": "trace", "trace": str(EXCERPT)}
     table = run_stage(tmp_path, spec({"dram": {"dram_bytes": 8 << 30}}, workload, [512], 5, (1,), 1))
     assert table["seeds"].tolist() == [1, 1]
     assert table["requests"].tolist() == [50, 50]
@@ -194,7 +193,7 @@ def test_a_wrong_workload_is_one_line():
 
 def test_what_was_done_to_long_requests_is_in_the_table():
     workload = {
-        "kind": "mooncake",
+        "kind": "trace",
         "trace": str(EXCERPT),
         "long_requests": "leave_out",
         "max_context_tokens": 7000,

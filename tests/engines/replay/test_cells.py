@@ -275,7 +275,7 @@ def test_a_record_notes_what_was_done_to_long_requests(tmp_path):
     rows[2]["hash_ids"] = list(range(10))
     (tmp_path / "trace.jsonl").write_text("\n".join(map(json.dumps, rows)))
     traced = cell(tmp_path, "none")
-    workload = {"kind": "mooncake", "trace": str(tmp_path / "trace.jsonl"), "block_tokens": 16}
+    workload = {"kind": "trace", "trace": str(tmp_path / "trace.jsonl"), "block_tokens": 16}
     traced.spec["workload"] = workload | {"max_context_tokens": 120, "long_requests": "leave_out"}
     record = measure_cell(traced).dump()
     assert record["evidence"]["sent_requests"] == 3

@@ -33,8 +33,9 @@ from ..base.cli import run_stage
 from ..base.options import Spec
 from ..models.geometry import load_geometry
 from ..workloads import Conversation, repeat_seed
-from ..workloads.factory import make_workload, workload_notes
-from ..workloads.prefix_tree import Order, PrefixTree, Units, prefix_tree, prompt_tokens, request_order
+from ..workloads.factory import make_workload, prefixes_known, workload_notes
+from ..workloads.prefix_tree import Order, Units, prefix_tree, prompt_tokens, request_order, turns_of
+from ..workloads.reuse import Reuse, reuse_of
 from .lower_tiers import loaded_chunks
 from .lru import Tier, simulated_tier
 
@@ -58,21 +59,20 @@ def capacities_of(tiers: Mapping[str, Any], block_bytes: int, chunk_bytes: int) 
 class Simulation:
     """One workload with one seed, its requests in the order in which they are sent.
 
-    Trees, their units and what each tier held are kept, since many combinations share them.
+    What is used again, trees in units and what each tier held are kept, since many combinations share them.
     """
 
     conversations: Sequence[Conversation]
     order: Order
     prompts: np.ndarray
-    _trees: dict[bool, tuple[PrefixTree, list[int]]] = field(default_factory=dict)
-    _units: dict[tuple[bool, int], Units] = field(default_factory=dict)
+    _reuse: dict[bool, Reuse] = field(default_factory=dict)
+    _units: dict[tuple[bool, int], tuple[Units, list[int]]] = field(default_factory=dict)
     _simulated: dict[tuple[bool, int, int | None, int], Tier] = field(default_factory=dict)
 
     @classmethod
     def of(cls, conversations: Sequence[Conversation], clients: int, active_conversations: int) -> Simulation:
         """The simulation of conversations that so many clients hold."""
-        turns = [len(conversation.turns) for conversation in conversations]
-        order = request_order(turns, clients, active_conversations)
+        order = request_order(turns_of(conversations), clients, active_conversations)
         return cls(conversations, order, prompt_tokens(conversations, order))
 
     def reached(
@@ -86,23 +86,20 @@ class Simulation:
         """What a tier alone would hold and write."""
         key = (save_decode_cache, unit_tokens, capacity, uses)
         if key not in self._simulated:
-            units = self._in_units(save_decode_cache, unit_tokens)
-            self._simulated[key] = simulated_tier(*units, capacity, uses)
+            if save_decode_cache not in self._reuse:
+                self._reuse[save_decode_cache] = reuse_of(self.conversations, self.order, save_decode_cache)
+            reuse = self._reuse[save_decode_cache]
+            self._simulated[key] = simulated_tier(reuse, unit_tokens, capacity, uses)
         return self._simulated[key]
 
     def _in_units(self, save_decode_cache: bool, unit_tokens: int) -> tuple[Units, list[int]]:
-        tree, leaves = self._tree(save_decode_cache)
+        """The tree in units, and a node of it per request."""
         key = (save_decode_cache, unit_tokens)
         if key not in self._units:
-            self._units[key] = tree.units(unit_tokens)
-        return self._units[key], leaves
-
-    def _tree(self, save_decode_cache: bool) -> tuple[PrefixTree, list[int]]:
-        if save_decode_cache not in self._trees:
             tree = prefix_tree(self.conversations, save_decode_cache)
             leaves = [tree.leaves[conversation][turn] for conversation, turn in self.order.requests]
-            self._trees[save_decode_cache] = (tree, leaves)
-        return self._trees[save_decode_cache]
+            self._units[key] = tree.units(unit_tokens), leaves
+        return self._units[key]
 
     def found(
         self,
@@ -203,7 +200,8 @@ def hit_rates_table(spec: Mapping[str, Any]) -> pd.DataFrame:
 
 def _case_rows(name: str, case: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     workload = case["workload"]
-    seeds = 1 if workload["kind"] == "mooncake" else case["seeds"]
+    seeds = 1 if workload["kind"] == "trace" else case["seeds"]
+    known = prefixes_known(workload)
     workloads = [make_workload(workload, repeat_seed(spec["seed"], number + 1)) for number in range(seeds)]
     windowed = case["counted"] == "window"
     for active in case["active_conversations"]:
@@ -219,6 +217,7 @@ def _case_rows(name: str, case: Mapping[str, Any], spec: Mapping[str, Any]) -> I
             found = [
                 _rates(run, len(prompts), case["lookup"], setting, geometry.chunk_bytes(chunk))
                 for run, prompts in zip(runs, counted, strict=True)
+                if known
             ]
             yield {
                 "case": name,
@@ -273,13 +272,14 @@ def _rates(
 
 
 def _over_seeds(found: Sequence[Mapping[str, float]]) -> dict[str, float | None]:
-    """Mean of every rate, and the range of those that RATES names."""
+    """Mean of every rate, and the range of those that RATES names; None where nothing was found."""
     row: dict[str, float | None] = {}
     for name in (*RATES, *(f"{tier}_hit_rate" for tier in TIERS), *AT_USES):
         values = [rates[name] for rates in found if name in rates]
         row[name] = float(np.mean(values)) if values else None
         if name in RATES:
-            row[f"{name}_low"], row[f"{name}_high"] = float(min(values)), float(max(values))
+            row[f"{name}_low"] = float(min(values)) if values else None
+            row[f"{name}_high"] = float(max(values)) if values else None
     return row
 
 
