@@ -17,6 +17,7 @@ from tests.helpers import command
 from tests.predict.specs import REFERENCE, spec
 from tests.workloads.kinds import EXCERPT, WORKLOADS, prefix_hit_tokens
 from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.figures.hit_rate import draw_hit_rate
 from workflow.hyperkv.predict import predict_hit_rates as predict
 from workflow.hyperkv.predict.predict_hit_rates import Simulation, capacities_of, hit_rates_table
 from workflow.hyperkv.tables.methods.dictionary import columns_dictionary
@@ -208,3 +209,32 @@ def test_what_was_done_to_long_requests_is_in_the_table():
         .isna()
         .all()
     )
+
+
+def test_of_a_trace_with_lengths_alone_nothing_is_predicted(tmp_path):
+    workload = {"kind": "trace", "trace": str(EXCERPT.parent / "traces" / "burstgpt.csv")}
+    table = run_stage(tmp_path, spec({"ssd": {"ssd_bytes": None}}, workload, [16, 512], 1, (1,), 1))
+    assert table.filter(like="_rate").isna().all(axis=None)
+    assert table["written_bytes"].isna().all()
+    assert table["requests"].tolist() == [28] * 4
+    assert table["notes"].str.contains("prefixes are not known").all()
+    figure = draw_hit_rate(table, pd.DataFrame())
+    assert any("prefixes are not known" in text.get_text() for text in figure.axes[0].texts)
+
+
+def test_what_goes_chunk_by_chunk_has_an_end(monkeypatch):
+    workload = {"kind": "trace", "trace": str(EXCERPT)}
+    tiers = {"pool": {"dram_bytes": 1 << 30, "ssd_bytes": None}, "ssd": {"ssd_bytes": None}}
+    asked = spec(tiers, workload, [512], 1, (1,), 1)
+    whole = hit_rates_table(asked)
+    assert whole["notes"].isna().all()
+    monkeypatch.setattr(predict, "MOST_CHUNKS", 10)
+    table = hit_rates_table(asked)
+    pool = table["tiers"] == "pool"
+    assert table["notes"].str.contains("chunk by chunk").equals(pool)
+    assert table["second_use_hit_rate"].isna().equals(pool)
+    assert table["hit_rate"].equals(whole["hit_rate"])
+    asked["cases"]["reference"]["lookup"] = "rest"
+    table = hit_rates_table(asked)
+    assert table["hit_rate"].isna().all()
+    assert table["ceiling_hit_rate"].equals(whole["ceiling_hit_rate"])

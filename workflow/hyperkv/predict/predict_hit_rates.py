@@ -44,6 +44,11 @@ BELOW = TIERS[1:]
 USES = (1, 2)  # scenario key save: first_use, second_use
 AT_USES = ("written_bytes", "second_use_hit_rate", "second_use_written_bytes")
 RATES = ("hit_rate", "ceiling_hit_rate")
+MOST_CHUNKS = 20_000_000  # that are simulated one by one
+NOT_ONE_BY_ONE = (
+    f"not predicted is what takes a simulation chunk by chunk of more than {MOST_CHUNKS:,} chunks: tiers that are asked for the "
+    "rest, and saving at the second use below a DRAM pool; max_requests takes a part of a trace"
+)
 # Units that a tier holds, by tier name; None: unbounded. Tiers that are not there have no entry.
 Capacities = dict[str, int | None]
 
@@ -155,6 +160,8 @@ class Simulation:
         hits, position = {}, np.zeros_like(self.prompts)
         if "hbm" in below:
             hits["hbm"] = position = self.reached(True, block_tokens, below.pop("hbm"))
+        if not below:
+            return Found(hits, np.zeros_like(self.prompts))
         units, leaves = self._in_units(decode, chunk_tokens)
         first, last = position // chunk_tokens, (self.prompts - 1) // chunk_tokens
         chunks = np.zeros_like(first) if whole else first
@@ -211,7 +218,6 @@ def _case_rows(name: str, case: Mapping[str, Any], spec: Mapping[str, Any]) -> I
             sizes = case["tiers"][tiers]
             geometry = load_geometry(Path(case["model"]), sizes.get("kv_dtype", case["kv_dtype"]))
             block = sizes.get("block_tokens", case["block_tokens"])
-            notes = "; ".join([*workload_notes(workload), *geometry.offload_notes]) or None
             capacities = capacities_of(sizes, geometry.chunk_bytes(block), geometry.chunk_bytes(chunk))
             setting = (capacities, decode, block, chunk)
             found = [
@@ -219,6 +225,10 @@ def _case_rows(name: str, case: Mapping[str, Any], spec: Mapping[str, Any]) -> I
                 for run, prompts in zip(runs, counted, strict=True)
                 if known
             ]
+            left_out = (
+                [NOT_ONE_BY_ONE] if known and any(_is_left_out(rates, sizes) for rates in found) else []
+            )
+            notes = "; ".join([*workload_notes(workload), *left_out, *geometry.offload_notes]) or None
             yield {
                 "case": name,
                 "workload": workload["kind"],
@@ -242,6 +252,13 @@ def _case_rows(name: str, case: Mapping[str, Any], spec: Mapping[str, Any]) -> I
             }
 
 
+def _is_left_out(rates: Mapping[str, float], sizes: Mapping[str, Any]) -> bool:
+    """Whether a rate of tiers of these sizes is not there."""
+    return "hit_rate" not in rates or (
+        any(f"{name}_bytes" in sizes for name in BELOW) and "second_use_hit_rate" not in rates
+    )
+
+
 def _rates(
     run: Simulation,
     requests: int,
@@ -251,24 +268,32 @@ def _rates(
 ) -> dict[str, float]:
     """Shares of the first requests' prompt tokens: all tiers, each, and one unbounded store without HBM; bytes written.
 
-    Of chunks saved at the second use what differs.
+    Of chunks saved at the second use what differs. Nothing of what would take more than MOST_CHUNKS one by one.
     """
     capacities, decode, _, chunk_tokens = setting
     total = run.prompts[:requests].sum()
-    find = run.found if lookup == "prompt" else run.found_of_rest
-    first, second = (find(*setting, uses) for uses in USES)
     ceiling = run.reached(decode, chunk_tokens, None)
+    find = run.found if lookup == "prompt" else run.found_of_rest
+    many = run.prompts.sum() // chunk_tokens > MOST_CHUNKS
+    below = [name for name in capacities if name in BELOW]
+    if many and below and lookup == "rest":
+        return {"ceiling_hit_rate": ceiling[:requests].sum() / total}
+    first = find(*setting)
+    second = None if many and len(below) > 1 else find(*setting, USES[1])
     by_tier = {f"{tier}_hit_rate": tokens[:requests].sum() / total for tier, tokens in first.hits.items()}
     rates = {
         "hit_rate": sum(by_tier.values()),
         "ceiling_hit_rate": ceiling[:requests].sum() / total,
         **by_tier,
     }
-    if not any(name in capacities for name in BELOW):
+    if not below:
         return rates
-    written = [int(found.written[:requests].sum()) * chunk_bytes for found in (first, second)]
+    rates["written_bytes"] = int(first.written[:requests].sum()) * chunk_bytes
+    if second is None:
+        return rates
     again = sum(tokens[:requests].sum() for tokens in second.hits.values()) / total
-    return rates | dict(zip(AT_USES, (written[0], again, written[1]), strict=True))
+    written = int(second.written[:requests].sum()) * chunk_bytes
+    return rates | {"second_use_hit_rate": again, "second_use_written_bytes": written}
 
 
 def _over_seeds(found: Sequence[Mapping[str, float]]) -> dict[str, float | None]:

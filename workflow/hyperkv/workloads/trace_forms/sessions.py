@@ -55,7 +55,7 @@ def read_sessions(records: Iterator[Record], asked: Asked) -> Columns:
 def _read_session(reading: _Reading, session: Mapping[str, Any], number: int, scope: int) -> None:
     where = at(reading.asked.where, number)
     reading.asked.require(session, number)
-    size, ids_of = session["block_size"], session.get("hash_id_scope", "local")
+    size, ids_of = session["block_size"], session.get("hash_id_scope") or "local"
     if not is_length(size):
         raise UserError(f"{where}: {no_length('block_size', size)}")
     if ids_of not in _SCOPES:
@@ -96,7 +96,7 @@ def _read_request(
 ) -> None:
     where, found, size = at(reading.asked.where, number), reading.found, reading.block_tokens or 1
     prompt, answer = values.get("in"), values.get("out")
-    ids = values.get("hash_ids", [])
+    ids = values.get("hash_ids") or []
     if type(prompt) is not int or not is_length(prompt):
         raise UserError(f"{where}: a request's {no_length('in', prompt)}")
     if answer == 0:
