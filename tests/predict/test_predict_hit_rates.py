@@ -228,7 +228,7 @@ def test_what_goes_chunk_by_chunk_has_an_end(monkeypatch):
     asked = spec(tiers, workload, [512], 1, (1,), 1)
     whole = hit_rates_table(asked)
     assert whole["notes"].isna().all()
-    monkeypatch.setattr(predict, "MOST_CHUNKS", 10)
+    monkeypatch.setattr(predict, "MOST_REQUESTS", 10)
     table = hit_rates_table(asked)
     pool = table["tiers"] == "pool"
     assert table["notes"].str.contains("chunk by chunk").equals(pool)

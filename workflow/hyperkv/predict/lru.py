@@ -34,12 +34,13 @@ def simulated_tier(reuse: Reuse, unit_tokens: int, capacity: int | None, uses: i
         end = np.minimum(end, wanted[reuse.last])  # what the last use had used before, and so saved
     units = np.maximum(end // unit_tokens - reuse.begin // unit_tokens, 0)
     wanted = wanted // unit_tokens
-    held = np.zeros_like(wanted)
     if capacity is None:
+        held = np.zeros_like(wanted)
         np.add.at(held, reuse.request, units)
     else:
         shared = units > 0
-        held[:] = _bounded(wanted, reuse.request[shared], reuse.last[shared], units[shared], capacity)
+        found = _bounded(wanted, reuse.request[shared], reuse.last[shared], units[shared], capacity)
+        held = np.array(found, dtype=np.int64)
     return Tier(held, wanted - held)
 
 

@@ -44,11 +44,12 @@ BELOW = TIERS[1:]
 USES = (1, 2)  # scenario key save: first_use, second_use
 AT_USES = ("written_bytes", "second_use_hit_rate", "second_use_written_bytes")
 RATES = ("hit_rate", "ceiling_hit_rate")
-MOST_CHUNKS = 20_000_000  # that are simulated one by one
+MOST_REQUESTS = 100_000  # that are simulated chunk by chunk
 NOT_ONE_BY_ONE = (
-    f"not predicted is what takes a simulation chunk by chunk of more than {MOST_CHUNKS:,} chunks: tiers that are asked for the "
-    "rest, and saving at the second use below a DRAM pool; max_requests takes a part of a trace"
+    f"of more than {MOST_REQUESTS:,} requests nothing is predicted that takes a simulation chunk by chunk: tiers that are asked "
+    "for the rest, and saving at the second use below a DRAM pool; max_requests takes a part of a trace"
 )
+_KEPT_TIERS = 8
 # Units that a tier holds, by tier name; None: unbounded. Tiers that are not there have no entry.
 Capacities = dict[str, int | None]
 
@@ -64,7 +65,7 @@ def capacities_of(tiers: Mapping[str, Any], block_bytes: int, chunk_bytes: int) 
 class Simulation:
     """One workload with one seed, its requests in the order in which they are sent.
 
-    What is used again, trees in units and what each tier held are kept, since many combinations share them.
+    What is used again, trees in units and what tiers held lately are kept, since many combinations share them.
     """
 
     conversations: Sequence[Conversation]
@@ -95,6 +96,9 @@ class Simulation:
                 self._reuse[save_decode_cache] = reuse_of(self.conversations, self.order, save_decode_cache)
             reuse = self._reuse[save_decode_cache]
             self._simulated[key] = simulated_tier(reuse, unit_tokens, capacity, uses)
+        self._simulated[key] = self._simulated.pop(key)
+        while len(self._simulated) > _KEPT_TIERS:
+            del self._simulated[next(iter(self._simulated))]
         return self._simulated[key]
 
     def _in_units(self, save_decode_cache: bool, unit_tokens: int) -> tuple[Units, list[int]]:
@@ -268,13 +272,13 @@ def _rates(
 ) -> dict[str, float]:
     """Shares of the first requests' prompt tokens: all tiers, each, and one unbounded store without HBM; bytes written.
 
-    Of chunks saved at the second use what differs. Nothing of what would take more than MOST_CHUNKS one by one.
+    Of chunks saved at the second use what differs. Nothing of what goes chunk by chunk when there are more than MOST_REQUESTS.
     """
     capacities, decode, _, chunk_tokens = setting
     total = run.prompts[:requests].sum()
     ceiling = run.reached(decode, chunk_tokens, None)
     find = run.found if lookup == "prompt" else run.found_of_rest
-    many = run.prompts.sum() // chunk_tokens > MOST_CHUNKS
+    many = len(run.prompts) > MOST_REQUESTS
     below = [name for name in capacities if name in BELOW]
     if many and below and lookup == "rest":
         return {"ceiling_hit_rate": ceiling[:requests].sum() / total}
