@@ -397,6 +397,11 @@ def test_a_mistake_in_a_workload_is_one_line(workload, key, value, allowed):
     assert allowed in message
 
 
+def test_a_trace_is_still_found_under_its_old_name():
+    config = changed("workload", {"kind": "mooncake", "trace": FETCHED_TRACE})
+    assert checked(config)["workload"]["kind"] == "trace"
+
+
 @given(
     number=st.integers(1, 1 << 20),
     unit=st.sampled_from(["KiB", "MiB", "GiB"]),

@@ -126,6 +126,8 @@ def _of_text(text: str, where: str) -> Iterator[Record]:
             raise UserError(
                 f"{at(where, error.lineno)}: {cut}not JSON ({error.msg}); a trace is {TAKEN}"
             ) from None
+        except ValueError as error:  # a number of too many digits
+            raise UserError(f"{at(where, line)}: not JSON ({error}); a trace is {TAKEN}") from None
         items = enumerate(value, start=1) if isinstance(value, list) else [(-line, value)]
         for number, item in items:
             if type(item) is not dict:
