@@ -39,7 +39,7 @@ OPTIONS = $(SHARED_BUILDS) --cores all --keep-going --scheduler greedy $(QUIET) 
 # A profile says what runs at once and where, and is not to be told by this machine's cores.
 RUN_OPTIONS = $(if $(PROFILE),$(SHARED_BUILDS) --workflow-profile $(call quoted,$(PROFILE)) $(QUIET) $(CONFIGFILES),$(OPTIONS))
 
-.PHONY: help run stores layers tune array ladder pairs decide kvrocks kvrocks-patched kvrocks-deps test test-engine test-array test-report test-slurm soak report bench regret keep docs site lint clean
+.PHONY: help run stores layers tune array ladder pairs bits decide kvrocks kvrocks-patched kvrocks-deps test test-engine test-array test-report test-slurm soak report bench regret keep docs site lint clean
 
 help:
 	@awk -F ':.*## ' '/^##@/ {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -75,6 +75,11 @@ pairs: override CONFIG := $(strip config/experiments/pairs.yaml $(CONFIG))
 pairs: .venv/installed ## which pairs of vLLM and LMCache give right answers, on a CPU
 	@$(SNAKEMAKE) pairs $(OPTIONS)
 	@echo "Table: results/tables/pairs.csv   Records: results/pairs"
+
+bits: override CONFIG := $(strip config/experiments/pairs.yaml $(CONFIG))
+bits: .venv/installed ## what a format of stored KV costs and buys, with a real small model on a CPU
+	@$(SNAKEMAKE) bits $(OPTIONS)
+	@echo "Table: results/tables/bits.csv   Figure: results/figures/bits.svg, .png"
 
 array: .venv/installed ## which array pays before one buys it; CONFIG=config/experiments/array.yaml
 	@$(SNAKEMAKE) array $(OPTIONS)
@@ -112,7 +117,7 @@ keep: .venv/installed ## what was measured, as a folder of results/reference; KE
 	  --command $(call one_word,make run$(if $(CONFIG), CONFIG="$(CONFIG)")) --out $(call one_word,results/reference/$(or $(KEEP),$(error KEEP=MACHINE/DATE names the folder)))
 
 clean: ## removes results, except results/reference, builds and the array's record
-	rm -rf results/array/baseline.jsonl* results/profile results/predict results/sweep results/tune results/pairs results/tables results/figures \
+	rm -rf results/array/baseline.jsonl* results/profile results/predict results/sweep results/tune results/pairs results/bits results/tables results/figures \
 	  results/logs results/data results/summary.json results/answer.txt results/report.html results/regret.csv results/regret.txt results/report results/site results/recommended results/cache .snakemake
 
 ##@ Test and develop
@@ -140,9 +145,10 @@ HALF ?= all
 soak: .venv/dev ## random faults; MINUTES=60
 	@$(ACTIVATE) python -m tests.soak $(HALF) --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(ROUND),--round $(ROUND)) $(if $(KILLS),--kills $(KILLS))
 
-bench: .venv/installed ## our connectors beside other tools, and loads beside saves
+bench: .venv/installed ## our connectors beside other tools, loads beside saves, and reads of the store's files beside fio
 	@$(ACTIVATE) python -m workflow.hyperkv.profile.bench
 	@$(ACTIVATE) python -m workflow.hyperkv.profile.bench_saves
+	@$(ACTIVATE) python -m workflow.hyperkv.array.bench_reads
 
 regret: .venv/installed ## what the gate costs against the better of recompute and loading all, in 200 modelled cells
 	@$(ACTIVATE) python -m workflow.hyperkv.engines.replay.regret --out results/regret.csv --text results/regret.txt

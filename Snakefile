@@ -71,6 +71,7 @@ pathvars:
     predict="results/predict",
     tune="results/tune",
     pairs="results/pairs",
+    bits="results/bits",
     tables="results/tables",
     figures="results/figures",
     recommended="results/recommended",
@@ -94,6 +95,7 @@ include: "workflow/rules/tune.smk"
 include: "workflow/rules/ladder.smk"
 include: "workflow/rules/devices.smk"
 include: "workflow/rules/pairs.smk"
+include: "workflow/rules/bits.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/docs.smk"

@@ -10,6 +10,7 @@ from workflow.hyperkv.cells.cell import CellSpec
 from workflow.hyperkv.engines.replay.cells import measure_cell
 from workflow.hyperkv.records.effective import Effective
 from workflow.hyperkv.records.evidence import Evidence
+from workflow.hyperkv.records.kinds.bits import Coded
 from workflow.hyperkv.records.kinds.cell import Cell, Pass, RequestColumns, Single, Values
 from workflow.hyperkv.records.kinds.profile import Limit, Point, Rung
 from workflow.hyperkv.tables.methods.substitution import layers_of
@@ -231,3 +232,13 @@ def rungs(
             more = (changes or {}) if name == "whole" else {}
             records.append(rung(name, total * (0.99 + repeat / 100), repeat, operation, **more))
     return records
+
+
+def coded(name: str, free: list[int], forced: list[int], loss: float, **more: Any) -> dict:
+    """A format's record, with one answer and one text."""
+    answer = {"prompt_tokens": 300, "stored_tokens": 256, "free": free, "forced": forced}
+    text = {"text": "a", "prefix_tokens": 512, "forced": forced, "loss": loss}
+    known = {"format": name, "control": "bf16", "model": "m", "device": "cpu", "chunk_tokens": 256, "kv_bytes": 5120,
+             "stored_bytes": 2560, "encode_s": [], "decode_s": [], "error": 0.1, "answers": [answer], "texts": [text],
+             "reason": ""}  # fmt: skip
+    return Coded.model_validate(known | more).dump()

@@ -37,6 +37,7 @@ GIVEN = {
     "ladder": ([made.ladder_rows()], []),
     "array": ([made.array_rows()], []),
     "before_after": ([made.ladder_rows()], []),
+    "bits": ([made.bits_rows()], []),
 }
 
 

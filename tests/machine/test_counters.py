@@ -13,7 +13,6 @@ from workflow.hyperkv.machine.counters import (
     ProcessCounters,
     block_device_bytes,
     block_device_of,
-    drop_page_cache,
     process_counters,
     supports_direct_io,
 )
@@ -124,11 +123,3 @@ def test_direct_io_probe_leaves_nothing(tmp_path, monkeypatch):
     assert supports_direct_io(tmp_path) is False
     assert asked[0] & os.O_DIRECT
     assert list(tmp_path.iterdir()) == []
-
-
-def test_drop_page_cache_says_when_it_may_not(monkeypatch):
-    def refuse(self, text):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(Path, "write_text", refuse)
-    assert drop_page_cache() is False

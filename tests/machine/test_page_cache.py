@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from workflow.hyperkv.machine.counters import process_counters
-from workflow.hyperkv.machine.page_cache import CachedFiles
+from workflow.hyperkv.machine.page_cache import CachedFiles, drop_page_cache
 
 MIB = 1 << 20
 
@@ -35,6 +35,14 @@ def test_evicted_files_are_read_from_the_device(disk):
 
 def test_a_folder_that_is_not_there_holds_nothing(tmp_path):
     CachedFiles(tmp_path / "none").evict()
+
+
+def test_drop_page_cache_says_when_it_may_not(monkeypatch):
+    def refuse(self, text):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    assert drop_page_cache() is False
 
 
 @pytest.fixture

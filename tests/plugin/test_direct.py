@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tests.connectors.files_server import FilesServer
 from tests.plugin.native import sanitized_run
 from tests.stores.conftest import buffers_for, new_keys, payload, values_of
-from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.base.errors import StoreError, UserError
 from workflow.hyperkv.machine.counters import supports_direct_io
 from workflow.plugin.lmcache_striped.cache import StripedCache
 from workflow.plugin.lmcache_striped.cache_settings import CacheSettings, settings_from
@@ -134,6 +134,18 @@ def test_a_stripe_larger_than_every_buffer(client, server):
             assert one.file_counts == FileCounts(2, 0, 0, size)
 
 
+def test_stripes_larger_than_every_buffer_among_others(client, server):
+    """A large one is read while small ones are under way, each into its own buffer."""
+    keys, size = new_keys(8), 5 * (1 << 20) + 70_000
+    with server.running() as endpoint:
+        files = FileSettings((server.folder,), "direct", 1, 2)
+        with StripedConnector([endpoint], 1, 10, 5 << 20, library=client, files=files) as one:
+            one.put(keys, values_of(keys, size))
+            for _ in range(5):
+                assert all(loads(one, keys, size))
+            assert one.file_counts == FileCounts(5 * 16, 0, 0, 5 * 8 * size)
+
+
 def test_several_servers_each_with_its_folder(client, tmp_path):
     servers = [FilesServer(tmp_path / name) for name in "ab"]
     with contextlib.ExitStack() as stack:
@@ -186,6 +198,30 @@ def test_no_file_stays_open(client, server):
         assert loads(one, keys) == [True, True]
         held = [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
     assert not [path for path in held if path.startswith(str(server.folder))]
+
+
+def test_closing_waits_for_the_load_that_is_under_way(client, server):
+    asked, go_on, closed = threading.Event(), threading.Event(), threading.Event()
+
+    def located(key: bytes, answer: bytes | None) -> bytes | None:
+        asked.set()
+        assert go_on.wait(20)
+        return answer
+
+    with server.running() as endpoint, direct(client, endpoint, server.folder) as (one, _):
+        keys = new_keys(3)
+        one.put(keys, values_of(keys, SIZE))
+        server.located = located
+        with ThreadPoolExecutor(2) as threads:
+            found = threads.submit(loads, one, keys)
+            assert asked.wait(20)
+            closing = threads.submit(lambda: (one.close(), closed.set()))
+            assert not closed.wait(0.2)
+            go_on.set()
+            assert found.result() == WHOLE
+            closing.result()
+        with pytest.raises((StoreError, RuntimeError)):
+            loads(one, keys)
 
 
 # What a server may answer

@@ -75,7 +75,7 @@ def real_hits(
 def test_they_are_the_engines_own_tiers(tmp_path, hbm, capacities, decode, chunk, uses):
     run = Simulation.of(make_workload({"kind": "multi_turn", "conversations": 5, "turns": [2, 4]}, 3), 2, 3)
     units = ({} if hbm is None else {"hbm": hbm}) | capacities
-    found = run.found_of_rest(units, decode, 16, chunk, uses)
+    found = run.found(units, decode, 16, chunk, uses, "rest")
     assert list(found.hits) == list(units)
     real, taken = real_hits(run, tmp_path, capacities, decode, chunk, hbm, uses == 2)
     assert sum(found.hits.values()).tolist() == real
@@ -89,7 +89,7 @@ def test_an_unbounded_tier_asked_for_the_rest_hits_no_more(workload, seed, decod
     """It lacks an answer that is asked for at once, and answers that HBM served when they are not saved themselves."""
     run = Simulation.of(make_workload(workload, seed), 2, 3)
     tiers = {"hbm": hbm, "ssd": None}
-    rest, prompt = (method(tiers, decode, 16, chunk).hits for method in (run.found_of_rest, run.found))
+    rest, prompt = (run.found(tiers, decode, 16, chunk, lookup=way).hits for way in ("rest", "prompt"))
     assert rest["hbm"].tolist() == prompt["hbm"].tolist()
     assert (rest["ssd"] <= prompt["ssd"]).all()
 
@@ -143,7 +143,7 @@ def test_one_clients_hits_are_those_that_the_replay_engine_measured(measured_cel
     workload = {"kind": "multi_turn", "conversations": 10, "turns": [2, 8]}
     run = Simulation.of(make_workload(workload, repeat_seed(1, repeat)), 1, 6)
     capacities = capacities_of({"hbm_bytes": 224 << 20} | tiers, 16 * 32768, CHUNK_TOKENS * 32768)
-    hits = run.found_of_rest(capacities, True, 16, CHUNK_TOKENS).hits
+    hits = run.found(capacities, True, 16, CHUNK_TOKENS, lookup="rest").hits
     window = run.order.window
     found = sum(tokens[:window].sum() for tokens in hits.values()) / run.prompts[:window].sum()
     assert found == pytest.approx(measured, abs=0.005 if scenario == "none" else 0.0005)

@@ -1,14 +1,14 @@
-"""How a session reaches its store: directly, or through one of the product's connectors."""
+"""How a session reaches its store: without a connector, or through one of the product's."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from workflow.hyperkv.connectors.registry import make_connector
+from workflow.hyperkv.connectors.registry import STRIPED_INSIDE, make_connector
 from workflow.hyperkv.stores.base import Store
 
 STRIPE_BYTES = 20_000
@@ -27,7 +27,7 @@ class Client(Protocol):
 Opened = Callable[[Store, float], Client]
 
 
-class DirectFiles:
+class Alone:
     """The store `files` itself, without a connector."""
 
     def __init__(self, store: Store):
@@ -44,15 +44,19 @@ class DirectFiles:
         """Nothing is open."""
 
 
-def opened_by(connector: str, library: Path | None = None, bound_bytes: int | None = None) -> Opened:
-    """What opens a client: `direct` (files), or a connector's word; `striped-native` is striped with `library`. bound_bytes: what
-    it keeps in the store, for the one client that saves.
+def opened_by(
+    client: str, library: Path | None = None, bound_bytes: int | None = None, **options: Any
+) -> Opened:
+    """What opens a client: `alone` (files), or a connector's word, which `-native` gives `library`. bound_bytes: what it keeps in the
+    store, for the one client that saves. options: see options_of of the connectors' registry.
     """
-    if connector == "direct":
-        return lambda store, timeout_s: DirectFiles(store)
-    name, _, native = connector.partition("-")
-    options = ({"stripe_bytes": STRIPE_BYTES} if name == "striped" else {}) | (
-        {"library": library} if native == "native" else {}
-    )
-    options |= {} if bound_bytes is None else {"bound_bytes": bound_bytes}
+    if client == "alone":
+        return lambda store, timeout_s: Alone(store)
+    name, _, native = client.partition("-")
+    if name in STRIPED_INSIDE:
+        options |= {"stripe_bytes": STRIPE_BYTES}
+    if native:
+        options |= {"library": library}
+    if bound_bytes is not None:
+        options |= {"bound_bytes": bound_bytes}
     return lambda store, timeout_s: make_connector(name, store, 2, timeout_s, **options)

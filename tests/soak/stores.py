@@ -13,7 +13,8 @@ A SET that failed or was cut off may be done at any time until the server ends, 
 what it was before. A miss is allowed, but for what is promised and was not being overwritten. Whatever is read is one
 value, whole, of that key.
 
-With a bound (client `striped-bounded`) less is kept than is saved, so that a miss is always allowed, and what is checked after
+Client `direct` reads stripes from the files of a store that says where they lie, while compactions move them. With a bound (clients
+`…-bounded`) less is kept than is saved, so that a miss is always allowed, and what is checked after
 every fault is that nothing is in the store that nobody counts.
 """
 
@@ -48,12 +49,13 @@ from tests.soak.values import Values
 from workflow.hyperkv.base.errors import StoreDied, StoreError, UserError
 from workflow.hyperkv.stores.base import Store, StoreConfig
 from workflow.hyperkv.stores.registry import make_store
+from workflow.plugin.lmcache_striped.pieces import READS
 from workflow.plugin.lmcache_striped.stripes import parts_of, stripe_key
 
 FAULTS_PER_SESSION = 12
 _COUNTS = (
     *("kills", "writer kills", "ends", "hung ends", "stops", "full disks", "sets"),
-    *("values", "bytes", "wrong", "older", "misses"),
+    *("values", "bytes", "wrong", "older", "misses", "file stripes"),
 )
 _KEYS = 24
 _READERS = 2
@@ -64,7 +66,12 @@ _END_S = 20.0
 _ROOM_BYTES = 16 << 20  # a store that finds less need not start
 _FAULTS = {"kill server": 12, "kill writer": 3, "end server": 2, "stop and go on": 2, "full disk": 2}
 _CLIENTS = ("redis", "resp", "striped", "striped-native", "striped-2", "striped-bounded")
+_OF_FILES = ("direct", "direct-native", "direct-native-bounded")
 _BOUND_KEYS = 10
+_CHURN = {  # compactions that move values from file to file
+    "rocksdb.level0_file_num_compaction_trigger": 2,
+    "rocksdb.blob_garbage_collection_age_cutoff": 100,
+}
 
 
 @dataclass(frozen=True)
@@ -95,7 +102,12 @@ class Subject:
     @property
     def bounded(self) -> bool:
         """Whether its writer keeps to a bound."""
-        return self.client == "striped-bounded"
+        return self.client.endswith("-bounded")
+
+    @property
+    def reads_files(self) -> bool:
+        """Whether its readers read the server's files."""
+        return self.client in _OF_FILES
 
     def __str__(self) -> str:
         log = {None: "", True: " with a log", False: " without a log"}[self.wal]
@@ -104,13 +116,16 @@ class Subject:
 
 def subjects(kvrocks: Path | None, patched: Path | None, native: bool) -> list[Subject]:
     """Every store that runs here with every client that reaches it."""
-    found = [Subject("files", "direct"), Subject("files", "inprocess")]
-    clients = [client for client in _CLIENTS if native or client != "striped-native"]
-    for client in clients:
-        found.append(Subject("valkey", client))
+    found = [Subject("files", "alone"), Subject("files", "inprocess")]
+    for client in (*_CLIENTS, *_OF_FILES):
+        if "native" in client and not native:
+            continue
+        locating = client in _OF_FILES
+        if not locating:
+            found.append(Subject("valkey", client))
         for wal in (True, False):
             found.append(Subject("rocksdb", client, wal=wal))
-            if kvrocks is not None:
+            if kvrocks is not None and not locating:
                 found.append(Subject("kvrocks", client, kvrocks, wal=wal))
             if patched is not None:
                 found.append(Subject("kvrocks", client, patched, patched=True, wal=wal))
@@ -184,9 +199,10 @@ class Session:
         self._values = Values(number, rng.choice(_SIZES))
         self._state = State(_KEYS)
         word = subject.client.removesuffix("-2").removesuffix("-bounded")
-        self._open: Opened = opened_by(word, library)
+        options = {"read": rng.choice(READS)} if subject.reads_files else {}
+        self._open: Opened = opened_by(word, library, **options)
         self._bound_bytes = _BOUND_KEYS * (self._values.size + (1 << 14)) if subject.bounded else None
-        self._open_writer: Opened = opened_by(word, library, self._bound_bytes)
+        self._open_writer: Opened = opened_by(word, library, self._bound_bytes, **options)
         self._timeout_s = rng.choice([0.3, 20.0])
         self._small = machine.can_mount() and rng.random() < 0.35
         self._problems = folder / "problems"
@@ -233,6 +249,8 @@ class Session:
                 "rocksdb.wal_size_limit_mb": 0,
                 "rocksdb.compression": "no",
             }
+        if self.subject.reads_files:
+            settings |= {"rocksdb.enable_blob_files": "yes"} | self._rng.choice([{}, _CHURN])
         if self.subject.store == "rocksdb":
             settings["direct_io"] = "no" if self._small else self._rng.choice(["yes", "no"])
         return StoreConfig(
@@ -499,6 +517,9 @@ class Session:
 
     def _closed(self, client: Client | None) -> None:
         if client is not None:
+            if (files := getattr(client, "file_counts", None)) is not None:
+                with self._lock:
+                    self.counts["file stripes"] += files.from_files
             with contextlib.suppress(StoreError, OSError):
                 client.close()
 

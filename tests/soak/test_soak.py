@@ -115,10 +115,13 @@ def test_without_a_log_nothing_is_promised_and_from_ram_nothing_comes_back():
     assert state.floor.tolist() == [3]
 
 
-def soaked(folder: Path) -> Session:
-    session = Session(Subject("files", "direct"), 1, random.Random(1), folder / "session", None)
+FILES = Subject("files", "alone")
+
+
+def soaked(folder: Path, subject: Subject = FILES, faults: int = 2) -> Session:
+    session = Session(subject, 1, random.Random(1), folder / "session", None)
     session._small = False
-    session.run(2, float("inf"))
+    session.run(faults, float("inf"))
     return session
 
 
@@ -127,6 +130,12 @@ def test_a_session_without_a_defect_finds_nothing(tmp_path):
     assert not session.findings
     assert session.counts["values"] > 0
     assert session.counts["wrong"] == 0
+
+
+def test_direct_is_soaked_where_it_reads_files(tmp_path):
+    session = soaked(tmp_path, Subject("rocksdb", "direct", wal=True), faults=4)
+    assert not session.findings
+    assert session.counts["file stripes"] > 0
 
 
 def a_flipped_bit(monkeypatch) -> None:
@@ -441,10 +450,10 @@ def test_the_configuration_asks_for_its_cells():
 def test_the_summary_names_every_finding_with_its_round(capsys):
     report = Report(7)
     report.count("files", {"kills": 3, "wrong": 0})
-    report.add(Round("stores", 4, "files by direct", [Finding("bytes", "key 1: torn")]))
+    report.add(Round("stores", 4, "files by alone", [Finding("bytes", "key 1: torn")]))
     report.add(Round("workflow", 5, "full disk"))
-    assert "round 4 · files by direct · seed 7 · 1 FINDINGS" in capsys.readouterr().out
+    assert "round 4 · files by alone · seed 7 · 1 FINDINGS" in capsys.readouterr().out
     text = "\n".join(report.summary())
     assert "2 rounds, 1 findings" in text
-    assert "bytes: key 1: torn  [files by direct; python -m tests.soak stores --seed 7 --round 4]" in text
+    assert "bytes: key 1: torn  [files by alone; python -m tests.soak stores --seed 7 --round 4]" in text
     assert report.total("kills") == 3

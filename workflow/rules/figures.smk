@@ -16,6 +16,7 @@ DRAWN = {
     "ladder": rules.write_ladder.output[0],
     "array": rules.write_array.output.table,
     "before_after": rules.write_ladder.output[0],
+    "bits": rules.write_bits.output,
 }
 if STAGES.vllm and CONFIG["latency"]["prompt_tokens"]:
     FIGURES["latency"] = DRAWN["latency"]

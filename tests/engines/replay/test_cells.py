@@ -190,7 +190,7 @@ def test_hits_and_bytes_saved_at_the_first_and_the_second_use_are_those_that_are
     evidence, spec = record["evidence"], striped.spec
     run = Simulation.of(make_workload(spec["workload"], record["seed"]), 1, spec["active_conversations"])
     above = {} if pool is None else {"dram": pool // record["chunk_bytes"]}
-    found = run.found_of_rest(above | {"ssd": None}, True, 16, 32, uses)
+    found = run.found(above | {"ssd": None}, True, 16, 32, uses, "rest")
     assert record["valid"], record["reasons"]
     assert evidence["store_hit_tokens"] == found.hits["ssd"].sum() > 0
     assert evidence["dram_hit_tokens"] == (0 if pool is None else found.hits["dram"].sum())

@@ -127,6 +127,13 @@ def test_the_server_has_an_l2_and_without_a_pool_only_a_buffer(store, adapter):
     assert found.transfer["kv_connector_extra_config"]["lmcache.mp.port"] == 5555
 
 
+def test_a_load_that_fails_after_its_lookup_was_answered_is_computed():
+    streamed = offload(scenario("valkey", "mp", lmcache={"l2_prefetch_stream_chunks": 4}))
+    assert " ".join(streamed.server).endswith("--l2-prefetch-stream-chunks 4")
+    assert streamed.transfer["kv_load_failure_policy"] == "recompute"
+    assert "kv_load_failure_policy" not in offload(scenario("valkey", "mp")).transfer
+
+
 def adapter_of(own: dict, held: Held = HELD) -> dict:
     server = lmcache.offload(own, 4 * GIB, held, [], 5555, 8080).server
     return json.loads(server[server.index("--l2-adapter") + 1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ PATTERNS = {
     ("write", "random"): "randwrite",
     ("read", "random"): "randread",
 }
+_PAST_THE_CACHE = ("--direct=1", "--ioengine=libaio", "--group_reporting", "--output-format=json")
 _GB = 1e9
 _NS_PER_MS = 1e6
 
@@ -40,6 +42,16 @@ def point_command(
         f"--iodepth={queue_depth}",
         "--time_based",
         f"--runtime={seconds:g}",
+    ]
+
+
+def read_command(files: Sequence[Path], block_bytes: int, queue_depth: int) -> list[str]:
+    """Read whole files once, one after the other, `queue_depth` blocks under way at once, past the page cache, into huge pages where
+    glibc gives them (2.35)."""
+    return [
+        *("env", "GLIBC_TUNABLES=glibc.malloc.hugetlb=1", "fio", "--name=hyperkv", "--readonly", "--rw=read"),
+        *(f"--filename={':'.join(map(_name, files))}", "--file_service_type=sequential"),
+        *(f"--bs={block_bytes}", f"--iodepth={queue_depth}", *_PAST_THE_CACHE),
     ]
 
 
@@ -75,15 +87,8 @@ def parse_point(text: str, operation: str) -> dict[str, Any]:
 
 def _common(file: Path, size_bytes: int) -> list[str]:
     return [
-        *(
-            "fio",
-            "--name=hyperkv",
-            f"--filename={_name(file)}",
-            f"--size={size_bytes}",
-            "--direct=1",
-            "--ioengine=libaio",
-        ),
-        *("--overwrite=1", "--group_reporting", "--output-format=json"),
+        *("fio", "--name=hyperkv", f"--filename={_name(file)}", f"--size={size_bytes}", "--overwrite=1"),
+        *_PAST_THE_CACHE,
     ]
 
 

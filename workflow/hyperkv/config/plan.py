@@ -290,6 +290,19 @@ def pairs_spec(config: Mapping[str, Any], pair: str) -> str:
     )
 
 
+def bits_spec(config: Mapping[str, Any]) -> str:
+    """JSON of all that measuring the formats depends on. Raises UserError without a model's own weights."""
+    folder = config["vllm"]["model_dir"] or (made_model_dir(config) if packaged(config) else None)
+    if folder is None:
+        raise UserError(
+            "config: vllm.model_dir: bits are measured with a model's own weights; name its folder here"
+        )
+    spec = {key: config["pairs"][key] for key in ("conversations", "answer_tokens")}
+    environment = config["vllm"]["environment"] | config["vllm"]["pairs"][PAIRS[0]]["environment"]
+    spec |= {"model": config["model"], "model_dir": folder, "environment": environment}
+    return json.dumps(spec | {"device": config["vllm"]["device"]}, sort_keys=True)
+
+
 def predicted_case(case: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
     active = case["active_conversations"] or [config["experiment"]["active_conversations"] or case["clients"]]
     model = case["model"] or config["model"]

@@ -85,16 +85,6 @@ def block_device_bytes(path: Path) -> tuple[int, int] | None:
     return int(fields[2]) * _SECTOR_BYTES, int(fields[6]) * _SECTOR_BYTES
 
 
-def drop_page_cache() -> bool:
-    """Write dirty pages back and drop the page cache; False when this user may not."""
-    os.sync()
-    try:
-        Path("/proc/sys/vm/drop_caches").write_text("1\n")
-    except OSError:
-        return False
-    return True
-
-
 def supports_direct_io(directory: Path) -> bool:
     """Whether files in `directory` can be opened with O_DIRECT."""
     probe = directory / f".hyperkv-{secrets.token_hex(4)}"

@@ -117,15 +117,17 @@ class Simulation:
         block_tokens: int,
         chunk_tokens: int,
         uses: int = 1,
+        lookup: str = "prompt",
     ) -> Found:
-        """What each request finds in the tiers, every one of which is asked for the whole prompt.
+        """What each request finds in the tiers. lookup: what those below HBM are asked for, `prompt` or `rest`.
 
         uses: at which use of a chunk the lowest tier below HBM gets it, 1 or 2.
         """
         below = {name: size for name, size in capacities.items() if name in BELOW}
-        if uses > 1 and len(below) > 1:  # what the upper one serves does not come to be saved
+        whole = lookup == "prompt"
+        if not whole or (uses > 1 and len(below) > 1):  # what the upper one serves does not come to be saved
             return self._found_in_chunks(
-                capacities, save_decode_cache, block_tokens, chunk_tokens, uses, True
+                capacities, save_decode_cache, block_tokens, chunk_tokens, uses, whole
             )
         position = np.zeros_like(self.prompts)
         hits, written = {}, np.zeros_like(self.prompts)
@@ -138,17 +140,6 @@ class Simulation:
                 position, written = np.maximum(above, self.reached(*key)), self.tier(*key).written
             hits[name] = position - above
         return Found(hits, written)
-
-    def found_of_rest(
-        self,
-        capacities: Capacities,
-        save_decode_cache: bool,
-        block_tokens: int,
-        chunk_tokens: int,
-        uses: int = 1,
-    ) -> Found:
-        """The same with the tiers below HBM asked only for what HBM did not have."""
-        return self._found_in_chunks(capacities, save_decode_cache, block_tokens, chunk_tokens, uses, False)
 
     def _found_in_chunks(
         self,
@@ -277,13 +268,12 @@ def _rates(
     capacities, decode, _, chunk_tokens = setting
     total = run.prompts[:requests].sum()
     ceiling = run.reached(decode, chunk_tokens, None)
-    find = run.found if lookup == "prompt" else run.found_of_rest
     many = len(run.prompts) > MOST_REQUESTS
     below = [name for name in capacities if name in BELOW]
     if many and below and lookup == "rest":
         return {"ceiling_hit_rate": ceiling[:requests].sum() / total}
-    first = find(*setting)
-    second = None if many and len(below) > 1 else find(*setting, USES[1])
+    first = run.found(*setting, lookup=lookup)
+    second = None if many and len(below) > 1 else run.found(*setting, USES[1], lookup)
     by_tier = {f"{tier}_hit_rate": tokens[:requests].sum() / total for tier, tokens in first.hits.items()}
     rates = {
         "hit_rate": sum(by_tier.values()),

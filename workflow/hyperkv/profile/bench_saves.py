@@ -36,7 +36,7 @@ from ..workloads.payload import Payload, aligned_buffer, slots
 
 _TUNED = Path("config/kvrocks/tuned.yaml")
 _WAYS = ("no saves", "saves", "saves with a share")
-_SMALL = {"rocksdb.write_buffer_size": 64}  # so that what is there lies in files
+_SMALL = {"rocksdb.write_buffer_size": 64}
 _QUEUE_BYTES = 256 << 20
 _TIMEOUT_S = 30.0
 _OFFERS_PER_S = 50
@@ -105,14 +105,15 @@ def main(
     found: dict[str, list[Way]] = {way: [] for way in _WAYS}
     for number in range(rounds):
         with own_folder(data_dir, f"saves beside loads of {store}", "--data-dir") as folder:
-            with make_store(store, _config(store, folder, chunk_bytes, program)) as one:
+            with make_store(store, config_of(store, folder, chunk_bytes, program)) as one:
                 for way in _WAYS[number % 3 :] + _WAYS[: number % 3]:
                     found[way].append(measured(one, setting, way, number))
     print(table(found, f"{store}, {data_dir}, {setting.together * chunk_bytes >> 20} MiB a load"), flush=True)
 
 
-def _config(store: str, folder: Path, chunk_bytes: int, program: Path | None) -> StoreConfig:
-    tuned = read_mapping(_TUNED, "bench_saves", "it is a preset")
+def config_of(store: str, folder: Path, chunk_bytes: int, program: Path | None) -> StoreConfig:
+    """A server in `folder` with preset `tuned`, whose small write buffers leave what is there in files."""
+    tuned = read_mapping(_TUNED, "bench", "it is a preset")
     own = {"valkey": {}, "kvrocks": tuned["settings"] | _SMALL, "rocksdb": tuned["settings"] | _SMALL}[store]
     settings = {key: value for key, value in own.items() if store == "kvrocks" or key != "workers"}
     environment = tuned["environment"] if store == "kvrocks" else {}

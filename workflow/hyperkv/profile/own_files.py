@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import redis
 
-from ...plugin.lmcache_striped.python_files import place_of
+from ...plugin.lmcache_striped.python_files import fill, place_of
 from ...plugin.lmcache_striped.stripes import HEAD_BYTES, parts_of, stripe_key
 from ...plugin.lmcache_striped.threads import started
 from ..cells.point import on_each
 from ..records.kinds.profile import Moved
 from ..stores.server import ServerStore
-from ..workloads.payload import ALIGNMENT, aligned_buffer
+from ..workloads.payload import ALIGNMENT, aligned_buffer, slots
 from .moving import Values, timed
 
 _KEYS_AT_ONCE = 256
@@ -47,7 +47,7 @@ def bare_reads(
     try:
         with reader(pieces, values.connections, past_the_cache) as read:
             moved = timed(values, read, store.pid())
-    except (OSError, EOFError) as error:
+    except OSError as error:
         return Moved(notes=[f"the store's files could not be read: {error}"])
     if not past_the_cache:
         values.require_right(keys, [True] * len(keys), "the store's files")
@@ -81,15 +81,15 @@ def pieces_of(
 def reader(pieces: Sequence[Piece], threads: int, past_the_cache: bool) -> Iterator[Callable[[], None]]:
     """A call that reads all pieces once, shared out to threads, from files that are open already.
 
-    pieces: one at least. past_the_cache: with O_DIRECT, where the file system has it, into memory of its own and not to where
-    the pieces go. Raises OSError, and EOFError for a file that is shorter than was said.
+    pieces: one at least. past_the_cache: with O_DIRECT, where the file system has it, into huge pages of its own and not to
+    where the pieces go. Raises OSError, also for a file that is shorter than was said.
     """
     room = -(-max(piece.buffer.size for piece in pieces) // ALIGNMENT) * ALIGNMENT + ALIGNMENT
     with ExitStack() as stack:
         files = {path: _opened(path, past_the_cache) for path in {piece.path for piece in pieces}}
         for descriptor, _ in files.values():
             stack.callback(os.close, descriptor)
-        rooms = [aligned_buffer(room) for _ in range(threads)]
+        rooms = slots(aligned_buffer(threads * room, huge_pages=True), room)
 
         def read(worker: int) -> None:
             for piece in pieces[worker::threads]:
@@ -97,8 +97,7 @@ def reader(pieces: Sequence[Piece], threads: int, past_the_cache: bool) -> Itera
                 skipped = piece.offset % ALIGNMENT if aligned else 0
                 size = skipped + piece.buffer.size
                 into = rooms[worker][: -(-size // ALIGNMENT) * ALIGNMENT] if aligned else piece.buffer
-                if os.preadv(descriptor, [into.data], piece.offset - skipped) < size:
-                    raise EOFError(f"{piece.path} is shorter than was said")
+                fill(descriptor, [into.data], piece.offset - skipped, size)
 
         with started(threads) as workers:
             yield lambda: on_each(workers, read, threads)

@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from ..base.errors import UserError
 from .effective import Effective, versions_of
 from .evidence import Evidence
+from .kinds.bits import Coded
 from .kinds.calibration import Calibration
 from .kinds.cell import Cell, RequestColumns, Single, Values
 from .kinds.pairs import Tried
@@ -32,7 +33,7 @@ from .kinds.tune import Finalist, Trial
 Line = dict[str, Any]
 KINDS: dict[str, type[Record]] = {
     kind.model_fields["record"].default: kind
-    for kind in (Cell, Single, Point, Limit, Rung, Baseline, Trial, Finalist, Calibration, Tried)
+    for kind in (Cell, Single, Point, Limit, Rung, Baseline, Trial, Finalist, Calibration, Tried, Coded)
 }
 
 

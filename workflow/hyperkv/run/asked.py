@@ -67,6 +67,8 @@ def _rule_of(parts: tuple[str, ...]) -> tuple[str, str] | None:
             return "profile_store", file.removesuffix(".jsonl")
         case ("results", "pairs", file):
             return "try_pair", file.removesuffix(".jsonl")
+        case ("results", "bits", _):
+            return "measure_bits", ""
         case ("results", "tune", scenario):
             return "search_settings", scenario
     return None

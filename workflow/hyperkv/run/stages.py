@@ -101,6 +101,8 @@ class Stages:
             if not tried:
                 raise UserError("config: pairs.tried is empty; config/experiments/pairs.yaml has a list")
             self.spec("try_pair", next(iter(tried)))
+        if "bits" in words:
+            self.spec("measure_bits")
         if "tune" in words and not self.tuned:
             names = ", ".join(self.config["tune"]["scenarios"]) or "it is empty"
             raise UserError(f"config: tune.scenarios: none can be measured here ({names}); name another one")
@@ -125,6 +127,8 @@ class Stages:
             "profile_limits": lambda: plan.limits_spec(self.config),
             "search_settings": lambda: tune_spec(self.config, name),
             "try_pair": lambda: plan.pairs_spec(self.config, name),
+            "measure_bits": lambda: plan.bits_spec(self.config),
+            "predict_formats": lambda: json.dumps(self.config["bits"], sort_keys=True),
             "predict_hit_rates": lambda: plan.predict_spec(self.config),
             "predict_break_even": lambda: plan.break_even_spec(self.config),
             "write_ratios": lambda: json.dumps({"figures": self.config["figures"]}, sort_keys=True),
@@ -147,6 +151,7 @@ class Stages:
             "profile_layers": lambda: code.layers_modules(told),
             "profile_limits": lambda: code.limits_modules(told),
             "try_pair": lambda: code.pair_modules(told),
+            "measure_bits": lambda: ["bits.measure_bits", "bits.hbm"],
             "predict_hit_rates": lambda: code.prediction_modules(told["cases"].values()),
             "choose_scenario": lambda: code.recommendation_modules(self.config["workload"]),
         }
@@ -170,6 +175,14 @@ class Stages:
                 *engine,
                 *dict.fromkeys(built),
             ]
+        if stage == "measure_bits":
+            made = (
+                []
+                if self.config["vllm"]["model_dir"]
+                else [f"{plan.made_model_dir(self.config)}/config.json"]
+            )
+            asked = [self.config["model"], self.config["pairs"]["conversations"]]
+            return [*asked, plan.environment_record(plan.PAIRS[0]), *made]
         if stage in ("profile_store", "profile_layers"):
             return self._built_for(selected(self.config, [name])[0])
         if stage == "predict_hit_rates":

@@ -17,7 +17,8 @@ from ...plugin.lmcache_striped.deadline import Endpoint
 from ...plugin.lmcache_striped.secret import Secret
 from ..base.errors import StoreDied, StoreError, UserError
 from ..base.folders import cannot_write
-from ..machine.counters import ProcessCounters, drop_page_cache, process_counters
+from ..machine.counters import ProcessCounters, process_counters
+from ..machine.page_cache import drop_page_cache
 from .held import HeldByEngine
 from .owned_keys import Owned, refuse_owned
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 from collections.abc import Sequence
 
@@ -11,9 +12,14 @@ ALIGNMENT = mmap.PAGESIZE
 _POOL_BYTES = 64 << 20
 
 
-def aligned_buffer(size: int) -> np.ndarray:
-    """A page-aligned, already faulted-in uint8 array of `size` bytes, fit for O_DIRECT."""
-    buffer = np.frombuffer(mmap.mmap(-1, max(size, 1)), dtype=np.uint8)[:size]
+def aligned_buffer(size: int, huge_pages: bool = False) -> np.ndarray:
+    """A page-aligned, already faulted-in uint8 array of `size` bytes, fit for O_DIRECT. huge_pages: of these where the kernel has them."""
+    kind = mmap.MAP_PRIVATE if huge_pages else mmap.MAP_SHARED
+    memory = mmap.mmap(-1, max(size, 1), kind | mmap.MAP_ANONYMOUS)
+    if huge_pages:
+        with contextlib.suppress(OSError):
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    buffer = np.frombuffer(memory, dtype=np.uint8)[:size]
     buffer.fill(0)
     return buffer
 

@@ -159,9 +159,11 @@ class StripedConnector(ChannelConnector):
         return None if self._files is None else self._files.counts
 
     def close(self) -> None:
-        super().close()
-        if self._files is not None:
-            self._files.close()
+        """End the workers and close every connection, when the call under way has ended: its thread may be reading files."""
+        with self._lock:
+            super().close()
+            if self._files is not None:
+                self._files.close()
 
     def _server_of(self, key: bytes, index: int) -> int:
         return shard_of(key, index, len(self._servers))

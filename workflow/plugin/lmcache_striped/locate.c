@@ -34,38 +34,24 @@ static void write_key(FILE *out, const struct piece *piece) {
   fprintf(out, "#%u\r\n", piece->index);
 }
 
-/* Send what was written, and free it. */
-static int send_written(struct conversation *with, FILE *out, char **text, size_t *size) {
-  int error = fclose(out) ? ENOMEM : 0;
-  struct iovec part = {*text, *size};
-  if (!error) error = send_parts(&with->in, &part, 1);
-  free(*text);
-  return error;
-}
-
-static int send_commands(struct conversation *with, const struct piece *pieces, uint64_t count) {
+/* Ask for stripe 0 by GET and for others by LOCATE; in_memory: by GET for those that the server has there, and for no others. */
+static int send_commands(struct conversation *with, const struct piece *pieces, uint64_t count, int in_memory) {
   char *text = NULL;
   size_t size = 0;
   FILE *out = open_memstream(&text, &size);
   if (out == NULL) return ENOMEM;
   for (uint64_t at = 0, some; at < count; at += some) {
-    some = together(pieces + at, count - at);
-    fprintf(out, "*%zu\r\n%s\r\n", (size_t)some + 1, pieces[at].index ? "$6\r\nLOCATE" : "$3\r\nGET");
+    some = in_memory ? 1 : together(pieces + at, count - at);
+    if (in_memory && pieces[at].file != IN_MEMORY) continue;
+    int locates = pieces[at].index && !in_memory;
+    fprintf(out, "*%zu\r\n%s\r\n", (size_t)some + 1, locates ? "$6\r\nLOCATE" : "$3\r\nGET");
     for (uint64_t i = at; i < at + some; i++) write_key(out, pieces + i);
   }
-  return send_written(with, out, &text, &size);
-}
-
-static int send_gets(struct conversation *with, struct piece *const *pieces, unsigned count) {
-  char *text = NULL;
-  size_t size = 0;
-  FILE *out = open_memstream(&text, &size);
-  if (out == NULL) return ENOMEM;
-  for (unsigned i = 0; i < count; i++) {
-    fprintf(out, "*2\r\n$3\r\nGET\r\n");
-    write_key(out, pieces[i]);
-  }
-  return send_written(with, out, &text, &size);
+  int error = fclose(out) ? ENOMEM : 0;
+  struct iovec part = {text, size};
+  if (!error) error = send_parts(&with->in, &part, 1);
+  free(text);
+  return error;
 }
 
 static const char *number(const char *text, const char *end, int64_t *value) {
@@ -143,13 +129,13 @@ static int take_piece(struct conversation *with, struct piece *piece, uint64_t h
 static int get_beside(struct conversation *with, struct piece *pieces, uint64_t head_bytes) {
   struct piece *at = pieces + with->channel->first, *end = at + with->channel->count;
   while (at < end) {
-    struct piece *some[GETS];
+    struct piece *some = at;
     unsigned count = 0;
-    for (; at < end && count < GETS; at++)
-      if (at->file == IN_MEMORY) some[count++] = at;
-    int error = count ? send_gets(with, some, count) : 0;
-    for (unsigned i = 0; i < count && !error; i++) {
-      error = take_piece(with, some[i], head_bytes);
+    for (; at < end && count < GETS; at++) count += at->file == IN_MEMORY;
+    int error = count ? send_commands(with, some, at - some, 1) : 0;
+    for (; some < at && !error; some++) {
+      if (some->file != IN_MEMORY) continue;
+      error = take_piece(with, some, head_bytes);
       moved(&with->in.clock, with->in.clock.time.command_bytes);
     }
     if (error) return error;
@@ -204,7 +190,7 @@ int striped_direct(struct reader *reader, struct channel *channels, uint64_t cha
         if (channel->count <= done || channel->status) continue;
         uint64_t first = channel->first + done, left = channel->count - done, some = left < ROUND ? left : ROUND;
         int error = taking ? take_replies(all + i, job, &files, pieces, first, some, head_bytes)
-                           : send_commands(all + i, pieces + first, some);
+                           : send_commands(all + i, pieces + first, some, 0);
         if (error) channel->status = error;
       }
     }

@@ -50,6 +50,8 @@ class NativeFiles:
             raise StoreError(f"cannot read by {threads} threads, {depth} reads in each")
 
     def ask(self, shares: Sequence[Share], pieces: np.ndarray, deadline: Deadline) -> None:
+        if self._reader is None:
+            raise StoreError("the reader of files is closed")
         places = np.zeros(len(shares), _CHANNEL)
         places["first"] = [share.pieces.start for share in shares]
         places["count"] = [share.pieces.stop - share.pieces.start for share in shares]

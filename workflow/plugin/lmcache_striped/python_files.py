@@ -151,13 +151,13 @@ class _Opened:
         """Fill both from `offset` on. Raises OSError."""
         descriptor = self._descriptor(path)
         if not fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_DIRECT:
-            return _fill(descriptor, [head, body], offset, len(head) + len(body))
+            return fill(descriptor, [head, body], offset, len(head) + len(body))
         skip = offset % _PAGE
         least = skip + len(head) + len(body)
         if len(self._buffer) < least:
             self._buffer = mmap.mmap(-1, -(-least // _PAGE) * _PAGE)
         whole = memoryview(self._buffer)
-        _fill(descriptor, [whole[: -(-least // _PAGE) * _PAGE]], offset - skip, least)
+        fill(descriptor, [whole[: -(-least // _PAGE) * _PAGE]], offset - skip, least)
         head[:] = whole[skip : skip + len(head)]
         body[:] = whole[skip + len(head) : least]
 
@@ -202,7 +202,7 @@ def open_below(folder: int, path: bytes) -> int:
     return opened
 
 
-def _fill(descriptor: int, views: Sequence[memoryview], offset: int, least: int) -> None:
+def fill(descriptor: int, views: Sequence[memoryview], offset: int, least: int) -> None:
     """Fill views, at least so many bytes of them. Raises OSError."""
     done = 0
     while done < least:

@@ -41,7 +41,7 @@ struct context {
   char *memory;
   size_t memory_bytes, slot_bytes;
   unsigned free_count;
-  struct slot slots[MOST_DEPTH], *free[MOST_DEPTH];
+  struct slot slots[MOST_DEPTH + 1], *free[MOST_DEPTH + 1];
 };
 
 struct reader {
@@ -64,7 +64,7 @@ struct job {
   pthread_t threads[];
 };
 
-/* `depth` reads under way in each thread; without io_uring one, in so many threads more. */
+/* `depth` reads under way in each thread, while one that has come is copied; without io_uring one, in so many threads more. */
 struct reader *striped_reader(unsigned threads, unsigned depth, int mode) {
   if (threads == 0 || depth == 0 || depth > MOST_DEPTH) return NULL;
   struct ring ring;
@@ -164,10 +164,10 @@ static void read_cached(struct job *job, struct piece *piece) {
   sink_end(&sink);
 }
 
-/* Past the page cache, buffer after buffer, with nothing else under way. */
+/* Past the page cache, buffer after buffer, waiting for each. */
 static void read_direct(struct job *job, struct context *my, struct piece *piece) {
   const struct file *file = job->files->all[piece->file];
-  char *buffer = my->slots[0].buffer;
+  char *buffer = my->free[my->free_count - 1]->buffer;
   struct sink sink;
   sink_begin(&sink, piece, job->head_bytes);
   while (sink_left(&sink) > 0) {
@@ -193,10 +193,11 @@ static void refuse(struct reader *reader, int error) {
 /* Buffers, and a ring unless it is refused; 0 without memory. */
 static int ready(struct job *job, struct context *my) {
   struct reader *reader = job->reader;
+  unsigned count = reader->depth + 1;
   if (my->slot_bytes < job->slot_bytes) {
     if (my->memory != NULL) munmap(my->memory, my->memory_bytes);
     my->slot_bytes = 0;
-    my->memory_bytes = (reader->depth * job->slot_bytes + HUGE_BYTES - 1) / HUGE_BYTES * HUGE_BYTES;
+    my->memory_bytes = (count * job->slot_bytes + HUGE_BYTES - 1) / HUGE_BYTES * HUGE_BYTES;
     my->memory = mmap(NULL, my->memory_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (my->memory == MAP_FAILED) {
       my->memory = NULL;
@@ -204,11 +205,11 @@ static int ready(struct job *job, struct context *my) {
     }
     madvise(my->memory, my->memory_bytes, MADV_HUGEPAGE);
     my->slot_bytes = job->slot_bytes;
-    for (unsigned i = 0; i < reader->depth; i++) {
+    for (unsigned i = 0; i < count; i++) {
       my->slots[i].buffer = my->memory + i * my->slot_bytes;
       my->free[i] = my->slots + i;
     }
-    my->free_count = reader->depth;
+    my->free_count = count;
   }
   if (my->ring.fd < 0 && !refused(reader)) refuse(reader, ring_open(&my->ring, reader->depth));
   return 1;
@@ -282,13 +283,15 @@ static void work(struct job *job, struct context *my) {
     if (under_way == 0) return;
     uint64_t tag;
     int result;
-    if (ring_enter(&my->ring, 0, 1)) { /* what is under way stays unread, and the ring is not used again */
+    if (ring_enter(&my->ring, 0, 1)) { /* what is under way stays unread, and neither ring nor buffers are used again */
       refuse(job->reader, EIO);
       if (my->ring.fd >= 0) ring_close(&my->ring);
+      my->slot_bytes = 0;
       return;
     }
-    while (ring_take(&my->ring, &tag, &result)) {
+    while (my->ring.fd >= 0 && ring_take(&my->ring, &tag, &result)) {
       under_way--;
+      if ((piece = next(job, 0)) != NULL) under_way += begin(job, my, piece);
       finish(job, my, my->slots + tag, result);
     }
   }

@@ -11,7 +11,7 @@ from .cost import Cost
 from .engines import Latency, Loadgen, Observatory, Replay, Vllm
 from .experiment import Evidence, Experiment, Figures, Ladder
 from .kvrocks import Auto, Kvrocks
-from .predict import BreakEven, Predict
+from .predict import Bits, BreakEven, Predict
 from .profile import Layers, Profile
 from .recommend import Recommend
 from .scenario import KvDtype, Scenario, ScenarioName
@@ -61,6 +61,7 @@ class Config(Section):
     tune: Tune = section(Tune)
     ladder: Ladder = section(Ladder)
     pairs: Observatory = section(Observatory)
+    bits: Bits = section(Bits)
     kvrocks: Kvrocks = Field(default_factory=Auto)
     """Where the Kvrocks server comes from. With source auto its scenarios are left out, and that is said, when
     there is none; with another source a run without it stops."""

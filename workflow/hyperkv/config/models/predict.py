@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from .texts import Path
-from .values import Count, Given, OrNull, Section, Several, Size, key, optional
+from .values import Count, Given, OrNull, Positive, Section, Several, Size, key, optional
 from .workload import Workload
 
 CHUNK_TOKENS = [16, 32, 64, 128, 256, 512, 1024, 2048]  # of the predicted hit rates
@@ -78,3 +78,17 @@ class BreakEven(Section):
         ]
     )
     """GPUs. Those with an `assumption` in their file were not measured."""
+
+
+class Bits(Section):
+    """What `make bits` says of the formats in which KV can be stored: measured with `model`'s own weights, predicted for these. Not part of a run."""
+
+    model: Path = key("config/models/llama-3.1-8b.json")
+    """Model that speed and cost are predicted for."""
+    gpu: Path = key("config/gpus/h100.yaml")
+    """GPU that serves it, alone or with as many more as hold its weights."""
+    gbps: Annotated[Several[Positive], Field(min_length=1)] = key([1, 3, 7, 14], unit="10^9 bytes/s")
+    """What SSDs are stated to read and write."""
+    speed: Path | None = None
+    """Records of the same stage from a GPU box, results/bits/bits.jsonl there, whose seconds of encoding and decoding are taken where they
+    have any; null takes those of this machine."""

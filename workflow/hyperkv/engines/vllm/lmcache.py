@@ -151,7 +151,10 @@ def offload(
     connector = scenario["connector"]
     if connector in SERVED:
         server = mp_arguments(scenario, staging_bytes, held, endpoints, port, http_port)
-        return Offload(_transfer(connector, _mp_keys(scenario, port)), server=server)
+        transfer = _transfer(connector, _mp_keys(scenario, port))
+        if scenario["lmcache"].get("l2_prefetch_stream_chunks"):  # lookups are answered before their loads
+            transfer["kv_load_failure_policy"] = "recompute"
+        return Offload(transfer, server=server)
     if connector in OFFLOADING:
         tier = _lower_tier(scenario, staging_bytes, held, endpoints)
         keys = offloading_keys(scenario, buffer_bytes(scenario, staging_bytes), tier, device)

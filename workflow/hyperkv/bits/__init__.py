@@ -1,0 +1,1 @@
+"""What a format in which KV is stored costs in bytes, seconds and quality."""
