@@ -17,7 +17,7 @@ from workflow.hyperkv.config.schema import unit_of
 KEYS = [row.path for row in docs.rows() if unit_of(row.rules) in texts.PATHS]
 KEYS += ["scenarios.<name>.vllm.model_dir", "predict.cases.<name>.workload.trace"]
 KEYS.remove("array.devices")  # below /dev
-TRACE = {"kind": "mooncake", "trace": "x"}
+TRACE = {"kind": "trace", "trace": "x"}
 NEEDED = {"predict": {"tiers": {"a": {}}}, "scenarios": {"tier": "none"}}
 
 

@@ -79,7 +79,7 @@ def test_it_is_what_distinct_keys_are_for_any_trace(tmp_path_factory, requests, 
         for ids, short, answer in requests
     ]
     trace.write_text("\n".join(map(json.dumps, rows)))
-    workload = {"kind": "mooncake", "trace": str(trace), "block_tokens": 8}
+    workload = {"kind": "trace", "trace": str(trace), "block_tokens": 8}
     workload |= {"long_requests": "cut", "max_context_tokens": limit}
     conversations = make_workload(workload, 1)
     assert working_set_units(conversations, chunk, answers) == kept(conversations, chunk, answers)
