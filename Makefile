@@ -117,7 +117,7 @@ keep: .venv/installed ## what was measured, as a folder of results/reference; KE
 	  --command $(call one_word,make run$(if $(CONFIG), CONFIG="$(CONFIG)")) --out $(call one_word,results/reference/$(or $(KEEP),$(error KEEP=MACHINE/DATE names the folder)))
 
 clean: ## removes results, except results/reference, builds and the array's record
-	rm -rf results/array/baseline.jsonl* results/profile results/predict results/sweep results/tune results/pairs results/bits results/tables results/figures \
+	rm -rf results/array/baseline.jsonl* results/profile results/predict results/sweep results/tune results/pairs results/bits results/texts results/tables results/figures \
 	  results/logs results/data results/summary.json results/answer.txt results/report.html results/regret.csv results/regret.txt results/report results/site results/recommended results/cache .snakemake
 
 ##@ Test and develop
@@ -125,10 +125,16 @@ clean: ## removes results, except results/reference, builds and the array's reco
 test: .venv/dev ## the tests
 	@$(ACTIVATE) python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-# The real engine on a CPU, with a tiny random model: it makes both environments first (about 5 GB).
+# The real engine on a CPU, with a real small model: it makes both environments first (about 5 GB). Every connector of the newest pair.
+NEWEST = vllm-0.32.0-lmcache-0.5.6
 test-engine: .venv/dev ## the real engine on a CPU (makes environments of 5 GB)
 	@$(call own_make,run,config/engine-cpu.yaml $(CONFIG))
-	@$(ACTIVATE) python -m pytest -m engine -n 2 --dist loadfile tests/engines/test_real_engine.py tests/engines/test_serving_tier.py
+	@$(call own_make,pairs-newest,config/experiments/pairs.yaml tests/engines/pairs.yaml $(CONFIG))
+	@$(ACTIVATE) python -m pytest -m engine -n 2 --dist loadfile tests/engines tests/pairs/test_real_pairs.py
+
+.PHONY: pairs-newest
+pairs-newest: .venv/installed
+	@$(SNAKEMAKE) results/pairs/$(NEWEST).jsonl $(OPTIONS)
 
 test-array: .venv/dev ## the array's stages in a virtual machine
 	@$(ACTIVATE) python -m pytest -m vm -rs tests/array_vm

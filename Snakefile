@@ -42,6 +42,7 @@ from workflow.hyperkv.run.provenance import begin_run, end_run, settle_results
 from workflow.hyperkv.run.taking_up import take_up
 from workflow.hyperkv.stores.registry import looks
 from workflow.hyperkv.sweep.progress import write_plan
+from workflow.hyperkv.workloads.text.tokens_file import options
 
 min_version("9.20")
 

@@ -76,7 +76,7 @@ def test_every_key_says_what_it_means_and_in_which_unit(path):
     ("path", "words"),
     [
         ("evidence.device_share_min", "| a number, at least 0, at most 1 | `0.8` | share | Bytes read"),
-        ("workload.kind", "| multi_turn or long_documents or trace | required | word |"),
+        ("workload.kind", "| multi_turn or long_documents or trace or text | required | word |"),
         ("workload.answer_tokens", "tokens | multi_turn, long_documents. Length of an answer."),
         ("scenarios.<name>.dram_pool_bytes", "a size such as '512 MiB'"),
         ("scenarios.<name>.dram_pool_bytes", ", or null | `null` | bytes |"),
@@ -109,7 +109,9 @@ def test_the_kinds_of_workloads_have_the_keys_of_their_classes_and_need_the_same
     assert set(KINDS) == set(WORKLOAD_CLASSES)
     for kind, model in KINDS.items():
         fields = {name: field for name, field in model.model_fields.items() if name != "kind"}
-        parameters = {name: own for name, own in parameters_of(kind).items() if name != "vocabulary"}
+        parameters = {
+            name: own for name, own in parameters_of(kind).items() if name not in ("vocabulary", "tokens")
+        }
         assert set(fields) == set(parameters)
         needed = {
             name for name, default in parameters.items() if repr(default).startswith("<dataclasses._MISSING")

@@ -36,6 +36,7 @@ WORKLOADS = {
     "long_documents": {key: [1, 2] for key in ("document_tokens", "question_tokens", "answer_tokens")}
     | {"kind": "long_documents", "documents": 1, "requests": 1},
     "trace": {"kind": "trace", "trace": "t.jsonl"},
+    "text": {"kind": "text", "file": "t.json"},
 }
 NEEDED: dict[str, dict[str, Any]] = {
     "scenarios": {"tier": "none"},

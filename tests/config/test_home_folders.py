@@ -17,7 +17,11 @@ from workflow.hyperkv.config.schema import unit_of
 KEYS = [row.path for row in docs.rows() if unit_of(row.rules) in texts.PATHS]
 KEYS += ["scenarios.<name>.vllm.model_dir", "predict.cases.<name>.workload.trace"]
 KEYS.remove("array.devices")  # below /dev
-TRACE = {"kind": "trace", "trace": "x"}
+OF_KINDS = {
+    "trace": {"kind": "trace"},
+    "file": {"kind": "text"},
+    "tokenizer": {"kind": "text", "file": "x"},
+}
 NEEDED = {"predict": {"tiers": {"a": {}}}, "scenarios": {"tier": "none"}}
 
 
@@ -38,9 +42,10 @@ def test_the_home_folder_is_written_out_in_every_path(key, monkeypatch, tmp_path
         value |= NEEDED[path.split(".")[0]]
     if path.endswith("binary"):
         config["kvrocks"]["source"] = "binary"
-    if path.endswith("trace"):
+    last = path.rpartition(".")[2]
+    if "workload" in path:
         owner = config["predict"]["cases"]["mine"] if "predict" in path else config
-        owner["workload"] = {**TRACE, "trace": "~/kv"}
+        owner["workload"] = {**OF_KINDS[last], last: "~/kv"}
     found: Any = validated(Config, config).model_dump()
     for name in path.split("."):
         found = found[name]

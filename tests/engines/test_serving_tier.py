@@ -1,4 +1,4 @@
-"""The plugin behind the pool of vLLM's own offloading: two vLLMs that serve a tiny random model, and one Valkey below both.
+"""The plugin behind the pool of vLLM's own offloading: two vLLMs that serve a real small model, and one Valkey below both.
 
 It runs in what `make test-engine` made.
 """
@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
 
@@ -17,7 +16,7 @@ from tests.helpers import eventually
 from tests.stores.conftest import store_config
 from tests.workflow_helpers import merged
 from workflow.hyperkv.config.config import checked
-from workflow.hyperkv.config.plan import sweep_spec
+from workflow.hyperkv.config.plan import made_model_dir, measured_workload, sweep_spec
 from workflow.hyperkv.connectors.vllm_own import variables as own_variables
 from workflow.hyperkv.engines.vllm import lmcache
 from workflow.hyperkv.engines.vllm.command import command, settings_of, variables
@@ -32,14 +31,11 @@ from workflow.hyperkv.stores.registry import make_store
 
 pytestmark = pytest.mark.engine
 FILES = ("config/scenarios.yaml", "config/config.yaml", "config/engine-cpu.yaml")
-MODEL = Path("results/build/models/tiny-llama-random")
-CHUNK_TOKENS, CHUNKS, TOKEN_BYTES = 64, 16, 4096
-CHUNK_BYTES, STRIPE_BYTES, POOL_CHUNKS = CHUNK_TOKENS * TOKEN_BYTES, 16 << 10, 40
+CHUNK_TOKENS, CHUNKS, TOKEN_BYTES = 64, 8, 23_040
+CHUNK_BYTES, STRIPE_BYTES, POOL_CHUNKS = CHUNK_TOKENS * TOKEN_BYTES, 360 << 10, 20
 STRIPES = 1 + CHUNK_BYTES // STRIPE_BYTES  # the first has no part of the chunk
 HIT = CHUNKS * CHUNK_TOKENS
-PROMPTS = [
-    np.random.default_rng([7, number]).integers(8, 4000, HIT + 8, dtype=int).tolist() for number in range(5)
-]
+PROMPTS = 5
 TIER = {
     "tier": "dram",
     "store": "valkey",
@@ -52,11 +48,11 @@ TIER = {
 class Serving:
     """A vLLM that serves, with what it counts."""
 
-    def __init__(self, servers: EngineServers):
-        self.servers = servers
+    def __init__(self, servers: EngineServers, prompts: list[list[int]]):
+        self.servers, self.prompts = servers, prompts
 
     def ask(self, number: int) -> Answer:
-        return send(self.servers.url, PROMPTS[number], 4, 60)
+        return send(self.servers.url, self.prompts[number], 8, 60)
 
     def counted(self, name: str) -> int:
         return self.servers.counters()[name] or 0
@@ -100,7 +96,7 @@ DAMAGE: tuple[Callable[[dict[bytes, bytes]], dict[bytes, bytes | None]], ...] = 
     lambda values: {key: value[: len(value) // 2] for key, value in values.items()},
     lambda values: dict.fromkeys([*values][-1:], b""),
     lambda values: dict(zip(values, [*values.values()][::-1], strict=True)),
-    lambda values: dict.fromkeys([*values][100:101]),
+    lambda values: dict.fromkeys([*values][30:31]),
 )
 
 
@@ -111,20 +107,32 @@ def store(tmp_path_factory) -> Iterator[Store]:
 
 
 @pytest.fixture(scope="module")
-def serving(store, tmp_path_factory) -> Iterator[tuple[Serving, Serving]]:
+def config() -> dict:
+    full = merged(*(yaml.safe_load(Path(name).read_text()) for name in FILES))
+    return checked(merged(full, {"experiment": {"scenarios": ["none", "own"]}, "scenarios": {"own": TIER}}))
+
+
+@pytest.fixture(scope="module")
+def prompts(config) -> list[list[int]]:
+    """Words of the run's conversations, each from another place on."""
+    lines = Path(measured_workload(config)["tokens"]).read_text().splitlines()
+    words = [token for line in lines for token in json.loads(line)["tokens"]]
+    return [[*words[start:], *words[:start]][: HIT + 8] for start in range(0, 200 * PROMPTS, 200)]
+
+
+@pytest.fixture(scope="module")
+def serving(store, config, prompts, tmp_path_factory) -> Iterator[tuple[Serving, Serving]]:
     """Two of them, started side by side."""
     folder = tmp_path_factory.mktemp("serving")
     with ExitStack() as stack, ThreadPoolExecutor(2) as threads:
-        begun = [threads.submit(stack.enter_context, _servers(folder / name, store)) for name in "ab"]
-        first, other = (Serving(each.result()) for each in begun)
+        begun = [threads.submit(stack.enter_context, _servers(folder / name, store, config)) for name in "ab"]
+        first, other = (Serving(each.result(), prompts) for each in begun)
         yield first, other
 
 
-def _servers(folder: Path, store: Store) -> EngineServers:
+def _servers(folder: Path, store: Store, config: dict) -> EngineServers:
     folder.mkdir()
-    full = merged(*(yaml.safe_load(Path(name).read_text()) for name in FILES))
-    full = merged(full, {"experiment": {"scenarios": ["none", "own"]}, "scenarios": {"own": TIER}})
-    spec = json.loads(sweep_spec(checked(full), "own"))
+    spec = json.loads(sweep_spec(config, "own"))
     settings, scenario = settings_of(spec), spec["scenario"]
     held = Held(folder)
     told = lmcache.offload(
@@ -132,7 +140,8 @@ def _servers(folder: Path, store: Store) -> EngineServers:
     )
     python = json.loads(Path("results/build/current/current.json").read_text())["python"]
     port, geometry = free_port(), load_geometry(Path(spec["model"]), "auto")
-    argv = command(python, MODEL, settings, geometry, "auto", HIT + 64, port, told.transfer)
+    model = Path(made_model_dir(config))
+    argv = command(python, model, settings, geometry, "auto", HIT + 64, port, told.transfer)
     environment = variables(settings, None, folder) | own_variables(scenario, "cpu", import_path())
     own = ServerCommand("vllm", argv, port, "/health", folder / "vllm.log", settings["ready_timeout_s"])
     return EngineServers([own], environment)
@@ -147,7 +156,7 @@ def values(store) -> Values:
 def computed(serving, values) -> list[Answer]:
     """Every prompt's answer, computed and saved by the first vLLM."""
     found = []
-    for number in range(len(PROMPTS)):
+    for number in range(PROMPTS):
         found.append(serving[0].ask(number))
         values.arrived(number)
     return found
@@ -156,12 +165,12 @@ def computed(serving, values) -> list[Answer]:
 def test_what_the_pool_is_too_small_for_comes_back_from_the_store(serving, computed):
     first = serving[0]
     before = first.counted("disk_hit_tokens"), first.counted("tier_read_bytes")
-    assert [answer.cached_tokens for answer in computed] == [0] * len(PROMPTS)
+    assert [answer.cached_tokens for answer in computed] == [0] * PROMPTS
     again = first.ask(0)
     assert (again.tokens, again.cached_tokens) == (computed[0].tokens, HIT)
     assert first.counted("disk_hit_tokens") == before[0] + HIT
     assert first.counted("tier_read_bytes") == before[1] + HIT * TOKEN_BYTES
-    assert first.counted("tier_written_bytes") == len(PROMPTS) * HIT * TOKEN_BYTES
+    assert first.counted("tier_written_bytes") == PROMPTS * HIT * TOKEN_BYTES
 
 
 def test_another_server_finds_what_it_never_computed(serving, computed, store):
@@ -169,7 +178,7 @@ def test_another_server_finds_what_it_never_computed(serving, computed, store):
     for number, wanted in enumerate(computed):
         again = other.ask(number)
         assert (again.tokens, again.cached_tokens) == (wanted.tokens, HIT)
-    total = len(PROMPTS) * HIT
+    total = PROMPTS * HIT
     assert (other.counted("disk_hit_tokens"), other.counted("host_hit_tokens")) == (total, 0)
     assert other.counted("tier_read_bytes") == total * TOKEN_BYTES <= store.counters().served_bytes - served
     assert (other.counted("tier_load_failures"), other.counted("tier_written_bytes")) == (0, 0)

@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.engines.vllm.slices import VALKEY, slice_of
+from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.models.geometry import load_geometry
 from workflow.hyperkv.pairs.layer import Made
-from workflow.hyperkv.pairs.trial import swap, tried
-from workflow.hyperkv.stores.base import StoreConfig
-from workflow.hyperkv.stores.valkey import ValkeyStore
+from workflow.hyperkv.pairs.trial import tried
 
 ROOT = Path(__file__).parents[2]
 CHUNK = 32
@@ -47,9 +46,9 @@ def measured(pair, tmp_path):
     return tried(spec, tier, made, control.passes, tmp_path / "logs")
 
 
-def test_hits_and_their_bytes_are_proved_and_swapped_values_are_refused(pair, tmp_path):
-    found, swapped = measured(pair, tmp_path)
-    assert (found.verdict, found.swapped, found.alike, found.prompts) == ("safe", False, 2, 2)
+def test_hits_and_their_bytes_are_proved_and_damaged_values_are_refused(pair, tmp_path):
+    found, *damaged = measured(pair, tmp_path)
+    assert (found.verdict, found.damage, found.alike, found.prompts) == ("safe", None, 2, 2)
     assert found.hit_tokens == sum(length // CHUNK * CHUNK for length in found.passes[1].prompt_tokens)
     assert (
         found.served_bytes
@@ -61,7 +60,8 @@ def test_hits_and_their_bytes_are_proved_and_swapped_values_are_refused(pair, tm
         "striped",
         "valkey",
     )
-    assert (swapped.verdict, swapped.swapped, swapped.hit_tokens) == ("no hits", True, 0)
+    assert [each.damage for each in damaged] == ["swapped", "inverted"]
+    assert {(each.verdict, each.hit_tokens) for each in damaged} == {("no hits", 0)}
 
 
 def test_an_engine_that_answers_wrongly_from_its_tier_is_caught(pair, tmp_path, monkeypatch):
@@ -100,12 +100,12 @@ def test_without_environment_module_or_control_nothing_is_started(pair, tmp_path
     assert not (tmp_path / "logs").exists()
 
 
-def test_values_of_one_length_change_places(tmp_path):
-    with ValkeyStore(StoreConfig(tmp_path / "valkey", 1 << 20, tmp_path / "log")) as store:
-        with store.client() as client:
-            client.mset({"a": "1", "b": "2", "c": "3", "long": "44"})
-        assert swap(store)
-        with store.client() as client:
-            assert client.mget("a", "b", "c", "long") == [b"2", b"3", b"1", b"44"]
-            client.flushall()
-        assert not swap(store)
+def test_conversations_of_another_form_are_refused_in_a_line(pair, tmp_path):
+    spec, none, _, made = pair
+    Path(spec["conversations"]).write_text('[{"messages": [{"role": "user", "content": "x"}]}]')
+    with pytest.raises(
+        UserError,
+        match=r"^pairs\.conversations: \S+: conversation 1: no \"conversations\" \(it has messages\); ShareGPT's form is",
+    ) as caught:
+        tried(spec, none, made, [], tmp_path / "logs")
+    assert "\n" not in str(caught.value)

@@ -2,10 +2,15 @@
 
 import copy
 import json
+import os
+import subprocess
 import sys
+import threading
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 import yaml
 
@@ -62,6 +67,18 @@ def test_what_cannot_be_tried_is_refused(config, change, words):
     assert "\n" not in str(raised.value)
 
 
+def test_conversations_and_a_model_s_folder_are_looked_at_first(config, tmp_path):
+    (tmp_path / "talks.json").write_text('[{"prompt": "what is a heap"}]')
+    wrong = {**config, "pairs": config["pairs"] | {"conversations": str(tmp_path / "talks.json")}}
+    with pytest.raises(UserError, match=r"config: pairs\.conversations: .*it has prompt.*ShareGPT's form is"):
+        Stages.of(wrong).require(["pairs"])
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_text("{}")
+    bare = {**config, "vllm": config["vllm"] | {"model_dir": str(tmp_path)}}
+    with pytest.raises(UserError, match=r"config: vllm\.model_dir: .* has no chat template"):
+        Stages.of(bare).require(["pairs"])
+
+
 def test_pairs_are_tried_on_a_cpu_alone(config):
     cuda = copy.deepcopy(config)
     cuda["vllm"]["device"] = "cuda"
@@ -86,3 +103,34 @@ def test_a_pair_that_cannot_be_had_is_rows_with_the_reason(config, tmp_path):
     assert list(rows["scenario"]) == config["pairs"]["scenarios"]
     assert rows["vllm"].isna().all()
     assert set(rows["verdict"]) == {"not tried"}
+
+
+def test_trials_run_side_by_side_each_on_a_core_of_its_own():
+    both, seen = threading.Barrier(min(2, len(os.sched_getaffinity(0)))), {}
+
+    def trial(name, core):
+        seen[name] = core
+        both.wait(30)
+        return [name]
+
+    found = dict(try_pair.side_by_side({name: partial(trial, name) for name in "abcd"}))
+    assert found == {name: [name] for name in "abcd"}
+    assert set(seen.values()) == set(sorted(os.sched_getaffinity(0))[:2])
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one trial at once on one core")
+def test_what_ends_the_stage_ends_the_servers_of_every_trial():
+    started = threading.Barrier(2)
+
+    def serves(core):
+        with subprocess.Popen(["sleep", "600"]) as server:
+            started.wait(30)
+            return [server.wait()]
+
+    def fails(core):
+        started.wait(30)
+        raise UserError("no room")
+
+    with pytest.raises(UserError, match="no room"):
+        list(try_pair.side_by_side({"serves": serves, "fails": fails, "waits": serves}))
+    assert not [child for child in psutil.Process().children() if child.name() == "sleep"]

@@ -15,6 +15,7 @@ from workflow.hyperkv.records.subtitles import kept_words, workload_words
             "long_documents, 4 documents, 40 requests",
         ),
         ({"kind": "trace", "trace": "results/traces/a.jsonl"}, "trace, a.jsonl"),
+        ({"kind": "text", "file": "talks/b.json", "max_answer_tokens": 9}, "text, b.json"),
     ],
 )
 def test_a_workload_in_words(workload, words):

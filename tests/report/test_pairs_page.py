@@ -6,9 +6,9 @@ from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.report import pairs_page
 
 
-def tried(pair, connector, verdict, reason, swapped=False, **known):
+def tried(pair, connector, verdict, reason, damage=None, **known):
     unknown = dict.fromkeys(("alike", "hit_tokens", "prompt_tokens", "served_bytes"))
-    about = {"pair": pair, "connector": connector, "verdict": verdict, "reason": reason, "swapped": swapped}
+    about = {"pair": pair, "connector": connector, "verdict": verdict, "reason": reason, "damage": damage}
     return unknown | about | {"prompts": 3, "measured_at": "2026-11-29T05:00:00+00:00"} | known
 
 
@@ -23,7 +23,7 @@ def test_a_row_per_connector_and_one_for_a_pair_of_which_all_the_same_is_said():
     records = [
         tried("new", None, "safe", "computed twice"),
         tried("new", "mp", "safe", "loaded", **moved),
-        tried("new", "mp", "wrong answers", "a | b", swapped=True, **moved),
+        tried("new", "mp", "wrong answers", "a | b", damage="swapped", **moved),
         tried("old", None, "not tried", "no torch"),
         tried("old", "mp", "not tried", "no torch"),
     ]

@@ -18,6 +18,7 @@ VERBS = {"tables": "write_", "figures": "draw_"}
 ROOM_OF = {
     "recommended": "recommend",
     "traces": "workloads",
+    "texts": "workloads",
     "summary.json": "report",
     "answer.txt": "report",
 }

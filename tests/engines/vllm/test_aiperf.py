@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from workflow.hyperkv.build.make_model import word_of, word_tokenizer
 from workflow.hyperkv.engines.vllm.aiperf import (
     Loadgen,
     command,
+    first_sent_s,
     missing_turns,
     multi_turn_lines,
     read_records,
@@ -19,6 +21,7 @@ from workflow.hyperkv.engines.vllm.aiperf import (
     window_s,
     words_of,
 )
+from workflow.hyperkv.workloads import Turn
 from workflow.hyperkv.workloads.factory import make_workload
 
 WORKLOAD = {"kind": "multi_turn", "conversations": 3, "turns": [4, 4], "prefix_tokens": [20, 30]}
@@ -49,6 +52,28 @@ def test_a_turn_is_what_is_new_since_the_last_answer():
             assert len(turn["text"].split()) == planned.prompt_end - start
             assert turn["output_length"] == planned.answer_end - planned.prompt_end
             start = planned.answer_end
+
+
+def test_a_text_is_sent_as_it_is():
+    """A system prompt first, which is no turn of its own, then each question, and no words of ours."""
+    said = (("system", "be brief"), ("user", "what is a heap?"), ("user", "and a lock?"))
+    talk = SimpleNamespace(name="t", turns=(Turn(9, 14), Turn(20, 23)), said=said)
+    assert [json.loads(line) for line in multi_turn_lines([talk], WORDS)] == [
+        {
+            "session_id": "t",
+            "turns": [
+                {"role": "system", "text": "be brief"},
+                {"text": "what is a heap?", "output_length": 5},
+                {"text": "and a lock?", "output_length": 3},
+            ],
+        }
+    ]
+
+
+def test_when_the_first_request_was_sent_is_read_whatever_the_order(tmp_path):
+    records = [record("chat-0", 0, 2.0), record("chat-1", 0, 0.5), record("chat-2", 0, -9)]
+    records[2]["metadata"]["benchmark_phase"] = "warmup"
+    assert first_sent_s(written(tmp_path, records)) == pytest.approx(1795529410.602318584 + 0.5)
 
 
 def test_equal_prefixes_stay_equal_texts():

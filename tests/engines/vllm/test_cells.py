@@ -1,7 +1,9 @@
 """Cells of engine vllm, on stand-ins of vLLM and AIPerf (tests/fake_engine) and a real Valkey."""
 
+import contextlib
 import json
 import re
+import time
 from pathlib import Path
 
 import psutil
@@ -11,13 +13,17 @@ from tests.engines.vllm.slices import VALKEY, measured, slice_of
 from tests.helpers import command
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.cells.cell import CellSpec
+from workflow.hyperkv.cells.samples import Sample
 from workflow.hyperkv.engines.vllm import cells as vllm_cells
 from workflow.hyperkv.engines.vllm import running as vllm_running
 from workflow.hyperkv.engines.vllm import single as vllm_single
 from workflow.hyperkv.engines.vllm.cells import SINGLE, Measurement, points
+from workflow.hyperkv.engines.vllm.evidence import joules_per_mtoken
 from workflow.hyperkv.engines.vllm.running import Patience, Running
 from workflow.hyperkv.engines.vllm.single import device_faults, proof_faults, warm_up, write_curve
+from workflow.hyperkv.machine.meters import Energy
 from workflow.hyperkv.models.geometry import load_geometry
+from workflow.hyperkv.records.evidence import Evidence
 from workflow.hyperkv.records.kinds.cell import Pass
 from workflow.hyperkv.records.record_file import read_records
 from workflow.hyperkv.stores.server import ServerStore
@@ -91,6 +97,35 @@ def test_a_cell_and_its_evidence(ordinary):
     assert cell["values"]["load_gbps"] > 0
     assert len(cell["requests"]["turn"]) == 8
     assert json.loads(json.dumps(cell, allow_nan=False)) == cell
+
+
+def test_energy_is_per_million_tokens(spec, tmp_path, monkeypatch):
+    """Between the first request and the last answer: the load generator's own start is not in it."""
+    asked = []
+
+    class Meter:
+        def between(self, begin_s, end_s):
+            asked.append((begin_s, end_s))
+            return Energy(cpu=30.0, gpu=6.0)
+
+    monkeypatch.setattr(vllm_cells, "energy_metered", lambda *_: contextlib.nullcontext(Meter()))
+    began = time.time()
+    (cell,) = measured(spec, tmp_path, 2)
+    requests, evidence = cell["requests"], cell["evidence"]
+    tokens = sum(requests["prompt_tokens"]) + sum(requests["answer_tokens"])
+    assert (evidence["cpu_energy_j"], evidence["gpu_energy_j"]) == (30.0, 6.0)
+    assert cell["values"]["energy_j_per_mtoken"] == pytest.approx(36e6 / tokens)
+    [(begin_s, end_s)] = asked
+    assert began < begin_s < end_s < time.time()
+    assert end_s - begin_s == pytest.approx(max(requests["finish_s"]), abs=1e-3)
+
+
+@pytest.mark.parametrize(("cpu", "gpu", "joules"), [(None, None, None), (5.0, None, 5.0), (None, 2.0, 2.0)])
+def test_energy_that_the_machine_does_not_tell_is_left_out(cpu, gpu, joules):
+    evidence = Evidence.unknown().model_copy(update={"cpu_energy_j": cpu, "gpu_energy_j": gpu})
+    samples = [Sample(0.0, 0.1, 0.2, prompt_tokens=999_990, answer_tokens=10, hit_tokens=0)]
+    assert joules_per_mtoken(evidence, samples) == joules
+    assert joules_per_mtoken(evidence, []) is None
 
 
 def test_what_ran_is_read_back_beside_what_was_asked(ordinary):

@@ -235,6 +235,7 @@ def test_keys_and_values(client):
     assert client.mset({b"a": b"1", b"b\r\n\x00": b"", b"c": big})
     assert client.mget(b"a", b"none", b"b\r\n\x00", b"c") == [b"1", None, b"", big]
     assert client.dbsize() == 3
+    assert sorted(client.scan_iter(count=1)) == [b"a", b"b\r\n\x00", b"c"]
     client.set("a", b"22")
     assert (client.dbsize(), client.strlen("a"), client.strlen("none")) == (3, 2, 0)
     assert client.exists("a", "a", "none", "c") == 3
@@ -242,7 +243,7 @@ def test_keys_and_values(client):
     assert client.unlink("c") == 1
     assert client.dbsize() == 1
     assert client.flushdb()
-    assert (client.dbsize(), client.get(b"b\r\n\x00")) == (0, None)
+    assert (client.dbsize(), client.get(b"b\r\n\x00"), [*client.scan_iter()]) == (0, None, [])
 
 
 @pytest.mark.parametrize(

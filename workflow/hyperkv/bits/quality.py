@@ -5,7 +5,6 @@ A prompt's whole chunks are computed once, go through the format, and the model 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,8 @@ import torch
 from torch import Tensor
 
 from ..records.kinds.bits import Answered, Held
+from ..workloads.text.sharegpt import read
 
-ROLES = {"human": "user", "gpt": "assistant", "system": "system"}
 # Pages of Python's documentation that the interpreter brings, of which no conversation asks: two chunks are stored, one is scored.
 TOPICS = ("compound", "types", "formatstrings", "string-methods", "debugger", "execmodel")
 PREFIX_TOKENS, SCORED_TOKENS = 512, 256
@@ -48,11 +47,9 @@ class RealModel:
         """Token ids of each conversation's prompt, through the chat template. path: ShareGPT's form."""
         return [
             self._tokenizer.apply_chat_template(
-                [{"role": ROLES[turn["from"]], "content": turn["value"]} for turn in each["conversations"]],
-                add_generation_prompt=True,
-                return_dict=False,
+                talk.to_last_question(), add_generation_prompt=True, return_dict=False
             )
-            for each in json.loads(path.read_text())
+            for talk in read(path, f"pairs.conversations: {path}")
         ]
 
     def texts(self) -> list[list[int]]:

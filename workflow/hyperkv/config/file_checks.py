@@ -18,6 +18,7 @@ from ..models.gpu import load_gpu
 from ..workloads import NothingLeft, longest_context, repeat_seed
 from ..workloads.context_limit import ContextLimit, check_context, let_in
 from ..workloads.factory import make_workload
+from ..workloads.text.tokens_file import check_texts
 from .explain import validated
 from .memory_checks import check_memory, context_limit
 from .models.config import Config
@@ -28,6 +29,7 @@ from .plan import (
     MODELS,
     environment_section,
     key_of,
+    made_model_dir,
     measured_workload,
     pairs_of,
     predicted_case,
@@ -111,6 +113,8 @@ def check_predictions(config: Mapping[str, Any]) -> None:
         geometry = load_geometry(Path(case_of["model"]), config["kv_dtype"])
         limit = ContextLimit.of(geometry)
         try:
+            if _texts_to_make(workload, config):
+                continue
             check_context(workload, longest_context(make_workload(workload)), limit)
         except NothingLeft as error:
             own = case["workload"] or config["workload"]
@@ -127,6 +131,17 @@ def check_predictions(config: Mapping[str, Any]) -> None:
 def _in_case(name: str, message: str) -> str:
     """A message about `workload` with its keys as they are called in a predicted case."""
     return re.sub(r"(?<![\w./-])workload(?=[.:])", f"predict.cases.{name}.workload", message)
+
+
+def _texts_to_make(workload: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+    """Whether texts are still to be made tokens of. Raises UserError for conversations and a tokenizer that cannot be."""
+    if workload["kind"] != "text":
+        return False
+    folder = workload["tokenizer"]
+    made = folder == made_model_dir(config)
+    key = "vllm.model_dir" if folder == config["vllm"]["model_dir"] else "workload.tokenizer"
+    check_texts(workload["file"], "workload.file", None if made else folder, key)
+    return not Path(workload["tokens"]).exists()
 
 
 def check_kvrocks(section: Mapping[str, Any]) -> None:
@@ -159,7 +174,7 @@ def check_array(config: dict[str, Any]) -> None:
 def check_workload(config: Mapping[str, Any], scenarios: list[Mapping[str, Any]]) -> None:
     """Build the workload of every repeat: its contexts must fit the model, HBM and the buffers below it.
 
-    A trace that is still to be fetched is checked by the sweep.
+    A trace that is still to be fetched, and texts of which tokens are still to be made, are checked by the sweep.
     """
     workload, experiment = measured_workload(config), config["experiment"]
     if "trace" in workload and not Path(workload["trace"]).exists():
@@ -169,6 +184,8 @@ def check_workload(config: Mapping[str, Any], scenarios: list[Mapping[str, Any]]
             f"config: workload.trace: there is no file {workload['trace']}; {FETCHED_TRACE} is downloaded when it is named"
         )
     try:
+        if _texts_to_make(workload, config):
+            return
         made = [
             make_workload(workload, repeat_seed(experiment["seed"], repeat))
             for repeat in range(1, experiment["repeats"] + 1)

@@ -19,6 +19,7 @@ from ..models.gpus import tensor_parallel_of
 from ..models.reading import name_of
 from ..tables.methods.ladder_parity import require_steps
 from ..workloads.context_limit import limited
+from ..workloads.text.tokens_file import with_tokens
 from .explain import validated
 from .memory_checks import context_limit
 from .models.array import BASELINE
@@ -90,7 +91,12 @@ def requested_gpus(config: Mapping[str, Any], scenario: str | None) -> int:
 
 def measured_workload(config: Mapping[str, Any]) -> dict[str, Any]:
     """The workload as the sweep sends it: long requests that are left out or cut are so by what model and engine take."""
-    return limited(config["workload"], context_limit(config).tokens)
+    return with_tokens(limited(config["workload"], context_limit(config).tokens), _tokenizer(config))
+
+
+def _tokenizer(config: Mapping[str, Any]) -> str | None:
+    """The folder of the model that is served, when its tokenizer knows texts: that of one made of a shape has numbers for words."""
+    return config["vllm"]["model_dir"] or (made_model_dir(config) if packaged(config) else None)
 
 
 def key_of(environment: str) -> str:
@@ -308,7 +314,7 @@ def predicted_case(case: Mapping[str, Any], config: Mapping[str, Any]) -> dict[s
     model = case["model"] or config["model"]
     most = load_geometry(Path(model), config["kv_dtype"]).max_context_tokens
     return {
-        "workload": limited(case["workload"] or config["workload"], most),
+        "workload": with_tokens(limited(case["workload"] or config["workload"], most), _tokenizer(config)),
         "model": model,
         "kv_dtype": config["kv_dtype"],
         "block_tokens": (config["vllm"] if config["engine"] == "vllm" else REPLAY)["block_tokens"],

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
+
+import redis
 
 from ..base.errors import StoreError, UserError
 from ..cells.cell import CellSpec
-from ..engines.vllm import direct_http
+from ..engines.vllm import direct_http, lmcache
 from ..engines.vllm.command import MODEL_NAME
 from ..engines.vllm.failures import engine_error
+from ..engines.vllm.lmcache_log import transfers
 from ..engines.vllm.running import Running, start
 from ..engines.vllm.server import EngineError
 from ..engines.vllm.single_request import send
-from ..records.kinds.pairs import Asked, Kind, Tried, Verdict
-from ..stores.base import Store
+from ..records.kinds.pairs import Asked, Damage, Kind, Tried, Verdict
+from ..workloads.text.sharegpt import Talk, read
+from .damage import damage
 from .layer import Made
 from .verdict import Judged, judged, judged_control
 
-ROLES = {"human": "user", "gpt": "assistant", "system": "system"}
 _TOKENIZE_TIMEOUT_S = 120.0
 _LONGEST_PROMPT = 4096
 _FAULT = re.compile(r"LMCache ERROR:(.*)")
@@ -33,20 +34,28 @@ _RAISED = re.compile(r"\b(\w+(?:Error|Exception): .+)")
 
 
 def tried(
-    spec: Mapping[str, Any], own: Mapping[str, Any], made: Made | str, control: Sequence[Asked], logs: Path
+    spec: Mapping[str, Any],
+    own: Mapping[str, Any],
+    made: Made | str,
+    control: Sequence[Asked],
+    logs: Path,
+    core: int = 0,
 ) -> list[Tried]:
-    """The record of a scenario, and where its store is a server a second one, of the same with its values swapped.
+    """The record of a scenario, and one more for each way in which its store was then damaged.
 
     spec: the stage's. own: the scenario's slice of the config. made: the environment, or why there is none. control: passes of the
-    scenario without a tier, empty for that one itself.
+    scenario without a tier, empty for that one itself. core: that vLLM computes on, with one thread, so that other load holds up no
+    barrier and changes no sum's order.
     """
-    conversations = json.loads(Path(spec["conversations"]).read_text())
-    cell = CellSpec(_of_pair(own, made, len(conversations)), 0, 1, logs / spec["pair"])
+    where = f"pairs.conversations: {spec['conversations']}"
+    conversations = read(Path(spec["conversations"]), where)
+    cell = CellSpec(_of_pair(own, made, len(conversations), core), 0, 1, logs / spec["pair"])
     record = _Records(spec, cell, made, len(conversations))
     if isinstance(made, str):
         return [record.without("not tried", made)]
     is_control = cell.scenario["tier"] == "none"
-    needed = ("vllm",) if is_control or cell.scenario["connector"] == "offloading" else ("vllm", "lmcache")
+    alone = is_control or cell.scenario["connector"] in lmcache.VLLMS_OWN
+    needed = ("vllm",) if alone else ("vllm", "lmcache")
     if missing := [name for name in needed if made.versions.get(name) is None]:
         why = f"{missing[0]} cannot be imported: {made.lacks.get(missing[0])}"
         return [record.without("does not start", why)]
@@ -60,26 +69,24 @@ def tried(
     if len(passes) < 2:
         return [record.without("does not start", failed)]
     limits = cell.stored_bytes_per_token, cell.spec["evidence"]["device_share_min"]
-    found = [record.of(passes[:2], judged(control, passes[:2], *limits), fault)]
-    if passes[2:]:
-        found.append(
-            record.of([passes[0], passes[2]], judged(control, [passes[0], passes[2]], *limits), fault)
-        )
-    return found
+    told = [[passes[0], loading] for loading in passes[1:]]
+    return [record.of(each, judged(control, each, *limits), fault) for each in told]
 
 
-def _of_pair(own: Mapping[str, Any], made: Made | str, prompts: int) -> dict[str, Any]:
+def _of_pair(own: Mapping[str, Any], made: Made | str, prompts: int, core: int) -> dict[str, Any]:
     """A scenario's slice of the config with the pair's environment; room for the conversations, and the control with vLLM's own cache."""
     found = {**own, "loads": [], "latency": {"prompt_tokens": [_LONGEST_PROMPT], "prompts": prompts}}
     if isinstance(made, Made):
         found |= {"engine_python": made.python, "environment_records": {"engine": str(made.record)}}
+    one_thread = {"VLLM_CPU_OMP_THREADS_BIND": str(core), "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    found["vllm"] = {**own["vllm"], "environment": one_thread | own["vllm"]["environment"]}
     if own["scenario"]["tier"] == "none":
-        found["vllm"] = {**own["vllm"], "prefix_caching": True}
+        found["vllm"]["prefix_caching"] = True
     return found
 
 
 def _served(
-    cell: CellSpec, conversations: Sequence[Mapping[str, Any]], answer_tokens: int
+    cell: CellSpec, conversations: Sequence[Talk], answer_tokens: int
 ) -> tuple[list[Asked], str, str]:
     """The passes that were made, why there are not more, and the first error in LMCache's log."""
     passes: list[Asked] = []
@@ -97,11 +104,12 @@ def _served(
             else:
                 passes.append(_ask("cold", cell, running, prompts, answer_tokens))
                 running.settle()
-                running.make_cold(cell)
-                passes.append(_ask("warm", cell, running, prompts, answer_tokens))
-                if running.store is not None and swap(running.store):
-                    passes.append(_ask("swapped", cell, running, prompts, answer_tokens))
-        except (EngineError, StoreError, UserError) as error:
+                for kind in ("warm", *get_args(Damage)):
+                    if kind == "warm" or damage(kind, running.store, running.folder):
+                        running.empty_buffer(cell)
+                        running.make_cold(cell)
+                        passes.append(_ask(kind, cell, running, prompts, answer_tokens))
+        except (EngineError, StoreError, UserError, redis.RedisError) as error:
             died_of = None if running is None else engine_error(running.servers.log_lines())
             failed = f"{error}; vllm's engine: {died_of}" if died_of else str(error)
         if running is not None:
@@ -121,10 +129,9 @@ def first_fault(lines: Sequence[str]) -> str:
     return ""
 
 
-def _token_ids(running: Running, conversation: Mapping[str, Any]) -> list[int]:
-    """A conversation of ShareGPT's form as the model's own chat template has it, ready for an answer. Raises EngineError."""
-    turns = conversation["conversations"]
-    messages = [{"role": ROLES[turn["from"]], "content": turn["value"]} for turn in turns]
+def _token_ids(running: Running, conversation: Talk) -> list[int]:
+    """A conversation to its last question as the model's own chat template has it, ready for an answer. Raises EngineError."""
+    messages = conversation.to_last_question()
     body = {"model": MODEL_NAME, "messages": messages, "add_generation_prompt": True}
     answer = direct_http.request(
         "POST", f"{running.servers.url}/tokenize", json=body, timeout=_TOKENIZE_TIMEOUT_S
@@ -138,7 +145,7 @@ def _ask(
     kind: Kind, cell: CellSpec, running: Running, prompts: Sequence[Sequence[int]], answer_tokens: int
 ) -> Asked:
     """Every prompt, one after the other. Raises EngineError, StoreDied or StoreError."""
-    before, answers = running.moved(), []
+    marks, before, answers = running.servers.log_marks(), running.moved(), []
     for prompt in prompts:
         answers.append(
             send(running.servers.url, prompt, answer_tokens, cell.spec["loadgen"]["request_timeout_s"])
@@ -146,6 +153,9 @@ def _ask(
         running.check()
     after = running.moved()
     served = _difference(before.served, after.served)
+    files = transfers(running.servers.log_lines(marks), cell.share.values_per_chunk).files
+    if served is not None and files is not None:  # of connector direct
+        served += files.file_bytes
     return Asked(
         kind=kind,
         prompt_tokens=[answer.prompt_tokens for answer in answers],
@@ -157,24 +167,6 @@ def _ask(
 
 def _difference(before: int | None, after: int | None) -> int | None:
     return None if before is None or after is None else after - before
-
-
-def swap(store: Store) -> bool:
-    """Have the values of a store's servers change places, each with the next of its length; False where none did. Well-formed KV of
-    other tokens: a store that serves it is wrong, and nothing that only looks at a value's form sees it.
-    """
-    swapped = False
-    for server in store.servers:
-        with server.client() as client:
-            alike = defaultdict(list)
-            for key in sorted(client.scan_iter(count=1000)):
-                alike[client.strlen(key)].append(key)
-            for keys in alike.values():
-                values = [client.get(key) for key in keys]
-                for key, value in zip(keys, [*values[1:], values[0]], strict=True):
-                    client.set(key, value)
-                swapped |= len(keys) > 1
-    return swapped
 
 
 class _Records:
@@ -194,16 +186,16 @@ class _Records:
     def without(self, verdict: Verdict, reason: str) -> Tried:
         """Of a scenario that did not get as far as a comparison."""
         unknown = dict.fromkeys(("alike", "agreed_tokens", "prompt_tokens", "hit_tokens", "served_bytes"))
-        return self._tried(verdict=verdict, reason=reason, swapped=False, passes=[], **unknown)
+        return self._tried(verdict=verdict, reason=reason, damage=None, passes=[], **unknown)
 
     def of(self, passes: Sequence[Asked], found: Judged, fault: str = "") -> Tried:
         """Of passes that were judged. fault: of LMCache, which says why there were no hits."""
         told = asdict(found)
         if fault and found.verdict == "no hits":
             told["reason"] += f"; {fault}"
-        swapped = any(each.kind == "swapped" for each in passes)
-        total = sum(passes[-1].prompt_tokens)
-        return self._tried(**told, swapped=swapped, prompt_tokens=total, passes=list(passes))
+        last = passes[-1]
+        how = last.kind if last.kind in get_args(Damage) else None
+        return self._tried(**told, damage=how, prompt_tokens=sum(last.prompt_tokens), passes=list(passes))
 
     def _tried(self, **fields: Any) -> Tried:
         now = datetime.now(UTC).isoformat(timespec="seconds")

@@ -44,7 +44,7 @@ def judged_control(passes: Sequence[Asked]) -> Judged:
 
 
 def judged(control: Sequence[Asked], passes: Sequence[Asked], token_bytes: int, share_min: float) -> Judged:
-    """Of a tier: cold (saved) and warm or swapped (loaded), against the control's passes.
+    """Of a tier: cold (saved) and warm or from a damaged store (loaded), against the control's passes.
 
     token_bytes: that the store keeps of a token. share_min: bytes that must be counted for each byte of a hit.
     """

@@ -202,7 +202,7 @@ def hit_rates_table(spec: Mapping[str, Any]) -> pd.DataFrame:
 
 def _case_rows(name: str, case: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     workload = case["workload"]
-    seeds = 1 if workload["kind"] == "trace" else case["seeds"]
+    seeds = 1 if workload["kind"] in ("trace", "text") else case["seeds"]
     known = prefixes_known(workload)
     workloads = [make_workload(workload, repeat_seed(spec["seed"], number + 1)) for number in range(seeds)]
     windowed = case["counted"] == "window"

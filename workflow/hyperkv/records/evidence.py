@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from ...plugin.lmcache_striped.shape import HELD, Moved
-from .kinds.record import Bytes, Chunks, Gbps, Part, Requests, Seconds, Share, Tokens, Unit
+from .kinds.record import Bytes, Chunks, Gbps, Joules, Part, Requests, Seconds, Share, Tokens, Unit
 
 _EXCESS = 1.5
 _CALLS = {"read": "loads", "write": "saves"}
@@ -102,6 +102,11 @@ class Evidence(Part):
     """|predicted - taken| / taken of the seconds from a lookup until the rest was computed, median over prompts with a new chunk."""
     gate_prompt_error_p90: Share | None
     """The same, 90th percentile."""
+    cpu_energy_j: Joules | None
+    """Energy of all CPU packages, and of memory where it is counted beside them (RAPL, which root may read), from the first request
+    sent until the last answer; empty where the machine does not tell, and with engine replay."""
+    gpu_energy_j: Joules | None
+    """The same of the GPUs in use (NVML)."""
     device_share: Share | None
     """device_read_bytes over loaded_bytes; empty when nothing was loaded."""
     write_amplification: Annotated[float | None, Unit("ratio")]

@@ -21,9 +21,10 @@ def identity_of(spec: Mapping[str, Any], code: str) -> Identity:
 
 
 def files_of(spec: Mapping[str, Any]) -> list[str]:
-    """The files of a configuration that a stage's spec names and that are there: model, GPU and trace."""
+    """The files of a configuration that a stage's spec names and that are there: model, GPU, trace and texts."""
     told = spec.get("sweep", spec)
-    named = [told.get("model"), told.get("gpu"), told.get("workload", {}).get("trace")]
+    workload = told.get("workload", {})
+    named = [told.get("model"), told.get("gpu"), *(workload.get(key) for key in ("trace", "tokens"))]
     return [path for path in named if path and Path(path).is_file()]
 
 

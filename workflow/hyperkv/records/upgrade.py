@@ -8,6 +8,7 @@
 6  what was read from the store's files (connector direct).
 7  what a gate found and left, and how well it predicted; first uses that were not saved; what the store itself moved per second,
    and how far it was held to a shaped device.
+8  energy; a store of the observatory may be damaged in another way than by values that changed places.
 """
 
 from __future__ import annotations
@@ -137,6 +138,15 @@ def _cell_to_4(record: Line) -> Line:
     }
 
 
+def _cell_to_8(record: Line) -> Line:
+    return _cell_with_evidence(record) | {"values": _filled(Values, record["values"])}
+
+
+def _tried_to_8(record: Line) -> Line:
+    made = {("damage" if key == "swapped" else key): value for key, value in record.items()}
+    return made | {"damage": "swapped" if record["swapped"] else None}
+
+
 def _single_to_4(record: Line) -> Line:
     samples = [{"device_read_bytes": None, "faults": [], **sample} for sample in record["samples"]]
     return record | {"samples": samples}
@@ -172,4 +182,5 @@ _STEPS: dict[int, dict[str, Callable[[Line], Line]]] = {
     5: {"cell": _swept_to_5, "single": _swept_to_5, "finalist": _finalist_to_4},
     6: {"cell": _cell_with_evidence, "finalist": _finalist_to_4},
     7: {"cell": _cell_with_evidence, "finalist": _finalist_to_4},
+    8: {"cell": _cell_to_8, "finalist": _finalist_to_4, "tried": _tried_to_8},
 }

@@ -51,7 +51,7 @@ def table(records: Iterable[Mapping[str, Any]]) -> str:
 
 def _connector(record: Mapping[str, Any]) -> str:
     named = f"`{record['connector']}`" if record["connector"] else "none"
-    return named + (", values swapped" if record["swapped"] else "")
+    return named + (f", values {record['damage']}" if record["damage"] else "")
 
 
 def _line(record: Mapping[str, Any], connector: str) -> str:

@@ -13,18 +13,18 @@ from ..cells.cell import CellSpec, check_disk
 from ..config.plan import measured_workload, sweep_spec
 from ..engines.replay import cells as replay_cells
 from ..engines.vllm import running as vllm_running
-from ..workloads.factory import make_workload
+from ..workloads.factory import make_workload, read_by
 
 
 def require_room(config: Mapping[str, Any], cells: Iterable[tuple[str, int]]) -> None:
     """Raises UserError when a scenario that is to be measured would not fit, naming the key, the bytes needed and those free.
 
-    cells: names of scenarios and repeats. A trace that is still to be fetched and an array that is not mounted are left to the
+    cells: names of scenarios and repeats. A trace or texts that are still to be made and an array that is not mounted are left to the
     job, which looks again.
     """
-    trace = measured_workload(config).get("trace")
+    read = map(Path, read_by(measured_workload(config)))
     array = config["array"]
-    if trace is not None and not Path(trace).exists():
+    if not all(path.exists() for path in read):
         return
     if array["source"] != "path" and not os.path.ismount(array["mount"]):
         return

@@ -23,6 +23,8 @@ from ..connectors.registry import LIBRARY, plugin_module
 from ..engines.vllm.lmcache import IN_PROCESS, SERVED
 from ..stores.registry import store_class
 from ..tables.judging.claim import PREDICTED_TABLES, Claim, claimed_records, claimed_tables, read_claims
+from ..workloads.factory import read_by
+from ..workloads.text.tokens_file import check_texts
 
 FROM_SOURCE = {"fetch_kvrocks", "fetch_kvrocks_dependencies", "compile_kvrocks", "compile_patched_kvrocks"}
 
@@ -101,6 +103,8 @@ class Stages:
             if not tried:
                 raise UserError("config: pairs.tried is empty; config/experiments/pairs.yaml has a list")
             self.spec("try_pair", next(iter(tried)))
+            file, folder = self.config["pairs"]["conversations"], self.config["vllm"]["model_dir"]
+            check_texts(file, "config: pairs.conversations", folder, "config: vllm.model_dir")
         if "bits" in words:
             self.spec("measure_bits")
         if "tune" in words and not self.tuned:
@@ -159,10 +163,10 @@ class Stages:
 
     def files(self, stage: str, name: str = "") -> list[str]:
         """Paths of what a stage reads beside records and tables: models, GPUs, traces, and what is built for it."""
-        trace = [self.config["workload"]["trace"]] if "trace" in self.config["workload"] else []
+        read = read_by(plan.measured_workload(self.config))
         if stage in ("measure_scenario", "search_settings"):
             engine = self._engine_files(name) if self.vllm else [self.config["gpu"]]
-            return [self.config["model"], *engine, *trace, *self._built_for(name)]
+            return [self.config["model"], *engine, *read, *self._built_for(name)]
         if stage == "try_pair":
             engine = [
                 plan.environment_record(plan.PAIRS[0]),
@@ -187,15 +191,28 @@ class Stages:
             return self._built_for(selected(self.config, [name])[0])
         if stage == "predict_hit_rates":
             cases = json.loads(self.spec(stage))["cases"].values()
-            traces = [case["workload"]["trace"] for case in cases if "trace" in case["workload"]]
-            return sorted({*(case["model"] for case in cases), *traces})
+            of_cases = [path for case in cases for path in read_by(case["workload"])]
+            return sorted({*(case["model"] for case in cases), *of_cases})
         if stage == "choose_scenario":
-            return [self.config["model"], *trace]
+            return [self.config["model"], *read]
         if stage == "write_limits":
             return baseline_of(json.loads(self.spec("baseline_array")))
         if stage == "check_recommended":
             return [plan.environment_record(pair) for pair in self.pairs]
         raise ValueError(f"no files are known of {stage}")
+
+    def texts(self) -> dict[str, dict[str, Any]]:
+        """The workloads of kind text, of the sweep and of predictions, by the name of the file of tokens that is made for each."""
+        cases = self.config["predict"]["cases"].values()
+        workloads = [plan.predicted_case(case, self.config)["workload"] for case in cases]
+        found = [plan.measured_workload(self.config), *workloads]
+        return {Path(each["tokens"]).stem: each for each in found if each["kind"] == "text"}
+
+    def texts_files(self, name: str) -> list[str]:
+        """What such a file is made of: the conversations, the model's folder where a rule makes it, and transformers."""
+        own, made = self.texts()[name], plan.made_model_dir(self.config)
+        folder = [f"{made}/config.json"] if own["tokenizer"] == made else []
+        return [own["file"], *folder, plan.environment_record(plan.LOADGEN_ENVIRONMENT)]
 
     def program(self, scenario: str) -> str | None:
         """The program that is built for a scenario's store, if any; its record is among the scenario's files."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -39,6 +39,7 @@ class Conversation(Protocol):
     name: unique within the workload. turns: in order, each prompt_end >= the last turn's answer_end.
     tokens: uint32, shape (turns[-1].answer_end,); may be built on access, so hold it while it is in use.
     parts: (identity, end in tokens) of what the tokens are made of; behind equal parts, equal identities are equal tokens.
+    said: role and text of what a client sends, in order, where the tokens are those of a text; None where they are drawn.
     """
 
     @property
@@ -52,6 +53,9 @@ class Conversation(Protocol):
 
     @property
     def parts(self) -> list[tuple[Hashable, int]]: ...
+
+    @property
+    def said(self) -> tuple[tuple[str, str], ...] | None: ...
 
 
 class Columnar(Sequence[Conversation]):
@@ -82,6 +86,7 @@ class Drawn:
     seed: int
     index: int
     vocabulary: int
+    said: ClassVar[None] = None
 
     def draw(self, index: int, stream: int, count: int) -> np.ndarray:
         """`count` token ids of one thing, uniform over the vocabulary: uint32. index, stream: see generator."""

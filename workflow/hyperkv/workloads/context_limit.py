@@ -35,8 +35,10 @@ class ContextLimit:
 
 
 def limited(workload: Mapping[str, Any], limit_tokens: int) -> dict[str, Any]:
-    """The workload with max_context_tokens `limit_tokens` where its long requests are left out or cut and it names none."""
-    if workload.get("long_requests", "refuse") == "refuse" or workload.get("max_context_tokens"):
+    """The workload with max_context_tokens `limit_tokens` where it names none, and long requests are left out or cut or conversations
+    end before them."""
+    shortens = workload.get("long_requests", "refuse") != "refuse" or workload["kind"] == "text"
+    if not shortens or workload.get("max_context_tokens"):
         return dict(workload)
     return {**workload, "max_context_tokens": limit_tokens}
 
@@ -49,6 +51,8 @@ def shortened(workload: Mapping[str, Any], limit_tokens: int) -> str:
         if full["long_requests"] in ways:
             return f"set {most}"
         return f"set workload.long_requests: {', or '.join(ways)}, with {most}" if ways else ""
+    if kind == "text":
+        return f"set workload.max_context_tokens: {limit_tokens}"
     names = ("prefix" if kind == "multi_turn" else "document", "user" if kind == "multi_turn" else "question")
     keys = [f"{name}_tokens" for name in (*names, "answer")]
     if kind == "multi_turn" and sum(full[key][1] for key in keys) <= limit_tokens:

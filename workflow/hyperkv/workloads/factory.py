@@ -9,14 +9,19 @@ from typing import Any
 
 from . import Conversation
 
-WORKLOAD_CLASSES = {"multi_turn": "MultiTurn", "long_documents": "LongDocuments", "trace": "Trace"}
+WORKLOAD_CLASSES = {
+    "multi_turn": "MultiTurn",
+    "long_documents": "LongDocuments",
+    "trace": "Trace",
+    "text": "Text",
+}
 
 
 def make_workload(spec: Mapping[str, Any], seed: int = 0) -> Sequence[Conversation]:
     """The conversations of `spec`: the same bytes for the same seed, others for another. Imports that kind only.
 
-    spec: kind (multi_turn | long_documents | trace) and that kind's parameters under their names in MultiTurn,
-    LongDocuments or Trace, as the configuration's own models let them through; ranges are [lowest, highest].
+    spec: kind and that kind's parameters under their names in its class, as the configuration's own models let them through;
+    ranges are [lowest, highest].
     seed: 0 <= seed < 2**32. Errors: UserError naming the key, for a range or a trace that gives no workload.
     """
     return _module(spec["kind"]).conversations(_parameters(spec), seed)
@@ -32,6 +37,11 @@ def prefixes_known(spec: Mapping[str, Any]) -> bool:
     """Whether the workload says which prefixes its requests share; a trace that has lengths alone does not."""
     known = getattr(_module(spec["kind"]), "prefixes_known", None)
     return known is None or known(_parameters(spec))
+
+
+def read_by(spec: Mapping[str, Any]) -> list[str]:
+    """The files that a workload is made of, those that are still to be made included."""
+    return [spec[key] for key in ("trace", "tokens") if key in spec]
 
 
 def shortenings(spec: Mapping[str, Any], limit_tokens: int) -> list[str]:

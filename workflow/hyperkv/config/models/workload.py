@@ -13,8 +13,9 @@ from .values import Count, Given, Range, Section, key, optional
 
 class _Kind(Given):
     max_context_tokens: Count = optional(unit="tokens")
-    """multi_turn: a conversation ends before the turn that would pass it. long_documents: ranges that may
-    pass it are refused. trace: requests that pass it are what long_requests is about."""
+    """multi_turn, text: a conversation ends before the turn that would pass it, of text without this key before
+    what model and engine take. long_documents: ranges that may pass it are refused. trace: requests that
+    pass it are what long_requests is about."""
 
 
 class MultiTurn(_Kind):
@@ -75,10 +76,28 @@ class Trace(_Kind):
     rates. How many is in the records' notes."""
 
 
+class Text(_Kind):
+    """Conversations as text, by a model's own chat template and tokenizer."""
+
+    kind: Literal["text"]
+    file: Path
+    """The conversations, in ShareGPT's form: a JSON array, or one object a line, of
+    {"id": …, "conversations": [{"from": "human", "value": …}, {"from": "gpt", "value": …}, …]}."""
+    tokenizer: Path | None = optional()
+    """Folder of the model whose tokenizer and chat template make tokens of it; without this key that of the
+    model that is served: vllm.model_dir, or of a `model` whose weights a package ships."""
+    max_conversations: Count = optional(unit="conversations")
+    """Take the file's first so many conversations."""
+    max_answer_tokens: Count = optional(unit="tokens")
+    """Length of an answer at most, and of one to a last question that the file has no answer to. Without this
+    key answers are as long as the file's, and such a question is left out."""
+
+
 KINDS: dict[str, type[Section]] = {
     "multi_turn": MultiTurn,
     "long_documents": LongDocuments,
     "trace": Trace,
+    "text": Text,
 }
 _KEYS = {name for kind in KINDS.values() for name in kind.model_fields}
 
@@ -93,4 +112,6 @@ def of_its_kind(workload: Any) -> Any:
     return {name: value for name, value in workload.items() if name not in others}
 
 
-Workload = Annotated[MultiTurn | LongDocuments | Trace, Discriminator("kind"), BeforeValidator(of_its_kind)]
+Workload = Annotated[
+    MultiTurn | LongDocuments | Trace | Text, Discriminator("kind"), BeforeValidator(of_its_kind)
+]

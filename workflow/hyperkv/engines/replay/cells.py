@@ -282,6 +282,8 @@ def _evidence(
         dropped_chunks=totals.dropped_chunks,
         first_use_chunks=first_uses,
         **gate_evidence(None if gating is None else gating.counts),
+        cpu_energy_j=None,
+        gpu_energy_j=None,
     )
 
 
@@ -295,6 +297,7 @@ def _values(result: ReplayResult, evidence: Evidence, slo: dict[str, float | Non
             "save_gbps": saved / totals.save_s / 1e9 if totals.save_s and saved is not None else None,
             "save_stall_s": totals.save_stall_s,
             "gpu_busy_share": totals.gpu_busy_s / max(_finish(r) for r in result.requests),
+            "energy_j_per_mtoken": None,
         }
     )
 

@@ -37,9 +37,14 @@ def multi_turn_lines(conversations: Iterable[Conversation], words: Sequence[str]
     """AIPerf's multi_turn format: one conversation a line, each turn the words of its new tokens.
 
     A turn's text is what the workload adds after the last answer; the model's own answers stand in between.
-    words: text of token t is words[t % len(words)], one token each.
+    words: text of token t is words[t % len(words)], one token each; a conversation that is a text has its own words, and AIPerf
+    keeps a system prompt in front of them.
     """
     for conversation in conversations:
+        if conversation.said is not None:
+            turns = [*_said(conversation.said, conversation.turns)]
+            yield json.dumps({"session_id": conversation.name, "turns": turns})
+            continue
         tokens = conversation.tokens
         starts = [0, *(turn.answer_end for turn in conversation.turns)]
         turns = [
@@ -47,6 +52,12 @@ def multi_turn_lines(conversations: Iterable[Conversation], words: Sequence[str]
             for start, turn in zip(starts, conversation.turns, strict=False)
         ]
         yield json.dumps({"session_id": conversation.name, "turns": turns})
+
+
+def _said(said: Iterable[tuple[str, str]], turns: Iterable[Turn]) -> Iterator[dict[str, Any]]:
+    asked = iter(turns)
+    for role, text in said:
+        yield {"role": role, "text": text} if role == "system" else {"text": text, **_answer(next(asked))}
 
 
 def trace_lines(conversations: Iterable[Conversation], words: Sequence[str]) -> Iterator[str]:
@@ -60,7 +71,11 @@ def trace_lines(conversations: Iterable[Conversation], words: Sequence[str]) -> 
 
 def _entry(new_tokens: np.ndarray, turn: Turn, words: Sequence[str]) -> dict[str, Any]:
     text = " ".join(words[token % len(words)] for token in new_tokens)
-    return {"text": text, "output_length": turn.answer_end - turn.prompt_end}
+    return {"text": text, **_answer(turn)}
+
+
+def _answer(turn: Turn) -> dict[str, int]:
+    return {"output_length": turn.answer_end - turn.prompt_end}
 
 
 def command(
@@ -121,6 +136,13 @@ def read_records(path: Path) -> list[Request]:
     records.sort(key=lambda record: record["metadata"]["request_start_ns"])
     origin = records[0]["metadata"]["request_start_ns"]
     return [_request(record, origin) for record in records]
+
+
+def first_sent_s(path: Path) -> float:
+    """When the first of AIPerf's requests was sent, of time.time(); its samples count from there."""
+    records = (json.loads(line)["metadata"] for line in path.read_text().splitlines() if line.strip())
+    profiled = (about for about in records if about.get("benchmark_phase") == "profiling")
+    return min(about["request_start_ns"] for about in profiled) / 1e9
 
 
 def unanswered(path: Path) -> str | None:

@@ -7,6 +7,7 @@ contains the load), so that no load finds what an earlier one saved.
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,15 +18,17 @@ import numpy as np
 from ...base.errors import StoreError
 from ...cells.cell import CellSpec, StoreWindow, frame
 from ...cells.samples import window_values
+from ...machine.meters import EnergyMeter, energy_metered
 from ...machine.processes import OwnedProcess
 from ...machine.watch import ProcessFailed, ProcessLate, run_watched
+from ...models.gpus import VISIBLE
 from ...records.effective import not_as_asked
 from ...records.evidence import excess, judge
 from ...records.kinds.cell import Cell, Pass, Single, Values
 from ...workloads import Conversation
 from ...workloads.factory import workload_notes
 from . import aiperf
-from .command import MODEL_NAME
+from .command import MODEL_NAME, settings_of
 from .evidence import (
     SINGLE,
     columns_of,
@@ -33,6 +36,7 @@ from .evidence import (
     evidence_of,
     faults_in,
     from_buffer,
+    joules_per_mtoken,
     lost,
     of_gate,
 )
@@ -42,6 +46,8 @@ from .metrics import changes
 from .running import Running, asked, conversations_of, proof_lengths, start
 from .server import EngineError
 from .single import faults_of, first_and_again, measure_single, warm_up
+
+ARTIFACTS = "measure"
 
 
 def points(spec: dict[str, Any]) -> list[Any]:
@@ -122,7 +128,7 @@ def measure_load(cell: CellSpec, running: Running) -> Cell:
     running.servers.reset_hbm()
     window = StoreWindow(running.store, cell.data_dir)
     marks = running.servers.log_marks()
-    with running.evicting(cell):
+    with running.evicting(cell), _energy_metered(cell) as meter:
         window.begin()
         before, io_before = running.servers.counters(), running.servers.io_bytes()
         measuring = time.perf_counter()
@@ -132,8 +138,10 @@ def measure_load(cell: CellSpec, running: Running) -> Cell:
         window.end()
     log = transfers(running.servers.log_lines(marks), cell.share.values_per_chunk)
     io = (io_after[0] - io_before[0], io_after[1] - io_before[1])
-    evidence = evidence_of(cell, requests, counted, log, window, io)
     samples = [request.sample for request in requests if request.sample is not None]
+    begun_s = aiperf.first_sent_s(folder / ARTIFACTS / aiperf.RECORDS)
+    energy = meter.between(begun_s, begun_s + max((sample.finish_s for sample in samples), default=0.0))
+    evidence = evidence_of(cell, requests, counted, log, window, io, energy)
     window_s = aiperf.window_s(requests, loop)
     verdict = judge(cell.scenario["tier"], evidence, cell.spec["evidence"]["device_share_min"])
     wanted = asked(cell)
@@ -144,6 +152,8 @@ def measure_load(cell: CellSpec, running: Running) -> Cell:
         *proof,
     ]
     values = window_values(samples, window_s, cell.spec["slo"], cell.gpus)
+    values |= engine_figures(cell, evidence, log)
+    values["energy_j_per_mtoken"] = joules_per_mtoken(evidence, samples)
     about = frame(cell, cell.geometry)
     return Cell(
         **about,
@@ -154,7 +164,7 @@ def measure_load(cell: CellSpec, running: Running) -> Cell:
         valid=not reasons,
         reasons=reasons,
         served_from=verdict.served_from,
-        values=Values.model_validate(values | engine_figures(cell, evidence, log)),
+        values=Values.model_validate(values),
         evidence=evidence,
         engine_counters=counted,
         engine_faults=list(log.faults[:50]),
@@ -174,6 +184,12 @@ def measure_load(cell: CellSpec, running: Running) -> Cell:
         cell_s=time.perf_counter() - started,
         requests=columns_of(requests, window_s),
     )
+
+
+def _energy_metered(cell: CellSpec) -> contextlib.AbstractContextManager[EnergyMeter]:
+    settings = settings_of(cell.spec)
+    gpus = cell.gpus if settings["device"] == "cuda" else 0
+    return energy_metered(gpus, settings["environment"].get(VISIBLE, os.environ.get(VISIBLE)))
 
 
 def _proof(cell: CellSpec, running: Running, conversations: Sequence[Conversation]) -> list[str]:
@@ -197,7 +213,7 @@ def _run_aiperf(
         options["request_timeout_s"],
         cell.seed,
     )
-    artifacts = folder / "measure"
+    artifacts = folder / ARTIFACTS
     argv = aiperf.command(loadgen, folder / "input.jsonl", conversations, artifacts, loop, cell.load)
     log = cell.logs / f"{cell.scenario['name']}-{cell.repeat}-aiperf.log"
     process = OwnedProcess(argv, log=log, label="aiperf", env={"AIPERF_LOG_LEVEL": "WARNING"})

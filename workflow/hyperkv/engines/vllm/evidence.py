@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...cells.cell import CellSpec, StoreWindow, frame, gate_evidence
+from ...cells.samples import Sample
 from ...connectors.gated import curve_in, gated
 from ...connectors.vllm_own import OFFLOADING
+from ...machine.meters import Energy
 from ...records.effective import Effective
 from ...records.evidence import Evidence, quotient, shape_evidence
 from ...records.kinds.cell import Cell, RequestColumns, Single, Values
@@ -32,6 +34,7 @@ def evidence_of(
     log: Transfers,
     window: StoreWindow,
     io: tuple[int, int],
+    energy: Energy,
 ) -> Evidence:
     """Totals of the run: tokens by source as vLLM counts them, bytes by the store's and the kernel's counters.
 
@@ -69,6 +72,8 @@ def evidence_of(
         dropped_chunks=log.dropped_chunks,
         first_use_chunks=log.first_use_chunks,
         **gate_evidence(log.gate),
+        cpu_energy_j=energy.cpu,
+        gpu_energy_j=energy.gpu,
     )
 
 
@@ -234,6 +239,13 @@ def engine_figures(cell: CellSpec, evidence: Evidence, log: Transfers) -> dict[s
         "save_stall_s": None,
         "gpu_busy_share": None,
     }
+
+
+def joules_per_mtoken(evidence: Evidence, samples: Sequence[Sample]) -> float | None:
+    """Of all that is known of the machine's energy, over prompt and answer tokens; None when nothing is."""
+    known = [joules for joules in (evidence.cpu_energy_j, evidence.gpu_energy_j) if joules is not None]
+    tokens = sum(sample.prompt_tokens + sample.answer_tokens for sample in samples)
+    return sum(known) * 1e6 / tokens if known and tokens else None
 
 
 def columns_of(requests: Sequence[aiperf.Request], window_s: float) -> RequestColumns:

@@ -82,9 +82,9 @@ class Running:
         self.chunk_bytes = chunk_bytes
         self.vocabulary: int = json.loads((model_dir / "config.json").read_text())["vocab_size"]
         self.evict = None if store is None else store.evict_page_cache
-        self.start_s = 0.0
+        self.start_s, self.warm = 0.0, False
         self.counted_at: Path | None = None
-        self.warm = False
+        self.folder: Path | None = None
         self.effective = Effective()
 
     def check(self) -> None:
@@ -200,16 +200,15 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
         value_bytes = share.value_bytes(chunk_tokens)
         store = open_store(cell, scenario["store"], value_bytes, scenario["capacity_bytes"], stack)
     files = cell.directory / "engine"
-    ports = tuple(free_port() for _ in range(_PROGRAM_PORTS))
+    port, mp_port, http_port, *ports = (free_port() for _ in range(3 + _PROGRAM_PORTS))
     held = Held.of(
-        scenario, files / "kv", share, geometry, saved, lmcache.buffer_bytes(scenario, staging), ports
+        scenario, files / "kv", share, geometry, saved, lmcache.buffer_bytes(scenario, staging), tuple(ports)
     )
     for folder in (held.folder, files / "metrics"):
         folder.mkdir(parents=True)
     own = store_class(scenario["store"]) if "store" in scenario else None
     if own is not None:
         own.prepare(held)
-    port, mp_port, http_port = free_port(), free_port(), free_port()
     offload = lmcache.offload(
         gated.fed(scenario, port, files, cell.spec["slo"]),
         staging,
@@ -259,6 +258,7 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
     servers = stack.enter_context(EngineServers(commands, environment))
     running = Running(servers, store, model_dir, words, chunk_bytes)
     if own is not None and own.held_by_engine == "folder":
+        running.folder = held.folder
         running.evict = CachedFiles(held.folder).evict
     running.start_s = time.perf_counter() - started
     elsewhere = bypasses_processes(scenario) or scenario.get("connector") in DIRECT

@@ -59,6 +59,9 @@ class Values(Part):
     """Time the engine stood still because the staging pool was full."""
     gpu_busy_share: Share | None
     """Share of the run in which the GPU computed."""
+    energy_j_per_mtoken: Annotated[float | None, Unit("J")]
+    """Energy that this machine counts, evidence's cpu_energy_j and gpu_energy_j, per million prompt and answer tokens; empty
+    where it counts none, and with engine replay."""
 
 
 class RequestColumns(Part):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from .record import Bytes, Count, Flag, Name, OfOneFile, Part, Text, Tokens, Unit
+from .record import Bytes, Count, Name, OfOneFile, Part, Text, Tokens, Unit
 
-Kind = Literal["computed", "own cache", "cold", "warm", "swapped"]
+Kind = Literal["computed", "own cache", "cold", "warm", "swapped", "inverted"]
+Damage = Literal["swapped", "inverted"]
 Verdict = Literal["safe", "wrong answers", "no hits", "does not start", "not tried"]
 
 
@@ -40,9 +41,9 @@ class Tried(OfOneFile):
     """Version of LMCache; empty when none was imported."""
     torch: Annotated[str | None, Unit("name")]
     """Version of torch."""
-    swapped: Flag
-    """Whether the store was made wrong on purpose: values that are well formed changed places between saving and loading. It must
-    not be safe with hits."""
+    damage: Annotated[Damage | None, Unit("word")]
+    """How the store was made wrong on purpose between saving and loading, empty for not: swapped, values that are well formed changed
+    places; inverted, of every value the second half of its bytes. It must not be safe with hits."""
     verdict: Annotated[Verdict, Unit("word")]
     """safe: every answer is the control's, token by token, with hits and their bytes proved. wrong answers: not every one. no hits:
     right answers, and nothing, or nothing that is proved, came from the tier. does not start: an engine or server did not, or died.

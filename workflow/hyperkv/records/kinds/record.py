@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-SCHEMA_VERSION = 7  # upgrade.py says what each version brought
+SCHEMA_VERSION = 8  # upgrade.py says what each version brought
 CLOSED_SINCE = 3  # from which a file of records must have its closing line
 
 
@@ -29,6 +29,7 @@ Tokens = Annotated[int, Unit("tokens")]
 Requests = Annotated[int, Unit("requests")]
 Chunks = Annotated[int, Unit("chunks")]
 Seconds = Annotated[float, Unit("s")]
+Joules = Annotated[float, Unit("J")]
 Milliseconds = Annotated[float, Unit("ms")]
 Share = Annotated[float, Unit("share")]
 Gbps = Annotated[float, Unit("10^9 bytes/s")]

@@ -182,6 +182,16 @@ def do_dbsize(connection: Connection, arguments: list[bytes]) -> bytes:
     return resp.integer(connection.server.keyspace.count())
 
 
+def do_scan(connection: Connection, arguments: list[bytes]) -> bytes:
+    """SCAN cursor [COUNT count]: every key at once, whatever the cursor."""
+    if not arguments[0].isdigit():
+        raise CommandError("ERR invalid cursor")
+    if arguments[1:] and (len(arguments) != 3 or arguments[1].lower() != b"count"):
+        raise CommandError("ERR syntax error")
+    keys = [resp.bulk(key) for key in connection.server.keyspace.all_keys()]
+    return resp.array([resp.bulk(b"0"), resp.array(keys)])
+
+
 def do_flush(connection: Connection, arguments: list[bytes]) -> bytes:
     """FLUSHALL or FLUSHDB, disk space included."""
     if arguments and arguments[0].lower() not in (b"sync", b"async"):
@@ -315,6 +325,7 @@ COMMANDS: dict[bytes, Command] = {
     b"del": Command(do_delete, 1),
     b"unlink": Command(do_delete, 1),
     b"dbsize": Command(do_dbsize, 0, 0),
+    b"scan": Command(do_scan, 1),
     b"flushall": Command(do_flush, 0, 1),
     b"flushdb": Command(do_flush, 0, 1),
     b"info": Command(do_info),

@@ -152,6 +152,12 @@ class Keyspace:
         """How many keys there are, exactly."""
         return self._count
 
+    def all_keys(self) -> list[bytes]:
+        """Every key; reads all of the index."""
+        self._recover_when_due()
+        with self._gate:
+            return cast("list[bytes]", [*self._database.index.keys()])
+
     def properties(self) -> dict[str, int]:
         """RocksDB's integer properties and statistics tickers, by name with `.` and `-` as `_`."""
         with self._gate:
