@@ -96,8 +96,9 @@ def prefix_tree(conversations: Sequence[Conversation], save_decode_cache: bool) 
             cuts[segment].add(saved)
             turns.append((segment, saved))
         marks.append(turns)
-    for segment, end in above[1:]:
-        cuts[segment].add(end)
+    for cut, (segment, end) in zip(reversed(cuts[1:]), reversed(above[1:]), strict=True):
+        if cut:  # else nothing behind it is saved
+            cuts[segment].add(end)
     return _numbered(cuts, above, marks)
 
 
@@ -144,6 +145,8 @@ def _numbered(
 ) -> PrefixTree:
     parent, ends, nodes = [ROOT], [0], {(0, 0): ROOT}
     for segment in range(1, len(cuts)):
+        if not cuts[segment]:
+            continue
         before = nodes[above[segment]]
         for end in sorted(cuts[segment]):
             nodes[segment, end] = len(parent)
