@@ -134,10 +134,10 @@ FILES = {
         engine(vllm__pairs={"reference": {"requirements": path}})
     ),
     "loadgen.requirements": lambda path: checked(engine(loadgen__requirements=path)),
-    "workload.trace": lambda path: checked(changed("workload", {"kind": "mooncake", "trace": path})),
+    "workload.trace": lambda path: checked(changed("workload", {"kind": "trace", "trace": path})),
     "predict.cases.mine.workload.trace": lambda path: checked(
         changed(
-            "predict.cases", {"mine": {"tiers": {"a": {}}, "workload": {"kind": "mooncake", "trace": path}}}
+            "predict.cases", {"mine": {"tiers": {"a": {}}, "workload": {"kind": "trace", "trace": path}}}
         )
     ),
 }  # fmt: skip

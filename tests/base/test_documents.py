@@ -22,7 +22,7 @@ from workflow.hyperkv.config.models.texts import FREE, RULES
 from workflow.hyperkv.config.schema import schema
 from workflow.hyperkv.models.geometry import load_geometry
 from workflow.hyperkv.tables.judging.claim import read_claims
-from workflow.hyperkv.workloads.trace import parse
+from workflow.hyperkv.workloads.trace_forms.forms import read_trace
 
 
 def laughs(levels: int, merge: bool = False) -> str:
@@ -80,16 +80,18 @@ def test_json_that_cannot_be_read_is_one_line(text, tmp_path):
     with pytest.raises(UserError, match=r"config\.json is (nested|not JSON)"):
         load_geometry(path, "auto")
     with pytest.raises(UserError, match=r"^trace:1: "):
-        parse([text], "trace")
+        read_trace(path, "trace")
 
 
 REQUEST = {"timestamp": 0, "input_length": 5, "output_length": 1, "hash_ids": [1]}
 
 
 @pytest.mark.parametrize("key", ["timestamp", "input_length", "output_length"])
-def test_a_traces_numbers_are_bounded(key):
+def test_a_traces_numbers_are_bounded(key, tmp_path):
+    path = tmp_path / "trace.jsonl"
+    path.write_text(json.dumps(REQUEST | {key: 10**400}))
     with pytest.raises(UserError, match=rf"^trace:1: {key} is 1000") as caught:
-        parse([json.dumps(REQUEST | {key: 10**400})], "trace")
+        read_trace(path, "trace")
     assert len(str(caught.value)) < 200
 
 
@@ -186,9 +188,7 @@ def test_a_file_that_never_ends_is_refused_and_not_read(key, kind, tmp_path, in_
     path = {"a pipe": f"{tmp_path}/pipe", "a link to a pipe": f"{tmp_path}/link", "a device": "/dev/zero"}[
         kind
     ]
-    value = {"workload": {"kind": "mooncake", "trace": path}}.get(
-        key, [path] if "break_even" in key else path
-    )
+    value = {"workload": {"kind": "trace", "trace": path}}.get(key, [path] if "break_even" in key else path)
     with pytest.raises(UserError, match=r"^config: .*cannot be read \(it is no file\)"):
         checked(changed(key, value))
 

@@ -24,18 +24,19 @@ def main() -> None:
     turboquant._select_cuda_device = lambda *_: torch.device("cpu")
     for preset in turboquant.TQ_PRESETS:
         settings = turboquant.TurboQuantSerdeConfig(preset=preset, head_dim=HEAD)
+        given = kv.clone()
+        if settings.key_fp8:  # the interpreter loses a carry when it rounds to fp8, as no GPU does: numbers that need no rounding
+            given[0] = kv[0].to(torch.float8_e4m3fn).bfloat16()
         size = found[preset].size(None)
         stored, came = torch.zeros(size, dtype=torch.uint8), torch.empty_like(kv)
-        written = turboquant.TurboQuantSerializer(settings).serialize(of(kv), of(stored), None)
+        written = turboquant.TurboQuantSerializer(settings).serialize(of(given), of(stored), None)
         turboquant.TurboQuantDeserializer(settings).deserialize(of(stored), of(came), None)
-        keys, values = (came - quantized(kv, settings)).float().abs()
+        differ = int((came != quantized(given, settings)).sum())
         told[preset] = {
             "bytes": size,
             "written": written,
-            "keys_differ": int((keys > 0).sum()),
-            # A step of fp8 in E4M3: an eighth of the number, and no less than its smallest.
-            "keys_by_a_step": bool((keys <= kv[0].float().abs() / 8 + 2**-9).all()),
-            "values_differ": int((values > 0).sum()),
+            "differ": differ,
+            "lost": bool((came != given).any()),
         }
     print(json.dumps(told))
 

@@ -20,7 +20,7 @@ def made(tmp_path_factory):
     python = json.loads(Path("results/build/current/current.json").read_text())["python"]
     caches = str(tmp_path_factory.mktemp("caches"))
     own = ["TRITON_INTERPRET=1", f"TRITON_CACHE_DIR={caches}", f"NUMBA_CACHE_DIR={caches}", "PYTHONPATH=."]
-    found = call(["env", *own, python, "-m", "tests.bits.in_engine"], 600)
+    found = call(["env", *own, python, "tests/bits/in_engine.py"], 600)
     assert found.status == 0, found.errors
     return json.loads(found.text.splitlines()[-1])
 
@@ -34,12 +34,9 @@ def test_a_copy_loses_nothing_and_fp8_and_two_bits_lose_as_much_as_they_must(mad
 
 @pytest.mark.parametrize("preset", TURBOQUANT)
 def test_turboquants_arithmetic_is_that_of_its_kernels(made, preset):
-    """Bit by bit; but keys in fp8, which the interpreter rounds otherwise than a GPU and torch do, by a step of fp8."""
-    found = made[preset]
-    assert found["written"] == found["bytes"]
-    assert found["values_differ"] == 0
-    assert found["keys_by_a_step"]
-    assert found["keys_differ"] == 0 or preset == "turboquant_k8v4"
+    """Bit by bit, and something is lost."""
+    assert made[preset]["written"] == made[preset]["bytes"]
+    assert (made[preset]["differ"], made[preset]["lost"]) == (0, True)
 
 
 def test_the_control_has_no_loss_and_the_coarse_format_has():

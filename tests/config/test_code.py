@@ -54,7 +54,7 @@ def test_scenario_depends_on_its_own_store_and_connector(store, connector, own, 
     unused = {"redis", "resp", "inprocess"} - {connector}
     assert not {f"connectors/{name}.py" for name in unused} & set(found)
     assert {"engines/replay/engine.py", "workloads/multi_turn.py"} <= set(found)
-    assert "workloads/mooncake.py" not in found
+    assert "workloads/trace.py" not in found
 
 
 def test_an_engine_depends_on_its_own_cells_only():

@@ -356,7 +356,7 @@ def test_keys_of_another_workload_kind_are_left_out():
             },
             550,
         ),
-        ({"kind": "mooncake", "trace": "t.jsonl"}, None),
+        ({"kind": "trace", "trace": "t.jsonl"}, None),
     ],
 )
 def test_longest_context(workload, longest):
@@ -366,7 +366,7 @@ def test_longest_context(workload, longest):
 DOCUMENTS = {"kind": "long_documents", "documents": 2, "requests": 4} | {
     key: [5, 10] for key in ("document_tokens", "question_tokens", "answer_tokens")
 }
-TRACE = {"kind": "mooncake", "trace": "trace.jsonl"}
+TRACE = {"kind": "trace", "trace": "trace.jsonl"}
 CHATS = {"kind": "multi_turn", "conversations": 3}
 
 
@@ -397,6 +397,11 @@ def test_a_mistake_in_a_workload_is_one_line(workload, key, value, allowed):
     assert allowed in message
 
 
+def test_a_trace_is_still_found_under_its_old_name():
+    config = changed("workload", {"kind": "mooncake", "trace": FETCHED_TRACE})
+    assert checked(config)["workload"]["kind"] == "trace"
+
+
 @given(
     number=st.integers(1, 1 << 20),
     unit=st.sampled_from(["KiB", "MiB", "GiB"]),
@@ -413,7 +418,7 @@ def test_a_family_and_one_of_its_members_is_measured_once():
 
 
 def test_a_trace_that_a_rule_fetches_may_be_missing():
-    workload = {"kind": "mooncake", "trace": FETCHED_TRACE}
+    workload = {"kind": "trace", "trace": FETCHED_TRACE}
     assert checked(changed("workload", workload))["workload"] == workload
 
 

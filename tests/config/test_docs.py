@@ -76,7 +76,7 @@ def test_every_key_says_what_it_means_and_in_which_unit(path):
     ("path", "words"),
     [
         ("evidence.device_share_min", "| a number, at least 0, at most 1 | `0.8` | share | Bytes read"),
-        ("workload.kind", "| multi_turn or long_documents or mooncake or text | required | word |"),
+        ("workload.kind", "| multi_turn or long_documents or trace or text | required | word |"),
         ("workload.answer_tokens", "tokens | multi_turn, long_documents. Length of an answer."),
         ("scenarios.<name>.dram_pool_bytes", "a size such as '512 MiB'"),
         ("scenarios.<name>.dram_pool_bytes", ", or null | `null` | bytes |"),

@@ -35,7 +35,7 @@ WORKLOADS = {
     "multi_turn": BASE["workload"],
     "long_documents": {key: [1, 2] for key in ("document_tokens", "question_tokens", "answer_tokens")}
     | {"kind": "long_documents", "documents": 1, "requests": 1},
-    "mooncake": {"kind": "mooncake", "trace": "t.jsonl"},
+    "trace": {"kind": "trace", "trace": "t.jsonl"},
     "text": {"kind": "text", "file": "t.json"},
 }
 NEEDED: dict[str, dict[str, Any]] = {

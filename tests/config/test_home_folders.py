@@ -18,7 +18,7 @@ KEYS = [row.path for row in docs.rows() if unit_of(row.rules) in texts.PATHS]
 KEYS += ["scenarios.<name>.vllm.model_dir", "predict.cases.<name>.workload.trace"]
 KEYS.remove("array.devices")  # below /dev
 OF_KINDS = {
-    "trace": {"kind": "mooncake"},
+    "trace": {"kind": "trace"},
     "file": {"kind": "text"},
     "tokenizer": {"kind": "text", "file": "x"},
 }

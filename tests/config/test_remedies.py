@@ -17,7 +17,7 @@ from workflow.hyperkv.config.config import checked
 from workflow.hyperkv.config.plan import predict_spec, sweep_spec
 from workflow.hyperkv.workloads.factory import make_workload
 
-TRACE = {"kind": "mooncake", "trace": str(EXCERPT)}
+TRACE = {"kind": "trace", "trace": str(EXCERPT)}
 
 
 def roomy(workload: dict[str, Any], **keys: Any) -> dict[str, Any]:
@@ -110,10 +110,17 @@ def test_vllm_s_room_for_a_template_counts(words):
 
 
 @pytest.mark.parametrize(
-    ("kind", "packed"),
-    [("array", False), ("indented", False), ("utf-16", False), ("64-bit hashes", False), ("gz", True)],
+    ("kind", "taken"),
+    [
+        ("array", True),
+        ("indented", True),
+        ("utf-16", False),
+        ("torn", False),
+        ("64-bit hashes", True),
+        ("gz", True),
+    ],
 )
-def test_a_file_that_is_mended_as_its_message_says_is_read(tmp_path, kind, packed):
+def test_a_file_that_is_mended_as_its_message_says_is_read(tmp_path, kind, taken):
     rows = [json.loads(line) for line in EXCERPT.read_text().splitlines()][:3]
     good = "".join(json.dumps(row) + "\n" for row in rows)
     huge = "".join(
@@ -121,16 +128,17 @@ def test_a_file_that_is_mended_as_its_message_says_is_read(tmp_path, kind, packe
         for row in rows
     )
     content, words = {
-        "array": (json.dumps(rows).encode(), "write one object a line (jq -c '.[]')"),
-        "indented": (json.dumps(rows[0], indent=1).encode(), "write one object a line (jq -c .)"),
+        "array": (json.dumps(rows).encode(), ""),
+        "indented": (json.dumps(rows[0], indent=1).encode(), ""),
+        "torn": (good.encode()[:-20], "take the line out"),
         "utf-16": (good.encode("utf-16"), "convert it with iconv -f UTF-16 -t UTF-8"),
-        "64-bit hashes": (huge.encode(), "number the blocks' hashes from 0 on"),
+        "64-bit hashes": (huge.encode(), ""),
         "gz": (gzip.compress(good.encode()), ""),
     }[kind]
     path = tmp_path / "trace.jsonl"
     path.write_bytes(content)
-    config = roomy({"kind": "mooncake", "trace": str(path)})
-    if not packed:
+    config = roomy({"kind": "trace", "trace": str(path)})
+    if not taken:
         with pytest.raises(UserError, match=re.escape(words)) as error:
             checked(config)
         assert str(error.value).startswith(f"config: workload.trace: {path}")
@@ -160,7 +168,7 @@ def alike(folder: Path, prompt: int, answer: int) -> str:
 
 
 def test_requests_longer_than_the_model_s_context_want_another_model(tmp_path, words):
-    workload = {"kind": "mooncake", "trace": alike(tmp_path, 9000, 50), "long_requests": "leave_out"}
+    workload = {"kind": "trace", "trace": alike(tmp_path, 9000, 50), "long_requests": "leave_out"}
     with pytest.raises(UserError, match=r"no request is left .*: choose a model with a longer context$"):
         checked(filled(roomy(workload, model="{short}"), words))
 
@@ -169,7 +177,7 @@ def test_requests_longer_than_the_model_s_context_want_another_model(tmp_path, w
     ("prompt", "answer", "ways"), [(5000, 50, ["cut"]), (500, 4600, []), (3000, 2500, ["cut"])]
 )
 def test_only_what_leaves_requests_is_offered(tmp_path, prompt, answer, ways):
-    trace = {"kind": "mooncake", "trace": alike(tmp_path, prompt, answer)}
+    trace = {"kind": "trace", "trace": alike(tmp_path, prompt, answer)}
     config = roomy({**trace, "max_context_tokens": 4500})
     message = one_line(config)
     assert [word for word in ("leave_out", "cut") if re.search(rf"\b{word}\b", message)] == ways
@@ -178,7 +186,7 @@ def test_only_what_leaves_requests_is_offered(tmp_path, prompt, answer, ways):
 
 
 def test_a_case_of_which_no_request_is_left_wants_another_model(tmp_path, words):
-    own = {"kind": "mooncake", "trace": alike(tmp_path, 9000, 50), "long_requests": "leave_out"}
+    own = {"kind": "trace", "trace": alike(tmp_path, 9000, 50), "long_requests": "leave_out"}
     case = {"tiers": {"a": {}}, "workload": own, "model": "{short}"}
     config = filled(applied(BASE, {"predict.cases": {"mine": case}}), words)
     with pytest.raises(
@@ -190,7 +198,7 @@ def test_a_case_of_which_no_request_is_left_wants_another_model(tmp_path, words)
 
 
 def test_two_limits_that_leave_nothing_are_both_told(tmp_path, words):
-    workload = {"kind": "mooncake", "trace": alike(tmp_path, 9000, 50), "long_requests": "leave_out"}
+    workload = {"kind": "trace", "trace": alike(tmp_path, 9000, 50), "long_requests": "leave_out"}
     config = filled(roomy(workload | {"max_context_tokens": 4000}, model="{short}"), words)
     told = "choose a model with a longer context, and raise workload.max_context_tokens to 9050"
     assert one_line(config).endswith(told)

@@ -334,6 +334,25 @@ def test_what_passes_between_a_load_and_the_computing_of_the_rest_is_learned():
     assert gate.decide(keys_of("d", 20), 20).load_all_s < after.load_all_s + 0.06
 
 
+def test_one_first_token_that_was_late_behind_a_load_does_not_keep_all_others_from_loading():
+    gate, clock = knowing(1e9)
+    keys = keys_of("late", 101)
+    assert gate.decide(keys, 100).found == 100
+    load(gate, clock, keys[:100], 1e9)
+    clock.now += 10
+    gate.saves(keys[100:], CHUNK)
+    found = []
+    for number in range(100):
+        clock.now += 10
+        keys = keys_of(str(number), 101)
+        found.append(gate.decide(keys, 100).found)
+        load(gate, clock, keys[: found[-1]], 1e9)
+        clock.now += (101.5 - found[-1]) * TOKENS * S_PER_TOKEN
+        gate.saves(keys[found[-1] :], CHUNK)
+    assert found[0] == 0
+    assert set(found[-10:]) == {100}
+
+
 def test_chunks_that_were_left_are_there_already_when_they_come_to_be_saved():
     gate, clock = knowing(TOO_SLOW)
     gate.decide(keys_of("a", 20), 18)
@@ -355,6 +374,18 @@ def test_warm_chunks_are_known_to_be_fast_where_they_are():
     clock.now += 100
     cold, warm = gate.decide(keys_of("cold0", 20), 20), gate.decide(keys_of("cold7", 20), 20)
     assert (cold.found, warm.found) == (0, 20)
+
+
+def test_a_chunk_that_was_left_is_not_in_memory_for_having_been_computed():
+    gate, clock = gated(warm_bytes=40 * CHUNK)
+    for round_ in range(8):
+        load(gate, clock, keys_of(f"cold{round_}", 20), TOO_SLOW)
+        load(gate, clock, keys_of(f"cold{round_}", 20), WORTH_IT)
+    clock.now += 100
+    for _ in range(2):
+        assert gate.decide(keys_of("cold0", 20), 20).found == 0
+        assert all(gate.saves(keys_of("cold0", 20), 20 * CHUNK))
+        clock.now += 10
 
 
 def test_what_was_predicted_is_compared_with_what_happened_and_told():
@@ -382,6 +413,19 @@ def test_what_was_predicted_is_compared_with_what_happened_and_told():
     assert told_by(["striped: dropped 3 chunks"]) is None
 
 
+@pytest.mark.parametrize(("times", "said"), [(10.0, True), (0.1, True), (2.0, False), (0.5, False)])
+def test_a_curve_of_another_engine_is_told_once(times, said):
+    lines: list[str] = []
+    gate, clock = knowing(TOO_SLOW, warn=lines.append)
+    for number in range(40):
+        keys = keys_of(str(number), 50)
+        clock.now += times * gate.decide(keys, 0).first_token_s
+        gate.saves(keys, 50 * CHUNK)
+        clock.now += 10
+    assert len(lines) == said
+    assert all("is gate_curve this engine's?" in line for line in lines)
+
+
 def test_errors_are_relative_to_what_was_taken():
     counts = GateCounts.of([(1, 2), (0, 3)], [("load", 1.0, 2.0), ("load", 3.0, 2.0), ("prompt", 2.0, 1.0)])
     assert (counts.load_error, counts.prompt_error, counts.left_chunks) == (0.5, 1.0, 4)
@@ -391,3 +435,24 @@ def test_errors_are_relative_to_what_was_taken():
 def test_a_curve_that_is_none_is_refused(points):
     with pytest.raises(UserError, match="curve"):
         gated(points=points)
+
+
+def test_first_loads_that_are_warm_in_part_tell_how_fast_the_store_is():
+    gate, clock = gated(warm_bytes=40 * CHUNK)
+    gate.saves(keys_of("a", 10), 10 * CHUNK)
+    load(gate, clock, [*keys_of("a", 5), *keys_of("b", 5)], WORTH_IT)
+    assert gate.decide(keys_of("c", 20), 20).load_s == pytest.approx(0.02, rel=0.1)
+
+
+@pytest.mark.parametrize(("before", "after", "found"), [(WORTH_IT, TOO_SLOW, 0), (TOO_SLOW, WORTH_IT, 20)])
+def test_where_memory_makes_no_difference_a_cold_load_tells_of_warm_ones_too(before, after, found):
+    gate, clock = gated(warm_bytes=40 * CHUNK)
+    for round_ in range(8):
+        load(gate, clock, keys_of(f"old{round_}", 20), before)
+        load(gate, clock, keys_of(f"old{round_}", 20), before)
+    for round_ in range(2):
+        load(gate, clock, keys_of(f"new{round_}", 20), after)
+    clock.now += 100
+    assert gate.decide(keys_of("unseen", 20), 20).found == found
+    if after > before:
+        assert gate.decide(keys_of("new1", 20), 20).found == found

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socketserver
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -122,12 +123,51 @@ def test_an_engine_is_not_asked_before_a_lookup_came(engine):
         feed.close()
 
 
-def test_metrics_that_do_not_answer_are_said_once(tmp_path):
-    feed = fed(said := [], metrics=f"http://127.0.0.1:{free_port()}/metrics")
+@pytest.fixture
+def no_http() -> Iterator[str]:
+    """The address of a server that speaks something else."""
+
+    class Line(socketserver.BaseRequestHandler):
+        def handle(self):
+            self.request.sendall(b"-ERR unknown command\r\n")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Line) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/metrics"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    "metrics", ["nobody", "no_http", "http://127.0.0.1:80x/metrics", "127.0.0.1:8000", "ü"]
+)
+def test_metrics_that_do_not_answer_are_said_once_and_the_curve_is_read_all_the_same(
+    tmp_path, metrics, no_http
+):
+    known = {"nobody": f"http://127.0.0.1:{free_port()}/metrics", "no_http": no_http}
+    curve = tmp_path / "curve.json"
+    feed = fed(said := [], metrics=known.get(metrics, metrics), curve=curve)
     try:
-        assert eventually(lambda: feed.looked_up() or said)
-        assert "gate_metrics" in said[0]
+        assert eventually(lambda: feed.looked_up() or any("gate_metrics" in line for line in said))
         assert len(set(said)) == len(said)
+        assert eventually(lambda: f"gate_curve: {curve} is not there" in said)
+        curve.write_text(json.dumps([[1050, 0.5]]))
+        assert eventually(lambda: recompute_s(feed) is not None)
+    finally:
+        feed.close()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "[[1050]]", "\udcff", "[[1050, 0]]"])
+def test_a_curve_that_is_none_is_said_and_everything_is_found(tmp_path, text):
+    curve = tmp_path / "curve.json"
+    curve.write_bytes(text.encode(errors="surrogateescape"))
+    feed = fed(said := [], curve=curve)
+    try:
+        decision = feed.gate.decide(["a", "b"], 2)
+        assert (decision.found, decision.first_token_s) == (2, None)
+        assert said[0].startswith(f"gate_curve: {curve} is not read: ")
+        assert "how long computing takes is not known yet" in said[1]
     finally:
         feed.close()
 

@@ -36,7 +36,7 @@ def opened(endpoints, said=None, noted=None, **settings) -> Iterator[StripedL2]:
     chosen = CacheSettings(tuple(endpoints), **{"stripe_bytes": STRIPE, "connections": 2, **settings})
     said = [] if said is None else said
     noted = [] if noted is None else noted
-    one = StripedL2(StripedCache(chosen, said.append, note=noted.append), said.append, noted.append)
+    one = StripedL2(StripedCache(chosen, said.append, said.append, noted.append), said.append, noted.append)
     try:
         yield one
     finally:
@@ -127,6 +127,31 @@ def test_past_the_bound_the_least_recently_used_go_and_saves_are_done(store):
         assert one.cache.counts.bound.evicted_chunks == 8
 
 
+@pytest.mark.parametrize(
+    ("chunks_held", "kept", "line"),
+    [
+        (0.5, 0, "do not hold a chunk, which takes"),
+        (4, 4, "do not hold the prompts that come at once"),
+        (9, 8, None),
+    ],
+)
+def test_a_bound_that_does_not_hold_a_prompt_says_so_once(store, chunks_held, kept, line):
+    with store.client(5.0) as client:
+        client.flushall()
+    keys = [f"large-{number}" for number in range(8)]
+    bound = int(chunks_held * (CHUNK + 700))
+    with opened(store.endpoints, said := [], noted=[], bound_bytes=bound, retry_s=0.01) as one:
+        assert one.cache.bound.wait(10)
+        for _ in range(2):
+            looked_up(one, keys)
+            completed(one, one.submit_batch_set(keys, chunks(8, 13)))
+        assert one.cache.counts.bound.chunks == kept
+        assert one.cache.counts.bound.used_bytes <= bound
+    told = {text for text in said if "bound_bytes" in text}
+    assert len(told) == (line is not None)
+    assert all(line in text for text in told)
+
+
 def test_at_the_second_use_only_what_comes_again_is_saved(store):
     keys = [f"second-{number}" for number in range(3)]
     with opened(store.endpoints, noted=(said := []), save="second_use") as one:
@@ -188,6 +213,22 @@ def test_where_loading_is_sooner_all_is_found_and_what_happened_is_told(store, t
     assert (counts.lookups, counts.found_chunks, counts.left_chunks) == (1, 3, 0)
     assert counts.load_error is not None
     assert counts.prompt_error is not None
+
+
+def test_what_lmcaches_pool_has_is_no_load_and_the_rest_is_behind_it(store, tmp_path):
+    keys = [f"pool-{number}" for number in range(6)]
+    with opened(store.endpoints, noted=(told := []), gate=gated(tmp_path, 1e-9)) as one:
+        loaded_once(one)
+        completed(one, one.submit_batch_set(keys[:5], chunks(5, 12)))
+        for held, present in ((keys, 0), (keys[:5], 0), (keys[:3], 2), (["pool-1"], 5)):
+            one.pool.went(keys)
+            one.pool.came(held)
+            leading = [True] * min(5, len(held)) if "pool-0" in held else []
+            assert looked_up(one, keys) == leading + [False] * (6 - len(leading))
+            assert told[-1].startswith(f"gate found 0 of {present} chunks")
+        one.pool.came(keys)
+        completed(one, one.submit_batch_get(keys[3:5], room(2)))
+        assert looked_up(one, keys) == [True] * 3 + [False] * 3
 
 
 def test_a_load_that_fails_is_no_measure_of_the_store_and_ends(store, tmp_path):

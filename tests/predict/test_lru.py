@@ -11,7 +11,8 @@ from tests.workloads.kinds import WORKLOADS
 from workflow.hyperkv.predict.lru import Tier, simulated_tier
 from workflow.hyperkv.workloads.chunks import chain_keys
 from workflow.hyperkv.workloads.factory import make_workload
-from workflow.hyperkv.workloads.prefix_tree import prefix_tree, request_order
+from workflow.hyperkv.workloads.prefix_tree import request_order
+from workflow.hyperkv.workloads.reuse import reuse_of
 
 
 def requests(workload, seed, clients, active):
@@ -43,9 +44,7 @@ def brute_force(conversations, order, decode, chunk, capacity, uses) -> list[tup
 
 
 def simulated(conversations, order, decode, chunk, capacity, uses=1) -> Tier:
-    tree = prefix_tree(conversations, decode)
-    leaves = [tree.leaves[index][turn] for index, turn in order.requests]
-    return simulated_tier(tree.units(chunk), leaves, capacity, uses)
+    return simulated_tier(reuse_of(conversations, order, decode), chunk, capacity, uses)
 
 
 settings = {
@@ -87,8 +86,7 @@ def test_a_larger_tier_holds_no_less(workload, seed, clients, active, decode, ch
 
 def test_a_tier_of_the_size_of_the_working_set_is_unbounded():
     conversations, order = requests(WORKLOADS[0], 1, 2, 3)
-    units = prefix_tree(conversations, True).units(16)
-    whole = sum(units.count)
+    whole = reuse_of(conversations, order, True).units(16)
     unbounded = simulated(conversations, order, True, 16, None).held
     assert np.array_equal(simulated(conversations, order, True, 16, whole).held, unbounded)
 

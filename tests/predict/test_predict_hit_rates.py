@@ -17,6 +17,7 @@ from tests.helpers import command
 from tests.predict.specs import REFERENCE, spec
 from tests.workloads.kinds import EXCERPT, WORKLOADS, prefix_hit_tokens
 from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.figures.hit_rate import draw_hit_rate
 from workflow.hyperkv.predict import predict_hit_rates as predict
 from workflow.hyperkv.predict.predict_hit_rates import Simulation, capacities_of, hit_rates_table
 from workflow.hyperkv.tables.methods.dictionary import columns_dictionary
@@ -65,8 +66,7 @@ def test_an_unbounded_tier_is_the_workload_modules_own_formula(decode):
 def whole_blocks(run: Simulation, block: int) -> list[str]:
     """The run's requests, prompts in whole blocks only, as that simulator's trace."""
     lines = []
-    tree, leaves = run._tree(False)
-    units = tree.units(block)
+    units, leaves = run._in_units(False, block)
     for leaf in leaves:
         node, names = units.whole[leaf], []
         while node:
@@ -79,7 +79,7 @@ def whole_blocks(run: Simulation, block: int) -> list[str]:
 @cache
 def production() -> tuple[Simulation, ExecutionPlan]:
     """The production trace here and there, as it is: that simulator also keeps the partial last block of a prompt."""
-    run = Simulation.of(make_workload({"kind": "mooncake", "trace": str(TRACE)}, 1), 1, 1)
+    run = Simulation.of(make_workload({"kind": "trace", "trace": str(TRACE)}, 1), 1, 1)
     return run, build_execution_plan(parse_trace_lines(TRACE.read_text().splitlines(), block_size=512))
 
 
@@ -107,7 +107,7 @@ def test_kvcache_simulator_agrees_on_a_production_trace(capacity):
 
 @pytest.mark.parametrize("capacity", [60, 300, None])
 def test_kvcache_simulator_agrees_on_the_excerpt(capacity):
-    run = Simulation.of(make_workload({"kind": "mooncake", "trace": str(EXCERPT)}, 1), 1, 1)
+    run = Simulation.of(make_workload({"kind": "trace", "trace": str(EXCERPT)}, 1), 1, 1)
     plan = build_execution_plan(parse_trace_lines(EXCERPT.read_text().splitlines(), block_size=512))
     assert ours(run, 512, capacity) == pytest.approx(theirs(plan, capacity).hitRate, abs=0.01)
 
@@ -181,7 +181,7 @@ def test_the_table_has_the_dictionarys_columns(tmp_path):
 
 
 def test_a_trace_has_one_seed(tmp_path):
-    workload = {"kind": "mooncake", "trace": str(EXCERPT)}
+    workload = {"kind": "trace", "trace": str(EXCERPT)}
     table = run_stage(tmp_path, spec({"dram": {"dram_bytes": 8 << 30}}, workload, [512], 5, (1,), 1))
     assert table["seeds"].tolist() == [1, 1]
     assert table["requests"].tolist() == [50, 50]
@@ -194,7 +194,7 @@ def test_a_wrong_workload_is_one_line():
 
 def test_what_was_done_to_long_requests_is_in_the_table():
     workload = {
-        "kind": "mooncake",
+        "kind": "trace",
         "trace": str(EXCERPT),
         "long_requests": "leave_out",
         "max_context_tokens": 7000,
@@ -209,3 +209,32 @@ def test_what_was_done_to_long_requests_is_in_the_table():
         .isna()
         .all()
     )
+
+
+def test_of_a_trace_with_lengths_alone_nothing_is_predicted(tmp_path):
+    workload = {"kind": "trace", "trace": str(EXCERPT.parent / "traces" / "burstgpt.csv")}
+    table = run_stage(tmp_path, spec({"ssd": {"ssd_bytes": None}}, workload, [16, 512], 1, (1,), 1))
+    assert table.filter(like="_rate").isna().all(axis=None)
+    assert table["written_bytes"].isna().all()
+    assert table["requests"].tolist() == [28] * 4
+    assert table["notes"].str.contains("prefixes are not known").all()
+    figure = draw_hit_rate(table, pd.DataFrame())
+    assert any("prefixes are not known" in text.get_text() for text in figure.axes[0].texts)
+
+
+def test_what_goes_chunk_by_chunk_has_an_end(monkeypatch):
+    workload = {"kind": "trace", "trace": str(EXCERPT)}
+    tiers = {"pool": {"dram_bytes": 1 << 30, "ssd_bytes": None}, "ssd": {"ssd_bytes": None}}
+    asked = spec(tiers, workload, [512], 1, (1,), 1)
+    whole = hit_rates_table(asked)
+    assert whole["notes"].isna().all()
+    monkeypatch.setattr(predict, "MOST_REQUESTS", 10)
+    table = hit_rates_table(asked)
+    pool = table["tiers"] == "pool"
+    assert table["notes"].str.contains("chunk by chunk").equals(pool)
+    assert table["second_use_hit_rate"].isna().equals(pool)
+    assert table["hit_rate"].equals(whole["hit_rate"])
+    asked["cases"]["reference"]["lookup"] = "rest"
+    table = hit_rates_table(asked)
+    assert table["hit_rate"].isna().all()
+    assert table["ceiling_hit_rate"].equals(whole["ceiling_hit_rate"])

@@ -14,7 +14,7 @@ from workflow.hyperkv.records.subtitles import kept_words, workload_words
             {"kind": "long_documents", "documents": 4, "requests": 40},
             "long_documents, 4 documents, 40 requests",
         ),
-        ({"kind": "mooncake", "trace": "results/traces/a.jsonl"}, "mooncake, a.jsonl"),
+        ({"kind": "trace", "trace": "results/traces/a.jsonl"}, "trace, a.jsonl"),
         ({"kind": "text", "file": "talks/b.json", "max_answer_tokens": 9}, "text, b.json"),
     ],
 )

@@ -5,8 +5,8 @@
 
 Requests come as N clients send them (workloads/closed_loop.py): each looks its prompt up, loads what is found and offers the
 rest and its answer to be saved, by the product's own cache (below an LMCache server), or its own connector for files. What is
-loaded is held against what was saved. Space is what the file system gives to the store's folder, all the time once it has been
-full; writes are those of the process to the device (/proc/PID/io). Hits are held against an ideal LRU of as many chunks.
+loaded is held against what was saved. Space is what the file system gives to the store's folder, of valkey what its process has in
+memory, all the time once it has been full; writes are those of the process to the device (/proc/PID/io). Hits are held against an ideal LRU of as many chunks.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -122,10 +123,10 @@ class Ideal:
 
 
 class Space:
-    """What the file system gives to a folder, looked at all the time while `counting`."""
+    """What a store takes, looked at all the time while `counting`."""
 
-    def __init__(self, folder: Path):
-        self._folder, self._ended = folder, threading.Event()
+    def __init__(self, taken: Callable[[], int]):
+        self._taken, self._ended = taken, threading.Event()
         self.counting = False
         self.most, self._sum, self._count = 0, 0, 0
         self._thread = threading.Thread(target=self._watch)
@@ -145,12 +146,21 @@ class Space:
     def _watch(self) -> None:
         while not self._ended.wait(_SAMPLE_S):
             if self.counting:
-                now = taken(self._folder)
+                now = self._taken()
                 self.most = max(self.most, now)
                 self._sum, self._count = self._sum + now, self._count + 1
 
 
-def taken(folder: Path) -> int:
+def taken(store: Store) -> int:
+    """Bytes of the blocks of all files below a store's folder; of one in memory, those of its process."""
+    return (
+        process_counters(store.pid()).rss_bytes or 0
+        if store.medium == "ram"
+        else taken_on_disk(store.config.directory)
+    )
+
+
+def taken_on_disk(folder: Path) -> int:
     """Bytes of the blocks of all files below a folder."""
     total = 0
     for place, _, names in os.walk(folder):
@@ -201,7 +211,7 @@ def fill(
     full: list[float] = []
     client = open_client()
     buffers = slots(aligned_buffer(256 * chunk_bytes), chunk_bytes)
-    with Space(store.config.directory) as space:
+    with Space(partial(taken, store)) as space:
         begun = time.monotonic()
         for prompt, whole in requests(seed, clients):
             space.counting = space.counting or saved > bound_bytes * 1.2

@@ -116,7 +116,7 @@ def test_invalid_cells_have_no_cost_and_no_part_in_the_slo(real):
 def test_an_open_loop_or_a_trace_has_costs_but_no_users(real, change):
     lines = []
     for line in records({"none": real["none"]}):
-        line["spec"] |= {"loop": change["loop"]} if "loop" in change else {"workload": {"kind": "mooncake"}}
+        line["spec"] |= {"loop": change["loop"]} if "loop" in change else {"workload": {"kind": "trace"}}
         lines.append(line | {key: value for key, value in change.items() if key == "engine"})
     table = repeats_table(lines, PRICES, NO_SLO)
     assert set(table["at"]) == {"load"}

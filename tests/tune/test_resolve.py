@@ -46,6 +46,8 @@ def test_what_a_store_or_connector_lacks_is_left_out_and_said():
         "settings.rocksdb.write_buffer_size": [8],
         "environment.MALLOC_CONF": ["thp:always"],
         "page_cache": ["keep"],
+        "save": ["second_use"],
+        "gate": ["ttft"],
     }
     found = spec(space, "valkey_resp", tune__scenarios=["valkey_resp"])
     assert [entry["name"] for entry in found["space"]] == ["connections"]
@@ -54,6 +56,9 @@ def test_what_a_store_or_connector_lacks_is_left_out_and_said():
     assert [entry["name"] for entry in kvrocks["space"]] == list(space)
     rocksdb = spec(space, "rocksdb_striped", tune__scenarios=["rocksdb_striped"])
     assert len(rocksdb["left_out"]) == 2
+    policies = [Parameter.of(entry) for entry in kvrocks["space"][-2:]]
+    assert [policy.choices for policy in policies] == [("first_use", "second_use"), ("off", "ttft")]
+    assert all(policy.is_policy for policy in policies)
     kvrocks["sweep"]["scenario"]["connector"] = "striped_mp"
     assert resolve(config(tune__space=space)["tune"]["space"], kvrocks["sweep"]["scenario"])[1] == []
 
@@ -113,6 +118,7 @@ def test_the_default_space_can_be_searched_on_every_striped_scenario():
         ({"kv_dtype": ["int4"]}, "tune.space.kv_dtype: 'int4' is wrong"),
         ({"settings.workers": [1]}, "has none of the parameters"),
         ({"save_decode_cache": [False]}, "has none of the parameters"),
+        ({"connections": [1], "gate": ["fast"]}, "tune.space.gate: 'fast' is wrong"),
     ],
 )
 def test_a_space_that_cannot_be_searched_is_one_line(space, message):

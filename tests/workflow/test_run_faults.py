@@ -114,7 +114,7 @@ def test_numbers_of_the_command_line_are_numbers(checkout):
 def test_malformed_trace_names_the_line(checkout):
     good = '{"timestamp": 0, "input_length": 600, "output_length": 20, "hash_ids": [1, 2]}\n'
     (checkout / "bad.jsonl").write_text(2 * good + good.replace("[1, 2]", "[1]") + good)
-    checkout.configure(changed(TINY, {"workload.kind": "mooncake", "workload.trace": "bad.jsonl"}))
+    checkout.configure(changed(TINY, {"workload.kind": "trace", "workload.trace": "bad.jsonl"}))
     status, output = checkout.snakemake("--dry-run")
     assert status == 1
     [error] = [text for text in output.splitlines() if "bad.jsonl" in text]

@@ -16,7 +16,7 @@ def documents(
 WORKLOADS = [
     {"kind": "multi_turn", "conversations": 4, "turns": [2, 8], "prefix_tokens": [0, 90]},
     documents(2, 7, [70, 300], [5, 70], [1, 60]),
-    {"kind": "mooncake", "trace": str(EXCERPT), "max_requests": 12},
+    {"kind": "trace", "trace": str(EXCERPT), "max_requests": 12},
 ]
 
 

@@ -6,7 +6,7 @@ from workflow.hyperkv.workloads.factory import make_workload
 
 MULTI_TURN = {"kind": "multi_turn", "conversations": 3, "turns": [2, 6]}
 DOCUMENTS = documents(2, 4, [100, 200], [5, 10], [5, 10])
-MOONCAKE = {"kind": "mooncake", "trace": str(EXCERPT), "max_requests": 5}
+MOONCAKE = {"kind": "trace", "trace": str(EXCERPT), "max_requests": 5}
 
 
 @pytest.mark.parametrize(("spec", "count"), [(MULTI_TURN, 3), (DOCUMENTS, 4), (MOONCAKE, 5)])

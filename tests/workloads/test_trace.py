@@ -1,126 +1,125 @@
-"""Forms of traces, wrong block sizes and time units, long requests, and files that are no trace."""
+"""Replay of traces: what their hashes share, lines that are no requests, and requests that are too long."""
 
-import bz2
-import gzip
 import json
-import lzma
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.helpers import refused
 from tests.workloads.kinds import EXCERPT
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.workloads.factory import make_workload, workload_notes
-from workflow.hyperkv.workloads.mooncake import Mooncake, conversations, taken
+from workflow.hyperkv.workloads.trace import Trace, conversations, taken
+
+ROOT = Path(__file__).parents[2]
+TRACE = ROOT.parent / "shared" / "data" / "mooncake" / "conversation_trace.jsonl"
+
+BLOCK_TOKENS = 512
+GOOD = {"timestamp": 3000, "input_length": 600, "output_length": 5, "hash_ids": [0, 7]}
+
+
+def line(**changes) -> str:
+    return json.dumps({k: v for k, v in {**GOOD, **changes}.items() if v != "drop"})
+
+
+def test_excerpt():
+    requests = conversations(Trace(str(EXCERPT)), 0)
+    assert len(requests) == len({request.name for request in requests}) == 50
+    first, second = requests[0], requests[1]
+    assert (first.turns[0].prompt_end, first.turns[0].answer_end) == (6758, 7258)
+    assert first.turns[0].arrival_s == 0
+    assert first.tokens.dtype == np.uint32
+    assert first.tokens.shape == (7258,)
+    assert np.array_equal(first.tokens[:BLOCK_TOKENS], second.tokens[:BLOCK_TOKENS])
+    assert not np.array_equal(first.tokens[BLOCK_TOKENS:1024], second.tokens[BLOCK_TOKENS:1024])
+
+
+def test_tokens_are_shared_exactly_as_far_as_hash_ids():
+    requests = conversations(Trace(str(EXCERPT)), 5)
+    first = requests[0]
+    for request in requests[1:]:
+        shared = 0
+        while shared < min(len(first.hash_ids), len(request.hash_ids)) and (
+            first.hash_ids[shared] == request.hash_ids[shared]
+        ):
+            shared += 1
+        short = min(len(first.tokens), len(request.tokens))
+        same = first.tokens[:short] == request.tokens[:short]
+        assert same[: shared * BLOCK_TOKENS].all()
+        assert same[shared * BLOCK_TOKENS :].mean() < 0.01
+
+
+def test_max_requests_takes_the_first():
+    few = conversations(Trace(str(EXCERPT), max_requests=7), 0)
+    assert len(few) == 7
+    assert few[:] == conversations(Trace(str(EXCERPT)), 0)[:7]
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("{", "the last line is cut off, not JSON"),
+        ("[1]", "not a JSON object"),
+        (line(timestamp="drop"), "timestamp is missing"),
+        (line(hash_ids="drop"), "hash_ids is missing"),
+        (line(timestamp="3"), "timestamp is '3'"),
+        (line(timestamp=float("nan")), "timestamp is nan"),
+        (line(timestamp=2999), "timestamp 2999 is before the last one, 3000"),
+        (line(timestamp=-1), "timestamp -1 is before"),
+        (line(input_length=-1), "input_length is -1"),
+        (line(input_length=1.5), "input_length is 1.5"),
+        (line(output_length=-4), "output_length is -4"),
+        (line(output_length=True), "output_length is True"),
+        (line(hash_ids=3), "hash_ids is no list"),
+        (line(hash_ids=[0, 1.5]), "hash_ids is no list"),
+        (line(hash_ids=[0, True]), "hash_ids is no list"),
+        (line(hash_ids=[0]), "1 hash_ids for input_length 600; write 2"),
+        (line(hash_ids=[0, 1, 2]), "3 hash_ids for input_length 600; write 2"),
+    ],
+)
+def test_malformed_lines_name_file_and_line(tmp_path, text, what):
+    path = tmp_path / "trace.jsonl"
+    path.write_text(f"{line()}\n{text}\n")
+    with refused(f"^workload.trace: {path}:2: .*{re.escape(what)}.*"):
+        conversations(Trace(str(path)), 0)
+
+
+@pytest.mark.skipif(not TRACE.exists(), reason="the whole trace is not beside the repository")
+def test_the_whole_trace():
+    requests = conversations(Trace(str(TRACE)), 0)
+    assert len(requests) == 12_031
+    assert EXCERPT.read_text().splitlines() == TRACE.read_text().splitlines()[:50]
+    assert np.mean([r.turns[0].prompt_end for r in requests]) == pytest.approx(12_035, abs=1)
+    longest = max(requests, key=lambda r: r.turns[0].prompt_end)
+    assert len(longest.tokens) == longest.turns[0].answer_end
+
 
 ROWS = [json.loads(line) for line in EXCERPT.read_text().splitlines()]
 
 
-def bailian(count: int = 20) -> list[dict]:
-    """Requests in Bailian's form: chats of two turns, the second one's prompt begins with the first one's."""
-    rows = []
-    for number in range(count):
-        turn, chat = number % 2 + 1, number // 2
-        length = 521 + 160 * (turn - 1)
-        blocks = [1000 * chat + block for block in range(-(-length // 16))]
-        parent = -1 if turn == 1 else number - 1
-        row = {"chat_id": number, "parent_chat_id": parent, "timestamp": 0.75 * number}
-        rows.append(row | {"input_length": length, "output_length": 132, "type": "text", "turn": turn})
-        rows[-1]["hash_ids"] = blocks
-    return rows
-
-
-def written(folder: Path, rows, name: str = "trace.jsonl") -> str:
-    path = folder / name
-    text = rows if isinstance(rows, str) else "".join(json.dumps(row) + "\n" for row in rows)
-    path.write_text(text)
+def written(folder: Path, rows) -> str:
+    path = folder / "trace.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(path)
 
 
 def mistake(**keys) -> str:
     """The one line that a trace is refused with."""
     with pytest.raises(UserError) as error:
-        make_workload({"kind": "mooncake", **keys})
+        make_workload({"kind": "trace", **keys})
     message = str(error.value)
     assert "\n" not in message
     assert message.startswith(f"workload.trace: {keys['trace']}")
     return message
 
 
-def test_bailian_is_read_with_its_block_size_and_unit(tmp_path):
-    trace = written(tmp_path, bailian())
-    requests = conversations(Mooncake(trace, block_tokens=16, time_unit="s"), 1)
-    assert [request.turns[0].arrival_s for request in requests[:3]] == [0, 0.75, 1.5]
-    first, second, other = requests[0].tokens, requests[1].tokens, requests[2].tokens
-    assert np.array_equal(first[:512], second[:512])
-    assert np.array_equal(first[512:521], second[512:521])
-    assert not np.array_equal(first[:16], other[:16])
-
-
-@pytest.mark.parametrize(("unit", "arrival"), [("ms", 0.04), ("s", 40.0), ("us", 4e-5)])
-def test_time_units(tmp_path, unit, arrival):
-    rows = [ROWS[0] | {"timestamp": 1000}, ROWS[1] | {"timestamp": 1040}]
-    requests = conversations(Mooncake(written(tmp_path, rows), time_unit=unit), 1)
-    assert [request.turns[0].arrival_s for request in requests] == [0, pytest.approx(arrival)]
-
-
-@pytest.mark.parametrize("count", [1, 3, 20])
-def test_a_wrong_block_size_is_told_with_the_right_one(tmp_path, count):
-    trace = written(tmp_path, bailian(count))
-    message = mistake(trace=trace)
-    assert "set workload.block_tokens: 16, and workload.time_unit: s" in message
-    make_workload({"kind": "mooncake", "trace": trace, "block_tokens": 16, "time_unit": "s"})
-    assert "set workload.block_tokens: 512" in mistake(trace=str(EXCERPT), block_tokens=16)
-    assert "set workload.block_tokens: 512" in mistake(trace=str(EXCERPT), block_tokens=1024)
-
-
-def test_a_wrong_line_of_a_right_size_is_the_lines(tmp_path):
-    rows = [*ROWS[:5], ROWS[5] | {"hash_ids": ROWS[5]["hash_ids"][:-1]}]
-    assert "one per started block of 512 tokens" in mistake(trace=written(tmp_path, rows))
-
-
-@pytest.mark.parametrize(
-    ("rows", "keys", "right"),
-    [
-        (bailian(), {"block_tokens": 16}, "s"),
-        (bailian(2), {"block_tokens": 16}, "s"),
-        (bailian(), {"block_tokens": 16, "time_unit": "us"}, "s"),
-        (ROWS, {"time_unit": "us"}, "ms"),
-        ([row | {"timestamp": 4000 * n} for n, row in enumerate(ROWS)], {"time_unit": "s"}, "ms"),
-        ([row | {"timestamp": 400_000 * n} for n, row in enumerate(ROWS)], {}, "us"),
-        ([row | {"timestamp": n // 2} for n, row in enumerate(ROWS)], {"time_unit": "us"}, "s"),
-        ([row | {"timestamp": n // 2} for n, row in enumerate(ROWS)], {}, "s"),
-    ],
-)
-def test_a_wrong_time_unit_is_told_with_the_right_one(tmp_path, rows, keys, right):
-    trace = written(tmp_path, rows)
-    assert f"set workload.time_unit: {right}" in mistake(trace=trace, **keys)
-    make_workload({"kind": "mooncake", "trace": trace, **keys, "time_unit": right})
-
-
-@pytest.mark.parametrize("apart", [2, 1, 20, 0.5])
-def test_seconds_that_may_be_milliseconds_are_asked_for(tmp_path, apart):
-    trace = written(tmp_path, [row | {"timestamp": apart * n} for n, row in enumerate(ROWS)])
-    assert "set workload.time_unit: s" in mistake(trace=trace)
-    make_workload({"kind": "mooncake", "trace": trace, "time_unit": "s"})
-    if apart >= 2:
-        make_workload({"kind": "mooncake", "trace": trace, "time_unit": "ms"})
-
-
-def test_requests_at_one_time_and_few_requests_tell_no_unit(tmp_path):
-    for rows in ([row | {"timestamp": 0} for row in ROWS], ROWS[:9]):
-        for unit in ("ms", "s", "us"):
-            make_workload({"kind": "mooncake", "trace": written(tmp_path, rows), "time_unit": unit})
-
-
 LIMIT = 7000
 
 
 def long_requests(how: str, limit: int = LIMIT, trace: str = str(EXCERPT)) -> list:
-    return make_workload(
-        {"kind": "mooncake", "trace": trace, "long_requests": how, "max_context_tokens": limit}
-    )
+    return make_workload({"kind": "trace", "trace": trace, "long_requests": how, "max_context_tokens": limit})
 
 
 def test_long_requests_are_left_out_and_the_others_stay_as_they_are():
@@ -130,12 +129,12 @@ def test_long_requests_are_left_out_and_the_others_stay_as_they_are():
     assert [request.turns[0].prompt_end for request in requests] == [row["input_length"] for row in kept]
     assert [request.turns[0].arrival_s for request in requests] == [row["timestamp"] / 1000 for row in kept]
     note = f"trace: of 50 requests {50 - len(kept)} left out, longer than 7,000 tokens with their answers"
-    spec = {"kind": "mooncake", "trace": str(EXCERPT), "max_context_tokens": LIMIT}
+    spec = {"kind": "trace", "trace": str(EXCERPT), "max_context_tokens": LIMIT}
     assert workload_notes(spec | {"long_requests": "leave_out"}) == [note]
 
 
 def test_cut_requests_keep_their_answer_and_their_first_blocks():
-    whole = make_workload({"kind": "mooncake", "trace": str(EXCERPT)})
+    whole = make_workload({"kind": "trace", "trace": str(EXCERPT)})
     requests = long_requests("cut")
     assert len(requests) == len(whole)
     for before, after in zip(whole, requests, strict=True):
@@ -147,9 +146,9 @@ def test_cut_requests_keep_their_answer_and_their_first_blocks():
 
 def test_a_request_whose_answer_takes_all_is_left_out_when_others_are_cut(tmp_path):
     rows = [{**ROWS[0], "output_length": 9000}, ROWS[1], ROWS[3]]
-    workload = Mooncake(written(tmp_path, rows), max_context_tokens=LIMIT, long_requests="cut")
+    workload = Trace(written(tmp_path, rows), max_context_tokens=LIMIT, long_requests="cut")
     found = taken(workload)
-    assert (len(found.records), found.left_out, found.cut, found.requests) == (2, 1, 1, 3)
+    assert (len(found.columns), found.left_out, found.cut, found.requests) == (2, 1, 1, 3)
 
 
 def test_long_requests_are_refused_by_default_with_how_many_and_how_long():
@@ -158,7 +157,7 @@ def test_long_requests_are_refused_by_default_with_how_many_and_how_long():
     too_long = sum(row["input_length"] + row["output_length"] > LIMIT for row in ROWS)
     assert f"{too_long} of 50 requests have more than" in message
     assert f"raise it to {longest}" in message
-    make_workload({"kind": "mooncake", "trace": str(EXCERPT), "max_context_tokens": longest})
+    make_workload({"kind": "trace", "trace": str(EXCERPT), "max_context_tokens": longest})
     assert "workload.long_requests: leave_out, or cut" in message
     assert long_requests("leave_out")
     assert long_requests("cut")
@@ -173,76 +172,11 @@ def test_a_trace_of_which_nothing_is_left_says_what_would_leave_some(tmp_path):
 
 def test_a_file_is_read_again_when_it_changed(tmp_path):
     trace = written(tmp_path, ROWS[:3])
-    assert len(make_workload({"kind": "mooncake", "trace": trace})) == 3
+    assert len(make_workload({"kind": "trace", "trace": trace})) == 3
     written(tmp_path, ROWS[:5])
-    assert len(make_workload({"kind": "mooncake", "trace": trace})) == 5
-
-
-@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress, lambda data: data])
-@pytest.mark.parametrize("change", ["", "crlf", "bom", "blank"])
-def test_packed_files_byte_order_marks_and_line_ends(tmp_path, pack, change):
-    text = EXCERPT.read_text()
-    text = {
-        "": text,
-        "crlf": text.replace("\n", "\r\n"),
-        "bom": "\ufeff" + text,
-        "blank": "\n" + text.replace("\n", "\n\n"),
-    }[change]
-    path = tmp_path / "trace"
-    path.write_bytes(pack(text.encode()))
-    assert conversations(Mooncake(str(path)), 2) == conversations(Mooncake(str(EXCERPT)), 2)
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:41ac\nsize 27901454\n", "git-lfs pointer"),
-        (b"PAR1\x15\x04", "a Parquet file"),
-        (b"ARROW1\x00\x00", "an Arrow file"),
-        (b"\x28\xb5\x2f\xfd\x04", "zstd -d"),
-        (b"PK\x03\x04abc", "a zip archive"),
-        (EXCERPT.read_text().encode("utf-16"), "UTF-16 text; convert it with iconv"),
-        (gzip.compress(EXCERPT.read_bytes())[:200], "cannot be unpacked"),
-        (b"\x1f\x8bgarbage", "cannot be unpacked"),
-        (b"\x00\x01\x02\xff\xfe", "not UTF-8 text"),
-        (b"", "no requests, the file is empty"),
-        (b"\n \n", "no requests, the file is empty"),
-        (json.dumps(ROWS[:2]).encode(), "a JSON array"),
-        (json.dumps(ROWS[:2], indent=1).encode(), "a JSON array"),
-        (json.dumps(ROWS[0], indent=1).encode(), "a JSON object over several lines"),
-        (b'[{"id": "x", "conversations": [{"from": "human", "value": "hi"}]}]', "as ShareGPT's form"),
-        (b'{"id": "x", "conversations": [{"from": "human", "value": "hi"}]}', "as ShareGPT's form"),
-        (b'{"session_id": "x", "turns": []}', "a session of turns"),
-        (
-            b"Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n5,ChatGPT,472,18,490,x",
-            "CSV",
-        ),
-        (b"TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46,374,44\n", "CSV"),
-        (b"<!DOCTYPE html><html>", "a web page"),
-    ],
-)
-def test_what_is_no_trace_is_told_with_the_forms_there_are(tmp_path, content, words):
-    path = tmp_path / "trace.jsonl"
-    path.write_bytes(content)
-    message = mistake(trace=str(path))
-    assert words in message
-    if "lfs" not in message and "unpacked" not in message:
-        assert (
-            "Mooncake's form (workload.block_tokens: 512, workload.time_unit: ms) or Bailian's (16, s)"
-            in message
-        )
+    assert len(make_workload({"kind": "trace", "trace": trace})) == 5
 
 
 def test_a_folder_and_a_missing_file(tmp_path):
-    assert "a folder; set workload.trace to a file in it" in mistake(trace=str(tmp_path))
+    assert "cat FOLDER/*.json > trace.json" in mistake(trace=str(tmp_path))
     assert "no such file" in mistake(trace=str(tmp_path / "none.jsonl"))
-
-
-@pytest.mark.parametrize("indent", [None, 0, 2])
-@pytest.mark.parametrize("key", ["conversations", "messages"])
-def test_conversations_in_an_array_are_told_at_once(tmp_path, indent, key):
-    rows = [{"id": "x", key: [{"from": "human", "value": "hi"}]}] * 3
-    for content in (rows, rows[0]):
-        message = mistake(trace=written(tmp_path, json.dumps(content, indent=indent)))
-        assert "conversations as text" in message
-        assert "jq" not in message

@@ -79,7 +79,7 @@ def test_it_is_what_distinct_keys_are_for_any_trace(tmp_path_factory, requests, 
         for ids, short, answer in requests
     ]
     trace.write_text("\n".join(map(json.dumps, rows)))
-    workload = {"kind": "mooncake", "trace": str(trace), "block_tokens": 8}
+    workload = {"kind": "trace", "trace": str(trace), "block_tokens": 8}
     workload |= {"long_requests": "cut", "max_context_tokens": limit}
     conversations = make_workload(workload, 1)
     assert working_set_units(conversations, chunk, answers) == kept(conversations, chunk, answers)
@@ -112,11 +112,11 @@ def test_the_run_is_not_refused_where_the_working_set_fits(tmp_path, monkeypatch
     shared.spec["workload"] = QUESTIONS | {"document_tokens": [600, 600], "answer_tokens": [2, 2]}
     shared.spec["replay"]["hbm_kv_bytes"] = 64 << 20
     conversations = make_workload(shared.spec["workload"], shared.seed)
-    needed = 2 * working_set(conversations, shared.geometry.chunk_bytes(32), 32, True)
+    needed = int(1.1 * working_set(conversations, shared.geometry.chunk_bytes(32), 32, True))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(1 << 40, 0, needed))
     assert measure_cell(shared).evidence.sent_requests == 40
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(1 << 40, 0, needed - 1))
-    with pytest.raises(UserError, match=r"twice its .* GB, .* free; choose another data_dir or a smaller"):
+    with pytest.raises(UserError, match=r"GB needed on the disk of .* free; choose another data_dir or a smaller"):
         measure_cell(shared)
 
 

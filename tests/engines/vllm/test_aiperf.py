@@ -101,7 +101,7 @@ def test_a_trace_keeps_its_arrival_times(tmp_path):
         for i, t in ((2, 0), (3, 1500))
     ]
     trace.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    conversations = make_workload({"kind": "mooncake", "trace": str(trace)}, 1)
+    conversations = make_workload({"kind": "trace", "trace": str(trace)}, 1)
     found = [json.loads(line) for line in trace_lines(conversations, WORDS)]
     assert [line["session_id"] for line in found] == ["request-0", "request-1"]
     assert [turn["timestamp"] for turn in found] == [0, 1500]

@@ -112,8 +112,12 @@ def _mistake(entry: Mapping[str, Any], model: type[BaseModel], document: Any) ->
     location, kind, context = entry["loc"], entry["type"], entry.get("ctx", {})
     at_key = kind in ("missing", "extra_forbidden")
     names = location[-1:] == ("[key]",)
-    value, path = document, []
+    value, path, alternative = document, [], False
     for part in location[: len(location) - (2 if names else 1 if at_key else 0)]:
+        if isinstance(value, Mapping) and value.get("kind") == part and not alternative:
+            alternative = True  # kind trace has a key of that name
+            continue
+        alternative = False
         if (isinstance(value, Mapping) and part in value) or (
             isinstance(value, list) and isinstance(part, int)
         ):

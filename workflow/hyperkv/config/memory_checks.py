@@ -15,7 +15,7 @@ from ..engines.vllm.lmcache import CONNECTOR_CLASSES, VLLMS_OWN
 from ..models.geometry import Geometry, load_geometry
 from ..models.gpus import KvShare, kv_share, tensor_parallel_of
 from ..stores.registry import store_class
-from ..workloads import Conversation
+from ..workloads import Conversation, longest_of
 from ..workloads.context_limit import LONGER, ROOM_TOKENS, ContextLimit, check_context
 from ..workloads.working_set import largest_context, working_set
 from .models.engines import BLOCK_TOKENS
@@ -39,7 +39,7 @@ def check_memory(
 
     Raises UserError naming the key, with what it takes.
     """
-    contexts = [max(workload, key=lambda item: item.turns[-1].answer_end) for workload in workloads]
+    contexts = [longest_of(workload) for workload in workloads]
     longest = max(context.turns[-1].answer_end for context in contexts)
     limit = context_limit(config)
     try:

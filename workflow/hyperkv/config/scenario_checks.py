@@ -141,6 +141,8 @@ def check_store(scenario: Mapping[str, Any]) -> None:
     """That a scenario has what its store and connector need, and nothing that only others read."""
     tier, where = scenario["tier"], f"config: scenarios.{scenario['family']}"
     if tier == "none":
+        for key in unread({**scenario, "connector": None}):
+            raise UserError(f"{where}.{key}: tier none loads and saves nothing; leave it out")
         return
     for key in ("store", "connector"):
         if key not in scenario:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from ..base.documents import shown
 from ..base.errors import UserError
-from ..connectors.registry import STRIPED
+from ..connectors.registry import GATED, STRIPED
 from ..stores.owned_keys import refuse_owned
 from ..stores.registry import store_class
 from ..tune.space import KEYS, NESTED, Parameter, Value, applied, own_value
@@ -21,7 +21,7 @@ from .models.scenario import Scenario
 from .plan import sweep_spec
 from .scenarios import selected
 
-_ONLY_STRIPED = ("stripe_bytes", "stripes_in_flight", "processes")
+_ONLY_STRIPED = ("stripe_bytes", "stripes_in_flight", "processes", "save")
 _CHOSEN = ("trials", "budget_minutes", "finalists", "repeats", "objective", "prompt_tokens", "warm_up_bytes")
 # What the search is told besides. A trial's cost is GET's seconds per 1,000 tokens by get_weight and SET's by the rest; other
 # chunks as long as the prompt are set before it; it ends early when it is worse than most were at that round.
@@ -135,6 +135,8 @@ def _lacks(name: str, scenario: Mapping[str, Any]) -> str | None:
     known = store_class(store)
     section, _, key = name.partition(".")
     if name in _ONLY_STRIPED and connector not in STRIPED:
+        return f"connector {connector} has none"
+    if name == "gate" and connector not in GATED:
         return f"connector {connector} has none"
     if name == "socket" and connector not in ("resp", *STRIPED):
         return f"connector {connector} has none"

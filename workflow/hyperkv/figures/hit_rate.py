@@ -27,6 +27,7 @@ DASHES = ("-", "--", "-.", ":")
 FURTHER_MARKERS = ("^", "D", "P", "X")
 LOOKUPS = {"prompt": "for the whole prompt (LMCache)", "rest": "for what HBM did not have (replay)"}
 SECOND_USE = "saved at the second use"
+NOT_KNOWN = "not predicted: the trace has lengths alone,\nprefixes are not known"
 ALONE = "an unbounded store alone, no HBM\n(HBM adds smaller blocks and answers)"
 
 
@@ -61,6 +62,8 @@ def draw_hit_rate(hit_rates: pd.DataFrame, cells: pd.DataFrame) -> Figure:
             )
             if measured:
                 _draw_measured(axes, cells[_saved_so(cells, saved, saved == answers[0])], chosen)
+            if chosen["ceiling_hit_rate"].isna().all():
+                note(axes, NOT_KNOWN, (0.5, 0.5), (0, 0), xycoords="axes fraction", ha="center", fontsize=9)
             what = "prompts and answers saved" if saved else "prompts saved only"
             axes.set_title(what, fontsize=9, loc="left")
         heading = note(

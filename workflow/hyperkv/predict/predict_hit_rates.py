@@ -33,8 +33,9 @@ from ..base.cli import run_stage
 from ..base.options import Spec
 from ..models.geometry import load_geometry
 from ..workloads import Conversation, repeat_seed
-from ..workloads.factory import make_workload, workload_notes
-from ..workloads.prefix_tree import Order, PrefixTree, Units, prefix_tree, prompt_tokens, request_order
+from ..workloads.factory import make_workload, prefixes_known, workload_notes
+from ..workloads.prefix_tree import Order, Units, prefix_tree, prompt_tokens, request_order, turns_of
+from ..workloads.reuse import Reuse, reuse_of
 from .lower_tiers import loaded_chunks
 from .lru import Tier, simulated_tier
 
@@ -43,6 +44,12 @@ BELOW = TIERS[1:]
 USES = (1, 2)  # scenario key save: first_use, second_use
 AT_USES = ("written_bytes", "second_use_hit_rate", "second_use_written_bytes")
 RATES = ("hit_rate", "ceiling_hit_rate")
+MOST_REQUESTS = 100_000  # that are simulated chunk by chunk
+NOT_ONE_BY_ONE = (
+    f"of more than {MOST_REQUESTS:,} requests nothing is predicted that takes a simulation chunk by chunk: tiers that are asked "
+    "for the rest, and saving at the second use below a DRAM pool; max_requests takes a part of a trace"
+)
+_KEPT_TIERS = 8
 # Units that a tier holds, by tier name; None: unbounded. Tiers that are not there have no entry.
 Capacities = dict[str, int | None]
 
@@ -58,21 +65,20 @@ def capacities_of(tiers: Mapping[str, Any], block_bytes: int, chunk_bytes: int) 
 class Simulation:
     """One workload with one seed, its requests in the order in which they are sent.
 
-    Trees, their units and what each tier held are kept, since many combinations share them.
+    What is used again, trees in units and what tiers held lately are kept, since many combinations share them.
     """
 
     conversations: Sequence[Conversation]
     order: Order
     prompts: np.ndarray
-    _trees: dict[bool, tuple[PrefixTree, list[int]]] = field(default_factory=dict)
-    _units: dict[tuple[bool, int], Units] = field(default_factory=dict)
+    _reuse: dict[bool, Reuse] = field(default_factory=dict)
+    _units: dict[tuple[bool, int], tuple[Units, list[int]]] = field(default_factory=dict)
     _simulated: dict[tuple[bool, int, int | None, int], Tier] = field(default_factory=dict)
 
     @classmethod
     def of(cls, conversations: Sequence[Conversation], clients: int, active_conversations: int) -> Simulation:
         """The simulation of conversations that so many clients hold."""
-        turns = [len(conversation.turns) for conversation in conversations]
-        order = request_order(turns, clients, active_conversations)
+        order = request_order(turns_of(conversations), clients, active_conversations)
         return cls(conversations, order, prompt_tokens(conversations, order))
 
     def reached(
@@ -86,23 +92,23 @@ class Simulation:
         """What a tier alone would hold and write."""
         key = (save_decode_cache, unit_tokens, capacity, uses)
         if key not in self._simulated:
-            units = self._in_units(save_decode_cache, unit_tokens)
-            self._simulated[key] = simulated_tier(*units, capacity, uses)
+            if save_decode_cache not in self._reuse:
+                self._reuse[save_decode_cache] = reuse_of(self.conversations, self.order, save_decode_cache)
+            reuse = self._reuse[save_decode_cache]
+            self._simulated[key] = simulated_tier(reuse, unit_tokens, capacity, uses)
+        self._simulated[key] = self._simulated.pop(key)
+        while len(self._simulated) > _KEPT_TIERS:
+            del self._simulated[next(iter(self._simulated))]
         return self._simulated[key]
 
     def _in_units(self, save_decode_cache: bool, unit_tokens: int) -> tuple[Units, list[int]]:
-        tree, leaves = self._tree(save_decode_cache)
+        """The tree in units, and a node of it per request."""
         key = (save_decode_cache, unit_tokens)
         if key not in self._units:
-            self._units[key] = tree.units(unit_tokens)
-        return self._units[key], leaves
-
-    def _tree(self, save_decode_cache: bool) -> tuple[PrefixTree, list[int]]:
-        if save_decode_cache not in self._trees:
             tree = prefix_tree(self.conversations, save_decode_cache)
             leaves = [tree.leaves[conversation][turn] for conversation, turn in self.order.requests]
-            self._trees[save_decode_cache] = (tree, leaves)
-        return self._trees[save_decode_cache]
+            self._units[key] = tree.units(unit_tokens), leaves
+        return self._units[key]
 
     def found(
         self,
@@ -149,6 +155,8 @@ class Simulation:
         hits, position = {}, np.zeros_like(self.prompts)
         if "hbm" in below:
             hits["hbm"] = position = self.reached(True, block_tokens, below.pop("hbm"))
+        if not below:
+            return Found(hits, np.zeros_like(self.prompts))
         units, leaves = self._in_units(decode, chunk_tokens)
         first, last = position // chunk_tokens, (self.prompts - 1) // chunk_tokens
         chunks = np.zeros_like(first) if whole else first
@@ -194,7 +202,8 @@ def hit_rates_table(spec: Mapping[str, Any]) -> pd.DataFrame:
 
 def _case_rows(name: str, case: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     workload = case["workload"]
-    seeds = 1 if workload["kind"] in ("mooncake", "text") else case["seeds"]
+    seeds = 1 if workload["kind"] in ("trace", "text") else case["seeds"]
+    known = prefixes_known(workload)
     workloads = [make_workload(workload, repeat_seed(spec["seed"], number + 1)) for number in range(seeds)]
     windowed = case["counted"] == "window"
     for active in case["active_conversations"]:
@@ -204,13 +213,17 @@ def _case_rows(name: str, case: Mapping[str, Any], spec: Mapping[str, Any]) -> I
             sizes = case["tiers"][tiers]
             geometry = load_geometry(Path(case["model"]), sizes.get("kv_dtype", case["kv_dtype"]))
             block = sizes.get("block_tokens", case["block_tokens"])
-            notes = "; ".join([*workload_notes(workload), *geometry.offload_notes]) or None
             capacities = capacities_of(sizes, geometry.chunk_bytes(block), geometry.chunk_bytes(chunk))
             setting = (capacities, decode, block, chunk)
             found = [
                 _rates(run, len(prompts), case["lookup"], setting, geometry.chunk_bytes(chunk))
                 for run, prompts in zip(runs, counted, strict=True)
+                if known
             ]
+            left_out = (
+                [NOT_ONE_BY_ONE] if known and any(_is_left_out(rates, sizes) for rates in found) else []
+            )
+            notes = "; ".join([*workload_notes(workload), *left_out, *geometry.offload_notes]) or None
             yield {
                 "case": name,
                 "workload": workload["kind"],
@@ -234,6 +247,13 @@ def _case_rows(name: str, case: Mapping[str, Any], spec: Mapping[str, Any]) -> I
             }
 
 
+def _is_left_out(rates: Mapping[str, float], sizes: Mapping[str, Any]) -> bool:
+    """Whether a rate of tiers of these sizes is not there."""
+    return "hit_rate" not in rates or (
+        any(f"{name}_bytes" in sizes for name in BELOW) and "second_use_hit_rate" not in rates
+    )
+
+
 def _rates(
     run: Simulation,
     requests: int,
@@ -243,33 +263,42 @@ def _rates(
 ) -> dict[str, float]:
     """Shares of the first requests' prompt tokens: all tiers, each, and one unbounded store without HBM; bytes written.
 
-    Of chunks saved at the second use what differs.
+    Of chunks saved at the second use what differs. Nothing of what goes chunk by chunk when there are more than MOST_REQUESTS.
     """
     capacities, decode, _, chunk_tokens = setting
     total = run.prompts[:requests].sum()
-    first, second = (run.found(*setting, uses, lookup) for uses in USES)
     ceiling = run.reached(decode, chunk_tokens, None)
+    many = len(run.prompts) > MOST_REQUESTS
+    below = [name for name in capacities if name in BELOW]
+    if many and below and lookup == "rest":
+        return {"ceiling_hit_rate": ceiling[:requests].sum() / total}
+    first = run.found(*setting, lookup=lookup)
+    second = None if many and len(below) > 1 else run.found(*setting, USES[1], lookup)
     by_tier = {f"{tier}_hit_rate": tokens[:requests].sum() / total for tier, tokens in first.hits.items()}
     rates = {
         "hit_rate": sum(by_tier.values()),
         "ceiling_hit_rate": ceiling[:requests].sum() / total,
         **by_tier,
     }
-    if not any(name in capacities for name in BELOW):
+    if not below:
         return rates
-    written = [int(found.written[:requests].sum()) * chunk_bytes for found in (first, second)]
+    rates["written_bytes"] = int(first.written[:requests].sum()) * chunk_bytes
+    if second is None:
+        return rates
     again = sum(tokens[:requests].sum() for tokens in second.hits.values()) / total
-    return rates | dict(zip(AT_USES, (written[0], again, written[1]), strict=True))
+    written = int(second.written[:requests].sum()) * chunk_bytes
+    return rates | {"second_use_hit_rate": again, "second_use_written_bytes": written}
 
 
 def _over_seeds(found: Sequence[Mapping[str, float]]) -> dict[str, float | None]:
-    """Mean of every rate, and the range of those that RATES names."""
+    """Mean of every rate, and the range of those that RATES names; None where nothing was found."""
     row: dict[str, float | None] = {}
     for name in (*RATES, *(f"{tier}_hit_rate" for tier in TIERS), *AT_USES):
         values = [rates[name] for rates in found if name in rates]
         row[name] = float(np.mean(values)) if values else None
         if name in RATES:
-            row[f"{name}_low"], row[f"{name}_high"] = float(min(values)), float(max(values))
+            row[f"{name}_low"] = float(min(values)) if values else None
+            row[f"{name}_high"] = float(max(values)) if values else None
     return row
 
 

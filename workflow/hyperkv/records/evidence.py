@@ -218,7 +218,7 @@ def _not_held(evidence: Evidence, way: str) -> str | None:
     told = (
         f"shape: {_CALLS[way]} went at {came:.3g} GB/s, {share:.0%} of what the stated device gives of them"
     )
-    mend = f"lower shape.{way}_gbps, choose a faster store, or leave the machine to the run"
+    mend = f"lower shape.{way}_gbps or raise shape.latency_us, choose a faster store, or leave the machine to the run"
     return f"{told}; the store itself {way}s {store:.3g} GB/s of the same: {mend}"
 
 

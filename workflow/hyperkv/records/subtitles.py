@@ -13,7 +13,7 @@ _COUNTS = ("conversations", "documents", "requests")
 
 
 def workload_words(workload: Mapping[str, Any]) -> str:
-    """'multi_turn, 400 conversations', or of a file 'mooncake, conversation_trace.jsonl': the column `workload` of the tables."""
+    """'multi_turn, 400 conversations', or of a file 'trace, conversation_trace.jsonl': the column `workload` of the tables."""
     counts = [f"{workload[key]:,} {key}" for key in _COUNTS if workload.get(key) is not None]
     files = [Path(workload[key]).name for key in ("trace", "file") if workload.get(key)]
     return ", ".join([workload["kind"], *files, *counts])

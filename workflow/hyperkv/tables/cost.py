@@ -105,7 +105,7 @@ def repeats_table(
 def is_closed(record: Mapping[str, Any]) -> bool:
     """Whether a record's load is a number of clients."""
     spec = record["spec"]
-    timed = record["engine"] == "vllm" and spec["workload"]["kind"] == "mooncake"
+    timed = record["engine"] == "vllm" and spec["workload"]["kind"] == "trace"
     return not timed and spec.get("loop", "closed") == "closed"
 
 

@@ -21,8 +21,10 @@ KEYS = (
     "kv_dtype",
     "page_cache",
     "save_decode_cache",
+    "save",
+    "gate",
 )
-POLICIES = ("save_decode_cache",)  # what a store alone cannot show
+POLICIES = ("save_decode_cache", "save", "gate")  # what a store alone cannot show
 NESTED = ("settings", "environment")
 
 

@@ -7,9 +7,10 @@ context only ever grows and two requests share a prefix exactly when their token
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from abc import abstractmethod
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -55,6 +56,25 @@ class Conversation(Protocol):
 
     @property
     def said(self) -> tuple[tuple[str, str], ...] | None: ...
+
+
+class Columnar(Sequence[Conversation]):
+    """Conversations of one turn each that are made when they are asked for; what is asked of all of them is there at once.
+
+    longest: the one with the longest context. prompts: length of each one's prompt in tokens, int64.
+    """
+
+    @property
+    @abstractmethod
+    def longest(self) -> Conversation: ...
+
+    @property
+    @abstractmethod
+    def prompts(self) -> np.ndarray: ...
+
+    @abstractmethod
+    def reuse(self, order: Any, save_decode_cache: bool) -> Any:
+        """What reuse.reuse_of says of them."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +125,16 @@ def check_context(longest_tokens: int, max_context_tokens: int | None, what: str
         )
 
 
+def longest_of(conversations: Iterable[Conversation]) -> Conversation:
+    """The conversation with the longest context, last answer included."""
+    if isinstance(conversations, Columnar):
+        return conversations.longest
+    return max(conversations, key=lambda conversation: conversation.turns[-1].answer_end)
+
+
 def longest_context(conversations: Iterable[Conversation]) -> int:
     """Tokens of the longest context, last answer included, that a workload reaches."""
-    return max(conversation.turns[-1].answer_end for conversation in conversations)
+    return longest_of(conversations).turns[-1].answer_end
 
 
 def repeat_seed(seed: int, repeat: int) -> int:

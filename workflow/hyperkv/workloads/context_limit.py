@@ -46,7 +46,7 @@ def limited(workload: Mapping[str, Any], limit_tokens: int) -> dict[str, Any]:
 def shortened(workload: Mapping[str, Any], limit_tokens: int) -> str:
     """What makes the workload's contexts at most `limit_tokens` long: keys and values, in words; "" when nothing does."""
     kind, full = workload["kind"], {**parameters_of(workload["kind"]), **workload}
-    if kind == "mooncake":
+    if kind == "trace":
         ways, most = shortenings(workload, limit_tokens), f"workload.max_context_tokens: {limit_tokens}"
         if full["long_requests"] in ways:
             return f"set {most}"

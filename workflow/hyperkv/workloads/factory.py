@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from importlib import import_module
 from typing import Any
@@ -12,25 +12,31 @@ from . import Conversation
 WORKLOAD_CLASSES = {
     "multi_turn": "MultiTurn",
     "long_documents": "LongDocuments",
-    "mooncake": "Mooncake",
+    "trace": "Trace",
     "text": "Text",
 }
 
 
-def make_workload(spec: Mapping[str, Any], seed: int = 0) -> list[Conversation]:
+def make_workload(spec: Mapping[str, Any], seed: int = 0) -> Sequence[Conversation]:
     """The conversations of `spec`: the same bytes for the same seed, others for another. Imports that kind only.
 
     spec: kind and that kind's parameters under their names in its class, as the configuration's own models let them through;
     ranges are [lowest, highest].
     seed: 0 <= seed < 2**32. Errors: UserError naming the key, for a range or a trace that gives no workload.
     """
-    return [*_module(spec["kind"]).conversations(_parameters(spec), seed)]
+    return _module(spec["kind"]).conversations(_parameters(spec), seed)
 
 
 def workload_notes(spec: Mapping[str, Any]) -> list[str]:
     """What a record must say of how the workload was made, a line each; spec as in make_workload."""
     notes = getattr(_module(spec["kind"]), "notes", None)
     return [] if notes is None else notes(_parameters(spec))
+
+
+def prefixes_known(spec: Mapping[str, Any]) -> bool:
+    """Whether the workload says which prefixes its requests share; a trace that has lengths alone does not."""
+    known = getattr(_module(spec["kind"]), "prefixes_known", None)
+    return known is None or known(_parameters(spec))
 
 
 def read_by(spec: Mapping[str, Any]) -> list[str]:

@@ -1,8 +1,7 @@
 """The prefixes that a workload's requests share, as a tree of token spans, and the order in which they are sent.
 
 Chained keys say which chunks of two contexts are equal: those up to where their tokens part. The workloads know
-where that is without drawing tokens, so a million requests need no hashing; the tests hold this against
-chunks.chain_keys.
+where that is without drawing tokens, so that nothing is hashed; the tests hold this against chunks.chain_keys.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import Conversation
+from . import Columnar, Conversation
 from .closed_loop import ClosedLoop
 
 ROOT = 0
@@ -55,12 +54,18 @@ class Units:
     whole: list[int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Order:
-    """Requests in the order in which they are sent. requests: (conversation, turn). window: see request_order."""
+    """Requests in the order in which they are sent. conversations, turns: int64, of each. window: see request_order."""
 
-    requests: list[tuple[int, int]]
+    conversations: np.ndarray
+    turns: np.ndarray
     window: int
+
+    @property
+    def requests(self) -> list[tuple[int, int]]:
+        """(conversation, turn) of each."""
+        return list(zip(self.conversations.tolist(), self.turns.tolist(), strict=True))
 
 
 def prefix_tree(conversations: Sequence[Conversation], save_decode_cache: bool) -> PrefixTree:
@@ -91,8 +96,9 @@ def prefix_tree(conversations: Sequence[Conversation], save_decode_cache: bool) 
             cuts[segment].add(saved)
             turns.append((segment, saved))
         marks.append(turns)
-    for segment, end in above[1:]:
-        cuts[segment].add(end)
+    for cut, (segment, end) in zip(reversed(cuts[1:]), reversed(above[1:]), strict=True):
+        if cut:  # else nothing behind it is saved
+            cuts[segment].add(end)
     return _numbered(cuts, above, marks)
 
 
@@ -103,19 +109,34 @@ def request_order(turns: Sequence[int], clients: int, active_conversations: int)
     """
     loop = ClosedLoop(turns, clients, active_conversations)
     requests: list[tuple[int, int]] = []
-    window = None
-    while len(requests) < sum(turns):
+    window, whole = None, sum(turns)
+    while len(requests) < whole:
         for client in range(clients):
             if (sent := loop.send(client)) is not None:
                 requests.append(sent)
                 loop.answered(client)
             elif window is None:
                 window = len(requests)
-    return Order(requests, len(requests) if window is None else window)
+    numbers = np.array(requests, dtype=np.int64).reshape(-1, 2)
+    return Order(numbers[:, 0], numbers[:, 1], len(requests) if window is None else window)
+
+
+def as_they_are(conversations: Sequence[Conversation]) -> Order:
+    """The order of one conversation after the other."""
+    return request_order(turns_of(conversations), 1, 1)
+
+
+def turns_of(conversations: Sequence[Conversation]) -> list[int]:
+    """How many turns each conversation has."""
+    if isinstance(conversations, Columnar):
+        return [1] * len(conversations)
+    return [len(conversation.turns) for conversation in conversations]
 
 
 def prompt_tokens(conversations: Sequence[Conversation], order: Order) -> np.ndarray:
     """Length of every request's prompt in tokens, int64, in the order in which they are sent."""
+    if isinstance(conversations, Columnar):
+        return conversations.prompts[order.conversations]
     return np.array([conversations[index].turns[turn].prompt_end for index, turn in order.requests])
 
 
@@ -124,6 +145,8 @@ def _numbered(
 ) -> PrefixTree:
     parent, ends, nodes = [ROOT], [0], {(0, 0): ROOT}
     for segment in range(1, len(cuts)):
+        if not cuts[segment]:
+            continue
         before = nodes[above[segment]]
         for end in sorted(cuts[segment]):
             nodes[segment, end] = len(parent)

@@ -1,219 +1,220 @@
-"""Traces of requests whose prompts are lists of hashed blocks: their lines, and whether block size and time unit fit.
+"""Replay of traces: requests with arrival times, prompts of hashed blocks, in any form that is known (trace_forms).
 
-Forms: Mooncake's (kvcache-ai/Mooncake, FAST25-release: blocks of 512 tokens, milliseconds) and Bailian's
-(alibaba-edu/qwen-bailian-usagetraces-anon: blocks of 16 tokens, seconds; besides chat_id, parent_chat_id, type, turn).
-Both have one hash id per started block of a prompt.
+Equal hash ids are equal blocks; token ids are drawn from them. What a trace does not name is a request's own: its answer, and
+a prompt's tokens behind the last block that has an id, the whole prompt where a form has lengths alone. A trace does not say
+which blocks hold an earlier answer, so an answer here is never part of a later prompt and saving decode KV buys nothing in a replay.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
-from math import ceil
-from typing import Any
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import overload
 
-from ..base.documents import LARGEST, Unreadable, from_json
+import numpy as np
+
 from ..base.errors import UserError
-from .trace_file import no_trace
+from . import Columnar, Drawn, NothingLeft, Turn
+from .prefix_tree import Order
+from .reuse import Reuse
+from .trace_forms import Columns
+from .trace_forms.forms import read_trace
+from .trace_forms.spans import reuse_in
 
-KEYS = ("timestamp", "input_length", "output_length", "hash_ids")
-PER_SECOND = {"ms": 1_000, "s": 1, "us": 1_000_000}
-BAILIAN = ("chat_id", "parent_chat_id")
-_USUAL_UNIT = "ms"
-_TOLD_LINES = 1000
-_HEAD_LINES = 100  # that tell what a file is
-_LEAST_REQUESTS = 10  # that a rate is worked out from
-_MOST_RPS = 500.0
-_MOST_RPS_BAILIAN = 50.0  # its own are below 25
-_MOST_GAP_S = 60.0
+_BLOCK, _ANSWER = 0, 1
 
 
 @dataclass(frozen=True)
-class Record:
-    """One line of a trace: arrival in seconds from the first request's, lengths in tokens, one hash id per prompt block."""
+class Trace:
+    """Parameters. trace: the file. form: one of trace_forms; None: recognised. max_requests: take its first ones only; None: all.
 
-    arrival_s: float
-    input_tokens: int
-    output_tokens: int
+    block_tokens, time_unit (of timestamps: ms, s or us): None takes the form's. long_requests: what becomes of requests
+    whose prompt and answer pass max_context_tokens (None: no limit): `refuse` the trace; `leave_out` the request, so
+    that later ones do not find what it would have saved; `cut` its prompt's end, so that prompt and answer just fit: the
+    chain of blocks before it stays, and prompts that part only behind the cut become the same, which raises hit rates.
+    A request whose answer alone leaves no room for a prompt is left out in both.
+    """
+
+    trace: str
+    form: str | None = None
+    max_requests: int | None = None
+    max_context_tokens: int | None = None
+    long_requests: str = "refuse"
+    block_tokens: int | None = None
+    time_unit: str | None = None
+    vocabulary: int = 128256
+
+
+@dataclass(frozen=True, eq=False)
+class Taken:
+    """What is replayed of a trace. requests: those read of it. left_out, cut: how many of them were too long."""
+
+    columns: Columns
+    requests: int
+    left_out: int = 0
+    cut: int = 0
+
+
+@dataclass(frozen=True)
+class Replay(Drawn):
+    """One request of a trace."""
+
     hash_ids: tuple[int, ...]
+    block_tokens: int
+
+    @property
+    def tokens(self) -> np.ndarray:
+        """Token ids, uint32, shape (turns[-1].answer_end,): hashed blocks cut to the prompt, then what is its own.
+
+        Blocks are the same in every request of one seed that names them.
+        """
+        turn, tokens = self.turns[0], np.empty(self.turns[0].answer_end, dtype=np.uint32)
+        start = 0
+        for hash_id in self.hash_ids:
+            part = tokens[start : min(start + self.block_tokens, turn.prompt_end)]
+            part[:] = self.draw(hash_id, _BLOCK, len(part))
+            start += len(part)
+        tokens[start:] = self.draw(self.index, _ANSWER, turn.answer_end - start)
+        return tokens
+
+    @property
+    def parts(self) -> list[tuple[Hashable, int]]:
+        """The prompt's blocks by hash id, then its own."""
+        turn, size = self.turns[0], self.block_tokens
+        prompt = [(name, min(end * size, turn.prompt_end)) for end, name in enumerate(self.hash_ids, start=1)]
+        return [*prompt, (("own", self.name), turn.answer_end)]
 
 
-def parse(
-    lines: Iterable[str],
-    source: str,
-    block_tokens: int = 512,
-    time_unit: str | None = None,
-    most: int | None = None,
-) -> list[Record]:
-    """Records of a trace's first `most` requests (None: all), in order; blank lines are skipped.
+@dataclass(frozen=True, eq=False)
+class Requests(Columnar):
+    """The requests of a trace; a million of them take little room."""
 
-    Raises UserError "SOURCE:LINE: what; mend" for a line that is no request, hash_ids that are not one per started block
-    of `block_tokens` tokens (with the block size that they fit, when they all fit one), a timestamp before the last one,
-    and a time unit that the timestamps show to be wrong. time_unit: None is ms, where the timestamps leave no doubt.
+    columns: Columns
+    seed: int
+    vocabulary: int
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+    @overload
+    def __getitem__(self, index: int) -> Replay: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Replay]: ...
+    def __getitem__(self, index: int | slice) -> Replay | list[Replay]:
+        if isinstance(index, slice):
+            return [self[one] for one in range(*index.indices(len(self)))]
+        number, of = range(len(self))[index], self.columns
+        prompt_end = int(of.input_tokens[number])
+        turn = Turn(prompt_end, prompt_end + int(of.output_tokens[number]), float(of.arrival_s[number]))
+        ids = tuple(of.ids[of.starts[number] : of.starts[number + 1]].tolist())
+        return Replay(f"request-{number}", (turn,), self.seed, number, self.vocabulary, ids, of.block_tokens)
+
+    @property
+    def longest(self) -> Replay:
+        return self[int(self.columns.total_tokens.argmax())]
+
+    @property
+    def prompts(self) -> np.ndarray:
+        return self.columns.input_tokens
+
+    def reuse(self, order: Order, save_decode_cache: bool) -> Reuse:
+        return reuse_in(self.columns, order, save_decode_cache)
+
+
+def conversations(workload: Trace, seed: int) -> Requests:
+    """One single-turn conversation per request of the trace, with arrival_s; reads the trace's file.
+
+    Raises UserError for a file that is no trace and a request above max_context_tokens that is to be refused.
     """
-    found: list[tuple[str, dict[str, Any]]] = []
-    rest = iter(lines)
-    for number, line in enumerate(rest, start=1):
-        if most is not None and len(found) >= most:
-            break
-        if line.strip():
-            where = f"{source}:{number}"
-            found.append((where, _request(line, where, None if found else rest)))
-    _check_blocks(source, found, block_tokens)
-    _check_order(source, found)
-    _check_time(source, [values for _, values in found], time_unit)
-    first = found[0][1]["timestamp"] if found else 0
-    return [
-        Record(
-            (values["timestamp"] - first) / PER_SECOND[time_unit or _USUAL_UNIT],
-            values["input_length"],
-            values["output_length"],
-            tuple(values["hash_ids"]),
+    return Requests(taken(workload).columns, seed, workload.vocabulary)
+
+
+def notes(workload: Trace) -> list[str]:
+    """What was done to make requests of the trace, a line each for a record's notes; none when all were taken as they are."""
+    found = taken(workload)
+    told = list(found.columns.notes)
+    done = [f"{found.cut} cut at the prompt's end"] if found.cut else []
+    done += [f"{found.left_out} left out"] if found.left_out else []
+    if done:
+        told.append(
+            f"trace: of {found.requests:,} requests {' and '.join(done)}, longer than {workload.max_context_tokens:,} tokens with "
+            f"their answers"
         )
-        for _, values in found
-    ]
+    return told
 
 
-def _request(line: str, where: str, rest: Iterator[str] | None) -> dict[str, Any]:
+def prefixes_known(workload: Trace) -> bool:
+    """Whether the trace's form says which blocks prompts are made of."""
+    return taken(workload).columns.known
+
+
+def taken(workload: Trace) -> Taken:
+    """The trace's requests as `workload` takes them. A file is read once as long as it stays as it is."""
+    path = Path(workload.trace)
     try:
-        values = from_json(line)
-    except Unreadable as error:
-        told = _told(line, rest) or f"{error}; write one JSON object a line"
-        raise UserError(f"{where}: {told}") from None
-    if not isinstance(values, dict):
-        told = _told(line, rest) or "not a JSON object; write one JSON object a line"
-        raise UserError(f"{where}: {told}")
-    for key in KEYS:
-        if key not in values:
-            told = _told(line, rest) or f"{key} is missing; write {', '.join(KEYS)}"
-            raise UserError(f"{where}: {told}")
-    timestamp, hash_ids = values["timestamp"], values["hash_ids"]
-    if type(timestamp) not in (int, float) or not abs(timestamp) <= LARGEST:
+        stat = path.stat()
+        state = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+    except OSError:
+        state = (0, 0, 0)
+    return _taken(workload, state)
+
+
+@lru_cache(maxsize=4)
+def _taken(workload: Trace, state: tuple[int, int, int]) -> Taken:
+    where = f"workload.trace: {workload.trace}"
+    asked = (workload.form, workload.block_tokens, workload.time_unit, workload.max_requests)
+    return _within(read_trace(Path(workload.trace), where, *asked), workload, where)
+
+
+def _within(columns: Columns, workload: Trace, where: str) -> Taken:
+    limit, totals = workload.max_context_tokens, columns.total_tokens
+    if limit is None or int(totals.max()) <= limit:
+        return Taken(columns, len(columns))
+    if workload.long_requests == "refuse":
+        ways, longest = _ways(columns, limit), int(totals.max())
+        set_to = f"set workload.long_requests: {', or '.join(ways)}, or " if ways else ""
         raise UserError(
-            f"{where}: timestamp is {_short(timestamp)}; write a number, in the unit of workload.time_unit"
+            f"{where}: {(totals > limit).sum():,} of {len(columns):,} requests have more than workload.max_context_tokens {limit}, "
+            f"prompt and answer, up to {longest}; {set_to}raise it to {longest}"
         )
-    for key in ("input_length", "output_length"):
-        if type(values[key]) is not int or not 1 <= values[key] <= LARGEST:
-            raise UserError(
-                f"{where}: {key} is {_short(values[key])}; write a whole number of tokens of at least 1"
-            )
-    if not isinstance(hash_ids, list) or not _are_ids(hash_ids):
-        raise UserError(
-            f"{where}: hash_ids is no list of whole numbers from 0 to 2**32 - 1; number the blocks' hashes from 0 on"
-        )
-    return values
+    room, answers = limit - columns.output_tokens, columns.output_tokens
+    if workload.long_requests == "cut":
+        kept, words = room > 0, f"the shortest answer has {answers.min()} tokens"
+        least = int(answers.min()) + 1
+    else:
+        kept, words = totals <= limit, f"the shortest has {totals.min()} tokens, prompt and answer"
+        least = int(totals.min())
+    if not kept.any():
+        raise NothingLeft(where, words, least, limit)
+    lengths = np.minimum(columns.input_tokens, room)
+    cut = int((kept & (lengths < columns.input_tokens)).sum())
+    return Taken(_kept(columns, np.flatnonzero(kept), lengths), len(columns), int((~kept).sum()), cut)
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _are_ids(hash_ids: list[Any]) -> bool:
-    return (
-        set(map(type, hash_ids)) <= {int}
-        and 0 <= min(hash_ids, default=0) <= max(hash_ids, default=0) < 1 << 32
+def _kept(columns: Columns, numbers: np.ndarray, lengths: np.ndarray) -> Columns:
+    """The requests `numbers`, their prompts as long as `lengths` has them."""
+    blocks = -(-lengths // columns.block_tokens)
+    ends = np.minimum(columns.starts[1:], columns.starts[:-1] + blocks)
+    pairs = zip(columns.starts[numbers].tolist(), ends[numbers].tolist(), strict=True)
+    parts = [columns.ids[start:end] for start, end in pairs]
+    return replace(
+        columns,
+        arrival_s=columns.arrival_s[numbers],
+        input_tokens=lengths[numbers],
+        output_tokens=columns.output_tokens[numbers],
+        ids=np.concatenate(parts),
+        starts=np.concatenate([[0], np.cumsum([len(part) for part in parts])]),
     )
 
 
-def _told(line: str, rest: Iterator[str] | None) -> str:
-    """What the file is. rest: the lines after `line`, the file's first; None for a later line, which says nothing of it."""
-    return "" if rest is None else no_trace(line, "".join(islice(rest, _HEAD_LINES)))
+def shortenings(workload: Trace, limit_tokens: int) -> list[str]:
+    """Values of long_requests, beside refuse, that leave requests of the trace within a limit."""
+    unlimited = replace(workload, max_context_tokens=None, long_requests="refuse")
+    return _ways(taken(unlimited).columns, limit_tokens)
 
 
-def _check_blocks(source: str, found: Sequence[tuple[str, dict[str, Any]]], block_tokens: int) -> None:
-    """One hash id per started block. A number of blocks n of a prompt p fits sizes b with p / n <= b < p / (n - 1)."""
-
-    def fits(values: dict[str, Any]) -> bool:
-        return len(values["hash_ids"]) == -(-values["input_length"] // block_tokens)
-
-    wrong = next(((where, values) for where, values in found if not fits(values)), None)
-    if wrong is None:
-        return
-    where, values = wrong
-    told = f"{where}: {len(values['hash_ids'])} hash_ids for input_length {values['input_length']}; "
-    size = _common_size([values, *(values for _, values in found[:_TOLD_LINES])])
-    if size is not None and size != block_tokens:
-        raise UserError(
-            f"{told}all lines fit blocks of {size} tokens, not of {block_tokens}: set workload.block_tokens: {size}"
-            + _bailian_unit(values)
-        )
-    blocks = -(-values["input_length"] // block_tokens)
-    raise UserError(
-        f"{told}write {blocks}, one per started block of {block_tokens} tokens (workload.block_tokens)"
-    )
-
-
-def _common_size(requests: Sequence[dict[str, Any]]) -> int | None:
-    """The block size that all requests' numbers of hash ids fit, a power of two where one does; None where none fits or none tells."""
-    if any(not values["hash_ids"] for values in requests):
-        return None
-    low = max(ceil(values["input_length"] / len(values["hash_ids"])) for values in requests)
-    highest = [
-        (values["input_length"] - 1) // (len(values["hash_ids"]) - 1)
-        for values in requests
-        if len(values["hash_ids"]) > 1
-    ]
-    high = min(highest, default=0)
-    if low > high:
-        return None
-    power = 1 << (low - 1).bit_length()
-    return power if power <= high else low
-
-
-def _bailian_unit(values: dict[str, Any]) -> str:
-    told = ", and workload.time_unit: s (this is Bailian's form, by its keys chat_id and parent_chat_id)"
-    return told if all(key in values for key in BAILIAN) else ""
-
-
-def _check_order(source: str, found: Sequence[tuple[str, dict[str, Any]]]) -> None:
-    last: float = 0
-    for where, values in found:
-        if values["timestamp"] < last:
-            raise UserError(
-                f"{where}: timestamp {values['timestamp']} is before the last one, {last}; "
-                "sort the trace by timestamp, from 0 on"
-            )
-        last = values["timestamp"]
-
-
-def _check_time(source: str, requests: Sequence[dict[str, Any]], told: str | None) -> None:
-    """Refuse a unit that makes requests come faster than engines serve them, or minutes apart, when another does not.
-
-    Where none is told, milliseconds are refused, too, when seconds would do as well.
-    """
-    time_unit = told or _USUAL_UNIT
-    if not requests:
-        return
-    bailian = all(key in requests[0] for key in BAILIAN)
-    stamps = [values["timestamp"] for values in requests]
-    units = ["s", "ms", "us"] if bailian else list(PER_SECOND)
-    if bailian and time_unit != "s" and any(stamp != int(stamp) for stamp in stamps):
-        raise UserError(
-            f"{source}: timestamps such as {next(s for s in stamps if s != int(s))} in Bailian's form (chat_id, parent_chat_id) "
-            f"are seconds, not {time_unit}: set workload.time_unit: s"
-        )
-    span = stamps[-1] - stamps[0]
-    if len(stamps) < _LEAST_REQUESTS or not span:
-        return
-    most = _MOST_RPS_BAILIAN if bailian else _MOST_RPS
-
-    def rate(unit: str) -> float:
-        return (len(stamps) - 1) * PER_SECOND[unit] / span
-
-    def fits(unit: str) -> bool:
-        return 1 / _MOST_GAP_S <= rate(unit) <= most
-
-    if told is None and fits(time_unit) and fits("s"):
-        raise UserError(
-            f"{source}: timestamps may be milliseconds ({rate(time_unit):.3g} requests/s) or seconds ({rate('s'):.3g}): set "
-            f"workload.time_unit: s, or ms, whichever they are"
-        )
-    other = next((unit for unit in units if fits(unit)), None)
-    if fits(time_unit) or other is None:
-        return
-    raise UserError(
-        f"{source}: with timestamps in {time_unit} it has {rate(time_unit):.3g} requests/s, in {other} {rate(other):.3g}: set "
-        f"workload.time_unit: {other}"
-    )
+def _ways(columns: Columns, limit: int) -> list[str]:
+    found = ["leave_out"] if int(columns.total_tokens.min()) <= limit else []
+    return [*found, "cut"] if int(columns.output_tokens.min()) < limit else found

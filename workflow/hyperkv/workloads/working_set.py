@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from . import Conversation
-from .prefix_tree import prefix_tree
+from .prefix_tree import as_they_are
+from .reuse import reuse_of
 
 
 def working_set_units(
     conversations: Sequence[Conversation], unit_tokens: int, save_decode_cache: bool
 ) -> int:
     """Distinct whole units (chunks, or an engine's blocks) of `unit_tokens` tokens in the saved contexts."""
-    return sum(prefix_tree(conversations, save_decode_cache).units(unit_tokens).count)
+    return reuse_of(conversations, as_they_are(conversations), save_decode_cache).units(unit_tokens)
 
 
 def working_set(

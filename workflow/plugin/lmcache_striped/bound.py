@@ -158,19 +158,30 @@ class Bound:
             entries = {
                 key: Entry(key, size, self._stripes(size)) for key, size in zip(keys, sizes, strict=True)
             }
+            largest = max((entry.stored_bytes for entry in entries.values()), default=0)
+            if largest > self.most_bytes:
+                raise StoreError(
+                    f"bound_bytes: {self.most_bytes:,} bytes do not hold a chunk, which takes {largest:,}; raise it"
+                )
             with self._lock:
+                before = self._prompts.before(keys)
                 known = [entry for key in entries if (entry := self._order.find(key)) is not None]
                 new = sum(each.stored_bytes for each in entries.values()) - sum(
                     each.stored_bytes for each in known
                 )
                 gone = self._order.oldest(self._order.used_bytes + new - self.most_bytes, frozenset(entries))
             self._remove(gone)
+            if not {entry.key for entry in gone}.isdisjoint(before):
+                self._say(
+                    f"bound_bytes: {self.most_bytes:,} bytes do not hold the prompts that come at once: the beginning of one went while "
+                    "its end was saved; raise it"
+                )
             with self._lock:
                 self._evicted += len(gone)
                 self._evicted_bytes += sum(entry.stored_bytes for entry in gone)
                 for key in reversed(entries):
                     self._order.save(key, entries[key].chunk_bytes, entries[key].stripes)
-                for key in self._prompts.before(keys):
+                for key in before:
                     self._order.use(key)
             try:
                 self._append()

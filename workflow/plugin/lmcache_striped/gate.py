@@ -13,26 +13,23 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from statistics import median
 
 import numpy as np
 
 from .estimates import Curve
-from .gate_counts import LOAD, PROMPT, GateCounts, decided_line, took_line
+from .gate_counts import LOAD, PROMPT, Compared, GateCounts, decided_line, took_line
 from .gpu_work import GpuWork, Prompt
 from .store_work import Load, StoreWork
 
 OFF, TTFT, THROUGHPUT = OBJECTIVES = ("off", "ttft", "throughput")
 _LEAST_GAIN = 0.02  # of the seconds to compute all, for a load to be worth it
-_MOST_CAUTION = 0.5
-_RECENT = 32
 _LEFT, _LEFT_S = 1 << 16, 60.0
 _PROBE_BYTES, _PROBE_SHARE, _PROBED = 32 << 20, 0.03, 64
 _PROMISE_S = 1.0
 _UNTOLD_S = 5.0
 _COME_MEANWHILE = 0.3  # requests that come while one is computed, and wait for it
 _IN_TIME = 0.7  # of the SLO, for a first token to be predicted within it
-_COMPARED = 1 << 16
+_DECIDED = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -101,13 +98,11 @@ class Gate:
         self._lock = threading.Lock()
         self._left: OrderedDict[Hashable, float] = OrderedDict()
         self._unloaded: deque[Hashable] = deque(maxlen=_PROBED)
-        self._decided: deque[tuple[int, int]] = deque(maxlen=_COMPARED)
-        self._took: deque[tuple[str, float, float]] = deque(maxlen=_COMPARED)
-        self._errors: deque[float] = deque(maxlen=_RECENT)
-        self._caution = 0.0
+        self._decided: deque[tuple[int, int]] = deque(maxlen=_DECIDED)
+        self._compared = Compared()
         self._probe_from_s = float("-inf")
         self._untold_s: float | None = None
-        self._warned = False
+        self._warned = self._warned_off = False
         if points is not None:
             self.set_curve(points)
 
@@ -183,7 +178,7 @@ class Gate:
                     prompt.ready_s = now
                 if whole and prompt.predicted_s > 0:
                     told = (LOAD, prompt.load_s, now - (load.since_s if self._blocking else prompt.since_s))
-                    self._compare(told)
+                    self._compared.add(*told)
         self._tell_took(told)
 
     def busy_until(self, end_s: float) -> None:
@@ -205,10 +200,15 @@ class Gate:
                 prompt = self._gpu.saved(key, now)
                 if prompt is not None and prompt.predicted_s > 0:
                     told.append((PROMPT, prompt.predicted_s + self._gpu.lag_s, now - prompt.since_s))
-                    self._compare(told[-1])
-            self._store.touch(keys, size)
+                    self._compared.add(*told[-1])
+            self._store.touch([key for key, there in zip(keys, found, strict=True) if not there])
         for line in told:
             self._tell_took(line)
+        if told and not self._warned_off and (times := self._compared.far_off) is not None:
+            self._warned_off = True
+            self._warn(
+                f"gate: first tokens take {times:.2g} times what is predicted; is gate_curve this engine's?"
+            )
         return found
 
     def to_probe(self) -> list[Hashable]:
@@ -242,7 +242,7 @@ class Gate:
     def counts(self) -> GateCounts:
         """What has been decided, and how well it was predicted."""
         with self._lock:
-            return GateCounts.of(list(self._decided), list(self._took))
+            return GateCounts.of(list(self._decided), list(self._compared.took))
 
     @property
     def told(self) -> str:
@@ -274,7 +274,7 @@ class Gate:
         compute_s = gpu.pace * gpu.compute_s(np.maximum(tokens - loaded, 1), context + loaded)
         until_s = np.add if self._blocking else np.maximum
         first_s = until_s(queue_s, load_s) + compute_s
-        cautious_s = load_s * (1 + self._caution)
+        cautious_s = load_s * (1 + self._compared.caution)
         price = until_s(queue_s, cautious_s) + compute_s
         taken_s = compute_s + cautious_s * self._blocking
         if self.objective == THROUGHPUT:
@@ -318,6 +318,7 @@ class Gate:
             key=keys[-1] if found < len(keys) else None,
             since_s=now,
             found=found,
+            left=found < present,
             new_tokens=new,
             queue_s=decision.queue_s or 0.0,
             load_s=load_s - float(gpu.extra_s(found)),
@@ -337,13 +338,6 @@ class Gate:
         while len(self._left) > _LEFT:
             self._left.popitem(last=False)
         self._decided.append((found, present))
-
-    def _compare(self, took: tuple[str, float, float]) -> None:
-        kind, predicted_s, taken_s = took
-        self._took.append(took)
-        if kind == LOAD and taken_s > 0:
-            self._errors.append(abs(predicted_s - taken_s) / taken_s)
-            self._caution = min(median(self._errors), _MOST_CAUTION)
 
     def _tell_took(self, took: tuple[str, float, float] | None) -> None:
         if took is not None and self._tell is not None:

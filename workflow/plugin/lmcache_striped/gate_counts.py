@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 LOAD, PROMPT = "load", "prompt"
+_COMPARED, _RECENT = 1 << 16, 32
+_MOST_CAUTION = 0.5
+_FAR = 3.0
 _DECIDED = re.compile(r"striped: gate found (\d+) of (\d+) chunks")
 _TOOK = re.compile(rf"striped: gate: ({LOAD}|{PROMPT}) predicted ([0-9.]+) s, took ([0-9.]+) s")
 
@@ -51,6 +55,34 @@ class GateCounts:
             *_middle_and_p90(errors[LOAD]),
             *_middle_and_p90(errors[PROMPT]),
         )
+
+
+class Compared:
+    """What was predicted, and what it took. took: LOAD or PROMPT, predicted seconds, seconds taken. caution: how far off loads are in
+    the median, at most _MOST_CAUTION."""
+
+    def __init__(self) -> None:
+        self.took: deque[tuple[str, float, float]] = deque(maxlen=_COMPARED)
+        self.caution = 0.0
+        self._loads: deque[float] = deque(maxlen=_RECENT)
+        self._prompts: deque[float] = deque(maxlen=_RECENT)
+
+    def add(self, kind: str, predicted_s: float, taken_s: float) -> None:
+        """One more."""
+        self.took.append((kind, predicted_s, taken_s))
+        if kind == PROMPT:
+            self._prompts.append(taken_s / predicted_s)
+        elif taken_s > 0:
+            self._loads.append(abs(predicted_s - taken_s) / taken_s)
+            self.caution = min(median(self._loads), _MOST_CAUTION)
+
+    @property
+    def far_off(self) -> float | None:
+        """How many times as long as predicted first tokens take in the median, where that is _FAR times or less than a _FARth."""
+        if len(self._prompts) < _RECENT:
+            return None
+        times = median(self._prompts)
+        return None if 1 / _FAR <= times <= _FAR else times
 
 
 def decided_line(found: int, present: int, rest: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import threading
@@ -40,7 +41,7 @@ class GateFeed:
         warn: Callable[[str], None],
         blocking: bool = False,
     ):
-        warm = 0 if settings.read == "direct" else _available_bytes() // 2
+        warm = 0 if settings.read == "direct" else warm_bytes()
         own = settings.gate
         self.gate = Gate(
             own.objective,
@@ -119,7 +120,8 @@ class GateFeed:
             self._curve_read = version
             self.gate.set_curve(json.loads(self._curve.read_text()))
         except FileNotFoundError:
-            return
+            if self._lookup_s > float("-inf"):
+                self._say(f"gate_curve: {self._curve} is not there")
         except (OSError, ValueError, UserError) as error:
             self._say(f"gate_curve: {self._curve} is not read: {error}")
 
@@ -127,7 +129,7 @@ class GateFeed:
         try:
             with _WITHOUT_PROXY.open(address, timeout=_TIMEOUT_S) as answer:
                 found = _REQUESTS.findall(answer.read())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             self._say(f"gate_metrics: {address} is not read: {error}")
             return
         waiting, running = ([float(count) for state, count in found if state == word] for word in _STATES)
@@ -143,11 +145,11 @@ class GateFeed:
             self._warn(line)
 
 
-def _available_bytes() -> int:
-    """Memory that the system could give to its page cache; 0 where it does not say."""
+def warm_bytes() -> int:
+    """How much of what was saved or loaded last is likely in the page cache: half of what the system could give it, 0 where it does not say."""
     try:
         text = Path("/proc/meminfo").read_text()
     except OSError:
         return 0
     found = re.search(r"MemAvailable: *(\d+) kB", text)
-    return int(found[1]) << 10 if found else 0
+    return int(found[1]) << 9 if found else 0

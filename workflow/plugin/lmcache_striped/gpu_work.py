@@ -16,6 +16,7 @@ _PACES = (0.5, 2.0)
 _MOST_LAG_S = 0.3
 _GAIN = 0.2
 _RECENT, _OF_LEAST = 16, 4  # others that came between make it longer, nothing makes it shorter
+_DOUBTED = 0.97  # of what passes behind a load, for every prompt that so was computed instead
 _TELLING = 32  # chunks that count half for what passes behind a load
 _FRESH_S = 1.0
 _REMEMBERED_S = 60.0
@@ -25,7 +26,8 @@ _REMEMBERED_S = 60.0
 class Prompt:
     """A prompt from its lookup to its last save.
 
-    key: of the last chunk that is not found, whose save ends it; None when all was found. ready_s: when what was found is loaded.
+    key: of the last chunk that is not found, whose save ends it; None when all was found. left: whether chunks are there that were not
+    found. ready_s: when what was found is loaded.
     compute_s: of the rest, by the curve. predicted_s: from the lookup until it is computed.
     """
 
@@ -38,6 +40,7 @@ class Prompt:
     compute_s: float
     predicted_s: float
     ready_s: float
+    left: bool = False
     loaded_s: float | None = None
 
 
@@ -122,6 +125,8 @@ class GpuWork:
         return prompt
 
     def _observe(self, prompt: Prompt, now: float) -> None:
+        if prompt.left and not prompt.found:
+            self._extra_s *= _DOUBTED
         if prompt.found and prompt.loaded_s is None:
             self._free_s = max(self._free_s, now)
             return

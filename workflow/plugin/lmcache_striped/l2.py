@@ -25,6 +25,7 @@ from .cache import StripedCache
 from .cache_settings import settings_from
 from .chunk_names import Columns, row_and_chunk
 from .gate_feed import GateFeed
+from .lmcache_pool import LMCachePool, follow_lmcache
 from .save_queue import Saving
 from .threads import started
 
@@ -39,8 +40,8 @@ class StripedL2:
 
     warn: is told in a line when saves are dropped; note, what the gate decided; the cache's own `report`, when a lookup or a load
     failed in a way that the cache does not know. Lookups have a thread of their own, and every load that goes on at once; a lookup
-    finds leading chunks only, which is what a prefix cache asks for, and of these what the gate finds worth loading (gate.py).
-    Raises UserError.
+    finds leading chunks only, which is what a prefix cache asks for, and of these what the gate finds worth loading (gate.py), besides
+    those that LMCache's own pool has. Raises UserError.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class StripedL2:
         self.cache = cache
         self._warn = warn
         self._feed = GateFeed.of(cache.settings, note, warn)
+        self.pool = LMCachePool()
         self._left: dict[str, tuple[str, ...]] = {}
         self._sizes: dict[str, int] = {}
         self._numbers = itertools.count()
@@ -79,14 +81,17 @@ class StripedL2:
         return self._submit(self._lookups, look)
 
     def _found(self, feed: GateFeed, columns: Columns, present: int) -> int:
+        """How many leading chunks are found: those in LMCache's pool, which costs no load, and behind them what the gate finds."""
         feed.looked_up()
-        chunks = columns.chunks
-        found = feed.gate.decide(chunks, present).found
-        if found < present:
-            self._left = dict(zip(chunks[found:present], columns.names[found:present], strict=True))
+        held = self.pool.leading(columns.names)
+        chunks, there = columns.chunks[held:], max(present - held, 0)
+        found = feed.gate.decide(chunks, there, context_tokens=held * feed.gate.chunk_tokens).found
+        if found < there:
+            names = columns.names[held + found : present]
+            self._left = dict(zip(chunks[found:there], names, strict=True))
         if probed := feed.gate.to_probe():
             self._loads.submit(self._probe, feed, [self._left[key] for key in probed if key in self._left])
-        return found
+        return min(held, present) + found
 
     def _probe(self, feed: GateFeed, columns: list[tuple[str, ...]]) -> None:
         """Load chunks that were left into a buffer of our own, so that the gate learns how fast the store is now."""
@@ -106,6 +111,7 @@ class StripedL2:
         self, feed: GateFeed, keys: Sequence[str], arrays: Sequence[np.ndarray]
     ) -> Callable[[], list[bool]]:
         """What loads, when its turn comes, and tells the gate."""
+        self.pool.went(keys)
         chunks = list(dict.fromkeys(row_and_chunk(key)[1] for key in keys))
         waiting = feed.gate.load_waits(chunks, sum(array.size for array in arrays))
 
@@ -207,6 +213,8 @@ class StripedL2Client(StripedL2):
         logs = (self._logger.error, self._logger.warning, self._logger.info)
         report, warn, note = (partial(log, "striped: %s") for log in logs)
         super().__init__(StripedCache(settings, report, warn, note), warn, note)
+        if self._feed is not None:
+            follow_lmcache(self.pool, warn)
 
     def close(self) -> None:
         super().close()

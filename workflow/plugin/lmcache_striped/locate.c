@@ -18,6 +18,7 @@ struct channel {
 struct conversation {
   struct channel *channel;
   struct input in;
+  uint64_t asked, taken; /* pieces by get_beside */
 };
 
 /* How many pieces the next command asks for: one stripe 0 by GET, or others by LOCATE. */
@@ -125,22 +126,30 @@ static int take_piece(struct conversation *with, struct piece *piece, uint64_t h
   return error;
 }
 
-/* Get what the server of this connection has in memory, while others read files. */
-static int get_beside(struct conversation *with, struct piece *pieces, uint64_t head_bytes) {
-  struct piece *at = pieces + with->channel->first, *end = at + with->channel->count;
-  while (at < end) {
-    struct piece *some = at;
-    unsigned count = 0;
-    for (; at < end && count < GETS; at++) count += at->file == IN_MEMORY;
-    int error = count ? send_commands(with, some, at - some, 1) : 0;
-    for (; some < at && !error; some++) {
-      if (some->file != IN_MEMORY) continue;
-      error = take_piece(with, some, head_bytes);
-      moved(&with->in.clock, with->in.clock.time.command_bytes);
+/* Get what servers have in memory, while others read files: of all channels some, so that no server waits for another. */
+static void get_beside(struct conversation *all, uint64_t channel_count, struct piece *pieces, uint64_t head_bytes) {
+  for (int left = 1; left;) {
+    left = 0;
+    for (uint64_t i = 0; i < channel_count; i++) {
+      struct conversation *with = all + i;
+      struct channel *channel = with->channel;
+      uint64_t end = channel->first + channel->count;
+      unsigned count = 0;
+      with->taken = with->asked;
+      if (channel->status) continue;
+      for (; with->asked < end && count < GETS; with->asked++) count += pieces[with->asked].file == IN_MEMORY;
+      left |= with->asked < end;
+      if (count) channel->status = send_commands(with, pieces + with->taken, with->asked - with->taken, 1);
     }
-    if (error) return error;
+    for (uint64_t i = 0; i < channel_count; i++) {
+      struct conversation *with = all + i;
+      for (; with->taken < with->asked && !with->channel->status; with->taken++) {
+        if (pieces[with->taken].file != IN_MEMORY) continue;
+        with->channel->status = take_piece(with, pieces + with->taken, head_bytes);
+        moved(&with->in.clock, with->in.clock.time.command_bytes);
+      }
+    }
   }
-  return 0;
 }
 
 static int take_replies(struct conversation *with, struct job *job, struct files *files, struct piece *pieces, uint64_t first,
@@ -179,6 +188,7 @@ int striped_direct(struct reader *reader, struct channel *channels, uint64_t cha
   uint64_t most = 0;
   for (uint64_t i = 0; i < channel_count; i++) {
     all[i].channel = channels + i;
+    all[i].asked = channels[i].first;
     all[i].in.fd = channels[i].fd;
     all[i].in.clock = begun(time);
     if (channels[i].count > most) most = channels[i].count;
@@ -197,10 +207,7 @@ int striped_direct(struct reader *reader, struct channel *channels, uint64_t cha
   }
   uint64_t in_memory = 0;
   for (uint64_t at = 0; at < count; at++) in_memory += pieces[at].file == IN_MEMORY;
-  for (uint64_t i = 0; i < channel_count && in_memory * BESIDE <= job->given; i++) {
-    int error = channels[i].status ? 0 : get_beside(all + i, pieces, head_bytes);
-    if (error) channels[i].status = error;
-  }
+  if (in_memory && in_memory * BESIDE <= job->given) get_beside(all, channel_count, pieces, head_bytes);
   for (uint64_t i = 0; i < channel_count; i++)
     if (!channels[i].status && all[i].in.have > all[i].in.at) channels[i].status = TOO_MUCH;
   job_end(job);

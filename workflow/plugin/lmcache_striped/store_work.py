@@ -12,6 +12,7 @@ from .estimates import Line
 
 _TOUCHED = 1 << 16  # chunks of which is known when they were last saved or loaded
 _MOSTLY = 0.9
+_ALIKE = 1.3  # how many times as long as warm chunks cold ones may take, and memory makes no difference
 
 
 @dataclass(eq=False)
@@ -52,7 +53,8 @@ class StoreWork:
     def __init__(self, chunk_bytes: int = 0, warm_bytes: int = 0):
         self.chunk_bytes = chunk_bytes
         self._warm_bytes = warm_bytes
-        self._cold, self._warm = Line(), Line()
+        self._any, self._cold, self._warm = Line(), Line(), Line()
+        self._apart = False
         self._touched: OrderedDict[Hashable, float] = OrderedDict()
         self._moved = 0.0
         self._promises: OrderedDict[int, Promise] = OrderedDict()
@@ -65,7 +67,7 @@ class StoreWork:
     @property
     def known(self) -> bool:
         """Whether a load has ended, so that seconds can be told, and a chunk's size is known."""
-        return bool(self.chunk_bytes and self._cold.seen + self._warm.seen)
+        return bool(self.chunk_bytes and self._any.seen)
 
     @property
     def idle(self) -> bool:
@@ -75,7 +77,7 @@ class StoreWork:
     @property
     def gbps(self) -> float | None:
         """What the store gives, of cold chunks where those were loaded; None when not known."""
-        line = self._cold if self._cold.seen else self._warm
+        line = self._cold if self._apart else self._any
         return 1e-9 / line.per_unit if line.seen else None
 
     def promise(self, keys: Sequence[Hashable], until_s: float, lookup: object) -> None:
@@ -117,13 +119,13 @@ class StoreWork:
         self._running.remove(load)
         if whole and load.served_s > 0:
             self._observe(load, load.served_s)
-            self.touch(load.keys, load.cold + load.warm)
+            self.touch(load.keys)
 
-    def touch(self, keys: Sequence[Hashable], size: float) -> None:
+    def touch(self, keys: Sequence[Hashable]) -> None:
         """These chunks have just been saved or loaded, and so may be in memory."""
         if not self._warm_bytes:
             return
-        self._moved += size
+        self._moved += len(keys) * self.chunk_bytes
         for key in keys:
             self._touched[key] = self._moved
             self._touched.move_to_end(key)
@@ -158,20 +160,25 @@ class StoreWork:
 
     def _seconds(self, loads, cold, warm):  # type: ignore[no-untyped-def]
         """Of so many loads of so many bytes together; bytes may be arrays."""
-        slow, fast = (self._cold, self._warm) if self._cold.seen else (self._warm, self._cold)
-        fast = fast if fast.seen else slow
-        return loads * slow.fixed + slow.per_unit * cold + fast.per_unit * warm
+        if not self._apart:
+            return loads * self._any.fixed + self._any.per_unit * (cold + warm)
+        return loads * self._cold.fixed + self._cold.per_unit * cold + self._warm.per_unit * warm
 
     def _observe(self, load: Load, took_s: float) -> None:
+        """Learn of all loads together, and of cold and warm ones by themselves, which count where they are apart."""
         size = load.cold + load.warm
+        self._any.observe(size, took_s)
         if load.warm >= _MOSTLY * size and self._warm_bytes:
             self._warm.observe(size, took_s)
         elif load.cold >= _MOSTLY * size:
             self._cold.observe(size, took_s)
-        elif (expected := self._seconds(1, load.cold, load.warm)) > 0:
+        elif self._apart:
+            expected = self._seconds(1, load.cold, load.warm)
             share = (expected - self._seconds(0, 0.0, load.warm)) / expected
             self._cold.observe(load.cold, took_s * share)
             self._warm.observe(load.warm, took_s * (1 - share))
+        if self._cold.seen and self._warm.seen:
+            self._apart = self._cold.seconds(size) > _ALIKE * self._warm.seconds(size)
 
     def _split(self, keys: Sequence[Hashable], size: float) -> tuple[float, float]:
         """Bytes of these chunks that are cold, and those that are warm."""

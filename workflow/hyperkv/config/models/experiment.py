@@ -44,7 +44,7 @@ class Experiment(Section):
     in one job."""
     loop: Literal["closed", "open"] = "closed"
     """`closed`, a client sends its next request when the last is answered; `open`, conversations begin at
-    Poisson times whatever the engine does (engine vllm). A Mooncake trace keeps its own times with engine
+    Poisson times whatever the engine does (engine vllm). A trace keeps its own times with engine
     vllm."""
     slo: Slo = section(Slo)
     active_conversations: OrNull[Count] = key(None, unit="conversations")

@@ -53,5 +53,5 @@ class Tune(Section):
     space: dict[ParameterName, Values] = key({}, unit="the parameter's")
     """Values to try by the parameter's name, the scenario's own added when it is missing; null for a key that
     is not set. Whole numbers without a gap are searched by their order. Parameters are stripe_bytes, stripes_in_flight, connections, processes, socket, chunk_tokens,
-    kv_dtype, page_cache, save_decode_cache, settings.KEY and environment.NAME. One that the store or connector
+    kv_dtype, page_cache, save_decode_cache, save, gate, settings.KEY and environment.NAME. One that the store or connector
     does not have is left out, and that is said."""

@@ -14,7 +14,7 @@ from .values import Count, Given, Range, Section, key, optional
 class _Kind(Given):
     max_context_tokens: Count = optional(unit="tokens")
     """multi_turn, text: a conversation ends before the turn that would pass it, of text without this key before
-    what model and engine take. long_documents: ranges that may pass it are refused. mooncake: requests that
+    what model and engine take. long_documents: ranges that may pass it are refused. trace: requests that
     pass it are what long_requests is about."""
 
 
@@ -52,20 +52,22 @@ class LongDocuments(_Kind):
     """How often a document is asked about."""
 
 
-class Mooncake(_Kind):
-    """A trace with hash_ids, in Mooncake's or Bailian's form."""
+class Trace(_Kind):
+    """Requests of a trace, in any of the forms that docs/experiment.md lists."""
 
-    kind: Literal["mooncake"]
+    kind: Literal["trace"]
     trace: Path
-    """The trace, JSON lines, plain or .gz, .bz2 or .xz, with timestamp, input_length, output_length and
-    hash_ids; `snakemake fetch_trace` downloads the published one to results/traces."""
+    """The trace: JSON lines, a JSON array or a table such as CSV, plain or .gz, .bz2, .xz or .zst;
+    `snakemake fetch_trace` downloads a published one to results/traces."""
+    form: Literal["mooncake", "bailian", "agentic", "burstgpt", "azure"] = optional()
+    """Its form; recognised by its first record without this key."""
     max_requests: Count = optional(unit="requests")
     """Take the trace's first so many requests."""
     block_tokens: Count = optional(unit="tokens")
-    """Tokens per hash id, 512 without this key; Bailian's traces have 16."""
+    """Tokens per hash id, without this key what the form has: Mooncake 512, Bailian 16; agentic traces say it themselves."""
     time_unit: Literal["ms", "s", "us"] = optional()
-    """Unit of the timestamps, ms without this key, which is asked for where they may be seconds as well;
-    Bailian's traces have s."""
+    """Unit of the timestamps, without this key what the form has: Mooncake ms, and it is asked for where
+    they may be seconds as well; Bailian, agentic and BurstGPT s; Azure's traces have dates."""
     long_requests: Literal["refuse", "leave_out", "cut"] = optional()
     """What becomes of requests whose prompt and answer pass max_context_tokens, or what the model and the
     engine take where that is not given. `refuse` (without this key) stops; `leave_out` leaves the request
@@ -94,14 +96,16 @@ class Text(_Kind):
 KINDS: dict[str, type[Section]] = {
     "multi_turn": MultiTurn,
     "long_documents": LongDocuments,
-    "mooncake": Mooncake,
+    "trace": Trace,
     "text": Text,
 }
 _KEYS = {name for kind in KINDS.values() for name in kind.model_fields}
 
 
 def of_its_kind(workload: Any) -> Any:
-    """A workload less the keys of other kinds, which come from a configuration below."""
+    """A workload less the keys of other kinds, which come from a configuration below; kind mooncake is what trace was called."""
+    if isinstance(workload, Mapping) and workload.get("kind") == "mooncake":
+        workload = {**workload, "kind": "trace"}
     if not isinstance(workload, Mapping) or workload.get("kind") not in list(KINDS):
         return workload
     others = _KEYS - set(KINDS[workload["kind"]].model_fields)
@@ -109,5 +113,5 @@ def of_its_kind(workload: Any) -> Any:
 
 
 Workload = Annotated[
-    MultiTurn | LongDocuments | Mooncake | Text, Discriminator("kind"), BeforeValidator(of_its_kind)
+    MultiTurn | LongDocuments | Trace | Text, Discriminator("kind"), BeforeValidator(of_its_kind)
 ]

@@ -10,6 +10,7 @@ from typing import Any
 
 from ....plugin.lmcache_striped.file_counts import FileCounts
 from ....plugin.lmcache_striped.gate import Gate
+from ....plugin.lmcache_striped.gate_feed import warm_bytes
 from ....plugin.lmcache_striped.second_use import SecondUse
 from ...base.errors import UserError
 from ...cells.cell import CellSpec, StoreWindow, check_room, frame, gate_evidence, open_store
@@ -181,6 +182,7 @@ def _gating(cell: CellSpec, gpu: GpuModel, tiers: RealTiers | None, clock: Virtu
         clock,
         curve_points(gpu, cell.spec["replay"]["max_num_batched_tokens"]),
         tiers.chunk_bytes,
+        warm_bytes() if cell.scenario["page_cache"] == "keep" else 0,
         slo_s=None if slo_ms is None else slo_ms / 1e3,
     )
     return Gating(gate, tiers, chunk_tokens)

@@ -17,6 +17,7 @@ from ...workloads.multi_turn import MultiTurn
 from .modelled import Device
 
 GPUS, MODELS = Path("config/gpus"), Path("config/models")
+WARM_BYTES = 8 << 30
 _MOST_GPUS, _LEAST_PARAMETERS, _LEAST_PER_CLIENT = 8, 10**9, 12
 
 
@@ -89,7 +90,7 @@ def draw(number: int, seed: int, requests: int) -> ModelCell:
         call_s=between(2e-4, 5e-3),
         noise=one_of(0.0, 0.03, 0.1),
         warm_gbps=2 * gbps,
-        warm_bytes=one_of(0, 0, 8 << 30),
+        warm_bytes=one_of(0, 0, WARM_BYTES),
     )
     turns = one_of(8, 16)
     workload = MultiTurn(

@@ -39,7 +39,7 @@ from ...workloads.chunks import chain_keys
 from ...workloads.multi_turn import conversations
 from .engine import ReplayEngine
 from .gating import Gating, curve_points
-from .model_cell import ModelCell, draw
+from .model_cell import WARM_BYTES, ModelCell, draw
 from .modelled import ModelTiers
 from .request import KeyedConversation, ReplayResult, ReplaySettings, VirtualClock
 
@@ -52,6 +52,7 @@ BLOCK_TOKENS, STEP_TOKENS, SEQUENCES = 16, 8192, 64
 _THINK_S = 0.05
 _STAGING_BYTES = 8 << 30
 _SLO = 2.0
+_WARM_BYTES = WARM_BYTES // 2  # a gate goes by half of the memory that there is
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,9 @@ def play(
         device = replace(cell.device, changes=((change_s, cell.change),))
         tiers = ModelTiers(device, chunk_bytes, clock, repeat)
     if tiers is not None and mode != ALWAYS:
-        gate = Gate(mode, chunk_tokens, clock, curve_points(gpu, STEP_TOKENS), chunk_bytes, slo_s=slo_s)
+        gate = Gate(
+            mode, chunk_tokens, clock, curve_points(gpu, STEP_TOKENS), chunk_bytes, _WARM_BYTES, slo_s=slo_s
+        )
         gating = Gating(gate, tiers, chunk_tokens)
     blocks = -(-longest_context(item.conversation for item in keyed) // BLOCK_TOKENS)
     settings = ReplaySettings(

@@ -310,7 +310,7 @@ def context_tokens(cell: CellSpec) -> int:
     return max(single, workload) + ROOM_TOKENS
 
 
-def conversations_of(cell: CellSpec) -> list[Conversation]:
+def conversations_of(cell: CellSpec) -> Sequence[Conversation]:
     """The conversations of one load: the same for every scenario, others for every load and repeat."""
     found = make_workload(cell.spec["workload"], (cell.seed * 1009 + int(cell.load)) % 2**32)
     each = cell.spec["loadgen"]["conversations_per_client"]
