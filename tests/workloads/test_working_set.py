@@ -116,7 +116,9 @@ def test_the_run_is_not_refused_where_the_working_set_fits(tmp_path, monkeypatch
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(1 << 40, 0, needed))
     assert measure_cell(shared).evidence.sent_requests == 40
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(1 << 40, 0, needed - 1))
-    with pytest.raises(UserError, match=r"GB needed on the disk of .* free; choose another data_dir or a smaller"):
+    with pytest.raises(
+        UserError, match=r"GB needed on the disk of .* free; choose another data_dir or a smaller"
+    ):
         measure_cell(shared)
 
 
