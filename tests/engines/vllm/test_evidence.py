@@ -129,7 +129,7 @@ def test_a_buffer_that_held_many_chunks_makes_an_ssd_cell_invalid():
     assert evidence.dram_hit_tokens == 26880
     assert reason == (
         "26880 of 107520 hit tokens came from the buffer of LMCache's server, so that the device read 75% of what "
-        "hits asked for"
+        "hits asked for; dram_pool_bytes makes a pool of it, whose hits are DRAM's"
     )
 
 

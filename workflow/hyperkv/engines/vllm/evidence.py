@@ -182,7 +182,10 @@ def faults_in(
     if cell.scenario["tier"] == "ssd" and external and stored is not None and told:
         share = stored / external * min(1.0, evidence.device_share or 0.0)
         if share < cell.spec["evidence"]["device_share_min"]:
-            found.append(f"{told[0]}, so that the device read {share:.0%} of what hits asked for")
+            found.append(
+                f"{told[0]}, so that the device read {share:.0%} of what hits asked for; dram_pool_bytes makes a pool of it, whose "
+                "hits are DRAM's"
+            )
     if retrieved is not None and external is not None and retrieved < external:
         found.append(f"vLLM counts {external} tokens as loaded, LMCache loaded {retrieved}")
     loads, saves = (counted.get(f"tier_{word}_failures") or 0 for word in ("load", "save"))
