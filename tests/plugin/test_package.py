@@ -17,7 +17,13 @@ from workflow.hyperkv.stores.registry import make_store
 
 PLUGIN = Path(__file__).parents[2] / "workflow/plugin"
 MODULES = sorted((PLUGIN / "lmcache_striped").glob("*.py"))
-HOSTS = {"remote": {"lmcache"}, "l2": {"lmcache"}, "password": {"lmcache"}, "tier": {"vllm"}}
+HOSTS = {
+    "remote": {"lmcache"},
+    "l2": {"lmcache"},
+    "lmcache_pool": {"lmcache"},
+    "password": {"lmcache"},
+    "tier": {"vllm"},
+}
 
 SAVED_AND_LOADED = """
 import json, sys

@@ -52,6 +52,9 @@ def test_every_column_is_filled_but_for_what_a_run_without_engine_does_not_know(
         "file_stripes",
         "get_stripes",
         "retried_stripes",
+        "cpu_energy_j",
+        "gpu_energy_j",
+        "energy_j_per_mtoken",
     }
     unknown |= {name for name in Evidence.model_fields if name.startswith(("gate_", "shaped_"))}
     for name in ("cells", "scenarios", "ratios", "sweep_time"):

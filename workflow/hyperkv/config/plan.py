@@ -304,7 +304,8 @@ def bits_spec(config: Mapping[str, Any]) -> str:
             "config: vllm.model_dir: bits are measured with a model's own weights; name its folder here"
         )
     spec = {key: config["pairs"][key] for key in ("conversations", "answer_tokens")}
-    environment = config["vllm"]["environment"] | config["vllm"]["pairs"][PAIRS[0]]["environment"]
+    environment = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"} | config["vllm"]["environment"]
+    environment |= config["vllm"]["pairs"][PAIRS[0]]["environment"]
     spec |= {"model": config["model"], "model_dir": folder, "environment": environment}
     return json.dumps(spec | {"device": config["vllm"]["device"]}, sort_keys=True)
 

@@ -10,11 +10,11 @@ import time
 import urllib.request
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 from .cache_settings import CacheSettings
 from .errors import UserError
 from .gate import OFF, Gate
+from .gate_settings import warm_bytes
 from .store_work import Load
 from .threads import refused
 
@@ -143,13 +143,3 @@ class GateFeed:
         if line not in self._warned and len(self._warned) < 100:
             self._warned.add(line)
             self._warn(line)
-
-
-def warm_bytes() -> int:
-    """How much of what was saved or loaded last is likely in the page cache: half of what the system could give it, 0 where it does not say."""
-    try:
-        text = Path("/proc/meminfo").read_text()
-    except OSError:
-        return 0
-    found = re.search(r"MemAvailable: *(\d+) kB", text)
-    return int(found[1]) << 9 if found else 0

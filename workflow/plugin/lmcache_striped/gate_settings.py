@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,3 +58,13 @@ def gate_from(values: Mapping[str, Any], prefix: str) -> GateSettings:
         None if tokens is None else int(tokens),
         slo_s,
     )
+
+
+def warm_bytes() -> int:
+    """How much of what was saved or loaded last is likely in the page cache: half of what the system could give it, 0 where it does not say."""
+    try:
+        text = Path("/proc/meminfo").read_text()
+    except OSError:
+        return 0
+    found = re.search(r"MemAvailable: *(\d+) kB", text)
+    return int(found[1]) << 9 if found else 0

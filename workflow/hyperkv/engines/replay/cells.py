@@ -10,7 +10,7 @@ from typing import Any
 
 from ....plugin.lmcache_striped.file_counts import FileCounts
 from ....plugin.lmcache_striped.gate import Gate
-from ....plugin.lmcache_striped.gate_feed import warm_bytes
+from ....plugin.lmcache_striped.gate_settings import warm_bytes
 from ....plugin.lmcache_striped.second_use import SecondUse
 from ...base.errors import UserError
 from ...cells.cell import CellSpec, StoreWindow, check_room, frame, gate_evidence, open_store
