@@ -15,6 +15,7 @@ from ..build.fetch_kvrocks import tarball_of
 from ..build.kvrocks_patches import check_patches
 from ..models.geometry import load_geometry
 from ..models.gpu import load_gpu
+from ..records.identity import FETCHED_TRACE
 from ..workloads import NothingLeft, longest_context, repeat_seed
 from ..workloads.context_limit import ContextLimit, check_context, let_in
 from ..workloads.factory import make_workload
@@ -36,7 +37,6 @@ from .plan import (
     requirements_of,
 )
 
-FETCHED_TRACE = "results/traces/mooncake_conversation.jsonl"
 GPUS = Path("config/gpus")
 
 

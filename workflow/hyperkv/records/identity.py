@@ -12,6 +12,8 @@ from ..base.digests import canonical_digest, sha256_of
 from .record_file import Identity
 
 BY_HAND = "by hand"
+FETCHED_TRACE = "results/traces/mooncake_conversation.jsonl"
+"""What rule fetch_trace downloads, by a pinned checksum."""
 
 
 def identity_of(spec: Mapping[str, Any], code: str) -> Identity:
@@ -21,11 +23,14 @@ def identity_of(spec: Mapping[str, Any], code: str) -> Identity:
 
 
 def files_of(spec: Mapping[str, Any]) -> list[str]:
-    """The files of a configuration that a stage's spec names and that are there: model, GPU, trace and texts."""
+    """The files of a configuration that a stage's spec names and that are there: model, GPU, trace and texts.
+
+    Not what a run makes meanwhile, the published trace and tokens of texts: an identity is the same before and afterwards.
+    """
     told = spec.get("sweep", spec)
     workload = told.get("workload", {})
-    named = [told.get("model"), told.get("gpu"), *(workload.get(key) for key in ("trace", "tokens"))]
-    return [path for path in named if path and Path(path).is_file()]
+    named = [told.get("model"), told.get("gpu"), *(workload.get(key) for key in ("trace", "file"))]
+    return [path for path in named if path and path != FETCHED_TRACE and Path(path).is_file()]
 
 
 def _contents_digest(path: str) -> str:
