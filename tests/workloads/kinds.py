@@ -1,6 +1,12 @@
 """A small workload of every kind, and what an unbounded cache makes of a conversation."""
 
+import json
 from pathlib import Path
+
+import pytest
+
+from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.workloads.factory import make_workload
 
 EXCERPT = Path(__file__).parents[1] / "data" / "mooncake_excerpt.jsonl"
 
@@ -31,3 +37,23 @@ def prefix_hit_tokens(turns, chunk_tokens: int, decode_saved: bool) -> int:
         hit += held // chunk_tokens * chunk_tokens
         held = turn.answer_end if decode_saved else turn.prompt_end
     return hit
+
+
+ROWS = [json.loads(line) for line in EXCERPT.read_text().splitlines()]
+
+
+def written(folder: Path, rows) -> str:
+    """A trace of these records."""
+    path = folder / "trace.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def mistake(**keys) -> str:
+    """The one line that a trace is refused with."""
+    with pytest.raises(UserError) as error:
+        make_workload({"kind": "trace", **keys})
+    message = str(error.value)
+    assert "\n" not in message
+    assert message.startswith(f"workload.trace: {keys['trace']}")
+    return message

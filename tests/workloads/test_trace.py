@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from tests.helpers import refused
-from tests.workloads.kinds import EXCERPT
-from workflow.hyperkv.base.errors import UserError
+from tests.workloads.kinds import EXCERPT, ROWS, mistake, written
 from workflow.hyperkv.workloads.factory import make_workload, workload_notes
 from workflow.hyperkv.workloads.trace import Trace, conversations, taken
 
@@ -94,25 +93,6 @@ def test_the_whole_trace():
     assert np.mean([r.turns[0].prompt_end for r in requests]) == pytest.approx(12_035, abs=1)
     longest = max(requests, key=lambda r: r.turns[0].prompt_end)
     assert len(longest.tokens) == longest.turns[0].answer_end
-
-
-ROWS = [json.loads(line) for line in EXCERPT.read_text().splitlines()]
-
-
-def written(folder: Path, rows) -> str:
-    path = folder / "trace.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(path)
-
-
-def mistake(**keys) -> str:
-    """The one line that a trace is refused with."""
-    with pytest.raises(UserError) as error:
-        make_workload({"kind": "trace", **keys})
-    message = str(error.value)
-    assert "\n" not in message
-    assert message.startswith(f"workload.trace: {keys['trace']}")
-    return message
 
 
 LIMIT = 7000

@@ -1,38 +1,19 @@
 """Block sizes and time units that do not fit a trace are told with those that do."""
 
 import json
-from pathlib import Path
 
 import pytest
 
-from tests.workloads.kinds import EXCERPT
-from workflow.hyperkv.base.errors import UserError
+from tests.workloads.kinds import EXCERPT, ROWS, mistake, written
 from workflow.hyperkv.workloads.factory import make_workload
 from workflow.hyperkv.workloads.trace import Trace, conversations
 
-ROWS = [json.loads(line) for line in EXCERPT.read_text().splitlines()]
 BAILIAN = EXCERPT.parent / "traces" / "bailian.jsonl"
 
 
 def bailian(count: int = 20) -> list[dict]:
     """The first requests of Bailian's head."""
     return [json.loads(line) for line in BAILIAN.read_text().splitlines()[:count]]
-
-
-def written(folder: Path, rows) -> str:
-    path = folder / "trace.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(path)
-
-
-def mistake(**keys) -> str:
-    """The one line that a trace is refused with."""
-    with pytest.raises(UserError) as error:
-        make_workload({"kind": "trace", **keys})
-    message = str(error.value)
-    assert "\n" not in message
-    assert message.startswith(f"workload.trace: {keys['trace']}")
-    return message
 
 
 @pytest.mark.parametrize(("unit", "arrival"), [("ms", 0.04), ("s", 40.0), ("us", 4e-5)])

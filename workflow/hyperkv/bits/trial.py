@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -146,7 +145,6 @@ def _from_vllm(
         words = ["--model", spec["model_dir"], "--kv-dtype", kv_dtype, "--asked", str(file)]
         ran = subprocess.run(
             [sys.executable, "-m", "workflow.hyperkv.bits.hbm", *words],
-            env=os.environ | spec["environment"],
             capture_output=True,
             text=True,
             timeout=_HBM_TIMEOUT_S,
