@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.workloads.kinds import WORKLOADS
-from workflow.hyperkv.engines.replay.engine import ReplayEngine
+from workflow.hyperkv.engines.replay.clients import replay
 from workflow.hyperkv.engines.replay.request import KeyedConversation, ReplaySettings
 from workflow.hyperkv.models.gpu import GpuModel
 from workflow.hyperkv.workloads.chunks import chain_keys
@@ -64,7 +64,7 @@ def test_the_order_is_that_of_the_replay_engine(count, clients_active, seed):
     clients, active = clients_active
     spec = {"kind": "multi_turn", "conversations": count, "turns": [2, 8], "answer_tokens": [3, 3]}
     conversations = make_workload(spec, seed)
-    engine = ReplayEngine(
+    result = replay(
         [KeyedConversation(item, [b""] * (item.turns[-1].answer_end // 16)) for item in conversations],
         clients,
         GpuModel("g", prefill_tokens_per_s=1e12, host_device_gbps=1, prefill_min_s=1, decode_base_s=1),
@@ -72,7 +72,6 @@ def test_the_order_is_that_of_the_replay_engine(count, clients_active, seed):
         None,
         active,
     )
-    result = engine.run()
     index = {conversation.name: number for number, conversation in enumerate(conversations)}
     order = request_order([len(item.turns) for item in conversations], clients, active or clients)
     assert [(index[request.conversation], request.turn) for request in result.requests] == order.requests

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from workflow.hyperkv.engines.replay.engine import ReplayEngine
+from workflow.hyperkv.engines.replay.clients import replay
 from workflow.hyperkv.engines.replay.gating import Gating, curve_points
 from workflow.hyperkv.engines.replay.modelled import Device, ModelTiers
 from workflow.hyperkv.engines.replay.request import KeyedConversation, ReplaySettings, VirtualClock
@@ -71,5 +71,5 @@ def served(talks, device, objective="ttft", clients=2):
         gate = Gate(objective, SETTINGS.chunk_tokens, clock, curve_points(GPU, 4096), CHUNK_BYTES)
         gating = Gating(gate, tiers, SETTINGS.chunk_tokens)
     keyed = [talk.keyed(number) for number, talk in enumerate(talks)]
-    engine = ReplayEngine(keyed, clients, GPU, SETTINGS, tiers, 2 * clients, gating, clock)
-    return engine.run(), gating, tiers
+    result = replay(keyed, clients, GPU, SETTINGS, tiers, 2 * clients, gating, clock)
+    return result, gating, tiers

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workflow.hyperkv.base.errors import UserError
-from workflow.hyperkv.engines.replay.engine import ReplayEngine
+from workflow.hyperkv.engines.replay.clients import replay
 from workflow.hyperkv.engines.replay.request import KeyedConversation, ReplaySettings
 from workflow.hyperkv.engines.replay.tiers import Load
 from workflow.hyperkv.models.gpu import GpuModel
@@ -63,7 +63,7 @@ def talk(name, *ends, first=None):
 
 
 def run(talks, clients=1, config=BASE, tiers=None):
-    return ReplayEngine(talks, clients, GPU, config, tiers).run()
+    return replay(talks, clients, GPU, config, tiers)
 
 
 def times(result):

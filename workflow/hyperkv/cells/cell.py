@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -79,14 +79,26 @@ class CellSpec:
         return load_geometry(Path(self.spec["model"]), self.scenario.get("kv_dtype") or self.spec["kv_dtype"])
 
     @property
+    def engines(self) -> int:
+        """Engines that serve its requests together."""
+        return self.spec.get("engines", 1)
+
+    @property
+    def salts(self) -> list[bytes]:
+        """What keeps the KV of engines apart in their store: of each its own, or one for all where they share what they save."""
+        if self.scenario.get("shared", True):
+            return [b""]
+        return [f"engine {number}".encode() for number in range(self.engines)]
+
+    @property
     def gpus(self) -> int:
-        """GPUs that it was asked to use, 1 on a CPU: what figures per GPU are divided by."""
-        return gpus_of(self.spec)
+        """GPUs that it was asked to use, of all engines together; on a CPU ranks: what figures per GPU are divided by."""
+        return self.engines * self.share.ranks
 
     @property
     def share(self) -> KvShare:
-        """What each of them holds of the KV."""
-        return kv_share(self.geometry, self.gpus)
+        """What each GPU of an engine holds of the KV."""
+        return kv_share(self.geometry, gpus_of(self.spec))
 
     @property
     def stored_bytes_per_token(self) -> int:
@@ -100,14 +112,14 @@ class CellSpec:
 
 
 class StoreWindow:
-    """A store's counters, and the block device's, over the part of a run that counts.
+    """The counters of a store, or of one process's several, and the block device's, over the part of a run that counts.
 
-    changes: the store's totals between `begin` and `end`, empty without a store; block: (read, written) bytes, None when the system
+    changes: their totals between `begin` and `end`, empty without a store; block: (read, written) bytes, None when the system
     does not tell.
     """
 
-    def __init__(self, store: Store | None, directory: Path):
-        self._store, self._directory = store, directory
+    def __init__(self, stores: Sequence[Store], directory: Path):
+        self._stores, self._directory = list(dict.fromkeys(stores)), directory
         self._before: Counters | None = None
         self._after: Counters | None = None
         self._block: tuple[int, int] | None = None
@@ -116,18 +128,21 @@ class StoreWindow:
 
     def begin(self) -> None:
         """Take the counters. Raises StoreDied or StoreError."""
-        self._before = None if self._store is None else self._store.counters()
+        self._before = self._counters()
         self._block = block_device_bytes(self._directory)
 
     def end(self) -> None:
         """Take them again. Raises StoreDied or StoreError."""
-        if self._store is not None:
-            self._store.check_alive()
-            self._after = self._store.counters()
-            self.notes = self._store.notes()
+        for store in self._stores:
+            store.check_alive()
+        self._after = self._counters()
+        self.notes = [note for store in self._stores[:1] for note in store.notes()]
         block = block_device_bytes(self._directory)
         if block and self._block:
             self.block = (block[0] - self._block[0], block[1] - self._block[1])
+
+    def _counters(self) -> Counters | None:
+        return Counters.of([store.counters() for store in self._stores]) if self._stores else None
 
     @property
     def changes(self) -> dict[str, Any]:
@@ -220,13 +235,13 @@ def open_store(
 def check_room(cell: CellSpec, saved_bytes: int, buffer_bytes: int = 0) -> None:
     """Refuse a cell that cannot fit on the disk or in memory, before anything is measured.
 
-    saved_bytes: what its store is given to keep, the working set (working_set.py) and what is saved besides. A DRAM pool is in
+    saved_bytes: what its store is given to keep, the working set (working_set.py) and what is saved besides. A DRAM pool of each engine is in
     memory as a whole from the start, as is an engine's buffer (buffer_bytes); a server in RAM holds what it is given, up to its
     capacity_bytes.
     """
     check_disk(cell, saved_bytes)
     scenario = cell.scenario
-    needed = scenario["dram_pool_bytes"] or buffer_bytes
+    needed = cell.engines * (scenario["dram_pool_bytes"] or buffer_bytes)
     keys = "dram_pool_bytes" if scenario["dram_pool_bytes"] else "vllm.staging_bytes" if buffer_bytes else ""
     if store_class(scenario["store"]).bound_key == "capacity_bytes" and not _on_disk(scenario):
         needed += min(saved_bytes, scenario["capacity_bytes"] or saved_bytes)

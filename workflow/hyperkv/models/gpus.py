@@ -49,11 +49,10 @@ def tensor_parallel_of(settings: Mapping[str, Any]) -> int:
 
 
 def gpus_of(spec: Mapping[str, Any]) -> int:
-    """GPUs that a scenario's figures per GPU are divided by; 1 on a CPU. spec: the scenario's slice of the config."""
+    """GPUs of one engine, on a CPU ranks. spec: the scenario's slice of the config."""
     if spec["engine"] == "replay":
         return spec["replay"].get("gpus") or 1
-    settings = {**spec["vllm"], **spec["scenario"].get("vllm", {})}
-    return tensor_parallel_of(settings) if settings["device"] == "cuda" else 1
+    return tensor_parallel_of({**spec["vllm"], **spec["scenario"].get("vllm", {})})
 
 
 def kv_share(geometry: Geometry, ranks: int) -> KvShare:
@@ -121,10 +120,6 @@ def check_settings(settings: Mapping[str, Any], geometry: Geometry, where: str) 
     """
     ranks = tensor_parallel_of(settings)
     key = f"{where}vllm.tensor_parallel"
-    if ranks > 1 and settings["device"] == "cpu":
-        raise UserError(
-            f"{key}: {ranks} GPUs are asked for with vllm.device cpu; leave it out, or choose cuda"
-        )
     require_divides(geometry, ranks, key)
     variable = settings["environment"].get(VISIBLE) if settings["device"] == "cuda" else None
     seen = visible_gpus(variable, None)

@@ -28,6 +28,9 @@ class Evidence(Part):
     """Of them loaded from the DRAM pool."""
     store_hit_tokens: Tokens | None
     """Of them loaded from the store."""
+    other_hit_tokens: Tokens | None
+    """Several engines. Of store_hit_tokens those of chunks that another engine had saved, and the one that loaded them had not; empty with
+    one engine, and where nobody tells."""
     hit_tokens: Tokens | None
     """Sum of the three."""
     computed_tokens: Tokens | None
@@ -198,6 +201,9 @@ def judge(tier: str, evidence: Evidence, device_share_min: float) -> Verdict:
         reasons.append(f"how many of {queried} tokens queried were hit or computed is not known")
     elif hit + computed != queried:
         reasons.append(f"{hit + computed} tokens hit or computed of {queried} queried")
+    others, of_store = evidence.other_hit_tokens, evidence.store_hit_tokens
+    if others is not None and of_store is not None and others > of_store:
+        reasons.append(f"{others} tokens were hits of what another engine saved, and {of_store} of the store")
     served, loaded = evidence.served_bytes, evidence.loaded_bytes
     if served is not None and loaded is not None and served < loaded:
         reasons.append(f"the store served {served:,} bytes, the engine loaded {loaded:,}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from ...workloads.context_limit import ContextLimit, check_context
 from ...workloads.factory import make_workload, workload_notes
 from ...workloads.payload import Payload
 from ...workloads.working_set import working_set
+from .clients import Clients, by_conversation, by_request
 from .engine import ReplayEngine
 from .gating import Gating, curve_points
 from .request import KeyedConversation, ReplayResult, ReplaySettings, Request, VirtualClock
@@ -64,23 +67,22 @@ def measure_cell(cell: CellSpec) -> Cell:
     """
     started = time.perf_counter()
     geometry = cell.geometry
-    gpu = load_gpu(Path(cell.spec["gpu"]), geometry, cell.gpus)
+    gpu = load_gpu(Path(cell.spec["gpu"]), geometry, cell.share.ranks)
     conversations = make_workload(cell.spec["workload"], cell.seed)
     _check_context(cell, geometry, conversations)
     with contextlib.ExitStack() as stack:
         cell = cell.with_folder(stack)
-        levels, start_s = _start_tiers(cell, conversations, stack)
-        tiers = _real_tiers(cell, conversations, levels) if levels else None
-        store = levels[-1].store if levels else None
+        each, start_s = _start_tiers(cell, conversations, stack)
         clock = VirtualClock()
-        gating = _gating(cell, gpu, tiers, clock)
+        below = [_real_tiers(cell, conversations, levels) if levels else None for levels in each]
+        gatings = [_gating(cell, gpu, tiers, clock) for tiers in below]
         measuring = time.perf_counter()
-        window = StoreWindow(store, cell.data_dir)
+        window = StoreWindow([levels[-1].store for levels in each if levels], cell.data_dir)
         window.begin()
-        result = _replay(cell, gpu, conversations, tiers, gating, clock)
+        result = _replay(cell, gpu, conversations, below, gatings, clock)
         window.end()
         measured_s = time.perf_counter() - measuring
-    evidence = _evidence(cell, result, window, levels, gating)
+    evidence = _evidence(cell, result, window, each, gatings)
     verdict = judge(cell.scenario["tier"], evidence, cell.spec["evidence"]["device_share_min"])
     ran = asked(cell, geometry)
     return Cell(
@@ -92,7 +94,7 @@ def measure_cell(cell: CellSpec) -> Cell:
         valid=verdict.valid,
         reasons=list(verdict.reasons),
         served_from=verdict.served_from,
-        values=_values(result, evidence, cell.spec["slo"], cell.gpus),
+        values=_values(cell, result, evidence),
         evidence=evidence,
         engine_counters={},
         engine_faults=[],
@@ -100,8 +102,8 @@ def measure_cell(cell: CellSpec) -> Cell:
         store_after=window.details_after,
         notes=[
             *window.notes,
-            *_connector_notes(levels),
-            *([] if gating is None else [gating.told]),
+            *_connector_notes(each),
+            *(gating.told for gating in gatings if gating is not None),
             *excess(evidence),
             *workload_notes(cell.spec["workload"]),
         ],
@@ -115,7 +117,7 @@ def measure_cell(cell: CellSpec) -> Cell:
 def asked(cell: CellSpec, geometry: Geometry) -> Effective:
     """What the scenario asks for, which is what this engine does."""
     settings, per_token = cell.spec["replay"], geometry.kv_bytes_per_token
-    return asked_of(cell.scenario, settings, geometry.kv_dtype, per_token, cell.gpus)
+    return asked_of(cell.scenario, settings, geometry.kv_dtype, per_token, cell.share.ranks)
 
 
 def _check_context(cell: CellSpec, geometry: Geometry, conversations: Sequence[Conversation]) -> None:
@@ -132,18 +134,20 @@ def _check_context(cell: CellSpec, geometry: Geometry, conversations: Sequence[C
 def saved_bytes(cell: CellSpec, conversations: Sequence[Conversation]) -> int:
     """What the scenario's store is given to keep: the working set of its workload."""
     chunk = cell.scenario["chunk_tokens"]
-    return working_set(
-        conversations, cell.share.stored_bytes(chunk), chunk, cell.scenario["save_decode_cache"]
-    )
+    answers = cell.scenario["save_decode_cache"]
+    return len(cell.salts) * working_set(conversations, cell.share.stored_bytes(chunk), chunk, answers)
 
 
 def _start_tiers(
     cell: CellSpec, conversations: Sequence[Conversation], stack: contextlib.ExitStack
-) -> tuple[list[Tier], float]:
-    """The tiers below HBM, the scenario's own store last, and the seconds spent starting them."""
+) -> tuple[list[list[Tier]], float]:
+    """Of each engine the tiers below HBM, the scenario's own store last, and the seconds spent starting them.
+
+    An engine has a pool of its own, and all of them one store, reached over one connector.
+    """
     scenario = cell.scenario
     if scenario["tier"] == "none":
-        return [], 0.0
+        return [[] for _ in range(cell.engines)], 0.0
     started = time.perf_counter()
     value_bytes = cell.share.stored_bytes(scenario["chunk_tokens"])
     check_room(cell, saved_bytes(cell, conversations))
@@ -158,11 +162,19 @@ def _start_tiers(
 
     own = store_class(scenario["store"])
     is_pool, pool_bytes = own.held_by_engine == "pool", scenario["dram_pool_bytes"]
-    tiers = [] if is_pool or not pool_bytes else [tier("dram", "dram", "inprocess", pool_bytes, False)]
     bound = scenario[own.bound_key] if own.bound_key else None
-    word = "dram" if is_pool else "store"
-    tiers.append(tier(word, scenario["store"], scenario["connector"], bound, True))
-    return tiers, time.perf_counter() - started
+    each: list[list[Tier]] = []
+    for number in range(cell.engines):
+        tiers = [] if is_pool or not pool_bytes else [tier("dram", "dram", "inprocess", pool_bytes, False)]
+        if is_pool or not number:
+            tiers.append(tier("dram" if is_pool else "store", scenario["store"], scenario["connector"], bound, True))
+        else:
+            shared = each[0][-1]
+            tiers.append(replace(shared, uses=None if shared.uses is None else SecondUse(), saved=set()))
+        each.append(tiers)
+    for tiers in each[1:]:
+        tiers[-1].connector.shape = each[0][-1].connector.shape
+    return each, time.perf_counter() - started
 
 
 def _real_tiers(cell: CellSpec, conversations: Sequence[Conversation], tiers: Sequence[Tier]) -> RealTiers:
@@ -188,6 +200,11 @@ def _gating(cell: CellSpec, gpu: GpuModel, tiers: RealTiers | None, clock: Virtu
     return Gating(gate, tiers, chunk_tokens)
 
 
+def _once(each: Sequence[Sequence[Tier]]) -> list[Tier]:
+    """The tiers of all engines, one that they share once; the first engine's store is the last of all."""
+    return list({id(tier.connector): tier for tiers in reversed(each) for tier in tiers}.values())
+
+
 def damaged_chunks(tiers: Sequence[Tier]) -> int | None:
     """Loads that a connector took for a miss because the chunk's stripes did not prove it; None where none tells."""
     told = [getattr(tier.connector, "damaged_chunks", None) for tier in tiers]
@@ -208,10 +225,10 @@ def _shape(tiers: Sequence[Tier]) -> dict[str, float | None]:
     return shape_evidence(shape.counts, shape.device.is_stated)
 
 
-def _connector_notes(tiers: Sequence[Tier]) -> list[str]:
+def _connector_notes(each: Sequence[Sequence[Tier]]) -> list[str]:
     return [
         line
-        for tier in tiers
+        for tier in _once(each)
         for name in ("notes", "bound_notes")
         for line in getattr(tier.connector, name, [])
     ]
@@ -221,45 +238,49 @@ def _replay(
     cell: CellSpec,
     gpu: GpuModel,
     conversations: Sequence[Conversation],
-    tiers: RealTiers | None,
-    gating: Gating | None,
+    below: Sequence[RealTiers | None],
+    gatings: Sequence[Gating | None],
     clock: VirtualClock,
 ) -> ReplayResult:
     settings, scenario = cell.spec["replay"], cell.scenario
     block = settings["block_tokens"]
-    engine = ReplayEngine(
-        [KeyedConversation(item, chain_keys(item.tokens, block)) for item in conversations],
-        cell.load,
-        gpu,
-        ReplaySettings(
-            block_tokens=block,
-            hbm_blocks=settings["hbm_kv_bytes"] // (cell.share.hbm_bytes_per_token * block),
-            chunk_tokens=scenario["chunk_tokens"],
-            max_num_batched_tokens=settings["max_num_batched_tokens"],
-            max_num_seqs=settings["max_num_seqs"],
-            staging_bytes=settings["staging_bytes"],
-            staging_full=settings["staging_full"],
-            save_decode_cache=scenario["save_decode_cache"],
-            prefix_caching=settings["prefix_caching"],
-        ),
-        tiers,
-        cell.spec["active_conversations"],
-        gating,
-        clock,
+    own = ReplaySettings(
+        block_tokens=block,
+        hbm_blocks=settings["hbm_kv_bytes"] // (cell.share.hbm_bytes_per_token * block),
+        chunk_tokens=scenario["chunk_tokens"],
+        max_num_batched_tokens=settings["max_num_batched_tokens"],
+        max_num_seqs=settings["max_num_seqs"],
+        staging_bytes=settings["staging_bytes"],
+        staging_full=settings["staging_full"],
+        save_decode_cache=scenario["save_decode_cache"],
+        prefix_caching=settings["prefix_caching"],
     )
-    return engine.run()
+    named = [_keyed(conversations, block, salt) for salt in cell.salts]
+    engines = [
+        ReplayEngine(keyed, gpu, own, tiers, gating, clock)
+        for keyed, tiers, gating in zip(cycle(named), below, gatings)
+    ]
+    turns = [len(item.turns) for item in conversations]
+    route = (by_request if cell.scenario.get("routing") == "request" else by_conversation)(cell.engines)
+    active = cell.spec["active_conversations"]
+    return Clients(engines, turns, cell.load, clock, active, route=route).run()
+
+
+def _keyed(conversations: Sequence[Conversation], block: int, salt: bytes) -> list[KeyedConversation]:
+    return [KeyedConversation(item, chain_keys(item.tokens, block, salt)) for item in conversations]
 
 
 def _evidence(
     cell: CellSpec,
     result: ReplayResult,
     window: StoreWindow,
-    tiers: Sequence[Tier],
-    gating: Gating | None,
+    each: Sequence[Sequence[Tier]],
+    gatings: Sequence[Gating | None],
 ) -> Evidence:
     """Whole-run totals: tokens by source, bytes by counter, faults."""
-    requests, totals = result.requests, result.totals
-    first_uses = sum(tier.uses.first_uses for tier in tiers if tier.uses is not None)
+    requests, totals, tiers = result.requests, result.totals, _once(each)
+    first_uses = sum(own.uses.first_uses for levels in each for own in levels if own.uses is not None)
+    others = sum(request.other_hit_tokens for request in requests)
     hits = {
         "hbm_hit_tokens": sum(request.hbm_hit_tokens for request in requests),
         "dram_hit_tokens": sum(request.tier_hit_tokens.get("dram", 0) for request in requests),
@@ -271,6 +292,7 @@ def _evidence(
         queried_tokens=sum(request.prompt_tokens for request in requests),
         **hits,
         hit_tokens=sum(hits.values()),
+        other_hit_tokens=others if cell.engines > 1 else None,
         computed_tokens=sum(request.computed_tokens for request in requests),
         retrieved_tokens=None,
         loaded_bytes=sum(request.loaded_bytes for request in requests),
@@ -281,22 +303,24 @@ def _evidence(
         damaged_chunks=damaged_chunks(tiers),
         dropped_chunks=totals.dropped_chunks,
         first_use_chunks=first_uses,
-        **gate_evidence(None if gating is None else gating.counts),
+        **gate_evidence(None if gatings[0] is None else gatings[0].counts),
         cpu_energy_j=None,
         gpu_energy_j=None,
     )
 
 
-def _values(result: ReplayResult, evidence: Evidence, slo: dict[str, float | None], gpus: int) -> Values:
+def _values(cell: CellSpec, result: ReplayResult, evidence: Evidence) -> Values:
     """The cell's figures, over requests that arrived in the measured window."""
     totals, loaded, saved = result.totals, evidence.loaded_bytes, evidence.saved_bytes
     return Values.model_validate(
-        window_values([_sample(request) for request in result.requests], result.window_s, slo, gpus)
+        window_values(
+            [_sample(request) for request in result.requests], result.window_s, cell.spec["slo"], cell.gpus
+        )
         | {
             "load_gbps": loaded / totals.load_s / 1e9 if totals.load_s and loaded is not None else None,
             "save_gbps": saved / totals.save_s / 1e9 if totals.save_s and saved is not None else None,
             "save_stall_s": totals.save_stall_s,
-            "gpu_busy_share": totals.gpu_busy_s / max(_finish(r) for r in result.requests),
+            "gpu_busy_share": totals.gpu_busy_s / max(_finish(r) for r in result.requests) / cell.engines,
             "energy_j_per_mtoken": None,
         }
     )

@@ -23,8 +23,8 @@ With a gate (gating.py) the lookup is made when the request has its blocks, besi
 for the channel, and without anything worth loading the prompt is computed at once, by a step that begins when the lookup
 is answered. Chunks that were left are read now and then while the channel is idle, as the gate wants it.
 
-N clients share the active conversations (workloads/closed_loop.py). The measured window ends when a client has nothing
-left to send: requests that arrived in it are the cell's samples, and its length is the time in RPS/GPU.
+Several engines (clients.py) have a GPU, HBM and pools each, and **one channel** together: loads and saves of all of them go one at
+a time, in turn, so that the store below is never faster than it was measured.
 
 What it cannot say: anything about contention between loads that a real engine would run at once, the CPU
 time of the engine itself, or a GPU whose figures were scaled and not measured.
@@ -32,47 +32,40 @@ time of the engine itself, or a GPU whose figures were scaled and not measured.
 
 from __future__ import annotations
 
-import heapq
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from ...models.gpu import GpuModel
 from ...workloads.chunks import every
-from ...workloads.closed_loop import ClosedLoop
 from .gating import Gating
 from .hbm import HbmCache
-from .request import KeyedConversation, ReplayResult, ReplaySettings, Request, Totals, VirtualClock
+from .request import KeyedConversation, ReplaySettings, Request, Totals, VirtualClock
 from .tiers import Load, Tiers
 
 
 class ReplayEngine:
-    """One run over a workload. See the module's text for the timing model.
+    """One engine, which clients.py gives its requests and its turns. See the module's text for the timing model.
 
-    tiers: None recomputes everything HBM lost. active_conversations: how many are under way at once, at least
-    one per client; None for exactly one. gating: decides what a lookup finds; None finds all. clock: is
-    kept at the engine's time. think_s: seconds between an answer and the next request of a client; None for none.
+    conversations: what it may be asked, by the keys that its KV has below HBM. tiers: None recomputes everything HBM lost.
+    gating: decides what a lookup finds; None finds all. clock: whose time it is. answered: is told of every request that is over.
     """
 
     def __init__(
         self,
         conversations: Sequence[KeyedConversation],
-        clients: int,
         gpu: GpuModel,
         settings: ReplaySettings,
         tiers: Tiers | None,
-        active_conversations: int | None = None,
-        gating: Gating | None = None,
-        clock: VirtualClock | None = None,
-        think_s: Callable[[int], float] | None = None,
+        gating: Gating | None,
+        clock: VirtualClock,
     ):
         settings.require_room(conversations, None if tiers is None else tiers.chunk_bytes)
         self._settings = settings
         self._gpu = gpu
         self._tiers = tiers
         self._hbm = HbmCache(settings.hbm_blocks, settings.prefix_caching)
-        self._conversations, self._clients = conversations, clients
-        turns = [len(item.conversation.turns) for item in conversations]
-        self._loop = ClosedLoop(turns, clients, active_conversations or clients)
+        self._conversations = conversations
+        self.answered: Callable[[Request], None] = lambda _: None
         self._waiting: deque[Request] = deque()
         self._to_load: deque[Request] = deque()
         self._prefilling: deque[Request] = deque()
@@ -81,51 +74,30 @@ class ReplayEngine:
         self._unstaged: deque[bytes] = deque()
         self._staged_bytes = 0
         self._unsaved: set[bytes] = set()
-        self._clock = clock or VirtualClock()
-        self._gating, self._think_s = gating, think_s
-        self._thinking: list[tuple[float, int]] = []
+        self._clock, self._gating = clock, gating
         self._looked_s = 0.0
         self._step: tuple[float, list[tuple[Request, int]], list[Request]] | None = None
         self._transfer: tuple[float, Request | None, Load | None, list[bytes]] | None = None
         self._stalled_since: float | None = None
-        self._window_s: float | None = None
-        self._requests: list[Request] = []
-        self._totals = Totals()
-
-    def run(self) -> ReplayResult:
-        """Serve every turn of every conversation."""
-        for client in range(self._clients):
-            self._think(client)
-        while self._begin_work():
-            events = (self._transfer, self._step, *self._thinking[:1])
-            self._clock.now_s = min(item[0] for item in events if item is not None)
-            while self._thinking and self._thinking[0][0] == self._now:
-                self._send_next(heapq.heappop(self._thinking)[1])
-            if self._transfer is not None and self._transfer[0] == self._now:
-                self._end_transfer()
-            if self._step is not None and self._step[0] == self._now:
-                self._end_step()
-        window = self._now if self._window_s is None else self._window_s
-        return ReplayResult(self._requests, window, self._totals)
+        self.totals = Totals()
 
     @property
     def _now(self) -> float:
         return self._clock.now_s
 
-    def _think(self, client: int) -> None:
-        """The client sends its next request, at once or after a while."""
-        if self._think_s is None:
-            self._send_next(client)
-        else:
-            heapq.heappush(self._thinking, (self._now + self._think_s(client), client))
+    @property
+    def transferring(self) -> bool:
+        """Whether it has the channel."""
+        return self._transfer is not None
 
-    def _send_next(self, client: int) -> None:
-        """Send the turn that is next in the client's rotation; without one, the measured window is over."""
-        if (sent := self._loop.send(client)) is None:
-            if self._window_s is None:
-                self._window_s = self._now
-            return
-        keyed, turn = self._conversations[sent[0]], sent[1]
+    @property
+    def ends_s(self) -> Iterator[float]:
+        """When what it does now ends: its transfer and its step."""
+        return (item[0] for item in (self._transfer, self._step) if item is not None)
+
+    def ask(self, number: int, turn: int, client: int) -> Request:
+        """A client sends a turn of a conversation, by its number."""
+        keyed = self._conversations[number]
         position = keyed.conversation.turns[turn]
         blocks = position.answer_end // self._settings.block_tokens
         chunk_blocks = self._settings.chunk_tokens // self._settings.block_tokens
@@ -139,19 +111,21 @@ class ReplayEngine:
             chunk_keys=every(keyed.block_keys[:blocks], chunk_blocks),
             arrival_s=self._now,
         )
-        self._requests.append(request)
         self._waiting.append(request)
+        return request
 
-    def _begin_work(self) -> bool:
-        """Give idle resources something to do; False when nothing is left."""
-        self._admit()
-        if self._transfer is None:
-            self._begin_transfer()
-        if self._step is None:
-            self._begin_step()
-        return self._transfer is not None or self._step is not None or bool(self._thinking)
+    def end_transfer(self) -> None:
+        """End the transfer whose time has come, if there is one."""
+        if self._transfer is not None and self._transfer[0] == self._now:
+            self._end_transfer()
 
-    def _admit(self) -> None:
+    def end_step(self) -> None:
+        """End the step whose time has come, if there is one."""
+        if self._step is not None and self._step[0] == self._now:
+            self._end_step()
+
+    def admit(self) -> None:
+        """Take in what waits, as far as there are HBM blocks for it."""
         settings = self._settings
         while self._waiting and self._in_flight() < settings.max_num_seqs:
             request = self._waiting[0]
@@ -197,30 +171,43 @@ class ReplayEngine:
         request.loaded_s = self._now
         self._prefilling.append(request)
 
-    def _begin_transfer(self) -> None:
-        if self._tiers is None:
-            return
-        if self._to_load:
-            request = self._to_load.popleft()
-            keys = self._loadable(request)
-            load = self._tiers.load(keys) if self._gating is None else self._gating.load(request, keys)
-            *_, of_store = load.by_tier.values()
-            size = load.present * self._tiers.chunk_bytes
-            seconds = request.load_s + load.seconds + self._gpu.copy_s(size)
-            request.load_s, request.loaded_bytes = seconds, of_store * self._tiers.chunk_bytes
-            self._totals.load_s += seconds
-            self._transfer = (self._now + seconds, request, load, [])
-        elif self._gating is not None and self._step is not None and (seconds := self._gating.probe()):
-            self._transfer = (self._now + seconds, None, None, [])
-        elif self._saves:
-            keys = self._saves.popleft()
-            size = len(keys) * self._tiers.chunk_bytes
-            seconds = self._tiers.save(keys) + self._gpu.copy_s(size)
-            self._totals.save_s += seconds
-            self._totals.saved_bytes += size
-            self._transfer = (self._now + seconds, None, None, keys)
-            if self._gating is not None:
-                self._gating.saves_until(self._now + seconds)
+    def begin_load(self) -> bool:
+        """Take the channel for a load, if one waits."""
+        if not self._to_load:
+            return False
+        assert self._tiers is not None
+        request = self._to_load.popleft()
+        keys = self._loadable(request)
+        load = self._tiers.load(keys) if self._gating is None else self._gating.load(request, keys)
+        *_, of_store = load.by_tier.values()
+        size = load.present * self._tiers.chunk_bytes
+        seconds = request.load_s + load.seconds + self._gpu.copy_s(size)
+        request.load_s, request.loaded_bytes = seconds, of_store * self._tiers.chunk_bytes
+        self.totals.load_s += seconds
+        self._transfer = (self._now + seconds, request, load, [])
+        return True
+
+    def begin_probe(self) -> bool:
+        """Take the channel to read what the gate wants to know, if it does, beside a step."""
+        if self._gating is None or self._step is None or not (seconds := self._gating.probe()):
+            return False
+        self._transfer = (self._now + seconds, None, None, [])
+        return True
+
+    def begin_save(self) -> bool:
+        """Take the channel for a save, if one waits."""
+        if not self._saves:
+            return False
+        assert self._tiers is not None
+        keys = self._saves.popleft()
+        size = len(keys) * self._tiers.chunk_bytes
+        seconds = self._tiers.save(keys) + self._gpu.copy_s(size)
+        self.totals.save_s += seconds
+        self.totals.saved_bytes += size
+        self._transfer = (self._now + seconds, None, None, keys)
+        if self._gating is not None:
+            self._gating.saves_until(self._now + seconds)
+        return True
 
     def _end_transfer(self) -> None:
         assert self._transfer is not None
@@ -240,7 +227,7 @@ class ReplayEngine:
 
     def _apply_load(self, request: Request, load: Load) -> None:
         settings = self._settings
-        self._totals.corrupt_chunks += load.corrupt
+        self.totals.corrupt_chunks += load.corrupt
         first = request.hbm_hit_tokens // settings.chunk_tokens
         position = request.hbm_hit_tokens
         for name, chunks in load.by_tier.items():
@@ -248,10 +235,22 @@ class ReplayEngine:
             reached = max(position, first * settings.chunk_tokens)
             request.tier_hit_tokens[name] = reached - position
             position = reached
+        of_store = range(first - len(load.others), first)
+        request.other_hit_tokens = sum(
+            (number + 1) * settings.chunk_tokens - max(number * settings.chunk_tokens, request.hbm_hit_tokens)
+            for number, of_another in zip(of_store, load.others, strict=True)
+            if of_another
+        )
         request.context_tokens = position
         request.saved_chunks = max(request.saved_chunks, first)
         assert request.allocation is not None
         self._hbm.commit(request.allocation, position // settings.block_tokens)
+
+    def begin_step(self) -> bool:
+        """Begin a step if none is under way and there is something to compute; whether one is under way."""
+        if self._step is None:
+            self._begin_step()
+        return self._step is not None
 
     def _begin_step(self) -> None:
         if self._unstaged:
@@ -259,7 +258,7 @@ class ReplayEngine:
                 self._stalled_since = self._now
             return
         if self._stalled_since is not None:
-            self._totals.save_stall_s += self._now - self._stalled_since
+            self.totals.save_stall_s += self._now - self._stalled_since
             self._stalled_since = None
         budget = self._settings.max_num_batched_tokens - len(self._decoding)
         prefills: list[tuple[Request, int]] = []
@@ -275,8 +274,8 @@ class ReplayEngine:
             [(new, request.context_tokens) for request, new in prefills],
             [request.context_tokens for request in self._decoding],
         )
-        self._totals.steps += 1
-        self._totals.gpu_busy_s += seconds
+        self.totals.steps += 1
+        self.totals.gpu_busy_s += seconds
         looked_s, self._looked_s = self._looked_s, 0.0
         self._step = (self._now + looked_s + seconds, prefills, list(self._decoding))
 
@@ -316,8 +315,7 @@ class ReplayEngine:
         assert request.allocation is not None
         self._hbm.commit(request.allocation, computed // self._settings.block_tokens)
         self._hbm.release(request.allocation)
-        self._loop.answered(request.client)
-        self._think(request.client)
+        self.answered(request)
 
     def _commit_and_save(self, request: Request, tokens: int) -> None:
         assert request.allocation is not None
@@ -343,6 +341,6 @@ class ReplayEngine:
             self._staged_bytes += len(batch) * self._tiers.chunk_bytes
             self._saves.append(batch)
         if self._settings.staging_full == "drop":
-            self._totals.dropped_chunks += len(self._unstaged)
+            self.totals.dropped_chunks += len(self._unstaged)
             self._unsaved.difference_update(self._unstaged)
             self._unstaged.clear()

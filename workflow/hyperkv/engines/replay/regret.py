@@ -37,7 +37,7 @@ from ...models.gpus import kv_share
 from ...workloads import longest_context
 from ...workloads.chunks import chain_keys
 from ...workloads.multi_turn import conversations
-from .engine import ReplayEngine
+from .clients import replay
 from .gating import Gating, curve_points
 from .model_cell import WARM_BYTES, ModelCell, draw
 from .modelled import ModelTiers
@@ -129,7 +129,7 @@ def play(
     think = [
         np.random.default_rng([cell.seed, cell.number, repeat, client]) for client in range(cell.clients)
     ]
-    engine = ReplayEngine(
+    result = replay(
         keyed,
         cell.clients,
         gpu,
@@ -140,7 +140,7 @@ def play(
         clock,
         lambda client: think[client].exponential(_THINK_S),
     )
-    return Outcome.of(engine.run())
+    return Outcome.of(result)
 
 
 def regret_of(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass, field
 
 from ...base.errors import UserError
 from ...workloads import Conversation, longest_context
@@ -68,7 +68,10 @@ class KeyedConversation:
 
 @dataclass
 class Request:
-    """One turn on its way through the engine; times in virtual seconds, None until they happen."""
+    """One turn on its way through the engine; times in virtual seconds, None until they happen.
+
+    tier_hit_tokens: by tier. other_hit_tokens: of the last one's, those of chunks that another engine saved.
+    """
 
     conversation: str
     turn: int
@@ -85,6 +88,7 @@ class Request:
     load_s: float = 0.0
     hbm_hit_tokens: int = 0
     tier_hit_tokens: dict[str, int] = field(default_factory=dict)
+    other_hit_tokens: int = 0
     loaded_bytes: int = 0
     found: Sequence[int] | None = None
     computed_tokens: int = 0
@@ -111,6 +115,11 @@ class Totals:
     load_s: float = 0.0
     gpu_busy_s: float = 0.0
     steps: int = 0
+
+    @classmethod
+    def of(cls, parts: Iterable[Totals]) -> Totals:
+        """Of several engines together."""
+        return cls(*map(sum, zip(*map(astuple, parts), strict=True)))
 
 
 @dataclass(frozen=True)

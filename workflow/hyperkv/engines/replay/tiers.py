@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -20,13 +20,15 @@ class Load:
     """What one lookup and load did.
 
     seconds: wall time of both. present: leading chunks that were loaded, those with wrong bytes included.
-    by_tier: chunks of `present` per tier name. corrupt: how many of them arrived with wrong bytes.
+    by_tier: chunks of `present` per tier name. corrupt: how many of them arrived with wrong bytes. others: of each chunk of the last
+    tier whether another engine saved it, and this one did not; empty where nobody asks.
     """
 
     seconds: float
     present: int
     by_tier: dict[str, int]
     corrupt: int = 0
+    others: Sequence[bool] = ()
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ class Tier:
     """One level below HBM.
 
     name: the word counted in the record ("dram" or "store"). evict: take the store's files out of the page
-    cache before each load, outside the timed part. uses: of a tier that gets only chunks that come to be saved again.
+    cache before each load, outside the timed part. uses: of a tier that gets only chunks that come to be saved again. saved: what the
+    engine, to which it belongs, has saved there.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Tier:
     connector: Connector
     evict: bool = False
     uses: SecondUse | None = None
+    saved: set[bytes] = field(default_factory=set)
 
 
 class Tiers(Protocol):
@@ -93,7 +97,7 @@ class RealTiers:
     def load(self, keys: Sequence[bytes]) -> Load:
         """Look up the longest prefix of `keys` and load it."""
         by_tier = {tier.name: 0 for tier in self._tiers}
-        seconds, done = 0.0, 0
+        seconds, done, others = 0.0, 0, []
         while done < len(keys):
             began = done
             for level, tier in enumerate(self._tiers):
@@ -101,10 +105,11 @@ class RealTiers:
                 seconds += spent
                 seconds += self._promote(level, keys[done : done + len(flags)], done)
                 by_tier[tier.name] += len(flags)
+                others += self._others(level, keys[done : done + len(flags)])
                 done += len(flags)
             if done == began or len(self._tiers) == 1:
                 break
-        return self._proved(keys, seconds, by_tier)
+        return self._proved(keys, seconds, by_tier, others)
 
     def load_last(self, keys: Sequence[bytes]) -> Load:
         """Load chunks of the last tier that a lookup has found there."""
@@ -113,20 +118,28 @@ class RealTiers:
     def load_found(self, keys: Sequence[bytes], found: Sequence[int]) -> Load:
         """Load what a lookup has found of `keys`, by tier in order, or less of it."""
         by_tier = {tier.name: 0 for tier in self._tiers}
-        seconds, done = 0.0, 0
+        seconds, done, others = 0.0, 0, []
         for level, (tier, count) in enumerate(zip(self._tiers, found, strict=True)):
             spent, flags = self._load_from(tier, keys[done : done + count], self._buffers[done:], looked=True)
             seconds += spent + self._promote(level, keys[done : done + len(flags)], done)
             by_tier[tier.name] = len(flags)
+            others += self._others(level, keys[done : done + len(flags)])
             done += len(flags)
             if len(flags) < count:
                 break
-        return self._proved(keys, seconds, by_tier)
+        return self._proved(keys, seconds, by_tier, others)
 
-    def _proved(self, keys: Sequence[bytes], seconds: float, by_tier: dict[str, int]) -> Load:
+    def _others(self, level: int, keys: Sequence[bytes]) -> list[bool]:
+        """Of chunks that were loaded from the last tier whether this engine did not save them; of those of another nothing."""
+        last = level == len(self._tiers) - 1
+        return [key not in self._tiers[level].saved for key in keys] if last else []
+
+    def _proved(
+        self, keys: Sequence[bytes], seconds: float, by_tier: dict[str, int], others: list[bool]
+    ) -> Load:
         done = sum(by_tier.values())
         right = [self._payload.matches(key, self._buffers[i]) for i, key in enumerate(keys[:done])]
-        return Load(seconds, done, by_tier, corrupt=right.count(False))
+        return Load(seconds, done, by_tier, right.count(False), others)
 
     def _load_from(
         self, tier: Tier, keys: Sequence[bytes], buffers: Sequence[np.ndarray], looked: bool = False
@@ -156,7 +169,9 @@ class RealTiers:
 def _timed_save(tier: Tier, keys: Sequence[bytes], values: Sequence[np.ndarray]) -> float:
     worth = tier.uses.again(keys) if tier.uses is not None else [True] * len(keys)
     numbers = [number for number, saved in enumerate(worth) if saved]
-    return _timed_put(tier, [keys[i] for i in numbers], [values[i] for i in numbers]) if numbers else 0.0
+    own = [keys[i] for i in numbers]
+    tier.saved.update(own)
+    return _timed_put(tier, own, [values[i] for i in numbers]) if numbers else 0.0
 
 
 def _timed_put(tier: Tier, keys: Sequence[bytes], values: Sequence[np.ndarray]) -> float:

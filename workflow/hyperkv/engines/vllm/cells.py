@@ -126,7 +126,7 @@ def measure_load(cell: CellSpec, running: Running) -> Cell:
     lines = aiperf.trace_lines if loop == "trace" else aiperf.multi_turn_lines
     (folder / "input.jsonl").write_text("\n".join(lines(conversations, running.words)) + "\n")
     running.servers.reset_hbm()
-    window = StoreWindow(running.store, cell.data_dir)
+    window = StoreWindow([] if running.store is None else [running.store], cell.data_dir)
     marks = running.servers.log_marks()
     with running.evicting(cell), _energy_metered(cell) as meter:
         window.begin()

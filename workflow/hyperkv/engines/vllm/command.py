@@ -80,7 +80,7 @@ def command(
         options["kv-cache-dtype"] = kv_dtype
     if settings["device"] == "cuda":
         options |= _unless_told(settings["flags"], _USUAL_ON_GPU)
-        options["tensor-parallel-size"] = tensor_parallel_of(settings)
+    options["tensor-parallel-size"] = tensor_parallel_of(settings)
     if settings["hbm_kv_bytes"] is not None:
         connector = (transfer or {}).get("kv_connector")
         blocks = settings["hbm_kv_bytes"] // block_bytes_of(settings, geometry, connector)
