@@ -15,6 +15,7 @@ DRAWN = {
     "cost": [rules.write_cost.output.cost, rules.write_cost.output.sensitivity],
     "ladder": rules.write_ladder.output[0],
     "array": rules.write_array.output.table,
+    "sharing": rules.write_sharing.output[0],
     "before_after": rules.write_ladder.output[0],
     "bits": rules.write_bits.output,
 }
@@ -22,6 +23,8 @@ if STAGES.vllm and CONFIG["latency"]["prompt_tokens"]:
     FIGURES["latency"] = DRAWN["latency"]
 if CONFIG["experiment"]["array"]["scenarios"]:
     FIGURES["array"] = DRAWN["array"]
+if CONFIG["experiment"]["engines"] > 1:
+    FIGURES["sharing"] = DRAWN["sharing"]
 PICTURES = {
     name: {
         "svg": report(
@@ -55,7 +58,7 @@ for figure, tables in DRAWN.items():
             figure=figure,
             code=code(f"figures.{figure}"),
             stores=LOOKS,
-            compared=compared if figure in ("tier_tradeoff", "transport_medium", "cost") else [],
+            compared=compared if figure in ("tier_tradeoff", "transport_medium", "cost", "sharing") else [],
         shell:
             "python -m workflow.hyperkv.figures.{params.figure:q} --tables {input.tables:q} {params.compared:q}"
             " --stores {params.stores:q} --svg {output.svg:q} --png {output.png:q} 2> {log:q}"

@@ -87,6 +87,24 @@ rule write_sweep_time:
         " --out {output:q} 2> {log:q}"
 
 
+rule write_sharing:
+    input:
+        cells=rules.sweep.input,
+    output:
+        "<tables>/sharing.csv",
+    log:
+        "<logs>/tables/sharing.log",
+    localrule: True
+    conda:
+        "../../envs/harness.yaml"
+    params:
+        code=code("tables.sharing"),
+        asked=asked,
+    shell:
+        "python -m workflow.hyperkv.tables.sharing --asked {params.asked:q} --cells {input.cells:q}"
+        " --out {output:q} 2> {log:q}"
+
+
 rule write_latency:
     input:
         cells=rules.sweep.input,

@@ -142,7 +142,14 @@ class StoreWindow:
             self.block = (block[0] - self._block[0], block[1] - self._block[1])
 
     def _counters(self) -> Counters | None:
-        return Counters.of([store.counters() for store in self._stores]) if self._stores else None
+        found = [store.counters() for store in self._stores]
+        if len(found) < 2:
+            return found[0] if found else None
+        moved: list[int | None] = []
+        for name in ("served_bytes", "taken_bytes", "hits", "misses"):
+            each = [getattr(counters, name) for counters in found]
+            moved.append(None if None in each else sum(each))
+        return Counters(*moved, found[0].process, found[0].details)
 
     @property
     def changes(self) -> dict[str, Any]:

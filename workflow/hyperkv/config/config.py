@@ -22,6 +22,7 @@ from .scenario_checks import (
     check_bound,
     check_chunk,
     check_connector,
+    check_engines,
     check_figures,
     check_names,
     check_recommend,
@@ -50,6 +51,7 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
         check_chunk(full["scenarios"][name], full)
         check_store(full["scenarios"][name])
         check_bound(full["scenarios"][name], full)
+        check_engines(full["scenarios"][name], full)
     check_served(full, measured)
     check_engine(full, measured)
     check_controls(full, measured)

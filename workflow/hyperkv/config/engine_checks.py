@@ -53,6 +53,8 @@ def check_engine(config: Mapping[str, Any], measured: list[str]) -> None:
                 f"config: scenarios.{scenario['family']}.settings: with engine vllm LMCache or vLLM writes the files and reads none "
                 f"of the keys of store {store}; leave it out"
             )
+    if experiment["engines"] > 1:
+        raise UserError("config: experiment.engines: engine vllm has one so far; choose 1, or engine replay")
     if experiment["active_conversations"] is not None:
         raise UserError(
             "config: experiment.active_conversations: AIPerf's clients hold one conversation each; leave it null with "

@@ -56,6 +56,7 @@ def sweep_spec(config: Mapping[str, Any], scenario: str) -> str:
     spec["workload"] = measured_workload(config)
     spec |= {"scenario": {"name": scenario, **own}, "loads": loads_of(config, scenario)}
     spec |= {key: experiment[key] for key in ("seed", "slo")}
+    spec |= {"engines": experiment["engines"]} if experiment["engines"] > 1 else {}
     if config["engine"] == "replay":
         gpus = tensor_parallel_of(
             settings_of({"vllm": config["vllm"], "scenario": config["scenarios"][scenario]})
@@ -82,11 +83,13 @@ def _measured_with(section: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def requested_gpus(config: Mapping[str, Any], scenario: str | None) -> int:
-    """GPUs that a scheduler is asked for: those of a scenario; for None 1, to look at the engine's environment; 0 without."""
+    """GPUs that a scheduler is asked for: of all engines of a scenario; for None 1, to look at the engine's environment; 0 without."""
     if config["engine"] != "vllm" or config["vllm"]["device"] != "cuda":
         return 0
-    own = config["scenarios"][scenario] if scenario is not None else {"vllm": {"tensor_parallel": 1}}
-    return tensor_parallel_of(settings_of({"vllm": config["vllm"], "scenario": own}))
+    if scenario is None:
+        return 1
+    settings = settings_of({"vllm": config["vllm"], "scenario": config["scenarios"][scenario]})
+    return config["experiment"]["engines"] * tensor_parallel_of(settings)
 
 
 def measured_workload(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -212,7 +215,8 @@ def on_array(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def predict_spec(config: Mapping[str, Any]) -> str:
     """JSON of everything that the predicted hit rates depend on."""
-    own = {EXPERIMENT: _experiment_case(config)} | config["predict"]["cases"]
+    one = config["experiment"]["engines"] == 1
+    own = ({EXPERIMENT: _experiment_case(config)} if one else {}) | config["predict"]["cases"]
     cases = {name: predicted_case(case, config) for name, case in own.items()}
     return json.dumps({**PREDICT, "seed": config["experiment"]["seed"], "cases": cases}, sort_keys=True)
 

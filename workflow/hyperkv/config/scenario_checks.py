@@ -17,7 +17,7 @@ from ..stores.kvrocks.config import BY_KEYS_PATCH
 from ..stores.registry import STORES, store_class, stores_of
 from ..workloads.factory import parameters_of
 from .models.engines import BLOCK_TOKENS
-from .models.scenario import READ_BY, Scenario, unread
+from .models.scenario import OF_SEVERAL, READ_BY, Scenario, unread
 from .scenarios import loads_of, selected
 
 _MEDIUM_OF_TIER = {"dram": "ram", "ssd": "ssd"}
@@ -122,6 +122,32 @@ def check_bound(scenario: Mapping[str, Any], config: Mapping[str, Any]) -> None:
             f"config: kvrocks.patches: {', '.join(patches)} lack {BY_KEYS_PATCH}, which scenarios.{scenario['family']}.bound_bytes "
             f"needs; write patches: [{', '.join([*patches, BY_KEYS_PATCH])}]"
         )
+
+
+def check_engines(scenario: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """That what is said of several engines is said of several, and that they can share what they are to share."""
+    where, engines = f"config: scenarios.{scenario['family']}", config["experiment"]["engines"]
+    if engines == 1:
+        for key in OF_SEVERAL:
+            if scenario[key] != Scenario.model_fields[key].default:
+                raise UserError(
+                    f"{where}.{key}: there is one engine; set experiment.engines, or leave it out"
+                )
+        return
+    if scenario["tier"] == "none":
+        if not scenario["shared"]:
+            raise UserError(f"{where}.shared: tier none has nothing that could be shared; leave it out")
+        return
+    if scenario["gate"] != "off":
+        raise UserError(
+            f"{where}.gate: a gate predicts the loads of one engine, and experiment.engines is {engines}; choose off"
+        )
+    if scenario["bound_bytes"] is not None:
+        raise UserError(
+            f"{where}.bound_bytes: one engine keeps a store to its bound, and experiment.engines is {engines}; leave it out"
+        )
+    if not scenario["shared"] and store_class(scenario["store"]).held_by_engine == "pool":
+        raise UserError(f"{where}.shared: a pool is each engine's own in any case; leave it out")
 
 
 def longest_context_tokens(workload: Mapping[str, Any]) -> int | None:

@@ -21,7 +21,7 @@ _UNLIKE = {
         "save_decode_cache and versions of vLLM and LMCache that keep to it"
     ),
     "kv_dtype": "give them one kv_dtype",
-    "gpus": "figures per GPU of different numbers of GPUs are not alike: give them one vllm.tensor_parallel",
+    "gpus": "figures per GPU of different numbers of GPUs are not alike: give them one vllm.tensor_parallel and experiment.engines",
     "gpu": "measure them on one kind of GPU",
     "pair": "compare scenarios of one pair of vLLM and LMCache, with its own of tier none",
     "versions": "measure them with one environment",

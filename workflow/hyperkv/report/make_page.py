@@ -31,6 +31,7 @@ from .sources import Sources, cell_rows, pays_rows, single_rows, sources_of, swe
 # The page's figures in order, with their titles; of several at one place the first that is there is shown.
 PLACES = (
     {"pays": "For which models and GPUs this machine's storage pays"},
+    {"sharing": "What sharing one store among engines buys"},
     {"tier_tradeoff": "What each tier serves: requests per GPU against speed for each user"},
     {
         "latency": "How long a single prompt waits, computed or loaded",

@@ -11,7 +11,7 @@ from typing import Any
 from ..base.errors import UserError
 from ..cells.cell import CellSpec, check_disk
 from ..config.plan import measured_workload, sweep_spec
-from ..engines.replay import cells as replay_cells
+from ..engines.replay import opening as replay_opening
 from ..engines.vllm import running as vllm_running
 from ..workloads.factory import make_workload, read_by
 
@@ -45,7 +45,7 @@ def _require(cell: CellSpec, key: str) -> None:
     if cell.spec["engine"] == "vllm":
         saved = vllm_running.saved_bytes(cell)
     else:
-        saved = replay_cells.saved_bytes(cell, make_workload(cell.spec["workload"], cell.seed))
+        saved = replay_opening.saved_bytes(cell, make_workload(cell.spec["workload"], cell.seed))
     try:
         check_disk(cell, saved)
     except UserError as error:

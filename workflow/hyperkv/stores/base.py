@@ -99,13 +99,6 @@ class Counters:
     process: ProcessCounters
     details: dict[str, float | int] = field(default_factory=dict)
 
-    @classmethod
-    def of(cls, several: Sequence[Counters]) -> Counters:
-        """Of several stores in one process, whose figures are those of the first."""
-        moved = ("served_bytes", "taken_bytes", "hits", "misses")
-        known = {name: [getattr(each, name) for each in several] for name in moved}
-        return replace(several[0], **{k: None if None in v else sum(v) for k, v in known.items()})
-
     def minus(self, earlier: Counters) -> dict[str, float | int | None]:
         """This snapshot less an earlier one, as a flat dict (rss_bytes stays the later value)."""
         now, then = _flat(self), _flat(earlier)

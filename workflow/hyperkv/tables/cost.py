@@ -148,11 +148,12 @@ def point_of(record: Mapping[str, Any]) -> tuple[Point | None, list[str]]:
 
 
 def _needed_bytes(record: Mapping[str, Any]) -> dict[str, float] | None:
-    """Bytes that the tier holds by medium: the DRAM pool's size, and a store's capacity or all that was saved to it. A store that is held
+    """Bytes that the tier holds by medium: the DRAM pools' size, and a store's capacity or all that was saved to it. A store that is held
     to be a device is one.
     """
     scenario, evidence = record["spec"]["scenario"], record["evidence"]
-    needed = {"dram": float(scenario.get("dram_pool_bytes") or 0), "ssd": 0.0}
+    pools = record["spec"].get("engines", 1) * (scenario.get("dram_pool_bytes") or 0)
+    needed = {"dram": float(pools), "ssd": 0.0}
     shaped = _medium(scenario) != scenario["tier"]
     if shaped and scenario["store"] == "dram":
         needed["dram"] = 0.0

@@ -50,6 +50,10 @@ class Experiment(Section):
     active_conversations: OrNull[Count] = key(None, unit="conversations")
     """Conversations under way at once, shared by the clients, who go round and round them (vLLM's
     --max-active-conversations); at least one per client. null for exactly one per client."""
+    engines: Whole = key(1, unit="engines", ge=1, le=64)
+    """Engines that serve the clients together, each on vllm.tensor_parallel GPUs of its own and with an HBM cache, a DRAM pool and a
+    staging buffer of its own, of the sizes that the keys say. The store below is one for all of them (scenario keys shared and routing).
+    Table and figure `sharing` show what one engine saved and another found (config/experiments/sharing.yaml)."""
     repeats: Count = key(3, unit="repeats")
     """Independent repetitions, each with its own seed and fresh servers; the CI is over them."""
     seed: Whole = key(1, unit="number", ge=0, le=400_000)

@@ -154,6 +154,12 @@ class Scenario(Settings):
     """striped, direct, striped_mp and direct_mp. How much of what is there a lookup finds: `off`, everything; `ttft`, what makes the
     first token earliest, by the load that is predicted against computing the same tokens; `throughput`, the
     same with a price on the GPU's time when requests wait. The rest of the prompt is computed."""
+    shared: Annotated[Boolean, ReadBy()] = True
+    """Several engines (experiment.engines). Whether an engine finds what another saved; false keeps the KV of each apart in the same store,
+    which is what sharing is compared with. A DRAM pool is each engine's own in any case."""
+    routing: Annotated[Literal["conversation", "request"], ReadBy()] = "conversation"
+    """Several engines. Which of them a request goes to: `conversation`, all of a conversation to one, or `request`, each to any. With
+    engine vllm AIPerf keeps conversations at their engines, and sends requests of a trace to one after the other."""
     bound_bytes: Annotated[OrNull[Size], ReadBy((*STRIPED, "inprocess"), "keeps to no bound")] = None
     """Connectors with stripes, and files with engine replay. What the store keeps at most, of all servers together: past it the least
     recently used chunks go, and their space is given back. At least what the longest prompt takes. Of kvrocks the patched
@@ -240,10 +246,11 @@ READ_BY = {
     for mark in field.metadata
     if isinstance(mark, ReadBy)
 }
+OF_SEVERAL = ("shared", "routing")
 OF_ENGINE = ("save_connections", "bound_bytes", "serde")
 ALONE = (
     *("tier", "store", "connector", "settings", "environment", "ignored_settings", "port", "timeout_s"),
-    *(name for name in READ_BY if name not in (*OF_ENGINE, "gate", "save")),
+    *(name for name in READ_BY if name not in (*OF_ENGINE, *OF_SEVERAL, "gate", "save")),
 )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -13,27 +12,23 @@ from typing import Any
 from ....plugin.lmcache_striped.file_counts import FileCounts
 from ....plugin.lmcache_striped.gate import Gate
 from ....plugin.lmcache_striped.gate_settings import warm_bytes
-from ....plugin.lmcache_striped.second_use import SecondUse
 from ...base.errors import UserError
-from ...cells.cell import CellSpec, StoreWindow, check_room, frame, gate_evidence, open_store
+from ...cells.cell import CellSpec, StoreWindow, frame, gate_evidence
 from ...cells.samples import Sample, window_values
 from ...connectors.gated import gated
-from ...connectors.registry import make_connector, options_of
 from ...models.geometry import Geometry
 from ...models.gpu import GpuModel, load_gpu
 from ...records.effective import Effective, asked_of
 from ...records.evidence import Evidence, excess, judge, shape_evidence
 from ...records.kinds.cell import Cell, RequestColumns, Values
-from ...stores.registry import store_class
 from ...workloads import Conversation, longest_context
 from ...workloads.chunks import chain_keys
 from ...workloads.context_limit import ContextLimit, check_context
 from ...workloads.factory import make_workload, workload_notes
-from ...workloads.payload import Payload
-from ...workloads.working_set import working_set
 from .clients import Clients, by_conversation, by_request
 from .engine import ReplayEngine
 from .gating import Gating, curve_points
+from .opening import once, real_tiers, start_tiers
 from .request import KeyedConversation, ReplayResult, ReplaySettings, Request, VirtualClock
 from .tiers import RealTiers, Tier
 
@@ -72,9 +67,9 @@ def measure_cell(cell: CellSpec) -> Cell:
     _check_context(cell, geometry, conversations)
     with contextlib.ExitStack() as stack:
         cell = cell.with_folder(stack)
-        each, start_s = _start_tiers(cell, conversations, stack)
+        each, start_s = start_tiers(cell, conversations, stack)
         clock = VirtualClock()
-        below = [_real_tiers(cell, conversations, levels) if levels else None for levels in each]
+        below = [real_tiers(cell, conversations, levels) if levels else None for levels in each]
         gatings = [_gating(cell, gpu, tiers, clock) for tiers in below]
         measuring = time.perf_counter()
         window = StoreWindow([levels[-1].store for levels in each if levels], cell.data_dir)
@@ -131,58 +126,6 @@ def _check_context(cell: CellSpec, geometry: Geometry, conversations: Sequence[C
     check_context(cell.spec["workload"], longest, ContextLimit.of(geometry))
 
 
-def saved_bytes(cell: CellSpec, conversations: Sequence[Conversation]) -> int:
-    """What the scenario's store is given to keep: the working set of its workload."""
-    chunk = cell.scenario["chunk_tokens"]
-    answers = cell.scenario["save_decode_cache"]
-    return len(cell.salts) * working_set(conversations, cell.share.stored_bytes(chunk), chunk, answers)
-
-
-def _start_tiers(
-    cell: CellSpec, conversations: Sequence[Conversation], stack: contextlib.ExitStack
-) -> tuple[list[list[Tier]], float]:
-    """Of each engine the tiers below HBM, the scenario's own store last, and the seconds spent starting them.
-
-    An engine has a pool of its own, and all of them one store, reached over one connector.
-    """
-    scenario = cell.scenario
-    if scenario["tier"] == "none":
-        return [[] for _ in range(cell.engines)], 0.0
-    started = time.perf_counter()
-    value_bytes = cell.share.stored_bytes(scenario["chunk_tokens"])
-    check_room(cell, saved_bytes(cell, conversations))
-
-    def tier(name: str, store: str, connector: str, capacity_bytes: int | None, bottom: bool) -> Tier:
-        uses = SecondUse() if bottom and scenario.get("save") == "second_use" else None
-        opened = open_store(cell, store, value_bytes, capacity_bytes, stack, bottom)
-        options = options_of(connector, scenario) if bottom else {}
-        made = make_connector(connector, opened, scenario["connections"], scenario["timeout_s"], **options)
-        evicts = scenario["page_cache"] == "evict"
-        return Tier(name, opened, stack.enter_context(made), evicts, uses)
-
-    own = store_class(scenario["store"])
-    is_pool, pool_bytes = own.held_by_engine == "pool", scenario["dram_pool_bytes"]
-    bound = scenario[own.bound_key] if own.bound_key else None
-    each: list[list[Tier]] = []
-    for number in range(cell.engines):
-        tiers = [] if is_pool or not pool_bytes else [tier("dram", "dram", "inprocess", pool_bytes, False)]
-        if is_pool or not number:
-            tiers.append(tier("dram" if is_pool else "store", scenario["store"], scenario["connector"], bound, True))
-        else:
-            shared = each[0][-1]
-            tiers.append(replace(shared, uses=None if shared.uses is None else SecondUse(), saved=set()))
-        each.append(tiers)
-    for tiers in each[1:]:
-        tiers[-1].connector.shape = each[0][-1].connector.shape
-    return each, time.perf_counter() - started
-
-
-def _real_tiers(cell: CellSpec, conversations: Sequence[Conversation], tiers: Sequence[Tier]) -> RealTiers:
-    chunk_tokens = cell.scenario["chunk_tokens"]
-    payload = Payload(cell.share.stored_bytes(chunk_tokens), cell.seed)
-    return RealTiers(tiers, payload, longest_context(conversations) // chunk_tokens)
-
-
 def _gating(cell: CellSpec, gpu: GpuModel, tiers: RealTiers | None, clock: VirtualClock) -> Gating | None:
     """The scenario's gate before its store, with the modelled GPU's curve and the config's SLO; None without one."""
     if tiers is None or not gated(cell.scenario):
@@ -198,11 +141,6 @@ def _gating(cell: CellSpec, gpu: GpuModel, tiers: RealTiers | None, clock: Virtu
         slo_s=None if slo_ms is None else slo_ms / 1e3,
     )
     return Gating(gate, tiers, chunk_tokens)
-
-
-def _once(each: Sequence[Sequence[Tier]]) -> list[Tier]:
-    """The tiers of all engines, one that they share once; the first engine's store is the last of all."""
-    return list({id(tier.connector): tier for tiers in reversed(each) for tier in tiers}.values())
 
 
 def damaged_chunks(tiers: Sequence[Tier]) -> int | None:
@@ -228,7 +166,7 @@ def _shape(tiers: Sequence[Tier]) -> dict[str, float | None]:
 def _connector_notes(each: Sequence[Sequence[Tier]]) -> list[str]:
     return [
         line
-        for tier in _once(each)
+        for tier in once(each)
         for name in ("notes", "bound_notes")
         for line in getattr(tier.connector, name, [])
     ]
@@ -278,7 +216,7 @@ def _evidence(
     gatings: Sequence[Gating | None],
 ) -> Evidence:
     """Whole-run totals: tokens by source, bytes by counter, faults."""
-    requests, totals, tiers = result.requests, result.totals, _once(each)
+    requests, totals, tiers = result.requests, result.totals, once(each)
     first_uses = sum(own.uses.first_uses for levels in each for own in levels if own.uses is not None)
     others = sum(request.other_hit_tokens for request in requests)
     hits = {

@@ -63,6 +63,7 @@ def evidence_of(
         failed_requests=len(requests) - len(samples),
         queried_tokens=sum(sample.prompt_tokens for sample in samples),
         **_tokens(cell, counted, window, token_bytes),
+        other_hit_tokens=None,
         retrieved_tokens=log.retrieved_tokens if in_process(cell) else None,
         saved_bytes=_saved_bytes(cell, counted, log),
         **by_store,
