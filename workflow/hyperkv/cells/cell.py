@@ -145,11 +145,13 @@ class StoreWindow:
         found = [store.counters() for store in self._stores]
         if len(found) < 2:
             return found[0] if found else None
-        moved: list[int | None] = []
-        for name in ("served_bytes", "taken_bytes", "hits", "misses"):
+
+        def total(name: str) -> int | None:
             each = [getattr(counters, name) for counters in found]
-            moved.append(None if None in each else sum(each))
-        return Counters(*moved, found[0].process, found[0].details)
+            return None if None in each else sum(each)
+
+        served, taken, hits, misses = map(total, ("served_bytes", "taken_bytes", "hits", "misses"))
+        return Counters(served, taken, hits, misses, found[0].process, found[0].details)
 
     @property
     def changes(self) -> dict[str, Any]:

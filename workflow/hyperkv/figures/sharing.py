@@ -56,7 +56,7 @@ def draw_sharing(sharing: pd.DataFrame, chunk_tokens: int) -> Figure:
     rows = at_common_load(at_chunk(sharing, chunk_tokens))
     require_parity(rows, vary=["tier", "store", "connector", "pair"])
     rows = rows.assign(unknown_share=rows["store_share"].where(rows["other_share"].isna()))
-    rows = pd.concat([part for _, part in rows.groupby("routing", sort=True)][::1])
+    rows = rows.sort_values("routing", kind="stable")
     height = 1.9 + 0.62 * len(rows)
     figure, panels = plt.subplots(1, 3, figsize=(WIDTH, height), sharey=True, width_ratios=(1.25, 1, 1))
     places = list(range(len(rows)))[::-1]
@@ -69,7 +69,7 @@ def draw_sharing(sharing: pd.DataFrame, chunk_tokens: int) -> Figure:
     for axes in panels:
         axes.grid(axis="y", alpha=0)
     engines, gpus = int(rows["engines"].iloc[0]), int(rows["gpus"].iloc[0])
-    text = f"{engines} engines, {gpus} GPUs, {clients_words(rows)} together: what sharing one store buys"
+    text = f"What sharing one store buys: {engines} engines on {gpus} GPUs, {clients_words(rows)} together"
     figure.suptitle(title(rows, text), fontsize=11)
     figure.tight_layout()
     handles = [Patch(facecolor=colour, edgecolor="#444444") for _, colour, _ in _PARTS] + [
@@ -95,7 +95,7 @@ def _name(row: pd.Series) -> str:
         kept = "a pool for each engine"
     else:
         kept = "one store for all" if row["shared"] else "a store for each engine"
-    return f"{label(row)}\n{kept}; a {row['routing']} goes to {'any engine' if row['routing'] == 'request' else 'one engine'}"
+    return f"{row['scenario']}: {label(row)}\n{kept}; a {row['routing']} goes to {'any engine' if row['routing'] == 'request' else 'one engine'}"
 
 
 def _draw_found(axes: Axes, rows: pd.DataFrame, places: list[int]) -> None:
@@ -131,8 +131,10 @@ def _draw_values(axes: Axes, rows: pd.DataFrame, places: list[int], column: str,
         axes.barh(place, row[column], 0.62, color="#56B4E9" if valid else "white", edgecolor="#444444", linewidth=0.6, hatch="" if valid else "//")  # fmt: skip
         end = draw_interval(axes, row, column, place, elinewidth=1.2, capsize=3)
         if pd.notna(row[gained]):
-            note(axes, f"x {row[gained]:.2f}", (end, place), (4, 0), va="center", fontweight="bold")
-    axes.set_xlim(0, axes.get_xlim()[1] * 1.15)
+            ends = [row[f"{gained}_{word}"] for word in ("low", "high")]
+            told = "" if pd.isna(ends[0]) else f"\n({ends[0]:.2f} to {ends[1]:.2f})"
+            note(axes, f"x {row[gained]:.2f}{told}", (end, place), (4, 0), va="center")
+    axes.set_xlim(0, axes.get_xlim()[1] * 1.35)
 
 
 if __name__ == "__main__":
