@@ -21,7 +21,7 @@ from workflow.hyperkv.connectors.vllm_own import variables as own_variables
 from workflow.hyperkv.engines.vllm import lmcache
 from workflow.hyperkv.engines.vllm.command import command, settings_of, variables
 from workflow.hyperkv.engines.vllm.server import EngineServers, ServerCommand
-from workflow.hyperkv.engines.vllm.single_request import Answer, send
+from workflow.hyperkv.engines.vllm.single import Answer, send
 from workflow.hyperkv.machine.interpreter import import_path
 from workflow.hyperkv.machine.processes import free_port
 from workflow.hyperkv.models.geometry import load_geometry

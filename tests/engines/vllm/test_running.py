@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from workflow.hyperkv.engines.vllm.lmcache_log import transfers
-from workflow.hyperkv.engines.vllm.running import Moved, Running, past_buffer
+from workflow.hyperkv.engines.vllm.running import Moved, Running
 from workflow.hyperkv.engines.vllm.server import EngineServers
+from workflow.hyperkv.engines.vllm.starting import past_buffer
 from workflow.hyperkv.machine.counters import ProcessCounters, block_device_bytes
 from workflow.hyperkv.stores.base import Counters
 

@@ -15,7 +15,7 @@ from ..models.geometry import Geometry, load_geometry
 from ..models.gpu import load_gpu
 from ..models.gpu_memory import require_weights_fit
 from ..models.gpus import check_settings, kv_share, require_divides, tensor_parallel_of
-from ..stores.registry import store_class
+from ..stores.registry import STORES, store_class
 from .plan import pairs_of
 from .scenario_checks import check_bound, check_chunk, check_connector, check_store
 from .scenarios import loads_of
@@ -73,7 +73,7 @@ def check_engine(config: Mapping[str, Any], measured: list[str]) -> None:
         settings = settings_of({"vllm": config["vllm"], "scenario": scenario})
         geometry = _geometry_of(scenario, config)
         own = f"scenarios.{scenario['family']}." if "tensor_parallel" in scenario["vllm"] else ""
-        check_settings(settings, geometry, f"config: {own}")
+        check_settings(settings, geometry, f"config: {own}", experiment["engines"])
         try:
             lmcache.require_served_on(scenario, settings["device"])
             lmcache.check(
@@ -92,6 +92,28 @@ def check_engine(config: Mapping[str, Any], measured: list[str]) -> None:
                 f"out, or set vllm.device: cuda"
             )
     _check_model_dir(config)
+
+
+def _check_several(scenario: Mapping[str, Any]) -> None:
+    """That several of vLLM can be before the scenario's store, and AIPerf sends them requests as it is to."""
+    where = f"config: scenarios.{scenario['family']}"
+    if scenario["routing"] == "request":
+        raise UserError(
+            f"{where}.routing: AIPerf keeps a conversation at its engine; leave it out (each request of a trace goes to the next "
+            "engine), or choose engine replay"
+        )
+    if scenario["tier"] == "none" or store_class(scenario["store"]).held_by_engine == "pool":
+        return
+    servers = [name for name in STORES if store_class(name).is_server]
+    if scenario["store"] not in servers:
+        raise UserError(
+            f"{where}.store: {scenario['store']} is one engine's own, and experiment.engines says several; choose "
+            f"{' or '.join(servers)}"
+        )
+    if scenario["connector"] == "striped_tier":
+        raise UserError(
+            f"{where}.connector: striped_tier is not tried with several engines; choose striped_mp"
+        )
 
 
 def check_controls(config: Mapping[str, Any], measured: list[str]) -> None:

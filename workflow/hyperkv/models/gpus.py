@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,32 +113,54 @@ def visible_gpus(variable: str | None, present: int | None) -> int | None:
     return len(found)
 
 
-def check_settings(settings: Mapping[str, Any], geometry: Geometry, where: str) -> None:
-    """Refuse a number of GPUs that vLLM's device, environment or model does not allow.
+def own_gpus(variable: str | None, ranks: int, number: int) -> str:
+    """CUDA_VISIBLE_DEVICES of one of several engines, by its number. variable: its value for all of them, None when it is not set."""
+    named = None if variable is None else [word.strip() for word in variable.split(",")]
+    mine = range(number * ranks, (number + 1) * ranks)
+    return ",".join(str(gpu) if named is None else named[gpu] for gpu in mine)
 
-    where: begins the message, such as `config: ` or `config: scenarios.x.`. Raises UserError naming the key.
+
+def own_cores(cores: Sequence[int], ranks: int, number: int, engines: int) -> str:
+    """VLLM_CPU_OMP_THREADS_BIND of one of several engines on a CPU: an even part of the cores for each rank, one at least."""
+    parts = []
+    for part in range(number * ranks, (number + 1) * ranks):
+        first, end = (len(cores) * at // (engines * ranks) for at in (part, part + 1))
+        parts.append(",".join(map(str, cores[first : max(end, first + 1)])))
+    return "|".join(parts)
+
+
+def check_settings(settings: Mapping[str, Any], geometry: Geometry, where: str, engines: int = 1) -> None:
+    """Refuse a number of GPUs that vLLM's environment or model does not allow.
+
+    engines: that have so many each. where: begins the message, such as `config: ` or `config: scenarios.x.`. Raises UserError naming the key.
     """
     ranks = tensor_parallel_of(settings)
     key = f"{where}vllm.tensor_parallel"
     require_divides(geometry, ranks, key)
     variable = settings["environment"].get(VISIBLE) if settings["device"] == "cuda" else None
-    seen = visible_gpus(variable, None)
+    seen, ranks = visible_gpus(variable, None), engines * ranks
     if seen is not None and seen < ranks:
         raise UserError(
-            f"{key}: {ranks} GPUs are asked for, vllm.environment.{VISIBLE} {variable!r} shows {seen}; name as many "
+            f"{key}: {ranks} GPUs are asked for{_by(engines)}, vllm.environment.{VISIBLE} {variable!r} shows {seen}; name as many "
             f"there, or leave it out"
         )
 
 
-def require_gpus(settings: Mapping[str, Any], present: int | None, variable: str | None) -> None:
-    """That this machine has the GPUs. present, variable: as in visible_gpus. Raises UserError when it has fewer."""
+def _by(engines: int) -> str:
+    return f" by {engines} engines" if engines > 1 else ""
+
+
+def require_gpus(
+    settings: Mapping[str, Any], present: int | None, variable: str | None, engines: int = 1
+) -> None:
+    """That this machine has the GPUs of all engines. present, variable: as in visible_gpus. Raises UserError when it has fewer."""
     if settings["device"] != "cuda":
         return
     variable = settings["environment"].get(VISIBLE, variable)
-    seen, ranks = visible_gpus(variable, present), tensor_parallel_of(settings)
+    seen, ranks = visible_gpus(variable, present), engines * tensor_parallel_of(settings)
     if seen is not None and seen < ranks:
         shown = "" if variable is None else f" under {VISIBLE}={variable}"
         raise UserError(
-            f"vllm.tensor_parallel: {ranks} GPU{'s are' if ranks > 1 else ' is'} asked for, this machine shows {seen}{shown}; "
+            f"vllm.tensor_parallel: {ranks} GPU{'s are' if ranks > 1 else ' is'} asked for{_by(engines)}, this machine shows {seen}{shown}; "
             f"lower it, or measure where there are as many"
         )

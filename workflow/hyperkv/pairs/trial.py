@@ -18,9 +18,10 @@ from ..engines.vllm import direct_http, lmcache
 from ..engines.vllm.command import MODEL_NAME
 from ..engines.vllm.failures import engine_error
 from ..engines.vllm.lmcache_log import transfers
-from ..engines.vllm.running import Running, start
+from ..engines.vllm.running import Running
 from ..engines.vllm.server import EngineError
-from ..engines.vllm.single_request import send
+from ..engines.vllm.single import send
+from ..engines.vllm.starting import start
 from ..records.kinds.pairs import Asked, Damage, Kind, Tried, Verdict
 from ..workloads.text.sharegpt import Talk, read
 from .damage import damage
@@ -134,7 +135,7 @@ def _token_ids(running: Running, conversation: Talk) -> list[int]:
     messages = conversation.to_last_question()
     body = {"model": MODEL_NAME, "messages": messages, "add_generation_prompt": True}
     answer = direct_http.request(
-        "POST", f"{running.servers.url}/tokenize", json=body, timeout=_TOKENIZE_TIMEOUT_S
+        "POST", f"{running.servers.urls[0]}/tokenize", json=body, timeout=_TOKENIZE_TIMEOUT_S
     )
     if answer.status_code != 200:
         raise EngineError(f"vllm refused /tokenize with status {answer.status_code}: {answer.text[:300]}")
@@ -148,7 +149,7 @@ def _ask(
     marks, before, answers = running.servers.log_marks(), running.moved(), []
     for prompt in prompts:
         answers.append(
-            send(running.servers.url, prompt, answer_tokens, cell.spec["loadgen"]["request_timeout_s"])
+            send(running.servers.urls[0], prompt, answer_tokens, cell.spec["loadgen"]["request_timeout_s"])
         )
         running.check()
     after = running.moved()

@@ -25,6 +25,7 @@ from .file_counts import FileCounts
 from .ledger import Ledger
 from .save_queue import SaveCounts, SaveQueue
 from .save_share import SaveShare
+from .savers import Savers
 from .second_use import SecondUse, told
 from .shape import Shape
 
@@ -89,6 +90,7 @@ class StripedCache:
         )
         self._saves = SaveQueue(self._save, settings.save_queue_bytes, self._share.together)
         self._uses = SecondUse() if settings.save == "second_use" else None
+        self._savers = Savers(note) if settings.engines > 1 else None
         self._lock = threading.Lock()
         self._alone_until = 0.0
         self._loaded = self._missed = self._failures = self._skipped = 0
@@ -176,6 +178,8 @@ class StripedCache:
         with self._lock:
             self._loaded += found.count(True)
             self._missed += found.count(False)
+        if self._savers is not None:
+            self._savers.loaded(keys, found)
         if connector.damaged_chunks > damaged:
             self.report(f"{connector.damaged_chunks - damaged} of {len(keys)} chunks are damaged")
         if read is not None and (now := connector.file_counts) is not None:
@@ -220,6 +224,8 @@ class StripedCache:
             raise StoreError(str(error)) from error
         if not saved:
             raise StoreError("the store failed, or is left alone")
+        if self._savers is not None:
+            self._savers.saved(keys)
 
     def _tried(self, work: Callable[[], T], otherwise: T) -> T:
         with self._lock:

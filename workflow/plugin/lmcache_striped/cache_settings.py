@@ -39,6 +39,7 @@ class CacheSettings:
     read_threads, read_depth: how, see FileSettings of direct.py. loads: how many go on at once, each over connections of its own;
     None for one, or LOADS_OF_FILES with dirs, so that one's questions go on beside another's reads. bound_bytes: what is kept in
     the servers at most, see bound.py; None for no bound. device: what the servers are held to be together, see shape.py.
+    engines: how many share the store; with several each load tells how much of it another saved, see savers.py.
     """
 
     endpoints: tuple[Endpoint, ...]
@@ -59,6 +60,7 @@ class CacheSettings:
     bound_bytes: int | None = None
     save: str = "first_use"
     device: Device = field(default_factory=Device)
+    engines: int = 1
 
     @property
     def loads_at_once(self) -> int:

@@ -23,10 +23,11 @@ _WHOLE_WORD = re.compile(r"[\u0120\u2581][a-z]{3,}")
 
 @dataclass(frozen=True)
 class Loadgen:
-    """How AIPerf is called. python: the interpreter of its environment. tokenizer: a local folder."""
+    """How AIPerf is called. python: the interpreter of its environment. urls: of each engine, which conversations, and requests of a
+    trace, go to in turn. tokenizer: a local folder."""
 
     python: str
-    url: str
+    urls: Sequence[str]
     model: str
     tokenizer: Path
     request_timeout_s: float
@@ -89,7 +90,6 @@ def command(
     options: dict[str, object] = {
         "model": loadgen.model,
         "tokenizer": loadgen.tokenizer.absolute(),
-        "url": loadgen.url,
         "endpoint-type": "chat",
         "input-file": input_file,
         "custom-dataset-type": "single_turn" if loop == "trace" else "multi_turn",
@@ -111,7 +111,8 @@ def command(
     flags = ["--streaming", "--use-server-token-count", "--no-gpu-telemetry", "--no-server-metrics"]
     flags += ["--extra-inputs", "ignore_eos:true", "--extra-inputs", "temperature:0"]
     flags += ["--fixed-schedule"] if loop == "trace" else []
-    return [loadgen.python, "-m", "aiperf", "profile", *option_words(options), *flags]
+    urls = [word for url in loadgen.urls for word in ("--url", url)]
+    return [loadgen.python, "-m", "aiperf", "profile", *option_words(options), *urls, *flags]
 
 
 @dataclass(frozen=True)

@@ -43,9 +43,10 @@ from .evidence import (
 from .failures import engine_error
 from .lmcache_log import transfers
 from .metrics import changes
-from .running import Running, asked, conversations_of, proof_lengths, start
+from .running import Running, asked, conversations_of, proof_lengths
 from .server import EngineError
 from .single import faults_of, first_and_again, measure_single, warm_up
+from .starting import start
 
 ARTIFACTS = "measure"
 
@@ -207,7 +208,7 @@ def _run_aiperf(
     options = cell.spec["loadgen"]
     loadgen = aiperf.Loadgen(
         cell.spec["loadgen_python"],
-        running.servers.url,
+        running.servers.urls,
         MODEL_NAME,
         running.model_dir,
         options["request_timeout_s"],

@@ -114,12 +114,15 @@ def block_bytes_of(settings: Mapping[str, Any], geometry: Geometry, connector: s
     return gpus * block_bytes(geometry, settings["block_tokens"], hybrid, gpus)
 
 
-def variables(settings: Mapping[str, Any], config_file: Path | None, metrics_dir: Path) -> dict[str, str]:
+def variables(
+    settings: Mapping[str, Any], config_file: Path | None, metrics_dir: Path, cores: str | None = None
+) -> dict[str, str]:
     """Environment variables of vLLM and of an LMCache server.
 
     PYTHONHASHSEED makes LMCache's keys the same in every process; VLLM_SERVER_DEV_MODE offers
     /reset_prefix_cache. On a CPU every scenario computes on all cores: left alone, vLLM keeps one for itself, and two with a
     connector where there are more. metrics_dir: where LMCache, in another process, leaves its counters for /metrics.
+    cores: of each rank on a CPU, as vLLM reads them (gpus.own_cores); None for all.
     """
     found = {
         **_QUIET,
@@ -132,4 +135,6 @@ def variables(settings: Mapping[str, Any], config_file: Path | None, metrics_dir
     if settings["device"] == "cpu":
         found["VLLM_CPU_KVCACHE_SPACE"] = str(-(-(settings["hbm_kv_bytes"] or _GIB) // _GIB))
         found["VLLM_CPU_NUM_OF_RESERVED_CPU"] = "0"
+    if cores is not None:
+        found["VLLM_CPU_OMP_THREADS_BIND"] = cores
     return found | settings["environment"]

@@ -62,8 +62,8 @@ def evidence_of(
         sent_requests=len(requests),
         failed_requests=len(requests) - len(samples),
         queried_tokens=sum(sample.prompt_tokens for sample in samples),
-        **_tokens(cell, counted, window, token_bytes),
-        other_hit_tokens=None,
+        **(tokens := _tokens(cell, counted, window, token_bytes)),
+        other_hit_tokens=_other_tokens(cell, tokens["store_hit_tokens"], log),
         retrieved_tokens=log.retrieved_tokens if in_process(cell) else None,
         saved_bytes=_saved_bytes(cell, counted, log),
         **by_store,
@@ -99,6 +99,15 @@ def _tokens(
         "computed_tokens": computed,
         "loaded_bytes": (from_store if _has_store(cell) else external) * token_bytes,
     }
+
+
+def _other_tokens(cell: CellSpec, from_store: int | None, log: Transfers) -> int | None:
+    """Of the tokens from the store those that another engine saved: the share of such chunks in all that were loaded, as connector
+    striped counts them; None with one engine, and where nobody counts.
+    """
+    if cell.engines == 1 or from_store is None or (from_store and log.savers is None):
+        return None
+    return 0 if log.savers is None else round(from_store * log.savers.others / log.savers.loaded)
 
 
 def _saved_bytes(cell: CellSpec, counted: dict[str, int | None], log: Transfers) -> int | None:
@@ -189,6 +198,16 @@ def faults_in(
             )
     if retrieved is not None and external is not None and retrieved < external:
         found.append(f"vLLM counts {external} tokens as loaded, LMCache loaded {retrieved}")
+    if log.savers is not None and stored is not None:
+        loaded = log.savers.loaded // cell.share.values_per_chunk * cell.scenario["chunk_tokens"]
+        if loaded < stored:
+            found.append(
+                f"vLLM counts {stored} tokens as loaded from the store, connector striped loaded {loaded}"
+            )
+        if log.savers.others and len(cell.salts) > 1:
+            found.append(
+                f"an engine loaded {log.savers.others} values that another saved, and shared is false"
+            )
     loads, saves = (counted.get(f"tier_{word}_failures") or 0 for word in ("load", "save"))
     if loads or saves:
         found.append(f"vLLM's offloading failed to load {loads} times and to save {saves} times")

@@ -244,7 +244,7 @@ def _stripes(
         "stripes_in_flight": scenario.get("stripes_in_flight") or _ALL_IN_FLIGHT,
     }
     library = library_of(scenario.get("client", "python"))
-    optional = {name: scenario.get(name) for name in ("stripe_bytes", "save_connections", "save")}
+    optional = {name: scenario.get(name) for name in ("stripe_bytes", "save_connections", "save", "engines")}
     optional |= {"bound_bytes": bound // ranks if (bound := scenario.get("bound_bytes")) else None}
     optional |= {
         "client": "python" if library is None else None,

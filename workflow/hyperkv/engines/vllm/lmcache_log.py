@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from ....plugin.lmcache_striped import gate_counts, second_use, shape
+from ....plugin.lmcache_striped import gate_counts, savers, second_use, shape
 from ....plugin.lmcache_striped.file_counts import FileCounts, told_by
 from ....plugin.lmcache_striped.gate_counts import GateCounts
 
@@ -34,7 +34,8 @@ class Transfers:
     Of several ranks, which work at the same time, the mean: less than all tokens where one of them moved less.
     dropped_chunks: chunks that connector striped did not save, since its queue was full. gate: what a gate decided, None without one.
     files: what connector direct read from files, None of another; by_get: its lines that say why it did not. first_use_chunks: that
-    were not saved for want of a second use. shape: what a shaped device did, None without one.
+    were not saved for want of a second use. shape: what a shaped device did, None without one. savers: values that were loaded, and of
+    them those that another engine saved, None where nobody tells.
     """
 
     retrieved_tokens: int
@@ -48,6 +49,7 @@ class Transfers:
     by_get: tuple[str, ...] = ()
     first_use_chunks: int = 0
     shape: shape.Counts | None = None
+    savers: savers.SaverCounts | None = None
 
 
 def transfers(lines: Iterable[str], ranks: int = 1) -> Transfers:
@@ -84,6 +86,7 @@ def transfers(lines: Iterable[str], ranks: int = 1) -> Transfers:
         tuple(dict.fromkeys(found[1] for line in kept if (found := _BY_GET.search(line)))),
         first_uses // ranks,
         shape.told_by(kept),
+        savers.told_by(kept),
     )
 
 

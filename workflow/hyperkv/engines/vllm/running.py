@@ -4,37 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import redis
 
-from ...base.errors import StoreError, UserError
-from ...base.secret import write_private
-from ...cells.cell import CellSpec, built_environments, check_room, open_store
-from ...connectors import gated, vllm_own
+from ...base.errors import StoreError
+from ...cells.cell import CellSpec
+from ...connectors import vllm_own
 from ...machine.counters import block_device_bytes
-from ...machine.environment import gpu_lines
-from ...machine.interpreter import import_path
-from ...machine.page_cache import CachedFiles
-from ...machine.processes import free_port
 from ...machine.watch import every
-from ...models.gpus import VISIBLE, check_settings, require_gpus
 from ...records.effective import Effective, asked_of
-from ...stores.base import DIRECT, Store
-from ...stores.held import Held
-from ...stores.registry import bypasses_processes, store_class
+from ...stores.base import Store
+from ...stores.registry import store_class
 from ...workloads import Conversation, longest_context
-from ...workloads.context_limit import ROOM_TOKENS, ContextLimit, check_context
+from ...workloads.context_limit import ROOM_TOKENS
 from ...workloads.factory import make_workload
 from ...workloads.working_set import working_set
-from . import aiperf, lmcache
-from .command import WITHOUT_MAIN, block_bytes_of, command, settings_of, variables
-from .server import EngineServers, ServerCommand
+from . import lmcache
+from .command import block_bytes_of, settings_of
+from .server import Engines
 
 ANSWER_TOKENS = 4  # of a single request
 _EVICT_EVERY_S = 0.5
@@ -72,7 +64,7 @@ class Running:
 
     def __init__(
         self,
-        servers: EngineServers,
+        servers: Engines,
         store: Store | None,
         model_dir: Path,
         words: Sequence[str],
@@ -105,16 +97,16 @@ class Running:
 
     def evicting(self, cell: CellSpec) -> contextlib.AbstractContextManager[None]:
         """Takes the store's files out of the page cache all the time, where the scenario says so."""
-        return every(_EVICT_EVERY_S, self.evict) if self.evict and _evicts(cell) else contextlib.nullcontext()
+        return every(_EVICT_EVERY_S, self.evict) if self.evict and evicts(cell) else contextlib.nullcontext()
 
     def empty_buffer(self, cell: CellSpec) -> None:
         """Empty the pool of vLLM's own offloading where it is before a store, and a buffer alone or kept from serving."""
-        if vllm_own.behind_pool(cell.scenario) and (_evicts(cell) or not cell.scenario["dram_pool_bytes"]):
+        if vllm_own.behind_pool(cell.scenario) and (evicts(cell) or not cell.scenario["dram_pool_bytes"]):
             self.servers.reset_hbm(pool=True)
 
     def make_cold(self, cell: CellSpec) -> None:
         """Put what was saved where it is when far more is saved than RAM holds, on the device alone: where the scenario says so."""
-        if self.evict and _evicts(cell):
+        if self.evict and evicts(cell):
             if self.store is not None:
                 self.store.push_out_writes()
             self.settle()
@@ -175,104 +167,8 @@ class Running:
         return self.moved().saved
 
 
-def _evicts(cell: CellSpec) -> bool:
+def evicts(cell: CellSpec) -> bool:
     return cell.scenario["tier"] == "ssd" and cell.scenario["page_cache"] == "evict"
-
-
-def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
-    """Start the store, then LMCache's server, then vLLM. Raises UserError before anything, or EngineError."""
-    started = time.perf_counter()
-    settings, scenario, geometry = settings_of(cell.spec), cell.scenario, cell.geometry
-    share, chunk_tokens = cell.share, scenario["chunk_tokens"]
-    chunk_bytes, staging = share.stored_bytes(chunk_tokens), settings["staging_bytes"]
-    check_settings(settings, geometry, "")
-    require_gpus(settings, len(gpu_lines()) or None, os.environ.get(VISIBLE))
-    lmcache.check(scenario, settings["device"], settings["block_tokens"], chunk_bytes, staging)
-    model_dir = _model_dir(cell, settings)
-    words = aiperf.words_of(model_dir / "tokenizer.json")
-    limit = ContextLimit.of_vllm(geometry)
-    check_context(cell.spec["workload"], context_tokens(cell) - ROOM_TOKENS, limit)
-    saved = saved_bytes(cell) if scenario["tier"] != "none" else 0
-    if scenario["tier"] != "none":
-        check_room(cell, saved, staging)
-    store = None
-    if scenario["tier"] != "none" and not store_class(scenario["store"]).held_by_engine:
-        value_bytes = share.value_bytes(chunk_tokens)
-        store = open_store(cell, scenario["store"], value_bytes, scenario["capacity_bytes"], stack)
-    files = cell.directory / "engine"
-    port, mp_port, http_port, *ports = (free_port() for _ in range(3 + _PROGRAM_PORTS))
-    held = Held.of(
-        scenario, files / "kv", share, geometry, saved, lmcache.buffer_bytes(scenario, staging), tuple(ports)
-    )
-    for folder in (held.folder, files / "metrics"):
-        folder.mkdir(parents=True)
-    own = store_class(scenario["store"]) if "store" in scenario else None
-    if own is not None:
-        own.prepare(held)
-    offload = lmcache.offload(
-        gated.fed(scenario, port, files, cell.spec["slo"]),
-        staging,
-        held,
-        [] if store is None else store.endpoints,
-        mp_port,
-        http_port,
-        share.values_per_chunk,
-        settings["device"],
-    )
-    config_file = None
-    if offload.config is not None:
-        config_file = files / "lmcache.yaml"
-        write_private(config_file, lmcache.rendered(offload.config))
-    python, built = cell.spec["engine_python"], built_environments(cell.spec).get("engine", {})
-    log, ready_s = cell.logs / f"{scenario['name']}-{cell.repeat}", settings["ready_timeout_s"]
-    commands = []
-    if offload.server is not None:
-        argv = [python, "-c", lmcache.COMMAND, "server", *offload.server, *past_buffer(cell, built)]
-        own_log = log.with_name(log.name + "-lmcache.log")
-        first = settings["device"] == "cuda"
-        commands += [
-            ServerCommand("lmcache server", argv, http_port, "/healthcheck", own_log, ready_s, first)
-        ]
-    for program in () if own is None else own.beside_engine(held):
-        words = [f"{name}={value}" for name, value in program.environment.items()]
-        argv = ["env", *words, python, *program.words]
-        own_log = log.with_name(f"{log.name}-{program.label.replace(' ', '-')}.log")
-        commands.append(ServerCommand(program.label, argv, program.port, program.health, own_log, ready_s))
-    argv = command(
-        python,
-        model_dir,
-        settings,
-        geometry,
-        scenario["kv_dtype"] or cell.spec["kv_dtype"],
-        context_tokens(cell),
-        port,
-        offload.transfer,
-        WITHOUT_MAIN,
-    )
-    commands.append(
-        ServerCommand("vllm", argv, port, "/health", log.with_name(log.name + "-vllm.log"), ready_s)
-    )
-    environment = variables(settings, config_file, files / "metrics")
-    environment |= {} if own is None else own.variables(held)
-    environment |= vllm_own.variables(scenario, settings["device"], import_path())
-    servers = stack.enter_context(EngineServers(commands, environment))
-    running = Running(servers, store, model_dir, words, chunk_bytes)
-    if own is not None and own.held_by_engine == "folder":
-        running.folder = held.folder
-        running.evict = CachedFiles(held.folder).evict
-    running.start_s = time.perf_counter() - started
-    elsewhere = bypasses_processes(scenario) or scenario.get("connector") in DIRECT
-    running.counted_at = files if elsewhere else None
-    running.effective = replace(servers.told(cell.share.values_per_chunk), pair=built.get("pair"))
-    return running
-
-
-def past_buffer(cell: CellSpec, built: dict[str, Any]) -> list[str]:
-    """The option that keeps an LMCache server's buffer from serving what it still holds, where its version has one; a DRAM pool is
-    meant to. built: what the engine's environment says of itself."""
-    store = store_class(cell.scenario["store"])
-    buffer_only = not cell.scenario["dram_pool_bytes"] and store.held_by_engine != "pool"
-    return [option for option in (_PAST_BUFFER,) if buffer_only and option in built.get("server_options", [])]
 
 
 def _block_bytes_per_token(cell: CellSpec, settings: dict[str, Any]) -> float | None:
@@ -287,18 +183,7 @@ def asked(cell: CellSpec) -> Effective:
     """What the scenario asks of vLLM and LMCache."""
     settings = settings_of(cell.spec)
     per_token = _block_bytes_per_token(cell, settings)
-    return asked_of(cell.scenario, settings, cell.geometry.kv_dtype, per_token, cell.gpus)
-
-
-def _model_dir(cell: CellSpec, settings: dict[str, Any]) -> Path:
-    """The folder vLLM serves. Raises UserError when a named one has no tokenizer or no config."""
-    folder = Path(settings["model_dir"] or cell.spec["made_model_dir"])
-    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
-        if not (folder / name).exists():
-            raise UserError(
-                f"vllm.model_dir: {folder} has no {name}; download the whole model, tokenizer included"
-            )
-    return folder
+    return asked_of(cell.scenario, settings, cell.geometry.kv_dtype, per_token, cell.share.ranks)
 
 
 def context_tokens(cell: CellSpec) -> int:
@@ -338,12 +223,12 @@ def saved_bytes(cell: CellSpec) -> int:
         found += working_set(conversations, cell.share.stored_bytes(chunk), chunk, answers)
         prompts += proof_lengths(conversations)
     chunks = sum((tokens + ANSWER_TOKENS) // chunk for tokens in prompts)
-    return found + chunks * cell.share.stored_bytes(chunk) + _pushed_out_bytes(cell)
+    return len(cell.salts) * (found + chunks * cell.share.stored_bytes(chunk)) + _pushed_out_bytes(cell)
 
 
 def _pushed_out_bytes(cell: CellSpec) -> int:
     """What single requests have the store save besides (Running.make_cold)."""
-    if not _evicts(cell):
+    if not evicts(cell):
         return 0
     each = store_class(cell.scenario["store"]).pushing_bytes(cell.scenario["settings"])
     prompts = len(cell.spec["latency"]["prompt_tokens"]) * cell.spec["latency"]["prompts"]

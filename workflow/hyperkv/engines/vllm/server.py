@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -50,8 +51,76 @@ class ServerCommand:
     awaited: bool = True
 
 
+class Engines:
+    """The servers of one engine or several, as those of one: what they count is summed, and they say the same of themselves.
+
+    A context manager: they start one after the other.
+    """
+
+    def __init__(self, each: Sequence[EngineServers]):
+        self.each = list(each)
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Engines:
+        with contextlib.ExitStack() as stack:
+            for servers in self.each:
+                stack.enter_context(servers)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @property
+    def urls(self) -> list[str]:
+        """Base URL of each vLLM."""
+        return [servers.url for servers in self.each]
+
+    def check_alive(self) -> None:
+        """Raises StoreDied when a server is gone."""
+        for servers in self.each:
+            servers.check_alive()
+
+    def told(self, ranks: int) -> Effective:
+        """What each says of itself (EngineServers.told). Raises EngineError when they do not say the same."""
+        first, *others = (servers.told(ranks) for servers in self.each)
+        if unlike := [other for other in others if other != first]:
+            raise EngineError(f"the engines are not alike: {first} and {unlike[0]}")
+        return first
+
+    def counters(self) -> dict[str, int | None]:
+        """Totals of all of them; None for what none of them has on its page."""
+        found = [servers.counters() for servers in self.each]
+        columns = {name: [counted[name] for counted in found] for name in found[0]}
+        return {name: _sum(column) for name, column in columns.items()}
+
+    def reset_hbm(self, pool: bool = False) -> None:
+        """Empty the prefix cache of each (EngineServers.reset_hbm)."""
+        for servers in self.each:
+            servers.reset_hbm(pool)
+
+    def io_bytes(self) -> tuple[int, int]:
+        """(read, written) bytes of block devices by all processes."""
+        read, written = zip(*(servers.io_bytes() for servers in self.each), strict=True)
+        return sum(read), sum(written)
+
+    def log_marks(self) -> list[list[int]]:
+        """How much each server has written, for log_lines."""
+        return [servers.log_marks() for servers in self.each]
+
+    def log_lines(self, since: Sequence[Sequence[int]] | None = None) -> list[str]:
+        """Every line that the servers wrote since their start, or since log_marks said `since`."""
+        marks = [None] * len(self.each) if since is None else since
+        return [line for own, mark in zip(self.each, marks, strict=True) for line in own.log_lines(mark)]
+
+
+def _sum(values: Sequence[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
 class EngineServers:
-    """A context manager around the servers of one scenario, in order of start; the last one is vLLM."""
+    """A context manager around the servers of one engine, in order of start; the last one is vLLM."""
 
     def __init__(self, commands: Sequence[ServerCommand], environment: Mapping[str, str]):
         self._commands = list(commands)

@@ -7,23 +7,28 @@ between, computed again and saved then.
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from statistics import median
+from typing import Literal
 
 import numpy as np
+import requests
 
 from ...cells.cell import CellSpec, frame
 from ...connectors.gated import curve_in, gated
 from ...records.effective import not_as_asked
 from ...records.evidence import quotient, served_from_ram
 from ...records.kinds.cell import Pass, Single
-from . import aiperf, lmcache
+from ...stores.registry import store_class
+from . import aiperf, direct_http, lmcache
+from .command import MODEL_NAME
 from .lmcache_log import transfers
 from .running import ANSWER_TOKENS, Running, asked, context_tokens
-from .single_request import send
+from .server import EngineError
 
 _PROBED_TOKENS = 8
 
@@ -35,8 +40,8 @@ def warm_up(cell: CellSpec, running: Running) -> None:
     for tokens in (shortest, *cell.spec["latency"]["prompt_tokens"][-1:]):
         for _ in range(cell.spec["loadgen"]["warm_up_requests"]):
             prompt = aiperf.token_ids(rng, running.vocabulary, min(tokens, longest))
-            for _ in range(2):
-                send(running.servers.url, prompt, ANSWER_TOKENS, cell.spec["loadgen"]["request_timeout_s"])
+            for _, url in itertools.product(range(2), running.servers.urls):
+                send(url, prompt, ANSWER_TOKENS, cell.spec["loadgen"]["request_timeout_s"])
                 running.servers.reset_hbm()
     running.settle()
     running.effective = replace(running.effective, save_decode_cache=saves_answers(cell, running))
@@ -54,7 +59,7 @@ def saves_answers(cell: CellSpec, running: Running) -> bool | None:
         return None
     rng, timeout_s = np.random.default_rng([cell.seed, 2]), cell.spec["loadgen"]["request_timeout_s"]
     prompt = aiperf.token_ids(rng, running.vocabulary, chunk - part)
-    answer = send(running.servers.url, prompt, part + _PROBED_TOKENS, timeout_s, token_ids=True)
+    answer = send(running.servers.urls[0], prompt, part + _PROBED_TOKENS, timeout_s, token_ids=True)
     running.servers.reset_hbm()
     running.settle()
     if len(answer.token_ids) != part + _PROBED_TOKENS:
@@ -62,7 +67,7 @@ def saves_answers(cell: CellSpec, running: Running) -> bool | None:
     rest = aiperf.token_ids(rng, running.vocabulary, _PROBED_TOKENS)
     longer = [*prompt, *answer.token_ids, *rest]
     _use_once_more(cell, running, longer)
-    again = send(running.servers.url, longer, ANSWER_TOKENS, timeout_s)
+    again = send(running.servers.urls[0], longer, ANSWER_TOKENS, timeout_s)
     running.servers.reset_hbm()
     running.settle()
     found = again.cached_tokens >= chunk
@@ -72,7 +77,7 @@ def saves_answers(cell: CellSpec, running: Running) -> bool | None:
 def _use_once_more(cell: CellSpec, running: Running, prompt: Sequence[int]) -> None:
     """Have a prompt's chunks saved that were used once, where they are saved at the second use."""
     if cell.scenario.get("save") == "second_use":
-        send(running.servers.url, prompt, ANSWER_TOKENS, cell.spec["loadgen"]["request_timeout_s"])
+        send(running.servers.urls[0], prompt, ANSWER_TOKENS, cell.spec["loadgen"]["request_timeout_s"])
         running.servers.reset_hbm()
         running.settle()
 
@@ -123,17 +128,20 @@ def first_and_again(
 ) -> list[Pass]:
     """One prompt computed and the same prompt again, vLLM's own cache emptied after each; a record of each pass.
 
-    cold: see Running.make_cold.
+    Of several engines the last is asked again, which finds what the first has saved, where they share that. cold: see
+    Running.make_cold.
 
     `faults` of both are what the pair disproves (proof_faults).
     """
     timeout_s = cell.spec["loadgen"]["request_timeout_s"]
     found = []
     timed = in_process(cell) and not lmcache.loads_ahead(cell.scenario)
-    for kind in ("first", "again"):
+    kinds: tuple[Literal["first", "again"], ...] = ("first", "again")
+    for kind in kinds:
+        url = running.servers.urls[-1 if kind == "again" and shares(cell) else 0]
         running.check()
         marks, before = running.servers.log_marks(), running.moved()
-        answer = send(running.servers.url, prompt, ANSWER_TOKENS, timeout_s)
+        answer = send(url, prompt, ANSWER_TOKENS, timeout_s)
         after = running.moved()
         log = transfers(running.servers.log_lines(marks), cell.share.values_per_chunk)
         found.append(
@@ -171,6 +179,12 @@ def first_and_again(
         bool(scenario.get("serde")),
     )
     return [sample.model_copy(update={"faults": list(faults)}) for sample in found]
+
+
+def shares(cell: CellSpec) -> bool:
+    """Whether one engine is to find what another saved."""
+    pool = cell.scenario["tier"] == "none" or store_class(cell.scenario["store"]).held_by_engine == "pool"
+    return len(cell.salts) == 1 and not pool
 
 
 def device_faults(again: Pass, cell: CellSpec) -> list[str]:
@@ -232,3 +246,84 @@ def proof_faults(
 def faults_of(samples: Sequence[Pass]) -> list[str]:
     """What some single requests disprove, every line once."""
     return list(dict.fromkeys(fault for sample in samples for fault in sample.faults))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer at temperature 0. tokens: the words of its tokens. cached_tokens: prompt tokens not computed.
+
+    first_logprob: of the first token, to say how far two answers are apart that name the same one. token_ids: of its tokens,
+    when they were asked for.
+    """
+
+    ttft_s: float
+    latency_s: float
+    tokens: tuple[str, ...]
+    first_logprob: float | None
+    prompt_tokens: int
+    cached_tokens: int
+    token_ids: tuple[int, ...] = ()
+
+
+def send(
+    url: str, prompt: Sequence[int], answer_tokens: int, timeout_s: float, token_ids: bool = False
+) -> Answer:
+    """Send one prompt and stream its answer. Raises EngineError when it is not whole within `timeout_s`.
+
+    token_ids: ask for the answer's token ids as well; vLLM then sends those of the prompt, too, so not when it is timed.
+    """
+    body = {
+        "model": MODEL_NAME,
+        "prompt": list(prompt),
+        "max_tokens": answer_tokens,
+        "temperature": 0,
+        "ignore_eos": True,
+        "logprobs": 0,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    payload = json.dumps(body | ({"return_token_ids": True} if token_ids else {}))
+    tokens: list[str] = []
+    ids: list[int] = []
+    logprobs: list[float] = []
+    usage: dict = {}
+    first_s: float | None = None
+    started = time.perf_counter()
+    try:
+        with direct_http.request(
+            "POST",
+            f"{url}/v1/completions",
+            data=payload,
+            headers={"Content-Type": "application/json"},
+            stream=True,
+            timeout=timeout_s,
+        ) as reply:
+            if reply.status_code != 200:
+                raise EngineError(f"vllm answered with status {reply.status_code}: {reply.text[:300]}")
+            for line in reply.iter_lines():
+                if not line.startswith(b"data: {"):
+                    continue
+                first_s = time.perf_counter() - started if first_s is None else first_s
+                event = json.loads(line[len(b"data: ") :])
+                usage = event.get("usage") or usage
+                for choice in event.get("choices", []):
+                    told = choice.get("logprobs") or {}
+                    tokens += told.get("tokens") or []
+                    logprobs += told.get("token_logprobs") or []
+                    ids += choice.get("token_ids") or []
+    except requests.RequestException as error:
+        raise EngineError(
+            f"vllm gave no answer to a single request within {timeout_s:.0f} s: {error}"
+        ) from error
+    if first_s is None or not usage:
+        raise EngineError("vllm ended a single request without an answer; see its log")
+    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+    return Answer(
+        ttft_s=first_s,
+        latency_s=time.perf_counter() - started,
+        tokens=tuple(tokens),
+        first_logprob=logprobs[0] if logprobs else None,
+        prompt_tokens=usage["prompt_tokens"],
+        cached_tokens=cached,
+        token_ids=tuple(ids),
+    )
