@@ -104,7 +104,6 @@ def test_what_a_process_sees(variable, present, seen):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"device": "cpu", "tensor_parallel": 2}, "2 GPUs are asked for with vllm.device cpu"),
         (
             {"tensor_parallel": 3},
             "32 attention heads cannot be shared by 3 GPUs; choose one of 1, 2, 4, 8, 16, 32",
@@ -142,7 +141,7 @@ def test_what_was_used_counts_and_not_what_is_there():
     assert gpus_of(spec) == 1
     assert gpus_of(spec | {"vllm": CUDA | {"tensor_parallel": 2}}) == 2
     assert gpus_of(spec | {"scenario": {"vllm": {"tensor_parallel": 4}}}) == 4
-    assert gpus_of(spec | {"vllm": CUDA | {"device": "cpu"}}) == 1
+    assert gpus_of(spec | {"vllm": CUDA | {"device": "cpu", "tensor_parallel": 2}}) == 2
     assert gpus_of({"engine": "replay", "replay": {"gpus": 8}}) == 8
     assert gpus_of({"engine": "replay", "replay": {}}) == 1
 
@@ -250,7 +249,6 @@ def test_a_scenarios_own_number_is_measured_and_asked_for():
     [
         (vllm(tensor_parallel=0), "config: vllm.tensor_parallel: 0 is wrong; it must be an integer, at"),
         (vllm(tensor_parallel=5), "config: vllm.tensor_parallel: llama-3.1-8b's 32 attention heads"),
-        (vllm(tensor_parallel=2, device="cpu"), "config: vllm.tensor_parallel: 2 GPUs are asked for with"),
         (
             changed("vllm.tensor_parallel", 3),
             "config: vllm.tensor_parallel: llama-3.2-1b's 32 attention heads",

@@ -109,7 +109,7 @@ def test_a_trace_keeps_its_arrival_times(tmp_path):
     assert found[0]["text"].split()[512:] != found[1]["text"].split()[512:]
 
 
-LOADGEN = Loadgen("python", "http://127.0.0.1:1", "hyperkv", Path("model"), 30.0, 1)
+LOADGEN = Loadgen("python", ["http://127.0.0.1:1"], "hyperkv", Path("model"), 30.0, 1)
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.cells.cell import CellSpec
 from workflow.hyperkv.cells.samples import Sample
 from workflow.hyperkv.engines.vllm import cells as vllm_cells
-from workflow.hyperkv.engines.vllm import running as vllm_running
 from workflow.hyperkv.engines.vllm import single as vllm_single
+from workflow.hyperkv.engines.vllm import starting as vllm_starting
 from workflow.hyperkv.engines.vllm.cells import SINGLE, Measurement, points
 from workflow.hyperkv.engines.vllm.evidence import joules_per_mtoken
 from workflow.hyperkv.engines.vllm.running import Patience, Running
@@ -168,7 +168,7 @@ def test_answers_that_are_not_saved_are_found_out(spec, tmp_path, monkeypatch, a
 
 
 def test_two_gpus_prove_themselves_and_count_as_two(spec, tmp_path, monkeypatch):
-    monkeypatch.setattr(vllm_running, "gpu_lines", lambda: ["H100, 1, 80 GiB"] * 4)
+    monkeypatch.setattr(vllm_starting, "gpu_lines", lambda: ["H100, 1, 80 GiB"] * 4)
     spec["vllm"] |= {"tensor_parallel": 2}
     single, cell = measured(spec, tmp_path, SINGLE, 2)
     assert (single["valid"], single["reasons"], single["gpus"]) == (True, [], 2)
@@ -200,7 +200,7 @@ def test_what_is_saved_at_the_second_use_is_proven_at_the_third(spec, tmp_path, 
 
 
 def test_two_ranks_store_half_a_chunk_each(spec, tmp_path, monkeypatch):
-    monkeypatch.setattr(vllm_running, "gpu_lines", lambda: [])
+    monkeypatch.setattr(vllm_starting, "gpu_lines", lambda: [])
     geometry = load_geometry(Path(spec["model"]), "auto")
     monkeypatch.setenv("FAKE_KV_BYTES", str(geometry.kv_bytes_per_token // 2))
     spec["scenario"] |= {
@@ -217,7 +217,7 @@ def test_two_ranks_store_half_a_chunk_each(spec, tmp_path, monkeypatch):
 
 
 def test_a_machine_with_fewer_gpus_is_refused_before_anything_starts(spec, tmp_path, monkeypatch):
-    monkeypatch.setattr(vllm_running, "gpu_lines", lambda: ["L4, 1, 24 GiB"])
+    monkeypatch.setattr(vllm_starting, "gpu_lines", lambda: ["L4, 1, 24 GiB"])
     spec["vllm"] |= {"tensor_parallel": 2}
     with pytest.raises(UserError, match="2 GPUs are asked for, this machine shows 1"):
         measured(spec, tmp_path, 2)

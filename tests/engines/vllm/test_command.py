@@ -51,12 +51,12 @@ def test_bfloat16_is_asked_for_where_the_checkpoint_brings_another_format():
     assert "--dtype bfloat16" in words()
 
 
-def test_gpus_share_the_model_on_cuda():
+def test_gpus_share_the_model_and_on_a_cpu_ranks():
     assert "--tensor-parallel-size 1 " in words()
     line = words(tensor_parallel=4, hbm_kv_bytes=1 << 30)
     assert "--tensor-parallel-size 4 " in line
     assert "--num-gpu-blocks-override 512 " in line + " "
-    assert "--tensor-parallel-size" not in words(device="cpu")
+    assert "--tensor-parallel-size 2 " in words(device="cpu", tensor_parallel=2)
 
 
 def test_what_a_scenario_may_change():

@@ -1,4 +1,5 @@
-"""A stand-in for AIPerf: sends every turn of its input to the fake vLLM by token ids and writes its records.
+"""A stand-in for AIPerf: sends every turn of its input to the fake vLLM, conversations to each in turn, by token ids
+and writes its records.
 
 FAKE_AIPERF: `short` leaves the last turn out, `fail` records an error for the first one, `all_fail`
 for all and ends with status 1, `broken` ends so without a record, `hang` never ends.
@@ -19,9 +20,12 @@ def option(name: str) -> str:
     return sys.argv[sys.argv.index(name) + 1]
 
 
-def ask(prompt: list[int]) -> dict:
+URLS = [sys.argv[place + 1] for place, word in enumerate(sys.argv) if word == "--url"]
+
+
+def ask(url: str, prompt: list[int]) -> dict:
     body = json.dumps({"prompt": prompt}).encode()
-    with urllib.request.urlopen(urllib.request.Request(option("--url") + "/v1/completions", body)) as reply:
+    with urllib.request.urlopen(urllib.request.Request(url + "/v1/completions", body)) as reply:
         events = [
             json.loads(line[6:]) for line in reply.read().decode().splitlines() if line.startswith("data: {")
         ]
@@ -34,12 +38,12 @@ def main() -> None:
     if MODE == "broken":
         sys.exit("aiperf: no such option")
     records = []
-    for line in Path(option("--input-file")).read_text().splitlines():
+    for place, line in enumerate(Path(option("--input-file")).read_text().splitlines()):
         conversation, context = json.loads(line), []
         for number, turn in enumerate(conversation["turns"]):
             context += [int(word, 36) for word in turn["text"].split()]
             started = time.time_ns()
-            usage = ask(context)
+            usage = ask(URLS[place % len(URLS)], context)
             about = {"conversation_id": conversation["session_id"], "turn_index": number}
             about |= {"request_start_ns": started, "benchmark_phase": "profiling"}
             values = {

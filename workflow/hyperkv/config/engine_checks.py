@@ -54,7 +54,8 @@ def check_engine(config: Mapping[str, Any], measured: list[str]) -> None:
                 f"of the keys of store {store}; leave it out"
             )
     if experiment["engines"] > 1:
-        raise UserError("config: experiment.engines: engine vllm has one so far; choose 1, or engine replay")
+        for scenario in scenarios:
+            _check_several(scenario)
     if experiment["active_conversations"] is not None:
         raise UserError(
             "config: experiment.active_conversations: AIPerf's clients hold one conversation each; leave it null with "
