@@ -76,6 +76,7 @@ def test_defaults_are_filled_at_every_depth():
         "active_conversations": None,
         "loop": "closed",
         "slo": {"ttft_ms": None, "itl_ms": None},
+        "engines": 1,
         "repeats": 3,
         "seed": 1,
     }

@@ -271,6 +271,31 @@ def array_rows(loads=(1, 4), latencies=(None, 80)) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def sharing_rows(loads=(2, 4)) -> pd.DataFrame:
+    """Rows of sharing.csv: recompute, a pool for each engine, and a store for each and for all, with both routings."""
+    rows = []
+    for load in loads:
+        for routing, (family, shared) in product(
+            ("request", "conversation"), (("none", True), ("dram", True), ("files", False), ("files", True))
+        ):
+            name = f"{family}_{routing}" + ("" if shared else "_apart")
+            others = 0.2 if routing == "request" and shared else 0.0
+            store = (0.2 + others) if family == "files" else 0.0
+            row = scenario_row(family, 64, load, name) | {
+                "engines": 2,
+                "gpus": 2,
+                "routing": routing,
+                "shared": shared,
+            }
+            row |= around("held_share", 0.1) | around("store_share", store)
+            row |= around("own_share", store - others if store else 0.0) | around("other_share", others)
+            row |= around("rps_per_gpu", 1.0 + store) | around("ttft_p50_ms", 100 - 100 * store, 2)
+            paired = family == "files" and shared
+            row |= around("rps_gain", 1.25 if paired else None) | around("ttft_gain", 1.5 if paired else None)
+            rows.append(row | {"valid": True, "reasons": "", "repeats": 3, "valid_repeats": 3})
+    return pd.DataFrame(rows)
+
+
 def _array_values(ttft: float) -> dict:
     return {
         **around("ttft_p50_ms", ttft, 1),

@@ -36,6 +36,7 @@ GIVEN = {
     "pays": ([table_of([pair(), pair("n", prefill_s=0.05)])], []),
     "ladder": ([made.ladder_rows()], []),
     "array": ([made.array_rows()], []),
+    "sharing": ([made.sharing_rows()], SPEC),
     "before_after": ([made.ladder_rows()], []),
     "bits": ([made.bits_rows()], []),
 }

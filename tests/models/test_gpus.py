@@ -26,6 +26,8 @@ from workflow.hyperkv.models.gpus import (
     kv_copies,
     kv_fraction,
     kv_share,
+    own_cores,
+    own_gpus,
     require_gpus,
     visible_gpus,
 )
@@ -275,3 +277,41 @@ def test_predictions_have_room_for_as_many_tokens_as_the_gpus():
     config |= {"vllm": {"tensor_parallel": 32}, "replay": {"hbm_kv_bytes": "32 GiB"}}
     case = json.loads(predict_spec(checked(config)))["cases"]["experiment"]
     assert {tiers["hbm_bytes"] for tiers in case["tiers"].values()} == {1 << 30}
+
+
+@pytest.mark.parametrize(
+    ("variable", "ranks", "number", "own"),
+    [(None, 1, 0, "0"), (None, 2, 1, "2,3"), ("3, 5", 1, 1, "5"), ("GPU-a,GPU-b", 1, 0, "GPU-a")],
+)
+def test_each_engine_sees_gpus_of_its_own(variable, ranks, number, own):
+    assert own_gpus(variable, ranks, number) == own
+
+
+@pytest.mark.parametrize(
+    ("cores", "ranks", "engines", "own"),
+    [
+        ([0, 1], 2, 1, ["0|1"]),
+        ([0, 1], 1, 2, ["0", "1"]),
+        ([2, 3, 4, 5, 7], 1, 2, ["2,3", "4,5,7"]),
+        (range(8), 2, 2, ["0,1|2,3", "4,5|6,7"]),
+        ([3], 1, 2, ["3", "3"]),
+    ],
+)
+def test_each_engine_and_rank_on_a_cpu_has_a_part_of_the_cores(cores, ranks, engines, own):
+    assert [own_cores(list(cores), ranks, number, engines) for number in range(engines)] == own
+
+
+def test_several_engines_ask_for_the_gpus_of_all():
+    config = changed("experiment.engines", 3) | {"engine": "vllm"}
+    config["scenarios"] = {"none": {"tier": "none"}}
+    config |= {
+        "experiment": {**config["experiment"], "scenarios": ["none"]},
+        "figures": {},
+        "profile": {},
+        "layers": {},
+    }
+    config["vllm"] = {"tensor_parallel": 2}
+    full = checked(config)
+    assert requested_gpus(full, "none") == 6
+    config["vllm"] |= {"environment": {"CUDA_VISIBLE_DEVICES": "0,1,2,3"}}
+    assert "6 GPUs are asked for by 3 engines, vllm.environment.CUDA_VISIBLE_DEVICES" in one_line(config)

@@ -216,6 +216,48 @@ def test_two_ranks_store_half_a_chunk_each(spec, tmp_path, monkeypatch):
     assert all(moved <= again["served_bytes"] < 1.1 * moved for again in single["samples"][1::2])
 
 
+DOCUMENTS = {
+    **{"kind": "long_documents", "documents": 2, "requests": 6, "document_tokens": [96, 96]},
+    **{"question_tokens": [8, 8], "answer_tokens": [4, 4]},
+}
+
+
+def of_two_engines(spec: dict, monkeypatch, **keys) -> dict:
+    """Two engines before a Valkey, which requests of two documents go to in turn, through the plugin."""
+    monkeypatch.setattr(vllm_starting, "gpu_lines", lambda: ["H100, 1, 80 GiB"] * 2)
+    geometry = load_geometry(Path(spec["model"]), "auto")
+    monkeypatch.setenv("FAKE_KV_BYTES", str(geometry.kv_bytes_per_token))
+    spec["scenario"] |= {**VALKEY, "connector": "striped", "stripe_bytes": 8192, **keys}
+    return spec | {"engines": 2, "workload": DOCUMENTS}
+
+
+def test_one_engine_finds_what_another_saved(spec, tmp_path, monkeypatch):
+    single, cell = measured(of_two_engines(spec, monkeypatch), tmp_path, SINGLE, 2)
+    assert (single["valid"], single["reasons"], single["gpus"]) == (True, [], 2)
+    assert (cell["valid"], cell["reasons"], cell["gpus"]) == (True, [], 2)
+    # What one engine computed the other loaded: of six requests two are computed, and of the others half are at the other engine.
+    evidence = cell["evidence"]
+    assert evidence["sent_requests"] == 6
+    assert 0 < evidence["other_hit_tokens"] < evidence["store_hit_tokens"] == evidence["hit_tokens"]
+    first, second = ((tmp_path / f"logs/s-1{word}-vllm.log").read_text() for word in ("", "-engine1"))
+    assert "Stored" in first
+    assert "Retrieved" in second
+    assert "saved by another" in second
+
+
+def test_engines_whose_store_is_not_shared_find_their_own_alone(spec, tmp_path, monkeypatch):
+    single, cell = measured(of_two_engines(spec, monkeypatch, shared=False), tmp_path, SINGLE, 2)
+    assert (single["valid"], cell["valid"], cell["reasons"]) == (True, True, [])
+    assert (cell["evidence"]["other_hit_tokens"], cell["evidence"]["store_hit_tokens"] > 0) == (0, True)
+
+
+def test_two_engines_on_one_gpu_are_refused(spec, tmp_path, monkeypatch):
+    asked = of_two_engines(spec, monkeypatch)
+    monkeypatch.setattr(vllm_starting, "gpu_lines", lambda: ["H100, 1, 80 GiB"])
+    with pytest.raises(UserError, match="2 GPUs are asked for by 2 engines, this machine shows 1"):
+        measured(asked, tmp_path, SINGLE)
+
+
 def test_a_machine_with_fewer_gpus_is_refused_before_anything_starts(spec, tmp_path, monkeypatch):
     monkeypatch.setattr(vllm_starting, "gpu_lines", lambda: ["L4, 1, 24 GiB"])
     spec["vllm"] |= {"tensor_parallel": 2}

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from workflow.hyperkv.engines.vllm.server import EngineError, EngineServers, ServerCommand
+from workflow.hyperkv.engines.vllm.server import EngineError, Engines, EngineServers, ServerCommand
 from workflow.hyperkv.machine.processes import free_port
+from workflow.hyperkv.records.effective import Effective
 
 # A server that answers as soon as the file `wanted` is there, and makes the file `made` when it begins.
 PROGRAM = """
@@ -52,3 +53,33 @@ def test_the_first_that_does_not_start_is_told(tmp_path):
     )
     with pytest.raises(EngineError, match=r"first\.log"), EngineServers([broken, second], {}):
         pass
+
+
+class Told:
+    """Servers of one engine that say what they are given."""
+
+    def __init__(self, gpus=1, **counted):
+        self.effective, self.counted, self.emptied = Effective(gpus=gpus), counted, 0
+
+    def told(self, _):
+        return self.effective
+
+    def counters(self):
+        return self.counted
+
+    def reset_hbm(self, _):
+        self.emptied += 1
+
+
+def test_what_several_engines_count_is_summed_and_what_one_does_not_have_yet_is_none_of_it():
+    each = [Told(hit=3, computed=1, lost=None), Told(hit=None, computed=2, lost=None)]
+    both = Engines(each)
+    assert both.counters() == {"hit": 3, "computed": 3, "lost": None}
+    both.reset_hbm()
+    assert [own.emptied for own in each] == [1, 1]
+
+
+def test_engines_that_are_not_alike_are_refused():
+    assert Engines([Told(), Told()]).told(1) == Effective(gpus=1)
+    with pytest.raises(EngineError, match="the engines are not alike"):
+        Engines([Told(), Told(gpus=2)]).told(1)

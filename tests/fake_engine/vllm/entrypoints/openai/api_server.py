@@ -22,6 +22,7 @@ CONFIG = yaml.safe_load(Path(os.environ.get("LMCACHE_CONFIG_FILE", os.devnull)).
 counts = {"local_compute": 0, "local_cache_hit": 0, "external_kv_transfer": 0}
 seen: dict[tuple, int] = {}
 lock = threading.Lock()
+MODEL = sys.argv[sys.argv.index("--model") + 1] if "--model" in sys.argv else ""
 RANKS = 1
 if "--tensor-parallel-size" in sys.argv:
     RANKS = int(sys.argv[sys.argv.index("--tensor-parallel-size") + 1])
@@ -48,7 +49,7 @@ class Striped:
 
     def _keys(self, prompt: tuple) -> list[bytes]:
         return [
-            f"{hash(prompt[: end + self._chunk])}@{rank}".encode()
+            f"{MODEL}@{hash(prompt[: end + self._chunk])}@{rank}".encode()
             for end in range(0, len(prompt) - self._chunk + 1, self._chunk)
             for rank in range(RANKS)
         ]
