@@ -111,9 +111,9 @@ def _check_several(scenario: Mapping[str, Any]) -> None:
             f"{where}.store: {scenario['store']} is one engine's own, and experiment.engines says several; choose "
             f"{' or '.join(servers)}"
         )
-    if scenario["connector"] == "striped_tier":
+    if scenario["connector"] == "striped_tier" and not scenario["shared"]:
         raise UserError(
-            f"{where}.connector: striped_tier is not tried with several engines; choose striped_mp"
+            f"{where}.shared: vLLM's own offloading names KV alike in every engine; leave it out, or choose connector striped_mp"
         )
 
 

@@ -158,8 +158,8 @@ class Scenario(Settings):
     """Several engines (experiment.engines). Whether an engine finds what another saved; false keeps the KV of each apart in the same store,
     which is what sharing is compared with. A DRAM pool is each engine's own in any case."""
     routing: Annotated[Literal["conversation", "request"], ReadBy()] = "conversation"
-    """Several engines. Which of them a request goes to: `conversation`, all of a conversation to one, or `request`, each to any. With
-    engine vllm AIPerf keeps conversations at their engines, and sends requests of a trace to one after the other."""
+    """Several engines. Which of them a request goes to: `conversation`, all of a conversation to one, or `request`, each to any
+    (engine replay). AIPerf keeps conversations at their engines; those of a trace or of documents have one request each."""
     bound_bytes: Annotated[OrNull[Size], ReadBy((*STRIPED, "inprocess"), "keeps to no bound")] = None
     """Connectors with stripes, and files with engine replay. What the store keeps at most, of all servers together: past it the least
     recently used chunks go, and their space is given back. At least what the longest prompt takes. Of kvrocks the patched
