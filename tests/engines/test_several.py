@@ -53,7 +53,9 @@ def single_of(made, tmp_path, connector: str, **several) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("connector", "several"), [("mp", {"tensor_parallel": 2}), ("striped_mp", {"engines": 2})], ids=["ranks", "engines"]
+    ("connector", "several"),
+    [("mp", {"tensor_parallel": 2}), ("striped_mp", {"engines": 2})],
+    ids=["ranks", "engines"],
 )
 def test_what_was_saved_is_found_with_its_bytes_and_answers_alike(made, tmp_path, connector, several):
     record = single_of(made, tmp_path, connector, **several)
@@ -64,7 +66,10 @@ def test_what_was_saved_is_found_with_its_bytes_and_answers_alike(made, tmp_path
     size = PROMPT_TOKENS * record["kv_bytes_per_token"]  # of both ranks together
     assert size <= again["served_bytes"] < 1.1 * size
     told = record["effective"]
-    assert (told["gpus"], told["kv_bytes_per_token"]) == (several.get("tensor_parallel", 1), record["kv_bytes_per_token"])
+    assert (told["gpus"], told["kv_bytes_per_token"]) == (
+        several.get("tensor_parallel", 1),
+        record["kv_bytes_per_token"],
+    )
     logs = tmp_path / "logs"
     if "engines" in several:  # each has an LMCache server of its own
         assert "of them saved by another" in (logs / "own-1-engine1-lmcache.log").read_text()

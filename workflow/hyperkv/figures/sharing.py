@@ -134,7 +134,7 @@ def _draw_values(axes: Axes, rows: pd.DataFrame, places: list[int], column: str,
             ends = [row[f"{gained}_{word}"] for word in ("low", "high")]
             told = "" if pd.isna(ends[0]) else f"\n({ends[0]:.2f} to {ends[1]:.2f})"
             note(axes, f"x {row[gained]:.2f}{told}", (end, place), (4, 0), va="center")
-    axes.set_xlim(0, axes.get_xlim()[1] * 1.35)
+    axes.set_xlim(0, axes.get_xlim()[1] * 1.55)
 
 
 if __name__ == "__main__":

@@ -91,18 +91,20 @@ class Running:
                     client.ping()
             except redis.RedisError as error:
                 server.check_alive(1.0)
-                raise StoreError(
-                    f"store {server.name} does not answer PING within {self.patience.ping_s:.0f} s: {error}"
-                ) from error
+                told = f"does not answer PING within {self.patience.ping_s:.0f} s"
+                raise StoreError(f"store {server.name} {told}: {error}") from error
 
     def evicting(self, cell: CellSpec) -> contextlib.AbstractContextManager[None]:
         """Takes the store's files out of the page cache all the time, where the scenario says so."""
         return every(_EVICT_EVERY_S, self.evict) if self.evict and evicts(cell) else contextlib.nullcontext()
 
     def empty_buffer(self, cell: CellSpec) -> None:
-        """Empty the pool of vLLM's own offloading where it is before a store, and a buffer alone or kept from serving."""
-        if vllm_own.behind_pool(cell.scenario) and (evicts(cell) or not cell.scenario["dram_pool_bytes"]):
+        """Empty a pool before a store whose device is to answer, and a buffer of vLLM's own offloading."""
+        pool = cell.scenario["dram_pool_bytes"]
+        if vllm_own.behind_pool(cell.scenario) and (evicts(cell) or not pool):
             self.servers.reset_hbm(pool=True)
+        if cell.scenario["connector"] in lmcache.SERVED and pool and evicts(cell):
+            self.servers.empty_lmcache_pool()
 
     def make_cold(self, cell: CellSpec) -> None:
         """Put what was saved where it is when far more is saved than RAM holds, on the device alone: where the scenario says so."""

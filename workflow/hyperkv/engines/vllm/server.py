@@ -99,6 +99,11 @@ class Engines:
         for servers in self.each:
             servers.reset_hbm(pool)
 
+    def empty_lmcache_pool(self) -> None:
+        """Empty the pool of each LMCache server (EngineServers.empty_lmcache_pool)."""
+        for servers in self.each:
+            servers.empty_lmcache_pool()
+
     def io_bytes(self) -> tuple[int, int]:
         """(read, written) bytes of block devices by all processes."""
         read, written = zip(*(servers.io_bytes() for servers in self.each), strict=True)
@@ -200,6 +205,14 @@ class EngineServers:
             if time.monotonic() > deadline:
                 raise EngineError(f"vllm did not empty its pool within {_PAGE_TIMEOUT_S:.0f} s")
             time.sleep(0.1)
+
+    def empty_lmcache_pool(self) -> None:
+        """Empty the pool of the LMCache server beside vLLM, but what it moves; its stores keep what they have. Raises EngineError."""
+        server = self._commands[0]
+        page = f"http://{LOOPBACK}:{server.port}/cache/clear"
+        answer = direct_http.request("POST", page, timeout=_PAGE_TIMEOUT_S)
+        if answer.status_code != 200:
+            raise EngineError(f"{server.label} refused /cache/clear with status {answer.status_code}")
 
     def _get(self, command: ServerCommand, path: str) -> str:
         try:
