@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from tests.figures.made import cell_rows, hit_rate_rows, svg_of
+from tests.figures.made import all_text, cell_rows, hit_rate_rows, svg_of
 from workflow.hyperkv.figures.hit_rate import ALONE, draw_hit_rate
 
 NOTHING = pd.DataFrame()
@@ -79,3 +79,7 @@ def test_what_was_measured_at_the_second_use_has_its_line_and_its_marker():
     )
     assert set(line.get_ydata()) == {0.1}
     assert texts(axes)[-2:] == ["measured: files", "measured: files, saved at the second use"]
+
+
+def test_where_nothing_is_predicted_it_says_so():
+    assert "experiment.engines" in all_text(draw_hit_rate(hit_rate_rows().iloc[:0], cell_rows()))

@@ -47,6 +47,7 @@ def test_every_column_is_filled_but_for_what_a_run_without_engine_does_not_know(
     unknown |= {"save", "goodput_rps", "goodput_rps_low", "goodput_rps_high"}
     unknown |= {
         "retrieved_tokens",
+        "other_hit_tokens",
         "store_errors",
         "damaged_chunks",
         "file_stripes",

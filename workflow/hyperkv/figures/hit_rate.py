@@ -20,7 +20,7 @@ from ..base.cli import run_stage
 from .axes import sizes_x
 from .command import Picture, TwoTables, draw_tables
 from .looks import TIER_COLOURS, colour_of, marker_of
-from .style import legend_beside, note, unique_legend
+from .style import empty, legend_beside, note, unique_legend
 
 TIER_WORDS = {"hbm": "HBM", "dram": "DRAM", "ssd": "SSD"}
 DASHES = ("-", "--", "-.", ":")
@@ -46,6 +46,10 @@ def draw_hit_rate(hit_rates: pd.DataFrame, cells: pd.DataFrame) -> Figure:
     hit_rates, cells: those tables, cells perhaps without rows: nothing was measured.
     """
     rows = hit_rates
+    if rows.empty:
+        return empty(
+            "Nothing is predicted: of several engines (experiment.engines) the hit rates are measured"
+        )
     panels = rows.groupby(["case", "active_conversations"], sort=False)
     answers = sorted(rows["save_decode_cache"].unique(), reverse=True)
     figure, grid = plt.subplots(

@@ -197,7 +197,7 @@ def hit_rates_table(spec: Mapping[str, Any]) -> pd.DataFrame:
     Raises UserError, naming the key, for a workload or model that cannot be read.
     """
     rows = [row for name, case in spec["cases"].items() for row in _case_rows(name, case, spec)]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["case", "tiers", "hit_rate"])
 
 
 def _case_rows(name: str, case: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
