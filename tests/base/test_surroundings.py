@@ -180,7 +180,11 @@ def test_the_cache_folder_that_is_used_is_one_that_can_be_written(tmp_path, case
 
 @pytest.mark.parametrize(
     ("words", "own", "given_"),
-    [([], {}, "/dev/null"), ([], {"SLURM_CONF": "own"}, "own"), (["PROFILE=workflow/profiles/slurm"], {}, "")],
+    [
+        ([], {}, "/dev/null"),
+        ([], {"SLURM_CONF": "own"}, "own"),
+        (["PROFILE=workflow/profiles/slurm"], {}, ""),
+    ],
 )
 def test_a_slurm_is_asked_by_who_runs_on_one(words, own, given_):
     """Without a configuration `scontrol` ends at once; with one that leads nowhere, or none, it waits for a controller."""
