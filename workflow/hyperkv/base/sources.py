@@ -17,7 +17,6 @@ _PACKAGES = (_PACKAGE, "workflow.plugin.lmcache_striped")
 _BESIDE = (".py", ".yaml", ".j2", ".c")  # a module, its data, its template and its compiled part
 
 
-_IMPORTS = (ast.Import, ast.ImportFrom)
 _WORDED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -99,7 +98,7 @@ def _read(path: Path, source: bytes) -> _Read:
     if path.suffix == ".yaml":
         return _Read(source, json.dumps(data_in(source)), ())
     said: list[str] = []
-    named: list[ast.stmt] = []
+    named: list[ast.Import | ast.ImportFrom] = []
     _say(ast.parse(source), said, named)
     package = list(path.parent.parts)
     imports: set[str] = set()
@@ -108,18 +107,18 @@ def _read(path: Path, source: bytes) -> _Read:
             above = package[: len(package) - node.level + 1] if node.level else []
             base = ".".join([*above, *([node.module] if node.module else [])])
             imports.update([base, *(f"{base}.{alias.name}" for alias in node.names)])
-        elif isinstance(node, ast.Import):
+        else:
             imports.update(alias.name for alias in node.names)
     ours = (found for name in sorted(imports) for found in _paths_if_ours(name))
     return _Read(source, " ".join(said), tuple(dict.fromkeys(ours)))
 
 
-def _say(node: ast.AST, said: list[str], imports: list[ast.stmt]) -> None:
+def _say(node: ast.AST, said: list[str], imports: list[ast.Import | ast.ImportFrom]) -> None:
     """Add what a tree says, node by node and field by field, to `said`, and its imports to the others. It is asked of every file at
-    every start, and takes a third of what `ast.dump` and `ast.walk` do."""
+    every start, and takes less than half of what `ast.dump` and `ast.walk` do."""
     kind = node.__class__
     said.append(kind.__name__)
-    if kind in _IMPORTS:
+    if isinstance(node, (ast.Import, ast.ImportFrom)):
         imports.append(node)
     for name in node._fields:
         value = getattr(node, name, None)
