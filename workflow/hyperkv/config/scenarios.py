@@ -24,6 +24,8 @@ def expanded(scenarios: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
                 f"config: scenarios: two scenarios are called {name}, one of them by its chunk size; rename one"
             )
         found[name] = with_preset(scenario) | {"pair": pair_of(scenario)}
+        if scenario["place"] is not None:
+            found[name]["processes"] = len(scenario["place"]["addresses"])
     return found
 
 

@@ -14,6 +14,7 @@ from ...plugin.lmcache_striped.shape import Device, Shape
 from ..base.errors import UserError
 from ..base.own_command import snakemake_command
 from ..stores.base import DIRECT, Store
+from .prefixed import PrefixedConnector
 
 PLUGIN = "workflow.plugin.lmcache_striped"  # as it is imported here; engines import what is installed of it
 # Inside LMCache inside vLLM, below an LMCache server, and below vLLM's own offloading.
@@ -79,6 +80,8 @@ def make_connector(
     shape = Shape(options.pop("shape", Device()))
     made = _made(name, store, connections, timeout_s, **options)
     made.shape = shape
+    if prefix := next((each.prefix for each in store.endpoints), ""):
+        return PrefixedConnector(made, prefix)
     return made
 
 

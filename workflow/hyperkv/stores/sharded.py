@@ -18,7 +18,7 @@ class ShardedStore(Store):
     """config.processes servers of one kind, started one after the other and ended together.
 
     Server i lies in directory/i and listens at port + i, when a port is given; a capacity is shared evenly.
-    Counters are sums over the servers, details too.
+    Counters are sums over the servers, details too. At a place server i is that of address i.
     """
 
     def __init__(self, config: StoreConfig, make: Callable[[StoreConfig], ServerStore]):
@@ -94,6 +94,7 @@ def _part(config: StoreConfig, index: int) -> StoreConfig:
         bound_bytes=None if config.bound_bytes is None else config.bound_bytes // config.processes,
         port=config.port + index if config.port else 0,
         processes=1,
+        place=None if config.place is None else config.place.part(index),
     )
 
 

@@ -15,7 +15,7 @@ from ...models.serde import SERDES
 from ...stores.base import DIRECT
 from ...stores.registry import STORES
 from .engines import Vllm
-from .texts import Folder, Name, Path, SettingName, VariableName, Words
+from .texts import Address, Folder, MetricsUrl, Name, Path, SettingName, VariableName, Words
 from .values import (
     Boolean,
     Connections,
@@ -80,6 +80,35 @@ class Shape(Section):
     """What each stripe waits before its bytes move; of a connector without stripes each chunk."""
     queue_depth: OrNull[Count] = key(None, unit="stripes")
     """Stripes that the device has under way at most; null for as many as the connector has."""
+
+
+class PlaceTls(Section):
+    """How the connections to a store at a place are kept from others."""
+
+    ca_file: OrNull[Path] = None
+    """Certificates (PEM) of whoever signed the server's; null for those that the system trusts."""
+    cert_file: OrNull[Path] = None
+    """This client's own certificate (PEM), where the server asks for one; null for none."""
+    key_file: OrNull[Path] = None
+    """The certificate's key (PEM); null where it is in cert_file."""
+
+
+class Place(Section):
+    """Servers that are there already: they are not started, stopped or emptied."""
+
+    addresses: Annotated[Several[Address], Field(min_length=1, max_length=64)]
+    """Where they listen, host:port or [IPv6]:port. Several share the stripes, as with `processes`, always in this order."""
+    user: OrNull[Words] = None
+    """Whose password password_file or password_env is, of the server's access control list; null for the default user."""
+    tls: PlaceTls | None = None
+    """TLS, {} for that of the system; null for connections in the clear."""
+    consent: Boolean = False
+    """Whether everything in these servers may be deleted: they are emptied before and after each job."""
+    metrics_url: OrNull[MetricsUrl] = None
+    """Page of the Prometheus node exporter on the servers' host, which proves what was read from `metrics_device`; null for no
+    proof, without which cells of tier ssd are not valid."""
+    metrics_device: Name | None = None
+    """The block device of that host that the store's files are on, as the page names it, such as nvme0n1 or md0."""
 
 
 class Settings(Section):
@@ -191,6 +220,9 @@ class Scenario(Settings):
     where it is used, and nothing that a run writes has it. null for a server without a password."""
     password_env: Annotated[VariableName | None, ReadBy()] = None
     """valkey, kvrocks. The same, with the name of an environment variable instead of a file."""
+    place: Annotated[Place | None, ReadBy()] = None
+    """valkey, kvrocks, rocksdb. Where the store is there already; null for one that the job starts on this machine. Keys of a run have
+    a prefix of their own there, and are deleted at its end."""
     preset: Name | None = None
     """kvrocks. Name of a file in config/kvrocks whose settings, environment and ignored_settings are
     taken first; null for none."""
