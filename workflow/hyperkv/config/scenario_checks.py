@@ -213,15 +213,22 @@ def _check_store_keys(scenario: Mapping[str, Any], where: str) -> None:
         raise UserError(f"{where}.{error}") from None
 
 
+def _can_be_there(store: str) -> bool:
+    """Whether it is a server, and not one that is part of this workflow."""
+    return store_class(store).is_server and not store_class(store).programs
+
+
 _OF_START = ("settings", "environment", "ignored_settings", "preset", "patched", "port", "capacity_bytes", "data_dir")
 
 
 def _check_place(scenario: Mapping[str, Any], where: str) -> None:
     """That a store which is there already can be reached by what the scenario has, and nothing is asked that its start would need."""
     place, connector = scenario["place"], scenario["connector"]
-    if not store_class(scenario["store"]).is_server:
-        servers = ", ".join(name for name in _stores(scenario["tier"]) if store_class(name).is_server)
-        raise UserError(f"{where}.place: store {scenario['store']} is no server; choose {servers}, or leave it out")
+    others = [name for name in _stores(scenario["tier"]) if _can_be_there(name)]
+    if not _can_be_there(scenario["store"]):
+        raise UserError(
+            f"{where}.place: store {scenario['store']} is never there before a job starts it; choose {' or '.join(others)}, or leave it out"
+        )
     for key in _OF_START:
         if scenario[key] != Scenario.model_fields[key].default:
             raise UserError(f"{where}.{key}: the store at place.addresses is not started here; leave it out")

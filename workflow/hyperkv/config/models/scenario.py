@@ -15,6 +15,7 @@ from ...models.serde import SERDES
 from ...stores.base import DIRECT
 from ...stores.registry import STORES
 from .engines import Vllm
+from .faults import fault
 from .texts import Address, Folder, MetricsUrl, Name, Path, SettingName, VariableName, Words
 from .values import (
     Boolean,
@@ -66,6 +67,14 @@ class ReadBy:
     def has(self, connector: str | None) -> bool:
         """Whether a connector reads the key."""
         return not self.connectors or connector in self.connectors
+
+
+def _named(store: Any) -> Any:
+    """A store is a word; what is said of it stands beside it."""
+    if isinstance(store, Mapping) and isinstance(store.get("kind"), str):
+        keys = ", ".join(name for name in store if name != "kind")
+        raise fault(f"a store is named by a word; write store: {store['kind']}" + (f", and {keys} beside it" if keys else ""))
+    return store
 
 
 class Shape(Section):
@@ -132,7 +141,7 @@ class Scenario(Settings):
 
     tier: Literal["none", "dram", "ssd"]
     """Where KV that HBM lost lives; `none` computes it again."""
-    store: StoreName = optional()
+    store: Annotated[StoreName, BeforeValidator(_named)] = optional()
     """What holds KV. Tier dram takes dram or valkey, tier ssd takes files, rocksdb, kvrocks, or with engine
     vllm LMCache's own fs_native, raw_block and nixl (connector mp) and mooncake; with a `data_dir` on a tmpfs these are of
     tier dram too."""
@@ -221,7 +230,7 @@ class Scenario(Settings):
     password_env: Annotated[VariableName | None, ReadBy()] = None
     """valkey, kvrocks. The same, with the name of an environment variable instead of a file."""
     place: Annotated[Place | None, ReadBy()] = None
-    """valkey, kvrocks, rocksdb. Where the store is there already; null for one that the job starts on this machine. Keys of a run have
+    """valkey, kvrocks. Where the store is there already; null for one that the job starts on this machine. Keys of a run have
     a prefix of their own there, and are deleted at its end."""
     preset: Name | None = None
     """kvrocks. Name of a file in config/kvrocks whose settings, environment and ignored_settings are

@@ -22,6 +22,7 @@ from .place import Network, Place
 from .refusals import explained, require_reachable, require_room, require_usable
 
 _REPLY_TIMEOUT_S = 30.0
+_PING_S = 10.0
 _FREED_S = 30.0
 _PROBE_BYTES = 16 << 20
 _NAME = "hyperkv"
@@ -68,7 +69,7 @@ class PlacedStore(Store):
         if self.place.metrics_url is not None:
             device_bytes(self.place.metrics_url, self._device)
         with explained(self.endpoint, self.where):
-            with self.client() as client:
+            with self.client(_PING_S) as client:
                 client.ping()
                 self._info = self._told(client)
                 require_usable(self._info, self.where)
