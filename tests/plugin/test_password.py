@@ -90,8 +90,8 @@ def test_the_servers_client_gets_in(store, tmp_path, logged):
 
 def test_the_servers_client_of_a_user_begins_every_key_with_the_prefix(store, tmp_path, logged):
     with store.client() as client:
-        client.acl_setuser("me", enabled=True, passwords=[f"+{WORD}"], keys=["of me:*"], categories=["+@all"])
-    endpoint = replace(store.endpoint, user="me", prefix="of me:")
+        client.acl_setuser("me", enabled=True, passwords=[f"+{WORD}"], keys=["mine:*"], categories=["+@all"])
+    endpoint = replace(store.endpoint, user="me", prefix="mine:")
     arguments = mp_arguments(scenario("mp"), 1 << 28, Held(tmp_path), [endpoint], 5555, 8080)
     written = json.loads(arguments[arguments.index("--l2-adapter") + 1])
     client = password.resp_client(**written["adapter_params"])
@@ -110,5 +110,5 @@ def test_the_servers_client_of_a_user_begins_every_key_with_the_prefix(store, tm
         client.close()
     assert room == data
     with store.client() as other:
-        assert other.keys() == [b"of me:a@b"]
+        assert other.keys() == [b"mine:a@b"]
     assert WORD not in logged()
