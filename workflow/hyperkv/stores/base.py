@@ -22,7 +22,7 @@ from ..machine.page_cache import drop_page_cache
 from ..machine.processes import LOOPBACK
 from .held import HeldByEngine
 from .owned_keys import Owned, refuse_owned
-from .placed.place import Place
+from .placed.place import Network, Place
 
 GRACE_S = 1.0  # how long a failed request waits to learn that the server died
 DIRECT = ("direct", "direct_mp")  # connectors of a server that may say where its values lie
@@ -279,6 +279,14 @@ class Store(HeldByEngine, ABC):
     def endpoints(self) -> list[Endpoint]:
         """Where its servers listen, always in the same order. Valid after start."""
         return []
+
+    @property
+    def network(self) -> Network | None:
+        """What the network to its servers was found to give at its start; None for a store of this machine."""
+        return None
+
+    def require_room(self, saved_bytes: int) -> None:
+        """That servers which are there already hold so much more. Raises UserError."""
 
     def final_counters(self) -> ProcessCounters | None:
         """Totals of the process that the last stop or restart ended, None when there was none."""

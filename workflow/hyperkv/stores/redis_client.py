@@ -58,11 +58,13 @@ class BoundedConnection(redis.Connection):
         return answer
 
 
-def client_of(endpoint: Endpoint, timeout_s: float, clock: Clock | None = None) -> redis.Redis:
+def client_of(
+    endpoint: Endpoint, timeout_s: float, clock: Clock | None = None, **options: Any
+) -> redis.Redis:
     """`bounded` for where a server listens, with its password. Raises UserError where that is not there."""
     password = None if endpoint.password is None else endpoint.password.value()
     own = {"username": endpoint.user, "password": password, "tls": endpoint.tls}
-    return bounded(endpoint.host, endpoint.port, timeout_s, clock, **own)
+    return bounded(endpoint.host, endpoint.port, timeout_s, clock, **own, **options)
 
 
 def bounded(

@@ -11,6 +11,7 @@ from ..base.errors import StoreError
 from ..base.threads import each
 from ..machine.counters import ProcessCounters
 from .base import Counters, Store, StoreConfig, new_directory
+from .placed.place import Network
 from .server import ServerStore
 
 
@@ -61,6 +62,18 @@ class ShardedStore(Store):
             process=_sum_of_processes([item.process for item in found]),
             details={name: sum(item.details.get(name, 0) for item in found) for name in found[0].details},
         )
+
+    @property
+    def network(self) -> Network | None:
+        """The slowest server's."""
+        found = [each for store in self.stores if (each := store.network) is not None]
+        if not found:
+            return None
+        return Network(max(each.round_trip_s for each in found), min(each.gbps for each in found))
+
+    def require_room(self, saved_bytes: int) -> None:
+        for store in self.stores:
+            store.require_room(-(-saved_bytes // len(self.stores)))
 
     def final_counters(self) -> ProcessCounters | None:
         ended = [counters for store in self.stores if (counters := store.final_counters()) is not None]

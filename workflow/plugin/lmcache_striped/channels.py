@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
 from .base import Connector
-from .deadline import Connected, Deadline, Endpoint, connected, send_all
+from .deadline import Connected, Deadline, Endpoint, connected, name_of, send_all
 from .errors import StoreError
 
 SOCKET_BUFFER_BYTES = 4 << 20
@@ -41,11 +41,6 @@ def enlarge(connection: socket.socket) -> None:
         connection.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER_BYTES)
     if connection.family != socket.AF_UNIX:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
-def name_of(endpoint: Endpoint) -> str:
-    """How errors call an endpoint: its path, or host:port."""
-    return endpoint.path or f"{endpoint.host}:{endpoint.port}"
 
 
 def command(name: bytes, key: bytes) -> bytes:

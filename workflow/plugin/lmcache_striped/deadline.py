@@ -42,6 +42,12 @@ class Endpoint:
     prefix: str = ""
 
 
+def name_of(endpoint: Endpoint) -> str:
+    """How errors and configurations call an endpoint: its path, or host:port."""
+    host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
+    return endpoint.path or f"{host}:{endpoint.port}"
+
+
 class Deadline:
     """The end of one operation, of `commands` commands and values of `size` bytes together.
 

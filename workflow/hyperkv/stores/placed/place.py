@@ -15,6 +15,16 @@ NAMESPACE = "hyperkv:"
 
 
 @dataclass(frozen=True)
+class Network:
+    """What the network to a server gives. round_trip_s: median of PING. gbps: 10^9 bytes per second of one value that is got again and
+    again over four connections.
+    """
+
+    round_trip_s: float
+    gbps: float
+
+
+@dataclass(frozen=True)
 class Place:
     """A scenario's `place`. run: names what one start of the store saves there: every key of it begins with `prefix`.
 
