@@ -90,6 +90,8 @@ class OwnedProcess:
 
     _leaders: ClassVar[set[int]] = set()  # of all that run; a session of no leader was left by one
 
+    streams: ClassVar[dict[str, int]] = {"stdin": subprocess.DEVNULL}  # the others are the log's
+
     def __init__(self, argv: Sequence[str], *, log: Path, label: str, env: Mapping[str, str] | None = None):
         self.argv = list(argv)
         self.log = log
@@ -124,9 +126,7 @@ class OwnedProcess:
                 self._log_start = sink.tell()
                 self._process = subprocess.Popen(
                     self.argv,
-                    stdin=subprocess.DEVNULL,
-                    stdout=sink,
-                    stderr=subprocess.STDOUT,
+                    **{"stdout": sink, "stderr": sink, **self.streams},
                     start_new_session=True,
                     preexec_fn=_end_with_parent,
                     umask=0o077,

@@ -28,14 +28,13 @@ def columns_of(records: Iterable[Mapping[str, Any]]) -> dict[str, str | None]:
         environment, spec = (_mapping(record.get(key)) for key in ("environment", "spec"))
         scenario = spec.get("scenario")
         on_disk = scenario is None or (scenario.get("tier") == "ssd" and not scenario.get("data_dir"))
-        values = (
-            environment.get("node"),
-            hardware_words(environment),
-            disk_words(environment.get("disk") or {}) if on_disk else None,
-        )
-        for name, value in zip(COLUMNS, values, strict=True):
-            if value and value not in found[name]:
-                found[name].append(value)
+        machines = [each for each in (environment, _mapping(environment.get("store_node"))) if each]
+        disk = disk_words(machines[-1].get("disk") or {}) if machines and on_disk else None
+        for machine in machines:
+            values = (machine.get("node"), hardware_words(machine), disk)
+            for name, value in zip(COLUMNS, values, strict=True):
+                if value and value not in found[name]:
+                    found[name].append(value)
     return {name: _BETWEEN.join(values) or None for name, values in found.items()}
 
 

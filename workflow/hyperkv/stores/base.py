@@ -17,7 +17,7 @@ from ...plugin.lmcache_striped.deadline import Endpoint
 from ...plugin.lmcache_striped.secret import Secret
 from ..base.errors import StoreDied, StoreError, UserError
 from ..base.folders import cannot_write
-from ..machine.counters import ProcessCounters, process_counters
+from ..machine.counters import ProcessCounters, block_device_bytes, process_counters
 from ..machine.page_cache import drop_page_cache
 from ..machine.processes import LOOPBACK
 from .held import HeldByEngine
@@ -287,6 +287,10 @@ class Store(HeldByEngine, ABC):
 
     def require_room(self, saved_bytes: int) -> None:
         """That servers which are there already hold so much more. Raises UserError."""
+
+    def block_bytes(self, folder: Path) -> tuple[int, int] | None:
+        """(read, written) bytes since boot of the device that its files are on: here the one under `folder`; None when nobody tells."""
+        return None if self.config.place is not None else block_device_bytes(folder)
 
     def final_counters(self) -> ProcessCounters | None:
         """Totals of the process that the last stop or restart ended, None when there was none."""

@@ -94,9 +94,15 @@ class PlaceTls(Section):
 
 
 class Place(Section):
-    """Servers that are there already: they are not started, stopped or emptied."""
+    """Servers that are there already, at `addresses`: they are not started, stopped or emptied. Or the other node of the job, `node`,
+    where the job starts them."""
 
-    addresses: Annotated[Several[Address], Field(min_length=1, max_length=64)]
+    node: Literal["other"] | None = None
+    """other: the job has two nodes to itself, and the store's server runs on the second one, on the disk that is data_dir there; its
+    password is made for the run unless the scenario names one. It needs Slurm. null with addresses."""
+    interface: Name | None = None
+    """With node. The network interface at which the server listens there, such as ib0; null for the address that Slurm knows."""
+    addresses: Annotated[Several[Address], Field(max_length=64)] = optional(unit="addresses")
     """Where they listen, host:port or [IPv6]:port. Several share the stripes, as with `processes`, always in this order."""
     user: OrNull[Words] = None
     """Whose password password_file or password_env is, of the server's access control list; null for the default user."""
