@@ -143,6 +143,7 @@ def test_measuring_jobs_share_the_node_with_nobody(story):
 
 def test_jobs_ask_for_what_the_profile_says(story):
     jobs = {job.comment: job.words for job in story.failed.jobs if job.comment}
+    assert {words["NumNodes"] for words in jobs.values()} == {"1"}
     assert {words["Features"] for words in jobs.values()} == {"testbed"}
     assert {words["ReqNodeList"] for words in jobs.values()} == {NODE}
     assert {words["MinMemoryNode"] for words in jobs.values()} == {"2000M"}

@@ -1,6 +1,5 @@
 """A scenario whose store has a node of its own: one job of two nodes on a real Slurm. `make test-slurm`."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ ON_TWO: dict[str, Any] = {
     "experiment": {"scenarios": ["none", "there"], "loads": [1], "repeats": 1},
     "figures": {"chunk_tokens": 64},
 }
-LONG = changed(ON_TWO, {"workload.conversations": 200, "experiment.loads": [1, 4]})
+LONG = changed(ON_TWO, {"workload.conversations": 200})
 
 
 @pytest.fixture
@@ -54,7 +53,7 @@ def servers(checkout: Checkout) -> list[psutil.Process]:
 @pytest.mark.parametrize("checkout", [ON_TWO], indirect=True)
 def test_the_store_is_on_the_second_node_and_both_are_the_jobs_alone(cluster: Cluster, checkout: Checkout):
     before = {job.job_id for job in cluster.jobs()}
-    with snakemake(cluster, checkout, OUT, "results/sweep/none/1.jsonl") as process:
+    with snakemake(cluster, checkout, OUT) as process:
         eventually(lambda: servers(checkout), 120)
         [server] = servers(checkout)
         words = server.cmdline()
@@ -68,8 +67,6 @@ def test_the_store_is_on_the_second_node_and_both_are_the_jobs_alone(cluster: Cl
     [own] = [job for job in jobs.values() if job.comment == "rule_measure_scenario_wildcards_there_1"]
     assert (own.words["NumNodes"], own.words["NodeList"], own.words["NumTasks"]) == ("2", f"{NODE},{OTHER}", "2")
     assert not [job for job in map(jobs.__getitem__, others) if job.beside(own)]
-    [alone] = [job for job in jobs.values() if job.comment == "rule_measure_scenario_wildcards_none_1"]
-    assert alone.words["NumNodes"] == "1"
     [record] = read_records(checkout / OUT)
     assert (record["valid"], record["reasons"]) == (True, [])
     there = record["environment"]["store_node"]
@@ -84,19 +81,10 @@ def test_the_store_is_on_the_second_node_and_both_are_the_jobs_alone(cluster: Cl
 
 
 @pytest.mark.parametrize("checkout", [LONG], indirect=True)
-def test_a_store_that_dies_fails_the_job_and_a_cancelled_job_leaves_nothing(cluster: Cluster, checkout: Checkout):
-    partial = checkout / f"{OUT}.partial"
+def test_a_cancelled_job_leaves_nothing_on_either_node(cluster: Cluster, checkout: Checkout):
     with snakemake(cluster, checkout, OUT) as process:
         eventually(lambda: servers(checkout) and servers(checkout)[0].io_counters().write_bytes > 10_000_000, 120)
-        [server] = servers(checkout)
-        server.kill()
-        output, _ = process.communicate(timeout=120)
-    assert process.returncode == 1
-    assert f"the store's node {OTHER}: store rocksdb (pid {server.pid}) died with signal 9 (SIGKILL)" in output
-    eventually(lambda: not cluster.queued())
-    assert disks(checkout) == []
-    with snakemake(cluster, checkout, OUT) as process:
-        eventually(lambda: servers(checkout) and servers(checkout)[0].io_counters().write_bytes > 10_000_000, 120)
+        assert {path.parent.name for path in disks(checkout)} == {NODE, OTHER}
         [job] = cluster.queued()
         cluster.call("scancel", job)
         eventually(lambda: not cluster.queued() and not servers(checkout), 60)
@@ -105,4 +93,3 @@ def test_a_store_that_dies_fails_the_job_and_a_cancelled_job_leaves_nothing(clus
         output, _ = process.communicate(timeout=120)
     assert process.returncode == 1, output
     assert not checkout.processes()
-    assert not partial.exists() or json.loads(partial.read_text().splitlines()[0])

@@ -70,6 +70,7 @@ class Agent:
         word = self._folder / f"{own}.password"
         write_private(word, f"{password}\n")
         given = {key: config[key] for key in KEPT} | {"ignored_settings": tuple(config["ignored_settings"])}
+        given["program"] = None if config["program"] is None else Path(config["program"])
         self._store = make_store(
             name, StoreConfig(self._folder / own, log=Path(log), host=self._host, password=Secret(word), **given)
         )

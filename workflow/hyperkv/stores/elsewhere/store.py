@@ -116,6 +116,7 @@ class ElsewhereStore(Store):
         secret = config.password or _new_secret(config.directory)
         super().__init__(replace(config, password=secret, host=elsewhere.host))
         given = {key: getattr(config, key) for key in KEPT}
+        given["program"] = None if config.program is None else str(config.program.absolute())
         log = str(config.log.absolute())
         elsewhere.ask("open", name=kind.name, config=given, log=log, password=secret.value())
 
