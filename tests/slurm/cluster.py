@@ -61,13 +61,12 @@ InactiveLimit=0
 SlurmdParameters=config_overrides
 GresTypes=gpu
 NodeName={node} NodeAddr=127.0.0.1 Port={node_port} CPUs={cpus} RealMemory={memory_mb} Gres=gpu:1 Feature=testbed State=UNKNOWN
-NodeName={other} NodeAddr={other_address} Port={other_port} CPUs={cpus} RealMemory={memory_mb} Feature=store State=UNKNOWN
+NodeName={other} NodeAddr={other_address} Port={other_port} CPUs={cpus} RealMemory={memory_mb} Gres=gpu:1 State=UNKNOWN
 PartitionName=main Nodes={node},{other} Default=YES MaxTime=UNLIMITED DefaultTime=10 DefMemPerCPU=200 OverSubscribe=NO State=UP
-PartitionName=storage Nodes={other} MaxTime=UNLIMITED DefaultTime=10 DefMemPerCPU=200 OverSubscribe=NO State=UP
 """
 _GRES_CONF = """\
 AutoDetect=off
-NodeName={node} Name=gpu File=/dev/null
+NodeName={node},{other} Name=gpu File=/dev/null
 """
 
 

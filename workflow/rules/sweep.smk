@@ -13,7 +13,7 @@ rule measure_scenario:
         gpu=gpus,
         gres=gres,
         nodes=nodes,
-        tasks=nodes,
+        tasks=tasks,
         testbed=1,
     params:
         code=stage_code("measure_scenario"),

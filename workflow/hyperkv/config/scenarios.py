@@ -46,7 +46,7 @@ def _of_node(place: Mapping[str, Any], family: str) -> dict[str, Any]:
 def _servers(scenario: Mapping[str, Any]) -> int:
     """As many as there are addresses. Raises UserError for none, and for another number of processes."""
     where, place = f"config: scenarios.{scenario['family']}.place", scenario["place"]
-    if not (count := len(place["addresses"] or [])):
+    if not (count := len(place.get("addresses", []))):
         raise UserError(f"{where}.addresses is missing; write [host:port, ...], or node: other")
     if place["interface"] is not None:
         raise UserError(f"{where}.interface: place.addresses say where the store is; leave it out")
