@@ -132,6 +132,14 @@ class EngineServers:
                 raise EngineError(f"vllm did not empty its pool within {_PAGE_TIMEOUT_S:.0f} s")
             time.sleep(0.1)
 
+    def empty_lmcache_pool(self) -> None:
+        """Empty the pool of the LMCache server beside vLLM, but what it moves; its stores keep what they have. Raises EngineError."""
+        server = self._commands[0]
+        page = f"http://{LOOPBACK}:{server.port}/cache/clear"
+        answer = direct_http.request("POST", page, timeout=_PAGE_TIMEOUT_S)
+        if answer.status_code != 200:
+            raise EngineError(f"{server.label} refused /cache/clear with status {answer.status_code}")
+
     def _get(self, command: ServerCommand, path: str) -> str:
         try:
             answer = _request(command, path)
