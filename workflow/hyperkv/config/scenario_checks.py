@@ -46,16 +46,17 @@ def check_names(config: Mapping[str, Any]) -> None:
                 f"config: scenarios.{name}.place.node: an array is made and looked for on the engine's node; set array.source: path, and "
                 "data_dir to the folder on the store's"
             )
-    for key in ("profile", "layers", "tune"):
-        for name in config[key]["scenarios"]:
-            scenario = config["scenarios"][selected(config, [name])[0]]
-            if scenario.get("node"):
+    for key in ("profile", "layers", "tune", "pairs"):
+        for name in selected(config, config[key]["scenarios"]):
+            if config["scenarios"][name].get("node"):
                 raise UserError(
                     f"config: {key}.scenarios: {name} has place.node, and only jobs of experiment.scenarios have two nodes; leave it out there"
                 )
-            if scenario["place"] is not None and key != "profile":
+    for key, what in (("layers", "starts one"), ("tune", "starts one"), ("pairs", "damages what is in one")):
+        for name in selected(config, config[key]["scenarios"]):
+            if config["scenarios"][name]["place"] is not None:
                 raise UserError(
-                    f"config: {key}.scenarios: {name} has a store at a place, and {key} starts one of its own; leave it out there"
+                    f"config: {key}.scenarios: {name} has a store at a place, and {key} {what} of its own; leave it out there"
                 )
     for name in config["layers"]["scenarios"]:
         scenario = config["scenarios"][selected(config, [name])[0]]
@@ -228,22 +229,40 @@ def _check_store_keys(scenario: Mapping[str, Any], where: str) -> None:
         raise UserError(f"{where}.{error}") from None
 
 
-_OF_START = ("settings", "environment", "ignored_settings", "preset", "patched", "port", "capacity_bytes", "data_dir")
+def _can_be_there(store: str) -> bool:
+    """Whether it is a server, and not one that is part of this workflow."""
+    return store_class(store).is_server and not store_class(store).programs
+
+
+_OF_START = (
+    "settings",
+    "environment",
+    "ignored_settings",
+    "preset",
+    "patched",
+    "port",
+    "capacity_bytes",
+    "data_dir",
+)
 
 
 def _check_place(scenario: Mapping[str, Any], where: str) -> None:
     """That a store which is there already can be reached by what the scenario has, and nothing is asked that its start would need."""
     place, connector = scenario["place"], scenario["connector"]
-    if not store_class(scenario["store"]).is_server:
-        servers = ", ".join(name for name in _stores(scenario["tier"]) if store_class(name).is_server)
-        raise UserError(f"{where}.place: store {scenario['store']} is no server; choose {servers}, or leave it out")
+    others = [name for name in _stores(scenario["tier"]) if _can_be_there(name)]
+    if not _can_be_there(scenario["store"]):
+        raise UserError(
+            f"{where}.place: store {scenario['store']} is never there before a job starts it; choose {' or '.join(others)}, or leave it out"
+        )
     for key in _OF_START:
         if scenario[key] != Scenario.model_fields[key].default:
             raise UserError(f"{where}.{key}: the store at place.addresses is not started here; leave it out")
     if scenario["socket"] != "tcp":
         raise UserError(f"{where}.socket: place.addresses are reached over tcp; leave it out")
     if connector in DIRECT:
-        raise UserError(f"{where}.connector: {connector} reads the store's files on this machine; choose {_STRIPED_LIKE[connector]}")
+        raise UserError(
+            f"{where}.connector: {connector} reads the store's files on this machine; choose {_STRIPED_LIKE[connector]}"
+        )
     if len(place["addresses"]) > 1 and connector not in STRIPED:
         raise UserError(
             f"{where}.place.addresses: connector {connector} reaches one server; name one{_or_connector(scenario, STRIPED)}"
@@ -251,7 +270,11 @@ def _check_place(scenario: Mapping[str, Any], where: str) -> None:
     if place["user"] is not None and Secret.of(scenario) is None:
         raise UserError(f"{where}.place.user: whose password is missing; set password_file or password_env")
     if (place["metrics_url"] is None) != (place["metrics_device"] is None):
-        key, other = ("metrics_device", "metrics_url") if place["metrics_device"] is None else ("metrics_url", "metrics_device")
+        key, other = (
+            ("metrics_device", "metrics_url")
+            if place["metrics_device"] is None
+            else ("metrics_url", "metrics_device")
+        )
         raise UserError(f"{where}.place.{key} is missing; {other} says nothing without it")
     hosts = {address.rpartition(":")[0] for address in place["addresses"]}
     if place["metrics_url"] is not None and len(hosts) > 1:

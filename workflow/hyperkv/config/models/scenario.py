@@ -15,6 +15,7 @@ from ...models.serde import SERDES
 from ...stores.base import DIRECT
 from ...stores.registry import STORES
 from .engines import Vllm
+from .faults import fault
 from .texts import Address, Folder, MetricsUrl, Name, Path, SettingName, VariableName, Words
 from .values import (
     Boolean,
@@ -68,6 +69,17 @@ class ReadBy:
         return not self.connectors or connector in self.connectors
 
 
+def _named(store: Any) -> Any:
+    """A store is a word; what is said of it stands beside it."""
+    if isinstance(store, Mapping) and isinstance(store.get("kind"), str):
+        keys = ", ".join(name for name in store if name != "kind")
+        raise fault(
+            f"a store is named by a word; write store: {store['kind']}"
+            + (f", and {keys} beside it" if keys else "")
+        )
+    return store
+
+
 class Shape(Section):
     """A device that the store is held to be, to learn which one pays before it is bought."""
 
@@ -103,7 +115,8 @@ class Place(Section):
     interface: Name | None = None
     """With node. The network interface at which the server listens there, such as ib0; null for the address that Slurm knows."""
     addresses: Annotated[Several[Address], Field(max_length=64)] = optional(unit="addresses")
-    """Where they listen, host:port or [IPv6]:port. Several share the stripes, as with `processes`, always in this order."""
+    """valkey and kvrocks. Where the store's servers listen that are there already, host:port or [IPv6]:port: none is started or stopped,
+    keys begin with a prefix of the run, and are deleted at its end. Several share the stripes, always in this order."""
     user: OrNull[Words] = None
     """Whose password password_file or password_env is, of the server's access control list; null for the default user."""
     tls: PlaceTls | None = None
@@ -138,7 +151,7 @@ class Scenario(Settings):
 
     tier: Literal["none", "dram", "ssd"]
     """Where KV that HBM lost lives; `none` computes it again."""
-    store: StoreName = optional()
+    store: Annotated[StoreName, BeforeValidator(_named)] = optional()
     """What holds KV. Tier dram takes dram or valkey, tier ssd takes files, rocksdb, kvrocks, or with engine
     vllm LMCache's own fs_native, raw_block and nixl (connector mp) and mooncake; with a `data_dir` on a tmpfs these are of
     tier dram too."""
@@ -227,8 +240,7 @@ class Scenario(Settings):
     password_env: Annotated[VariableName | None, ReadBy()] = None
     """valkey, kvrocks. The same, with the name of an environment variable instead of a file."""
     place: Annotated[Place | None, ReadBy()] = None
-    """valkey, kvrocks, rocksdb. Where the store is there already; null for one that the job starts on this machine. Keys of a run have
-    a prefix of their own there, and are deleted at its end."""
+    """Where the store is there already; null for one that the job starts on this machine."""
     preset: Name | None = None
     """kvrocks. Name of a file in config/kvrocks whose settings, environment and ignored_settings are
     taken first; null for none."""

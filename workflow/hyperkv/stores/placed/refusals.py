@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,32 +11,45 @@ from typing import Any
 import redis
 
 from ....plugin.lmcache_striped.deadline import Deadline, Endpoint, connected
+from ....plugin.lmcache_striped.tls import Tls, secured
 from ...base.errors import UserError
 
 _CONNECT_S = 10.0
 _ADDRESSES = "place.addresses"
+GRANTED = "~hyperkv:* +@read +@write +@keyspace +@connection -@dangerous +info +client|list"
 
 
 def require_reachable(endpoint: Endpoint, where: str) -> None:
     """That something accepts connections there, with TLS where that is asked for. Raises UserError."""
+    deadline = Deadline(_CONNECT_S)
     try:
-        connected(endpoint.host, endpoint.port, Deadline(_CONNECT_S), tls=endpoint.tls).close()
+        connection = connected(endpoint.host, endpoint.port, deadline)
+    except TimeoutError:
+        raise UserError(
+            f"{_ADDRESSES}: {where} does not answer within {_CONNECT_S:g} s; is it the right address?"
+        ) from None
+    except OSError as error:
+        raise UserError(
+            f"{_ADDRESSES}: {where} does not answer: {error.strerror or error}; start the store there, or mend the address"
+        ) from None
+    with contextlib.closing(connection):
+        if endpoint.tls is not None:
+            _require_tls(connection, endpoint, endpoint.tls, where)
+
+
+def _require_tls(connection: socket.socket, endpoint: Endpoint, tls: Tls, where: str) -> None:
+    try:
+        secured(connection, tls, endpoint.host, Deadline(_CONNECT_S)).close()
     except ssl.SSLCertVerificationError as error:
-        why = error.verify_message
-        raise UserError(f"place.tls: {where} is not trusted: {why}; name who signed its certificate in tls.ca_file") from None
-    except (ssl.SSLError, ConnectionResetError) as error:
-        if endpoint.tls is None:
-            raise UserError(f"{_ADDRESSES}: {where} closed the connection: {error}") from None
-        why = getattr(error, "reason", None) or error
+        raise UserError(
+            f"place.tls: {where} is not trusted: {error.verify_message}; name who signed its certificate in tls.ca_file"
+        ) from None
+    except OSError as error:
+        why = getattr(error, "reason", None) or error.strerror or error
         raise UserError(
             f"place.tls: {where} does not speak TLS with us ({why}); name its TLS port, set tls.cert_file where it asks for one, or leave "
             "tls out"
         ) from None
-    except TimeoutError:
-        raise UserError(f"{_ADDRESSES}: {where} does not answer within {_CONNECT_S:.0f} s; is it the right address?") from None
-    except OSError as error:
-        why = error.strerror or error
-        raise UserError(f"{_ADDRESSES}: {where} does not answer: {why}; start the store there, or mend the address") from None
 
 
 @contextlib.contextmanager
@@ -59,10 +73,14 @@ def _line(error: redis.RedisError, endpoint: Endpoint, where: str) -> str:
     if "NOAUTH" in text or "Authentication required" in text or isinstance(error, redis.AuthenticationError):
         return f"password_file: {where} asks for a password; name a file that has it, or password_env"
     if isinstance(error, redis.exceptions.NoPermissionError) or "NOPERM" in text:
-        return f"place.user: {where} does not let this user do it ({text}); grant +@read +@write +@keyspace +@connection ~* or name another user"
+        return f"place.user: {where} does not let this user do it ({text}); grant {GRANTED}, or name another user"
     if isinstance(error, redis.exceptions.OutOfMemoryError) or "maxmemory" in text:
         return f"{_ADDRESSES}: {where} takes no more values: {text}; raise its maxmemory"
-    if isinstance(error, redis.ConnectionError | redis.exceptions.InvalidResponse) and endpoint.tls is None:
+    if isinstance(error, redis.TimeoutError):
+        return f"{_ADDRESSES}: {where} accepts connections and does not answer PING; is it a store, and does it live?"
+    if isinstance(error, redis.ConnectionError) and endpoint.tls is not None:
+        return f"place.tls: {where} closed the connection ({text}); set tls.cert_file where it asks for a client's certificate"
+    if isinstance(error, redis.ConnectionError | redis.exceptions.InvalidResponse):
         return f"{_ADDRESSES}: {where} does not speak RESP in the clear ({text}); set place.tls where it speaks TLS, or mend the address"
     return f"{_ADDRESSES}: {where}: {text}"
 
@@ -79,10 +97,14 @@ def require_usable(info: Mapping[str, Any], where: str) -> None:
         host, port = info.get("master_host"), info.get("master_port")
         raise UserError(_replica(where, f", {host}:{port}" if host else ""))
     if info.get("cluster_enabled"):
-        raise UserError(f"{_ADDRESSES}: {where} is part of a cluster, which is not supported; name servers of their own")
+        raise UserError(
+            f"{_ADDRESSES}: {where} is part of a cluster, which is not supported; name servers of their own"
+        )
 
 
-def require_room(info: Mapping[str, Any], saved_bytes: int, others: int | None, consent: bool, where: str) -> None:
+def require_room(
+    info: Mapping[str, Any], saved_bytes: int, others: int | None, consent: bool, where: str
+) -> None:
     """That what is to be saved fits, or drives out nothing of others. others: keys that are not ours, None for not known.
 
     Raises UserError.
