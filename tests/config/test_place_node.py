@@ -40,12 +40,32 @@ def test_a_spec_has_the_node_and_no_place(keys):
     [
         ({"node": "mine"}, {}, r"scenarios\.s\.place\.node: 'mine' is wrong; allowed (is|are) other"),
         ({}, {}, r"scenarios\.s\.place\.addresses is missing; write \[host:port, \.\.\.\], or node: other"),
-        (OTHER | {"addresses": ["a:1"]}, {}, r"place\.addresses: with place\.node the job starts the store; leave one"),
-        (OTHER | {"consent": True}, {}, r"place\.consent: with place\.node the job starts the store; leave one"),
-        ({"addresses": ["a:1"], "interface": "ib0"}, {}, r"place\.interface: place\.addresses say where the store is"),
-        (OTHER, {"store": "files", "connector": "inprocess"}, r"place\.node: store files is no server .*; choose rocksdb or kvrocks"),
+        (
+            OTHER | {"addresses": ["a:1"]},
+            {},
+            r"place\.addresses: with place\.node the job starts the store; leave one",
+        ),
+        (
+            OTHER | {"consent": True},
+            {},
+            r"place\.consent: with place\.node the job starts the store; leave one",
+        ),
+        (
+            {"addresses": ["a:1"], "interface": "ib0"},
+            {},
+            r"place\.interface: place\.addresses say where the store is",
+        ),
+        (
+            OTHER,
+            {"store": "files", "connector": "inprocess"},
+            r"place\.node: store files is no server .*; choose rocksdb or kvrocks",
+        ),
         (OTHER, {"socket": "unix"}, r"scenarios\.s\.socket: another node is reached over tcp; leave it out"),
-        (OTHER, {"connector": "direct"}, r"connector: direct reads the store's files on this machine; choose striped"),
+        (
+            OTHER,
+            {"connector": "direct"},
+            r"connector: direct reads the store's files on this machine; choose striped",
+        ),
         (
             OTHER,
             {"store": "kvrocks", "settings": {"bind": "127.0.0.1"}},
@@ -61,19 +81,26 @@ def test_what_does_not_fit_is_one_line(place, keys, said):
 
 @pytest.mark.parametrize("section", ["profile", "layers", "tune"])
 def test_only_the_sweeps_jobs_have_two_nodes(section):
-    with pytest.raises(UserError, match=rf"{section}\.scenarios: s has place\.node, and only jobs of experiment"):
+    with pytest.raises(
+        UserError, match=rf"{section}\.scenarios: s has place\.node, and only jobs of experiment"
+    ):
         checked(config(OTHER, **{section: {"scenarios": ["s"]}}))
 
 
 def test_an_array_is_not_made_there():
     array = {"source": "raid0", "devices": ["/dev/nvme0n1", "/dev/nvme1n1"]}
-    with pytest.raises(UserError, match=r"scenarios\.s\.place\.node: an array is .* on the engine's node; set array\.source: path"):
+    with pytest.raises(
+        UserError,
+        match=r"scenarios\.s\.place\.node: an array is .* on the engine's node; set array\.source: path",
+    ):
         checked(config(OTHER, array=array))
 
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory) -> Checkout:
-    return Checkout.new(tmp_path_factory.mktemp("node") / "checkout", config(OTHER, ROCKSDB | {"chunk_tokens": 64}))
+    return Checkout.new(
+        tmp_path_factory.mktemp("node") / "checkout", config(OTHER, ROCKSDB | {"chunk_tokens": 64})
+    )
 
 
 @pytest.mark.parametrize(
@@ -100,7 +127,9 @@ def test_its_job_asks_for_two_nodes_and_for_gpus_on_each(checkout, own, asked):
 
 def test_without_slurm_it_is_refused_in_one_line(checkout):
     (checkout / "own.yaml").write_text("{}")
-    status, output = checkout.forked("results/sweep/s/1.jsonl", "--cores", "2", "--configfile", *CONFIGS, "own.yaml")
+    status, output = checkout.forked(
+        "results/sweep/s/1.jsonl", "--cores", "2", "--configfile", *CONFIGS, "own.yaml"
+    )
     assert status == 1
     assert f"config: scenarios.s.place.node: {NEEDED}" in output
     assert not list(checkout.folder.glob("results/sweep/s/*"))

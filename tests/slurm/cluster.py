@@ -194,7 +194,9 @@ def _daemons(folder: Path) -> Iterator[Cluster]:
         eventually(lambda: "is UP" in _says(cluster, "scontrol", "ping"))
         stack.enter_context(_daemon(cluster, folder, "slurmd", "-D", "-N", NODE))
         stack.enter_context(_daemon(cluster, folder, *_as_another_node(folder)))
-        eventually(lambda: _says(cluster, "sinfo", "-h", "-N", "-p", "main", "-o", "%t").split() == ["idle"] * 2)
+        eventually(
+            lambda: _says(cluster, "sinfo", "-h", "-N", "-p", "main", "-o", "%t").split() == ["idle"] * 2
+        )
         stack.callback(_end_jobs, cluster, folder)
         yield cluster
 

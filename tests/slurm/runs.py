@@ -75,5 +75,14 @@ def is_running(cluster: Cluster) -> bool:
 
 def neighbour(cluster: Cluster, seconds: int, node: str = NODE) -> int:
     """Submit somebody else's job, one that shares its node with anybody; its id."""
-    words = ["sbatch", "--parsable", "-n1", f"-w{node}", "--mem=100", "-t1", "-o/dev/null", f"--wrap=sleep {seconds}"]
+    words = [
+        "sbatch",
+        "--parsable",
+        "-n1",
+        f"-w{node}",
+        "--mem=100",
+        "-t1",
+        "-o/dev/null",
+        f"--wrap=sleep {seconds}",
+    ]
     return int(cluster.call(*words))

@@ -3,15 +3,12 @@
 The node has four CPUs and memory for all of its jobs at once, so that only what they ask for keeps them apart.
 """
 
-import contextlib
 import csv
 import itertools
 import json
 import os
 import signal
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import psutil

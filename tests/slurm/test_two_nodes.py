@@ -11,7 +11,7 @@ from tests.workflow_helpers import Checkout, changed
 from workflow.hyperkv.records.record_file import read_records
 
 from .cluster import NODE, OTHER, OTHER_ADDRESS, Cluster
-from .runs import EDITS, neighbour, new_checkout, run, snakemake
+from .runs import EDITS, neighbour, new_checkout, snakemake
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
 
@@ -37,7 +37,11 @@ LONG = changed(ON_TWO, {"workload.conversations": 200})
 @pytest.fixture
 def checkout(request, tmp_path) -> Checkout:
     """A checkout with the configuration of the test's parameter, and a profile in which no node is pinned."""
-    edits = {key: value for key, value in EDITS.items() if key not in ("slurm_extra: --exclusive", "#constraint: testbed")}
+    edits = {
+        key: value
+        for key, value in EDITS.items()
+        if key not in ("slurm_extra: --exclusive", "#constraint: testbed")
+    }
     return new_checkout(tmp_path, request.param, edits)
 
 
@@ -65,7 +69,11 @@ def test_the_store_is_on_the_second_node_and_both_are_the_jobs_alone(cluster: Cl
     assert not cluster.queued()
     jobs = {job.job_id: job for job in cluster.jobs() if job.job_id not in before}
     [own] = [job for job in jobs.values() if job.comment == "rule_measure_scenario_wildcards_there_1"]
-    assert (own.words["NumNodes"], own.words["NodeList"], own.words["NumTasks"]) == ("2", f"{NODE},{OTHER}", "2")
+    assert (own.words["NumNodes"], own.words["NodeList"], own.words["NumTasks"]) == (
+        "2",
+        f"{NODE},{OTHER}",
+        "2",
+    )
     assert not [job for job in map(jobs.__getitem__, others) if job.beside(own)]
     [record] = read_records(checkout / OUT)
     assert (record["valid"], record["reasons"]) == (True, [])
@@ -83,7 +91,9 @@ def test_the_store_is_on_the_second_node_and_both_are_the_jobs_alone(cluster: Cl
 @pytest.mark.parametrize("checkout", [LONG], indirect=True)
 def test_a_cancelled_job_leaves_nothing_on_either_node(cluster: Cluster, checkout: Checkout):
     with snakemake(cluster, checkout, OUT) as process:
-        eventually(lambda: servers(checkout) and servers(checkout)[0].io_counters().write_bytes > 10_000_000, 120)
+        eventually(
+            lambda: servers(checkout) and servers(checkout)[0].io_counters().write_bytes > 10_000_000, 120
+        )
         assert {path.parent.name for path in disks(checkout)} == {NODE, OTHER}
         [job] = cluster.queued()
         cluster.call("scancel", job)

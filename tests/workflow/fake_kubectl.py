@@ -37,17 +37,19 @@ def create(words: list[str]) -> None:
 
 def get(words: list[str]) -> None:
     """Say a job's true conditions, as the path of the status script asks for them."""
-    assert words[0] == "job" and words[2] == "-o" and "conditions" in words[3], words
+    assert (words[0], words[2], words[3].count(".status.conditions[")) == ("job", "-o", 1), words
     if not (STATE / f"{words[1]}.json").exists():
         sys.exit(f'Error from server (NotFound): jobs.batch "{words[1]}" not found')
     status = STATE / f"{words[1]}.status"
     if status.exists():
-        print("SuccessCriteriaMet Complete " if status.read_text() == "0\n" else "FailureTarget Failed ", end="")
+        print(
+            "SuccessCriteriaMet Complete " if status.read_text() == "0\n" else "FailureTarget Failed ", end=""
+        )
 
 
 def delete(words: list[str]) -> None:
     """End jobs as a node does: SIGTERM to the container's first process alone."""
-    assert words[0] == "job" and words[-2:] == ["--ignore-not-found", "--wait=false"], words
+    assert (words[0], *words[-2:]) == ("job", "--ignore-not-found", "--wait=false"), words
     for name in words[1:-2]:
         shell = (STATE / f"{name}.pid").read_text()
         [first] = Path(f"/proc/{shell}/task/{shell}/children").read_text().split()

@@ -95,7 +95,10 @@ def test_a_job_is_its_users_without_rights_in_this_folder_with_disk_and_shared_m
     user = pod(job)["securityContext"]
     assert (user["runAsUser"], user["runAsGroup"]) == (os.getuid(), os.getgid())
     [container] = pod(job)["containers"]
-    assert container["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+    }
     assert pod(job)["automountServiceAccountToken"] is False
     assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod(job))
     mounted = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
@@ -107,9 +110,11 @@ def test_a_job_is_its_users_without_rights_in_this_folder_with_disk_and_shared_m
 def test_what_the_cluster_refuses_is_said(tmp_path):
     (tmp_path / "kubectl").write_text("#!/bin/sh\necho 'Error from server (Forbidden): no' >&2; exit 1\n")
     (tmp_path / "kubectl").chmod(0o755)
-    words = [str(REPOSITORY / PROFILE / "submit"), *"rule 0 1 0 1 1 script".split()]
+    words = [str(REPOSITORY / PROFILE / "submit"), *["rule", "0", "1", "0", "1", "1", "script"]]
     own = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    done = subprocess.run(words, cwd=tmp_path, env=own, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        words, cwd=tmp_path, env=own, capture_output=True, text=True, timeout=60, check=False
+    )
     assert (done.returncode, done.stdout) == (1, "")
     assert "Forbidden" in done.stderr
 
@@ -130,7 +135,10 @@ def test_what_a_job_is_told_to_be(tmp_path, says, status):
     (tmp_path / "kubectl").chmod(0o755)
     own = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     words = [str(REPOSITORY / PROFILE / "status"), "a"]
-    assert subprocess.run(words, env=own, capture_output=True, text=True, timeout=30, check=True).stdout == f"{status}\n"
+    assert (
+        subprocess.run(words, env=own, capture_output=True, text=True, timeout=30, check=True).stdout
+        == f"{status}\n"
+    )
 
 
 def argv(*targets: str) -> list[str]:

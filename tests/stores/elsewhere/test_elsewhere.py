@@ -1,5 +1,6 @@
 """A store on the other node, which here is this machine at another address: what Slurm has to do with it is in tests/slurm."""
 
+import itertools
 import json
 import os
 import signal
@@ -85,7 +86,8 @@ def test_it_serves_and_counts_as_one_of_this_machine(name, processes, folder):
         assert store.network.gbps > 0
         store.check_alive()
         assert store.block_bytes(folder) is None or store.block_bytes(folder)[1] > 0
-        assert node.environment["node"] and node.free_bytes > 0 < node.available_bytes
+        assert node.environment["node"]
+        assert node.free_bytes > 0 < node.available_bytes
         assert isinstance(store.make_cold(), bool)
         for server in store.servers:
             with server.client(10) as client:
@@ -149,13 +151,20 @@ def test_what_the_store_says_of_its_settings_and_what_the_node_lacks_is_one_line
         node.store("valkey", store_config(folder, "valkey", settings={"no": "key"})),
     ):
         pass
-    with pytest.raises(UserError, match="data_dir: /not/there/x: there is no folder /not/there on"), agent(folder, "/not/there/x"):
+    with (
+        pytest.raises(UserError, match="data_dir: /not/there/x: there is no folder /not/there on"),
+        agent(folder, "/not/there/x"),
+    ):
         pass
-    with pytest.raises(UserError, match=r"place\.interface: ib9 has no address on .*; choose one of .*lo"), agent(folder, interface="ib9"):
+    with (
+        pytest.raises(UserError, match=r"place\.interface: ib9 has no address on .*; choose one of .*lo"),
+        agent(folder, interface="ib9"),
+    ):
         pass
     silent = replace(HERE, launch=("sh", "-c", "echo 'srun: no' >&2; exit 3"))
-    with pytest.raises(StoreDied, match="the store's node there has ended: srun: no"), Elsewhere(
-        silent, "x", None, "a test", folder / "silent.log"
+    with (
+        pytest.raises(StoreDied, match="the store's node there has ended: srun: no"),
+        Elsewhere(silent, "x", None, "a test", folder / "silent.log"),
     ):
         pass
 
@@ -227,13 +236,21 @@ def cell(tmp_path, monkeypatch) -> CellSpec:
     monkeypatch.setattr(elsewhere, "other_node", lambda where: HERE)
     spec = spec_of(tmp_path, "files")
     spec["data_dir"] = f"{tmp_path}/data"
-    own = {"store": "rocksdb", "connector": "striped", "node": {"interface": None}, "stripe_bytes": 65536, "client": "python"}
+    own = {
+        "store": "rocksdb",
+        "connector": "striped",
+        "node": {"interface": None},
+        "stripe_bytes": 65536,
+        "client": "python",
+    }
     spec["scenario"] |= own | {"stripes_in_flight": 4, "settings": {"rocksdb.write_buffer_size": 1}}
     return CellSpec(spec, 1, 1, tmp_path / "logs")
 
 
 def test_a_cell_says_both_nodes_and_proves_itself_by_the_stores(cell, tmp_path, monkeypatch):
-    monkeypatch.setattr(cells, "environment", lambda folder: {"node": "here", "cores": 2, "ram_bytes": 1 << 30})
+    monkeypatch.setattr(
+        cells, "environment", lambda folder: {"node": "here", "cores": 2, "ram_bytes": 1 << 30}
+    )
     # Both are on one machine, where two on one folder would disturb each other.
     monkeypatch.setattr(CellSpec, "data_dir_text", f"{tmp_path}/$WHERE/data")
     monkeypatch.setattr(CellSpec, "data_dir", tmp_path / "data")
@@ -301,7 +318,13 @@ def slurm(tmp_path, monkeypatch) -> pytest.MonkeyPatch:
         (tmp_path / name).write_text(_SAYS)
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    own = {"SLURM_JOB_ID": "7", "SLURMD_NODENAME": "n1", "SLURM_NNODES": "1", "SRUN_DEBUG": "3", "SLURM_CONF": "/c"}
+    own = {
+        "SLURM_JOB_ID": "7",
+        "SLURMD_NODENAME": "n1",
+        "SLURM_NNODES": "1",
+        "SRUN_DEBUG": "3",
+        "SLURM_CONF": "/c",
+    }
     for name, value in (own | {"NODES": "n[1-2]", "ADDRESS": "127.0.0.2"}).items():
         monkeypatch.setenv(name, value)
     return monkeypatch
@@ -312,7 +335,7 @@ def test_the_other_node_is_the_one_that_this_process_is_not_on(slurm):
     assert (found.name, found.address) == ("n2", "127.0.0.2")
     words = [*found.launch]
     assert words[words.index("srun") :][:3] == ["srun", "--jobid=7", "--nodelist=n2"]
-    unset = {word for flag, word in zip(words, words[1:], strict=False) if flag == "-u"}
+    unset = {word for flag, word in itertools.pairwise(words) if flag == "-u"}
     assert {"SLURM_JOB_ID", "SLURM_NNODES", "SRUN_DEBUG"} <= unset
     assert "SLURM_CONF" not in unset
     slurm.setenv("SLURMD_NODENAME", "n2")
@@ -326,7 +349,10 @@ def test_the_other_node_is_the_one_that_this_process_is_not_on(slurm):
         ({"PATH": "/nowhere"}, rf"place\.node: {nodes.NEEDED}"),
         ({"NODES": "n1"}, r"place\.node: Slurm's job 7 has one node, n1; it needs a Slurm job of two nodes"),
         ({"SLURM_JOB_ID": "8"}, "Slurm: squeue .*: slurm_load_jobs error: Invalid job id specified"),
-        ({"ADDRESS": "no.such.host.invalid"}, r"place\.node: node n2: its address no\.such\.host\.invalid is not known here"),
+        (
+            {"ADDRESS": "no.such.host.invalid"},
+            r"place\.node: node n2: its address no\.such\.host\.invalid is not known here",
+        ),
     ],
 )
 def test_without_a_second_node_it_is_one_line(slurm, own, said):

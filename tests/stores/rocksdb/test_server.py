@@ -31,7 +31,6 @@ from workflow.hyperkv.stores import resp_protocol
 from workflow.hyperkv.stores.rocksdb import keys as rocksdb_keys
 from workflow.hyperkv.stores.rocksdb import options as rocksdb_options
 
-
 NOAUTH = b"-NOAUTH Authentication required.\r\n"
 
 
@@ -220,7 +219,9 @@ def test_a_server_with_a_password_answers_nobody_else(tmp_path):
         assert receive(sock, 10) == b"-WRONGPASS"
         sock.sendall(encode([b"AUTH", b"another", "pa ss é".encode()]))
         sock.sendall(encode([b"HELLO", b"2", b"AUTH", b"default", "pa ss é".encode()]))
-        sock.sendall(b"SET a b\r\nRESET\r\nGET a\r\n" + encode([b"AUTH", "pa ss é".encode()]) + b"GET a\r\nQUIT\r\n")
+        sock.sendall(
+            b"SET a b\r\nRESET\r\nGET a\r\n" + encode([b"AUTH", "pa ss é".encode()]) + b"GET a\r\nQUIT\r\n"
+        )
         answers = receive_all(sock)
         assert answers.count(b"WRONGPASS") == 1
         assert answers.endswith(b"+OK\r\n+RESET\r\n" + NOAUTH + b"+OK\r\n$1\r\nb\r\n+OK\r\n")

@@ -305,7 +305,9 @@ def _check_node(scenario: Mapping[str, Any], where: str) -> None:
     if scenario["socket"] != "tcp":
         raise UserError(f"{where}.socket: another node is reached over tcp; leave it out")
     if (connector := scenario["connector"]) in DIRECT:
-        raise UserError(f"{where}.connector: {connector} reads the store's files on this machine; choose {_STRIPED_LIKE[connector]}")
+        raise UserError(
+            f"{where}.connector: {connector} reads the store's files on this machine; choose {_STRIPED_LIKE[connector]}"
+        )
     if "bind" in {key.lower() for key in scenario["settings"]}:
         raise UserError(f"{where}.settings.bind: place.interface says where the server listens; leave it out")
 

@@ -90,7 +90,8 @@ class OwnedProcess:
 
     _leaders: ClassVar[set[int]] = set()  # of all that run; a session of no leader was left by one
 
-    streams: ClassVar[dict[str, int]] = {"stdin": subprocess.DEVNULL}  # the others are the log's
+    stdin: ClassVar[int] = subprocess.DEVNULL
+    stdout: ClassVar[int | None] = None  # the log
 
     def __init__(self, argv: Sequence[str], *, log: Path, label: str, env: Mapping[str, str] | None = None):
         self.argv = list(argv)
@@ -126,7 +127,9 @@ class OwnedProcess:
                 self._log_start = sink.tell()
                 self._process = subprocess.Popen(
                     self.argv,
-                    **{"stdout": sink, "stderr": sink, **self.streams},
+                    stdin=self.stdin,
+                    stdout=sink if self.stdout is None else self.stdout,
+                    stderr=sink,
                     start_new_session=True,
                     preexec_fn=_end_with_parent,
                     umask=0o077,

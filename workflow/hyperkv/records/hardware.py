@@ -18,7 +18,9 @@ _MIXED = {
 
 
 def place_of(scenario: Mapping[str, Any]) -> str | None:
-    """The addresses of a store that was there already; None for one that the job started."""
+    """The addresses of a store that was there already, or that it was on the job's other node; None for one on the engine's."""
+    if scenario.get("node"):
+        return "other node"
     return " ".join(place["addresses"]) if (place := scenario.get("place")) else None
 
 

@@ -16,7 +16,7 @@ import shutil
 import socket
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,11 +26,11 @@ from ....plugin.lmcache_striped.secret import Secret
 from ...base.cli import run_stage
 from ...base.errors import StoreError, UserError
 from ...base.secret import write_private
-from ...machine.counters import block_device_bytes
+from ...machine.counters import ProcessCounters, block_device_bytes
 from ...machine.environment import environment
 from ...machine.node import data_dir_of, node_name
 from ...machine.own_folder import alone_on, own_folder
-from ..base import Store, StoreConfig
+from ..base import Counters, Store, StoreConfig
 from ..registry import make_store
 
 ASKED = (
@@ -38,7 +38,16 @@ ASKED = (
     *("evict_page_cache", "push_out_writes", "make_cold"),
 )
 KEPT = (
-    *("value_bytes", "capacity_bytes", "port", "settings", "environment", "ignored_settings", "processes", "patched"),
+    *(
+        "value_bytes",
+        "capacity_bytes",
+        "port",
+        "settings",
+        "environment",
+        "ignored_settings",
+        "processes",
+        "patched",
+    ),
     *("bound_bytes", "stripe_bytes"),
 )  # of StoreConfig, as the scenario's node has it
 
@@ -72,7 +81,8 @@ class Agent:
         given = {key: config[key] for key in KEPT} | {"ignored_settings": tuple(config["ignored_settings"])}
         given["program"] = None if config["program"] is None else Path(config["program"])
         self._store = make_store(
-            name, StoreConfig(self._folder / own, log=Path(log), host=self._host, password=Secret(word), **given)
+            name,
+            StoreConfig(self._folder / own, log=Path(log), host=self._host, password=Secret(word), **given),
         )
 
     def block_bytes(self) -> tuple[int, int] | None:
@@ -138,7 +148,10 @@ def _answered(agent: Agent, request: Mapping[str, Any]) -> dict[str, Any]:
         found = agent.answer(request["ask"], request["given"])
     except (StoreError, UserError, OSError) as error:
         return _failure(error)
-    return {"answer": asdict(found) if is_dataclass(found) else found, "ports": agent.ports()}
+    return {
+        "answer": asdict(found) if isinstance(found, Counters | ProcessCounters) else found,
+        "ports": agent.ports(),
+    }
 
 
 def _failure(error: Exception) -> dict[str, Any]:

@@ -34,16 +34,22 @@ def other_node(where: str) -> OtherNode:
     if not others:
         raise UserError(f"{where}: Slurm's job {job} has one node, {' '.join(names)}; {NEEDED}")
     name = others[0]
-    words = dict(word.split("=", 1) for word in _told("scontrol", "show", "node", name, "-o").split() if "=" in word)
+    words = dict(
+        word.split("=", 1) for word in _told("scontrol", "show", "node", name, "-o").split() if "=" in word
+    )
     known = words.get("NodeAddr", name)
     try:
         address = socket.getaddrinfo(known, None, type=socket.SOCK_STREAM)[0][4][0]
     except OSError as error:
-        raise UserError(f"{where}: node {name}: its address {known} is not known here: {error.strerror}") from error
+        raise UserError(
+            f"{where}: node {name}: its address {known} is not known here: {error.strerror}"
+        ) from error
     # What the step that this process is in was given says nothing of another step.
     given = [name for name in os.environ if name.startswith(("SLURM_", "SRUN_")) and name != "SLURM_CONF"]
     unset = [word for name in given for word in ("-u", name)]
-    return OtherNode(name, str(address), ("env", *unset, "srun", f"--jobid={job}", f"--nodelist={name}", *_LAUNCH))
+    return OtherNode(
+        name, str(address), ("env", *unset, "srun", f"--jobid={job}", f"--nodelist={name}", *_LAUNCH)
+    )
 
 
 def _told(*words: str) -> str:

@@ -7,7 +7,7 @@ import os
 import select
 import subprocess
 import time
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from ...base.errors import StoreError
 from ...machine.processes import OwnedProcess
@@ -16,7 +16,8 @@ from ...machine.processes import OwnedProcess
 class TalkingProcess(OwnedProcess):
     """The log receives its stderr."""
 
-    streams: ClassVar[dict[str, int]] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    stdin: ClassVar[int] = subprocess.PIPE
+    stdout: ClassVar[int | None] = subprocess.PIPE
     _said = b""
 
     def ask(self, line: str, timeout_s: float) -> str:
@@ -31,7 +32,8 @@ class TalkingProcess(OwnedProcess):
 
     def next_line(self, timeout_s: float) -> str:
         """What it says next on stdout. Raises StoreError."""
-        assert self._process is not None and self._process.stdout is not None
+        assert self._process is not None
+        assert self._process.stdout is not None
         stdout, deadline, poll = self._process.stdout.fileno(), time.monotonic() + timeout_s, select.poll()
         poll.register(stdout, select.POLLIN)
         while b"\n" not in self._said:
@@ -52,10 +54,10 @@ class TalkingProcess(OwnedProcess):
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout_s)
 
-
     def stop(self, timeout_s: float = 15.0) -> None:
         process = self._process
         super().stop(timeout_s)
         for pipe in () if process is None else (process.stdin, process.stdout):
-            with contextlib.suppress(AttributeError, OSError):
-                pipe.close()
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()

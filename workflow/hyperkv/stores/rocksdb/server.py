@@ -76,7 +76,9 @@ def serve(settings: Settings, secret: Secret | None = None) -> None:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: server.stop())
             mend = "leave --bind out, or give --password-file"
-            if (text := reach.warning("rocksdb_server: warning", [host], password is not None, mend)) is not None:
+            if (
+                text := reach.warning("rocksdb_server: warning", [host], password is not None, mend)
+            ) is not None:
                 print(text, file=sys.stderr, flush=True)
             print(f"ready on {host}:{port} pid {os.getpid()}", flush=True)
             server.run()
