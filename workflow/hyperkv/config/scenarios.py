@@ -13,6 +13,9 @@ from .explain import validated
 from .models.scenario import Place, Preset
 
 
+_OF_NODE = ("node", "interface")
+
+
 def expanded(scenarios: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Every scenario by name with its family, its pair and its preset's keys, one per chunk size. Raises UserError for a name that
     stands twice.
@@ -27,7 +30,8 @@ def expanded(scenarios: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         if (place := scenario["place"]) is None:
             continue
         if place["node"] is None:
-            found[name]["processes"] = _servers(scenario)
+            own = {key: value for key, value in place.items() if key not in _OF_NODE}
+            found[name] |= {"place": own, "processes": _servers(scenario)}
         else:
             found[name] |= {"place": None, "node": _of_node(place, scenario["family"])}
     return found
@@ -36,7 +40,7 @@ def expanded(scenarios: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def _of_node(place: Mapping[str, Any], family: str) -> dict[str, Any]:
     """What is said of the other node. Raises UserError for what servers that are there already have."""
     for key, value in place.items():
-        if key not in ("node", "interface") and value != Place.model_fields[key].get_default():
+        if key not in _OF_NODE and value != Place.model_fields[key].get_default():
             raise UserError(
                 f"config: scenarios.{family}.place.{key}: with place.node the job starts the store; leave one of them out"
             )
