@@ -56,7 +56,9 @@ def modules_of(scenario: Mapping[str, Any]) -> list[str]:
     name = scenario["store"]
     sharded = ["stores.sharded"] if scenario.get("processes", 1) > 1 else []
     placed = ["stores.placed.store"] if scenario.get("place") else []
-    return [f"stores.{STORES[name].rpartition('.')[0]}", *store_class(name).programs, *sharded, *placed]
+    elsewhere = ["stores.elsewhere.store"] if scenario.get("node") else []
+    own = f"stores.{STORES[name].rpartition('.')[0]}"
+    return [own, *store_class(name).programs, *sharded, *placed, *elsewhere]
 
 
 def looks() -> dict[str, dict[str, str]]:
