@@ -25,6 +25,7 @@ from ..machine.own_folder import own_folder
 from ..models.geometry import Geometry, load_geometry
 from ..models.gpus import KvShare, gpus_of, kv_share
 from ..models.serde import stored_share
+from ..records.evidence import Evidence, excess, mixed_in
 from ..stores.base import Counters, Store, StoreConfig
 from ..stores.registry import make_store, store_class
 from ..workloads import repeat_seed
@@ -114,18 +115,26 @@ class StoreWindow:
         self.block: tuple[int, int] | None = None
         self.notes: list[str] = []
 
+    @property
+    def _elsewhere(self) -> bool:
+        """Whether the store's files are on no device of this machine."""
+        return self._store is not None and self._store.config.place is not None
+
+    def _block_bytes(self) -> tuple[int, int] | None:
+        return None if self._elsewhere else block_device_bytes(self._directory)
+
     def begin(self) -> None:
         """Take the counters. Raises StoreDied or StoreError."""
         self._before = None if self._store is None else self._store.counters()
-        self._block = block_device_bytes(self._directory)
+        self._block = self._block_bytes()
 
     def end(self) -> None:
         """Take them again. Raises StoreDied or StoreError."""
         if self._store is not None:
             self._store.check_alive()
             self._after = self._store.counters()
-            self.notes = self._store.notes()
-        block = block_device_bytes(self._directory)
+            self.notes = list(self._store.notes())
+        block = self._block_bytes()
         if block and self._block:
             self.block = (block[0] - self._block[0], block[1] - self._block[1])
 
@@ -151,6 +160,7 @@ class StoreWindow:
         )
         own = ("hits", "misses", "cpu_s", "rss_bytes", "page_faults")
         read, written = self.block or (None, None)
+        network = None if self._store is None else self._store.network
         found = {
             **{name: counted.get(name) for name in alike},
             **{f"store_{name}": counted.get(name) for name in own},
@@ -160,10 +170,16 @@ class StoreWindow:
             "file_stripes": None if files is None else files.from_files,
             "get_stripes": None if files is None else files.by_get,
             "retried_stripes": None if files is None else files.retried,
+            "network_rtt_s": None if network is None else network.round_trip_s,
+            "network_gbps": None if network is None else network.gbps,
         }
         if files is not None and found["served_bytes"] is not None:
             found["served_bytes"] += files.file_bytes
         return found
+
+    def notes_of(self, evidence: Evidence) -> list[str]:
+        """The store's notes, and what the evidence says of its counters."""
+        return [*self.notes, *excess(evidence), *(mixed_in(evidence) if self._elsewhere else [])]
 
 
 def gate_evidence(counts: GateCounts | None) -> dict[str, Any]:
@@ -222,13 +238,15 @@ def check_room(cell: CellSpec, saved_bytes: int, buffer_bytes: int = 0) -> None:
 
     saved_bytes: what its store is given to keep, the working set (working_set.py) and what is saved besides. A DRAM pool is in
     memory as a whole from the start, as is an engine's buffer (buffer_bytes); a server in RAM holds what it is given, up to its
-    capacity_bytes.
+    capacity_bytes. A store at a place has neither here.
     """
     check_disk(cell, saved_bytes)
     scenario = cell.scenario
+    elsewhere = bool(scenario.get("place"))
     needed = scenario["dram_pool_bytes"] or buffer_bytes
     keys = "dram_pool_bytes" if scenario["dram_pool_bytes"] else "vllm.staging_bytes" if buffer_bytes else ""
-    if store_class(scenario["store"]).bound_key == "capacity_bytes" and not _on_disk(scenario):
+    in_ram = store_class(scenario["store"]).bound_key == "capacity_bytes"
+    if in_ram and not elsewhere and not _on_disk(scenario):
         needed += min(saved_bytes, scenario["capacity_bytes"] or saved_bytes)
         keys = "capacity_bytes" + (f" or {keys}" if keys else "")
     mend = f"set a lower {keys} or take a smaller workload"
@@ -255,7 +273,7 @@ def check_disk(cell: CellSpec, saved_bytes: int) -> None:
 
 
 def _on_disk(scenario: Mapping[str, Any]) -> bool:
-    return scenario["tier"] == "ssd" or bool(scenario.get("data_dir"))
+    return not scenario.get("place") and (scenario["tier"] == "ssd" or bool(scenario.get("data_dir")))
 
 
 def _refuse(cell: CellSpec, needed: int, free: int, where: str, mend: str) -> None:

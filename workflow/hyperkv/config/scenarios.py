@@ -24,7 +24,19 @@ def expanded(scenarios: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
                 f"config: scenarios: two scenarios are called {name}, one of them by its chunk size; rename one"
             )
         found[name] = with_preset(scenario) | {"pair": pair_of(scenario)}
+        if scenario["place"] is not None:
+            found[name]["processes"] = _servers(scenario)
     return found
+
+
+def _servers(scenario: Mapping[str, Any]) -> int:
+    """As many as there are addresses. Raises UserError for another number of processes."""
+    count = len(scenario["place"]["addresses"])
+    if scenario["processes"] not in (1, count):
+        raise UserError(
+            f"config: scenarios.{scenario['family']}.processes: there is a server at each of place.addresses, {count} in all; leave it out"
+        )
+    return count
 
 
 def behind_devices(

@@ -14,6 +14,7 @@ from ...plugin.lmcache_striped.shape import Device, Shape
 from ..base.errors import UserError
 from ..base.own_command import snakemake_command
 from ..stores.base import DIRECT, Store
+from .prefixed import PrefixedConnector
 
 PLUGIN = "workflow.plugin.lmcache_striped"  # as it is imported here; engines import what is installed of it
 # Inside LMCache inside vLLM, below an LMCache server, and below vLLM's own offloading.
@@ -60,8 +61,9 @@ def options_of(name: str, scenario: Mapping[str, Any]) -> dict[str, Any]:
 def plugin_module(scenario: Mapping[str, Any]) -> str | None:
     """The plugin's module that LMCache or vLLM is to import for a scenario with engine vllm; None where their own clients do."""
     connector = scenario.get("connector", "")
-    with_password = connector in _TAKING_PASSWORDS and Secret.of(scenario) is not None
-    return _OF_PLUGIN.get(connector) or ("password" if with_password else None)
+    placed = scenario.get("place") is not None
+    by_ours = connector in _TAKING_PASSWORDS and (placed or Secret.of(scenario) is not None)
+    return _OF_PLUGIN.get(connector) or ("password" if by_ours else None)
 
 
 def library_of(client: str) -> Path | None:
@@ -79,6 +81,8 @@ def make_connector(
     shape = Shape(options.pop("shape", Device()))
     made = _made(name, store, connections, timeout_s, **options)
     made.shape = shape
+    if prefix := next((each.prefix for each in store.endpoints), ""):
+        return PrefixedConnector(made, prefix)
     return made
 
 

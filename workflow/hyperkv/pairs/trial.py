@@ -14,7 +14,8 @@ import redis
 
 from ..base.errors import StoreError, UserError
 from ..cells.cell import CellSpec
-from ..engines.vllm import direct_http, lmcache
+from ..base import direct_http
+from ..engines.vllm import lmcache
 from ..engines.vllm.command import MODEL_NAME
 from ..engines.vllm.failures import engine_error
 from ..engines.vllm.lmcache_log import transfers

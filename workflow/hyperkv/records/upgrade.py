@@ -9,6 +9,7 @@
 7  what a gate found and left, and how well it predicted; first uses that were not saved; what the store itself moved per second,
    and how far it was held to a shaped device.
 8  energy; a store of the observatory may be damaged in another way than by values that changed places.
+9  what the network to a store at a place gives.
 """
 
 from __future__ import annotations
@@ -183,4 +184,5 @@ _STEPS: dict[int, dict[str, Callable[[Line], Line]]] = {
     6: {"cell": _cell_with_evidence, "finalist": _finalist_to_4},
     7: {"cell": _cell_with_evidence, "finalist": _finalist_to_4},
     8: {"cell": _cell_to_8, "finalist": _finalist_to_4, "tried": _tried_to_8},
+    9: {"cell": _cell_with_evidence, "finalist": _finalist_to_4},
 }

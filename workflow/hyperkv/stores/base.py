@@ -21,6 +21,7 @@ from ..machine.counters import ProcessCounters, process_counters
 from ..machine.page_cache import drop_page_cache
 from .held import HeldByEngine
 from .owned_keys import Owned, refuse_owned
+from .placed.place import Network, Place
 
 GRACE_S = 1.0  # how long a failed request waits to learn that the server died
 DIRECT = ("direct", "direct_mp")  # connectors of a server that may say where its values lie
@@ -36,7 +37,8 @@ class StoreConfig:
     a server. ignored_settings: keys of `settings` that a server may not know. program: a server's program, None
     for the store's own choice. processes: how many servers share the work. unix: a server listens on a unix socket
     as well, and that is its endpoint. patched: Kvrocks compiled with kvrocks.patches. password: what a server asks for. bound_bytes:
-    what its client keeps in it at most, in values of stripe_bytes; None for no bound.
+    what its client keeps in it at most, in values of stripe_bytes; None for no bound. place: where it is there already, so that nothing of
+    this is for its start.
     """
 
     directory: Path
@@ -54,6 +56,7 @@ class StoreConfig:
     password: Secret | None = None
     bound_bytes: int | None = None
     stripe_bytes: int | None = None
+    place: Place | None = None
 
     @classmethod
     def of(
@@ -80,6 +83,7 @@ class StoreConfig:
             password=Secret.of(scenario),
             bound_bytes=scenario.get("bound_bytes"),
             stripe_bytes=scenario.get("stripe_bytes"),
+            place=Place.of(scenario),
         )
 
 
@@ -273,6 +277,14 @@ class Store(HeldByEngine, ABC):
     def endpoints(self) -> list[Endpoint]:
         """Where its servers listen, always in the same order. Valid after start."""
         return []
+
+    @property
+    def network(self) -> Network | None:
+        """What the network to its servers was found to give at its start; None for a store of this machine."""
+        return None
+
+    def require_room(self, saved_bytes: int) -> None:
+        """That servers which are there already hold so much more. Raises UserError."""
 
     def final_counters(self) -> ProcessCounters | None:
         """Totals of the process that the last stop or restart ended, None when there was none."""

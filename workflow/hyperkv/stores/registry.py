@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ STORES: dict[str, str] = data_in(Path(__file__).with_name("names.yaml").read_byt
 def make_store(name: str, config: StoreConfig) -> Store:
     """The named store, not yet started. Only its own module is imported, so a re-run depends on nothing else."""
     store = store_class(name)
+    if config.place is not None:
+        store = partial(import_module(f"{__package__}.placed.store").PlacedStore, kind=store)
     if config.processes == 1:
         return store(config)
     return import_module(f"{__package__}.sharded").ShardedStore(config, store)
@@ -52,7 +55,8 @@ def modules_of(scenario: Mapping[str, Any]) -> list[str]:
     """The modules that a scenario's store runs, by their names below workflow.hyperkv, for base.sources."""
     name = scenario["store"]
     sharded = ["stores.sharded"] if scenario.get("processes", 1) > 1 else []
-    return [f"stores.{STORES[name].rpartition('.')[0]}", *store_class(name).programs, *sharded]
+    placed = ["stores.placed.store"] if scenario.get("place") else []
+    return [f"stores.{STORES[name].rpartition('.')[0]}", *store_class(name).programs, *sharded, *placed]
 
 
 def looks() -> dict[str, dict[str, str]]:

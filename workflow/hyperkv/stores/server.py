@@ -23,7 +23,7 @@ from ..machine.processes import LOOPBACK, OwnedProcess, free_port, require_free_
 from .applied import BINARY_UNITS, differences
 from .base import Counters, Store, new_directory
 from .reach import warning
-from .redis_client import bounded
+from .redis_client import client_of
 
 _READY_TIMEOUT_S = 60.0
 _REPLY_TIMEOUT_S = 30.0
@@ -222,8 +222,7 @@ class ServerStore(Store):
 
     def client(self, timeout_s: float = _REPLY_TIMEOUT_S) -> redis.Redis:
         """A redis-py client for control (PING, INFO, CONFIG), not for the measured path. timeout_s: of every command."""
-        password = None if self.config.password is None else self.config.password.value()
-        return bounded(LOOPBACK, self._port, timeout_s, password=password)
+        return client_of(self.endpoint, timeout_s)
 
     def info(self) -> dict:
         """The server's INFO as redis-py parses it. Raises StoreDied or StoreError."""

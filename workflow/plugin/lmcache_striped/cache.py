@@ -72,6 +72,7 @@ class StripedCache:
     ):
         self.settings = settings
         self.report, self._warn, self._note = report, warn, note
+        self._prefix = settings.endpoints[0].prefix.encode()
         self.shape = Shape(settings.device, note)
         self._cluster = Cluster(settings.endpoints, report)
         self._ledger = Ledger(settings.endpoints, 1, settings.timeout_s, connect=False, cluster=self._cluster)
@@ -144,13 +145,17 @@ class StripedCache:
                 None if self.bound is None else self.bound.counts,
             )
 
+    def _own(self, keys: Sequence[bytes]) -> Sequence[bytes]:
+        """The keys as they are in the servers."""
+        return [self._prefix + key for key in keys] if self._prefix else keys
+
     def count_present(self, keys: Sequence[bytes]) -> int:
         """How many leading chunks are there; 0 when the store fails."""
-        return self._tried(lambda: self._lookups.count_present(keys), 0)
+        return self._tried(lambda: self._lookups.count_present(self._own(keys)), 0)
 
     def present(self, keys: Sequence[bytes]) -> list[bool]:
         """Whether each chunk is there; none is when the store fails."""
-        return self._tried(lambda: self._lookups.present(keys), [False] * len(keys))
+        return self._tried(lambda: self._lookups.present(self._own(keys)), [False] * len(keys))
 
     def load(
         self,
@@ -174,7 +179,7 @@ class StripedCache:
     ) -> list[bool]:
         damaged, read, begun = connector.damaged_chunks, connector.file_counts, time.monotonic()
         with self._share.load(sum(buffer.size for buffer in buffers)) as loaded:
-            found = self._tried(lambda: connector.get(keys, buffers), [False] * len(keys))
+            found = self._tried(lambda: connector.get(self._own(keys), buffers), [False] * len(keys))
             loaded(sum(buffer.size for buffer, hit in zip(buffers, found, strict=True) if hit))
         with self._lock:
             self._loaded += found.count(True)
@@ -188,7 +193,7 @@ class StripedCache:
     def delete(self, keys: Sequence[bytes]) -> list[bool]:
         """Delete chunks, and whether each was there; none when the store fails or the bound is another instance's to keep."""
         remove = self._ledger.delete if self.bound is None else self.bound.delete
-        return self._tried(lambda: remove(keys), [False] * len(keys))
+        return self._tried(lambda: remove(self._own(keys)), [False] * len(keys))
 
     def worth_saving(self, chunks: Sequence[tuple[bytes, T]]) -> list[tuple[bytes, T]]:
         """Which chunks to offer, by key: all, or those that come for the second time. To be asked once for each chunk that comes."""
@@ -203,7 +208,7 @@ class StripedCache:
         self, keys: Sequence[bytes], values: Sequence[np.ndarray], done: Callable[[bool], None]
     ) -> bool:
         """Save the chunks later, and call `done` then, with whether they were saved; False, and nothing more, when they are dropped."""
-        return self._saves.offer(keys, values, done)
+        return self._saves.offer(self._own(keys), values, done)
 
     def wait_saved(self, timeout_s: float) -> bool:
         """Wait until no save is waiting or under way; False when that takes longer."""

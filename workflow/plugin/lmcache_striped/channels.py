@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 from .base import Connector
-from .deadline import BoundedSocket, Deadline, Endpoint, connected, send_all
+from .deadline import Connected, Deadline, Endpoint, connected, name_of, send_all
 from .errors import StoreError
 
 SOCKET_BUFFER_BYTES = 4 << 20
@@ -26,9 +26,9 @@ E = TypeVar("E", bound="Exchange")
 _MOST_IN_FLIGHT = 1024  # what is not read of their requests and replies has to fit the kernel's buffers
 
 
-def open_socket(endpoint: Endpoint, deadline: Deadline) -> BoundedSocket:
+def open_socket(endpoint: Endpoint, deadline: Deadline) -> Connected:
     """A socket connected by the deadline, with large buffers. Raises OSError."""
-    connection = connected(endpoint.host, endpoint.port, deadline, endpoint.path)
+    connection = connected(endpoint.host, endpoint.port, deadline, endpoint.path, endpoint.tls)
     try:
         enlarge(connection)
     except BaseException:
@@ -43,11 +43,6 @@ def enlarge(connection: socket.socket) -> None:
         connection.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER_BYTES)
     if connection.family != socket.AF_UNIX:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
-def name_of(endpoint: Endpoint) -> str:
-    """How errors call an endpoint: its path, or host:port."""
-    return endpoint.path or f"{endpoint.host}:{endpoint.port}"
 
 
 def command(name: bytes, key: bytes) -> bytes:
@@ -117,7 +112,7 @@ class Channel:
         self._scratch = bytearray(_SCRATCH_BYTES)
         self._view = memoryview(self._scratch)
         self._at = self._have = 0
-        self._socket: BoundedSocket | None = None
+        self._socket: Connected | None = None
 
     def open(self, deadline: Deadline | None = None) -> None:
         """Connect unless an earlier connection still stands. deadline: of the call that needs it. Raises StoreError."""
@@ -131,7 +126,7 @@ class Channel:
         except OSError as error:
             raise StoreError(f"cannot connect to {self.peer}: {error}") from error
         if self.endpoint.password is not None:
-            self._authenticate(self.endpoint.password.value().encode())
+            self._authenticate(self.endpoint.user, self.endpoint.password.value())
 
     @property
     def is_open(self) -> bool:
@@ -148,10 +143,12 @@ class Channel:
             pass
         return False
 
-    def _authenticate(self, password: bytes) -> None:
+    def _authenticate(self, user: str | None, password: str) -> None:
         """What a server answers may repeat the password, so no message has it."""
+        words = [word.encode() for word in ("AUTH", user, password) if word is not None]
+        sizes = b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
         with self.closing():
-            self.send([command(b"AUTH", password)])
+            self.send([b"*%d\r\n%b" % (len(words), sizes)])
             if self._line() != b"+OK":
                 raise StoreError(f"{self.peer} did not take the password")
 

@@ -50,6 +50,11 @@ class Ledger(StripedConnector):
         """How many there are."""
         return len(self._servers)
 
+    @property
+    def prefix(self) -> bytes:
+        """What every key of ours begins with; those of chunks are given with it."""
+        return self._channels[0].endpoint.prefix.encode()
+
     def ask(self, *commands: Words) -> list[list[bytes | None]]:
         """The replies of every server to the commands, which each is sent in this order. Raises StoreError."""
         size = sum(len(word) for words in commands for word in words) * self.servers

@@ -15,7 +15,8 @@ from ...models.serde import SERDES
 from ...stores.base import DIRECT
 from ...stores.registry import STORES
 from .engines import Vllm
-from .texts import Folder, Name, Path, SettingName, VariableName, Words
+from .faults import fault
+from .texts import Address, Folder, MetricsUrl, Name, Path, SettingName, VariableName, Words
 from .values import (
     Boolean,
     Connections,
@@ -68,6 +69,14 @@ class ReadBy:
         return not self.connectors or connector in self.connectors
 
 
+def _named(store: Any) -> Any:
+    """A store is a word; what is said of it stands beside it."""
+    if isinstance(store, Mapping) and isinstance(store.get("kind"), str):
+        keys = ", ".join(name for name in store if name != "kind")
+        raise fault(f"a store is named by a word; write store: {store['kind']}" + (f", and {keys} beside it" if keys else ""))
+    return store
+
+
 class Shape(Section):
     """A device that the store is held to be, to learn which one pays before it is bought."""
 
@@ -80,6 +89,35 @@ class Shape(Section):
     """What each stripe waits before its bytes move; of a connector without stripes each chunk."""
     queue_depth: OrNull[Count] = key(None, unit="stripes")
     """Stripes that the device has under way at most; null for as many as the connector has."""
+
+
+class PlaceTls(Section):
+    """How the connections to a store at a place are kept from others."""
+
+    ca_file: OrNull[Path] = None
+    """Certificates (PEM) of whoever signed the server's; null for those that the system trusts."""
+    cert_file: OrNull[Path] = None
+    """This client's own certificate (PEM), where the server asks for one; null for none."""
+    key_file: OrNull[Path] = None
+    """The certificate's key (PEM); null where it is in cert_file."""
+
+
+class Place(Section):
+    """Servers that are there already: they are not started, stopped or emptied."""
+
+    addresses: Annotated[Several[Address], Field(min_length=1, max_length=64)]
+    """Where they listen, host:port or [IPv6]:port. Several share the stripes, as with `processes`, always in this order."""
+    user: OrNull[Words] = None
+    """Whose password password_file or password_env is, of the server's access control list; null for the default user."""
+    tls: PlaceTls | None = None
+    """TLS, {} for that of the system; null for connections in the clear."""
+    consent: Boolean = False
+    """Whether everything in these servers may be deleted: they are emptied before and after each job."""
+    metrics_url: OrNull[MetricsUrl] = None
+    """Page of the Prometheus node exporter on the servers' host, which proves what was read from `metrics_device`; null for no
+    proof, without which cells of tier ssd are not valid."""
+    metrics_device: Name | None = None
+    """The block device of that host that the store's files are on, as the page names it, such as nvme0n1 or md0."""
 
 
 class Settings(Section):
@@ -103,7 +141,7 @@ class Scenario(Settings):
 
     tier: Literal["none", "dram", "ssd"]
     """Where KV that HBM lost lives; `none` computes it again."""
-    store: StoreName = optional()
+    store: Annotated[StoreName, BeforeValidator(_named)] = optional()
     """What holds KV. Tier dram takes dram or valkey, tier ssd takes files, rocksdb, kvrocks, or with engine
     vllm LMCache's own fs_native, raw_block and nixl (connector mp) and mooncake; with a `data_dir` on a tmpfs these are of
     tier dram too."""
@@ -191,6 +229,9 @@ class Scenario(Settings):
     where it is used, and nothing that a run writes has it. null for a server without a password."""
     password_env: Annotated[VariableName | None, ReadBy()] = None
     """valkey, kvrocks. The same, with the name of an environment variable instead of a file."""
+    place: Annotated[Place | None, ReadBy()] = None
+    """valkey, kvrocks. Where the store is there already; null for one that the job starts on this machine. Keys of a run have
+    a prefix of their own there, and are deleted at its end."""
     preset: Name | None = None
     """kvrocks. Name of a file in config/kvrocks whose settings, environment and ignored_settings are
     taken first; null for none."""

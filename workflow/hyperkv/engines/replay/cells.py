@@ -20,7 +20,7 @@ from ...connectors.registry import make_connector, options_of
 from ...models.geometry import Geometry
 from ...models.gpu import GpuModel, load_gpu
 from ...records.effective import Effective, asked_of
-from ...records.evidence import Evidence, excess, judge, shape_evidence
+from ...records.evidence import Evidence, judge, shape_evidence
 from ...records.kinds.cell import Cell, RequestColumns, Values
 from ...stores.registry import store_class
 from ...workloads import Conversation, longest_context
@@ -99,10 +99,9 @@ def measure_cell(cell: CellSpec) -> Cell:
         store_before=window.details_before,
         store_after=window.details_after,
         notes=[
-            *window.notes,
+            *window.notes_of(evidence),
             *_connector_notes(levels),
             *([] if gating is None else [gating.told]),
-            *excess(evidence),
             *workload_notes(cell.spec["workload"]),
         ],
         start_s=start_s,
@@ -146,11 +145,14 @@ def _start_tiers(
         return [], 0.0
     started = time.perf_counter()
     value_bytes = cell.share.stored_bytes(scenario["chunk_tokens"])
-    check_room(cell, saved_bytes(cell, conversations))
+    saved = saved_bytes(cell, conversations)
+    check_room(cell, saved)
 
     def tier(name: str, store: str, connector: str, capacity_bytes: int | None, bottom: bool) -> Tier:
         uses = SecondUse() if bottom and scenario.get("save") == "second_use" else None
         opened = open_store(cell, store, value_bytes, capacity_bytes, stack, bottom)
+        if bottom:
+            opened.require_room(saved)
         options = options_of(connector, scenario) if bottom else {}
         made = make_connector(connector, opened, scenario["connections"], scenario["timeout_s"], **options)
         evicts = scenario["page_cache"] == "evict"

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from ....plugin.lmcache_striped.deadline import Endpoint
+from ....plugin.lmcache_striped.deadline import Endpoint, name_of
 from ...base.errors import UserError
 from ...connectors.gated import gate_keys
 from ...connectors.registry import STRIPED_INSIDE, STRIPED_SERVED, library_of
@@ -101,6 +101,8 @@ def check(
     if scenario.get("shape") and connector not in STRIPED_SERVED:
         choices = " or ".join(STRIPED_SERVED)
         raise UserError(f"{where}: shape: one process has to move all that a device does; choose {choices}")
+    if scenario.get("place"):
+        _check_place(scenario, where)
     if scenario.get("serde"):
         require_serde(scenario["serde"], device, _held(scenario) == "pool", f"{where}: serde: ")
     pool = buffer_bytes(scenario, staging_bytes)
@@ -110,6 +112,19 @@ def check(
             f"{where}: {key}: {pool >> 20} MiB hold {pool // chunk_bytes} chunks of {chunk_bytes >> 20} MiB, at least "
             f"{LEAST_CHUNKS} are needed; raise it or lower chunk_tokens"
         )
+
+
+def _check_place(scenario: Mapping[str, Any], where: str) -> None:
+    """What LMCache's own clients cannot do at a store that is there already."""
+    connector, place = scenario["connector"], scenario["place"]
+    if connector in ("redis", "resp") and not place["consent"]:
+        raise UserError(
+            f"{where}: connector: with {connector} LMCache gives keys no prefix of the run, so that they cannot be told from others' and "
+            "deleted; choose striped, or set place.consent: true, with which the servers are emptied"
+        )
+    if connector in ("redis", "resp", "mp") and place["tls"] is not None:
+        other = "striped_mp" if connector == "mp" else "striped"
+        raise UserError(f"{where}: place.tls: LMCache's own client of connector {connector} speaks no TLS; choose {other}")
 
 
 def require_served_on(scenario: Mapping[str, Any], device: str) -> None:
@@ -196,7 +211,7 @@ def inprocess_config(
         (endpoint,) = endpoints
         config |= {"remote_serde": "naive"}
         if endpoint.password is None:
-            config["remote_url"] = f"{scenario['connector']}://{endpoint.host}:{endpoint.port}"
+            config["remote_url"] = f"{scenario['connector']}://{name_of(endpoint)}"
         else:
             config["remote_storage_plugins"] = [_WITH_PASSWORD]
             config["extra_config"] |= _plugin_keys(
@@ -236,7 +251,7 @@ def _stripes(
     scenario: Mapping[str, Any], staging_bytes: int, endpoints: Sequence[Endpoint], ranks: int = 1
 ) -> dict[str, Any]:
     """Keys of the plugin's cache_settings.py. Half of a rank's buffer may wait to be saved, the rest is for loads."""
-    places = (f"unix:{each.path}" if each.path else f"{each.host}:{each.port}" for each in endpoints)
+    places = (f"unix:{each.path}" if each.path else name_of(each) for each in endpoints)
     own = {
         "endpoints": ",".join(places),
         "connections": scenario["connections"],
@@ -255,12 +270,20 @@ def _stripes(
         optional |= {"dirs": ",".join(str(each.folder) for each in endpoints), "read": scenario.get("read")}
     optional |= gate_keys(scenario)
     own |= {key: value for key, value in optional.items() if value is not None}
-    return own | _reference(endpoints[0])
+    if (tls := endpoints[0].tls) is not None:
+        own |= {"tls": True, **{f"tls_{name}": path for name, path in tls.keys().items()}}
+    return own | _shared(endpoints[0])
 
 
 def _reference(endpoint: Endpoint) -> dict[str, str]:
     """Where LMCache's processes find a server's password, as keys; the password itself would be in their logs and words."""
-    return {} if endpoint.password is None else endpoint.password.keys()
+    user = {} if endpoint.user is None else {"user": endpoint.user}
+    return user | ({} if endpoint.password is None else endpoint.password.keys())
+
+
+def _shared(endpoint: Endpoint) -> dict[str, str]:
+    """That, and what every key begins with in a server that others use as well."""
+    return _reference(endpoint) | ({"key_prefix": endpoint.prefix} if endpoint.prefix else {})
 
 
 def rendered(config: Mapping[str, Any]) -> str:
@@ -324,13 +347,13 @@ def _l2_adapter(
         }
     (endpoint,) = endpoints
     where = {"host": endpoint.host, "port": endpoint.port, "num_workers": scenario["connections"]}
-    if endpoint.password is None:
+    if not (shared := _shared(endpoint)):
         return {"type": "resp", **where}
     return {
         "type": "native_plugin",
         "module_path": "lmcache_striped.password",
         "class_name": "resp_client",
-        "adapter_params": {**where, **_reference(endpoint)},
+        "adapter_params": {**where, **shared},
     }
 
 

@@ -164,7 +164,7 @@ class Running:
             block = block_device_bytes(self.counted_at)
             return Moved(None, written, None if block is None else block[0])
         counted = self.store.counters()
-        read = counted.process.device_read_bytes or 0
+        read = counted.process.device_read_bytes
         if self.counted_at is not None:
             block = block_device_bytes(self.counted_at)
             read = 0 if block is None else block[0]
@@ -199,6 +199,7 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
     if scenario["tier"] != "none" and not store_class(scenario["store"]).held_by_engine:
         value_bytes = share.value_bytes(chunk_tokens)
         store = open_store(cell, scenario["store"], value_bytes, scenario["capacity_bytes"], stack)
+        store.require_room(saved)
     files = cell.directory / "engine"
     port, mp_port, http_port, *ports = (free_port() for _ in range(3 + _PROGRAM_PORTS))
     held = Held.of(

@@ -17,7 +17,7 @@ from ...machine.environment import nvidia_smi
 from ...machine.processes import LOOPBACK, OwnedProcess
 from ...records.effective import Effective
 from ...stores.reach import beyond_loopback
-from . import direct_http
+from ...base import direct_http
 from .failures import cause, engine_error
 from .metrics import counters
 from .told import lmcache_facts, unknown_keys, vllm_facts

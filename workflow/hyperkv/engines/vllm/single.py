@@ -177,7 +177,8 @@ def device_faults(again: Pass, cell: CellSpec) -> list[str]:
     """Of tier ssd, what says that a prompt came from RAM: from the page cache or what the store has not written yet."""
     least = cell.spec["evidence"]["device_share_min"]
     share = quotient(again.device_read_bytes, again.cached_tokens * cell.stored_bytes_per_token)
-    if cell.scenario["tier"] != "ssd" or share is None or share >= least:
+    is_known = again.device_read_bytes is not None or not again.cached_tokens
+    if cell.scenario["tier"] != "ssd" or (is_known and (share is None or share >= least)):
         return []
     return [f"a prompt of {again.prompt_tokens} tokens was {served_from_ram(share, least)}"]
 

@@ -9,7 +9,7 @@ from time import perf_counter
 
 import requests
 
-from . import direct_http
+from ...base import direct_http
 from .command import MODEL_NAME
 from .server import EngineError
 

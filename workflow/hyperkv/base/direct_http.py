@@ -1,4 +1,4 @@
-"""Requests to servers on loopback: past every proxy, without what a user's ~/.netrc says of the host, and over in time."""
+"""Requests to servers of a measurement: past every proxy, without what a user's ~/.netrc says of the host, and over in time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
-from ....plugin.lmcache_striped.deadline import BoundedSocket, Deadline, connected
+from ...plugin.lmcache_striped.deadline import BoundedSocket, Deadline, connected
 
 _ANSWER_BYTES = 16 << 20
 
