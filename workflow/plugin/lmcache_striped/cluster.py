@@ -167,8 +167,8 @@ class Cluster:
                 return
 
     def _is_well(self) -> bool:
-        """Ask all nodes. Those that answer are not lost any more, and what they say of the slots counts."""
-        well: set[Endpoint] = set()
+        """Ask all nodes, which must agree. Those that answer are not lost any more, and what they say of the slots counts."""
+        well: dict[Endpoint, dict[int, Endpoint]] = {}
         asked: set[Endpoint] = set()
         while left := [node for node in (*self.nodes, *self._seeds) if node not in asked]:
             asked.add(left[0])
@@ -178,12 +178,14 @@ class Cluster:
                 owners = _slots_by(left[0], deadline)
                 if b"cluster_state:ok" in state:
                     self._take(owners)
-                    well.add(left[0])
+                    well[left[0]] = owners
                     with self._lock:
                         self._lost.pop(left[0], None)
             if self._closing.is_set():
                 return False
-        return not self.uncovered and well >= set(self.nodes)
+        with self._lock:
+            agreed = all(owners == self._owners for owners in well.values())
+        return agreed and not self.uncovered and well.keys() >= set(self.nodes)
 
 
 def _slots_by(node: Endpoint, deadline: Deadline) -> dict[int, Endpoint]:
