@@ -17,6 +17,11 @@ _MIXED = {
 }
 
 
+def place_of(scenario: Mapping[str, Any]) -> str | None:
+    """The addresses of a store that was there already; None for one that the job started."""
+    return " ".join(place["addresses"]) if (place := scenario.get("place")) else None
+
+
 def columns_of(records: Iterable[Mapping[str, Any]]) -> dict[str, str | None]:
     """The values of COLUMNS for a row that is made of `records`; several different ones are joined by ' | '.
 

@@ -106,7 +106,8 @@ class Place(Section):
     """Servers that are there already: they are not started, stopped or emptied."""
 
     addresses: Annotated[Several[Address], Field(min_length=1, max_length=64)]
-    """Where they listen, host:port or [IPv6]:port. Several share the stripes, as with `processes`, always in this order."""
+    """valkey and kvrocks. Where the store's servers listen that are there already, host:port or [IPv6]:port: none is started or stopped,
+    keys begin with a prefix of the run, and are deleted at its end. Several share the stripes, always in this order."""
     user: OrNull[Words] = None
     """Whose password password_file or password_env is, of the server's access control list; null for the default user."""
     tls: PlaceTls | None = None
@@ -230,8 +231,7 @@ class Scenario(Settings):
     password_env: Annotated[VariableName | None, ReadBy()] = None
     """valkey, kvrocks. The same, with the name of an environment variable instead of a file."""
     place: Annotated[Place | None, ReadBy()] = None
-    """valkey, kvrocks. Where the store is there already; null for one that the job starts on this machine. Keys of a run have
-    a prefix of their own there, and are deleted at its end."""
+    """Where the store is there already; null for one that the job starts on this machine."""
     preset: Name | None = None
     """kvrocks. Name of a file in config/kvrocks whose settings, environment and ignored_settings are
     taken first; null for none."""
