@@ -6,6 +6,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -242,6 +243,10 @@ def test_what_is_saved_while_its_slot_moves_is_found(tmp_path):
                 assert client.exists(name)
 
 
+def has_moved(cluster: MadeCluster, source: int) -> bool:
+    return b"migrating_state: success" in cluster.ask(cluster.masters[source], "CLUSTER", "INFO")
+
+
 @pytest.mark.parametrize("kind", [offered("kvrocks")])
 def test_slots_of_kvrocks_move_during_loads(tmp_path, kind, client):
     with made(kind, tmp_path) as cluster:
@@ -257,12 +262,7 @@ def test_slots_of_kvrocks_move_during_loads(tmp_path, kind, client):
                 for slot in slots:
                     source, target = there[slot], (there[slot] + 1) % 3
                     cluster.ask(cluster.masters[source], "CLUSTERX", "MIGRATE", slot, cluster.ids[target])
-                    assert eventually(
-                        lambda: (
-                            b"migrating_state: success"
-                            in cluster.ask(cluster.masters[source], "CLUSTER", "INFO")
-                        )
-                    )
+                    assert eventually(partial(has_moved, cluster, source))
                     loads.some_more(1)
                     there[slot] = target
                     cluster.tell_owners(there.__getitem__)
@@ -395,11 +395,11 @@ def test_slots_without_a_node_where_the_others_are_served(tmp_path):
 class Peer:
     """A server that says it is a cluster's, of whose slots `at` has all, and answers everything else with `reply`."""
 
-    def __init__(self, at: tuple[str, int] | None = None, reply: bytes = b"$-1"):
+    def __init__(self, at: tuple[str, int] | None = None, reply: bytes = b"$-1", state: bytes = b"fail"):
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         self.at, self.reply = at or ("127.0.0.1", self.port), reply
-        self.commands = 0
+        self.commands, self.state = 0, b"cluster_state:" + state
         threading.Thread(target=self._accept, daemon=True).start()
 
     @property
@@ -421,7 +421,9 @@ class Peer:
                 for _ in range(int(head[1:])):
                     words.append(lines.read(int(lines.readline()[1:]) + 2)[:-2])
                 if words[0] == b"CLUSTER":
-                    peer.sendall(slots if words[1] == b"SLOTS" else b"$18\r\ncluster_state:fail\r\n")
+                    peer.sendall(
+                        slots if words[1] == b"SLOTS" else b"$%d\r\n%b\r\n" % (len(self.state), self.state)
+                    )
                 else:
                     self.commands += 1
                     peer.sendall(self.reply + b"\r\n")

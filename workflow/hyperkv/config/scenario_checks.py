@@ -237,7 +237,9 @@ def _check_place(scenario: Mapping[str, Any], where: str) -> None:
     if connector in DIRECT:
         other = {"direct": "striped", "direct_mp": "striped_mp"}[connector]
         raise UserError(f"{where}.connector: {connector} reads the store's files on this machine; choose {other}")
-    if len(place["addresses"]) > 1 and connector not in STRIPED:
+    if place["cluster"]:
+        _check_cluster(scenario, where)
+    elif len(place["addresses"]) > 1 and connector not in STRIPED:
         raise UserError(
             f"{where}.place.addresses: connector {connector} reaches one server; name one{_or_connector(scenario, STRIPED)}"
         )
@@ -263,6 +265,19 @@ def _check_place(scenario: Mapping[str, Any], where: str) -> None:
         raise UserError(
             f"{where}.bound_bytes: whether the Kvrocks at place.addresses is compiled with patch {BY_KEYS_PATCH} is not known; leave it out"
         )
+
+
+def _check_cluster(scenario: Mapping[str, Any], where: str) -> None:
+    """That what is asked for can be had of a cluster."""
+    if scenario["connector"] not in STRIPED:
+        raise UserError(
+            f"{where}.connector: {scenario['connector']} asks one server for every key, and a cluster has each where its slot is; leave "
+            f"place.cluster out{_or_connector(scenario, STRIPED)}"
+        )
+    if scenario["bound_bytes"] is not None:
+        raise UserError(f"{where}.bound_bytes: a bound cannot be kept in a cluster; leave it out, and set its nodes' maxmemory")
+    if scenario["place"]["metrics_url"] is not None:
+        raise UserError(f"{where}.place.metrics_url: the page is one host's, and a cluster has nodes on any; leave it out")
 
 
 def _or_connector(scenario: Mapping[str, Any], wanted: Sequence[str]) -> str:

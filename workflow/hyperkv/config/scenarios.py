@@ -30,11 +30,12 @@ def expanded(scenarios: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _servers(scenario: Mapping[str, Any]) -> int:
-    """As many as there are addresses. Raises UserError for another number of processes."""
-    count = len(scenario["place"]["addresses"])
+    """As many as there are addresses, of a cluster one. Raises UserError for another number of processes."""
+    place = scenario["place"]
+    count = 1 if place["cluster"] else len(place["addresses"])
     if scenario["processes"] not in (1, count):
         raise UserError(
-            f"config: scenarios.{scenario['family']}.processes: there is a server at each of place.addresses, {count} in all; leave it out"
+            f"config: scenarios.{scenario['family']}.processes: there is a {'cluster' if place['cluster'] else f'server at each of place.addresses, {count} in all'}; leave it out"
         )
     return count
 

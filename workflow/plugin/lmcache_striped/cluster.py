@@ -43,7 +43,7 @@ class Cluster:
     """The map of the cluster that `seeds` belong to, for all connectors of a client; or that they belong to none. Safe for several
     threads.
 
-    seeds: some of its nodes, not necessarily all or any with slots. report: is told in a line, once each time, what does not answer or is
+    seeds: some of its nodes, not necessarily all or any with slots. refusal: what one of them said that is in none. report: is told in a line, once each time, what does not answer or is
     not served, and when everything is again.
     """
 
@@ -51,6 +51,7 @@ class Cluster:
         self._seeds, self._report = tuple(seeds), report
         self._lock = threading.Lock()
         self._is_one: bool | None = None
+        self.refusal = ""
         self._owners: dict[int, Endpoint] = {}
         self._lost: dict[Endpoint, str] = {}
         self._troubles: set[str] = set()
@@ -68,7 +69,7 @@ class Cluster:
                 if str(error).startswith(_NOT_NOW):
                     failure = StoreError(f"{name_of(seed)} answered: {error}")
                     continue
-                self._is_one = False
+                self._is_one, self.refusal = False, str(error)
             except StoreError as error:
                 failure = error
                 continue
@@ -78,16 +79,38 @@ class Cluster:
         return self._is_one
 
     @property
+    def owners(self) -> dict[int, Endpoint]:
+        """The node of each slot that has one."""
+        with self._lock:
+            return dict(self._owners)
+
+    @property
     def nodes(self) -> list[Endpoint]:
         """Those that have slots."""
-        with self._lock:
-            return list(dict.fromkeys(self._owners.values()))
+        return list(dict.fromkeys(self.owners.values()))
 
     @property
     def uncovered(self) -> int:
         """Slots that no node has."""
-        with self._lock:
-            return SLOTS - len(self._owners)
+        return SLOTS - len(self.owners)
+
+    def complaint(self, timeout_s: float) -> str | None:
+        """What a cluster says against itself, None for nothing. Raises StoreError when none of the nodes that were named says anything."""
+        failure: StoreError | None = None
+        for seed in self._seeds:
+            try:
+                state = _asked(seed, (b"CLUSTER", b"INFO"), Deadline(timeout_s))
+            except StoreError as error:
+                failure = error
+                continue
+            if b"cluster_state:ok" not in state:
+                return f"{name_of(seed)} says that its cluster is down (cluster_state of CLUSTER INFO), with {self.uncovered} slots of no node"
+            return (
+                f"{self.uncovered} slots of the cluster of {name_of(seed)} have no node"
+                if self.uncovered
+                else None
+            )
+        raise failure or StoreError("there is no server to ask")
 
     def node_of(self, slot: int) -> Endpoint:
         """The node that has a slot. Raises PartlyLost when it does not answer, or there is none."""

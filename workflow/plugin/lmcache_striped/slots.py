@@ -27,7 +27,7 @@ def slot_of(key: bytes) -> int:
 
 def spread_key(key: bytes, index: int) -> bytes:
     """The key of one stripe of the chunk `key` in a cluster. A chunk whose own key has a tag lies in one slot."""
-    return b"%b{%b}" % (stripe_key(key, index), _tags()[(crc_hqx(key, 0) + _far_apart(index - 1)) % SLOTS])
+    return b"%b{%b}" % (stripe_key(key, index), tag_of((crc_hqx(key, 0) + _far_apart(index - 1)) % SLOTS))
 
 
 @lru_cache(1 << 12)
@@ -45,3 +45,8 @@ def _tags() -> list[bytes]:
         if len(found) == SLOTS:
             break
     return [found[slot] for slot in range(SLOTS)]
+
+
+def tag_of(slot: int) -> bytes:
+    """A word of three letters in this slot."""
+    return _tags()[slot]

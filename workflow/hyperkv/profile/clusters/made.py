@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,19 @@ NODE_TIMEOUT_MS = 2000  # after so long without an answer the others call a node
 
 
 class ValkeyNode(ValkeyStore):
-    """A server that is part of a cluster."""
+    """A server that is part of a cluster, whose settings are of this module alone."""
 
-    owned_keys = ()
+    @classmethod
+    def check_settings(cls, settings: Mapping[str, Any], where: str) -> None:
+        """They are right."""
 
 
 class KvrocksNode(KvrocksStore):
     """The same."""
 
-    owned_keys = ()
+    @classmethod
+    def check_settings(cls, settings: Mapping[str, Any], where: str) -> None:
+        """They are right."""
 
 
 _NODES: dict[str, type[ServerStore]] = {"valkey": ValkeyNode, "kvrocks": KvrocksNode}
@@ -61,7 +66,9 @@ class MadeCluster:
 
     def __enter__(self) -> MadeCluster:
         try:
-            for store in self.stores:  # not by threads of their own: a server ends with the thread that started it
+            for (
+                store
+            ) in self.stores:  # not by threads of their own: a server ends with the thread that started it
                 store.start()
             (self._meet if self.kind == "valkey" else self._tell)()
         except BaseException:
@@ -90,7 +97,7 @@ class MadeCluster:
         """The first and last slot of each master, as they were made."""
         count = len(self.masters)
         bounds = [number * SLOTS // count for number in range(count + 1)]
-        return [(first, last - 1) for first, last in zip(bounds, bounds[1:], strict=False)]
+        return [(first, last - 1) for first, last in pairwise(bounds)]
 
     def wait_well(self, stores: Sequence[ServerStore]) -> None:
         """Wait until each of some servers calls the cluster well. Raises StoreError."""
@@ -102,7 +109,9 @@ class MadeCluster:
         lines = []
         for number, store in enumerate(self.masters):
             mine = [str(slot) for slot in range(SLOTS) if owner_of(slot) == number]
-            lines.append(f"{self.ids[number]} 127.0.0.1 {store.endpoint.port} master - {' '.join(_joined(mine))}")
+            lines.append(
+                f"{self.ids[number]} 127.0.0.1 {store.endpoint.port} master - {' '.join(_joined(mine))}"
+            )
         for store in self.masters:
             self.ask(store, "CLUSTERX", "SETNODES", "\n".join(lines), self._version)
 
@@ -139,7 +148,9 @@ class MadeCluster:
         for store, name in zip(self.masters, self.ids, strict=True):
             self.ask(store, "CLUSTERX", "SETNODEID", name)
         ranges = self.ranges()
-        self.tell_owners(lambda slot: next(n for n, (first, last) in enumerate(ranges) if first <= slot <= last))
+        self.tell_owners(
+            lambda slot: next(n for n, (first, last) in enumerate(ranges) if first <= slot <= last)
+        )
 
     def _known(self, store: ServerStore) -> int:
         return int(self._info(store).get("cluster_known_nodes", 0))
