@@ -15,7 +15,7 @@ from workflow.hyperkv.base.errors import StoreDied, StoreError
 from workflow.hyperkv.base.secret import write_private
 from workflow.hyperkv.connectors.registry import make_connector
 from workflow.hyperkv.stores.base import Store
-from workflow.hyperkv.stores.placed import lease
+from workflow.hyperkv.stores.placed import lease, refusals
 from workflow.hyperkv.stores.placed.place import Place
 from workflow.hyperkv.stores.registry import make_store
 
@@ -74,7 +74,8 @@ def test_several_servers_are_one_store_and_each_is_left_as_it_was(tmp_path, serv
 @pytest.mark.parametrize("with_tls", [False, True], ids=["clear", "tls"])
 def test_a_user_with_a_password_over_tls(tmp_path, client, with_tls):
     write_private(tmp_path / "kv", 'pa ss"é\n')
-    words = ["--user", "me", "on", '>pa ss"é', "~hyperkv:*", "+@all", "-@admin", "--user", "default", "on", ">other", "~*", "+@all"]
+    granted = refusals.GRANTED.split()
+    words = ["--user", "me", "on", '>pa ss"é', *granted, "--user", "default", "on", ">other", "~*", "+@all"]
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(there(tmp_path / "there", *words, password="other"))
         port, keys = server.port, {}
@@ -85,7 +86,23 @@ def test_a_user_with_a_password_over_tls(tmp_path, client, with_tls):
         place = placed(f"localhost:{port}", user="me", password_file=tmp_path / "kv", **keys)
         with store_at(tmp_path, place) as store:
             saved_and_loaded(store, client)
+            assert store.counters().served_bytes > 5 * SIZE and "1000 keys of others" in store.notes()[0]
         assert server.keys_of_others(password="other") == {}
+
+
+def test_a_user_who_may_not_ask_for_info(tmp_path):
+    write_private(tmp_path / "kv", "a-word\n")
+    granted = [word for word in refusals.GRANTED.split() if word not in ("+info", "+client|list")]
+    with there(tmp_path / "there", "--user", "me", "on", ">a-word", *granted) as server:
+        with store_at(tmp_path, placed(server.address, user="me", password_file=tmp_path / "kv")) as store:
+            saved_and_loaded(store, "striped")
+            counted = store.counters()
+            assert (counted.served_bytes, counted.taken_bytes, counted.hits, counted.misses) == (None,) * 4
+            assert f"{server.address} does not tell this user INFO: bytes, hits and misses are not known" in store.notes()
+        with refused("does not let this user do it .*; grant ~hyperkv"):
+            place = placed(server.address, user="me", password_file=tmp_path / "kv", consent=True)
+            store_at(tmp_path, place).start()
+        assert server.client().dbsize() == 1001
 
 
 def test_a_client_shows_its_own_certificate(tmp_path, server):

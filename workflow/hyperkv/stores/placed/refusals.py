@@ -16,6 +16,7 @@ from ...base.errors import UserError
 
 _CONNECT_S = 10.0
 _ADDRESSES = "place.addresses"
+GRANTED = "~hyperkv:* +@read +@write +@keyspace +@connection -@dangerous +info +client|list"
 
 
 def require_reachable(endpoint: Endpoint, where: str) -> None:
@@ -72,7 +73,7 @@ def _line(error: redis.RedisError, endpoint: Endpoint, where: str) -> str:
     if "NOAUTH" in text or "Authentication required" in text or isinstance(error, redis.AuthenticationError):
         return f"password_file: {where} asks for a password; name a file that has it, or password_env"
     if isinstance(error, redis.exceptions.NoPermissionError) or "NOPERM" in text:
-        return f"place.user: {where} does not let this user do it ({text}); grant +@read +@write +@keyspace +@connection ~* or name another user"
+        return f"place.user: {where} does not let this user do it ({text}); grant {GRANTED}, or name another user"
     if isinstance(error, redis.exceptions.OutOfMemoryError) or "maxmemory" in text:
         return f"{_ADDRESSES}: {where} takes no more values: {text}; raise its maxmemory"
     if isinstance(error, redis.TimeoutError):

@@ -26,7 +26,6 @@ _PING_S = 10.0
 _FREED_S = 30.0
 _PROBE_BYTES = 16 << 20
 _NAME = "hyperkv"
-_warned: set[str] = set()
 
 
 class PlacedStore(Store):
@@ -220,12 +219,7 @@ class PlacedStore(Store):
         if self.place.metrics_url is not None:
             found.append(f"device bytes are those of {self._device} by all programs of its host ({self.place.metrics_url})")
         line = in_the_clear(f"store {self.name}", self.endpoint)
-        if line is not None:
-            found.append(line)
-            if line not in _warned:
-                _warned.add(line)
-                print(f"hyperkv: warning: {line}", file=sys.stderr)
-        return found
+        return found if line is None else [*found, line]
 
 
 _VERSIONS = {"kvrocks_version": "Kvrocks", "valkey_version": "Valkey", "redis_version": "Redis"}
