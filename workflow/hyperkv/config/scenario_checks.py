@@ -268,16 +268,21 @@ def _check_place(scenario: Mapping[str, Any], where: str) -> None:
 
 
 def _check_cluster(scenario: Mapping[str, Any], where: str) -> None:
-    """That what is asked for can be had of a cluster."""
-    if scenario["connector"] not in STRIPED:
+    """That what is asked for can be had of a cluster: of LMCache's own clients its server's, for Valkey, by another than connector resp."""
+    connector = scenario["connector"]
+    if connector not in STRIPED and (connector, scenario["store"]) != ("mp", "valkey"):
         raise UserError(
-            f"{where}.connector: {scenario['connector']} asks one server for every key, and a cluster has each where its slot is; leave "
-            f"place.cluster out{_or_connector(scenario, STRIPED)}"
+            f"{where}.connector: {connector} asks one server for every key, and a cluster has each where its slot is; leave place.cluster "
+            f"out{_or_connector(scenario, STRIPED)}"
         )
     if scenario["bound_bytes"] is not None:
-        raise UserError(f"{where}.bound_bytes: a bound cannot be kept in a cluster; leave it out, and set its nodes' maxmemory")
+        raise UserError(
+            f"{where}.bound_bytes: a bound cannot be kept in a cluster; leave it out, and set its nodes' maxmemory"
+        )
     if scenario["place"]["metrics_url"] is not None:
-        raise UserError(f"{where}.place.metrics_url: the page is one host's, and a cluster has nodes on any; leave it out")
+        raise UserError(
+            f"{where}.place.metrics_url: the page is one host's, and a cluster has nodes on any; leave it out"
+        )
 
 
 def _or_connector(scenario: Mapping[str, Any], wanted: Sequence[str]) -> str:
@@ -301,6 +306,11 @@ def check_connector(scenario: Mapping[str, Any], by_itself: bool = False) -> Non
     if scenario["tier"] == "none":
         return
     store, connector = scenario["store"], scenario["connector"]
+    if by_itself and connector == "mp" and scenario["place"] is not None and scenario["place"]["cluster"]:
+        raise UserError(
+            f"config: scenarios.{scenario['family']}.connector: LMCache's own client of a cluster runs below its server alone, and this "
+            "measures a store by itself; leave the scenario out here"
+        )
     if (alone(connector) if by_itself else connector) not in _connectors(store):
         if not (reaching := _connectors(store)):
             raise UserError(

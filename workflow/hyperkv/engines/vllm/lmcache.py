@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from ....plugin.lmcache_striped.deadline import Endpoint, name_of
+from ....plugin.lmcache_striped.secret import Secret
 from ...base.errors import UserError
 from ...connectors.gated import gate_keys
 from ...connectors.registry import STRIPED_INSIDE, STRIPED_SERVED, library_of
@@ -121,6 +122,11 @@ def _check_place(scenario: Mapping[str, Any], where: str) -> None:
         raise UserError(
             f"{where}: connector: with {connector} LMCache gives keys no prefix of the run, so that they cannot be told from others' and "
             "deleted; choose striped, or set place.consent: true, with which the servers are emptied"
+        )
+    if connector == "mp" and place["cluster"] and Secret.of(scenario) is not None:
+        raise UserError(
+            f"{where}: password_file: LMCache's own client of a cluster takes a password on a command line that others can read, and logs it; "
+            "choose striped_mp"
         )
     if connector in ("redis", "resp", "mp") and place["tls"] is not None:
         other = "striped_mp" if connector == "mp" else "striped"
@@ -344,6 +350,14 @@ def _l2_adapter(
             "module_path": "lmcache_striped.l2",
             "class_name": "StripedL2Client",
             "adapter_params": _stripes(scenario, staging_bytes, endpoints),
+        }
+    if scenario.get("place") and scenario["place"]["cluster"]:
+        return {
+            "type": "valkey",
+            "startup_nodes": ",".join(map(name_of, endpoints)),
+            "cluster_mode": True,
+            "key_prefix": endpoints[0].prefix,
+            "num_workers": scenario["connections"],
         }
     (endpoint,) = endpoints
     where = {"host": endpoint.host, "port": endpoint.port, "num_workers": scenario["connections"]}

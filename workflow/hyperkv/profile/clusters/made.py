@@ -99,9 +99,14 @@ class MadeCluster:
         bounds = [number * SLOTS // count for number in range(count + 1)]
         return [(first, last - 1) for first, last in pairwise(bounds)]
 
+    def masters_by(self, store: ServerStore) -> list[str]:
+        """host:port of the nodes that have slots, as one server tells them."""
+        slots = self.ask(store, "CLUSTER", "SLOTS")
+        return [f"{_text(host)}:{port}" for _, _, (host, port, *_), *_ in slots]
+
     def wait_well(self, stores: Sequence[ServerStore]) -> None:
         """Wait until each of some servers calls the cluster well. Raises StoreError."""
-        self._wait(lambda: all(self._calls_well(store) for store in stores), "well")
+        self._wait(lambda: all(self.calls_well(store) for store in stores), "well")
 
     def tell_owners(self, owner_of: Callable[[int], int]) -> None:
         """Have all of Kvrocks's nodes that live know which has which slot, each by its number."""
@@ -155,7 +160,8 @@ class MadeCluster:
     def _known(self, store: ServerStore) -> int:
         return int(self._info(store).get("cluster_known_nodes", 0))
 
-    def _calls_well(self, store: ServerStore) -> bool:
+    def calls_well(self, store: ServerStore) -> bool:
+        """Whether one server does."""
         return self._info(store).get("cluster_state") == "ok"
 
     def _info(self, store: ServerStore) -> dict[str, str]:
