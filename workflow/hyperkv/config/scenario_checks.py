@@ -268,9 +268,9 @@ def _check_place(scenario: Mapping[str, Any], where: str) -> None:
 
 
 def _check_cluster(scenario: Mapping[str, Any], where: str) -> None:
-    """That what is asked for can be had of a cluster: of LMCache's own clients its server's, for Valkey, by another than connector resp."""
+    """That what is asked for can be had of a cluster: of LMCache's own clients its server has one that knows of slots."""
     connector = scenario["connector"]
-    if connector not in STRIPED and (connector, scenario["store"]) != ("mp", "valkey"):
+    if connector not in (*STRIPED, "mp"):
         raise UserError(
             f"{where}.connector: {connector} asks one server for every key, and a cluster has each where its slot is; leave place.cluster "
             f"out{_or_connector(scenario, STRIPED)}"

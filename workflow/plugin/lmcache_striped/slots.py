@@ -26,8 +26,9 @@ def slot_of(key: bytes) -> int:
 
 
 def spread_key(key: bytes, index: int) -> bytes:
-    """The key of one stripe of the chunk `key` in a cluster. A chunk whose own key has a tag lies in one slot."""
-    return b"%b{%b}" % (stripe_key(key, index), tag_of((crc_hqx(key, 0) + _far_apart(index - 1)) % SLOTS))
+    """The key of one stripe of the chunk `key` in a cluster, with %7B for {: the first { of a key begins its tag."""
+    own = stripe_key(key.replace(b"{", b"%7B"), index)
+    return b"%b{%b}" % (own, tag_of((crc_hqx(key, 0) + _far_apart(index - 1)) % SLOTS))
 
 
 @lru_cache(1 << 12)

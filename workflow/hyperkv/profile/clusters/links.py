@@ -19,13 +19,11 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from ....plugin.lmcache_striped.channels import enlarge
-from ....plugin.lmcache_striped.shape import wait_until
 from ...base.cli import run_stage
 from ...machine.processes import LOOPBACK, OwnedProcess
 
-_PIECE_BYTES = 64 << 10
+_PIECE_BYTES = 128 << 10
 _READY = "ready"
-_LATE_S = 0.01  # what a thread is late by is caught up, so far
 
 
 class Pipe:
@@ -36,12 +34,14 @@ class Pipe:
         self._lock = threading.Lock()
         self._free_s = 0.0
 
-    def take(self, size: int) -> None:
-        """Return when so many bytes have passed."""
+    def take(self, size: int, idle: bool) -> None:
+        """Return when so many bytes have passed. idle: they have only come now, or what was before them could not leave; others pass while
+        the thread is late.
+        """
         with self._lock:
-            self._free_s = max(self._free_s, time.perf_counter() - _LATE_S) + size * self._s_per_byte
-            due_s = self._free_s
-        wait_until(due_s)
+            begun_s = max(self._free_s, time.perf_counter()) if idle else self._free_s
+            self._free_s = due_s = begun_s + size * self._s_per_byte
+        time.sleep(max(0.0, due_s - time.perf_counter()))
 
 
 def main(
@@ -78,15 +78,31 @@ def _accept(listener: socket.socket, port: int, ways: Sequence[Pipe], own: Seque
 
 
 def _pump(source: socket.socket, target: socket.socket, pipes: Sequence[Pipe]) -> None:
-    piece = memoryview(bytearray(_PIECE_BYTES))
+    piece, idle = memoryview(bytearray(_PIECE_BYTES)), True
     with contextlib.suppress(OSError):
-        while size := source.recv_into(piece):
+        while True:
+            try:
+                size = source.recv_into(piece, 0, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                size, idle = source.recv_into(piece), True
+            if size == 0:
+                break
             for pipe in pipes:
-                pipe.take(size)
-            target.sendall(piece[:size])
+                pipe.take(size, idle)
+            idle = not _sent_at_once(target, piece[:size])
     for each in (source, target):
         with contextlib.suppress(OSError):
             each.shutdown(socket.SHUT_RDWR)
+
+
+def _sent_at_once(target: socket.socket, piece: memoryview) -> bool:
+    """Send it all; whether it did not have to wait. Raises OSError."""
+    try:
+        sent = target.send(piece, socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        sent = 0
+    target.sendall(piece[sent:])
+    return sent == len(piece)
 
 
 @contextlib.contextmanager
