@@ -3,7 +3,6 @@
 import pytest
 
 from tests.configs import changed, one_line
-from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.config import plan
 from workflow.hyperkv.config.config import checked
 from workflow.hyperkv.config.kvrocks_source import KvrocksSource, runnable
@@ -60,12 +59,27 @@ def test_a_kvrocks_that_is_there_needs_none_here():
         ({"addresses": ["fe80::1:6379"]}, "place.addresses.0: 'fe80::1:6379' is wrong"),
         ({"addresses": ["h:1", "h:1"]}, "none twice"),
         (PLACE | {"user": "me"}, "place.user: whose password is missing; set password_file or password_env"),
-        (PLACE | {"tls": {"ca_file": "/no/such"}}, "place.tls.ca_file: /no/such: No such file or directory; it must be"),
-        (PLACE | {"tls": {"cert_file": "/no/such"}}, "place.tls.cert_file: /no/such: No such file or directory"),
+        (
+            PLACE | {"tls": {"ca_file": "/no/such"}},
+            "place.tls.ca_file: /no/such: No such file or directory; it must be",
+        ),
+        (
+            PLACE | {"tls": {"cert_file": "/no/such"}},
+            "place.tls.cert_file: /no/such: No such file or directory",
+        ),
         (PLACE | {"tls": True}, "place.tls: true is wrong; it must be a mapping, or null"),
-        (PLACE | {"metrics_url": "http://h:9100/metrics"}, "place.metrics_device is missing; metrics_url says nothing"),
-        (PLACE | {"metrics_device": "md0"}, "place.metrics_url is missing; metrics_device says nothing without it"),
-        (PLACE | {"metrics_url": "https://h/", "metrics_device": "md0"}, "it must be a URL that begins with http://"),
+        (
+            PLACE | {"metrics_url": "http://h:9100/metrics"},
+            "place.metrics_device is missing; metrics_url says nothing",
+        ),
+        (
+            PLACE | {"metrics_device": "md0"},
+            "place.metrics_url is missing; metrics_device says nothing without it",
+        ),
+        (
+            PLACE | {"metrics_url": "https://h/", "metrics_device": "md0"},
+            "it must be a URL that begins with http://",
+        ),
         (
             {"addresses": ["a:1", "b:1"], "metrics_url": "http://a:9100/", "metrics_device": "md0"},
             "place.metrics_url: the page is one host's and place.addresses are of 2",
@@ -89,22 +103,35 @@ def test_a_wrong_place_names_the_key(place, words):
 def test_a_password_is_refused_and_not_repeated(place):
     line = one_line(with_far(place=place))
     assert "place.user says whose password it is, password_file or password_env where it is" in line
-    assert "word@" not in line and "'word'" not in line
+    assert "word@" not in line
+    assert "'word'" not in line
 
 
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        ({"port": 6379}, "scenarios.far.port: the store at place.addresses is not started here; leave it out"),
-        ({"settings": {"io-threads": 2}}, "scenarios.far.settings: the store at place.addresses is not started here"),
+        (
+            {"port": 6379},
+            "scenarios.far.port: the store at place.addresses is not started here; leave it out",
+        ),
+        (
+            {"settings": {"io-threads": 2}},
+            "scenarios.far.settings: the store at place.addresses is not started here",
+        ),
         ({"capacity_bytes": "1 GiB"}, "scenarios.far.capacity_bytes: the store at place.addresses"),
-        ({**SSD, "preset": "tuned"}, "scenarios.far.settings: the store at place.addresses is not started here"),
+        (
+            {**SSD, "preset": "tuned"},
+            "scenarios.far.settings: the store at place.addresses is not started here",
+        ),
         ({**SSD, "patched": True}, "scenarios.far.patched: the store at place.addresses is not started here"),
         ({"processes": 3}, "scenarios.far.processes: there is a server at each of place.addresses, 1 in all"),
         ({"socket": "unix"}, "scenarios.far.socket: place.addresses are reached over tcp; leave it out"),
         ({**SSD, "connector": "direct"}, "direct reads the store's files on this machine; choose striped"),
         ({**SSD, "bound_bytes": "1 GiB"}, "whether the Kvrocks at place.addresses is compiled with patch"),
-        ({"client": "native", "place": PLACE | {"tls": {}}}, "scenarios.far.client: native speaks no TLS; choose python"),
+        (
+            {"client": "native", "place": PLACE | {"tls": {}}},
+            "scenarios.far.client: native speaks no TLS; choose python",
+        ),
         (
             {"connector": "resp", "place": {"addresses": ["a:1", "b:1"]}},
             "place.addresses: connector resp reaches one server; name one, or connector striped",
@@ -127,20 +154,11 @@ def test_what_a_store_that_is_there_does_not_take(keys, words):
     assert words in one_line(with_far(**keys))
 
 
-@pytest.mark.parametrize("key", ["layers", "tune"])
-def test_stages_that_start_a_store_of_their_own_leave_it_out(key):
+@pytest.mark.parametrize("key", ["layers", "tune", "pairs"])
+def test_stages_that_need_a_store_of_their_own_leave_it_out(key):
     config = with_far()
     config[key] = {"scenarios": ["far"]}
-    assert f"config: {key}.scenarios: far has a store at a place, and {key} starts one of its own" in one_line(config)
-
-
-def test_pairs_damage_what_a_store_has_and_so_leave_it_out():
-    config = checked(with_far()) | {"engine": "vllm"}
-    config["vllm"]["device"] = "cpu"
-    tried = {"current": {"packages": {}, "without": []}}
-    config["pairs"] = config["pairs"] | {"scenarios": ["none", "far"], "tried": tried}
-    with pytest.raises(UserError, match="pairs.scenarios: far has a store at a place, and pairs damage what a store has"):
-        plan.pairs_spec(config, "current")
+    assert f"config: {key}.scenarios: far has a store at a place, and {key}" in one_line(config)
 
 
 def test_tier_none_has_no_place():

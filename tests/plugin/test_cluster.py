@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.connectors.peers import ClusterPeer
 from tests.helpers import eventually, is_stopped
 from tests.stores.conftest import KVROCKS_BIN, hits_of, new_keys, offered, store_config, values_of
 from workflow.hyperkv.base.errors import StoreError
@@ -392,46 +393,9 @@ def test_slots_without_a_node_where_the_others_are_served(tmp_path):
 # Peers that lie
 
 
-class Peer:
-    """A server that says it is a cluster's, of whose slots `at` has all, and answers everything else with `reply`."""
-
-    def __init__(self, at: tuple[str, int] | None = None, reply: bytes = b"$-1", state: bytes = b"fail"):
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
-        self.at, self.reply = at or ("127.0.0.1", self.port), reply
-        self.commands, self.state = 0, b"cluster_state:" + state
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    @property
-    def endpoint(self) -> Endpoint:
-        return Endpoint("127.0.0.1", self.port)
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                peer, _ = self.listener.accept()
-                threading.Thread(target=self._serve, args=(peer,), daemon=True).start()
-
-    def _serve(self, peer: socket.socket) -> None:
-        host, port = self.at
-        slots = b"*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$%d\r\n%b\r\n:%d\r\n" % (len(host), host.encode(), port)
-        with contextlib.suppress(OSError), peer, peer.makefile("rb") as lines:
-            while head := lines.readline():
-                words = []
-                for _ in range(int(head[1:])):
-                    words.append(lines.read(int(lines.readline()[1:]) + 2)[:-2])
-                if words[0] == b"CLUSTER":
-                    peer.sendall(
-                        slots if words[1] == b"SLOTS" else b"$%d\r\n%b\r\n" % (len(self.state), self.state)
-                    )
-                else:
-                    self.commands += 1
-                    peer.sendall(self.reply + b"\r\n")
-
-
 @pytest.mark.parametrize("word", ["MOVED", "ASK"])
 def test_nodes_that_send_a_command_to_and_fro(word, client):
-    one, other, keys = Peer(), Peer(), new_keys(1)
+    one, other, keys = ClusterPeer(), ClusterPeer(), new_keys(1)
     one.reply, other.reply = (b"-%b 7 127.0.0.1:%d" % (word.encode(), peer.port) for peer in (other, one))
     lines: list[str] = []
     with cached(one.endpoint, lines=lines, retry_s=0.001, library=client) as cache:
@@ -444,7 +408,7 @@ def test_nodes_that_send_a_command_to_and_fro(word, client):
 
 @pytest.mark.parametrize("address", [("192.0.2.7", 7000), ("nowhere.invalid", 7000)])
 def test_nodes_at_addresses_that_cannot_be_reached_from_here(address):
-    peer, keys, lines = Peer(at=address), new_keys(3), []
+    peer, keys, lines = ClusterPeer(at=address), new_keys(3), []
     with cached(peer.endpoint, lines=lines, timeout_s=0.3) as cache:
         for _ in range(5):
             assert cache.present(keys) == [False] * 3
@@ -459,7 +423,7 @@ def test_nodes_at_addresses_that_cannot_be_reached_from_here(address):
 )
 def test_refusals_that_say_nowhere_to_go(said):
     lines: list[str] = []
-    with cached(Peer(reply=said).endpoint, lines=lines) as cache:
+    with cached(ClusterPeer(reply=said).endpoint, lines=lines) as cache:
         assert hits(cache, new_keys(1)) == [False]
     (line,) = lines
     assert f"answered: {said[1:].decode()}" in line

@@ -43,11 +43,14 @@ def test_a_user_saves_below_a_prefix_alone(tmp_path, with_tls, bound):
         saved: list[bool] = []
         assert cache.offer(names, values_of(names, SIZE), saved.append)
         eventually(lambda: saved)
-        assert saved == [True] and reports == []
-        assert cache.count_present(names) == 1 and cache.present([*names, b"no"]) == [True, False]
+        assert saved == [True]
+        assert reports == []
+        assert cache.count_present(names) == 1
+        assert cache.present([*names, b"no"]) == [True, False]
         assert hits_of(cache.load, names, SIZE) == [True]
         assert all(key.startswith(PREFIX.encode()) for key in server.keys_of_others())
-        assert cache.delete(names) == [True] and cache.count_present(names) == 0
+        assert cache.delete(names) == [True]
+        assert cache.count_present(names) == 0
         assert reports == []
 
 
@@ -56,7 +59,10 @@ def test_a_user_saves_below_a_prefix_alone(tmp_path, with_tls, bound):
     [
         ({"p.tls": "maybe"}, "p.tls: 'maybe' is wrong; write true or false"),
         ({"p.tls_ca_file": "/a"}, "p.tls_ca_file: there is no TLS; set p.tls: true, or leave it out"),
-        ({"p.tls": True, "p.tls_ca_file": "/no/such"}, "p.tls_ca_file: /no/such: No such file or directory; it must be"),
+        (
+            {"p.tls": True, "p.tls_ca_file": "/no/such"},
+            "p.tls_ca_file: /no/such: No such file or directory; it must be",
+        ),
         ({"p.tls": True, "p.client": "native"}, "p.client: native speaks no TLS; write python"),
         ({"p.user_name": "me"}, "p.user_name: there is no such key"),
     ],
@@ -105,7 +111,8 @@ def test_buffers_go_and_come_as_over_any_socket(tmp_path, with_tls):
             send_all(connection, [b"*2\r\n$4\r\nECHO\r\n$%d\r\n" % len(value), b"", value, b"\r\n"])
             head, first, rest = bytearray(10), bytearray(1000), bytearray(len(value) - 1000 + 2)
             assert connection.recvmsg_into([head, first, rest], 0, 0x100)[0] == len(value) + 12
-            assert bytes(head) == b"$5120000\r\n" and bytes(first + rest) == value + b"\r\n"
+            assert bytes(head) == b"$5120000\r\n"
+            assert bytes(first + rest) == value + b"\r\n"
 
 
 def test_a_prefix_is_of_the_servers_keys_and_not_of_what_is_asked(tmp_path):

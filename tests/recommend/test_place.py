@@ -4,8 +4,8 @@ from pathlib import Path
 
 import yaml
 
-from tests.record_factory import measured
 from tests.recommend.scenarios import record_of, scenario
+from tests.record_factory import measured
 from tests.stores.placed.servers import place_of
 from workflow.hyperkv.base.secret import write_private
 from workflow.hyperkv.config.models.engines import Vllm
@@ -22,15 +22,21 @@ def test_a_store_that_is_there_has_no_script_and_the_engine_its_address(tmp_path
     engine = EngineSlice(Vllm().model_dump(), {"vllm": {}, "lmcache": {}}, "python3")
     place = Place(tmp_path / "data", Path("/etc/hyperkv"), 6666, 8000, Path.cwd())
     files = files_of(record_of(measured(tmp_path, "none"), own), engine, place)
-    assert set(files.texts) == {"lmcache.yaml", "vllm.sh"} and files.servers == []
+    assert set(files.texts) == {"lmcache.yaml", "vllm.sh"}
+    assert files.servers == []
     keys = yaml.safe_load(files.texts["lmcache.yaml"])["extra_config"]
     told = {key.removeprefix("remote_storage_plugin.striped."): value for key, value in keys.items()}
     assert (told["endpoints"], told["user"]) == ("kv-1:6379,kv-2:6379", "me")
-    assert told["password_file"] == str(tmp_path / "kv") and "key_prefix" not in told
-    assert files.notes[0].startswith("store valkey is there already, at kv-1:6379 kv-2:6379: no file starts it")
+    assert told["password_file"] == str(tmp_path / "kv")
+    assert "key_prefix" not in told
+    assert files.notes[0].startswith(
+        "store valkey is there already, at kv-1:6379 kv-2:6379: no file starts it"
+    )
     assert "KV goes to kv-1:6379 in the clear" in files.notes[1]
     assert "a secret" not in "".join([*files.texts.values(), *files.notes])
-    checks = check({"servers": [], "files": files.about, "not_written": files.missing}, tmp_path, "no/such/python")
+    checks = check(
+        {"servers": [], "files": files.about, "not_written": files.missing}, tmp_path, "no/such/python"
+    )
     assert checks[0].detail == "the recommended scenario starts no server"
 
 

@@ -56,13 +56,17 @@ def test_kv_that_crosses_a_network_in_the_clear_is_said_before_the_run():
     def at(*addresses: str, tls: dict | None = None) -> dict:
         return {"tier": "dram", "store": "valkey", "family": "far", "place": place_of(*addresses, tls=tls)}
 
-    lines = open_stores({"a": at("10.0.0.7:6379", "127.0.0.1:1", "kv:2"), "b": at("10.0.0.7:6379")}, ["a", "b"])
+    lines = open_stores(
+        {"a": at("10.0.0.7:6379", "127.0.0.1:1", "kv:2"), "b": at("10.0.0.7:6379")}, ["a", "b"]
+    )
     assert [line.partition(" in the clear")[0] for line in lines] == [
         "scenarios.far.place: store valkey: KV goes to 10.0.0.7:6379",
         "scenarios.far.place: store valkey: KV goes to kv:2",
     ]
     assert all("can recover prompts from it; set place.tls" in line for line in lines)
-    assert open_stores({"a": at("10.0.0.7:6379", tls={}), "b": at("localhost:1", "[::1]:2")}, ["a", "b"]) == []
+    assert (
+        open_stores({"a": at("10.0.0.7:6379", tls={}), "b": at("localhost:1", "[::1]:2")}, ["a", "b"]) == []
+    )
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0", "::"])

@@ -32,10 +32,13 @@ def test_ram_at_a_place_is_valid_and_its_process_is_not_known(tmp_path, connecto
     record = measured_at(tmp_path, VALKEY | {"connector": connector, "stripe_bytes": 1 << 18})
     assert (record.valid, record.served_from, record.reasons) == (True, "ram", [])
     found = record.evidence
-    assert found.loaded_bytes and found.served_bytes >= found.loaded_bytes and found.store_hits
+    assert found.loaded_bytes
+    assert found.served_bytes >= found.loaded_bytes
+    assert found.store_hits
     unknown = (found.store_cpu_s, found.store_rss_bytes, found.device_read_bytes, found.block_read_bytes)
     assert unknown == (None, None, None, None)
-    assert found.network_rtt_s > 0 and found.network_gbps > 0
+    assert found.network_rtt_s > 0
+    assert found.network_gbps > 0
     assert "was there already" in record.notes[0]
     [row] = cells_table([record.dump() | {"measured_in_job": 0.0}]).to_dict("records")
     assert row["place"] == record.spec["scenario"]["place"]["addresses"][0]
@@ -66,8 +69,15 @@ def test_ssd_at_a_place_is_proved_by_its_hosts_exporter(tmp_path):
 
 def test_the_profile_of_a_store_at_a_place(tmp_path):
     with there(tmp_path / "there") as server:
-        scenario = cell(tmp_path, "none").scenario | KVROCKS | {"name": "there", "place": place_of(server.address)}
-        spec = {"scenario": scenario, "data_dir": str(tmp_path), "point_bytes": 1 << 20, "warm_up_bytes": 1 << 20}
+        scenario = (
+            cell(tmp_path, "none").scenario | KVROCKS | {"name": "there", "place": place_of(server.address)}
+        )
+        spec = {
+            "scenario": scenario,
+            "data_dir": str(tmp_path),
+            "point_bytes": 1 << 20,
+            "warm_up_bytes": 1 << 20,
+        }
         points = profile_store.measure_size(spec, 1 << 16, 2, 1, tmp_path)
         assert [(point.operation, point.cold) for point in points] == [
             ("set", False),

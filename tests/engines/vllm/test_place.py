@@ -41,13 +41,17 @@ def test_the_plugin_is_told_user_tls_and_prefix(connector, tmp_path):
         given, name = found.config["extra_config"], "remote_storage_plugin.striped"
     else:
         tier = found.transfer["kv_connector_extra_config"]["secondary_tiers"][0]
-        given, name = {f"p.{key}": value for key, value in tier.items() if key not in ("type", "module_path")}, "p"
+        given, name = (
+            {f"p.{key}": value for key, value in tier.items() if key not in ("type", "module_path")},
+            "p",
+        )
     settings = settings_from(given, name)
     assert [(each.host, each.port, each.user, each.prefix) for each in settings.endpoints] == [
         ("fe80::1", 6379, "me", prefix),
         ("kv-2", 6380, "me", prefix),
     ]
-    assert settings.endpoints[0].tls is not None and str(settings.endpoints[0].password.file) == "/run/secrets/kv"
+    assert settings.endpoints[0].tls is not None
+    assert str(settings.endpoints[0].password.file) == "/run/secrets/kv"
     assert settings.library is None
 
 

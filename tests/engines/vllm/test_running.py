@@ -122,10 +122,13 @@ class Engine:
     """Stands for vLLM and what it was told to forget, and for the bytes of its processes."""
 
     def __init__(self) -> None:
-        self.forgot: list[bool] = []
+        self.forgot: list[bool | str] = []
 
     def reset_hbm(self, pool: bool = False) -> None:
         self.forgot.append(pool)
+
+    def empty_lmcache_pool(self) -> None:
+        self.forgot.append("lmcache")
 
     def io_bytes(self) -> tuple[int, int]:
         return 3, 5
@@ -156,9 +159,13 @@ def test_files_that_an_engine_itself_keeps_are_made_cold_too(page_cache, done, t
         ("dram", "valkey", "striped_tier", "evict", 1 << 30, []),
         ("dram", "dram", "offloading", "evict", 1 << 30, []),
         ("ssd", "files", "mp", "evict", None, []),
+        ("ssd", "kvrocks", "striped_mp", "evict", 1 << 30, ["lmcache"]),
+        ("ssd", "kvrocks", "striped_mp", "keep", 1 << 30, []),
+        ("dram", "kvrocks", "direct_mp", "evict", 1 << 30, []),
+        ("ssd", "kvrocks", "striped", "evict", 1 << 30, []),
     ],
 )
-def test_a_pool_of_vllms_own_offloading_that_is_a_buffer_does_not_serve(
+def test_a_pool_before_a_device_that_is_to_answer_does_not_serve_and_no_buffer_does(
     tier, store, connector, page_cache, pool, forgot, tmp_path
 ):
     engine, cell = Engine(), SimpleNamespace(scenario={"tier": tier, "store": store, "connector": connector})

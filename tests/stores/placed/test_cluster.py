@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.connectors.peers import ClusterPeer
 from tests.helpers import eventually, refused
-from tests.plugin.test_cluster import Peer
 from tests.record_factory import VALKEY, cell
 from tests.stores.conftest import KVROCKS_BIN, hits_of, new_keys, offered, store_config, values_of
 from tests.stores.placed.servers import place_of, placed
@@ -170,7 +170,7 @@ def test_a_kvrocks_that_was_not_told_its_cluster(tmp_path, kind):
 
 def test_a_node_whose_address_cannot_be_reached_from_here(tmp_path, monkeypatch):
     monkeypatch.setattr(refusals, "_CONNECT_S", 0.3)
-    peer = Peer(at=("192.0.2.7", 7000), state=b"ok")
+    peer = ClusterPeer(at=("192.0.2.7", 7000), state=b"ok")
     words = "place.addresses: 192.0.2.7:7000 does not answer.*; the cluster says that a node is there: .*cluster-announce-ip"
     with refused(words):
         store_at(tmp_path, placed(name_of(peer.endpoint), cluster=True)).start()

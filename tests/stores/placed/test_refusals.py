@@ -19,12 +19,16 @@ def start(folder, place):
 
 
 def test_nobody_answers(tmp_path):
-    with refused(r"place.addresses: 127.0.0.1:\d+ does not answer: Connection refused; start the store there, or mend"):
+    with refused(
+        r"place.addresses: 127.0.0.1:\d+ does not answer: Connection refused; start the store there, or mend"
+    ):
         start(tmp_path, placed(f"127.0.0.1:{free_port()}"))
 
 
 def test_no_such_host(tmp_path):
-    with refused("place.addresses: no.such.host.invalid:6379 does not answer: .*; start the store there, or mend"):
+    with refused(
+        "place.addresses: no.such.host.invalid:6379 does not answer: .*; start the store there, or mend"
+    ):
         start(tmp_path, placed("no.such.host.invalid:6379"))
 
 
@@ -43,9 +47,13 @@ def test_passwords_and_users(tmp_path):
     for name, word in (("right", "secret"), ("wrong", "other")):
         write_private(tmp_path / name, f"{word}\n")
     with there(tmp_path / "there", "--requirepass", "secret", password="secret") as server:
-        with refused(f"password_file: {server.address} asks for a password; name a file that has it, or password_env"):
+        with refused(
+            f"password_file: {server.address} asks for a password; name a file that has it, or password_env"
+        ):
             start(tmp_path, placed(server.address))
-        with refused(f"password_file: {server.address} did not take the password; mend the file, or place.user"):
+        with refused(
+            f"password_file: {server.address} did not take the password; mend the file, or place.user"
+        ):
             start(tmp_path, placed(server.address, password_file=tmp_path / "wrong"))
         with refused(f"{server.address} did not take the password of user nobody; mend the file"):
             start(tmp_path, placed(server.address, user="nobody", password_file=tmp_path / "right"))
@@ -69,9 +77,13 @@ def test_a_user_who_may_not_write(tmp_path):
 
 def test_a_replica(tmp_path):
     with there(tmp_path / "primary") as primary:
-        with there(tmp_path / "replica", "--replicaof", "127.0.0.1", str(primary.port), filled=False) as replica:
+        with there(
+            tmp_path / "replica", "--replicaof", "127.0.0.1", str(primary.port), filled=False
+        ) as replica:
             eventually(lambda: replica.client().dbsize() == 1000)
-            with refused(rf"{replica.address} is a replica, which takes no writes; name its primary, 127.0.0.1:{primary.port}"):
+            with refused(
+                rf"{replica.address} is a replica, which takes no writes; name its primary, 127.0.0.1:{primary.port}"
+            ):
                 start(tmp_path, placed(replica.address))
         assert primary.keys_of_others() == {}
 
@@ -87,7 +99,9 @@ def test_a_server_that_is_loading(tmp_path):
 
 
 def test_part_of_a_cluster(tmp_path):
-    with there(tmp_path / "there", "--cluster-enabled", "yes", "--cluster-port", str(free_port()), filled=False) as server:
+    with there(
+        tmp_path / "there", "--cluster-enabled", "yes", "--cluster-port", str(free_port()), filled=False
+    ) as server:
         with refused(f"{server.address} is part of a cluster"):
             start(tmp_path, placed(server.address))
 
@@ -99,9 +113,13 @@ def test_tls_to_a_port_in_the_clear_and_the_other_way_round(tmp_path, monkeypatc
         with refused(f"place.tls: {server.address} does not speak TLS with us .*; name its TLS port"):
             start(tmp_path, placed(server.address, tls={"ca_file": str(own.ca_file)}))
         with behind_tls(server.port, own) as port:
-            with refused(rf"127.0.0.1:{port} does not speak RESP in the clear .*; set place.tls where it speaks TLS"):
+            with refused(
+                rf"127.0.0.1:{port} does not speak RESP in the clear .*; set place.tls where it speaks TLS"
+            ):
                 start(tmp_path, placed(f"127.0.0.1:{port}"))
-            with refused(rf"place.tls: localhost:{port} is not trusted: .*; name who signed its certificate in tls.ca_file"):
+            with refused(
+                rf"place.tls: localhost:{port} is not trusted: .*; name who signed its certificate in tls.ca_file"
+            ):
                 start(tmp_path, placed(f"localhost:{port}", tls={}))
         assert server.keys_of_others() == {}
 
@@ -128,10 +146,14 @@ def test_what_is_no_store_at_all(tmp_path):
 def test_memory_that_is_too_small(tmp_path, policy):
     with there(tmp_path / "there", "--maxmemory", "64mb", "--maxmemory-policy", policy) as server:
         store = make_store("valkey", store_config(tmp_path, "valkey", place=placed(server.address)))
-        why = "which it refuses" if policy == "noeviction" else rf"which drives out keys of others \({policy}\)"
+        why = (
+            "which it refuses" if policy == "noeviction" else rf"which drives out keys of others \({policy}\)"
+        )
         with store:
             store.require_room(16 << 20)
-            with refused(f"{server.address} holds 0.0 GB of at most 0.1 GB, and 0.1 GB are to be saved, {why}; raise its maxmemory"):
+            with refused(
+                f"{server.address} holds 0.0 GB of at most 0.1 GB, and 0.1 GB are to be saved, {why}; raise its maxmemory"
+            ):
                 store.require_room(100 << 20)
         assert server.keys_of_others() == {}
 

@@ -283,10 +283,6 @@ def pairs_spec(config: Mapping[str, Any], pair: str) -> str:
         )
     names = [name for name in selected(config, section["scenarios"]) if name not in tried["without"]]
     tiers = [config["scenarios"][name]["tier"] for name in names]
-    if placed := [name for name in names if config["scenarios"][name]["place"] is not None]:
-        raise UserError(
-            f"config: pairs.scenarios: {placed[0]} has a store at a place, and pairs damage what a store has; leave it out there"
-        )
     if len(names) < 2 or tiers[0] != "none" or "none" in tiers[1:]:
         raise UserError(
             f"config: pairs.scenarios: of those that {pair} is tried with the first must be of tier none, and others come after it"

@@ -38,11 +38,11 @@ def check_names(config: Mapping[str, Any]) -> None:
         for name in config[key]["scenarios"]:
             if config["scenarios"][selected(config, [name])[0]]["tier"] == "none":
                 raise UserError(f"config: {key}.scenarios: {name} has no store to profile; leave it out")
-    for key in ("layers", "tune"):
-        for name in config[key]["scenarios"]:
-            if config["scenarios"][selected(config, [name])[0]]["place"] is not None:
+    for key, what in (("layers", "starts one"), ("tune", "starts one"), ("pairs", "damages what is in one")):
+        for name in selected(config, config[key]["scenarios"]):
+            if config["scenarios"][name]["place"] is not None:
                 raise UserError(
-                    f"config: {key}.scenarios: {name} has a store at a place, and {key} starts one of its own; leave it out there"
+                    f"config: {key}.scenarios: {name} has a store at a place, and {key} {what} of its own; leave it out there"
                 )
     for name in config["layers"]["scenarios"]:
         scenario = config["scenarios"][selected(config, [name])[0]]
@@ -218,7 +218,16 @@ def _can_be_there(store: str) -> bool:
     return store_class(store).is_server and not store_class(store).programs
 
 
-_OF_START = ("settings", "environment", "ignored_settings", "preset", "patched", "port", "capacity_bytes", "data_dir")
+_OF_START = (
+    "settings",
+    "environment",
+    "ignored_settings",
+    "preset",
+    "patched",
+    "port",
+    "capacity_bytes",
+    "data_dir",
+)
 
 
 def _check_place(scenario: Mapping[str, Any], where: str) -> None:
@@ -236,7 +245,9 @@ def _check_place(scenario: Mapping[str, Any], where: str) -> None:
         raise UserError(f"{where}.socket: place.addresses are reached over tcp; leave it out")
     if connector in DIRECT:
         other = {"direct": "striped", "direct_mp": "striped_mp"}[connector]
-        raise UserError(f"{where}.connector: {connector} reads the store's files on this machine; choose {other}")
+        raise UserError(
+            f"{where}.connector: {connector} reads the store's files on this machine; choose {other}"
+        )
     if place["cluster"]:
         _check_cluster(scenario, where)
     elif len(place["addresses"]) > 1 and connector not in STRIPED:
@@ -246,7 +257,11 @@ def _check_place(scenario: Mapping[str, Any], where: str) -> None:
     if place["user"] is not None and Secret.of(scenario) is None:
         raise UserError(f"{where}.place.user: whose password is missing; set password_file or password_env")
     if (place["metrics_url"] is None) != (place["metrics_device"] is None):
-        key, other = ("metrics_device", "metrics_url") if place["metrics_device"] is None else ("metrics_url", "metrics_device")
+        key, other = (
+            ("metrics_device", "metrics_url")
+            if place["metrics_device"] is None
+            else ("metrics_url", "metrics_device")
+        )
         raise UserError(f"{where}.place.{key} is missing; {other} says nothing without it")
     hosts = {address.rpartition(":")[0] for address in place["addresses"]}
     if place["metrics_url"] is not None and len(hosts) > 1:

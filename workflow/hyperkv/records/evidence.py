@@ -183,7 +183,10 @@ def excess(evidence: Evidence) -> list[str]:
 
 def mixed_in(evidence: Evidence) -> list[str]:
     """A note when the store's counters have far more than this cell moved: others use the store as well."""
-    ways = (("served", evidence.served_bytes, evidence.loaded_bytes), ("took", evidence.taken_bytes, evidence.saved_bytes))
+    ways = (
+        ("served", evidence.served_bytes, evidence.loaded_bytes),
+        ("took", evidence.taken_bytes, evidence.saved_bytes),
+    )
     return [
         f"the store {word} {counted:,} bytes and {own:,} are this cell's: others' traffic is in its counters"
         for word, counted, own in ways

@@ -26,13 +26,14 @@ def columns_of(records: Iterable[Mapping[str, Any]]) -> dict[str, str | None]:
     """The values of COLUMNS for a row that is made of `records`; several different ones are joined by ' | '.
 
     disk is that of the config's data_dir, and only of a store on it, tier ssd: others do not use it, and a scenario
-    with a folder of its own is meant to differ. None where no record tells.
+    with a folder or a place of its own is meant to differ. None where no record tells.
     """
     found: dict[str, list[str]] = {name: [] for name in COLUMNS}
     for record in records:
         environment, spec = (_mapping(record.get(key)) for key in ("environment", "spec"))
         scenario = spec.get("scenario")
-        on_disk = scenario is None or (scenario.get("tier") == "ssd" and not scenario.get("data_dir"))
+        elsewhere = scenario is not None and (scenario.get("data_dir") or scenario.get("place"))
+        on_disk = scenario is None or (scenario.get("tier") == "ssd" and not elsewhere)
         values = (
             environment.get("node"),
             hardware_words(environment),

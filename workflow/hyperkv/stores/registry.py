@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 from importlib import import_module
@@ -19,7 +19,7 @@ STORES: dict[str, str] = data_in(Path(__file__).with_name("names.yaml").read_byt
 
 def make_store(name: str, config: StoreConfig) -> Store:
     """The named store, not yet started. Only its own module is imported, so a re-run depends on nothing else."""
-    store = store_class(name)
+    store: Callable[[StoreConfig], Any] = store_class(name)
     if config.place is not None and config.place.cluster:
         return import_module(f"{__package__}.placed.cluster").PlacedCluster(config, store)
     if config.place is not None:

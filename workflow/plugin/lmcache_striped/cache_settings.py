@@ -101,7 +101,17 @@ def settings_from(values: Mapping[str, Any], prefix: str) -> CacheSettings:
         )
     gate = gate_from(values, prefix)
     own = [item.name for item in fields(CacheSettings) if item.name != "device"]
-    known = {*_HOSTS, *SECRET_KEYS, *GATE_KEYS, *DEVICE_KEYS, *_TLS_KEYS, "client", "user", "key_prefix", *own}
+    known = {
+        *_HOSTS,
+        *SECRET_KEYS,
+        *GATE_KEYS,
+        *DEVICE_KEYS,
+        *_TLS_KEYS,
+        "client",
+        "user",
+        "key_prefix",
+        *own,
+    }
     given_here = (key.removeprefix(f"{prefix}.") for key in values if key.startswith(f"{prefix}."))
     if unknown := sorted(key for key in given_here if key not in known and "." not in key):
         raise UserError(
@@ -109,9 +119,10 @@ def settings_from(values: Mapping[str, Any], prefix: str) -> CacheSettings:
         )
     password = Secret.of({key: values.get(f"{prefix}.{key}") for key in SECRET_KEYS})
     tls, user = _tls(values, prefix), values.get(f"{prefix}.user")
-    common = {"user": user, "tls": tls, "prefix": str(values.get(f"{prefix}.key_prefix") or "")}
+    key_prefix = str(values.get(f"{prefix}.key_prefix") or "")
     endpoints = tuple(
-        replace(_endpoint(word.strip(), password, where), **common) for word in str(text).split(",")
+        replace(_endpoint(word.strip(), password, where), user=user, tls=tls, prefix=key_prefix)
+        for word in str(text).split(",")
     )
     words = ("endpoints", "library", "dirs", "read", "gate", "save")
     numbers = [name for name in own if name not in words]
@@ -143,8 +154,9 @@ def settings_from(values: Mapping[str, Any], prefix: str) -> CacheSettings:
             f"{prefix}.read_depth: {given['read_depth']} is wrong; at most {MOST_DEPTH} reads are under way in a thread"
         )
     library, device = _library(values, prefix, tls is not None), device_from(values, f"{prefix}.")
-    own_words = {"dirs": dirs, "read": read, "gate": gate, "save": save, "device": device}
-    return CacheSettings(endpoints, **given, library=library, **own_words)
+    return CacheSettings(
+        endpoints, **given, library=library, dirs=dirs, read=read, gate=gate, save=save, device=device
+    )
 
 
 def _tls(values: Mapping[str, Any], prefix: str) -> Tls | None:
@@ -154,7 +166,9 @@ def _tls(values: Mapping[str, Any], prefix: str) -> Tls | None:
         raise UserError(f"{prefix}.tls: {wanted!r} is wrong; write true or false")
     if wanted not in (True, "true"):
         if named := [name for name, value in given.items() if value is not None]:
-            raise UserError(f"{prefix}.tls_{named[0]}: there is no TLS; set {prefix}.tls: true, or leave it out")
+            raise UserError(
+                f"{prefix}.tls_{named[0]}: there is no TLS; set {prefix}.tls: true, or leave it out"
+            )
         return None
     tls = Tls.of(given)
     try:

@@ -178,7 +178,7 @@ class Channel:
         A command that the server refused raises after the last reply, and the connection goes on.
         """
         for _, said in self.answered(exchanges, deadline)[:1]:
-            raise self.refusal(said)
+            raise StoreError(f"{self.peer} answered: {said}")
 
     def answered(self, exchanges: Sequence[E], deadline: Deadline) -> list[tuple[E, str]]:
         """The same, and returned instead of raised: what the server refused, and what it said."""
@@ -197,10 +197,6 @@ class Channel:
             if self._have > self._at:
                 raise StoreError(f"{self.peer} sent more than it was asked for")
         return refused
-
-    def refusal(self, said: str) -> StoreError:
-        """The error that a command was refused, with what the server said."""
-        return StoreError(f"{self.peer} answered: {said}")
 
     @contextlib.contextmanager
     def closing(self) -> Iterator[None]:

@@ -260,7 +260,9 @@ class StripedConnector(ChannelConnector):
         for _ in range(_MOST_MOVES if self._nodes is not None else 0):
             refused = self._sent(self._redirected(refused), Channel.answered, deadline)
         for channel, _, said in refused[:1]:
-            raise channel.refusal(said)
+            if self._cluster is not None and self._nodes is None and said.startswith("MOVED "):
+                said += f", and to CLUSTER SLOTS: {self._cluster.refusal}"
+            raise StoreError(f"{channel.peer} answered: {said}")
 
     def _sent(
         self,

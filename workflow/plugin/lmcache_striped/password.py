@@ -52,7 +52,9 @@ class PasswordAdapter(ConnectorAdapter):
             who = f"{quote(user, safe='')}:{quote(password, safe='')}"
             return RedisConnector(url=f"redis://{who}@{f'[{host}]' if ':' in host else host}:{port}", **place)
         threads = int(given.get("resp_num_threads", 8))
-        return RESPConnector(host=host, port=port, num_threads=threads, username=user, password=password, **place)
+        return RESPConnector(
+            host=host, port=port, num_threads=threads, username=user, password=password, **place
+        )
 
 
 def resp_client(

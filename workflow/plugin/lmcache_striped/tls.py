@@ -56,7 +56,7 @@ class BoundedTlsSocket(ssl.SSLSocket):
         self._arm()
         self.do_handshake()
 
-    def sendmsg(self, buffers: Iterable[Any], *rest: Any) -> int:
+    def sendmsg(self, buffers: Iterable[Any], *rest: Any) -> int:  # type: ignore[override]
         """Send some of the first buffers."""
         first = b"".join(_first(buffers, _MOST_SENT))
         self._arm()
@@ -85,7 +85,7 @@ class BoundedTlsSocket(ssl.SSLSocket):
         self._arm()
         return self._moved(super().recv_into(buffer, nbytes))
 
-    def recvmsg_into(self, buffers: Iterable[Any], ancillary: int = 0, flags: int = 0) -> Any:
+    def recvmsg_into(self, buffers: Iterable[Any], ancillary: int = 0, flags: int = 0) -> Any:  # type: ignore[override]
         """Fill the buffers; fewer bytes only where the connection ends."""
         total = 0
         for buffer in buffers:

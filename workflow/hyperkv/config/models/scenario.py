@@ -73,7 +73,10 @@ def _named(store: Any) -> Any:
     """A store is a word; what is said of it stands beside it."""
     if isinstance(store, Mapping) and isinstance(store.get("kind"), str):
         keys = ", ".join(name for name in store if name != "kind")
-        raise fault(f"a store is named by a word; write store: {store['kind']}" + (f", and {keys} beside it" if keys else ""))
+        raise fault(
+            f"a store is named by a word; write store: {store['kind']}"
+            + (f", and {keys} beside it" if keys else "")
+        )
     return store
 
 

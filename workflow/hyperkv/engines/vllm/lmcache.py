@@ -13,7 +13,6 @@ from typing import Any
 import yaml
 
 from ....plugin.lmcache_striped.deadline import Endpoint, name_of
-from ....plugin.lmcache_striped.secret import Secret
 from ...base.errors import UserError
 from ...connectors.gated import gate_keys
 from ...connectors.registry import STRIPED_INSIDE, STRIPED_SERVED, library_of
@@ -23,6 +22,7 @@ from ...models.serde import require_serde
 from ...stores.base import DIRECT
 from ...stores.held import Held
 from ...stores.registry import store_class
+from .placed import require_placed
 
 # What LMCache's own program does; the module cannot be run by itself in 0.5.0.
 COMMAND = "from lmcache.cli.main import main; main()"
@@ -103,7 +103,7 @@ def check(
         choices = " or ".join(STRIPED_SERVED)
         raise UserError(f"{where}: shape: one process has to move all that a device does; choose {choices}")
     if scenario.get("place"):
-        _check_place(scenario, where)
+        require_placed(scenario, where)
     if scenario.get("serde"):
         require_serde(scenario["serde"], device, _held(scenario) == "pool", f"{where}: serde: ")
     pool = buffer_bytes(scenario, staging_bytes)
@@ -113,24 +113,6 @@ def check(
             f"{where}: {key}: {pool >> 20} MiB hold {pool // chunk_bytes} chunks of {chunk_bytes >> 20} MiB, at least "
             f"{LEAST_CHUNKS} are needed; raise it or lower chunk_tokens"
         )
-
-
-def _check_place(scenario: Mapping[str, Any], where: str) -> None:
-    """What LMCache's own clients cannot do at a store that is there already."""
-    connector, place = scenario["connector"], scenario["place"]
-    if connector in ("redis", "resp") and not place["consent"]:
-        raise UserError(
-            f"{where}: connector: with {connector} LMCache gives keys no prefix of the run, so that they cannot be told from others' and "
-            "deleted; choose striped, or set place.consent: true, with which the servers are emptied"
-        )
-    if connector == "mp" and place["cluster"] and Secret.of(scenario) is not None:
-        raise UserError(
-            f"{where}: password_file: LMCache's own client of a cluster takes a password on a command line that others can read, and logs it; "
-            "choose striped_mp"
-        )
-    if connector in ("redis", "resp", "mp") and place["tls"] is not None:
-        other = "striped_mp" if connector == "mp" else "striped"
-        raise UserError(f"{where}: place.tls: LMCache's own client of connector {connector} speaks no TLS; choose {other}")
 
 
 def require_served_on(scenario: Mapping[str, Any], device: str) -> None:

@@ -99,18 +99,20 @@ class Running:
                     client.ping()
             except redis.RedisError as error:
                 server.check_alive(1.0)
-                raise StoreError(
-                    f"store {server.name} does not answer PING within {self.patience.ping_s:.0f} s: {error}"
-                ) from error
+                told = f"does not answer PING within {self.patience.ping_s:.0f} s"
+                raise StoreError(f"store {server.name} {told}: {error}") from error
 
     def evicting(self, cell: CellSpec) -> contextlib.AbstractContextManager[None]:
         """Takes the store's files out of the page cache all the time, where the scenario says so."""
         return every(_EVICT_EVERY_S, self.evict) if self.evict and _evicts(cell) else contextlib.nullcontext()
 
     def empty_buffer(self, cell: CellSpec) -> None:
-        """Empty the pool of vLLM's own offloading where it is before a store, and a buffer alone or kept from serving."""
-        if vllm_own.behind_pool(cell.scenario) and (_evicts(cell) or not cell.scenario["dram_pool_bytes"]):
+        """Empty a pool before a store whose device is to answer, and a buffer of vLLM's own offloading."""
+        pool = cell.scenario["dram_pool_bytes"]
+        if vllm_own.behind_pool(cell.scenario) and (_evicts(cell) or not pool):
             self.servers.reset_hbm(pool=True)
+        if cell.scenario["connector"] in lmcache.SERVED and pool and _evicts(cell):
+            self.servers.empty_lmcache_pool()
 
     def make_cold(self, cell: CellSpec) -> None:
         """Put what was saved where it is when far more is saved than RAM holds, on the device alone: where the scenario says so."""
@@ -164,11 +166,11 @@ class Running:
             block = block_device_bytes(self.counted_at)
             return Moved(None, written, None if block is None else block[0])
         counted = self.store.counters()
-        read = counted.process.device_read_bytes
+        from_device = counted.process.device_read_bytes
         if self.counted_at is not None:
             block = block_device_bytes(self.counted_at)
-            read = 0 if block is None else block[0]
-        return Moved(counted.served_bytes, counted.taken_bytes or 0, read)
+            from_device = 0 if block is None else block[0]
+        return Moved(counted.served_bytes, counted.taken_bytes or 0, from_device)
 
     def saved_bytes(self) -> int:
         """Bytes saved until now (see Moved)."""
@@ -192,9 +194,9 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
     words = aiperf.words_of(model_dir / "tokenizer.json")
     limit = ContextLimit.of_vllm(geometry)
     check_context(cell.spec["workload"], context_tokens(cell) - ROOM_TOKENS, limit)
-    saved = saved_bytes(cell) if scenario["tier"] != "none" else 0
+    saved = 0
     if scenario["tier"] != "none":
-        check_room(cell, saved, staging)
+        check_room(cell, saved := saved_bytes(cell), staging)
     store = None
     if scenario["tier"] != "none" and not store_class(scenario["store"]).held_by_engine:
         value_bytes = share.value_bytes(chunk_tokens)
@@ -229,11 +231,10 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
     commands = []
     if offload.server is not None:
         argv = [python, "-c", lmcache.COMMAND, "server", *offload.server, *past_buffer(cell, built)]
-        own_log = log.with_name(log.name + "-lmcache.log")
-        first = settings["device"] == "cuda"
-        commands += [
+        own_log, first = log.with_name(log.name + "-lmcache.log"), settings["device"] == "cuda"
+        commands.append(
             ServerCommand("lmcache server", argv, http_port, "/healthcheck", own_log, ready_s, first)
-        ]
+        )
     for program in () if own is None else own.beside_engine(held):
         words = [f"{name}={value}" for name, value in program.environment.items()]
         argv = ["env", *words, python, *program.words]
@@ -250,9 +251,8 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
         offload.transfer,
         WITHOUT_MAIN,
     )
-    commands.append(
-        ServerCommand("vllm", argv, port, "/health", log.with_name(log.name + "-vllm.log"), ready_s)
-    )
+    own_log = log.with_name(f"{log.name}-vllm.log")
+    commands.append(ServerCommand("vllm", argv, port, "/health", own_log, ready_s))
     environment = variables(settings, config_file, files / "metrics")
     environment |= {} if own is None else own.variables(held)
     environment |= vllm_own.variables(scenario, settings["device"], import_path())

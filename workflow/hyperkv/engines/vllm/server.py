@@ -12,12 +12,12 @@ from typing import Any
 import psutil
 import requests
 
+from ...base import direct_http
 from ...base.errors import StoreError, UserError
 from ...machine.environment import nvidia_smi
 from ...machine.processes import LOOPBACK, OwnedProcess
 from ...records.effective import Effective
 from ...stores.reach import beyond_loopback
-from ...base import direct_http
 from .failures import cause, engine_error
 from .metrics import counters
 from .told import lmcache_facts, unknown_keys, vllm_facts
@@ -131,6 +131,14 @@ class EngineServers:
             if time.monotonic() > deadline:
                 raise EngineError(f"vllm did not empty its pool within {_PAGE_TIMEOUT_S:.0f} s")
             time.sleep(0.1)
+
+    def empty_lmcache_pool(self) -> None:
+        """Empty the pool of the LMCache server beside vLLM, but what it moves; its stores keep what they have. Raises EngineError."""
+        server = self._commands[0]
+        page = f"http://{LOOPBACK}:{server.port}/cache/clear"
+        answer = direct_http.request("POST", page, timeout=_PAGE_TIMEOUT_S)
+        if answer.status_code != 200:
+            raise EngineError(f"{server.label} refused /cache/clear with status {answer.status_code}")
 
     def _get(self, command: ServerCommand, path: str) -> str:
         try:

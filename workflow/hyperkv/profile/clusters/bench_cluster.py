@@ -3,7 +3,7 @@
     python -m workflow.hyperkv.profile.clusters.bench_cluster [--nodes 1 2 4 8] [--node-gbps 0.02] [--client-gbps 0.1] [--kvrocks PROGRAM]
 
 Each node is a server of its own behind a link of its own (links.py), which is what bounds it; the client is a StripedCache, as engines have
-it. Loads of several chunks follow each other, and saves of as many; medians of rounds. Then a cluster of three masters is loaded from
+it. Saves of several chunks follow each other, then loads of as many; medians of rounds. Then a cluster of three masters is loaded from
 without a pause while one of them is killed with kill -9: seconds until the cluster calls itself well again, with a replica in its place or
 itself back, and from then until every chunk is served.
 """
@@ -135,20 +135,17 @@ def speed(
                 _require(all(cache.load(keys, buffers)), cache, "found")
 
             save()
+            save_gbps = statistics.median(_gbps_and_cpu(save, total)[0] for _ in range(rounds))
             load()
             _require(not payload.wrong(keys, [True] * len(keys), buffers), cache, "right")
-            found = [(_gbps(save, total), *_gbps_and_cpu(load, total)) for _ in range(rounds)]
-        save_gbps, load_gbps, cpu = (statistics.median(each) for each in zip(*found, strict=True))
+            loads = [_gbps_and_cpu(load, total) for _ in range(rounds)]
+        load_gbps, cpu = (statistics.median(each) for each in zip(*loads, strict=True))
         return Speed(load_gbps, save_gbps, cpu)
 
 
 def _require(holds: bool, cache: StripedCache, what: str) -> None:
     if not holds:
         raise UserError(f"bench_cluster: not every chunk was {what}: {cache.counts}")
-
-
-def _gbps(move: Callable[[], None], size: int) -> float:
-    return _gbps_and_cpu(move, size)[0]
 
 
 def _gbps_and_cpu(move: Callable[[], None], size: int) -> tuple[float, float]:

@@ -24,10 +24,14 @@ def device_bytes(url: str, device: str) -> tuple[int, int]:
     except requests.RequestException as error:
         raise UserError(f"{where} does not answer: {error}; is the node exporter running there?") from error
     except ValueError as error:
-        raise UserError(f"{where} is no page of metrics: {error}; name the node exporter's, such as http://HOST:9100/metrics") from error
+        raise UserError(
+            f"{where} is no page of metrics: {error}; name the node exporter's, such as http://HOST:9100/metrics"
+        ) from error
     if device not in totals:
         there = f"of {', '.join(sorted(totals))}" if totals else "of no device"
-        raise UserError(f"place.metrics_device: {url} tells {_READ} {there}, and not of {device}; name one of its devices")
+        raise UserError(
+            f"place.metrics_device: {url} tells {_READ} {there}, and not of {device}; name one of its devices"
+        )
     return totals[device]
 
 
@@ -38,4 +42,6 @@ def _by_device(text: str) -> Mapping[str, tuple[int, int]]:
         for sample in family.samples:
             if sample.name in found and "device" in sample.labels:
                 found[sample.name][sample.labels["device"]] = int(sample.value)
-    return {name: (read, found[_WRITTEN][name]) for name, read in found[_READ].items() if name in found[_WRITTEN]}
+    return {
+        name: (read, found[_WRITTEN][name]) for name, read in found[_READ].items() if name in found[_WRITTEN]
+    }

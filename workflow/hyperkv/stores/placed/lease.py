@@ -55,7 +55,9 @@ class Lease:
                 if not isinstance(other, bytes):
                     continue
                 if other == self._me:
-                    raise UserError(f"place.addresses: {self._where} is a server that another address names as well; leave it out")
+                    raise UserError(
+                        f"place.addresses: {self._where} is a server that another address names as well; leave it out"
+                    )
                 renewed = seen is not None and (other != seen[0] or left_ms > seen[1] + _SLACK_MS)
                 if renewed or left_ms > 1000 * LIVES_S or left_ms == -1:
                     raise UserError(
@@ -69,7 +71,9 @@ class Lease:
     def again(self, client: redis.Redis) -> None:
         """Set it once more, when the server was emptied. Raises UserError where another run came between."""
         if not self._set(client) and client.get(KEY) != self._me:
-            raise UserError(f"place.addresses: another run measures on {self._where}; wait until it has ended")
+            raise UserError(
+                f"place.addresses: another run measures on {self._where}; wait until it has ended"
+            )
 
     def give_back(self) -> None:
         """Let others have it; nothing when it is not held. Raises redis.RedisError."""

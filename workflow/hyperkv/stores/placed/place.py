@@ -67,6 +67,6 @@ class Place:
         found = []
         for address in self.addresses:
             host, _, port = address.rpartition(":")
-            common = {"user": self.user, "tls": self.tls, "prefix": self.prefix}
-            found.append(Endpoint(host.strip("[]"), int(port), self.password, **common))
+            at = Endpoint(host.strip("[]"), int(port), self.password)
+            found.append(replace(at, user=self.user, tls=self.tls, prefix=self.prefix))
         return found

@@ -97,10 +97,14 @@ def require_usable(info: Mapping[str, Any], where: str, in_cluster: bool = False
         host, port = info.get("master_host"), info.get("master_port")
         raise UserError(_replica(where, f", {host}:{port}" if host else ""))
     if info.get("cluster_enabled") and not in_cluster:
-        raise UserError(f"{_ADDRESSES}: {where} is a node of a cluster; set place.cluster: true, or name servers of their own")
+        raise UserError(
+            f"{_ADDRESSES}: {where} is a node of a cluster; set place.cluster: true, or name servers of their own"
+        )
 
 
-def require_room(info: Mapping[str, Any], saved_bytes: int, others: int | None, consent: bool, where: str) -> None:
+def require_room(
+    info: Mapping[str, Any], saved_bytes: int, others: int | None, consent: bool, where: str
+) -> None:
     """That what is to be saved fits, or drives out nothing of others. others: keys that are not ours, None for not known.
 
     Raises UserError.

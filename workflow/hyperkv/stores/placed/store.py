@@ -204,20 +204,25 @@ class PlacedStore(Store):
 
     def _notes_at_start(self, left: int, clients: int | None) -> list[str]:
         version = next(
-            (f"{word} {self._info[key]}" for key, word in _VERSIONS.items() if key in self._info), "INFO refused"
+            (f"{word} {self._info[key]}" for key, word in _VERSIONS.items() if key in self._info),
+            "INFO refused",
         )
         others = "keys of others not counted" if self._others is None else f"{self._others} keys of others"
         found = [f"store {self.name} was there already, at {self.where} ({version}, {others})"]
         if not self._info:
             found.append(f"{self.where} does not tell this user INFO: bytes, hits and misses are not known")
         if clients:
-            found.append(f"{clients} other clients are connected to {self.where}: its counters have their traffic, too")
+            found.append(
+                f"{clients} other clients are connected to {self.where}: its counters have their traffic, too"
+            )
         if left:
             found.append(f"{left} keys that a run which broke off had left at {self.where} were deleted")
         if self._reads_page_cache:
             found.append(f"the page cache of {self.where} was not emptied")
         if self.place.metrics_url is not None:
-            found.append(f"device bytes are those of {self._device} by all programs of its host ({self.place.metrics_url})")
+            found.append(
+                f"device bytes are those of {self._device} by all programs of its host ({self.place.metrics_url})"
+            )
         line = in_the_clear(f"store {self.name}", self.endpoint)
         return found if line is None else [*found, line]
 
