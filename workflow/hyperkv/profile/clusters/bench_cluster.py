@@ -40,6 +40,7 @@ _TOGETHER = 8  # chunks of a load
 _LOADS = 4  # of a round, at least
 _ROUND_S = 2.0
 _TIMEOUT_S = 60.0
+_NODE_TIMEOUT_MS = 2000  # of Valkey's nodes, of which one is killed; 15,000 as it comes
 _SMALL_BYTES = 256 << 10  # a chunk while a master is killed
 _SMALL_COUNT = 32
 Counts = Annotated[tuple[int, ...], Parameter(consume_multiple=1)]
@@ -161,7 +162,8 @@ def _gbps_and_cpu(move: Callable[[], None], size: int) -> tuple[float, float]:
 def missed(folder: Path, kind: str, replica: bool, program: Path | None) -> Missed:
     """Kill a master of three during loads. Raises UserError for a wrong byte, or when it stays missed."""
     folder.mkdir(parents=True)
-    with MadeCluster(kind, folder, 3, int(replica), program if kind == "kvrocks" else None) as cluster:
+    program = program if kind == "kvrocks" else None
+    with MadeCluster(kind, folder, 3, int(replica), program, node_timeout_ms=_NODE_TIMEOUT_MS) as cluster:
         payload = Payload(_SMALL_BYTES)
         keys = point_keys("there", 1, _SMALL_COUNT)
         values = [payload.value(key) for key in keys]

@@ -20,7 +20,6 @@ from ...stores.valkey import ValkeyStore
 
 _MADE_WITHIN_S = 60.0
 _VALUE_BYTES = 1 << 20
-NODE_TIMEOUT_MS = 2000  # after so long without an answer the others call a node failed
 
 
 class ValkeyNode(ValkeyStore):
@@ -45,7 +44,8 @@ _NODES: dict[str, type[ServerStore]] = {"valkey": ValkeyNode, "kvrocks": Kvrocks
 class MadeCluster:
     """`masters` servers with as many slots each, and of Valkey `replicas` of each. A context manager that ends them all.
 
-    folder: theirs. announce: of each master the port that it says it is at, given its own; None for that.
+    folder: theirs. announce: of each master the port that it says it is at, given its own; None for that. node_timeout_ms: after so long
+    without an answer the others call a node failed.
     """
 
     def __init__(
@@ -56,9 +56,10 @@ class MadeCluster:
         replicas: int = 0,
         program: Path | None = None,
         announce: Callable[[int], int] | None = None,
+        node_timeout_ms: int = 15_000,
     ):
         self.kind = kind
-        self._announce = announce
+        self._announce, self._node_timeout_ms = announce, node_timeout_ms
         self.stores = [self._store(folder, number, program) for number in range(masters * (1 + replicas))]
         self.masters, self.replicas = self.stores[:masters], self.stores[masters:]
         self.ids: list[str] = []
@@ -124,7 +125,7 @@ class MadeCluster:
         port = free_port()
         settings: dict[str, Any] = {"cluster-enabled": "yes"}
         if self.kind == "valkey":
-            settings |= {"cluster-node-timeout": NODE_TIMEOUT_MS, "cluster-port": free_port()}
+            settings |= {"cluster-node-timeout": self._node_timeout_ms, "cluster-port": free_port()}
             if self._announce is not None:
                 settings |= {"cluster-announce-port": self._announce(port)}
         name = f"{self.kind}-{number}"
