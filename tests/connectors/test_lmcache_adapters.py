@@ -67,9 +67,7 @@ class Values:
         for item in self.room:
             np.frombuffer(item.byte_array, np.uint8)[:] = 0
         task = self.adapter.submit_load_task(self.keys[:COUNT], self.room)
-        loaded = await_result(
-            self.adapter.get_load_event_fd(), lambda: self.adapter.query_load_result(task)
-        )
+        loaded = await_result(self.adapter.get_load_event_fd(), lambda: self.adapter.query_load_result(task))
         for number, (ours, theirs) in enumerate(zip(self.saved, self.room, strict=True)):
             same = np.array_equal(*(np.frombuffer(each.byte_array, np.uint8) for each in (ours, theirs)))
             assert same or not loaded.test(number)

@@ -57,8 +57,15 @@ def modules_of(scenario: Mapping[str, Any]) -> list[str]:
     """The modules that a scenario's store runs, by their names below workflow.hyperkv, for base.sources."""
     name = scenario["store"]
     sharded = ["stores.sharded"] if scenario.get("processes", 1) > 1 else []
-    placed = (place := scenario.get("place")) and ["stores.placed.cluster" if place["cluster"] else "stores.placed.store"]
-    return [f"stores.{STORES[name].rpartition('.')[0]}", *store_class(name).programs, *sharded, *(placed or [])]
+    placed = (place := scenario.get("place")) and [
+        "stores.placed.cluster" if place["cluster"] else "stores.placed.store"
+    ]
+    return [
+        f"stores.{STORES[name].rpartition('.')[0]}",
+        *store_class(name).programs,
+        *sharded,
+        *(placed or []),
+    ]
 
 
 def looks() -> dict[str, dict[str, str]]:

@@ -132,7 +132,9 @@ def delete_runs(client: redis.Redis, overwrite: bool) -> int:
     """
     count = 0
     for keys in _batches(client):
-        with client.pipeline(transaction=False) as commands:  # of one key each, since a cluster takes no others
+        with client.pipeline(
+            transaction=False
+        ) as commands:  # of one key each, since a cluster takes no others
             for key in keys:
                 if overwrite:
                     commands.set(key, b"")
