@@ -16,7 +16,7 @@ from workflow.plugin.lmcache_striped.cache import StripedCache
 from workflow.plugin.lmcache_striped.cache_settings import CacheSettings
 from workflow.plugin.lmcache_striped.l2 import StripedL2
 from workflow.plugin.lmcache_striped.save_queue import SaveQueue
-from workflow.hyperkv.engines.vllm import direct_http
+from workflow.hyperkv.base import direct_http
 from workflow.hyperkv.base.errors import StoreError
 from workflow.hyperkv.stores.redis_client import bounded
 from workflow.plugin.lmcache_striped.deadline import Endpoint

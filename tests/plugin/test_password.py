@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -21,6 +22,7 @@ from workflow.hyperkv.base.secret import write_private
 from workflow.hyperkv.engines.vllm.lmcache import inprocess_config, mp_arguments
 from workflow.hyperkv.stores.held import Held
 from workflow.hyperkv.stores.registry import make_store
+from workflow.plugin.lmcache_striped import password
 from workflow.plugin.lmcache_striped.secret import Secret
 
 WORD = 'pa "ss\\ #1/@:%41 é'
@@ -84,3 +86,29 @@ def test_the_servers_client_gets_in(store, tmp_path, logged):
     adapter.close()
     assert WORD not in logged()
     assert SimpleNamespace(**written["adapter_params"]).password_file == str(tmp_path / "secret")
+
+
+def test_the_servers_client_of_a_user_begins_every_key_with_the_prefix(store, tmp_path, logged):
+    with store.client() as client:
+        client.acl_setuser("me", enabled=True, passwords=[f"+{WORD}"], keys=["mine:*"], categories=["+@all"])
+    endpoint = replace(store.endpoint, user="me", prefix="mine:")
+    arguments = mp_arguments(scenario("mp"), 1 << 28, Held(tmp_path), [endpoint], 5555, 8080)
+    written = json.loads(arguments[arguments.index("--l2-adapter") + 1])
+    client = password.resp_client(**written["adapter_params"])
+    data = memoryview(bytearray(b"x" * 1000))
+    room = memoryview(bytearray(1000))
+    try:
+        for submit, *rest in (
+            (client.submit_batch_set, [data]),
+            (client.submit_batch_exists,),
+            (client.submit_batch_get, [room]),
+        ):
+            submit(["a@b"], *rest)
+            [(_, done, why, *_)] = eventually(client.drain_completions)
+            assert done, why
+    finally:
+        client.close()
+    assert room == data
+    with store.client() as other:
+        assert other.keys() == [b"mine:a@b"]
+    assert WORD not in logged()

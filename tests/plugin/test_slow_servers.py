@@ -16,11 +16,11 @@ import requests
 
 from tests.plugin.native import sanitized_run
 from tests.stores.conftest import store_config
+from workflow.hyperkv.base import direct_http
 from workflow.hyperkv.base.errors import PassingError, StoreError
 from workflow.hyperkv.base.threads import within
 from workflow.hyperkv.connectors.redis import RedisConnector
 from workflow.hyperkv.connectors.resp import RespConnector
-from workflow.hyperkv.engines.vllm import direct_http
 from workflow.hyperkv.machine import download as fetch
 from workflow.hyperkv.profile.loopback import RawConnection
 from workflow.hyperkv.stores.redis_client import bounded

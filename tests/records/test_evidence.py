@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from workflow.hyperkv.records.evidence import Evidence, excess, judge, shape_evidence
+from workflow.hyperkv.records.evidence import Evidence, excess, judge, mixed_in, shape_evidence
 from workflow.plugin.lmcache_striped.shape import Moved
 
 GOOD = {
@@ -36,7 +36,12 @@ def evidence(**known) -> Evidence:
         ("ssd", {"device_read_bytes": 800}, "ssd", None),
         ("ssd", {"device_read_bytes": 799}, "ram", "reads 80% of bytes"),
         ("ssd", {"device_read_bytes": 0}, "ram", "reads 0% of bytes loaded, at least 80% needed"),
-        ("ssd", {"device_read_bytes": None}, "ram", "reads unknown, at least 80% needed"),
+        (
+            "ssd",
+            {"device_read_bytes": None},
+            "unknown",
+            "not proved to be served from the device: nobody tells what it read, at least 80% of bytes loaded needed",
+        ),
         ("ssd", {"loaded_bytes": 0, "device_read_bytes": None}, "nothing", None),
         ("ssd", {"failed_requests": 3}, "ssd", "3 requests failed"),
         ("dram", {"corrupt_chunks": 2}, "ram", "2 chunks came back with wrong bytes"),
@@ -100,6 +105,22 @@ def test_a_store_that_reads_for_itself_is_noted(read, notes):
     assert len(found) == notes
     if read == 3200:
         assert found == ["the store read 3.2 bytes from the device per byte loaded"]
+
+
+@pytest.mark.parametrize(
+    ("served", "taken", "words"),
+    [
+        (10**9, 10**9, []),
+        (None, None, []),
+        (10**9 + (64 << 20), 10**9, []),
+        (2 * 10**9, 10**9, ["the store served 2,000,000,000 bytes and 1,000,000,000 are this cell's"]),
+        (10**9, 3 * 10**9, ["the store took 3,000,000,000 bytes and 1,000,000,000 are this cell's"]),
+    ],
+)
+def test_traffic_of_others_is_noticed(served, taken, words):
+    own = {"loaded_bytes": 10**9, "saved_bytes": 10**9}
+    found = mixed_in(evidence(served_bytes=served, taken_bytes=taken, **own))
+    assert found == [f"{word}: others' traffic is in its counters" for word in words]
 
 
 def test_quotients_are_of_what_is_known():

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.stores.conftest import KVROCKS_BIN, store_config
+from tests.stores.placed.servers import place_of
 from tests.stores.servers import ROOT, TIMEOUT_S, command
 from workflow.hyperkv.machine.processes import OwnedProcess, free_port
 from workflow.hyperkv.run.open_stores import open_stores
@@ -49,6 +50,23 @@ def test_scenarios_are_said_before_the_run_and_those_that_do_what_the_line_says_
         "scenarios.open.settings.bind: store kvrocks: listens on 0.0.0.0 without a password"
     )
     assert "password_file" in line
+
+
+def test_kv_that_crosses_a_network_in_the_clear_is_said_before_the_run():
+    def at(*addresses: str, tls: dict | None = None) -> dict:
+        return {"tier": "dram", "store": "valkey", "family": "far", "place": place_of(*addresses, tls=tls)}
+
+    lines = open_stores(
+        {"a": at("10.0.0.7:6379", "127.0.0.1:1", "kv:2"), "b": at("10.0.0.7:6379")}, ["a", "b"]
+    )
+    assert [line.partition(" in the clear")[0] for line in lines] == [
+        "scenarios.far.place: store valkey: KV goes to 10.0.0.7:6379",
+        "scenarios.far.place: store valkey: KV goes to kv:2",
+    ]
+    assert all("can recover prompts from it; set place.tls" in line for line in lines)
+    assert (
+        open_stores({"a": at("10.0.0.7:6379", tls={}), "b": at("localhost:1", "[::1]:2")}, ["a", "b"]) == []
+    )
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0", "::"])

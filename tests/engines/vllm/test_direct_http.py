@@ -13,8 +13,8 @@ import requests
 
 from tests.engines.vllm.slices import measured
 from tests.helpers import eventually
+from workflow.hyperkv.base import direct_http
 from workflow.hyperkv.build.build_environment import probe
-from workflow.hyperkv.engines.vllm import direct_http
 from workflow.hyperkv.engines.vllm.cells import SINGLE
 from workflow.hyperkv.machine.processes import OwnedProcess
 

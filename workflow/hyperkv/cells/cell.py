@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,13 @@ from ..machine.own_folder import own_folder
 from ..models.geometry import Geometry, load_geometry
 from ..models.gpus import KvShare, gpus_of, kv_share
 from ..models.serde import stored_share
+from ..records.evidence import Evidence, excess, mixed_in
 from ..stores.base import Counters, Store, StoreConfig
 from ..stores.registry import make_store, store_class
 from ..workloads import repeat_seed
 
 _BOUND_FACTOR = 1.1
+_LOWER = "set a lower {} or take a smaller workload"
 _COMPACTING_FACTOR = 2.0  # a log-structured store holds a value twice while it compacts
 
 
@@ -39,6 +42,7 @@ class CellSpec:
 
     spec: the scenario's slice of the config. load: clients or requests/s. repeat: from 1. logs: folder for
     servers' output. folder: the job's own, where its stores put their files; None where nothing is measured (`with_folder`).
+    elsewhere: the other node, where its store is; None for a store of this machine.
     """
 
     spec: dict[str, Any]
@@ -46,6 +50,7 @@ class CellSpec:
     repeat: int
     logs: Path
     folder: Path | None = None
+    elsewhere: Any = None
 
     @property
     def scenario(self) -> dict[str, Any]:
@@ -60,12 +65,21 @@ class CellSpec:
     @property
     def data_dir(self) -> Path:
         """The folder whose disk is measured: the scenario's own, else the config's."""
-        return data_dir_of(self.scenario.get("data_dir") or self.spec["data_dir"])
+        return data_dir_of(self.data_dir_text)
+
+    @property
+    def data_dir_text(self) -> str:
+        """The same as the configuration has it."""
+        return self.scenario.get("data_dir") or self.spec["data_dir"]
 
     def with_folder(self, stack: contextlib.ExitStack) -> CellSpec:
         """The same cell with a new folder of its own on data_dir; `stack` removes it. Raises UserError."""
         what = f"{self.scenario['name']}, repeat {self.repeat}"
-        return replace(self, folder=stack.enter_context(own_folder(self.data_dir, what)))
+        cell = replace(self, folder=stack.enter_context(own_folder(self.data_dir, what)))
+        if (node := self.scenario.get("node")) is None:
+            return cell
+        log = self.logs / f"{self.scenario['name']}-{self.repeat}-node.log"
+        return replace(cell, elsewhere=stack.enter_context(_elsewhere(node, self.data_dir_text, what, log)))
 
     @property
     def directory(self) -> Path:
@@ -111,6 +125,11 @@ class CellSpec:
         return replace(self, load=load)
 
 
+def _elsewhere(node: Mapping[str, Any], data_dir: str, what: str, log: Path) -> Any:
+    """The other node of this job; imported where a scenario's store is there, as a store's own module is."""
+    return import_module("workflow.hyperkv.stores.elsewhere.store").opened(node, data_dir, what, log)
+
+
 class StoreWindow:
     """The counters of a store, or of one process's several, and the block device's, over the part of a run that counts.
 
@@ -126,10 +145,14 @@ class StoreWindow:
         self.block: tuple[int, int] | None = None
         self.notes: list[str] = []
 
+    def _block_bytes(self) -> tuple[int, int] | None:
+        told = self._stores[0].block_bytes if self._stores else block_device_bytes
+        return told(self._directory)
+
     def begin(self) -> None:
         """Take the counters. Raises StoreDied or StoreError."""
         self._before = self._counters()
-        self._block = block_device_bytes(self._directory)
+        self._block = self._block_bytes()
 
     def end(self) -> None:
         """Take them again. Raises StoreDied or StoreError."""
@@ -137,7 +160,7 @@ class StoreWindow:
             store.check_alive()
         self._after = self._counters()
         self.notes = [note for store in self._stores[:1] for note in store.notes()]
-        block = block_device_bytes(self._directory)
+        block = self._block_bytes()
         if block and self._block:
             self.block = (block[0] - self._block[0], block[1] - self._block[1])
 
@@ -175,6 +198,7 @@ class StoreWindow:
         )
         own = ("hits", "misses", "cpu_s", "rss_bytes", "page_faults")
         read, written = self.block or (None, None)
+        network = self._stores[0].network if self._stores else None
         found = {
             **{name: counted.get(name) for name in alike},
             **{f"store_{name}": counted.get(name) for name in own},
@@ -184,10 +208,20 @@ class StoreWindow:
             "file_stripes": None if files is None else files.from_files,
             "get_stripes": None if files is None else files.by_get,
             "retried_stripes": None if files is None else files.retried,
+            "network_rtt_s": None if network is None else network.round_trip_s,
+            "network_gbps": None if network is None else network.gbps,
         }
         if files is not None and found["served_bytes"] is not None:
             found["served_bytes"] += files.file_bytes
         return found
+
+    @property
+    def _placed(self) -> bool:
+        return bool(self._stores) and self._stores[0].config.place is not None
+
+    def notes_of(self, evidence: Evidence) -> list[str]:
+        """The store's notes, and what the evidence says of its counters."""
+        return [*self.notes, *excess(evidence), *(mixed_in(evidence) if self._placed else [])]
 
 
 def gate_evidence(counts: GateCounts | None) -> dict[str, Any]:
@@ -203,6 +237,9 @@ def gate_evidence(counts: GateCounts | None) -> dict[str, Any]:
 
 def frame(cell: CellSpec, geometry: Geometry) -> dict[str, Any]:
     """What Cell and Single say of themselves: identity, configuration, environment."""
+    where = environment(cell.data_dir)
+    if cell.elsewhere is not None:
+        where["store_node"] = cell.elsewhere.environment
     return {
         "engine": cell.spec["engine"],
         "scenario": cell.scenario["name"],
@@ -215,7 +252,7 @@ def frame(cell: CellSpec, geometry: Geometry) -> dict[str, Any]:
         "kv_bytes_per_token": geometry.kv_bytes_per_token,
         "chunk_bytes": cell.share.stored_bytes(cell.scenario["chunk_tokens"]),
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": environment(cell.data_dir) | built_environments(cell.spec),
+        "environment": where | built_environments(cell.spec),
     }
 
 
@@ -238,6 +275,8 @@ def open_store(
     log = cell.logs / f"{scenario['name']}-{cell.repeat}-{name}.log"
     place = (cell.directory / name, value_bytes, log, capacity_bytes)
     config = StoreConfig.of(scenario, *place) if bottom else StoreConfig(*place)
+    if bottom and cell.elsewhere is not None:
+        return stack.enter_context(cell.elsewhere.store(name, config))
     return stack.enter_context(make_store(name, config))
 
 
@@ -246,17 +285,23 @@ def check_room(cell: CellSpec, saved_bytes: int, buffer_bytes: int = 0) -> None:
 
     saved_bytes: what its store is given to keep, the working set (working_set.py) and what is saved besides. A DRAM pool of each engine is in
     memory as a whole from the start, as is an engine's buffer (buffer_bytes); a server in RAM holds what it is given, up to its
-    capacity_bytes.
+    capacity_bytes. A store at a place has neither here.
     """
     check_disk(cell, saved_bytes)
     scenario = cell.scenario
+    elsewhere = bool(scenario.get("place"))
     needed = cell.engines * (scenario["dram_pool_bytes"] or buffer_bytes)
     keys = "dram_pool_bytes" if scenario["dram_pool_bytes"] else "vllm.staging_bytes" if buffer_bytes else ""
-    if store_class(scenario["store"]).bound_key == "capacity_bytes" and not _on_disk(scenario):
-        needed += min(saved_bytes, scenario["capacity_bytes"] or saved_bytes)
-        keys = "capacity_bytes" + (f" or {keys}" if keys else "")
-    mend = f"set a lower {keys} or take a smaller workload"
-    _refuse(cell, needed, psutil.virtual_memory().available, "in memory", mend)
+    in_ram = store_class(scenario["store"]).bound_key == "capacity_bytes"
+    if in_ram and not elsewhere and not _on_disk(scenario):
+        kept = min(saved_bytes, scenario["capacity_bytes"] or saved_bytes)
+        if cell.elsewhere is not None:
+            there = f"in memory of node {cell.elsewhere.node.name}"
+            _refuse(cell, kept, cell.elsewhere.available_bytes, there, _LOWER.format("capacity_bytes"))
+        else:
+            needed += kept
+            keys = "capacity_bytes" + (f" or {keys}" if keys else "")
+    _refuse(cell, needed, psutil.virtual_memory().available, "in memory", _LOWER.format(keys))
 
 
 def check_disk(cell: CellSpec, saved_bytes: int) -> None:
@@ -266,20 +311,22 @@ def check_disk(cell: CellSpec, saved_bytes: int) -> None:
     """
     if not _on_disk(cell.scenario):
         return
-    folder = cell.data_dir
-    where = f"on the disk of {folder}"
+    if cell.elsewhere is None:
+        folder = cell.data_dir
+        where, free = f"on the disk of {folder}", shutil.disk_usage(nearest(folder)).free
+    else:
+        where, free = cell.elsewhere.disk_words, cell.elsewhere.free_bytes
     factor = _BOUND_FACTOR
     if not store_class(cell.scenario["store"]).keeps_once(cell.scenario["settings"]):
         where += f", where a store that compacts takes twice its {saved_bytes / 1e9:.1f} GB"
         factor = _COMPACTING_FACTOR
     bound = cell.scenario.get("bound_bytes")
     needed = int(saved_bytes * factor if bound is None else min(saved_bytes, bound * _BOUND_FACTOR))
-    free = shutil.disk_usage(nearest(folder)).free
     _refuse(cell, needed, free, where, "choose another data_dir or a smaller workload")
 
 
 def _on_disk(scenario: Mapping[str, Any]) -> bool:
-    return scenario["tier"] == "ssd" or bool(scenario.get("data_dir"))
+    return not scenario.get("place") and (scenario["tier"] == "ssd" or bool(scenario.get("data_dir")))
 
 
 def _refuse(cell: CellSpec, needed: int, free: int, where: str, mend: str) -> None:

@@ -14,7 +14,7 @@ _SLASH_IN_PASSWORD = re.compile(r"://[^/\s:@]*:(?!\d*/)[^\s@]*@")
 _WITHOUT_SCHEME = re.compile(r"[^\s/:@]+:(?!//)[^\s@]+@[^\s@]+")  # a proxy's address, or git's
 _QUERY = re.compile(r"[?&]([\w.-]+)=[^\s&#]")
 _LONG_USER = 20  # characters that no user's name has, but a token
-_ADDRESSES = ("url", "git_url")
+_ADDRESSES = ("url", "git_url", "addresses", "metrics_url")
 _LAST_WORDS = (
     "TOKEN",
     "SECRET",
@@ -110,6 +110,8 @@ def _instead(path: tuple[str, ...], name: str) -> str:
         return "leave it out there: git asks its credential helper, or reads ~/.netrc"
     if _of_environment(path):
         return f"leave it out and export {name} in the shell that starts the run, whose variables all processes inherit"
+    if "place" in path:
+        return "leave it out there: place.user says whose password it is, password_file or password_env where it is"
     if path[-1] == "url":
         return "leave it out there: download the file by hand and write file:///PATH/OF/THE/FILE"
     return "leave it out and export it as an environment variable in the shell that starts the run, if the program reads one"

@@ -95,7 +95,8 @@ def runnable_scenarios(config: Mapping[str, Any], names: Sequence[str], kvrocks:
 def _without_server(config: Mapping[str, Any], names: Sequence[str], kvrocks: KvrocksSource) -> list[str]:
     """Of `names` those whose server is not here: a Kvrocks at all, or one that can be patched."""
     scenarios = {name: config["scenarios"][selected(config, [name])[0]] for name in names}
-    found = [name for name in names if scenarios[name].get("store") == "kvrocks"]
+    own = {name: scenario for name, scenario in scenarios.items() if not scenario.get("place")}
+    found = [name for name, scenario in own.items() if scenario.get("store") == "kvrocks"]
     if not kvrocks.available:
         return found
     return [

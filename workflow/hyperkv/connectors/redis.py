@@ -15,7 +15,7 @@ import redis
 
 from ...plugin.lmcache_striped.deadline import Deadline, Endpoint
 from ..base.errors import StoreError
-from ..stores.redis_client import Clock, bounded
+from ..stores.redis_client import Clock, client_of
 from .base import Items, SpreadConnector
 
 _METADATA = struct.Struct("<7I")  # LMCache's RemoteMetadata: length, format, dtype, four dimensions
@@ -31,11 +31,7 @@ class RedisConnector(SpreadConnector):
         super().__init__(connections)
         self._timeout_s = timeout_s
         self._clocks = [Clock() for _ in range(connections)]
-        password = None if endpoint.password is None else endpoint.password.value()
-        self._clients = [
-            bounded(endpoint.host, endpoint.port, timeout_s, clock, password=password)
-            for clock in self._clocks
-        ]
+        self._clients = [client_of(endpoint, timeout_s, clock) for clock in self._clocks]
 
     def close(self) -> None:
         super().close()

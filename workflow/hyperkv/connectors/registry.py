@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from functools import partial
 from importlib import import_module
@@ -14,6 +15,7 @@ from ...plugin.lmcache_striped.shape import Device, Shape
 from ..base.errors import UserError
 from ..base.own_command import snakemake_command
 from ..stores.base import DIRECT, Store
+from .prefixed import PrefixedConnector
 
 PLUGIN = "workflow.plugin.lmcache_striped"  # as it is imported here; engines import what is installed of it
 # Inside LMCache inside vLLM, below an LMCache server, and below vLLM's own offloading.
@@ -60,8 +62,9 @@ def options_of(name: str, scenario: Mapping[str, Any]) -> dict[str, Any]:
 def plugin_module(scenario: Mapping[str, Any]) -> str | None:
     """The plugin's module that LMCache or vLLM is to import for a scenario with engine vllm; None where their own clients do."""
     connector = scenario.get("connector", "")
-    with_password = connector in _TAKING_PASSWORDS and Secret.of(scenario) is not None
-    return _OF_PLUGIN.get(connector) or ("password" if with_password else None)
+    placed = scenario.get("place") is not None or scenario.get("node") is not None
+    by_ours = connector in _TAKING_PASSWORDS and (placed or Secret.of(scenario) is not None)
+    return _OF_PLUGIN.get(connector) or ("password" if by_ours else None)
 
 
 def library_of(client: str) -> Path | None:
@@ -79,6 +82,8 @@ def make_connector(
     shape = Shape(options.pop("shape", Device()))
     made = _made(name, store, connections, timeout_s, **options)
     made.shape = shape
+    if prefix := next((each.prefix for each in store.endpoints), ""):
+        return PrefixedConnector(made, prefix)
     return made
 
 
@@ -101,6 +106,8 @@ def _made(name: str, store: Store, connections: int, timeout_s: float, **options
             options["files"] = import_module(f"{PLUGIN}.direct").FileSettings(
                 folders, options.pop("read", "auto")
             )
+        if store.is_cluster:
+            options["cluster"] = import_module(f"{PLUGIN}.cluster").Cluster(endpoints, _warn)
         if (library := options.get("library")) is not None and not library.exists():
             make = snakemake_command("build_striped", 1)
             raise UserError(
@@ -112,6 +119,10 @@ def _made(name: str, store: Store, connections: int, timeout_s: float, **options
     if len(endpoints) > 1:
         raise UserError(f"connector {name} reaches one process of store {store.name}; use striped")
     return connector(endpoints[0], connections, timeout_s, **options)
+
+
+def _warn(line: str) -> None:
+    print(f"hyperkv: warning: {line}", file=sys.stderr)
 
 
 def modules_of(name: str, bounded: bool = False) -> list[str]:

@@ -74,7 +74,7 @@ def check(recommendation: Mapping[str, Any], folder: Path, engine_python: str) -
             why = f"this machine has no program {server['program']}"
             checks += [Check(server[key], NOT_CHECKED, why) for key in ("script", "unit")]
     if not recommendation["servers"]:
-        checks.append(Check("store", NOT_CHECKED, "the recommended scenario has no server"))
+        checks.append(Check("store", NOT_CHECKED, "the recommended scenario starts no server"))
     engine = missing_engine(engine_python)
     for name, look in (("lmcache.yaml", check_lmcache), ("vllm.sh", check_vllm)):
         if name not in recommendation["files"]:

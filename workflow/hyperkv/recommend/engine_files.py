@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from ..machine.processes import LOOPBACK
 from ..models.geometry import Geometry
 from ..models.gpus import check_settings, kv_share, tensor_parallel_of
 from ..stores.held import Held
+from ..stores.placed import place as store_place
 from ..stores.registry import store_class
 from ..workloads import longest_context
 from ..workloads.context_limit import ROOM_TOKENS
@@ -54,17 +55,11 @@ def add_engine(files: Files, cell: CellSpec, engine: EngineSlice, place: Place) 
     share = kv_share(geometry, tensor_parallel_of(settings))
     chunk_bytes, staging = share.stored_bytes(scenario["chunk_tokens"]), settings["staging_bytes"]
     lmcache.require_served_on(scenario, settings["device"])
-    lmcache.check(scenario, settings["device"], settings["block_tokens"], chunk_bytes, staging)
-    processes = scenario.get("processes", 1)
-    endpoints = [
-        Endpoint(
-            LOOPBACK,
-            place.store_port(scenario) + number,
-            files.password,
-            folder=place.data_dir / str(number) if processes > 1 else place.data_dir,
-        )
-        for number in range(processes)
-    ]
+    without_runs = {"place": {**scenario["place"], "consent": True}} if scenario.get("place") else {}
+    lmcache.check(
+        {**scenario, **without_runs}, settings["device"], settings["block_tokens"], chunk_bytes, staging
+    )
+    endpoints = _endpoints(scenario, place, files)
     port, http_port = place.engine_port + 1, place.engine_port + 2
     kv = place.data_dir / "kv"
     saved = 0 if replay or cell.scenario["tier"] == "none" else saved_bytes(cell)
@@ -153,6 +148,23 @@ def add_engine(files: Files, cell: CellSpec, engine: EngineSlice, place: Place) 
         "vLLM's command line and environment",
     )
     _note_engine(files, cell, settings, replay, model)
+
+
+def _endpoints(scenario: Mapping[str, Any], place: Place, files: Files) -> list[Endpoint]:
+    """Where the store's servers listen, or are there already."""
+    there = store_place.Place.of(scenario)
+    if there is not None:
+        return [replace(endpoint, prefix="") for endpoint in there.endpoints]
+    processes = scenario.get("processes", 1)
+    return [
+        Endpoint(
+            LOOPBACK,
+            place.store_port(scenario) + number,
+            files.password,
+            folder=place.data_dir / str(number) if processes > 1 else place.data_dir,
+        )
+        for number in range(processes)
+    ]
 
 
 def engine_settings(cell: CellSpec, engine: EngineSlice) -> dict[str, Any]:

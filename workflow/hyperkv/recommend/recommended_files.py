@@ -10,6 +10,8 @@ from ..base.errors import UserError
 from ..cells.cell import CellSpec
 from ..machine.node import expanded
 from ..models.gpus import tensor_parallel_of
+from ..stores.placed import place as store_place
+from ..stores.reach import in_the_clear
 from ..stores.registry import store_class
 from .engine_files import EngineSlice, add_engine, engine_settings
 from .files import Files, Place
@@ -22,7 +24,11 @@ def files_of(record: Mapping[str, Any], engine: EngineSlice, place: Place) -> Fi
     """Render a cell record's scenario: the store's configuration, unit and command line, and the engine's."""
     files = Files()
     cell = CellSpec(record["spec"], record["load"], record["repeat"], Path())
-    if cell.scenario["tier"] != "none" and store_class(cell.scenario["store"]).is_server:
+    there = store_place.Place.of(cell.scenario)
+    if there is not None:
+        files.password = there.password
+        files.notes += there_notes(cell.scenario["store"], there)
+    elif cell.scenario["tier"] != "none" and store_class(cell.scenario["store"]).is_server:
         ranks = tensor_parallel_of(engine_settings(cell, engine))
         add_store(files, cell, place, ranks, record["environment"]["cores"])
     try:
@@ -30,6 +36,13 @@ def files_of(record: Mapping[str, Any], engine: EngineSlice, place: Place) -> Fi
     except UserError as error:
         files.missing["vllm.sh, lmcache.yaml"] = str(error)
     return files
+
+
+def there_notes(store: str, there: store_place.Place) -> list[str]:
+    """What to know of a store that no file starts."""
+    lines = [in_the_clear(f"store {store}", endpoint) for endpoint in there.endpoints]
+    started = f"store {store} is there already, at {' '.join(there.addresses)}: no file starts it, and keys have no prefix of a run"
+    return [started, *filter(None, lines)]
 
 
 def measured_place(record: Mapping[str, Any]) -> Path:

@@ -10,6 +10,7 @@ from ...plugin.lmcache_striped.shape import HELD, Moved
 from .kinds.record import Bytes, Chunks, Gbps, Joules, Part, Requests, Seconds, Share, Tokens, Unit
 
 _EXCESS = 1.5
+_MIXED, _OWN_BYTES = 1.1, 64 << 20  # what lookups, heads and proofs of ours may add
 _CALLS = {"read": "loads", "write": "saves"}
 
 
@@ -87,6 +88,11 @@ class Evidence(Part):
     """As shaped_read_gbps of what was saved."""
     shaped_write_share: Share | None
     """As shaped_read_share of what was saved."""
+    network_rtt_s: Seconds | None
+    """Scenario key place: a round trip to the store's server, median of PINGs before the cell; of several servers the slowest. Empty for a
+    store of this machine."""
+    network_gbps: Gbps | None
+    """As network_rtt_s: GB/s of one value of 1 MiB that four connections get again and again, so that the server has it in memory."""
     dropped_chunks: Chunks | None
     """Chunks not saved because the staging pool was full."""
     first_use_chunks: Chunks | None
@@ -148,14 +154,15 @@ def shape_evidence(counts: Mapping[str, Moved] | None, stated: bool) -> dict[str
     return found
 
 
-ServedFrom = Literal["recompute", "nothing", "ram", "ssd"]
+ServedFrom = Literal["recompute", "nothing", "ram", "ssd", "unknown"]
 
 
 @dataclass(frozen=True)
 class Verdict:
     """valid: may be drawn as a result. reasons: why not. served_from: where loaded bytes came from.
 
-    served_from is "recompute" (no tier below HBM), "nothing" (a tier, but no byte was loaded), "ram" or "ssd".
+    served_from is "recompute" (no tier below HBM), "nothing" (a tier, but no byte was loaded), "ram", "ssd", or "unknown" where nobody tells
+    what a device read.
     """
 
     valid: bool
@@ -164,9 +171,10 @@ class Verdict:
 
 
 def served_from_ram(share: float | None, least: float, moved: str = "loaded") -> str:
-    """The reason when the device's share of what was moved is too small. moved: the word for that."""
-    measured = "unknown" if share is None else f"{share:.0%} of bytes {moved}"
-    return f"served from RAM: device reads {measured}, at least {least:.0%} needed"
+    """The reason when the device's share of what was moved is too small, or not known. moved: the word for that."""
+    if share is None:
+        return f"not proved to be served from the device: nobody tells what it read, at least {least:.0%} of bytes {moved} needed"
+    return f"served from RAM: device reads {share:.0%} of bytes {moved}, at least {least:.0%} needed"
 
 
 def excess(evidence: Evidence) -> list[str]:
@@ -174,6 +182,19 @@ def excess(evidence: Evidence) -> list[str]:
     if evidence.device_share is None or evidence.device_share < _EXCESS:
         return []
     return [f"the store read {evidence.device_share:.1f} bytes from the device per byte loaded"]
+
+
+def mixed_in(evidence: Evidence) -> list[str]:
+    """A note when the store's counters have far more than this cell moved: others use the store as well."""
+    ways = (
+        ("served", evidence.served_bytes, evidence.loaded_bytes),
+        ("took", evidence.taken_bytes, evidence.saved_bytes),
+    )
+    return [
+        f"the store {word} {counted:,} bytes and {own:,} are this cell's: others' traffic is in its counters"
+        for word, counted, own in ways
+        if counted is not None and own is not None and counted > _MIXED * own + _OWN_BYTES
+    ]
 
 
 def quotient(part: float | None, whole: float | None) -> float | None:
@@ -208,7 +229,7 @@ def judge(tier: str, evidence: Evidence, device_share_min: float) -> Verdict:
     if served is not None and loaded is not None and served < loaded:
         reasons.append(f"the store served {served:,} bytes, the engine loaded {loaded:,}")
     reasons += [reason for way in ("read", "write") if (reason := _not_held(evidence, way))]
-    if tier == "ssd" and served_from == "ram":
+    if tier == "ssd" and served_from in ("ram", "unknown"):
         reasons.append(served_from_ram(evidence.device_share, device_share_min))
     return Verdict(not reasons, tuple(reasons), served_from)
 
@@ -233,5 +254,7 @@ def _served_from(tier: str, evidence: Evidence, least: float) -> ServedFrom:
         return "recompute"
     if not evidence.loaded_bytes:
         return "nothing"
+    if tier != "ssd":
+        return "ram"
     share = evidence.device_share
-    return "ssd" if tier == "ssd" and share is not None and share >= least else "ram"
+    return "unknown" if share is None else "ssd" if share >= least else "ram"

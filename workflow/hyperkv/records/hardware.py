@@ -17,25 +17,32 @@ _MIXED = {
 }
 
 
+def place_of(scenario: Mapping[str, Any]) -> str | None:
+    """The addresses of a store that was there already, or that it was on the job's other node; None for one on the engine's."""
+    if scenario.get("node"):
+        return "other node"
+    return " ".join(place["addresses"]) if (place := scenario.get("place")) else None
+
+
 def columns_of(records: Iterable[Mapping[str, Any]]) -> dict[str, str | None]:
     """The values of COLUMNS for a row that is made of `records`; several different ones are joined by ' | '.
 
     disk is that of the config's data_dir, and only of a store on it, tier ssd: others do not use it, and a scenario
-    with a folder of its own is meant to differ. None where no record tells.
+    with a folder or a place of its own is meant to differ. None where no record tells.
     """
     found: dict[str, list[str]] = {name: [] for name in COLUMNS}
     for record in records:
         environment, spec = (_mapping(record.get(key)) for key in ("environment", "spec"))
         scenario = spec.get("scenario")
-        on_disk = scenario is None or (scenario.get("tier") == "ssd" and not scenario.get("data_dir"))
-        values = (
-            environment.get("node"),
-            hardware_words(environment),
-            disk_words(environment.get("disk") or {}) if on_disk else None,
-        )
-        for name, value in zip(COLUMNS, values, strict=True):
-            if value and value not in found[name]:
-                found[name].append(value)
+        elsewhere = scenario is not None and (scenario.get("data_dir") or scenario.get("place"))
+        on_disk = scenario is None or (scenario.get("tier") == "ssd" and not elsewhere)
+        machines = [each for each in (environment, _mapping(environment.get("store_node"))) if each]
+        disk = disk_words(machines[-1].get("disk") or {}) if machines and on_disk else None
+        for machine in machines:
+            values = (machine.get("node"), hardware_words(machine), disk)
+            for name, value in zip(COLUMNS, values, strict=True):
+                if value and value not in found[name]:
+                    found[name].append(value)
     return {name: _BETWEEN.join(values) or None for name, values in found.items()}
 
 

@@ -9,7 +9,7 @@
 7  what a gate found and left, and how well it predicted; first uses that were not saved; what the store itself moved per second,
    and how far it was held to a shaped device.
 8  energy; a store of the observatory may be damaged in another way than by values that changed places.
-9  hits of what another engine saved.
+9  what the network to a store at a place gives; hits of what another engine saved.
 """
 
 from __future__ import annotations

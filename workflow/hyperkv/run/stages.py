@@ -304,6 +304,6 @@ class Stages:
 
     def _built(self, name: str) -> tuple[Path, Path] | None:
         scenario = self.config["scenarios"][name]
-        return (
-            store_class(scenario["store"]).built_files(scenario["patched"]) if "store" in scenario else None
-        )
+        if "store" not in scenario or scenario["place"] is not None:
+            return None
+        return store_class(scenario["store"]).built_files(scenario["patched"])

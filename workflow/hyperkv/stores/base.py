@@ -17,10 +17,12 @@ from ...plugin.lmcache_striped.deadline import Endpoint
 from ...plugin.lmcache_striped.secret import Secret
 from ..base.errors import StoreDied, StoreError, UserError
 from ..base.folders import cannot_write
-from ..machine.counters import ProcessCounters, process_counters
+from ..machine.counters import ProcessCounters, block_device_bytes, process_counters
 from ..machine.page_cache import drop_page_cache
+from ..machine.processes import LOOPBACK
 from .held import HeldByEngine
 from .owned_keys import Owned, refuse_owned
+from .placed.place import Network, Place
 
 GRACE_S = 1.0  # how long a failed request waits to learn that the server died
 DIRECT = ("direct", "direct_mp")  # connectors of a server that may say where its values lie
@@ -32,11 +34,12 @@ class StoreConfig:
 
     directory: where it may put files, which start makes; one that is there must be empty. capacity_bytes: bound of a RAM store, None for
     no bound. value_bytes: largest value it will hold. settings: the store's own keys, in its own terms.
-    port: TCP port on loopback, 0 for any free one. log: file for a server's output. environment: variables of
+    port: TCP port, 0 for any free one. log: file for a server's output. environment: variables of
     a server. ignored_settings: keys of `settings` that a server may not know. program: a server's program, None
     for the store's own choice. processes: how many servers share the work. unix: a server listens on a unix socket
-    as well, and that is its endpoint. patched: Kvrocks compiled with kvrocks.patches. password: what a server asks for. bound_bytes:
-    what its client keeps in it at most, in values of stripe_bytes; None for no bound.
+    as well, and that is its endpoint. host: the address that a server listens on. patched: Kvrocks compiled with kvrocks.patches. password: what a server asks for. bound_bytes:
+    what its client keeps in it at most, in values of stripe_bytes; None for no bound. place: where it is there already, so that nothing of
+    this is for its start.
     """
 
     directory: Path
@@ -50,10 +53,12 @@ class StoreConfig:
     program: Path | None = None
     processes: int = 1
     unix: bool = False
+    host: str = LOOPBACK
     patched: bool = False
     password: Secret | None = None
     bound_bytes: int | None = None
     stripe_bytes: int | None = None
+    place: Place | None = None
 
     @classmethod
     def of(
@@ -80,6 +85,7 @@ class StoreConfig:
             password=Secret.of(scenario),
             bound_bytes=scenario.get("bound_bytes"),
             stripe_bytes=scenario.get("stripe_bytes"),
+            place=Place.of(scenario),
         )
 
 
@@ -136,7 +142,7 @@ class Store(HeldByEngine, ABC):
     it. bound_key: the scenario's key that bounds its memory, None for a store that memory does not bound.
     owned_keys: those of its settings that the workflow sets or counts on. takes_password. presets: folder of its presets.
     can_be_patched: whether a scenario may say `patched`. reads_page_cache: whether page_cache says anything of it.
-    has_jemalloc: whether MALLOC_CONF does. programs: modules that it runs as programs, below workflow.hyperkv.
+    has_jemalloc: whether MALLOC_CONF does. is_cluster: whether keys are where their hash slots are. programs: modules that it runs as programs, below workflow.hyperkv.
     """
 
     name: str
@@ -151,6 +157,7 @@ class Store(HeldByEngine, ABC):
     can_be_patched: ClassVar[bool] = False
     reads_page_cache: ClassVar[bool] = False
     has_jemalloc: ClassVar[bool] = False
+    is_cluster: ClassVar[bool] = False
     programs: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: StoreConfig):
@@ -273,6 +280,18 @@ class Store(HeldByEngine, ABC):
     def endpoints(self) -> list[Endpoint]:
         """Where its servers listen, always in the same order. Valid after start."""
         return []
+
+    @property
+    def network(self) -> Network | None:
+        """What the network to its servers was found to give at its start; None for a store of this machine."""
+        return None
+
+    def require_room(self, saved_bytes: int) -> None:
+        """That servers which are there already hold so much more. Raises UserError."""
+
+    def block_bytes(self, folder: Path) -> tuple[int, int] | None:
+        """(read, written) bytes since boot of the device that its files are on: here the one under `folder`; None when nobody tells."""
+        return None if self.config.place is not None else block_device_bytes(folder)
 
     def final_counters(self) -> ProcessCounters | None:
         """Totals of the process that the last stop or restart ended, None when there was none."""

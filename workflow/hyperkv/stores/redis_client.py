@@ -9,7 +9,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from ...plugin.lmcache_striped.deadline import BoundedSocket, Deadline, connected
+from ...plugin.lmcache_striped.deadline import Connected, Deadline, Endpoint, connected
+from ...plugin.lmcache_striped.tls import Tls
 
 _REPLY_BYTES = 16 << 20
 
@@ -24,15 +25,15 @@ class Clock:
 class BoundedConnection(redis.Connection):
     """A TCP connection on which connecting and every command end by a deadline (deadline.py)."""
 
-    def __init__(self, *, clock: Clock, **options: Any) -> None:
-        self._clock = clock
+    def __init__(self, *, clock: Clock, tls: Tls | None = None, **options: Any) -> None:
+        self._clock, self._tls = clock, tls
         super().__init__(**options)
 
     def _deadline(self) -> Deadline:
         return self._clock.deadline or Deadline(self.socket_timeout or 0.0, _REPLY_BYTES, 1)
 
-    def _connect(self) -> BoundedSocket:
-        connection = connected(self.host, self.port, self._deadline())
+    def _connect(self) -> Connected:
+        connection = connected(self.host, self.port, self._deadline(), tls=self._tls)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection
 
@@ -55,6 +56,15 @@ class BoundedConnection(redis.Connection):
         if self._sock is not None:
             self._sock.deadline.answered()
         return answer
+
+
+def client_of(
+    endpoint: Endpoint, timeout_s: float, clock: Clock | None = None, **options: Any
+) -> redis.Redis:
+    """`bounded` for where a server listens, with its password. Raises UserError where that is not there."""
+    password = None if endpoint.password is None else endpoint.password.value()
+    own = {"username": endpoint.user, "password": password, "tls": endpoint.tls}
+    return bounded(endpoint.host, endpoint.port, timeout_s, clock, **own, **options)
 
 
 def bounded(

@@ -1,4 +1,4 @@
-"""Stores that are a server process speaking RESP on loopback."""
+"""Stores that are a server process speaking RESP, on loopback or for another node."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from ..base.errors import StoreDied, StoreError
 from ..base.secret import write_private
 from ..machine.counters import ProcessCounters, process_counters
 from ..machine.own_folder import own_folder
-from ..machine.processes import LOOPBACK, OwnedProcess, free_port, require_free_port
+from ..machine.processes import OwnedProcess, free_port, require_free_port
 from .applied import BINARY_UNITS, differences
 from .base import Counters, Store, new_directory
 from .reach import warning
-from .redis_client import bounded
+from .redis_client import client_of
 
 _READY_TIMEOUT_S = 60.0
 _REPLY_TIMEOUT_S = 30.0
@@ -59,7 +59,7 @@ class ServerStore(Store):
 
     @abstractmethod
     def command(self, port: int) -> list[str]:
-        """The server's command line, listening on loopback at `port`, and at `socket_path` when there is one."""
+        """The server's command line, listening at `port` of config.host, and at `socket_path` when there is one."""
 
     def configuration(self, port: int, password: str | None) -> str | None:
         """The text of `conf`, which `command` names; None when there is no such file."""
@@ -113,7 +113,7 @@ class ServerStore(Store):
     def endpoint(self) -> Endpoint:
         """Where the server listens. Valid after start."""
         folder = self.config.directory.absolute()
-        return Endpoint(LOOPBACK, self._port, self.config.password, self.socket_path, folder)
+        return Endpoint(self.config.host, self._port, self.config.password, self.socket_path, folder)
 
     @property
     def endpoints(self) -> list[Endpoint]:
@@ -139,8 +139,8 @@ class ServerStore(Store):
 
     def _launch(self) -> None:
         if self.config.port:
-            require_free_port(self.config.port, f"store {self.name}")
-        self._port = self.config.port or free_port()
+            require_free_port(self.config.port, f"store {self.name}", self.config.host)
+        self._port = self.config.port or free_port(self.config.host)
         password = None if self.config.password is None else self.config.password.value()
         if self.config.unix and self._socket_folder is None:
             self._sockets = contextlib.ExitStack()
@@ -222,8 +222,7 @@ class ServerStore(Store):
 
     def client(self, timeout_s: float = _REPLY_TIMEOUT_S) -> redis.Redis:
         """A redis-py client for control (PING, INFO, CONFIG), not for the measured path. timeout_s: of every command."""
-        password = None if self.config.password is None else self.config.password.value()
-        return bounded(LOOPBACK, self._port, timeout_s, password=password)
+        return client_of(self.endpoint, timeout_s)
 
     def info(self) -> dict:
         """The server's INFO as redis-py parses it. Raises StoreDied or StoreError."""

@@ -11,6 +11,7 @@ from ..base.errors import StoreError
 from ..base.threads import each
 from ..machine.counters import ProcessCounters
 from .base import Counters, Store, StoreConfig, new_directory
+from .placed.place import Network
 from .server import ServerStore
 
 
@@ -18,11 +19,11 @@ class ShardedStore(Store):
     """config.processes servers of one kind, started one after the other and ended together.
 
     Server i lies in directory/i and listens at port + i, when a port is given; a capacity is shared evenly.
-    Counters are sums over the servers, details too.
+    Counters are sums over the servers, details too. At a place server i is that of address i.
     """
 
     def __init__(self, config: StoreConfig, make: Callable[[StoreConfig], ServerStore]):
-        self.stores = [make(_part(config, index)) for index in range(config.processes)]
+        self.stores: list[Any] = [make(_part(config, index)) for index in range(config.processes)]
         self.name, self.medium = self.stores[0].name, self.stores[0].medium
         super().__init__(config)
 
@@ -62,6 +63,18 @@ class ShardedStore(Store):
             details={name: sum(item.details.get(name, 0) for item in found) for name in found[0].details},
         )
 
+    @property
+    def network(self) -> Network | None:
+        """The slowest server's."""
+        found = [each for store in self.stores if (each := store.network) is not None]
+        if not found:
+            return None
+        return Network(max(each.round_trip_s for each in found), min(each.gbps for each in found))
+
+    def require_room(self, saved_bytes: int) -> None:
+        for store in self.stores:
+            store.require_room(-(-saved_bytes // len(self.stores)))
+
     def final_counters(self) -> ProcessCounters | None:
         ended = [counters for store in self.stores if (counters := store.final_counters()) is not None]
         return _sum_of_processes(ended) if len(ended) == len(self.stores) else None
@@ -94,6 +107,7 @@ def _part(config: StoreConfig, index: int) -> StoreConfig:
         bound_bytes=None if config.bound_bytes is None else config.bound_bytes // config.processes,
         port=config.port + index if config.port else 0,
         processes=1,
+        place=None if config.place is None else config.place.part(index),
     )
 
 

@@ -42,6 +42,7 @@ def cell_row(record: Mapping[str, Any]) -> dict[str, Any]:
         **hardware.gpu_of(record),
         **facts_of(record),
         **hardware.columns_of([record]),
+        "place": hardware.place_of(record["spec"]["scenario"]),
         "workload": workload_words(record["spec"]["workload"]),
         "comparable_digest": comparable_digest(record),
         "reasons": "; ".join(record["reasons"]),

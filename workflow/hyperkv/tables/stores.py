@@ -14,6 +14,7 @@ import pandas as pd
 from ..base.cli import run_stage
 from ..base.options import Files
 from ..records.frames import Asked, Out, read_jsonl, write_table
+from ..records.hardware import place_of
 from ..records.repeats import groups_of, known, median_per_byte, point_columns, said_once
 from ..records.stats import median
 from .methods.dictionary import table_of
@@ -41,6 +42,7 @@ def stores_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
                 **point_columns(group, _POINT),
                 **{key: scenario[key] for key in ("tier", "store", "connector")},
                 **{key: scenario.get(key) for key in ("stripe_bytes", "processes")},
+                "place": place_of(scenario),
                 "cold": bool(group["cold"].all()),
                 "store_cpu_s_per_gb": median_per_byte(group, "store_cpu_s", _GB),
                 "page_faults_per_gb": median_per_byte(group, "store_page_faults", _GB),

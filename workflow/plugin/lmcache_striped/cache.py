@@ -18,6 +18,7 @@ import numpy as np
 from .bound import Bound, BoundCounts
 from .bounded import BoundedConnector
 from .cache_settings import CacheSettings
+from .cluster import Cluster, PartlyLost
 from .connector import StripedConnector
 from .direct import FileSettings
 from .errors import StoreError
@@ -72,8 +73,10 @@ class StripedCache:
     ):
         self.settings = settings
         self.report, self._warn, self._note = report, warn, note
+        self._prefix = settings.endpoints[0].prefix.encode()
         self.shape = Shape(settings.device, note)
-        self._ledger = Ledger(settings.endpoints, 1, settings.timeout_s, connect=False)
+        self._cluster = Cluster(settings.endpoints, report)
+        self._ledger = Ledger(settings.endpoints, 1, settings.timeout_s, connect=False, cluster=self._cluster)
         self.bound = None
         if settings.bound_bytes is not None:
             self.bound = Bound(settings.bound_bytes, self._ledger, settings.stripe_bytes, rank, warn)
@@ -115,6 +118,7 @@ class StripedCache:
             report=self._warn,
             turn=turn,
             shape=self.shape,
+            cluster=self._cluster,
         )
 
     def close(self) -> None:
@@ -143,13 +147,17 @@ class StripedCache:
                 None if self.bound is None else self.bound.counts,
             )
 
+    def _own(self, keys: Sequence[bytes]) -> Sequence[bytes]:
+        """The keys as they are in the servers."""
+        return [self._prefix + key for key in keys] if self._prefix else keys
+
     def count_present(self, keys: Sequence[bytes]) -> int:
         """How many leading chunks are there; 0 when the store fails."""
-        return self._tried(lambda: self._lookups.count_present(keys), 0)
+        return self._tried(lambda: self._lookups.count_present(self._own(keys)), 0)
 
     def present(self, keys: Sequence[bytes]) -> list[bool]:
         """Whether each chunk is there; none is when the store fails."""
-        return self._tried(lambda: self._lookups.present(keys), [False] * len(keys))
+        return self._tried(lambda: self._lookups.present(self._own(keys)), [False] * len(keys))
 
     def load(
         self,
@@ -173,7 +181,7 @@ class StripedCache:
     ) -> list[bool]:
         damaged, read, begun = connector.damaged_chunks, connector.file_counts, time.monotonic()
         with self._share.load(sum(buffer.size for buffer in buffers)) as loaded:
-            found = self._tried(lambda: connector.get(keys, buffers), [False] * len(keys))
+            found = self._tried(lambda: connector.get(self._own(keys), buffers), [False] * len(keys))
             loaded(sum(buffer.size for buffer, hit in zip(buffers, found, strict=True) if hit))
         with self._lock:
             self._loaded += found.count(True)
@@ -189,7 +197,7 @@ class StripedCache:
     def delete(self, keys: Sequence[bytes]) -> list[bool]:
         """Delete chunks, and whether each was there; none when the store fails or the bound is another instance's to keep."""
         remove = self._ledger.delete if self.bound is None else self.bound.delete
-        return self._tried(lambda: remove(keys), [False] * len(keys))
+        return self._tried(lambda: remove(self._own(keys)), [False] * len(keys))
 
     def worth_saving(self, chunks: Sequence[tuple[bytes, T]]) -> list[tuple[bytes, T]]:
         """Which chunks to offer, by key: all, or those that come for the second time. To be asked once for each chunk that comes."""
@@ -204,7 +212,7 @@ class StripedCache:
         self, keys: Sequence[bytes], values: Sequence[np.ndarray], done: Callable[[bool], None]
     ) -> bool:
         """Save the chunks later, and call `done` then, with whether they were saved; False, and nothing more, when they are dropped."""
-        return self._saves.offer(keys, values, done)
+        return self._saves.offer(self._own(keys), values, done)
 
     def wait_saved(self, timeout_s: float) -> bool:
         """Wait until no save is waiting or under way; False when that takes longer."""
@@ -234,6 +242,10 @@ class StripedCache:
                 return otherwise
         try:
             return work()
+        except PartlyLost as lost:
+            with self._lock:
+                self._failures += 1
+            return otherwise if lost.found is None else lost.found
         except StoreError as error:
             with self._lock:
                 self._failures += 1

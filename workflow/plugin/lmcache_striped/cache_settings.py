@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,10 @@ from .secret import Secret
 from .shape import KEYS as DEVICE_KEYS
 from .shape import Device, device_from
 from .stripes import STRIPE_BYTES, STRIPES_IN_FLIGHT
+from .tls import Tls, context_of
 
 LOADS_OF_FILES = 2
+_TLS_KEYS = ("tls", "tls_ca_file", "tls_cert_file", "tls_key_file")
 _HOSTS = {"module_path", "class_name"}  # keys beside ours that LMCache reads itself
 
 
@@ -84,7 +86,8 @@ class CacheSettings:
 def settings_from(values: Mapping[str, Any], prefix: str) -> CacheSettings:
     """Settings from keys such as `<prefix>.connections`; `<prefix>.endpoints` is `host:port` or `unix:PATH`, by commas.
 
-    `<prefix>.password_file`, or `<prefix>.password_env`, says where every server's password is (secret.py). Loads are by
+    `<prefix>.password_file`, or `<prefix>.password_env`, says where every server's password is (secret.py), `<prefix>.user` whose it is.
+    `<prefix>.tls` true is TLS, with `<prefix>.tls_ca_file` and so on (tls.py), by client python. `<prefix>.key_prefix`: what every key begins with in servers that are shared. Loads are by
     compiled code where it was installed; `<prefix>.client`, python or native, chooses, and `<prefix>.library` names another
     build of it. `<prefix>.dirs` are folders by commas, as many as endpoints. `<prefix>.shape_read_gbps` and so on are the device.
     Raises UserError naming the key.
@@ -100,14 +103,29 @@ def settings_from(values: Mapping[str, Any], prefix: str) -> CacheSettings:
         )
     gate = gate_from(values, prefix)
     own = [item.name for item in fields(CacheSettings) if item.name != "device"]
-    known = {*_HOSTS, *SECRET_KEYS, *GATE_KEYS, *DEVICE_KEYS, "client", *own}
+    known = {
+        *_HOSTS,
+        *SECRET_KEYS,
+        *GATE_KEYS,
+        *DEVICE_KEYS,
+        *_TLS_KEYS,
+        "client",
+        "user",
+        "key_prefix",
+        *own,
+    }
     given_here = (key.removeprefix(f"{prefix}.") for key in values if key.startswith(f"{prefix}."))
     if unknown := sorted(key for key in given_here if key not in known and "." not in key):
         raise UserError(
             f"{prefix}.{unknown[0]}: there is no such key; there are {', '.join(sorted(known - _HOSTS))}"
         )
     password = Secret.of({key: values.get(f"{prefix}.{key}") for key in SECRET_KEYS})
-    endpoints = tuple(_endpoint(word.strip(), password, where) for word in str(text).split(","))
+    tls, user = _tls(values, prefix), values.get(f"{prefix}.user")
+    key_prefix = str(values.get(f"{prefix}.key_prefix") or "")
+    endpoints = tuple(
+        replace(_endpoint(word.strip(), password, where), user=user, tls=tls, prefix=key_prefix)
+        for word in str(text).split(",")
+    )
     words = ("endpoints", "library", "dirs", "read", "gate", "save")
     numbers = [name for name in own if name not in words]
     given = {
@@ -137,17 +155,38 @@ def settings_from(values: Mapping[str, Any], prefix: str) -> CacheSettings:
         raise UserError(
             f"{prefix}.read_depth: {given['read_depth']} is wrong; at most {MOST_DEPTH} reads are under way in a thread"
         )
-    library, device = _library(values, prefix), device_from(values, f"{prefix}.")
+    library, device = _library(values, prefix, tls is not None), device_from(values, f"{prefix}.")
     return CacheSettings(
         endpoints, **given, library=library, dirs=dirs, read=read, gate=gate, save=save, device=device
     )
 
 
-def _library(values: Mapping[str, Any], prefix: str) -> Path | None:
+def _tls(values: Mapping[str, Any], prefix: str) -> Tls | None:
+    given = {key.removeprefix("tls_"): values.get(f"{prefix}.{key}") for key in _TLS_KEYS}
+    wanted = given.pop("tls")
+    if wanted not in (None, True, False, "true", "false"):
+        raise UserError(f"{prefix}.tls: {wanted!r} is wrong; write true or false")
+    if wanted not in (True, "true"):
+        if named := [name for name, value in given.items() if value is not None]:
+            raise UserError(
+                f"{prefix}.tls_{named[0]}: there is no TLS; set {prefix}.tls: true, or leave it out"
+            )
+        return None
+    tls = Tls.of(given)
+    try:
+        context_of(tls)
+    except UserError as error:
+        raise UserError(f"{prefix}.{str(error).replace('.', '_', 1)}") from None
+    return tls
+
+
+def _library(values: Mapping[str, Any], prefix: str, tls: bool) -> Path | None:
     client, named = values.get(f"{prefix}.client"), values.get(f"{prefix}.library")
     if client not in (None, "python", "native"):
         raise UserError(f"{prefix}.client: {client!r} is wrong; write python or native")
-    if client == "python":
+    if tls and client == "native":
+        raise UserError(f"{prefix}.client: native speaks no TLS; write python")
+    if client == "python" or tls:
         return None
     if named is not None:
         return Path(named)
@@ -160,4 +199,4 @@ def _endpoint(word: str, password: Secret | None, where: str) -> Endpoint:
     host, _, port = word.rpartition(":")
     if not host or not port.isdigit():
         raise UserError(f"{where}: {word!r} is wrong; write host:port or unix:PATH")
-    return Endpoint(host, int(port), password)
+    return Endpoint(host.strip("[]"), int(port), password)

@@ -10,9 +10,10 @@ import contextlib
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 from .base import Connector
-from .deadline import BoundedSocket, Deadline, Endpoint, connected, send_all
+from .deadline import Connected, Deadline, Endpoint, connected, name_of, send_all
 from .errors import StoreError
 
 SOCKET_BUFFER_BYTES = 4 << 20
@@ -21,12 +22,13 @@ _NOTHING = memoryview(b"")
 _SCRATCH_BYTES = 4096
 _DISCARD_BYTES = 256 << 10
 _SEND_BYTES = 256 << 10
+E = TypeVar("E", bound="Exchange")
 _MOST_IN_FLIGHT = 1024  # what is not read of their requests and replies has to fit the kernel's buffers
 
 
-def open_socket(endpoint: Endpoint, deadline: Deadline) -> BoundedSocket:
+def open_socket(endpoint: Endpoint, deadline: Deadline) -> Connected:
     """A socket connected by the deadline, with large buffers. Raises OSError."""
-    connection = connected(endpoint.host, endpoint.port, deadline, endpoint.path)
+    connection = connected(endpoint.host, endpoint.port, deadline, endpoint.path, endpoint.tls)
     try:
         enlarge(connection)
     except BaseException:
@@ -41,11 +43,6 @@ def enlarge(connection: socket.socket) -> None:
         connection.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER_BYTES)
     if connection.family != socket.AF_UNIX:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
-def name_of(endpoint: Endpoint) -> str:
-    """How errors call an endpoint: its path, or host:port."""
-    return endpoint.path or f"{endpoint.host}:{endpoint.port}"
 
 
 def command(name: bytes, key: bytes) -> bytes:
@@ -115,7 +112,7 @@ class Channel:
         self._scratch = bytearray(_SCRATCH_BYTES)
         self._view = memoryview(self._scratch)
         self._at = self._have = 0
-        self._socket: BoundedSocket | None = None
+        self._socket: Connected | None = None
 
     def open(self, deadline: Deadline | None = None) -> None:
         """Connect unless an earlier connection still stands. deadline: of the call that needs it. Raises StoreError."""
@@ -129,7 +126,7 @@ class Channel:
         except OSError as error:
             raise StoreError(f"cannot connect to {self.peer}: {error}") from error
         if self.endpoint.password is not None:
-            self._authenticate(self.endpoint.password.value().encode())
+            self._authenticate(self.endpoint.user, self.endpoint.password.value())
 
     @property
     def is_open(self) -> bool:
@@ -146,10 +143,12 @@ class Channel:
             pass
         return False
 
-    def _authenticate(self, password: bytes) -> None:
+    def _authenticate(self, user: str | None, password: str) -> None:
         """What a server answers may repeat the password, so no message has it."""
+        words = [word.encode() for word in ("AUTH", user, password) if word is not None]
+        sizes = b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
         with self.closing():
-            self.send([command(b"AUTH", password)])
+            self.send([b"*%d\r\n%b" % (len(words), sizes)])
             if self._line() != b"+OK":
                 raise StoreError(f"{self.peer} did not take the password")
 
@@ -178,8 +177,13 @@ class Channel:
 
         A command that the server refused raises after the last reply, and the connection goes on.
         """
+        for _, said in self.answered(exchanges, deadline)[:1]:
+            raise StoreError(f"{self.peer} answered: {said}")
+
+    def answered(self, exchanges: Sequence[E], deadline: Deadline) -> list[tuple[E, str]]:
+        """The same, and returned instead of raised: what the server refused, and what it said."""
         self.open(deadline)
-        refused: StoreError | None = None
+        refused: list[tuple[E, str]] = []
         sent = 0
         with self.closing():
             for number, exchange in enumerate(exchanges):
@@ -187,13 +191,12 @@ class Channel:
                 if end == len(exchanges) or end - sent >= self._refill:
                     while sent < end:
                         sent = self._send_some(exchanges, sent, end)
-                error = self._take_reply(exchange)
-                refused = refused or error
+                if (said := self._take_reply(exchange)) is not None:
+                    refused.append((exchange, said))
                 deadline.answered()
             if self._have > self._at:
                 raise StoreError(f"{self.peer} sent more than it was asked for")
-        if refused is not None:
-            raise refused
+        return refused
 
     @contextlib.contextmanager
     def closing(self) -> Iterator[None]:
@@ -225,11 +228,11 @@ class Channel:
         except OSError as error:
             raise self._failure("send", error) from error
 
-    def _take_reply(self, exchange: Exchange) -> StoreError | None:
-        """One reply, to its end; the error, when it is one of the server's. Raises StoreError."""
+    def _take_reply(self, exchange: Exchange) -> str | None:
+        """One reply, to its end; what the server said, when it is an error of its own. Raises StoreError."""
         line = self._line()
         if line[:1] == b"-":
-            return StoreError(f"{self.peer} answered: {line[1:].decode(errors='replace')}")
+            return line[1:].decode(errors="replace")
         if not exchange.answers:
             self._take_answer(exchange, line)
         elif line != b"*%d" % exchange.answers:

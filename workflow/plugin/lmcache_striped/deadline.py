@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from .secret import Secret
+from .tls import BoundedTlsSocket, Tls, secured
 
 LEAST_BYTES_PER_S = 1 << 20
 COMMAND_BYTES = 64 << 10  # what a command that was answered counts for, beside its value
@@ -27,7 +28,8 @@ _MOST_BUFFERS = 512  # of one call of the kernel
 @dataclass(frozen=True)
 class Endpoint:
     """Where a RESP server listens, and where the password is that it asks for, if any. path: a unix socket, instead of TCP.
-    folder: its data folder, where that is on this machine and known.
+    folder: its data folder, where that is on this machine and known. user: whose password it is, None for the default user. tls: None for
+    a connection in the clear. prefix: what every key of ours begins with there.
     """
 
     host: str
@@ -35,6 +37,15 @@ class Endpoint:
     password: Secret | None = None
     path: str | None = None
     folder: Path | None = None
+    user: str | None = None
+    tls: Tls | None = None
+    prefix: str = ""
+
+
+def name_of(endpoint: Endpoint) -> str:
+    """How errors and configurations call an endpoint: its path, or host:port."""
+    host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
+    return endpoint.path or f"{host}:{endpoint.port}"
 
 
 class Deadline:
@@ -133,12 +144,17 @@ class BoundedSocket(socket.socket):
                 self.setsockopt(socket.SOL_SOCKET, option, timeval)
 
 
+Connected = BoundedSocket | BoundedTlsSocket
+
+
 def _nothing(_: Any) -> int:
     return 0
 
 
-def connected(host: str, port: int, deadline: Deadline, path: str | None = None) -> BoundedSocket:
-    """A socket connected to a TCP address, or to the unix socket `path`, by the deadline. Raises OSError."""
+def connected(
+    host: str, port: int, deadline: Deadline, path: str | None = None, tls: Tls | None = None
+) -> Connected:
+    """A socket connected to a TCP address, with `tls` over TLS, or to the unix socket `path`, by the deadline. Raises OSError."""
     places: list[tuple[Any, ...]]
     if path is None:
         places = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -153,7 +169,7 @@ def connected(host: str, port: int, deadline: Deadline, path: str | None = None)
             socket.socket.settimeout(connection, max(deadline.left_s(), _LEAST_S))
             connection.connect(address)
             socket.socket.settimeout(connection, None)
-            return connection
+            return connection if tls is None else secured(connection, tls, host, deadline)
         except OSError as error:
             failure = error
         if connection is not None:

@@ -68,7 +68,7 @@ class OrderLog:
 
     def __init__(self, ledger: Ledger, name: str):
         self._ledger = ledger
-        self._prefix = _PREFIX + name.encode() + b":"
+        self._prefix = b"%b%b%b:" % (ledger.prefix, _PREFIX, name.encode())
         self._me = os.urandom(8).hex().encode()
         self._head, self._texts, self._bytes = Head(), 0, 0
         self._whole = False

@@ -1,4 +1,4 @@
-"""LMCache's own clients `redis` and `resp` for a server with a password, imported by LMCache 0.5 only.
+"""LMCache's own clients `redis` and `resp` for a server with a password or keys of others, imported by LMCache 0.5 only.
 
 LMCache takes a password in `remote_url`, `extra_config` or its server's command line, and logs all three. These are given
 where the password is, and make the same client with it, inside vLLM:
@@ -45,18 +45,40 @@ class PasswordAdapter(ConnectorAdapter):
 
         given = context.config.extra_config or {}
         secret = Secret.of({key: given.get(f"{_PREFIX}.{key}") for key in KEYS})
-        password = "" if secret is None else secret.value()
+        user, password = given.get(f"{_PREFIX}.user") or "", "" if secret is None else secret.value()
         host, port = given[f"{_PREFIX}.host"], int(given[f"{_PREFIX}.port"])
         place = {"loop": context.loop, "local_cpu_backend": context.local_cpu_backend}
         if given[f"{_PREFIX}.client"] == "redis":
-            return RedisConnector(url=f"redis://:{quote(password, safe='')}@{host}:{port}", **place)
+            who = f"{quote(user, safe='')}:{quote(password, safe='')}"
+            return RedisConnector(url=f"redis://{who}@{f'[{host}]' if ':' in host else host}:{port}", **place)
         threads = int(given.get("resp_num_threads", 8))
-        return RESPConnector(host=host, port=port, num_threads=threads, password=password, **place)
+        return RESPConnector(
+            host=host, port=port, num_threads=threads, username=user, password=password, **place
+        )
 
 
-def resp_client(host: str, port: int, num_workers: int, **reference: str) -> Any:
-    """The client that LMCache's adapter `resp` makes, too. reference: see Secret.of. Raises UserError when the password is not there."""
+def resp_client(
+    host: str, port: int, num_workers: int, user: str = "", key_prefix: str = "", **reference: str
+) -> Any:
+    """The client that LMCache's adapter `resp` makes, too; with key_prefix every key begins so. reference: see Secret.of.
+
+    Raises UserError when the password is not there.
+    """
     from lmcache.lmcache_redis import LMCacheRedisClient
 
     secret = Secret.of(reference)
-    return LMCacheRedisClient(host, port, num_workers, "", "" if secret is None else secret.value())
+    made = LMCacheRedisClient(host, port, num_workers, user, "" if secret is None else secret.value())
+    return Prefixed(made, key_prefix) if key_prefix else made
+
+
+class Prefixed:
+    """A native client of LMCache with other keys; all else is its own."""
+
+    def __init__(self, client: Any, prefix: str):
+        self._client, self._prefix = client, prefix
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._client, name)
+        if not name.startswith("submit_"):
+            return found
+        return lambda keys, *rest: found([self._prefix + key for key in keys], *rest)

@@ -15,7 +15,8 @@ from ...models.serde import SERDES
 from ...stores.base import DIRECT
 from ...stores.registry import STORES
 from .engines import Vllm
-from .texts import Folder, Name, Path, SettingName, VariableName, Words
+from .faults import fault
+from .texts import Address, Folder, MetricsUrl, Name, Path, SettingName, VariableName, Words
 from .values import (
     Boolean,
     Connections,
@@ -68,6 +69,17 @@ class ReadBy:
         return not self.connectors or connector in self.connectors
 
 
+def _named(store: Any) -> Any:
+    """A store is a word; what is said of it stands beside it."""
+    if isinstance(store, Mapping) and isinstance(store.get("kind"), str):
+        keys = ", ".join(name for name in store if name != "kind")
+        raise fault(
+            f"a store is named by a word; write store: {store['kind']}"
+            + (f", and {keys} beside it" if keys else "")
+        )
+    return store
+
+
 class Shape(Section):
     """A device that the store is held to be, to learn which one pays before it is bought."""
 
@@ -80,6 +92,45 @@ class Shape(Section):
     """What each stripe waits before its bytes move; of a connector without stripes each chunk."""
     queue_depth: OrNull[Count] = key(None, unit="stripes")
     """Stripes that the device has under way at most; null for as many as the connector has."""
+
+
+class PlaceTls(Section):
+    """How the connections to a store at a place are kept from others."""
+
+    ca_file: OrNull[Path] = None
+    """Certificates (PEM) of whoever signed the server's; null for those that the system trusts."""
+    cert_file: OrNull[Path] = None
+    """This client's own certificate (PEM), where the server asks for one; null for none."""
+    key_file: OrNull[Path] = None
+    """The certificate's key (PEM); null where it is in cert_file."""
+
+
+class Place(Section):
+    """Servers that are there already, at `addresses`: they are not started, stopped or emptied. Or the other node of the job, `node`,
+    where the job starts them."""
+
+    node: Literal["other"] | None = None
+    """other: the job has two nodes to itself, and the store's server runs on the second one, on the disk that is data_dir there; its
+    password is made for the run unless the scenario names one. It needs Slurm. null with addresses."""
+    interface: Name | None = None
+    """With node. The network interface at which the server listens there, such as ib0; null for the address that Slurm knows."""
+    addresses: Annotated[Several[Address], Field(min_length=1, max_length=64)] = optional(unit="address")
+    """valkey and kvrocks. Where the store's servers listen that are there already, host:port or [IPv6]:port: none is started or stopped,
+    keys begin with a prefix of the run, and are deleted at its end. Several share the stripes, always in this order."""
+    cluster: Boolean = False
+    """Whether the addresses are nodes of a cluster of Valkey or Kvrocks: a few are enough, since they say the others. Stripes are where
+    their hash slots are. With connectors with stripes."""
+    user: OrNull[Words] = None
+    """Whose password password_file or password_env is, of the server's access control list; null for the default user."""
+    tls: PlaceTls | None = None
+    """TLS, {} for that of the system; null for connections in the clear."""
+    consent: Boolean = False
+    """Whether everything in these servers may be deleted: they are emptied before and after each job."""
+    metrics_url: OrNull[MetricsUrl] = None
+    """Page of the Prometheus node exporter on the servers' host, which proves what was read from `metrics_device`; null for no
+    proof, without which cells of tier ssd are not valid."""
+    metrics_device: Name | None = None
+    """The block device of that host that the store's files are on, as the page names it, such as nvme0n1 or md0."""
 
 
 class Settings(Section):
@@ -103,7 +154,7 @@ class Scenario(Settings):
 
     tier: Literal["none", "dram", "ssd"]
     """Where KV that HBM lost lives; `none` computes it again."""
-    store: StoreName = optional()
+    store: Annotated[StoreName, BeforeValidator(_named)] = optional()
     """What holds KV. Tier dram takes dram or valkey, tier ssd takes files, rocksdb, kvrocks, or with engine
     vllm LMCache's own fs_native, raw_block and nixl (connector mp) and mooncake; with a `data_dir` on a tmpfs these are of
     tier dram too."""
@@ -193,10 +244,12 @@ class Scenario(Settings):
     """Whether the KV of answers is saved. Engine vllm tries it out; a cell whose engine does otherwise is
     invalid (LMCache's server before 0.5.6 always saves it)."""
     password_file: Annotated[Path | None, ReadBy()] = None
-    """valkey, kvrocks. File of one line with the password that the server asks for, mode 600; it is read
+    """valkey, kvrocks, rocksdb. File of one line with the password that the server asks for, mode 600; it is read
     where it is used, and nothing that a run writes has it. null for a server without a password."""
     password_env: Annotated[VariableName | None, ReadBy()] = None
-    """valkey, kvrocks. The same, with the name of an environment variable instead of a file."""
+    """valkey, kvrocks, rocksdb. The same, with the name of an environment variable instead of a file."""
+    place: Annotated[Place | None, ReadBy()] = None
+    """Where the store is there already; null for one that the job starts on this machine."""
     preset: Name | None = None
     """kvrocks. Name of a file in config/kvrocks whose settings, environment and ignored_settings are
     taken first; null for none."""

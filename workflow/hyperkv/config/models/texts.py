@@ -45,7 +45,16 @@ _GIT_URL = Rule(
     r"((https?|ssh|git|file)://[^\s{}<>-]|[A-Za-z0-9_.]+@[A-Za-z0-9][A-Za-z0-9.-]*:|/|~|[.])[^\s{}<>]*",
     "a URL that begins with https://, http://, ssh://, git:// or file://, user@host:path or a folder, without blanks or { } < >",
 )
+_ADDRESS = Rule(
+    r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?):([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])",
+    "host:port or [IPv6]:port, the port from 1 to 65535, without a scheme, user or password",
+)
+_METRICS_URL = Rule(
+    r"http://[^\s{}<>@/?#]+(/[^\s{}<>@?#]*)?",
+    "a URL that begins with http://, without blanks, a user or a query",
+)
 RULES = {"path": _PATH, "folder": _FOLDER, "name": _NAME, "key": _NAME, "URL": _URL, "git URL": _GIT_URL}
+RULES |= {"address": _ADDRESS, "metrics URL": _METRICS_URL}
 PATHS = ("path", "folder")
 _LONGEST_NAME, _LONGEST_PATH = 255, 4000  # bytes; Linux takes paths of 4,095, and something comes below
 FREE = ("text", "words", "the parameter's")  # units of texts that may be anything on one line
@@ -89,6 +98,8 @@ Folder = Annotated[str, _unit("folder"), AfterValidator(matches("folder")), Befo
 Name = Annotated[str, _unit("name"), AfterValidator(matches("name"))]
 Key = Annotated[str, _unit("key"), AfterValidator(matches("key"))]
 Url = Annotated[str, _unit("URL"), AfterValidator(matches("URL"))]
+Address = Annotated[str, _unit("address"), AfterValidator(matches("address"))]
+MetricsUrl = Annotated[str, _unit("metrics URL"), AfterValidator(matches("metrics URL"))]
 GitUrl = Annotated[str, _unit("git URL"), AfterValidator(matches("git URL"))]
 Words = Annotated[str, Field(json_schema_extra={"unit": "text"})]
 VariableName = Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$", json_schema_extra={"unit": "name"})]

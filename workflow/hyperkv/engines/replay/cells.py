@@ -19,7 +19,7 @@ from ...connectors.gated import gated
 from ...models.geometry import Geometry
 from ...models.gpu import GpuModel, load_gpu
 from ...records.effective import Effective, asked_of
-from ...records.evidence import Evidence, excess, judge, shape_evidence
+from ...records.evidence import Evidence, judge, shape_evidence
 from ...records.kinds.cell import Cell, RequestColumns, Values
 from ...workloads import Conversation, longest_context
 from ...workloads.chunks import chain_keys
@@ -96,10 +96,9 @@ def measure_cell(cell: CellSpec) -> Cell:
         store_before=window.details_before,
         store_after=window.details_after,
         notes=[
-            *window.notes,
+            *window.notes_of(evidence),
             *_connector_notes(each),
             *(gating.told for gating in gatings if gating is not None),
-            *excess(evidence),
             *workload_notes(cell.spec["workload"]),
         ],
         start_s=start_s,

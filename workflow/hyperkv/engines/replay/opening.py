@@ -36,11 +36,14 @@ def start_tiers(
         return [[] for _ in range(cell.engines)], 0.0
     started = time.perf_counter()
     value_bytes = cell.share.stored_bytes(scenario["chunk_tokens"])
-    check_room(cell, saved_bytes(cell, conversations))
+    saved = saved_bytes(cell, conversations)
+    check_room(cell, saved)
 
     def tier(name: str, store: str, connector: str, capacity_bytes: int | None, bottom: bool) -> Tier:
         uses = SecondUse() if bottom and scenario.get("save") == "second_use" else None
         opened = open_store(cell, store, value_bytes, capacity_bytes, stack, bottom)
+        if bottom:
+            opened.require_room(saved)
         options = options_of(connector, scenario) if bottom else {}
         made = make_connector(connector, opened, scenario["connections"], scenario["timeout_s"], **options)
         evicts = scenario["page_cache"] == "evict"

@@ -23,7 +23,7 @@ from ...machine.processes import OwnedProcess
 from ...machine.watch import ProcessFailed, ProcessLate, run_watched
 from ...models.gpus import VISIBLE
 from ...records.effective import not_as_asked
-from ...records.evidence import excess, judge
+from ...records.evidence import judge
 from ...records.kinds.cell import Cell, Pass, Single, Values
 from ...workloads import Conversation
 from ...workloads.factory import workload_notes
@@ -172,8 +172,7 @@ def measure_load(cell: CellSpec, running: Running) -> Cell:
         store_before=window.details_before,
         store_after=window.details_after,
         notes=[
-            *window.notes,
-            *excess(evidence),
+            *window.notes_of(evidence),
             *from_buffer(cell, evidence),
             *of_gate(cell, log),
             *log.by_get,

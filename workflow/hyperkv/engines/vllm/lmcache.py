@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from ....plugin.lmcache_striped.deadline import Endpoint
+from ....plugin.lmcache_striped.deadline import Endpoint, name_of
 from ...base.errors import UserError
 from ...connectors.gated import gate_keys
 from ...connectors.registry import STRIPED_INSIDE, STRIPED_SERVED, library_of
@@ -22,6 +22,7 @@ from ...models.serde import require_serde
 from ...stores.base import DIRECT
 from ...stores.held import Held
 from ...stores.registry import store_class
+from .placed import require_placed
 
 # What LMCache's own program does; the module cannot be run by itself in 0.5.0.
 COMMAND = "from lmcache.cli.main import main; main()"
@@ -101,6 +102,8 @@ def check(
     if scenario.get("shape") and connector not in STRIPED_SERVED:
         choices = " or ".join(STRIPED_SERVED)
         raise UserError(f"{where}: shape: one process has to move all that a device does; choose {choices}")
+    if scenario.get("place"):
+        require_placed(scenario, where)
     if scenario.get("serde"):
         require_serde(scenario["serde"], device, _held(scenario) == "pool", f"{where}: serde: ")
     pool = buffer_bytes(scenario, staging_bytes)
@@ -196,7 +199,7 @@ def inprocess_config(
         (endpoint,) = endpoints
         config |= {"remote_serde": "naive"}
         if endpoint.password is None:
-            config["remote_url"] = f"{scenario['connector']}://{endpoint.host}:{endpoint.port}"
+            config["remote_url"] = f"{scenario['connector']}://{name_of(endpoint)}"
         else:
             config["remote_storage_plugins"] = [_WITH_PASSWORD]
             config["extra_config"] |= _plugin_keys(
@@ -236,7 +239,7 @@ def _stripes(
     scenario: Mapping[str, Any], staging_bytes: int, endpoints: Sequence[Endpoint], ranks: int = 1
 ) -> dict[str, Any]:
     """Keys of the plugin's cache_settings.py. Half of a rank's buffer may wait to be saved, the rest is for loads."""
-    places = (f"unix:{each.path}" if each.path else f"{each.host}:{each.port}" for each in endpoints)
+    places = (f"unix:{each.path}" if each.path else name_of(each) for each in endpoints)
     own = {
         "endpoints": ",".join(places),
         "connections": scenario["connections"],
@@ -255,12 +258,20 @@ def _stripes(
         optional |= {"dirs": ",".join(str(each.folder) for each in endpoints), "read": scenario.get("read")}
     optional |= gate_keys(scenario)
     own |= {key: value for key, value in optional.items() if value is not None}
-    return own | _reference(endpoints[0])
+    if (tls := endpoints[0].tls) is not None:
+        own |= {"tls": True, **{f"tls_{name}": path for name, path in tls.keys().items()}}
+    return own | _shared(endpoints[0])
 
 
 def _reference(endpoint: Endpoint) -> dict[str, str]:
     """Where LMCache's processes find a server's password, as keys; the password itself would be in their logs and words."""
-    return {} if endpoint.password is None else endpoint.password.keys()
+    user = {} if endpoint.user is None else {"user": endpoint.user}
+    return user | ({} if endpoint.password is None else endpoint.password.keys())
+
+
+def _shared(endpoint: Endpoint) -> dict[str, str]:
+    """That, and what every key begins with in a server that others use as well."""
+    return _reference(endpoint) | ({"key_prefix": endpoint.prefix} if endpoint.prefix else {})
 
 
 def rendered(config: Mapping[str, Any]) -> str:
@@ -322,15 +333,23 @@ def _l2_adapter(
             "class_name": "StripedL2Client",
             "adapter_params": _stripes(scenario, staging_bytes, endpoints),
         }
+    if scenario.get("place") and scenario["place"]["cluster"]:
+        return {
+            "type": "valkey",
+            "startup_nodes": ",".join(map(name_of, endpoints)),
+            "cluster_mode": True,
+            "key_prefix": endpoints[0].prefix,
+            "num_workers": scenario["connections"],
+        }
     (endpoint,) = endpoints
     where = {"host": endpoint.host, "port": endpoint.port, "num_workers": scenario["connections"]}
-    if endpoint.password is None:
+    if not (shared := _shared(endpoint)):
         return {"type": "resp", **where}
     return {
         "type": "native_plugin",
         "module_path": "lmcache_striped.password",
         "class_name": "resp_client",
-        "adapter_params": {**where, **_reference(endpoint)},
+        "adapter_params": {**where, **shared},
     }
 
 

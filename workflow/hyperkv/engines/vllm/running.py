@@ -158,11 +158,11 @@ class Running:
             block = block_device_bytes(self.counted_at)
             return Moved(None, written, None if block is None else block[0])
         counted = self.store.counters()
-        read = counted.process.device_read_bytes or 0
+        from_device = counted.process.device_read_bytes
         if self.counted_at is not None:
             block = block_device_bytes(self.counted_at)
-            read = 0 if block is None else block[0]
-        return Moved(counted.served_bytes, counted.taken_bytes or 0, read)
+            from_device = 0 if block is None else block[0]
+        return Moved(counted.served_bytes, counted.taken_bytes or 0, from_device)
 
     def saved_bytes(self) -> int:
         """Bytes saved until now (see Moved)."""

@@ -13,12 +13,12 @@ from typing import Any
 import psutil
 import requests
 
+from ...base import direct_http
 from ...base.errors import StoreError, UserError
 from ...machine.environment import nvidia_smi
 from ...machine.processes import LOOPBACK, OwnedProcess
 from ...records.effective import Effective
 from ...stores.reach import beyond_loopback
-from . import direct_http
 from .failures import cause, engine_error
 from .metrics import counters
 from .told import lmcache_facts, unknown_keys, vllm_facts

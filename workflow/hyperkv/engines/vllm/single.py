@@ -18,13 +18,14 @@ from typing import Literal
 import numpy as np
 import requests
 
+from ...base import direct_http
 from ...cells.cell import CellSpec, frame
 from ...connectors.gated import curve_in, gated
 from ...records.effective import not_as_asked
 from ...records.evidence import quotient, served_from_ram
 from ...records.kinds.cell import Pass, Single
 from ...stores.registry import store_class
-from . import aiperf, direct_http, lmcache
+from . import aiperf, lmcache
 from .command import MODEL_NAME
 from .lmcache_log import transfers
 from .running import ANSWER_TOKENS, Running, asked, context_tokens
@@ -191,7 +192,8 @@ def device_faults(again: Pass, cell: CellSpec) -> list[str]:
     """Of tier ssd, what says that a prompt came from RAM: from the page cache or what the store has not written yet."""
     least = cell.spec["evidence"]["device_share_min"]
     share = quotient(again.device_read_bytes, again.cached_tokens * cell.stored_bytes_per_token)
-    if cell.scenario["tier"] != "ssd" or share is None or share >= least:
+    is_known = again.device_read_bytes is not None or not again.cached_tokens
+    if cell.scenario["tier"] != "ssd" or (is_known and (share is None or share >= least)):
         return []
     return [f"a prompt of {again.prompt_tokens} tokens was {served_from_ram(share, least)}"]
 

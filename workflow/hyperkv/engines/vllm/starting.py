@@ -64,6 +64,7 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
     if scenario["tier"] != "none" and not store_class(scenario["store"]).held_by_engine:
         value_bytes = share.value_bytes(chunk_tokens)
         store = open_store(cell, scenario["store"], value_bytes, scenario["capacity_bytes"], stack)
+        store.require_room(saved)
     built = built_environments(cell.spec).get("engine", {})
     base = _Base(cell, settings, store, model_dir, saved, built)
     each, held = zip(*(_engine(base, number) for number in range(cell.engines)), strict=True)

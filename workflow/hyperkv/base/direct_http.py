@@ -1,4 +1,4 @@
-"""Requests to servers on loopback: past every proxy, without what a user's ~/.netrc says of the host, and over in time."""
+"""Requests to servers of a measurement: past every proxy, without what a user's ~/.netrc says of the host, and over in time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
-from ....plugin.lmcache_striped.deadline import BoundedSocket, Deadline, connected
+from ...plugin.lmcache_striped.deadline import Connected, Deadline, connected
 
 _ANSWER_BYTES = 16 << 20
 
@@ -38,7 +38,7 @@ class _Bounded(HTTPAdapter):
         deadline = self._deadline
 
         class Connection(HTTPConnection):
-            def _new_conn(self) -> BoundedSocket:
+            def _new_conn(self) -> Connected:
                 try:
                     return connected(self.host, self.port, deadline)
                 except TimeoutError as error:
