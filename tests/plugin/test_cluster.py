@@ -392,12 +392,16 @@ def test_nodes_that_send_a_command_to_and_fro(word, client):
     one, other, keys = ClusterPeer(), ClusterPeer(), new_keys(1)
     one.reply, other.reply = (b"-%b 7 127.0.0.1:%d" % (word.encode(), peer.port) for peer in (other, one))
     lines: list[str] = []
-    with cached(one.endpoint, lines=lines, retry_s=0.001, library=client) as cache:
-        assert cache.present(keys) == [False]
-        assert hits(cache, keys) == [False]
-        assert not save(cache, keys)
+    for call in (
+        lambda cache: any(cache.present(keys)),
+        lambda cache: any(hits(cache, keys)),
+        lambda cache: save(cache, keys),
+    ):
+        with cached(one.endpoint, lines=lines, library=client) as cache:
+            assert not call(cache)
+    assert len(lines) == 3
     assert all(f"answered: {word} 7" in line for line in lines)
-    assert one.commands + other.commands <= 3 * 2 * STRIPES * 6
+    assert 3 * 5 <= one.commands + other.commands <= 3 * STRIPES * (1 + 2 * 5)
 
 
 @pytest.mark.parametrize("address", [("192.0.2.7", 7000), ("nowhere.invalid", 7000)])
