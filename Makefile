@@ -26,6 +26,10 @@ endif
 ifeq ($(shell id -un 2> /dev/null),)
   export LOGNAME ?= uid$(shell id -u)
 endif
+# At every start Snakemake's plugin asks a Slurm that is installed, and waits nine seconds where none answers.
+ifeq ($(PROFILE),)
+  export SLURM_CONF ?= /dev/null
+endif
 ACTIVATE = . .venv/bin/activate &&
 # A file of what a module prints, and the one that was there when it fails.
 printed = $(ACTIVATE) python -m workflow.hyperkv.$(1) > $(2).new && mv $(2).new $(2)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from workflow.hyperkv.predict.predict_formats import seconds_per_gb
 from workflow.hyperkv.records.frames import read_jsonl
 from workflow.hyperkv.tables.bits import quality
 
@@ -24,3 +25,12 @@ def test_the_pages_numbers_are_those_of_the_records():
     assert len(asked) >= 8
     for record in asked:
         assert row(quality(record, records[record["control"]])) in page, record["format"]
+
+
+def test_the_pages_seconds_are_those_of_a_gpu_box():
+    page = Path("docs/bits.md").read_text()
+    timed = [record for record in read_jsonl(sorted(KEPT.parent.glob("speed-*.jsonl"))) if record["encode_s"]]
+    assert len(timed) == 7
+    for record in timed:
+        encode_s, decode_s = seconds_per_gb(record)
+        assert f"| `{record['format']}` | {encode_s:.2f} | {decode_s:.2f} |" in page

@@ -441,10 +441,15 @@ def test_every_rules_command_has_the_values_as_words(odd_checkout):
         "engine": "vllm",
         "experiment.active_conversations": None,
         "loadgen.python": keys["vllm.pairs.reference.python"],
+        "bits.speed": str(folder / "speed.jsonl"),
+        "vllm.model_dir": str(folder),
     }
+    (folder / "speed.jsonl").touch()
+    (folder / "tokenizer.json").touch()
     config = changed_by(TINY, keys | vllm)
     checkout.configure(config)
-    targets = ["all", "provision_array", "inspect_array", "baseline_array", "--dry-run", "--printshellcmds"]
+    targets = ["all", "bits", "provision_array", "inspect_array", "baseline_array"]
+    targets += ["--dry-run", "--printshellcmds"]
     status, output = checkout.snakemake(*targets)
     assert status == 0, output
     commands = re.findall(r"^Shell command: (.*)$", output, re.MULTILINE)
@@ -461,7 +466,9 @@ def test_every_rules_command_has_the_values_as_words(odd_checkout):
     layers = [yaml.safe_load(Path(name).read_text()) for name in CONFIGS[:2]]
     whole = checked(merged(*layers, config))
     assert {sweep_spec(whole, "valkey_resp"), recommend_spec(whole), baseline_spec(whole)} <= set(said)
-    assert {keys["data_dir"], keys["claims"], keys["vllm.pairs.reference.python"]} <= set(said)
+    assert {keys["data_dir"], keys["claims"], keys["vllm.pairs.reference.python"], vllm["bits.speed"]} <= set(
+        said
+    )
 
 
 @pytest.mark.slow

@@ -37,7 +37,7 @@ rule predict_formats:
         code=code("predict.predict_formats"),
         spec=spec("predict_formats"),
         asked=asked,
-        speed=lambda wildcards, input: ["--speed", *input.speed] if input.speed else [],
+        speed=lambda wildcards, input: ["--speed", input.speed] if input.speed else [],
     shell:
         "python -m workflow.hyperkv.predict.predict_formats --spec {params.spec:q} --asked {params.asked:q}"
         " --bits {input.bits:q} {params.speed:q} --out {output:q} 2> {log:q}"
