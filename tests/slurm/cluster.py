@@ -23,6 +23,7 @@ PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scance
 PACKAGES = "slurmctld slurmd slurm-client munge"
 ETC = Path("/etc/slurm")
 NODE = socket.gethostname().partition(".")[0]
+OTHER, OTHER_ADDRESS = f"{NODE}-store", "127.0.0.2"
 CPUS, MEMORY_MB = 4, 8000
 
 # Accounting, cgroups and PAM are left out: a machine without systemd has none of them. Finished jobs stay in squeue
@@ -33,16 +34,15 @@ SlurmctldHost={node}(127.0.0.1)
 SlurmUser=root
 SlurmdUser=root
 SlurmctldPort={controller_port}
-SlurmdPort={node_port}
 SrunPortRange={srun_ports}
 CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
 AuthType=auth/munge
 CredType=cred/munge
 AuthInfo=socket={folder}/munge.sock
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool-%n
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
@@ -60,12 +60,13 @@ KillWait=10
 InactiveLimit=0
 SlurmdParameters=config_overrides
 GresTypes=gpu
-NodeName={node} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory_mb} Gres=gpu:1 Feature=testbed State=UNKNOWN
-PartitionName=main Nodes={node} Default=YES MaxTime=UNLIMITED DefaultTime=10 DefMemPerCPU=200 OverSubscribe=NO State=UP
+NodeName={node} NodeAddr=127.0.0.1 Port={node_port} CPUs={cpus} RealMemory={memory_mb} Gres=gpu:1 Feature=testbed State=UNKNOWN
+NodeName={other} NodeAddr={other_address} Port={other_port} CPUs={cpus} RealMemory={memory_mb} Gres=gpu:1 State=UNKNOWN
+PartitionName=main Nodes={node},{other} Default=YES MaxTime=UNLIMITED DefaultTime=10 DefMemPerCPU=200 OverSubscribe=NO State=UP
 """
 _GRES_CONF = """\
 AutoDetect=off
-NodeName={node} Name=gpu File=/dev/null
+NodeName={node},{other} Name=gpu File=/dev/null
 """
 
 
@@ -163,16 +164,19 @@ def started() -> Iterator[Cluster]:
 
 @contextlib.contextmanager
 def _daemons(folder: Path) -> Iterator[Cluster]:
-    for name in ("state", "spool"):
+    for name in ("state",):
         (folder / name).mkdir(parents=True)
     folder.chmod(0o755)
     values = {
         "node": NODE,
+        "other": OTHER,
+        "other_address": OTHER_ADDRESS,
         "folder": folder,
         "cpus": CPUS,
         "memory_mb": MEMORY_MB,
         "controller_port": free_port(),
         "node_port": free_port(),
+        "other_port": free_port(),
         "srun_ports": "40000-41000",
     }
     (folder / "slurm.conf").write_text(_SLURM_CONF.format(**values))
@@ -188,8 +192,11 @@ def _daemons(folder: Path) -> Iterator[Cluster]:
         eventually((folder / "munge.sock").exists)
         stack.enter_context(_daemon(cluster, folder, "slurmctld", "-D"))
         eventually(lambda: "is UP" in _says(cluster, "scontrol", "ping"))
-        stack.enter_context(_daemon(cluster, folder, "slurmd", "-D"))
-        eventually(lambda: _says(cluster, "sinfo", "-h", "-o", "%t").strip() == "idle")
+        stack.enter_context(_daemon(cluster, folder, "slurmd", "-D", "-N", NODE))
+        stack.enter_context(_daemon(cluster, folder, *_as_another_node(folder)))
+        eventually(
+            lambda: _says(cluster, "sinfo", "-h", "-N", "-p", "main", "-o", "%t").split() == ["idle"] * 2
+        )
         stack.callback(_end_jobs, cluster, folder)
         yield cluster
 
@@ -221,6 +228,14 @@ def _daemon(cluster: Cluster, folder: Path, *command: str) -> Iterator[None]:
 def _end_with_parent() -> None:
     """Let SIGTERM end this process when the tests are killed (prctl(2), PR_SET_PDEATHSIG)."""
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
+def _as_another_node(folder: Path) -> list[str]:
+    """The command of a slurmd in namespaces of its own, where this machine has the other node's name and address."""
+    hosts = folder / "hosts"
+    hosts.write_text(f"127.0.0.1 localhost {NODE}\n{OTHER_ADDRESS} {OTHER}\n")
+    become = f"mount --bind {hosts} /etc/hosts && hostname {OTHER} && exec slurmd -D -N {OTHER}"
+    return ["unshare", "--uts", "--mount", "sh", "-c", become]
 
 
 @contextlib.contextmanager

@@ -3,15 +3,12 @@
 The node has four CPUs and memory for all of its jobs at once, so that only what they ask for keeps them apart.
 """
 
-import contextlib
 import csv
 import itertools
 import json
 import os
 import signal
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -21,12 +18,11 @@ from tests.helpers import eventually
 from tests.workflow_helpers import Checkout, changed
 from workflow.hyperkv.records.record_file import read_records
 
-from .cluster import CPUS, NODE, Cluster, Job, Unavailable, started
+from .cluster import CPUS, NODE, Cluster, Job
+from .runs import CONFIGS, PROFILE, Run, is_running, neighbour, new_checkout, run, snakemake
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 
-PROFILE = "workflow/profiles/slurm"
-CONFIGS = ["config/scenarios.yaml", "config/config.yaml", "config/smoke.yaml", "tiny.yaml"]
 # On top of smoke.yaml, every stage once. The stores' files are on the node's own disk.
 STORY: dict[str, Any] = {
     "data_dir": "$TMPDIR/hyperkv",
@@ -53,79 +49,6 @@ LONG = changed(
         "evidence": {"device_share_min": 0},
     },
 )
-# What a user edits, here for a small node without accounting.
-EDITS = {
-    "#slurm-status-command: squeue": "slurm-status-command: squeue",
-    "status-checks: 20": "status-checks: 2",
-    "mem_mb: 64000": "mem_mb: 2000",
-    "testbed: 1": "testbed: 20",
-    "#constraint: testbed": "constraint: testbed",
-    "slurm_extra: --exclusive": f"slurm_extra: --exclusive --nodelist={NODE}",
-    "profile_limits: *testbed": "profile_limits: {<<: *testbed, gpu: 1}",
-}
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    """A Slurm of this machine alone."""
-    with contextlib.ExitStack() as stack:
-        try:
-            yield stack.enter_context(started())
-        except Unavailable as why:
-            pytest.skip(str(why))
-
-
-def new_checkout(folder: Path, config: dict[str, Any], edits: dict[str, str] = EDITS) -> Checkout:
-    """A checkout with an edited profile; its nodes' own disk lies beside it."""
-    checkout = Checkout.new(folder / "checkout", config)
-    profile = checkout / PROFILE / "profile.yaml"
-    text = profile.read_text()
-    for shipped, edited in edits.items():
-        assert shipped in text, shipped
-        text = text.replace(shipped, edited, 1)
-    profile.write_text(text)
-    (folder / "node-disk").mkdir()
-    return checkout
-
-
-@contextlib.contextmanager
-def snakemake(cluster: Cluster, checkout: Checkout, *targets: str) -> Iterator[Any]:
-    """snakemake as a user starts it on a login node: the process."""
-    argv = ["-m", "snakemake", *targets, "--workflow-profile", PROFILE, "--configfile", *CONFIGS]
-    own = {"TMPDIR": str(checkout.folder.parent / "node-disk"), "OMP_NUM_THREADS": "1"}
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in (cluster.environment | own).items():
-            patch.setenv(name, value)
-        with checkout.start(*argv) as process:
-            yield process
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run that ended: exit status, output, and its jobs."""
-
-    status: int
-    output: str
-    jobs: list[Job]
-
-
-def run(cluster: Cluster, checkout: Checkout, *targets: str) -> Run:
-    """snakemake to its end; no job is left in the queue."""
-    before = {job.job_id for job in cluster.jobs()}
-    with snakemake(cluster, checkout, *targets) as process:
-        output, _ = process.communicate(timeout=600)
-    assert not cluster.queued(), output
-    return Run(process.returncode, output, [job for job in cluster.jobs() if job.job_id not in before])
-
-
-def is_running(cluster: Cluster) -> bool:
-    return any(job.comment and job.state == "RUNNING" for job in cluster.jobs())
-
-
-def neighbour(cluster: Cluster, seconds: int) -> int:
-    """Submit somebody else's job, one that shares its node with anybody; its id."""
-    words = ["sbatch", "--parsable", "-n1", "--mem=100", "-t1", "-o/dev/null", f"--wrap=sleep {seconds}"]
-    return int(cluster.call(*words))
 
 
 @dataclass(frozen=True)
@@ -217,6 +140,7 @@ def test_measuring_jobs_share_the_node_with_nobody(story):
 
 def test_jobs_ask_for_what_the_profile_says(story):
     jobs = {job.comment: job.words for job in story.failed.jobs if job.comment}
+    assert {words["NumNodes"] for words in jobs.values()} == {"1"}
     assert {words["Features"] for words in jobs.values()} == {"testbed"}
     assert {words["ReqNodeList"] for words in jobs.values()} == {NODE}
     assert {words["MinMemoryNode"] for words in jobs.values()} == {"2000M"}

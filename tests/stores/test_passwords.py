@@ -34,7 +34,7 @@ from workflow.plugin.lmcache_striped.deadline import Endpoint
 from workflow.plugin.lmcache_striped.secret import Secret
 
 WORD = 'pa "ss\\ #1 é'
-SERVERS = [offered("valkey"), offered("kvrocks")]
+SERVERS = [offered("valkey"), offered("kvrocks"), "rocksdb"]
 
 
 @pytest.fixture
@@ -227,8 +227,8 @@ def with_scenario(**keys):
         ({"password_env": "NOT_THERE"}, r"config: scenarios\.v\.password_env: \$NOT_THERE has no password"),
         ({"password_file": "/a", "password_env": "B"}, r"config: scenarios\.v\.password_env: password_file"),
         (
-            {"store": "rocksdb", "tier": "ssd", "password_env": "PATH"},
-            r"config: scenarios\.v\.password_env: store rocksdb asks for no password; leave it out",
+            {"store": "files", "connector": "inprocess", "tier": "ssd", "password_env": "PATH"},
+            r"config: scenarios\.v\.password_env: store files asks for no password; leave it out",
         ),
         ({"password_env": "1 2"}, r"config: scenarios\.v\.password_env: '1 2' is wrong"),
     ],

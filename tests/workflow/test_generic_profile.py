@@ -83,6 +83,7 @@ def test_ctrl_c_ends_jobs_and_their_servers(pbs, tmp_path):
     [
         ("slurm", "{}", {"none_reference": "gpu=1", "dram": "gpu=1"}),
         ("generic", "{}", {"none_reference": "gpu=1", "dram": "gpu=1"}),
+        ("kubernetes", "{}", {"none_reference": "gpu=1", "dram": "gpu=1"}),
         (
             "slurm",
             "{vllm: {tensor_parallel: 2}, scenarios: {none_reference: {vllm: {tensor_parallel: 4}}}}",

@@ -11,6 +11,9 @@ rule measure_scenario:
     threads: whole_machine
     resources:
         gpu=gpus,
+        gres=gres,
+        nodes=nodes,
+        tasks=tasks,
         testbed=1,
     params:
         code=stage_code("measure_scenario"),

@@ -25,10 +25,13 @@ from tests.stores.servers import (
     running,
 )
 from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.base.secret import write_private
 from workflow.hyperkv.machine.processes import free_port
 from workflow.hyperkv.stores import resp_protocol
 from workflow.hyperkv.stores.rocksdb import keys as rocksdb_keys
 from workflow.hyperkv.stores.rocksdb import options as rocksdb_options
+
+NOAUTH = b"-NOAUTH Authentication required.\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -203,6 +206,25 @@ def test_auth_and_reset(server):
     with server.connect() as sock:
         sock.sendall(b"RESET\r\nAUTH x\r\nQUIT\r\n")
         assert receive_all(sock).startswith(b"+RESET\r\n-ERR AUTH <password> called without any password")
+
+
+def test_a_server_with_a_password_answers_nobody_else(tmp_path):
+    write_private(tmp_path / "word", "pa ss é\n")
+    with (
+        running(tmp_path / "db", "--password-file", str(tmp_path / "word")) as server,
+        server.connect() as sock,
+    ):
+        sock.sendall(b"GET a\r\nHELLO 3\r\nAUTH pa\r\nNOT THERE\r\n")
+        assert receive(sock, 2 * len(NOAUTH)).split(b"\r\n")[:2] == [NOAUTH[:-2]] * 2
+        assert receive(sock, 10) == b"-WRONGPASS"
+        sock.sendall(encode([b"AUTH", b"another", "pa ss é".encode()]))
+        sock.sendall(encode([b"HELLO", b"2", b"AUTH", b"default", "pa ss é".encode()]))
+        sock.sendall(
+            b"SET a b\r\nRESET\r\nGET a\r\n" + encode([b"AUTH", "pa ss é".encode()]) + b"GET a\r\nQUIT\r\n"
+        )
+        answers = receive_all(sock)
+        assert answers.count(b"WRONGPASS") == 1
+        assert answers.endswith(b"+OK\r\n+RESET\r\n" + NOAUTH + b"+OK\r\n$1\r\nb\r\n+OK\r\n")
 
 
 def test_replies_do_not_wait_for_the_rest_of_the_next_request(server):

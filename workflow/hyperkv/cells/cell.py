@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from ..stores.registry import make_store, store_class
 from ..workloads import repeat_seed
 
 _BOUND_FACTOR = 1.1
+_LOWER = "set a lower {} or take a smaller workload"
 _COMPACTING_FACTOR = 2.0  # a log-structured store holds a value twice while it compacts
 
 
@@ -40,6 +42,7 @@ class CellSpec:
 
     spec: the scenario's slice of the config. load: clients or requests/s. repeat: from 1. logs: folder for
     servers' output. folder: the job's own, where its stores put their files; None where nothing is measured (`with_folder`).
+    elsewhere: the other node, where its store is; None for a store of this machine.
     """
 
     spec: dict[str, Any]
@@ -47,6 +50,7 @@ class CellSpec:
     repeat: int
     logs: Path
     folder: Path | None = None
+    elsewhere: Any = None
 
     @property
     def scenario(self) -> dict[str, Any]:
@@ -61,12 +65,21 @@ class CellSpec:
     @property
     def data_dir(self) -> Path:
         """The folder whose disk is measured: the scenario's own, else the config's."""
-        return data_dir_of(self.scenario.get("data_dir") or self.spec["data_dir"])
+        return data_dir_of(self.data_dir_text)
+
+    @property
+    def data_dir_text(self) -> str:
+        """The same as the configuration has it."""
+        return self.scenario.get("data_dir") or self.spec["data_dir"]
 
     def with_folder(self, stack: contextlib.ExitStack) -> CellSpec:
         """The same cell with a new folder of its own on data_dir; `stack` removes it. Raises UserError."""
         what = f"{self.scenario['name']}, repeat {self.repeat}"
-        return replace(self, folder=stack.enter_context(own_folder(self.data_dir, what)))
+        cell = replace(self, folder=stack.enter_context(own_folder(self.data_dir, what)))
+        if (node := self.scenario.get("node")) is None:
+            return cell
+        log = self.logs / f"{self.scenario['name']}-{self.repeat}-node.log"
+        return replace(cell, elsewhere=stack.enter_context(_elsewhere(node, self.data_dir_text, what, log)))
 
     @property
     def directory(self) -> Path:
@@ -100,6 +113,11 @@ class CellSpec:
         return replace(self, load=load)
 
 
+def _elsewhere(node: Mapping[str, Any], data_dir: str, what: str, log: Path) -> Any:
+    """The other node of this job; imported where a scenario's store is there, as a store's own module is."""
+    return import_module("workflow.hyperkv.stores.elsewhere.store").opened(node, data_dir, what, log)
+
+
 class StoreWindow:
     """A store's counters, and the block device's, over the part of a run that counts.
 
@@ -115,13 +133,9 @@ class StoreWindow:
         self.block: tuple[int, int] | None = None
         self.notes: list[str] = []
 
-    @property
-    def _elsewhere(self) -> bool:
-        """Whether the store's files are on no device of this machine."""
-        return self._store is not None and self._store.config.place is not None
-
     def _block_bytes(self) -> tuple[int, int] | None:
-        return None if self._elsewhere else block_device_bytes(self._directory)
+        told = block_device_bytes if self._store is None else self._store.block_bytes
+        return told(self._directory)
 
     def begin(self) -> None:
         """Take the counters. Raises StoreDied or StoreError."""
@@ -177,9 +191,13 @@ class StoreWindow:
             found["served_bytes"] += files.file_bytes
         return found
 
+    @property
+    def _placed(self) -> bool:
+        return self._store is not None and self._store.config.place is not None
+
     def notes_of(self, evidence: Evidence) -> list[str]:
         """The store's notes, and what the evidence says of its counters."""
-        return [*self.notes, *excess(evidence), *(mixed_in(evidence) if self._elsewhere else [])]
+        return [*self.notes, *excess(evidence), *(mixed_in(evidence) if self._placed else [])]
 
 
 def gate_evidence(counts: GateCounts | None) -> dict[str, Any]:
@@ -195,6 +213,9 @@ def gate_evidence(counts: GateCounts | None) -> dict[str, Any]:
 
 def frame(cell: CellSpec, geometry: Geometry) -> dict[str, Any]:
     """What Cell and Single say of themselves: identity, configuration, environment."""
+    where = environment(cell.data_dir)
+    if cell.elsewhere is not None:
+        where["store_node"] = cell.elsewhere.environment
     return {
         "engine": cell.spec["engine"],
         "scenario": cell.scenario["name"],
@@ -207,7 +228,7 @@ def frame(cell: CellSpec, geometry: Geometry) -> dict[str, Any]:
         "kv_bytes_per_token": geometry.kv_bytes_per_token,
         "chunk_bytes": cell.share.stored_bytes(cell.scenario["chunk_tokens"]),
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": environment(cell.data_dir) | built_environments(cell.spec),
+        "environment": where | built_environments(cell.spec),
     }
 
 
@@ -230,6 +251,8 @@ def open_store(
     log = cell.logs / f"{scenario['name']}-{cell.repeat}-{name}.log"
     place = (cell.directory / name, value_bytes, log, capacity_bytes)
     config = StoreConfig.of(scenario, *place) if bottom else StoreConfig(*place)
+    if bottom and cell.elsewhere is not None:
+        return stack.enter_context(cell.elsewhere.store(name, config))
     return stack.enter_context(make_store(name, config))
 
 
@@ -247,10 +270,14 @@ def check_room(cell: CellSpec, saved_bytes: int, buffer_bytes: int = 0) -> None:
     keys = "dram_pool_bytes" if scenario["dram_pool_bytes"] else "vllm.staging_bytes" if buffer_bytes else ""
     in_ram = store_class(scenario["store"]).bound_key == "capacity_bytes"
     if in_ram and not elsewhere and not _on_disk(scenario):
-        needed += min(saved_bytes, scenario["capacity_bytes"] or saved_bytes)
-        keys = "capacity_bytes" + (f" or {keys}" if keys else "")
-    mend = f"set a lower {keys} or take a smaller workload"
-    _refuse(cell, needed, psutil.virtual_memory().available, "in memory", mend)
+        kept = min(saved_bytes, scenario["capacity_bytes"] or saved_bytes)
+        if cell.elsewhere is not None:
+            there = f"in memory of node {cell.elsewhere.node.name}"
+            _refuse(cell, kept, cell.elsewhere.available_bytes, there, _LOWER.format("capacity_bytes"))
+        else:
+            needed += kept
+            keys = "capacity_bytes" + (f" or {keys}" if keys else "")
+    _refuse(cell, needed, psutil.virtual_memory().available, "in memory", _LOWER.format(keys))
 
 
 def check_disk(cell: CellSpec, saved_bytes: int) -> None:
@@ -260,15 +287,17 @@ def check_disk(cell: CellSpec, saved_bytes: int) -> None:
     """
     if not _on_disk(cell.scenario):
         return
-    folder = cell.data_dir
-    where = f"on the disk of {folder}"
+    if cell.elsewhere is None:
+        folder = cell.data_dir
+        where, free = f"on the disk of {folder}", shutil.disk_usage(nearest(folder)).free
+    else:
+        where, free = cell.elsewhere.disk_words, cell.elsewhere.free_bytes
     factor = _BOUND_FACTOR
     if not store_class(cell.scenario["store"]).keeps_once(cell.scenario["settings"]):
         where += f", where a store that compacts takes twice its {saved_bytes / 1e9:.1f} GB"
         factor = _COMPACTING_FACTOR
     bound = cell.scenario.get("bound_bytes")
     needed = int(saved_bytes * factor if bound is None else min(saved_bytes, bound * _BOUND_FACTOR))
-    free = shutil.disk_usage(nearest(folder)).free
     _refuse(cell, needed, free, where, "choose another data_dir or a smaller workload")
 
 

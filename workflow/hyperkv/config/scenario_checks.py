@@ -23,6 +23,7 @@ from .models.scenario import READ_BY, Scenario, unread
 from .scenarios import loads_of, selected
 
 _MEDIUM_OF_TIER = {"dram": "ram", "ssd": "ssd"}
+_STRIPED_LIKE = {"direct": "striped", "direct_mp": "striped_mp"}
 _ONLY_VLLM = (*lmcache.SERVED, *lmcache.VLLMS_OWN)
 
 
@@ -38,6 +39,19 @@ def check_names(config: Mapping[str, Any]) -> None:
         for name in config[key]["scenarios"]:
             if config["scenarios"][selected(config, [name])[0]]["tier"] == "none":
                 raise UserError(f"config: {key}.scenarios: {name} has no store to profile; leave it out")
+    on_array = config["array"]["source"] != "path"
+    for name in selected(config, config["experiment"]["scenarios"]):
+        if on_array and config["scenarios"][name].get("node"):
+            raise UserError(
+                f"config: scenarios.{name}.place.node: an array is made and looked for on the engine's node; set array.source: path, and "
+                "data_dir to the folder on the store's"
+            )
+    for key in ("profile", "layers", "tune", "pairs"):
+        for name in selected(config, config[key]["scenarios"]):
+            if config["scenarios"][name].get("node"):
+                raise UserError(
+                    f"config: {key}.scenarios: {name} has place.node, and only jobs of experiment.scenarios have two nodes; leave it out there"
+                )
     for key, what in (("layers", "starts one"), ("tune", "starts one"), ("pairs", "damages what is in one")):
         for name in selected(config, config[key]["scenarios"]):
             if config["scenarios"][name]["place"] is not None:
@@ -172,6 +186,8 @@ def check_store(scenario: Mapping[str, Any]) -> None:
         raise UserError(f"{where}.dram_pool_bytes is missing; store {store} needs its size")
     if scenario["place"] is not None:
         _check_place(scenario, where)
+    if scenario.get("node"):
+        _check_node(scenario, where)
     for key in unread(scenario):
         default, mark = Scenario.model_fields[key].default, READ_BY[key]
         raise UserError(
@@ -244,9 +260,8 @@ def _check_place(scenario: Mapping[str, Any], where: str) -> None:
     if scenario["socket"] != "tcp":
         raise UserError(f"{where}.socket: place.addresses are reached over tcp; leave it out")
     if connector in DIRECT:
-        other = {"direct": "striped", "direct_mp": "striped_mp"}[connector]
         raise UserError(
-            f"{where}.connector: {connector} reads the store's files on this machine; choose {other}"
+            f"{where}.connector: {connector} reads the store's files on this machine; choose {_STRIPED_LIKE[connector]}"
         )
     if place["cluster"]:
         _check_cluster(scenario, where)
@@ -280,6 +295,23 @@ def _check_place(scenario: Mapping[str, Any], where: str) -> None:
         raise UserError(
             f"{where}.bound_bytes: whether the Kvrocks at place.addresses is compiled with patch {BY_KEYS_PATCH} is not known; leave it out"
         )
+
+
+def _check_node(scenario: Mapping[str, Any], where: str) -> None:
+    """That a store can be started on the other node, ask for a password there and be reached by what the scenario has."""
+    servers = [name for name in _stores(scenario["tier"]) if store_class(name).takes_password]
+    if scenario["store"] not in servers:
+        raise UserError(
+            f"{where}.place.node: store {scenario['store']} is no server that asks for a password; choose {' or '.join(servers)}"
+        )
+    if scenario["socket"] != "tcp":
+        raise UserError(f"{where}.socket: another node is reached over tcp; leave it out")
+    if (connector := scenario["connector"]) in DIRECT:
+        raise UserError(
+            f"{where}.connector: {connector} reads the store's files on this machine; choose {_STRIPED_LIKE[connector]}"
+        )
+    if "bind" in {key.lower() for key in scenario["settings"]}:
+        raise UserError(f"{where}.settings.bind: place.interface says where the server listens; leave it out")
 
 
 def _check_cluster(scenario: Mapping[str, Any], where: str) -> None:

@@ -10,7 +10,9 @@ from ..base.errors import UserError
 from ..engines.vllm.lmcache import IN_PROCESS
 from ..stores.registry import STORES, store_class
 from .explain import validated
-from .models.scenario import Preset
+from .models.scenario import Place, Preset
+
+_OF_NODE = ("node", "interface")
 
 
 def expanded(scenarios: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -24,15 +26,34 @@ def expanded(scenarios: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
                 f"config: scenarios: two scenarios are called {name}, one of them by its chunk size; rename one"
             )
         found[name] = with_preset(scenario) | {"pair": pair_of(scenario)}
-        if scenario["place"] is not None:
-            found[name]["processes"] = _servers(scenario)
+        if (place := scenario["place"]) is None:
+            continue
+        if place["node"] is None:
+            own = {key: value for key, value in place.items() if key not in _OF_NODE}
+            found[name] |= {"place": own, "processes": _servers(scenario)}
+        else:
+            found[name] |= {"place": None, "node": _of_node(place, scenario["family"])}
     return found
 
 
+def _of_node(place: Mapping[str, Any], family: str) -> dict[str, Any]:
+    """What is said of the other node. Raises UserError for what servers that are there already have."""
+    for key, value in place.items():
+        if key not in _OF_NODE and value != Place.model_fields[key].get_default():
+            raise UserError(
+                f"config: scenarios.{family}.place.{key}: with place.node the job starts the store; leave one of them out"
+            )
+    return {"interface": place["interface"]}
+
+
 def _servers(scenario: Mapping[str, Any]) -> int:
-    """As many as there are addresses, of a cluster one. Raises UserError for another number of processes."""
-    place = scenario["place"]
-    count = 1 if place["cluster"] else len(place["addresses"])
+    """As many as there are addresses, of a cluster one. Raises UserError for none, and for another number of processes."""
+    where, place = f"config: scenarios.{scenario['family']}.place", scenario["place"]
+    if not (count := len(place.get("addresses", []))):
+        raise UserError(f"{where}.addresses is missing; write [host:port, ...], or node: other")
+    if place["interface"] is not None:
+        raise UserError(f"{where}.interface: place.addresses say where the store is; leave it out")
+    count = 1 if place["cluster"] else count
     if scenario["processes"] not in (1, count):
         raise UserError(
             f"config: scenarios.{scenario['family']}.processes: there is a {'cluster' if place['cluster'] else f'server at each of place.addresses, {count} in all'}; leave it out"

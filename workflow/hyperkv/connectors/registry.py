@@ -62,7 +62,7 @@ def options_of(name: str, scenario: Mapping[str, Any]) -> dict[str, Any]:
 def plugin_module(scenario: Mapping[str, Any]) -> str | None:
     """The plugin's module that LMCache or vLLM is to import for a scenario with engine vllm; None where their own clients do."""
     connector = scenario.get("connector", "")
-    placed = scenario.get("place") is not None
+    placed = scenario.get("place") is not None or scenario.get("node") is not None
     by_ours = connector in _TAKING_PASSWORDS and (placed or Secret.of(scenario) is not None)
     return _OF_PLUGIN.get(connector) or ("password" if by_ours else None)
 

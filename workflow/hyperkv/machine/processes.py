@@ -47,22 +47,26 @@ def option_words(options: Mapping[str, object]) -> list[str]:
     return [word for name, value in options.items() for word in (f"--{name}", str(value))]
 
 
-def free_port() -> int:
-    """A TCP port on loopback that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
+def free_port(host: str = LOOPBACK) -> int:
+    """A TCP port of an address of this machine that was free a moment ago."""
+    with socket.socket(_family(host)) as probe:
+        probe.bind((host, 0))
         return probe.getsockname()[1]
 
 
-def require_free_port(port: int, key: str) -> None:
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def require_free_port(port: int, key: str, host: str = LOOPBACK) -> None:
     """Refuse a port that something listens on. Raises UserError naming the config key and the holder."""
-    with socket.socket() as probe:
+    with socket.socket(_family(host)) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((LOOPBACK, port))
+            probe.bind((host, port))
         except OSError as error:
             raise UserError(
-                f"{key}: port {port} on {LOOPBACK} is in use{_holder_of(port)}; stop that process or choose "
+                f"{key}: port {port} on {host} is in use{_holder_of(port)}; stop that process or choose "
                 f"another port (0 picks a free one)"
             ) from error
 
@@ -85,6 +89,9 @@ class OwnedProcess:
     """
 
     _leaders: ClassVar[set[int]] = set()  # of all that run; a session of no leader was left by one
+
+    stdin: ClassVar[int] = subprocess.DEVNULL
+    stdout: ClassVar[int | None] = None  # the log
 
     def __init__(self, argv: Sequence[str], *, log: Path, label: str, env: Mapping[str, str] | None = None):
         self.argv = list(argv)
@@ -120,9 +127,9 @@ class OwnedProcess:
                 self._log_start = sink.tell()
                 self._process = subprocess.Popen(
                     self.argv,
-                    stdin=subprocess.DEVNULL,
-                    stdout=sink,
-                    stderr=subprocess.STDOUT,
+                    stdin=self.stdin,
+                    stdout=sink if self.stdout is None else self.stdout,
+                    stderr=sink,
                     start_new_session=True,
                     preexec_fn=_end_with_parent,
                     umask=0o077,

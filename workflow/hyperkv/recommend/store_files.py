@@ -30,6 +30,10 @@ def add_store(files: Files, cell: CellSpec, place: Place, ranks: int, cores: int
     servers = make_store(scenario["store"], config).servers
     for index, server in enumerate(servers):
         _add_server(files, server, f"-{index}" if len(servers) > 1 else "", scenario["name"], place)
+    if scenario.get("node"):
+        files.notes.append(
+            "it was measured with the store on another node than the engine; these files start both on one machine"
+        )
     files.notes += servers[0].notes_for_service(cores)
 
 

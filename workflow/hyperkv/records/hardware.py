@@ -18,7 +18,9 @@ _MIXED = {
 
 
 def place_of(scenario: Mapping[str, Any]) -> str | None:
-    """The addresses of a store that was there already; None for one that the job started."""
+    """The addresses of a store that was there already, or that it was on the job's other node; None for one on the engine's."""
+    if scenario.get("node"):
+        return "other node"
     return " ".join(place["addresses"]) if (place := scenario.get("place")) else None
 
 
@@ -34,14 +36,13 @@ def columns_of(records: Iterable[Mapping[str, Any]]) -> dict[str, str | None]:
         scenario = spec.get("scenario")
         elsewhere = scenario is not None and (scenario.get("data_dir") or scenario.get("place"))
         on_disk = scenario is None or (scenario.get("tier") == "ssd" and not elsewhere)
-        values = (
-            environment.get("node"),
-            hardware_words(environment),
-            disk_words(environment.get("disk") or {}) if on_disk else None,
-        )
-        for name, value in zip(COLUMNS, values, strict=True):
-            if value and value not in found[name]:
-                found[name].append(value)
+        machines = [each for each in (environment, _mapping(environment.get("store_node"))) if each]
+        disk = disk_words(machines[-1].get("disk") or {}) if machines and on_disk else None
+        for machine in machines:
+            values = (machine.get("node"), hardware_words(machine), disk)
+            for name, value in zip(COLUMNS, values, strict=True):
+                if value and value not in found[name]:
+                    found[name].append(value)
     return {name: _BETWEEN.join(values) or None for name, values in found.items()}
 
 

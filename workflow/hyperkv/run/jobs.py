@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ..base.errors import UserError
 from ..config.plan import on_array
 from ..config.scenarios import loads_of
 from ..machine.memory_dir import memory_folder
 from ..machine.node import where_files_go
+from ..stores.elsewhere.nodes import NEEDED
 from .room import require_room
 
 _ON_DATA_DIR = ("profile_store", "profile_limits", "profile_layers", "baseline_array")
@@ -23,6 +25,10 @@ def planned_cells(workflow: Any, config: dict[str, Any]) -> int:
 
 def planned_places(workflow: Any, config: dict[str, Any]) -> list[str]:
     """Where the stores' files of this run's jobs go. Raises UserError when one has nowhere, or no room, to put them."""
+    for job in _planned(workflow, "measure_scenario"):
+        name = job.wildcards.scenario
+        if config["scenarios"][name].get("node") and workflow.executor_plugin.name != "slurm":
+            raise UserError(f"config: scenarios.{name}.place.node: {NEEDED}")
     own = [
         config["scenarios"][job.wildcards.scenario].get("data_dir") or config["data_dir"]
         for job in _planned(workflow, "measure_scenario", "search_settings")

@@ -17,8 +17,9 @@ from ...plugin.lmcache_striped.deadline import Endpoint
 from ...plugin.lmcache_striped.secret import Secret
 from ..base.errors import StoreDied, StoreError, UserError
 from ..base.folders import cannot_write
-from ..machine.counters import ProcessCounters, process_counters
+from ..machine.counters import ProcessCounters, block_device_bytes, process_counters
 from ..machine.page_cache import drop_page_cache
+from ..machine.processes import LOOPBACK
 from .held import HeldByEngine
 from .owned_keys import Owned, refuse_owned
 from .placed.place import Network, Place
@@ -33,10 +34,10 @@ class StoreConfig:
 
     directory: where it may put files, which start makes; one that is there must be empty. capacity_bytes: bound of a RAM store, None for
     no bound. value_bytes: largest value it will hold. settings: the store's own keys, in its own terms.
-    port: TCP port on loopback, 0 for any free one. log: file for a server's output. environment: variables of
+    port: TCP port, 0 for any free one. log: file for a server's output. environment: variables of
     a server. ignored_settings: keys of `settings` that a server may not know. program: a server's program, None
     for the store's own choice. processes: how many servers share the work. unix: a server listens on a unix socket
-    as well, and that is its endpoint. patched: Kvrocks compiled with kvrocks.patches. password: what a server asks for. bound_bytes:
+    as well, and that is its endpoint. host: the address that a server listens on. patched: Kvrocks compiled with kvrocks.patches. password: what a server asks for. bound_bytes:
     what its client keeps in it at most, in values of stripe_bytes; None for no bound. place: where it is there already, so that nothing of
     this is for its start.
     """
@@ -52,6 +53,7 @@ class StoreConfig:
     program: Path | None = None
     processes: int = 1
     unix: bool = False
+    host: str = LOOPBACK
     patched: bool = False
     password: Secret | None = None
     bound_bytes: int | None = None
@@ -286,6 +288,10 @@ class Store(HeldByEngine, ABC):
 
     def require_room(self, saved_bytes: int) -> None:
         """That servers which are there already hold so much more. Raises UserError."""
+
+    def block_bytes(self, folder: Path) -> tuple[int, int] | None:
+        """(read, written) bytes since boot of the device that its files are on: here the one under `folder`; None when nobody tells."""
+        return None if self.config.place is not None else block_device_bytes(folder)
 
     def final_counters(self) -> ProcessCounters | None:
         """Totals of the process that the last stop or restart ended, None when there was none."""

@@ -57,15 +57,11 @@ def modules_of(scenario: Mapping[str, Any]) -> list[str]:
     """The modules that a scenario's store runs, by their names below workflow.hyperkv, for base.sources."""
     name = scenario["store"]
     sharded = ["stores.sharded"] if scenario.get("processes", 1) > 1 else []
-    placed = (place := scenario.get("place")) and [
-        "stores.placed.cluster" if place["cluster"] else "stores.placed.store"
-    ]
-    return [
-        f"stores.{STORES[name].rpartition('.')[0]}",
-        *store_class(name).programs,
-        *sharded,
-        *(placed or []),
-    ]
+    place = scenario.get("place")
+    placed = [f"stores.placed.{'cluster' if place['cluster'] else 'store'}"] if place else []
+    elsewhere = ["stores.elsewhere.store"] if scenario.get("node") else []
+    own = f"stores.{STORES[name].rpartition('.')[0]}"
+    return [own, *store_class(name).programs, *sharded, *placed, *elsewhere]
 
 
 def looks() -> dict[str, dict[str, str]]:

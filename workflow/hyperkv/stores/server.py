@@ -1,4 +1,4 @@
-"""Stores that are a server process speaking RESP on loopback."""
+"""Stores that are a server process speaking RESP, on loopback or for another node."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..base.errors import StoreDied, StoreError
 from ..base.secret import write_private
 from ..machine.counters import ProcessCounters, process_counters
 from ..machine.own_folder import own_folder
-from ..machine.processes import LOOPBACK, OwnedProcess, free_port, require_free_port
+from ..machine.processes import OwnedProcess, free_port, require_free_port
 from .applied import BINARY_UNITS, differences
 from .base import Counters, Store, new_directory
 from .reach import warning
@@ -59,7 +59,7 @@ class ServerStore(Store):
 
     @abstractmethod
     def command(self, port: int) -> list[str]:
-        """The server's command line, listening on loopback at `port`, and at `socket_path` when there is one."""
+        """The server's command line, listening at `port` of config.host, and at `socket_path` when there is one."""
 
     def configuration(self, port: int, password: str | None) -> str | None:
         """The text of `conf`, which `command` names; None when there is no such file."""
@@ -113,7 +113,7 @@ class ServerStore(Store):
     def endpoint(self) -> Endpoint:
         """Where the server listens. Valid after start."""
         folder = self.config.directory.absolute()
-        return Endpoint(LOOPBACK, self._port, self.config.password, self.socket_path, folder)
+        return Endpoint(self.config.host, self._port, self.config.password, self.socket_path, folder)
 
     @property
     def endpoints(self) -> list[Endpoint]:
@@ -139,8 +139,8 @@ class ServerStore(Store):
 
     def _launch(self) -> None:
         if self.config.port:
-            require_free_port(self.config.port, f"store {self.name}")
-        self._port = self.config.port or free_port()
+            require_free_port(self.config.port, f"store {self.name}", self.config.host)
+        self._port = self.config.port or free_port(self.config.host)
         password = None if self.config.password is None else self.config.password.value()
         if self.config.unix and self._socket_folder is None:
             self._sockets = contextlib.ExitStack()

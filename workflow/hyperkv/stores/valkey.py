@@ -92,7 +92,7 @@ class ValkeyStore(ServerStore):
 
     def wanted(self, port: int) -> dict[str, str]:
         settings = {
-            "bind": "127.0.0.1",
+            "bind": self.config.host,
             "port": port,
             "dir": self.config.directory.absolute(),
             "save": "",

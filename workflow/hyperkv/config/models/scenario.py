@@ -106,9 +106,15 @@ class PlaceTls(Section):
 
 
 class Place(Section):
-    """Servers that are there already: they are not started, stopped or emptied."""
+    """Servers that are there already, at `addresses`: they are not started, stopped or emptied. Or the other node of the job, `node`,
+    where the job starts them."""
 
-    addresses: Annotated[Several[Address], Field(min_length=1, max_length=64)]
+    node: Literal["other"] | None = None
+    """other: the job has two nodes to itself, and the store's server runs on the second one, on the disk that is data_dir there; its
+    password is made for the run unless the scenario names one. It needs Slurm. null with addresses."""
+    interface: Name | None = None
+    """With node. The network interface at which the server listens there, such as ib0; null for the address that Slurm knows."""
+    addresses: Annotated[Several[Address], Field(min_length=1, max_length=64)] = optional(unit="address")
     """valkey and kvrocks. Where the store's servers listen that are there already, host:port or [IPv6]:port: none is started or stopped,
     keys begin with a prefix of the run, and are deleted at its end. Several share the stripes, always in this order."""
     cluster: Boolean = False
@@ -232,10 +238,10 @@ class Scenario(Settings):
     """Whether the KV of answers is saved. Engine vllm tries it out; a cell whose engine does otherwise is
     invalid (LMCache's server before 0.5.6 always saves it)."""
     password_file: Annotated[Path | None, ReadBy()] = None
-    """valkey, kvrocks. File of one line with the password that the server asks for, mode 600; it is read
+    """valkey, kvrocks, rocksdb. File of one line with the password that the server asks for, mode 600; it is read
     where it is used, and nothing that a run writes has it. null for a server without a password."""
     password_env: Annotated[VariableName | None, ReadBy()] = None
-    """valkey, kvrocks. The same, with the name of an environment variable instead of a file."""
+    """valkey, kvrocks, rocksdb. The same, with the name of an environment variable instead of a file."""
     place: Annotated[Place | None, ReadBy()] = None
     """Where the store is there already; null for one that the job starts on this machine."""
     preset: Name | None = None

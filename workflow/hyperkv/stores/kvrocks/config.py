@@ -44,6 +44,7 @@ def complete(
     value_bytes: int,
     socket: str | None = None,
     password: str | None = None,
+    host: str = LOOPBACK,
 ) -> dict[str, str]:
     """Every key of the configuration file, as text: the settings and what the store sets itself.
 
@@ -61,7 +62,7 @@ def complete(
             f"store kvrocks: settings.{BULK_KEY}: {given[BULK_KEY]} is below the value's size {value_bytes}; "
             f"Kvrocks would refuse every SET"
         )
-    given.setdefault("bind", LOOPBACK)
+    given.setdefault("bind", host)
     own = {"dir": str(directory), "port": str(port), "log-dir": "stdout", "daemonize": "no"}
     own |= {} if socket is None else {"unixsocket": socket}
     return own | given | ({} if password is None else {"requirepass": password})

@@ -137,6 +137,7 @@ class KvrocksStore(ServerStore):
             value_bytes=self.config.value_bytes,
             socket=self.socket_path,
             password=password,
+            host=self.config.host,
         )
 
     def configuration(self, port: int, password: str | None) -> str | None:

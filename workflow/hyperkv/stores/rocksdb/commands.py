@@ -6,14 +6,11 @@ from dataclasses import dataclass
 
 from .. import resp_protocol as resp
 from .blob_files import Place
-from .connection import Connection
+from .connection import CommandError, Connection
 from .keys import as_text
+from .login import do_auth, require_login, without_login
 
 VERSION = "hyperkv-rocksdb"
-
-
-class CommandError(Exception):
-    """A command refused; the text is the whole error reply, code included."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +26,10 @@ def answer(connection: Connection, arguments: list[bytes]) -> None:
     """Run one command and queue its reply. Raises OSError when the client has gone."""
     connection.counters.total_commands_processed += 1
     try:
-        if (reply := lookup(arguments).run(connection, arguments[1:])) is not None:
+        command = lookup(arguments)
+        if command.run not in _BEFORE_LOGIN:
+            require_login(connection)
+        if (reply := command.run(connection, arguments[1:])) is not None:
             connection.writer.add(reply)
     except CommandError as refused:
         connection.writer.add(resp.error(str(refused)))
@@ -70,17 +70,10 @@ def do_quit(connection: Connection, arguments: list[bytes]) -> bytes:
 
 
 def do_reset(connection: Connection, arguments: list[bytes]) -> bytes:
-    """RESET: forget the name and the protocol version."""
+    """RESET: forget the name, the protocol version and the password."""
     connection.name, connection.protocol = b"", 2
+    connection.trusted = connection.server.password is None
     return resp.simple("RESET")
-
-
-def do_auth(connection: Connection, arguments: list[bytes]) -> None:
-    """AUTH: there is no password."""
-    raise CommandError(
-        "ERR AUTH <password> called without any password configured for the default user. "
-        "Are you sure your configuration is correct?"
-    )
 
 
 def do_select(connection: Connection, arguments: list[bytes]) -> bytes:
@@ -265,15 +258,13 @@ def do_command(connection: Connection, arguments: list[bytes]) -> bytes:
 
 
 def do_hello(connection: Connection, arguments: list[bytes]) -> bytes:
-    """HELLO [2 | 3 [SETNAME name]]."""
+    """HELLO [2 | 3 [AUTH default password] [SETNAME name]]."""
     wanted = resp.parse_length(arguments[0]) if arguments else connection.protocol
     if wanted is None:
         raise CommandError("ERR Protocol version is not an integer or out of range")
     if wanted not in (2, 3):
         raise CommandError("NOPROTO unsupported protocol version")
-    options = arguments[1:]
-    if options and options[0].lower() == b"auth":
-        do_auth(connection, [])
+    options = without_login(connection, arguments[1:])
     if options and not (len(options) == 2 and options[0].lower() == b"setname"):
         raise CommandError("ERR syntax error in HELLO")
     if options:
@@ -308,6 +299,7 @@ def unknown_subcommand(command: str, given: bytes) -> CommandError:
     )
 
 
+_BEFORE_LOGIN = (do_auth, do_hello, do_quit, do_reset)
 COMMANDS: dict[bytes, Command] = {
     b"ping": Command(do_ping, 0, 1),
     b"echo": Command(do_echo, 1, 1),

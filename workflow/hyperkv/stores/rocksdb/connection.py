@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from .listening import Server
 
 
+class CommandError(Exception):
+    """A command refused; the text is the whole error reply, code included."""
+
+
 @dataclass
 class Traffic:
     """What connections did, in commands and bytes."""
@@ -45,8 +49,10 @@ class Connection:
     counters: Traffic = field(default_factory=Traffic)
     since: float = field(default_factory=time.monotonic)
     closing: bool = False
+    trusted: bool = False
 
     def __post_init__(self) -> None:
+        self.trusted = self.server.password is None
         self.writer = resp.ReplyWriter(self.sock)
         limit = int(self.server.keyspace.settings["proto-max-bulk-len"])
         self.reader = resp.RequestReader(self.sock, limit, self.writer.flush)

@@ -25,9 +25,14 @@ class Server:
     """Accepts connections on the given listening sockets and serves them from one store until stopped."""
 
     def __init__(
-        self, keyspace: Keyspace, listeners: Sequence[socket.socket], port: int, tuned: bool
+        self,
+        keyspace: Keyspace,
+        listeners: Sequence[socket.socket],
+        port: int,
+        tuned: bool,
+        password: str | None = None,
     ) -> None:
-        self.keyspace = keyspace
+        self.keyspace, self.password = keyspace, password
         self.wheel_version = importlib.metadata.version("rocksdict")
         self._listeners = listeners
         self._port = port

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ....plugin.lmcache_striped.secret import Secret
 from ...base.errors import UserError
 from ...machine.accepting import raise_descriptor_limit
 from .. import reach
@@ -55,8 +56,9 @@ def read_settings(arguments: argparse.Namespace) -> Settings:
     )
 
 
-def serve(settings: Settings) -> None:
-    """Run the server until SIGTERM, SIGINT or SHUTDOWN. Raises UserError."""
+def serve(settings: Settings, secret: Secret | None = None) -> None:
+    """Run the server until SIGTERM, SIGINT or SHUTDOWN. secret: where the password is that clients must know. Raises UserError."""
+    password = None if secret is None else secret.value()
     tuned = tune_allocator()
     most = int(settings["rocksdb.max_open_files"])
     half = raise_descriptor_limit() // 2
@@ -70,11 +72,13 @@ def serve(settings: Settings) -> None:
             check_direct_io(path)
         keyspace = Keyspace(path, settings)
         try:
-            server = Server(keyspace, listeners, port, tuned)
+            server = Server(keyspace, listeners, port, tuned, password)
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: server.stop())
-            mend = "leave --bind out, since it knows no password"
-            if (text := reach.warning("rocksdb_server: warning", [host], False, mend)) is not None:
+            mend = "leave --bind out, or give --password-file"
+            if (
+                text := reach.warning("rocksdb_server: warning", [host], password is not None, mend)
+            ) is not None:
                 print(text, file=sys.stderr, flush=True)
             print(f"ready on {host}:{port} pid {os.getpid()}", flush=True)
             server.run()
@@ -94,6 +98,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--bind", help="address to listen on (127.0.0.1)")
     parser.add_argument("--unix-socket", metavar="PATH", help="listen on a Unix socket as well")
+    for name, what in (("file", "file (mode 600)"), ("env", "environment variable")):
+        parser.add_argument(f"--password-{name}", help=f"{what} with the password that clients must know")
     parser.add_argument("--set", nargs=2, metavar=("KEY", "VALUE"), action="append", default=[])
     parser.add_argument("--direct-io", choices=("yes", "no"), help="bypass the page cache (no)")
     return parser.parse_args(argv)
@@ -102,7 +108,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0, or 2 after one line on stderr."""
     try:
-        serve(read_settings(parse_arguments(argv)))
+        arguments = parse_arguments(argv)
+        serve(read_settings(arguments), Secret.of(vars(arguments)))
     except UserError as error:
         print(f"rocksdb_server: {error}", file=sys.stderr)
         return 2

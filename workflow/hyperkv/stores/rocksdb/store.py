@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...base.errors import UserError
+from ...machine.processes import LOOPBACK, option_words
 from ..base import DIRECT, Look, StoreConfig
 from ..owned_keys import ITS_FOLDER, ITS_PORT, ITS_SOCKET, Owned
 from ..server import ServerStore
@@ -24,6 +25,7 @@ class RocksdbStore(ServerStore):
     look = Look("#D55E00", "D", "d")
     connectors = (*ServerStore.connectors, *DIRECT)
     programs = ("stores.rocksdb.server",)
+    takes_password = True
     owned_keys = (
         Owned(("port",), ITS_PORT),
         Owned(("unixsocket",), ITS_SOCKET),
@@ -72,6 +74,7 @@ class RocksdbStore(ServerStore):
     def command(self, port: int) -> list[str]:
         settings = dict(self.config.settings)
         direct_io = settings.pop("direct_io", "yes")
+        secret = {} if self.config.password is None else self.config.password.keys()
         pairs = [word for key, value in settings.items() for word in ("--set", key, str(value))]
         return [
             sys.executable,
@@ -83,6 +86,8 @@ class RocksdbStore(ServerStore):
             str(port),
             "--direct-io",
             str(direct_io),
+            *([] if self.config.host == LOOPBACK else ["--bind", self.config.host]),
+            *option_words({key.replace("_", "-"): value for key, value in secret.items()}),
             *([] if self.socket_path is None else ["--unix-socket", self.socket_path]),
             *pairs,
         ]
