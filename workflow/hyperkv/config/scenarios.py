@@ -12,7 +12,6 @@ from ..stores.registry import STORES, store_class
 from .explain import validated
 from .models.scenario import Place, Preset
 
-
 _OF_NODE = ("node", "interface")
 
 
