@@ -26,6 +26,10 @@ endif
 ifeq ($(shell id -un 2> /dev/null),)
   export LOGNAME ?= uid$(shell id -u)
 endif
+# At every start Snakemake's plugin asks a Slurm that is installed, and waits nine seconds where none answers.
+ifeq ($(PROFILE),)
+  export SLURM_CONF ?= /dev/null
+endif
 ACTIVATE = . .venv/bin/activate &&
 # A file of what a module prints, and the one that was there when it fails.
 printed = $(ACTIVATE) python -m workflow.hyperkv.$(1) > $(2).new && mv $(2).new $(2)
@@ -151,10 +155,11 @@ HALF ?= all
 soak: .venv/dev ## random faults; MINUTES=60
 	@$(ACTIVATE) python -m tests.soak $(HALF) --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(ROUND),--round $(ROUND)) $(if $(KILLS),--kills $(KILLS))
 
-bench: .venv/installed ## our connectors beside other tools, loads beside saves, and reads of the store's files beside fio
+bench: .venv/installed ## our connectors beside other tools, loads beside saves, reads beside fio, and a cluster of 1 to 8 nodes
 	@$(ACTIVATE) python -m workflow.hyperkv.profile.bench
 	@$(ACTIVATE) python -m workflow.hyperkv.profile.bench_saves
 	@$(ACTIVATE) python -m workflow.hyperkv.array.bench_reads
+	@$(ACTIVATE) python -m workflow.hyperkv.profile.clusters.bench_cluster
 
 regret: .venv/installed ## what the gate costs against the better of recompute and loading all, in 200 modelled cells
 	@$(ACTIVATE) python -m workflow.hyperkv.engines.replay.regret --out results/regret.csv --text results/regret.txt

@@ -176,3 +176,20 @@ def test_the_cache_folder_that_is_used_is_one_that_can_be_written(tmp_path, case
     done = subprocess.run(show, cwd=root, env=environment, capture_output=True, text=True, timeout=60)
     kept = environment.get("XDG_CACHE_HOME", "")
     assert done.stdout.strip() == (kept if usable else str(root / "results/cache")), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "own", "given_"),
+    [
+        ([], {}, "/dev/null"),
+        ([], {"SLURM_CONF": "own"}, "own"),
+        (["PROFILE=workflow/profiles/slurm"], {}, ""),
+    ],
+)
+def test_a_slurm_is_asked_by_who_runs_on_one(words, own, given_):
+    """Without a configuration `scontrol` ends at once; with one that leads nowhere, or none, it waits for a controller."""
+    show = ["make", "--no-print-directory", "--eval", 'show:; @echo "$$SLURM_CONF"', "show", *words]
+    environment = {"HOME": os.environ["HOME"], "PATH": os.environ["PATH"]} | own
+    root = Path(__file__).parents[2]
+    done = subprocess.run(show, cwd=root, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == given_, done.stderr

@@ -57,6 +57,8 @@ def with_value(row: docs.Row, value: Any) -> dict[str, Any]:
         section = section.setdefault(name, {})
         if name == "mine" and parents.count("mine") == 1:
             section |= NEEDED[parents[0]]
+        if name == "place":
+            section["addresses"] = ["kv:6379"]
     if row.kinds and parents == ["kvrocks"]:
         section["source"] = row.kinds[0]
     section[last] = value

@@ -24,6 +24,7 @@ def test_what_is_not_said_is_as_without_a_place():
     assert scenario["place"] == PLACE | {
         **dict.fromkeys(("user", "tls", "metrics_url", "metrics_device")),
         "consent": False,
+        "cluster": False,
     }
     assert checked(with_far(place=None))["scenarios"]["far"]["place"] is None
 

@@ -49,7 +49,7 @@ def test_sweep_and_prediction_wait_for_the_tokens_which_are_those_of_a_model_fro
         "results/build/models/smollm2-135m-real/config.json",
         "results/build/loadgen/loadgen.json",
     ]
-    assert path in stages.files("measure_scenario", "engine_valkey")
+    assert path in stages.files("measure_scenario", "engine_rocksdb")
     assert path in stages.files("predict_hit_rates")
     assert path in stages.files("choose_scenario")
     assert json.loads(stages.spec("measure_scenario", "none"))["workload"] == workload

@@ -1,4 +1,4 @@
-"""What `make test-engine` measured with the real AIPerf, vLLM, LMCache, Valkey and RocksDB (config/engine-cpu.yaml)."""
+"""What `make test-engine` measured with the real AIPerf, vLLM, LMCache and RocksDB (config/engine-cpu.yaml)."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from workflow.hyperkv.records.record_file import read_records
 from workflow.hyperkv.workloads.factory import make_workload
 
 pytestmark = pytest.mark.engine
-STORES = ("engine_valkey", "engine_rocksdb")
+STORES = ("engine_rocksdb",)
 ALL = ("none", *STORES)
 TURNS = [
     ("context-managers", 0),

@@ -56,6 +56,14 @@ def test_a_curve_of_its_own_form_is_found_exactly(fixed, per_token, per_pair, ne
     assert curve.seconds(new, context) == pytest.approx(seconds(new, context), rel=1e-3)
 
 
+def test_tokens_beside_those_of_other_prompts_take_what_the_step_takes_longer():
+    curve = Curve([[tokens, 0.02 + 1e-5 * tokens] for tokens in (100, 1_000, 10_000)])
+    assert curve.seconds(1_000, 0, 2_000) == pytest.approx(0.01)
+    assert curve.seconds(np.array([1_000, 2_000]), 500, np.array([0, 2_000])) == pytest.approx([0.03, 0.02])
+    pairs = Curve([[tokens, 1e-8 * tokens**2 / 2] for tokens in (100, 1_000, 10_000)])
+    assert pairs.seconds(1_000, 0, 5_000) == pytest.approx(pairs.seconds(1_000))
+
+
 def test_a_curve_goes_through_its_points_and_reads_arrays():
     points = [[1000, 0.1], [2000, 0.15], [3000, 0.4], [2000, 0.16]]
     curve = Curve(points)

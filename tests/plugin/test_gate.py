@@ -280,32 +280,42 @@ def test_a_queue_before_the_gpu_hides_a_load():
     assert gate.decide(keys_of("b", 20), 0).queue_s < 0.02
 
 
-def test_a_prompt_whose_last_chunk_is_not_saved_is_computed_when_one_behind_it_is():
-    gate, clock = knowing(1.2e8)
-    gate.decide(keys_of("lost", 30), 0)
-    clock.now += 0.01
-    gate.decide(keys_of("behind", 10), 0)
-    clock.now += 0.4
-    gate.saves(keys_of("behind", 10), 10 * CHUNK)
-    assert gate.decide(keys_of("new", 20), 20).queue_s == 0
-    clock.now += 3.0
-    gate.saves(keys_of("lost", 30), 30 * CHUNK)  # with the answer, say
-    assert gate.counts.prompt_error_p90 < 0.1
+IN_A_STEP = [[tokens, 0.02 * max(1.0, tokens / 4_000)] for tokens in (100, 1_000, 4_000, 8_000, 40_000)]
 
 
-def test_a_prompt_that_is_still_loaded_is_not_computed_for_one_behind_it_is():
-    gate, clock = knowing(1.2e8)
-    gate.decide(keys_of("waits", 30), 0)
-    found = gate.decide(keys_of("loads", 40), 20).found
-    assert found == 20
-    clock.now += 0.01
-    gate.decide(keys_of("behind", 1), 0)
-    one = gate.load_waits(keys_of("loads", found), found * CHUNK)
-    gate.load_begins(one)
-    clock.now += 0.32
-    gate.saves(keys_of("behind", 1), CHUNK)
-    gate.load_ends(one)
-    assert gate.decide(keys_of("new", 20), 0).queue_s == pytest.approx(0.205, rel=0.05)
+def test_prompts_that_wait_are_computed_in_one_step_in_which_each_token_counts():
+    """The time of a step is that of 4,000 tokens even for one, so that a load saves nothing alone."""
+    gate, clock = knowing(WORTH_IT, points=IN_A_STEP)
+    assert gate.decide(keys_of("alone", 10), 10, 1_000).found == 0
+    clock.now += 0.001
+    for name in "abcdef":
+        decision = gate.decide(keys_of(name, 10), 0, 1_000)
+    assert decision.recompute_s == pytest.approx(0.019 + 0.02 * 6_000 / 4_000, rel=0.1)
+    waits = gate.decide(keys_of("waits", 10), 10, 1_000)
+    assert waits.found == 10
+    assert waits.first_token_s == pytest.approx(decision.recompute_s, rel=0.02)
+
+
+def test_prompts_that_were_computed_in_one_step_do_not_make_each_of_them_look_quick():
+    gate, clock = knowing(WORTH_IT, points=IN_A_STEP)
+    names = [f"{step}-{number}" for step in range(20) for number in range(5)]
+    for name in names:
+        gate.decide(keys_of(name, 10), 0, 1_000)
+    for name in names:
+        clock.now += 0.025 if name.endswith("-0") else 1e-4
+        gate.saves(keys_of(name, 10), 10 * CHUNK)
+    clock.now += 10
+    assert gate.decide(keys_of("a", 10), 0, 1_000).compute_s == pytest.approx(0.02, rel=0.05)
+
+
+def test_a_load_may_take_as_long_as_computing_the_prompts_before_it_too():
+    """So a prompt does not take the GPU from one that waits for its load."""
+    gate, _ = knowing(1.4e8)  # 20 chunks in 0.143 s, computed in 0.205 s
+    first, second = (gate.decide(keys_of(name, 20), 20) for name in "ab")
+    assert (first.found, first.recompute_s) == (20, pytest.approx(0.205, rel=0.01))
+    assert (second.found, second.recompute_s) == (20, pytest.approx(0.41, rel=0.01))
+    assert 0.205 < second.first_token_s == pytest.approx(0.29, rel=0.01)
+    assert gate.decide(keys_of("c", 20), 20).found < 20
 
 
 def test_requests_that_the_engine_says_wait_count_where_the_gate_has_not_seen_them():
@@ -414,6 +424,19 @@ def test_a_chunk_that_was_left_is_not_in_memory_for_having_been_computed():
         assert gate.decide(keys_of("cold0", 20), 20).found == 0
         assert all(gate.saves(keys_of("cold0", 20), 20 * CHUNK))
         clock.now += 10
+
+
+def test_one_load_that_was_mispredicted_does_not_keep_all_others_from_being_tried():
+    """What is read by the side is compared, too, and tells that predictions are right again."""
+    gate, clock = knowing(1.1e8)  # 20 chunks in 0.18 s, computed in 0.2 s
+    keys = keys_of("quick", 20)
+    assert gate.decide(keys, 20).found == 20
+    load(gate, clock, keys, 3e8)
+    for number in range(20):
+        clock.now += 10
+        load(gate, clock, keys_of(f"probe{number}", 1 + number % 5), 1.1e8)
+    clock.now += 10
+    assert gate.decide(keys_of("a", 20), 20).found == 20
 
 
 def test_what_was_predicted_is_compared_with_what_happened_and_told():

@@ -22,6 +22,7 @@ from workflow.hyperkv.engines.replay.regret import (
     regret_of,
     told,
 )
+from workflow.hyperkv.engines.replay.request import ReplayResult, Request, Totals
 
 SEED, REQUESTS = 2, 300
 
@@ -64,6 +65,22 @@ def test_regret_is_against_the_better_of_both_in_each_figure():
     assert row["ttft_p99_regret"] == pytest.approx(0.1)
     assert row["throughput_slo_regret"] == pytest.approx(0.1)
     assert (row["none_rps"], row["always_slo_rps"], row["requests"]) == (5.0, 4.0, 50)
+
+
+def test_requests_count_when_every_client_has_had_a_first_token_and_the_first_tenth_does_not():
+    def request(client, arrival_s, first_token_s):
+        return Request(
+            "", 0, client, 1, 1, (), (), arrival_s, first_token_s=first_token_s, finish_s=first_token_s
+        )
+
+    begin = [request(client, 0.01 * client, 3.0 + client) for client in range(4)]
+    waits = [request(0, 3.5, 6.9)]
+    later = [request(number % 4, 10.0 + number, 10.5 + number) for number in range(15)]
+    outcome = Outcome.of(ReplayResult(begin + waits + later, 100.0, Totals()))
+    assert outcome.ttft_s == pytest.approx([0.5] * 15)
+    assert outcome.window_s == pytest.approx(90.0)
+    more = [request(number % 4, 10.0 + number, 10.5 + number) for number in range(75)]
+    assert len(Outcome.of(ReplayResult(begin + waits + more, 100.0, Totals())).ttft_s) == 72
 
 
 def test_repeats_count_together():

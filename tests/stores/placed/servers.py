@@ -191,7 +191,10 @@ def exporter(step: int = 0) -> Iterator[Exporter]:
 
 def place_of(*addresses: str, **keys) -> dict:
     """A scenario's `place` as a checked configuration has it."""
-    nothing = dict.fromkeys(("user", "tls", "metrics_url", "metrics_device")) | {"consent": False}
+    nothing = dict.fromkeys(("user", "tls", "metrics_url", "metrics_device")) | {
+        "consent": False,
+        "cluster": False,
+    }
     return nothing | {"addresses": list(addresses)} | keys
 
 

@@ -102,7 +102,7 @@ def test_part_of_a_cluster(tmp_path):
     with there(
         tmp_path / "there", "--cluster-enabled", "yes", "--cluster-port", str(free_port()), filled=False
     ) as server:
-        with refused(f"{server.address} is part of a cluster"):
+        with refused(f"{server.address} is a node of a cluster; set place.cluster: true"):
             start(tmp_path, placed(server.address))
 
 

@@ -263,7 +263,9 @@ def _check_place(scenario: Mapping[str, Any], where: str) -> None:
         raise UserError(
             f"{where}.connector: {connector} reads the store's files on this machine; choose {_STRIPED_LIKE[connector]}"
         )
-    if len(place["addresses"]) > 1 and connector not in STRIPED:
+    if place["cluster"]:
+        _check_cluster(scenario, where)
+    elif len(place["addresses"]) > 1 and connector not in STRIPED:
         raise UserError(
             f"{where}.place.addresses: connector {connector} reaches one server; name one{_or_connector(scenario, STRIPED)}"
         )
@@ -312,6 +314,24 @@ def _check_node(scenario: Mapping[str, Any], where: str) -> None:
         raise UserError(f"{where}.settings.bind: place.interface says where the server listens; leave it out")
 
 
+def _check_cluster(scenario: Mapping[str, Any], where: str) -> None:
+    """That what is asked for can be had of a cluster: of LMCache's own clients its server has one that knows of slots."""
+    connector = scenario["connector"]
+    if connector not in (*STRIPED, "mp"):
+        raise UserError(
+            f"{where}.connector: {connector} asks one server for every key, and a cluster has each where its slot is; leave place.cluster "
+            f"out{_or_connector(scenario, STRIPED)}"
+        )
+    if scenario["bound_bytes"] is not None:
+        raise UserError(
+            f"{where}.bound_bytes: a bound cannot be kept in a cluster; leave it out, and set its nodes' maxmemory"
+        )
+    if scenario["place"]["metrics_url"] is not None:
+        raise UserError(
+            f"{where}.place.metrics_url: the page is one host's, and a cluster has nodes on any; leave it out"
+        )
+
+
 def _or_connector(scenario: Mapping[str, Any], wanted: Sequence[str]) -> str:
     """', or connector A or B': those of `wanted` that reach the store, of the same place for LMCache; '' for none."""
     served = scenario["connector"] in lmcache.SERVED
@@ -333,6 +353,11 @@ def check_connector(scenario: Mapping[str, Any], by_itself: bool = False) -> Non
     if scenario["tier"] == "none":
         return
     store, connector = scenario["store"], scenario["connector"]
+    if by_itself and connector == "mp" and scenario["place"] is not None and scenario["place"]["cluster"]:
+        raise UserError(
+            f"config: scenarios.{scenario['family']}.connector: LMCache's own client of a cluster runs below its server alone, and this "
+            "measures a store by itself; leave the scenario out here"
+        )
     if (alone(connector) if by_itself else connector) not in _connectors(store):
         if not (reaching := _connectors(store)):
             raise UserError(

@@ -47,15 +47,16 @@ def _of_node(place: Mapping[str, Any], family: str) -> dict[str, Any]:
 
 
 def _servers(scenario: Mapping[str, Any]) -> int:
-    """As many as there are addresses. Raises UserError for none, and for another number of processes."""
+    """As many as there are addresses, of a cluster one. Raises UserError for none, and for another number of processes."""
     where, place = f"config: scenarios.{scenario['family']}.place", scenario["place"]
     if not (count := len(place.get("addresses", []))):
         raise UserError(f"{where}.addresses is missing; write [host:port, ...], or node: other")
     if place["interface"] is not None:
         raise UserError(f"{where}.interface: place.addresses say where the store is; leave it out")
+    count = 1 if place["cluster"] else count
     if scenario["processes"] not in (1, count):
         raise UserError(
-            f"config: scenarios.{scenario['family']}.processes: there is a server at each of place.addresses, {count} in all; leave it out"
+            f"config: scenarios.{scenario['family']}.processes: there is a {'cluster' if place['cluster'] else f'server at each of place.addresses, {count} in all'}; leave it out"
         )
     return count
 

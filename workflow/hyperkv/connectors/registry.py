@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from functools import partial
 from importlib import import_module
@@ -105,6 +106,8 @@ def _made(name: str, store: Store, connections: int, timeout_s: float, **options
             options["files"] = import_module(f"{PLUGIN}.direct").FileSettings(
                 folders, options.pop("read", "auto")
             )
+        if store.is_cluster:
+            options["cluster"] = import_module(f"{PLUGIN}.cluster").Cluster(endpoints, _warn)
         if (library := options.get("library")) is not None and not library.exists():
             make = snakemake_command("build_striped", 1)
             raise UserError(
@@ -116,6 +119,10 @@ def _made(name: str, store: Store, connections: int, timeout_s: float, **options
     if len(endpoints) > 1:
         raise UserError(f"connector {name} reaches one process of store {store.name}; use striped")
     return connector(endpoints[0], connections, timeout_s, **options)
+
+
+def _warn(line: str) -> None:
+    print(f"hyperkv: warning: {line}", file=sys.stderr)
 
 
 def modules_of(name: str, bounded: bool = False) -> list[str]:

@@ -142,7 +142,7 @@ class Store(HeldByEngine, ABC):
     it. bound_key: the scenario's key that bounds its memory, None for a store that memory does not bound.
     owned_keys: those of its settings that the workflow sets or counts on. takes_password. presets: folder of its presets.
     can_be_patched: whether a scenario may say `patched`. reads_page_cache: whether page_cache says anything of it.
-    has_jemalloc: whether MALLOC_CONF does. programs: modules that it runs as programs, below workflow.hyperkv.
+    has_jemalloc: whether MALLOC_CONF does. is_cluster: whether keys are where their hash slots are. programs: modules that it runs as programs, below workflow.hyperkv.
     """
 
     name: str
@@ -157,6 +157,7 @@ class Store(HeldByEngine, ABC):
     can_be_patched: ClassVar[bool] = False
     reads_page_cache: ClassVar[bool] = False
     has_jemalloc: ClassVar[bool] = False
+    is_cluster: ClassVar[bool] = False
     programs: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: StoreConfig):

@@ -20,6 +20,8 @@ STORES: dict[str, str] = data_in(Path(__file__).with_name("names.yaml").read_byt
 def make_store(name: str, config: StoreConfig) -> Store:
     """The named store, not yet started. Only its own module is imported, so a re-run depends on nothing else."""
     store: Callable[[StoreConfig], Any] = store_class(name)
+    if config.place is not None and config.place.cluster:
+        return import_module(f"{__package__}.placed.cluster").PlacedCluster(config, store)
     if config.place is not None:
         store = partial(import_module(f"{__package__}.placed.store").PlacedStore, kind=store)
     if config.processes == 1:
@@ -55,7 +57,8 @@ def modules_of(scenario: Mapping[str, Any]) -> list[str]:
     """The modules that a scenario's store runs, by their names below workflow.hyperkv, for base.sources."""
     name = scenario["store"]
     sharded = ["stores.sharded"] if scenario.get("processes", 1) > 1 else []
-    placed = ["stores.placed.store"] if scenario.get("place") else []
+    place = scenario.get("place")
+    placed = [f"stores.placed.{'cluster' if place['cluster'] else 'store'}"] if place else []
     elsewhere = ["stores.elsewhere.store"] if scenario.get("node") else []
     own = f"stores.{STORES[name].rpartition('.')[0]}"
     return [own, *store_class(name).programs, *sharded, *placed, *elsewhere]

@@ -23,7 +23,7 @@ class ShardedStore(Store):
     """
 
     def __init__(self, config: StoreConfig, make: Callable[[StoreConfig], ServerStore]):
-        self.stores = [make(_part(config, index)) for index in range(config.processes)]
+        self.stores: list[Any] = [make(_part(config, index)) for index in range(config.processes)]
         self.name, self.medium = self.stores[0].name, self.stores[0].medium
         super().__init__(config)
 

@@ -57,7 +57,7 @@ class OwnBoundConnector(BoundedConnector):
         **options: Any,
     ):
         self._lines: list[str] = []
-        ledger = Ledger(endpoints, 1, timeout_s, connect=False)
+        ledger = Ledger(endpoints, 1, timeout_s, connect=False, cluster=options.get("cluster"))
         bound = Bound(bound_bytes, ledger, stripe_bytes, report=self._lines.append)
         try:
             super().__init__(bound, endpoints, connections, timeout_s, stripe_bytes, **options)

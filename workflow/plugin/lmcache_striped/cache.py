@@ -18,6 +18,7 @@ import numpy as np
 from .bound import Bound, BoundCounts
 from .bounded import BoundedConnector
 from .cache_settings import CacheSettings
+from .cluster import Cluster, PartlyLost
 from .connector import StripedConnector
 from .direct import FileSettings
 from .errors import StoreError
@@ -73,7 +74,8 @@ class StripedCache:
         self.report, self._warn, self._note = report, warn, note
         self._prefix = settings.endpoints[0].prefix.encode()
         self.shape = Shape(settings.device, note)
-        self._ledger = Ledger(settings.endpoints, 1, settings.timeout_s, connect=False)
+        self._cluster = Cluster(settings.endpoints, report)
+        self._ledger = Ledger(settings.endpoints, 1, settings.timeout_s, connect=False, cluster=self._cluster)
         self.bound = None
         if settings.bound_bytes is not None:
             self.bound = Bound(settings.bound_bytes, self._ledger, settings.stripe_bytes, rank, warn)
@@ -114,6 +116,7 @@ class StripedCache:
             report=self._warn,
             turn=turn,
             shape=self.shape,
+            cluster=self._cluster,
         )
 
     def close(self) -> None:
@@ -233,6 +236,10 @@ class StripedCache:
                 return otherwise
         try:
             return work()
+        except PartlyLost as lost:
+            with self._lock:
+                self._failures += 1
+            return otherwise if lost.found is None else lost.found
         except StoreError as error:
             with self._lock:
                 self._failures += 1

@@ -10,6 +10,7 @@ import contextlib
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 from .base import Connector
 from .deadline import Connected, Deadline, Endpoint, connected, name_of, send_all
@@ -21,6 +22,7 @@ _NOTHING = memoryview(b"")
 _SCRATCH_BYTES = 4096
 _DISCARD_BYTES = 256 << 10
 _SEND_BYTES = 256 << 10
+E = TypeVar("E", bound="Exchange")
 _MOST_IN_FLIGHT = 1024  # what is not read of their requests and replies has to fit the kernel's buffers
 
 
@@ -175,8 +177,13 @@ class Channel:
 
         A command that the server refused raises after the last reply, and the connection goes on.
         """
+        for _, said in self.answered(exchanges, deadline)[:1]:
+            raise StoreError(f"{self.peer} answered: {said}")
+
+    def answered(self, exchanges: Sequence[E], deadline: Deadline) -> list[tuple[E, str]]:
+        """The same, and returned instead of raised: what the server refused, and what it said."""
         self.open(deadline)
-        refused: StoreError | None = None
+        refused: list[tuple[E, str]] = []
         sent = 0
         with self.closing():
             for number, exchange in enumerate(exchanges):
@@ -184,13 +191,12 @@ class Channel:
                 if end == len(exchanges) or end - sent >= self._refill:
                     while sent < end:
                         sent = self._send_some(exchanges, sent, end)
-                error = self._take_reply(exchange)
-                refused = refused or error
+                if (said := self._take_reply(exchange)) is not None:
+                    refused.append((exchange, said))
                 deadline.answered()
             if self._have > self._at:
                 raise StoreError(f"{self.peer} sent more than it was asked for")
-        if refused is not None:
-            raise refused
+        return refused
 
     @contextlib.contextmanager
     def closing(self) -> Iterator[None]:
@@ -222,11 +228,11 @@ class Channel:
         except OSError as error:
             raise self._failure("send", error) from error
 
-    def _take_reply(self, exchange: Exchange) -> StoreError | None:
-        """One reply, to its end; the error, when it is one of the server's. Raises StoreError."""
+    def _take_reply(self, exchange: Exchange) -> str | None:
+        """One reply, to its end; what the server said, when it is an error of its own. Raises StoreError."""
         line = self._line()
         if line[:1] == b"-":
-            return StoreError(f"{self.peer} answered: {line[1:].decode(errors='replace')}")
+            return line[1:].decode(errors="replace")
         if not exchange.answers:
             self._take_answer(exchange, line)
         elif line != b"*%d" % exchange.answers:

@@ -7,38 +7,36 @@ only: what it finds was saved whole, and has lost nothing unless the store lost 
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import wait
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
-from .base import ended, leading_present
-from .channels import Channel, ChannelConnector, Exchange, Lookup, command
+from .base import leading_present
+from .channels import Channel, ChannelConnector, Exchange, Lookup
+from .cluster import Cluster, PartlyLost
 from .deadline import Deadline, Endpoint
 from .direct import FileReads, FileSettings, Loading
+from .errors import StoreError
+from .exchanges import Asking, Load, Save, saves_of
 from .file_counts import FileCounts
-from .native import NativeLoads, Wanted
+from .native import NativeLoads
 from .shape import Shape
-from .stripes import (
-    HEAD_BYTES,
-    STRIPE_BYTES,
-    ChunkProof,
-    Head,
-    Part,
-    checksum,
-    chunk_id,
-    parts_of,
-    root_of,
-    shard_of,
-    stripe_key,
-)
+from .slots import slot_of, spread_key
+from .stripes import HEAD_BYTES, STRIPE_BYTES, ChunkProof, Part, parts_of, shard_of, stripe_key
+from .threads import started
 
-_CRLF = memoryview(b"\r\n")
+_MOST_MOVES = 5  # of one command, from node to node
 
+E = TypeVar("E", bound=Exchange)
 T = TypeVar("T")
+Refusals = list[tuple[Channel, Any, str]]  # a command that was refused where, and what was said
 
 
 class StripedConnector(ChannelConnector):
@@ -50,6 +48,8 @@ class StripedConnector(ChannelConnector):
     that is not done. Every connection has a thread. A closed
     connection is opened again by the next call that needs it. Calls from several threads wait for each other.
     timeout_s: of every call, once it is its turn; deadline.py says how it bounds a large one. Connecting is part of it.
+    cluster: says whether the endpoints are nodes of one; then stripes are where it has them, `connections` go to each of its nodes, and
+    a call whose part is lost raises PartlyLost when the rest has ended. None when they are none.
     turn: waits until a save of so many bytes may begin and says how long, see save_share.py. shape: of all connectors of a client.
     damaged_chunks: loads that found stripes, all of the right length, that were together not the chunk.
     """
@@ -67,8 +67,10 @@ class StripedConnector(ChannelConnector):
         report: Callable[[str], None] | None = None,
         turn: Callable[[int], float] | None = None,
         shape: Shape | None = None,
+        cluster: Cluster | None = None,
     ):
-        super().__init__(connections * len(endpoints))
+        self._threads = connections * len(endpoints)
+        super().__init__(self._threads)
         self.connections = connections
         self.stripe_bytes = stripe_bytes
         self.damaged_chunks = 0
@@ -78,32 +80,43 @@ class StripedConnector(ChannelConnector):
         self.shape = shape or self.shape
         self._lock = threading.Lock()
         self._native = None if library is None else NativeLoads(library)
+        self._in_flight = in_flight
         count = connections * len(endpoints)
-        self._files = None if files is None else FileReads(files, library, count, report or self.notes.append)
-        self._saving = None if in_flight is None else in_flight * count
-        self._loading = self._saving if self._files is None else self._files.under_way
-        self._servers = [
-            [Channel(endpoint, timeout_s, in_flight) for _ in range(connections)] for endpoint in endpoints
-        ]
+        self._report = report or self.notes.append
+        self._files = None if files is None else FileReads(files, library, count, self._report)
+        self._servers = [self._connections_to(endpoint) for endpoint in endpoints]
         self._channels = [channel for server in self._servers for channel in server]
+        self._cluster = cluster
+        self._nodes: dict[Endpoint, list[Channel]] | None = None  # of a cluster
+        self._lost: PartlyLost | None = None
         if connect:
             self.open()
 
+    def open(self) -> None:
+        try:
+            with self._calling():
+                for node in () if self._cluster is None else self._cluster.nodes:
+                    self._to(node)
+        except BaseException:
+            self.close()
+            raise
+        super().open()
+
     def count_present(self, keys: Sequence[bytes]) -> int:
-        with self._lock:
+        with self._calling():
             deadline = Deadline(self._timeout_s, commands=len(keys))
-            return leading_present(keys, lambda batch: self._present(batch, deadline))
+            return self._served(leading_present(keys, lambda batch: self._present(batch, deadline)))
 
     def present(self, keys: Sequence[bytes]) -> list[bool]:
         """Whether each chunk is there, leading or not."""
-        with self._lock:
-            return self._present(keys, Deadline(self._timeout_s, commands=len(keys)))
+        with self._calling():
+            return self._served(self._present(keys, Deadline(self._timeout_s, commands=len(keys))))
 
     def _present(self, keys: Sequence[bytes], deadline: Deadline) -> list[bool]:
-        lookups = [Lookup(stripe_key(key, 0)) for key in keys]
-        servers = [self._server_of(key, 0) for key in keys]
-        self._run(list(zip(servers, lookups, strict=True)), Channel.run, deadline)
-        return [lookup.present for lookup in lookups]
+        routes = [self._routed(key, 0) for key in keys]
+        lookups = [(channels, Lookup(name)) for channels, name in routes]
+        self._run(lookups, Channel.answered, deadline)
+        return [lookup.present for _, lookup in lookups]
 
     def get(self, keys: Sequence[bytes], buffers: Sequence[np.ndarray]) -> list[bool]:
         proofs = [
@@ -111,47 +124,47 @@ class StripedConnector(ChannelConnector):
         ]
         chunks = [Loading(*chunk) for chunk in zip(keys, buffers, proofs, strict=True)]
         size, commands = _moved([proof.parts for proof in proofs])
-        with self._lock, self.shape.moving("read", self._loading) as moved:
-            deadline = Deadline(self._timeout_s, size, commands)
-            if self._files is None:
-                left = [(chunk, part) for chunk in chunks for part in chunk.proof.parts]
-            else:
-                left = self._files.load(self._servers, chunks, deadline)
-            if self._native is None:
-                self._run([self._load(*stripe) for stripe in left], Channel.run, deadline)
-            else:
-                self._run([self._wanted(*stripe) for stripe in left], self._native.run, deadline)
-            complete = [proof.complete for proof in proofs]
-            moved += _sizes([proof.parts for proof, whole in zip(proofs, complete, strict=True) if whole])
-        self.damaged_chunks += sum(
-            proof.found == len(proof.parts) and not whole
-            for proof, whole in zip(proofs, complete, strict=True)
-        )
-        return complete
+        with self._calling():
+            with self.shape.moving("read", self._under_way(loads=True)) as moved:
+                deadline = Deadline(self._timeout_s, size, commands)
+                if self._files is None or self._nodes is not None:
+                    left = [(chunk, part) for chunk in chunks for part in chunk.proof.parts]
+                else:
+                    left = self._files.load(self._servers, chunks, deadline)
+                run = Channel.answered if self._native is None else self._native.run
+                self._run([self._load(*stripe) for stripe in left], run, deadline)
+                complete = [proof.complete for proof in proofs]
+                moved += _sizes([proof.parts for proof, whole in zip(proofs, complete, strict=True) if whole])
+            self.damaged_chunks += sum(
+                proof.found == len(proof.parts) and not whole
+                for proof, whole in zip(proofs, complete, strict=True)
+            )
+            return self._served(complete)
 
     def put(self, keys: Sequence[bytes], values: Sequence[np.ndarray]) -> None:
-        saves = [_save_chunk(key, value, self.stripe_bytes) for key, value in zip(keys, values, strict=True)]
-        routed = [[(self._server_of(save.key, save.part.index), save) for save in chunk] for chunk in saves]
-        parts = [[save.part for save in chunk] for chunk in saves]
+        parts = [parts_of(value.size, self.stripe_bytes) for value in values]
         size, commands = _moved(parts)
         waits: list[float] = []
-        with self._lock, self.shape.moving("write", self._saving, waits) as moved:
+        with self._calling(), self.shape.moving("write", self._under_way(), waits) as moved:
+            saves = [self._saves(key, value) for key, value in zip(keys, values, strict=True)]
             deadline = Deadline(self._timeout_s, size, commands)
             if self._turn is not None:
-                for save in (save for chunk in saves for save in chunk):
+                for _, save in (save for chunk in saves for save in chunk):
                     save.turn = partial(_take_turn, self._turn, deadline, waits)
-            self._run([item for chunk in routed for item in chunk[1:]], Channel.run, deadline)
-            self._run([chunk[0] for chunk in routed], Channel.run, deadline)
+            for some in ([save for chunk in saves for save in chunk[1:]], [chunk[0] for chunk in saves]):
+                self._run(some, Channel.answered, deadline)
+                self._served(None)
             moved += _sizes(parts)
 
-    def _load(self, chunk: Loading, part: Part) -> tuple[int, Exchange]:
+    def _load(self, chunk: Loading, part: Part) -> tuple[list[Channel], Load]:
+        channels, name = self._routed(chunk.key, part.index)
         view = chunk.buffer.data[part.offset : part.end]
-        return self._server_of(chunk.key, part.index), _Load(chunk.key, part, chunk.proof, view)
+        return channels, Load(name, part, chunk.proof, view, chunk.buffer.ctypes.data + part.offset)
 
-    def _wanted(self, chunk: Loading, part: Part) -> tuple[int, Wanted]:
-        address = chunk.buffer.ctypes.data + part.offset
-        wanted = Wanted(_get_of(chunk.key, part), address, part, chunk.proof)
-        return self._server_of(chunk.key, part.index), wanted
+    def _saves(self, key: bytes, value: np.ndarray) -> list[tuple[list[Channel], Save]]:
+        routes = [self._routed(key, part.index) for part in parts_of(value.size, self.stripe_bytes)]
+        saves = saves_of(key, value, self.stripe_bytes, [name for _, name in routes])
+        return [(channels, save) for (channels, _), save in zip(routes, saves, strict=True)]
 
     @property
     def file_counts(self) -> FileCounts | None:
@@ -160,33 +173,138 @@ class StripedConnector(ChannelConnector):
 
     def close(self) -> None:
         """End the workers and close every connection, when the call under way has ended: its thread may be reading files."""
+        if self._cluster is not None:
+            self._cluster.close()
         with self._lock:
             super().close()
             if self._files is not None:
                 self._files.close()
 
-    def _server_of(self, key: bytes, index: int) -> int:
-        return shard_of(key, index, len(self._servers))
+    # Where stripes are
+
+    @contextlib.contextmanager
+    def _calling(self) -> Iterator[None]:
+        """One call at a time, which knows whether the servers are a cluster. Raises StoreError."""
+        with self._lock:
+            self._lost = None
+            if self._cluster is not None and self._nodes is None and self._cluster.is_one(self._timeout_s):
+                self._servers, self._channels, self._nodes = [], [], {}
+                if self._files is not None:
+                    self._report("the servers are a cluster, whose files are not read")
+            yield
+
+    def _served(self, found: T) -> T:
+        """What a call has found. Raises PartlyLost, which has it too, when a part of it was lost."""
+        if self._lost is None:
+            return found
+        self._lost.found = found
+        raise self._lost
+
+    def _routed(self, key: bytes, index: int) -> tuple[list[Channel], bytes]:
+        """The connections to where a stripe belongs, none where that is lost, and its key there."""
+        if self._nodes is None:
+            return self._servers[shard_of(key, index, len(self._servers))], stripe_key(key, index)
+        assert self._cluster is not None
+        name = spread_key(key, index)
+        try:
+            return self._to(self._cluster.node_of(slot_of(name))), name
+        except PartlyLost as lost:
+            self._lost = lost
+            return [], name
+
+    def _to(self, node: Endpoint) -> list[Channel]:
+        """The connections to a node of the cluster; what has no slots any more is left."""
+        assert self._cluster is not None
+        assert self._nodes is not None
+        if node not in self._nodes:
+            for gone in self._nodes.keys() - self._cluster.nodes:
+                for channel in self._nodes.pop(gone):
+                    channel.close()
+            self._nodes[node] = self._connections_to(node)
+            self._channels = [channel for channels in self._nodes.values() for channel in channels]
+            if len(self._channels) > self._threads:
+                self._workers.shutdown()
+                self._threads = len(self._channels)
+                self._workers = started(self._threads, "connection")
+        return self._nodes[node]
+
+    def _connections_to(self, endpoint: Endpoint) -> list[Channel]:
+        return [Channel(endpoint, self._timeout_s, self._in_flight) for _ in range(self.connections)]
+
+    def _under_way(self, loads: bool = False) -> int | None:
+        """Stripes that are under way at once, None for all."""
+        if loads and self._files is not None and self._nodes is None:
+            return self._files.under_way
+        return None if self._in_flight is None else self._in_flight * max(1, len(self._channels))
+
+    # How they get there
 
     def _run(
         self,
-        items: Sequence[tuple[int, T]],
-        run: Callable[[Channel, list[T], Deadline], None],
+        items: Sequence[tuple[list[Channel], E]],
+        run: Callable[[Channel, list[E], Deadline], list[tuple[E, str]]],
         deadline: Deadline,
     ) -> None:
-        """Spread commands over the connections of their servers and see all of them to their end.
+        """Spread commands over the connections to where they belong and see all of them to their end, wherever that is.
 
-        items: the server's number, and the command for it. run: does a connection's share of them by the deadline.
+        items: the connections to its server, none when it is lost, and the command for it. run: does a connection's share of them by
+        the deadline, and returns what was refused, and why. Raises StoreError.
         """
-        if not items:
-            return
-        work: dict[Channel, list[T]] = {}
-        turns = [0] * len(self._servers)
-        for server, item in items:
-            channels = self._servers[server]
-            work.setdefault(channels[turns[server] % len(channels)], []).append(item)
-            turns[server] += 1
-        ended(self._workers.submit(run, channel, share, deadline) for channel, share in work.items())
+        work: dict[Channel, list[E]] = {}
+        turns: Counter[int] = Counter()
+        for channels, item in items:
+            if channels:
+                work.setdefault(channels[turns[id(channels)] % len(channels)], []).append(item)
+                turns[id(channels)] += 1
+        refused = self._sent(work, run, deadline)
+        for _ in range(_MOST_MOVES if self._nodes is not None else 0):
+            refused = self._sent(self._redirected(refused), Channel.answered, deadline)
+        for channel, _, said in refused[:1]:
+            if self._cluster is not None and self._nodes is None and said.startswith("MOVED "):
+                said += f", and to CLUSTER SLOTS: {self._cluster.refusal}"
+            raise StoreError(f"{channel.peer} answered: {said}")
+
+    def _sent(
+        self,
+        work: Mapping[Channel, list[Any]],
+        run: Callable[[Channel, list[Any], Deadline], list[tuple[Any, str]]],
+        deadline: Deadline,
+    ) -> Refusals:
+        """What was refused of each connection's share, when all have ended. A failure is one of a node in a cluster, else it is raised."""
+        shares = [
+            (channel, self._workers.submit(run, channel, share, deadline)) for channel, share in work.items()
+        ]
+        wait([future for _, future in shares])
+        refused: Refusals = []
+        for channel, future in shares:
+            try:
+                refused += [(channel, item, said) for item, said in future.result()]
+            except StoreError as error:
+                if self._cluster is None or self._nodes is None:
+                    raise
+                self._lost = self._cluster.failed(channel.endpoint, error)
+        return refused
+
+    def _redirected(self, refused: Refusals) -> dict[Channel, list[Exchange]]:
+        """The same commands where the nodes said that they belong. Raises StoreError for what is refused for another reason."""
+        assert self._cluster is not None
+        work: dict[Channel, list[Exchange]] = {}
+        moved: dict[int, Endpoint] = {}
+        for channel, item, said in refused:
+            try:
+                move = self._cluster.redirected(channel.endpoint, said)
+            except PartlyLost as lost:
+                self._lost = lost
+                continue
+            share = work.setdefault(self._to(move.node)[0], [])
+            if move.asks:
+                share.append(Asking())
+            else:
+                moved[move.slot] = move.node
+            share.append(item)
+        if moved:
+            self._cluster.learn(moved)
+        return work
 
 
 def _take_turn(turn: Callable[[int], float], deadline: Deadline, waits: list[float], size: int) -> None:
@@ -204,70 +322,3 @@ def _moved(chunks: Sequence[Sequence[Part]]) -> tuple[int, int]:
 def _sizes(chunks: Sequence[Sequence[Part]]) -> list[int]:
     """Bytes of all stripes that have some."""
     return [part.length for parts in chunks for part in parts if part.length]
-
-
-def _get_of(key: bytes, part: Part) -> bytes:
-    return command(b"GET", stripe_key(key, part.index))
-
-
-class _Load(Exchange):
-    """GET of one stripe into its part of the buffer."""
-
-    name = "GET"
-    head_bytes = HEAD_BYTES
-
-    def __init__(self, key: bytes, part: Part, proof: ChunkProof, view: memoryview):
-        self._key, self._part, self._proof, self._view = key, part, proof, view
-        self._head: Head | None = None
-
-    def request(self) -> Sequence[bytes | memoryview]:
-        return [_get_of(self._key, self._part)]
-
-    def line(self, line: bytes) -> bool:
-        return line == b"$-1"
-
-    def place(self, length: int, head: memoryview) -> memoryview | None:
-        if length != HEAD_BYTES + self._part.length:
-            return None
-        self._proof.found += 1
-        self._head = self._proof.expects(self._part, head)
-        return None if self._head is None else self._view
-
-    def placed(self) -> None:
-        assert self._head is not None
-        self._proof.take(self._part, self._head, checksum(self._view))
-
-
-class _Save(Exchange):
-    """SET of one stripe. siblings: the chunk's other saves, for stripe 0. turn: waits until so many bytes may be sent."""
-
-    name = "SET"
-    checksum: int
-    turn: Callable[[int], None] | None = None
-
-    def __init__(self, key: bytes, part: Part, head: tuple[int, int, bytes], view: memoryview):
-        self.key, self.part, self._view = key, part, view
-        count, chunk_bytes, chunk = head
-        self._head = (part.index, count, part.length, chunk_bytes, chunk)
-        self.siblings: Sequence[_Save] = ()
-
-    def request(self) -> Sequence[bytes | memoryview]:
-        if self.turn is not None:
-            self.turn(self.part.length)
-        self.checksum = checksum(self._view)
-        root = root_of([save.checksum for save in (self, *self.siblings)]) if self.part.index == 0 else 0
-        key, head = stripe_key(self.key, self.part.index), Head(*self._head, self.checksum, root)
-        words = (len(key), key, HEAD_BYTES + self.part.length, head.packed())
-        return [b"*3\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b" % words, self._view, _CRLF]
-
-    def line(self, line: bytes) -> bool:
-        return line == b"+OK"
-
-
-def _save_chunk(key: bytes, value: np.ndarray, stripe_bytes: int) -> list[_Save]:
-    """The saves of a chunk's stripes, in order."""
-    parts, view = parts_of(value.size, stripe_bytes), value.data
-    head = (len(parts), value.size, chunk_id(key))
-    saves = [_Save(key, part, head, view[part.offset : part.end]) for part in parts]
-    saves[0].siblings = saves[1:]
-    return saves

@@ -78,10 +78,14 @@ class Curve:
         self.fixed, self.per_token, self.per_pair = (float(part) for part in parts)
         self._tokens, self._more = tokens, seconds - self._fitted(tokens)
 
-    def seconds(self, new: Any, context: Any = 0) -> Any:
-        """Of `new` tokens behind `context` ones; numbers or arrays."""
-        off = np.interp(new, self._tokens, self._more)
-        return np.maximum(self._fitted(new) + off, 0.0) + self.per_pair * new * context
+    def seconds(self, new: Any, context: Any = 0, beside: Any = 0) -> Any:
+        """Of `new` tokens behind `context` ones; numbers or arrays. beside: tokens of other prompts that are computed in the same
+        step, to whose seconds these add."""
+        together = self._alone(new + beside) - np.where(np.asarray(beside) > 0, self._alone(beside), 0.0)
+        return np.maximum(together - self.per_pair * beside * new, 0.0) + self.per_pair * new * context
+
+    def _alone(self, new: Any) -> Any:
+        return np.maximum(self._fitted(new) + np.interp(new, self._tokens, self._more), 0.0)
 
     def _fitted(self, new: Any) -> Any:
         return self.fixed + self.per_token * new + self.per_pair * new * new / 2

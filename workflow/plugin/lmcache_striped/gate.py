@@ -1,8 +1,8 @@
 """How much of what is there a lookup finds: as much as is worth loading, since the rest can be computed.
 
 For every number k of leading chunks the first token is predicted: max(seconds until the GPU is free, seconds to load k) + seconds to
-compute the rest. Objective `ttft` takes the k whose first token is earliest, with a small price on the GPU's seconds for those who come
-meanwhile, and none unless that is earlier than computing everything; `throughput` adds the rest's GPU seconds once more for every request that waits, and with an SLO for every request
+compute the rest. Objective `ttft` takes the k whose first token is earliest, with a price on the GPU's seconds for those who come
+meanwhile, of those that are earlier than computing everything, of the prompts before it too; `throughput` adds the rest's GPU seconds once more for every request that waits, and with an SLO for every request
 that is being answered, too, as long as the first token stays within it; `off` finds all.
 """
 
@@ -27,7 +27,7 @@ _LEFT, _LEFT_S = 1 << 16, 60.0
 _PROBE_BYTES, _PROBE_SHARE, _PROBED = 32 << 20, 0.03, 64
 _PROMISE_S = 1.0
 _UNTOLD_S = 5.0
-_COME_MEANWHILE = 0.3  # requests that come while one is computed, and wait for it
+_COME_MEANWHILE = 0.6  # requests that come while one is computed, and wait for it
 _IN_TIME = 0.7  # of the SLO, for a first token to be predicted within it
 _DECIDED = 1 << 16
 
@@ -38,7 +38,7 @@ class Decision:
 
     Predicted seconds, None where they are not known: until the GPU is free (queue_s); from the lookup until what is found is
     loaded (load_s, 0 for nothing); of the GPU for the rest (compute_s); from the lookup to the first token (first_token_s), when all is
-    computed (recompute_s), and when all that is there is loaded (load_all_s). waiting: requests that wait for the GPU.
+    computed, of those before it too (recompute_s), and when all that is there is loaded (load_all_s). waiting: requests that wait for the GPU.
     """
 
     present: int
@@ -179,6 +179,8 @@ class Gate:
                 if whole and prompt.predicted_s > 0:
                     told = (LOAD, prompt.load_s, now - (load.since_s if self._blocking else prompt.since_s))
                     self._compared.add(*told)
+            elif whole and load.predicted_s > 0:
+                self._compared.loaded(load.predicted_s, load.served_s)
         self._tell_took(told)
 
     def busy_until(self, end_s: float) -> None:
@@ -264,24 +266,25 @@ class Gate:
     def _best(self, keys: Sequence[Hashable], tokens: float, context: int, now: float) -> Decision:
         store, gpu = self._store, self._gpu
         counts = np.arange(len(keys) + 1)
-        queue_s, waiting = gpu.queue(now)
+        queue = gpu.queue(now)
         wait_s, slower = store.wait_s(now)
         load_s = (
             (0.0 if self._blocking else wait_s) + slower * store.seconds_by_count(keys) + gpu.extra_s(counts)
         )
         load_s[0] = 0.0
         loaded = counts * self.chunk_tokens
-        compute_s = gpu.pace * gpu.compute_s(np.maximum(tokens - loaded, 1), context + loaded)
-        until_s = np.add if self._blocking else np.maximum
-        first_s = until_s(queue_s, load_s) + compute_s
+        rest = np.maximum(tokens - loaded, 1), context + loaded, self._blocking
+        first_s, compute_s = gpu.first_s(queue, load_s, *rest)
         cautious_s = load_s * (1 + self._compared.caution)
-        price = until_s(queue_s, cautious_s) + compute_s
-        taken_s = compute_s + cautious_s * self._blocking
+        price, taken_s = gpu.first_s(queue, cautious_s, *rest)
+        bound_s = first_s[0]
         if self.objective == THROUGHPUT:
-            price = self._with_gpu_time(price, waiting, taken_s)
+            price = self._with_gpu_time(price, queue.waiting, taken_s + cautious_s * self._blocking)
         else:
-            earlier = price <= price[0] - _LEAST_GAIN * compute_s[0]
+            bound_s = max(bound_s, gpu.first_s(gpu.queue_of_all(now), 0 * load_s, *rest)[0][0])
+            earlier = price <= bound_s - _LEAST_GAIN * compute_s[0]
             earlier[0] = True
+            taken_s = gpu.pace * gpu.compute_s(*rest[:2], tokens) + cautious_s * self._blocking
             price = np.where(earlier, price + _COME_MEANWHILE * taken_s, np.inf)
         best = int(price.argmin())
         if price[best] > price[0] - _LEAST_GAIN * compute_s[0]:
@@ -289,13 +292,13 @@ class Gate:
         return Decision(
             len(keys),
             best,
-            queue_s,
+            float(queue.before(np.zeros(1))[0][0]),
             float(load_s[best]),
             float(compute_s[best]),
             float(first_s[best]),
-            float(first_s[0]),
+            float(bound_s),
             float(first_s[-1]),
-            waiting,
+            queue.waiting,
         )
 
     def _with_gpu_time(self, first_s: np.ndarray, waiting: float, taken_s: np.ndarray) -> np.ndarray:
@@ -320,10 +323,12 @@ class Gate:
             found=found,
             left=found < present,
             new_tokens=new,
+            context_tokens=before,
+            all_tokens=tokens,
             queue_s=decision.queue_s or 0.0,
             load_s=load_s - float(gpu.extra_s(found)),
-            compute_s=(float(gpu.compute_s(new, before)) if gpu.known else 0.0)
-            + (load_s if self._blocking else 0.0),
+            compute_s=float(gpu.compute_s(new, before)) if gpu.known else 0.0,
+            held_s=load_s if self._blocking else 0.0,
             predicted_s=first_s,
             ready_s=now if self._blocking else now + load_s,
         )

@@ -59,7 +59,7 @@ class GateCounts:
 
 class Compared:
     """What was predicted, and what it took. took: LOAD or PROMPT, predicted seconds, seconds taken. caution: how far off loads are in
-    the median, at most _MOST_CAUTION."""
+    the median, those of probes too, at most _MOST_CAUTION."""
 
     def __init__(self) -> None:
         self.took: deque[tuple[str, float, float]] = deque(maxlen=_COMPARED)
@@ -72,7 +72,12 @@ class Compared:
         self.took.append((kind, predicted_s, taken_s))
         if kind == PROMPT:
             self._prompts.append(taken_s / predicted_s)
-        elif taken_s > 0:
+        else:
+            self.loaded(predicted_s, taken_s)
+
+    def loaded(self, predicted_s: float, taken_s: float) -> None:
+        """One more load, of a request or by the side, without which caution would keep to what there was before all was left."""
+        if taken_s > 0:
             self._loads.append(abs(predicted_s - taken_s) / taken_s)
             self.caution = min(median(self._loads), _MOST_CAUTION)
 

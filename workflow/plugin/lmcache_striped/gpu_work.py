@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from .estimates import Curve, Line
 
@@ -19,6 +21,7 @@ _RECENT, _OF_LEAST = 16, 4  # others that came between make it longer, nothing m
 _DOUBTED = 0.97  # of what passes behind a load, for every prompt that so was computed instead
 _TELLING = 32  # chunks that count half for what passes behind a load
 _FRESH_S = 1.0
+_TOGETHER = 0.5  # of a prompt's own seconds after another: in less it was computed beside it
 _REMEMBERED_S = 60.0
 
 
@@ -27,27 +30,58 @@ class Prompt:
     """A prompt from its lookup to its last save.
 
     key: of the last chunk that is not found, whose save ends it; None when all was found. left: whether chunks are there that were not
-    found. ready_s: when what was found is loaded.
-    compute_s: of the rest, by the curve. predicted_s: from the lookup until it is computed.
+    found. new_tokens: to compute behind context_tokens; all_tokens: if nothing had been found. ready_s: when what was found is loaded.
+    compute_s: of the new tokens alone, by the curve. held_s: of the GPU for the load. predicted_s: from the lookup until it is computed.
     """
 
     key: Hashable | None
     since_s: float
     found: int
     new_tokens: float
+    context_tokens: float
+    all_tokens: float
     queue_s: float
     load_s: float
     compute_s: float
     predicted_s: float
     ready_s: float
+    held_s: float = 0.0
     left: bool = False
     loaded_s: float | None = None
+
+    @property
+    def loaded_tokens(self) -> float:
+        """Of what was found."""
+        return self.all_tokens - self.new_tokens
+
+
+@dataclass(frozen=True)
+class Queue:
+    """The engine's steps from now on until it has nothing to compute: the one under way and those that prompts wait for.
+
+    end_s: when each ends, in seconds from now. tokens: computed in each. waiting: prompts that wait for another.
+    """
+
+    end_s: np.ndarray
+    tokens: np.ndarray
+    waiting: float
+
+    def before(self, ready_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Of prompts that are ready in so many seconds: when what is before each has been computed, and the tokens that are
+        computed in the same step: that of all prompts that are ready when it begins."""
+        steps = len(self.end_s)
+        if not steps:
+            return ready_s, np.zeros_like(ready_s)
+        step = 1 + np.searchsorted(self.end_s[:-1], ready_s)
+        end_s = np.append(self.end_s, self.end_s[-1])[step]
+        return np.maximum(end_s, ready_s), np.append(self.tokens, 0.0)[step]
 
 
 class GpuWork:
     """Prompts between their lookups and the saves of their chunks. Not for several threads.
 
-    How long a prompt takes to compute is the curve's figure times a pace, which is learned while prompts wait for each other; without
+    Prompts that are ready when a step begins are computed in it together. How long that takes is the curve's figure for their
+    tokens times a pace, which is learned while prompts wait for each other; without
     a curve it is learned from the first prompts. What passes between a first token and its save (lag) and between a load and
     the computing of the rest (extra) is learned from prompts that wait for no other.
     """
@@ -65,6 +99,7 @@ class GpuWork:
         self._extra_s = 0.0
         self._late: deque[tuple[float, int]] = deque(maxlen=_RECENT)
         self._free_s = float("-inf")
+        self._beside = 0.0
         self._told: tuple[int, float] | None = None
 
     @property
@@ -72,9 +107,11 @@ class GpuWork:
         """Whether seconds can be told."""
         return self.curve is not None or self._learned.seen >= _ENOUGH
 
-    def compute_s(self, new: Any, context: Any) -> Any:
-        """Seconds to compute so many tokens behind so many others, numbers or arrays, without the pace."""
-        return self._learned.seconds(new) if self.curve is None else self.curve.seconds(new, context)
+    def compute_s(self, new: Any, context: Any, beside: Any = 0) -> Any:
+        """Seconds to compute so many tokens behind so many others and beside those of other prompts, see Curve; without the pace."""
+        if self.curve is None:
+            return self._learned.seconds(new) - self._learned.fixed * (np.asarray(beside) > 0)
+        return self.curve.seconds(new, context, beside)
 
     def extra_s(self, chunks: Any) -> Any:
         """Seconds between the end of a load of so many chunks and the computing of the rest."""
@@ -96,25 +133,54 @@ class GpuWork:
         for prompt in late[: max(0, len(self._prompts) - requests)]:
             del self._prompts[id(prompt)]
 
-    def queue(self, now: float) -> tuple[float, float]:
-        """Seconds until the GPU is free for a prompt that is ready now, and how many requests wait for it.
-
-        Those that the engine has and has not looked up yet wait behind it.
-        """
+    def queue(self, now: float) -> Queue:
+        """What a prompt finds before it. Those that the engine has and has not looked up yet wait behind it."""
         self._expire(now)
-        end, waiting = now, 0
-        for prompt in sorted(self._prompts.values(), key=_ready_s):
-            if prompt.ready_s > end:
-                break
-            work_s = prompt.compute_s * self.pace
-            if not waiting:
-                work_s = max(work_s - max(now - max(prompt.ready_s, self._free_s), 0.0), 0.0)
-            end, waiting = end + work_s, waiting + 1
-        behind = max(waiting - 1, 0)
-        unseen = 0
-        if self._told is not None and now - self._told[1] < _FRESH_S:
-            unseen = max(0, self._told[0] - len(self._prompts))
-        return end - now, float(behind + unseen)
+        prompts = self._prompts.values()
+        queue = self._steps(
+            now, [(each.ready_s, each.new_tokens, each.context_tokens, each.held_s) for each in prompts]
+        )
+        if self._told is None or now - self._told[1] >= _FRESH_S:
+            return queue
+        return replace(queue, waiting=queue.waiting + max(0, self._told[0] - len(prompts)))
+
+    def queue_of_all(self, now: float) -> Queue:
+        """What it would find if nothing were loaded for those that the engine has."""
+        prompts = self._prompts.values()
+        return self._steps(
+            now,
+            [
+                (each.since_s, each.all_tokens, each.context_tokens - each.loaded_tokens, 0.0)
+                for each in prompts
+            ],
+        )
+
+    def first_s(
+        self, queue: Queue, load_s: np.ndarray, new: np.ndarray, context: np.ndarray, blocking: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Seconds until so many tokens behind so many others, for which loads of these seconds come first, are computed behind this
+        queue, and those of the GPU to compute them. blocking: the load begins when the GPU is free."""
+        behind_s, beside = queue.before(load_s * (not blocking))
+        compute_s = self.pace * self.compute_s(new, context, beside)
+        return behind_s + load_s * blocking + compute_s, compute_s
+
+    def _steps(self, now: float, prompts: list[tuple[float, float, float, float]]) -> Queue:
+        """prompts: when each is ready, its new tokens and those before them, and seconds in which its load keeps the GPU."""
+        ready, begins, count = deque(sorted(prompts)), now, 0
+        end_s: list[float] = []
+        tokens: list[float] = []
+        while ready and ready[0][0] <= begins:
+            begins = begins if end_s else max(ready[0][0], self._free_s)
+            together, pairs, held_s = 0.0, 0.0, 0.0
+            while ready and ready[0][0] <= begins:
+                _, new, context, held = ready.popleft()
+                together, pairs, held_s = together + new, pairs + new * (context + new / 2), held_s + held
+                count += 1
+            step_s = held_s + float(self.compute_s(together, pairs / together - together / 2))
+            begins = max(begins + self.pace * step_s, now)
+            end_s.append(begins - now)
+            tokens.append(together)
+        return Queue(np.array(end_s), np.array(tokens), float(max(count - 1, 0)))
 
     def saved(self, key: Hashable, now: float) -> Prompt | None:
         """A chunk was saved; the prompt whose last one it is, which so is computed."""
@@ -122,17 +188,7 @@ class GpuWork:
         if prompt is not None:
             self._prompts.pop(id(prompt), None)
             self._observe(prompt, now)
-            self._forget_before(prompt)
         return prompt
-
-    def _forget_before(self, prompt: Prompt) -> None:
-        """Prompts are computed in the order in which they are ready: those before this one have been, too, though LMCache, whose buffer
-        may have been full, saved their last chunk later or not at all."""
-        for other in [other for other in self._prompts.values() if other.ready_s < prompt.ready_s]:
-            if not other.found or other.loaded_s is not None:
-                del self._prompts[id(other)]
-                if other.key is not None and self._by_key.get(other.key) is other:
-                    del self._by_key[other.key]
 
     def _observe(self, prompt: Prompt, now: float) -> None:
         if prompt.left and not prompt.found:
@@ -148,16 +204,20 @@ class GpuWork:
         if self.curve is None:
             if not prompt.found:
                 self._learned.observe(prompt.new_tokens, took_s)
-        elif prompt.compute_s <= 0:
             return
-        elif waited:
-            self._learn_pace(prompt.compute_s, took_s)
+        if prompt.compute_s <= 0:
+            return
+        beside = self._beside if waited and took_s < _TOGETHER * prompt.compute_s else 0.0
+        self._beside = beside + prompt.new_tokens
+        if waited:
+            own_s = float(self.compute_s(prompt.new_tokens, prompt.context_tokens, beside))
+            self._learn_pace(own_s + prompt.held_s, took_s)
         elif alone and not prompt.found:
             late_s = min(max(took_s - prompt.compute_s, 0.0), _MOST_LAG_S)
             self.lag_s += _GAIN * (late_s - self.lag_s)
             self._learn_pace(prompt.compute_s, prompt.compute_s)
         elif alone:
-            late_s = took_s - prompt.compute_s * self.pace - self.lag_s
+            late_s = took_s - prompt.held_s - prompt.compute_s * self.pace - self.lag_s
             self._late.append((max(late_s, 0.0) / prompt.found, prompt.found))
             chunks = sum(found for _, found in self._late)
             least_s = sorted(self._late)[len(self._late) // _OF_LEAST][0]
@@ -181,7 +241,3 @@ def _gone_s(prompt: Prompt) -> float:
     if prompt.predicted_s <= 0:
         return prompt.since_s + _REMEMBERED_S
     return prompt.since_s + (1.0 + 3 * prompt.predicted_s if prompt.key is not None else prompt.predicted_s)
-
-
-def _ready_s(prompt: Prompt) -> float:
-    return prompt.ready_s

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from .channels import Channel, Exchange
 from .connector import StripedConnector
 from .deadline import Deadline
-from .stripes import HEAD_BYTES, read_head, stripe_key
+from .errors import StoreError
+from .stripes import HEAD_BYTES, read_head
 
 Words = Sequence[bytes]
 _ONE_READ = 64  # values asked for together
@@ -56,21 +57,25 @@ class Ledger(StripedConnector):
 
     def ask(self, *commands: Words) -> list[list[bytes | None]]:
         """The replies of every server to the commands, which each is sent in this order. Raises StoreError."""
-        asked = [[Said(*words) for words in commands] for _ in self._servers]
-        size = sum(len(word) for words in commands for word in words) * len(self._servers)
-        self._see_to(asked, size)
+        size = sum(len(word) for words in commands for word in words) * self.servers
+        with self._calling():
+            asked = [[Said(*words) for words in commands] for _ in self._own_servers()]
+            items = zip(self._servers, asked, strict=True)
+            self._see_to([(channels, said) for channels, server in items for said in server], size)
         return [[said.reply for said in server] for server in asked]
 
     def tell(self, server: int, words: Words) -> None:
         """One server's command. Raises StoreError."""
-        self._see_to([[Said(*words)] if number == server else [] for number in range(self.servers)], 0)
+        with self._calling():
+            self._see_to([(self._own_servers()[server], Said(*words))])
 
     def read(self, server: int, keys: Sequence[bytes]) -> list[bytes]:
         """The values of leading keys that one server has, in their order, until one is not there. Raises StoreError."""
         found: list[bytes] = []
         for start in range(0, len(keys), _ONE_READ):
             asked = [Said(b"GET", key) for key in keys[start : start + _ONE_READ]]
-            self._see_to([asked if number == server else [] for number in range(self.servers)], 64 << 20)
+            with self._calling():
+                self._see_to([(self._own_servers()[server], said) for said in asked], 64 << 20)
             for said in asked:
                 if said.reply is None:
                     return found
@@ -79,12 +84,11 @@ class Ledger(StripedConnector):
 
     def stripe_counts(self, keys: Sequence[bytes]) -> list[int]:
         """How many stripes each chunk has, as its stripe 0 says; 0 where that is not there. Raises StoreError."""
-        asked: list[list[Said]] = [[] for _ in self._servers]
-        said = [Said(b"GET", stripe_key(key, 0)) for key in keys]
-        for key, one in zip(keys, said, strict=True):
-            asked[self._server_of(key, 0)].append(one)
-        self._see_to(asked, 0)
-        return [_stripes_said_by(one.reply) for one in said]
+        with self._calling():
+            routes = [self._routed(key, 0) for key in keys]
+            asked = [(channels, Said(b"GET", name)) for channels, name in routes]
+            self._see_to(asked)
+        return [_stripes_said_by(said.reply) for _, said in asked]
 
     def delete(self, keys: Sequence[bytes]) -> list[bool]:
         """Delete chunks of which nothing is known; whether each was there. Raises StoreError."""
@@ -96,27 +100,39 @@ class Ledger(StripedConnector):
         """Delete chunks, (key, number of stripes) each: stripe 0 of all first, so that no lookup finds what is half gone.
 
         Raises StoreError. Kvrocks reads a value before it deletes it, to see whether it has expired, but not before it
-        overwrites it: so a stripe is overwritten by nothing first.
+        overwrites it: so a stripe is overwritten by nothing first. In a cluster keys of one command are in one slot, so there a command
+        has one.
         """
-        first: list[list[Said]] = [[] for _ in self._servers]
-        rest: list[list[Said]] = [[] for _ in self._servers]
-        for key, count in chunks:
-            first[self._server_of(key, 0)].append(Said(b"UNLINK", stripe_key(key, 0)))
-            mine: list[list[bytes]] = [[] for _ in self._servers]
-            for index in range(1, count):
-                mine[self._server_of(key, index)].append(stripe_key(key, index))
-            for commands, keys in zip(rest, mine, strict=True):
-                if keys:
-                    commands += [Said(b"MSET", *(word for each in keys for word in (each, b"")))]
-                    commands += [Said(b"UNLINK", *keys)]
-        self._see_to(first, 0)
-        self._see_to(rest, 0)
+        with self._calling():
+            first = [self._routed(key, 0) for key, _ in chunks]
+            groups: dict[object, tuple[list[Channel], list[bytes]]] = {}
+            for key, count in chunks:
+                for channels, name in (self._routed(key, index) for index in range(1, count)):
+                    group = (key, id(channels)) if self._nodes is None else name
+                    groups.setdefault(group, (channels, []))[1].append(name)
+            rest = [
+                (channels, said)
+                for channels, names in groups.values()
+                for said in (
+                    Said(b"MSET", *(word for name in names for word in (name, b""))),
+                    Said(b"UNLINK", *names),
+                )
+            ]
+            self._see_to([(channels, Said(b"UNLINK", name)) for channels, name in first])
+            self._see_to(rest)
 
-    def _see_to(self, asked: Sequence[Sequence[Said]], size: int) -> None:
-        with self._lock:
-            deadline = Deadline(self._timeout_s, size, sum(map(len, asked)))
-            items = [(server, said) for server, commands in enumerate(asked) for said in commands]
-            self._run(items, Channel.run, deadline)
+    def _own_servers(self) -> list[list[Channel]]:
+        """The servers, each of which keeps what it is told. Raises StoreError for a cluster, whose nodes do not."""
+        if self._nodes is not None:
+            raise StoreError(
+                "bound_bytes: the servers are a cluster, in which a bound cannot be kept; leave it out, and set the nodes' maxmemory"
+            )
+        return self._servers
+
+    def _see_to(self, asked: Sequence[tuple[list[Channel], Said]], size: int = 0) -> None:
+        """Within a call: see commands to their end. Raises StoreError."""
+        self._run(asked, Channel.answered, Deadline(self._timeout_s, size, len(asked)))
+        self._served(None)
 
 
 def _stripes_said_by(value: bytes | None) -> int:

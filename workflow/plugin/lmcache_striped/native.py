@@ -6,7 +6,6 @@ import ctypes
 import errno
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,7 +14,8 @@ import numpy as np
 from .channels import Channel
 from .deadline import COMMAND_BYTES, LEAST_BYTES_PER_S, Deadline
 from .errors import StoreError, UserError
-from .stripes import HEAD_BYTES, ChunkProof, Part
+from .exchanges import Load
+from .stripes import HEAD_BYTES
 
 INSTALLED = Path(__file__).with_name("_striped.abi3.so")  # made by installing the package
 
@@ -63,16 +63,6 @@ class Time(ctypes.Structure):
         return cls(deadline.timeout_s, deadline.left_s(), LEAST_BYTES_PER_S, size, COMMAND_BYTES)
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """One stripe: its GET, where its part of the chunk goes (an address), and what proves it."""
-
-    request: bytes
-    address: int
-    part: Part
-    proof: ChunkProof
-
-
 class NativeLoads:
     """Loads of stripes through the library at `path`. Raises UserError when there is none that fits."""
 
@@ -88,14 +78,15 @@ class NativeLoads:
             ctypes.c_uint64,
         ]
 
-    def run(self, channel: Channel, stripes: Sequence[Wanted], deadline: Deadline) -> None:
+    def run(self, channel: Channel, stripes: Sequence[Load], deadline: Deadline) -> list[tuple[Load, str]]:
         """See every stripe to its end on one connection, by the deadline, and tell its proof what came. Raises StoreError.
 
-        The memory at the addresses must stay until then. Errors are as of Channel.run.
+        The memory at the addresses must stay until then. Errors are as of Channel.answered; of what was refused the first
+        reason is said.
         """
         asked = np.zeros(len(stripes), _STRIPE)
-        requests = b"".join(stripe.request for stripe in stripes)
-        sizes = [len(stripe.request) for stripe in stripes]
+        texts = [part for stripe in stripes for part in stripe.request()]
+        requests, sizes = b"".join(texts), [len(text) for text in texts]
         text = ctypes.create_string_buffer(requests, len(requests))
         asked["request"] = ctypes.addressof(text) + np.cumsum([0, *sizes[:-1]])
         asked["request_bytes"] = sizes
@@ -115,8 +106,10 @@ class NativeLoads:
             if length == HEAD_BYTES + stripe.part.length:
                 start = 64 * number
                 stripe.proof.arrived(stripe.part, heads[start : start + HEAD_BYTES], checksums[number])
-        if _REFUSED in lengths:
-            raise StoreError(f"{channel.peer} answered: {said.value.decode(errors='replace')}")
+        reason = said.value.decode(errors="replace")
+        return [
+            (stripe, reason) for stripe, length in zip(stripes, lengths, strict=True) if length == _REFUSED
+        ]
 
 
 def failure(channel: Channel, code: int, said: bytes) -> StoreError:

@@ -117,6 +117,9 @@ class Place(Section):
     addresses: Annotated[Several[Address], Field(min_length=1, max_length=64)] = optional(unit="address")
     """valkey and kvrocks. Where the store's servers listen that are there already, host:port or [IPv6]:port: none is started or stopped,
     keys begin with a prefix of the run, and are deleted at its end. Several share the stripes, always in this order."""
+    cluster: Boolean = False
+    """Whether the addresses are nodes of a cluster of Valkey or Kvrocks: a few are enough, since they say the others. Stripes are where
+    their hash slots are. With connectors with stripes."""
     user: OrNull[Words] = None
     """Whose password password_file or password_env is, of the server's access control list; null for the default user."""
     tls: PlaceTls | None = None

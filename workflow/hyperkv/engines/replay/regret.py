@@ -13,7 +13,7 @@ requests come at the end of a step, and a lookup of a microsecond costs the next
 
 The SLO of a cell, which its gate is told, is twice the lower median TTFT of none and always. Closed loops are chaotic: the same
 cell played again with other moments of thought has a 99th percentile 10 % away. A cell is played twice, and one with a regret above 5 % six times
-more; all of its requests count.
+more; the requests of all these count together.
 """
 
 from __future__ import annotations
@@ -57,7 +57,11 @@ _WARM_BYTES = WARM_BYTES // 2  # a gate goes by half of the memory that there is
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a cell's requests, but for the first tenth of the measured window. ended: whether each was answered in it."""
+    """What came of a cell's requests. ended: whether each was answered in the measured window.
+
+    The first tenth does not count, nor does what comes before every client has had a first token: clients all begin at once, when nothing
+    is there to be loaded, and how many of these requests count would be the 99th percentile.
+    """
 
     ttft_s: np.ndarray
     ended: np.ndarray
@@ -66,8 +70,10 @@ class Outcome:
     @classmethod
     def of(cls, result: ReplayResult) -> Outcome:
         """From an engine's requests."""
+        first = {item.client: item for item in reversed(result.requests)}
+        begun_s = max(item.first_token_s or math.inf for item in first.values())
         window = [item for item in result.requests if item.arrival_s < result.window_s]
-        window = window[len(window) // 10 :]
+        window = [item for item in window[len(window) // 10 :] if item.arrival_s >= begun_s]
         ttft_s = np.array([(item.first_token_s or math.inf) - item.arrival_s for item in window])
         ended = np.array([(item.finish_s or math.inf) <= result.window_s for item in window])
         return cls(ttft_s, ended, result.window_s - window[0].arrival_s)

@@ -333,6 +333,14 @@ def _l2_adapter(
             "class_name": "StripedL2Client",
             "adapter_params": _stripes(scenario, staging_bytes, endpoints),
         }
+    if scenario.get("place") and scenario["place"]["cluster"]:
+        return {
+            "type": "valkey",
+            "startup_nodes": ",".join(map(name_of, endpoints)),
+            "cluster_mode": True,
+            "key_prefix": endpoints[0].prefix,
+            "num_workers": scenario["connections"],
+        }
     (endpoint,) = endpoints
     where = {"host": endpoint.host, "port": endpoint.port, "num_workers": scenario["connections"]}
     if not (shared := _shared(endpoint)):

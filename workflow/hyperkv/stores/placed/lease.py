@@ -30,7 +30,9 @@ _OF_RUN = re.compile(re.escape(NAMESPACE.encode()) + rb"[0-9a-f]{8}:")
 
 
 class Lease:
-    """One server's. connect: a new client. where: the server's address, for messages. lost: why it is not held any more, else None."""
+    """One server's, which is one of its keys. connect: a new client. where: the server's address, for messages. lost: why it is not held any more, else None."""
+
+    keys = 1
 
     def __init__(self, connect: Callable[[], redis.Redis], run: str, where: str):
         self._connect, self._where = connect, where
@@ -104,6 +106,25 @@ class Lease:
                     return
 
 
+class NoLease:
+    """That of a node of a cluster which another node has."""
+
+    keys = 0
+    lost: str | None = None
+
+    def __init__(self) -> None:
+        self.held = False
+
+    def take(self) -> None:
+        self.held = True
+
+    def again(self, client: redis.Redis) -> None:
+        """Nothing."""
+
+    def give_back(self) -> None:
+        self.held = False
+
+
 def delete_runs(client: redis.Redis, overwrite: bool) -> int:
     """Delete the keys of all runs; how many there were. To be called by the lease's holder.
 
@@ -111,9 +132,15 @@ def delete_runs(client: redis.Redis, overwrite: bool) -> int:
     """
     count = 0
     for keys in _batches(client):
-        if overwrite:
-            client.mset(dict.fromkeys(keys, b""))
-        count += int(client.unlink(*keys))
+        with client.pipeline(
+            transaction=False
+        ) as commands:  # of one key each, since a cluster takes no others
+            for key in keys:
+                if overwrite:
+                    commands.set(key, b"")
+                commands.unlink(key)
+            commands.execute()
+        count += len(keys)
     return count
 
 

@@ -20,10 +20,12 @@ _VALUES = 64  # on each connection
 _IN_FLIGHT = 4
 
 
-def probe(endpoint: Endpoint, timeout_s: float) -> Network:
-    """Measure it, over TLS where the endpoint has that. The value is one of the run's, deleted again. Raises StoreError."""
+def probe(endpoint: Endpoint, timeout_s: float, tag: str = "") -> Network:
+    """Measure it, over TLS where the endpoint has that. The value is one of the run's, deleted again; tag: how its key ends. Raises
+    StoreError.
+    """
     channels = [Channel(endpoint, timeout_s, _IN_FLIGHT) for _ in range(_CONNECTIONS)]
-    first, key = channels[0], f"{endpoint.prefix}probe".encode()
+    first, key = channels[0], f"{endpoint.prefix}probe{tag}".encode()
     try:
         trips = [_asked(first, [Said(b"PING")], timeout_s) for _ in range(_ROUND_TRIPS)]
         _asked(first, [Said(b"SET", key, bytes(_VALUE_BYTES))], timeout_s)

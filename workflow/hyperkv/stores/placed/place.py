@@ -26,7 +26,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Place:
-    """A scenario's `place`. run: names what one start of the store saves there: every key of it begins with `prefix`.
+    """A scenario's `place`. cluster: whether its addresses are nodes of one. run: names what one start of the store saves there: every key of it begins with `prefix`.
 
     metrics_url, metrics_device: page of the servers' host that tells what a device of it read, None where nobody does.
     """
@@ -36,6 +36,7 @@ class Place:
     password: Secret | None = None
     tls: Tls | None = None
     consent: bool = False
+    cluster: bool = False
     metrics_url: str | None = None
     metrics_device: str | None = None
     run: str = ""
@@ -47,7 +48,7 @@ class Place:
         if given is None:
             return None
         tls = None if given["tls"] is None else Tls.of(given["tls"])
-        own = {key: given[key] for key in ("user", "consent", "metrics_url", "metrics_device")}
+        own = {key: given[key] for key in ("user", "consent", "cluster", "metrics_url", "metrics_device")}
         return cls(
             tuple(given["addresses"]), password=Secret.of(scenario), tls=tls, run=secrets.token_hex(4), **own
         )

@@ -89,16 +89,16 @@ def _replica(where: str, primary: str) -> str:
     return f"{_ADDRESSES}: {where} is a replica, which takes no writes; name its primary{primary}"
 
 
-def require_usable(info: Mapping[str, Any], where: str) -> None:
-    """That a server's INFO is of one that takes writes by itself. Raises UserError."""
+def require_usable(info: Mapping[str, Any], where: str, in_cluster: bool = False) -> None:
+    """That a server's INFO is of one that takes writes, by itself unless it is to be in a cluster. Raises UserError."""
     if info.get("loading"):
         raise UserError(f"{_ADDRESSES}: {where} is loading its data; wait until it has")
     if info.get("role") in ("slave", "replica"):
         host, port = info.get("master_host"), info.get("master_port")
         raise UserError(_replica(where, f", {host}:{port}" if host else ""))
-    if info.get("cluster_enabled"):
+    if info.get("cluster_enabled") and not in_cluster:
         raise UserError(
-            f"{_ADDRESSES}: {where} is part of a cluster, which is not supported; name servers of their own"
+            f"{_ADDRESSES}: {where} is a node of a cluster; set place.cluster: true, or name servers of their own"
         )
 
 

@@ -16,7 +16,7 @@ from ..base import Counters, Store, StoreConfig
 from ..reach import in_the_clear
 from ..redis_client import client_of
 from .exporter import device_bytes
-from .lease import Lease, delete_runs
+from .lease import Lease, NoLease, delete_runs
 from .network import probe
 from .place import Network, Place
 from .refusals import explained, require_reachable, require_room, require_usable
@@ -35,13 +35,16 @@ class PlacedStore(Store):
     stop deletes our keys. Bytes, hits and misses are those of INFO, of all its clients; what its process takes is not known.
     """
 
+    in_cluster = False
+    probe_tag = ""
+
     def __init__(self, config: StoreConfig, kind: type[Store]):
         assert config.place is not None
         self.name, self.medium = kind.name, kind.medium
         self.place: Place = config.place
         [self.endpoint] = self.place.endpoints
         self.where = self.place.addresses[0]
-        self._lease = Lease(self.client, self.place.run, self.where)
+        self._lease: Lease | NoLease = Lease(self.client, self.place.run, self.where)
         self._notes: list[str] = []
         self._info: Mapping[str, Any] = {}
         self._others: int | None = None
@@ -71,7 +74,7 @@ class PlacedStore(Store):
             with self.client(_PING_S) as client:
                 client.ping()
                 self._info = self._told(client)
-                require_usable(self._info, self.where)
+                require_usable(self._info, self.where, self.in_cluster)
                 self._others = int(client.dbsize())
                 self.require_room(_PROBE_BYTES)
             self._lease.take()
@@ -84,7 +87,7 @@ class PlacedStore(Store):
                 self._others = self._count_others(client)
                 self._evicted = self._info.get("evicted_keys")
                 clients = _others_of(client)
-            self._network = probe(self.endpoint, _REPLY_TIMEOUT_S)
+            self._network = probe(self.endpoint, _REPLY_TIMEOUT_S, self.probe_tag)
         self._notes = self._notes_at_start(left, clients)
 
     def stop(self) -> None:
@@ -188,7 +191,7 @@ class PlacedStore(Store):
 
     def _count_others(self, client: redis.Redis) -> int | None:
         """Keys that are not ours, when none of ours but the lease is there; None of Kvrocks, which does not count at once."""
-        return None if self._is_kvrocks else int(client.dbsize()) - 1
+        return None if self._is_kvrocks else int(client.dbsize()) - self._lease.keys
 
     def _compare(self, others: int | None) -> None:
         """Say when others' keys are fewer than they were: they may have done that themselves."""

@@ -1,0 +1,1 @@
+"""Clusters made on loopback, and what a client gets of them."""
