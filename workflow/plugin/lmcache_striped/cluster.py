@@ -133,15 +133,19 @@ class Cluster:
         self._trouble(f"{line}; what it has is missing until it answers, or another node has its slots")
         return PartlyLost(line)
 
+    def not_now(self, node: Endpoint, said: str) -> PartlyLost:
+        """A node has refused what it or another one is to serve."""
+        line = f"{name_of(node)} answered: {said}"
+        self._trouble(f"{line}; what belongs there is missing until it is served")
+        return PartlyLost(line)
+
     def redirected(self, node: Endpoint, said: str) -> Move:
         """Where to go with what `node` refused. Raises StoreError when it is refused everywhere, PartlyLost when it cannot be served
         now.
         """
         word, _, rest = said.partition(" ")
         if word in _NOT_NOW:
-            line = f"{name_of(node)} answered: {said}"
-            self._trouble(f"{line}; what belongs there is missing until it is served")
-            raise PartlyLost(line)
+            raise self.not_now(node, said)
         slot, _, place = rest.partition(" ")
         host, _, port = place.partition(" ")[0].rpartition(":")
         if word not in ("MOVED", "ASK") or not (slot.isdigit() and port.isdigit()):

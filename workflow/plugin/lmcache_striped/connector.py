@@ -260,7 +260,10 @@ class StripedConnector(ChannelConnector):
         for _ in range(_MOST_MOVES if self._nodes is not None else 0):
             refused = self._sent(self._redirected(refused), Channel.answered, deadline)
         for channel, _, said in refused[:1]:
-            if self._cluster is not None and self._nodes is None and said.startswith("MOVED "):
+            if self._cluster is not None and self._nodes is not None:
+                self._lost = self._cluster.not_now(channel.endpoint, said)
+                return
+            if self._cluster is not None and said.startswith("MOVED "):
                 said += f", and to CLUSTER SLOTS: {self._cluster.refusal}"
             raise StoreError(f"{channel.peer} answered: {said}")
 
@@ -291,6 +294,8 @@ class StripedConnector(ChannelConnector):
         work: dict[Channel, list[Exchange]] = {}
         moved: dict[int, Endpoint] = {}
         for channel, item, said in refused:
+            if isinstance(item, Asking):  # what it was asked for is refused as well
+                continue
             try:
                 move = self._cluster.redirected(channel.endpoint, said)
             except PartlyLost as lost:
