@@ -34,7 +34,7 @@ def test_a_cluster_is_one_store_whatever_its_addresses():
         ({"processes": 2}, "far.processes: there is a cluster; leave it out"),
         (
             {"connector": "resp"},
-            "far.connector: resp asks one server for every key, and a cluster has each where its slot is; leave place.cluster out, or "
+            "far.connector: resp asks one server for every key, and a cluster has each where its slot is; name a server of its own without place.cluster, or "
             "connector striped",
         ),
         ({"connector": "redis"}, "redis asks one server for every key"),

@@ -35,12 +35,21 @@ def test_what_it_buys_stands_at_what_shares_with_its_interval():
     assert text.count("x 1.25\n(1.15 to 1.35)") == 2
     assert text.count("x 1.50\n(1.40 to 1.60)") == 2
     for words in (
-        "one store for all",
-        "a store for each engine",
+        "KV shared by all",
+        "KV of each engine apart",
         "a pool for each engine",
         "files_request_apart: ",
     ):
         assert words in text
+
+
+def test_what_stands_beside_bars_is_inside_the_panels():
+    figure = draw_sharing(sharing_rows(), 64)
+    figure.canvas.draw()
+    for axes in figure.axes[1:]:
+        assert axes.texts
+        for text in axes.texts:
+            assert text.get_window_extent().x1 <= axes.get_window_extent().x1
 
 
 def test_what_nobody_told_is_not_given_to_an_engine():

@@ -6,16 +6,18 @@ import threading
 import pytest
 
 from tests.helpers import eventually, refused
-from tests.stores.conftest import store_config
+from tests.stores.conftest import offered, store_config
 from tests.stores.placed.servers import behind_tls, certificates, placed, there
 from workflow.hyperkv.base.secret import write_private
 from workflow.hyperkv.machine.processes import free_port
 from workflow.hyperkv.stores.placed import refusals
+from workflow.hyperkv.stores.placed.lease import KEY
 from workflow.hyperkv.stores.registry import make_store
 
 
 def start(folder, place):
-    make_store("valkey", store_config(folder, "valkey", place=place)).start()
+    with make_store("valkey", store_config(folder, "valkey", place=place)):
+        pass
 
 
 def test_nobody_answers(tmp_path):
@@ -73,6 +75,83 @@ def test_a_user_who_may_not_write(tmp_path):
         with refused(f"place.user: {server.address} does not let this user do it .*; grant"):
             start(tmp_path, placed(server.address, user="me", password_file=tmp_path / "kv"))
         assert server.keys_of_others() == {}
+
+
+@pytest.mark.parametrize("missing", ["get", "set", "pexpire", "unlink", "scan", "dbsize", "ping", "client"])
+def test_a_user_who_lacks_one_command_of_those_that_the_line_grants(tmp_path, missing):
+    write_private(tmp_path / "kv", "secret\n")
+    words = [*refusals.GRANTED.split(), f"-{missing}"]
+    with there(tmp_path / "there", "--user", "me", "on", ">secret", *words) as server:
+        place = placed(server.address, user="me", password_file=tmp_path / "kv")
+        with refused(rf"place.user: {server.address} does not let this user do it .*{missing}.*; grant"):
+            start(tmp_path, place)
+        eventually(lambda: server.keys_of_others() == {})
+        server.client().execute_command("ACL", "SETUSER", "me", f"+{missing}")
+        start(tmp_path, place)
+        assert server.keys_of_others() == {}
+
+
+def test_a_user_who_may_not_empty_the_server(tmp_path, capsys):
+    write_private(tmp_path / "kv", "secret\n")
+    with there(tmp_path / "there", "--user", "me", "on", ">secret", *refusals.GRANTED.split()) as server:
+        place = placed(server.address, user="me", password_file=tmp_path / "kv", consent=True)
+        with refused(r"place.user: .*'flushall'.*; grant .* \+flushall, or name another user"):
+            start(tmp_path, place)
+        assert capsys.readouterr().err == ""
+        assert server.keys_of_others() == {}
+        server.client().execute_command("ACL", "SETUSER", "me", "+flushall")
+        start(tmp_path, place)
+        assert server.client().dbsize() == 0
+
+
+def test_a_server_that_takes_no_more_connections(tmp_path):
+    with there(tmp_path / "there") as server, server.client() as held:
+        held.ping()
+        held.config_set("maxclients", 1)
+        with refused(
+            rf"place.addresses: {server.address} takes no more connections .*; raise its maxclients"
+        ):
+            start(tmp_path, placed(server.address))
+        held.config_set("maxclients", 3)
+        with refused(rf"place.addresses: {server.address}: .*; is its maxclients more than it has clients"):
+            start(tmp_path, placed(server.address))
+        eventually(lambda: len(held.client_list()) == 1)
+        held.config_set("maxclients", 100)
+        start(tmp_path, placed(server.address))
+        assert server.keys_of_others() == {}
+
+
+def test_a_server_that_takes_no_writes(tmp_path):
+    with there(tmp_path / "there") as server:
+        server.client().config_set("min-replicas-to-write", 1)
+        with refused(rf"place.addresses: {server.address} takes no writes now \(NOREPLICAS .*; mend it, or"):
+            start(tmp_path, placed(server.address))
+        server.client().config_set("min-replicas-to-write", 0)
+        start(tmp_path, placed(server.address))
+        assert server.keys_of_others() == {}
+
+
+@pytest.mark.parametrize("put", [("SET", "x"), ("LPUSH", "x")])
+def test_a_lease_that_no_run_wrote(tmp_path, put):
+    with there(tmp_path / "there") as server:
+        server.client().execute_command(put[0], KEY, *put[1:])
+        with refused(
+            f"{server.address} has a key hyperkv:lease that no run wrote, since it never ends; delete"
+        ):
+            start(tmp_path, placed(server.address))
+        server.client().delete(KEY)
+        start(tmp_path, placed(server.address))
+        assert server.keys_of_others() == {}
+
+
+@pytest.mark.parametrize("name", [offered("kvrocks")])
+def test_a_kvrocks_is_not_held_to_be_in_memory(tmp_path, name):
+    with make_store(name, store_config(tmp_path / "own", name)) as server:
+        address = f"127.0.0.1:{server.endpoint.port}"
+        with refused(f"{address} is a Kvrocks, whose values are on a disk; set store: kvrocks and tier: ssd"):
+            start(tmp_path, placed(address))
+        with make_store(name, store_config(tmp_path, name, place=placed(address))):
+            pass
 
 
 def test_a_replica(tmp_path):
@@ -152,7 +231,7 @@ def test_memory_that_is_too_small(tmp_path, policy):
         with store:
             store.require_room(16 << 20)
             with refused(
-                f"{server.address} holds 0.0 GB of at most 0.1 GB, and 0.1 GB are to be saved, {why}; raise its maxmemory"
+                f"{server.address} holds [1-9].[0-9] MB of at most 67.1 MB, and 104.9 MB are to be saved, {why}; raise its maxmemory"
             ):
                 store.require_room(100 << 20)
         assert server.keys_of_others() == {}

@@ -345,8 +345,8 @@ def _check_cluster(scenario: Mapping[str, Any], where: str) -> None:
     connector = scenario["connector"]
     if connector not in (*STRIPED, "mp"):
         raise UserError(
-            f"{where}.connector: {connector} asks one server for every key, and a cluster has each where its slot is; leave place.cluster "
-            f"out{_or_connector(scenario, STRIPED)}"
+            f"{where}.connector: {connector} asks one server for every key, and a cluster has each where its slot is; name a server of "
+            f"its own without place.cluster{_or_connector(scenario, STRIPED)}"
         )
     if scenario["bound_bytes"] is not None:
         raise UserError(

@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.text import Annotation
 from matplotlib.ticker import PercentFormatter
 
 from ..base.cli import run_stage
@@ -29,6 +30,7 @@ _PARTS = (
     ("unknown_share", "#999999", "in the store, by whom it was saved is not known"),
 )
 _COMPUTED = "#F2F2F2"
+_GAP = 4  # points between a bar's end and what stands beside it
 _PANELS = (
     ("rps_per_gpu", "rps_gain", "RPS/GPU (requests/s, median)"),
     ("ttft_p50_ms", "ttft_gain", "TTFT p50 (ms, median)"),
@@ -48,8 +50,8 @@ def main(*, tables: Table, spec: Spec, picture: Picture) -> None:
 def draw_sharing(sharing: pd.DataFrame, chunk_tokens: int) -> Figure:
     """A bar per scenario at the highest load that all have: prompt tokens by who saved them; beside it RPS/GPU and TTFT.
 
-    sharing: that table. How many times better it is than the same with a store for each engine stands at the bars. Raises UserError
-    when scenarios are not alike.
+    sharing: that table. How many times better it is than the same with each engine's KV apart stands at the bars. Raises UserError when
+    scenarios are not alike.
     """
     if sharing.empty:
         return empty("There was one engine (experiment.engines)")
@@ -82,8 +84,10 @@ def draw_sharing(sharing: pd.DataFrame, chunk_tokens: int) -> Figure:
         handles.append(Patch(facecolor="white", edgecolor="#444444", hatch="//"))
         texts.append("hatched: not valid in every repeat, see sharing.csv")
     legend_below(
-        figure, handles, texts, "x 1.2: so many times as good as the same with a store for each engine"
+        figure, handles, texts, "x 1.2: so many times as good as the same with the KV of each engine apart"
     )
+    for axes in panels[1:]:
+        _make_room(axes)
     return figure
 
 
@@ -94,7 +98,7 @@ def _name(row: pd.Series) -> str:
     elif row["store"] == "dram":
         kept = "a pool for each engine"
     else:
-        kept = "one store for all" if row["shared"] else "a store for each engine"
+        kept = "KV shared by all" if row["shared"] else "KV of each engine apart"
     return f"{row['scenario']}: {label(row)}\n{kept}; a {row['routing']} goes to {'any engine' if row['routing'] == 'request' else 'one engine'}"
 
 
@@ -133,8 +137,18 @@ def _draw_values(axes: Axes, rows: pd.DataFrame, places: list[int], column: str,
         if pd.notna(row[gained]):
             ends = [row[f"{gained}_{word}"] for word in ("low", "high")]
             told = "" if pd.isna(ends[0]) else f"\n({ends[0]:.2f} to {ends[1]:.2f})"
-            note(axes, f"x {row[gained]:.2f}{told}", (end, place), (4, 0), va="center")
-    axes.set_xlim(0, axes.get_xlim()[1] * 1.55)
+            note(axes, f"x {row[gained]:.2f}{told}", (end, place), (_GAP, 0), va="center")
+    axes.set_xlim(left=0)
+
+
+def _make_room(axes: Axes) -> None:
+    """Widen the panel's range until what stands beside its bars is inside. Its size must be known."""
+    frame = axes.get_window_extent()
+    for text in axes.texts:
+        assert isinstance(text, Annotation)
+        box = text.get_window_extent()
+        beside = frame.width - box.width - 2 * _GAP * axes.figure.dpi / 72
+        axes.set_xlim(right=max(axes.get_xlim()[1], text.xy[0] * frame.width / beside))
 
 
 if __name__ == "__main__":

@@ -41,6 +41,8 @@ class BoundedConnection(redis.Connection):
         """What a server answers to AUTH may repeat the password, so no message has it."""
         try:
             super().on_connect_check_health(check_health)
+        except redis.exceptions.NoPermissionError:  # of CLIENT SETNAME, when it took the password
+            raise
         except (redis.AuthenticationError, redis.ResponseError) as error:
             if self.password is None:
                 raise

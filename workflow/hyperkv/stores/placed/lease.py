@@ -51,7 +51,12 @@ class Lease:
         with self._connect() as client:
             seen: tuple[bytes, int] | None = None
             while not self._set(client):
-                other, left_ms = client.get(KEY), client.pttl(KEY)
+                left_ms = client.pttl(KEY)
+                if left_ms == -1:
+                    raise UserError(
+                        f"place.addresses: {self._where} has a key {KEY} that no run wrote, since it never ends; delete or rename it"
+                    )
+                other = client.get(KEY)
                 if not isinstance(other, bytes):
                     continue
                 if other == self._me:
@@ -59,7 +64,7 @@ class Lease:
                         f"place.addresses: {self._where} is a server that another address names as well; leave it out"
                     )
                 renewed = seen is not None and (other != seen[0] or left_ms > seen[1] + _SLACK_MS)
-                if renewed or left_ms > 1000 * LIVES_S or left_ms == -1:
+                if renewed or left_ms > 1000 * LIVES_S:
                     raise UserError(
                         f"place.addresses: another run measures on {self._where} ({_told(other)}); wait until it has ended"
                     )
@@ -85,7 +90,7 @@ class Lease:
         if self.lost is None:
             with self._connect() as client:
                 if client.get(KEY) == self._me:
-                    client.delete(KEY)
+                    client.unlink(KEY)
 
     def _set(self, client: redis.Redis) -> bool:
         return bool(client.set(KEY, self._me, nx=True, px=int(LIVES_S * 1000)))
@@ -123,6 +128,18 @@ class NoLease:
 
     def give_back(self) -> None:
         self.held = False
+
+
+def require_rights(client: redis.Redis, key: str) -> None:
+    """That this user may do to keys what a run does, tried on one of ours that ends by itself, so that nothing stays where it may not.
+
+    Raises redis.RedisError.
+    """
+    client.set(key, b"", px=1000)
+    client.get(key)
+    client.pexpire(key, 1000)
+    client.unlink(key)
+    client.scan(count=1)
 
 
 def delete_runs(client: redis.Redis, overwrite: bool) -> int:

@@ -12,10 +12,11 @@ import redis
 
 from ....plugin.lmcache_striped.deadline import Deadline, Endpoint, connected
 from ....plugin.lmcache_striped.tls import Tls, secured
-from ...base.errors import UserError
+from ...base.errors import StoreError, UserError
 
 _CONNECT_S = 10.0
 _ADDRESSES = "place.addresses"
+_NO_WRITES = ("NOREPLICAS", "MISCONF", "MASTERDOWN")
 GRANTED = "~hyperkv:* +@read +@write +@keyspace +@connection -@dangerous +info +client|list"
 
 
@@ -54,15 +55,17 @@ def _require_tls(connection: socket.socket, endpoint: Endpoint, tls: Tls, where:
 
 @contextlib.contextmanager
 def explained(endpoint: Endpoint, where: str) -> Iterator[None]:
-    """What the server refuses in the block is raised as a UserError that says what to mend."""
+    """What the server refuses in the block, to redis-py or to a client of ours, is raised as a UserError that says what to mend."""
     try:
         yield
-    except redis.RedisError as error:
+    except (redis.RedisError, StoreError) as error:
         raise UserError(_line(error, endpoint, where)) from None
 
 
-def _line(error: redis.RedisError, endpoint: Endpoint, where: str) -> str:
+def _line(error: redis.RedisError | StoreError, endpoint: Endpoint, where: str) -> str:
     text = str(error)
+    if "max number of clients" in text:
+        return f"{_ADDRESSES}: {where} takes no more connections ({text}); raise its maxclients, or wait until others have left"
     if isinstance(error, redis.exceptions.BusyLoadingError) or text.startswith("LOADING"):
         return f"{_ADDRESSES}: {where} is loading its data; wait until it has"
     if isinstance(error, redis.exceptions.ReadOnlyError) or text.startswith("READONLY"):
@@ -73,16 +76,25 @@ def _line(error: redis.RedisError, endpoint: Endpoint, where: str) -> str:
     if "NOAUTH" in text or "Authentication required" in text or isinstance(error, redis.AuthenticationError):
         return f"password_file: {where} asks for a password; name a file that has it, or password_env"
     if isinstance(error, redis.exceptions.NoPermissionError) or "NOPERM" in text:
-        return f"place.user: {where} does not let this user do it ({text}); grant {GRANTED}, or name another user"
+        return f"place.user: {where} does not let this user do it ({text}); grant {_granted(text)}, or name another user"
     if isinstance(error, redis.exceptions.OutOfMemoryError) or "maxmemory" in text:
         return f"{_ADDRESSES}: {where} takes no more values: {text}; raise its maxmemory"
+    if any(word in text for word in _NO_WRITES):
+        return f"{_ADDRESSES}: {where} takes no writes now ({text}); mend it, or name another server"
     if isinstance(error, redis.TimeoutError):
         return f"{_ADDRESSES}: {where} accepts connections and does not answer PING; is it a store, and does it live?"
+    if isinstance(error, StoreError):
+        return f"{_ADDRESSES}: {where}: {text}; is its maxclients more than it has clients, and does it live?"
     if isinstance(error, redis.ConnectionError) and endpoint.tls is not None:
         return f"place.tls: {where} closed the connection ({text}); set tls.cert_file where it asks for a client's certificate"
     if isinstance(error, redis.ConnectionError | redis.exceptions.InvalidResponse):
         return f"{_ADDRESSES}: {where} does not speak RESP in the clear ({text}); set place.tls where it speaks TLS, or mend the address"
-    return f"{_ADDRESSES}: {where}: {text}"
+    return f"{_ADDRESSES}: {where}: {text}; mend the server, or name another one"
+
+
+def _granted(text: str) -> str:
+    """What a user needs, what only place.consent needs among it where that was refused."""
+    return f"{GRANTED} +flushall" if "flushall" in text else GRANTED
 
 
 def _replica(where: str, primary: str) -> str:
@@ -102,6 +114,14 @@ def require_usable(info: Mapping[str, Any], where: str, in_cluster: bool = False
         )
 
 
+def require_kind(info: Mapping[str, Any], name: str, where: str) -> None:
+    """That a store which is held to be in memory is no Kvrocks, whose values are on a disk. Raises UserError."""
+    if name != "kvrocks" and "kvrocks_version" in info:
+        raise UserError(
+            f"{_ADDRESSES}: {where} is a Kvrocks, whose values are on a disk; set store: kvrocks and tier: ssd, or name a Valkey"
+        )
+
+
 def require_room(
     info: Mapping[str, Any], saved_bytes: int, others: int | None, consent: bool, where: str
 ) -> None:
@@ -112,7 +132,7 @@ def require_room(
     most, used = info.get("maxmemory") or info.get("total_system_memory"), info.get("used_memory")
     if not most or used is None or "kvrocks_version" in info or used + saved_bytes <= most:
         return
-    told = f"{_ADDRESSES}: {where} holds {used / 1e9:.1f} GB of at most {most / 1e9:.1f} GB, and {saved_bytes / 1e9:.1f} GB are to be saved"
+    told = f"{_ADDRESSES}: {where} holds {_size(used)} of at most {_size(most)}, and {_size(saved_bytes)} are to be saved"
     if not info.get("maxmemory") or info.get("maxmemory_policy") == "noeviction":
         raise UserError(f"{told}, which it refuses; raise its maxmemory or take a smaller workload")
     if others != 0 and not consent:
@@ -120,3 +140,7 @@ def require_room(
             f"{told}, which drives out keys of others ({info['maxmemory_policy']}); raise its maxmemory, take a smaller workload, or "
             "set place.consent: true, with which all of them are deleted"
         )
+
+
+def _size(size_bytes: float) -> str:
+    return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.1f} MB"

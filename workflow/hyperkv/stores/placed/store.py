@@ -16,10 +16,10 @@ from ..base import Counters, Store, StoreConfig
 from ..reach import in_the_clear
 from ..redis_client import client_of
 from .exporter import device_bytes
-from .lease import Lease, NoLease, delete_runs
+from .lease import Lease, NoLease, delete_runs, require_rights
 from .network import probe
 from .place import Network, Place
-from .refusals import explained, require_reachable, require_room, require_usable
+from .refusals import explained, require_kind, require_reachable, require_room, require_usable
 
 _REPLY_TIMEOUT_S = 30.0
 _PING_S = 10.0
@@ -49,6 +49,7 @@ class PlacedStore(Store):
         self._info: Mapping[str, Any] = {}
         self._others: int | None = None
         self._evicted: int | None = None
+        self._emptied = False
         self._reads_page_cache = kind.reads_page_cache
         self._network: Network | None = None
         super().__init__(config)
@@ -75,13 +76,16 @@ class PlacedStore(Store):
                 client.ping()
                 self._info = self._told(client)
                 require_usable(self._info, self.where, self.in_cluster)
+                require_kind(self._info, self.name, self.where)
                 self._others = int(client.dbsize())
                 self.require_room(_PROBE_BYTES)
+                require_rights(client, f"{self.place.prefix}rights{self.probe_tag}")
             self._lease.take()
             with self.client() as client:
                 left = self._delete(client)
                 if self.place.consent:
                     client.flushall()
+                    self._emptied = True
                     self._lease.again(client)
                 self._info = self._freed(client)
                 self._others = self._count_others(client)
@@ -94,20 +98,23 @@ class PlacedStore(Store):
         """Delete what is ours, and let others have the server. A server that does not answer any more is left as it is."""
         if not self._lease.held:
             return
+        answers = True
         try:
             if self._lease.lost is None:
                 with self.client() as client:
                     self._delete(client)
-                    if self.place.consent:
+                    if self._emptied:
                         client.flushall()
                     self._compare(self._count_others(client))
         except redis.RedisError as error:
             self._warn(f"its keys {self.place.prefix}* are left to the next run, which deletes them: {error}")
+            answers = not isinstance(error, redis.ConnectionError)
         finally:
             try:
                 self._lease.give_back()
             except redis.RedisError as error:
-                self._warn(f"the lease ends by itself: {error}")
+                if answers:
+                    self._warn(f"the lease ends by itself: {error}")
 
     def require_room(self, saved_bytes: int) -> None:
         require_room(self._info, saved_bytes, self._others, self.place.consent, self.where)
