@@ -281,6 +281,16 @@ def test_as_many_gpus_are_recommended_as_were_measured_or_modelled(real, tmp_pat
     assert check(recommendation, folder, NO_ENGINE)[0].status == "checked"
 
 
+def test_several_engines_are_no_gpus_that_share_a_model(real, tmp_path):
+    record = record_of(real, scenario("valkey", "striped", stripe_bytes=1 << 20, routing="request"))
+    record["spec"] |= {"engines": 2}
+    files = files_of(record, EngineSlice(VLLM, {"vllm": {}, "lmcache": {}}, "python3"), place(tmp_path))
+    assert "--tensor-parallel-size 1 " in files.texts["vllm.sh"]
+    assert files.servers[0]["value_bytes"] == record["chunk_bytes"]
+    assert not any("share the model" in note for note in files.notes)
+    assert any(note.startswith("2 engines were measured, each request to any of them") for note in files.notes)
+
+
 def test_an_lmcache_server_is_started_beside_vllm(real, tmp_path):
     files = files_for(real, scenario("valkey", "mp"), tmp_path)
     words = command_words(files.texts["lmcache-server.sh"])

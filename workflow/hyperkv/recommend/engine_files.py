@@ -168,11 +168,11 @@ def _endpoints(scenario: Mapping[str, Any], place: Place, files: Files) -> list[
 
 
 def engine_settings(cell: CellSpec, engine: EngineSlice) -> dict[str, Any]:
-    """vLLM's settings: those measured with; of a modelled engine the config's, on as many GPUs as were modelled."""
+    """vLLM's settings: those measured with; of a modelled engine the config's, on as many GPUs as one was modelled on."""
     if cell.spec["engine"] != "replay":
         return settings_of(cell.spec)
     settings = settings_of({"vllm": engine.vllm, "scenario": engine.own})
-    return {**settings, "tensor_parallel": cell.gpus}
+    return {**settings, "tensor_parallel": cell.share.ranks}
 
 
 def _vllm_argv(
@@ -223,4 +223,10 @@ def _note_engine(
             )
     if (ranks := tensor_parallel_of(settings)) > 1:
         files.notes.append(f"vllm.sh needs {ranks} GPUs, which share the model (--tensor-parallel-size)")
+    if cell.engines > 1:
+        goes = "each request to any" if cell.scenario.get("routing") == "request" else "each conversation to one"
+        files.notes.append(
+            f"{cell.engines} engines were measured, {goes} of them, and the files start one: the others need GPUs and ports of their own "
+            "(CUDA_VISIBLE_DEVICES, sh files/vllm.sh --port), and an LMCache server each where there is one"
+        )
     files.notes.append("--max-model-len is the longest context that was measured")
