@@ -67,7 +67,7 @@ def draw_sharing(sharing: pd.DataFrame, chunk_tokens: int) -> Figure:
         _draw_values(axes, rows, places, column, gained)
         axes.set_xlabel(words)
     panels[0].set_yticks(places, [_name(row) for _, row in rows.iterrows()], fontsize=8)
-    panels[0].set_xlabel("share of prompt tokens (median)")
+    panels[0].set_xlabel("share of all prompt tokens (median)")
     for axes in panels:
         axes.grid(axis="y", alpha=0)
     engines, gpus = int(rows["engines"].iloc[0]), int(rows["gpus"].iloc[0])
