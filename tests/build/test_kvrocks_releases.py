@@ -9,8 +9,8 @@ from tests.configs import BASE
 from tests.helpers import refused
 from workflow.hyperkv.build.compile_kvrocks import build_spec
 from workflow.hyperkv.build.fetch_kvrocks import SHA256, fetch_spec, tarball_of
+from workflow.hyperkv.config.checks.files import check_kvrocks
 from workflow.hyperkv.config.explain import validated
-from workflow.hyperkv.config.file_checks import check_kvrocks
 from workflow.hyperkv.config.models.config import Config
 from workflow.hyperkv.config.models.kvrocks import DEFAULTS
 

@@ -23,8 +23,9 @@ from tests.configs import (
 )
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.config import docs
+from workflow.hyperkv.config.checks.files import FETCHED_TRACE
+from workflow.hyperkv.config.checks.scenario import longest_context_tokens
 from workflow.hyperkv.config.config import checked
-from workflow.hyperkv.config.file_checks import FETCHED_TRACE
 from workflow.hyperkv.config.models.config import REMOVED
 from workflow.hyperkv.config.models.values import parse_size
 from workflow.hyperkv.config.plan import (
@@ -35,7 +36,6 @@ from workflow.hyperkv.config.plan import (
     profile_spec,
     sweep_spec,
 )
-from workflow.hyperkv.config.scenario_checks import longest_context_tokens
 from workflow.hyperkv.config.scenarios import loads_of, selected
 
 

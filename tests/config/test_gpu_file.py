@@ -8,8 +8,8 @@ import yaml
 
 from tests.configs import changed, one_line
 from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.config.checks.files import GPUS, check_gpu
 from workflow.hyperkv.config.config import checked
-from workflow.hyperkv.config.file_checks import GPUS, check_gpu
 from workflow.hyperkv.config.models.gpu import Gpu, GpuModel
 from workflow.hyperkv.models.derive_gpu import published, render
 from workflow.hyperkv.models.geometry import load_geometry

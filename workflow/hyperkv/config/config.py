@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..base.documents import check_keys, check_values
-from .credentials import refuse_credentials
-from .engine_checks import check_controls, check_engine, check_pass_through, check_served
-from .explain import validated
-from .file_checks import (
+from .checks.engine import check_controls, check_engine, check_pass_through, check_served
+from .checks.files import (
     check_array,
     check_environments,
     check_files,
@@ -17,8 +15,7 @@ from .file_checks import (
     check_predictions,
     check_workload,
 )
-from .models.config import Config
-from .scenario_checks import (
+from .checks.scenario import (
     check_bound,
     check_chunk,
     check_connector,
@@ -28,6 +25,9 @@ from .scenario_checks import (
     check_recommend,
     check_store,
 )
+from .credentials import refuse_credentials
+from .explain import validated
+from .models.config import Config
 from .scenarios import behind_devices, expanded, selected
 
 

@@ -20,8 +20,8 @@ from ..models.reading import name_of
 from ..tables.methods.ladder_parity import require_steps
 from ..workloads.context_limit import limited
 from ..workloads.text.tokens_file import with_tokens
+from .checks.memory import context_limit
 from .explain import validated
-from .memory_checks import context_limit
 from .models.array import BASELINE
 from .models.cost import Prices
 from .models.engines import INSTALLED, PAIRS, PROMPTS, REPLAY

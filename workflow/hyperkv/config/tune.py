@@ -14,7 +14,7 @@ from ..connectors.registry import GATED, STRIPED
 from ..stores.owned_keys import refuse_owned
 from ..stores.registry import store_class
 from ..tune.space import KEYS, NESTED, Parameter, Value, applied, own_value
-from .engine_checks import check_measured
+from .checks.engine import check_measured
 from .explain import must_be, quoting
 from .kvrocks_source import KvrocksSource, runnable
 from .models.scenario import Scenario

@@ -6,19 +6,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..base.errors import UserError
-from ..build.make_model import served_config
-from ..engines.vllm import lmcache
-from ..engines.vllm.command import settings_of
-from ..engines.vllm.owned_words import refuse_owned_words
-from ..models.geometry import Geometry, load_geometry
-from ..models.gpu import load_gpu
-from ..models.gpu_memory import require_weights_fit
-from ..models.gpus import check_settings, kv_share, require_divides, tensor_parallel_of
-from ..stores.registry import STORES, store_class
-from .plan import pairs_of
-from .scenario_checks import check_bound, check_chunk, check_connector, check_store
-from .scenarios import loads_of
+from ...base.errors import UserError
+from ...build.make_model import served_config
+from ...engines.vllm import lmcache
+from ...engines.vllm.command import settings_of
+from ...engines.vllm.owned_words import refuse_owned_words
+from ...models.geometry import Geometry, load_geometry
+from ...models.gpu import load_gpu
+from ...models.gpu_memory import require_weights_fit
+from ...models.gpus import check_settings, kv_share, require_divides, tensor_parallel_of
+from ...stores.registry import STORES, store_class
+from ..plan import pairs_of
+from ..scenarios import loads_of
+from .scenario import check_bound, check_chunk, check_connector, check_store
 
 
 def check_engine(config: Mapping[str, Any], measured: list[str]) -> None:

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ...plugin.lmcache_striped.secret import KEYS, Secret
-from ...plugin.lmcache_striped.stripes import LEAST_STRIPE_BYTES
-from ...plugin.lmcache_striped.tls import Tls, context_of
-from ..base.errors import UserError
-from ..base.folders import nearest
-from ..connectors.registry import CONNECTORS, STRIPED, alone
-from ..engines.vllm import lmcache
-from ..machine.memory_dir import file_system_of
-from ..stores.base import DIRECT
-from ..stores.kvrocks.config import BY_KEYS_PATCH
-from ..stores.registry import STORES, store_class, stores_of
-from ..workloads.factory import parameters_of
-from .models.engines import BLOCK_TOKENS
-from .models.scenario import OF_SEVERAL, READ_BY, Scenario, unread
-from .scenarios import loads_of, selected
+from ....plugin.lmcache_striped.secret import KEYS, Secret
+from ....plugin.lmcache_striped.stripes import LEAST_STRIPE_BYTES
+from ...base.errors import UserError
+from ...base.folders import nearest
+from ...connectors.registry import alone
+from ...engines.vllm import lmcache
+from ...machine.memory_dir import file_system_of
+from ...stores.kvrocks.config import BY_KEYS_PATCH
+from ...stores.registry import STORES, store_class
+from ...workloads.factory import parameters_of
+from ..models.engines import BLOCK_TOKENS
+from ..models.scenario import OF_SEVERAL, READ_BY, Scenario, unread
+from ..scenarios import loads_of, selected
+from .choices import connectors_of, offered, or_connector, stores_for
+from .place import check_node, check_place
 
-_MEDIUM_OF_TIER = {"dram": "ram", "ssd": "ssd"}
-_STRIPED_LIKE = {"direct": "striped", "direct_mp": "striped_mp"}
 _ONLY_VLLM = (*lmcache.SERVED, *lmcache.VLLMS_OWN)
 
 
@@ -194,7 +192,7 @@ def check_store(scenario: Mapping[str, Any]) -> None:
         return
     for key in ("store", "connector"):
         if key not in scenario:
-            choices = _stores(tier) if key == "store" else _offered(scenario["store"])
+            choices = stores_for(tier) if key == "store" else offered(scenario["store"])
             raise UserError(f"{where}.{key} is missing; tier {tier} needs it: {' or '.join(choices)}")
     store = scenario["store"]
     in_memory = tier == "dram" and scenario["data_dir"] is not None
@@ -205,20 +203,20 @@ def check_store(scenario: Mapping[str, Any]) -> None:
                 f"{where}.data_dir: {folder} is on {kind}; with tier dram it must be on a tmpfs, such as /dev/shm, or "
                 f"choose tier ssd"
             )
-    allowed = (*_stores(tier), *(_stores("ssd") if in_memory else ()))
+    allowed = (*stores_for(tier), *(stores_for("ssd") if in_memory else ()))
     if store not in allowed:
         raise UserError(f"{where}.store: {store} is not of tier {tier}; choose {' or '.join(allowed)}")
     if store_class(store).held_by_engine == "pool" and scenario["dram_pool_bytes"] is None:
         raise UserError(f"{where}.dram_pool_bytes is missing; store {store} needs its size")
     if scenario["place"] is not None:
-        _check_place(scenario, where)
+        check_place(scenario, where)
     if scenario.get("node"):
-        _check_node(scenario, where)
+        check_node(scenario, where)
     for key in unread(scenario):
         default, mark = Scenario.model_fields[key].default, READ_BY[key]
         raise UserError(
             f"{where}.{key}: connector {scenario['connector']} {mark.others}; "
-            f"{'leave it out' if default is None else f'choose {default}'}{_or_connector(scenario, mark.connectors)}"
+            f"{'leave it out' if default is None else f'choose {default}'}{or_connector(scenario, mark.connectors)}"
         )
     _check_store_keys(scenario, where)
     if scenario["patched"] and not store_class(store).can_be_patched:
@@ -228,15 +226,6 @@ def check_store(scenario: Mapping[str, Any]) -> None:
         raise UserError(
             f"{where}.stripe_bytes: {scenario['stripe_bytes']} is below {LEAST_STRIPE_BYTES}; raise it to that at least"
         )
-
-
-def _stores(tier: str) -> list[str]:
-    return stores_of(_MEDIUM_OF_TIER[tier])
-
-
-def _connectors(store: str) -> list[str]:
-    """Those of a store's connectors that need no engine."""
-    return [name for name in store_class(store).connectors if name in CONNECTORS]
 
 
 def _check_store_keys(scenario: Mapping[str, Any], where: str) -> None:
@@ -255,125 +244,6 @@ def _check_store_keys(scenario: Mapping[str, Any], where: str) -> None:
         raise UserError(f"{where}.{error}") from None
 
 
-def _can_be_there(store: str) -> bool:
-    """Whether it is a server, and not one that is part of this workflow."""
-    return store_class(store).is_server and not store_class(store).programs
-
-
-_OF_START = (
-    "settings",
-    "environment",
-    "ignored_settings",
-    "preset",
-    "patched",
-    "port",
-    "capacity_bytes",
-    "data_dir",
-)
-
-
-def _check_place(scenario: Mapping[str, Any], where: str) -> None:
-    """That a store which is there already can be reached by what the scenario has, and nothing is asked that its start would need."""
-    place, connector = scenario["place"], scenario["connector"]
-    others = [name for name in _stores(scenario["tier"]) if _can_be_there(name)]
-    if not _can_be_there(scenario["store"]):
-        raise UserError(
-            f"{where}.place: store {scenario['store']} is never there before a job starts it; choose {' or '.join(others)}, or leave it out"
-        )
-    for key in _OF_START:
-        if scenario[key] != Scenario.model_fields[key].default:
-            raise UserError(f"{where}.{key}: the store at place.addresses is not started here; leave it out")
-    if scenario["socket"] != "tcp":
-        raise UserError(f"{where}.socket: place.addresses are reached over tcp; leave it out")
-    if connector in DIRECT:
-        raise UserError(
-            f"{where}.connector: {connector} reads the store's files on this machine; choose {_STRIPED_LIKE[connector]}"
-        )
-    if place["cluster"]:
-        _check_cluster(scenario, where)
-    elif len(place["addresses"]) > 1 and connector not in STRIPED:
-        raise UserError(
-            f"{where}.place.addresses: connector {connector} reaches one server; name one{_or_connector(scenario, STRIPED)}"
-        )
-    if place["user"] is not None and Secret.of(scenario) is None:
-        raise UserError(f"{where}.place.user: whose password is missing; set password_file or password_env")
-    if (place["metrics_url"] is None) != (place["metrics_device"] is None):
-        key, other = (
-            ("metrics_device", "metrics_url")
-            if place["metrics_device"] is None
-            else ("metrics_url", "metrics_device")
-        )
-        raise UserError(f"{where}.place.{key} is missing; {other} says nothing without it")
-    hosts = {address.rpartition(":")[0] for address in place["addresses"]}
-    if place["metrics_url"] is not None and len(hosts) > 1:
-        raise UserError(
-            f"{where}.place.metrics_url: the page is one host's and place.addresses are of {len(hosts)}; leave it out, or name servers "
-            "of one host"
-        )
-    if place["tls"] is not None:
-        if scenario["client"] == "native":
-            raise UserError(f"{where}.client: native speaks no TLS; choose python, or leave place.tls out")
-        try:
-            context_of(Tls.of(place["tls"]))
-        except UserError as error:
-            raise UserError(f"{where}.place.{error}") from None
-    if scenario["bound_bytes"] is not None and scenario["store"] == "kvrocks":
-        raise UserError(
-            f"{where}.bound_bytes: whether the Kvrocks at place.addresses is compiled with patch {BY_KEYS_PATCH} is not known; leave it out"
-        )
-
-
-def _check_node(scenario: Mapping[str, Any], where: str) -> None:
-    """That a store can be started on the other node, ask for a password there and be reached by what the scenario has."""
-    servers = [name for name in _stores(scenario["tier"]) if store_class(name).takes_password]
-    if scenario["store"] not in servers:
-        raise UserError(
-            f"{where}.place.node: store {scenario['store']} is no server that asks for a password; choose {' or '.join(servers)}"
-        )
-    if scenario["socket"] != "tcp":
-        raise UserError(f"{where}.socket: another node is reached over tcp; leave it out")
-    if (connector := scenario["connector"]) in DIRECT:
-        raise UserError(
-            f"{where}.connector: {connector} reads the store's files on this machine; choose {_STRIPED_LIKE[connector]}"
-        )
-    if "bind" in {key.lower() for key in scenario["settings"]}:
-        raise UserError(f"{where}.settings.bind: place.interface says where the server listens; leave it out")
-
-
-def _check_cluster(scenario: Mapping[str, Any], where: str) -> None:
-    """That what is asked for can be had of a cluster: of LMCache's own clients its server has one that knows of slots."""
-    connector = scenario["connector"]
-    if connector not in (*STRIPED, "mp"):
-        raise UserError(
-            f"{where}.connector: {connector} asks one server for every key, and a cluster has each where its slot is; name a server of "
-            f"its own without place.cluster{_or_connector(scenario, STRIPED)}"
-        )
-    if scenario["bound_bytes"] is not None:
-        raise UserError(
-            f"{where}.bound_bytes: a bound cannot be kept in a cluster; leave it out, and set its nodes' maxmemory"
-        )
-    if scenario["place"]["metrics_url"] is not None:
-        raise UserError(
-            f"{where}.place.metrics_url: the page is one host's, and a cluster has nodes on any; leave it out"
-        )
-
-
-def _or_connector(scenario: Mapping[str, Any], wanted: Sequence[str]) -> str:
-    """', or connector A or B': those of `wanted` that reach the store, of the same place for LMCache; '' for none."""
-    served = scenario["connector"] in lmcache.SERVED
-    same = [
-        name for name in wanted if (name in lmcache.SERVED) == served and name not in lmcache.VLLMS_OWN
-    ] or wanted
-    reaching = [name for name in same if alone(name) in _connectors(scenario["store"])]
-    with_vllm = " (engine vllm)" if reaching == ["striped_mp"] and not served else ""
-    return f", or connector {' or '.join(reaching)}{with_vllm}" if reaching else ""
-
-
-def _offered(store: str) -> list[str]:
-    """What may be asked for when a scenario names none: those that need no engine, or of a store of the engine's own all."""
-    return _connectors(store) or list(store_class(store).connectors)
-
-
 def check_connector(scenario: Mapping[str, Any], by_itself: bool = False) -> None:
     """That one of our connectors can reach the store: for the replay engine, or for a store by itself."""
     if scenario["tier"] == "none":
@@ -384,11 +254,11 @@ def check_connector(scenario: Mapping[str, Any], by_itself: bool = False) -> Non
             f"config: scenarios.{scenario['family']}.connector: LMCache's own client of a cluster runs below its server alone, and this "
             "measures a store by itself; leave the scenario out here"
         )
-    if (alone(connector) if by_itself else connector) not in _connectors(store):
-        if not (reaching := _connectors(store)):
+    if (alone(connector) if by_itself else connector) not in connectors_of(store):
+        if not (reaching := connectors_of(store)):
             raise UserError(
                 f"config: scenarios.{scenario['family']}.store: {store} is an engine's own, and engine vllm alone has it; choose "
-                f"{' or '.join(name for name in _stores(scenario['tier']) if _connectors(name))}"
+                f"{' or '.join(name for name in stores_for(scenario['tier']) if connectors_of(name))}"
             )
         choices = " or ".join(reaching)
         only = ", which engine vllm alone has," if connector in _ONLY_VLLM else ""

@@ -6,19 +6,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...plugin.lmcache_striped.order import Entry
-from ...plugin.lmcache_striped.stripes import parts_of
-from ..base.errors import UserError
-from ..connectors.registry import STRIPED
-from ..engines.vllm.command import block_bytes_of, settings_of
-from ..engines.vllm.lmcache import CONNECTOR_CLASSES, VLLMS_OWN
-from ..models.geometry import Geometry, load_geometry
-from ..models.gpus import KvShare, kv_share, tensor_parallel_of
-from ..stores.registry import store_class
-from ..workloads import Conversation, longest_of
-from ..workloads.context_limit import LONGER, ROOM_TOKENS, ContextLimit, check_context
-from ..workloads.working_set import largest_context, working_set
-from .models.engines import BLOCK_TOKENS
+from ....plugin.lmcache_striped.order import Entry
+from ....plugin.lmcache_striped.stripes import parts_of
+from ...base.errors import UserError
+from ...connectors.registry import STRIPED
+from ...engines.vllm.command import block_bytes_of, settings_of
+from ...engines.vllm.lmcache import CONNECTOR_CLASSES, VLLMS_OWN
+from ...models.geometry import Geometry, load_geometry
+from ...models.gpus import KvShare, kv_share, tensor_parallel_of
+from ...stores.registry import store_class
+from ...workloads import Conversation, longest_of
+from ...workloads.context_limit import LONGER, ROOM_TOKENS, ContextLimit, check_context
+from ...workloads.working_set import largest_context, working_set
+from ..models.engines import BLOCK_TOKENS
 
 _ANSWER_TOKENS = 4  # of a single request
 _KEY_BYTES = 128  # more than LMCache's keys have

@@ -7,24 +7,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..array.settings import ArraySettings, mistakes
-from ..base.config_files import read_mapping, read_text, there
-from ..base.documents import check_keys
-from ..base.errors import UserError
-from ..build.fetch_kvrocks import tarball_of
-from ..build.kvrocks_patches import check_patches
-from ..models.geometry import load_geometry
-from ..models.gpu import load_gpu
-from ..records.identity import FETCHED_TRACE
-from ..workloads import NothingLeft, longest_context, repeat_seed
-from ..workloads.context_limit import ContextLimit, check_context, let_in
-from ..workloads.factory import make_workload
-from ..workloads.text.tokens_file import check_texts
-from .explain import validated
-from .memory_checks import check_memory, context_limit
-from .models.config import Config
-from .models.gpu import Gpu
-from .plan import (
+from ...array.settings import ArraySettings, mistakes
+from ...base.config_files import read_mapping, read_text, there
+from ...base.documents import check_keys
+from ...base.errors import UserError
+from ...build.fetch_kvrocks import tarball_of
+from ...build.kvrocks_patches import check_patches
+from ...models.geometry import load_geometry
+from ...models.gpu import load_gpu
+from ...records.identity import FETCHED_TRACE
+from ...workloads import NothingLeft, longest_context, repeat_seed
+from ...workloads.context_limit import ContextLimit, check_context, let_in
+from ...workloads.factory import make_workload
+from ...workloads.text.tokens_file import check_texts
+from ..explain import validated
+from ..models.config import Config
+from ..models.gpu import Gpu
+from ..plan import (
     EXPERIMENT,
     LOADGEN_ENVIRONMENT,
     MODELS,
@@ -36,6 +35,7 @@ from .plan import (
     predicted_case,
     requirements_of,
 )
+from .memory import check_memory, context_limit
 
 GPUS = Path("config/gpus")
 

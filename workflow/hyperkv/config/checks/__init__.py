@@ -1,0 +1,1 @@
+"""What of a configuration is looked at before the workflow has jobs; each raises UserError."""
