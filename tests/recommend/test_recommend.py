@@ -288,7 +288,9 @@ def test_several_engines_are_no_gpus_that_share_a_model(real, tmp_path):
     assert "--tensor-parallel-size 1 " in files.texts["vllm.sh"]
     assert files.servers[0]["value_bytes"] == record["chunk_bytes"]
     assert not any("share the model" in note for note in files.notes)
-    assert any(note.startswith("2 engines were measured, each request to any of them") for note in files.notes)
+    assert any(
+        note.startswith("2 engines were measured, each request to any of them") for note in files.notes
+    )
 
 
 def test_an_lmcache_server_is_started_beside_vllm(real, tmp_path):

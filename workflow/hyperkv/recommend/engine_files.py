@@ -224,7 +224,9 @@ def _note_engine(
     if (ranks := tensor_parallel_of(settings)) > 1:
         files.notes.append(f"vllm.sh needs {ranks} GPUs, which share the model (--tensor-parallel-size)")
     if cell.engines > 1:
-        goes = "each request to any" if cell.scenario.get("routing") == "request" else "each conversation to one"
+        goes = (
+            "each request to any" if cell.scenario.get("routing") == "request" else "each conversation to one"
+        )
         files.notes.append(
             f"{cell.engines} engines were measured, {goes} of them, and the files start one: the others need GPUs and ports of their own "
             "(CUDA_VISIBLE_DEVICES, sh files/vllm.sh --port), and an LMCache server each where there is one"
