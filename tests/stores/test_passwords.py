@@ -132,7 +132,9 @@ def test_a_server_that_repeats_the_password_gets_it_into_no_message(connector, f
     secret = Secret(tmp_path / "p")
     with parrot(form) as port:
         store = SimpleNamespace(
-            endpoint=Endpoint(LOOPBACK, port, secret), endpoints=[Endpoint(LOOPBACK, port, secret)]
+            endpoint=Endpoint(LOOPBACK, port, secret),
+            endpoints=[Endpoint(LOOPBACK, port, secret)],
+            is_cluster=False,
         )
         with (
             pytest.raises(StoreError) as caught,
