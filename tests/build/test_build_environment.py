@@ -189,7 +189,7 @@ def wheel(folder: Path) -> Path:
     return path
 
 
-def test_an_environment_is_made_from_wheels_alone_and_recorded(tmp_path, monkeypatch, capfd):
+def test_an_environment_is_made_from_wheels_alone_recorded_and_made_once(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(Path(__file__).parents[2])
     with tarfile.open(tmp_path / "wheels.tar", "w") as archive:
         archive.add(wheel(tmp_path), "aiperf-0.0.1-py3-none-any.whl")
@@ -202,6 +202,13 @@ def test_an_environment_is_made_from_wheels_alone_and_recorded(tmp_path, monkeyp
     assert record["versions"] == {"aiperf": "0.0.1"}
     assert record["python"] == str(tmp_path / "venv/bin/python")
     assert json.loads(capfd.readouterr().out) == record
+    (beside := tmp_path / "venv/plugin").touch()
+    command(build_environment, *options)
+    assert beside.exists()
+    with tarfile.open(tmp_path / "wheels.tar", "a") as archive:
+        archive.add(tmp_path / "pins.txt", "another")
+    command(build_environment, *options)
+    assert not beside.exists()
 
 
 def test_an_interpreter_that_is_not_there_is_named(tmp_path):

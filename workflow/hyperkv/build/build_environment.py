@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..base.cli import run_stage
+from ..base.digests import sha256_of
 from ..base.errors import UserError
 from ..base.options import Words
 from ..base.surroundings import past_proxies
@@ -30,6 +31,7 @@ from .fetch_wheels import run_pip
 from .pairs import MODULES, OF_LMCACHE, soundness, unsound
 
 _PREFLIGHT_TIMEOUT_S = 600
+_MARK = "made-of"  # in a virtual environment, written when it is whole
 
 
 def main(
@@ -75,14 +77,19 @@ def main(
 
 
 def install(requirements: Path, wheels: Path, venv: Path) -> str:
-    """A new virtual environment from the wheels alone; returns its interpreter. Raises UserError."""
+    """The virtual environment of the wheels alone, a new one unless these made the one that is there; returns its interpreter.
+    Raises UserError."""
+    python, mark = str(venv / "bin" / "python"), venv / _MARK
+    made_of = "\n".join([sys.version, str(venv.absolute()), sha256_of(requirements), sha256_of(wheels)])
+    if mark.exists() and mark.read_text() == made_of:
+        return python
     shutil.rmtree(venv, ignore_errors=True)
     venv.parent.mkdir(parents=True, exist_ok=True)
     subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
-    python = str(venv / "bin" / "python")
     with tempfile.TemporaryDirectory(dir=venv.parent) as folder, tarfile.open(wheels) as archive:
         archive.extractall(folder, filter="data")
         run_pip(python, "install", "--no-index", "--find-links", folder, "--requirement", str(requirements))
+    mark.write_text(made_of)
     return python
 
 
