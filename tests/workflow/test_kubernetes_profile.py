@@ -175,5 +175,5 @@ def test_ctrl_c_ends_jobs_and_their_servers(kubectl, tmp_path):
         process.communicate(timeout=60)
         assert process.returncode != 0
         eventually(lambda: not checkout.processes())
-    assert list((tmp_path / "disk/hyperkv").iterdir()) == []
+    eventually(lambda: not list((tmp_path / "disk/hyperkv").iterdir()))
     assert len(sent(kubectl)) == 1
