@@ -318,6 +318,34 @@ def test_a_load_may_take_as_long_as_computing_the_prompts_before_it_too():
     assert gate.decide(keys_of("c", 20), 20).found < 20
 
 
+def test_a_prompt_whose_last_chunk_is_not_saved_is_computed_when_one_behind_it_is():
+    gate, clock = knowing(1.2e8)
+    gate.decide(keys_of("lost", 30), 0)
+    clock.now += 0.01
+    gate.decide(keys_of("behind", 10), 0)
+    clock.now += 0.4
+    gate.saves(keys_of("behind", 10), 10 * CHUNK)
+    assert gate.decide(keys_of("new", 20), 20).queue_s == 0
+    clock.now += 3.0
+    gate.saves(keys_of("lost", 30), 30 * CHUNK)  # with the answer, say
+    assert gate.counts.prompt_error_p90 < 0.1
+
+
+def test_a_prompt_that_is_still_loaded_is_not_computed_for_one_behind_it_is():
+    gate, clock = knowing(1.2e8)
+    gate.decide(keys_of("waits", 30), 0)
+    found = gate.decide(keys_of("loads", 40), 20).found
+    assert found == 20
+    clock.now += 0.01
+    gate.decide(keys_of("behind", 1), 0)
+    one = gate.load_waits(keys_of("loads", found), found * CHUNK)
+    gate.load_begins(one)
+    clock.now += 0.32
+    gate.saves(keys_of("behind", 1), CHUNK)
+    gate.load_ends(one)
+    assert gate.decide(keys_of("new", 20), 0).queue_s == pytest.approx(0.205, rel=0.05)
+
+
 def test_requests_that_the_engine_says_wait_count_where_the_gate_has_not_seen_them():
     gate, clock = knowing(2e7, "throughput")
     for _ in range(4):

@@ -188,7 +188,17 @@ class GpuWork:
         if prompt is not None:
             self._prompts.pop(id(prompt), None)
             self._observe(prompt, now)
+            self._forget_before(prompt)
         return prompt
+
+    def _forget_before(self, prompt: Prompt) -> None:
+        """Prompts are computed in the order in which they are ready: those before this one have been, too, though LMCache, whose buffer
+        may have been full, saved their last chunk later or not at all."""
+        for other in [other for other in self._prompts.values() if other.ready_s < prompt.ready_s]:
+            if not other.found or other.loaded_s is not None:
+                del self._prompts[id(other)]
+                if other.key is not None and self._by_key.get(other.key) is other:
+                    del self._by_key[other.key]
 
     def _observe(self, prompt: Prompt, now: float) -> None:
         if prompt.left and not prompt.found:
