@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -223,6 +224,7 @@ class Checkout:
         get_argument_parser()  # which looks for plugins
         with tempfile.TemporaryFile() as file:
             if (pid := os.fork()) == 0:
+                gc.freeze()  # what other tests left is not finalized here: in ast.parse a traceback of it ends Python 3.11
                 status = 1
                 try:
                     status = become_snakemake(self.folder, self.environment(), list(argv), file.fileno())
