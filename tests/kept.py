@@ -9,7 +9,7 @@ from workflow.hyperkv.records.record_file import Identity, write_records
 
 KEPT = sorted(path.parent for path in Path("results/reference").glob("*/*/run.yaml"))
 LAPTOP = [folder for folder in KEPT if folder.parent.name == "laptop"][-1]
-H100 = Path("results/reference/h100/2026-11-28-server")
+H100 = Path("tests/data/h100/2026-11-28")
 MADE = Identity("0" * 12, "1" * 12)
 
 

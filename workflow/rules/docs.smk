@@ -2,6 +2,12 @@
 KEPT = glob_wildcards("results/reference/{machine,[^/-]+}/{date,[^/]+}/run.yaml")
 
 
+def earlier_runs(date):
+    """Folders of the kept runs of before a date, in order."""
+    runs = sorted(zip(KEPT.date, KEPT.machine))
+    return [f"results/reference/{machine}/{own}" for own, machine in runs if own < date]
+
+
 rule make_run_page:
     input:
         about="results/reference/{machine}/{date}/run.yaml",
@@ -22,10 +28,11 @@ rule make_run_page:
     params:
         code=code("report.make_run_page"),
         run=subpath(input.about, parent=True),
+        earlier=lambda page: earlier_runs(page.date),
         stores=LOOKS,
         spec=spec("write_cost"),
     shell:
-        "python -m workflow.hyperkv.report.make_run_page --run {params.run:q}"
+        "python -m workflow.hyperkv.report.make_run_page --run {params.run:q} --earlier {params.earlier:q}"
         " --captions {input.captions:q} --stores {params.stores:q} --spec {params.spec:q}"
         " --predicted {input.predicted:q} --out {output.page:q} --figures {output.figures:q} 2> {log:q}"
 
